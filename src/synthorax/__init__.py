@@ -1,0 +1,27 @@
+"""synthorax makes synthetic lung nodules and chest CT, and proves whether they help.
+
+The functions here are the verbs of the `synthorax` command. They are loaded when first used, so
+`import synthorax as sx` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from synthorax.api import features, lidc_shapes, load, sample, train
+
+__version__ = version("synthorax")
+__all__ = ["features", "lidc_shapes", "load", "sample", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'synthorax' has no attribute {name!r}")
+    return getattr(import_module("synthorax.api"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -1,0 +1,7 @@
+"""`python -m synthorax`."""
+
+import sys
+
+from synthorax.cli import main
+
+sys.exit(main())

@@ -1,0 +1,68 @@
+"""The `synthorax` command: a table of verbs, each imported when it is used, and one error formatter."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from cyclopts import App, CycloptsError
+
+from synthorax.errors import OutputError, SynthoraxError
+
+VERBS = {
+    "demo": ("The whole way in miniature, on real nodule shapes, ending in a page to look at.", "demo:demo"),
+    "prepare shapes": ("Real nodule shapes of LIDC-IDRI as one stack with a table.", "prepare:shapes"),
+    "train lung": ("LuNG, the autoencoder of nodule shapes.", "train:lung"),
+    "sample": ("New nodules out of a trained model.", "sample:sample"),
+    "features": ("The 12 shape features of nodule masks, one row a nodule.", "features:features"),
+}
+"""What users can do, in the order they would: verb -> (help, where it is)."""
+
+GROUPS = {
+    "prepare": "Turn a source into data that can be trained on.",
+    "train": "Train a system; the same command goes on where it stopped.",
+}
+
+INTERRUPTED = 130
+
+
+def build_app() -> App:
+    """The command with its verbs; none of them is imported."""
+    app = App(
+        name="synthorax",
+        help="Synthetic lung nodules and chest CT, and proof of whether they help.",
+        help_epilogue="`synthorax VERB --help` tells more. Not for diagnosis: everything made here is synthetic.",
+        version=version("synthorax"),
+        result_action="return_value",
+    )
+    groups = {name: App(name=name, help=text) for name, text in GROUPS.items()}
+    for group in groups.values():
+        app.command(group)
+    for verb, (text, place) in VERBS.items():
+        group, _, name = verb.rpartition(" ")
+        (groups[group] if group else app).command(f"synthorax.cli.{place}", name=name, help=text)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit code. Whatever a user can mend is one line on stderr."""
+    try:
+        build_app()(arguments, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        return _fail(" ".join(str(error).split()) + " Try --help.", 2)
+    except SynthoraxError as error:
+        return _fail(str(error), error.exit_code)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise
+        return _fail(str(OutputError(error.filename or "output", str(error.strerror).lower())), 2)
+    except KeyboardInterrupt:
+        return _fail("stopped; a training run is saved and the same command goes on", INTERRUPTED)
+    return 0
+
+
+def _fail(text: str, code: int) -> int:
+    print(f"synthorax: {text}", file=sys.stderr)
+    return code

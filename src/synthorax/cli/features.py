@@ -1,0 +1,49 @@
+"""`synthorax features`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from synthorax.api import features as compute
+from synthorax.cli.options import parse_numbers
+from synthorax.io.tables import write_table
+from synthorax.shapes.features import Convention
+
+
+def features(
+    file: Path,
+    *,
+    convention: Convention = "alnsb",
+    spacing: str | None = None,
+    out: Path | None = None,
+    json_output: bool = False,
+) -> None:
+    """The 12 shape features of nodule masks, one row a nodule, columns f1 to f12.
+
+    Parameters
+    ----------
+    file
+        A .npy stack [n, z, y, x], a NIfTI, MHA or NRRD mask (labels 1, 2, ... are nodules), or a folder of them.
+    convention
+        alnsb: the analyzer as released, the paper's figures. corrected: its axis slip and labelling mended.
+    spacing
+        Voxel size Z,Y,X in mm of .npy stacks; LuNG's 1.25,0.7,0.7 if not given. Images know theirs.
+    out
+        CSV file to write; the table goes to the screen if not given.
+    json_output
+        Print JSON instead of CSV.
+    """
+    spacing_mm = parse_numbers(spacing, "--spacing", "Z,Y,X in mm, as in 1.25,0.7,0.7")
+    rows = compute(file, convention=convention, spacing_mm=spacing_mm).rows()
+    if out is not None:
+        write_table(out, rows)
+        print(f"{out}: {len(rows)} nodules")
+    elif json_output:
+        json.dump(rows, sys.stdout, indent=1)
+        print()
+    else:
+        print(",".join(rows[0]))
+        for row in rows:
+            print(",".join(f"{v:.9g}" if isinstance(v, float) else str(v) for v in row.values()))

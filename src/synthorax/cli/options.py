@@ -1,0 +1,59 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from synthorax.errors import InputError
+
+
+def parse_numbers(text: str | None, option: str, expected: str, kind: type[float] | type[int] = float) -> tuple | None:
+    """`"1.25,0.7,0.7"` as a tuple of three numbers.
+
+    Raises:
+        InputError: not three numbers.
+    """
+    if text is None:
+        return None
+    try:
+        numbers = tuple(kind(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != 3:
+        raise InputError(option, repr(text), expected)
+    return numbers
+
+
+def parse_settings(pairs: Sequence[str], config: Path | None, **named: Any) -> dict[str, Any]:
+    """Settings from a YAML file, then `KEY=VALUE` pairs, then options that were given.
+
+    Raises:
+        InputError: a file that is no mapping, or a pair without `=`.
+    """
+    settings: dict[str, Any] = {}
+    if config is not None:
+        try:
+            content = yaml.safe_load(config.read_text())
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise InputError(config, "no readable YAML", "a file of settings") from error
+        if not isinstance(content, dict):
+            raise InputError(config, type(content).__name__, "a mapping of settings")
+        settings |= content.get("config", content)
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator:
+            raise InputError("--set", repr(pair), "KEY=VALUE")
+        settings[key] = yaml.safe_load(value) if "_" not in value else value
+    return settings | {name: value for name, value in named.items() if value is not None}
+
+
+def nodule_argument(text: str) -> tuple[Path, int]:
+    """A nodule given as FILE or FILE:ROW."""
+    path, separator, row = text.rpartition(":")
+    if separator and row.isdigit() and not Path(text).exists():
+        return Path(path), int(row)
+    return Path(text), 0

@@ -1,0 +1,150 @@
+"""Nodule masks from the files people have: NumPy stacks, NIfTI, MHA, folders of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthorax.datasets.shapes import LUNG_SPACING_MM, ShapeRecord, ShapeSet
+from synthorax.errors import InputError
+from synthorax.io.images import is_image, read_image
+from synthorax.shapes.resampling import resample
+
+ANALYZER_THRESHOLD = 0.1
+"""A voxel above this is nodule to LuNG's analyzer; so 1 of a label map is, and every value of a seed."""
+
+
+@dataclass(frozen=True, eq=False)
+class NoduleMask:
+    """One nodule of a file.
+
+    Attributes:
+        name: file, and the row or label within it.
+        values: float32 occupancy or bool mask [z, y, x].
+        spacing_mm: voxel size (z, y, x).
+    """
+
+    name: str
+    values: NDArray[np.float32] | NDArray[np.bool_]
+    spacing_mm: tuple[float, float, float]
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """The nodule's voxels, bool [z, y, x]."""
+        return self.values if self.values.dtype == np.bool_ else self.values > ANALYZER_THRESHOLD
+
+
+def read_nodule_masks(path: Path, spacing_mm: Sequence[float] | None = None) -> list[NoduleMask]:
+    """Every nodule of a file or of the files of a folder.
+
+    A `.npy` array is [n, z, y, x], or [z, y, x] for one nodule. An image is one nodule, or one for each of
+    its labels 1, 2, ...
+
+    Args:
+        spacing_mm: voxel size (z, y, x) of NumPy arrays; LuNG's if not given. Images know theirs.
+
+    Raises:
+        InputError: missing, unreadable, of another kind or shape, NaN, out of range, empty.
+    """
+    files = _files(path)
+    masks = [mask for file in files for mask in _of_file(file, tuple(spacing_mm or LUNG_SPACING_MM))]
+    for mask in masks:
+        if not mask.mask.any():
+            raise InputError(mask.name, "no voxel set", "a nodule")
+    return masks
+
+
+def read_shape_set(path: Path, grid: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> ShapeSet:
+    """The nodules of a file or folder as shapes of one grid.
+
+    NumPy stacks must be of the grid and are taken as they are; images are resampled by their spacing.
+
+    Raises:
+        InputError: as `read_nodule_masks`; also a stack of another grid, or a nodule larger than the grid.
+    """
+    shapes, records = [], []
+    for nodule in read_nodule_masks(path, spacing_mm):
+        if nodule.name.endswith("]"):
+            if nodule.values.shape != grid:
+                raise InputError(nodule.name, f"{nodule.values.shape} voxels", f"{grid} of the model's grid")
+            shape: NDArray | None = nodule.values
+        else:
+            shape = resample(nodule.mask, nodule.spacing_mm, grid, spacing_mm)
+        if shape is None:
+            inside = np.argwhere(nodule.mask)
+            size = (np.ptp(inside, axis=0) + 1) * nodule.spacing_mm
+            raise InputError(
+                nodule.name,
+                f"a nodule of {_times(size)} mm",
+                f"at most the grid's {_times(np.multiply(grid, spacing_mm))} mm (z x y x x)",
+            )
+        shapes.append(shape)
+        records.append(ShapeRecord(shape_id=nodule.name, patient_id=nodule.name))
+    return ShapeSet(np.array(shapes, np.float32), spacing_mm, tuple(records))
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.exists():
+        raise InputError(path, "nothing", "a .npy stack, an image, or a folder of them")
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if is_image(file) or file.suffix == ".npy")
+        if not files:
+            raise InputError(path, "a folder without masks", ".npy, .nii, .nii.gz, .mha, .mhd or .nrrd files")
+        return files
+    if not is_image(path) and path.suffix != ".npy":
+        raise InputError(path, f"a file named *{path.suffix}", ".npy, .nii, .nii.gz, .mha, .mhd or .nrrd")
+    return [path]
+
+
+def _of_file(file: Path, spacing_mm: Sequence[float]) -> Iterator[NoduleMask]:
+    if file.suffix == ".npy":
+        z, y, x = spacing_mm
+        for i, values in enumerate(_read_stack(file)):
+            yield NoduleMask(f"{file.name}[{i}]", values, (z, y, x))
+        return
+    volume = read_image(file)
+    voxels = _checked(volume.voxels, file)
+    if voxels.dtype == np.float32:
+        yield NoduleMask(file.name, voxels, volume.spacing_mm)
+        return
+    labels = np.unique(voxels[voxels != 0])
+    if len(labels) > 1000:
+        raise InputError(file, f"{len(labels)} labels", "a mask, or a map of at most 1000 labelled nodules")
+    for label in labels if len(labels) > 1 else [None]:
+        name = file.name if label is None else f"{file.name}:{label}"
+        yield NoduleMask(name, voxels != 0 if label is None else voxels == label, volume.spacing_mm)
+
+
+def _read_stack(file: Path) -> Iterable[NDArray]:
+    try:
+        array = np.load(file, mmap_mode="r", allow_pickle=False)
+        if array.ndim not in (3, 4) or not array.size:
+            raise InputError(file, f"shape {array.shape}", "[n, z, y, x] or [z, y, x]")
+        array = np.array(array)
+    except (ValueError, OSError, EOFError) as error:
+        raise InputError(file, "no readable NumPy array", "a .npy file of numbers") from error
+    values = _checked(array, file)
+    stack = values if values.ndim == 4 else values[None]
+    return stack if stack.dtype == np.float32 else stack != 0
+
+
+def _checked(voxels: NDArray, file: Path) -> NDArray:
+    """The voxels as float32 from 0 to 1, or as integers or bool from 0."""
+    if voxels.dtype.kind not in "buif":
+        raise InputError(file, f"voxels of type {voxels.dtype}", "bool, integers or floats")
+    if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
+        raise InputError(file, "NaN or infinite voxels", "a mask")
+    if voxels.dtype.kind == "f" and voxels.max() > 1 and (voxels == np.rint(voxels)).all():
+        voxels = voxels.astype(np.int64)
+    low, high = voxels.min(), voxels.max()
+    if low < 0 or (voxels.dtype.kind == "f" and high > 1):
+        raise InputError(file, f"values from {low:g} to {high:g}", "a mask: 0 to 1, or labels from 0")
+    return voxels.astype(np.float32) if voxels.dtype.kind == "f" else voxels
+
+
+def _times(sizes: Iterable[float]) -> str:
+    return " x ".join(f"{size:.1f}" for size in sizes)

@@ -1,0 +1,95 @@
+"""Nodule shapes on one common grid: what a shape model learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthorax.errors import InputError
+from synthorax.nodule import NoduleAttributes
+from synthorax.provenance import fingerprint
+from synthorax.seeding import generator
+
+LUNG_GRID = (20, 40, 40)
+"""LuNG's grid [z, y, x] (section III-A)."""
+LUNG_SPACING_MM = (1.25, 0.7, 0.7)
+"""LuNG's voxel (z, y, x): 25 x 28 x 28 mm in all."""
+
+
+@dataclass(frozen=True)
+class ShapeRecord:
+    """Where a shape comes from.
+
+    Attributes:
+        shape_id: unique within its set.
+        patient_id: the unit that splits are made of.
+        n_readers: readers who outlined it.
+    """
+
+    shape_id: str
+    patient_id: str
+    series_uid: str = ""
+    n_readers: int = 0
+    attributes: NoduleAttributes = NoduleAttributes()
+
+    def row(self) -> dict[str, object]:
+        """The record as one flat table row."""
+        row = asdict(self)
+        return row | row.pop("attributes")
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> ShapeRecord:
+        """The record that `row` made the row of."""
+        attributes = {name: row[name] for name in row.keys() & NoduleAttributes.__dataclass_fields__.keys()}
+        own = {name: value for name, value in row.items() if name not in attributes}
+        return cls(**own, attributes=NoduleAttributes(**attributes))
+
+
+@dataclass(frozen=True, eq=False)
+class ShapeSet:
+    """A stack of nodule shapes, one record each.
+
+    Attributes:
+        occupancy: float32 [n, z, y, x] from 0 (outside) to 1 (a voxel wholly inside).
+        spacing_mm: voxel size (z, y, x).
+    """
+
+    occupancy: NDArray[np.float32]
+    spacing_mm: tuple[float, float, float]
+    records: tuple[ShapeRecord, ...]
+
+    def __len__(self) -> int:
+        return len(self.occupancy)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the shapes and their spacing."""
+        return fingerprint(self.occupancy.tobytes() + np.asarray(self.spacing_mm).tobytes())
+
+    @property
+    def patient_ids(self) -> list[str]:
+        """The patients, each once, sorted."""
+        return sorted({record.patient_id for record in self.records})
+
+    def select(self, indices: Sequence[int] | NDArray[np.int64]) -> ShapeSet:
+        """The shapes at `indices`, in that order."""
+        return ShapeSet(
+            self.occupancy[np.asarray(indices)], self.spacing_mm, tuple(self.records[i] for i in indices)
+        )
+
+    def draw(self, n: int, seed: int) -> ShapeSet:
+        """`n` shapes of different patients where there are enough, picked by `seed`.
+
+        Raises:
+            InputError: fewer than `n` shapes.
+        """
+        if not 0 < n <= len(self):
+            raise InputError("number of shapes", str(n), f"1 to {len(self)}, the shapes at hand")
+        order = generator(seed, "draw shapes").permutation(len(self))
+        patients = [self.records[i].patient_id for i in order]
+        repeats = [patients[:k].count(patient) for k, patient in enumerate(patients)]
+        return self.select(np.sort(order[np.argsort(repeats, kind="stable")][:n]))

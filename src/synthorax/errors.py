@@ -1,0 +1,40 @@
+"""What can go wrong for a user, as exceptions that read as one line."""
+
+from __future__ import annotations
+
+
+class SynthoraxError(Exception):
+    """Base of every error this package raises on purpose.
+
+    The command line prints its text as one line and exits with `exit_code`.
+    """
+
+    exit_code = 1
+
+
+class InputError(SynthoraxError):
+    """Something the user gave cannot be used.
+
+    Args:
+        subject: what was looked at, usually a file or an option.
+        found: what it holds.
+        expected: what would have been right.
+    """
+
+    exit_code = 2
+
+    def __init__(self, subject: object, found: str, expected: str) -> None:
+        super().__init__(f"{subject}: found {found}; expected {expected}")
+
+
+class OutputError(SynthoraxError):
+    """A result cannot be written where it was asked for."""
+
+    exit_code = 2
+
+    def __init__(self, target: object, reason: str) -> None:
+        super().__init__(f"{target}: cannot write: {reason}")
+
+
+class TrainingError(SynthoraxError):
+    """A training run stopped because a figure left the range where training makes sense."""

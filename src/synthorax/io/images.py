@@ -1,0 +1,71 @@
+"""NIfTI, MHA and MHD with their geometry, by SimpleITK."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from synthorax.errors import InputError
+from synthorax.io.atomic import atomic_file
+from synthorax.volume import Volume
+
+SUFFIXES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
+"""What `read_image` takes."""
+NIFTI_NOTES = "ITK_FileNotes"
+"""ITK's name for the NIfTI header's `descrip`."""
+MARK_KEY = "SyntheticData"
+"""The MetaImage header field that holds the synthetic mark."""
+
+
+def is_image(path: Path) -> bool:
+    """Whether the name is of a format that `read_image` takes."""
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def read_image(path: Path) -> Volume:
+    """An image with its geometry, voxels as stored.
+
+    Raises:
+        InputError: no image, not three axes, or a broken file.
+    """
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+        if reader.GetDimension() != 3 or reader.GetNumberOfComponents() != 1:
+            raise InputError(path, f"an image of size {reader.GetSize()}", "one volume of three axes")
+        image = reader.Execute()
+    except RuntimeError as error:
+        raise InputError(path, "no readable image", "NIfTI, MHA, MHD or NRRD") from error
+    return Volume(
+        voxels=sitk.GetArrayFromImage(image),
+        spacing_mm=image.GetSpacing()[::-1],
+        origin_mm=image.GetOrigin(),
+        direction=np.reshape(image.GetDirection(), (3, 3)),
+    )
+
+
+def write_image(path: Path, volume: Volume, *, mark: str | None = None) -> None:
+    """Write a volume as NIfTI or MHA, by the name's suffix; bool voxels become uint8.
+
+    Args:
+        mark: the synthetic mark, put into the header (NIfTI `descrip`, MHA `SyntheticData`).
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    voxels = volume.voxels.view(np.uint8) if volume.voxels.dtype == np.bool_ else volume.voxels
+    image = sitk.GetImageFromArray(voxels)
+    image.SetSpacing(volume.spacing_mm[::-1])
+    image.SetOrigin(volume.origin_mm)
+    image.SetDirection(volume.direction.ravel().tolist())
+    if mark:
+        image.SetMetaData(NIFTI_NOTES, mark)
+        image.SetMetaData(MARK_KEY, mark)
+    with atomic_file(path) as file:
+        try:
+            sitk.WriteImage(image, str(file), useCompression=True)
+        except RuntimeError as error:
+            raise OSError(str(error).strip().splitlines()[-1]) from error

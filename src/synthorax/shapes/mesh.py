@@ -1,0 +1,55 @@
+"""Surfaces of masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage.measure import marching_cubes
+
+from synthorax.shapes.reconnection import ON_THRESHOLD
+
+
+@dataclass(frozen=True, eq=False)
+class Mesh:
+    """A closed triangle mesh; its normals point outwards.
+
+    Attributes:
+        vertices_mm: float [v, (x, y, z)], LPS.
+        faces: int [f, 3].
+    """
+
+    vertices_mm: NDArray[np.float64]
+    faces: NDArray[np.int64]
+
+    @property
+    def triangles_mm(self) -> NDArray[np.float64]:
+        """Corners [f, 3, (x, y, z)]."""
+        return self.vertices_mm[self.faces]
+
+    @property
+    def volume_mm3(self) -> float:
+        """Enclosed volume; positive where the normals point outwards."""
+        a, b, c = self.triangles_mm.swapaxes(0, 1)
+        return float(np.einsum("ij,ij->i", a, np.cross(b, c)).sum() / 6)
+
+
+def surface(
+    field: NDArray[np.floating],
+    spacing_mm: Sequence[float],
+    level: float = ON_THRESHOLD,
+    origin_mm: Sequence[float] = (0.0, 0.0, 0.0),
+) -> Mesh:
+    """The surface of a field [z, y, x] where it crosses `level`, watertight also at the grid's border.
+
+    Args:
+        spacing_mm: voxel size (z, y, x).
+        origin_mm: world position (x, y, z) of the first voxel's centre.
+    """
+    padded = np.pad(np.asarray(field, np.float32), 1)
+    vertices, faces, _, _ = marching_cubes(padded, level, spacing=tuple(spacing_mm), allow_degenerate=False)
+    vertices = (vertices - np.asarray(spacing_mm))[:, ::-1] + np.asarray(origin_mm)
+    mesh = Mesh(vertices.astype(np.float64), faces.astype(np.int64))
+    return mesh if mesh.volume_mm3 >= 0 else Mesh(mesh.vertices_mm, mesh.faces[:, ::-1])

@@ -1,0 +1,102 @@
+"""What a LuNG model is, as one frozen and typed object. No torch here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from synthorax.datasets.shapes import LUNG_GRID, LUNG_SPACING_MM
+from synthorax.errors import InputError
+
+
+class LungConfig(BaseModel):
+    """LuNG's network and its training; the defaults are the paper's and its released program's.
+
+    Attributes:
+        layers: neurons of the hidden layers; the narrowest is the latent space (section IV).
+        iterations: mini-batches in all. The paper calls them epochs.
+        rounds: blocks of iterations; each starts Adam anew.
+        schedule: learning rate over a round: constant, or a short warm-up and a cosine to zero.
+        support: voxels the network sees: all, or those that some base sample uses. The others are
+            zero in every sample, so leaving them out loses nothing.
+        initialisation: PyTorch's default, or from the data (`ShapeAutoencoder.initialise_from`), so that
+            few iterations give usable samples.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    layers: str = "32_3_64_1024"
+    grid: tuple[int, int, int] = LUNG_GRID
+    spacing_mm: tuple[float, float, float] = LUNG_SPACING_MM
+    iterations: int = Field(150_000, ge=1)
+    rounds: int = Field(6, ge=1)
+    batch_size: int = Field(128, ge=1)
+    learning_rate: float = Field(1e-4, gt=0)
+    schedule: Literal["constant", "cosine"] = "constant"
+    support: Literal["all", "base"] = "all"
+    initialisation: Literal["default", "data"] = "default"
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Neurons of each hidden layer."""
+        return tuple(int(width) for width in self.layers.split("_"))
+
+    @property
+    def bottleneck(self) -> int:
+        """Index of the latent layer in `widths`."""
+        return self.widths.index(min(self.widths))
+
+    @property
+    def latent_size(self) -> int:
+        return min(self.widths)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not re.fullmatch(r"[1-9]\d*(_[1-9]\d*)*", self.layers):
+            raise InputError("layers", repr(self.layers), "neuron counts joined by underscores, as in 32_3_64_1024")
+        if max(self.widths) > 65_536:
+            raise InputError("layers", f"a layer of {max(self.widths)} neurons", "at most 65536")
+        if self.iterations % self.rounds:
+            raise InputError("iterations", str(self.iterations), f"a multiple of the {self.rounds} rounds")
+        return self
+
+
+PRESETS = {
+    "paper": LungConfig(),
+    "compact": LungConfig(
+        iterations=2_000,
+        rounds=1,
+        learning_rate=1e-3,
+        schedule="cosine",
+        support="base",
+        initialisation="data",
+    ),
+    "smoke": LungConfig(
+        layers="8_3_16_64",
+        iterations=60,
+        rounds=2,
+        batch_size=32,
+        learning_rate=3e-3,
+        schedule="cosine",
+        support="base",
+        initialisation="data",
+    ),
+}
+"""`paper` as published; `compact` for minutes on a CPU; `smoke` for seconds."""
+
+
+def lung_config(preset: str, settings: Mapping[str, Any]) -> LungConfig:
+    """A preset with some settings changed.
+
+    Raises:
+        InputError: a setting that does not exist or whose value does not fit.
+    """
+    try:
+        return LungConfig.model_validate(PRESETS[preset].model_dump() | dict(settings))
+    except ValidationError as error:
+        first = error.errors()[0]
+        setting = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"setting {setting}", repr(first["input"]), first["msg"]) from error

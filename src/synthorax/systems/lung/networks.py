@@ -1,0 +1,77 @@
+"""LuNG's networks (section III-B): an autoencoder that splits into a feature and a generator network."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from synthorax.systems.lung.config import LungConfig
+
+
+class ShapeAutoencoder(nn.Module):
+    """Fully connected layers with tanh between them and a sigmoid at the end.
+
+    Args:
+        config: its `layers` are the hidden widths.
+        support: flat indices of the voxels the network sees; the rest of a field is zero.
+    """
+
+    support: Tensor
+
+    def __init__(self, config: LungConfig, support: Int[Tensor, " v"]) -> None:
+        super().__init__()
+        self.grid = config.grid
+        self.register_buffer("support", support)
+        widths = [len(support), *config.widths, len(support)]
+        latent = 1 + config.bottleneck
+        self.features = _perceptron(widths[: latent + 1], nn.Tanh())
+        self.generator = _perceptron(widths[latent:], nn.Sigmoid())
+
+    def encode(self, fields: Float[Tensor, "b z y x"]) -> Float[Tensor, "b latent"]:
+        """The feature network: fields of grey values from 0 to 1 to latent vectors within -1 to 1."""
+        return self.features(fields.flatten(1)[:, self.support])
+
+    def decode(self, latents: Float[Tensor, "b latent"]) -> Float[Tensor, "b z y x"]:
+        """The generator network: latent vectors to fields."""
+        fields = latents.new_zeros(len(latents), self.grid[0] * self.grid[1] * self.grid[2])
+        fields[:, self.support] = self.generator(latents)
+        return fields.unflatten(1, self.grid)
+
+    def forward(self, voxels: Float[Tensor, "b v"]) -> Float[Tensor, "b v"]:
+        """The voxels of the support, reproduced."""
+        return self.generator(self.features(voxels))
+
+    @torch.no_grad()
+    def initialise_from(self, voxels: Float[Tensor, "b v"]) -> None:
+        """Start from the data instead of from PyTorch's default.
+
+        Feature network: every hidden neuron gets zero mean and unit variance over `voxels`, and the
+        latent ones are made uncorrelated too. Their tanh then covers -1 to 1 about evenly, which is
+        the cube that samples are drawn from; the default leaves all of them near its centre.
+
+        Generator network: the biases of its last layer make the mean sample, so that a latent vector
+        far from every sample gives little, not a random half of the grid.
+        """
+        linear = [layer for layer in self.features if isinstance(layer, nn.Linear)]
+        values = voxels
+        for layer in linear:
+            raw = layer(values)
+            if layer is linear[-1]:
+                variances, directions = torch.linalg.eigh(torch.atleast_2d(torch.cov(raw.T)))
+                scale = directions @ torch.diag(variances.clamp_min(1e-6).rsqrt()) @ directions.T
+            else:
+                scale = torch.diag(1 / raw.std(0).clamp_min(1e-3))
+            layer.weight.copy_(scale @ layer.weight)
+            layer.bias.copy_(scale @ (layer.bias - raw.mean(0)))
+            values = torch.tanh(layer(values))
+        output = self.generator[-2]
+        assert isinstance(output, nn.Linear)
+        output.bias.copy_(torch.logit(voxels.mean(0), eps=1e-3))
+
+
+def _perceptron(widths: list[int], last: nn.Module) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for fan_in, fan_out in zip(widths, widths[1:], strict=False):
+        layers += [nn.Linear(fan_in, fan_out), nn.Tanh()]
+    return nn.Sequential(*layers[:-1], last)

@@ -1,0 +1,197 @@
+"""LuNG: new nodule shapes from few (Kommrusch and Pouchet, papers' section III)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from synthorax.errors import InputError
+from synthorax.seeding import derive, generator
+from synthorax.shapes.reconnection import ON_THRESHOLD, reconnect
+from synthorax.systems.lung.base_set import BASE_PER_SEED, base_set, check_seeds, repair_inverted, to_input
+from synthorax.systems.lung.config import LungConfig
+from synthorax.systems.lung.networks import ShapeAutoencoder
+from synthorax.training.system import System
+
+SAMPLE_BATCH = 64
+"""Latent vectors decoded at once; the last batch is padded, so a sample does not depend on its company."""
+
+
+@dataclass(frozen=True, eq=False)
+class GeneratedShapes:
+    """Nodules out of the generator, repaired, and what the repair had to do.
+
+    Attributes:
+        latents: float32 [n, latent].
+        fields: float32 [n, z, y, x], grey values from 0 to 1, one connected nodule each.
+        inverted: bool [n], came out dark on bright.
+        n_components: int [n], pieces before reconnection; 1 is "clean" (table II).
+    """
+
+    latents: NDArray[np.float32]
+    fields: NDArray[np.float32]
+    inverted: NDArray[np.bool_]
+    n_components: NDArray[np.int64]
+
+    @property
+    def masks(self) -> NDArray[np.bool_]:
+        """The nodules' voxels, bool [n, z, y, x]."""
+        return self.fields >= ON_THRESHOLD
+
+
+class Lung(System):
+    """The shape autoencoder with its training and everything it can make."""
+
+    name = "lung"
+    config: LungConfig
+
+    def __init__(self, config: LungConfig, support: Tensor, seed: int = 0) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive(seed, "lung weights"))
+            super().__init__(config, {"autoencoder": ShapeAutoencoder(config, support)})
+
+    @classmethod
+    def for_training(cls, config: LungConfig, seeds: NDArray[np.float32], seed: int) -> tuple[Self, TrainingData]:
+        """A fresh model and the base set it is to learn.
+
+        Args:
+            seeds: occupancy [n, z, y, x] on the configuration's grid.
+
+        Raises:
+            InputError: the seeds are not of the grid, not numbers from 0 to 1, or empty.
+        """
+        check_seeds(seeds, config.grid, "seed nodules")
+        samples = torch.from_numpy(base_set(seeds).reshape(len(seeds) * BASE_PER_SEED, -1))
+        used = samples.any(0) if config.support == "base" else torch.ones(samples.shape[1], dtype=torch.bool)
+        support = used.nonzero().flatten()
+        voxels = samples if used.all() else samples[:, support]
+        system = cls(config, support, seed)
+        if config.initialisation == "data":
+            system._autoencoder.initialise_from(voxels)
+        return system, TrainingData(voxels, min(config.batch_size, len(voxels)), seed)
+
+    @classmethod
+    def restore(cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Self:
+        system = cls(LungConfig.model_validate(config), weights["autoencoder.support"])
+        system.load_weights(weights)
+        return system
+
+    def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        parameters = self.networks["autoencoder"].parameters()
+        return {"adam": torch.optim.Adam(parameters, lr=self.config.learning_rate, fused=True)}
+
+    def training_step(self, batch: Float[Tensor, "b v"], step: int) -> dict[str, Tensor]:
+        """One step on the summed squared error (section III-B)."""
+        optimizer = self.optimizers["adam"]
+        position = step % self.steps_per_round
+        if position == 0:
+            optimizer.state.clear()
+        for group in optimizer.param_groups:
+            group["lr"] = self.learning_rate(position)
+        output = self.networks["autoencoder"](batch)
+        loss = (output - batch).square().sum()
+        optimizer.zero_grad()
+        self.backward(loss)
+        optimizer.step()
+        return {"mse": 1000 * loss.detach() / (len(batch) * math.prod(self.config.grid))}
+
+    @property
+    def steps_per_round(self) -> int:
+        return self.config.iterations // self.config.rounds
+
+    def learning_rate(self, position: int) -> float:
+        """The learning rate at a position within a round."""
+        if self.config.schedule == "constant":
+            return self.config.learning_rate
+        warm_up = min(50, 1 + self.steps_per_round // 20)
+        rise = min(1.0, (position + 1) / warm_up)
+        return self.config.learning_rate * rise * (1 + math.cos(math.pi * position / self.steps_per_round)) / 2
+
+    @torch.no_grad()
+    def encode(self, occupancy: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The latent vectors [n, latent] of nodules [n, z, y, x].
+
+        Raises:
+            InputError: the nodules are not of the model's grid, not numbers from 0 to 1, or empty.
+        """
+        check_seeds(occupancy, self.config.grid, "nodules to encode")
+        return self._autoencoder.encode(torch.from_numpy(to_input(occupancy))).numpy()
+
+    def draw_latents(self, n: int, seed: int, start: int = 0) -> NDArray[np.float32]:
+        """Latent vectors [n, latent], uniform in -1 to 1, of samples `start` to `start + n` of `seed`."""
+        size = self.config.latent_size
+        vectors = [generator(seed, "lung latent", i).uniform(-1, 1, size) for i in range(start, start + n)]
+        return np.array(vectors, np.float32).reshape(n, size)
+
+    def sample(self, n: int, seed: int, start: int = 0, *, reconnected: bool = True) -> GeneratedShapes:
+        """`n` new nodules from latent vectors drawn uniformly (section III-B)."""
+        return self.generate(self.draw_latents(n, seed, start), reconnected=reconnected)
+
+    def walk(self, first: NDArray[np.float32], last: NDArray[np.float32], steps: int) -> GeneratedShapes:
+        """Nodules at even steps of the line between two nodules' latent vectors, ends included (figure 8).
+
+        Args:
+            first: occupancy [z, y, x].
+            last: occupancy [z, y, x].
+        """
+        if steps < 2:
+            raise InputError("walk", f"{steps} steps", "at least 2, the two ends")
+        ends = self.encode(np.stack([first, last]))
+        share = np.linspace(0, 1, steps, dtype=np.float32)[:, None]
+        return self.generate(ends[:1] * (1 - share) + ends[1:] * share)
+
+    def near(self, occupancy: NDArray[np.float32], n: int, radius: float, seed: int) -> GeneratedShapes:
+        """`n` nodules like a given one [z, y, x]: latent vectors within `radius` of its own on every axis."""
+        if not 0 < radius <= 2:
+            raise InputError("radius", f"{radius:g}", "more than 0 and at most 2, the width of the latent space")
+        centre = self.encode(occupancy[None])
+        return self.generate(np.clip(centre + radius * self.draw_latents(n, seed), -1, 1))
+
+    def generate(self, latents: NDArray[np.float32], *, reconnected: bool = True) -> GeneratedShapes:
+        """Nodules of latent vectors [n, latent], turned the right way round and reconnected."""
+        raw, inverted = repair_inverted(self.decode(latents))
+        whole = reconnect(raw)
+        return GeneratedShapes(latents, whole.fields if reconnected else raw, inverted, whole.n_components)
+
+    @torch.no_grad()
+    def decode(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The generator network's raw fields [n, z, y, x] of latent vectors [n, latent]."""
+        padding = -len(latents) % SAMPLE_BATCH
+        padded = torch.from_numpy(np.pad(latents, ((0, padding), (0, 0))))
+        fields = [self._autoencoder.decode(batch) for batch in padded.split(SAMPLE_BATCH)]
+        if not fields:
+            return np.zeros((0, *self.config.grid), np.float32)
+        return torch.cat(fields)[: len(latents)].numpy()
+
+    @property
+    def _autoencoder(self) -> ShapeAutoencoder:
+        network = self.networks["autoencoder"]
+        return network  # type: ignore[return-value]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """The base set in memory, and which of it each step sees.
+
+    Attributes:
+        voxels: float32 [base samples, v], the voxels of the support.
+    """
+
+    voxels: Tensor
+    batch_size: int
+    seed: int
+
+    def __call__(self, step: int) -> Float[Tensor, "b v"]:
+        """The batch of a step: a slice of the epoch's own permutation."""
+        epoch, position = divmod(step, len(self.voxels) // self.batch_size)
+        order = generator(self.seed, "lung epoch", epoch).permutation(len(self.voxels))
+        chosen = order[position * self.batch_size : (position + 1) * self.batch_size]
+        return self.voxels[torch.from_numpy(chosen)]

@@ -1,0 +1,1 @@
+"""One loop for every system: a run folder, progress, clean stops and exact resumption."""

@@ -1,0 +1,121 @@
+"""The folder that a training run lives in and that every other verb takes.
+
+config.yaml           system, preset, configuration, data, seed
+data.json             the data's fingerprint and the patients of every split
+weights.safetensors   the model as of the last save
+state.pt              networks, optimisers and step, to go on from; loads with `weights_only`
+log.jsonl             one line every few steps
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors.torch import save_file
+
+from synthorax.errors import InputError, OutputError
+from synthorax.io.atomic import atomic_file
+from synthorax.training.system import System
+
+CONFIG, DATA, WEIGHTS, STATE, LOG = "config.yaml", "data.json", "weights.safetensors", "state.pt", "log.jsonl"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run on disk. Make one with `RunFolder.open`."""
+
+    path: Path
+
+    @classmethod
+    def open(cls, path: Path, config: Mapping[str, Any], data: Mapping[str, Any]) -> RunFolder:
+        """Start a run in a new or empty folder, or go on with the same run in its own.
+
+        Raises:
+            InputError: the folder holds something else, or a run with other settings or data.
+            OutputError: the folder cannot be made.
+        """
+        run = cls(path)
+        if (path / CONFIG).exists():
+            run._check_same(CONFIG, run.config(), dict(config))
+            run._check_same(DATA, json.loads((path / DATA).read_text()), dict(data))
+            return run
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise InputError(path, "something that is not a run", "a new or empty folder, or a run to go on with")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(path, (error.strerror or str(error)).lower()) from error
+        with atomic_file(path / DATA) as file:
+            file.write_text(json.dumps(data, indent=1) + "\n")
+        with atomic_file(path / CONFIG) as file:
+            file.write_text(yaml.safe_dump(dict(config), sort_keys=False))
+        return run
+
+    def config(self) -> dict[str, Any]:
+        """What `config.yaml` says."""
+        return yaml.safe_load((self.path / CONFIG).read_text())
+
+    def save(self, system: System, step: int) -> None:
+        """Write the state after `step` steps, then the weights; each file is whole at any moment."""
+        weights = system.weights()
+        optimizers = {name: o.state_dict() for name, o in system.optimizers.items()}
+        with atomic_file(self.path / STATE) as file:
+            torch.save({"step": step, "weights": weights, "optimizers": optimizers}, file)
+        with atomic_file(self.path / WEIGHTS) as file:
+            save_file(weights, file)
+
+    def resume(self, system: System) -> int:
+        """Bring the system to the saved state; returns the steps done, 0 for a fresh run.
+
+        Raises:
+            InputError: the state is damaged or of other networks.
+        """
+        path = self.path / STATE
+        if not path.exists():
+            return 0
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            system.load_weights(state["weights"])
+            for name, optimizer in system.optimizers.items():
+                optimizer.load_state_dict(state["optimizers"][name])
+        except Exception as error:
+            raise InputError(path, f"a state that does not load ({error})".replace("\n", " "), "this run's") from error
+        self._trim_log(state["step"])
+        return int(state["step"])
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Append one line to the log."""
+        with open(self.path / LOG, "a") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def _trim_log(self, step: int) -> None:
+        """Drop the lines of steps that were done after the last save, and a half-written last line."""
+        if not (path := self.path / LOG).exists():
+            return
+        lines = path.read_text().splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+        with atomic_file(path) as file:
+            file.write_text("".join(kept))
+
+    def _check_same(self, name: str, found: dict[str, Any], expected: dict[str, Any]) -> None:
+        found, expected = _flat(found), _flat(expected)
+        for key in sorted(found.keys() | expected.keys()):
+            if found.get(key) != expected.get(key):
+                raise InputError(
+                    self.path / name,
+                    f"a run with {key} {found.get(key)}",
+                    f"{expected.get(key)}, as asked; give another --out for another run",
+                )
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in json.loads(json.dumps(tree)).items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat

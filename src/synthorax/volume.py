@@ -1,0 +1,61 @@
+"""Voxels with their place in the world."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from synthorax.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """Voxels [z, y, x] (HU for CT, bool or uint8 for a mask) and the geometry that places them.
+
+    Attributes:
+        voxels: array [z, y, x].
+        spacing_mm: distance between voxel centres along (z, y, x), in array order.
+        origin_mm: world position (x, y, z), LPS, of the centre of voxel [0, 0, 0].
+        direction: 3x3; its columns are the world directions of the x, y and z array axes.
+
+    Raises:
+        InputError: not three axes, a spacing that is not positive, a direction that is no rotation.
+    """
+
+    voxels: NDArray
+    spacing_mm: tuple[float, float, float]
+    origin_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    direction: NDArray[np.float64] = field(default_factory=lambda: np.eye(3))
+
+    def __post_init__(self) -> None:
+        if self.voxels.ndim != 3:
+            raise InputError("volume", f"shape {self.voxels.shape}", "three axes [z, y, x]")
+        if not all(np.isfinite(s) and s > 0 for s in self.spacing_mm):
+            raise InputError("volume", f"spacing {self.spacing_mm} mm", "positive millimetres")
+        if not np.allclose(self.direction.T @ self.direction, np.eye(3), atol=1e-4):
+            raise InputError("volume", f"direction {self.direction.tolist()}", "orthonormal axes")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        z, y, x = self.voxels.shape
+        return z, y, x
+
+    @property
+    def affine(self) -> NDArray[np.float64]:
+        """4x4 from voxel indices (x, y, z, 1) to world millimetres (x, y, z, 1), LPS."""
+        matrix = np.eye(4)
+        matrix[:3, :3] = self.direction * np.asarray(self.spacing_mm[::-1])
+        matrix[:3, 3] = self.origin_mm
+        return matrix
+
+    def to_world(self, indices_zyx: ArrayLike) -> NDArray[np.float64]:
+        """World millimetres [..., (x, y, z)] of voxel indices [..., (z, y, x)], fractions allowed."""
+        indices_xyz = np.asarray(indices_zyx, dtype=np.float64)[..., ::-1]
+        return indices_xyz @ self.affine[:3, :3].T + self.affine[:3, 3]
+
+    def to_voxel(self, points_xyz_mm: ArrayLike) -> NDArray[np.float64]:
+        """Fractional voxel indices [..., (z, y, x)] of world millimetres [..., (x, y, z)]."""
+        offset = np.asarray(points_xyz_mm, dtype=np.float64) - self.affine[:3, 3]
+        return (offset @ np.linalg.inv(self.affine[:3, :3]).T)[..., ::-1]
