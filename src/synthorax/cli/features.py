@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from synthorax.api import features as compute
-from synthorax.cli.options import parse_numbers
+from synthorax.cli.options import parse_zyx
 from synthorax.io.tables import write_table
 from synthorax.shapes.features import Convention
 
@@ -35,8 +35,8 @@ def features(
     json_output
         Print JSON instead of CSV.
     """
-    spacing_mm = parse_numbers(spacing, "--spacing", "Z,Y,X in mm, as in 1.25,0.7,0.7")
-    rows = compute(file, convention=convention, spacing_mm=spacing_mm).rows()
+    spacing_mm = spacing and parse_zyx(spacing, "--spacing", "Z,Y,X in mm, as in 1.25,0.7,0.7", float)
+    rows = compute(file, convention=convention, spacing_mm=spacing_mm or None).rows()
     if out is not None:
         write_table(out, rows)
         print(f"{out}: {len(rows)} nodules")

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from synthorax.errors import InputError
 
+Number = TypeVar("Number", int, float)
 
-def parse_numbers(text: str | None, option: str, expected: str, kind: type[float] | type[int] = float) -> tuple | None:
+
+def parse_zyx(text: str, option: str, expected: str, kind: type[Number]) -> tuple[Number, Number, Number]:
     """`"1.25,0.7,0.7"` as a tuple of three numbers.
 
     Raises:
         InputError: not three numbers.
     """
-    if text is None:
-        return None
     try:
-        numbers = tuple(kind(part) for part in text.split(","))
-    except ValueError:
-        numbers = ()
-    if len(numbers) != 3:
-        raise InputError(option, repr(text), expected)
-    return numbers
+        z, y, x = (kind(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(option, repr(text), expected) from error
+    return z, y, x
 
 
 def parse_settings(pairs: Sequence[str], config: Path | None, **named: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from synthorax.api import lidc_shapes
-from synthorax.cli.options import parse_numbers
+from synthorax.cli.options import parse_zyx
 from synthorax.datasets.lidc import LidcRequest
 from synthorax.io.atomic import atomic_folder, check_folder_is_free
 from synthorax.io.tables import write_table
@@ -39,8 +39,8 @@ def shapes(
     overwrite
         Replace a folder that an earlier call made.
     """
-    voxels = parse_numbers(grid, "--grid", "Z,Y,X voxels, as in 20,40,40", int)
-    spacing_mm = parse_numbers(spacing, "--spacing", "Z,Y,X in mm, as in 1.25,0.7,0.7")
+    voxels = parse_zyx(grid, "--grid", "Z,Y,X voxels, as in 20,40,40", int)
+    spacing_mm = parse_zyx(spacing, "--spacing", "Z,Y,X in mm, as in 1.25,0.7,0.7", float)
     request = LidcRequest(readers, voxels, spacing_mm)
     check_folder_is_free(out, overwrite=overwrite)
     made = lidc_shapes(readers=request.readers, grid=request.grid, spacing_mm=request.spacing_mm)
@@ -52,7 +52,7 @@ def shapes(
             {
                 "source": "LIDC-IDRI annotations (CC BY 3.0), doi:10.7937/K9/TCIA.2015.LO9QL9SX",
                 "readers": readers,
-                "spacing_zyx_mm": list(spacing_mm or ()),
+                "spacing_zyx_mm": list(spacing_mm),
                 "counts": made.counts,
                 "fingerprint": made.shapes.fingerprint,
             },

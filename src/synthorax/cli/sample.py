@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 from cyclopts import Parameter
+from numpy.typing import NDArray
 
 from synthorax.api import read_shapes
 from synthorax.cli.options import nodule_argument
@@ -64,7 +66,7 @@ def sample(
     assert isinstance(system, Lung)
     config = system.config
 
-    def nodule(text: str):  # noqa: ANN202
+    def nodule(text: str) -> NDArray[np.float32]:
         path, row = nodule_argument(text)
         shapes = read_shapes(path, config.grid, config.spacing_mm)
         if row >= len(shapes):

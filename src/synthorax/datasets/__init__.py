@@ -1,0 +1,1 @@
+"""What can be trained on, and folders of what was made."""

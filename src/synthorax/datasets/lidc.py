@@ -67,7 +67,8 @@ def lidc_shapes(request: LidcRequest, workers: int | None = None) -> LidcShapes:
     outcomes = list(chain.from_iterable(map_processes(_ShapesOfScan(request), scans, workers=workers, chunk=16)))
     kept = [(record, shape) for record, shape in outcomes if not isinstance(shape, str)]
     counts = {"nodules": len(outcomes), "kept": len(kept)}
-    counts |= {reason: sum(isinstance(shape, str) and shape == reason for _, shape in outcomes) for reason in (NO_CONSENSUS, TOO_LARGE)}
+    for reason in (NO_CONSENSUS, TOO_LARGE):
+        counts[reason] = sum(isinstance(shape, str) and shape == reason for _, shape in outcomes)
     occupancy = np.array([shape for _, shape in kept], np.float32).reshape(-1, *request.grid)
     return LidcShapes(ShapeSet(occupancy, request.spacing_mm, tuple(record for record, _ in kept)), counts)
 

@@ -73,10 +73,8 @@ def write_shape_samples(
         if "npy" in formats:
             np.save(target / "shapes.npy", masks)
         # A single voxel has an infinite f6, which JSON cannot say.
-        rows = [dict(zip(FEATURES, np.where(np.isfinite(r), r, None).tolist(), strict=True)) for r in features]
-        write_table(
-            target / "features.csv", [{"nodule": name, **row} for name, row in zip(names, rows, strict=True)]
-        )
+        rows = [dict(zip(FEATURES, (v if np.isfinite(v) else None for v in r.tolist()), strict=True)) for r in features]
+        write_table(target / "features.csv", [{"nodule": name, **row} for name, row in zip(names, rows, strict=True)])
         write_manifest(
             target / "manifest.json",
             {

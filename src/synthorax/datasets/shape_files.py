@@ -35,7 +35,7 @@ class NoduleMask:
     @property
     def mask(self) -> NDArray[np.bool_]:
         """The nodule's voxels, bool [z, y, x]."""
-        return self.values if self.values.dtype == np.bool_ else self.values > ANALYZER_THRESHOLD
+        return self.values > ANALYZER_THRESHOLD
 
 
 def read_nodule_masks(path: Path, spacing_mm: Sequence[float] | None = None) -> list[NoduleMask]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,7 @@ class ShapeRecord:
     patient_id: str
     series_uid: str = ""
     n_readers: int = 0
-    attributes: NoduleAttributes = NoduleAttributes()
+    attributes: NoduleAttributes = field(default_factory=NoduleAttributes)
 
     def row(self) -> dict[str, object]:
         """The record as one flat table row."""
@@ -77,9 +77,7 @@ class ShapeSet:
 
     def select(self, indices: Sequence[int] | NDArray[np.int64]) -> ShapeSet:
         """The shapes at `indices`, in that order."""
-        return ShapeSet(
-            self.occupancy[np.asarray(indices)], self.spacing_mm, tuple(self.records[i] for i in indices)
-        )
+        return ShapeSet(self.occupancy[np.asarray(indices)], self.spacing_mm, tuple(self.records[i] for i in indices))
 
     def draw(self, n: int, seed: int) -> ShapeSet:
         """`n` shapes of different patients where there are enough, picked by `seed`.

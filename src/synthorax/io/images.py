@@ -39,9 +39,10 @@ def read_image(path: Path) -> Volume:
         image = reader.Execute()
     except RuntimeError as error:
         raise InputError(path, "no readable image", "NIfTI, MHA, MHD or NRRD") from error
+    x, y, z = image.GetSpacing()
     return Volume(
         voxels=sitk.GetArrayFromImage(image),
-        spacing_mm=image.GetSpacing()[::-1],
+        spacing_mm=(round(z, 6), round(y, 6), round(x, 6)),  # NIfTI keeps them in single precision
         origin_mm=image.GetOrigin(),
         direction=np.reshape(image.GetDirection(), (3, 3)),
     )

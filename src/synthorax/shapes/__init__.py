@@ -1,0 +1,1 @@
+"""Binary shapes: features, components, reconnection, resampling, meshes."""

@@ -81,7 +81,7 @@ def shape_features(
     table[:, 0:4] = _mid_slice_features(masks[np.arange(len(masks)), middle], (dy, dx), convention)
     table[:, 4:8] = _box_features(masks, low, high, middle, (dz, dy, dx))
     table[:, 8:11] = _minkowski_features(masks, (dz, dy, dx), convention)
-    projection = masks.any(1)
+    projection = np.any(masks, axis=1)
     pixel = (1.0, 1.0) if convention == "alnsb" else (dy, dx)
     perimeter = _perimeter(projection, pixel)
     table[:, 11] = 4 * np.pi * projection.sum((1, 2)) * np.prod(pixel) / perimeter**2
@@ -95,7 +95,7 @@ def _mid_slice_features(
     largest = np.stack([_alnsb_largest(s) if convention == "alnsb" else _largest(s) for s in slices])
     area = largest.sum((1, 2)) * np.prod(spacing)
     low, high = _boxes(slices)
-    extent = ((high - low + 1) * spacing).max(1, where=slices.any((1, 2))[:, None], initial=0)
+    extent = ((high - low + 1) * spacing).max(1, where=np.any(slices, axis=(1, 2))[:, None], initial=0)
     perimeter = _perimeter(largest, (spacing[0],) * 2 if convention == "alnsb" else spacing)
     circularity = np.divide(4 * np.pi * area, perimeter**2, where=perimeter > 0, out=np.zeros_like(area))
     return np.column_stack([area, extent, perimeter, circularity])
@@ -225,7 +225,7 @@ def _boxes(masks: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int6
     """First and last set index of each mask [n, ...] along each of its axes, both [n, axes]."""
     low, high = [], []
     for axis in range(1, masks.ndim):
-        profile = masks.any(tuple(a for a in range(1, masks.ndim) if a != axis))
+        profile = np.any(masks, axis=tuple(a for a in range(1, masks.ndim) if a != axis))
         low.append(profile.argmax(1))
         high.append(profile.shape[1] - 1 - profile[:, ::-1].argmax(1))
     return np.column_stack(low), np.column_stack(high)
@@ -233,7 +233,7 @@ def _boxes(masks: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int6
 
 def _crop(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The masks less the far planes that all of them leave empty; the near ones keep their indices."""
-    high = _boxes(masks.any(0)[None])[1][0]
+    high = _boxes(np.any(masks, axis=0)[None])[1][0]
     return masks[:, : high[0] + 1, : high[1] + 1, : high[2] + 1]
 
 

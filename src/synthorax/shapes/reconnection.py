@@ -23,13 +23,7 @@ ON_LEAST = 0.651
 """The least value that the input map gives a nodule voxel; later bridges are set to it."""
 
 _NEIGHBOURS = np.array(
-    [
-        (z, y, x)
-        for z in (-1, 0, 1)
-        for y in (-1, 0, 1)
-        for x in (-1, 0, 1)
-        if 0 < abs(z) + abs(y) + abs(x) < 3
-    ]
+    [(z, y, x) for z in (-1, 0, 1) for y in (-1, 0, 1) for x in (-1, 0, 1) if 0 < abs(z) + abs(y) + abs(x) < 3]
 )
 
 
@@ -46,7 +40,7 @@ class Reconnected:
     n_components: NDArray[np.int64]
 
 
-def label_components(mask: NDArray[np.bool_]) -> tuple[NDArray[np.uint16] | NDArray[np.uint32], int]:
+def label_components(mask: NDArray[np.bool_]) -> tuple[NDArray[np.integer], int]:
     """Labels [z, y, x] of the 18-connected components of a mask, from 1, and how many there are."""
     labels, n = cc3d.connected_components(mask.view(np.uint8), connectivity=18, return_N=True)
     return labels, n

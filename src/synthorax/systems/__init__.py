@@ -1,0 +1,1 @@
+"""The published systems, a package each, independent of each other."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from pydantic import BaseModel
 from torch import Tensor, nn
@@ -49,7 +49,8 @@ class System(ABC):
         """Place networks and optimisers on Fabric's devices and hand the backward pass to it."""
         self.optimizers = dict(self.make_optimizers())
         self.networks = {name: fabric.setup_module(network) for name, network in self.networks.items()}
-        self.optimizers = {name: fabric.setup_optimizers(o) for name, o in self.optimizers.items()}
+        for name, optimizer in self.optimizers.items():
+            self.optimizers[name] = cast(Optimizer, fabric.setup_optimizers(optimizer))
         self.backward = fabric.backward
 
     def weights(self) -> dict[str, Tensor]:

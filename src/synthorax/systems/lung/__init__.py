@@ -1,0 +1,1 @@
+"""LuNG: a 3D autoencoder of nodule shapes (Kommrusch and Pouchet)."""

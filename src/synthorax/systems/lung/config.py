@@ -31,10 +31,10 @@ class LungConfig(BaseModel):
     layers: str = "32_3_64_1024"
     grid: tuple[int, int, int] = LUNG_GRID
     spacing_mm: tuple[float, float, float] = LUNG_SPACING_MM
-    iterations: int = Field(150_000, ge=1)
-    rounds: int = Field(6, ge=1)
-    batch_size: int = Field(128, ge=1)
-    learning_rate: float = Field(1e-4, gt=0)
+    iterations: int = Field(default=150_000, ge=1)
+    rounds: int = Field(default=6, ge=1)
+    batch_size: int = Field(default=128, ge=1)
+    learning_rate: float = Field(default=1e-4, gt=0)
     schedule: Literal["constant", "cosine"] = "constant"
     support: Literal["all", "base"] = "all"
     initialisation: Literal["default", "data"] = "default"
@@ -51,6 +51,7 @@ class LungConfig(BaseModel):
 
     @property
     def latent_size(self) -> int:
+        """Neurons of the latent layer."""
         return min(self.widths)
 
     @model_validator(mode="after")
@@ -67,7 +68,7 @@ class LungConfig(BaseModel):
 PRESETS = {
     "paper": LungConfig(),
     "compact": LungConfig(
-        iterations=2_000,
+        iterations=6_000,
         rounds=1,
         learning_rate=1e-3,
         schedule="cosine",

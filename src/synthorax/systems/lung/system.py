@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -173,8 +173,7 @@ class Lung(System):
 
     @property
     def _autoencoder(self) -> ShapeAutoencoder:
-        network = self.networks["autoencoder"]
-        return network  # type: ignore[return-value]
+        return cast(ShapeAutoencoder, self.networks["autoencoder"])
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,32 @@
+# make demo | test | prove | lint | bench | results
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: demo test prove lint bench results
+
+demo: $(INSTALLED)
+	$(BIN)/synthorax demo --out demo
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -q
+
+prove: $(INSTALLED)
+	$(BIN)/python -m pytest -q -m prove --prove
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(INSTALLED)
+	$(BIN)/python scripts/results_shapes.py
+
+results: $(INSTALLED)
+	$(BIN)/python scripts/results_shapes.py --out docs/results
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@

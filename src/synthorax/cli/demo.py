@@ -1,0 +1,23 @@
+"""`synthorax demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from synthorax.demo import run_demo
+
+
+def demo(*, out: Path = Path("demo"), seed: int = 0, preset: Literal["compact", "smoke"] = "compact") -> None:
+    """Real nodule shapes in, new ones out: trains, generates, repairs, measures, and writes a page.
+
+    Parameters
+    ----------
+    out
+        Folder for the run, the nodules and index.html. A demo that was stopped goes on.
+    seed
+        Decides the nodules drawn, the training and the samples.
+    preset
+        compact: about two minutes. smoke: half a minute, of poor quality.
+    """
+    print(run_demo(out, seed=seed, preset=preset))

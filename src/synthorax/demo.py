@@ -1,0 +1,198 @@
+"""The whole way in miniature, from real nodule shapes to a page of new ones."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+
+from synthorax import api, figures
+from synthorax.annotations.lidc_table import CITATION
+from synthorax.datasets.lidc import LidcShapes
+from synthorax.datasets.sample_folder import write_shape_samples
+from synthorax.datasets.shapes import ShapeSet
+from synthorax.errors import InputError
+from synthorax.hub import Model
+from synthorax.provenance import Origin
+from synthorax.report import write_page
+from synthorax.shapes.features import FEATURES, shape_features
+from synthorax.shapes.reconnection import ON_THRESHOLD, label_components
+from synthorax.systems.lung.base_set import repair_inverted, to_input
+from synthorax.systems.lung.system import SAMPLE_BATCH, GeneratedShapes, Lung
+
+NODULES = 51
+"""As many as LuNG had."""
+DIAMETER_MM = (5.0, 12.0)
+"""Mean longest diameter of the demo's nodules: what is common and hard to find, and quick to learn."""
+GENERATED = 400
+SHOWN = 12
+VOLUME = list(FEATURES).index("f5")
+WALK_STEPS = 6
+
+
+@dataclass
+class Clock:
+    """How long each part took, in seconds."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def part(self, name: str, console: Console) -> Iterator[None]:
+        """Time the block and say that it runs."""
+        console.print(f"[bold]{name}[/bold]")
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - started
+
+
+def run_demo(out: Path, *, seed: int = 0, preset: str = "compact") -> Path:
+    """Train on real shapes, generate, repair, measure, and write `index.html` into `out`.
+
+    A demo that was stopped goes on where it was.
+
+    Returns:
+        The page.
+    """
+    console, clock = Console(stderr=True), Clock()
+    page = out / "index.html"
+    if out.exists() and any(out.iterdir()) and not (out / "run").is_dir():
+        raise InputError(out, "a folder that is not empty", "a new folder, or one of an earlier demo")
+    with clock.part("Real nodules: outlines of LIDC-IDRI's readers to shapes", console):
+        lidc = api.lidc_shapes()
+        seeds = demo_nodules(lidc, seed)
+    with clock.part("Training: LuNG's shape autoencoder", console):
+        api.train("lung", seeds, out / "run", preset=preset, seed=seed)
+    with clock.part("Generating and reconnecting", console):
+        model = api.load(out / "run")
+        made = api.sample(model, GENERATED, seed=seed)
+    with clock.part("Measuring", console):
+        features = {
+            "real": shape_features(seeds.occupancy > 0, seeds.spacing_mm),
+            "generated": shape_features(made.masks, seeds.spacing_mm),
+        }
+    with clock.part("Files for 3D Slicer and Blender", console):
+        write_shape_samples(
+            out / "nodules",
+            made.fields[:SHOWN],
+            seeds.spacing_mm,
+            Origin("lung", model.sha256, seed),
+            [{"latent": latent.tolist()} for latent in made.latents[:SHOWN].astype(float)],
+            overwrite=True,
+            sample_batch=SAMPLE_BATCH,
+        )
+    with clock.part("Pictures and page", console):
+        content = _page_content(model, lidc, seeds, made, features, out / "run")
+        write_page(page, "demo.html", **content, clock=clock.seconds, seed=seed)
+    console.print(f"\nOpen [bold]{page}[/bold]")
+    return page
+
+
+def demo_nodules(lidc: LidcShapes, seed: int) -> ShapeSet:
+    """The demo's nodules: of middle size, each of another patient, drawn by the seed."""
+    low, high = DIAMETER_MM
+    sizes = [record.attributes.diameter_mm or 0.0 for record in lidc.shapes.records]
+    return lidc.shapes.select([i for i, size in enumerate(sizes) if low <= size <= high]).draw(NODULES, seed)
+
+
+def _page_content(
+    model: Model,
+    lidc: LidcShapes,
+    seeds: ShapeSet,
+    made: GeneratedShapes,
+    features: dict[str, NDArray[np.float64]],
+    run: Path,
+) -> dict[str, object]:
+    """Everything the page's template names."""
+    system = model.system
+    assert isinstance(system, Lung)
+    spacing = seeds.spacing_mm
+    volumes = features["real"][:, VOLUME]
+    by_size = np.argsort(volumes)
+    shown = by_size[np.linspace(4, len(by_size) - 5, 6).astype(int)]
+    learned = system.generate(system.encode(seeds.occupancy))
+    error = float(1000 * np.square(learned.fields - to_input(seeds.occupancy)).mean())
+    walk = system.walk(seeds.occupancy[shown[1]], seeds.occupancy[shown[-1]], WALK_STEPS)
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    content: dict[str, object] = {
+        "real": figures.surfaces(
+            [seeds.occupancy[i] > 0 for i in shown] + list(learned.masks[shown]),
+            spacing,
+            captions=[f"real, {volumes[i]:.0f} mm³" for i in shown] + ["as learned"] * len(shown),
+            colours=[figures.REAL] * len(shown) + [figures.SYNTHETIC] * len(shown),
+            columns=len(shown),
+        ),
+        "generated": figures.surfaces(
+            list(made.masks[:SHOWN]),
+            spacing,
+            captions=[f"{i:04d}   {v:.0f} mm³" for i, v in enumerate(features["generated"][:SHOWN, VOLUME])],
+            colours=[figures.SYNTHETIC] * SHOWN,
+            columns=6,
+        ),
+        "slices": figures.slices(
+            [*to_input(seeds.occupancy[shown[[1, 4]]]), *made.fields[:4]],
+            spacing,
+            captions=["real", "real"] + [f"new {i:04d}" for i in range(4)],
+            colours=[figures.REAL] * 2 + [figures.SYNTHETIC] * 4,
+        ),
+        "walk": figures.surfaces(
+            list(walk.masks),
+            spacing,
+            captions=["first, as learned", *(f"step {i}" for i in range(1, WALK_STEPS - 1)), "second, as learned"],
+            colours=[figures.SYNTHETIC] * WALK_STEPS,
+            columns=WALK_STEPS,
+        ),
+        "histograms": figures.histograms(features, FEATURES, [figures.REAL, figures.SYNTHETIC]),
+        "curve": figures.curve(
+            [r["step"] for r in log], [r["mse"] for r in log], "training step", "squared error x 1000"
+        ),
+        "repair": _repair_figure(system, made, spacing),
+        "n_real": len(seeds),
+        "counts": lidc.counts,
+        "diameter_mm": DIAMETER_MM,
+        "n_generated": len(made.fields),
+        "clean": int((made.n_components == 1).sum()),
+        "inverted": int(made.inverted.sum()),
+        "mse": error,
+        "steps": log[-1]["step"],
+        "medians": [
+            (name, text, *(float(np.median(values[:, i])) for values in features.values()))
+            for i, (name, text) in enumerate(FEATURES.items())
+        ],
+        "sha256": model.sha256,
+        "citation": CITATION,
+        "machine": f"{platform.machine()}, Python {platform.python_version()}",
+        "date": date.today().isoformat(),
+        "n_files": SHOWN,
+    }
+    return content
+
+
+def _repair_figure(system: Lung, made: GeneratedShapes, spacing: tuple[float, float, float]) -> figures.Figure | None:
+    """A nodule that came out in pieces, before and after: the one with the most outside its largest piece."""
+    broken = np.flatnonzero(made.n_components > 1)
+    if not len(broken):
+        return None
+    raw, _ = repair_inverted(system.decode(made.latents[broken]))
+    loose = []
+    for before in raw:
+        labels, _ = label_components(before >= ON_THRESHOLD)
+        sizes = np.bincount(labels.ravel())[1:]
+        loose.append(sizes.sum() - sizes.max())
+    chosen = int(np.argmax(loose))
+    pieces = made.n_components[broken[chosen]]
+    return figures.surfaces(
+        [raw[chosen] >= ON_THRESHOLD, made.masks[broken[chosen]]],
+        spacing,
+        captions=[f"{pieces} pieces", "reconnected"],
+        colours=[figures.SYNTHETIC] * 2,
+        columns=2,
+    )

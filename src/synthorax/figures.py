@@ -1,0 +1,153 @@
+"""Pictures drawn one way everywhere: surfaces, slices, histograms, curves.
+
+Every function returns a Matplotlib figure; nothing here touches files or global plotting state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.colors import LightSource
+from matplotlib.figure import Figure
+from mpl_toolkits.mplot3d.art3d import Poly3DCollection
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter, zoom
+
+from synthorax.shapes.mesh import surface
+
+REAL, SYNTHETIC = "#3b6ea5", "#d9822b"
+"""Real is blue and synthetic is orange in every picture."""
+INK, PAPER = "#1d2733", "#ffffff"
+DPI = 110
+
+
+def surfaces(
+    masks: Sequence[NDArray[np.bool_]],
+    spacing_mm: tuple[float, float, float],
+    *,
+    captions: Sequence[str],
+    colours: Sequence[str],
+    columns: int,
+    extent_mm: float | None = None,
+) -> Figure:
+    """Nodules as shaded surfaces, all at one scale, seen obliquely from above.
+
+    The surface is smoothed by less than a voxel for display, so that the grid does not distract.
+
+    Args:
+        masks: bool [z, y, x] each.
+        captions: a line under each.
+        extent_mm: width of each view; that of the widest nodule if not given.
+    """
+    meshes = [surface(*_smooth(mask, spacing_mm), level=0.5) for mask in masks]
+    centred = [m.triangles_mm - (m.vertices_mm.min(0) + m.vertices_mm.max(0)) / 2 for m in meshes]
+    half = (extent_mm / 2) if extent_mm else max(abs(t).max() for t in centred)
+    rows = -(-len(masks) // columns)
+    figure = Figure(figsize=(1.75 * columns, 1.95 * rows), dpi=DPI, facecolor=PAPER)
+    light = LightSource(azdeg=235, altdeg=50)
+    for i, (triangles, caption, colour) in enumerate(zip(centred, captions, colours, strict=True)):
+        axes = figure.add_subplot(rows, columns, i + 1, projection="3d")
+        body = Poly3DCollection(
+            triangles, facecolors=colour, edgecolors=colour, linewidths=0.3, shade=True, lightsource=light
+        )
+        axes.add_collection3d(body)
+        for set_limits in (axes.set_xlim, axes.set_ylim, axes.set_zlim):
+            set_limits(-half, half)
+        axes.set_box_aspect((1, 1, 1), zoom=1.55)
+        axes.view_init(elev=22, azim=-60)
+        axes.set_axis_off()
+        axes.text2D(0.5, -0.02, caption, transform=axes.transAxes, ha="center", fontsize=8.5, color=INK)
+    figure.subplots_adjust(0, 0.05, 1, 1, 0, 0.05)
+    return figure
+
+
+def slices(
+    fields: Sequence[NDArray[np.floating]],
+    spacing_mm: tuple[float, float, float],
+    *,
+    captions: Sequence[str],
+    colours: Sequence[str],
+    n_slices: int = 8,
+) -> Figure:
+    """The middle slices of each field, a row a nodule, as in the paper's figure 2."""
+    height = fields[0].shape[0]
+    first = (height - n_slices) // 2
+    aspect = spacing_mm[1] / spacing_mm[2]
+    figure = Figure(figsize=(1.0 * n_slices + 1.6, 1.0 * len(fields)), dpi=DPI, facecolor=PAPER)
+    grid = figure.subplots(len(fields), n_slices, squeeze=False)
+    for row, field, caption, colour in zip(grid, fields, captions, colours, strict=True):
+        for j, axes in enumerate(row):
+            axes.imshow(field[first + j], cmap="gray", vmin=0, vmax=1, aspect=aspect, interpolation="nearest")
+            axes.set_xticks([])
+            axes.set_yticks([])
+            for side in axes.spines.values():
+                side.set_color(colour)
+        row[0].set_ylabel(caption, rotation=0, ha="right", va="center", fontsize=8.5, color=INK)
+    for j, axes in enumerate(grid[0]):
+        offset = (first + j - (height - 1) / 2) * spacing_mm[0]
+        axes.set_title(f"{offset:+.1f} mm", fontsize=7.5, color=INK)
+    figure.subplots_adjust(1.5 / (n_slices + 1.6), 0.01, 0.99, 1 - 0.25 / len(fields), 0.04, 0.04)
+    return figure
+
+
+def histograms(
+    groups: Mapping[str, NDArray[np.float64]],
+    names: Mapping[str, str],
+    colours: Sequence[str],
+    *,
+    columns: int = 4,
+) -> Figure:
+    """How each feature is distributed in some groups.
+
+    Args:
+        groups: label -> values [n, features].
+        names: short name and description of each feature, in the order of the columns.
+    """
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(2.6 * columns, 1.75 * rows), dpi=DPI, facecolor=PAPER)
+    panels = figure.subplots(rows, columns).ravel()
+    for i, (axes, (name, description)) in enumerate(zip(panels, names.items(), strict=False)):
+        columns_of = [values[np.isfinite(values[:, i]), i] for values in groups.values()]
+        low, high = np.percentile(np.concatenate(columns_of), [1, 99])
+        bins = np.linspace(low, high if high > low else low + 1, 22)
+        for values, colour, label in zip(columns_of, colours, groups, strict=True):
+            clipped = np.clip(values, bins[0], bins[-1])
+            axes.hist(clipped, bins, weights=np.full(len(clipped), 1 / len(clipped)), color=colour, alpha=0.55)
+            axes.axvline(float(np.median(values)), color=colour, linewidth=1.4, label=f"{label}, median")
+        axes.set_title(f"{name}  {description}", fontsize=7.5, color=INK, loc="left")
+        axes.tick_params(labelsize=6.5, length=2)
+        axes.set_yticks([])
+        for side in ("top", "right", "left"):
+            axes.spines[side].set_visible(False)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="lower right", fontsize=8, frameon=False, ncols=2)
+    figure.tight_layout(rect=(0, 0.03, 1, 1))
+    return figure
+
+
+def curve(x: Sequence[float], y: Sequence[float], x_label: str, y_label: str) -> Figure:
+    """One falling figure on a logarithmic axis."""
+    figure = Figure(figsize=(5.2, 2.4), dpi=DPI, facecolor=PAPER)
+    axes = figure.subplots()
+    axes.semilogy(x, y, color=SYNTHETIC, linewidth=1.6)
+    axes.set_xlabel(x_label, fontsize=8.5, color=INK)
+    axes.set_ylabel(y_label, fontsize=8.5, color=INK)
+    axes.tick_params(labelsize=7.5)
+    axes.grid(alpha=0.25, which="both", linewidth=0.5)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    figure.tight_layout()
+    return figure
+
+
+def _smooth(
+    mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]
+) -> tuple[NDArray[np.float32], tuple[float, float, float]]:
+    """A soft field of about cubic voxels that crosses one half at the mask's surface."""
+    factor = tuple(max(1, round(s / min(spacing_mm))) for s in spacing_mm)
+    padded = np.pad(mask, 2).astype(np.float32)
+    finer = zoom(padded, factor, order=1, mode="grid-constant", grid_mode=True)
+    # A bridge of single voxels would be smoothed away; it is kept as a thin neck.
+    soft = np.maximum(gaussian_filter(finer, 0.8), 0.7 * finer)
+    z, y, x = (s / f for s, f in zip(spacing_mm, factor, strict=True))
+    return soft, (z, y, x)

@@ -1,0 +1,41 @@
+"""Static pages: one HTML file that holds its pictures, so that it can be mailed."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from synthorax.io.atomic import atomic_file
+
+
+def write_page(path: Path, template: str, **content: Any) -> None:
+    """Fill a template of this package; figures in it are drawn with `{{ figure | picture("what it shows") }}`.
+
+    Raises:
+        OutputError: the page cannot be written.
+    """
+    environment = Environment(
+        loader=PackageLoader("synthorax.report", "templates"),
+        undefined=StrictUndefined,
+        autoescape=select_autoescape(["html"]),
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["picture"] = _picture
+    page = environment.get_template(template).render(**content)
+    with atomic_file(path) as file:
+        file.write_text(page, encoding="utf-8")
+
+
+def _picture(figure: Figure, text: str) -> Markup:
+    """An <img> that holds the figure itself."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return Markup('<img alt="{}" src="data:image/png;base64,{}">').format(text, data)
