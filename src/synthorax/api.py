@@ -115,27 +115,29 @@ def train(
         TrainingError: a figure is no longer finite.
     """
     from synthorax.systems.lung.config import PRESETS, lung_config
-    from synthorax.training.run_folder import RunFolder
+    from synthorax.training.run_folder import RunFolder, check_run_folder
 
     if system != "lung":
         raise InputError("system", repr(system), "lung")
     if preset not in PRESETS:
         raise InputError("preset", repr(preset), " or ".join(PRESETS))
     config = lung_config(preset, settings or {})
+    check_run_folder(Path(out))
     shapes = read_shapes(data, config.grid, config.spacing_mm)
     if nodules is not None:
         shapes = shapes.draw(nodules, seed)
 
     from synthorax.systems.lung.system import Lung
-    from synthorax.training.loop import fit
+    from synthorax.training.loop import fit, make_fabric
 
+    fabric = make_fabric(device)
     model, batches = Lung.for_training(config, shapes.occupancy, seed)
     run = RunFolder.open(
         Path(out),
         {"system": system, "preset": preset, "seed": seed, "config": config.model_dump(mode="json")},
         {"fingerprint": shapes.fingerprint, "shapes": len(shapes), "train_patients": shapes.patient_ids},
     )
-    return fit(model, batches, run, steps=config.iterations, device=device, max_minutes=max_minutes)
+    return fit(model, batches, run, fabric, steps=config.iterations, max_minutes=max_minutes)
 
 
 def read_shapes(

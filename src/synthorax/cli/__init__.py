@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -54,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(" ".join(str(error).split()) + " Try --help.", 2)
     except SynthoraxError as error:
         return _fail(str(error), error.exit_code)
+    except BrokenPipeError:  # The reader of our output, such as `head`, has had enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise

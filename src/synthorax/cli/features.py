@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import sys
+from json import dumps
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from synthorax.api import features as compute
 from synthorax.cli.options import parse_zyx
@@ -18,7 +20,7 @@ def features(
     convention: Convention = "alnsb",
     spacing: str | None = None,
     out: Path | None = None,
-    json_output: bool = False,
+    json: Annotated[bool, Parameter(name="--json")] = False,
 ) -> None:
     """The 12 shape features of nodule masks, one row a nodule, columns f1 to f12.
 
@@ -32,7 +34,7 @@ def features(
         Voxel size Z,Y,X in mm of .npy stacks; LuNG's 1.25,0.7,0.7 if not given. Images know theirs.
     out
         CSV file to write; the table goes to the screen if not given.
-    json_output
+    json
         Print JSON instead of CSV.
     """
     spacing_mm = spacing and parse_zyx(spacing, "--spacing", "Z,Y,X in mm, as in 1.25,0.7,0.7", float)
@@ -40,9 +42,8 @@ def features(
     if out is not None:
         write_table(out, rows)
         print(f"{out}: {len(rows)} nodules")
-    elif json_output:
-        json.dump(rows, sys.stdout, indent=1)
-        print()
+    elif json:
+        print(dumps(rows, indent=1))
     else:
         print(",".join(rows[0]))
         for row in rows:

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from synthorax.errors import InputError, OutputError
 
+TEMPORARY = ".tmp-"
+"""How the names of unfinished files and folders begin."""
 MARK = ".synthorax"
 """A file of this name in a folder says that we made the folder, so that we may replace it."""
 
@@ -30,7 +32,7 @@ def atomic_file(target: Path) -> Iterator[Path]:
     try:
         if target.is_dir():
             raise OutputError(target, "a folder of that name exists")
-        handle, name = tempfile.mkstemp(prefix=".tmp-", suffix="-" + target.name, dir=target.parent)
+        handle, name = tempfile.mkstemp(prefix=TEMPORARY, suffix="-" + target.name, dir=target.parent)
         os.close(handle)
         temporary = Path(name)
         yield temporary
@@ -57,7 +59,7 @@ def atomic_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     temporary = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".tmp-", suffix="-" + target.name, dir=target.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, suffix="-" + target.name, dir=target.parent))
         temporary.chmod(0o777 & ~_umask())
         yield temporary
         (temporary / MARK).touch()

@@ -14,7 +14,7 @@ from lightning_fabric import Fabric
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from synthorax.errors import TrainingError
+from synthorax.errors import InputError, TrainingError
 from synthorax.training.run_folder import RunFolder
 from synthorax.training.system import System
 
@@ -39,9 +39,9 @@ def fit(
     system: System,
     batch_at: Callable[[int], Any],
     run: RunFolder,
+    fabric: Fabric,
     *,
     steps: int,
-    device: str = "auto",
     max_minutes: float | None = None,
     log_every: int = 50,
 ) -> Outcome:
@@ -52,14 +52,13 @@ def fit(
 
     Args:
         batch_at: the batch of a step.
-        device: a Fabric accelerator: auto, cpu, cuda, mps.
         max_minutes: stop cleanly, state saved, after so long.
 
     Raises:
+        InputError: the run folder holds a damaged state.
         TrainingError: a figure is no longer finite; the last good state stays on disk.
         KeyboardInterrupt: asked to stop by SIGINT or SIGTERM; the state is saved.
     """
-    fabric = Fabric(accelerator=device, devices=1)
     system.prepare_training(fabric)
     step = run.resume(system)
     started = saved = time.monotonic()
@@ -83,6 +82,18 @@ def fit(
     if stop:
         raise KeyboardInterrupt
     return Outcome(step, finished=step == steps)
+
+
+def make_fabric(device: str = "auto") -> Fabric:
+    """Fabric on one device of a kind: auto, cpu, cuda, mps.
+
+    Raises:
+        InputError: this machine has none.
+    """
+    try:
+        return Fabric(accelerator=device, devices=1)
+    except (ValueError, RuntimeError) as error:  # Fabric's own errors are of these kinds.
+        raise InputError("device", repr(device), "auto, cpu, or an accelerator this machine has") from error
 
 
 @contextmanager

@@ -20,7 +20,7 @@ import yaml
 from safetensors.torch import save_file
 
 from synthorax.errors import InputError, OutputError
-from synthorax.io.atomic import atomic_file
+from synthorax.io.atomic import TEMPORARY, atomic_file
 from synthorax.training.system import System
 
 CONFIG, DATA, WEIGHTS, STATE, LOG = "config.yaml", "data.json", "weights.safetensors", "state.pt", "log.jsonl"
@@ -40,13 +40,14 @@ class RunFolder:
             InputError: the folder holds something else, or a run with other settings or data.
             OutputError: the folder cannot be made.
         """
+        check_run_folder(path)
         run = cls(path)
         if (path / CONFIG).exists():
             run._check_same(CONFIG, run.config(), dict(config))
             run._check_same(DATA, json.loads((path / DATA).read_text()), dict(data))
+            for leftover in path.glob(TEMPORARY + "*"):  # of a run that was killed
+                leftover.unlink(missing_ok=True)
             return run
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise InputError(path, "something that is not a run", "a new or empty folder, or a run to go on with")
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -112,6 +113,16 @@ class RunFolder:
                     f"a run with {key} {found.get(key)}",
                     f"{expected.get(key)}, as asked; give another --out for another run",
                 )
+
+
+def check_run_folder(path: Path) -> None:
+    """Refuse a folder that holds something other than a run.
+
+    Raises:
+        InputError: it does.
+    """
+    if path.exists() and not (path / CONFIG).exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(path, "something that is not a run", "a new or empty folder, or a run to go on with")
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
