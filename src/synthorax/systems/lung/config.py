@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from synthorax.datasets.shapes import LUNG_GRID, LUNG_SPACING_MM
 from synthorax.errors import InputError
+
+PositiveMm = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class LungConfig(BaseModel):
@@ -29,12 +31,12 @@ class LungConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     layers: str = "32_3_64_1024"
-    grid: tuple[int, int, int] = LUNG_GRID
-    spacing_mm: tuple[float, float, float] = LUNG_SPACING_MM
+    grid: tuple[PositiveInt, PositiveInt, PositiveInt] = LUNG_GRID
+    spacing_mm: tuple[PositiveMm, PositiveMm, PositiveMm] = LUNG_SPACING_MM
     iterations: int = Field(default=150_000, ge=1)
     rounds: int = Field(default=6, ge=1)
     batch_size: int = Field(default=128, ge=1)
-    learning_rate: float = Field(default=1e-4, gt=0)
+    learning_rate: float = Field(default=1e-4, gt=0, allow_inf_nan=False)
     schedule: Literal["constant", "cosine"] = "constant"
     support: Literal["all", "base"] = "all"
     initialisation: Literal["default", "data"] = "default"

@@ -149,11 +149,18 @@ class Lung(System):
         return self.generate(ends[:1] * (1 - share) + ends[1:] * share)
 
     def near(self, occupancy: NDArray[np.float32], n: int, radius: float, seed: int) -> GeneratedShapes:
-        """`n` nodules like a given one [z, y, x]: latent vectors within `radius` of its own on every axis."""
+        """`n` nodules like a given one [z, y, x]: latent vectors within `radius` of its own on every axis.
+
+        They are uniform in what that box and the latent cube share.
+
+        Raises:
+            InputError: a radius that is not between 0 and 2, the width of the latent space.
+        """
         if not 0 < radius <= 2:
             raise InputError("radius", f"{radius:g}", "more than 0 and at most 2, the width of the latent space")
         centre = self.encode(occupancy[None])
-        return self.generate(np.clip(centre + radius * self.draw_latents(n, seed), -1, 1))
+        low, high = np.maximum(centre - radius, -1), np.minimum(centre + radius, 1)
+        return self.generate(low + (high - low) * (1 + self.draw_latents(n, seed)) / 2)
 
     def generate(self, latents: NDArray[np.float32], *, reconnected: bool = True) -> GeneratedShapes:
         """Nodules of latent vectors [n, latent], turned the right way round and reconnected."""

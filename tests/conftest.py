@@ -1,0 +1,77 @@
+"""What the tests share: runtime types, the real data, the LIDC nodules, and a ball."""
+
+import os
+from pathlib import Path
+
+import jaxtyping
+import numpy as np
+import pytest
+from hypothesis import settings
+
+# Before anything imports a system, so that its array annotations are checked whenever it is called.
+jaxtyping.install_import_hook("synthorax.systems", "beartype.beartype")
+
+settings.register_profile("synthorax", deadline=None, derandomize=True, max_examples=40)
+settings.load_profile("synthorax")
+
+LUNG_GRID = (20, 40, 40)
+LUNG_SPACING_MM = (1.25, 0.7, 0.7)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--prove", action="store_true", help="run the long proofs too")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--prove") or config.getoption("markexpr") == "prove":
+        return
+    for item in items:
+        if item.get_closest_marker("prove"):
+            item.add_marker(pytest.mark.skip(reason="a long proof: give --prove or -m prove"))
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """The folder that holds lung-seeds, lidc-scans and luna16-nodules."""
+    if not os.environ.get("SYNTHORAX_REAL_DATA"):
+        pytest.skip("set SYNTHORAX_REAL_DATA to the folder of unpacked real data")
+    return Path(os.environ["SYNTHORAX_REAL_DATA"])
+
+
+@pytest.fixture(scope="session")
+def ball():
+    """Make a ball's mask, bool [z, y, x], in the middle of LuNG's grid or another."""
+
+    def make(diameter_mm, grid=LUNG_GRID, spacing_mm=LUNG_SPACING_MM, offset_mm=(0, 0, 0)):
+        squares = [
+            ((np.arange(n) - (n - 1) / 2) * step - shift) ** 2
+            for n, step, shift in zip(grid, spacing_mm, offset_mm, strict=True)
+        ]
+        z, y, x = np.ix_(*squares)
+        return z + y + x <= (diameter_mm / 2) ** 2
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def lidc_readings():
+    """The readings of every LIDC scan."""
+    from synthorax.annotations.lidc_table import read_lidc_table
+
+    return read_lidc_table()
+
+
+@pytest.fixture(scope="session")
+def lidc_nodules(lidc_readings):
+    """The clustered nodules of every LIDC scan; some ten seconds."""
+    from synthorax.annotations.clustering import cluster
+
+    return [cluster(readings) for readings in lidc_readings]
+
+
+@pytest.fixture(scope="session")
+def lidc():
+    """Every LIDC nodule that two readers agree on, on LuNG's grid; some fifteen seconds."""
+    from synthorax.datasets.lidc import LidcRequest, lidc_shapes
+
+    return lidc_shapes(LidcRequest())

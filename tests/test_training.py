@@ -1,0 +1,569 @@
+"""Training runs: however they are stopped, killed or starved of disk, they go on as if nothing had happened."""
+
+import errno
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from synthorax import api, hub
+from synthorax.errors import InputError, OutputError, SynthoraxError, TrainingError
+from synthorax.systems.lung.config import lung_config
+from synthorax.systems.lung.system import Lung
+from synthorax.training import loop
+from synthorax.training.run_folder import RunFolder
+
+STEPS = 60
+CHILD_STEPS = 900
+CHILD = """
+import sys
+import synthorax.training.loop as loop
+loop.SAVE_EVERY_S = {save_every_s}
+from synthorax.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """One thread here as in the child processes, whatever else the machine does."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def stack():
+    """Occupancies of four balls on LuNG's grid."""
+    z, y, x = np.indices((20, 40, 40))
+    distance = np.sqrt(((z - 10) * 1.25) ** 2 + ((y - 20) * 0.7) ** 2 + ((x - 20) * 0.7) ** 2)
+    return np.stack([np.clip((radius - distance) / 0.7 + 0.5, 0, 1) for radius in (2.5, 4, 5.5, 7)]).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def data(stack, tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "balls.npy"
+    np.save(path, stack)
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory):
+    """A run of `STEPS` steps that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    assert api.train("lung", data, folder, preset="smoke", device="cpu").finished
+    return folder
+
+
+@pytest.fixture(scope="module")
+def long_whole(data, tmp_path_factory):
+    """A run of `CHILD_STEPS` steps that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("long") / "run"
+    assert train_long(data, folder).finished
+    return folder
+
+
+@pytest.fixture
+def lab(stack, tmp_path):
+    """What a test needs to call `fit` itself: a fresh system, its batches, a run folder."""
+
+    def fresh():
+        system, batches = Lung.for_training(lung_config("smoke", {}), stack, 0)
+        run = RunFolder.open(tmp_path / "run", {"system": "lung", "config": system.config.model_dump(mode="json")}, {})
+        return SimpleNamespace(system=system, batches=batches, run=run)
+
+    return fresh
+
+
+def fit(lab, batches=None, **options):
+    return loop.fit(lab.system, batches or lab.batches, lab.run, steps=STEPS, device="cpu", **options)
+
+
+def train_long(data, folder):
+    return api.train("lung", data, folder, preset="smoke", settings={"iterations": CHILD_STEPS}, device="cpu")
+
+
+def child(data, folder, save_every_s=0.2):
+    """A real `synthorax train lung` in a process of its own."""
+    arguments = ["train", "lung", "--data", data, "--out", folder, "--preset", "smoke"]
+    return subprocess.Popen(
+        [sys.executable, "-c", CHILD.format(save_every_s=save_every_s)]
+        + [str(a) for a in [*arguments, "--set", f"iterations={CHILD_STEPS}", "--device", "cpu"]],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+def wait_for(process, condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def weights(folder):
+    return (folder / "weights.safetensors").read_bytes()
+
+
+def log(folder):
+    """The lines of the log but for their clock; every one must be whole."""
+    records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in record.items() if key != "seconds"} for record in records]
+
+
+def saved_step(folder):
+    return torch.load(folder / "state.pt", weights_only=True)["step"]
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def stopping_at(batches, last, number=signal.SIGTERM):
+    """The same batches, with a signal to this process while step `last` is prepared."""
+
+    def batch_at(step):
+        if step == last:
+            os.kill(os.getpid(), number)
+        return batches(step)
+
+    return batch_at
+
+
+# Stopped and resumed
+
+
+def test_a_run_folder_holds_what_it_says(whole):
+    assert names(whole) == ["config.yaml", "data.json", "log.jsonl", "state.pt", "weights.safetensors"]
+    assert [record["step"] for record in log(whole)] == [50, 60]
+    assert saved_step(whole) == STEPS
+
+
+def test_two_runs_of_one_seed_have_the_same_bytes_and_another_seed_has_others(data, whole, tmp_path):
+    api.train("lung", data, tmp_path / "again", preset="smoke", device="cpu")
+    api.train("lung", data, tmp_path / "other", preset="smoke", device="cpu", seed=1)
+    assert weights(tmp_path / "again") == weights(whole)
+    assert weights(tmp_path / "other") != weights(whole)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("last", [0, 28, 29, 30, 49, 58])
+def test_a_run_stopped_at_any_step_and_resumed_ends_with_the_bytes_of_one_that_was_not(lab, whole, last, number):
+    stopped = lab()
+    with pytest.raises(KeyboardInterrupt):
+        fit(stopped, stopping_at(stopped.batches, last, number))
+    assert saved_step(stopped.run.path) == last + 1
+    resumed = lab()
+    asked = []
+    outcome = fit(resumed, lambda step: asked.append(step) or resumed.batches(step))
+    assert asked == list(range(last + 1, STEPS))
+    assert (outcome.step, outcome.finished) == (STEPS, True)
+    assert weights(resumed.run.path) == weights(whole)
+    assert log(resumed.run.path) == log(whole)
+
+
+def test_a_run_given_a_moment_at_a_time_ends_with_the_bytes_of_one_that_was_not(data, whole, tmp_path):
+    calls = 0
+    finished = False
+    while not finished:
+        outcome = api.train("lung", data, tmp_path / "run", preset="smoke", device="cpu", max_minutes=0.03 / 60)
+        finished = outcome.finished
+        assert outcome.step == saved_step(tmp_path / "run")
+        calls += 1
+        assert calls < 100
+    assert calls > 1
+    assert weights(tmp_path / "run") == weights(whole)
+    assert log(tmp_path / "run") == log(whole)
+
+
+def test_a_finished_run_that_is_asked_for_again_stays_as_it_is(data, whole):
+    before = weights(whole), log(whole)
+    outcome = api.train("lung", data, whole, preset="smoke", device="cpu")
+    assert (outcome.step, outcome.finished) == (STEPS, True)
+    assert (weights(whole), log(whole)) == before
+
+
+def test_the_handlers_of_signals_are_given_back(lab):
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    fit(lab(), max_minutes=0)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_sigterm_stops_the_command_cleanly_and_the_same_command_goes_on(data, long_whole, tmp_path):
+    folder = tmp_path / "run"
+    process = child(data, folder)
+    wait_for(process, lambda: (folder / "log.jsonl").exists())
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err.splitlines()[-1].startswith("synthorax: stopped")
+    assert "Traceback" not in out + err
+    assert 0 < saved_step(folder) < CHILD_STEPS
+    hub.load(folder)
+    assert train_long(data, folder).finished
+    assert weights(folder) == weights(long_whole)
+
+
+# Killed
+
+
+def kill_and_resume(data, folder, moment, expected):
+    """Kill a run without warning, `moment` seconds after its folder appears; then finish it."""
+    process = child(data, folder)
+    wait_for(process, lambda: (folder / "config.yaml").exists())
+    time.sleep(moment)
+    process.kill()
+    process.communicate(timeout=30)
+    if (folder / "weights.safetensors").exists():
+        hub.load(folder)
+    assert train_long(data, folder).finished
+    assert weights(folder) == weights(expected)
+    assert log(folder) == log(expected)
+
+
+def test_a_killed_run_goes_on_to_the_bytes_of_one_that_was_not(data, long_whole, tmp_path):
+    folder = tmp_path / "run"
+    process = child(data, folder)
+    wait_for(process, lambda: (folder / "weights.safetensors").exists())
+    time.sleep(0.1)
+    process.kill()
+    process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGKILL
+    assert 0 < saved_step(folder) < CHILD_STEPS
+    hub.load(folder)
+    assert train_long(data, folder).finished
+    assert weights(folder) == weights(long_whole)
+    assert log(folder) == log(long_whole)
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("trial", range(10))
+def test_a_run_killed_at_a_random_moment_goes_on_to_the_bytes_of_one_that_was_not(data, long_whole, tmp_path, trial):
+    kill_and_resume(data, tmp_path / "run", random.Random(trial).uniform(0, 4), long_whole)
+
+
+@pytest.mark.prove
+def test_a_run_killed_ten_times_ends_with_the_bytes_of_one_that_was_not(data, long_whole, tmp_path):
+    folder = tmp_path / "run"
+    moments = random.Random(10)
+    for _ in range(10):
+        process = child(data, folder, save_every_s=0.05)
+        time.sleep(moments.uniform(2, 5))
+        process.kill()
+        process.communicate(timeout=30)
+    assert train_long(data, folder).finished
+    assert weights(folder) == weights(long_whole)
+    assert log(folder) == log(long_whole)
+
+
+def test_a_run_killed_before_its_first_save_starts_its_log_anew(lab, whole):
+    killed = lab()
+    killed.run.log({"step": 50, "seconds": 1.0, "mse": 123.0})
+    fit(lab())
+    assert log(killed.run.path) == log(whole)
+
+
+def test_a_run_killed_while_its_folder_was_made_can_be_started(data, whole, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "data.json").write_bytes((whole / "data.json").read_bytes())
+    assert api.train("lung", data, folder, preset="smoke", device="cpu").finished
+    assert weights(folder) == weights(whole)
+
+
+@pytest.mark.parametrize("tail", ['{"step": 60, "se', "{", '{"step": 10', '{"step": 40, "seconds": 1, "mse": 2.0}'])
+def test_a_half_written_last_line_of_the_log_is_trimmed(lab, whole, tail):
+    stopped = lab()
+    with pytest.raises(KeyboardInterrupt):
+        fit(stopped, stopping_at(stopped.batches, 54))
+    with open(stopped.run.path / "log.jsonl", "a") as file:
+        file.write(tail)
+    fit(lab())
+    assert log(stopped.run.path) == log(whole)
+
+
+def test_lines_of_steps_after_the_last_save_are_dropped(lab, whole):
+    stopped = lab()
+    with pytest.raises(KeyboardInterrupt):
+        fit(stopped, stopping_at(stopped.batches, 30))
+    for step in (50, 60):
+        stopped.run.log({"step": step, "seconds": 1.0, "mse": 123.0})
+    fit(lab())
+    assert log(stopped.run.path) == log(whole)
+
+
+# Figures that are no numbers
+
+
+def nan_from(batches, first):
+    return lambda step: batches(step) * (float("nan") if step >= first else 1)
+
+
+def test_a_nan_stops_the_run_and_keeps_the_last_good_state(lab, whole, monkeypatch):
+    monkeypatch.setattr(loop, "SAVE_EVERY_S", 0)
+    broken = lab()
+    with pytest.raises(TrainingError, match="step 40: mse is nan"):
+        fit(broken, nan_from(broken.batches, 31), log_every=10)
+    assert saved_step(broken.run.path) == 30
+    assert [record["step"] for record in log(broken.run.path)] == [10, 20, 30]
+    assert np.isfinite(hub.load(broken.run.path).system.sample(3, 0).fields).all()
+    fit(lab())
+    assert weights(broken.run.path) == weights(whole)
+
+
+def test_a_nan_before_the_first_save_leaves_nothing_to_resume_from(lab):
+    broken = lab()
+    with pytest.raises(TrainingError, match="mse is nan"):
+        fit(broken, nan_from(broken.batches, 3))
+    assert not {"state.pt", "weights.safetensors"} & set(names(broken.run.path))
+
+
+@pytest.mark.parametrize("how", ["signal", "time"])
+def test_a_stop_soon_after_a_nan_does_not_save_it(lab, monkeypatch, how):
+    monkeypatch.setattr(loop, "SAVE_EVERY_S", 0)
+    broken = lab()
+    batches = nan_from(broken.batches, 31)
+    if how == "signal":
+        with pytest.raises((TrainingError, KeyboardInterrupt)):
+            fit(broken, stopping_at(batches, 33), log_every=10)
+    else:
+        clock = [0.0]
+        monkeypatch.setattr(loop.time, "monotonic", lambda: clock[0])
+
+        def batch_at(step):
+            clock[0] += 1
+            return batches(step)
+
+        with pytest.raises(TrainingError):
+            fit(broken, batch_at, log_every=10, max_minutes=34 / 60)
+    saved = torch.load(broken.run.path / "state.pt", weights_only=True)
+    assert all(tensor.isfinite().all() for tensor in saved["weights"].values())
+
+
+# Other runs, other folders
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"seed": 1}, "seed 0"),
+        ({"preset": "compact"}, "config.batch_size 32"),
+        ({"settings": {"iterations": 80}}, "config.iterations 60"),
+        ({"settings": {"layers": "8_2_16_64"}}, "config.layers 8_3_16_64"),
+        ({"settings": {"learning_rate": 0.004}}, "config.learning_rate 0.003"),
+        ({"nodules": 3}, "fingerprint"),
+    ],
+)
+def test_a_run_does_not_go_on_with_other_settings_or_data(data, whole, change, named):
+    before = weights(whole), log(whole), names(whole)
+    with pytest.raises(InputError) as caught:
+        api.train("lung", data, whole, **({"preset": "smoke", "device": "cpu"} | change))
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert (weights(whole), log(whole), names(whole)) == before
+
+
+def test_a_run_does_not_go_on_with_nodules_that_changed_under_the_same_name(stack, whole, tmp_path):
+    np.save(tmp_path / "balls.npy", stack[::-1])
+    with pytest.raises(InputError, match="fingerprint"):
+        api.train("lung", tmp_path / "balls.npy", whole, preset="smoke", device="cpu")
+
+
+def test_a_folder_of_something_else_is_left_alone(data, tmp_path):
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(InputError, match="not a run"):
+        api.train("lung", data, tmp_path, preset="smoke", device="cpu")
+    assert names(tmp_path) == ["thesis.txt"]
+    assert (tmp_path / "thesis.txt").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.yaml", ""),
+        ("config.yaml", "- a list\n"),
+        ("config.yaml", "just words\n"),
+        ("config.yaml", "a: [1, 2\n"),
+        ("config.yaml", "learning_rate: 0.1\n"),
+        ("config.yaml", b"\xff\xfe\x00"),
+        ("data.json", ""),
+        ("data.json", "{"),
+        ("data.json", "[1]"),
+        ("data.json", None),
+    ],
+)
+def test_a_run_whose_notes_are_damaged_is_refused_in_one_line(lab, data, whole, tmp_path, name, content):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for part in ("config.yaml", "data.json"):
+        (folder / part).write_bytes((whole / part).read_bytes())
+    if content is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError) as caught:
+        api.train("lung", data, folder, preset="smoke", device="cpu")
+    assert str(folder) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+# Damage and full disks
+
+
+@pytest.mark.parametrize("damage", ["empty", "half", "words", "foreign pickle", "other networks", "no optimiser"])
+def test_a_damaged_state_is_refused_in_one_line(lab, damage):
+    stopped = lab()
+    with pytest.raises(KeyboardInterrupt):
+        fit(stopped, stopping_at(stopped.batches, 10))
+    path = stopped.run.path / "state.pt"
+    content = path.read_bytes()
+    state = torch.load(path, weights_only=True)
+    match damage:
+        case "empty":
+            path.write_bytes(b"")
+        case "half":
+            path.write_bytes(content[: len(content) // 2])
+        case "words":
+            path.write_text("no state at all\n" * 100)
+        case "foreign pickle":
+            torch.save(SimpleNamespace(step=3), path)
+        case "other networks":
+            torch.save(state | {"weights": {k: t[..., :1] for k, t in state["weights"].items()}}, path)
+        case "no optimiser":
+            torch.save(state | {"optimizers": {}}, path)
+    with pytest.raises(InputError) as caught:
+        fit(lab())
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("failing", ["state", "weights", "rename"])
+def test_a_full_disk_leaves_the_last_state_and_no_rubbish(lab, whole, monkeypatch, failing):
+    stopped = lab()
+    with pytest.raises(KeyboardInterrupt):
+        fit(stopped, stopping_at(stopped.batches, 20))
+    folder = stopped.run.path
+    before = {name: (folder / name).read_bytes() for name in names(folder)}
+
+    def full(*arguments, **_):
+        path = arguments[-1]
+        if failing != "rename":
+            with open(path, "wb") as file:
+                file.write(b"half of it")
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            *{
+                "state": ("torch.save", full),
+                "weights": ("synthorax.training.run_folder.save_file", full),
+                "rename": ("pathlib.Path.replace", full),
+            }[failing]
+        )
+        starved = lab()
+        with pytest.raises(OutputError, match="no space left on device"):
+            starved.run.save(starved.system, 30)
+    assert names(folder) == sorted(before)
+    untouched = set(before) - ({"state.pt"} if failing == "weights" else set())
+    assert {name: (folder / name).read_bytes() for name in untouched} == {name: before[name] for name in untouched}
+    assert saved_step(folder) == (30 if failing == "weights" else 21)
+    hub.load(folder)
+
+
+@pytest.mark.parametrize("room", [1_000_000, 2_000_000])
+def test_a_disk_that_takes_only_so_much_ends_the_command_in_one_line(data, whole, tmp_path, room):
+    """The kernel's own limit on a file's size stands for the full disk: below the state's size, then the weights'."""
+    resource = pytest.importorskip("resource")
+    sizes = sorted((whole / name).stat().st_size for name in ("weights.safetensors", "state.pt"))
+    assert 1_000_000 < sizes[0] < 2_000_000 < sizes[1]
+    folder = tmp_path / "run"
+    arguments = ["train", "lung", "--data", data, "--out", folder, "--preset", "smoke", "--device", "cpu"]
+    process = subprocess.run(
+        [sys.executable, "-m", "synthorax", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)),
+        timeout=60,
+    )
+    assert "Traceback" not in process.stderr
+    assert process.returncode == 2
+    assert process.stderr.splitlines()[-1].startswith("synthorax: ")
+    assert names(folder) == ["config.yaml", "data.json", "log.jsonl"]
+
+
+# Loading a run
+
+
+@pytest.fixture
+def copy(whole, tmp_path):
+    """A finished run that a test may damage."""
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    for name in ("config.yaml", "weights.safetensors"):
+        (folder / name).write_bytes((whole / name).read_bytes())
+    return folder
+
+
+def test_a_run_loads_from_its_configuration_and_weights_alone(copy, whole):
+    loaded, original = hub.load(copy), hub.load(str(whole))
+    assert loaded.sha256 == original.sha256
+    np.testing.assert_array_equal(loaded.system.sample(3, 0).fields, original.system.sample(3, 0).fields)
+
+
+def _change_config(folder, **changes):
+    content = yaml.safe_load((folder / "config.yaml").read_text())
+    (folder / "config.yaml").write_text(yaml.safe_dump(content | changes))
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda f: (f / "config.yaml").unlink(), "no config.yaml"),
+        (lambda f: (f / "weights.safetensors").unlink(), "no weights.safetensors"),
+        (lambda f: (f / "weights.safetensors").write_bytes(b""), "damaged"),
+        (lambda f: (f / "weights.safetensors").write_bytes(weights(f)[:5000]), "damaged"),
+        (lambda f: (f / "weights.safetensors").write_bytes(weights(f)[:-1]), "damaged"),
+        (lambda f: (f / "weights.safetensors").write_text("words"), "damaged"),
+        (lambda f: (f / "config.yaml").write_text(""), "damaged"),
+        (lambda f: (f / "config.yaml").write_text("a: [1"), "damaged"),
+        (lambda f: (f / "config.yaml").write_bytes(b"\xff\xfe\x00"), "damaged"),
+        (lambda f: _change_config(f, config={"layers": "8_4_16_64"}), "damaged"),
+        (lambda f: _change_config(f, config={"layers": "no layers"}), "layers"),
+        (lambda f: _change_config(f, config={"depth": 3}), "damaged"),
+        (lambda f: _change_config(f, system="alchemy"), "'alchemy'"),
+    ],
+)
+def test_a_run_that_does_not_load_says_why_in_one_line(copy, damage, said):
+    damage(copy)
+    with pytest.raises(InputError) as caught:
+        hub.load(copy)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("place", ["nowhere", "file.txt"])
+def test_what_is_no_folder_is_no_run(tmp_path, place):
+    (tmp_path / "file.txt").write_text("words")
+    with pytest.raises(InputError, match=r"no config\.yaml"):
+        hub.load(tmp_path / place)
+
+
+def test_every_error_on_purpose_has_an_exit_code_and_one_line():
+    errors = [InputError("a", "b", "c"), OutputError("a", "b"), TrainingError("a")]
+    assert all(isinstance(error, SynthoraxError) for error in errors)
+    assert [error.exit_code for error in errors] == [2, 2, 1]
+    assert [str(error) for error in errors] == ["a: found b; expected c", "a: cannot write: b", "a"]
