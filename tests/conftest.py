@@ -11,7 +11,7 @@ from hypothesis import settings
 # Before anything imports a system, so that its array annotations are checked whenever it is called.
 jaxtyping.install_import_hook("synthorax.systems", "beartype.beartype")
 
-settings.register_profile("synthorax", deadline=None, derandomize=True, max_examples=40)
+settings.register_profile("synthorax", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("synthorax")
 
 LUNG_GRID = (20, 40, 40)

@@ -122,7 +122,7 @@ def test_an_empty_field_is_brightened_where_it_is_brightest():
 
 
 def test_each_field_of_a_batch_is_joined_as_if_it_were_alone():
-    batch = np.stack([f for f in ADVERSARIES.values()])
+    batch = np.stack(list(ADVERSARIES.values()))
     together = reconnect(batch)
     alone = [reconnect(field[None]) for field in batch]
     np.testing.assert_array_equal(together.fields, np.concatenate([a.fields for a in alone]))
@@ -165,7 +165,7 @@ def test_ten_thousand_random_and_adversarial_fields_each_become_one_piece():
         blobs = np.clip(smooth * rng.uniform(0.35, 1), 0, 1)
         points = at(*(rng.integers(0, GRID, (rng.integers(2, 40), 3))), grid=GRID)
         cases = {"blobs": blobs, "random points": points}
-        # The lattice and the like are the same every time, or slow: once in fifty rounds is enough.
+        # Most of these hardly differ from one round to the next, and the lattice is slow.
         if checked % 100 == 0:
             cases |= adversaries(GRID, rng)
         for name, field in cases.items():

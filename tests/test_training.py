@@ -86,7 +86,8 @@ def lab(stack, tmp_path):
 
 
 def fit(lab, batches=None, **options):
-    return loop.fit(lab.system, batches or lab.batches, lab.run, steps=STEPS, device="cpu", **options)
+    fabric = loop.make_fabric("cpu")
+    return loop.fit(lab.system, batches or lab.batches, lab.run, fabric, steps=STEPS, **options)
 
 
 def train_long(data, folder):

@@ -11,10 +11,10 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from synthorax.api import features, lidc_shapes, load, sample, train
+    from synthorax.api import features, lidc_shapes, load, sample, train, write_samples
 
 __version__ = version("synthorax")
-__all__ = ["features", "lidc_shapes", "load", "sample", "train"]
+__all__ = ["features", "lidc_shapes", "load", "sample", "train", "write_samples"]
 
 
 def __getattr__(name: str) -> Any:

@@ -21,8 +21,12 @@ if TYPE_CHECKING:
     from synthorax.datasets.lidc import LidcShapes
     from synthorax.datasets.shapes import ShapeSet
     from synthorax.hub import Model
+    from synthorax.systems.lung.config import LungConfig
     from synthorax.systems.lung.system import GeneratedShapes
     from synthorax.training.loop import Outcome
+
+Nodule = str | Path | NDArray
+"""A nodule as users give it: FILE, FILE:ROW, or occupancy [z, y, x]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,16 +164,82 @@ def load(model: str | Path) -> Model:
     return hub.load(model)
 
 
-def sample(model: str | Path | Model, n: int, *, seed: int = 0) -> GeneratedShapes:
-    """`n` new samples of a model. Sample i of a seed is the same whatever `n` is.
+def sample(
+    model: str | Path | Model,
+    n: int,
+    *,
+    seed: int = 0,
+    near: Nodule | None = None,
+    radius: float = 0.2,
+    walk: tuple[Nodule, Nodule] | None = None,
+) -> GeneratedShapes:
+    """`n` new nodules of a model. Sample i of a seed is the same whatever `n` is.
+
+    Args:
+        near: make nodules like this one.
+        radius: how far from it in the latent space, whose axes go from -1 to 1.
+        walk: make `n` steps from the first of two nodules to the second.
+
+    A nodule is occupancy [z, y, x] on the model's grid, or FILE or FILE:ROW.
 
     Raises:
-        InputError: no such model, or a negative `n`.
+        InputError: no such model or nodule, `n` below 1, or both `near` and `walk`.
     """
     from synthorax.systems.lung.system import Lung
 
-    if n < 0:
-        raise InputError("number of samples", str(n), "0 or more")
-    loaded = load(model) if isinstance(model, str | Path) else model
-    assert isinstance(loaded.system, Lung)
-    return loaded.system.sample(n, seed)
+    if n < 1:
+        raise InputError("number of samples", str(n), "1 or more")
+    if near is not None and walk is not None:
+        raise InputError("near and walk", "both", "one of them")
+    system = (load(model) if isinstance(model, str | Path) else model).system
+    assert isinstance(system, Lung)
+    if walk is not None:
+        return system.walk(_nodule(walk[0], system.config), _nodule(walk[1], system.config), n)
+    if near is not None:
+        return system.near(_nodule(near, system.config), n, radius, seed)
+    return system.sample(n, seed)
+
+
+def write_samples(
+    folder: str | Path,
+    model: Model,
+    made: GeneratedShapes,
+    *,
+    seed: int,
+    formats: Sequence[str] = ("npy", "nifti", "mha", "stl"),
+    overwrite: bool = False,
+) -> None:
+    """Write samples as files that other tools open, with features and a manifest.
+
+    Raises:
+        InputError: an unknown format, or a folder that holds something else.
+        OutputError: the folder cannot be written.
+    """
+    from synthorax.datasets.sample_folder import write_shape_samples
+    from synthorax.provenance import Origin
+    from synthorax.systems.lung.system import SAMPLE_BATCH, Lung
+
+    assert isinstance(model.system, Lung)
+    write_shape_samples(
+        Path(folder),
+        made.fields,
+        model.system.config.spacing_mm,
+        Origin(model.system.name, model.sha256, seed),
+        made.details(),
+        formats=formats,
+        overwrite=overwrite,
+        sample_batch=SAMPLE_BATCH,
+    )
+
+
+def _nodule(nodule: Nodule, config: LungConfig) -> NDArray[np.float32]:
+    """Occupancy [z, y, x] of a nodule given as an array, FILE or FILE:ROW."""
+    if not isinstance(nodule, str | Path):
+        return np.asarray(nodule, np.float32)
+    path, separator, row = str(nodule).rpartition(":")
+    if not separator or not row.isdigit() or Path(nodule).exists():
+        path, row = str(nodule), "0"
+    shapes = read_shapes(path, config.grid, config.spacing_mm)
+    if int(row) >= len(shapes):
+        raise InputError(nodule, f"{len(shapes)} nodules", "a row that exists, counted from 0")
+    return shapes.occupancy[int(row)]

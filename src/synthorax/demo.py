@@ -18,16 +18,14 @@ from rich.console import Console
 from synthorax import api, figures
 from synthorax.annotations.lidc_table import CITATION
 from synthorax.datasets.lidc import LidcShapes
-from synthorax.datasets.sample_folder import write_shape_samples
 from synthorax.datasets.shapes import ShapeSet
 from synthorax.errors import InputError
 from synthorax.hub import Model
-from synthorax.provenance import Origin
 from synthorax.report import write_page
 from synthorax.shapes.features import FEATURES, shape_features
 from synthorax.shapes.reconnection import ON_THRESHOLD, label_components
 from synthorax.systems.lung.base_set import repair_inverted, to_input
-from synthorax.systems.lung.system import SAMPLE_BATCH, GeneratedShapes, Lung
+from synthorax.systems.lung.system import GeneratedShapes, Lung
 
 NODULES = 51
 """As many as LuNG had."""
@@ -80,15 +78,7 @@ def run_demo(out: Path, *, seed: int = 0, preset: str = "compact") -> Path:
             "generated": shape_features(made.masks, seeds.spacing_mm),
         }
     with clock.part("Files for 3D Slicer and Blender", console):
-        write_shape_samples(
-            out / "nodules",
-            made.fields[:SHOWN],
-            seeds.spacing_mm,
-            Origin("lung", model.sha256, seed),
-            [{"latent": latent.tolist()} for latent in made.latents[:SHOWN].astype(float)],
-            overwrite=True,
-            sample_batch=SAMPLE_BATCH,
-        )
+        api.write_samples(out / "nodules", model, made.select(SHOWN), seed=seed, overwrite=True)
     with clock.part("Pictures and page", console):
         content = _page_content(model, lidc, seeds, made, features, out / "run")
         write_page(page, "demo.html", **content, clock=clock.seconds, seed=seed)

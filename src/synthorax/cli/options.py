@@ -47,11 +47,3 @@ def parse_settings(pairs: Sequence[str], config: Path | None, **named: Any) -> d
             raise InputError("--set", repr(pair), "KEY=VALUE")
         settings[key] = yaml.safe_load(value) if "_" not in value else value
     return settings | {name: value for name, value in named.items() if value is not None}
-
-
-def nodule_argument(text: str) -> tuple[Path, int]:
-    """A nodule given as FILE or FILE:ROW."""
-    path, separator, row = text.rpartition(":")
-    if separator and row.isdigit() and not Path(text).exists():
-        return Path(path), int(row)
-    return Path(text), 0

@@ -5,16 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 from cyclopts import Parameter
-from numpy.typing import NDArray
 
-from synthorax.api import read_shapes
-from synthorax.cli.options import nodule_argument
-from synthorax.datasets.sample_folder import FORMATS, write_shape_samples
-from synthorax.errors import InputError
+from synthorax import api
+from synthorax.datasets.sample_folder import FORMATS
 from synthorax.io.atomic import check_folder_is_free
-from synthorax.provenance import Origin
 
 
 def sample(
@@ -52,49 +47,10 @@ def sample(
     overwrite
         Replace a folder that an earlier call made.
     """
-    if n < 1:
-        raise InputError("-n", str(n), "1 or more")
-    if near and walk:
-        raise InputError("--near and --walk", "both", "one of them")
     check_folder_is_free(out, overwrite=overwrite)
-
-    from synthorax import hub
-    from synthorax.systems.lung.system import SAMPLE_BATCH, Lung
-
-    loaded = hub.load(model)
-    system = loaded.system
-    assert isinstance(system, Lung)
-    config = system.config
-
-    def nodule(text: str) -> NDArray[np.float32]:
-        path, row = nodule_argument(text)
-        shapes = read_shapes(path, config.grid, config.spacing_mm)
-        if row >= len(shapes):
-            raise InputError(text, f"{len(shapes)} nodules", "a row that exists, counted from 0")
-        return shapes.occupancy[row]
-
-    if walk:
-        made = system.walk(nodule(walk[0]), nodule(walk[1]), n)
-    elif near:
-        made = system.near(nodule(near), n, radius, seed)
-    else:
-        made = system.sample(n, seed)
-    details = [
-        {
-            "latent": [round(float(v), 7) for v in latent],
-            "pieces_before_reconnection": int(pieces),
-            "inverted_by_network": bool(inverted),
-        }
-        for latent, pieces, inverted in zip(made.latents, made.n_components, made.inverted, strict=True)
-    ]
-    write_shape_samples(
-        out,
-        made.fields,
-        config.spacing_mm,
-        Origin("lung", loaded.sha256, seed),
-        details,
-        formats=[name.strip() for name in formats.split(",")],
-        overwrite=overwrite,
-        sample_batch=SAMPLE_BATCH,
+    loaded = api.load(model)
+    made = api.sample(loaded, n, seed=seed, near=near, radius=radius, walk=walk)
+    api.write_samples(
+        out, loaded, made, seed=seed, formats=[name.strip() for name in formats.split(",")], overwrite=overwrite
     )
     print(f"{out}: {n} nodules, {int((made.n_components == 1).sum())} of them in one piece before reconnection")

@@ -46,6 +46,21 @@ class GeneratedShapes:
         """The nodules' voxels, bool [n, z, y, x]."""
         return self.fields >= ON_THRESHOLD
 
+    def select(self, n: int) -> GeneratedShapes:
+        """The first `n`."""
+        return GeneratedShapes(self.latents[:n], self.fields[:n], self.inverted[:n], self.n_components[:n])
+
+    def details(self) -> list[dict[str, Any]]:
+        """What a manifest tells of each nodule."""
+        return [
+            {
+                "latent": [round(float(v), 7) for v in latent],
+                "pieces_before_reconnection": int(pieces),
+                "inverted_by_network": bool(inverted),
+            }
+            for latent, pieces, inverted in zip(self.latents, self.n_components, self.inverted, strict=True)
+        ]
+
 
 class Lung(System):
     """The shape autoencoder with its training and everything it can make."""
