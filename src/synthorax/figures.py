@@ -20,6 +20,8 @@ REAL, SYNTHETIC = "#3b6ea5", "#d9822b"
 """Real is blue and synthetic is orange in every picture."""
 INK, PAPER = "#1d2733", "#ffffff"
 DPI = 110
+DISPLAY_LEVEL = 0.4
+"""Below one half, so that a bridge of single voxels is not smoothed away."""
 
 
 def surfaces(
@@ -40,7 +42,7 @@ def surfaces(
         captions: a line under each.
         extent_mm: width of each view; that of the widest nodule if not given.
     """
-    meshes = [surface(*_smooth(mask, spacing_mm), level=0.5) for mask in masks]
+    meshes = [surface(*_smooth(mask, spacing_mm), level=DISPLAY_LEVEL) for mask in masks]
     centred = [m.triangles_mm - (m.vertices_mm.min(0) + m.vertices_mm.max(0)) / 2 for m in meshes]
     half = (extent_mm / 2) if extent_mm else max(abs(t).max() for t in centred)
     rows = -(-len(masks) // columns)
@@ -143,11 +145,9 @@ def curve(x: Sequence[float], y: Sequence[float], x_label: str, y_label: str) ->
 def _smooth(
     mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]
 ) -> tuple[NDArray[np.float32], tuple[float, float, float]]:
-    """A soft field of about cubic voxels that crosses one half at the mask's surface."""
+    """A soft field of about cubic voxels that crosses `DISPLAY_LEVEL` near the mask's surface."""
     factor = tuple(max(1, round(s / min(spacing_mm))) for s in spacing_mm)
     padded = np.pad(mask, 2).astype(np.float32)
     finer = zoom(padded, factor, order=1, mode="grid-constant", grid_mode=True)
-    # A bridge of single voxels would be smoothed away; it is kept as a thin neck.
-    soft = np.maximum(gaussian_filter(finer, 0.8), 0.7 * finer)
     z, y, x = (s / f for s, f in zip(spacing_mm, factor, strict=True))
-    return soft, (z, y, x)
+    return gaussian_filter(finer, 0.6), (z, y, x)

@@ -12,6 +12,7 @@ The `corrected` convention mends all three. Both agree on the rest.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Literal, get_args
 
 import cc3d
@@ -72,7 +73,7 @@ def shape_features(
     # The analyzer keeps slices as [x, y]: its rows are our columns. Only what depends on the order
     # of walking shows it.
     masks = _crop(masks).swapaxes(2, 3) if convention == "alnsb" else _crop(masks)
-    dz, dy, dx = spacing_mm
+    dz, dy, dx = map(float, spacing_mm)
     if convention == "alnsb":
         dy, dx = dx, dy
     low, high = _boxes(masks)
@@ -92,7 +93,12 @@ def _mid_slice_features(
     slices: NDArray[np.bool_], spacing: tuple[float, float], convention: Convention
 ) -> NDArray[np.float64]:
     """f1 to f4 of the mid slices [n, y, x]."""
-    largest = np.stack([_alnsb_largest(s) if convention == "alnsb" else _largest(s) for s in slices])
+    if convention == "alnsb":
+        largest = slices.copy()
+        for i in np.flatnonzero(_label_starts(slices) > 1):
+            largest[i] = _alnsb_largest(slices[i])
+    else:
+        largest = np.stack([_largest(s) for s in slices])
     area = largest.sum((1, 2)) * np.prod(spacing)
     low, high = _boxes(slices)
     extent = ((high - low + 1) * spacing).max(1, where=np.any(slices, axis=(1, 2))[:, None], initial=0)
@@ -180,6 +186,28 @@ def _largest(slice_mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return slice_mask & (labels == 1 + sizes.argmax())
 
 
+def _alnsb_walk(shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """When ALNSB's labelling comes to each pixel [y, x]: by tiles of 32 x 32, by rows within a tile."""
+    y, x = np.indices(shape)
+    order = np.lexsort((x.ravel(), y.ravel(), x.ravel() // SCAN_TILE, y.ravel() // SCAN_TILE))
+    return np.argsort(order).reshape(shape)
+
+
+def _label_starts(slices: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """For each slice [n, y, x], the pixels that ALNSB's labelling reaches before any neighbour of theirs.
+
+    Each starts a label, so a slice with one start is one component to it.
+    """
+    height, width = slices.shape[1:]
+    rank = np.pad(_alnsb_walk((height, width)), 1, constant_values=height * width)
+    padded = np.pad(slices, ((0, 0), (1, 1), (1, 1)))
+    reached = np.zeros_like(slices)
+    for y, x in product(range(3), repeat=2):
+        earlier = rank[y : y + height, x : x + width] < rank[1:-1, 1:-1]
+        reached |= padded[:, y : y + height, x : x + width] & earlier
+    return (slices & ~reached).sum((1, 2))
+
+
 def _alnsb_largest(slice_mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The component that ALNSB's labelling finds to be the largest, [y, x].
 
@@ -189,7 +217,7 @@ def _alnsb_largest(slice_mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     is the one-pixel difference of f1, f3 and f4 on 4 of the 51 seeds.
     """
     pixels = np.argwhere(slice_mask)
-    order = np.lexsort((pixels[:, 1], pixels[:, 0], pixels[:, 1] // SCAN_TILE, pixels[:, 0] // SCAN_TILE))
+    order = np.argsort(_alnsb_walk(slice_mask.shape)[slice_mask])
     walk = [(y, x) for y, x in pixels[order].tolist()]
     present = set(walk)
     around = {
