@@ -482,6 +482,7 @@ def test_nodules_near_another_stay_within_the_radius_and_the_latent_cube(trained
     assert away.max() <= radius + 1e-6
     assert abs(near.latents).max() <= 1
 
+
 @pytest.mark.parametrize("radius", [0.2, 1, 2])
 def test_no_two_nodules_near_another_are_the_same(trained, radius):
     near = trained.near(balls()[2], 40, radius, seed=1)

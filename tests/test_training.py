@@ -486,7 +486,7 @@ def test_a_full_disk_leaves_the_last_state_and_no_rubbish(lab, whole, monkeypatc
 
 @pytest.mark.parametrize("failing", ["state", "weights"])
 def test_a_file_that_the_system_cuts_short_is_an_error_of_ours_and_leaves_the_last_state(lab, monkeypatch, failing):
-    """The kernel's own limit on a file's size stands for the full disk; PyTorch and safetensors meet it in C++ and Rust."""
+    """The kernel's limit on a file's size stands for the full disk: PyTorch meets it in C++, safetensors in Rust."""
     resource = pytest.importorskip("resource")
     stopped = lab()
     with pytest.raises(KeyboardInterrupt):

@@ -76,7 +76,7 @@ def shape_features(
     dz, dy, dx = map(float, spacing_mm)
     if convention == "alnsb":
         dy, dx = dx, dy
-    low, high = _boxes(masks)
+    low, high = bounding_boxes(masks)
     middle = _round((low[:, 0] + high[:, 0]) / 2)
     table = np.empty((len(masks), len(FEATURES)))
     table[:, 0:4] = _mid_slice_features(masks[np.arange(len(masks)), middle], (dy, dx), convention)
@@ -100,7 +100,7 @@ def _mid_slice_features(
     else:
         largest = np.stack([_largest(s) for s in slices])
     area = largest.sum((1, 2)) * np.prod(spacing)
-    low, high = _boxes(slices)
+    low, high = bounding_boxes(slices)
     extent = ((high - low + 1) * spacing).max(1, where=np.any(slices, axis=(1, 2))[:, None], initial=0)
     perimeter = _perimeter(largest, (spacing[0],) * 2 if convention == "alnsb" else spacing)
     circularity = np.divide(4 * np.pi * area, perimeter**2, where=perimeter > 0, out=np.zeros_like(area))
@@ -249,7 +249,7 @@ def _alnsb_largest(slice_mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return component
 
 
-def _boxes(masks: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def bounding_boxes(masks: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """First and last set index of each mask [n, ...] along each of its axes, both [n, axes]."""
     low, high = [], []
     for axis in range(1, masks.ndim):
@@ -261,7 +261,7 @@ def _boxes(masks: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int6
 
 def _crop(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The masks less the far planes that all of them leave empty; the near ones keep their indices."""
-    high = _boxes(np.any(masks, axis=0)[None])[1][0]
+    high = bounding_boxes(np.any(masks, axis=0)[None])[1][0]
     return masks[:, : high[0] + 1, : high[1] + 1, : high[2] + 1]
 
 

@@ -1,0 +1,575 @@
+"""The `synthorax` command: what it does, and that whatever a user can mend is one line."""
+
+import csv
+import hashlib
+import inspect
+import json
+import os
+import subprocess
+import sys
+import time
+from importlib import import_module
+
+import numpy as np
+import pytest
+import torch
+
+import synthorax as sx
+from synthorax.cli import VERBS, main
+from synthorax.errors import InputError
+from synthorax.io.images import read_image, write_image
+from synthorax.io.stl import read_stl
+from synthorax.volume import Volume
+
+GRID = (20, 40, 40)
+SPACING_MM = (1.25, 0.7, 0.7)
+SMOKE = ["--preset", "smoke", "--device", "cpu"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Threads only get in each other's way with networks this small."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def balls():
+    """Occupancies of four balls on LuNG's grid."""
+    z, y, x = np.indices(GRID)
+    distance = np.sqrt(((z - 10) * 1.25) ** 2 + ((y - 20) * 0.7) ** 2 + ((x - 20) * 0.7) ** 2)
+    return np.stack([np.clip((radius - distance) / 0.7 + 0.5, 0, 1) for radius in (2.5, 4, 5.5, 7)]).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def home(balls, tmp_path_factory):
+    """A folder with `balls.npy`, the trained `run` and its samples `made`."""
+    folder = tmp_path_factory.mktemp("home")
+    np.save(folder / "balls.npy", balls)
+    assert main(["train", "lung", "--data", f"{folder}/balls.npy", "--out", f"{folder}/run", *SMOKE]) == 0
+    assert main(["sample", f"{folder}/run", "-n", "10", "--seed", "7", "--out", f"{folder}/made"]) == 0
+    return folder
+
+
+@pytest.fixture
+def desk(balls, home, tmp_path, monkeypatch):
+    """A working folder with good and bad inputs; `run` is the trained one."""
+    monkeypatch.chdir(tmp_path)
+    np.save("balls.npy", balls)
+    np.save("2d.npy", np.ones((20, 40), np.float32))
+    np.save("other-grid.npy", np.ones((2, 20, 40, 41), np.float32))
+    np.save("nan.npy", np.where(balls > 0.5, np.nan, balls))
+    np.save("hot.npy", balls * 1.5)
+    np.save("negative.npy", balls - 1)
+    np.save("empty.npy", np.concatenate([balls, np.zeros((1, *GRID), np.float32)]))
+    np.save("none.npy", np.zeros((0, *GRID), np.float32))
+    np.save("objects.npy", np.array([None, {}], object), allow_pickle=True)
+    np.save("complex.npy", balls.astype(np.complex64))
+    np.save("words.npy", np.full(GRID, "nodule"))
+    (tmp_path / "cut.npy").write_bytes((tmp_path / "balls.npy").read_bytes()[:5000])
+    for name in ("text.npy", "text.nii.gz", "text.mha", "notes.txt"):
+        (tmp_path / name).write_text("no nodule here\n")
+    large = np.zeros((40, 60, 60), bool)
+    large[2:38, 2:58, 2:58] = True
+    write_image(tmp_path / "large.nii.gz", Volume(large, (1.0, 1.0, 1.0)))
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.txt").write_text("precious")
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "number.yaml").write_text("3\n")
+    (tmp_path / "number-inside.yaml").write_text("config: 3\n")
+    (tmp_path / "broken.yaml").write_text("a: [1, 2\n")
+    (tmp_path / "run").symlink_to(home / "run")
+    return tmp_path
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.is_file() and path.read_bytes() for path in folder.rglob("*")}
+
+
+def run(*arguments):
+    """The command in a process of its own."""
+    return subprocess.run([sys.executable, "-m", "synthorax", *arguments], capture_output=True, text=True, timeout=60)
+
+
+def loaded_by(arguments):
+    """The modules that a process has loaded after a successful command."""
+    code = (
+        f"import sys; from synthorax.cli import main; code = main({arguments!r}); print(*sys.modules); sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def table(path):
+    """Names and figures [n, 12] of a feature table."""
+    with open(path, newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["nodule", *(f"f{i}" for i in range(1, 13))]
+    return [row[0] for row in rows[1:]], np.array([[float(v) for v in row[1:]] for row in rows[1:]])
+
+
+# Errors
+
+TRAIN = "train lung --preset smoke --device cpu --out new --data "
+SAMPLE = "sample run --out new "
+
+BAD = [
+    ("nonsense", "nonsense"),
+    ("train nonsense", "nonsense"),
+    ("prepare nonsense", "nonsense"),
+    ("--nonsense", "nonsense"),
+    ("sample run --out new --nonsense 1", "--nonsense"),
+    ("sample run --out new extra", "extra"),
+    ("train lung --out new", "--data"),
+    ("train lung --data balls.npy", "--out"),
+    ("train lung --data balls.npy --out", "--out"),
+    ("sample --out new", "--model"),
+    ("sample run", "--out"),
+    ("features", "file"),
+    ("prepare shapes", "--out"),
+    ("train lung --data balls.npy --out new --preset huge", "huge"),
+    ("features balls.npy --convention mine", "mine"),
+    ("demo --preset paper", "paper"),
+    (TRAIN + "balls.npy --seed one", "one"),
+    (TRAIN + "balls.npy --seed -1", "-1"),
+    (TRAIN + "balls.npy --layers 32-3", "'32-3'"),
+    (TRAIN + "balls.npy --layers deep", "'deep'"),
+    (TRAIN + "balls.npy --nodules 0", "0"),
+    (TRAIN + "balls.npy --nodules 5", "5"),
+    ("train lung --preset smoke --data balls.npy --out new --device abacus", "abacus"),
+    (TRAIN + "balls.npy --max-minutes soon", "soon"),
+    (TRAIN + "balls.npy --max-minutes -1", "-1"),
+    (TRAIN + "balls.npy --max-minutes nan", "nan"),
+    (TRAIN + "balls.npy --set iterations", "KEY=VALUE"),
+    (TRAIN + "balls.npy --set iterations=many", "iterations"),
+    (TRAIN + "balls.npy --set iterations=61", "iterations"),
+    (TRAIN + "balls.npy --set depth=3", "depth"),
+    (TRAIN + "balls.npy --set layers=[", "layers"),
+    (TRAIN + "balls.npy --set spacing_mm=[-1,1,1]", "spacing_mm"),
+    (TRAIN + "balls.npy --set grid=[20,40]", "grid"),
+    (TRAIN + "balls.npy --config nowhere.yaml", "nowhere.yaml"),
+    (TRAIN + "balls.npy --config number.yaml", "number.yaml"),
+    (TRAIN + "balls.npy --config number-inside.yaml", "number-inside.yaml"),
+    (TRAIN + "balls.npy --config broken.yaml", "broken.yaml"),
+    (TRAIN + "2d.npy", "2d.npy"),
+    (TRAIN + "other-grid.npy", "other-grid.npy"),
+    (TRAIN + "nan.npy", "NaN"),
+    (TRAIN + "hot.npy", "1.5"),
+    (TRAIN + "negative.npy", "-1"),
+    (TRAIN + "empty.npy", "empty.npy[4]"),
+    (TRAIN + "none.npy", "none.npy"),
+    (TRAIN + "objects.npy", "objects.npy"),
+    (TRAIN + "complex.npy", "complex64"),
+    (TRAIN + "words.npy", "words.npy"),
+    (TRAIN + "cut.npy", "cut.npy"),
+    (TRAIN + "text.npy", "text.npy"),
+    (TRAIN + "text.mha", "text.mha"),
+    (TRAIN + "notes.txt", "notes.txt"),
+    (TRAIN + "nowhere.npy", "nowhere.npy"),
+    (TRAIN + "bare", "bare"),
+    (TRAIN + "large.nii.gz", "large.nii.gz"),
+    ("train lung --preset smoke --data balls.npy --out thesis", "thesis"),
+    ("train lung --preset smoke --data balls.npy --out notes.txt", "notes.txt"),
+    ("train lung --preset smoke --data balls.npy --out notes.txt/new", "notes.txt/new"),
+    ("train lung --preset smoke --data balls.npy --out run --seed 1", "seed"),
+    ("train lung --preset smoke --data balls.npy --out " + "x" * 300, "xxx"),
+    ("sample thesis --out new", "thesis"),
+    ("sample nowhere --out new", "nowhere"),
+    ("sample notes.txt --out new", "notes.txt"),
+    (SAMPLE + "-n 0", "number of samples"),
+    (SAMPLE + "-n -3", "-3"),
+    (SAMPLE + "-n some", "some"),
+    (SAMPLE + "--seed -1", "-1"),
+    (SAMPLE + "--formats npy,obj", "'obj'"),
+    (SAMPLE + "--formats ,", "format"),
+    (SAMPLE + "--near nowhere.npy", "nowhere.npy"),
+    (SAMPLE + "--near notes.txt", "notes.txt"),
+    (SAMPLE + "--near balls.npy:4", "balls.npy:4"),
+    (SAMPLE + "--near balls.npy:-1", "balls.npy:-1"),
+    (SAMPLE + "--near large.nii.gz", "large.nii.gz"),
+    (SAMPLE + "--near other-grid.npy", "other-grid.npy"),
+    (SAMPLE + "--near balls.npy --radius 0", "radius"),
+    (SAMPLE + "--near balls.npy --radius nan", "radius"),
+    (SAMPLE + "--near balls.npy --walk balls.npy:0 balls.npy:1", "walk"),
+    (SAMPLE + "--walk balls.npy:0", "--walk"),
+    (SAMPLE + "--walk balls.npy:0 balls.npy:9", "balls.npy:9"),
+    (SAMPLE + "--walk balls.npy:0 balls.npy:1 -n 1", "walk"),
+    ("sample run --out thesis", "thesis"),
+    ("sample run --out thesis --overwrite", "thesis"),
+    ("sample run --out notes.txt", "notes.txt"),
+    ("sample run --out notes.txt/new -n 1", "notes.txt/new"),
+    ("features nowhere.npy", "nowhere.npy"),
+    ("features notes.txt", "notes.txt"),
+    ("features text.npy", "text.npy"),
+    ("features text.nii.gz", "text.nii.gz"),
+    ("features cut.npy", "cut.npy"),
+    ("features bare", "bare"),
+    ("features empty.npy", "empty.npy[4]"),
+    ("features balls.npy --spacing 1,2", "--spacing"),
+    ("features balls.npy --spacing thin", "--spacing"),
+    ("features balls.npy --spacing 0,1,1", "--spacing"),
+    ("features balls.npy --spacing=-1,1,1", "--spacing"),
+    ("features balls.npy --spacing nan,1,1", "--spacing"),
+    ("features balls.npy --out nowhere/table.csv", "nowhere/table.csv"),
+    ("features balls.npy --out notes.txt/table.csv", "notes.txt/table.csv"),
+    ("features balls.npy --out thesis", "thesis"),
+    ("prepare shapes --out new --readers 5", "5"),
+    ("prepare shapes --out new --readers 0", "0"),
+    ("prepare shapes --out new --grid 20,40", "--grid"),
+    ("prepare shapes --out new --grid 20,40,x", "--grid"),
+    ("prepare shapes --out new --grid 0,40,40", "0, 40, 40"),
+    ("prepare shapes --out new --spacing thick", "--spacing"),
+    ("prepare shapes --out new --spacing nan,1,1", "nan"),
+    ("prepare shapes --out thesis", "thesis"),
+    ("demo --out thesis", "thesis"),
+]
+
+
+@pytest.mark.parametrize(("command", "named"), BAD, ids=[c.replace(TRAIN, "train ")[:60] for c, _ in BAD])
+def test_a_mistake_is_told_in_one_line_and_leaves_nothing_behind(desk, capfd, command, named):
+    before = contents(desk)
+    code = main(command.split())
+    out, err = capfd.readouterr()
+    assert code == 2
+    assert err.startswith("synthorax: ")
+    assert len(err.splitlines()) == 1
+    assert named in err
+    assert not out
+    assert contents(desk) == before
+
+
+def test_an_error_of_the_command_is_its_exit_code_for_the_shell():
+    done = run("features", "nowhere.npy")
+    assert done.returncode == 2
+    assert done.stderr.startswith("synthorax: nowhere.npy: ")
+    assert not done.stdout
+
+
+def test_a_fault_of_ours_is_not_hidden_from_those_who_must_mend_it(desk, monkeypatch):
+    monkeypatch.setattr("synthorax.cli.features.compute", lambda *_, **__: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["features", "balls.npy"])
+
+
+# Help
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself_and_each_of_its_options(verb, capsys):
+    module, _, function = VERBS[verb][1].partition(":")
+    parameters = inspect.signature(getattr(import_module(f"synthorax.cli.{module}"), function)).parameters
+    assert main([*verb.split(), "--help"]) == 0
+    text = capsys.readouterr().out
+    words = " ".join(text.replace("│", " ").split())
+    for name in parameters:
+        assert ("--" + name.replace("_", "-")) in words
+    assert f"synthorax {verb}" in words
+
+
+def test_the_help_lists_every_verb(capsys):
+    assert main(["--help"]) == 0
+    words = capsys.readouterr().out.split()
+    for verb in VERBS:
+        assert verb.split()[0] in words
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_and_version_load_no_heavy_library(option):
+    loaded = loaded_by([option])
+    assert "synthorax.cli" in loaded
+    assert not loaded & {"torch", "numpy", "SimpleITK", "scipy", "pydantic", "matplotlib"}
+
+
+def test_help_comes_in_less_than_half_a_second():
+    fastest = np.inf
+    for _ in range(5):
+        started = time.perf_counter()
+        assert run("--help").returncode == 0
+        fastest = min(fastest, time.perf_counter() - started)
+    assert fastest < 0.5
+
+
+def test_the_version_is_the_packages(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == sx.__version__
+
+
+def test_importing_the_package_loads_no_heavy_library():
+    code = "import sys, synthorax; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not set(done.stdout.split()) & {"torch", "numpy", "SimpleITK", "cyclopts"}
+
+
+def test_sampling_loads_no_training_library(home, tmp_path):
+    loaded = loaded_by(["sample", f"{home}/run", "-n", "1", "--out", f"{tmp_path}/made"])
+    assert "torch" in loaded
+    assert not loaded & {"lightning_fabric", "lightning", "pytorch_lightning", "monai", "matplotlib"}
+
+
+# From nodules to nodules
+
+
+def test_a_trained_run_is_a_folder_with_configuration_weights_log_and_state(home):
+    names = {path.name for path in (home / "run").iterdir()}
+    assert names == {"config.yaml", "data.json", "weights.safetensors", "state.pt", "log.jsonl"}
+    assert json.loads((home / "run" / "data.json").read_text())["shapes"] == 4
+
+
+def test_the_sample_folder_holds_every_format_of_every_nodule(home):
+    made = home / "made"
+    numbers = [f"{i:04d}" for i in range(10)]
+    found = sorted(str(path.relative_to(made)) for path in made.rglob("*") if path.is_file())
+    expected = [".synthorax", "features.csv", "manifest.json", "shapes.npy"]
+    expected += [f"masks/{n}{suffix}" for n in numbers for suffix in (".nii.gz", ".mha")]
+    expected += [f"meshes/{n}.stl" for n in numbers]
+    assert found == sorted(expected)
+
+
+def test_every_format_tells_of_the_same_nodules(home):
+    stack = np.load(home / "made" / "shapes.npy")
+    assert stack.dtype == np.bool_
+    assert stack.shape == (10, *GRID)
+    for i, mask in enumerate(stack):
+        for suffix in (".nii.gz", ".mha"):
+            volume = read_image(home / "made" / "masks" / f"{i:04d}{suffix}")
+            np.testing.assert_array_equal(volume.voxels, mask)
+            assert volume.spacing_mm == pytest.approx(SPACING_MM, rel=1e-6)
+        corners, mark = read_stl(home / "made" / "meshes" / f"{i:04d}.stl")
+        assert mark.startswith("SYNTHETIC")
+        low, high = corners.reshape(-1, 3).min(0), corners.reshape(-1, 3).max(0)
+        inside = np.argwhere(mask)[:, ::-1] * np.array(SPACING_MM[::-1])
+        assert (low <= inside.min(0) + 1e-3).all()
+        assert (high >= inside.max(0) - 1e-3).all()
+        assert (inside.min(0) - low <= np.array(SPACING_MM[::-1])).all()
+        assert (high - inside.max(0) <= np.array(SPACING_MM[::-1])).all()
+
+
+def test_the_features_of_every_format_agree_with_the_folders_own_table(home, tmp_path):
+    names, expected = table(home / "made" / "features.csv")
+    assert names == [f"{i:04d}" for i in range(10)]
+    for suffix in (".nii.gz", ".mha"):
+        part = tmp_path / suffix[1:4]
+        part.mkdir()
+        for path in (home / "made" / "masks").glob("*" + suffix):
+            (part / path.name).write_bytes(path.read_bytes())
+    for source in (home / "made" / "shapes.npy", tmp_path / "nii", tmp_path / "mha"):
+        assert main(["features", str(source), "--out", str(tmp_path / "table.csv")]) == 0
+        found, values = table(tmp_path / "table.csv")
+        assert len(found) == 10
+        np.testing.assert_allclose(values, expected, rtol=1e-5)
+
+
+def test_features_on_the_screen_are_those_of_the_file_and_of_json(home, tmp_path, capsys):
+    source = str(home / "balls.npy")
+    assert main(["features", source, "--out", str(tmp_path / "table.csv")]) == 0
+    capsys.readouterr()
+    assert main(["features", source]) == 0
+    assert capsys.readouterr().out == (tmp_path / "table.csv").read_text()
+    assert main(["features", source, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    names, values = table(tmp_path / "table.csv")
+    assert [row["nodule"] for row in rows] == names == [f"balls.npy[{i}]" for i in range(4)]
+    np.testing.assert_allclose([[row[f"f{i}"] for i in range(1, 13)] for row in rows], values, rtol=1e-8)
+
+
+def test_json_stays_json_for_a_nodule_of_one_voxel(tmp_path, capsys):
+    mask = np.zeros((1, *GRID), bool)
+    mask[0, 5, 6, 7] = True
+    np.save(tmp_path / "one.npy", mask)
+    assert main(["features", str(tmp_path / "one.npy"), "--json"]) == 0
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    rows = json.loads(capsys.readouterr().out, parse_constant=refuse)
+    assert rows[0]["f6"] is None
+
+
+def test_spacing_scales_the_features_of_a_stack(home, capsys):
+    volumes = []
+    for spacing in ("1.25,0.7,0.7", "2.5,1.4,1.4"):
+        assert main(["features", str(home / "balls.npy"), "--spacing", spacing, "--json"]) == 0
+        volumes.append([row["f5"] for row in json.loads(capsys.readouterr().out)])
+    np.testing.assert_allclose(volumes[1], np.multiply(volumes[0], 8))
+
+
+def test_the_manifest_tells_all_that_made_the_samples(home):
+    manifest = json.loads((home / "made" / "manifest.json").read_text())
+    weights = (home / "run" / "weights.safetensors").read_bytes()
+    assert manifest["synthorax"] == sx.__version__
+    assert manifest["synthetic"].startswith("SYNTHETIC")
+    assert manifest["system"] == "lung"
+    assert manifest["model_sha256"] == hashlib.sha256(weights).hexdigest()
+    assert manifest["seed"] == 7
+    assert manifest["spacing_zyx_mm"] == list(SPACING_MM)
+    assert manifest["formats"] == ["npy", "nifti", "mha", "stl"]
+    assert manifest["sample_batch"] > 0
+    samples = manifest["samples"]
+    assert [sample["name"] for sample in samples] == [f"{i:04d}" for i in range(10)]
+    _, features = table(home / "made" / "features.csv")
+    np.testing.assert_allclose([list(sample["features_alnsb"].values()) for sample in samples], features, rtol=1e-8)
+    system = sx.load(home / "run").system
+    latents = [sample["latent"] for sample in samples]
+    np.testing.assert_allclose(latents, system.draw_latents(10, 7), atol=1e-6)
+    again = system.generate(system.draw_latents(10, 7))
+    np.testing.assert_array_equal(again.masks, np.load(home / "made" / "shapes.npy"))
+    assert [sample["pieces_before_reconnection"] for sample in samples] == again.n_components.tolist()
+    assert [sample["inverted_by_network"] for sample in samples] == again.inverted.tolist()
+
+
+def test_five_samples_are_the_first_five_of_ten_to_the_byte(home, tmp_path):
+    assert main(["sample", f"{home}/run", "-n", "5", "--seed", "7", "--out", f"{tmp_path}/five"]) == 0
+    five, ten = contents(tmp_path / "five"), contents(home / "made")
+    files = [name for name, content in five.items() if content and name.startswith(("masks/", "meshes/"))]
+    assert len(files) == 15
+    assert all(five[name] == ten[name] for name in files)
+    np.testing.assert_array_equal(np.load(tmp_path / "five/shapes.npy"), np.load(home / "made/shapes.npy")[:5])
+    manifests = [json.loads(parts["manifest.json"]) for parts in (five, ten)]
+    assert manifests[0]["samples"] == manifests[1]["samples"][:5]
+
+
+def test_the_same_command_makes_the_same_bytes_and_another_seed_others(home, tmp_path):
+    assert main(["sample", f"{home}/run", "--seed", "7", "--out", f"{tmp_path}/again"]) == 0
+    assert main(["sample", f"{home}/run", "--seed", "8", "--out", f"{tmp_path}/other"]) == 0
+    assert contents(tmp_path / "again") == contents(home / "made")
+    assert not np.array_equal(np.load(tmp_path / "other/shapes.npy"), np.load(home / "made/shapes.npy"))
+
+
+@pytest.mark.parametrize(
+    ("chosen", "parts"),
+    [
+        ("npy", {"shapes.npy"}),
+        ("nifti", {"masks/0000.nii.gz"}),
+        ("mha", {"masks/0000.mha"}),
+        ("stl", {"meshes/0000.stl"}),
+        ("stl, npy", {"meshes/0000.stl", "shapes.npy"}),
+    ],
+)
+def test_only_the_chosen_formats_are_written(home, tmp_path, chosen, parts):
+    assert main(["sample", f"{home}/run", "-n", "1", "--formats", chosen, "--out", f"{tmp_path}/made"]) == 0
+    files = {name for name, content in contents(tmp_path / "made").items() if content}
+    assert files == {"features.csv", "manifest.json"} | parts
+
+
+def test_a_walk_leads_from_one_nodule_to_the_other(home, tmp_path):
+    ends = [f"{home}/balls.npy:0", f"{home}/balls.npy:3"]
+    assert main(["sample", f"{home}/run", "-n", "4", "--walk", *ends, "--out", f"{tmp_path}/walk"]) == 0
+    manifest = json.loads((tmp_path / "walk" / "manifest.json").read_text())
+    latents = np.array([sample["latent"] for sample in manifest["samples"]])
+    assert latents.shape == (4, 3)
+    encoded = sx.load(home / "run").system.encode(np.load(home / "balls.npy")[[0, 3]])
+    np.testing.assert_allclose(latents[[0, -1]], encoded, atol=1e-6)
+    np.testing.assert_allclose(np.diff(latents, axis=0), [(latents[3] - latents[0]) / 3] * 3, atol=1e-6)
+
+
+def test_near_stays_near_the_given_row(home, tmp_path):
+    command = ["sample", f"{home}/run", "-n", "6", "--near", f"{home}/balls.npy:2", "--radius", "0.1"]
+    assert main([*command, "--out", f"{tmp_path}/near"]) == 0
+    manifest = json.loads((tmp_path / "near" / "manifest.json").read_text())
+    latents = np.array([sample["latent"] for sample in manifest["samples"]])
+    centre = sx.load(home / "run").system.encode(np.load(home / "balls.npy")[[2]])
+    assert abs(latents - centre).max() <= 0.1 + 1e-6
+    assert len(np.unique(latents, axis=0)) == 6
+
+
+def test_near_takes_an_image_of_another_spacing(home, tmp_path):
+    mask = np.load(home / "balls.npy")[3] >= 0.5
+    write_image(tmp_path / "fine.nii.gz", Volume(mask.repeat(2, 1).repeat(2, 2), (1.25, 0.35, 0.35)))
+    command = ["sample", f"{home}/run", "-n", "2", "--near", f"{tmp_path}/fine.nii.gz"]
+    assert main([*command, "--out", f"{tmp_path}/near"]) == 0
+
+
+def test_our_own_folder_is_replaced_only_when_asked(home, tmp_path, capsys):
+    command = ["sample", f"{home}/run", "-n", "2", "--formats", "npy", "--out", f"{tmp_path}/made"]
+    assert main(command) == 0
+    before = contents(tmp_path)
+    assert main([*command, "--seed", "1"]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert contents(tmp_path) == before
+    assert main([*command, "--seed", "1", "--overwrite"]) == 0
+    assert contents(tmp_path) != before
+    assert {path.name for path in tmp_path.iterdir()} == {"made"}
+
+
+def test_a_run_goes_on_from_its_own_config_file(home, tmp_path):
+    command = ["train", "lung", "--data", f"{home}/balls.npy", "--config", f"{home}/run/config.yaml", *SMOKE]
+    assert main([*command, "--out", f"{tmp_path}/run"]) == 0
+    weights = [(folder / "run" / "weights.safetensors").read_bytes() for folder in (home, tmp_path)]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize("layers", ["3", "8_2", "16_4_32"])
+def test_the_layers_are_the_same_by_option_and_by_setting(home, tmp_path, layers):
+    command = ["train", "lung", "--data", f"{home}/balls.npy", *SMOKE, "--set", "iterations=2"]
+    assert main([*command, "--layers", layers, "--out", f"{tmp_path}/option"]) == 0
+    assert main([*command, "--set", f"layers={layers}", "--out", f"{tmp_path}/setting"]) == 0
+    weights = [(tmp_path / name / "weights.safetensors").read_bytes() for name in ("option", "setting")]
+    assert weights[0] == weights[1]
+
+
+def test_output_into_a_closed_pipe_is_no_error(home):
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "synthorax", "features", f"{home}/balls.npy"]
+    with os.fdopen(writer, "w") as pipe:
+        done = subprocess.run(command, stdout=pipe, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
+
+
+# The functions behind the verbs
+
+
+def test_the_functions_do_what_the_verbs_do(home, balls, tmp_path):
+    outcome = sx.train("lung", home / "balls.npy", tmp_path / "run", preset="smoke", device="cpu")
+    assert outcome.finished
+    weights = [(folder / "run" / "weights.safetensors").read_bytes() for folder in (home, tmp_path)]
+    assert weights[0] == weights[1]
+    for model in (str(tmp_path / "run"), tmp_path / "run", sx.load(home / "run")):
+        made = sx.sample(model, 10, seed=7)
+        np.testing.assert_array_equal(made.masks, np.load(home / "made" / "shapes.npy"))
+    found = sx.features(made.masks)
+    assert found.names == [str(i) for i in range(10)]
+    np.testing.assert_allclose(found.values, table(home / "made" / "features.csv")[1], rtol=1e-8)
+    np.testing.assert_array_equal(sx.features(balls).values, sx.features(home / "balls.npy").values)
+    assert list(found.rows()[0]) == ["nodule", *(f"f{i}" for i in range(1, 13))]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda home: sx.features("nowhere.npy"),
+        lambda home: sx.features(np.ones((20, 40))),
+        lambda home: sx.features(np.zeros((1, *GRID), bool)),
+        lambda home: sx.features(np.full((1, *GRID), np.nan)),
+        lambda home: sx.features(home / "balls.npy", convention="mine"),
+        lambda home: sx.features(home / "balls.npy", spacing_mm=(0, 1, 1)),
+        lambda home: sx.features(home / "balls.npy", spacing_mm=(1, 1)),
+        lambda home: sx.sample(home / "run", -1),
+        lambda home: sx.sample(home / "run", 1, seed=-1),
+        lambda home: sx.sample(home, 1),
+        lambda home: sx.train("kidney", home / "balls.npy", home / "new"),
+        lambda home: sx.train("lung", home / "balls.npy", home / "new", preset="huge"),
+        lambda home: sx.train("lung", home / "balls.npy", home / "new", settings={"depth": 3}),
+        lambda home: sx.lidc_shapes(readers=5),
+    ],
+    ids=range(14),
+)
+def test_a_mistake_in_a_call_is_an_input_error(home, call):
+    with pytest.raises(InputError):
+        call(home)
+    assert not (home / "new").exists()
+
+
+@pytest.mark.parametrize("name", ["kidney", "_private", "api_"])
+def test_an_unknown_name_of_the_package_is_an_attribute_error(name):
+    with pytest.raises(AttributeError, match=name):
+        getattr(sx, name)
+
+
+def test_every_public_name_is_there():
+    assert set(sx.__all__) <= set(dir(sx))
+    assert all(callable(getattr(sx, name)) for name in sx.__all__)
