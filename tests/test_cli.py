@@ -220,7 +220,7 @@ BAD = [
     ("prepare shapes --out new --readers 0", "0"),
     ("prepare shapes --out new --grid 20,40", "--grid"),
     ("prepare shapes --out new --grid 20,40,x", "--grid"),
-    ("prepare shapes --out new --grid 0,40,40", "0, 40, 40"),
+    ("prepare shapes --out new --grid 0,40,40", "grid"),
     ("prepare shapes --out new --spacing thick", "--spacing"),
     ("prepare shapes --out new --spacing nan,1,1", "nan"),
     ("prepare shapes --out thesis", "thesis"),

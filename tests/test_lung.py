@@ -473,7 +473,7 @@ def test_a_walk_has_at_least_its_two_ends(trained, steps):
         trained.walk(balls()[0], balls()[1], steps)
 
 
-@pytest.mark.parametrize("radius", [0.01, 0.2, 2])
+@pytest.mark.parametrize("radius", [0.01, 0.2, 2.0])
 def test_nodules_near_another_stay_within_the_radius_and_the_latent_cube(trained, radius):
     nodule = balls()[2]
     centre = trained.encode(nodule[None])
@@ -483,13 +483,13 @@ def test_nodules_near_another_stay_within_the_radius_and_the_latent_cube(trained
     assert abs(near.latents).max() <= 1
 
 
-@pytest.mark.parametrize("radius", [0.2, 1, 2])
+@pytest.mark.parametrize("radius", [0.2, 1.0, 2.0])
 def test_no_two_nodules_near_another_are_the_same(trained, radius):
     near = trained.near(balls()[2], 40, radius, seed=1)
     assert len(np.unique(near.latents, axis=0)) == 40
 
 
-@pytest.mark.parametrize("radius", [0, -0.1, 2.1, float("nan"), float("inf")])
+@pytest.mark.parametrize("radius", [0.0, -0.1, 2.1, float("nan"), float("inf")])
 def test_a_radius_outside_the_latent_space_is_refused(trained, radius):
     with pytest.raises(InputError, match="radius"):
         trained.near(balls()[0], 2, radius, seed=0)

@@ -125,6 +125,8 @@ def train(
         raise InputError("system", repr(system), "lung")
     if preset not in PRESETS:
         raise InputError("preset", repr(preset), " or ".join(PRESETS))
+    if max_minutes is not None and not max_minutes >= 0:
+        raise InputError("max minutes", f"{max_minutes:g}", "0 or more")
     config = lung_config(preset, settings or {})
     check_run_folder(Path(out))
     shapes = read_shapes(data, config.grid, config.spacing_mm)

@@ -11,6 +11,8 @@ import zlib
 
 import numpy as np
 
+from synthorax.errors import InputError
+
 
 def derive(seed: int, *index: int | str) -> int:
     """A 63-bit seed for the stream named by `index`; torch generators take it directly."""
@@ -24,5 +26,7 @@ def generator(seed: int, *index: int | str) -> np.random.Generator:
 
 
 def _sequence(seed: int, *index: int | str) -> np.random.SeedSequence:
+    if seed < 0:
+        raise InputError("seed", str(seed), "0 or more")
     words = [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in index]
     return np.random.SeedSequence(seed, spawn_key=words)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from importlib.metadata import version
 
 from cyclopts import App, CycloptsError
 
-from synthorax.errors import OutputError, SynthoraxError
+from synthorax.errors import SynthoraxError
 
 VERBS = {
     "demo": ("The whole way in miniature, on real nodule shapes, ending in a page to look at.", "demo:demo"),
@@ -37,6 +36,7 @@ def build_app() -> App:
         help_epilogue="`synthorax VERB --help` tells more. Not for diagnosis: everything made here is synthetic.",
         version=version("synthorax"),
         result_action="return_value",
+        suppress_keyboard_interrupt=False,
     )
     groups = {name: App(name=name, help=text) for name, text in GROUPS.items()}
     for group in groups.values():
@@ -58,9 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # The reader of our output, such as `head`, has had enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-            raise
-        return _fail(str(OutputError(error.filename or "output", str(error.strerror).lower())), 2)
+        return _fail(f"{error.filename or 'file'}: {(error.strerror or str(error)).lower()}", 2)
     except KeyboardInterrupt:
         return _fail("stopped; a training run is saved and the same command goes on", INTERRUPTED)
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from json import dumps
+from math import isfinite
 from pathlib import Path
 from typing import Annotated
 
@@ -43,7 +44,9 @@ def features(
         write_table(out, rows)
         print(f"{out}: {len(rows)} nodules")
     elif json:
-        print(dumps(rows, indent=1))
+        # JSON has no infinity, which is f6 of a single voxel.
+        finite = [{k: v if isinstance(v, str) or isfinite(v) else None for k, v in row.items()} for row in rows]
+        print(dumps(finite, indent=1))
     else:
         print(",".join(rows[0]))
         for row in rows:

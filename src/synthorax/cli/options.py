@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,15 +15,17 @@ Number = TypeVar("Number", int, float)
 
 
 def parse_zyx(text: str, option: str, expected: str, kind: type[Number]) -> tuple[Number, Number, Number]:
-    """`"1.25,0.7,0.7"` as a tuple of three numbers.
+    """`"1.25,0.7,0.7"` as three positive numbers.
 
     Raises:
-        InputError: not three numbers.
+        InputError: not three positive numbers.
     """
     try:
         z, y, x = (kind(part) for part in text.split(","))
     except ValueError as error:
         raise InputError(option, repr(text), expected) from error
+    if not all(isfinite(number) and number > 0 for number in (z, y, x)):
+        raise InputError(option, repr(text), expected)
     return z, y, x
 
 
@@ -40,10 +43,16 @@ def parse_settings(pairs: Sequence[str], config: Path | None, **named: Any) -> d
             raise InputError(config, "no readable YAML", "a file of settings") from error
         if not isinstance(content, dict):
             raise InputError(config, type(content).__name__, "a mapping of settings")
-        settings |= content.get("config", content)
+        inner = content.get("config", content)
+        if not isinstance(inner, dict):
+            raise InputError(config, f"config: {inner}", "a mapping of settings")
+        settings |= inner
     for pair in pairs:
         key, separator, value = pair.partition("=")
         if not separator:
             raise InputError("--set", repr(pair), "KEY=VALUE")
-        settings[key] = yaml.safe_load(value) if "_" not in value else value
+        try:
+            settings[key] = yaml.safe_load(value) if "_" not in value else value
+        except yaml.YAMLError as error:
+            raise InputError("--set", repr(pair), "KEY=VALUE") from error
     return settings | {name: value for name, value in named.items() if value is not None}

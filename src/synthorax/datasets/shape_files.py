@@ -50,6 +50,8 @@ def read_nodule_masks(path: Path, spacing_mm: Sequence[float] | None = None) -> 
     Raises:
         InputError: missing, unreadable, of another kind or shape, NaN, out of range, empty.
     """
+    if spacing_mm is not None and (len(spacing_mm) != 3 or not all(np.isfinite(s) and s > 0 for s in spacing_mm)):
+        raise InputError("spacing", f"{tuple(spacing_mm)} mm", "three positive millimetres (z, y, x)")
     files = _files(path)
     masks = [mask for file in files for mask in _of_file(file, tuple(spacing_mm or LUNG_SPACING_MM))]
     for mask in masks:

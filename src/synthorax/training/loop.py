@@ -13,6 +13,7 @@ from typing import Any
 from lightning_fabric import Fabric
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
 
 from synthorax.errors import InputError, TrainingError
 from synthorax.training.run_folder import RunFolder
@@ -66,18 +67,19 @@ def fit(
     with _progress() as progress:
         task = progress.add_task(system.name, total=steps, completed=step, figures="")
         with _stop_request() as stop:
+            metrics: dict[str, Tensor] = {}
             while step < steps and time.monotonic() < deadline and not stop:
                 metrics = system.training_step(fabric.to_device(batch_at(step)), step)
                 step += 1
                 if step % log_every == 0 or step == steps:
-                    figures = {name: value.item() for name, value in metrics.items()}
-                    _check_finite(figures, step)
+                    figures = _finite(metrics, step)
                     run.log({"step": step, "seconds": round(time.monotonic() - started, 2), **figures})
                     text = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
                     progress.update(task, completed=step, figures=text)
                     if time.monotonic() - saved > SAVE_EVERY_S:
                         run.save(system, step)
                         saved = time.monotonic()
+            _finite(metrics, step)
             run.save(system, step)
     if stop:
         raise KeyboardInterrupt
@@ -108,10 +110,13 @@ def _stop_request() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _check_finite(figures: dict[str, float], step: int) -> None:
+def _finite(metrics: dict[str, Tensor], step: int) -> dict[str, float]:
+    """The figures as numbers, refused if one of them is none."""
+    figures = {name: value.item() for name, value in metrics.items()}
     for name, value in figures.items():
         if not math.isfinite(value):
             raise TrainingError(f"step {step}: {name} is {value}; the last good state is kept")
+    return figures
 
 
 def _progress() -> Progress:

@@ -12,12 +12,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from synthorax.errors import InputError, OutputError
 from synthorax.io.atomic import TEMPORARY, atomic_file
@@ -43,8 +44,8 @@ class RunFolder:
         check_run_folder(path)
         run = cls(path)
         if (path / CONFIG).exists():
-            run._check_same(CONFIG, run.config(), dict(config))
-            run._check_same(DATA, json.loads((path / DATA).read_text()), dict(data))
+            run._check_same(CONFIG, run._read(CONFIG), dict(config))
+            run._check_same(DATA, run._read(DATA), dict(data))
             for leftover in path.glob(TEMPORARY + "*"):  # of a run that was killed
                 leftover.unlink(missing_ok=True)
             return run
@@ -58,18 +59,17 @@ class RunFolder:
             file.write_text(yaml.safe_dump(dict(config), sort_keys=False))
         return run
 
-    def config(self) -> dict[str, Any]:
-        """What `config.yaml` says."""
-        return yaml.safe_load((self.path / CONFIG).read_text())
-
     def save(self, system: System, step: int) -> None:
         """Write the state after `step` steps, then the weights; each file is whole at any moment."""
         weights = system.weights()
         optimizers = {name: o.state_dict() for name, o in system.optimizers.items()}
+        # Both libraries report a full disk as an error of their own kind, so the bytes are written here.
+        state = BytesIO()
+        torch.save({"step": step, "weights": weights, "optimizers": optimizers}, state)
         with atomic_file(self.path / STATE) as file:
-            torch.save({"step": step, "weights": weights, "optimizers": optimizers}, file)
+            file.write_bytes(state.getbuffer())
         with atomic_file(self.path / WEIGHTS) as file:
-            save_file(weights, file)
+            file.write_bytes(save(weights))
 
     def resume(self, system: System) -> int:
         """Bring the system to the saved state; returns the steps done, 0 for a fresh run.
@@ -79,6 +79,7 @@ class RunFolder:
         """
         path = self.path / STATE
         if not path.exists():
+            self._trim_log(0)
             return 0
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
@@ -94,6 +95,16 @@ class RunFolder:
         """Append one line to the log."""
         with open(self.path / LOG, "a") as file:
             file.write(json.dumps(record) + "\n")
+
+    def _read(self, name: str) -> dict[str, Any]:
+        """The mapping that `config.yaml` or `data.json` holds; JSON is YAML too."""
+        try:
+            content = yaml.safe_load((self.path / name).read_text())
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise InputError(self.path / name, "nothing that can be read", "what a run writes there") from error
+        if not isinstance(content, dict):
+            raise InputError(self.path / name, type(content).__name__, "what a run writes there")
+        return content
 
     def _trim_log(self, step: int) -> None:
         """Drop the lines of steps that were done after the last save, and a half-written last line."""
@@ -121,7 +132,10 @@ def check_run_folder(path: Path) -> None:
     Raises:
         InputError: it does.
     """
-    if path.exists() and not (path / CONFIG).exists() and (not path.is_dir() or any(path.iterdir())):
+    if not path.exists() or (path / CONFIG).exists():
+        return
+    # A run that was killed while its folder was made has its data's notes and no more.
+    if not path.is_dir() or any(f.name != DATA and not f.name.startswith(TEMPORARY) for f in path.iterdir()):
         raise InputError(path, "something that is not a run", "a new or empty folder, or a run to go on with")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from pydantic import BaseModel
 from torch import Tensor, nn
@@ -21,7 +21,8 @@ class System(ABC):
         name: what users call it.
         config: frozen; with the weights it is the whole model.
         networks: by name; their tensors are what `weights.safetensors` holds.
-        optimizers: by name; empty until `prepare_training`.
+        trained: the same networks as a training step calls them: placed and wrapped by Fabric.
+        optimizers: by name; like `trained` empty until `prepare_training`.
     """
 
     name: ClassVar[str]
@@ -29,12 +30,13 @@ class System(ABC):
     def __init__(self, config: BaseModel, networks: Mapping[str, nn.Module]) -> None:
         self.config = config
         self.networks: dict[str, nn.Module] = dict(networks)
+        self.trained: dict[str, nn.Module] = {}
         self.optimizers: dict[str, Optimizer] = {}
         self.backward: Callable[[Tensor], Any] = Tensor.backward
 
     @classmethod
     @abstractmethod
-    def restore(cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Self:
+    def restore(cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> System:
         """The system that a run folder or a bundled model holds."""
 
     @abstractmethod
@@ -48,7 +50,7 @@ class System(ABC):
     def prepare_training(self, fabric: Fabric) -> None:
         """Place networks and optimisers on Fabric's devices and hand the backward pass to it."""
         self.optimizers = dict(self.make_optimizers())
-        self.networks = {name: fabric.setup_module(network) for name, network in self.networks.items()}
+        self.trained = {name: fabric.setup_module(network) for name, network in self.networks.items()}
         for name, optimizer in self.optimizers.items():
             self.optimizers[name] = cast(Optimizer, fabric.setup_optimizers(optimizer))
         self.backward = fabric.backward

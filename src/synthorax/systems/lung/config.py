@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from synthorax.datasets.shapes import LUNG_GRID, LUNG_SPACING_MM
 from synthorax.errors import InputError
@@ -30,7 +30,7 @@ class LungConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    layers: str = "32_3_64_1024"
+    layers: Annotated[str, BeforeValidator(lambda v: str(v) if isinstance(v, int) else v)] = "32_3_64_1024"
     grid: tuple[PositiveInt, PositiveInt, PositiveInt] = LUNG_GRID
     spacing_mm: tuple[PositiveMm, PositiveMm, PositiveMm] = LUNG_SPACING_MM
     iterations: int = Field(default=150_000, ge=1)
@@ -57,7 +57,7 @@ class LungConfig(BaseModel):
         return min(self.widths)
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _check(self) -> LungConfig:
         if not re.fullmatch(r"[1-9]\d*(_[1-9]\d*)*", self.layers):
             raise InputError("layers", repr(self.layers), "neuron counts joined by underscores, as in 32_3_64_1024")
         if max(self.widths) > 65_536:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -74,7 +74,7 @@ class Lung(System):
             super().__init__(config, {"autoencoder": ShapeAutoencoder(config, support)})
 
     @classmethod
-    def for_training(cls, config: LungConfig, seeds: NDArray[np.float32], seed: int) -> tuple[Self, TrainingData]:
+    def for_training(cls, config: LungConfig, seeds: NDArray[np.float32], seed: int) -> tuple[Lung, TrainingData]:
         """A fresh model and the base set it is to learn.
 
         Args:
@@ -94,7 +94,7 @@ class Lung(System):
         return system, TrainingData(voxels, min(config.batch_size, len(voxels)), seed)
 
     @classmethod
-    def restore(cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Self:
+    def restore(cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Lung:
         system = cls(LungConfig.model_validate(config), weights["autoencoder.support"])
         system.load_weights(weights)
         return system
@@ -111,7 +111,7 @@ class Lung(System):
             optimizer.state.clear()
         for group in optimizer.param_groups:
             group["lr"] = self.learning_rate(position)
-        output = self.networks["autoencoder"](batch)
+        output = self.trained["autoencoder"](batch)
         loss = (output - batch).square().sum()
         optimizer.zero_grad()
         self.backward(loss)
