@@ -164,9 +164,10 @@ def test_ten_thousand_random_and_adversarial_fields_each_become_one_piece():
         smooth = (smooth - smooth.min()) / np.ptp(smooth)
         blobs = np.clip(smooth * rng.uniform(0.35, 1), 0, 1)
         points = at(*(rng.integers(0, GRID, (rng.integers(2, 40), 3))), grid=GRID)
-        cases = {"blobs": blobs, "random points": points}
+        rods = ndimage.maximum_filter1d(points, 7, axis=int(rng.integers(3)))
+        cases = {"blobs": blobs, "random points": points, "random rods": rods}
         # Most of these hardly differ from one round to the next, and the lattice is slow.
-        if checked % 100 == 0:
+        if checked % 150 == 0:
             cases |= adversaries(GRID, rng)
         for name, field in cases.items():
             joined = reconnect(field[None]).fields[0]
