@@ -157,6 +157,7 @@ def _page_content(
             (name, text, *(float(np.median(values[:, i])) for values in features.values()))
             for i, (name, text) in enumerate(FEATURES.items())
         ],
+        "volume_ratio": float(np.median(features["generated"][:, VOLUME]) / np.median(volumes)),
         "sha256": model.sha256,
         "citation": CITATION,
         "machine": f"{platform.machine()}, Python {platform.python_version()}",

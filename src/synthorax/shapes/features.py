@@ -24,15 +24,15 @@ from synthorax.errors import InputError
 Convention = Literal["alnsb", "corrected"]
 
 FEATURES = {
-    "f1": "mid-slice area (mm2)",
+    "f1": "mid-slice area (mm²)",
     "f2": "mid-slice longest extent (mm)",
     "f3": "mid-slice perimeter (mm)",
     "f4": "mid-slice circularity",
-    "f5": "volume (mm3)",
+    "f5": "volume (mm³)",
     "f6": "radius / RMS distance to centre",
     "f7": "in-plane box ratio",
     "f8": "box ratio",
-    "f9": "surface^3 / volume^2, sphere = 1",
+    "f9": "surface³ / volume², sphere = 1",
     "f10": "mean breadth (mm)",
     "f11": "Euler number",
     "f12": "circularity of the z projection",
