@@ -11,9 +11,13 @@ from numpy.typing import NDArray
 
 from synthorax.datasets.shapes import LUNG_SPACING_MM, ShapeRecord, ShapeSet
 from synthorax.errors import InputError
+from synthorax.io.atomic import MARK
 from synthorax.io.images import is_image, read_image
+from synthorax.io.tables import read_table
 from synthorax.shapes.resampling import resample
 
+TABLE = "nodules.csv"
+"""The table of a folder that `prepare shapes` made."""
 ANALYZER_THRESHOLD = 0.1
 """A voxel above this is nodule to LuNG's analyzer; so 1 of a label map is, and every value of a seed."""
 
@@ -63,7 +67,8 @@ def read_nodule_masks(path: Path, spacing_mm: Sequence[float] | None = None) -> 
 def read_shape_set(path: Path, grid: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> ShapeSet:
     """The nodules of a file or folder as shapes of one grid.
 
-    NumPy stacks must be of the grid and are taken as they are; images are resampled by their spacing.
+    NumPy stacks must be of the grid and are taken as they are; images are resampled by their spacing. A
+    folder that `prepare shapes` made keeps its patients and ratings.
 
     Raises:
         InputError: as `read_nodule_masks`; also a stack of another grid, or a nodule larger than the grid.
@@ -86,7 +91,21 @@ def read_shape_set(path: Path, grid: tuple[int, int, int], spacing_mm: tuple[flo
             )
         shapes.append(shape)
         records.append(ShapeRecord(shape_id=nodule.name, patient_id=nodule.name))
+    if (path / MARK).is_file() and (table := path / TABLE).is_file():
+        records = _read_records(table, len(shapes))
     return ShapeSet(np.array(shapes, np.float32), spacing_mm, tuple(records))
+
+
+def _read_records(table: Path, n: int) -> list[ShapeRecord]:
+    """The records that `prepare shapes` wrote beside its stack, one per shape."""
+    rows = read_table(table)
+    try:
+        records = [ShapeRecord.from_row(row) for row in rows]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(table, f"columns {', '.join(rows[0])}", "the table of `prepare shapes`") from error
+    if len(records) != n:
+        raise InputError(table, f"{len(records)} rows", f"one for each of the {n} shapes beside it")
+    return records
 
 
 def _files(path: Path) -> list[Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -42,11 +42,24 @@ class ShapeRecord:
         return row | row.pop("attributes")
 
     @classmethod
-    def from_row(cls, row: dict[str, Any]) -> ShapeRecord:
-        """The record that `row` made the row of."""
-        attributes = {name: row[name] for name in row.keys() & NoduleAttributes.__dataclass_fields__.keys()}
-        own = {name: value for name, value in row.items() if name not in attributes}
-        return cls(**own, attributes=NoduleAttributes(**attributes))
+    def from_row(cls, row: Mapping[str, Any]) -> ShapeRecord:
+        """The record that `row` made the row of, also after a way through text.
+
+        Raises:
+            KeyError: a column is missing.
+            ValueError: a number is none.
+        """
+        rated = {
+            name: float(row[name]) if row[name] not in (None, "") else None
+            for name in NoduleAttributes.__dataclass_fields__
+        }
+        return cls(
+            shape_id=row["shape_id"],
+            patient_id=row["patient_id"],
+            series_uid=row["series_uid"],
+            n_readers=int(row["n_readers"]),
+            attributes=NoduleAttributes(**rated),
+        )
 
 
 @dataclass(frozen=True, eq=False)

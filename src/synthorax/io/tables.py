@@ -7,7 +7,24 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_file
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file with a header, as text.
+
+    Raises:
+        InputError: no text, or no rows.
+    """
+    try:
+        with open(path, newline="") as stream:
+            rows = list(csv.DictReader(stream))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(path, "no readable table", "a CSV file with a header") from error
+    if not rows:
+        raise InputError(path, "no rows", "a CSV file with a header")
+    return rows
 
 
 def write_table(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
