@@ -96,10 +96,12 @@ def _read_cache(file: Path, request: LidcRequest) -> LidcShapes | None:
         with np.load(file) as stored:
             notes = json.loads(str(stored["notes"]))
             occupancy = stored["occupancy"].astype(np.float32)
+        records = tuple(ShapeRecord.from_row(row) for row in notes["records"])
+        if occupancy.shape != (len(records), *request.grid):
+            return None
+        return LidcShapes(ShapeSet(occupancy, request.spacing_mm, records), dict(notes["counts"]))
     except Exception:  # Whatever is wrong with a cache, making it again mends it.
         return None
-    records = tuple(ShapeRecord.from_row(row) for row in notes["records"])
-    return LidcShapes(ShapeSet(occupancy, request.spacing_mm, records), notes["counts"])
 
 
 @dataclass(frozen=True)

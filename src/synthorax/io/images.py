@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import math
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,7 @@ from synthorax.volume import Volume
 
 SUFFIXES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
 """What `read_image` takes."""
+NIFTI_HEADER_BYTES = 348
 NIFTI_NOTES = "ITK_FileNotes"
 """ITK's name for the NIfTI header's `descrip`."""
 MARK_KEY = "SyntheticData"
@@ -36,6 +40,8 @@ def read_image(path: Path) -> Volume:
         reader.ReadImageInformation()
         if reader.GetDimension() != 3 or reader.GetNumberOfComponents() != 1:
             raise InputError(path, f"an image of size {reader.GetSize()}", "one volume of three axes")
+        if path.name.lower().endswith((".nii", ".nii.gz")):
+            _check_nifti_is_whole(path, reader)
         image = reader.Execute()
     except RuntimeError as error:
         raise InputError(path, "no readable image", "NIfTI, MHA, MHD or NRRD") from error
@@ -46,6 +52,21 @@ def read_image(path: Path) -> Volume:
         origin_mm=image.GetOrigin(),
         direction=np.reshape(image.GetDirection(), (3, 3)),
     )
+
+
+def _check_nifti_is_whole(path: Path, reader: sitk.ImageFileReader) -> None:
+    """Refuse a file that ends early: ITK would fill the rest with zeros and say nothing."""
+    bytes_per_voxel = sitk.Image([1, 1, 1], reader.GetPixelID()).GetSizeOfPixelComponent()
+    expected = math.prod(reader.GetSize()) * bytes_per_voxel
+    found = 0
+    try:
+        with gzip.open(path) if path.name.lower().endswith(".gz") else open(path, "rb") as file:
+            while chunk := file.read(1 << 20):
+                found += len(chunk)
+    except (EOFError, OSError, zlib.error) as error:
+        raise InputError(path, "a file that was cut off or damaged", "a whole NIfTI file") from error
+    if found < expected + NIFTI_HEADER_BYTES:
+        raise InputError(path, f"{found} bytes", f"{expected + NIFTI_HEADER_BYTES} or more; it was cut off")
 
 
 def write_image(path: Path, volume: Volume, *, mark: str | None = None) -> None:

@@ -11,6 +11,9 @@ from skimage.measure import marching_cubes
 
 from synthorax.shapes.reconnection import ON_THRESHOLD
 
+CLEARANCE = 1e-3
+"""How far values are kept from the level of a surface."""
+
 
 @dataclass(frozen=True, eq=False)
 class Mesh:
@@ -48,7 +51,10 @@ def surface(
         spacing_mm: voxel size (z, y, x).
         origin_mm: world position (x, y, z) of the first voxel's centre.
     """
-    padded = np.pad(np.asarray(field, np.float32), 1)
+    # A value at the very level would put several vertices into one place and open the mesh there.
+    values = np.asarray(field, np.float64)
+    values = np.where(values >= level, np.maximum(values, level + CLEARANCE), np.minimum(values, level - CLEARANCE))
+    padded = np.pad(values, 1)
     vertices, faces, _, _ = marching_cubes(padded, level, spacing=tuple(spacing_mm), allow_degenerate=False)
     vertices = (vertices - np.asarray(spacing_mm))[:, ::-1] + np.asarray(origin_mm)
     mesh = Mesh(vertices.astype(np.float64), faces.astype(np.int64))
