@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from skimage.measure import euler_number
 
 from synthorax.errors import InputError
-from synthorax.shapes.features import FEATURES, shape_features
+from synthorax.shapes.features import FEATURES, _alnsb_largest, shape_features
 
 SPACING_MM = (1.25, 0.7, 0.7)
 UNIT = (1.0, 1.0, 1.0)
@@ -168,6 +168,12 @@ def test_the_released_labelling_leaves_a_pixel_of_a_corner_joint_behind():
     assert features_of(joint, UNIT, "corrected")["f1"] == 3
 
 
+@given(arrays(bool, st.tuples(st.sampled_from([3, 7, 36]), st.sampled_from([4, 40]))).filter(np.any))
+def test_slices_that_need_no_walk_get_the_area_that_the_walk_would_have_found(pixels):
+    walked = _alnsb_largest(pixels.T).sum()
+    assert features_of(pixels[None], UNIT)["f1"] == walked
+
+
 @CONVENTIONS
 def test_the_mid_slice_features_are_those_of_the_largest_piece_but_the_extent_is_of_all(convention):
     pieces = np.zeros((1, 9, 12), bool)
@@ -212,3 +218,9 @@ def test_what_is_no_stack_of_nodules_is_refused_by_name(stack, named):
 def test_an_unknown_convention_is_refused_with_those_there_are():
     with pytest.raises(InputError, match=r"convention: found 'paper'; expected alnsb or corrected"):
         shape_features(box(1, 1, 1)[None], SPACING_MM, "paper")
+
+
+@pytest.mark.parametrize("spacing_mm", [(1.25, 0.7), (1.25, 0, 0.7), (1.25, 0.7, -0.7), (np.nan, 1, 1)])
+def test_a_spacing_that_is_not_three_positive_lengths_is_refused(spacing_mm):
+    with pytest.raises(InputError, match="spacing: found"):
+        shape_features(box(1, 1, 1)[None], spacing_mm)

@@ -18,7 +18,9 @@ from synthorax.datasets.lidc import LidcRequest, cached_lidc_shapes
 from synthorax.datasets.shape_files import read_nodule_masks, read_shape_set
 from synthorax.datasets.shapes import LUNG_GRID, LUNG_SPACING_MM, ShapeRecord, ShapeSet
 from synthorax.errors import InputError
+from synthorax.io.atomic import MARK
 from synthorax.io.images import write_image
+from synthorax.io.tables import read_table, write_table
 from synthorax.nodule import RATINGS, NoduleAttributes
 from synthorax.shapes.mesh import surface
 from synthorax.shapes.resampling import PRESENT, STEPS, resample
@@ -269,6 +271,15 @@ def test_a_record_comes_back_from_its_flat_row_and_from_json(record):
     assert ShapeRecord.from_row(json.loads(json.dumps(row))) == record
 
 
+def test_a_record_comes_back_from_a_table_file(tmp_path):
+    records = [
+        ShapeRecord("a-1", "a", "1.2.3", 3, NoduleAttributes(diameter_mm=7.25, malignancy=3.5)),
+        ShapeRecord("b-1", "b"),
+    ]
+    write_table(tmp_path / "nodules.csv", [record.row() for record in records])
+    assert [ShapeRecord.from_row(row) for row in read_table(tmp_path / "nodules.csv")] == records
+
+
 # Meshes
 
 
@@ -379,6 +390,45 @@ def test_images_of_any_spacing_become_shapes_of_the_grid(tmp_path, ball):
     assert shapes.occupancy.sum() * VOXEL_MM3 == pytest.approx(native.sum() * 0.5, rel=0.06)
 
 
+@pytest.fixture
+def prepared(tmp_path, mask):
+    """A folder as `prepare shapes` makes it: one stack, its table, and the mark that it is ours."""
+    np.save(tmp_path / "shapes.npy", np.stack([mask, mask[::-1]]).astype(np.float32))
+    records = [ShapeRecord(f"{name}-1", name, n_readers=2) for name in ("ann", "bob")]
+    write_table(tmp_path / "nodules.csv", [record.row() for record in records])
+    (tmp_path / MARK).touch()
+    return tmp_path
+
+
+def test_a_prepared_folder_keeps_its_patients(prepared):
+    shapes = read_shape_set(prepared, LUNG_GRID, LUNG_SPACING_MM)
+    assert shapes.patient_ids == ["ann", "bob"]
+    assert [record.n_readers for record in shapes.records] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("table", "found"),
+    [("shape_id,patient_id\na,b\n", "columns shape_id, patient_id"), ("shape_id\n", "no rows"), ("", "no rows")],
+)
+def test_a_prepared_folder_whose_table_was_spoilt_is_refused_by_the_tables_name(prepared, table, found):
+    (prepared / "nodules.csv").write_text(table)
+    with pytest.raises(InputError, match=rf"nodules\.csv: found {found}"):
+        read_shape_set(prepared, LUNG_GRID, LUNG_SPACING_MM)
+
+
+def test_a_prepared_folder_whose_table_lost_a_row_is_refused(prepared):
+    lines = (prepared / "nodules.csv").read_text().splitlines()
+    (prepared / "nodules.csv").write_text("\n".join(lines[:-1]))
+    with pytest.raises(InputError, match=r"nodules\.csv: found 1 rows; expected one for each of the 2 shapes"):
+        read_shape_set(prepared, LUNG_GRID, LUNG_SPACING_MM)
+
+
+@pytest.mark.parametrize("spacing_mm", [(1, 1), (1, 0, 1), (1, 1, np.nan), (1, 1, -1)])
+def test_a_spacing_that_is_not_three_positive_lengths_is_refused(tmp_path, mask, spacing_mm):
+    with pytest.raises(InputError, match="spacing: found"):
+        read_nodule_masks(save(tmp_path / "one.npy", mask), spacing_mm)
+
+
 @pytest.mark.real_data
 def test_the_original_seeds_are_a_shape_set(real_data):
     shapes = read_shape_set(real_data / "lung-seeds" / "seeds.npy", LUNG_GRID, LUNG_SPACING_MM)
@@ -419,7 +469,6 @@ def test_a_numpy_file_that_holds_no_masks_is_refused_by_its_name(tmp_path, name)
 
 
 BAD_IMAGES = {
-    "NaN": with_value(HALF, np.nan),
     "fractions above one": with_value(HALF, 1.5),
     "CT": with_value(np.full((3, 3, 3), 40, np.int16), -1000),
     "CT in floats": with_value(np.full((3, 3, 3), 40.0), -1000),
@@ -445,6 +494,12 @@ def test_a_file_that_is_not_what_its_name_says_is_refused_by_its_name(tmp_path, 
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=re.escape(name)):
         read_nodule_masks(tmp_path / name)
+
+
+def test_an_image_with_nan_voxels_is_refused_by_its_name(tmp_path):
+    # Not as NIfTI: the library that reads it puts zeros for NaN and says nothing.
+    with pytest.raises(InputError, match=r"given\.mha: found NaN"):
+        read_nodule_masks(save(tmp_path / "given.mha", with_value(HALF, np.nan)))
 
 
 @pytest.mark.parametrize("name", ["given.npy", "given.nii.gz", "given.mha"])

@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from synthorax.errors import InputError
+from synthorax.errors import InputError, OutputError
 from synthorax.io.atomic import atomic_file
 from synthorax.volume import Volume
 
 SUFFIXES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
 """What `read_image` takes."""
+WRITABLE = (".nii", ".nii.gz", ".mha", ".nrrd")
+"""What `write_image` takes. MHD is not: it is two files, and two cannot appear at once."""
 NIFTI_HEADER_BYTES = 348
 NIFTI_NOTES = "ITK_FileNotes"
 """ITK's name for the NIfTI header's `descrip`."""
@@ -70,7 +72,7 @@ def _check_nifti_is_whole(path: Path, reader: sitk.ImageFileReader) -> None:
 
 
 def write_image(path: Path, volume: Volume, *, mark: str | None = None) -> None:
-    """Write a volume as NIfTI or MHA, by the name's suffix; bool voxels become uint8.
+    """Write a volume as NIfTI, MHA or NRRD, by the name's suffix; bool voxels become uint8.
 
     Args:
         mark: the synthetic mark, put into the header (NIfTI `descrip`, MHA `SyntheticData`).
@@ -78,6 +80,8 @@ def write_image(path: Path, volume: Volume, *, mark: str | None = None) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
+    if not path.name.lower().endswith(WRITABLE):
+        raise OutputError(path, f"images are written as {', '.join(WRITABLE)}")
     voxels = volume.voxels.view(np.uint8) if volume.voxels.dtype == np.bool_ else volume.voxels
     image = sitk.GetImageFromArray(voxels)
     image.SetSpacing(volume.spacing_mm[::-1])
