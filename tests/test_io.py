@@ -241,6 +241,11 @@ class Interrupted(Exception):
     """What a test raises in the middle of writing."""
 
 
+def write_half(path):
+    path.write_text("half")
+    raise Interrupted
+
+
 def test_a_file_appears_when_its_block_ends_and_not_before(tmp_path):
     target = tmp_path / "result.txt"
     with atomic_file(target) as file:
@@ -257,8 +262,7 @@ def test_an_interrupted_file_leaves_nothing_or_what_was_there_before(tmp_path):
         if before:
             target.write_text(before)
         with pytest.raises(Interrupted), atomic_file(target) as file:
-            file.write_text("half")
-            raise Interrupted
+            write_half(file)
         assert [path.read_text() for path in tmp_path.iterdir()] == ([before] if before else [])
 
 
@@ -305,8 +309,7 @@ def test_an_interrupted_folder_leaves_what_was_there_before(tmp_path, overwrite)
         with atomic_folder(target) as folder:
             (folder / "old").touch()
     with pytest.raises(Interrupted), atomic_folder(target, overwrite=overwrite) as folder:
-        (folder / "new").touch()
-        raise Interrupted
+        write_half(folder / "new")
     assert target.exists() == overwrite
     assert list(tmp_path.iterdir()) == ([target] if overwrite else [])
     assert not overwrite or (target / "old").exists()
