@@ -44,12 +44,12 @@ def shape_set(patients, seed=0):
 
 
 @pytest.mark.parametrize("slice_mm", [0.6, 1, 1.25, 1.8, 2.5, 3])
-@pytest.mark.parametrize("diameter_mm", [16, 19, 22])
+@pytest.mark.parametrize("diameter_mm", [12, 16, 22])
 def test_a_ball_keeps_its_volume_whatever_the_slice_spacing(ball, slice_mm, diameter_mm):
     spacing_mm = (slice_mm, 0.7, 0.7)
     mask = ball(diameter_mm, [int(np.ceil(26 / s)) for s in spacing_mm], spacing_mm)
     shape = on_lung_grid(mask, spacing_mm)
-    assert shape.sum() * VOXEL_MM3 == pytest.approx(mask.sum() * np.prod(spacing_mm), rel=0.06)
+    assert (shape > 0).sum() * VOXEL_MM3 == pytest.approx(mask.sum() * np.prod(spacing_mm), rel=0.12)
 
 
 @given(arrays(bool, st.tuples(*[st.integers(1, 6)] * 3)).filter(np.any), st.tuples(*[st.floats(0.4, 3)] * 3))
@@ -92,7 +92,7 @@ def test_of_several_pieces_the_largest_is_kept(ball):
     apart = ball(8, offset_mm=(0, -7, 0)) | ball(4, offset_mm=(0, 9, 0))
     shape = on_lung_grid(apart, LUNG_SPACING_MM)
     large = ball(8).sum() * VOXEL_MM3
-    assert shape.sum() * VOXEL_MM3 == pytest.approx(large, rel=0.2)
+    assert (shape > 0).sum() * VOXEL_MM3 == pytest.approx(large, rel=0.2)
 
 
 def test_lidc_nodules_keep_about_their_volume_through_resampling(lidc_nodules):
@@ -102,11 +102,11 @@ def test_lidc_nodules_keep_about_their_volume_through_resampling(lidc_nodules):
         if not mask.any() or (shape := on_lung_grid(mask, nodule.scan.voxel_mm)) is None:
             continue
         native = mask.sum() * np.prod(nodule.scan.voxel_mm)
-        ratios.append((shape.sum() * VOXEL_MM3 / native, (shape > 0).sum() * VOXEL_MM3 / native))
+        ratios.append((nodule.scan.slice_spacing_mm, (shape > 0).sum() * VOXEL_MM3 / native))
     assert len(ratios) > 100
-    occupancy, voxels = np.median(ratios, axis=0)
-    assert 0.87 < occupancy < 1.05
-    assert 0.93 < voxels < 1.1
+    slice_mm, ratio = np.transpose(ratios)
+    for chosen in (slice_mm < 1.2, (slice_mm >= 1.2) & (slice_mm < 2.4), slice_mm >= 2.4):
+        assert np.median(ratio[chosen]) == pytest.approx(1, abs=0.08)
 
 
 # The nodules of LIDC-IDRI

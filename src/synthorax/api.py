@@ -208,10 +208,14 @@ def write_samples(
     made: GeneratedShapes,
     *,
     seed: int,
+    how: Mapping[str, Any] | None = None,
     formats: Sequence[str] = ("npy", "nifti", "mha", "stl"),
     overwrite: bool = False,
 ) -> None:
     """Write samples as files that other tools open, with features and a manifest.
+
+    Args:
+        how: what the manifest tells of how they were drawn; uniformly if not given.
 
     Raises:
         InputError: an unknown format, or a folder that holds something else.
@@ -228,6 +232,7 @@ def write_samples(
         model.system.config.spacing_mm,
         Origin(model.system.name, model.sha256, seed),
         made.details(),
+        how=how or {"drawn": "uniform"},
         formats=formats,
         overwrite=overwrite,
         sample_batch=SAMPLE_BATCH,
@@ -242,6 +247,9 @@ def _nodule(nodule: Nodule, config: LungConfig) -> NDArray[np.float32]:
     if not separator or not row.isdigit() or Path(nodule).exists():
         path, row = str(nodule), "0"
     shapes = read_shapes(path, config.grid, config.spacing_mm)
+    names = [record.shape_id for record in shapes.records]
+    if (name := f"{Path(path).name}:{row}") in names:  # of an image, the label
+        return shapes.occupancy[names.index(name)]
     if int(row) >= len(shapes):
         raise InputError(nodule, f"{len(shapes)} nodules", "a row that exists, counted from 0")
     return shapes.occupancy[int(row)]

@@ -59,8 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         return _fail(f"{error.filename or 'file'}: {(error.strerror or str(error)).lower()}", 2)
-    except KeyboardInterrupt:
-        return _fail("stopped; a training run is saved and the same command goes on", INTERRUPTED)
+    except KeyboardInterrupt as stopped:
+        return _fail(f"stopped {stopped}".rstrip(), INTERRUPTED)
     return 0
 
 

@@ -29,6 +29,7 @@ def features(
     ----------
     file
         A .npy stack [n, z, y, x], a NIfTI, MHA or NRRD mask (labels 1, 2, ... are nodules), or a folder of them.
+        A voxel above 0.1 counts, as for the analyzer. Axes are taken as they lie in the file.
     convention
         alnsb: the analyzer as released, the paper's figures. corrected: its axis slip and labelling mended.
     spacing

@@ -20,7 +20,7 @@ def sample(
     seed: int = 0,
     near: str | None = None,
     radius: float = 0.2,
-    walk: Annotated[tuple[str, str] | None, Parameter(consume_multiple=True)] = None,
+    walk: Annotated[tuple[str, str] | None, Parameter(consume_multiple=True, negative="")] = None,
     formats: str = ",".join(FORMATS),
     overwrite: bool = False,
 ) -> None:
@@ -37,7 +37,7 @@ def sample(
     seed
         Sample i of a seed is the same, however many are made.
     near
-        A nodule, FILE or FILE:ROW: make nodules like it.
+        A nodule, FILE or FILE:ROW (a row counted from 0, or the label in an image): make nodules like it.
     radius
         With --near: how far from it in the latent space, whose axes go from -1 to 1.
     walk
@@ -50,7 +50,18 @@ def sample(
     check_folder_is_free(out, overwrite=overwrite)
     loaded = api.load(model)
     made = api.sample(loaded, n, seed=seed, near=near, radius=radius, walk=walk)
+    how: dict[str, object] = {"drawn": "uniform"}
+    if near:
+        how = {"drawn": "near", "nodule": near, "radius": radius}
+    elif walk:
+        how = {"drawn": "walk", "from": walk[0], "to": walk[1]}
     api.write_samples(
-        out, loaded, made, seed=seed, formats=[name.strip() for name in formats.split(",")], overwrite=overwrite
+        out,
+        loaded,
+        made,
+        seed=seed,
+        how=how,
+        formats=[name.strip() for name in formats.split(",")],
+        overwrite=overwrite,
     )
     print(f"{out}: {n} nodules, {int((made.n_components == 1).sum())} of them in one piece before reconnection")

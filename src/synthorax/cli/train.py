@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
 
 from synthorax.api import train
 from synthorax.cli.options import parse_settings
@@ -18,7 +20,7 @@ def lung(
     nodules: int | None = None,
     seed: int = 0,
     config: Path | None = None,
-    set: list[str] | None = None,  # noqa: A002  (the option's name)
+    set: Annotated[list[str] | None, Parameter(negative="")] = None,  # noqa: A002  (the option's name)
     device: str = "auto",
     max_minutes: float | None = None,
 ) -> None:

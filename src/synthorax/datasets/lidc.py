@@ -22,7 +22,7 @@ from synthorax.parallel import map_processes
 from synthorax.provenance import fingerprint
 from synthorax.shapes.resampling import resample
 
-RECIPE = 1
+RECIPE = 2
 """Raised whenever the same request would give other shapes, so that no old cache is read."""
 NO_CONSENSUS = "without consensus"
 TOO_LARGE = "larger than the grid"

@@ -32,6 +32,7 @@ def write_shape_samples(
     origin: Origin,
     details: Sequence[Mapping[str, Any]],
     *,
+    how: Mapping[str, Any],
     formats: Sequence[str] = FORMATS,
     overwrite: bool = False,
     sample_batch: int = 0,
@@ -47,6 +48,7 @@ def write_shape_samples(
     Args:
         fields: grey values [n, z, y, x] from 0 to 1; on from `ON_THRESHOLD`.
         details: what the manifest tells of each sample besides its features.
+        how: what the manifest tells of how the samples were drawn.
         sample_batch: samples computed at once; needed to make the same bytes again.
 
     Raises:
@@ -82,6 +84,7 @@ def write_shape_samples(
                 "system": origin.system,
                 "model_sha256": origin.model_sha256,
                 "seed": origin.seed,
+                "how": dict(how),
                 "spacing_zyx_mm": list(spacing_mm),
                 "sample_batch": sample_batch,
                 "formats": list(formats),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from synthorax.io.images import is_image, read_image
 from synthorax.io.tables import read_table
 from synthorax.shapes.resampling import resample
 
+MOST_LABELS = 1000
 TABLE = "nodules.csv"
 """The table of a folder that `prepare shapes` made."""
 ANALYZER_THRESHOLD = 0.1
@@ -45,11 +47,12 @@ class NoduleMask:
 def read_nodule_masks(path: Path, spacing_mm: Sequence[float] | None = None) -> list[NoduleMask]:
     """Every nodule of a file or of the files of a folder.
 
-    A `.npy` array is [n, z, y, x], or [z, y, x] for one nodule. An image is one nodule, or one for each of
-    its labels 1, 2, ...
+    A `.npy` array is [n, z, y, x]; one of [z, y, x], like an image, is one nodule, or one for each of its
+    labels 1, 2, ... Axes are taken as they lie in the file; directions do not count.
 
     Args:
-        spacing_mm: voxel size (z, y, x) of NumPy arrays; LuNG's if not given. Images know theirs.
+        spacing_mm: voxel size (z, y, x) of NumPy arrays. If not given, what the manifest beside them says,
+            else LuNG's. Images know theirs.
 
     Raises:
         InputError: missing, unreadable, of another kind or shape, NaN, out of range, empty.
@@ -57,7 +60,8 @@ def read_nodule_masks(path: Path, spacing_mm: Sequence[float] | None = None) -> 
     if spacing_mm is not None and (len(spacing_mm) != 3 or not all(np.isfinite(s) and s > 0 for s in spacing_mm)):
         raise InputError("spacing", f"{tuple(spacing_mm)} mm", "three positive millimetres (z, y, x)")
     files = _files(path)
-    masks = [mask for file in files for mask in _of_file(file, tuple(spacing_mm or LUNG_SPACING_MM))]
+    spacing = tuple(spacing_mm or noted_spacing(path) or LUNG_SPACING_MM)
+    masks = [mask for file in files for mask in _of_file(file, spacing)]
     for mask in masks:
         if not mask.mask.any():
             raise InputError(mask.name, "no voxel set", "a nodule")
@@ -73,6 +77,9 @@ def read_shape_set(path: Path, grid: tuple[int, int, int], spacing_mm: tuple[flo
     Raises:
         InputError: as `read_nodule_masks`; also a stack of another grid, or a nodule larger than the grid.
     """
+    noted = noted_spacing(path)
+    if noted is not None and not np.allclose(noted, spacing_mm):
+        raise InputError(path, f"voxels of {noted} mm", f"{tuple(spacing_mm)} mm, the model's")
     shapes, records = [], []
     for nodule in read_nodule_masks(path, spacing_mm):
         if nodule.name.endswith("]"):
@@ -96,6 +103,18 @@ def read_shape_set(path: Path, grid: tuple[int, int, int], spacing_mm: tuple[flo
     return ShapeSet(np.array(shapes, np.float32), spacing_mm, tuple(records))
 
 
+def noted_spacing(path: Path) -> tuple[float, float, float] | None:
+    """The voxel size (z, y, x) in the manifest of a folder that we made, or of the folder of a file in it."""
+    folder = path if path.is_dir() else path.parent
+    if not (folder / MARK).is_file() or not (manifest := folder / "manifest.json").is_file():
+        return None
+    try:
+        z, y, x = json.loads(manifest.read_text())["spacing_zyx_mm"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(manifest, "no spacing_zyx_mm", "the manifest that was written there") from error
+    return float(z), float(y), float(x)
+
+
 def _read_records(table: Path, n: int) -> list[ShapeRecord]:
     """The records that `prepare shapes` wrote beside its stack, one per shape."""
     rows = read_table(table)
@@ -112,9 +131,12 @@ def _files(path: Path) -> list[Path]:
     if not path.exists():
         raise InputError(path, "nothing", "a .npy stack, an image, or a folder of them")
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if is_image(file) or file.suffix == ".npy")
+        files = sorted(f for f in path.iterdir() if (is_image(f) or f.suffix == ".npy") and f.name[0] != ".")
         if not files:
             raise InputError(path, "a folder without masks", ".npy, .nii, .nii.gz, .mha, .mhd or .nrrd files")
+        names = [file.name.split(".")[0] for file in files]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise InputError(path, f"{twice[0]} in several formats", "every nodule once")
         return files
     if not is_image(path) and path.suffix != ".npy":
         raise InputError(path, f"a file named *{path.suffix}", ".npy, .nii, .nii.gz, .mha, .mhd or .nrrd")
@@ -132,9 +154,7 @@ def _of_file(file: Path, spacing_mm: Sequence[float]) -> Iterator[NoduleMask]:
     if voxels.dtype == np.float32:
         yield NoduleMask(file.name, voxels, volume.spacing_mm)
         return
-    labels = np.unique(voxels[voxels != 0])
-    if len(labels) > 1000:
-        raise InputError(file, f"{len(labels)} labels", "a mask, or a map of at most 1000 labelled nodules")
+    labels = _labels(voxels, file)
     for label in labels if len(labels) > 1 else [None]:
         name = file.name if label is None else f"{file.name}:{label}"
         yield NoduleMask(name, voxels != 0 if label is None else voxels == label, volume.spacing_mm)
@@ -149,8 +169,19 @@ def _read_stack(file: Path) -> Iterable[NDArray]:
     except (ValueError, OSError, EOFError) as error:
         raise InputError(file, "no readable NumPy array", "a .npy file of numbers") from error
     values = _checked(array, file)
-    stack = values if values.ndim == 4 else values[None]
-    return stack if stack.dtype == np.float32 else stack != 0
+    if values.dtype == np.float32:
+        return values if values.ndim == 4 else values[None]
+    if values.ndim == 4:
+        return values != 0
+    return [values == label for label in _labels(values, file)]
+
+
+def _labels(voxels: NDArray, file: Path) -> NDArray:
+    """The labels of a map, ascending; of an empty one 1, so that its emptiness is found."""
+    labels = np.unique(voxels[voxels != 0])
+    if len(labels) > MOST_LABELS:
+        raise InputError(file, f"{len(labels)} labels", f"a mask, or a map of at most {MOST_LABELS} nodules")
+    return labels if len(labels) else np.array([1])
 
 
 def _checked(voxels: NDArray, file: Path) -> NDArray:

@@ -62,7 +62,7 @@ def reconnect(fields: NDArray[np.floating]) -> Reconnected:
     Raises:
         InputError: wrong shape, or values that are not between 0 and 1.
     """
-    if fields.ndim != 4 or not np.issubdtype(fields.dtype, np.floating):
+    if fields.ndim != 4 or 0 in fields.shape[1:] or not np.issubdtype(fields.dtype, np.floating):
         raise InputError("fields", f"{fields.dtype} of shape {fields.shape}", "floats [n, z, y, x]")
     if fields.size and not (fields.min() >= 0 and fields.max() <= 1):
         raise InputError("fields", "values that are NaN or outside 0 to 1", "a generator's output")

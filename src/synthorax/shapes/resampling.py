@@ -6,14 +6,16 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt, map_coordinates
+from scipy.ndimage import distance_transform_edt
 
 from synthorax.shapes.reconnection import label_components
 
-PRESENT = 0.25
-"""Least occupancy that counts as nodule; LuNG's seeds hold no value between 0 and this."""
+PRESENT = 0.5
+"""Least occupancy that counts: a voxel is nodule if half of it is, which keeps the nodule's volume."""
 STEPS = 128
 """Occupancy is kept in steps of 1/128: exact in half precision, finer than readers agree."""
+FINE_STEPS = 4
+"""Thin slices interpolated for each voxel of the new grid."""
 
 
 def resample(
@@ -24,10 +26,10 @@ def resample(
 ) -> NDArray[np.float32] | None:
     """A mask [z, y, x], not empty, as occupancy on another grid, centred by its bounding box.
 
-    The signed distance to the mask's surface is interpolated (shape-based interpolation, Raya and
-    Udupa 1990) and turned into the fraction of a voxel that lies inside. So nothing is lost where
-    slices are thicker than the grid's, and nothing jagged is gained. Of several pieces the largest
-    is kept.
+    Between slices the outline is interpolated by its distance map (shape-based interpolation, Raya
+    and Udupa 1990), each end slice reaching half a slice further; then the fraction of each new
+    voxel that lies inside is taken exactly. So thick slices neither lose volume nor leave stairs. Of
+    several pieces the largest is kept.
 
     Returns:
         float32 [z, y, x], 0 or `PRESENT` to 1; None if the nodule does not fit the grid. One so small
@@ -36,23 +38,42 @@ def resample(
     spacing, target = np.asarray(spacing_mm, float), np.asarray(grid_spacing_mm, float)
     inside = np.argwhere(mask)
     low, high = inside.min(0), inside.max(0)
-    if ((high - low + 1) * spacing > np.asarray(grid) * target).any():
+    extent = (high - low + 1) * spacing
+    if (extent > np.asarray(grid) * target).any():
         return None
-    box = np.pad(mask[tuple(slice(a, b + 1) for a, b in zip(low, high, strict=True))], 2)
-    distance = distance_transform_edt(~box, sampling=spacing) - distance_transform_edt(box, sampling=spacing)
-    centre = (np.asarray(box.shape) - 1) / 2
-    axes = [
-        (np.arange(n) - (n - 1) / 2) * step / own + middle
-        for n, step, own, middle in zip(grid, target, spacing, centre, strict=True)
-    ]
-    reached = [np.flatnonzero((a > -0.5) & (a < n - 0.5)) for a, n in zip(axes, box.shape, strict=True)]
-    at = np.meshgrid(*(a[r] for a, r in zip(axes, reached, strict=True)), indexing="ij")
-    inner = np.clip(0.5 - map_coordinates(distance, at, order=1, mode="nearest") / target.mean(), 0, 1)
-    occupancy = np.zeros(grid, np.float32)
-    occupancy[np.ix_(*reached)] = np.where(inner < PRESENT, 0, inner)
+    box = mask[tuple(slice(a, b + 1) for a, b in zip(low, high, strict=True))]
+    fine = _thin_slices(box, int(np.ceil(FINE_STEPS * extent[0] / target[0])))
+    steps = extent / fine.shape
+    occupancy = fine.astype(np.float32)
+    for axis, (new, step, old_step) in enumerate(zip(grid, target, steps, strict=True)):
+        covered = _overlap(new, step, fine.shape[axis], old_step)
+        occupancy = np.moveaxis(np.tensordot(covered, occupancy, (1, axis)), 0, axis)
+    occupancy[occupancy < PRESENT] = 0
     if not occupancy.any():
         occupancy[tuple(n // 2 for n in grid)] = 1
     labels, n = label_components(occupancy > 0)
     if n > 1:
         occupancy[labels != 1 + np.bincount(labels.ravel())[1:].argmax()] = 0
-    return np.round(occupancy * STEPS) / np.float32(STEPS)
+    return (np.round(np.minimum(occupancy, 1) * STEPS) / STEPS).astype(np.float32)
+
+
+def _thin_slices(mask: NDArray[np.bool_], n: int) -> NDArray[np.bool_]:
+    """The mask [z, y, x] cut into at least `n` thin slices by interpolating its slices' distance maps."""
+    n = max(n, len(mask))
+    padded = np.pad(mask, ((0, 0), (1, 1), (1, 1)))
+    distance = np.array([distance_transform_edt(~s) - distance_transform_edt(s) for s in padded])
+    empty = ~padded.any((1, 2))
+    distance[empty] = abs(distance[~empty]).max()
+    at = np.clip((np.arange(n) + 0.5) * len(mask) / n - 0.5, 0, len(mask) - 1)
+    below = np.minimum(at.astype(int), max(len(mask) - 2, 0))
+    above = np.minimum(below + 1, len(mask) - 1)
+    share = (at - below)[:, None, None]
+    return ((1 - share) * distance[below] + share * distance[above] < 0)[:, 1:-1, 1:-1]
+
+
+def _overlap(new: int, new_step: float, old: int, old_step: float) -> NDArray[np.float32]:
+    """Fraction [new, old] of each new interval that each old one covers, both rows about one centre."""
+    new_edges = (np.arange(new + 1) - new / 2) * new_step
+    old_edges = (np.arange(old + 1) - old / 2) * old_step
+    shared = np.minimum(new_edges[1:, None], old_edges[1:]) - np.maximum(new_edges[:-1, None], old_edges[:-1])
+    return (np.clip(shared, 0, None) / new_step).astype(np.float32)

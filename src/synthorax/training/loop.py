@@ -76,13 +76,14 @@ def fit(
                     run.log({"step": step, "seconds": round(time.monotonic() - started, 2), **figures})
                     text = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
                     progress.update(task, completed=step, figures=text)
-                    if time.monotonic() - saved > SAVE_EVERY_S:
-                        run.save(system, step)
-                        saved = time.monotonic()
+                if time.monotonic() - saved > SAVE_EVERY_S:
+                    _finite(metrics, step)
+                    run.save(system, step)
+                    saved = time.monotonic()
             _finite(metrics, step)
             run.save(system, step)
-    if stop:
-        raise KeyboardInterrupt
+    if stop and step < steps:
+        raise KeyboardInterrupt(f"after step {step}, which is saved; the same command goes on")
     return Outcome(step, finished=step == steps)
 
 

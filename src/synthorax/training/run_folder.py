@@ -110,8 +110,8 @@ class RunFolder:
         """Drop the lines of steps that were done after the last save, and a half-written last line."""
         if not (path := self.path / LOG).exists():
             return
-        lines = path.read_text().splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+        lines = path.read_text(errors="replace").splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith("\n") and 0 <= _step_of(line) <= step]
         with atomic_file(path) as file:
             file.write_text("".join(kept))
 
@@ -124,6 +124,14 @@ class RunFolder:
                     f"a run with {key} {found.get(key)}",
                     f"{expected.get(key)}, as asked; give another --out for another run",
                 )
+
+
+def _step_of(line: str) -> int:
+    """The step of a line of the log; -1 if it cannot be read."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return -1
 
 
 def check_run_folder(path: Path) -> None:
