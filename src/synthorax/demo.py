@@ -23,7 +23,7 @@ from synthorax.errors import InputError
 from synthorax.hub import Model
 from synthorax.report import write_page
 from synthorax.shapes.features import FEATURES, shape_features
-from synthorax.shapes.reconnection import ON_THRESHOLD, label_components
+from synthorax.shapes.reconnection import ON_THRESHOLD
 from synthorax.systems.lung.base_set import repair_inverted, to_input
 from synthorax.systems.lung.system import GeneratedShapes, Lung
 
@@ -168,22 +168,18 @@ def _page_content(
 
 
 def _repair_figure(system: Lung, made: GeneratedShapes, spacing: tuple[float, float, float]) -> figures.Figure | None:
-    """A nodule that came out in pieces, before and after: the one with the most outside its largest piece."""
+    """A nodule that came out in pieces, before and after: the one that took the most voxels to join."""
     broken = np.flatnonzero(made.n_components > 1)
     if not len(broken):
         return None
     raw, _ = repair_inverted(system.decode(made.latents[broken]))
-    loose = []
-    for before in raw:
-        labels, _ = label_components(before >= ON_THRESHOLD)
-        sizes = np.bincount(labels.ravel())[1:]
-        loose.append(sizes.sum() - sizes.max())
-    chosen = int(np.argmax(loose))
+    added = (made.masks[broken] & (raw < ON_THRESHOLD)).sum((1, 2, 3))
+    chosen = int(np.argmax(added))
     pieces = made.n_components[broken[chosen]]
     return figures.surfaces(
         [raw[chosen] >= ON_THRESHOLD, made.masks[broken[chosen]]],
         spacing,
-        captions=[f"{pieces} pieces", "reconnected"],
+        captions=[f"{pieces} pieces", f"joined by {added[chosen]} voxels"],
         colours=[figures.SYNTHETIC] * 2,
         columns=2,
     )
