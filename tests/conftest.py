@@ -6,6 +6,7 @@ from pathlib import Path
 import jaxtyping
 import numpy as np
 import pytest
+import torch
 from hypothesis import settings
 
 # Before anything imports a system, so that its array annotations are checked whenever it is called.
@@ -28,6 +29,15 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if item.get_closest_marker("prove"):
             item.add_marker(pytest.mark.skip(reason="a long proof: give --prove or -m prove"))
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Threads only get in each other's way with networks as small as the tests'."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ from importlib import import_module
 
 import numpy as np
 import pytest
-import torch
 
 import synthorax as sx
 from synthorax.cli import VERBS, main
@@ -26,13 +25,7 @@ SPACING_MM = (1.25, 0.7, 0.7)
 SMOKE = ["--preset", "smoke", "--device", "cpu"]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Threads only get in each other's way with networks this small."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -40,13 +40,7 @@ def train(config, steps=None, seed=0):
     return system, [system.training_step(data(step), step)["mse"].item() for step in range(count)]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Threads only get in each other's way with networks this small, the more so on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from synthorax.errors import InputError
+
+
+def check_spacing(spacing_mm: Sequence[float]) -> None:
+    """Refuse what is no voxel size (z, y, x).
+
+    Raises:
+        InputError: not three positive numbers.
+    """
+    if len(spacing_mm) != 3 or not all(np.isfinite(s) and s > 0 for s in spacing_mm):
+        raise InputError("spacing", f"{tuple(spacing_mm)} mm", "three positive millimetres (z, y, x)")
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ from synthorax.io.atomic import MARK
 from synthorax.io.images import is_image, read_image
 from synthorax.io.tables import read_table
 from synthorax.shapes.resampling import resample
+from synthorax.volume import check_spacing
 
 MOST_LABELS = 1000
 TABLE = "nodules.csv"
@@ -57,8 +58,8 @@ def read_nodule_masks(path: Path, spacing_mm: Sequence[float] | None = None) -> 
     Raises:
         InputError: missing, unreadable, of another kind or shape, NaN, out of range, empty.
     """
-    if spacing_mm is not None and (len(spacing_mm) != 3 or not all(np.isfinite(s) and s > 0 for s in spacing_mm)):
-        raise InputError("spacing", f"{tuple(spacing_mm)} mm", "three positive millimetres (z, y, x)")
+    if spacing_mm is not None:
+        check_spacing(spacing_mm)
     files = _files(path)
     spacing = tuple(spacing_mm or noted_spacing(path) or LUNG_SPACING_MM)
     masks = [mask for file in files for mask in _of_file(file, spacing)]

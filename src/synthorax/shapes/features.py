@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthorax.errors import InputError
+from synthorax.volume import check_spacing
 
 Convention = Literal["alnsb", "corrected"]
 
@@ -65,8 +66,7 @@ def shape_features(
     """
     if convention not in get_args(Convention):
         raise InputError("convention", repr(convention), " or ".join(get_args(Convention)))
-    if len(spacing_mm) != 3 or not all(np.isfinite(s) and s > 0 for s in spacing_mm):
-        raise InputError("spacing", f"{tuple(spacing_mm)} mm", "three positive millimetres (z, y, x)")
+    check_spacing(spacing_mm)
     if masks.ndim != 4 or masks.dtype != np.bool_:
         raise InputError("masks", f"{masks.dtype} of shape {masks.shape}", "bool [n, z, y, x]")
     if len(empty := np.flatnonzero(~masks.any((1, 2, 3)))):
