@@ -104,7 +104,7 @@ def accept(analysis: Analysis, seeds: NDArray[np.float64], seed: int) -> NDArray
         seeds: features of the seeds, float64 [n, 12].
         seed: of the draws; nodule i's are the same whatever came before it.
     """
-    mean, deviation = seeds.mean(0), np.maximum(seeds.std(0), 1e-12)
+    mean, deviation = seeds.mean(0), _deviation(seeds)
     running = np.zeros(len(mean))
     kept = np.zeros(len(analysis.passed), bool)
     n_kept = 0
@@ -151,20 +151,32 @@ def measure(analysis: Analysis, seeds: NDArray[np.float64], mse: float, seed: in
     """The Score of generated nodules against the seeds they are to be like.
 
     Raises:
-        InputError: too few nodules are kept to measure anything.
+        InputError: too few nodules are kept to measure anything, or seeds with features that are not finite.
     """
     kept = np.flatnonzero(accept(analysis, seeds, seed))
     if len(kept) <= WARM_UP:
         raise InputError("generated nodules", f"{len(kept)} kept of {len(analysis.passed)}", f"more than {WARM_UP}")
     values = analysis.features[kept[WARM_UP:]]
-    deviation = np.maximum(seeds.std(0), 1e-12)
+    deviation = _deviation(seeds)
     gaps = np.linalg.norm((values[:, None] - seeds[None]) / deviation, axis=2)
+    varying = np.isfinite(deviation)
     return Score(
         acceptance=(len(kept) - WARM_UP) / (len(analysis.passed) - WARM_UP),
         feature_distance=float(gaps.min(1).mean()),
-        feature_mmse=float((((values.mean(0) - seeds.mean(0)) / deviation) ** 2).mean()),
+        feature_mmse=float((((values.mean(0) - seeds.mean(0)) / deviation)[varying] ** 2).mean()),
         mse=mse,
     )
+
+
+def _deviation(seeds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The seeds' standard deviations; infinite, which leaves the feature out, where they are all alike.
+
+    Outlined nodules often all have the Euler number 1, and then it has no scale to be measured by.
+    """
+    deviation = seeds.std(0)
+    if not np.isfinite(deviation).all():
+        raise InputError("seeds' features", "a value that is not finite", "seeds that pass the pre-filter")
+    return np.where(deviation > 1e-9 * (1 + abs(seeds.mean(0))), deviation, np.inf)
 
 
 def _drop_small_pieces(masks: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:

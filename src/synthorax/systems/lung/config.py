@@ -19,13 +19,21 @@ class LungConfig(BaseModel):
 
     Attributes:
         layers: neurons of the hidden layers; the narrowest is the latent space (section IV).
-        iterations: mini-batches in all. The paper calls them epochs.
-        rounds: blocks of iterations; each starts Adam anew.
+        method: Adam on all layers, as published; or the fit of `systems.lung.fit`: arranged latent vectors,
+            a regressed feature network, and a convex fit of the generator's last layer.
+        iterations: mini-batches of Adam in all, which the paper calls epochs; or passes of the fit.
+        rounds: blocks of iterations; each starts the optimiser anew.
         schedule: learning rate over a round: constant, or a short warm-up and a cosine to zero.
         support: voxels the network sees: all, or those that some base sample uses. The others are
             zero in every sample, so leaving them out loses nothing.
         initialisation: PyTorch's default, or from the data (`ShapeAutoencoder.initialise_from`), so that
-            few iterations give usable samples.
+            few iterations give usable samples. The fit has its own.
+        detail: of the fit: gain of the generator's random layers; more lets the shape change faster on the way
+            through the latent space.
+        ridge: of the fit: weight decay of the last layer.
+        shifted_weight: of the fit: weight of a half-pixel-shifted sample, of 1 for the others.
+        morph_weight: of the fit: weight of a shape half-way between two neighbours; 0 leaves them out.
+        morph_thickening_mm: added all around those shapes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,6 +41,7 @@ class LungConfig(BaseModel):
     layers: Annotated[str, BeforeValidator(lambda v: str(v) if isinstance(v, int) else v)] = "32_3_64_1024"
     grid: tuple[PositiveInt, PositiveInt, PositiveInt] = LUNG_GRID
     spacing_mm: tuple[PositiveMm, PositiveMm, PositiveMm] = LUNG_SPACING_MM
+    method: Literal["adam", "fit"] = "adam"
     iterations: int = Field(default=150_000, ge=1)
     rounds: int = Field(default=6, ge=1)
     batch_size: int = Field(default=128, ge=1)
@@ -40,6 +49,11 @@ class LungConfig(BaseModel):
     schedule: Literal["constant", "cosine"] = "constant"
     support: Literal["all", "base"] = "all"
     initialisation: Literal["default", "data"] = "default"
+    detail: float = Field(default=6.3, gt=0, allow_inf_nan=False)
+    ridge: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
+    shifted_weight: float = Field(default=0.05, ge=0, le=1)
+    morph_weight: float = Field(default=0.3, ge=0, le=1)
+    morph_thickening_mm: float = Field(default=0.2, ge=0, allow_inf_nan=False)
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -69,19 +83,19 @@ class LungConfig(BaseModel):
 
 PRESETS = {
     "paper": LungConfig(),
-    "compact": LungConfig(
-        iterations=6_000,
-        rounds=1,
-        learning_rate=1e-3,
+    "compact": LungConfig(method="fit", iterations=25, rounds=1, support="base"),
+    "smoke": LungConfig(
+        layers="8_3_16_64",
+        iterations=60,
+        rounds=2,
+        batch_size=32,
+        learning_rate=3e-3,
         schedule="cosine",
         support="base",
         initialisation="data",
     ),
 }
-PRESETS["smoke"] = PRESETS["compact"].model_copy(
-    update={"layers": "8_3_16_64", "iterations": 60, "rounds": 2, "batch_size": 32, "learning_rate": 3e-3}
-)
-"""`paper` as published; `compact` for minutes on a CPU; `smoke` for seconds."""
+"""`paper` as published; `compact` for a minute on a CPU; `smoke` for seconds."""
 
 
 def lung_config(preset: str, settings: Mapping[str, Any]) -> LungConfig:

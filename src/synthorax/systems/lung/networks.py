@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import cast
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from synthorax.systems.lung.config import LungConfig
@@ -30,6 +33,15 @@ class ShapeAutoencoder(nn.Module):
         self.features = _perceptron(widths[: latent + 1], nn.Tanh())
         self.generator = _perceptron(widths[latent:], nn.Sigmoid())
 
+    @property
+    def output(self) -> nn.Linear:
+        """The generator's last layer, before its sigmoid."""
+        return cast(nn.Linear, self.generator[-2])
+
+    def select(self, fields: NDArray[np.float32]) -> Float[Tensor, "b v"]:
+        """The voxels of the support of fields [b, z, y, x]."""
+        return torch.from_numpy(fields.reshape(len(fields), -1))[:, self.support]
+
     def encode(self, fields: Float[Tensor, "b z y x"]) -> Float[Tensor, "b latent"]:
         """The feature network: fields of grey values from 0 to 1 to latent vectors within -1 to 1."""
         return self.features(fields.flatten(1)[:, self.support])
@@ -43,6 +55,15 @@ class ShapeAutoencoder(nn.Module):
     def forward(self, voxels: Float[Tensor, "b v"]) -> Float[Tensor, "b v"]:
         """The voxels of the support, reproduced."""
         return self.generator(self.features(voxels))
+
+    @torch.no_grad()
+    def widen(self, gain: float) -> None:
+        """Multiply the generator's hidden layers, so that few latent numbers can carry detail from the start."""
+        hidden = [layer for layer in self.generator if isinstance(layer, nn.Linear)][:-1]
+        for layer in hidden:
+            layer.weight.mul_(gain)
+        if hidden:
+            hidden[0].bias.mul_(gain)
 
     @torch.no_grad()
     def initialise_from(self, voxels: Float[Tensor, "b v"]) -> None:
@@ -67,9 +88,7 @@ class ShapeAutoencoder(nn.Module):
             layer.weight.copy_(scale @ layer.weight)
             layer.bias.copy_(scale @ (layer.bias - raw.mean(0)))
             values = torch.tanh(layer(values))
-        output = self.generator[-2]
-        assert isinstance(output, nn.Linear)
-        output.bias.copy_(torch.logit(voxels.mean(0), eps=1e-3))
+        self.output.bias.copy_(torch.logit(voxels.mean(0), eps=1e-3))
 
 
 def _perceptron(widths: list[int], last: nn.Module) -> nn.Sequential:

@@ -16,13 +16,17 @@ from torch import Tensor
 from synthorax.errors import InputError
 from synthorax.seeding import derive, generator
 from synthorax.shapes.reconnection import ON_THRESHOLD, reconnect
-from synthorax.systems.lung.base_set import BASE_PER_SEED, base_set, check_seeds, repair_inverted, to_input
+from synthorax.systems.lung.base_set import base_set, check_seeds, repair_inverted, to_input
 from synthorax.systems.lung.config import LungConfig
+from synthorax.systems.lung.fit import FitData, fit_gradient, prepare_fit
 from synthorax.systems.lung.networks import ShapeAutoencoder
 from synthorax.training.system import System
 
 SAMPLE_BATCH = 64
 """Latent vectors decoded at once; the last batch is padded, so a sample does not depend on its company."""
+
+MOMENTUM = 0.9
+"""Nesterov's, of the fit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +78,9 @@ class Lung(System):
             super().__init__(config, {"autoencoder": ShapeAutoencoder(config, support)})
 
     @classmethod
-    def for_training(cls, config: LungConfig, seeds: NDArray[np.float32], seed: int) -> tuple[Lung, TrainingData]:
+    def for_training(
+        cls, config: LungConfig, seeds: NDArray[np.float32], seed: int
+    ) -> tuple[Lung, TrainingData | FitData]:
         """A fresh model and the base set it is to learn.
 
         Args:
@@ -84,14 +90,30 @@ class Lung(System):
             InputError: the seeds are not of the grid, not numbers from 0 to 1, or empty.
         """
         check_seeds(seeds, config.grid, "seed nodules")
-        samples = torch.from_numpy(base_set(seeds).reshape(len(seeds) * BASE_PER_SEED, -1))
-        used = samples.any(0) if config.support == "base" else torch.ones(samples.shape[1], dtype=torch.bool)
-        support = used.nonzero().flatten()
-        voxels = samples if used.all() else samples[:, support]
-        system = cls(config, support, seed)
-        if config.initialisation == "data":
-            system._autoencoder.initialise_from(voxels)
-        return system, TrainingData(voxels, min(config.batch_size, len(voxels)), seed)
+        base = base_set(seeds)
+        used = base.any(0).ravel() if config.support == "base" else np.ones(math.prod(config.grid), bool)
+        system = cls(config, torch.from_numpy(np.flatnonzero(used)), seed)
+        if config.method == "fit":
+            system._autoencoder.widen(config.detail)
+        return system, system.training_data(base, seed)
+
+    def training_data(
+        self, base: NDArray[np.float32], seed: int, more: NDArray[np.float32] | None = None
+    ) -> TrainingData | FitData:
+        """What a round of training sees; sets every layer that does not learn by steps.
+
+        Args:
+            base: the base set [n, z, y, x], each sample followed by its shifted variant.
+            more: grey values of nodules to learn with it, [m, z, y, x] (feedback, section III-E).
+        """
+        extra = base[:0] if more is None else more
+        if self.config.method == "fit":
+            whole = np.concatenate([base[::2], extra])
+            return prepare_fit(self._autoencoder, self.config, whole, base[1::2], seed)
+        voxels = self._autoencoder.select(np.concatenate([base, extra]))
+        if self.config.initialisation == "data" and more is None:
+            self._autoencoder.initialise_from(voxels)
+        return TrainingData(voxels, min(self.config.batch_size, len(voxels)), seed)
 
     @classmethod
     def restore(cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Lung:
@@ -100,15 +122,23 @@ class Lung(System):
         return system
 
     def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        if self.config.method == "fit":
+            return {"nesterov": torch.optim.SGD([self._autoencoder.output.weight], 1.0, MOMENTUM, nesterov=True)}
         parameters = self.networks["autoencoder"].parameters()
         return {"adam": torch.optim.Adam(parameters, lr=self.config.learning_rate, fused=True)}
 
-    def training_step(self, batch: Float[Tensor, "b v"], step: int) -> dict[str, Tensor]:
-        """One step on the summed squared error (section III-B)."""
-        optimizer = self.optimizers["adam"]
+    def training_step(self, batch: Float[Tensor, "b v"] | FitData, step: int) -> dict[str, Tensor]:
+        """One mini-batch, or one pass of the fit; the squared error is 1000 x that of a voxel of the grid."""
         position = step % self.steps_per_round
         if position == 0:
-            optimizer.state.clear()
+            for optimizer in self.optimizers.values():
+                optimizer.state.clear()
+        error = self._fit_step(batch) if isinstance(batch, FitData) else self._adam_step(batch, position)
+        return {"mse": 1000 * error / math.prod(self.config.grid)}
+
+    def _adam_step(self, batch: Float[Tensor, "b v"], position: int) -> Tensor:
+        """A step on the summed squared error (section III-B); returns the mean one of a sample."""
+        optimizer = self.optimizers["adam"]
         for group in optimizer.param_groups:
             group["lr"] = self.learning_rate(position)
         output = self.trained["autoencoder"](batch)
@@ -116,7 +146,16 @@ class Lung(System):
         optimizer.zero_grad()
         self.backward(loss)
         optimizer.step()
-        return {"mse": 1000 * loss.detach() / (len(batch) * math.prod(self.config.grid))}
+        return loss.detach() / len(batch)
+
+    def _fit_step(self, data: FitData) -> Tensor:
+        """A pass over all samples; returns their weighted mean squared error before it."""
+        layer = self._autoencoder.output
+        layer.weight.grad, error = fit_gradient(layer, data, self.config.ridge)
+        self.optimizers["nesterov"].step()
+        with torch.no_grad():
+            layer.bias.copy_(data.bias - layer.weight @ data.mean_hidden)
+        return error
 
     @property
     def steps_per_round(self) -> int:

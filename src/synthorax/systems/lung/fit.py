@@ -1,0 +1,154 @@
+"""Training the autoencoder without descending through it: arrange, regress, and fit one convex layer.
+
+With the latent vectors given, three things remain, and none needs back-propagation:
+
+* the feature network is regressed, layer by layer, to send each nodule to its place;
+* the generator's hidden layers stay random, drawn wide enough that three latent numbers carry detail;
+* its last layer, by far the largest, is a logistic regression of every voxel on the hidden neurons.
+  That is convex, all voxels share one bound of the Hessian, and so a pass over the data is one
+  preconditioned step that cannot overshoot.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from synthorax.seeding import generator
+from synthorax.systems.lung.arrangement import arrange
+from synthorax.systems.lung.config import LungConfig
+from synthorax.systems.lung.morphs import morph, neighbour_pairs
+from synthorax.systems.lung.networks import ShapeAutoencoder
+
+ENCODER_RIDGE = 1e-3
+"""Of the feature network's regressions, as a share of the mean squared length of its input."""
+FAINTEST = 1e-4
+"""A voxel that no sample uses starts with this probability."""
+MOST_REGRESSED = 4096
+"""The regressions see at most so many samples, drawn at random."""
+MOST_MORPHS = 4096
+ROWS = 2048
+"""Samples that go through the last layer at once; bounds the memory of a pass."""
+
+
+@dataclass(frozen=True, eq=False)
+class FitData:
+    """What the last layer is fitted to; every step sees all of it.
+
+    Attributes:
+        hidden: the last hidden layer's output [n, hidden], less its weighted mean.
+        voxels: grey values [n, v].
+        weights: of each sample, [n].
+        mean_hidden: [hidden].
+        bias: log odds of the weighted mean sample, [v].
+        preconditioner: inverse of the bound of the Hessian, [hidden, hidden].
+    """
+
+    hidden: Float[Tensor, "n hidden"]
+    voxels: Float[Tensor, "n v"]
+    weights: Float[Tensor, " n"]
+    mean_hidden: Float[Tensor, " hidden"]
+    bias: Float[Tensor, " v"]
+    preconditioner: Float[Tensor, "hidden hidden"]
+
+    def __call__(self, step: int) -> FitData:
+        """The batch of any step."""
+        return self
+
+
+@torch.no_grad()
+def prepare_fit(
+    autoencoder: ShapeAutoencoder,
+    config: LungConfig,
+    whole: NDArray[np.float32],
+    shifted: NDArray[np.float32],
+    seed: int,
+) -> FitData:
+    """Set all layers but the last, and gather what that one is to learn.
+
+    A nodule and its half-pixel shift share a place: the shift is there to make the features tolerant of
+    fuzzy edges, and it thins small nodules so much that most of them no longer pass the analyzer.
+
+    Args:
+        whole: grey values of the nodules [n, z, y, x].
+        shifted: the first nodules again, shifted by half a pixel, [m, z, y, x].
+    """
+    places = arrange(whole, config.latent_size, config.spacing_mm, seed)
+    places = np.concatenate([places, places[: len(shifted)]])
+    voxels = autoencoder.select(np.concatenate([whole, shifted]))
+    _regress_features(autoencoder.features, voxels, torch.from_numpy(places), seed)
+    latents = autoencoder.features(voxels)
+    weights = torch.ones(len(voxels))
+    weights[len(whole) :] = config.shifted_weight
+    if config.morph_weight:
+        found = latents[: len(whole)].numpy()
+        pairs = neighbour_pairs(found)
+        if len(pairs) > MOST_MORPHS:
+            pairs = pairs[generator(seed, "morphs").permutation(len(pairs))[:MOST_MORPHS]]
+        between = morph(whole, pairs, config.spacing_mm, config.morph_thickening_mm)
+        latents = torch.cat([latents, torch.from_numpy(found[pairs].mean(1))])
+        voxels = torch.cat([voxels, autoencoder.select(between)])
+        weights = torch.cat([weights, torch.full((len(pairs),), config.morph_weight)])
+    hidden = autoencoder.generator[:-2](latents)
+    share = (weights / weights.sum())[:, None]
+    mean_hidden = (share * hidden).sum(0)
+    bias = torch.logit((share * voxels).sum(0), eps=FAINTEST)
+    hidden = hidden - mean_hidden
+    scaled = (hidden * weights[:, None].sqrt()).double()
+    bound = scaled.T @ scaled / 4 + config.ridge * torch.eye(hidden.shape[1], dtype=torch.double)
+    autoencoder.output.weight.zero_()
+    autoencoder.output.bias.copy_(bias)
+    return FitData(hidden, voxels, weights, mean_hidden, bias, torch.linalg.inv(bound).float())
+
+
+@torch.no_grad()
+def fit_gradient(layer: nn.Linear, data: FitData, ridge: float) -> tuple[Tensor, Tensor]:
+    """The preconditioned gradient of the weighted cross-entropy, [v, hidden], and the squared error of a voxel."""
+    gradient = ridge * layer.weight
+    error = torch.zeros((), device=gradient.device)
+    for hidden, voxels, weights in zip(
+        data.hidden.split(ROWS), data.voxels.split(ROWS), data.weights.split(ROWS), strict=True
+    ):
+        residual = torch.addmm(data.bias, hidden, layer.weight.T).sigmoid_().sub_(voxels)
+        error += (residual.square().sum(1) * weights).sum()
+        gradient.addmm_(residual.mul_(weights[:, None]).T, hidden)
+    return gradient @ data.preconditioner, error / data.weights.sum()
+
+
+def _regress_features(features: nn.Sequential, voxels: Float[Tensor, "n v"], places: Tensor, seed: int) -> None:
+    """Ridge regressions, a layer at a time, that end at the places [n, latent] of the nodules.
+
+    A hidden neuron aims at a random direction of the latent space before its tanh; the latent layer
+    then mends what the earlier ones bent.
+    """
+    chosen = generator(seed, "regression").permutation(len(voxels))[:MOST_REGRESSED]
+    goal = torch.atanh(places[chosen])
+    values = voxels[chosen].double()
+    directions = torch.Generator().manual_seed(seed)
+    linear = [layer for layer in features if isinstance(layer, nn.Linear)]
+    for layer in linear:
+        target = goal
+        if layer is not linear[-1]:
+            mixing = torch.randn(goal.shape[1], layer.out_features, generator=directions, dtype=torch.double)
+            target = (goal - goal.mean(0)) / goal.std(0) @ (mixing / mixing.norm(dim=0)) / 2
+        mean = values.mean(0)
+        weight = _ridge(values - mean, target - target.mean(0))
+        layer.weight.copy_(weight)
+        layer.bias.copy_(target.mean(0) - weight @ mean)
+        values = torch.tanh(values @ weight.T + (target.mean(0) - weight @ mean))
+
+
+def _ridge(values: Tensor, target: Tensor) -> Tensor:
+    """The weights [out, in] of a ridge regression of target [n, out] on values [n, in], both of mean zero."""
+    n, width = values.shape
+    strength = ENCODER_RIDGE * values.square().sum() / n
+    if width > n:
+        inner = values @ values.T + strength * torch.eye(n, dtype=values.dtype)
+        return (values.T @ torch.linalg.solve(inner, target)).T
+    inner = values.T @ values + strength * torch.eye(width, dtype=values.dtype)
+    return torch.linalg.solve(inner, values.T @ target).T

@@ -1,0 +1,64 @@
+"""Shapes half-way between two nodules, which show the generator what lies between the seeds."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
+from scipy.spatial import cKDTree
+
+from synthorax.shapes.reconnection import ON_LEAST, ON_THRESHOLD
+
+CANDIDATES = 16
+"""Neighbours are looked for among so many of a nodule's nearest in the latent space."""
+
+
+def neighbour_pairs(latents: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The pairs [p, 2] of nodules with no third between them, each once (Gabriel and Sokal 1969).
+
+    Args:
+        latents: [n, latent].
+    """
+    count = min(CANDIDATES, len(latents) - 1)
+    if not count:
+        return np.zeros((0, 2), np.int64)
+    tree = cKDTree(latents)
+    _, nearest = tree.query(latents, count + 1)
+    own = np.repeat(np.arange(len(latents)), count + 1)
+    pairs = np.unique(np.sort(np.stack([own, nearest.ravel()], axis=1), axis=1), axis=0)
+    pairs = pairs[pairs[:, 0] != pairs[:, 1]]
+    gap = np.linalg.norm(latents[pairs[:, 0]] - latents[pairs[:, 1]], axis=1)
+    to_nearest, _ = tree.query(latents[pairs].mean(1))
+    return pairs[to_nearest >= gap / 2 * (1 - 1e-6)]
+
+
+def morph(
+    fields: NDArray[np.float32],
+    pairs: NDArray[np.int64],
+    spacing_mm: tuple[float, float, float],
+    thickening_mm: float,
+) -> NDArray[np.float32]:
+    """The mean shape of each pair of nodules (shape-based interpolation, Raya and Udupa 1990).
+
+    Args:
+        fields: grey values [n, z, y, x].
+        pairs: rows of `fields`, [p, 2].
+        thickening_mm: added all around. Of two thin nodules the mean shape has no voxel at all without it.
+
+    Returns:
+        Grey values [p, z, y, x]: 0, or from `ON_LEAST` to 1.
+    """
+    depth = np.stack([_signed_depth(field >= ON_THRESHOLD, spacing_mm) for field in fields])
+    made = np.zeros((len(pairs), *fields.shape[1:]), np.float32)
+    for field, (one, other) in zip(made, pairs, strict=True):
+        inside = (depth[one] + depth[other]) / 2 + thickening_mm > 0
+        field[inside] = np.maximum((fields[one] + fields[other])[inside] / 2, ON_LEAST)
+    return made
+
+
+def _signed_depth(mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> NDArray[np.float32]:
+    """Distance (mm) to the nodule's edge [z, y, x], positive inside."""
+    if not mask.any():
+        return np.full(mask.shape, -np.inf, np.float32)
+    inside = distance_transform_edt(mask, sampling=spacing_mm)
+    return (inside - distance_transform_edt(~mask, sampling=spacing_mm)).astype(np.float32)
