@@ -146,6 +146,52 @@ def train(
     return fit(model, batches, run, fabric, steps=config.iterations, max_minutes=max_minutes)
 
 
+def study_shapes(
+    data: str | Path | ShapeSet,
+    out: str | Path,
+    *,
+    nodules: int | None = None,
+    preset: str = "compact",
+    settings: Mapping[str, Any] | None = None,
+    compare: Sequence[str] = (),
+    reconnect: bool = True,
+    feedback: str = "none",
+    seed: int = 0,
+    **more: Any,
+) -> Path:
+    """LuNG's own experiment on some nodules; goes on where an earlier call stopped.
+
+    Args:
+        data: `lidc`, a file or folder of masks, or a `ShapeSet`.
+        nodules: learn from so many of those that pass the pre-filter, drawn by `seed`; all if not given.
+        compare: any of sizes, feedback, depth, fit; `all` for all.
+        feedback: none, accepted, reflection, reflections or trade (section III-E).
+        more: the numbers of `studies.shapes_page.study_shapes`.
+
+    Returns:
+        The page; `results.json` is beside it.
+    """
+    from synthorax.studies.shapes import FEEDBACK, Plan, passing
+    from synthorax.studies.shapes_page import COMPARISONS
+    from synthorax.studies.shapes_page import study_shapes as run
+    from synthorax.systems.lung.config import PRESETS, lung_config
+
+    if preset not in PRESETS:
+        raise InputError("preset", repr(preset), " or ".join(PRESETS))
+    if feedback not in FEEDBACK:
+        raise InputError("feedback", repr(feedback), " or ".join(FEEDBACK))
+    config = lung_config(preset, settings or {})
+    lidc = lidc_shapes()
+    shapes, _ = passing(read_shapes(data, config.grid, config.spacing_mm))
+    if nodules is not None:
+        shapes = shapes.draw(nodules, seed)
+    plan = None
+    if feedback != "none" or not reconnect:
+        name = f"main, feedback {feedback}, {'' if reconnect else 'not '}reconnected"
+        plan = Plan(name, config.layers, feedback=FEEDBACK[feedback], reconnected=reconnect)
+    return run(shapes, lidc, config, Path(out), plan=plan, compare=COMPARISONS if "all" in compare else compare, **more)
+
+
 def read_shapes(
     data: str | Path | ShapeSet, grid: tuple[int, int, int], spacing_mm: tuple[float, float, float]
 ) -> ShapeSet:

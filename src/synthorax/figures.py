@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import LightSource
 from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
@@ -132,14 +133,70 @@ def curve(x: Sequence[float], y: Sequence[float], x_label: str, y_label: str) ->
     figure = Figure(figsize=(5.2, 2.4), dpi=DPI, facecolor=PAPER)
     axes = figure.subplots()
     axes.semilogy(x, y, color=SYNTHETIC, linewidth=1.6)
+    _label(axes, x_label, y_label)
+    figure.tight_layout()
+    return figure
+
+
+def scatter(
+    groups: Mapping[str, tuple[Sequence[float] | NDArray, Sequence[float] | NDArray]],
+    colours: Sequence[str],
+    x_label: str,
+    y_label: str,
+    *,
+    notes: Sequence[tuple[float, float, str]] = (),
+    diagonal: bool = False,
+    logarithmic: bool = False,
+) -> Figure:
+    """Points of some groups in one plane.
+
+    Args:
+        groups: label -> x and y.
+        notes: texts at places.
+        diagonal: draw the line where both are equal.
+    """
+    figure = Figure(figsize=(5.2, 4.0), dpi=DPI, facecolor=PAPER)
+    axes = figure.subplots()
+    for (label, (x, y)), colour in zip(groups.items(), colours, strict=True):
+        many = len(x) > 200
+        axes.scatter(x, y, s=7 if many else 26, color=colour, alpha=0.45 if many else 0.9, label=label, linewidths=0)
+    for x_at, y_at, text in notes:
+        axes.annotate(text, (x_at, y_at), xytext=(4, 3), textcoords="offset points", fontsize=6.5, color=INK)
+    if logarithmic:
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+    if diagonal:
+        low, high = axes.get_xlim()
+        axes.plot([low, high], [low, high], color=INK, linewidth=0.8, linestyle="--")
+        axes.set_xlim(low, high)
+    _label(axes, x_label, y_label)
+    axes.legend(fontsize=7.5, frameon=False)
+    figure.tight_layout()
+    return figure
+
+
+def bars(groups: Mapping[str, Sequence[float]], labels: Sequence[str], colours: Sequence[str], y_label: str) -> Figure:
+    """Groups of bars side by side, one cluster a label; NaN leaves a bar out."""
+    figure = Figure(figsize=(max(5.2, 0.75 * len(labels) + 1), 2.8), dpi=DPI, facecolor=PAPER)
+    axes = figure.subplots()
+    width = 0.8 / len(groups)
+    for i, ((name, values), colour) in enumerate(zip(groups.items(), colours, strict=True)):
+        axes.bar(np.arange(len(labels)) + (i - (len(groups) - 1) / 2) * width, values, width, color=colour, label=name)
+    axes.set_xticks(range(len(labels)), labels)
+    _label(axes, "", y_label)
+    axes.legend(fontsize=7.5, frameon=False)
+    figure.tight_layout()
+    return figure
+
+
+def _label(axes: Axes, x_label: str, y_label: str) -> None:
     axes.set_xlabel(x_label, fontsize=8.5, color=INK)
     axes.set_ylabel(y_label, fontsize=8.5, color=INK)
     axes.tick_params(labelsize=7.5)
     axes.grid(alpha=0.25, which="both", linewidth=0.5)
+    axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    figure.tight_layout()
-    return figure
 
 
 def _smooth(

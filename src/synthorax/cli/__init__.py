@@ -16,6 +16,7 @@ VERBS = {
     "prepare shapes": ("Real nodule shapes of LIDC-IDRI as one stack with a table.", "prepare:shapes"),
     "train lung": ("LuNG, the autoencoder of nodule shapes.", "train:lung"),
     "sample": ("New nodules out of a trained model.", "sample:sample"),
+    "study shapes": ("How good a generator of shapes is: LuNG's experiment, with the paper's figures.", "study:shapes"),
     "features": ("The 12 shape features of nodule masks, one row a nodule.", "features:features"),
 }
 """What users can do, in the order they would: verb -> (help, where it is)."""
@@ -23,6 +24,7 @@ VERBS = {
 GROUPS = {
     "prepare": "Turn a source into data that can be trained on.",
     "train": "Train a system; the same command goes on where it stopped.",
+    "study": "The papers' experiments, each ending in a table with intervals and a page.",
 }
 
 INTERRUPTED = 130

@@ -81,26 +81,27 @@ def prepare_fit(
     places = arrange(whole, config.latent_size, config.spacing_mm, seed)
     places = np.concatenate([places, places[: len(shifted)]])
     voxels = autoencoder.select(np.concatenate([whole, shifted]))
-    _regress_features(autoencoder.features, voxels, torch.from_numpy(places), seed)
+    _regress_features(autoencoder.features, voxels, torch.from_numpy(places).to(voxels.device), seed)
     latents = autoencoder.features(voxels)
-    weights = torch.ones(len(voxels))
+    weights = voxels.new_ones(len(voxels))
     weights[len(whole) :] = config.shifted_weight
     if config.morph_weight:
-        found = latents[: len(whole)].numpy()
+        found = latents[: len(whole)].cpu().numpy()
         pairs = neighbour_pairs(found)
         if len(pairs) > MOST_MORPHS:
             pairs = pairs[generator(seed, "morphs").permutation(len(pairs))[:MOST_MORPHS]]
         between = morph(whole, pairs, config.spacing_mm, config.morph_thickening_mm)
-        latents = torch.cat([latents, torch.from_numpy(found[pairs].mean(1))])
+        latents = torch.cat([latents, torch.from_numpy(found[pairs].mean(1)).to(latents)])
         voxels = torch.cat([voxels, autoencoder.select(between)])
-        weights = torch.cat([weights, torch.full((len(pairs),), config.morph_weight)])
+        weights = torch.cat([weights, weights.new_full((len(pairs),), config.morph_weight)])
     hidden = autoencoder.generator[:-2](latents)
     share = (weights / weights.sum())[:, None]
     mean_hidden = (share * hidden).sum(0)
     bias = torch.logit((share * voxels).sum(0), eps=FAINTEST)
     hidden = hidden - mean_hidden
     scaled = (hidden * weights[:, None].sqrt()).double()
-    bound = scaled.T @ scaled / 4 + config.ridge * torch.eye(hidden.shape[1], dtype=torch.double)
+    bound = scaled.T @ scaled / 4
+    bound.diagonal().add_(config.ridge)
     autoencoder.output.weight.zero_()
     autoencoder.output.bias.copy_(bias)
     return FitData(hidden, voxels, weights, mean_hidden, bias, torch.linalg.inv(bound).float())
@@ -126,7 +127,8 @@ def _regress_features(features: nn.Sequential, voxels: Float[Tensor, "n v"], pla
     A hidden neuron aims at a random direction of the latent space before its tanh; the latent layer
     then mends what the earlier ones bent.
     """
-    chosen = generator(seed, "regression").permutation(len(voxels))[:MOST_REGRESSED]
+    order = generator(seed, "regression").permutation(len(voxels))
+    chosen = torch.from_numpy(order[:MOST_REGRESSED]).to(voxels.device)
     goal = torch.atanh(places[chosen])
     values = voxels[chosen].double()
     directions = torch.Generator().manual_seed(seed)
@@ -134,7 +136,7 @@ def _regress_features(features: nn.Sequential, voxels: Float[Tensor, "n v"], pla
     for layer in linear:
         target = goal
         if layer is not linear[-1]:
-            mixing = torch.randn(goal.shape[1], layer.out_features, generator=directions, dtype=torch.double)
+            mixing = torch.randn(goal.shape[1], layer.out_features, generator=directions, dtype=torch.double).to(goal)
             target = (goal - goal.mean(0)) / goal.std(0) @ (mixing / mixing.norm(dim=0)) / 2
         mean = values.mean(0)
         weight = _ridge(values - mean, target - target.mean(0))
@@ -148,7 +150,9 @@ def _ridge(values: Tensor, target: Tensor) -> Tensor:
     n, width = values.shape
     strength = ENCODER_RIDGE * values.square().sum() / n
     if width > n:
-        inner = values @ values.T + strength * torch.eye(n, dtype=values.dtype)
+        inner = values @ values.T
+        inner.diagonal().add_(strength)
         return (values.T @ torch.linalg.solve(inner, target)).T
-    inner = values.T @ values + strength * torch.eye(width, dtype=values.dtype)
+    inner = values.T @ values
+    inner.diagonal().add_(strength)
     return torch.linalg.solve(inner, values.T @ target).T

@@ -39,8 +39,8 @@ class ShapeAutoencoder(nn.Module):
         return cast(nn.Linear, self.generator[-2])
 
     def select(self, fields: NDArray[np.float32]) -> Float[Tensor, "b v"]:
-        """The voxels of the support of fields [b, z, y, x]."""
-        return torch.from_numpy(fields.reshape(len(fields), -1))[:, self.support]
+        """The voxels of the support of fields [b, z, y, x], on the network's device."""
+        return torch.from_numpy(fields.reshape(len(fields), -1))[:, self.support.cpu()].to(self.support.device)
 
     def encode(self, fields: Float[Tensor, "b z y x"]) -> Float[Tensor, "b latent"]:
         """The feature network: fields of grey values from 0 to 1 to latent vectors within -1 to 1."""

@@ -95,7 +95,10 @@ class Lung(System):
         system = cls(config, torch.from_numpy(np.flatnonzero(used)), seed)
         if config.method == "fit":
             system._autoencoder.widen(config.detail)
-        return system, system.training_data(base, seed)
+        data = system.training_data(base, seed)
+        if config.initialisation == "data" and isinstance(data, TrainingData):
+            system._autoencoder.initialise_from(data.voxels)
+        return system, data
 
     def training_data(
         self, base: NDArray[np.float32], seed: int, more: NDArray[np.float32] | None = None
@@ -111,8 +114,6 @@ class Lung(System):
             whole = np.concatenate([base[::2], extra])
             return prepare_fit(self._autoencoder, self.config, whole, base[1::2], seed)
         voxels = self._autoencoder.select(np.concatenate([base, extra]))
-        if self.config.initialisation == "data" and more is None:
-            self._autoencoder.initialise_from(voxels)
         return TrainingData(voxels, min(self.config.batch_size, len(voxels)), seed)
 
     @classmethod

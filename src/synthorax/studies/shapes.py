@@ -1,0 +1,313 @@
+"""LuNG's own experiment: how good is a generator of shapes, by the paper's measure and more (sections III-D, IV)."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from rich.console import Console
+
+from synthorax.datasets.shapes import ShapeSet
+from synthorax.errors import InputError
+from synthorax.io.atomic import atomic_file
+from synthorax.provenance import fingerprint
+from synthorax.seeding import derive, generator
+from synthorax.shapes.acceptance import WARM_UP, Analysis, accept, analyse, measure
+from synthorax.studies.results import Arm, interval
+from synthorax.systems.lung.base_set import base_set, half_pixel_shift, to_input, to_occupancy
+from synthorax.systems.lung.config import LungConfig
+from synthorax.systems.lung.feedback import Feedback, train_in_rounds
+from synthorax.systems.lung.system import GeneratedShapes, Lung
+
+ANALYZER_THRESHOLD = 0.1
+"""Occupancy above which the analyzer takes a voxel for nodule."""
+CHUNK = 500
+"""Nodules generated and analysed at once; bounds the memory."""
+COPY = 0.95
+"""Dice overlap with a training sample from which a nodule counts as a copy of it."""
+COMPARISON_SEEDS = 2
+"""Trainings of an arm that is compared, as in tables I and II."""
+HELD_OUT_SHARE = 0.2
+
+Comparison = Literal["sizes", "feedback", "depth", "fit"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One arm: what is trained, how, and what the paper found for it.
+
+    Attributes:
+        settings: of the configuration, that differ from the study's.
+        reconnected: generated nodules are reconnected before they are analysed.
+        held_out: leave a fifth of the nodules out and measure the error on them.
+    """
+
+    name: str
+    layers: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    feedback: Feedback | None = None
+    reconnected: bool = True
+    held_out: bool = False
+    paper: dict[str, float] = field(default_factory=dict)
+
+
+FEEDBACK = {
+    "none": None,
+    "accepted": Feedback(),
+    "reflection": Feedback(reflections=1),
+    "reflections": Feedback(reflections=4),
+    "trade": Feedback(trade=True),
+}
+"""Section III-E's ways of feeding accepted nodules back, as users call them."""
+
+RELEASED = {"score": 177, "acceptance": 0.86, "mse": 0.0757, "feature_distance": 1.7048, "feature_mmse": 0.0620}
+"""What the released 32_3_64_1024 run reached; the paper rounds its Score to 176."""
+
+
+def _table(acceptance: float, mse: float, feature_distance: float, **more: float) -> dict[str, float]:
+    return {"acceptance": acceptance / 100, "mse": mse, "feature_distance": feature_distance, **more}
+
+
+def comparison_plans(comparison: Comparison, layers: str) -> list[Plan]:
+    """The arms of one of the paper's comparisons.
+
+    sizes: figures 5 to 7. feedback: tables I and II. depth: of the feature network (section III-B).
+    fit: what the parts of our own training are worth.
+    """
+    if comparison == "sizes":
+        return [
+            Plan(f"32_{size}_64_1024{note}", f"32_{size}_64_1024", feedback=feedback)
+            for size in (2, 3, 4, 8)
+            for note, feedback in (("", None), (", 1 reflection", Feedback(reflections=1)))
+        ]
+    if comparison == "depth":
+        _, _, after = layers.partition("_")
+        return [
+            Plan("1 layer", after, held_out=True),
+            Plan("2 layers", layers, held_out=True),
+            Plan("3 layers", f"128_{layers}", held_out=True),
+        ]
+    if comparison == "fit":
+        return [
+            Plan("as it is", layers, held_out=True),
+            Plan("no morphs", layers, {"morph_weight": 0.0}, held_out=True),
+            Plan("shifted as heavy", layers, {"shifted_weight": 1.0}, held_out=True),
+            Plan("less detail", layers, {"detail": 3.0}, held_out=True),
+            Plan("more detail", layers, {"detail": 12.0}, held_out=True),
+            Plan("more ridge", layers, {"ridge": 1e-2}, held_out=True),
+            Plan("thicker morphs", layers, {"morph_thickening_mm": 0.4}, held_out=True),
+        ]
+    deep, raw = "16_4_64_256_1024", Feedback(reconnected=False)
+    return [
+        Plan("I: none", deep, reconnected=False, paper=_table(54, 0.03, 1.75, feature_mmse=0.07)),
+        Plan("I: as accepted", deep, {}, raw, False, paper=_table(44, 0.03, 2.23, feature_mmse=0.21)),
+        Plan(
+            "I: as accepted, traded",
+            deep,
+            {},
+            Feedback(trade=True, reconnected=False),
+            False,
+            paper=_table(36, 0.05, 2.43, feature_mmse=0.26),
+        ),
+        Plan(
+            "I: 4 reflections, traded",
+            deep,
+            {},
+            Feedback(4, trade=True, reconnected=False),
+            False,
+            paper=_table(29, 0.04, 2.68, feature_mmse=0.45),
+        ),
+        Plan("II: none", "64_4_64_1024", paper=_table(85, 0.08, 1.78, clean=109 / 400, inverted=0)),
+        Plan(
+            "II: 1 reflection",
+            "64_4_64_1024",
+            {},
+            Feedback(1),
+            paper=_table(64, 0.06, 3.13, clean=63 / 400, inverted=0),
+        ),
+        Plan("II: none, deeper", "64_4_64_256_1024", paper=_table(80, 0.02, 1.96, clean=117 / 400, inverted=2 / 400)),
+        Plan(
+            "II: 1 reflection, deeper",
+            "64_4_64_256_1024",
+            {},
+            Feedback(1),
+            paper=_table(61, 0.03, 4.11, clean=77 / 400, inverted=6.5 / 400),
+        ),
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class ShapeStudy:
+    """The experiment on one set of nodules.
+
+    Attributes:
+        nodules: real ones to learn from; all of them pass the analyzer's pre-filter.
+        features: theirs, float64 [n, 12].
+        config: of every arm, but for what its plan says.
+        samples: generated and analysed for each training of the main arm.
+        compared_samples: the same for the arms of a comparison.
+        folder: where finished trainings are noted, so that a study that was stopped goes on.
+    """
+
+    nodules: ShapeSet
+    features: NDArray[np.float64]
+    config: LungConfig
+    samples: int
+    compared_samples: int
+    folder: Path
+    fabric: Fabric
+
+    def run(self, plan: Plan, seeds: Sequence[int], samples: int, console: Console) -> tuple[Arm, list[dict[str, Any]]]:
+        """Train and measure an arm; what was done before is read back."""
+        runs = []
+        for seed in seeds:
+            config = self.plan_config(plan)
+            key = fingerprint(repr((plan, config, self.nodules.fingerprint, samples, seed)).encode())
+            note = self.folder / f"{key.rpartition(':')[2][:16]}.json"
+            if note.is_file():
+                runs.append(json.loads(note.read_text()))
+                continue
+            console.print(f"[bold]{plan.name}[/bold], training seed {seed}")
+            found = self.train_and_measure(plan, seed, samples)
+            with atomic_file(note) as file:
+                file.write_text(json.dumps(found))
+            runs.append(found)
+            console.print("  " + "  ".join(f"{name} {value:.4g}" for name, value in found["metrics"].items()))
+        names = dict.fromkeys(name for run in runs for name in run["metrics"])
+        metrics = {name: interval([run["metrics"][name] for run in runs if name in run["metrics"]]) for name in names}
+        return Arm(plan.name, list(seeds), metrics, plan.paper), runs
+
+    def plan_config(self, plan: Plan) -> LungConfig:
+        """The configuration of an arm."""
+        return LungConfig.model_validate(self.config.model_dump() | {"layers": plan.layers} | plan.settings)
+
+    def train(self, plan: Plan, seed: int, rows: NDArray[np.int64] | None = None) -> Lung:
+        """The model of an arm, on all nodules or on some rows of them."""
+        occupancy = self.nodules.occupancy if rows is None else self.nodules.occupancy[rows]
+
+        def select(made: GeneratedShapes, own: int) -> NDArray[np.bool_]:
+            return accept(self.analyse(made.fields), self.features, own)
+
+        return train_in_rounds(self.plan_config(plan), occupancy, seed, self.fabric, plan.feedback, select)
+
+    def train_and_measure(self, plan: Plan, seed: int, samples: int) -> dict[str, Any]:
+        """One training of an arm: its metrics, and what the figures need of it."""
+        started = time.perf_counter()
+        system = self.train(plan, seed)
+        metrics = {"training_s": time.perf_counter() - started}
+        sampled = self.sample(system, samples, derive(seed, "study samples"), plan.reconnected)
+        own = derive(seed, "accept")
+        kept = accept(sampled.analysis, self.features, own)
+        metrics |= {"acceptance": 0.0, "mse": self.reproduction_error(system)}
+        if kept.sum() > WARM_UP:
+            score = measure(sampled.analysis, self.features, metrics["mse"], own)
+            metrics |= {"score": score.score} | asdict(score)
+        metrics |= {
+            "pre_filter": float(sampled.analysis.passed.mean()),
+            "clean": float((sampled.n_components == 1).mean()),
+            "inverted": float(sampled.inverted.mean()),
+            "copies": float((sampled.overlap > COPY).mean()),
+            "overlap": float(sampled.overlap.mean()),
+        }
+        if plan.held_out:
+            metrics["held_out_mse"] = self.held_out_error(plan, seed)
+        scale = np.where(self.features.std(0) > 0, self.features.std(0), np.nan)
+        features = sampled.analysis.features[kept]
+        return {
+            "metrics": metrics,
+            "latents": np.round(system.encode(self.nodules.occupancy), 4).tolist(),
+            "feature_mean": (features.mean(0) / self.features.mean(0)).tolist(),
+            "feature_deviation": np.nan_to_num(features.std(0) / scale, nan=1.0).tolist(),
+        }
+
+    def sample(self, system: Lung, n: int, seed: int, reconnected: bool) -> Sampled:
+        """`n` nodules of a model, analysed chunk by chunk."""
+        base = base_set(self.nodules.occupancy).reshape(-1, *self.nodules.occupancy.shape[1:]) > 0
+        parts = []
+        for start in range(0, n, CHUNK):
+            made = system.sample(min(CHUNK, n - start), seed, start, reconnected=reconnected)
+            parts.append((self.analyse(made.fields), made.n_components, made.inverted, _overlap(made.masks, base)))
+        analyses, *columns = zip(*parts, strict=True)
+        whole = Analysis(np.concatenate([a.features for a in analyses]), np.concatenate([a.passed for a in analyses]))
+        return Sampled(whole, *(np.concatenate(column) for column in columns))
+
+    def analyse(self, fields: NDArray[np.float32]) -> Analysis:
+        """What the analyzer makes of generated grey values [n, z, y, x]."""
+        return analyse(to_occupancy(fields) > ANALYZER_THRESHOLD, self.nodules.spacing_mm)
+
+    def reproduction_error(self, system: Lung, rows: NDArray[np.int64] | None = None) -> float:
+        """1000 x the squared error of a voxel, over the nodules reproduced (table I's MSE)."""
+        occupancy = self.nodules.occupancy if rows is None else self.nodules.occupancy[rows]
+        return float(1000 * np.square(system.decode(system.encode(occupancy)) - to_input(occupancy)).mean())
+
+    def held_out_error(self, plan: Plan, seed: int) -> float:
+        """The same over nodules of patients that a further training does not see."""
+        patients = np.array([record.patient_id for record in self.nodules.records])
+        names = np.unique(patients)
+        drawn = generator(seed, "held out").permutation(names)[: max(1, round(HELD_OUT_SHARE * len(names)))]
+        held_out = np.isin(patients, drawn)
+        system = self.train(plan, seed, np.flatnonzero(~held_out))
+        return self.reproduction_error(system, np.flatnonzero(held_out))
+
+    def base_acceptance(self, seed: int = 0) -> dict[str, float]:
+        """How many of the real nodules' own variants the analyzer accepts (section III-D: 95 %)."""
+        occupancy = self.nodules.occupancy
+        shifted = half_pixel_shift(occupancy)
+        kinds = {
+            "reflections": occupancy,
+            "reflections, shifted ones too": np.concatenate([occupancy, shifted]),
+            "the same through the input map": to_input(np.concatenate([occupancy, shifted])),
+        }
+        found = {}
+        for name, stack in kinds.items():
+            masks = stack > ANALYZER_THRESHOLD
+            flips = [masks[:, ::z, ::y, ::x] for z in (1, -1) for y in (1, -1) for x in (1, -1)]
+            order = generator(seed, "base").permutation(8 * len(masks))
+            analysis = analyse(np.concatenate(flips)[order], self.nodules.spacing_mm)
+            found[name] = measure(analysis, self.features, 0.0, seed).acceptance
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Sampled:
+    """Generated nodules as the study counts them, [n] each.
+
+    Attributes:
+        n_components: pieces before reconnection.
+        inverted: came out dark on bright.
+        overlap: Dice with the training sample most like it.
+    """
+
+    analysis: Analysis
+    n_components: NDArray[np.int64]
+    inverted: NDArray[np.bool_]
+    overlap: NDArray[np.float32]
+
+
+def passing(nodules: ShapeSet) -> tuple[ShapeSet, NDArray[np.float64]]:
+    """The nodules that the pre-filter lets through, and their features [n, 12].
+
+    Raises:
+        InputError: fewer than two.
+    """
+    analysis = analyse(nodules.occupancy > ANALYZER_THRESHOLD, nodules.spacing_mm)
+    chosen = np.flatnonzero(analysis.passed)
+    if len(chosen) < 2:
+        raise InputError(
+            "nodules", f"{len(chosen)} of {len(nodules)} that pass the analyzer's pre-filter", "two or more"
+        )
+    return nodules.select(chosen), analysis.features[chosen]
+
+
+def _overlap(masks: NDArray[np.bool_], base: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Dice overlap of each mask [n, z, y, x] with the most like of the base set's [m, z, y, x]."""
+    made, known = (m.reshape(len(m), -1).astype(np.float32) for m in (masks, base))
+    both = made @ known.T
+    return (2 * both / np.maximum(made.sum(1)[:, None] + known.sum(1), 1)).max(1)

@@ -1,0 +1,278 @@
+"""The study of shapes from data to `results.json` and a page with the paper's figures beside ours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from rich.console import Console
+
+from synthorax import figures
+from synthorax.datasets.lidc import LidcShapes
+from synthorax.datasets.shapes import ShapeSet
+from synthorax.errors import InputError
+from synthorax.io.atomic import check_folder_is_free
+from synthorax.report import write_page
+from synthorax.seeding import derive
+from synthorax.shapes.acceptance import accept
+from synthorax.shapes.classification import (
+    Auc,
+    centroid_distances,
+    cross_validated_auc,
+    fit_svm,
+    nearest_centroid,
+)
+from synthorax.shapes.features import FEATURES
+from synthorax.studies.results import Arm, machine, write_results
+from synthorax.studies.shapes import (
+    COMPARISON_SEEDS,
+    RELEASED,
+    Comparison,
+    Plan,
+    ShapeStudy,
+    comparison_plans,
+    passing,
+)
+from synthorax.systems.lung.base_set import to_input
+from synthorax.systems.lung.config import LungConfig
+from synthorax.systems.lung.system import Lung
+from synthorax.training.loop import make_fabric
+
+COMPARISONS: tuple[Comparison, ...] = ("sizes", "feedback", "depth", "fit")
+CLASSIFIED = 1000
+"""Accepted nodules in the plane of the classifier's distances (figure 11)."""
+MALIGNANT, BENIGN = 4, 2
+"""Mean malignancy rating of a suspicious nodule at least, of another at most."""
+SHOWN = 6
+GREY, RED = "#8a949e", "#a3333d"
+
+
+@dataclass(frozen=True, eq=False)
+class Classified:
+    """Real and accepted generated nodules before the classifiers (section IV-E).
+
+    Attributes:
+        real: squared distances to the two centroids [n, 2].
+        generated: the same.
+        suspicious: share of suspicious nodules by classifier: (real, generated).
+        auc: of the SVM on LIDC's malignancy ratings, patients held out.
+    """
+
+    real: NDArray[np.float64]
+    generated: NDArray[np.float64]
+    suspicious: dict[str, tuple[float, float]]
+    auc: Auc
+
+
+def study_shapes(
+    nodules: ShapeSet,
+    lidc: LidcShapes,
+    config: LungConfig,
+    out: Path,
+    *,
+    training_seeds: int = 5,
+    samples: int = 10_000,
+    compared_samples: int = 2_000,
+    compare: Sequence[str] = (),
+    plan: Plan | None = None,
+    device: str = "auto",
+) -> Path:
+    """Run the study, or go on with it; writes `results.json` and `index.html`.
+
+    Args:
+        nodules: what is learned from.
+        lidc: rated nodules, for the SVM.
+        compare: any of `COMPARISONS`.
+        plan: the main arm, if it is not the plain one.
+
+    Returns:
+        The page.
+    """
+    if training_seeds < 1 or min(samples, compared_samples) < 100:
+        raise InputError(
+            "study", f"{training_seeds} trainings, {samples} samples", "1 training and 100 samples or more"
+        )
+    if unknown := set(compare) - set(COMPARISONS):
+        raise InputError("comparison", repr(min(unknown)), ", ".join(COMPARISONS))
+    if out.exists() and not (out / "trainings").is_dir():
+        check_folder_is_free(out)
+    console = Console(stderr=True)
+    kept, features = passing(nodules)
+    (out / "trainings").mkdir(parents=True, exist_ok=True)
+    study = ShapeStudy(kept, features, config, samples, compared_samples, out / "trainings", make_fabric(device))
+    of_paper = config.layers == "32_3_64_1024"
+    plan = plan or Plan("main", config.layers, held_out=True, paper=RELEASED if of_paper else {})
+    main, runs = study.run(plan, range(training_seeds), samples, console)
+    raw, _ = study.run(Plan("main, not reconnected", plan.layers, reconnected=False), [0], compared_samples, console)
+    arms, details = [main, raw], {plan.name: runs}
+    compared: dict[str, list[Arm]] = {}
+    for name in COMPARISONS:
+        if name not in compare:
+            continue
+        compared[name] = []
+        for other in comparison_plans(name, config.layers):
+            arm, found = study.run(other, range(COMPARISON_SEEDS), compared_samples, console)
+            compared[name].append(arm)
+            details[other.name] = found
+    console.print("[bold]Pictures, classification, page[/bold]")
+    system = study.train(plan, 0)
+    base = study.base_acceptance()
+    classified = _classify(study, system, lidc)
+    write_results(
+        out / "results.json",
+        "shapes",
+        {"fingerprint": kept.fingerprint, "nodules": len(kept), "left_out_by_pre_filter": len(nodules) - len(kept)},
+        [*arms, *(arm for group in compared.values() for arm in group)],
+        config=config.model_dump(mode="json"),
+        samples={"main": samples, "compared": compared_samples},
+        splits={"train": kept.patient_ids},
+        base_acceptance=base,
+        suspicious=classified.suspicious,
+        svm_auc=classified.auc._asdict(),
+        paper=RELEASED,
+    )
+    page = out / "index.html"
+    write_page(
+        page,
+        "study_shapes.html",
+        main=main,
+        raw=raw,
+        compared=compared,
+        base=base,
+        classified=classified,
+        n_nodules=len(kept),
+        n_left_out=len(nodules) - len(kept),
+        samples=samples,
+        compared_samples=compared_samples,
+        config=config,
+        released=RELEASED,
+        machine=machine(),
+        pictures=_pictures(study, system, runs, compared, details, classified),
+    )
+    return page
+
+
+def _classify(study: ShapeStudy, system: Lung, lidc: LidcShapes) -> Classified:
+    """The released classifier and an SVM on real and accepted nodules."""
+    seed = derive(0, "classified")
+    sampled = study.sample(system, 2 * CLASSIFIED, seed, True).analysis
+    kept = sampled.features[accept(sampled, study.features, seed)][:CLASSIFIED]
+    rated, features = passing(lidc.shapes)
+    rating = np.array([record.attributes.malignancy or np.nan for record in rated.records])
+    clear = (rating >= MALIGNANT) | (rating <= BENIGN)
+    suspicious = rating[clear] >= MALIGNANT
+    patients = np.array([record.patient_id for record in rated.records])[clear]
+    machine = fit_svm(features[clear], suspicious, patients, 0)
+    return Classified(
+        centroid_distances(study.features),
+        centroid_distances(kept),
+        {
+            "nearest centroid": (nearest_centroid(study.features).mean(), nearest_centroid(kept).mean()),
+            "SVM on LIDC's ratings": (machine.suspicious(study.features).mean(), machine.suspicious(kept).mean()),
+        },
+        cross_validated_auc(features[clear], suspicious, patients, 0),
+    )
+
+
+def _pictures(
+    study: ShapeStudy,
+    system: Lung,
+    runs: list[dict[str, Any]],
+    compared: dict[str, list[Arm]],
+    details: dict[str, list[dict[str, Any]]],
+    classified: Classified,
+) -> dict[str, Figure]:
+    """The paper's figures 2 and 5 to 11, those that the study's arms allow, and the front."""
+    nodules, spacing = study.nodules.occupancy, study.nodules.spacing_mm
+    by_size = np.argsort(study.features[:, list(FEATURES).index("f5")])
+    shown = by_size[np.linspace(0.2 * len(by_size), len(by_size) - 1, SHOWN).astype(int)]
+    walk = system.walk(nodules[shown[1]], nodules[shown[3]], SHOWN)
+    made = system.sample(100, 0)
+    accepted = np.flatnonzero(accept(study.analyse(made.fields), study.features, 0))[:SHOWN]
+    real = [f"real {i}" for i in shown]
+    pictures = {
+        "figure 2": figures.slices(
+            list(to_input(nodules[shown])), spacing, captions=real, colours=[figures.REAL] * SHOWN
+        ),
+        "figure 8": figures.slices(
+            list(walk.fields),
+            spacing,
+            captions=[f"step {i + 1}" for i in range(SHOWN)],
+            colours=[figures.SYNTHETIC] * SHOWN,
+        ),
+        "figure 9": figures.slices(
+            list(made.fields[accepted]),
+            spacing,
+            captions=[f"new {i}" for i in accepted],
+            colours=[figures.SYNTHETIC] * len(accepted),
+        ),
+        "figure 7": _latents({f"{study.config.latent_size} latent neurons": runs[0]["latents"]}),
+        "figure 10": figures.bars(
+            {
+                "mean of the accepted": runs[0]["feature_mean"],
+                "standard deviation": runs[0]["feature_deviation"],
+            },
+            list(FEATURES),
+            [figures.SYNTHETIC, GREY],
+            "of the real nodules' = 1",
+        ),
+        "figure 11": figures.scatter(
+            {"accepted": tuple(classified.generated.T), "real": tuple(classified.real.T)},
+            [figures.SYNTHETIC, figures.REAL],
+            "squared distance to the suspicious centroid",
+            "squared distance to the benign centroid",
+            diagonal=True,
+            logarithmic=True,
+        ),
+    }
+    if sizes := {arm.name: arm for arm in compared.get("sizes", [])}:
+        plain = [name for name in sizes if "," not in name]
+        pictures["figure 5"] = figures.bars(
+            {
+                "no feedback": [sizes[name].metrics["score"].mean for name in plain],
+                "1 reflection fed back": [sizes[f"{name}, 1 reflection"].metrics["score"].mean for name in plain],
+            },
+            plain,
+            [figures.SYNTHETIC, GREY],
+            "Score",
+        )
+        parts = {"AC": ("acceptance", 1), "10 x MSE": ("mse", 10), "FtDist / 2": ("feature_distance", 0.5)}
+        parts["10 x FtMMSE"] = ("feature_mmse", 10)
+        pictures["figure 6"] = figures.bars(
+            {text: [scale * sizes[n].metrics[m].mean for n in plain] for text, (m, scale) in parts.items()},
+            plain,
+            [figures.SYNTHETIC, figures.REAL, GREY, RED],
+            "scaled",
+        )
+        pictures["figure 7"] = _latents({name: details[name][0]["latents"] for name in (plain[1], plain[-1])})
+    everything = [arm for group in compared.values() for arm in group]
+    if everything:
+        pictures["front"] = _front(everything)
+    return pictures
+
+
+def _latents(models: dict[str, list[list[float]]]) -> Figure:
+    """Two latent coordinates of the real nodules, as figure 7 shows them."""
+    colours = [figures.SYNTHETIC, figures.REAL]
+    points = {name: tuple(np.array(latents)[:, [0, -1]].T) for name, latents in models.items()}
+    return figures.scatter(points, colours[: len(points)], "first latent neuron", "last latent neuron")
+
+
+def _front(arms: Sequence[Arm]) -> Figure:
+    """Novelty against acceptance, ours and the paper's; the error is in the label."""
+    ours = [(a.metrics["acceptance"].mean, a.metrics["feature_distance"].mean) for a in arms]
+    theirs = [(a.paper["acceptance"], a.paper["feature_distance"]) for a in arms if a.paper]
+    theirs.append((RELEASED["acceptance"], RELEASED["feature_distance"]))
+    notes = [(x, y, f"{arm.name} ({arm.metrics['mse'].mean:.2f})") for (x, y), arm in zip(ours, arms, strict=True)]
+    return figures.scatter(
+        {"here": tuple(np.array(ours).T), "the paper": tuple(np.array(theirs).T)},
+        [figures.SYNTHETIC, RED],
+        "AC, share of nodules accepted",
+        "FtDist, novelty",
+        notes=notes,
+    )

@@ -1,0 +1,96 @@
+"""Training in rounds, with accepted nodules fed back between them (section III-E)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+
+from synthorax.seeding import derive, generator
+from synthorax.systems.lung.base_set import base_set, check_seeds, to_input, to_occupancy
+from synthorax.systems.lung.config import LungConfig
+from synthorax.systems.lung.system import GeneratedShapes, Lung
+
+Select = Callable[[GeneratedShapes, int], NDArray[np.bool_]]
+"""Which of the generated nodules the analyzer accepts [n], by the nodules and a seed."""
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """How accepted nodules come back into the training set.
+
+    Attributes:
+        reflections: random reflections of each that are added; 0 adds it as it was accepted.
+        trade: two networks, each learning from what the other made.
+        rounds: after how many of the first rounds.
+        generated: how many nodules are made for it each time.
+        reconnected: whether they are reconnected first (table II) or not (table I).
+    """
+
+    reflections: int = 0
+    trade: bool = False
+    rounds: int = 2
+    generated: int = 400
+    reconnected: bool = True
+
+
+def train_in_rounds(
+    config: LungConfig,
+    seeds: NDArray[np.float32],
+    seed: int,
+    fabric: Fabric,
+    feedback: Feedback | None = None,
+    select: Select | None = None,
+) -> Lung:
+    """A trained model, in memory.
+
+    Adam's rounds are the configuration's; after the feedback they go on with the base set alone, as in
+    figure 5. The fit starts anew in every round, so it has one for each feedback and ends with the last:
+    a further one without would undo them.
+
+    Args:
+        seeds: occupancy [n, z, y, x].
+        select: of the feedback; needed with it.
+    """
+    check_seeds(seeds, config.grid, "seed nodules")
+    base = base_set(seeds)
+    seeds_of = [seed, derive(seed, "other network")] if feedback and feedback.trade else [seed]
+    networks = [Lung.for_training(config, seeds, own) for own in seeds_of]
+    systems, batches = [system for system, _ in networks], [data for _, data in networks]
+    for system in systems:
+        system.prepare_training(fabric)
+    fitted = config.method == "fit"
+    with_feedback = feedback.rounds if feedback else 0
+    for turn in range(1 + with_feedback if fitted else config.rounds):
+        first = 0 if fitted else turn * systems[0].steps_per_round
+        for system, data in zip(systems, batches, strict=True):
+            for step in range(first, first + system.steps_per_round):
+                system.training_step(fabric.to_device(data(step)), step)
+        if turn > with_feedback or not feedback or not select:
+            continue
+        more: list[NDArray[np.float32] | None] = [None] * len(systems)
+        if turn < with_feedback:
+            made = [_accepted(system, feedback, select, seed, turn) for system in systems]
+            more = [*made[1:], *made[:1]]
+        elif fitted:
+            break
+        batches = [s.training_data(base, own, m) for s, own, m in zip(systems, seeds_of, more, strict=True)]
+    return systems[0]
+
+
+def _accepted(system: Lung, feedback: Feedback, select: Select, seed: int, turn: int) -> NDArray[np.float32]:
+    """Nodules for the training set, grey values [m, z, y, x]."""
+    own = derive(seed, "feedback", turn)
+    made = system.sample(feedback.generated, own, reconnected=feedback.reconnected)
+    fields = to_input(to_occupancy(made.fields[select(made, own)]))
+    if not feedback.reflections:
+        return fields
+    signs = np.array([[1 - 2 * (code >> axis & 1) for axis in range(3)] for code in range(8)])
+    reflected = []
+    for i, field in enumerate(fields):
+        for z, y, x in signs[generator(own, "reflections", i).permutation(8)[: feedback.reflections]]:
+            reflected.append(field[::z, ::y, ::x])
+    return np.stack(reflected) if reflected else fields
