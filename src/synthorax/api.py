@@ -143,7 +143,8 @@ def train(
         {"system": system, "preset": preset, "seed": seed, "config": config.model_dump(mode="json")},
         {"fingerprint": shapes.fingerprint, "shapes": len(shapes), "train_patients": shapes.patient_ids},
     )
-    return fit(model, batches, run, fabric, steps=config.iterations, max_minutes=max_minutes)
+    log_every = min(50, 1 + config.iterations // 100)
+    return fit(model, batches, run, fabric, steps=config.iterations, max_minutes=max_minutes, log_every=log_every)
 
 
 def study_shapes(
@@ -163,7 +164,7 @@ def study_shapes(
 
     Args:
         data: `lidc`, a file or folder of masks, or a `ShapeSet`.
-        nodules: learn from so many of those that pass the pre-filter, drawn by `seed`; all if not given.
+        nodules: learn from so many of those with finite features, drawn by `seed`; all if not given.
         compare: any of sizes, feedback, depth, fit; `all` for all.
         feedback: none, accepted, reflection, reflections or trade (section III-E).
         more: the numbers of `studies.shapes_page.study_shapes`.
@@ -171,7 +172,7 @@ def study_shapes(
     Returns:
         The page; `results.json` is beside it.
     """
-    from synthorax.studies.shapes import FEEDBACK, Plan, passing
+    from synthorax.studies.shapes import FEEDBACK, Plan, measurable
     from synthorax.studies.shapes_page import COMPARISONS
     from synthorax.studies.shapes_page import study_shapes as run
     from synthorax.systems.lung.config import PRESETS, lung_config
@@ -182,7 +183,7 @@ def study_shapes(
         raise InputError("feedback", repr(feedback), " or ".join(FEEDBACK))
     config = lung_config(preset, settings or {})
     lidc = lidc_shapes()
-    shapes, _ = passing(read_shapes(data, config.grid, config.spacing_mm))
+    shapes, _ = measurable(read_shapes(data, config.grid, config.spacing_mm))
     if nodules is not None:
         shapes = shapes.draw(nodules, seed)
     plan = None

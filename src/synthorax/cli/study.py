@@ -43,7 +43,7 @@ def shapes(
     seeds
         The same as --data FILE.
     nodules
-        Learn from so many, drawn by the seed; all that pass the pre-filter if not given.
+        Learn from so many, drawn by the seed; all with finite features if not given.
     layers
         Neurons of the hidden layers, as in 32_3_64_1024.
     preset

@@ -20,6 +20,7 @@ from synthorax.io.atomic import atomic_file
 from synthorax.provenance import fingerprint
 from synthorax.seeding import derive, generator
 from synthorax.shapes.acceptance import WARM_UP, Analysis, accept, analyse, measure
+from synthorax.shapes.features import shape_features
 from synthorax.studies.results import Arm, interval
 from synthorax.systems.lung.base_set import base_set, half_pixel_shift, to_input, to_occupancy
 from synthorax.systems.lung.config import LungConfig
@@ -148,7 +149,7 @@ class ShapeStudy:
     """The experiment on one set of nodules.
 
     Attributes:
-        nodules: real ones to learn from; all of them pass the analyzer's pre-filter.
+        nodules: real ones to learn from.
         features: theirs, float64 [n, 12].
         config: of every arm, but for what its plan says.
         samples: generated and analysed for each training of the main arm.
@@ -291,19 +292,17 @@ class Sampled:
     overlap: NDArray[np.float32]
 
 
-def passing(nodules: ShapeSet) -> tuple[ShapeSet, NDArray[np.float64]]:
-    """The nodules that the pre-filter lets through, and their features [n, 12].
+def measurable(nodules: ShapeSet) -> tuple[ShapeSet, NDArray[np.float64]]:
+    """The nodules whose features are all finite, and their features [n, 12]; a single voxel's are not.
 
     Raises:
         InputError: fewer than two.
     """
-    analysis = analyse(nodules.occupancy > ANALYZER_THRESHOLD, nodules.spacing_mm)
-    chosen = np.flatnonzero(analysis.passed)
+    features = shape_features(nodules.occupancy > ANALYZER_THRESHOLD, nodules.spacing_mm)
+    chosen = np.flatnonzero(np.isfinite(features).all(1))
     if len(chosen) < 2:
-        raise InputError(
-            "nodules", f"{len(chosen)} of {len(nodules)} that pass the analyzer's pre-filter", "two or more"
-        )
-    return nodules.select(chosen), analysis.features[chosen]
+        raise InputError("nodules", f"{len(chosen)} of {len(nodules)} with finite features", "two or more")
+    return nodules.select(chosen), features[chosen]
 
 
 def _overlap(masks: NDArray[np.bool_], base: NDArray[np.bool_]) -> NDArray[np.float32]:

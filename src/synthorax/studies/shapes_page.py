@@ -36,7 +36,7 @@ from synthorax.studies.shapes import (
     Plan,
     ShapeStudy,
     comparison_plans,
-    passing,
+    measurable,
 )
 from synthorax.systems.lung.base_set import to_input
 from synthorax.systems.lung.config import LungConfig
@@ -102,9 +102,10 @@ def study_shapes(
     if out.exists() and not (out / "trainings").is_dir():
         check_folder_is_free(out)
     console = Console(stderr=True)
-    kept, features = passing(nodules)
+    kept, features = measurable(nodules)
+    fabric = make_fabric(device)
     (out / "trainings").mkdir(parents=True, exist_ok=True)
-    study = ShapeStudy(kept, features, config, samples, compared_samples, out / "trainings", make_fabric(device))
+    study = ShapeStudy(kept, features, config, samples, compared_samples, out / "trainings", fabric)
     of_paper = config.layers == "32_3_64_1024"
     plan = plan or Plan("main", config.layers, held_out=True, paper=RELEASED if of_paper else {})
     main, runs = study.run(plan, range(training_seeds), samples, console)
@@ -126,7 +127,7 @@ def study_shapes(
     write_results(
         out / "results.json",
         "shapes",
-        {"fingerprint": kept.fingerprint, "nodules": len(kept), "left_out_by_pre_filter": len(nodules) - len(kept)},
+        {"fingerprint": kept.fingerprint, "nodules": len(kept), "not_measurable": len(nodules) - len(kept)},
         [*arms, *(arm for group in compared.values() for arm in group)],
         config=config.model_dump(mode="json"),
         samples={"main": samples, "compared": compared_samples},
@@ -162,7 +163,7 @@ def _classify(study: ShapeStudy, system: Lung, lidc: LidcShapes) -> Classified:
     seed = derive(0, "classified")
     sampled = study.sample(system, 2 * CLASSIFIED, seed, True).analysis
     kept = sampled.features[accept(sampled, study.features, seed)][:CLASSIFIED]
-    rated, features = passing(lidc.shapes)
+    rated, features = measurable(lidc.shapes)
     rating = np.array([record.attributes.malignancy or np.nan for record in rated.records])
     clear = (rating >= MALIGNANT) | (rating <= BENIGN)
     suspicious = rating[clear] >= MALIGNANT

@@ -19,18 +19,21 @@ LIFT = ON_LEAST - OCCUPANCY_LEAST
 BASE_PER_SEED = 16
 
 
-def base_set(occupancy: NDArray[np.float32]) -> NDArray[np.float32]:
+def base_set(occupancy: NDArray[np.float32], *, reflected: bool = True) -> NDArray[np.float32]:
     """The training samples of some seeds: 8 reflections, each as it is and shifted by half a pixel.
 
     Args:
         occupancy: [n, z, y, x], values 0 to 1.
+        reflected: make the reflections; of many nodules they are too much for few latent numbers.
 
     Returns:
-        [16 n, z, y, x], already through `to_input`; the samples of a seed are adjacent, its own first.
+        [16 n, z, y, x], or [2 n, z, y, x] without reflections, already through `to_input`. The samples of
+        a seed are adjacent, its own first, and each is followed by its shifted variant.
     """
     variants = to_input(np.stack([occupancy, half_pixel_shift(occupancy)], axis=1))
-    samples = np.empty((len(occupancy), 8, *variants.shape[1:]), np.float32)
-    for i, (z, y, x) in enumerate(product((1, -1), repeat=3)):
+    signs = list(product((1, -1), repeat=3))[: 8 if reflected else 1]
+    samples = np.empty((len(occupancy), len(signs), *variants.shape[1:]), np.float32)
+    for i, (z, y, x) in enumerate(signs):
         samples[:, i] = variants[..., ::z, ::y, ::x]
     return samples.reshape(-1, *occupancy.shape[1:])
 

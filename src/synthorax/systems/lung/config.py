@@ -28,6 +28,7 @@ class LungConfig(BaseModel):
             zero in every sample, so leaving them out loses nothing.
         initialisation: PyTorch's default, or from the data (`ShapeAutoencoder.initialise_from`), so that
             few iterations give usable samples. The fit has its own.
+        reflected: the base set has the 8 reflections of every nodule.
         detail: of the fit: gain of the generator's random layers; more lets the shape change faster on the way
             through the latent space.
         ridge: of the fit: weight decay of the last layer.
@@ -49,7 +50,8 @@ class LungConfig(BaseModel):
     schedule: Literal["constant", "cosine"] = "constant"
     support: Literal["all", "base"] = "all"
     initialisation: Literal["default", "data"] = "default"
-    detail: float = Field(default=6.3, gt=0, allow_inf_nan=False)
+    reflected: bool = True
+    detail: float = Field(default=6.0, gt=0, allow_inf_nan=False)
     ridge: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
     shifted_weight: float = Field(default=0.05, ge=0, le=1)
     morph_weight: float = Field(default=0.3, ge=0, le=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from lightning_fabric import Fabric
@@ -56,7 +57,7 @@ def train_in_rounds(
         select: of the feedback; needed with it.
     """
     check_seeds(seeds, config.grid, "seed nodules")
-    base = base_set(seeds)
+    base = base_set(seeds, reflected=config.reflected)
     seeds_of = [seed, derive(seed, "other network")] if feedback and feedback.trade else [seed]
     networks = [Lung.for_training(config, seeds, own) for own in seeds_of]
     systems, batches = [system for system, _ in networks], [data for _, data in networks]
@@ -68,7 +69,8 @@ def train_in_rounds(
         first = 0 if fitted else turn * systems[0].steps_per_round
         for system, data in zip(systems, batches, strict=True):
             for step in range(first, first + system.steps_per_round):
-                system.training_step(fabric.to_device(data(step)), step)
+                batch: Any = fabric.to_device(data(step))
+                system.training_step(batch, step)
         if turn > with_feedback or not feedback or not select:
             continue
         more: list[NDArray[np.float32] | None] = [None] * len(systems)
@@ -77,7 +79,7 @@ def train_in_rounds(
             more = [*made[1:], *made[:1]]
         elif fitted:
             break
-        batches = [s.training_data(base, own, m) for s, own, m in zip(systems, seeds_of, more, strict=True)]
+        batches = [s.batches(base, own, m) for s, own, m in zip(systems, seeds_of, more, strict=True)]
     return systems[0]
 
 

@@ -11,7 +11,7 @@ With the latent vectors given, three things remain, and none needs back-propagat
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -36,8 +36,7 @@ ROWS = 2048
 """Samples that go through the last layer at once; bounds the memory of a pass."""
 
 
-@dataclass(frozen=True, eq=False)
-class FitData:
+class FitData(NamedTuple):
     """What the last layer is fitted to; every step sees all of it.
 
     Attributes:
@@ -55,10 +54,6 @@ class FitData:
     mean_hidden: Float[Tensor, " hidden"]
     bias: Float[Tensor, " v"]
     preconditioner: Float[Tensor, "hidden hidden"]
-
-    def __call__(self, step: int) -> FitData:
-        """The batch of any step."""
-        return self
 
 
 @torch.no_grad()

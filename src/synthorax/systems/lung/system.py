@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -25,6 +25,8 @@ from synthorax.training.system import System
 SAMPLE_BATCH = 64
 """Latent vectors decoded at once; the last batch is padded, so a sample does not depend on its company."""
 
+Batches = Callable[[int], Any]
+"""The batch of a step."""
 MOMENTUM = 0.9
 """Nesterov's, of the fit."""
 
@@ -78,9 +80,7 @@ class Lung(System):
             super().__init__(config, {"autoencoder": ShapeAutoencoder(config, support)})
 
     @classmethod
-    def for_training(
-        cls, config: LungConfig, seeds: NDArray[np.float32], seed: int
-    ) -> tuple[Lung, TrainingData | FitData]:
+    def for_training(cls, config: LungConfig, seeds: NDArray[np.float32], seed: int) -> tuple[Lung, Batches]:
         """A fresh model and the base set it is to learn.
 
         Args:
@@ -90,20 +90,17 @@ class Lung(System):
             InputError: the seeds are not of the grid, not numbers from 0 to 1, or empty.
         """
         check_seeds(seeds, config.grid, "seed nodules")
-        base = base_set(seeds)
+        base = base_set(seeds, reflected=config.reflected)
         used = base.any(0).ravel() if config.support == "base" else np.ones(math.prod(config.grid), bool)
         system = cls(config, torch.from_numpy(np.flatnonzero(used)), seed)
         if config.method == "fit":
             system._autoencoder.widen(config.detail)
-        data = system.training_data(base, seed)
-        if config.initialisation == "data" and isinstance(data, TrainingData):
-            system._autoencoder.initialise_from(data.voxels)
-        return system, data
+        elif config.initialisation == "data":
+            system._autoencoder.initialise_from(system._autoencoder.select(base))
+        return system, system.batches(base, seed)
 
-    def training_data(
-        self, base: NDArray[np.float32], seed: int, more: NDArray[np.float32] | None = None
-    ) -> TrainingData | FitData:
-        """What a round of training sees; sets every layer that does not learn by steps.
+    def batches(self, base: NDArray[np.float32], seed: int, more: NDArray[np.float32] | None = None) -> Batches:
+        """What the steps of a round of training see; sets every layer that does not learn by steps.
 
         Args:
             base: the base set [n, z, y, x], each sample followed by its shifted variant.
@@ -112,7 +109,8 @@ class Lung(System):
         extra = base[:0] if more is None else more
         if self.config.method == "fit":
             whole = np.concatenate([base[::2], extra])
-            return prepare_fit(self._autoencoder, self.config, whole, base[1::2], seed)
+            data = prepare_fit(self._autoencoder, self.config, whole, base[1::2], seed)
+            return lambda step: data
         voxels = self._autoencoder.select(np.concatenate([base, extra]))
         return TrainingData(voxels, min(self.config.batch_size, len(voxels)), seed)
 
