@@ -65,7 +65,17 @@ def test_a_study_ends_in_results_with_the_data_the_arms_and_the_machine(finished
     assert results["data"]["fingerprint"] == read_shape_set(nodules, GRID, SPACING_MM).fingerprint
     main_arm = results["arms"][0]
     assert main_arm["seeds"] == [0, 1]
-    for name in ("score", "acceptance", "mse", "feature_distance", "feature_mmse", "held_out_mse", "clean", "copies"):
+    for name in (
+        "score",
+        "acceptance",
+        "mse",
+        "feature_distance",
+        "feature_mmse",
+        "held_out_mse",
+        "clean",
+        "copies",
+        "dice",
+    ):
         metric = main_arm["metrics"][name]
         assert metric["low"] <= metric["mean"] <= metric["high"]
     assert results["machine"]["torch"] == torch.__version__
@@ -126,10 +136,10 @@ def test_the_error_held_out_is_of_nodules_that_were_not_trained_on(study, monkey
         rows.append(chosen)
         return train(self, plan, seed, chosen)
 
-    error = ShapeStudy.reproduction_error
+    error = ShapeStudy.reproduction
     monkeypatch.setattr(ShapeStudy, "train", noted)
-    monkeypatch.setattr(ShapeStudy, "reproduction_error", lambda self, s, r=None: rows.append(r) or error(self, s, r))
-    study.held_out_error(Plan("plain", "8_3_16_64"), 0)
+    monkeypatch.setattr(ShapeStudy, "reproduction", lambda self, s, r=None: rows.append(r) or error(self, s, r))
+    study.held_out(Plan("plain", "8_3_16_64"), 0)
     trained, tested = (set(r.tolist()) for r in rows)
     assert not trained & tested
     assert trained | tested == set(range(12))

@@ -52,7 +52,7 @@ class Clock:
         self.seconds[name] = time.perf_counter() - started
 
 
-def run_demo(out: Path, *, seed: int = 0, preset: str = "compact") -> Path:
+def run_demo(out: Path, *, seed: int = 0, preset: str = "smooth") -> Path:
     """Train on real shapes, generate, repair, measure, and write `index.html` into `out`.
 
     A demo that was stopped goes on where it was.
@@ -109,7 +109,8 @@ def _page_content(
     by_size = np.argsort(volumes)
     shown = by_size[np.linspace(4, len(by_size) - 5, 6).astype(int)]
     learned = system.generate(system.encode(seeds.occupancy))
-    error = float(1000 * np.square(learned.fields - to_input(seeds.occupancy)).mean())
+    real = seeds.occupancy > 0
+    dice = 2 * (learned.masks & real).sum((1, 2, 3)) / (learned.masks.sum((1, 2, 3)) + real.sum((1, 2, 3)))
     walk = system.walk(seeds.occupancy[shown[1]], seeds.occupancy[shown[-1]], WALK_STEPS)
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     content: dict[str, object] = {
@@ -151,7 +152,7 @@ def _page_content(
         "n_generated": len(made.fields),
         "clean": int((made.n_components == 1).sum()),
         "inverted": int(made.inverted.sum()),
-        "mse": error,
+        "dice": float(dice.mean()),
         "steps": log[-1]["step"],
         "medians": [
             (name, text, *(float(np.median(values[:, i])) for values in features.values()))

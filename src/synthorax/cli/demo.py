@@ -8,7 +8,7 @@ from typing import Literal
 from synthorax.demo import run_demo
 
 
-def demo(*, out: Path = Path("demo"), seed: int = 0, preset: Literal["compact", "smoke"] = "compact") -> None:
+def demo(*, out: Path = Path("demo"), seed: int = 0, preset: Literal["smooth", "compact", "smoke"] = "smooth") -> None:
     """Real nodule shapes in, new ones out: trains, generates, repairs, measures, and writes a page.
 
     Parameters
@@ -18,6 +18,6 @@ def demo(*, out: Path = Path("demo"), seed: int = 0, preset: Literal["compact", 
     seed
         Decides the nodules drawn, the training and the samples.
     preset
-        compact: about two minutes. smoke: half a minute, of poor quality.
+        smooth: for outlined nodules, about a minute. compact: for rough ones. smoke: half a minute, of poor quality.
     """
     print(run_demo(out, seed=seed, preset=preset))

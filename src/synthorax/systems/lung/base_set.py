@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from synthorax.errors import InputError
 from synthorax.shapes.reconnection import ON_LEAST, ON_THRESHOLD
+from synthorax.systems.lung.config import LungConfig
+from synthorax.systems.lung.depth import signed_depth, soft_field
 
 CUTOFF = 0.225
 """Occupancies below are background; a half-pixel shift makes such values."""
@@ -16,7 +18,6 @@ OCCUPANCY_LEAST = 0.25
 """Least occupancy of a nodule voxel."""
 LIFT = ON_LEAST - OCCUPANCY_LEAST
 """What the input map adds to a nodule voxel, to set it well apart from the background."""
-BASE_PER_SEED = 16
 
 
 def base_set(occupancy: NDArray[np.float32], *, reflected: bool = True) -> NDArray[np.float32]:
@@ -36,6 +37,13 @@ def base_set(occupancy: NDArray[np.float32], *, reflected: bool = True) -> NDArr
     for i, (z, y, x) in enumerate(signs):
         samples[:, i] = variants[..., ::z, ::y, ::x]
     return samples.reshape(-1, *occupancy.shape[1:])
+
+
+def learned_fields(grey: NDArray[np.float32], config: LungConfig) -> NDArray[np.float32]:
+    """What the network learns grey values [n, z, y, x] as: themselves, or soft fields of the same shapes."""
+    if config.field_edge_mm is None:
+        return grey
+    return soft_field(signed_depth(grey, config.spacing_mm), config.field_edge_mm)
 
 
 def half_pixel_shift(occupancy: NDArray[np.float32]) -> NDArray[np.float32]:

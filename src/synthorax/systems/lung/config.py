@@ -28,6 +28,9 @@ class LungConfig(BaseModel):
             zero in every sample, so leaving them out loses nothing.
         initialisation: PyTorch's default, or from the data (`ShapeAutoencoder.initialise_from`), so that
             few iterations give usable samples. The fit has its own.
+        target: what the network learns a nodule as: the paper's grey values, or a soft field of the distance to its
+            edge (`systems.lung.depth`), for smooth nodules such as outlined ones.
+        edge_mm: of that field, how far its edge reaches.
         reflected: the base set has the 8 reflections of every nodule.
         detail: of the fit: gain of the generator's random layers; more lets the shape change faster on the way
             through the latent space.
@@ -50,12 +53,19 @@ class LungConfig(BaseModel):
     schedule: Literal["constant", "cosine"] = "constant"
     support: Literal["all", "base"] = "all"
     initialisation: Literal["default", "data"] = "default"
+    target: Literal["grey", "distance"] = "grey"
+    edge_mm: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     reflected: bool = True
     detail: float = Field(default=6.0, gt=0, allow_inf_nan=False)
     ridge: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
     shifted_weight: float = Field(default=0.05, ge=0, le=1)
     morph_weight: float = Field(default=0.3, ge=0, le=1)
     morph_thickening_mm: float = Field(default=0.2, ge=0, allow_inf_nan=False)
+
+    @property
+    def field_edge_mm(self) -> float | None:
+        """`edge_mm` where it is used."""
+        return self.edge_mm if self.target == "distance" else None
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -86,6 +96,16 @@ class LungConfig(BaseModel):
 PRESETS = {
     "paper": LungConfig(),
     "compact": LungConfig(method="fit", iterations=25, rounds=1, support="base"),
+    "smooth": LungConfig(
+        method="fit",
+        iterations=25,
+        rounds=1,
+        support="base",
+        target="distance",
+        reflected=False,
+        detail=3.0,
+        morph_thickening_mm=0.0,
+    ),
     "smoke": LungConfig(
         layers="8_3_16_64",
         iterations=60,
@@ -97,7 +117,8 @@ PRESETS = {
         initialisation="data",
     ),
 }
-"""`paper` as published; `compact` for a minute on a CPU; `smoke` for seconds."""
+"""`paper` as published; `compact` in half a minute on a CPU; `smooth` the same for outlined nodules, as
+LIDC's, which have no rough edges; `smoke` for seconds."""
 
 
 def lung_config(preset: str, settings: Mapping[str, Any]) -> LungConfig:

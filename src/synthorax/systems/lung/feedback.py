@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
 from synthorax.seeding import derive, generator
-from synthorax.systems.lung.base_set import base_set, check_seeds, to_input, to_occupancy
+from synthorax.systems.lung.base_set import base_set, check_seeds, learned_fields, to_input, to_occupancy
 from synthorax.systems.lung.config import LungConfig
 from synthorax.systems.lung.system import GeneratedShapes, Lung
 
@@ -57,7 +57,7 @@ def train_in_rounds(
         select: of the feedback; needed with it.
     """
     check_seeds(seeds, config.grid, "seed nodules")
-    base = base_set(seeds, reflected=config.reflected)
+    base = learned_fields(base_set(seeds, reflected=config.reflected), config)
     seeds_of = [seed, derive(seed, "other network")] if feedback and feedback.trade else [seed]
     networks = [Lung.for_training(config, seeds, own) for own in seeds_of]
     systems, batches = [system for system, _ in networks], [data for _, data in networks]
@@ -87,7 +87,7 @@ def _accepted(system: Lung, feedback: Feedback, select: Select, seed: int, turn:
     """Nodules for the training set, grey values [m, z, y, x]."""
     own = derive(seed, "feedback", turn)
     made = system.sample(feedback.generated, own, reconnected=feedback.reconnected)
-    fields = to_input(to_occupancy(made.fields[select(made, own)]))
+    fields = learned_fields(to_input(to_occupancy(made.fields[select(made, own)])), system.config)
     if not feedback.reflections:
         return fields
     signs = np.array([[1 - 2 * (code >> axis & 1) for axis in range(3)] for code in range(8)])

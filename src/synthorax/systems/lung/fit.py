@@ -70,7 +70,7 @@ def prepare_fit(
     fuzzy edges, and it thins small nodules so much that most of them no longer pass the analyzer.
 
     Args:
-        whole: grey values of the nodules [n, z, y, x].
+        whole: fields of the nodules [n, z, y, x].
         shifted: the first nodules again, shifted by half a pixel, [m, z, y, x].
     """
     places = arrange(whole, config.latent_size, config.spacing_mm, seed)
@@ -85,7 +85,7 @@ def prepare_fit(
         pairs = neighbour_pairs(found)
         if len(pairs) > MOST_MORPHS:
             pairs = pairs[generator(seed, "morphs").permutation(len(pairs))[:MOST_MORPHS]]
-        between = morph(whole, pairs, config.spacing_mm, config.morph_thickening_mm)
+        between = morph(whole, pairs, config.spacing_mm, config.morph_thickening_mm, config.field_edge_mm)
         latents = torch.cat([latents, torch.from_numpy(found[pairs].mean(1)).to(latents)])
         voxels = torch.cat([voxels, autoencoder.select(between)])
         weights = torch.cat([weights, weights.new_full((len(pairs),), config.morph_weight)])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
 
-from synthorax.shapes.reconnection import ON_LEAST, ON_THRESHOLD
+from synthorax.shapes.reconnection import ON_LEAST
+from synthorax.systems.lung.depth import signed_depth, soft_field
 
 CANDIDATES = 16
 """Neighbours are looked for among so many of a nodule's nearest in the latent space."""
@@ -37,28 +37,25 @@ def morph(
     pairs: NDArray[np.int64],
     spacing_mm: tuple[float, float, float],
     thickening_mm: float,
+    edge_mm: float | None = None,
 ) -> NDArray[np.float32]:
     """The mean shape of each pair of nodules (shape-based interpolation, Raya and Udupa 1990).
 
     Args:
-        fields: grey values [n, z, y, x].
+        fields: grey values, or soft fields if `edge_mm` is given, [n, z, y, x].
         pairs: rows of `fields`, [p, 2].
         thickening_mm: added all around. Of two thin nodules the mean shape has no voxel at all without it.
 
     Returns:
-        Grey values [p, z, y, x]: 0, or from `ON_LEAST` to 1.
+        Fields [p, z, y, x] of the same kind.
     """
-    depth = np.stack([_signed_depth(field >= ON_THRESHOLD, spacing_mm) for field in fields])
+    depth = signed_depth(fields, spacing_mm)
     made = np.zeros((len(pairs), *fields.shape[1:]), np.float32)
     for field, (one, other) in zip(made, pairs, strict=True):
-        inside = (depth[one] + depth[other]) / 2 + thickening_mm > 0
-        field[inside] = np.maximum((fields[one] + fields[other])[inside] / 2, ON_LEAST)
+        between = (depth[one] + depth[other]) / 2 + np.float32(thickening_mm)
+        if edge_mm is None:
+            inside = between > 0
+            field[inside] = np.maximum((fields[one] + fields[other])[inside] / 2, ON_LEAST)
+        else:
+            field[:] = soft_field(between, edge_mm)
     return made
-
-
-def _signed_depth(mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> NDArray[np.float32]:
-    """Distance (mm) to the nodule's edge [z, y, x], positive inside."""
-    if not mask.any():
-        return np.full(mask.shape, -np.inf, np.float32)
-    inside = distance_transform_edt(mask, sampling=spacing_mm)
-    return (inside - distance_transform_edt(~mask, sampling=spacing_mm)).astype(np.float32)

@@ -16,7 +16,7 @@ from torch import Tensor
 from synthorax.errors import InputError
 from synthorax.seeding import derive, generator
 from synthorax.shapes.reconnection import ON_THRESHOLD, reconnect
-from synthorax.systems.lung.base_set import base_set, check_seeds, repair_inverted, to_input
+from synthorax.systems.lung.base_set import base_set, check_seeds, learned_fields, repair_inverted, to_input
 from synthorax.systems.lung.config import LungConfig
 from synthorax.systems.lung.fit import FitData, fit_gradient, prepare_fit
 from synthorax.systems.lung.networks import ShapeAutoencoder
@@ -90,7 +90,7 @@ class Lung(System):
             InputError: the seeds are not of the grid, not numbers from 0 to 1, or empty.
         """
         check_seeds(seeds, config.grid, "seed nodules")
-        base = base_set(seeds, reflected=config.reflected)
+        base = learned_fields(base_set(seeds, reflected=config.reflected), config)
         used = base.any(0).ravel() if config.support == "base" else np.ones(math.prod(config.grid), bool)
         system = cls(config, torch.from_numpy(np.flatnonzero(used)), seed)
         if config.method == "fit":
@@ -176,7 +176,12 @@ class Lung(System):
             InputError: the nodules are not of the model's grid, not numbers from 0 to 1, or empty.
         """
         check_seeds(occupancy, self.config.grid, "nodules to encode")
-        return self._autoencoder.encode(torch.from_numpy(to_input(occupancy))).numpy()
+        fields = torch.from_numpy(self.target(occupancy)).to(self._autoencoder.support.device)
+        return self._autoencoder.encode(fields).cpu().numpy()
+
+    def target(self, occupancy: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The fields that the network should reproduce nodules [n, z, y, x] as."""
+        return learned_fields(to_input(occupancy), self.config)
 
     def draw_latents(self, n: int, seed: int, start: int = 0) -> NDArray[np.float32]:
         """Latent vectors [n, latent], uniform in -1 to 1, of samples `start` to `start + n` of `seed`."""
