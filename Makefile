@@ -1,9 +1,9 @@
-# make demo | test | prove | lint | bench | results
+# make demo | test | prove | lint | bench | results | results-lung
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test prove lint bench results
+.PHONY: demo test prove lint bench results results-lung
 
 demo: $(INSTALLED)
 	$(BIN)/synthorax demo --out demo
@@ -25,6 +25,9 @@ bench: $(INSTALLED)
 
 results: $(INSTALLED)
 	$(BIN)/python scripts/results_shapes.py --out docs/results
+
+results-lung: $(INSTALLED)
+	$(BIN)/python scripts/results_lung.py --out docs/results
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

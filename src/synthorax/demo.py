@@ -24,7 +24,7 @@ from synthorax.hub import Model
 from synthorax.report import write_page
 from synthorax.shapes.features import FEATURES, shape_features
 from synthorax.shapes.reconnection import ON_THRESHOLD
-from synthorax.systems.lung.base_set import repair_inverted, to_input
+from synthorax.systems.lung.base_set import repair_inverted
 from synthorax.systems.lung.system import GeneratedShapes, Lung
 
 NODULES = 51
@@ -129,7 +129,7 @@ def _page_content(
             columns=6,
         ),
         "slices": figures.slices(
-            [*to_input(seeds.occupancy[shown[[1, 4]]]), *made.fields[:4]],
+            [*system.target(seeds.occupancy[shown[[1, 4]]]), *made.fields[:4]],
             spacing,
             captions=["real", "real"] + [f"new {i:04d}" for i in range(4)],
             colours=[figures.REAL] * 2 + [figures.SYNTHETIC] * 4,

@@ -16,7 +16,7 @@ from synthorax import figures
 from synthorax.datasets.lidc import LidcShapes
 from synthorax.datasets.shapes import ShapeSet
 from synthorax.errors import InputError
-from synthorax.io.atomic import check_folder_is_free
+from synthorax.io.atomic import atomic_file, check_folder_is_free
 from synthorax.report import write_page
 from synthorax.seeding import derive
 from synthorax.shapes.acceptance import accept
@@ -82,7 +82,7 @@ def study_shapes(
     plan: Plan | None = None,
     device: str = "auto",
 ) -> Path:
-    """Run the study, or go on with it; writes `results.json` and `index.html`.
+    """Run the study, or go on with it; writes `results.json`, `index.html` and its pictures.
 
     Args:
         nodules: what is learned from.
@@ -137,6 +137,10 @@ def study_shapes(
         svm_auc=classified.auc._asdict(),
         paper=RELEASED,
     )
+    pictures = _pictures(study, system, runs, compared, details, classified)
+    for name, figure in pictures.items():
+        with atomic_file(out / f"{name.replace(' ', '-')}.png") as file:
+            figure.savefig(file, format="png")
     page = out / "index.html"
     write_page(
         page,
@@ -153,7 +157,7 @@ def study_shapes(
         config=config,
         released=RELEASED,
         machine=machine(),
-        pictures=_pictures(study, system, runs, compared, details, classified),
+        pictures=pictures,
     )
     return page
 
