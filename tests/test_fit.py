@@ -8,11 +8,12 @@ from scipy.spatial.distance import cdist
 from torch import nn
 
 from synthorax import api
-from synthorax.shapes.reconnection import ON_LEAST
+from synthorax.shapes.reconnection import ON_LEAST, ON_THRESHOLD
 from synthorax.systems.lung import arrangement
 from synthorax.systems.lung.arrangement import REACH, arrange
 from synthorax.systems.lung.base_set import base_set, to_input
 from synthorax.systems.lung.config import lung_config
+from synthorax.systems.lung.depth import signed_depth, soft_field
 from synthorax.systems.lung.feedback import Feedback, train_in_rounds
 from synthorax.systems.lung.fit import fit_gradient
 from synthorax.systems.lung.morphs import morph, neighbour_pairs
@@ -96,6 +97,38 @@ def test_thickening_grows_the_shape_by_as_much_on_every_side(ball):
 def test_of_a_nodule_and_an_empty_one_nothing_lies_between():
     fields = np.stack([to_input(ellipsoids(1)[0]), np.zeros((20, 40, 40), np.float32)])
     assert not morph(fields, np.array([[0, 1]]), SPACING_MM, 0.2).any()
+
+
+def test_a_soft_field_is_on_just_inside_the_edge_and_falls_off_evenly(ball):
+    masks = np.stack([ball(9), np.zeros((20, 40, 40), bool)])
+    depth = signed_depth(masks.astype(np.float32), SPACING_MM)
+    field = soft_field(depth, 1.5)
+    np.testing.assert_array_equal(field[0] >= ON_THRESHOLD, masks[0])
+    assert not field[1].any()
+    shallow = abs(depth[0]) < 3
+    odds = np.log(field[0][shallow] / (1 - field[0][shallow]))
+    slope, _ = np.polyfit(depth[0][shallow], odds, 1)
+    assert slope == pytest.approx(1 / 1.5, rel=1e-3)
+
+
+def test_the_mean_of_two_soft_fields_is_the_soft_field_of_the_mean_ball(ball):
+    fields = np.stack([soft_field(signed_depth(ball(d)[None].astype(np.float32), SPACING_MM), 1.0)[0] for d in (8, 16)])
+    (between,) = morph(fields, np.array([[0, 1]]), SPACING_MM, 0.0, edge_mm=1.0)
+    middle = ball(12).sum()
+    assert abs((between >= ON_THRESHOLD).sum() - middle) < 0.1 * middle
+
+
+def test_smooth_nodules_stay_smoother_as_distance_fields_than_as_grey_values():
+    seeds = ellipsoids(10)
+    clean = {}
+    for target in ("grey", "distance"):
+        settings = {"layers": "16_3_64_256", "target": target, "reflected": False, "morph_thickening_mm": 0.0}
+        system, _ = train(settings, seeds)
+        learned = system.decode(system.encode(seeds)) >= ON_THRESHOLD
+        real = seeds > 0
+        assert 2 * (learned & real).sum() / (learned.sum() + real.sum()) > 0.9
+        clean[target] = (system.sample(200, 1).n_components == 1).mean()
+    assert clean["distance"] > clean["grey"]
 
 
 # The fit

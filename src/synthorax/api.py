@@ -143,7 +143,7 @@ def train(
         {"system": system, "preset": preset, "seed": seed, "config": config.model_dump(mode="json")},
         {"fingerprint": shapes.fingerprint, "shapes": len(shapes), "train_patients": shapes.patient_ids},
     )
-    log_every = min(50, 1 + config.iterations // 100)
+    log_every = 1 if config.method == "fit" else 50  # a pass takes as long as many mini-batches
     return fit(model, batches, run, fabric, steps=config.iterations, max_minutes=max_minutes, log_every=log_every)
 
 

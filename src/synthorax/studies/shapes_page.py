@@ -138,8 +138,8 @@ def study_shapes(
         paper=RELEASED,
     )
     pictures = _pictures(study, system, runs, compared, details, classified)
-    for name, figure in pictures.items():
-        with atomic_file(out / f"{name.replace(' ', '-')}.png") as file:
+    for title, figure in pictures.items():
+        with atomic_file(out / f"{title.replace(' ', '-')}.png") as file:
             figure.savefig(file, format="png")
     page = out / "index.html"
     write_page(
