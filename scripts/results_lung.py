@@ -123,7 +123,7 @@ def page(found: dict[str, dict[str, Any]], curve: list[dict[str, float]], compar
             yield f"| {title} | {form % metric['mean']} | {span} | {paper} |"
     yield ""
     yield "Of the seeds' own variants the analyzer accepts: " + "; ".join(
-        f"{100 * share:.1f} % of the {name}" for name, share in seeds["base_acceptance"].items()
+        f"{100 * share:.1f} % ({name})" for name, share in seeds["base_acceptance"].items()
     )
     yield "(the paper: 95 % of random base nodules, without saying at which point of the way they were taken)."
     yield ""

@@ -267,8 +267,8 @@ class ShapeStudy:
         shifted = half_pixel_shift(occupancy)
         kinds = {
             "reflections": occupancy,
-            "reflections, shifted ones too": np.concatenate([occupancy, shifted]),
-            "the same through the input map": to_input(np.concatenate([occupancy, shifted])),
+            "reflections and their half-pixel shifts": np.concatenate([occupancy, shifted]),
+            "the same as the network sees them": to_input(np.concatenate([occupancy, shifted])),
         }
         found = {}
         for name, stack in kinds.items():

@@ -5,8 +5,8 @@ With the latent vectors given, three things remain, and none needs back-propagat
 * the feature network is regressed, layer by layer, to send each nodule to its place;
 * the generator's hidden layers stay random, drawn wide enough that three latent numbers carry detail;
 * its last layer, by far the largest, is a logistic regression of every voxel on the hidden neurons.
-  That is convex, all voxels share one bound of the Hessian, and so a pass over the data is one
-  preconditioned step that cannot overshoot.
+  That is convex, and all voxels share one bound of the Hessian: a pass over the data is one step
+  preconditioned by it, with Nesterov's momentum; some 25 are enough.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class FitData(NamedTuple):
 
     Attributes:
         hidden: the last hidden layer's output [n, hidden], less its weighted mean.
-        voxels: grey values [n, v].
+        voxels: of the support, [n, v].
         weights: of each sample, [n].
         mean_hidden: [hidden].
         bias: log odds of the weighted mean sample, [v].
@@ -104,7 +104,11 @@ def prepare_fit(
 
 @torch.no_grad()
 def fit_gradient(layer: nn.Linear, data: FitData, ridge: float) -> tuple[Tensor, Tensor]:
-    """The preconditioned gradient of the weighted cross-entropy, [v, hidden], and the squared error of a voxel."""
+    """The preconditioned gradient [v, hidden] of the weighted cross-entropy, and the mean squared error of a sample.
+
+    Cross-entropy has its least where squared error has it, at the sample itself, but does not go flat
+    where a voxel is wholly wrong.
+    """
     gradient = ridge * layer.weight
     error = torch.zeros((), device=gradient.device)
     for hidden, voxels, weights in zip(
