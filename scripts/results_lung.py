@@ -143,6 +143,13 @@ def page(found: dict[str, dict[str, Any]], curve: list[dict[str, float]], compar
     yield ""
     yield "The released run: 80 minutes on a GPU for MSE .0757 and Score 177."
     yield ""
+    yield "## Pictures"
+    yield ""
+    yield "![figure 8: six steps between two seeds](lung-figure-8.png)"
+    yield "![figure 9: the first six accepted nodules](lung-figure-9.png)"
+    yield "![figure 10: the 12 features of accepted nodules, the seeds' = 1](lung-figure-10.png)"
+    yield "![figure 11: distances to the classifier's centroids](lung-figure-11.png)"
+    yield ""
     yield "## Arms compared"
     yield ""
     yield from table(seeds["arms"][1:])
@@ -158,7 +165,7 @@ def page(found: dict[str, dict[str, Any]], curve: list[dict[str, float]], compar
             kind = data["config"]["target"]
             yield f"### {data['data']['nodules']} nodules, learned as {kind} fields"
             yield ""
-            yield from table(data["arms"][:1])
+            yield from table([arm | {"paper": {}} for arm in data["arms"][:1]])
             yield ""
 
 
@@ -177,8 +184,9 @@ def table(arms: list[dict[str, Any]]) -> Iterator[str]:
                 text += f" [{form % arm['paper'][key]}]"
             cells.append(text)
         yield f"| {arm['name']} | " + " | ".join(cells) + " |"
-    yield ""
-    yield "In square brackets the paper's figures."
+    if any(arm["paper"] for arm in arms):
+        yield ""
+        yield "In square brackets the paper's figures."
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from synthorax.shapes.features import FEATURES
 from synthorax.studies.results import Arm, machine, write_results
 from synthorax.studies.shapes import (
     COMPARISON_SEEDS,
+    ORIGINAL_SEEDS,
     RELEASED,
     Comparison,
     Plan,
@@ -106,7 +107,8 @@ def study_shapes(
     fabric = make_fabric(device)
     (out / "trainings").mkdir(parents=True, exist_ok=True)
     study = ShapeStudy(kept, features, config, samples, compared_samples, out / "trainings", fabric)
-    of_paper = config.layers == "32_3_64_1024"
+    original = kept.fingerprint == ORIGINAL_SEEDS
+    of_paper = original and config.layers == "32_3_64_1024"
     plan = plan or Plan("main", config.layers, held_out=True, paper=RELEASED if of_paper else {})
     main, runs = study.run(plan, range(training_seeds), samples, console)
     raw, _ = study.run(Plan("main, not reconnected", plan.layers, reconnected=False), [0], compared_samples, console)
@@ -116,7 +118,8 @@ def study_shapes(
         if name not in compare:
             continue
         compared[name] = []
-        for other in comparison_plans(name, config.layers):
+        for published in comparison_plans(name, config.layers):
+            other = published if original else replace(published, paper={})
             arm, found = study.run(other, range(COMPARISON_SEEDS), compared_samples, console)
             compared[name].append(arm)
             details[other.name] = found
