@@ -82,7 +82,7 @@ def learning_curve(seeds: Path, folder: Path) -> Iterator[dict[str, float]]:
     """Error and Score after so many passes and seconds; the measuring is not counted."""
     shapes, features = measurable(read_shape_set(seeds, LUNG_GRID, LUNG_SPACING_MM))
     config = lung_config("compact", {"iterations": max(PASSES)})
-    study = ShapeStudy(shapes, features, config, 0, 0, folder, make_fabric("cpu"))
+    study = ShapeStudy(shapes, features, config, folder, make_fabric("cpu"))
     started, paused = time.perf_counter(), 0.0
     system, data = Lung.for_training(config, shapes.occupancy, 0)
     system.prepare_training(study.fabric)

@@ -13,8 +13,9 @@ from synthorax import api
 from synthorax.cli import main
 from synthorax.datasets.shape_files import read_shape_set
 from synthorax.errors import InputError
+from synthorax.shapes.overlap import greatest_dice
 from synthorax.studies.results import interval
-from synthorax.studies.shapes import Plan, ShapeStudy, _overlap, comparison_plans, measurable
+from synthorax.studies.shapes import Plan, ShapeStudy, comparison_plans, measurable
 from synthorax.studies.shapes_page import COMPARISONS
 from synthorax.systems.lung.config import LungConfig, lung_config
 
@@ -41,7 +42,7 @@ def study(nodules, tmp_path_factory):
     shapes, features = measurable(read_shape_set(nodules, GRID, SPACING_MM))
     folder = tmp_path_factory.mktemp("trainings")
     fabric = Fabric(accelerator="cpu", devices=1)
-    return ShapeStudy(shapes, features, lung_config("smoke", SETTINGS), 150, 100, folder, fabric)
+    return ShapeStudy(shapes, features, lung_config("smoke", SETTINGS), folder, fabric)
 
 
 @pytest.fixture(scope="module")
@@ -148,8 +149,8 @@ def test_the_error_held_out_is_of_nodules_that_were_not_trained_on(study, monkey
 
 def test_a_nodule_of_the_training_set_overlaps_itself_wholly(study):
     masks = study.nodules.occupancy > 0
-    np.testing.assert_allclose(_overlap(masks, masks), 1, atol=1e-6)
-    assert _overlap(np.zeros((1, *GRID), bool), masks)[0] == 0
+    np.testing.assert_allclose(greatest_dice(masks, masks), 1, atol=1e-6)
+    assert greatest_dice(np.zeros((1, *GRID), bool), masks)[0] == 0
 
 
 def test_every_comparison_can_be_configured():
@@ -202,9 +203,7 @@ def test_a_folder_with_something_else_is_left_alone(nodules, tmp_path, capsys, l
 
 def test_the_released_figures_are_beaten_on_the_original_seeds(real_data, tmp_path):
     shapes, features = measurable(read_shape_set(real_data / "lung-seeds" / "seeds.npy", GRID, SPACING_MM))
-    study = ShapeStudy(
-        shapes, features, lung_config("compact", {}), 0, 0, tmp_path, Fabric(accelerator="cpu", devices=1)
-    )
+    study = ShapeStudy(shapes, features, lung_config("compact", {}), tmp_path, Fabric(accelerator="cpu", devices=1))
     found = study.train_and_measure(Plan("main", "32_3_64_1024"), 0, 1000)["metrics"]
     assert found["score"] > 177
     assert found["acceptance"] > 0.84

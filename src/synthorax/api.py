@@ -118,13 +118,11 @@ def train(
         OutputError: the run folder cannot be written.
         TrainingError: a figure is no longer finite.
     """
-    from synthorax.systems.lung.config import PRESETS, lung_config
+    from synthorax.systems.lung.config import lung_config
     from synthorax.training.run_folder import RunFolder, check_run_folder
 
     if system != "lung":
         raise InputError("system", repr(system), "lung")
-    if preset not in PRESETS:
-        raise InputError("preset", repr(preset), " or ".join(PRESETS))
     if max_minutes is not None and not max_minutes >= 0:
         raise InputError("max minutes", f"{max_minutes:g}", "0 or more")
     config = lung_config(preset, settings or {})
@@ -172,25 +170,29 @@ def study_shapes(
     Returns:
         The page; `results.json` is beside it.
     """
-    from synthorax.studies.shapes import FEEDBACK, Plan, measurable
+    from synthorax.studies.shapes import FEEDBACK, Plan
     from synthorax.studies.shapes_page import COMPARISONS
     from synthorax.studies.shapes_page import study_shapes as run
-    from synthorax.systems.lung.config import PRESETS, lung_config
+    from synthorax.systems.lung.config import lung_config
 
-    if preset not in PRESETS:
-        raise InputError("preset", repr(preset), " or ".join(PRESETS))
     if feedback not in FEEDBACK:
         raise InputError("feedback", repr(feedback), " or ".join(FEEDBACK))
     config = lung_config(preset, settings or {})
-    lidc = lidc_shapes()
-    shapes, _ = measurable(read_shapes(data, config.grid, config.spacing_mm))
-    if nodules is not None:
-        shapes = shapes.draw(nodules, seed)
+    shapes = read_shapes(data, config.grid, config.spacing_mm)
     plan = None
     if feedback != "none" or not reconnect:
         name = f"main, feedback {feedback}, {'' if reconnect else 'not '}reconnected"
         plan = Plan(name, config.layers, feedback=FEEDBACK[feedback], reconnected=reconnect)
-    return run(shapes, lidc, config, Path(out), plan=plan, compare=COMPARISONS if "all" in compare else compare, **more)
+    return run(
+        shapes,
+        config,
+        Path(out),
+        n_nodules=nodules,
+        seed=seed,
+        plan=plan,
+        compare=COMPARISONS if "all" in compare else compare,
+        **more,
+    )
 
 
 def read_shapes(

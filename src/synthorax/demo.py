@@ -23,6 +23,7 @@ from synthorax.errors import InputError
 from synthorax.hub import Model
 from synthorax.report import write_page
 from synthorax.shapes.features import FEATURES, shape_features
+from synthorax.shapes.overlap import dice
 from synthorax.shapes.reconnection import ON_THRESHOLD
 from synthorax.systems.lung.base_set import repair_inverted
 from synthorax.systems.lung.system import GeneratedShapes, Lung
@@ -109,8 +110,6 @@ def _page_content(
     by_size = np.argsort(volumes)
     shown = by_size[np.linspace(4, len(by_size) - 5, 6).astype(int)]
     learned = system.generate(system.encode(seeds.occupancy))
-    real = seeds.occupancy > 0
-    dice = 2 * (learned.masks & real).sum((1, 2, 3)) / (learned.masks.sum((1, 2, 3)) + real.sum((1, 2, 3)))
     walk = system.walk(seeds.occupancy[shown[1]], seeds.occupancy[shown[-1]], WALK_STEPS)
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     content: dict[str, object] = {
@@ -152,7 +151,7 @@ def _page_content(
         "n_generated": len(made.fields),
         "clean": int((made.n_components == 1).sum()),
         "inverted": int(made.inverted.sum()),
-        "dice": float(dice.mean()),
+        "dice": float(dice(learned.masks, seeds.occupancy > 0).mean()),
         "steps": log[-1]["step"],
         "medians": [
             (name, text, *(float(np.median(values[:, i])) for values in features.values()))

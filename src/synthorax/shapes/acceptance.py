@@ -153,7 +153,12 @@ def measure(analysis: Analysis, seeds: NDArray[np.float64], mse: float, seed: in
     Raises:
         InputError: too few nodules are kept to measure anything, or seeds with features that are not finite.
     """
-    kept = np.flatnonzero(accept(analysis, seeds, seed))
+    return measure_kept(analysis, accept(analysis, seeds, seed), seeds, mse)
+
+
+def measure_kept(analysis: Analysis, accepted: NDArray[np.bool_], seeds: NDArray[np.float64], mse: float) -> Score:
+    """`measure` where it is known which nodules are kept, [n]."""
+    kept = np.flatnonzero(accepted)
     if len(kept) <= WARM_UP:
         raise InputError("generated nodules", f"{len(kept)} kept of {len(analysis.passed)}", f"more than {WARM_UP}")
     values = analysis.features[kept[WARM_UP:]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,13 +14,15 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from rich.console import Console
 
+from synthorax.datasets.shape_files import ANALYZER_THRESHOLD
 from synthorax.datasets.shapes import ShapeSet
 from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_file
 from synthorax.provenance import fingerprint
 from synthorax.seeding import derive, generator
-from synthorax.shapes.acceptance import WARM_UP, Analysis, accept, analyse, measure
+from synthorax.shapes.acceptance import WARM_UP, Analysis, accept, analyse, measure, measure_kept
 from synthorax.shapes.features import shape_features
+from synthorax.shapes.overlap import dice, greatest_dice
 from synthorax.shapes.reconnection import ON_THRESHOLD
 from synthorax.studies.results import Arm, interval
 from synthorax.systems.lung.base_set import base_set, half_pixel_shift, to_input, to_occupancy
@@ -28,8 +30,6 @@ from synthorax.systems.lung.config import LungConfig
 from synthorax.systems.lung.feedback import Feedback, train_in_rounds
 from synthorax.systems.lung.system import GeneratedShapes, Lung
 
-ANALYZER_THRESHOLD = 0.1
-"""Occupancy above which the analyzer takes a voxel for nodule."""
 CHUNK = 500
 """Nodules generated and analysed at once; bounds the memory."""
 COPY = 0.95
@@ -156,16 +156,12 @@ class ShapeStudy:
         nodules: real ones to learn from.
         features: theirs, float64 [n, 12].
         config: of every arm, but for what its plan says.
-        samples: generated and analysed for each training of the main arm.
-        compared_samples: the same for the arms of a comparison.
         folder: where finished trainings are noted, so that a study that was stopped goes on.
     """
 
     nodules: ShapeSet
     features: NDArray[np.float64]
     config: LungConfig
-    samples: int
-    compared_samples: int
     folder: Path
     fabric: Fabric
 
@@ -174,7 +170,7 @@ class ShapeStudy:
         runs = []
         for seed in seeds:
             config = self.plan_config(plan)
-            key = fingerprint(repr((plan, config, self.nodules.fingerprint, samples, seed)).encode())
+            key = fingerprint(repr((replace(plan, paper={}), config, self.nodules.fingerprint, samples, seed)).encode())
             note = self.folder / f"{key.rpartition(':')[2][:16]}.json"
             if note.is_file():
                 runs.append(json.loads(note.read_text()))
@@ -212,7 +208,7 @@ class ShapeStudy:
         kept = accept(sampled.analysis, self.features, own)
         metrics |= {"acceptance": 0.0} | dict(zip(("mse", "dice"), self.reproduction(system), strict=True))
         if kept.sum() > WARM_UP:
-            score = measure(sampled.analysis, self.features, metrics["mse"], own)
+            score = measure_kept(sampled.analysis, kept, self.features, metrics["mse"])
             metrics |= {"score": score.score} | asdict(score)
         metrics |= {
             "pre_filter": float(sampled.analysis.passed.mean()),
@@ -234,11 +230,11 @@ class ShapeStudy:
 
     def sample(self, system: Lung, n: int, seed: int, reconnected: bool) -> Sampled:
         """`n` nodules of a model, analysed chunk by chunk."""
-        base = base_set(self.nodules.occupancy).reshape(-1, *self.nodules.occupancy.shape[1:]) > 0
+        base = base_set(self.nodules.occupancy) > 0
         parts = []
         for start in range(0, n, CHUNK):
             made = system.sample(min(CHUNK, n - start), seed, start, reconnected=reconnected)
-            parts.append((self.analyse(made.fields), made.n_components, made.inverted, _overlap(made.masks, base)))
+            parts.append((self.analyse(made.fields), made.n_components, made.inverted, greatest_dice(made.masks, base)))
         analyses, *columns = zip(*parts, strict=True)
         whole = Analysis(np.concatenate([a.features for a in analyses]), np.concatenate([a.passed for a in analyses]))
         return Sampled(whole, *(np.concatenate(column) for column in columns))
@@ -251,9 +247,8 @@ class ShapeStudy:
         """How well nodules are reproduced: table I's MSE, 1000 x the squared error of a voxel; and the mean Dice."""
         occupancy = self.nodules.occupancy if rows is None else self.nodules.occupancy[rows]
         learned, target = system.decode(system.encode(occupancy)), system.target(occupancy)
-        found, real = ((fields >= ON_THRESHOLD).reshape(len(fields), -1) for fields in (learned, target))
-        dice = 2 * (found & real).sum(1) / np.maximum(found.sum(1) + real.sum(1), 1)
-        return float(1000 * np.square(learned - target).mean()), float(dice.mean())
+        overlap = dice(learned >= ON_THRESHOLD, target >= ON_THRESHOLD)
+        return float(1000 * np.square(learned - target).mean()), float(overlap.mean())
 
     def held_out(self, plan: Plan, seed: int) -> tuple[float, float]:
         """The same over nodules of patients that a further training does not see."""
@@ -310,10 +305,3 @@ def measurable(nodules: ShapeSet) -> tuple[ShapeSet, NDArray[np.float64]]:
     if len(chosen) < 2:
         raise InputError("nodules", f"{len(chosen)} of {len(nodules)} with finite features", "two or more")
     return nodules.select(chosen), features[chosen]
-
-
-def _overlap(masks: NDArray[np.bool_], base: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Dice overlap of each mask [n, z, y, x] with the most like of the base set's [m, z, y, x]."""
-    made, known = (m.reshape(len(m), -1).astype(np.float32) for m in (masks, base))
-    both = made @ known.T
-    return (2 * both / np.maximum(made.sum(1)[:, None] + known.sum(1), 1)).max(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from synthorax import figures
-from synthorax.datasets.lidc import LidcShapes
+from synthorax.datasets.lidc import LidcRequest, cached_lidc_shapes
 from synthorax.datasets.shapes import ShapeSet
 from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_file, check_folder_is_free
@@ -44,7 +44,7 @@ from synthorax.systems.lung.config import LungConfig
 from synthorax.systems.lung.system import Lung
 from synthorax.training.loop import make_fabric
 
-COMPARISONS: tuple[Comparison, ...] = ("sizes", "feedback", "depth", "fit")
+COMPARISONS: tuple[Comparison, ...] = get_args(Comparison)
 CLASSIFIED = 1000
 """Accepted nodules in the plane of the classifier's distances (figure 11)."""
 MALIGNANT, BENIGN = 4, 2
@@ -72,10 +72,11 @@ class Classified:
 
 def study_shapes(
     nodules: ShapeSet,
-    lidc: LidcShapes,
     config: LungConfig,
     out: Path,
     *,
+    n_nodules: int | None = None,
+    seed: int = 0,
     training_seeds: int = 5,
     samples: int = 10_000,
     compared_samples: int = 2_000,
@@ -87,7 +88,7 @@ def study_shapes(
 
     Args:
         nodules: what is learned from.
-        lidc: rated nodules, for the SVM.
+        n_nodules: learn from so many of those with finite features, drawn by `seed`; all if not given.
         compare: any of `COMPARISONS`.
         plan: the main arm, if it is not the plain one.
 
@@ -95,18 +96,20 @@ def study_shapes(
         The page.
     """
     if training_seeds < 1 or min(samples, compared_samples) < 100:
-        raise InputError(
-            "study", f"{training_seeds} trainings, {samples} samples", "1 training and 100 samples or more"
-        )
+        found = f"{training_seeds} trainings, {min(samples, compared_samples)} samples"
+        raise InputError("study", found, "1 training and 100 samples or more")
     if unknown := set(compare) - set(COMPARISONS):
         raise InputError("comparison", repr(min(unknown)), ", ".join(COMPARISONS))
     if out.exists() and not (out / "trainings").is_dir():
         check_folder_is_free(out)
     console = Console(stderr=True)
     kept, features = measurable(nodules)
+    n_left_out = len(nodules) - len(kept)
+    if n_nodules is not None:
+        kept, features = measurable(kept.draw(n_nodules, seed))
     fabric = make_fabric(device)
     (out / "trainings").mkdir(parents=True, exist_ok=True)
-    study = ShapeStudy(kept, features, config, samples, compared_samples, out / "trainings", fabric)
+    study = ShapeStudy(kept, features, config, out / "trainings", fabric)
     original = kept.fingerprint == ORIGINAL_SEEDS
     of_paper = original and config.layers == "32_3_64_1024"
     plan = plan or Plan("main", config.layers, held_out=True, paper=RELEASED if of_paper else {})
@@ -120,17 +123,16 @@ def study_shapes(
         compared[name] = []
         for published in comparison_plans(name, config.layers):
             other = published if original else replace(published, paper={})
-            arm, found = study.run(other, range(COMPARISON_SEEDS), compared_samples, console)
+            arm, details[other.name] = study.run(other, range(COMPARISON_SEEDS), compared_samples, console)
             compared[name].append(arm)
-            details[other.name] = found
     console.print("[bold]Pictures, classification, page[/bold]")
     system = study.train(plan, 0)
     base = study.base_acceptance()
-    classified = _classify(study, system, lidc)
+    classified = _classify(study, system)
     write_results(
         out / "results.json",
         "shapes",
-        {"fingerprint": kept.fingerprint, "nodules": len(kept), "not_measurable": len(nodules) - len(kept)},
+        {"fingerprint": kept.fingerprint, "nodules": len(kept), "not_measurable": n_left_out},
         [*arms, *(arm for group in compared.values() for arm in group)],
         config=config.model_dump(mode="json"),
         samples={"main": samples, "compared": compared_samples},
@@ -154,23 +156,22 @@ def study_shapes(
         base=base,
         classified=classified,
         n_nodules=len(kept),
-        n_left_out=len(nodules) - len(kept),
+        n_left_out=n_left_out,
         samples=samples,
         compared_samples=compared_samples,
         config=config,
-        released=RELEASED,
         machine=machine(),
         pictures=pictures,
     )
     return page
 
 
-def _classify(study: ShapeStudy, system: Lung, lidc: LidcShapes) -> Classified:
+def _classify(study: ShapeStudy, system: Lung) -> Classified:
     """The released classifier and an SVM on real and accepted nodules."""
     seed = derive(0, "classified")
     sampled = study.sample(system, 2 * CLASSIFIED, seed, True).analysis
     kept = sampled.features[accept(sampled, study.features, seed)][:CLASSIFIED]
-    rated, features = measurable(lidc.shapes)
+    rated, features = measurable(cached_lidc_shapes(LidcRequest()).shapes)
     rating = np.array([record.attributes.malignancy or np.nan for record in rated.records])
     clear = (rating >= MALIGNANT) | (rating <= BENIGN)
     suspicious = rating[clear] >= MALIGNANT

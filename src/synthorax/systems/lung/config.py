@@ -125,8 +125,10 @@ def lung_config(preset: str, settings: Mapping[str, Any]) -> LungConfig:
     """A preset with some settings changed.
 
     Raises:
-        InputError: a setting that does not exist or whose value does not fit.
+        InputError: no such preset, or a setting that does not exist or whose value does not fit.
     """
+    if preset not in PRESETS:
+        raise InputError("preset", repr(preset), " or ".join(PRESETS))
     try:
         return LungConfig.model_validate(PRESETS[preset].model_dump() | dict(settings))
     except ValidationError as error:

@@ -65,20 +65,19 @@ def train_in_rounds(
         system.prepare_training(fabric)
     fitted = config.method == "fit"
     with_feedback = feedback.rounds if feedback else 0
-    for turn in range(1 + with_feedback if fitted else config.rounds):
+    turns = 1 + with_feedback if fitted else config.rounds
+    for turn in range(turns):
         first = 0 if fitted else turn * systems[0].steps_per_round
         for system, data in zip(systems, batches, strict=True):
             for step in range(first, first + system.steps_per_round):
                 batch: Any = fabric.to_device(data(step))
                 system.training_step(batch, step)
-        if turn > with_feedback or not feedback or not select:
+        if not feedback or not select or turn > with_feedback or turn == turns - 1:
             continue
         more: list[NDArray[np.float32] | None] = [None] * len(systems)
         if turn < with_feedback:
             made = [_accepted(system, feedback, select, seed, turn) for system in systems]
             more = [*made[1:], *made[:1]]
-        elif fitted:
-            break
         batches = [s.batches(base, own, m) for s, own, m in zip(systems, seeds_of, more, strict=True)]
     return systems[0]
 

@@ -1,0 +1,19 @@
+"""How much nodules overlap."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def dice(masks: NDArray[np.bool_], others: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Dice overlap [n] of each mask [n, z, y, x] with the other of its row; 0 where both are empty."""
+    both = (masks & others).sum((1, 2, 3))
+    return 2 * both / np.maximum(masks.sum((1, 2, 3)) + others.sum((1, 2, 3)), 1)
+
+
+def greatest_dice(masks: NDArray[np.bool_], known: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Dice overlap [n] of each mask [n, z, y, x] with the most like of some others [m, z, y, x]."""
+    made, others = (m.reshape(len(m), -1).astype(np.float32) for m in (masks, known))
+    both = made @ others.T
+    return (2 * both / np.maximum(made.sum(1)[:, None] + others.sum(1), 1)).max(1)
