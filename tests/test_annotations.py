@@ -102,13 +102,13 @@ def test_a_hole_too_thin_to_have_an_inside_removes_nothing():
     np.testing.assert_array_equal(Reading(SCAN, 0, (*whole.contours, thin)).region.mask, whole.region.mask)
 
 
-def test_the_diameter_is_the_longest_chord_of_the_inside():
+def test_the_diameter_is_thelongest_chord_of_the_inside():
     nodule = reading(0, left=0, top=0, side=12)
     assert nodule.diameter_mm == pytest.approx((11 * np.sqrt(2) - 1) * SCAN.pixel_spacing_mm)
 
 
 @given(st.lists(st.tuples(*[st.integers(-200, 200)] * 2), min_size=1, max_size=30))
-def test_the_longest_chord_is_that_of_all_pairs_of_points(points):
+def test_thelongest_chord_is_that_of_all_pairs_of_points(points):
     xy = np.array(points, np.int16)
     longest = max(np.hypot(*(a - b)) for a in xy.astype(float) for b in xy.astype(float))
     found = Reading(SCAN, 0, (Contour(0, xy),)).diameter_mm

@@ -11,10 +11,36 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from synthorax.api import features, lidc_shapes, load, sample, train, write_samples
+    from synthorax.api import (
+        features,
+        info,
+        lidc_shapes,
+        load,
+        open_store,
+        prepare,
+        read_scan,
+        sample,
+        study_shapes,
+        train,
+        verify,
+        write_samples,
+    )
 
 __version__ = version("synthorax")
-__all__ = ["features", "lidc_shapes", "load", "sample", "train", "write_samples"]
+__all__ = [
+    "features",
+    "info",
+    "lidc_shapes",
+    "load",
+    "open_store",
+    "prepare",
+    "read_scan",
+    "sample",
+    "study_shapes",
+    "train",
+    "verify",
+    "write_samples",
+]
 
 
 def __getattr__(name: str) -> Any:

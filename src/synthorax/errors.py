@@ -24,7 +24,11 @@ class InputError(SynthoraxError):
     exit_code = 2
 
     def __init__(self, subject: object, found: str, expected: str) -> None:
-        super().__init__(f"{subject}: found {found}; expected {expected}")
+        super().__init__(subject, found, expected)
+
+    def __str__(self) -> str:
+        subject, found, expected = self.args
+        return f"{subject}: found {found}; expected {expected}"
 
 
 class OutputError(SynthoraxError):

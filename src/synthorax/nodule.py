@@ -1,8 +1,10 @@
-"""What is known of a nodule: the one type every condition is written in."""
+"""What is known of a nodule: its place, and the one type every condition is written in."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -37,3 +39,49 @@ RATINGS = (
     "malignancy",
 )
 """The nine ratings, in the order the LIDC forms list them."""
+
+
+@dataclass(frozen=True)
+class Nodule:
+    """A nodule of a scan.
+
+    Attributes:
+        nodule_id: unique within its scan.
+        center_mm: world position (x, y, z), LPS.
+        attributes: its size and ratings; of several readers the means.
+        label: its value in the scan's mask; 0 where no voxels are marked.
+        ratings: what each reader gave, by name (`RATINGS`).
+        extra: whatever else its source says of it, as text.
+    """
+
+    nodule_id: str
+    center_mm: tuple[float, float, float]
+    attributes: NoduleAttributes
+    label: int = 0
+    ratings: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+    def row(self) -> dict[str, Any]:
+        """The nodule as JSON can hold it."""
+        given = {name: value for name, value in asdict(self.attributes).items() if value is not None}
+        return {
+            "nodule_id": self.nodule_id,
+            "center_mm": [round(c, 4) for c in self.center_mm],
+            "label": self.label,
+            "attributes": given,
+            "ratings": {name: list(values) for name, values in self.ratings.items()},
+            "extra": dict(self.extra),
+        }
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Nodule:
+        """The nodule of such a row."""
+        x, y, z = row["center_mm"]
+        return cls(
+            nodule_id=row["nodule_id"],
+            center_mm=(x, y, z),
+            attributes=NoduleAttributes(**row["attributes"]),
+            label=row["label"],
+            ratings={name: tuple(values) for name, values in row["ratings"].items()},
+            extra=dict(row["extra"]),
+        )

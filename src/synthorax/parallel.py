@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import TypeVar
 
+from synthorax.errors import InputError
+
+CONNECT_SECONDS = 10
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -17,14 +20,38 @@ def map_processes(
     *,
     workers: int | None = None,
     chunk: int = 64,
+    cluster: str | None = None,
 ) -> Iterable[Result]:
     """`function` of every item, in order, as results arrive; one worker a core by default.
 
     `function` and the items must pickle. A single worker, or few items, stay in this process.
+
+    Args:
+        cluster: address of a Dask scheduler, such as `tcp://host:8786`, whose workers see the same files.
+
+    Raises:
+        InputError: nothing answers there, or Dask is not installed.
     """
+    if cluster is not None:
+        yield from _map_cluster(function, items, cluster)
+        return
     workers = min(workers or os.cpu_count() or 1, -(-len(items) // chunk))
     if workers <= 1:
         yield from map(function, items)
         return
     with ProcessPoolExecutor(workers) as pool:
         yield from pool.map(function, items, chunksize=chunk)
+
+
+def _map_cluster(function: Callable[[Item], Result], items: Sequence[Item], address: str) -> Iterable[Result]:
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise InputError("--cluster", "no Dask here", "pip install 'synthorax[cluster]'") from error
+    try:
+        client = Client(address, timeout=CONNECT_SECONDS)
+    except (OSError, ValueError) as error:
+        raise InputError("--cluster", f"no answer from {address}", "the address of a Dask scheduler") from error
+    with client:
+        for future in client.map(function, items, pure=False):
+            yield future.result()

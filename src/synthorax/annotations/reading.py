@@ -143,12 +143,12 @@ class Reading:
 
         The outline runs through the pixels just outside, so one pixel is taken off its own chord.
         """
-        longest = max(_longest_chord(c.points_px) for c in self.contours if c.inclusion)
+        longest = max(longest_chord(c.points_px) for c in self.contours if c.inclusion)
         return max(longest - 1.0, 1.0) * self.scan.pixel_spacing_mm
 
 
-def _longest_chord(points_px: NDArray[np.int16]) -> float:
-    """Largest distance between two of the points, in pixels; only each row's ends can make it."""
+def longest_chord(points_px: NDArray[np.integer]) -> float:
+    """Largest distance between two of the points [n, (x, y)], in pixels; only each row's ends can make it."""
     x, y = points_px.T.astype(np.float64)
     order = np.lexsort((x, y))
     rows, start = np.unique(y[order], return_index=True)

@@ -13,10 +13,16 @@ from synthorax.errors import SynthoraxError
 
 VERBS = {
     "demo": ("The whole way in miniature, on real nodule shapes, ending in a page to look at.", "demo:demo"),
+    "prepare lidc": ("LIDC-IDRI as downloaded.", "prepare:lidc"),
+    "prepare luna16": ("LUNA16 as downloaded.", "prepare:luna16"),
+    "prepare scans": ("A folder of CT scans, with or without nodules.", "prepare:scans"),
+    "prepare patches": ("Your own images and masks, by a table.", "prepare:patches"),
     "prepare shapes": ("Real nodule shapes of LIDC-IDRI as one stack with a table.", "prepare:shapes"),
     "train lung": ("LuNG, the autoencoder of nodule shapes.", "train:lung"),
     "sample": ("New nodules out of a trained model.", "sample:sample"),
     "study shapes": ("How good a generator of shapes is: LuNG's experiment, with the paper's figures.", "study:shapes"),
+    "info": ("What a store, run, folder of samples, scan or mask holds.", "about:info"),
+    "verify": ("Whether a file or folder says that it is synthetic.", "about:verify"),
     "features": ("The 12 shape features of nodule masks, one row a nodule.", "features:features"),
 }
 """What users can do, in the order they would: verb -> (help, where it is)."""
@@ -30,8 +36,8 @@ GROUPS = {
 INTERRUPTED = 130
 
 
-def build_app() -> App:
-    """The command with its verbs; none of them is imported."""
+def build_app(arguments: Sequence[str] = ()) -> App:
+    """The command with its verbs, none of them imported; the one that is asked for tells its own help."""
     app = App(
         name="synthorax",
         help="Synthetic lung nodules and chest CT, and proof of whether they help.",
@@ -45,14 +51,18 @@ def build_app() -> App:
         app.command(group)
     for verb, (text, place) in VERBS.items():
         parent, _, name = verb.rpartition(" ")
-        (groups[parent] if parent else app).command(f"synthorax.cli.{place}", name=name, help=text)
+        is_asked = list(arguments[: len(verb.split())]) == verb.split()
+        (groups[parent] if parent else app).command(
+            f"synthorax.cli.{place}", name=name, help=None if is_asked else text
+        )
     return app
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code. Whatever a user can mend is one line on stderr."""
     try:
-        build_app()(arguments, exit_on_error=False, print_error=False)
+        arguments = sys.argv[1:] if arguments is None else arguments
+        code = build_app(arguments)(arguments, exit_on_error=False, print_error=False)
     except CycloptsError as error:
         return _fail(" ".join(str(error).split()) + " Try --help.", 2)
     except SynthoraxError as error:
@@ -63,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"{error.filename or 'file'}: {(error.strerror or str(error)).lower()}", 2)
     except KeyboardInterrupt as stopped:
         return _fail(f"stopped {stopped}".rstrip(), INTERRUPTED)
-    return 0
+    return code if isinstance(code, int) else 0
 
 
 def _fail(text: str, code: int) -> int:

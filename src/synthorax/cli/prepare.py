@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from cyclopts import Parameter
 
-from synthorax.api import lidc_shapes
+from synthorax.api import lidc_shapes, prepare
+from synthorax.api.data import NODULE_STRUCTURES, SourceKind
 from synthorax.cli.options import parse_zyx
 from synthorax.datasets.lidc import LidcRequest
+from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_folder, check_folder_is_free
 from synthorax.io.tables import write_table
 from synthorax.provenance import write_manifest
@@ -58,3 +64,123 @@ def shapes(
             },
         )
     print(f"{out}: " + ", ".join(f"{count} {what}" for what, count in made.counts.items()))
+
+
+@Parameter(name="*")
+@dataclass(kw_only=True, frozen=True)
+class StoreOptions:
+    """What every source of scans is prepared with.
+
+    Parameters
+    ----------
+    out
+        Store to write, a Zarr 3 group.
+    split
+        Shares of patients in train, val and test, where the source does not say.
+    seed
+        Decides who is in which.
+    workers
+        Processes; one a core if not given.
+    cluster
+        Address of a Dask scheduler to use instead.
+    overwrite
+        Replace a store of another request.
+    """
+
+    out: Path
+    split: str = "0.7,0.1,0.2"
+    seed: int = 0
+    workers: int | None = None
+    cluster: str | None = None
+    overwrite: bool = False
+
+
+def lidc(source: Path, *, readers: int = 2, options: StoreOptions) -> None:
+    """LIDC-IDRI as downloaded into a store: every CT series with what its readers marked.
+
+    Run it again to go on where it stopped. Scans that cannot be read are left out and named.
+
+    Parameters
+    ----------
+    source
+        Folder with the DICOM series and XML files; a NIfTI or MHA scan beside its XML will do as well. Where a
+        series has no XML, the annotation table in the package is used.
+    readers
+        A voxel belongs to a nodule if at least so many of the four readers marked it, 1 to 4.
+    """
+    _prepare("lidc", source, options, readers=readers)
+
+
+def luna16(source: Path, *, readers: int = 2, options: StoreOptions) -> None:
+    """LUNA16 as downloaded into a store: scans with nodules, candidates, voxels and ratings.
+
+    Run it again to go on where it stopped. Patients, voxels and ratings come from the LIDC table in the package.
+
+    Parameters
+    ----------
+    source
+        Folder with subset0 to subset9 and annotations.csv; candidates_V2.csv or candidates.csv is used if there.
+    readers
+        A voxel belongs to a nodule if at least so many of the four readers marked it, 1 to 4.
+    """
+    _prepare("luna16", source, options, readers=readers)
+
+
+def scans(
+    source: Path, *, table: Path | None = None, structures: str = NODULE_STRUCTURES, options: StoreOptions
+) -> None:
+    """A folder of whole CT scans into a store, with or without nodules.
+
+    DICOM series, NIfTI, MHA, MHD and NRRD. DICOM SEG and RTSTRUCT beside a series become nodule masks. Run it
+    again to go on where it stopped.
+
+    Parameters
+    ----------
+    source
+        Folder, or one scan.
+    table
+        CSV of nodules, as `prepare patches --help` says; `image` may also be a series UID or a patient id.
+    structures
+        Regular expression of the segments and structures that are nodules.
+    """
+    _prepare("scans", source, options, table=table, structures=structures)
+
+
+def patches(source: Path, *, table: Path | None = None, options: StoreOptions) -> None:
+    """Images and masks of a table into a store: your own nodules, cropped or whole.
+
+    The table is a CSV file with a row a nodule and the columns:
+
+    - image: file or DICOM folder, relative to the table; several rows may name one.
+    - mask: image of the nodule's voxels, above 0 or equal to mask_label.
+    - center_x_mm, center_y_mm, center_z_mm, diameter_mm: instead of a mask; world millimetres, LPS.
+    - patient_id: the unit of splits; the image's name if missing.
+    - split: train, val or test; dealt out by --split if missing.
+    - malignancy, texture, spiculation, lobulation, sphericity, margin, calcification, subtlety, internal_structure:
+      LIDC's ratings, one number, or one a reader with spaces between; may be missing.
+
+    A row with neither mask nor centre is an image without a nodule. Other columns are kept.
+
+    Parameters
+    ----------
+    source
+        Folder with nodules.csv and the images it names.
+    table
+        Another table; images are relative to it.
+    """
+    _prepare("patches", source, options, table=table)
+
+
+def _prepare(kind: SourceKind, source: Path, options: StoreOptions, **of_kind: Any) -> None:
+    """Prepare a store and tell what is in it."""
+    try:
+        shares = [float(part) for part in options.split.split(",")]
+    except ValueError as error:
+        raise InputError("--split", repr(options.split), "three shares, as in 0.7,0.1,0.2") from error
+    store = prepare(kind, source, **vars(options) | {"split": shares}, **of_kind)
+    for left_out in store.skipped:
+        print(f"left out: {left_out['reason']}", file=sys.stderr)
+    nodules = sum(len(case.nodules) for case in store.cases)
+    patients = ", ".join(f"{len(ids)} {name}" for name, ids in store.splits.items())
+    left = f"; {len(store.skipped)} left out" if store.skipped else ""
+    print(f"{options.out}: {len(store)} cases, {nodules} nodules, patients: {patients}{left}")

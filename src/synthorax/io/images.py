@@ -1,28 +1,25 @@
-"""NIfTI, MHA and MHD with their geometry, by SimpleITK."""
+"""NIfTI, MHA, MHD and NRRD with their geometry."""
 
 from __future__ import annotations
 
-import gzip
-import math
-import zlib
+import re
 from pathlib import Path
 
-import numpy as np
 import SimpleITK as sitk
 
 from synthorax.errors import InputError, OutputError
+from synthorax.geometry import from_sitk, to_sitk
+from synthorax.io import nifti
 from synthorax.io.atomic import atomic_file
+from synthorax.io.limits import check_claim
 from synthorax.volume import Volume
 
-SUFFIXES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
-"""What `read_image` takes."""
-WRITABLE = (".nii", ".nii.gz", ".mha", ".nrrd")
-"""What `write_image` takes. MHD is not: it is two files, and two cannot appear at once."""
-NIFTI_HEADER_BYTES = 348
-NIFTI_NOTES = "ITK_FileNotes"
-"""ITK's name for the NIfTI header's `descrip`."""
+SUFFIXES = (*nifti.SUFFIXES, ".mha", ".mhd", ".nrrd")
+"""What can be read and written."""
 MARK_KEY = "SyntheticData"
-"""The MetaImage header field that holds the synthetic mark."""
+"""The field of a MetaImage or NRRD header that holds the synthetic mark."""
+HEADER_BYTES = 65_536
+"""A MetaImage header ends before this."""
 
 
 def is_image(path: Path) -> bool:
@@ -36,62 +33,93 @@ def read_image(path: Path) -> Volume:
     Raises:
         InputError: no image, not three axes, or a broken file.
     """
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
+    if path.name.lower().endswith(nifti.SUFFIXES):
+        if not path.is_file():
+            raise InputError(path, "no such file", "an image")
+        return nifti.read_nifti(path)
+    reader = _read_header(path)
     try:
-        reader.ReadImageInformation()
-        if reader.GetDimension() != 3 or reader.GetNumberOfComponents() != 1:
-            raise InputError(path, f"an image of size {reader.GetSize()}", "one volume of three axes")
-        if path.name.lower().endswith((".nii", ".nii.gz")):
-            _check_nifti_is_whole(path, reader)
         image = reader.Execute()
     except RuntimeError as error:
-        raise InputError(path, "no readable image", "NIfTI, MHA, MHD or NRRD") from error
-    x, y, z = image.GetSpacing()
-    return Volume(
-        voxels=sitk.GetArrayFromImage(image),
-        spacing_mm=(round(z, 6), round(y, 6), round(x, 6)),  # NIfTI keeps them in single precision
-        origin_mm=image.GetOrigin(),
-        direction=np.reshape(image.GetDirection(), (3, 3)),
-    )
+        raise InputError(path, "a file that was cut off or damaged", "a whole MHA, MHD or NRRD file") from error
+    return from_sitk(image)
 
 
-def _check_nifti_is_whole(path: Path, reader: sitk.ImageFileReader) -> None:
-    """Refuse a file that ends early: ITK would fill the rest with zeros and say nothing."""
-    bytes_per_voxel = sitk.Image([1, 1, 1], reader.GetPixelID()).GetSizeOfPixelComponent()
-    expected = math.prod(reader.GetSize()) * bytes_per_voxel
-    found = 0
-    try:
-        with gzip.open(path) if path.name.lower().endswith(".gz") else open(path, "rb") as file:
-            while chunk := file.read(1 << 20):
-                found += len(chunk)
-    except (EOFError, OSError, zlib.error) as error:
-        raise InputError(path, "a file that was cut off or damaged", "a whole NIfTI file") from error
-    if found < expected + NIFTI_HEADER_BYTES:
-        raise InputError(path, f"{found} bytes", f"{expected + NIFTI_HEADER_BYTES} or more; it was cut off")
+def read_mark(path: Path) -> str:
+    """What the header says in the place of the synthetic mark; empty if nothing.
+
+    Raises:
+        InputError: no image.
+    """
+    if path.name.lower().endswith(nifti.SUFFIXES):
+        return nifti.read_note(path)
+    reader = _read_header(path)
+    return str(reader.GetMetaData(MARK_KEY)) if reader.HasMetaDataKey(MARK_KEY) else ""
 
 
 def write_image(path: Path, volume: Volume, *, mark: str | None = None) -> None:
-    """Write a volume as NIfTI, MHA or NRRD, by the name's suffix; bool voxels become uint8.
+    """Write a volume as NIfTI, MHA, MHD + zraw or NRRD, by the name's suffix; bool voxels become uint8.
 
     Args:
-        mark: the synthetic mark, put into the header (NIfTI `descrip`, MHA `SyntheticData`).
+        mark: the synthetic mark, put into the header (NIfTI `descrip`, else `SyntheticData`).
 
     Raises:
         OutputError: the file cannot be written.
     """
-    if not path.name.lower().endswith(WRITABLE):
-        raise OutputError(path, f"images are written as {', '.join(WRITABLE)}")
-    voxels = volume.voxels.view(np.uint8) if volume.voxels.dtype == np.bool_ else volume.voxels
-    image = sitk.GetImageFromArray(voxels)
-    image.SetSpacing(volume.spacing_mm[::-1])
-    image.SetOrigin(volume.origin_mm)
-    image.SetDirection(volume.direction.ravel().tolist())
+    name = path.name.lower()
+    if not name.endswith(SUFFIXES):
+        raise OutputError(path, f"images are written as {', '.join(SUFFIXES)}")
+    if name.endswith(nifti.SUFFIXES):
+        nifti.write_nifti(path, volume, mark)
+        return
+    image = to_sitk(volume)
     if mark:
-        image.SetMetaData(NIFTI_NOTES, mark)
         image.SetMetaData(MARK_KEY, mark)
+    if name.endswith(".mhd"):
+        _write_pair(path, image)
+        return
     with atomic_file(path) as file:
+        _write(image, file)
+
+
+def _write_pair(path: Path, image: sitk.Image) -> None:
+    """An MHD header and its voxels. The voxels come first: without the header they are nothing."""
+    voxels = path.with_suffix(".zraw")
+    with atomic_file(path) as header:
+        written = header.with_suffix(".zraw")
         try:
-            sitk.WriteImage(image, str(file), useCompression=True)
-        except RuntimeError as error:
-            raise OSError(str(error).strip().splitlines()[-1]) from error
+            _write(image, header)
+            header.write_text(header.read_text().replace(written.name, voxels.name))
+            path.unlink(missing_ok=True)
+            written.replace(voxels)
+        finally:
+            written.unlink(missing_ok=True)
+
+
+def _write(image: sitk.Image, file: Path) -> None:
+    try:
+        sitk.WriteImage(image, str(file), useCompression=True, compressionLevel=1)
+    except RuntimeError as error:
+        raise OSError(str(error).strip().splitlines()[-1]) from error
+
+
+def _read_header(path: Path) -> sitk.ImageFileReader:
+    """A reader that knows what the header of an MHA, MHD or NRRD says, and that its file can hold that."""
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise InputError(path, "no readable image", "NIfTI, MHA, MHD or NRRD") from error
+    if reader.GetDimension() != 3 or reader.GetNumberOfComponents() != 1:
+        raise InputError(path, f"an image of size {reader.GetSize()}", "one volume of three axes")
+    voxel_bytes = sitk.Image([1, 1, 1], reader.GetPixelID()).GetSizeOfPixelComponent()
+    with open(path, "rb") as file:
+        header = file.read(HEADER_BYTES)
+    compressed = re.search(rb"CompressedData *= *True|encoding *: *(gz|bz)", header, re.IGNORECASE) is not None
+    apart = re.search(rb"ElementDataFile *= *(.+?)\s*$|^data *file *: *(.+?)\s*$", header, re.IGNORECASE | re.MULTILINE)
+    place: Path | None = path
+    if apart and (name := (apart[1] or apart[2]).decode("latin1")).upper() != "LOCAL":
+        place = path.parent / name if (path.parent / name).is_file() else None
+    check_claim(path, reader.GetSize(), voxel_bytes, compressed=compressed, stored_in=place)
+    return reader

@@ -1,0 +1,98 @@
+"""Nodules of a scan and their voxels, out of what its readers marked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthorax.annotations.clustering import AnnotatedNodule
+from synthorax.annotations.reading import Region, Scan
+from synthorax.errors import InputError
+from synthorax.nodule import RATINGS, Nodule
+from synthorax.volume import Volume
+
+SAME_SPACING = 0.02
+"""Relative difference of spacings that is rounding."""
+
+
+def slice_grid(volume: Volume, *, patient_id: str = "", study_uid: str = "", series_uid: str = "") -> Scan:
+    """The slice grid of a volume, as readers drew on it.
+
+    Raises:
+        InputError: the slices are not axial, or their pixels not square.
+    """
+    _, row, column = volume.spacing_mm
+    if not np.allclose(volume.direction, np.eye(3), atol=1e-3) or abs(row - column) > SAME_SPACING * row:
+        found = f"axes {np.round(volume.direction, 3).tolist()}, pixels of {row:g} x {column:g} mm"
+        raise InputError("outlines", found, "axial slices of square pixels, x to the left and y to the back")
+    return Scan(
+        patient_id=patient_id,
+        study_uid=study_uid,
+        series_uid=series_uid,
+        pixel_spacing_mm=column,
+        slice_spacing_mm=volume.spacing_mm[0],
+        slice_thickness_mm=volume.spacing_mm[0],
+        first_slice_z_mm=volume.origin_mm[2],
+        n_slices=volume.shape[0],
+    )
+
+
+def label_nodules(
+    nodules: Sequence[AnnotatedNodule], volume: Volume, readers: int
+) -> tuple[NDArray[np.uint8], list[Nodule]]:
+    """The nodules of a scan and their label map.
+
+    A nodule's voxels are those that at least `readers` readers marked; where there is none, it keeps label 0
+    and its place is that of all readings together.
+
+    Args:
+        volume: axial, on the grid that the outlines were drawn on; it may be a part of the scan.
+
+    Returns:
+        Labels uint8 [z, y, x]; and the nodules in the order of the labels, those without voxels last.
+
+    Raises:
+        InputError: the volume is of another grid, or a nodule lies outside it.
+    """
+    grid = slice_grid(volume)
+    labels = np.zeros(volume.shape, np.uint8)
+    made: list[Nodule] = []
+    regions = [nodule.consensus(readers) for nodule in nodules]
+    order = sorted(range(len(nodules)), key=lambda i: not regions[i].mask.any())
+    for number, i in enumerate(order, start=1):
+        nodule, region = nodules[i], regions[i]
+        scan = nodule.scan
+        for ours, theirs, what in (
+            (grid.pixel_spacing_mm, scan.pixel_spacing_mm, "pixels"),
+            (grid.slice_spacing_mm, scan.slice_spacing_mm, "slices"),
+        ):
+            if abs(ours - theirs) > SAME_SPACING * theirs:
+                raise InputError(f"scan {scan.series_uid}", f"{what} {ours:g} mm apart", f"{theirs:g} mm, as annotated")
+        offset = round((scan.first_slice_z_mm - grid.first_slice_z_mm) / grid.slice_spacing_mm)
+        marked = region if region.mask.any() else nodule.consensus(1)
+        z, y, x = marked.corner
+        marked = Region((z + offset, y, x), marked.mask)
+        stop = np.add(marked.corner, marked.mask.shape)
+        if min(marked.corner) < 0 or (stop > volume.shape).any():
+            raise InputError(
+                f"scan {scan.series_uid}",
+                f"a nodule in slices {z + offset} to {stop[0] - 1}",
+                f"0 to {grid.n_slices - 1}",
+            )
+        has_voxels = marked.mask.any() and region.mask.any()
+        if has_voxels:
+            labels[tuple(slice(a, b) for a, b in zip(marked.corner, stop, strict=True))][marked.mask] = number
+        place = volume.to_world(np.argwhere(marked.mask).mean(0) + marked.corner)
+        made.append(
+            Nodule(
+                nodule_id=f"{number:02d}",
+                center_mm=(float(place[0]), float(place[1]), float(place[2])),
+                attributes=nodule.attributes,
+                label=number if has_voxels else 0,
+                ratings={name: tuple(float(r.ratings[name]) for r in nodule.readings) for name in RATINGS},
+                extra={"readers": str(len(nodule.readings))},
+            )
+        )
+    return labels, made

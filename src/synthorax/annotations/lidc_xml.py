@@ -1,0 +1,163 @@
+"""The XML files of LIDC-IDRI: what four readers marked in a scan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from xml.etree import ElementTree
+
+import numpy as np
+
+from synthorax.annotations.reading import Contour, Reading, Scan
+from synthorax.errors import InputError
+from synthorax.nodule import RATINGS
+
+XML_RATINGS = {"internal_structure": "internalStructure"}
+"""Names of ratings that the files spell otherwise."""
+MOST_BYTES = 64 * 1024 * 1024
+MOST_PIXELS = 4096
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A reader's point: a nodule below 3 mm, or what is no nodule.
+
+    Attributes:
+        reader: which of the scan's reading sessions, 0 to 3.
+        pixel: (x, y) = (column, row).
+        z_mm: patient z of its slice.
+    """
+
+    kind: Literal["small nodule", "non-nodule"]
+    reader: int
+    pixel: tuple[int, int]
+    z_mm: float
+
+
+@dataclass(frozen=True, eq=False)
+class LidcXml:
+    """One file.
+
+    Attributes:
+        series_uid: of the scan that was read.
+        sessions: reading sessions, the readers.
+    """
+
+    path: Path
+    series_uid: str
+    study_uid: str
+    sessions: tuple[ElementTree.Element, ...]
+
+    def readings(self, scan: Scan) -> list[Reading]:
+        """The outlined nodules of 3 mm or more.
+
+        Args:
+            scan: the slice grid that the outlines were drawn on.
+
+        Raises:
+            InputError: outlines or ratings that are no numbers, or lie outside the scan.
+        """
+        return list(self._guarded(lambda: self._readings(scan)))
+
+    def marks(self) -> list[Mark]:
+        """The small nodules and the non-nodules, a point each.
+
+        Raises:
+            InputError: points that are no numbers.
+        """
+        return list(self._guarded(self._marks))
+
+    def _guarded(self, read: Callable[[], Iterator]) -> Iterator:
+        try:
+            yield from read()
+        except (ValueError, TypeError, OverflowError) as error:
+            raise InputError(
+                self.path, f"a damaged reading ({error})", "outlines and ratings of LIDC's form"
+            ) from error
+
+    def _readings(self, scan: Scan) -> Iterator[Reading]:
+        for reader, session in enumerate(self.sessions):
+            for nodule in _all(session, "unblindedReadNodule"):
+                ratings = _first(nodule, "characteristics")
+                if ratings is None or not len(ratings):
+                    continue
+                contours = tuple(self._contours(nodule, scan))
+                if any(c.inclusion for c in contours):
+                    given = {name: int(_text(ratings, XML_RATINGS.get(name, name)) or 0) for name in RATINGS}
+                    if not all(1 <= value <= 6 for value in given.values()):
+                        raise ValueError(f"ratings {sorted(given.values())}")
+                    yield Reading(scan=scan, reader=reader, contours=contours, ratings=given)
+
+    def _contours(self, nodule: ElementTree.Element, scan: Scan) -> Iterator[Contour]:
+        for roi in _all(nodule, "roi"):
+            points = [(int(_text(p, "xCoord")), int(_text(p, "yCoord"))) for p in _all(roi, "edgeMap")]
+            if len(points) <= 1:
+                continue
+            index = scan.slice_index(float(_text(roi, "imageZposition")))
+            array = np.array(points)
+            if not 0 <= index < scan.n_slices or array.min() < 0 or array.max() >= MOST_PIXELS:
+                raise ValueError(f"an outline in slice {index} of {scan.n_slices}, pixels to {array.max()}")
+            if np.array_equal(array[0], array[-1]):
+                array = array[:-1]
+            yield Contour(index, array.astype(np.int16), _text(roi, "inclusion").upper() != "FALSE")
+
+    def _marks(self) -> Iterator[Mark]:
+        for reader, session in enumerate(self.sessions):
+            for nodule in _all(session, "unblindedReadNodule"):
+                ratings = _first(nodule, "characteristics")
+                if ratings is None or not len(ratings):
+                    yield from _points(_all(nodule, "roi"), "small nodule", reader, "imageZposition", "edgeMap")
+            yield from _points(_all(session, "nonNodule"), "non-nodule", reader, "imageZposition", "locus")
+
+
+def read_lidc_xml(path: Path) -> LidcXml:
+    """An annotation file of a CT scan.
+
+    Raises:
+        InputError: no XML, or not LIDC's of a CT.
+    """
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise InputError(path, f"{path.stat().st_size} bytes", f"an annotation file of at most {MOST_BYTES}")
+        root = ElementTree.parse(path).getroot()
+    except (ElementTree.ParseError, UnicodeDecodeError, LookupError, ValueError) as error:
+        raise InputError(path, "no readable XML", "an annotation file of LIDC-IDRI") from error
+    header = _first(root, "ResponseHeader")
+    series = _text(header, "SeriesInstanceUid") if header is not None else ""
+    if _name(root) != "LidcReadMessage" or not series:
+        raise InputError(path, f"XML of <{_name(root)}>", "an annotation file of LIDC-IDRI's CT scans")
+    study = _text(header, "StudyInstanceUID") if header is not None else ""
+    return LidcXml(path, series, study, tuple(_all(root, "readingSession")))
+
+
+def _points(
+    items: list[ElementTree.Element],
+    kind: Literal["small nodule", "non-nodule"],
+    reader: int,
+    z_name: str,
+    point_name: str,
+) -> Iterator[Mark]:
+    for item in items:
+        for point in _all(item, point_name)[:1]:
+            pixel = int(_text(point, "xCoord")), int(_text(point, "yCoord"))
+            yield Mark(kind, reader, pixel, float(_text(item, z_name)))
+
+
+def _name(element: ElementTree.Element) -> str:
+    """A tag without its namespace."""
+    return element.tag.rpartition("}")[2]
+
+
+def _all(element: ElementTree.Element, name: str) -> list[ElementTree.Element]:
+    return [child for child in element if _name(child) == name]
+
+
+def _first(element: ElementTree.Element, name: str) -> ElementTree.Element | None:
+    return next(iter(_all(element, name)), None)
+
+
+def _text(element: ElementTree.Element, name: str) -> str:
+    child = _first(element, name)
+    return (child.text or "").strip() if child is not None else ""

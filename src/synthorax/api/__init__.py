@@ -1,0 +1,28 @@
+"""The verbs as functions: `import synthorax as sx; sx.sample("run", 10)`.
+
+The command line is a thin layer over these. Imports that take seconds stay inside the function that
+needs them.
+"""
+
+from synthorax.api.about import info, verify
+from synthorax.api.data import open_store, prepare, read_scan
+from synthorax.api.models import load, sample, train, write_samples
+from synthorax.api.shapes import FeatureTable, features, lidc_shapes, read_shapes
+from synthorax.api.studies import study_shapes
+
+__all__ = [
+    "FeatureTable",
+    "features",
+    "info",
+    "lidc_shapes",
+    "load",
+    "open_store",
+    "prepare",
+    "read_scan",
+    "read_shapes",
+    "sample",
+    "study_shapes",
+    "train",
+    "verify",
+    "write_samples",
+]

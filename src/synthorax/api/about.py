@@ -1,0 +1,171 @@
+"""What a path holds, and whether it is synthetic."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from synthorax.errors import InputError
+
+if TYPE_CHECKING:
+    from synthorax.io.marks import Found
+    from synthorax.volume import Volume
+
+MOST_LABELS = 32
+"""More values than these are not a label map."""
+
+
+def verify(path: str | Path) -> list[Found]:
+    """The synthetic marks of a file or folder; none for a patient's.
+
+    Raises:
+        InputError: nothing there, or a file that cannot be read.
+    """
+    from synthorax.datasets.store import is_store
+    from synthorax.io.marks import Found, find_marks
+
+    path = Path(path)
+    if path.is_dir() and is_store(path):
+        from synthorax.datasets.store import Store
+
+        marked = [case.synthetic for case in Store(path).cases if case.synthetic]
+        return [Found(marked[0], f"{len(marked)} cases of the store")] if marked else []
+    return find_marks(path)
+
+
+def info(path: str | Path) -> dict[str, Any]:
+    """What a store, run folder, folder of samples, scan, mask or array holds.
+
+    Raises:
+        InputError: nothing that is known.
+    """
+    from synthorax.datasets.store import is_store
+
+    path = Path(path)
+    if not path.exists():
+        raise InputError(path, "nothing", "a file or folder")
+    if path.is_dir():
+        if is_store(path):
+            return _store(path)
+        if (path / "config.yaml").is_file():
+            return _run(path)
+        if (path / "manifest.json").is_file():
+            return _samples(path)
+        return _dicom(path)
+    return _file(path)
+
+
+def _store(path: Path) -> dict[str, Any]:
+    from synthorax.datasets.store import Store
+
+    store = Store(path)
+    nodules = [nodule for case in store.cases for nodule in case.nodules]
+    diameters = [n.attributes.diameter_mm for n in nodules if n.attributes.diameter_mm is not None]
+    return {
+        "holds": "store",
+        "source": store.source,
+        "cases": len(store),
+        "patients": {name: len(patients) for name, patients in store.splits.items()},
+        "nodules": {name: sum(len(case.nodules) for case in store.in_split(name)) for name in store.splits},
+        "masked_nodules": sum(nodule.label > 0 for nodule in nodules),
+        "diameter_mm": _quartiles(diameters),
+        "shape_zyx": _bounds([case.shape for case in store.cases]),
+        "spacing_zyx_mm": _bounds([case.spacing_mm for case in store.cases]),
+        "synthetic_cases": sum(bool(case.synthetic) for case in store.cases),
+        "skipped": store.skipped,
+        "fingerprint": store.fingerprint,
+    }
+
+
+def _run(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        config = dict(yaml.safe_load((path / "config.yaml").read_text()))
+        data = json.loads((path / "data.json").read_text())
+        log = (path / "log.jsonl").read_text().splitlines() if (path / "log.jsonl").is_file() else []
+        return {"holds": "run", **config, "data": data, "last": json.loads(log[-1]) if log else {}}
+    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+        raise InputError(path, "a damaged run folder", "what `synthorax train` wrote") from error
+
+
+def _samples(path: Path) -> dict[str, Any]:
+    try:
+        manifest = dict(json.loads((path / "manifest.json").read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(path / "manifest.json", "no readable manifest", "JSON") from error
+    samples = manifest.pop("samples", None)
+    return {"holds": "samples" if samples is not None else "data", **manifest} | (
+        {"samples": len(samples)} if samples is not None else {}
+    )
+
+
+def _dicom(path: Path) -> dict[str, Any]:
+    from synthorax.io.dicom import find_series, read_series_files
+
+    series = find_series(path)
+    made: list[dict[str, Any]] = []
+    for found in series:
+        row: dict[str, Any] = {"uid": found.uid, "patient_id": found.patient_id, "modality": found.modality}
+        row |= {"description": found.description, "files": len(found.files)}
+        if found.modality == "CT":
+            try:
+                ct = read_series_files(found.files)
+                row |= _volume(ct.volume) | {"synthetic": ct.mark, "notes": list(ct.notes)}
+            except InputError as error:
+                row["unusable"] = str(error)
+        made.append(row)
+    return {"holds": "DICOM", "series": made}
+
+
+def _file(path: Path) -> dict[str, Any]:
+    from synthorax.io.dicom import is_dicom, read_header, read_mark
+    from synthorax.io.images import is_image, read_image
+    from synthorax.io.images import read_mark as read_image_mark
+
+    if is_image(path):
+        volume = read_image(path)
+        kind = "mask" if volume.voxels.min() >= 0 and volume.voxels.max() <= 255 else "image"
+        return {"holds": kind, **_volume(volume), "synthetic": read_image_mark(path)}
+    if path.suffix.lower() == ".npy":
+        try:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise InputError(path, "no readable array", "a .npy file") from error
+        return {"holds": "array", "shape": list(array.shape), "dtype": str(array.dtype)}
+    if is_dicom(path):
+        header = read_header(path)
+        names = ("Modality", "PatientID", "SeriesInstanceUID", "SOPInstanceUID", "Rows", "Columns")
+        return {"holds": "DICOM file", **{n: str(header.get(n, "")) for n in names}, "synthetic": read_mark(header)}
+    raise InputError(path, "a file of no known kind", "a store, run, folder of samples, scan, mask or array")
+
+
+def _volume(volume: Volume) -> dict[str, Any]:
+    about: dict[str, Any] = {
+        "shape_zyx": list(volume.shape),
+        "spacing_zyx_mm": list(volume.spacing_mm),
+        "origin_xyz_mm": list(volume.origin_mm),
+        "direction": np.round(volume.direction, 6).tolist(),
+        "dtype": str(volume.voxels.dtype),
+        "range": [float(volume.voxels.min()), float(volume.voxels.max())],
+    }
+    if volume.voxels.dtype.kind in "bu":
+        labels, counts = np.unique(volume.voxels, return_counts=True)
+        if len(labels) <= MOST_LABELS:
+            about["voxels_of_label"] = dict(zip(map(str, labels), counts.tolist(), strict=True))
+    return about
+
+
+def _quartiles(values: list[float]) -> list[float]:
+    """Least, quartiles and most."""
+    return np.round(np.percentile(values, [0, 25, 50, 75, 100]), 3).tolist() if values else []
+
+
+def _bounds(rows: Sequence[Sequence[float]]) -> list[list[float]]:
+    """The one row there is, or the least and the most of each column."""
+    values = np.array(rows)
+    return np.unique([values.min(0), values.max(0)], axis=0).tolist()

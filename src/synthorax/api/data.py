@@ -1,0 +1,106 @@
+"""Scans: prepared, told about, handed on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from synthorax.errors import InputError
+
+if TYPE_CHECKING:
+    from synthorax.datasets.store import Store
+    from synthorax.io.scans import Scan
+
+SourceKind = Literal["lidc", "luna16", "scans", "patches"]
+NODULE_STRUCTURES = r"nodule|gtv|lesion|tumou?r|mass"
+"""Segments and structures of these names are nodules."""
+
+
+def prepare(
+    kind: SourceKind,
+    source: str | Path,
+    out: str | Path,
+    *,
+    table: str | Path | None = None,
+    readers: int = 2,
+    structures: str = NODULE_STRUCTURES,
+    split: Sequence[float] = (0.7, 0.1, 0.2),
+    seed: int = 0,
+    workers: int | None = None,
+    cluster: str | None = None,
+    overwrite: bool = False,
+) -> Store:
+    """Turn a source of scans into a store that every other verb reads, split by patient.
+
+    Run again, it goes on where it stopped, and takes up what has changed in the source.
+
+    Args:
+        kind: what the source is: `lidc` and `luna16` as downloaded; `scans`, a folder of whole scans; `patches`,
+            the images of a table (`datasets.nodule_table`).
+        table: of nodules; `nodules.csv` in the source if not given. Scans need none.
+        readers: of LIDC's four who must have marked a voxel.
+        structures: regular expression of the DICOM segments and structures that are nodules.
+        split: shares of patients in train, val and test, where the source does not say.
+        workers: processes; one a core if not given.
+        cluster: address of a Dask scheduler to use instead.
+
+    Raises:
+        InputError: nothing readable in the source, or a folder that holds something else.
+        OutputError: the store cannot be written.
+    """
+    from synthorax.datasets import sources
+    from synthorax.datasets.nodule_table import find_table
+    from synthorax.datasets.prepare import prepare_store
+
+    if not 1 <= readers <= 4:
+        raise InputError("readers", str(readers), "1 to 4 of the four readers")
+    folder = Path(source)
+    if not folder.exists():
+        raise InputError(folder, "nothing", "a folder of scans")
+    request = {"kind": kind, "source": folder.resolve().name, "split": list(split), "seed": seed}
+    if kind == "patches":
+        found = sources.patch_sources(Path(table) if table else find_table(folder))
+    elif kind == "scans":
+        request["structures"] = structures
+        found = sources.scan_sources(folder, Path(table) if table else None, structures)
+    elif kind in ("lidc", "luna16"):
+        request["readers"] = readers
+        found = (sources.lidc_sources if kind == "lidc" else sources.luna16_sources)(folder, readers)
+    else:
+        raise InputError("kind of source", repr(kind), "lidc, luna16, scans or patches")
+    return prepare_store(
+        found,
+        Path(out),
+        request,
+        fractions=split,
+        seed=seed,
+        workers=workers,
+        cluster=cluster,
+        overwrite=overwrite,
+    )
+
+
+def open_store(path: str | Path) -> Store:
+    """A prepared store, open for reading.
+
+    Raises:
+        InputError: no store, or one that was not finished.
+    """
+    from synthorax.datasets.store import Store
+
+    return Store(Path(path))
+
+
+def read_scan(path: str | Path, series: str | None = None) -> Scan:
+    """A CT scan in HU with its geometry: a DICOM folder, NIfTI, MHA, MHD or NRRD.
+
+    Args:
+        series: UID of a DICOM series, or its end, where a folder holds several.
+
+    Raises:
+        InputError: nothing readable there, or no CT in HU.
+    """
+    from synthorax.io.scans import read_scan as read
+
+    return read(Path(path), series)

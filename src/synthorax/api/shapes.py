@@ -1,0 +1,94 @@
+"""Nodule shapes: where they come from, and what they measure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthorax.shapes.features import FEATURES, Convention, shape_features
+
+if TYPE_CHECKING:
+    from synthorax.datasets.lidc import LidcShapes
+    from synthorax.datasets.shapes import ShapeSet
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureTable:
+    """The 12 features of some nodules.
+
+    Attributes:
+        names: one per nodule.
+        values: float64 [n, 12], columns as in `synthorax.shapes.features.FEATURES`.
+    """
+
+    names: list[str]
+    values: NDArray[np.float64]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A mapping per nodule: `nodule`, then `f1` to `f12`."""
+        return [
+            {"nodule": name, **dict(zip(FEATURES, row.tolist(), strict=True))}
+            for name, row in zip(self.names, self.values, strict=True)
+        ]
+
+
+def features(
+    nodules: str | Path | NDArray,
+    *,
+    convention: Convention = "alnsb",
+    spacing_mm: Sequence[float] | None = None,
+) -> FeatureTable:
+    """The 12 analyzer features of nodule masks (LuNG, section III-D).
+
+    Args:
+        nodules: a file or folder (`.npy`, NIfTI, MHA, ...), or an array [n, z, y, x]; a voxel above 0.1 counts.
+        convention: `alnsb`, the analyzer as released, or `corrected`.
+        spacing_mm: voxel size (z, y, x) of arrays, LuNG's 1.25 x 0.7 x 0.7 mm if not given.
+
+    Raises:
+        InputError: what was given holds no nodule masks.
+    """
+    from synthorax.datasets.shape_files import ANALYZER_THRESHOLD, read_nodule_masks
+    from synthorax.datasets.shapes import LUNG_SPACING_MM
+
+    if not isinstance(nodules, str | Path):
+        masks = nodules if nodules.dtype == np.bool_ else nodules > ANALYZER_THRESHOLD
+        values = shape_features(masks, spacing_mm or LUNG_SPACING_MM, convention)
+        return FeatureTable([str(i) for i in range(len(masks))], values)
+    found = read_nodule_masks(Path(nodules), spacing_mm)
+    values = np.empty((len(found), len(FEATURES)))
+    kinds = {(mask.values.shape, mask.spacing_mm) for mask in found}
+    for shape, spacing in kinds:
+        rows = [i for i, mask in enumerate(found) if (mask.values.shape, mask.spacing_mm) == (shape, spacing)]
+        values[rows] = shape_features(np.stack([found[i].mask for i in rows]), spacing, convention)
+    return FeatureTable([mask.name for mask in found], values)
+
+
+def lidc_shapes(*, readers: int = 2, **grid: Any) -> LidcShapes:
+    """The nodules of LIDC-IDRI as shapes on one grid, from the annotation table in the package.
+
+    Args:
+        readers: a voxel belongs to a nodule if at least so many of the four readers marked it.
+        grid: `grid` and `spacing_mm` of `datasets.lidc.LidcRequest`; LuNG's if not given.
+    """
+    from synthorax.datasets.lidc import LidcRequest, cached_lidc_shapes
+
+    return cached_lidc_shapes(LidcRequest(readers=readers, **grid))
+
+
+def read_shapes(
+    data: str | Path | ShapeSet, grid: tuple[int, int, int], spacing_mm: tuple[float, float, float]
+) -> ShapeSet:
+    """The shapes that `data` names, on the grid: `lidc`, a file or folder of masks, or a set as it is."""
+    from synthorax.datasets.shape_files import read_shape_set
+
+    if data == "lidc":
+        return lidc_shapes(grid=grid, spacing_mm=spacing_mm).shapes
+    if isinstance(data, str | Path):
+        return read_shape_set(Path(data), grid, spacing_mm)
+    return data

@@ -1,0 +1,63 @@
+"""The papers' experiments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from synthorax.api.shapes import read_shapes
+from synthorax.errors import InputError
+
+if TYPE_CHECKING:
+    from synthorax.datasets.shapes import ShapeSet
+
+
+def study_shapes(
+    data: str | Path | ShapeSet,
+    out: str | Path,
+    *,
+    nodules: int | None = None,
+    preset: str = "compact",
+    settings: Mapping[str, Any] | None = None,
+    compare: Sequence[str] = (),
+    reconnect: bool = True,
+    feedback: str = "none",
+    seed: int = 0,
+    **more: Any,
+) -> Path:
+    """LuNG's own experiment on some nodules; goes on where an earlier call stopped.
+
+    Args:
+        data: `lidc`, a file or folder of masks, or a `ShapeSet`.
+        nodules: learn from so many of those with finite features, drawn by `seed`; all if not given.
+        compare: any of sizes, feedback, depth, fit; `all` for all.
+        feedback: none, accepted, reflection, reflections or trade (section III-E).
+        more: the numbers of `studies.shapes_page.study_shapes`.
+
+    Returns:
+        The page; `results.json` is beside it.
+    """
+    from synthorax.studies.shapes import FEEDBACK, Plan
+    from synthorax.studies.shapes_page import COMPARISONS
+    from synthorax.studies.shapes_page import study_shapes as run
+    from synthorax.systems.lung.config import lung_config
+
+    if feedback not in FEEDBACK:
+        raise InputError("feedback", repr(feedback), " or ".join(FEEDBACK))
+    config = lung_config(preset, settings or {})
+    shapes = read_shapes(data, config.grid, config.spacing_mm)
+    plan = None
+    if feedback != "none" or not reconnect:
+        name = f"main, feedback {feedback}, {'' if reconnect else 'not '}reconnected"
+        plan = Plan(name, config.layers, feedback=FEEDBACK[feedback], reconnected=reconnect)
+    return run(
+        shapes,
+        config,
+        Path(out),
+        n_nodules=nodules,
+        seed=seed,
+        plan=plan,
+        compare=COMPARISONS if "all" in compare else compare,
+        **more,
+    )

@@ -1,0 +1,164 @@
+"""The table that tells where nodules are, in images that anybody has.
+
+    image         file or DICOM folder, relative to the table; several rows may name one image, a row a nodule
+    mask          image of its voxels, on the image's grid; above 0 counts, or `mask_label` if that column is there
+    center_x_mm, center_y_mm, center_z_mm, diameter_mm   instead of a mask: world millimetres, LPS
+    patient_id    the unit of splits; the image's name if the column is missing
+    split         train, val or test; may be missing
+    malignancy, texture, ...   LIDC's ratings (`nodule.RATINGS`), one number or one a reader: `4 3 5`; may be missing
+
+An image without a nodule has a row with neither mask nor centre. Any other column is kept as it is.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from synthorax.errors import InputError
+from synthorax.io.tables import read_table
+from synthorax.nodule import RATINGS, NoduleAttributes
+
+NAMES = ("nodules.csv",)
+CENTER = ("center_x_mm", "center_y_mm", "center_z_mm")
+KNOWN = ("image", "mask", "mask_label", *CENTER, "diameter_mm", "patient_id", "split", "nodule_id", *RATINGS)
+MOST_RATING = {"calcification": 6, "internal_structure": 4}
+
+
+@dataclass(frozen=True)
+class NoduleRow:
+    """A row that tells of a nodule.
+
+    Attributes:
+        mask: file of its voxels, if given.
+        mask_label: its value there; None is anything above 0.
+        center_mm: (x, y, z), LPS, if given.
+    """
+
+    nodule_id: str
+    mask: Path | None
+    mask_label: int | None
+    center_mm: tuple[float, float, float] | None
+    attributes: NoduleAttributes
+    ratings: Mapping[str, tuple[float, ...]]
+    extra: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class TableImage:
+    """An image of the table, with its nodules."""
+
+    image: Path
+    patient_id: str
+    split: str | None
+    nodules: tuple[NoduleRow, ...] = field(default=())
+
+
+def find_table(folder: Path) -> Path:
+    """The table of a folder.
+
+    Raises:
+        InputError: there is none.
+    """
+    for name in NAMES:
+        if (folder / name).is_file():
+            return folder / name
+    raise InputError(folder, "no nodules.csv", "a folder with its table, or --table FILE.csv")
+
+
+def read_nodule_table(path: Path) -> list[TableImage]:
+    """The images of a table, in the order of their first rows.
+
+    Raises:
+        InputError: a column is missing or a value does not fit, named by its line; a patient in two splits.
+    """
+    rows = read_table(path)
+    columns = set(rows[0])
+    if "image" not in columns:
+        raise InputError(path, f"columns {', '.join(rows[0])}", "a column `image`, and `mask` or " + ", ".join(CENTER))
+    if "mask" not in columns and not {*CENTER, "diameter_mm"} <= columns:
+        raise InputError(path, f"columns {', '.join(rows[0])}", f"`mask`, or {', '.join(CENTER)} and diameter_mm")
+    images: dict[str, list[tuple[int, dict[str, str]]]] = defaultdict(list)
+    for line, row in enumerate(rows, start=2):
+        if None in row or any(value is None for value in row.values()):
+            raise InputError(
+                path, f"line {line} of {sum(v is not None for v in row.values())} cells", f"{len(columns)}"
+            )
+        if not row["image"].strip():
+            raise InputError(path, f"line {line}: no image", "a file name")
+        images[row["image"].strip()].append((line, row))
+    made = [_image(path, name, members) for name, members in images.items()]
+    splits: dict[str, str | None] = {}
+    for image in made:
+        if splits.setdefault(image.patient_id, image.split) != image.split:
+            raise InputError(path, f"patient {image.patient_id} in two splits", "one split a patient")
+    return made
+
+
+def _image(path: Path, name: str, members: list[tuple[int, dict[str, str]]]) -> TableImage:
+    patients = {row.get("patient_id", "").strip() or Path(name).name.partition(".")[0] for _, row in members}
+    splits = {row.get("split", "").strip() or None for _, row in members}
+    if len(patients) > 1 or len(splits) > 1:
+        raise InputError(path, f"image {name} of several patients or splits", "one patient and split an image")
+    split = splits.pop()
+    if split not in (None, "train", "val", "test"):
+        raise InputError(path, f"line {members[0][0]}: split {split!r}", "train, val or test")
+    nodules = []
+    for number, (line, row) in enumerate(members, start=1):
+        try:
+            nodule = _nodule(path.parent, row, number)
+        except ValueError as error:
+            raise InputError(path, f"line {line}: {error}", "the columns as `prepare patches --help` says") from error
+        if nodule is not None:
+            nodules.append(nodule)
+    return TableImage(path.parent / name, patients.pop(), split, tuple(nodules))
+
+
+def _nodule(folder: Path, row: dict[str, str], number: int) -> NoduleRow | None:
+    """The nodule of a row; None where it tells of none. ValueError says what does not fit."""
+    mask = row.get("mask", "").strip()
+    center = [row.get(axis, "").strip() for axis in CENTER]
+    diameter = _number(row, "diameter_mm")
+    if not mask and not any(center):
+        return None
+    if any(center) and not all(center):
+        raise ValueError("a centre of less than three numbers")
+    if not mask and diameter is None:
+        raise ValueError("a centre without diameter_mm")
+    if diameter is not None and not 0 < diameter < 1000:
+        raise ValueError(f"diameter_mm {diameter:g}")
+    x, y, z = (_number(row, axis) for axis in CENTER)
+    ratings = {name: given for name in RATINGS if (given := _ratings(name, row.get(name) or ""))}
+    return NoduleRow(
+        nodule_id=row.get("nodule_id", "").strip() or f"{number:02d}",
+        mask=folder / mask if mask else None,
+        mask_label=int(_number(row, "mask_label") or 0) or None,
+        center_mm=None if x is None or y is None or z is None else (x, y, z),
+        attributes=NoduleAttributes(
+            diameter_mm=diameter, **{name: float(np.mean(given)) for name, given in ratings.items()}
+        ),
+        ratings=ratings,
+        extra={name: value for name, value in row.items() if name not in KNOWN},
+    )
+
+
+def _number(row: dict[str, str], name: str) -> float | None:
+    text = (row.get(name) or "").strip()
+    if not text:
+        return None
+    value = float(text)
+    if not np.isfinite(value):
+        raise ValueError(f"{name} {text}")
+    return value
+
+
+def _ratings(name: str, text: str) -> tuple[float, ...]:
+    most = MOST_RATING.get(name, 5)
+    given = [float(part) for part in text.replace(";", " ").split()]
+    if not all(1 <= value <= most for value in given):
+        raise ValueError(f"{name} {text}, not numbers from 1 to {most}")
+    return tuple(given)

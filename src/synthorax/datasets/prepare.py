@@ -1,0 +1,133 @@
+"""From sources to a store, over processes; what a kill leaves is gone on with."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from synthorax.datasets.sources import Source
+from synthorax.datasets.splits import FRACTIONS, split_patients
+from synthorax.datasets.store import REQUEST, CaseEntry, Store, known_entry, write_case, write_index
+from synthorax.errors import InputError
+from synthorax.io.atomic import MARK, TEMPORARY, atomic_file, check_folder_is_free
+from synthorax.parallel import map_processes
+
+RECIPE = 1
+"""Raised whenever the same sources would give another store."""
+
+
+@dataclass(frozen=True)
+class _ReadAndWrite:
+    """A picklable function: a source to its entry in the store, or to the reason why there is none."""
+
+    store: Path
+
+    def __call__(self, source: Source) -> CaseEntry | InputError:
+        key = f"{RECIPE} {source.key}"
+        if (known := known_entry(self.store, source.case_id, key)) is not None:
+            return known
+        try:
+            case = source.read()
+        except InputError as error:
+            return error
+        except OSError as error:
+            return InputError(
+                error.filename or source.case_id, (error.strerror or str(error)).lower(), "a readable file"
+            )
+        return write_case(self.store, case, key)
+
+
+def prepare_store(
+    sources: Sequence[Source],
+    out: Path,
+    request: Mapping[str, Any],
+    *,
+    fractions: Sequence[float] = FRACTIONS,
+    seed: int = 0,
+    workers: int | None = None,
+    cluster: str | None = None,
+    overwrite: bool = False,
+) -> Store:
+    """Read every source and write a store. A store that was stopped goes on; a complete one is brought up to date.
+
+    Args:
+        request: what the sources were made from; says whether a folder's store is of the same.
+        fractions: of patients in train, val and test whose split is not given.
+        workers: processes; one a core if not given.
+        cluster: address of a Dask scheduler to use instead.
+
+    Raises:
+        InputError: a folder that is not ours or of another request; or no source could be read.
+        OutputError: the store cannot be written.
+    """
+    wanted = {"synthorax": version("synthorax"), "recipe": RECIPE, **request}
+    begun = _begun(out)
+    if begun != wanted or overwrite:
+        if begun is not None and not overwrite:
+            raise InputError(out, f"a store of {_differences(begun, wanted)}", "the same request, or --overwrite")
+        if begun is None:
+            check_folder_is_free(out)
+        elif out.exists():
+            shutil.rmtree(out)
+    split_patients({}, fractions, seed)
+    is_new = not out.exists()
+    out.mkdir(parents=True, exist_ok=True)
+    for left in out.glob(TEMPORARY + "*"):
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
+    with atomic_file(out / REQUEST) as file:
+        file.write_text(json.dumps(wanted, indent=1) + "\n")
+    entries, skipped = [], []
+    bar = Progress(
+        TextColumn("prepare"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+        console=Console(stderr=True),
+    )
+    with bar:
+        task = bar.add_task("", total=len(sources))
+        outcomes = map_processes(_ReadAndWrite(out), sources, workers=workers, chunk=1, cluster=cluster)
+        for source, outcome in zip(sources, outcomes, strict=True):
+            if isinstance(outcome, CaseEntry):
+                entries.append(outcome)
+            else:
+                skipped.append((source.case_id, outcome))
+            bar.update(task, advance=1, description=f"{len(skipped)} skipped" if skipped else "")
+    if not entries:
+        if is_new:
+            shutil.rmtree(out, ignore_errors=True)
+        if len(skipped) == 1:
+            raise skipped[0][1]
+        raise InputError(request["source"], f"{len(skipped)} scans, none readable; the first: {skipped[0][1]}", "CT")
+    given: dict[str, str | None] = {}
+    for entry in entries:
+        given[entry.patient_id] = given.get(entry.patient_id) or entry.given_split
+    for known in out.iterdir():  # of an earlier time, whose source is gone
+        if known.is_dir() and known.name not in {entry.case_id for entry in entries}:
+            shutil.rmtree(known)
+    reasons = [{"case": case_id, "reason": str(error)} for case_id, error in skipped]
+    write_index(out, entries, split_patients(given, fractions, seed), source=request, skipped=reasons)
+    (out / MARK).touch()
+    return Store(out)
+
+
+def _begun(out: Path) -> dict[str, Any] | None:
+    """The request of the store that a folder holds or was to hold."""
+    try:
+        return dict(json.loads((out / REQUEST).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _differences(begun: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """What is not as it was asked for."""
+    return ", ".join(f"{k} {begun.get(k)}" for k in sorted({*begun, *wanted}) if begun.get(k) != wanted.get(k))

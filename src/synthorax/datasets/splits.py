@@ -1,0 +1,40 @@
+"""Who is in which split: patients, never scans or nodules."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+from synthorax.errors import InputError
+
+FRACTIONS = (0.7, 0.1, 0.2)
+"""Train, val, test."""
+
+
+def split_patients(
+    given: Mapping[str, str | None], fractions: Sequence[float] = FRACTIONS, seed: int = 0
+) -> dict[str, list[str]]:
+    """Patients of train, val and test.
+
+    The order in which patients are dealt out is a hash of their ids and the seed, so it depends neither
+    on the order of files nor on who else is there.
+
+    Args:
+        given: each patient's split where the source says so, else None.
+        fractions: of those whose split is not given.
+
+    Raises:
+        InputError: fractions that are no shares of one.
+    """
+    if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise InputError("split", ", ".join(f"{f:g}" for f in fractions), "shares of train, val, test that sum to 1")
+    splits: dict[str, list[str]] = {"train": [], "val": [], "test": []}
+    for patient, split in given.items():
+        if split is not None:
+            splits[split].append(patient)
+    rest = [patient for patient, split in given.items() if split is None]
+    rest.sort(key=lambda patient: hashlib.sha256(f"{seed} {patient}".encode()).digest())
+    first, second = round(fractions[0] * len(rest)), round((fractions[0] + fractions[1]) * len(rest))
+    for name, part in zip(splits, (rest[:first], rest[first:second], rest[second:]), strict=True):
+        splits[name] = sorted([*splits[name], *part])
+    return splits

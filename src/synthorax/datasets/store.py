@@ -1,0 +1,342 @@
+"""The prepared store: CT, masks and nodules of many scans in one Zarr 3 group, split by patient.
+
+    STORE/zarr.json             a group; its attribute `synthorax` is the index: cases, nodules, splits, fingerprint
+    STORE/<case>/zarr.json      a group; geometry, nodules and points of the case
+    STORE/<case>/ct             int16 HU [z, y, x], chunked and compressed
+    STORE/<case>/mask           uint8 [z, y, x], a label a nodule; missing where nobody marked voxels
+
+A case appears whole or not at all. The index is written last, so a store with an index is complete.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import BloscCodec
+
+from synthorax.errors import InputError
+from synthorax.geometry import AIR_HU
+from synthorax.io.atomic import atomic_file, atomic_folder
+from synthorax.nodule import Nodule
+from synthorax.provenance import fingerprint
+from synthorax.volume import Volume
+
+FORMAT = 1
+INDEX = "zarr.json"
+REQUEST = "prepare.json"
+"""What a store is prepared from, written first; a store may be gone on with by the same request only."""
+ATTRIBUTE = "synthorax"
+CHUNK = (32, 128, 128)
+"""Small enough that a nodule's cube touches few chunks, large enough that a scan has few."""
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Point:
+    """A place of a scan that is not an outlined nodule.
+
+    Attributes:
+        kind: such as `small nodule`, `non-nodule`, `candidate`.
+        center_mm: (x, y, z), LPS.
+    """
+
+    kind: str
+    center_mm: tuple[float, float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A scan, or a patch of one, with what is known of it.
+
+    Attributes:
+        ct: int16 HU.
+        mask: uint8, a label a nodule; None where nobody marked voxels.
+        split: where its source says so.
+        synthetic: the mark of generated voxels; empty for a patient's.
+        notes: what was left out or mended when it was read.
+    """
+
+    case_id: str
+    patient_id: str
+    ct: Volume
+    mask: NDArray[np.uint8] | None = None
+    nodules: tuple[Nodule, ...] = ()
+    points: tuple[Point, ...] = ()
+    split: Split | None = None
+    series_uid: str = ""
+    synthetic: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CaseEntry:
+    """A case as the index knows it.
+
+    Attributes:
+        shape: voxels (z, y, x).
+        sha256: of voxels, mask, geometry and nodules.
+        given_split: what its source said; a store's splits are `Store.splits`.
+    """
+
+    case_id: str
+    patient_id: str
+    series_uid: str
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+    nodules: tuple[Nodule, ...]
+    has_mask: bool
+    synthetic: str
+    sha256: str
+    given_split: Split | None = None
+    notes: tuple[str, ...] = ()
+
+    def row(self) -> dict[str, Any]:
+        """The entry as JSON can hold it."""
+        return vars(self) | {
+            "shape": list(self.shape),
+            "spacing_mm": list(self.spacing_mm),
+            "nodules": [nodule.row() for nodule in self.nodules],
+            "notes": list(self.notes),
+        }
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> CaseEntry:
+        """The entry of such a row."""
+        nodules = tuple(Nodule.from_row(nodule) for nodule in row["nodules"])
+        return cls(
+            **dict(row)
+            | {
+                "shape": tuple(row["shape"]),
+                "spacing_mm": tuple(row["spacing_mm"]),
+                "nodules": nodules,
+                "notes": tuple(row["notes"]),
+            }
+        )
+
+
+def write_case(store: Path, case: Case, source_key: str) -> CaseEntry:
+    """Write a case into a store's folder, whole or not at all.
+
+    Args:
+        source_key: what it was read from; a case of the same key need not be read again.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    ct = np.ascontiguousarray(case.ct.voxels, np.int16)
+    content = [ct.tobytes(), b"" if case.mask is None else case.mask.tobytes()]
+    about = {
+        "patient_id": case.patient_id,
+        "series_uid": case.series_uid,
+        "spacing_zyx_mm": list(case.ct.spacing_mm),
+        "origin_xyz_mm": list(case.ct.origin_mm),
+        "direction": case.ct.direction.tolist(),
+        "nodules": [nodule.row() for nodule in case.nodules],
+        "points": [{"kind": p.kind, "center_mm": [round(c, 4) for c in p.center_mm]} for p in case.points],
+        "synthetic": case.synthetic,
+        "given_split": case.split,
+    }
+    entry = CaseEntry(
+        case_id=case.case_id,
+        patient_id=case.patient_id,
+        series_uid=case.series_uid,
+        shape=case.ct.shape,
+        spacing_mm=case.ct.spacing_mm,
+        nodules=case.nodules,
+        has_mask=case.mask is not None,
+        synthetic=case.synthetic,
+        sha256=fingerprint(b"".join([*content, json.dumps(about, sort_keys=True).encode()])),
+        given_split=case.split,
+        notes=case.notes,
+    )
+    with atomic_folder(store / case.case_id, overwrite=True) as folder:
+        attributes = {ATTRIBUTE: {**about, "source": source_key, "entry": entry.row()}}
+        group = zarr.create_group(folder, zarr_format=3, attributes=attributes)
+        _write_array(group, "ct", ct)
+        if case.mask is not None:
+            _write_array(group, "mask", np.ascontiguousarray(case.mask))
+    return entry
+
+
+def known_entry(store: Path, case_id: str, source_key: str) -> CaseEntry | None:
+    """The entry of a case that was written from the same source before."""
+    try:
+        attributes = json.loads((store / case_id / INDEX).read_text())["attributes"][ATTRIBUTE]
+        return CaseEntry.from_row(attributes["entry"]) if attributes["source"] == source_key else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def write_index(
+    store: Path,
+    entries: Sequence[CaseEntry],
+    splits: Mapping[str, Sequence[str]],
+    *,
+    source: Mapping[str, Any],
+    skipped: Sequence[Mapping[str, str]],
+) -> None:
+    """Complete a store.
+
+    Args:
+        splits: patient ids of train, val and test.
+        source: what it was prepared from, and how.
+        skipped: sources that were left out, each with its reason.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    splits = {name: sorted(patients) for name, patients in splits.items()}
+    content = json.dumps([[e.case_id, e.sha256] for e in entries] + [splits], sort_keys=True)
+    index = {
+        "format": FORMAT,
+        "source": dict(source),
+        "fingerprint": fingerprint(content.encode()),
+        "splits": splits,
+        "skipped": [dict(s) for s in skipped],
+        "cases": [entry.row() for entry in entries],
+    }
+    group = {"zarr_format": 3, "node_type": "group", "attributes": {ATTRIBUTE: index}}
+    with atomic_file(store / INDEX) as file:
+        file.write_text(json.dumps(group, indent=1, allow_nan=False) + "\n")
+
+
+def is_store(path: Path) -> bool:
+    """Whether a folder holds a store, complete or not."""
+    return (path / REQUEST).is_file()
+
+
+class Store:
+    """A complete store, open for reading.
+
+    Attributes:
+        cases: in the order they were prepared.
+        splits: patient ids by split.
+        fingerprint: hash of all voxels, masks, nodules and splits.
+        skipped: sources that were left out, each with its reason.
+
+    Raises:
+        InputError: no store, one that was not finished, or one of another version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            index = json.loads((path / INDEX).read_text())["attributes"][ATTRIBUTE]
+            if index["format"] != FORMAT:
+                raise InputError(path, f"a store of format {index['format']}", f"format {FORMAT}; prepare it again")
+            self.cases = tuple(CaseEntry.from_row(row) for row in index["cases"])
+            self.splits: dict[str, list[str]] = index["splits"]
+            self.fingerprint: str = index["fingerprint"]
+            self.skipped: list[dict[str, str]] = index["skipped"]
+            self.source: dict[str, Any] = index["source"]
+        except FileNotFoundError:
+            found = "a store that was not finished" if is_store(path) else "no store"
+            raise InputError(path, found, "what `synthorax prepare` wrote, to its end") from None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(path, f"a damaged store ({error})", "what `synthorax prepare` wrote") from error
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __getitem__(self, case_id: str) -> CaseEntry:
+        try:
+            return self._by_id[case_id]
+        except KeyError:
+            raise InputError(self.path, f"no case {case_id}", "a case of the store") from None
+
+    def split_of(self, patient_id: str) -> str:
+        """Which split a patient is in."""
+        return self._split_of[patient_id]
+
+    def in_split(self, split: str) -> list[CaseEntry]:
+        """The cases of the patients of a split."""
+        return [case for case in self.cases if self._split_of[case.patient_id] == split]
+
+    def read(self, case_id: str) -> Case:
+        """A case with all its voxels."""
+        entry = self[case_id]
+        group, about = self._open(case_id)
+        x, y, z = about["origin_xyz_mm"]
+        voxels: NDArray = np.asarray(group["ct"][:])  # type: ignore[index]
+        mask = np.asarray(group["mask"][:]) if entry.has_mask else None  # type: ignore[index]
+        return Case(
+            case_id=case_id,
+            patient_id=entry.patient_id,
+            ct=Volume(voxels, entry.spacing_mm, (x, y, z), np.array(about["direction"])),
+            mask=mask,
+            nodules=entry.nodules,
+            points=tuple(Point(p["kind"], tuple(p["center_mm"])) for p in about["points"]),
+            split=entry.given_split,
+            series_uid=entry.series_uid,
+            synthetic=entry.synthetic,
+            notes=entry.notes,
+        )
+
+    def read_box(
+        self, case_id: str, start: Sequence[int], shape: Sequence[int], array: Literal["ct", "mask"] = "ct"
+    ) -> Volume:
+        """A box of a case's voxels; outside the scan it is air, or no nodule.
+
+        Args:
+            start: index (z, y, x) of its first voxel; may be negative.
+            shape: voxels along (z, y, x).
+        """
+        entry = self[case_id]
+        group, about = self._open(case_id)
+        low, high = np.clip([start, np.add(start, shape)], 0, entry.shape)
+        box = np.full(tuple(shape), AIR_HU if array == "ct" else 0, np.int16 if array == "ct" else np.uint8)
+        if (high > low).all() and (array == "ct" or entry.has_mask):
+            inside = tuple(slice(a - s, b - s) for a, b, s in zip(low, high, start, strict=True))
+            box[inside] = group[array][tuple(slice(a, b) for a, b in zip(low, high, strict=True))]  # type: ignore[index]
+        x, y, z = about["origin_xyz_mm"]
+        whole = Volume(box, entry.spacing_mm, (x, y, z), np.array(about["direction"]))
+        x, y, z = whole.to_world(start).tolist()
+        return replace(whole, origin_mm=(x, y, z))
+
+    def geometry(self, case_id: str) -> Volume:
+        """A case's geometry; its voxels are one zero that stands for all of them, and cannot be written."""
+        entry = self[case_id]
+        _, about = self._open(case_id)
+        x, y, z = about["origin_xyz_mm"]
+        voxels = np.broadcast_to(np.int16(0), entry.shape)
+        return Volume(voxels, entry.spacing_mm, (x, y, z), np.array(about["direction"]))
+
+    def _open(self, case_id: str) -> tuple[zarr.Group, dict[str, Any]]:
+        try:
+            group = zarr.open_group(self.path / case_id, mode="r")
+            about: Any = group.attrs[ATTRIBUTE]
+            return group, dict(about)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(self.path / case_id, f"a damaged case ({error})", "a case of the store") from error
+
+    @cached_property
+    def _by_id(self) -> dict[str, CaseEntry]:
+        return {case.case_id: case for case in self.cases}
+
+    @cached_property
+    def _split_of(self) -> dict[str, str]:
+        return {patient: name for name, patients in self.splits.items() for patient in patients}
+
+
+def _write_array(group: zarr.Group, name: str, values: NDArray) -> None:
+    chunks = tuple(min(n, c) for n, c in zip(values.shape, CHUNK, strict=True))
+    shuffle: Literal["bitshuffle", "noshuffle"] = "bitshuffle" if values.dtype.itemsize > 1 else "noshuffle"
+    array = group.create_array(
+        name,
+        shape=values.shape,
+        dtype=values.dtype,
+        chunks=chunks,
+        compressors=[BloscCodec(cname="zstd", clevel=1, shuffle=shuffle)],
+        dimension_names=("z", "y", "x"),
+        fill_value=0,
+    )
+    array[:] = values

@@ -1,0 +1,119 @@
+"""Volumes cut out, turned and resampled, each voxel staying where it is in the world."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from synthorax.errors import InputError
+from synthorax.volume import Volume, check_spacing
+
+AIR_HU = -1024
+"""What lies outside a scan."""
+
+
+def crop(volume: Volume, start: Sequence[int], shape: Sequence[int], *, fill: float = AIR_HU) -> Volume:
+    """A box of voxels; what lies outside the volume is `fill`, so that this pads as well.
+
+    Args:
+        start: index (z, y, x) of the first voxel; may be negative.
+        shape: voxels along (z, y, x).
+    """
+    first = np.asarray(start)
+    low, high = np.clip([first, first + shape], 0, volume.shape)
+    inside = volume.voxels[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
+    if inside.shape != tuple(shape):
+        whole = np.full(tuple(shape), fill, volume.voxels.dtype)
+        if inside.size:
+            whole[tuple(slice(a, a + n) for a, n in zip(low - first, inside.shape, strict=True))] = inside
+        inside = whole
+    x, y, z = volume.to_world(first).tolist()
+    return replace(volume, voxels=inside, origin_mm=(x, y, z))
+
+
+def pad(volume: Volume, before: Sequence[int], after: Sequence[int], *, fill: float = AIR_HU) -> Volume:
+    """A volume with so many voxels more before and after it along (z, y, x)."""
+    shape = np.add(volume.shape, before) + np.asarray(after)
+    return crop(volume, np.negative(before).tolist(), shape.tolist(), fill=fill)
+
+
+def orient(volume: Volume, axes: str = "LPS") -> Volume:
+    """The same voxels with the x, y and z array axes nearest to three anatomical directions.
+
+    Args:
+        axes: where x, y and z lead to, such as LPS (left, posterior, superior) or RAS.
+
+    Raises:
+        InputError: not one letter of each of L/R, P/A and S/I.
+    """
+    names = ["LR", "PA", "SI"]
+    found = ["".join(n for n in names if letter in n) for letter in axes.upper()]
+    if sorted(found) != sorted(names):
+        raise InputError("axes", repr(axes), "three directions, as in LPS")
+    return from_sitk(sitk.DICOMOrient(to_sitk(volume), axes.upper()), volume.voxels.dtype)
+
+
+def resample(
+    volume: Volume, spacing_mm: tuple[float, float, float], *, nearest: bool = False, fill: float = AIR_HU
+) -> Volume:
+    """The volume on voxels of another size, by linear interpolation; its faces stay where they are.
+
+    Args:
+        spacing_mm: (z, y, x).
+        nearest: take the nearest voxel instead, as for labels.
+    """
+    check_spacing(spacing_mm)
+    shape = np.maximum(np.rint(np.multiply(volume.shape, volume.spacing_mm) / spacing_mm), 1).astype(int)
+    first = (np.divide(spacing_mm, volume.spacing_mm) - 1) / 2
+    x, y, z = volume.to_world(first).tolist()
+    grid = Volume(np.empty((1, 1, 1), volume.voxels.dtype), spacing_mm, (x, y, z), volume.direction)
+    return resample_like(volume, grid, shape.tolist(), nearest=nearest, fill=fill)
+
+
+def resample_like(
+    volume: Volume, grid: Volume, shape: Sequence[int] | None = None, *, nearest: bool = False, fill: float = AIR_HU
+) -> Volume:
+    """The volume on the voxels of another, by linear interpolation.
+
+    Args:
+        grid: gives spacing, origin and direction.
+        shape: voxels along (z, y, x), the grid's if not given.
+    """
+    filter_ = sitk.ResampleImageFilter()
+    filter_.SetSize([int(n) for n in reversed(shape or grid.shape)])
+    filter_.SetOutputSpacing(grid.spacing_mm[::-1])
+    filter_.SetOutputOrigin(grid.origin_mm)
+    filter_.SetOutputDirection(grid.direction.ravel().tolist())
+    filter_.SetInterpolator(sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear)
+    filter_.SetDefaultPixelValue(fill)
+    image, dtype = to_sitk(volume), volume.voxels.dtype
+    if nearest or dtype.kind == "f":
+        return from_sitk(filter_.Execute(image), dtype)
+    made = from_sitk(filter_.Execute(sitk.Cast(image, sitk.sitkFloat32)))
+    return replace(made, voxels=np.rint(made.voxels).astype(dtype))  # ITK would cut off the fractions
+
+
+def to_sitk(volume: Volume) -> sitk.Image:
+    """The volume as a SimpleITK image; bool voxels become uint8."""
+    voxels = volume.voxels.view(np.uint8) if volume.voxels.dtype == np.bool_ else volume.voxels
+    image = sitk.GetImageFromArray(np.ascontiguousarray(voxels))
+    image.SetSpacing(volume.spacing_mm[::-1])
+    image.SetOrigin(volume.origin_mm)
+    image.SetDirection(volume.direction.ravel().tolist())
+    return image
+
+
+def from_sitk(image: sitk.Image, dtype: np.dtype | None = None) -> Volume:
+    """A volume of a SimpleITK image."""
+    x, y, z = image.GetSpacing()
+    voxels: NDArray = sitk.GetArrayFromImage(image)
+    return Volume(
+        voxels=voxels if dtype is None else voxels.astype(dtype, copy=False),
+        spacing_mm=(z, y, x),
+        origin_mm=image.GetOrigin(),
+        direction=np.reshape(image.GetDirection(), (3, 3)),
+    )

@@ -1,0 +1,239 @@
+"""CT series and segmentations written as DICOM, which say inside that they are synthetic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from copy import deepcopy
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.sr.codedict import codes
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.valuerep import format_number_as_ds
+
+from synthorax.errors import InputError
+from synthorax.io.atomic import atomic_file, atomic_folder
+from synthorax.io.dicom import CtSeries
+from synthorax.provenance import fingerprint
+from synthorax.volume import Volume
+
+MANUFACTURER = "synthorax"
+CONTRIBUTING_EQUIPMENT = 0x0018A001
+ACQUISITION = (
+    "KVP",
+    "SliceThickness",
+    "DataCollectionDiameter",
+    "ReconstructionDiameter",
+    "ConvolutionKernel",
+    "FilterType",
+    "XRayTubeCurrent",
+    "ExposureTime",
+    "Exposure",
+    "PatientPosition",
+    "BodyPartExamined",
+)
+"""What a series made from another keeps of it: how it was acquired, nothing of whose it is."""
+IDENTITY = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "PatientAge",
+    "StudyInstanceUID",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+    "StudyDescription",
+    "FrameOfReferenceUID",
+    "PositionReferenceIndicator",
+)
+"""What it keeps besides where the patient's identity is asked for."""
+
+
+def write_ct_series(
+    folder: Path,
+    volume: Volume,
+    *,
+    mark: str | None,
+    source: CtSeries | None = None,
+    keep_identity: bool = False,
+    description: str = "",
+    overwrite: bool = False,
+) -> list[Dataset]:
+    """Write a volume as a CT series, a file a slice, all or nothing; the same volume gives the same bytes.
+
+    Args:
+        volume: HU; rounded to whole ones.
+        mark: the synthetic mark; None for voxels that are a patient's.
+        source: the series that the volume was made from.
+        keep_identity: keep its patient, study and frame of reference, so that it lies beside the source in a PACS.
+        description: of the series.
+
+    Returns:
+        The slices' headers, without pixels, as a segmentation refers to them.
+
+    Raises:
+        InputError: the folder is not ours to replace.
+        OutputError: it cannot be written.
+    """
+    hu = np.clip(np.rint(volume.voxels), -(2**15), 2**15 - 1).astype("<i2")
+    content = fingerprint(hu.tobytes() + repr((volume.affine.tolist(), mark)).encode())
+    common = _common(volume, content, mark, source, keep_identity, description)
+    headers: list[Dataset] = []
+    with atomic_folder(folder, overwrite=overwrite) as target:
+        for index, pixels in enumerate(hu):
+            header = deepcopy(common)
+            uid = generate_uid(entropy_srcs=[content, "slice", str(index)])
+            header.SOPInstanceUID = header.file_meta.MediaStorageSOPInstanceUID = uid
+            header.InstanceNumber = index + 1
+            header.ImagePositionPatient = _decimals(volume.to_world([index, 0, 0]))
+            headers.append(deepcopy(header))
+            header.PixelData = pixels.tobytes()
+            header.save_as(target / f"{index + 1:04d}.dcm", enforce_file_format=True)
+    return headers
+
+
+def write_segmentation(
+    path: Path, labels: Volume, series: Sequence[Dataset], names: Sequence[str], *, mark: str | None
+) -> None:
+    """Write a label map as a DICOM segmentation of a CT series, a binary segment a label.
+
+    Args:
+        labels: whole numbers; 1 is the first of `names`, and so on; 0 is none. The voxels of the series.
+        series: headers of its slices, in the order of the labels' z axis.
+
+    Raises:
+        InputError: no label set, or another number of slices or names.
+        OutputError: the file cannot be written.
+    """
+    import highdicom as hd
+
+    values = np.asarray(labels.voxels, np.uint8)
+    if len(series) != len(values) or int(values.max()) > len(names):
+        found = f"{len(values)} slices, labels to {values.max()}"
+        raise InputError("segmentation", found, f"{len(series)} slices, labels to {len(names)}")
+    if not values.any():
+        raise InputError("segmentation", "no label set", "a label map")
+    content = fingerprint(values.tobytes() + str(series[0].SeriesInstanceUID).encode())
+    algorithm = hd.AlgorithmIdentificationSequence(
+        name=MANUFACTURER, family=codes.DCM.ArtificialIntelligence, version=version("synthorax")
+    )
+    segments = [
+        hd.seg.SegmentDescription(
+            segment_number=number,
+            segment_label=name[:64],
+            segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
+            segmented_property_type=codes.SCT.Nodule,
+            algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+            algorithm_identification=algorithm,
+            tracking_uid=generate_uid(entropy_srcs=[content, "track", str(number)]),
+            tracking_id=name[:64],
+        )
+        for number, name in enumerate(names, start=1)
+    ]
+    made = hd.seg.Segmentation(
+        source_images=list(series),
+        pixel_array=np.stack([values == number for number in range(1, len(names) + 1)], axis=-1).astype(np.uint8),
+        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=segments,
+        series_instance_uid=generate_uid(entropy_srcs=[content, "series"]),
+        series_number=int(series[0].SeriesNumber) + 1,
+        sop_instance_uid=generate_uid(entropy_srcs=[content, "instance"]),
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        manufacturer_model_name=MANUFACTURER,
+        software_versions=version("synthorax"),
+        device_serial_number="0",
+        content_label="NODULES",
+        series_description="Nodules",
+    )
+    if mark:
+        made.SyntheticData = "YES"
+        made.add(DataElement(CONTRIBUTING_EQUIPMENT, "SQ", [_equipment(mark)]))
+    with atomic_file(path) as file:
+        made.save_as(file, enforce_file_format=True)
+
+
+def _common(
+    volume: Volume, content: str, mark: str | None, source: CtSeries | None, keep_identity: bool, description: str
+) -> FileDataset:
+    """The header that all slices share."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = CTImageStorage
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    header = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    header.SpecificCharacterSet = "ISO_IR 192"
+    header.SOPClassUID = CTImageStorage
+    header.Modality = "CT"
+    header.Manufacturer = header.ManufacturerModelName = MANUFACTURER
+    header.SoftwareVersions = version("synthorax")
+    header.InstitutionName = ""
+    for name in ("StudyDate", "StudyTime", "ContentDate", "ContentTime", "AccessionNumber", "ReferringPhysicianName"):
+        setattr(header, name, "")
+    header.StudyID = ""
+    kind = "SYNTHETIC" if mark else "ANONYMOUS"
+    header.PatientID, header.PatientName = f"{kind}-{content[:12]}", f"{kind}^{content[:12]}"
+    header.PatientBirthDate = header.PatientSex = ""
+    header.PatientIdentityRemoved = "YES"
+    header.DeidentificationMethod = f"identity replaced by {MANUFACTURER}"
+    for name, part in (("StudyInstanceUID", "study"), ("FrameOfReferenceUID", "frame")):
+        setattr(header, name, generate_uid(entropy_srcs=[content, part]))
+    header.SeriesInstanceUID = generate_uid(entropy_srcs=[content, "series"])
+    header.SeriesNumber = 9001
+    header.SeriesDescription = (description or ("Synthetic" if mark else "Derived"))[:64]
+    header.PositionReferenceIndicator = ""
+    header.PatientPosition = "HFS"
+    header.KVP = None
+    header.AcquisitionNumber = None
+    header.SliceThickness = format_number_as_ds(volume.spacing_mm[0])
+    if source is not None:
+        for name in ACQUISITION + IDENTITY * keep_identity:
+            if name in source.header:
+                setattr(header, name, source.header[name].value)
+        if keep_identity:
+            del header.PatientIdentityRemoved, header.DeidentificationMethod
+    header.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
+    if mark:
+        header.SyntheticData = "YES"
+        header.DerivationDescription = mark
+        header.ImageComments = mark
+        header.add(DataElement(CONTRIBUTING_EQUIPMENT, "SQ", [_equipment(mark)]))
+    rows, columns = volume.shape[1:]
+    header.SamplesPerPixel = 1
+    header.PhotometricInterpretation = "MONOCHROME2"
+    header.Rows, header.Columns = rows, columns
+    header.PixelSpacing = _decimals(volume.spacing_mm[1:])
+    header.SpacingBetweenSlices = format_number_as_ds(volume.spacing_mm[0])
+    header.ImageOrientationPatient = _decimals(volume.direction[:, :2].T.ravel())
+    header.BitsAllocated = header.BitsStored = 16
+    header.HighBit = 15
+    header.PixelRepresentation = 1
+    header.RescaleIntercept, header.RescaleSlope, header.RescaleType = 0, 1, "HU"
+    header.WindowCenter, header.WindowWidth = -600, 1500
+    return header
+
+
+def _equipment(mark: str) -> Dataset:
+    """An item of the Contributing Equipment Sequence: what synthesised these voxels (CID 7005)."""
+    purpose, item = Dataset(), Dataset()
+    code = codes.cid7005.SynthesizingEquipment
+    purpose.CodeValue, purpose.CodingSchemeDesignator, purpose.CodeMeaning = (
+        code.value,
+        code.scheme_designator,
+        code.meaning,
+    )
+    item.PurposeOfReferenceCodeSequence = [purpose]
+    item.Manufacturer = item.ManufacturerModelName = MANUFACTURER
+    item.SoftwareVersions = version("synthorax")
+    item.ContributionDescription = mark
+    return item
+
+
+def _decimals(values: Iterable[float]) -> list[str]:
+    """Numbers as DICOM's decimal strings of at most 16 characters."""
+    return [format_number_as_ds(float(v)) for v in values]
