@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from synthorax.api import (
+        export,
         features,
         info,
         lidc_shapes,
@@ -24,10 +25,12 @@ if TYPE_CHECKING:
         train,
         verify,
         write_samples,
+        write_scan,
     )
 
 __version__ = version("synthorax")
 __all__ = [
+    "export",
     "features",
     "info",
     "lidc_shapes",
@@ -40,6 +43,7 @@ __all__ = [
     "train",
     "verify",
     "write_samples",
+    "write_scan",
 ]
 
 

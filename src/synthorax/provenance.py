@@ -11,6 +11,8 @@ from typing import Any
 
 SYNTHETIC_MARK = "SYNTHETIC: made by synthorax, not a patient"
 """Written inside every file of generated voxels; at most 79 characters, the NIfTI header's room."""
+MANIFEST = "manifest.json"
+"""The sidecar of a folder."""
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,14 @@ needs them.
 """
 
 from synthorax.api.about import info, verify
-from synthorax.api.data import open_store, prepare, read_scan
+from synthorax.api.data import export, open_store, prepare, read_scan, write_scan
 from synthorax.api.models import load, sample, train, write_samples
 from synthorax.api.shapes import FeatureTable, features, lidc_shapes, read_shapes
 from synthorax.api.studies import study_shapes
 
 __all__ = [
     "FeatureTable",
+    "export",
     "features",
     "info",
     "lidc_shapes",
@@ -25,4 +26,5 @@ __all__ = [
     "train",
     "verify",
     "write_samples",
+    "write_scan",
 ]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from synthorax.errors import InputError
 
 if TYPE_CHECKING:
     from synthorax.datasets.store import Store
     from synthorax.io.scans import Scan
+    from synthorax.volume import Volume
 
 SourceKind = Literal["lidc", "luna16", "scans", "patches"]
 NODULE_STRUCTURES = r"nodule|gtv|lesion|tumou?r|mass"
@@ -104,3 +105,54 @@ def read_scan(path: str | Path, series: str | None = None) -> Scan:
     from synthorax.io.scans import read_scan as read
 
     return read(Path(path), series)
+
+
+def export(source: str | Path, out: str | Path, layout: str, *, name: str = "nodules", overwrite: bool = False) -> None:
+    """Write a store or a folder of samples in the layout that nnU-Net or MONAI reads.
+
+    Args:
+        layout: `nnunet` or `monai`.
+        name: of the data set.
+
+    Raises:
+        InputError: no store and no samples; samples without images for nnU-Net; a folder that holds something else.
+        OutputError: the folder cannot be written.
+    """
+    from synthorax.datasets import export as layouts
+    from synthorax.datasets.store import Store, is_store
+
+    source = Path(source)
+    if is_store(source):
+        store = Store(source)
+        items, n = layouts.store_items(store), len(store)
+    else:
+        samples = list(layouts.sample_items(source))
+        items, n = iter(samples), len(samples)
+    layouts.export(items, n, Path(out), layout, name=name, overwrite=overwrite)
+
+
+def write_scan(
+    path: str | Path,
+    scan: Volume,
+    *,
+    mark: str | None = None,
+    about: Mapping[str, Any] | None = None,
+    source: Scan | None = None,
+    keep_identity: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Write a scan as NIfTI, MHA, MHD or NRRD, by the name's suffix, or else as a folder of DICOM slices.
+
+    Args:
+        mark: says inside the file that it is synthetic, and what made it; there is a sidecar then too.
+        about: what else the sidecar tells.
+        source: the scan it was made from. A DICOM series gives its acquisition, and nothing of its patient
+            unless `keep_identity` is set.
+
+    Raises:
+        InputError: a folder that holds something else.
+        OutputError: it cannot be written.
+    """
+    from synthorax.io.scans import write_scan as write
+
+    write(Path(path), scan, mark=mark, about=about, source=source, keep_identity=keep_identity, overwrite=overwrite)

@@ -21,6 +21,7 @@ VERBS = {
     "train lung": ("LuNG, the autoencoder of nodule shapes.", "train:lung"),
     "sample": ("New nodules out of a trained model.", "sample:sample"),
     "study shapes": ("How good a generator of shapes is: LuNG's experiment, with the paper's figures.", "study:shapes"),
+    "export": ("A store or folder of samples in nnU-Net's or MONAI's layout.", "export:export"),
     "info": ("What a store, run, folder of samples, scan or mask holds.", "about:info"),
     "verify": ("Whether a file or folder says that it is synthetic.", "about:verify"),
     "features": ("The 12 shape features of nodule masks, one row a nodule.", "features:features"),

@@ -36,6 +36,7 @@ REQUEST = "prepare.json"
 ATTRIBUTE = "synthorax"
 CHUNK = (32, 128, 128)
 """Small enough that a nodule's cube touches few chunks, large enough that a scan has few."""
+ArrayName = Literal["ct", "mask"]
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
@@ -92,6 +93,8 @@ class CaseEntry:
     series_uid: str
     shape: tuple[int, int, int]
     spacing_mm: tuple[float, float, float]
+    origin_mm: tuple[float, float, float]
+    direction: tuple[tuple[float, ...], ...]
     nodules: tuple[Nodule, ...]
     has_mask: bool
     synthetic: str
@@ -101,26 +104,19 @@ class CaseEntry:
 
     def row(self) -> dict[str, Any]:
         """The entry as JSON can hold it."""
-        return vars(self) | {
-            "shape": list(self.shape),
-            "spacing_mm": list(self.spacing_mm),
-            "nodules": [nodule.row() for nodule in self.nodules],
-            "notes": list(self.notes),
-        }
+        return vars(self) | {"nodules": [nodule.row() for nodule in self.nodules]}
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> CaseEntry:
         """The entry of such a row."""
+        tuples = {name: tuple(row[name]) for name in ("shape", "spacing_mm", "origin_mm", "notes")}
+        direction = tuple(tuple(line) for line in row["direction"])
         nodules = tuple(Nodule.from_row(nodule) for nodule in row["nodules"])
-        return cls(
-            **dict(row)
-            | {
-                "shape": tuple(row["shape"]),
-                "spacing_mm": tuple(row["spacing_mm"]),
-                "nodules": nodules,
-                "notes": tuple(row["notes"]),
-            }
-        )
+        return cls(**dict(row) | tuples | {"direction": direction, "nodules": nodules})
+
+    def volume(self, voxels: NDArray) -> Volume:
+        """Voxels with the geometry of the case."""
+        return Volume(voxels, self.spacing_mm, self.origin_mm, np.array(self.direction))
 
 
 def write_case(store: Path, case: Case, source_key: str) -> CaseEntry:
@@ -134,32 +130,26 @@ def write_case(store: Path, case: Case, source_key: str) -> CaseEntry:
     """
     ct = np.ascontiguousarray(case.ct.voxels, np.int16)
     content = [ct.tobytes(), b"" if case.mask is None else case.mask.tobytes()]
-    about = {
-        "patient_id": case.patient_id,
-        "series_uid": case.series_uid,
-        "spacing_zyx_mm": list(case.ct.spacing_mm),
-        "origin_xyz_mm": list(case.ct.origin_mm),
-        "direction": case.ct.direction.tolist(),
-        "nodules": [nodule.row() for nodule in case.nodules],
-        "points": [{"kind": p.kind, "center_mm": [round(c, 4) for c in p.center_mm]} for p in case.points],
-        "synthetic": case.synthetic,
-        "given_split": case.split,
-    }
     entry = CaseEntry(
         case_id=case.case_id,
         patient_id=case.patient_id,
         series_uid=case.series_uid,
         shape=case.ct.shape,
         spacing_mm=case.ct.spacing_mm,
+        origin_mm=case.ct.origin_mm,
+        direction=tuple(map(tuple, case.ct.direction.tolist())),
         nodules=case.nodules,
         has_mask=case.mask is not None,
         synthetic=case.synthetic,
-        sha256=fingerprint(b"".join([*content, json.dumps(about, sort_keys=True).encode()])),
+        sha256="",
         given_split=case.split,
         notes=case.notes,
     )
+    points = [{"kind": p.kind, "center_mm": [round(c, 4) for c in p.center_mm]} for p in case.points]
+    content.append(json.dumps([entry.row(), points], sort_keys=True).encode())
+    entry = replace(entry, sha256=fingerprint(b"".join(content)))
     with atomic_folder(store / case.case_id, overwrite=True) as folder:
-        attributes = {ATTRIBUTE: {**about, "source": source_key, "entry": entry.row()}}
+        attributes = {ATTRIBUTE: {"source": source_key, "entry": entry.row(), "points": points}}
         group = zarr.create_group(folder, zarr_format=3, attributes=attributes)
         _write_array(group, "ct", ct)
         if case.mask is not None:
@@ -264,15 +254,12 @@ class Store:
     def read(self, case_id: str) -> Case:
         """A case with all its voxels."""
         entry = self[case_id]
-        group, about = self._open(case_id)
-        x, y, z = about["origin_xyz_mm"]
-        voxels: NDArray = np.asarray(group["ct"][:])  # type: ignore[index]
-        mask = np.asarray(group["mask"][:]) if entry.has_mask else None  # type: ignore[index]
+        about = self._attributes(case_id)
         return Case(
             case_id=case_id,
             patient_id=entry.patient_id,
-            ct=Volume(voxels, entry.spacing_mm, (x, y, z), np.array(about["direction"])),
-            mask=mask,
+            ct=entry.volume(np.asarray(self._array(case_id, "ct")[:])),
+            mask=np.asarray(self._array(case_id, "mask")[:]) if entry.has_mask else None,
             nodules=entry.nodules,
             points=tuple(Point(p["kind"], tuple(p["center_mm"])) for p in about["points"]),
             split=entry.given_split,
@@ -281,9 +268,7 @@ class Store:
             notes=entry.notes,
         )
 
-    def read_box(
-        self, case_id: str, start: Sequence[int], shape: Sequence[int], array: Literal["ct", "mask"] = "ct"
-    ) -> Volume:
+    def read_box(self, case_id: str, start: Sequence[int], shape: Sequence[int], array: ArrayName = "ct") -> Volume:
         """A box of a case's voxels; outside the scan it is air, or no nodule.
 
         Args:
@@ -291,30 +276,24 @@ class Store:
             shape: voxels along (z, y, x).
         """
         entry = self[case_id]
-        group, about = self._open(case_id)
         low, high = np.clip([start, np.add(start, shape)], 0, entry.shape)
         box = np.full(tuple(shape), AIR_HU if array == "ct" else 0, np.int16 if array == "ct" else np.uint8)
         if (high > low).all() and (array == "ct" or entry.has_mask):
             inside = tuple(slice(a - s, b - s) for a, b, s in zip(low, high, start, strict=True))
-            box[inside] = group[array][tuple(slice(a, b) for a, b in zip(low, high, strict=True))]  # type: ignore[index]
-        x, y, z = about["origin_xyz_mm"]
-        whole = Volume(box, entry.spacing_mm, (x, y, z), np.array(about["direction"]))
+            box[inside] = self._array(case_id, array)[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
+        whole = entry.volume(box)
         x, y, z = whole.to_world(start).tolist()
         return replace(whole, origin_mm=(x, y, z))
 
-    def geometry(self, case_id: str) -> Volume:
-        """A case's geometry; its voxels are one zero that stands for all of them, and cannot be written."""
-        entry = self[case_id]
-        _, about = self._open(case_id)
-        x, y, z = about["origin_xyz_mm"]
-        voxels = np.broadcast_to(np.int16(0), entry.shape)
-        return Volume(voxels, entry.spacing_mm, (x, y, z), np.array(about["direction"]))
-
-    def _open(self, case_id: str) -> tuple[zarr.Group, dict[str, Any]]:
+    def _array(self, case_id: str, name: ArrayName) -> zarr.Array:
         try:
-            group = zarr.open_group(self.path / case_id, mode="r")
-            about: Any = group.attrs[ATTRIBUTE]
-            return group, dict(about)
+            return zarr.open_array(self.path / case_id / name, mode="r")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(self.path / case_id / name, f"a damaged array ({error})", "a case of the store") from error
+
+    def _attributes(self, case_id: str) -> dict[str, Any]:
+        try:
+            return dict(json.loads((self.path / case_id / INDEX).read_text())["attributes"][ATTRIBUTE])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(self.path / case_id, f"a damaged case ({error})", "a case of the store") from error
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydicom.dataelem import DataElement
@@ -17,7 +18,7 @@ from pydicom.valuerep import format_number_as_ds
 from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_file, atomic_folder
 from synthorax.io.dicom import CtSeries
-from synthorax.provenance import fingerprint
+from synthorax.provenance import MANIFEST, fingerprint, write_manifest
 from synthorax.volume import Volume
 
 MANUFACTURER = "synthorax"
@@ -63,6 +64,7 @@ def write_ct_series(
     source: CtSeries | None = None,
     keep_identity: bool = False,
     description: str = "",
+    sidecar: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> list[Dataset]:
     """Write a volume as a CT series, a file a slice, all or nothing; the same volume gives the same bytes.
@@ -73,6 +75,7 @@ def write_ct_series(
         source: the series that the volume was made from.
         keep_identity: keep its patient, study and frame of reference, so that it lies beside the source in a PACS.
         description: of the series.
+        sidecar: written into the folder as manifest.json.
 
     Returns:
         The slices' headers, without pixels, as a segmentation refers to them.
@@ -95,6 +98,8 @@ def write_ct_series(
             headers.append(deepcopy(header))
             header.PixelData = pixels.tobytes()
             header.save_as(target / f"{index + 1:04d}.dcm", enforce_file_format=True)
+        if sidecar is not None:
+            write_manifest(target / MANIFEST, dict(sidecar))
     return headers
 
 
@@ -188,6 +193,7 @@ def _common(
     header.SeriesDescription = (description or ("Synthetic" if mark else "Derived"))[:64]
     header.PositionReferenceIndicator = ""
     header.PatientPosition = "HFS"
+    header.BodyPartExamined = "CHEST"
     header.KVP = None
     header.AcquisitionNumber = None
     header.SliceThickness = format_number_as_ds(volume.spacing_mm[0])

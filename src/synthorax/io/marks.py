@@ -1,4 +1,4 @@
-"""Finding the synthetic mark: inside a file, or in the manifest beside it."""
+"""Finding the synthetic mark: inside a file, or in the sidecar beside it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pathlib import Path
 from synthorax.errors import InputError
 from synthorax.io import dicom
 from synthorax.io.images import is_image, read_mark
+from synthorax.io.scans import sidecar
 from synthorax.io.stl import read_stl
+from synthorax.provenance import MANIFEST
 
-MANIFEST = "manifest.json"
 MARKED = "SYNTHETIC"
 """How a mark begins."""
 MOST_MANIFEST_BYTES = 256 * 1024 * 1024
@@ -51,8 +52,9 @@ def find_marks(path: Path) -> list[Found]:
         found.append(Found(read_stl(path)[1], "the mesh's header"))
     elif dicom.is_dicom(path) and (text := dicom.read_mark(dicom.read_header(path))):
         found.append(Found(text, "the DICOM header"))
-    for folder in [path, *path.parents][: 3 if path.is_dir() else 4]:
-        if (manifest := folder / MANIFEST).is_file() and (text := _of_manifest(manifest)):
+    manifests = [folder / MANIFEST for folder in [path, *path.parents][:3]]
+    for manifest in [sidecar(path), *manifests] if is_image(path) else manifests:
+        if text := _of_manifest(manifest):
             found.append(Found(text, str(manifest)))
             break
     return [f for f in found if f.text.startswith((MARKED, "SyntheticData"))]

@@ -1,15 +1,20 @@
-"""A scan in HU, whatever it is stored as."""
+"""A scan in HU, whatever it is stored as, in and out."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from synthorax.errors import InputError
 from synthorax.io import dicom
-from synthorax.io.images import is_image, read_image
+from synthorax.io.atomic import atomic_file
+from synthorax.io.dicom_out import write_ct_series
+from synthorax.io.images import SUFFIXES, is_image, read_image, write_image
+from synthorax.provenance import write_manifest
 from synthorax.volume import Volume
 
 
@@ -70,3 +75,51 @@ def to_hounsfield(path: Path, volume: Volume) -> Volume:
     if voxels.dtype.kind == "f":
         voxels = np.rint(voxels)
     return replace(volume, voxels=np.clip(voxels, -(2**15), 2**15 - 1).astype(np.int16))
+
+
+def write_scan(
+    path: Path,
+    volume: Volume,
+    *,
+    mark: str | None,
+    about: Mapping[str, Any] | None = None,
+    source: Scan | None = None,
+    keep_identity: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Write a scan as an image, by the name's suffix, or else as a folder of DICOM slices; with a sidecar.
+
+    Args:
+        mark: the synthetic mark, put into headers and sidecar; None for a patient's scan, which gets no sidecar.
+        about: what else the sidecar tells.
+        source: what it was made from; a DICOM series gives its acquisition to the one that is written.
+        keep_identity: keep the patient and study of that series too.
+        overwrite: replace a DICOM folder that we made.
+
+    Raises:
+        InputError: a folder that holds something else.
+        OutputError: it cannot be written.
+    """
+    details = {"synthetic": mark, **(about or {})}
+    if is_image(path):
+        write_image(path, volume, mark=mark)
+        if mark:
+            with atomic_file(sidecar(path)) as file:
+                write_manifest(file, details)
+        return
+    series = source.dicom if source else None
+    write_ct_series(
+        path,
+        volume,
+        mark=mark,
+        source=series,
+        keep_identity=keep_identity,
+        sidecar=details if mark else None,
+        overwrite=overwrite,
+    )
+
+
+def sidecar(path: Path) -> Path:
+    """Where an image's sidecar lies: beside it, `.json` in place of its suffix."""
+    suffix = next(s for s in sorted(SUFFIXES, key=len, reverse=True) if path.name.lower().endswith(s))
+    return path.with_name(path.name[: -len(suffix)] + ".json")

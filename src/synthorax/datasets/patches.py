@@ -1,0 +1,297 @@
+"""Cubes around nodules and away from them, out of a store, as a network sees them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import platformdirs
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from synthorax.datasets.augmentation import Augmentation
+from synthorax.datasets.store import CaseEntry, Store
+from synthorax.errors import InputError, OutputError
+from synthorax.geometry import resample_like
+from synthorax.io.atomic import atomic_file
+from synthorax.nodule import Nodule
+from synthorax.parallel import map_processes
+from synthorax.provenance import fingerprint
+from synthorax.seeding import generator
+from synthorax.volume import Volume, check_spacing
+
+LUNG_WINDOW_HU = (-1000.0, 400.0)
+LUNG_HU = (-980, -500)
+LUNG_SHARE = 0.4
+"""A patch lies in lung if so much of it has such HU."""
+SAME_SPACING_MM = 1e-3
+RECIPE = 1
+"""Raised whenever the same request would give other patches, so that no old cache is read."""
+
+
+@dataclass(frozen=True)
+class PatchSpec:
+    """What a system wants to see.
+
+    Attributes:
+        size: voxels (z, y, x).
+        spacing_mm: (z, y, x).
+        window_hu: becomes -1 to 1; beyond it is clipped.
+    """
+
+    size: tuple[int, int, int] = (48, 48, 48)
+    spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    window_hu: tuple[float, float] = LUNG_WINDOW_HU
+
+    def __post_init__(self) -> None:
+        check_spacing(self.spacing_mm)
+        if min(self.size) < 1 or not self.window_hu[0] < self.window_hu[1]:
+            raise InputError("patch", f"{self.size} voxels, window {self.window_hu} HU", "positive sizes, low < high")
+
+    def to_unit(self, hu: Tensor) -> Tensor:
+        """HU as -1 to 1."""
+        low, high = self.window_hu
+        return (hu - (low + high) / 2).mul_(2 / (high - low)).clamp_(-1, 1)
+
+    def to_hu(self, unit: Tensor) -> Tensor:
+        """The way back."""
+        low, high = self.window_hu
+        return (unit + 1) * ((high - low) / 2) + low
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a patch is cut.
+
+    Attributes:
+        center_mm: (x, y, z), LPS.
+        nodule: at its centre; None for a patch without one.
+        label: its class, from 0.
+    """
+
+    case_id: str
+    patient_id: str
+    center_mm: tuple[float, float, float]
+    nodule: Nodule | None
+    label: int
+
+
+Classify = Callable[[Nodule], int | None]
+"""A nodule's class; None leaves it out."""
+
+
+def nodule_places(cases: Iterable[CaseEntry], classify: Classify = lambda nodule: 1) -> list[Place]:
+    """A place a nodule."""
+    return [
+        Place(case.case_id, case.patient_id, nodule.center_mm, nodule, label)
+        for case in cases
+        for nodule in case.nodules
+        if (label := classify(nodule)) is not None
+    ]
+
+
+def corner_places(store: Store, cases: Iterable[CaseEntry], spec: PatchSpec, label: int = 0) -> list[Place]:
+    """The corners of cubes that miss the nodule and lie in lung: patches of the same scanners without one.
+
+    Args:
+        cases: patches larger than `spec`, with their masks.
+    """
+    made = []
+    for case in cases:
+        whole = store.read(case.case_id)
+        step = [
+            max(round(n * s / own), 1) for n, s, own in zip(spec.size, spec.spacing_mm, case.spacing_mm, strict=True)
+        ]
+        for corner in product(*[(0, n - k) for n, k in zip(case.shape, step, strict=True)]):
+            if min(corner) < 0:
+                continue
+            box = tuple(slice(a, a + k) for a, k in zip(corner, step, strict=True))
+            if whole.mask is not None and whole.mask[box].any():
+                continue
+            hu = whole.ct.voxels[box]
+            if ((hu > LUNG_HU[0]) & (hu < LUNG_HU[1])).mean() >= LUNG_SHARE:
+                x, y, z = whole.ct.to_world(np.array(corner) + (np.array(step) - 1) / 2).tolist()
+                made.append(Place(case.case_id, case.patient_id, (x, y, z), None, label))
+    return made
+
+
+class PatchDataset(Dataset[dict[str, Tensor]]):
+    """Patches of a store's places, decoded once into a cache.
+
+    `dataset[i]` is place i as it is, for validation and tests. `dataset.batch(step, size)` is augmented and
+    has as many of each class; it is a function of the seed and the step.
+
+    Attributes:
+        places: in order.
+        labels: their classes, int64 [n].
+
+    Args:
+        cache: folder for decoded patches, the user's cache folder if not given; what cannot be written stays in
+            memory.
+
+    Raises:
+        InputError: no places, or one outside its scan.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        places: Sequence[Place],
+        spec: PatchSpec,
+        *,
+        augmentation: Augmentation = Augmentation(),  # noqa: B008  (frozen)
+        seed: int = 0,
+        cache: Path | None = None,
+        workers: int | None = None,
+    ) -> None:
+        if not places:
+            raise InputError(store.path, "no nodule or place of the classes asked for", "one or more")
+        self.places = tuple(places)
+        self.spec = spec
+        self.augmentation = augmentation
+        self.seed = seed
+        self.labels = np.array([place.label for place in places], np.int64)
+        self._members = [np.flatnonzero(self.labels == label) for label in np.unique(self.labels)]
+        self._voxels, self._masks = _cached(store, self.places, spec, augmentation.margin(spec.size), cache, workers)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return {name: values[0] for name, values in self._cut(np.array([index]), None).items()}
+
+    def rows(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        """Several places as they are."""
+        return self._cut(np.asarray(indices), None)
+
+    def batch(self, step: int, size: int) -> dict[str, Tensor]:
+        """Patches for a step of training: classes in turn, members at random, augmented.
+
+        Returns:
+            ct: float32 [b, 1, z, y, x] from -1 to 1; mask: float32 [b, 1, z, y, x], the place's own nodule;
+            label: int64 [b]; index: int64 [b], of the place.
+        """
+        rng = generator(self.seed, "batch", step)
+        turn = (step * size + np.arange(size)) % len(self._members)
+        rows = np.array([self._members[k][rng.integers(len(self._members[k]))] for k in turn])
+        return self._cut(rows, rng)
+
+    def _cut(self, rows: NDArray[np.int64], rng: np.random.Generator | None) -> dict[str, Tensor]:
+        augmentation = Augmentation(flip=False) if rng is None else self.augmentation
+        drawn = augmentation.draw(rng or np.random.default_rng(0), len(rows))
+        hu = drawn.apply(self._voxels[rows], self.spec.size)
+        mask = torch.from_numpy(drawn.apply_nearest(self._masks[rows], self.spec.size))
+        return {
+            "ct": self.spec.to_unit(hu)[:, None],
+            "mask": mask.float()[:, None],
+            "label": torch.from_numpy(self.labels[rows]),
+            "index": torch.from_numpy(rows),
+        }
+
+
+def read_patch(store: Store, place: Place, spec: PatchSpec) -> tuple[Volume, NDArray[np.uint8]]:
+    """The patch of a place: HU along LPS axes, and the voxels of the place's own nodule.
+
+    Where the scan has the patch's spacing it is cut along its voxels; otherwise it is interpolated. A patch that
+    reaches beyond the scan is moved inside where it fits, and shows the scan's edge voxels beyond it where not.
+    """
+    entry = store[place.case_id]
+    geometry = entry.volume(np.broadcast_to(np.int16(0), entry.shape))
+    center = np.asarray(place.center_mm)
+    extent = (np.array(spec.size) - 1) * spec.spacing_mm
+    same = np.allclose(geometry.spacing_mm, spec.spacing_mm, atol=SAME_SPACING_MM)
+    if same and np.allclose(geometry.direction, np.eye(3), atol=1e-4):
+        start = np.rint(geometry.to_voxel(center) - (np.array(spec.size) - 1) / 2).astype(int)
+        room = np.array(geometry.shape) - spec.size
+        start = np.where(room >= 0, np.clip(start, 0, np.maximum(room, 0)), start).astype(int)
+        ct, mask = (_box(store, place, geometry, start, start + np.array(spec.size), array) for array in ("ct", "mask"))
+        return ct, _own(mask.voxels, place)
+    first = center - extent[::-1] / 2
+    x, y, z = first.tolist()
+    grid = Volume(np.broadcast_to(np.int16(0), spec.size), spec.spacing_mm, (x, y, z))
+    corners = geometry.to_voxel([grid.to_world(c) for c in product(*[(0, n - 1) for n in spec.size])])
+    low, high = np.floor(corners.min(0)).astype(int), np.ceil(corners.max(0)).astype(int) + 1
+    boxes = {array: _box(store, place, geometry, low, high, array) for array in ("ct", "mask")}
+    ct = resample_like(boxes["ct"], grid)
+    own = replace(boxes["mask"], voxels=_own(boxes["mask"].voxels, place))
+    return ct, resample_like(own, grid, nearest=True, fill=0).voxels
+
+
+def _box(
+    store: Store, place: Place, geometry: Volume, low: NDArray[np.int64], high: NDArray[np.int64], array: Any
+) -> Volume:
+    """Voxels from `low` up to `high`; beyond the scan its edge goes on."""
+    inside = np.clip([low, high], 0, geometry.shape)
+    if (inside[1] <= inside[0]).any():
+        raise InputError(f"{store.path}, case {place.case_id}", f"a place at {place.center_mm} mm", "one in the scan")
+    box = store.read_box(place.case_id, inside[0], inside[1] - inside[0], array)
+    beyond = list(zip(inside[0] - low, high - inside[1], strict=True))
+    x, y, z = geometry.to_world(low).tolist()
+    mode: Any = "edge" if array == "ct" else "constant"
+    return replace(box, voxels=np.pad(box.voxels, beyond, mode=mode), origin_mm=(x, y, z))
+
+
+def _own(labels: NDArray, place: Place) -> NDArray[np.uint8]:
+    if place.nodule is None or not place.nodule.label:
+        return np.zeros_like(labels, np.uint8)
+    return (labels == place.nodule.label).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A picklable function: a place to its patch."""
+
+    path: Path
+    spec: PatchSpec
+
+    def __call__(self, place: Place) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
+        store = _STORES.get(self.path) or _STORES.setdefault(self.path, Store(self.path))
+        ct, mask = read_patch(store, place, self.spec)
+        return ct.voxels, mask
+
+
+_STORES: dict[Path, Store] = {}
+"""The stores that a worker has opened."""
+
+
+def _cached(
+    store: Store,
+    places: Sequence[Place],
+    spec: PatchSpec,
+    margin: tuple[int, int, int],
+    cache: Path | None,
+    workers: int | None,
+) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
+    """Patches with their margins, int16 HU and uint8 masks [n, z, y, x], from the cache if they are there."""
+    z, y, x = (n + 2 * m for n, m in zip(spec.size, margin, strict=True))
+    wide = replace(spec, size=(z, y, x))
+    folder = cache or platformdirs.user_cache_path("synthorax")
+    request = [RECIPE, store.fingerprint, asdict(replace(wide, window_hu=LUNG_WINDOW_HU))]
+    where = [(p.case_id, p.center_mm, p.nodule.label if p.nodule else 0) for p in places]
+    key = fingerprint(json.dumps([request, where]).encode())[:16]
+    files = [folder / f"patches-{key}-{name}.npy" for name in ("ct", "mask")]
+    try:
+        found = [np.load(file, mmap_mode="r", allow_pickle=False) for file in files]
+        if all(array.shape == (len(places), z, y, x) for array in found):
+            return found[0], found[1]
+    except (OSError, ValueError, EOFError):
+        pass
+    voxels = np.empty((len(places), z, y, x), np.int16)
+    masks = np.empty((len(places), z, y, x), np.uint8)
+    for i, (ct, mask) in enumerate(map_processes(_Read(store.path, wide), places, workers=workers, chunk=32)):
+        voxels[i], masks[i] = ct, mask
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, array in ((files[0], voxels), (files[1], masks)):
+            with atomic_file(file) as temporary, open(temporary, "wb") as stream:
+                np.lib.format.write_array(stream, array)
+    except (OSError, OutputError):
+        return voxels, masks
+    return np.load(files[0], mmap_mode="r"), np.load(files[1], mmap_mode="r")
