@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import fields, is_dataclass
 from importlib import import_module
 
 import numpy as np
@@ -253,7 +254,11 @@ def test_a_fault_of_ours_is_not_hidden_from_those_who_must_mend_it(desk, monkeyp
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_explains_itself_and_each_of_its_options(verb, capsys):
     module, _, function = VERBS[verb][1].partition(":")
-    parameters = inspect.signature(getattr(import_module(f"synthorax.cli.{module}"), function)).parameters
+    signature = inspect.signature(getattr(import_module(f"synthorax.cli.{module}"), function), eval_str=True)
+    parameters = []
+    for name, parameter in signature.parameters.items():
+        is_group = is_dataclass(parameter.annotation)
+        parameters += [field.name for field in fields(parameter.annotation)] if is_group else [name]
     assert main([*verb.split(), "--help"]) == 0
     text = capsys.readouterr().out
     words = " ".join(text.replace("│", " ").split())

@@ -64,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         arguments = sys.argv[1:] if arguments is None else arguments
         code = build_app(arguments)(arguments, exit_on_error=False, print_error=False)
+        return code if isinstance(code, int) else 0
     except CycloptsError as error:
         return _fail(" ".join(str(error).split()) + " Try --help.", 2)
     except SynthoraxError as error:
@@ -74,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"{error.filename or 'file'}: {(error.strerror or str(error)).lower()}", 2)
     except KeyboardInterrupt as stopped:
         return _fail(f"stopped {stopped}".rstrip(), INTERRUPTED)
-    return code if isinstance(code, int) else 0
+    return 0
 
 
 def _fail(text: str, code: int) -> int:
