@@ -12,6 +12,7 @@ doi:10.7937/K9/TCIA.2015.LO9QL9SX). Its arrays, all of them flat:
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.resources import files
 from itertools import pairwise
 
@@ -24,11 +25,24 @@ TABLE = files("synthorax.annotations") / "lidc_table.npz"
 CITATION = "LIDC-IDRI (CC BY 3.0): Armato et al. 2015, doi:10.7937/K9/TCIA.2015.LO9QL9SX; Armato et al. 2011"
 
 
+@dataclass(frozen=True, eq=False)
+class LidcScan:
+    """A scan and its readings of nodules of 3 mm or more; possibly none."""
+
+    scan: Scan
+    readings: list[Reading]
+
+
 def read_lidc_table() -> list[list[Reading]]:
     """The readings of nodules of 3 mm or more, a list per scan, scans ordered by patient id.
 
     Scans without a reading have an empty list: 1018 lists, 6859 readings.
     """
+    return [found.readings for found in read_lidc_scans().values()]
+
+
+def read_lidc_scans() -> dict[str, LidcScan]:
+    """Every scan by its series UID, ordered by patient id."""
     with TABLE.open("rb") as file:
         table = dict(np.load(file))
     scans = [
@@ -54,7 +68,7 @@ def read_lidc_table() -> list[list[Reading]]:
             ratings=dict(zip(RATINGS, table["reading_ratings"][i].tolist(), strict=True)),
         )
         readings[scan_index].append(reading)
-    return readings
+    return {scan.series_uid: LidcScan(scan, own) for scan, own in zip(scans, readings, strict=True)}
 
 
 def _contours(table: dict[str, np.ndarray], scans: list[Scan]) -> list[list[Contour]]:

@@ -84,10 +84,6 @@ def read_nodule_table(path: Path) -> list[TableImage]:
         raise InputError(path, f"columns {', '.join(rows[0])}", f"`mask`, or {', '.join(CENTER)} and diameter_mm")
     images: dict[str, list[tuple[int, dict[str, str]]]] = defaultdict(list)
     for line, row in enumerate(rows, start=2):
-        if None in row or any(value is None for value in row.values()):
-            raise InputError(
-                path, f"line {line} of {sum(v is not None for v in row.values())} cells", f"{len(columns)}"
-            )
         if not row["image"].strip():
             raise InputError(path, f"line {line}: no image", "a file name")
         images[row["image"].strip()].append((line, row))

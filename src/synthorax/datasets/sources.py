@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from synthorax.annotations.clustering import cluster
 from synthorax.annotations.consensus import label_nodules, slice_grid
-from synthorax.annotations.lidc_table import read_lidc_table
+from synthorax.annotations.lidc_table import read_lidc_scans
 from synthorax.annotations.lidc_xml import LidcXml, Mark, read_lidc_xml
 from synthorax.annotations.luna16 import Finding, read_findings
 from synthorax.annotations.reading import Reading, longest_chord
@@ -37,6 +37,7 @@ from synthorax.volume import Volume
 
 MOST_LABELS = 255
 SAME_GRID_MM = 0.05
+HEAD_BYTES = 4096
 LIDC_READERS = 2
 """A voxel is nodule if so many of the four readers marked it."""
 
@@ -163,6 +164,7 @@ class LidcSource:
 
     Attributes:
         xml: its annotation file, if there is one; else `readings` count.
+        is_annotated: whether there is either.
         readers: a voxel is nodule if so many of the four readers marked it.
     """
 
@@ -171,6 +173,7 @@ class LidcSource:
     patient_id: str
     xml: Path | None = None
     readings: Sequence[Reading] = field(default=(), repr=False)
+    is_annotated: bool = True
     readers: int = LIDC_READERS
 
     @property
@@ -178,6 +181,8 @@ class LidcSource:
         return _key((*self.files.all_files(), *([self.xml] if self.xml else [])), self.case_id, self.readers)
 
     def read(self) -> Case:
+        if not self.is_annotated:
+            raise InputError(self.files.path, "neither XML nor a series of LIDC-IDRI's table", "an annotated scan")
         scan = self.files.read()
         ct = orient(scan.ct, "LPS")
         readings, marks = list(self.readings), []
@@ -200,6 +205,7 @@ class LunaSource:
 
     case_id: str
     files: Files
+    patient_id: str
     findings: tuple[Finding, ...]
     candidates: tuple[Finding, ...]
     readings: Sequence[Reading] = field(default=(), repr=False)
@@ -229,9 +235,8 @@ class LunaSource:
                     nodule = replace(nodule, label=number)
             nodules.append(nodule)
         case = _case(self.case_id, self.files, replace(scan, ct=ct), kept, nodules)
-        patient = self.readings[0].scan.patient_id if self.readings else self.case_id
         points = tuple(Point("nodule" if c.is_nodule else "candidate", c.center_mm) for c in self.candidates)
-        return replace(case, patient_id=patient, series_uid=self.files.stem, points=points)
+        return replace(case, patient_id=self.patient_id, series_uid=self.files.stem, points=points)
 
 
 def find_scans(folder: Path) -> list[Files]:
@@ -288,43 +293,58 @@ def patch_sources(table: Path) -> list[Source]:
 
 def lidc_sources(folder: Path, readers: int) -> list[Source]:
     """LIDC-IDRI as downloaded: every CT series with its XML file, or with the readings of the package's table."""
-    known = {readings[0].scan.series_uid: readings for readings in read_lidc_table() if readings}
-    annotated = dict(_xml_files(folder))
-    by_folder = {xml.path.parent: xml for xml in annotated.values()}
+    known = read_lidc_scans()
+    by_uid, by_folder = _xml_files(folder)
     found = []
-    for scan in find_scans(folder):
-        xml = annotated.get(scan.series_uid) if scan.series_uid else by_folder.get(scan.path.parent)
-        uid = scan.series_uid or (xml.series_uid if xml else "")
-        readings = known.get(uid, [])
-        patient = scan.patient_id or (readings[0].scan.patient_id if readings else scan.path.parent.name)
-        found.append((replace(scan, series_uid=uid, masks=()), patient, xml, readings))
+    for files in find_scans(folder):
+        xml = by_uid.get(files.series_uid) if files.series_uid else by_folder.get(files.path.parent)
+        uid = files.series_uid or (xml.series_uid if isinstance(xml, LidcXml) else "")
+        listed = known.get(uid)
+        if xml is None and listed is None:
+            xml = by_folder.get(files.path.parent)
+        patient = files.patient_id or (listed.scan.patient_id if listed else files.path.parent.name)
+        found.append((replace(files, series_uid=uid, masks=()), patient, xml, listed))
     ids = _case_ids([patient for _, patient, _, _ in found])
     return [
-        LidcSource(case_id, files, patient, xml.path if xml else None, () if xml else readings, readers)
-        for case_id, (files, patient, xml, readings) in zip(ids, found, strict=True)
+        LidcSource(
+            case_id=case_id,
+            files=files,
+            patient_id=patient,
+            xml=xml.path if isinstance(xml, LidcXml) else xml,
+            readings=listed.readings if listed and not xml else (),
+            is_annotated=bool(xml or listed),
+            readers=readers,
+        )
+        for case_id, (files, patient, xml, listed) in zip(ids, found, strict=True)
     ]
 
 
 def luna16_sources(folder: Path, readers: int) -> list[Source]:
     """LUNA16 as downloaded: every scan that its tables may tell of, with nodules, candidates, voxels and ratings."""
-    known = {readings[0].scan.series_uid: readings for readings in read_lidc_table() if readings}
     tables = {path.name: path for path in sorted(folder.rglob("*.csv"))}
     if "annotations.csv" not in tables:
         raise InputError(folder, "no annotations.csv", "LUNA16's scans and its tables")
     findings = read_findings(tables["annotations.csv"])
+    if any(finding.diameter_mm is None for found in findings.values() for finding in found):
+        raise InputError(tables["annotations.csv"], "no diameter_mm", "LUNA16's annotations")
     candidates = next((tables[n] for n in ("candidates_V2.csv", "candidates.csv") if n in tables), None)
     points = read_findings(candidates) if candidates else {}
-    return [
-        LunaSource(
-            case_id=scan.stem,
-            files=scan,
-            findings=tuple(findings.get(scan.stem, ())),
-            candidates=tuple(points.get(scan.stem, ())),
-            readings=known.get(scan.stem, ()),
-            readers=readers,
+    known = read_lidc_scans()
+    made: list[Source] = []
+    for files in find_scans(folder):
+        listed = known.get(files.stem)
+        made.append(
+            LunaSource(
+                case_id=files.stem,
+                files=files,
+                patient_id=listed.scan.patient_id if listed else files.stem,
+                findings=tuple(findings.get(files.stem, ())),
+                candidates=tuple(points.get(files.stem, ())),
+                readings=listed.readings if listed else (),
+                readers=readers,
+            )
         )
-        for scan in find_scans(folder)
-    ]
+    return made
 
 
 def _table_source(case_id: str, files: Files, image: TableImage) -> TableSource:
@@ -339,13 +359,19 @@ def _files_at(path: Path) -> Files:
     return Files(path)
 
 
-def _xml_files(folder: Path) -> Iterator[tuple[str, LidcXml]]:
+def _xml_files(folder: Path) -> tuple[dict[str, LidcXml], dict[Path, LidcXml | Path]]:
+    """The annotation files of CT scans, by the series that they are of; and by folder, those that are damaged too."""
+    by_uid: dict[str, LidcXml] = {}
+    by_folder: dict[Path, LidcXml | Path] = {}
     for path in sorted(folder.rglob("*.xml")):
         try:
             found = read_lidc_xml(path)
-        except InputError:  # LIDC-IDRI has files of chest radiographs as well
-            continue
-        yield found.series_uid, found
+            by_uid[found.series_uid] = by_folder[path.parent] = found
+        except InputError:
+            with open(path, "rb") as file:
+                if b"<IdriReadMessage" not in file.read(HEAD_BYTES):  # which is of a chest radiograph
+                    by_folder.setdefault(path.parent, path)
+    return by_uid, by_folder
 
 
 def _case(case_id: str, files: Files, scan: Scan, labels: NDArray[np.uint8], nodules: Sequence[Nodule]) -> Case:

@@ -15,15 +15,18 @@ def read_table(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV file with a header, as text.
 
     Raises:
-        InputError: no text, or no rows.
+        InputError: no text, no rows, or rows of unequal length.
     """
     try:
-        with open(path, newline="") as stream:
+        with open(path, newline="", encoding="utf-8-sig") as stream:
             rows = list(csv.DictReader(stream))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(path, "no readable table", "a CSV file with a header") from error
     if not rows:
         raise InputError(path, "no rows", "a CSV file with a header")
+    for line, row in enumerate(rows, start=2):
+        if None in row or None in row.values():
+            raise InputError(path, f"another number of cells in line {line}", f"{len(rows[0])}, as in the header")
     return rows
 
 
