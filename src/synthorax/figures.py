@@ -6,6 +6,8 @@ Every function returns a Matplotlib figure; nothing here touches files or global
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -144,7 +146,6 @@ def scatter(
     x_label: str,
     y_label: str,
     *,
-    notes: Sequence[tuple[float, float, str]] = (),
     diagonal: bool = False,
     logarithmic: bool = False,
 ) -> Figure:
@@ -152,7 +153,6 @@ def scatter(
 
     Args:
         groups: label -> x and y.
-        notes: texts at places.
         diagonal: draw the line where both are equal.
     """
     figure = Figure(figsize=(5.2, 4.0), dpi=DPI, facecolor=PAPER)
@@ -160,8 +160,6 @@ def scatter(
     for (label, (x, y)), colour in zip(groups.items(), colours, strict=True):
         many = len(x) > 200
         axes.scatter(x, y, s=7 if many else 26, color=colour, alpha=0.45 if many else 0.9, label=label, linewidths=0)
-    for x_at, y_at, text in notes:
-        axes.annotate(text, (x_at, y_at), xytext=(4, 3), textcoords="offset points", fontsize=6.5, color=INK)
     if logarithmic:
         axes.set_xscale("log")
         axes.set_yscale("log")
@@ -170,8 +168,61 @@ def scatter(
         axes.plot([low, high], [low, high], color=INK, linewidth=0.8, linestyle="--")
         axes.set_xlim(low, high)
     _label(axes, x_label, y_label)
-    axes.legend(fontsize=7.5, frameon=False)
+    _legend(axes, len(groups))
     figure.tight_layout()
+    return figure
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """A point of `numbered`, by the names of its values."""
+
+    name: str
+    colour: str
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Two values against each other.
+
+    Attributes:
+        x: name and label of the value along x; so `y`.
+        x_range: the part that is shown, if not all.
+    """
+
+    x: tuple[str, str]
+    y: tuple[str, str]
+    x_range: tuple[float, float] | None = None
+    y_range: tuple[float, float] | None = None
+    logarithmic: bool = False
+
+
+def numbered(points: Sequence[Numbered], panels: Sequence[Panel], columns: int = 4) -> Figure:
+    """Points as numbers in several planes, with the names of the numbers below. A point may lack a value."""
+    lines = -(-len(points) // columns)
+    height = 3.4 + 0.16 * lines
+    figure = Figure(figsize=(3.7 * len(panels), height), dpi=DPI, facecolor=PAPER)
+    grid = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, panel in zip(grid, panels, strict=True):
+        for number, point in enumerate(points, start=1):
+            if panel.x[0] in point.values and panel.y[0] in point.values:
+                at = point.values[panel.x[0]], point.values[panel.y[0]]
+                axes.scatter(*at, s=60, color=point.colour, alpha=0.25, linewidths=0)
+                style: Any = {"ha": "center", "va": "center", "fontsize": 6.5, "color": point.colour, "clip_on": True}
+                axes.annotate(str(number), at, annotation_clip=True, **style)
+        if panel.logarithmic:
+            axes.set_yscale("log")
+        if panel.x_range:
+            axes.set_xlim(panel.x_range)
+        if panel.y_range:
+            axes.set_ylim(panel.y_range)
+        _label(axes, panel.x[1], panel.y[1])
+    figure.subplots_adjust(0.06, 1 - 3.3 / height * 0.88, 0.99, 0.98, 0.33)
+    for i, point in enumerate(points):
+        column, line = divmod(i, lines)
+        place = (0.02 + 0.98 * column / columns, (lines - line - 0.5) * 0.16 / height)
+        figure.text(*place, f"{i + 1}  {point.name}", fontsize=7, color=point.colour, va="center")
     return figure
 
 
@@ -184,9 +235,15 @@ def bars(groups: Mapping[str, Sequence[float]], labels: Sequence[str], colours: 
         axes.bar(np.arange(len(labels)) + (i - (len(groups) - 1) / 2) * width, values, width, color=colour, label=name)
     axes.set_xticks(range(len(labels)), labels)
     _label(axes, "", y_label)
-    axes.legend(fontsize=7.5, frameon=False)
+    _legend(axes, len(groups))
     figure.tight_layout()
     return figure
+
+
+def _legend(axes: Axes, columns: int) -> None:
+    """The legend above the axes, where no point can be."""
+    place: Any = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2, "columnspacing": 1.2}
+    axes.legend(fontsize=7.5, frameon=False, ncols=columns, handletextpad=0.4, **place)
 
 
 def _label(axes: Axes, x_label: str, y_label: str) -> None:

@@ -142,7 +142,7 @@ def study_shapes(
         svm_auc=classified.auc._asdict(),
         paper=RELEASED,
     )
-    pictures = _pictures(study, system, runs, compared, details, classified)
+    pictures = _pictures(study, system, main, runs, compared, details, classified)
     for title, figure in pictures.items():
         with atomic_file(out / f"{title.replace(' ', '-')}.png") as file:
             figure.savefig(file, format="png")
@@ -191,6 +191,7 @@ def _classify(study: ShapeStudy, system: Lung) -> Classified:
 def _pictures(
     study: ShapeStudy,
     system: Lung,
+    main: Arm,
     runs: list[dict[str, Any]],
     compared: dict[str, list[Arm]],
     details: dict[str, list[dict[str, Any]]],
@@ -261,7 +262,7 @@ def _pictures(
         pictures["figure 7"] = _latents({name: details[name][0]["latents"] for name in (plain[1], plain[-1])})
     everything = [arm for group in compared.values() for arm in group]
     if everything:
-        pictures["front"] = _front(everything)
+        pictures["front"] = _front(main, everything)
     return pictures
 
 
@@ -272,16 +273,22 @@ def _latents(models: dict[str, list[list[float]]]) -> Figure:
     return figures.scatter(points, colours[: len(points)], "first latent neuron", "last latent neuron")
 
 
-def _front(arms: Sequence[Arm]) -> Figure:
-    """Novelty against acceptance, ours and the paper's; the error is in the label."""
-    ours = [(a.metrics["acceptance"].mean, a.metrics["feature_distance"].mean) for a in arms]
-    theirs = [(a.paper["acceptance"], a.paper["feature_distance"]) for a in arms if a.paper]
-    theirs.append((RELEASED["acceptance"], RELEASED["feature_distance"]))
-    notes = [(x, y, f"{arm.name} ({arm.metrics['mse'].mean:.2f})") for (x, y), arm in zip(ours, arms, strict=True)]
-    return figures.scatter(
-        {"here": tuple(np.array(ours).T), "the paper": tuple(np.array(theirs).T)},
-        [figures.SYNTHETIC, RED],
-        "AC, share of nodules accepted",
-        "FtDist, novelty",
-        notes=notes,
+def _front(main: Arm, arms: Sequence[Arm]) -> Figure:
+    """Acceptance, novelty and error against each other, ours and the paper's."""
+    points = [
+        figures.Numbered(arm.name, figures.SYNTHETIC, {name: metric.mean for name, metric in arm.metrics.items()})
+        for arm in (main, *arms)
+    ]
+    theirs = {"released 32_3_64_1024": RELEASED} | {arm.name: arm.paper for arm in arms if arm.paper}
+    points += [figures.Numbered(f"paper, {name}", RED, values) for name, values in theirs.items()]
+    accepted, novelty = ("acceptance", "AC, share accepted"), ("feature_distance", "FtDist, novelty")
+    shown = (0.72, 0.95)
+    return figures.numbered(
+        points,
+        [
+            figures.Panel(accepted, novelty),
+            figures.Panel(accepted, novelty, shown, (1.4, 2.2)),
+            figures.Panel(accepted, ("mse", "MSE x 1000 of learned nodules"), shown, (0.02, 1.0), logarithmic=True),
+            figures.Panel(accepted, ("held_out_mse", "MSE x 1000 of nodules held out"), shown),
+        ],
     )
