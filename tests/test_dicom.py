@@ -175,6 +175,11 @@ def test_compressed_slices_are_decoded(series, syntax):
         ("no spacing", lambda s: [edit(f, PixelSpacing=[0, 0]) for f in s.iterdir()], "positive millimetres"),
         ("frames", lambda s: edit(s / "0002.dcm", NumberOfFrames=3), "3 frames"),
         ("huge slices", lambda s: [edit(f, Rows=60000, Columns=60000) for f in s.iterdir()], "60000 x 60000 pixels"),
+        (
+            "a slice cut in its header",
+            lambda s: (s / "0006.dcm").write_bytes((s / "0006.dcm").read_bytes()[:400]),
+            "0006",
+        ),
         ("one slice", lambda s: [(s / f"000{i}.dcm").unlink() for i in range(2, 7)], "1 CT slices"),
         ("nothing", lambda s: shutil.rmtree(s) or s.mkdir(), "no DICOM file"),
     ],
@@ -217,6 +222,19 @@ def test_of_several_series_one_is_chosen_by_the_end_of_its_uid(series, tmp_path)
         choose_series(series, "77777777")
 
 
+def test_a_slice_names_its_series_where_a_folder_has_several(series, tmp_path):
+    write_ct_series(series / "second", volume((5, 8, 8)), mark=None)
+    assert read_scan(series / "0001.dcm").ct.shape == (6, 10, 12)
+
+
+def test_axes_that_were_rounded_are_made_orthonormal(series):
+    for file in series.iterdir():
+        edit(file, ImageOrientationPatient=[0.9999, 0.0141, 0, -0.0142, 0.9996, 0])
+        edit(file, ImagePositionPatient=[0, 0, 2.5 * int(file.stem)])
+    direction = read_ct_series(series).volume.direction
+    np.testing.assert_allclose(direction.T @ direction, np.eye(3), atol=1e-12)
+
+
 def test_what_is_no_dicom_in_a_folder_is_passed_over(series):
     (series / "notes.txt").write_text("not a slice")
     (series / "DICOMDIR").write_bytes(b"")
@@ -256,6 +274,26 @@ def test_a_written_series_says_that_it_is_synthetic_and_whose_it_is_not(tmp_path
             assert str(element.value) not in whole
     assert find_marks(tmp_path / "ct" / "0001.dcm")[0].text == MARK
     assert not find_marks(real_data / "lidc-scans" / "LIDC-IDRI-0001")
+
+
+def test_a_kept_identity_has_uids_of_its_own(tmp_path, series):
+    source = read_ct_series(series)
+    made = [
+        write_ct_series(tmp_path / name, source.volume, mark=MARK, source=source, keep_identity=name == "kept")
+        for name in ("kept", "replaced")
+    ]
+    assert made[0][0].SOPInstanceUID != made[1][0].SOPInstanceUID
+
+
+def test_a_mark_is_found_behind_other_equipment(tmp_path, series):
+    file = series / "0001.dcm"
+    header = pydicom.dcmread(file)
+    other = Dataset()
+    other.ContributionDescription = "reconstructed"
+    header.SyntheticData, header.ContributingEquipmentSequence = "YES", [other]
+    header.save_as(file)
+    assert find_marks(file)[0].text == "SyntheticData YES"
+    assert find_marks(series)[0].partly
 
 
 def test_identity_is_kept_only_on_demand(tmp_path, real_data):
@@ -351,6 +389,23 @@ def test_contours_are_painted_in_their_slices_and_inner_ones_are_holes(tmp_path)
     np.testing.assert_array_equal(found.voxels > 0, wanted)
 
 
+def test_planes_between_slices_go_to_the_nearest_and_never_cancel_each_other(tmp_path):
+    scan = volume((12, 30, 32))
+    planes = [square(3.0, 4.5, 14.5), square(3.4, 5.5, 13.5), square(8, 4.5, 14.5), square(10, 4.5, 14.5)]
+    structure_set(tmp_path / "rt.dcm", scan, planes[:2])
+    assert (read_masks(tmp_path / "rt.dcm", scan)[0].voxels[3] > 0).sum() == 100
+    structure_set(tmp_path / "sparse.dcm", scan, [square(z, 4.5, 14.5) for z in (2, 4, 6)])
+    assert np.unique(np.nonzero(read_masks(tmp_path / "sparse.dcm", scan)[0].voxels)[0]).tolist() == [
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+        7,
+    ]
+
+
 def test_contours_across_slices_or_outside_the_scan_are_refused(tmp_path):
     scan = volume((6, 30, 32))
     across = square(2, 4.5, 14.5)
@@ -384,6 +439,9 @@ def test_a_segmentation_of_another_number_of_slices_or_names_is_not_written(tmp_
     for series_, names in ((headers[:-1], ["a", "b"]), (headers, ["a"])):
         with pytest.raises(InputError, match="segmentation"):
             write_segmentation(tmp_path / "seg.dcm", labels, series_, names, mark=MARK)
+    for moved in ({"origin_mm": (0.0, 0.0, 0.0)}, {"voxels": np.ones((6, 5, 5), np.uint8)}):
+        with pytest.raises(InputError, match="the series'"):
+            write_segmentation(tmp_path / "seg.dcm", replace(labels, **moved), headers, ["a", "b"], mark=MARK)
     with pytest.raises(InputError, match="no label"):
         write_segmentation(tmp_path / "seg.dcm", replace(scan, voxels=labels.voxels * 0), headers, ["a"], mark=MARK)
     assert not (tmp_path / "seg.dcm").exists()

@@ -212,7 +212,7 @@ def test_a_long_mark_is_cut_to_the_stl_header_and_no_mark_begins_as_the_text_for
 def test_a_table_keeps_its_columns_and_nine_digits(tmp_path):
     rows = [{"name": "a, b", "value": 1 / 3, "n": 2, "none": None}, {"name": "ü", "value": 1e-12, "n": 0, "none": None}]
     write_table(tmp_path / "table.csv", rows)
-    with open(tmp_path / "table.csv", newline="") as file:
+    with open(tmp_path / "table.csv", newline="", encoding="utf-8") as file:
         found = list(csv.DictReader(file))
     assert [list(row) for row in found] == [["name", "value", "n", "none"]] * 2
     assert [row["value"] for row in found] == ["0.333333333", "1e-12"]

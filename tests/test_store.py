@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 import zarr
+from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
@@ -22,7 +24,9 @@ from scipy.ndimage import map_coordinates
 from synthorax import api
 from synthorax.annotations.lidc_xml import read_lidc_xml
 from synthorax.cli import main
+from synthorax.datasets import sources
 from synthorax.datasets.augmentation import Augmentation
+from synthorax.datasets.discovery import _case_ids
 from synthorax.datasets.nodule_table import read_nodule_table
 from synthorax.datasets.patches import (
     PatchDataset,
@@ -185,8 +189,8 @@ def test_a_nodule_may_be_given_by_its_centre_and_an_image_may_have_none(folder, 
         ({"image": ""}, "line 3: no image"),
         ({"split": "dev"}, "split 'dev'"),
         ({"split": "val"}, "two splits"),
-        ({"malignancy": "7"}, "line 3: malignancy 7"),
-        ({"malignancy": "high"}, "line 3: could not convert"),
+        ({"malignancy": "7"}, "line 3: malignancy '7'"),
+        ({"malignancy": "high"}, "line 3: malignancy 'high'"),
         ({"mask": "", "center_x_mm": "1"}, "line 3"),
         ({"patient_id": "P9", "image": "images/0.mha"}, "several patients"),
     ],
@@ -216,7 +220,7 @@ def test_what_cannot_be_read_is_left_out_and_named(folder, tmp_path, capsys):
     reasons = {s["case"]: s["reason"] for s in store.skipped}
     assert "1.mha" in reasons["1"]
     assert "no such file" in reasons["2"]
-    assert "at (0" in reasons["3"]
+    assert "at [0.0" in reasons["3"]
     assert "no voxel set" in reasons["4"]
     assert [case.case_id for case in store.cases] == ["0", "5"]
 
@@ -256,8 +260,10 @@ def test_scans_in_several_forms_become_one_store(tmp_path):
     assert len(segmented.nodules) == 2  # two pieces of one segment; the lung is none
     assert {nodule.extra["structure"] for nodule in segmented.nodules} == {"Nodule 1"}
     np.testing.assert_array_equal(store.read(segmented.case_id).mask > 0, two)
-    with pytest.raises(InputError, match="Nodule 1, Lung left"):
-        api.prepare("scans", source / "dicom", tmp_path / "other", structures="effusion")
+    assert any("Lung left" in note for case in store.cases for note in case.notes)
+    other = api.prepare("scans", source / "dicom", tmp_path / "other", structures="effusion", workers=1)
+    assert other.cases[0].nodules == ()
+    assert len(other.cases[0].notes) == 2
 
 
 def test_a_table_may_tell_of_the_nodules_of_whole_scans(tmp_path):
@@ -272,8 +278,8 @@ def test_a_table_may_tell_of_the_nodules_of_whole_scans(tmp_path):
     assert [len(case.nodules) for case in store.cases] == [0, 1]
     assert store.cases[1].patient_id == "B"
     write_table(source / "truth.csv", [row | {"image": "z.nii.gz"}])
-    with pytest.raises(InputError, match=r"z\.nii\.gz"):
-        api.prepare("scans", source, tmp_path / "other", table=source / "truth.csv")
+    other = api.prepare("scans", source, tmp_path / "other", table=source / "truth.csv", workers=1)
+    assert [skip["case"] for skip in other.skipped] == ["z.nii.gz"]
 
 
 @pytest.fixture(scope="module")
@@ -336,21 +342,27 @@ def test_what_is_no_lidc_file_is_refused(tmp_path, text, said):
         read_lidc_xml(tmp_path / "a.xml")
 
 
-def test_a_luna16_folder_has_nodules_candidates_voxels_and_ratings(tmp_path, lidc_readings):
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_luna16_folder_has_nodules_candidates_voxels_and_ratings(tmp_path, lidc_readings, turned):
     readings = next(r for r in lidc_readings if r and r[0].scan.patient_id == "LIDC-IDRI-0003")
     scan = readings[0].scan
     source = tmp_path / "luna"
     (source / "subset0").mkdir(parents=True)
     shape = (scan.n_slices, 512, 512)
-    origin = (-228.8, -210.0, scan.first_slice_z_mm)
+    # Some patients lie turned round: columns then run to the right and rows to the front, as they were scanned.
+    sign = -1 if turned else 1
+    origin = (-228.8 * sign, -210.0 * sign, scan.first_slice_z_mm)
     voxels = np.full(shape, LUNG_HU, np.int16)
     voxels[:, :2] = -1000
-    ct = Volume(voxels, scan.voxel_mm, origin)
-    write_image(source / "subset0" / f"{scan.series_uid}.mhd", orient(ct, "RPS"))  # some of LUNA16's are flipped
+    ct = Volume(voxels, scan.voxel_mm, origin, np.diag([sign, sign, 1.0]))
+    x, y, z = center = ct.to_world([75.5, 350, 367])
+    write_image(source / "subset0" / f"{scan.series_uid}.mhd", ct)
+    (source / "seg-lungs-LUNA16").mkdir()
+    write_image(source / "seg-lungs-LUNA16" / f"{scan.series_uid}.mhd", replace(ct, voxels=voxels > -900))
     write_table(
         source / "annotations.csv",
         [
-            {"seriesuid": scan.series_uid, "coordX": 72.5, "coordY": 77.2, "coordZ": -190.4, "diameter_mm": 29.5},
+            {"seriesuid": scan.series_uid, "coordX": x, "coordY": y, "coordZ": z, "diameter_mm": 29.5},
             {"seriesuid": "1.2.3", "coordX": 0, "coordY": 0, "coordZ": 0, "diameter_mm": 5},
         ],
     )
@@ -370,7 +382,8 @@ def test_a_luna16_folder_has_nodules_candidates_voxels_and_ratings(tmp_path, lid
     whole = store.read(case.case_id)
     assert sorted(point.kind for point in whole.points) == ["candidate", "nodule"]
     middle = whole.ct.to_world(np.argwhere(whole.mask == 1).mean(0))
-    np.testing.assert_allclose(middle, [72.5, 77.2, -190.4], atol=3)
+    np.testing.assert_allclose(middle, center, atol=4)
+    assert not store.skipped
 
 
 def test_a_luna16_table_that_does_not_fit_is_refused(tmp_path):
@@ -379,6 +392,91 @@ def test_a_luna16_table_that_does_not_fit_is_refused(tmp_path):
     write_table(tmp_path / "annotations.csv", [{"seriesuid": "1", "coordX": "left"}])
     with pytest.raises(InputError, match="line 2"):
         api.prepare("luna16", tmp_path, tmp_path / "store")
+
+
+def test_an_mha_that_a_converter_mirrored_has_its_nodules_where_they_were(real_data, tmp_path, lidc_store):
+    source = tmp_path / "LIDC-IDRI-0003"
+    source.mkdir()
+    scan = read_image(real_data / "lidc-scans" / "LIDC-IDRI-0003" / "ct.nii.gz")
+    write_image(source / "ct.mha", orient(scan, "LAS"))
+    shutil.copy(real_data / "lidc-scans" / "LIDC-IDRI-0003" / "072.xml", source)
+    store = api.prepare("lidc", tmp_path, tmp_path / "store", workers=1)
+    np.testing.assert_array_equal(store.read("LIDC-IDRI-0003").mask, lidc_store.read("LIDC-IDRI-0003").mask)
+
+
+def test_a_scan_without_annotations_is_left_out_of_lidc(tmp_path, folder):
+    with pytest.raises(InputError, match="neither XML nor a series"):
+        api.prepare("lidc", folder / "images" / "0.mha", tmp_path / "store")
+
+
+def test_a_mask_on_axes_the_other_way_round_is_brought_to_the_images(folder, tmp_path):
+    ct, mask = chest(seed=0)
+    off_middle = mask.copy()
+    off_middle[:, :, :20] = False
+    write_image(folder / "masks" / "0.nii.gz", orient(replace(ct, voxels=off_middle.astype(np.uint8)), "RAS"))
+    write_image(folder / "masks" / "1.nii.gz", replace(ct, voxels=mask, spacing_mm=(1.25, 0.84, 0.8)))
+    store = api.prepare("patches", folder, tmp_path / "store", workers=1)
+    np.testing.assert_array_equal(store.read("0").mask > 0, off_middle)
+    assert [skip["case"] for skip in store.skipped] == ["1"]
+
+
+def test_a_nodule_that_another_covers_keeps_its_row_and_loses_its_label(folder, tmp_path):
+    row = {"image": "images/0.mha", "mask": "masks/0.nii.gz"}
+    write_table(folder / "nodules.csv", [row, row])
+    store = api.prepare("patches", folder, tmp_path / "store", workers=1)
+    (case,) = store.cases
+    assert [nodule.label for nodule in case.nodules] == [0, 2]
+    assert "nodule 01" in case.notes[0]
+    api.export(store.path, tmp_path / "monai", "monai")
+
+
+def test_a_mask_of_a_series_that_is_not_there_is_named(tmp_path):
+    ct, mask = chest()
+    headers = write_ct_series(tmp_path / "in" / "ct", ct, mark=None)
+    labels = replace(ct, voxels=mask.astype(np.uint8))
+    write_segmentation(tmp_path / "in" / "seg.dcm", labels, headers, ["nodule"], mark=None)
+    shutil.rmtree(tmp_path / "in" / "ct")
+    write_ct_series(tmp_path / "in" / "ct", replace(ct, origin_mm=(0, 0, 0)), mark=None)
+    store = api.prepare("scans", tmp_path / "in", tmp_path / "store", workers=1)
+    assert len(store) == 1
+    assert "a mask of series" in store.skipped[0]["reason"]
+
+
+def test_folders_that_are_links_are_followed_and_rings_end(folder, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a").symlink_to(folder / "images")
+    (tmp_path / "in" / "ring").symlink_to(tmp_path / "in")
+    assert len(api.prepare("scans", tmp_path / "in", tmp_path / "store", workers=1)) == 6
+
+
+def test_a_table_in_a_folder_of_scans_is_used(folder, tmp_path):
+    store = api.prepare("scans", folder, tmp_path / "store", workers=1)
+    assert len(store) == 6  # and the masks of the table are no scans
+    assert not store.skipped
+    assert all(case.has_mask for case in store.cases)
+
+
+def test_names_that_differ_after_their_first_dot_are_different_patients(tmp_path):
+    names = ["1.3.6.1.100.nii.gz", "1.3.6.1.200.nii.gz"]
+    for name in names:
+        write_image(tmp_path / name, chest()[0])
+    write_table(tmp_path / "nodules.csv", [{"image": name, **place("", "", "", "")} for name in names])
+    store = api.prepare("patches", tmp_path, tmp_path / "store", workers=1)
+    assert {case.patient_id for case in store.cases} == {"1.3.6.1.100", "1.3.6.1.200"}
+
+
+def test_cases_of_one_name_get_numbers_that_no_other_has():
+    assert _case_ids(["a", "a", "a-01", "b/c", "b c"]) == ["a-02", "a-03", "a-01", "b_c-01", "b_c-02"]
+
+
+def test_new_voxels_under_an_old_header_are_seen(tmp_path):
+    (tmp_path / "in").mkdir()
+    write_image(tmp_path / "in" / "a.mhd", chest(seed=1)[0])
+    first = api.prepare("scans", tmp_path / "in", tmp_path / "store", workers=1)
+    write_image(tmp_path / "b.mhd", chest(seed=2)[0])
+    shutil.copy(tmp_path / "b.zraw", tmp_path / "in" / "a.zraw")
+    second = api.prepare("scans", tmp_path / "in", tmp_path / "store", workers=1)
+    assert first.fingerprint != second.fingerprint
 
 
 # Stores
@@ -443,6 +541,84 @@ def test_a_folder_of_something_else_is_never_touched(folder, tmp_path):
     for options in ([], ["--overwrite"]):
         assert main(["prepare", "patches", str(folder), "--out", str(tmp_path / "precious"), *options]) == 2
     assert content(tmp_path / "precious") == {"thesis.txt": b"years of work"}
+
+
+def test_a_foreign_prepare_json_makes_no_store_of_a_folder(folder, tmp_path):
+    out = tmp_path / "mine"
+    (out / "deep").mkdir(parents=True)
+    (out / "prepare.json").write_text('{"a": 1}')
+    (out / "deep" / "thesis.txt").write_text("years of work")
+    before = content(out)
+    assert main(["prepare", "patches", str(folder), "--out", str(out), "--overwrite"]) == 2
+    assert content(out) == before
+
+
+def test_what_others_put_into_a_store_stays(folder, tmp_path):
+    api.prepare("patches", folder, tmp_path / "store", workers=1)
+    (tmp_path / "store" / "run").mkdir()
+    (tmp_path / "store" / "run" / "model.pt").write_text("weights")
+    rows = read_table(folder / "nodules.csv")
+    write_table(folder / "nodules.csv", rows[:4])
+    api.prepare("patches", folder, tmp_path / "store", workers=1)
+    assert (tmp_path / "store" / "run" / "model.pt").exists()
+    assert not (tmp_path / "store" / "5").exists()
+
+
+WRONG_OPTIONS = [["--split", "1,1,1"], ["--split", "nan,0.5,0.5"], ["--cluster", "tcp://127.0.0.1:9"]]
+
+
+@pytest.mark.parametrize("wrong", WRONG_OPTIONS)
+def test_an_overwrite_that_cannot_be_done_leaves_the_store_as_it_was(folder, tmp_path, wrong, monkeypatch):
+    monkeypatch.setattr("synthorax.parallel.CONNECT_SECONDS", 0.2)
+    api.prepare("patches", folder, tmp_path / "store", workers=1)
+    before = content(tmp_path / "store")
+    command = ["prepare", "patches", str(folder), "--out", str(tmp_path / "store"), "--seed", "5", "--overwrite"]
+    assert main([*command, *wrong]) == 2
+    assert content(tmp_path / "store") == before
+    assert len(Store(tmp_path / "store")) == 6
+
+
+def test_a_corrected_command_follows_a_wrong_one_into_the_same_empty_folder(folder, tmp_path):
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "a.nii").write_bytes(b"no")
+    (tmp_path / "store").mkdir()
+    assert main(["prepare", "scans", str(tmp_path / "bad"), "--out", str(tmp_path / "store")]) == 2
+    assert main(["prepare", "patches", str(folder), "--out", str(tmp_path / "store")]) == 0
+
+
+def test_two_sources_of_one_name_are_two_requests(folder, tmp_path):
+    other = tmp_path / "elsewhere" / "mine"
+    shutil.copytree(folder, other)
+    command = ["prepare", "patches", "--out", str(tmp_path / "store")]
+    assert main([*command, str(folder)]) == 0
+    assert main([*command, str(other)]) == 2
+
+
+def test_two_cannot_prepare_one_store_at_once(folder, tmp_path):
+    api.prepare("patches", folder, tmp_path / "store", workers=1)
+    with FileLock(tmp_path / "store" / ".lock"), pytest.raises(InputError, match="another process"):
+        api.prepare("patches", folder, tmp_path / "store", workers=1)
+
+
+def test_a_scan_that_nobody_thought_of_does_not_stop_the_others(folder, tmp_path, monkeypatch):
+    real = sources.read_image
+
+    def read(path):
+        if path.name == "2.nii.gz":
+            raise ZeroDivisionError(f"of {path.name}")
+        return real(path)
+
+    monkeypatch.setattr(sources, "read_image", read)
+    store = api.prepare("patches", folder, tmp_path / "store", workers=1)
+    assert store.skipped == [
+        {"case": "2", "reason": "2: found ZeroDivisionError: of 2.nii.gz; expected a readable scan"}
+    ]
+
+
+def test_a_killed_worker_is_one_line(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sources, "read_image", lambda path: os.kill(os.getpid(), signal.SIGKILL))
+    assert main(["prepare", "patches", str(folder), "--out", str(tmp_path / "store"), "--workers", "2"]) == 1
+    assert "a worker process was killed" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_an_unfinished_store_says_so(folder, tmp_path):
@@ -510,6 +686,17 @@ def test_verify_says_yes_or_no_by_its_exit_code(folder, tmp_path, capsys):
     assert main(["verify", str(tmp_path / "nowhere")]) == 2
     api.prepare("scans", tmp_path / "made.nii.gz", tmp_path / "store", workers=1)
     assert api.verify(tmp_path / "store")[0].text == "SYNTHETIC: for a test"
+    api.export(tmp_path / "store", tmp_path / "monai", "monai")
+    assert main(["verify", str(tmp_path / "monai")]) == 0
+    shutil.copy(folder / "images" / "0.mha", tmp_path / "monai" / "images")
+    capsys.readouterr()
+    assert main(["verify", str(tmp_path / "monai")]) == 1
+    assert "partly synthetic, by 2 of 3 files" in capsys.readouterr().out
+
+
+def test_a_manifest_that_is_not_ours_marks_nobody(folder, tmp_path):
+    (tmp_path / "manifest.json").write_text('{"synthetic": "SYNTHETIC: everything here"}')
+    assert not api.verify(folder / "images" / "0.mha")
 
 
 # Splits
@@ -569,10 +756,39 @@ def test_a_patch_at_the_edge_is_moved_inside_and_a_larger_one_shows_the_edge(sto
     np.testing.assert_array_equal(wide.voxels[0, 2:-2, 2:-2], chest()[0].voxels[0])
 
 
-def test_a_place_outside_the_scan_is_refused(store):
+@pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 1.0), (1.25, 0.8, 0.8)])
+def test_a_place_outside_the_scan_is_refused(store, spacing_mm):
     place = replace(nodule_places(store.cases)[0], center_mm=(1000.0, 0.0, 0.0))
     with pytest.raises(InputError, match="one in the scan"):
-        read_patch(store, place, PatchSpec((10, 10, 10)))
+        read_patch(store, place, PatchSpec((10, 10, 10), spacing_mm))
+
+
+def test_a_patch_is_the_same_whatever_may_be_done_to_it_and_however_the_scan_lies(store, tmp_path):
+    near_edge = [replace(p, center_mm=tuple(chest()[0].to_world([7, 9, 20]))) for p in nodule_places(store.cases)[:1]]
+    plain, moved = (
+        PatchDataset(store, near_edge, SPEC, augmentation=a, cache=tmp_path / "cache", workers=1)[0]
+        for a in (Augmentation(), Augmentation(shift_voxels=4, scale=(0.8, 1.2)))
+    )
+    assert torch.equal(plain["ct"], moved["ct"])
+    write_image(tmp_path / "turned.nii.gz", orient(chest()[0], "RAS"))
+    turned = api.prepare("scans", tmp_path / "turned.nii.gz", tmp_path / "turned", workers=1)
+    there = replace(near_edge[0], case_id=turned.cases[0].case_id)
+    ct, _ = read_patch(turned, there, SPEC)
+    np.testing.assert_array_equal(ct.voxels, read_patch(store, near_edge[0], SPEC)[0].voxels)
+
+
+def test_a_store_that_was_prepared_again_is_read_anew(folder, tmp_path):
+    spec = PatchSpec((6, 8, 8), (1.25, 0.8, 0.8))
+    for seed, shape in ((0, (20, 40, 40)), (9, (12, 20, 20))):
+        for i in range(6):
+            ct, mask = chest(shape, seed=seed)
+            write_image(folder / "images" / f"{i}.mha", ct)
+            write_image(folder / "masks" / f"{i}.nii.gz", replace(ct, voxels=mask))
+        store = api.prepare("patches", folder, tmp_path / "store", workers=1)
+        dataset = PatchDataset(store, nodule_places(store.cases), spec, cache=tmp_path / "cache", workers=1)
+        middle = tuple(slice(n // 2 - k // 2, n // 2 + k // 2) for n, k in zip(shape, (6, 8, 8), strict=True))
+        wanted = torch.from_numpy(ct.voxels[middle]).float().clamp(-1000, 400)
+        torch.testing.assert_close(spec.to_hu(dataset[0]["ct"][0]), wanted, atol=1e-2, rtol=0)
 
 
 def test_batches_are_balanced_and_a_function_of_seed_and_step(store, tmp_path):

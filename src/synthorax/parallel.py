@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
-from synthorax.errors import InputError
+from synthorax.errors import InputError, SynthoraxError
 
 CONNECT_SECONDS = 10
 Item = TypeVar("Item")
@@ -31,6 +32,7 @@ def map_processes(
 
     Raises:
         InputError: nothing answers there, or Dask is not installed.
+        SynthoraxError: a worker was killed.
     """
     if cluster is not None:
         yield from _map_cluster(function, items, cluster)
@@ -39,8 +41,11 @@ def map_processes(
     if workers <= 1:
         yield from map(function, items)
         return
-    with ProcessPoolExecutor(workers) as pool:
-        yield from pool.map(function, items, chunksize=chunk)
+    try:
+        with ProcessPoolExecutor(workers) as pool:
+            yield from pool.map(function, items, chunksize=chunk)
+    except BrokenProcessPool as error:
+        raise SynthoraxError("a worker process was killed, perhaps for its memory; try fewer workers") from error
 
 
 def _map_cluster(function: Callable[[Item], Result], items: Sequence[Item], address: str) -> Iterable[Result]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from synthorax.annotations.clustering import AnnotatedNodule
 from synthorax.annotations.reading import Region, Scan
 from synthorax.errors import InputError
+from synthorax.geometry import orient
 from synthorax.nodule import RATINGS, Nodule
 from synthorax.volume import Volume
 
@@ -17,16 +18,30 @@ SAME_SPACING = 0.02
 """Relative difference of spacings that is rounding."""
 
 
-def slice_grid(volume: Volume, *, patient_id: str = "", study_uid: str = "", series_uid: str = "") -> Scan:
-    """The slice grid of a volume, as readers drew on it.
+def as_read(volume: Volume) -> Volume:
+    """A scan with its rows and columns as the readers saw them, slices from feet to head.
+
+    Outlines count rows and columns as they were scanned, and a patient may lie turned round. An image whose rows
+    alone or columns alone run the other way was mirrored by a converter, as NIfTI often is; no scanner does that.
 
     Raises:
-        InputError: the slices are not axial, or their pixels not square.
+        InputError: the slices are not axial.
+    """
+    if not np.allclose(np.abs(volume.direction), np.eye(3), atol=1e-3):
+        raise InputError("outlines", f"axes {np.round(volume.direction, 3).tolist()}", "axial slices")
+    turned = volume.direction[0, 0] < 0 and volume.direction[1, 1] < 0
+    return orient(volume, "RAS" if turned else "LPS")
+
+
+def slice_grid(volume: Volume, *, patient_id: str = "", study_uid: str = "", series_uid: str = "") -> Scan:
+    """The slice grid of a volume that is `as_read`.
+
+    Raises:
+        InputError: its pixels are not square.
     """
     _, row, column = volume.spacing_mm
-    if not np.allclose(volume.direction, np.eye(3), atol=1e-3) or abs(row - column) > SAME_SPACING * row:
-        found = f"axes {np.round(volume.direction, 3).tolist()}, pixels of {row:g} x {column:g} mm"
-        raise InputError("outlines", found, "axial slices of square pixels, x to the left and y to the back")
+    if abs(row - column) > SAME_SPACING * row:
+        raise InputError("outlines", f"pixels of {row:g} x {column:g} mm", "square pixels")
     return Scan(
         patient_id=patient_id,
         study_uid=study_uid,
@@ -48,7 +63,7 @@ def label_nodules(
     and its place is that of all readings together.
 
     Args:
-        volume: axial, on the grid that the outlines were drawn on; it may be a part of the scan.
+        volume: on the grid that the outlines were drawn on, `as_read`; it may be a part of the scan.
 
     Returns:
         Labels uint8 [z, y, x]; and the nodules in the order of the labels, those without voxels last.

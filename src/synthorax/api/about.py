@@ -32,8 +32,10 @@ def verify(path: str | Path) -> list[Found]:
     if path.is_dir() and is_store(path):
         from synthorax.datasets.store import Store
 
-        marked = [case.synthetic for case in Store(path).cases if case.synthetic]
-        return [Found(marked[0], f"{len(marked)} cases of the store")] if marked else []
+        cases = Store(path).cases
+        marked = [case.synthetic for case in cases if case.synthetic]
+        partly = len(marked) < len(cases)
+        return [Found(marked[0], f"{len(marked)} of {len(cases)} cases of the store", partly)] if marked else []
     return find_marks(path)
 
 

@@ -39,7 +39,7 @@ def prepare(
     Args:
         kind: what the source is: `lidc` and `luna16` as downloaded; `scans`, a folder of whole scans; `patches`,
             the images of a table (`datasets.nodule_table`).
-        table: of nodules; `nodules.csv` in the source if not given. Scans need none.
+        table: of nodules; `nodules.csv` in the source if not given, without which scans have none.
         readers: of LIDC's four who must have marked a voxel.
         structures: regular expression of the DICOM segments and structures that are nodules.
         split: shares of patients in train, val and test, where the source does not say.
@@ -50,29 +50,37 @@ def prepare(
         InputError: nothing readable in the source, or a folder that holds something else.
         OutputError: the store cannot be written.
     """
-    from synthorax.datasets import sources
-    from synthorax.datasets.nodule_table import find_table
+    from synthorax.datasets import discovery
+    from synthorax.datasets.nodule_table import TABLE, find_table
     from synthorax.datasets.prepare import prepare_store
+    from synthorax.provenance import fingerprint
 
     if not 1 <= readers <= 4:
         raise InputError("readers", str(readers), "1 to 4 of the four readers")
-    folder = Path(source)
+    folder = Path(source).resolve()
     if not folder.exists():
-        raise InputError(folder, "nothing", "a folder of scans")
-    request = {"kind": kind, "source": folder.resolve().name, "split": list(split), "seed": seed}
+        raise InputError(source, "nothing", "a folder of scans")
+    rows = Path(table).resolve() if table else None
+    if rows is None and kind == "patches":
+        rows = folder if folder.is_file() else find_table(folder)
+    elif rows is None and kind == "scans" and folder.is_dir() and (folder / TABLE).is_file():
+        rows = folder / TABLE
+    where = fingerprint(f"{folder} {rows}".encode())[:12]  # a store tells nothing of the machine it was made on
+    request: dict[str, Any] = {"kind": kind, "source": folder.name, "place": where, "split": list(split), "seed": seed}
     if kind == "patches":
-        found = sources.patch_sources(Path(table) if table else find_table(folder))
+        assert rows is not None
+        found = discovery.patch_sources(rows)
     elif kind == "scans":
         request["structures"] = structures
-        found = sources.scan_sources(folder, Path(table) if table else None, structures)
+        found = discovery.scan_sources(folder, rows, structures)
     elif kind in ("lidc", "luna16"):
         request["readers"] = readers
-        found = (sources.lidc_sources if kind == "lidc" else sources.luna16_sources)(folder, readers)
+        found = (discovery.lidc_sources if kind == "lidc" else discovery.luna16_sources)(folder, readers)
     else:
         raise InputError("kind of source", repr(kind), "lidc, luna16, scans or patches")
     return prepare_store(
         found,
-        Path(out),
+        Path(out).resolve(),
         request,
         fractions=split,
         seed=seed,

@@ -32,7 +32,7 @@ def info(path: Path, *, json: Annotated[bool, Parameter(name="--json")] = False)
 
 
 def verify(path: Path, *, json: Annotated[bool, Parameter(name="--json")] = False) -> int:
-    """Whether a file or folder says that it is synthetic. Exit code 0 if so, 1 if not.
+    """Whether a file or folder says that it is synthetic. Exit code 0 if so, 1 if not or only in part.
 
     Parameters
     ----------
@@ -42,14 +42,15 @@ def verify(path: Path, *, json: Annotated[bool, Parameter(name="--json")] = Fals
         Print JSON.
     """
     marks = api.verify(path)
+    is_synthetic = bool(marks) and not any(mark.partly for mark in marks)
     if json:
-        print(dumps({"synthetic": bool(marks), "marks": [{"text": m.text, "place": m.place} for m in marks]}, indent=1))
+        print(dumps({"synthetic": is_synthetic, "marks": [vars(mark) for mark in marks]}, indent=1))
     elif marks:
         for mark in marks:
-            print(f"{path}: synthetic, by {mark.place}: {mark.text}")
+            print(f"{path}: {'partly ' * mark.partly}synthetic, by {mark.place}: {mark.text}")
     else:
         print(f"{path}: no synthetic mark")
-    return 0 if marks else NOT_SYNTHETIC
+    return 0 if is_synthetic else NOT_SYNTHETIC
 
 
 def _lines(value: Any, indent: str = "") -> list[str]:

@@ -139,7 +139,8 @@ def scans(
     source
         Folder, or one scan.
     table
-        CSV of nodules, as `prepare patches --help` says; `image` may also be a series UID or a patient id.
+        CSV of nodules, as `prepare patches --help` says, nodules.csv in the folder if not given; `image` may also be
+        a series UID or a patient id.
     structures
         Regular expression of the segments and structures that are nodules.
     """

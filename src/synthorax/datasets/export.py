@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -142,7 +143,7 @@ def _box(mask: Volume, nodule: Nodule) -> list[float]:
     """A nodule's box (x, y, z, width, height, depth) in world millimetres, RAS."""
     if nodule.label:
         inside = np.argwhere(mask.voxels == nodule.label)
-        corners = mask.to_world([inside.min(0) - 0.5, inside.max(0) + 0.5])
+        corners = mask.to_world(list(product(*zip(inside.min(0) - 0.5, inside.max(0) + 0.5, strict=True))))
     else:
         radius = (nodule.attributes.diameter_mm or 0) / 2
         corners = np.add([[-radius], [radius]], nodule.center_mm)

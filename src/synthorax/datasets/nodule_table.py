@@ -20,10 +20,11 @@ from pathlib import Path
 import numpy as np
 
 from synthorax.errors import InputError
+from synthorax.io.images import image_stem
 from synthorax.io.tables import read_table
 from synthorax.nodule import RATINGS, NoduleAttributes
 
-NAMES = ("nodules.csv",)
+TABLE = "nodules.csv"
 CENTER = ("center_x_mm", "center_y_mm", "center_z_mm")
 KNOWN = ("image", "mask", "mask_label", *CENTER, "diameter_mm", "patient_id", "split", "nodule_id", *RATINGS)
 MOST_RATING = {"calcification": 6, "internal_structure": 4}
@@ -64,10 +65,9 @@ def find_table(folder: Path) -> Path:
     Raises:
         InputError: there is none.
     """
-    for name in NAMES:
-        if (folder / name).is_file():
-            return folder / name
-    raise InputError(folder, "no nodules.csv", "a folder with its table, or --table FILE.csv")
+    if not (folder / TABLE).is_file():
+        raise InputError(folder, f"no {TABLE}", "a folder with its table, or --table FILE.csv")
+    return folder / TABLE
 
 
 def read_nodule_table(path: Path) -> list[TableImage]:
@@ -96,11 +96,14 @@ def read_nodule_table(path: Path) -> list[TableImage]:
 
 
 def _image(path: Path, name: str, members: list[tuple[int, dict[str, str]]]) -> TableImage:
-    patients = {row.get("patient_id", "").strip() or Path(name).name.partition(".")[0] for _, row in members}
+    patients = {row.get("patient_id", "").strip() or image_stem(name) for _, row in members}
     splits = {row.get("split", "").strip() or None for _, row in members}
     if len(patients) > 1 or len(splits) > 1:
         raise InputError(path, f"image {name} of several patients or splits", "one patient and split an image")
     split = splits.pop()
+    given = [row["nodule_id"].strip() for _, row in members if row.get("nodule_id", "").strip()]
+    if len(set(given)) != len(given):
+        raise InputError(path, f"a nodule_id twice for image {name}", "each nodule once")
     if split not in (None, "train", "val", "test"):
         raise InputError(path, f"line {members[0][0]}: split {split!r}", "train, val or test")
     nodules = []
@@ -117,6 +120,9 @@ def _image(path: Path, name: str, members: list[tuple[int, dict[str, str]]]) -> 
 def _nodule(folder: Path, row: dict[str, str], number: int) -> NoduleRow | None:
     """The nodule of a row; None where it tells of none. ValueError says what does not fit."""
     mask = row.get("mask", "").strip()
+    label = _number(row, "mask_label") or 0
+    if label != int(label) or label < 0:
+        raise ValueError(f"mask_label {label:g}")
     center = [row.get(axis, "").strip() for axis in CENTER]
     diameter = _number(row, "diameter_mm")
     if not mask and not any(center):
@@ -132,7 +138,7 @@ def _nodule(folder: Path, row: dict[str, str], number: int) -> NoduleRow | None:
     return NoduleRow(
         nodule_id=row.get("nodule_id", "").strip() or f"{number:02d}",
         mask=folder / mask if mask else None,
-        mask_label=int(_number(row, "mask_label") or 0) or None,
+        mask_label=int(label) or None,
         center_mm=None if x is None or y is None or z is None else (x, y, z),
         attributes=NoduleAttributes(
             diameter_mm=diameter, **{name: float(np.mean(given)) for name, given in ratings.items()}
@@ -146,15 +152,21 @@ def _number(row: dict[str, str], name: str) -> float | None:
     text = (row.get(name) or "").strip()
     if not text:
         return None
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = np.nan
     if not np.isfinite(value):
-        raise ValueError(f"{name} {text}")
+        raise ValueError(f"{name} {text!r}, not a number")
     return value
 
 
 def _ratings(name: str, text: str) -> tuple[float, ...]:
     most = MOST_RATING.get(name, 5)
-    given = [float(part) for part in text.replace(";", " ").split()]
+    try:
+        given = [float(part) for part in text.replace(";", " ").split()]
+    except ValueError:
+        given = [np.nan]
     if not all(1 <= value <= most for value in given):
-        raise ValueError(f"{name} {text}, not numbers from 1 to {most}")
+        raise ValueError(f"{name} {text!r}, not numbers from 1 to {most}")
     return tuple(given)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import platformdirs
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from synthorax.datasets.augmentation import Augmentation
-from synthorax.datasets.store import CaseEntry, Store
+from synthorax.datasets.store import ArrayName, CaseEntry, Store
 from synthorax.errors import InputError, OutputError
 from synthorax.geometry import resample_like
 from synthorax.io.atomic import atomic_file
@@ -32,7 +32,8 @@ LUNG_HU = (-980, -500)
 LUNG_SHARE = 0.4
 """A patch lies in lung if so much of it has such HU."""
 SAME_SPACING_MM = 1e-3
-RECIPE = 1
+TIE = 1e-4
+RECIPE = 3
 """Raised whenever the same request would give other patches, so that no old cache is read."""
 
 
@@ -196,45 +197,62 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
         }
 
 
-def read_patch(store: Store, place: Place, spec: PatchSpec) -> tuple[Volume, NDArray[np.uint8]]:
+def read_patch(
+    store: Store, place: Place, spec: PatchSpec, margin: tuple[int, int, int] = (0, 0, 0)
+) -> tuple[Volume, NDArray[np.uint8]]:
     """The patch of a place: HU along LPS axes, and the voxels of the place's own nodule.
 
     Where the scan has the patch's spacing it is cut along its voxels; otherwise it is interpolated. A patch that
     reaches beyond the scan is moved inside where it fits, and shows the scan's edge voxels beyond it where not.
+
+    Args:
+        margin: voxels around the patch that are read too.
+
+    Raises:
+        InputError: a place outside its scan.
     """
     entry = store[place.case_id]
-    geometry = entry.volume(np.broadcast_to(np.int16(0), entry.shape))
-    center = np.asarray(place.center_mm)
-    extent = (np.array(spec.size) - 1) * spec.spacing_mm
-    same = np.allclose(geometry.spacing_mm, spec.spacing_mm, atol=SAME_SPACING_MM)
-    if same and np.allclose(geometry.direction, np.eye(3), atol=1e-4):
-        start = np.rint(geometry.to_voxel(center) - (np.array(spec.size) - 1) / 2).astype(int)
-        room = np.array(geometry.shape) - spec.size
-        start = np.where(room >= 0, np.clip(start, 0, np.maximum(room, 0)), start).astype(int)
-        ct, mask = (_box(store, place, geometry, start, start + np.array(spec.size), array) for array in ("ct", "mask"))
+    scan = entry.volume(np.broadcast_to(np.int16(0), entry.shape))
+    center = scan.to_voxel(place.center_mm)
+    if (center < -0.5).any() or (center > np.array(scan.shape) - 0.5).any():
+        raise InputError(f"{store.path}, case {place.case_id}", f"a place at {place.center_mm} mm", "one in the scan")
+    upright = np.allclose(scan.direction, np.eye(3), atol=1e-4)
+    if upright and np.allclose(scan.spacing_mm, spec.spacing_mm, atol=SAME_SPACING_MM):
+        start = np.floor(center - np.array(spec.size) / 2 + 1 + TIE)  # half-way goes up, whatever the rounding of mm
+        start = _inside(start, np.array(spec.size), np.array(scan.shape)).astype(int) - np.array(margin, int)
+        stop = start + np.array(spec.size, int) + 2 * np.array(margin, int)
+        ct, mask = (_box(store, place, scan, start, stop, array) for array in ("ct", "mask"))
         return ct, _own(mask.voxels, place)
-    first = center - extent[::-1] / 2
-    x, y, z = first.tolist()
-    grid = Volume(np.broadcast_to(np.int16(0), spec.size), spec.spacing_mm, (x, y, z))
-    corners = geometry.to_voxel([grid.to_world(c) for c in product(*[(0, n - 1) for n in spec.size])])
+    # The centre, moved along the scan's own axes, so that the patch's extent along them stays inside.
+    extent = np.abs(scan.direction.T) @ (np.multiply(spec.size, spec.spacing_mm)[::-1])
+    needed = extent[::-1] / scan.spacing_mm
+    center = _inside(center - (needed - 1) / 2, needed, np.array(scan.shape)) + (needed - 1) / 2
+    shape = np.array(spec.size) + 2 * np.array(margin)
+    x, y, z = (scan.to_world(center) - ((shape - 1) / 2 * spec.spacing_mm)[::-1]).tolist()
+    grid = Volume(np.broadcast_to(np.int16(0), shape.tolist()), spec.spacing_mm, (x, y, z))
+    corners = scan.to_voxel([grid.to_world(c) for c in product(*[(0, n - 1) for n in shape])])
     low, high = np.floor(corners.min(0)).astype(int), np.ceil(corners.max(0)).astype(int) + 1
-    boxes = {array: _box(store, place, geometry, low, high, array) for array in ("ct", "mask")}
-    ct = resample_like(boxes["ct"], grid)
-    own = replace(boxes["mask"], voxels=_own(boxes["mask"].voxels, place))
-    return ct, resample_like(own, grid, nearest=True, fill=0).voxels
+    ct, mask = (_box(store, place, scan, low, high, array) for array in ("ct", "mask"))
+    own = replace(mask, voxels=_own(mask.voxels, place))
+    return resample_like(ct, grid), resample_like(own, grid, nearest=True, fill=0).voxels
+
+
+def _inside(start: NDArray[np.float64], size: NDArray, shape: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The start of a box of a size, moved so that the box lies in a scan, along the axes where it fits."""
+    room = shape - size
+    return np.where(room >= 0, np.clip(start, 0, np.maximum(room, 0)), start)
 
 
 def _box(
-    store: Store, place: Place, geometry: Volume, low: NDArray[np.int64], high: NDArray[np.int64], array: Any
+    store: Store, place: Place, scan: Volume, low: NDArray[np.int64], high: NDArray[np.int64], array: ArrayName
 ) -> Volume:
-    """Voxels from `low` up to `high`; beyond the scan its edge goes on."""
-    inside = np.clip([low, high], 0, geometry.shape)
-    if (inside[1] <= inside[0]).any():
-        raise InputError(f"{store.path}, case {place.case_id}", f"a place at {place.center_mm} mm", "one in the scan")
+    """Voxels from `low` up to `high`, which meet the scan; beyond it its edge goes on."""
+    end = np.array(scan.shape)
+    inside = np.array([np.clip(low, 0, end - 1), np.clip(high, 1, end)])
     box = store.read_box(place.case_id, inside[0], inside[1] - inside[0], array)
-    beyond = list(zip(inside[0] - low, high - inside[1], strict=True))
-    x, y, z = geometry.to_world(low).tolist()
-    mode: Any = "edge" if array == "ct" else "constant"
+    beyond = [(max(a, 0), max(b, 0)) for a, b in zip(inside[0] - low, high - inside[1], strict=True)]
+    x, y, z = scan.to_world(low).tolist()
+    mode: Literal["edge", "constant"] = "edge" if array == "ct" else "constant"
     return replace(box, voxels=np.pad(box.voxels, beyond, mode=mode), origin_mm=(x, y, z))
 
 
@@ -248,17 +266,13 @@ def _own(labels: NDArray, place: Place) -> NDArray[np.uint8]:
 class _Read:
     """A picklable function: a place to its patch."""
 
-    path: Path
+    store: Store
     spec: PatchSpec
+    margin: tuple[int, int, int]
 
     def __call__(self, place: Place) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
-        store = _STORES.get(self.path) or _STORES.setdefault(self.path, Store(self.path))
-        ct, mask = read_patch(store, place, self.spec)
+        ct, mask = read_patch(self.store, place, self.spec, self.margin)
         return ct.voxels, mask
-
-
-_STORES: dict[Path, Store] = {}
-"""The stores that a worker has opened."""
 
 
 def _cached(
@@ -271,9 +285,8 @@ def _cached(
 ) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
     """Patches with their margins, int16 HU and uint8 masks [n, z, y, x], from the cache if they are there."""
     z, y, x = (n + 2 * m for n, m in zip(spec.size, margin, strict=True))
-    wide = replace(spec, size=(z, y, x))
     folder = cache or platformdirs.user_cache_path("synthorax")
-    request = [RECIPE, store.fingerprint, asdict(replace(wide, window_hu=LUNG_WINDOW_HU))]
+    request = [RECIPE, store.fingerprint, asdict(replace(spec, window_hu=LUNG_WINDOW_HU)), margin]
     where = [(p.case_id, p.center_mm, p.nodule.label if p.nodule else 0) for p in places]
     key = fingerprint(json.dumps([request, where]).encode())[:16]
     files = [folder / f"patches-{key}-{name}.npy" for name in ("ct", "mask")]
@@ -285,7 +298,7 @@ def _cached(
         pass
     voxels = np.empty((len(places), z, y, x), np.int16)
     masks = np.empty((len(places), z, y, x), np.uint8)
-    for i, (ct, mask) in enumerate(map_processes(_Read(store.path, wide), places, workers=workers, chunk=32)):
+    for i, (ct, mask) in enumerate(map_processes(_Read(store, spec, margin), places, workers=workers, chunk=32)):
         voxels[i], masks[i] = ct, mask
     try:
         folder.mkdir(parents=True, exist_ok=True)

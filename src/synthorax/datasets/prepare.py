@@ -4,23 +4,35 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from synthorax.datasets.sources import Source
 from synthorax.datasets.splits import FRACTIONS, split_patients
-from synthorax.datasets.store import REQUEST, CaseEntry, Store, known_entry, write_case, write_index
+from synthorax.datasets.store import (
+    INDEX,
+    REQUEST,
+    CaseEntry,
+    Store,
+    case_folders,
+    known_entry,
+    write_case,
+    write_index,
+)
 from synthorax.errors import InputError
 from synthorax.io.atomic import MARK, TEMPORARY, atomic_file, check_folder_is_free
 from synthorax.parallel import map_processes
 
-RECIPE = 1
+LOCK = ".lock"
+RECIPE = 2
 """Raised whenever the same sources would give another store."""
 
 
@@ -39,9 +51,11 @@ class _ReadAndWrite:
         except InputError as error:
             return error
         except OSError as error:
-            return InputError(
-                error.filename or source.case_id, (error.strerror or str(error)).lower(), "a readable file"
-            )
+            reason = (error.strerror or str(error)).lower()
+            return InputError(error.filename or source.case_id, reason, "a readable file")
+        except Exception as error:  # One scan that no one thought of must not stop a thousand others.
+            reason = (str(error).splitlines() or [""])[0][:120]
+            return InputError(source.case_id, f"{type(error).__name__}: {reason}", "a readable scan")
         return write_case(self.store, case, key)
 
 
@@ -69,22 +83,41 @@ def prepare_store(
         OutputError: the store cannot be written.
     """
     wanted = {"synthorax": version("synthorax"), "recipe": RECIPE, **request}
-    begun = _begun(out)
-    if begun != wanted or overwrite:
-        if begun is not None and not overwrite:
-            raise InputError(out, f"a store of {_differences(begun, wanted)}", "the same request, or --overwrite")
-        if begun is None:
-            check_folder_is_free(out)
-        elif out.exists():
-            shutil.rmtree(out)
+    names = Counter(source.case_id for source in sources)
+    assert max(names.values(), default=1) == 1, f"cases of one name: {names.most_common(1)}"
     split_patients({}, fractions, seed)
-    is_new = not out.exists()
+    begun = _begun(out)
+    if begun is None:
+        check_folder_is_free(out)
+    elif begun != wanted and not overwrite:
+        raise InputError(out, f"a store of {_differences(begun, wanted)}", "the same request, or --overwrite")
     out.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(out / LOCK, timeout=0):
+            return _fill(sources, out, wanted, request, fractions, seed, workers, cluster)
+    except Timeout as error:
+        raise InputError(out, "a store that another process is preparing", "one at a time") from error
+
+
+def _fill(
+    sources: Sequence[Source],
+    out: Path,
+    wanted: Mapping[str, Any],
+    request: Mapping[str, Any],
+    fractions: Sequence[float],
+    seed: int,
+    workers: int | None,
+    cluster: str | None,
+) -> Store:
+    """`prepare_store` in a folder that is ours alone; what was there stays until a case can be read."""
+    before = {name: (out / name).read_bytes() for name in (INDEX, REQUEST) if (out / name).is_file()}
     for left in out.glob(TEMPORARY + "*"):
         shutil.rmtree(left) if left.is_dir() else left.unlink()
+    (out / INDEX).unlink(missing_ok=True)  # from here to the end the store is unfinished
     with atomic_file(out / REQUEST) as file:
         file.write_text(json.dumps(wanted, indent=1) + "\n")
-    entries, skipped = [], []
+    entries: list[CaseEntry] = []
+    skipped: list[tuple[str, InputError]] = []
     bar = Progress(
         TextColumn("prepare"),
         BarColumn(),
@@ -93,26 +126,29 @@ def prepare_store(
         TextColumn("{task.description}"),
         console=Console(stderr=True),
     )
-    with bar:
-        task = bar.add_task("", total=len(sources))
-        outcomes = map_processes(_ReadAndWrite(out), sources, workers=workers, chunk=1, cluster=cluster)
-        for source, outcome in zip(sources, outcomes, strict=True):
-            if isinstance(outcome, CaseEntry):
-                entries.append(outcome)
-            else:
-                skipped.append((source.case_id, outcome))
-            bar.update(task, advance=1, description=f"{len(skipped)} skipped" if skipped else "")
+    try:
+        with bar:
+            task = bar.add_task("", total=len(sources))
+            outcomes = map_processes(_ReadAndWrite(out), sources, workers=workers, chunk=1, cluster=cluster)
+            for source, outcome in zip(sources, outcomes, strict=True):
+                if isinstance(outcome, CaseEntry):
+                    entries.append(outcome)
+                else:
+                    skipped.append((source.case_id, outcome))
+                bar.update(task, advance=1, description=f"{len(skipped)} skipped" if skipped else "")
+    finally:
+        if not entries:
+            _take_back(out, before)
+    if len(skipped) == 1 and not entries:
+        raise skipped[0][1]
     if not entries:
-        if is_new:
-            shutil.rmtree(out, ignore_errors=True)
-        if len(skipped) == 1:
-            raise skipped[0][1]
         raise InputError(request["source"], f"{len(skipped)} scans, none readable; the first: {skipped[0][1]}", "CT")
     given: dict[str, str | None] = {}
     for entry in entries:
         given[entry.patient_id] = given.get(entry.patient_id) or entry.given_split
-    for known in out.iterdir():  # of an earlier time, whose source is gone
-        if known.is_dir() and known.name not in {entry.case_id for entry in entries}:
+    present = {entry.case_id for entry in entries}
+    for known in case_folders(out):  # of an earlier time, whose source is gone
+        if known.name not in present:
             shutil.rmtree(known)
     reasons = [{"case": case_id, "reason": str(error)} for case_id, error in skipped]
     write_index(out, entries, split_patients(given, fractions, seed), source=request, skipped=reasons)
@@ -120,10 +156,22 @@ def prepare_store(
     return Store(out)
 
 
+def _take_back(out: Path, before: Mapping[str, bytes]) -> None:
+    """Leave a folder as it was found: no case was written."""
+    for name, content in before.items():
+        (out / name).write_bytes(content)
+    if not before:
+        for name in (REQUEST, LOCK):
+            (out / name).unlink(missing_ok=True)
+        if not any(out.iterdir()):
+            out.rmdir()
+
+
 def _begun(out: Path) -> dict[str, Any] | None:
     """The request of the store that a folder holds or was to hold."""
     try:
-        return dict(json.loads((out / REQUEST).read_text()))
+        found = dict(json.loads((out / REQUEST).read_text()))
+        return found if "synthorax" in found else None
     except (OSError, ValueError, TypeError):
         return None
 

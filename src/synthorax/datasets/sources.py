@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Protocol
 
@@ -19,25 +19,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthorax.annotations.clustering import cluster
-from synthorax.annotations.consensus import label_nodules, slice_grid
-from synthorax.annotations.lidc_table import read_lidc_scans
-from synthorax.annotations.lidc_xml import LidcXml, Mark, read_lidc_xml
-from synthorax.annotations.luna16 import Finding, read_findings
+from synthorax.annotations.consensus import as_read, label_nodules, slice_grid
+from synthorax.annotations.lidc_xml import Mark, read_lidc_xml
+from synthorax.annotations.luna16 import Finding
 from synthorax.annotations.reading import Reading, longest_chord
-from synthorax.datasets.nodule_table import NoduleRow, TableImage, read_nodule_table
+from synthorax.datasets.nodule_table import NoduleRow
 from synthorax.datasets.store import Case, Point, Split
 from synthorax.errors import InputError
-from synthorax.geometry import orient
+from synthorax.geometry import orient, resample_like
 from synthorax.io import dicom
 from synthorax.io.dicom_masks import read_masks
-from synthorax.io.images import is_image, read_image, read_mark
+from synthorax.io.images import image_stem, read_image, read_mark, stored_files
 from synthorax.io.scans import Scan, of_series, read_scan
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.volume import Volume
 
 MOST_LABELS = 255
 SAME_GRID_MM = 0.05
-HEAD_BYTES = 4096
 LIDC_READERS = 2
 """A voxel is nodule if so many of the four readers marked it."""
 
@@ -83,15 +81,30 @@ class Files:
         """The image's name without its suffixes, or the patient of the series."""
         if self.files:
             return self.patient_id or self.series_uid
-        return re.sub(r"(\.nii)?\.\w+$", "", self.path.name)
+        return image_stem(self.path)
 
     def all_files(self) -> tuple[Path, ...]:
         """Every file that the scan is read from."""
-        return (*(self.files or (self.path,)), *self.masks)
+        return (*(self.files or stored_files(self.path)), *self.masks)
 
     def read(self) -> Scan:
         """The scan."""
         return of_series(dicom.read_series_files(self.files)) if self.files else read_scan(self.path)
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """Something that is known to be no case before it is read, so that it is left out and named like others."""
+
+    case_id: str
+    reason: InputError
+
+    @property
+    def key(self) -> str:
+        return str(self.reason)
+
+    def read(self) -> Case:
+        raise self.reason
 
 
 @dataclass(frozen=True)
@@ -114,15 +127,17 @@ class ScanSource:
         scan = self.files.read()
         labels = np.zeros(scan.ct.shape, np.uint8)
         nodules: list[Nodule] = []
+        others: list[str] = []
         for path in self.files.masks:
             found, names = read_masks(path, scan.ct)
-            wanted = [i for i, name in enumerate(names, start=1) if re.search(self.structures, name, re.IGNORECASE)]
-            if not wanted:
-                raise InputError(path, f"segments {', '.join(names)}", f"one that matches {self.structures}")
-            for i in wanted:
+            for i, name in enumerate(names, start=1):
+                if not re.search(self.structures, name, re.IGNORECASE):
+                    others.append(f"{path.name}: {name} is not taken for a nodule")
+                    continue
                 for part in _pieces(found.voxels == i):
-                    _add_nodule(labels, nodules, part, scan.ct, names[i - 1])
-        return _case(self.case_id, self.files, scan, labels, nodules)
+                    _add_nodule(labels, nodules, part, scan.ct, name)
+        case = _case(self.case_id, self.files, scan, labels, nodules)
+        return replace(case, notes=(*case.notes, *others))
 
 
 @dataclass(frozen=True)
@@ -184,7 +199,7 @@ class LidcSource:
         if not self.is_annotated:
             raise InputError(self.files.path, "neither XML nor a series of LIDC-IDRI's table", "an annotated scan")
         scan = self.files.read()
-        ct = orient(scan.ct, "LPS")
+        ct = as_read(scan.ct)
         readings, marks = list(self.readings), []
         if self.xml is not None:
             annotated = read_lidc_xml(self.xml)
@@ -218,7 +233,7 @@ class LunaSource:
 
     def read(self) -> Case:
         scan = self.files.read()
-        ct = orient(scan.ct, "LPS")
+        ct = as_read(scan.ct)
         labels, outlined = label_nodules(cluster(self.readings), ct, self.readers) if self.readings else (None, [])
         nodules = []
         kept = np.zeros(ct.shape, np.uint8)
@@ -235,156 +250,30 @@ class LunaSource:
                     nodule = replace(nodule, label=number)
             nodules.append(nodule)
         case = _case(self.case_id, self.files, replace(scan, ct=ct), kept, nodules)
+        without = [nodule.nodule_id for nodule in nodules if not nodule.label]
+        if without and self.readings:
+            note = f"nodules {', '.join(without)}: no outline of LIDC's table there"
+            case = replace(case, notes=(*case.notes, note))
         points = tuple(Point("nodule" if c.is_nodule else "candidate", c.center_mm) for c in self.candidates)
         return replace(case, patient_id=self.patient_id, series_uid=self.files.stem, points=points)
 
 
-def find_scans(folder: Path) -> list[Files]:
-    """The CT series and images of a folder and its subfolders, in the order of their names.
-
-    Raises:
-        InputError: there is none, or nothing there.
-    """
-    if not folder.exists():
-        raise InputError(folder, "nothing", "a folder of scans")
-    paths = [folder] if folder.is_file() else sorted(p for p in folder.rglob("*") if p.is_file())
-    images = [Files(path) for path in paths if is_image(path)]
-    series: dict[str, Files] = {}
-    masks: dict[str, list[Path]] = defaultdict(list)
-    for path in [p for p in paths if not is_image(p) and dicom.is_dicom(p)]:
-        about = dicom.read_about(path)
-        if about.modality == "CT":
-            known = series.get(about.series_uid, Files(path.parent, about.series_uid, about.patient_id))
-            series[about.series_uid] = replace(known, files=(*known.files, path))
-        elif about.modality in ("SEG", "RTSTRUCT"):
-            masks[about.refers_to].append(path)
-    found = [replace(s, masks=tuple(masks.get(s.series_uid, ()))) for s in series.values()] + images
-    if not found:
-        raise InputError(folder, f"{len(paths)} files, none of them a CT scan", "DICOM, NIfTI, MHA, MHD or NRRD")
-    return sorted(found, key=lambda f: (str(f.path), f.series_uid))
-
-
-def scan_sources(folder: Path, table: Path | None, structures: str) -> list[Source]:
-    """Whole scans: those of the table, and those of the folder that it does not name, which have no nodules."""
-    scans = find_scans(folder)
-    listed = {image.image.resolve(): image for image in read_nodule_table(table)} if table else {}
-    by_uid = {image.image.name: image for image in listed.values()}
-    ids = _case_ids([scan.stem for scan in scans])
-    made: list[Source] = []
-    used = set()
-    for case_id, scan in zip(ids, scans, strict=True):
-        image = listed.get(scan.path.resolve()) or by_uid.get(scan.series_uid) or by_uid.get(scan.stem)
-        if image is None:
-            made.append(ScanSource(case_id, scan, structures))
-        else:
-            used.add(image.image)
-            made.append(_table_source(case_id, scan, image))
-    if missing := [image.image for image in listed.values() if image.image not in used]:
-        raise InputError(table, f"image {missing[0]}, which is not in {folder}", "images of that folder")
-    return made
-
-
-def patch_sources(table: Path) -> list[Source]:
-    """The images of a table."""
-    images = read_nodule_table(table)
-    ids = _case_ids([Files(image.image).stem for image in images])
-    return [_table_source(i, _files_at(image.image), image) for i, image in zip(ids, images, strict=True)]
-
-
-def lidc_sources(folder: Path, readers: int) -> list[Source]:
-    """LIDC-IDRI as downloaded: every CT series with its XML file, or with the readings of the package's table."""
-    known = read_lidc_scans()
-    by_uid, by_folder = _xml_files(folder)
-    found = []
-    for files in find_scans(folder):
-        xml = by_uid.get(files.series_uid) if files.series_uid else by_folder.get(files.path.parent)
-        uid = files.series_uid or (xml.series_uid if isinstance(xml, LidcXml) else "")
-        listed = known.get(uid)
-        if xml is None and listed is None:
-            xml = by_folder.get(files.path.parent)
-        patient = files.patient_id or (listed.scan.patient_id if listed else files.path.parent.name)
-        found.append((replace(files, series_uid=uid, masks=()), patient, xml, listed))
-    ids = _case_ids([patient for _, patient, _, _ in found])
-    return [
-        LidcSource(
-            case_id=case_id,
-            files=files,
-            patient_id=patient,
-            xml=xml.path if isinstance(xml, LidcXml) else xml,
-            readings=listed.readings if listed and not xml else (),
-            is_annotated=bool(xml or listed),
-            readers=readers,
-        )
-        for case_id, (files, patient, xml, listed) in zip(ids, found, strict=True)
-    ]
-
-
-def luna16_sources(folder: Path, readers: int) -> list[Source]:
-    """LUNA16 as downloaded: every scan that its tables may tell of, with nodules, candidates, voxels and ratings."""
-    tables = {path.name: path for path in sorted(folder.rglob("*.csv"))}
-    if "annotations.csv" not in tables:
-        raise InputError(folder, "no annotations.csv", "LUNA16's scans and its tables")
-    findings = read_findings(tables["annotations.csv"])
-    if any(finding.diameter_mm is None for found in findings.values() for finding in found):
-        raise InputError(tables["annotations.csv"], "no diameter_mm", "LUNA16's annotations")
-    candidates = next((tables[n] for n in ("candidates_V2.csv", "candidates.csv") if n in tables), None)
-    points = read_findings(candidates) if candidates else {}
-    known = read_lidc_scans()
-    made: list[Source] = []
-    for files in find_scans(folder):
-        listed = known.get(files.stem)
-        made.append(
-            LunaSource(
-                case_id=files.stem,
-                files=files,
-                patient_id=listed.scan.patient_id if listed else files.stem,
-                findings=tuple(findings.get(files.stem, ())),
-                candidates=tuple(points.get(files.stem, ())),
-                readings=listed.readings if listed else (),
-                readers=readers,
-            )
-        )
-    return made
-
-
-def _table_source(case_id: str, files: Files, image: TableImage) -> TableSource:
-    return TableSource(case_id, files, image.nodules, image.patient_id, image.split)  # type: ignore[arg-type]
-
-
-def _files_at(path: Path) -> Files:
-    """The scan of a path in a table, which need not exist."""
-    if path.is_dir():
-        series = dicom.choose_series(path)
-        return Files(path, series.uid, series.patient_id, series.files)
-    return Files(path)
-
-
-def _xml_files(folder: Path) -> tuple[dict[str, LidcXml], dict[Path, LidcXml | Path]]:
-    """The annotation files of CT scans, by the series that they are of; and by folder, those that are damaged too."""
-    by_uid: dict[str, LidcXml] = {}
-    by_folder: dict[Path, LidcXml | Path] = {}
-    for path in sorted(folder.rglob("*.xml")):
-        try:
-            found = read_lidc_xml(path)
-            by_uid[found.series_uid] = by_folder[path.parent] = found
-        except InputError:
-            with open(path, "rb") as file:
-                if b"<IdriReadMessage" not in file.read(HEAD_BYTES):  # which is of a chest radiograph
-                    by_folder.setdefault(path.parent, path)
-    return by_uid, by_folder
-
-
 def _case(case_id: str, files: Files, scan: Scan, labels: NDArray[np.uint8], nodules: Sequence[Nodule]) -> Case:
     ours = read_mark(files.path) if not files.files else scan.dicom.mark if scan.dicom else ""
+    left = set(np.unique(labels).tolist())
+    covered = [nodule for nodule in nodules if nodule.label and nodule.label not in left]
+    nodules = [replace(nodule, label=0) if nodule in covered else nodule for nodule in nodules]
+    upright = orient(replace(scan.ct, voxels=labels), "LPS").voxels
+    notes = [f"nodule {nodule.nodule_id}: all its voxels belong to others too" for nodule in covered]
     return Case(
         case_id=case_id,
         patient_id=scan.patient_id or files.stem,
-        ct=scan.ct,
-        mask=labels if any(nodule.label for nodule in nodules) else None,
+        ct=orient(scan.ct, "LPS"),
+        mask=upright if any(nodule.label for nodule in nodules) else None,
         nodules=tuple(nodules),
         series_uid=scan.series_uid,
         synthetic=ours,
-        notes=scan.notes,
+        notes=(*scan.notes, *notes),
     )
 
 
@@ -432,12 +321,20 @@ def axial_diameter_mm(inside: NDArray[np.int64], spacing_mm: tuple[float, float,
 
 
 def _mask_on(path: Path, ct: Volume) -> NDArray:
-    """The voxels of a mask that lies on the grid of an image."""
+    """The voxels of a mask that lies on the grid of an image, its axes perhaps another way round."""
     mask = read_image(path)
-    if mask.shape != ct.shape or np.abs(mask.affine - ct.affine).max() > SAME_GRID_MM:
-        place = f"{mask.shape} voxels of {mask.spacing_mm} mm at {mask.origin_mm}"
-        raise InputError(path, place, f"the image's {ct.shape} of {ct.spacing_mm} mm at {ct.origin_mm}")
-    return mask.voxels
+    upright, wanted = (orient(volume, "LPS") for volume in (mask, ct))
+    corners = np.array(list(product((0, 1), repeat=3))) * (np.array(wanted.shape) - 1)
+    if (
+        upright.shape != wanted.shape
+        or np.abs(upright.to_world(corners) - wanted.to_world(corners)).max() > SAME_GRID_MM
+    ):
+        places = [
+            f"{v.shape} voxels of {v.spacing_mm} mm at {np.round(v.origin_mm, 2).tolist()}" for v in (upright, wanted)
+        ]
+        raise InputError(path, places[0], f"the image's {places[1]}")
+    same = np.allclose(mask.direction, ct.direction, atol=1e-3)
+    return mask.voxels if same else resample_like(mask, ct, nearest=True, fill=0).voxels
 
 
 def _pieces(mask: NDArray[np.bool_]) -> Iterator[NDArray[np.bool_]]:
@@ -470,17 +367,6 @@ def _nearest(nodules: list[Nodule], finding: Finding) -> Nodule | None:
     gaps = [float(np.linalg.norm(np.subtract(n.center_mm, finding.center_mm))) for n in nodules]
     best = int(np.argmin(gaps))
     return nodules[best] if gaps[best] <= finding.diameter_mm / 2 else None
-
-
-def _case_ids(stems: Sequence[str]) -> list[str]:
-    """Names of folders, one a case: the stems, numbered where several are the same."""
-    clean = [re.sub(r"[^A-Za-z0-9._-]+", "_", stem).strip("._") or "case" for stem in stems]
-    seen: dict[str, int] = defaultdict(int)
-    made = []
-    for name in clean:
-        seen[name] += 1
-        made.append(name if clean.count(name) == 1 else f"{name}-{seen[name]:02d}")
-    return made
 
 
 def _key(files: Sequence[Path], *details: object) -> str:

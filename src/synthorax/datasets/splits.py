@@ -26,7 +26,7 @@ def split_patients(
     Raises:
         InputError: fractions that are no shares of one.
     """
-    if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+    if len(fractions) != 3 or not (min(fractions) >= 0 and abs(sum(fractions) - 1) <= 1e-6):
         raise InputError("split", ", ".join(f"{f:g}" for f in fractions), "shares of train, val, test that sum to 1")
     splits: dict[str, list[str]] = {"train": [], "val": [], "test": []}
     for patient, split in given.items():

@@ -59,7 +59,7 @@ class Case:
     """A scan, or a patch of one, with what is known of it.
 
     Attributes:
-        ct: int16 HU.
+        ct: int16 HU, axes as near to left, back and head as they can be.
         mask: uint8, a label a nodule; None where nobody marked voxels.
         split: where its source says so.
         synthetic: the mark of generated voxels; empty for a patient's.
@@ -164,6 +164,18 @@ def known_entry(store: Path, case_id: str, source_key: str) -> CaseEntry | None:
         return CaseEntry.from_row(attributes["entry"]) if attributes["source"] == source_key else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def case_folders(store: Path) -> list[Path]:
+    """The folders of a store that hold cases of ours, finished ones."""
+    found = []
+    for folder in store.iterdir():
+        try:
+            if ATTRIBUTE in json.loads((folder / INDEX).read_text())["attributes"]:
+                found.append(folder)
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return found
 
 
 def write_index(

@@ -56,21 +56,29 @@ def atomic_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         OutputError: it cannot be made.
     """
     check_folder_is_free(target, overwrite=overwrite)
-    temporary = None
+    target = target.resolve()
+    temporary = aside = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, suffix="-" + target.name, dir=target.parent))
         temporary.chmod(0o777 & ~_umask())
         yield temporary
         (temporary / MARK).touch()
-        if target.exists():
-            shutil.rmtree(target)
-        temporary.replace(target)
+        if target.exists():  # moved aside whole: a kill must not leave it half removed under its own name
+            aside = Path(tempfile.mkdtemp(prefix=TEMPORARY, suffix="-" + target.name, dir=target.parent))
+            target.replace(aside)
+        try:
+            temporary.replace(target)
+        except OSError:
+            if aside is not None:
+                aside.replace(target)
+            raise
     except OSError as error:
         raise OutputError(target, _reason(error)) from error
     finally:
-        if temporary is not None and temporary.exists():
-            shutil.rmtree(temporary, ignore_errors=True)
+        for left in (temporary, aside):
+            if left is not None and left.exists():
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def check_folder_is_free(target: Path, *, overwrite: bool = False) -> None:

@@ -13,10 +13,11 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.uid import CTImageStorage
+from pydicom.uid import CTImageStorage, MediaStorageDirectoryStorage
 
 from synthorax.errors import InputError
 from synthorax.geometry import AIR_HU
+from synthorax.io.walk import files_below
 from synthorax.volume import Volume
 
 PREAMBLE_BYTES = 128
@@ -35,6 +36,13 @@ ABOUT_TAGS = [
     "ReferencedSeriesSequence",
     "ReferencedFrameOfReferenceSequence",
 ]
+REFERENCES = {
+    "SEG": ("ReferencedSeriesSequence",),
+    "RTSTRUCT": ("ReferencedFrameOfReferenceSequence", "RTReferencedStudySequence", "RTReferencedSeriesSequence"),
+}
+"""Where masks name the series that they were drawn on."""
+SYNTHESIZING_EQUIPMENT = "109100"
+"""Of the standard's purposes of contributing equipment (CID 7005)."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +110,7 @@ def find_series(path: Path) -> list[SeriesFiles]:
     Raises:
         InputError: nothing there, or a DICOM file that cannot be read.
     """
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    files = [path] if path.is_file() else files_below(path)
     groups: dict[str, list[tuple[Path, About]]] = defaultdict(list)
     for file in files:
         if is_dicom(file) and (about := read_about(file)).modality:
@@ -153,7 +161,8 @@ def read_series_files(files: Sequence[Path]) -> CtSeries:
     spacing = _numbers(slices[0][0], first, "PixelSpacing", 2)
     for file, header in slices:
         _check_like_first(file, header, first, orientation, spacing)
-    x_axis, y_axis = orientation[:3], orientation[3:]
+    left, _, right = np.linalg.svd(orientation.reshape(2, 3), full_matrices=False)
+    x_axis, y_axis = left @ right  # the nearest orthonormal ones: headers round
     normal = np.cross(x_axis, y_axis)
     positions = np.array([_numbers(file, header, "ImagePositionPatient", 3) for file, header in slices])
     depth = positions @ normal
@@ -177,7 +186,7 @@ def read_series_files(files: Sequence[Path]) -> CtSeries:
         patient_id=str(header.get("PatientID", "")),
         study_uid=str(header.get("StudyInstanceUID", "")),
         series_uid=str(header.get("SeriesInstanceUID", "")),
-        sop_uids=tuple(str(h.SOPInstanceUID) for _, h in slices),
+        sop_uids=tuple(str(h.get("SOPInstanceUID", "")) for _, h in slices),
         header=header,
         notes=(*notes, *double),
     )
@@ -197,29 +206,40 @@ def read_about(path: Path) -> About:
     """
     header = _read(path, pixels=False, only=ABOUT_TAGS)
     try:
-        referred = header
-        for name in ("ReferencedFrameOfReferenceSequence", "RTReferencedStudySequence", "RTReferencedSeriesSequence"):
-            if header.get("Modality") == "RTSTRUCT":
-                referred = referred[name][0]
-        if header.get("Modality") == "SEG":
-            referred = header["ReferencedSeriesSequence"][0]
+        modality = str(header.get("Modality", ""))
+        if not modality and header.file_meta.get("MediaStorageSOPClassUID") != MediaStorageDirectoryStorage:
+            raise InputError(path, "a DICOM file without a modality; it was cut off or damaged", "a whole one")
         return About(
             series_uid=str(header.get("SeriesInstanceUID", "")),
             patient_id=str(header.get("PatientID", "")),
-            modality=str(header.get("Modality", "")),
+            modality=modality,
             description=str(header.get("SeriesDescription", "")),
-            refers_to="" if referred is header else str(referred.get("SeriesInstanceUID", "")),
+            refers_to=_referred(header, REFERENCES.get(modality, ())),
         )
+    except InputError:
+        raise
     except Exception as error:  # as in `_read`
         raise InputError(path, "a damaged DICOM file", "a readable one") from error
+
+
+def _referred(header: Dataset, sequences: Sequence[str]) -> str:
+    """The series UID at the end of a chain of sequences; empty if the chain is broken."""
+    for name in sequences:
+        if not (items := header.get(name)):
+            return ""
+        header = items[0]
+    return str(header.get("SeriesInstanceUID", "")) if sequences else ""
 
 
 def read_mark(header: Dataset) -> str:
     """What a header says of being synthetic; empty if nothing."""
     if str(header.get("SyntheticData", "")) != "YES":
         return ""
-    equipment = header.get("ContributingEquipmentSequence") or [Dataset()]
-    return str(equipment[0].get("ContributionDescription", "")) or "SyntheticData YES"
+    for item in header.get("ContributingEquipmentSequence") or []:
+        purposes = item.get("PurposeOfReferenceCodeSequence") or [Dataset()]
+        if str(purposes[0].get("CodeValue", "")) == SYNTHESIZING_EQUIPMENT and "ContributionDescription" in item:
+            return str(item.ContributionDescription)
+    return "SyntheticData YES"
 
 
 def read_header(path: Path) -> Dataset:
@@ -287,7 +307,8 @@ def _without_copies(
             keep.append(i)
             continue
         (one, known), (other, header) = slices[keep[-1]], slices[i]
-        if known.get("SOPInstanceUID") != header.get("SOPInstanceUID"):
+        same = known.get("SOPInstanceUID") == header.get("SOPInstanceUID")
+        if not same or known.get("PixelData") != header.get("PixelData"):
             raise InputError(
                 one.parent, f"two slices at one position: {one.name} and {other.name}", "one slice at each position"
             )
@@ -304,11 +325,13 @@ def _check_even(where: Path, files: list[Path], depth: NDArray[np.float64]) -> f
     worst = int(np.argmax(np.abs(steps - usual)))
     if abs(steps[worst] - usual) > UNEVEN * usual:
         between = f"{files[worst].name} (at {depth[worst]:g} mm) and {files[worst + 1].name} ({depth[worst + 1]:g} mm)"
+        others = int((np.abs(steps - usual) > UNEVEN * usual).sum()) - 1
         missing = steps[worst] / usual - 1
         if round(missing) >= 1 and abs(missing - round(missing)) < UNEVEN * (round(missing) + 1):
             found = f"{round(missing)} slices missing between {between}"
         else:
             found = f"uneven slices: {steps[worst]:g} mm instead of {usual:g} mm between {between}"
+        found += f", and {others} more such places" * bool(others)
         raise InputError(where, found, "evenly spaced slices")
     return float(depth[-1] - depth[0]) / (len(depth) - 1)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +15,11 @@ from synthorax.geometry import resample_like
 from synthorax.io.dicom import read_header
 from synthorax.volume import Volume
 
-MOST_OFF_SLICE = 0.5
-"""A contour may lie so far from a slice, in slice distances."""
+MOST_OFF_PLANE = 0.5
+"""A contour's points may differ so much in depth, in slice distances."""
+NEAR_PLANE = 0.6
+"""A slice shows the nearest plane of contours within so many distances of planes, at least of slices."""
+MOST_LABELS = 255
 
 
 def read_masks(path: Path, scan: Volume) -> tuple[Volume, list[str]]:
@@ -52,7 +54,8 @@ def _segments(path: Path, scan: Volume) -> tuple[NDArray[np.uint8], list[str]]:
         segmentation = hd.seg.segread(path)
         found = segmentation.get_volume(combine_segments=True, skip_overlap_checks=True)
         names = [str(segmentation.get_segment_description(i).segment_label) for i in segmentation.segment_numbers]
-        numbers = list(segmentation.segment_numbers)
+        table = np.zeros(MOST_LABELS + 1, np.uint8)
+        table[list(segmentation.segment_numbers)] = np.arange(1, len(names) + 1)
     except Exception as error:  # highdicom raises whatever a damaged file makes it stumble over.
         raise InputError(
             path, f"no readable segmentation ({str(error)[:100]})", "DICOM SEG on parallel planes"
@@ -67,8 +70,6 @@ def _segments(path: Path, scan: Volume) -> tuple[NDArray[np.uint8], list[str]]:
         direction=axes[:, ::-1],
     )
     on_scan = resample_like(labels, scan, nearest=True, fill=0).voxels
-    table = np.zeros(256, np.uint8)
-    table[numbers] = np.arange(1, len(numbers) + 1)
     return table[on_scan], names
 
 
@@ -86,29 +87,33 @@ def _structures(path: Path, header: Dataset, scan: Volume) -> tuple[NDArray[np.u
             ]
             if contours:
                 names.append(named.get(int(item.ReferencedROINumber), f"structure {item.ReferencedROINumber}"))
+                if len(names) > MOST_LABELS:
+                    raise InputError(path, f"more than {MOST_LABELS} structures", "nodules")
                 labels[_painted(path, contours, scan)] = len(names)
     except InputError:
         raise
     except Exception as error:  # whatever a damaged file makes its reading stumble over
         raise InputError(path, f"a damaged structure set ({str(error)[:100]})", "a readable RTSTRUCT") from error
-    if not 0 < len(names) <= 255:
-        raise InputError(path, f"{len(names)} structures of closed contours", "1 to 255")
+    if not names:
+        raise InputError(path, "no structure of closed contours", "contours of nodules")
     return labels, names
 
 
 def _painted(path: Path, contours: list[NDArray[np.float64]], scan: Volume) -> NDArray[np.bool_]:
-    """The voxels whose centres lie within an odd number of the contours [n, (x, y, z) mm] of their slice."""
+    """The voxels of the contours [n, (x, y, z) mm]: in each plane the inside of an odd number of them."""
     mask = np.zeros(scan.shape, bool)
-    by_slice: dict[int, list[NDArray[np.float64]]] = defaultdict(list)
+    planes: dict[float, NDArray[np.bool_]] = {}
     for contour in contours:
         indices = scan.to_voxel(contour)
         depth = indices[:, 0]
-        index = round(float(depth.mean()))
-        if np.abs(depth - index).max() > MOST_OFF_SLICE:
+        if np.ptp(depth) > MOST_OFF_PLANE:
             raise InputError(path, "contours across the slices of the scan", "contours in its slices")
-        by_slice[index].append(indices[:, 1:])
-    for index, outlines in by_slice.items():
-        if 0 <= index < len(mask):
-            for outline in outlines:
-                mask[index] ^= polygon2mask(mask.shape[1:], outline)
+        plane = planes.setdefault(round(float(depth.mean()), 2), np.zeros(scan.shape[1:], bool))
+        plane ^= polygon2mask(plane.shape, indices[:, 1:])
+    depths = np.array(sorted(planes))
+    reach = NEAR_PLANE * max(float(np.median(np.diff(depths))), 1.0) if len(depths) > 1 else NEAR_PLANE
+    for index in range(len(mask)):
+        nearest = depths[np.argmin(np.abs(depths - index))]
+        if abs(nearest - index) <= reach:
+            mask[index] = planes[float(nearest)]
     return mask

@@ -22,6 +22,8 @@ from synthorax.provenance import MANIFEST, fingerprint, write_manifest
 from synthorax.volume import Volume
 
 MANUFACTURER = "synthorax"
+MOST_LABELS = 255
+SAME_PLACE_MM = 0.01
 CONTRIBUTING_EQUIPMENT = 0x0018A001
 ACQUISITION = (
     "KVP",
@@ -85,7 +87,8 @@ def write_ct_series(
         OutputError: it cannot be written.
     """
     hu = np.clip(np.rint(volume.voxels), -(2**15), 2**15 - 1).astype("<i2")
-    content = fingerprint(hu.tobytes() + repr((volume.affine.tolist(), mark)).encode())
+    whose = source.series_uid if source is not None and keep_identity else ""
+    content = fingerprint(hu.tobytes() + repr((volume.affine.tolist(), mark, whose)).encode())
     common = _common(volume, content, mark, source, keep_identity, description)
     headers: list[Dataset] = []
     with atomic_folder(folder, overwrite=overwrite) as target:
@@ -113,17 +116,18 @@ def write_segmentation(
         series: headers of its slices, in the order of the labels' z axis.
 
     Raises:
-        InputError: no label set, or another number of slices or names.
+        InputError: no label set, labels without names, or another grid than the series'.
         OutputError: the file cannot be written.
     """
     import highdicom as hd
 
-    values = np.asarray(labels.voxels, np.uint8)
-    if len(series) != len(values) or int(values.max()) > len(names):
-        found = f"{len(values)} slices, labels to {values.max()}"
-        raise InputError("segmentation", found, f"{len(series)} slices, labels to {len(names)}")
-    if not values.any():
+    if not labels.voxels.any():
         raise InputError("segmentation", "no label set", "a label map")
+    low, high = int(labels.voxels.min()), int(labels.voxels.max())
+    if not 0 <= low <= high <= min(len(names), MOST_LABELS):
+        raise InputError("segmentation", f"labels {low} to {high}", f"0 to {len(names)}, the names")
+    _check_on_series(labels, series)
+    values = np.asarray(labels.voxels, np.uint8)
     content = fingerprint(values.tobytes() + str(series[0].SeriesInstanceUID).encode())
     algorithm = hd.AlgorithmIdentificationSequence(
         name=MANUFACTURER, family=codes.DCM.ArtificialIntelligence, version=version("synthorax")
@@ -162,6 +166,20 @@ def write_segmentation(
         made.add(DataElement(CONTRIBUTING_EQUIPMENT, "SQ", [_equipment(mark)]))
     with atomic_file(path) as file:
         made.save_as(file, enforce_file_format=True)
+
+
+def _check_on_series(labels: Volume, series: Sequence[Dataset]) -> None:
+    """Refuse labels that do not lie on the slices of a series."""
+    slices, rows, columns = labels.shape
+    if (len(series), int(series[0].Rows), int(series[0].Columns)) != (slices, rows, columns):
+        found = f"{slices} slices of {rows} x {columns}"
+        raise InputError("segmentation", found, f"{len(series)} of {series[0].Rows} x {series[0].Columns}, the series'")
+    places = labels.to_world([[0, 0, 0], [slices - 1, 0, 0]])
+    theirs = np.array([header.ImagePositionPatient for header in (series[0], series[-1])], float)
+    if np.abs(places - theirs).max() > SAME_PLACE_MM:
+        raise InputError(
+            "segmentation", f"slices from {places[0].tolist()} mm", f"{theirs[0].tolist()} mm, the series'"
+        )
 
 
 def _common(

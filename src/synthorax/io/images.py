@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import SimpleITK as sitk
 
 from synthorax.errors import InputError, OutputError
@@ -18,6 +20,7 @@ SUFFIXES = (*nifti.SUFFIXES, ".mha", ".mhd", ".nrrd")
 """What can be read and written."""
 MARK_KEY = "SyntheticData"
 """The field of a MetaImage or NRRD header that holds the synthetic mark."""
+VOXELS_APART = re.compile(rb"ElementDataFile *= *(.+?)\s*$|^data *file *: *(.+?)\s*$", re.IGNORECASE | re.MULTILINE)
 HEADER_BYTES = 65_536
 """A MetaImage header ends before this."""
 
@@ -25,6 +28,23 @@ HEADER_BYTES = 65_536
 def is_image(path: Path) -> bool:
     """Whether the name is of a format that `read_image` takes."""
     return path.name.lower().endswith(SUFFIXES)
+
+
+def image_stem(path: str | Path) -> str:
+    """An image's name without its suffix, which may be of two parts; other names as they are."""
+    name = Path(path).name
+    suffix = next((s for s in sorted(SUFFIXES, key=len, reverse=True) if name.lower().endswith(s)), "")
+    return name[: len(name) - len(suffix)]
+
+
+def stored_files(path: Path) -> list[Path]:
+    """The files of an image: itself, and where an MHD or NRRD header names another for its voxels, that one."""
+    if not path.is_file() or not path.name.lower().endswith((".mhd", ".mha", ".nrrd")):
+        return [path]
+    with open(path, "rb") as file:
+        found = VOXELS_APART.search(file.read(HEADER_BYTES))
+    name = (found[1] or found[2]).decode("latin1") if found else "LOCAL"
+    return [path] if name.upper() == "LOCAL" else [path, path.parent / name]
 
 
 def read_image(path: Path) -> Volume:
@@ -69,6 +89,10 @@ def write_image(path: Path, volume: Volume, *, mark: str | None = None) -> None:
     name = path.name.lower()
     if not name.endswith(SUFFIXES):
         raise OutputError(path, f"images are written as {', '.join(SUFFIXES)}")
+    if volume.voxels.dtype.kind not in "biuf" or volume.voxels.dtype == np.float16:
+        raise OutputError(path, f"voxels of {volume.voxels.dtype} have no place in an image")
+    if not volume.voxels.dtype.isnative:
+        volume = replace(volume, voxels=volume.voxels.astype(volume.voxels.dtype.newbyteorder("=")))
     if name.endswith(nifti.SUFFIXES):
         nifti.write_nifti(path, volume, mark)
         return
@@ -105,6 +129,8 @@ def _write(image: sitk.Image, file: Path) -> None:
 
 def _read_header(path: Path) -> sitk.ImageFileReader:
     """A reader that knows what the header of an MHA, MHD or NRRD says, and that its file can hold that."""
+    if not (voxels := stored_files(path)[-1]).is_file():
+        raise InputError(path, f"no file {voxels.name}", "an image with its voxels")
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -117,9 +143,5 @@ def _read_header(path: Path) -> sitk.ImageFileReader:
     with open(path, "rb") as file:
         header = file.read(HEADER_BYTES)
     compressed = re.search(rb"CompressedData *= *True|encoding *: *(gz|bz)", header, re.IGNORECASE) is not None
-    apart = re.search(rb"ElementDataFile *= *(.+?)\s*$|^data *file *: *(.+?)\s*$", header, re.IGNORECASE | re.MULTILINE)
-    place: Path | None = path
-    if apart and (name := (apart[1] or apart[2]).decode("latin1")).upper() != "LOCAL":
-        place = path.parent / name if (path.parent / name).is_file() else None
-    check_claim(path, reader.GetSize(), voxel_bytes, compressed=compressed, stored_in=place)
+    check_claim(path, reader.GetSize(), voxel_bytes, compressed=compressed, stored_in=stored_files(path)[-1])
     return reader

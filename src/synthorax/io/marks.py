@@ -8,9 +8,11 @@ from pathlib import Path
 
 from synthorax.errors import InputError
 from synthorax.io import dicom
+from synthorax.io.atomic import MARK
 from synthorax.io.images import is_image, read_mark
 from synthorax.io.scans import sidecar
 from synthorax.io.stl import read_stl
+from synthorax.io.walk import files_below
 from synthorax.provenance import MANIFEST
 
 MARKED = "SYNTHETIC"
@@ -25,14 +27,16 @@ class Found:
     Attributes:
         text: what it says.
         place: where it is.
+        partly: whether other files of the folder have none.
     """
 
     text: str
     place: str
+    partly: bool = False
 
 
 def find_marks(path: Path) -> list[Found]:
-    """The marks of a file or folder: in its header, in its DICOM slices, in the manifest of its folder.
+    """The marks of a file or folder: in the headers of its images and slices, in its sidecar.
 
     Raises:
         InputError: nothing there, or a file that cannot be read.
@@ -41,29 +45,37 @@ def find_marks(path: Path) -> list[Found]:
         raise InputError(path, "nothing", "a file or folder")
     found = []
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.is_file())
-        marked = [text for file in files if dicom.is_dicom(file) if (text := dicom.read_mark(dicom.read_header(file)))]
-        if marked:
-            found.append(Found(marked[0], f"{len(marked)} DICOM files of {len(files)} files"))
-    elif is_image(path):
-        if text := read_mark(path):
-            found.append(Found(text, "the image's header"))
-    elif path.suffix.lower() == ".stl":
-        found.append(Found(read_stl(path)[1], "the mesh's header"))
-    elif dicom.is_dicom(path) and (text := dicom.read_mark(dicom.read_header(path))):
-        found.append(Found(text, "the DICOM header"))
-    manifests = [folder / MANIFEST for folder in [path, *path.parents][:3]]
-    for manifest in [sidecar(path), *manifests] if is_image(path) else manifests:
-        if text := _of_manifest(manifest):
+        marks = [mark for file in files_below(path) if (mark := _in_header(file)) is not None]
+        if marked := [mark for mark in marks if mark]:
+            found.append(Found(marked[0], f"{len(marked)} of {len(marks)} files", len(marked) < len(marks)))
+    elif text := _in_header(path):
+        found.append(Found(text, "its header"))
+    ours = [folder / MANIFEST for folder in [path, *path.parents][:3] if (folder / MARK).is_file()]
+    for manifest in [sidecar(path), *ours] if is_image(path) else ours:
+        if text := _in_manifest(manifest):
             found.append(Found(text, str(manifest)))
             break
-    return [f for f in found if f.text.startswith((MARKED, "SyntheticData"))]
+    return found
 
 
-def _of_manifest(path: Path) -> str:
+def _in_header(path: Path) -> str | None:
+    """A file's own mark; empty if it has none, None if a file of its kind never has one."""
+    if is_image(path):
+        text = read_mark(path)
+    elif path.suffix.lower() == ".stl":
+        text = read_stl(path)[1]
+    elif dicom.is_dicom(path):
+        return dicom.read_mark(dicom.read_header(path))
+    else:
+        return None
+    return text if text.startswith(MARKED) else ""
+
+
+def _in_manifest(path: Path) -> str:
     try:
         if path.stat().st_size > MOST_MANIFEST_BYTES:
             return ""
-        return str(dict(json.loads(path.read_text())).get("synthetic", ""))
+        text = str(dict(json.loads(path.read_text())).get("synthetic", ""))
+        return text if text.startswith(MARKED) else ""
     except (OSError, ValueError, TypeError):
         return ""

@@ -13,9 +13,12 @@ from synthorax.errors import InputError
 from synthorax.io import dicom
 from synthorax.io.atomic import atomic_file
 from synthorax.io.dicom_out import write_ct_series
-from synthorax.io.images import SUFFIXES, is_image, read_image, write_image
+from synthorax.io.images import image_stem, is_image, read_image, write_image
 from synthorax.provenance import write_manifest
 from synthorax.volume import Volume
+
+AIR_BELOW_HU = -200
+"""A CT of a chest has some air in it, and a picture that was scaled has not."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +53,10 @@ def read_scan(path: Path, series: str | None = None) -> Scan:
         return Scan(to_hounsfield(path, read_image(path)))
     if path.is_file() and not dicom.is_dicom(path):
         raise InputError(path, "no image that is known", "a DICOM folder, NIfTI, MHA, MHD or NRRD")
-    return of_series(dicom.read_ct_series(path.parent if path.is_file() else path, series))
+    if path.is_file():
+        series = dicom.read_about(path).series_uid
+        path = path.parent
+    return of_series(dicom.read_ct_series(path, series))
 
 
 def of_series(found: dicom.CtSeries) -> Scan:
@@ -62,14 +68,14 @@ def to_hounsfield(path: Path, volume: Volume) -> Volume:
     """An image's voxels as int16, if they can be HU.
 
     Raises:
-        InputError: values that no CT has: none below 0, as in a mask or in a picture that was scaled; or not finite.
+        InputError: values that no CT has: not finite, or no air, as in a mask or in a picture that was scaled.
     """
     voxels = volume.voxels
     if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
         raise InputError(path, "values that are not finite", "HU")
     low, high = voxels.min(), voxels.max()
-    if low >= 0 or high == low:
-        raise InputError(path, f"values from {low:g} to {high:g}", "HU of a CT, air below -200")
+    if low > AIR_BELOW_HU or high == low:
+        raise InputError(path, f"values from {low:g} to {high:g}", f"HU of a CT, air below {AIR_BELOW_HU}")
     if voxels.dtype == np.int16:
         return volume
     if voxels.dtype.kind == "f":
@@ -121,5 +127,4 @@ def write_scan(
 
 def sidecar(path: Path) -> Path:
     """Where an image's sidecar lies: beside it, `.json` in place of its suffix."""
-    suffix = next(s for s in sorted(SUFFIXES, key=len, reverse=True) if path.name.lower().endswith(s))
-    return path.with_name(path.name[: -len(suffix)] + ".json")
+    return path.with_name(image_stem(path) + ".json")

@@ -37,7 +37,7 @@ def write_table(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         OutputError: the file cannot be written.
     """
     rows = list(rows)
-    with atomic_file(path) as file, open(file, "w", newline="") as stream:
+    with atomic_file(path) as file, open(file, "w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, list(rows[0]) if rows else [])
         writer.writeheader()
         for row in rows:
