@@ -67,7 +67,7 @@ def main() -> None:
             "nodules": 1000,
             "preset": "smooth",
             "settings": {"layers": f"32_{latents}_64_1024"},
-            "training_seeds": 2,
+            "training_seeds": 1,
             "samples": 2000,
         }
     found = {}

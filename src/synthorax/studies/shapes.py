@@ -157,6 +157,7 @@ class ShapeStudy:
         features: theirs, float64 [n, 12].
         config: of every arm, but for what its plan says.
         folder: where finished trainings are noted, so that a study that was stopped goes on.
+        models: trained by this process that will be needed again.
     """
 
     nodules: ShapeSet
@@ -164,6 +165,7 @@ class ShapeStudy:
     config: LungConfig
     folder: Path
     fabric: Fabric
+    models: dict[str, Lung] = field(default_factory=dict, repr=False)
 
     def run(self, plan: Plan, seeds: Sequence[int], samples: int, console: Console) -> tuple[Arm, list[dict[str, Any]]]:
         """Train and measure an arm; what was done before is read back."""
@@ -192,11 +194,20 @@ class ShapeStudy:
     def train(self, plan: Plan, seed: int, rows: NDArray[np.int64] | None = None) -> Lung:
         """The model of an arm, on all nodules or on some rows of them."""
         occupancy = self.nodules.occupancy if rows is None else self.nodules.occupancy[rows]
+        config = self.plan_config(plan)
 
         def select(made: GeneratedShapes, own: int) -> NDArray[np.bool_]:
             return accept(self.analyse(made.fields), self.features, own)
 
-        return train_in_rounds(self.plan_config(plan), occupancy, seed, self.fabric, plan.feedback, select)
+        # The main arm's first model is asked for again: not reconnected, and for the pictures.
+        is_main = rows is None and seed == 0 and config == self.config
+        key = repr(plan.feedback)
+        if is_main and key in self.models:
+            return self.models[key]
+        system = train_in_rounds(config, occupancy, seed, self.fabric, plan.feedback, select)
+        if is_main:
+            self.models[key] = system
+        return system
 
     def train_and_measure(self, plan: Plan, seed: int, samples: int) -> dict[str, Any]:
         """One training of an arm: its metrics, and what the figures need of it."""
