@@ -1,9 +1,9 @@
-# make demo | test | prove | lint | bench | results | results-lung
+# make demo | test | prove | lint | bench | results | results-lung | results-data
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test prove lint bench results results-lung
+.PHONY: demo test prove lint bench results results-lung results-data
 
 demo: $(INSTALLED)
 	$(BIN)/synthorax demo --out demo
@@ -28,6 +28,9 @@ results: $(INSTALLED)
 
 results-lung: $(INSTALLED)
 	$(BIN)/python scripts/results_lung.py --out docs/results
+
+results-data: $(INSTALLED)
+	$(BIN)/python scripts/results_data.py --out docs/results
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -21,6 +21,8 @@ from synthorax.shapes.mesh import surface
 
 REAL, SYNTHETIC = "#3b6ea5", "#d9822b"
 """Real is blue and synthetic is orange in every picture."""
+LUNG_WINDOW_HU = (-1350.0, 150.0)
+"""Radiology's lung window: centre -600, width 1500."""
 INK, PAPER = "#1d2733", "#ffffff"
 DPI = 110
 DISPLAY_LEVEL = 0.4
@@ -93,6 +95,51 @@ def slices(
         offset = (first + j - (height - 1) / 2) * spacing_mm[0]
         axes.set_title(f"{offset:+.1f} mm", fontsize=7.5, color=INK)
     figure.subplots_adjust(1.5 / (n_slices + 1.6), 0.01, 0.99, 1 - 0.25 / len(fields), 0.04, 0.04)
+    return figure
+
+
+@dataclass(frozen=True, eq=False)
+class Slice:
+    """A slice of a CT.
+
+    Attributes:
+        hu: [y, x].
+        mask: bool [y, x], outlined.
+        center: (y, x) of what is shown.
+    """
+
+    hu: NDArray[np.number]
+    mask: NDArray[np.bool_]
+    caption: str
+    center: Sequence[int]
+    colour: str = REAL
+
+
+def ct_slices(
+    slices: Sequence[Slice], *, half: int, columns: int = 5, window_hu: tuple[float, float] = LUNG_WINDOW_HU
+) -> Figure:
+    """Slices of CT with the outlines of masks, all at one window.
+
+    Args:
+        half: pixels shown on each side of the centre.
+    """
+    columns = min(columns, len(slices))
+    rows = -(-len(slices) // columns)
+    figure = Figure(figsize=(2.2 * columns, 2.4 * rows), dpi=DPI, facecolor=PAPER)
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in grid:
+        axes.set_axis_off()
+    for axes, shown in zip(grid, slices, strict=False):
+        low, high = window_hu
+        axes.imshow(shown.hu, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+        if shown.mask.any():
+            axes.contour(shown.mask, [0.5], colors=[shown.colour], linewidths=1.0)
+        y, x = shown.center
+        height, width = shown.hu.shape
+        axes.set_xlim(max(x - half, 0) - 0.5, min(x + half, width) - 0.5)
+        axes.set_ylim(min(y + half, height) - 0.5, max(y - half, 0) - 0.5)
+        axes.set_title(shown.caption, fontsize=7.5, color=INK)
+    figure.subplots_adjust(0.01, 0.01, 0.99, 1 - 0.2 / (2.4 * rows), 0.05, 0.12)
     return figure
 
 

@@ -1,0 +1,252 @@
+#!/usr/bin/env python3
+"""Measure the way of real CT into a store and out of it, and write docs/results/data.md with its pictures.
+
+    python scripts/results_data.py --out docs/results
+
+SYNTHORAX_REAL_DATA names a folder that holds `lidc-scans` and `luna16-nodules`. If TorchIO is installed, its
+queue is timed side by side with ours over the same cubes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import date
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from synthorax import api, figures
+from synthorax.annotations.clustering import AnnotatedNodule, cluster
+from synthorax.annotations.lidc_table import read_lidc_scans
+from synthorax.datasets.augmentation import Augmentation
+from synthorax.datasets.patches import PatchDataset, PatchSpec, nodule_places
+from synthorax.datasets.store import Store
+from synthorax.io.atomic import atomic_file
+from synthorax.io.dicom_out import write_ct_series
+from synthorax.io.images import read_image, write_image
+from synthorax.io.scans import read_scan
+from synthorax.nodule import NoduleAttributes
+from synthorax.studies.results import machine
+from synthorax.volume import Volume
+
+SEED = 0
+BATCH = 32
+WARM_BATCHES = 40
+ROUND_TRIPS = 50
+TORCHIO_PATCHES = 300
+MEASURED = """
+import resource, subprocess, sys, time
+started = time.perf_counter()
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+AUGMENTATIONS = {
+    "flips and shifts": Augmentation(shift_voxels=3),
+    "flips, shifts and scaling": Augmentation(shift_voxels=3, scale=(0.9, 1.1)),
+}
+
+
+def prepared(kind: str, source: Path, store: Path) -> tuple[float, float]:
+    """Seconds and greatest memory in GB of `synthorax prepare` as a whole process."""
+    command = [sys.executable, "-m", "synthorax", "prepare", kind, str(source), "--out", str(store)]
+    # From a small process: a child's greatest memory counts that of the process it was forked from.
+    told = subprocess.run([sys.executable, "-c", MEASURED, *command], check=True, capture_output=True, text=True).stdout
+    seconds, kilobytes = told.split()[-2:]
+    return float(seconds), float(kilobytes) / 2**20
+
+
+def lidc_lines(store: Store, out: Path) -> Iterator[str]:
+    """The nodules of the LIDC scans against the annotation table, and a picture of each."""
+    table = {found.scan.patient_id: cluster(found.readings) for found in read_lidc_scans().values() if found.readings}
+    yield "| scan | nodule | readers | diameter mm | table | voxels | table | volume mm³ | malignancy |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    panels = []
+    for entry in store.cases:
+        case = store.read(entry.case_id)
+        theirs = table[entry.patient_id]
+        for nodule in entry.nodules:
+            twin = min(theirs, key=partial(diameter_gap, nodule.attributes))
+            voxels = int((case.mask == nodule.label).sum()) if nodule.label and case.mask is not None else 0
+            volume = voxels * float(np.prod(entry.spacing_mm))
+            ratings = " ".join(f"{value:.0f}" for value in nodule.ratings["malignancy"])
+            yield (
+                f"| {entry.patient_id} | {nodule.nodule_id} | {nodule.extra['readers']} | {nodule.attributes.diameter_mm:.2f}"
+                f" | {twin.attributes.diameter_mm:.2f} | {voxels} | {int(twin.consensus(2).mask.sum())} | {volume:.0f} | {ratings} |"
+            )
+            z, y, x = np.rint(case.ct.to_voxel(nodule.center_mm)).astype(int).tolist()
+            marked = np.zeros(entry.shape, bool) if case.mask is None or not nodule.label else case.mask == nodule.label
+            caption = f"{entry.patient_id} {nodule.nodule_id}" + ", one reader" * (not nodule.label)
+            panels.append(figures.Slice(case.ct.voxels[z], marked[z], caption, (y, x)))
+    figures.ct_slices(panels, half=40).savefig(out / "data-contours.png", bbox_inches="tight")
+    wholes = [figures.Slice(p.hu, p.mask, p.caption, (256, 256)) for p in panels[:3]]
+    figures.ct_slices(wholes, half=256).savefig(out / "data-slices.png", bbox_inches="tight")
+
+
+def diameter_gap(attributes: NoduleAttributes, other: AnnotatedNodule) -> float:
+    """How much two nodules differ in diameter."""
+    return abs((other.attributes.diameter_mm or 0) - (attributes.diameter_mm or 0))
+
+
+def round_trips(folder: Path) -> Iterator[str]:
+    """Random oblique and mirrored volumes out and in again, in every format."""
+    rng = np.random.default_rng(SEED)
+    yield "| format | greatest error mm | voxels that differ |"
+    yield "|---|---|---|"
+    for name in ("scan.nii", "scan.nii.gz", "scan.mha", "scan.mhd", "scan.nrrd", "DICOM"):
+        worst, differ = 0.0, 0
+        for _ in range(ROUND_TRIPS):
+            mirror = np.diag([1, 1, rng.choice([-1, 1])])
+            given = Volume(
+                voxels=rng.integers(-1024, 3000, (4, 6, 5)).astype(np.int16),
+                spacing_mm=tuple(rng.uniform(0.4, 5, 3).tolist()),
+                origin_mm=tuple(rng.uniform(-400, 400, 3).tolist()),
+                direction=Rotation.random(rng=rng).as_matrix() @ mirror,
+            )
+            if name == "DICOM":
+                write_ct_series(folder / "dicom", given, mark=None, overwrite=True)
+                found = read_scan(folder / "dicom").ct
+            else:
+                write_image(folder / name, given)
+                found = read_image(folder / name)
+            # A voxel is where it was if the value at its place is its own: a series may run the other way.
+            indices = np.argwhere(np.ones(given.shape))
+            places = found.to_voxel(given.to_world(indices))
+            nearest = np.rint(places).astype(int)
+            worst = max(worst, float(np.abs((places - nearest) * found.spacing_mm).max()))
+            differ += int((found.voxels[tuple(nearest.T)] != given.voxels[tuple(indices.T)]).sum())
+        yield f"| {name.removeprefix('scan')} | {worst:.1e} | {differ} |"
+
+
+def patch_lines(store: Store, cubes: Path, cache: Path) -> Iterator[str]:
+    """Augmented 48^3 patches a second, cold and warm, and TorchIO's over the same cubes."""
+    places = nodule_places(store.in_split("train"))
+    yield "| | patches a second |"
+    yield "|---|---|"
+    ours = 0.0
+    for name, augmentation in AUGMENTATIONS.items():
+        started = time.perf_counter()
+        dataset = PatchDataset(store, places, PatchSpec(), augmentation=augmentation, seed=SEED, cache=cache)
+        cold = len(places) / (time.perf_counter() - started)
+        dataset.batch(0, BATCH)
+        started = time.perf_counter()
+        for step in range(WARM_BATCHES):
+            dataset.batch(step, BATCH)
+        ours = BATCH * WARM_BATCHES / (time.perf_counter() - started)
+        yield f"| first time, filling the cache, {name} | {cold:.0f} |"
+        yield f"| warm, {name}, with masks | {ours:.0f} |"
+    theirs = torchio_rate(cubes)
+    yield f"| TorchIO's queue, 2 workers, the same augmentations from .mha files | {theirs or 'not installed'} |"
+    if theirs:
+        yield ""
+        yield f"The last of ours is {ours / theirs:.1f} x TorchIO's."
+
+
+def torchio_rate(cubes: Path) -> int | None:
+    """Patches a second of a TorchIO queue with flips, scaling and translation over cubes with masks."""
+    try:
+        import torchio as tio
+        from torch.utils.data import DataLoader
+    except ImportError:
+        return None
+    subjects = [
+        tio.Subject(
+            ct=tio.ScalarImage(cubes / "images" / f"{i:04d}.mha"), mask=tio.LabelMap(cubes / "masks" / f"{i:04d}.mha")
+        )
+        for i in range(TORCHIO_PATCHES)
+    ]
+    transform = tio.Compose(
+        [
+            tio.RandomFlip((0, 1, 2)),
+            tio.RandomAffine(scales=(0.9, 1.1), degrees=0, translation=3),
+            tio.Clamp(-1000, 400),
+        ]
+    )
+    queue = tio.Queue(
+        tio.SubjectsDataset(subjects, transform=transform),
+        max_length=100,
+        samples_per_volume=1,
+        sampler=tio.UniformSampler(48),
+        num_workers=2,
+    )
+    started = time.perf_counter()
+    count = sum(len(batch["mask"][tio.DATA]) for batch in DataLoader(queue, batch_size=BATCH, num_workers=0))
+    return round(count / (time.perf_counter() - started))
+
+
+def main() -> None:
+    """Measure everything, then write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    out = parser.parse_args().out
+    out.mkdir(parents=True, exist_ok=True)
+    real = Path(os.environ["SYNTHORAX_REAL_DATA"])
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        lines = list(page(real, work, out))
+    with atomic_file(out / "data.md") as file:
+        file.write_text("\n".join(lines) + "\n")
+
+
+def page(real: Path, work: Path, out: Path) -> Iterator[str]:
+    """The lines of the page."""
+    here = ", ".join(f"{k} {v}" for k, v in machine().items())
+    yield "# Real CT in and out"
+    yield ""
+    yield f"Written by `make results-data` on {date.today().isoformat()}: {here}."
+    yield ""
+    yield "## LIDC-IDRI"
+    yield ""
+    seconds, gigabytes = prepared("lidc", real / "lidc-scans", work / "lidc")
+    yield "LIDC-IDRI-0001 as 25 of its original DICOM slices and LIDC-IDRI-0003 as NIfTI, both with their XML files:"
+    yield f"prepared in {seconds:.1f} s. Nodules and voxels (of two readers or more) against the annotation table in the package:"
+    yield ""
+    yield from lidc_lines(Store(work / "lidc"), out)
+    yield ""
+    yield "![the nodules with the outline of their voxels](data-contours.png)"
+    yield "![whole slices](data-slices.png)"
+    yield ""
+    yield "## A series of 140 slices"
+    yield ""
+    scan = read_image(real / "lidc-scans" / "LIDC-IDRI-0003" / "ct.nii.gz")
+    started = time.perf_counter()
+    write_ct_series(work / "dicom", scan, mark=None)
+    written = time.perf_counter() - started
+    seconds, gigabytes = min(prepared("scans", work / "dicom", work / f"scan{i}") for i in range(3))
+    size = sum(p.stat().st_size for p in (work / "scan0").rglob("*") if p.is_file()) / 1e6
+    started = time.perf_counter()
+    write_image(work / "scan.nii.gz", scan)
+    nifti = time.perf_counter() - started
+    yield f"512 x 512 x 140 DICOM slices to a store of {size:.0f} MB, as a whole process: {seconds:.1f} s, {gigabytes:.2f} GB (best of 3)."
+    yield f"Written as DICOM in {written:.1f} s, as .nii.gz in {nifti:.1f} s."
+    yield ""
+    yield "## The 946 nodules"
+    yield ""
+    cubes = real / "luna16-nodules"
+    seconds, gigabytes = prepared("patches", cubes, work / "cubes")
+    store = Store(work / "cubes")
+    about = api.info(work / "cubes")
+    yield f"{len(store)} cubes of {sum(map(len, store.splits.values()))} patients in {seconds:.1f} s, {gigabytes:.2f} GB a process; left out: {len(store.skipped)}."
+    yield f"Nodules by split: {about['nodules']}; patients: {about['patients']}; diameters (least, quartiles, most): {about['diameter_mm']} mm."
+    yield f"Fingerprint `{store.fingerprint[:16]}`."
+    yield ""
+    yield "### 48 x 48 x 48 patches"
+    yield ""
+    yield from patch_lines(store, cubes, work / "cache")
+    yield ""
+    yield "## Out and in again"
+    yield ""
+    yield f"{ROUND_TRIPS} random volumes each, oblique, half of them mirrored:"
+    yield ""
+    yield from round_trips(work)
+
+
+if __name__ == "__main__":
+    main()
