@@ -266,6 +266,11 @@ def test_scans_in_several_forms_become_one_store(tmp_path):
     assert len(other.cases[0].notes) == 2
 
 
+def test_structures_that_are_no_expression_are_refused(folder, tmp_path):
+    with pytest.raises(InputError, match="regular expression"):
+        api.prepare("scans", folder, tmp_path / "store", structures="nodule(")
+
+
 def test_a_table_may_tell_of_the_nodules_of_whole_scans(tmp_path):
     source = tmp_path / "scans"
     source.mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -71,6 +72,10 @@ def prepare(
         assert rows is not None
         found = discovery.patch_sources(rows)
     elif kind == "scans":
+        try:
+            re.compile(structures)
+        except re.error as error:
+            raise InputError("structures", repr(structures), f"a regular expression ({error})") from error
         request["structures"] = structures
         found = discovery.scan_sources(folder, rows, structures)
     elif kind in ("lidc", "luna16"):

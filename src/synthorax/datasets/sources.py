@@ -152,7 +152,7 @@ class TableSource:
 
     @property
     def key(self) -> str:
-        masks = tuple(dict.fromkeys(row.mask for row in self.rows if row.mask is not None))
+        masks = dict.fromkeys(file for row in self.rows if row.mask is not None for file in stored_files(row.mask))
         return _key((*self.files.all_files(), *masks), self.case_id, self.rows, self.patient_id, self.split)
 
     def read(self) -> Case:
