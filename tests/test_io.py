@@ -60,7 +60,7 @@ def corners(volume):
 # Volumes and images
 
 
-@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha"])
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha", ".mhd", ".nrrd"])
 @given(volume=volumes)
 def test_a_written_volume_comes_back_with_every_voxel_at_the_same_millimetre(tmp_path_factory, volume, suffix):
     path = tmp_path_factory.mktemp("image") / f"volume{suffix}"
