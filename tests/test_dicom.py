@@ -1,5 +1,6 @@
 """CT series in and out as DICOM, segmentations, structure sets, and the synthetic mark."""
 
+import locale
 import random
 import shutil
 import subprocess
@@ -53,6 +54,20 @@ def edit(file, **elements):
         else:
             setattr(header, name, value)
     header.save_as(file)
+
+
+def compress_by_gdcm(file, kind):
+    """Write a file again, compressed. ITK's writer sets the process' locale, which is put back."""
+    before = locale.setlocale(locale.LC_ALL)
+    image = sitk.ReadImage(str(file))
+    writer = sitk.ImageFileWriter()
+    writer.SetImageIO("GDCMImageIO")
+    writer.KeepOriginalImageUIDOn()
+    writer.SetUseCompression(True)
+    writer.SetCompressor(kind)
+    writer.SetFileName(str(file))
+    writer.Execute(image)
+    locale.setlocale(locale.LC_ALL, before)
 
 
 @given(
@@ -127,16 +142,7 @@ def test_compressed_slices_are_decoded(series, syntax):
     for file in series.iterdir():
         header = pydicom.dcmread(file)
         if syntax == JPEG2000Lossless:  # pydicom has no encoder of it here
-            image = sitk.ReadImage(str(file))
-            writer = sitk.ImageFileWriter()
-            writer.SetImageIO("GDCMImageIO")
-            for key in image.GetMetaDataKeys():
-                image.SetMetaData(key, image.GetMetaData(key))
-            writer.KeepOriginalImageUIDOn()
-            writer.SetUseCompression(True)
-            writer.SetCompressor("JPEG2000")
-            writer.SetFileName(str(file))
-            writer.Execute(image)
+            compress_by_gdcm(file, "JPEG2000")
         else:
             header.compress(syntax)
             header.save_as(file)
