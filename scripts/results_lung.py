@@ -173,6 +173,7 @@ def page(found: dict[str, dict[str, Any]], curve: list[dict[str, float]], compar
         arms.append(data["arms"][0] | {"name": name, "paper": {}})
     yield from table(arms)
     yield ""
+    yield "Five trainings of the first, two of the second, one of each that learns 1,000; 2,000 nodules each."
     yield "Outlined nodules are smooth; learned as grey fields they come out rough, which the features see. Three latent"
     yield "numbers do not hold a thousand nodules: Dice is of nodules that were learned, as they come out again. With"
     yield "more of them they fit, but the cube they are drawn from has more room between nodules, and fewer are accepted."
