@@ -61,11 +61,11 @@ def surfaces(
         axes.add_collection3d(body)
         for set_limits in (axes.set_xlim, axes.set_ylim, axes.set_zlim):
             set_limits(-half, half)
-        axes.set_box_aspect((1, 1, 1), zoom=1.55)
+        axes.set_box_aspect((1, 1, 1), zoom=1.45)
         axes.view_init(elev=22, azim=-60)
         axes.set_axis_off()
-        axes.text2D(0.5, -0.02, caption, transform=axes.transAxes, ha="center", fontsize=8.5, color=INK)
-    figure.subplots_adjust(0, 0.05, 1, 1, 0, 0.05)
+        axes.text2D(0.5, -0.08, caption, transform=axes.transAxes, ha="center", fontsize=8.5, color=INK)
+    figure.subplots_adjust(0, 0.06, 1, 1, 0, 0.1)
     return figure
 
 
@@ -296,7 +296,7 @@ def _legend(axes: Axes, columns: int) -> None:
 def _label(axes: Axes, x_label: str, y_label: str) -> None:
     axes.set_xlabel(x_label, fontsize=8.5, color=INK)
     axes.set_ylabel(y_label, fontsize=8.5, color=INK)
-    axes.tick_params(labelsize=7.5)
+    axes.tick_params(which="both", labelsize=7.5)
     axes.grid(alpha=0.25, which="both", linewidth=0.5)
     axes.set_axisbelow(True)
     for side in ("top", "right"):
