@@ -445,6 +445,9 @@ def test_a_mask_of_a_series_that_is_not_there_is_named(tmp_path):
     store = api.prepare("scans", tmp_path / "in", tmp_path / "store", workers=1)
     assert len(store) == 1
     assert "a mask of series" in store.skipped[0]["reason"]
+    (tmp_path / "in" / "other").mkdir()
+    shutil.copy(tmp_path / "in" / "seg.dcm", tmp_path / "in" / "other")
+    assert len(api.prepare("scans", tmp_path / "in", tmp_path / "store", workers=1).skipped) == 2
 
 
 def test_folders_that_are_links_are_followed_and_rings_end(folder, tmp_path):

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from synthorax.datasets.sources import Source
+from synthorax.datasets.sources import Source, Unreadable
 from synthorax.datasets.splits import FRACTIONS, split_patients
 from synthorax.datasets.store import (
     INDEX,
@@ -83,7 +83,7 @@ def prepare_store(
         OutputError: the store cannot be written.
     """
     wanted = {"synthorax": version("synthorax"), "recipe": RECIPE, **request}
-    names = Counter(source.case_id for source in sources)
+    names = Counter(source.case_id for source in sources if not isinstance(source, Unreadable))
     assert max(names.values(), default=1) == 1, f"cases of one name: {names.most_common(1)}"
     split_patients({}, fractions, seed)
     begun = _begun(out)
