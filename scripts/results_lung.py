@@ -153,6 +153,7 @@ def page(found: dict[str, dict[str, Any]], curve: list[dict[str, float]], compar
     yield ""
     yield "## Pictures"
     yield ""
+    yield "![figure 2: six of the seeds, the middle slices](lung-figure-2.png)"
     yield "![figure 8: six steps between two seeds](lung-figure-8.png)"
     yield "![figure 9: the first six accepted nodules](lung-figure-9.png)"
     yield "![figure 10: the 12 features of accepted nodules, the seeds' = 1](lung-figure-10.png)"
@@ -163,7 +164,12 @@ def page(found: dict[str, dict[str, Any]], curve: list[dict[str, float]], compar
     yield from table(seeds["arms"][1:])
     if compare:
         yield ""
-        yield "![acceptance against novelty](lung-front.png)"
+        yield "![acceptance, novelty and error against each other](lung-front.png)"
+    if "sizes" in compare:
+        yield ""
+        yield "![figure 5: Score by size, without feedback and with one reflection fed back](lung-figure-5.png)"
+        yield "![figure 6: what the Score is made of](lung-figure-6.png)"
+        yield "![figure 7: where the seeds lie, two of the latent neurons](lung-figure-7.png)"
     yield ""
     yield "## On LIDC's shapes"
     yield ""
