@@ -86,7 +86,8 @@ def label_nodules(
             if abs(ours - theirs) > SAME_SPACING * theirs:
                 raise InputError(f"scan {scan.series_uid}", f"{what} {ours:g} mm apart", f"{theirs:g} mm, as annotated")
         offset = round((scan.first_slice_z_mm - grid.first_slice_z_mm) / grid.slice_spacing_mm)
-        marked = region if region.mask.any() else nodule.consensus(1)
+        has_voxels = bool(region.mask.any())
+        marked = region if has_voxels else nodule.consensus(1)
         z, y, x = marked.corner
         marked = Region((z + offset, y, x), marked.mask)
         stop = np.add(marked.corner, marked.mask.shape)
@@ -96,7 +97,6 @@ def label_nodules(
                 f"a nodule in slices {z + offset} to {stop[0] - 1}",
                 f"0 to {grid.n_slices - 1}",
             )
-        has_voxels = marked.mask.any() and region.mask.any()
         if has_voxels:
             labels[tuple(slice(a, b) for a, b in zip(marked.corner, stop, strict=True))][marked.mask] = number
         place = volume.to_world(np.argwhere(marked.mask).mean(0) + marked.corner)

@@ -7,9 +7,10 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from synthorax.annotations.lidc_table import read_lidc_scans
-from synthorax.annotations.lidc_xml import LidcXml, read_lidc_xml
+from synthorax.annotations.lidc_xml import read_lidc_xml
 from synthorax.annotations.luna16 import read_findings
 from synthorax.datasets.nodule_table import TableImage, read_nodule_table
 from synthorax.datasets.sources import Files, LidcSource, LunaSource, ScanSource, Source, TableSource, Unreadable
@@ -35,6 +36,13 @@ class FoundScans:
     refused: tuple[Unreadable, ...]
 
 
+class XmlFile(NamedTuple):
+    """An annotation file and the series it is of; empty where it is damaged. What it says is read with its scan."""
+
+    path: Path
+    series_uid: str
+
+
 def find_scans(folder: Path) -> FoundScans:
     """The CT series and images of a folder and its subfolders, in the order of their names.
 
@@ -46,6 +54,7 @@ def find_scans(folder: Path) -> FoundScans:
     paths = [folder] if folder.is_file() else files_below(folder)
     images = [Files(path) for path in paths if is_image(path) and SEGMENTED_LUNGS not in path.parts]
     series: dict[str, Files] = {}
+    slices: dict[str, list[Path]] = defaultdict(list)
     masks: dict[str, list[Path]] = defaultdict(list)
     refused = []
     for path in paths:
@@ -57,11 +66,13 @@ def find_scans(folder: Path) -> FoundScans:
             refused.append(Unreadable(path.name, error))
             continue
         if about.modality == "CT":
-            known = series.get(about.series_uid, Files(path.parent, about.series_uid, about.patient_id))
-            series[about.series_uid] = replace(known, files=(*known.files, path))
+            series.setdefault(about.series_uid, Files(path.parent, about.series_uid, about.patient_id))
+            slices[about.series_uid].append(path)
         elif about.modality in dicom.REFERENCES:
             masks[about.refers_to].append(path)
-    found = [replace(s, masks=tuple(masks.pop(s.series_uid, ()))) for s in series.values()] + images
+    found = [
+        replace(s, files=tuple(slices[uid]), masks=tuple(masks.pop(uid, ()))) for uid, s in series.items()
+    ] + images
     for uid, orphans in masks.items():
         for path in orphans:
             reason = InputError(path, f"a mask of series {uid or 'unknown'}", "a series of that UID beside it")
@@ -113,7 +124,7 @@ def lidc_sources(folder: Path, readers: int) -> list[Source]:
     scans = find_scans(folder)
     for files in scans.scans:
         xml = by_uid.get(files.series_uid) if files.series_uid else by_folder.get(files.path.parent)
-        uid = files.series_uid or (xml.series_uid if isinstance(xml, LidcXml) else "")
+        uid = files.series_uid or (xml.series_uid if xml else "")
         listed = known.get(uid)
         if xml is None and listed is None:
             xml = by_folder.get(files.path.parent)
@@ -125,7 +136,7 @@ def lidc_sources(folder: Path, readers: int) -> list[Source]:
             case_id=case_id,
             files=files,
             patient_id=patient,
-            xml=xml.path if isinstance(xml, LidcXml) else xml,
+            xml=xml.path if xml else None,
             readings=listed.readings if listed and not xml else (),
             is_annotated=bool(xml or listed),
             readers=readers,
@@ -177,18 +188,18 @@ def _files_at(path: Path) -> Files:
     return Files(path)
 
 
-def _xml_files(folder: Path) -> tuple[dict[str, LidcXml], dict[Path, LidcXml | Path]]:
+def _xml_files(folder: Path) -> tuple[dict[str, XmlFile], dict[Path, XmlFile]]:
     """The annotation files of CT scans, by the series that they are of; and by folder, those that are damaged too."""
-    by_uid: dict[str, LidcXml] = {}
-    by_folder: dict[Path, LidcXml | Path] = {}
+    by_uid: dict[str, XmlFile] = {}
+    by_folder: dict[Path, XmlFile] = {}
     for path in [path for path in files_below(folder) if path.suffix.lower() == ".xml"]:
         try:
-            found = read_lidc_xml(path)
-            by_uid[found.series_uid] = by_folder[path.parent] = found
+            uid = read_lidc_xml(path).series_uid
+            by_uid[uid] = by_folder[path.parent] = XmlFile(path, uid)
         except InputError:
             with open(path, "rb") as file:
                 if b"<IdriReadMessage" not in file.read(HEAD_BYTES):  # which is of a chest radiograph
-                    by_folder.setdefault(path.parent, path)
+                    by_folder.setdefault(path.parent, XmlFile(path, ""))
     return by_uid, by_folder
 
 
