@@ -1,0 +1,161 @@
+"""Where a nodule may go: in the lung, clear of what it must not touch, or attached to what it should."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthorax.anatomy.lungs import Lungs
+from synthorax.anatomy.morphology import box_around, distance_inside
+from synthorax.errors import InputError
+from synthorax.geometry import crop
+from synthorax.seeding import generator
+from synthorax.volume import Volume
+
+Site = Literal["lung", "pleura", "vessel"]
+"""In the lung by itself, or attached to the pleura or to a vessel."""
+VESSEL_HU = -550
+"""A block of lung so dense holds a vessel of about two millimetres or more."""
+WALL_BLUR_MM = 3.0
+"""So near the wall a block is dense by the wall."""
+ATTACHED = (0.3, 0.8)
+"""An attached nodule's centre is so many radii from what it is attached to."""
+
+
+@dataclass(frozen=True)
+class Clearance:
+    """Millimetres between the edge of a nodule and other things; None where it does not matter.
+
+    Attributes:
+        wall_mm: from chest wall, mediastinum and diaphragm.
+        vessel_mm: from vessels of about two millimetres or more.
+        nodule_mm: from other nodules.
+    """
+
+    wall_mm: float | None = 2.0
+    vessel_mm: float | None = 0.0
+    nodule_mm: float | None = 5.0
+
+    def __str__(self) -> str:
+        given = {"the wall": self.wall_mm, "vessels": self.vessel_mm, "other nodules": self.nodule_mm}
+        return ", ".join(f"{mm:g} mm from {what}" for what, mm in given.items() if mm is not None)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A ball in a scan: where a nodule is or may go.
+
+    Attributes:
+        center_mm: (x, y, z), LPS.
+    """
+
+    center_mm: tuple[float, float, float]
+    diameter_mm: float
+
+    def gap_mm(self, other: Place) -> float:
+        """Millimetres between two balls, negative where they overlap."""
+        between = float(np.linalg.norm(np.subtract(self.center_mm, other.center_mm)))
+        return between - (self.diameter_mm + other.diameter_mm) / 2
+
+
+class Placement:
+    """The room of a scan's lungs.
+
+    Args:
+        lungs: as `find_lungs` gives them, or the truth of a phantom.
+        taken: nodules that are there.
+    """
+
+    def __init__(self, lungs: Lungs, taken: Sequence[Place] = ()) -> None:
+        self.taken = list(taken)
+        self._scan = lungs.hu
+        box = box_around(lungs.mask.voxels, 2)
+        inside = lungs.mask.voxels[box]
+        self._lung = crop(lungs.mask, [side.start for side in box], inside.shape, fill=0)
+        spacing = self._lung.spacing_mm
+        half = min(spacing) / 2  # from the centre of the nearest block outside to its face
+        self._to_wall = np.maximum(distance_inside(inside, spacing) - half, 0)
+        vessels = (lungs.hu.voxels[box] > VESSEL_HU) & (self._to_wall > WALL_BLUR_MM)
+        self._to_vessel = np.maximum(distance_inside(~vessels, spacing) - half, 0)
+
+    def find(self, diameter_mm: float, seed: int, *, site: Site = "lung", clearance: Clearance | None = None) -> Place:
+        """A place for a nodule, drawn evenly from all that will do; it counts as taken from then on.
+
+        Raises:
+            InputError: none will do; says how wide a nodule would find one.
+        """
+        clearance = clearance or Clearance()
+        radius = diameter_mm / 2
+        if site == "pleura":
+            touched, clearance = self._to_wall, replace(clearance, wall_mm=None)
+        elif site == "vessel":
+            touched, clearance = self._to_vessel, replace(clearance, vessel_mm=None)
+        room = self._room(clearance)
+        allowed = room >= radius
+        if site != "lung":
+            near, far = np.multiply(ATTACHED, radius)
+            allowed &= (touched >= near) & (touched <= far)
+        if not allowed.any():
+            raise InputError("diameter", f"{diameter_mm:g} mm", _reason(site, room, clearance))
+        random = generator(seed, "place")
+        index = np.argwhere(allowed)[random.integers(int(allowed.sum()))]
+        x, y, z = self._lung.to_world(index + random.uniform(-0.5, 0.5, 3)).tolist()
+        place = Place((x, y, z), diameter_mm)
+        self.taken.append(place)
+        return place
+
+    def objection(self, place: Place) -> InputError | None:
+        """Why a nodule cannot be there: outside the scan or the lungs, or where another is; None if it can."""
+        where = _text(place.center_mm)
+        if not _holds(self._scan, place.center_mm):
+            corners = self._scan.to_world(list(product(*[(-0.5, n - 0.5) for n in self._scan.shape])))
+            return InputError(
+                "place", where, f"one in the scan, from {_text(corners.min(0))} to {_text(corners.max(0))}"
+            )
+        if not _holds(self._lung, place.center_mm) or not self._lung.voxels[_index(self._lung, place.center_mm)]:
+            return InputError("place", where, "one in the lungs")
+        for other in self.taken:
+            if place.gap_mm(other) < 0:
+                expected = f"one clear of the nodule of {other.diameter_mm:.3g} mm at {_text(other.center_mm)}"
+                return InputError("place", where, expected)
+        return None
+
+    def _room(self, clearance: Clearance) -> NDArray[np.float32]:
+        """Radius of the widest nodule that is clear of everything, at each block [z, y, x]."""
+        room = np.where(self._lung.voxels, np.float32(np.inf), np.float32(-np.inf))
+        if clearance.wall_mm is not None:
+            room = np.minimum(room, self._to_wall - clearance.wall_mm)
+        if clearance.vessel_mm is not None:
+            room = np.minimum(room, self._to_vessel - clearance.vessel_mm)
+        if clearance.nodule_mm is not None and self.taken:
+            blocks = self._lung.to_world(np.argwhere(self._lung.voxels))
+            for other in self.taken:
+                away = np.linalg.norm(blocks - other.center_mm, axis=1) - other.diameter_mm / 2 - clearance.nodule_mm
+                room[self._lung.voxels] = np.minimum(room[self._lung.voxels], away)
+        return room
+
+
+def _reason(site: Site, room: NDArray[np.float32], clearance: Clearance) -> str:
+    if site != "lung":
+        return f"one that finds a place at the {site}, {clearance}"
+    widest = 2 * float(room.max())
+    if widest <= 0:
+        return f"less clearance: nowhere in the lungs is {clearance}"
+    return f"at most {widest:.1f} mm, the widest that fits anywhere in the lungs, {clearance}"
+
+
+def _index(volume: Volume, point_mm: Sequence[float]) -> tuple[int, ...]:
+    return tuple(np.rint(volume.to_voxel(point_mm)).astype(int).tolist())
+
+
+def _holds(volume: Volume, point_mm: Sequence[float]) -> bool:
+    return all(0 <= i < n for i, n in zip(_index(volume, point_mm), volume.shape, strict=True))
+
+
+def _text(point_mm: Sequence[float] | NDArray[np.float64]) -> str:
+    return "({}) mm".format(", ".join(f"{c:.1f}" for c in point_mm))
