@@ -12,17 +12,23 @@ doi:10.7937/K9/TCIA.2015.LO9QL9SX). Its arrays, all of them flat:
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from itertools import pairwise
 
 import numpy as np
 
 from synthorax.annotations.reading import Contour, Reading, Scan
-from synthorax.nodule import RATINGS
+from synthorax.errors import InputError
+from synthorax.nodule import RATINGS, NoduleAttributes
+from synthorax.seeding import generator
 
 TABLE = files("synthorax.annotations") / "lidc_table.npz"
 CITATION = "LIDC-IDRI (CC BY 3.0): Armato et al. 2015, doi:10.7937/K9/TCIA.2015.LO9QL9SX; Armato et al. 2011"
+SHAPE_RATINGS = ("sphericity", "margin", "lobulation", "spiculation")
+"""Ratings that say something of the outline."""
+ALIKE = 40
+"""A reading is drawn from so many that are most like what is asked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,46 +49,102 @@ def read_lidc_table() -> list[list[Reading]]:
 
 def read_lidc_scans() -> dict[str, LidcScan]:
     """Every scan by its series UID, ordered by patient id."""
-    with TABLE.open("rb") as file:
-        table = dict(np.load(file))
-    scans = [
-        Scan(
-            patient_id=str(table["scan_patient_id"][i]),
-            study_uid=str(table["scan_study_uid"][i]),
-            series_uid=str(table["scan_series_uid"][i]),
-            pixel_spacing_mm=float(table["scan_pixel_spacing_mm"][i]),
-            slice_spacing_mm=float(table["scan_slice_spacing_mm"][i]),
-            slice_thickness_mm=float(table["scan_slice_thickness_mm"][i]),
-            first_slice_z_mm=float(table["scan_first_slice_z_mm"][i]),
-            n_slices=int(table["scan_slices"][i]),
-        )
-        for i in range(len(table["scan_patient_id"]))
-    ]
-    contours = _contours(table, scans)
+    table = _read()
+    scans = [_scan(table, i) for i in range(len(table["scan_patient_id"]))]
     readings: list[list[Reading]] = [[] for _ in scans]
-    for i, scan_index in enumerate(table["reading_scan"]):
-        reading = Reading(
-            scan=scans[scan_index],
-            reader=int(table["reading_reader"][i]),
-            contours=tuple(contours[i]),
-            ratings=dict(zip(RATINGS, table["reading_ratings"][i].tolist(), strict=True)),
-        )
-        readings[scan_index].append(reading)
+    for i, contours in enumerate(_contours(table, scans)):
+        scan_index = table["reading_scan"][i]
+        readings[scan_index].append(_reading(table, i, scans[scan_index], contours))
     return {scan.series_uid: LidcScan(scan, own) for scan, own in zip(scans, readings, strict=True)}
+
+
+def draw_reading(wanted: NoduleAttributes, seed: int, patients: Collection[str] | None = None) -> Reading:
+    """One of the readings that are most like a description, drawn evenly.
+
+    Their width counts by its logarithm, ratings by their scale; what the description leaves open, or calls for by
+    nothing that a shape can show, does not count.
+
+    Args:
+        patients: whose readings may be drawn; all if not given. Those of a test set are to be left out.
+
+    Raises:
+        InputError: no reading of these patients.
+    """
+    table = _read()
+    patient = table["scan_patient_id"][table["reading_scan"]]
+    allowed = np.isin(patient, list(patients)) if patients is not None else np.ones(len(patient), bool)
+    if not allowed.any():
+        raise InputError("patients", "none with a nodule in LIDC-IDRI's table", "such as LIDC-IDRI-0001")
+    unlike = np.zeros(len(patient))
+    if wanted.diameter_mm is not None:
+        unlike += (np.log(_widths_mm(table) / wanted.diameter_mm) / np.log(1.25)) ** 2
+    for name in SHAPE_RATINGS:
+        if (value := getattr(wanted, name)) is not None:
+            unlike += (table["reading_ratings"][:, RATINGS.index(name)] - value) ** 2
+    unlike[~allowed] = np.inf
+    alike = np.argsort(unlike, kind="stable")[: min(ALIKE, int(allowed.sum()))]
+    i = int(generator(seed, "reading").choice(alike))
+    scan = _scan(table, int(table["reading_scan"][i]))
+    return _reading(table, i, scan, _contours_of(table, i, scan))
+
+
+def _read() -> dict[str, np.ndarray]:
+    with TABLE.open("rb") as file:
+        return dict(np.load(file))
+
+
+def _scan(table: dict[str, np.ndarray], i: int) -> Scan:
+    return Scan(
+        patient_id=str(table["scan_patient_id"][i]),
+        study_uid=str(table["scan_study_uid"][i]),
+        series_uid=str(table["scan_series_uid"][i]),
+        pixel_spacing_mm=float(table["scan_pixel_spacing_mm"][i]),
+        slice_spacing_mm=float(table["scan_slice_spacing_mm"][i]),
+        slice_thickness_mm=float(table["scan_slice_thickness_mm"][i]),
+        first_slice_z_mm=float(table["scan_first_slice_z_mm"][i]),
+        n_slices=int(table["scan_slices"][i]),
+    )
+
+
+def _reading(table: dict[str, np.ndarray], i: int, scan: Scan, contours: Sequence[Contour]) -> Reading:
+    return Reading(
+        scan=scan,
+        reader=int(table["reading_reader"][i]),
+        contours=tuple(contours),
+        ratings=dict(zip(RATINGS, table["reading_ratings"][i].tolist(), strict=True)),
+    )
+
+
+def _widths_mm(table: dict[str, np.ndarray]) -> np.ndarray:
+    """About how wide each reading is: the longer side of its widest contour's box."""
+    steps, points = table["point_steps_px"], table["contour_points"].astype(np.int64)
+    start = np.concatenate([[0], np.cumsum(points)[:-1]])
+    along = np.cumsum(steps, axis=0, dtype=np.int64)
+    along -= np.repeat(along[start] - steps[start], points, axis=0)
+    sides = np.maximum.reduceat(along, start) - np.minimum.reduceat(along, start)
+    longest = np.zeros(len(table["reading_scan"]))
+    np.maximum.at(longest, table["contour_reading"], sides.max(1))
+    return np.maximum(longest - 1, 1) * table["scan_pixel_spacing_mm"][table["reading_scan"]]
+
+
+def _contours_of(table: dict[str, np.ndarray], reading: int, scan: Scan) -> list[Contour]:
+    """The contours of one reading."""
+    ends = np.concatenate([[0], np.cumsum(table["contour_points"], dtype=np.int64)])
+    return [_contour(table, i, ends, scan) for i in np.flatnonzero(table["contour_reading"] == reading)]
+
+
+def _contour(table: dict[str, np.ndarray], i: int, ends: np.ndarray, scan: Scan) -> Contour:
+    return Contour(
+        slice_index=scan.slice_index(table["contour_z_mm"][i]),
+        points_px=np.cumsum(table["point_steps_px"][ends[i] : ends[i + 1]], axis=0, dtype=np.int16),
+        inclusion=bool(table["contour_inclusion"][i]),
+    )
 
 
 def _contours(table: dict[str, np.ndarray], scans: list[Scan]) -> list[list[Contour]]:
     """The contours of each reading."""
     contours: list[list[Contour]] = [[] for _ in table["reading_scan"]]
     ends = np.concatenate([[0], np.cumsum(table["contour_points"], dtype=np.int64)])
-    for i, (start, stop) in enumerate(pairwise(ends)):
-        reading = table["contour_reading"][i]
-        scan = scans[table["reading_scan"][reading]]
-        contours[reading].append(
-            Contour(
-                slice_index=scan.slice_index(table["contour_z_mm"][i]),
-                points_px=np.cumsum(table["point_steps_px"][start:stop], axis=0, dtype=np.int16),
-                inclusion=bool(table["contour_inclusion"][i]),
-            )
-        )
+    for i, reading in enumerate(table["contour_reading"]):
+        contours[reading].append(_contour(table, i, ends, scans[table["reading_scan"][reading]]))
     return contours

@@ -22,7 +22,7 @@ from synthorax.annotations.clustering import cluster
 from synthorax.annotations.consensus import as_read, label_nodules, slice_grid
 from synthorax.annotations.lidc_xml import Mark, read_lidc_xml
 from synthorax.annotations.luna16 import Finding
-from synthorax.annotations.reading import Reading, longest_chord
+from synthorax.annotations.reading import Reading
 from synthorax.datasets.nodule_table import NoduleRow
 from synthorax.datasets.store import Case, Point, Split
 from synthorax.errors import InputError
@@ -32,6 +32,7 @@ from synthorax.io.dicom_masks import read_masks
 from synthorax.io.images import image_stem, read_image, read_mark, stored_files
 from synthorax.io.scans import Scan, of_series, read_scan
 from synthorax.nodule import Nodule, NoduleAttributes
+from synthorax.shapes.diameter import axial_diameter_mm
 from synthorax.volume import Volume
 
 MOST_LABELS = 255
@@ -307,17 +308,6 @@ def _add_nodule(
             extra=row.extra if row else {"structure": name},
         )
     )
-
-
-def axial_diameter_mm(inside: NDArray[np.int64], spacing_mm: tuple[float, float, float]) -> float:
-    """Longest chord of a nodule within a slice, from edge to edge.
-
-    Args:
-        inside: indices (z, y, x) of its voxels, [n, 3].
-        spacing_mm: (z, y, x); pixels are taken as square.
-    """
-    slices = (inside[inside[:, 0] == z][:, :0:-1] for z in np.unique(inside[:, 0]))
-    return (max(longest_chord(points) for points in slices) + 1) * spacing_mm[2]
 
 
 def _mask_on(path: Path, ct: Volume) -> NDArray:

@@ -1,0 +1,79 @@
+"""What a nodule of given attributes is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from synthorax.nodule import NoduleAttributes
+
+CalciumPattern = Literal["none", "popcorn", "laminated", "solid", "non-central", "central"]
+CALCIUM: dict[int, CalciumPattern] = {
+    1: "popcorn",
+    2: "laminated",
+    3: "solid",
+    4: "non-central",
+    5: "central",
+    6: "none",
+}
+"""LIDC's rating of calcification."""
+CORE_HU = {1: (35.0, 18.0), 2: (5.0, 8.0), 3: (-90.0, 15.0), 4: (-900.0, 40.0)}
+"""Mean and spread of a dense nodule's inside, by LIDC's rating of internal structure: soft, fluid, fat, air."""
+SOLID_TEXTURE, HAZY_TEXTURE = 4.5, 1.5
+"""LIDC's rating of texture from which on a nodule is all solid, and down to which it is all ground glass."""
+OUTLINE_MM = (0.15, 0.3)
+"""Mean and spread of how far outside of the half density readers draw."""
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """Densities and their places.
+
+    Attributes:
+        core_hu: of the dense part.
+        core_share: how much of the depth is dense: 1 solid, 0 ground glass.
+        haze_hu: of the ground glass around or in place of it.
+        cavity: whether the core is a hollow in a wall of soft tissue.
+        calcium: pattern.
+        calcium_hu: density of it.
+        outline_mm: how far outside of where its density is half a reader would outline it.
+        edge_mm: how far the edge is blurred beyond what the scanner does.
+        spicules: how many.
+    """
+
+    core_hu: float
+    core_share: float
+    haze_hu: float
+    cavity: bool
+    calcium: CalciumPattern
+    calcium_hu: float
+    outline_mm: float
+    edge_mm: float
+    spicules: int
+
+
+def draw_appearance(condition: NoduleAttributes, random: np.random.Generator) -> Appearance:
+    """An appearance as nodules of such attributes have it; what is not given is what is common."""
+    texture = _given(condition.texture, 5.0)
+    structure = round(_given(condition.internal_structure, 1.0))
+    mean, spread = CORE_HU.get(structure, CORE_HU[1])
+    share = np.clip((texture - HAZY_TEXTURE) / (SOLID_TEXTURE - HAZY_TEXTURE), 0, 1)
+    core_share = 1.0 if share == 1 else 0.0 if share == 0 else float(np.clip(share * random.normal(1, 0.15), 0.1, 0.9))
+    spiculation = _given(condition.spiculation, 1.0)
+    return Appearance(
+        core_hu=float(random.normal(mean, spread)),
+        core_share=core_share,
+        haze_hu=float(random.normal(-600 + 240 * share, 60)),
+        cavity=structure == 4,
+        calcium=CALCIUM.get(round(_given(condition.calcification, 6.0)), "none"),
+        calcium_hu=float(random.uniform(900, 2200)),
+        outline_mm=float(np.clip(random.normal(*OUTLINE_MM), -0.4, 0.8)),
+        edge_mm=0.35 * float(np.clip(5 - _given(condition.margin, 4.5), 0, 4)),
+        spicules=int(random.poisson(6 * np.clip(spiculation - 1, 0, 4))),
+    )
+
+
+def _given(value: float | None, usual: float) -> float:
+    return usual if value is None else value

@@ -1,0 +1,262 @@
+"""A nodule of given attributes rendered into a patch of CT.
+
+The shape's density is summed over the parts of each voxel (partial volume), blurred as the scanner of the patch blurs,
+and laid over what is there: air gives way to tissue, and vessels, walls and bone, which are as dense already, stay.
+The nodule has the noise that the patch has. What each constant was measured on is told in docs/results/phantom.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from synthorax.annotations.lidc_table import draw_reading
+from synthorax.errors import InputError
+from synthorax.nodule import NoduleAttributes
+from synthorax.rendering.appearance import Appearance, draw_appearance
+from synthorax.rendering.solid import Solid, Spicules, solid_of_mask, turned
+from synthorax.scanner import Scanner, measure_scanner
+from synthorax.seeding import derive, generator
+from synthorax.volume import Volume
+
+PART_MM = 0.7
+"""Voxels are summed over parts no longer than this."""
+LUNG_HU = -850.0
+"""Lung around a nodule, where the patch shows none."""
+AIR_HU, DENSE_HU = -500.0, 150.0
+"""Air gives way to tissue; where it is so much denser than the nodule, the patch stays as it is."""
+GRAIN_HU, GRAIN_MM = 20.0, 1.5
+"""The inside of a nodule varies by so much, over such distances."""
+HAZE_GRAIN = 0.25
+"""Ground glass varies by so much of its density above lung."""
+CONTEXT_MM = 20.0
+"""Around a nodule so much of the scan is looked at, for its blur and noise."""
+
+ShapeSource = Callable[[NoduleAttributes, int], Volume]
+"""A mask for a nodule of given attributes, by a seed."""
+
+
+class Renderer:
+    """The classical baseline: `fill` as every method of editing has it.
+
+    Args:
+        shapes: gives a mask for each nodule; outlines of LIDC-IDRI's readers if not given.
+        scanner: of the scans; measured in each patch if not given.
+    """
+
+    name = "render"
+
+    def __init__(self, shapes: ShapeSource | None = None, scanner: Scanner | None = None) -> None:
+        self._shapes = shapes or LidcShapes()
+        self._scanner = scanner
+
+    def reach_mm(self, condition: NoduleAttributes) -> float:
+        """Half the width of the patch that a nodule needs."""
+        return 0.75 * _diameter(condition) + CONTEXT_MM
+
+    def fill(
+        self, patch: Volume, region: NDArray[np.bool_], condition: NoduleAttributes, seed: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """The patch with a nodule in its middle.
+
+        Args:
+            patch: HU [z, y, x].
+            region: bool [z, y, x], where it may be changed; elsewhere it is not.
+            condition: a diameter, and whatever else is known.
+
+        Returns:
+            HU float32 [z, y, x], and the nodule's voxels as a reader would outline them, bool [z, y, x].
+
+        Raises:
+            InputError: no diameter.
+        """
+        random = generator(seed, "render")
+        mask = self._shapes(condition, derive(seed, "shape"))
+        solid = turned(solid_of_mask(mask, _diameter(condition)), random)
+        appearance = draw_appearance(condition, random)
+        scanner = self._scanner or measure_scanner(patch)
+        return render(patch, region, solid, appearance, scanner, derive(seed, "inside"))
+
+
+class LidcShapes:
+    """Outlines of LIDC-IDRI's readers, of nodules that are most like what is asked for.
+
+    Args:
+        patients: whose; those of a test set are to be left out.
+    """
+
+    def __init__(self, patients: Collection[str] | None = None) -> None:
+        self._patients = patients
+
+    def __call__(self, condition: NoduleAttributes, seed: int) -> Volume:
+        """A reader's mask."""
+        reading = draw_reading(condition, seed, self._patients)
+        return Volume(reading.region.mask, reading.scan.voxel_mm)
+
+
+def render(
+    patch: Volume,
+    region: NDArray[np.bool_],
+    solid: Solid,
+    appearance: Appearance,
+    scanner: Scanner,
+    seed: int,
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """A patch with a shape of given appearance in its middle; see `Renderer.fill`."""
+    random = generator(seed)
+    hu = patch.voxels.astype(np.float32)
+    spicules = draw_spicules(solid, appearance.spicules, random)
+    reach = max(solid.reach_mm, spicules.to_mm.max(initial=0)) + 3 * max(scanner.blur_mm) + appearance.edge_mm
+    box = _box(patch, reach)
+    parts = [max(1, int(np.ceil(s / PART_MM))) for s in patch.spacing_mm]
+    points = _points(patch, box, parts)
+    distance = solid.at(points)
+    cover, density = _densities(points, distance, solid, spicules, appearance, _lung_hu(hu[box]), random, patch, parts)
+    cover, density = (_means(values, parts) for values in (cover, density))
+    inside = _means((distance <= 0).astype(np.float32), parts)
+    edge = (appearance.edge_mm,) * 3
+    cover, density = (
+        scanner.blurred(gaussian_filter(values, np.divide(edge, patch.spacing_mm)), patch.spacing_mm)
+        for values in (cover, density)
+    )
+    there = hu[box]
+    smooth = gaussian_filter(there, np.divide(1.0, patch.spacing_mm))
+    tissue = density / np.maximum(cover, 1e-6)
+    # Where the patch is denser than the nodule would be, it stays; up to there it gives way.
+    cover = cover * np.clip((tissue + DENSE_HU - smooth) / (2 * DENSE_HU), 0, 1) * region[box]
+    noise = scanner.noise(there.shape, patch.spacing_mm, derive(seed, "noise"))
+    made = hu.copy()
+    made[box] = there + cover * (tissue - there) + np.sqrt(1 - (1 - np.minimum(cover, 1)) ** 2) * noise
+    nodule = np.zeros(patch.shape, bool)
+    nodule[box] = (inside >= 0.5) & region[box]
+    if not nodule.any():  # smaller than half a voxel
+        nodule[box] = (inside == inside.max()) & region[box] & (inside > 0)
+    return made, nodule
+
+
+def draw_spicules(solid: Solid, count: int, random: np.random.Generator) -> Spicules:
+    """Spines in all directions, from inside the shape to up to its own radius beyond its outline."""
+    directions = random.normal(size=(count, 3))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    outline = solid.radius_mm(directions) if count else np.zeros(0)
+    length = random.uniform(1.5, np.maximum(2.5, 1.1 * solid.depth_mm), count)
+    return Spicules(directions, 0.5 * outline, outline + length, random.uniform(0.5, 0.9, count))
+
+
+def _densities(
+    points: NDArray[np.float32],
+    distance: NDArray[np.float32],
+    solid: Solid,
+    spicules: Spicules,
+    appearance: Appearance,
+    lung_hu: float,
+    random: np.random.Generator,
+    patch: Volume,
+    parts: list[int],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """How much of each part of a voxel is nodule, and its HU times that."""
+    a = appearance
+    step = PART_MM / 2
+    depth = max(solid.depth_mm - a.outline_mm, 0.3)
+    within = distance + a.outline_mm
+    body = np.clip(0.5 - within / step, 0, 1)
+    # How far in, from 0 at the outline to 1 in the middle.
+    inwards = np.clip(-within / depth, 0, 1)
+    grain = _grain(points.shape[1:], patch, parts, random)
+    core = (
+        np.clip((inwards - (1 - a.core_share)) * depth / step + 0.5, 0, 1) if a.core_share < 1 else np.ones_like(body)
+    )
+    above = (a.haze_hu - lung_hu) * (1 + HAZE_GRAIN * grain)
+    core_hu = a.core_hu
+    haze_cover = np.clip(above / max(core_hu - lung_hu, 1), 0, 1)
+    hu = core_hu + GRAIN_HU * grain
+    if a.cavity:
+        wall = np.clip((inwards - 0.45) * depth / step + 0.5, 0, 1)
+        hu = 35.0 + wall * (core_hu - 35.0)
+    calcium = _calcium(a, inwards, grain, points, depth)
+    hu = hu + calcium * (a.calcium_hu - hu)
+    cover = body * np.maximum(core + (1 - core) * haze_cover, calcium)
+    if len(spicules.to_mm):
+        spines = _spines(points, spicules, step) * (0.5 + 0.5 * max(a.core_share, 0.2))
+        hu = np.where(body > 0, hu, core_hu)
+        cover = np.maximum(cover, spines)
+    return cover.astype(np.float32), (cover * hu).astype(np.float32)
+
+
+def _calcium(
+    a: Appearance, inwards: NDArray, grain: NDArray, points: NDArray, depth: float
+) -> NDArray[np.float32] | float:
+    """Share of calcium, 0 to 1, by its pattern."""
+    sharp = 4.0
+    if a.calcium == "none":
+        return 0.0
+    if a.calcium == "solid":
+        return np.clip(inwards * sharp + 0.5, 0, 1)
+    if a.calcium == "central":
+        return np.clip((inwards - 0.5) * sharp + 0.5, 0, 1)
+    if a.calcium == "laminated":
+        return np.clip(0.5 + sharp * np.sin(inwards * 3 * np.pi), 0, 1) * (inwards > 0)
+    if a.calcium == "popcorn":
+        return np.clip((grain - 0.4) * 2, 0, 1) * (inwards > 0.15)
+    aside = np.sqrt(((points - np.array([0, 0.45, 0.45])[:, None, None, None] * depth) ** 2).sum(0))
+    return np.clip((0.35 * depth - aside) * sharp / depth + 0.5, 0, 1)
+
+
+def _spines(points: NDArray[np.float32], spicules: Spicules, step: float) -> NDArray[np.float32]:
+    """Share of each part of a voxel that spicules fill."""
+    found = np.zeros(points.shape[1:], np.float32)
+    for direction, start, end, width in zip(
+        spicules.directions, spicules.from_mm, spicules.to_mm, spicules.width_mm, strict=True
+    ):
+        along = np.tensordot(direction, points, 1)
+        square = (points**2).sum(0) - along**2
+        radius = width * np.clip((end - along) / max(end - start, 1e-3), 0, 1)
+        cover = np.clip(0.5 + (radius - np.sqrt(np.maximum(square, 0))) / step, 0, 1)
+        found = np.maximum(found, np.where((along > start) & (along < end), cover, 0))
+    return found
+
+
+def _grain(shape: tuple[int, ...], patch: Volume, parts: list[int], random: np.random.Generator) -> NDArray[np.float32]:
+    """A smooth random field of unit variance on the parts of voxels."""
+    white = random.standard_normal(shape, np.float32)
+    field = gaussian_filter(white, [GRAIN_MM * n / s for n, s in zip(parts, patch.spacing_mm, strict=True)])
+    return field / max(float(field.std()), 1e-6)
+
+
+def _lung_hu(hu: NDArray[np.float32]) -> float:
+    """The lung of a patch."""
+    lung = hu[hu < AIR_HU]
+    return float(np.median(lung)) if lung.size > 0.05 * hu.size else LUNG_HU
+
+
+def _box(patch: Volume, reach_mm: float) -> tuple[slice, slice, slice]:
+    """The voxels within so much of the middle of a patch, along each axis."""
+    sides = []
+    for n, s in zip(patch.shape, patch.spacing_mm, strict=True):
+        middle, half = (n - 1) / 2, reach_mm / s
+        sides.append(slice(max(int(np.floor(middle - half)), 0), min(int(np.ceil(middle + half)) + 1, n)))
+    return sides[0], sides[1], sides[2]
+
+
+def _points(patch: Volume, box: tuple[slice, slice, slice], parts: list[int]) -> NDArray[np.float32]:
+    """The parts of a box's voxels, [(z, y, x), ...] in millimetres from the middle of the patch."""
+    axes = []
+    for side, n, s, k in zip(box, patch.shape, patch.spacing_mm, parts, strict=True):
+        within = (np.arange(k) + 0.5) / k - 0.5
+        axes.append(((np.arange(side.start, side.stop) - (n - 1) / 2)[:, None] + within).ravel() * s)
+    return np.stack(np.meshgrid(*axes, indexing="ij")).astype(np.float32)
+
+
+def _means(values: NDArray[np.float32], parts: list[int]) -> NDArray[np.float32]:
+    """The means over the parts of each voxel."""
+    z, y, x = (n // k for n, k in zip(values.shape, parts, strict=True))
+    return values.reshape(z, parts[0], y, parts[1], x, parts[2]).mean((1, 3, 5))
+
+
+def _diameter(condition: NoduleAttributes) -> float:
+    if condition.diameter_mm is None:
+        raise InputError("nodule", "no diameter", "a diameter in mm")
+    return condition.diameter_mm

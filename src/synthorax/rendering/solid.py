@@ -1,0 +1,130 @@
+"""A nodule's shape as a signed distance, of any width, turned any way, with spicules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import cos, sin
+
+import edt
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter, map_coordinates
+
+from synthorax.errors import InputError
+from synthorax.shapes.diameter import axial_diameter_mm
+from synthorax.shapes.resampling import PRESENT, resample
+from synthorax.volume import Volume
+
+MARGIN = 3
+"""Voxels around the shape in its own grid."""
+STEPS = 48
+"""A shape is kept in voxels of about this part of its width."""
+LEAST_MM, MOST_MM = 0.25, 1.0
+TURNED = 2 * np.pi
+
+
+@dataclass(frozen=True, eq=False)
+class Spicules:
+    """Tapering spines that stand on a shape.
+
+    Attributes:
+        directions: unit vectors [n, (z, y, x)].
+        from_mm, to_mm: where each begins and ends, from the shape's centre [n].
+        width_mm: radius at its base [n].
+    """
+
+    directions: NDArray[np.float64]
+    from_mm: NDArray[np.float64]
+    to_mm: NDArray[np.float64]
+    width_mm: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Solid:
+    """A shape about its own centre.
+
+    Attributes:
+        distance_mm: float32 [z, y, x], from the outline, negative inside.
+        spacing_mm: of its cubic voxels.
+        scale: how much wider it is than its voxels say.
+        angle: by which it is turned about z.
+        mirrored: along (z, y, x).
+    """
+
+    distance_mm: NDArray[np.float32]
+    spacing_mm: float
+    scale: float = 1.0
+    angle: float = 0.0
+    mirrored: tuple[bool, bool, bool] = (False, False, False)
+
+    @property
+    def reach_mm(self) -> float:
+        """No part of the shape is further from its centre along an axis of z or in the plane."""
+        inside = np.argwhere(self.distance_mm <= 0) - (np.array(self.distance_mm.shape) - 1) / 2
+        return float(np.linalg.norm(inside, axis=1).max() + 1) * self.spacing_mm * self.scale
+
+    @property
+    def depth_mm(self) -> float:
+        """Radius of the largest ball in the shape."""
+        return float(-self.distance_mm.min()) * self.scale
+
+    def at(self, points_mm: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Signed distance, in millimetres, at points [(z, y, x), ...] from the shape's centre."""
+        z, y, x = (points_mm[i] for i in range(3))
+        c, s = cos(self.angle), sin(self.angle)
+        own = [z, c * y + s * x, -s * y + c * x]
+        step = self.spacing_mm * self.scale
+        index = [
+            (-a if m else a) / step + (n - 1) / 2
+            for a, m, n in zip(own, self.mirrored, self.distance_mm.shape, strict=True)
+        ]
+        # Beyond its grid the distance goes on growing.
+        beyond = sum(
+            np.maximum(np.maximum(-i, i - (n - 1)), 0) ** 2 for i, n in zip(index, self.distance_mm.shape, strict=True)
+        )
+        found = map_coordinates(self.distance_mm, index, order=1, mode="nearest")
+        return (found * self.scale + np.sqrt(beyond) * step).astype(np.float32)
+
+    def radius_mm(self, directions: NDArray[np.float64]) -> NDArray[np.float64]:
+        """How far from the centre the outline is, along unit vectors [n, (z, y, x)]."""
+        steps = np.linspace(0, self.reach_mm, 64)
+        inside = self.at(np.moveaxis(directions[:, None] * steps[:, None], -1, 0)) <= 0
+        last = inside.shape[1] - 1 - inside[:, ::-1].argmax(1)
+        return np.where(inside.any(1), steps[last], 0.0)
+
+
+def solid_of_mask(mask: Volume, diameter_mm: float | None = None) -> Solid:
+    """The shape of a mask [z, y, x], as a reader outlined it or a model made it.
+
+    Between thick slices its outline is interpolated; it is about the middle of its box.
+
+    Args:
+        diameter_mm: the longest chord in a slice that it is to have; its own if not given.
+
+    Raises:
+        InputError: an empty mask.
+    """
+    present = mask.voxels > PRESENT if mask.voxels.dtype.kind == "f" else mask.voxels > 0
+    if not present.any():
+        raise InputError("nodule mask", "no voxel", "a nodule's voxels")
+    inside = np.argwhere(present)
+    own_mm = axial_diameter_mm(inside, mask.spacing_mm)
+    extent = (np.ptp(inside, axis=0) + 1) * mask.spacing_mm
+    step = float(np.clip(extent.max() / STEPS, LEAST_MM, MOST_MM))
+    grid = tuple((np.ceil(extent / step).astype(int) + 2 * MARGIN).tolist())
+    fine = resample(present, mask.spacing_mm, grid, (step,) * 3)
+    assert fine is not None
+    occupied = gaussian_filter(fine, 1) > PRESENT
+    if not occupied.any():
+        occupied = fine > 0
+    half = step / 2
+    outside = edt.edt(~occupied, anisotropy=(step,) * 3, black_border=False)
+    within = edt.edt(occupied, anisotropy=(step,) * 3, black_border=False)
+    distance = np.where(occupied, half - within, outside - half).astype(np.float32)
+    return Solid(distance, step, (diameter_mm or own_mm) / own_mm)
+
+
+def turned(solid: Solid, random: np.random.Generator) -> Solid:
+    """The shape turned about z and mirrored at random, which leaves its diameter as it is."""
+    z, y, x = (random.random(3) < 0.5).tolist()
+    return replace(solid, angle=float(random.uniform(0, TURNED)), mirrored=(z, y, x))
