@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 
 import numpy as np
@@ -25,8 +26,8 @@ from synthorax.seeding import generator
 
 TABLE = files("synthorax.annotations") / "lidc_table.npz"
 CITATION = "LIDC-IDRI (CC BY 3.0): Armato et al. 2015, doi:10.7937/K9/TCIA.2015.LO9QL9SX; Armato et al. 2011"
-SHAPE_RATINGS = ("sphericity", "margin", "lobulation", "spiculation")
-"""Ratings that say something of the outline."""
+LIKENESS = tuple(name for name in RATINGS if name not in ("subtlety", "calcification", "internal_structure"))
+"""Ratings by which nodules are alike: those that are degrees of something, and belong to the nodule."""
 ALIKE = 40
 """A reading is drawn from so many that are most like what is asked for."""
 
@@ -61,8 +62,7 @@ def read_lidc_scans() -> dict[str, LidcScan]:
 def draw_reading(wanted: NoduleAttributes, seed: int, patients: Collection[str] | None = None) -> Reading:
     """One of the readings that are most like a description, drawn evenly.
 
-    Their width counts by its logarithm, ratings by their scale; what the description leaves open, or calls for by
-    nothing that a shape can show, does not count.
+    Their width counts by its logarithm, ratings by their scale; what the description leaves open does not count.
 
     Args:
         patients: whose readings may be drawn; all if not given. Those of a test set are to be left out.
@@ -77,8 +77,8 @@ def draw_reading(wanted: NoduleAttributes, seed: int, patients: Collection[str] 
         raise InputError("patients", "none with a nodule in LIDC-IDRI's table", "such as LIDC-IDRI-0001")
     unlike = np.zeros(len(patient))
     if wanted.diameter_mm is not None:
-        unlike += (np.log(_widths_mm(table) / wanted.diameter_mm) / np.log(1.25)) ** 2
-    for name in SHAPE_RATINGS:
+        unlike += (np.log(_widths_mm() / wanted.diameter_mm) / np.log(1.25)) ** 2
+    for name in LIKENESS:
         if (value := getattr(wanted, name)) is not None:
             unlike += (table["reading_ratings"][:, RATINGS.index(name)] - value) ** 2
     unlike[~allowed] = np.inf
@@ -88,6 +88,7 @@ def draw_reading(wanted: NoduleAttributes, seed: int, patients: Collection[str] 
     return _reading(table, i, scan, _contours_of(table, i, scan))
 
 
+@cache
 def _read() -> dict[str, np.ndarray]:
     with TABLE.open("rb") as file:
         return dict(np.load(file))
@@ -115,8 +116,10 @@ def _reading(table: dict[str, np.ndarray], i: int, scan: Scan, contours: Sequenc
     )
 
 
-def _widths_mm(table: dict[str, np.ndarray]) -> np.ndarray:
+@cache
+def _widths_mm() -> np.ndarray:
     """About how wide each reading is: the longer side of its widest contour's box."""
+    table = _read()
     steps, points = table["point_steps_px"], table["contour_points"].astype(np.int64)
     start = np.concatenate([[0], np.cumsum(points)[:-1]])
     along = np.cumsum(steps, axis=0, dtype=np.int64)

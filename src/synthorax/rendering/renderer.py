@@ -15,6 +15,7 @@ from scipy.ndimage import gaussian_filter
 
 from synthorax.annotations.lidc_table import draw_reading
 from synthorax.errors import InputError
+from synthorax.method import Filled
 from synthorax.nodule import NoduleAttributes
 from synthorax.rendering.appearance import Appearance, draw_appearance
 from synthorax.rendering.solid import Solid, Spicules, solid_of_mask, turned
@@ -32,15 +33,23 @@ GRAIN_HU, GRAIN_MM = 20.0, 1.5
 """The inside of a nodule varies by so much, over such distances."""
 HAZE_GRAIN = 0.25
 """Ground glass varies by so much of its density above lung."""
+SPINE_HU, SPINE_MM = 0.0, (0.9, 1.7)
+"""Density of spicules, and their radius at the base."""
+TAPER = 0.75
+"""A spicule loses so much of its radius up to its end."""
 CONTEXT_MM = 20.0
 """Around a nodule so much of the scan is looked at, for its blur and noise."""
 
-ShapeSource = Callable[[NoduleAttributes, int], Volume]
-"""A mask for a nodule of given attributes, by a seed."""
+SPREAD = 1.1
+"""No part of a nodule is further from its middle than so many of its diameters, and `SPINES_MM`."""
+SPINES_MM = 5.0
+
+ShapeSource = Callable[[NoduleAttributes, int], tuple[Volume, NoduleAttributes]]
+"""By what is wanted and a seed: a mask, and what is known of the nodule that it is of."""
 
 
 class Renderer:
-    """The classical baseline: `fill` as every method of editing has it.
+    """The classical baseline, a `method.Method`.
 
     Args:
         shapes: gives a mask for each nodule; outlines of LIDC-IDRI's readers if not given.
@@ -53,36 +62,36 @@ class Renderer:
         self._shapes = shapes or LidcShapes()
         self._scanner = scanner
 
-    def reach_mm(self, condition: NoduleAttributes) -> float:
-        """Half the width of the patch that a nodule needs."""
-        return 0.75 * _diameter(condition) + CONTEXT_MM
+    def context_mm(self, condition: NoduleAttributes) -> float:
+        """Half the width of the patch that it wants to see for such a nodule."""
+        return self.region_mm(condition) + CONTEXT_MM
 
-    def fill(
-        self, patch: Volume, region: NDArray[np.bool_], condition: NoduleAttributes, seed: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """The patch with a nodule in its middle.
+    def region_mm(self, condition: NoduleAttributes) -> float:
+        """Radius of the ball that such a nodule may change."""
+        return SPREAD * _diameter(condition) + SPINES_MM
+
+    def fill(self, patch: Volume, region: NDArray[np.bool_], condition: NoduleAttributes, seed: int) -> Filled:
+        """The patch with a nodule in its middle; what the condition leaves open is as the shape's own nodule has it.
 
         Args:
             patch: HU [z, y, x].
             region: bool [z, y, x], where it may be changed; elsewhere it is not.
-            condition: a diameter, and whatever else is known.
-
-        Returns:
-            HU float32 [z, y, x], and the nodule's voxels as a reader would outline them, bool [z, y, x].
+            condition: a diameter, and whatever else is wanted.
 
         Raises:
             InputError: no diameter.
         """
         random = generator(seed, "render")
-        mask = self._shapes(condition, derive(seed, "shape"))
+        mask, known = self._shapes(condition, derive(seed, "shape"))
+        wanted = NoduleAttributes(**_given(known) | _given(condition))
         solid = turned(solid_of_mask(mask, _diameter(condition)), random)
-        appearance = draw_appearance(condition, random)
         scanner = self._scanner or measure_scanner(patch)
-        return render(patch, region, solid, appearance, scanner, derive(seed, "inside"))
+        hu, nodule = render(patch, region, solid, draw_appearance(wanted, random), scanner, derive(seed, "inside"))
+        return Filled(hu, nodule, wanted)
 
 
 class LidcShapes:
-    """Outlines of LIDC-IDRI's readers, of nodules that are most like what is asked for.
+    """Outlines of LIDC-IDRI's readers, of nodules that are most like what is wanted.
 
     Args:
         patients: whose; those of a test set are to be left out.
@@ -91,10 +100,10 @@ class LidcShapes:
     def __init__(self, patients: Collection[str] | None = None) -> None:
         self._patients = patients
 
-    def __call__(self, condition: NoduleAttributes, seed: int) -> Volume:
-        """A reader's mask."""
-        reading = draw_reading(condition, seed, self._patients)
-        return Volume(reading.region.mask, reading.scan.voxel_mm)
+    def __call__(self, wanted: NoduleAttributes, seed: int) -> tuple[Volume, NoduleAttributes]:
+        """A reader's mask and ratings."""
+        reading = draw_reading(wanted, seed, self._patients)
+        return Volume(reading.region.mask, reading.scan.voxel_mm), NoduleAttributes(**reading.ratings)
 
 
 def render(
@@ -105,7 +114,14 @@ def render(
     scanner: Scanner,
     seed: int,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """A patch with a shape of given appearance in its middle; see `Renderer.fill`."""
+    """A patch with a shape of given appearance in its middle.
+
+    Args:
+        region: bool [z, y, x], where it may be changed.
+
+    Returns:
+        HU float32 [z, y, x], and the nodule's voxels as a reader would outline them, bool [z, y, x].
+    """
     random = generator(seed)
     hu = patch.voxels.astype(np.float32)
     spicules = draw_spicules(solid, appearance.spicules, random)
@@ -114,14 +130,14 @@ def render(
     parts = [max(1, int(np.ceil(s / PART_MM))) for s in patch.spacing_mm]
     points = _points(patch, box, parts)
     distance = solid.at(points)
-    cover, density = _densities(points, distance, solid, spicules, appearance, _lung_hu(hu[box]), random, patch, parts)
-    cover, density = (_means(values, parts) for values in (cover, density))
+    cover, tissue_hu = _densities(points, distance, solid, appearance, _lung_hu(hu[box]), random, patch, parts)
+    edge = np.divide(appearance.edge_mm, patch.spacing_mm)
+    cover, density = (gaussian_filter(_means(values, parts), edge) for values in (cover, cover * tissue_hu))
+    if appearance.spicules:
+        spines = np.maximum(_means(_spines(points, spicules), parts) - cover, 0)
+        cover, density = cover + spines, density + spines * SPINE_HU
+    cover, density = (scanner.blurred(values, patch.spacing_mm) for values in (cover, density))
     inside = _means((distance <= 0).astype(np.float32), parts)
-    edge = (appearance.edge_mm,) * 3
-    cover, density = (
-        scanner.blurred(gaussian_filter(values, np.divide(edge, patch.spacing_mm)), patch.spacing_mm)
-        for values in (cover, density)
-    )
     there = hu[box]
     smooth = gaussian_filter(there, np.divide(1.0, patch.spacing_mm))
     tissue = density / np.maximum(cover, 1e-6)
@@ -142,22 +158,21 @@ def draw_spicules(solid: Solid, count: int, random: np.random.Generator) -> Spic
     directions = random.normal(size=(count, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     outline = solid.radius_mm(directions) if count else np.zeros(0)
-    length = random.uniform(1.5, np.maximum(2.5, 1.1 * solid.depth_mm), count)
-    return Spicules(directions, 0.5 * outline, outline + length, random.uniform(0.5, 0.9, count))
+    length = random.uniform(1.5, np.maximum(3.0, 1.3 * solid.depth_mm), count)
+    return Spicules(directions, 0.5 * outline, outline + length, random.uniform(*SPINE_MM, count))
 
 
 def _densities(
     points: NDArray[np.float32],
     distance: NDArray[np.float32],
     solid: Solid,
-    spicules: Spicules,
     appearance: Appearance,
     lung_hu: float,
     random: np.random.Generator,
     patch: Volume,
     parts: list[int],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """How much of each part of a voxel is nodule, and its HU times that."""
+    """How much of each part of a voxel is nodule, and of what HU."""
     a = appearance
     step = PART_MM / 2
     depth = max(solid.depth_mm - a.outline_mm, 0.3)
@@ -179,11 +194,7 @@ def _densities(
     calcium = _calcium(a, inwards, grain, points, depth)
     hu = hu + calcium * (a.calcium_hu - hu)
     cover = body * np.maximum(core + (1 - core) * haze_cover, calcium)
-    if len(spicules.to_mm):
-        spines = _spines(points, spicules, step) * (0.5 + 0.5 * max(a.core_share, 0.2))
-        hu = np.where(body > 0, hu, core_hu)
-        cover = np.maximum(cover, spines)
-    return cover.astype(np.float32), (cover * hu).astype(np.float32)
+    return cover.astype(np.float32), hu.astype(np.float32)
 
 
 def _calcium(
@@ -205,17 +216,18 @@ def _calcium(
     return np.clip((0.35 * depth - aside) * sharp / depth + 0.5, 0, 1)
 
 
-def _spines(points: NDArray[np.float32], spicules: Spicules, step: float) -> NDArray[np.float32]:
+def _spines(points: NDArray[np.float32], spicules: Spicules) -> NDArray[np.float32]:
     """Share of each part of a voxel that spicules fill."""
     found = np.zeros(points.shape[1:], np.float32)
+    square = (points**2).sum(0)
     for direction, start, end, width in zip(
-        spicules.directions, spicules.from_mm, spicules.to_mm, spicules.width_mm, strict=True
+        spicules.directions.astype(np.float32), spicules.from_mm, spicules.to_mm, spicules.width_mm, strict=True
     ):
         along = np.tensordot(direction, points, 1)
-        square = (points**2).sum(0) - along**2
-        radius = width * np.clip((end - along) / max(end - start, 1e-3), 0, 1)
-        cover = np.clip(0.5 + (radius - np.sqrt(np.maximum(square, 0))) / step, 0, 1)
-        found = np.maximum(found, np.where((along > start) & (along < end), cover, 0))
+        near = (along > start) & (along < end) & (square - along**2 < (width + PART_MM) ** 2)
+        away = np.sqrt(np.maximum(square[near] - along[near] ** 2, 0))
+        radius = width * (1 - TAPER * (along[near] - start) / (end - start))
+        found[near] = np.maximum(found[near], np.clip(0.5 + (radius - away) / PART_MM, 0, 1))
     return found
 
 
@@ -254,6 +266,10 @@ def _means(values: NDArray[np.float32], parts: list[int]) -> NDArray[np.float32]
     """The means over the parts of each voxel."""
     z, y, x = (n // k for n, k in zip(values.shape, parts, strict=True))
     return values.reshape(z, parts[0], y, parts[1], x, parts[2]).mean((1, 3, 5))
+
+
+def _given(attributes: NoduleAttributes) -> dict[str, float]:
+    return {name: value for name, value in vars(attributes).items() if value is not None}
 
 
 def _diameter(condition: NoduleAttributes) -> float:

@@ -108,7 +108,6 @@ def solid_of_mask(mask: Volume, diameter_mm: float | None = None) -> Solid:
     if not present.any():
         raise InputError("nodule mask", "no voxel", "a nodule's voxels")
     inside = np.argwhere(present)
-    own_mm = axial_diameter_mm(inside, mask.spacing_mm)
     extent = (np.ptp(inside, axis=0) + 1) * mask.spacing_mm
     step = float(np.clip(extent.max() / STEPS, LEAST_MM, MOST_MM))
     grid = tuple((np.ceil(extent / step).astype(int) + 2 * MARGIN).tolist())
@@ -117,6 +116,7 @@ def solid_of_mask(mask: Volume, diameter_mm: float | None = None) -> Solid:
     occupied = gaussian_filter(fine, 1) > PRESENT
     if not occupied.any():
         occupied = fine > 0
+    own_mm = axial_diameter_mm(np.argwhere(occupied), (step,) * 3)
     half = step / 2
     outside = edt.edt(~occupied, anisotropy=(step,) * 3, black_border=False)
     within = edt.edt(occupied, anisotropy=(step,) * 3, black_border=False)

@@ -1,0 +1,1 @@
+"""Scans edited: a scan, a place and a method to a scan, a mask and the region that was changed."""
