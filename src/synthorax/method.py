@@ -28,9 +28,14 @@ class Filled:
 
 
 class Method(Protocol):
-    """A way to make a nodule in a patch of CT."""
+    """A way to make a nodule in a patch of CT.
+
+    Attributes:
+        model_sha256: hash of its weights; empty if it has none.
+    """
 
     name: str
+    model_sha256: str
 
     def context_mm(self, condition: NoduleAttributes) -> float:
         """Half the width of the patch that it wants to see for such a nodule."""

@@ -129,6 +129,6 @@ def _blur(hu: NDArray[np.float32], spacing_mm: Sequence[float]) -> tuple[float, 
             return None
         sigma = float(np.quantile(np.concatenate(sigmas), STEEP_SHARE))
         # A central difference over voxels that are means themselves sees an edge wider than it is.
-        sampled = (1 / 3 + 1 / 12) * np.mean([spacing_mm[a] for a in axes]) ** 2
-        found.append(float(np.sqrt(max(sigma**2 - sampled, 0.01))))
+        sampled = (1 / 3 + 1 / 12) * float(np.mean([spacing_mm[a] for a in axes])) ** 2
+        found.append(max(sigma**2 - sampled, 0.01) ** 0.5)
     return found[0], found[1]

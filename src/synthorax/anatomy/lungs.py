@@ -120,7 +120,7 @@ def _airways(
     for most_hu in range(LUMEN_HU, LEAK_HU, 10):
         labels = cc3d.connected_components((hu < most_hu) & air, connectivity=6)
         grown = labels == labels[seed]
-        volume_ml = float(grown.sum()) * np.prod(spacing_mm) / 1000
+        volume_ml = float(grown.sum() * np.prod(spacing_mm)) / 1000
         if volume_ml > MOST_AIRWAY_ML or (known > TRACHEA_ML and volume_ml > LEAK_GROWTH * known):
             break
         known, found = volume_ml, grown
@@ -139,7 +139,7 @@ def _trachea(lumen: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -
             area = int((labels[box] == part).sum())
             extent = [(side.stop - side.start) for side in box]
             middle = [(side.start + side.stop) / 2 for side in box]
-            sides = extent * pixel
+            sides = np.multiply(extent, pixel)
             is_round = sides.max() <= 2.5 * sides.min() and area >= 0.5 * extent[0] * extent[1]
             is_central = abs(middle[1] - width / 2) < width / 6 and abs(middle[0] - height / 2) < height / 3
             if low <= area <= high and is_round and is_central and count:

@@ -73,7 +73,6 @@ class Placement:
 
     def __init__(self, lungs: Lungs, taken: Sequence[Place] = ()) -> None:
         self.taken = list(taken)
-        self._scan = lungs.hu
         box = box_around(lungs.mask.voxels, 2)
         inside = lungs.mask.voxels[box]
         self._lung = crop(lungs.mask, [side.start for side in box], inside.shape, fill=0)
@@ -109,15 +108,15 @@ class Placement:
         self.taken.append(place)
         return place
 
+    def is_in_lungs(self, point_mm: Sequence[float]) -> bool:
+        """Whether a point is in the lungs."""
+        index = tuple(np.rint(self._lung.to_voxel(point_mm)).astype(int).tolist())
+        return all(0 <= i < n for i, n in zip(index, self._lung.shape, strict=True)) and bool(self._lung.voxels[index])
+
     def objection(self, place: Place) -> InputError | None:
-        """Why a nodule cannot be there: outside the scan or the lungs, or where another is; None if it can."""
+        """Why a nodule cannot be there: outside the lungs, or where another is; None if it can."""
         where = _text(place.center_mm)
-        if not _holds(self._scan, place.center_mm):
-            corners = self._scan.to_world(list(product(*[(-0.5, n - 0.5) for n in self._scan.shape])))
-            return InputError(
-                "place", where, f"one in the scan, from {_text(corners.min(0))} to {_text(corners.max(0))}"
-            )
-        if not _holds(self._lung, place.center_mm) or not self._lung.voxels[_index(self._lung, place.center_mm)]:
+        if not self.is_in_lungs(place.center_mm):
             return InputError("place", where, "one in the lungs")
         for other in self.taken:
             if place.gap_mm(other) < 0:
@@ -140,6 +139,19 @@ class Placement:
         return room
 
 
+def check_in_scan(ct: Volume, point_mm: Sequence[float]) -> None:
+    """Refuse a point (x, y, z) outside a scan.
+
+    Raises:
+        InputError: says from where to where the scan is.
+    """
+    index = ct.to_voxel(point_mm)
+    if (index < -0.5).any() or (index > np.array(ct.shape) - 0.5).any():
+        corners = ct.to_world(list(product(*[(-0.5, n - 0.5) for n in ct.shape])))
+        inside = f"one in the scan, from {_text(corners.min(0))} to {_text(corners.max(0))}"
+        raise InputError("place", _text(point_mm), inside)
+
+
 def _reason(site: Site, room: NDArray[np.float32], clearance: Clearance) -> str:
     if site != "lung":
         return f"one that finds a place at the {site}, {clearance}"
@@ -147,14 +159,6 @@ def _reason(site: Site, room: NDArray[np.float32], clearance: Clearance) -> str:
     if widest <= 0:
         return f"less clearance: nowhere in the lungs is {clearance}"
     return f"at most {widest:.1f} mm, the widest that fits anywhere in the lungs, {clearance}"
-
-
-def _index(volume: Volume, point_mm: Sequence[float]) -> tuple[int, ...]:
-    return tuple(np.rint(volume.to_voxel(point_mm)).astype(int).tolist())
-
-
-def _holds(volume: Volume, point_mm: Sequence[float]) -> bool:
-    return all(0 <= i < n for i, n in zip(_index(volume, point_mm), volume.shape, strict=True))
 
 
 def _text(point_mm: Sequence[float] | NDArray[np.float64]) -> str:

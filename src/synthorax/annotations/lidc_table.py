@@ -133,7 +133,7 @@ def _widths_mm() -> np.ndarray:
 def _contours_of(table: dict[str, np.ndarray], reading: int, scan: Scan) -> list[Contour]:
     """The contours of one reading."""
     ends = np.concatenate([[0], np.cumsum(table["contour_points"], dtype=np.int64)])
-    return [_contour(table, i, ends, scan) for i in np.flatnonzero(table["contour_reading"] == reading)]
+    return [_contour(table, i, ends, scan) for i in np.flatnonzero(table["contour_reading"] == reading).tolist()]
 
 
 def _contour(table: dict[str, np.ndarray], i: int, ends: np.ndarray, scan: Scan) -> Contour:

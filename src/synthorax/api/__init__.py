@@ -6,6 +6,7 @@ needs them.
 
 from synthorax.api.about import info, verify
 from synthorax.api.data import export, open_store, prepare, read_scan, write_scan
+from synthorax.api.editing import inject
 from synthorax.api.models import load, sample, train, write_samples
 from synthorax.api.shapes import FeatureTable, features, lidc_shapes, read_shapes
 from synthorax.api.studies import study_shapes
@@ -15,6 +16,7 @@ __all__ = [
     "export",
     "features",
     "info",
+    "inject",
     "lidc_shapes",
     "load",
     "open_store",

@@ -20,6 +20,7 @@ VERBS = {
     "prepare shapes": ("Real nodule shapes of LIDC-IDRI as one stack with a table.", "prepare:shapes"),
     "train lung": ("LuNG, the autoencoder of nodule shapes.", "train:lung"),
     "sample": ("New nodules out of a trained model.", "sample:sample"),
+    "inject": ("Nodules put into a chest CT of yours.", "inject:inject"),
     "study shapes": ("How good a generator of shapes is: LuNG's experiment, with the paper's figures.", "study:shapes"),
     "export": ("A store or folder of samples in nnU-Net's or MONAI's layout.", "export:export"),
     "info": ("What a store, run, folder of samples, scan or mask holds.", "about:info"),

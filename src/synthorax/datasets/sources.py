@@ -10,7 +10,6 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import product
 from pathlib import Path
 from typing import Protocol
 
@@ -26,17 +25,16 @@ from synthorax.annotations.reading import Reading
 from synthorax.datasets.nodule_table import NoduleRow
 from synthorax.datasets.store import Case, Point, Split
 from synthorax.errors import InputError
-from synthorax.geometry import orient, resample_like
+from synthorax.geometry import orient
 from synthorax.io import dicom
 from synthorax.io.dicom_masks import read_masks
-from synthorax.io.images import image_stem, read_image, read_mark, stored_files
-from synthorax.io.scans import Scan, of_series, read_scan
+from synthorax.io.images import image_stem, read_mark, stored_files
+from synthorax.io.scans import Scan, of_series, read_mask_on, read_scan
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.shapes.diameter import axial_diameter_mm
 from synthorax.volume import Volume
 
 MOST_LABELS = 255
-SAME_GRID_MM = 0.05
 LIDC_READERS = 2
 """A voxel is nodule if so many of the four readers marked it."""
 
@@ -168,7 +166,7 @@ class TableSource:
                     Nodule(row.nodule_id, row.center_mm, row.attributes, ratings=row.ratings, extra=row.extra)
                 )
                 continue
-            values = _mask_on(row.mask, scan.ct)
+            values = read_mask_on(row.mask, scan.ct)
             _add_nodule(labels, nodules, values == row.mask_label if row.mask_label else values > 0, scan.ct, "", row)
         case = _case(self.case_id, self.files, scan, labels, nodules)
         return replace(case, patient_id=self.patient_id, split=self.split)
@@ -308,23 +306,6 @@ def _add_nodule(
             extra=row.extra if row else {"structure": name},
         )
     )
-
-
-def _mask_on(path: Path, ct: Volume) -> NDArray:
-    """The voxels of a mask that lies on the grid of an image, its axes perhaps another way round."""
-    mask = read_image(path)
-    upright, wanted = (orient(volume, "LPS") for volume in (mask, ct))
-    corners = np.array(list(product((0, 1), repeat=3))) * (np.array(wanted.shape) - 1)
-    if (
-        upright.shape != wanted.shape
-        or np.abs(upright.to_world(corners) - wanted.to_world(corners)).max() > SAME_GRID_MM
-    ):
-        places = [
-            f"{v.shape} voxels of {v.spacing_mm} mm at {np.round(v.origin_mm, 2).tolist()}" for v in (upright, wanted)
-        ]
-        raise InputError(path, places[0], f"the image's {places[1]}")
-    same = np.allclose(mask.direction, ct.direction, atol=1e-3)
-    return mask.voxels if same else resample_like(mask, ct, nearest=True, fill=0).voxels
 
 
 def _pieces(mask: NDArray[np.bool_]) -> Iterator[NDArray[np.bool_]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -24,6 +24,8 @@ WALL_MM = 3.0
 FEATHER_MM = 2.0
 """From the border of the region inwards the edit fades in over so much."""
 MOST_NODULES = 255
+CLIPPED = 0.75
+"""A nodule that comes out less wide than this part of what was asked for is told of."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,12 @@ class Wanted:
 
     Attributes:
         attributes: those that are given; the diameter is the place's.
+        anywhere: do not keep it in the lungs.
     """
 
     place: Place
     attributes: NoduleAttributes = field(default_factory=NoduleAttributes)
+    anywhere: bool = False
 
     @property
     def condition(self) -> NoduleAttributes:
@@ -52,12 +56,18 @@ class Edited:
         mask: uint8, a label a nodule.
         region: bool, where it may differ from the scan.
         nodules: those put in, with the label, diameter and centre that their voxels have.
+        notes: what was done against an objection, or came out otherwise than it was asked for.
     """
 
     ct: Volume
     mask: Volume
     region: Volume
     nodules: tuple[Nodule, ...]
+    notes: tuple[str, ...] = ()
+
+    def noting(self, notes: Iterable[str]) -> Edited:
+        """The same, with notes before its own."""
+        return replace(self, notes=(*notes, *self.notes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +96,7 @@ def inject_nodules(
 
     Args:
         ct: int16 HU.
-        lungs: keep the region in them; it may be anywhere if not given.
+        lungs: regions are kept in them; they may be anywhere if not given.
         labels: uint8, of nodules that are there; the new ones get the labels after them.
 
     Raises:
@@ -98,25 +108,32 @@ def inject_nodules(
     first = int(mask.max()) + 1
     if first + len(wanted) - 1 > MOST_NODULES:
         raise InputError("nodules", str(first + len(wanted) - 1), f"at most {MOST_NODULES} in a scan")
-    nodules = []
+    nodules, notes = [], []
     for i, one in enumerate(wanted):
         label = first + i
-        change = _injected(replace(ct, voxels=voxels), one, method, derive(seed, "nodule", i), lungs)
+        change = _injected(
+            replace(ct, voxels=voxels), one, method, derive(seed, "nodule", i), None if one.anywhere else lungs
+        )
         voxels[change.at] = change.voxels
         region[change.at] |= change.region
         mask[change.at][change.mask] = label
         where = np.argwhere(change.mask) + [side.start for side in change.at]
         x, y, z = ct.to_world(where.mean(0)).tolist()
+        diameter = axial_diameter_mm(where, ct.spacing_mm)
+        if diameter < CLIPPED * one.place.diameter_mm - ct.spacing_mm[2]:
+            notes.append(f"nodule {label:02d}: found {diameter:.1f} mm of lung; expected {one.place.diameter_mm:g} mm")
         nodules.append(
             Nodule(
                 nodule_id=f"{label:02d}",
                 center_mm=(x, y, z),
-                attributes=replace(change.attributes, diameter_mm=axial_diameter_mm(where, ct.spacing_mm)),
+                attributes=replace(change.attributes, diameter_mm=diameter),
                 label=label,
                 extra={"method": method.name, "wanted_diameter_mm": f"{one.place.diameter_mm:g}"},
             )
         )
-    return Edited(replace(ct, voxels=voxels), replace(ct, voxels=mask), replace(ct, voxels=region), tuple(nodules))
+    return Edited(
+        replace(ct, voxels=voxels), replace(ct, voxels=mask), replace(ct, voxels=region), tuple(nodules), tuple(notes)
+    )
 
 
 def _injected(ct: Volume, wanted: Wanted, method: Method, seed: int, lungs: Lungs | None) -> _Change:
@@ -151,7 +168,7 @@ def _injected(ct: Volume, wanted: Wanted, method: Method, seed: int, lungs: Lung
     mask = filled.mask[around] & (share >= 0.5)
     if not mask.any():
         place = ", ".join(f"{c:.1f}" for c in wanted.place.center_mm)
-        raise InputError("place", f"({place}) mm, with no lung around it", "one in the lungs")
+        raise InputError("place", f"({place}) mm, with too little lung around it", "one in the lungs")
     return _Change(in_scan, voxels[in_near], mask[in_near], region[in_near], filled.attributes)
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from synthorax.errors import InputError
+from synthorax.geometry import orient, resample_like
 from synthorax.io import dicom
 from synthorax.io.atomic import atomic_file
 from synthorax.io.dicom_out import write_ct_series
@@ -19,6 +22,7 @@ from synthorax.volume import Volume
 
 AIR_BELOW_HU = -200
 """A CT of a chest has some air in it, and a picture that was scaled has not."""
+SAME_GRID_MM = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +33,8 @@ class Scan:
         ct: int16 HU.
         patient_id, series_uid: where the file says so, else empty.
         dicom: the series it was, if it was one.
+        notes: what was mended or doubted when it was read.
+        path: where it was read from.
     """
 
     ct: Volume
@@ -36,13 +42,15 @@ class Scan:
     series_uid: str = ""
     dicom: dicom.CtSeries | None = None
     notes: tuple[str, ...] = ()
+    path: Path | None = None
 
 
-def read_scan(path: Path, series: str | None = None) -> Scan:
+def read_scan(path: Path, series: str | None = None, *, any_values: bool = False) -> Scan:
     """A CT scan: a DICOM folder or file, NIfTI, MHA, MHD or NRRD.
 
     Args:
         series: UID of a DICOM series, or its end, where a folder holds several.
+        any_values: take an image of values that no CT of a chest has, and say so in the notes.
 
     Raises:
         InputError: nothing readable there, or no CT in HU.
@@ -50,13 +58,19 @@ def read_scan(path: Path, series: str | None = None) -> Scan:
     if not path.exists():
         raise InputError(path, "nothing", "a scan: a DICOM folder, NIfTI, MHA, MHD or NRRD")
     if path.is_file() and is_image(path):
-        return Scan(to_hounsfield(path, read_image(path)))
+        image = read_image(path)
+        try:
+            return Scan(to_hounsfield(path, image), path=path)
+        except InputError as doubt:
+            if not any_values or not np.isfinite(image.voxels).all():
+                raise
+            return Scan(_as_int16(image), notes=(str(doubt),), path=path)
     if path.is_file() and not dicom.is_dicom(path):
         raise InputError(path, "no image that is known", "a DICOM folder, NIfTI, MHA, MHD or NRRD")
     if path.is_file():
         series = dicom.read_about(path).series_uid
         path = path.parent
-    return of_series(dicom.read_ct_series(path, series))
+    return replace(of_series(dicom.read_ct_series(path, series)), path=path)
 
 
 def of_series(found: dicom.CtSeries) -> Scan:
@@ -76,11 +90,37 @@ def to_hounsfield(path: Path, volume: Volume) -> Volume:
     low, high = voxels.min(), voxels.max()
     if low > AIR_BELOW_HU or high == low:
         raise InputError(path, f"values from {low:g} to {high:g}", f"HU of a CT, air below {AIR_BELOW_HU}")
+    return _as_int16(volume)
+
+
+def _as_int16(volume: Volume) -> Volume:
+    voxels = volume.voxels
     if voxels.dtype == np.int16:
         return volume
     if voxels.dtype.kind == "f":
         voxels = np.rint(voxels)
     return replace(volume, voxels=np.clip(voxels, -(2**15), 2**15 - 1).astype(np.int16))
+
+
+def read_mask_on(path: Path, ct: Volume) -> NDArray:
+    """The voxels of a mask that lies on the grid of an image, its axes perhaps another way round.
+
+    Raises:
+        InputError: no image, or one of another grid.
+    """
+    mask = read_image(path)
+    upright, wanted = (orient(volume, "LPS") for volume in (mask, ct))
+    corners = np.array(list(product((0, 1), repeat=3))) * (np.array(wanted.shape) - 1)
+    if (
+        upright.shape != wanted.shape
+        or np.abs(upright.to_world(corners) - wanted.to_world(corners)).max() > SAME_GRID_MM
+    ):
+        places = [
+            f"{v.shape} voxels of {v.spacing_mm} mm at {np.round(v.origin_mm, 2).tolist()}" for v in (upright, wanted)
+        ]
+        raise InputError(path, places[0], f"the image's {places[1]}")
+    same = np.allclose(mask.direction, ct.direction, atol=1e-3)
+    return mask.voxels if same else resample_like(mask, ct, nearest=True, fill=0).voxels
 
 
 def write_scan(

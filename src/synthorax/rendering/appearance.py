@@ -71,7 +71,7 @@ def draw_appearance(condition: NoduleAttributes, random: np.random.Generator) ->
         calcium_hu=float(random.uniform(700, 1600)),
         outline_mm=float(np.clip(random.normal(*OUTLINE_MM), -0.4, 0.8)),
         edge_mm=0.35 * float(np.clip(5 - _given(condition.margin, 4.5), 0, 4)),
-        spicules=int(random.poisson(6 * np.clip(spiculation - 1, 0, 4))),
+        spicules=int(random.poisson(4 * np.clip(spiculation - 1, 0, 4) ** 2)),
     )
 
 

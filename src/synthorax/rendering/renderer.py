@@ -7,20 +7,21 @@ The nodule has the noise that the patch has. What each constant was measured on 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from synthorax.annotations.lidc_table import draw_reading
 from synthorax.errors import InputError
 from synthorax.method import Filled
 from synthorax.nodule import NoduleAttributes
 from synthorax.rendering.appearance import Appearance, draw_appearance
+from synthorax.rendering.shapes import LidcShapes, ShapeSource
 from synthorax.rendering.solid import Solid, Spicules, solid_of_mask, turned
 from synthorax.scanner import Scanner, measure_scanner
 from synthorax.seeding import derive, generator
+from synthorax.shapes.diameter import axial_diameter_mm
 from synthorax.volume import Volume
 
 PART_MM = 0.7
@@ -37,15 +38,14 @@ SPINE_HU, SPINE_MM = 0.0, (0.9, 1.7)
 """Density of spicules, and their radius at the base."""
 TAPER = 0.75
 """A spicule loses so much of its radius up to its end."""
+FITTINGS = 3
+"""How often a shape is scaled until its mask has the diameter asked for."""
 CONTEXT_MM = 20.0
 """Around a nodule so much of the scan is looked at, for its blur and noise."""
 
 SPREAD = 1.1
 """No part of a nodule is further from its middle than so many of its diameters, and `SPINES_MM`."""
 SPINES_MM = 5.0
-
-ShapeSource = Callable[[NoduleAttributes, int], tuple[Volume, NoduleAttributes]]
-"""By what is wanted and a seed: a mask, and what is known of the nodule that it is of."""
 
 
 class Renderer:
@@ -57,6 +57,7 @@ class Renderer:
     """
 
     name = "render"
+    model_sha256 = ""
 
     def __init__(self, shapes: ShapeSource | None = None, scanner: Scanner | None = None) -> None:
         self._shapes = shapes or LidcShapes()
@@ -84,26 +85,30 @@ class Renderer:
         random = generator(seed, "render")
         mask, known = self._shapes(condition, derive(seed, "shape"))
         wanted = NoduleAttributes(**_given(known) | _given(condition))
-        solid = turned(solid_of_mask(mask, _diameter(condition)), random)
+        solid = fitted(turned(solid_of_mask(mask, _diameter(condition)), random), patch, _diameter(condition))
         scanner = self._scanner or measure_scanner(patch)
         hu, nodule = render(patch, region, solid, draw_appearance(wanted, random), scanner, derive(seed, "inside"))
         return Filled(hu, nodule, wanted)
 
 
-class LidcShapes:
-    """Outlines of LIDC-IDRI's readers, of nodules that are most like what is wanted.
+def fitted(solid: Solid, patch: Volume, diameter_mm: float) -> Solid:
+    """The shape scaled so that its mask on the patch's voxels, whose slices may be thick, has the diameter asked for."""
+    for _ in range(FITTINGS):
+        found = axial_diameter_mm(np.argwhere(outlined(solid, patch)), patch.spacing_mm)
+        error = diameter_mm - found
+        if abs(error) <= patch.spacing_mm[2] / 2:
+            break
+        solid = replace(solid, scale=solid.scale * float(np.clip(diameter_mm / found, 0.7, 1.5)))
+    return solid
 
-    Args:
-        patients: whose; those of a test set are to be left out.
-    """
 
-    def __init__(self, patients: Collection[str] | None = None) -> None:
-        self._patients = patients
-
-    def __call__(self, wanted: NoduleAttributes, seed: int) -> tuple[Volume, NoduleAttributes]:
-        """A reader's mask and ratings."""
-        reading = draw_reading(wanted, seed, self._patients)
-        return Volume(reading.region.mask, reading.scan.voxel_mm), NoduleAttributes(**reading.ratings)
+def outlined(solid: Solid, patch: Volume) -> NDArray[np.bool_]:
+    """The voxels of a patch that a shape in its middle fills by half; at least the one that it fills most."""
+    box, parts = _box(patch, solid.reach_mm), _parts(patch)
+    share = _means((solid.at(_points(patch, box, parts)) <= 0).astype(np.float32), parts)
+    mask = np.zeros(patch.shape, bool)
+    mask[box] = share >= min(0.5, max(float(share.max()), 1e-6))
+    return mask
 
 
 def render(
@@ -125,9 +130,10 @@ def render(
     random = generator(seed)
     hu = patch.voxels.astype(np.float32)
     spicules = draw_spicules(solid, appearance.spicules, random)
-    reach = max(solid.reach_mm, spicules.to_mm.max(initial=0)) + 3 * max(scanner.blur_mm) + appearance.edge_mm
+    spread = float(np.linalg.norm(spicules.origin_mm)) + spicules.to_mm.max(initial=0)
+    reach = max(solid.reach_mm, spread) + 3 * max(scanner.blur_mm) + appearance.edge_mm
     box = _box(patch, reach)
-    parts = [max(1, int(np.ceil(s / PART_MM))) for s in patch.spacing_mm]
+    parts = _parts(patch)
     points = _points(patch, box, parts)
     distance = solid.at(points)
     cover, tissue_hu = _densities(points, distance, solid, appearance, _lung_hu(hu[box]), random, patch, parts)
@@ -137,7 +143,6 @@ def render(
         spines = np.maximum(_means(_spines(points, spicules), parts) - cover, 0)
         cover, density = cover + spines, density + spines * SPINE_HU
     cover, density = (scanner.blurred(values, patch.spacing_mm) for values in (cover, density))
-    inside = _means((distance <= 0).astype(np.float32), parts)
     there = hu[box]
     smooth = gaussian_filter(there, np.divide(1.0, patch.spacing_mm))
     tissue = density / np.maximum(cover, 1e-6)
@@ -146,11 +151,7 @@ def render(
     noise = scanner.noise(there.shape, patch.spacing_mm, derive(seed, "noise"))
     made = hu.copy()
     made[box] = there + cover * (tissue - there) + np.sqrt(1 - (1 - np.minimum(cover, 1)) ** 2) * noise
-    nodule = np.zeros(patch.shape, bool)
-    nodule[box] = (inside >= 0.5) & region[box]
-    if not nodule.any():  # smaller than half a voxel
-        nodule[box] = (inside == inside.max()) & region[box] & (inside > 0)
-    return made, nodule
+    return made, outlined(solid, patch) & region
 
 
 def draw_spicules(solid: Solid, count: int, random: np.random.Generator) -> Spicules:
@@ -159,7 +160,7 @@ def draw_spicules(solid: Solid, count: int, random: np.random.Generator) -> Spic
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     outline = solid.radius_mm(directions) if count else np.zeros(0)
     length = random.uniform(1.5, np.maximum(3.0, 1.3 * solid.depth_mm), count)
-    return Spicules(directions, 0.5 * outline, outline + length, random.uniform(*SPINE_MM, count))
+    return Spicules(solid.deepest_mm, directions, 0.8 * outline, outline + length, random.uniform(*SPINE_MM, count))
 
 
 def _densities(
@@ -199,7 +200,7 @@ def _densities(
 
 def _calcium(
     a: Appearance, inwards: NDArray, grain: NDArray, points: NDArray, depth: float
-) -> NDArray[np.float32] | float:
+) -> NDArray[np.floating] | float:
     """Share of calcium, 0 to 1, by its pattern."""
     sharp = 4.0
     if a.calcium == "none":
@@ -219,6 +220,7 @@ def _calcium(
 def _spines(points: NDArray[np.float32], spicules: Spicules) -> NDArray[np.float32]:
     """Share of each part of a voxel that spicules fill."""
     found = np.zeros(points.shape[1:], np.float32)
+    points = points - spicules.origin_mm.astype(np.float32)[:, None, None, None]
     square = (points**2).sum(0)
     for direction, start, end, width in zip(
         spicules.directions.astype(np.float32), spicules.from_mm, spicules.to_mm, spicules.width_mm, strict=True
@@ -242,6 +244,11 @@ def _lung_hu(hu: NDArray[np.float32]) -> float:
     """The lung of a patch."""
     lung = hu[hu < AIR_HU]
     return float(np.median(lung)) if lung.size > 0.05 * hu.size else LUNG_HU
+
+
+def _parts(patch: Volume) -> list[int]:
+    """Into how many parts voxels are cut along (z, y, x)."""
+    return [max(1, int(np.ceil(s / PART_MM))) for s in patch.spacing_mm]
 
 
 def _box(patch: Volume, reach_mm: float) -> tuple[slice, slice, slice]:

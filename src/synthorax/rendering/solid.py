@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import cos, sin
 
 import edt
@@ -28,11 +29,13 @@ class Spicules:
     """Tapering spines that stand on a shape.
 
     Attributes:
+        origin_mm: where they all point from, (z, y, x) from the shape's centre.
         directions: unit vectors [n, (z, y, x)].
-        from_mm, to_mm: where each begins and ends, from the shape's centre [n].
+        from_mm, to_mm: where each begins and ends, from the origin [n].
         width_mm: radius at its base [n].
     """
 
+    origin_mm: NDArray[np.float64]
     directions: NDArray[np.float64]
     from_mm: NDArray[np.float64]
     to_mm: NDArray[np.float64]
@@ -41,7 +44,7 @@ class Spicules:
 
 @dataclass(frozen=True, eq=False)
 class Solid:
-    """A shape about its own centre.
+    """A shape about the mean of its voxels.
 
     Attributes:
         distance_mm: float32 [z, y, x], from the outline, negative inside.
@@ -60,13 +63,27 @@ class Solid:
     @property
     def reach_mm(self) -> float:
         """No part of the shape is further from its centre along an axis of z or in the plane."""
-        inside = np.argwhere(self.distance_mm <= 0) - (np.array(self.distance_mm.shape) - 1) / 2
+        inside = np.argwhere(self.distance_mm <= 0) - self._center
         return float(np.linalg.norm(inside, axis=1).max() + 1) * self.spacing_mm * self.scale
 
     @property
     def depth_mm(self) -> float:
         """Radius of the largest ball in the shape."""
         return float(-self.distance_mm.min()) * self.scale
+
+    @property
+    def deepest_mm(self) -> NDArray[np.float64]:
+        """The middle of that ball, (z, y, x) from the shape's centre."""
+        index = np.array(np.unravel_index(self.distance_mm.argmin(), self.distance_mm.shape))
+        z, y, x = (index - self._center) * np.where(self.mirrored, -1, 1) * self.spacing_mm * self.scale
+        c, s = cos(self.angle), sin(self.angle)
+        return np.array([z, c * y - s * x, s * y + c * x])
+
+    @cached_property
+    def _center(self) -> NDArray[np.float64]:
+        """The mean index of the shape's voxels."""
+        center: NDArray[np.float64] = np.argwhere(self.distance_mm <= 0).mean(0)
+        return center
 
     def at(self, points_mm: NDArray[np.floating]) -> NDArray[np.float32]:
         """Signed distance, in millimetres, at points [(z, y, x), ...] from the shape's centre."""
@@ -75,8 +92,8 @@ class Solid:
         own = [z, c * y + s * x, -s * y + c * x]
         step = self.spacing_mm * self.scale
         index = [
-            (-a if m else a) / step + (n - 1) / 2
-            for a, m, n in zip(own, self.mirrored, self.distance_mm.shape, strict=True)
+            (-a if mirrored else a) / step + center
+            for a, mirrored, center in zip(own, self.mirrored, self._center, strict=True)
         ]
         # Beyond its grid the distance goes on growing.
         beyond = sum(
@@ -86,11 +103,12 @@ class Solid:
         return (found * self.scale + np.sqrt(beyond) * step).astype(np.float32)
 
     def radius_mm(self, directions: NDArray[np.float64]) -> NDArray[np.float64]:
-        """How far from the centre the outline is, along unit vectors [n, (z, y, x)]."""
-        steps = np.linspace(0, self.reach_mm, 64)
-        inside = self.at(np.moveaxis(directions[:, None] * steps[:, None], -1, 0)) <= 0
-        last = inside.shape[1] - 1 - inside[:, ::-1].argmax(1)
-        return np.where(inside.any(1), steps[last], 0.0)
+        """How far from the deepest point the outline is, along unit vectors [n, (z, y, x)]."""
+        steps = np.linspace(0, 2 * self.reach_mm, 96)
+        points = directions[:, None] * steps[:, None] + self.deepest_mm
+        outside = self.at(np.moveaxis(points, -1, 0)) > 0
+        outside[:, -1] = True
+        return steps[outside.argmax(1)]
 
 
 def solid_of_mask(mask: Volume, diameter_mm: float | None = None) -> Solid:

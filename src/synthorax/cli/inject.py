@@ -1,0 +1,219 @@
+"""`synthorax inject`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from synthorax import api
+from synthorax.anatomy.placement import Clearance, Site
+from synthorax.api.editing import LungFinder
+from synthorax.datasets.nodule_table import MOST_RATING
+from synthorax.editing.methods import METHODS
+from synthorax.errors import InputError
+from synthorax.io.scans import read_scan
+from synthorax.nodule import NoduleAttributes
+
+TEXTURES = {"ground-glass": 1.0, "part-solid": 3.0, "solid": 5.0}
+CALCIFICATIONS = {"popcorn": 1.0, "laminated": 2.0, "solid": 3.0, "non-central": 4.0, "central": 5.0, "none": 6.0}
+STRUCTURES = {"soft": 1.0, "fluid": 2.0, "fat": 3.0, "air": 4.0}
+Several = Annotated[list[str] | None, Parameter(negative="", allow_leading_hyphen=True)]
+
+
+@Parameter(name="*")
+@dataclass(kw_only=True, frozen=True)
+class Attributes:
+    """What the nodules are like; what is not given is as the shape's own nodule has it.
+
+    Parameters
+    ----------
+    texture
+        ground-glass, part-solid, solid, or LIDC's rating from 1 to 5.
+    calcification
+        none, solid, central, non-central, laminated, popcorn, or LIDC's rating from 1 to 6.
+    internal_structure
+        soft, fluid, fat, air, or LIDC's rating from 1 to 4.
+    spiculation
+        LIDC's rating from 1, none, to 5, marked.
+    lobulation
+        LIDC's rating from 1, none, to 5, marked.
+    sphericity
+        LIDC's rating from 1, linear, to 5, round.
+    margin
+        LIDC's rating from 1, poorly defined, to 5, sharp.
+    malignancy
+        LIDC's rating from 1, highly unlikely, to 5, highly suspicious: shapes of nodules that were rated so.
+    """
+
+    texture: str | None = None
+    calcification: str | None = None
+    internal_structure: str | None = None
+    spiculation: float | None = None
+    lobulation: float | None = None
+    sphericity: float | None = None
+    margin: float | None = None
+    malignancy: float | None = None
+
+    def given(self) -> NoduleAttributes:
+        """As ratings.
+
+        Raises:
+            InputError: a word or a number that no rating has.
+        """
+        words = {"texture": TEXTURES, "calcification": CALCIFICATIONS, "internal_structure": STRUCTURES}
+        found = {}
+        for name, value in vars(self).items():
+            if value is not None:
+                found[name] = _rating(name, value, words.get(name, {}))
+        return NoduleAttributes(**found)
+
+
+@Parameter(name="*")
+@dataclass(kw_only=True, frozen=True)
+class Placing:
+    """Where nodules go that are placed by themselves.
+
+    Parameters
+    ----------
+    auto
+        Put so many nodules in places that are found.
+    site
+        In the lung by itself, attached to the pleura, or attached to a vessel.
+    wall_mm
+        Clearance from chest wall, mediastinum and diaphragm; negative: it does not matter.
+    vessel_mm
+        Clearance from vessels of about 2 mm or more; negative: it does not matter.
+    nodule_mm
+        Clearance from other nodules; negative: it does not matter.
+    """
+
+    auto: int = 0
+    site: Site = "lung"
+    wall_mm: float = 2.0
+    vessel_mm: float = 0.0
+    nodule_mm: float = 5.0
+
+    def clearance(self) -> Clearance:
+        """As the rooms below have it."""
+        return Clearance(*(None if mm < 0 else mm for mm in (self.wall_mm, self.vessel_mm, self.nodule_mm)))
+
+
+def inject(
+    scan: Path,
+    *,
+    method: Annotated[str, Parameter(name="--with")] = METHODS[0],
+    at: Several = None,
+    voxel: Several = None,
+    placing: Placing | None = None,
+    diameter: str,
+    attributes: Attributes | None = None,
+    shapes: Path | None = None,
+    patients: Path | None = None,
+    nodules: Path | None = None,
+    lungs: LungFinder = "density",
+    series: str | None = None,
+    seed: int = 0,
+    out: Path,
+    force: bool = False,
+    keep_identity: bool = False,
+    overwrite: bool = False,
+    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Nodules put into a chest CT: the scan, mask, edit region and manifest, as NIfTI or DICOM as it came.
+
+    Parameters
+    ----------
+    scan
+        A DICOM folder or file, NIfTI, MHA, MHD or NRRD, in HU.
+    method
+        How nodules are made: render is the classical baseline, real outlines rendered into the scan.
+    at
+        A place X,Y,Z in world millimetres, LPS; may be given several times.
+    voxel
+        A place I,J,K in voxels, along the image's own axes x, y, z and counted from 0; may be given several times.
+    diameter
+        Longest chord in a slice, mm: of all, or of one after the other: 8 or 6,8,12.
+    shapes
+        A mask whose shape is used, or a trained LuNG's run folder; outlines of LIDC-IDRI's readers if not given.
+    patients
+        File of LIDC-IDRI patient ids, one a line, whose outlines may be used; leave out those of your test set.
+    nodules
+        Mask of nodules that are in the scan; new ones stay clear of them and get the labels after theirs.
+    lungs
+        How lungs are found: by density, or by the lungmask package.
+    series
+        UID of a DICOM series, or its end, where a folder holds several.
+    seed
+        The same seed gives the same nodules.
+    out
+        Folder to write.
+    force
+        Go on with a warning where a place or the scan is doubtful.
+    keep_identity
+        Keep the patient and study of a DICOM series.
+    overwrite
+        Replace a folder that an earlier call made.
+    json_
+        Print the manifest's nodules as JSON.
+    """
+    placing = placing or Placing()
+    read = read_scan(scan, series, any_values=force)
+    points = [_numbers(text, "--at", "X,Y,Z") for text in at or ()]
+    points += [read.ct.to_world(_numbers(text, "--voxel", "I,J,K")[::-1]).tolist() for text in voxel or ()]
+    made = api.inject(
+        read,
+        method,
+        at_mm=points,
+        auto=placing.auto,
+        diameter_mm=_numbers(diameter, "--diameter", "mm, one or one a nodule", count=None),
+        attributes=(attributes or Attributes()).given(),
+        seed=seed,
+        site=placing.site,
+        clearance=placing.clearance(),
+        shapes=shapes,
+        patients=patients.read_text().split() if patients else None,
+        labels=nodules,
+        lungs=lungs,
+        force=force,
+        out=out,
+        keep_identity=keep_identity,
+        overwrite=overwrite,
+    )
+    for note in made.notes:
+        print(f"synthorax: warning: {note}", file=sys.stderr)
+    if json_:
+        print(json.dumps([nodule.row() for nodule in made.nodules]))
+        return
+    for nodule in made.nodules:
+        place = ",".join(f"{c:.1f}" for c in nodule.center_mm)
+        print(f"nodule {nodule.nodule_id}: {nodule.attributes.diameter_mm:.1f} mm at {place} mm")
+    print(f"{out}: scan, mask, region and manifest")
+
+
+def _rating(name: str, value: str | float, words: Mapping[str, float]) -> float:
+    """A rating given as a word or a number."""
+    most = MOST_RATING.get(name, 5)
+    try:
+        rating = words[str(value)] if value in words else float(value)
+    except ValueError:
+        rating = 0.0
+    if not 1 <= rating <= most:
+        expected = ", ".join([*words, f"or 1 to {most}" if words else f"1 to {most}"])
+        raise InputError("--" + name.replace("_", "-"), repr(value), expected)
+    return rating
+
+
+def _numbers(text: str, option: str, expected: str, count: int | None = 3) -> list[float]:
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise InputError(option, repr(text), expected) from error
+    if count is not None and len(found) != count:
+        raise InputError(option, repr(text), expected)
+    return found

@@ -1,0 +1,133 @@
+"""Which nodules a scan is to get, and where: places that were given are looked at, others are found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import isfinite
+
+import numpy as np
+
+from synthorax.anatomy.lungs import Lungs, find_lungs
+from synthorax.anatomy.placement import Clearance, Place, Placement, Site, check_in_scan
+from synthorax.editing.inject import Wanted
+from synthorax.errors import InputError
+from synthorax.nodule import NoduleAttributes
+from synthorax.seeding import derive
+from synthorax.shapes.diameter import axial_diameter_mm
+from synthorax.volume import Volume
+
+DIAMETER_MM = (1.0, 100.0)
+
+Point = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Request:
+    """Nodules that somebody asks for.
+
+    Attributes:
+        points_mm: places (x, y, z), LPS.
+        auto: so many more, in places that are found.
+        diameters_mm: of all, or one a nodule: first those of the points.
+        attributes: of all.
+        site, clearance: of the places that are found.
+        force: go on where a place or the scan is doubtful.
+
+    Raises:
+        InputError: no nodule, a diameter that no nodule has, or more or fewer of them than nodules.
+    """
+
+    points_mm: tuple[Point, ...]
+    auto: int
+    diameters_mm: tuple[float, ...]
+    attributes: NoduleAttributes = field(default_factory=NoduleAttributes)
+    site: Site = "lung"
+    clearance: Clearance = field(default_factory=Clearance)
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        count = len(self.points_mm) + self.auto
+        if self.auto < 0 or not count:
+            raise InputError("nodules", "none", "one place or more, or a number of them to be found")
+        for point in self.points_mm:
+            if len(point) != 3 or not all(isfinite(c) for c in point):
+                raise InputError("place", repr(tuple(point)), "x, y and z in millimetres")
+        low, high = DIAMETER_MM
+        for diameter in self.diameters_mm:
+            if not low <= diameter <= high:
+                raise InputError("diameter", f"{diameter:g} mm", f"{low:g} to {high:g} mm")
+        if len(self.diameters_mm) not in (1, count):
+            raise InputError("diameters", str(len(self.diameters_mm)), f"1, or {count}, one a nodule")
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What is to be put where.
+
+    Attributes:
+        lungs: the scan's; None where none were found and that was allowed.
+        notes: what was objected to and allowed.
+    """
+
+    wanted: tuple[Wanted, ...]
+    lungs: Lungs | None
+    notes: tuple[str, ...]
+
+
+def plan_nodules(
+    ct: Volume,
+    request: Request,
+    seed: int,
+    *,
+    labels: Volume | None = None,
+    finder: Callable[[Volume], Lungs] = find_lungs,
+) -> Plan:
+    """Where the nodules of a request go.
+
+    Args:
+        labels: nodules that are there, which new ones must not touch.
+
+    Raises:
+        InputError: no lungs, a place outside them or on another nodule, or none for a diameter; places outside the
+            scan, even if doubtful ones are allowed.
+    """
+    notes: list[str] = []
+    diameters = request.diameters_mm * (len(request.points_mm) + request.auto if len(request.diameters_mm) == 1 else 1)
+    taken = nodule_places(labels) if labels is not None else []
+    lungs = placement = None
+    try:
+        lungs = finder(ct)
+        placement = Placement(lungs, taken)
+    except InputError as error:
+        if not request.force or request.auto:
+            raise
+        notes.append(str(error))
+    wanted = []
+    for point, diameter in zip(request.points_mm, diameters, strict=False):
+        place = Place(point, diameter)
+        check_in_scan(ct, point)
+        doubt = placement.objection(place) if placement else None
+        if doubt is not None and not request.force:
+            raise doubt
+        if doubt is not None:
+            notes.append(str(doubt))
+        in_lungs = placement is not None and placement.is_in_lungs(point)
+        wanted.append(Wanted(place, request.attributes, anywhere=not in_lungs))
+        if placement is not None:
+            placement.taken.append(place)
+    for i, diameter in enumerate(diameters[len(request.points_mm) :]):
+        assert placement is not None
+        place = placement.find(diameter, derive(seed, "place", i), site=request.site, clearance=request.clearance)
+        wanted.append(Wanted(place, request.attributes))
+    return Plan(tuple(wanted), lungs, tuple(notes))
+
+
+def nodule_places(labels: Volume) -> list[Place]:
+    """The balls around the nodules of a label map."""
+    places = []
+    for label in np.unique(labels.voxels[labels.voxels > 0]).tolist():
+        inside = np.argwhere(labels.voxels == label)
+        x, y, z = labels.to_world(inside.mean(0)).tolist()
+        places.append(Place((x, y, z), axial_diameter_mm(inside, labels.spacing_mm)))
+    return places
