@@ -27,7 +27,7 @@ from synthorax.cli import main
 from synthorax.datasets import sources
 from synthorax.datasets.augmentation import Augmentation
 from synthorax.datasets.discovery import _case_ids
-from synthorax.datasets.nodule_table import read_nodule_table
+from synthorax.annotations.nodule_table import read_nodule_table
 from synthorax.datasets.patches import (
     PatchDataset,
     PatchSpec,

@@ -8,6 +8,7 @@ Air inside the body, less the airways, closed over the vessels in it and over wh
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import product
 
 import cc3d
 import numpy as np
@@ -17,7 +18,7 @@ from scipy import ndimage
 
 from synthorax.anatomy.morphology import closed, dilated, distance_inside, eroded, filled_slices
 from synthorax.errors import InputError
-from synthorax.geometry import from_sitk, orient, resample_like, to_sitk
+from synthorax.geometry import crop, from_sitk, orient, resample_like, to_sitk
 from synthorax.volume import Volume
 
 WORKING_MM = 2.5
@@ -183,8 +184,13 @@ def _parted(mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> 
 
 def _enlarged(mask: Volume, grid: Volume) -> Volume:
     """A mask of the blocks on other voxels, its edge smooth."""
-    soft = ndimage.gaussian_filter(mask.voxels.astype(np.float32), np.divide(EDGE_MM, mask.spacing_mm))
+    corners = mask.to_voxel(grid.to_world(list(product(*[(0, n - 1) for n in grid.shape]))))
+    margin = np.ceil(np.divide(4 * EDGE_MM, mask.spacing_mm)) + 1
+    low = np.clip(np.floor(corners.min(0) - margin), 0, np.subtract(mask.shape, 1)).astype(int)
+    high = np.clip(np.ceil(corners.max(0) + margin) + 1, low + 1, mask.shape).astype(int)
+    near = crop(mask, low.tolist(), (high - low).tolist(), fill=0)
+    soft = ndimage.gaussian_filter(near.voxels.astype(np.float32), np.divide(EDGE_MM, mask.spacing_mm))
     soft = np.pad(soft, 1, mode="edge")  # the outer halves of the outermost blocks
-    x, y, z = mask.to_world((-1, -1, -1)).tolist()
-    found = resample_like(replace(mask, voxels=soft, origin_mm=(x, y, z)), grid, fill=0)
+    x, y, z = near.to_world((-1, -1, -1)).tolist()
+    found = resample_like(replace(near, voxels=soft, origin_mm=(x, y, z)), grid, fill=0)
     return replace(found, voxels=found.voxels > 0.5)

@@ -60,7 +60,7 @@ def read_lidc_scans() -> dict[str, LidcScan]:
 
 
 def draw_reading(wanted: NoduleAttributes, seed: int, patients: Collection[str] | None = None) -> Reading:
-    """One of the readings that are most like a description, drawn evenly.
+    """One of the readings that are most like a description, drawn evenly; of all, if it says nothing.
 
     Their width counts by its logarithm, ratings by their scale; what the description leaves open does not count.
 
@@ -82,10 +82,16 @@ def draw_reading(wanted: NoduleAttributes, seed: int, patients: Collection[str] 
         if (value := getattr(wanted, name)) is not None:
             unlike += (table["reading_ratings"][:, RATINGS.index(name)] - value) ** 2
     unlike[~allowed] = np.inf
-    alike = np.argsort(unlike, kind="stable")[: min(ALIKE, int(allowed.sum()))]
-    i = int(generator(seed, "reading").choice(alike))
+    most = np.sort(unlike)[min(ALIKE, int(allowed.sum())) - 1]
+    i = int(generator(seed, "reading").choice(np.flatnonzero(unlike <= most)))
     scan = _scan(table, int(table["reading_scan"][i]))
     return _reading(table, i, scan, _contours_of(table, i, scan))
+
+
+def lidc_patients() -> list[str]:
+    """The patients with a nodule that was outlined, sorted."""
+    table = _read()
+    return sorted({str(name) for name in table["scan_patient_id"][np.unique(table["reading_scan"])]})
 
 
 @cache

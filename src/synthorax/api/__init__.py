@@ -5,7 +5,7 @@ needs them.
 """
 
 from synthorax.api.about import info, verify
-from synthorax.api.data import export, open_store, prepare, read_scan, write_scan
+from synthorax.api.data import export, make_phantom, open_store, prepare, prepare_phantom, read_scan, write_scan
 from synthorax.api.editing import inject
 from synthorax.api.models import load, sample, train, write_samples
 from synthorax.api.shapes import FeatureTable, features, lidc_shapes, read_shapes
@@ -19,8 +19,10 @@ __all__ = [
     "inject",
     "lidc_shapes",
     "load",
+    "make_phantom",
     "open_store",
     "prepare",
+    "prepare_phantom",
     "read_scan",
     "read_shapes",
     "sample",

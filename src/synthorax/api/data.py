@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from synthorax.errors import InputError
 
 if TYPE_CHECKING:
+    from synthorax.datasets.phantoms import Phantom
     from synthorax.datasets.store import Store
     from synthorax.io.scans import Scan
     from synthorax.volume import Volume
@@ -39,7 +40,7 @@ def prepare(
 
     Args:
         kind: what the source is: `lidc` and `luna16` as downloaded; `scans`, a folder of whole scans; `patches`,
-            the images of a table (`datasets.nodule_table`).
+            the images of a table (`annotations.nodule_table`).
         table: of nodules; `nodules.csv` in the source if not given, without which scans have none.
         readers: of LIDC's four who must have marked a voxel.
         structures: regular expression of the DICOM segments and structures that are nodules.
@@ -51,8 +52,8 @@ def prepare(
         InputError: nothing readable in the source, or a folder that holds something else.
         OutputError: the store cannot be written.
     """
+    from synthorax.annotations.nodule_table import TABLE, find_table
     from synthorax.datasets import discovery
-    from synthorax.datasets.nodule_table import TABLE, find_table
     from synthorax.datasets.prepare import prepare_store
     from synthorax.provenance import fingerprint
 
@@ -93,6 +94,76 @@ def prepare(
         cluster=cluster,
         overwrite=overwrite,
     )
+
+
+def prepare_phantom(
+    out: str | Path,
+    scans: int = 20,
+    *,
+    spacing_mm: tuple[float, float, float] | None = (1.5, 1.5, 1.5),
+    nodules: float = 2.5,
+    split: Sequence[float] = (0.7, 0.1, 0.2),
+    seed: int = 0,
+    workers: int | None = None,
+    cluster: str | None = None,
+    overwrite: bool = False,
+) -> Store:
+    """Make a store of phantom patients: chest CT with nodules of real shapes, without any data of one's own.
+
+    Run again, it goes on where it stopped. The nodules of train, val and test have the shapes of different patients.
+
+    Args:
+        scans: how many.
+        spacing_mm: (z, y, x); each scan's own, as scanners vary, if None.
+        nodules: mean number in a scan.
+        split: shares of patients in train, val and test.
+        workers: processes; one a core if not given.
+        cluster: address of a Dask scheduler to use instead.
+
+    Raises:
+        InputError: nothing asked for, or a folder that holds something else.
+        OutputError: the store cannot be written.
+    """
+    from synthorax.datasets.phantoms import phantom_sources
+    from synthorax.datasets.prepare import prepare_store
+
+    sources = phantom_sources(scans, seed, spacing_mm=spacing_mm, nodules=nodules, fractions=split)
+    request: dict[str, Any] = {
+        "kind": "phantom",
+        "source": "phantom",
+        "scans": scans,
+        "spacing_zyx_mm": list(spacing_mm) if spacing_mm else "varied",
+        "nodules": nodules,
+        "split": list(split),
+        "seed": seed,
+    }
+    return prepare_store(
+        sources,
+        Path(out).resolve(),
+        request,
+        fractions=split,
+        seed=seed,
+        workers=workers,
+        cluster=cluster,
+        overwrite=overwrite,
+    )
+
+
+def make_phantom(
+    seed: int,
+    *,
+    spacing_mm: tuple[float, float, float] | None = (1.5, 1.5, 1.5),
+    nodules: float = 2.5,
+) -> Phantom:
+    """A phantom patient with all that is true of it: scan, nodules, lobes, airways, vessels, tissues.
+
+    Args:
+        spacing_mm: (z, y, x); the seed's own scanner's if None.
+        nodules: mean number.
+    """
+    from synthorax.datasets.phantoms import make_phantom as make
+
+    return make(seed, spacing_mm=spacing_mm, nodules=nodules)
 
 
 def open_store(path: str | Path) -> Store:

@@ -153,7 +153,7 @@ def _shape_source(
     if isinstance(shapes, Volume):
         return OneShape(shapes)
     if isinstance(shapes, Model):
-        from synthorax.editing.shapes import ModelShapes
+        from synthorax.systems.lung.shape_source import ModelShapes
 
         return ModelShapes(shapes)
     return shapes

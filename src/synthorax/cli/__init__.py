@@ -17,6 +17,7 @@ VERBS = {
     "prepare luna16": ("LUNA16 as downloaded.", "prepare:luna16"),
     "prepare scans": ("A folder of CT scans, with or without nodules.", "prepare:scans"),
     "prepare patches": ("Your own images and masks, by a table.", "prepare:patches"),
+    "prepare phantom": ("Phantom patients with nodules of real shapes; no data is needed.", "prepare:phantom"),
     "prepare shapes": ("Real nodule shapes of LIDC-IDRI as one stack with a table.", "prepare:shapes"),
     "train lung": ("LuNG, the autoencoder of nodule shapes.", "train:lung"),
     "sample": ("New nodules out of a trained model.", "sample:sample"),

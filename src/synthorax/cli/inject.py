@@ -13,8 +13,8 @@ from cyclopts import Parameter
 
 from synthorax import api
 from synthorax.anatomy.placement import Clearance, Site
+from synthorax.annotations.nodule_table import MOST_RATING
 from synthorax.api.editing import LungFinder
-from synthorax.datasets.nodule_table import MOST_RATING
 from synthorax.editing.methods import METHODS
 from synthorax.errors import InputError
 from synthorax.io.scans import read_scan

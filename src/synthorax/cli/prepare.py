@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from cyclopts import Parameter
 
-from synthorax.api import lidc_shapes, prepare
+from synthorax.api import lidc_shapes, prepare, prepare_phantom
 from synthorax.api.data import NODULE_STRUCTURES, SourceKind
 from synthorax.cli.options import parse_zyx
 from synthorax.datasets.lidc import LidcRequest
+from synthorax.datasets.store import Store
 from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_folder, check_folder_is_free
 from synthorax.io.tables import write_table
@@ -172,16 +173,45 @@ def patches(source: Path, *, table: Path | None = None, options: StoreOptions) -
     _prepare("patches", source, options, table=table)
 
 
+def phantom(*, scans: int = 20, spacing: str = "1.5,1.5,1.5", nodules: float = 2.5, options: StoreOptions) -> None:
+    """Phantom patients into a store: chest CT with nodules of real shapes and exact truth; no data is needed.
+
+    Run it again to go on where it stopped. Train, val and test have nodules of different LIDC-IDRI patients' shapes.
+
+    Parameters
+    ----------
+    scans
+        How many.
+    spacing
+        Voxel size Z,Y,X in mm, or varied: slices of 0.6 to 2.5 mm and pixels of 0.6 to 0.9 mm, another for each scan.
+    nodules
+        Mean number in a scan.
+    """
+    expected = "Z,Y,X in mm, as in 1.5,1.5,1.5, or varied"
+    spacing_mm = None if spacing == "varied" else parse_zyx(spacing, "--spacing", expected, float)
+    store = prepare_phantom(scans=scans, spacing_mm=spacing_mm, nodules=nodules, **_given(options))
+    _tell(options.out, store)
+
+
 def _prepare(kind: SourceKind, source: Path, options: StoreOptions, **of_kind: Any) -> None:
     """Prepare a store and tell what is in it."""
+    _tell(options.out, prepare(kind, source, **_given(options), **of_kind))
+
+
+def _given(options: StoreOptions) -> dict[str, Any]:
+    """The options as the API takes them."""
     try:
         shares = [float(part) for part in options.split.split(",")]
     except ValueError as error:
         raise InputError("--split", repr(options.split), "three shares, as in 0.7,0.1,0.2") from error
-    store = prepare(kind, source, **vars(options) | {"split": shares}, **of_kind)
+    return vars(options) | {"split": shares}
+
+
+def _tell(out: Path, store: Store) -> None:
+    """What is in a store."""
     for left_out in store.skipped:
         print(f"left out: {left_out['reason']}", file=sys.stderr)
     nodules = sum(len(case.nodules) for case in store.cases)
     patients = ", ".join(f"{len(ids)} {name}" for name, ids in store.splits.items())
     left = f"; {len(store.skipped)} left out" if store.skipped else ""
-    print(f"{options.out}: {len(store)} cases, {nodules} nodules, patients: {patients}{left}")
+    print(f"{out}: {len(store)} cases, {nodules} nodules, patients: {patients}{left}")

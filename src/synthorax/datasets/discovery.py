@@ -12,7 +12,7 @@ from typing import NamedTuple
 from synthorax.annotations.lidc_table import read_lidc_scans
 from synthorax.annotations.lidc_xml import read_lidc_xml
 from synthorax.annotations.luna16 import read_findings
-from synthorax.datasets.nodule_table import TableImage, read_nodule_table
+from synthorax.annotations.nodule_table import TableImage, read_nodule_table
 from synthorax.datasets.sources import Files, LidcSource, LunaSource, ScanSource, Source, TableSource, Unreadable
 from synthorax.errors import InputError
 from synthorax.io import dicom

@@ -21,8 +21,8 @@ from synthorax.annotations.clustering import cluster
 from synthorax.annotations.consensus import as_read, label_nodules, slice_grid
 from synthorax.annotations.lidc_xml import Mark, read_lidc_xml
 from synthorax.annotations.luna16 import Finding
+from synthorax.annotations.nodule_table import NoduleRow
 from synthorax.annotations.reading import Reading
-from synthorax.datasets.nodule_table import NoduleRow
 from synthorax.datasets.store import Case, Point, Split
 from synthorax.errors import InputError
 from synthorax.geometry import orient

@@ -52,7 +52,7 @@ class Edited:
     """A scan with nodules put in.
 
     Attributes:
-        ct: int16 HU; outside the region the very voxels of the scan.
+        ct: HU; outside the region the very voxels of the scan.
         mask: uint8, a label a nodule.
         region: bool, where it may differ from the scan.
         nodules: those put in, with the label, diameter and centre that their voxels have.
@@ -75,7 +75,7 @@ class _Change:
     """A box of a scan with a nodule put in; arrays are [z, y, x] of the box."""
 
     at: tuple[slice, ...]
-    voxels: NDArray[np.int16]
+    voxels: NDArray
     mask: NDArray[np.bool_]
     region: NDArray[np.bool_]
     attributes: NoduleAttributes
@@ -95,7 +95,7 @@ def inject_nodules(
     Each is at the voxel nearest to its place. Nodule i of a seed does not depend on those after it.
 
     Args:
-        ct: int16 HU.
+        ct: HU, whole or not.
         lungs: regions are kept in them; they may be anywhere if not given.
         labels: uint8, of nodules that are there; the new ones get the labels after them.
 
@@ -163,8 +163,10 @@ def _injected(ct: Volume, wanted: Wanted, method: Method, seed: int, lungs: Lung
     inwards = np.clip(distance_inside(np.pad(region, 1), ct.spacing_mm)[1:-1, 1:-1, 1:-1] / FEATHER_MM, 0, 1)
     share = inwards**2 * (3 - 2 * inwards)
     blended = near.voxels + share * (filled.hu[around] - near.voxels)
-    limits = np.iinfo(ct.voxels.dtype)
-    voxels = np.where(region, np.clip(np.rint(blended), limits.min, limits.max), near.voxels).astype(ct.voxels.dtype)
+    if ct.voxels.dtype.kind == "i":
+        limits = np.iinfo(ct.voxels.dtype)
+        blended = np.clip(np.rint(blended), limits.min, limits.max)
+    voxels = np.where(region, blended, near.voxels).astype(ct.voxels.dtype)
     mask = filled.mask[around] & (share >= 0.5)
     if not mask.any():
         place = ", ".join(f"{c:.1f}" for c in wanted.place.center_mm)

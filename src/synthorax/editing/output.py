@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from synthorax.datasets.nodule_table import CENTER, TABLE
+from synthorax.annotations.nodule_table import CENTER, TABLE
 from synthorax.editing.inject import Edited
 from synthorax.io.atomic import atomic_folder
 from synthorax.io.dicom_out import write_ct_series, write_segmentation

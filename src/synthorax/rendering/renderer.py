@@ -92,7 +92,7 @@ class Renderer:
 
 
 def fitted(solid: Solid, patch: Volume, diameter_mm: float) -> Solid:
-    """The shape scaled so that its mask on the patch's voxels, whose slices may be thick, has the diameter asked for."""
+    """The shape scaled so that its mask on the voxels of a patch, whose slices may be thick, has a diameter."""
     for _ in range(FITTINGS):
         found = axial_diameter_mm(np.argwhere(outlined(solid, patch)), patch.spacing_mm)
         error = diameter_mm - found

@@ -1,0 +1,162 @@
+"""Smooth solids as signed distances on a coarse grid of the world, read at any voxel between its points.
+
+A surface that curves over centimetres is known to a tenth of a millimetre from distances 4 mm apart
+(the chord's error is pitch^2 / 8 radius), so that the shapes of the chest are computed once, on a million
+points, whatever the voxels of the scan.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
+
+from synthorax.phantom.tubes import Tubes
+
+PITCH_MM = 4.0
+HALF_MM = (260.0, 180.0, 252.0)
+"""The world that is modelled reaches so far from its middle along (z, y, x)."""
+
+Field = NDArray[np.float32]
+"""Millimetres from a surface on the lattice [z, y, x], negative inside."""
+SHAPE = tuple(int(2 * half / PITCH_MM) + 1 for half in HALF_MM)
+
+
+def axes() -> tuple[Field, Field, Field]:
+    """World z [z, 1, 1], y [1, y, 1] and x [1, 1, x] of the lattice."""
+    z, y, x = (np.arange(n, dtype=np.float32) * PITCH_MM - half for n, half in zip(SHAPE, HALF_MM, strict=True))
+    return z[:, None, None], y[None, :, None], x[None, None, :]
+
+
+def union(a: Field, b: Field, blend_mm: float) -> Field:
+    """Both solids, the crease between them filled over some millimetres (Quilez's polynomial smooth minimum)."""
+    h = np.maximum(blend_mm - np.abs(a - b), 0) / max(blend_mm, 1e-6)
+    return np.minimum(a, b) - h * h * (blend_mm / 4)
+
+
+def intersection(a: Field, b: Field, blend_mm: float) -> Field:
+    """What both solids share, its edge rounded."""
+    return -union(-a, -b, blend_mm)
+
+
+def distance(implicit: Field) -> Field:
+    """Signed distance near the surface of any smooth function that vanishes on it (Taubin 1994)."""
+    steps = np.gradient(implicit, PITCH_MM)
+    slope = np.sqrt(sum(step * step for step in steps))
+    return implicit / np.maximum(slope, 0.3)
+
+
+def ellipsoid(center: ArrayLike, half_mm: ArrayLike) -> Field:
+    """An ellipsoid; centre and half axes (x, y, z) in world millimetres."""
+    z, y, x = axes()
+    (cx, cy, cz), (ax, ay, az) = np.asarray(center, np.float32), np.asarray(half_mm, np.float32)
+    u, v, w = (x - cx) / ax, (y - cy) / ay, (z - cz) / az
+    first = np.sqrt(u * u + v * v + w * w)
+    second = np.sqrt((u / ax) ** 2 + (v / ay) ** 2 + (w / az) ** 2)
+    return first * (first - 1) / np.maximum(second, 1e-6)
+
+
+def empty() -> Field:
+    """No solid at all."""
+    return np.full(SHAPE, 1e3, np.float32)
+
+
+def add_tubes(field: Field, tubes: Tubes, blend_mm: float, grow_mm: float = 0.0) -> None:
+    """Unite a solid with round capsules in place, each near itself only."""
+    coordinates = axes()
+    for start, end, r0, r1 in zip(tubes.start, tubes.end, tubes.start_mm, tubes.end_mm, strict=True):
+        margin = max(r0, r1) + grow_mm + blend_mm + 8 * PITCH_MM
+        low, high = np.minimum(start, end)[::-1] - margin, np.maximum(start, end)[::-1] + margin
+        box = tuple(
+            slice(max(int((a + half) / PITCH_MM), 0), max(int((b + half) / PITCH_MM) + 2, 0))
+            for a, b, half in zip(low, high, HALF_MM, strict=True)
+        )
+        if field[box].size == 0:
+            continue
+        z, y, x = (c[tuple(s if c.shape[i] > 1 else slice(None) for i, s in enumerate(box))] for c in coordinates)
+        d = _capsule(x, y, z, start, end, r0 + grow_mm, r1 + grow_mm)
+        field[box] = union(field[box], d, blend_mm)
+
+
+def _capsule(
+    x: Field, y: Field, z: Field, start: NDArray[np.float64], end: NDArray[np.float64], r0: float, r1: float
+) -> Field:
+    """Millimetres from a tapered capsule."""
+    axis = (end - start).astype(np.float32)
+    px, py, pz = x - np.float32(start[0]), y - np.float32(start[1]), z - np.float32(start[2])
+    along = np.clip((px * axis[0] + py * axis[1] + pz * axis[2]) / max(float(axis @ axis), 1e-6), 0, 1)
+    dx, dy, dz = px - along * axis[0], py - along * axis[1], pz - along * axis[2]
+    found = np.sqrt(dx * dx + dy * dy + dz * dz) - np.float32(r0) - along * np.float32(r1 - r0)
+    return np.asarray(found, np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """Values of lattice fields at the voxels of a part of a scan.
+
+    Attributes:
+        z, y, x: world millimetres of the voxels' centres along each axis.
+    """
+
+    z: NDArray[np.float64]
+    y: NDArray[np.float64]
+    x: NDArray[np.float64]
+
+    def __call__(self, field: Field) -> NDArray[np.float32]:
+        """A field at the voxels [z, y, x], by trilinear interpolation, one axis after the other."""
+        (z0, wz), (y0, wy), (x0, wx) = (_weights(c, i) for i, c in enumerate((self.z, self.y, self.x)))
+        low, high = min(x0.min(), SHAPE[2]), x0.max() + 2
+        field = field[:, y0.min() : y0.max() + 2, low:high]
+        y0, x0 = y0 - y0.min(), x0 - low
+        planes = field[z0] + wz[:, None, None] * (field[z0 + 1] - field[z0])
+        rows = planes[:, y0] + wy[:, None] * (planes[:, y0 + 1] - planes[:, y0])
+        below = rows[:, :, x0]
+        step = rows[:, :, x0 + 1]
+        step -= below
+        step *= wx
+        below += step
+        return below
+
+
+def at_points(field: Field, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A field at world points [n, (x, y, z)]."""
+    index = (points[:, ::-1] + np.array(HALF_MM)) / PITCH_MM
+    return ndimage.map_coordinates(field, index.T, order=1, mode="nearest")
+
+
+def _weights(world: NDArray[np.float64], axis: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Index of the lattice point before each voxel and the share of the one after."""
+    index = np.clip((world + HALF_MM[axis]) / PITCH_MM, 0, SHAPE[axis] - 1.001)
+    first = index.astype(np.intp)
+    return first, (index - first).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Solid:
+    """A solid made ready for voxels of a size.
+
+    Attributes:
+        depth: distance from the surface in widths of a voxel across it, on the lattice, negative inside.
+        low_mm, high_mm: world (z, y, x) between which all of it lies.
+    """
+
+    depth: Field
+    low_mm: NDArray[np.float64]
+    high_mm: NDArray[np.float64]
+
+
+def solid(field: Field, spacing_mm: tuple[float, float, float]) -> Solid:
+    """A signed distance made ready for voxels of a size (z, y, x)."""
+    slopes = np.gradient(field, PITCH_MM)
+    length = np.sqrt(sum(slope * slope for slope in slopes))
+    across = sum(np.abs(slope) * np.float32(s) for slope, s in zip(slopes, spacing_mm, strict=True))
+    width = np.where(length > 0.1, across / np.maximum(length, 0.1), min(spacing_mm)).astype(np.float32)
+    near = field < PITCH_MM + max(spacing_mm)
+    low, high = np.zeros(3), np.zeros(3)
+    for axis in range(3):
+        hit = np.flatnonzero(near.any(tuple(a for a in range(3) if a != axis)))
+        if hit.size:
+            low[axis], high[axis] = (hit[[0, -1]] + [-1, 1]) * PITCH_MM - HALF_MM[axis]
+    return Solid(field / width, low, high)

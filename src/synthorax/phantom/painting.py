@@ -1,0 +1,104 @@
+"""Anatomy laid on voxels, deepest layer last; each voxel mixes what lies in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthorax.phantom.lattice import Reader, Solid
+from synthorax.phantom.raster import Grid, occupancy
+from synthorax.phantom.tubes import Tubes
+
+
+class Tissue(IntEnum):
+    """What a voxel is mostly made of."""
+
+    OUTSIDE = 0
+    LUNG = 1
+    AIRWAY = 2
+    VESSEL = 3
+    FAT = 4
+    SOFT = 5
+    BLOOD = 6
+    BONE = 7
+    GAS = 8
+    TABLE = 9
+
+
+Box = tuple[slice, slice, slice]
+
+
+@dataclass(frozen=True, eq=False)
+class Canvas:
+    """A slab of a chest in the making.
+
+    Attributes:
+        grid: where its voxels are.
+        hu: float32 [z, y, x].
+        tissues, lobes, airways, vessels, body: the truth [z, y, x], as in `Chest`.
+    """
+
+    grid: Grid
+    hu: NDArray[np.float32]
+    tissues: NDArray[np.uint8]
+    lobes: NDArray[np.uint8]
+    airways: NDArray[np.bool_]
+    vessels: NDArray[np.bool_]
+    body: NDArray[np.bool_]
+
+    def share(self, part: Solid) -> tuple[Box, NDArray[np.float32]]:
+        """Where a solid may be, and its share 0..1 of the voxels there [z, y, x]."""
+        box, depth = self.depth(part)
+        np.subtract(0.5, depth, out=depth)
+        return box, np.clip(depth, 0, 1, out=depth)
+
+    def depth(self, part: Solid) -> tuple[Box, NDArray[np.float32]]:
+        """Where a solid may be, and the distance from it there [z, y, x], in voxels."""
+        box = self.grid.between(part.low_mm, part.high_mm)
+        inside = self.grid.part(box)
+        if min(inside.shape) == 0:
+            return box, np.zeros(inside.shape, np.float32)
+        return box, Reader(inside.z, inside.y, inside.x)(part.depth)
+
+    def paint(
+        self, box: Box, share: NDArray[np.float32], hu: float | NDArray[np.float32], tissue: Tissue | None
+    ) -> None:
+        """Let something take its share of each voxel of a box."""
+        into = self.hu[box]
+        change = hu - into
+        change *= share
+        into += change
+        if tissue is not None:
+            np.copyto(self.tissues[box], np.uint8(tissue), where=share >= 0.5)
+
+    def fill(self, part: Solid, hu: float | NDArray[np.float32], tissue: Tissue) -> None:
+        """Paint a solid; HU as one number or [z, y, x] of the whole canvas."""
+        box, share = self.share(part)
+        if share.size:
+            self.paint(box, share, hu if np.ndim(hu) == 0 else np.asarray(hu)[box], tissue)
+
+    def draw(self, tubes: Tubes, hu: float, tissue: Tissue) -> NDArray[np.float32]:
+        """Paint capsules; returns their share of each voxel [z, y, x]."""
+        share = occupancy(self.near(tubes), self.grid)
+        box = _bounds(share)
+        self.paint(box, share[box], hu, tissue)
+        return share
+
+    def near(self, tubes: Tubes) -> Tubes:
+        """The capsules that may touch the slab."""
+        reach = tubes.reach_mm + 2 * max(self.grid.spacing_mm)
+        low = np.minimum(tubes.start[:, 2], tubes.end[:, 2]) - reach
+        high = np.maximum(tubes.start[:, 2], tubes.end[:, 2]) + reach
+        return tubes.chosen((high >= self.grid.z[0]) & (low <= self.grid.z[-1]))
+
+
+def _bounds(share: NDArray[np.float32]) -> Box:
+    """The box of all voxels that are not zero."""
+    box = []
+    for axis in range(3):
+        hit = np.flatnonzero(share.any(tuple(a for a in range(3) if a != axis)))
+        box.append(slice(int(hit[0]), int(hit[-1]) + 1) if hit.size else slice(0, 0))
+    return box[0], box[1], box[2]
