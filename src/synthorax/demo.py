@@ -1,4 +1,4 @@
-"""The whole way in miniature, from real nodule shapes to a page of new ones."""
+"""The whole way in miniature, from real nodule shapes to a page of new ones and a chest with some of them."""
 
 from __future__ import annotations
 
@@ -16,17 +16,23 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from synthorax import api, figures
+from synthorax.anatomy.placement import Clearance
 from synthorax.annotations.lidc_table import CITATION
 from synthorax.datasets.lidc import LidcShapes
+from synthorax.datasets.phantoms import make_phantom
 from synthorax.datasets.shapes import ShapeSet
+from synthorax.editing.inject import Edited
 from synthorax.errors import InputError
 from synthorax.hub import Model
+from synthorax.nodule import NoduleAttributes
 from synthorax.report import write_page
+from synthorax.seeding import derive
 from synthorax.shapes.features import FEATURES, shape_features
 from synthorax.shapes.overlap import dice
 from synthorax.shapes.reconnection import ON_THRESHOLD
 from synthorax.systems.lung.base_set import repair_inverted
 from synthorax.systems.lung.system import GeneratedShapes, Lung
+from synthorax.volume import Volume
 
 NODULES = 51
 """As many as LuNG had."""
@@ -34,6 +40,8 @@ DIAMETER_MM = (5.0, 12.0)
 """Mean longest diameter of the demo's nodules: what is common and hard to find, and quick to learn."""
 GENERATED = 400
 SHOWN = 12
+INJECTED_MM = (8.0, 12.0, 16.0)
+AROUND_VOXELS = 30
 VOLUME = list(FEATURES).index("f5")
 WALK_STEPS = 6
 
@@ -80,8 +88,22 @@ def run_demo(out: Path, *, seed: int = 0, preset: str = "smooth") -> Path:
         }
     with clock.part("Files for 3D Slicer and Blender", console):
         api.write_samples(out / "nodules", model, made.select(SHOWN), seed=seed, overwrite=True)
+    with clock.part("A chest, and three of the new nodules in it", console):
+        chest = make_phantom(derive(seed, "demo"), nodules=0).ct
+        injected = api.inject(
+            chest,
+            auto=len(INJECTED_MM),
+            diameter_mm=INJECTED_MM,
+            shapes=model,
+            attributes=NoduleAttributes(texture=5, margin=4, spiculation=1, calcification=6),
+            clearance=Clearance(wall_mm=5, vessel_mm=None, nodule_mm=30),
+            seed=seed,
+            out=out / "chest",
+            overwrite=True,
+        )
     with clock.part("Pictures and page", console):
         content = _page_content(model, lidc, seeds, made, features, out / "run")
+        content |= {"chest": _chest_figure(chest, injected), "injected": injected.nodules}
         write_page(page, "demo.html", **content, clock=clock.seconds, seed=seed)
     console.print(f"\nOpen [bold]{page}[/bold]")
     return page
@@ -165,6 +187,26 @@ def _page_content(
         "n_files": SHOWN,
     }
     return content
+
+
+def _chest_figure(chest: Volume, injected: Edited) -> figures.Figure:
+    """The slice of each nodule put in: whole, and its surroundings before and after."""
+    shown = []
+    for nodule in injected.nodules:
+        z, y, x = np.rint(chest.to_voxel(nodule.center_mm)).astype(int).tolist()
+        none = np.zeros(chest.shape[1:], bool)
+        place = ", ".join(f"{c:.0f}" for c in nodule.center_mm)
+        outline = injected.mask.voxels[z] == nodule.label
+        middle = (chest.shape[1] // 2, chest.shape[2] // 2)
+        shown += [
+            figures.Slice(
+                injected.ct.voxels[z], outline, f"at {place} mm", middle, figures.SYNTHETIC, half=max(middle)
+            ),
+            figures.Slice(chest.voxels[z], none, "before", (y, x)),
+            figures.Slice(injected.ct.voxels[z], none, f"after, {nodule.attributes.diameter_mm:.0f} mm", (y, x)),
+            figures.Slice(injected.ct.voxels[z], outline, "its mask", (y, x), figures.SYNTHETIC),
+        ]
+    return figures.ct_slices(shown, half=AROUND_VOXELS, columns=4)
 
 
 def _repair_figure(system: Lung, made: GeneratedShapes, spacing: tuple[float, float, float]) -> figures.Figure | None:

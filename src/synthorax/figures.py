@@ -106,6 +106,7 @@ class Slice:
         hu: [y, x].
         mask: bool [y, x], outlined.
         center: (y, x) of what is shown.
+        half: pixels shown on each side of it, if not those of the figure.
     """
 
     hu: NDArray[np.number]
@@ -113,6 +114,7 @@ class Slice:
     caption: str
     center: Sequence[int]
     colour: str = REAL
+    half: int | None = None
 
 
 def ct_slices(
@@ -121,7 +123,7 @@ def ct_slices(
     """Slices of CT with the outlines of masks, all at one window.
 
     Args:
-        half: pixels shown on each side of the centre.
+        half: pixels shown on each side of the centre, where a slice does not say.
     """
     columns = min(columns, len(slices))
     rows = -(-len(slices) // columns)
@@ -136,8 +138,9 @@ def ct_slices(
             axes.contour(shown.mask, [0.5], colors=[shown.colour], linewidths=1.0)
         y, x = shown.center
         height, width = shown.hu.shape
-        axes.set_xlim(max(x - half, 0) - 0.5, min(x + half, width) - 0.5)
-        axes.set_ylim(min(y + half, height) - 0.5, max(y - half, 0) - 0.5)
+        reach = shown.half or half
+        axes.set_xlim(max(x - reach, 0) - 0.5, min(x + reach, width) - 0.5)
+        axes.set_ylim(min(y + reach, height) - 0.5, max(y - reach, 0) - 0.5)
         axes.set_title(shown.caption, fontsize=7.5, color=INK)
     figure.subplots_adjust(0.01, 0.01, 0.99, 1 - 0.2 / (2.4 * rows), 0.05, 0.12)
     return figure

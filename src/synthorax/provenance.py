@@ -30,7 +30,7 @@ class Origin:
     @property
     def mark(self) -> str:
         """The synthetic mark with the start of the model's hash and the seed."""
-        return f"{SYNTHETIC_MARK}; {self.model_sha256[:8]} s{self.seed}"[:79]
+        return " ".join(filter(None, (f"{SYNTHETIC_MARK};", self.model_sha256[:8], f"s{self.seed}")))[:79]
 
 
 def sha256(path: Path) -> str:

@@ -9,12 +9,12 @@ from synthorax.demo import run_demo
 
 
 def demo(*, out: Path = Path("demo"), seed: int = 0, preset: Literal["smooth", "compact", "smoke"] = "smooth") -> None:
-    """Real nodule shapes in, new ones out: trains, generates, repairs, measures, and writes a page.
+    """Real nodule shapes in, new ones out, and into a chest: trains, generates, measures, injects, and writes a page.
 
     Parameters
     ----------
     out
-        Folder for the run, the nodules and index.html. A demo that was stopped goes on.
+        Folder for the run, the nodules, the chest and index.html. A demo that was stopped goes on.
     seed
         Decides the nodules drawn, the training and the samples.
     preset

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from synthorax.phantom.build import Build
-from synthorax.phantom.lattice import Field, distance, ellipsoid, intersection, union
+from synthorax.phantom.lattice import Field, axes, distance, ellipsoid, intersection, union
 from synthorax.phantom.thorax import Shells
 from synthorax.seeding import generator
 
@@ -48,8 +48,7 @@ def make_abdomen(build: Build, shells: Shells, seed: int) -> Abdomen:
     stomach = intersection(organ((64, -38, -140), (42, 58, 72)), np.maximum(below + 1, 6 - liver), 6.0)
     spleen = intersection(organ((112, 46, -140), (36, 44, 46)), np.maximum(below, 5 - stomach), 6.0)
     level = build.to_world([64.0, rng.uniform(-76, -50), -140.0])[1]
-    y = (np.arange(stomach.shape[1], dtype=np.float32) * 4.0 - 180.0)[None, :, None]
-    air = np.maximum(stomach + 4.0, y - np.float32(level))
+    air = np.maximum(stomach + 4.0, axes()[1] - np.float32(level))
     plain = rng.uniform(50, 64)
     return Abdomen(
         liver, distance(spleen), distance(stomach), air,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from synthorax.phantom.abdomen import Abdomen, make_abdomen
@@ -41,11 +42,12 @@ class Anatomy:
 def make_anatomy(seed: int) -> Anatomy:
     """The person of a seed."""
     build = draw_build(seed)
-    shells = make_shells(build)
-    mediastinum = make_mediastinum(build, seed)
-    skeleton = make_skeleton(build, seed)
+    with ThreadPoolExecutor(4) as pool:
+        trunk = pool.submit(make_shells, build)
+        between = pool.submit(make_mediastinum, build, seed)
+        sheets, bones = pool.submit(make_fissures, build, seed), pool.submit(make_skeleton, build, seed)
+        shells, mediastinum, fissures, skeleton = trunk.result(), between.result(), sheets.result(), bones.result()
     lungs = make_lungs(shells, mediastinum.pleura, skeleton.bones, build)
-    fissures = make_fissures(build, seed)
     lobes = make_lobes(*lungs, fissures)
     return Anatomy(
         build,

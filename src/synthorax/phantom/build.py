@@ -89,7 +89,7 @@ class Build:
 def draw_build(seed: int) -> Build:
     """The person of a seed."""
     rng = generator(seed, "phantom", "build")
-    size = float(np.clip(rng.normal(0.92, 0.045), 0.82, 1.0))
+    size = float(np.clip(rng.normal(0.94, 0.045), 0.83, 1.02))
     wide, deep, high = (float(share) for share in rng.uniform(0.94, 1.06, 3))
     enhanced = bool(rng.random() < 0.5)
     plain = rng.uniform(35, 45)
@@ -98,7 +98,7 @@ def draw_build(seed: int) -> Build:
     emphysematous = rng.random() < 0.3
     dependent = rng.random() < 0.4
     return Build(
-        scale=(size * wide, size * deep, min(size * high, 1.03)),
+        scale=(min(size * wide, 1.0), size * deep, min(size * high, 1.03)),
         turn=float(np.radians(rng.normal(0, 1.5))),
         lean=float(rng.normal(0, 0.012)),
         fat_mm=float(np.clip(rng.gamma(3.0, 6.0), 5, 45)),

@@ -1,7 +1,7 @@
 """Smooth solids as signed distances on a coarse grid of the world, read at any voxel between its points.
 
-A surface that curves over centimetres is known to a tenth of a millimetre from distances 4 mm apart
-(the chord's error is pitch^2 / 8 radius), so that the shapes of the chest are computed once, on a million
+A surface that curves over centimetres is known to a fifth of a millimetre from distances 5 mm apart
+(the chord's error is pitch^2 / 8 radius), so that the shapes of the chest are computed once, on less than a million
 points, whatever the voxels of the scan.
 """
 
@@ -15,8 +15,8 @@ from scipy import ndimage
 
 from synthorax.phantom.tubes import Tubes
 
-PITCH_MM = 4.0
-HALF_MM = (260.0, 180.0, 252.0)
+PITCH_MM = 5.0
+HALF_MM = (250.0, 170.0, 245.0)
 """The world that is modelled reaches so far from its middle along (z, y, x)."""
 
 Field = NDArray[np.float32]
@@ -92,45 +92,10 @@ def _capsule(
     return np.asarray(found, np.float32)
 
 
-@dataclass(frozen=True, eq=False)
-class Reader:
-    """Values of lattice fields at the voxels of a part of a scan.
-
-    Attributes:
-        z, y, x: world millimetres of the voxels' centres along each axis.
-    """
-
-    z: NDArray[np.float64]
-    y: NDArray[np.float64]
-    x: NDArray[np.float64]
-
-    def __call__(self, field: Field) -> NDArray[np.float32]:
-        """A field at the voxels [z, y, x], by trilinear interpolation, one axis after the other."""
-        (z0, wz), (y0, wy), (x0, wx) = (_weights(c, i) for i, c in enumerate((self.z, self.y, self.x)))
-        low, high = min(x0.min(), SHAPE[2]), x0.max() + 2
-        field = field[:, y0.min() : y0.max() + 2, low:high]
-        y0, x0 = y0 - y0.min(), x0 - low
-        planes = field[z0] + wz[:, None, None] * (field[z0 + 1] - field[z0])
-        rows = planes[:, y0] + wy[:, None] * (planes[:, y0 + 1] - planes[:, y0])
-        below = rows[:, :, x0]
-        step = rows[:, :, x0 + 1]
-        step -= below
-        step *= wx
-        below += step
-        return below
-
-
 def at_points(field: Field, points: NDArray[np.float64]) -> NDArray[np.float64]:
     """A field at world points [n, (x, y, z)]."""
     index = (points[:, ::-1] + np.array(HALF_MM)) / PITCH_MM
     return ndimage.map_coordinates(field, index.T, order=1, mode="nearest")
-
-
-def _weights(world: NDArray[np.float64], axis: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """Index of the lattice point before each voxel and the share of the one after."""
-    index = np.clip((world + HALF_MM[axis]) / PITCH_MM, 0, SHAPE[axis] - 1.001)
-    first = index.astype(np.intp)
-    return first, (index - first).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,25 +103,57 @@ class Solid:
     """A solid made ready for voxels of a size.
 
     Attributes:
-        depth: distance from the surface in widths of a voxel across it, on the lattice, negative inside.
+        depth: distance from the surface in widths of a voxel across it, negative inside, on a box of the lattice.
+        first: index (z, y, x) of the box's first point.
         low_mm, high_mm: world (z, y, x) between which all of it lies.
     """
 
     depth: Field
+    first: tuple[int, int, int]
     low_mm: NDArray[np.float64]
     high_mm: NDArray[np.float64]
+
+    def at(self, z: NDArray[np.float64], y: NDArray[np.float64], x: NDArray[np.float64]) -> Field:
+        """The depth at voxels [z, y, x], by trilinear interpolation, one axis after the other.
+
+        Args:
+            z, y, x: world millimetres of the voxels' centres along each axis.
+        """
+        (z0, wz), (y0, wy), (x0, wx) = (self._weights(c, i) for i, c in enumerate((z, y, x)))
+        rows, columns = slice(y0.min(), y0.max() + 2), slice(x0.min(), x0.max() + 2)
+        part = self.depth[:, rows, columns]
+        y0, x0 = y0 - rows.start, x0 - columns.start
+        planes = part[z0] + wz[:, None, None] * (part[z0 + 1] - part[z0])
+        lines = planes[:, y0] + wy[:, None] * (planes[:, y0 + 1] - planes[:, y0])
+        found = lines[:, :, x0]
+        step = lines[:, :, x0 + 1]
+        step -= found
+        step *= wx
+        found += step
+        return found
+
+    def _weights(self, world: NDArray[np.float64], axis: int) -> tuple[NDArray[np.intp], Field]:
+        """Index in the box of the point before each voxel, and the share of the one after."""
+        index = (world + HALF_MM[axis]) / PITCH_MM
+        before = np.floor(index)
+        inside = np.clip(before.astype(np.intp) - self.first[axis], 0, self.depth.shape[axis] - 2)
+        return inside, np.clip(index - before, 0, 1).astype(np.float32)
 
 
 def solid(field: Field, spacing_mm: tuple[float, float, float]) -> Solid:
     """A signed distance made ready for voxels of a size (z, y, x)."""
+    near = field < PITCH_MM + max(spacing_mm)
+    spans = []
+    for axis in range(3):
+        hit = np.flatnonzero(near.any(tuple(a for a in range(3) if a != axis)))
+        first, last = (int(hit[0]) - 2, int(hit[-1]) + 3) if hit.size else (0, 2)
+        spans.append(slice(max(first, 0), min(last, SHAPE[axis])))
+    field = field[tuple(spans)]
     slopes = np.gradient(field, PITCH_MM)
     length = np.sqrt(sum(slope * slope for slope in slopes))
     across = sum(np.abs(slope) * np.float32(s) for slope, s in zip(slopes, spacing_mm, strict=True))
     width = np.where(length > 0.1, across / np.maximum(length, 0.1), min(spacing_mm)).astype(np.float32)
-    near = field < PITCH_MM + max(spacing_mm)
-    low, high = np.zeros(3), np.zeros(3)
-    for axis in range(3):
-        hit = np.flatnonzero(near.any(tuple(a for a in range(3) if a != axis)))
-        if hit.size:
-            low[axis], high[axis] = (hit[[0, -1]] + [-1, 1]) * PITCH_MM - HALF_MM[axis]
-    return Solid(field / width, low, high)
+    ends = np.array([(s.start, s.stop - 1) for s in spans]) * PITCH_MM - np.array(HALF_MM)[:, None]
+    inset = np.array([PITCH_MM, -PITCH_MM]) / 2
+    low, high = (ends + inset).T if near.any() else np.zeros((2, 3))
+    return Solid(field / width, (spans[0].start, spans[1].start, spans[2].start), low, high)

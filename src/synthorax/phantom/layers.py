@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthorax.phantom.anatomy import Anatomy
-from synthorax.phantom.lattice import Field, Reader, Solid, solid
+from synthorax.phantom.lattice import Field, Solid, solid
 from synthorax.phantom.muscles import FASCIA_MM, armpits, back_muscles
 from synthorax.phantom.painting import Box, Canvas, Tissue
 from synthorax.phantom.pulmonary import emphysema, walled
@@ -38,7 +38,7 @@ class Painter:
 
         self.skin, self.under_skin = ready(shells.skin), ready(shells.skin + SKIN_MM)
         self.muscle, self.cage = ready(np.maximum(shells.muscle, shells.skin + 4)), ready(shells.cage)
-        self.fascias = [ready(np.abs(shells.cage - out) - half) for out, half in FASCIA_MM]
+        self.fascias = [(ready(shells.cage - out), thick / float(np.mean(spacing_mm))) for out, thick in FASCIA_MM]
         self.armpits, self.back = ready(armpits(self.build, seed)), back_muscles(self.build)
         self.diaphragm = ready(np.maximum(shells.cage, shells.abdomen))
         self.belly = ready(np.maximum(shells.abdomen + DIAPHRAGM_MM, shells.cage + 3))
@@ -99,10 +99,11 @@ class Painter:
         within = share * (canvas.tissues[box] == Tissue.SOFT)
         bundle = np.abs(self.bundles.on(canvas.grid.part(box)))
         canvas.paint(box, within * np.clip(1.6 - bundle / 0.07, 0, 0.85), fat[box], Tissue.FAT)
-        for fascia in [*self.fascias, self.armpits]:
-            place, share = canvas.share(fascia)
-            if share.size:
-                canvas.paint(place, share * (canvas.tissues[place] == Tissue.SOFT), fat[place], Tissue.FAT)
+        for fascia, thick in self.fascias:
+            place, depth = canvas.depth(fascia)
+            sheet = np.clip(0.5 + thick / 2 - np.abs(depth), 0, min(thick, 1)).astype(np.float32)
+            canvas.paint(place, sheet * (canvas.tissues[place] == Tissue.SOFT), fat[place], Tissue.FAT)
+        canvas.fill(self.armpits, fat, Tissue.FAT)
 
     def _abdomen(self, canvas: Canvas, soft: NDArray[np.float32]) -> None:
         organs = self.anatomy.abdomen
@@ -146,11 +147,10 @@ class Painter:
     ) -> None:
         """Number the lobes of a lung, lowest first, and draw the fissures that bound them from above."""
         part = canvas.grid.part(box)
-        read = Reader(part.z, part.y, part.x)
         above = inside
         np.copyto(canvas.lobes[box], np.uint8(names[0]), where=inside)
         for sheet, name in zip(sheets, names[1:], strict=True):
-            height = read(sheet.depth)
+            height = sheet.at(part.z, part.y, part.x)
             # A sheet much thinner than a voxel: as faint as it is thin.
             canvas.paint(box, np.clip(1 - np.abs(height), 0, 1) * self.faint * above, 0.0, None)
             above = above & (height > 0)

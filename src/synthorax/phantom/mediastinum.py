@@ -191,7 +191,7 @@ def _septum(build: Build) -> Field:
     _, front, _ = profile(PLEURA, height)
     middle = np.interp(height, (-150, 0, 40, 60, 75, 90, 110, 130, 140, 150), (14, 11, 12, 15, 18, 22, 27, 34, 41, 50))
     wide = (
-        2.5
+        3.0
         + middle * np.exp(-(((y - 4) / 36) ** 4))
         + (np.interp(height, (-90, -40, 0, 90), (60, 44, 18, 16)) * np.exp(-np.maximum(y - front, 0) / 8))
     )

@@ -10,8 +10,8 @@ from synthorax.phantom.raster import Grid
 from synthorax.phantom.texture import texture
 from synthorax.phantom.tubes import Tubes, chain, joined
 
-FASCIA_MM = ((13.5, 1.3), (27.0, 1.2))
-"""Layers of fat in the chest wall: how far outside the pleura, and half as thick as."""
+FASCIA_MM = ((14.0, 2.0), (27.0, 1.6))
+"""Layers of fat in the chest wall: how far outside the pleura, and how thick."""
 
 
 def back_muscles(build: Build) -> Tubes:

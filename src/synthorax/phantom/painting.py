@@ -8,7 +8,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from synthorax.phantom.lattice import Reader, Solid
+from synthorax.phantom.lattice import Solid
 from synthorax.phantom.raster import Grid, occupancy
 from synthorax.phantom.tubes import Tubes
 
@@ -61,7 +61,7 @@ class Canvas:
         inside = self.grid.part(box)
         if min(inside.shape) == 0:
             return box, np.zeros(inside.shape, np.float32)
-        return box, Reader(inside.z, inside.y, inside.x)(part.depth)
+        return box, part.at(inside.z, inside.y, inside.x)
 
     def paint(
         self, box: Box, share: NDArray[np.float32], hu: float | NDArray[np.float32], tissue: Tissue | None

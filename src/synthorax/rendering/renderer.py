@@ -24,6 +24,8 @@ from synthorax.seeding import derive, generator
 from synthorax.shapes.diameter import axial_diameter_mm
 from synthorax.volume import Volume
 
+THINNEST = 0.15
+"""A generous outline is at most this part of a shape's depth outside of it."""
 PART_MM = 0.7
 """Voxels are summed over parts no longer than this."""
 LUNG_HU = -850.0
@@ -176,8 +178,9 @@ def _densities(
     """How much of each part of a voxel is nodule, and of what HU."""
     a = appearance
     step = PART_MM / 2
-    depth = max(solid.depth_mm - a.outline_mm, 0.3)
-    within = distance + a.outline_mm
+    outline_mm = min(a.outline_mm, THINNEST * solid.depth_mm)
+    depth = max(solid.depth_mm - outline_mm, 0.3)
+    within = distance + outline_mm
     body = np.clip(0.5 - within / step, 0, 1)
     # How far in, from 0 at the outline to 1 in the middle.
     inwards = np.clip(-within / depth, 0, 1)
