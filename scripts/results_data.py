@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -23,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from measuring import whole_process
 from synthorax import api, figures
 from synthorax.annotations.clustering import AnnotatedNodule, cluster
 from synthorax.annotations.lidc_table import read_lidc_scans
@@ -42,12 +41,6 @@ BATCH = 32
 WARM_BATCHES = 40
 ROUND_TRIPS = 50
 TORCHIO_PATCHES = 300
-MEASURED = """
-import resource, subprocess, sys, time
-started = time.perf_counter()
-subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
-"""
 AUGMENTATIONS = {
     "flips and shifts": Augmentation(shift_voxels=3),
     "flips, shifts and scaling": Augmentation(shift_voxels=3, scale=(0.9, 1.1)),
@@ -56,11 +49,7 @@ AUGMENTATIONS = {
 
 def prepared(kind: str, source: Path, store: Path) -> tuple[float, float]:
     """Seconds and greatest memory in GB of `synthorax prepare` as a whole process."""
-    command = [sys.executable, "-m", "synthorax", "prepare", kind, str(source), "--out", str(store)]
-    # From a small process: a child's greatest memory counts that of the process it was forked from.
-    told = subprocess.run([sys.executable, "-c", MEASURED, *command], check=True, capture_output=True, text=True).stdout
-    seconds, kilobytes = told.split()[-2:]
-    return float(seconds), float(kilobytes) / 2**20
+    return whole_process(["prepare", kind, str(source), "--out", str(store)])
 
 
 def lidc_lines(store: Store, out: Path) -> Iterator[str]:

@@ -23,11 +23,11 @@ from scipy.ndimage import map_coordinates
 
 from synthorax import api
 from synthorax.annotations.lidc_xml import read_lidc_xml
+from synthorax.annotations.nodule_table import read_nodule_table
 from synthorax.cli import main
 from synthorax.datasets import sources
 from synthorax.datasets.augmentation import Augmentation
 from synthorax.datasets.discovery import _case_ids
-from synthorax.annotations.nodule_table import read_nodule_table
 from synthorax.datasets.patches import (
     PatchDataset,
     PatchSpec,

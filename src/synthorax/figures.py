@@ -223,6 +223,30 @@ def scatter(
     return figure
 
 
+def lines(
+    panels: Mapping[str, Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]],
+    colours: Sequence[str],
+    x_label: str,
+    y_label: str,
+) -> Figure:
+    """Lines of some groups, in panels side by side with one scale.
+
+    Args:
+        panels: title -> label -> x and y.
+        colours: of the groups, in their order.
+    """
+    figure = Figure(figsize=(2.6 * len(panels) + 0.4, 2.8), dpi=DPI, facecolor=PAPER)
+    grid = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    for axes, (title, groups) in zip(grid, panels.items(), strict=True):
+        for (label, (x, y)), colour in zip(groups.items(), colours, strict=True):
+            axes.plot(x, y, color=colour, linewidth=1.6, label=label)
+        _label(axes, x_label, y_label if axes is grid[0] else "")
+        axes.set_title(title, fontsize=8.5, color=INK, loc="left")
+    grid[-1].legend(fontsize=7.5, frameon=False)
+    figure.tight_layout()
+    return figure
+
+
 @dataclass(frozen=True)
 class Numbered:
     """A point of `numbered`, by the names of its values."""

@@ -47,7 +47,7 @@ class Clearance:
 
 
 @dataclass(frozen=True)
-class Place:
+class Ball:
     """A ball in a scan: where a nodule is or may go.
 
     Attributes:
@@ -57,7 +57,7 @@ class Place:
     center_mm: tuple[float, float, float]
     diameter_mm: float
 
-    def gap_mm(self, other: Place) -> float:
+    def gap_mm(self, other: Ball) -> float:
         """Millimetres between two balls, negative where they overlap."""
         between = float(np.linalg.norm(np.subtract(self.center_mm, other.center_mm)))
         return between - (self.diameter_mm + other.diameter_mm) / 2
@@ -71,7 +71,7 @@ class Placement:
         taken: nodules that are there.
     """
 
-    def __init__(self, lungs: Lungs, taken: Sequence[Place] = ()) -> None:
+    def __init__(self, lungs: Lungs, taken: Sequence[Ball] = ()) -> None:
         self.taken = list(taken)
         box = box_around(lungs.mask.voxels, 2)
         inside = lungs.mask.voxels[box]
@@ -82,7 +82,7 @@ class Placement:
         vessels = (lungs.hu.voxels[box] > VESSEL_HU) & (self._to_wall > WALL_BLUR_MM)
         self._to_vessel = np.maximum(distance_inside(~vessels, spacing) - half, 0)
 
-    def find(self, diameter_mm: float, seed: int, *, site: Site = "lung", clearance: Clearance | None = None) -> Place:
+    def find(self, diameter_mm: float, seed: int, *, site: Site = "lung", clearance: Clearance | None = None) -> Ball:
         """A place for a nodule, drawn evenly from all that will do; it counts as taken from then on.
 
         Raises:
@@ -104,7 +104,7 @@ class Placement:
         random = generator(seed, "place")
         index = np.argwhere(allowed)[random.integers(int(allowed.sum()))]
         x, y, z = self._lung.to_world(index + random.uniform(-0.5, 0.5, 3)).tolist()
-        place = Place((x, y, z), diameter_mm)
+        place = Ball((x, y, z), diameter_mm)
         self.taken.append(place)
         return place
 
@@ -113,7 +113,7 @@ class Placement:
         index = tuple(np.rint(self._lung.to_voxel(point_mm)).astype(int).tolist())
         return all(0 <= i < n for i, n in zip(index, self._lung.shape, strict=True)) and bool(self._lung.voxels[index])
 
-    def objection(self, place: Place) -> InputError | None:
+    def objection(self, place: Ball) -> InputError | None:
         """Why a nodule cannot be there: outside the lungs, or where another is; None if it can."""
         where = _text(place.center_mm)
         if not self.is_in_lungs(place.center_mm):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from synthorax.anatomy.lungs import Lungs
 from synthorax.anatomy.morphology import dilated, distance_inside
-from synthorax.anatomy.placement import Place
+from synthorax.anatomy.placement import Ball
 from synthorax.errors import InputError
 from synthorax.geometry import crop
 from synthorax.method import Method
@@ -37,7 +37,7 @@ class Wanted:
         anywhere: do not keep it in the lungs.
     """
 
-    place: Place
+    place: Ball
     attributes: NoduleAttributes = field(default_factory=NoduleAttributes)
     anywhere: bool = False
 

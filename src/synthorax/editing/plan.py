@@ -9,7 +9,7 @@ from math import isfinite
 import numpy as np
 
 from synthorax.anatomy.lungs import Lungs, find_lungs
-from synthorax.anatomy.placement import Clearance, Place, Placement, Site, check_in_scan
+from synthorax.anatomy.placement import Clearance, Ball, Placement, Site, check_in_scan
 from synthorax.editing.inject import Wanted
 from synthorax.errors import InputError
 from synthorax.nodule import NoduleAttributes
@@ -94,7 +94,7 @@ def plan_nodules(
     """
     notes: list[str] = []
     diameters = request.diameters_mm * (len(request.points_mm) + request.auto if len(request.diameters_mm) == 1 else 1)
-    taken = nodule_places(labels) if labels is not None else []
+    taken = nodule_balls(labels) if labels is not None else []
     lungs = placement = None
     try:
         lungs = finder(ct)
@@ -105,7 +105,7 @@ def plan_nodules(
         notes.append(str(error))
     wanted = []
     for point, diameter in zip(request.points_mm, diameters, strict=False):
-        place = Place(point, diameter)
+        place = Ball(point, diameter)
         check_in_scan(ct, point)
         doubt = placement.objection(place) if placement else None
         if doubt is not None and not request.force:
@@ -123,11 +123,11 @@ def plan_nodules(
     return Plan(tuple(wanted), lungs, tuple(notes))
 
 
-def nodule_places(labels: Volume) -> list[Place]:
+def nodule_balls(labels: Volume) -> list[Ball]:
     """The balls around the nodules of a label map."""
     places = []
     for label in np.unique(labels.voxels[labels.voxels > 0]).tolist():
         inside = np.argwhere(labels.voxels == label)
         x, y, z = labels.to_world(inside.mean(0)).tolist()
-        places.append(Place((x, y, z), axial_diameter_mm(inside, labels.spacing_mm)))
+        places.append(Ball((x, y, z), axial_diameter_mm(inside, labels.spacing_mm)))
     return places

@@ -106,12 +106,14 @@ class Solid:
         depth: distance from the surface in widths of a voxel across it, negative inside, on a box of the lattice.
         first: index (z, y, x) of the box's first point.
         low_mm, high_mm: world (z, y, x) between which all of it lies.
+        width_mm: mean width of a voxel across the surface.
     """
 
     depth: Field
     first: tuple[int, int, int]
     low_mm: NDArray[np.float64]
     high_mm: NDArray[np.float64]
+    width_mm: float
 
     def at(self, z: NDArray[np.float64], y: NDArray[np.float64], x: NDArray[np.float64]) -> Field:
         """The depth at voxels [z, y, x], by trilinear interpolation, one axis after the other.
@@ -156,4 +158,5 @@ def solid(field: Field, spacing_mm: tuple[float, float, float]) -> Solid:
     ends = np.array([(s.start, s.stop - 1) for s in spans]) * PITCH_MM - np.array(HALF_MM)[:, None]
     inset = np.array([PITCH_MM, -PITCH_MM]) / 2
     low, high = (ends + inset).T if near.any() else np.zeros((2, 3))
-    return Solid(field / width, (spans[0].start, spans[1].start, spans[2].start), low, high)
+    corner = (spans[0].start, spans[1].start, spans[2].start)
+    return Solid(field / width, corner, low, high, float(width.mean()))

@@ -21,7 +21,7 @@ CARTILAGE_HU, CANAL_HU, WALL_HU, NODE_HU, EMPHYSEMA_HU = 105.0, 22.0, 30.0, 38.0
 CORTEX_MM = 1.1
 SKIN_MM = 1.8
 DIAPHRAGM_MM = 2.5
-FISSURE_MM = 0.28
+FISSURE_MM = 0.3
 GRAIN_HU = 17.0
 """Standard deviation of lung's density between places, vessels aside."""
 
@@ -38,8 +38,9 @@ class Painter:
 
         self.skin, self.under_skin = ready(shells.skin), ready(shells.skin + SKIN_MM)
         self.muscle, self.cage = ready(np.maximum(shells.muscle, shells.skin + 4)), ready(shells.cage)
-        self.fascias = [(ready(shells.cage - out), thick / float(np.mean(spacing_mm))) for out, thick in FASCIA_MM]
-        self.armpits, self.back = ready(armpits(self.build, seed)), back_muscles(self.build)
+        self.fascias = [(ready(shells.cage - out), thick) for out, thick in FASCIA_MM]
+        self.armpits = ready(np.maximum(armpits(self.build, seed), shells.muscle + 4))
+        self.back = back_muscles(self.build)
         self.diaphragm = ready(np.maximum(shells.cage, shells.abdomen))
         self.belly = ready(np.maximum(shells.abdomen + DIAPHRAGM_MM, shells.cage + 3))
         self.liver, self.spleen = ready(abdomen.liver), ready(abdomen.spleen)
@@ -48,7 +49,6 @@ class Painter:
         self.lungs = [ready(lung) for lung in anatomy.lungs]
         sheets = anatomy.fissures
         self.fissures = [[ready(sheets.right), ready(sheets.horizontal)], [ready(sheets.left)]]
-        self.faint = np.float32(min(FISSURE_MM / float(np.mean(spacing_mm)), 1))
         self.lung_grain = texture(seed, "lung", (2.3, 4.7, 17.0), (0.45, 0.35, 0.2))
         self.bundles = texture(seed, "bundles", (21.0, 37.0), (0.4, 0.6))
         self.soft_grain = texture(seed, "soft", (3.1, 7.9), (0.5, 0.5))
@@ -59,7 +59,7 @@ class Painter:
         self.table = Table.under(shells.skin)
 
     def paint(self, canvas: Canvas) -> None:
-        """Paint a slab, whatever its arrays hold."""
+        """Paint a slab whose truth is all zero so far."""
         air, frame = self.table.plane(canvas.grid, AIR_HU)
         canvas.hu[:], canvas.tissues[:] = air, frame
         soft = self.soft_grain.on(canvas.grid)
@@ -89,7 +89,9 @@ class Painter:
         canvas.fill(self.muscle, MUSCLE_HU + 13 * soft, Tissue.SOFT)
         self._between_muscles(canvas, fat)
         canvas.fill(self.cage, fat, Tissue.FAT)
-        canvas.draw(self.back, MUSCLE_HU, Tissue.SOFT)
+        box, share = canvas.share(self.muscle)
+        share *= occupancy(canvas.near(self.back), canvas.grid)[box]
+        canvas.paint(box, share, MUSCLE_HU + 13 * soft[box], Tissue.SOFT)
 
     def _between_muscles(self, canvas: Canvas, fat: NDArray[np.float32]) -> None:
         """Fat between the layers of the chest wall, in the armpits, and between the bundles of the shoulders."""
@@ -99,9 +101,10 @@ class Painter:
         within = share * (canvas.tissues[box] == Tissue.SOFT)
         bundle = np.abs(self.bundles.on(canvas.grid.part(box)))
         canvas.paint(box, within * np.clip(1.6 - bundle / 0.07, 0, 0.85), fat[box], Tissue.FAT)
-        for fascia, thick in self.fascias:
+        for fascia, thick_mm in self.fascias:
             place, depth = canvas.depth(fascia)
-            sheet = np.clip(0.5 + thick / 2 - np.abs(depth), 0, min(thick, 1)).astype(np.float32)
+            thick = np.float32(thick_mm / fascia.width_mm)
+            sheet = np.clip(np.float32(0.5) + thick / 2 - np.abs(depth), 0, min(thick, np.float32(1)))
             canvas.paint(place, sheet * (canvas.tissues[place] == Tissue.SOFT), fat[place], Tissue.FAT)
         canvas.fill(self.armpits, fat, Tissue.FAT)
 
@@ -152,7 +155,8 @@ class Painter:
         for sheet, name in zip(sheets, names[1:], strict=True):
             height = sheet.at(part.z, part.y, part.x)
             # A sheet much thinner than a voxel: as faint as it is thin.
-            canvas.paint(box, np.clip(1 - np.abs(height), 0, 1) * self.faint * above, 0.0, None)
+            faint = np.float32(min(FISSURE_MM / sheet.width_mm, 1))
+            canvas.paint(box, np.clip(1 - np.abs(height), 0, 1) * faint * above, 0.0, None)
             above = above & (height > 0)
             np.copyto(canvas.lobes[box], np.uint8(name), where=above)
 

@@ -252,32 +252,18 @@ def _blades(build: Build) -> Tubes:
         for share in np.linspace(0, 1, 9):
             around = inner + share * (outer - inner)
             hollow = 27 + 5 * np.sin(np.pi * share) - 4 * t
-            rows.append(
-                cage_point(
-                    np.full(40, 40.0) * 0 + heights, around, hollow + 14 * np.clip(heights / 124, 0, 1) ** 3, side
-                )
-            )
+            rows.append(cage_point(heights, around, hollow + 14 * np.clip(heights / 124, 0, 1) ** 3, side))
         rows_at = build.to_world(np.stack(rows))
         for row in np.moveaxis(rows_at, 1, 0):
             parts.append(chain(row, 1.5 * build.size, wide=(0, 0.2, 1), squeeze=0.6))
         for edge, radius in ((0, 2.2), (-1, 4.4)):
             parts.append(chain(rows_at[edge], np.linspace(radius, radius * 0.8, 40) * build.size))
-        spine = rows_at[:, 8].copy()
+        height = build.to_world([side * 4.0, 20.0, 6.0]) - build.to_world([0.0, 0.0, 0.0])
         for lift in np.linspace(0, 1, 7):
-            ridge = (
-                spine
-                + (build.to_world([side * 4.0, 20.0, 6.0]) - build.to_world([0.0, 0, 0]))
-                * lift
-                * np.linspace(0.15, 1, 9)[:, None]
-            )
+            ridge = rows_at[:, 8] + height * lift * np.linspace(0.15, 1, 9)[:, None]
             parts.append(chain(ridge, 1.7 * build.size))
         tip = build.to_world([side * 158.0, 42.0, 158.0])
         parts.append(chain(np.stack([ridge[-1], (ridge[-1] + tip) / 2 + (side * 4, 6, 0), tip]), 4.5 * build.size))
-        socket = rows_at[-1, 4]
-        parts.append(
-            chain(
-                np.stack([rows_at[-1, 9], socket, build.to_world([side * 142.0, 40.0, 138.0])]),
-                np.array([5, 8, 10]) * build.size,
-            )
-        )
+        neck = np.stack([rows_at[-1, 9], rows_at[-1, 4], build.to_world([side * 142.0, 40.0, 138.0])])
+        parts.append(chain(neck, np.array([5, 8, 10]) * build.size))
     return joined(parts)

@@ -143,8 +143,8 @@ def _abdomen(build: Build) -> Field:
     x, y, z = reference_axes(build)
     right, left = build.domes_mm
     domes = (
-        ((-76, -10), (83, 88, 112), -62 + right, 1.0),
-        ((77, -12), (82, 86, 114), -76 + left, 0.9),
+        ((-76, -30), (83, 69, 132), -62 + right, 1.0),
+        ((77, -34), (82, 66, 136), -76 + left, 0.9),
         ((12, -45), (80, 55, 60), -87 + (right + left) / 2, 0.6),
     )
     top = empty() * -1
