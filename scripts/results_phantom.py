@@ -53,7 +53,7 @@ SOFT_WINDOW_HU = (-160.0, 240.0)
 VIEW_MM = 1.5
 MOST_RENDERED_MM = 14.0
 """Wider nodules find no lung to be put into within a 50 mm cube."""
-SHEET = 24
+SHEET, SHEET_HALF = 24, 14
 EDGES_MM = np.arange(-6, 7.0)
 FREE_HU = -600
 NODULES_INJECTED = 12
@@ -109,7 +109,7 @@ def free_places(real: Real) -> NDArray[np.float32]:
 def background(pool: list[tuple[Real, NDArray]], own: Real, random: np.random.Generator) -> tuple[Real, Volume] | None:
     """A patch of another patient's lung in which a nodule of the same diameter has room, and the cube it is of."""
     need = own.diameter_mm / 2 + 2
-    margin = int(min(need + 4, 22))
+    margin = int(np.clip(need + 4, SHEET_HALF, 22))
     for i in random.permutation(len(pool)):
         cube, free = pool[i]
         if cube is own:
@@ -188,7 +188,7 @@ def sheet(reals: list[Real], train_patients: list[str], out: Path) -> None:
         )
         rows[1].append(figures.Slice(filled.hu[c], none, "rendered", (c, c), figures.SYNTHETIC))
     panels = [panel for k in range(0, SHEET, 8) for row in rows for panel in row[k : k + 8]]
-    figures.ct_slices(panels, half=14, columns=8).savefig(out / "phantom-sheet.png", bbox_inches="tight")
+    figures.ct_slices(panels, half=SHEET_HALF, columns=8).savefig(out / "phantom-sheet.png", bbox_inches="tight")
 
 
 def planes(scans: dict[str, Volume], out: Path) -> None:

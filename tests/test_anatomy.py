@@ -1,10 +1,17 @@
 """Lungs and where nodules may go."""
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
+from synthorax.anatomy.learned import find_lungs_learned
 from synthorax.anatomy.lungs import find_lungs
+from synthorax.anatomy.morphology import distance_inside
+from synthorax.anatomy.placement import Ball, Clearance, Placement, check_in_scan
+from synthorax.anatomy.tissue import Tissue, tissue_map
 from synthorax.errors import InputError
 from synthorax.geometry import orient
 from synthorax.io.images import read_image
@@ -84,3 +91,129 @@ def test_the_lungs_of_a_real_scan_have_their_nodules_and_a_plausible_size(real_d
     assert airways.sum() * np.prod(ct.spacing_mm) / 1e3 > 15
     for place in ((72.5, 77.2, -190.4), (23.5, -47.6, -172.2), (-47.2, -30.1, -169.5)):
         assert mask[tuple(np.rint(ct.to_voxel(place)).astype(int))]
+
+
+# Where a nodule may go
+
+
+@pytest.fixture(scope="module")
+def room(torso):
+    """The torso's lungs, as they are found."""
+    return find_lungs(torso[0])
+
+
+def gaps_mm(torso, ball):
+    """Millimetres from a ball's surface to the true wall and to the nearest vessel."""
+    ct, lungs, nodule, _ = torso
+    points = ct.to_world(np.argwhere(~lungs))
+    to_wall = np.linalg.norm(points - ball.center_mm, axis=1).min() - ball.diameter_mm / 2
+    dense = lungs & (ct.voxels > -500) & ~nodule & (distance_inside(lungs, ct.spacing_mm) > 4)
+    vessels = ct.to_world(np.argwhere(dense))
+    return to_wall, np.linalg.norm(vessels - ball.center_mm, axis=1).min() - ball.diameter_mm / 2
+
+
+@pytest.mark.parametrize("diameter_mm", [5, 12, 20])
+def test_a_place_is_as_clear_as_was_asked_for(torso, room, diameter_mm):
+    for seed in range(4):
+        placement = Placement(room)
+        ball = placement.find(diameter_mm, seed, clearance=Clearance(4, 2, 5))
+        to_wall, to_vessel = gaps_mm(torso, ball)
+        assert to_wall > 4 - 1.5  # blocks are 2.5 mm wide
+        assert to_vessel > 2 - 1.5
+        assert placement.objection(ball) is not None  # it is taken now
+
+
+def test_nodules_are_placed_clear_of_each_other(room):
+    placement = Placement(room, [Ball((70.0, -60.0, 20.0), 24)])
+    found = [placement.find(10, seed, clearance=Clearance(2, None, 6)) for seed in range(12)]
+    everything = [*found, placement.taken[0]]
+    assert min(a.gap_mm(b) for i, a in enumerate(everything) for b in everything[:i]) > 6 - 2.5
+
+
+def test_a_nodule_can_be_attached(torso, room):
+    for seed in range(4):
+        on_wall = gaps_mm(torso, Placement(room).find(12, seed, site="pleura"))[0]
+        on_vessel = gaps_mm(torso, Placement(room).find(12, seed, site="vessel"))[1]
+        assert on_wall < 0
+        assert on_vessel < 1
+
+
+def test_a_place_is_drawn_by_the_seed(room):
+    first, again, other = (Placement(room).find(8, seed) for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def test_why_no_place_will_do_and_that_what_is_said_to_fit_fits(room):
+    with pytest.raises(InputError, match="widest that fits anywhere") as refused:
+        Placement(room).find(90, 0)
+    widest = float(str(refused.value).split("at most ")[1].split()[0])
+    assert 15 < widest < 90
+    Placement(room).find(widest - 0.1, 0)
+    with pytest.raises(InputError, match="less clearance"):
+        Placement(room).find(5, 0, clearance=Clearance(80, None, None))
+
+
+@pytest.mark.parametrize(
+    ("center_mm", "expected"),
+    [
+        ((0.0, 20.0, 0.0), "one in the lungs"),
+        ((70.0, 0.0, 5.0), None),
+        ((70.0, -60.0, 20.0), "clear of the nodule of 24 mm"),
+    ],
+)
+def test_a_given_place_is_objected_to_if_there_is_cause(room, center_mm, expected):
+    found = Placement(room, [Ball((72.0, -58.0, 20.0), 24)]).objection(Ball(center_mm, 6))
+    assert (found is None) if expected is None else expected in str(found)
+
+
+def test_a_place_outside_the_scan_is_told_where_the_scan_is(torso):
+    with pytest.raises(InputError, match=r"from \(-180.8, -150.8, -151.2\) mm to"):
+        check_in_scan(torso[0], (500, 0, 0))
+
+
+# Other ways to find lungs
+
+
+def test_without_lungmask_one_line_says_how_to_get_it(torso, monkeypatch):
+    monkeypatch.setitem(sys.modules, "lungmask", None)
+    with pytest.raises(InputError, match=r"pip install 'synthorax\[lungmask\]'"):
+        find_lungs_learned(torso[0])
+
+
+def test_lungmask_gives_the_lungs_where_it_is_installed(torso, monkeypatch):
+    """Its network cannot be had here; a stand-in for it gives the left lung as 2 and nothing else."""
+    ct, lungs, _, _ = torso
+    left = lungs & (np.arange(ct.shape[2]) > ct.shape[2] / 2)
+
+    class Inferer:
+        def apply(self, image):
+            assert image.GetSpacing() == ct.spacing_mm[::-1]
+            return 2 * left.astype(np.uint8)
+
+    monkeypatch.setitem(sys.modules, "lungmask", SimpleNamespace(LMInferer=Inferer))
+    found = find_lungs_learned(ct).on(ct)
+    assert dice(found.mask.voxels, left) > 0.97
+
+
+# Tissues
+
+
+def test_tissues_are_spans_of_hu_and_the_outside_is_a_class_of_its_own():
+    hu = np.array([[[-1000, -850, -201, -200, -1, 0, 1, 500, 501, 1900, 1901]]], np.int16)
+    body = np.ones(hu.shape, bool)
+    body[0, 0, 0] = False
+    nodules = np.zeros(hu.shape, bool)
+    nodules[0, 0, 1] = True
+    ct = Volume(hu, (1.0, 1.0, 1.0))
+    names = [Tissue(code).name for code in tissue_map(ct, body, nodules).voxels[0, 0]]
+    assert names == ["OUTSIDE", "NODULE", "OTHER", "FAT", "FAT", "WATER", "SOFT", "SOFT", "BONE", "BONE", "SOFT"]
+    assert Tissue.OUTSIDE not in tissue_map(ct).voxels
+
+
+def test_the_tissues_of_a_torso_are_where_they_are(torso, room):
+    ct, lungs, nodule, _ = torso
+    labels = tissue_map(ct, room.on(ct).body.voxels, nodule).voxels
+    assert (labels[0, 0] == Tissue.OUTSIDE).all()
+    assert (labels[lungs & ~nodule] == Tissue.OTHER).mean() > 0.9
+    assert (labels[nodule] == Tissue.NODULE).all()
+    assert (labels[60, 100, 118:122] == Tissue.SOFT).all()  # the heart

@@ -9,7 +9,7 @@ from math import isfinite
 import numpy as np
 
 from synthorax.anatomy.lungs import Lungs, find_lungs
-from synthorax.anatomy.placement import Clearance, Ball, Placement, Site, check_in_scan
+from synthorax.anatomy.placement import Ball, Clearance, Placement, Site, check_in_scan
 from synthorax.editing.inject import Wanted
 from synthorax.errors import InputError
 from synthorax.nodule import NoduleAttributes
