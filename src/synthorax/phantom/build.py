@@ -114,6 +114,6 @@ def draw_build(seed: int) -> Build:
         gravity_hu=float(rng.uniform(35, 70)),
         dependent_hu=float(rng.uniform(30, 110)) if dependent else 0.0,
         emphysema=float(rng.uniform(30, 140)) if emphysematous else 0.0,
-        artery_leaf_mm=float(rng.uniform(0.56, 0.66)),
+        artery_leaf_mm=float(rng.uniform(0.61, 0.71)),
         bone_density=float(rng.uniform(0.65, 1.1)),
     )

@@ -21,6 +21,8 @@ TARGET_PITCH_MM = 12.0
 """Each vessel's tree has a leaf for so large a cube of lung."""
 LEAF_DEPTH_MM = (4.0, 9.0)
 """Leaves keep so far from the pleura, at least."""
+FIRST_BRANCH = 0.7
+"""The trees begin so much thinner than the lobar vessels end; else the middle of the lung is too full of vessels."""
 FISSURE_CLEAR_MM = 1.0
 LEAST_BRONCHUS_MM = 0.85
 """Bronchi with a narrower lumen are not seen on CT."""
@@ -71,7 +73,7 @@ def make_pulmonary(
         for kind, (stem, tubes) in enumerate(zip(stems[:2], (arteries, veins), strict=True)):
             rng = generator(seed, "phantom", "trees", lobe, kind)
             tree = grow(stem.end[-1], _way(stem), _targets(field, lung, build, rng), _within(field), rng)
-            radii = tree.radii(build.artery_leaf_mm * (1.0 - 0.06 * kind), float(stem.end_mm[-1]))
+            radii = tree.radii(build.artery_leaf_mm * (1.0 - 0.06 * kind), FIRST_BRANCH * float(stem.end_mm[-1]))
             trees[kind][lobe] = tree
             tubes += [stem, tree.tubes(radii)]
         tree = trees[0][lobe]
