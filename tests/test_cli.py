@@ -10,9 +10,11 @@ import sys
 import time
 from dataclasses import fields, is_dataclass
 from importlib import import_module
+from typing import get_args
 
 import numpy as np
 import pytest
+from cyclopts import Parameter
 
 import synthorax as sx
 from synthorax.cli import VERBS, main
@@ -257,13 +259,14 @@ def test_every_verb_explains_itself_and_each_of_its_options(verb, capsys):
     signature = inspect.signature(getattr(import_module(f"synthorax.cli.{module}"), function), eval_str=True)
     parameters = []
     for name, parameter in signature.parameters.items():
-        is_group = is_dataclass(parameter.annotation)
-        parameters += [field.name for field in fields(parameter.annotation)] if is_group else [name]
+        group = next((t for t in (parameter.annotation, *get_args(parameter.annotation)) if is_dataclass(t)), None)
+        given = [a.name[0] for a in get_args(parameter.annotation) if isinstance(a, Parameter) and a.name]
+        parameters += [field.name for field in fields(group)] if group else given or [name]
     assert main([*verb.split(), "--help"]) == 0
     text = capsys.readouterr().out
     words = " ".join(text.replace("│", " ").split())
     for name in parameters:
-        assert ("--" + name.replace("_", "-")) in words
+        assert (name if name.startswith("-") else "--" + name.replace("_", "-")) in words
     assert f"synthorax {verb}" in words
 
 

@@ -609,14 +609,14 @@ def test_two_cannot_prepare_one_store_at_once(folder, tmp_path):
 
 
 def test_a_scan_that_nobody_thought_of_does_not_stop_the_others(folder, tmp_path, monkeypatch):
-    real = sources.read_image
+    real = sources.read_scan
 
     def read(path):
         if path.name == "2.nii.gz":
             raise ZeroDivisionError(f"of {path.name}")
         return real(path)
 
-    monkeypatch.setattr(sources, "read_image", read)
+    monkeypatch.setattr(sources, "read_scan", read)
     store = api.prepare("patches", folder, tmp_path / "store", workers=1)
     assert store.skipped == [
         {"case": "2", "reason": "2: found ZeroDivisionError: of 2.nii.gz; expected a readable scan"}
@@ -624,7 +624,7 @@ def test_a_scan_that_nobody_thought_of_does_not_stop_the_others(folder, tmp_path
 
 
 def test_a_killed_worker_is_one_line(folder, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sources, "read_image", lambda path: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(sources, "read_scan", lambda path: os.kill(os.getpid(), signal.SIGKILL))
     assert main(["prepare", "patches", str(folder), "--out", str(tmp_path / "store"), "--workers", "2"]) == 1
     assert "a worker process was killed" in capsys.readouterr().err.splitlines()[-1]
 

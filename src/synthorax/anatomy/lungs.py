@@ -16,7 +16,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from synthorax.anatomy.morphology import closed, dilated, distance_inside, eroded, filled_slices
+from synthorax.anatomy.morphology import box_around, closed, dilated, distance_inside, eroded, filled_slices
 from synthorax.errors import InputError
 from synthorax.geometry import crop, from_sitk, orient, resample_like, to_sitk
 from synthorax.volume import Volume
@@ -54,7 +54,7 @@ class Lungs:
     """The lungs of a scan, on blocks of its voxels; `on` puts them on any others.
 
     Attributes:
-        hu: means of the blocks.
+        hu: means of the blocks, of the patient and what is close.
         mask: bool [z, y, x], vessels and nodules in them included.
         airways: bool [z, y, x], trachea and large bronchi.
         body: bool [z, y, x].
@@ -81,6 +81,10 @@ def find_lungs(ct: Volume) -> Lungs:
     spacing = small.spacing_mm
     hu = ndimage.gaussian_filter(small.voxels.astype(np.float32), 0.5)
     body = _body(hu, spacing)
+    if body.any():  # what is around it costs as much time as what is in it
+        box = box_around(body, 1)
+        small = crop(small, [side.start for side in box], body[box].shape)
+        hu, body = hu[box], body[box]
     air = (hu < LUNG_HU) & body
     airways = _airways(hu, air, spacing)
     lungs = _closed(_large_parts(air & ~airways, spacing), spacing) & body & ~airways

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from json import dumps
 from pathlib import Path
 from typing import Annotated
 
@@ -123,7 +123,7 @@ def inject(
     force: bool = False,
     keep_identity: bool = False,
     overwrite: bool = False,
-    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    json: Annotated[bool, Parameter(name="--json")] = False,
 ) -> None:
     """Nodules put into a chest CT: the scan, mask, edit region and manifest, as NIfTI or DICOM as it came.
 
@@ -159,7 +159,7 @@ def inject(
         Keep the patient and study of a DICOM series.
     overwrite
         Replace a folder that an earlier call made.
-    json_
+    json
         Print the manifest's nodules as JSON.
     """
     placing = placing or Placing()
@@ -187,8 +187,8 @@ def inject(
     )
     for note in made.notes:
         print(f"synthorax: warning: {note}", file=sys.stderr)
-    if json_:
-        print(json.dumps([nodule.row() for nodule in made.nodules]))
+    if json:
+        print(dumps([nodule.row() for nodule in made.nodules]))
         return
     for nodule in made.nodules:
         place = ",".join(f"{c:.1f}" for c in nodule.center_mm)
