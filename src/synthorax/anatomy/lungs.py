@@ -87,7 +87,11 @@ def find_lungs(ct: Volume) -> Lungs:
         hu, body = hu[box], body[box]
     air = (hu < LUNG_HU) & body
     airways = _airways(hu, air, spacing)
-    lungs = _closed(_large_parts(air & ~airways, spacing), spacing) & body & ~airways
+    lungs = _large_parts(air & ~airways, spacing)
+    if lungs.any():
+        box = box_around(lungs, [int(CLOSING_MM / s) + 1 for s in spacing])
+        lungs[box] = _closed(lungs[box], spacing)
+        lungs &= body & ~airways
     if not lungs.any():
         raise InputError("scan", f"no lung of {LEAST_LUNG_ML:g} ml", "a chest CT in HU")
     return Lungs(small, *(replace(small, voxels=mask) for mask in (lungs, airways, body)))
@@ -170,7 +174,7 @@ def _closed(mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> 
 
 def _parted(mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> NDArray[np.bool_]:
     """The mask, cut where two lungs touch in front or behind the heart."""
-    if not mask.any() or cc3d.connected_components(mask, connectivity=6, return_N=True)[1] != 1:
+    if cc3d.connected_components(mask, connectivity=6, return_N=True)[1] != 1:
         return mask
     core = eroded(mask, PARTING_MM, spacing_mm)
     parts, count = cc3d.connected_components(core, connectivity=6, return_N=True)
