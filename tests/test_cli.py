@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from importlib import import_module
 from typing import get_args
 
@@ -49,8 +49,18 @@ def home(balls, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def chest():
+    """Two lungs in a body, HU; the right one's middle is at (-70, 0, 0) mm."""
+    z, y, x = np.meshgrid(*[(np.arange(n) - (n - 1) / 2) * 5 for n in (48, 52, 76)], indexing="ij")
+    lungs = (z / 100) ** 2 + (y / 70) ** 2 + ((abs(x) - 70) / 45) ** 2 <= 1
+    hu = np.where((y / 110) ** 2 + (x / 160) ** 2 <= 1, np.where(lungs, -850, 40), -1000)
+    origin = tuple(-(n - 1) / 2 * 5.0 for n in (76, 52, 48))
+    return Volume(hu.astype(np.int16), (5.0, 5.0, 5.0), origin)
+
+
 @pytest.fixture
-def desk(balls, home, tmp_path, monkeypatch):
+def desk(balls, home, chest, tmp_path, monkeypatch):
     """A working folder with good and bad inputs; `run` is the trained one."""
     monkeypatch.chdir(tmp_path)
     np.save("balls.npy", balls)
@@ -70,6 +80,9 @@ def desk(balls, home, tmp_path, monkeypatch):
     large = np.zeros((40, 60, 60), bool)
     large[2:38, 2:58, 2:58] = True
     write_image(tmp_path / "large.nii.gz", Volume(large, (1.0, 1.0, 1.0)))
+    write_image(tmp_path / "chest.nii.gz", chest)
+    write_image(tmp_path / "shifted.nii.gz", replace(chest, voxels=((chest.voxels + 1024) * 16).astype(np.int32)))
+    (tmp_path / "patients.txt").write_text("LIDC-IDRI-9999\n")
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("precious")
     (tmp_path / "bare").mkdir()
@@ -111,6 +124,9 @@ def table(path):
 
 TRAIN = "train lung --preset smoke --device cpu --out new --data "
 SAMPLE = "sample run --out new "
+INJECT = "inject chest.nii.gz --out new "
+ONE = INJECT + "--auto 1 --diameter 8 "
+IN_LUNG = "--at -70,0,0 --diameter 8 "
 
 BAD = [
     ("nonsense", "nonsense"),
@@ -220,6 +236,58 @@ BAD = [
     ("prepare shapes --out new --spacing thick", "--spacing"),
     ("prepare shapes --out new --spacing nan,1,1", "nan"),
     ("prepare shapes --out thesis", "thesis"),
+    ("prepare phantom --out new --scans 0", "0"),
+    ("prepare phantom --out new --scans some", "some"),
+    ("prepare phantom --out new --spacing thick", "--spacing"),
+    ("prepare phantom --out new --spacing 0,1,1", "spacing"),
+    ("prepare phantom --out new --nodules -1", "nodules"),
+    ("prepare phantom --out new --split 1,1,1", "split"),
+    ("prepare phantom --out thesis", "thesis"),
+    ("inject nowhere.nii.gz --out new --auto 1 --diameter 8", "nowhere.nii.gz"),
+    ("inject text.nii.gz --out new --auto 1 --diameter 8", "text.nii.gz"),
+    ("inject notes.txt --out new --auto 1 --diameter 8", "notes.txt"),
+    ("inject thesis --out new --auto 1 --diameter 8", "thesis"),
+    ("inject large.nii.gz --out new --auto 1 --diameter 8", "large.nii.gz"),
+    ("inject shifted.nii.gz --out new --auto 1 --diameter 8", "shifted.nii.gz"),
+    ("inject chest.nii.gz --out thesis --auto 1 --diameter 8", "thesis"),
+    ("inject chest.nii.gz --out notes.txt/new --auto 1 --diameter 8", "notes.txt"),
+    (INJECT + "--auto 1", "--diameter"),
+    (INJECT + "--diameter 8", "nodules"),
+    (INJECT + "--auto -1 --diameter 8", "nodules"),
+    (INJECT + "--auto 1 --diameter wide", "--diameter"),
+    (INJECT + "--auto 1 --diameter 0", "0 mm"),
+    (INJECT + "--auto 1 --diameter nan", "nan"),
+    (INJECT + "--auto 1 --diameter 95", "95 mm"),
+    (INJECT + "--auto 3 --diameter 8,9", "diameters"),
+    (INJECT + "--at 1,2 --diameter 8", "--at"),
+    (INJECT + "--at here --diameter 8", "--at"),
+    (INJECT + "--at nan,0,0 --diameter 8", "place"),
+    (INJECT + "--at 0,0,900 --diameter 8", "(0.0, 0.0, 900.0) mm"),
+    (INJECT + "--at 0,0,0 --diameter 8", "in the lungs"),
+    (INJECT + "--at -150,0,0 --diameter 8", "in the lungs"),
+    (INJECT + "--at -70,0,0 --at -72,0,0 --diameter 8", "nodule"),
+    (INJECT + "--voxel 900,0,0 --diameter 8", "in the scan"),
+    (INJECT + IN_LUNG + "--texture wool", "--texture"),
+    (INJECT + IN_LUNG + "--texture 6", "--texture"),
+    (INJECT + IN_LUNG + "--calcification chalk", "--calcification"),
+    (INJECT + IN_LUNG + "--spiculation 0", "--spiculation"),
+    (INJECT + IN_LUNG + "--with magic", "magic"),
+    (INJECT + IN_LUNG + "--shapes nowhere.nii.gz", "nowhere.nii.gz"),
+    (INJECT + IN_LUNG + "--shapes thesis", "thesis"),
+    (INJECT + IN_LUNG + "--shapes text.nii.gz", "text.nii.gz"),
+    (INJECT + IN_LUNG + "--patients nowhere.txt", "nowhere.txt"),
+    (INJECT + IN_LUNG + "--patients patients.txt", "patients"),
+    (INJECT + IN_LUNG + "--patients balls.npy", "balls.npy"),
+    (INJECT + IN_LUNG + "--nodules nowhere.nii.gz", "nowhere.nii.gz"),
+    (INJECT + IN_LUNG + "--nodules large.nii.gz", "large.nii.gz"),
+    (INJECT + IN_LUNG + "--nodules chest.nii.gz", "chest.nii.gz"),
+    (INJECT + IN_LUNG + "--nodules notes.txt", "notes.txt"),
+    (INJECT + IN_LUNG + "--series 1.2.3", "series"),
+    (INJECT + IN_LUNG + "--seed -1", "-1"),
+    (INJECT + IN_LUNG + "--lungs guess", "guess"),
+    (ONE + "--site heart", "heart"),
+    (ONE + "--wall-mm 90", "8 mm"),
+    (ONE + "--wall-mm wide", "wide"),
     ("demo --out thesis", "thesis"),
 ]
 

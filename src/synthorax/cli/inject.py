@@ -177,7 +177,7 @@ def inject(
         site=placing.site,
         clearance=placing.clearance(),
         shapes=shapes,
-        patients=patients.read_text().split() if patients else None,
+        patients=_words(patients) if patients else None,
         labels=nodules,
         lungs=lungs,
         force=force,
@@ -207,6 +207,13 @@ def _rating(name: str, value: str | float, words: Mapping[str, float]) -> float:
         expected = ", ".join([*words, f"or 1 to {most}" if words else f"1 to {most}"])
         raise InputError("--" + name.replace("_", "-"), repr(value), expected)
     return rating
+
+
+def _words(path: Path) -> list[str]:
+    try:
+        return path.read_text().split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(path, "nothing that can be read", "ids of patients, one a line") from error
 
 
 def _numbers(text: str, option: str, expected: str, count: int | None = 3) -> list[float]:

@@ -36,6 +36,7 @@ SITES: dict[Site, float] = {"lung": 0.65, "pleura": 0.25, "vessel": 0.1}
 KERNELS = ((0.75, 0.85), (0.5, 0.6), (0.35, 0.45))
 """Grain and blur in the slice, mm: soft, standard and sharp."""
 NOISE_HU = (12.0, 45.0)
+MOST_MEAN = 50.0
 CLEARANCE = Clearance(wall_mm=1.0, vessel_mm=None, nodule_mm=5.0)
 TRIES = 4
 PERFECT = Scanner(blur_mm=(0.0, 0.0), noise_hu=0.0)
@@ -79,8 +80,7 @@ def make_phantom(
     Raises:
         InputError: a spacing or number that makes no scan.
     """
-    if not nodules >= 0:
-        raise InputError("nodules", f"{nodules:g}", "0 or more")
+    _check_mean(nodules)
     random = generator(seed, "phantom")
     grain, blur = KERNELS[int(random.integers(len(KERNELS)))]
     own = (float(random.uniform(*SLICE_MM)), *(float(random.uniform(*PIXEL_MM)),) * 2)
@@ -94,6 +94,11 @@ def make_phantom(
     edited = inject_nodules(chest.hu, wanted, renderer, derive(seed, "render"), lungs=truth_of_lungs(chest))
     ct = scan(edited.ct, chest.body, scanner, derive(seed, "scan"))
     return Phantom(ct, edited.mask, edited.nodules, chest, scanner)
+
+
+def _check_mean(nodules: float) -> None:
+    if not 0 <= nodules <= MOST_MEAN:
+        raise InputError("nodules", f"{nodules:g}", f"0 to {MOST_MEAN:g} in the mean")
 
 
 def truth_of_lungs(chest: Chest) -> Lungs:
@@ -151,12 +156,15 @@ class PhantomSource:
         """All that the case is made from."""
         return repr(self)
 
+    def patients(self) -> list[str]:
+        """Of LIDC-IDRI, whose outlines it may use."""
+        return list(split_patients(dict.fromkeys(lidc_patients()), self.fractions, self.seed)[self.split])
+
     def read(self) -> Case:
         """The case."""
         seed = derive(self.seed, "phantom", self.number)
-        patients = split_patients(dict.fromkeys(lidc_patients()), self.fractions, self.seed)[self.split]
         made = make_phantom(
-            seed, spacing_mm=self.spacing_mm, shape=self.shape, nodules=self.nodules, patients=patients or None
+            seed, spacing_mm=self.spacing_mm, shape=self.shape, nodules=self.nodules, patients=self.patients()
         )
         notes = () if self.fits(made.chest) else ("the lungs reach beyond the scan",)
         return Case(
@@ -189,10 +197,11 @@ def phantom_sources(
     """So many phantom patients, dealt out to train, val and test.
 
     Raises:
-        InputError: no scan asked for, or fractions that are no shares of one.
+        InputError: no scan asked for, fewer nodules than none, or fractions that are no shares of one.
     """
     if count < 1:
         raise InputError("scans", str(count), "1 or more")
+    _check_mean(nodules)
     ids = [f"phantom-{i:04d}" for i in range(count)]
     splits = split_patients(dict.fromkeys(ids), fractions, seed)
     split_of = {patient: split for split in SPLITS for patient in splits[split]}

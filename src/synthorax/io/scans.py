@@ -58,6 +58,8 @@ def read_scan(path: Path, series: str | None = None, *, any_values: bool = False
     if not path.exists():
         raise InputError(path, "nothing", "a scan: a DICOM folder, NIfTI, MHA, MHD or NRRD")
     if path.is_file() and is_image(path):
+        if series is not None:
+            raise InputError(path, f"an image, and series {series} asked for", "DICOM, where a series is to be chosen")
         image = read_image(path)
         try:
             return Scan(to_hounsfield(path, image), path=path)
@@ -105,9 +107,15 @@ def _as_int16(volume: Volume) -> Volume:
 def read_mask_on(path: Path, ct: Volume) -> NDArray:
     """The voxels of a mask that lies on the grid of an image, its axes perhaps another way round.
 
+    A DICOM segmentation or structure set becomes labels 1, 2, ... wherever it lies.
+
     Raises:
         InputError: no image, or one of another grid.
     """
+    if not is_image(path):
+        from synthorax.io.dicom_masks import read_masks
+
+        return read_masks(path, ct)[0].voxels
     mask = read_image(path)
     upright, wanted = (orient(volume, "LPS") for volume in (mask, ct))
     corners = np.array(list(product((0, 1), repeat=3))) * (np.array(wanted.shape) - 1)

@@ -1,0 +1,458 @@
+"""Nodules put into a scan: what changes, what does not, what is refused, and the files that come of it."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydicom import dcmread
+
+import synthorax as sx
+from synthorax.anatomy.lungs import find_lungs
+from synthorax.anatomy.morphology import distance_inside
+from synthorax.anatomy.placement import Ball, Clearance
+from synthorax.cli import main
+from synthorax.datasets.phantoms import make_phantom, phantom_sources
+from synthorax.datasets.store import Store
+from synthorax.editing.inject import Wanted, inject_nodules
+from synthorax.editing.plan import Request, nodule_balls, plan_nodules
+from synthorax.errors import InputError
+from synthorax.io.dicom_out import write_ct_series
+from synthorax.io.images import read_image, write_image
+from synthorax.io.scans import read_mask_on, read_scan
+from synthorax.method import Filled
+from synthorax.nodule import NoduleAttributes
+from synthorax.rendering.renderer import Renderer
+from synthorax.rendering.shapes import LidcShapes, OneShape
+from synthorax.shapes.diameter import axial_diameter_mm
+from synthorax.volume import Volume
+
+OFF_THE_BODY = (-160.0, -160.0, 0.0)
+DENSE_HU = 500.0
+SOLID = NoduleAttributes(texture=5.0, calcification=6.0, internal_structure=1.0)
+OWNER = ".synthorax"
+"""What marks a folder as one that may be replaced."""
+
+
+class Bullet:
+    """The plainest method: a dense ball of the diameter asked for, and noise wherever it may."""
+
+    name, model_sha256 = "bullet", "f" * 64
+
+    def __init__(self):
+        self.calls = []
+
+    def context_mm(self, condition):
+        return condition.diameter_mm + 9
+
+    def region_mm(self, condition):
+        return condition.diameter_mm / 2 + 5
+
+    def fill(self, patch, region, condition, seed):
+        self.calls.append((patch, region, condition, seed))
+        offsets = [(np.arange(n) - (n - 1) / 2) * s for n, s in zip(patch.shape, patch.spacing_mm, strict=True)]
+        z, y, x = np.ix_(*offsets)
+        ball = z**2 + y**2 + x**2 <= (condition.diameter_mm / 2) ** 2
+        noise = np.random.default_rng(seed).normal(0, 100, patch.shape)
+        return Filled(np.where(ball, DENSE_HU, patch.voxels + noise).astype(np.float32), ball, condition)
+
+
+@pytest.fixture(scope="module")
+def phantom():
+    """A coarse phantom patient without nodules."""
+    return make_phantom(3, spacing_mm=(2.5, 2.0, 2.0), nodules=0)
+
+
+@pytest.fixture(scope="module")
+def ct(phantom):
+    return phantom.ct
+
+
+@pytest.fixture(scope="module")
+def lungs(ct):
+    return find_lungs(ct)
+
+
+@pytest.fixture(scope="module")
+def place(ct, lungs):
+    """A place deep in a lung."""
+    plan = plan_nodules(ct, Request((), 1, (12.0,)), 5, finder=lambda ct: lungs)
+    return plan.wanted[0].place.center_mm
+
+
+@pytest.fixture(scope="module")
+def renderer():
+    return Renderer(LidcShapes())
+
+
+# The promise of the region
+
+
+@settings(max_examples=25)
+@given(
+    st.integers(0, 10**6),
+    st.lists(st.floats(3, 28), min_size=1, max_size=3),
+    st.sampled_from(["lung", "pleura"]),
+    st.booleans(),
+)
+def test_outside_the_region_no_voxel_differs_and_every_nodule_lies_inside_it(
+    ct, lungs, renderer, seed, diameters, site, bullets
+):
+    request = Request((), len(diameters), tuple(diameters), site=site)
+    try:
+        plan = plan_nodules(ct, request, seed, finder=lambda ct: lungs)
+    except InputError:
+        assert max(diameters) > 15  # only large ones find no place
+        return
+    made = inject_nodules(ct, plan.wanted, Bullet() if bullets else renderer, seed, lungs=lungs)
+    region, mask = made.region.voxels, made.mask.voxels
+    assert (made.ct.voxels == ct.voxels)[~region].all()
+    assert made.ct.voxels.dtype == ct.voxels.dtype
+    assert (made.ct.voxels != ct.voxels)[region].any()
+    assert not (mask > 0)[~region].any()
+    assert np.unique(mask).tolist() == [0, *[nodule.label for nodule in made.nodules]]
+    for nodule in made.nodules:
+        where = np.argwhere(mask == nodule.label)
+        assert nodule.center_mm == pytest.approx(made.mask.to_world(where.mean(0)))
+        assert nodule.attributes.diameter_mm == pytest.approx(axial_diameter_mm(where, ct.spacing_mm))
+
+
+def test_the_scan_that_is_given_stays_as_it_is(ct, place):
+    before = ct.voxels.copy()
+    sx.inject(ct, at_mm=place, diameter_mm=10)
+    assert (ct.voxels == before).all()
+
+
+def test_the_same_seed_gives_the_same_scan_and_another_another(ct):
+    one, same, other = (sx.inject(ct, auto=1, diameter_mm=9, seed=seed) for seed in (7, 7, 8))
+    assert (one.ct.voxels == same.ct.voxels).all()
+    assert one.nodules == same.nodules
+    assert one.nodules[0].center_mm != other.nodules[0].center_mm
+
+
+def test_a_nodule_does_not_depend_on_those_after_it(ct):
+    one, two = sx.inject(ct, auto=1, diameter_mm=8, seed=4), sx.inject(ct, auto=2, diameter_mm=8, seed=4)
+    assert two.nodules[0] == one.nodules[0]
+    first = two.mask.voxels == 1
+    assert (first == (one.mask.voxels == 1)).all()
+    assert (two.ct.voxels == one.ct.voxels)[first].all()
+
+
+@pytest.mark.parametrize("diameter", [6.0, 9.0, 12.0])
+def test_a_nodule_is_about_as_wide_as_it_was_asked_to_be(ct, lungs, place, renderer, diameter):
+    made = [inject_nodules(ct, [Wanted(Ball(place, diameter), SOLID)], renderer, s, lungs=lungs) for s in range(6)]
+    widths = [one.nodules[0].attributes.diameter_mm for one in made]
+    assert np.mean(widths) == pytest.approx(diameter, abs=max(ct.spacing_mm) / 2)
+
+
+def test_a_nodule_is_as_dense_as_its_texture(ct, lungs, place, renderer):
+    inside = {}
+    for name, attributes in (("solid", SOLID), ("glass", replace(SOLID, texture=1.0))):
+        made = inject_nodules(ct, [Wanted(Ball(place, 12.0), attributes)], renderer, 1, lungs=lungs)
+        core = distance_inside(made.mask.voxels > 0, ct.spacing_mm) > 2
+        inside[name] = np.median(made.ct.voxels[core])
+    assert -80 < inside["solid"] < 120
+    assert -800 < inside["glass"] < -400
+
+
+def test_the_seam_is_not_to_be_seen(ct):
+    """Across the border of the region neighbours differ no more than they did before."""
+    made = sx.inject(ct, auto=6, diameter_mm=8, seed=2)
+    region = made.region.voxels
+    steps = {
+        name: np.concatenate(
+            [
+                abs(np.diff(voxels.astype(int), axis=axis))[np.diff(region.astype(int), axis=axis) != 0]
+                for axis in (0, 1, 2)
+            ]
+        )
+        for name, voxels in (("before", ct.voxels), ("after", made.ct.voxels))
+    }
+    assert steps["after"].mean() < 1.05 * steps["before"].mean()
+    assert np.percentile(steps["after"], 99) < 1.1 * np.percentile(steps["before"], 99)
+
+
+# Methods
+
+
+def test_a_method_of_ones_own_needs_three_functions(ct, place):
+    bullet = Bullet()
+    made = sx.inject(ct, bullet, at_mm=place, diameter_mm=10, seed=3, attributes=NoduleAttributes(texture=5.0))
+    (patch, region, condition, _), *more = bullet.calls
+    assert not more
+    assert condition == NoduleAttributes(diameter_mm=10, texture=5.0)
+    assert region.shape == patch.shape
+    assert patch.to_world((np.array(patch.shape) - 1) / 2) == pytest.approx(place, abs=max(ct.spacing_mm))
+    assert region.any()
+    assert not region.all()
+    assert made.nodules[0].extra["method"] == "bullet"
+    core = made.ct.voxels[made.mask.voxels > 0]
+    assert np.median(core) == DENSE_HU
+    assert (made.ct.voxels == ct.voxels)[~made.region.voxels].all()
+
+
+def test_what_a_method_does_outside_of_its_region_is_not_seen(ct, place):
+    class Vandal(Bullet):
+        def fill(self, patch, region, condition, seed):
+            return Filled(np.full(patch.shape, 3000, np.float32), np.ones(patch.shape, bool), condition)
+
+    made = sx.inject(ct, Vandal(), at_mm=place, diameter_mm=10)
+    assert (made.ct.voxels == ct.voxels)[~made.region.voxels].all()
+    assert not (made.mask.voxels > 0)[~made.region.voxels].any()
+
+
+def test_methods_are_known_by_name(ct):
+    with pytest.raises(InputError, match="'magic'; expected render"):
+        sx.inject(ct, "magic", auto=1, diameter_mm=8)
+
+
+def test_a_shape_of_ones_own_is_used(ct, place, ball):
+    """A long box stays a long box, whatever its own spacing."""
+    box = np.zeros((12, 30, 30), bool)
+    box[4:8, 12:18, 4:26] = True
+    shape = Volume(box, (1.0, 1.0, 1.0))
+    made = sx.inject(ct, at_mm=place, diameter_mm=22, shapes=shape, seed=1, force=True)
+    where = np.argwhere(made.mask.voxels > 0) * ct.spacing_mm
+    lengths = np.sqrt(np.linalg.eigvalsh(np.cov(where.T)))
+    assert lengths[2] > 2.2 * lengths[0]
+    assert isinstance(OneShape(shape), OneShape)
+
+
+# Places
+
+
+def test_a_nodule_comes_where_it_was_asked_for(ct, place):
+    made = sx.inject(ct, at_mm=place, diameter_mm=12)
+    assert made.nodules[0].center_mm == pytest.approx(place, abs=3)
+    assert made.notes == ()
+
+
+def test_places_outside_of_the_lungs_are_refused_with_the_reason(ct, phantom):
+    with pytest.raises(InputError, match="expected one in the lungs"):
+        sx.inject(ct, at_mm=OFF_THE_BODY, diameter_mm=8)
+    far = (0.0, 0.0, 5000.0)
+    for force in (False, True):
+        with pytest.raises(InputError, match="expected one in the scan"):
+            sx.inject(ct, at_mm=far, diameter_mm=8, force=force)
+
+
+def test_force_goes_on_and_says_so(ct):
+    made = sx.inject(ct, at_mm=OFF_THE_BODY, diameter_mm=8, force=True)
+    assert len(made.notes) == 1
+    assert "lung" in made.notes[0]
+    assert made.mask.voxels.any()
+
+
+def test_overlapping_nodules_are_refused(ct, place):
+    near = tuple(np.add(place, (3, 0, 0)))
+    with pytest.raises(InputError, match="nodule"):
+        sx.inject(ct, at_mm=[place, near], diameter_mm=10)
+    made = sx.inject(ct, at_mm=[place, near], diameter_mm=10, force=True)
+    assert len(made.notes) >= 1
+
+
+def test_a_nodule_that_fits_nowhere_is_refused(ct):
+    with pytest.raises(InputError, match="95 mm"):
+        sx.inject(ct, auto=1, diameter_mm=95)
+
+
+@pytest.mark.parametrize("diameter", [0, -3, 101, float("nan"), float("inf")])
+def test_a_diameter_that_no_nodule_has_is_refused(ct, diameter):
+    with pytest.raises(InputError, match="expected 1 to 100 mm"):
+        sx.inject(ct, auto=1, diameter_mm=diameter)
+
+
+def test_as_many_diameters_as_nodules(ct):
+    with pytest.raises(InputError, match="expected 1, or 2"):
+        sx.inject(ct, auto=2, diameter_mm=(4, 5, 6))
+    made = sx.inject(ct, auto=2, diameter_mm=(6, 14), seed=1)
+    small, large = (nodule.attributes.diameter_mm for nodule in made.nodules)
+    assert small < 10 < large
+
+
+def test_a_scan_without_lungs_is_refused_and_forced_only_at_a_given_place():
+    block = Volume(np.full((40, 40, 40), 40, np.int16), (2.0, 2.0, 2.0))
+    with pytest.raises(InputError, match="no lung"):
+        sx.inject(block, at_mm=(40, 40, 40), diameter_mm=8)
+    made = sx.inject(block, at_mm=(40, 40, 40), diameter_mm=8, force=True)
+    assert "no lung" in made.notes[0]
+    with pytest.raises(InputError, match="no lung"):
+        sx.inject(block, auto=1, diameter_mm=8, force=True)
+
+
+def test_labels_that_are_there_stay_and_are_kept_clear_of(ct):
+    first = sx.inject(ct, auto=2, diameter_mm=10, seed=1)
+    second = sx.inject(first.ct, auto=2, diameter_mm=10, seed=2, labels=first.mask)
+    assert [nodule.label for nodule in second.nodules] == [3, 4]
+    for label in (1, 2):
+        assert ((second.mask.voxels == label) == (first.mask.voxels == label)).all()
+    gaps = [
+        np.linalg.norm(np.subtract(a.center_mm, b.center_mm)) - (a.diameter_mm + b.diameter_mm) / 2
+        for a in nodule_balls(first.mask)
+        for b in nodule_balls(replace(second.mask, voxels=np.where(second.mask.voxels > 2, second.mask.voxels, 0)))
+    ]
+    assert min(gaps) > 2
+    with pytest.raises(InputError, match="nodule"):
+        sx.inject(first.ct, at_mm=first.nodules[0].center_mm, diameter_mm=8, labels=first.mask)
+
+
+def test_no_more_nodules_than_labels(ct, lungs, place, renderer):
+    full = replace(ct, voxels=np.full(ct.shape, 255, np.uint8))
+    with pytest.raises(InputError, match="at most 255"):
+        inject_nodules(ct, [Wanted(Ball(place, 8.0))], renderer, 0, lungs=lungs, labels=full)
+
+
+def test_clearance_is_kept(ct, lungs):
+    request = Request((), 4, (6.0,), clearance=Clearance(wall_mm=12.0, vessel_mm=None, nodule_mm=30.0))
+    places = [wanted.place for wanted in plan_nodules(ct, request, 3, finder=lambda ct: lungs).wanted]
+    for i, one in enumerate(places):
+        for other in places[:i]:
+            assert np.linalg.norm(np.subtract(one.center_mm, other.center_mm)) >= 36
+
+
+# Files
+
+
+@pytest.fixture(scope="module")
+def nifti(ct, tmp_path_factory):
+    path = tmp_path_factory.mktemp("scan") / "chest.nii.gz"
+    write_image(path, ct)
+    return path
+
+
+def test_nifti_comes_back_as_nifti_with_everything_beside_it(nifti, ct, tmp_path, capsys):
+    command = ["inject", str(nifti), "--auto", "2", "--diameter", "8,12", "--seed", "7", "--out", str(tmp_path / "new")]
+    assert main(command) == 0
+    out = tmp_path / "new"
+    names = {"chest.nii.gz", "chest_mask.nii.gz", "chest_region.nii.gz", "nodules.csv", "manifest.json"}
+    assert {path.name for path in out.iterdir()} - {OWNER} == names
+    made, mask, region = (read_image(out / name) for name in sorted(names) if name.endswith(".gz"))
+    assert np.allclose(made.affine, ct.affine, atol=1e-4)
+    assert (made.voxels == ct.voxels)[region.voxels == 0].all()
+    assert np.unique(mask.voxels).tolist() == [0, 1, 2]
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["method"] == "render"
+    assert manifest["seed"] == 7
+    assert [nodule["label"] for nodule in manifest["nodules"]] == [1, 2]
+    assert manifest["region_voxels"] == (region.voxels > 0).sum()
+    capsys.readouterr()
+    assert main(["verify", str(out)]) == 0
+    assert "synthetic" in capsys.readouterr().out
+
+
+def test_the_command_and_the_function_make_the_same(nifti, ct, tmp_path):
+    arguments = ["--auto", "1", "--diameter", "9", "--texture", "ground-glass", "--seed", "3"]
+    assert main(["inject", str(nifti), *arguments, "--out", str(tmp_path / "new")]) == 0
+    made = sx.inject(nifti, auto=1, diameter_mm=9, attributes=NoduleAttributes(texture=1.0), seed=3)
+    assert (read_image(tmp_path / "new" / "chest.nii.gz").voxels == made.ct.voxels).all()
+
+
+def test_places_in_millimetres_and_in_voxels_are_the_same(nifti, ct, place, tmp_path, capsys):
+    """LPS millimetres as LUNA16 has them, negative ones too; or i, j, k along the image's own axes."""
+    k, j, i = np.rint(ct.to_voxel(place)).astype(int).tolist()
+    x, y, z = ct.to_world((k, j, i)).tolist()
+    for name, where in (("mm", ["--at", f"{x},{y},{z}"]), ("voxels", ["--voxel", f"{i},{j},{k}"])):
+        assert main(["inject", str(nifti), *where, "--diameter", "9", "--out", str(tmp_path / name), "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert rows[0] == rows[1]
+    assert rows[0][0]["center_mm"] == pytest.approx((x, y, z), abs=3)
+
+
+def test_what_is_made_can_be_prepared(nifti, tmp_path):
+    assert main(["inject", str(nifti), "--auto", "2", "--diameter", "9", "--out", str(tmp_path / "new")]) == 0
+    assert main(["prepare", "patches", str(tmp_path / "new"), "--out", str(tmp_path / "store")]) == 0
+    (case,) = Store(tmp_path / "store").cases
+    assert len(case.nodules) == 2
+    assert case.synthetic
+    assert all(nodule.label for nodule in case.nodules)
+
+
+def test_dicom_comes_back_as_dicom_with_segmentations(ct, tmp_path, capsys):
+    write_ct_series(tmp_path / "dicom", ct, mark=None)
+    out = tmp_path / "new"
+    command = ["inject", str(tmp_path / "dicom"), "--auto", "2", "--diameter", "9", "--seed", "7", "--out", str(out)]
+    assert main(command) == 0
+    assert {path.name for path in out.iterdir()} - {OWNER} == {
+        "ct",
+        "mask.dcm",
+        "region.dcm",
+        "nodules.csv",
+        "manifest.json",
+    }
+    before, after = read_scan(tmp_path / "dicom"), read_scan(out / "ct")
+    region = read_mask_on(out / "region.dcm", after.ct)
+    mask = read_mask_on(out / "mask.dcm", after.ct)
+    assert (before.ct.voxels == after.ct.voxels)[region == 0].all()
+    assert (before.ct.voxels != after.ct.voxels)[region > 0].any()
+    assert np.unique(mask).tolist() == [0, 1, 2]
+    assert not (mask > 0)[region == 0].any()
+    header = dcmread(next((out / "ct").iterdir()), stop_before_pixels=True)
+    assert header.SyntheticData == "YES"
+    assert header.PatientID != dcmread(next((tmp_path / "dicom").iterdir())).PatientID
+    capsys.readouterr()
+    assert main(["verify", str(out)]) == 0
+    made = sx.inject(out / "ct", auto=1, diameter_mm=7, labels=out / "mask.dcm")
+    assert made.nodules[0].label == 3
+    assert main(["prepare", "scans", str(out), "--out", str(tmp_path / "store")]) == 0
+    (case,) = Store(tmp_path / "store").cases
+    assert len(case.nodules) == 2
+
+
+def test_identity_is_kept_only_if_asked_for(ct, tmp_path):
+    write_ct_series(tmp_path / "dicom", ct, mark=None)
+    whose = dcmread(next((tmp_path / "dicom").iterdir())).PatientID
+    sx.inject(tmp_path / "dicom", auto=1, diameter_mm=9, out=tmp_path / "new", keep_identity=True)
+    assert dcmread(next((tmp_path / "new" / "ct").iterdir())).PatientID == whose
+
+
+def test_values_that_are_no_hu_are_refused_and_forced(ct, place, tmp_path):
+    shifted = replace(ct, voxels=((ct.voxels + 1024).clip(0) * 16).astype(np.uint16))
+    write_image(tmp_path / "raw.nii.gz", shifted)
+    command = ["inject", str(tmp_path / "raw.nii.gz"), "--at", ",".join(map(str, place)), "--diameter", "9"]
+    assert main([*command, "--out", str(tmp_path / "new")]) == 2
+    assert not (tmp_path / "new").exists()
+    assert main([*command, "--out", str(tmp_path / "new"), "--force"]) == 0
+
+
+# Phantom patients
+
+
+def test_a_phantom_has_the_nodules_that_its_truth_tells_of():
+    made = make_phantom(11, spacing_mm=(3.0, 3.0, 3.0), nodules=4)
+    assert len(made.nodules) >= 1
+    assert np.unique(made.mask.voxels).tolist() == [0, *range(1, len(made.nodules) + 1)]
+    lung = made.chest.lobes > 0
+    for nodule in made.nodules:
+        inside = made.mask.voxels == nodule.label
+        assert (lung & inside).sum() > 0.5 * inside.sum()
+        assert made.ct.voxels[inside].mean() > made.ct.voxels[lung].mean() + 60
+
+
+def test_a_phantom_is_a_function_of_its_seed_and_number():
+    few = phantom_sources(10, 5, spacing_mm=(6.0, 6.0, 6.0))
+    assert [(s.case_id, s.split) for s in few] == [
+        (s.case_id, s.split) for s in phantom_sources(10, 5, spacing_mm=(6.0, 6.0, 6.0))
+    ]
+    one, same = few[4].read(), few[4].read()
+    assert (one.ct.voxels == same.ct.voxels).all()
+    assert one.nodules == same.nodules
+    assert (few[5].read().ct.voxels != one.ct.voxels).any()
+
+
+def test_a_store_of_phantoms_goes_on_where_it_stopped_and_keeps_shapes_apart(tmp_path, monkeypatch):
+    monkeypatch.setattr("synthorax.datasets.phantoms.FIELD_MM", 300.0)
+    request = {"scans": 3, "spacing_mm": (6.0, 6.0, 6.0), "nodules": 3.0, "seed": 1, "workers": 1}
+    store = sx.prepare_phantom(tmp_path / "one", **request)
+    assert [len(store.in_split(split)) for split in ("train", "val", "test")] != [0, 0, 0]
+    assert all(case.synthetic for case in store.cases)
+    (tmp_path / "one" / "zarr.json").unlink()
+    assert sx.prepare_phantom(tmp_path / "one", **request).fingerprint == store.fingerprint
+    with pytest.raises(InputError, match="seed"):
+        sx.prepare_phantom(tmp_path / "one", **request | {"seed": 3})
+    sources = {source.split: source for source in phantom_sources(40, 2)}
+    patients = {split: set(source.patients()) for split, source in sources.items()}
+    assert not patients["train"] & patients["test"]
+    assert not patients["train"] & patients["val"]
+    assert min(map(len, patients.values())) > 50
