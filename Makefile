@@ -1,9 +1,9 @@
-# make demo | test | prove | lint | bench | results | results-lung | results-data
+# make demo | test | prove | lint | bench | results | results-lung | results-data | results-phantom
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test prove lint bench results results-lung results-data
+.PHONY: demo test prove lint bench results results-lung results-data results-phantom
 
 demo: $(INSTALLED)
 	$(BIN)/synthorax demo --out demo
@@ -31,6 +31,9 @@ results-lung: $(INSTALLED)
 
 results-data: $(INSTALLED)
 	$(BIN)/python scripts/results_data.py --out docs/results
+
+results-phantom: $(INSTALLED)
+	$(BIN)/python scripts/results_phantom.py --out docs/results
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -9,6 +9,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from synthorax.volume import Volume
+
 # Before anything imports a system, so that its array annotations are checked whenever it is called.
 jaxtyping.install_import_hook("synthorax.systems", "beartype.beartype")
 
@@ -61,6 +63,18 @@ def ball():
         return z + y + x <= (diameter_mm / 2) ** 2
 
     return make
+
+
+@pytest.fixture(scope="session")
+def chest():
+    """Two lungs in a body, HU; the middle of one is at (-70, 0, 0) mm."""
+    step = 4.0
+    z, y, x = np.meshgrid(*[(np.arange(n) - (n - 1) / 2) * step for n in (60, 64, 96)], indexing="ij")
+    lungs = (z / 100) ** 2 + (y / 70) ** 2 + ((abs(x) - 70) / 45) ** 2 <= 1
+    hu = np.where((y / 110) ** 2 + (x / 160) ** 2 <= 1, np.where(lungs, -850, 40), -1000)
+    hu = hu + np.random.default_rng(0).normal(0, 10, hu.shape)
+    first = tuple(-(n - 1) / 2 * step for n in reversed(hu.shape))
+    return Volume(np.rint(hu).astype(np.int16), (step,) * 3, first)
 
 
 @pytest.fixture(scope="session")

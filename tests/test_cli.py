@@ -49,16 +49,6 @@ def home(balls, tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def chest():
-    """Two lungs in a body, HU; the right one's middle is at (-70, 0, 0) mm."""
-    z, y, x = np.meshgrid(*[(np.arange(n) - (n - 1) / 2) * 5 for n in (48, 52, 76)], indexing="ij")
-    lungs = (z / 100) ** 2 + (y / 70) ** 2 + ((abs(x) - 70) / 45) ** 2 <= 1
-    hu = np.where((y / 110) ** 2 + (x / 160) ** 2 <= 1, np.where(lungs, -850, 40), -1000)
-    origin = tuple(-(n - 1) / 2 * 5.0 for n in (76, 52, 48))
-    return Volume(hu.astype(np.int16), (5.0, 5.0, 5.0), origin)
-
-
 @pytest.fixture
 def desk(balls, home, chest, tmp_path, monkeypatch):
     """A working folder with good and bad inputs; `run` is the trained one."""
@@ -642,3 +632,13 @@ def test_an_unknown_name_of_the_package_is_an_attribute_error(name):
 def test_every_public_name_is_there():
     assert set(sx.__all__) <= set(dir(sx))
     assert all(callable(getattr(sx, name)) for name in sx.__all__)
+
+
+def test_nodules_of_a_trained_generator_go_into_a_scan(desk, capsys):
+    command = "inject chest.nii.gz --auto 1 --diameter 12 --shapes run --seed 4 --json --out new"
+    assert main(command.split()) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["attributes"]["diameter_mm"] == pytest.approx(12, abs=4)
+    manifest = json.loads((desk / "new" / "manifest.json").read_text())
+    assert manifest["model_sha256"] == sx.load("run").sha256
+    assert read_image(desk / "new" / "chest_mask.nii.gz").voxels.max() == 1

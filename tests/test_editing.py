@@ -367,6 +367,7 @@ def test_what_is_made_can_be_prepared(nifti, tmp_path):
     assert len(case.nodules) == 2
     assert case.synthetic
     assert all(nodule.label for nodule in case.nodules)
+    assert all(nodule.extra["shape_origin"].startswith("LIDC-IDRI-") for nodule in case.nodules)
 
 
 def test_dicom_comes_back_as_dicom_with_segmentations(ct, tmp_path, capsys):

@@ -263,9 +263,10 @@ def test_only_allowed_patients_give_outlines():
     assert drawn <= set(some)
     with pytest.raises(InputError, match="LIDC"):
         draw_reading(NoduleAttributes(9), 0, ["nobody"])
-    mask, known = LidcShapes(some)(NoduleAttributes(9), 1)
-    assert mask.voxels.any()
-    assert known.malignancy is not None
+    shape = LidcShapes(some)(NoduleAttributes(9), 1)
+    assert shape.mask.voxels.any()
+    assert shape.attributes.malignancy is not None
+    assert shape.origin in some
 
 
 # Against real nodules

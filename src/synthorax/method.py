@@ -20,11 +20,13 @@ class Filled:
         hu: float32 [z, y, x].
         mask: bool [z, y, x], the nodule's voxels as a reader would outline them.
         attributes: what was asked for, and what the method chose where nothing was.
+        shape_origin: whose outline it started from, if any; a patient whom a test set must not have.
     """
 
     hu: NDArray[np.float32]
     mask: NDArray[np.bool_]
     attributes: NoduleAttributes
+    shape_origin: str = ""
 
 
 class Method(Protocol):

@@ -79,6 +79,7 @@ class _Change:
     mask: NDArray[np.bool_]
     region: NDArray[np.bool_]
     attributes: NoduleAttributes
+    shape_origin: str
 
 
 def inject_nodules(
@@ -128,7 +129,11 @@ def inject_nodules(
                 center_mm=(x, y, z),
                 attributes=replace(change.attributes, diameter_mm=diameter),
                 label=label,
-                extra={"method": method.name, "wanted_diameter_mm": f"{one.place.diameter_mm:g}"},
+                extra={
+                    "method": method.name,
+                    "wanted_diameter_mm": f"{one.place.diameter_mm:g}",
+                    "shape_origin": change.shape_origin,
+                },
             )
         )
     return Edited(
@@ -171,7 +176,7 @@ def _injected(ct: Volume, wanted: Wanted, method: Method, seed: int, lungs: Lung
     if not mask.any():
         place = ", ".join(f"{c:.1f}" for c in wanted.place.center_mm)
         raise InputError("place", f"({place}) mm, with too little lung around it", "one in the lungs")
-    return _Change(in_scan, voxels[in_near], mask[in_near], region[in_near], filled.attributes)
+    return _Change(in_scan, voxels[in_near], mask[in_near], region[in_near], filled.attributes, filled.shape_origin)
 
 
 def _ball(patch: Volume, radius_mm: float) -> NDArray[np.bool_]:

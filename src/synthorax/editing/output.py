@@ -98,5 +98,6 @@ def _rows(nodules: Sequence[Nodule], files: Mapping[str, str]) -> list[dict[str,
             | place
             | {"diameter_mm": attributes["diameter_mm"]}
             | rated
+            | dict(nodule.extra)
         )
     return rows

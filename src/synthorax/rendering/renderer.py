@@ -59,11 +59,11 @@ class Renderer:
     """
 
     name = "render"
-    model_sha256 = ""
 
     def __init__(self, shapes: ShapeSource | None = None, scanner: Scanner | None = None) -> None:
         self._shapes = shapes or LidcShapes()
         self._scanner = scanner
+        self.model_sha256 = self._shapes.model_sha256
 
     def context_mm(self, condition: NoduleAttributes) -> float:
         """Half the width of the patch that it wants to see for such a nodule."""
@@ -85,12 +85,12 @@ class Renderer:
             InputError: no diameter.
         """
         random = generator(seed, "render")
-        mask, known = self._shapes(condition, derive(seed, "shape"))
-        wanted = NoduleAttributes(**_given(known) | _given(condition))
-        solid = fitted(turned(solid_of_mask(mask, _diameter(condition)), random), patch, _diameter(condition))
+        shape = self._shapes(condition, derive(seed, "shape"))
+        wanted = NoduleAttributes(**_given(shape.attributes) | _given(condition))
+        solid = fitted(turned(solid_of_mask(shape.mask, _diameter(condition)), random), patch, _diameter(condition))
         scanner = self._scanner or measure_scanner(patch)
         hu, nodule = render(patch, region, solid, draw_appearance(wanted, random), scanner, derive(seed, "inside"))
-        return Filled(hu, nodule, wanted)
+        return Filled(hu, nodule, wanted, shape.origin)
 
 
 def fitted(solid: Solid, patch: Volume, diameter_mm: float) -> Solid:

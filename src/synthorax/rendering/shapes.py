@@ -2,14 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from synthorax.annotations.lidc_table import draw_reading
 from synthorax.nodule import NoduleAttributes
 from synthorax.volume import Volume
 
-ShapeSource = Callable[[NoduleAttributes, int], tuple[Volume, NoduleAttributes]]
-"""By what is wanted and a seed: a mask, and what is known of the nodule that it is of."""
+
+@dataclass(frozen=True, eq=False)
+class Shape:
+    """A nodule's voxels.
+
+    Attributes:
+        mask: bool [z, y, x].
+        attributes: what is known of the nodule that it is of.
+        origin: whose it is.
+    """
+
+    mask: Volume
+    attributes: NoduleAttributes = field(default_factory=NoduleAttributes)
+    origin: str = ""
+
+
+class ShapeSource(Protocol):
+    """Gives a shape for what is wanted.
+
+    Attributes:
+        model_sha256: hash of its weights; empty if it has none.
+    """
+
+    model_sha256: str
+
+    def __call__(self, wanted: NoduleAttributes, seed: int) -> Shape:
+        """The shape of a seed, of about the wanted width if there is a choice."""
+        ...
 
 
 class LidcShapes:
@@ -19,21 +47,26 @@ class LidcShapes:
         patients: whose; those of a test set are to be left out.
     """
 
+    model_sha256 = ""
+
     def __init__(self, patients: Collection[str] | None = None) -> None:
         self._patients = patients
 
-    def __call__(self, wanted: NoduleAttributes, seed: int) -> tuple[Volume, NoduleAttributes]:
+    def __call__(self, wanted: NoduleAttributes, seed: int) -> Shape:
         """A reader's mask and ratings."""
         reading = draw_reading(wanted, seed, self._patients)
-        return Volume(reading.region.mask, reading.scan.voxel_mm), NoduleAttributes(**reading.ratings)
+        mask = Volume(reading.region.mask, reading.scan.voxel_mm)
+        return Shape(mask, NoduleAttributes(**reading.ratings), reading.scan.patient_id)
 
 
 class OneShape:
     """The same mask for every nodule, scaled to its diameter."""
 
+    model_sha256 = ""
+
     def __init__(self, mask: Volume) -> None:
         self._mask = mask
 
-    def __call__(self, wanted: NoduleAttributes, seed: int) -> tuple[Volume, NoduleAttributes]:
+    def __call__(self, wanted: NoduleAttributes, seed: int) -> Shape:
         """The mask; nothing else is known of it."""
-        return self._mask, NoduleAttributes()
+        return Shape(self._mask)

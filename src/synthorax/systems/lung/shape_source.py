@@ -7,6 +7,7 @@ import numpy as np
 from synthorax.errors import InputError
 from synthorax.hub import Model
 from synthorax.nodule import NoduleAttributes
+from synthorax.rendering.shapes import Shape
 from synthorax.shapes.diameter import axial_diameter_mm
 from synthorax.systems.lung.system import Lung
 from synthorax.volume import Volume
@@ -26,11 +27,12 @@ class ModelShapes:
         if not isinstance(model.system, Lung):
             raise InputError("shapes", f"a model of {model.system.name}", "one that makes shapes, such as lung")
         self._system = model.system
+        self.model_sha256 = model.sha256
 
-    def __call__(self, wanted: NoduleAttributes, seed: int) -> tuple[Volume, NoduleAttributes]:
+    def __call__(self, wanted: NoduleAttributes, seed: int) -> Shape:
         """The shape of nearly the wanted width among some that the seed draws."""
         spacing = self._system.config.spacing_mm
         masks = self._system.sample(DRAWN, seed).masks
         widths = np.array([axial_diameter_mm(np.argwhere(mask), spacing) for mask in masks])
         best = int(np.argmin(abs(np.log(widths / (wanted.diameter_mm or np.median(widths))))))
-        return Volume(masks[best], spacing), NoduleAttributes()
+        return Shape(Volume(masks[best], spacing))
