@@ -1,0 +1,176 @@
+"""Classifiers by their decisions and by their probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from synthorax.errors import InputError
+from synthorax.metrics import checks
+from synthorax.metrics.bootstrap import Statistic
+
+CALIBRATION_BINS = 15
+
+
+@dataclass(frozen=True, eq=False)
+class Confusion:
+    """Counts of right and wrong decisions, numbers or arrays of one shape; measures are NaN where they divide by 0."""
+
+    true_positive: Any
+    false_positive: Any
+    true_negative: Any
+    false_negative: Any
+
+    @property
+    def sensitivity(self) -> Any:
+        """Share of the positive ones that are found; recall."""
+        return _share(self.true_positive, self.false_negative)
+
+    @property
+    def specificity(self) -> Any:
+        """Share of the negative ones that are taken for negative."""
+        return _share(self.true_negative, self.false_positive)
+
+    @property
+    def precision(self) -> Any:
+        """Share of what is taken for positive that is."""
+        return _share(self.true_positive, self.false_positive)
+
+    @property
+    def accuracy(self) -> Any:
+        """Share of right decisions."""
+        return _share(self.true_positive + self.true_negative, self.false_positive + self.false_negative)
+
+    @property
+    def balanced_accuracy(self) -> Any:
+        """Mean of sensitivity and specificity."""
+        return (self.sensitivity + self.specificity) / 2
+
+    @property
+    def f1(self) -> Any:
+        """Harmonic mean of sensitivity and precision."""
+        return self.f_beta(1)
+
+    @property
+    def f2(self) -> Any:
+        """F that counts sensitivity as twice as important as precision."""
+        return self.f_beta(2)
+
+    def f_beta(self, beta: float) -> Any:
+        """Weighted harmonic mean, with sensitivity `beta` times as important as precision."""
+        wrong = (beta**2 * self.false_negative + self.false_positive) / (1 + beta**2)
+        return _share(self.true_positive, wrong)
+
+
+def confusion(labels: ArrayLike, scores: ArrayLike, threshold: float) -> Confusion:
+    """Decisions at a threshold; a score at it or above is taken for positive.
+
+    Args:
+        labels: 0 or 1, [n].
+        scores: [n].
+
+    Raises:
+        InputError: none, lengths that differ, other labels, scores that are not finite.
+    """
+    truth = checks.flags("labels", labels)
+    positive = checks.vector("scores", scores, len(truth)) >= threshold
+    counts = _counts(truth, positive, np.ones((1, len(truth))))
+    return Confusion(*(int(each[0]) for each in counts))
+
+
+def confusion_of(
+    labels: ArrayLike, scores: ArrayLike, threshold: float, measure: Callable[[Confusion], Any]
+) -> Statistic:
+    """A measure of the decisions at a threshold as a statistic to bootstrap, as `lambda found: found.f2`.
+
+    Raises:
+        InputError: as `confusion`.
+    """
+    truth = checks.flags("labels", labels)
+    positive = checks.vector("scores", scores, len(truth)) >= threshold
+    return Statistic(len(truth), lambda weights: np.asarray(measure(Confusion(*_counts(truth, positive, weights)))))
+
+
+def choose_threshold(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    measure: Callable[[Confusion], Any] = lambda found: found.balanced_accuracy,
+) -> float:
+    """The score, of those that occur, at which a measure is greatest; the highest of equals.
+
+    It belongs on validation data: on the test set it flatters.
+
+    Args:
+        labels: 0 or 1, [n], both.
+        scores: [n].
+
+    Raises:
+        InputError: one class only, lengths that differ, scores that are not finite.
+    """
+    truth = checks.labels("labels", labels)
+    found = checks.vector("scores", scores, len(truth))
+    thresholds, where = np.unique(found, return_inverse=True)
+    up, down = (np.bincount(where[rows], minlength=len(thresholds)) for rows in (truth, ~truth))
+    above, wrong = (np.cumsum(counts[::-1])[::-1] for counts in (up, down))
+    values = np.asarray(measure(Confusion(above, wrong, down.sum() - wrong, up.sum() - above)))
+    return float(thresholds[::-1][np.nanargmax(values[::-1])])
+
+
+def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
+    """Precision averaged over the steps of sensitivity, without interpolation.
+
+    Raises:
+        InputError: one class only, lengths that differ, scores that are not finite.
+    """
+    from sklearn.metrics import average_precision_score
+
+    truth = checks.labels("labels", labels)
+    return float(average_precision_score(truth, checks.vector("scores", scores, len(truth))))
+
+
+def brier(labels: ArrayLike, probabilities: ArrayLike) -> float:
+    """Mean squared difference of probability and label (Brier 1950).
+
+    Raises:
+        InputError: lengths that differ, or numbers that are no probabilities.
+    """
+    truth = checks.flags("labels", labels)
+    return float(((_probabilities(probabilities, len(truth)) - truth) ** 2).mean())
+
+
+def calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins: int = CALIBRATION_BINS) -> float:
+    """Expected calibration error: how far share and mean probability of positives are apart, over equal bins of it.
+
+    That is Guo et al. 2017 for the positive class. It is not 0 for a calibrated model of few rows.
+
+    Raises:
+        InputError: lengths that differ, or numbers that are no probabilities.
+    """
+    truth = checks.flags("labels", labels)
+    found = _probabilities(probabilities, len(truth))
+    where = np.minimum((found * bins).astype(int), bins - 1)
+    return float(abs(np.bincount(where, found - truth)).sum() / len(truth))
+
+
+def _probabilities(values: ArrayLike, length: int) -> NDArray[np.float64]:
+    found = checks.vector("probabilities", values, length)
+    if ((found < 0) | (found > 1)).any():
+        raise InputError("probabilities", f"{found.min():g} to {found.max():g}", "0 to 1")
+    return found
+
+
+def _counts(
+    truth: NDArray[np.bool_], positive: NDArray[np.bool_], weights: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], ...]:
+    """True positive, false positive, true negative, false negative, each [b]."""
+    groups = (truth & positive, ~truth & positive, ~truth & ~positive, truth & ~positive)
+    return tuple(weights @ group for group in groups)
+
+
+def _share(part: Any, rest: Any) -> Any:
+    total = np.asarray(part + rest, np.float64)
+    return np.divide(part, total, out=np.full(total.shape, np.nan), where=total > 0)[()]

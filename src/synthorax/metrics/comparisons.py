@@ -1,0 +1,80 @@
+"""Tests of paired results, and the correction for doing many of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import binomtest, norm, rv_continuous
+from scipy.stats import t as student
+
+from synthorax.errors import InputError
+from synthorax.metrics import checks
+from synthorax.metrics.bootstrap import check_margin
+from synthorax.metrics.estimates import ALPHA, Equivalence
+
+
+def mcnemar(first_right: ArrayLike, second_right: ArrayLike) -> float:
+    """The exact two-sided p of McNemar's test: are two classifiers right equally often on the same rows?
+
+    Args:
+        first_right, second_right: 0 or 1, [n].
+
+    Raises:
+        InputError: lengths that differ, none, or other values.
+    """
+    first = checks.flags("first_right", first_right)
+    second = checks.flags("second_right", second_right, len(first))
+    apart = int((first != second).sum())
+    return float(binomtest(int((first & ~second).sum()), apart).pvalue) if apart else 1.0
+
+
+def paired_equivalence(first: ArrayLike, second: ArrayLike, margin: float, alpha: float = ALPHA) -> Equivalence:
+    """Whether the means of paired values differ by less than a margin, by Student's t.
+
+    Args:
+        first, second: [n], one value a patient.
+
+    Raises:
+        InputError: fewer than 2 pairs, lengths that differ, values that are not finite, a margin that is not positive.
+    """
+    before = checks.vector("second", second)
+    apart = checks.vector("first", first, len(before)) - before
+    if len(apart) < 2:
+        raise InputError("pairs", f"{len(apart)}", "2 or more")
+    error = float(apart.std(ddof=1) / np.sqrt(len(apart)))
+    return equivalence_by_error(float(apart.mean()), error, margin, alpha, student(len(apart) - 1))
+
+
+def equivalence_by_error(
+    difference: float, standard_error: float, margin: float, alpha: float = ALPHA, law: rv_continuous = norm
+) -> Equivalence:
+    """Two one-sided tests of a difference of known standard error.
+
+    Args:
+        law: of the difference over its standard error.
+
+    Raises:
+        InputError: a margin that is not positive.
+    """
+    check_margin(margin)
+    half = float(law.ppf(1 - alpha) * standard_error)
+    room = margin - abs(difference)
+    p = float(law.sf(room / standard_error)) if standard_error > 0 else float(room <= 0)
+    return Equivalence(difference, difference - half, difference + half, margin, p, alpha)
+
+
+def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
+    """The p values [n], in their order, corrected for their number (Holm 1979).
+
+    Raises:
+        InputError: none, or one outside of 0 to 1.
+    """
+    found = checks.vector("p values", p_values)
+    if ((found < 0) | (found > 1)).any():
+        raise InputError("p values", f"{found.min():g} to {found.max():g}", "0 to 1")
+    order = np.argsort(found)
+    corrected = np.empty(len(found))
+    corrected[order] = np.minimum(np.maximum.accumulate(found[order] * np.arange(len(found), 0, -1)), 1)
+    return corrected

@@ -1,0 +1,166 @@
+"""The networks that features are taken from: any of ours, and a user's Inception. Importing this imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from synthorax.errors import InputError
+from synthorax.metrics import checks
+from synthorax.metrics.features import ExtractorCard, Features
+from synthorax.provenance import sha256
+from synthorax.volume import check_spacing
+
+SAME_SPACING = 1e-3
+"""Voxel sizes that differ by less, relatively, are the same."""
+INCEPTION_DIMENSIONS = 2048
+
+
+class FromNetwork:
+    """Features of a 3D network with a method `features`, patches [b, 1, z, y, x] from -1 to 1 to [b, d].
+
+    The network is set to evaluation.
+
+    Args:
+        name: what the figures call it.
+        weights_sha256: hash of the file that its weights are from.
+        window_hu: is mapped to -1 to 1, and what is beyond is clipped.
+        spacing_mm: the voxels that it was trained on, (z, y, x); it takes no others.
+        classes: whether calling it gives the logits [b, k] of classes.
+
+    Raises:
+        InputError: a network without `features`, or a window that is none.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        name: str,
+        weights_sha256: str,
+        *,
+        dimensions: int,
+        window_hu: tuple[float, float],
+        spacing_mm: tuple[float, float, float],
+        classes: bool = False,
+        batch: int = 32,
+    ) -> None:
+        if not callable(getattr(network, "features", None)):
+            raise InputError(name, f"a {type(network).__name__} without `features`", "a network that has features")
+        _check_window(window_hu)
+        window = f"{window_hu[0]:g} to {window_hu[1]:g} HU mapped to -1 to 1"
+        voxels = " x ".join(f"{s:g}" for s in spacing_mm)
+        self.card = ExtractorCard(name, weights_sha256, dimensions, f"{window}, voxels of {voxels} mm")
+        self._network = network.eval()
+        self._features = cast(Callable[[Tensor], Tensor], network.features)
+        self._window_hu = window_hu
+        self._spacing_mm = spacing_mm
+        self._classes = classes
+        self._batch = batch
+
+    def __call__(self, patches_hu: NDArray, spacing_mm: Sequence[float]) -> Features:
+        """See `Extractor`."""
+        patches = checks.volumes("patches", patches_hu)
+        check_spacing(spacing_mm)
+        if not np.allclose(spacing_mm, self._spacing_mm, rtol=SAME_SPACING, atol=0):
+            raise InputError(
+                "patches", f"voxels of {tuple(spacing_mm)} mm", f"{self._spacing_mm}, as of {self.card.name}"
+            )
+        low, high = self._window_hu
+        device = next(self._network.parameters()).device
+
+        def see(batch: Tensor) -> tuple[Tensor, Tensor | None]:
+            unit = ((batch[:, None].to(device) - low) * (2 / (high - low)) - 1).clamp(-1, 1)
+            logits = self._network(unit) if self._classes else None
+            return self._features(unit), None if logits is None else logits.softmax(1)
+
+        return seen_in_batches(patches, see, self.card, self._batch)
+
+
+class InceptionSlices:
+    """A user's own 2D Inception in TorchScript, as StyleGAN's `inception-2015-12-05.pt`.
+
+    It sees the axial, coronal and sagittal plane through a patch's middle, as grey pictures of 0 to 255 that it
+    stretches to its own square; features and probabilities are means over the three.
+
+    Args:
+        path: the file; called with pictures [b, 3, y, x] and `return_features=True` it gives [b, 2048].
+        window_hu: is mapped to 0 to 255, and what is beyond is clipped.
+        classes: look for class probabilities too, which costs as much again.
+
+    Raises:
+        InputError: no such file, one of another kind, or a window that is none.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        window_hu: tuple[float, float] = (-1000.0, 400.0),
+        classes: bool = False,
+        batch: int = 16,
+        device: str = "cpu",
+    ) -> None:
+        _check_window(window_hu)
+        file = Path(path)
+        if not file.is_file():
+            raise InputError(file, "no such file", "an Inception network in TorchScript")
+        try:
+            self._network = torch.jit.load(str(file), map_location=device).eval()
+        except (RuntimeError, ValueError) as error:
+            raise InputError(file, "no TorchScript", "an Inception network in TorchScript") from error
+        self._window_hu, self._classes, self._batch, self._device = window_hu, classes, batch, device
+        with torch.inference_mode():
+            try:
+                found = self._network(torch.zeros(1, 3, 32, 32, device=device), return_features=True)
+            except RuntimeError as error:
+                wanted = "one that takes pictures [b, 3, y, x] and return_features=True"
+                raise InputError(file, "a TorchScript network of another kind", wanted) from error
+        if not isinstance(found, Tensor) or found.shape != (1, INCEPTION_DIMENSIONS):
+            raise InputError(file, "a network of other features", f"{INCEPTION_DIMENSIONS} a picture")
+        window = f"{window_hu[0]:g} to {window_hu[1]:g} HU mapped to 0 to 255"
+        prepared = f"{window}, mean over the axial, coronal and sagittal plane through the middle"
+        self.card = ExtractorCard(f"Inception ({file.name})", sha256(file), INCEPTION_DIMENSIONS, prepared)
+
+    def __call__(self, patches_hu: NDArray, spacing_mm: Sequence[float]) -> Features:
+        """See `Extractor`; a plane is stretched to a square, so patches are best cubes in millimetres."""
+        patches = checks.volumes("patches", patches_hu)
+        check_spacing(spacing_mm)
+        low, high = self._window_hu
+
+        def see(batch: Tensor) -> tuple[Tensor, Tensor | None]:
+            grey = ((batch.to(self._device) - low) * (255 / (high - low))).clamp(0, 255)
+            z, y, x = (n // 2 for n in grey.shape[1:])
+            planes = [plane[:, None].expand(-1, 3, -1, -1) for plane in (grey[:, z], grey[:, :, y], grey[:, :, :, x])]
+            features = torch.stack([self._network(plane, return_features=True) for plane in planes]).mean(0)
+            return features, torch.stack([self._network(p) for p in planes]).mean(0) if self._classes else None
+
+        return seen_in_batches(patches, see, self.card, self._batch)
+
+
+def seen_in_batches(
+    patches: NDArray[np.float32],
+    see: Callable[[Tensor], tuple[Tensor, Tensor | None]],
+    card: ExtractorCard,
+    batch: int,
+) -> Features:
+    """Features of patches [n, z, y, x], a batch at a time, by a function to features [b, d] and probabilities [b, k].
+
+    Raises:
+        InputError: features that are not those of the card.
+    """
+    with torch.inference_mode():
+        seen = [see(torch.from_numpy(patches[a : a + batch])) for a in range(0, len(patches), batch)]
+    values = torch.cat([features for features, _ in seen]).double().cpu().numpy()
+    classes = [found.double().cpu().numpy() for _, found in seen if found is not None]
+    return Features(values, card, np.concatenate(classes) if classes else None)
+
+
+def _check_window(window_hu: tuple[float, float]) -> None:
+    if not window_hu[0] < window_hu[1]:
+        raise InputError("window", f"{window_hu[0]:g} to {window_hu[1]:g} HU", "the lower end first")

@@ -1,0 +1,134 @@
+"""The area under the ROC curve, its variance and its tests (DeLong et al. 1988, by the midranks of Sun and Xu 2014).
+
+DeLong takes the rows for independent. Where patients have several nodules, `bootstrap.patient_bootstrap` of `auc_of`
+is the right interval.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit, logit
+from scipy.stats import norm, rankdata
+
+from synthorax.errors import InputError
+from synthorax.metrics import checks
+from synthorax.metrics.bootstrap import Statistic
+from synthorax.metrics.comparisons import equivalence_by_error
+from synthorax.metrics.estimates import ALPHA, CONFIDENCE, Comparison, Equivalence, Estimate
+
+
+def auc(labels: ArrayLike, scores: ArrayLike) -> float:
+    """Chance that a positive row has the higher score; a tie counts half.
+
+    Args:
+        labels: 0 or 1, [n].
+        scores: [n].
+
+    Raises:
+        InputError: one class only, lengths that differ, values that are not finite.
+    """
+    return float(auc_of(labels, scores).values(np.ones((1, np.size(labels))))[0])
+
+
+def auc_of(labels: ArrayLike, scores: ArrayLike) -> Statistic:
+    """The AUC as a statistic to bootstrap; NaN on replicates of one class.
+
+    Raises:
+        InputError: as `auc`.
+    """
+    truth = checks.labels("labels", labels)
+    found = checks.vector("scores", scores, len(truth))
+    order = np.argsort(found, kind="stable")
+    positive = truth[order]
+    first_of_ties = np.flatnonzero(np.r_[True, np.diff(found[order]) > 0])
+
+    def values(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        ordered = weights[:, order]
+        up = np.add.reduceat(ordered * positive, first_of_ties, axis=1)
+        down = np.add.reduceat(ordered * ~positive, first_of_ties, axis=1)
+        pairs = up.sum(1) * down.sum(1)
+        below = np.cumsum(down, 1) - down / 2
+        return np.divide((up * below).sum(1), pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
+
+    return Statistic(len(truth), values)
+
+
+def delong_covariance(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """AUCs [k] of k models on the same rows, and their covariance [k, k].
+
+    Args:
+        labels: 0 or 1, [n].
+        scores: [k, n], a row a model.
+
+    Raises:
+        InputError: fewer than 2 rows of a class, lengths that differ, values that are not finite.
+    """
+    truth = checks.labels("labels", labels)
+    found = checks.matrix("scores", scores)
+    if found.shape[1] != len(truth):
+        raise InputError("scores", f"{found.shape[1]} of them", f"{len(truth)}, one a label")
+    up, down = found[:, truth], found[:, ~truth]
+    m, n = up.shape[1], down.shape[1]
+    if min(m, n) < 2:
+        raise InputError("labels", f"{m} positive and {n} negative rows", "2 or more of each")
+    ranks = rankdata(np.concatenate([up, down], 1), axis=1)
+    of_up = (ranks[:, :m] - rankdata(up, axis=1)) / n
+    of_down = 1 - (ranks[:, m:] - rankdata(down, axis=1)) / m
+    return of_up.mean(1), np.atleast_2d(np.cov(of_up) / m + np.cov(of_down) / n)
+
+
+def delong_interval(labels: ArrayLike, scores: ArrayLike, confidence: float = CONFIDENCE) -> Estimate:
+    """The AUC and its interval, on the logit scale, which keeps it between 0 and 1.
+
+    A perfect AUC has no variance by DeLong, and so an interval of no width.
+
+    Raises:
+        InputError: as `delong_covariance`.
+    """
+    values, covariance = delong_covariance(labels, np.asarray(scores, float)[None])
+    value, error = float(values[0]), float(covariance[0, 0]) ** 0.5
+    if not 0 < value < 1:
+        return Estimate(value, value, value)
+    half = norm.ppf((1 + confidence) / 2) * error / (value * (1 - value))
+    low, high = expit(logit(value) + np.array([-half, half]))
+    return Estimate(value, float(low), float(high))
+
+
+def delong_comparison(
+    labels: ArrayLike, first: ArrayLike, second: ArrayLike, confidence: float = CONFIDENCE
+) -> Comparison:
+    """The difference of the AUCs of two models on the same rows, with the paired test.
+
+    Args:
+        labels: 0 or 1, [n].
+        first, second: scores [n].
+
+    Raises:
+        InputError: as `delong_covariance`.
+    """
+    value, error = _difference(labels, first, second)
+    half = float(norm.ppf((1 + confidence) / 2) * error)
+    p = 2 * float(norm.sf(abs(value) / error)) if error > 0 else float(value == 0)
+    return Comparison(value, value - half, value + half, p)
+
+
+def delong_equivalence(
+    labels: ArrayLike, first: ArrayLike, second: ArrayLike, margin: float, alpha: float = ALPHA
+) -> Equivalence:
+    """Whether the AUCs of two models on the same rows differ by less than a margin.
+
+    Raises:
+        InputError: as `delong_covariance`, or a margin that is not positive.
+    """
+    return equivalence_by_error(*_difference(labels, first, second), margin, alpha)
+
+
+def _difference(labels: ArrayLike, first: ArrayLike, second: ArrayLike) -> tuple[float, float]:
+    """Difference of two AUCs and its standard error."""
+    truth = checks.labels("labels", labels)
+    both = [checks.vector("scores", scores, len(truth)) for scores in (first, second)]
+    values, covariance = delong_covariance(truth, both)
+    variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
+    # Models that rank alike have no variance but for rounding.
+    return float(values[0] - values[1]), float(np.sqrt(variance)) if variance > 1e-15 else 0.0
