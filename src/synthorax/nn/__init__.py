@@ -1,0 +1,1 @@
+"""Blocks that systems and task networks share."""

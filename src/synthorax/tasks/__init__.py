@@ -1,0 +1,1 @@
+"""What synthetic data is for: detection, malignancy, segmentation."""

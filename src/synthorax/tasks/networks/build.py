@@ -1,0 +1,37 @@
+"""A network from its configuration."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from synthorax.tasks.networks.config import (
+    DetectorConfig,
+    MonaiUNetConfig,
+    NetworkConfig,
+    ResNetConfig,
+    SqueezeNetConfig,
+)
+from synthorax.tasks.networks.detector import Detector
+from synthorax.tasks.networks.resnet import ResNet3d
+from synthorax.tasks.networks.squeezenet import SqueezeNet3d
+from synthorax.tasks.networks.unet import MonaiUNet, UNet3d
+
+
+def build(config: NetworkConfig) -> nn.Module:
+    """The network, freshly initialised from torch's global generator.
+
+    It takes patches [b, 1, z, y, x] within -1 to 1 and has `minimum_size`. A classifier gives logits [b, n_classes] and
+    has `features`, a segmenter gives logits [b, n_classes, z, y, x].
+
+    Raises:
+        InputError: MONAI is asked for and not installed.
+    """
+    if isinstance(config, DetectorConfig):
+        return Detector(config)
+    if isinstance(config, ResNetConfig):
+        return ResNet3d(config)
+    if isinstance(config, SqueezeNetConfig):
+        return SqueezeNet3d(config)
+    if isinstance(config, MonaiUNetConfig):
+        return MonaiUNet(config)
+    return UNet3d(config)

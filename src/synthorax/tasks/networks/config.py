@@ -1,0 +1,90 @@
+"""Which network a task trains, as frozen and typed objects. No torch here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+from synthorax.errors import InputError
+
+Architecture = Literal["resnet-10", "resnet-18", "resnet-34", "resnet-50", "resnet-101", "resnet-152", "resnext-101"]
+CARDINALITY = 32
+"""Groups of a ResNeXt's convolutions."""
+
+
+class _NetworkConfig(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n_classes: int = Field(default=2, ge=1)
+
+
+class DetectorConfig(_NetworkConfig):
+    """The small nodule detector of papers/3.
+
+    Attributes:
+        width: channels of its first convolution; 32 was chosen, 64 is the larger detector that section 6 asks for.
+    """
+
+    kind: Literal["detector"] = "detector"
+    width: PositiveInt = 32
+
+
+class ResNetConfig(_NetworkConfig):
+    """A 3D ResNet or ResNeXt as Hara et al. (CVPR 2018) have it, for papers/2.
+
+    Attributes:
+        architecture: and its depth.
+        shortcut: where a block changes the grid or the channels: A pads the input with zero channels, B is a
+            1^3 convolution; if not given what the published weights have, A up to 34 layers and B beyond.
+        width: channels of the first stage; the published 64, or fewer for a small machine.
+        stem: `video` halves y and x and then all axes, so a patch needs (16, 32, 32) voxels; `cube` halves nothing
+            before the stages, for patches from 8^3 (papers/2 has 32 x 64 x 64 and does not say; ours for 24^3).
+    """
+
+    kind: Literal["resnet"] = "resnet"
+    architecture: Architecture = "resnet-50"
+    shortcut: Literal["A", "B"] | None = None
+    width: PositiveInt = 64
+    stem: Literal["video", "cube"] = "video"
+
+    @model_validator(mode="after")
+    def _check(self) -> ResNetConfig:
+        if self.architecture == "resnext-101" and 2 * self.width % CARDINALITY:
+            raise InputError("width", str(self.width), f"a multiple of {CARDINALITY // 2} for a ResNeXt")
+        return self
+
+
+class SqueezeNetConfig(_NetworkConfig):
+    """3D-SqueezeNet v1.1, the nodule detector of papers/5."""
+
+    kind: Literal["squeezenet"] = "squeezenet"
+
+
+class UNetConfig(_NetworkConfig):
+    """NiftyNet's 3D U-Net, the segmenter of papers/4.
+
+    Attributes:
+        width: channels of the first convolution; 32 as published.
+    """
+
+    kind: Literal["unet"] = "unet"
+    width: PositiveInt = 32
+
+
+class MonaiUNetConfig(_NetworkConfig):
+    """MONAI's residual U-Net, which needs the extra `monai`.
+
+    Attributes:
+        channels: of every level, each at half the grid of the one before.
+        residual_units: a level.
+    """
+
+    kind: Literal["monai-unet"] = "monai-unet"
+    channels: tuple[PositiveInt, ...] = Field(default=(32, 64, 128, 256), min_length=2)
+    residual_units: int = Field(default=2, ge=0)
+
+
+NetworkConfig = Annotated[
+    DetectorConfig | ResNetConfig | SqueezeNetConfig | UNetConfig | MonaiUNetConfig, Field(discriminator="kind")
+]

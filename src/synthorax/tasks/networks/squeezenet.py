@@ -1,0 +1,61 @@
+"""3D-SqueezeNet (Iandola et al. 2016, in 3D by Köpüklü et al. 2019), the detector of papers/5 (section 4.2)."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from synthorax.tasks.networks.classifier import PatchClassifier
+from synthorax.tasks.networks.config import SqueezeNetConfig
+
+STAGES = ((16, 128), (32, 256), (48, 384), (64, 512))
+"""Squeezed and given channels of the two Fire blocks after each pooling."""
+
+
+class SqueezeNet3d(PatchClassifier):
+    """Version 1.1 of the 3D program: a convolution, then four times max pooling and two Fire blocks.
+
+    The head is a 1^3 convolution with ReLU before the mean, so logits are never negative; it goes after dropout.
+    """
+
+    minimum_size = (16, 32, 32)
+    feature_size = 512
+
+    def __init__(self, config: SqueezeNetConfig) -> None:
+        super().__init__()
+        layers = [nn.Conv3d(1, 64, 3, (1, 2, 2), padding=1), nn.BatchNorm3d(64), nn.ReLU(inplace=True)]
+        channels = 64
+        for squeezed, given in STAGES:
+            layers += [nn.MaxPool3d(3, 2, padding=1), Fire(channels, squeezed, given), Fire(given, squeezed, given)]
+            channels = given
+        self.layers = nn.Sequential(*layers)
+        self.head = nn.Sequential(nn.Dropout(), nn.Conv3d(channels, config.n_classes, 1), nn.ReLU())
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv3d):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out")
+
+    def maps(self, patches: Float[Tensor, "b 1 z y x"]) -> Float[Tensor, "b 512 k j i"]:
+        """A sixteenth of the patch along z and a thirty-second along y and x."""
+        return self.layers((patches + 1) / 2)  # papers/5 has volumes within 0 to 1.
+
+    def classify(self, maps: Float[Tensor, "b 512 k j i"]) -> Float[Tensor, "b n"]:
+        """The mean of the head's maps."""
+        return self.head(maps).mean((2, 3, 4))
+
+
+class Fire(nn.Module):
+    """Few channels, then 1^3 and 3^3 convolutions side by side; plus the input where it has as many channels."""
+
+    def __init__(self, channels_in: int, squeezed: int, given: int) -> None:
+        super().__init__()
+        self.bypass = channels_in == given
+        self.squeeze = nn.Sequential(nn.Conv3d(channels_in, squeezed, 1), nn.BatchNorm3d(squeezed), nn.ReLU())
+        self.expand1 = nn.Sequential(nn.Conv3d(squeezed, given // 2, 1), nn.BatchNorm3d(given // 2))
+        self.expand3 = nn.Sequential(nn.Conv3d(squeezed, given // 2, 3, padding=1), nn.BatchNorm3d(given // 2))
+
+    def forward(self, x: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b d z y x"]:
+        """Channels `channels_in` to `given`."""
+        squeezed = self.squeeze(x)
+        made = torch.cat([self.expand1(squeezed), self.expand3(squeezed)], 1)
+        return torch.relu(made + x if self.bypass else made)
