@@ -28,7 +28,7 @@ from synthorax.studies.results import machine
 from synthorax.studies.shapes import RELEASED, ShapeStudy, measurable
 from synthorax.systems.lung.config import lung_config
 from synthorax.systems.lung.system import Lung
-from synthorax.training.loop import make_fabric
+from synthorax.training.devices import make_fabric
 
 PASSES = (1, 2, 4, 8, 15, 25, 40)
 SHOWN = {

@@ -161,7 +161,7 @@ def rendering_lines(reals: list[Real], out: Path) -> Iterator[str]:
     for kind in ("solid", "part-solid", "ground glass", "calcified"):
         rows = pairs[kind]
         means = [[r.hu.voxels[r.mask].mean() for _, _, r, _, _ in rows], [hu[mask].mean() for *_, hu, mask in rows]]
-        curves = [median_profile([row[k] for row in rows]) for k in (0, 1)]
+        curves = [median_profile([row[0] for row in rows]), median_profile([row[1] for row in rows])]
         deep = [
             np.nanmedian(curve[middle < -2]) if np.isfinite(curve[middle < -2]).any() else np.nan for curve in curves
         ]

@@ -39,7 +39,7 @@ from synthorax.shapes.reconnection import ON_THRESHOLD, reconnect
 from synthorax.systems.lung.base_set import base_set
 from synthorax.systems.lung.config import PRESETS
 from synthorax.systems.lung.system import Lung
-from synthorax.training.loop import make_fabric
+from synthorax.training.devices import make_fabric
 
 SEED = 0
 FIELDS = 10_000

@@ -8,9 +8,9 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import is_dataclass, replace
 from importlib import import_module
-from typing import get_args
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -318,8 +318,10 @@ def test_every_verb_explains_itself_and_each_of_its_options(verb, capsys):
     parameters = []
     for name, parameter in signature.parameters.items():
         group = next((t for t in (parameter.annotation, *get_args(parameter.annotation)) if is_dataclass(t)), None)
-        given = [a.name[0] for a in get_args(parameter.annotation) if isinstance(a, Parameter) and a.name]
-        parameters += [field.name for field in fields(group)] if group else given or [name]
+        options = get_type_hints(group, include_extras=True) if group else {name: parameter.annotation}
+        for option, annotation in options.items():
+            given = [a.name[0] for a in get_args(annotation) if isinstance(a, Parameter) and a.name]
+            parameters += given or [option]
     assert main([*verb.split(), "--help"]) == 0
     text = capsys.readouterr().out
     words = " ".join(text.replace("│", " ").split())
@@ -373,7 +375,7 @@ def test_sampling_loads_no_training_library(home, tmp_path):
 
 def test_a_trained_run_is_a_folder_with_configuration_weights_log_and_state(home):
     names = {path.name for path in (home / "run").iterdir()}
-    assert names == {"config.yaml", "data.json", "weights.safetensors", "state.pt", "log.jsonl"}
+    assert names == {"config.yaml", "data.json", "weights.safetensors", "state.pt", "log.jsonl", "tensorboard"}
     assert json.loads((home / "run" / "data.json").read_text())["shapes"] == 4
 
 

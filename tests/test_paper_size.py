@@ -10,7 +10,7 @@ STEP = """
 import numpy as np
 from synthorax.systems.lung.config import PRESETS
 from synthorax.systems.lung.system import Lung
-from synthorax.training.loop import make_fabric
+from synthorax.training.devices import make_fabric
 
 seeds = np.zeros((51, 20, 40, 40), np.float32)
 seeds[:, 8:12, 15:25, 15:25] = np.linspace(0.3, 1, 51)[:, None, None, None]

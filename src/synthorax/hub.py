@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -14,11 +14,36 @@ from synthorax.provenance import sha256
 
 if TYPE_CHECKING:
     from synthorax.training.system import System
+    from synthorax.training.trainable import Trainable
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a system's parts are; nothing is imported before it is asked for.
+
+    Attributes:
+        system: the class.
+        config: `(preset, settings)` to its configuration; without torch.
+        training: `(config, data, seed, ...)` to what the loop needs.
+    """
+
+    system: str
+    config: str
+    training: str
+
 
 SYSTEMS = {
-    "lung": "synthorax.systems.lung.system:Lung",
+    "lung": Entry(
+        system="synthorax.systems.lung.system:Lung",
+        config="synthorax.systems.lung.config:lung_config",
+        training="synthorax.systems.lung.training:lung_training",
+    ),
+    "ac-wgan": Entry(
+        system="synthorax.systems.ac_wgan.system:AcWgan",
+        config="synthorax.systems.ac_wgan.config:ac_wgan_config",
+        training="synthorax.systems.ac_wgan.training:ac_wgan_training",
+    ),
 }
-"""Every system and where its class is; nothing is imported before it is asked for."""
 
 CONFIG, WEIGHTS = "config.yaml", "weights.safetensors"
 
@@ -31,16 +56,34 @@ class Model:
     sha256: str
 
 
-def system_class(name: str) -> type[System]:
-    """The class of a system.
+def entry(name: str) -> Entry:
+    """Where a system is.
 
     Raises:
         InputError: no system of that name.
     """
     if name not in SYSTEMS:
         raise InputError("system", repr(name), " or ".join(SYSTEMS))
-    module, _, attribute = SYSTEMS[name].partition(":")
-    return getattr(import_module(module), attribute)
+    return SYSTEMS[name]
+
+
+def part(place: str) -> Any:
+    """What stands at `module:name`."""
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
+
+
+def start_from(model: Trainable, first: Model) -> None:
+    """Give a fresh model the weights of another, to go on from.
+
+    Raises:
+        InputError: weights of other networks.
+    """
+    try:
+        model.load_weights(first.system.weights())
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError("from", f"weights that do not fit ({reason})", f"a model of this {model.name}") from error
 
 
 def load(path: Path | str) -> Model:
@@ -58,7 +101,7 @@ def load(path: Path | str) -> Model:
 
     try:
         content = yaml.safe_load((folder / CONFIG).read_text())
-        system = system_class(content["system"]).restore(content["config"], load_file(weights))
+        system = part(entry(content["system"]).system).restore(content["config"], load_file(weights))
     except InputError:
         raise
     except Exception as error:

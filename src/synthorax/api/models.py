@@ -30,10 +30,13 @@ def train(
     *,
     preset: str = "paper",
     settings: Mapping[str, Any] | None = None,
-    nodules: int | None = None,
     seed: int = 0,
+    start: str | Path | Model | None = None,
     device: str = "auto",
+    devices: int = 1,
+    nodes: int = 1,
     max_minutes: float | None = None,
+    **options: Any,
 ) -> Outcome:
     """Train a system into a run folder, or go on where an earlier call stopped.
 
@@ -41,38 +44,39 @@ def train(
         system: `lung`.
         data: `lidc`, a file or folder of masks, or a `ShapeSet`.
         settings: fields of the system's configuration that differ from the preset.
-        nodules: train on so many of them, drawn by `seed`; all if not given.
+        start: a model whose weights are the first ones (fine-tuning); fresh ones if not given.
+        device: auto, cpu, cuda or mps.
+        devices: so many of them, each a process with its share of every batch.
+        nodes: hosts with so many devices each; every one of them runs the same program.
+        options: the system's own: `nodules`, to train LuNG on so many of them, drawn by `seed`.
 
     Raises:
         InputError: unknown names, settings or data that do not fit.
         OutputError: the run folder cannot be written.
-        TrainingError: a figure is no longer finite.
+        TrainingError: a figure is no longer finite, or shows a collapse.
     """
-    from synthorax.systems.lung.config import lung_config
+    from synthorax import hub
     from synthorax.training.run_folder import RunFolder, check_run_folder
 
-    if system != "lung":
-        raise InputError("system", repr(system), "lung")
+    entry = hub.entry(system)
     if max_minutes is not None and not max_minutes >= 0:
         raise InputError("max minutes", f"{max_minutes:g}", "0 or more")
-    config = lung_config(preset, settings or {})
+    config = hub.part(entry.config)(preset, settings or {})
     check_run_folder(Path(out))
-    shapes = read_shapes(data, config.grid, config.spacing_mm)
-    if nodules is not None:
-        shapes = shapes.draw(nodules, seed)
+    first = load(start) if isinstance(start, str | Path) else start
+    training = hub.part(entry.training)(config, data, seed, **options)
+    settled = {"system": system, "preset": preset, "seed": seed, "config": config.model_dump(mode="json")}
+    if first is not None:
+        hub.start_from(training.model, first)
+        settled["from"] = first.sha256
 
-    from synthorax.systems.lung.system import Lung
-    from synthorax.training.loop import fit, make_fabric
+    from synthorax.training.devices import launch, make_fabric
+    from synthorax.training.loop import fit
 
-    fabric = make_fabric(device)
-    model, batches = Lung.for_training(config, shapes.occupancy, seed)
-    run = RunFolder.open(
-        Path(out),
-        {"system": system, "preset": preset, "seed": seed, "config": config.model_dump(mode="json")},
-        {"fingerprint": shapes.fingerprint, "shapes": len(shapes), "train_patients": shapes.patient_ids},
-    )
-    log_every = 1 if config.method == "fit" else 50  # a pass takes as long as many mini-batches
-    return fit(model, batches, run, fabric, steps=config.iterations, max_minutes=max_minutes, log_every=log_every)
+    fabric = make_fabric(device, devices, nodes, training.precision)
+    launch(fabric)
+    run = RunFolder.open(Path(out), settled, training.data, fabric)
+    return fit(training, run, fabric, max_minutes=max_minutes)
 
 
 def load(model: str | Path) -> Model:

@@ -85,10 +85,6 @@ def read_shapes(
     data: str | Path | ShapeSet, grid: tuple[int, int, int], spacing_mm: tuple[float, float, float]
 ) -> ShapeSet:
     """The shapes that `data` names, on the grid: `lidc`, a file or folder of masks, or a set as it is."""
-    from synthorax.datasets.shape_files import read_shape_set
+    from synthorax.datasets.shape_sources import read_shapes as read
 
-    if data == "lidc":
-        return lidc_shapes(grid=grid, spacing_mm=spacing_mm).shapes
-    if isinstance(data, str | Path):
-        return read_shape_set(Path(data), grid, spacing_mm)
-    return data
+    return read(data, grid, spacing_mm)

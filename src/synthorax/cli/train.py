@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,6 +10,32 @@ from cyclopts import Parameter
 
 from synthorax.api import train
 from synthorax.cli.options import parse_settings
+
+
+@Parameter(name="*")
+@dataclass(kw_only=True, frozen=True)
+class Where:
+    """From where and on what it trains, and for how long.
+
+    Parameters
+    ----------
+    start
+        A model whose weights are the first ones: a name, file or run folder.
+    device
+        auto, cpu, cuda or mps.
+    devices
+        So many of them, each a process with its share of every batch.
+    nodes
+        Hosts, on each of which the same command runs.
+    max_minutes
+        Stop cleanly after so long; the same command goes on.
+    """
+
+    start: Annotated[str | None, Parameter(name="--from")] = None
+    device: str = "auto"
+    devices: int = 1
+    nodes: int = 1
+    max_minutes: float | None = None
 
 
 def lung(
@@ -21,8 +48,7 @@ def lung(
     seed: int = 0,
     config: Path | None = None,
     set: Annotated[list[str] | None, Parameter(negative="")] = None,  # noqa: A002  (the option's name)
-    device: str = "auto",
-    max_minutes: float | None = None,
+    where: Where | None = None,
 ) -> None:
     """Train LuNG, the autoencoder of nodule shapes. Run it again to go on where it stopped.
 
@@ -45,10 +71,6 @@ def lung(
         YAML file of settings, such as a run's config.yaml.
     set
         One setting, KEY=VALUE; may be repeated.
-    device
-        auto, cpu, cuda or mps.
-    max_minutes
-        Stop cleanly after so long.
     """
     settings = parse_settings(set or [], config, layers=layers)
     outcome = train(
@@ -59,8 +81,7 @@ def lung(
         settings=settings,
         nodules=nodules,
         seed=seed,
-        device=device,
-        max_minutes=max_minutes,
+        **vars(where or Where()),
     )
     if outcome.finished:
         print(f"{out}: trained, {outcome.step} steps")

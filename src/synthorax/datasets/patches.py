@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from synthorax.anatomy.lungs import find_lungs
 from synthorax.datasets.augmentation import Augmentation
 from synthorax.datasets.store import ArrayName, CaseEntry, Store
 from synthorax.errors import InputError, OutputError
@@ -31,6 +32,11 @@ LUNG_WINDOW_HU = (-1000.0, 400.0)
 LUNG_HU = (-980, -500)
 LUNG_SHARE = 0.4
 """A patch lies in lung if so much of it has such HU."""
+CLEAR_MM = 5.0
+"""A patch without a nodule is so far from every one."""
+WHOLE = 2.5
+"""What is so many times as wide as a patch, along every axis, is a scan with lungs to be found in it."""
+MOST_TRIES = 30
 SAME_SPACING_MM = 1e-3
 TIE = 1e-4
 RECIPE = 3
@@ -121,6 +127,51 @@ def corner_places(store: Store, cases: Iterable[CaseEntry], spec: PatchSpec, lab
                 x, y, z = whole.ct.to_world(np.array(corner) + (np.array(step) - 1) / 2).tolist()
                 made.append(Place(case.case_id, case.patient_id, (x, y, z), None, label))
     return made
+
+
+def lung_places(
+    store: Store, cases: Iterable[CaseEntry], spec: PatchSpec, count: int, seed: int, label: int = 0
+) -> list[Place]:
+    """Places in the lungs of whole scans whose patches miss every nodule and marked point, as many in each scan.
+
+    Raises:
+        InputError: a scan without lungs.
+    """
+    cases = list(cases)
+    made: list[Place] = []
+    for i, case in enumerate(cases):
+        whole = store.read(case.case_id)
+        lungs = find_lungs(whole.ct)
+        inside = np.argwhere(lungs.mask.voxels)
+        random = generator(seed, "lung places", case.case_id)
+        known = [n.center_mm for n in whole.nodules] + [p.center_mm for p in whole.points]
+        reach = np.multiply(spec.size, spec.spacing_mm)[::-1] / 2
+        wanted = (i + 1) * count // len(cases) - len(made)
+        for at in lungs.mask.to_world(random.permutation(inside)[: MOST_TRIES * wanted]):
+            if len(made) == (i + 1) * count // len(cases):
+                break
+            if all((abs(at - center) > reach + CLEAR_MM).any() for center in known):
+                x, y, z = at.tolist()
+                made.append(Place(case.case_id, case.patient_id, (x, y, z), None, label))
+    return made
+
+
+def negative_places(
+    store: Store, cases: Iterable[CaseEntry], spec: PatchSpec, count: int, seed: int, label: int = 0
+) -> list[Place]:
+    """Places without a nodule in the same scans: corners of cubes, or places in the lungs of whole scans.
+
+    Args:
+        count: about as many in whole scans; cubes give all that they have.
+    """
+    size_mm = np.multiply(spec.size, spec.spacing_mm)
+    whole: list[CaseEntry] = []
+    cubes: list[CaseEntry] = []
+    for case in cases:
+        is_whole = (np.multiply(case.shape, case.spacing_mm) > WHOLE * size_mm).all()
+        (whole if is_whole else cubes).append(case)
+    found = corner_places(store, cubes, spec, label)
+    return found + (lung_places(store, whole, spec, count, seed, label) if whole else [])
 
 
 class PatchDataset(Dataset[dict[str, Tensor]]):

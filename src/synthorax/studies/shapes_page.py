@@ -42,7 +42,7 @@ from synthorax.studies.shapes import (
 from synthorax.systems.lung.base_set import to_input
 from synthorax.systems.lung.config import LungConfig
 from synthorax.systems.lung.system import Lung
-from synthorax.training.loop import make_fabric
+from synthorax.training.devices import make_fabric
 
 COMPARISONS: tuple[Comparison, ...] = get_args(Comparison)
 CLASSIFIED = 1000

@@ -6,21 +6,45 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from lightning_fabric import Fabric
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor
 
-from synthorax.errors import InputError, TrainingError
+from synthorax.training.board import Board
+from synthorax.training.guards import Guards, finite
 from synthorax.training.run_folder import RunFolder
-from synthorax.training.system import System
+from synthorax.training.system import Batches, Training
+from synthorax.training.trainable import step_seed
 
 SAVE_EVERY_S = 30.0
 """A kill loses at most so many seconds of work."""
+PREVIEWS = 20
+"""Pictures of a run."""
+AHEAD = 2
+"""Batches made ready while an accelerator works; the CPU is busy with training itself."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """A figure of held-out data that decides which weights are kept beside the last ones.
+
+    Attributes:
+        measure: the figures, by name.
+        every: steps.
+        select: the figure that decides.
+        larger_is_better: else smaller.
+    """
+
+    measure: Callable[[], dict[str, float]]
+    every: int
+    select: str
+    larger_is_better: bool = False
 
 
 @dataclass(frozen=True)
@@ -37,66 +61,136 @@ class Outcome:
 
 
 def fit(
-    system: System,
-    batch_at: Callable[[int], Any],
+    training: Training,
     run: RunFolder,
     fabric: Fabric,
     *,
-    steps: int,
     max_minutes: float | None = None,
-    log_every: int = 50,
+    validation: Validation | None = None,
 ) -> Outcome:
-    """Train until `steps` steps are done, going on from what the run folder holds.
+    """Train until all steps are done, going on from what the run folder holds.
 
-    Batches and learning rates are functions of the step alone, so a run that was stopped or killed
-    and resumed ends with the same bytes as one that was not.
+    Batches, noise and learning rates are functions of the step alone, so a run that was stopped or killed and
+    resumed ends with the same bytes as one that was not. Several processes share each batch and take the same
+    steps; the first of them writes.
 
     Args:
-        batch_at: the batch of a step.
         max_minutes: stop cleanly, state saved, after so long.
 
     Raises:
         InputError: the run folder holds a damaged state.
-        TrainingError: a figure is no longer finite; the last good state stays on disk.
+        OutputError: the disk is full; the last whole state stays.
+        TrainingError: a figure is no longer finite, or shows a collapse; the last good state stays on disk.
         KeyboardInterrupt: asked to stop by SIGINT or SIGTERM; the state is saved.
     """
-    system.prepare_training(fabric)
-    step = run.resume(system)
+    model, steps = training.model, training.steps
+    model.prepare_training(fabric)
+    step = run.resume(model)
+    first = fabric.is_global_zero
+    guards = Guards(model.limits)
     started = saved = time.monotonic()
     deadline = started + 60 * (math.inf if max_minutes is None else max_minutes)
-    with _progress() as progress:
-        task = progress.add_task(system.name, total=steps, completed=step, figures="")
-        with _stop_request() as stop:
-            metrics: dict[str, Tensor] = {}
-            while step < steps and time.monotonic() < deadline and not stop:
-                metrics = system.training_step(fabric.to_device(batch_at(step)), step)
-                step += 1
-                if step % log_every == 0 or step == steps:
-                    figures = _finite(metrics, step)
-                    run.log({"step": step, "seconds": round(time.monotonic() - started, 2), **figures})
-                    text = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
-                    progress.update(task, completed=step, figures=text)
-                if time.monotonic() - saved > SAVE_EVERY_S:
-                    _finite(metrics, step)
-                    run.save(system, step)
-                    saved = time.monotonic()
-            _finite(metrics, step)
-            run.save(system, step)
+    rate = Rate(step)
+    with (
+        _progress(disable=not first) as progress,
+        _stop_request() as stop,
+        Board(run.path, step, enabled=first) as board,
+        Supply(training.batches, step, steps, ahead=AHEAD if fabric.device.type == "cuda" else 0) as supply,
+    ):
+        task = progress.add_task(model.name, total=steps, completed=step, figures="")
+        metrics: dict[str, torch.Tensor] = {}
+        while step < steps and not _any(fabric, time.monotonic() >= deadline or bool(stop)):
+            torch.manual_seed(step_seed(model.seed, step, fabric.global_rank))
+            batch = fabric.to_device(model.share.of(supply[step]))
+            metrics = model.training_step(batch, step)
+            model.update_averages()
+            step += 1
+            if step % training.log_every == 0 or step == steps:
+                figures = finite(_mean(fabric, metrics), step)
+                record = {"step": step, "seconds": round(time.monotonic() - started, 2), **figures}
+                if first:
+                    run.log(record | {"steps_per_second": rate(step)})
+                    board.scalars(figures, step)
+                guards.check(figures, step)
+                text = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
+                progress.update(task, completed=step, figures=f"{rate(step):.3g}/s  {text}")
+            if validation is not None and (step % validation.every == 0 or step == steps):
+                found = validation.measure()
+                if first:
+                    run.log({"step": step, **found})
+                    board.scalars(found, step)
+                    run.keep_best(model, step, found[validation.select], validation.larger_is_better)
+            if first and (step % max(steps // PREVIEWS, 1) == 0 or step == steps):
+                _picture(training, run, board, step)
+            if first and time.monotonic() - saved > SAVE_EVERY_S:
+                finite(metrics, step)
+                run.save(model, step)
+                saved = time.monotonic()
+        finite(metrics, step)
+        if first:
+            model.conclude()
+            run.save(model, step)
+    fabric.barrier()
     if stop and step < steps:
         raise KeyboardInterrupt(f"after step {step}, which is saved; the same command goes on")
     return Outcome(step, finished=step == steps)
 
 
-def make_fabric(device: str = "auto") -> Fabric:
-    """Fabric on one device of a kind: auto, cpu, cuda, mps.
+def _picture(training: Training, run: RunFolder, board: Board, step: int) -> None:
+    figure = training.model.preview()
+    if figure is not None:
+        board.figure(run.picture(figure, step), step)
 
-    Raises:
-        InputError: this machine has none.
-    """
-    try:
-        return Fabric(accelerator=device, devices=1)
-    except (ValueError, RuntimeError) as error:  # Fabric's own errors are of these kinds.
-        raise InputError("device", repr(device), "auto, cpu, or an accelerator this machine has") from error
+
+def _mean(fabric: Fabric, metrics: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Figures of the global batch."""
+    if fabric.world_size == 1:
+        return metrics
+    return {name: fabric.all_reduce(value.detach(), reduce_op="mean") for name, value in metrics.items()}  # type: ignore[misc]
+
+
+def _any(fabric: Fabric, here: bool) -> bool:
+    """Whether any process says so; they must stop at the same step."""
+    if fabric.world_size == 1:
+        return here
+    total = fabric.all_reduce(torch.tensor(float(here), device=fabric.device), reduce_op="sum")
+    return bool(total > 0)  # type: ignore[operator]
+
+
+class Rate:
+    """Steps a second since the call began."""
+
+    def __init__(self, step: int) -> None:
+        self._step, self._started = step, time.monotonic()
+
+    def __call__(self, step: int) -> float:
+        """Of the steps up to this one."""
+        return round((step - self._step) / max(time.monotonic() - self._started, 1e-9), 3)
+
+
+class Supply:
+    """The batches of the steps, some of them made ahead in a thread."""
+
+    def __init__(self, batches: Batches, first: int, steps: int, ahead: int) -> None:
+        self._batches, self._steps, self._ahead = batches, steps, ahead
+        self._pool = ThreadPoolExecutor(1) if ahead else None
+        self._next = first
+        self._waiting: dict[int, Future[Any]] = {}
+
+    def __enter__(self) -> Supply:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def __getitem__(self, step: int) -> Any:
+        if self._pool is None:
+            return self._batches(step)
+        while self._next < min(step + 1 + self._ahead, self._steps):
+            self._waiting[self._next] = self._pool.submit(self._batches, self._next)
+            self._next += 1
+        return self._waiting.pop(step).result()
 
 
 @contextmanager
@@ -111,16 +205,7 @@ def _stop_request() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _finite(metrics: dict[str, Tensor], step: int) -> dict[str, float]:
-    """The figures as numbers, refused if one of them is none."""
-    figures = {name: value.item() for name, value in metrics.items()}
-    for name, value in figures.items():
-        if not math.isfinite(value):
-            raise TrainingError(f"step {step}: {name} is {value}; the last good state is kept")
-    return figures
-
-
-def _progress() -> Progress:
+def _progress(*, disable: bool) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -128,4 +213,5 @@ def _progress() -> Progress:
         TextColumn("{task.fields[figures]}"),
         TimeRemainingColumn(),
         console=Console(stderr=True),
+        disable=disable,
     )

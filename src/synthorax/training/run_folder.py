@@ -2,40 +2,58 @@
 
 config.yaml           system, preset, configuration, data, seed
 data.json             the data's fingerprint and the patients of every split
-weights.safetensors   the model as of the last save
+weights.safetensors   the model as of the last save; `best.safetensors` as of the best validation, where there is one
 state.pt              networks, optimisers and step, to go on from; loads with `weights_only`
-log.jsonl             one line every few steps
+log.jsonl             one line every few steps; `tensorboard/` has the same curves
+previews/             what the model makes of the same noise as it learns
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import yaml
+from numpy.typing import NDArray
 from safetensors.torch import save
 
 from synthorax.errors import InputError, OutputError
 from synthorax.io.atomic import TEMPORARY, atomic_file
-from synthorax.training.system import System
+from synthorax.training.trainable import Trainable
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+    from matplotlib.figure import Figure
 
 CONFIG, DATA, WEIGHTS, STATE, LOG = "config.yaml", "data.json", "weights.safetensors", "state.pt", "log.jsonl"
+BEST, PREVIEWS = "best.safetensors", "previews"
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run on disk. Make one with `RunFolder.open`."""
+    """A run on disk. Make one with `RunFolder.open`.
+
+    Attributes:
+        best: step and value of the best validation so far.
+    """
 
     path: Path
+    best: dict[str, float] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, path: Path, config: Mapping[str, Any], data: Mapping[str, Any]) -> RunFolder:
+    def open(
+        cls, path: Path, config: Mapping[str, Any], data: Mapping[str, Any], fabric: Fabric | None = None
+    ) -> RunFolder:
         """Start a run in a new or empty folder, or go on with the same run in its own.
+
+        Args:
+            fabric: of several processes the first one makes the folder and the others wait for it.
 
         Raises:
             InputError: the folder holds something else, or a run with other settings or data.
@@ -43,35 +61,42 @@ class RunFolder:
         """
         check_run_folder(path)
         run = cls(path)
-        if (path / CONFIG).exists():
+        if (path / CONFIG).exists():  # every process looks for itself, so that all of them stop if one has to
             run._check_same(CONFIG, run._read(CONFIG), dict(config))
             run._check_same(DATA, run._read(DATA), dict(data))
-            for leftover in path.glob(TEMPORARY + "*"):  # of a run that was killed
-                leftover.unlink(missing_ok=True)
-            return run
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(path, (error.strerror or str(error)).lower()) from error
-        with atomic_file(path / DATA) as file:
-            file.write_text(json.dumps(data, indent=1) + "\n")
-        with atomic_file(path / CONFIG) as file:
-            file.write_text(yaml.safe_dump(dict(config), sort_keys=False))
+        if fabric is None or fabric.is_global_zero:
+            run._make(config, data)
+        if fabric is not None:
+            fabric.barrier()
         return run
 
-    def save(self, system: System, step: int) -> None:
+    def _make(self, config: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+        if (self.path / CONFIG).exists():
+            for leftover in self.path.glob(TEMPORARY + "*"):  # of a run that was killed
+                leftover.unlink(missing_ok=True)
+            return
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(self.path, (error.strerror or str(error)).lower()) from error
+        with atomic_file(self.path / DATA) as file:
+            file.write_text(json.dumps(data, indent=1) + "\n")
+        with atomic_file(self.path / CONFIG) as file:
+            file.write_text(yaml.safe_dump(dict(config), sort_keys=False))
+
+    def save(self, model: Trainable, step: int) -> None:
         """Write the state after `step` steps, then the weights; each file is whole at any moment."""
-        weights = system.weights()
-        optimizers = {name: o.state_dict() for name, o in system.optimizers.items()}
+        weights = model.weights()
+        optimizers = {name: o.state_dict() for name, o in model.optimizers.items()}
         # Both libraries report a full disk as an error of their own kind, so the bytes are written here.
         state = BytesIO()
-        torch.save({"step": step, "weights": weights, "optimizers": optimizers}, state)
+        torch.save({"step": step, "weights": weights, "optimizers": optimizers, "best": self.best}, state)
         with atomic_file(self.path / STATE) as file:
             file.write_bytes(state.getbuffer())
         with atomic_file(self.path / WEIGHTS) as file:
             file.write_bytes(save(weights))
 
-    def resume(self, system: System) -> int:
+    def resume(self, model: Trainable) -> int:
         """Bring the system to the saved state; returns the steps done, 0 for a fresh run.
 
         Raises:
@@ -83,13 +108,34 @@ class RunFolder:
             return 0
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
-            system.load_weights(state["weights"])
-            for name, optimizer in system.optimizers.items():
+            model.load_weights(state["weights"])
+            for name, optimizer in model.optimizers.items():
                 optimizer.load_state_dict(state["optimizers"][name])
+            self.best.update(state["best"])
         except Exception as error:
             raise InputError(path, f"a state that does not load ({error})".replace("\n", " "), "this run's") from error
         self._trim_log(state["step"])
         return int(state["step"])
+
+    def keep_best(self, model: Trainable, step: int, value: float, larger_is_better: bool) -> None:
+        """Write the weights as the best ones, if no validation before was as good."""
+        sign = 1 if larger_is_better else -1
+        if self.best and sign * value <= sign * self.best["value"]:
+            return
+        self.best.update(step=step, value=value)
+        with atomic_file(self.path / BEST) as file:
+            file.write_bytes(save(model.weights()))
+
+    def picture(self, figure: Figure, step: int) -> NDArray[np.uint8]:
+        """Write a picture of a step; returns it, [y, x, rgb]."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+        (self.path / PREVIEWS).mkdir(exist_ok=True)
+        with atomic_file(self.path / PREVIEWS / f"{step:08d}.png") as file:
+            figure.savefig(file, format="png")
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Append one line to the log."""

@@ -6,10 +6,11 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
 
 from synthorax.datasets.shapes import LUNG_GRID, LUNG_SPACING_MM
 from synthorax.errors import InputError
+from synthorax.training.config import choose
 
 PositiveMm = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -127,11 +128,4 @@ def lung_config(preset: str, settings: Mapping[str, Any]) -> LungConfig:
     Raises:
         InputError: no such preset, or a setting that does not exist or whose value does not fit.
     """
-    if preset not in PRESETS:
-        raise InputError("preset", repr(preset), " or ".join(PRESETS))
-    try:
-        return LungConfig.model_validate(PRESETS[preset].model_dump() | dict(settings))
-    except ValidationError as error:
-        first = error.errors()[0]
-        setting = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"setting {setting}", repr(first["input"]), first["msg"]) from error
+    return choose(PRESETS, preset, settings)

@@ -77,7 +77,7 @@ class Lung(System):
     def __init__(self, config: LungConfig, support: Tensor, seed: int = 0) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(seed, "lung weights"))
-            super().__init__(config, {"autoencoder": ShapeAutoencoder(config, support)})
+            super().__init__(config, {"autoencoder": ShapeAutoencoder(config, support)}, seed=seed)
 
     @classmethod
     def for_training(cls, config: LungConfig, seeds: NDArray[np.float32], seed: int) -> tuple[Lung, Batches]:
@@ -140,11 +140,10 @@ class Lung(System):
         optimizer = self.optimizers["adam"]
         for group in optimizer.param_groups:
             group["lr"] = self.learning_rate(position)
-        output = self.trained["autoencoder"](batch)
+        output = self._autoencoder(batch)
         loss = (output - batch).square().sum()
-        optimizer.zero_grad()
-        self.backward(loss)
-        optimizer.step()
+        loss.backward()
+        self.update("adam")
         return loss.detach() / len(batch)
 
     def _fit_step(self, data: FitData) -> Tensor:

@@ -1,0 +1,147 @@
+"""What a model of the AC-WGAN-GP is, as one frozen and typed object. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+from synthorax.errors import InputError
+from synthorax.training.config import Precision, choose
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+Attribute = Literal["diameter_mm", "texture", "malignancy"]
+Voxels = tuple[PositiveInt, PositiveInt, PositiveInt]
+
+N_BLOCKS = 3
+"""Residual blocks a network has, each of which halves or doubles the grid."""
+
+
+class AcWganConfig(BaseModel):
+    """The networks and their training; the defaults are the thesis' where it says, and stated where it does not.
+
+    Attributes:
+        size: voxels of a cube (z, y, x), divisible by 8 (48^3 in section 2.1.4).
+        spacing_mm: of its voxels (z, y, x) (section 2.1.1).
+        window_hu: becomes -1 to 1 (section 2.1.2).
+        noise: entries of the generator's input. Not in the thesis.
+        widths: the generator's channels from its coarsest grid to the cube; the critic has them the other
+            way round. Not in the thesis.
+        n_classes: the first entries of the noise are overwritten by the class as one-hot (section 3.1).
+        attributes: what else the generator is told and the critic has heads for (section 6, "further research");
+            each overwrites two further entries of the noise, by its value and by whether it is given.
+        batch_size: section 4.1.1.
+        steps: of five critic updates and one of the generator, which the thesis calls epochs.
+        n_critic: critic updates a step.
+        generator_learning_rate: Adam's.
+        critic_learning_rate: Adam's.
+        betas: Adam's.
+        penalty: weight lambda of the gradient penalty.
+        alpha_start: weight alpha of the auxiliary losses, for real and fake samples alike.
+        alpha_end: alpha "at the end of the training when both have stabilized".
+        alpha_end_from: share of the steps after which that is. Not in the thesis, which judged it by eye.
+        accumulate: parts in which a batch is taken, one after the other, for less memory.
+        precision: of the layers; weights, losses and the gradient penalty stay in 32 bits.
+        negatives: patches without a nodule are learned too, as the thesis has it; without them the class says nothing.
+        ema_decay: of a running mean of the generator's weights, which then makes the samples; 0 is none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: Voxels = (48, 48, 48)
+    spacing_mm: tuple[Positive, Positive, Positive] = (1.0, 1.0, 1.0)
+    window_hu: tuple[float, float] = (-1000.0, 400.0)
+    noise: PositiveInt = 128
+    widths: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (256, 128, 64, 32)
+    n_classes: int = Field(default=2, ge=2)
+    attributes: tuple[Attribute, ...] = ()
+    batch_size: PositiveInt = 64
+    steps: PositiveInt = 20_000
+    n_critic: PositiveInt = 5
+    generator_learning_rate: Positive = 1e-4
+    critic_learning_rate: Positive = 1e-4
+    betas: tuple[Decay, Decay] = (0.0, 0.9)
+    penalty: NotNegative = 10.0
+    alpha_start: NotNegative = 1.0
+    alpha_end: NotNegative = 10.0
+    alpha_end_from: float = Field(default=0.75, ge=0, le=1)
+    ema_decay: Decay = 0.0
+    accumulate: PositiveInt = 1
+    precision: Precision = "32"
+    negatives: bool = True
+
+    @property
+    def base(self) -> tuple[int, int, int]:
+        """The coarsest grid (z, y, x), 6^3 for the thesis' cubes."""
+        z, y, x = (n // 2**N_BLOCKS for n in self.size)
+        return z, y, x
+
+    @property
+    def conditions(self) -> int:
+        """Entries of the noise that the condition overwrites."""
+        return self.n_classes + 2 * len(self.attributes)
+
+    def alpha(self, step: int) -> float:
+        """The weight of the auxiliary losses at a step."""
+        return self.alpha_start if step < self.alpha_end_from * self.steps else self.alpha_end
+
+    @model_validator(mode="after")
+    def _check(self) -> AcWganConfig:
+        if any(n % 2**N_BLOCKS for n in self.size):
+            raise InputError("size", str(self.size), f"voxels divisible by {2**N_BLOCKS}")
+        if len(set(self.attributes)) < len(self.attributes):
+            raise InputError("attributes", ", ".join(self.attributes), "each at most once")
+        if self.noise <= self.conditions:
+            raise InputError("noise", f"{self.noise} entries", f"more than the {self.conditions} the condition takes")
+        if not -1e5 < self.window_hu[0] < self.window_hu[1] < 1e5:
+            raise InputError("window_hu", str(self.window_hu), "low < high")
+        return self
+
+
+ALL_ATTRIBUTES: tuple[Attribute, ...] = ("diameter_mm", "texture", "malignancy")
+
+PRESETS = {
+    "paper": AcWganConfig(),
+    "large": AcWganConfig(widths=(512, 256, 128, 64)),
+    "patch48": AcWganConfig(attributes=ALL_ATTRIBUTES, batch_size=32, ema_decay=0.999, negatives=False),
+    "patch24": AcWganConfig(size=(24, 24, 24), attributes=ALL_ATTRIBUTES, ema_decay=0.999),
+    "compact": AcWganConfig(
+        size=(24, 24, 24),
+        widths=(128, 64, 32, 8),
+        attributes=ALL_ATTRIBUTES,
+        batch_size=8,
+        steps=10_000,
+        n_critic=2,
+        generator_learning_rate=2e-4,
+        critic_learning_rate=2e-4,
+        ema_decay=0.99,
+    ),
+    "smoke": AcWganConfig(
+        size=(16, 16, 16),
+        noise=16,
+        widths=(16, 8, 8, 8),
+        attributes=ALL_ATTRIBUTES,
+        batch_size=4,
+        steps=6,
+        n_critic=2,
+    ),
+}
+"""Million parameters of generator and critic:
+
+- `paper` (8.9 and 2.0) as published, on a GPU; `large` (21.4 and 7.5) the larger one that section 6 asks for;
+- `patch48` (8.9 and 2.1) told all attributes, for real cubes of 48 mm; `patch24` (2.7 and 1.8) of 24 mm;
+- `compact` (0.9 and 0.5, together 2.7 MB in half precision) for about an hour on two cores, a step taking 2.4 s on
+  one; `smoke` for seconds.
+"""
+
+
+def ac_wgan_config(preset: str, settings: Mapping[str, Any]) -> AcWganConfig:
+    """A preset with some settings changed.
+
+    Raises:
+        InputError: no such preset, or a setting that does not exist or whose value does not fit.
+    """
+    return choose(PRESETS, preset, settings)

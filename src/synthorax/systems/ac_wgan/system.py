@@ -1,0 +1,318 @@
+"""The AC-WGAN-GP: its training step (sections 3.3 and 4.1.1), its samples, and their selection (section 4.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from synthorax.errors import InputError
+from synthorax.nodule import NoduleAttributes
+from synthorax.seeding import derive, generator
+from synthorax.systems.ac_wgan.config import AcWganConfig
+from synthorax.systems.ac_wgan.networks import Critic, Critique, Generator, decode_attributes, encode_attributes
+from synthorax.training.losses import (
+    attribute_loss,
+    class_loss,
+    gradient_penalty,
+    wasserstein_critic_loss,
+    wasserstein_generator_loss,
+)
+from synthorax.training.system import System
+from synthorax.training.trainable import Limit, parts
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+POSITIVE = 1
+SAMPLE_BATCH = 16
+"""Cubes made at once; the last batch is padded, so a sample does not depend on its company."""
+LEAST_CONFIDENCE = 0.9
+LEAST_QUANTILE = 0.25
+"""A sample is kept if its class is so probable, and its score at least that quantile of real positives' scores."""
+MOST_TRIES = 50
+"""A selection gives up after so many samples for each that is asked for."""
+PREVIEW_MM = (5.0, 8.0, 12.0, 18.0)
+
+
+@dataclass(frozen=True, eq=False)
+class GeneratedCubes:
+    """Cubes of CT out of the generator.
+
+    Attributes:
+        hu: int16 [n, z, y, x].
+        labels: int64 [n], the class asked for; 1 has a nodule in the middle.
+        asked: the nodules' attributes as they were asked for.
+        judged: float32 [n, a], what the critic's heads make of them, in the attributes' own units.
+        scores: float32 [n], the critic's.
+        confidence: float32 [n], probability of the class asked for.
+        index: int64 [n], of the sample in its seed; those in between were not selected.
+    """
+
+    hu: NDArray[np.int16]
+    labels: NDArray[np.int64]
+    asked: tuple[NoduleAttributes, ...]
+    judged: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    confidence: NDArray[np.float32]
+    index: NDArray[np.int64]
+
+    def rows(self, rows: NDArray) -> GeneratedCubes:
+        """Some of them."""
+        asked = tuple(self.asked[i] for i in np.arange(len(self.hu))[rows])
+        arrays = {name: value[rows] for name, value in vars(self).items() if name != "asked"}
+        return GeneratedCubes(asked=asked, **arrays)
+
+    @staticmethod
+    def joined(groups: Sequence[GeneratedCubes]) -> GeneratedCubes:
+        """Several groups as one."""
+        names = [name for name in vars(groups[0]) if name != "asked"]
+        arrays = {name: np.concatenate([vars(group)[name] for group in groups]) for name in names}
+        return GeneratedCubes(asked=tuple(a for group in groups for a in group.asked), **arrays)
+
+
+class Selection(nn.Module):
+    """What a sample has to reach: kept with the weights.
+
+    Attributes:
+        least_score: a quantile of the scores of the real positives of training; nan until training ends.
+    """
+
+    least_score: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("least_score", torch.tensor(float("nan")))
+
+
+class AcWgan(System):
+    """Generator and critic with their training and everything they can make.
+
+    Attributes:
+        real_positives: batches of the training set's positives, for the selection; only where it is trained.
+    """
+
+    name = "ac-wgan"
+    config: AcWganConfig
+    memory_format = torch.channels_last_3d
+    limits = {  # noqa: RUF012  (a constant mapping)
+        "diversity": Limit("the generator makes nearly the same cube whatever its noise (collapse)", low=0.02),
+        "penalty": Limit("the critic's gradient is far from 1", high=100.0),
+    }
+
+    def __init__(self, config: AcWganConfig, seed: int = 0) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive(seed, "ac-wgan weights"))
+            networks = {"generator": Generator(config), "critic": Critic(config), "selection": Selection()}
+        super().__init__(config, networks, seed=seed, decays={"generator": config.ema_decay})
+        self.real_positives: Callable[[], Iterator[Tensor]] | None = None
+
+    @classmethod
+    def restore(cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> AcWgan:
+        system = cls(AcWganConfig.model_validate(config))
+        system.load_weights({name: tensor.float() for name, tensor in weights.items()})
+        return system
+
+    def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        rates = {"generator": self.config.generator_learning_rate, "critic": self.config.critic_learning_rate}
+        return {
+            name: torch.optim.Adam(self.networks[name].parameters(), lr=rate, betas=self.config.betas, fused=True)
+            for name, rate in rates.items()
+        }
+
+    def training_step(self, batch: Sequence[Mapping[str, Tensor]], step: int) -> dict[str, Tensor]:
+        """`n_critic` updates of the critic, each by its own batch, and one of the generator (figure 3.2).
+
+        Args:
+            batch: for each critic update ct [b, 1, z, y, x] within -1 to 1, label [b], attributes [b, a].
+        """
+        alpha = self.config.alpha(step)
+        figures: dict[str, Tensor] = {}
+        for turn, real in enumerate(batch):
+            n = len(real["ct"]) * self.share.world
+            drawn = {
+                "noise": self.drawn(f"critic {turn}", step, n, self.config.noise),
+                "epsilon": self.drawn(f"penalty {turn}", step, n, uniform=True),
+            }
+            figures = self._critic_step({**real, **drawn}, alpha)
+        told = {name: batch[0][name] for name in ("label", "attributes")}
+        noise = self.drawn("generator", step, len(told["label"]) * self.share.world, self.config.noise)
+        return figures | self._generator_step({**told, "noise": noise}, alpha)
+
+    def _critic_step(self, batch: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
+        """Equations of section 3.3.1; the penalty goes backwards by itself, which halves the memory."""
+        n_parts = self.config.accumulate
+        sums: dict[str, Tensor] = {}
+        for part in parts(batch, n_parts):
+            real, label, attributes = part["ct"], part["label"], part["attributes"]
+            with torch.no_grad(), self.autocast():
+                fake = self._generator(part["noise"], label, attributes).float()
+            with self.autocast():
+                penalty = gradient_penalty(self._score, real, fake, part["epsilon"])
+            (self.config.penalty * penalty / n_parts).backward()
+            with self.autocast():
+                of_real, of_fake = self._critic(real), self._critic(fake)
+            wasserstein = wasserstein_critic_loss(of_real.score.float(), of_fake.score.float())
+            auxiliary = {
+                "class_real": class_loss(of_real.classes.float(), label),
+                "class_fake": class_loss(of_fake.classes.float(), label),
+                "attributes_real": attribute_loss(of_real.attributes.float(), attributes),
+                "attributes_fake": attribute_loss(of_fake.attributes.float(), attributes),
+            }
+            ((wasserstein + alpha * sum(auxiliary.values())) / n_parts).backward()
+            spread = fake.std(0).mean() / real.std(0).mean()
+            found = {"wasserstein": -wasserstein, "penalty": penalty, "diversity": spread, **auxiliary}
+            sums = {name: sums.get(name, 0) + value.detach() / n_parts for name, value in found.items()}
+        self.update("critic")
+        return sums
+
+    def _generator_step(self, batch: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
+        """Equations of section 3.3.2."""
+        n_parts = self.config.accumulate
+        sums: dict[str, Tensor] = {}
+        with _frozen(self._critic):
+            for part in parts(batch, n_parts):
+                with self.autocast():
+                    fake = self._generator(part["noise"], part["label"], part["attributes"])
+                    judged = self._critic(fake)
+                loss = wasserstein_generator_loss(judged.score.float())
+                of_class = class_loss(judged.classes.float(), part["label"])
+                of_attributes = attribute_loss(judged.attributes.float(), part["attributes"])
+                ((loss + alpha * (of_class + of_attributes)) / n_parts).backward()
+                found = {"generator": loss, "class_generator": of_class, "attributes_generator": of_attributes}
+                sums = {name: sums.get(name, 0) + value.detach() / n_parts for name, value in found.items()}
+        self.update("generator")
+        return sums
+
+    @torch.no_grad()
+    def conclude(self) -> None:
+        """Set what a selected sample has to reach, by the training set's positives."""
+        if self.real_positives is None:
+            return
+        scores = torch.cat([self._critic(cubes.to(self.device)).score.float() for cubes in self.real_positives()])
+        cast(Selection, self.networks["selection"]).least_score.fill_(torch.quantile(scores, LEAST_QUANTILE))
+
+    def preview(self) -> Figure:
+        """Middle slices of fixed noise, a row a diameter."""
+        from synthorax.figures import SYNTHETIC, Slice, ct_slices
+
+        columns = 8
+        asked = [NoduleAttributes(diameter_mm=mm) for mm in PREVIEW_MM for _ in range(columns)]
+        hu = self.sample(len(asked), 0, asked).hu
+        none = np.zeros(hu.shape[2:], bool)
+        z, y, x = (n // 2 for n in hu.shape[1:])
+        captions = [f"{a.diameter_mm:g} mm" if "diameter_mm" in self.config.attributes else "" for a in asked]
+        panels = [Slice(cube[z], none, text, (y, x), SYNTHETIC) for cube, text in zip(hu, captions, strict=True)]
+        return ct_slices(panels, half=max(y, x), columns=columns)
+
+    def sample(
+        self,
+        n: int,
+        seed: int,
+        asked: Sequence[NoduleAttributes] | NoduleAttributes = NoduleAttributes(),  # noqa: B008  (frozen)
+        *,
+        positive: bool = True,
+        select: bool = False,
+    ) -> GeneratedCubes:
+        """`n` cubes of a class. Sample i of a seed is the same whatever `n` is.
+
+        Args:
+            asked: attributes of all, or of one after the other; what is missing is drawn by the network.
+            select: only those that reach section 4.2's threshold; the others of the seed are left out.
+
+        Raises:
+            InputError: `n` below 1, attributes that do not fit, a model without a threshold, or one whose samples
+                hardly ever reach it.
+        """
+        if n < 1:
+            raise InputError("number of samples", str(n), "1 or more")
+        if not select:
+            return self._made(np.arange(n), seed, asked, positive)
+        least = cast(Selection, self.networks["selection"]).least_score
+        if least.isnan():
+            raise InputError("model", "no threshold for a selection", "one whose training came to its end")
+        kept: list[GeneratedCubes] = []
+        found = tried = 0
+        while found < n:
+            if tried > MOST_TRIES * n:
+                expected = "a model whose samples reach the threshold of confidence and score more often"
+                raise InputError("selection", f"{found} of {tried} samples", expected)
+            made = self._made(np.arange(tried, tried + 4 * SAMPLE_BATCH), seed, asked, positive)
+            good = (made.confidence > LEAST_CONFIDENCE) & (made.scores >= float(least))
+            kept.append(made.rows(good))
+            found, tried = found + int(good.sum()), tried + len(good)
+        return GeneratedCubes.joined(kept).rows(np.arange(n))
+
+    @torch.no_grad()
+    def _made(
+        self, index: NDArray[np.int64], seed: int, asked: Sequence[NoduleAttributes] | NoduleAttributes, positive: bool
+    ) -> GeneratedCubes:
+        """The samples of a seed with these numbers."""
+        each = [asked] * len(index) if isinstance(asked, NoduleAttributes) else [asked[i % len(asked)] for i in index]
+        noise = np.array([generator(seed, "ac-wgan", int(i)).standard_normal(self.config.noise) for i in index])
+        whole = {
+            "noise": torch.from_numpy(noise.astype(np.float32)),
+            "label": torch.full((len(index),), POSITIVE if positive else 0),
+            "attributes": encode_attributes(each, self.config.attributes),
+        }
+        padding = -len(index) % SAMPLE_BATCH
+        padded = {name: torch.cat([t, t[:1].expand(padding, *t.shape[1:])]) for name, t in whole.items()}
+        network = cast(Generator, self.averages.get("generator", self._generator))
+        cubes, judged = [], []
+        for part in parts(padded, len(padded["noise"]) // SAMPLE_BATCH):
+            inputs = [part[name].to(self.device) for name in ("noise", "label", "attributes")]
+            with self.autocast():
+                made = network(*inputs).float()
+                judgement = self._critic(made)
+            cubes.append(made.cpu())
+            judged.append(Critique(*(value.float().cpu() for value in judgement)))
+        keep = slice(len(index))
+        score, classes, attributes = (torch.cat(values)[keep] for values in zip(*judged, strict=True))
+        confidence = classes.softmax(1).gather(1, whole["label"][:, None])[:, 0]
+        return GeneratedCubes(
+            hu=self._to_hu(torch.cat(cubes)[keep, 0]),
+            labels=whole["label"].numpy(),
+            asked=tuple(each),
+            judged=decode_attributes(attributes, self.config.attributes).numpy(),
+            scores=score.numpy(),
+            confidence=confidence.numpy(),
+            index=np.asarray(index),
+        )
+
+    @torch.no_grad()
+    def judge(self, cubes: Float[Tensor, "n 1 z y x"]) -> Critique:
+        """What the critic says of cubes within -1 to 1, batch by batch, on the CPU."""
+        found = [self._critic(part.to(self.device)) for part in cubes.split(SAMPLE_BATCH)]
+        return Critique(*(torch.cat(values).float().cpu() for values in zip(*found, strict=True)))
+
+    def _to_hu(self, unit: Float[Tensor, "n z y x"]) -> NDArray[np.int16]:
+        low, high = self.config.window_hu
+        return ((unit + 1) * ((high - low) / 2) + low).round().numpy().astype(np.int16)
+
+    def _score(self, cubes: Tensor) -> Tensor:
+        return self._critic(cubes).score
+
+    @property
+    def _generator(self) -> Generator:
+        return cast(Generator, self.networks["generator"])
+
+    @property
+    def _critic(self) -> Critic:
+        return cast(Critic, self.networks["critic"])
+
+
+@contextmanager
+def _frozen(network: nn.Module) -> Iterator[None]:
+    """Gradients go through the network, not into it."""
+    network.requires_grad_(False)
+    try:
+        yield
+    finally:
+        network.requires_grad_(True)

@@ -1,0 +1,75 @@
+"""The AC-WGAN-GP made ready for the loop: nodules, patches without one, and what is known of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from synthorax.datasets.augmentation import Augmentation
+from synthorax.datasets.patches import PatchDataset, PatchSpec, negative_places, nodule_places
+from synthorax.datasets.store import Store
+from synthorax.nodule import NoduleAttributes
+from synthorax.systems.ac_wgan.config import AcWganConfig
+from synthorax.systems.ac_wgan.networks import encode_attributes
+from synthorax.systems.ac_wgan.system import POSITIVE, AcWgan
+from synthorax.training.system import Training
+
+READ_AT_ONCE = 32
+
+
+def ac_wgan_training(
+    config: AcWganConfig, data: str | Path | Store, seed: int, *, cache: Path | None = None
+) -> Training:
+    """A fresh model and the patches of a store's training patients.
+
+    Args:
+        data: a prepared store.
+        cache: where decoded patches are kept; the user's cache folder if not given.
+
+    Raises:
+        InputError: no store, or one without patches of both classes.
+    """
+    store = data if isinstance(data, Store) else Store(Path(data))
+    spec = PatchSpec(config.size, config.spacing_mm, config.window_hu)
+    cases = store.in_split("train")
+    places = nodule_places(cases, lambda nodule: POSITIVE)
+    if config.negatives:
+        places += negative_places(store, cases, spec, len(places), seed)
+    patches = PatchDataset(store, places, spec, augmentation=Augmentation(), seed=seed, cache=cache)
+    known = [place.nodule.attributes if place.nodule else NoduleAttributes() for place in places]
+    batches = StepBatches(patches, encode_attributes(known, config.attributes), config)
+    model = AcWgan(config, seed)
+    model.real_positives = batches.positives
+    about = {"fingerprint": store.fingerprint, "patches": len(places), "patients": store.splits}
+    return Training(model, batches, config.steps, about, max(config.steps // 400, 1), config.precision)
+
+
+@dataclass(frozen=True, eq=False)
+class StepBatches:
+    """A batch for each critic update of a step, with as many patches of each class.
+
+    Attributes:
+        attributes: [places, a], as the networks take them.
+    """
+
+    patches: PatchDataset
+    attributes: Tensor
+    config: AcWganConfig
+
+    def __call__(self, step: int) -> list[dict[str, Tensor]]:
+        """For each update ct [b, 1, z, y, x], label [b] and attributes [b, a]."""
+        turns = range(step * self.config.n_critic, (step + 1) * self.config.n_critic)
+        return [self._of(self.patches.batch(turn, self.config.batch_size)) for turn in turns]
+
+    def positives(self) -> Iterator[Tensor]:
+        """Every nodule's patch as it is, [b, 1, z, y, x]."""
+        rows = torch.from_numpy(self.patches.labels == POSITIVE).nonzero()[:, 0]
+        for part in rows.split(READ_AT_ONCE):
+            yield self.patches.rows(part.tolist())["ct"]
+
+    def _of(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"ct": batch["ct"], "label": batch["label"], "attributes": self.attributes[batch["index"]]}

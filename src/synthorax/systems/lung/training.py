@@ -1,0 +1,32 @@
+"""LuNG made ready for the loop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from synthorax.datasets.shape_sources import read_shapes
+from synthorax.datasets.shapes import ShapeSet
+from synthorax.systems.lung.config import LungConfig
+from synthorax.systems.lung.system import Lung
+from synthorax.training.system import Training
+
+
+def lung_training(
+    config: LungConfig, data: str | Path | ShapeSet, seed: int, *, nodules: int | None = None
+) -> Training:
+    """A fresh model, and the nodules it is to learn.
+
+    Args:
+        data: `lidc`, a file or folder of masks, or a `ShapeSet`.
+        nodules: so many of them, drawn by `seed`; all if not given.
+
+    Raises:
+        InputError: shapes that cannot be read or do not fit.
+    """
+    shapes = read_shapes(data, config.grid, config.spacing_mm)
+    if nodules is not None:
+        shapes = shapes.draw(nodules, seed)
+    model, batches = Lung.for_training(config, shapes.occupancy, seed)
+    about = {"fingerprint": shapes.fingerprint, "shapes": len(shapes), "train_patients": shapes.patient_ids}
+    log_every = 1 if config.method == "fit" else 50  # a pass takes as long as many mini-batches
+    return Training(model, batches, config.iterations, about, log_every)

@@ -1,0 +1,30 @@
+"""Configurations by preset, with some settings changed. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from synthorax.errors import InputError
+
+Precision = Literal["32", "bf16"]
+Config = TypeVar("Config", bound=BaseModel)
+
+
+def choose(presets: Mapping[str, Config], preset: str, settings: Mapping[str, Any]) -> Config:
+    """A preset with some settings changed.
+
+    Raises:
+        InputError: no such preset, or a setting that does not exist or whose value does not fit.
+    """
+    if preset not in presets:
+        raise InputError("preset", repr(preset), " or ".join(presets))
+    chosen = presets[preset]
+    try:
+        return type(chosen).model_validate(chosen.model_dump() | dict(settings))
+    except ValidationError as error:
+        first = error.errors()[0]
+        setting = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"setting {setting}", repr(first["input"]), first["msg"]) from error

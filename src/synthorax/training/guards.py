@@ -1,0 +1,50 @@
+"""Figures that no run should go on with: not numbers, or for long where a generator has collapsed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from synthorax.errors import TrainingError
+from synthorax.training.trainable import Limit
+
+
+def finite(figures: Mapping[str, Tensor], step: int) -> dict[str, float]:
+    """The figures as numbers.
+
+    Raises:
+        TrainingError: one of them is none.
+    """
+    numbers = {name: float(value) for name, value in figures.items()}
+    for name, value in numbers.items():
+        if not math.isfinite(value):
+            raise TrainingError(f"step {step}: {name} is {value}; the last good state is kept")
+    return numbers
+
+
+class Guards:
+    """Looks at every line of the log."""
+
+    def __init__(self, limits: Mapping[str, Limit]) -> None:
+        self._limits = limits
+        self._beyond = dict.fromkeys(limits, 0)
+
+    def check(self, figures: Mapping[str, float], step: int) -> None:
+        """Count how long each figure has been beyond its limit.
+
+        Raises:
+            TrainingError: one of them for too long.
+        """
+        for name, limit in self._limits.items():
+            if name not in figures:
+                continue
+            value = figures[name]
+            self._beyond[name] = 0 if limit.low <= value <= limit.high else self._beyond[name] + 1
+            if self._beyond[name] >= limit.records:
+                bound = f"below {limit.low:g}" if value < limit.low else f"above {limit.high:g}"
+                raise TrainingError(
+                    f"step {step}: {limit.meaning}: {name} is {value:.4g}, {bound} for {limit.records} lines of the "
+                    "log; the state before is kept"
+                )

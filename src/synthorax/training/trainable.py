@@ -1,0 +1,231 @@
+"""What the loop trains, a generative system or a task's network, and what both have from it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from pydantic import BaseModel
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from synthorax.errors import InputError
+from synthorax.seeding import derive, generator
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which rows of a global batch a process has; one process has them all.
+
+    What is drawn for a batch is drawn for all of it, so that any number of processes train the same.
+    """
+
+    rank: int = 0
+    world: int = 1
+
+    def rows(self, n: int) -> slice:
+        """Of `n` rows those of this process.
+
+        Raises:
+            InputError: not as many for each process.
+        """
+        if n % self.world:
+            raise InputError("batch size", str(n), f"a multiple of {self.world}, the number of processes")
+        each = n // self.world
+        return slice(self.rank * each, (self.rank + 1) * each)
+
+    def of(self, batch: Any) -> Any:
+        """This process's part of a batch: tensors [b, ...] in mappings and lists; other things are everybody's."""
+        if self.world == 1:
+            return batch
+        if isinstance(batch, Tensor):
+            return batch[self.rows(len(batch))]
+        if isinstance(batch, Mapping):
+            return {name: self.of(value) for name, value in batch.items()}
+        if isinstance(batch, list):
+            return [self.of(value) for value in batch]
+        return batch
+
+
+@dataclass(frozen=True)
+class Limit:
+    """Where a figure of training may not stay; the loop stops a run whose figure does.
+
+    Attributes:
+        low, high: beyond them something is wrong.
+        records: so many lines of the log in a row.
+        meaning: what is wrong then, for the error.
+    """
+
+    meaning: str
+    low: float = -np.inf
+    high: float = np.inf
+    records: int = 10
+
+
+class Trainable(ABC):
+    """Networks, optimisers and one training step.
+
+    Attributes:
+        name: what users call it.
+        limits: guards, by the figure they look at.
+        memory_format: of the networks' weights and inputs.
+        config: frozen; with the weights it is the whole model.
+        seed: of weights, noise and whatever else is drawn.
+        networks: by name; their tensors, and those of `averages`, are what `weights.safetensors` holds.
+        averages: exponential moving averages of some networks.
+        optimizers: by name; empty until `prepare_training`.
+        share: of the global batch.
+    """
+
+    name: ClassVar[str]
+    limits: ClassVar[Mapping[str, Limit]] = {}
+    memory_format: ClassVar[torch.memory_format] = torch.contiguous_format
+
+    def __init__(
+        self,
+        config: BaseModel,
+        networks: Mapping[str, nn.Module],
+        *,
+        seed: int = 0,
+        decays: Mapping[str, float] | None = None,
+    ) -> None:
+        """A model with fresh networks.
+
+        Args:
+            decays: of the moving averages, by the network's name; 0 keeps none.
+        """
+        self.config = config
+        self.seed = seed
+        self.networks: dict[str, nn.Module] = dict(networks)
+        self.decays = {name: decay for name, decay in (decays or {}).items() if decay}
+        self.averages = {name: deepcopy(self.networks[name]).requires_grad_(False) for name in self.decays}
+        self.optimizers: dict[str, Optimizer] = {}
+        self.share = Share()
+        self._fabric: Fabric | None = None
+
+    @abstractmethod
+    def make_optimizers(self) -> dict[str, Optimizer]:
+        """Fresh optimisers by name."""
+
+    @abstractmethod
+    def training_step(self, batch: Any, step: int) -> dict[str, Tensor]:
+        """Update the networks by this process's part of a batch; returns the figures to log, each a scalar."""
+
+    def preview(self) -> Figure | None:
+        """A picture of what it makes of fixed noise, to look at while it trains."""
+        return None
+
+    def conclude(self) -> None:
+        """Whatever is to be found out from the last weights before they are saved; a function of them alone."""
+        return
+
+    def prepare_training(self, fabric: Fabric) -> None:
+        """Place networks on Fabric's device and make the optimisers."""
+        self._fabric = fabric
+        self.share = Share(fabric.global_rank, fabric.world_size)
+        for network in (*self.networks.values(), *self.averages.values()):
+            network.to(fabric.device)
+            network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        self.optimizers = self.make_optimizers()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return next(next(iter(self.networks.values())).parameters()).device
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Within it networks run in the precision that was asked for."""
+        return self._fabric.autocast() if self._fabric else nullcontext()
+
+    def drawn(self, kind: str, step: int, *shape: int, uniform: bool = False) -> Tensor:
+        """Noise of a step, on the device: standard normal, or uniform in 0 to 1; this process's rows of it.
+
+        Args:
+            shape: of the global batch, rows first.
+        """
+        random = generator(self.seed, kind, step)
+        values = random.random(shape, np.float32) if uniform else random.standard_normal(shape, np.float32)
+        return torch.from_numpy(values[self.share.rows(shape[0])]).to(self.device)
+
+    def update(self, name: str) -> None:
+        """A step of an optimiser by the gradients that are there, their mean over all processes; then they are none.
+
+        Processes average gradients here and not inside wrapped networks, because critics with a gradient penalty
+        go through a network several times, and backwards twice, before one update.
+        """
+        optimizer = self.optimizers[name]
+        if self.share.world > 1:
+            assert self._fabric is not None
+            gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+            flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+            mean = self._fabric.all_reduce(flat, reduce_op="mean")
+            assert isinstance(mean, Tensor)
+            for gradient, own in zip(gradients, mean.split([g.numel() for g in gradients]), strict=True):
+                gradient.copy_(own.view_as(gradient))
+        optimizer.step()
+        optimizer.zero_grad()
+
+    @torch.no_grad()
+    def update_averages(self) -> None:
+        """Move the averages towards the networks."""
+        for name, average in self.averages.items():
+            theirs, ours = self.networks[name].state_dict(), average.state_dict()
+            floating = [key for key, tensor in ours.items() if tensor.is_floating_point()]
+            torch._foreach_lerp_([ours[k] for k in floating], [theirs[k] for k in floating], 1 - self.decays[name])
+
+    def weights(self) -> dict[str, Tensor]:
+        """Every tensor of the networks and averages, on the CPU, named `network.tensor`."""
+        return {
+            f"{name}.{key}": tensor.detach().cpu().contiguous()
+            for name, network in self._stored()
+            for key, tensor in network.state_dict().items()
+        }
+
+    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Set the networks' tensors from what `weights` returned; missing averages start from their networks.
+
+        Raises:
+            RuntimeError: tensors of other networks.
+        """
+        for name, network in self._stored():
+            own = {k.removeprefix(name + "."): t for k, t in weights.items() if k.startswith(name + ".")}
+            if name.endswith(AVERAGE) and not own:
+                own = self.networks[name.removesuffix(AVERAGE)].state_dict()
+            network.load_state_dict(own)
+
+    def _stored(self) -> Iterator[tuple[str, nn.Module]]:
+        yield from self.networks.items()
+        for name, average in self.averages.items():
+            yield name + AVERAGE, average
+
+
+AVERAGE = "_average"
+
+
+def parts(batch: Mapping[str, Tensor], count: int) -> Iterator[dict[str, Tensor]]:
+    """A batch in so many parts of equal size, whose gradients are gathered one after the other.
+
+    Raises:
+        InputError: not as many rows for each.
+    """
+    size = len(next(iter(batch.values())))
+    if size % count:
+        raise InputError("batch size", str(size), f"a multiple of {count}, the parts it is to be taken in")
+    for start in range(0, size, size // count):
+        yield {name: tensor[start : start + size // count] for name, tensor in batch.items()}
+
+
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """Of PyTorch's own random numbers in a step, such as dropout's."""
+    return derive(seed, "step", step, rank)
