@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -34,8 +35,8 @@ LUNG_SHARE = 0.4
 """A patch lies in lung if so much of it has such HU."""
 CLEAR_MM = 5.0
 """A patch without a nodule is so far from every one."""
-WHOLE = 2.5
-"""What is so many times as wide as a patch, along every axis, is a scan with lungs to be found in it."""
+WHOLE_MM = 150.0
+"""What is so wide and deep is a scan with lungs to be found in it."""
 MOST_TRIES = 30
 SAME_SPACING_MM = 1e-3
 TIE = 1e-4
@@ -164,11 +165,10 @@ def negative_places(
     Args:
         count: about as many in whole scans; cubes give all that they have.
     """
-    size_mm = np.multiply(spec.size, spec.spacing_mm)
     whole: list[CaseEntry] = []
     cubes: list[CaseEntry] = []
     for case in cases:
-        is_whole = (np.multiply(case.shape, case.spacing_mm) > WHOLE * size_mm).all()
+        is_whole = min(np.multiply(case.shape, case.spacing_mm)[1:]) >= WHOLE_MM
         (whole if is_whole else cubes).append(case)
     found = corner_places(store, cubes, spec, label)
     return found + (lung_places(store, whole, spec, count, seed, label) if whole else [])
@@ -215,6 +215,12 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
 
     def __len__(self) -> int:
         return len(self.places)
+
+    def with_seed(self, seed: int) -> PatchDataset:
+        """The same patches, drawn and augmented by another seed."""
+        other = copy(self)
+        other.seed = seed
+        return other
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         return {name: values[0] for name, values in self._cut(np.array([index]), None).items()}

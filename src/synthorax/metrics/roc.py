@@ -54,6 +54,30 @@ def auc_of(labels: ArrayLike, scores: ArrayLike) -> Statistic:
     return Statistic(len(truth), values)
 
 
+def matched_auc_of(labels: ArrayLike, scores: ArrayLike, comparable: ArrayLike) -> Statistic:
+    """The AUC over those pairs of a positive and a negative row that may be compared, as those of like size.
+
+    Args:
+        comparable: bool [n, n].
+
+    Raises:
+        InputError: as `auc`, or no pair to compare.
+    """
+    truth = checks.labels("labels", labels)
+    found = checks.vector("scores", scores, len(truth))
+    pairs = (np.asarray(comparable, bool) & truth[:, None] & ~truth).astype(np.float64)
+    if pairs.shape != (len(truth), len(truth)) or not pairs.any():
+        raise InputError("pairs", "none to compare", "a positive and a negative row that are alike")
+    above = (found[:, None] > found) + 0.5 * (found[:, None] == found)
+
+    def values(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        total = ((weights @ pairs) * weights).sum(1)
+        right = ((weights @ (pairs * above)) * weights).sum(1)
+        return np.divide(right, total, out=np.full(len(weights), np.nan), where=total > 0)
+
+    return Statistic(len(truth), values)
+
+
 def delong_covariance(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """AUCs [k] of k models on the same rows, and their covariance [k, k].
 

@@ -1,0 +1,229 @@
+"""What real patches alone give: a detector, malignancy, a segmenter. The bars that synthesis must lift."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Literal, get_args
+
+import cc3d
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+
+from synthorax.datasets.augmentation import Augmentation
+from synthorax.datasets.patches import PatchDataset, Place, negative_places, nodule_places
+from synthorax.datasets.store import Store
+from synthorax.metrics.bootstrap import Statistic, mean_of
+from synthorax.metrics.classification import Confusion, choose_threshold, confusion_of
+from synthorax.metrics.roc import auc_of, matched_auc_of
+from synthorax.nodule import Nodule
+from synthorax.shapes.overlap import dice
+from synthorax.studies.results import Arm, Interval
+from synthorax.studies.trials import Scores, Splits, check_splits, over_seeds, patients_of, trial
+from synthorax.tasks.classification import Classification, all_of
+from synthorax.tasks.config import TaskConfig
+from synthorax.tasks.segmentation import Segmentation
+from synthorax.tasks.training import augmentation, check_size, patch_spec
+
+MALIGNANT = 4
+NODULE = 1
+"""Label of a nodule's patch, if it has no other class."""
+Rule = Literal["median", "majority"]
+ALIKE = 1.15
+"""Nodules are of like size if neither is so many times as wide as the other."""
+STRATA_MM = (0.0, 8.0, 12.0, np.inf)
+"""Strata of diameter within which malignancy is told apart."""
+TISSUE_HU = -400
+"""The trivial segmenter: what is denser and joined to the middle."""
+MEASURES: dict[str, Callable[[Confusion], object]] = {
+    "sensitivity": lambda found: found.sensitivity,
+    "specificity": lambda found: found.specificity,
+    "precision": lambda found: found.precision,
+    "f1": lambda found: found.f1,
+    "f2": lambda found: found.f2,
+}
+
+
+def malignancy_of(nodule: Nodule, rule: Rule) -> int | None:
+    """1 malignant, 0 benign, None where nobody rated it (papers/2 says "the majority score >= 4").
+
+    Args:
+        rule: the median of the readers is 4 or more, or more than half of them say so.
+    """
+    ratings = nodule.ratings.get("malignancy") or (nodule.attributes.malignancy,)
+    if ratings[0] is None:
+        return None
+    if rule == "median":
+        return int(np.median(np.array(ratings, float)) >= MALIGNANT)
+    return int(2 * sum(rating >= MALIGNANT for rating in ratings if rating is not None) > len(ratings))
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """Trainings over some seeds on a store.
+
+    Attributes:
+        out: a folder a training is made in it.
+        seeds: of the trainings.
+    """
+
+    store: Store
+    out: Path
+    seeds: Sequence[int]
+    device: str = "auto"
+    cache: Path | None = None
+    console: Console = field(default_factory=lambda: Console(stderr=True))
+
+    def splits(self, config: TaskConfig, places: Callable[[str], list[Place]]) -> Splits:
+        """Patches of the three splits."""
+
+        def of(split: str) -> PatchDataset:
+            drawn = augmentation(config) if split == "train" else Augmentation(flip=False)
+            return PatchDataset(self.store, places(split), patch_spec(config), augmentation=drawn, cache=self.cache)
+
+        return Splits(of("train"), of("val"), of("test"))
+
+    def scores(self, name: str, config: TaskConfig, splits: Splits) -> list[Scores]:
+        """Of every training seed."""
+        found = []
+        for seed in self.seeds:
+            self.console.print(f"[bold]{name}[/bold], training seed {seed}")
+            kind = Segmentation if config.network.kind in ("unet", "monai-unet") else Classification
+            train = splits.train.with_seed(seed)
+            task = kind(config, seed)
+            out = self.out / f"{name}-{seed}".replace(" ", "-")
+            key = f"{self.store.fingerprint} {len(splits.train)}"
+            batches = partial(train.batch, size=config.batch_size)
+            found.append(trial(task, splits, batches, out, key, device=self.device))
+        return found
+
+
+def detection(study: Study, config: TaskConfig) -> list[Arm]:
+    """Nodules against patches of the same scans without one."""
+    check_size(Classification(config))
+
+    def places(split: str) -> list[Place]:
+        cases = study.store.in_split(split)
+        positive = nodule_places(cases)
+        return positive + negative_places(study.store, cases, patch_spec(config), len(positive), 0)
+
+    splits = study.splits(config, places)
+    check_splits(study.store, splits, [0, 1])
+    found = study.scores("detector", config, splits)
+    arms = [Arm("detector", list(study.seeds), decisions(found, splits), {})]
+    bright = [_brightness(patches) for patches in (splits.val, splits.test)]
+    arms.append(Arm("HU of the middle alone", [], decisions([Scores(*bright)], splits), {}))
+    return arms
+
+
+def decisions(found: Sequence[Scores], splits: Splits) -> dict[str, Interval]:
+    """Test figures at the threshold of best balanced accuracy on the validation patients, and the AUC."""
+    labels, patients = splits.test.labels, patients_of(splits.test)
+    thresholds = [choose_threshold(splits.val.labels, scores.val) for scores in found]
+    metrics = {
+        name: over_seeds(
+            [
+                confusion_of(labels, scores.test, threshold, measure)
+                for scores, threshold in zip(found, thresholds, strict=True)
+            ],
+            patients,
+        )
+        for name, measure in MEASURES.items()
+    }
+    return metrics | {"auc": over_seeds([auc_of(labels, scores.test) for scores in found], patients)}
+
+
+def _brightness(patches: PatchDataset) -> NDArray[np.float64]:
+    """Mean of the middle third along each axis, [n]: the trivial detector."""
+    whole = all_of(patches)["ct"][:, 0].numpy()
+    middle = tuple(slice(n // 3, n - n // 3) for n in whole.shape[1:])
+    return whole[(slice(None), *middle)].mean((1, 2, 3)).astype(np.float64)
+
+
+def malignancy(study: Study, config: TaskConfig) -> list[Arm]:
+    """Malignant against benign by the readers, beside the diameter alone, also among nodules of like size."""
+    check_size(Classification(config))
+    arms = []
+    for rule in get_args(Rule):
+
+        def places(split: str, rule: Rule = rule) -> list[Place]:
+            return nodule_places(study.store.in_split(split), lambda nodule: malignancy_of(nodule, rule))
+
+        splits = study.splits(config, places)
+        check_splits(study.store, splits, [0, 1])
+        found = study.scores(f"malignancy {rule}", config, splits)
+        diameters = np.array([_diameter(place) for place in splits.test.places])
+        networks = [scores.test for scores in found]
+        title = f"{rule} of 4 or more" if rule == "median" else "more than half say 4 or more"
+        arms.append(Arm(f"{title}: network", list(study.seeds), by_size(splits.test, networks, diameters), {}))
+        arms.append(Arm(f"{title}: diameter alone", [], by_size(splits.test, [diameters], diameters), {}))
+    return arms
+
+
+def by_size(patches: PatchDataset, scores: Sequence[NDArray], diameters: NDArray[np.float64]) -> dict[str, Interval]:
+    """AUC over all nodules, within strata of diameter, and over pairs of like size."""
+    labels, patients = patches.labels, patients_of(patches)
+    stratum = np.digitize(diameters, STRATA_MM)
+    ratio = np.abs(np.log(diameters[:, None] / diameters))
+    pairs = {"within strata": stratum[:, None] == stratum, "pairs of like size": ratio <= np.log(ALIKE)}
+    metrics = {"auc": over_seeds([auc_of(labels, found) for found in scores], patients)}
+    for name, comparable in pairs.items():
+        metrics[name] = over_seeds([matched_auc_of(labels, found, comparable) for found in scores], patients)
+    return metrics
+
+
+def _diameter(place: Place) -> float:
+    assert place.nodule is not None
+    return place.nodule.attributes.diameter_mm or 0.0
+
+
+def segmentation(study: Study, config: TaskConfig) -> list[Arm]:
+    """A nodule's voxels in the patch around it."""
+    check_size(Segmentation(config))
+
+    def places(split: str) -> list[Place]:
+        return [place for place in nodule_places(study.store.in_split(split)) if place.nodule and place.nodule.label]
+
+    splits = study.splits(config, places)
+    check_splits(study.store, splits, [NODULE])
+    found = study.scores("segmenter", config, splits)
+    whole, patients = all_of(splits.test), patients_of(splits.test)
+    truth = whole["mask"][:, 0].numpy() > 0
+    diameters = np.array([_diameter(place) for place in splits.test.places])
+    trivial = np.stack([_joined_to_the_middle(cube) for cube in patch_spec(config).to_hu(whole["ct"][:, 0]).numpy()])
+    arms = []
+    for name, seeds, masks in (
+        ("U-Net", list(study.seeds), [scores.test for scores in found]),
+        (f"denser than {TISSUE_HU} HU, joined to the middle", [], [trivial]),
+    ):
+        overlaps = [dice(mask, truth) for mask in masks]
+        metrics = {"dice": over_seeds([mean_of(values) for values in overlaps], patients)}
+        for label, rows in (("dice below 8 mm", diameters < 8), ("dice from 8 mm", diameters >= 8)):
+            if rows.any():
+                metrics[label] = over_seeds([_mean_of_some(values, rows) for values in overlaps], patients)
+        arms.append(Arm(name, seeds, metrics, {}))
+    return arms
+
+
+def _mean_of_some(values: NDArray[np.float64], rows: NDArray[np.bool_]) -> Statistic:
+    def means(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        chosen = weights * rows
+        total = chosen.sum(1)
+        return np.divide(chosen @ values, total, out=np.full(len(weights), np.nan), where=total > 0)
+
+    return Statistic(len(values), means)
+
+
+def _joined_to_the_middle(hu: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """The dense component nearest to the centre of a cube [z, y, x]."""
+    dense = hu > TISSUE_HU
+    if not dense.any():
+        return dense
+    labels = cc3d.connected_components(dense, connectivity=6)
+    where = np.argwhere(dense)
+    nearest = where[np.square(where - (np.array(hu.shape) - 1) / 2).sum(1).argmin()]
+    joined: NDArray[np.bool_] = labels == labels[tuple(nearest)]
+    return joined

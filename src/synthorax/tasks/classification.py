@@ -1,0 +1,106 @@
+"""Patches to classes: nodule or none, malignant or benign."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from synthorax.datasets.patches import PatchDataset
+from synthorax.seeding import derive
+from synthorax.tasks.config import TaskConfig
+from synthorax.tasks.networks.build import build
+from synthorax.tasks.networks.classifier import PatchClassifier
+from synthorax.training.trainable import Trainable
+
+AT_ONCE = 64
+
+
+class Task(Trainable):
+    """A network with Adam and two learning rates; what is learned, and from what, is a subclass's."""
+
+    config: TaskConfig
+    memory_format = torch.channels_last_3d
+
+    def __init__(self, config: TaskConfig, seed: int = 0) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive(seed, self.name))
+            super().__init__(config, {"network": build(config.network)}, seed=seed)
+
+    @property
+    def network(self) -> nn.Module:
+        """The one there is."""
+        return self.networks["network"]
+
+    def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        weights, decay = self.network.parameters(), self.config.weight_decay
+        return {"adam": torch.optim.AdamW(weights, lr=self.config.learning_rate, weight_decay=decay, fused=True)}
+
+    def training_step(self, batch: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
+        """One batch: ct [b, 1, z, y, x] within -1 to 1, and what `loss` needs."""
+        for group in self.optimizers["adam"].param_groups:
+            group["lr"] = self.config.rate(step)
+        self.network.train()
+        with self.autocast():
+            logits = self.network(batch["ct"])
+        loss = self.loss(logits.float(), batch)
+        loss.backward()
+        self.update("adam")
+        return {"loss": loss.detach()}
+
+    def loss(self, logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        """What is made small."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def logits(self, patches: Tensor) -> Tensor:
+        """Of patches [n, 1, z, y, x] within -1 to 1, on the CPU."""
+        self.network.eval()
+        found = []
+        for part in patches.split(AT_ONCE):
+            with self.autocast():
+                found.append(self.network(part.to(self.device, memory_format=self.memory_format)).float().cpu())
+        return torch.cat(found)
+
+
+class Classification(Task):
+    """A classifier of patches."""
+
+    name = "classification"
+
+    def loss(self, logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        """Cross-entropy."""
+        return functional.cross_entropy(logits, batch["label"])
+
+    def probabilities(self, patches: Tensor) -> NDArray[np.float64]:
+        """Of each class, [n, k]."""
+        return self.logits(patches).softmax(1).numpy().astype(np.float64)
+
+    @torch.no_grad()
+    def features(self, patches: Tensor) -> NDArray[np.float32]:
+        """The network's last channels, [n, f]."""
+        self.network.eval()
+        network = cast(PatchClassifier, self.network)
+        return torch.cat([network.features(part.to(self.device)).cpu() for part in patches.split(AT_ONCE)]).numpy()
+
+    def validate(self, patches: PatchDataset) -> dict[str, float]:
+        """Cross-entropy, every class weighing the same, and the AUC of two classes."""
+        from synthorax.metrics.roc import auc
+
+        found = self.probabilities(all_of(patches)["ct"])
+        losses = -np.log(np.clip(found[np.arange(len(found)), patches.labels], 1e-7, 1))
+        balanced = np.mean([losses[patches.labels == label].mean() for label in np.unique(patches.labels)])
+        figures = {"val_loss": float(balanced)}
+        if set(patches.labels.tolist()) == {0, 1}:
+            figures["val_auc"] = auc(patches.labels, found[:, 1])
+        return figures
+
+
+def all_of(patches: PatchDataset) -> dict[str, Tensor]:
+    """Every patch as it is."""
+    return patches.rows(range(len(patches)))

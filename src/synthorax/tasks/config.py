@@ -1,0 +1,136 @@
+"""How a task's network is trained, as one frozen and typed object. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+
+from synthorax.tasks.networks.config import DetectorConfig, NetworkConfig, ResNetConfig, UNetConfig
+from synthorax.training.config import Precision, choose
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class TaskConfig(BaseModel):
+    """A network, the patches it sees, and its training.
+
+    Attributes:
+        size: voxels of a patch (z, y, x).
+        spacing_mm: of its voxels (z, y, x).
+        window_hu: becomes -1 to 1.
+        batch_size: with as many patches of each class.
+        steps: of Adam.
+        learning_rate: up to `late_from` of the steps.
+        late_rate: from there on.
+        weight_decay: decoupled from the gradient.
+        flip: each axis with probability one half.
+        shift_voxels: at most so far along each axis.
+        scale: least and most magnification.
+        validate_every: steps between two looks at the validation patients, the best of which decides.
+        select: the figure that decides.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    network: NetworkConfig
+    size: tuple[PositiveInt, PositiveInt, PositiveInt] = (24, 24, 24)
+    spacing_mm: tuple[Positive, Positive, Positive] = (1.0, 1.0, 1.0)
+    window_hu: tuple[float, float] = (-1000.0, 400.0)
+    batch_size: PositiveInt = 64
+    steps: PositiveInt = 1200
+    learning_rate: Positive = 1e-3
+    late_rate: Positive = 1e-4
+    late_from: float = Field(default=0.5, ge=0, le=1)
+    weight_decay: NotNegative = 0.0
+    flip: bool = True
+    shift_voxels: NotNegative = 0.0
+    scale: tuple[Positive, Positive] = (1.0, 1.0)
+    validate_every: PositiveInt = 50
+    select: Literal["val_loss", "val_auc", "val_dice"] = "val_loss"
+    precision: Precision = "32"
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step."""
+        return self.learning_rate if step < self.late_from * self.steps else self.late_rate
+
+
+DETECTION = {
+    "paper": TaskConfig(network=DetectorConfig(), size=(48, 48, 48), steps=60 * 178),
+    "compact": TaskConfig(network=DetectorConfig()),
+    "smoke": TaskConfig(network=DetectorConfig(width=4), size=(16, 16, 16), batch_size=8, steps=8, validate_every=4),
+}
+"""papers/3: Adam, 1e-3 and from epoch 30 of 60 on 1e-4, 32 + 32 patches; `paper` counts its 178 batches an epoch as
+714 x 8 positives / 32 have it. `compact` sees 24 mm cubes."""
+
+MALIGNANCY = {
+    "paper": TaskConfig(
+        network=ResNetConfig(architecture="resnet-50"),
+        size=(32, 64, 64),
+        spacing_mm=(2.0, 1.0, 1.0),
+        batch_size=16,
+        steps=5000,
+        shift_voxels=4,
+        scale=(0.9, 1.1),
+        select="val_auc",
+    ),
+    "compact": TaskConfig(
+        network=ResNetConfig(architecture="resnet-10", width=16),
+        size=(32, 32, 32),
+        batch_size=32,
+        steps=500,
+        weight_decay=1e-4,
+        shift_voxels=2,
+        scale=(0.9, 1.1),
+        validate_every=25,
+        select="val_auc",
+    ),
+    "smoke": TaskConfig(
+        network=ResNetConfig(architecture="resnet-10", width=4, stem="cube"),
+        size=(16, 16, 16),
+        batch_size=8,
+        steps=8,
+        validate_every=4,
+        select="val_auc",
+    ),
+}
+"""papers/2: 3D ResNets on 64 x 64 x 32 voxels of 1 x 1 x 2 mm, cropping and scaling, the best validation AUC. Its
+optimiser is not said."""
+
+SEGMENTATION = {
+    "paper": TaskConfig(
+        network=UNetConfig(), size=(64, 64, 64), batch_size=2, steps=20_000, shift_voxels=8, select="val_dice"
+    ),
+    "compact": TaskConfig(
+        network=UNetConfig(width=4),
+        size=(32, 32, 32),
+        batch_size=8,
+        steps=400,
+        learning_rate=3e-3,
+        late_rate=5e-4,
+        shift_voxels=4,
+        scale=(0.9, 1.1),
+        select="val_dice",
+    ),
+    "smoke": TaskConfig(
+        network=UNetConfig(width=2), size=(16, 16, 16), batch_size=2, steps=6, validate_every=3, select="val_dice"
+    ),
+}
+"""papers/4's network on cubes around nodules."""
+
+TASKS: Mapping[str, Mapping[str, TaskConfig]] = {
+    "detection": DETECTION,
+    "malignancy": MALIGNANCY,
+    "segmentation": SEGMENTATION,
+}
+
+
+def task_config(task: str, preset: str, settings: Mapping[str, Any]) -> TaskConfig:
+    """A task's preset with some settings changed.
+
+    Raises:
+        InputError: no such preset, or a setting that does not exist or whose value does not fit.
+    """
+    return choose(TASKS[task], preset, settings)

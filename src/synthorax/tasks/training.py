@@ -1,0 +1,74 @@
+"""A task trained by the loop, the weights of its best validation kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from safetensors.torch import load_file
+
+from synthorax.datasets.augmentation import Augmentation
+from synthorax.datasets.patches import PatchSpec
+from synthorax.errors import InputError
+from synthorax.tasks.classification import Task
+from synthorax.tasks.config import TaskConfig
+from synthorax.training.devices import make_fabric
+from synthorax.training.loop import Validation, fit
+from synthorax.training.run_folder import BEST, RunFolder
+from synthorax.training.system import Batches, Training
+
+Kind = TypeVar("Kind", bound=Task)
+
+
+def train_task(
+    task: Kind,
+    batches: Batches,
+    validate: Callable[[], dict[str, float]],
+    out: Path,
+    about: Mapping[str, Any],
+    *,
+    device: str = "auto",
+) -> Kind:
+    """Train in a run folder, or go on there; returns the task with its best weights.
+
+    Args:
+        validate: figures of the validation patients, `config.select` among them.
+        about: the data, for the run folder.
+
+    Raises:
+        InputError: the folder holds another run.
+        TrainingError: a figure is no longer finite.
+    """
+    config = task.config
+    training = Training(task, batches, config.steps, about, max(config.steps // 50, 1), config.precision)
+    fabric = make_fabric(device, precision=config.precision)
+    settled = {"task": task.name, "seed": task.seed, "config": config.model_dump(mode="json")}
+    run = RunFolder.open(out, settled, about)
+    larger = config.select != "val_loss"
+    fit(training, run, fabric, validation=Validation(validate, config.validate_every, config.select, larger))
+    task.load_weights(load_file(out / BEST))
+    return task
+
+
+def patch_spec(config: TaskConfig) -> PatchSpec:
+    """The patches that a task sees."""
+    return PatchSpec(config.size, config.spacing_mm, config.window_hu)
+
+
+def augmentation(config: TaskConfig) -> Augmentation:
+    """What happens to its training patches."""
+    return Augmentation(config.flip, config.shift_voxels, config.scale)
+
+
+def check_size(task: Task) -> None:
+    """Refuse patches that the network cannot take, before anything is read.
+
+    Raises:
+        InputError: they are too small.
+    """
+    least = task.network.minimum_size
+    assert isinstance(least, tuple)
+    size = task.config.size
+    if any(n < m for n, m in zip(size, least, strict=True)):
+        raise InputError("size", f"patches of {size} voxels", f"at least {least}, which the network needs")
