@@ -19,13 +19,16 @@ from synthorax.datasets.store import Store
 from synthorax.editing.inject import Wanted, inject_nodules
 from synthorax.editing.plan import Request, nodule_balls, plan_nodules
 from synthorax.errors import InputError
+from synthorax.geometry import orient
 from synthorax.io.dicom_out import write_ct_series
 from synthorax.io.images import read_image, write_image
 from synthorax.io.scans import read_mask_on, read_scan
 from synthorax.method import Filled
 from synthorax.nodule import NoduleAttributes
+from synthorax.provenance import sha256
 from synthorax.rendering.renderer import Renderer
 from synthorax.rendering.shapes import LidcShapes, OneShape
+from synthorax.seeding import derive
 from synthorax.shapes.diameter import axial_diameter_mm
 from synthorax.volume import Volume
 
@@ -273,7 +276,7 @@ def test_as_many_diameters_as_nodules(ct):
 
 
 def test_a_scan_without_lungs_is_refused_and_forced_only_at_a_given_place():
-    block = Volume(np.full((40, 40, 40), 40, np.int16), (2.0, 2.0, 2.0))
+    block = Volume(np.pad(np.full((40, 40, 40), 40, np.int16), 2, constant_values=-1000), (2.0, 2.0, 2.0))
     with pytest.raises(InputError, match="no lung"):
         sx.inject(block, at_mm=(40, 40, 40), diameter_mm=8)
     made = sx.inject(block, at_mm=(40, 40, 40), diameter_mm=8, force=True)
@@ -457,3 +460,125 @@ def test_a_store_of_phantoms_goes_on_where_it_stopped_and_keeps_shapes_apart(tmp
     assert not patients["train"] & patients["test"]
     assert not patients["train"] & patients["val"]
     assert min(map(len, patients.values())) > 50
+
+
+# What users' scans are like
+
+
+@pytest.mark.parametrize("axes", ["RAS", "PIR", "LIP", "ASL"])
+def test_a_scan_gets_the_same_nodules_whichever_way_its_voxels_lie(ct, axes):
+    made = sx.inject(ct, auto=2, diameter_mm=10, seed=5)
+    turned = sx.inject(orient(ct, axes), auto=2, diameter_mm=10, seed=5)
+    assert turned.ct.voxels.shape == orient(ct, axes).shape
+    assert (orient(turned.ct, "LPS").voxels == made.ct.voxels).all()
+    assert (orient(turned.mask, "LPS").voxels == made.mask.voxels).all()
+    for one, other in zip(turned.nodules, made.nodules, strict=True):
+        assert one.center_mm == pytest.approx(other.center_mm)
+
+
+def test_fractions_of_hu_stay_outside_the_region(ct, place, tmp_path):
+    fine = replace(ct, voxels=(ct.voxels + 0.3).astype(np.float32))
+    write_image(tmp_path / "fine.nii.gz", fine)
+    for scan in (fine, tmp_path / "fine.nii.gz"):
+        made = sx.inject(scan, at_mm=place, diameter_mm=10)
+        assert made.ct.voxels.dtype == np.float32
+        assert (made.ct.voxels == fine.voxels)[~made.region.voxels].all()
+
+
+def test_what_the_scanner_did_not_see_stays_blank(ct, place):
+    voxels = ct.voxels.astype(np.float32)
+    voxels[:, :4] = np.nan
+    made = sx.inject(replace(ct, voxels=voxels), at_mm=place, diameter_mm=10)
+    assert np.isnan(made.ct.voxels[:, :4]).all()
+    assert np.isfinite(made.ct.voxels[:, 4:]).all()
+    assert np.array_equal(made.ct.voxels[~made.region.voxels], voxels[~made.region.voxels], equal_nan=True)
+
+
+def test_the_diameter_is_in_millimetres_where_pixels_are_not_square():
+    row, column = np.zeros((1, 21, 21), bool), np.zeros((1, 21, 21), bool)
+    row[0, 10, 5:15] = True
+    column[0, 5:15, 10] = True
+    spacing = (2.5, 0.5, 1.5)
+    assert axial_diameter_mm(np.argwhere(row), spacing) == pytest.approx(15)
+    assert axial_diameter_mm(np.argwhere(column), spacing) == pytest.approx(5)
+
+
+def test_pleural_nodules_are_at_the_pleura_and_others_are_not(ct, lungs):
+    for diameter in (6.0, 12.0):
+        gaps = {}
+        for site in ("pleura", "lung"):
+            request = Request((), 8, (diameter,), site=site)
+            plan = plan_nodules(ct, request, 4, finder=lambda ct: lungs)
+            made = inject_nodules(ct, plan.wanted, Renderer(LidcShapes()), 4, lungs=lungs)
+            to_wall = distance_inside(lungs.on(ct).mask.voxels, ct.spacing_mm)
+            gaps[site] = [to_wall[made.mask.voxels == nodule.label].min() for nodule in made.nodules]
+        assert np.median(gaps["pleura"]) <= max(ct.spacing_mm)
+        assert min(gaps["lung"]) > 0
+
+
+def test_nodules_asked_for_in_one_place_keep_their_own_voxels(ct, place):
+    near = tuple(np.add(place, (4, 0, 0)))
+    made = sx.inject(ct, at_mm=[place, near], diameter_mm=(8, 12), force=True)
+    for nodule in made.nodules:
+        where = np.argwhere(made.mask.voxels == nodule.label)
+        assert nodule.center_mm == pytest.approx(made.mask.to_world(where.mean(0)))
+    with pytest.raises(InputError, match="wholly within"):
+        sx.inject(ct, at_mm=[place, place], diameter_mm=(14, 3), force=True)
+
+
+def test_labels_are_checked_however_they_come(ct):
+    first = sx.inject(ct, auto=1, diameter_mm=10, seed=1)
+    as_bool = replace(first.mask, voxels=first.mask.voxels > 0)
+    made = sx.inject(first.ct, auto=1, diameter_mm=8, seed=2, labels=as_bool)
+    assert made.mask.voxels.dtype == np.uint8
+    assert made.nodules[0].label == 2
+    for bad in (replace(first.mask, voxels=first.mask.voxels * 0.5), Volume(np.zeros((5, 5, 5), np.uint8), (1, 1, 1))):
+        with pytest.raises(InputError, match="labels"):
+            sx.inject(first.ct, auto=1, diameter_mm=8, labels=bad)
+
+
+def test_what_is_told_of_a_nodule_is_what_was_made(ct, place):
+    """Malignancy and lobulation are the shape's, not the wish; what rendering makes is as it was asked for."""
+    wish = NoduleAttributes(texture=1.0, margin=2.0, malignancy=5.0, lobulation=5.0)
+    drawn = LidcShapes()(replace(wish, diameter_mm=10.0), derive(derive(3, "nodule", 0), "shape"))
+    (nodule,) = sx.inject(ct, at_mm=place, diameter_mm=10, attributes=wish, seed=3).nodules
+    assert (nodule.attributes.texture, nodule.attributes.margin) == (1.0, 2.0)
+    assert nodule.attributes.malignancy == drawn.attributes.malignancy
+    assert nodule.attributes.subtlety is None
+    ball = Volume(np.pad(np.ones((6, 6, 6), bool), 2), (1.0, 1.0, 1.0))
+    with pytest.raises(InputError, match="lobulation"):
+        sx.inject(ct, at_mm=place, diameter_mm=10, attributes=NoduleAttributes(lobulation=5), shapes=ball)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"site": "pleurae"}, "site"),
+        ({"lungs": "foo"}, "lungs"),
+        ({"auto": 300}, "at most|1 to 255"),
+        ({"auto": -1}, "-1 to be found"),
+        ({"at_mm": (1, 2)}, "place"),
+        ({"attributes": NoduleAttributes(texture=99)}, "texture"),
+        ({"attributes": NoduleAttributes(spiculation=float("nan"))}, "spiculation"),
+        ({"patients": ["nobody"]}, "nobody"),
+        ({"clearance": (float("nan"), 0, 0)}, "clearance"),
+    ],
+)
+def test_arguments_that_mean_nothing_are_told_of(ct, options, said):
+    with pytest.raises(InputError, match=said):
+        if "clearance" in options:
+            options["clearance"] = Clearance(*options["clearance"])
+        sx.inject(ct, **{"auto": 1, "diameter_mm": 8} | options)
+
+
+def test_the_manifest_tells_how_to_make_it_again_and_the_table_of_all_nodules(nifti, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    sx.inject(nifti, auto=2, diameter_mm=9, seed=3, out=first)
+    sx.inject(first / "chest.nii.gz", auto=1, diameter_mm=6, seed=4, labels=first / "chest_mask.nii.gz", out=second)
+    manifest = json.loads((second / "manifest.json").read_text())
+    assert manifest["source"] == {"name": "chest.nii.gz", "sha256": sha256(first / "chest.nii.gz")}
+    assert manifest["request"]["auto"] == 1
+    assert manifest["request"]["diameters_mm"] == [6.0]
+    assert [nodule["label"] for nodule in manifest["nodules"]] == [1, 2, 3]
+    sx.prepare("patches", second, tmp_path / "store", workers=1)
+    assert len(Store(tmp_path / "store").cases[0].nodules) == 3

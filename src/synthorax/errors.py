@@ -38,6 +38,7 @@ class OutputError(SynthoraxError):
 
     def __init__(self, target: object, reason: str) -> None:
         super().__init__(f"{target}: cannot write: {reason}")
+        self.reason = reason
 
 
 class TrainingError(SynthoraxError):

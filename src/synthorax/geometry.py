@@ -57,6 +57,16 @@ def orient(volume: Volume, axes: str = "LPS") -> Volume:
     return from_sitk(sitk.DICOMOrient(to_sitk(volume), axes.upper()), volume.voxels.dtype)
 
 
+def turned_like(volume: Volume, like: Volume) -> Volume:
+    """The voxels of an `orient`ed volume in the order that they had, with the geometry that they had.
+
+    Args:
+        like: what was oriented.
+    """
+    axes = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(like.direction.ravel().tolist())
+    return replace(like, voxels=orient(volume, axes).voxels)
+
+
 def resample(
     volume: Volume, spacing_mm: tuple[float, float, float], *, nearest: bool = False, fill: float = AIR_HU
 ) -> Volume:

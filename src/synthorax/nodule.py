@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from synthorax.errors import InputError
+
 
 @dataclass(frozen=True)
 class NoduleAttributes:
@@ -39,6 +41,20 @@ RATINGS = (
     "malignancy",
 )
 """The nine ratings, in the order the LIDC forms list them."""
+MOST_RATING = {"calcification": 6, "internal_structure": 4}
+"""Where a rating does not go from 1 to 5."""
+
+
+def check_attributes(attributes: NoduleAttributes) -> None:
+    """Refuse ratings that LIDC does not have.
+
+    Raises:
+        InputError: one of them.
+    """
+    for name in RATINGS:
+        value, most = getattr(attributes, name), MOST_RATING.get(name, 5)
+        if value is not None and not 1 <= value <= most:
+            raise InputError(name, f"{value:g}", f"1 to {most}")
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ def _blur(hu: NDArray[np.float32], spacing_mm: Sequence[float]) -> tuple[float, 
             reach = [1, 1, 1]
             reach[axis] = 2 * max(2, round(EDGE_MM / step)) + 1
             contrast = maximum_filter(hu, reach) - minimum_filter(hu, reach)
-            slope = abs(np.gradient(hu, step, axis=axis))
+            slope = abs(np.diff(hu, axis=axis, append=np.take(hu, [-1], axis))) / step
             peak = slope == maximum_filter(slope, reach)
             edges = peak & (contrast > EDGE_HU)
             if edges.sum() < 30:
@@ -128,7 +128,7 @@ def _blur(hu: NDArray[np.float32], spacing_mm: Sequence[float]) -> tuple[float, 
         if not sigmas:
             return None
         sigma = float(np.quantile(np.concatenate(sigmas), STEEP_SHARE))
-        # A central difference over voxels that are means themselves sees an edge wider than it is.
-        sampled = (1 / 3 + 1 / 12) * float(np.mean([spacing_mm[a] for a in axes])) ** 2
+        # A difference of neighbours, which are means themselves, sees an edge wider than it is.
+        sampled = (1 / 12 + 1 / 12) * float(np.mean([spacing_mm[a] for a in axes])) ** 2
         found.append(max(sigma**2 - sampled, 0.01) ** 0.5)
     return found[0], found[1]

@@ -93,7 +93,7 @@ def find_lungs(ct: Volume) -> Lungs:
         lungs[box] = _closed(lungs[box], spacing)
         lungs &= body & ~airways
     if not lungs.any():
-        raise InputError("scan", f"no lung of {LEAST_LUNG_ML:g} ml", "a chest CT in HU")
+        raise InputError("scan", f"no lung of {LEAST_LUNG_ML:g} ml", "a chest CT in HU that goes all around its lungs")
     return Lungs(small, *(replace(small, voxels=mask) for mask in (lungs, airways, body)))
 
 

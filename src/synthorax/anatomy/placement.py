@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from math import isfinite
 from typing import Literal
 
 import numpy as np
@@ -23,8 +24,8 @@ VESSEL_HU = -550
 """A block of lung so dense holds a vessel of about two millimetres or more."""
 WALL_BLUR_MM = 3.0
 """So near the wall a block is dense by the wall."""
-ATTACHED = (0.3, 0.8)
-"""An attached nodule's centre is so many radii from what it is attached to."""
+ATTACHED = (0.1, 0.5)
+"""An attached nodule's centre is so many radii from what it is attached to; shapes are flatter than balls."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,19 @@ class Clearance:
         wall_mm: from chest wall, mediastinum and diaphragm.
         vessel_mm: from vessels of about two millimetres or more.
         nodule_mm: from other nodules.
+
+    Raises:
+        InputError: not numbers.
     """
 
     wall_mm: float | None = 2.0
     vessel_mm: float | None = 0.0
     nodule_mm: float | None = 5.0
+
+    def __post_init__(self) -> None:
+        for mm in (self.wall_mm, self.vessel_mm, self.nodule_mm):
+            if mm is not None and not isfinite(mm):
+                raise InputError("clearance", f"{mm:g} mm", "a number")
 
     def __str__(self) -> str:
         given = {"the wall": self.wall_mm, "vessels": self.vessel_mm, "other nodules": self.nodule_mm}
@@ -72,7 +81,7 @@ class Placement:
     """
 
     def __init__(self, lungs: Lungs, taken: Sequence[Ball] = ()) -> None:
-        self.taken = list(taken)
+        self.taken: list[Ball] = []
         box = box_around(lungs.mask.voxels, 2)
         inside = lungs.mask.voxels[box]
         self._lung = crop(lungs.mask, [side.start for side in box], inside.shape, fill=0)
@@ -81,6 +90,19 @@ class Placement:
         self._to_wall = np.maximum(distance_inside(inside, spacing) - half, 0)
         vessels = (lungs.hu.voxels[box] > VESSEL_HU) & (self._to_wall > WALL_BLUR_MM)
         self._to_vessel = np.maximum(distance_inside(~vessels, spacing) - half, 0)
+        self._half = half
+        height = (np.arange(box[0].start, box[0].stop) + 0.5) * spacing[0]
+        self._to_end = np.minimum(height, lungs.mask.shape[0] * spacing[0] - height)[:, None, None]
+        self._blocks = self._lung.to_world(np.argwhere(self._lung.voxels)).astype(np.float32)
+        self._to_nodule = np.full(len(self._blocks), np.inf, np.float32)
+        for ball in taken:
+            self.take(ball)
+
+    def take(self, ball: Ball) -> None:
+        """From now on there is a nodule."""
+        self.taken.append(ball)
+        away = np.linalg.norm(self._blocks - np.array(ball.center_mm, np.float32), axis=1) - ball.diameter_mm / 2
+        np.minimum(self._to_nodule, away, out=self._to_nodule)
 
     def find(self, diameter_mm: float, seed: int, *, site: Site = "lung", clearance: Clearance | None = None) -> Ball:
         """A place for a nodule, drawn evenly from all that will do; it counts as taken from then on.
@@ -98,14 +120,14 @@ class Placement:
         allowed = room >= radius
         if site != "lung":
             near, far = np.multiply(ATTACHED, radius)
-            allowed &= (touched >= near) & (touched <= far)
+            allowed &= (touched >= near) & (touched <= max(far, 1.1 * self._half))
         if not allowed.any():
             raise InputError("diameter", f"{diameter_mm:g} mm", _reason(site, room, clearance))
         random = generator(seed, "place")
         index = np.argwhere(allowed)[random.integers(int(allowed.sum()))]
         x, y, z = self._lung.to_world(index + random.uniform(-0.5, 0.5, 3)).tolist()
         place = Ball((x, y, z), diameter_mm)
-        self.taken.append(place)
+        self.take(place)
         return place
 
     def is_in_lungs(self, point_mm: Sequence[float]) -> bool:
@@ -131,12 +153,9 @@ class Placement:
             room = np.minimum(room, self._to_wall - clearance.wall_mm)
         if clearance.vessel_mm is not None:
             room = np.minimum(room, self._to_vessel - clearance.vessel_mm)
-        if clearance.nodule_mm is not None and self.taken:
-            blocks = self._lung.to_world(np.argwhere(self._lung.voxels))
-            for other in self.taken:
-                away = np.linalg.norm(blocks - other.center_mm, axis=1) - other.diameter_mm / 2 - clearance.nodule_mm
-                room[self._lung.voxels] = np.minimum(room[self._lung.voxels], away)
-        return room
+        if clearance.nodule_mm is not None:
+            room[self._lung.voxels] = np.minimum(room[self._lung.voxels], self._to_nodule - clearance.nodule_mm)
+        return np.minimum(room, self._to_end)
 
 
 def check_in_scan(ct: Volume, point_mm: Sequence[float]) -> None:

@@ -22,12 +22,11 @@ import numpy as np
 from synthorax.errors import InputError
 from synthorax.io.images import image_stem
 from synthorax.io.tables import read_table
-from synthorax.nodule import RATINGS, NoduleAttributes
+from synthorax.nodule import MOST_RATING, RATINGS, NoduleAttributes
 
 TABLE = "nodules.csv"
 CENTER = ("center_x_mm", "center_y_mm", "center_z_mm")
 KNOWN = ("image", "mask", "mask_label", *CENTER, "diameter_mm", "patient_id", "split", "nodule_id", *RATINGS)
-MOST_RATING = {"calcification": 6, "internal_structure": 4}
 
 
 @dataclass(frozen=True)

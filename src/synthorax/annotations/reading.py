@@ -147,11 +147,16 @@ class Reading:
         return max(longest - 1.0, 1.0) * self.scan.pixel_spacing_mm
 
 
-def longest_chord(points_px: NDArray[np.integer]) -> float:
-    """Largest distance between two of the points [n, (x, y)], in pixels; only each row's ends can make it."""
+def row_ends(points_px: NDArray[np.integer]) -> NDArray[np.float64]:
+    """The ends (x, y) of the rows of points [n, (x, y)]; no others can be the furthest from each other."""
     x, y = points_px.T.astype(np.float64)
     order = np.lexsort((x, y))
     rows, start = np.unique(y[order], return_index=True)
     left, right = np.minimum.reduceat(x[order], start), np.maximum.reduceat(x[order], start)
-    ends = np.column_stack([np.concatenate([left, right]), np.concatenate([rows, rows])])
+    return np.column_stack([np.concatenate([left, right]), np.concatenate([rows, rows])])
+
+
+def longest_chord(points_px: NDArray[np.integer]) -> float:
+    """Largest distance between two of the points [n, (x, y)], in pixels."""
+    ends = row_ends(points_px)
     return float(np.sqrt(((ends[:, None] - ends[None]) ** 2).sum(-1).max()))

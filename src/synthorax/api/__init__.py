@@ -6,13 +6,17 @@ needs them.
 
 from synthorax.api.about import info, verify
 from synthorax.api.data import export, make_phantom, open_store, prepare, prepare_phantom, read_scan, write_scan
+from synthorax.api.doctor import doctor
 from synthorax.api.editing import inject
 from synthorax.api.models import load, sample, train, write_samples
+from synthorax.api.pack import pack, unpack
+from synthorax.api.pretrained import models  # after the module of that name, whose place it takes
 from synthorax.api.shapes import FeatureTable, features, lidc_shapes, read_shapes
 from synthorax.api.studies import study_shapes
 
 __all__ = [
     "FeatureTable",
+    "doctor",
     "export",
     "features",
     "info",
@@ -20,7 +24,9 @@ __all__ = [
     "lidc_shapes",
     "load",
     "make_phantom",
+    "models",
     "open_store",
+    "pack",
     "prepare",
     "prepare_phantom",
     "read_scan",
@@ -28,6 +34,7 @@ __all__ = [
     "sample",
     "study_shapes",
     "train",
+    "unpack",
     "verify",
     "write_samples",
     "write_scan",

@@ -40,19 +40,26 @@ def verify(path: str | Path) -> list[Found]:
 
 
 def info(path: str | Path) -> dict[str, Any]:
-    """What a store, run folder, folder of samples, scan, mask or array holds.
+    """What a store, run folder, bundled model, folder of samples, scan, mask or array holds.
 
     Raises:
         InputError: nothing that is known.
     """
     from synthorax.datasets.store import is_store
 
+    from synthorax import hub
+
+    if not Path(path).exists() and str(path) in (known := hub.bundled()):
+        path = known[str(path)]
     path = Path(path)
     if not path.exists():
         raise InputError(path, "nothing", "a file or folder")
     if path.is_dir():
         if is_store(path):
             return _store(path)
+        if (path / hub.CARD).is_file():
+            card = hub.read_card(path)
+            return {"holds": "bundled model", **card.facts, "card": card.text}
         if (path / "config.yaml").is_file():
             return _run(path)
         if (path / "manifest.json").is_file():

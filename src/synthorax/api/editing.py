@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from synthorax.anatomy.placement import Clearance, Site
 from synthorax.errors import InputError
+from synthorax.nodule import NoduleAttributes
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from synthorax.anatomy.placement import Clearance, Site
+    from synthorax.anatomy.lungs import Lungs
     from synthorax.editing.inject import Edited
     from synthorax.hub import Model
     from synthorax.io.scans import Scan
     from synthorax.method import Method
-    from synthorax.nodule import NoduleAttributes
     from synthorax.rendering.renderer import ShapeSource
     from synthorax.volume import Volume
 
 LungFinder = Literal["density", "lungmask"]
+SHAPED = ("lobulation", "sphericity", "malignancy")
+"""What a nodule has from its shape."""
 
 
 def inject(
@@ -74,24 +74,18 @@ def inject(
     """
     import numpy as np
 
-    from synthorax.anatomy.learned import find_lungs_learned
-    from synthorax.anatomy.lungs import find_lungs
-    from synthorax.anatomy.placement import Clearance
     from synthorax.editing.inject import inject_nodules
     from synthorax.editing.methods import find_method
     from synthorax.editing.output import write_edited
     from synthorax.editing.plan import Request, plan_nodules
+    from synthorax.geometry import AIR_HU, orient
     from synthorax.io.atomic import check_folder_is_free
-    from synthorax.io.scans import Scan, read_mask_on, read_scan
-    from synthorax.nodule import NoduleAttributes
     from synthorax.provenance import Origin
-    from synthorax.volume import Volume
 
     if out is not None:
         check_folder_is_free(Path(out), overwrite=overwrite)
-    points = np.reshape(np.asarray(at_mm, float), (-1, 3)) if len(at_mm) else np.empty((0, 3))
     request = Request(
-        points_mm=tuple(map(tuple, points.tolist())),
+        points_mm=_points(at_mm),
         auto=auto,
         diameters_mm=tuple(np.atleast_1d(np.asarray(diameter_mm, float)).tolist()),
         attributes=attributes or NoduleAttributes(),
@@ -99,47 +93,128 @@ def inject(
         clearance=clearance or Clearance(),
         force=force,
     )
-    chosen = find_method(method, _shape_source(shapes, patients))
-    if isinstance(scan, str | Path):
-        scan = read_scan(Path(scan), series, any_values=force)
-    source = Scan(scan) if isinstance(scan, Volume) else scan
-    if isinstance(labels, str | Path):
-        labels = replace(source.ct, voxels=_as_labels(read_mask_on(Path(labels), source.ct), labels))
-    finder = find_lungs_learned if lungs == "lungmask" else find_lungs
+    finder = _finder(lungs)
+    chosen = find_method(method, _shape_source(shapes, patients, request.attributes))
+    source = _scan(scan, series, force)
+    known = None if labels is None else orient(_labels(labels, source.ct), "LPS")
+    unseen = np.isnan(source.ct.voxels) if source.ct.voxels.dtype.kind == "f" else np.zeros(1, bool)
+    seen = replace(source.ct, voxels=np.nan_to_num(source.ct.voxels, nan=AIR_HU)) if unseen.any() else source.ct
+    upright = orient(seen, "LPS")
     try:
-        plan = plan_nodules(source.ct, request, seed, labels=labels, finder=finder)
+        plan = plan_nodules(upright, request, seed, labels=known, finder=finder)
     except InputError as error:
         if source.path is not None and error.args[0] == "scan":
             raise InputError(source.path, *error.args[1:]) from error
         raise
-    edited = inject_nodules(source.ct, plan.wanted, chosen, seed, lungs=plan.lungs, labels=labels)
-    edited = edited.noting([*source.notes, *plan.notes])
+    edited = inject_nodules(upright, plan.wanted, chosen, seed, lungs=plan.lungs, labels=known)
+    edited = edited.turned_like(source.ct).noting([*source.notes, *plan.notes])
+    if unseen.any():
+        edited.ct.voxels[unseen] = np.nan
+        edited.region.voxels[unseen] = False
     if out is not None:
-        origin = Origin(chosen.name, chosen.model_sha256, seed)
-        name = source.path.name if source.path else "scan.nii.gz"
         write_edited(
-            Path(out), edited, origin, source=source, name=name, keep_identity=keep_identity, overwrite=overwrite
+            Path(out),
+            edited,
+            Origin(chosen.name, chosen.model_sha256, seed),
+            source=source,
+            about=request.about() | {"lungs": lungs, "shapes": _name(shapes), "patients": sorted(patients or ())},
+            keep_identity=keep_identity,
+            overwrite=overwrite,
         )
     return edited
 
 
-def _as_labels(voxels: NDArray, name: str | Path) -> NDArray[np.uint8]:
-    """A mask's voxels as labels.
+def _points(at_mm: Sequence[float] | Sequence[Sequence[float]]) -> tuple[tuple[float, float, float], ...]:
+    """One place or several.
 
     Raises:
-        InputError: more labels than uint8 has, or fractions.
+        InputError: not three numbers each.
     """
     import numpy as np
 
-    if voxels.min() < 0 or voxels.max() > np.iinfo(np.uint8).max or (voxels != np.rint(voxels)).any():
-        raise InputError(name, f"values from {voxels.min():g} to {voxels.max():g}", "labels from 0 to 255")
-    return voxels.astype(np.uint8)
+    try:
+        found = np.asarray(at_mm, float)
+        return tuple((x, y, z) for x, y, z in found.reshape(-1, 3).tolist()) if found.size else ()
+    except (ValueError, TypeError) as error:
+        raise InputError("place", str(at_mm), "x, y and z in millimetres") from error
+
+
+def _finder(lungs: LungFinder) -> Callable[[Volume], Lungs]:
+    """How lungs are found.
+
+    Raises:
+        InputError: an unknown way.
+    """
+    from synthorax.anatomy.learned import find_lungs_learned
+    from synthorax.anatomy.lungs import find_lungs
+
+    finders = {"density": find_lungs, "lungmask": find_lungs_learned}
+    if lungs not in finders:
+        raise InputError("lungs", repr(lungs), " or ".join(finders))
+    return finders[lungs]
+
+
+def _scan(scan: str | Path | Scan | Volume, series: str | None, force: bool) -> Scan:
+    """Whatever was given as a scan, its voxels as they are.
+
+    Raises:
+        InputError: no CT in HU.
+    """
+    from synthorax.io.scans import Scan, check_hounsfield, read_scan
+    from synthorax.volume import Volume
+
+    if isinstance(scan, str | Path):
+        return read_scan(Path(scan), series, any_values=force, as_stored=True)
+    if not isinstance(scan, Volume):
+        return scan
+    try:
+        check_hounsfield("scan", scan, blanks=True)
+        return Scan(scan)
+    except InputError as doubt:
+        if not force:
+            raise
+        return Scan(scan, notes=(str(doubt),))
+
+
+def _name(shapes: object) -> str:
+    return str(shapes) if isinstance(shapes, str | Path) else "" if shapes is None else type(shapes).__name__
+
+
+def _labels(labels: str | Path | Volume, ct: Volume) -> Volume:
+    """A mask's labels on the grid of a scan.
+
+    Raises:
+        InputError: another grid, more labels than uint8 has, or fractions.
+    """
+    import numpy as np
+
+    from synthorax.geometry import orient, turned_like
+    from synthorax.io.scans import check_same_grid, read_mask_on
+    from synthorax.volume import Volume
+
+    name: object = "labels"
+    if isinstance(labels, Volume):
+        check_same_grid(name, labels, ct)
+        voxels = turned_like(orient(labels, "LPS"), ct).voxels
+    else:
+        name, voxels = labels, read_mask_on(Path(labels), ct)
+    most = np.iinfo(np.uint8).max
+    if voxels.dtype != bool and (voxels.min() < 0 or voxels.max() > most or (voxels != np.rint(voxels)).any()):
+        raise InputError(name, f"values from {voxels.min():g} to {voxels.max():g}", f"labels from 0 to {most}")
+    return replace(ct, voxels=voxels.astype(np.uint8))
 
 
 def _shape_source(
-    shapes: str | Path | Model | Volume | ShapeSource | None, patients: Collection[str] | None
+    shapes: str | Path | Model | Volume | ShapeSource | None,
+    patients: Collection[str] | None,
+    attributes: NoduleAttributes,
 ) -> ShapeSource:
-    """Whatever gives a shape for a nodule."""
+    """Whatever gives a shape for a nodule.
+
+    Raises:
+        InputError: no shape, or wishes that a given one cannot follow.
+    """
+    from synthorax.annotations.lidc_table import lidc_patients
     from synthorax.hub import Model, load
     from synthorax.io.images import is_image, read_image
     from synthorax.rendering.renderer import LidcShapes
@@ -147,7 +222,14 @@ def _shape_source(
     from synthorax.volume import Volume
 
     if shapes is None:
+        if unknown := sorted(set(patients or ()) - set(lidc_patients())):
+            raise InputError("patients", f"{len(unknown)} unknown ones, such as {unknown[0]!r}", "ids of LIDC-IDRI")
         return LidcShapes(patients)
+    if patients is not None:
+        raise InputError("patients", "shapes of another kind", "no patients, which are of LIDC-IDRI's outlines")
+    for name in SHAPED:
+        if getattr(attributes, name) is not None:
+            raise InputError(name, "asked for with shapes of one's own", "none: it is the shape's")
     if isinstance(shapes, str | Path):
         shapes = read_image(Path(shapes)) if is_image(Path(shapes)) else load(shapes)
     if isinstance(shapes, Volume):

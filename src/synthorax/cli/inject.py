@@ -13,12 +13,12 @@ from cyclopts import Parameter
 
 from synthorax import api
 from synthorax.anatomy.placement import Clearance, Site
-from synthorax.annotations.nodule_table import MOST_RATING
 from synthorax.api.editing import LungFinder
 from synthorax.editing.methods import METHODS
 from synthorax.errors import InputError
+from synthorax.io.atomic import check_folder_is_free
 from synthorax.io.scans import read_scan
-from synthorax.nodule import NoduleAttributes
+from synthorax.nodule import MOST_RATING, NoduleAttributes
 
 TEXTURES = {"ground-glass": 1.0, "part-solid": 3.0, "solid": 5.0}
 CALCIFICATIONS = {"popcorn": 1.0, "laminated": 2.0, "solid": 3.0, "non-central": 4.0, "central": 5.0, "none": 6.0}
@@ -162,22 +162,26 @@ def inject(
     json
         Print the manifest's nodules as JSON.
     """
-    placing = placing or Placing()
-    read = read_scan(scan, series, any_values=force)
+    placing, given = placing or Placing(), (attributes or Attributes()).given()
     points = [_numbers(text, "--at", "X,Y,Z") for text in at or ()]
-    points += [read.ct.to_world(_numbers(text, "--voxel", "I,J,K")[::-1]).tolist() for text in voxel or ()]
+    indices = [_numbers(text, "--voxel", "I,J,K") for text in voxel or ()]
+    diameters = _numbers(diameter, "--diameter", "mm, one or one a nodule", count=None)
+    allowed = _words(patients) if patients else None
+    check_folder_is_free(out, overwrite=overwrite)
+    read = read_scan(scan, series, any_values=force, as_stored=True)
+    points += [read.ct.to_world(index[::-1]).tolist() for index in indices]
     made = api.inject(
         read,
         method,
         at_mm=points,
         auto=placing.auto,
-        diameter_mm=_numbers(diameter, "--diameter", "mm, one or one a nodule", count=None),
-        attributes=(attributes or Attributes()).given(),
+        diameter_mm=diameters,
+        attributes=given,
         seed=seed,
         site=placing.site,
         clearance=placing.clearance(),
         shapes=shapes,
-        patients=_words(patients) if patients else None,
+        patients=allowed,
         labels=nodules,
         lungs=lungs,
         force=force,
@@ -211,7 +215,7 @@ def _rating(name: str, value: str | float, words: Mapping[str, float]) -> float:
 
 def _words(path: Path) -> list[str]:
     try:
-        return path.read_text().split()
+        return path.read_text().replace(",", " ").split()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(path, "nothing that can be read", "ids of patients, one a line") from error
 

@@ -135,6 +135,8 @@ def lung_places(
 ) -> list[Place]:
     """Places in the lungs of whole scans whose patches miss every nodule and marked point, as many in each scan.
 
+    Places whose patches would reach beyond the scan are moved inside first, as `read_patch` would.
+
     Raises:
         InputError: a scan without lungs.
     """
@@ -145,16 +147,34 @@ def lung_places(
         lungs = find_lungs(whole.ct)
         inside = np.argwhere(lungs.mask.voxels)
         random = generator(seed, "lung places", case.case_id)
-        known = [n.center_mm for n in whole.nodules] + [p.center_mm for p in whole.points]
+        known = [(n.center_mm, (n.attributes.diameter_mm or 0) / 2) for n in whole.nodules]
+        known += [(p.center_mm, 0.0) for p in whole.points]
         reach = np.multiply(spec.size, spec.spacing_mm)[::-1] / 2
         wanted = (i + 1) * count // len(cases) - len(made)
-        for at in lungs.mask.to_world(random.permutation(inside)[: MOST_TRIES * wanted]):
+        for at in _moved_inside(whole.ct, spec, lungs.mask.to_world(random.permutation(inside)[: MOST_TRIES * wanted])):
             if len(made) == (i + 1) * count // len(cases):
                 break
-            if all((abs(at - center) > reach + CLEAR_MM).any() for center in known):
+            if not _holds(lungs.mask, at):
+                continue
+            if all((abs(at - center) > reach + radius + CLEAR_MM).any() for center, radius in known):
                 x, y, z = at.tolist()
                 made.append(Place(case.case_id, case.patient_id, (x, y, z), None, label))
     return made
+
+
+def _moved_inside(scan: Volume, spec: PatchSpec, at_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Places [n, 3], those moved whose patches would reach beyond a scan along an axis where it has room for them."""
+    extent = np.abs(scan.direction.T) @ np.multiply(spec.size, spec.spacing_mm)[::-1]
+    needed = extent[::-1] / scan.spacing_mm
+    start = scan.to_voxel(at_mm) - (needed - 1) / 2
+    moved = _inside(start, needed, np.array(scan.shape))
+    beyond = (abs(moved - start) > TIE).any(1, keepdims=True)
+    return np.where(beyond, scan.to_world(moved + (needed - 1) / 2), at_mm)
+
+
+def _holds(mask: Volume, at_mm: NDArray[np.float64]) -> bool:
+    index = np.rint(mask.to_voxel(at_mm)).astype(int)
+    return bool((index >= 0).all() and (index < mask.shape).all() and mask.voxels[tuple(index)])
 
 
 def negative_places(

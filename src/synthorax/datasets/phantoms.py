@@ -134,7 +134,7 @@ class PhantomSource:
     Shapes come from LIDC patients of the phantom's own split, so that no outline is in two of them.
 
     Attributes:
-        seed: of the store; a phantom of a number is the same in a larger one.
+        seed: of the store; anatomy and scanner of a number are the same in a larger one, its nodules if its split is.
         fractions: of LIDC's patients in train, val and test.
     """
 

@@ -12,7 +12,7 @@ from synthorax.anatomy.lungs import Lungs
 from synthorax.anatomy.morphology import dilated, distance_inside
 from synthorax.anatomy.placement import Ball
 from synthorax.errors import InputError
-from synthorax.geometry import crop
+from synthorax.geometry import crop, turned_like
 from synthorax.method import Method
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.seeding import derive
@@ -24,8 +24,10 @@ WALL_MM = 3.0
 FEATHER_MM = 2.0
 """From the border of the region inwards the edit fades in over so much."""
 MOST_NODULES = 255
-CLIPPED = 0.75
-"""A nodule that comes out less wide than this part of what was asked for is told of."""
+MISSED = 0.2
+"""A nodule whose width misses what was asked for by more than this part of it, and a pixel, is told of."""
+MASK_WALL_MM = 0.75
+"""Of what lies deeper in the wall nothing is to be seen, so no reader would outline it."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,15 @@ class Edited:
     nodules: tuple[Nodule, ...]
     notes: tuple[str, ...] = ()
 
+    def turned_like(self, scan: Volume) -> Edited:
+        """The same on the axes of a scan whose oriented voxels were edited."""
+        return replace(
+            self,
+            ct=turned_like(self.ct, scan),
+            mask=turned_like(self.mask, scan),
+            region=turned_like(self.region, scan),
+        )
+
     def noting(self, notes: Iterable[str]) -> Edited:
         """The same, with notes before its own."""
         return replace(self, notes=(*notes, *self.notes))
@@ -93,7 +104,8 @@ def inject_nodules(
 ) -> Edited:
     """A scan with nodules put in, one after the other.
 
-    Each is at the voxel nearest to its place. Nodule i of a seed does not depend on those after it.
+    Each is at the voxel nearest to its place. Nodule i of a seed does not depend on those after it. Slices are those of
+    the first axis, so the scan should be oriented.
 
     Args:
         ct: HU, whole or not.
@@ -117,12 +129,16 @@ def inject_nodules(
         )
         voxels[change.at] = change.voxels
         region[change.at] |= change.region
-        mask[change.at][change.mask] = label
-        where = np.argwhere(change.mask) + [side.start for side in change.at]
+        own = change.mask & (mask[change.at] == 0)
+        if not own.any():
+            raise InputError("nodules", f"number {label} wholly within others", "nodules beside each other")
+        mask[change.at][own] = label
+        where = np.argwhere(own) + [side.start for side in change.at]
         x, y, z = ct.to_world(where.mean(0)).tolist()
         diameter = axial_diameter_mm(where, ct.spacing_mm)
-        if diameter < CLIPPED * one.place.diameter_mm - ct.spacing_mm[2]:
-            notes.append(f"nodule {label:02d}: found {diameter:.1f} mm of lung; expected {one.place.diameter_mm:g} mm")
+        wanted_mm = one.place.diameter_mm
+        if abs(diameter - wanted_mm) > MISSED * wanted_mm + max(ct.spacing_mm[1:]):
+            notes.append(f"nodule {label:02d}: found room or a shape for {diameter:.1f} mm; expected {wanted_mm:g} mm")
         nodules.append(
             Nodule(
                 nodule_id=f"{label:02d}",
@@ -160,19 +176,22 @@ def _injected(ct: Volume, wanted: Wanted, method: Method, seed: int, lungs: Lung
     inside_scan = np.zeros(near.shape, bool)
     inside_scan[in_near] = True
     region = _ball(near, method.region_mm(condition)) & inside_scan
+    visible = region
     if lungs is not None:
-        region &= dilated(lungs.on(near).mask.voxels, WALL_MM, ct.spacing_mm)
+        lung = lungs.on(near).mask.voxels
+        region = region & dilated(lung, WALL_MM, ct.spacing_mm)
+        visible = region & dilated(lung, MASK_WALL_MM, ct.spacing_mm)
     allowed = np.zeros(patch.shape, bool)
     allowed[around] = region
     filled = method.fill(patch, allowed, condition, seed)
     inwards = np.clip(distance_inside(np.pad(region, 1), ct.spacing_mm)[1:-1, 1:-1, 1:-1] / FEATHER_MM, 0, 1)
     share = inwards**2 * (3 - 2 * inwards)
     blended = near.voxels + share * (filled.hu[around] - near.voxels)
-    if ct.voxels.dtype.kind == "i":
+    if ct.voxels.dtype.kind in "iu":
         limits = np.iinfo(ct.voxels.dtype)
         blended = np.clip(np.rint(blended), limits.min, limits.max)
     voxels = np.where(region, blended, near.voxels).astype(ct.voxels.dtype)
-    mask = filled.mask[around] & (share >= 0.5)
+    mask = filled.mask[around] & visible & (share >= 0.5)
     if not mask.any():
         place = ", ".join(f"{c:.1f}" for c in wanted.place.center_mm)
         raise InputError("place", f"({place}) mm, with too little lung around it", "one in the lungs")

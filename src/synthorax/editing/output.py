@@ -11,13 +11,14 @@ import numpy as np
 
 from synthorax.annotations.nodule_table import CENTER, TABLE
 from synthorax.editing.inject import Edited
+from synthorax.editing.plan import nodule_balls
 from synthorax.io.atomic import atomic_folder
 from synthorax.io.dicom_out import write_ct_series, write_segmentation
 from synthorax.io.images import SUFFIXES, image_stem, write_image
 from synthorax.io.scans import Scan
 from synthorax.io.tables import write_table
-from synthorax.nodule import RATINGS, Nodule
-from synthorax.provenance import MANIFEST, Origin, write_manifest
+from synthorax.nodule import RATINGS, Nodule, NoduleAttributes
+from synthorax.provenance import MANIFEST, Origin, sha256, write_manifest
 
 SERIES = "ct"
 
@@ -28,7 +29,7 @@ def write_edited(
     origin: Origin,
     *,
     source: Scan | None = None,
-    name: str = "scan.nii.gz",
+    about: Mapping[str, Any] | None = None,
     keep_identity: bool = False,
     overwrite: bool = False,
 ) -> None:
@@ -40,7 +41,7 @@ def write_edited(
 
     Args:
         source: what it was made from; a DICOM series gives its acquisition to the one that is written.
-        name: of the image, if it is none.
+        about: what was asked for.
         keep_identity: keep the patient and study of that series too.
 
     Raises:
@@ -61,31 +62,59 @@ def write_edited(
             files = {"scan": SERIES, "mask": "mask.dcm", "region": "region.dcm"}
             names = [f"Nodule {i + 1}" for i in range(int(edited.mask.voxels.max()))]
             write_segmentation(folder / files["mask"], edited.mask, headers, names, mark=origin.mark)
-            write_segmentation(folder / files["region"], region, headers, ["Edit region"], mark=origin.mark)
+            region_names: tuple[str, ...] = ("Edit region",)
+            write_segmentation(
+                folder / files["region"], region, headers, region_names, mark=origin.mark, what="Edit region"
+            )
         else:
+            name = source.path.name if source is not None and source.path is not None else "scan.nii.gz"
             stem = image_stem(name)
             suffix = name[len(stem) :].lower()
             suffix = suffix if suffix in SUFFIXES else ".nii.gz"
             files = {"scan": stem + suffix, "mask": f"{stem}_mask{suffix}", "region": f"{stem}_region{suffix}"}
             for volume, file in zip((edited.ct, edited.mask, region), files.values(), strict=True):
                 write_image(folder / file, volume, mark=origin.mark)
-        write_table(folder / TABLE, _rows(edited.nodules, files))
+        nodules = [*_earlier(edited), *edited.nodules]
+        write_table(folder / TABLE, _rows(nodules, files))
         manifest = {
             "synthetic": origin.mark,
             "method": origin.system,
             "model_sha256": origin.model_sha256,
             "seed": origin.seed,
+            "source": _about_source(source, keep_identity),
+            "request": dict(about or {}),
             "files": files,
-            "nodules": [nodule.row() for nodule in edited.nodules],
+            "nodules": [nodule.row() for nodule in nodules],
             "region_voxels": int(region.voxels.sum()),
             "notes": list(edited.notes),
         }
         write_manifest(folder / MANIFEST, manifest)
 
 
+def _earlier(edited: Edited) -> list[Nodule]:
+    """The nodules that the scan had, of which no more is known than their voxels."""
+    new = [nodule.label for nodule in edited.nodules]
+    old = replace(edited.mask, voxels=np.where(np.isin(edited.mask.voxels, new), 0, edited.mask.voxels))
+    labels = np.unique(old.voxels[old.voxels > 0]).tolist()
+    return [
+        Nodule(f"{label:02d}", ball.center_mm, NoduleAttributes(diameter_mm=ball.diameter_mm), label)
+        for label, ball in zip(labels, nodule_balls(old), strict=True)
+    ]
+
+
+def _about_source(source: Scan | None, keep_identity: bool) -> dict[str, str]:
+    """Name and hash of an image; of a DICOM series nothing that leads back to its patient, if that is not wanted."""
+    if source is None or (source.dicom is not None and not keep_identity):
+        return {}
+    if source.dicom is not None:
+        return {"series_uid": source.series_uid}
+    return {} if source.path is None else {"name": source.path.name, "sha256": sha256(source.path)}
+
+
 def _rows(nodules: Sequence[Nodule], files: Mapping[str, str]) -> list[dict[str, Any]]:
     """The nodules as a table for `prepare`; a DICOM mask is found by its series, not by the table."""
     masked = not files["mask"].endswith(".dcm")
+    blank = dict.fromkeys((name for nodule in nodules for name in nodule.extra), "")
     rows = []
     for nodule in nodules:
         mask = {"mask": files["mask"], "mask_label": nodule.label} if masked else {}
@@ -98,6 +127,7 @@ def _rows(nodules: Sequence[Nodule], files: Mapping[str, str]) -> list[dict[str,
             | place
             | {"diameter_mm": attributes["diameter_mm"]}
             | rated
+            | blank
             | dict(nodule.extra)
         )
     return rows

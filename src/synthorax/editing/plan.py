@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import isfinite
+from typing import Any, get_args
 
 import numpy as np
+from scipy.ndimage import find_objects
 
 from synthorax.anatomy.lungs import Lungs, find_lungs
 from synthorax.anatomy.placement import Ball, Clearance, Placement, Site, check_in_scan
-from synthorax.editing.inject import Wanted
+from synthorax.editing.inject import MOST_NODULES, Wanted
 from synthorax.errors import InputError
-from synthorax.nodule import NoduleAttributes
+from synthorax.nodule import NoduleAttributes, check_attributes
 from synthorax.seeding import derive
 from synthorax.shapes.diameter import axial_diameter_mm
 from synthorax.volume import Volume
@@ -35,7 +37,8 @@ class Request:
         force: go on where a place or the scan is doubtful.
 
     Raises:
-        InputError: no nodule, a diameter that no nodule has, or more or fewer of them than nodules.
+        InputError: no nodule or too many, a site, rating or diameter that there is not, or more or fewer diameters
+            than nodules.
     """
 
     points_mm: tuple[Point, ...]
@@ -48,8 +51,12 @@ class Request:
 
     def __post_init__(self) -> None:
         count = len(self.points_mm) + self.auto
-        if self.auto < 0 or not count:
-            raise InputError("nodules", "none", "one place or more, or a number of them to be found")
+        if self.auto < 0 or not 1 <= count <= MOST_NODULES:
+            found = f"{len(self.points_mm)} places and {self.auto} to be found"
+            raise InputError("nodules", found, f"1 to {MOST_NODULES} nodules in all")
+        if self.site not in get_args(Site):
+            raise InputError("site", repr(self.site), " or ".join(get_args(Site)))
+        check_attributes(self.attributes)
         for point in self.points_mm:
             if len(point) != 3 or not all(isfinite(c) for c in point):
                 raise InputError("place", repr(tuple(point)), "x, y and z in millimetres")
@@ -59,6 +66,19 @@ class Request:
                 raise InputError("diameter", f"{diameter:g} mm", f"{low:g} to {high:g} mm")
         if len(self.diameters_mm) not in (1, count):
             raise InputError("diameters", str(len(self.diameters_mm)), f"1, or {count}, one a nodule")
+
+    def about(self) -> dict[str, Any]:
+        """What a manifest tells of it."""
+        asked = {name: value for name, value in vars(self.attributes).items() if value is not None}
+        return {
+            "at_mm": [list(point) for point in self.points_mm],
+            "auto": self.auto,
+            "diameters_mm": list(self.diameters_mm),
+            "attributes": asked,
+            "site": self.site,
+            "clearance": vars(self.clearance),
+            "force": self.force,
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +135,7 @@ def plan_nodules(
         in_lungs = placement is not None and placement.is_in_lungs(point)
         wanted.append(Wanted(place, request.attributes, anywhere=not in_lungs))
         if placement is not None:
-            placement.taken.append(place)
+            placement.take(place)
     for i, diameter in enumerate(diameters[len(request.points_mm) :]):
         assert placement is not None
         place = placement.find(diameter, derive(seed, "place", i), site=request.site, clearance=request.clearance)
@@ -126,8 +146,10 @@ def plan_nodules(
 def nodule_balls(labels: Volume) -> list[Ball]:
     """The balls around the nodules of a label map."""
     places = []
-    for label in np.unique(labels.voxels[labels.voxels > 0]).tolist():
-        inside = np.argwhere(labels.voxels == label)
+    for label, box in enumerate(find_objects(labels.voxels), start=1):
+        if box is None:
+            continue
+        inside = np.argwhere(labels.voxels[box] == label) + [side.start for side in box]
         x, y, z = labels.to_world(inside.mean(0)).tolist()
         places.append(Ball((x, y, z), axial_diameter_mm(inside, labels.spacing_mm)))
     return places

@@ -75,6 +75,8 @@ def atomic_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
             raise
     except OSError as error:
         raise OutputError(target, _reason(error)) from error
+    except OutputError as error:  # of a file in the temporary folder, whose name means nothing to anybody
+        raise OutputError(target, error.reason) from error
     finally:
         for left in (temporary, aside):
             if left is not None and left.exists():

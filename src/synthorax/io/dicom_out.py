@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydicom.dataelem import DataElement
@@ -106,13 +106,20 @@ def write_ct_series(
 
 
 def write_segmentation(
-    path: Path, labels: Volume, series: Sequence[Dataset], names: Sequence[str], *, mark: str | None
+    path: Path,
+    labels: Volume,
+    series: Sequence[Dataset],
+    names: Sequence[str],
+    *,
+    mark: str | None,
+    what: Literal["Nodules", "Edit region"] = "Nodules",
 ) -> None:
     """Write a label map as a DICOM segmentation of a CT series, a binary segment a label.
 
     Args:
         labels: whole numbers; 1 is the first of `names`, and so on; 0 is none. The voxels of the series.
         series: headers of its slices, in the order of the labels' z axis.
+        what: they are; an edit region is not to be taken for a nodule.
 
     Raises:
         InputError: no label set, labels without names, or another grid than the series'.
@@ -133,12 +140,17 @@ def write_segmentation(
     algorithm = hd.AlgorithmIdentificationSequence(
         name=MANUFACTURER, family=codes.DCM.ArtificialIntelligence, version=version("synthorax")
     )
+    category, property_type, offset = (
+        (codes.SCT.MorphologicallyAbnormalStructure, codes.SCT.Nodule, 1)
+        if what == "Nodules"
+        else (codes.SCT.SpatialAndRelationalConcept, codes.DCM.ImageRegion, 2)
+    )
     segments = [
         hd.seg.SegmentDescription(
             segment_number=number,
             segment_label=name[:64],
-            segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
-            segmented_property_type=codes.SCT.Nodule,
+            segmented_property_category=category,
+            segmented_property_type=property_type,
             algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
             algorithm_identification=algorithm,
             tracking_uid=generate_uid(entropy_srcs=[content, "track", str(number)]),
@@ -152,15 +164,15 @@ def write_segmentation(
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=segments,
         series_instance_uid=generate_uid(entropy_srcs=[content, "series"]),
-        series_number=int(series[0].SeriesNumber) + 1,
+        series_number=int(series[0].SeriesNumber) + offset,
         sop_instance_uid=generate_uid(entropy_srcs=[content, "instance"]),
         instance_number=1,
         manufacturer=MANUFACTURER,
         manufacturer_model_name=MANUFACTURER,
         software_versions=version("synthorax"),
         device_serial_number="0",
-        content_label="NODULES",
-        series_description="Nodules",
+        content_label=what.upper().replace(" ", "_"),
+        series_description=what,
     )
     if mark:
         made.SyntheticData = "YES"

@@ -30,7 +30,7 @@ class Scan:
     """A scan that was read.
 
     Attributes:
-        ct: int16 HU.
+        ct: HU; int16 if it was not read as it is stored.
         patient_id, series_uid: where the file says so, else empty.
         dicom: the series it was, if it was one.
         notes: what was mended or doubted when it was read.
@@ -45,12 +45,13 @@ class Scan:
     path: Path | None = None
 
 
-def read_scan(path: Path, series: str | None = None, *, any_values: bool = False) -> Scan:
+def read_scan(path: Path, series: str | None = None, *, any_values: bool = False, as_stored: bool = False) -> Scan:
     """A CT scan: a DICOM folder or file, NIfTI, MHA, MHD or NRRD.
 
     Args:
         series: UID of a DICOM series, or its end, where a folder holds several.
         any_values: take an image of values that no CT of a chest has, and say so in the notes.
+        as_stored: leave an image's voxels as they are, fractions and blanks (NaN) too; whole numbers if not.
 
     Raises:
         InputError: nothing readable there, or no CT in HU.
@@ -61,12 +62,14 @@ def read_scan(path: Path, series: str | None = None, *, any_values: bool = False
         if series is not None:
             raise InputError(path, f"an image, and series {series} asked for", "DICOM, where a series is to be chosen")
         image = read_image(path)
+        notes: tuple[str, ...] = ()
         try:
-            return Scan(to_hounsfield(path, image), path=path)
+            check_hounsfield(path, image, blanks=as_stored)
         except InputError as doubt:
-            if not any_values or not np.isfinite(image.voxels).all():
+            if not any_values or not np.isfinite(image.voxels).any():
                 raise
-            return Scan(_as_int16(image), notes=(str(doubt),), path=path)
+            notes = (str(doubt),)
+        return Scan(image if as_stored else _as_int16(image), notes=notes, path=path)
     if path.is_file() and not dicom.is_dicom(path):
         raise InputError(path, "no image that is known", "a DICOM folder, NIfTI, MHA, MHD or NRRD")
     if path.is_file():
@@ -80,19 +83,24 @@ def of_series(found: dicom.CtSeries) -> Scan:
     return Scan(found.volume, found.patient_id, found.series_uid, found, found.notes)
 
 
-def to_hounsfield(path: Path, volume: Volume) -> Volume:
-    """An image's voxels as int16, if they can be HU.
+def check_hounsfield(subject: object, volume: Volume, *, blanks: bool = False) -> None:
+    """Refuse values that no CT has.
+
+    Args:
+        blanks: NaN is taken for what the scanner did not see.
 
     Raises:
-        InputError: values that no CT has: not finite, or no air, as in a mask or in a picture that was scaled.
+        InputError: not finite, or no air, as in a mask or in a picture that was scaled.
     """
     voxels = volume.voxels
     if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
-        raise InputError(path, "values that are not finite", "HU")
+        seen = voxels[~np.isnan(voxels)]
+        if not blanks or not seen.size or not np.isfinite(seen).all():
+            raise InputError(subject, "values that are not finite", "HU")
+        voxels = seen
     low, high = voxels.min(), voxels.max()
     if low > AIR_BELOW_HU or high == low:
-        raise InputError(path, f"values from {low:g} to {high:g}", f"HU of a CT, air below {AIR_BELOW_HU}")
-    return _as_int16(volume)
+        raise InputError(subject, f"values from {low:g} to {high:g}", f"HU of a CT, air below {AIR_BELOW_HU}")
 
 
 def _as_int16(volume: Volume) -> Volume:
@@ -117,6 +125,17 @@ def read_mask_on(path: Path, ct: Volume) -> NDArray:
 
         return read_masks(path, ct)[0].voxels
     mask = read_image(path)
+    check_same_grid(path, mask, ct)
+    same = np.allclose(mask.direction, ct.direction, atol=1e-3)
+    return mask.voxels if same else resample_like(mask, ct, nearest=True, fill=0).voxels
+
+
+def check_same_grid(subject: object, mask: Volume, ct: Volume) -> None:
+    """Refuse a mask whose voxels are not those of an image, its axes perhaps another way round.
+
+    Raises:
+        InputError: another grid.
+    """
     upright, wanted = (orient(volume, "LPS") for volume in (mask, ct))
     corners = np.array(list(product((0, 1), repeat=3))) * (np.array(wanted.shape) - 1)
     if (
@@ -126,9 +145,7 @@ def read_mask_on(path: Path, ct: Volume) -> NDArray:
         places = [
             f"{v.shape} voxels of {v.spacing_mm} mm at {np.round(v.origin_mm, 2).tolist()}" for v in (upright, wanted)
         ]
-        raise InputError(path, places[0], f"the image's {places[1]}")
-    same = np.allclose(mask.direction, ct.direction, atol=1e-3)
-    return mask.voxels if same else resample_like(mask, ct, nearest=True, fill=0).voxels
+        raise InputError(subject, places[0], f"the image's {places[1]}")
 
 
 def write_scan(

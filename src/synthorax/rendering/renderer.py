@@ -40,8 +40,10 @@ SPINE_HU, SPINE_MM = 0.0, (0.9, 1.7)
 """Density of spicules, and their radius at the base."""
 TAPER = 0.75
 """A spicule loses so much of its radius up to its end."""
-FITTINGS = 3
-"""How often a shape is scaled until its mask has the diameter asked for."""
+FITTINGS = 5
+"""How often a shape is scaled, until its mask has the diameter asked for; the nearest counts."""
+RENDERED = ("diameter_mm", "texture", "calcification", "internal_structure", "margin", "spiculation")
+"""Attributes that rendering makes; lobulation, sphericity and malignancy are the shape's own."""
 CONTEXT_MM = 20.0
 """Around a nodule so much of the scan is looked at, for its blur and noise."""
 
@@ -86,7 +88,8 @@ class Renderer:
         """
         random = generator(seed, "render")
         shape = self._shapes(condition, derive(seed, "shape"))
-        wanted = NoduleAttributes(**_given(shape.attributes) | _given(condition))
+        asked = {name: value for name, value in _given(condition).items() if name in RENDERED}
+        wanted = replace(NoduleAttributes(**_given(shape.attributes) | asked), subtlety=None)
         solid = fitted(turned(solid_of_mask(shape.mask, _diameter(condition)), random), patch, _diameter(condition))
         scanner = self._scanner or measure_scanner(patch)
         hu, nodule = render(patch, region, solid, draw_appearance(wanted, random), scanner, derive(seed, "inside"))
@@ -95,13 +98,14 @@ class Renderer:
 
 def fitted(solid: Solid, patch: Volume, diameter_mm: float) -> Solid:
     """The shape scaled so that its mask on the voxels of a patch, whose slices may be thick, has a diameter."""
+    tried = []
     for _ in range(FITTINGS):
         found = axial_diameter_mm(np.argwhere(outlined(solid, patch)), patch.spacing_mm)
-        error = diameter_mm - found
-        if abs(error) <= patch.spacing_mm[2] / 2:
+        tried.append((abs(diameter_mm - found), solid))
+        if tried[-1][0] <= min(patch.spacing_mm[1:]) / 2:
             break
         solid = replace(solid, scale=solid.scale * float(np.clip(diameter_mm / found, 0.7, 1.5)))
-    return solid
+    return min(tried, key=lambda missed: missed[0])[1]
 
 
 def outlined(solid: Solid, patch: Volume) -> NDArray[np.bool_]:
@@ -224,15 +228,19 @@ def _spines(points: NDArray[np.float32], spicules: Spicules) -> NDArray[np.float
     """Share of each part of a voxel that spicules fill."""
     found = np.zeros(points.shape[1:], np.float32)
     points = points - spicules.origin_mm.astype(np.float32)[:, None, None, None]
-    square = (points**2).sum(0)
+    grid = points[0, :, 0, 0], points[1, 0, :, 0], points[2, 0, 0, :]
     for direction, start, end, width in zip(
         spicules.directions.astype(np.float32), spicules.from_mm, spicules.to_mm, spicules.width_mm, strict=True
     ):
-        along = np.tensordot(direction, points, 1)
-        near = (along > start) & (along < end) & (square - along**2 < (width + PART_MM) ** 2)
-        away = np.sqrt(np.maximum(square[near] - along[near] ** 2, 0))
-        radius = width * (1 - TAPER * (along[near] - start) / (end - start))
-        found[near] = np.maximum(found[near], np.clip(0.5 + (radius - away) / PART_MM, 0, 1))
+        ends = np.outer((start, end), direction)
+        low, high = ends.min(0) - width - PART_MM, ends.max(0) + width + PART_MM
+        box = tuple(slice(*np.searchsorted(axis, (a, b))) for axis, a, b in zip(grid, low, high, strict=True))
+        here = points[(slice(None), *box)]
+        along = np.tensordot(direction, here, 1)
+        away = np.sqrt(np.maximum((here**2).sum(0) - along**2, 0))
+        radius = width * (1 - TAPER * (along - start) / (end - start))
+        share = np.where((along > start) & (along < end), np.clip(0.5 + (radius - away) / PART_MM, 0, 1), 0)
+        found[box] = np.maximum(found[box], share)
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from synthorax.annotations.reading import longest_chord
+from synthorax.annotations.reading import row_ends
 
 
 def axial_diameter_mm(inside: NDArray[np.int64], spacing_mm: tuple[float, float, float]) -> float:
@@ -13,7 +13,16 @@ def axial_diameter_mm(inside: NDArray[np.int64], spacing_mm: tuple[float, float,
 
     Args:
         inside: indices (z, y, x) of its voxels, [n, 3].
-        spacing_mm: (z, y, x); pixels are taken as square.
+        spacing_mm: (z, y, x).
     """
     slices = (inside[inside[:, 0] == z][:, :0:-1] for z in np.unique(inside[:, 0]))
-    return (max(longest_chord(points) for points in slices) + 1) * spacing_mm[2]
+    return max(_widest(row_ends(points), spacing_mm) for points in slices)
+
+
+def _widest(ends_px: NDArray[np.float64], spacing_mm: tuple[float, float, float]) -> float:
+    """Of the lines between points [n, (x, y)] the longest, with half a pixel more at both of its ends."""
+    apart_px = ends_px[:, None] - ends_px
+    length_px = np.hypot(*np.moveaxis(apart_px, -1, 0))
+    length_mm = np.hypot(*np.moveaxis(apart_px * spacing_mm[:0:-1], -1, 0))
+    ends = np.divide(length_mm, length_px, out=np.full_like(length_mm, max(spacing_mm[1:])), where=length_px > 0)
+    return float((length_mm + ends).max())

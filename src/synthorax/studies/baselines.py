@@ -22,7 +22,7 @@ from synthorax.metrics.roc import auc_of, matched_auc_of
 from synthorax.nodule import Nodule
 from synthorax.shapes.overlap import dice
 from synthorax.studies.results import Arm, Interval
-from synthorax.studies.trials import Scores, Splits, check_splits, over_seeds, patients_of, trial
+from synthorax.studies.trials import Scores, Splits, check_splits, defined, over_seeds, patients_of, trial
 from synthorax.tasks.classification import Classification, all_of
 from synthorax.tasks.config import TaskConfig
 from synthorax.tasks.segmentation import Segmentation
@@ -123,16 +123,12 @@ def decisions(found: Sequence[Scores], splits: Splits) -> dict[str, Interval]:
     """Test figures at the threshold of best balanced accuracy on the validation patients, and the AUC."""
     labels, patients = splits.test.labels, patients_of(splits.test)
     thresholds = [choose_threshold(splits.val.labels, scores.val) for scores in found]
-    metrics = {
-        name: over_seeds(
-            [
-                confusion_of(labels, scores.test, threshold, measure)
-                for scores, threshold in zip(found, thresholds, strict=True)
-            ],
-            patients,
-        )
-        for name, measure in MEASURES.items()
-    }
+
+    def decided(measure: Callable[[Confusion], object]) -> Interval:
+        pairs = zip(found, thresholds, strict=True)
+        return over_seeds([confusion_of(labels, scores.test, cut, measure) for scores, cut in pairs], patients)
+
+    metrics = defined({name: partial(decided, measure) for name, measure in MEASURES.items()})
     return metrics | {"auc": over_seeds([auc_of(labels, scores.test) for scores in found], patients)}
 
 
@@ -169,10 +165,12 @@ def by_size(patches: PatchDataset, scores: Sequence[NDArray], diameters: NDArray
     stratum = np.digitize(diameters, STRATA_MM)
     ratio = np.abs(np.log(diameters[:, None] / diameters))
     pairs = {"within strata": stratum[:, None] == stratum, "pairs of like size": ratio <= np.log(ALIKE)}
+
+    def matched(comparable: NDArray[np.bool_]) -> Interval:
+        return over_seeds([matched_auc_of(labels, found, comparable) for found in scores], patients)
+
     metrics = {"auc": over_seeds([auc_of(labels, found) for found in scores], patients)}
-    for name, comparable in pairs.items():
-        metrics[name] = over_seeds([matched_auc_of(labels, found, comparable) for found in scores], patients)
-    return metrics
+    return metrics | defined({name: partial(matched, comparable) for name, comparable in pairs.items()})
 
 
 def _diameter(place: Place) -> float:
@@ -201,11 +199,16 @@ def segmentation(study: Study, config: TaskConfig) -> list[Arm]:
     ):
         overlaps = [dice(mask, truth) for mask in masks]
         metrics = {"dice": over_seeds([mean_of(values) for values in overlaps], patients)}
-        for label, rows in (("dice below 8 mm", diameters < 8), ("dice from 8 mm", diameters >= 8)):
-            if rows.any():
-                metrics[label] = over_seeds([_mean_of_some(values, rows) for values in overlaps], patients)
+        sizes = {"dice below 8 mm": diameters < 8, "dice from 8 mm": diameters >= 8}
+        metrics |= defined({label: partial(_dice_of_some, overlaps, rows, patients) for label, rows in sizes.items()})
         arms.append(Arm(name, seeds, metrics, {}))
     return arms
+
+
+def _dice_of_some(
+    overlaps: Sequence[NDArray[np.float64]], rows: NDArray[np.bool_], patients: NDArray[np.str_]
+) -> Interval:
+    return over_seeds([_mean_of_some(values, rows) for values in overlaps], patients)
 
 
 def _mean_of_some(values: NDArray[np.float64], rows: NDArray[np.bool_]) -> Statistic:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,7 +68,8 @@ def trial(
     """One training and what it says of the patches it did not see, from an earlier call if there was one.
 
     Args:
-        out: folder of the training; its name tells the arm and seed.
+        out: folder of the training, whose name tells the arm and seed; other data or another configuration gets a
+            run folder of its own in it.
         data_fingerprint: of the store and of whatever else `batches` draws from.
     """
     key = fingerprint(repr((task.name, task.config, task.seed, data_fingerprint)).encode())[:16]
@@ -76,7 +78,7 @@ def trial(
         with np.load(note) as found:
             return Scores(found["val"], found["test"])
     about = {"fingerprint": data_fingerprint}
-    trained = train_task(task, batches, lambda: _validate(task, splits.val), out, about, device=device)
+    trained = train_task(task, batches, lambda: _validate(task, splits.val), out / key, about, device=device)
     scores = Scores(_says(trained, splits.val), _says(trained, splits.test))
     with atomic_file(note) as temporary, open(temporary, "wb") as stream:
         np.savez_compressed(stream, val=scores.val, test=scores.test)
@@ -94,6 +96,15 @@ def _says(task: Task, patches: PatchDataset) -> NDArray:
         return task.masks(whole)
     assert isinstance(task, Classification)
     return task.probabilities(whole)[:, 1]
+
+
+def defined(figures: Mapping[str, Callable[[], Interval]]) -> dict[str, Interval]:
+    """Those figures that have a value: few patients may leave a stratum empty, or none that is called positive."""
+    found = {}
+    for name, figure in figures.items():
+        with suppress(InputError):
+            found[name] = figure()
+    return found
 
 
 def over_seeds(statistics: Sequence[Statistic], patients: NDArray[np.str_], seed: int = 0) -> Interval:

@@ -120,11 +120,26 @@ SEGMENTATION = {
 }
 """papers/4's network on cubes around nodules."""
 
+FEATURES = {
+    "paper": TaskConfig(network=DetectorConfig(n_classes=5), steps=3000, shift_voxels=2, scale=(0.9, 1.1)),
+    "compact": TaskConfig(network=DetectorConfig(n_classes=5), shift_voxels=2, scale=(0.9, 1.1)),
+    "smoke": TaskConfig(
+        network=DetectorConfig(width=4, n_classes=5), size=(16, 16, 16), batch_size=10, steps=8, validate_every=4
+    ),
+}
+"""The network that patches are compared by; no paper has one for 3D patches of CT."""
+
 TASKS: Mapping[str, Mapping[str, TaskConfig]] = {
     "detection": DETECTION,
     "malignancy": MALIGNANCY,
     "segmentation": SEGMENTATION,
+    "features": FEATURES,
 }
+
+
+def features_config(preset: str, settings: Mapping[str, Any]) -> TaskConfig:
+    """See `task_config`."""
+    return task_config("features", preset, settings)
 
 
 def task_config(task: str, preset: str, settings: Mapping[str, Any]) -> TaskConfig:

@@ -24,7 +24,8 @@ class Board:
         if enabled:
             from tensorboardX import SummaryWriter
 
-            self._writer = SummaryWriter(str(run / BOARD), purge_step=step + 1)
+            # Files are named by the second, so that a run that goes on within one would write over its own.
+            self._writer = SummaryWriter(str(run / BOARD), purge_step=step + 1, filename_suffix=f".{step:08d}")
 
     def __enter__(self) -> Board:
         return self

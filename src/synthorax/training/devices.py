@@ -37,6 +37,6 @@ def make_fabric(device: str = "auto", devices: int = 1, nodes: int = 1, precisio
             strategy="ddp" if devices * nodes > 1 else "auto",
             precision="bf16-mixed" if precision == "bf16" else "32-true",
         )
-    except (ValueError, RuntimeError) as error:  # Fabric's own errors are of these kinds.
+    except (ValueError, RuntimeError, ImportError) as error:  # Fabric's own errors are of these kinds.
         expected = "auto, cpu, or an accelerator this machine has"
         raise InputError("device", f"{device!r} x {devices}", expected) from error

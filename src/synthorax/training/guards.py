@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from synthorax.errors import TrainingError
-from synthorax.training.trainable import Limit
+from synthorax.training.trainable import Limit, Trainable
 
 
-def finite(figures: Mapping[str, Tensor], step: int) -> dict[str, float]:
+def finite(figures: Mapping[str, Tensor | float], step: int) -> dict[str, float]:
     """The figures as numbers.
 
     Raises:
@@ -24,12 +24,28 @@ def finite(figures: Mapping[str, Tensor], step: int) -> dict[str, float]:
     return numbers
 
 
+def sound(model: Trainable, step: int) -> None:
+    """See that a model is worth keeping: an update may spoil weights before any figure shows it.
+
+    Raises:
+        TrainingError: weights are no longer finite.
+    """
+    for name, network in model.networks.items():
+        if not all(bool(weights.isfinite().all()) for weights in network.parameters()):
+            raise TrainingError(f"step {step}: the {name}'s weights are not finite; the last good state is kept")
+
+
 class Guards:
     """Looks at every line of the log."""
 
     def __init__(self, limits: Mapping[str, Limit]) -> None:
         self._limits = limits
         self._beyond = dict.fromkeys(limits, 0)
+
+    @property
+    def content(self) -> bool:
+        """Whether the last line had every figure within its limits; if not, the model is not worth keeping."""
+        return not any(self._beyond.values())
 
     def check(self, figures: Mapping[str, float], step: int) -> None:
         """Count how long each figure has been beyond its limit.

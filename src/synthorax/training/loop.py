@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,10 +16,11 @@ from lightning_fabric import Fabric
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from synthorax.errors import InputError
 from synthorax.training.board import Board
-from synthorax.training.guards import Guards, finite
+from synthorax.training.guards import Guards, finite, sound
 from synthorax.training.run_folder import RunFolder
-from synthorax.training.system import Batches, Training
+from synthorax.training.system import Batches, Training, Validation
 from synthorax.training.trainable import step_seed
 
 SAVE_EVERY_S = 30.0
@@ -28,23 +29,6 @@ PREVIEWS = 20
 """Pictures of a run."""
 AHEAD = 2
 """Batches made ready while an accelerator works; the CPU is busy with training itself."""
-
-
-@dataclass(frozen=True)
-class Validation:
-    """A figure of held-out data that decides which weights are kept beside the last ones.
-
-    Attributes:
-        measure: the figures, by name.
-        every: steps.
-        select: the figure that decides.
-        larger_is_better: else smaller.
-    """
-
-    measure: Callable[[], dict[str, float]]
-    every: int
-    select: str
-    larger_is_better: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,6 +68,7 @@ def fit(
         KeyboardInterrupt: asked to stop by SIGINT or SIGTERM; the state is saved.
     """
     model, steps = training.model, training.steps
+    validation = validation or training.validation
     model.prepare_training(fabric)
     step = run.resume(model)
     first = fabric.is_global_zero
@@ -115,19 +100,23 @@ def fit(
                 text = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
                 progress.update(task, completed=step, figures=f"{rate(step):.3g}/s  {text}")
             if validation is not None and (step % validation.every == 0 or step == steps):
-                found = validation.measure()
+                found = finite(validation.measure(), step)
+                if validation.select not in found:
+                    raise InputError("select", repr(validation.select), " or ".join(found))
                 if first:
                     run.log({"step": step, **found})
                     board.scalars(found, step)
                     run.keep_best(model, step, found[validation.select], validation.larger_is_better)
             if first and (step % max(steps // PREVIEWS, 1) == 0 or step == steps):
                 _picture(training, run, board, step)
-            if first and time.monotonic() - saved > SAVE_EVERY_S:
+            if first and guards.content and time.monotonic() - saved > SAVE_EVERY_S:
                 finite(metrics, step)
+                sound(model, step)
                 run.save(model, step)
                 saved = time.monotonic()
         finite(metrics, step)
         if first:
+            sound(model, step)
             model.conclude()
             run.save(model, step)
     fabric.barrier()

@@ -25,6 +25,23 @@ class System(Trainable):
         """The system that a run folder or a bundled model holds."""
 
 
+@dataclass(frozen=True)
+class Validation:
+    """A figure of held-out data that decides which weights are kept beside the last ones.
+
+    Attributes:
+        measure: the figures, by name.
+        every: steps.
+        select: the figure that decides.
+        larger_is_better: else smaller.
+    """
+
+    measure: Callable[[], dict[str, float]]
+    every: int
+    select: str
+    larger_is_better: bool = False
+
+
 @dataclass(frozen=True, eq=False)
 class Training:
     """All that the loop needs to train.
@@ -34,6 +51,7 @@ class Training:
         data: what the run folder tells of the data: fingerprint, and patients of every split.
         log_every: steps between two lines of the log.
         precision: of the networks' layers; the weights stay in 32 bits.
+        validation: decides which weights are kept beside the last ones.
     """
 
     model: Trainable
@@ -42,3 +60,4 @@ class Training:
     data: Mapping[str, Any] = field(default_factory=dict)
     log_every: int = 50
     precision: Precision = "32"
+    validation: Validation | None = None

@@ -158,6 +158,15 @@ class Trainable(ABC):
         values = random.random(shape, np.float32) if uniform else random.standard_normal(shape, np.float32)
         return torch.from_numpy(values[self.share.rows(shape[0])]).to(self.device)
 
+    def mean_of_all(self, values: Tensor) -> Tensor:
+        """The mean over all processes."""
+        if self.share.world == 1:
+            return values
+        assert self._fabric is not None
+        mean = self._fabric.all_reduce(values, reduce_op="mean")
+        assert isinstance(mean, Tensor)
+        return mean
+
     def update(self, name: str) -> None:
         """A step of an optimiser by the gradients that are there, their mean over all processes; then they are none.
 
@@ -166,11 +175,9 @@ class Trainable(ABC):
         """
         optimizer = self.optimizers[name]
         if self.share.world > 1:
-            assert self._fabric is not None
             gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
             flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-            mean = self._fabric.all_reduce(flat, reduce_op="mean")
-            assert isinstance(mean, Tensor)
+            mean = self.mean_of_all(flat)
             for gradient, own in zip(gradients, mean.split([g.numel() for g in gradients]), strict=True):
                 gradient.copy_(own.view_as(gradient))
         optimizer.step()

@@ -1,0 +1,204 @@
+"""Is this machine fit?"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from torch import nn
+
+State = Literal["ok", "note", "missing"]
+LEAST_PYTHON = (3, 11)
+LEAST_MEMORY_GB = 4
+LEAST_DISK_GB = 1
+REAL_DATA = "SYNTHORAX_REAL_DATA"
+SIDE, CHANNELS, BATCH = 24, 16, 8
+RUNS = 3
+CUDA_BUILD = "pip install torch --index-url https://download.pytorch.org/whl/cu130"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        state: `ok`; `note`, which something optional or fast wants; `missing`, without which it does not run.
+        advice: what to do about it; empty where nothing is.
+    """
+
+    name: str
+    state: State
+    found: str
+    advice: str = ""
+
+
+def doctor() -> list[Finding]:
+    """Python, packages, torch, memory, GPU, disk, cache folder, extras, and how fast a 3D convolution is here.
+
+    It writes one small file into the cache folder and removes it.
+    """
+    found = [*_python(), *_packages()]
+    if not is_fit(found):  # the rest needs the packages
+        return found
+    return [*found, *_computer(), *_gpu(), *_places(), *_extras(), _real_data(), _convolutions()]
+
+
+def is_fit(found: Sequence[Finding]) -> bool:
+    """Whether nothing is missing that is needed."""
+    return all(finding.state != "missing" for finding in found)
+
+
+def _python() -> Iterator[Finding]:
+    least = ".".join(map(str, LEAST_PYTHON))
+    fits = sys.version_info >= LEAST_PYTHON
+    yield Finding("python", "ok" if fits else "missing", platform.python_version(), "" if fits else f"Python {least}")
+
+
+def _packages() -> Iterator[Finding]:
+    needed = [_name(line) for line in requires("synthorax") or () if "extra ==" not in line]
+    absent = [name for name in needed if not _has(name)]
+    found = f"{len(needed) - len(absent)} of {len(needed)} that are needed"
+    yield Finding("packages", "missing" if absent else "ok", found, f"pip install {' '.join(absent)}" if absent else "")
+
+
+def _computer() -> Iterator[Finding]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    yield Finding("processor", "ok", f"{cores} cores, {platform.machine()}, {platform.system()}")
+    memory = _memory_gb()
+    if memory is None:
+        yield Finding("memory", "note", "cannot be read here", f"{LEAST_MEMORY_GB} GB or more")
+    else:
+        few = memory < LEAST_MEMORY_GB
+        advice = f"{LEAST_MEMORY_GB} GB, for whole scans" if few else ""
+        yield Finding("memory", "note" if few else "ok", f"{memory:.1f} GB", advice)
+
+
+def _gpu() -> Iterator[Finding]:
+    import torch
+
+    built = f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU only"
+    yield Finding("torch", "ok", f"{torch.__version__}, built for {built}, {torch.get_num_threads()} threads")
+    if torch.cuda.is_available():
+        for number in range(torch.cuda.device_count()):
+            card = torch.cuda.get_device_properties(number)
+            bf16 = "bf16" if torch.cuda.is_bf16_supported() else "no bf16"
+            yield Finding(f"gpu {number}", "ok", f"{card.name}, {card.total_memory / 1e9:.0f} GB, {bf16}")
+    elif torch.backends.mps.is_available():
+        yield Finding("gpu", "ok", "Apple's, by --device mps")
+    elif torch.version.cuda is None:
+        advice = f"with an NVIDIA card: {CUDA_BUILD}"
+        yield Finding("gpu", "note", "none: this torch is built for the CPU only", advice)
+    else:
+        yield Finding("gpu", "note", "none that torch can use", "a driver that `nvidia-smi` sees; else --device cpu")
+
+
+def _places() -> Iterator[Finding]:
+    import platformdirs
+
+    yield _disk("disk here", Path.cwd())
+    cache = platformdirs.user_cache_path("synthorax")
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=cache) as file:
+            file.write(b"written")
+            file.seek(0)
+            assert file.read() == b"written"
+    except OSError as error:
+        yield Finding("cache", "missing", f"{cache}: {(error.strerror or str(error)).lower()}", "a folder to write to")
+    else:
+        yield _disk("cache", cache)
+
+
+def _extras() -> Iterator[Finding]:
+    of_extra: dict[str, list[str]] = {}
+    for line in requires("synthorax") or ():
+        if match := re.search(r"extra == ['\"]([\w-]+)['\"]", line):
+            of_extra.setdefault(match[1], []).append(_name(line))
+    for extra, names in of_extra.items():
+        there = all(_has(name) for name in names)
+        advice = "" if there else f"pip install 'synthorax[{extra}]'"
+        yield Finding(f"extra {extra}", "ok" if there else "note", "there" if there else "not there", advice)
+
+
+def _real_data() -> Finding:
+    folder = os.environ.get(REAL_DATA)
+    if not folder:
+        return Finding("real data", "note", f"{REAL_DATA} is not set", "only some tests and results pages need it")
+    if not Path(folder).is_dir():
+        return Finding("real data", "note", f"{REAL_DATA} names no folder: {folder}", "the folder of unpacked data")
+    return Finding("real data", "ok", folder)
+
+
+def _convolutions() -> Finding:
+    """A forward and a backward pass of a small 3D convolution, as the networks have it."""
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    layer = torch.nn.Conv3d(CHANNELS, CHANNELS, 3, padding=1).to(device)
+    ms = {
+        "contiguous": _milliseconds(layer, torch.contiguous_format, bf16=False),
+        "channels last": _milliseconds(layer, torch.channels_last_3d, bf16=False),
+        "bf16, channels last": _milliseconds(layer, torch.channels_last_3d, bf16=True),
+    }
+    found = ", ".join(f"{name} {time:.1f} ms" for name, time in ms.items())
+    faster = ms["bf16, channels last"] < 0.8 * ms["channels last"]
+    advice = f"--set precision=bf16 is {'faster' if faster else 'no faster'} here"
+    return Finding(f"3D convolution, {device}", "ok", found, advice)
+
+
+def _milliseconds(layer: nn.Module, memory_format: object, *, bf16: bool) -> float:
+    """The least of a few runs."""
+    import torch
+
+    device = next(layer.parameters()).device
+    layer.to(memory_format=memory_format)  # type: ignore[call-overload]
+    values = torch.ones(BATCH, CHANNELS, SIDE, SIDE, SIDE, device=device, requires_grad=True)
+    values = values.to(memory_format=memory_format)  # type: ignore[call-overload]
+    least = float("inf")
+    for _ in range(RUNS + 1):  # the first one warms up
+        started = time.perf_counter()
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            made = layer(values)
+        made.float().sum().backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        least = min(least, time.perf_counter() - started)
+    return 1e3 * least
+
+
+def _disk(name: str, folder: Path) -> Finding:
+    free = shutil.disk_usage(folder).free / 1e9
+    few = free < LEAST_DISK_GB
+    return Finding(name, "note" if few else "ok", f"{folder}, {free:.1f} GB free", "make room" if few else "")
+
+
+def _memory_gb() -> float | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _name(requirement: str) -> str:
+    """The distribution that a requirement names."""
+    match = re.match(r"[\w.-]+", requirement)
+    assert match is not None
+    return match[0]
+
+
+def _has(name: str) -> bool:
+    try:
+        return bool(version(name))
+    except PackageNotFoundError:
+        return False

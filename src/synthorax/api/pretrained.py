@@ -1,0 +1,16 @@
+"""The models that come with the package."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def models() -> list[dict[str, Any]]:
+    """What is told of each bundled model: name, system, what it makes, figures, patients, licence, megabytes."""
+    from synthorax import hub
+
+    return [{**hub.read_card(folder).facts, "mb": _mb(folder)} for folder in hub.bundled().values()]
+
+
+def _mb(folder: Any) -> float:
+    return round(sum(file.stat().st_size for file in folder.iterdir()) / 1e6, 2)
