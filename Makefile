@@ -1,15 +1,19 @@
-# make demo | test | prove | lint | bench | results | results-lung | results-data | results-phantom
+# make demo | test | prove | lint | bench | results | results-lung | results-data | results-phantom | results-baselines
+# make device-pack STORE=... [SIZE=24,24,24] [DEVICE_PYTHON=3.12]
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+SIZE ?= 24,24,24
+DEVICE_PYTHON ?= 3.12
+PLATFORMS := manylinux2014 manylinux_2_17 manylinux_2_24 manylinux_2_27 manylinux_2_28
 
-.PHONY: demo test prove lint bench results results-lung results-data results-phantom
+.PHONY: demo test prove lint bench results results-lung results-data results-phantom results-baselines device-pack
 
 demo: $(INSTALLED)
 	$(BIN)/synthorax demo --out demo
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
 
 prove: $(INSTALLED)
 	$(BIN)/python -m pytest -q -m prove --prove
@@ -34,6 +38,16 @@ results-data: $(INSTALLED)
 
 results-phantom: $(INSTALLED)
 	$(BIN)/python scripts/results_phantom.py --out docs/results
+
+results-baselines: $(INSTALLED)
+	$(BIN)/python scripts/results_baselines.py --out docs/results
+
+device-pack: $(INSTALLED)
+	mkdir -p build/device
+	$(BIN)/synthorax pack $(STORE) --size $(SIZE) --splits train,val --out build/device/patches.zip --overwrite
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/device/wheels .
+	$(BIN)/python -m pip download --quiet --no-deps --only-binary=:all: --python-version $(DEVICE_PYTHON) --implementation cp \
+		$(PLATFORMS:%=--platform %_x86_64) -c constraints.txt -r recipes/device-wheels.txt -d build/device/wheels
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

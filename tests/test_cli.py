@@ -5,9 +5,9 @@ import hashlib
 import inspect
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
 from dataclasses import is_dataclass, replace
 from importlib import import_module
 from typing import get_args, get_type_hints
@@ -345,11 +345,15 @@ def test_help_and_version_load_no_heavy_library(option):
 
 
 def test_help_comes_in_less_than_half_a_second():
+    def busy_s():  # of finished children; the clock would also measure what else the machine does
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return usage.ru_utime + usage.ru_stime
+
     fastest = np.inf
     for _ in range(5):
-        started = time.perf_counter()
+        started = busy_s()
         assert run("--help").returncode == 0
-        fastest = min(fastest, time.perf_counter() - started)
+        fastest = min(fastest, busy_s() - started)
     assert fastest < 0.5
 
 

@@ -24,15 +24,20 @@ if TYPE_CHECKING:
         prepare_phantom,
         read_scan,
         sample,
+        study_baselines,
         study_shapes,
         train,
         verify,
         write_samples,
         write_scan,
     )
+    from synthorax.api.doctor import doctor
+    from synthorax.api.pack import pack, unpack
+    from synthorax.api.pretrained import models
 
 __version__ = version("synthorax")
 __all__ = [
+    "doctor",
     "export",
     "features",
     "info",
@@ -40,13 +45,17 @@ __all__ = [
     "lidc_shapes",
     "load",
     "make_phantom",
+    "models",
     "open_store",
+    "pack",
     "prepare",
     "prepare_phantom",
     "read_scan",
     "sample",
+    "study_baselines",
     "study_shapes",
     "train",
+    "unpack",
     "verify",
     "write_samples",
     "write_scan",

@@ -1,7 +1,12 @@
-"""Finding a model, whatever it is called: a run folder now, bundled weights later."""
+"""Finding a model, whatever it is called: a bundled one's name, a run folder, or a weights file in one.
+
+A bundled model is a folder of `pretrained/` with `config.yaml` and `weights.safetensors` as a run folder has them,
+`data.json`, the patients it has seen, and `card.md`: YAML between two lines of `---`, weights' hash and all, then text.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -38,6 +43,11 @@ SYSTEMS = {
         config="synthorax.systems.lung.config:lung_config",
         training="synthorax.systems.lung.training:lung_training",
     ),
+    "features": Entry(
+        system="synthorax.tasks.extractor:FeatureNet",
+        config="synthorax.tasks.config:features_config",
+        training="synthorax.tasks.extractor:features_training",
+    ),
     "ac-wgan": Entry(
         system="synthorax.systems.ac_wgan.system:AcWgan",
         config="synthorax.systems.ac_wgan.config:ac_wgan_config",
@@ -45,7 +55,10 @@ SYSTEMS = {
     ),
 }
 
-CONFIG, WEIGHTS = "config.yaml", "weights.safetensors"
+PRETRAINED = Path(__file__).parent / "pretrained"
+CARD = "card.md"
+FORMAT = 1
+"""Of a model's folder; a higher one is of a later synthorax."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,29 +95,120 @@ def start_from(model: Trainable, first: Model) -> None:
     try:
         model.load_weights(first.system.weights())
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError("from", f"weights that do not fit ({reason})", f"a model of this {model.name}") from error
+        raise InputError(
+            "from", f"weights that do not fit ({_reason(error)})", f"a model of this {model.name}"
+        ) from error
 
 
-def load(path: Path | str) -> Model:
-    """The model of a run folder.
+@dataclass(frozen=True)
+class Card:
+    """What is told of a bundled model.
+
+    Attributes:
+        facts: name, system, preset, what it makes, figures, patients, licence, `weights_sha256` and more.
+        text: the same to be read, Markdown.
+    """
+
+    facts: Mapping[str, Any]
+    text: str
+
+
+def bundled() -> dict[str, Path]:
+    """The folders of the models that come with the package, by name."""
+    return {card.parent.name: card.parent for card in sorted(PRETRAINED.glob(f"*/{CARD}"))}
+
+
+def read_card(folder: Path) -> Card:
+    """The card of a bundled model.
 
     Raises:
-        InputError: not a run folder, one without weights yet, or weights that do not fit its configuration.
+        InputError: none, or one that is not as `scripts/bundle_model.py` writes it.
     """
-    folder = Path(path)
+    try:
+        _, facts, text = (folder / CARD).read_text().split("---\n", 2)
+        return Card(dict(yaml.safe_load(facts)), text.strip() + "\n")
+    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+        raise InputError(folder / CARD, "no readable card", "YAML between two lines of ---, then text") from error
+
+
+def load(model: Path | str) -> Model:
+    """A model, ready to sample.
+
+    Args:
+        model: a bundled model's name, a run folder, or a weights file with its `config.yaml` beside it. What is
+            there as a file or folder goes before a name.
+
+    Raises:
+        InputError: no such model; a run without weights yet; weights that are damaged, of another system, version
+            or shape, or not those that the card tells of.
+    """
+    path = Path(model)
+    if not path.exists():
+        if str(model) not in (known := bundled()):
+            names = f"or one of {', '.join(known)}" if known else "no model is bundled"
+            found = "no config.yaml, and no bundled model of that name"
+            raise InputError(model, found, f"a run folder, as `synthorax train` makes; {names}")
+        path = known[str(model)]
+
+    from synthorax.training.run_folder import CONFIG, WEIGHTS  # takes the second that importing torch takes
+
+    folder, weights = (path, path / WEIGHTS) if path.is_dir() else (path.parent, path)
     if not (folder / CONFIG).is_file():
-        raise InputError(folder, "no config.yaml", "a run folder, as `synthorax train` makes")
-    if not (weights := folder / WEIGHTS).is_file():
-        raise InputError(folder, "no weights.safetensors", "a run that has saved at least once")
+        raise InputError(path, "no config.yaml", "a run folder, as `synthorax train` makes")
+    if not weights.is_file():
+        raise InputError(path, f"no {WEIGHTS}", "a run that has saved at least once")
+    name, config = _read_config(folder / CONFIG)
+    digest = sha256(weights)
+    if (folder / CARD).is_file() and weights.name == WEIGHTS:
+        told = str(read_card(folder).facts.get("weights_sha256"))
+        if told != digest:
+            raise InputError(weights, f"weights of hash {digest[:16]}", f"{told[:16]}, as {CARD} tells")
+    return Model(_restore(name, config, folder / CONFIG, weights), digest)
+
+
+def _read_config(file: Path) -> tuple[str, Mapping[str, Any]]:
+    """System and configuration of a model."""
+    try:
+        content = yaml.safe_load(file.read_text())
+        name, config, form = str(content["system"]), dict(content["config"]), content.get("format", FORMAT)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError) as error:
+        raise InputError(
+            file, "a damaged configuration", "system and config, as `synthorax train` wrote them"
+        ) from error
+    if form != FORMAT:
+        raise InputError(file, f"a model of format {form}", f"format {FORMAT}, which this synthorax reads; update it")
+    if name not in SYSTEMS:
+        expected = f"{' or '.join(SYSTEMS)}, which this synthorax knows; update it for others"
+        raise InputError(file, f"a model of the system {name!r}", expected)
+    return name, config
+
+
+def _restore(name: str, config: Mapping[str, Any], file: Path, weights: Path) -> System:
+    """The system of a configuration and a weights file, in 32 bits."""
+    from pydantic import ValidationError
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        content = yaml.safe_load((folder / CONFIG).read_text())
-        system = part(entry(content["system"]).system).restore(content["config"], load_file(weights))
-    except InputError:
-        raise
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(folder, f"a damaged run ({reason})", "the config.yaml and weights of one run") from error
-    return Model(system, sha256(weights))
+        tensors = {key: t.float() if t.is_floating_point() else t for key, t in load_file(weights).items()}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(weights, f"a damaged file ({_reason(error)})", "a safetensors file") from error
+    try:
+        system: System = part(entry(name).system).restore(config, tensors)
+    except ValidationError as error:
+        first = error.errors()[0]
+        setting = ".".join(map(str, first["loc"]))
+        found = f"a damaged configuration, or one of another version ({setting}: {first['msg']})"
+        raise InputError(file, found, f"settings that {name} has in this synthorax") from error
+    except (RuntimeError, LookupError, TypeError, ValueError) as error:
+        expected = f"those of {name} as {file.name} describes it"
+        raise InputError(
+            weights, f"damaged weights, or those of other networks ({_reason(error)})", expected
+        ) from error
+    return system
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, on one line."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return " ".join(" ".join(lines[-1:] if len(lines) > 1 else lines).split())[:200]

@@ -45,9 +45,8 @@ def info(path: str | Path) -> dict[str, Any]:
     Raises:
         InputError: nothing that is known.
     """
-    from synthorax.datasets.store import is_store
-
     from synthorax import hub
+    from synthorax.datasets.store import is_store
 
     if not Path(path).exists() and str(path) in (known := hub.bundled()):
         path = known[str(path)]

@@ -49,7 +49,7 @@ def doctor() -> list[Finding]:
     It writes one small file into the cache folder and removes it.
     """
     found = [*_python(), *_packages()]
-    if not is_fit(found):  # the rest needs the packages
+    if not all(map(_has, ("torch", "platformdirs"))):  # which the rest is found out by
         return found
     return [*found, *_computer(), *_gpu(), *_places(), *_extras(), _real_data(), _convolutions()]
 
@@ -151,7 +151,7 @@ def _convolutions() -> Finding:
         "channels last": _milliseconds(layer, torch.channels_last_3d, bf16=False),
         "bf16, channels last": _milliseconds(layer, torch.channels_last_3d, bf16=True),
     }
-    found = ", ".join(f"{name} {time:.1f} ms" for name, time in ms.items())
+    found = ", ".join(f"{name} {took:.1f} ms" for name, took in ms.items())
     faster = ms["bf16, channels last"] < 0.8 * ms["channels last"]
     advice = f"--set precision=bf16 is {'faster' if faster else 'no faster'} here"
     return Finding(f"3D convolution, {device}", "ok", found, advice)

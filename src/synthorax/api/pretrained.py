@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 
@@ -12,5 +13,5 @@ def models() -> list[dict[str, Any]]:
     return [{**hub.read_card(folder).facts, "mb": _mb(folder)} for folder in hub.bundled().values()]
 
 
-def _mb(folder: Any) -> float:
+def _mb(folder: Path) -> float:
     return round(sum(file.stat().st_size for file in folder.iterdir()) / 1e6, 2)

@@ -11,6 +11,7 @@ from synthorax.errors import InputError
 
 if TYPE_CHECKING:
     from synthorax.datasets.shapes import ShapeSet
+    from synthorax.datasets.store import Store
 
 
 def study_shapes(
@@ -61,3 +62,39 @@ def study_shapes(
         compare=COMPARISONS if "all" in compare else compare,
         **more,
     )
+
+
+def study_baselines(
+    data: str | Path | Store,
+    out: str | Path,
+    *,
+    tasks: Sequence[str] = ("detection", "malignancy", "segmentation"),
+    preset: str = "compact",
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    trainings: int = 3,
+    device: str = "auto",
+) -> Path:
+    """What real patches alone give: a detector, malignancy, a segmenter; goes on where an earlier call stopped.
+
+    Args:
+        data: a store.
+        tasks: any of detection, malignancy, segmentation.
+        settings: by task, fields of its configuration that differ from the preset.
+        trainings: of each network.
+
+    Returns:
+        The page; `results.json` is beside it.
+
+    Raises:
+        InputError: a store with one class or too few patients, patches smaller than a network needs, unknown names.
+    """
+    from synthorax.datasets.store import Store
+    from synthorax.studies.baselines_page import TASKS
+    from synthorax.studies.baselines_page import study_baselines as run
+    from synthorax.tasks.config import task_config
+
+    if unknown := sorted(set(tasks) - set(TASKS)) or ([] if tasks else ["none"]):
+        raise InputError("task", repr(unknown[0]), " or ".join(TASKS))
+    configs = {task: task_config(task, preset, (settings or {}).get(task, {})) for task in tasks}
+    store = data if isinstance(data, Store) else Store(Path(data))
+    return run(store, configs, Path(out), trainings=trainings, device=device)[0]

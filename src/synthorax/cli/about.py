@@ -1,4 +1,4 @@
-"""`synthorax info` and `synthorax verify`."""
+"""`synthorax info`, `verify`, `models` and `doctor`."""
 
 from __future__ import annotations
 
@@ -11,22 +11,72 @@ from cyclopts import Parameter
 from synthorax import api
 
 NOT_SYNTHETIC = 1
+UNFIT = 1
 
 
 def info(path: Path, *, json: Annotated[bool, Parameter(name="--json")] = False) -> None:
-    """What a path holds: a store, run folder, folder of samples, DICOM folder, scan, mask or array.
+    """What a path holds: a store, run folder, folder of samples, DICOM folder, scan, mask or array; a model's card.
 
     Parameters
     ----------
     path
-        File or folder.
+        File or folder, or the name of a bundled model.
     json
         Print JSON.
     """
     found = api.info(path)
     if json:
         print(dumps(found, indent=1))
+    elif found["holds"] == "bundled model":
+        print(found["card"], end="")
+    else:
+        _print(found)
+
+
+def models(*, json: Annotated[bool, Parameter(name="--json")] = False) -> None:
+    """The models that come with the package. `synthorax info NAME` tells all of one.
+
+    Parameters
+    ----------
+    json
+        Print JSON.
+    """
+    found = api.models()
+    if json:
+        print(dumps(found, indent=1))
         return
+    if not found:
+        print("no model is bundled; `synthorax train` makes one")
+    for model in found:
+        figures = ", ".join(" ".join(map(str, row.values())) for row in model["figures"]) or "none yet"
+        print(f"{model['name']}: {model['what']}")
+        print(f"  {model['system']}, preset {model['preset']}, {model['steps']} steps, {model['mb']} MB")
+        print(f"  figures: {figures}")
+        print(f"  patients: {', '.join(f'{n} {split}' for split, n in model['patients'].items())}; {model['licence']}")
+
+
+def doctor(*, json: Annotated[bool, Parameter(name="--json")] = False) -> int:
+    """Is this machine fit? Exit code 0 if so, 1 if something that is needed is missing.
+
+    Parameters
+    ----------
+    json
+        Print JSON.
+    """
+    from synthorax.api.doctor import is_fit
+
+    found = api.doctor()
+    if json:
+        print(dumps({"fit": is_fit(found), "findings": [vars(finding) for finding in found]}, indent=1))
+    else:
+        for finding in found:
+            advice = f" -> {finding.advice}" if finding.advice else ""
+            print(f"{finding.state:<8}{finding.name}: {finding.found}{advice}")
+        print("fit" if is_fit(found) else "not fit: see what is missing")
+    return 0 if is_fit(found) else UNFIT
+
+
+def _print(found: dict[str, Any]) -> None:
     for line in _lines(found):
         print(line)
 

@@ -86,3 +86,35 @@ def shapes(
         device=device,
     )
     print(page)
+
+
+def baselines(
+    *,
+    data: Path,
+    out: Path,
+    tasks: str = "detection,malignancy,segmentation",
+    preset: Literal["paper", "compact", "smoke"] = "compact",
+    trainings: int = 3,
+    device: str = "auto",
+) -> None:
+    """What real patches alone give a detector, a malignancy classifier and a segmenter: the bars for synthesis.
+
+    Writes results.json and index.html. A study that was stopped goes on with the training it was at.
+
+    Parameters
+    ----------
+    data
+        A store, as `synthorax prepare` makes.
+    out
+        Folder to write.
+    tasks
+        Any of detection,malignancy,segmentation.
+    preset
+        compact: for a CPU. paper: the papers' networks and patches. smoke: seconds.
+    trainings
+        Of each network; their spread is in the intervals.
+    device
+        auto, cpu, cuda or mps.
+    """
+    names = [name.strip() for name in tasks.split(",") if name.strip()]
+    print(api.study_baselines(data, out, tasks=names, preset=preset, trainings=trainings, device=device))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from synthorax.api import train
 from synthorax.cli.options import parse_settings
+
+Settings = Annotated[list[str] | None, Parameter(negative="")]
 
 
 @Parameter(name="*")
@@ -47,7 +49,7 @@ def lung(
     nodules: int | None = None,
     seed: int = 0,
     config: Path | None = None,
-    set: Annotated[list[str] | None, Parameter(negative="")] = None,  # noqa: A002  (the option's name)
+    set: Settings = None,  # noqa: A002  (the option's name)
     where: Where | None = None,
 ) -> None:
     """Train LuNG, the autoencoder of nodule shapes. Run it again to go on where it stopped.
@@ -73,15 +75,82 @@ def lung(
         One setting, KEY=VALUE; may be repeated.
     """
     settings = parse_settings(set or [], config, layers=layers)
+    _train("lung", data, out, preset, settings, seed, where, nodules=nodules)
+
+
+def ac_wgan(
+    *,
+    data: Path,
+    out: Path,
+    preset: Literal["paper", "large", "patch48", "patch24", "compact", "smoke"] = "paper",
+    seed: int = 0,
+    config: Path | None = None,
+    set: Settings = None,  # noqa: A002  (the option's name)
+    where: Where | None = None,
+) -> None:
+    """Train the AC-WGAN-GP, a generator of CT cubes with and without a nodule. Run it again to go on.
+
+    Parameters
+    ----------
+    data
+        A store, as `synthorax prepare` makes; its training patients are learned from.
+    out
+        Run folder: config, weights, log, previews, state.
+    preset
+        paper: cubes of 48 mm, as published. large: twice its channels. patch48, patch24: cubes of 48 and 24 mm,
+        told diameter, texture and malignancy. compact: the same at 24 mm for a CPU. smoke: seconds.
+    seed
+        Decides the first weights, the noise and the order of patches.
+    config
+        YAML file of settings, such as a run's config.yaml.
+    set
+        One setting, KEY=VALUE, as in precision=bf16; may be repeated.
+    """
+    _train("ac-wgan", data, out, preset, parse_settings(set or [], config), seed, where)
+
+
+def features(
+    *,
+    data: Path,
+    out: Path,
+    preset: Literal["paper", "compact", "smoke"] = "compact",
+    seed: int = 0,
+    config: Path | None = None,
+    set: Settings = None,  # noqa: A002  (the option's name)
+    where: Where | None = None,
+) -> None:
+    """Train the network whose features generated patches are compared by (FID, KID and others).
+
+    Parameters
+    ----------
+    data
+        A store, as `synthorax prepare` makes; its validation patients decide which weights are kept as best.
+    out
+        Run folder.
+    preset
+        compact: minutes on a CPU. paper: longer. smoke: seconds.
+    seed
+        Decides the first weights and the order of patches.
+    config
+        YAML file of settings, such as a run's config.yaml.
+    set
+        One setting, KEY=VALUE; may be repeated.
+    """
+    _train("features", data, out, preset, parse_settings(set or [], config), seed, where)
+
+
+def _train(
+    system: str,
+    data: str | Path,
+    out: Path,
+    preset: str,
+    settings: dict[str, Any],
+    seed: int,
+    where: Where | None,
+    **options: Any,
+) -> None:
     outcome = train(
-        "lung",
-        data,
-        out,
-        preset=preset,
-        settings=settings,
-        nodules=nodules,
-        seed=seed,
-        **vars(where or Where()),
+        system, data, out, preset=preset, settings=settings, seed=seed, **vars(where or Where()), **options
     )
     if outcome.finished:
         print(f"{out}: trained, {outcome.step} steps")

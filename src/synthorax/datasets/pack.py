@@ -5,8 +5,8 @@
     FILE/<n>.ct      HU of case n: one step of the reversible 5/3 wavelet along z, then lossless JPEG 2000
     FILE/<n>.mask    its mask as bit planes, deflated; missing where nobody marked voxels
 
-Reading takes NumPy and Pillow, nothing else. Measured on 946 real nodule cubes of 50^3 mm: 97 MiB, where the store has
-130 MiB of Blosc, JPEG 2000 alone 103, and a fitted linear predictor with context modelling would still have 95.
+Reading takes NumPy and Pillow, nothing else. 946 real nodule cubes of 50^3 voxels take 98 MiB, where Blosc takes 126 or
+more, JPEG 2000 alone 103, and a fitted linear predictor with context modelling would still take 95 (docs/weights.md).
 """
 
 from __future__ import annotations
@@ -369,11 +369,12 @@ def _spec(request: PackRequest) -> PatchSpec:
 
 
 def _shown(items: Iterable[Item], what: str, total: int) -> Iterable[Item]:
-    """The items, with a bar on stderr."""
+    """The items, with a bar on a terminal."""
     from rich.console import Console
     from rich.progress import track
 
-    return track(items, what, total, console=Console(stderr=True))
+    console = Console(stderr=True)
+    return track(items, what, total, console=console, disable=not console.is_terminal)
 
 
 def _row(case: Case) -> dict[str, Any]:

@@ -142,14 +142,15 @@ def _brightness(patches: PatchDataset) -> NDArray[np.float64]:
 def malignancy(study: Study, config: TaskConfig) -> list[Arm]:
     """Malignant against benign by the readers, beside the diameter alone, also among nodules of like size."""
     check_size(Classification(config))
-    arms = []
-    for rule in get_args(Rule):
 
-        def places(split: str, rule: Rule = rule) -> list[Place]:
-            return nodule_places(study.store.in_split(split), lambda nodule: malignancy_of(nodule, rule))
+    def places(rule: Rule, split: str) -> list[Place]:
+        return nodule_places(study.store.in_split(split), lambda nodule: malignancy_of(nodule, rule))
 
-        splits = study.splits(config, places)
+    by_rule: dict[Rule, Splits] = {rule: study.splits(config, partial(places, rule)) for rule in get_args(Rule)}
+    for splits in by_rule.values():  # before the first training
         check_splits(study.store, splits, [0, 1])
+    arms = []
+    for rule, splits in by_rule.items():
         found = study.scores(f"malignancy {rule}", config, splits)
         diameters = np.array([_diameter(place) for place in splits.test.places])
         networks = [scores.test for scores in found]

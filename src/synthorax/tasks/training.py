@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from safetensors.torch import load_file
 
 from synthorax.datasets.augmentation import Augmentation
@@ -65,10 +67,14 @@ def check_size(task: Task) -> None:
     """Refuse patches that the network cannot take, before anything is read.
 
     Raises:
-        InputError: they are too small.
+        InputError: they are too small, or of a size that it cannot halve.
     """
     least = task.network.minimum_size
     assert isinstance(least, tuple)
     size = task.config.size
     if any(n < m for n, m in zip(size, least, strict=True)):
         raise InputError("size", f"patches of {size} voxels", f"at least {least}, which the network needs")
+    try:
+        deepcopy(task.network).eval().to("meta")(torch.empty(1, 1, *size, device="meta"))
+    except InputError as error:
+        raise InputError("size", f"patches of {size} voxels", error.args[2]) from error

@@ -108,6 +108,8 @@ class Trainable(ABC):
         self.config = config
         self.seed = seed
         self.networks: dict[str, nn.Module] = dict(networks)
+        for network in self.networks.values():  # now, as the layout decides how sums are rounded, in sampling too
+            network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         self.decays = {name: decay for name, decay in (decays or {}).items() if decay}
         self.averages = {name: deepcopy(self.networks[name]).requires_grad_(False) for name in self.decays}
         self.optimizers: dict[str, Optimizer] = {}
@@ -136,7 +138,6 @@ class Trainable(ABC):
         self.share = Share(fabric.global_rank, fabric.world_size)
         for network in (*self.networks.values(), *self.averages.values()):
             network.to(fabric.device)
-            network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         self.optimizers = self.make_optimizers()
 
     @property

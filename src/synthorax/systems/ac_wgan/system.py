@@ -135,21 +135,29 @@ class AcWgan(System):
         """
         alpha = self.config.alpha(step)
         figures: dict[str, Tensor] = {}
+        fakes: list[Tensor] = []
         for turn, real in enumerate(batch):
             n = len(real["ct"]) * self.share.world
             drawn = {
                 "noise": self.drawn(f"critic {turn}", step, n, self.config.noise),
                 "epsilon": self.drawn(f"penalty {turn}", step, n, uniform=True),
             }
-            figures = self._critic_step({**real, **drawn}, alpha)
+            figures, fake = self._critic_step({**real, **drawn}, alpha)
+            fakes.append(fake)
         told = {name: batch[0][name] for name in ("label", "attributes")}
         noise = self.drawn("generator", step, len(told["label"]) * self.share.world, self.config.noise)
-        return figures | self._generator_step({**told, "noise": noise}, alpha)
+        found, others = self._generator_step({**told, "noise": noise}, alpha)
+        return {**figures, "diversity": self._diversity(batch[0]["ct"], fakes[0], others), **found}
 
-    def _critic_step(self, batch: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
-        """Equations of section 3.3.1; the penalty goes backwards by itself, which halves the memory."""
+    def _critic_step(self, batch: Mapping[str, Tensor], alpha: float) -> tuple[dict[str, Tensor], Tensor]:
+        """Equations of section 3.3.1; the penalty goes backwards by itself, which halves the memory.
+
+        Returns:
+            Figures, and the fakes [b, 1, z, y, x].
+        """
         n_parts = self.config.accumulate
         sums: dict[str, Tensor] = {}
+        fakes = []
         for part in parts(batch, n_parts):
             real, label, attributes = part["ct"], part["label"], part["attributes"]
             with torch.no_grad(), self.autocast():
@@ -167,16 +175,21 @@ class AcWgan(System):
                 "attributes_fake": attribute_loss(of_fake.attributes.float(), attributes),
             }
             ((wasserstein + alpha * sum(auxiliary.values())) / n_parts).backward()
-            spread = fake.std(0).mean() / real.std(0).mean()
-            found = {"wasserstein": -wasserstein, "penalty": penalty, "diversity": spread, **auxiliary}
+            fakes.append(fake)
+            found = {"wasserstein": -wasserstein, "penalty": penalty, **auxiliary}
             sums = {name: sums.get(name, 0) + value.detach() / n_parts for name, value in found.items()}
         self.update("critic")
-        return sums
+        return sums, torch.cat(fakes)
 
-    def _generator_step(self, batch: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
-        """Equations of section 3.3.2."""
+    def _generator_step(self, batch: Mapping[str, Tensor], alpha: float) -> tuple[dict[str, Tensor], Tensor]:
+        """Equations of section 3.3.2.
+
+        Returns:
+            Figures, and the fakes [b, 1, z, y, x].
+        """
         n_parts = self.config.accumulate
         sums: dict[str, Tensor] = {}
+        fakes = []
         with _frozen(self._critic):
             for part in parts(batch, n_parts):
                 with self.autocast():
@@ -186,10 +199,23 @@ class AcWgan(System):
                 of_class = class_loss(judged.classes.float(), part["label"])
                 of_attributes = attribute_loss(judged.attributes.float(), part["attributes"])
                 ((loss + alpha * (of_class + of_attributes)) / n_parts).backward()
+                fakes.append(fake.detach().float())
                 found = {"generator": loss, "class_generator": of_class, "attributes_generator": of_attributes}
                 sums = {name: sums.get(name, 0) + value.detach() / n_parts for name, value in found.items()}
         self.update("generator")
-        return sums
+        return sums, torch.cat(fakes)
+
+    def _diversity(self, real: Tensor, fake: Tensor, other: Tensor) -> Tensor:
+        """How far two fakes of one condition are apart, of the distance of two real cubes; 0 if noise says nothing.
+
+        Across conditions fakes differ even if the generator heeds its condition alone.
+
+        Args:
+            real, fake, other: [b, 1, z, y, x] of the same generator; `fake` and `other` of the same conditions.
+        """
+        apart = self.mean_of_all((fake - other).square().mean(0) / 2)
+        spread = self.mean_of_all((real - self.mean_of_all(real.mean(0))).square().mean(0))
+        return apart.sqrt().mean() / spread.sqrt().mean()
 
     @torch.no_grad()
     def conclude(self) -> None:
@@ -233,6 +259,8 @@ class AcWgan(System):
         """
         if n < 1:
             raise InputError("number of samples", str(n), "1 or more")
+        if not isinstance(asked, NoduleAttributes) and not asked:
+            raise InputError("attributes", "none", "those of one nodule or more")
         if not select:
             return self._made(np.arange(n), seed, asked, positive)
         least = cast(Selection, self.networks["selection"]).least_score

@@ -12,6 +12,7 @@ from torch import Tensor
 from synthorax.datasets.augmentation import Augmentation
 from synthorax.datasets.patches import PatchDataset, PatchSpec, negative_places, nodule_places
 from synthorax.datasets.store import Store
+from synthorax.errors import InputError
 from synthorax.nodule import NoduleAttributes
 from synthorax.systems.ac_wgan.config import AcWganConfig
 from synthorax.systems.ac_wgan.networks import encode_attributes
@@ -37,8 +38,12 @@ def ac_wgan_training(
     spec = PatchSpec(config.size, config.spacing_mm, config.window_hu)
     cases = store.in_split("train")
     places = nodule_places(cases, lambda nodule: POSITIVE)
-    if config.negatives:
-        places += negative_places(store, cases, spec, len(places), seed)
+    if config.negatives and places:
+        others = negative_places(store, cases, spec, len(places), seed)
+        if not others:
+            expected = "places without a nodule too, in larger cubes or whole scans, or negatives=false"
+            raise InputError(store.path, f"{len(places)} nodules and no room for a patch without one", expected)
+        places += others
     patches = PatchDataset(store, places, spec, augmentation=Augmentation(), seed=seed, cache=cache)
     known = [place.nodule.attributes if place.nodule else NoduleAttributes() for place in places]
     batches = StepBatches(patches, encode_attributes(known, config.attributes), config)

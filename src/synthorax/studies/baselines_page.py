@@ -1,0 +1,73 @@
+"""`synthorax study baselines`: the three tasks on real patches, as results.json and a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from synthorax.datasets.store import Store
+from synthorax.errors import InputError
+from synthorax.io.atomic import check_folder_is_free
+from synthorax.report import write_page
+from synthorax.studies.baselines import Study, detection, malignancy, segmentation
+from synthorax.studies.results import Arm, machine, write_results
+from synthorax.tasks.config import TaskConfig
+
+TASKS = {"detection": detection, "malignancy": malignancy, "segmentation": segmentation}
+TITLES = {
+    "detection": "A nodule, or a patch of the same scans without one",
+    "malignancy": "Malignant or benign, as readers rate it",
+    "segmentation": "A nodule's voxels",
+}
+
+
+def study_baselines(
+    store: Store,
+    configs: Mapping[str, TaskConfig],
+    out: Path,
+    *,
+    trainings: int = 3,
+    device: str = "auto",
+) -> tuple[Path, dict[str, list[Arm]]]:
+    """Train and measure the tasks that have a configuration; goes on where an earlier call stopped.
+
+    Args:
+        trainings: of each network; their spread is in the intervals.
+
+    Returns:
+        The page, with `results.json` beside it, and the arms by task.
+
+    Raises:
+        InputError: a store that no study can be made of, or a folder that holds something else.
+    """
+    if trainings < 1:
+        raise InputError("trainings", str(trainings), "1 or more")
+    if unknown := set(configs) - set(TASKS):
+        raise InputError("task", repr(min(unknown)), " or ".join(TASKS))
+    if out.exists() and not (out / "trainings").is_dir():
+        check_folder_is_free(out)
+    study = Study(store, out / "trainings", range(trainings), device)
+    arms = {name: TASKS[name](study, config) for name, config in configs.items()}
+    named = [Arm(f"{task}: {arm.name}", arm.seeds, arm.metrics, arm.paper) for task in arms for arm in arms[task]]
+    write_results(
+        out / "results.json",
+        "baselines",
+        {"fingerprint": store.fingerprint, "source": store.source},
+        named,
+        splits=store.splits,
+        configs={name: config.model_dump(mode="json") for name, config in configs.items()},
+    )
+    page = out / "index.html"
+    write_page(
+        page,
+        "study_baselines.html",
+        arms={TITLES[name]: (list(_columns(found)), found) for name, found in arms.items()},
+        patients={name: len(ids) for name, ids in store.splits.items()},
+        trainings=trainings,
+        machine=machine(),
+    )
+    return page, arms
+
+
+def _columns(arms: Sequence[Arm]) -> dict[str, None]:
+    return dict.fromkeys(name for arm in arms for name in arm.metrics)

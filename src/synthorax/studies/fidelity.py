@@ -1,0 +1,94 @@
+"""Do the measures of likeness order what they should: real, blurred, noise, copies?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from synthorax.datasets.patches import PatchDataset
+from synthorax.metrics.distances import fid, inception_score, kid_of_all
+from synthorax.metrics.features import Extractor
+from synthorax.metrics.memorisation import membership, memorisation
+from synthorax.metrics.ms_ssim import diversity
+from synthorax.seeding import generator
+from synthorax.studies.trials import patients_of
+from synthorax.tasks.classification import all_of
+
+BLUR_VOXELS = 1.5
+VALUE_RANGE_HU = 1400.0
+"""Of the lung window, for MS-SSIM."""
+
+
+@dataclass(frozen=True, eq=False)
+class Patches:
+    """Cubes of HU and whose they are.
+
+    Attributes:
+        hu: [n, z, y, x].
+        patients: [n].
+    """
+
+    hu: NDArray[np.float32]
+    patients: NDArray[np.str_]
+
+    @classmethod
+    def of(cls, patches: PatchDataset) -> Patches:
+        """All patches as they are."""
+        return cls(patches.spec.to_hu(all_of(patches)["ct"][:, 0]).numpy(), patients_of(patches))
+
+    def halves(self, seed: int) -> tuple[Patches, Patches]:
+        """Two sets of different patients."""
+        everyone = np.unique(self.patients)
+        first = set(generator(seed, "halves").permutation(everyone)[: len(everyone) // 2].tolist())
+        inside = np.array([patient in first for patient in self.patients])
+        return Patches(self.hu[inside], self.patients[inside]), Patches(self.hu[~inside], self.patients[~inside])
+
+
+def likeness(
+    samples: Mapping[str, NDArray],
+    real: Patches,
+    held_out: Patches,
+    extractor: Extractor,
+    spacing_mm: tuple[float, float, float],
+    seed: int = 0,
+) -> dict[str, dict[str, tuple[float, float | None, float | None]]]:
+    """Every measure of every set of samples: value and interval, where there is one.
+
+    Args:
+        samples: HU [n, z, y, x], by name.
+        real: what they are compared with; the training set of what made them.
+        held_out: patches of other patients.
+    """
+    known, fresh = extractor(real.hu, spacing_mm), extractor(held_out.hu, spacing_mm)
+    rows = {}
+    for name, hu in samples.items():
+        made = extractor(hu, spacing_mm)
+        frechet, kernel, inception = fid(known, made), kid_of_all(known, made), inception_score(made, seed=seed)
+        recalled = memorisation(made, known, fresh, real.patients, held_out.patients, seed=seed)
+        attacked = membership(made, known, fresh, real.patients, held_out.patients, seed=seed)
+        alike = diversity(hu, VALUE_RANGE_HU, seed=seed).ms_ssim
+        rows[name] = {
+            "FID": (frechet.value, None, None),
+            "KID x 1000": (1000 * kernel.value, None, None),
+            "IS": (inception.value, None, None),
+            "MS-SSIM of pairs": (alike.value, alike.low, alike.high),
+            "attraction": (recalled.attraction.value, recalled.attraction.low, recalled.attraction.high),
+            "membership AUC": (attacked.auc.value, attacked.auc.low, attacked.auc.high),
+        }
+    return rows
+
+
+def sanity_samples(real: Patches, other: Patches, seed: int = 0) -> dict[str, NDArray]:
+    """Sets whose order is known beforehand."""
+    random = generator(seed, "sanity")
+    n = len(other.hu)
+    return {
+        "real, other patients": other.hu,
+        "the same, blurred": gaussian_filter(other.hu, (0, *[BLUR_VOXELS] * 3)),
+        "noise of the same mean and spread": random.normal(other.hu.mean(), other.hu.std(), other.hu.shape),
+        "copies of the real": real.hu[random.integers(len(real.hu), size=n)],
+    }
