@@ -17,9 +17,10 @@ import SimpleITK as sitk
 import torch
 import zarr
 from filelock import FileLock
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
+from scipy.spatial.transform import Rotation
 
 from synthorax import api
 from synthorax.annotations.lidc_xml import read_lidc_xml
@@ -40,7 +41,7 @@ from synthorax.datasets.sample_folder import write_shape_samples
 from synthorax.datasets.splits import split_patients
 from synthorax.datasets.store import Store
 from synthorax.errors import InputError
-from synthorax.geometry import crop, orient, pad, resample
+from synthorax.geometry import crop, from_sitk, orient, pad, resample, to_sitk
 from synthorax.io.dicom_out import write_ct_series, write_segmentation
 from synthorax.io.images import read_image, write_image
 from synthorax.io.tables import read_table, write_table
@@ -612,15 +613,13 @@ def test_a_scan_that_nobody_thought_of_does_not_stop_the_others(folder, tmp_path
     real = sources.read_scan
 
     def read(path):
-        if path.name == "2.nii.gz":
+        if path.name == "2.mha":
             raise ZeroDivisionError(f"of {path.name}")
         return real(path)
 
     monkeypatch.setattr(sources, "read_scan", read)
     store = api.prepare("patches", folder, tmp_path / "store", workers=1)
-    assert store.skipped == [
-        {"case": "2", "reason": "2: found ZeroDivisionError: of 2.nii.gz; expected a readable scan"}
-    ]
+    assert store.skipped == [{"case": "2", "reason": "2: found ZeroDivisionError: of 2.mha; expected a readable scan"}]
 
 
 def test_a_killed_worker_is_one_line(folder, tmp_path, monkeypatch, capsys):
@@ -970,3 +969,16 @@ def test_the_real_cubes_become_a_store_by_their_own_splits(real_data, tmp_path):
     batch = dataset.batch(0, 4)
     assert batch["ct"].shape == (4, 1, 48, 48, 48)
     assert (batch["ct"][batch["mask"] > 0].mean() > batch["ct"][batch["mask"] == 0].mean()).item()
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["LPS", "RAS", "PIR", "ASL", "SAL"]))
+def test_turned_volumes_are_those_of_itk(seed, axes):
+    random = np.random.default_rng(seed)
+    direction = Rotation.random(rng=random).as_matrix()
+    ct = Volume(random.integers(-1000, 1000, (3, 4, 5)).astype(np.int16), (2.5, 0.7, 0.9), (1.0, 2.0, 3.0), direction)
+    ours, theirs = orient(ct, axes), from_sitk(sitk.DICOMOrient(to_sitk(ct), axes))
+    nearness = np.sort(np.abs(direction), axis=None)[::-1]
+    assume(nearness[2] - nearness[3] > 1e-3)  # between two axes either is right
+    assume(sorted(np.abs(direction).argmax(0)) == [0, 1, 2])
+    np.testing.assert_array_equal(ours.voxels, theirs.voxels)
+    np.testing.assert_allclose(ours.affine, theirs.affine, atol=1e-9)

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from synthorax.errors import InputError
 from synthorax.volume import Volume, check_spacing
 
+PATIENT_AXES = ("LR", "PA", "SI")
+"""Towards these letters world x, y and z grow and shrink."""
 AIR_HU = -1024
 """What lies outside a scan."""
 
@@ -50,11 +52,35 @@ def orient(volume: Volume, axes: str = "LPS") -> Volume:
     Raises:
         InputError: not one letter of each of L/R, P/A and S/I.
     """
-    names = ["LR", "PA", "SI"]
-    found = ["".join(n for n in names if letter in n) for letter in axes.upper()]
-    if sorted(found) != sorted(names):
+    wanted = [next((i for i, pair in enumerate(PATIENT_AXES) if letter in pair), -1) for letter in axes.upper()]
+    if sorted(wanted) != [0, 1, 2]:
         raise InputError("axes", repr(axes), "three directions, as in LPS")
-    return from_sitk(sitk.DICOMOrient(to_sitk(volume), axes.upper()), volume.voxels.dtype)
+    own = axes_of(volume)
+    found = [next(i for i, pair in enumerate(PATIENT_AXES) if letter in pair) for letter in own]
+    order = [found.index(axis) for axis in wanted]  # of the array's x, y and z
+    mirrored = [own[i] != letter for i, letter in zip(order, axes.upper(), strict=True)]
+    if order == [0, 1, 2] and not any(mirrored):
+        return volume
+    turned = volume.voxels.transpose([2 - i for i in reversed(order)])
+    voxels = np.ascontiguousarray(turned[tuple(slice(None, None, -1 if m else 1) for m in reversed(mirrored))])
+    z, y, x = (volume.spacing_mm[2 - i] for i in reversed(order))
+    last = np.array(volume.shape[::-1]) - 1
+    corner = np.zeros(3)
+    corner[order] = np.where(mirrored, last[order], 0)
+    first_x, first_y, first_z = volume.to_world(corner[::-1]).tolist()
+    direction = volume.direction[:, order] * np.where(mirrored, -1.0, 1.0)
+    return Volume(voxels, (z, y, x), (first_x, first_y, first_z), direction)
+
+
+def axes_of(volume: Volume) -> str:
+    """Where the x, y and z array axes lead to, by the nearest directions of a patient, such as LPS."""
+    nearness = np.abs(volume.direction)
+    letters = [""] * 3
+    for _ in range(3):
+        world, array = np.unravel_index(nearness.argmax(), (3, 3))
+        letters[array] = PATIENT_AXES[world][int(volume.direction[world, array] < 0)]
+        nearness[world], nearness[:, array] = -1, -1
+    return "".join(letters)
 
 
 def turned_like(volume: Volume, like: Volume) -> Volume:
@@ -63,8 +89,7 @@ def turned_like(volume: Volume, like: Volume) -> Volume:
     Args:
         like: what was oriented.
     """
-    axes = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(like.direction.ravel().tolist())
-    return replace(like, voxels=orient(volume, axes).voxels)
+    return replace(like, voxels=orient(volume, axes_of(like)).voxels)
 
 
 def resample(

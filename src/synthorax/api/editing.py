@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from synthorax.anatomy.placement import Clearance, Site
 from synthorax.errors import InputError
 from synthorax.nodule import NoduleAttributes
 
 if TYPE_CHECKING:
     from synthorax.anatomy.lungs import Lungs
+    from synthorax.anatomy.placement import Clearance, Site
     from synthorax.editing.inject import Edited
     from synthorax.hub import Model
     from synthorax.io.scans import Scan
@@ -74,6 +74,7 @@ def inject(
     """
     import numpy as np
 
+    from synthorax.anatomy.placement import Clearance
     from synthorax.editing.inject import inject_nodules
     from synthorax.editing.methods import find_method
     from synthorax.editing.output import write_edited
