@@ -149,9 +149,7 @@ def _train(
     where: Where | None,
     **options: Any,
 ) -> None:
-    outcome = train(
-        system, data, out, preset=preset, settings=settings, seed=seed, **vars(where or Where()), **options
-    )
+    outcome = train(system, data, out, preset=preset, settings=settings, seed=seed, **vars(where or Where()), **options)
     if outcome.finished:
         print(f"{out}: trained, {outcome.step} steps")
     else:
