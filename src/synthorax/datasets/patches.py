@@ -117,7 +117,7 @@ def corner_places(store: Store, cases: Iterable[CaseEntry], spec: PatchSpec, lab
         step = [
             max(round(n * s / own), 1) for n, s, own in zip(spec.size, spec.spacing_mm, case.spacing_mm, strict=True)
         ]
-        for corner in product(*[(0, n - k) for n, k in zip(case.shape, step, strict=True)]):
+        for corner in product(*[sorted({0, n - k}) for n, k in zip(case.shape, step, strict=True)]):
             if min(corner) < 0:
                 continue
             box = tuple(slice(a, a + k) for a, k in zip(corner, step, strict=True))

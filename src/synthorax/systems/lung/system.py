@@ -142,7 +142,7 @@ class Lung(System):
             group["lr"] = self.learning_rate(position)
         output = self._autoencoder(batch)
         loss = (output - batch).square().sum()
-        loss.backward()
+        (loss * self.share.world).backward()  # processes' gradients are averaged; the loss is a sum over samples
         self.update("adam")
         return loss.detach() / len(batch)
 
