@@ -25,7 +25,7 @@ LEAST_DISK_GB = 1
 REAL_DATA = "SYNTHORAX_REAL_DATA"
 SIDE, CHANNELS, BATCH = 24, 16, 8
 RUNS = 3
-CUDA_BUILD = "pip install torch --index-url https://download.pytorch.org/whl/cu130"
+CUDA_BUILD = "torch built for CUDA, as its installation page tells"
 
 
 @dataclass(frozen=True)
