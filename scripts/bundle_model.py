@@ -94,6 +94,7 @@ def bundle(
     data = _json(folder / DATA)
     with atomic_folder(out / name, overwrite=overwrite) as made:
         save_file(halved(to_sample(load_file(weights)), weights), made / WEIGHTS)
+        (made / WEIGHTS).chmod(0o644)
         facts = {
             "name": name,
             "what": what,
