@@ -13,10 +13,11 @@ import torch
 
 from synthorax import api, hub
 from synthorax.anatomy.lungs import find_lungs
+from synthorax.cli import main
 from synthorax.datasets.patches import PatchSpec, corner_places, lung_places, negative_places, read_patch
 from synthorax.datasets.store import Case, Store, write_case, write_index
 from synthorax.errors import InputError, TrainingError
-from synthorax.io.images import write_image
+from synthorax.io.images import read_image, write_image
 from synthorax.io.tables import write_table
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.systems.ac_wgan import system as module
@@ -632,3 +633,46 @@ def test_the_program_of_the_paper_size_step_runs(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["-c", json.dumps(small)])
     exec(PAPER_STEP, {})
     assert float(capsys.readouterr().out) > 0.2
+
+
+# Samples as files
+
+
+def test_samples_are_files_that_can_be_prepared(whole, tmp_path, capsys):
+    out = tmp_path / "made"
+    command = f"sample {whole[0]} -n 6 --seed 3 --diameter 9 --texture 4 --formats nifti,mha --out {out}"
+    assert main(command.split()) == 0
+    assert "6 cubes of 16 x 16 x 16 voxels" in capsys.readouterr().out
+    assert len(list((out / "images").iterdir())) == 12
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["samples"][2]["asked"] == {"diameter_mm": 9.0, "texture": 4.0}
+    made = api.sample(whole[0], 6, seed=3, diameter_mm=9.0, texture=4.0)
+    assert (read_image(out / "images" / "00004.nii.gz").voxels == made.hu[4]).all()
+    assert main(["verify", str(out)]) == 0
+    store = api.prepare("patches", out, tmp_path / "store", workers=1)
+    assert len(store) == 6
+    assert all(case.synthetic for case in store.cases)
+    assert {case.nodules[0].attributes.diameter_mm for case in store.cases} == {9.0}
+
+
+def test_samples_without_a_nodule_have_no_table(whole, tmp_path):
+    assert main(f"sample {whole[0]} -n 2 --no-positive --out {tmp_path / 'made'}".split()) == 0
+    assert not (tmp_path / "made" / "nodules.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("-n 0", "number of samples"),
+        ("--near x.npy", "near"),
+        ("--formats stl", "formats"),
+        ("--texture 7", "texture"),
+        ("--diameter -1", "diameter_mm"),
+    ],
+)
+def test_what_cannot_be_sampled_is_one_line(whole, tmp_path, capsys, options, said):
+    assert main(f"sample {whole[0]} {options} --out {tmp_path / 'made'}".split()) == 2
+    err = capsys.readouterr().err
+    assert len(err.splitlines()) == 1
+    assert said in err
+    assert not (tmp_path / "made").exists()

@@ -30,11 +30,15 @@ class Entry:
         system: the class.
         config: `(preset, settings)` to its configuration; without torch.
         training: `(config, data, seed, ...)` to what the loop needs.
+        sample: `(system, n, seed, ...)` to samples; empty for what makes none.
+        write: `(folder, model, samples, seed=, how=, formats=, overwrite=)` to files, and what was made in words.
     """
 
     system: str
     config: str
     training: str
+    sample: str = ""
+    write: str = ""
 
 
 SYSTEMS = {
@@ -42,6 +46,8 @@ SYSTEMS = {
         system="synthorax.systems.lung.system:Lung",
         config="synthorax.systems.lung.config:lung_config",
         training="synthorax.systems.lung.training:lung_training",
+        sample="synthorax.systems.lung.samples:sample_shapes",
+        write="synthorax.systems.lung.samples:write_shapes",
     ),
     "features": Entry(
         system="synthorax.tasks.extractor:FeatureNet",
@@ -52,6 +58,8 @@ SYSTEMS = {
         system="synthorax.systems.ac_wgan.system:AcWgan",
         config="synthorax.systems.ac_wgan.config:ac_wgan_config",
         training="synthorax.systems.ac_wgan.training:ac_wgan_training",
+        sample="synthorax.systems.ac_wgan.samples:sample_cubes",
+        write="synthorax.systems.ac_wgan.samples:write_cubes",
     ),
 }
 

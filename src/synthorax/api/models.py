@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
-from numpy.typing import NDArray
-
-from synthorax.api.shapes import read_shapes
 from synthorax.errors import InputError
 
 if TYPE_CHECKING:
     from synthorax.datasets.shapes import ShapeSet
     from synthorax.hub import Model
-    from synthorax.systems.lung.config import LungConfig
-    from synthorax.systems.lung.system import GeneratedShapes
     from synthorax.training.loop import Outcome
-
-Nodule = str | Path | NDArray
-"""A nodule's shape as users give it: FILE, FILE:ROW, or occupancy [z, y, x]."""
 
 
 def train(
@@ -86,90 +78,71 @@ def load(model: str | Path) -> Model:
     return hub.load(model)
 
 
-def sample(
-    model: str | Path | Model,
-    n: int,
-    *,
-    seed: int = 0,
-    near: Nodule | None = None,
-    radius: float = 0.2,
-    walk: tuple[Nodule, Nodule] | None = None,
-) -> GeneratedShapes:
-    """`n` new nodules of a model. Sample i of a seed is the same whatever `n` is.
+def sample(model: str | Path | Model, n: int, *, seed: int = 0, **options: Any) -> Any:
+    """`n` new samples of a model. Sample i of a seed is the same whatever `n` is.
 
     Args:
-        near: make nodules like this one.
-        radius: how far from it in the latent space, whose axes go from -1 to 1.
-        walk: make `n` steps from the first of two nodules to the second.
+        options: the system's own. LuNG: `near`, make nodules like this one; `radius`, how far from it in the latent
+            space, whose axes go from -1 to 1; `walk`, make `n` steps from the first of two nodules to the second; a
+            nodule is occupancy [z, y, x] on the model's grid, or FILE or FILE:ROW. AC-WGAN-GP: `positive`, with a
+            nodule or without; `select`, only the best; `diameter_mm`, `texture`, `malignancy`.
 
-    A nodule is occupancy [z, y, x] on the model's grid, or FILE or FILE:ROW.
+    Returns:
+        `GeneratedShapes` of LuNG, `GeneratedCubes` of the AC-WGAN-GP.
 
     Raises:
-        InputError: no such model or nodule, `n` below 1, or both `near` and `walk`.
+        InputError: no such model, one that makes no samples, `n` below 1, or options that it has not.
     """
-    from synthorax.systems.lung.system import Lung
+    from synthorax import hub
 
     if n < 1:
         raise InputError("number of samples", str(n), "1 or more")
-    if near is not None and walk is not None:
-        raise InputError("near and walk", "both", "one of them")
     system = (load(model) if isinstance(model, str | Path) else model).system
-    assert isinstance(system, Lung)
-    if walk is not None:
-        return system.walk(_nodule(walk[0], system.config), _nodule(walk[1], system.config), n)
-    if near is not None:
-        return system.near(_nodule(near, system.config), n, radius, seed)
-    return system.sample(n, seed)
+    function = _of_samples(system.name, hub.entry(system.name).sample)
+    known = [name for name, p in signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    for name in options:
+        if name not in known:
+            raise InputError(name, f"an option that {system.name} does not have", " or ".join(known))
+    return function(system, n, seed, **options)
 
 
 def write_samples(
     folder: str | Path,
     model: Model,
-    made: GeneratedShapes,
+    made: Any,
     *,
     seed: int,
     how: Mapping[str, Any] | None = None,
-    formats: Sequence[str] = ("npy", "nifti", "mha", "stl"),
     overwrite: bool = False,
-) -> None:
-    """Write samples as files that other tools open, with features and a manifest.
+    **options: Any,
+) -> str:
+    """Write samples as files that other tools open, with a manifest; returns what was made, in words.
 
     Args:
-        how: what the manifest tells of how they were drawn; uniformly if not given.
+        made: of this model, as `sample` gave them.
+        how: what the manifest tells of how they were drawn.
+        options: `formats`, of which a system has its own.
 
     Raises:
         InputError: an unknown format, or a folder that holds something else.
         OutputError: the folder cannot be written.
     """
-    from synthorax.datasets.sample_folder import write_shape_samples
-    from synthorax.provenance import Origin
-    from synthorax.systems.lung.system import SAMPLE_BATCH, Lung
+    from synthorax import hub
 
-    assert isinstance(model.system, Lung)
-    write_shape_samples(
-        Path(folder),
-        made.fields,
-        model.system.config.spacing_mm,
-        Origin(model.system.name, model.sha256, seed),
-        made.details(),
-        how=how or {"drawn": "uniform"},
-        formats=formats,
-        overwrite=overwrite,
-        sample_batch=SAMPLE_BATCH,
-    )
+    function = _of_samples(model.system.name, hub.entry(model.system.name).write)
+    told = how or {"drawn": "uniform"}
+    return str(function(Path(folder), model, made, seed=seed, how=told, overwrite=overwrite, **options))
 
 
-def _nodule(nodule: Nodule, config: LungConfig) -> NDArray[np.float32]:
-    """Occupancy [z, y, x] of a nodule given as an array, FILE or FILE:ROW."""
-    if not isinstance(nodule, str | Path):
-        return np.asarray(nodule, np.float32)
-    path, separator, row = str(nodule).rpartition(":")
-    if not separator or not row.isdigit() or Path(nodule).exists():
-        path, row = str(nodule), "0"
-    shapes = read_shapes(path, config.grid, config.spacing_mm)
-    names = [record.shape_id for record in shapes.records]
-    if (name := f"{Path(path).name}:{row}") in names:  # of an image, the label
-        return shapes.occupancy[names.index(name)]
-    if int(row) >= len(shapes):
-        raise InputError(nodule, f"{len(shapes)} nodules", "a row that exists, counted from 0")
-    return shapes.occupancy[int(row)]
+def _of_samples(system: str, place: str) -> Callable[..., Any]:
+    """A system's function that makes or writes samples.
+
+    Raises:
+        InputError: it makes none.
+    """
+    from synthorax import hub
+
+    if not place:
+        makers = " or ".join(name for name, entry in hub.SYSTEMS.items() if entry.sample)
+        raise InputError("model", f"one of {system}, which makes no samples", f"one of {makers}")
+    return cast(Callable[..., Any], hub.part(place))

@@ -8,28 +8,32 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from synthorax import api
-from synthorax.datasets.sample_folder import FORMATS
 from synthorax.io.atomic import check_folder_is_free
 
 
 def sample(
-    model: Path,
+    model: str,
     *,
     n: Annotated[int, Parameter(name=["-n", "--n"])] = 10,
     out: Path,
     seed: int = 0,
     near: str | None = None,
-    radius: float = 0.2,
+    radius: float | None = None,
     walk: Annotated[tuple[str, str] | None, Parameter(consume_multiple=True, negative="")] = None,
-    formats: str = ",".join(FORMATS),
+    positive: bool | None = None,
+    select: Annotated[bool, Parameter(negative="")] = False,
+    diameter: float | None = None,
+    texture: float | None = None,
+    malignancy: float | None = None,
+    formats: str | None = None,
     overwrite: bool = False,
 ) -> None:
-    """New nodules out of a trained model: masks, meshes, features and a manifest.
+    """New nodules or CT cubes out of a trained model, with a manifest.
 
     Parameters
     ----------
     model
-        A run folder.
+        A bundled model's name, or a run folder.
     n
         How many.
     out
@@ -37,31 +41,37 @@ def sample(
     seed
         Sample i of a seed is the same, however many are made.
     near
-        A nodule, FILE or FILE:ROW (a row counted from 0, or the label in an image): make nodules like it.
+        LuNG: a nodule, FILE or FILE:ROW (a row counted from 0, or the label in an image): make nodules like it.
     radius
-        With --near: how far from it in the latent space, whose axes go from -1 to 1.
+        With --near: how far from it in the latent space, whose axes go from -1 to 1; 0.2 if not given.
     walk
-        Two nodules, FILE or FILE:ROW each: make n steps from the first to the second.
+        LuNG: two nodules, FILE or FILE:ROW each: make n steps from the first to the second.
+    positive
+        CT cubes: with a nodule, or without one.
+    select
+        CT cubes: only those that the critic takes for real, and for what was asked for.
+    diameter
+        CT cubes: the nodules' diameter, mm.
+    texture
+        CT cubes: LIDC's rating from 1, ground glass, to 5, solid.
+    malignancy
+        CT cubes: LIDC's rating from 1 to 5.
     formats
-        Any of npy,nifti,mha,stl.
+        Shapes: any of npy,nifti,mha,stl; all if not given. CT cubes: nifti, mha; nifti if not given.
     overwrite
         Replace a folder that an earlier call made.
     """
     check_folder_is_free(out, overwrite=overwrite)
     loaded = api.load(model)
-    made = api.sample(loaded, n, seed=seed, near=near, radius=radius, walk=walk)
-    how: dict[str, object] = {"drawn": "uniform"}
+    asked = {"near": near, "radius": radius, "walk": walk, "positive": positive, "select": select or None}
+    asked |= {"diameter_mm": diameter, "texture": texture, "malignancy": malignancy}
+    options = {name: value for name, value in asked.items() if value is not None}
+    made = api.sample(loaded, n, seed=seed, **options)
+    how: dict[str, object] = {"drawn": "uniform", **options}
     if near:
-        how = {"drawn": "near", "nodule": near, "radius": radius}
+        how = {"drawn": "near", "nodule": near, "radius": 0.2 if radius is None else radius}
     elif walk:
         how = {"drawn": "walk", "from": walk[0], "to": walk[1]}
-    api.write_samples(
-        out,
-        loaded,
-        made,
-        seed=seed,
-        how=how,
-        formats=[name.strip() for name in formats.split(",")],
-        overwrite=overwrite,
-    )
-    print(f"{out}: {n} nodules, {int((made.n_components == 1).sum())} of them in one piece before reconnection")
+    chosen = {} if formats is None else {"formats": [name.strip() for name in formats.split(",")]}
+    told = api.write_samples(out, loaded, made, seed=seed, how=how, overwrite=overwrite, **chosen)
+    print(f"{out}: {told}")
