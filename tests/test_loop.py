@@ -91,9 +91,10 @@ def batches(step):
     return {"x": torch.from_numpy(generator(0, "toy", step).standard_normal((ROWS, 3), np.float32))}
 
 
-def fit(model, folder, steps=12, given=batches, log_every=1, **options):
+def fit(model, folder, steps=12, given=batches, log_every=1, validation=None, **options):
     run = RunFolder.open(folder, {"toy": 1}, {})
-    return loop.fit(Training(model, given, steps, log_every=log_every), run, make_fabric("cpu"), **options)
+    training = Training(model, given, steps, log_every=log_every, validation=validation)
+    return loop.fit(training, run, make_fabric("cpu"), **options)
 
 
 def stopping_at(last, number=signal.SIGTERM):

@@ -52,6 +52,11 @@ class TaskConfig(BaseModel):
     select: Literal["val_loss", "val_auc", "val_dice"] = "val_loss"
     precision: Precision = "32"
 
+    @property
+    def larger_is_better(self) -> bool:
+        """Of the figure that decides."""
+        return self.select != "val_loss"
+
     def rate(self, step: int) -> float:
         """The learning rate of a step."""
         return self.learning_rate if step < self.late_from * self.steps else self.late_rate

@@ -78,7 +78,7 @@ def features_training(
     train, val = patches("train", augmentation(config)), patches("val", Augmentation(flip=False))
     model = FeatureNet(config, seed)
     about = {"fingerprint": store.fingerprint, "patches": len(train), "patients": store.splits}
-    validation = Validation(partial(model.validate, val), config.validate_every, config.select)
+    validation = Validation(partial(model.validate, val), config.validate_every, config.select, config.larger_is_better)
     batches = partial(train.batch, size=config.batch_size)
     every = max(config.steps // 50, 1)
     return Training(model, batches, config.steps, about, every, config.precision, validation)

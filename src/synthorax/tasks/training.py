@@ -16,9 +16,9 @@ from synthorax.errors import InputError
 from synthorax.tasks.classification import Task
 from synthorax.tasks.config import TaskConfig
 from synthorax.training.devices import make_fabric
-from synthorax.training.loop import Validation, fit
+from synthorax.training.loop import fit
 from synthorax.training.run_folder import BEST, RunFolder
-from synthorax.training.system import Batches, Training
+from synthorax.training.system import Batches, Training, Validation
 
 Kind = TypeVar("Kind", bound=Task)
 
@@ -43,12 +43,13 @@ def train_task(
         TrainingError: a figure is no longer finite.
     """
     config = task.config
-    training = Training(task, batches, config.steps, about, max(config.steps // 50, 1), config.precision)
+    validation = Validation(validate, config.validate_every, config.select, config.larger_is_better)
+    every = max(config.steps // 50, 1)
+    training = Training(task, batches, config.steps, about, every, config.precision, validation)
     fabric = make_fabric(device, precision=config.precision)
     settled = {"task": task.name, "seed": task.seed, "config": config.model_dump(mode="json")}
     run = RunFolder.open(out, settled, about)
-    larger = config.select != "val_loss"
-    fit(training, run, fabric, validation=Validation(validate, config.validate_every, config.select, larger))
+    fit(training, run, fabric)
     task.load_weights(load_file(out / BEST))
     return task
 

@@ -20,7 +20,7 @@ from synthorax.errors import InputError
 from synthorax.training.board import Board
 from synthorax.training.guards import Guards, finite, sound
 from synthorax.training.run_folder import RunFolder
-from synthorax.training.system import Batches, Training, Validation
+from synthorax.training.system import Batches, Training
 from synthorax.training.trainable import step_seed
 
 SAVE_EVERY_S = 30.0
@@ -50,7 +50,6 @@ def fit(
     fabric: Fabric,
     *,
     max_minutes: float | None = None,
-    validation: Validation | None = None,
 ) -> Outcome:
     """Train until all steps are done, going on from what the run folder holds.
 
@@ -68,7 +67,7 @@ def fit(
         KeyboardInterrupt: asked to stop by SIGINT or SIGTERM; the state is saved.
     """
     model, steps = training.model, training.steps
-    validation = validation or training.validation
+    validation = training.validation
     model.prepare_training(fabric)
     step = run.resume(model)
     first = fabric.is_global_zero
