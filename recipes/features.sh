@@ -1,5 +1,9 @@
 #!/bin/sh
-# The network whose features patches are compared by, from a store: sh recipes/features.sh STORE RUN [DEVICE] [PRESET]
+# The network whose features patches are compared by, from a store. The same command goes on where the last leg stopped.
 set -eu
-[ $# -ge 2 ] || { echo "usage: sh recipes/features.sh STORE RUN [DEVICE] [PRESET]" >&2; exit 2; }
-exec synthorax train features --data "$1" --out "$2" --device "${3:-auto}" --preset "${4:-compact}"
+if [ $# -lt 3 ] || [ $# -gt 5 ]; then
+    echo "usage: $0 STORE OUT MINUTES [DEVICE] [PRESET]    (auto; compact, paper, smoke)" >&2
+    exit 2
+fi
+if command -v synthorax >/dev/null; then run=synthorax; else run="python3 -m synthorax"; fi
+exec $run train features --data "$1" --out "$2" --max-minutes "$3" --device "${4:-auto}" --preset "${5:-compact}"

@@ -159,8 +159,9 @@ def rate_lines() -> Iterator[str]:
 def gan_rate(config: AcWganConfig, memory_format: torch.memory_format, device: str) -> float:
     """Real cubes a second of whole steps."""
     model = AcWgan(config, 0)
-    model.memory_format = memory_format  # type: ignore[misc]
     model.prepare_training(make_fabric(device))
+    for network in model.networks.values():
+        network.to(memory_format=memory_format)  # type: ignore[call-overload]
     n = config.batch_size
     real = {"ct": torch.rand(n, 1, *config.size), "label": torch.arange(n) % 2, "attributes": torch.rand(n, 3)}
     return config.n_critic * n / seconds(lambda i: model.training_step([real] * config.n_critic, i))

@@ -676,3 +676,26 @@ def test_what_cannot_be_sampled_is_one_line(whole, tmp_path, capsys, options, sa
     assert len(err.splitlines()) == 1
     assert said in err
     assert not (tmp_path / "made").exists()
+
+
+def test_a_nodule_that_nobody_outlined_is_in_no_patch_without_one(tmp_path):
+    cases = []
+    for i, diameter in enumerate((6.0, 12.0, 22.0)):
+        case = ball_case(f"c{i}", diameter)
+        cases.append(replace(case, mask=None, nodules=tuple(replace(n, label=0) for n in case.nodules)))
+    store = store_of(tmp_path / "store", cases)
+    spec = PatchSpec(size=(16, 16, 16))
+    places = corner_places(store, store.cases, spec)
+    assert {place.case_id for place in places} >= {"c0", "c1"}
+    for place in places:
+        (nodule,) = store[place.case_id].nodules
+        apart = np.maximum(np.abs(np.subtract(place.center_mm, nodule.center_mm)) - 8, 0)
+        assert np.linalg.norm(apart) > nodule.attributes.diameter_mm / 2
+
+
+@pytest.mark.parametrize("setting", ["batch_size=6 --set accumulate=4", "batch_size=1"])
+def test_a_batch_that_cannot_be_trained_leaves_nothing_behind(store, tmp_path, capsys, setting):
+    command = f"train ac-wgan --data {store.path} --out {tmp_path / 'run'} --preset smoke --device cpu --set {setting}"
+    assert main(command.split()) == 2
+    assert "batch size" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

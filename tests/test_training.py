@@ -22,6 +22,7 @@ from synthorax.errors import InputError, OutputError, SynthoraxError, TrainingEr
 from synthorax.systems.lung.config import lung_config
 from synthorax.systems.lung.system import Lung
 from synthorax.training import loop
+from synthorax.training.board import Board
 from synthorax.training.devices import make_fabric
 from synthorax.training.run_folder import RunFolder
 from synthorax.training.system import Training
@@ -557,3 +558,14 @@ def test_every_error_on_purpose_has_an_exit_code_and_one_line():
     assert all(isinstance(error, SynthoraxError) for error in errors)
     assert [error.exit_code for error in errors] == [2, 2, 1]
     assert [str(error) for error in errors] == ["a: found b; expected c", "a: cannot write: b", "a"]
+
+
+def test_a_disk_that_fills_while_curves_are_written_is_told_of(lab):
+    run = lab().run
+    with Board(run.path, 0) as board:
+        for _ in range(50):
+            board.scalars({"mse": 1.0}, 1)
+        (file,) = (run.path / "tensorboard").iterdir()
+        with files_no_larger_than(file.stat().st_size + 10), pytest.raises(OutputError, match="cannot write"):
+            for step in range(100):
+                board.scalars({"mse": 1.0}, step)

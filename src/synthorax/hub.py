@@ -144,7 +144,7 @@ def load(model: Path | str) -> Model:
 
     Args:
         model: a bundled model's name, a run folder, or a weights file with its `config.yaml` beside it. What is
-            there as a file or folder goes before a name.
+            there as a file or folder goes before a name. Of a run with a validation the best weights are taken.
 
     Raises:
         InputError: no such model; a run without weights yet; weights that are damaged, of another system, version
@@ -158,9 +158,11 @@ def load(model: Path | str) -> Model:
             raise InputError(model, found, f"a run folder, as `synthorax train` makes; {names}")
         path = known[str(model)]
 
-    from synthorax.training.run_folder import CONFIG, WEIGHTS  # takes the second that importing torch takes
+    from synthorax.training.run_folder import BEST, CONFIG, WEIGHTS  # takes the second that importing torch takes
 
     folder, weights = (path, path / WEIGHTS) if path.is_dir() else (path.parent, path)
+    if path.is_dir() and (path / BEST).is_file():
+        weights = path / BEST
     if not (folder / CONFIG).is_file():
         raise InputError(path, "no config.yaml", "a run folder, as `synthorax train` makes")
     if not weights.is_file():

@@ -33,8 +33,8 @@ def train(
     """Train a system into a run folder, or go on where an earlier call stopped.
 
     Args:
-        system: `lung`.
-        data: `lidc`, a file or folder of masks, or a `ShapeSet`.
+        system: lung, ac-wgan or features.
+        data: for LuNG `lidc`, a file or folder of masks, or a `ShapeSet`; for the others a store.
         settings: fields of the system's configuration that differ from the preset.
         start: a model whose weights are the first ones (fine-tuning); fresh ones if not given.
         device: auto, cpu, cuda or mps.
@@ -57,6 +57,7 @@ def train(
     check_run_folder(Path(out))
     first = load(start) if isinstance(start, str | Path) else start
     training = hub.part(entry.training)(config, data, seed, **options)
+    training.model.check(devices * nodes)
     settled = {"system": system, "preset": preset, "seed": seed, "config": config.model_dump(mode="json")}
     if first is not None:
         hub.start_from(training.model, first)

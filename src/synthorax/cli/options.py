@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
@@ -11,6 +12,8 @@ import yaml
 
 from synthorax.errors import InputError
 
+LAYERS = re.compile(r"\d+(_\d+)+")
+"""Layers as in 32_3_64_1024, which YAML takes for a number."""
 Number = TypeVar("Number", int, float)
 
 
@@ -52,7 +55,7 @@ def parse_settings(pairs: Sequence[str], config: Path | None, **named: Any) -> d
         if not separator:
             raise InputError("--set", repr(pair), "KEY=VALUE")
         try:
-            settings[key] = yaml.safe_load(value) if "_" not in value else value
+            settings[key] = value if LAYERS.fullmatch(value) else yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise InputError("--set", repr(pair), "KEY=VALUE") from error
     return settings | {name: value for name, value in named.items() if value is not None}

@@ -109,10 +109,17 @@ def corner_places(store: Store, cases: Iterable[CaseEntry], spec: PatchSpec, lab
     """The corners of cubes that miss the nodule and lie in lung: patches of the same scanners without one.
 
     Args:
-        cases: patches larger than `spec`, with their masks.
+        cases: patches larger than `spec`. A nodule without voxels is a ball; nodules of other cubes of the same
+            series are too.
     """
     made = []
+    in_series: dict[str, list[tuple[str, Nodule]]] = {}
+    for case in store.cases:
+        if case.series_uid:
+            in_series.setdefault(case.series_uid, []).extend((case.case_id, nodule) for nodule in case.nodules)
     for case in cases:
+        others = [nodule for owner, nodule in in_series.get(case.series_uid, []) if owner != case.case_id]
+        balls = [nodule for nodule in case.nodules if not nodule.label] + others
         whole = store.read(case.case_id)
         step = [
             max(round(n * s / own), 1) for n, s, own in zip(spec.size, spec.spacing_mm, case.spacing_mm, strict=True)
@@ -123,11 +130,21 @@ def corner_places(store: Store, cases: Iterable[CaseEntry], spec: PatchSpec, lab
             box = tuple(slice(a, a + k) for a, k in zip(corner, step, strict=True))
             if whole.mask is not None and whole.mask[box].any():
                 continue
+            if any(_reaches(nodule, whole.ct, corner, step) for nodule in balls):
+                continue
             hu = whole.ct.voxels[box]
             if ((hu > LUNG_HU[0]) & (hu < LUNG_HU[1])).mean() >= LUNG_SHARE:
                 x, y, z = whole.ct.to_world(np.array(corner) + (np.array(step) - 1) / 2).tolist()
                 made.append(Place(case.case_id, case.patient_id, (x, y, z), None, label))
     return made
+
+
+def _reaches(nodule: Nodule, ct: Volume, start: Sequence[int], shape: Sequence[int]) -> bool:
+    """Whether a nodule, taken as a ball, reaches into a box of voxels."""
+    center = ct.to_voxel(nodule.center_mm)
+    low, high = np.subtract(start, 0.5), np.add(start, shape) - 0.5
+    apart_mm = np.maximum(np.maximum(low - center, center - high), 0) * ct.spacing_mm
+    return bool(np.linalg.norm(apart_mm) <= (nodule.attributes.diameter_mm or 0) / 2)
 
 
 def lung_places(

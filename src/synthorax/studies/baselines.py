@@ -144,7 +144,8 @@ def malignancy(study: Study, config: TaskConfig) -> list[Arm]:
     check_size(Classification(config))
 
     def places(rule: Rule, split: str) -> list[Place]:
-        return nodule_places(study.store.in_split(split), lambda nodule: malignancy_of(nodule, rule))
+        rated = nodule_places(study.store.in_split(split), lambda nodule: malignancy_of(nodule, rule))
+        return [place for place in rated if _diameter(place)]  # whose width is not known has no like in size
 
     by_rule: dict[Rule, Splits] = {rule: study.splits(config, partial(places, rule)) for rule in get_args(Rule)}
     for splits in by_rule.values():  # before the first training

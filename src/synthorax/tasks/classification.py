@@ -16,7 +16,7 @@ from synthorax.seeding import derive
 from synthorax.tasks.config import TaskConfig
 from synthorax.tasks.networks.build import build
 from synthorax.tasks.networks.classifier import PatchClassifier
-from synthorax.training.trainable import Trainable
+from synthorax.training.trainable import Share, Trainable
 
 AT_ONCE = 64
 
@@ -36,6 +36,9 @@ class Task(Trainable):
     def network(self) -> nn.Module:
         """The one there is."""
         return self.networks["network"]
+
+    def check(self, world: int) -> None:
+        Share(0, world).rows(self.config.batch_size)
 
     def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
         weights, decay = self.network.parameters(), self.config.weight_decay

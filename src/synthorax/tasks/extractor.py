@@ -12,11 +12,12 @@ from torch import Tensor
 from synthorax.datasets.augmentation import Augmentation
 from synthorax.datasets.patches import PatchDataset, Place, negative_places, nodule_places
 from synthorax.datasets.store import Store
+from synthorax.errors import InputError
 from synthorax.metrics.extractors import FromNetwork
 from synthorax.nodule import Nodule
 from synthorax.tasks.classification import Classification
 from synthorax.tasks.config import TaskConfig
-from synthorax.tasks.training import augmentation, patch_spec
+from synthorax.tasks.training import augmentation, check_size, patch_spec
 from synthorax.training.system import Training, Validation
 
 SUBSOLID = 4.0
@@ -66,6 +67,10 @@ def features_training(
     Raises:
         InputError: no store, or one without nodules.
     """
+    if config.select != "val_loss":
+        raise InputError("select", repr(config.select), "val_loss, which several classes have")
+    model = FeatureNet(config, seed)
+    check_size(model)
     store = data if isinstance(data, Store) else Store(Path(data))
     spec = patch_spec(config)
 
@@ -76,7 +81,6 @@ def features_training(
         return PatchDataset(store, places, spec, augmentation=drawn, seed=seed, cache=cache)
 
     train, val = patches("train", augmentation(config)), patches("val", Augmentation(flip=False))
-    model = FeatureNet(config, seed)
     about = {"fingerprint": store.fingerprint, "patches": len(train), "patients": store.splits}
     validation = Validation(partial(model.validate, val), config.validate_every, config.select, config.larger_is_better)
     batches = partial(train.batch, size=config.batch_size)

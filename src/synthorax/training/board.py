@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from synthorax.errors import OutputError
 
 BOARD = "tensorboard"
 
@@ -14,33 +19,65 @@ BOARD = "tensorboard"
 class Board:
     """Event files in a run folder; lines of the log stay the truth.
 
+    They are written by the thread that trains: the writer that TensorBoard's own libraries start waits for ever on a
+    full disk.
+
     Args:
         step: earlier events of later steps are hidden, as the log drops their lines.
         enabled: only one process writes.
+
+    Raises:
+        OutputError: the disk is full; so do all its methods.
     """
 
     def __init__(self, run: Path, step: int, *, enabled: bool = True) -> None:
+        self._folder = run / BOARD
         self._writer = None
         if enabled:
-            from tensorboardX import SummaryWriter
+            from tensorboardX.event_file_writer import EventsWriter
+            from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-            # Files are named by the second, so that a run that goes on within one would write over its own.
-            self._writer = SummaryWriter(str(run / BOARD), purge_step=step + 1, filename_suffix=f".{step:08d}")
+            with self._told():
+                self._folder.mkdir(exist_ok=True)
+                # Files are named by the second, so that a run that goes on within one would write over its own.
+                self._writer = EventsWriter(str(self._folder / "events"), f".{step:08d}")
+            self._write(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
 
     def __enter__(self) -> Board:
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._writer is not None:
-            self._writer.close()
+            with suppress(OSError):  # what is lost is in the log
+                self._writer.close()
 
     def scalars(self, figures: Mapping[str, float], step: int) -> None:
         """One curve a figure."""
         if self._writer is not None:
+            from tensorboardX.proto.event_pb2 import Event
+            from tensorboardX.summary import scalar
+
             for name, value in figures.items():
-                self._writer.add_scalar(name, value, step)
+                self._write(Event(step=step, wall_time=time.time(), summary=scalar(name, value)))
 
     def figure(self, picture: NDArray[np.uint8], step: int) -> None:
         """A picture [y, x, rgb]."""
         if self._writer is not None:
-            self._writer.add_image("preview", picture, step, dataformats="HWC")
+            from tensorboardX.proto.event_pb2 import Event
+            from tensorboardX.summary import image
+
+            shown = image("preview", picture, dataformats="HWC")
+            self._write(Event(step=step, wall_time=time.time(), summary=shown))
+
+    def _write(self, event: Any) -> None:
+        if self._writer is not None:
+            with self._told():
+                self._writer.write_event(event)
+                self._writer.flush()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OutputError(self._folder, (error.strerror or str(error)).lower()) from error

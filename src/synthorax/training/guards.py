@@ -30,17 +30,23 @@ def sound(model: Trainable, step: int) -> None:
     Raises:
         TrainingError: weights are no longer finite.
     """
-    for name, network in model.networks.items():
+    for name, network in (*model.networks.items(), *model.averages.items()):
         if not all(bool(weights.isfinite().all()) for weights in network.parameters()):
             raise TrainingError(f"step {step}: the {name}'s weights are not finite; the last good state is kept")
 
 
 class Guards:
-    """Looks at every line of the log."""
+    """Looks at every line of the log.
 
-    def __init__(self, limits: Mapping[str, Limit]) -> None:
+    Args:
+        beyond: the run's counts, which go on where they stopped.
+    """
+
+    def __init__(self, limits: Mapping[str, Limit], beyond: dict[str, int] | None = None) -> None:
         self._limits = limits
-        self._beyond = dict.fromkeys(limits, 0)
+        self._beyond = {} if beyond is None else beyond
+        for name in limits:
+            self._beyond.setdefault(name, 0)
 
     @property
     def content(self) -> bool:

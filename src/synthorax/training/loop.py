@@ -71,7 +71,7 @@ def fit(
     model.prepare_training(fabric)
     step = run.resume(model)
     first = fabric.is_global_zero
-    guards = Guards(model.limits)
+    guards = Guards(model.limits, run.beyond)
     started = saved = time.monotonic()
     deadline = started + 60 * (math.inf if max_minutes is None else max_minutes)
     rate = Rate(step)

@@ -41,10 +41,12 @@ class RunFolder:
 
     Attributes:
         best: step and value of the best validation so far.
+        beyond: how many lines of the log in a row each guarded figure has been beyond its limit.
     """
 
     path: Path
     best: dict[str, float] = field(default_factory=dict)
+    beyond: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def open(
@@ -90,7 +92,10 @@ class RunFolder:
         optimizers = {name: o.state_dict() for name, o in model.optimizers.items()}
         # Both libraries report a full disk as an error of their own kind, so the bytes are written here.
         state = BytesIO()
-        torch.save({"step": step, "weights": weights, "optimizers": optimizers, "best": self.best}, state)
+        torch.save(
+            {"step": step, "weights": weights, "optimizers": optimizers, "best": self.best, "beyond": self.beyond},
+            state,
+        )
         with atomic_file(self.path / STATE) as file:
             file.write_bytes(state.getbuffer())
         with atomic_file(self.path / WEIGHTS) as file:
@@ -112,6 +117,7 @@ class RunFolder:
             for name, optimizer in model.optimizers.items():
                 optimizer.load_state_dict(state["optimizers"][name])
             self.best.update(state["best"])
+            self.beyond.update(state["beyond"])
         except Exception as error:
             raise InputError(path, f"a state that does not load ({error})".replace("\n", " "), "this run's") from error
         self._trim_log(state["step"])

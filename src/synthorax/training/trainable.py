@@ -124,6 +124,14 @@ class Trainable(ABC):
     def training_step(self, batch: Any, step: int) -> dict[str, Tensor]:
         """Update the networks by this process's part of a batch; returns the figures to log, each a scalar."""
 
+    def check(self, world: int) -> None:
+        """Refuse what this number of processes cannot train, before anything is written.
+
+        Raises:
+            InputError: a batch that cannot be shared, or whatever else will not do.
+        """
+        return
+
     def preview(self) -> Figure | None:
         """A picture of what it makes of fixed noise, to look at while it trains."""
         return None

@@ -127,6 +127,12 @@ class AcWgan(System):
             for name, rate in rates.items()
         }
 
+    def check(self, world: int) -> None:
+        n, each = self.config.batch_size, world * self.config.accumulate
+        if n % each or n < 2:
+            parts_of = f"{world} processes in {self.config.accumulate} parts"
+            raise InputError("batch size", str(n), f"2 or more, and a multiple of {each}, for {parts_of}")
+
     def training_step(self, batch: Sequence[Mapping[str, Tensor]], step: int) -> dict[str, Tensor]:
         """`n_critic` updates of the critic, each by its own batch, and one of the generator (figure 3.2).
 
