@@ -110,15 +110,14 @@ def corner_places(store: Store, cases: Iterable[CaseEntry], spec: PatchSpec, lab
 
     Args:
         cases: patches larger than `spec`. A nodule without voxels is a ball; nodules of other cubes of the same
-            series are too.
+            series, or patient where no series is known, are too.
     """
     made = []
-    in_series: dict[str, list[tuple[str, Nodule]]] = {}
+    of_scan: dict[str, list[tuple[str, Nodule]]] = {}
     for case in store.cases:
-        if case.series_uid:
-            in_series.setdefault(case.series_uid, []).extend((case.case_id, nodule) for nodule in case.nodules)
+        of_scan.setdefault(_scan_of(case), []).extend((case.case_id, nodule) for nodule in case.nodules)
     for case in cases:
-        others = [nodule for owner, nodule in in_series.get(case.series_uid, []) if owner != case.case_id]
+        others = [nodule for owner, nodule in of_scan[_scan_of(case)] if owner != case.case_id]
         balls = [nodule for nodule in case.nodules if not nodule.label] + others
         whole = store.read(case.case_id)
         step = [
@@ -137,6 +136,10 @@ def corner_places(store: Store, cases: Iterable[CaseEntry], spec: PatchSpec, lab
                 x, y, z = whole.ct.to_world(np.array(corner) + (np.array(step) - 1) / 2).tolist()
                 made.append(Place(case.case_id, case.patient_id, (x, y, z), None, label))
     return made
+
+
+def _scan_of(case: CaseEntry) -> str:
+    return case.series_uid or case.patient_id
 
 
 def _reaches(nodule: Nodule, ct: Volume, start: Sequence[int], shape: Sequence[int]) -> bool:
