@@ -43,6 +43,7 @@ from synthorax.rendering.shapes import LidcShapes
 from synthorax.rendering.solid import solid_of_mask
 from synthorax.scanner import measure_scanner
 from synthorax.seeding import derive, generator
+from synthorax.shapes.overlap import dice
 from synthorax.studies.results import machine
 from synthorax.volume import Volume
 
@@ -268,11 +269,6 @@ def noise_spectrum(ct: Volume, soft: NDArray[np.bool_], pixels: int = 16) -> tup
     return (edges[:-1] + edges[1:]) / 2, curve / curve.sum(), float(np.sqrt(np.median(variance))) if count else np.nan
 
 
-def dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    """Overlap of two masks."""
-    return float(2 * (a & b).sum() / (a.sum() + b.sum()))
-
-
 def phantom_lines(real: Volume, out: Path) -> Iterator[str]:
     """The phantom beside a real chest."""
     real_lungs = find_lungs(real).on(real)
@@ -291,7 +287,7 @@ def phantom_lines(real: Volume, out: Path) -> Iterator[str]:
         made = phantoms[seed] = make_phantom(seed)
         seconds.append(time.perf_counter() - started)
         found = find_lungs(made.ct).on(made.ct)
-        scores.append(dice(found.mask.voxels, made.chest.lobes > 0))
+        scores.append(float(dice(found.mask.voxels[None], made.chest.lobes[None] > 0)[0]))
         columns[f"phantom {seed}"] = chest_numbers(made.ct, made.chest.lobes > 0, made.chest.body)
         still = gaussian_filter(made.chest.hu.voxels, (0, 2, 2))
         flat = (abs(made.chest.hu.voxels - still) < 10) & (still > 10) & (still < 90)

@@ -13,7 +13,7 @@ from scipy.stats import wasserstein_distance
 from synthorax.anatomy.morphology import distance_inside
 from synthorax.errors import InputError
 from synthorax.metrics import checks
-from synthorax.metrics.bootstrap import Statistic, resampled
+from synthorax.metrics.bootstrap import Statistic, ratio, resampled
 from synthorax.metrics.estimates import CONFIDENCE
 from synthorax.volume import check_spacing
 
@@ -119,7 +119,7 @@ def profile(nodules: Nodules, patients: ArrayLike, *, edges_mm: Sequence[float] 
 
     def mean(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         total = weights @ there
-        return np.divide(weights @ np.where(there, single, 0), total, out=np.full(total.shape, np.nan), where=total > 0)
+        return ratio(weights @ np.where(there, single, 0), total)
 
     value = mean(np.ones((1, len(nodules))))[0]
     low, high = np.full((2, len(value)), np.nan)

@@ -39,10 +39,21 @@ class Statistic:
     values: Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
-def mean_of(values: ArrayLike) -> Statistic:
-    """The mean of values [n]."""
+def ratio(part: NDArray, whole: NDArray) -> NDArray[np.float64]:
+    """A part of a whole in every replicate; NaN where there is nothing of the whole."""
+    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0)
+
+
+def mean_of(values: ArrayLike, rows: ArrayLike | None = None) -> Statistic:
+    """The mean of values [n], or of those of some rows, bool [n]."""
     found = checks.vector("values", values)
-    return Statistic(len(found), lambda weights: weights @ found / weights.sum(1))
+    counted = np.ones(len(found)) if rows is None else np.asarray(rows, np.float64)
+
+    def means(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        chosen = weights * counted
+        return ratio(chosen @ found, chosen.sum(1))
+
+    return Statistic(len(found), means)
 
 
 def difference(first: Statistic, second: Statistic) -> Statistic:

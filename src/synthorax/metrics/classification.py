@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from synthorax.errors import InputError
 from synthorax.metrics import checks
-from synthorax.metrics.bootstrap import Statistic
+from synthorax.metrics.bootstrap import Statistic, ratio
 
 CALIBRATION_BINS = 15
 
@@ -173,4 +173,4 @@ def _counts(
 
 def _share(part: Any, rest: Any) -> Any:
     total = np.asarray(part + rest, np.float64)
-    return np.divide(part, total, out=np.full(total.shape, np.nan), where=total > 0)[()]
+    return ratio(part, total)[()]

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from synthorax.errors import InputError
 from synthorax.metrics import checks
-from synthorax.metrics.bootstrap import Statistic, patient_bootstrap
+from synthorax.metrics.bootstrap import Statistic, patient_bootstrap, ratio
 from synthorax.metrics.estimates import Estimate
 from synthorax.metrics.features import ExtractorCard, Features, check_same
 from synthorax.metrics.neighbours import nearest
@@ -151,7 +151,7 @@ def _ratio_of(gaps: NDArray[np.float64], is_sample: NDArray[np.bool_]) -> Statis
 
     def values(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         a, b = (_weighted_mean(gaps, weights * rows) for rows in (is_sample, ~is_sample))
-        return np.divide(a, b, out=np.full(len(weights), np.nan), where=b > 0)
+        return ratio(a, b)
 
     return Statistic(len(gaps), values)
 
@@ -159,7 +159,7 @@ def _ratio_of(gaps: NDArray[np.float64], is_sample: NDArray[np.bool_]) -> Statis
 def _weighted_mean(values: NDArray, weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """Means [b] of values [n]; NaN where nothing counts."""
     total = weights.sum(1)
-    return np.divide(weights @ values, total, out=np.full(len(total), np.nan), where=total > 0)
+    return ratio(weights @ values, total)
 
 
 def _apart(

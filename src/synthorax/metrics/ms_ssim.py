@@ -11,7 +11,7 @@ from scipy.ndimage import convolve1d
 
 from synthorax.errors import InputError
 from synthorax.metrics import checks
-from synthorax.metrics.bootstrap import Statistic, patient_bootstrap
+from synthorax.metrics.bootstrap import Statistic, patient_bootstrap, ratio
 from synthorax.metrics.estimates import Estimate
 from synthorax.seeding import generator
 
@@ -104,7 +104,7 @@ def diversity(volumes: ArrayLike, value_range: float, *, pairs: int = PAIRS, see
     def mean(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         counts = weights[:, first] * weights[:, second]
         total = counts.sum(1)
-        return np.divide(counts @ values, total, out=np.full(len(total), np.nan), where=total > 0)
+        return ratio(counts @ values, total)
 
     interval = patient_bootstrap(Statistic(len(found), mean), np.arange(len(found)), seed=seed).interval()
     return Diversity(interval, len(found), len(values), scales_of(found.shape[1:]))

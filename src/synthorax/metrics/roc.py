@@ -13,7 +13,7 @@ from scipy.stats import norm, rankdata
 
 from synthorax.errors import InputError
 from synthorax.metrics import checks
-from synthorax.metrics.bootstrap import Statistic
+from synthorax.metrics.bootstrap import Statistic, ratio
 from synthorax.metrics.comparisons import equivalence_by_error
 from synthorax.metrics.estimates import ALPHA, CONFIDENCE, Comparison, Equivalence, Estimate
 
@@ -49,7 +49,7 @@ def auc_of(labels: ArrayLike, scores: ArrayLike) -> Statistic:
         down = np.add.reduceat(ordered * ~positive, first_of_ties, axis=1)
         pairs = up.sum(1) * down.sum(1)
         below = np.cumsum(down, 1) - down / 2
-        return np.divide((up * below).sum(1), pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
+        return ratio((up * below).sum(1), pairs)
 
     return Statistic(len(truth), values)
 
@@ -73,7 +73,7 @@ def matched_auc_of(labels: ArrayLike, scores: ArrayLike, comparable: ArrayLike) 
     def values(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         total = ((weights @ pairs) * weights).sum(1)
         right = ((weights @ (pairs * above)) * weights).sum(1)
-        return np.divide(right, total, out=np.full(len(weights), np.nan), where=total > 0)
+        return ratio(right, total)
 
     return Statistic(len(truth), values)
 

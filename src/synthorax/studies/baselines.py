@@ -16,7 +16,7 @@ from rich.console import Console
 from synthorax.datasets.augmentation import Augmentation
 from synthorax.datasets.patches import PatchDataset, Place, negative_places, nodule_places
 from synthorax.datasets.store import Store
-from synthorax.metrics.bootstrap import Statistic, mean_of
+from synthorax.metrics.bootstrap import mean_of
 from synthorax.metrics.classification import Confusion, choose_threshold, confusion_of
 from synthorax.metrics.roc import auc_of, matched_auc_of
 from synthorax.nodule import Nodule
@@ -210,16 +210,7 @@ def segmentation(study: Study, config: TaskConfig) -> list[Arm]:
 def _dice_of_some(
     overlaps: Sequence[NDArray[np.float64]], rows: NDArray[np.bool_], patients: NDArray[np.str_]
 ) -> Interval:
-    return over_seeds([_mean_of_some(values, rows) for values in overlaps], patients)
-
-
-def _mean_of_some(values: NDArray[np.float64], rows: NDArray[np.bool_]) -> Statistic:
-    def means(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        chosen = weights * rows
-        total = chosen.sum(1)
-        return np.divide(chosen @ values, total, out=np.full(len(weights), np.nan), where=total > 0)
-
-    return Statistic(len(values), means)
+    return over_seeds([mean_of(values, rows) for values in overlaps], patients)
 
 
 def _joined_to_the_middle(hu: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -17,8 +17,8 @@ from synthorax.metrics.extractors import FromNetwork
 from synthorax.nodule import Nodule
 from synthorax.tasks.classification import Classification
 from synthorax.tasks.config import TaskConfig
-from synthorax.tasks.training import augmentation, check_size, patch_spec
-from synthorax.training.system import Training, Validation
+from synthorax.tasks.training import augmentation, check_size, patch_spec, task_training
+from synthorax.training.system import Training
 
 SUBSOLID = 4.0
 """Textures below this are not solid."""
@@ -42,7 +42,7 @@ class FeatureNet(Classification):
     def restore(cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> FeatureNet:
         """What a run folder or a bundled model holds."""
         system = cls(TaskConfig.model_validate(config))
-        system.load_weights({name: tensor.float() for name, tensor in weights.items()})
+        system.load_weights(weights)
         return system
 
     def extractor(self, name: str, weights_sha256: str) -> FromNetwork:
@@ -82,7 +82,5 @@ def features_training(
 
     train, val = patches("train", augmentation(config)), patches("val", Augmentation(flip=False))
     about = {"fingerprint": store.fingerprint, "patches": len(train), "patients": store.splits}
-    validation = Validation(partial(model.validate, val), config.validate_every, config.select, config.larger_is_better)
     batches = partial(train.batch, size=config.batch_size)
-    every = max(config.steps // 50, 1)
-    return Training(model, batches, config.steps, about, every, config.precision, validation)
+    return task_training(model, batches, partial(model.validate, val), about)

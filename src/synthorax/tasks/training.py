@@ -23,6 +23,15 @@ from synthorax.training.system import Batches, Training, Validation
 Kind = TypeVar("Kind", bound=Task)
 
 
+def task_training(
+    task: Task, batches: Batches, validate: Callable[[], dict[str, float]], about: Mapping[str, Any]
+) -> Training:
+    """All that the loop needs; arguments as of `train_task`."""
+    config = task.config
+    validation = Validation(validate, config.validate_every, config.select, config.larger_is_better)
+    return Training(task, batches, config.steps, about, max(config.steps // 50, 1), config.precision, validation)
+
+
 def train_task(
     task: Kind,
     batches: Batches,
@@ -43,9 +52,7 @@ def train_task(
         TrainingError: a figure is no longer finite.
     """
     config = task.config
-    validation = Validation(validate, config.validate_every, config.select, config.larger_is_better)
-    every = max(config.steps // 50, 1)
-    training = Training(task, batches, config.steps, about, every, config.precision, validation)
+    training = task_training(task, batches, validate, about)
     fabric = make_fabric(device, precision=config.precision)
     settled = {"task": task.name, "seed": task.seed, "config": config.model_dump(mode="json")}
     run = RunFolder.open(out, settled, about)

@@ -117,7 +117,7 @@ class AcWgan(System):
     @classmethod
     def restore(cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> AcWgan:
         system = cls(AcWganConfig.model_validate(config))
-        system.load_weights({name: tensor.float() for name, tensor in weights.items()})
+        system.load_weights(weights)
         return system
 
     def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
