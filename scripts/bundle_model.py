@@ -25,7 +25,7 @@ from synthorax import hub
 from synthorax.errors import InputError, SynthoraxError
 from synthorax.io.atomic import atomic_folder
 from synthorax.provenance import sha256
-from synthorax.training.run_folder import BEST, CONFIG, DATA, LOG, STATE, WEIGHTS
+from synthorax.training.run_folder import BEST, CONFIG, DATA, LOG, SEEN_BEFORE, STATE, WEIGHTS
 from synthorax.training.trainable import AVERAGE
 
 MOST_MB = 32
@@ -106,6 +106,7 @@ def bundle(
             "weights_sha256": sha256(made / WEIGHTS),
             "data_fingerprint": data["fingerprint"],
             "patients": {split: len(ids) for split, ids in _patients(data).items()},
+            **({SEEN_BEFORE: len(data[SEEN_BEFORE])} if SEEN_BEFORE in data else {}),
             "figures": [dict(row) for row in measured],
             "licence": licence,
         }
@@ -144,7 +145,10 @@ def halved(weights: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
 def _card(facts: Mapping[str, Any], citation: str) -> str:
     minutes = f" in {facts['minutes']} minutes, as its log has it" if facts["minutes"] else ""
     patients = ", ".join(f"{count} patients in {split}" for split, count in facts["patients"].items())
-    told = dict(facts) | {"minutes": minutes, "patients": f"{patients}." if patients else "Not known."}
+    patients = f"{patients}." if patients else "Not known."
+    if SEEN_BEFORE in facts:
+        patients += f" The model it was started from, or one before it, was trained on {facts[SEEN_BEFORE]} patients."
+    told = dict(facts) | {"minutes": minutes, "patients": patients}
     text = TEXT.format(**told, measured=_table(facts["figures"]), citation=citation)
     return f"---\n{yaml.safe_dump(dict(facts), sort_keys=False)}---\n{text}"
 
@@ -173,7 +177,7 @@ def _steps(folder: Path, weights: Path) -> int:
 
 
 def _minutes(log: Path) -> float:
-    """Of training, over all calls: a call's lines count their seconds from its start."""
+    """Of training, over all calls, also of a log whose seconds start anew with each of them."""
     seconds = [0.0]
     for line in log.read_text().splitlines() if log.is_file() else ():
         now = json.loads(line).get("seconds")

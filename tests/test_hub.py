@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from importlib import util
@@ -144,6 +145,18 @@ def test_the_card_tells_how_it_was_made_on_whom_and_how_good_it_is(shelf):
         assert said in card.text
 
 
+def test_a_bundled_model_tells_whom_it_and_those_before_it_have_seen(run, script, shelf, tmp_path):
+    assert hub.load("tiny").seen == hub.load(run).seen == {"LIDC-IDRI-0001", "LIDC-IDRI-0002"}
+    tuned = tmp_path / "tuned"
+    shutil.copytree(run, tuned)
+    (tuned / "data.json").write_text(json.dumps({"fingerprint": "e", "patients": PATIENTS, "seen_before": ["OLD-1"]}))
+    script.bundle(tuned, "tuned", what="CT cubes of 16 mm", out=shelf)
+    assert hub.load("tuned").seen == {"LIDC-IDRI-0001", "LIDC-IDRI-0002", "OLD-1"}
+    card = hub.read_card(shelf / "tuned")
+    assert card.facts["seen_before"] == 1
+    assert "The model it was started from, or one before it, was trained on 1 patients." in card.text
+
+
 def test_a_bundled_model_may_be_gone_on_from(run, shelf):
     fresh = AcWgan(CONFIG)
     hub.start_from(fresh, hub.load("tiny"))
@@ -237,7 +250,9 @@ def test_all_that_is_bundled_is_small():
 def test_what_is_bundled_loads_and_its_card_is_right(name):
     folder = hub.bundled()[name]
     facts = hub.read_card(folder).facts
-    assert hub.load(name).sha256 == facts["weights_sha256"] == sha256(folder / "weights.safetensors")
+    model = hub.load(name)
+    assert model.sha256 == facts["weights_sha256"] == sha256(folder / "weights.safetensors")
+    assert len(model.seen) >= facts["patients"]["train"] > 0
     assert facts["name"] == name
     assert facts["licence"]
     patients = json.loads((folder / "data.json").read_text()).get("patients", {})
@@ -277,6 +292,18 @@ def test_info_shows_the_card_by_name_and_by_path(shelf, capsys):
     assert main(["info", "giant"]) == 2
 
 
+def test_info_counts_the_patients_of_a_run(run, capsys):
+    assert main(["info", str(run)]) == 0
+    told = capsys.readouterr().out
+    assert "train: 2" in told
+    assert "LIDC-IDRI" not in told
+    assert sx.info(run)["data"] == {
+        "fingerprint": "f" * 64,
+        "patches": 9,
+        "patients": {"train": 2, "val": 1, "test": 0},
+    }
+
+
 def test_listing_models_does_not_wait_for_torch():
     code = "import sys; from synthorax.cli import main; main(['models']); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
@@ -309,6 +336,20 @@ def test_doctor_says_what_is_missing_and_how_to_get_it(capsys, tmp_path, monkeyp
     told = capsys.readouterr().out
     assert "missing packages: 1 of 2 that are needed -> pip install no-such-part" in told
     assert told.splitlines()[-1].startswith("not fit")
+
+
+def test_doctor_says_when_a_device_has_no_kernels(capsys, tmp_path, monkeypatch):
+    def no_kernels(*_):
+        raise RuntimeError("CUDA error: no kernel image is available\nCompile with TORCH_USE_CUDA_DSA")
+
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda name: tmp_path / name)
+    monkeypatch.setattr(sys.modules["synthorax.api.doctor"], "_milliseconds", no_kernels)
+    before = torch.backends.cudnn.allow_tf32
+    assert main(["doctor"]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "convolution" in line]
+    assert line.startswith("note    3D convolution, ")
+    assert "does not run: CUDA error: no kernel image is available" in line
+    assert torch.backends.cudnn.allow_tf32 == before
 
 
 def test_doctor_says_when_nothing_can_be_cached(capsys, tmp_path, monkeypatch):

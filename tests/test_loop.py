@@ -6,6 +6,7 @@ import signal
 import struct
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +17,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from pydantic import BaseModel
+from rich.console import Console
 from safetensors.torch import load_file
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from torch import nn
 
 from synthorax import api, hub
+from synthorax.datasets.shapes import ShapeRecord, ShapeSet
 from synthorax.errors import InputError, TrainingError
 from synthorax.seeding import generator
-from synthorax.systems.ac_wgan.config import PRESETS
+from synthorax.systems.ac_wgan.config import PRESETS, ac_wgan_config
 from synthorax.systems.ac_wgan.system import AcWgan
-from synthorax.training import loop
+from synthorax.training import devices, loop
 from synthorax.training.devices import make_fabric
 from synthorax.training.guards import Guards, finite
 from synthorax.training.run_folder import RunFolder
@@ -352,6 +355,19 @@ def test_a_resumed_run_shows_every_step_once_and_pictures_as_one_that_was_not_di
         assert picture.read_bytes() == (tmp_path / "run" / "previews" / picture.name).read_bytes()
 
 
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_progress_is_one_line_within_the_terminal_that_shows_the_first_figures(width):
+    names = ("wasserstein", "penalty", "class_real", "class_fake", *(f"figure {i}" for i in range(8)))
+    told = StringIO()
+    with loop._progress(disable=False, console=Console(file=told, width=width)) as progress:
+        task = progress.add_task("ac-wgan", total=20_000, completed=13_579, figures="")
+        progress.update(task, figures=loop._shown(1.234, dict.fromkeys(names, 1.23456)))
+    (line,) = told.getvalue().splitlines()
+    assert len(line) <= width
+    if width == 200:
+        assert "13579/20000 1.23/s  wasserstein 1.235  penalty 1.235  class_real 1.235  class_fake 1.235  ..." in line
+
+
 def test_a_model_without_pictures_makes_no_folder_for_them(tmp_path):
     fit(Toy(), tmp_path)
     assert not (tmp_path / "previews").exists()
@@ -450,6 +466,40 @@ def test_a_missing_gpu_is_found_before_a_run_folder_is_made(shapes, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(("there", "meant"), [(True, "cuda"), (False, "cpu")])
+def test_auto_means_cuda_or_the_cpu_and_never_another_accelerator(monkeypatch, there, meant):
+    asked = {}
+    monkeypatch.setattr(devices, "Fabric", lambda **options: asked.update(options))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    make_fabric()
+    assert asked["accelerator"] == meant
+
+
+@pytest.mark.parametrize(
+    ("precision", "tf32", "dtype"),
+    [("32", False, torch.float32), ("tf32", True, torch.float32), ("bf16", True, torch.bfloat16)],
+)
+def test_a_precision_says_whether_tf32_and_bfloat16_are_used_whatever_was_set_before(precision, tf32, dtype):
+    backends = torch.backends.cuda.matmul, torch.backends.cudnn
+    for backend in backends:
+        backend.allow_tf32 = not tf32
+    fabric = make_fabric("cpu", precision=precision)
+    assert [backend.allow_tf32 for backend in backends] == [tf32, tf32]
+    with fabric.autocast():
+        assert nn.Linear(2, 2)(torch.ones(1, 2)).dtype == dtype
+
+
+def test_the_precision_that_is_asked_for_is_that_of_the_run_and_in_its_notes(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(devices, "make_fabric", lambda *given: asked.append(given) or make_fabric("quantum"))
+    with pytest.raises(InputError, match="quantum"):
+        api.train("ac-wgan", tmp_path, tmp_path / "run", preset="smoke", settings={"precision": "tf32"})
+    assert asked == [("auto", 1, 1, "tf32")]
+    assert ac_wgan_config("smoke", {"precision": "tf32"}).model_dump(mode="json")["precision"] == "tf32"
+    with pytest.raises(InputError, match="precision"):
+        ac_wgan_config("smoke", {"precision": "16"})
+
+
 # Several processes
 
 
@@ -515,12 +565,32 @@ def test_fine_tuning_starts_from_the_weights_it_is_given_and_notes_whose(shapes,
     kept = yaml.safe_load((tmp_path / "tuned" / "config.yaml").read_text())
     assert kept["from"] == hub.load(lung).sha256
     assert "from" not in yaml.safe_load((tmp_path / "fresh" / "config.yaml").read_text())
-    hub.load(tmp_path / "tuned")
+    assert json.loads((tmp_path / "tuned" / "data.json").read_text())["seen_before"] == sorted(hub.load(lung).seen)
     # The same command goes on; one without the start, or with another, is another run.
     assert api.train("lung", shapes, tmp_path / "tuned", start=str(lung), **options).finished
     for start in (None, tmp_path / "fresh"):
         with pytest.raises(InputError, match="a run with from"):
             api.train("lung", shapes, tmp_path / "tuned", start=start, **options)
+
+
+def test_a_model_has_seen_what_its_ancestors_have_seen(tmp_path):
+    records = [ShapeRecord(f"{name}-0", name) for name in "ABC"]
+    z, y, x = np.indices((20, 40, 40))
+    ball = (z - 10) ** 2 + (y - 20) ** 2 + (x - 20) ** 2 < 30
+    before = None
+    for i, record in enumerate(records):
+        shapes = ShapeSet(ball[None].astype(np.float32), (1.25, 0.7, 0.7), (record,))
+        folder = tmp_path / record.patient_id
+        settings = {"iterations": 2, "rounds": 1, "initialisation": "default"}
+        api.train("lung", shapes, folder, preset="smoke", settings=settings, device="cpu", start=before)
+        assert hub.load(folder).seen == {r.patient_id for r in records[: i + 1]}
+        assert hub.load(folder / "weights.safetensors").seen == hub.load(folder).seen
+        before = folder
+    (before / "data.json").write_text("{")
+    with pytest.raises(InputError, match=r"data\.json: found nothing that can be read"):
+        hub.load(before)
+    (before / "data.json").unlink()
+    assert hub.load(before).seen == frozenset()
 
 
 def test_weights_of_other_sizes_or_of_another_system_are_refused_in_one_line(shapes, lung, tmp_path):

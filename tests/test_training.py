@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,6 +20,7 @@ import yaml
 
 from synthorax import api, hub
 from synthorax.errors import InputError, OutputError, SynthoraxError, TrainingError
+from synthorax.systems.lung import training as lung_training
 from synthorax.systems.lung.config import lung_config
 from synthorax.systems.lung.system import Lung
 from synthorax.training import loop
@@ -179,18 +181,114 @@ def test_a_run_stopped_at_any_step_and_resumed_ends_with_the_bytes_of_one_that_w
     assert log(resumed.run.path) == log(whole)
 
 
-def test_a_run_given_a_moment_at_a_time_ends_with_the_bytes_of_one_that_was_not(data, whole, tmp_path):
+def test_a_run_given_a_moment_at_a_time_ends_with_the_bytes_of_one_that_was_not(lab, whole):
     calls = 0
     finished = False
     while not finished:
-        outcome = api.train("lung", data, tmp_path / "run", preset="smoke", device="cpu", max_minutes=0.03 / 60)
+        given = lab()
+        outcome = fit(given, max_minutes=0.03 / 60)
         finished = outcome.finished
-        assert outcome.step == saved_step(tmp_path / "run")
+        assert outcome.step == saved_step(given.run.path)
         calls += 1
         assert calls < 100
     assert calls > 1
-    assert weights(tmp_path / "run") == weights(whole)
-    assert log(tmp_path / "run") == log(whole)
+    assert weights(given.run.path) == weights(whole)
+    assert log(given.run.path) == log(whole)
+
+
+def test_minutes_count_from_the_beginning_of_the_call_as_the_data_are_made_ready(data, tmp_path, monkeypatch):
+    made_ready = lung_training.lung_training
+
+    def slowly(*arguments):
+        time.sleep(0.5)
+        return made_ready(*arguments)
+
+    monkeypatch.setattr(lung_training, "lung_training", slowly)
+    outcome = api.train("lung", data, tmp_path / "run", preset="smoke", device="cpu", max_minutes=0.4 / 60)
+    assert (outcome.step, outcome.finished) == (0, False)
+
+
+def test_a_device_that_is_not_there_is_found_before_any_work_on_data(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(lung_training, "lung_training", lambda *_: pytest.fail("data were read"))
+    with pytest.raises(InputError, match="'quantum'"):
+        api.train("lung", data, tmp_path / "run", preset="smoke", device="quantum")
+
+
+def test_the_seconds_of_the_log_go_on_where_a_stopped_run_had_them(lab, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(loop.time, "monotonic", lambda: clock[0])
+
+    def ticking(batches):
+        def batch_at(step):
+            clock[0] += 1
+            return batches(step)
+
+        return batch_at
+
+    stopped = lab()
+    with pytest.raises(KeyboardInterrupt):
+        fit(stopped, stopping_at(ticking(stopped.batches), 29), log_every=10)
+    clock[0] += 1000
+    resumed = lab()
+    fit(resumed, ticking(resumed.batches), log_every=10)
+    lines = [json.loads(line) for line in (resumed.run.path / "log.jsonl").read_text().splitlines()]
+    assert [line["seconds"] for line in lines] == [10, 20, 30, 40, 50, 60]
+
+
+def test_a_second_interrupt_stops_at_once(lab, monkeypatch):
+    monkeypatch.setattr(loop, "SAVE_EVERY_S", 0)
+    stopped = lab()
+    seen = []
+
+    def batch_at(step):
+        seen.append(step)
+        if step == 20:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+        return stopped.batches(step)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(stopped, batch_at)
+    assert (seen[-1], saved_step(stopped.run.path)) == (20, 20)
+
+
+def test_two_terms_as_timeout_sends_them_still_save(lab):
+    stopped = lab()
+    with pytest.raises(KeyboardInterrupt, match="after step 21"):
+        fit(stopped, stopping_at(stopping_at(stopped.batches, 20), 20))
+    assert saved_step(stopped.run.path) == 21
+
+
+def test_a_run_may_be_trained_in_a_thread(lab, whole):
+    given = lab()
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(fit, given).result().finished
+    assert weights(given.run.path) == weights(whole)
+
+
+def test_a_run_without_a_setting_that_came_later_goes_on_if_its_default_is_asked_for(data, whole, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in names(whole):
+        if (whole / name).is_file():
+            (folder / name).write_bytes((whole / name).read_bytes())
+    older = yaml.safe_load((folder / "config.yaml").read_text())
+    del older["config"]["reflected"], older["config"]["morph_weight"]  # which smoke has as they are by default
+    (folder / "config.yaml").write_text(yaml.safe_dump(older))
+    assert api.train("lung", data, folder, preset="smoke", device="cpu").finished
+    with pytest.raises(InputError, match=r"a run with config\.reflected True; expected False"):
+        api.train("lung", data, folder, preset="smoke", settings={"reflected": False}, device="cpu")
+    older["config"]["depth"] = 3
+    (folder / "config.yaml").write_text(yaml.safe_dump(older))
+    with pytest.raises(InputError, match=r"a run with config\.depth 3; expected None"):
+        api.train("lung", data, folder, preset="smoke", device="cpu")
+
+
+def test_a_difference_of_hundreds_of_patients_is_told_in_a_short_line(tmp_path):
+    RunFolder.open(tmp_path, {}, {"patients": {"train": [f"P{i}" for i in range(999)]}})
+    with pytest.raises(InputError, match=r"patients\.train \['P0',") as caught:
+        RunFolder.open(tmp_path, {}, {"patients": {"train": [f"P{i}" for i in range(998)]}})
+    assert len(str(caught.value).replace(str(tmp_path), "")) < 400
 
 
 def test_a_finished_run_that_is_asked_for_again_stays_as_it_is(data, whole):

@@ -1,11 +1,13 @@
 """Finding a model, whatever it is called: a bundled one's name, a run folder, or a weights file in one.
 
 A bundled model is a folder of `pretrained/` with `config.yaml` and `weights.safetensors` as a run folder has them,
-`data.json`, the patients it has seen, and `card.md`: YAML between two lines of `---`, weights' hash and all, then text.
+`data.json`, the patients it and its ancestors have seen, and `card.md`: YAML between two lines of `---`, weights' hash
+and all, then text.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -71,10 +73,16 @@ FORMAT = 1
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A system with weights, and the hash that names them."""
+    """A system with weights, and the hash that names them.
+
+    Attributes:
+        seen: patients of the split that it was trained on, and those of all models that it was started from; not
+            those of a validation that chose its weights. Empty where `data.json`, beside the weights, does not tell.
+    """
 
     system: System
     sha256: str
+    seen: frozenset[str] = frozenset()
 
 
 def entry(name: str) -> Entry:
@@ -148,7 +156,7 @@ def load(model: Path | str) -> Model:
 
     Raises:
         InputError: no such model; a run without weights yet; weights that are damaged, of another system, version
-            or shape, or not those that the card tells of.
+            or shape, or not those that the card tells of; damaged `data.json`.
     """
     path = Path(model)
     if not path.exists():
@@ -158,7 +166,7 @@ def load(model: Path | str) -> Model:
             raise InputError(model, found, f"a run folder, as `synthorax train` makes; {names}")
         path = known[str(model)]
 
-    from synthorax.training.run_folder import BEST, CONFIG, WEIGHTS  # takes the second that importing torch takes
+    from synthorax.training.run_folder import BEST, CONFIG, DATA, WEIGHTS  # takes the second that importing torch takes
 
     folder, weights = (path, path / WEIGHTS) if path.is_dir() else (path.parent, path)
     if path.is_dir() and (path / BEST).is_file():
@@ -173,7 +181,7 @@ def load(model: Path | str) -> Model:
         told = str(read_card(folder).facts.get("weights_sha256"))
         if told != digest:
             raise InputError(weights, f"weights of hash {digest[:16]}", f"{told[:16]}, as {CARD} tells")
-    return Model(_restore(name, config, folder / CONFIG, weights), digest)
+    return Model(_restore(name, config, folder / CONFIG, weights), digest, _seen(folder / DATA))
 
 
 def _read_config(file: Path) -> tuple[str, Mapping[str, Any]]:
@@ -191,6 +199,18 @@ def _read_config(file: Path) -> tuple[str, Mapping[str, Any]]:
         expected = f"{' or '.join(SYSTEMS)}, which this synthorax knows; update it for others"
         raise InputError(file, f"a model of the system {name!r}", expected)
     return name, config
+
+
+def _seen(file: Path) -> frozenset[str]:
+    """The patients that a model has seen, as its data tell; none if there is no such file."""
+    from synthorax.training.run_folder import seen_patients
+
+    if not file.is_file():
+        return frozenset()
+    try:
+        return seen_patients(json.loads(file.read_text()))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(file, "nothing that can be read", "a model's patients, as `synthorax train` wrote") from error
 
 
 def _restore(name: str, config: Mapping[str, Any], file: Path, weights: Path) -> System:

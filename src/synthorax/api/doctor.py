@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from torch import nn
 
+    from synthorax.training.config import Precision
+
 State = Literal["ok", "note", "missing"]
 LEAST_PYTHON = (3, 11)
 LEAST_MEMORY_GB = 4
@@ -95,7 +97,7 @@ def _gpu() -> Iterator[Finding]:
             bf16 = "bf16" if torch.cuda.is_bf16_supported() else "no bf16"
             yield Finding(f"gpu {number}", "ok", f"{card.name}, {card.total_memory / 1e9:.0f} GB, {bf16}")
     elif torch.backends.mps.is_available():
-        yield Finding("gpu", "ok", "Apple's, by --device mps")
+        yield Finding("gpu", "note", "Apple's, on which nobody has tried this", "--device mps, to try it")
     elif torch.version.cuda is None:
         advice = f"with an NVIDIA card: {CUDA_BUILD}"
         yield Finding("gpu", "note", "none: this torch is built for the CPU only", advice)
@@ -145,22 +147,28 @@ def _convolutions() -> Finding:
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    layer = torch.nn.Conv3d(CHANNELS, CHANNELS, 3, padding=1).to(device)
-    ms = {
-        "contiguous": _milliseconds(layer, torch.contiguous_format, bf16=False),
-        "channels last": _milliseconds(layer, torch.channels_last_3d, bf16=False),
-        "bf16, channels last": _milliseconds(layer, torch.channels_last_3d, bf16=True),
-    }
-    found = ", ".join(f"{name} {took:.1f} ms" for name, took in ms.items())
-    faster = ms["bf16, channels last"] < 0.8 * ms["channels last"]
-    advice = f"--set precision=bf16 is {'faster' if faster else 'no faster'} here"
-    return Finding(f"3D convolution, {device}", "ok", found, advice)
+    name = f"3D convolution, {device}"
+    precisions: tuple[Precision, ...] = ("32", "tf32", "bf16") if device == "cuda" else ("32", "bf16")
+    before = torch.backends.cudnn.allow_tf32
+    try:
+        layer = torch.nn.Conv3d(CHANNELS, CHANNELS, 3, padding=1).to(device)
+        contiguous = _milliseconds(layer, torch.contiguous_format, "32")
+        ms = {precision: _milliseconds(layer, torch.channels_last_3d, precision) for precision in precisions}
+    except RuntimeError as error:  # such as a GPU that this torch has no kernels for
+        found = f"does not run: {(str(error).strip() or 'no reason given').splitlines()[0]}"
+        return Finding(name, "note", found, "--device cpu, or a torch built for this GPU" if device == "cuda" else "")
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+    found = ", ".join([f"contiguous {contiguous:.1f} ms", *(f"{p}, channels last {ms[p]:.1f} ms" for p in precisions)])
+    advice = [f"{p} is {'faster' if ms[p] < 0.8 * ms['32'] else 'no faster'}" for p in precisions[1:]]
+    return Finding(name, "ok", found, f"--set precision={', '.join(advice)} here")
 
 
-def _milliseconds(layer: nn.Module, memory_format: object, *, bf16: bool) -> float:
+def _milliseconds(layer: nn.Module, memory_format: object, precision: Precision) -> float:
     """The least of a few runs."""
     import torch
 
+    torch.backends.cudnn.allow_tf32 = precision != "32"
     device = next(layer.parameters()).device
     layer.to(memory_format=memory_format)  # type: ignore[call-overload]
     values = torch.ones(BATCH, CHANNELS, SIDE, SIDE, SIDE, device=device, requires_grad=True)
@@ -168,7 +176,7 @@ def _milliseconds(layer: nn.Module, memory_format: object, *, bf16: bool) -> flo
     least = float("inf")
     for _ in range(RUNS + 1):  # the first one warms up
         started = time.perf_counter()
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             made = layer(values)
         made.float().sum().backward()
         if device.type == "cuda":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from inspect import signature
 from pathlib import Path
@@ -37,9 +38,10 @@ def train(
         data: for LuNG `lidc`, a file or folder of masks, or a `ShapeSet`; for the others a store.
         settings: fields of the system's configuration that differ from the preset.
         start: a model whose weights are the first ones (fine-tuning); fresh ones if not given.
-        device: auto, cpu, cuda or mps.
+        device: auto (cuda where there is one, else cpu), cpu, cuda, or mps, which nobody has tried.
         devices: so many of them, each a process with its share of every batch.
-        nodes: hosts with so many devices each; every one of them runs the same program.
+        nodes: hosts with so many devices each; every one of them runs the same program (docs/training.md).
+        max_minutes: stop cleanly so long after this call, in which the data are made ready too.
         options: the system's own: `nodules`, to train LuNG on so many of them, drawn by `seed`.
 
     Raises:
@@ -47,29 +49,36 @@ def train(
         OutputError: the run folder cannot be written.
         TrainingError: a figure is no longer finite, or shows a collapse.
     """
+    began = time.monotonic()
     from synthorax import hub
-    from synthorax.training.run_folder import RunFolder, check_run_folder
+    from synthorax.training.run_folder import SEEN_BEFORE, RunFolder, check_run_folder
 
     entry = hub.entry(system)
     if max_minutes is not None and not max_minutes >= 0:
         raise InputError("max minutes", f"{max_minutes:g}", "0 or more")
     config = hub.part(entry.config)(preset, settings or {})
     check_run_folder(Path(out))
-    first = load(start) if isinstance(start, str | Path) else start
-    training = hub.part(entry.training)(config, data, seed, **options)
-    training.model.check(devices * nodes)
-    settled = {"system": system, "preset": preset, "seed": seed, "config": config.model_dump(mode="json")}
-    if first is not None:
-        hub.start_from(training.model, first)
-        settled["from"] = first.sha256
 
-    from synthorax.training.devices import launch, make_fabric
+    from synthorax.training.devices import make_fabric
     from synthorax.training.loop import fit
+    from synthorax.training.processes import launch, together
 
-    fabric = make_fabric(device, devices, nodes, training.precision)
+    fabric = make_fabric(device, devices, nodes, getattr(config, "precision", "32"))
     launch(fabric)
-    run = RunFolder.open(Path(out), settled, training.data, fabric)
-    return fit(training, run, fabric, max_minutes=max_minutes)
+    with together(fabric):
+        first = load(start) if isinstance(start, str | Path) else start
+        with fabric.rank_zero_first(local=True):  # what it decodes the others of a host find in its cache
+            training = hub.part(entry.training)(config, data, seed, **options)
+        training.model.check(fabric.world_size)
+        settled = {"system": system, "preset": preset, "seed": seed, "config": config}
+        about = dict(training.data)
+        if first is not None:
+            hub.start_from(training.model, first)
+            settled["from"] = first.sha256
+            about[SEEN_BEFORE] = sorted(first.seen)
+        run = RunFolder.open(Path(out), settled, about, fabric)
+        left = None if max_minutes is None else max_minutes - (time.monotonic() - began) / 60
+        return fit(training, run, fabric, max_minutes=left)
 
 
 def load(model: str | Path) -> Model:

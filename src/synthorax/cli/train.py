@@ -24,13 +24,14 @@ class Where:
     start
         A model whose weights are the first ones: a name, file or run folder.
     device
-        auto, cpu, cuda or mps.
+        auto (cuda where there is one, else cpu), cpu, cuda, or mps, which nobody has tried.
     devices
         So many of them, each a process with its share of every batch.
     nodes
-        Hosts, on each of which the same command runs.
+        Hosts, on each of which the same command runs, with MASTER_ADDR and MASTER_PORT of the first one and
+        NODE_RANK 0, 1, ... in its environment; or by srun or torchrun. See docs/training.md.
     max_minutes
-        Stop cleanly after so long; the same command goes on.
+        Stop cleanly so long after the command began; the same command goes on.
     """
 
     start: Annotated[str | None, Parameter(name="--from")] = None
@@ -104,7 +105,7 @@ def ac_wgan(
     config
         YAML file of settings, such as a run's config.yaml.
     set
-        One setting, KEY=VALUE, as in precision=bf16; may be repeated.
+        One setting, KEY=VALUE, as in precision=bf16 (or 32, tf32); may be repeated.
     """
     _train("ac-wgan", data, out, preset, parse_settings(set or [], config), seed, where)
 

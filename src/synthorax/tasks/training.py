@@ -54,7 +54,7 @@ def train_task(
     config = task.config
     training = task_training(task, batches, validate, about)
     fabric = make_fabric(device, precision=config.precision)
-    settled = {"task": task.name, "seed": task.seed, "config": config.model_dump(mode="json")}
+    settled = {"task": task.name, "seed": task.seed, "config": config}
     run = RunFolder.open(out, settled, about)
     fit(training, run, fabric)
     task.load_weights(load_file(out / BEST))

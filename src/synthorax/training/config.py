@@ -9,7 +9,9 @@ from pydantic import BaseModel, ValidationError
 
 from synthorax.errors import InputError
 
-Precision = Literal["32", "bf16"]
+Precision = Literal["32", "tf32", "bf16"]
+"""Of arithmetic; weights are float32. `32`: IEEE single precision. `tf32`: on CUDA, convolutions and matrix products
+round what they multiply to 11 bits. `bf16`: the networks' layers in bfloat16, the rest as `tf32`."""
 Config = TypeVar("Config", bound=BaseModel)
 
 

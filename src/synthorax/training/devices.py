@@ -3,35 +3,33 @@
 from __future__ import annotations
 
 import logging
-import os
-import sys
 
+import torch
 from lightning_fabric import Fabric
 
 from synthorax.errors import InputError
 from synthorax.training.config import Precision
 
 
-def launch(fabric: Fabric) -> None:
-    """Start the other processes, each of which runs the same command from its beginning, and says nothing."""
-    if fabric.world_size > 1:
-        logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-        fabric.launch()
-        if not fabric.is_global_zero:
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (for as long as the process lives)
-
-
 def make_fabric(device: str = "auto", devices: int = 1, nodes: int = 1, precision: Precision = "32") -> Fabric:
-    """Fabric on devices of a kind: auto, cpu, cuda, mps; several of them are processes that share each batch.
+    """Fabric on devices of a kind; several of them are processes that share each batch.
+
+    Whether this process multiplies float32 as TF32 on CUDA is set here, so that it is as the precision says and not
+    as PyTorch's versions have it.
+
+    Args:
+        device: auto (cuda where there is one, else cpu), cpu, cuda, or mps, which nobody has tried.
 
     Raises:
         InputError: this machine has none, or not so many.
     """
     if min(devices, nodes) < 1:
         raise InputError("devices", f"{devices} on {nodes} nodes", "1 or more")
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision != "32"
     try:
         return Fabric(
-            accelerator=device,
+            accelerator=_of_auto() if device == "auto" else device,
             devices=devices,
             num_nodes=nodes,
             strategy="ddp" if devices * nodes > 1 else "auto",
@@ -40,3 +38,7 @@ def make_fabric(device: str = "auto", devices: int = 1, nodes: int = 1, precisio
     except (ValueError, RuntimeError, ImportError) as error:  # Fabric's own errors are of these kinds.
         expected = "auto, cpu, or an accelerator this machine has"
         raise InputError("device", f"{device!r} x {devices}", expected) from error
+
+
+def _of_auto() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"

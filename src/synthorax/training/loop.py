@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import signal
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import torch
 from lightning_fabric import Fabric
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from synthorax.errors import InputError
 from synthorax.training.board import Board
@@ -27,6 +29,8 @@ SAVE_EVERY_S = 30.0
 """A kill loses at most so many seconds of work."""
 PREVIEWS = 20
 """Pictures of a run."""
+SHOWN = 4
+"""Figures on the progress line; the log has all."""
 AHEAD = 2
 """Batches made ready while an accelerator works; the CPU is busy with training itself."""
 
@@ -55,22 +59,25 @@ def fit(
 
     Batches, noise and learning rates are functions of the step alone, so a run that was stopped or killed and
     resumed ends with the same bytes as one that was not. Several processes share each batch and take the same
-    steps; the first of them writes.
+    steps; the first of them writes. A validation is measured by each of them, on all held-out data.
 
     Args:
         max_minutes: stop cleanly, state saved, after so long.
 
     Raises:
-        InputError: the run folder holds a damaged state.
+        InputError: the run folder holds a damaged state, or several processes see different ones.
         OutputError: the disk is full; the last whole state stays.
         TrainingError: a figure is no longer finite, or shows a collapse; the last good state stays on disk.
-        KeyboardInterrupt: asked to stop by SIGINT or SIGTERM; the state is saved.
+        KeyboardInterrupt: asked to stop by SIGINT or SIGTERM; the state is saved. By a second SIGINT at once, unsaved.
     """
     model, steps = training.model, training.steps
     validation = training.validation
     model.prepare_training(fabric)
     step = run.resume(model)
+    if _any(fabric, step != fabric.broadcast(step)):
+        raise InputError(run.path, "other states on other hosts", "a folder that all of them share")
     first = fabric.is_global_zero
+    earlier = run.seconds()
     guards = Guards(model.limits, run.beyond)
     started = saved = time.monotonic()
     deadline = started + 60 * (math.inf if max_minutes is None else max_minutes)
@@ -91,13 +98,12 @@ def fit(
             step += 1
             if step % training.log_every == 0 or step == steps:
                 figures = finite(_mean(fabric, metrics), step)
-                record = {"step": step, "seconds": round(time.monotonic() - started, 2), **figures}
+                record = {"step": step, "seconds": round(earlier + time.monotonic() - started, 2), **figures}
                 if first:
                     run.log(record | {"steps_per_second": rate(step)})
                     board.scalars(figures, step)
                 guards.check(figures, step)
-                text = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
-                progress.update(task, completed=step, figures=f"{rate(step):.3g}/s  {text}")
+                progress.update(task, completed=step, figures=_shown(rate(step), figures))
             if validation is not None and (step % validation.every == 0 or step == steps):
                 found = finite(validation.measure(), step)
                 if validation.select not in found:
@@ -183,23 +189,45 @@ class Supply:
 
 @contextmanager
 def _stop_request() -> Iterator[list[int]]:
-    """A list that SIGINT and SIGTERM put themselves in, so that the loop can stop between two steps."""
+    """A list that SIGINT and SIGTERM put themselves in, so that the loop can stop between two steps.
+
+    After the first of them SIGINT does what it did before. Not so SIGTERM, of which `timeout` sends two.
+    """
     received: list[int] = []
-    before = {s: signal.signal(s, lambda number, _: received.append(number)) for s in (signal.SIGINT, signal.SIGTERM)}
+    if threading.current_thread() is not threading.main_thread():  # which alone may set handlers
+        yield received
+        return
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def receive(number: int, _: object) -> None:
+        received.append(number)
+        signal.signal(signal.SIGINT, before[signal.SIGINT])
+
     try:
+        for number in before:
+            signal.signal(number, receive)
         yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _progress(*, disable: bool) -> Progress:
+def _shown(rate: float, figures: Mapping[str, float]) -> str:
+    """What the progress line tells."""
+    first = [f"{name} {value:.4g}" for name, value in list(figures.items())[:SHOWN]]
+    return "  ".join([f"{rate:.3g}/s", *first, *(["..."] if len(figures) > SHOWN else [])])
+
+
+def _progress(*, disable: bool, console: Console | None = None) -> Progress:
+    """One line, whose figures are cut short where the terminal ends."""
     return Progress(
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=16),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[figures]}"),
+        TextColumn("{task.fields[figures]}", table_column=Column(ratio=1, no_wrap=True)),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=console or Console(stderr=True),
         disable=disable,
+        expand=True,
     )

@@ -1,7 +1,7 @@
 """The folder that a training run lives in and that every other verb takes.
 
 config.yaml           system, preset, configuration, data, seed
-data.json             the data's fingerprint and the patients of every split
+data.json             the data's fingerprint, the patients of every split, those that its ancestors were trained on
 weights.safetensors   the model as of the last save; `best.safetensors` as of the best validation, where there is one
 state.pt              networks, optimisers and step, to go on from; loads with `weights_only`
 log.jsonl             one line every few steps; `tensorboard/` has the same curves
@@ -12,15 +12,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import yaml
 from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
 from safetensors.torch import save
 
 from synthorax.errors import InputError, OutputError
@@ -33,6 +36,10 @@ if TYPE_CHECKING:
 
 CONFIG, DATA, WEIGHTS, STATE, LOG = "config.yaml", "data.json", "weights.safetensors", "state.pt", "log.jsonl"
 BEST, PREVIEWS = "best.safetensors", "previews"
+SEEN_BEFORE = "seen_before"
+"""Of `data.json`: patients that the model a run started from was trained on, or one before it."""
+LONGEST = 120
+"""Characters of a setting that an error shows."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,7 @@ class RunFolder:
         """Start a run in a new or empty folder, or go on with the same run in its own.
 
         Args:
+            config: what must stay the same. Of a model in it a run may lack fields: they had their defaults.
             fabric: of several processes the first one makes the folder and the others wait for it.
 
         Raises:
@@ -64,8 +72,8 @@ class RunFolder:
         check_run_folder(path)
         run = cls(path)
         if (path / CONFIG).exists():  # every process looks for itself, so that all of them stop if one has to
-            run._check_same(CONFIG, run._read(CONFIG), dict(config))
-            run._check_same(DATA, run._read(DATA), dict(data))
+            run._check_same(CONFIG, _filled(run._read(CONFIG), config), config)
+            run._check_same(DATA, run._read(DATA), data)
         if fabric is None or fabric.is_global_zero:
             run._make(config, data)
         if fabric is not None:
@@ -84,7 +92,7 @@ class RunFolder:
         with atomic_file(self.path / DATA) as file:
             file.write_text(json.dumps(data, indent=1) + "\n")
         with atomic_file(self.path / CONFIG) as file:
-            file.write_text(yaml.safe_dump(dict(config), sort_keys=False))
+            file.write_text(yaml.safe_dump(_plain(config), sort_keys=False))
 
     def save(self, model: Trainable, step: int) -> None:
         """Write the state after `step` steps, then the weights; each file is whole at any moment."""
@@ -148,6 +156,12 @@ class RunFolder:
         with open(self.path / LOG, "a") as file:
             file.write(json.dumps(record) + "\n")
 
+    def seconds(self) -> float:
+        """Of training so far, as its log has them."""
+        path = self.path / LOG
+        lines = path.read_text().splitlines() if path.exists() else []
+        return max((float(json.loads(line).get("seconds", 0)) for line in lines), default=0.0)
+
     def _read(self, name: str) -> dict[str, Any]:
         """The mapping that `config.yaml` or `data.json` holds; JSON is YAML too."""
         try:
@@ -167,15 +181,13 @@ class RunFolder:
         with atomic_file(path) as file:
             file.write_text("".join(kept))
 
-    def _check_same(self, name: str, found: dict[str, Any], expected: dict[str, Any]) -> None:
-        found, expected = _flat(found), _flat(expected)
+    def _check_same(self, name: str, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+        found, expected = _flat(_plain(found)), _flat(_plain(expected))
         for key in sorted(found.keys() | expected.keys()):
             if found.get(key) != expected.get(key):
-                raise InputError(
-                    self.path / name,
-                    f"a run with {key} {found.get(key)}",
-                    f"{expected.get(key)}, as asked; give another --out for another run",
-                )
+                there, asked = (shorten(str(values.get(key)), LONGEST) for values in (found, expected))
+                wanted = f"{asked}, as asked; give another --out for another run"
+                raise InputError(self.path / name, f"a run with {key} {there}", wanted)
 
 
 def _step_of(line: str) -> int:
@@ -197,6 +209,27 @@ def check_run_folder(path: Path) -> None:
     # A run that was killed while its folder was made has its data's notes and no more.
     if not path.is_dir() or any(f.name != DATA and not f.name.startswith(TEMPORARY) for f in path.iterdir()):
         raise InputError(path, "something that is not a run", "a new or empty folder, or a run to go on with")
+
+
+def seen_patients(data: Mapping[str, Any]) -> frozenset[str]:
+    """The patients that a model was trained on, and those of models it started from, as its `data.json` tells."""
+    trained = data.get("patients", {}).get("train", []) or data.get("train_patients", [])
+    return frozenset(map(str, (*trained, *data.get(SEEN_BEFORE, []))))
+
+
+def _filled(found: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run noted, with the defaults of fields that its models did not have then."""
+    made = dict(found)
+    for key, value in asked.items():
+        if isinstance(value, BaseModel):
+            with suppress(ValidationError, InputError):
+                made[key] = type(value).model_validate(found.get(key))
+    return made
+
+
+def _plain(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """With models as mappings."""
+    return {k: v.model_dump(mode="json") if isinstance(v, BaseModel) else v for k, v in tree.items()}
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -29,6 +29,9 @@ class System(Trainable):
 class Validation:
     """A figure of held-out data that decides which weights are kept beside the last ones.
 
+    Each of several processes measures it on all held-out data, with its own BatchNorm statistics; the first one's
+    figure counts.
+
     Attributes:
         measure: the figures, by name.
         every: steps.
@@ -50,7 +53,7 @@ class Training:
         steps: in all.
         data: what the run folder tells of the data: fingerprint, and patients of every split.
         log_every: steps between two lines of the log.
-        precision: of the networks' layers; the weights stay in 32 bits.
+        precision: of the networks' arithmetic; the weights stay in 32 bits.
         validation: decides which weights are kept beside the last ones.
     """
 

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 class Share:
     """Which rows of a global batch a process has; one process has them all.
 
-    What is drawn for a batch is drawn for all of it, so that any number of processes train the same.
+    What is drawn for a batch is drawn for all of it, so that any number of processes train the same; but BatchNorm
+    takes its statistics of a process's own rows, and those that the first process ran up are saved.
     """
 
     rank: int = 0

@@ -1,0 +1,177 @@
+"""Several processes that train as one: what goes wrong in any of them is told once, and none is left behind."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+RUN = """
+import os, sys, time
+from synthorax.cli import main
+from synthorax.errors import InputError, OutputError, TrainingError
+from synthorax.training import loop, processes, run_folder
+from synthorax.systems.lung import training
+
+def failing(error):
+    def fail(*arguments, **options):
+        raise error
+    return fail
+
+if __name__ == "__main__":
+    rank = int(os.environ.get("LOCAL_RANK", 0))
+    {fault}
+    sys.exit(main(sys.argv[1:]))
+"""
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+LONG = ["--set", "iterations=30000"]
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    """Four boxes on LuNG's grid."""
+    stack = np.zeros((4, 20, 40, 40), np.float32)
+    for i in range(4):
+        stack[i, 8 - i : 11 + i, 17 - i : 22 + i, 17 - i : 22 + i] = 1
+    path = tmp_path_factory.mktemp("shapes") / "boxes.npy"
+    np.save(path, stack)
+    return path
+
+
+@pytest.fixture
+def train(shapes, tmp_path):
+    """Start `synthorax train lung` in two processes, with something going wrong."""
+
+    def start(fault="pass", *more, **environment):
+        script = tmp_path / "run.py"
+        script.write_text(RUN.format(fault=fault))
+        command = [sys.executable, script, "train", "lung", "--preset", "smoke", "--device", "cpu", "--data", shapes]
+        command += ["--out", tmp_path / "run", *(more or ("--devices", 2))]
+        return subprocess.Popen(
+            [str(part) for part in command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=ENVIRONMENT | environment,
+            start_new_session=True,
+        )
+
+    return start
+
+
+def told(process, seconds=120):
+    """What a user reads, but for the progress line; and the exit code."""
+    out, err = process.communicate(timeout=seconds)
+    return out, [line for line in err.splitlines() if line.strip() and not line.startswith("lung ")], process.returncode
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def wait_for_group_to_end(process, seconds=20):
+    """Until no process of the session that this one led is there."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.mark.parametrize(
+    ("fault", "line", "code"),
+    [
+        ('training.read_shapes = failing(InputError("boxes", "holes", "none"))', "boxes: found holes", 2),
+        ('loop.finite = failing(TrainingError("step 50: mse is nan"))', "step 50: mse is nan", 1),
+        ('if rank == 0: run_folder.RunFolder.log = failing(OutputError("log", "full"))', "log: cannot write: full", 2),
+        ('if rank == 1: training.read_shapes = failing(InputError("boxes", "holes", "none"))', "boxes: found holes", 2),
+        (
+            'if rank == 1: loop.finite = failing(InputError("a", "b", "c"))\n'
+            "    else: processes.PATIENCE_S = 1; loop.finite = lambda *_: time.sleep(300)",
+            "a: found b; expected c",
+            2,
+        ),
+    ],
+    ids=["data of all", "figures of all", "disk of the first", "data of one", "the first is busy"],
+)
+def test_an_error_in_any_process_is_one_line_and_an_exit_code_and_nobody_stays(train, fault, line, code):
+    process = train(fault)
+    out, lines, returned = told(process)
+    assert len(lines) == 1, lines
+    assert lines[0].startswith(f"synthorax: {line}")
+    assert (out, returned) == ("", code)
+    assert wait_for_group_to_end(process)
+
+
+def test_a_bug_in_another_process_is_shown_where_it_is(train):
+    _, lines, code = told(train("if rank == 1: loop.finite = failing(ZeroDivisionError('by nought'))"))
+    assert code == 1
+    assert lines[0].startswith("synthorax: Traceback")
+    assert lines[-1] == "ZeroDivisionError: by nought"
+    assert sum("Traceback" in line for line in lines) == 1
+
+
+def test_two_processes_that_are_stopped_say_so_once(train, tmp_path):
+    process = train("loop.SAVE_EVERY_S = 0", "--devices", 2, *LONG)
+    while not (tmp_path / "run" / "state.pt").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    out, lines, code = told(process)
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("synthorax: stopped after step")
+    assert (out, code) == ("", 130)
+    assert wait_for_group_to_end(process)
+
+
+def test_when_the_first_process_is_killed_none_stays(train, tmp_path):
+    process = train("loop.SAVE_EVERY_S = 0", "--devices", 2, *LONG)
+    while not (tmp_path / "run" / "state.pt").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
+    assert wait_for_group_to_end(process)
+
+
+# Hosts
+
+
+def hosts(train, *more, fault="pass"):
+    """The same command on two hosts, as docs/training.md has it."""
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    return [train(fault, "--devices", 1, "--nodes", 2, *more, NODE_RANK=str(node), **place) for node in range(2)]
+
+
+def test_two_hosts_train_one_model_and_the_first_one_speaks(train, tmp_path):
+    first, second = (told(process) for process in hosts(train))
+    assert first == (f"{tmp_path / 'run'}: trained, 60 steps\n", [], 0)
+    assert second == ("", [], 0)
+    assert [json.loads(line)["step"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()] == [50, 60]
+
+
+def test_hosts_that_do_not_share_the_run_folder_are_told_so(train, tmp_path):
+    told(train("pass", "--devices", 1))
+    fault = "if os.environ['NODE_RANK'] == '1': run_folder.STATE = 'elsewhere.pt'"
+    first, second = (told(process) for process in hosts(train, fault=fault))
+    assert first[1][0].endswith("found other states on other hosts; expected a folder that all of them share")
+    assert (first[2], second) == (2, ("", [], 0))
+
+
+def test_torchrun_may_start_the_processes(train, tmp_path, shapes):
+    paths = ["--data", str(shapes), "--out", str(tmp_path / "run"), "--preset", "smoke", "--device", "cpu"]
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
+    command = [sys.executable, *launcher, "-m", "synthorax", "train", "lung", *paths, "--devices", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{tmp_path / 'run'}: trained, 60 steps\n"
