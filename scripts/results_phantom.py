@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation, distance_transform_edt, gaussian_filter, uniform_filter
+from scipy.ndimage import binary_dilation, gaussian_filter, uniform_filter
 
 from measuring import whole_process
 from synthorax import api, figures
@@ -36,6 +36,7 @@ from synthorax.geometry import crop, resample
 from synthorax.io.atomic import atomic_file
 from synthorax.io.dicom_out import write_ct_series
 from synthorax.io.scans import read_scan
+from synthorax.metrics.appearance import EDGES_MM, Nodules, profiles
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.rendering.appearance import draw_appearance
 from synthorax.rendering.renderer import Renderer, render
@@ -55,7 +56,6 @@ VIEW_MM = 1.5
 MOST_RENDERED_MM = 14.0
 """Wider nodules find no lung to be put into within a 50 mm cube."""
 SHEET, SHEET_HALF = 24, 14
-EDGES_MM = np.arange(-6, 7.0)
 FREE_HU = -600
 NODULES_INJECTED = 12
 HU_BINS = {
@@ -124,15 +124,13 @@ def background(pool: list[tuple[Real, NDArray]], own: Real, random: np.random.Ge
 
 
 def profile(hu: NDArray, mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Median HU by millimetres from a mask's edge, inside negative."""
-    edge = np.where(mask, 0.5 - distance_transform_edt(mask), distance_transform_edt(~mask) - 0.5)
-    shells = [hu[(edge >= a) & (edge < b)] for a, b in pairwise(EDGES_MM)]
-    return np.array([np.median(shell) if len(shell) > 3 else np.nan for shell in shells])
+    """Median HU of one nodule by millimetres from its mask's edge."""
+    return profiles(Nodules(hu[None], mask[None], (1.0, 1.0, 1.0)))[0]
 
 
-def median_profile(profiles: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+def median_profile(found: list[NDArray[np.float64]]) -> NDArray[np.float64]:
     """The median over nodules at each depth that a fifth of them, and at least three, reach."""
-    stacked = np.array(profiles)
+    stacked = np.array(found)
     reached = np.isfinite(stacked).sum(0) >= max(3, len(stacked) / 5)
     return np.array([np.nanmedian(column) if r else np.nan for column, r in zip(stacked.T, reached, strict=True)])
 
@@ -158,7 +156,7 @@ def rendering_lines(reals: list[Real], out: Path) -> Iterator[str]:
     yield "| | nodules | HU in the mask, real | rendered | spread over nodules, real | rendered | HU deeper than 2 mm, real | rendered | profile differs by, mean abs HU |"
     yield "|---|---|---|---|---|---|---|---|---|"
     panels = {}
-    middle = (EDGES_MM[:-1] + EDGES_MM[1:]) / 2
+    middle = (np.array(EDGES_MM[:-1]) + EDGES_MM[1:]) / 2
     for kind in ("solid", "part-solid", "ground glass", "calcified"):
         rows = pairs[kind]
         means = [[r.hu.voxels[r.mask].mean() for _, _, r, _, _ in rows], [hu[mask].mean() for *_, hu, mask in rows]]

@@ -33,6 +33,17 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.skip(reason="a long proof: give --prove or -m prove"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Nothing is read from the user's cache folder or left there; the workers of a run share theirs."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    patch = pytest.MonkeyPatch()
+    patch.setenv("XDG_CACHE_HOME", str(shared / "user-cache"))
+    yield
+    patch.undo()
+
+
 @pytest.fixture(scope="module")
 def one_thread():
     """Threads only get in each other's way with networks as small as the tests'."""

@@ -44,6 +44,15 @@ def cube(number, spacing_mm=(1.0, 1.0, 1.0), mask=True):
     return replace(case, split="train" if number < 2 else None, series_uid=f"1.2.{number}", notes=("mended",))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def user_cache(tmp_path_factory):
+    """The places that packing keeps, which no earlier run of the tests has found."""
+    folder = tmp_path_factory.mktemp("user")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("platformdirs.user_cache_path", lambda name: folder / name)
+        yield
+
+
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     """Four cubes of four patients, one without a mask and one of other voxels."""
@@ -168,6 +177,7 @@ def test_training_cuts_from_packed_patches_what_it_cuts_from_the_store(store, tm
     sx.pack(store, tmp_path / "patches.zip", size=SIZE, spacing_mm=spacing_mm, margin=margin)
     back = sx.unpack(tmp_path / "patches.zip", tmp_path / "back")
     compared = 0
+    cache = tmp_path / "cache"
     for split in SPLITS:
         before = nodule_places(cases := store.in_split(split))
         after = nodule_places(back.in_split(split))
@@ -180,7 +190,8 @@ def test_training_cuts_from_packed_patches_what_it_cuts_from_the_store(store, tm
             np.testing.assert_array_equal(packed_own, own)
             np.testing.assert_allclose(packed_ct.origin_mm, ct.origin_mm, atol=1e-3)
             compared += 1
-        without = [read_patch(store, p, spec)[0].voxels for p in negative_places(store, cases, spec, len(before), 0)]
+        free = negative_places(store, cases, spec, len(before), 0, cache=cache)
+        without = [read_patch(store, place, spec)[0].voxels for place in free]
         packed = [back.read(case.case_id).ct.voxels for case in back.in_split(split) if not case.nodules]
         np.testing.assert_array_equal(packed, without)
         compared += len(packed)
@@ -202,7 +213,7 @@ def test_patches_of_a_whole_scan_are_those_that_a_run_of_the_seed_would_draw(che
     ]
     assert [len(pack) for pack in packs] == [2, 2]
     for seed, pack in enumerate(packs):
-        (place,) = negative_places(store, store.cases, spec, 1, seed)
+        (place,) = negative_places(store, store.cases, spec, 1, seed, cache=tmp_path / "cache")
         np.testing.assert_array_equal(pack.ct(1), read_patch(store, place, spec)[0].voxels)
     assert not np.array_equal(packs[0].ct(1), packs[1].ct(1))
 

@@ -16,6 +16,7 @@ from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.shapes.overlap import dice
 from synthorax.tasks.classification import AT_ONCE, Classification
 from synthorax.tasks.config import TASKS, TaskConfig, task_config
+from synthorax.tasks.extractor import FeatureNet
 from synthorax.tasks.networks.config import DetectorConfig, ResNetConfig, UNetConfig
 from synthorax.tasks.segmentation import Segmentation
 from synthorax.tasks.training import check_size, patch_spec, train_task
@@ -109,15 +110,18 @@ def test_what_is_said_of_a_patch_does_not_depend_on_its_company(classifier, segm
 def test_a_prediction_changes_nothing_that_training_goes_on_from(classifier):
     before = {name: tensor.clone() for name, tensor in classifier.weights().items()}
     classifier.probabilities(balls(3, 8)["ct"])
-    classifier.features(balls(3, 8)["ct"])
     assert all(torch.equal(before[name], tensor) for name, tensor in classifier.weights().items())
 
 
-def test_features_are_the_last_channels_of_each_patch(classifier):
+def test_features_are_the_last_channels_of_each_patch():
+    task = FeatureNet(task_config("features", "smoke", {}))
     patches = balls(10_002, AT_ONCE + 1)["ct"]
-    found = classifier.features(patches)
-    assert found.shape == (AT_ONCE + 1, classifier.network.feature_size)
-    np.testing.assert_allclose(classifier.features(patches[-1:])[0], found[-1], atol=1e-4)
+    found = task.extractor("fresh", "")(patch_spec(task.config).to_hu(patches[:, 0]).numpy(), (1.0, 1.0, 1.0))
+    assert found.values.shape == (AT_ONCE + 1, task.network.feature_size)
+    with torch.no_grad():
+        alone = task.network.features(patches[-1:])
+    np.testing.assert_allclose(found.values[-1:], alone, atol=1e-4)
+    np.testing.assert_allclose(found.probabilities, task.probabilities(patches), atol=1e-4)
 
 
 def test_the_learning_rate_drops_when_its_time_has_come():

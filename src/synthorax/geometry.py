@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from synthorax.errors import InputError
 from synthorax.volume import Volume, check_spacing
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
 
 PATIENT_AXES = ("LR", "PA", "SI")
 """Towards these letters world x, y and z grow and shrink."""
@@ -118,6 +121,8 @@ def resample_like(
         grid: gives spacing, origin and direction.
         shape: voxels along (z, y, x), the grid's if not given.
     """
+    import SimpleITK as sitk
+
     filter_ = sitk.ResampleImageFilter()
     filter_.SetSize([int(n) for n in reversed(shape or grid.shape)])
     filter_.SetOutputSpacing(grid.spacing_mm[::-1])
@@ -134,6 +139,8 @@ def resample_like(
 
 def to_sitk(volume: Volume) -> sitk.Image:
     """The volume as a SimpleITK image; bool voxels become uint8."""
+    import SimpleITK as sitk
+
     voxels = volume.voxels.view(np.uint8) if volume.voxels.dtype == np.bool_ else volume.voxels
     image = sitk.GetImageFromArray(np.ascontiguousarray(voxels))
     image.SetSpacing(volume.spacing_mm[::-1])
@@ -144,6 +151,8 @@ def to_sitk(volume: Volume) -> sitk.Image:
 
 def from_sitk(image: sitk.Image, dtype: np.dtype | None = None) -> Volume:
     """A volume of a SimpleITK image."""
+    import SimpleITK as sitk
+
     x, y, z = image.GetSpacing()
     voxels: NDArray = sitk.GetArrayFromImage(image)
     return Volume(

@@ -12,7 +12,6 @@ from itertools import product
 
 import cc3d
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -76,6 +75,8 @@ def find_lungs(ct: Volume) -> Lungs:
     Raises:
         InputError: no lung of at least `LEAST_LUNG_ML` in it.
     """
+    import SimpleITK as sitk
+
     blocks = [max(1, int(WORKING_MM / s)) for s in reversed(ct.spacing_mm)]
     small = orient(from_sitk(sitk.BinShrink(to_sitk(ct), blocks)), "LPS")
     spacing = small.spacing_mm

@@ -14,18 +14,19 @@ from __future__ import annotations
 import json
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from synthorax.datasets.progress import shown
 from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_file, atomic_folder, check_folder_is_free
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from synthorax.datasets.patches import PatchSpec, Place
     from synthorax.datasets.store import Case, Store
 
-Item = TypeVar("Item")
 FORMAT = 1
 INDEX = "index.json"
 WRITTEN = "what `synthorax pack` wrote"
@@ -181,7 +181,7 @@ def pack_store(store: Store, out: Path, request: PackRequest, *, workers: int | 
     }
     encoded = map_processes(_Encode(store, request), jobs, workers=workers, chunk=16)
     with atomic_file(out) as file, ZipFile(file, "w") as zipped:
-        for number, (row, ct, mask) in enumerate(_shown(encoded, "pack", len(jobs))):
+        for number, (row, ct, mask) in enumerate(shown(encoded, "pack", len(jobs))):
             index["cases"].append(row)
             zipped.writestr(ZipInfo(f"{number}.ct"), ct)
             if mask is not None:
@@ -206,7 +206,7 @@ def unpack_store(pack: Pack, out: Path, *, overwrite: bool = False) -> Store:
         (folder / REQUEST).write_text(json.dumps(request, indent=1) + "\n")
         entries = [
             write_case(folder, _case(pack, number), f"pack {pack.of} {number}")
-            for number in _shown(range(len(pack)), "unpack", len(pack))
+            for number in shown(range(len(pack)), "unpack", len(pack))
         ]
         source = pack.source if pack.whole else made | {"packed": pack.source}
         write_index(folder, entries, pack.splits, source=source, skipped=pack.skipped)
@@ -366,15 +366,6 @@ def _spec(request: PackRequest) -> PatchSpec:
 
     assert request.size is not None
     return PatchSpec(request.size, request.spacing_mm)
-
-
-def _shown(items: Iterable[Item], what: str, total: int) -> Iterable[Item]:
-    """The items, with a bar on a terminal."""
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    return track(items, what, total, console=console, disable=not console.is_terminal)
 
 
 def _row(case: Case) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from copy import copy
 from dataclasses import asdict, dataclass, replace
 from itertools import product
@@ -19,6 +20,7 @@ from torch.utils.data import Dataset
 
 from synthorax.anatomy.lungs import find_lungs
 from synthorax.datasets.augmentation import Augmentation
+from synthorax.datasets.progress import shown
 from synthorax.datasets.store import ArrayName, CaseEntry, Store
 from synthorax.errors import InputError, OutputError
 from synthorax.geometry import resample_like
@@ -41,7 +43,7 @@ MOST_TRIES = 30
 SAME_SPACING_MM = 1e-3
 TIE = 1e-4
 RECIPE = 3
-"""Raised whenever the same request would give other patches, so that no old cache is read."""
+"""Raised whenever the same request would give other places or patches, so that no old cache is read."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,8 @@ def corner_places(store: Store, cases: Iterable[CaseEntry], spec: PatchSpec, lab
     of_scan: dict[str, list[tuple[str, Nodule]]] = {}
     for case in store.cases:
         of_scan.setdefault(_scan_of(case), []).extend((case.case_id, nodule) for nodule in case.nodules)
-    for case in cases:
+    cases = list(cases)
+    for case in shown(cases, "corners", len(cases)):
         others = [nodule for owner, nodule in of_scan[_scan_of(case)] if owner != case.case_id]
         balls = [nodule for nodule in case.nodules if not nodule.label] + others
         whole = store.read(case.case_id)
@@ -162,24 +165,34 @@ def lung_places(
     """
     cases = list(cases)
     made: list[Place] = []
-    for i, case in enumerate(cases):
-        whole = store.read(case.case_id)
-        lungs = find_lungs(whole.ct)
-        inside = np.argwhere(lungs.mask.voxels)
+    found = shown(map_processes(_Lungs(store), cases, chunk=1), "lungs", len(cases))
+    for i, (case, lungs) in enumerate(zip(cases, found, strict=True)):
+        scan = case.volume(np.broadcast_to(np.int16(0), case.shape))
+        inside = np.argwhere(lungs.voxels)
         random = generator(seed, "lung places", case.case_id)
-        known = [(n.center_mm, (n.attributes.diameter_mm or 0) / 2) for n in whole.nodules]
-        known += [(p.center_mm, 0.0) for p in whole.points]
+        known = [(n.center_mm, (n.attributes.diameter_mm or 0) / 2) for n in case.nodules]
+        known += [(p.center_mm, 0.0) for p in store.points(case.case_id)]
         reach = np.multiply(spec.size, spec.spacing_mm)[::-1] / 2
         wanted = (i + 1) * count // len(cases) - len(made)
-        for at in _moved_inside(whole.ct, spec, lungs.mask.to_world(random.permutation(inside)[: MOST_TRIES * wanted])):
+        for at in _moved_inside(scan, spec, lungs.to_world(random.permutation(inside)[: MOST_TRIES * wanted])):
             if len(made) == (i + 1) * count // len(cases):
                 break
-            if not _holds(lungs.mask, at):
+            if not _holds(lungs, at):
                 continue
             if all((abs(at - center) > reach + radius + CLEAR_MM).any() for center, radius in known):
                 x, y, z = at.tolist()
                 made.append(Place(case.case_id, case.patient_id, (x, y, z), None, label))
     return made
+
+
+@dataclass(frozen=True)
+class _Lungs:
+    """A picklable function: a case to the mask of its lungs."""
+
+    store: Store
+
+    def __call__(self, case: CaseEntry) -> Volume:
+        return find_lungs(self.store.read(case.case_id).ct).mask
 
 
 def _moved_inside(scan: Volume, spec: PatchSpec, at_mm: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -197,21 +210,42 @@ def _holds(mask: Volume, at_mm: NDArray[np.float64]) -> bool:
     return bool((index >= 0).all() and (index < mask.shape).all() and mask.voxels[tuple(index)])
 
 
+def is_whole(case: CaseEntry) -> bool:
+    """Whether a case is a scan with lungs to be found in it, and no cube."""
+    return bool(min(np.multiply(case.shape, case.spacing_mm)[1:]) >= WHOLE_MM)
+
+
 def negative_places(
-    store: Store, cases: Iterable[CaseEntry], spec: PatchSpec, count: int, seed: int, label: int = 0
+    store: Store,
+    cases: Iterable[CaseEntry],
+    spec: PatchSpec,
+    count: int,
+    seed: int,
+    label: int = 0,
+    *,
+    cache: Path | None = None,
 ) -> list[Place]:
     """Places without a nodule in the same scans: corners of cubes, or places in the lungs of whole scans.
 
     Args:
         count: about as many in whole scans; cubes give all that they have.
+        cache: folder for what was found once, the user's cache folder if not given.
     """
-    whole: list[CaseEntry] = []
-    cubes: list[CaseEntry] = []
-    for case in cases:
-        is_whole = min(np.multiply(case.shape, case.spacing_mm)[1:]) >= WHOLE_MM
-        (whole if is_whole else cubes).append(case)
-    found = corner_places(store, cubes, spec, label)
-    return found + (lung_places(store, whole, spec, count, seed, label) if whole else [])
+    cases = list(cases)
+    request = [RECIPE, store.fingerprint, [case.case_id for case in cases], spec.size, spec.spacing_mm, count, seed]
+    key = fingerprint(json.dumps(request).encode())[:16]
+    file = (cache or platformdirs.user_cache_path("synthorax")) / f"places-{key}.json"
+    with suppress(OSError, ValueError, LookupError, TypeError, InputError):
+        known = [(store[case_id], map(float, center)) for case_id, center in json.loads(file.read_text())["places"]]
+        return [Place(case.case_id, case.patient_id, (x, y, z), None, label) for case, (x, y, z) in known]
+    whole = [case for case in cases if is_whole(case)]
+    found = corner_places(store, [case for case in cases if not is_whole(case)], spec, label)
+    found += lung_places(store, whole, spec, count, seed, label) if whole else []
+    with suppress(OSError, OutputError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(file) as temporary:
+            temporary.write_text(json.dumps({"places": [(place.case_id, place.center_mm) for place in found]}))
+    return found
 
 
 class PatchDataset(Dataset[dict[str, Tensor]]):
@@ -260,6 +294,12 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
         """The same patches, drawn and augmented by another seed."""
         other = copy(self)
         other.seed = seed
+        return other
+
+    def flipped(self, flip: bool) -> PatchDataset:
+        """The same patches, flipped in training or not."""
+        other = copy(self)
+        other.augmentation = replace(self.augmentation, flip=flip)
         return other
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
@@ -395,7 +435,8 @@ def _cached(
         pass
     voxels = np.empty((len(places), z, y, x), np.int16)
     masks = np.empty((len(places), z, y, x), np.uint8)
-    for i, (ct, mask) in enumerate(map_processes(_Read(store, spec, margin), places, workers=workers, chunk=32)):
+    read = map_processes(_Read(store, spec, margin), places, workers=workers, chunk=32)
+    for i, (ct, mask) in enumerate(shown(read, "patches", len(places))):
         voxels[i], masks[i] = ct, mask
     try:
         folder.mkdir(parents=True, exist_ok=True)

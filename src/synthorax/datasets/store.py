@@ -266,19 +266,22 @@ class Store:
     def read(self, case_id: str) -> Case:
         """A case with all its voxels."""
         entry = self[case_id]
-        about = self._attributes(case_id)
         return Case(
             case_id=case_id,
             patient_id=entry.patient_id,
             ct=entry.volume(np.asarray(self._array(case_id, "ct")[:])),
             mask=np.asarray(self._array(case_id, "mask")[:]) if entry.has_mask else None,
             nodules=entry.nodules,
-            points=tuple(Point(p["kind"], tuple(p["center_mm"])) for p in about["points"]),
+            points=self.points(case_id),
             split=entry.given_split,
             series_uid=entry.series_uid,
             synthetic=entry.synthetic,
             notes=entry.notes,
         )
+
+    def points(self, case_id: str) -> tuple[Point, ...]:
+        """What else is marked in a case."""
+        return tuple(Point(p["kind"], tuple(p["center_mm"])) for p in self._attributes(case_id)["points"])
 
     def read_box(self, case_id: str, start: Sequence[int], shape: Sequence[int], array: ArrayName = "ct") -> Volume:
         """A box of a case's voxels; outside the scan it is air, or no nodule.

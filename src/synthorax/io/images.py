@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import SimpleITK as sitk
 
 from synthorax.errors import InputError, OutputError
 from synthorax.geometry import from_sitk, to_sitk
@@ -15,6 +15,9 @@ from synthorax.io import nifti
 from synthorax.io.atomic import atomic_file
 from synthorax.io.limits import check_claim
 from synthorax.volume import Volume
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
 
 SUFFIXES = (*nifti.SUFFIXES, ".mha", ".mhd", ".nrrd")
 """What can be read and written."""
@@ -121,6 +124,8 @@ def _write_pair(path: Path, image: sitk.Image) -> None:
 
 
 def _write(image: sitk.Image, file: Path) -> None:
+    import SimpleITK as sitk
+
     try:
         sitk.WriteImage(image, str(file), useCompression=True, compressionLevel=1)
     except RuntimeError as error:
@@ -129,6 +134,8 @@ def _write(image: sitk.Image, file: Path) -> None:
 
 def _read_header(path: Path) -> sitk.ImageFileReader:
     """A reader that knows what the header of an MHA, MHD or NRRD says, and that its file can hold that."""
+    import SimpleITK as sitk
+
     if not (voxels := stored_files(path)[-1]).is_file():
         raise InputError(path, f"no file {voxels.name}", "an image with its voxels")
     reader = sitk.ImageFileReader()

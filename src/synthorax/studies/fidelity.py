@@ -40,12 +40,11 @@ class Patches:
         """All patches as they are."""
         return cls(patches.spec.to_hu(all_of(patches)["ct"][:, 0]).numpy(), patients_of(patches))
 
-    def halves(self, seed: int) -> tuple[Patches, Patches]:
-        """Two sets of different patients."""
-        everyone = np.unique(self.patients)
-        first = set(generator(seed, "halves").permutation(everyone)[: len(everyone) // 2].tolist())
-        inside = np.array([patient in first for patient in self.patients])
-        return Patches(self.hu[inside], self.patients[inside]), Patches(self.hu[~inside], self.patients[~inside])
+    def parts(self, n: int, seed: int) -> list[Patches]:
+        """Sets of different patients, as many in each as can be."""
+        groups = np.array_split(generator(seed, "parts").permutation(np.unique(self.patients)), n)
+        inside = [np.isin(self.patients, group) for group in groups]
+        return [Patches(self.hu[rows], self.patients[rows]) for rows in inside]
 
 
 def likeness(

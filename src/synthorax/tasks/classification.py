@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
 
 import numpy as np
 import torch
@@ -15,7 +14,6 @@ from synthorax.datasets.patches import PatchDataset
 from synthorax.seeding import derive
 from synthorax.tasks.config import TaskConfig
 from synthorax.tasks.networks.build import build
-from synthorax.tasks.networks.classifier import PatchClassifier
 from synthorax.training.trainable import Share, Trainable
 
 AT_ONCE = 64
@@ -83,13 +81,6 @@ class Classification(Task):
     def probabilities(self, patches: Tensor) -> NDArray[np.float64]:
         """Of each class, [n, k]."""
         return self.logits(patches).softmax(1).numpy().astype(np.float64)
-
-    @torch.no_grad()
-    def features(self, patches: Tensor) -> NDArray[np.float32]:
-        """The network's last channels, [n, f]."""
-        self.network.eval()
-        network = cast(PatchClassifier, self.network)
-        return torch.cat([network.features(part.to(self.device)).cpu() for part in patches.split(AT_ONCE)]).numpy()
 
     def validate(self, patches: PatchDataset) -> dict[str, float]:
         """Cross-entropy, every class weighing the same, and the AUC of two classes."""

@@ -77,7 +77,7 @@ def features_training(
     def patches(split: str, drawn: Augmentation) -> PatchDataset:
         cases = store.in_split(split)
         places: list[Place] = nodule_places(cases, feature_class)
-        places += negative_places(store, cases, spec, len(places), seed)
+        places += negative_places(store, cases, spec, len(places), seed, cache=cache)
         return PatchDataset(store, places, spec, augmentation=drawn, seed=seed, cache=cache)
 
     train, val = patches("train", augmentation(config)), patches("val", Augmentation(flip=False))
