@@ -1,4 +1,4 @@
-# make demo | test | prove | lint | bench | results | results-lung | results-data | results-phantom | results-baselines
+# make demo | test | prove | lint | bench | results | results-lung | results-data | results-phantom | results-baselines | results-detection
 # make device-pack STORE=... [SIZE=24,24,24] [DEVICE_PYTHON=3.12]
 PYTHON ?= python3
 BIN := .venv/bin
@@ -7,7 +7,7 @@ SIZE ?= 24,24,24
 DEVICE_PYTHON ?= 3.12
 PLATFORMS := manylinux2014 manylinux_2_17 manylinux_2_24 manylinux_2_27 manylinux_2_28
 
-.PHONY: demo test prove lint bench results results-lung results-data results-phantom results-baselines device-pack
+.PHONY: demo test prove lint bench results results-lung results-data results-phantom results-baselines results-detection device-pack
 
 demo: $(INSTALLED)
 	$(BIN)/synthorax demo --out demo
@@ -41,6 +41,9 @@ results-phantom: $(INSTALLED)
 
 results-baselines: $(INSTALLED)
 	$(BIN)/python scripts/results_baselines.py --out docs/results
+
+results-detection: $(INSTALLED)
+	$(BIN)/python scripts/results_detection.py --out docs/results $(if $(RUN),--run $(RUN))
 
 device-pack: $(INSTALLED)
 	mkdir -p build/device

@@ -14,6 +14,7 @@ import torch
 from synthorax import api, hub
 from synthorax.anatomy.lungs import find_lungs
 from synthorax.cli import main
+from synthorax.datasets import patches
 from synthorax.datasets.patches import PatchSpec, corner_places, lung_places, negative_places, read_patch
 from synthorax.datasets.store import Case, Store, write_case, write_index
 from synthorax.errors import InputError, TrainingError
@@ -358,9 +359,9 @@ def test_nodules_alone_are_learned_from_where_that_is_asked_for(store, cache):
     assert (training.batches(0)[0]["label"] == 1).all()
 
 
-def test_patches_without_a_nodule_are_corners_of_cubes_that_miss_it(store):
+def test_patches_without_a_nodule_are_corners_of_cubes_that_miss_it(store, tmp_path):
     spec = PatchSpec((16, 16, 16))
-    found = negative_places(store, store.cases, spec, 12, 0)
+    found = negative_places(store, store.cases, spec, 12, 0, cache=tmp_path)
     assert found == corner_places(store, store.cases, spec)
     assert len(found) == 8 * len(store.cases)
     for place in found[:16]:
@@ -403,10 +404,10 @@ def scan(chest, tmp_path_factory):
 
 
 @pytest.mark.parametrize("size", [16, 48])
-def test_patches_without_a_nodule_lie_in_the_lungs_of_whole_scans_and_miss_every_nodule(scan, size):
+def test_patches_without_a_nodule_lie_in_the_lungs_of_whole_scans_and_miss_every_nodule(scan, size, tmp_path):
     store, mask = scan
     spec = PatchSpec((size,) * 3)
-    found = negative_places(store, store.cases, spec, 40, 0)
+    found = negative_places(store, store.cases, spec, 40, 0, cache=tmp_path)
     assert sorted(place.case_id for place in found) == ["a"] * 20 + ["b"] * 20
     assert found == lung_places(store, store.cases, spec, 40, 0)
     assert found != lung_places(store, store.cases, spec, 40, 1)
@@ -425,6 +426,48 @@ def test_patches_without_a_nodule_lie_in_the_lungs_of_whole_scans_and_miss_every
         np.testing.assert_allclose(middle, place.center_mm, atol=0.51)
 
 
+def test_places_in_a_scan_that_falls_short_are_made_up_for_in_the_next(scan, monkeypatch):
+    store, _ = scan
+    monkeypatch.setattr(patches, "MOST_TRIES", 1)  # some of which miss
+    found = [place.case_id for place in lung_places(store, store.cases[::-1], PatchSpec(), 40, 0)]
+    assert found.count("b") < 20 < found.count("a")
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["cubes", "scans"])
+def test_places_without_a_nodule_are_found_once(store, scan, whole, tmp_path, monkeypatch):
+    store = scan[0] if whole else store
+    asked = {"cases": store.cases, "spec": PatchSpec((16, 16, 16)), "count": 12, "seed": 0, "cache": tmp_path / "new"}
+    found = negative_places(store, **asked)
+    made = []
+
+    def counted(function):
+        return lambda *args: made.append(1) or function(*args)
+
+    monkeypatch.setattr(patches, "corner_places", counted(corner_places))
+    assert negative_places(store, **asked) == found
+    assert negative_places(store, **asked, label=2) == [replace(place, label=2) for place in found]
+    assert not made
+    (file,) = (tmp_path / "new").iterdir()
+    kept = file.read_text()
+    for damage in ("", "{", "{}", "[]", kept.replace(store.cases[0].case_id, "nobody"), kept.replace("[-", '["-', 1)):
+        file.write_text(damage)
+        assert negative_places(store, **asked) == found
+        assert file.read_text() == kept
+    assert len(made) == 6
+    changes = [{"seed": 1}, {"count": 13}, {"cases": store.cases[1:]}, {"spec": PatchSpec((15, 16, 16))}]
+    for change in [*changes, {"spec": PatchSpec((16, 16, 16), (0.9, 1.0, 1.0))}]:
+        others = negative_places(store, **asked | change)
+        assert others == negative_places(store, **asked | change | {"cache": tmp_path / "other"})
+    assert len(made) == 16
+
+
+def test_places_are_found_where_nothing_can_be_kept(store, tmp_path):
+    (tmp_path / "file").touch()
+    spec = PatchSpec((16, 16, 16))
+    found = negative_places(store, store.cases, spec, 12, 0, cache=tmp_path / "file")
+    assert found == corner_places(store, store.cases, spec)
+
+
 def test_places_near_the_edge_of_a_scan_are_judged_where_their_patches_lie(chest, tmp_path):
     """A slab of lung 40 mm thick: a patch of 36 mm has to be moved to its middle, where the nodule is."""
     low = chest.shape[0] // 2 - 5
@@ -438,6 +481,26 @@ def test_places_near_the_edge_of_a_scan_are_judged_where_their_patches_lie(chest
     for place in found:
         assert first + 16 - 0.01 <= place.center_mm[2] <= last - 16 + 0.01
         assert np.abs(np.subtract(place.center_mm, center))[:2].max() > 18 + 4 + 5 - 0.01
+
+
+def test_training_from_a_pack_and_sampling_take_no_simpleitk(store, tmp_path, monkeypatch):
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda name: tmp_path / name)
+    api.pack(store, tmp_path / "patches.zip", size=(16, 16, 16))
+    code = f"""
+import sys
+sys.modules["SimpleITK"] = None
+from pathlib import Path
+import synthorax as sx
+home = Path({str(tmp_path)!r})
+store = sx.unpack(home / "patches.zip", home / "store")
+sx.train("ac-wgan", store.path, home / "run", preset="smoke", device="cpu", cache=home / "cache")
+model = sx.load(home / "run")
+sx.write_samples(home / "out", model, sx.sample(model, 2), seed=0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert len(log(tmp_path / "run")) == PRESETS["smoke"].steps
+    assert len(list((tmp_path / "out").rglob("*.nii.gz"))) == 2
 
 
 # Samples

@@ -11,21 +11,29 @@ from sklearn.metrics import roc_auc_score
 from synthorax.datasets.patches import nodule_places
 from synthorax.datasets.store import Case, Store, write_case, write_index
 from synthorax.errors import InputError
-from synthorax.metrics.bootstrap import mean_of
+from synthorax.metrics.bootstrap import UndefinedError, mean_of
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.studies import baselines, trials
 from synthorax.studies.baselines import (
     ALIKE,
     STRATA_MM,
-    Study,
     by_size,
-    decisions,
     detection,
     malignancy,
     malignancy_of,
     segmentation,
 )
-from synthorax.studies.trials import LEAST_PATIENTS, Scores, check_splits, defined, over_seeds, patients_of, trial
+from synthorax.studies.trials import (
+    LEAST_PATIENTS,
+    Scores,
+    Study,
+    check_splits,
+    decisions,
+    defined,
+    over_seeds,
+    patients_of,
+    trial,
+)
 from synthorax.tasks.classification import Classification
 from synthorax.tasks.config import DETECTION, MALIGNANCY, SEGMENTATION
 from synthorax.volume import Volume
@@ -156,7 +164,7 @@ def test_other_data_trains_anew_in_the_same_folder(arms, study, store, tmp_path)
 
     def go(key):
         task = Classification(config)
-        return trial(task, splits, partial(splits.train.batch, size=4), tmp_path / "run", key, device="cpu")
+        return trial(task, splits, lambda: partial(splits.train.batch, size=4), tmp_path / "run", key, device="cpu")
 
     first = go("one")
     assert np.array_equal(go("one").test, first.test)
@@ -238,9 +246,14 @@ def test_a_figure_that_the_patients_leave_without_a_value_is_left_out_and_the_ot
     assert set(by_size(splits.test, [apart], apart)) == {"auc"}
 
     def missing():
-        raise InputError("statistic", "nan on the data", "a finite value")
+        raise UndefinedError("statistic", "nan on the data", "a finite value")
+
+    def broken():
+        raise InputError("scores", "3 rows", "4")
 
     assert defined({"a": missing, "b": lambda: 1}) == {"b": 1}
+    with pytest.raises(InputError, match="3 rows"):
+        defined({"a": broken})
 
 
 def test_an_interval_over_seeds_holds_their_mean():

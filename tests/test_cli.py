@@ -282,6 +282,17 @@ BAD = [
     (ONE + "--wall-mm 90", "8 mm"),
     (ONE + "--wall-mm wide", "wide"),
     ("demo --out thesis", "thesis"),
+    ("study baselines --data nowhere --out new", "nowhere"),
+    ("study baselines --data nowhere --out new --tasks seeing", "seeing"),
+    ("study baselines --data nowhere --out new --set steps=3", "TASK.KEY=VALUE"),
+    ("study baselines --data nowhere --out new --set detection.stepps=3", "stepps"),
+    ("study baselines --data nowhere --out new --tasks malignancy --set detection.steps=3", "detection.steps"),
+    ("study detection --data nowhere --out new", "nowhere"),
+    ("study detection --data notes.txt --out new", "notes.txt"),
+    ("study detection --data nowhere --out new --amounts much", "--amounts"),
+    ("study detection --data nowhere --out new --set stepps=3", "stepps"),
+    ("study fidelity --data nowhere --out new", "nowhere"),
+    ("study fidelity --data nowhere --out new --samples 1", "samples"),
 ]
 
 

@@ -22,6 +22,7 @@ from synthorax.training.losses import (
     wasserstein_critic_loss,
     wasserstein_generator_loss,
 )
+from synthorax.training.replay import Replayed
 
 SHAPE = (4, 1, 2, 3, 4)
 NAN = math.nan
@@ -245,3 +246,37 @@ def test_two_halves_of_a_batch_have_the_mean_of_the_whole(name):
         LOSSES[name](real[rows], fake[rows], rows) for rows in (slice(None), slice(2), slice(2, None))
     )
     torch.testing.assert_close(whole, (first + second) / 2)
+
+
+# Parts of a step recorded as CUDA graphs
+
+
+def recorded(device, enabled):
+    """A quadratic of a weight, its gradient by `Replayed`, over several calls."""
+    weight = torch.nn.Parameter(torch.tensor([1.0, -2.0, 3.0], device=device))
+    found = []
+
+    def part(inputs):
+        loss = (weight * inputs["x"]).square().sum()
+        loss.backward()
+        return {"loss": loss.detach()}
+
+    replayed = Replayed(part, [weight], enabled=enabled)
+    for i in range(6):
+        made = replayed({"x": torch.arange(3.0, device=device) + i})
+        found.append((made["loss"].cpu(), weight.grad.cpu().clone()))
+        weight.grad = None
+    return found
+
+
+def test_a_part_that_is_not_on_a_gpu_is_run_each_time():
+    for (loss, gradient), i in zip(recorded("cpu", enabled=True), range(6), strict=True):
+        x, weight = torch.arange(3.0) + i, torch.tensor([1.0, -2.0, 3.0])
+        assert loss == (weight * x).square().sum()
+        assert torch.equal(gradient, 2 * weight * x * x)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_recorded_part_gives_what_running_it_gives():
+    for replayed, run in zip(recorded("cuda", enabled=True), recorded("cuda", enabled=False), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(replayed, run, strict=True))

@@ -314,6 +314,51 @@ def bars(groups: Mapping[str, Sequence[float]], labels: Sequence[str], colours: 
     return figure
 
 
+def forest(rows: Mapping[str, tuple[float, float, float]], x_label: str) -> Figure:
+    """Differences with their intervals, one under the other, beside a line of no difference.
+
+    Args:
+        rows: value, low and high by name.
+    """
+    figure = Figure(figsize=(6.4, 0.26 * len(rows) + 0.9), dpi=DPI, facecolor=PAPER)
+    axes = figure.subplots()
+    for y, (value, low, high) in enumerate(rows.values()):
+        axes.plot([low, high], [y, y], color=SYNTHETIC, linewidth=1.6)
+        axes.plot(value, y, "o", color=SYNTHETIC, markersize=4.5)
+    axes.axvline(0, color=INK, linewidth=0.8)
+    _label(axes, x_label, "")
+    axes.set_yticks(range(len(rows)), list(rows), fontsize=7.5)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    figure.tight_layout()
+    return figure
+
+
+def training_curves(
+    panels: Mapping[str, Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]], window: int
+) -> Figure:
+    """Noisy curves, each smoothed by a running mean with the band that holds 95 % of its values nearby.
+
+    Args:
+        panels: title -> label -> steps and values, one a line of the log.
+        window: lines that are averaged.
+    """
+    figure = Figure(figsize=(4.2 * len(panels), 2.8), dpi=DPI, facecolor=PAPER)
+    grid = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (title, curves) in zip(grid, panels.items(), strict=True):
+        for (label, (steps, values)), colour in zip(curves.items(), (SYNTHETIC, REAL, INK), strict=False):
+            padded = np.pad(values, (window // 2, (window - 1) // 2), mode="reflect")
+            near = np.lib.stride_tricks.sliding_window_view(padded, window)
+            low, high = np.quantile(near, [0.025, 0.975], axis=1)
+            axes.fill_between(steps, low, high, color=colour, alpha=0.2, linewidth=0)
+            axes.plot(steps, near.mean(1), color=colour, linewidth=1.4, label=label)
+        _label(axes, "step", "")
+        axes.set_title(title, fontsize=8.5, color=INK, loc="left")
+        if len(curves) > 1:
+            axes.legend(fontsize=7.5, frameon=False)
+    figure.tight_layout()
+    return figure
+
+
 def _legend(axes: Axes, columns: int) -> None:
     """The legend above the axes, where no point can be."""
     place: Any = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2, "columnspacing": 1.2}

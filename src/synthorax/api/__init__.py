@@ -12,7 +12,7 @@ from synthorax.api.models import load, sample, train, write_samples
 from synthorax.api.pack import pack, unpack
 from synthorax.api.pretrained import models  # after the module of that name, whose place it takes
 from synthorax.api.shapes import FeatureTable, features, lidc_shapes, read_shapes
-from synthorax.api.studies import study_baselines, study_shapes
+from synthorax.api.studies import study_baselines, study_detection, study_fidelity, study_shapes
 
 __all__ = [
     "FeatureTable",
@@ -33,6 +33,8 @@ __all__ = [
     "read_shapes",
     "sample",
     "study_baselines",
+    "study_detection",
+    "study_fidelity",
     "study_shapes",
     "train",
     "unpack",

@@ -72,6 +72,7 @@ def study_baselines(
     preset: str = "compact",
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     trainings: int = 3,
+    seed: int = 0,
     device: str = "auto",
 ) -> Path:
     """What real patches alone give: a detector, malignancy, a segmenter; goes on where an earlier call stopped.
@@ -81,6 +82,7 @@ def study_baselines(
         tasks: any of detection, malignancy, segmentation.
         settings: by task, fields of its configuration that differ from the preset.
         trainings: of each network.
+        seed: of the first training; the others count on.
 
     Returns:
         The page; `results.json` is beside it.
@@ -97,4 +99,105 @@ def study_baselines(
         raise InputError("task", repr(unknown[0]), " or ".join(TASKS))
     configs = {task: task_config(task, preset, (settings or {}).get(task, {})) for task in tasks}
     store = data if isinstance(data, Store) else Store(Path(data))
-    return run(store, configs, Path(out), trainings=trainings, device=device)[0]
+    return run(store, configs, Path(out), trainings=trainings, seed=seed, device=device)[0]
+
+
+def study_detection(
+    data: str | Path | Store,
+    out: str | Path,
+    *,
+    model: str | Path | None = "ac-wgan-24mm",
+    preset: str = "compact",
+    settings: Mapping[str, Any] | None = None,
+    amounts: Sequence[float] = (0.25, 1.0, 4.0),
+    negatives: float = 1.0,
+    trainings: int = 3,
+    seed: int = 0,
+    device: str = "auto",
+) -> Path:
+    """Do made nodules help a detector, and which (papers/3)? Goes on where an earlier call stopped.
+
+    Args:
+        data: a store.
+        model: that makes the GAN's nodules; without one, rendering alone is put to the test.
+        settings: fields of the detector's configuration that differ from the preset.
+        amounts: made nodules for each real one.
+        negatives: patches without a nodule for each with one, where scans are whole.
+        trainings: of each arm.
+        seed: of the first training; the others count on.
+
+    Returns:
+        The page; `results.json` is beside it.
+
+    Raises:
+        InputError: a store with too few patients, a model whose cubes are not the detector's or that learned from
+            patients who are held out, settings that do not fit.
+    """
+    from synthorax import hub
+    from synthorax.datasets.store import Store
+    from synthorax.studies.detection_page import study_detection as run
+    from synthorax.tasks.config import task_config
+
+    config = task_config("detection", preset, settings or {})
+    store = data if isinstance(data, Store) else Store(Path(data))
+    return run(
+        store,
+        config,
+        Path(out),
+        model=None if model is None else hub.load(model),
+        amounts=amounts,
+        negatives=negatives,
+        trainings=trainings,
+        seed=seed,
+        device=device,
+    )[0]
+
+
+def study_fidelity(
+    data: str | Path | Store,
+    out: str | Path,
+    *,
+    model: str | Path = "ac-wgan-24mm",
+    extractor: str | Path = "features-24mm",
+    preset: str = "compact",
+    settings: Mapping[str, Any] | None = None,
+    samples: int = 400,
+    seed: int = 0,
+    device: str = "auto",
+) -> Path:
+    """Are a generator's cubes like real ones, new, varied, and what was asked for? Goes on where it stopped.
+
+    Args:
+        data: a store, of whose patients the model has seen those of training at most.
+        model: that makes cubes; a run folder's curves are shown too.
+        extractor: a model of `features`, by whose features samples are compared.
+        settings: fields of the configuration of the networks that read ratings, which is a detector's.
+        samples: for the checks of the condition.
+
+    Returns:
+        The page; `results.json` is beside it.
+
+    Raises:
+        InputError: a store with too few patients, a model that makes other cubes or learned from patients who are held
+            out, an extractor that is none.
+    """
+    from synthorax import hub
+    from synthorax.datasets.store import Store
+    from synthorax.studies.fidelity_page import study_fidelity as run
+    from synthorax.tasks.config import task_config
+
+    if samples < 4:
+        raise InputError("samples", str(samples), "4 or more")
+    config = task_config("detection", preset, settings or {})
+    return run(
+        data if isinstance(data, Store) else Store(Path(data)),
+        config,
+        Path(out),
+        hub.load(model),
+        hub.load(extractor),
+        extractor_name=Path(extractor).name,
+        run=Path(model) if Path(model).is_dir() else None,
+        samples=samples,
+        seed=seed,
+        device=device,
+    )[0]

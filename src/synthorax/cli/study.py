@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from synthorax import api
 from synthorax.cli.options import parse_settings
+from synthorax.errors import InputError
 
 
 def shapes(
@@ -68,7 +69,7 @@ def shapes(
     set
         One setting, KEY=VALUE; may be repeated.
     device
-        auto, cpu, cuda or mps.
+        auto (cuda where there is one, else cpu), cpu, cuda, or mps, which nobody has tried.
     """
     page = api.study_shapes(
         seeds or data,
@@ -79,7 +80,7 @@ def shapes(
         training_seeds=training_seeds,
         samples=samples,
         compared_samples=compared_samples,
-        compare=[name.strip() for name in compare.split(",") if name.strip()],
+        compare=_names(compare),
         reconnect=reconnect,
         feedback=feedback,
         seed=seed,
@@ -95,6 +96,8 @@ def baselines(
     tasks: str = "detection,malignancy,segmentation",
     preset: Literal["paper", "compact", "smoke"] = "compact",
     trainings: int = 3,
+    seed: int = 0,
+    set: Annotated[list[str] | None, Parameter(negative="")] = None,  # noqa: A002  (the option's name)
     device: str = "auto",
 ) -> None:
     """What real patches alone give a detector, a malignancy classifier and a segmenter: the bars for synthesis.
@@ -113,8 +116,150 @@ def baselines(
         compact: for a CPU. paper: the papers' networks and patches. smoke: seconds.
     trainings
         Of each network; their spread is in the intervals.
+    seed
+        Of the first training; the others count on.
+    set
+        One setting of a task's training, TASK.KEY=VALUE; may be repeated.
     device
-        auto, cpu, cuda or mps.
+        auto (cuda where there is one, else cpu), cpu, cuda, or mps, which nobody has tried.
     """
-    names = [name.strip() for name in tasks.split(",") if name.strip()]
-    print(api.study_baselines(data, out, tasks=names, preset=preset, trainings=trainings, device=device))
+    names = _names(tasks)
+    settings: dict[str, dict[str, Any]] = {}
+    for key, value in parse_settings(set or [], None).items():
+        task, separator, name = key.partition(".")
+        if not separator or task not in names:
+            raise InputError("--set", repr(key), f"TASK.KEY=VALUE, a task being {' or '.join(names)}")
+        settings.setdefault(task, {})[name] = value
+    print(
+        api.study_baselines(
+            data,
+            out,
+            tasks=names,
+            preset=preset,
+            settings=settings,
+            trainings=trainings,
+            seed=seed,
+            device=device,
+        )
+    )
+
+
+def detection(
+    *,
+    data: Path,
+    out: Path,
+    model: str = "ac-wgan-24mm",
+    preset: Literal["paper", "compact", "smoke"] = "compact",
+    amounts: str = "0.25,1,4",
+    negatives: float = 1.0,
+    trainings: int = 3,
+    seed: int = 0,
+    config: Path | None = None,
+    set: Annotated[list[str] | None, Parameter(negative="")] = None,  # noqa: A002  (the option's name)
+    device: str = "auto",
+) -> None:
+    """Do made nodules help a detector, and which? Flips, rendering and a GAN's nodules against real ones alone.
+
+    Writes results.json and index.html. A study that was stopped goes on with the training it was at.
+
+    Parameters
+    ----------
+    data
+        A store, as `synthorax prepare` makes.
+    out
+        Folder to write.
+    model
+        Makes the GAN's nodules: a bundled model's name or a run folder; none leaves the GAN's arms out.
+    preset
+        Of the detector. compact: 24 mm cubes, a minute a training. paper: 48 mm, takes a GPU. smoke: seconds.
+    amounts
+        Made nodules for each real one, an arm each.
+    negatives
+        Patches without a nodule for each with one, where scans are whole (the thesis has 71); cubes give all they have.
+    trainings
+        Of each arm; their spread is in the intervals.
+    seed
+        Of the first training; the others count on.
+    config
+        YAML file of settings of the detector.
+    set
+        One setting, KEY=VALUE; may be repeated.
+    device
+        auto (cuda where there is one, else cpu), cpu, cuda, or mps, which nobody has tried.
+    """
+    try:
+        swept = [float(amount) for amount in _names(amounts)]
+    except ValueError as error:
+        raise InputError("--amounts", repr(amounts), "numbers, as in 0.25,1,4") from error
+    page = api.study_detection(
+        data,
+        out,
+        model=None if model == "none" else model,
+        preset=preset,
+        settings=parse_settings(set or [], config),
+        amounts=swept,
+        negatives=negatives,
+        trainings=trainings,
+        seed=seed,
+        device=device,
+    )
+    print(page)
+
+
+def fidelity(
+    *,
+    data: Path,
+    out: Path,
+    model: str = "ac-wgan-24mm",
+    extractor: str = "features-24mm",
+    preset: Literal["paper", "compact", "smoke"] = "compact",
+    samples: int = 400,
+    seed: int = 0,
+    config: Path | None = None,
+    set: Annotated[list[str] | None, Parameter(negative="")] = None,  # noqa: A002  (the option's name)
+    device: str = "auto",
+) -> None:
+    """Are a generator's cubes like real ones, new, varied, and what was asked for?
+
+    Writes results.json and index.html with pictures. A study that was stopped goes on with the training it was at.
+
+    Parameters
+    ----------
+    data
+        A store, as `synthorax prepare` makes; the model may have seen its training patients.
+    out
+        Folder to write.
+    model
+        A bundled model's name or a run folder, whose curves are shown too.
+    extractor
+        A bundled model's name or a run folder of `synthorax train features`, by whose features cubes are compared.
+    preset
+        Of the networks that read ratings, which are a detector's.
+    samples
+        Made for the checks of the condition.
+    seed
+        Of samples and trainings.
+    config
+        YAML file of settings of those networks.
+    set
+        One such setting, KEY=VALUE; may be repeated.
+    device
+        auto (cuda where there is one, else cpu), cpu, cuda, or mps, which nobody has tried.
+    """
+    page = api.study_fidelity(
+        data,
+        out,
+        model=model,
+        extractor=extractor,
+        preset=preset,
+        settings=parse_settings(set or [], config),
+        samples=samples,
+        seed=seed,
+        device=device,
+    )
+    print(page)
+
+
+def _names(text: str) -> list[str]:
+    """The parts of a list with commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]

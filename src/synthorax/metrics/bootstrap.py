@@ -26,6 +26,10 @@ WEIGHTS_AT_ONCE = 2**22
 """Bounds the memory."""
 
 
+class UndefinedError(InputError):
+    """A statistic without a value on the data, or on many of its replicates."""
+
+
 @dataclass(frozen=True, eq=False)
 class Statistic:
     """A function of how often each row of some data counts.
@@ -93,14 +97,14 @@ class Bootstrap:
         """Without the replicates that have no value.
 
         Raises:
-            InputError: many of them, or the data itself, have none.
+            UndefinedError: many of them, or the data itself, have none.
         """
         kept = replicates[np.isfinite(replicates)]
         if not np.isfinite(value):
-            raise InputError("statistic", f"{value} on the data", "a finite value")
+            raise UndefinedError("statistic", f"{value} on the data", "a finite value")
         if len(kept) < (1 - MOST_UNDEFINED) * len(replicates):
             lost = f"no value on {len(replicates) - len(kept)} of {len(replicates)} replicates"
-            raise InputError("statistic", lost, "more patients, or more of the rarer class")
+            raise UndefinedError("statistic", lost, "more patients, or more of the rarer class")
         return cls(value, kept)
 
     def interval(self, confidence: float = CONFIDENCE) -> Estimate:

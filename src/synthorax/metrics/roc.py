@@ -13,7 +13,7 @@ from scipy.stats import norm, rankdata
 
 from synthorax.errors import InputError
 from synthorax.metrics import checks
-from synthorax.metrics.bootstrap import Statistic, ratio
+from synthorax.metrics.bootstrap import Statistic, UndefinedError, ratio
 from synthorax.metrics.comparisons import equivalence_by_error
 from synthorax.metrics.estimates import ALPHA, CONFIDENCE, Comparison, Equivalence, Estimate
 
@@ -61,13 +61,14 @@ def matched_auc_of(labels: ArrayLike, scores: ArrayLike, comparable: ArrayLike) 
         comparable: bool [n, n].
 
     Raises:
-        InputError: as `auc`, or no pair to compare.
+        InputError: as `auc`.
+        UndefinedError: no pair to compare.
     """
     truth = checks.labels("labels", labels)
     found = checks.vector("scores", scores, len(truth))
     pairs = (np.asarray(comparable, bool) & truth[:, None] & ~truth).astype(np.float64)
     if pairs.shape != (len(truth), len(truth)) or not pairs.any():
-        raise InputError("pairs", "none to compare", "a positive and a negative row that are alike")
+        raise UndefinedError("pairs", "none to compare", "a positive and a negative row that are alike")
     above = (found[:, None] > found) + 0.5 * (found[:, None] == found)
 
     def values(weights: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Literal, get_args
 
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 
-from synthorax.datasets.augmentation import Augmentation
 from synthorax.datasets.patches import PatchDataset, Place, negative_places, nodule_places
-from synthorax.datasets.store import Store
 from synthorax.metrics.bootstrap import mean_of
-from synthorax.metrics.classification import Confusion, choose_threshold, confusion_of
 from synthorax.metrics.roc import auc_of, matched_auc_of
 from synthorax.nodule import Nodule
 from synthorax.shapes.overlap import dice
 from synthorax.studies.results import Arm, Interval
-from synthorax.studies.trials import Scores, Splits, check_splits, defined, over_seeds, patients_of, trial
+from synthorax.studies.trials import Scores, Splits, Study, check_splits, decisions, defined, over_seeds, patients_of
 from synthorax.tasks.classification import Classification, all_of
 from synthorax.tasks.config import TaskConfig
 from synthorax.tasks.segmentation import Segmentation
-from synthorax.tasks.training import augmentation, check_size, patch_spec
+from synthorax.tasks.training import check_size, patch_spec
 
 MALIGNANT = 4
 NODULE = 1
@@ -38,13 +32,6 @@ STRATA_MM = (0.0, 8.0, 12.0, np.inf)
 """Strata of diameter within which malignancy is told apart."""
 TISSUE_HU = -400
 """The trivial segmenter: what is denser and joined to the middle."""
-MEASURES: dict[str, Callable[[Confusion], object]] = {
-    "sensitivity": lambda found: found.sensitivity,
-    "specificity": lambda found: found.specificity,
-    "precision": lambda found: found.precision,
-    "f1": lambda found: found.f1,
-    "f2": lambda found: found.f2,
-}
 
 
 def malignancy_of(nodule: Nodule, rule: Rule) -> int | None:
@@ -61,78 +48,40 @@ def malignancy_of(nodule: Nodule, rule: Rule) -> int | None:
     return int(2 * sum(rating >= MALIGNANT for rating in ratings if rating is not None) > len(ratings))
 
 
-@dataclass(frozen=True, eq=False)
-class Study:
-    """Trainings over some seeds on a store.
+def detection_splits(study: Study, config: TaskConfig, negatives: float = 1.0) -> Splits:
+    """Nodules, and patches of the same scans without one.
 
-    Attributes:
-        out: a folder a training is made in it.
-        seeds: of the trainings.
+    Args:
+        negatives: as many for each nodule in whole scans; cubes give all that they have.
+
+    Raises:
+        InputError: a split of too few patients of either class.
     """
 
-    store: Store
-    out: Path
-    seeds: Sequence[int]
-    device: str = "auto"
-    cache: Path | None = None
-    console: Console = field(default_factory=lambda: Console(stderr=True))
+    def places(split: str) -> list[Place]:
+        cases = study.store.in_split(split)
+        positive = nodule_places(cases)
+        count = round(negatives * len(positive))
+        return positive + negative_places(study.store, cases, patch_spec(config), count, 0, cache=study.cache)
 
-    def splits(self, config: TaskConfig, places: Callable[[str], list[Place]]) -> Splits:
-        """Patches of the three splits."""
-
-        def of(split: str) -> PatchDataset:
-            drawn = augmentation(config) if split == "train" else Augmentation(flip=False)
-            return PatchDataset(self.store, places(split), patch_spec(config), augmentation=drawn, cache=self.cache)
-
-        return Splits(of("train"), of("val"), of("test"))
-
-    def scores(self, name: str, config: TaskConfig, splits: Splits) -> list[Scores]:
-        """Of every training seed."""
-        found = []
-        for seed in self.seeds:
-            self.console.print(f"[bold]{name}[/bold], training seed {seed}")
-            kind = Segmentation if config.network.kind in ("unet", "monai-unet") else Classification
-            train = splits.train.with_seed(seed)
-            task = kind(config, seed)
-            out = self.out / f"{name}-{seed}".replace(" ", "-")
-            key = f"{self.store.fingerprint} {len(splits.train)}"
-            batches = partial(train.batch, size=config.batch_size)
-            found.append(trial(task, splits, batches, out, key, device=self.device))
-        return found
+    splits = study.splits(config, places)
+    check_splits(study.store, splits, [0, 1])
+    return splits
 
 
 def detection(study: Study, config: TaskConfig) -> list[Arm]:
     """Nodules against patches of the same scans without one."""
     check_size(Classification(config))
 
-    def places(split: str) -> list[Place]:
-        cases = study.store.in_split(split)
-        positive = nodule_places(cases)
-        return positive + negative_places(study.store, cases, patch_spec(config), len(positive), 0)
-
-    splits = study.splits(config, places)
-    check_splits(study.store, splits, [0, 1])
+    splits = detection_splits(study, config)
     found = study.scores("detector", config, splits)
     arms = [Arm("detector", list(study.seeds), decisions(found, splits), {})]
-    bright = [_brightness(patches) for patches in (splits.val, splits.test)]
+    bright = [brightness(patches) for patches in (splits.val, splits.test)]
     arms.append(Arm("HU of the middle alone", [], decisions([Scores(*bright)], splits), {}))
     return arms
 
 
-def decisions(found: Sequence[Scores], splits: Splits) -> dict[str, Interval]:
-    """Test figures at the threshold of best balanced accuracy on the validation patients, and the AUC."""
-    labels, patients = splits.test.labels, patients_of(splits.test)
-    thresholds = [choose_threshold(splits.val.labels, scores.val) for scores in found]
-
-    def decided(measure: Callable[[Confusion], object]) -> Interval:
-        pairs = zip(found, thresholds, strict=True)
-        return over_seeds([confusion_of(labels, scores.test, cut, measure) for scores, cut in pairs], patients)
-
-    metrics = defined({name: partial(decided, measure) for name, measure in MEASURES.items()})
-    return metrics | {"auc": over_seeds([auc_of(labels, scores.test) for scores in found], patients)}
-
-
-def _brightness(patches: PatchDataset) -> NDArray[np.float64]:
+def brightness(patches: PatchDataset) -> NDArray[np.float64]:
     """Mean of the middle third along each axis, [n]: the trivial detector."""
     whole = all_of(patches)["ct"][:, 0].numpy()
     middle = tuple(slice(n // 3, n - n // 3) for n in whole.shape[1:])

@@ -9,8 +9,9 @@ from synthorax.datasets.store import Store
 from synthorax.errors import InputError
 from synthorax.io.atomic import check_folder_is_free
 from synthorax.report import write_page
-from synthorax.studies.baselines import Study, detection, malignancy, segmentation
+from synthorax.studies.baselines import detection, malignancy, segmentation
 from synthorax.studies.results import Arm, machine, write_results
+from synthorax.studies.trials import Study, check_trainings
 from synthorax.tasks.config import TaskConfig
 
 TASKS = {"detection": detection, "malignancy": malignancy, "segmentation": segmentation}
@@ -27,12 +28,14 @@ def study_baselines(
     out: Path,
     *,
     trainings: int = 3,
+    seed: int = 0,
     device: str = "auto",
 ) -> tuple[Path, dict[str, list[Arm]]]:
     """Train and measure the tasks that have a configuration; goes on where an earlier call stopped.
 
     Args:
         trainings: of each network; their spread is in the intervals.
+        seed: of the first; the others count on.
 
     Returns:
         The page, with `results.json` beside it, and the arms by task.
@@ -40,13 +43,12 @@ def study_baselines(
     Raises:
         InputError: a store that no study can be made of, or a folder that holds something else.
     """
-    if trainings < 1:
-        raise InputError("trainings", str(trainings), "1 or more")
+    check_trainings(trainings)
     if unknown := set(configs) - set(TASKS):
         raise InputError("task", repr(min(unknown)), " or ".join(TASKS))
     if out.exists() and not (out / "trainings").is_dir():
         check_folder_is_free(out)
-    study = Study(store, out / "trainings", range(trainings), device)
+    study = Study(store, out / "trainings", range(seed, seed + trainings), device)
     arms = {name: TASKS[name](study, config) for name, config in configs.items()}
     named = [Arm(f"{task}: {arm.name}", arm.seeds, arm.metrics, arm.paper) for task in arms for arm in arms[task]]
     write_results(

@@ -55,6 +55,27 @@ class Arm:
     paper: dict[str, float]
 
 
+@dataclass(frozen=True)
+class Test:
+    """A paired comparison of two arms.
+
+    Attributes:
+        a, b: arms; the difference is a's figure less b's.
+        low, high: 95 % interval of the difference.
+        p: of no difference.
+        p_holm: corrected for all tests of the study (Holm).
+    """
+
+    a: str
+    b: str
+    metric: str
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_holm: float
+
+
 def machine() -> dict[str, Any]:
     """What a timing was measured on, and with what."""
     return {

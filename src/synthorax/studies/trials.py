@@ -2,28 +2,50 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 
-from synthorax.datasets.patches import PatchDataset
+from synthorax.datasets.augmentation import Augmentation
+from synthorax.datasets.patches import RECIPE, PatchDataset, Place
 from synthorax.datasets.store import Store
 from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_file
-from synthorax.metrics.bootstrap import Statistic, patient_bootstrap, seed_and_patient_bootstrap
+from synthorax.metrics.bootstrap import (
+    Bootstrap,
+    Statistic,
+    UndefinedError,
+    patient_bootstrap,
+    seed_and_patient_bootstrap,
+)
+from synthorax.metrics.classification import Confusion, choose_threshold, confusion_of
+from synthorax.metrics.roc import auc_of
 from synthorax.provenance import fingerprint
 from synthorax.studies.results import Interval
 from synthorax.tasks.classification import Classification, Task, all_of
+from synthorax.tasks.config import TaskConfig
 from synthorax.tasks.segmentation import Segmentation
-from synthorax.tasks.training import train_task
+from synthorax.tasks.training import augmentation, patch_spec, train_task
 from synthorax.training.system import Batches
 
 LEAST_PATIENTS = 4
 """Of each class and split; fewer make no interval."""
+Measure = Callable[[Confusion], object]
+MEASURES: dict[str, Measure] = {
+    "sensitivity": lambda found: found.sensitivity,
+    "specificity": lambda found: found.specificity,
+    "precision": lambda found: found.precision,
+    "f1": lambda found: found.f1,
+    "f2": lambda found: found.f2,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,13 +56,54 @@ class Splits:
     val: PatchDataset
     test: PatchDataset
 
+    @property
+    def key(self) -> str:
+        """Of every patch in them, and of their classes."""
+        content: list[object] = [RECIPE]
+        for patches in vars(self).values():
+            places = [(place.case_id, place.center_mm, place.label) for place in patches.places]
+            content += [asdict(patches.spec), places]
+        return fingerprint(json.dumps(content).encode())
+
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What a trained task says of validation and test patches: scores [n], or masks [n, z, y, x]."""
+    """What a trained task says of patches that it did not see.
+
+    Attributes:
+        val, test: scores [n] of a classifier, or masks [n, z, y, x].
+        marks: of a detector on whole test scans: number of the scan, x, y, z in mm, score, [c, 5].
+    """
 
     val: NDArray
     test: NDArray
+    marks: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 5)))
+
+
+class Search(Protocol):
+    """Looks for nodules in whole scans."""
+
+    @property
+    def key(self) -> str:
+        """Of the scans and of how they are searched."""
+        ...
+
+    def __call__(self, task: Classification) -> NDArray[np.float64]:
+        """Marks [c, 5], as `Scores` has them."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Feed:
+    """What a task is trained with instead of the real patches alone.
+
+    Attributes:
+        key: of all that it draws from beside them.
+        batches: of real patches, which have the training's seed.
+    """
+
+    key: str
+    batches: Callable[[PatchDataset], Batches]
 
 
 def check_splits(store: Store, splits: Splits, classes: Sequence[int]) -> None:
@@ -57,31 +120,101 @@ def check_splits(store: Store, splits: Splits, classes: Sequence[int]) -> None:
                 raise InputError(store.path, found, f"{LEAST_PATIENTS} or more in each split")
 
 
+def check_trainings(trainings: int) -> None:
+    """Refuse no training at all.
+
+    Raises:
+        InputError: fewer than 1.
+    """
+    if trainings < 1:
+        raise InputError("trainings", str(trainings), "1 or more")
+
+
 def patients_of(patches: PatchDataset) -> NDArray[np.str_]:
     """The patient of each patch, [n]."""
     return np.array([place.patient_id for place in patches.places])
 
 
+@dataclass(frozen=True, eq=False)
+class Study:
+    """Trainings over some seeds on a store.
+
+    Attributes:
+        out: a folder a training is made in it.
+        seeds: of the trainings.
+    """
+
+    store: Store
+    out: Path
+    seeds: Sequence[int]
+    device: str = "auto"
+    cache: Path | None = None
+    console: Console = field(default_factory=lambda: Console(stderr=True))
+
+    def splits(self, config: TaskConfig, places: Callable[[str], list[Place]]) -> Splits:
+        """Patches of the three splits."""
+
+        def of(split: str) -> PatchDataset:
+            drawn = augmentation(config) if split == "train" else Augmentation(flip=False)
+            return PatchDataset(self.store, places(split), patch_spec(config), augmentation=drawn, cache=self.cache)
+
+        return Splits(of("train"), of("val"), of("test"))
+
+    def scores(
+        self, name: str, config: TaskConfig, splits: Splits, *, feed: Feed | None = None, search: Search | None = None
+    ) -> list[Scores]:
+        """Of every training seed.
+
+        Args:
+            feed: the real patches in balanced batches if not given.
+            search: in whole scans too.
+        """
+        kind = Segmentation if config.network.kind in ("unet", "monai-unet") else Classification
+        feed = feed or Feed("", lambda train: partial(train.batch, size=config.batch_size))
+        key = fingerprint("\n".join((self.store.fingerprint, splits.key, feed.key)).encode())
+        found = []
+        for seed in self.seeds:
+            self.console.print(f"[bold]{name}[/bold], training seed {seed}")
+            out = self.out / f"{name}-{seed}".replace(" ", "-")
+            make_batches = partial(feed.batches, splits.train.with_seed(seed).flipped(config.flip))
+            task = kind(config, seed)
+            found.append(trial(task, splits, make_batches, out, key, device=self.device, search=search))
+        return found
+
+
 def trial(
-    task: Task, splits: Splits, batches: Batches, out: Path, data_fingerprint: str, *, device: str = "auto"
+    task: Task,
+    splits: Splits,
+    make_batches: Callable[[], Batches],
+    out: Path,
+    data_key: str,
+    *,
+    device: str = "auto",
+    search: Search | None = None,
 ) -> Scores:
     """One training and what it says of the patches it did not see, from an earlier call if there was one.
 
     Args:
+        make_batches: called only if there is something to train.
         out: folder of the training, whose name tells the arm and seed; other data or another configuration gets a
             run folder of its own in it.
-        data_fingerprint: of the store and of whatever else `batches` draws from.
+        data_key: of the store, the splits and whatever else the batches are drawn from.
+        search: in whole scans too.
     """
-    key = fingerprint(repr((task.name, task.config, task.seed, data_fingerprint)).encode())[:16]
-    note = out / f"scores-{key}.npz"
+    key = fingerprint(repr((task.name, task.config, task.seed, data_key)).encode())[:16]
+    searched = fingerprint(search.key.encode())[:8] if search else ""
+    note = out / f"scores-{'-'.join(filter(None, (key, searched)))}.npz"
     if note.is_file():
         with np.load(note) as found:
-            return Scores(found["val"], found["test"])
-    about = {"fingerprint": data_fingerprint}
-    trained = train_task(task, batches, lambda: _validate(task, splits.val), out / key, about, device=device)
+            return Scores(found["val"], found["test"], found["marks"])
+    about = {"fingerprint": data_key}
+    trained = train_task(task, make_batches(), lambda: _validate(task, splits.val), out / key, about, device=device)
     scores = Scores(_says(trained, splits.val), _says(trained, splits.test))
+    if search is not None:
+        assert isinstance(trained, Classification)
+        scores = Scores(scores.val, scores.test, search(trained))
     with atomic_file(note) as temporary, open(temporary, "wb") as stream:
-        np.savez_compressed(stream, val=scores.val, test=scores.test)
+        np.savez_compressed(stream, **vars(scores))
     return scores
 
 
@@ -98,19 +231,47 @@ def _says(task: Task, patches: PatchDataset) -> NDArray:
     return task.probabilities(whole)[:, 1]
 
 
+def thresholds(found: Sequence[Scores], splits: Splits) -> list[float]:
+    """Of best balanced accuracy on the validation patients, one a training."""
+    return [choose_threshold(splits.val.labels, scores.val) for scores in found]
+
+
+def decided(found: Sequence[Scores], splits: Splits, measure: Measure) -> list[Statistic]:
+    """A measure of the decisions on test patches at those thresholds, one a training."""
+    pairs = zip(found, thresholds(found, splits), strict=True)
+    return [confusion_of(splits.test.labels, scores.test, cut, measure) for scores, cut in pairs]
+
+
+def decisions(
+    found: Sequence[Scores], splits: Splits, measures: Mapping[str, Measure] = MEASURES
+) -> dict[str, Interval]:
+    """Test figures at the threshold of best balanced accuracy on the validation patients, and the AUC."""
+    labels, patients = splits.test.labels, patients_of(splits.test)
+
+    def over(measure: Measure) -> Interval:
+        return over_seeds(decided(found, splits, measure), patients)
+
+    metrics = defined({name: partial(over, measure) for name, measure in measures.items()})
+    return metrics | {"auc": over_seeds([auc_of(labels, scores.test) for scores in found], patients)}
+
+
 def defined(figures: Mapping[str, Callable[[], Interval]]) -> dict[str, Interval]:
     """Those figures that have a value: few patients may leave a stratum empty, or none that is called positive."""
     found = {}
     for name, figure in figures.items():
-        with suppress(InputError):
+        with suppress(UndefinedError):
             found[name] = figure()
     return found
 
 
+def bootstrapped(statistics: Sequence[Statistic], patients: NDArray[np.str_], seed: int = 0) -> Bootstrap:
+    """A figure's mean over trainings, by resampling patients, and trainings if there are several."""
+    if len(statistics) > 1:
+        return seed_and_patient_bootstrap(statistics, patients, seed=seed)
+    return patient_bootstrap(statistics[0], patients, seed=seed)
+
+
 def over_seeds(statistics: Sequence[Statistic], patients: NDArray[np.str_], seed: int = 0) -> Interval:
     """A figure's mean over trainings, and its 95 % interval over them and over patients."""
-    if len(statistics) > 1:
-        found = seed_and_patient_bootstrap(statistics, patients, seed=seed).interval()
-    else:
-        found = patient_bootstrap(statistics[0], patients, seed=seed).interval()
+    found = bootstrapped(statistics, patients, seed).interval()
     return Interval(found.value, found.low, found.high)

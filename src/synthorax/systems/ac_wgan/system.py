@@ -25,10 +25,12 @@ from synthorax.training.losses import (
     wasserstein_critic_loss,
     wasserstein_generator_loss,
 )
+from synthorax.training.replay import Replayed
 from synthorax.training.system import System
 from synthorax.training.trainable import Limit, parts
 
 if TYPE_CHECKING:
+    from lightning_fabric import Fabric
     from matplotlib.figure import Figure
 
 POSITIVE = 1
@@ -133,13 +135,19 @@ class AcWgan(System):
             parts_of = f"{world} processes in {self.config.accumulate} parts"
             raise InputError("batch size", str(n), f"2 or more, and a multiple of {each}, for {parts_of}")
 
+    def prepare_training(self, fabric: Fabric) -> None:
+        super().prepare_training(fabric)
+        graphs = self.config.cuda_graphs
+        self._of_critic = Replayed(self._critic_gradients, self._critic.parameters(), enabled=graphs)
+        self._of_generator = Replayed(self._generator_gradients, self._generator.parameters(), enabled=graphs)
+
     def training_step(self, batch: Sequence[Mapping[str, Tensor]], step: int) -> dict[str, Tensor]:
         """`n_critic` updates of the critic, each by its own batch, and one of the generator (figure 3.2).
 
         Args:
             batch: for each critic update ct [b, 1, z, y, x] within -1 to 1, label [b], attributes [b, a].
         """
-        alpha = self.config.alpha(step)
+        alpha = torch.full((len(batch[0]["label"]),), self.config.alpha(step), device=self.device)
         figures: dict[str, Tensor] = {}
         fakes: list[Tensor] = []
         for turn, real in enumerate(batch):
@@ -148,15 +156,21 @@ class AcWgan(System):
                 "noise": self.drawn(f"critic {turn}", step, n, self.config.noise),
                 "epsilon": self.drawn(f"penalty {turn}", step, n, uniform=True),
             }
-            figures, fake = self._critic_step({**real, **drawn}, alpha)
-            fakes.append(fake)
+            figures = self._of_critic({**real, **drawn, "alpha": alpha})
+            self.update("critic")
+            fakes.append(figures.pop("fake"))
         told = {name: batch[0][name] for name in ("label", "attributes")}
         noise = self.drawn("generator", step, len(told["label"]) * self.share.world, self.config.noise)
-        found, others = self._generator_step({**told, "noise": noise}, alpha)
-        return {**figures, "diversity": self._diversity(batch[0]["ct"], fakes[0], others), **found}
+        found = self._of_generator({**told, "noise": noise, "alpha": alpha})
+        self.update("generator")
+        diversity = self._diversity(batch[0]["ct"], fakes[0], found.pop("fake"))
+        return {**figures, "diversity": diversity, **found}
 
-    def _critic_step(self, batch: Mapping[str, Tensor], alpha: float) -> tuple[dict[str, Tensor], Tensor]:
+    def _critic_gradients(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Equations of section 3.3.1; the penalty goes backwards by itself, which halves the memory.
+
+        Args:
+            batch: what an update learns from, with noise [b, n], epsilon [b], and alpha [b], the same for all.
 
         Returns:
             Figures, and the fakes [b, 1, z, y, x].
@@ -165,7 +179,7 @@ class AcWgan(System):
         sums: dict[str, Tensor] = {}
         fakes = []
         for part in parts(batch, n_parts):
-            real, label, attributes = part["ct"], part["label"], part["attributes"]
+            real, label, attributes, alpha = part["ct"], part["label"], part["attributes"], part["alpha"][0]
             with torch.no_grad(), self.autocast():
                 fake = self._generator(part["noise"], label, attributes).float()
             with self.autocast():
@@ -184,11 +198,13 @@ class AcWgan(System):
             fakes.append(fake)
             found = {"wasserstein": -wasserstein, "penalty": penalty, **auxiliary}
             sums = {name: sums.get(name, 0) + value.detach() / n_parts for name, value in found.items()}
-        self.update("critic")
-        return sums, torch.cat(fakes)
+        return {**sums, "fake": torch.cat(fakes)}
 
-    def _generator_step(self, batch: Mapping[str, Tensor], alpha: float) -> tuple[dict[str, Tensor], Tensor]:
+    def _generator_gradients(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Equations of section 3.3.2.
+
+        Args:
+            batch: label [b], attributes [b, a], noise [b, n], and alpha [b], the same for all.
 
         Returns:
             Figures, and the fakes [b, 1, z, y, x].
@@ -204,12 +220,11 @@ class AcWgan(System):
                 loss = wasserstein_generator_loss(judged.score.float())
                 of_class = class_loss(judged.classes.float(), part["label"])
                 of_attributes = attribute_loss(judged.attributes.float(), part["attributes"])
-                ((loss + alpha * (of_class + of_attributes)) / n_parts).backward()
+                ((loss + part["alpha"][0] * (of_class + of_attributes)) / n_parts).backward()
                 fakes.append(fake.detach().float())
                 found = {"generator": loss, "class_generator": of_class, "attributes_generator": of_attributes}
                 sums = {name: sums.get(name, 0) + value.detach() / n_parts for name, value in found.items()}
-        self.update("generator")
-        return sums, torch.cat(fakes)
+        return {**sums, "fake": torch.cat(fakes)}
 
     def _diversity(self, real: Tensor, fake: Tensor, other: Tensor) -> Tensor:
         """How far two fakes of one condition are apart, of the distance of two real cubes; 0 if noise says nothing.
@@ -228,7 +243,7 @@ class AcWgan(System):
         """Set what a selected sample has to reach, by the training set's positives."""
         if self.real_positives is None:
             return
-        scores = torch.cat([self._critic(cubes.to(self.device)).score.float() for cubes in self.real_positives()])
+        scores = torch.cat([self.judge(cubes).score for cubes in self.real_positives()])
         cast(Selection, self.networks["selection"]).least_score.fill_(torch.quantile(scores, LEAST_QUANTILE))
 
     def preview(self) -> Figure:

@@ -39,7 +39,7 @@ def ac_wgan_training(
     cases = store.in_split("train")
     places = nodule_places(cases, lambda nodule: POSITIVE)
     if config.negatives and places:
-        others = negative_places(store, cases, spec, len(places), seed)
+        others = negative_places(store, cases, spec, len(places), seed, cache=cache)
         if not others:
             expected = "places without a nodule too, in larger cubes or whole scans, or negatives=false"
             raise InputError(store.path, f"{len(places)} nodules and no room for a patch without one", expected)

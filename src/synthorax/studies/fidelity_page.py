@@ -1,0 +1,231 @@
+"""`synthorax study fidelity`: are a generator's cubes like real ones, new, varied, and what was asked for?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from synthorax.datasets.augmentation import Augmentation
+from synthorax.datasets.patches import PatchDataset, negative_places, nodule_places
+from synthorax.datasets.store import Store
+from synthorax.errors import InputError
+from synthorax.figures import REAL, SYNTHETIC, Slice, ct_slices, training_curves
+from synthorax.hub import Model
+from synthorax.io.atomic import check_folder_is_free
+from synthorax.metrics.neighbours import nearest, nearest_volume
+from synthorax.nodule import NoduleAttributes
+from synthorax.rendering.renderer import Renderer
+from synthorax.rendering.shapes import LidcShapes
+from synthorax.report import write_page
+from synthorax.seeding import derive
+from synthorax.studies.conditions import SIDES, Check, check_diameters, check_rating
+from synthorax.studies.cube_makers import AcWganCubes, check_unseen, cube_maker
+from synthorax.studies.detection import nodules_of, outline_patients, rendered_cubes
+from synthorax.studies.fidelity import Patches, likeness
+from synthorax.studies.results import Arm, Interval, machine, write_results
+from synthorax.studies.trials import Study
+from synthorax.tasks.config import TaskConfig
+from synthorax.tasks.extractor import FeatureNet
+from synthorax.tasks.training import patch_spec
+from synthorax.training.run_folder import LOG
+
+DIAMETERS_MM = (5.0, 8.0, 12.0, 18.0)
+RATINGS = (1.0, 3.0, 5.0)
+SHOWN = 8
+"""Samples beside their nearest neighbours."""
+CURVES = {
+    "Wasserstein estimate": {"critic": "wasserstein"},
+    "class, cross-entropy": {"made": "class_fake", "real": "class_real"},
+    "attributes, squared error": {"made": "attributes_fake", "real": "attributes_real"},
+}
+SMOOTHED = 0.05
+"""Share of the log's lines that a running mean takes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fidelity:
+    """What the study found.
+
+    Attributes:
+        likeness: by set of samples, every measure with its interval where there is one.
+        checks: of the condition.
+        pictures: by name.
+        counts: of the patches compared.
+    """
+
+    likeness: dict[str, dict[str, tuple[float, float | None, float | None]]]
+    checks: list[Check]
+    pictures: dict[str, Figure]
+    counts: dict[str, int]
+
+
+def study_fidelity(
+    store: Store,
+    config: TaskConfig,
+    out: Path,
+    model: Model,
+    extractor: Model,
+    *,
+    extractor_name: str,
+    run: Path | None = None,
+    samples: int = 400,
+    seed: int = 0,
+    device: str = "auto",
+) -> tuple[Path, Fidelity]:
+    """Put a generator's cubes to every test; goes on where an earlier call stopped.
+
+    Args:
+        config: of the networks that read ratings, and of the patches.
+        extractor: a model of `features`.
+        run: the folder of the model's training, for its curves.
+        samples: for the checks of the condition.
+
+    Returns:
+        The page, with `results.json` beside it, and what was found.
+
+    Raises:
+        InputError: a model that does not fit the store or learned from held-out patients, no extractor, a store of too
+            few patients, or a folder that holds something else.
+    """
+    if not isinstance(extractor.system, FeatureNet):
+        raise InputError("extractor", f"a model of {extractor.system.name}", "one of features")
+    check_unseen(extractor, store)
+    maker = cube_maker(model, store, config)
+    if out.exists() and not (out / "trainings").is_dir():
+        check_folder_is_free(out)
+    study = Study(store, out / "trainings", (seed,), device)
+    spec = patch_spec(config)
+
+    def nodules(*splits: str, empty: bool = False) -> PatchDataset:
+        cases = [case for split in splits for case in store.in_split(split)]
+        places = nodule_places(cases)
+        places += negative_places(store, cases, spec, len(places), 0, cache=study.cache) if empty else []
+        return PatchDataset(store, places, spec, augmentation=Augmentation(flip=False), cache=study.cache)
+
+    train, val, test = nodules("train", empty=True), nodules("val"), nodules("test")
+    known = [place for place in train.places if place.nodule]
+    real = Patches.of(PatchDataset(store, known, spec, augmentation=Augmentation(flip=False), cache=study.cache))
+    asked = nodules_of(train, len(val), derive(seed, "likeness"))
+    made = {
+        "real, validation patients": Patches.of(val).hu,
+        "GAN": maker.made(asked, derive(seed, "plain")),
+        "GAN, selected": maker.made(asked, derive(seed, "selected"), select=True),
+        "rendered": rendered_cubes(train, Renderer(LidcShapes(outline_patients(store))), len(val), seed).hu,
+    }
+    features = extractor.system.extractor(extractor_name, extractor.sha256)
+    held_out = Patches.of(test)
+    rows = likeness(made, real, held_out, features, spec.spacing_mm, seed)
+    checks = [check_diameters(maker, train, test, samples, seed)]
+    checks += [check_rating(study, config, maker, train, name, samples // 2, seed) for name in SIDES]
+    shown = made["GAN, selected"][:SHOWN]
+    by_voxels = nearest_volume(shown, real.hu).index
+    by_features = nearest(features(shown, spec.spacing_mm).values, features(real.hu, spec.spacing_mm).values).index
+    attributes = [place.nodule.attributes for place in known if place.nodule]
+    pictures = {
+        "texture": grid(maker, real.hu, attributes, "texture", seed),
+        "malignancy": grid(maker, real.hu, attributes, "malignancy", seed),
+        "neighbours": side_by_side(
+            {"sample": shown, "nearest by voxels": real.hu[by_voxels], "nearest by features": real.hu[by_features]}
+        ),
+    }
+    if run is not None and (curves := logged(run / LOG)):
+        pictures["curves"] = training_curves(*curves)
+    counts = {"training": len(real.hu), "held_out": len(held_out.hu), "samples": len(val), "asked": samples}
+    found = Fidelity(rows, checks, pictures, counts)
+    _write(out, store, found, model, extractor, extractor_name)
+    return out / "index.html", found
+
+
+def _write(out: Path, store: Store, found: Fidelity, model: Model, extractor: Model, extractor_name: str) -> None:
+    arms = [
+        Arm(name, [], {measure: Interval(*value) for measure, value in row.items()}, {})
+        for name, row in found.likeness.items()
+    ]
+    write_results(
+        out / "results.json",
+        "fidelity",
+        {"fingerprint": store.fingerprint, "source": store.source},
+        arms,
+        checks=[asdict(check) for check in found.checks],
+        counts=found.counts,
+        splits=store.splits,
+        model_sha256=model.sha256,
+        extractor={"name": extractor_name, "sha256": extractor.sha256},
+    )
+    write_page(
+        out / "index.html",
+        "study_fidelity.html",
+        found=found,
+        columns=list(next(iter(found.likeness.values()))),
+        model=model.sha256[:16],
+        extractor=extractor_name,
+        machine=machine(),
+    )
+
+
+def grid(
+    maker: AcWganCubes, real: NDArray[np.float32], known: Sequence[NoduleAttributes], name: str, seed: int
+) -> Figure:
+    """Samples by diameter (rows) and rating (columns), each beside the real nodule most like what was asked."""
+    panels = []
+    taken: set[int] = set()
+    for mm in DIAMETERS_MM:
+        for rating in RATINGS:
+            asked = replace(NoduleAttributes(diameter_mm=mm), **{name: rating})
+            unlike = [_unlike(each, asked, name) + 99.0 * (i in taken) for i, each in enumerate(known)]
+            like = int(np.argmin(unlike))
+            taken.add(like)
+            text = f"{mm:g} mm, {name} {rating:g}"
+            panels.append(_panel(maker.made([asked], derive(seed, "grid"))[0], text, SYNTHETIC))
+            theirs = known[like]
+            panels.append(_panel(real[like], f"real: {theirs.diameter_mm:.0f}, {getattr(theirs, name):.1f}", REAL))
+    return ct_slices(panels, half=max(real.shape[2:]) // 2, columns=2 * len(RATINGS))
+
+
+def _unlike(each: NoduleAttributes, asked: NoduleAttributes, name: str) -> float:
+    """How far a nodule is from what was asked for; infinitely if that is not known of it."""
+    own, wanted = getattr(each, name), getattr(asked, name)
+    if own is None or each.diameter_mm is None or asked.diameter_mm is None:
+        return float("inf")
+    return float((np.log(each.diameter_mm / asked.diameter_mm) / np.log(1.25)) ** 2 + (own - wanted) ** 2)
+
+
+def side_by_side(rows: Mapping[str, NDArray[np.number]]) -> Figure:
+    """Middle slices, a row a set of cubes [n, z, y, x]; the first set is made and the others are real."""
+    first = next(iter(rows))
+    panels = [
+        _panel(cube, name if i == 0 else "", SYNTHETIC if name == first else REAL)
+        for name, cubes in rows.items()
+        for i, cube in enumerate(cubes)
+    ]
+    cubes = rows[first]
+    return ct_slices(panels, half=max(cubes.shape[2:]) // 2, columns=len(cubes))
+
+
+def _panel(cube: NDArray[np.number], caption: str, colour: str) -> Slice:
+    middle = cube[cube.shape[0] // 2]
+    center = (middle.shape[0] // 2, middle.shape[1] // 2)
+    return Slice(middle, np.zeros(middle.shape, bool), caption, center, colour)
+
+
+def logged(log: Path) -> tuple[dict[str, dict[str, tuple[NDArray, NDArray]]], int] | None:
+    """The curves of a training's log by panel, and the lines to smooth over; none where it has no such figures."""
+    if not log.is_file():
+        return None
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    panels: dict[str, dict[str, tuple[NDArray, NDArray]]] = {}
+    for title, curves in CURVES.items():
+        for label, name in curves.items():
+            if found := [(line["step"], line[name]) for line in lines if name in line]:
+                steps, values = np.array(found, float).T
+                panels.setdefault(title, {})[label] = (steps, values)
+    if not panels:
+        return None
+    length = min(len(steps) for curves in panels.values() for steps, _ in curves.values())
+    return panels, max(round(SMOOTHED * length), 1)

@@ -1,0 +1,98 @@
+"""A classifier of patches looks for nodules in a whole scan: coarse windows over the lungs, then finer ones."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import torch
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from synthorax.datasets.patches import PatchSpec
+from synthorax.geometry import orient, resample
+from synthorax.tasks.classification import AT_ONCE, Classification
+from synthorax.tasks.training import patch_spec
+from synthorax.volume import Volume
+
+COARSE_MM = 8.0
+"""Steps between the first windows; two rounds of half and a quarter of it follow where those score best."""
+FINER = (2, 4)
+MOST_COARSE = 60
+"""Windows that are looked at more finely."""
+APART_MM = 6.0
+"""Of marks so close the best one is kept."""
+MOST = 40
+"""Marks a scan: false positives beyond LUNA16's eight a scan do not count."""
+
+
+def find_nodules(task: Classification, ct: Volume, lungs: Volume) -> NDArray[np.float64]:
+    """Marks of a detector in a scan, best first.
+
+    Args:
+        task: class 1 is a nodule in the middle of a patch.
+        lungs: bool, in any voxels: where windows are centred.
+
+    Returns:
+        x, y, z in mm (LPS) and score, the log of the odds, [c, 4].
+    """
+    spec = patch_spec(task.config)
+    scan = resample(orient(ct), spec.spacing_mm)
+    windows = _Windows(task, scan, spec)
+    steps = np.maximum(np.rint(COARSE_MM / np.array(spec.spacing_mm)), 1).astype(int)
+    grid = np.stack(
+        np.meshgrid(*(np.arange(s // 2, n, s) for n, s in zip(scan.shape, steps, strict=True)), indexing="ij")
+    )
+    places = grid.reshape(3, -1).T
+    at = np.rint(lungs.to_voxel(scan.to_world(places))).astype(int)
+    inside = ((at >= 0) & (at < lungs.shape)).all(1)
+    places = places[inside][lungs.voxels[tuple(at[inside].T)]]
+    places, scores = _apart(places, windows(places), spec, MOST_COARSE)
+    for part in FINER:
+        step = np.maximum(steps // part, 1)
+        around = (places[:, None] + np.array(list(product((-1, 0, 1), repeat=3))) * step).clip(
+            0, np.array(scan.shape) - 1
+        )
+        found = windows(around.reshape(-1, 3)).reshape(around.shape[:2])
+        best = found.argmax(1)
+        places, scores = _apart(around[np.arange(len(places)), best], found.max(1), spec, MOST_COARSE)
+    return np.column_stack([scan.to_world(windows.middles(places)), scores])[:MOST]
+
+
+class _Windows:
+    """Patches of a scan, scored in batches."""
+
+    def __init__(self, task: Classification, scan: Volume, spec: PatchSpec) -> None:
+        self._task, self._spec = task, spec
+        before = [n // 2 for n in spec.size]
+        padded = np.pad(scan.voxels, [(b, n - b) for b, n in zip(before, spec.size, strict=True)], mode="edge")
+        self._cut = sliding_window_view(padded, spec.size)
+
+    def __call__(self, places: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Log of the odds of a nodule in the middle of each window, [n]."""
+        scores = [np.zeros(0)]
+        for part in np.array_split(places, -(-len(places) // AT_ONCE) or 1):
+            hu = torch.from_numpy(self._cut[tuple(part.T)].astype(np.float32))
+            logits = self._task.logits(self._spec.to_unit(hu)[:, None]) if len(part) else torch.zeros(0, 2)
+            scores.append((logits[:, 1] - logits[:, 0]).numpy().astype(np.float64))
+        return np.concatenate(scores)
+
+    def middles(self, places: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Voxel indices of the middles of windows; half a voxel off those of even size."""
+        size = np.array(self._spec.size)
+        middles: NDArray[np.float64] = places + (size - 1) / 2 - size // 2
+        return middles
+
+
+def _apart(
+    places: NDArray[np.int64], scores: NDArray[np.float64], spec: PatchSpec, most: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The best places, best first, none of them near a better one."""
+    kept: list[int] = []
+    points = places * np.array(spec.spacing_mm)
+    for i in np.argsort(-scores, kind="stable"):
+        if len(kept) == most:
+            break
+        if not kept or np.square(points[kept] - points[i]).sum(1).min() >= APART_MM**2:
+            kept.append(int(i))
+    return places[kept], scores[kept]

@@ -1,0 +1,383 @@
+"""Do made nodules help a detector: mixed batches, arms, figures, whole scans, and models that the study refuses."""
+
+import json
+from dataclasses import replace
+from math import inf
+
+import numpy as np
+import pytest
+import torch
+
+from synthorax.annotations.lidc_table import lidc_patients
+from synthorax.datasets.augmentation import Augmentation
+from synthorax.datasets.mixed import MixedBatches
+from synthorax.datasets.patches import PatchDataset, PatchSpec, is_whole, negative_places, nodule_places
+from synthorax.errors import InputError
+from synthorax.hub import Model
+from synthorax.metrics.classification import Confusion
+from synthorax.nodule import NoduleAttributes
+from synthorax.rendering.renderer import Renderer
+from synthorax.studies import trials
+from synthorax.studies.cube_makers import check_unseen, cube_maker
+from synthorax.studies.detection import (
+    DETECTION_MEASURES,
+    NEGATIVE,
+    PAPER,
+    POSITIVE,
+    REFERENCE,
+    THESIS_SHARE,
+    Cubes,
+    Recipe,
+    ScanSearch,
+    compared,
+    detection_study,
+    outline_patients,
+    recipes,
+    rendered_cubes,
+)
+from synthorax.studies.detection_page import study_detection
+from synthorax.studies.trials import Scores, Splits, Study
+from synthorax.systems.ac_wgan.config import PRESETS
+from synthorax.systems.ac_wgan.system import AcWgan
+from synthorax.tasks.classification import Classification
+from synthorax.tasks.config import DETECTION
+from synthorax.tasks.scanning import find_nodules
+from synthorax.volume import Volume
+from test_baselines import ball_case, cases, store_of
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SPEC = PatchSpec((16, 16, 16))
+CONFIG = DETECTION["smoke"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("detection")
+
+
+@pytest.fixture(scope="module")
+def store(place):
+    return store_of(place / "store", cases(6))
+
+
+def patches_of(store, place, split="train", **options):
+    chosen = store.in_split(split)
+    places = nodule_places(chosen) + negative_places(store, chosen, SPEC, 0, 0)
+    return PatchDataset(store, places, SPEC, cache=place / "cache", **options)
+
+
+@pytest.fixture(scope="module")
+def train(store, place):
+    return patches_of(store, place)
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A GAN that has learned nothing, whose selection lets all pass."""
+    system = AcWgan(PRESETS["smoke"], 0)
+    system.networks["selection"].least_score.fill_(-1e9)
+    return Model(system, "0" * 64)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def lenient():
+    """An untrained critic is sure of nothing."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr("synthorax.systems.ac_wgan.system.LEAST_CONFIDENCE", 0.0)
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def result(store, place, model):
+    """The study as a user runs it, at `smoke` sizes."""
+    return study_detection(store, CONFIG, place / "out", model=model, amounts=(1.0, 2.0), trainings=2, device="cpu")
+
+
+# Batches
+
+
+def test_a_share_of_a_class_is_made_and_the_rest_is_as_it_was(train):
+    made = np.full((3, 16, 16, 16), 333, np.int16)
+    plain, mixed = train.batch(5, 64), MixedBatches(train, {POSITIVE: made}, 0.5, 64)(5)
+    replaced = (mixed["ct"] == SPEC.to_unit(torch.tensor(333.0))).flatten(1).all(1)
+    assert 8 <= replaced.sum() <= 24
+    assert (mixed["label"][replaced] == POSITIVE).all()
+    assert torch.equal(mixed["label"], plain["label"])
+    assert torch.equal(mixed["ct"][~replaced], plain["ct"][~replaced])
+    assert (mixed["index"][replaced] == -1).all()
+    assert not mixed["mask"][replaced].any()
+
+
+def test_all_of_both_classes_can_be_made(train):
+    made = {label: np.full((2, 16, 16, 16), 100 * label, np.int16) for label in (NEGATIVE, POSITIVE)}
+    batch = MixedBatches(train, made, 1.0, 8)(0)
+    for label in (NEGATIVE, POSITIVE):
+        assert (batch["ct"][batch["label"] == label] == SPEC.to_unit(torch.tensor(100.0 * label))).all()
+
+
+def test_a_mixed_batch_is_a_function_of_seed_and_step(train):
+    made = {POSITIVE: np.random.default_rng(0).integers(-900, 300, (5, 16, 16, 16)).astype(np.int16)}
+    first, again = (MixedBatches(train, made, 0.5, 16)(3)["ct"] for _ in range(2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, MixedBatches(train, made, 0.5, 16)(4)["ct"])
+    assert not torch.equal(first, MixedBatches(train.with_seed(1), made, 0.5, 16)(3)["ct"])
+
+
+def test_made_cubes_are_augmented_like_real_ones(store, place):
+    ramp = np.broadcast_to(np.arange(16, dtype=np.int16), (1, 16, 16, 16))
+    steps = {}
+    for flip in (True, False):
+        batches = MixedBatches(
+            patches_of(store, place, augmentation=Augmentation(flip=flip)), {POSITIVE: ramp}, 1.0, 32
+        )
+        batch = batches(0)
+        along = batch["ct"][batch["label"] == POSITIVE][:, 0, 0, 0].diff(dim=1)
+        steps[flip] = set(along.sign().unique().tolist())
+    assert steps == {True: {-1.0, 1.0}, False: {1.0}}
+
+
+@pytest.mark.parametrize(
+    ("shape", "share", "said"),
+    [((3, 8, 8, 8), 0.5, "16, 16, 16"), ((0, 16, 16, 16), 0.5, "one"), ((1, 16, 16, 16), 2, "0 to 1")],
+)
+def test_cubes_that_do_not_fit_are_refused(train, shape, share, said):
+    with pytest.raises(InputError, match=said):
+        MixedBatches(train, {POSITIVE: np.zeros(shape, np.int16)}, share, 8)
+
+
+# Arms
+
+
+def test_amounts_decide_the_share_and_what_is_drawn_from(train):
+    cubes = Cubes("key", lambda: np.zeros((40, 16, 16, 16), np.int16))
+    batches = Recipe("half", CONFIG, {POSITIVE: cubes}, 0.5).feed(20).batches(train)
+    assert batches.share == pytest.approx(1 / 3)
+    assert len(batches.made[POSITIVE]) == 10
+    alone = Recipe("alone", CONFIG, {POSITIVE: cubes}, inf).feed(20).batches(train)
+    assert (alone.share, len(alone.made[POSITIVE])) == (1.0, 40)
+    assert Recipe("none", CONFIG).feed(20) is None
+
+
+def test_an_arm_flips_as_its_configuration_says(store, place, monkeypatch):
+    drawn = {}
+
+    def trial(task, splits, make_batches, out, *_, **__):
+        drawn[out.name] = make_batches()(0)["ct"]
+        return Scores(splits.val.labels / 1, splits.test.labels / 1)
+
+    monkeypatch.setattr(trials, "trial", trial)
+    study = Study(store, place / "flips", (0,), "cpu", place / "cache")
+    detection_study(study, CONFIG, amounts=())
+    plain, flips = drawn["real-alone-0"], drawn["flips-0"]
+    same = [(a == b).all().item() for a, b in zip(plain, flips, strict=True)]
+    assert not all(same)
+    assert [torch.equal(a.sort()[0], b.sort()[0]) for a, b in zip(plain.flatten(1), flips.flatten(1), strict=True)] == [
+        True
+    ] * len(plain)
+
+
+def test_other_cubes_or_amounts_are_another_training():
+    keys = {
+        Recipe("a", CONFIG, {label: Cubes(key, list)}, amount).feed(20).key
+        for label in (0, 1)
+        for key in ("x", "y")
+        for amount in (1.0, 2.0)
+    }
+    assert len(keys) == 8
+
+
+def test_without_a_gan_its_arms_are_left_out_and_cubes_are_not_made_before_they_are_needed():
+    def never():
+        raise AssertionError("made")
+
+    cubes = Cubes("key", never)
+    names = [recipe.name for recipe in recipes(CONFIG, cubes, {}, (1.0, 4.0))]
+    assert names == ["real alone", "flips", "larger detector, flips", "flips + rendered", "flips + rendered x 4"]
+    gan = {"plain": cubes, "selected": cubes}
+    assert "GAN only" not in [recipe.name for recipe in recipes(CONFIG, cubes, gan)]
+    whole = recipes(CONFIG, cubes, gan | {"negative": cubes})
+    assert set(PAPER) - {recipe.name for recipe in whole} == {"critic's own head"}
+    wider = next(recipe for recipe in whole if recipe.name == "larger detector, flips")
+    assert wider.config.network.width == 2 * CONFIG.network.width
+
+
+def test_rendered_cubes_are_real_patches_with_something_denser_in_the_middle(train):
+    made = rendered_cubes(train, Renderer(), 4).hu
+    assert made.shape == (4, 16, 16, 16)
+    middle = made[:, 6:10, 6:10, 6:10].mean((1, 2, 3))
+    assert (middle > train.spec.to_hu(train.rows([len(train) - 1])["ct"]).mean().item() + 100).all()
+    assert np.array_equal(made[:2], rendered_cubes(train, Renderer(), 4).hu[:2])
+
+
+def test_outlines_of_held_out_patients_are_not_rendered(tmp_path):
+    real = lidc_patients()
+    made = []
+    for i, case in enumerate(cases(2)):
+        nodule = replace(case.nodules[0], extra={"shape_origin": real[10 + i]})
+        made.append(replace(case, patient_id=real[i] if i % 2 else case.patient_id, nodules=(nodule,)))
+    store = store_of(tmp_path / "store", made)
+    allowed = outline_patients(store)
+    held_out = {c.patient_id for c in made if c.split != "train"} | {
+        c.nodules[0].extra["shape_origin"] for c in made if c.split != "train"
+    }
+    assert not held_out & set(allowed)
+    assert {real[1], real[10], real[11]} <= set(allowed)  # of training patients
+
+
+# Figures
+
+
+def test_precision_at_the_thesis_share_is_that_of_its_table():
+    table = Confusion(1583, 2776, 113_451, 50)
+    assert DETECTION_MEASURES["precision at 1:71"](table) == pytest.approx(table.precision)
+    assert DETECTION_MEASURES["f1 at 1:71"](table) == pytest.approx(table.f1)
+    balanced = Confusion(1583, 2776 * THESIS_SHARE, 113_451 * THESIS_SHARE, 50)
+    assert DETECTION_MEASURES["precision at 1:71"](balanced) == pytest.approx(table.precision)
+    assert PAPER["flips"]["precision at 1:71"] == pytest.approx(table.precision, abs=6e-4)
+    assert PAPER["flips"]["f1 at 1:71"] == pytest.approx(table.f1, abs=6e-4)
+
+
+def test_an_arm_is_compared_training_by_training_and_p_is_corrected(store, place):
+    splits = Splits(*(patches_of(store, place, split) for split in ("train", "val", "test")))
+    random = np.random.default_rng(0)
+
+    def scores(signal):
+        noise = [random.normal(size=len(p)) for p in (splits.val, splits.test)]
+        return Scores(*(signal * p.labels + n for p, n in zip((splits.val, splits.test), noise, strict=True)))
+
+    base, better = [scores(1.0), scores(1.0)], [scores(9.0), scores(9.0)]
+    tests = compared({REFERENCE: base, "better": better, "same": base, "one": [scores(9.0)]}, splits)
+    by = {(test.a, test.metric): test for test in tests}
+    assert {a for a, _ in by} == {"better", "same", "one"}
+    assert by["better", "auc"].difference > 0.1
+    assert by["better", "auc"].low > 0
+    assert (by["same", "auc"].difference, by["same", "auc"].p) == (0, 1)
+    assert all(test.p_holm >= test.p for test in tests)
+    assert any(test.p_holm > test.p for test in tests)
+
+
+def test_the_study_ends_in_arms_tests_and_a_page(result):
+    page, outcome = result
+    names = [arm.name for arm in outcome.arms]
+    for name in (*PAPER, "real alone", "flips + rendered", "flips + GAN x 2", "HU of the middle alone"):
+        assert name in names
+    assert [arm.seeds for arm in outcome.arms if arm.name == "critic's own head"] == [[]]
+    for arm in outcome.arms:
+        assert 0 <= arm.metrics["auc"].low <= arm.metrics["auc"].mean <= arm.metrics["auc"].high <= 1
+    assert set(outcome.budget.values()) == {CONFIG.steps * CONFIG.batch_size}
+    total = {round(sum(counts), 6) for counts in outcome.confusions.values()}
+    assert len(total) == 1
+    written = json.loads((page.parent / "results.json").read_text())
+    assert {arm["name"] for arm in written["arms"]} == set(names)
+    assert written["model_sha256"] == "0" * 64
+    assert written["tests"][0].keys() == {"a", "b", "metric", "difference", "low", "high", "p", "p_holm"}
+    text = page.read_text()
+    assert "thesis 0.976" in text
+    assert "left out" not in text
+
+
+def test_a_second_call_trains_and_makes_nothing(result, store, model, monkeypatch):
+    def never(*_, **__):
+        raise AssertionError("done again")
+
+    monkeypatch.setattr(trials, "train_task", never)
+    monkeypatch.setattr(AcWgan, "sample", never)
+    monkeypatch.setattr("synthorax.studies.detection._Rendered", never)
+    page, outcome = result
+    again = study_detection(store, CONFIG, page.parent, model=model, amounts=(1.0, 2.0), trainings=2, device="cpu")
+    assert again[1] == outcome
+
+
+# Whole scans
+
+
+def whole_case(name, split, seed):
+    """A wide, deep block of lung with two balls."""
+    case = ball_case(name, 16, split, (), 40, seed)
+    hu = np.full((80, 80, 80), -850, np.int16) + np.random.default_rng(seed).integers(-30, 30, (80, 80, 80))
+    hu[20:60, 20:60, 20:60] = case.ct.voxels
+    mask = np.zeros(hu.shape, np.uint8)
+    mask[20:60, 20:60, 20:60] = case.mask
+    nodule = replace(case.nodules[0], center_mm=(79.0, 79.0, 79.0), attributes=NoduleAttributes(diameter_mm=32.0))
+    return replace(case, ct=Volume(hu.astype(np.int16), (2.0, 2.0, 2.0)), mask=mask, nodules=(nodule,))
+
+
+class Bright(Classification):
+    """Tells a nodule by the brightness of the middle."""
+
+    def logits(self, patches):
+        middle = patches[:, 0, 6:10, 6:10, 6:10].mean((1, 2, 3))
+        return torch.stack([torch.zeros_like(middle), middle], 1)
+
+
+def test_a_detector_finds_the_nodule_of_a_whole_scan(tmp_path):
+    case = whole_case("a", "test", 0)
+    everywhere = replace(case.ct, voxels=np.ones(case.ct.shape, bool))
+    task = Bright(CONFIG.model_copy(update={"spacing_mm": (2.0, 2.0, 2.0)}))
+    marks = find_nodules(task, case.ct, everywhere)
+    assert np.linalg.norm(marks[0, :3] - 79) < 16
+    assert (np.diff(marks[:, 3]) <= 0).all()
+    apart = np.linalg.norm(marks[:, None, :3] - marks[None, :, :3], axis=2) + 99 * np.eye(len(marks))
+    assert apart.min() >= 6
+    flipped = Volume(case.ct.voxels[:, :, ::-1], case.ct.spacing_mm, (158.0, 0.0, 0.0), np.diag([-1.0, 1.0, 1.0]))
+    assert np.linalg.norm(find_nodules(task, flipped, everywhere)[0, :3] - marks[0, :3]) < 4
+    nowhere = replace(everywhere, voxels=np.zeros(case.ct.shape, bool))
+    assert find_nodules(task, case.ct, nowhere).shape == (0, 4)
+
+
+def test_marks_on_the_nodules_of_whole_scans_make_the_froc(tmp_path):
+    store = store_of(
+        tmp_path / "store",
+        [whole_case(f"{split}{i}", split, i) for i in range(3) for split in ("train", "val", "test")],
+    )
+    assert all(is_whole(case) for case in store.cases)
+    assert not is_whole(replace(store.cases[0], shape=(50, 50, 50)))
+    search = ScanSearch(store, tuple(store.in_split("test")))
+    at = np.array([[i, 79.0, 79.0, 79.0, 1.0] for i in range(3)])
+    right, wrong = (Scores(np.zeros(0), np.zeros(0), at + np.array([0, shift, 0, 0, 0])) for shift in (0, 40))
+    assert search.froc([right]).mean == 1
+    assert search.froc([wrong]).mean == 0
+    assert search.froc([right, wrong]).mean == 0.5
+
+
+# Models and stores that the study refuses
+
+
+def test_a_model_that_learned_from_held_out_patients_is_refused(store, model):
+    seen = replace(model, seen=frozenset(store.splits["train"]))
+    check_unseen(seen, store)
+    for split in ("val", "test"):
+        leaked = replace(model, seen=frozenset([store.splits[split][0]]))
+        with pytest.raises(InputError, match=f"1 patients who are held out here, such as {store.splits[split][0]}"):
+            cube_maker(leaked, store, CONFIG)
+
+
+def test_a_model_of_other_cubes_or_of_no_cubes_is_refused(store, model):
+    with pytest.raises(InputError, match="cubes with size"):
+        cube_maker(model, store, CONFIG.model_copy(update={"size": (24, 24, 24)}))
+    with pytest.raises(InputError, match="a model of classification"):
+        cube_maker(replace(model, system=Classification(CONFIG)), store, CONFIG)
+
+
+def test_a_model_without_negatives_has_fewer_arms(store, place, monkeypatch):
+    config = PRESETS["smoke"].model_copy(update={"negatives": False})
+    system = AcWgan(config, 0)
+    system.networks["selection"].least_score.fill_(-1e9)
+    study = Study(store, place / "fewer", (0,), "cpu", place / "cache")
+    monkeypatch.setattr(
+        Study, "scores", lambda self, name, config, splits, **_: [Scores(splits.val.labels / 1, splits.test.labels / 1)]
+    )
+    outcome = detection_study(study, CONFIG, cube_maker(Model(system, ""), store, CONFIG), amounts=(1.0,))
+    names = {arm.name for arm in outcome.arms}
+    assert "flips + GAN" in names
+    assert not {"GAN only", "critic's own head"} & names
+
+
+@pytest.mark.parametrize("amount", [0.0, -1.0, inf])
+def test_amounts_that_are_none_are_refused(store, place, amount):
+    study = Study(store, place / "none", (0,), "cpu", place / "cache")
+    with pytest.raises(InputError, match="made nodules for each real one"):
+        detection_study(study, CONFIG, amounts=(amount,))
+    assert not (place / "none").exists()

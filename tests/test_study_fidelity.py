@@ -1,0 +1,163 @@
+"""Are made cubes like real ones: the study's page, its checks of the condition, and the models that it refuses."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from synthorax.errors import InputError
+from synthorax.hub import Model
+from synthorax.studies.conditions import check_diameters, half_widths_mm, rank_correlation_of
+from synthorax.studies.cube_makers import AcWganCubes
+from synthorax.studies.fidelity_page import CURVES, logged, study_fidelity
+from synthorax.systems.ac_wgan.config import PRESETS
+from synthorax.systems.ac_wgan.system import AcWgan
+from synthorax.tasks.config import DETECTION, features_config
+from synthorax.tasks.extractor import FeatureNet
+from test_baselines import cases, store_of
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+CONFIG = DETECTION["smoke"]
+
+
+def rated(case, i):
+    """A case whose nodule has a texture too."""
+    nodule = case.nodules[0]
+    attributes = replace(nodule.attributes, texture=1.0 + 4 * (i % 2))
+    return replace(case, nodules=(replace(nodule, attributes=attributes),))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    made = [rated(case, i) for i, case in enumerate(cases(10, readers=((1, 2, 1), (5, 4, 5))))]
+    return store_of(tmp_path_factory.mktemp("fidelity") / "store", made)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def lenient():
+    """An untrained critic is sure of nothing."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr("synthorax.systems.ac_wgan.system.LEAST_CONFIDENCE", 0.0)
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def model():
+    system = AcWgan(PRESETS["smoke"], 0)
+    system.networks["selection"].least_score.fill_(-1e9)
+    return Model(system, "0" * 64)
+
+
+@pytest.fixture(scope="module")
+def extractor():
+    return Model(FeatureNet(features_config("smoke", {}), 0), "1" * 64)
+
+
+def test_the_study_ends_in_figures_checks_and_pictures(store, model, extractor, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    names = [name for curves in CURVES.values() for name in curves.values()]
+    lines = [{"step": step, **dict.fromkeys(names, step / 7)} for step in range(40)] + [{"step": 40, "other": 1}]
+    (run / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    def go():
+        return study_fidelity(
+            store, CONFIG, tmp_path / "out", model, extractor, extractor_name="tiny", run=run, samples=12, device="cpu"
+        )
+
+    page, found = go()
+    assert list(found.likeness) == ["real, validation patients", "GAN", "GAN, selected", "rendered"]
+    assert set(found.pictures) == {"texture", "malignancy", "neighbours", "curves"}
+    assert [check.made is not None for check in found.checks] == [True] * 3
+    for check in found.checks[1:]:
+        assert 0 <= check.real.low <= check.real.mean <= check.real.high <= 1
+    written = json.loads((page.parent / "results.json").read_text())
+    assert written["extractor"] == {"name": "tiny", "sha256": "1" * 64}
+    assert written["checks"][0]["what"].startswith("diameter")
+    text = page.read_text()
+    assert text.count("<img") == 4
+    assert "nan" not in text.lower().split("</style>")[1].split("base64")[0]
+    again = go()[1]
+    assert (again.likeness, again.checks) == (found.likeness, found.checks)
+
+
+def test_models_that_know_held_out_patients_or_are_something_else_are_refused(store, model, extractor, tmp_path):
+    def go(model, extractor):
+        study_fidelity(store, CONFIG, tmp_path / "out", model, extractor, extractor_name="", device="cpu")
+
+    leaked = frozenset([store.splits["test"][0]])
+    for wrong, said in (
+        ((replace(model, seen=leaked), extractor), "held out here"),
+        ((model, replace(extractor, seen=leaked)), "held out here"),
+        ((model, model), "a model of ac-wgan; expected one of features"),
+        ((extractor, extractor), "a model of features; expected one that makes cubes"),
+    ):
+        with pytest.raises(InputError, match=said):
+            go(*wrong)
+    assert not (tmp_path / "out").exists()
+
+
+def balls(diameters, size=24, hu=0.0, density=-850.0):
+    grid = np.stack(np.meshgrid(*[np.arange(size) - (size - 1) / 2] * 3, indexing="ij"))
+    radius = np.sqrt((grid**2).sum(0))
+    share = [np.clip(mm / 2 - radius + 0.5, 0, 1) for mm in diameters]
+    return np.stack([density + s * (hu - density) for s in share])
+
+
+@pytest.mark.parametrize("hu", [0.0, -600.0])
+def test_the_width_of_a_ball_is_its_diameter_dense_or_faint(hu):
+    wanted = np.array([5.0, 8.0, 12.0, 16.0])
+    assert half_widths_mm(balls(wanted, hu=hu), (1.0, 1.0, 1.0)) == pytest.approx(wanted, abs=0.8)
+
+
+def test_a_vessel_beside_it_hardly_moves_the_width():
+    cube = balls([8.0])
+    with_vessel = cube.copy()
+    with_vessel[0, 11:13, 11:13, :] = 0.0
+    before, after = (half_widths_mm(each, (1.0, 1.0, 1.0))[0] for each in (cube, with_vessel))
+    assert abs(after - before) < 1.0
+
+
+def test_a_cube_without_anything_in_it_has_some_width():
+    empty = np.full((1, 24, 24, 24), -850.0)
+    assert np.isfinite(half_widths_mm(empty, (1.0, 1.0, 1.0))).all()
+
+
+def test_the_rank_correlation_is_scipys():
+    from scipy.stats import spearmanr
+
+    random = np.random.default_rng(0)
+    first = random.normal(size=60)
+    second = first + random.normal(size=60)
+    value = rank_correlation_of(first, second).values(np.ones((1, 60)))[0]
+    assert value == pytest.approx(spearmanr(first, second).statistic)
+
+
+def test_a_generator_that_makes_what_is_asked_is_told_from_one_that_does_not(store, model):
+    from test_study_detection import patches_of
+
+    place = Path(store.path).parent
+    train, test = patches_of(store, place), patches_of(store, place, "test")
+
+    class Obedient(AcWganCubes):
+        def made(self, asked, seed, **_):
+            return balls([each.diameter_mm for each in asked], 16).astype(np.int16)
+
+    class Deaf(AcWganCubes):
+        def made(self, asked, seed, **_):
+            return balls(np.random.default_rng(0).uniform(3, 12, len(asked)), 16).astype(np.int16)
+
+    good, bad = (check_diameters(kind(model.system, ""), train, test, 60) for kind in (Obedient, Deaf))
+    assert good.made.low > 0.9
+    assert abs(bad.made.mean) < 0.4
+    assert good.real == bad.real
+
+
+def test_a_log_without_such_figures_has_no_curves(tmp_path):
+    assert logged(tmp_path / "log.jsonl") is None
+    (tmp_path / "log.jsonl").write_text('{"step": 1, "loss": 2}\n')
+    assert logged(tmp_path / "log.jsonl") is None
