@@ -26,7 +26,7 @@ from synthorax.tasks.config import task_config
 
 TRAININGS = 3
 AMOUNTS = (1.0, 4.0)
-MODEL, EXTRACTOR = "ac-wgan-24mm", "features-24mm"
+MODEL, EXTRACTOR = "ac-wgan", "features-24mm"
 PHANTOMS = 40
 PHANTOM_TRAININGS = 2
 PHANTOM_SETTINGS = {"size": (32, 32, 32), "spacing_mm": (1.5, 1.5, 1.5), "steps": 600}

@@ -23,8 +23,8 @@ from synthorax.io.tables import write_table
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.systems.ac_wgan import system as module
 from synthorax.systems.ac_wgan.config import PRESETS, ac_wgan_config
-from synthorax.systems.ac_wgan.networks import USUAL_DIAMETER_MM
-from synthorax.systems.ac_wgan.system import LEAST_CONFIDENCE, LEAST_QUANTILE, SAMPLE_BATCH, AcWgan
+from synthorax.systems.ac_wgan.networks import USUAL_DIAMETER_MM, encode_attributes
+from synthorax.systems.ac_wgan.system import ALIKE, LEAST_CONFIDENCE, LEAST_QUANTILE, SAMPLE_BATCH, AcWgan
 from synthorax.systems.ac_wgan.training import ac_wgan_training
 from synthorax.training import loop
 from synthorax.training.devices import make_fabric
@@ -132,7 +132,7 @@ def test_a_batch_taken_in_parts_gives_the_weights_and_figures_of_the_whole(store
     fresh = prepared(store, cache, attributes=("diameter_mm", "malignancy")).model.weights()
     assert made[2][1] == pytest.approx(made[1][1], rel=1e-3, abs=1e-5)
     for name, tensor in made[1][0].items():
-        if not name.startswith("selection"):
+        if not name.startswith("real"):
             torch.testing.assert_close(made[2][0][name], tensor, rtol=1e-3, atol=2e-5)
     assert any(not torch.equal(made[1][0][name], fresh[name]) for name in fresh if name.startswith("generator"))
 
@@ -310,7 +310,7 @@ def test_two_processes_train_as_one_does_and_one_of_them_writes(store, cache, wh
     assert len(list((tmp_path / "run" / "tensorboard").iterdir())) == 1
     one, two = hub.load(whole[0]).system.weights(), hub.load(tmp_path / "run").system.weights()
     for name, tensor in one.items():
-        torch.testing.assert_close(two[name], tensor, rtol=1e-2, atol=1e-3)
+        torch.testing.assert_close(two[name], tensor, rtol=1e-2, atol=1e-3, equal_nan=True)
 
 
 # What a step sees
@@ -575,7 +575,7 @@ def test_the_threshold_is_a_quarter_of_the_real_positives_scores(store, cache, w
     position = LEAST_QUANTILE * (len(scores) - 1)
     low = int(position)
     expected = scores[low] + (position - low) * (scores[low + 1] - scores[low])
-    found = hub.load(whole[0]).system.networks["selection"].least_score
+    found = hub.load(whole[0]).system.networks["real"].least_score
     assert float(found) == pytest.approx(expected, rel=1e-4)
     assert not np.isnan(expected)
 
@@ -584,7 +584,7 @@ def selective(model, quantile=0.7):
     """A copy that is sure of its class for about half the samples, and whose scores seldom suffice."""
     chosen = AcWgan.restore(model.config.model_dump(mode="json"), model.weights())
     scores = chosen.sample(64, 0).scores
-    chosen.networks["selection"].least_score.fill_(float(np.quantile(scores, quantile)))
+    chosen.networks["real"].least_score.fill_(float(np.quantile(scores, quantile)))
     return chosen
 
 
@@ -593,7 +593,7 @@ def test_a_selection_keeps_those_above_both_thresholds_by_their_numbers(model, m
     confidence = chosen.sample(64, 0).confidence
     monkeypatch.setattr(module, "LEAST_CONFIDENCE", float(np.median(confidence)))
     whole = chosen.sample(192, 0)
-    least = float(chosen.networks["selection"].least_score)
+    least = float(chosen.networks["real"].least_score)
     good = np.flatnonzero((whole.confidence > module.LEAST_CONFIDENCE) & (whole.scores >= least))
     assert 5 < len(good) < 150
     for n in (1, 5):
@@ -610,7 +610,7 @@ def test_a_selection_keeps_those_above_both_thresholds_by_their_numbers(model, m
 def test_a_selection_that_nothing_passes_or_without_a_threshold_is_one_clear_line(model):
     assert LEAST_CONFIDENCE == 0.9
     chosen = selective(model)
-    chosen.networks["selection"].least_score.fill_(1e9)
+    chosen.networks["real"].least_score.fill_(1e9)
     with pytest.raises(InputError, match=r"^selection: found 0 of \d+ samples; expected a model") as caught:
         chosen.sample(1, 0, select=True)
     assert "\n" not in str(caught.value)
@@ -633,7 +633,7 @@ def test_fine_tuning_starts_from_another_run_and_refuses_other_networks(store, c
     options = {"preset": "smoke", "device": "cpu", "cache": cache, "max_minutes": 0}
     api.train("ac-wgan", store, tmp_path / "tuned", start=whole[0], seed=5, **options)
     started, first = hub.load(tmp_path / "tuned").system.weights(), hub.load(whole[0]).system.weights()
-    assert all(torch.equal(started[name], first[name]) for name in first)
+    assert all(torch.equal(started[name], first[name]) for name in first if not name.startswith("real"))
     for settings in ({"widths": (16, 8, 8, 4)}, {"attributes": ("diameter_mm",)}):
         with pytest.raises(InputError, match="weights that do not fit") as caught:
             api.train("ac-wgan", store, tmp_path / "other", start=whole[0], settings=settings, **options)
@@ -696,6 +696,37 @@ def test_the_program_of_the_paper_size_step_runs(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["-c", json.dumps(small)])
     exec(PAPER_STEP, {})
     assert float(capsys.readouterr().out) > 0.2
+
+
+def test_what_is_not_asked_for_is_as_a_real_nodule_has_it_that_is_like_what_is_asked():
+    config = PRESETS["smoke"]
+    names = config.attributes
+    small = [NoduleAttributes(diameter_mm=4 + i / 100, texture=5, malignancy=1) for i in range(ALIKE)]
+    large = [NoduleAttributes(diameter_mm=20 + i / 10, texture=1, malignancy=5) for i in range(ALIKE)]
+    nobody = [NoduleAttributes(texture=3)]
+    model = AcWgan(config, real_attributes=encode_attributes([*small, *large, *nobody], names))
+    told = model.sample(12, 0, NoduleAttributes(diameter_mm=22)).told
+    assert told == pytest.approx(np.tile([22, 1, 5], (12, 1)), rel=1e-5)
+    told = model.sample(12, 0, NoduleAttributes(texture=5)).told
+    assert (told[:, 0] < 5).all()
+    assert len(set(told[:, 0])) > 1
+    told = model.sample(60, 0).told
+    assert {5.0, 1.0} <= set(told[:, 1].tolist())
+    whole = NoduleAttributes(diameter_mm=7, texture=2, malignancy=2)
+    assert model.sample(1, 0, whole).told[0] == pytest.approx([7, 2, 2])
+    assert np.isnan(model.sample(2, 0, positive=False).told).all()
+    assert np.array_equal(model.sample(3, 5).told, model.sample(9, 5).told[:3], equal_nan=True)
+    assert np.isnan(AcWgan(config).sample(2, 0).told).all()  # that knows no nodules
+
+
+def test_another_models_nodules_are_not_taken_with_its_weights():
+    config = PRESETS["smoke"]
+    one = AcWgan(config, 0, real_attributes=torch.zeros(3, 3))
+    other = AcWgan(config, 1, real_attributes=torch.ones(5, 3))
+    other.start_from(one.weights())
+    assert torch.equal(other.networks["real"].attributes, torch.ones(5, 3))
+    for a, b in zip(one.networks["critic"].parameters(), other.networks["critic"].parameters(), strict=True):
+        assert torch.equal(a, b)
 
 
 # Samples as files

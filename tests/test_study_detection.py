@@ -76,7 +76,7 @@ def train(store, place):
 def model():
     """A GAN that has learned nothing, whose selection lets all pass."""
     system = AcWgan(PRESETS["smoke"], 0)
-    system.networks["selection"].least_score.fill_(-1e9)
+    system.networks["real"].least_score.fill_(-1e9)
     return Model(system, "0" * 64)
 
 
@@ -364,7 +364,7 @@ def test_a_model_of_other_cubes_or_of_no_cubes_is_refused(store, model):
 def test_a_model_without_negatives_has_fewer_arms(store, place, monkeypatch):
     config = PRESETS["smoke"].model_copy(update={"negatives": False})
     system = AcWgan(config, 0)
-    system.networks["selection"].least_score.fill_(-1e9)
+    system.networks["real"].least_score.fill_(-1e9)
     study = Study(store, place / "fewer", (0,), "cpu", place / "cache")
     monkeypatch.setattr(
         Study, "scores", lambda self, name, config, splits, **_: [Scores(splits.val.labels / 1, splits.test.labels / 1)]

@@ -48,7 +48,7 @@ def lenient():
 @pytest.fixture(scope="module")
 def model():
     system = AcWgan(PRESETS["smoke"], 0)
-    system.networks["selection"].least_score.fill_(-1e9)
+    system.networks["real"].least_score.fill_(-1e9)
     return Model(system, "0" * 64)
 
 

@@ -109,7 +109,7 @@ def start_from(model: Trainable, first: Model) -> None:
         InputError: weights of other networks.
     """
     try:
-        model.load_weights(first.system.weights())
+        model.start_from(first.system.weights())
     except RuntimeError as error:
         raise InputError(
             "from", f"weights that do not fit ({_reason(error)})", f"a model of this {model.name}"

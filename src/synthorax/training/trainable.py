@@ -221,6 +221,14 @@ class Trainable(ABC):
                 own = self.networks[name.removesuffix(AVERAGE)].state_dict()
             network.load_state_dict(own)
 
+    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+        """Take what another model has learned, to go on from.
+
+        Raises:
+            RuntimeError: tensors of other networks.
+        """
+        self.load_weights(weights)
+
     def _stored(self) -> Iterator[tuple[str, nn.Module]]:
         yield from self.networks.items()
         for name, average in self.averages.items():

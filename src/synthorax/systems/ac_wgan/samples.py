@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from synthorax.annotations.nodule_table import CENTER, TABLE
 from synthorax.errors import InputError
@@ -37,7 +39,7 @@ def sample_cubes(
 
     Args:
         select: only those that the critic takes for real ones and for their class (section 4.2).
-        diameter_mm, texture, malignancy: of all; what is not given the network draws.
+        diameter_mm, texture, malignancy: of all; what is not given is as it is of a real nodule like it.
 
     Raises:
         InputError: attributes that the model was not told of or that no nodule has, or no threshold to select by.
@@ -66,7 +68,7 @@ def write_cubes(
 ) -> str:
     """Write images, nodules.csv and a manifest; returns what was made, in words.
 
-    A nodule's diameter in the table is the one asked for, else what the critic makes of it.
+    A nodule's diameter in the table is what the generator was told, else what the critic makes of it.
 
     Raises:
         InputError: an unknown format, or a folder that holds something else.
@@ -93,7 +95,8 @@ def write_cubes(
                     "index": int(made.index[i]),
                     "class": int(made.labels[i]),
                     "asked": {name: value for name, value in vars(made.asked[i]).items() if value is not None},
-                    "judged": dict(zip(system.config.attributes, np.round(made.judged[i], 3).tolist(), strict=True)),
+                    "told": _by_name(made.told[i], system),
+                    "judged": _by_name(made.judged[i], system),
                     "score": round(float(made.scores[i]), 4),
                     "confidence": round(float(made.confidence[i]), 4),
                 }
@@ -123,14 +126,16 @@ def write_cubes(
     return told if tried == len(made.hu) else f"{told}, selected from {tried}"
 
 
+def _by_name(values: NDArray[np.float32], system: AcWgan) -> dict[str, float]:
+    """Attributes that have a value."""
+    pairs = zip(system.config.attributes, np.round(values, 3).tolist(), strict=True)
+    return {name: value for name, value in pairs if isfinite(value)}
+
+
 def _attributes(made: GeneratedCubes, i: int, system: AcWgan) -> dict[str, float | str]:
-    """Diameter and ratings of a sample, as asked for or as judged."""
-    judged = dict(zip(system.config.attributes, made.judged[i].tolist(), strict=True))
-    found: dict[str, float | str] = {}
-    for name in ("diameter_mm", "texture", "malignancy"):
-        asked = getattr(made.asked[i], name)
-        value = asked if asked is not None else judged.get(name)
-        if value is not None and name != "diameter_mm":
-            value = float(np.clip(value, 1, 5))
-        found[name] = "" if value is None else round(float(value), 2)
+    """Diameter and ratings of a sample, as its generator was told or as the critic judges."""
+    known: dict[str, float] = _by_name(made.judged[i], system) | _by_name(made.told[i], system)
+    found: dict[str, float | str] = dict.fromkeys(("diameter_mm", "texture", "malignancy"), "")
+    for name, value in known.items():
+        found[name] = round(value if name == "diameter_mm" else min(max(value, 1.0), 5.0), 2)
     return found

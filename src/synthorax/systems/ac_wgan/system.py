@@ -41,6 +41,8 @@ LEAST_QUANTILE = 0.25
 """A sample is kept if its class is so probable, and its score at least that quantile of real positives' scores."""
 MOST_TRIES = 50
 """A selection gives up after so many samples for each that is asked for."""
+ALIKE = 20
+"""Of so many real nodules that are most like what is asked for one gives what is not asked for."""
 PREVIEW_MM = (5.0, 8.0, 12.0, 18.0)
 
 
@@ -52,6 +54,7 @@ class GeneratedCubes:
         hu: int16 [n, z, y, x].
         labels: int64 [n], the class asked for; 1 has a nodule in the middle.
         asked: the nodules' attributes as they were asked for.
+        told: float32 [n, a], what the generator was told, in the attributes' own units; nan where nothing.
         judged: float32 [n, a], what the critic's heads make of them, in the attributes' own units.
         scores: float32 [n], the critic's.
         confidence: float32 [n], probability of the class asked for.
@@ -61,6 +64,7 @@ class GeneratedCubes:
     hu: NDArray[np.int16]
     labels: NDArray[np.int64]
     asked: tuple[NoduleAttributes, ...]
+    told: NDArray[np.float32]
     judged: NDArray[np.float32]
     scores: NDArray[np.float32]
     confidence: NDArray[np.float32]
@@ -80,18 +84,31 @@ class GeneratedCubes:
         return GeneratedCubes(asked=tuple(a for group in groups for a in group.asked), **arrays)
 
 
-class Selection(nn.Module):
-    """What a sample has to reach: kept with the weights.
+class RealNodules(nn.Module):
+    """What sampling has to know of the nodules of training: kept with the weights.
 
     Attributes:
-        least_score: a quantile of the scores of the real positives of training; nan until training ends.
+        attributes: float32 [k, a], as `encode_attributes` scales them, nan where not known.
+        least_score: a quantile of their scores by the critic, which a selected sample reaches; nan until training ends.
     """
 
+    attributes: Tensor
     least_score: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, attributes: Float[Tensor, "k a"]) -> None:
         super().__init__()
+        self.register_buffer("attributes", attributes.clone())
         self.register_buffer("least_score", torch.tensor(float("nan")))
+
+    def completed(self, asked: Float[Tensor, " a"], random: np.random.Generator) -> Float[Tensor, " a"]:
+        """What is not asked for as a nodule has it that is like what is asked for, one of `ALIKE` at random."""
+        given = ~asked.isnan()
+        unlike = (self.attributes - asked)[:, given].square().sum(1)
+        rows = unlike.isfinite().nonzero()[:, 0]
+        if given.all() or not len(rows):
+            return asked
+        nearest = rows[unlike[rows].argsort(stable=True)][: ALIKE if given.any() else None]
+        return torch.where(given, asked, self.attributes[nearest[int(random.integers(len(nearest)))]])
 
 
 class AcWgan(System):
@@ -109,18 +126,31 @@ class AcWgan(System):
         "penalty": Limit("the critic's gradient is far from 1", high=100.0),
     }
 
-    def __init__(self, config: AcWganConfig, seed: int = 0) -> None:
+    def __init__(
+        self, config: AcWganConfig, seed: int = 0, *, real_attributes: Float[Tensor, "k a"] | None = None
+    ) -> None:
+        """A fresh model.
+
+        Args:
+            real_attributes: of the nodules that it will learn from, by which samples are told what is not asked for.
+        """
+        if real_attributes is None:
+            real_attributes = torch.zeros(0, len(config.attributes))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(seed, "ac-wgan weights"))
-            networks = {"generator": Generator(config), "critic": Critic(config), "selection": Selection()}
+            networks = {"generator": Generator(config), "critic": Critic(config), "real": RealNodules(real_attributes)}
         super().__init__(config, networks, seed=seed, decays={"generator": config.ema_decay})
         self.real_positives: Callable[[], Iterator[Tensor]] | None = None
 
     @classmethod
     def restore(cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> AcWgan:
-        system = cls(AcWganConfig.model_validate(config))
+        system = cls(AcWganConfig.model_validate(config), real_attributes=weights.get("real.attributes"))
         system.load_weights(weights)
         return system
+
+    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+        own = {f"real.{name}": tensor for name, tensor in self._real.state_dict().items()}
+        self.load_weights({**weights, **own})
 
     def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
         rates = {"generator": self.config.generator_learning_rate, "critic": self.config.critic_learning_rate}
@@ -244,7 +274,7 @@ class AcWgan(System):
         if self.real_positives is None:
             return
         scores = torch.cat([self.judge(cubes).score for cubes in self.real_positives()])
-        cast(Selection, self.networks["selection"]).least_score.fill_(torch.quantile(scores, LEAST_QUANTILE))
+        self._real.least_score.fill_(torch.quantile(scores, LEAST_QUANTILE))
 
     def preview(self) -> Figure:
         """Middle slices of fixed noise, a row a diameter."""
@@ -271,7 +301,8 @@ class AcWgan(System):
         """`n` cubes of a class. Sample i of a seed is the same whatever `n` is.
 
         Args:
-            asked: attributes of all, or of one after the other; what is missing is drawn by the network.
+            asked: attributes of all, or of one after the other; what a nodule is not asked for it is told as it is of
+                a real one like it.
             select: only those that reach section 4.2's threshold; the others of the seed are left out.
 
         Raises:
@@ -284,7 +315,7 @@ class AcWgan(System):
             raise InputError("attributes", "none", "those of one nodule or more")
         if not select:
             return self._made(np.arange(n), seed, asked, positive)
-        least = cast(Selection, self.networks["selection"]).least_score
+        least = self._real.least_score
         if least.isnan():
             raise InputError("model", "no threshold for a selection", "one whose training came to its end")
         kept: list[GeneratedCubes] = []
@@ -306,10 +337,14 @@ class AcWgan(System):
         """The samples of a seed with these numbers."""
         each = [asked] * len(index) if isinstance(asked, NoduleAttributes) else [asked[i % len(asked)] for i in index]
         noise = np.array([generator(seed, "ac-wgan", int(i)).standard_normal(self.config.noise) for i in index])
+        told = encode_attributes(each, self.config.attributes)
+        if positive:
+            numbers = [generator(seed, "ac-wgan attributes", int(i)) for i in index]
+            told = torch.stack([self._real.completed(row, own) for row, own in zip(told, numbers, strict=True)])
         whole = {
             "noise": torch.from_numpy(noise.astype(np.float32)),
             "label": torch.full((len(index),), POSITIVE if positive else 0),
-            "attributes": encode_attributes(each, self.config.attributes),
+            "attributes": told,
         }
         padding = -len(index) % SAMPLE_BATCH
         padded = {name: torch.cat([t, t[:1].expand(padding, *t.shape[1:])]) for name, t in whole.items()}
@@ -329,6 +364,7 @@ class AcWgan(System):
             hu=self._to_hu(torch.cat(cubes)[keep, 0]),
             labels=whole["label"].numpy(),
             asked=tuple(each),
+            told=decode_attributes(told, self.config.attributes).numpy(),
             judged=decode_attributes(attributes, self.config.attributes).numpy(),
             scores=score.numpy(),
             confidence=confidence.numpy(),
@@ -347,6 +383,10 @@ class AcWgan(System):
 
     def _score(self, cubes: Tensor) -> Tensor:
         return self._critic(cubes).score
+
+    @property
+    def _real(self) -> RealNodules:
+        return cast(RealNodules, self.networks["real"])
 
     @property
     def _generator(self) -> Generator:

@@ -46,8 +46,9 @@ def ac_wgan_training(
         places += others
     patches = PatchDataset(store, places, spec, augmentation=Augmentation(), seed=seed, cache=cache)
     known = [place.nodule.attributes if place.nodule else NoduleAttributes() for place in places]
-    batches = StepBatches(patches, encode_attributes(known, config.attributes), config)
-    model = AcWgan(config, seed)
+    attributes = encode_attributes(known, config.attributes)
+    batches = StepBatches(patches, attributes, config)
+    model = AcWgan(config, seed, real_attributes=attributes[torch.from_numpy(patches.labels == POSITIVE)])
     model.real_positives = batches.positives
     about = {"fingerprint": store.fingerprint, "patches": len(places), "patients": store.splits}
     return Training(model, batches, config.steps, about, max(config.steps // 400, 1), config.precision)
