@@ -588,30 +588,52 @@ def selective(model, quantile=0.7):
     return chosen
 
 
-def test_a_selection_keeps_those_above_both_thresholds_by_their_numbers(model, monkeypatch):
-    chosen = selective(model)
-    confidence = chosen.sample(64, 0).confidence
-    monkeypatch.setattr(module, "LEAST_CONFIDENCE", float(np.median(confidence)))
-    whole = chosen.sample(192, 0)
-    least = float(chosen.networks["real"].least_score)
-    good = np.flatnonzero((whole.confidence > module.LEAST_CONFIDENCE) & (whole.scores >= least))
-    assert 5 < len(good) < 150
-    for n in (1, 5):
-        kept = chosen.sample(n, 0, select=True)
-        np.testing.assert_array_equal(kept.index, good[:n])
-        for name in ("hu", "scores", "confidence", "judged"):
-            np.testing.assert_array_equal(getattr(kept, name), getattr(whole, name)[good[:n]])
+def test_each_sample_is_made_anew_until_it_is_above_both_thresholds(model, monkeypatch):
+    chosen = selective(model, 0.4)
+    monkeypatch.setattr(module, "LEAST_CONFIDENCE", float(np.quantile(chosen.sample(64, 0).confidence, 0.2)))
     asked = [NoduleAttributes(diameter_mm=d) for d in (4, 8, 16)]
-    kept = chosen.sample(4, 0, asked, select=True)
-    assert [a.diameter_mm for a in kept.asked] == [(4, 8, 16)[i % 3] for i in kept.index]
-    assert np.array_equal(kept.hu, chosen.sample(int(kept.index[-1]) + 1, 0, asked).hu[kept.index])
+    kept = chosen.sample(30, 0, asked, select=True)
+    assert (kept.confidence > module.LEAST_CONFIDENCE).all()
+    assert (kept.scores >= float(chosen.networks["real"].least_score)).all()
+    assert kept.index.tolist() == list(range(30))
+    assert [a.diameter_mm for a in kept.asked] == [4, 8, 16] * 10
+    at_once = chosen.sample(30, 0, asked)
+    good = at_once.confidence > module.LEAST_CONFIDENCE
+    good &= at_once.scores >= float(chosen.networks["real"].least_score)
+    assert 0 < good.sum() < 30
+    np.testing.assert_array_equal(kept.attempt == 0, good)
+    np.testing.assert_array_equal(kept.hu[good], at_once.hu[good])
+    np.testing.assert_array_equal(chosen.sample(4, 0, asked, select=True).hu, kept.hu[:4])
+    assert len(np.unique(kept.hu.reshape(30, -1), axis=0)) == 30
+
+
+def test_samples_that_never_pass_are_left_out_of_a_selection_and_refused_by_sampling(model, monkeypatch):
+    chosen = selective(model)
+    monkeypatch.setattr(module, "LEAST_CONFIDENCE", 0.0)
+    monkeypatch.setattr(module, "MOST_TRIES", 1)
+    at_once = chosen.sample(12, 0)
+    good = at_once.scores >= float(chosen.networks["real"].least_score)
+    found = chosen.selected(12, 0, NoduleAttributes())
+    np.testing.assert_array_equal(found.index, np.flatnonzero(good))
+    with pytest.raises(InputError, match=rf"^selection: found {good.sum()} of 12 after 1 attempts at each; expected"):
+        chosen.sample(12, 0, select=True)
+
+
+def test_a_patch_without_a_nodule_is_told_nothing_whatever_is_asked(model):
+    one, other = (
+        model.sample(3, 0, NoduleAttributes(diameter_mm=mm, texture=5, malignancy=5), positive=False) for mm in (4, 20)
+    )
+    np.testing.assert_array_equal(one.hu, other.hu)
+    assert np.isnan(one.told).all()
 
 
 def test_a_selection_that_nothing_passes_or_without_a_threshold_is_one_clear_line(model):
     assert LEAST_CONFIDENCE == 0.9
     chosen = selective(model)
     chosen.networks["real"].least_score.fill_(1e9)
-    with pytest.raises(InputError, match=r"^selection: found 0 of \d+ samples; expected a model") as caught:
+    with pytest.raises(
+        InputError, match=r"^selection: found 0 of 1 after 50 attempts at each; expected a model"
+    ) as caught:
         chosen.sample(1, 0, select=True)
     assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match="no threshold for a selection"):

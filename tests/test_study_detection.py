@@ -12,28 +12,38 @@ from synthorax.annotations.lidc_table import lidc_patients
 from synthorax.datasets.augmentation import Augmentation
 from synthorax.datasets.mixed import MixedBatches
 from synthorax.datasets.patches import PatchDataset, PatchSpec, is_whole, negative_places, nodule_places
+from synthorax.datasets.store import Point
 from synthorax.errors import InputError
 from synthorax.hub import Model
 from synthorax.metrics.classification import Confusion
 from synthorax.nodule import NoduleAttributes
 from synthorax.rendering.renderer import Renderer
 from synthorax.studies import trials
-from synthorax.studies.cube_makers import check_unseen, cube_maker
-from synthorax.studies.detection import (
-    DETECTION_MEASURES,
+from synthorax.studies.cube_makers import (
     NEGATIVE,
-    PAPER,
     POSITIVE,
+    RenderedCubes,
+    check_unseen,
+    cube_maker,
+    nodules_of,
+    outline_patients,
+)
+from synthorax.studies.detection import (
+    CRITIC,
+    DETECTION_MEASURES,
+    GAN_ONLY,
+    LARGER,
+    LARGER_SELECTED,
+    PAPER,
     REFERENCE,
     THESIS_SHARE,
-    Cubes,
     Recipe,
     ScanSearch,
     compared,
     detection_study,
-    outline_patients,
     recipes,
-    rendered_cubes,
+    scan_search,
+    strata,
 )
 from synthorax.studies.detection_page import study_detection
 from synthorax.studies.trials import Scores, Splits, Study
@@ -77,7 +87,7 @@ def model():
     """A GAN that has learned nothing, whose selection lets all pass."""
     system = AcWgan(PRESETS["smoke"], 0)
     system.networks["real"].least_score.fill_(-1e9)
-    return Model(system, "0" * 64)
+    return Model(system, "0" * 64, frozenset(["somebody else"]))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -138,6 +148,14 @@ def test_made_cubes_are_augmented_like_real_ones(store, place):
     assert steps == {True: {-1.0, 1.0}, False: {1.0}}
 
 
+@pytest.mark.parametrize("drawn", [Augmentation(shift_voxels=2), Augmentation(scale=(0.8, 1.0))])
+def test_patches_that_are_moved_or_scaled_are_not_mixed_with_cubes_that_end(store, place, drawn):
+    with pytest.raises(InputError, match="flips alone"):
+        MixedBatches(
+            patches_of(store, place, augmentation=drawn), {POSITIVE: np.zeros((1, 16, 16, 16), np.int16)}, 1, 8
+        )
+
+
 @pytest.mark.parametrize(
     ("shape", "share", "said"),
     [((3, 8, 8, 8), 0.5, "16, 16, 16"), ((0, 16, 16, 16), 0.5, "one"), ((1, 16, 16, 16), 2, "0 to 1")],
@@ -151,12 +169,12 @@ def test_cubes_that_do_not_fit_are_refused(train, shape, share, said):
 
 
 def test_amounts_decide_the_share_and_what_is_drawn_from(train):
-    cubes = Cubes("key", lambda: np.zeros((40, 16, 16, 16), np.int16))
+    cubes = np.zeros((40, 16, 16, 16), np.int16)
     batches = Recipe("half", CONFIG, {POSITIVE: cubes}, 0.5).feed(20).batches(train)
     assert batches.share == pytest.approx(1 / 3)
     assert len(batches.made[POSITIVE]) == 10
     alone = Recipe("alone", CONFIG, {POSITIVE: cubes}, inf).feed(20).batches(train)
-    assert (alone.share, len(alone.made[POSITIVE])) == (1.0, 40)
+    assert (alone.share, len(alone.made[POSITIVE])) == (1.0, 20)
     assert Recipe("none", CONFIG).feed(20) is None
 
 
@@ -178,37 +196,54 @@ def test_an_arm_flips_as_its_configuration_says(store, place, monkeypatch):
     ] * len(plain)
 
 
-def test_other_cubes_or_amounts_are_another_training():
-    keys = {
-        Recipe("a", CONFIG, {label: Cubes(key, list)}, amount).feed(20).key
-        for label in (0, 1)
-        for key in ("x", "y")
-        for amount in (1.0, 2.0)
-    }
-    assert len(keys) == 8
+def test_a_training_is_known_by_the_cubes_that_it_draws_from():
+    cubes = np.random.default_rng(0).integers(-900, 300, (40, 16, 16, 16)).astype(np.int16)
+    other = cubes.copy()
+    other[3] += 1
+
+    def key(made, amount=1.0, label=POSITIVE):
+        return Recipe("a", CONFIG, {label: made}, amount).feed(20).key
+
+    assert key(cubes) == key(cubes.copy())
+    assert key(cubes) == key(cubes[:30])  # of which it sees 20
+    assert len({key(cubes), key(other), key(cubes, 0.5), key(cubes, label=NEGATIVE), key(cubes, inf)}) == 5
 
 
-def test_without_a_gan_its_arms_are_left_out_and_cubes_are_not_made_before_they_are_needed():
-    def never():
-        raise AssertionError("made")
-
-    cubes = Cubes("key", never)
+def test_without_a_gan_its_arms_are_left_out():
+    cubes = np.zeros((4, 16, 16, 16), np.int16)
     names = [recipe.name for recipe in recipes(CONFIG, cubes, {}, (1.0, 4.0))]
     assert names == ["real alone", "flips", "larger detector, flips", "flips + rendered", "flips + rendered x 4"]
     gan = {"plain": cubes, "selected": cubes}
-    assert "GAN only" not in [recipe.name for recipe in recipes(CONFIG, cubes, gan)]
-    whole = recipes(CONFIG, cubes, gan | {"negative": cubes})
-    assert set(PAPER) - {recipe.name for recipe in whole} == {"critic's own head"}
-    wider = next(recipe for recipe in whole if recipe.name == "larger detector, flips")
-    assert wider.config.network.width == 2 * CONFIG.network.width
+    assert GAN_ONLY not in [recipe.name for recipe in recipes(CONFIG, cubes, gan)]
+    whole = {recipe.name: recipe for recipe in recipes(CONFIG, cubes, gan | {"negative": cubes})}
+    assert set(PAPER) - set(whole) == {CRITIC}
+    assert whole[LARGER].config.network.width == 2 * CONFIG.network.width
+    assert whole[LARGER_SELECTED].against == (LARGER,)
+    assert whole["flips + GAN, selected x 4"].against == ("flips", "flips + rendered x 4", "flips + GAN x 4")
+    for recipe in whole.values():
+        assert set(recipe.against) <= set(whole)
 
 
 def test_rendered_cubes_are_real_patches_with_something_denser_in_the_middle(train):
-    made = rendered_cubes(train, Renderer(), 4).hu
+    maker = RenderedCubes(Renderer(), train)
+    asked = nodules_of(train, 4, 0)
+    made = maker.made(asked, 0)
     assert made.shape == (4, 16, 16, 16)
     middle = made[:, 6:10, 6:10, 6:10].mean((1, 2, 3))
     assert (middle > train.spec.to_hu(train.rows([len(train) - 1])["ct"]).mean().item() + 100).all()
-    assert np.array_equal(made[:2], rendered_cubes(train, Renderer(), 4).hu[:2])
+    assert np.array_equal(made, maker.made(asked, 0))
+    assert not np.array_equal(made, maker.made(asked, 1))
+
+
+def test_a_nodule_whose_width_nobody_knows_is_not_asked_for(tmp_path):
+    made = cases(2)
+    nodule = replace(made[0].nodules[0], attributes=NoduleAttributes())
+    store = store_of(tmp_path / "store", [replace(made[0], nodules=(nodule,)), *made[1:]])
+    train = patches_of(store, tmp_path)
+    assert all(each.diameter_mm for each in nodules_of(train, 50, 0))
+    nobody = store_of(tmp_path / "nobody", [replace(made[0], nodules=(nodule,))])
+    with pytest.raises(InputError, match="none with a diameter"):
+        nodules_of(PatchDataset(nobody, nodule_places(nobody.cases), SPEC, cache=tmp_path), 3, 0)
 
 
 def test_outlines_of_held_out_patients_are_not_rendered(tmp_path):
@@ -218,12 +253,12 @@ def test_outlines_of_held_out_patients_are_not_rendered(tmp_path):
         nodule = replace(case.nodules[0], extra={"shape_origin": real[10 + i]})
         made.append(replace(case, patient_id=real[i] if i % 2 else case.patient_id, nodules=(nodule,)))
     store = store_of(tmp_path / "store", made)
-    allowed = outline_patients(store)
-    held_out = {c.patient_id for c in made if c.split != "train"} | {
-        c.nodules[0].extra["shape_origin"] for c in made if c.split != "train"
-    }
-    assert not held_out & set(allowed)
-    assert {real[1], real[10], real[11]} <= set(allowed)  # of training patients
+    allowed = set(outline_patients(store))
+    assert allowed == {real[1], real[10], real[11]}  # of training patients
+    strangers = store_of(tmp_path / "strangers", cases(2))
+    assert set(outline_patients(strangers)) == set(real)
+    known = store_of(tmp_path / "known", [replace(c, patient_id=real[5]) if c.split == "test" else c for c in cases(1)])
+    assert set(outline_patients(known)) == set(real) - {real[5]}
 
 
 # Figures
@@ -247,15 +282,37 @@ def test_an_arm_is_compared_training_by_training_and_p_is_corrected(store, place
         noise = [random.normal(size=len(p)) for p in (splits.val, splits.test)]
         return Scores(*(signal * p.labels + n for p, n in zip((splits.val, splits.test), noise, strict=True)))
 
-    base, better = [scores(1.0), scores(1.0)], [scores(9.0), scores(9.0)]
-    tests = compared({REFERENCE: base, "better": better, "same": base, "one": [scores(9.0)]}, splits)
-    by = {(test.a, test.metric): test for test in tests}
-    assert {a for a, _ in by} == {"better", "same", "one"}
-    assert by["better", "auc"].difference > 0.1
-    assert by["better", "auc"].low > 0
-    assert (by["same", "auc"].difference, by["same", "auc"].p) == (0, 1)
+    base, better = [scores(1.0) for _ in range(3)], [scores(9.0) for _ in range(3)]
+    found = {REFERENCE: base, "better": better, "same": base, "one": [scores(9.0)]}
+    pairs = [("better", REFERENCE), ("same", REFERENCE), ("one", REFERENCE), ("same", "better")]
+    tests = compared(found, pairs, splits)
+    by = {(test.a, test.b, test.metric): test for test in tests}
+    assert [(test.a, test.b) for test in tests if test.metric == "auc"] == pairs
+    assert by["better", REFERENCE, "auc"].difference > 0.1
+    assert by["better", REFERENCE, "auc"].low > 0
+    assert by["same", "better", "auc"].difference == pytest.approx(-by["better", REFERENCE, "auc"].difference)
+    assert (by["same", REFERENCE, "auc"].difference, by["same", REFERENCE, "auc"].p) == (0, 1)
     assert all(test.p_holm >= test.p for test in tests)
-    assert any(test.p_holm > test.p for test in tests)
+    for metric in ("auc", "sensitivity"):  # corrected among themselves
+        ps = [test.p for test in tests if test.metric == metric]
+        least = next(test for test in tests if test.metric == metric and test.p == min(ps))
+        assert least.p_holm == pytest.approx(min(1, 4 * least.p))
+    few = compared({name: each[:2] for name, each in found.items()}, pairs, splits)
+    assert [(test.p, test.p_holm) for test in few] == [(None, None)] * len(tests)
+
+
+def test_sensitivity_is_told_by_width_and_texture(tmp_path):
+    made = []
+    for i, case in enumerate(cases(24)):
+        attributes = NoduleAttributes(diameter_mm=(5, 7, 9, 9)[i % 4], texture=(5, 5, 5, 2)[i % 4])
+        made.append(replace(case, nodules=(replace(case.nodules[0], attributes=attributes),)))
+    store = store_of(tmp_path / "store", made)
+    splits = Splits(*(patches_of(store, tmp_path, split) for split in ("train", "val", "test")))
+    mm = np.array([p.nodule.attributes.diameter_mm if p.nodule else 0 for p in splits.test.places])
+    texture = np.array([p.nodule.attributes.texture if p.nodule else 0 for p in splits.test.places])
+    found = strata([Scores(splits.val.labels / 1, np.where(mm >= 7, texture > 3, 0.0))], splits)
+    means = {name: value.mean for name, value in found.items()}
+    assert means == {"sensitivity below 6 mm": 0, "6 to 8 mm": 1, "from 8 mm": 0.5, "not solid": 0}
 
 
 def test_the_study_ends_in_arms_tests_and_a_page(result):
@@ -266,7 +323,8 @@ def test_the_study_ends_in_arms_tests_and_a_page(result):
     assert [arm.seeds for arm in outcome.arms if arm.name == "critic's own head"] == [[]]
     for arm in outcome.arms:
         assert 0 <= arm.metrics["auc"].low <= arm.metrics["auc"].mean <= arm.metrics["auc"].high <= 1
-    assert set(outcome.budget.values()) == {CONFIG.steps * CONFIG.batch_size}
+    assert outcome.drawn == CONFIG.steps * CONFIG.batch_size
+    assert outcome.counts["nodules"] == outcome.counts["patients"] == 6
     total = {round(sum(counts), 6) for counts in outcome.confusions.values()}
     assert len(total) == 1
     written = json.loads((page.parent / "results.json").read_text())
@@ -275,7 +333,7 @@ def test_the_study_ends_in_arms_tests_and_a_page(result):
     assert written["tests"][0].keys() == {"a", "b", "metric", "difference", "low", "high", "p", "p_holm"}
     text = page.read_text()
     assert "thesis 0.976" in text
-    assert "left out" not in text
+    assert "its arms are left out" not in text
 
 
 def test_a_second_call_trains_and_makes_nothing(result, store, model, monkeypatch):
@@ -284,7 +342,8 @@ def test_a_second_call_trains_and_makes_nothing(result, store, model, monkeypatc
 
     monkeypatch.setattr(trials, "train_task", never)
     monkeypatch.setattr(AcWgan, "sample", never)
-    monkeypatch.setattr("synthorax.studies.detection._Rendered", never)
+    monkeypatch.setattr(AcWgan, "selected", never)
+    monkeypatch.setattr("synthorax.studies.cube_makers._Rendered", never)
     page, outcome = result
     again = study_detection(store, CONFIG, page.parent, model=model, amounts=(1.0, 2.0), trainings=2, device="cpu")
     assert again[1] == outcome
@@ -327,7 +386,7 @@ def test_a_detector_finds_the_nodule_of_a_whole_scan(tmp_path):
     assert find_nodules(task, case.ct, nowhere).shape == (0, 4)
 
 
-def test_marks_on_the_nodules_of_whole_scans_make_the_froc(tmp_path):
+def test_marks_on_the_nodules_of_whole_scans_make_the_froc(tmp_path, monkeypatch):
     store = store_of(
         tmp_path / "store",
         [whole_case(f"{split}{i}", split, i) for i in range(3) for split in ("train", "val", "test")],
@@ -340,6 +399,24 @@ def test_marks_on_the_nodules_of_whole_scans_make_the_froc(tmp_path):
     assert search.froc([right]).mean == 1
     assert search.froc([wrong]).mean == 0
     assert search.froc([right, wrong]).mean == 0.5
+    before = search.key
+    assert scan_search(store).key == before
+    monkeypatch.setattr("synthorax.studies.detection.SETTINGS", ())
+    assert scan_search(store).key != before
+
+
+def test_marks_on_candidates_of_another_detector_are_false_and_on_findings_neither(tmp_path):
+    made = [whole_case(f"test{i}", "test", i) for i in range(2)]
+    beside = (20.0, 20.0, 20.0)
+    marks = np.array([[i, *place, 1.0] for i in range(2) for place in (beside, (79.0, 79.0, 79.0))])
+    marks[::2, 4] = 2.0  # beside the nodule, and surer
+    found = {}
+    for kind in ("candidate", "non-nodule"):
+        points = (Point(kind, beside),)
+        store = store_of(tmp_path / kind, [replace(case, points=points) for case in made])
+        found[kind] = scan_search(store).froc([Scores(np.zeros(0), np.zeros(0), marks)]).mean
+    assert found["non-nodule"] == 1
+    assert found["candidate"] < 1
 
 
 # Models and stores that the study refuses
@@ -348,6 +425,8 @@ def test_marks_on_the_nodules_of_whole_scans_make_the_froc(tmp_path):
 def test_a_model_that_learned_from_held_out_patients_is_refused(store, model):
     seen = replace(model, seen=frozenset(store.splits["train"]))
     check_unseen(seen, store)
+    with pytest.raises(InputError, match="tells from whom it learned"):
+        check_unseen(replace(model, seen=frozenset()), store)
     for split in ("val", "test"):
         leaked = replace(model, seen=frozenset([store.splits[split][0]]))
         with pytest.raises(InputError, match=f"1 patients who are held out here, such as {store.splits[split][0]}"):
@@ -369,10 +448,12 @@ def test_a_model_without_negatives_has_fewer_arms(store, place, monkeypatch):
     monkeypatch.setattr(
         Study, "scores", lambda self, name, config, splits, **_: [Scores(splits.val.labels / 1, splits.test.labels / 1)]
     )
-    outcome = detection_study(study, CONFIG, cube_maker(Model(system, ""), store, CONFIG), amounts=(1.0,))
+    outcome = detection_study(
+        study, CONFIG, cube_maker(Model(system, "", frozenset("x")), store, CONFIG), amounts=(1.0,)
+    )
     names = {arm.name for arm in outcome.arms}
     assert "flips + GAN" in names
-    assert not {"GAN only", "critic's own head"} & names
+    assert not {GAN_ONLY, CRITIC} & names
 
 
 @pytest.mark.parametrize("amount", [0.0, -1.0, inf])

@@ -9,9 +9,9 @@ import pytest
 
 from synthorax.errors import InputError
 from synthorax.hub import Model
-from synthorax.studies.conditions import check_diameters, half_widths_mm, rank_correlation_of
-from synthorax.studies.cube_makers import AcWganCubes
+from synthorax.studies.conditions import check_diameters, check_rating, half_widths_mm, rank_correlation_of
 from synthorax.studies.fidelity_page import CURVES, logged, study_fidelity
+from synthorax.studies.trials import Study
 from synthorax.systems.ac_wgan.config import PRESETS
 from synthorax.systems.ac_wgan.system import AcWgan
 from synthorax.tasks.config import DETECTION, features_config
@@ -49,12 +49,12 @@ def lenient():
 def model():
     system = AcWgan(PRESETS["smoke"], 0)
     system.networks["real"].least_score.fill_(-1e9)
-    return Model(system, "0" * 64)
+    return Model(system, "0" * 64, frozenset(["somebody"]))
 
 
 @pytest.fixture(scope="module")
 def extractor():
-    return Model(FeatureNet(features_config("smoke", {}), 0), "1" * 64)
+    return Model(FeatureNet(features_config("smoke", {}), 0), "1" * 64, frozenset(["somebody"]))
 
 
 def test_the_study_ends_in_figures_checks_and_pictures(store, model, extractor, tmp_path):
@@ -72,9 +72,9 @@ def test_the_study_ends_in_figures_checks_and_pictures(store, model, extractor, 
     page, found = go()
     assert list(found.likeness) == ["real, validation patients", "GAN", "GAN, selected", "rendered"]
     assert set(found.pictures) == {"texture", "malignancy", "neighbours", "curves"}
-    assert [check.made is not None for check in found.checks] == [True] * 3
+    assert [set(check.made) for check in found.checks] == [{"GAN", "rendered"}] * 2 + [{"GAN"}]
     for check in found.checks[1:]:
-        assert 0 <= check.real.low <= check.real.mean <= check.real.high <= 1
+        assert 0 <= check.made["GAN"].low <= check.made["GAN"].mean <= check.made["GAN"].high <= 1
     written = json.loads((page.parent / "results.json").read_text())
     assert written["extractor"] == {"name": "tiny", "sha256": "1" * 64}
     assert written["checks"][0]["what"].startswith("diameter")
@@ -114,6 +114,20 @@ def test_the_width_of_a_ball_is_its_diameter_dense_or_faint(hu):
     assert half_widths_mm(balls(wanted, hu=hu), (1.0, 1.0, 1.0)) == pytest.approx(wanted, abs=0.8)
 
 
+@pytest.mark.parametrize("spacing", [(2.0, 1.0, 1.0), (1.5, 1.5, 1.5)])
+def test_the_width_is_in_millimetres_on_any_voxels(spacing):
+    size = (24, 40, 40)
+    grid = np.meshgrid(*[(np.arange(n) - (n - 1) / 2) * s for n, s in zip(size, spacing, strict=True)], indexing="ij")
+    radius = np.sqrt(sum(each**2 for each in grid))
+    cubes = np.stack([np.where(radius <= mm / 2, 0.0, -850.0) for mm in (8.0, 14.0)])
+    assert half_widths_mm(cubes, spacing) == pytest.approx([8, 14], abs=2.0)
+
+
+def test_what_fills_a_cube_is_as_wide_as_it():
+    widths = half_widths_mm(np.concatenate([balls([8.0, 20.0]), np.zeros((1, 24, 24, 24))]), (1.0, 1.0, 1.0))
+    assert (np.diff(widths) > 0).all()
+
+
 def test_a_vessel_beside_it_hardly_moves_the_width():
     cube = balls([8.0])
     with_vessel = cube.copy()
@@ -143,18 +157,33 @@ def test_a_generator_that_makes_what_is_asked_is_told_from_one_that_does_not(sto
     place = Path(store.path).parent
     train, test = patches_of(store, place), patches_of(store, place, "test")
 
-    class Obedient(AcWganCubes):
-        def made(self, asked, seed, **_):
+    class Obedient:
+        attributes = ("diameter_mm",)
+
+        def made(self, asked, seed):
             return balls([each.diameter_mm for each in asked], 16).astype(np.int16)
 
-    class Deaf(AcWganCubes):
-        def made(self, asked, seed, **_):
+    class Deaf(Obedient):
+        def made(self, asked, seed):
             return balls(np.random.default_rng(0).uniform(3, 12, len(asked)), 16).astype(np.int16)
 
-    good, bad = (check_diameters(kind(model.system, ""), train, test, 60) for kind in (Obedient, Deaf))
-    assert good.made.low > 0.9
-    assert abs(bad.made.mean) < 0.4
-    assert good.real == bad.real
+    class Unasked(Obedient):
+        attributes = ("texture",)
+
+    makers = {"obedient": Obedient(), "deaf": Deaf(), "unasked": Unasked()}
+    found = check_diameters(makers, train, test, 60)
+    assert set(found.made) == {"obedient", "deaf"}
+    assert found.made["obedient"].low > 0.9
+    assert abs(found.made["deaf"].mean) < 0.4
+
+
+def test_a_rating_that_nobody_gave_is_told_of_and_not_read(tmp_path):
+    store = store_of(tmp_path / "store", cases(5, unrated=True))
+    study = Study(store, tmp_path / "out", (0,), "cpu", tmp_path / "cache")
+    found = check_rating(study, CONFIG, {}, None, "texture", 4)
+    assert found.real is None
+    assert found.note.startswith("not read: ")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_log_without_such_figures_has_no_curves(tmp_path):

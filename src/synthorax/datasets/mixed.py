@@ -19,7 +19,7 @@ from synthorax.seeding import generator
 class MixedBatches:
     """A function of the step, as the loop takes it: `PatchDataset.batch` with made cubes in the place of some.
 
-    Made cubes are augmented as the real ones are; their edge goes on where a shift looks beyond it.
+    Made cubes are flipped as the real ones are.
 
     Attributes:
         real: patches and their augmentation.
@@ -28,7 +28,8 @@ class MixedBatches:
         size: of a batch.
 
     Raises:
-        InputError: cubes of another size, none of a class, or a share beyond 0 to 1.
+        InputError: cubes of another size, none of a class, a share beyond 0 to 1, or patches that are moved or scaled:
+            made cubes have nothing beyond their edge to be seen then, by which a network would know them.
     """
 
     real: PatchDataset
@@ -39,6 +40,8 @@ class MixedBatches:
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:
             raise InputError("share", f"{self.share:g} of the patches made", "0 to 1")
+        if any(self.real.augmentation.margin(self.real.spec.size)):
+            raise InputError("augmentation", "shifts or scales", "flips alone, as made cubes end at their edge")
         for label, cubes in self.made.items():
             if cubes.shape[1:] != self.real.spec.size or not len(cubes):
                 expected = f"one or more of {self.real.spec.size} voxels, as the real ones"

@@ -171,7 +171,7 @@ def lung_places(
         inside = np.argwhere(lungs.voxels)
         random = generator(seed, "lung places", case.case_id)
         known = [(n.center_mm, (n.attributes.diameter_mm or 0) / 2) for n in case.nodules]
-        known += [(p.center_mm, 0.0) for p in store.points(case.case_id)]
+        known += [(p.center_mm, 0.0) for p in store.points(case.case_id) if p.is_finding]
         reach = np.multiply(spec.size, spec.spacing_mm)[::-1] / 2
         wanted = (i + 1) * count // len(cases) - len(made)
         for at in _moved_inside(scan, spec, lungs.to_world(random.permutation(inside)[: MOST_TRIES * wanted])):

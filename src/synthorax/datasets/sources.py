@@ -23,7 +23,7 @@ from synthorax.annotations.lidc_xml import Mark, read_lidc_xml
 from synthorax.annotations.luna16 import Finding
 from synthorax.annotations.nodule_table import NoduleRow
 from synthorax.annotations.reading import Reading
-from synthorax.datasets.store import Case, Point, Split
+from synthorax.datasets.store import CANDIDATE, Case, Point, Split
 from synthorax.errors import InputError
 from synthorax.geometry import orient
 from synthorax.io import dicom
@@ -253,7 +253,7 @@ class LunaSource:
         if without and self.readings:
             note = f"nodules {', '.join(without)}: no outline of LIDC's table there"
             case = replace(case, notes=(*case.notes, note))
-        points = tuple(Point("nodule" if c.is_nodule else "candidate", c.center_mm) for c in self.candidates)
+        points = tuple(Point("nodule" if c.is_nodule else CANDIDATE, c.center_mm) for c in self.candidates)
         return replace(case, patient_id=self.patient_id, series_uid=self.files.stem, points=points)
 
 

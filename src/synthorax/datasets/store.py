@@ -41,6 +41,9 @@ Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
+CANDIDATE = "candidate"
+
+
 @dataclass(frozen=True)
 class Point:
     """A place of a scan that is not an outlined nodule.
@@ -52,6 +55,11 @@ class Point:
 
     kind: str
     center_mm: tuple[float, float, float]
+
+    @property
+    def is_finding(self) -> bool:
+        """Whether readers saw something there; a detector's candidate may be anything."""
+        return self.kind != CANDIDATE
 
 
 @dataclass(frozen=True, eq=False)

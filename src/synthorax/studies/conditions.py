@@ -1,9 +1,11 @@
-"""Does a generator do what it is asked for? Widths measured on its samples, and ratings as a network reads them."""
+"""Does a maker of cubes do what it is asked for? Widths measured on its cubes, and ratings as a network reads them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -12,20 +14,20 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from synthorax.datasets.patches import PatchDataset, nodule_places
-from synthorax.metrics.bootstrap import Statistic, by_rows
-from synthorax.metrics.roc import auc_of
+from synthorax.errors import InputError
+from synthorax.metrics.bootstrap import Statistic, UndefinedError, by_rows
+from synthorax.metrics.roc import matched_auc_of
 from synthorax.nodule import Nodule, NoduleAttributes
+from synthorax.provenance import fingerprint
 from synthorax.seeding import derive
-from synthorax.studies.cube_makers import AcWganCubes
-from synthorax.studies.detection import nodules_of
+from synthorax.studies.baselines import ALIKE
+from synthorax.studies.cube_makers import CubeMaker, nodules_of
 from synthorax.studies.results import Interval
 from synthorax.studies.trials import Study, check_splits, over_seeds, patients_of
 from synthorax.tasks.classification import Classification
 from synthorax.tasks.config import TaskConfig
 from synthorax.tasks.training import patch_spec, train_task
-from synthorax.training.system import Batches
 
-SHELL_MM = 1.0
 Rating = Literal["texture", "malignancy"]
 SIDES: dict[Rating, tuple[float, float]] = {"texture": (2.0, 5.0), "malignancy": (2.0, 4.0)}
 """Ratings up to the first are low and from the second high; what is between is neither."""
@@ -37,37 +39,46 @@ class Check:
 
     Attributes:
         what: in words, with the figure's name.
-        real: of test patients: as well as it can be found at all.
-        made: of samples; None if the model is not told of it.
+        real: of test patients: as well as it can be found at all; None where the store cannot tell.
+        made: by maker, of those that heed it.
+        note: why something is missing.
     """
 
     what: str
-    real: Interval
-    made: Interval | None
+    real: Interval | None
+    made: dict[str, Interval]
+    note: str = ""
 
 
 def half_widths_mm(hu: NDArray[np.number], spacing_mm: tuple[float, float, float]) -> NDArray[np.float64]:
     """Where the mean over shells around the middle falls half-way from nodule to lung, twice that radius, [n].
 
-    Vessels and walls beside a nodule hardly move it, other than the width of a thresholded mask.
+    Vessels and walls beside a nodule hardly move it, other than the width of a thresholded mask. What fills a cube is
+    as wide as it.
 
     Args:
         hu: cubes [n, z, y, x].
     """
+    step = max(spacing_mm)
     axes = [(np.arange(n) - (n - 1) / 2) * s for n, s in zip(hu.shape[1:], spacing_mm, strict=True)]
     radius = np.sqrt(sum(grid**2 for grid in np.meshgrid(*axes, indexing="ij")))
-    most = min(axis[-1] for axis in axes)
-    shell = np.where(radius <= most, radius / SHELL_MM, -1).astype(int)
-    inside = shell >= 0
-    counts = np.bincount(shell[inside])
+    shell = np.round(radius / step).astype(int)
+    shells = int(min(axis[-1] for axis in axes) / step) + 1
+    inside = shell < shells
+    counts = np.bincount(shell[inside], minlength=shells)
+    filled = counts > 0
+    middles = np.bincount(shell[inside], radius[inside], shells)[filled] / counts[filled]
     found = []
     for cube in hu:
-        profile = np.bincount(shell[inside], cube[inside].astype(np.float64)) / counts
-        level = (profile[:2].mean() + profile.min()) / 2
-        beyond = int((profile < level).argmax())
-        before = profile[beyond - 1] if beyond else profile[0]
-        part = (before - level) / max(before - profile[beyond], 1e-6) if beyond else 0.0
-        found.append(2 * SHELL_MM * (beyond - 0.5 + part))
+        profile = np.bincount(shell[inside], cube[inside].astype(np.float64), shells)[filled] / counts[filled]
+        level = (profile[0] + profile.min()) / 2
+        below = np.flatnonzero(profile[1:] < level)
+        if not len(below):
+            found.append(2 * middles[-1])
+            continue
+        i = int(below[0])  # the crossing is between shells i and i + 1
+        part = np.clip((profile[i] - level) / max(profile[i] - profile[i + 1], 1e-6), 0, 1)
+        found.append(2 * (middles[i] + part * (middles[i + 1] - middles[i])))
     return np.array(found)
 
 
@@ -75,73 +86,101 @@ def rank_correlation_of(first: NDArray[np.float64], second: NDArray[np.float64])
     """Spearman's rank correlation as a statistic to bootstrap."""
 
     def value(rows: NDArray[np.int64]) -> float:
-        return float(np.corrcoef(rankdata(first[rows]), rankdata(second[rows]))[0, 1])
+        a, b = rankdata(first[rows]), rankdata(second[rows])
+        return float(np.corrcoef(a, b)[0, 1]) if np.ptp(a) and np.ptp(b) else np.nan
 
     return by_rows(value, len(first))
 
 
-def check_diameters(maker: AcWganCubes, train: PatchDataset, test: PatchDataset, n: int, seed: int = 0) -> Check:
+def check_diameters(
+    makers: Mapping[str, CubeMaker], train: PatchDataset, test: PatchDataset, n: int, seed: int = 0
+) -> Check:
     """Measured diameters against those that were asked for, and against readers' on real nodules.
 
     Args:
         train: gives the attributes that are asked for.
-        test: nodules of patients whom the model has not seen.
+        test: patches of patients whom the makers have not seen.
     """
     spacing = test.spec.spacing_mm
 
-    def correlation(mm: Sequence[float], hu: NDArray, units: NDArray) -> Interval:
-        return over_seeds([rank_correlation_of(np.array(mm), half_widths_mm(hu, spacing))], units)
+    def correlation(nodules: Sequence[NoduleAttributes], hu: NDArray, units: NDArray) -> Interval:
+        stated = np.array([each.diameter_mm or np.nan for each in nodules])
+        return over_seeds([rank_correlation_of(stated, half_widths_mm(hu, spacing))], units)
 
-    known = [i for i, place in enumerate(test.places) if place.nodule and place.nodule.attributes.diameter_mm]
-    stated = [place.nodule.attributes.diameter_mm or 0.0 for place in test.places if place.nodule]
+    nodules = {i: place.nodule.attributes for i, place in enumerate(test.places) if place.nodule}
+    known = [i for i, each in nodules.items() if each.diameter_mm]
     hu = test.spec.to_hu(test.rows(known)["ct"][:, 0]).numpy()
-    real = correlation([stated[i] for i in known], hu, patients_of(test)[known])
-    made = None
-    if "diameter_mm" in maker.system.config.attributes:
-        asked = [each for each in nodules_of(train, n, seed) if each.diameter_mm]
-        cubes = maker.made(asked, derive(seed, "diameters"))
-        made = correlation([each.diameter_mm or 0.0 for each in asked], cubes, np.arange(len(asked)))
-    return Check("diameter, measured against asked or stated: rank correlation", real, made)
+    asked = nodules_of(train, n, seed)
+    return Check(
+        "diameter, measured against asked or stated: rank correlation",
+        correlation([nodules[i] for i in known], hu, patients_of(test)[known]),
+        {
+            name: correlation(asked, maker.made(asked, derive(seed, "diameters")), np.arange(n))
+            for name, maker in makers.items()
+            if "diameter_mm" in maker.attributes
+        },
+    )
 
 
 def check_rating(
-    study: Study, config: TaskConfig, maker: AcWganCubes, train: PatchDataset, name: Rating, n: int, seed: int = 0
+    study: Study,
+    config: TaskConfig,
+    makers: Mapping[str, CubeMaker],
+    train: PatchDataset,
+    name: Rating,
+    n: int,
+    seed: int = 0,
 ) -> Check:
-    """Whether a network that learned a rating on real nodules tells samples asked for as high from those asked as low.
+    """Whether a network that learned a rating on real nodules tells cubes asked for as high from those asked as low.
 
-    Pairs of samples share noise and all else that is asked for, so that nothing but the rating sets them apart.
+    Only a pair of made cubes that share noise and all else that is asked for is compared, so that nothing but the
+    rating sets them apart; of real ones every pair of like diameter.
 
     Args:
         train: gives the other attributes that are asked for.
         n: pairs.
     """
     low, high = SIDES[name]
+    what = f"{name} of {low:g} or {high:g}, told apart by a network at like diameter: AUC"
 
     def side(nodule: Nodule) -> int | None:
         value = getattr(nodule.attributes, name)
-        return None if value is None or low < value < high else int(value >= high)
+        known = value is not None and nodule.attributes.diameter_mm
+        return None if not known or low < value < high else int(value >= high)
 
-    splits = study.splits(config, lambda split: nodule_places(study.store.in_split(split), side))
-    check_splits(study.store, splits, [0, 1])
+    try:
+        splits = study.splits(config, lambda split: nodule_places(study.store.in_split(split), side))
+        check_splits(study.store, splits, [0, 1])
+    except InputError as error:
+        return Check(what, None, {}, f"not read: {error.args[1]}")
     task = Classification(config, seed)
-    batches: Batches = lambda step: splits.train.batch(step, config.batch_size)  # noqa: E731
-    validate: Callable[[], dict[str, float]] = lambda: task.validate(splits.val)  # noqa: E731
-    about = {"fingerprint": study.store.fingerprint, "splits": splits.key}
-    reader = train_task(task, batches, validate, study.out / f"rating-{name}", about, device=study.device)
+    key = fingerprint(repr((config, seed, splits.key)).encode())
+    reader = train_task(
+        task,
+        partial(splits.train.with_seed(seed).batch, size=config.batch_size),
+        lambda: task.validate(splits.val),
+        study.out / f"rating-{name}-{key[:16]}",
+        {"fingerprint": key},
+        device=study.device,
+    )
     spec = patch_spec(config)
 
     def read(hu: NDArray) -> NDArray[np.float64]:
         return reader.probabilities(spec.to_unit(torch.from_numpy(hu.astype(np.float32)))[:, None])[:, 1]
 
-    whole = spec.to_hu(splits.test.rows(range(len(splits.test)))["ct"][:, 0]).numpy()
-    real = over_seeds([auc_of(splits.test.labels, read(whole))], patients_of(splits.test))
-    made = None
-    if name in maker.system.config.attributes:
+    def within_pairs(maker: CubeMaker) -> Interval:
         others = nodules_of(train, n, derive(seed, "pairs"))
-        scores = [read(maker.made(_asked(others, name, value), derive(seed, name))) for value in (low, high)]
-        made = over_seeds([auc_of(np.repeat([0, 1], n), np.concatenate(scores))], np.tile(np.arange(n), 2))
-    return Check(f"{name} of {low:g} or {high:g}, told apart by a network: AUC", real, made)
+        asked = [[replace(each, **{name: value}) for each in others] for value in (low, high)]
+        scores = np.concatenate([read(maker.made(each, derive(seed, name))) for each in asked])
+        pair = np.tile(np.arange(n), 2)
+        return over_seeds([matched_auc_of(np.repeat([0, 1], n), scores, pair[:, None] == pair)], pair)
 
-
-def _asked(others: Sequence[NoduleAttributes], name: Rating, value: float) -> list[NoduleAttributes]:
-    return [replace(each, **{name: value}) for each in others]
+    test = splits.test
+    mm = np.array([asdict(place.nodule.attributes)["diameter_mm"] for place in test.places if place.nodule])
+    alike = np.abs(np.log(mm[:, None] / mm)) <= np.log(ALIKE)
+    scores = read(spec.to_hu(test.rows(range(len(test)))["ct"][:, 0]).numpy())
+    real, note = None, "no real pair of like diameter to compare"
+    with suppress(UndefinedError):
+        real, note = over_seeds([matched_auc_of(test.labels, scores, alike)], patients_of(test)), ""
+    made = {label: within_pairs(maker) for label, maker in makers.items() if name in maker.attributes}
+    return Check(what, real, made, note)

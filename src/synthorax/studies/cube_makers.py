@@ -1,45 +1,89 @@
-"""Generative systems as the studies see them: makers of cubes of CT."""
+"""Makers of cubes of CT, as the studies see them: generative systems, and rendering."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from synthorax.annotations.lidc_table import lidc_patients
 from synthorax.datasets.patches import PatchDataset
 from synthorax.datasets.store import Store
 from synthorax.errors import InputError
 from synthorax.hub import Model
+from synthorax.io.atomic import atomic_file
+from synthorax.method import Method
 from synthorax.nodule import NoduleAttributes
-from synthorax.systems.ac_wgan.system import POSITIVE, AcWgan
+from synthorax.parallel import map_processes
+from synthorax.provenance import fingerprint
+from synthorax.seeding import derive, generator
+from synthorax.systems.ac_wgan.system import POSITIVE as AC_WGAN_POSITIVE
+from synthorax.systems.ac_wgan.system import AcWgan
 from synthorax.tasks.classification import all_of
 from synthorax.tasks.config import TaskConfig
+from synthorax.volume import Volume
+
+NEGATIVE, POSITIVE = 0, 1
+
+
+class CubeMaker(Protocol):
+    """What the studies ask of a maker of cubes with a nodule in the middle.
+
+    Attributes:
+        attributes: those of a nodule that it heeds.
+    """
+
+    attributes: tuple[str, ...]
+
+    def made(self, asked: Sequence[NoduleAttributes], seed: int) -> NDArray[np.int16]:
+        """Cubes [n, z, y, x] in HU, one for each set of attributes."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
 class AcWganCubes:
-    """The AC-WGAN-GP as a `detection.CubeMaker`."""
+    """The AC-WGAN-GP as a `CubeMaker`."""
 
     system: AcWgan
     sha256: str
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """What its generator is told."""
+        return self.system.config.attributes
 
     @property
     def has_negatives(self) -> bool:
         """Whether it learned patches without a nodule."""
         return self.system.config.negatives
 
-    def made(
-        self, asked: Sequence[NoduleAttributes], seed: int, *, positive: bool = True, select: bool = False
-    ) -> NDArray[np.int16]:
-        """Cubes [n, z, y, x] in HU, one for each set of attributes; what its network was not told of it draws."""
-        return self.system.sample(len(asked), seed, asked, positive=positive, select=select).hu
+    def made(self, asked: Sequence[NoduleAttributes], seed: int) -> NDArray[np.int16]:
+        """Cubes [n, z, y, x] in HU, one for each set of attributes."""
+        return self.system.sample(len(asked), seed, asked).hu
+
+    def selected(self, asked: Sequence[NoduleAttributes], seed: int) -> NDArray[np.int16]:
+        """The same, each made anew until it passes the selection; those that never do are left out.
+
+        Raises:
+            InputError: none passes, or a model without a threshold.
+        """
+        found = self.system.selected(len(asked), seed, asked).hu
+        if not len(found):
+            raise InputError("selection", f"none of {len(asked)} samples", "a model whose samples reach its threshold")
+        return found
+
+    def negatives(self, n: int, seed: int) -> NDArray[np.int16]:
+        """Cubes without a nodule."""
+        return self.system.sample(n, seed, positive=False).hu
 
     def confidence(self, patches: PatchDataset) -> NDArray[np.float64]:
         """Probability of a nodule by the critic's class head, [n]."""
         classes = self.system.judge(all_of(patches)["ct"]).classes
-        return classes.softmax(1)[:, POSITIVE].numpy().astype(np.float64)
+        return classes.softmax(1)[:, AC_WGAN_POSITIVE].numpy().astype(np.float64)
 
 
 def cube_maker(model: Model, store: Store, config: TaskConfig) -> AcWganCubes:
@@ -60,11 +104,103 @@ def cube_maker(model: Model, store: Store, config: TaskConfig) -> AcWganCubes:
 
 
 def check_unseen(model: Model, store: Store) -> None:
-    """Refuse a model that learned from patients whom a study holds out.
+    """Refuse a model that learned from patients whom a study holds out, or that does not tell from whom.
 
     Raises:
-        InputError: it did.
+        InputError: it did, or does not.
     """
-    if leaked := sorted(model.seen & {p for split in ("val", "test") for p in store.splits[split]}):
+    if not model.seen:
+        raise InputError("model", "no patients in its data.json", "one that tells from whom it learned")
+    if leaked := sorted(model.seen & held_out_patients(store)):
         found = f"training with {len(leaked)} patients who are held out here, such as {leaked[0]}"
         raise InputError("model", found, "one trained on this store, or on other patients")
+
+
+def held_out_patients(store: Store) -> set[str]:
+    """Patients of validation and test, and those whose outlines are in phantoms of them."""
+    return _patients(store, "val") | _patients(store, "test")
+
+
+def _patients(store: Store, split: str) -> set[str]:
+    nodules = [nodule for case in store.in_split(split) for nodule in case.nodules]
+    return set(store.splits[split]) | {nodule.extra.get("shape_origin", "") for nodule in nodules} - {""}
+
+
+def outline_patients(store: Store) -> list[str]:
+    """LIDC's patients who are in training, or whose outlines are; where none is, all who are not held out.
+
+    So rendering knows no more patients than what is trained beside it.
+    """
+    train, held_out = _patients(store, "train"), held_out_patients(store)
+    own = [patient for patient in lidc_patients() if patient in train - held_out]
+    return own or [patient for patient in lidc_patients() if patient not in held_out]
+
+
+def nodules_of(train: PatchDataset, n: int, seed: int) -> list[NoduleAttributes]:
+    """Attributes of the training set's nodules of known diameter, drawn anew, n of them.
+
+    Raises:
+        InputError: no such nodule.
+    """
+    nodules = [place.nodule.attributes for place in train.places if place.nodule is not None]
+    known = [attributes for attributes in nodules if attributes.diameter_mm]
+    if not known:
+        raise InputError("training nodules", "none with a diameter", "one or more")
+    return [known[i] for i in generator(seed, "attributes").integers(len(known), size=n)]
+
+
+@dataclass(frozen=True, eq=False)
+class RenderedCubes:
+    """Nodules rendered into patches without one, as a `CubeMaker`.
+
+    Attributes:
+        backgrounds: of whose patches those of `NEGATIVE` are drawn.
+    """
+
+    method: Method
+    backgrounds: PatchDataset
+
+    attributes: tuple[str, ...] = ("diameter_mm", "texture")
+
+    def made(self, asked: Sequence[NoduleAttributes], seed: int) -> NDArray[np.int16]:
+        """Cubes [n, z, y, x] in HU, one for each set of attributes."""
+        patches = self.backgrounds
+        rows = generator(seed, "backgrounds").choice(np.flatnonzero(patches.labels == NEGATIVE), len(asked))
+        hu = patches.spec.to_hu(patches.rows(rows.tolist())["ct"][:, 0]).numpy()
+        jobs = [(hu[i], each, derive(seed, "rendered", i)) for i, each in enumerate(asked)]
+        return np.stack(list(map_processes(_Rendered(self.method, patches.spec.spacing_mm), jobs)))
+
+
+@dataclass(frozen=True)
+class _Rendered:
+    """A picklable function: a background, attributes and a seed to a cube with a rendered nodule."""
+
+    method: Method
+    spacing_mm: tuple[float, float, float]
+
+    def __call__(self, job: tuple[NDArray[np.float32], NoduleAttributes, int]) -> NDArray[np.int16]:
+        hu, asked, seed = job
+        patch = Volume(hu, self.spacing_mm)
+        filled = self.method.fill(patch, np.ones(patch.shape, bool), asked, seed)
+        return np.rint(filled.hu).astype(np.int16)
+
+
+def kept_cubes(file: Path, make: Callable[[], NDArray[np.int16]]) -> NDArray[np.int16]:
+    """Cubes [n, z, y, x] from a file, which is made if it is not there or cannot be read.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        return np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        cubes = make()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(file) as temporary, open(temporary, "wb") as stream:
+        np.lib.format.write_array(stream, cubes)
+    return cubes
+
+
+def key_of(cubes: NDArray[np.int16]) -> str:
+    """The hash of cubes."""
+    return fingerprint(np.ascontiguousarray(cubes).tobytes())

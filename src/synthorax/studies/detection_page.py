@@ -61,7 +61,8 @@ def study_detection(
         outcome.arms,
         tests=[asdict(test) for test in outcome.tests],
         confusions=outcome.confusions,
-        budget=outcome.budget,
+        drawn=outcome.drawn,
+        counts=outcome.counts,
         splits=store.splits,
         config=config.model_dump(mode="json"),
         model_sha256=model.sha256 if model else "",
@@ -85,6 +86,6 @@ def study_detection(
 
 def differences(outcome: Outcome) -> Figure:
     """What each arm changes about the AUC, with its interval."""
-    tests = [test for test in outcome.tests if test.metric == "auc"]
+    tests = [test for test in outcome.tests if test.metric == "auc" and test.b == REFERENCE]
     rows = {test.a: (test.difference, test.low, test.high) for test in tests}
     return forest(rows, f"AUC less that of “{REFERENCE}”")

@@ -25,8 +25,14 @@ from synthorax.rendering.shapes import LidcShapes
 from synthorax.report import write_page
 from synthorax.seeding import derive
 from synthorax.studies.conditions import SIDES, Check, check_diameters, check_rating
-from synthorax.studies.cube_makers import AcWganCubes, check_unseen, cube_maker
-from synthorax.studies.detection import nodules_of, outline_patients, rendered_cubes
+from synthorax.studies.cube_makers import (
+    CubeMaker,
+    RenderedCubes,
+    check_unseen,
+    cube_maker,
+    nodules_of,
+    outline_patients,
+)
 from synthorax.studies.fidelity import Patches, likeness
 from synthorax.studies.results import Arm, Interval, machine, write_results
 from synthorax.studies.trials import Study
@@ -78,7 +84,7 @@ def study_fidelity(
     seed: int = 0,
     device: str = "auto",
 ) -> tuple[Path, Fidelity]:
-    """Put a generator's cubes to every test; goes on where an earlier call stopped.
+    """Put a generator's cubes to every test; the networks that read ratings are trained once.
 
     Args:
         config: of the networks that read ratings, and of the patches.
@@ -111,25 +117,26 @@ def study_fidelity(
     train, val, test = nodules("train", empty=True), nodules("val"), nodules("test")
     known = [place for place in train.places if place.nodule]
     real = Patches.of(PatchDataset(store, known, spec, augmentation=Augmentation(flip=False), cache=study.cache))
+    rendered = RenderedCubes(Renderer(LidcShapes(outline_patients(store))), train)
+    makers: dict[str, CubeMaker] = {"GAN": maker, "rendered": rendered}
+    checks = [check_diameters(makers, train, test, samples, seed)]
+    checks += [check_rating(study, config, makers, train, name, samples // 2, seed) for name in SIDES]
     asked = nodules_of(train, len(val), derive(seed, "likeness"))
     made = {
         "real, validation patients": Patches.of(val).hu,
         "GAN": maker.made(asked, derive(seed, "plain")),
-        "GAN, selected": maker.made(asked, derive(seed, "selected"), select=True),
-        "rendered": rendered_cubes(train, Renderer(LidcShapes(outline_patients(store))), len(val), seed).hu,
+        "GAN, selected": maker.selected(asked, derive(seed, "selected")),
+        "rendered": rendered.made(asked, derive(seed, "rendered")),
     }
     features = extractor.system.extractor(extractor_name, extractor.sha256)
     held_out = Patches.of(test)
     rows = likeness(made, real, held_out, features, spec.spacing_mm, seed)
-    checks = [check_diameters(maker, train, test, samples, seed)]
-    checks += [check_rating(study, config, maker, train, name, samples // 2, seed) for name in SIDES]
     shown = made["GAN, selected"][:SHOWN]
     by_voxels = nearest_volume(shown, real.hu).index
     by_features = nearest(features(shown, spec.spacing_mm).values, features(real.hu, spec.spacing_mm).values).index
     attributes = [place.nodule.attributes for place in known if place.nodule]
     pictures = {
-        "texture": grid(maker, real.hu, attributes, "texture", seed),
-        "malignancy": grid(maker, real.hu, attributes, "malignancy", seed),
+        **{name: grid(maker, real.hu, attributes, name, seed) for name in SIDES if name in maker.attributes},
         "neighbours": side_by_side(
             {"sample": shown, "nearest by voxels": real.hu[by_voxels], "nearest by features": real.hu[by_features]}
         ),
@@ -163,6 +170,7 @@ def _write(out: Path, store: Store, found: Fidelity, model: Model, extractor: Mo
         "study_fidelity.html",
         found=found,
         columns=list(next(iter(found.likeness.values()))),
+        makers=list(dict.fromkeys(name for check in found.checks for name in check.made)),
         model=model.sha256[:16],
         extractor=extractor_name,
         machine=machine(),
@@ -170,7 +178,7 @@ def _write(out: Path, store: Store, found: Fidelity, model: Model, extractor: Mo
 
 
 def grid(
-    maker: AcWganCubes, real: NDArray[np.float32], known: Sequence[NoduleAttributes], name: str, seed: int
+    maker: CubeMaker, real: NDArray[np.float32], known: Sequence[NoduleAttributes], name: str, seed: int
 ) -> Figure:
     """Samples by diameter (rows) and rating (columns), each beside the real nodule most like what was asked."""
     panels = []
@@ -183,8 +191,9 @@ def grid(
             taken.add(like)
             text = f"{mm:g} mm, {name} {rating:g}"
             panels.append(_panel(maker.made([asked], derive(seed, "grid"))[0], text, SYNTHETIC))
-            theirs = known[like]
-            panels.append(_panel(real[like], f"real: {theirs.diameter_mm:.0f}, {getattr(theirs, name):.1f}", REAL))
+            theirs, rated = known[like].diameter_mm, getattr(known[like], name)
+            words = f"real: {theirs:.0f}, {rated:.1f}" if theirs and rated else "real, not rated"
+            panels.append(_panel(real[like], words, REAL))
     return ct_slices(panels, half=max(real.shape[2:]) // 2, columns=2 * len(RATINGS))
 
 

@@ -62,8 +62,8 @@ class Test:
     Attributes:
         a, b: arms; the difference is a's figure less b's.
         low, high: 95 % interval of the difference.
-        p: of no difference.
-        p_holm: corrected for all tests of the study (Holm).
+        p: of no difference; None with too few trainings to tell.
+        p_holm: corrected for all tests of the same figure (Holm).
     """
 
     a: str
@@ -72,8 +72,8 @@ class Test:
     difference: float
     low: float
     high: float
-    p: float
-    p_holm: float
+    p: float | None
+    p_holm: float | None
 
 
 def machine() -> dict[str, Any]:

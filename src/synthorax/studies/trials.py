@@ -20,6 +20,7 @@ from synthorax.datasets.store import Store
 from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_file
 from synthorax.metrics.bootstrap import (
+    REPLICATES,
     Bootstrap,
     Statistic,
     UndefinedError,
@@ -30,12 +31,14 @@ from synthorax.metrics.classification import Confusion, choose_threshold, confus
 from synthorax.metrics.roc import auc_of
 from synthorax.provenance import fingerprint
 from synthorax.studies.results import Interval
-from synthorax.tasks.classification import Classification, Task, all_of
+from synthorax.tasks.classification import Classification, Task
 from synthorax.tasks.config import TaskConfig
 from synthorax.tasks.segmentation import Segmentation
 from synthorax.tasks.training import augmentation, patch_spec, train_task
 from synthorax.training.system import Batches
 
+READ_AT_ONCE = 1024
+"""Patches, so that a test set of a hundred thousand fits the memory."""
 LEAST_PATIENTS = 4
 """Of each class and split; fewer make no interval."""
 Measure = Callable[[Confusion], object]
@@ -224,11 +227,15 @@ def _validate(task: Task, patches: PatchDataset) -> dict[str, float]:
 
 
 def _says(task: Task, patches: PatchDataset) -> NDArray:
-    whole = all_of(patches)["ct"]
-    if isinstance(task, Segmentation):
-        return task.masks(whole)
-    assert isinstance(task, Classification)
-    return task.probabilities(whole)[:, 1]
+    found: list[NDArray] = []
+    for start in range(0, len(patches), READ_AT_ONCE):
+        part = patches.rows(range(start, min(start + READ_AT_ONCE, len(patches))))["ct"]
+        if isinstance(task, Segmentation):
+            found.append(task.masks(part))
+        else:
+            assert isinstance(task, Classification)
+            found.append(task.probabilities(part)[:, 1])
+    return np.concatenate(found)
 
 
 def thresholds(found: Sequence[Scores], splits: Splits) -> list[float]:
@@ -264,14 +271,16 @@ def defined(figures: Mapping[str, Callable[[], Interval]]) -> dict[str, Interval
     return found
 
 
-def bootstrapped(statistics: Sequence[Statistic], patients: NDArray[np.str_], seed: int = 0) -> Bootstrap:
+def bootstrapped(
+    statistics: Sequence[Statistic], patients: NDArray, *, replicates: int = REPLICATES, seed: int = 0
+) -> Bootstrap:
     """A figure's mean over trainings, by resampling patients, and trainings if there are several."""
     if len(statistics) > 1:
-        return seed_and_patient_bootstrap(statistics, patients, seed=seed)
-    return patient_bootstrap(statistics[0], patients, seed=seed)
+        return seed_and_patient_bootstrap(statistics, patients, replicates=replicates, seed=seed)
+    return patient_bootstrap(statistics[0], patients, replicates=replicates, seed=seed)
 
 
-def over_seeds(statistics: Sequence[Statistic], patients: NDArray[np.str_], seed: int = 0) -> Interval:
+def over_seeds(statistics: Sequence[Statistic], patients: NDArray, seed: int = 0) -> Interval:
     """A figure's mean over trainings, and its 95 % interval over them and over patients."""
-    found = bootstrapped(statistics, patients, seed).interval()
+    found = bootstrapped(statistics, patients, seed=seed).interval()
     return Interval(found.value, found.low, found.high)

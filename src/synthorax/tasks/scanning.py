@@ -22,8 +22,10 @@ MOST_COARSE = 60
 """Windows that are looked at more finely."""
 APART_MM = 6.0
 """Of marks so close the best one is kept."""
-MOST = 40
-"""Marks a scan: false positives beyond LUNA16's eight a scan do not count."""
+MOST = 60
+"""Marks a scan; at LUNA16's eight false positives a scan in the mean, few scans have so many."""
+SETTINGS = (COARSE_MM, FINER, MOST_COARSE, APART_MM, MOST)
+"""By which marks are told from those of another search."""
 
 
 def find_nodules(task: Classification, ct: Volume, lungs: Volume) -> NDArray[np.float64]:

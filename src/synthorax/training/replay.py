@@ -27,6 +27,7 @@ class Replayed:
     def __init__(self, part: Part, parameters: Iterable[nn.Parameter], *, enabled: bool) -> None:
         self._part, self._parameters, self._enabled = part, list(parameters), enabled
         self._calls = 0
+        self._stream: torch.cuda.Stream | None = None
         self._graph: torch.cuda.CUDAGraph | None = None
         self._inputs: dict[str, Tensor] = {}
         self._outputs: dict[str, Tensor] = {}
@@ -42,8 +43,10 @@ class Replayed:
         if self._graph is None:
             self._record(inputs)
         assert self._graph is not None
-        for name, tensor in inputs.items():
-            self._inputs[name].copy_(tensor)
+        for name, tensor in self._inputs.items():
+            if tensor.shape != inputs[name].shape:
+                raise ValueError(f"{name} of shape {tuple(inputs[name].shape)}; recorded was {tuple(tensor.shape)}")
+            tensor.copy_(inputs[name])
         self._graph.replay()
         for parameter, gradient in zip(self._parameters, self._gradients, strict=True):
             parameter.grad = gradient
@@ -51,7 +54,7 @@ class Replayed:
 
     def _beside(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """On a stream of its own, as recording will."""
-        stream = torch.cuda.Stream()
+        stream = self._stream = self._stream or torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             found = self._part(inputs)

@@ -93,6 +93,7 @@ def write_cubes(
                 {
                     "files": files,
                     "index": int(made.index[i]),
+                    "attempt": int(made.attempt[i]),
                     "class": int(made.labels[i]),
                     "asked": {name: value for name, value in vars(made.asked[i]).items() if value is not None},
                     "told": _by_name(made.told[i], system),
@@ -122,7 +123,7 @@ def write_cubes(
             },
         )
     told = f"{len(made.hu)} cubes of {' x '.join(map(str, system.config.size))} voxels"
-    tried = int(made.index.max()) + 1
+    tried = int((made.attempt + 1).sum())
     return told if tried == len(made.hu) else f"{told}, selected from {tried}"
 
 

@@ -40,7 +40,7 @@ LEAST_CONFIDENCE = 0.9
 LEAST_QUANTILE = 0.25
 """A sample is kept if its class is so probable, and its score at least that quantile of real positives' scores."""
 MOST_TRIES = 50
-"""A selection gives up after so many samples for each that is asked for."""
+"""A selection gives up after so many attempts at a sample."""
 ALIKE = 20
 """Of so many real nodules that are most like what is asked for one gives what is not asked for."""
 PREVIEW_MM = (5.0, 8.0, 12.0, 18.0)
@@ -58,7 +58,8 @@ class GeneratedCubes:
         judged: float32 [n, a], what the critic's heads make of them, in the attributes' own units.
         scores: float32 [n], the critic's.
         confidence: float32 [n], probability of the class asked for.
-        index: int64 [n], of the sample in its seed; those in between were not selected.
+        index: int64 [n], of the sample in its seed.
+        attempt: int64 [n], how often it was made anew before it was selected.
     """
 
     hu: NDArray[np.int16]
@@ -69,6 +70,7 @@ class GeneratedCubes:
     scores: NDArray[np.float32]
     confidence: NDArray[np.float32]
     index: NDArray[np.int64]
+    attempt: NDArray[np.int64]
 
     def rows(self, rows: NDArray) -> GeneratedCubes:
         """Some of them."""
@@ -303,7 +305,7 @@ class AcWgan(System):
         Args:
             asked: attributes of all, or of one after the other; what a nodule is not asked for it is told as it is of
                 a real one like it.
-            select: only those that reach section 4.2's threshold; the others of the seed are left out.
+            select: each is made anew until it reaches section 4.2's threshold.
 
         Raises:
             InputError: `n` below 1, attributes that do not fit, a model without a threshold, or one whose samples
@@ -315,31 +317,51 @@ class AcWgan(System):
             raise InputError("attributes", "none", "those of one nodule or more")
         if not select:
             return self._made(np.arange(n), seed, asked, positive)
+        found = self.selected(n, seed, asked, positive=positive)
+        if len(found.hu) < n:
+            expected = "a model whose samples reach the threshold of confidence and score more often"
+            raise InputError("selection", f"{len(found.hu)} of {n} after {MOST_TRIES} attempts at each", expected)
+        return found
+
+    def selected(
+        self, n: int, seed: int, asked: Sequence[NoduleAttributes] | NoduleAttributes, *, positive: bool = True
+    ) -> GeneratedCubes:
+        """As `sample` with `select`, without those of the `n` that never reach the threshold.
+
+        Raises:
+            InputError: attributes that do not fit, or a model without a threshold.
+        """
         least = self._real.least_score
         if least.isnan():
             raise InputError("model", "no threshold for a selection", "one whose training came to its end")
         kept: list[GeneratedCubes] = []
-        found = tried = 0
-        while found < n:
-            if tried > MOST_TRIES * n:
-                expected = "a model whose samples reach the threshold of confidence and score more often"
-                raise InputError("selection", f"{found} of {tried} samples", expected)
-            made = self._made(np.arange(tried, tried + 4 * SAMPLE_BATCH), seed, asked, positive)
+        waiting = np.arange(n)
+        for attempt in range(MOST_TRIES):
+            made = self._made(waiting, seed, asked, positive, attempt)
             good = (made.confidence > LEAST_CONFIDENCE) & (made.scores >= float(least))
             kept.append(made.rows(good))
-            found, tried = found + int(good.sum()), tried + len(good)
-        return GeneratedCubes.joined(kept).rows(np.arange(n))
+            waiting = waiting[~good]
+            if not len(waiting):
+                break
+        found = GeneratedCubes.joined(kept)
+        return found.rows(np.argsort(found.index))
 
     @torch.no_grad()
     def _made(
-        self, index: NDArray[np.int64], seed: int, asked: Sequence[NoduleAttributes] | NoduleAttributes, positive: bool
+        self,
+        index: NDArray[np.int64],
+        seed: int,
+        asked: Sequence[NoduleAttributes] | NoduleAttributes,
+        positive: bool,
+        attempt: int = 0,
     ) -> GeneratedCubes:
-        """The samples of a seed with these numbers."""
+        """The samples of a seed with these numbers; a negative one is told nothing, as in training."""
         each = [asked] * len(index) if isinstance(asked, NoduleAttributes) else [asked[i % len(asked)] for i in index]
-        noise = np.array([generator(seed, "ac-wgan", int(i)).standard_normal(self.config.noise) for i in index])
-        told = encode_attributes(each, self.config.attributes)
+        keys = [(int(i), attempt) if attempt else (int(i),) for i in index]
+        noise = np.array([generator(seed, "ac-wgan", *key).standard_normal(self.config.noise) for key in keys])
+        told = encode_attributes(each if positive else [NoduleAttributes()] * len(index), self.config.attributes)
         if positive:
-            numbers = [generator(seed, "ac-wgan attributes", int(i)) for i in index]
+            numbers = [generator(seed, "ac-wgan attributes", *key) for key in keys]
             told = torch.stack([self._real.completed(row, own) for row, own in zip(told, numbers, strict=True)])
         whole = {
             "noise": torch.from_numpy(noise.astype(np.float32)),
@@ -369,6 +391,7 @@ class AcWgan(System):
             scores=score.numpy(),
             confidence=confidence.numpy(),
             index=np.asarray(index),
+            attempt=np.full(len(index), attempt),
         )
 
     @torch.no_grad()
