@@ -25,6 +25,7 @@ from synthorax.systems.ac_wgan.system import POSITIVE as AC_WGAN_POSITIVE
 from synthorax.systems.ac_wgan.system import AcWgan
 from synthorax.tasks.classification import all_of
 from synthorax.tasks.config import TaskConfig
+from synthorax.training.devices import make_fabric
 from synthorax.volume import Volume
 
 NEGATIVE, POSITIVE = 0, 1
@@ -86,8 +87,8 @@ class AcWganCubes:
         return classes.softmax(1)[:, AC_WGAN_POSITIVE].numpy().astype(np.float64)
 
 
-def cube_maker(model: Model, store: Store, config: TaskConfig) -> AcWganCubes:
-    """A model as the maker of a study's cubes.
+def cube_maker(model: Model, store: Store, config: TaskConfig, device: str = "cpu") -> AcWganCubes:
+    """A model, on a device, as the maker of a study's cubes.
 
     Raises:
         InputError: a system that makes none, cubes that are not the task's, or training patients among those that
@@ -100,6 +101,7 @@ def cube_maker(model: Model, store: Store, config: TaskConfig) -> AcWganCubes:
         if getattr(own, name) != getattr(config, name):
             raise InputError("model", f"cubes with {name} {getattr(own, name)}", f"the task's {getattr(config, name)}")
     check_unseen(model, store)
+    model.system.move(make_fabric(device).device)
     return AcWganCubes(model.system, model.sha256)
 
 

@@ -49,7 +49,7 @@ def study_detection(
             patients, or a folder that holds something else.
     """
     check_trainings(trainings)
-    maker = None if model is None else cube_maker(model, store, config)
+    maker = None if model is None else cube_maker(model, store, config, device)
     if out.exists() and not (out / "trainings").is_dir():
         check_folder_is_free(out)
     study = Study(store, out / "trainings", range(seed, seed + trainings), device)

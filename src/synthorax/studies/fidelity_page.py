@@ -102,7 +102,7 @@ def study_fidelity(
     if not isinstance(extractor.system, FeatureNet):
         raise InputError("extractor", f"a model of {extractor.system.name}", "one of features")
     check_unseen(extractor, store)
-    maker = cube_maker(model, store, config)
+    maker = cube_maker(model, store, config, device)
     if out.exists() and not (out / "trainings").is_dir():
         check_folder_is_free(out)
     study = Study(store, out / "trainings", (seed,), device)

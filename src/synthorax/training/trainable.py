@@ -145,9 +145,13 @@ class Trainable(ABC):
         """Place networks on Fabric's device and make the optimisers."""
         self._fabric = fabric
         self.share = Share(fabric.global_rank, fabric.world_size)
-        for network in (*self.networks.values(), *self.averages.values()):
-            network.to(fabric.device)
+        self.move(fabric.device)
         self.optimizers = self.make_optimizers()
+
+    def move(self, device: torch.device) -> None:
+        """Place networks and averages."""
+        for network in (*self.networks.values(), *self.averages.values()):
+            network.to(device)
 
     @property
     def device(self) -> torch.device:

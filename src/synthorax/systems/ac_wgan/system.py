@@ -103,14 +103,14 @@ class RealNodules(nn.Module):
         self.register_buffer("least_score", torch.tensor(float("nan")))
 
     def completed(self, asked: Float[Tensor, " a"], random: np.random.Generator) -> Float[Tensor, " a"]:
-        """What is not asked for as a nodule has it that is like what is asked for, one of `ALIKE` at random."""
-        given = ~asked.isnan()
-        unlike = (self.attributes - asked)[:, given].square().sum(1)
+        """On the CPU: what is not asked for as a nodule has it that is like what is asked for, one of `ALIKE` at random."""
+        known, given = self.attributes.cpu(), ~asked.isnan()
+        unlike = (known - asked)[:, given].square().sum(1)
         rows = unlike.isfinite().nonzero()[:, 0]
         if given.all() or not len(rows):
             return asked
         nearest = rows[unlike[rows].argsort(stable=True)][: ALIKE if given.any() else None]
-        return torch.where(given, asked, self.attributes[nearest[int(random.integers(len(nearest)))]])
+        return torch.where(given, asked, known[nearest[int(random.integers(len(nearest)))]])
 
 
 class AcWgan(System):
