@@ -21,14 +21,13 @@ from synthorax.nodule import NoduleAttributes
 from synthorax.parallel import map_processes
 from synthorax.provenance import fingerprint
 from synthorax.seeding import derive, generator
-from synthorax.systems.ac_wgan.system import POSITIVE as AC_WGAN_POSITIVE
-from synthorax.systems.ac_wgan.system import AcWgan
+from synthorax.systems.ac_wgan.system import POSITIVE, AcWgan
 from synthorax.tasks.classification import all_of
 from synthorax.tasks.config import TaskConfig
 from synthorax.training.devices import make_fabric
 from synthorax.volume import Volume
 
-NEGATIVE, POSITIVE = 0, 1
+NEGATIVE = 1 - POSITIVE
 
 
 class CubeMaker(Protocol):
@@ -84,7 +83,7 @@ class AcWganCubes:
     def confidence(self, patches: PatchDataset) -> NDArray[np.float64]:
         """Probability of a nodule by the critic's class head, [n]."""
         classes = self.system.judge(all_of(patches)["ct"]).classes
-        return classes.softmax(1)[:, AC_WGAN_POSITIVE].numpy().astype(np.float64)
+        return classes.softmax(1)[:, POSITIVE].numpy().astype(np.float64)
 
 
 def cube_maker(model: Model, store: Store, config: TaskConfig, device: str = "cpu") -> AcWganCubes:

@@ -103,7 +103,7 @@ class RealNodules(nn.Module):
         self.register_buffer("least_score", torch.tensor(float("nan")))
 
     def completed(self, asked: Float[Tensor, " a"], random: np.random.Generator) -> Float[Tensor, " a"]:
-        """On the CPU: what is not asked for as a nodule has it that is like what is asked for, one of `ALIKE` at random."""
+        """On the CPU: what is not asked for is as one of `ALIKE` nodules has it that are most like what is."""
         known, given = self.attributes.cpu(), ~asked.isnan()
         unlike = (known - asked)[:, given].square().sum(1)
         rows = unlike.isfinite().nonzero()[:, 0]
