@@ -27,7 +27,7 @@ from synthorax.tasks.config import task_config
 TRAININGS = 3
 AMOUNTS = (1.0, 4.0)
 MODEL, EXTRACTOR = "ac-wgan", "features-24mm"
-PHANTOMS = 40
+PHANTOMS, PHANTOM_SPLIT = 30, (0.6, 0.2, 0.2)
 PHANTOM_TRAININGS = 2
 PHANTOM_SETTINGS = {"size": (32, 32, 32), "spacing_mm": (1.5, 1.5, 1.5), "steps": 600}
 PICTURES = {
@@ -105,7 +105,7 @@ def fidelity_lines(found: Fidelity, out: Path) -> Iterator[str]:
 
 def phantom_lines(work: Path) -> Iterator[str]:
     """The study on whole phantom scans, with the FROC."""
-    store = api.prepare_phantom(work / "phantoms", PHANTOMS)
+    store = api.prepare_phantom(work / "phantoms", PHANTOMS, split=PHANTOM_SPLIT)
     config = task_config("detection", "compact", PHANTOM_SETTINGS)
     _, outcome = study_detection(
         store, config, work / "phantom-study", amounts=(1.0,), trainings=PHANTOM_TRAININGS, device="cpu"

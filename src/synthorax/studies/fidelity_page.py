@@ -180,7 +180,7 @@ def _write(out: Path, store: Store, found: Fidelity, model: Model, extractor: Mo
 def grid(
     maker: CubeMaker, real: NDArray[np.float32], known: Sequence[NoduleAttributes], name: str, seed: int
 ) -> Figure:
-    """Samples by diameter (rows) and rating (columns), each beside the real nodule most like what was asked."""
+    """Samples by diameter (rows, of one noise each) and rating (columns), beside the real nodules most like them."""
     panels = []
     taken: set[int] = set()
     for mm in DIAMETERS_MM:
@@ -190,7 +190,7 @@ def grid(
             like = int(np.argmin(unlike))
             taken.add(like)
             text = f"{mm:g} mm, {name} {rating:g}"
-            panels.append(_panel(maker.made([asked], derive(seed, "grid"))[0], text, SYNTHETIC))
+            panels.append(_panel(maker.made([asked], derive(seed, "grid", round(mm)))[0], text, SYNTHETIC))
             theirs, rated = known[like].diameter_mm, getattr(known[like], name)
             words = f"real: {theirs:.0f}, {rated:.1f}" if theirs and rated else "real, not rated"
             panels.append(_panel(real[like], words, REAL))
