@@ -18,7 +18,7 @@ from pathlib import Path
 from synthorax import api, hub
 from synthorax.datasets.store import Store
 from synthorax.io.atomic import atomic_file
-from synthorax.studies.detection import REFERENCE, STRATA_MM, TESTED, Outcome
+from synthorax.studies.detection import REFERENCE, STRATA, TESTED, Outcome
 from synthorax.studies.detection_page import differences, study_detection
 from synthorax.studies.fidelity_page import Fidelity, study_fidelity
 from synthorax.studies.results import Arm, Interval, machine
@@ -37,7 +37,6 @@ PICTURES = {
     "neighbours": "samples over their nearest training nodules",
 }
 SHOWN = ("auc", "sensitivity", "specificity", "f1", "precision at 1:71", "f1 at 1:71", "froc")
-STRATA = (*STRATA_MM, "not solid")
 
 
 def cell(value: Interval | None) -> str:

@@ -312,7 +312,7 @@ def test_sensitivity_is_told_by_width_and_texture(tmp_path):
     texture = np.array([p.nodule.attributes.texture if p.nodule else 0 for p in splits.test.places])
     found = strata([Scores(splits.val.labels / 1, np.where(mm >= 7, texture > 3, 0.0))], splits)
     means = {name: value.mean for name, value in found.items()}
-    assert means == {"sensitivity below 6 mm": 0, "6 to 8 mm": 1, "from 8 mm": 0.5, "not solid": 0}
+    assert means == {"below 6 mm": 0, "6 to 8 mm": 1, "from 8 mm": 0.5, "not solid": 0}
 
 
 def test_the_study_ends_in_arms_tests_and_a_page(result):

@@ -78,7 +78,9 @@ TESTED = ("auc", "sensitivity", "specificity")
 TEST_REPLICATES = 20_000
 LEAST_TRAININGS = 3
 """With fewer a bootstrap over trainings has no p to speak of."""
-STRATA_MM = {"sensitivity below 6 mm": (0.0, 6.0), "6 to 8 mm": (6.0, 8.0), "from 8 mm": (8.0, inf)}
+STRATA_MM = {"below 6 mm": (0.0, 6.0), "6 to 8 mm": (6.0, 8.0), "from 8 mm": (8.0, inf)}
+NOT_SOLID = "not solid"
+STRATA = (*STRATA_MM, NOT_SOLID)
 SUBSOLID = 4.0
 """Textures below this are not solid."""
 DETECTION_MEASURES: dict[str, Measure] = MEASURES | {
@@ -297,7 +299,7 @@ def strata(found: Sequence[Scores], splits: Splits) -> dict[str, Interval]:
     mm = np.array([each.diameter_mm or np.nan if each else np.nan for each in nodules], float)
     texture = np.array([each.texture or np.nan if each else np.nan for each in nodules], float)
     rows = {name: (mm >= low) & (mm < high) for name, (low, high) in STRATA_MM.items()}
-    rows["not solid"] = texture < SUBSOLID
+    rows[NOT_SOLID] = texture < SUBSOLID
     called = [scores.test >= cut for scores, cut in zip(found, thresholds(found, splits), strict=True)]
 
     def sensitivity(some: NDArray[np.bool_]) -> Interval:

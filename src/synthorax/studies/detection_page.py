@@ -14,7 +14,7 @@ from synthorax.hub import Model
 from synthorax.io.atomic import check_folder_is_free
 from synthorax.report import write_page
 from synthorax.studies.cube_makers import cube_maker
-from synthorax.studies.detection import AMOUNTS, REFERENCE, Outcome, detection_study
+from synthorax.studies.detection import AMOUNTS, REFERENCE, STRATA, Outcome, detection_study
 from synthorax.studies.results import machine, write_results
 from synthorax.studies.trials import Study, check_trainings
 from synthorax.tasks.config import TaskConfig
@@ -72,7 +72,8 @@ def study_detection(
         page,
         "study_detection.html",
         outcome=outcome,
-        columns=list(dict.fromkeys(name for arm in outcome.arms for name in arm.metrics)),
+        columns=[name for name in dict.fromkeys(n for arm in outcome.arms for n in arm.metrics) if name not in STRATA],
+        strata=STRATA,
         reference=REFERENCE,
         picture_of_tests=differences(outcome),
         patients={name: len(ids) for name, ids in store.splits.items()},
@@ -85,7 +86,8 @@ def study_detection(
 
 
 def differences(outcome: Outcome) -> Figure:
-    """What each arm changes about the AUC, with its interval."""
-    tests = [test for test in outcome.tests if test.metric == "auc" and test.b == REFERENCE]
+    """What each trained arm changes about the AUC, with its interval."""
+    trained = {arm.name for arm in outcome.arms if arm.seeds}
+    tests = [test for test in outcome.tests if test.metric == "auc" and test.b == REFERENCE and test.a in trained]
     rows = {test.a: (test.difference, test.low, test.high) for test in tests}
     return forest(rows, f"AUC less that of “{REFERENCE}”")
