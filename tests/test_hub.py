@@ -268,7 +268,7 @@ def test_models_tells_what_is_bundled(shelf, capsys, tmp_path, monkeypatch):
     for said in (
         "tiny: CT cubes of 16 mm",
         "ac-wgan, preset smoke, 6 steps",
-        "FID 41.2",
+        "FID | 41.2",
         "2 train, 1 val",
         "CC BY 3.0",
     ):

@@ -48,10 +48,10 @@ def models(*, json: Annotated[bool, Parameter(name="--json")] = False) -> None:
     if not found:
         print("no model is bundled; `synthorax train` makes one")
     for model in found:
-        figures = ", ".join(" ".join(map(str, row.values())) for row in model["figures"]) or "none yet"
         print(f"{model['name']}: {model['what']}")
         print(f"  {model['system']}, preset {model['preset']}, {model['steps']} steps, {model['mb']} MB")
-        print(f"  figures: {figures}")
+        for row in model["figures"]:
+            print("  " + " | ".join(str(value) for value in row.values() if value != ""))
         print(f"  patients: {', '.join(f'{n} {split}' for split, n in model['patients'].items())}; {model['licence']}")
 
 
