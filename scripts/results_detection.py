@@ -181,9 +181,9 @@ def verdict(outcome: Outcome, found: Fidelity) -> Iterator[str]:
     better = [f"{test.a} than {test.b}" for test in sure if test.difference > 0]
     worse = [f"{test.a} than {test.b}" for test in sure if test.difference < 0]
     base = next(arm for arm in outcome.arms if arm.name == REFERENCE).metrics["auc"]
-    yield f"Real patches with flips reach an AUC of {cell(base)} here. Better than that, with p < .05 after correction: {', '.join(better) or 'no arm'}."
+    yield f"Real patches with flips reach an AUC of {cell(base)} here, which leaves little to gain. With p < .05 after correction: better, {', '.join(better) or 'no arm than another'};"
     yield (
-        f"Worse: {', '.join(worse) or 'no arm'}. KID x 1000 against the training nodules: "
+        f"worse, {', '.join(worse) or 'no arm than another'}. KID x 1000 against the training nodules: "
         + ", ".join(f"{name} {row['KID x 1000'][0]:.3g}" for name, row in found.likeness.items())
         + "."
     )
