@@ -110,3 +110,23 @@ def lidc():
     from synthorax.datasets.lidc import LidcRequest, lidc_shapes
 
     return lidc_shapes(LidcRequest())
+
+
+@pytest.fixture(scope="session")
+def untrained_gan():
+    """An AC-WGAN-GP that has learned nothing, whose selection lets all pass, as a model."""
+    from synthorax.hub import Model
+    from synthorax.systems.ac_wgan.config import PRESETS
+    from synthorax.systems.ac_wgan.system import AcWgan
+
+    system = AcWgan(PRESETS["smoke"], 0)
+    system.networks["real"].least_score.fill_(-1e9)
+    return Model(system, "0" * 64, frozenset(["somebody else"]))
+
+
+@pytest.fixture(scope="module")
+def lenient():
+    """An untrained critic is sure of nothing."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("synthorax.systems.ac_wgan.system.LEAST_CONFIDENCE", 0.0)
+        yield

@@ -55,7 +55,7 @@ from synthorax.tasks.scanning import find_nodules
 from synthorax.volume import Volume
 from test_baselines import ball_case, cases, store_of
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "lenient")
 
 SPEC = PatchSpec((16, 16, 16))
 CONFIG = DETECTION["smoke"]
@@ -83,20 +83,8 @@ def train(store, place):
 
 
 @pytest.fixture(scope="module")
-def model():
-    """A GAN that has learned nothing, whose selection lets all pass."""
-    system = AcWgan(PRESETS["smoke"], 0)
-    system.networks["real"].least_score.fill_(-1e9)
-    return Model(system, "0" * 64, frozenset(["somebody else"]))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def lenient():
-    """An untrained critic is sure of nothing."""
-    patch = pytest.MonkeyPatch()
-    patch.setattr("synthorax.systems.ac_wgan.system.LEAST_CONFIDENCE", 0.0)
-    yield
-    patch.undo()
+def model(untrained_gan):
+    return untrained_gan
 
 
 @pytest.fixture(scope="module")

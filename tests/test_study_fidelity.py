@@ -12,13 +12,11 @@ from synthorax.hub import Model
 from synthorax.studies.conditions import check_diameters, check_rating, half_widths_mm, rank_correlation_of
 from synthorax.studies.fidelity_page import CURVES, logged, study_fidelity
 from synthorax.studies.trials import Study
-from synthorax.systems.ac_wgan.config import PRESETS
-from synthorax.systems.ac_wgan.system import AcWgan
 from synthorax.tasks.config import DETECTION, features_config
 from synthorax.tasks.extractor import FeatureNet
 from test_baselines import cases, store_of
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "lenient")
 
 CONFIG = DETECTION["smoke"]
 
@@ -36,20 +34,9 @@ def store(tmp_path_factory):
     return store_of(tmp_path_factory.mktemp("fidelity") / "store", made)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def lenient():
-    """An untrained critic is sure of nothing."""
-    patch = pytest.MonkeyPatch()
-    patch.setattr("synthorax.systems.ac_wgan.system.LEAST_CONFIDENCE", 0.0)
-    yield
-    patch.undo()
-
-
 @pytest.fixture(scope="module")
-def model():
-    system = AcWgan(PRESETS["smoke"], 0)
-    system.networks["real"].least_score.fill_(-1e9)
-    return Model(system, "0" * 64, frozenset(["somebody"]))
+def model(untrained_gan):
+    return untrained_gan
 
 
 @pytest.fixture(scope="module")

@@ -47,7 +47,7 @@ def pack(
     request = PackRequest(size, spacing_mm, margin, tuple(splits), hu_step, seed)
     if (out := Path(out)).exists() and not overwrite:
         raise InputError(out, "a file or folder of that name", "a new file, or --overwrite")
-    return pack_store(store if isinstance(store, Store) else Store(Path(store)), out, request, workers=workers)
+    return pack_store(Store.of(store), out, request, workers=workers)
 
 
 def unpack(file: str | Path, out: str | Path, *, overwrite: bool = False) -> Store:

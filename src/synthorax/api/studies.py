@@ -98,7 +98,7 @@ def study_baselines(
     if unknown := sorted(set(tasks) - set(TASKS)) or ([] if tasks else ["none"]):
         raise InputError("task", repr(unknown[0]), " or ".join(TASKS))
     configs = {task: task_config(task, preset, (settings or {}).get(task, {})) for task in tasks}
-    store = data if isinstance(data, Store) else Store(Path(data))
+    store = Store.of(data)
     return run(store, configs, Path(out), trainings=trainings, seed=seed, device=device)[0]
 
 
@@ -139,7 +139,7 @@ def study_detection(
     from synthorax.tasks.config import task_config
 
     config = task_config("detection", preset, settings or {})
-    store = data if isinstance(data, Store) else Store(Path(data))
+    store = Store.of(data)
     return run(
         store,
         config,
@@ -190,7 +190,7 @@ def study_fidelity(
         raise InputError("samples", str(samples), "4 or more")
     config = task_config("detection", preset, settings or {})
     return run(
-        data if isinstance(data, Store) else Store(Path(data)),
+        Store.of(data),
         config,
         Path(out),
         hub.load(model),

@@ -254,6 +254,15 @@ class Store:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(path, f"a damaged store ({error})", "what `synthorax prepare` wrote") from error
 
+    @classmethod
+    def of(cls, data: str | Path | Store) -> Store:
+        """A store, opened or by its path.
+
+        Raises:
+            InputError: there is none.
+        """
+        return data if isinstance(data, cls) else cls(Path(data))  # type: ignore[arg-type]
+
     def __len__(self) -> int:
         return len(self.cases)
 

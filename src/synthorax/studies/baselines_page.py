@@ -7,10 +7,9 @@ from pathlib import Path
 
 from synthorax.datasets.store import Store
 from synthorax.errors import InputError
-from synthorax.io.atomic import check_folder_is_free
 from synthorax.report import write_page
 from synthorax.studies.baselines import detection, malignancy, segmentation
-from synthorax.studies.results import Arm, machine, write_results
+from synthorax.studies.results import Arm, check_study_folder, machine, write_results
 from synthorax.studies.trials import Study, check_trainings
 from synthorax.tasks.config import TaskConfig
 
@@ -46,8 +45,7 @@ def study_baselines(
     check_trainings(trainings)
     if unknown := set(configs) - set(TASKS):
         raise InputError("task", repr(min(unknown)), " or ".join(TASKS))
-    if out.exists() and not (out / "trainings").is_dir():
-        check_folder_is_free(out)
+    check_study_folder(out)
     study = Study(store, out / "trainings", range(seed, seed + trainings), device)
     arms = {name: TASKS[name](study, config) for name, config in configs.items()}
     named = [Arm(f"{task}: {arm.name}", arm.seeds, arm.metrics, arm.paper) for task in arms for arm in arms[task]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -176,7 +176,7 @@ def check_rating(
         return over_seeds([matched_auc_of(np.repeat([0, 1], n), scores, pair[:, None] == pair)], pair)
 
     test = splits.test
-    mm = np.array([asdict(place.nodule.attributes)["diameter_mm"] for place in test.places if place.nodule])
+    mm = np.array([place.nodule.attributes.diameter_mm for place in test.places if place.nodule], float)
     alike = np.abs(np.log(mm[:, None] / mm)) <= np.log(ALIKE)
     scores = read(spec.to_hu(test.rows(range(len(test)))["ct"][:, 0]).numpy())
     real, note = None, "no real pair of like diameter to compare"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
@@ -56,6 +56,7 @@ from synthorax.studies.trials import (
 )
 from synthorax.tasks.classification import Classification
 from synthorax.tasks.config import TaskConfig
+from synthorax.tasks.extractor import SUBSOLID
 from synthorax.tasks.networks.config import DetectorConfig
 from synthorax.tasks.scanning import SETTINGS, find_nodules
 from synthorax.tasks.training import check_size
@@ -81,8 +82,6 @@ LEAST_TRAININGS = 3
 STRATA_MM = {"below 6 mm": (0.0, 6.0), "6 to 8 mm": (6.0, 8.0), "from 8 mm": (8.0, inf)}
 NOT_SOLID = "not solid"
 STRATA = (*STRATA_MM, NOT_SOLID)
-SUBSOLID = 4.0
-"""Textures below this are not solid."""
 DETECTION_MEASURES: dict[str, Measure] = MEASURES | {
     "precision at 1:71": lambda found: _at_share(found)[0],
     "f1 at 1:71": lambda found: _at_share(found)[1],
@@ -235,18 +234,18 @@ def detection_study(
     for recipe in chosen:
         feed = recipe.feed(n_real)
         found[recipe.name] = study.scores(recipe.name, recipe.config, splits, feed=feed, search=search)
-    single = {BRIGHTNESS: Scores(brightness(splits.val), brightness(splits.test))}
+    trained = set(found)
+    found[BRIGHTNESS] = [Scores(brightness(splits.val), brightness(splits.test))]
     if model is not None and model.has_negatives:
-        single[CRITIC] = Scores(model.confidence(splits.val), model.confidence(splits.test))
+        found[CRITIC] = [Scores(model.confidence(splits.val), model.confidence(splits.test))]
     pairs = [(recipe.name, other) for recipe in chosen for other in recipe.against]
-    pairs += [(name, REFERENCE) for name in single]
+    pairs += [(name, REFERENCE) for name in found if name not in trained]
     arms = []
-    for name, scores in (found | {name: [each] for name, each in single.items()}).items():
+    for name, scores in found.items():
         metrics = decisions(scores, splits, DETECTION_MEASURES) | strata(scores, splits)
-        if search is not None and name not in single:
+        if search is not None and name in trained:
             metrics |= defined({"froc": partial(search.froc, scores)})
-        arms.append(Arm(name, list(study.seeds) if name in found else [], metrics, PAPER.get(name, {})))
-    found |= {name: [scores] for name, scores in single.items()}
+        arms.append(Arm(name, list(study.seeds) if name in trained else [], metrics, PAPER.get(name, {})))
     return Outcome(
         arms=arms,
         tests=compared(found, pairs, splits),
@@ -275,21 +274,20 @@ def made_cubes(
     n = max(round(max(amounts, default=1.0) * n_real), n_real)
     like = fingerprint(splits.key.encode())[:12]
     nodules = nodules_of(splits.train, n, 1)
-    rendered = kept_cubes(folder / f"rendered-{like}-{n}.npy", lambda: renderer.made(nodules, derive(0, "rendered")))
+
+    def kept(kind: str, key: str, count: int, make: Callable[[int], NDArray[np.int16]]) -> NDArray[np.int16]:
+        return kept_cubes(folder / f"{kind}-{key}-{count}.npy", lambda: make(derive(0, kind)))
+
+    rendered = kept("rendered", like, n, partial(renderer.made, nodules))
     if model is None:
         return rendered, {}
-    of_model = f"{like}-{model.sha256[:12]}"
-    seeds = {kind: derive(0, kind) for kind in ("plain", "selected", "negative")}
+    key = f"{like}-{model.sha256[:12]}"
     gan = {
-        "plain": kept_cubes(folder / f"plain-{of_model}-{n}.npy", lambda: model.made(nodules, seeds["plain"])),
-        "selected": kept_cubes(
-            folder / f"selected-{of_model}-{n}.npy", lambda: model.selected(nodules, seeds["selected"])
-        ),
+        "plain": kept("plain", key, n, partial(model.made, nodules)),
+        "selected": kept("selected", key, n, partial(model.selected, nodules)),
     }
     if model.has_negatives:
-        gan["negative"] = kept_cubes(
-            folder / f"negative-{of_model}-{n_real}.npy", lambda: model.negatives(n_real, seeds["negative"])
-        )
+        gan["negative"] = kept("negative", key, n_real, partial(model.negatives, n_real))
     return rendered, gan
 
 

@@ -11,11 +11,10 @@ from matplotlib.figure import Figure
 from synthorax.datasets.store import Store
 from synthorax.figures import forest
 from synthorax.hub import Model
-from synthorax.io.atomic import check_folder_is_free
 from synthorax.report import write_page
 from synthorax.studies.cube_makers import cube_maker
 from synthorax.studies.detection import AMOUNTS, REFERENCE, STRATA, Outcome, detection_study
-from synthorax.studies.results import machine, write_results
+from synthorax.studies.results import check_study_folder, machine, write_results
 from synthorax.studies.trials import Study, check_trainings
 from synthorax.tasks.config import TaskConfig
 
@@ -50,8 +49,7 @@ def study_detection(
     """
     check_trainings(trainings)
     maker = None if model is None else cube_maker(model, store, config, device)
-    if out.exists() and not (out / "trainings").is_dir():
-        check_folder_is_free(out)
+    check_study_folder(out)
     study = Study(store, out / "trainings", range(seed, seed + trainings), device)
     outcome = detection_study(study, config, maker, amounts=amounts, negatives=negatives)
     write_results(

@@ -16,7 +16,6 @@ from synthorax.metrics.memorisation import membership, memorisation
 from synthorax.metrics.ms_ssim import diversity
 from synthorax.seeding import generator
 from synthorax.studies.trials import patients_of
-from synthorax.tasks.classification import all_of
 
 BLUR_VOXELS = 1.5
 VALUE_RANGE_HU = 1400.0
@@ -36,9 +35,11 @@ class Patches:
     patients: NDArray[np.str_]
 
     @classmethod
-    def of(cls, patches: PatchDataset) -> Patches:
-        """All patches as they are."""
-        return cls(patches.spec.to_hu(all_of(patches)["ct"][:, 0]).numpy(), patients_of(patches))
+    def of(cls, patches: PatchDataset, rows: NDArray[np.bool_] | None = None) -> Patches:
+        """All patches as they are, or some, bool [n]."""
+        chosen = np.flatnonzero(np.ones(len(patches), bool) if rows is None else rows)
+        hu = patches.spec.to_hu(patches.rows(chosen.tolist())["ct"][:, 0]).numpy()
+        return cls(hu, patients_of(patches)[chosen])
 
     def parts(self, n: int, seed: int) -> list[Patches]:
         """Sets of different patients, as many in each as can be."""

@@ -17,7 +17,6 @@ from synthorax.datasets.store import Store
 from synthorax.errors import InputError
 from synthorax.figures import REAL, SYNTHETIC, Slice, ct_slices, training_curves
 from synthorax.hub import Model
-from synthorax.io.atomic import check_folder_is_free
 from synthorax.metrics.neighbours import nearest, nearest_volume
 from synthorax.nodule import NoduleAttributes
 from synthorax.rendering.renderer import Renderer
@@ -26,6 +25,7 @@ from synthorax.report import write_page
 from synthorax.seeding import derive
 from synthorax.studies.conditions import SIDES, Check, check_diameters, check_rating
 from synthorax.studies.cube_makers import (
+    POSITIVE,
     CubeMaker,
     RenderedCubes,
     check_unseen,
@@ -34,7 +34,7 @@ from synthorax.studies.cube_makers import (
     outline_patients,
 )
 from synthorax.studies.fidelity import Patches, likeness
-from synthorax.studies.results import Arm, Interval, machine, write_results
+from synthorax.studies.results import Arm, Interval, check_study_folder, machine, write_results
 from synthorax.studies.trials import Study
 from synthorax.tasks.config import TaskConfig
 from synthorax.tasks.extractor import FeatureNet
@@ -103,8 +103,7 @@ def study_fidelity(
         raise InputError("extractor", f"a model of {extractor.system.name}", "one of features")
     check_unseen(extractor, store)
     maker = cube_maker(model, store, config, device)
-    if out.exists() and not (out / "trainings").is_dir():
-        check_folder_is_free(out)
+    check_study_folder(out)
     study = Study(store, out / "trainings", (seed,), device)
     spec = patch_spec(config)
 
@@ -115,8 +114,7 @@ def study_fidelity(
         return PatchDataset(store, places, spec, augmentation=Augmentation(flip=False), cache=study.cache)
 
     train, val, test = nodules("train", empty=True), nodules("val"), nodules("test")
-    known = [place for place in train.places if place.nodule]
-    real = Patches.of(PatchDataset(store, known, spec, augmentation=Augmentation(flip=False), cache=study.cache))
+    real = Patches.of(train, train.labels == POSITIVE)
     rendered = RenderedCubes(Renderer(LidcShapes(outline_patients(store))), train)
     makers: dict[str, CubeMaker] = {"GAN": maker, "rendered": rendered}
     checks = [check_diameters(makers, train, test, samples, seed)]
@@ -134,7 +132,7 @@ def study_fidelity(
     shown = made["GAN, selected"][:SHOWN]
     by_voxels = nearest_volume(shown, real.hu).index
     by_features = nearest(features(shown, spec.spacing_mm).values, features(real.hu, spec.spacing_mm).values).index
-    attributes = [place.nodule.attributes for place in known if place.nodule]
+    attributes = [place.nodule.attributes for place in train.places if place.nodule]
     pictures = {
         **{name: grid(maker, real.hu, attributes, name, seed) for name in SIDES if name in maker.attributes},
         "neighbours": side_by_side(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import t
 
-from synthorax.io.atomic import atomic_file
+from synthorax.io.atomic import atomic_file, check_folder_is_free
 
 CONFIDENCE = 0.95
 
@@ -74,6 +74,16 @@ class Test:
     high: float
     p: float | None
     p_holm: float | None
+
+
+def check_study_folder(out: Path) -> None:
+    """Refuse a folder that holds something other than a study's trainings.
+
+    Raises:
+        InputError: it does.
+    """
+    if out.exists() and not (out / "trainings").is_dir():
+        check_folder_is_free(out)
 
 
 def machine() -> dict[str, Any]:

@@ -16,7 +16,7 @@ from synthorax import figures
 from synthorax.datasets.lidc import LidcRequest, cached_lidc_shapes
 from synthorax.datasets.shapes import ShapeSet
 from synthorax.errors import InputError
-from synthorax.io.atomic import atomic_file, check_folder_is_free
+from synthorax.io.atomic import atomic_file
 from synthorax.report import write_page
 from synthorax.seeding import derive
 from synthorax.shapes.acceptance import accept
@@ -28,7 +28,7 @@ from synthorax.shapes.classification import (
     nearest_centroid,
 )
 from synthorax.shapes.features import FEATURES
-from synthorax.studies.results import Arm, machine, write_results
+from synthorax.studies.results import Arm, check_study_folder, machine, write_results
 from synthorax.studies.shapes import (
     COMPARISON_SEEDS,
     ORIGINAL_SEEDS,
@@ -100,8 +100,7 @@ def study_shapes(
         raise InputError("study", found, "1 training and 100 samples or more")
     if unknown := set(compare) - set(COMPARISONS):
         raise InputError("comparison", repr(min(unknown)), ", ".join(COMPARISONS))
-    if out.exists() and not (out / "trainings").is_dir():
-        check_folder_is_free(out)
+    check_study_folder(out)
     console = Console(stderr=True)
     kept, features = measurable(nodules)
     n_left_out = len(nodules) - len(kept)

@@ -71,7 +71,7 @@ def features_training(
         raise InputError("select", repr(config.select), "val_loss, which several classes have")
     model = FeatureNet(config, seed)
     check_size(model)
-    store = data if isinstance(data, Store) else Store(Path(data))
+    store = Store.of(data)
     spec = patch_spec(config)
 
     def patches(split: str, drawn: Augmentation) -> PatchDataset:

@@ -34,7 +34,7 @@ def ac_wgan_training(
     Raises:
         InputError: no store, or one without patches of both classes.
     """
-    store = data if isinstance(data, Store) else Store(Path(data))
+    store = Store.of(data)
     spec = PatchSpec(config.size, config.spacing_mm, config.window_hu)
     cases = store.in_split("train")
     places = nodule_places(cases, lambda nodule: POSITIVE)
