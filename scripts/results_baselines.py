@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from torch.nn import functional
 
+from pages import spread, table
 from synthorax import api
 from synthorax.datasets.augmentation import Augmentation
 from synthorax.datasets.patches import PatchDataset, nodule_places
@@ -53,10 +54,7 @@ def task_lines(store: Store, work: Path) -> Iterator[str]:
         yield f"### {TITLES[task]}"
         yield ""
         columns = list(dict.fromkeys(name for arm in found for name in arm.metrics))
-        yield "| | " + " | ".join(columns) + " |"
-        yield "|---" * (len(columns) + 1) + "|"
-        for arm in found:
-            yield f"| {arm.name} | " + " | ".join(cell(arm, name) for name in columns) + " |"
+        yield from table(["", *columns], [[arm.name, *(cell(arm, name) for name in columns)] for arm in found])
         yield ""
         yield f"{about(configs[task])}"
         yield ""
@@ -65,7 +63,7 @@ def task_lines(store: Store, work: Path) -> Iterator[str]:
 def cell(arm: Arm, name: str) -> str:
     """A figure with its interval."""
     value: Interval | None = arm.metrics.get(name)
-    return "" if value is None else f"{value.mean:.3f} ({value.low:.3f}-{value.high:.3f})"
+    return "" if value is None else spread(value.mean, value.low, value.high, ".3f")
 
 
 def about(config: TaskConfig) -> str:
@@ -85,16 +83,12 @@ def sanity_lines(store: Store) -> Iterator[str]:
     patches = PatchDataset(store, places, patch_spec(config), augmentation=Augmentation(flip=False))
     real, other, held_out = Patches.of(patches).parts(3, seed=0)
     rows = likeness(sanity_samples(real, other), real, held_out, extractor, config.spacing_mm)
-    names = list(next(iter(rows.values())))
     yield f"Extractor {extractor.card.name}, sha256 {extractor.card.sha256[:16]}, {extractor.card.dimensions} dimensions; {extractor.card.preprocessing}."
     yield f"{len(real.hu)} real nodules of a third of the validation and test patients are compared with; samples are of {len(other.hu)} nodules of another third, or as many;"
     yield f"held out for memorisation are {len(held_out.hu)} of the last. The extractor has learned from none of these patients; those of validation chose its best step."
     yield ""
-    yield "| samples | " + " | ".join(names) + " |"
-    yield "|---" * (len(names) + 1) + "|"
-    for name, row in rows.items():
-        cells = [f"{v:.3g}" if low is None else f"{v:.3g} ({low:.3g}-{high:.3g})" for v, low, high in row.values()]
-        yield f"| {name} | " + " | ".join(cells) + " |"
+    told = [[name, *(spread(*measure, ".3g") for measure in row.values())] for name, row in rows.items()]
+    yield from table(["samples", *next(iter(rows.values()))], told)
 
 
 def seconds(step: Callable[[int], object]) -> float:
@@ -130,8 +124,7 @@ def rate_lines() -> Iterator[str]:
         ", no GPU was at hand:" if device == "cpu" else " and a GPU:"
     )
     yield ""
-    yield "| | samples a second | plain loop | |"
-    yield "|---|---|---|---|"
+    rows = []
     for name, kind in (("detection", Classification), ("malignancy", Classification), ("segmentation", Segmentation)):
         config = task_config(name, "compact", {})
         n = config.batch_size
@@ -147,10 +140,11 @@ def rate_lines() -> Iterator[str]:
         task.prepare_training(fabric)
         ours = n / seconds(partial(task.training_step, batch))
         plain = n / seconds(plain_step(config, batch))
-        yield f"| {name}, `compact` | {ours:.0f} | {plain:.0f} | {ours / plain:.2f} x |"
+        rows.append([f"{name}, `compact`", f"{ours:.0f}", f"{plain:.0f}", f"{ours / plain:.2f} x"])
     gan = ac_wgan_config("compact", {})
     ours, plain = gan_rate(gan, torch.channels_last_3d, device), gan_rate(gan, torch.contiguous_format, device)
-    yield f"| ac-wgan, `compact`, real cubes | {ours:.1f} | {plain:.1f} | {ours / plain:.2f} x |"
+    rows.append(["ac-wgan, `compact`, real cubes", f"{ours:.1f}", f"{plain:.1f}", f"{ours / plain:.2f} x"])
+    yield from table(["", "samples a second", "plain loop", ""], rows)
 
 
 def gan_rate(config: AcWganConfig, memory_format: torch.memory_format, device: str) -> float:

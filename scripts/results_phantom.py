@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, gaussian_filter, uniform_filter
 
 from measuring import whole_process
+from pages import table
 from synthorax import api, figures
 from synthorax.anatomy.lungs import find_lungs
 from synthorax.anatomy.morphology import distance_inside
@@ -303,10 +304,8 @@ def phantom_lines(real: Volume, out: Path) -> Iterator[str]:
     yield "![a phantom above, LIDC-IDRI-0003 below, lung window](phantom-planes-lung.png)"
     yield "![the same, soft-tissue window](phantom-planes-soft.png)"
     yield ""
-    yield "| | " + " | ".join(columns) + " |"
-    yield "|---" * (len(columns) + 1) + "|"
-    for row in columns["LIDC-IDRI-0003"]:
-        yield f"| {row} | " + " | ".join(f"{numbers[row]:.3g}" for numbers in columns.values()) + " |"
+    rows = columns["LIDC-IDRI-0003"]
+    yield from table(["", *columns], [[row, *(f"{found[row]:.3g}" for found in columns.values())] for row in rows])
     yield ""
     yield "![normalised noise power](phantom-noise.png)"
     planes({f"phantom {SHOWN_SEED}": thin.ct, "LIDC-IDRI-0003": real}, out)

@@ -718,6 +718,39 @@ def test_a_patient_is_in_one_split_whatever_the_order(patients, seed):
     assert abs(len(splits["train"]) - 0.7 * len(ordered)) <= 1
 
 
+@given(n=st.integers(1, 30), more=st.integers(0, 9), seed=st.integers(0, 9))
+def test_few_training_patients_are_some_of_more_and_leave_the_held_out_ones(n, more, seed):
+    given_splits = dict.fromkeys(map(str, range(30)))
+    few, others = (split_patients(given_splits, seed=seed, train_patients=each) for each in (n, n + more))
+    assert len(few["train"]) == min(n, 21)
+    assert {*few["train"]} <= {*others["train"]}
+    assert [few["val"], few["test"]] == [others["val"], others["test"]]
+
+
+def test_a_store_of_few_training_patients_has_the_others_nowhere(folder, tmp_path, capsys):
+    rows = read_table(folder / "nodules.csv")
+    split = ("train", "train", "train", "train", "val", "test")
+    own = [row | {"patient_id": f"P{i}", "split": split[i]} for i, row in enumerate(rows)]
+    write_table(folder / "nodules.csv", own)
+    whole = api.prepare("patches", folder, tmp_path / "whole", workers=1)
+    command = ["prepare", "patches", str(folder), "--workers", "1", "--out", str(tmp_path / "few"), "--train-patients"]
+    assert main([*command, "1"]) == 0
+    few = api.open_store(tmp_path / "few")
+    assert [few.splits[name] for name in ("val", "test")] == [whole.splits[name] for name in ("val", "test")]
+    [patient] = few.splits["train"]
+    assert patient in whole.splits["train"]
+    assert {case.patient_id for case in few.in_split("train")} == {patient}
+    left_out = {*whole.splits["train"]} - {patient}
+    assert left_out
+    assert not left_out & {case.patient_id for case in few.cases}
+    assert {path.name for path in (tmp_path / "few").iterdir() if path.is_dir()} == {c.case_id for c in few.cases}
+    assert main([*command, "1"]) == 0
+    assert main([*command, "2"]) == 2
+    assert "train_patients 1" in capsys.readouterr().err
+    assert main([*command, "0", "--overwrite"]) == 2
+    assert api.open_store(tmp_path / "few").fingerprint == few.fingerprint
+
+
 def test_shares_that_are_none_are_refused(folder, tmp_path, capsys):
     for split in ("1,1,1", "0.5,0.5", "a,b,c", "-1,1,1"):
         assert main(["prepare", "patches", str(folder), "--out", str(tmp_path / "store"), f"--split={split}"]) == 2

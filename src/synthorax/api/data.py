@@ -29,6 +29,7 @@ def prepare(
     readers: int = 2,
     structures: str = NODULE_STRUCTURES,
     split: Sequence[float] = (0.7, 0.1, 0.2),
+    train_patients: int | None = None,
     seed: int = 0,
     workers: int | None = None,
     cluster: str | None = None,
@@ -45,6 +46,7 @@ def prepare(
         readers: of LIDC's four who must have marked a voxel.
         structures: regular expression of the DICOM segments and structures that are nodules.
         split: shares of patients in train, val and test, where the source does not say.
+        train_patients: keep at most so many of train, as if there were no more; all if not given.
         workers: processes; one a core if not given.
         cluster: address of a Dask scheduler to use instead.
 
@@ -89,6 +91,7 @@ def prepare(
         Path(out).resolve(),
         request,
         fractions=split,
+        train_patients=train_patients,
         seed=seed,
         workers=workers,
         cluster=cluster,
@@ -103,6 +106,7 @@ def prepare_phantom(
     spacing_mm: tuple[float, float, float] | None = (1.5, 1.5, 1.5),
     nodules: float = 2.5,
     split: Sequence[float] = (0.7, 0.1, 0.2),
+    train_patients: int | None = None,
     seed: int = 0,
     workers: int | None = None,
     cluster: str | None = None,
@@ -117,6 +121,7 @@ def prepare_phantom(
         spacing_mm: (z, y, x); each scan's own, as scanners vary, if None.
         nodules: mean number in a scan.
         split: shares of patients in train, val and test.
+        train_patients: keep at most so many of train, as if there were no more; all if not given.
         workers: processes; one a core if not given.
         cluster: address of a Dask scheduler to use instead.
 
@@ -142,6 +147,7 @@ def prepare_phantom(
         Path(out).resolve(),
         request,
         fractions=split,
+        train_patients=train_patients,
         seed=seed,
         workers=workers,
         cluster=cluster,

@@ -78,6 +78,8 @@ class StoreOptions:
         Store to write, a Zarr 3 group.
     split
         Shares of patients in train, val and test, where the source does not say.
+    train_patients
+        Keep at most so many of train, as if there were no more: what do few patients teach, and what helps then?
     seed
         Decides who is in which.
     workers
@@ -90,6 +92,7 @@ class StoreOptions:
 
     out: Path
     split: str = "0.7,0.1,0.2"
+    train_patients: int | None = None
     seed: int = 0
     workers: int | None = None
     cluster: str | None = None

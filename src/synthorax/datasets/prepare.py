@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,7 @@ def prepare_store(
     request: Mapping[str, Any],
     *,
     fractions: Sequence[float] = FRACTIONS,
+    train_patients: int | None = None,
     seed: int = 0,
     workers: int | None = None,
     cluster: str | None = None,
@@ -75,6 +77,7 @@ def prepare_store(
     Args:
         request: what the sources were made from; says whether a folder's store is of the same.
         fractions: of patients in train, val and test whose split is not given.
+        train_patients: the store has at most so many of train and leaves the others out; all if not given.
         workers: processes; one a core if not given.
         cluster: address of a Dask scheduler to use instead.
 
@@ -82,10 +85,13 @@ def prepare_store(
         InputError: a folder that is not ours or of another request; or no source could be read.
         OutputError: the store cannot be written.
     """
+    if train_patients is not None:
+        request = {**request, "train_patients": train_patients}
     wanted = {"synthorax": version("synthorax"), "recipe": RECIPE, **request}
     names = Counter(source.case_id for source in sources if not isinstance(source, Unreadable))
     assert max(names.values(), default=1) == 1, f"cases of one name: {names.most_common(1)}"
-    split_patients({}, fractions, seed)
+    splits_of = partial(split_patients, fractions=fractions, seed=seed, train_patients=train_patients)
+    splits_of({})  # refuses what it cannot deal by before anything is read
     begun = _begun(out)
     if begun is None:
         check_folder_is_free(out)
@@ -94,7 +100,7 @@ def prepare_store(
     out.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(out / LOCK, timeout=0):
-            return _fill(sources, out, wanted, request, fractions, seed, workers, cluster)
+            return _fill(sources, out, wanted, request, splits_of, workers, cluster)
     except Timeout as error:
         raise InputError(out, "a store that another process is preparing", "one at a time") from error
 
@@ -104,8 +110,7 @@ def _fill(
     out: Path,
     wanted: Mapping[str, Any],
     request: Mapping[str, Any],
-    fractions: Sequence[float],
-    seed: int,
+    splits_of: Callable[[Mapping[str, str | None]], dict[str, list[str]]],
     workers: int | None,
     cluster: str | None,
 ) -> Store:
@@ -146,12 +151,15 @@ def _fill(
     given: dict[str, str | None] = {}
     for entry in entries:
         given[entry.patient_id] = given.get(entry.patient_id) or entry.given_split
+    splits = splits_of(given)
+    patients = {patient for ids in splits.values() for patient in ids}
+    entries = [entry for entry in entries if entry.patient_id in patients]
     present = {entry.case_id for entry in entries}
     for known in case_folders(out):  # of an earlier time, whose source is gone
         if known.name not in present:
             shutil.rmtree(known)
     reasons = [{"case": case_id, "reason": str(error)} for case_id, error in skipped]
-    write_index(out, entries, split_patients(given, fractions, seed), source=request, skipped=reasons)
+    write_index(out, entries, splits, source=request, skipped=reasons)
     (out / MARK).touch()
     return Store(out)
 

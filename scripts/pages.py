@@ -1,0 +1,28 @@
+"""What the results pages are written with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
+    """A table's lines, one of cells to a row."""
+    yield "| " + " | ".join(columns) + " |"
+    yield "|---" * len(columns) + "|"
+    for row in rows:
+        yield "| " + " | ".join(map(str, row)) + " |"
+
+
+def picture(figure: Figure, path: Path, text: str) -> Iterator[str]:
+    """Save a picture; the lines that show it."""
+    figure.savefig(path, bbox_inches="tight")
+    yield f"![{text}]({path.name})"
+    yield ""
+
+
+def spread(value: float, low: float | None, high: float | None, form: str) -> str:
+    """A figure with its interval, if it has one."""
+    return f"{value:{form}}" + ("" if low is None else f" ({low:{form}} to {high:{form}})")
