@@ -142,6 +142,7 @@ BAD = [
     (TRAIN + "balls.npy --nodules 0", "0"),
     (TRAIN + "balls.npy --nodules 5", "5"),
     ("train lung --preset smoke --data balls.npy --out new --device abacus", "abacus"),
+    (SAMPLE + "--device abacus", "abacus"),
     (TRAIN + "balls.npy --max-minutes soon", "soon"),
     (TRAIN + "balls.npy --max-minutes -1", "-1"),
     (TRAIN + "balls.npy --max-minutes nan", "nan"),

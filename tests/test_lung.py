@@ -531,3 +531,16 @@ def test_a_trained_model_tells_its_seeds_apart_by_size(trained):
     made = trained.generate(trained.encode(balls()))
     volumes = made.masks.sum((1, 2, 3))
     assert volumes[-1] > 2 * volumes[0]
+
+
+def test_samples_are_decoded_where_the_networks_are(monkeypatch):
+    system, _ = Lung.for_training(lung_config("smoke", {}), balls(), 0)
+    system.move(torch.device("meta"))
+    asked = []
+    monkeypatch.setattr(
+        system.networks["autoencoder"],
+        "decode",
+        lambda z: asked.append(z.device.type) or torch.zeros(len(z), 20, 40, 40),
+    )
+    assert system.decode(np.zeros((3, system.config.latent_size), np.float32)).shape == (3, 20, 40, 40)
+    assert set(asked) == {"meta"}

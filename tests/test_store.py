@@ -976,6 +976,26 @@ def test_samples_can_be_handed_on_too(tmp_path):
             api.export(source, tmp_path / "x", layout)
 
 
+@pytest.mark.parametrize("formats", [["nifti"], ["nifti", "mha"]])
+def test_cubes_of_ct_are_handed_on_with_their_boxes(untrained_gan, tmp_path, formats):
+    for name, positive in (("with", True), ("without", False)):
+        made = api.sample(untrained_gan, 2, positive=positive, **({"diameter_mm": 9.0} if positive else {}))
+        api.write_samples(tmp_path / name, untrained_gan, made, seed=0, formats=formats)
+        api.export(tmp_path / name, tmp_path / f"{name}-monai", "monai")
+        with pytest.raises(InputError, match="without a mask"):
+            api.export(tmp_path / name, tmp_path / "nnunet", "nnunet")
+        rows = json.loads((tmp_path / f"{name}-monai" / "dataset.json").read_text())["training"]
+        assert [row["patient_id"] for row in rows] == ["synthetic-00000", "synthetic-00001"]
+        assert all("label" not in row for row in rows)
+        for row, hu in zip(rows, made.hu, strict=True):
+            ct = read_image(tmp_path / f"{name}-monai" / row["image"])
+            np.testing.assert_array_equal(ct.voxels, hu)
+            assert len(row["box"]) == positive
+            for box in row["box"]:
+                middle = ct.to_world((np.array(hu.shape) - 1) / 2) * [-1, -1, 1]
+                np.testing.assert_allclose(box, [*middle, 9, 9, 9], atol=1e-3)
+
+
 # The real cubes
 
 

@@ -81,11 +81,23 @@ def train(
         return fit(training, run, fabric, max_minutes=left)
 
 
-def load(model: str | Path) -> Model:
-    """A model by its run folder, ready to sample; `load(...).system` has all that it can do."""
+def load(model: str | Path, device: str = "cpu") -> Model:
+    """A bundled model by its name, or one by its run folder, ready to sample; `system` of it has all that it can do.
+
+    Args:
+        device: cpu, on which samples are the same wherever its arithmetic is, auto (cuda where there is one), or cuda.
+
+    Raises:
+        InputError: no such model, or no such device.
+    """
     from synthorax import hub
 
-    return hub.load(model)
+    found = hub.load(model)
+    if device != "cpu":
+        from synthorax.training.devices import make_fabric
+
+        found.system.move(make_fabric(device).device)
+    return found
 
 
 def sample(model: str | Path | Model, n: int, *, seed: int = 0, **options: Any) -> Any:

@@ -13,6 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from synthorax.annotations.nodule_table import TABLE, read_nodule_table
 from synthorax.datasets.store import SPLITS, Store
 from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_folder
@@ -32,7 +33,7 @@ class Item:
 
     Attributes:
         ct: None for a sample of a shape alone.
-        mask: uint8, a label a nodule.
+        mask: uint8, a label a nodule; None for a sample of CT alone.
         mark: the synthetic mark; empty for a patient's.
     """
 
@@ -40,7 +41,7 @@ class Item:
     split: str
     patient_id: str
     ct: Volume | None
-    mask: Volume
+    mask: Volume | None
     nodules: tuple[Nodule, ...] = ()
     mark: str = ""
 
@@ -56,40 +57,57 @@ def store_items(store: Store) -> Iterator[Item]:
 
 
 def sample_items(folder: Path) -> Iterator[Item]:
-    """The samples of a folder that `synthorax sample` wrote: all of them training data.
+    """The samples of a folder that `synthorax sample` wrote, masks or CT with a table of nodules: all training data.
 
     Raises:
-        InputError: no manifest, or no masks as images.
+        InputError: no manifest, or no images.
     """
     try:
         mark = str(json.loads((folder / MANIFEST).read_text())["synthetic"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(folder, "no manifest of samples", "a store, or what `synthorax sample` wrote") from error
-    masks: dict[str, Path] = {}
-    for path in sorted((folder / "masks").glob("*")):
+    masks, images = _images(folder / "masks"), _images(folder / "images")
+    if not masks and not images:
+        raise InputError(folder, "no images", "samples written with --formats nifti or mha")
+    table = read_nodule_table(folder / TABLE) if (folder / TABLE).is_file() else []
+    nodules = {_name(row.image): row.nodules for row in table}
+    for name in masks or images:
+        ct, mask = (read_image(files[name]) if name in files else None for files in (images, masks))
+        placed = tuple(
+            Nodule(row.nodule_id, row.center_mm, row.attributes, ratings=row.ratings)
+            for row in nodules.get(name, ())
+            if row.center_mm is not None
+        )
+        yield Item(name, "train", f"synthetic-{name}", ct, mask, placed, mark=mark)
+
+
+def _images(folder: Path) -> dict[str, Path]:
+    """The first image of each name."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.glob("*")):
         if is_image(path):
-            masks.setdefault(path.name.partition(".")[0], path)
-    if not masks:
-        raise InputError(folder, "no masks as images", "samples written with --formats nifti or mha")
-    for name, path in masks.items():
-        images = [p for p in sorted((folder / "images").glob(f"{name}.*")) if is_image(p)]
-        ct = read_image(images[0]) if images else None
-        yield Item(name, "train", f"synthetic-{name}", ct, read_image(path), mark=mark)
+            found.setdefault(_name(path), path)
+    return found
+
+
+def _name(file: Path) -> str:
+    """What the files of one sample have in common."""
+    return file.name.partition(".")[0]
 
 
 def export(items: Iterable[Item], n: int, out: Path, layout: str, *, name: str, overwrite: bool = False) -> None:
     """Write items in another tool's layout, all or nothing.
 
     nnunet  `nnUNet_raw`: imagesTr, labelsTr, imagesTs, labelsTs, dataset.json; splits_final.json keeps val apart.
-    monai   images, labels and dataset.json with training, validation and testing lists; boxes (x, y, z, width,
-            height, depth) in world millimetres, RAS, as MONAI's detection reads them.
+    monai   images, labels, as far as there are masks, and dataset.json with training, validation and testing lists;
+            boxes (x, y, z, width, height, depth) in world millimetres, RAS, as MONAI's detection reads them.
 
     Args:
         n: how many, for the progress.
         name: of the data set.
 
     Raises:
-        InputError: no such layout; samples without images for nnU-Net; a folder that is not ours to replace.
+        InputError: no such layout; samples without images or masks for nnU-Net; a folder that is not ours to replace.
         OutputError: it cannot be written.
     """
     if layout not in get_args(Layout):
@@ -106,6 +124,8 @@ def _write_nnunet(items: Iterable[Item], folder: Path, name: str) -> None:
     for item in items:
         if item.ct is None:
             raise InputError(item.name, "a mask without an image", "samples of CT; use the layout monai for shapes")
+        if item.mask is None:
+            raise InputError(item.name, "an image without a mask", "masks too; use the layout monai, which has boxes")
         part = "Ts" if item.split == "test" else "Tr"
         mask = replace(item.mask, voxels=(item.mask.voxels > 0).astype(np.uint8))
         write_image(folder / f"images{part}" / f"{item.name}_0000{SUFFIX}", item.ct, mark=item.mark)
@@ -131,17 +151,18 @@ def _write_monai(items: Iterable[Item], folder: Path, name: str) -> None:
         if item.ct is not None:
             row["image"] = f"images/{item.name}{SUFFIX}"
             write_image(folder / row["image"], item.ct, mark=item.mark)
-        row["label"] = f"labels/{item.name}{SUFFIX}"
-        write_image(folder / row["label"], item.mask, mark=item.mark)
+        if item.mask is not None:
+            row["label"] = f"labels/{item.name}{SUFFIX}"
+            write_image(folder / row["label"], item.mask, mark=item.mark)
         row["box"] = [_box(item.mask, nodule) for nodule in item.nodules]
         row["box_label"] = [0] * len(row["box"])
         lists[MONAI_SPLITS[item.split]].append(row)
     _write_json(folder / "dataset.json", {"name": name, "labels": {"0": "background", "1": "nodule"}, **lists})
 
 
-def _box(mask: Volume, nodule: Nodule) -> list[float]:
+def _box(mask: Volume | None, nodule: Nodule) -> list[float]:
     """A nodule's box (x, y, z, width, height, depth) in world millimetres, RAS."""
-    if nodule.label:
+    if nodule.label and mask is not None:
         inside = np.argwhere(mask.voxels == nodule.label)
         corners = mask.to_world(list(product(*zip(inside.min(0) - 0.5, inside.max(0) + 0.5, strict=True))))
     else:

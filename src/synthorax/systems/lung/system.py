@@ -157,6 +157,7 @@ class Lung(System):
 
     @property
     def steps_per_round(self) -> int:
+        """Steps between two starts of the learning rate's schedule, one round being the paper's training."""
         return self.config.iterations // self.config.rounds
 
     def learning_rate(self, position: int) -> float:
@@ -175,7 +176,7 @@ class Lung(System):
             InputError: the nodules are not of the model's grid, not numbers from 0 to 1, or empty.
         """
         check_seeds(occupancy, self.config.grid, "nodules to encode")
-        fields = torch.from_numpy(self.target(occupancy)).to(self._autoencoder.support.device)
+        fields = torch.from_numpy(self.target(occupancy)).to(self.device)
         return self._autoencoder.encode(fields).cpu().numpy()
 
     def target(self, occupancy: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -229,11 +230,11 @@ class Lung(System):
     def decode(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:
         """The generator network's raw fields [n, z, y, x] of latent vectors [n, latent]."""
         padding = -len(latents) % SAMPLE_BATCH
-        padded = torch.from_numpy(np.pad(latents, ((0, padding), (0, 0))))
+        padded = torch.from_numpy(np.pad(latents, ((0, padding), (0, 0)))).to(self.device)
         fields = [self._autoencoder.decode(batch) for batch in padded.split(SAMPLE_BATCH)]
         if not fields:
             return np.zeros((0, *self.config.grid), np.float32)
-        return torch.cat(fields)[: len(latents)].numpy()
+        return torch.cat(fields)[: len(latents)].cpu().numpy()
 
     @property
     def _autoencoder(self) -> ShapeAutoencoder:
