@@ -19,6 +19,16 @@ from synthorax.metrics.classification import Confusion
 from synthorax.nodule import NoduleAttributes
 from synthorax.rendering.renderer import Renderer
 from synthorax.studies import trials
+from synthorax.studies.arms import (
+    CRITIC,
+    GAN_ONLY,
+    LARGER,
+    LARGER_SELECTED,
+    REFERENCE,
+    Recipe,
+    made_cubes,
+    recipes,
+)
 from synthorax.studies.cube_makers import (
     NEGATIVE,
     POSITIVE,
@@ -29,23 +39,15 @@ from synthorax.studies.cube_makers import (
     outline_patients,
 )
 from synthorax.studies.detection import (
-    CRITIC,
     DETECTION_MEASURES,
-    GAN_ONLY,
-    LARGER,
-    LARGER_SELECTED,
     PAPER,
-    REFERENCE,
     THESIS_SHARE,
-    Recipe,
-    ScanSearch,
     compared,
     detection_study,
-    recipes,
-    scan_search,
     strata,
 )
 from synthorax.studies.detection_page import study_detection
+from synthorax.studies.scan_search import ScanSearch, scan_search
 from synthorax.studies.trials import Scores, Splits, Study
 from synthorax.systems.ac_wgan.config import PRESETS
 from synthorax.systems.ac_wgan.system import AcWgan
@@ -210,6 +212,40 @@ def test_without_a_gan_its_arms_are_left_out():
     assert whole["flips + GAN, selected x 4"].against == ("flips", "flips + rendered x 4", "flips + GAN x 4")
     for recipe in whole.values():
         assert set(recipe.against) <= set(whole)
+    unselected = [recipe.name for recipe in recipes(CONFIG, cubes, {"plain": cubes, "negative": cubes})]
+    assert [name for name in unselected if "selected" in name] == []
+    assert GAN_ONLY in unselected
+
+
+class FewPass:
+    """A maker whose samples seldom pass the selection."""
+
+    sha256, has_negatives = "0" * 64, False
+
+    def __init__(self, share):
+        self.share = share
+
+    def made(self, asked, seed):
+        return np.full((len(asked), 16, 16, 16), 5, np.int16)
+
+    def selected(self, asked, seed):
+        return self.made(asked, seed)[: int(self.share * len(asked))]
+
+
+@pytest.mark.parametrize(("share", "kinds"), [(0.0, {"plain"}), (0.7, {"plain"}), (0.9, {"plain", "selected"})])
+def test_arms_of_selected_samples_need_enough_of_them(train, share, kinds):
+    made = made_cubes(None, "", train, FewPass(1.0), FewPass(share), (2.0,))
+    n = 2 * int((train.labels == POSITIVE).sum())
+    assert set(made.gan) == kinds
+    assert made.note.startswith(f"{int(share * n)} of {n} samples")
+    assert ("left out" in made.note) == ("selected" not in kinds)
+
+
+def test_kept_cubes_are_those_of_the_same_store_and_patches(train, tmp_path):
+    made_cubes(tmp_path, "a", train, FewPass(1.0), FewPass(1.0), (1.0,))
+    before = set(tmp_path.iterdir())
+    made_cubes(tmp_path, "b", train, FewPass(1.0), FewPass(1.0), (1.0,))
+    assert len(set(tmp_path.iterdir()) - before) == len(before) == 3
 
 
 def test_rendered_cubes_are_real_patches_with_something_denser_in_the_middle(train):
@@ -301,6 +337,16 @@ def test_sensitivity_is_told_by_width_and_texture(tmp_path):
     found = strata([Scores(splits.val.labels / 1, np.where(mm >= 7, texture > 3, 0.0))], splits)
     means = {name: value.mean for name, value in found.items()}
     assert means == {"below 6 mm": 0, "6 to 8 mm": 1, "from 8 mm": 0.5, "not solid": 0}
+    n = int((mm == 7).sum())
+    assert found["6 to 8 mm"].low == pytest.approx(0.025 ** (1 / n))  # all of them found: (a/2)^(1/n)
+    assert found["6 to 8 mm"].high == 1
+    assert found["below 6 mm"].high == pytest.approx(1 - 0.025 ** (1 / int((mm == 5).sum())))
+
+
+def written_note(page):
+    note = json.loads((page.parent / "results.json").read_text())["note"]
+    assert note in page.read_text()
+    return note
 
 
 def test_the_study_ends_in_arms_tests_and_a_page(result):
@@ -313,6 +359,8 @@ def test_the_study_ends_in_arms_tests_and_a_page(result):
         assert 0 <= arm.metrics["auc"].low <= arm.metrics["auc"].mean <= arm.metrics["auc"].high <= 1
     assert outcome.drawn == CONFIG.steps * CONFIG.batch_size
     assert outcome.counts["nodules"] == outcome.counts["patients"] == 6
+    assert sum(outcome.counts[name] for name in ("below 6 mm", "6 to 8 mm", "from 8 mm")) <= 6
+    assert outcome.note == written_note(page)
     total = {round(sum(counts), 6) for counts in outcome.confusions.values()}
     assert len(total) == 1
     written = json.loads((page.parent / "results.json").read_text())
@@ -389,7 +437,7 @@ def test_marks_on_the_nodules_of_whole_scans_make_the_froc(tmp_path, monkeypatch
     assert search.froc([right, wrong]).mean == 0.5
     before = search.key
     assert scan_search(store).key == before
-    monkeypatch.setattr("synthorax.studies.detection.SETTINGS", ())
+    monkeypatch.setattr("synthorax.studies.scan_search.SETTINGS", ())
     assert scan_search(store).key != before
 
 

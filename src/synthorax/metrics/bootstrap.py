@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm
+from scipy.stats import t as student
 
 from synthorax.errors import InputError
 from synthorax.metrics import checks
@@ -158,7 +159,7 @@ def seed_and_patient_bootstrap(
 
     The patients are the same for all seeds, so both levels are drawn independently of each other (Owen 2007). Of s
     seeds s - 1 are drawn, which gives their mean the right variance (Rao and Wu 1988); with s of 2 or 3 the tails are
-    still short, and Student's t over seeds is the wider one.
+    still short: compare by `seed_and_patient_comparison`.
 
     Args:
         statistics: one a training seed, of the same rows.
@@ -167,19 +168,57 @@ def seed_and_patient_bootstrap(
     Raises:
         InputError: fewer than 2 seeds or patients, different numbers of rows, or a statistic that is not defined.
     """
+    every = _together(statistics)
+    values = resampled(every, patients, replicates=replicates, seed=seed)
+    value = float(every.values(np.ones((1, every.rows))).mean())
+    drawn = generator(seed, "training seeds").integers(len(statistics), size=(replicates, len(statistics) - 1))
+    return Bootstrap.of(value, np.take_along_axis(values, drawn, 1).mean(1))
+
+
+def seed_and_patient_comparison(
+    differences: Sequence[Statistic],
+    patients: ArrayLike,
+    *,
+    confidence: float = CONFIDENCE,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+) -> Comparison:
+    """Whether a difference's mean over training seeds is 0, had the seeds and the patients been others: Student's t.
+
+    Its variance is that of the mean over resampled patients and that between seeds by their number; the degrees of
+    freedom are Welch and Satterthwaite's of the two. With few seeds this is wider than `seed_and_patient_bootstrap`,
+    whose replicates never leave the range of the seeds.
+
+    Args:
+        differences: one a training seed, of the same rows.
+        patients: the patient of each row, [n].
+
+    Raises:
+        InputError: as `seed_and_patient_bootstrap`.
+    """
+    every = _together(differences)
+    by_seed = every.values(np.ones((1, every.rows)))[0]
+    replicated = resampled(every, patients, replicates=replicates, seed=seed).mean(1)
+    of_patients = Bootstrap.of(float(by_seed.mean()), replicated)
+    _, n_patients = checks.units(patients, every.rows)
+    parts = np.array([of_patients.replicates.var(ddof=1), by_seed.var(ddof=1) / len(by_seed)])
+    freedom = np.array([n_patients - 1, len(by_seed) - 1])
+    error, value = float(np.sqrt(parts.sum())), of_patients.value
+    if error == 0:
+        return Comparison(value, value, value, 1.0 if value == 0 else 0.0)
+    law = student(parts.sum() ** 2 / (parts**2 / freedom).sum())
+    half = float(law.ppf((1 + confidence) / 2)) * error
+    return Comparison(value, value - half, value + half, float(2 * law.sf(abs(value) / error)))
+
+
+def _together(statistics: Sequence[Statistic]) -> Statistic:
+    """Those of several seeds as one, whose values are [b, seeds]."""
     if len(statistics) < 2:
         raise InputError("training seeds", f"{len(statistics)} of them", "2 or more to resample")
-
-    def every(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.stack([statistic.values(weights) for statistic in statistics], 1)
-
     rows = statistics[0].rows
     if any(statistic.rows != rows for statistic in statistics):
         raise InputError("statistics", f"of {sorted({each.rows for each in statistics})} rows", "all of the same rows")
-    values = resampled(Statistic(rows, every), patients, replicates=replicates, seed=seed)
-    value = float(every(np.ones((1, rows))).mean())
-    drawn = generator(seed, "training seeds").integers(len(statistics), size=(replicates, len(statistics) - 1))
-    return Bootstrap.of(value, np.take_along_axis(values, drawn, 1).mean(1))
+    return Statistic(rows, lambda weights: np.stack([statistic.values(weights) for statistic in statistics], 1))
 
 
 def bca_interval(

@@ -17,7 +17,7 @@ from synthorax.nodule import Nodule
 from synthorax.shapes.overlap import dice
 from synthorax.studies.results import Arm, Interval
 from synthorax.studies.trials import Scores, Splits, Study, check_splits, decisions, defined, over_seeds, patients_of
-from synthorax.tasks.classification import Classification, all_of
+from synthorax.tasks.classification import Classification, all_of, cts
 from synthorax.tasks.config import TaskConfig
 from synthorax.tasks.segmentation import Segmentation
 from synthorax.tasks.training import check_size, patch_spec
@@ -83,9 +83,9 @@ def detection(study: Study, config: TaskConfig) -> list[Arm]:
 
 def brightness(patches: PatchDataset) -> NDArray[np.float64]:
     """Mean of the middle third along each axis, [n]: the trivial detector."""
-    whole = all_of(patches)["ct"][:, 0].numpy()
-    middle = tuple(slice(n // 3, n - n // 3) for n in whole.shape[1:])
-    return whole[(slice(None), *middle)].mean((1, 2, 3)).astype(np.float64)
+    middle = tuple(slice(n // 3, n - n // 3) for n in patches.spec.size)
+    found = [ct[:, 0].numpy()[(slice(None), *middle)].mean((1, 2, 3)) for ct in cts(patches)]
+    return np.concatenate(found).astype(np.float64)
 
 
 def malignancy(study: Study, config: TaskConfig) -> list[Arm]:

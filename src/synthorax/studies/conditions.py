@@ -41,7 +41,7 @@ class Check:
         what: in words, with the figure's name.
         real: of test patients: as well as it can be found at all; None where the store cannot tell.
         made: by maker, of those that heed it.
-        note: why something is missing.
+        note: of how many the real figure is, or why something is missing.
     """
 
     what: str
@@ -105,7 +105,8 @@ def check_diameters(
 
     def correlation(nodules: Sequence[NoduleAttributes], hu: NDArray, units: NDArray) -> Interval:
         stated = np.array([each.diameter_mm or np.nan for each in nodules])
-        return over_seeds([rank_correlation_of(stated, half_widths_mm(hu, spacing))], units)
+        seen = np.clip(hu, *test.spec.window_hu)  # as a generator can make it
+        return over_seeds([rank_correlation_of(stated, half_widths_mm(seen, spacing))], units)
 
     nodules = {i: place.nodule.attributes for i, place in enumerate(test.places) if place.nodule}
     known = [i for i, each in nodules.items() if each.diameter_mm]
@@ -119,6 +120,7 @@ def check_diameters(
             for name, maker in makers.items()
             if "diameter_mm" in maker.attributes
         },
+        f"{len(known)} real nodules, {n} made ones",
     )
 
 
@@ -130,15 +132,15 @@ def check_rating(
     name: Rating,
     n: int,
     seed: int = 0,
-) -> Check:
+) -> list[Check]:
     """Whether a network that learned a rating on real nodules tells cubes asked for as high from those asked as low.
 
-    Only a pair of made cubes that share noise and all else that is asked for is compared, so that nothing but the
-    rating sets them apart; of real ones every pair of like diameter.
+    First among all of like diameter, real and made; then among twins, made cubes that share noise and all else that is
+    asked for, of which it only says which way the rating moves them, not how far.
 
     Args:
         train: gives the other attributes that are asked for.
-        n: pairs.
+        n: of each side.
     """
     low, high = SIDES[name]
     what = f"{name} of {low:g} or {high:g}, told apart by a network at like diameter: AUC"
@@ -152,9 +154,9 @@ def check_rating(
         splits = study.splits(config, lambda split: nodule_places(study.store.in_split(split), side))
         check_splits(study.store, splits, [0, 1])
     except InputError as error:
-        return Check(what, None, {}, f"not read: {error.args[1]}")
+        return [Check(what, None, {}, f"not read: {error.args[1]}")]
     task = Classification(config, seed)
-    key = fingerprint(repr((config, seed, splits.key)).encode())
+    key = fingerprint(repr((config, seed, study.store.fingerprint, splits.key)).encode())
     reader = train_task(
         task,
         partial(splits.train.with_seed(seed).batch, size=config.batch_size),
@@ -168,19 +170,32 @@ def check_rating(
     def read(hu: NDArray) -> NDArray[np.float64]:
         return reader.probabilities(spec.to_unit(torch.from_numpy(hu.astype(np.float32)))[:, None])[:, 1]
 
-    def within_pairs(maker: CubeMaker) -> Interval:
-        others = nodules_of(train, n, derive(seed, "pairs"))
-        asked = [[replace(each, **{name: value}) for each in others] for value in (low, high)]
-        scores = np.concatenate([read(maker.made(each, derive(seed, name))) for each in asked])
-        pair = np.tile(np.arange(n), 2)
-        return over_seeds([matched_auc_of(np.repeat([0, 1], n), scores, pair[:, None] == pair)], pair)
-
     test = splits.test
-    mm = np.array([place.nodule.attributes.diameter_mm for place in test.places if place.nodule], float)
-    alike = np.abs(np.log(mm[:, None] / mm)) <= np.log(ALIKE)
+    alike = _alike([place.nodule.attributes for place in test.places if place.nodule])
     scores = read(spec.to_hu(test.rows(range(len(test)))["ct"][:, 0]).numpy())
     real, note = None, "no real pair of like diameter to compare"
     with suppress(UndefinedError):
-        real, note = over_seeds([matched_auc_of(test.labels, scores, alike)], patients_of(test)), ""
-    made = {label: within_pairs(maker) for label, maker in makers.items() if name in maker.attributes}
-    return Check(what, real, made, note)
+        real = over_seeds([matched_auc_of(test.labels, scores, alike)], patients_of(test))
+        pairs = int((alike & (test.labels[:, None] > test.labels)).sum())
+        note = f"{pairs} real pairs of {len(np.unique(patients_of(test)))} patients"
+    others = nodules_of(train, n, derive(seed, "pairs"))
+    labels, twin = np.repeat([0, 1], n), np.tile(np.arange(n), 2)
+    found: dict[str, Interval] = {}
+    of_twins: dict[str, Interval] = {}
+    for label, maker in makers.items():
+        if name in maker.attributes:
+            asked = [[replace(each, **{name: value}) for each in others] for value in (low, high)]
+            scores = np.concatenate([read(maker.made(each, derive(seed, name))) for each in asked])
+            found[label] = over_seeds([matched_auc_of(labels, scores, _alike(others * 2))], twin)
+            of_twins[label] = over_seeds([matched_auc_of(labels, scores, twin[:, None] == twin)], twin)
+    if not found:
+        return [Check(what, real, found, note)]
+    twins = Check(f"{name}: share of twins of one noise that it moves the right way", None, of_twins)
+    return [Check(what, real, found, note), twins]
+
+
+def _alike(nodules: Sequence[NoduleAttributes]) -> NDArray[np.bool_]:
+    """Whether two nodules are of like diameter, [n, n]."""
+    mm = np.array([each.diameter_mm for each in nodules], float)
+    found: NDArray[np.bool_] = np.abs(np.log(mm[:, None] / mm)) <= np.log(ALIKE)
+    return found

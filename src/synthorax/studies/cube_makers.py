@@ -22,7 +22,7 @@ from synthorax.parallel import map_processes
 from synthorax.provenance import fingerprint
 from synthorax.seeding import derive, generator
 from synthorax.systems.ac_wgan.system import POSITIVE, AcWgan
-from synthorax.tasks.classification import all_of
+from synthorax.tasks.classification import cts
 from synthorax.tasks.config import TaskConfig
 from synthorax.training.devices import make_fabric
 from synthorax.volume import Volume
@@ -69,12 +69,9 @@ class AcWganCubes:
         """The same, each made anew until it passes the selection; those that never do are left out.
 
         Raises:
-            InputError: none passes, or a model without a threshold.
+            InputError: a model without a threshold.
         """
-        found = self.system.selected(len(asked), seed, asked).hu
-        if not len(found):
-            raise InputError("selection", f"none of {len(asked)} samples", "a model whose samples reach its threshold")
-        return found
+        return self.system.selected(len(asked), seed, asked).hu
 
     def negatives(self, n: int, seed: int) -> NDArray[np.int16]:
         """Cubes without a nodule."""
@@ -82,8 +79,8 @@ class AcWganCubes:
 
     def confidence(self, patches: PatchDataset) -> NDArray[np.float64]:
         """Probability of a nodule by the critic's class head, [n]."""
-        classes = self.system.judge(all_of(patches)["ct"]).classes
-        return classes.softmax(1)[:, POSITIVE].numpy().astype(np.float64)
+        classes = np.concatenate([self.system.judge(ct).classes.softmax(1).numpy() for ct in cts(patches)])
+        return classes[:, POSITIVE].astype(np.float64)
 
 
 def cube_maker(model: Model, store: Store, config: TaskConfig, device: str = "cpu") -> AcWganCubes:

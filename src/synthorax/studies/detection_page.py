@@ -12,8 +12,9 @@ from synthorax.datasets.store import Store
 from synthorax.figures import forest
 from synthorax.hub import Model
 from synthorax.report import write_page
+from synthorax.studies.arms import AMOUNTS, REFERENCE
 from synthorax.studies.cube_makers import cube_maker
-from synthorax.studies.detection import AMOUNTS, REFERENCE, STRATA, Outcome, detection_study
+from synthorax.studies.detection import STRATA, Outcome, detection_study
 from synthorax.studies.results import check_study_folder, machine, write_results
 from synthorax.studies.trials import Study, check_trainings
 from synthorax.tasks.config import TaskConfig
@@ -61,6 +62,7 @@ def study_detection(
         confusions=outcome.confusions,
         drawn=outcome.drawn,
         counts=outcome.counts,
+        note=outcome.note,
         splits=store.splits,
         config=config.model_dump(mode="json"),
         model_sha256=model.sha256 if model else "",

@@ -44,6 +44,8 @@ from synthorax.training.run_folder import LOG
 DIAMETERS_MM = (5.0, 8.0, 12.0, 18.0)
 RATINGS = (1.0, 3.0, 5.0)
 SHOWN = 8
+LEAST_SAMPLES = 4
+"""Fewer selected ones have no figures."""
 """Samples beside their nearest neighbours."""
 CURVES = {
     "Wasserstein estimate": {"critic": "wasserstein"},
@@ -118,7 +120,8 @@ def study_fidelity(
     rendered = RenderedCubes(Renderer(LidcShapes(outline_patients(store))), train)
     makers: dict[str, CubeMaker] = {"GAN": maker, "rendered": rendered}
     checks = [check_diameters(makers, train, test, samples, seed)]
-    checks += [check_rating(study, config, makers, train, name, samples // 2, seed) for name in SIDES]
+    for name in SIDES:
+        checks += check_rating(study, config, makers, train, name, samples // 2, seed)
     asked = nodules_of(train, len(val), derive(seed, "likeness"))
     made = {
         "real, validation patients": Patches.of(val).hu,
@@ -126,10 +129,11 @@ def study_fidelity(
         "GAN, selected": maker.selected(asked, derive(seed, "selected")),
         "rendered": rendered.made(asked, derive(seed, "rendered")),
     }
+    made = {name: cubes.clip(*spec.window_hu) for name, cubes in made.items() if len(cubes) >= LEAST_SAMPLES}
     features = extractor.system.extractor(extractor_name, extractor.sha256)
     held_out = Patches.of(test)
     rows = likeness(made, real, held_out, features, spec.spacing_mm, seed)
-    shown = made["GAN, selected"][:SHOWN]
+    shown = made.get("GAN, selected", made["GAN"])[:SHOWN]
     by_voxels = nearest_volume(shown, real.hu).index
     by_features = nearest(features(shown, spec.spacing_mm).values, features(real.hu, spec.spacing_mm).values).index
     attributes = [place.nodule.attributes for place in train.places if place.nodule]
@@ -142,6 +146,7 @@ def study_fidelity(
     if run is not None and (curves := logged(run / LOG)):
         pictures["curves"] = training_curves(*curves)
     counts = {"training": len(real.hu), "held_out": len(held_out.hu), "samples": len(val), "asked": samples}
+    counts["selected"] = len(made.get("GAN, selected", ()))
     found = Fidelity(rows, checks, pictures, counts)
     _write(out, store, found, model, extractor, extractor_name)
     return out / "index.html", found

@@ -31,14 +31,12 @@ from synthorax.metrics.classification import Confusion, choose_threshold, confus
 from synthorax.metrics.roc import auc_of
 from synthorax.provenance import fingerprint
 from synthorax.studies.results import Interval
-from synthorax.tasks.classification import Classification, Task
+from synthorax.tasks.classification import Classification, Task, cts
 from synthorax.tasks.config import TaskConfig
 from synthorax.tasks.segmentation import Segmentation
 from synthorax.tasks.training import augmentation, patch_spec, train_task
 from synthorax.training.system import Batches
 
-READ_AT_ONCE = 1024
-"""Patches, so that a test set of a hundred thousand fits the memory."""
 LEAST_PATIENTS = 4
 """Of each class and split; fewer make no interval."""
 Measure = Callable[[Confusion], object]
@@ -227,15 +225,10 @@ def _validate(task: Task, patches: PatchDataset) -> dict[str, float]:
 
 
 def _says(task: Task, patches: PatchDataset) -> NDArray:
-    found: list[NDArray] = []
-    for start in range(0, len(patches), READ_AT_ONCE):
-        part = patches.rows(range(start, min(start + READ_AT_ONCE, len(patches))))["ct"]
-        if isinstance(task, Segmentation):
-            found.append(task.masks(part))
-        else:
-            assert isinstance(task, Classification)
-            found.append(task.probabilities(part)[:, 1])
-    return np.concatenate(found)
+    if isinstance(task, Segmentation):
+        return np.concatenate([task.masks(ct) for ct in cts(patches)])
+    assert isinstance(task, Classification)
+    return np.concatenate([task.probabilities(ct)[:, 1] for ct in cts(patches)])
 
 
 def thresholds(found: Sequence[Scores], splits: Splits) -> list[float]:

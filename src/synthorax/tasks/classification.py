@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from synthorax.tasks.networks.build import build
 from synthorax.training.trainable import Share, Trainable
 
 AT_ONCE = 64
+READ_AT_ONCE = 8 * AT_ONCE
 
 
 class Task(Trainable):
@@ -86,7 +87,7 @@ class Classification(Task):
         """Cross-entropy, every class weighing the same, and the AUC of two classes."""
         from synthorax.metrics.roc import auc
 
-        found = self.probabilities(all_of(patches)["ct"])
+        found = np.concatenate([self.probabilities(ct) for ct in cts(patches)])
         losses = -np.log(np.clip(found[np.arange(len(found)), patches.labels], 1e-7, 1))
         balanced = np.mean([losses[patches.labels == label].mean() for label in np.unique(patches.labels)])
         figures = {"val_loss": float(balanced)}
@@ -98,3 +99,9 @@ class Classification(Task):
 def all_of(patches: PatchDataset) -> dict[str, Tensor]:
     """Every patch as it is."""
     return patches.rows(range(len(patches)))
+
+
+def cts(patches: PatchDataset) -> Iterator[Tensor]:
+    """The CT [n, 1, z, y, x] of every patch as it is, some at a time: a hundred thousand would not fit the memory."""
+    for start in range(0, len(patches), READ_AT_ONCE):
+        yield patches.rows(range(start, min(start + READ_AT_ONCE, len(patches))))["ct"]

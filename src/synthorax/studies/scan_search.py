@@ -1,0 +1,77 @@
+"""Leading a detector over the whole test scans of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthorax.anatomy.lungs import find_lungs
+from synthorax.datasets.patches import is_whole
+from synthorax.datasets.store import CaseEntry, Store
+from synthorax.metrics.bootstrap import UndefinedError
+from synthorax.metrics.froc import ScanMarks, cpm_of
+from synthorax.provenance import fingerprint
+from synthorax.studies.results import Interval
+from synthorax.studies.trials import Scores, over_seeds
+from synthorax.tasks.classification import Classification
+from synthorax.tasks.scanning import SETTINGS, find_nodules
+from synthorax.volume import Volume
+
+POINT_MM = 5.0
+"""Of what is marked without a diameter."""
+
+
+def scan_search(store: Store) -> ScanSearch | None:
+    """The search of a store's whole test scans, if there are any with nodules."""
+    whole = [case for case in store.in_split("test") if is_whole(case)]
+    return ScanSearch(store, tuple(whole)) if any(case.nodules for case in whole) else None
+
+
+@dataclass(frozen=True, eq=False)
+class ScanSearch:
+    """Whole scans that a detector is led over (`trials.Search`).
+
+    Attributes:
+        cases: the scans.
+    """
+
+    store: Store
+    cases: tuple[CaseEntry, ...]
+
+    @property
+    def key(self) -> str:
+        """Of the scans and of the settings of the search."""
+        return fingerprint(repr((SETTINGS, [case.sha256 for case in self.cases])).encode())
+
+    @cached_property
+    def _lungs(self) -> list[Volume]:
+        return [find_lungs(self.store.read(case.case_id).ct).mask for case in self.cases]
+
+    def __call__(self, task: Classification) -> NDArray[np.float64]:
+        """Marks in all scans, [c, 5]."""
+        found = [np.zeros((0, 5))]
+        for i, (case, lungs) in enumerate(zip(self.cases, self._lungs, strict=True)):
+            marks = find_nodules(task, self.store.read(case.case_id).ct, lungs)
+            found.append(np.column_stack([np.full(len(marks), i), marks]))
+        return np.concatenate(found)
+
+    def froc(self, found: Sequence[Scores]) -> Interval:
+        """Mean sensitivity at LUNA16's seven rates of false positives, over scans' patients and trainings."""
+        patients = np.array([case.patient_id for case in self.cases])
+        if len(np.unique(patients)) < 2:
+            raise UndefinedError("scans", "those of one patient", "of 2 or more")
+        return over_seeds([cpm_of(self._marks(scores.marks)) for scores in found], patients)
+
+    def _marks(self, marks: NDArray[np.float64]) -> list[ScanMarks]:
+        found = []
+        for i, case in enumerate(self.cases):
+            nodules = [(*nodule.center_mm, nodule.attributes.diameter_mm or POINT_MM) for nodule in case.nodules]
+            others = [point for point in self.store.points(case.case_id) if point.is_finding]
+            points = [(*point.center_mm, POINT_MM) for point in others]
+            places = [np.array(rows, np.float64).reshape(-1, 4) for rows in (nodules, points)]
+            found.append(ScanMarks(marks[marks[:, 0] == i, 1:], *places))
+        return found
