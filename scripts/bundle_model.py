@@ -25,7 +25,8 @@ from synthorax import hub
 from synthorax.errors import InputError, SynthoraxError
 from synthorax.io.atomic import atomic_folder
 from synthorax.provenance import sha256
-from synthorax.training.run_folder import BEST, CONFIG, DATA, LOG, SEEN_BEFORE, STATE, WEIGHTS
+from synthorax.training.files import BEST, CONFIG, DATA, LOG, STATE, WEIGHTS
+from synthorax.training.run_folder import SEEN_BEFORE
 from synthorax.training.trainable import AVERAGE
 
 MOST_MB = 32

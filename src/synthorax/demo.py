@@ -32,6 +32,7 @@ from synthorax.shapes.overlap import dice
 from synthorax.shapes.reconnection import ON_THRESHOLD
 from synthorax.systems.lung.base_set import repair_inverted
 from synthorax.systems.lung.system import GeneratedShapes, Lung
+from synthorax.training.files import LOG
 from synthorax.volume import Volume
 
 NODULES = 51
@@ -133,7 +134,7 @@ def _page_content(
     shown = by_size[np.linspace(4, len(by_size) - 5, 6).astype(int)]
     learned = system.generate(system.encode(seeds.occupancy))
     walk = system.walk(seeds.occupancy[shown[1]], seeds.occupancy[shown[-1]], WALK_STEPS)
-    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    log = [json.loads(line) for line in (run / LOG).read_text().splitlines()]
     content: dict[str, object] = {
         "real": figures.surfaces(
             [seeds.occupancy[i] > 0 for i in shown] + list(learned.masks[shown]),

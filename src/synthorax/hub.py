@@ -18,6 +18,7 @@ import yaml
 
 from synthorax.errors import InputError
 from synthorax.provenance import sha256
+from synthorax.training.files import BEST, CONFIG, DATA, WEIGHTS
 
 if TYPE_CHECKING:
     from synthorax.training.system import System
@@ -166,8 +167,6 @@ def load(model: Path | str) -> Model:
             raise InputError(model, found, f"a run folder, as `synthorax train` makes; {names}")
         path = known[str(model)]
 
-    from synthorax.training.run_folder import BEST, CONFIG, DATA, WEIGHTS  # takes the second that importing torch takes
-
     folder, weights = (path, path / WEIGHTS) if path.is_dir() else (path.parent, path)
     if path.is_dir() and (path / BEST).is_file():
         weights = path / BEST
@@ -203,7 +202,7 @@ def _read_config(file: Path) -> tuple[str, Mapping[str, Any]]:
 
 def _seen(file: Path) -> frozenset[str]:
     """The patients that a model has seen, as its data tell; none if there is no such file."""
-    from synthorax.training.run_folder import seen_patients
+    from synthorax.training.run_folder import seen_patients  # takes the second that importing torch takes
 
     if not file.is_file():
         return frozenset()

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synthorax.errors import InputError
+from synthorax.provenance import MANIFEST
+from synthorax.training.files import CONFIG, DATA, LOG
 
 if TYPE_CHECKING:
     from synthorax.io.marks import Found
@@ -59,9 +61,9 @@ def info(path: str | Path) -> dict[str, Any]:
         if (path / hub.CARD).is_file():
             card = hub.read_card(path)
             return {"holds": "bundled model", **card.facts, "card": card.text}
-        if (path / "config.yaml").is_file():
+        if (path / CONFIG).is_file():
             return _run(path)
-        if (path / "manifest.json").is_file():
+        if (path / MANIFEST).is_file():
             return _samples(path)
         return _dicom(path)
     return _file(path)
@@ -93,9 +95,9 @@ def _run(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        config = dict(yaml.safe_load((path / "config.yaml").read_text()))
-        data = json.loads((path / "data.json").read_text())
-        log = (path / "log.jsonl").read_text().splitlines() if (path / "log.jsonl").is_file() else []
+        config = dict(yaml.safe_load((path / CONFIG).read_text()))
+        data = json.loads((path / DATA).read_text())
+        log = (path / LOG).read_text().splitlines() if (path / LOG).is_file() else []
         return {"holds": "run", **config, "data": _counted(data), "last": json.loads(log[-1]) if log else {}}
     except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
         raise InputError(path, "a damaged run folder", "what `synthorax train` wrote") from error
@@ -111,9 +113,9 @@ def _counted(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 def _samples(path: Path) -> dict[str, Any]:
     try:
-        manifest = dict(json.loads((path / "manifest.json").read_text()))
+        manifest = dict(json.loads((path / MANIFEST).read_text()))
     except (OSError, ValueError, TypeError) as error:
-        raise InputError(path / "manifest.json", "no readable manifest", "JSON") from error
+        raise InputError(path / MANIFEST, "no readable manifest", "JSON") from error
     samples = manifest.pop("samples", None)
     return {"holds": "samples" if samples is not None else "data", **manifest} | (
         {"samples": len(samples)} if samples is not None else {}

@@ -14,11 +14,12 @@ from synthorax.api import lidc_shapes, prepare, prepare_phantom
 from synthorax.api.data import NODULE_STRUCTURES, SourceKind
 from synthorax.cli.options import parse_zyx
 from synthorax.datasets.lidc import LidcRequest
+from synthorax.datasets.shape_files import TABLE
 from synthorax.datasets.store import Store
 from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_folder, check_folder_is_free
 from synthorax.io.tables import write_table
-from synthorax.provenance import write_manifest
+from synthorax.provenance import MANIFEST, write_manifest
 
 
 def shapes(
@@ -53,9 +54,9 @@ def shapes(
     made = lidc_shapes(readers=request.readers, grid=request.grid, spacing_mm=request.spacing_mm)
     with atomic_folder(out, overwrite=overwrite) as folder:
         np.save(folder / "shapes.npy", made.shapes.occupancy)
-        write_table(folder / "nodules.csv", [record.row() for record in made.shapes.records])
+        write_table(folder / TABLE, [record.row() for record in made.shapes.records])
         write_manifest(
-            folder / "manifest.json",
+            folder / MANIFEST,
             {
                 "source": "LIDC-IDRI annotations (CC BY 3.0), doi:10.7937/K9/TCIA.2015.LO9QL9SX",
                 "readers": readers,

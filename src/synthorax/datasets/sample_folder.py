@@ -14,7 +14,7 @@ from synthorax.io.atomic import atomic_folder
 from synthorax.io.images import write_image
 from synthorax.io.stl import write_stl
 from synthorax.io.tables import write_table
-from synthorax.provenance import Origin, write_manifest
+from synthorax.provenance import MANIFEST, Origin, write_manifest
 from synthorax.shapes.features import FEATURES, shape_features
 from synthorax.shapes.mesh import surface
 from synthorax.shapes.reconnection import ON_THRESHOLD
@@ -78,7 +78,7 @@ def write_shape_samples(
         rows = [dict(zip(FEATURES, (v if np.isfinite(v) else None for v in r.tolist()), strict=True)) for r in features]
         write_table(target / "features.csv", [{"nodule": name, **row} for name, row in zip(names, rows, strict=True)])
         write_manifest(
-            target / "manifest.json",
+            target / MANIFEST,
             {
                 "synthetic": origin.mark,
                 "system": origin.system,

@@ -15,6 +15,7 @@ from synthorax.errors import InputError
 from synthorax.io.atomic import MARK
 from synthorax.io.images import is_image, read_image
 from synthorax.io.tables import read_table
+from synthorax.provenance import MANIFEST
 from synthorax.shapes.resampling import resample
 from synthorax.volume import check_spacing
 
@@ -107,7 +108,7 @@ def read_shape_set(path: Path, grid: tuple[int, int, int], spacing_mm: tuple[flo
 def noted_spacing(path: Path) -> tuple[float, float, float] | None:
     """The voxel size (z, y, x) in the manifest of a folder that we made, or of the folder of a file in it."""
     folder = path if path.is_dir() else path.parent
-    if not (folder / MARK).is_file() or not (manifest := folder / "manifest.json").is_file():
+    if not (folder / MARK).is_file() or not (manifest := folder / MANIFEST).is_file():
         return None
     try:
         z, y, x = json.loads(manifest.read_text())["spacing_zyx_mm"]

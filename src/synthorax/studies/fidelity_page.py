@@ -39,7 +39,7 @@ from synthorax.studies.trials import Study
 from synthorax.tasks.config import TaskConfig
 from synthorax.tasks.extractor import FeatureNet
 from synthorax.tasks.training import patch_spec
-from synthorax.training.run_folder import LOG
+from synthorax.training.files import LOG
 
 DIAMETERS_MM = (5.0, 8.0, 12.0, 18.0)
 RATINGS = (1.0, 3.0, 5.0)

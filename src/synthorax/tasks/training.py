@@ -16,8 +16,9 @@ from synthorax.errors import InputError
 from synthorax.tasks.classification import Task
 from synthorax.tasks.config import TaskConfig
 from synthorax.training.devices import make_fabric
+from synthorax.training.files import BEST
 from synthorax.training.loop import fit
-from synthorax.training.run_folder import BEST, RunFolder
+from synthorax.training.run_folder import RunFolder
 from synthorax.training.system import Batches, Training, Validation
 
 Kind = TypeVar("Kind", bound=Task)

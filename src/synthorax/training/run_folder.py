@@ -28,14 +28,13 @@ from safetensors.torch import save
 
 from synthorax.errors import InputError, OutputError
 from synthorax.io.atomic import TEMPORARY, atomic_file
+from synthorax.training.files import BEST, CONFIG, DATA, LOG, PREVIEWS, STATE, WEIGHTS
 from synthorax.training.trainable import Trainable
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
     from matplotlib.figure import Figure
 
-CONFIG, DATA, WEIGHTS, STATE, LOG = "config.yaml", "data.json", "weights.safetensors", "state.pt", "log.jsonl"
-BEST, PREVIEWS = "best.safetensors", "previews"
 SEEN_BEFORE = "seen_before"
 """Of `data.json`: patients that the model a run started from was trained on, or one before it."""
 LONGEST = 120

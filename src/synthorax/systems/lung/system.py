@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -20,13 +20,10 @@ from synthorax.systems.lung.base_set import base_set, check_seeds, learned_field
 from synthorax.systems.lung.config import LungConfig
 from synthorax.systems.lung.fit import FitData, fit_gradient, prepare_fit
 from synthorax.systems.lung.networks import ShapeAutoencoder
-from synthorax.training.system import System
+from synthorax.training.system import Batches, System
 
 SAMPLE_BATCH = 64
 """Latent vectors decoded at once; the last batch is padded, so a sample does not depend on its company."""
-
-Batches = Callable[[int], Any]
-"""The batch of a step."""
 MOMENTUM = 0.9
 """Nesterov's, of the fit."""
 
