@@ -13,20 +13,23 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
 from pages import picture, spread, table
 from synthorax import api, hub
-from synthorax.datasets.patches import LUNG_SHARE
+from synthorax.datasets.patches import LUNG_SHARE, PatchDataset, nodule_places
 from synthorax.datasets.store import Store
 from synthorax.io.atomic import atomic_file
 from synthorax.studies.arms import REFERENCE
 from synthorax.studies.detection import STRATA, TESTED, Outcome
 from synthorax.studies.detection_page import differences, study_detection
-from synthorax.studies.fidelity_page import Fidelity, study_fidelity
+from synthorax.studies.fidelity import Patches
+from synthorax.studies.fidelity_page import Fidelity, side_by_side, study_fidelity
 from synthorax.studies.results import Arm, Interval, machine
-from synthorax.tasks.config import task_config
+from synthorax.tasks.config import TaskConfig, task_config
+from synthorax.tasks.training import patch_spec
 
 TRAININGS = 3
 AMOUNTS = (1.0, 4.0)
@@ -44,6 +47,7 @@ PICTURES = {
 }
 SHOWN = ("auc", "sensitivity", "specificity", "f1", "precision at 1:71", "f1 at 1:71")
 FEW_SHOWN, PHANTOM_SHOWN = ("auc", "sensitivity", "specificity"), ("auc", "sensitivity", "specificity", "froc")
+SAMPLES_SHOWN = 8
 LITTLE_TO_GAIN = 0.99
 """An AUC above which no arm can be much better."""
 
@@ -107,20 +111,57 @@ def fidelity_lines(found: Fidelity, out: Path) -> Iterator[str]:
     yield from table(["does the condition take?", "real, test patients", *makers], rows)
 
 
-def few_study(real: Path, work: Path) -> tuple[Store, Outcome]:
+@dataclass(frozen=True, eq=False)
+class Part:
+    """The study of detection on a store, with a GAN of its own."""
+
+    store: Store
+    config: TaskConfig
+    model: hub.Model
+    outcome: Outcome
+
+
+def few_part(real: Path, work: Path) -> Part:
     """The study with a tenth of the training patients, of whom the GAN has not more either."""
     store = api.prepare("patches", real / "luna16-nodules", work / "few-store", train_patients=FEW_PATIENTS)
     config = task_config("detection", "compact", {"steps": FEW_STEPS})
-    model = trained_gan(store, work / "few-gan", FEW_GAN)
-    _, outcome = study_detection(
-        store, config, work / "few-study", model=model, amounts=AMOUNTS, trainings=TRAININGS, device="cpu"
-    )
-    return store, outcome
+    return part(store, config, work / "few", FEW_GAN, AMOUNTS, TRAININGS)
 
 
-def few_lines(store: Store, outcome: Outcome, out: Path) -> Iterator[str]:
+def phantom_part(work: Path) -> Part:
+    """The study on whole phantom scans."""
+    store = api.prepare_phantom(work / "phantoms", PHANTOMS, split=PHANTOM_SPLIT)
+    config = task_config("detection", "compact", PHANTOM_CUBES | {"steps": PHANTOM_STEPS})
+    return part(store, config, work / "phantom", PHANTOM_CUBES | PHANTOM_GAN, (1.0,), PHANTOM_TRAININGS)
+
+
+def part(
+    store: Store,
+    config: TaskConfig,
+    work: Path,
+    gan: Mapping[str, object],
+    amounts: Sequence[float],
+    trainings: int,
+) -> Part:
+    """The AC-WGAN-GP's `compact` preset, trained on a store, and the study with it; goes on where it stopped."""
+    run, out = (work.with_name(f"{work.name}-{what}") for what in ("gan", "study"))
+    api.train("ac-wgan", store.path, run, preset="compact", settings=gan, device="cpu")
+    model = hub.load(run)
+    _, outcome = study_detection(store, config, out, model=model, amounts=amounts, trainings=trainings, device="cpu")
+    return Part(store, config, model, outcome)
+
+
+def samples_lines(found: Part, path: Path, text: str) -> Iterator[str]:
+    """What the GAN makes, over real nodules of its training."""
+    places = nodule_places(found.store.in_split("train"))[:SAMPLES_SHOWN]
+    real = Patches.of(PatchDataset(found.store, places, patch_spec(found.config)))
+    made = api.sample(found.model, SAMPLES_SHOWN).hu
+    yield from picture(side_by_side({"sample": made, "learned from": real.hu}), path, text)
+
+
+def few_lines(found: Part, out: Path) -> Iterator[str]:
     """What the study with few patients found."""
-    nodules = sum(len(case.nodules) for case in store.in_split("train"))
+    outcome, nodules = found.outcome, sum(len(case.nodules) for case in found.store.in_split("train"))
     yield f"The same validation and test patients, but {FEW_PATIENTS} training patients with {nodules} nodules; `synthorax prepare ... --train-patients {FEW_PATIENTS}` makes such a store. A GAN of its"
     yield f"own learned from these patients alone ({FEW_GAN['steps']:,} steps), and rendered nodules have their outlines, though the renderer's constants were set on all training"
     yield f"patients. {FEW_STEPS} steps an arm where the study above has twice as many, and a shorter training of the GAN: arms are to be compared with each other, not with"
@@ -131,36 +172,29 @@ def few_lines(store: Store, outcome: Outcome, out: Path) -> Iterator[str]:
     yield ""
     text = "differences of the AUC from that of flips alone, with few patients"
     yield from picture(differences(outcome), out / "detection-few.png", text)
+    yield from samples_lines(
+        found, out / "detection-few-samples.png", "samples of the GAN of few patients, over real ones"
+    )
     yield from test_lines(outcome)
 
 
-def phantom_lines(work: Path) -> Iterator[str]:
-    """The study on whole phantom scans, with the FROC."""
-    store = api.prepare_phantom(work / "phantoms", PHANTOMS, split=PHANTOM_SPLIT)
-    config = task_config("detection", "compact", PHANTOM_CUBES | {"steps": PHANTOM_STEPS})
-    model = trained_gan(store, work / "phantom-gan", PHANTOM_CUBES | PHANTOM_GAN)
-    _, outcome = study_detection(
-        store,
-        config,
-        work / "phantom-study",
-        model=model,
-        amounts=(1.0,),
-        trainings=PHANTOM_TRAININGS,
-        device="cpu",
-    )
+def phantom_lines(found: Part, out: Path) -> Iterator[str]:
+    """What the study on whole scans found, with the FROC."""
+    store, outcome = found.store, found.outcome
     nodules = {name: sum(len(case.nodules) for case in store.in_split(name)) for name in ("train", "test")}
-    yield f"{PHANTOMS} phantom chests ({counts(store)}), {nodules['train']} nodules to learn from and {nodules['test']} to find; patches of 48 mm as 32^3 voxels of 1.5 mm, {config.steps} steps,"
-    yield f"{PHANTOM_TRAININGS} trainings. The GAN learned from the same phantoms ({PHANTOM_GAN['steps']:,} steps). {outcome.note} `froc` is the mean sensitivity at LUNA16's seven rates of"
-    yield f"false positives, the detector led over the lungs of the whole test scans. With {len(store.splits['test'])} test patients and as many patches without a nodule as with one, a single false alarm is"
-    yield f"{1 / nodules['test']:.2f} of the specificity: this shows the study at 48 mm and on whole scans, not which arm is better. A phantom's nodules are rendered ones, so that arm is at home here."
+    yield f"{PHANTOMS} phantom chests ({counts(store)}), {nodules['train']} nodules to learn from and {nodules['test']} to find; patches of 48 mm as 32^3 voxels of 1.5 mm,"
+    yield f"{PHANTOM_STEPS} steps, {PHANTOM_TRAININGS} trainings. The GAN learned from the same phantoms ({PHANTOM_GAN['steps']:,} steps, an hour of one core, far less than it would take). `froc` is the"
+    yield "mean sensitivity at LUNA16's seven rates of false positives, the detector led over the lungs of the whole test scans."
+    yield f"{outcome.note}"
+    yield ""
+    yield f"With {len(store.splits['test'])} test patients and as many patches without a nodule as with one, a single false alarm is {1 / nodules['test']:.2f} of the specificity: this shows the study at"
+    yield "48 mm and on whole scans, not which arm is better. A phantom's nodules are rendered ones, so that arm is at home here."
     yield ""
     yield from arm_lines(outcome.arms, PHANTOM_SHOWN)
-
-
-def trained_gan(store: Store, run: Path, settings: Mapping[str, object]) -> hub.Model:
-    """The AC-WGAN-GP's `compact` preset, trained on a store; from an earlier call if there was one."""
-    api.train("ac-wgan", store.path, run, preset="compact", settings=settings, device="cpu")
-    return hub.load(run)
+    yield ""
+    yield from samples_lines(
+        found, out / "detection-phantom-samples.png", "samples of the phantoms' GAN, over phantoms"
+    )
 
 
 def page(real: Path, work: Path, run: Path | None, out: Path) -> Iterator[str]:
@@ -174,13 +208,13 @@ def page(real: Path, work: Path, run: Path | None, out: Path) -> Iterator[str]:
     _, found = study_fidelity(
         store, config, work / "fidelity", model, extractor, extractor_name=EXTRACTOR, run=run, device="cpu"
     )
-    few_store, few = few_study(real, work)
+    few, phantoms = few_part(real, work), phantom_part(work)
     here = ", ".join(f"{k} {v}" for k, v in machine().items())
     yield "# Do a GAN's nodules help a detector?"
     yield ""
     yield f"Written by `make results-detection` on {date.today().isoformat()}: {here}. Weights of {MODEL}: {model.sha256[:16]}."
     yield ""
-    yield from verdict(outcome, few, found)
+    yield from verdict(outcome, few.outcome, found)
     yield ""
     yield "## The study"
     yield ""
@@ -212,7 +246,7 @@ def page(real: Path, work: Path, run: Path | None, out: Path) -> Iterator[str]:
     yield ""
     yield "## With a tenth of the patients"
     yield ""
-    yield from few_lines(few_store, few, out)
+    yield from few_lines(few, out)
     yield ""
     yield "## The GAN"
     yield ""
@@ -220,8 +254,7 @@ def page(real: Path, work: Path, run: Path | None, out: Path) -> Iterator[str]:
     yield ""
     yield "## Whole scans"
     yield ""
-    yield from phantom_lines(work)
-    yield ""
+    yield from phantom_lines(phantoms, out)
     yield "The thesis' own protocol, wherever LUNA16's scans are: `synthorax prepare luna16 ...`, `recipes/ac-wgan.sh STORE RUN MINUTES cuda paper`, then"
     yield "`synthorax study detection --data STORE --model RUN --preset paper --negatives 71 --out DIR`."
 
