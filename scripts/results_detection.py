@@ -48,6 +48,8 @@ PICTURES = {
 SHOWN = ("auc", "sensitivity", "specificity", "f1", "precision at 1:71", "f1 at 1:71")
 FEW_SHOWN, PHANTOM_SHOWN = ("auc", "sensitivity", "specificity"), ("auc", "sensitivity", "specificity", "froc")
 SAMPLES_SHOWN = 8
+LEAST_SHOWN = 1e-4
+"""A smaller p is told as smaller."""
 LITTLE_TO_GAIN = 0.99
 """An AUC above which no arm can be much better."""
 
@@ -73,7 +75,7 @@ def test_lines(outcome: Outcome) -> Iterator[str]:
     rows = []
     for test in outcome.tests:
         if test.metric == TESTED[0]:
-            p, holm = (f"{value:.4f}" if value is not None else "" for value in (test.p, test.p_holm))
+            p, holm = (chance(value) for value in (test.p, test.p_holm))
             rows.append([test.a, test.b, f"{test.difference:+.4f} ({test.low:+.4f} to {test.high:+.4f})", p, holm])
     yield from table(["AUC of", "less that of", "difference (95 %)", "p", "p, Holm"], rows)
 
@@ -83,6 +85,13 @@ def strata_lines(outcome: Outcome) -> Iterator[str]:
     heads = [f"{name} ({outcome.counts[name]})" for name in STRATA]
     rows = [[arm.name, *(cell(arm.metrics.get(name)) for name in STRATA)] for arm in outcome.arms]
     yield from table(["arm", *heads], rows)
+
+
+def chance(p: float | None) -> str:
+    """A p, or that it is small."""
+    if p is None:
+        return ""
+    return f"{p:.4f}" if p >= LEAST_SHOWN else f"< {LEAST_SHOWN:.4f}"
 
 
 def confusion_lines(outcome: Outcome) -> Iterator[str]:
@@ -188,7 +197,8 @@ def phantom_lines(found: Part, out: Path) -> Iterator[str]:
     yield f"{outcome.note}"
     yield ""
     yield f"With {len(store.splits['test'])} test patients and as many patches without a nodule as with one, a single false alarm is {1 / nodules['test']:.2f} of the specificity: this shows the study at"
-    yield "48 mm and on whole scans, not which arm is better. A phantom's nodules are rendered ones, so that arm is at home here."
+    yield "48 mm and on whole scans, not which arm is better. So few nodules, and as few patches without one (`--negatives 1`, the thesis has 71), make no detector for whole scans, where"
+    yield "thousands of windows are looked at: `froc` says so of every arm. A phantom's nodules are rendered ones, so that arm is at home here."
     yield ""
     yield from arm_lines(outcome.arms, PHANTOM_SHOWN)
     yield ""
@@ -219,7 +229,7 @@ def page(real: Path, work: Path, run: Path | None, out: Path) -> Iterator[str]:
     yield "## The study"
     yield ""
     nodules = sum(len(case.nodules) for case in store.cases)
-    yield f"24 mm cubes of {nodules} real LUNA16 nodules and, as patches without one, corners of the same 50 mm cubes that are at least {LUNG_SHARE:.0%} lung: walls and"
+    yield f"24 mm cubes of {nodules} real LUNA16 nodules and, as patches without one, corners of the same 50 mm cubes that are at least {100 * LUNG_SHARE:.0f} % lung: walls and"
     yield f"hilum, where detectors err most, are rare among them. Patients: {counts(store)}. The test patients, {outcome.counts['nodules']} nodules and {outcome.counts['patches without one']} patches without one,"
     yield f"decided nothing. Every training draws {outcome.drawn:,} patches, half of them nodules; made ones take the place of real ones: one for each real one, or four (`x 4`)."
     yield "Rendered nodules have outlines of training patients, and all made ones the sizes and ratings of training nodules, drawn anew."
