@@ -17,7 +17,7 @@ from synthorax.annotations.nodule_table import TABLE, read_nodule_table
 from synthorax.datasets.store import SPLITS, Store
 from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_folder
-from synthorax.io.images import is_image, read_image, write_image
+from synthorax.io.images import image_stem, is_image, read_image, write_image
 from synthorax.nodule import Nodule
 from synthorax.provenance import MANIFEST
 from synthorax.volume import Volume
@@ -70,7 +70,7 @@ def sample_items(folder: Path) -> Iterator[Item]:
     if not masks and not images:
         raise InputError(folder, "no images", "samples written with --formats nifti or mha")
     table = read_nodule_table(folder / TABLE) if (folder / TABLE).is_file() else []
-    nodules = {_name(row.image): row.nodules for row in table}
+    nodules = {image_stem(row.image): row.nodules for row in table}
     for name in masks or images:
         ct, mask = (read_image(files[name]) if name in files else None for files in (images, masks))
         placed = tuple(
@@ -86,13 +86,8 @@ def _images(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in sorted(folder.glob("*")):
         if is_image(path):
-            found.setdefault(_name(path), path)
+            found.setdefault(image_stem(path), path)
     return found
-
-
-def _name(file: Path) -> str:
-    """What the files of one sample have in common."""
-    return file.name.partition(".")[0]
 
 
 def export(items: Iterable[Item], n: int, out: Path, layout: str, *, name: str, overwrite: bool = False) -> None:

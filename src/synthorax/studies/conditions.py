@@ -18,7 +18,6 @@ from synthorax.errors import InputError
 from synthorax.metrics.bootstrap import Statistic, UndefinedError, by_rows
 from synthorax.metrics.roc import matched_auc_of
 from synthorax.nodule import Nodule, NoduleAttributes
-from synthorax.provenance import fingerprint
 from synthorax.seeding import derive
 from synthorax.studies.baselines import ALIKE
 from synthorax.studies.cube_makers import CubeMaker, nodules_of
@@ -156,7 +155,7 @@ def check_rating(
     except InputError as error:
         return [Check(what, None, {}, f"not read: {error.args[1]}")]
     task = Classification(config, seed)
-    key = fingerprint(repr((config, seed, study.store.fingerprint, splits.key)).encode())
+    key = study.key(splits, repr((config, seed)))
     reader = train_task(
         task,
         partial(splits.train.with_seed(seed).batch, size=config.batch_size),

@@ -27,7 +27,6 @@ from synthorax.metrics.bootstrap import (
 from synthorax.metrics.classification import Confusion, confusion
 from synthorax.metrics.comparisons import holm
 from synthorax.metrics.roc import auc_of
-from synthorax.provenance import fingerprint
 from synthorax.rendering.renderer import Renderer
 from synthorax.rendering.shapes import LidcShapes
 from synthorax.studies.arms import AMOUNTS, CRITIC, REFERENCE, SELECTED, SELECTED_ONLY, made_cubes, recipes
@@ -142,8 +141,7 @@ def detection_study(
     n_real = int((splits.train.labels == POSITIVE).sum())
     renderer = RenderedCubes(method or Renderer(LidcShapes(outline_patients(study.store))), splits.train)
     folder = None if method else study.out.parent / "made"
-    like = fingerprint(f"{study.store.fingerprint} {splits.key}".encode())[:12]
-    made = made_cubes(folder, like, splits.train, renderer, model, amounts)
+    made = made_cubes(folder, study.key(splits)[:12], splits.train, renderer, model, amounts)
     chosen = recipes(config, made.rendered, made.gan, amounts)
     found: dict[str, list[Scores]] = {}
     for recipe in chosen:

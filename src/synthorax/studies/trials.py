@@ -20,8 +20,6 @@ from synthorax.datasets.store import Store
 from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_file
 from synthorax.metrics.bootstrap import (
-    REPLICATES,
-    Bootstrap,
     Statistic,
     UndefinedError,
     patient_bootstrap,
@@ -161,6 +159,10 @@ class Study:
 
         return Splits(of("train"), of("val"), of("test"))
 
+    def key(self, splits: Splits, *more: str) -> str:
+        """Of the store's content, of every patch, and of what else something is made from."""
+        return fingerprint("\n".join((self.store.fingerprint, splits.key, *more)).encode())
+
     def scores(
         self, name: str, config: TaskConfig, splits: Splits, *, feed: Feed | None = None, search: Search | None = None
     ) -> list[Scores]:
@@ -172,7 +174,7 @@ class Study:
         """
         kind = Segmentation if config.network.kind in ("unet", "monai-unet") else Classification
         feed = feed or Feed("", lambda train: partial(train.batch, size=config.batch_size))
-        key = fingerprint("\n".join((self.store.fingerprint, splits.key, feed.key)).encode())
+        key = self.key(splits, feed.key)
         found = []
         for seed in self.seeds:
             self.console.print(f"[bold]{name}[/bold], training seed {seed}")
@@ -264,16 +266,10 @@ def defined(figures: Mapping[str, Callable[[], Interval]]) -> dict[str, Interval
     return found
 
 
-def bootstrapped(
-    statistics: Sequence[Statistic], patients: NDArray, *, replicates: int = REPLICATES, seed: int = 0
-) -> Bootstrap:
-    """A figure's mean over trainings, by resampling patients, and trainings if there are several."""
-    if len(statistics) > 1:
-        return seed_and_patient_bootstrap(statistics, patients, replicates=replicates, seed=seed)
-    return patient_bootstrap(statistics[0], patients, replicates=replicates, seed=seed)
-
-
 def over_seeds(statistics: Sequence[Statistic], patients: NDArray, seed: int = 0) -> Interval:
     """A figure's mean over trainings, and its 95 % interval over them and over patients."""
-    found = bootstrapped(statistics, patients, seed=seed).interval()
+    if len(statistics) > 1:
+        found = seed_and_patient_bootstrap(statistics, patients, seed=seed).interval()
+    else:
+        found = patient_bootstrap(statistics[0], patients, seed=seed).interval()
     return Interval(found.value, found.low, found.high)
