@@ -15,6 +15,11 @@ MANIFEST = "manifest.json"
 """The sidecar of a folder."""
 
 
+SYNTHETIC_PATIENT = "SYNTHETIC-"
+"""What the patient id of a synthetic scan begins with; the key of its source's patient follows."""
+KEY_DIGITS = 12
+
+
 @dataclass(frozen=True)
 class Origin:
     """What is needed to make a sample again.
@@ -31,6 +36,30 @@ class Origin:
     def mark(self) -> str:
         """The synthetic mark with the start of the model's hash and the seed."""
         return " ".join(filter(None, (f"{SYNTHETIC_MARK};", self.model_sha256[:8], f"s{self.seed}")))[:79]
+
+
+def patient_key(patient_id: str) -> str:
+    """A name for a patient that does not tell who the patient is: 12 hex digits of the SHA-256 of the patient id.
+
+    The key of a synthetic patient is the key of the patient that it was made from, so that a scan injected twice
+    still belongs to its first source. Spaces around the id do not count; an empty id, which says nothing, has an
+    empty key.
+
+    >>> patient_key("LIDC-IDRI-0001")
+    '3bb5d67ab461'
+    >>> patient_key("SYNTHETIC-3bb5d67ab461") == patient_key(" LIDC-IDRI-0001")
+    True
+    """
+    patient_id = patient_id.strip(" \0")
+    key = patient_id.removeprefix(SYNTHETIC_PATIENT)
+    if key != patient_id and len(key) == KEY_DIGITS and set(key) <= set("0123456789abcdef"):
+        return key
+    return fingerprint(patient_id.encode("utf-8", "surrogatepass"))[:KEY_DIGITS] if patient_id else ""
+
+
+def synthetic_patient(patient_id: str) -> str:
+    """The patient id of every synthetic scan made from a scan of this patient: `SYNTHETIC-` and `patient_key`."""
+    return SYNTHETIC_PATIENT + patient_key(patient_id)
 
 
 def sha256(path: Path) -> str:
