@@ -1,0 +1,69 @@
+"""One rule for what the values of a mask mean.
+
+Whole numbers are labels. Fractions from 0 to 1 are probabilities, and a voxel belongs to the nodule from a half on.
+Any other fraction is refused: it is no mask.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthorax.errors import InputError
+
+HALF = 0.5
+"""A voxel of at least this probability belongs to the nodule."""
+ROUNDING = 1e-3
+"""Values this near to a whole number, or this far outside 0 to 1, come from rounding and scaling."""
+
+
+def as_labels(subject: object, voxels: NDArray) -> tuple[NDArray, tuple[str, ...]]:
+    """The labels of a mask's voxels, and a note where they were probabilities.
+
+    Args:
+        subject: file or argument that an error names.
+        voxels: bool, integers or floats of any shape.
+
+    Returns:
+        Whole numbers from 0, of an integer type: uint8 for bools, probabilities, and floats that hold labels to 255.
+
+    Raises:
+        InputError: negative, not finite, fractions outside 0 to 1, or probabilities that stay below a half.
+    """
+    if voxels.dtype == np.bool_:
+        return voxels.view(np.uint8), ()
+    if voxels.dtype.kind not in "uif":
+        raise InputError(subject, f"voxels of type {voxels.dtype}", "a mask of whole numbers or probabilities")
+    if not voxels.size:
+        return voxels.astype(np.uint8), ()
+    low, high = voxels.min(), voxels.max()
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise InputError(subject, "values that are not finite (NaN or infinite)", "a mask of labels from 0")
+    if low < -ROUNDING:
+        raise InputError(subject, f"values from {low:g} to {high:g}", "a mask, whose values are 0 or above")
+    if voxels.dtype.kind in "ui":
+        return voxels, ()
+    if _are_whole(voxels):
+        return np.rint(voxels).astype(np.min_scalar_type(round(float(high)))), ()
+    if high > 1 + ROUNDING:
+        found = f"fractions from {low:g} to {high:g}"
+        raise InputError(subject, found, "whole numbers (labels), or probabilities from 0 to 1")
+    if high < HALF:
+        raise InputError(subject, f"probabilities up to {high:g}, none of a half or more", "a nodule's probabilities")
+    inside = voxels >= HALF
+    note = f"{_name(subject)}: probabilities; the {np.count_nonzero(inside)} voxels of {HALF:g} or more are taken"
+    return inside.view(np.uint8), (note,)
+
+
+def _are_whole(values: NDArray) -> bool:
+    """Whether every value is near a whole number; in pieces, so that a probability map is told by its first."""
+    flat = values.reshape(-1) if values.flags.c_contiguous else values.ravel()
+    return all(
+        bool((np.abs(piece - np.rint(piece)) <= ROUNDING).all())
+        for piece in (flat[i : i + 2**20] for i in range(0, len(flat), 2**20))
+    )
+
+
+def _name(subject: object) -> str:
+    """A file's name, which a note may hold: its folders are the machine's affair."""
+    return getattr(subject, "name", None) or str(subject)
