@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,11 @@ from synthorax.shapes.features import FEATURES, Convention, shape_features
 
 if TYPE_CHECKING:
     from synthorax.datasets.lidc import LidcShapes
+    from synthorax.datasets.shape_files import NoduleMask
     from synthorax.datasets.shapes import ShapeSet
+
+BATCH_BYTES = 1 << 26
+"""Bytes of mask voxels that `features` holds at once when it reads files; a single larger mask is held alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,20 +57,32 @@ def features(
     Raises:
         InputError: what was given holds no nodule masks.
     """
-    from synthorax.datasets.shape_files import ANALYZER_THRESHOLD, read_nodule_masks
+    from synthorax.datasets.shape_files import ANALYZER_THRESHOLD, nodule_masks
     from synthorax.datasets.shapes import LUNG_SPACING_MM
 
     if not isinstance(nodules, str | Path):
         masks = nodules if nodules.dtype == np.bool_ else nodules > ANALYZER_THRESHOLD
         values = shape_features(masks, spacing_mm or LUNG_SPACING_MM, convention)
         return FeatureTable([str(i) for i in range(len(masks))], values)
-    found = read_nodule_masks(Path(nodules), spacing_mm)
-    values = np.empty((len(found), len(FEATURES)))
-    kinds = {(mask.values.shape, mask.spacing_mm) for mask in found}
-    for shape, spacing in kinds:
-        rows = [i for i, mask in enumerate(found) if (mask.values.shape, mask.spacing_mm) == (shape, spacing)]
-        values[rows] = shape_features(np.stack([found[i].mask for i in rows]), spacing, convention)
-    return FeatureTable([mask.name for mask in found], values)
+    names: list[str] = []
+    tables = [np.empty((0, len(FEATURES)))]
+    for batch in _batches(nodule_masks(Path(nodules), spacing_mm)):
+        names += [nodule.name for nodule in batch]
+        tables.append(shape_features(np.stack([n.mask for n in batch]), batch[0].spacing_mm, convention))
+    return FeatureTable(names, np.concatenate(tables))
+
+
+def _batches(nodules: Iterable[NoduleMask]) -> Iterator[list[NoduleMask]]:
+    """Runs of nodules of one shape and spacing, each of at most `BATCH_BYTES` or of a single nodule."""
+    batch: list[NoduleMask] = []
+    for nodule in nodules:
+        alike = batch and (batch[0].values.shape, batch[0].spacing_mm) == (nodule.values.shape, nodule.spacing_mm)
+        if batch and not (alike and (len(batch) + 1) * nodule.values.nbytes <= BATCH_BYTES):
+            yield batch
+            batch = []
+        batch.append(nodule)
+    if batch:
+        yield batch
 
 
 def lidc_shapes(*, readers: int = 2, **grid: Any) -> LidcShapes:

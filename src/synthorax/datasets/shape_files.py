@@ -47,7 +47,12 @@ class NoduleMask:
 
 
 def read_nodule_masks(path: Path, spacing_mm: Sequence[float] | None = None) -> list[NoduleMask]:
-    """Every nodule of a file or of the files of a folder.
+    """Every nodule that `nodule_masks` yields, in memory together."""
+    return list(nodule_masks(path, spacing_mm))
+
+
+def nodule_masks(path: Path, spacing_mm: Sequence[float] | None = None) -> Iterator[NoduleMask]:
+    """Yield every nodule of a file or of the files of a folder, reading one file at a time.
 
     A `.npy` array is [n, z, y, x]; one of [z, y, x], like an image, is one nodule, or one for each of its
     labels 1, 2, ... Axes are taken as they lie in the file; directions do not count.
@@ -63,11 +68,11 @@ def read_nodule_masks(path: Path, spacing_mm: Sequence[float] | None = None) -> 
         check_spacing(spacing_mm)
     files = _files(path)
     spacing = tuple(spacing_mm or noted_spacing(path) or LUNG_SPACING_MM)
-    masks = [mask for file in files for mask in _of_file(file, spacing)]
-    for mask in masks:
-        if not mask.mask.any():
-            raise InputError(mask.name, "no voxel set", "a nodule")
-    return masks
+    for file in files:
+        for mask in _of_file(file, spacing):
+            if not mask.mask.any():
+                raise InputError(mask.name, "no voxel set", "a nodule")
+            yield mask
 
 
 def read_shape_set(path: Path, grid: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> ShapeSet:

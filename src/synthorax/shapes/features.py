@@ -12,7 +12,7 @@ The `corrected` convention mends all three. Both agree on the rest.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Literal, get_args
 
@@ -44,6 +44,9 @@ FEATURES = {
 SCAN_TILE = 32
 """Side of the tiles in which ALNSB's labelling walks a slice, in pixels."""
 
+BATCH = 64
+"""Masks measured together. Each is cut to its box first, so memory follows the nodules, not the grid around them."""
+
 
 def shape_features(
     masks: NDArray[np.bool_],
@@ -73,23 +76,58 @@ def shape_features(
         raise InputError(f"mask {empty[0]}", "no voxel set", "a nodule")
     if not len(masks):
         return np.empty((0, len(FEATURES)))
-    # The analyzer keeps slices as [x, y]: its rows are our columns. Only what depends on the order
-    # of walking shows it.
-    masks = _crop(masks).swapaxes(2, 3) if convention == "alnsb" else _crop(masks)
+    low, high = bounding_boxes(masks)
+    table = np.empty((len(masks), len(FEATURES)))
+    for rows in _of_like_size(high - low + 1):
+        table[rows] = _features(masks, rows, low[rows], high[rows], spacing_mm, convention)
+    return table
+
+
+def _of_like_size(edges: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """The indices of boxes whose edges are `edges` [n, axes], in batches of boxes nearly alike in size."""
+    order = np.argsort(edges.prod(1), kind="stable")
+    for start in range(0, len(order), BATCH):
+        yield order[start : start + BATCH]
+
+
+def _features(
+    masks: NDArray[np.bool_],
+    rows: NDArray[np.int64],
+    low: NDArray[np.int64],
+    high: NDArray[np.int64],
+    spacing_mm: Sequence[float],
+    convention: Convention,
+) -> NDArray[np.float64]:
+    """The features of some rows of a stack, whose first and last set indices are `low` and `high` [rows, 3]."""
+    middle = _round((low[:, 0] + high[:, 0]) / 2)
+    boxes = _cut([masks[i] for i in rows], low, high)
+    # ALNSB's labelling depends on where its tiles lie, so its slices begin where a tile does.
+    corner = low[:, 1:] // SCAN_TILE * SCAN_TILE if convention == "alnsb" else low[:, 1:]
+    slices = _cut([masks[i, z] for i, z in zip(rows, middle, strict=True)], corner, high[:, 1:])
     dz, dy, dx = map(float, spacing_mm)
     if convention == "alnsb":
+        # The analyzer keeps slices as [x, y]: its rows are our columns. Only what depends on the order
+        # of walking shows it.
+        boxes, slices = boxes.swapaxes(2, 3), slices.swapaxes(1, 2)
         dy, dx = dx, dy
-    low, high = bounding_boxes(masks)
-    middle = _round((low[:, 0] + high[:, 0]) / 2)
-    table = np.empty((len(masks), len(FEATURES)))
-    table[:, 0:4] = _mid_slice_features(masks[np.arange(len(masks)), middle], (dy, dx), convention)
-    table[:, 4:8] = _box_features(masks, low, high, middle, (dz, dy, dx))
-    table[:, 8:11] = _minkowski_features(masks, (dz, dy, dx), convention)
-    projection = np.any(masks, axis=1)
+    table = np.empty((len(rows), len(FEATURES)))
+    table[:, 0:4] = _mid_slice_features(slices, (dy, dx), convention)
+    table[:, 4:8] = _box_features(boxes, (dz, dy, dx))
+    table[:, 8:11] = _minkowski_features(boxes, (dz, dy, dx), convention)
+    projection = np.any(boxes, axis=1)
     pixel = (1.0, 1.0) if convention == "alnsb" else (dy, dx)
     perimeter = _perimeter(projection, pixel)
     table[:, 11] = 4 * np.pi * projection.sum((1, 2)) * np.prod(pixel) / perimeter**2
     return table
+
+
+def _cut(masks: Sequence[NDArray[np.bool_]], low: NDArray[np.int64], high: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """The part of each mask from index `low` to `high` [n, axes], in the near corner of arrays of one shape."""
+    boxes = np.zeros((len(masks), *(high - low + 1).max(0)), bool)
+    for box, mask, first, last in zip(boxes, masks, low, high, strict=True):
+        part = mask[tuple(slice(a, b + 1) for a, b in zip(first, last, strict=True))]
+        box[tuple(map(slice, part.shape))] = part
+    return boxes
 
 
 def _mid_slice_features(
@@ -110,17 +148,12 @@ def _mid_slice_features(
     return np.column_stack([area, extent, perimeter, circularity])
 
 
-def _box_features(
-    masks: NDArray[np.bool_],
-    low: NDArray[np.int64],
-    high: NDArray[np.int64],
-    middle: NDArray[np.int64],
-    spacing: tuple[float, float, float],
-) -> NDArray[np.float64]:
+def _box_features(masks: NDArray[np.bool_], spacing: tuple[float, float, float]) -> NDArray[np.float64]:
     """f5 to f8: volume, radius over RMS distance, and the two ratios of box edges."""
     voxels = masks.sum((1, 2, 3))
+    low, high = bounding_boxes(masks)
     edges = (high - low + 1) * np.asarray(spacing)
-    centre = np.column_stack([middle, *(_round((low[:, axis] + high[:, axis]) / 2) for axis in (1, 2))])
+    centre = _round((low + high) / 2)
     square_distance = np.zeros(len(masks))
     for axis, step in enumerate(spacing):
         others = tuple(a for a in (1, 2, 3) if a != axis + 1)
@@ -256,12 +289,6 @@ def bounding_boxes(masks: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray
         low.append(profile.argmax(1))
         high.append(profile.shape[1] - 1 - profile[:, ::-1].argmax(1))
     return np.column_stack(low), np.column_stack(high)
-
-
-def _crop(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The masks less the far planes that all of them leave empty; the near ones keep their indices."""
-    high = bounding_boxes(np.any(masks, axis=0)[None])[1][0]
-    return masks[:, : high[0] + 1, : high[1] + 1, : high[2] + 1]
 
 
 def _round(values: NDArray[np.float64]) -> NDArray[np.int64]:
