@@ -24,7 +24,8 @@ from pathlib import Path
 
 import numpy as np
 
-from synthorax.annotations.reading import Contour, Reading, Region, Scan
+from synthorax.annotations.reading import Contour, Reading, Scan
+from synthorax.region import Region
 
 TARGET = Path(__file__).resolve().parents[1] / "src/synthorax/annotations/lidc_table.npz"
 RATINGS = "subtlety, internalStructure, calcification, sphericity, margin, lobulation, spiculation, texture, malignancy"

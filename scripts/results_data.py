@@ -63,7 +63,8 @@ def lidc_lines(store: Store, out: Path) -> Iterator[str]:
         theirs = table[entry.patient_id]
         for nodule in entry.nodules:
             twin = min(theirs, key=partial(diameter_gap, nodule.attributes))
-            voxels = int((case.mask == nodule.label).sum()) if nodule.label and case.mask is not None else 0
+            region = case.region(nodule)
+            voxels = region.voxels if region else 0
             volume = voxels * float(np.prod(entry.spacing_mm))
             ratings = " ".join(f"{value:.0f}" for value in nodule.ratings["malignancy"])
             yield (
@@ -71,7 +72,7 @@ def lidc_lines(store: Store, out: Path) -> Iterator[str]:
                 f" | {twin.attributes.diameter_mm:.2f} | {voxels} | {int(twin.consensus(2).mask.sum())} | {volume:.0f} | {ratings} |"
             )
             z, y, x = np.rint(case.ct.to_voxel(nodule.center_mm)).astype(int).tolist()
-            marked = np.zeros(entry.shape, bool) if case.mask is None or not nodule.label else case.mask == nodule.label
+            marked = region.within((0, 0, 0), entry.shape) if region else np.zeros(entry.shape, bool)
             caption = f"{entry.patient_id} {nodule.nodule_id}" + ", one reader" * (not nodule.label)
             panels.append(figures.Slice(case.ct.voxels[z], marked[z], caption, (y, x)))
     figures.ct_slices(panels, half=40).savefig(out / "data-contours.png", bbox_inches="tight")

@@ -96,8 +96,9 @@ def real_nodules(store: Store) -> list[Real]:
     for entry in [*store.in_split("val"), *store.in_split("test")]:
         case = store.read(entry.case_id)
         nodule = entry.nodules[0]
-        if case.mask is not None and nodule.attributes.texture is not None and nodule.attributes.diameter_mm:
-            found.append(Real(case.ct, case.mask == nodule.label, nodule))
+        region = case.region(nodule)
+        if region is not None and nodule.attributes.texture is not None and nodule.attributes.diameter_mm:
+            found.append(Real(case.ct, region.within((0, 0, 0), entry.shape), nodule))
     return found
 
 

@@ -21,6 +21,7 @@ from synthorax.errors import InputError, TrainingError
 from synthorax.io.images import read_image, write_image
 from synthorax.io.tables import write_table
 from synthorax.nodule import Nodule, NoduleAttributes
+from synthorax.region import Region
 from synthorax.systems.ac_wgan import system as module
 from synthorax.systems.ac_wgan.config import PRESETS, ac_wgan_config
 from synthorax.systems.ac_wgan.networks import USUAL_DIAMETER_MM, encode_attributes
@@ -55,7 +56,7 @@ def ball_case(name, diameter_mm, split="train", size=40, ratings=None, seed=0, m
     given = {key: (value,) for key, value in (ratings or {}).items()}
     attributes = NoduleAttributes(diameter_mm=diameter_mm, **(ratings or {}))
     nodule = Nodule("01", (x_mm, y_mm, z_mm), attributes, 1, given)
-    return Case(name, name, ct, mask.astype(np.uint8), (nodule,), split=split)
+    return Case(name, name, ct, (Region.of(mask),), (nodule,), annotated="all", split=split)
 
 
 def store_of(folder, cases):
@@ -473,7 +474,9 @@ def test_places_near_the_edge_of_a_scan_are_judged_where_their_patches_lie(chest
     low = chest.shape[0] // 2 - 5
     slab = replace(chest, voxels=chest.voxels[low : low + 10], origin_mm=tuple(chest.to_world((low, 0, 0)).tolist()))
     center = tuple(slab.to_world((0, 32, 30)).tolist())
-    case = Case("a", "a", slab, nodules=(Nodule("01", center, NoduleAttributes(diameter_mm=8)),), split="train")
+    case = Case(
+        "a", "a", slab, nodules=(Nodule("01", center, NoduleAttributes(diameter_mm=8)),), annotated="all", split="train"
+    )
     store = store_of(tmp_path / "store", [case])
     found = lung_places(store, store.cases, PatchSpec((36, 36, 36)), 30, 0)
     assert found
@@ -798,7 +801,7 @@ def test_a_nodule_that_nobody_outlined_is_in_no_patch_without_one(tmp_path):
     cases = []
     for i, diameter in enumerate((6.0, 12.0, 22.0)):
         case = ball_case(f"c{i}", diameter)
-        cases.append(replace(case, mask=None, nodules=tuple(replace(n, label=0) for n in case.nodules)))
+        cases.append(replace(case, regions=(), nodules=tuple(replace(n, label=0) for n in case.nodules)))
     store = store_of(tmp_path / "store", cases)
     spec = PatchSpec(size=(16, 16, 16))
     places = corner_places(store, store.cases, spec)

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from synthorax.annotations.clustering import AnnotatedNodule, cluster
-from synthorax.annotations.reading import Contour, Reading, Region, Scan
+from synthorax.annotations.reading import Contour, Reading, Scan
 from synthorax.nodule import RATINGS
+from synthorax.region import Region
 
 SCAN = Scan("patient", "study", "series", 0.5, 2.0, 2.5, -100.0, 60)
 

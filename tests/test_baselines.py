@@ -13,6 +13,7 @@ from synthorax.datasets.store import Case, Store, write_case, write_index
 from synthorax.errors import InputError
 from synthorax.metrics.bootstrap import UndefinedError, mean_of
 from synthorax.nodule import Nodule, NoduleAttributes
+from synthorax.region import Region
 from synthorax.studies import baselines, trials
 from synthorax.studies.baselines import (
     ALIKE,
@@ -56,7 +57,7 @@ def ball_case(name, diameter_mm, split, ratings, size=44, seed=0):
     given = {"malignancy": ratings} if ratings else {}
     mean = float(np.mean(ratings)) if ratings else None
     nodule = Nodule("01", center, NoduleAttributes(diameter_mm=diameter_mm, malignancy=mean), 1, given)
-    return Case(name, name, ct, mask.astype(np.uint8), (nodule,), split=split)
+    return Case(name, name, ct, (Region.of(mask),), (nodule,), annotated="all", split=split)
 
 
 def cases(per_split=12, **options):

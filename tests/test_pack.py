@@ -20,6 +20,7 @@ from synthorax.datasets.patches import PatchSpec, negative_places, nodule_places
 from synthorax.datasets.store import Case, Point, Store, write_case, write_index
 from synthorax.errors import InputError
 from synthorax.nodule import Nodule, NoduleAttributes
+from synthorax.region import Region, regions_of
 from synthorax.volume import Volume
 
 SIZE = (12, 10, 8)
@@ -40,7 +41,8 @@ def cube(number, spacing_mm=(1.0, 1.0, 1.0), mask=True):
         given_ratings = {"malignancy": (2.0, 3.0)}
         nodules.append(Nodule(f"n{label}", (x, y, z), attributes, label * mask, given_ratings, {"reader": "A"}))
     points = (Point("candidate", (1.25, 2.5, 800.0)),)
-    case = Case(f"case {number}", f"P{number}", ct, labels if mask else None, tuple(nodules), points)
+    regions = tuple(regions_of(labels, (1, 2))) if mask else ()
+    case = Case(f"case {number}", f"P{number}", ct, regions, tuple(nodules), points, "all")
     return replace(case, split="train" if number < 2 else None, series_uid=f"1.2.{number}", notes=("mended",))
 
 
@@ -114,7 +116,8 @@ def test_a_store_packed_whole_comes_back_as_the_same_store(store, whole, tmp_pat
         one, other = store.read(case.case_id), back.read(case.case_id)
         np.testing.assert_array_equal(one.ct.voxels, other.ct.voxels)
         np.testing.assert_array_equal(one.ct.direction, other.ct.direction)
-        assert (one.mask is None) == (other.mask is None)
+        np.testing.assert_array_equal(one.label_map(), other.label_map())
+        assert [r.corner for r in one.regions] == [r.corner for r in other.regions]
         assert (one.nodules, one.points, one.notes) == (other.nodules, other.points, other.notes)
     assert sx.info(tmp_path / "back")["masked_nodules"] == 6
     assert sx.verify(tmp_path / "back") == []
@@ -164,7 +167,7 @@ print(pack.ct(0).sum(), pack.mask(0).sum(), pack.mask(2))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     case = store.read("case 0")
-    assert done.stdout.split() == [str(case.ct.voxels.sum(dtype=np.int64)), str(case.mask.sum()), "None"]
+    assert done.stdout.split() == [str(case.ct.voxels.sum(dtype=np.int64)), str(case.label_map().sum()), "None"]
 
 
 # Patches
@@ -203,7 +206,9 @@ def test_patches_of_a_whole_scan_are_those_that_a_run_of_the_seed_would_draw(che
     mask = np.zeros(chest.shape, np.uint8)
     mask[tuple(np.rint(chest.to_voxel((-70.0, 0.0, 0.0))).astype(int))] = 1
     nodule = Nodule("1", (-70.0, 0.0, 0.0), NoduleAttributes(diameter_mm=8.0), 1)
-    entry = write_case(tmp_path / "store", Case("scan", "P", chest, mask, (nodule,)), "test")
+    entry = write_case(
+        tmp_path / "store", Case("scan", "P", chest, (Region.of(mask),), (nodule,), annotated="all"), "test"
+    )
     write_index(tmp_path / "store", [entry], {"train": ["P"], "val": [], "test": []}, source={}, skipped=[])
     store = Store(tmp_path / "store")
     spec = PatchSpec((8, 8, 8), (4.0, 4.0, 4.0))

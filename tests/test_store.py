@@ -152,7 +152,7 @@ def test_a_folder_of_cubes_becomes_a_store_with_all_that_its_table_says(folder, 
     ct, mask = chest(seed=3)
     np.testing.assert_array_equal(case.ct.voxels, ct.voxels)
     np.testing.assert_allclose(case.ct.affine, ct.affine)
-    np.testing.assert_array_equal(case.mask, mask)
+    np.testing.assert_array_equal(case.label_map(), mask)
     (nodule,) = case.nodules
     assert nodule.ratings == {"malignancy": (4, 2)}
     assert nodule.attributes.malignancy == 3
@@ -166,7 +166,8 @@ def test_a_store_is_plain_zarr(folder, tmp_path):
     group = zarr.open_group(tmp_path / "store", mode="r")
     assert group["2/ct"].dtype == np.int16
     np.testing.assert_array_equal(group["2/ct"][:], chest(seed=2)[0].voxels)
-    assert group["2/mask"].metadata.dimension_names == ("z", "y", "x")
+    assert group["2/ct"].metadata.dimension_names == ("z", "y", "x")
+    assert np.unpackbits(group["2/regions"][:]).sum() == chest(seed=2)[1].sum()
 
 
 def test_a_nodule_may_be_given_by_its_centre_and_an_image_may_have_none(folder, tmp_path):
@@ -260,7 +261,7 @@ def test_scans_in_several_forms_become_one_store(tmp_path):
     segmented = next(case for case in store.cases if case.has_mask)
     assert len(segmented.nodules) == 2  # two pieces of one segment; the lung is none
     assert {nodule.extra["structure"] for nodule in segmented.nodules} == {"Nodule 1"}
-    np.testing.assert_array_equal(store.read(segmented.case_id).mask > 0, two)
+    np.testing.assert_array_equal(store.read(segmented.case_id).label_map() > 0, two)
     assert any("Lung left" in note for case in store.cases for note in case.notes)
     other = api.prepare("scans", source / "dicom", tmp_path / "other", structures="effusion", workers=1)
     assert other.cases[0].nodules == ()
@@ -298,7 +299,7 @@ def test_lidc_scans_have_the_nodules_and_volumes_of_the_annotation_table(lidc_st
     for case in lidc_store.cases:
         theirs = table[case.patient_id]
         assert len(case.nodules) == len(theirs)
-        mask = lidc_store.read(case.case_id).mask
+        mask = lidc_store.read(case.case_id).label_map()
         volumes = sorted(int((mask == nodule.label).sum()) for nodule in case.nodules if nodule.label)
         assert volumes == sorted(int(n.consensus(2).mask.sum()) for n in theirs if n.consensus(2).mask.any())
         found = sorted(nodule.attributes.diameter_mm for nodule in case.nodules)
@@ -310,9 +311,9 @@ def test_the_voxels_of_lidc_nodules_are_denser_than_the_lung_around_them(lidc_st
         case = lidc_store.read(entry.case_id)
         for nodule in entry.nodules:
             if nodule.label:
-                assert np.median(case.ct.voxels[case.mask == nodule.label]) > -500
+                assert np.median(case.ct.voxels[case.label_map() == nodule.label]) > -500
                 index = np.rint(case.ct.to_voxel(nodule.center_mm)).astype(int)
-                assert case.mask[tuple(index)] == nodule.label
+                assert case.label_map()[tuple(index)] == nodule.label
 
 
 def test_points_of_readers_are_kept_within_the_part_of_the_scan_that_is_there(lidc_store, real_data):
@@ -330,7 +331,9 @@ def test_the_annotation_table_stands_in_for_a_missing_xml_file(real_data, tmp_pa
     for file in (real_data / "lidc-scans" / "LIDC-IDRI-0001").glob("*.dcm"):
         os.symlink(file, source / file.name)
     store = api.prepare("lidc", tmp_path, tmp_path / "store", workers=1)
-    np.testing.assert_array_equal(store.read("LIDC-IDRI-0001").mask, lidc_store.read("LIDC-IDRI-0001").mask)
+    np.testing.assert_array_equal(
+        store.read("LIDC-IDRI-0001").label_map(), lidc_store.read("LIDC-IDRI-0001").label_map()
+    )
 
 
 @pytest.mark.parametrize(
@@ -387,7 +390,7 @@ def test_a_luna16_folder_has_nodules_candidates_voxels_and_ratings(tmp_path, lid
     assert len(nodule.ratings["malignancy"]) == 4
     whole = store.read(case.case_id)
     assert sorted(point.kind for point in whole.points) == ["candidate", "nodule"]
-    middle = whole.ct.to_world(np.argwhere(whole.mask == 1).mean(0))
+    middle = whole.ct.to_world(np.argwhere(whole.label_map() == 1).mean(0))
     np.testing.assert_allclose(middle, center, atol=4)
     assert not store.skipped
 
@@ -407,7 +410,9 @@ def test_an_mha_that_a_converter_mirrored_has_its_nodules_where_they_were(real_d
     write_image(source / "ct.mha", orient(scan, "LAS"))
     shutil.copy(real_data / "lidc-scans" / "LIDC-IDRI-0003" / "072.xml", source)
     store = api.prepare("lidc", tmp_path, tmp_path / "store", workers=1)
-    np.testing.assert_array_equal(store.read("LIDC-IDRI-0003").mask, lidc_store.read("LIDC-IDRI-0003").mask)
+    np.testing.assert_array_equal(
+        store.read("LIDC-IDRI-0003").label_map(), lidc_store.read("LIDC-IDRI-0003").label_map()
+    )
 
 
 def test_a_scan_without_annotations_is_left_out_of_lidc(tmp_path, folder):
@@ -422,17 +427,18 @@ def test_a_mask_on_axes_the_other_way_round_is_brought_to_the_images(folder, tmp
     write_image(folder / "masks" / "0.nii.gz", orient(replace(ct, voxels=off_middle.astype(np.uint8)), "RAS"))
     write_image(folder / "masks" / "1.nii.gz", replace(ct, voxels=mask, spacing_mm=(1.25, 0.84, 0.8)))
     store = api.prepare("patches", folder, tmp_path / "store", workers=1)
-    np.testing.assert_array_equal(store.read("0").mask > 0, off_middle)
+    np.testing.assert_array_equal(store.read("0").label_map() > 0, off_middle)
     assert [skip["case"] for skip in store.skipped] == ["1"]
 
 
-def test_a_nodule_that_another_covers_keeps_its_row_and_loses_its_label(folder, tmp_path):
+def test_a_nodule_that_another_covers_keeps_its_row_and_its_voxels(folder, tmp_path):
     row = {"image": "images/0.mha", "mask": "masks/0.nii.gz"}
     write_table(folder / "nodules.csv", [row, row])
     store = api.prepare("patches", folder, tmp_path / "store", workers=1)
     (case,) = store.cases
-    assert [nodule.label for nodule in case.nodules] == [0, 2]
-    assert "nodule 01" in case.notes[0]
+    assert [nodule.label for nodule in case.nodules] == [1, 2]
+    one, other = store.read(case.case_id).regions
+    np.testing.assert_array_equal(one.mask, other.mask)
     api.export(store.path, tmp_path / "monai", "monai")
 
 
@@ -812,7 +818,7 @@ def test_a_patch_is_the_same_whatever_may_be_done_to_it_and_however_the_scan_lie
     assert torch.equal(plain["ct"], moved["ct"])
     write_image(tmp_path / "turned.nii.gz", orient(chest()[0], "RAS"))
     turned = api.prepare("scans", tmp_path / "turned.nii.gz", tmp_path / "turned", workers=1)
-    there = replace(near_edge[0], case_id=turned.cases[0].case_id)
+    there = replace(near_edge[0], case_id=turned.cases[0].case_id, nodule=None)
     ct, _ = read_patch(turned, there, SPEC)
     np.testing.assert_array_equal(ct.voxels, read_patch(store, near_edge[0], SPEC)[0].voxels)
 
@@ -1012,7 +1018,7 @@ def test_the_real_cubes_become_a_store_by_their_own_splits(real_data, tmp_path):
     assert not store.skipped
     for case, row in zip(store.cases, rows, strict=True):
         assert store.split_of(case.patient_id) == row["split"]
-        assert int((store.read(case.case_id).mask > 0).sum()) == int(row["mask_voxels"])
+        assert int((store.read(case.case_id).label_map() > 0).sum()) == int(row["mask_voxels"])
         nodule = case.nodules[0]
         assert isinstance(nodule, Nodule)
         assert nodule.attributes.diameter_mm == float(row["diameter_mm"])

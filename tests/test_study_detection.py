@@ -393,10 +393,9 @@ def whole_case(name, split, seed):
     case = ball_case(name, 16, split, (), 40, seed)
     hu = np.full((80, 80, 80), -850, np.int16) + np.random.default_rng(seed).integers(-30, 30, (80, 80, 80))
     hu[20:60, 20:60, 20:60] = case.ct.voxels
-    mask = np.zeros(hu.shape, np.uint8)
-    mask[20:60, 20:60, 20:60] = case.mask
+    region = replace(case.regions[0], corner=tuple(n + 20 for n in case.regions[0].corner))
     nodule = replace(case.nodules[0], center_mm=(79.0, 79.0, 79.0), attributes=NoduleAttributes(diameter_mm=32.0))
-    return replace(case, ct=Volume(hu.astype(np.int16), (2.0, 2.0, 2.0)), mask=mask, nodules=(nodule,))
+    return replace(case, ct=Volume(hu.astype(np.int16), (2.0, 2.0, 2.0)), regions=(region,), nodules=(nodule,))
 
 
 class Bright(Classification):

@@ -13,6 +13,7 @@ from synthorax.datasets.store import Case, Store, write_case, write_index
 from synthorax.errors import InputError
 from synthorax.metrics.roc import auc
 from synthorax.nodule import Nodule, NoduleAttributes
+from synthorax.region import Region
 from synthorax.shapes.overlap import dice
 from synthorax.tasks.classification import AT_ONCE, Classification
 from synthorax.tasks.config import TASKS, TaskConfig, task_config
@@ -191,7 +192,7 @@ def ball_store(folder):
         ct = Volume(np.rint(hu).astype(np.int16), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
         nodule = Nodule("01", (19.5, 19.5, 19.5), NoduleAttributes(diameter_mm=5 + i % 3), 1)
         split = "train" if i < 8 else "val"
-        cases.append(Case(f"P{i}", f"P{i}", ct, mask.astype(np.uint8), (nodule,), split=split))
+        cases.append(Case(f"P{i}", f"P{i}", ct, (Region.of(mask),), (nodule,), annotated="all", split=split))
     entries = [write_case(folder, case, "test") for case in cases]
     splits = {name: [c.patient_id for c in cases if c.split == name] for name in ("train", "val", "test")}
     write_index(folder, entries, splits, source={}, skipped=[])

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from synthorax.annotations.reading import Reading, Region, Scan
+from synthorax.annotations.reading import Reading, Scan
 from synthorax.nodule import RATINGS, NoduleAttributes
+from synthorax.region import Region
 
 READERS = 4
 """Readers of every LIDC scan."""

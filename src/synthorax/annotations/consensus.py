@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from synthorax.annotations.clustering import AnnotatedNodule
-from synthorax.annotations.reading import Region, Scan
+from synthorax.annotations.reading import Scan
 from synthorax.errors import InputError
 from synthorax.geometry import orient
 from synthorax.nodule import RATINGS, Nodule
+from synthorax.region import Region
 from synthorax.volume import Volume
 
 SAME_SPACING = 0.02
@@ -56,8 +56,8 @@ def slice_grid(volume: Volume, *, patient_id: str = "", study_uid: str = "", ser
 
 def label_nodules(
     nodules: Sequence[AnnotatedNodule], volume: Volume, readers: int
-) -> tuple[NDArray[np.uint8], list[Nodule]]:
-    """The nodules of a scan and their label map.
+) -> tuple[list[Region], list[Nodule]]:
+    """The nodules of a scan and their voxels.
 
     A nodule's voxels are those that at least `readers` readers marked; where there is none, it keeps label 0
     and its place is that of all readings together.
@@ -66,18 +66,18 @@ def label_nodules(
         volume: on the grid that the outlines were drawn on, `as_read`; it may be a part of the scan.
 
     Returns:
-        Labels uint8 [z, y, x]; and the nodules in the order of the labels, those without voxels last.
+        The voxels of each label; and the nodules in the order of the labels, those without voxels last.
 
     Raises:
         InputError: the volume is of another grid, or a nodule lies outside it.
     """
     grid = slice_grid(volume)
-    labels = np.zeros(volume.shape, np.uint8)
     made: list[Nodule] = []
-    regions = [nodule.consensus(readers) for nodule in nodules]
-    order = sorted(range(len(nodules)), key=lambda i: not regions[i].mask.any())
+    regions: list[Region] = []
+    agreed = [nodule.consensus(readers) for nodule in nodules]
+    order = sorted(range(len(nodules)), key=lambda i: not agreed[i].mask.any())
     for number, i in enumerate(order, start=1):
-        nodule, region = nodules[i], regions[i]
+        nodule, region = nodules[i], agreed[i]
         scan = nodule.scan
         for ours, theirs, what in (
             (grid.pixel_spacing_mm, scan.pixel_spacing_mm, "pixels"),
@@ -98,8 +98,8 @@ def label_nodules(
                 f"0 to {grid.n_slices - 1}",
             )
         if has_voxels:
-            labels[tuple(slice(a, b) for a, b in zip(marked.corner, stop, strict=True))][marked.mask] = number
-        place = volume.to_world(np.argwhere(marked.mask).mean(0) + marked.corner)
+            regions.append(marked)
+        place = volume.to_world(marked.indices().mean(0))
         made.append(
             Nodule(
                 nodule_id=f"{number:02d}",
@@ -110,4 +110,4 @@ def label_nodules(
                 extra={"readers": str(len(nodule.readings))},
             )
         )
-    return labels, made
+    return regions, made

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.draw import line, polygon
 
+from synthorax.region import Region
+
 
 @dataclass(frozen=True)
 class Scan:
@@ -38,31 +40,6 @@ class Scan:
     def slice_index(self, z_mm: float) -> int:
         """Index of the slice nearest to patient z."""
         return round((z_mm - self.first_slice_z_mm) / self.slice_spacing_mm)
-
-
-@dataclass(frozen=True, eq=False)
-class Region:
-    """A box of a scan's voxels.
-
-    Attributes:
-        corner: index (z, y, x) of its first voxel; may lie outside the scan.
-        mask: bool [z, y, x].
-    """
-
-    corner: tuple[int, int, int]
-    mask: NDArray[np.bool_]
-
-    def overlap(self, other: Region) -> int:
-        """Number of voxels that both regions mark."""
-        low = np.maximum(self.corner, other.corner)
-        high = np.minimum(np.add(self.corner, self.mask.shape), np.add(other.corner, other.mask.shape))
-        if (high <= low).any():
-            return 0
-        mine, theirs = (
-            region.mask[tuple(slice(*pair) for pair in zip(low - region.corner, high - region.corner, strict=True))]
-            for region in (self, other)
-        )
-        return int(np.count_nonzero(mine & theirs))
 
 
 @dataclass(frozen=True, eq=False)

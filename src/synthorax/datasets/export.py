@@ -20,6 +20,7 @@ from synthorax.io.atomic import atomic_folder
 from synthorax.io.images import image_stem, is_image, read_image, write_image
 from synthorax.nodule import Nodule
 from synthorax.provenance import MANIFEST
+from synthorax.region import Region
 from synthorax.volume import Volume
 
 Layout = Literal["nnunet", "monai"]
@@ -33,7 +34,8 @@ class Item:
 
     Attributes:
         ct: None for a sample of a shape alone.
-        mask: uint8, a label a nodule; None for a sample of CT alone.
+        mask: a label a nodule; None for a sample of CT alone.
+        regions: the voxels of the nodule with label i at index i - 1.
         mark: the synthetic mark; empty for a patient's.
     """
 
@@ -43,6 +45,7 @@ class Item:
     ct: Volume | None
     mask: Volume | None
     nodules: tuple[Nodule, ...] = ()
+    regions: tuple[Region, ...] = ()
     mark: str = ""
 
 
@@ -50,10 +53,9 @@ def store_items(store: Store) -> Iterator[Item]:
     """The cases of a store."""
     for entry in store.cases:
         case = store.read(entry.case_id)
-        voxels = np.zeros(entry.shape, np.uint8) if case.mask is None else case.mask
-        mask = replace(case.ct, voxels=voxels)
+        mask = replace(case.ct, voxels=case.label_map())
         split = store.split_of(entry.patient_id)
-        yield Item(entry.case_id, split, entry.patient_id, case.ct, mask, case.nodules, case.synthetic)
+        yield Item(entry.case_id, split, entry.patient_id, case.ct, mask, case.nodules, case.regions, case.synthetic)
 
 
 def sample_items(folder: Path) -> Iterator[Item]:
@@ -149,17 +151,17 @@ def _write_monai(items: Iterable[Item], folder: Path, name: str) -> None:
         if item.mask is not None:
             row["label"] = f"labels/{item.name}{SUFFIX}"
             write_image(folder / row["label"], item.mask, mark=item.mark)
-        row["box"] = [_box(item.mask, nodule) for nodule in item.nodules]
+        row["box"] = [_box(item, nodule) for nodule in item.nodules]
         row["box_label"] = [0] * len(row["box"])
         lists[MONAI_SPLITS[item.split]].append(row)
     _write_json(folder / "dataset.json", {"name": name, "labels": {"0": "background", "1": "nodule"}, **lists})
 
 
-def _box(mask: Volume | None, nodule: Nodule) -> list[float]:
+def _box(item: Item, nodule: Nodule) -> list[float]:
     """A nodule's box (x, y, z, width, height, depth) in world millimetres, RAS."""
-    if nodule.label and mask is not None:
-        inside = np.argwhere(mask.voxels == nodule.label)
-        corners = mask.to_world(list(product(*zip(inside.min(0) - 0.5, inside.max(0) + 0.5, strict=True))))
+    if nodule.label and item.mask is not None:
+        inside = item.regions[nodule.label - 1].indices()
+        corners = item.mask.to_world(list(product(*zip(inside.min(0) - 0.5, inside.max(0) + 0.5, strict=True))))
     else:
         radius = (nodule.attributes.diameter_mm or 0) / 2
         corners = np.add([[-radius], [radius]], nodule.center_mm)

@@ -29,6 +29,7 @@ from PIL import Image
 from synthorax.datasets.progress import shown
 from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_file, atomic_folder, check_folder_is_free
+from synthorax.region import Region, regions_of
 
 if TYPE_CHECKING:
     from synthorax.datasets.patches import PatchSpec, Place
@@ -320,7 +321,8 @@ class _Encode:
         name, place = job
         case = self.store.read(name) if place is None else self._patch(name, place)
         voxels = np.rint(case.ct.voxels / self.request.hu_step).astype(np.int16)
-        return _row(case), encode_ct(voxels), None if case.mask is None else encode_mask(case.mask)
+        mask = encode_mask(case.label_map().astype(np.uint8)) if case.regions else None
+        return _row(case), encode_ct(voxels), mask
 
     def _patch(self, name: str, place: Place) -> Case:
         """The patch of a place as a case; one without a nodule has no margin, which might show one."""
@@ -330,12 +332,15 @@ class _Encode:
         nodule, entry = place.nodule, self.store[place.case_id]
         margin = 0 if nodule is None else self.request.margin
         ct, mask = read_patch(self.store, place, _spec(self.request), (margin,) * 3)
+        region = Region.of(mask)
+        has_voxels = nodule is not None and region.voxels > 0
         return Case(
             case_id=name,
             patient_id=place.patient_id,
             ct=ct,
-            mask=mask if nodule is not None and nodule.label else None,
-            nodules=() if nodule is None else (replace(nodule, label=min(nodule.label, 1)),),
+            regions=(region,) if has_voxels else (),
+            annotated=entry.annotated,
+            nodules=() if nodule is None else (replace(nodule, label=int(has_voxels)),),
             split=entry.given_split,
             series_uid=entry.series_uid,
             synthetic=entry.synthetic,
@@ -380,7 +385,9 @@ def _row(case: Case) -> dict[str, Any]:
         "direction": case.ct.direction.tolist(),
         "nodules": [nodule.row() for nodule in case.nodules],
         "points": [asdict(point) for point in case.points],
-        "has_mask": case.mask is not None,
+        "has_mask": bool(case.regions),
+        "annotated": case.annotated,
+        "source_patient": case.source_patient,
         "split": case.split,
         "synthetic": case.synthetic,
         "notes": list(case.notes),
@@ -395,11 +402,14 @@ def _case(pack: Pack, number: int) -> Case:
     row = pack.rows[number]
     try:
         x, y, z = row["origin_mm"]
+        mask = pack.mask(number)
         return Case(
             case_id=row["case_id"],
             patient_id=row["patient_id"],
             ct=Volume(pack.ct(number), tuple(row["spacing_mm"]), (x, y, z), np.array(row["direction"])),
-            mask=pack.mask(number),
+            regions=tuple(regions_of(mask, range(1, int(mask.max(initial=0)) + 1))) if mask is not None else (),
+            annotated=row.get("annotated", "none-known"),
+            source_patient=row.get("source_patient", ""),
             nodules=tuple(Nodule.from_row(nodule) for nodule in row["nodules"]),
             points=tuple(Point(p["kind"], tuple(p["center_mm"])) for p in row["points"]),
             split=row["split"],

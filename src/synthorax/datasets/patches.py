@@ -9,7 +9,6 @@ from copy import copy
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import platformdirs
@@ -21,7 +20,7 @@ from torch.utils.data import Dataset
 from synthorax.anatomy.lungs import find_lungs
 from synthorax.datasets.augmentation import Augmentation
 from synthorax.datasets.progress import shown
-from synthorax.datasets.store import ArrayName, CaseEntry, Store
+from synthorax.datasets.store import CaseEntry, Store
 from synthorax.errors import InputError, OutputError
 from synthorax.geometry import resample_like
 from synthorax.io.atomic import atomic_file
@@ -123,6 +122,7 @@ def corner_places(store: Store, cases: Iterable[CaseEntry], spec: PatchSpec, lab
         others = [nodule for owner, nodule in of_scan[_scan_of(case)] if owner != case.case_id]
         balls = [nodule for nodule in case.nodules if not nodule.label] + others
         whole = store.read(case.case_id)
+        marked = whole.label_map()
         step = [
             max(round(n * s / own), 1) for n, s, own in zip(spec.size, spec.spacing_mm, case.spacing_mm, strict=True)
         ]
@@ -130,7 +130,7 @@ def corner_places(store: Store, cases: Iterable[CaseEntry], spec: PatchSpec, lab
             if min(corner) < 0:
                 continue
             box = tuple(slice(a, a + k) for a, k in zip(corner, step, strict=True))
-            if whole.mask is not None and whole.mask[box].any():
+            if marked[box].any():
                 continue
             if any(_reaches(nodule, whole.ct, corner, step) for nodule in balls):
                 continue
@@ -358,8 +358,7 @@ def read_patch(
         start = np.floor(center - np.array(spec.size) / 2 + 1 + TIE)  # half-way goes up, whatever the rounding of mm
         start = _inside(start, np.array(spec.size), np.array(scan.shape)).astype(int) - np.array(margin, int)
         stop = start + np.array(spec.size, int) + 2 * np.array(margin, int)
-        ct, mask = (_box(store, place, scan, start, stop, array) for array in ("ct", "mask"))
-        return ct, _own(mask.voxels, place)
+        return _box(store, place, scan, start, stop), _own(store, place, start, stop)
     # The centre, moved along the scan's own axes, so that the patch's extent along them stays inside.
     extent = np.abs(scan.direction.T) @ (np.multiply(spec.size, spec.spacing_mm)[::-1])
     needed = extent[::-1] / scan.spacing_mm
@@ -369,8 +368,8 @@ def read_patch(
     grid = Volume(np.broadcast_to(np.int16(0), shape.tolist()), spec.spacing_mm, (x, y, z))
     corners = scan.to_voxel([grid.to_world(c) for c in product(*[(0, n - 1) for n in shape])])
     low, high = np.floor(corners.min(0)).astype(int), np.ceil(corners.max(0)).astype(int) + 1
-    ct, mask = (_box(store, place, scan, low, high, array) for array in ("ct", "mask"))
-    own = replace(mask, voxels=_own(mask.voxels, place))
+    ct = _box(store, place, scan, low, high)
+    own = replace(ct, voxels=_own(store, place, low, high))
     return resample_like(ct, grid), resample_like(own, grid, nearest=True, fill=0).voxels
 
 
@@ -380,23 +379,21 @@ def _inside(start: NDArray[np.float64], size: NDArray, shape: NDArray[np.int64])
     return np.where(room >= 0, np.clip(start, 0, np.maximum(room, 0)), start)
 
 
-def _box(
-    store: Store, place: Place, scan: Volume, low: NDArray[np.int64], high: NDArray[np.int64], array: ArrayName
-) -> Volume:
-    """Voxels from `low` up to `high`, which meet the scan; beyond it its edge goes on."""
+def _box(store: Store, place: Place, scan: Volume, low: NDArray[np.int64], high: NDArray[np.int64]) -> Volume:
+    """HU of the voxels from `low` up to `high`, which meet the scan; beyond it its edge goes on."""
     end = np.array(scan.shape)
     inside = np.array([np.clip(low, 0, end - 1), np.clip(high, 1, end)])
-    box = store.read_box(place.case_id, inside[0], inside[1] - inside[0], array)
+    box = store.read_box(place.case_id, inside[0], inside[1] - inside[0])
     beyond = [(max(a, 0), max(b, 0)) for a, b in zip(inside[0] - low, high - inside[1], strict=True)]
     x, y, z = scan.to_world(low).tolist()
-    mode: Literal["edge", "constant"] = "edge" if array == "ct" else "constant"
-    return replace(box, voxels=np.pad(box.voxels, beyond, mode=mode), origin_mm=(x, y, z))
+    return replace(box, voxels=np.pad(box.voxels, beyond, mode="edge"), origin_mm=(x, y, z))
 
 
-def _own(labels: NDArray, place: Place) -> NDArray[np.uint8]:
+def _own(store: Store, place: Place, low: NDArray[np.int64], high: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """The voxels of the place's own nodule from `low` up to `high`, as 1."""
     if place.nodule is None or not place.nodule.label:
-        return np.zeros_like(labels, np.uint8)
-    return (labels == place.nodule.label).astype(np.uint8)
+        return np.zeros(high - low, np.uint8)
+    return store.region(place.case_id, place.nodule.label).within(low.tolist(), (high - low).tolist()).view(np.uint8)
 
 
 @dataclass(frozen=True)

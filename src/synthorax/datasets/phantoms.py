@@ -18,6 +18,7 @@ from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.phantom.chest import Chest, make_chest
 from synthorax.phantom.scan import scan
 from synthorax.provenance import Origin
+from synthorax.region import regions_of
 from synthorax.rendering.renderer import Renderer
 from synthorax.rendering.shapes import LidcShapes
 from synthorax.scanner import Scanner
@@ -171,8 +172,9 @@ class PhantomSource:
             case_id=self.case_id,
             patient_id=self.case_id,
             ct=made.ct,
-            mask=made.mask.voxels,
+            regions=tuple(regions_of(made.mask.voxels, range(1, len(made.nodules) + 1))),
             nodules=made.nodules,
+            annotated="all",
             split=self.split,
             synthetic=Origin("phantom", "", seed).mark,
             notes=notes,

@@ -23,7 +23,7 @@ from synthorax.annotations.lidc_xml import Mark, read_lidc_xml
 from synthorax.annotations.luna16 import Finding
 from synthorax.annotations.nodule_table import NoduleRow
 from synthorax.annotations.reading import Reading
-from synthorax.datasets.store import CANDIDATE, Case, Point, Split
+from synthorax.datasets.store import CANDIDATE, Annotated, Case, Point, Split
 from synthorax.errors import InputError
 from synthorax.geometry import orient
 from synthorax.io import dicom
@@ -31,10 +31,10 @@ from synthorax.io.dicom_masks import read_masks
 from synthorax.io.images import image_stem, read_mark, stored_files
 from synthorax.io.scans import Scan, of_series, read_mask_on, read_scan
 from synthorax.nodule import Nodule, NoduleAttributes
+from synthorax.region import Region
 from synthorax.shapes.diameter import axial_diameter_mm
 from synthorax.volume import Volume
 
-MOST_LABELS = 255
 LIDC_READERS = 2
 """A voxel is nodule if so many of the four readers marked it."""
 
@@ -124,7 +124,7 @@ class ScanSource:
 
     def read(self) -> Case:
         scan = self.files.read()
-        labels = np.zeros(scan.ct.shape, np.uint8)
+        regions: list[Region] = []
         nodules: list[Nodule] = []
         others: list[str] = []
         for path in self.files.masks:
@@ -134,9 +134,10 @@ class ScanSource:
                     others.append(f"{path.name}: {name} is not taken for a nodule")
                     continue
                 for part in _pieces(found.voxels == i):
-                    _add_nodule(labels, nodules, part, scan.ct, name)
-        case = _case(self.case_id, self.files, scan, labels, nodules)
-        return replace(case, notes=(*case.notes, *others))
+                    _add_nodule(regions, nodules, part, scan.ct, name)
+        case = _case(self.case_id, self.files, scan, regions, nodules)
+        annotated: Annotated = "all" if self.files.masks else "none-known"
+        return replace(case, annotated=annotated, notes=(*case.notes, *others))
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ class TableSource:
 
     def read(self) -> Case:
         scan = self.files.read()
-        labels = np.zeros(scan.ct.shape, np.uint8)
+        regions: list[Region] = []
         nodules: list[Nodule] = []
         for row in self.rows:
             if row.mask is None:
@@ -167,9 +168,9 @@ class TableSource:
                 )
                 continue
             values = read_mask_on(row.mask, scan.ct)
-            _add_nodule(labels, nodules, values == row.mask_label if row.mask_label else values > 0, scan.ct, "", row)
-        case = _case(self.case_id, self.files, scan, labels, nodules)
-        return replace(case, patient_id=self.patient_id, split=self.split)
+            _add_nodule(regions, nodules, values == row.mask_label if row.mask_label else values > 0, scan.ct, "", row)
+        case = _case(self.case_id, self.files, scan, regions, nodules)
+        return replace(case, annotated="all", patient_id=self.patient_id, split=self.split)
 
 
 @dataclass(frozen=True)
@@ -206,11 +207,12 @@ class LidcSource:
                 raise InputError(self.xml, f"series {annotated.series_uid}", scan.series_uid)
             grid = slice_grid(ct, patient_id=self.patient_id, series_uid=annotated.series_uid)
             readings, marks = annotated.readings(grid), annotated.marks()
-        labels, nodules = label_nodules(cluster(readings), ct, self.readers)
-        case = _case(self.case_id, self.files, replace(scan, ct=ct), labels, nodules)
+        regions, nodules = label_nodules(cluster(readings), ct, self.readers)
+        case = _case(self.case_id, self.files, replace(scan, ct=ct), regions, nodules)
         points = tuple(point for mark in marks if (point := _point(mark, ct)) is not None)
         series = scan.series_uid or self.files.series_uid
-        return replace(case, patient_id=self.patient_id or case.patient_id, points=points, series_uid=series)
+        patient = self.patient_id or case.patient_id
+        return replace(case, patient_id=patient, points=points, annotated="all", series_uid=series)
 
 
 @dataclass(frozen=True)
@@ -233,9 +235,9 @@ class LunaSource:
     def read(self) -> Case:
         scan = self.files.read()
         ct = as_read(scan.ct)
-        labels, outlined = label_nodules(cluster(self.readings), ct, self.readers) if self.readings else (None, [])
+        regions, outlined = label_nodules(cluster(self.readings), ct, self.readers) if self.readings else ([], [])
         nodules = []
-        kept = np.zeros(ct.shape, np.uint8)
+        kept: list[Region] = []
         for number, finding in enumerate(self.findings, start=1):
             _check_inside(self.files.path, ct, finding.center_mm)
             assert finding.diameter_mm is not None
@@ -244,9 +246,9 @@ class LunaSource:
                 outlined.remove(twin)
                 attributes = replace(twin.attributes, diameter_mm=finding.diameter_mm)
                 nodule = replace(nodule, attributes=attributes, ratings=twin.ratings, extra=twin.extra)
-                if labels is not None and twin.label:
-                    kept[labels == twin.label] = number
-                    nodule = replace(nodule, label=number)
+                if twin.label:
+                    kept.append(regions[twin.label - 1])
+                    nodule = replace(nodule, label=len(kept))
             nodules.append(nodule)
         case = _case(self.case_id, self.files, replace(scan, ct=ct), kept, nodules)
         without = [nodule.nodule_id for nodule in nodules if not nodule.label]
@@ -254,44 +256,47 @@ class LunaSource:
             note = f"nodules {', '.join(without)}: no outline of LIDC's table there"
             case = replace(case, notes=(*case.notes, note))
         points = tuple(Point("nodule" if c.is_nodule else CANDIDATE, c.center_mm) for c in self.candidates)
-        return replace(case, patient_id=self.patient_id, series_uid=self.files.stem, points=points)
+        return replace(case, patient_id=self.patient_id, annotated="all", series_uid=self.files.stem, points=points)
 
 
-def _case(case_id: str, files: Files, scan: Scan, labels: NDArray[np.uint8], nodules: Sequence[Nodule]) -> Case:
+def _case(case_id: str, files: Files, scan: Scan, regions: Sequence[Region], nodules: Sequence[Nodule]) -> Case:
     ours = read_mark(files.path) if not files.files else scan.dicom.mark if scan.dicom else ""
-    left = set(np.unique(labels).tolist())
-    covered = [nodule for nodule in nodules if nodule.label and nodule.label not in left]
-    nodules = [replace(nodule, label=0) if nodule in covered else nodule for nodule in nodules]
-    upright = orient(replace(scan.ct, voxels=labels), "LPS").voxels
-    notes = [f"nodule {nodule.nodule_id}: all its voxels belong to others too" for nodule in covered]
     return Case(
         case_id=case_id,
         patient_id=scan.patient_id or files.stem,
         ct=orient(scan.ct, "LPS"),
-        mask=upright if any(nodule.label for nodule in nodules) else None,
+        regions=tuple(_upright(region, scan.ct) for region in regions),
         nodules=tuple(nodules),
         series_uid=scan.series_uid,
         synthetic=ours,
-        notes=(*scan.notes, *notes),
+        notes=scan.notes,
     )
 
 
+def _upright(region: Region, ct: Volume) -> Region:
+    """A region of a scan's voxels as one of the scan's voxels along LPS."""
+    x, y, z = ct.to_world(region.corner).tolist()
+    turned = orient(replace(ct, voxels=region.mask, origin_mm=(x, y, z)), "LPS")
+    empty = replace(ct, voxels=np.broadcast_to(np.bool_(False), ct.shape))
+    k, j, i = np.rint(orient(empty, "LPS").to_voxel(turned.origin_mm)).astype(int).tolist()
+    return Region((k, j, i), turned.voxels)
+
+
 def _add_nodule(
-    labels: NDArray[np.uint8],
+    regions: list[Region],
     nodules: list[Nodule],
     mask: NDArray[np.bool_],
     ct: Volume,
     name: str,
     row: NoduleRow | None = None,
 ) -> None:
-    """Paint a nodule into the labels and add what is known of it."""
-    inside = np.argwhere(mask)
+    """Add a nodule's voxels to the regions, and what is known of it to the nodules."""
+    region = Region.of(mask)
+    inside = region.indices()
     if not len(inside):
         raise InputError(row.mask if row else name, "no voxel set", "a nodule")
     number = len(nodules) + 1
-    if number > MOST_LABELS:
-        raise InputError(name, f"more than {MOST_LABELS} nodules in one scan", "nodules, not other structures")
-    labels[mask] = number
+    regions.append(region)
     x, y, z = ct.to_world(inside.mean(0)).tolist()
     attributes = row.attributes if row else NoduleAttributes()
     if attributes.diameter_mm is None:
@@ -301,7 +306,7 @@ def _add_nodule(
             nodule_id=row.nodule_id if row else f"{number:02d}",
             center_mm=(x, y, z),
             attributes=attributes,
-            label=number,
+            label=len(regions),
             ratings=row.ratings if row else {},
             extra=row.extra if row else {"structure": name},
         )

@@ -3,7 +3,7 @@
     STORE/zarr.json             a group; its attribute `synthorax` is the index: cases, nodules, splits, fingerprint
     STORE/<case>/zarr.json      a group; geometry, nodules and points of the case
     STORE/<case>/ct             int16 HU [z, y, x], chunked and compressed
-    STORE/<case>/mask           uint8 [z, y, x], a label a nodule; missing where nobody marked voxels
+    STORE/<case>/regions        uint8, the packed bits of one boxed mask a nodule; missing where nobody marked voxels
 
 A case appears whole or not at all. The index is written last, so a store with an index is complete.
 """
@@ -11,6 +11,7 @@ A case appears whole or not at all. The index is written last, so a store with a
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -27,16 +28,23 @@ from synthorax.geometry import AIR_HU
 from synthorax.io.atomic import atomic_file, atomic_folder
 from synthorax.nodule import Nodule
 from synthorax.provenance import fingerprint
+from synthorax.region import Region, paint_labels
 from synthorax.volume import Volume
 
-FORMAT = 1
+FORMAT = 2
 INDEX = "zarr.json"
 REQUEST = "prepare.json"
 """What a store is prepared from, written first; a store may be gone on with by the same request only."""
 ATTRIBUTE = "synthorax"
 CHUNK = (32, 128, 128)
 """Small enough that a nodule's cube touches few chunks, large enough that a scan has few."""
+BITS_CHUNK = 2**20
+"""Bytes of a chunk of the nodules' masks."""
+Box = tuple[tuple[int, int, int], tuple[int, int, int]]
+"""Corner and shape, both (z, y, x), in voxels."""
 ArrayName = Literal["ct", "mask"]
+Annotated = Literal["all", "some", "none-known"]
+"""Whether every nodule of a scan is known: all of them, some, or nobody has said anything."""
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
@@ -68,22 +76,35 @@ class Case:
 
     Attributes:
         ct: int16 HU, axes as near to left, back and head as they can be.
-        mask: uint8, a label a nodule; None where nobody marked voxels.
+        regions: the voxels of the nodule with label i at index i - 1, in voxels of `ct`; they may overlap.
+        annotated: whether every nodule of the scan is known. The default is the safe one: no place of such a scan is
+            taken for healthy.
         split: where its source says so.
         synthetic: the mark of generated voxels; empty for a patient's.
+        source_patient: `provenance.patient_key` of the patient whose scan a synthetic case was made from.
         notes: what was left out or mended when it was read.
     """
 
     case_id: str
     patient_id: str
     ct: Volume
-    mask: NDArray[np.uint8] | None = None
+    regions: tuple[Region, ...] = ()
     nodules: tuple[Nodule, ...] = ()
     points: tuple[Point, ...] = ()
+    annotated: Annotated = "none-known"
     split: Split | None = None
     series_uid: str = ""
     synthetic: str = ""
+    source_patient: str = ""
     notes: tuple[str, ...] = ()
+
+    def label_map(self) -> NDArray[np.uint8] | NDArray[np.uint16]:
+        """The label of each voxel's nodule [z, y, x], 0 outside them; where nodules overlap, of the smaller."""
+        return paint_labels(self.regions, self.ct.shape)
+
+    def region(self, nodule: Nodule) -> Region | None:
+        """The voxels of one of the nodules; None if they are not known."""
+        return self.regions[nodule.label - 1] if nodule.label else None
 
 
 @dataclass(frozen=True)
@@ -92,7 +113,8 @@ class CaseEntry:
 
     Attributes:
         shape: voxels (z, y, x).
-        sha256: of voxels, mask, geometry and nodules.
+        boxes: corner and shape, both (z, y, x), of each region.
+        sha256: of voxels, regions, geometry and nodules.
         given_split: what its source said; a store's splits are `Store.splits`.
     """
 
@@ -104,11 +126,18 @@ class CaseEntry:
     origin_mm: tuple[float, float, float]
     direction: tuple[tuple[float, ...], ...]
     nodules: tuple[Nodule, ...]
-    has_mask: bool
+    boxes: tuple[Box, ...]
+    annotated: Annotated
     synthetic: str
     sha256: str
+    source_patient: str = ""
     given_split: Split | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def has_mask(self) -> bool:
+        """Whether the voxels of any nodule are known."""
+        return bool(self.boxes)
 
     def row(self) -> dict[str, Any]:
         """The entry as JSON can hold it."""
@@ -120,7 +149,8 @@ class CaseEntry:
         tuples = {name: tuple(row[name]) for name in ("shape", "spacing_mm", "origin_mm", "notes")}
         direction = tuple(tuple(line) for line in row["direction"])
         nodules = tuple(Nodule.from_row(nodule) for nodule in row["nodules"])
-        return cls(**dict(row) | tuples | {"direction": direction, "nodules": nodules})
+        boxes = tuple((tuple(corner), tuple(shape)) for corner, shape in row["boxes"])
+        return cls(**dict(row) | tuples | {"direction": direction, "nodules": nodules, "boxes": boxes})
 
     def volume(self, voxels: NDArray) -> Volume:
         """Voxels with the geometry of the case."""
@@ -137,7 +167,8 @@ def write_case(store: Path, case: Case, source_key: str) -> CaseEntry:
         OutputError: it cannot be written.
     """
     ct = np.ascontiguousarray(case.ct.voxels, np.int16)
-    content = [ct.tobytes(), b"" if case.mask is None else case.mask.tobytes()]
+    bits = _packed(case.regions)
+    content = [ct.tobytes(), bits.tobytes()]
     entry = CaseEntry(
         case_id=case.case_id,
         patient_id=case.patient_id,
@@ -147,9 +178,11 @@ def write_case(store: Path, case: Case, source_key: str) -> CaseEntry:
         origin_mm=case.ct.origin_mm,
         direction=tuple(map(tuple, case.ct.direction.tolist())),
         nodules=case.nodules,
-        has_mask=case.mask is not None,
+        boxes=tuple((region.corner, region.shape) for region in case.regions),
+        annotated=case.annotated,
         synthetic=case.synthetic,
         sha256="",
+        source_patient=case.source_patient,
         given_split=case.split,
         notes=case.notes,
     )
@@ -160,8 +193,8 @@ def write_case(store: Path, case: Case, source_key: str) -> CaseEntry:
         attributes = {ATTRIBUTE: {"source": source_key, "entry": entry.row(), "points": points}}
         group = zarr.create_group(folder, zarr_format=3, attributes=attributes)
         _write_array(group, "ct", ct)
-        if case.mask is not None:
-            _write_array(group, "mask", np.ascontiguousarray(case.mask))
+        if case.regions:
+            _write_array(group, "regions", bits)
     return entry
 
 
@@ -287,12 +320,14 @@ class Store:
             case_id=case_id,
             patient_id=entry.patient_id,
             ct=entry.volume(np.asarray(self._array(case_id, "ct")[:])),
-            mask=np.asarray(self._array(case_id, "mask")[:]) if entry.has_mask else None,
+            regions=tuple(self.region(case_id, label) for label in range(1, len(entry.boxes) + 1)),
             nodules=entry.nodules,
             points=self.points(case_id),
+            annotated=entry.annotated,
             split=entry.given_split,
             series_uid=entry.series_uid,
             synthetic=entry.synthetic,
+            source_patient=entry.source_patient,
             notes=entry.notes,
         )
 
@@ -300,24 +335,45 @@ class Store:
         """What else is marked in a case."""
         return tuple(Point(p["kind"], tuple(p["center_mm"])) for p in self._attributes(case_id)["points"])
 
+    def region(self, case_id: str, label: int) -> Region:
+        """The voxels of the nodule with a label.
+
+        Raises:
+            InputError: the case has no such label.
+        """
+        boxes = self[case_id].boxes
+        if not 1 <= label <= len(boxes):
+            raise InputError(f"{self.path}, case {case_id}", f"no label {label}", f"1 to {len(boxes)}")
+        sizes = [-(-math.prod(shape) // 8) for _, shape in boxes]
+        corner, shape = boxes[label - 1]
+        first = sum(sizes[: label - 1])
+        bits = np.asarray(self._array(case_id, "regions")[first : first + sizes[label - 1]])
+        return Region(corner, np.unpackbits(bits, count=math.prod(shape)).reshape(shape).astype(bool))
+
     def read_box(self, case_id: str, start: Sequence[int], shape: Sequence[int], array: ArrayName = "ct") -> Volume:
         """A box of a case's voxels; outside the scan it is air, or no nodule.
 
         Args:
             start: index (z, y, x) of its first voxel; may be negative.
             shape: voxels along (z, y, x).
+            array: `ct` for HU; `mask` for the nodules' labels, where they overlap of the smaller.
         """
         entry = self[case_id]
-        low, high = np.clip([start, np.add(start, shape)], 0, entry.shape)
-        box = np.full(tuple(shape), AIR_HU if array == "ct" else 0, np.int16 if array == "ct" else np.uint8)
-        if (high > low).all() and (array == "ct" or entry.has_mask):
-            inside = tuple(slice(a - s, b - s) for a, b, s in zip(low, high, start, strict=True))
-            box[inside] = self._array(case_id, array)[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
+        box: NDArray
+        if array == "mask":
+            labels = range(1, len(entry.boxes) + 1)
+            box = paint_labels([self.region(case_id, label) for label in labels], shape, start)
+        else:
+            low, high = np.clip([start, np.add(start, shape)], 0, entry.shape)
+            box = np.full(tuple(shape), AIR_HU, np.int16)
+            if (high > low).all():
+                inside = tuple(slice(a - s, b - s) for a, b, s in zip(low, high, start, strict=True))
+                box[inside] = self._array(case_id, "ct")[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
         whole = entry.volume(box)
         x, y, z = whole.to_world(start).tolist()
         return replace(whole, origin_mm=(x, y, z))
 
-    def _array(self, case_id: str, name: ArrayName) -> zarr.Array:
+    def _array(self, case_id: str, name: str) -> zarr.Array:
         try:
             return zarr.open_array(self.path / case_id / name, mode="r")
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -338,8 +394,13 @@ class Store:
         return {patient: name for name, patients in self.splits.items() for patient in patients}
 
 
+def _packed(regions: Sequence[Region]) -> NDArray[np.uint8]:
+    """The bits of all regions, each from a byte of its own on."""
+    return np.concatenate([np.zeros(0, np.uint8), *(np.packbits(region.mask) for region in regions)])
+
+
 def _write_array(group: zarr.Group, name: str, values: NDArray) -> None:
-    chunks = tuple(min(n, c) for n, c in zip(values.shape, CHUNK, strict=True))
+    chunks = tuple(min(n, c) for n, c in zip(values.shape, CHUNK if values.ndim == 3 else (BITS_CHUNK,), strict=True))
     shuffle: Literal["bitshuffle", "noshuffle"] = "bitshuffle" if values.dtype.itemsize > 1 else "noshuffle"
     array = group.create_array(
         name,
@@ -347,7 +408,7 @@ def _write_array(group: zarr.Group, name: str, values: NDArray) -> None:
         dtype=values.dtype,
         chunks=chunks,
         compressors=[BloscCodec(cname="zstd", clevel=1, shuffle=shuffle)],
-        dimension_names=("z", "y", "x"),
+        dimension_names=("z", "y", "x") if values.ndim == 3 else ("byte",),
         fill_value=0,
     )
     array[:] = values
