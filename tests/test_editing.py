@@ -532,7 +532,7 @@ def test_labels_are_checked_however_they_come(ct):
     made = sx.inject(first.ct, auto=1, diameter_mm=8, seed=2, labels=as_bool)
     assert made.mask.voxels.dtype == np.uint8
     assert made.nodules[0].label == 2
-    for bad in (replace(first.mask, voxels=first.mask.voxels * 0.5), Volume(np.zeros((5, 5, 5), np.uint8), (1, 1, 1))):
+    for bad in (replace(first.mask, voxels=first.mask.voxels * 1.5), Volume(np.zeros((5, 5, 5), np.uint8), (1, 1, 1))):
         with pytest.raises(InputError, match="labels"):
             sx.inject(first.ct, auto=1, diameter_mm=8, labels=bad)
 

@@ -30,7 +30,7 @@ def test_probabilities_count_from_a_half_on_and_are_told():
     voxels = (1 - BALL).astype(np.float32)
     labels, notes = as_labels("soft.nrrd", voxels)
     assert labels.sum() == (BALL <= 0.5).sum()
-    assert notes == (f"soft.nrrd: probabilities; the {(BALL <= 0.5).sum()} voxels of 0.5 or more are taken",)
+    assert notes == (f"soft.nrrd: probabilities up to 1; the {(BALL <= 0.5).sum()} voxels of 0.5 or more are taken",)
 
 
 def test_a_map_scaled_by_255_counts_its_whole_voxels():

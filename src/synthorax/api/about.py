@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +17,6 @@ if TYPE_CHECKING:
     from synthorax.io.marks import Found
     from synthorax.volume import Volume
 
-MOST_NAMED = 5
-"""Damaged files that an error names."""
-HASHES = {
-    True: "one a file; `synthorax info STORE --check` compares them all",
-    False: "one a case, none of chunks, as format 1 has it; prepare the store again to have them",
-}
 MOST_LABELS = 32
 """More values than these are not a label map."""
 
@@ -48,15 +41,11 @@ def verify(path: str | Path) -> list[Found]:
     return find_marks(path)
 
 
-def info(path: str | Path, *, check: bool = False) -> dict[str, Any]:
+def info(path: str | Path) -> dict[str, Any]:
     """What a store, run folder, bundled model, folder of samples, scan, mask or array holds.
 
-    Args:
-        check: read every file of a store and compare its hash with the one that was written.
-
     Raises:
-        InputError: nothing that is known; with `check`, a file of the store that is missing or not as it was written,
-            or something other than a store.
+        InputError: nothing that is known.
     """
     from synthorax import hub
     from synthorax.datasets.store import is_store
@@ -66,11 +55,9 @@ def info(path: str | Path, *, check: bool = False) -> dict[str, Any]:
     path = Path(path)
     if not path.exists():
         raise InputError(path, "nothing", "a file or folder")
-    if check and not (path.is_dir() and is_store(path)):
-        raise InputError(path, "no store", "a store, the only thing whose files --check can compare")
     if path.is_dir():
         if is_store(path):
-            return _store(path, check)
+            return _store(path)
         if (path / hub.CARD).is_file():
             card = hub.read_card(path)
             return {"holds": "bundled model", **card.facts, "card": card.text}
@@ -82,26 +69,19 @@ def info(path: str | Path, *, check: bool = False) -> dict[str, Any]:
     return _file(path)
 
 
-def _store(path: Path, check: bool) -> dict[str, Any]:
+def _store(path: Path) -> dict[str, Any]:
     from synthorax.datasets.store import Store
 
     store = Store(path)
-    checked = store.check() if check else None
-    if checked and checked.errors:
-        raise _damage(path, checked.files, checked.errors)
     nodules = [nodule for case in store.cases for nodule in case.nodules]
     diameters = [n.attributes.diameter_mm for n in nodules if n.attributes.diameter_mm is not None]
     return {
         "holds": "store",
-        "format": store.format,
-        "hashes": HASHES[store.format > 1],
-        **({"checked": f"{checked.files} files, all as they were written"} if checked else {}),
         "source": store.source,
         "cases": len(store),
         "patients": {name: len(patients) for name, patients in store.splits.items()},
         "nodules": {name: sum(len(case.nodules) for case in store.in_split(name)) for name in store.splits},
         "masked_nodules": sum(nodule.label > 0 for nodule in nodules),
-        "annotated": dict(Counter(case.annotated for case in store.cases)),
         "diameter_mm": _quartiles(diameters),
         "shape_zyx": _bounds([case.shape for case in store.cases]),
         "spacing_zyx_mm": _bounds([case.spacing_mm for case in store.cases]),
@@ -109,14 +89,6 @@ def _store(path: Path, check: bool) -> dict[str, Any]:
         "skipped": store.skipped,
         "fingerprint": store.fingerprint,
     }
-
-
-def _damage(path: Path, files: int, errors: Sequence[InputError]) -> InputError:
-    """One error for all damaged files of a store: the first as it is told alone, then the others' names."""
-    subject, found, expected = errors[0].args
-    others = [Path(error.args[0]).relative_to(path).as_posix() for error in errors[1:]]
-    named = f", and {len(others)} more damaged of {files}: {', '.join(others[:MOST_NAMED])}" if others else ""
-    return InputError(subject, found + named + ", ..." * (len(others) > MOST_NAMED), expected)
 
 
 def _run(path: Path) -> dict[str, Any]:
@@ -170,13 +142,16 @@ def _dicom(path: Path) -> dict[str, Any]:
 
 def _file(path: Path) -> dict[str, Any]:
     from synthorax.io.dicom import is_dicom, read_header, read_mark
-    from synthorax.io.images import is_image, read_image
+    from synthorax.io.images import is_image, open_image
     from synthorax.io.images import read_mark as read_image_mark
+    from synthorax.io.segments import list_segments
 
     if is_image(path):
-        volume = read_image(path)
-        kind = "mask" if volume.voxels.min() >= 0 and volume.voxels.max() <= 255 else "image"
-        return {"holds": kind, **_volume(volume), "synthetic": read_image_mark(path)}
+        if list_segments(path):
+            return _segmentation(path) | {"synthetic": read_image_mark(path)}
+        image = open_image(path)
+        kind = "mask" if image.volume.voxels.min() >= 0 and image.volume.voxels.max() <= 255 else "image"
+        return {"holds": kind, **_volume(image.volume), "synthetic": read_image_mark(path), "notes": list(image.notes)}
     if path.suffix.lower() == ".npy":
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -190,15 +165,38 @@ def _file(path: Path) -> dict[str, Any]:
     raise InputError(path, "a file of no known kind", "a store, run, folder of samples, scan, mask or array")
 
 
-def _volume(volume: Volume) -> dict[str, Any]:
-    about: dict[str, Any] = {
+def _segmentation(path: Path) -> dict[str, Any]:
+    from synthorax.io.segments import read_segments
+
+    found = read_segments(path)
+    segments = [
+        {"name": segment.name, "label": segment.value, "layer": segment.layer, "voxels": region.voxels}
+        for segment, region in zip(found.segments, found.regions, strict=True)
+    ]
+    return {"holds": "segmentation", **_grid(found.grid), "segments": segments, "notes": list(found.notes)}
+
+
+def _grid(volume: Volume) -> dict[str, Any]:
+    from synthorax.geometry import axes_of
+
+    return {
         "shape_zyx": list(volume.shape),
         "spacing_zyx_mm": list(volume.spacing_mm),
         "origin_xyz_mm": list(volume.origin_mm),
         "direction": np.round(volume.direction, 6).tolist(),
-        "dtype": str(volume.voxels.dtype),
-        "range": [float(volume.voxels.min()), float(volume.voxels.max())],
+        "axes_xyz": axes_of(volume),
     }
+
+
+def _volume(volume: Volume) -> dict[str, Any]:
+    finite = volume.voxels if volume.voxels.dtype.kind != "f" else volume.voxels[np.isfinite(volume.voxels)]
+    about: dict[str, Any] = {
+        **_grid(volume),
+        "dtype": str(volume.voxels.dtype),
+        "range": [float(finite.min()), float(finite.max())] if finite.size else [],
+    }
+    if finite.size < volume.voxels.size:
+        about["voxels_not_finite"] = volume.voxels.size - finite.size
     if volume.voxels.dtype.kind in "bu":
         labels, counts = np.unique(volume.voxels, return_counts=True)
         if len(labels) <= MOST_LABELS:

@@ -97,7 +97,8 @@ def inject(
     finder = _finder(lungs)
     chosen = find_method(method, _shape_source(shapes, patients, request.attributes))
     source = _scan(scan, series, force)
-    known = None if labels is None else orient(_labels(labels, source.ct), "LPS")
+    known, told = (None, ()) if labels is None else _labels(labels, source.ct)
+    known = None if known is None else orient(known, "LPS")
     unseen = np.isnan(source.ct.voxels) if source.ct.voxels.dtype.kind == "f" else np.zeros(1, bool)
     seen = replace(source.ct, voxels=np.nan_to_num(source.ct.voxels, nan=AIR_HU)) if unseen.any() else source.ct
     upright = orient(seen, "LPS")
@@ -108,7 +109,7 @@ def inject(
             raise InputError(source.path, *error.args[1:]) from error
         raise
     edited = inject_nodules(upright, plan.wanted, chosen, seed, lungs=plan.lungs, labels=known)
-    edited = edited.turned_like(source.ct).noting([*source.notes, *plan.notes])
+    edited = edited.turned_like(source.ct).noting([*source.notes, *told, *plan.notes])
     if unseen.any():
         edited.ct.voxels[unseen] = np.nan
         edited.region.voxels[unseen] = False
@@ -181,28 +182,30 @@ def _name(shapes: object) -> str:
     return str(shapes) if isinstance(shapes, str | Path) else "" if shapes is None else type(shapes).__name__
 
 
-def _labels(labels: str | Path | Volume, ct: Volume) -> Volume:
-    """A mask's labels on the grid of a scan.
+def _labels(labels: str | Path | Volume, ct: Volume) -> tuple[Volume, tuple[str, ...]]:
+    """A mask's labels on the grid of a scan, and notes on how they came there.
 
     Raises:
         InputError: another grid, more labels than uint8 has, or fractions.
     """
     import numpy as np
 
-    from synthorax.geometry import orient, turned_like
-    from synthorax.io.scans import check_same_grid, read_mask_on
+    from synthorax.io.fractions import as_labels
+    from synthorax.io.scans import Labels, place_labels, read_labels_on
     from synthorax.volume import Volume
 
     name: object = "labels"
     if isinstance(labels, Volume):
-        check_same_grid(name, labels, ct)
-        voxels = turned_like(orient(labels, "LPS"), ct).voxels
+        values, told = as_labels(name, labels.voxels)
+        placed = place_labels(name, replace(labels, voxels=values), ct)
+        found = Labels(placed.voxels, (*told, *placed.notes))
     else:
-        name, voxels = labels, read_mask_on(Path(labels), ct)
+        name = Path(labels)
+        found = read_labels_on(name, ct)
     most = np.iinfo(np.uint8).max
-    if voxels.dtype != bool and (voxels.min() < 0 or voxels.max() > most or (voxels != np.rint(voxels)).any()):
-        raise InputError(name, f"values from {voxels.min():g} to {voxels.max():g}", f"labels from 0 to {most}")
-    return replace(ct, voxels=voxels.astype(np.uint8))
+    if found.voxels.max() > most:
+        raise InputError(name, f"labels up to {found.voxels.max()}", f"labels from 0 to {most}")
+    return replace(ct, voxels=found.voxels.astype(np.uint8)), found.notes
 
 
 def _shape_source(

@@ -29,7 +29,7 @@ from synthorax.geometry import orient
 from synthorax.io import dicom
 from synthorax.io.dicom_masks import read_masks
 from synthorax.io.images import image_stem, read_mark, stored_files
-from synthorax.io.scans import Scan, of_series, read_mask_on, read_scan
+from synthorax.io.scans import Scan, of_series, read_nodule_on, read_scan
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.region import Region
 from synthorax.shapes.diameter import axial_diameter_mm
@@ -159,6 +159,7 @@ class TableSource:
         scan = self.files.read()
         regions: list[Region] = []
         nodules: list[Nodule] = []
+        notes: list[str] = []
         for row in self.rows:
             if row.mask is None:
                 assert row.center_mm is not None
@@ -167,9 +168,11 @@ class TableSource:
                     Nodule(row.nodule_id, row.center_mm, row.attributes, ratings=row.ratings, extra=row.extra)
                 )
                 continue
-            values = read_mask_on(row.mask, scan.ct)
-            _add_nodule(regions, nodules, values == row.mask_label if row.mask_label else values > 0, scan.ct, "", row)
+            marked, told = read_nodule_on(row.mask, scan.ct, row.mask_label)
+            _add_nodule(regions, nodules, marked, scan.ct, "", row)
+            notes += told
         case = _case(self.case_id, self.files, scan, regions, nodules)
+        case = replace(case, notes=(*case.notes, *dict.fromkeys(notes)))
         return replace(case, annotated="all", patient_id=self.patient_id, split=self.split)
 
 

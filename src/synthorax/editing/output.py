@@ -14,7 +14,7 @@ from synthorax.editing.inject import Edited
 from synthorax.editing.plan import nodule_balls
 from synthorax.io.atomic import atomic_folder
 from synthorax.io.dicom_out import write_ct_series, write_segmentation
-from synthorax.io.images import SUFFIXES, image_stem, write_image
+from synthorax.io.images import WRITTEN, image_stem, write_image
 from synthorax.io.scans import Scan
 from synthorax.io.tables import write_table
 from synthorax.nodule import RATINGS, Nodule, NoduleAttributes
@@ -70,7 +70,7 @@ def write_edited(
             name = source.path.name if source is not None and source.path is not None else "scan.nii.gz"
             stem = image_stem(name)
             suffix = name[len(stem) :].lower()
-            suffix = suffix if suffix in SUFFIXES else ".nii.gz"
+            suffix = suffix if suffix in WRITTEN else ".nii.gz"
             files = {"scan": stem + suffix, "mask": f"{stem}_mask{suffix}", "region": f"{stem}_region{suffix}"}
             for volume, file in zip((edited.ct, edited.mask, region), files.values(), strict=True):
                 write_image(folder / file, volume, mark=origin.mark)

@@ -51,7 +51,8 @@ def as_labels(subject: object, voxels: NDArray) -> tuple[NDArray, tuple[str, ...
     if high < HALF:
         raise InputError(subject, f"probabilities up to {high:g}, none of a half or more", "a nodule's probabilities")
     inside = voxels >= HALF
-    note = f"{_name(subject)}: probabilities; the {np.count_nonzero(inside)} voxels of {HALF:g} or more are taken"
+    taken = f"the {np.count_nonzero(inside)} voxels of {HALF:g} or more are taken"
+    note = f"{_name(subject)}: probabilities up to {high:.3g}; {taken}"
     return inside.view(np.uint8), (note,)
 
 

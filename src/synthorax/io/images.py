@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from synthorax.errors import InputError, OutputError
-from synthorax.geometry import from_sitk, to_sitk
-from synthorax.io import nifti
+from synthorax.geometry import to_sitk
+from synthorax.io import metaimage, nifti, nrrd
 from synthorax.io.atomic import atomic_file
-from synthorax.io.limits import check_claim
+from synthorax.io.described import Described
+from synthorax.io.voxels import read_voxels
+from synthorax.provenance import SYNTHETIC_MARK
 from synthorax.volume import Volume
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-SUFFIXES = (*nifti.SUFFIXES, ".mha", ".mhd", ".nrrd")
-"""What can be read and written."""
+SUFFIXES = (*nifti.SUFFIXES, *metaimage.SUFFIXES, *nrrd.SUFFIXES)
+"""What can be read."""
+WRITTEN = tuple(suffix for suffix in SUFFIXES if suffix != ".nhdr")
+"""What can be written."""
 MARK_KEY = "SyntheticData"
 """The field of a MetaImage or NRRD header that holds the synthetic mark."""
-VOXELS_APART = re.compile(rb"ElementDataFile *= *(.+?)\s*$|^data *file *: *(.+?)\s*$", re.IGNORECASE | re.MULTILINE)
-HEADER_BYTES = 65_536
-"""A MetaImage header ends before this."""
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """An image that was read.
+
+    Attributes:
+        volume: voxels as stored, HU where the header scales them.
+        notes: what was doubted, assumed or mended in its header, each with the file's name.
+    """
+
+    volume: Volume
+    notes: tuple[str, ...] = ()
 
 
 def is_image(path: Path) -> bool:
@@ -41,43 +54,54 @@ def image_stem(path: str | Path) -> str:
 
 
 def stored_files(path: Path) -> list[Path]:
-    """The files of an image: itself, and where an MHD or NRRD header names another for its voxels, that one."""
-    if not path.is_file() or not path.name.lower().endswith((".mhd", ".mha", ".nrrd")):
+    """The files of an image: itself, and those that its header names for its voxels."""
+    if not _has_text_header(path):
         return [path]
-    with open(path, "rb") as file:
-        found = VOXELS_APART.search(file.read(HEADER_BYTES))
-    name = (found[1] or found[2]).decode("latin1") if found else "LOCAL"
-    return [path] if name.upper() == "LOCAL" else [path, path.parent / name]
+    try:
+        return list(dict.fromkeys([path, *_described(path).stored.files]))
+    except InputError:
+        return [path]
 
 
 def read_image(path: Path) -> Volume:
     """An image with its geometry, voxels as stored.
 
     Raises:
-        InputError: no image, not three axes, or a broken file.
+        InputError: as `open_image`.
     """
-    if path.name.lower().endswith(nifti.SUFFIXES):
-        if not path.is_file():
-            raise InputError(path, "no such file", "an image")
-        return nifti.read_nifti(path)
-    reader = _read_header(path)
-    try:
-        image = reader.Execute()
-    except RuntimeError as error:
-        raise InputError(path, "a file that was cut off or damaged", "a whole MHA, MHD or NRRD file") from error
-    return from_sitk(image)
+    return open_image(path).volume
+
+
+def open_image(path: Path) -> Image:
+    """An image with its geometry, and what was doubted in its header.
+
+    Raises:
+        InputError: no image, not one volume of three axes, no usable geometry, a broken file.
+    """
+    if not _has_text_header(path):
+        return Image(*nifti.read_nifti(path))
+    header = _described(path)
+    if header.layer_axis is not None:
+        raise InputError(path, f"{layers_of(header)}", "one layer; name the segment that is meant, or export it alone")
+    voxels, notes = read_voxels(header.stored)
+    place = header.placed
+    return Image(Volume(voxels, place.spacing_mm, place.origin_mm, place.direction), (*place.notes, *notes))
+
+
+def layers_of(header: Described) -> str:
+    """What a segmentation of several layers holds, in words."""
+    names = "; ".join(segment.name for segment in header.segments)
+    return f"{header.stored.shape[header.layer_axis or 0]} layers of overlapping segments ({names[:200]})"
 
 
 def read_mark(path: Path) -> str:
-    """What the header says in the place of the synthetic mark; empty if nothing.
+    """The synthetic mark in an image's header; empty where there is none, whatever else the header notes.
 
     Raises:
         InputError: no image.
     """
-    if path.name.lower().endswith(nifti.SUFFIXES):
-        return nifti.read_note(path)
-    reader = _read_header(path)
-    return str(reader.GetMetaData(MARK_KEY)) if reader.HasMetaDataKey(MARK_KEY) else ""
+    said = _described(path).said if _has_text_header(path) else (nifti.read_header(path).note,)
+    return next((text for text in said if text.startswith(SYNTHETIC_MARK.partition(":")[0])), "")
 
 
 def write_image(path: Path, volume: Volume, *, mark: str | None = None) -> None:
@@ -90,8 +114,8 @@ def write_image(path: Path, volume: Volume, *, mark: str | None = None) -> None:
         OutputError: the file cannot be written.
     """
     name = path.name.lower()
-    if not name.endswith(SUFFIXES):
-        raise OutputError(path, f"images are written as {', '.join(SUFFIXES)}")
+    if not name.endswith(WRITTEN):
+        raise OutputError(path, f"images are written as {', '.join(WRITTEN)}")
     if volume.voxels.dtype.kind not in "biuf" or volume.voxels.dtype == np.float16:
         raise OutputError(path, f"voxels of {volume.voxels.dtype} have no place in an image")
     if not volume.voxels.dtype.isnative:
@@ -132,23 +156,18 @@ def _write(image: sitk.Image, file: Path) -> None:
         raise OSError(str(error).strip().splitlines()[-1]) from error
 
 
-def _read_header(path: Path) -> sitk.ImageFileReader:
-    """A reader that knows what the header of an MHA, MHD or NRRD says, and that its file can hold that."""
-    import SimpleITK as sitk
+def _has_text_header(path: Path) -> bool:
+    return path.name.lower().endswith((*metaimage.SUFFIXES, *nrrd.SUFFIXES))
 
-    if not (voxels := stored_files(path)[-1]).is_file():
-        raise InputError(path, f"no file {voxels.name}", "an image with its voxels")
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError as error:
-        raise InputError(path, "no readable image", "NIfTI, MHA, MHD or NRRD") from error
-    if reader.GetDimension() != 3 or reader.GetNumberOfComponents() != 1:
-        raise InputError(path, f"an image of size {reader.GetSize()}", "one volume of three axes")
-    voxel_bytes = sitk.Image([1, 1, 1], reader.GetPixelID()).GetSizeOfPixelComponent()
-    with open(path, "rb") as file:
-        header = file.read(HEADER_BYTES)
-    compressed = re.search(rb"CompressedData *= *True|encoding *: *(gz|bz)", header, re.IGNORECASE) is not None
-    check_claim(path, reader.GetSize(), voxel_bytes, compressed=compressed, stored_in=stored_files(path)[-1])
-    return reader
+
+def _described(path: Path) -> Described:
+    return (nrrd if path.name.lower().endswith(nrrd.SUFFIXES) else metaimage).read_header(path)
+
+
+def describe(path: Path) -> Described | None:
+    """What the header of an MHA, MHD or NRRD file says; None for a NIfTI.
+
+    Raises:
+        InputError: no image.
+    """
+    return _described(path) if _has_text_header(path) else None

@@ -1,35 +1,91 @@
-"""What a header may claim before anything is allocated for it."""
+"""What a path and a header may claim before anything is read or allocated for them."""
 
 from __future__ import annotations
 
 import math
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
 from synthorax.errors import InputError
 
-MOST_VOXELS = 2**29
-"""512 x 512 x 2048: 1 GB of HU."""
+MOST_BYTES = 2**30
+"""Largest array of voxels that is read: 1 GiB, which is 512 x 512 x 2048 voxels of int16."""
 MOST_DEFLATION = 1032
 """Deflate cannot make a file smaller than by this factor."""
+KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def check_file(path: Path, expected: str = "a file", *, most_bytes: int | None = None) -> int:
+    """The size in bytes of a regular file; a pipe or device, which may never end, is refused before it is opened.
+
+    Args:
+        expected: what the error says would have been right.
+        most_bytes: refuse a larger file.
+
+    Raises:
+        InputError: nothing there, no regular file, or one that is too large.
+    """
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:
+        found = "no such file" if isinstance(error, FileNotFoundError | NotADirectoryError) else _reason(error)
+        raise InputError(path, found, expected) from error
+    for is_kind, name in KINDS:
+        if is_kind(status.st_mode):
+            raise InputError(path, name, expected)
+    if most_bytes is not None and status.st_size > most_bytes:
+        raise InputError(path, f"{status.st_size} bytes", f"{expected} of at most {most_bytes} bytes")
+    return status.st_size
+
+
+def read_bounded(path: Path, most_bytes: int, expected: str = "a file") -> bytes:
+    """The content of a regular file.
+
+    Raises:
+        InputError: as `check_file`, or a file that cannot be read.
+    """
+    check_file(path, expected, most_bytes=most_bytes)
+    try:
+        with open(path, "rb") as file:
+            return file.read(most_bytes)
+    except OSError as error:
+        raise InputError(path, _reason(error), expected) from error
 
 
 def check_claim(
     path: Path, shape: Sequence[int], voxel_bytes: int, *, compressed: bool, stored_in: Path | None
 ) -> None:
-    """Refuse a header that claims more voxels than a scan has, or than its file can hold.
+    """Refuse a header that claims more bytes of voxels than are read, or than its file can hold.
 
     Args:
+        compressed: whether deflate packed the voxels.
         stored_in: the file that holds the voxels, if it is known.
 
     Raises:
         InputError: as said.
     """
-    voxels = math.prod(int(n) for n in shape)
-    if not 0 < voxels <= MOST_VOXELS:
-        raise InputError(path, f"a header of {' x '.join(map(str, shape))} voxels", f"1 to {MOST_VOXELS} voxels")
+    sizes = [int(n) for n in shape]
+    claimed = math.prod(sizes) * voxel_bytes
+    if not (all(n > 0 for n in sizes) and 0 < claimed <= MOST_BYTES):
+        size = f"{' x '.join(map(str, sizes))} voxels of {voxel_bytes} bytes"
+        expected = f"1 to {MOST_BYTES} bytes of voxels; crop the image, or store it as int16"
+        raise InputError(path, f"a header of {size}", expected)
     if stored_in is not None:
         found = stored_in.stat().st_size if stored_in.is_file() else 0
-        if voxels * voxel_bytes > found * (MOST_DEFLATION if compressed else 1):
-            needed = f"{voxels * voxel_bytes} bytes of voxels, as its header says"
+        if claimed > found * (MOST_DEFLATION if compressed else 1):
+            needed = f"{claimed} bytes of voxels, as its header says"
             raise InputError(path, f"{found} bytes; it was cut off or damaged", needed)
+
+
+def _reason(error: Exception) -> str:
+    """Why the system will not open a path."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror[0].lower() + error.strerror[1:]
+    return "a name that no file can have"

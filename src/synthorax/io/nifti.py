@@ -2,87 +2,127 @@
 
 from __future__ import annotations
 
-import zlib
+from dataclasses import dataclass
 from io import IOBase
+from itertools import product
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from isal import igzip, igzip_threaded, isal_zlib
-from nibabel.filebasedimages import ImageFileError
+from isal import igzip_threaded
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_file
-from synthorax.io.limits import check_claim
+from synthorax.io.contents import what_is
+from synthorax.io.limits import check_file
+from synthorax.io.placing import ASSUMED_AXES, Placed, place, scale_of_unit, times
+from synthorax.io.voxels import DAMAGED, GZIP_MAGIC, Encoding, Pieces, Stored, read_voxels, unpacked
 from synthorax.volume import Volume
 
 SUFFIXES = (".nii", ".nii.gz")
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-MM_PER_UNIT = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
-DAMAGED: tuple[type[Exception], ...] = (
-    OSError,
-    EOFError,
-    ValueError,
-    KeyError,
-    HeaderDataError,
-    ImageFileError,
-    zlib.error,
-    isal_zlib.IsalError,  # type: ignore[assignment]  # its stubs take the class for an instance
-)
-"""What decompression and parsing raise on a file that was cut off or damaged."""
 HEADER_BYTES = 352
 """Of a NIfTI-1 file without extensions, up to its first voxel."""
+HEADERS = {348: (nib.Nifti1Header, 352), 540: (nib.Nifti2Header, 544)}
+"""By the number that a file begins with, its size: the kind of header, and the least place of its first voxel."""
+MOST_OFFSET = 2**24
+"""Bytes of header and extensions before the first voxel."""
+SCANNER = 1
+"""Code of an sform or qform in the coordinates of the scanner."""
+AGREE_MM = 0.1
+"""An sform and a qform that differ by more, at a corner of the image, are told."""
 LEVEL = 1
 """Of ISA-L's 0 to 3; the higher ones gain 2 % in size."""
 
 
-def read_nifti(path: Path) -> Volume:
-    """A NIfTI-1 or NIfTI-2 image with its geometry; voxels as stored, or float32 where the header scales them.
+@dataclass(frozen=True, eq=False)
+class NiftiHeader:
+    """What a NIfTI header says, checked.
+
+    Attributes:
+        scale: slope and intercept of the voxels; None where they are as stored.
+        note: its `descrip`.
+    """
+
+    placed: Placed
+    stored: Stored
+    scale: tuple[float, float] | None
+    note: str
+
+
+def read_nifti(path: Path) -> tuple[Volume, tuple[str, ...]]:
+    """A NIfTI-1 or NIfTI-2 image with its geometry, and what was doubted or mended in its header.
+
+    Voxels as stored. Where the header scales them, int16 or int32 if slope and intercept are whole numbers, else
+    float32.
 
     Raises:
-        InputError: no NIfTI, not three axes, sheared axes, or a file that was cut off or damaged.
+        InputError: no NIfTI, not three axes, axes not at right angles, or a file that was cut off or damaged.
     """
+    header = read_header(path)
+    voxels, notes = read_voxels(header.stored)
+    if header.scale is not None:
+        voxels = scaled(voxels, *header.scale)
+    place = header.placed
+    return Volume(voxels, place.spacing_mm, place.origin_mm, place.direction), (*place.notes, *notes)
+
+
+def read_header(path: Path) -> NiftiHeader:
+    """The header of a NIfTI file, without its voxels.
+
+    Raises:
+        InputError: no NIfTI file, not three axes, or a geometry that cannot be used.
+    """
+    file_bytes = check_file(path, "a NIfTI file")
     try:
-        with _open(path) as stream:
-            image = _image_class(stream, path).from_file_map({"image": nib.FileHolder(fileobj=stream)}, mmap=False)
-            header = image.header
-            if len(shape := _three_axes(image.shape)) != 3 or header.get_data_dtype().kind not in "biuf":
-                raise InputError(path, f"{header.get_data_dtype()} of shape {image.shape}", "one volume of three axes")
-            check_claim(path, shape, header.get_data_dtype().itemsize, compressed=_is_compressed(path), stored_in=path)
-            slope, intercept = image.dataobj.slope, image.dataobj.inter
-            scaled = (slope, intercept) != (1, 0)
-            voxels: NDArray = image.dataobj.get_scaled(np.float32) if scaled else np.asanyarray(image.dataobj)
-            scale = MM_PER_UNIT[header.get_xyzt_units()[0]]
+        with open(path, "rb") as stream:
+            encoding: Encoding = "deflate" if stream.read(2) == GZIP_MAGIC else "raw"
+            stream.seek(0)
+            head = bytearray(max(HEADERS))
+            pieces = Pieces(unpacked(stream, encoding))
+            pieces.fill(memoryview(head)[:348])
+            header, least = _parsed(path, head, pieces)
     except DAMAGED as error:
-        raise InputError(path, "no NIfTI file, or one that was cut off or damaged", "a whole NIfTI file") from error
-    affine = LPS_FROM_RAS @ np.asarray(image.affine, np.float64)
-    affine[:3] *= scale
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    if not (np.isfinite(affine).all() and (spacing > 0).all()):
-        raise InputError(path, "a header without a usable orientation", "qform or sform of a NIfTI file")
-    direction = affine[:3, :3] / spacing
-    if not np.allclose(direction.T @ direction, np.eye(3), atol=1e-4):
-        raise InputError(path, "sheared axes", "orthogonal axes; resample the image first")
-    x, y, z = affine[:3, 3].tolist()
-    spacing_x, spacing_y, spacing_z = np.round(spacing, 6).tolist()  # the header holds single precision
-    return Volume(
-        voxels=voxels.reshape(shape).T.astype(voxels.dtype.newbyteorder("="), copy=False),
-        spacing_mm=(spacing_z, spacing_y, spacing_x),
-        origin_mm=(x, y, z),
-        direction=_orthonormal(direction),
+        raise InputError(path, what_is(path) or f"{file_bytes} bytes, no NIfTI header", "a whole NIfTI file") from error
+    raw = header.structarr
+    if raw["magic"].tobytes()[:3] not in (b"n+1", b"n+2"):
+        pair = raw["magic"].tobytes()[:2] == b"ni"
+        found = "the header of a pair (.hdr and .img)" if pair else "an Analyze header, which gives no orientation"
+        raise InputError(path, found, "NIfTI in one file; convert it (nibabel.save to .nii.gz)")
+    shape = _three_axes(path, raw["dim"])
+    try:
+        dtype = header.get_data_dtype()
+    except HeaderDataError as error:
+        raise InputError(path, f"the unknown data type {int(raw['datatype'])}", "a NIfTI file of numbers") from error
+    if dtype.kind not in "biuf" or dtype.itemsize > 8:
+        raise InputError(path, f"voxels of type {dtype}", "integers or floats of up to 64 bits")
+    offset = float(raw["vox_offset"])
+    if not 0 <= offset <= MOST_OFFSET:
+        raise InputError(path, f"voxels that begin at byte {offset:g}", "a header of at most 16 MB")
+    scale, doubts = _scale(path, float(raw["scl_slope"]), float(raw["scl_inter"]))
+    start = max(int(offset), least)
+    return NiftiHeader(
+        placed=_placed(path, header, shape, doubts),
+        stored=Stored(path, shape, dtype, (path,), encoding, skip_unpacked=start),
+        scale=scale,
+        note=raw["descrip"].tobytes().split(b"\0")[0].decode("latin1"),
     )
 
 
-def read_note(path: Path) -> str:
-    """The header's `descrip`."""
-    try:
-        with _open(path) as stream:
-            image = _image_class(stream, path).from_file_map({"image": nib.FileHolder(fileobj=stream)})
-            return bytes(image.header["descrip"]).rstrip(b"\0").decode("latin1")
-    except DAMAGED as error:
-        raise InputError(path, "no NIfTI file", "a NIfTI file") from error
+def scaled(voxels: NDArray, slope: float, intercept: float) -> NDArray:
+    """`voxels` times slope plus intercept: int16 or int32 where all three are whole numbers and fit, else float32."""
+    dtype: type[np.generic] = np.float32
+    if voxels.dtype.kind in "biu" and slope == round(slope) and intercept == round(intercept):
+        ends = sorted(int(end) * int(slope) + int(intercept) for end in (voxels.min(), voxels.max()))
+        dtype = np.int16 if ends[0] >= -(2**15) and ends[1] < 2**15 else dtype
+        dtype = np.int32 if dtype is np.float32 and ends[0] >= -(2**31) and ends[1] < 2**31 else dtype
+    made = np.empty(voxels.shape, dtype)
+    with np.errstate(over="ignore"):  # what single precision cannot hold is infinite, and refused as no HU
+        for plane, values in zip(made, voxels, strict=True):  # double precision of a whole scan takes too much room
+            plane[:] = values * np.float64(slope) + intercept
+    return made
 
 
 def write_nifti(path: Path, volume: Volume, mark: str | None = None) -> None:
@@ -100,7 +140,7 @@ def write_nifti(path: Path, volume: Volume, mark: str | None = None) -> None:
     image.header["descrip"] = (mark or "").encode("ascii", "replace")
     image.header.set_slope_inter(1, 0)
     with atomic_file(path) as file:
-        if _is_compressed(path):
+        if path.name.lower().endswith(".gz"):
             with igzip_threaded.open(file, "wb", compresslevel=LEVEL, threads=2) as stream:
                 _write(image, voxels, stream)
         else:
@@ -115,33 +155,100 @@ def _write(image: nib.Nifti1Image, voxels: NDArray, stream: IOBase) -> None:
         stream.write(np.ascontiguousarray(plane, plane.dtype.newbyteorder("<")).data)
 
 
-def _open(path: Path) -> IOBase:
-    return igzip.open(path) if _is_compressed(path) else open(path, "rb")
+def _parsed(path: Path, head: bytearray, pieces: Pieces) -> tuple[nib.Nifti1Header, int]:
+    """The header, and the least place of its first voxel."""
+    for order, sign in (("little", "<"), ("big", ">")):
+        size = int.from_bytes(head[:4], order)  # type: ignore[arg-type]
+        if size in HEADERS:
+            kind, least = HEADERS[size]
+            pieces.fill(memoryview(head)[348:size])
+            return kind(bytes(head[:size]), endianness=sign, check=False), least
+    raise InputError(path, what_is(path) or "no NIfTI header", "a NIfTI file")
 
 
-def _is_compressed(path: Path) -> bool:
-    return path.name.lower().endswith(".gz")
+def _three_axes(path: Path, dim: NDArray[np.integer]) -> tuple[int, int, int]:
+    """Voxels along (z, y, x); axes of one element after the third are left out."""
+    count = int(dim[0])
+    sizes = [int(n) for n in dim[1 : count + 1]] if 1 <= count <= 7 else []
+    while len(sizes) > 3 and sizes[-1] == 1:
+        sizes.pop()
+    if len(sizes) != 3:
+        found = f"{len(sizes)} axes of {' x '.join(map(str, sizes))} voxels" if sizes else f"{count} axes"
+        raise InputError(path, found, "one volume of three axes")
+    x, y, z = sizes
+    return z, y, x
 
 
-def _image_class(stream: IOBase, path: Path) -> type[nib.Nifti1Image]:
-    """Nifti1Image or Nifti2Image, by the size of the header that the file begins with."""
-    size = stream.read(4)
-    stream.seek(0)
-    sizes = {348: nib.Nifti1Image, 540: nib.Nifti2Image}
-    for order in ("little", "big"):
-        if (found := sizes.get(int.from_bytes(size, order))) is not None:
-            return found
-    raise InputError(path, "no NIfTI header", "a NIfTI file")
+def _scale(path: Path, slope: float, intercept: float) -> tuple[tuple[float, float] | None, tuple[str, ...]]:
+    """Slope and intercept if they change anything, and a note where they are doubtful."""
+    if slope == 0 or (np.isnan(slope) and np.isnan(intercept)):  # which the format has for "no scaling"
+        return None, ()
+    if not (np.isfinite(slope) and np.isfinite(intercept)):
+        note = f"scl_slope {slope:g} and scl_inter {intercept:g} are no numbers; the voxels are taken as stored"
+        return None, (f"{path.name}: {note}",)
+    if max(abs(slope), abs(intercept)) > 1e9:
+        raise InputError(path, f"scl_slope {slope:g} and scl_inter {intercept:g}", "a scale that gives HU")
+    if slope < 0:
+        return (slope, intercept), (f"{path.name}: scl_slope {slope:g} turns the voxels' values round",)
+    return ((slope, intercept) if (slope, intercept) != (1, 0) else None), ()
 
 
-def _three_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """A shape without the axes of one element after the third."""
-    while len(shape) > 3 and shape[-1] == 1:
-        shape = shape[:-1]
-    return shape
+def _placed(path: Path, header: nib.Nifti1Header, shape: tuple[int, int, int], notes: tuple[str, ...]) -> Placed:
+    """The geometry, by the rule of ITK: the sform if it is of the scanner or alone, else the qform, else LPS from 0."""
+    raw = header.structarr
+    told = list(notes)
+    scale, doubts = scale_of_unit(path, _unit(header))
+    told += doubts
+    pixdim = raw["pixdim"][1:4].astype(np.float64)
+    sform = header.get_sform() if raw["sform_code"] > 0 else None
+    if sform is not None and not _is_usable(sform):
+        told.append(f"{path.name}: an sform that cannot be used is left out")
+        sform = None
+    qform = _qform(header) if raw["qform_code"] > 0 else None
+    if raw["qform_code"] > 0 and qform is None:
+        told.append(f"{path.name}: a qform that cannot be used is left out")
+    if sform is None and qform is None:
+        if raw["qform_code"] > 0 or raw["sform_code"] > 0:
+            raise InputError(path, "neither a usable sform nor qform", "a header with the position of its voxels")
+        told.append(f"{path.name}: no orientation in the header (sform and qform codes 0); {ASSUMED_AXES}, from 0,0,0")
+        return place(path, pixdim * scale, np.eye(3), np.zeros(3), shape, told)
+    use_sform = sform is not None and (qform is None or raw["sform_code"] == SCANNER)
+    affine = sform if use_sform else qform
+    assert affine is not None
+    if sform is not None and qform is not None:
+        corners = np.array([[*corner, 1] for corner in product(*((0, n - 1) for n in reversed(shape)))])
+        apart = float(np.linalg.norm((corners @ (sform - qform).T)[:, :3], axis=1).max()) * scale
+        if apart > AGREE_MM:
+            used = "the sform" if use_sform else "the qform"
+            told.append(f"{path.name}: sform and qform differ by {apart:.1f} mm; {used} is taken, as ITK does")
+    affine = LPS_FROM_RAS @ affine
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    if use_sform and pixdim.all() and not np.allclose(spacing, np.abs(pixdim), rtol=0.01):
+        sizes = f"voxels of {times(spacing)} mm by the sform, of {times(pixdim)} mm by pixdim"
+        told.append(f"{path.name}: {sizes}; the sform is taken")
+    direction = np.divide(affine[:3, :3], spacing, out=np.zeros((3, 3)), where=spacing > 0)
+    # The header holds single precision.
+    return place(path, np.round(spacing * scale, 6), direction, affine[:3, 3] * scale, shape, told)
 
 
-def _orthonormal(direction: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The nearest orthonormal axes, which mends single precision."""
-    left, _, right = np.linalg.svd(direction)
-    return left @ right
+def _unit(header: nib.Nifti1Header) -> str:
+    """The header's unit of length; millimetres where it has none, as most writers leave it."""
+    code = int(header.structarr["xyzt_units"]) & 7
+    return {0: "mm", 1: "meter", 2: "mm", 3: "micron"}.get(code, f"code {code}")
+
+
+def _qform(header: nib.Nifti1Header) -> NDArray[np.float64] | None:
+    """The affine of the quaternion; None if it is none."""
+    sound = header.copy()
+    sound["pixdim"][0] = -1 if sound["pixdim"][0] < 0 else 1
+    sound["pixdim"][1:4] = np.abs(sound["pixdim"][1:4])
+    try:
+        found = sound.get_qform()
+    except (ValueError, HeaderDataError):
+        return None
+    return found if _is_usable(found) else None
+
+
+def _is_usable(affine: NDArray[np.float64]) -> bool:
+    """Whether an affine has a place for every voxel."""
+    return bool(np.isfinite(affine).all() and np.linalg.norm(affine[:3, :3], axis=0).all())

@@ -1,0 +1,100 @@
+"""Headers of text, as MetaImage and NRRD have them: bounded, and every number in them checked."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from synthorax.errors import InputError
+from synthorax.io.limits import check_file
+
+MOST_HEADER_BYTES = 2**20
+"""A header ends before this; those of large segmentations take a tenth of it."""
+MOST_FILES = 10_000
+"""Data files of one image."""
+WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
+NUMBER = re.compile(r"[+-]?(?:(?:[0-9]{1,40}\.?[0-9]{0,40}|\.[0-9]{1,40})(?:e[+-]?[0-9]{1,4})?|nan|inf)", re.IGNORECASE)
+
+
+def header_bytes(path: Path, expected: str) -> bytes:
+    """The first bytes of a file, among which its header ends.
+
+    Raises:
+        InputError: no regular file, or one that cannot be read.
+    """
+    check_file(path, expected)
+    try:
+        with open(path, "rb") as file:
+            return file.read(MOST_HEADER_BYTES)
+    except OSError as error:
+        raise InputError(path, "a file that cannot be read", expected) from error
+
+
+def whole_numbers(path: Path, field: str, text: str, count: int | None = None) -> list[int]:
+    """The whole numbers of a field, which spaces part.
+
+    Raises:
+        InputError: another number of them, or something else.
+    """
+    parts = text.split(maxsplit=MOST_FILES)
+    if not all(WHOLE.fullmatch(part) for part in parts) or len(parts) != (len(parts) if count is None else count):
+        raise InputError(path, f"{field} {shown(text)}", f"{_several(count)}whole numbers")
+    return [int(part) for part in parts]
+
+
+def numbers(path: Path, field: str, text: str, count: int | None = None) -> list[float]:
+    """The numbers of a field, which spaces part; NaN and infinity too.
+
+    Raises:
+        InputError: another number of them, or something else.
+    """
+    parts = text.split(maxsplit=MOST_FILES)
+    if not all(NUMBER.fullmatch(part) for part in parts) or len(parts) != (len(parts) if count is None else count):
+        raise InputError(path, f"{field} {shown(text)}", f"{_several(count)}numbers")
+    return [float(part) for part in parts]
+
+
+def data_files(path: Path, names: Sequence[str]) -> tuple[Path, ...]:
+    """The files that a header names for its voxels; they lie beside it or in folders below.
+
+    Raises:
+        InputError: one that lies elsewhere, too many, none.
+    """
+    if not 0 < len(names) <= MOST_FILES:
+        raise InputError(path, f"{len(names)} files of voxels", f"1 to {MOST_FILES}")
+    for name in names:
+        parts = PurePosixPath(name).parts
+        if not name or "\0" in name or name.startswith("/") or ".." in parts or ":\\" in name:
+            found = f"voxels in the file {shown(name)}"
+            raise InputError(path, found, "a file beside the header; move it there and name it without a folder")
+    return tuple(path.parent / name for name in names)
+
+
+def pattern_files(path: Path, pattern: str, first: int, last: int, step: int) -> tuple[Path, ...]:
+    """The files of a printf-like pattern (`slice%03d.raw`) and a range of numbers, both ends included.
+
+    Raises:
+        InputError: no such pattern, or too many files.
+    """
+    found = re.fullmatch(r"([^%]*)%(0?)([0-9]{0,2})[di]([^%]*)", pattern)
+    if found is None or step == 0 or not 0 <= (last - first) // step < MOST_FILES:
+        raise InputError(path, f"voxels in the files {shown(pattern)}", "one %d and a range of numbers")
+    before, zero, width, after = found.groups()
+    count = range(first, last + (1 if step > 0 else -1), step)
+    return data_files(path, [f"{before}{n:{zero}{width or 1}d}{after}" for n in count])
+
+
+def file_name(raw: bytes) -> str:
+    """A name in a header as the system has it, whatever its encoding."""
+    return os.fsdecode(raw)
+
+
+def shown(text: str, most: int = 60) -> str:
+    """Text of a file as an error shows it: short, in quotes, and without characters that a terminal obeys."""
+    return repr(text if len(text) <= most else text[: most - 3] + "...").encode("ascii", "backslashreplace").decode()
+
+
+def _several(count: int | None) -> str:
+    return "" if count is None else f"{count} "

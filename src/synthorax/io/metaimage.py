@@ -1,0 +1,165 @@
+"""The headers of MetaImage files: MHA, and MHD with its voxels in other files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from synthorax.errors import InputError
+from synthorax.geometry import axes_of
+from synthorax.io.contents import what_is
+from synthorax.io.described import MARK_KEYS, Described
+from synthorax.io.header_text import data_files, file_name, header_bytes, numbers, pattern_files, shown, whole_numbers
+from synthorax.io.placing import ASSUMED_AXES, Placed, mirrored, place, scale_of_unit
+from synthorax.io.voxels import Stored
+from synthorax.volume import Volume
+
+SUFFIXES = (".mha", ".mhd")
+TYPES = {
+    "MET_CHAR": "i1",
+    "MET_UCHAR": "u1",
+    "MET_SHORT": "i2",
+    "MET_USHORT": "u2",
+    "MET_INT": "i4",
+    "MET_UINT": "u4",
+    "MET_LONG": "i4",
+    "MET_ULONG": "u4",
+    "MET_LONG_LONG": "i8",
+    "MET_ULONG_LONG": "u8",
+    "MET_FLOAT": "f4",
+    "MET_DOUBLE": "f8",
+}
+FROM_TOWARDS = str.maketrans("LRPASI", "RLAPIS")
+"""AnatomicalOrientation names where an axis comes from: RAI is what is LPS elsewhere."""
+SCALES = (("elementtointensityfunctionslope", "1"), ("elementtointensityfunctionoffset", "0"))
+"""Fields of a scale of the values, and what they say where there is none."""
+EXPECTED = "a MetaImage (MHA or MHD)"
+
+
+def read_header(path: Path) -> Described:
+    """What the header of an MHA or MHD file says.
+
+    Raises:
+        InputError: no MetaImage, not one volume of three axes, voxels that are not read, no usable geometry.
+    """
+    fields, end = _fields(path, header_bytes(path, EXPECTED))
+    dims = whole_numbers(path, "NDims", _needed(path, fields, "NDims"), 1)[0]
+    if not 1 <= dims <= 8:
+        raise InputError(path, f"NDims {dims}", "3")
+    sizes = whole_numbers(path, "DimSize", _needed(path, fields, "DimSize"), dims)
+    while len(sizes) > 3 and sizes[-1] == 1:
+        sizes.pop()
+    channels = whole_numbers(path, "ElementNumberOfChannels", fields.get("elementnumberofchannels", "1"), 1)[0]
+    if len(sizes) != 3 or channels != 1:
+        found = f"{channels} values in each of {' x '.join(map(str, sizes))} voxels"
+        raise InputError(path, found, "one volume of three axes, one value a voxel")
+    shape = (sizes[2], sizes[1], sizes[0])
+    return Described(
+        stored=_stored(path, fields, shape, end),
+        placed=_placed(path, fields, dims, shape),
+        said=tuple(fields[key.lower()] for key in MARK_KEYS if key.lower() in fields),
+    )
+
+
+def _fields(path: Path, content: bytes) -> tuple[dict[str, str], int]:
+    """The fields by their names in small letters, and where the header ends, which is after ElementDataFile."""
+    fields: dict[str, str] = {}
+    start = 0
+    while (stop := content.find(b"\n", start)) >= 0 or start < len(content):
+        stop = len(content) if stop < 0 else stop
+        name, equals, value = content[start:stop].partition(b"=")
+        start = stop + 1
+        key = name.strip().decode("latin1").lower()
+        if not equals and not key:
+            continue
+        if not equals or not key.replace("_", "").isalnum() or len(key) > 64:
+            break
+        if key in fields:
+            raise InputError(path, f"{shown(key)} twice in the header", "each field once")
+        fields[key] = file_name(value.strip()) if key == "elementdatafile" else value.strip().decode("utf-8", "replace")
+        if key == "elementdatafile":
+            if fields[key].upper().startswith("LIST"):
+                fields["list"] = file_name(content[start:])
+            return fields, start
+    if "ndims" in fields:
+        raise InputError(path, "a header without ElementDataFile; it was cut off or damaged", EXPECTED)
+    raise InputError(path, what_is(path) or "no header of a MetaImage", EXPECTED)
+
+
+def _needed(path: Path, fields: Mapping[str, str], name: str) -> str:
+    if name.lower() not in fields:
+        raise InputError(path, f"a header without {name}", EXPECTED)
+    return fields[name.lower()]
+
+
+def _says(path: Path, fields: Mapping[str, str], name: str, default: bool) -> bool:
+    """A field that is True or False."""
+    text = fields.get(name.lower(), str(default)).strip().lower()
+    if text not in ("true", "false", "t", "f", "1", "0", "yes", "no"):
+        raise InputError(path, f"{name} {shown(text)}", "True or False")
+    return text[0] in "ty1"
+
+
+def _stored(path: Path, fields: Mapping[str, str], shape: tuple[int, int, int], end: int) -> Stored:
+    kind = _needed(path, fields, "ElementType").upper()
+    if kind not in TYPES:
+        raise InputError(path, f"ElementType {shown(kind)}", "a whole or floating number a voxel, such as MET_SHORT")
+    if not _says(path, fields, "BinaryData", True):
+        raise InputError(path, "voxels as text (BinaryData = False)", "binary voxels; write the image again as such")
+    name = "ElementByteOrderMSB" if "elementbyteordermsb" in fields else "BinaryDataByteOrderMSB"
+    dtype = np.dtype(TYPES[kind]).newbyteorder(">" if _says(path, fields, name, False) else "<")
+    skip = whole_numbers(path, "HeaderSize", fields.get("headersize", "0"), 1)[0]
+    packed = _says(path, fields, "CompressedData", False)
+    if skip < -1 or (skip and packed):
+        raise InputError(path, f"HeaderSize {skip}", "0, or -1 for the end of a file that is not compressed")
+    text = fields["elementdatafile"].strip()
+    parts = text.split()
+    if text.upper() == "LOCAL":
+        files: tuple[Path, ...] = (path,)
+        skip = end if skip == 0 else skip
+    elif parts and parts[0].upper() == "LIST":
+        files = data_files(path, [line.strip() for line in fields["list"].splitlines() if line.strip()])
+    elif "%" in text and len(parts) == 4:
+        first, last, step = whole_numbers(path, "ElementDataFile", " ".join(parts[1:]), 3)
+        files = pattern_files(path, parts[0], first, last, step)
+    else:
+        files = data_files(path, [text])
+    return Stored(path, shape, dtype, files, "deflate" if packed else "raw", start=skip)
+
+
+def _placed(path: Path, fields: Mapping[str, str], dims: int, shape: tuple[int, int, int]) -> Placed:
+    name = path.name
+    told: list[str] = []
+    given = {key: fields[key.lower()] for key in ("ElementSpacing", "ElementSize") if key.lower() in fields}
+    spacing = np.ones(3)
+    if given:
+        key = next(iter(given))
+        spacing = np.array(numbers(path, key, given[key], dims)[:3])
+    else:
+        told.append(f"{name}: no voxel size in the header (ElementSpacing); 1 x 1 x 1 mm is taken")
+    unit = fields.get("distanceunits", "mm").strip()
+    scale, doubts = scale_of_unit(path, "mm" if unit in ("?", "") else unit)
+    told += doubts
+    origin = np.zeros(3)
+    if key := next((key for key in ("Offset", "Position", "Origin") if key.lower() in fields), ""):
+        origin = np.array(numbers(path, key, fields[key.lower()], dims)[:3])
+    else:
+        told.append(f"{name}: no position in the header (Offset); 0,0,0 is taken")
+    direction = np.eye(3)
+    if key := next((key for key in ("TransformMatrix", "Rotation", "Orientation") if key.lower() in fields), ""):
+        matrix = np.reshape(numbers(path, key, fields[key.lower()], dims**2), (dims, dims))
+        direction = matrix[:3, :3].T  # a row of the header is an axis of the image
+    else:
+        told.append(f"{name}: no orientation in the header (TransformMatrix); {ASSUMED_AXES}")
+    if any(float(numbers(path, key, fields.get(key, default), 1)[0]) != float(default) for key, default in SCALES):
+        told.append(f"{name}: ElementToIntensityFunction is not applied; the voxels are taken as stored")
+    placed = place(path, spacing * scale, direction, origin * scale, shape, told)
+    notes = (*placed.notes, *mirrored(path, placed.direction))
+    stated = fields.get("anatomicalorientation", "").strip().upper()
+    axes = axes_of(Volume(np.zeros((1, 1, 1)), placed.spacing_mm, placed.origin_mm, placed.direction))
+    if len(stated) == 3 and "?" not in stated and stated.translate(FROM_TOWARDS) != axes:
+        is_ = axes.translate(FROM_TOWARDS)
+        notes += (f"{name}: AnatomicalOrientation is {shown(stated)}, the axes are {is_}; the axes are taken",)
+    return Placed(placed.spacing_mm, placed.origin_mm, placed.direction, notes)
