@@ -31,10 +31,19 @@ LUMEN_HU, LEAK_HU = -940, -850
 LEAK_GROWTH = 1.5
 """A step that makes the airways so much larger has broken through their wall."""
 LEAST_LUNG_ML = 150.0
+"""Smallest volume of a lung, in ml, in a scan of an adult that is at least `CHEST_MM` deep; `_Sizes` scales it."""
+CHEST_MM = 100.0
+"""Depth in mm from which on a scan has room for a whole lung; of thinner slabs less is expected, in proportion."""
+ADULT_CM2 = 400.0
+"""Area in cm2 of a small adult's chest in a slice; of a smaller body smaller lungs and airways are expected."""
 LEAST_SHARE = 0.1
 """A part of the lungs has at least so much of the volume of the largest."""
+OUTSIDE_HU, UNSEEN_HU = -950, -1100
+"""The air around the patient, and gas, are less dense than the first; below the second the scanner saw nothing."""
+CUT_MM = 8.0
+"""A lung that the sides of the scan cut open has a voxel this far from everything else; gaps beside the skin do not."""
 OPENING_MM = 4.0
-"""What is thinner, such as the table, is no body."""
+"""Parts thinner than twice this, such as the table, are not taken for the body."""
 CLOSING_MM = 8.0
 """Gaps up to twice this wide are closed: hilar vessels, and nodules on the wall."""
 PARTING_MM = 4.0
@@ -44,8 +53,9 @@ WALL_MM = 4.0
 EDGE_MM = 1.2
 """How far the edge of a mask is smoothed on its way to finer voxels."""
 TRACHEA_MM2 = (40.0, 900.0)
-"""Area of the trachea in a slice."""
+"""Area of an adult's trachea in a slice."""
 TRACHEA_ML, MOST_AIRWAY_ML = 15.0, 120.0
+"""Of an adult's airways: volume from which on a leak is looked for, and the largest."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,15 +79,47 @@ class Lungs:
         return Lungs(ct, *(_enlarged(mask, ct) for mask in (self.mask, self.airways, self.body)))
 
 
+@dataclass(frozen=True)
+class _Sizes:
+    """Shares of an adult's measures that are expected in a scan; 1 for a whole scan of an adult.
+
+    Attributes:
+        area: of a structure in a slice, by the body's area.
+        depth: of what the scan holds of a lung from top to bottom.
+    """
+
+    area: float
+    depth: float
+
+    @classmethod
+    def of(cls, body: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> _Sizes:
+        """The sizes of a body [z, y, x]."""
+        slices = max(int(body.any((1, 2)).sum()), 1)
+        area_cm2 = float(body.sum()) / slices * spacing_mm[1] * spacing_mm[2] / 100
+        return cls(min(1.0, area_cm2 / ADULT_CM2), min(1.0, slices * spacing_mm[0] / CHEST_MM))
+
+    @property
+    def volume(self) -> float:
+        """Of a structure that is whole in the scan."""
+        return self.area**1.5
+
+    @property
+    def least_lung_ml(self) -> float:
+        """Smallest volume that is taken for a lung."""
+        return LEAST_LUNG_ML * self.volume * self.depth
+
+
 def find_lungs(ct: Volume) -> Lungs:
-    """The lungs of a chest CT in HU.
+    """Find the lungs of a chest CT in HU: of an adult or a child, whole, cut off at any face, or a slab of them.
 
     Raises:
-        InputError: no lung of at least `LEAST_LUNG_ML` in it.
+        InputError: nothing in the scan has a lung's density and size.
     """
     import SimpleITK as sitk
 
-    blocks = [max(1, int(WORKING_MM / s)) for s in reversed(ct.spacing_mm)]
+    blocks = [
+        min(max(1, int(WORKING_MM / s)), n) for s, n in zip(reversed(ct.spacing_mm), reversed(ct.shape), strict=True)
+    ]
     small = orient(from_sitk(sitk.BinShrink(to_sitk(ct), blocks)), "LPS")
     spacing = small.spacing_mm
     hu = ndimage.gaussian_filter(small.voxels.astype(np.float32), 0.5)
@@ -86,15 +128,18 @@ def find_lungs(ct: Volume) -> Lungs:
         box = box_around(body, 1)
         small = crop(small, [side.start for side in box], body[box].shape)
         hu, body = hu[box], body[box]
+    sizes = _Sizes.of(body, spacing)
     air = (hu < LUNG_HU) & body
-    airways = _airways(hu, air, spacing)
-    lungs = _large_parts(air & ~airways, spacing)
+    airways = _airways(hu, air, spacing, sizes)
+    lungs = _large_parts(air & ~airways, hu, spacing, sizes.least_lung_ml)
     if lungs.any():
         box = box_around(lungs, [int(CLOSING_MM / s) + 1 for s in spacing])
-        lungs[box] = _closed(lungs[box], spacing)
+        lungs[box] = _closed(lungs[box], spacing, sizes.least_lung_ml)
         lungs &= body & ~airways
     if not lungs.any():
-        raise InputError("scan", f"no lung of {LEAST_LUNG_ML:g} ml", "a chest CT in HU that goes all around its lungs")
+        raise InputError(
+            "scan", f"no lung of {sizes.least_lung_ml:.3g} ml", "a chest CT in HU with the wall around its lungs"
+        )
     return Lungs(small, *(replace(small, voxels=mask) for mask in (lungs, airways, body)))
 
 
@@ -104,25 +149,58 @@ def _body(hu: NDArray[np.float32], spacing_mm: tuple[float, float, float]) -> ND
     if not core.any():
         return core
     body = cc3d.largest_k(core, k=1, connectivity=6) > 0
-    return filled_slices(dilated(body, OPENING_MM, spacing_mm))
+    body = filled_slices(dilated(body, OPENING_MM, spacing_mm))
+    cut = _cut_lungs(hu, body, spacing_mm)
+    return filled_slices(body | cut) if cut.any() else body
 
 
-def _large_parts(mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> NDArray[np.bool_]:
-    """The components of a size that lungs have."""
+def _cut_lungs(
+    hu: NDArray[np.float32], body: NDArray[np.bool_], spacing_mm: tuple[float, float, float]
+) -> NDArray[np.bool_]:
+    """Lungs [z, y, x] that lie open at the sides of the scan, so that no wall makes holes of them in the slices.
+
+    They are told from the air around the patient by their density, and from a table's foam by the body beside them.
+    """
+    found = np.zeros_like(body)
+    unseen = hu < UNSEEN_HU
+    labels, count = cc3d.connected_components((hu < LUNG_HU) & ~body & ~unseen, connectivity=6, return_N=True)
+    least = _Sizes.of(body, spacing_mm).least_lung_ml * 1000 / np.prod(spacing_mm)
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)
+    for part, box in enumerate(ndimage.find_objects(labels.astype(np.int32)), start=1):
+        if sizes[part] < least:
+            continue
+        wider = tuple(slice(max(side.start - 1, 0), side.stop + 1) for side in box)
+        own = labels[wider] == part
+        if np.quantile(hu[wider][own], 0.1) < OUTSIDE_HU or distance_inside(own, spacing_mm).max() < CUT_MM:
+            continue
+        own = filled_slices(own)
+        around = ndimage.binary_dilation(own) & ~own & ~unseen[wider]
+        if not around.any() or body[wider][around].mean() >= 0.5:
+            found[wider] |= own
+    return found
+
+
+def _large_parts(
+    mask: NDArray[np.bool_], hu: NDArray[np.float32], spacing_mm: tuple[float, float, float], least_ml: float
+) -> NDArray[np.bool_]:
+    """The components of a size and a density that lungs have."""
     labels, count = cc3d.connected_components(mask, connectivity=6, return_N=True)
     if not count:
         return np.zeros_like(mask)
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
     sizes[0] = 0
-    least = max(LEAST_LUNG_ML * 1000 / np.prod(spacing_mm), LEAST_SHARE * sizes.max())
+    for part in np.flatnonzero(sizes >= least_ml * 1000 / np.prod(spacing_mm)):
+        if np.median(hu[labels == part]) < OUTSIDE_HU:
+            sizes[part] = 0
+    least = max(least_ml * 1000 / np.prod(spacing_mm), LEAST_SHARE * sizes.max())
     return (sizes >= least)[labels]
 
 
 def _airways(
-    hu: NDArray[np.float32], air: NDArray[np.bool_], spacing_mm: tuple[float, float, float]
+    hu: NDArray[np.float32], air: NDArray[np.bool_], spacing_mm: tuple[float, float, float], sizes: _Sizes
 ) -> NDArray[np.bool_]:
     """Trachea and large bronchi: grown from a round lumen in the upper slices, up to where it would leak into lung."""
-    seed = _trachea((hu < LUMEN_HU) & air, spacing_mm)
+    seed = _trachea((hu < LUMEN_HU) & air, spacing_mm, sizes)
     found = np.zeros_like(air)
     if seed is None:
         return found
@@ -131,17 +209,20 @@ def _airways(
         labels = cc3d.connected_components((hu < most_hu) & air, connectivity=6)
         grown = labels == labels[seed]
         volume_ml = float(grown.sum() * np.prod(spacing_mm)) / 1000
-        if volume_ml > MOST_AIRWAY_ML or (known > TRACHEA_ML and volume_ml > LEAK_GROWTH * known):
+        most_ml, from_ml = MOST_AIRWAY_ML * sizes.volume, TRACHEA_ML * sizes.volume
+        if volume_ml > most_ml or (known > from_ml and volume_ml > LEAK_GROWTH * known):
             break
         known, found = volume_ml, grown
     return dilated(found, WALL_MM, spacing_mm) & air if found.any() else found
 
 
-def _trachea(lumen: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> tuple[int, int, int] | None:
+def _trachea(
+    lumen: NDArray[np.bool_], spacing_mm: tuple[float, float, float], sizes: _Sizes
+) -> tuple[int, int, int] | None:
     """A voxel of the trachea: the topmost lumen that stays round, small and near the middle for some slices."""
     depth, height, width = lumen.shape
     pixel = np.array(spacing_mm[1:])
-    low, high = np.array(TRACHEA_MM2) / pixel.prod()
+    low, high = np.array(TRACHEA_MM2) * (sizes.area, 1) / pixel.prod()
     further = max(2, round(16 / spacing_mm[0]))
     for z in range(depth - 1, depth // 3, -1):
         labels, count = ndimage.label(lumen[z])
@@ -160,13 +241,13 @@ def _trachea(lumen: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -
     return None
 
 
-def _closed(mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> NDArray[np.bool_]:
+def _closed(mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float], least_ml: float) -> NDArray[np.bool_]:
     """Each lung closed by itself, so that the mediastinum between them stays out, and its holes filled."""
     labels = cc3d.connected_components(_parted(mask, spacing_mm), connectivity=6)
     margin = [int(CLOSING_MM / s) for s in spacing_mm]
     whole = mask.copy()
     for part, box in enumerate(ndimage.find_objects(labels), start=1):
-        if (labels[box] == part).sum() * np.prod(spacing_mm) < 1000 * LEAST_LUNG_ML:
+        if (labels[box] == part).sum() * np.prod(spacing_mm) < 1000 * least_ml:
             continue
         wider = tuple(slice(max(s.start - m, 0), s.stop + m) for s, m in zip(box, margin, strict=True))
         whole[wider] |= closed(labels[wider] == part, CLOSING_MM, spacing_mm)

@@ -50,9 +50,18 @@ def filled_slices(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def box_around(mask: NDArray[np.bool_], margin: int | Sequence[int] = 0) -> tuple[slice, slice, slice]:
-    """The box of a mask's voxels [z, y, x], not empty, and a margin around it, within the array."""
+    """The smallest box that holds a mask's voxels, widened by a margin and cut at the array's faces.
+
+    Args:
+        mask: bool [z, y, x], with a voxel set.
+        margin: voxels more on both sides, along each axis or along (z, y, x).
+
+    Returns:
+        Slices (z, y, x) within the array, so that their lengths are those of the array they cut out.
+    """
     around = []
     for axis, more in zip(range(3), np.broadcast_to(margin, 3).tolist(), strict=True):
         present = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        around.append(slice(max(int(present[0]) - more, 0), int(present[-1]) + 1 + more))
+        first, last = int(present[0]), int(present[-1])
+        around.append(slice(max(first - more, 0), min(last + 1 + more, mask.shape[axis])))
     return around[0], around[1], around[2]

@@ -23,7 +23,7 @@ Site = Literal["lung", "pleura", "vessel"]
 VESSEL_HU = -550
 """A block of lung so dense holds a vessel of about two millimetres or more."""
 WALL_BLUR_MM = 3.0
-"""So near the wall a block is dense by the wall."""
+"""Within this distance of the lung wall, dense blocks are attributed to the wall, not to a vessel."""
 ATTACHED = (0.1, 0.5)
 """An attached nodule's centre is so many radii from what it is attached to; shapes are flatter than balls."""
 
@@ -91,8 +91,7 @@ class Placement:
         vessels = (lungs.hu.voxels[box] > VESSEL_HU) & (self._to_wall > WALL_BLUR_MM)
         self._to_vessel = np.maximum(distance_inside(~vessels, spacing) - half, 0)
         self._half = half
-        height = (np.arange(box[0].start, box[0].stop) + 0.5) * spacing[0]
-        self._to_end = np.minimum(height, lungs.mask.shape[0] * spacing[0] - height)[:, None, None]
+        self._to_end = _to_ends(lungs.mask.voxels, box, spacing)
         self._blocks = self._lung.to_world(np.argwhere(self._lung.voxels)).astype(np.float32)
         self._to_nodule = np.full(len(self._blocks), np.inf, np.float32)
         for ball in taken:
@@ -122,7 +121,7 @@ class Placement:
             near, far = np.multiply(ATTACHED, radius)
             allowed &= (touched >= near) & (touched <= max(far, 1.1 * self._half))
         if not allowed.any():
-            raise InputError("diameter", f"{diameter_mm:g} mm", _reason(site, room, clearance))
+            raise InputError("diameter", f"{diameter_mm:g} mm", _reason(site, room, clearance, self._to_end))
         random = generator(seed, "place")
         index = np.argwhere(allowed)[random.integers(int(allowed.sum()))]
         x, y, z = self._lung.to_world(index + random.uniform(-0.5, 0.5, 3)).tolist()
@@ -171,12 +170,36 @@ def check_in_scan(ct: Volume, point_mm: Sequence[float]) -> None:
         raise InputError("place", _text(point_mm), inside)
 
 
-def _reason(site: Site, room: NDArray[np.float32], clearance: Clearance) -> str:
+def _to_ends(
+    lung: NDArray[np.bool_], box: tuple[slice, slice, slice], spacing_mm: Sequence[float]
+) -> NDArray[np.float64]:
+    """Millimetres from each block of a box to the nearest face of the scan that cuts the lungs off.
+
+    The first and the last slice always count: a nodule there would be cut off, whether the lung is or not.
+
+    Args:
+        lung: bool [z, y, x], of the whole scan.
+    """
+    nearest = np.full((1, 1, 1), np.inf)
+    for axis, (side, step) in enumerate(zip(box, spacing_mm, strict=True)):
+        along = [1, 1, 1]
+        along[axis] = -1
+        away = ((np.arange(side.start, side.stop) + 0.5) * step).reshape(along)
+        for face, distance in ((0, away), (-1, lung.shape[axis] * step - away)):
+            if axis == 0 or lung.take(face, axis).any():
+                nearest = np.minimum(nearest, distance)
+    return nearest
+
+
+def _reason(site: Site, room: NDArray[np.float32], clearance: Clearance, to_end: NDArray[np.float64]) -> str:
     if site != "lung":
         return f"one that finds a place at the {site}, {clearance}"
     widest = 2 * float(room.max())
     if widest <= 0:
         return f"less clearance: nowhere in the lungs is {clearance}"
+    deepest = 2 * float(to_end.max())
+    if widest >= 0.99 * deepest:
+        return f"at most {deepest:.1f} mm, as the scan ends above and below: it would be cut off"
     return f"at most {widest:.1f} mm, the widest that fits anywhere in the lungs, {clearance}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
     from synthorax.io.marks import Found
     from synthorax.volume import Volume
 
+MOST_NAMED = 5
+"""Damaged files that an error names."""
+HASHES = {
+    True: "one a file; `synthorax info STORE --check` compares them all",
+    False: "one a case, none of chunks, as format 1 has it; prepare the store again to have them",
+}
 MOST_LABELS = 32
 """More values than these are not a label map."""
 
@@ -41,11 +48,15 @@ def verify(path: str | Path) -> list[Found]:
     return find_marks(path)
 
 
-def info(path: str | Path) -> dict[str, Any]:
+def info(path: str | Path, *, check: bool = False) -> dict[str, Any]:
     """What a store, run folder, bundled model, folder of samples, scan, mask or array holds.
 
+    Args:
+        check: read every file of a store and compare its hash with the one that was written.
+
     Raises:
-        InputError: nothing that is known.
+        InputError: nothing that is known; with `check`, a file of the store that is missing or not as it was written,
+            or something other than a store.
     """
     from synthorax import hub
     from synthorax.datasets.store import is_store
@@ -55,9 +66,11 @@ def info(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.exists():
         raise InputError(path, "nothing", "a file or folder")
+    if check and not (path.is_dir() and is_store(path)):
+        raise InputError(path, "no store", "a store, the only thing whose files --check can compare")
     if path.is_dir():
         if is_store(path):
-            return _store(path)
+            return _store(path, check)
         if (path / hub.CARD).is_file():
             card = hub.read_card(path)
             return {"holds": "bundled model", **card.facts, "card": card.text}
@@ -69,19 +82,26 @@ def info(path: str | Path) -> dict[str, Any]:
     return _file(path)
 
 
-def _store(path: Path) -> dict[str, Any]:
+def _store(path: Path, check: bool) -> dict[str, Any]:
     from synthorax.datasets.store import Store
 
     store = Store(path)
+    checked = store.check() if check else None
+    if checked and checked.errors:
+        raise _damage(path, checked.files, checked.errors)
     nodules = [nodule for case in store.cases for nodule in case.nodules]
     diameters = [n.attributes.diameter_mm for n in nodules if n.attributes.diameter_mm is not None]
     return {
         "holds": "store",
+        "format": store.format,
+        "hashes": HASHES[store.format > 1],
+        **({"checked": f"{checked.files} files, all as they were written"} if checked else {}),
         "source": store.source,
         "cases": len(store),
         "patients": {name: len(patients) for name, patients in store.splits.items()},
         "nodules": {name: sum(len(case.nodules) for case in store.in_split(name)) for name in store.splits},
         "masked_nodules": sum(nodule.label > 0 for nodule in nodules),
+        "annotated": dict(Counter(case.annotated for case in store.cases)),
         "diameter_mm": _quartiles(diameters),
         "shape_zyx": _bounds([case.shape for case in store.cases]),
         "spacing_zyx_mm": _bounds([case.spacing_mm for case in store.cases]),
@@ -89,6 +109,14 @@ def _store(path: Path) -> dict[str, Any]:
         "skipped": store.skipped,
         "fingerprint": store.fingerprint,
     }
+
+
+def _damage(path: Path, files: int, errors: Sequence[InputError]) -> InputError:
+    """One error for all damaged files of a store: the first as it is told alone, then the others' names."""
+    subject, found, expected = errors[0].args
+    others = [Path(error.args[0]).relative_to(path).as_posix() for error in errors[1:]]
+    named = f", and {len(others)} more damaged of {files}: {', '.join(others[:MOST_NAMED])}" if others else ""
+    return InputError(subject, found + named + ", ..." * (len(others) > MOST_NAMED), expected)
 
 
 def _run(path: Path) -> dict[str, Any]:

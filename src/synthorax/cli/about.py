@@ -14,17 +14,19 @@ NOT_SYNTHETIC = 1
 UNFIT = 1
 
 
-def info(path: Path, *, json: Annotated[bool, Parameter(name="--json")] = False) -> None:
+def info(path: Path, *, check: bool = False, json: Annotated[bool, Parameter(name="--json")] = False) -> None:
     """What a path holds: a store, run folder, folder of samples, DICOM folder, scan, mask or array; a model's card.
 
     Parameters
     ----------
     path
         File or folder, or the name of a bundled model.
+    check
+        Read every file of a store and compare its hash with the one that was written.
     json
         Print JSON.
     """
-    found = api.info(path)
+    found = api.info(path, check=check)
     if json:
         print(dumps(found, indent=1))
     elif found["holds"] == "bundled model":

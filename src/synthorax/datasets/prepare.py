@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +34,7 @@ from synthorax.io.atomic import MARK, TEMPORARY, atomic_file, check_folder_is_fr
 from synthorax.parallel import map_processes
 
 LOCK = ".lock"
-RECIPE = 2
+RECIPE = 3
 """Raised whenever the same sources would give another store."""
 
 
@@ -57,7 +58,10 @@ class _ReadAndWrite:
         except Exception as error:  # One scan that no one thought of must not stop a thousand others.
             reason = (str(error).splitlines() or [""])[0][:120]
             return InputError(source.case_id, f"{type(error).__name__}: {reason}", "a readable scan")
-        return write_case(self.store, case, key)
+        try:
+            return write_case(self.store, case, key)
+        except InputError as error:
+            return error
 
 
 def prepare_store(
@@ -158,10 +162,17 @@ def _fill(
     for known in case_folders(out):  # of an earlier time, whose source is gone
         if known.name not in present:
             shutil.rmtree(known)
-    reasons = [{"case": case_id, "reason": str(error)} for case_id, error in skipped]
+    reasons = [{"case": case_id, "reason": _without_folders(error)} for case_id, error in skipped]
     write_index(out, entries, splits, source=request, skipped=reasons)
     (out / MARK).touch()
     return Store(out)
+
+
+def _without_folders(error: InputError) -> str:
+    """An error as a store may keep it: files by their names, nothing of the machine that they lie on."""
+    subject, found, expected = (Path(part).name if isinstance(part, Path) else str(part) for part in error.args)
+    text = f"{subject}: found {found}; expected {expected}"
+    return re.sub(r"(?<![^\s'\"(\[=])(/[^/\s:;,'\"]+)+/", "", text)
 
 
 def _take_back(out: Path, before: Mapping[str, bytes]) -> None:

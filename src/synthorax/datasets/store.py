@@ -1,160 +1,71 @@
-"""The prepared store: CT, masks and nodules of many scans in one Zarr 3 group, split by patient.
+"""The prepared store: CT and nodules of many scans in one Zarr 3 group, split by patient.
 
     STORE/zarr.json             a group; its attribute `synthorax` is the index: cases, nodules, splits, fingerprint
-    STORE/<case>/zarr.json      a group; geometry, nodules and points of the case
+    STORE/<case>/zarr.json      a group; nodules and points of the case, and the SHA-256 of each file of its arrays
     STORE/<case>/ct             int16 HU [z, y, x], chunked and compressed
     STORE/<case>/regions        uint8, the packed bits of one boxed mask a nodule; missing where nobody marked voxels
 
-A case appears whole or not at all. The index is written last, so a store with an index is complete.
+The index holds its own hash and that of each case's `zarr.json`, which holds those of the chunks: no file can be
+exchanged, cut or lost without being told when it is read. A case appears whole or not at all. The index is written
+last, so a store with an index is complete. Stores of format 1, which have no hashes of chunks, are still read.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
-from zarr.codecs import BloscCodec
 
-from synthorax.errors import InputError
+from synthorax.datasets import rows, store_v1
+from synthorax.datasets.arrays import ARRAYS, StoredArray, keys_of, write_array
+from synthorax.datasets.case import (
+    CANDIDATE,
+    SPLITS,
+    Annotated,
+    Case,
+    CaseEntry,
+    Point,
+    Split,
+    packed_bytes,
+)
+from synthorax.errors import InputError, OutputError
 from synthorax.geometry import AIR_HU
 from synthorax.io.atomic import atomic_file, atomic_folder
-from synthorax.nodule import Nodule
+from synthorax.parallel import map_processes
 from synthorax.provenance import fingerprint
 from synthorax.region import Region, paint_labels
 from synthorax.volume import Volume
+
+__all__ = [
+    "CANDIDATE",
+    "SPLITS",
+    "Annotated",
+    "Case",
+    "CaseEntry",
+    "Point",
+    "Split",
+    "Store",
+    "write_case",
+    "write_index",
+]
 
 FORMAT = 2
 INDEX = "zarr.json"
 REQUEST = "prepare.json"
 """What a store is prepared from, written first; a store may be gone on with by the same request only."""
 ATTRIBUTE = "synthorax"
-CHUNK = (32, 128, 128)
-"""Small enough that a nodule's cube touches few chunks, large enough that a scan has few."""
-BITS_CHUNK = 2**20
-"""Bytes of a chunk of the nodules' masks."""
-Box = tuple[tuple[int, int, int], tuple[int, int, int]]
-"""Corner and shape, both (z, y, x), in voxels."""
+MOST_INDEX_BYTES = 2**26
+"""Of the index of a store, some 90,000 cases of one nodule each, and of the file of a case."""
+WRITTEN = "what `synthorax prepare` wrote"
+NOTHING = Region((0, 0, 0), np.zeros((0, 0, 0), bool))
 ArrayName = Literal["ct", "mask"]
-Annotated = Literal["all", "some", "none-known"]
-"""Whether every nodule of a scan is known: all of them, some, or nobody has said anything."""
-Split = Literal["train", "val", "test"]
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
-
-
-CANDIDATE = "candidate"
-
-
-@dataclass(frozen=True)
-class Point:
-    """A place of a scan that is not an outlined nodule.
-
-    Attributes:
-        kind: such as `small nodule`, `non-nodule`, `candidate`.
-        center_mm: (x, y, z), LPS.
-    """
-
-    kind: str
-    center_mm: tuple[float, float, float]
-
-    @property
-    def is_finding(self) -> bool:
-        """Whether readers saw something there; a detector's candidate may be anything."""
-        return self.kind != CANDIDATE
-
-
-@dataclass(frozen=True, eq=False)
-class Case:
-    """A scan, or a patch of one, with what is known of it.
-
-    Attributes:
-        ct: int16 HU, axes as near to left, back and head as they can be.
-        regions: the voxels of the nodule with label i at index i - 1, in voxels of `ct`; they may overlap.
-        annotated: whether every nodule of the scan is known. The default is the safe one: no place of such a scan is
-            taken for healthy.
-        split: where its source says so.
-        synthetic: the mark of generated voxels; empty for a patient's.
-        source_patient: `provenance.patient_key` of the patient whose scan a synthetic case was made from.
-        notes: what was left out or mended when it was read.
-    """
-
-    case_id: str
-    patient_id: str
-    ct: Volume
-    regions: tuple[Region, ...] = ()
-    nodules: tuple[Nodule, ...] = ()
-    points: tuple[Point, ...] = ()
-    annotated: Annotated = "none-known"
-    split: Split | None = None
-    series_uid: str = ""
-    synthetic: str = ""
-    source_patient: str = ""
-    notes: tuple[str, ...] = ()
-
-    def label_map(self) -> NDArray[np.uint8] | NDArray[np.uint16]:
-        """The label of each voxel's nodule [z, y, x], 0 outside them; where nodules overlap, of the smaller."""
-        return paint_labels(self.regions, self.ct.shape)
-
-    def region(self, nodule: Nodule) -> Region | None:
-        """The voxels of one of the nodules; None if they are not known."""
-        return self.regions[nodule.label - 1] if nodule.label else None
-
-
-@dataclass(frozen=True)
-class CaseEntry:
-    """A case as the index knows it.
-
-    Attributes:
-        shape: voxels (z, y, x).
-        boxes: corner and shape, both (z, y, x), of each region.
-        sha256: of voxels, regions, geometry and nodules.
-        given_split: what its source said; a store's splits are `Store.splits`.
-    """
-
-    case_id: str
-    patient_id: str
-    series_uid: str
-    shape: tuple[int, int, int]
-    spacing_mm: tuple[float, float, float]
-    origin_mm: tuple[float, float, float]
-    direction: tuple[tuple[float, ...], ...]
-    nodules: tuple[Nodule, ...]
-    boxes: tuple[Box, ...]
-    annotated: Annotated
-    synthetic: str
-    sha256: str
-    source_patient: str = ""
-    given_split: Split | None = None
-    notes: tuple[str, ...] = ()
-
-    @property
-    def has_mask(self) -> bool:
-        """Whether the voxels of any nodule are known."""
-        return bool(self.boxes)
-
-    def row(self) -> dict[str, Any]:
-        """The entry as JSON can hold it."""
-        return vars(self) | {"nodules": [nodule.row() for nodule in self.nodules]}
-
-    @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> CaseEntry:
-        """The entry of such a row."""
-        tuples = {name: tuple(row[name]) for name in ("shape", "spacing_mm", "origin_mm", "notes")}
-        direction = tuple(tuple(line) for line in row["direction"])
-        nodules = tuple(Nodule.from_row(nodule) for nodule in row["nodules"])
-        boxes = tuple((tuple(corner), tuple(shape)) for corner, shape in row["boxes"])
-        return cls(**dict(row) | tuples | {"direction": direction, "nodules": nodules, "boxes": boxes})
-
-    def volume(self, voxels: NDArray) -> Volume:
-        """Voxels with the geometry of the case."""
-        return Volume(voxels, self.spacing_mm, self.origin_mm, np.array(self.direction))
 
 
 def write_case(store: Path, case: Case, source_key: str) -> CaseEntry:
@@ -164,57 +75,50 @@ def write_case(store: Path, case: Case, source_key: str) -> CaseEntry:
         source_key: what it was read from; a case of the same key need not be read again.
 
     Raises:
+        InputError: a case that cannot be read back, such as more voxels of nodules than a store holds.
         OutputError: it cannot be written.
     """
+    try:
+        entry = CaseEntry.of(case)
+    except ValueError as error:
+        raise InputError(case.case_id, str(error), "a case that a store can hold") from error
     ct = np.ascontiguousarray(case.ct.voxels, np.int16)
-    bits = _packed(case.regions)
-    content = [ct.tobytes(), bits.tobytes()]
-    entry = CaseEntry(
-        case_id=case.case_id,
-        patient_id=case.patient_id,
-        series_uid=case.series_uid,
-        shape=case.ct.shape,
-        spacing_mm=case.ct.spacing_mm,
-        origin_mm=case.ct.origin_mm,
-        direction=tuple(map(tuple, case.ct.direction.tolist())),
-        nodules=case.nodules,
-        boxes=tuple((region.corner, region.shape) for region in case.regions),
-        annotated=case.annotated,
-        synthetic=case.synthetic,
-        sha256="",
-        source_patient=case.source_patient,
-        given_split=case.split,
-        notes=case.notes,
-    )
-    points = [{"kind": p.kind, "center_mm": [round(c, 4) for c in p.center_mm]} for p in case.points]
-    content.append(json.dumps([entry.row(), points], sort_keys=True).encode())
-    entry = replace(entry, sha256=fingerprint(b"".join(content)))
+    bits = np.concatenate([np.zeros(0, np.uint8), *(np.packbits(region.mask) for region in case.regions)])
+    points = [point.row() for point in case.points]
+    content = hashlib.sha256(ct.data)
+    content.update(bits.data)
+    content.update(json.dumps([entry.row(), points], sort_keys=True).encode())
+    entry = replace(entry, sha256=content.hexdigest())
     with atomic_folder(store / case.case_id, overwrite=True) as folder:
-        attributes = {ATTRIBUTE: {"source": source_key, "entry": entry.row(), "points": points}}
-        group = zarr.create_group(folder, zarr_format=3, attributes=attributes)
-        _write_array(group, "ct", ct)
+        hashes = {"ct": write_array(folder / "ct", ARRAYS["ct"], ct)}
         if case.regions:
-            _write_array(group, "regions", bits)
-    return entry
+            hashes["regions"] = write_array(folder / "regions", ARRAYS["regions"], bits)
+        about = {"format": FORMAT, "source": source_key, "entry": entry.row(), "points": points, "arrays": hashes}
+        data = _group(about)
+        (folder / INDEX).write_bytes(data)
+    return replace(entry, metadata_sha256=fingerprint(data))
 
 
 def known_entry(store: Path, case_id: str, source_key: str) -> CaseEntry | None:
     """The entry of a case that was written from the same source before."""
     try:
-        attributes = json.loads((store / case_id / INDEX).read_text())["attributes"][ATTRIBUTE]
-        return CaseEntry.from_row(attributes["entry"]) if attributes["source"] == source_key else None
-    except (OSError, ValueError, KeyError, TypeError):
+        data = rows.read_bounded(store / case_id / INDEX, MOST_INDEX_BYTES)
+        about = _about(data)
+        if about["format"] != FORMAT or about["source"] != source_key:
+            return None
+        return replace(CaseEntry.from_row(about["entry"]), metadata_sha256=fingerprint(data))
+    except (OSError, ValueError, KeyError):
         return None
 
 
 def case_folders(store: Path) -> list[Path]:
-    """The folders of a store that hold cases of ours, finished ones."""
+    """The folders of a store that hold finished cases; another store that lies in it is none."""
     found = []
     for folder in store.iterdir():
         try:
-            if ATTRIBUTE in json.loads((folder / INDEX).read_text())["attributes"]:
+            if "entry" in _about(rows.read_bounded(folder / INDEX, MOST_INDEX_BYTES)):
                 found.append(folder)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError):
             continue
     return found
 
@@ -247,14 +151,29 @@ def write_index(
         "skipped": [dict(s) for s in skipped],
         "cases": [entry.row() for entry in entries],
     }
-    group = {"zarr_format": 3, "node_type": "group", "attributes": {ATTRIBUTE: index}}
+    data = _group(index | {"sha256": _own_hash(index)})
+    if len(data) > MOST_INDEX_BYTES:
+        raise OutputError(store / INDEX, f"{len(entries)} cases are too many for one store; prepare two of half each")
     with atomic_file(store / INDEX) as file:
-        file.write_text(json.dumps(group, indent=1, allow_nan=False) + "\n")
+        file.write_bytes(data)
 
 
 def is_store(path: Path) -> bool:
     """Whether a folder holds a store, complete or not."""
     return (path / REQUEST).is_file()
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What checking all of a store found.
+
+    Attributes:
+        files: how many were checked.
+        errors: one for each that is missing or not as it was written.
+    """
+
+    files: int
+    errors: tuple[InputError, ...]
 
 
 class Store:
@@ -263,29 +182,43 @@ class Store:
     Attributes:
         cases: in the order they were prepared.
         splits: patient ids by split.
-        fingerprint: hash of all voxels, masks, nodules and splits.
+        fingerprint: hash of all voxels, regions, nodules and splits.
         skipped: sources that were left out, each with its reason.
+        format: 2, or 1 for a store without hashes of its chunks.
 
     Raises:
-        InputError: no store, one that was not finished, or one of another version.
+        InputError: no store, one that was not finished, one of a newer version, or a damaged one.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            index = json.loads((path / INDEX).read_text())["attributes"][ATTRIBUTE]
-            if index["format"] != FORMAT:
-                raise InputError(path, f"a store of format {index['format']}", f"format {FORMAT}; prepare it again")
-            self.cases = tuple(CaseEntry.from_row(row) for row in index["cases"])
-            self.splits: dict[str, list[str]] = index["splits"]
-            self.fingerprint: str = index["fingerprint"]
-            self.skipped: list[dict[str, str]] = index["skipped"]
-            self.source: dict[str, Any] = index["source"]
+            self._open(_about(rows.read_bounded(path / INDEX, MOST_INDEX_BYTES)))
         except FileNotFoundError:
             found = "a store that was not finished" if is_store(path) else "no store"
-            raise InputError(path, found, "what `synthorax prepare` wrote, to its end") from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(path, f"a damaged store ({error})", "what `synthorax prepare` wrote") from error
+            raise InputError(path, found, f"{WRITTEN}, to its end") from None
+        except (OSError, ValueError) as error:
+            raise InputError(path, f"a damaged store ({error})", WRITTEN) from error
+
+    def _open(self, index: dict[str, Any]) -> None:
+        self.format: int = rows.whole(rows.field(index, "format"), "format", 1, 2**31)
+        if self.format > FORMAT:
+            expected = f"format 1 or {FORMAT}; a newer synthorax wrote it, which can read it"
+            raise InputError(self.path, f"a store of format {self.format}", expected)
+        self.source = rows.table(rows.field(index, "source"), "source")
+        cases = rows.items(rows.field(index, "cases"), "cases")
+        if self.format == 1:
+            cases = [store_v1.upgraded(rows.table(row, "case"), self.source) for row in cases]
+        elif index.pop("sha256", None) != _own_hash(index):
+            raise ValueError("its index is not as it was written")
+        self.cases = tuple(CaseEntry.from_row(row) for row in cases)
+        self.splits = rows.splits(rows.field(index, "splits"), [case.patient_id for case in self.cases])
+        self.fingerprint = rows.sha256(rows.field(index, "fingerprint"), "fingerprint")
+        self.skipped = [
+            {name: rows.text(value, name) for name, value in rows.table(row, "skipped").items()}
+            for row in rows.items(rows.field(index, "skipped"), "skipped")
+        ]
+        rows.unique([case.case_id for case in self.cases], "case_id")
 
     @classmethod
     def of(cls, data: str | Path | Store) -> Store:
@@ -314,13 +247,17 @@ class Store:
         return [case for case in self.cases if self._split_of[case.patient_id] == split]
 
     def read(self, case_id: str) -> Case:
-        """A case with all its voxels."""
+        """A case with all its voxels.
+
+        Raises:
+            InputError: no such case, or one that is not as it was written.
+        """
         entry = self[case_id]
         return Case(
             case_id=case_id,
             patient_id=entry.patient_id,
-            ct=entry.volume(np.asarray(self._array(case_id, "ct")[:])),
-            regions=tuple(self.region(case_id, label) for label in range(1, len(entry.boxes) + 1)),
+            ct=entry.volume(self._array(case_id, "ct").read((0, 0, 0), entry.shape)),
+            regions=tuple(self._regions(entry)),
             nodules=entry.nodules,
             points=self.points(case_id),
             annotated=entry.annotated,
@@ -333,22 +270,19 @@ class Store:
 
     def points(self, case_id: str) -> tuple[Point, ...]:
         """What else is marked in a case."""
-        return tuple(Point(p["kind"], tuple(p["center_mm"])) for p in self._attributes(case_id)["points"])
+        return self._metadata(case_id).points
 
     def region(self, case_id: str, label: int) -> Region:
         """The voxels of the nodule with a label.
 
         Raises:
-            InputError: the case has no such label.
+            InputError: the case has no such label, or is not as it was written.
         """
-        boxes = self[case_id].boxes
-        if not 1 <= label <= len(boxes):
-            raise InputError(f"{self.path}, case {case_id}", f"no label {label}", f"1 to {len(boxes)}")
-        sizes = [-(-math.prod(shape) // 8) for _, shape in boxes]
-        corner, shape = boxes[label - 1]
-        first = sum(sizes[: label - 1])
-        bits = np.asarray(self._array(case_id, "regions")[first : first + sizes[label - 1]])
-        return Region(corner, np.unpackbits(bits, count=math.prod(shape)).reshape(shape).astype(bool))
+        entry = self[case_id]
+        labels = entry.labels
+        if not 1 <= label <= labels:
+            raise InputError(f"{self.path}, case {case_id}", f"no label {label}", f"1 to {labels}")
+        return self._regions(entry, [label])[0]
 
     def read_box(self, case_id: str, start: Sequence[int], shape: Sequence[int], array: ArrayName = "ct") -> Volume:
         """A box of a case's voxels; outside the scan it is air, or no nodule.
@@ -357,33 +291,93 @@ class Store:
             start: index (z, y, x) of its first voxel; may be negative.
             shape: voxels along (z, y, x).
             array: `ct` for HU; `mask` for the nodules' labels, where they overlap of the smaller.
+
+        Raises:
+            InputError: no such case, or one that is not as it was written.
         """
         entry = self[case_id]
         box: NDArray
         if array == "mask":
-            labels = range(1, len(entry.boxes) + 1)
-            box = paint_labels([self.region(case_id, label) for label in labels], shape, start)
+            box = paint_labels(self._regions(entry), shape, start)
         else:
-            low, high = np.clip([start, np.add(start, shape)], 0, entry.shape)
+            low, high = np.clip([start, np.add(start, shape)], 0, entry.shape).tolist()
             box = np.full(tuple(shape), AIR_HU, np.int16)
-            if (high > low).all():
+            if all(b > a for a, b in zip(low, high, strict=True)):
                 inside = tuple(slice(a - s, b - s) for a, b, s in zip(low, high, start, strict=True))
-                box[inside] = self._array(case_id, "ct")[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
+                box[inside] = self._array(case_id, "ct").read(low, high)
         whole = entry.volume(box)
         x, y, z = whole.to_world(start).tolist()
         return replace(whole, origin_mm=(x, y, z))
 
-    def _array(self, case_id: str, name: str) -> zarr.Array:
-        try:
-            return zarr.open_array(self.path / case_id / name, mode="r")
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(self.path / case_id / name, f"a damaged array ({error})", "a case of the store") from error
+    def check(self, workers: int | None = None) -> Checked:
+        """Read every file of the store and compare its hash with the one that was written.
 
-    def _attributes(self, case_id: str) -> dict[str, Any]:
+        Of a store of format 1, which has one hash a case, that of all its voxels and nodules is compared.
+
+        Args:
+            workers: processes; one a core if not given.
+        """
+        found = list(map_processes(_Check(self), self.cases, workers=workers, chunk=4))
+        return Checked(1 + sum(n for n, _ in found), tuple(error for _, errors in found for error in errors))
+
+    def check_case(self, entry: CaseEntry) -> tuple[int, list[InputError]]:
+        """The number of files of a case, and an error for each that is not as it was written."""
         try:
-            return dict(json.loads((self.path / case_id / INDEX).read_text())["attributes"][ATTRIBUTE])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(self.path / case_id, f"a damaged case ({error})", "a case of the store") from error
+            if self.format == 1:
+                return store_v1.check(self.path / entry.case_id, entry)
+            found = [self._array(entry.case_id, name).check() for name in self._metadata(entry.case_id).hashes]
+        except InputError as error:
+            return 1, [error]
+        return 1 + sum(n for n, _ in found), [error for _, errors in found for error in errors]
+
+    def _regions(self, entry: CaseEntry, labels: Sequence[int] | None = None) -> list[Region]:
+        """The regions of labels of a case, of all if not given."""
+        wanted = range(1, entry.labels + 1) if labels is None else labels
+        if not wanted:
+            return []
+        if entry.boxes is None:
+            known = store_v1.regions(self.path / entry.case_id, entry)
+            return [known[label - 1] for label in wanted]
+        ends = np.cumsum([0, *map(packed_bytes, entry.boxes)]).tolist()
+        array = self._array(entry.case_id, "regions")
+        low, high = ends[min(wanted) - 1], ends[max(wanted)]
+        bits = array.read((low,), (high,))
+        found = []
+        for label in wanted:
+            corner, shape = entry.boxes[label - 1]
+            own = bits[ends[label - 1] - low : ends[label] - low]
+            mask = np.unpackbits(own, count=int(np.prod(shape))).reshape(shape).view(bool)
+            found.append(Region(corner, mask))
+        return found
+
+    def _array(self, case_id: str, name: str) -> StoredArray:
+        entry, folder = self[case_id], self.path / case_id
+        shape = entry.shape if name == "ct" else (sum(map(packed_bytes, entry.boxes or ())),)
+        hashes = None
+        if self.format > 1:
+            hashes = self._metadata(case_id).hashes.get(name)
+            if hashes is None or set(hashes) != set(keys_of(ARRAYS[name], shape)):
+                found = f"no hashes of the array {name} with shape {shape}"
+                raise InputError(folder / INDEX, found, f"those that were written; {self._remedy(folder)}")
+        return StoredArray(folder / name, ARRAYS[name], shape, hashes, self._remedy(folder))
+
+    def _metadata(self, case_id: str) -> _CaseFile:
+        file = self.path / case_id / INDEX
+        try:
+            expected = self[case_id].metadata_sha256
+            return _checked_metadata(file, expected) if expected else _read_metadata(file, "")
+        except FileNotFoundError:
+            raise InputError(file, "no file", f"what was written; {self._remedy(file.parent)}") from None
+        except (OSError, ValueError) as error:
+            raise InputError(
+                file, f"a damaged case ({error})", f"what was written; {self._remedy(file.parent)}"
+            ) from error
+
+    def _remedy(self, case: Path) -> str:
+        """What a user can do about a damaged case."""
+        if self.format == 1:
+            return store_v1.REMEDY
+        return f"delete {case} and run the same `synthorax prepare` again, or unpack the store again"
 
     @cached_property
     def _by_id(self) -> dict[str, CaseEntry]:
@@ -394,21 +388,59 @@ class Store:
         return {patient: name for name, patients in self.splits.items() for patient in patients}
 
 
-def _packed(regions: Sequence[Region]) -> NDArray[np.uint8]:
-    """The bits of all regions, each from a byte of its own on."""
-    return np.concatenate([np.zeros(0, np.uint8), *(np.packbits(region.mask) for region in regions)])
+@dataclass(frozen=True)
+class _Check:
+    """A picklable function: a case to the number of its files and what is wrong with them."""
+
+    store: Store
+
+    def __call__(self, entry: CaseEntry) -> tuple[int, list[InputError]]:
+        return self.store.check_case(entry)
 
 
-def _write_array(group: zarr.Group, name: str, values: NDArray) -> None:
-    chunks = tuple(min(n, c) for n, c in zip(values.shape, CHUNK if values.ndim == 3 else (BITS_CHUNK,), strict=True))
-    shuffle: Literal["bitshuffle", "noshuffle"] = "bitshuffle" if values.dtype.itemsize > 1 else "noshuffle"
-    array = group.create_array(
-        name,
-        shape=values.shape,
-        dtype=values.dtype,
-        chunks=chunks,
-        compressors=[BloscCodec(cname="zstd", clevel=1, shuffle=shuffle)],
-        dimension_names=("z", "y", "x") if values.ndim == 3 else ("byte",),
-        fill_value=0,
-    )
-    array[:] = values
+@dataclass(frozen=True)
+class _CaseFile:
+    """What the file of a case says beside its row.
+
+    Attributes:
+        hashes: of the files of each array.
+    """
+
+    points: tuple[Point, ...]
+    hashes: dict[str, dict[str, str]]
+
+
+def _read_metadata(file: Path, sha256: str) -> _CaseFile:
+    data = rows.read_bounded(file, MOST_INDEX_BYTES)
+    if sha256 and fingerprint(data) != sha256:
+        raise ValueError("not as it was written")
+    about = _about(data)
+    points = tuple(Point.from_row(row) for row in rows.items(rows.field(about, "points"), "points"))
+    hashes = {
+        rows.one_of(name, "array", tuple(ARRAYS)): {
+            key: rows.sha256(value, key) for key, value in rows.table(files, name).items()
+        }
+        for name, files in rows.table(about.get("arrays", {}), "arrays").items()
+    }
+    return _CaseFile(points, hashes)
+
+
+_checked_metadata = lru_cache(maxsize=256)(_read_metadata)
+"""Files of cases by path and hash: patches of a case are read one after the other."""
+
+
+def _group(about: Mapping[str, Any]) -> bytes:
+    """The file of a Zarr group with our attribute."""
+    group = {"zarr_format": 3, "node_type": "group", "attributes": {ATTRIBUTE: about}}
+    return (json.dumps(group, allow_nan=False) + "\n").encode()
+
+
+def _about(data: bytes) -> dict[str, Any]:
+    """Our attribute of such a file; raises ValueError where there is none."""
+    attributes = rows.table(rows.field(rows.json_object(data), "attributes"), "attributes")
+    return rows.table(rows.field(attributes, ATTRIBUTE), ATTRIBUTE)
+
+
+def _own_hash(index: Mapping[str, Any]) -> str:
+    """The hash of an index, by which damage to it is found."""
+    return fingerprint(json.dumps(index, sort_keys=True, allow_nan=False).encode())

@@ -1,0 +1,228 @@
+"""The arrays of a store: Zarr 3 of one fixed layout, every chunk checked against its hash before it is decoded.
+
+Any Zarr 3 library reads them. They are written and read here without one, so that nothing which a file claims (another
+codec, a larger chunk) is believed, and so that a chunk's bytes are hashed between the disk and the decoder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numcodecs import blosc
+from numpy.typing import NDArray
+
+from synthorax.datasets.rows import json_object, read_bounded
+from synthorax.errors import InputError
+
+METADATA = "zarr.json"
+MOST_METADATA_BYTES = 2**16
+BLOSC_HEADER_BYTES = 16
+ZSTD_FORMAT = 4
+"""Blosc's number of Zstandard, in the upper three bits of its header's flags."""
+Hashes = Mapping[str, str]
+"""SHA-256 of every file of an array by its key, such as `c/0/0/0`."""
+
+blosc.use_threads = False  # with threads the order of blocks within a chunk, and so its hash, would be chance
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How an array lies on disk.
+
+    Attributes:
+        chunk: voxels along each axis; a smaller array is one chunk.
+    """
+
+    dtype: str
+    chunk: tuple[int, ...]
+    axes: tuple[str, ...]
+
+    def chunk_of(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Shape of the chunks of an array."""
+        return tuple(min(n, c) for n, c in zip(shape, self.chunk, strict=True))
+
+    def grid(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Number of chunks along each axis."""
+        return tuple(-(-n // c) for n, c in zip(shape, self.chunk_of(shape), strict=True))
+
+    def metadata(self, shape: Sequence[int]) -> dict[str, Any]:
+        """What `zarr.json` says of an array of a shape."""
+        item = np.dtype(self.dtype).itemsize
+        blosc_ = {"typesize": item, "cname": "zstd", "clevel": 1}
+        blosc_ |= {"shuffle": "bitshuffle" if item > 1 else "noshuffle", "blocksize": 0}
+        little = {"configuration": {"endian": "little"}} if item > 1 else {}
+        return {
+            "shape": list(shape),
+            "data_type": self.dtype,
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(self.chunk_of(shape))}},
+            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+            "fill_value": 0,
+            "codecs": [{"name": "bytes"} | little, {"name": "blosc", "configuration": blosc_}],
+            "attributes": {},
+            "dimension_names": list(self.axes),
+            "zarr_format": 3,
+            "node_type": "array",
+            "storage_transformers": [],
+        }
+
+
+ARRAYS = {
+    "ct": Layout("int16", (32, 128, 128), ("z", "y", "x")),
+    "regions": Layout("uint8", (2**20,), ("byte",)),
+}
+"""Small enough that a nodule's cube touches few chunks, large enough that a scan has few."""
+
+
+def write_array(folder: Path, layout: Layout, values: NDArray) -> dict[str, str]:
+    """Write an array into a new folder.
+
+    Returns:
+        SHA-256 of each file by its key.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    hashes = {}
+    chunk = layout.chunk_of(values.shape)
+    shuffle = blosc.BITSHUFFLE if values.dtype.itemsize > 1 else blosc.NOSHUFFLE
+
+    def put(key: str, data: bytes) -> None:
+        path = folder / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        hashes[key] = hashlib.sha256(data).hexdigest()
+
+    put(METADATA, json.dumps(layout.metadata(values.shape), indent=1).encode())
+    for place in np.ndindex(layout.grid(values.shape)):
+        part = values[tuple(slice(i * c, (i + 1) * c) for i, c in zip(place, chunk, strict=True))]
+        if part.shape != chunk:
+            padded = np.zeros(chunk, layout.dtype)
+            padded[tuple(slice(n) for n in part.shape)] = part
+            part = padded
+        put(_key(place), blosc.compress(np.ascontiguousarray(part, layout.dtype), b"zstd", 1, shuffle))
+    return hashes
+
+
+def keys_of(layout: Layout, shape: Sequence[int]) -> Iterator[str]:
+    """The keys of all files of an array."""
+    yield METADATA
+    yield from (_key(place) for place in np.ndindex(layout.grid(shape)))
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """An array on disk.
+
+    Attributes:
+        shape: as the index of the store has it; the array's own file must say the same.
+        hashes: None in a store of format 1, which has none.
+        may_miss: whether chunks of zeros may have been left out, as masks of format 1 do.
+        remedy: what a user can do about damage.
+    """
+
+    folder: Path
+    layout: Layout
+    shape: tuple[int, ...]
+    hashes: Hashes | None
+    remedy: str
+    may_miss: bool = False
+
+    def read(self, start: Sequence[int], stop: Sequence[int]) -> NDArray:
+        """The values from `start` up to `stop`, which lie within the array.
+
+        Raises:
+            InputError: a file is missing, another one, cut or damaged, or the array is none of ours.
+        """
+        self._check_metadata()
+        made = np.empty([b - a for a, b in zip(start, stop, strict=True)], self.layout.dtype)
+        chunk = self.layout.chunk_of(self.shape)
+        for place in product(*[range(a // c, -(-b // c)) for a, b, c in zip(start, stop, chunk, strict=True)]):
+            first = [i * c for i, c in zip(place, chunk, strict=True)]
+            low = [max(a, f) for a, f in zip(start, first, strict=True)]
+            high = [min(b, f + c) for b, f, c in zip(stop, first, chunk, strict=True)]
+            there = tuple(slice(a - s, b - s) for a, b, s in zip(low, high, start, strict=True))
+            here = tuple(slice(a - f, b - f) for a, b, f in zip(low, high, first, strict=True))
+            made[there] = self._decoded(place, chunk)[here]
+        return made
+
+    def check(self) -> tuple[int, list[InputError]]:
+        """The number of files of the array, and an error for each that is not what was written.
+
+        Where there are no hashes, every chunk is decoded, which finds what is missing or cut.
+        """
+        errors = []
+        keys = list(keys_of(self.layout, self.shape))
+        for key in keys:
+            try:
+                if self.hashes is not None:
+                    self._bytes(key, self._most())
+                elif key == METADATA:
+                    self._check_metadata()
+                else:
+                    self._decoded([int(i) for i in key.split("/")[1:]], self.layout.chunk_of(self.shape))
+            except InputError as error:
+                errors.append(error)
+        return len(keys), errors
+
+    def _most(self) -> int:
+        """Bytes that a chunk may have: Blosc stores what it cannot compress as it is."""
+        size = math.prod(self.layout.chunk_of(self.shape)) * np.dtype(self.layout.dtype).itemsize
+        return max(size + BLOSC_HEADER_BYTES, MOST_METADATA_BYTES)
+
+    def _check_metadata(self) -> None:
+        expected = self.layout.metadata(self.shape)
+        data = self._bytes(METADATA, MOST_METADATA_BYTES)
+        try:
+            found = json_object(data)
+        except ValueError as error:
+            raise self._damage(METADATA, f"no metadata of an array ({error})") from error
+        for name in ("zarr_format", "node_type", "shape", "data_type", "chunk_grid", "chunk_key_encoding", "codecs"):
+            if found.get(name) != expected[name]:
+                raise self._damage(METADATA, f"{name} {json.dumps(found.get(name))[:80]}")
+        if found.get("storage_transformers") or found.get("fill_value") != 0:
+            raise self._damage(METADATA, "an array of another kind")
+
+    def _decoded(self, place: Sequence[int], chunk: tuple[int, ...]) -> NDArray:
+        key = _key(place)
+        made = np.empty(chunk, self.layout.dtype)
+        if self.may_miss and not (self.folder / key).exists():
+            return np.zeros(chunk, self.layout.dtype)
+        data = self._bytes(key, self._most())
+        claims = len(data) >= BLOSC_HEADER_BYTES and (
+            int.from_bytes(data[4:8], "little") == made.nbytes
+            and int.from_bytes(data[12:16], "little") == len(data)
+            and data[2] >> 5 == ZSTD_FORMAT
+        )
+        if not claims:
+            raise self._damage(key, f"{len(data)} bytes that are no chunk of {made.nbytes:,} bytes")
+        try:
+            blosc.decompress(data, made)
+        except (RuntimeError, ValueError) as error:
+            raise self._damage(key, f"a damaged chunk ({error})") from error
+        return made
+
+    def _bytes(self, key: str, most: int) -> bytes:
+        try:
+            data = read_bounded(self.folder / key, most)
+        except FileNotFoundError:
+            raise self._damage(key, "no file") from None
+        except (OSError, ValueError) as error:
+            raise self._damage(key, getattr(error, "strerror", None) or str(error)) from error
+        if self.hashes is not None and hashlib.sha256(data).hexdigest() != self.hashes[key]:
+            raise self._damage(key, f"{len(data)} bytes of another hash than was written")
+        return data
+
+    def _damage(self, key: str, found: str) -> InputError:
+        return InputError(self.folder / key, found, f"what was written; {self.remedy}")
+
+
+def _key(place: Sequence[int]) -> str:
+    return "c/" + "/".join(map(str, place))

@@ -1,0 +1,272 @@
+"""A case: a scan, or a patch of one, with what is known of it; and its row in the index of a store."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthorax.datasets import rows
+from synthorax.io.limits import MOST_VOXELS
+from synthorax.nodule import Nodule, NoduleAttributes
+from synthorax.region import Region, paint_labels
+from synthorax.volume import Volume
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+Annotated = Literal["all", "some", "none-known"]
+"""Whether every nodule of a scan is known: all of them, some, or nobody has said anything."""
+Box = tuple[tuple[int, int, int], tuple[int, int, int]]
+"""Corner and shape, both (z, y, x), in voxels."""
+CANDIDATE = "candidate"
+MOST_REGION_BYTES = 2**26
+"""Packed bits of all the regions of a case: four organs that fill half of a large scan, or any number of nodules."""
+MOST_SIDE = 2**16
+"""Voxels along an axis."""
+ORTHONORMAL = 1e-4
+"""Largest deviation of an axis's direction, as `Volume` allows."""
+ATTRIBUTES = tuple(field.name for field in fields(NoduleAttributes))
+
+
+@dataclass(frozen=True)
+class Point:
+    """A place of a scan that is not an outlined nodule.
+
+    Attributes:
+        kind: such as `small nodule`, `non-nodule`, `candidate`.
+        center_mm: (x, y, z), LPS.
+    """
+
+    kind: str
+    center_mm: tuple[float, float, float]
+
+    @property
+    def is_finding(self) -> bool:
+        """Whether readers saw something there; a detector's candidate may be anything."""
+        return self.kind != CANDIDATE
+
+    def row(self) -> dict[str, Any]:
+        """The point as JSON can hold it."""
+        return {"kind": self.kind, "center_mm": [round(c, 4) for c in self.center_mm]}
+
+    @classmethod
+    def from_row(cls, row: Any) -> Point:
+        """The point of such a row; raises ValueError."""
+        row = rows.table(row, "point")
+        x, y, z = rows.numbers(rows.field(row, "center_mm"), "center_mm", 3)
+        return cls(rows.text(rows.field(row, "kind"), "kind"), (x, y, z))
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A scan, or a patch of one, with what is known of it.
+
+    Attributes:
+        ct: int16 HU, axes as near to left, back and head as they can be.
+        regions: the voxels of the nodule with label i at index i - 1, in voxels of `ct`; they may overlap.
+        annotated: whether every nodule of the scan is known. The default is the safe one: no place of such a scan is
+            taken for healthy.
+        split: where its source says so.
+        synthetic: the mark of generated voxels; empty for a patient's.
+        source_patient: `provenance.patient_key` of the patient whose scan a synthetic case was made from.
+        notes: what was left out or mended when it was read.
+    """
+
+    case_id: str
+    patient_id: str
+    ct: Volume
+    regions: tuple[Region, ...] = ()
+    nodules: tuple[Nodule, ...] = ()
+    points: tuple[Point, ...] = ()
+    annotated: Annotated = "none-known"
+    split: Split | None = None
+    series_uid: str = ""
+    synthetic: str = ""
+    source_patient: str = ""
+    notes: tuple[str, ...] = ()
+
+    def label_map(self) -> NDArray[np.uint8] | NDArray[np.uint16]:
+        """The label of each voxel's nodule [z, y, x], 0 outside them; where nodules overlap, of the smaller."""
+        return paint_labels(self.regions, self.ct.shape)
+
+    def region(self, nodule: Nodule) -> Region | None:
+        """The voxels of one of the nodules; None if they are not known."""
+        region = self.regions[nodule.label - 1] if nodule.label else None
+        return region if region is not None and region.mask.any() else None
+
+
+@dataclass(frozen=True)
+class CaseEntry:
+    """A case as the index of a store knows it.
+
+    Attributes:
+        shape: voxels (z, y, x).
+        boxes: corner and shape, both (z, y, x), of each region; None in a store of format 1, whose masks are label
+            maps that have to be read first.
+        sha256: of voxels, regions, geometry and nodules.
+        metadata_sha256: of the file `zarr.json` of the case, which holds the hashes of all chunks; empty in format 1.
+        given_split: what its source said; a store's splits are `Store.splits`.
+    """
+
+    case_id: str
+    patient_id: str
+    series_uid: str
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+    origin_mm: tuple[float, float, float]
+    direction: tuple[tuple[float, ...], ...]
+    nodules: tuple[Nodule, ...]
+    boxes: tuple[Box, ...] | None
+    annotated: Annotated
+    synthetic: str
+    sha256: str
+    metadata_sha256: str = ""
+    source_patient: str = ""
+    given_split: Split | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def has_mask(self) -> bool:
+        """Whether the voxels of any nodule are known."""
+        return self.boxes is None or bool(self.boxes)
+
+    @property
+    def labels(self) -> int:
+        """Number of regions; in format 1 the largest label of a nodule."""
+        if self.boxes is None:
+            return max((nodule.label for nodule in self.nodules), default=0)
+        return len(self.boxes)
+
+    @classmethod
+    def of(cls, case: Case) -> CaseEntry:
+        """The entry of a case, without its hashes.
+
+        Raises:
+            ValueError: something that cannot be read back, such as a region beyond the scan or an id that is a path.
+        """
+        return cls.from_row(
+            {
+                **{name: getattr(case, name) for name in ("case_id", "patient_id", "series_uid", "annotated")},
+                "synthetic": case.synthetic,
+                "source_patient": case.source_patient,
+                "shape": list(case.ct.shape),
+                "spacing_mm": list(case.ct.spacing_mm),
+                "origin_mm": list(case.ct.origin_mm),
+                "direction": case.ct.direction.tolist(),
+                "nodules": [nodule.row() for nodule in case.nodules],
+                "boxes": [[list(region.corner), list(region.shape)] for region in case.regions],
+                "given_split": case.split,
+                "notes": list(case.notes),
+            }
+        )
+
+    def row(self) -> dict[str, Any]:
+        """The entry as JSON can hold it."""
+        return vars(self) | {"nodules": [nodule.row() for nodule in self.nodules]}
+
+    @classmethod
+    def from_row(cls, row: Any) -> CaseEntry:
+        """The entry of such a row.
+
+        Raises:
+            ValueError: a value that no case has.
+        """
+        row = rows.table(row, "case")
+        case_id = rows.folder_name(rows.field(row, "case_id"), "case_id")
+        try:
+            return cls._checked(case_id, row)
+        except ValueError as error:
+            raise ValueError(f"case {case_id}: {error}") from error
+
+    @classmethod
+    def _checked(cls, case_id: str, row: Mapping[str, Any]) -> CaseEntry:
+        shape = _triple(rows.field(row, "shape"), "shape", 1)
+        if math.prod(shape) > MOST_VOXELS:
+            raise ValueError(f"a shape of {math.prod(shape):,} voxels where at most {MOST_VOXELS:,} are read")
+        spacing = rows.numbers(rows.field(row, "spacing_mm"), "spacing_mm", 3)
+        if min(spacing) <= 0:
+            raise ValueError(f"spacing_mm {spacing} where positive millimetres were expected")
+        directions = rows.items(rows.field(row, "direction"), "direction")
+        direction = tuple(rows.numbers(line, "direction", 3) for line in directions)
+        if len(direction) != 3 or not _orthonormal(direction):
+            raise ValueError("a direction whose axes are not orthonormal")
+        boxes = rows.field(row, "boxes")
+        checked = None if boxes is None else tuple(_box(box, shape) for box in rows.items(boxes, "boxes"))
+        labels = MOST_VOXELS if checked is None else len(checked)
+        nodules = tuple(_nodule(one, labels) for one in rows.items(rows.field(row, "nodules"), "nodules"))
+        if checked and sum(packed_bytes(box) for box in checked) > MOST_REGION_BYTES:
+            raise ValueError(f"boxes of more than {8 * MOST_REGION_BYTES:,} voxels in all")
+        given = row.get("given_split")
+        return cls(
+            case_id=case_id,
+            patient_id=rows.text(rows.field(row, "patient_id"), "patient_id"),
+            series_uid=rows.text(rows.field(row, "series_uid"), "series_uid"),
+            shape=shape,
+            spacing_mm=spacing,  # type: ignore[arg-type]
+            origin_mm=rows.numbers(rows.field(row, "origin_mm"), "origin_mm", 3),  # type: ignore[arg-type]
+            direction=direction,
+            nodules=nodules,
+            boxes=checked,
+            annotated=rows.one_of(rows.field(row, "annotated"), "annotated", get_args(Annotated)),
+            synthetic=rows.text(rows.field(row, "synthetic"), "synthetic"),
+            sha256=rows.text(row.get("sha256", ""), "sha256"),
+            metadata_sha256=rows.text(row.get("metadata_sha256", ""), "metadata_sha256"),
+            source_patient=rows.text(row.get("source_patient", ""), "source_patient"),
+            given_split=None if given is None else rows.one_of(given, "given_split", SPLITS),
+            notes=rows.texts(row.get("notes", []), "notes"),
+        )
+
+    def volume(self, voxels: NDArray) -> Volume:
+        """Voxels with the geometry of the case."""
+        return Volume(voxels, self.spacing_mm, self.origin_mm, np.array(self.direction))
+
+
+def packed_bytes(box: Box) -> int:
+    """Bytes of the packed bits of a region with this box."""
+    return -(-math.prod(box[1]) // 8)
+
+
+def _triple(value: Any, name: str, least: int) -> tuple[int, int, int]:
+    if len(rows.items(value, name)) != 3:
+        raise ValueError(f"{name} {str(value)[:60]} where three whole numbers were expected")
+    z, y, x = (rows.whole(one, name, least, MOST_SIDE) for one in value)
+    return z, y, x
+
+
+def _box(value: Any, shape: tuple[int, int, int]) -> Box:
+    if len(rows.items(value, "box")) != 2:
+        raise ValueError(f"box {str(value)[:60]} where a corner and a shape were expected")
+    corner, size = _triple(value[0], "corner of a box", 0), _triple(value[1], "shape of a box", 1)
+    if any(a + n > whole for a, n, whole in zip(corner, size, shape, strict=True)):
+        raise ValueError(f"a box of {size} voxels at {corner}, which reaches beyond the scan's {shape}")
+    return corner, size
+
+
+def _orthonormal(direction: tuple[tuple[float, ...], ...]) -> bool:
+    matrix = np.array(direction)
+    return bool((np.abs(matrix) < 2).all()) and np.allclose(matrix.T @ matrix, np.eye(3), atol=ORTHONORMAL)
+
+
+def _nodule(value: Any, labels: int) -> Nodule:
+    row = rows.table(value, "nodule")
+    x, y, z = rows.numbers(rows.field(row, "center_mm"), "center_mm", 3)
+    given = rows.table(rows.field(row, "attributes"), "attributes")
+    attributes = {rows.one_of(name, "attribute", ATTRIBUTES): rows.number(one, name) for name, one in given.items()}
+    if attributes.get("diameter_mm", 1) <= 0:
+        raise ValueError(f"diameter_mm {attributes['diameter_mm']:g} where a positive number was expected")
+    ratings = rows.table(rows.field(row, "ratings"), "ratings")
+    extra = rows.table(rows.field(row, "extra"), "extra")
+    return Nodule(
+        nodule_id=rows.text(rows.field(row, "nodule_id"), "nodule_id"),
+        center_mm=(x, y, z),
+        attributes=NoduleAttributes(**attributes),
+        label=rows.whole(rows.field(row, "label"), "label", 0, labels),
+        ratings={
+            name: tuple(rows.number(one, name) for one in rows.items(values, name)) for name, values in ratings.items()
+        },
+        extra={name: rows.text(one, name) for name, one in extra.items()},
+    )

@@ -1,0 +1,75 @@
+"""Stores of format 1: one label map a case, in which nodules cannot overlap, and no hashes of chunks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from synthorax.datasets import rows
+from synthorax.datasets.arrays import ARRAYS, METADATA, Layout, StoredArray
+from synthorax.datasets.case import CaseEntry
+from synthorax.errors import InputError
+from synthorax.region import Region, regions_of
+
+MASK = Layout("uint8", (32, 128, 128), ("z", "y", "x"))
+KNOW_ALL = ("lidc", "luna16", "patches", "phantom")
+"""Kinds of sources whose scans have all their nodules marked."""
+REMEDY = "prepare the store again, or unpack it again"
+MOST_BYTES = 2**26
+
+
+def upgraded(row: Mapping[str, Any], source: Mapping[str, Any]) -> dict[str, Any]:
+    """The row of a case as format 2 has it; raises ValueError.
+
+    A scan in which nobody marked a nodule is taken for annotated only where its source annotates all.
+    """
+    packed = source.get("packed")
+    kind = packed.get("kind") if isinstance(packed, dict) else source.get("kind")
+    known = kind in KNOW_ALL or bool(rows.field(row, "nodules"))
+    boxes: list[Any] | None = None if rows.field(row, "has_mask") else []
+    return {**row, "boxes": boxes, "annotated": "all" if known else "none-known"}
+
+
+def regions(case: Path, entry: CaseEntry) -> tuple[Region, ...]:
+    """The regions of all labels of a case, of which some may be empty.
+
+    Raises:
+        InputError: the mask is damaged.
+    """
+    return _regions(case, entry.shape, entry.labels)
+
+
+@lru_cache(maxsize=4)
+def _regions(case: Path, shape: tuple[int, int, int], labels: int) -> tuple[Region, ...]:
+    return tuple(regions_of(_mask(case, shape), range(1, labels + 1)))
+
+
+def _mask(case: Path, shape: tuple[int, int, int]) -> NDArray:
+    return StoredArray(case / "mask", MASK, shape, None, REMEDY, may_miss=True).read((0, 0, 0), shape)
+
+
+def check(case: Path, entry: CaseEntry) -> tuple[int, list[InputError]]:
+    """The number of arrays of a case, and an error if its voxels or nodules are not those that were written.
+
+    Raises:
+        InputError: the case cannot be read.
+    """
+    try:
+        about = rows.json_object(rows.read_bounded(case / METADATA, MOST_BYTES))["attributes"]["synthorax"]
+        row, points = about["entry"] | {"sha256": ""}, about["points"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise InputError(case / METADATA, f"a damaged case ({error})", f"what was written; {REMEDY}") from error
+    ct = StoredArray(case / "ct", ARRAYS["ct"], entry.shape, None, REMEDY).read((0, 0, 0), entry.shape)
+    content = hashlib.sha256(ct.data)
+    if entry.has_mask:
+        content.update(_mask(case, entry.shape).data)
+    content.update(json.dumps([row, points], sort_keys=True).encode())
+    if content.hexdigest() != entry.sha256:
+        return 1, [InputError(case, "other voxels or nodules than were written", f"what was written; {REMEDY}")]
+    return 1, []
