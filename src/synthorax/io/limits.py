@@ -9,8 +9,10 @@ from pathlib import Path
 
 from synthorax.errors import InputError
 
+MOST_VOXELS = 2**29
+"""Largest volume that is read, whatever its type: 512 x 512 x 2048."""
 MOST_BYTES = 2**30
-"""Largest array of voxels that is read: 1 GiB, which is 512 x 512 x 2048 voxels of int16."""
+"""Largest array of voxels that is read: 1 GiB, which is `MOST_VOXELS` of int16."""
 MOST_DEFLATION = 1032
 """Deflate cannot make a file smaller than by this factor."""
 KINDS = (
@@ -73,9 +75,9 @@ def check_claim(
     """
     sizes = [int(n) for n in shape]
     claimed = math.prod(sizes) * voxel_bytes
-    if not (all(n > 0 for n in sizes) and 0 < claimed <= MOST_BYTES):
+    if not (all(n > 0 for n in sizes) and claimed <= MOST_BYTES and math.prod(sizes) <= MOST_VOXELS):
         size = f"{' x '.join(map(str, sizes))} voxels of {voxel_bytes} bytes"
-        expected = f"1 to {MOST_BYTES} bytes of voxels; crop the image, or store it as int16"
+        expected = f"1 to {MOST_VOXELS} voxels and {MOST_BYTES} bytes; crop the image, or store it as int16"
         raise InputError(path, f"a header of {size}", expected)
     if stored_in is not None:
         found = stored_in.stat().st_size if stored_in.is_file() else 0
