@@ -17,6 +17,8 @@ MANIFEST = "manifest.json"
 
 SYNTHETIC_PATIENT = "SYNTHETIC-"
 """What the patient id of a synthetic scan begins with; the key of its source's patient follows."""
+ANONYMOUS_PATIENT = "ANONYMOUS-"
+"""What the patient id of a patient's own scan begins with that was written without identity; the key follows."""
 KEY_DIGITS = 12
 
 
@@ -41,9 +43,9 @@ class Origin:
 def patient_key(patient_id: str) -> str:
     """A name for a patient that does not tell who the patient is: 12 hex digits of the SHA-256 of the patient id.
 
-    The key of a synthetic patient is the key of the patient that it was made from, so that a scan injected twice
-    still belongs to its first source. Spaces around the id do not count; an empty id, which says nothing, has an
-    empty key.
+    The key of a synthetic or anonymous patient is the key of the patient that it was made from, so that a scan
+    injected twice still belongs to its first source. Spaces around the id do not count; an empty id, which says
+    nothing, has an empty key.
 
     >>> patient_key("LIDC-IDRI-0001")
     '3bb5d67ab461'
@@ -51,7 +53,7 @@ def patient_key(patient_id: str) -> str:
     True
     """
     patient_id = patient_id.strip(" \0")
-    key = patient_id.removeprefix(SYNTHETIC_PATIENT)
+    key = patient_id.removeprefix(SYNTHETIC_PATIENT).removeprefix(ANONYMOUS_PATIENT)
     if key != patient_id and len(key) == KEY_DIGITS and set(key) <= set("0123456789abcdef"):
         return key
     return fingerprint(patient_id.encode("utf-8", "surrogatepass"))[:KEY_DIGITS] if patient_id else ""

@@ -153,23 +153,28 @@ def _samples(path: Path) -> dict[str, Any]:
 def _dicom(path: Path) -> dict[str, Any]:
     from synthorax.io.dicom import find_series, read_series_files
 
-    series = find_series(path)
+    found = find_series(path)
     made: list[dict[str, Any]] = []
-    for found in series:
-        row: dict[str, Any] = {"uid": found.uid, "patient_id": found.patient_id, "modality": found.modality}
-        row |= {"description": found.description, "files": len(found.files)}
-        if found.modality == "CT":
+    for series in found:
+        row: dict[str, Any] = {"uid": series.key, "patient_id": series.patient_id, "modality": series.modality}
+        row |= {"description": series.description, "files": len(series.files)}
+        if series.apart:
+            row["apart"] = f"{series.apart} in {series.files[0].parent}"
+        if series.is_localizer:
+            row["unusable"] = "localizer images, which are no slices"
+        elif series.modality == "CT":
             try:
-                ct = read_series_files(found.files)
+                ct = read_series_files(series.files, series.left_out)
                 row |= _volume(ct.volume) | {"synthetic": ct.mark, "notes": list(ct.notes)}
             except InputError as error:
                 row["unusable"] = str(error)
         made.append(row)
-    return {"holds": "DICOM", "series": made}
+    return {"holds": "DICOM", "series": made, "left_out": [f"{file}: {reason}" for file, reason in found.left_out]}
 
 
 def _file(path: Path) -> dict[str, Any]:
-    from synthorax.io.dicom import is_dicom, read_header, read_mark
+    from synthorax.io.dicom import is_dicom, read_header, read_mark, read_series_files
+    from synthorax.io.dicom_file import text
     from synthorax.io.images import is_image, open_image
     from synthorax.io.images import read_mark as read_image_mark
     from synthorax.io.segments import list_segments
@@ -188,8 +193,14 @@ def _file(path: Path) -> dict[str, Any]:
         return {"holds": "array", "shape": list(array.shape), "dtype": str(array.dtype)}
     if is_dicom(path):
         header = read_header(path)
-        names = ("Modality", "PatientID", "SeriesInstanceUID", "SOPInstanceUID", "Rows", "Columns")
-        return {"holds": "DICOM file", **{n: str(header.get(n, "")) for n in names}, "synthetic": read_mark(header)}
+        names = ("Modality", "PatientID", "SeriesInstanceUID", "SOPInstanceUID", "Rows", "Columns", "NumberOfFrames")
+        about = {name: text(header, name) for name in names}
+        if text(header, "NumberOfFrames") not in ("", "1") and about["Modality"] == "CT":
+            try:
+                about |= _volume(read_series_files([path]).volume)
+            except InputError as error:
+                about["unusable"] = str(error)
+        return {"holds": "DICOM file", **about, "synthetic": read_mark(header)}
     raise InputError(path, "a file of no known kind", "a store, run, folder of samples, scan, mask or array")
 
 

@@ -81,6 +81,7 @@ def inject(
     from synthorax.editing.plan import Request, plan_nodules
     from synthorax.geometry import AIR_HU, orient
     from synthorax.io.atomic import check_folder_is_free
+    from synthorax.io.dicom_kept import kept_elements
     from synthorax.provenance import Origin
 
     if out is not None:
@@ -97,6 +98,7 @@ def inject(
     finder = _finder(lungs)
     chosen = find_method(method, _shape_source(shapes, patients, request.attributes))
     source = _scan(scan, series, force)
+    not_kept = kept_elements(source.dicom, keep_identity=keep_identity)[1] if out is not None and source.dicom else ()
     known, told = (None, ()) if labels is None else _labels(labels, source.ct)
     known = None if known is None else orient(known, "LPS")
     unseen = np.isnan(source.ct.voxels) if source.ct.voxels.dtype.kind == "f" else np.zeros(1, bool)
@@ -109,7 +111,7 @@ def inject(
             raise InputError(source.path, *error.args[1:]) from error
         raise
     edited = inject_nodules(upright, plan.wanted, chosen, seed, lungs=plan.lungs, labels=known)
-    edited = edited.turned_like(source.ct).noting([*source.notes, *told, *plan.notes])
+    edited = edited.turned_like(source.ct).noting([*source.notes, *told, *plan.notes, *not_kept])
     if unseen.any():
         edited.ct.voxels[unseen] = np.nan
         edited.region.voxels[unseen] = False

@@ -17,44 +17,22 @@ from pydicom.valuerep import format_number_as_ds
 from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_file, atomic_folder
 from synthorax.io.dicom import CtSeries
-from synthorax.provenance import MANIFEST, fingerprint, write_manifest
+from synthorax.io.dicom_file import text
+from synthorax.io.dicom_kept import kept_elements
+from synthorax.provenance import (
+    ANONYMOUS_PATIENT,
+    MANIFEST,
+    SYNTHETIC_PATIENT,
+    fingerprint,
+    patient_key,
+    write_manifest,
+)
 from synthorax.volume import Volume
 
 MANUFACTURER = "synthorax"
 MOST_LABELS = 255
 SAME_PLACE_MM = 0.01
 CONTRIBUTING_EQUIPMENT = 0x0018A001
-ACQUISITION = (
-    "KVP",
-    "SliceThickness",
-    "DataCollectionDiameter",
-    "ReconstructionDiameter",
-    "ConvolutionKernel",
-    "FilterType",
-    "XRayTubeCurrent",
-    "ExposureTime",
-    "Exposure",
-    "PatientPosition",
-    "BodyPartExamined",
-)
-"""What a series made from another keeps of it: how it was acquired, nothing of whose it is."""
-IDENTITY = (
-    "PatientName",
-    "PatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "PatientAge",
-    "StudyInstanceUID",
-    "StudyDate",
-    "StudyTime",
-    "StudyID",
-    "AccessionNumber",
-    "ReferringPhysicianName",
-    "StudyDescription",
-    "FrameOfReferenceUID",
-    "PositionReferenceIndicator",
-)
-"""What it keeps besides where the patient's identity is asked for."""
 
 
 def write_ct_series(
@@ -70,10 +48,14 @@ def write_ct_series(
 ) -> list[Dataset]:
     """Write a volume as a CT series, a file a slice, all or nothing; the same volume gives the same bytes.
 
+    Without `keep_identity`, the patient is named by `patient_key` of the source's patient, and the UIDs of study and
+    frame of reference are hashes of the source's: what is made from one study lies together, and what is made from
+    one patient's scans is one patient's. Series and slices have UIDs of their own, by the voxels.
+
     Args:
-        volume: HU; rounded to whole ones.
+        volume: HU, rounded to whole numbers.
         mark: the synthetic mark; None for voxels that are a patient's.
-        source: the series that the volume was made from.
+        source: the series that the volume was made from. `dicom_kept.kept_elements` tells what of its header is kept.
         keep_identity: keep its patient, study and frame of reference, so that it lies beside the source in a PACS.
         description: of the series.
         sidecar: written into the folder as manifest.json.
@@ -86,7 +68,7 @@ def write_ct_series(
         OutputError: it cannot be written.
     """
     hu = np.clip(np.rint(volume.voxels), -(2**15), 2**15 - 1).astype("<i2")
-    whose = source.series_uid if source is not None and keep_identity else ""
+    whose = "" if source is None else source.series_uid if keep_identity else patient_key(source.patient)
     content = fingerprint(hu.tobytes() + repr((volume.affine.tolist(), mark, whose)).encode())
     common = _common(volume, content, mark, source, keep_identity, description)
     headers: list[Dataset] = []
@@ -217,13 +199,16 @@ def _common(
     for name in ("StudyDate", "StudyTime", "ContentDate", "ContentTime", "AccessionNumber", "ReferringPhysicianName"):
         setattr(header, name, "")
     header.StudyID = ""
-    kind = "SYNTHETIC" if mark else "ANONYMOUS"
-    header.PatientID, header.PatientName = f"{kind}-{content[:12]}", f"{kind}^{content[:12]}"
+    key = content[:12] if source is None else patient_key(source.patient) or content[:12]
+    prefix = SYNTHETIC_PATIENT if mark else ANONYMOUS_PATIENT
+    header.PatientID, header.PatientName = prefix + key, prefix.replace("-", "^") + key
     header.PatientBirthDate = header.PatientSex = ""
     header.PatientIdentityRemoved = "YES"
     header.DeidentificationMethod = f"identity replaced by {MANUFACTURER}"
-    for name, part in (("StudyInstanceUID", "study"), ("FrameOfReferenceUID", "frame")):
-        setattr(header, name, generate_uid(entropy_srcs=[content, part]))
+    study = content if source is None else source.study_uid or source.series_uid or content
+    frame = study if source is None else text(source.header, "FrameOfReferenceUID") or study
+    header.StudyInstanceUID = generate_uid(entropy_srcs=[key, study, "study"])
+    header.FrameOfReferenceUID = generate_uid(entropy_srcs=[key, study, frame, "frame"])
     header.SeriesInstanceUID = generate_uid(entropy_srcs=[content, "series"])
     header.SeriesNumber = 9001
     header.SeriesDescription = (description or ("Synthetic" if mark else "Derived"))[:64]
@@ -234,9 +219,7 @@ def _common(
     header.AcquisitionNumber = None
     header.SliceThickness = format_number_as_ds(volume.spacing_mm[0])
     if source is not None:
-        for name in ACQUISITION + IDENTITY * keep_identity:
-            if name in source.header:
-                setattr(header, name, source.header[name].value)
+        header.update(kept_elements(source, keep_identity=keep_identity)[0])
         if keep_identity:
             del header.PatientIdentityRemoved, header.DeidentificationMethod
     header.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]

@@ -81,10 +81,8 @@ def read_scan(path: Path, series: str | None = None, *, any_values: bool = False
         return Scan(volume, notes=(*notes, *cut), path=path)
     if path.is_file() and not dicom.is_dicom(path):
         raise InputError(path, "no image that is known", "a DICOM folder, NIfTI, MHA, MHD or NRRD")
-    if path.is_file():
-        series = dicom.read_about(path).series_uid
-        path = path.parent
-    return replace(of_series(dicom.read_ct_series(path, series)), path=path)
+    found = dicom.read_ct_series(path, series)
+    return replace(of_series(found), path=path.parent if path.is_file() else path)
 
 
 def of_series(found: dicom.CtSeries) -> Scan:

@@ -3,22 +3,87 @@
 from __future__ import annotations
 
 import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from synthorax.io.limits import KINDS
 
-def files_below(folder: Path) -> list[Path]:
-    """Every file of a folder and its subfolders, those of linked folders too, each once, sorted.
+LeftOut = tuple[Path, str]
+"""A file or folder that was passed over, and the reason."""
 
-    Hidden files and folders are left out.
+
+@dataclass(frozen=True)
+class Surveyed:
+    """What a folder holds.
+
+    Attributes:
+        files: regular files, sorted.
+        left_out: pipes, devices, links to nothing, and folders that cannot be listed.
+    """
+
+    files: tuple[Path, ...]
+    left_out: tuple[LeftOut, ...]
+
+
+def survey(folder: Path) -> Surveyed:
+    """List the files of a folder and its subfolders, those of linked folders too, each once.
+
+    Hidden files and folders are not looked at.
     """
     found: list[Path] = []
+    left_out: list[LeftOut] = []
     seen: set[str] = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
+
+    def unreadable(error: OSError) -> None:
+        left_out.append((Path(error.filename or folder), f"a folder that cannot be listed ({error.strerror})"))
+
+    for place, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         real = os.path.realpath(place)
         if real in seen:
             folders.clear()
             continue
         seen.add(real)
-        found += [Path(place) / name for name in names if not name.startswith(".")]
-    return sorted(path for path in found if path.is_file())
+        for name in names:
+            if name.startswith("."):
+                continue
+            path = Path(place) / name
+            if kind := not_regular(path):
+                left_out.append((path, kind))
+            else:
+                found.append(path)
+    return Surveyed(tuple(sorted(found)), tuple(sorted(left_out)))
+
+
+def files_below(folder: Path) -> list[Path]:
+    """The regular files of a folder and its subfolders, as `survey` finds them."""
+    return list(survey(folder).files)
+
+
+def not_regular(path: Path) -> str:
+    """What a path is that is no regular file, such as `a pipe` or `a link to nothing`; empty if it is one."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return "a link to nothing" if path.is_symlink() else "nothing"
+    except OSError as error:
+        return f"a file that cannot be looked at ({error.strerror})"
+    if stat.S_ISREG(mode):
+        return ""
+    return next((kind for is_kind, kind in KINDS if is_kind(mode)), "no regular file")
+
+
+def told(left_out: Sequence[LeftOut], most: int = 5) -> str:
+    """One line that names the files that were passed over: `a.dcm (an empty file), b.dcm (a pipe) and 3 more`."""
+    named = ", ".join(f"{path.name} ({reason})" for path, reason in left_out[:most])
+    return named + f" and {len(left_out) - most} more" * (len(left_out) > most)
+
+
+def counted(left_out: Sequence[LeftOut]) -> str:
+    """One line that counts the files that were passed over by reason, without their names, which may be a patient's."""
+    reasons: dict[str, int] = {}
+    for _, reason in left_out:
+        reasons[reason] = reasons.get(reason, 0) + 1
+    return ", ".join(f"{count} x {reason}" for reason, count in reasons.items())

@@ -1,0 +1,402 @@
+"""One DICOM file: whether it is one, what it is, and its data set, read within bounds."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import warnings
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from io import BufferedReader, BytesIO, FileIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.datadict import dictionary_has_tag, dictionary_VR, tag_for_keyword
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.filereader import ENCODED_VR, read_partial
+from pydicom.multival import MultiValue
+from pydicom.tag import Tag
+from pydicom.uid import (
+    UID,
+    CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
+    EnhancedCTImageStorage,
+    ExplicitVRLittleEndian,
+    LegacyConvertedEnhancedCTImageStorage,
+    MediaStorageDirectoryStorage,
+)
+
+from synthorax.errors import InputError
+from synthorax.io.limits import MOST_BYTES, check_file
+from synthorax.io.walk import not_regular
+
+PREAMBLE_BYTES = 128
+PREFIX = b"DICM"
+MOST_FILE_BYTES = MOST_BYTES + 2**27
+"""A DICOM file of more bytes is refused: the largest multi-frame CT has 1 GiB of pixels."""
+MAPPED_BYTES = 2**26
+"""A file of more bytes is mapped instead of read into memory."""
+MOST_READS = 1_000_000
+"""A data set of more reads is refused. A CT slice takes some 300, a multi-frame CT some 100 for each frame."""
+MOST_ITEMS = 150_000
+"""A data set of more sequence items is refused: pydicom takes 14 microseconds and a kilobyte for an empty one."""
+FEW_BYTES = 2**20
+"""A file of fewer bytes cannot hold `MOST_ITEMS` items, and they are not counted."""
+MOST_HEADER_BYTES = 2**24
+"""A deflated data set is inflated to this many bytes where its pixels are not wanted."""
+INFLATED_BYTES = 2**26
+MOST_INFLATION = 50
+"""A data set that inflates to more than 64 MiB and 50 times its file is refused; CT inflates 2 to 5 times."""
+CT_CLASSES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
+"""SOP classes whose slices can be read as a volume."""
+ABOUT_TAGS: list[Any] = [
+    Tag(keyword)
+    for keyword in (
+        "ImageType",
+        "SOPClassUID",
+        "SOPInstanceUID",
+        "Modality",
+        "SeriesDescription",
+        "PatientName",
+        "PatientID",
+        "PatientBirthDate",
+        "StudyInstanceUID",
+        "SeriesInstanceUID",
+        "InstanceNumber",
+        "ImagePositionPatient",
+        "ImageOrientationPatient",
+        "FrameOfReferenceUID",
+        "NumberOfFrames",
+        "Rows",
+        "ReferencedSeriesSequence",
+        "ReferencedFrameOfReferenceSequence",
+    )
+]
+REFERENCES = {
+    "SEG": ("ReferencedSeriesSequence",),
+    "RTSTRUCT": ("ReferencedFrameOfReferenceSequence", "RTReferencedStudySequence", "RTReferencedSeriesSequence"),
+}
+"""Where masks name the series that they were drawn on."""
+BARE_GROUPS = (0x0002, 0x0008)
+"""Groups of elements that a data set without preamble begins with."""
+BINARY_VRS = ("US", "SS", "UL", "SL", "UV", "SV", "FL", "FD", "AT", "OB", "OW", "OF", "OD", "OL", "OV", "SQ", "UN")
+OTHER_FILES = (
+    (b"\x1f\x8b", "a gzip file; unpack it first"),
+    (b"BZh", "a bzip2 file; unpack it first"),
+    (b"\xfd7zXZ", "an xz file; unpack it first"),
+    (b"PK\x03\x04", "a zip file; unpack it first"),
+    (b"%PDF", "a PDF"),
+    (b"\x89PNG", "a PNG picture"),
+    (b"\xff\xd8\xff", "a JPEG picture"),
+    (b"version https://git-lfs", "a Git LFS pointer; fetch the file that it stands for"),
+    (b"<?xml", "an XML file"),
+    (b"<!DOCTYPE", "a web page"),
+    (b"<html", "a web page"),
+)
+"""What a file that is no DICOM begins with."""
+
+
+@dataclass(frozen=True)
+class About:
+    """What a DICOM file is. Text that is missing or cannot be read is empty.
+
+    Attributes:
+        modality: such as CT, MR, SEG; empty for a directory of other files. A CT image that does not say so is CT.
+        refers_to: UID of the series that a SEG or RTSTRUCT was drawn on.
+        patient_name, birth_date: of the patient, to tell patients apart whose ids are alike.
+        sop_class: UID of the kind of object.
+        orientation: ImageOrientationPatient; empty where it has none, as multi-frame images, or no usable one.
+        position_mm: ImagePositionPatient as written.
+        number: InstanceNumber as written.
+        is_localizer: whether it is an overview image, which is no slice.
+    """
+
+    series_uid: str
+    patient_id: str
+    modality: str
+    description: str
+    refers_to: str
+    study_uid: str = ""
+    frame_of_reference: str = ""
+    patient_name: str = ""
+    birth_date: str = ""
+    sop_class: str = ""
+    sop_uid: str = ""
+    orientation: tuple[float, ...] = ()
+    position_mm: str = ""
+    number: str = ""
+    is_localizer: bool = False
+
+
+class _Deflated(Exception):
+    """What follows is deflated; raised instead of inflating it without bounds."""
+
+
+class _TooMuch(Exception):
+    """More elements than a data set has."""
+
+
+class _Counted:
+    """Counts reads, and refuses to read to the end, which pydicom does only to inflate."""
+
+    left = MOST_READS
+    plain_read: Callable[..., bytes]
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or size < 0:
+            raise _Deflated
+        self.left -= 1
+        if self.left < 0:
+            raise _TooMuch
+        return self.plain_read(size)
+
+
+class _Memory(_Counted, BytesIO):
+    plain_read = BytesIO.read
+
+
+class _Opened(_Counted, BufferedReader):
+    plain_read = BufferedReader.read
+
+
+class _Mapped(_Counted, mmap.mmap):
+    plain_read = mmap.mmap.read
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a regular file has the DICOM preamble, or begins as a data set that is stored without one."""
+    if not_regular(path):
+        return False
+    with open(path, "rb") as file:
+        return _is_dicom(file.read(PREAMBLE_BYTES + len(PREFIX)))
+
+
+def what_else(path: Path) -> str:
+    """What a file is that is no DICOM, in words: `an empty file`, `a PDF`, `a text file`."""
+    with open(path, "rb") as file:
+        head = file.read(512)
+    if not head:
+        return "an empty file"
+    for start, name in OTHER_FILES:
+        if head.lstrip()[: len(start)].lower() == start.lower():
+            return name
+    if not head.strip(b"\0"):
+        return "a file of zeros"
+    if head.isascii() and all(byte >= 32 or byte in b"\t\n\r\f" for byte in head):
+        return "a text file"
+    if len(head) < PREAMBLE_BYTES + len(PREFIX):
+        return f"{len(head)} bytes that are no DICOM; it was cut off"
+    return "no DICOM file"
+
+
+def read_about(path: Path) -> About:
+    """What a DICOM file is, without reading all of it.
+
+    Raises:
+        InputError: it is no DICOM file, or cannot be read.
+    """
+    header = _read(path, pixels=False, only=ABOUT_TAGS)
+    sop_class = text(header, "SOPClassUID") or text(header.file_meta, "MediaStorageSOPClassUID")
+    modality = text(header, "Modality").upper().split("\\")[0]
+    if sop_class in CT_CLASSES:
+        modality = modality or "CT"
+        if "Rows" not in header:
+            raise InputError(path, "a CT image without rows; its header was cut off or damaged", "a whole one")
+    if not modality and sop_class != MediaStorageDirectoryStorage:
+        kind = f"{UID(sop_class).name} without Modality" if sop_class else "no Modality and no SOP class"
+        raise InputError(path, kind + "; its header was cut off" * (not sop_class), "a CT, SEG or RTSTRUCT")
+    return About(
+        series_uid=text(header, "SeriesInstanceUID"),
+        patient_id=text(header, "PatientID"),
+        modality=modality,
+        description=text(header, "SeriesDescription"),
+        refers_to=_referred(header, REFERENCES.get(modality, ())),
+        study_uid=text(header, "StudyInstanceUID"),
+        frame_of_reference=text(header, "FrameOfReferenceUID"),
+        patient_name=text(header, "PatientName"),
+        birth_date=text(header, "PatientBirthDate"),
+        sop_class=sop_class,
+        sop_uid=text(header, "SOPInstanceUID"),
+        orientation=_orientation(header),
+        position_mm=text(header, "ImagePositionPatient"),
+        number=text(header, "InstanceNumber"),
+        is_localizer=is_localizer(header),
+    )
+
+
+def read_header(path: Path) -> Dataset:
+    """The header of a DICOM file, without pixels.
+
+    Raises:
+        InputError: it is no DICOM file, or cannot be read.
+    """
+    return _read(path, pixels=False)
+
+
+def read_whole(path: Path) -> Dataset:
+    """The data set of a DICOM file, with its pixels as they are stored.
+
+    Raises:
+        InputError: it is no DICOM file, cannot be read, or inflates beyond all measure.
+    """
+    return _read(path, pixels=True)
+
+
+def is_localizer(header: Dataset) -> bool:
+    """Whether an image is an overview, not a slice."""
+    return "LOCALIZER" in text(header, "ImageType").upper().split("\\")
+
+
+def text(header: Dataset, keyword: str) -> str:
+    r"""An element as text, as it is written: several values with `\` between them; empty if there is none.
+
+    Bytes that its character set does not have are shown as `?`.
+    """
+    tag = tag_for_keyword(keyword) or 0
+    raw: Any = header.get_item(tag)
+    stored = raw.value if isinstance(raw, RawDataElement) else None
+    is_plain = isinstance(stored, bytes) and stored.isascii() and b"\x1b" not in stored
+    if stored is not None and is_plain and (raw.VR or dictionary_VR(tag)) not in BINARY_VRS:
+        return stored.decode("ascii").strip(" \0")
+    try:
+        value = header.get(keyword)
+        if value is None:
+            return ""
+        if isinstance(value, MultiValue):
+            return "\\".join(str(part) for part in value).strip(" \0")
+        return str(value).strip(" \0")
+    except Exception:  # pydicom raises whatever its conversion stumbles over.
+        return (stored or b"").decode("ascii", "replace").replace("\ufffd", "?").strip(" \0")
+
+
+def numbers(file: Path, header: Dataset, keyword: str, count: int) -> NDArray[np.float64]:
+    """The numbers of an element.
+
+    Raises:
+        InputError: it is missing, or does not hold `count` finite numbers.
+    """
+    try:
+        value = header.get(keyword)
+        value = [] if value is None else [value] if isinstance(value, (str, int, float)) else list(value)
+        values = np.array([float(v) for v in value])
+    except Exception as error:  # pydicom raises whatever its conversion stumbles over.
+        written = text(header, keyword)
+        raise InputError(file, f"{keyword} {written!r}", f"{count} numbers with decimal points") from error
+    if not len(values):
+        raise InputError(file, f"no {keyword}", "a slice that has it")
+    if len(values) != count or not np.isfinite(values).all():
+        raise InputError(file, f"{keyword} {values.tolist()}", f"{count} finite numbers")
+    return values
+
+
+def _is_dicom(head: bytes) -> bool:
+    return head[PREAMBLE_BYTES:] == PREFIX or head.startswith(PREFIX) or _begins_bare(head)
+
+
+def _begins_bare(head: bytes) -> bool:
+    """Whether bytes begin as the first element of a data set does: a known tag, then a VR or a short length."""
+    if len(head) < 8:
+        return False
+    for order in ("little", "big"):
+        group, element = (int.from_bytes(head[i : i + 2], order) for i in (0, 2))
+        if group in BARE_GROUPS and (element == 0 or dictionary_has_tag(group << 16 | element)):
+            return head[4:6] in ENCODED_VR or int.from_bytes(head[4:8], order) <= 1024
+    return False
+
+
+def _read(path: Path, *, pixels: bool, only: list[Any] | None = None) -> Dataset:
+    size = check_file(path, "a DICOM file", most_bytes=MOST_FILE_BYTES)
+    source: Any
+    if size > MAPPED_BYTES:
+        with open(path, "rb") as file:
+            source = _Mapped(file.fileno(), 0, access=mmap.ACCESS_READ)
+    else:
+        # From memory: a damaged length then reads what there is instead of allocating what it says.
+        source = _Memory(path.read_bytes()) if pixels else _Opened(FileIO(os.fspath(path)))
+    with source, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _parsed(path, source, size, pixels=pixels, only=only)
+
+
+def _parsed(path: Path, source: BinaryIO, size: int, *, pixels: bool, only: list[Any] | None) -> Dataset:
+    head = source.read(PREAMBLE_BYTES + len(PREFIX))
+    if not _is_dicom(head):
+        raise InputError(path, what_else(path), "a DICOM file")
+    try:
+        source.seek(len(PREFIX) if head.startswith(PREFIX) else 0)
+        if size > FEW_BYTES:
+            _check_items(path, source)
+        try:
+            header = read_partial(source, None if pixels else _at_pixels, force=True, specific_tags=only)
+            if not len(header) and not only:  # pydicom drops all of a data set whose last element has no end
+                raise InputError(path, "a DICOM file that was cut off", "a whole one")
+            return header
+        except _Deflated:
+            start = source.tell()
+            source.seek(0)
+            stored = source.read(size)
+            return _inflated(path, stored[:start], stored[start:], pixels=pixels, only=only)
+    except InputError:
+        raise
+    except OSError:
+        raise
+    except _TooMuch as error:
+        raise InputError(path, f"more than {MOST_READS} elements", "a DICOM file of fewer") from error
+    except Exception as error:  # pydicom lets through whatever its parser stumbles over.
+        raise InputError(path, "a damaged DICOM file", "a readable one") from error
+
+
+def _inflated(path: Path, meta: bytes, deflated: bytes, *, pixels: bool, only: list[Any] | None) -> Dataset:
+    """The data set that was deflated: its bytes behind a file meta group that says so no more."""
+    most = max(INFLATED_BYTES, MOST_INFLATION * len(deflated)) if pixels else MOST_HEADER_BYTES
+    data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(deflated, most + 1)
+    if len(data) > most and pixels:
+        raise InputError(path, f"{len(deflated)} bytes that inflate to more than {most}", "a CT, which inflates less")
+    plain = ExplicitVRLittleEndian.encode().ljust(len(DeflatedExplicitVRLittleEndian), b"\0")
+    source = _Memory(meta.replace(DeflatedExplicitVRLittleEndian.encode(), plain) + data)
+    if len(data) > FEW_BYTES:
+        _check_items(path, source)
+    try:
+        return read_partial(source, None if pixels else _at_pixels, force=True, specific_tags=only)
+    except _Deflated as error:
+        raise InputError(path, "a damaged DICOM file", "a readable one") from error
+
+
+def _check_items(path: Path, source: BinaryIO) -> None:
+    """Refuse more sequence items than a data set has, before each becomes an object."""
+    start, items, tail = source.tell(), 0, b""
+    while chunk := source.read(2**24):
+        items += sum((tail + chunk).count(tag) for tag in (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00"))
+        tail = chunk[-3:]
+        if items > MOST_ITEMS:
+            raise InputError(path, f"more than {MOST_ITEMS} sequence items", "a DICOM file of fewer")
+    source.seek(start)
+
+
+def _at_pixels(tag: int, vr: str | None, length: int) -> bool:
+    return tag in (0x7FE00010, 0x7FE00009, 0x7FE00008)
+
+
+def _orientation(header: Dataset) -> tuple[float, ...]:
+    """The six direction cosines of an image, if they are of two orthogonal directions; else none."""
+    try:
+        cosines = tuple(float(v) for v in header.get("ImageOrientationPatient") or ())
+        a, b, c, d, e, f = cosines
+    except Exception:  # too few numbers, or whatever pydicom's conversion stumbles over
+        return ()
+    is_orthogonal = max(abs(a * d + b * e + c * f), abs(a**2 + b**2 + c**2 - 1), abs(d**2 + e**2 + f**2 - 1)) < 1e-3
+    return cosines if is_orthogonal else ()
+
+
+def _referred(header: Dataset, sequences: Sequence[str]) -> str:
+    """The series UID at the end of a chain of sequences; empty if the chain is broken."""
+    try:
+        for name in sequences:
+            header = header.get(name)[0]
+    except Exception:  # no such sequence, an empty one, or a damaged one
+        return ""
+    return text(header, "SeriesInstanceUID") if sequences else ""

@@ -1,0 +1,56 @@
+"""The synthetic mark in the header of a DICOM file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pydicom.dataset import Dataset
+
+from synthorax.io.dicom_file import text
+
+SYNTHESIZING_EQUIPMENT = "109100"
+"""Of the standard's purposes of contributing equipment (CID 7005)."""
+MARKED = "SYNTHETIC:"
+"""How the mark begins where other programs carry it on."""
+CARRIED = ("DerivationDescription", "ImageComments", "SeriesDescription", "StudyDescription")
+"""Text elements that programs keep when they convert a file, and that therefore may hold the mark."""
+GROUPS = ("SharedFunctionalGroupsSequence", "UnassignedSharedConvertedAttributesSequence")
+"""Where a multi-frame image keeps what its slices had in their headers."""
+
+
+def read_mark(header: Dataset) -> str:
+    """What a header says of being synthetic; empty if nothing."""
+    for place in _places(header):
+        said = text(place, "SyntheticData") == "YES"
+        if said and (described := _described(place)):
+            return described
+        for keyword in CARRIED:
+            if (found := text(place, keyword)).startswith(MARKED):
+                return found
+        if said:
+            return "SyntheticData YES"
+    return ""
+
+
+def _described(header: Dataset) -> str:
+    """What the equipment says that synthesised an image."""
+    try:
+        for item in header.get("ContributingEquipmentSequence") or []:
+            purposes = item.get("PurposeOfReferenceCodeSequence") or [Dataset()]
+            if text(purposes[0], "CodeValue") == SYNTHESIZING_EQUIPMENT and "ContributionDescription" in item:
+                return text(item, "ContributionDescription")
+    except Exception:  # a damaged sequence, of which pydicom raises whatever it stumbles over
+        return ""
+    return ""
+
+
+def _places(header: Dataset) -> Iterator[Dataset]:
+    """The header, and the groups that all frames of a multi-frame image share."""
+    yield header
+    for name in GROUPS:
+        try:
+            items = list(header.get(name) or ())[:1]
+        except Exception:  # as above
+            items = []
+        for item in items:
+            yield from _places(item)

@@ -1,0 +1,214 @@
+"""Pixels of CT slices in HU, decoded only after what they claim to be has been held against what is stored."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.encaps import generate_frames
+from pydicom.pixels import get_decoder, iter_pixels, pixel_array
+from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes
+
+from synthorax.errors import InputError
+from synthorax.geometry import AIR_HU
+from synthorax.io.dicom_planes import MOST_VOXELS, Plane, Size, claimed_size
+
+LARGEST_EXPANSION = 100
+"""Compressed slices that claim more than 256 MiB, and more than 100 times what is stored, are refused."""
+FREE_BYTES = 2**28
+MOST_FRAME_BYTES = 2
+"""A compressed frame of more than twice its pixels' bytes and 64 KiB is refused: RLE makes up to 64 bytes of one."""
+FRAME_HEADER_BYTES = 65_536
+LOW, HIGH = -(2**15), 2**15 - 1
+SIZE_OF_JPEG2000 = b"\xff\x4f\xff\x51"
+"""A codestream begins with these markers; its size follows."""
+STARTS_OF_FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC} | {0xF7}
+"""Markers of JPEG and JPEG-LS that are followed by the size of the picture."""
+
+
+def check_claims(planes: Sequence[Plane]) -> tuple[int, int]:
+    """Rows and columns of slices that all have the same, and that together are no more than a scan.
+
+    Raises:
+        InputError: another size than other slices, more voxels than a scan has, or than the files can hold.
+    """
+    first, stored = planes[0], 0
+    rows, columns = int(first.header.Rows), int(first.header.Columns)
+    for header, plane in {id(plane.header): (plane.header, plane) for plane in planes}.values():
+        size = claimed_size(plane.file, header)
+        if (size.rows, size.columns) != (rows, columns):
+            found = f"{size.rows} x {size.columns} pixels"
+            raise InputError(plane.file, found, f"{rows} x {columns}, as {first.file.name} has")
+        stored += len(header.get("PixelData") or b"")
+    voxels = len(planes) * rows * columns
+    if voxels > MOST_VOXELS:
+        found = f"{len(planes)} slices of {rows} x {columns} pixels"
+        raise InputError(first.file.parent, found, f"at most {MOST_VOXELS} voxels")
+    if 2 * voxels > max(FREE_BYTES, LARGEST_EXPANSION * stored):
+        raise InputError(first.file.parent, f"{stored} bytes of pixels for {voxels} voxels", "a CT, which needs more")
+    return rows, columns
+
+
+def hounsfield(planes: Sequence[Plane]) -> NDArray[np.int16]:
+    """The voxels [z, y, x] of slices in HU, rounded; values beyond int16 are cut, and padding becomes air.
+
+    The pixels of each file are let go as soon as they are decoded.
+
+    Raises:
+        InputError: pixels that are damaged, cut off, of another size than the header says, or of a coding that
+            cannot be decoded.
+    """
+    rows, columns = check_claims(planes)
+    voxels = np.empty((len(planes), rows, columns), np.int16)
+    of_file: dict[int, list[int]] = {}
+    for index, plane in enumerate(planes):
+        of_file.setdefault(id(plane.header), []).append(index)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom warns of what it mends.
+        for indices in of_file.values():
+            _decode_file(planes, indices, voxels)
+    return voxels
+
+
+def _decode_file(planes: Sequence[Plane], indices: Sequence[int], voxels: NDArray[np.int16]) -> None:
+    """Decode the slices of one file into their places among the voxels."""
+    file, header = planes[indices[0]].file, planes[indices[0]].header
+    try:
+        size = claimed_size(file, header)
+        _check_stored(file, header, size)
+        by_frame = {planes[index].frame or 0: index for index in indices}
+        frames: Iterator[NDArray] = iter((pixel_array(header),)) if size.frames == 1 else iter_pixels(header)
+        for frame, stored in enumerate(frames):
+            if (index := by_frame.get(frame)) is None:
+                continue
+            if stored.shape != voxels.shape[1:]:
+                raise InputError(file, f"pixels of shape {stored.shape}", f"{voxels.shape[1:]}, as its header says")
+            padding = _padding(file, header, stored.dtype)
+            _rescale(file, stored, planes[index].slope, planes[index].intercept, padding, out=voxels[index])
+    except InputError:
+        raise
+    except Exception as error:  # Decoders raise whatever damaged pixels make them stumble over.
+        reason = str(error).split("\n")[0][:120]
+        raise InputError(file, f"pixels that cannot be decoded ({reason})", "a readable CT slice") from error
+    header.pop("PixelData", None)
+
+
+def _check_stored(file: Path, header: Dataset, size: Size) -> None:
+    """Hold what the header claims against the pixels that are stored, before anything is allocated for them.
+
+    Raises:
+        InputError: too few bytes, a coding that cannot be decoded, or a compressed picture of another size.
+    """
+    allocated, bits = int(header.get("BitsAllocated") or 0), int(header.get("BitsStored") or 0)
+    high_bit = int(header.get("HighBit", bits - 1))
+    if allocated not in (8, 16, 32) or not 0 < bits <= allocated or high_bit != bits - 1:
+        found = f"{bits} bits of {allocated}, the highest at {high_bit}"
+        raise InputError(file, found, "pixels of 8, 16 or 32 bits, the highest one below their number")
+    if (pixels := header.get("PixelData")) is None:
+        raise InputError(file, "no pixels; it was cut off, or they are not whole numbers", "a CT slice with pixels")
+    frame_bytes = size.rows * size.columns * allocated // 8
+    syntax = header.file_meta.get("TransferSyntaxUID")
+    if syntax is None or not UID(syntax).is_encapsulated:
+        if syntax is None:
+            header.file_meta.TransferSyntaxUID = _bare_syntax(header)
+        if len(pixels) < frame_bytes * size.frames:
+            found = f"{len(pixels)} bytes of pixels; it was cut off"
+            raise InputError(file, found, f"{frame_bytes * size.frames}, as its header says")
+        return
+    try:
+        get_decoder(UID(syntax))
+    except NotImplementedError as error:
+        expected = "a syntax that can be decoded; decompress it first, such as by `gdcmconv --raw IN OUT`"
+        raise InputError(file, f"the transfer syntax {UID(syntax).name}", expected) from error
+    for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
+        header.pop(keyword, None)  # so that the decoder sees the very frames that are checked here
+    for frame in generate_frames(pixels, number_of_frames=size.frames):
+        if len(frame) > MOST_FRAME_BYTES * frame_bytes + FRAME_HEADER_BYTES:
+            raise InputError(file, f"{len(frame)} bytes for a slice of {frame_bytes}", "a compressed slice")
+        found_size = _picture_size(frame, UID(syntax))
+        if found_size is not None and found_size != (size.rows, size.columns):
+            found = f"a compressed picture of {found_size[0]} x {found_size[1]} pixels"
+            raise InputError(file, found, f"{size.rows} x {size.columns}, as its header says")
+
+
+def _bare_syntax(header: Dataset) -> UID:
+    """The transfer syntax of a data set that is stored without saying which."""
+    implicit, little = header.original_encoding
+    return UID("1.2.840.10008.1.2" if implicit else "1.2.840.10008.1.2.1" if little else "1.2.840.10008.1.2.2")
+
+
+def _picture_size(frame: bytes, syntax: UID) -> tuple[int, int] | None:
+    """Rows and columns that a compressed picture has of itself; None for RLE, which has none."""
+    if syntax in JPEG2000TransferSyntaxes:
+        if not frame.startswith(SIZE_OF_JPEG2000):
+            raise ValueError("no JPEG 2000 codestream")
+        right, bottom, left, top = struct.unpack(">4I", frame[8:24])
+        return bottom - top, right - left
+    if syntax in JPEGTransferSyntaxes or syntax in JPEGLSTransferSyntaxes:
+        return _jpeg_size(frame)
+    return None
+
+
+def _jpeg_size(frame: bytes) -> tuple[int, int]:
+    """Rows and columns by the header of a JPEG or JPEG-LS picture."""
+    place = 2
+    while frame[place] == 0xFF:
+        marker = frame[place + 1]
+        if marker == 0xFF:
+            place += 1
+        elif marker in STARTS_OF_FRAME:
+            rows, columns = struct.unpack(">HH", frame[place + 5 : place + 9])
+            return rows, columns
+        else:
+            place += 2 + max(2, int.from_bytes(frame[place + 2 : place + 4], "big"))
+    raise ValueError("no size in a JPEG picture")
+
+
+def _rescale(
+    file: Path,
+    stored: NDArray,
+    slope: float,
+    intercept: float,
+    padding: tuple[int, int] | None,
+    *,
+    out: NDArray[np.int16],
+) -> None:
+    """Write stored values [y, x] into `out` as HU."""
+    shift = int(intercept) if slope == 1 and float(intercept).is_integer() and abs(intercept) < 2**30 else None
+    low, high = int(stored.min()), int(stored.max())
+    if shift is not None and low + shift >= LOW and high + shift <= HIGH and stored.dtype.kind in "iu":
+        # int16 wraps, and the result is within it.
+        np.add(stored.astype(np.int16, copy=False), np.uint16(shift & 0xFFFF).astype(np.int16), out=out)
+    else:
+        with np.errstate(over="ignore"):
+            values: NDArray[Any] = stored * np.float64(slope) + intercept
+        np.clip(np.rint(values), LOW, HIGH, out=values)
+        out[:] = values
+    if padding is not None:
+        first, last = padding
+        if low <= last and high >= first:
+            out[(stored >= first) & (stored <= last)] = AIR_HU
+
+
+def _padding(file: Path, header: Dataset, dtype: np.dtype) -> tuple[int, int] | None:
+    """The stored values that stand for no pixel, from and to; None if there are none among values of `dtype`."""
+    if "PixelPaddingValue" not in header:
+        return None
+    try:
+        value, limit = header.get("PixelPaddingValue"), header.get("PixelPaddingRangeLimit")
+        if value is None:
+            return None
+        ends = [int(value), int(value if limit is None else limit)]
+    except Exception as error:  # pydicom raises whatever its conversion stumbles over.
+        raise InputError(file, "a PixelPaddingValue that cannot be read", "a whole number, or none") from error
+    # The element may be written unsigned where the pixels are signed, and the other way round.
+    bounds = np.iinfo(dtype)
+    span = int(bounds.max) - int(bounds.min) + 1
+    ends = [end - span if end > bounds.max else end + span if end < bounds.min else end for end in ends]
+    return (min(ends), max(ends)) if all(bounds.min <= end <= bounds.max for end in ends) else None

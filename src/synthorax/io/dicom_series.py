@@ -1,0 +1,296 @@
+"""Which DICOM files of a folder are one series.
+
+A series UID alone does not tell: anonymisers delete it, or give all patients the same. Files are one series if patient,
+study, series, frame of reference, kind of object and orientation are the same. Files of several folders are one series
+only if nothing speaks against it.
+"""
+
+from __future__ import annotations
+
+import filecmp
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from synthorax.errors import InputError
+from synthorax.io.dicom_file import CT_CLASSES, About, is_dicom, read_about, what_else
+from synthorax.io.walk import LeftOut, not_regular, survey, told
+
+SAME_ORIENTATION = 2e-3
+"""Direction cosines that differ by less are one orientation: headers round."""
+OTHER_KINDS = (
+    *(".txt", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".md", ".html", ".htm", ".pdf", ".log", ".ini"),
+    *(".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".svg", ".py", ".ipynb", ".xls", ".xlsx", ".doc"),
+    *(".docx", ".npy", ".npz", ".stl", ".obj", ".zraw", ".raw", ".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".nhdr"),
+    *(".safetensors", ".pt", ".exe", ".bat", ".dll", ".db", ".inf"),
+)
+"""Files of these names are not meant for slices, and are passed over without a word unless they are DICOM."""
+OTHER_NAMES = ("dicomdir", "license", "licence", "readme", "thumbs.db", "desktop.ini", "lockfile", "version")
+
+
+@dataclass(frozen=True)
+class SeriesFiles:
+    """The files of one series.
+
+    Attributes:
+        modality: such as CT, MR, SEG.
+        part: 2, 3, ... where others have the same series UID and are not the same series; else 1.
+        apart: what keeps it from being one series with part 1, such as `another patient`.
+        is_localizer: whether it holds overview images only.
+        left_out: files in its folders that were passed over, each with the reason.
+    """
+
+    uid: str
+    patient_id: str
+    modality: str
+    description: str
+    files: tuple[Path, ...]
+    study_uid: str = ""
+    part: int = 1
+    apart: str = ""
+    is_localizer: bool = False
+    left_out: tuple[LeftOut, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """The series UID, and where others have the same, `#` and a number."""
+        return self.uid + f"#{self.part}" * (self.part > 1)
+
+    def __str__(self) -> str:
+        details = [self.modality, f"{len(self.files)} files", f"patient {self.patient_id}" * bool(self.patient_id)]
+        details += [self.description, self.apart and f"{self.apart} in {self.files[0].parent}"]
+        return f"{self.key or 'no UID'} ({', '.join(filter(None, details))})"
+
+
+@dataclass(frozen=True)
+class FoundSeries(Sequence[SeriesFiles]):
+    """The series of a folder, sorted by their UIDs, as a sequence.
+
+    Attributes:
+        left_out: files and folders that were passed over, each with the reason.
+    """
+
+    series: tuple[SeriesFiles, ...]
+    left_out: tuple[LeftOut, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.series)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.series[index]
+
+
+Members = list[tuple[Path, About]]
+
+
+def find_series(path: Path) -> FoundSeries:
+    """Find the series of a folder and its subfolders, or of one file.
+
+    Raises:
+        InputError: nothing there, or no DICOM file that can be read.
+    """
+    if path.is_dir():
+        surveyed = survey(path)
+        found = group_series(surveyed.files, surveyed.left_out)
+    elif kind := not_regular(path):
+        raise InputError(path, kind, "a DICOM file or folder")
+    else:
+        found = group_series([path])
+    if not len(found):
+        beside = f"; left out: {told(found.left_out)}" if found.left_out else ""
+        raise InputError(path, f"no DICOM file{beside}", "a DICOM series")
+    return found
+
+
+def group_series(files: Iterable[Path], left_out: Sequence[LeftOut] = ()) -> FoundSeries:
+    """Put DICOM files together to series.
+
+    Args:
+        left_out: what was passed over already.
+
+    Returns:
+        The series, perhaps none, and every file that was passed over with the reason; files whose names say that
+        they are something else, such as `.csv`, are passed over without a word.
+    """
+    passed_over = list(left_out)
+    alike: dict[tuple, Members] = defaultdict(list)
+    localizers: dict[tuple, Members] = defaultdict(list)
+    for file in files:
+        try:
+            about = read_about(file)
+        except InputError as error:
+            if not _is_other(file):
+                passed_over.append((file, str(error.args[1])))
+        except OSError as error:
+            passed_over.append((file, f"a file that cannot be read ({error.strerror})"))
+        else:
+            if about.is_localizer and about.modality == "CT":
+                localizers[_whose(about)].append((file, about))
+            elif about.modality:
+                alike[_identity(about)].append((file, about))
+    groups: list[Members] = []
+    for members in [turned for several in alike.values() for turned in _by_orientation(several)]:
+        folders: dict[Path, Members] = defaultdict(list)
+        for file, about in members:
+            folders[file.parent].append((file, about))
+        merged, copies = _across_folders([folders[place] for place in sorted(folders)])
+        groups += merged
+        passed_over += copies
+    overviews = []
+    imaged = {_whose(group[0][1]) for group in groups}
+    for whose, members in localizers.items():
+        if whose in imaged:
+            passed_over += [(file, "a localizer image") for file, _ in members]
+        else:
+            overviews.append(members)
+    return FoundSeries(_numbered(groups, overviews, passed_over), tuple(sorted(passed_over)))
+
+
+def choose_series(path: Path, series: str | None = None) -> SeriesFiles:
+    """The one CT series of a folder, or the one whose UID is or ends in `series`; of a slice, the series it is of.
+
+    Raises:
+        InputError: no CT series, or several to choose from.
+    """
+    if path.is_file():
+        if not is_dicom(path):
+            raise InputError(path, what_else(path), "a DICOM file")
+        read_about(path)  # for its own error
+        found = group_series(sorted(file for file in path.parent.iterdir() if not not_regular(file)))
+        mine = [one for one in found if path in one.files]
+        if not mine:
+            reason = next((why for file, why in found.left_out if file == path), "no slice of a series")
+            raise InputError(path, reason, "a slice of a CT series")
+        return mine[0]
+    found = find_series(path)
+    if series:
+        wanted = [s for s in found if s.key.endswith(series)] or [s for s in found if s.uid.endswith(series)]
+    else:
+        wanted = [s for s in found if s.modality == "CT" and not s.is_localizer]
+    if len(wanted) == 1:
+        elsewhere = {file.parent for one in found for file in one.files} - {file.parent for file in wanted[0].files}
+        beside = [(file, reason) for file, reason in found.left_out if file.parent not in elsewhere]
+        return replace(wanted[0], left_out=tuple(beside))
+    listed = "; ".join(map(str, wanted or found))
+    if not wanted:
+        raise InputError(path, listed, f"a series whose UID ends in {series}" if series else "a CT series")
+    raise InputError(path, f"{len(wanted)} series: {listed}", "one series; choose by its UID or the end of it")
+
+
+def _whose(about: About) -> tuple[str, ...]:
+    return (about.patient_id, about.patient_name, about.birth_date, about.study_uid, about.series_uid)
+
+
+def _identity(about: About) -> tuple:
+    """What the files of one series have alike, besides orientation and perhaps folder."""
+    kind = "CT" if about.sop_class in CT_CLASSES else about.sop_class
+    return (*_whose(about), about.frame_of_reference, about.modality, kind)
+
+
+def _by_orientation(members: Members) -> list[Members]:
+    """Files of one orientation each; those without a usable one go with the others, to be refused by name."""
+    groups: list[tuple[tuple[float, ...], Members]] = []
+    for file, about in sorted(members, key=lambda member: not member[1].orientation):
+        for orientation, group in groups:
+            gaps = [abs(a - b) for a, b in zip(orientation, about.orientation, strict=False)]
+            if max(gaps, default=0.0) < SAME_ORIENTATION:
+                group.append((file, about))
+                break
+        else:
+            groups.append((about.orientation, [(file, about)]))
+    return [sorted(group, key=lambda member: member[0]) for _, group in groups]
+
+
+def _across_folders(folders: Sequence[Members]) -> tuple[list[Members], list[LeftOut]]:
+    """Series of files that are alike in all but their folder, and the files that are copies of others."""
+    series: list[Members] = []
+    copies: list[LeftOut] = []
+    for members in folders:
+        known = {_instance(about): file for group in series for file, about in group}
+        new: Members = []
+        for file, about in members:
+            twin = known.get(_instance(about))
+            if twin is not None and filecmp.cmp(twin, file, shallow=False):
+                copies.append((file, "a copy of a file in another folder"))
+            else:
+                new.append((file, about))
+        if not new:
+            continue
+        for group in series:
+            if _continues(group, new):
+                group += new
+                break
+        else:
+            series.append(new)
+    return series, copies
+
+
+def _instance(about: About) -> tuple[str, ...]:
+    return (about.sop_uid, about.position_mm, about.number)
+
+
+def _continues(group: Members, new: Members) -> bool:
+    """Whether files of another folder are other slices of the same series: nothing is missing, and nothing double."""
+    whole = [about for _, about in [*group, *new]]
+    if whole[0].modality != "CT":
+        return True
+    if not (whole[0].series_uid and whole[0].study_uid):
+        return False
+    return all(
+        "" not in values and len(values) == len(whole)
+        for values in (
+            {about.sop_uid for about in whole},
+            {about.position_mm for about in whole},
+            {about.number for about in whole},
+        )
+    )
+
+
+def _numbered(groups: list[Members], overviews: list[Members], left_out: Sequence[LeftOut]) -> tuple[SeriesFiles, ...]:
+    """Series files in the order of UID and place, numbered where they share a UID."""
+    made: list[SeriesFiles] = []
+    first: dict[str, About] = {}
+    parts: dict[str, int] = defaultdict(int)
+    for members in sorted([*groups, *overviews], key=lambda group: (group[0][1].series_uid, group[0][0])):
+        files, about = tuple(sorted(file for file, _ in members)), members[0][1]
+        parts[about.series_uid] += 1
+        places = {file.parent for file in files}
+        made.append(
+            SeriesFiles(
+                uid=about.series_uid,
+                patient_id=about.patient_id,
+                modality=about.modality,
+                description=about.description,
+                files=files,
+                study_uid=about.study_uid,
+                part=parts[about.series_uid],
+                apart=_difference(first.setdefault(about.series_uid, about), about, parts[about.series_uid]),
+                is_localizer=about.is_localizer,
+                left_out=tuple((file, reason) for file, reason in left_out if file.parent in places),
+            )
+        )
+    return tuple(made)
+
+
+def _difference(one: About, other: About, part: int) -> str:
+    """What keeps two series of one UID apart, in words."""
+    if part == 1:
+        return ""
+    named = {
+        "patient": ("patient_id", "patient_name", "birth_date"),
+        "study": ("study_uid",),
+        "frame of reference": ("frame_of_reference",),
+        "kind of object": ("modality", "sop_class"),
+    }
+    differ = [name for name, fields in named.items() if any(getattr(one, f) != getattr(other, f) for f in fields)]
+    gaps = [abs(a - b) for a, b in zip(one.orientation, other.orientation, strict=False)]
+    differ += ["orientation"] * (max(gaps, default=0.0) >= SAME_ORIENTATION)
+    return "another " + (" and ".join(differ) or "copy, or another scan of the same UIDs,")
+
+
+def _is_other(file: Path) -> bool:
+    """Whether a name says that a file is not meant for a slice."""
+    name = file.name.lower()
+    return name.endswith(OTHER_KINDS) or name in OTHER_NAMES
