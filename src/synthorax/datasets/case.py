@@ -29,6 +29,8 @@ MOST_SIDE = 2**16
 """Voxels along an axis."""
 ORTHONORMAL = 1e-4
 """Largest deviation of an axis's direction, as `Volume` allows."""
+KNOW_ALL = ("lidc", "luna16", "patches", "phantom")
+"""Kinds of sources whose scans have all their nodules marked."""
 ATTRIBUTES = tuple(field.name for field in fields(NoduleAttributes))
 
 
@@ -223,6 +225,18 @@ class CaseEntry:
     def volume(self, voxels: NDArray) -> Volume:
         """Voxels with the geometry of the case."""
         return Volume(voxels, self.spacing_mm, self.origin_mm, np.array(self.direction))
+
+
+def upgraded(row: Mapping[str, Any], source: Mapping[str, Any]) -> dict[str, Any]:
+    """The row of a case of format 1 as format 2 has it; raises ValueError.
+
+    A scan in which nobody marked a nodule is taken for annotated only where its source annotates all.
+    """
+    packed = source.get("packed")
+    kind = packed.get("kind") if isinstance(packed, dict) else source.get("kind")
+    known = kind in KNOW_ALL or bool(rows.field(row, "nodules"))
+    boxes: list[Any] | None = None if rows.field(row, "has_mask") else []
+    return {**row, "boxes": boxes, "annotated": "all" if known else "none-known"}
 
 
 def packed_bytes(box: Box) -> int:

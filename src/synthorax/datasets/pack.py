@@ -3,7 +3,10 @@
     FILE             a zip file, nothing in it compressed twice
     FILE/index.json  what was packed, the store's fingerprint and splits, and a row a case
     FILE/<n>.ct      HU of case n: one step of the reversible 5/3 wavelet along z, then lossless JPEG 2000
-    FILE/<n>.mask    its mask as bit planes, deflated; missing where nobody marked voxels
+    FILE/<n>.regions the packed bits of its nodules' boxed masks, deflated; missing where nobody marked voxels
+
+What a file claims of its sizes is compared with the rows of its index, and those with what a scan may have, before
+anything is allocated. Packs of format 1, which hold label maps, are still read.
 
 Reading takes NumPy and Pillow, nothing else. 946 real nodule cubes of 50^3 voxels take 98 MiB, where Blosc takes 126 or
 more, JPEG 2000 alone 103, and a fitted linear predictor with context modelling would still take 95 (docs/weights.md).
@@ -12,6 +15,9 @@ more, JPEG 2000 alone 103, and a fitted linear predictor with context modelling 
 from __future__ import annotations
 
 import json
+import math
+import os
+import struct
 import zlib
 from collections import Counter
 from collections.abc import Sequence
@@ -20,37 +26,52 @@ from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile, ZipFile, ZipInfo
+from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from synthorax.datasets import rows
+from synthorax.datasets.case import Box, Case, CaseEntry, Point, packed_bytes, upgraded
 from synthorax.datasets.progress import shown
 from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_file, atomic_folder, check_folder_is_free
-from synthorax.region import Region, regions_of
+from synthorax.region import Region, paint_labels, regions_of
 
 if TYPE_CHECKING:
     from synthorax.datasets.patches import PatchSpec, Place
-    from synthorax.datasets.store import Case, Store
+    from synthorax.datasets.store import Store
 
-FORMAT = 1
+FORMAT = 2
 INDEX = "index.json"
 WRITTEN = "what `synthorax pack` wrote"
 SLAB_VOXELS = 2**24
-"""So many are one picture at most; Pillow warns of larger ones."""
+"""Voxels of one picture, at most; Pillow warns of larger ones."""
+MOST_SLICE_VOXELS = 2**26
+"""Voxels of a slice; a larger one is no CT."""
+MOST_INDEX_BYTES = 2**26
+MOST_HEADER_BYTES = 2**20
+"""Of what is said of the pictures of a case, before them."""
+MOST_PLANE_BITS = 2**30
+"""Of a label map of format 1, over all its bit planes."""
 LARGEST_STEP_HU = 64
+PICTURE_MODES = ("I;16", "I;16L", "I")
+"""Of 16-bit pictures, as versions of Pillow call them."""
 DAMAGE = (
     BadZipFile,
     OSError,
     ValueError,
     LookupError,
     TypeError,
-    NotImplementedError,
+    OverflowError,
+    EOFError,
+    RuntimeError,
+    struct.error,
     zlib.error,
     Image.DecompressionBombError,
 )
+"""What Python's and Pillow's readers raise of files that are damaged, encrypted or too large."""
 """What reading a damaged file ends in."""
 
 
@@ -87,36 +108,53 @@ class Pack:
     """A pack, open for reading.
 
     Attributes:
-        rows: of the cases: ids, shape, geometry, nodules with centre, size, ratings and label, points.
+        entries: the cases with their ids, shapes, geometry and nodules.
+        rows: the same as JSON has them, with the points of each case.
         splits: patient ids by split.
         of: fingerprint of the store that was packed.
+        store_format: of that store.
         whole: whether every case of that store is there as it was.
+        request: what was to be packed.
 
     Raises:
-        InputError: no pack, a damaged one, or one of another version.
+        InputError: no pack, a damaged one, one of a newer version, or one that claims more than a pack holds.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._zip = ZipFile(path)
-            index = json.loads(self._zip.read(INDEX))
-            if index["format"] != FORMAT:
-                raise InputError(path, f"a pack of format {index['format']}", f"format {FORMAT}; pack it again")
-            self.rows: list[dict[str, Any]] = index["cases"]
-            self.splits: dict[str, list[str]] = index["splits"]
-            self.of: str = index["of"]
-            self.whole: bool = index["whole"]
-            self.request: dict[str, Any] = index["request"]
-            self.source: dict[str, Any] = index["source"]
-            self.skipped: list[dict[str, str]] = index["skipped"]
-            names = [row["case_id"] for row in self.rows]
-            if any(Path(name).name != name for name in names) or len({*names}) < len(names):
-                raise ValueError("names of cases that are no folders' names")
+            self._open()
         except FileNotFoundError:
             raise InputError(path, "nothing", WRITTEN) from None
         except DAMAGE as error:
             raise self._damage(error) from error
+
+    def _open(self) -> None:
+        if not self.path.is_file():
+            os.stat(self.path)
+            raise ValueError("no regular file")
+        self._zip = ZipFile(self.path)
+        rows.unique([member.filename for member in self._zip.infolist()], "member")
+        index = rows.json_object(self._read(INDEX, MOST_INDEX_BYTES))
+        self.format: int = rows.whole(rows.field(index, "format"), "format", 1, 2**31)
+        if self.format > FORMAT:
+            expected = f"format 1 or {FORMAT}; a newer synthorax wrote it, which can read it"
+            raise InputError(self.path, f"a pack of format {self.format}", expected)
+        self.source = rows.table(rows.field(index, "source"), "source")
+        self.rows: list[dict[str, Any]] = [
+            rows.table(row, "case") for row in rows.items(rows.field(index, "cases"), "cases")
+        ]
+        if self.format == 1:
+            self.rows = [upgraded(row, self.source) | {"given_split": row.get("split")} for row in self.rows]
+        self.entries = tuple(CaseEntry.from_row(row) for row in self.rows)
+        rows.unique([entry.case_id for entry in self.entries], "case_id")
+        self.splits = rows.splits(rows.field(index, "splits"), [entry.patient_id for entry in self.entries])
+        self.of = rows.sha256(rows.field(index, "of"), "fingerprint")
+        self.store_format: int = rows.whole(index.get("store_format", 1), "format", 1, FORMAT)
+        self.whole = bool(rows.field(index, "whole"))
+        self.request = rows.table(rows.field(index, "request"), "request")
+        self._step = rows.whole(rows.field(self.request, "hu_step"), "hu_step", 1, LARGEST_STEP_HU)
+        self.skipped = rows.table_of_texts(rows.field(index, "skipped"), "skipped")
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -128,24 +166,53 @@ class Pack:
             InputError: a damaged pack.
         """
         try:
-            shape = self.rows[number]["shape"]
-            hu = decode_ct(self._zip.read(f"{number}.ct"), shape) * self.request["hu_step"]
-            return np.clip(hu, -(2**15), 2**15 - 1).astype(np.int16)
+            return decode_ct(self._read(f"{number}.ct"), self.entries[number].shape, self._step)
         except DAMAGE as error:
             raise self._damage(error) from error
 
-    def mask(self, number: int) -> NDArray[np.uint8] | None:
-        """Labels [z, y, x] of a case; None where nobody marked voxels.
+    def regions(self, number: int) -> tuple[Region, ...]:
+        """The voxels of each label of a case, as `Case.regions` has them.
+
+        Raises:
+            InputError: a damaged pack.
+        """
+        entry = self.entries[number]
+        try:
+            if entry.boxes is None:
+                labels = decode_mask(self._read(f"{number}.mask"), entry.shape)
+                return tuple(regions_of(labels, range(1, entry.labels + 1)))
+            return decode_regions(self._read(f"{number}.regions"), entry.boxes) if entry.boxes else ()
+        except DAMAGE as error:
+            raise self._damage(error) from error
+
+    def mask(self, number: int) -> NDArray | None:
+        """Labels [z, y, x] of a case, where nodules overlap of the smaller; None where nobody marked voxels.
+
+        Raises:
+            InputError: a damaged pack.
+        """
+        entry = self.entries[number]
+        return paint_labels(self.regions(number), entry.shape) if entry.has_mask else None
+
+    def points(self, number: int) -> tuple[Point, ...]:
+        """What else is marked in a case.
 
         Raises:
             InputError: a damaged pack.
         """
         try:
-            if not self.rows[number]["has_mask"]:
-                return None
-            return decode_mask(self._zip.read(f"{number}.mask"), self.rows[number]["shape"])
+            return tuple(Point.from_row(row) for row in rows.items(self.rows[number].get("points", []), "points"))
         except DAMAGE as error:
             raise self._damage(error) from error
+
+    def _read(self, name: str, most: int | None = None) -> bytes:
+        """The bytes of a member, which is as large as it says: we compress none."""
+        member = self._zip.getinfo(name)
+        if member.compress_type != ZIP_STORED or member.file_size != member.compress_size:
+            raise ValueError(f"{name} is compressed once more")
+        if most is not None and member.file_size > most:
+            raise ValueError(f"{name} of {member.file_size:,} bytes where at most {most:,} are read")
+        return self._zip.read(member)
 
     def _damage(self, error: Exception) -> InputError:
         return InputError(self.path, f"no pack, or a damaged one ({' '.join(str(error).split())[:120]})", WRITTEN)
@@ -174,6 +241,7 @@ def pack_store(store: Store, out: Path, request: PackRequest, *, workers: int | 
         "synthorax": version("synthorax"),
         "request": asdict(request),
         "of": store.fingerprint,
+        "store_format": store.format,
         "whole": request.size is None and request.hu_step == 1 and len(cases) == len(store),
         "source": store.source,
         "skipped": store.skipped,
@@ -182,11 +250,11 @@ def pack_store(store: Store, out: Path, request: PackRequest, *, workers: int | 
     }
     encoded = map_processes(_Encode(store, request), jobs, workers=workers, chunk=16)
     with atomic_file(out) as file, ZipFile(file, "w") as zipped:
-        for number, (row, ct, mask) in enumerate(shown(encoded, "pack", len(jobs))):
+        for number, (row, ct, regions) in enumerate(shown(encoded, "pack", len(jobs))):
             index["cases"].append(row)
             zipped.writestr(ZipInfo(f"{number}.ct"), ct)
-            if mask is not None:
-                zipped.writestr(ZipInfo(f"{number}.mask"), mask)
+            if regions is not None:
+                zipped.writestr(ZipInfo(f"{number}.regions"), regions)
         zipped.writestr(ZipInfo(INDEX), json.dumps(index, allow_nan=False))
     return Pack(out)
 
@@ -198,6 +266,7 @@ def unpack_store(pack: Pack, out: Path, *, overwrite: bool = False) -> Store:
         InputError: a damaged pack, or a folder that is not ours to replace.
         OutputError: the store cannot be written.
     """
+    from synthorax.datasets.store import FORMAT as STORE_FORMAT
     from synthorax.datasets.store import REQUEST, Store, write_case, write_index
 
     check_folder_is_free(out, overwrite=overwrite)
@@ -211,7 +280,8 @@ def unpack_store(pack: Pack, out: Path, *, overwrite: bool = False) -> Store:
         ]
         source = pack.source if pack.whole else made | {"packed": pack.source}
         write_index(folder, entries, pack.splits, source=source, skipped=pack.skipped)
-        if pack.whole and (found := Store(folder).fingerprint) != pack.of:
+        same = pack.whole and pack.store_format == STORE_FORMAT
+        if same and (found := Store(folder).fingerprint) != pack.of:
             raise InputError(pack.path, f"a store of fingerprint {found[:16]}", f"{pack.of[:16]}, as was packed")
     return Store(out)
 
@@ -225,44 +295,82 @@ def encode_ct(voxels: NDArray[np.integer]) -> bytes:
     return json.dumps(header).encode() + b"\n" + b"".join(picture for *_, picture in pictures)
 
 
-def decode_ct(data: bytes, shape: Sequence[int]) -> NDArray[np.int32]:
+def decode_ct(data: bytes, shape: Sequence[int], step: int = 1) -> NDArray[np.int16]:
     """The way back.
+
+    Args:
+        step: what the voxels are multiplied by.
 
     Raises:
         ValueError: not what `encode_ct` made of this shape.
         OSError: not pictures.
     """
-    first, _, rest = data.partition(b"\n")
-    (depth,), *headers = json.loads(first)
+    first = data[:MOST_HEADER_BYTES].partition(b"\n")[0]
+    start = len(first) + 1
+    (depth,), *headers = rows.items(json.loads(first), "pictures")
     z, y, x = shape
-    made = np.empty((z, y, x), np.int32)
-    for start, (lifted, least, length) in zip(range(0, z, depth), headers, strict=True):
-        slab = made[start : start + depth]
-        with Image.open(BytesIO(rest[:length])) as picture:
-            slab[:] = np.asarray(picture).astype(np.int32).reshape(slab.shape) + least
-        if lifted:
-            slab[:] = _unlift(slab)
-        rest = rest[length:]
+    depth = rows.whole(depth, "slices of a picture", 1, max(SLAB_VOXELS // (y * x), 1))
+    if y * x > MOST_SLICE_VOXELS or len(headers) != -(-z // depth):
+        raise ValueError(f"{len(headers)} pictures of {depth} slices where there are {z} slices of {y} x {x} voxels")
+    made = np.empty((z, y, x), np.int16)
+    for low, (lifted, least, length) in zip(range(0, z, depth), headers, strict=True):
+        own = made[low : low + depth]
+        length = rows.whole(length, "bytes of a picture", 1, len(data) - start)
+        with Image.open(BytesIO(data[start : start + length]), formats=["JPEG2000"]) as picture:
+            if picture.size != (x, len(own) * y) or picture.mode not in PICTURE_MODES:
+                raise ValueError(f"a picture of {picture.size} pixels where {(x, len(own) * y)} were expected")
+            slab = np.asarray(picture).astype(np.int32).reshape(own.shape)
+        slab += rows.whole(least, "least value of a picture", -(2**18), 2**18)
+        own[:] = np.clip((_unlift(slab) if lifted else slab) * step, -(2**15), 2**15 - 1)
+        start += length
     return made
 
 
-def encode_mask(mask: NDArray[np.uint8]) -> bytes:
-    """Labels [z, y, x] as deflated bit planes, after a byte that counts them."""
-    planes = int(mask.max(initial=0)).bit_length()
-    bits = np.packbits([(mask >> plane) & 1 for plane in range(planes)]) if planes else np.zeros(0, np.uint8)
-    return bytes([planes]) + zlib.compress(bits.tobytes(), 9)
+def encode_regions(regions: Sequence[Region]) -> bytes:
+    """The packed bits of all masks, each from a byte of its own on, deflated."""
+    return zlib.compress(b"".join(np.packbits(region.mask).tobytes() for region in regions), 9)
 
 
-def decode_mask(data: bytes, shape: Sequence[int]) -> NDArray[np.uint8]:
+def decode_regions(data: bytes, boxes: Sequence[Box]) -> tuple[Region, ...]:
     """The way back.
 
     Raises:
-        ValueError, zlib.error: not what `encode_mask` made of this shape.
+        ValueError, zlib.error: not what `encode_regions` made of masks with these boxes.
     """
-    planes, count = data[0], int(np.prod(shape))
-    bits = zlib.decompressobj().decompress(data[1:], planes * count // 8 + 2)
-    flat = np.unpackbits(np.frombuffer(bits, np.uint8))[: planes * count].reshape(planes, *shape)
-    return np.sum([flat[plane] << plane for plane in range(planes)], 0, np.uint8) + np.zeros(shape, np.uint8)
+    bits = _inflated(data, sum(map(packed_bytes, boxes)))
+    found, start = [], 0
+    for corner, shape in boxes:
+        own = np.frombuffer(bits, np.uint8, packed_bytes((corner, shape)), start)
+        found.append(Region(corner, np.unpackbits(own, count=math.prod(shape)).reshape(shape).view(bool)))
+        start += len(own)
+    return tuple(found)
+
+
+def decode_mask(data: bytes, shape: Sequence[int]) -> NDArray[np.uint8]:
+    """The label map [z, y, x] of a case of format 1: a byte that counts its bit planes, and those, deflated.
+
+    Raises:
+        ValueError, zlib.error: no such thing.
+    """
+    planes, count = data[0], math.prod(shape)
+    if planes > 8 or planes * count > MOST_PLANE_BITS:
+        raise ValueError(f"a mask of {planes} bit planes of {count:,} voxels")
+    bits = np.frombuffer(_inflated(data[1:], -(-planes * count // 8)), np.uint8)
+    made = np.zeros(count, np.uint8)
+    for plane in range(planes):
+        first, last = plane * count, (plane + 1) * count
+        own = np.unpackbits(bits[first // 8 : -(-last // 8)])[first % 8 :][:count]
+        made |= own << plane
+    return made.reshape(shape)
+
+
+def _inflated(data: bytes, size: int) -> bytes:
+    """What was deflated, of a size that is known."""
+    inflater = zlib.decompressobj()
+    bits = inflater.decompress(data, size + 1)
+    if len(bits) != size or not inflater.eof:
+        raise ValueError(f"masks of another size than {size:,} bytes")
+    return bits
 
 
 def _encode_slab(slab: NDArray[np.int32]) -> tuple[bool, int, bytes]:
@@ -321,13 +429,12 @@ class _Encode:
         name, place = job
         case = self.store.read(name) if place is None else self._patch(name, place)
         voxels = np.rint(case.ct.voxels / self.request.hu_step).astype(np.int16)
-        mask = encode_mask(case.label_map().astype(np.uint8)) if case.regions else None
-        return _row(case), encode_ct(voxels), mask
+        row = CaseEntry.of(case).row() | {"points": [point.row() for point in case.points]}
+        return row, encode_ct(voxels), encode_regions(case.regions) if case.regions else None
 
     def _patch(self, name: str, place: Place) -> Case:
         """The patch of a place as a case; one without a nodule has no margin, which might show one."""
         from synthorax.datasets.patches import read_patch
-        from synthorax.datasets.store import Case
 
         nodule, entry = place.nodule, self.store[place.case_id]
         margin = 0 if nodule is None else self.request.margin
@@ -341,9 +448,11 @@ class _Encode:
             regions=(region,) if has_voxels else (),
             annotated=entry.annotated,
             nodules=() if nodule is None else (replace(nodule, label=int(has_voxels)),),
+            points=tuple(point for point in self.store.points(place.case_id) if point.is_finding),
             split=entry.given_split,
             series_uid=entry.series_uid,
             synthetic=entry.synthetic,
+            source_patient=entry.source_patient,
             notes=entry.notes,
         )
 
@@ -373,49 +482,19 @@ def _spec(request: PackRequest) -> PatchSpec:
     return PatchSpec(request.size, request.spacing_mm)
 
 
-def _row(case: Case) -> dict[str, Any]:
-    """A case without its voxels, as JSON can hold it."""
-    return {
-        "case_id": case.case_id,
-        "patient_id": case.patient_id,
-        "series_uid": case.series_uid,
-        "shape": list(case.ct.shape),
-        "spacing_mm": list(case.ct.spacing_mm),
-        "origin_mm": list(case.ct.origin_mm),
-        "direction": case.ct.direction.tolist(),
-        "nodules": [nodule.row() for nodule in case.nodules],
-        "points": [asdict(point) for point in case.points],
-        "has_mask": bool(case.regions),
-        "annotated": case.annotated,
-        "source_patient": case.source_patient,
-        "split": case.split,
-        "synthetic": case.synthetic,
-        "notes": list(case.notes),
-    }
-
-
 def _case(pack: Pack, number: int) -> Case:
-    from synthorax.datasets.store import Case, Point
-    from synthorax.nodule import Nodule
-    from synthorax.volume import Volume
-
-    row = pack.rows[number]
-    try:
-        x, y, z = row["origin_mm"]
-        mask = pack.mask(number)
-        return Case(
-            case_id=row["case_id"],
-            patient_id=row["patient_id"],
-            ct=Volume(pack.ct(number), tuple(row["spacing_mm"]), (x, y, z), np.array(row["direction"])),
-            regions=tuple(regions_of(mask, range(1, int(mask.max(initial=0)) + 1))) if mask is not None else (),
-            annotated=row.get("annotated", "none-known"),
-            source_patient=row.get("source_patient", ""),
-            nodules=tuple(Nodule.from_row(nodule) for nodule in row["nodules"]),
-            points=tuple(Point(p["kind"], tuple(p["center_mm"])) for p in row["points"]),
-            split=row["split"],
-            series_uid=row["series_uid"],
-            synthetic=row["synthetic"],
-            notes=tuple(row["notes"]),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(pack.path, f"a damaged row of case {number} ({error})", WRITTEN) from error
+    entry = pack.entries[number]
+    return Case(
+        case_id=entry.case_id,
+        patient_id=entry.patient_id,
+        ct=entry.volume(pack.ct(number)),
+        regions=pack.regions(number),
+        nodules=entry.nodules,
+        points=pack.points(number),
+        annotated=entry.annotated,
+        split=entry.given_split,
+        series_uid=entry.series_uid,
+        synthetic=entry.synthetic,
+        source_patient=entry.source_patient,
+        notes=entry.notes,
+    )

@@ -12,6 +12,8 @@ from typing import Any
 
 MOST_TEXT = 2**16
 """Characters of a single text."""
+RESERVED = ("zarr.json", "prepare.json")
+"""Names that a store needs for itself."""
 MOST_NAME_BYTES = 255
 """Bytes of a file's name, which file systems allow."""
 
@@ -60,6 +62,11 @@ def text(value: Any, name: str) -> str:
 def texts(values: Any, name: str) -> tuple[str, ...]:
     """A list of texts."""
     return tuple(text(value, name) for value in items(values, name))
+
+
+def table_of_texts(values: Any, name: str) -> list[dict[str, str]]:
+    """A list of objects whose values are texts."""
+    return [{key: text(value, key) for key, value in table(row, name).items()} for row in items(values, name)]
 
 
 def items(value: Any, name: str) -> list[Any]:
@@ -114,7 +121,12 @@ def sha256(value: Any, name: str) -> str:
 def folder_name(value: Any, name: str) -> str:
     """A name that a folder within another may have: no path, nothing hidden, nothing that leads out of it."""
     bad = not isinstance(value, str) or not value or value.startswith(".") or not value.isprintable()
-    if bad or set(value) & set("/\\:") or len(value.encode("utf-8", "surrogatepass")) > MOST_NAME_BYTES:
+    if (
+        bad
+        or value.lower() in RESERVED
+        or set(value) & set("/\\:")
+        or len(value.encode("utf-8", "surrogatepass")) > MOST_NAME_BYTES
+    ):
         raise ValueError(f"{name} {_shown(value)} where a plain name of a folder was expected")
     return str(value)
 

@@ -34,6 +34,7 @@ from synthorax.datasets.case import (
     Point,
     Split,
     packed_bytes,
+    upgraded,
 )
 from synthorax.errors import InputError, OutputError
 from synthorax.geometry import AIR_HU
@@ -208,16 +209,13 @@ class Store:
         self.source = rows.table(rows.field(index, "source"), "source")
         cases = rows.items(rows.field(index, "cases"), "cases")
         if self.format == 1:
-            cases = [store_v1.upgraded(rows.table(row, "case"), self.source) for row in cases]
+            cases = [upgraded(rows.table(row, "case"), self.source) for row in cases]
         elif index.pop("sha256", None) != _own_hash(index):
             raise ValueError("its index is not as it was written")
         self.cases = tuple(CaseEntry.from_row(row) for row in cases)
         self.splits = rows.splits(rows.field(index, "splits"), [case.patient_id for case in self.cases])
         self.fingerprint = rows.sha256(rows.field(index, "fingerprint"), "fingerprint")
-        self.skipped = [
-            {name: rows.text(value, name) for name, value in rows.table(row, "skipped").items()}
-            for row in rows.items(rows.field(index, "skipped"), "skipped")
-        ]
+        self.skipped = rows.table_of_texts(rows.field(index, "skipped"), "skipped")
         rows.unique([case.case_id for case in self.cases], "case_id")
 
     @classmethod

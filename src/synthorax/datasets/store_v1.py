@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from numpy.typing import NDArray
 
@@ -18,22 +16,8 @@ from synthorax.errors import InputError
 from synthorax.region import Region, regions_of
 
 MASK = Layout("uint8", (32, 128, 128), ("z", "y", "x"))
-KNOW_ALL = ("lidc", "luna16", "patches", "phantom")
-"""Kinds of sources whose scans have all their nodules marked."""
 REMEDY = "prepare the store again, or unpack it again"
 MOST_BYTES = 2**26
-
-
-def upgraded(row: Mapping[str, Any], source: Mapping[str, Any]) -> dict[str, Any]:
-    """The row of a case as format 2 has it; raises ValueError.
-
-    A scan in which nobody marked a nodule is taken for annotated only where its source annotates all.
-    """
-    packed = source.get("packed")
-    kind = packed.get("kind") if isinstance(packed, dict) else source.get("kind")
-    known = kind in KNOW_ALL or bool(rows.field(row, "nodules"))
-    boxes: list[Any] | None = None if rows.field(row, "has_mask") else []
-    return {**row, "boxes": boxes, "annotated": "all" if known else "none-known"}
 
 
 def regions(case: Path, entry: CaseEntry) -> tuple[Region, ...]:
