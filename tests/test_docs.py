@@ -7,9 +7,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from synthorax import api
+from synthorax.annotations.nodule_table import CENTER
 from synthorax.io.images import read_image, write_image
+from synthorax.io.tables import write_table
 from test_store import chest as small_chest
 
 ROOT = Path(__file__).parents[1]
@@ -47,7 +51,28 @@ def test_every_step_of_the_page_on_injection_works(tmp_path, chest):
     assert read_image(tmp_path / "more" / "chest_mask.nii.gz").voxels.max() == 4
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/own-data.md", "docs/injection.md"])
+def test_every_step_of_the_page_on_exports_works(tmp_path):
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    names = range(6)
+    for i in names:
+        ct, mask = small_chest(seed=i)
+        write_image(scans / f"{i}.nii.gz", ct)
+        write_image(scans / f"{i}_mask.nii.gz", replace(ct, voxels=mask))
+    middle = dict(zip(CENTER, ct.to_world((np.array(ct.shape) - 1) / 2).tolist(), strict=True))
+    write_table(scans / "masks.csv", [{"image": f"{i}.nii.gz", "mask": f"{i}_mask.nii.gz"} for i in names])
+    write_table(scans / "points.csv", [{"image": "0.nii.gz", **middle, "diameter_mm": 10}])
+    api.prepare("patches", scans, tmp_path / "store", table=scans / "masks.csv", workers=1)
+    api.prepare("patches", scans, tmp_path / "points", table=scans / "points.csv", workers=1)
+    follow("export.md", tmp_path)
+    assert (tmp_path / "monai" / "dataset.json").is_file()
+    label = read_image(tmp_path / "Dataset503_Ignored" / "labelsTr" / "0.nii.gz").voxels
+    assert np.unique(label).tolist() == [0, 2]
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", *(f"docs/{name}.md" for name in ("own-data", "injection", "export"))]
+)
 def test_links_within_the_project_lead_somewhere(page):
     text = (ROOT / page).read_text()
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):

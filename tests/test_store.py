@@ -699,7 +699,7 @@ def test_verify_says_yes_or_no_by_its_exit_code(folder, tmp_path, capsys):
     assert main(["verify", str(tmp_path / "nowhere")]) == 2
     api.prepare("scans", tmp_path / "made.nii.gz", tmp_path / "store", workers=1)
     assert api.verify(tmp_path / "store")[0].text == "SYNTHETIC: for a test"
-    api.export(tmp_path / "store", tmp_path / "monai", "monai")
+    api.export(tmp_path / "store", tmp_path / "monai", "monai", unknown="include")
     assert main(["verify", str(tmp_path / "monai")]) == 0
     shutil.copy(folder / "images" / "0.mha", tmp_path / "monai" / "images")
     capsys.readouterr()
@@ -956,16 +956,18 @@ def test_nnunet_finds_images_labels_and_splits(store, tmp_path):
     assert sorted(p.name for p in (root / "imagesTs").iterdir()) == ["4_0000.nii.gz", "5_0000.nii.gz"]
 
 
-def test_monai_finds_lists_and_boxes_in_its_own_world(store, tmp_path):
+def test_monai_finds_lists_boxes_and_masks(store, tmp_path):
     api.export(store.path, tmp_path / "monai", "monai")
     lists = json.loads((tmp_path / "monai" / "dataset.json").read_text())
     assert [len(lists[name]) for name in ("training", "validation", "testing")] == [2, 2, 2]
     row = lists["training"][0]
-    mask = read_image(tmp_path / "monai" / row["label"])
+    mask = read_image(tmp_path / "monai" / row["mask"])
     (box,) = row["box"]
-    middle = mask.to_world(np.argwhere(mask.voxels).mean(0)) * [-1, -1, 1]
-    np.testing.assert_allclose(box[:3], middle, atol=1e-3)
+    middle = mask.to_world(np.argwhere(mask.voxels).mean(0))
+    # MONAI's boxes in voxels put half a voxel between a box and its place in the world (`datasets.monai`).
+    np.testing.assert_allclose(box[:3], middle + np.array([-0.4, -0.4, 0.625]), atol=1e-3)
     assert 9 < box[3] < 12
+    assert row["label"] == [0]
 
 
 def test_samples_can_be_handed_on_too(tmp_path):
@@ -973,7 +975,9 @@ def test_samples_can_be_handed_on_too(tmp_path):
     write_shape_samples(tmp_path / "made", chest()[1][None].astype(np.float32), (1.25, 0.8, 0.8), origin, [{}], how={})
     api.export(tmp_path / "made", tmp_path / "monai", "monai")
     (row,) = json.loads((tmp_path / "monai" / "dataset.json").read_text())["training"]
-    assert api.verify(tmp_path / "monai" / row["label"])
+    assert api.verify(tmp_path / "monai" / row["mask"])
+    assert row["label"] == [0]
+    assert len(row["box"]) == 1
     with pytest.raises(InputError, match="without an image"):
         api.export(tmp_path / "made", tmp_path / "nnunet", "nnunet")
     assert not (tmp_path / "nnunet").exists()
@@ -988,17 +992,19 @@ def test_cubes_of_ct_are_handed_on_with_their_boxes(untrained_gan, tmp_path, for
         made = api.sample(untrained_gan, 2, positive=positive, **({"diameter_mm": 9.0} if positive else {}))
         api.write_samples(tmp_path / name, untrained_gan, made, seed=0, formats=formats)
         api.export(tmp_path / name, tmp_path / f"{name}-monai", "monai")
-        with pytest.raises(InputError, match="without a mask"):
-            api.export(tmp_path / name, tmp_path / "nnunet", "nnunet")
+        if positive:
+            with pytest.raises(InputError, match="without a mask"):
+                api.export(tmp_path / name, tmp_path / "nnunet", "nnunet")
         rows = json.loads((tmp_path / f"{name}-monai" / "dataset.json").read_text())["training"]
         assert [row["patient_id"] for row in rows] == ["synthetic-00000", "synthetic-00001"]
-        assert all("label" not in row for row in rows)
+        assert ["mask" in row for row in rows] == [not positive] * 2
+        assert [row["label"] for row in rows] == [[0] * positive] * 2
         for row, hu in zip(rows, made.hu, strict=True):
             ct = read_image(tmp_path / f"{name}-monai" / row["image"])
             np.testing.assert_array_equal(ct.voxels, hu)
             assert len(row["box"]) == positive
             for box in row["box"]:
-                middle = ct.to_world((np.array(hu.shape) - 1) / 2) * [-1, -1, 1]
+                middle = ct.to_world((np.array(hu.shape) - 1) / 2) + np.multiply(ct.spacing_mm, [-0.5, -0.5, 0.5])
                 np.testing.assert_allclose(box, [*middle, 9, 9, 9], atol=1e-3)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from synthorax.errors import InputError
 
 if TYPE_CHECKING:
+    from synthorax.datasets.export_items import Report
     from synthorax.datasets.phantoms import Phantom
     from synthorax.datasets.store import Store
     from synthorax.io.scans import Scan
@@ -197,28 +198,44 @@ def read_scan(path: str | Path, series: str | None = None) -> Scan:
     return read(Path(path), series)
 
 
-def export(source: str | Path, out: str | Path, layout: str, *, name: str = "nodules", overwrite: bool = False) -> None:
+def export(
+    source: str | Path,
+    out: str | Path,
+    layout: str,
+    *,
+    name: str = "nodules",
+    unknown: str = "leave-out",
+    voxelless: str = "refuse",
+    overwrite: bool = False,
+) -> Report:
     """Write a store or a folder of samples in the layout that nnU-Net or MONAI reads.
 
     Args:
         layout: `nnunet` or `monai`.
         name: of the data set.
+        unknown: what becomes of a scan of which not every nodule is known: `leave-out`, or `include`, which takes what
+            is not marked for background.
+        voxelless: what becomes of a nodule by centre and diameter alone: `refuse`; `balls` of its diameter; such balls
+            with nnU-Net's `ignore` label; or `leave-out`, its scan. MONAI's boxes need the diameter alone.
+
+    Returns:
+        What was written, and notes on what was left out, painted or renamed; they are in `dataset.json` too.
 
     Raises:
-        InputError: no store and no samples; samples without images for nnU-Net; a folder that holds something else.
+        InputError: no store and no samples; samples without images for nnU-Net; nodules that the layout cannot hold; a
+            folder that holds something else, or the source itself.
         OutputError: the folder cannot be written.
     """
     from synthorax.datasets import export as layouts
+    from synthorax.datasets.export_items import sample_items, store_items
     from synthorax.datasets.store import Store, is_store
 
-    source = Path(source)
-    if is_store(source):
-        store = Store(source)
-        items, n = layouts.store_items(store), len(store)
-    else:
-        samples = list(layouts.sample_items(source))
-        items, n = iter(samples), len(samples)
-    layouts.export(items, n, Path(out), layout, name=name, overwrite=overwrite)
+    source, out = Path(source), Path(out)
+    items = store_items(Store(source)) if is_store(source) else sample_items(source)
+    inside, around = source.resolve(), out.resolve()
+    if inside == around or inside in around.parents or around in inside.parents:
+        raise InputError(out, f"{source} itself, or a folder within or around it", "a folder beside it")
+    return layouts.export(items, out, layout, name=name, unknown=unknown, voxelless=voxelless, overwrite=overwrite)
 
 
 def write_scan(

@@ -1,0 +1,283 @@
+"""What an export hands on: the cases of a store, or samples of a folder, with what is known of their nodules."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthorax.annotations.nodule_table import TABLE, read_nodule_table
+from synthorax.datasets.case import CaseEntry
+from synthorax.datasets.store import SPLITS, Annotated, Store
+from synthorax.errors import InputError
+from synthorax.io.images import image_stem, is_image, read_image
+from synthorax.nodule import Nodule, NoduleAttributes
+from synthorax.provenance import MANIFEST
+from synthorax.region import Region, regions_of
+from synthorax.volume import Volume
+
+UNFIT = re.compile(r'[\x00-\x1f\x7f/\\\\:*?"<>|]')
+"""What the name of a file cannot hold on every system."""
+NAMED = 5
+"""Cases that a message names; of further ones it gives the number."""
+
+
+@dataclass(frozen=True, eq=False)
+class Content:
+    """The voxels of an item.
+
+    Attributes:
+        grid: the CT; of a shape alone its mask, which gives the geometry.
+        regions: the voxels of the nodule with label i at index i - 1.
+    """
+
+    grid: Volume
+    regions: tuple[Region, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """A scan or sample to hand on.
+
+    Attributes:
+        nodules: those with a label that is not in `outlined` have no voxels.
+        outlined: the labels whose voxels are known.
+        has_ct: False for a sample of a shape alone.
+        small: marks of nodules that readers did not outline, for LIDC those below 3 mm.
+        mark: the synthetic mark; empty for a patient's.
+        read: reads the voxels.
+    """
+
+    name: str
+    split: str
+    patient_id: str
+    nodules: tuple[Nodule, ...]
+    outlined: frozenset[int]
+    annotated: Annotated
+    has_ct: bool
+    mark: str
+    read: Callable[[], Content]
+    small: int = 0
+
+    @property
+    def voxelless(self) -> tuple[Nodule, ...]:
+        """The nodules whose voxels are not known."""
+        return tuple(nodule for nodule in self.nodules if nodule.label not in self.outlined)
+
+
+@dataclass
+class Report:
+    """What an export wrote and what its reader has to know.
+
+    Attributes:
+        cases: number by split.
+        nodules: number written.
+        notes: what was left out, painted or renamed, and what the other tool will make of it; a sentence each.
+    """
+
+    cases: Counter[str] = field(default_factory=Counter)
+    nodules: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    def count(self, item: Item) -> None:
+        """Note that an item was written."""
+        self.cases[item.split] += 1
+        self.nodules += len(item.nodules)
+
+    def __str__(self) -> str:
+        splits = ", ".join(f"{split} {self.cases[split]}" for split in SPLITS)
+        return f"{number(self.cases.total(), 'case')} ({splits}), {number(self.nodules, 'nodule')}"
+
+
+def store_items(store: Store) -> list[Item]:
+    """The cases of a store."""
+    return [
+        Item(
+            name=entry.case_id,
+            split=store.split_of(entry.patient_id),
+            patient_id=entry.patient_id,
+            nodules=entry.nodules,
+            outlined=_outlined(store, entry),
+            annotated=entry.annotated,
+            has_ct=True,
+            mark=entry.synthetic,
+            read=_store_reader(store, entry.case_id),
+            small=sum(point.kind == "small nodule" for point in store.points(entry.case_id)),
+        )
+        for entry in store.cases
+    ]
+
+
+def _outlined(store: Store, entry: CaseEntry) -> frozenset[int]:
+    """The labels of a case that have voxels."""
+    if entry.boxes is not None:  # none of them is empty
+        return frozenset(range(1, len(entry.boxes) + 1))
+    return frozenset(n.label for n in entry.nodules if n.label and store.region(entry.case_id, n.label).voxels)
+
+
+def _store_reader(store: Store, case_id: str) -> Callable[[], Content]:
+    def read() -> Content:
+        case = store.read(case_id)
+        return Content(case.ct, case.regions)
+
+    return read
+
+
+def sample_items(folder: Path) -> list[Item]:
+    """The samples of a folder that `synthorax sample` wrote, masks or CT with a table of nodules: all training data.
+
+    A sample of CT that has neither a mask nor a row in the table, and that the manifest does not call one without a
+    nodule, counts as one of which nothing is known.
+
+    Raises:
+        InputError: no manifest, or no images.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        mark = str(manifest["synthetic"])
+        made_without = [
+            image_stem(file) for row in manifest["samples"] if row.get("class") == 0 for file in row["files"].values()
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(folder, "no manifest of samples", "a store, or what `synthorax sample` wrote") from error
+    masks, images = _images(folder / "masks"), _images(folder / "images")
+    if not masks and not images:
+        raise InputError(folder, "no images", "samples written with --formats nifti or mha")
+    table = read_nodule_table(folder / TABLE) if (folder / TABLE).is_file() else []
+    listed: dict[str, tuple[Nodule, ...]] = dict.fromkeys(made_without, ())
+    listed |= {
+        image_stem(row.image): tuple(
+            Nodule(nodule.nodule_id, nodule.center_mm, nodule.attributes, ratings=nodule.ratings)
+            for nodule in row.nodules
+            if nodule.center_mm is not None
+        )
+        for row in table
+    }
+    return [_sample(name, images.get(name), masks.get(name), listed.get(name), mark) for name in sorted(masks | images)]
+
+
+def _sample(name: str, image: Path | None, mask: Path | None, listed: tuple[Nodule, ...] | None, mark: str) -> Item:
+    nodules = listed or ()
+    if mask is not None:
+        content = _sample_content(None, mask)
+        nodules = _with_labels(nodules, content)
+    return Item(
+        name=name,
+        split="train",
+        patient_id=f"synthetic-{name}",
+        nodules=nodules,
+        outlined=frozenset(nodule.label for nodule in nodules if nodule.label),
+        annotated="none-known" if mask is None and listed is None else "all",
+        has_ct=image is not None,
+        mark=mark,
+        read=lambda: _sample_content(image, mask),
+    )
+
+
+def _sample_content(image: Path | None, mask: Path | None) -> Content:
+    labels = read_image(mask) if mask is not None else None
+    regions: list[Region] = []
+    if labels is not None:
+        voxels = labels.voxels.astype(np.uint8) if labels.voxels.dtype.kind in "bf" else labels.voxels
+        regions = regions_of(voxels, range(1, int(voxels.max()) + 1))
+    grid = read_image(image) if image is not None else labels
+    if grid is None or (labels is not None and labels.shape != grid.shape):
+        raise InputError(str(mask), "a mask of another grid than its image", "what `synthorax sample` wrote")
+    return Content(grid, tuple(regions))
+
+
+def _with_labels(listed: Sequence[Nodule], content: Content) -> tuple[Nodule, ...]:
+    """The nodules of the table with the label of the mask at their centres, and the labels that no centre lies in."""
+    nodules = []
+    free = {label for label, region in enumerate(content.regions, start=1) if region.voxels}
+    for nodule in listed:
+        at = np.rint(content.grid.to_voxel(nodule.center_mm)).astype(int)
+        hit = next((label for label in free if content.regions[label - 1].within(at.tolist(), (1, 1, 1)).any()), 0)
+        free.discard(hit)
+        nodules.append(replace(nodule, label=hit))
+    for label in sorted(free):
+        x, y, z = content.grid.to_world(content.regions[label - 1].indices().mean(0)).tolist()
+        nodules.append(Nodule(f"{label:02d}", (x, y, z), NoduleAttributes(), label=label))
+    return tuple(nodules)
+
+
+def _images(folder: Path) -> dict[str, Path]:
+    """The first image of each name."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.glob("*")):
+        if is_image(path):
+            found.setdefault(image_stem(path), path)
+    return found
+
+
+def center_voxel(grid: Volume, nodule: Nodule, case: str) -> NDArray[np.float64]:
+    """The fractional index (z, y, x) of a nodule's centre.
+
+    Raises:
+        InputError: it lies outside the grid.
+    """
+    at = grid.to_voxel(nodule.center_mm)
+    if (at < -0.5).any() or (at > np.asarray(grid.shape) - 0.5).any():
+        x, y, z = nodule.center_mm
+        found = f"nodule {nodule.nodule_id} centred at ({x:.1f}, {y:.1f}, {z:.1f}) mm, outside its scan"
+        raise InputError(case, found, "a place within it, world millimetres, LPS")
+    return at
+
+
+def ball(grid: Volume, nodule: Nodule, case: str) -> Region:
+    """The voxels of a grid within a ball of a nodule's diameter; at least the voxel nearest to its centre.
+
+    Raises:
+        InputError: the centre lies outside the grid.
+    """
+    at = center_voxel(grid, nodule, case)
+    radius_mm = (nodule.attributes.diameter_mm or 0) / 2
+    reach = radius_mm / np.asarray(grid.spacing_mm)
+    low = np.maximum(np.floor(at - reach), 0).astype(int)
+    high = np.minimum(np.ceil(at + reach), np.asarray(grid.shape) - 1).astype(int)
+    axes = [(np.arange(a, b + 1) - c) * s for a, b, c, s in zip(low, high, at, grid.spacing_mm, strict=True)]
+    z, y, x = np.meshgrid(*axes, indexing="ij", sparse=True)
+    distance = z**2 + y**2 + x**2
+    z0, y0, x0 = low.tolist()
+    return Region((z0, y0, x0), distance <= max(radius_mm**2, distance.min()))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file, a list or mapping a line."""
+    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def number(n: int, noun: str) -> str:
+    """A number with its noun."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def few(names: Sequence[str]) -> str:
+    """The first names of a list, and how many more there are."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+def file_name(name: str, taken: set[str], refused: Sequence[str] = ()) -> str:
+    """A file's stem for a case, the case's name where that can be one; added to `taken`.
+
+    Args:
+        taken: stems in use, folded: some file systems do not tell upper from lower case.
+        refused: endings that the reader of the files takes for something else.
+    """
+    stem = UNFIT.sub("-", name).lstrip(".-").rstrip(" .") or "case"
+    if stem.endswith(tuple(refused)):
+        stem += "-ct"
+    found, number = stem, 1
+    while found.casefold() in taken:
+        number += 1
+        found = f"{stem}-{number}"
+    taken.add(found.casefold())
+    return found

@@ -1,0 +1,136 @@
+"""Lists of images and boxes as MONAI's published lung nodule detector reads them.
+
+The bundle `lung_nodule_ct_detection` and the LUNA16 tutorial take, for each image, `box`: centre and size (x, y, z,
+width, height, depth) in world millimetres, LPS as in LUNA16's tables, and `label`: a class a box, 0 for a nodule. They
+turn the image to RAS and the boxes into its voxels by `AffineBoxToImageCoordinated(affine_lps_to_ras=True)`.
+
+In voxels MONAI's boxes run from the first voxel of a nodule to the one after its last (`MaskToBox`), while its affine
+places a voxel's centre at its index. So a box that is right in voxels lies half a voxel off in the world, towards
+right, front and head. Ours do, and so do the boxes that a network trained on them predicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nibabel.orientations import io_orientation
+from numpy.typing import ArrayLike
+
+from synthorax.datasets.export_items import Content, Item, Report, ball, center_voxel, few, file_name, write_json
+from synthorax.io.images import write_image
+from synthorax.nodule import Nodule
+from synthorax.region import paint_labels
+from synthorax.volume import Volume
+
+LISTS = {"train": "training", "val": "validation", "test": "testing"}
+SUFFIX = ".nii.gz"
+ABOUT = (
+    "Lung nodules in CT, written by synthorax. box: centre and size (x, y, z, width, height, depth) in mm, world LPS,"
+    " for AffineBoxToImageCoordinated(affine_lps_to_ras=True) of images turned to RAS; in voxels as MaskToBox makes it."
+    " label: the class of each box. mask: a label map, a label a nodule; where nodules overlap, the smaller is on top."
+)
+STRAIGHT = 1e-3
+"""A scan is oblique if one of its axes is off the patient's by more than this, as a cosine."""
+RENAMED = "cases renamed, as a file system cannot hold their names"
+PAINTED = "nodules without voxels are balls of their diameter in the masks"
+NO_MASK = "no mask is written, as the voxels of a nodule are not known; its box is"
+OBLIQUE = "scans oblique to the patient's axes; their boxes are right in voxels, read by MONAI's transform"
+EMPTY = "cases without a nodule have `box: []`; MONAI's transforms need StandardizeEmptyBoxd before the others then"
+
+
+def write(items: Iterable[Item], folder: Path, name: str, report: Report, *, balls: bool = False) -> None:
+    """Write the items into a folder.
+
+    Args:
+        name: of the data set.
+        report: takes the numbers and what the user has to know.
+        balls: paint nodules whose voxels are not known as balls into the masks.
+
+    Raises:
+        InputError: a nodule that lies outside its scan; a name that is no file name.
+        OutputError: it cannot be written.
+    """
+    lists: dict[str, list[dict[str, Any]]] = {title: [] for title in LISTS.values()}
+    (folder / "images").mkdir()
+    (folder / "masks").mkdir()
+    taken: set[str] = set()
+    told: dict[str, list[str]] = {sentence: [] for sentence in (RENAMED, PAINTED, NO_MASK, OBLIQUE, EMPTY)}
+    for item in items:
+        stem = file_name(item.name, taken)
+        content = item.read()
+        row: dict[str, Any] = {"patient_id": item.patient_id}
+        if item.has_ct:
+            row["image"] = f"images/{stem}{SUFFIX}"
+            write_image(folder / row["image"], content.grid, mark=item.mark)
+        if balls or not item.voxelless:
+            row["mask"] = f"masks/{stem}{SUFFIX}"
+            write_image(folder / row["mask"], _mask(content, item), mark=item.mark)
+        else:
+            told[NO_MASK].append(item.name)
+        row["box"] = [nodule_box(content, item, nodule) for nodule in item.nodules]
+        row["label"] = [0] * len(row["box"])
+        lists[LISTS[item.split]].append(row)
+        report.count(item)
+        for sentence, holds in (
+            (RENAMED, stem != item.name),
+            (PAINTED, balls and bool(item.voxelless)),
+            (OBLIQUE, not is_straight(content.grid)),
+            (EMPTY, not item.nodules),
+        ):
+            told[sentence] += [item.name] * holds
+    report.notes += [f"{sentence}: {few(names)}" for sentence, names in told.items() if names]
+    about = {"name": name, "description": ABOUT, "notes": report.notes, "labels": {"0": "nodule"}}
+    write_json(folder / "dataset.json", about | lists)
+
+
+def _mask(content: Content, item: Item) -> Volume:
+    """The label map of a case, a label a nodule; those without voxels are balls."""
+    balls = [ball(content.grid, nodule, item.name) for nodule in item.voxelless]
+    return replace(content.grid, voxels=paint_labels([*content.regions, *balls], content.grid.shape))
+
+
+def nodule_box(content: Content, item: Item, nodule: Nodule) -> list[float]:
+    """A nodule's box (x, y, z, width, height, depth) in millimetres, LPS, from its voxels or else its diameter."""
+    if nodule.label in item.outlined:
+        inside = content.regions[nodule.label - 1].indices()
+        low, high = inside.min(0) - 0.5, inside.max(0) + 0.5
+    else:
+        at = center_voxel(content.grid, nodule, item.name)
+        reach = (nodule.attributes.diameter_mm or 0) / 2 / np.asarray(content.grid.spacing_mm)
+        low, high = at - reach, at + reach
+    return world_box(content.grid, low, high)
+
+
+def world_box(grid: Volume, low: ArrayLike, high: ArrayLike) -> list[float]:
+    """The box that MONAI reads back as a given box of voxels.
+
+    Args:
+        low, high: fractional indices (z, y, x) of the box's corners; a voxel reaches from half below its index to half
+            above.
+
+    Returns:
+        (x, y, z, width, height, depth), millimetres, LPS. Where an image is so oblique that no box along the world's
+        axes is read back as the given one, the smallest that holds it.
+    """
+    low, high = np.asarray(low, float), np.asarray(high, float)
+    toward_ras = io_orientation(np.diag([-1.0, -1.0, 1.0, 1.0]) @ grid.affine)
+    sign_ras = toward_ras[::-1, 1]
+    sign_lps = np.where(toward_ras[::-1, 0] == 2, sign_ras, -sign_ras)
+    half = sign_ras / 2
+    ends = np.where(sign_lps > 0, low, high) + half, np.where(sign_lps > 0, high, low) + half
+    first, last = grid.to_world(np.stack(ends))
+    if (last <= first).any():
+        corners = grid.to_world(list(product(*zip(low + half, high + half, strict=True))))
+        first, last = corners.min(0), corners.max(0)
+    return [round(float(value), 4) for value in (*((first + last) / 2), *(last - first))]
+
+
+def is_straight(grid: Volume) -> bool:
+    """Whether a scan's axes are the patient's."""
+    off = np.abs(grid.direction)
+    return bool((np.minimum(off, 1 - off) < STRAIGHT).all())
