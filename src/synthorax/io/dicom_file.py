@@ -31,6 +31,7 @@ from pydicom.uid import (
 )
 
 from synthorax.errors import InputError
+from synthorax.io.contents import what_is
 from synthorax.io.limits import MOST_BYTES, check_file
 from synthorax.io.walk import not_regular
 
@@ -84,20 +85,6 @@ REFERENCES = {
 BARE_GROUPS = (0x0002, 0x0008)
 """Groups of elements that a data set without preamble begins with."""
 BINARY_VRS = ("US", "SS", "UL", "SL", "UV", "SV", "FL", "FD", "AT", "OB", "OW", "OF", "OD", "OL", "OV", "SQ", "UN")
-OTHER_FILES = (
-    (b"\x1f\x8b", "a gzip file; unpack it first"),
-    (b"BZh", "a bzip2 file; unpack it first"),
-    (b"\xfd7zXZ", "an xz file; unpack it first"),
-    (b"PK\x03\x04", "a zip file; unpack it first"),
-    (b"%PDF", "a PDF"),
-    (b"\x89PNG", "a PNG picture"),
-    (b"\xff\xd8\xff", "a JPEG picture"),
-    (b"version https://git-lfs", "a Git LFS pointer; fetch the file that it stands for"),
-    (b"<?xml", "an XML file"),
-    (b"<!DOCTYPE", "a web page"),
-    (b"<html", "a web page"),
-)
-"""What a file that is no DICOM begins with."""
 
 
 @dataclass(frozen=True)
@@ -176,21 +163,13 @@ def is_dicom(path: Path) -> bool:
 
 
 def what_else(path: Path) -> str:
-    """What a file is that is no DICOM, in words: `an empty file`, `a PDF`, `a text file`."""
-    with open(path, "rb") as file:
-        head = file.read(512)
-    if not head:
-        return "an empty file"
-    for start, name in OTHER_FILES:
-        if head.lstrip()[: len(start)].lower() == start.lower():
-            return name
-    if not head.strip(b"\0"):
-        return "a file of zeros"
-    if head.isascii() and all(byte >= 32 or byte in b"\t\n\r\f" for byte in head):
-        return "a text file"
-    if len(head) < PREAMBLE_BYTES + len(PREFIX):
-        return f"{len(head)} bytes that are no DICOM; it was cut off"
-    return "no DICOM file"
+    """What a file is that is no DICOM, in words: `an empty file`, `a PDF document`, `text`."""
+    if kind := what_is(path):
+        return kind
+    size = path.stat().st_size
+    return (
+        f"{size} bytes that are no DICOM; it was cut off" if size <= PREAMBLE_BYTES + len(PREFIX) else "no DICOM file"
+    )
 
 
 def read_about(path: Path) -> About:

@@ -43,13 +43,13 @@ class NiftiHeader:
 
     Attributes:
         scale: slope and intercept of the voxels; None where they are as stored.
-        note: its `descrip`.
+        notes: its `descrip` and `aux_file`, in which dcm2niix keeps the start of DICOM's ImageComments.
     """
 
     placed: Placed
     stored: Stored
     scale: tuple[float, float] | None
-    note: str
+    notes: tuple[str, ...]
 
 
 def read_nifti(path: Path) -> tuple[Volume, tuple[str, ...]]:
@@ -107,7 +107,7 @@ def read_header(path: Path) -> NiftiHeader:
         placed=_placed(path, header, shape, doubts),
         stored=Stored(path, shape, dtype, (path,), encoding, skip_unpacked=start),
         scale=scale,
-        note=raw["descrip"].tobytes().split(b"\0")[0].decode("latin1"),
+        notes=tuple(raw[name].tobytes().split(b"\0")[0].decode("latin1") for name in ("descrip", "aux_file")),
     )
 
 
