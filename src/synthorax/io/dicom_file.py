@@ -186,8 +186,8 @@ def read_about(path: Path) -> About:
         if "Rows" not in header:
             raise InputError(path, "a CT image without rows; its header was cut off or damaged", "a whole one")
     if not modality and sop_class != MediaStorageDirectoryStorage:
-        kind = f"{UID(sop_class).name} without Modality" if sop_class else "no Modality and no SOP class"
-        raise InputError(path, kind + "; its header was cut off" * (not sop_class), "a CT, SEG or RTSTRUCT")
+        name = UID(sop_class).name if sop_class else "no SOP class"
+        raise InputError(path, f"no Modality ({name}); it was cut off, or is no image", "a CT, SEG or RTSTRUCT")
     return About(
         series_uid=text(header, "SeriesInstanceUID"),
         patient_id=text(header, "PatientID"),
@@ -333,16 +333,24 @@ def _inflated(path: Path, meta: bytes, deflated: bytes, *, pixels: bool, only: l
     """The data set that was deflated: its bytes behind a file meta group that says so no more."""
     most = max(INFLATED_BYTES, MOST_INFLATION * len(deflated)) if pixels else MOST_HEADER_BYTES
     data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(deflated, most + 1)
-    if len(data) > most and pixels:
-        raise InputError(path, f"{len(deflated)} bytes that inflate to more than {most}", "a CT, which inflates less")
     plain = ExplicitVRLittleEndian.encode().ljust(len(DeflatedExplicitVRLittleEndian), b"\0")
-    source = _Memory(meta.replace(DeflatedExplicitVRLittleEndian.encode(), plain) + data)
+    source = _Memory(meta.replace(DeflatedExplicitVRLittleEndian.encode(), plain) + data[:most])
     if len(data) > FEW_BYTES:
         _check_items(path, source)
+    stopped = []
+
+    def at_pixels(tag: int, vr: str | None, length: int) -> bool:
+        if _at_pixels(tag, vr, length):
+            stopped.append(tag)
+        return bool(stopped)
+
     try:
-        return read_partial(source, None if pixels else _at_pixels, force=True, specific_tags=only)
+        header = read_partial(source, None if pixels else at_pixels, force=True, specific_tags=only)
     except _Deflated as error:
         raise InputError(path, "a damaged DICOM file", "a readable one") from error
+    if len(data) > most and not stopped:
+        raise InputError(path, f"{len(deflated)} bytes that inflate to more than {most}", "a CT, which inflates less")
+    return header
 
 
 def _check_items(path: Path, source: BinaryIO) -> None:
