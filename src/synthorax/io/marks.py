@@ -11,7 +11,7 @@ from synthorax.io import dicom
 from synthorax.io.atomic import MARK
 from synthorax.io.images import is_image, read_mark
 from synthorax.io.scans import sidecar
-from synthorax.io.stl import read_stl
+from synthorax.io.stl import read_stl_header
 from synthorax.io.walk import files_below, not_regular
 from synthorax.provenance import MANIFEST
 
@@ -81,7 +81,7 @@ def _in_header(path: Path) -> str | None:
     if is_image(path):
         text = read_mark(path)
     elif path.suffix.lower() == ".stl":
-        text = read_stl(path)[1]
+        text = read_stl_header(path)
     elif dicom.is_dicom(path):
         return dicom.read_mark(dicom.read_header(path))
     else:
