@@ -164,9 +164,8 @@ def inject_nodules(
                 },
             )
         )
-    mask = paint_labels(regions, ct.shape).astype(np.uint8)
-    on_scan = (replace(ct, voxels=array) for array in (mask, region))
-    return Edited(made, *on_scan, nodules=tuple(nodules), notes=tuple(notes), regions=tuple(regions))
+    mask = replace(ct, voxels=paint_labels(regions, ct.shape).astype(np.uint8))
+    return Edited(made, mask, replace(ct, voxels=region), tuple(nodules), tuple(notes), tuple(regions))
 
 
 def _notes(name: str, diameter_mm: float, wanted_mm: float, seen: Contrast, ct: Volume) -> list[str]:

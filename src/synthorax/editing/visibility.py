@@ -83,4 +83,4 @@ def contrast(
         noise_hu = measure_scanner(crop(ct, low.tolist(), (high - low).tolist())).noise_hu
     else:
         noise_hu = float(near.voxels[shell].std())
-    return Contrast(hu, least * noise_hu)
+    return Contrast(hu, float(least * noise_hu))
