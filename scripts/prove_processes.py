@@ -1,0 +1,187 @@
+"""Processes that are forked from one that has imported everything, work within limits, and tell how they ended."""
+
+from __future__ import annotations
+
+import os
+import resource
+import select
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from pkgutil import walk_packages
+from typing import IO
+
+WALL_SECONDS = 40
+"""A command that takes longer than this and its CPU seconds waits for something that does not come."""
+LONGEST_S = 600
+ADDRESS_BYTES = 4 << 30
+"""More address space than the parent's ends in a MemoryError, so that no mutant fills the machine."""
+FILE_BYTES = 1 << 30
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TERM": "dumb"}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended.
+
+    Attributes:
+        code: its exit code, or a signal's number below 0.
+        memory_gb: the most it held, shared with its parent or not.
+        is_late: whether it was killed for the time it took.
+        left_processes: whether others that it started were still there.
+    """
+
+    code: int
+    stdout: str
+    stderr: str
+    cpu_s: float
+    memory_gb: float
+    wall_s: float
+    is_late: bool = False
+    left_processes: bool = False
+
+
+@dataclass
+class Forked:
+    """A process at work in a folder, which is its current one.
+
+    Args:
+        work: what it does; its end is the process'.
+        most_s: CPU seconds after which it is stopped; without it there are no limits.
+        start_s: CPU seconds that do not count.
+    """
+
+    work: Callable[[], object]
+    folder: Path
+    most_s: float | None = None
+    start_s: float = 0.0
+    pid: int = 0
+    _out: IO[bytes] = field(default_factory=tempfile.TemporaryFile)
+    _err: IO[bytes] = field(default_factory=tempfile.TemporaryFile)
+    _started: float = 0.0
+
+    def __post_init__(self) -> None:
+        sys.stdout.flush()
+        self._started = time.monotonic()
+        self.pid = os.fork()
+        if self.pid == 0:
+            _in_child(self.work, self.folder, (self._out.fileno(), self._err.fileno()), self.most_s)
+
+    def end(self) -> Ended:
+        """Wait for its end."""
+        is_late = not _wait(self.pid, LONGEST_S if self.most_s is None else WALL_SECONDS + self.most_s)
+        if is_late:
+            os.killpg(self.pid, signal.SIGKILL)
+        _, status, used = os.wait4(self.pid, 0)
+        left = _end_group(self.pid)
+        said = []
+        for stream in (self._out, self._err):
+            stream.seek(0)
+            said.append(stream.read().decode(errors="replace"))
+            stream.close()
+        return Ended(
+            code=os.waitstatus_to_exitcode(status),
+            stdout=said[0],
+            stderr=said[1],
+            cpu_s=max(used.ru_utime + used.ru_stime - self.start_s, 0.0),
+            memory_gb=used.ru_maxrss / 2**20,
+            wall_s=time.monotonic() - self._started,
+            is_late=is_late,
+            left_processes=left,
+        )
+
+
+def run_forked(work: Callable[[], object], folder: Path, *, most_s: float | None = None, start_s: float = 0.0) -> Ended:
+    """Run something in a process of its own, in a folder, and wait for its end, as `Forked` has it."""
+    return Forked(work, folder, most_s, start_s).end()
+
+
+def import_everything() -> None:
+    """Import every module of synthorax, and what its functions import when they are called."""
+    import synthorax
+
+    for module in walk_packages(synthorax.__path__, "synthorax."):
+        if not module.name.endswith("__main__"):
+            import_module(module.name)
+    for name in (
+        "highdicom", "nibabel", "SimpleITK", "zarr", "torch", "lightning_fabric", "tensorboardX", "cc3d", "edt", "yaml",
+        "matplotlib.pyplot", "matplotlib.backends.backend_agg", "scipy.ndimage", "scipy.spatial", "scipy.interpolate",
+        "scipy.optimize", "scipy.sparse.linalg", "scipy.stats", "skimage.measure", "sklearn.neighbors", "rich.progress",
+        "sklearn.svm", "sklearn.linear_model", "gdcm", "pydicom.pixels", "PIL.Jpeg2KImagePlugin", "jinja2",
+        "isal.igzip",
+    ):  # fmt: skip
+        with suppress(ImportError):
+            import_module(name)
+
+
+def command_line(arguments: Sequence[str]) -> None:
+    """Run the command as its script does."""
+    from synthorax.cli import main
+
+    sys.argv = ["synthorax", *arguments]
+    sys.exit(main())
+
+
+def _in_child(work: Callable[[], object], folder: Path, outputs: tuple[int, int], most_s: float | None) -> None:
+    """Work in a new session within limits, and end as an interpreter would; does not return."""
+    code = 1
+    try:
+        os.setsid()
+        os.chdir(folder)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        for number, output in enumerate(outputs, start=1):
+            os.dup2(output, number)
+        os.environ |= ENVIRONMENT | dict.fromkeys(("HOME", "XDG_CACHE_HOME", "MPLCONFIGDIR"), f"{folder}/home")
+        os.environ["TMPDIR"] = f"{folder}/tmp"
+        tempfile.tempdir = None
+        if most_s is not None:
+            seconds = int(most_s) + 2
+            resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 2))
+            space = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + ADDRESS_BYTES
+            resource.setrlimit(resource.RLIMIT_AS, (space, space))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES, FILE_BYTES))
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        sys.stdout = open(1, "w", errors="surrogateescape", closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", errors="backslashreplace", closefd=False, buffering=1)  # noqa: SIM115
+        work()
+        code = 0
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with suppress(BaseException):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def _wait(child: int, seconds: float) -> bool:
+    """Whether a child ends in time."""
+    handle = os.pidfd_open(child)
+    try:
+        poll = select.poll()
+        poll.register(handle, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+    finally:
+        os.close(handle)
+
+
+def _end_group(leader: int) -> bool:
+    """Kill what a process left behind; whether there was anything a moment after its end."""
+    for _ in range(20):
+        try:
+            os.killpg(leader, 0)
+        except ProcessLookupError:
+            return False
+        time.sleep(0.02)
+    with suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
+    return True
