@@ -3,25 +3,28 @@
 
     python scripts/results_data.py --out docs/results
 
-SYNTHORAX_REAL_DATA names a folder that holds `lidc-scans` and `luna16-nodules`. If TorchIO is installed, its
-queue is timed side by side with ours over the same cubes.
+SYNTHORAX_REAL_DATA names a folder that holds `lidc-scans` and `luna16-nodules`. TorchIO and MONAI augment the same
+patches beside ours if they are installed (`pip install torchio monai`).
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import resource
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from scipy.spatial.transform import Rotation
 
 from measuring import whole_process
+from other_augmenters import SCALE, SHIFT_VOXELS, SIZE, WINDOW_HU, Batches, installed
 from synthorax import api, figures
 from synthorax.annotations.clustering import AnnotatedNodule, cluster
 from synthorax.annotations.lidc_table import read_lidc_scans
@@ -38,12 +41,13 @@ from synthorax.volume import Volume
 
 SEED = 0
 BATCH = 32
-WARM_BATCHES = 40
+OURS = "synthorax"
+ROUNDS = 15
 ROUND_TRIPS = 50
 TORCHIO_PATCHES = 300
 AUGMENTATIONS = {
-    "flips and shifts": Augmentation(shift_voxels=3),
-    "flips, shifts and scaling": Augmentation(shift_voxels=3, scale=(0.9, 1.1)),
+    "flips and shifts": Augmentation(shift_voxels=SHIFT_VOXELS),
+    "flips, shifts and scaling": Augmentation(shift_voxels=SHIFT_VOXELS, scale=SCALE),
 }
 
 
@@ -116,31 +120,66 @@ def round_trips(folder: Path) -> Iterator[str]:
 
 
 def patch_lines(store: Store, cubes: Path, cache: Path) -> Iterator[str]:
-    """Augmented 48^3 patches a second, cold and warm, and TorchIO's over the same cubes."""
+    """Augmented 48^3 patches a second: from files once, then from memory beside the same of other libraries."""
     places = nodule_places(store.in_split("train"))
-    yield "| | patches a second |"
-    yield "|---|---|"
-    ours = 0.0
+    datasets, cold = {}, []
     for name, augmentation in AUGMENTATIONS.items():
         started = time.perf_counter()
-        dataset = PatchDataset(store, places, PatchSpec(), augmentation=augmentation, seed=SEED, cache=cache)
-        cold = len(places) / (time.perf_counter() - started)
-        dataset.batch(0, BATCH)
-        started = time.perf_counter()
-        for step in range(WARM_BATCHES):
-            dataset.batch(step, BATCH)
-        ours = BATCH * WARM_BATCHES / (time.perf_counter() - started)
-        yield f"| first time, filling the cache, {name} | {cold:.0f} |"
-        yield f"| warm, {name}, with masks | {ours:.0f} |"
-    theirs = torchio_rate(cubes)
-    yield f"| TorchIO's queue, 2 workers, the same augmentations from .mha files | {theirs or 'not installed'} |"
-    if theirs:
-        yield ""
-        yield f"The last of ours is {ours / theirs:.1f} x TorchIO's."
+        datasets[name] = PatchDataset(store, places, PatchSpec(), augmentation=augmentation, seed=SEED, cache=cache)
+        cold.append(len(places) / (time.perf_counter() - started))
+    yield f"A `PatchDataset` decodes the store's patches once, {min(cold):.0f} a second, and finds them in its cache from then on."
+    yield ""
+    yield "Made of arrays that are in memory, in one process of one thread: patches in a second of user CPU, medians of"
+    yield f"{ROUNDS} rounds in turn, while other work ran on the machine. HU from -1 to 1, and the mask:"
+    yield ""
+    yield "| | " + " | ".join(AUGMENTATIONS) + " |"
+    yield "|---|" + "---|" * len(AUGMENTATIONS)
+    rates = augmentation_rates(datasets)
+    ours = rates.pop(OURS)
+    yield f"| {OURS} | " + " | ".join(f"{rate:.0f}" for rate in ours) + " |"
+    for name, theirs in rates.items():
+        cells = (f"{rate:.0f} (ours {own / rate:.1f} x)" for rate, own in zip(theirs, ours, strict=True))
+        yield f"| {name} | " + " | ".join(cells) + " |"
+    if not rates:
+        yield "| TorchIO, MONAI | not installed |" + " |" * (len(AUGMENTATIONS) - 1)
+    yield ""
+    if theirs_from_files := torchio_rate(cubes):
+        yield f"From .mha files, decoded for each patch by two workers, TorchIO's queue gives {theirs_from_files} a second with all three; that is"
+        yield "decoding, which a cache saves in any library."
+
+
+def augmentation_rates(datasets: dict[str, PatchDataset]) -> dict[str, list[float]]:
+    """Patches in a second of user CPU by each library, for each of the datasets' augmentations."""
+    torch.set_num_threads(1)
+    makers: dict[str, list[Callable[[int], object]]] = {OURS: []}
+    for scaling, dataset in enumerate(datasets.values()):
+        hu, masks = (np.array(array[:TORCHIO_PATCHES]) for array in (dataset._voxels, dataset._masks))
+        makers[OURS].append(partial(dataset.batch, size=BATCH))
+        for name, batches in installed().items():
+            made = batches(hu, masks, scaling=bool(scaling))
+            makers.setdefault(name, []).append(partial(random_batch, made, len(hu)))
+    seconds: dict[str, list[list[float]]] = {name: [[] for _ in calls] for name, calls in makers.items()}
+    for step in range(ROUNDS + 1):
+        for name, calls in makers.items():
+            for call, taken in zip(calls, seconds[name], strict=True):
+                started = user_seconds()
+                call(step)
+                taken.append(user_seconds() - started)
+    return {name: [BATCH / float(np.median(taken[1:])) for taken in found] for name, found in seconds.items()}
+
+
+def random_batch(made: Batches, n: int, step: int) -> object:
+    """A batch of random rows."""
+    return made(np.random.default_rng([SEED, step]).integers(0, n, BATCH))
+
+
+def user_seconds() -> float:
+    """User CPU of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_utime
 
 
 def torchio_rate(cubes: Path) -> int | None:
-    """Patches a second of a TorchIO queue with flips, scaling and translation over cubes with masks."""
+    """Patches a second of a TorchIO queue with flips, scaling and translation over cubes with masks in files."""
     try:
         import torchio as tio
         from torch.utils.data import DataLoader
@@ -155,15 +194,15 @@ def torchio_rate(cubes: Path) -> int | None:
     transform = tio.Compose(
         [
             tio.RandomFlip((0, 1, 2)),
-            tio.RandomAffine(scales=(0.9, 1.1), degrees=0, translation=3),
-            tio.Clamp(-1000, 400),
+            tio.RandomAffine(scales=SCALE, degrees=0, translation=SHIFT_VOXELS),
+            tio.Clamp(*WINDOW_HU),
         ]
     )
     queue = tio.Queue(
         tio.SubjectsDataset(subjects, transform=transform),
         max_length=100,
         samples_per_volume=1,
-        sampler=tio.UniformSampler(48),
+        sampler=tio.UniformSampler(SIZE),
         num_workers=2,
     )
     started = time.perf_counter()

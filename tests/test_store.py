@@ -28,7 +28,7 @@ from synthorax.annotations.nodule_table import read_nodule_table
 from synthorax.cli import main
 from synthorax.datasets import sources
 from synthorax.datasets.augmentation import Augmentation
-from synthorax.datasets.discovery import _case_ids
+from synthorax.datasets.case_ids import case_ids
 from synthorax.datasets.patches import (
     PatchDataset,
     PatchSpec,
@@ -216,15 +216,16 @@ def test_what_cannot_be_read_is_left_out_and_named(folder, tmp_path, capsys):
     write_image(folder / "masks" / "4.nii.gz", replace(ct, voxels=np.zeros(ct.shape, bool)))
     assert main(["prepare", "patches", str(folder), "--out", str(tmp_path / "store")]) == 0
     said = capsys.readouterr()
-    assert "2 cases" in said.out
-    assert "4 left out" in said.out
+    assert "5 cases, 2 nodules" in said.out
+    assert "1 left out" in said.out
     store = Store(tmp_path / "store")
-    reasons = {s["case"]: s["reason"] for s in store.skipped}
-    assert "1.mha" in reasons["1"]
-    assert "no such file" in reasons["2"]
-    assert "at 0, 0, 0 mm" in reasons["3"]
-    assert "no voxel set" in reasons["4"]
-    assert [case.case_id for case in store.cases] == ["0", "5"]
+    assert [skip["case"] for skip in store.skipped] == ["1"]
+    assert "1.mha" in store.skipped[0]["reason"]
+    for case_id, why in (("2", "no file 2.nii.gz"), ("3", "at 0, 0, 0 mm"), ("4", "no voxel set")):
+        assert store[case_id].nodules == ()
+        assert store[case_id].annotated == "none-known"  # a lost nodule makes no healthy scan
+        assert any(why in note for note in store[case_id].notes)
+        assert f"{case_id}: nodule 01 left out" in said.err
 
 
 def test_where_nothing_can_be_read_nothing_is_written(tmp_path, capsys):
@@ -428,14 +429,17 @@ def test_a_mask_on_axes_the_other_way_round_is_brought_to_the_images(folder, tmp
     write_image(folder / "masks" / "1.nii.gz", replace(ct, voxels=mask, spacing_mm=(1.25, 0.84, 0.8)))
     store = api.prepare("patches", folder, tmp_path / "store", workers=1)
     np.testing.assert_array_equal(store.read("0").label_map() > 0, off_middle)
-    assert [skip["case"] for skip in store.skipped] == ["1"]
+    assert store["1"].nodules == ()
+    assert any("nodule 01 left out" in note for note in store["1"].notes)
 
 
 def test_a_nodule_that_another_covers_keeps_its_row_and_its_voxels(folder, tmp_path):
+    shutil.copy(folder / "masks" / "0.nii.gz", folder / "masks" / "again.nii.gz")
     row = {"image": "images/0.mha", "mask": "masks/0.nii.gz"}
-    write_table(folder / "nodules.csv", [row, row])
+    write_table(folder / "nodules.csv", [row, row, row | {"mask": "masks/again.nii.gz"}])
     store = api.prepare("patches", folder, tmp_path / "store", workers=1)
     (case,) = store.cases
+    assert any("its row repeats another" in note for note in case.notes)
     assert [nodule.label for nodule in case.nodules] == [1, 2]
     one, other = store.read(case.case_id).regions
     np.testing.assert_array_equal(one.mask, other.mask)
@@ -481,7 +485,7 @@ def test_names_that_differ_after_their_first_dot_are_different_patients(tmp_path
 
 
 def test_cases_of_one_name_get_numbers_that_no_other_has():
-    assert _case_ids(["a", "a", "a-01", "b/c", "b c"]) == ["a-02", "a-03", "a-01", "b_c-01", "b_c-02"]
+    assert case_ids(["a", "a", "a-01", "b/c", "b c"]) == ["a-02", "a-03", "a-01", "b_c-01", "b_c-02"]
 
 
 def test_new_voxels_under_an_old_header_are_seen(tmp_path):

@@ -40,6 +40,23 @@ def crop(volume: Volume, start: Sequence[int], shape: Sequence[int], *, fill: fl
     return replace(volume, voxels=inside, origin_mm=(x, y, z))
 
 
+def mirrored_crop(volume: Volume, start: Sequence[int], shape: Sequence[int]) -> Volume:
+    """Cut out a box of voxels that meets the volume; beyond the volume its mirror image goes on.
+
+    Args:
+        start: index (z, y, x) of the first voxel; may be negative.
+        shape: voxels along (z, y, x).
+    """
+    first, last = np.asarray(start), np.add(start, shape)
+    low, high = np.clip([first, last], 0, volume.shape)
+    inside = crop(volume, low.tolist(), (high - low).tolist())
+    beyond = np.stack([low - first, last - high], 1)
+    if not beyond.any():
+        return inside
+    x, y, z = volume.to_world(first).tolist()
+    return replace(inside, voxels=np.pad(inside.voxels, beyond.tolist(), mode="reflect"), origin_mm=(x, y, z))
+
+
 def pad(volume: Volume, before: Sequence[int], after: Sequence[int], *, fill: float = AIR_HU) -> Volume:
     """A volume with so many voxels more before and after it along (z, y, x)."""
     shape = np.add(volume.shape, before) + np.asarray(after)

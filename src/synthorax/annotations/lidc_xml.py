@@ -69,6 +69,14 @@ class LidcXml:
         """
         return list(self._guarded(self._marks))
 
+    def slices(self) -> list[tuple[str, float]]:
+        """SOP instance UID and patient z of every slice that an outline or a point lies in; the UID may be empty.
+
+        Raises:
+            InputError: places that are no numbers.
+        """
+        return list(self._guarded(self._slices))
+
     def _guarded(self, read: Callable[[], Iterator]) -> Iterator:
         try:
             yield from read()
@@ -102,6 +110,14 @@ class LidcXml:
             if np.array_equal(array[0], array[-1]):
                 array = array[:-1]
             yield Contour(index, array.astype(np.int16), _text(roi, "inclusion").upper() != "FALSE")
+
+    def _slices(self) -> Iterator[tuple[str, float]]:
+        for session in self.sessions:
+            for nodule in _all(session, "unblindedReadNodule"):
+                for roi in _all(nodule, "roi"):
+                    yield _text(roi, "imageSOP_UID"), float(_text(roi, "imageZposition"))
+            for point in _all(session, "nonNodule"):
+                yield _text(point, "imageSOP_UID"), float(_text(point, "imageZposition"))
 
     def _marks(self) -> Iterator[Mark]:
         for reader, session in enumerate(self.sessions):

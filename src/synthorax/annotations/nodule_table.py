@@ -3,7 +3,7 @@
     image         file or DICOM folder, relative to the table; several rows may name one image, a row a nodule
     mask          image of its voxels, on the image's grid; above 0 counts, or `mask_label` if that column is there
     center_x_mm, center_y_mm, center_z_mm, diameter_mm   instead of a mask: world millimetres, LPS
-    patient_id    the unit of splits; the image's name if the column is missing
+    patient_id    the unit of splits; if missing, the folder or the name of the image tells whose it is
     split         train, val or test; may be missing
     malignancy, texture, ...   LIDC's ratings (`nodule.RATINGS`), one number or one a reader: `4 3 5`; may be missing
 
@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 
 from synthorax.errors import InputError
-from synthorax.io.images import image_stem
 from synthorax.io.tables import read_table
 from synthorax.nodule import MOST_RATING, RATINGS, NoduleAttributes
 
@@ -50,23 +49,18 @@ class NoduleRow:
 
 @dataclass(frozen=True)
 class TableImage:
-    """An image of the table, with its nodules."""
+    """An image of a table, with its nodules.
+
+    Attributes:
+        patient_id: empty if the table does not say.
+        table: that names it.
+    """
 
     image: Path
     patient_id: str
     split: str | None
     nodules: tuple[NoduleRow, ...] = field(default=())
-
-
-def find_table(folder: Path) -> Path:
-    """The table of a folder.
-
-    Raises:
-        InputError: there is none.
-    """
-    if not (folder / TABLE).is_file():
-        raise InputError(folder, f"no {TABLE}", "a folder with its table, or --table FILE.csv")
-    return folder / TABLE
+    table: Path = Path(TABLE)
 
 
 def read_nodule_table(path: Path) -> list[TableImage]:
@@ -89,13 +83,13 @@ def read_nodule_table(path: Path) -> list[TableImage]:
     made = [_image(path, name, members) for name, members in images.items()]
     splits: dict[str, str | None] = {}
     for image in made:
-        if splits.setdefault(image.patient_id, image.split) != image.split:
+        if image.patient_id and splits.setdefault(image.patient_id, image.split) != image.split:
             raise InputError(path, f"patient {image.patient_id} in two splits", "one split a patient")
     return made
 
 
 def _image(path: Path, name: str, members: list[tuple[int, dict[str, str]]]) -> TableImage:
-    patients = {row.get("patient_id", "").strip() or image_stem(name) for _, row in members}
+    patients = {row.get("patient_id", "").strip() for _, row in members}
     splits = {row.get("split", "").strip() or None for _, row in members}
     if len(patients) > 1 or len(splits) > 1:
         raise InputError(path, f"image {name} of several patients or splits", "one patient and split an image")
@@ -113,7 +107,7 @@ def _image(path: Path, name: str, members: list[tuple[int, dict[str, str]]]) -> 
             raise InputError(path, f"line {line}: {error}", "the columns as `prepare patches --help` says") from error
         if nodule is not None:
             nodules.append(nodule)
-    return TableImage(path.parent / name, patients.pop(), split, tuple(nodules))
+    return TableImage(path.parent / name, patients.pop(), split, tuple(nodules), path)
 
 
 def _nodule(folder: Path, row: dict[str, str], number: int) -> NoduleRow | None:

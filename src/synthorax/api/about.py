@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,6 +82,7 @@ def info(path: str | Path, *, check: bool = False) -> dict[str, Any]:
 
 
 def _store(path: Path, check: bool) -> dict[str, Any]:
+    from synthorax.datasets import summary
     from synthorax.datasets.store import Store
 
     store = Store(path)
@@ -101,12 +101,14 @@ def _store(path: Path, check: bool) -> dict[str, Any]:
         "patients": {name: len(patients) for name, patients in store.splits.items()},
         "nodules": {name: sum(len(case.nodules) for case in store.in_split(name)) for name in store.splits},
         "masked_nodules": sum(nodule.label > 0 for nodule in nodules),
-        "annotated": dict(Counter(case.annotated for case in store.cases)),
+        "annotated": summary.annotation_counts(store),
+        "structures_not_taken": summary.structures_not_taken(store),
         "diameter_mm": _quartiles(diameters),
         "shape_zyx": _bounds([case.shape for case in store.cases]),
         "spacing_zyx_mm": _bounds([case.spacing_mm for case in store.cases]),
         "synthetic_cases": sum(bool(case.synthetic) for case in store.cases),
         "skipped": store.skipped,
+        "notes": summary.case_notes(store),
         "fingerprint": store.fingerprint,
     }
 

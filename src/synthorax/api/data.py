@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,13 +11,11 @@ from synthorax.errors import InputError
 if TYPE_CHECKING:
     from synthorax.datasets.export_items import Report
     from synthorax.datasets.phantoms import Phantom
-    from synthorax.datasets.store import Store
+    from synthorax.datasets.store import Annotated, Store
     from synthorax.io.scans import Scan
     from synthorax.volume import Volume
 
 SourceKind = Literal["lidc", "luna16", "scans", "patches"]
-NODULE_STRUCTURES = r"nodule|gtv|lesion|tumou?r|mass"
-"""Segments and structures of these names are nodules."""
 
 
 def prepare(
@@ -28,7 +25,9 @@ def prepare(
     *,
     table: str | Path | None = None,
     readers: int = 2,
-    structures: str = NODULE_STRUCTURES,
+    structures: str | None = None,
+    annotated: Annotated | None = None,
+    patient_from: str = "auto",
     split: Sequence[float] = (0.7, 0.1, 0.2),
     train_patients: int | None = None,
     seed: int = 0,
@@ -43,9 +42,16 @@ def prepare(
     Args:
         kind: what the source is: `lidc` and `luna16` as downloaded; `scans`, a folder of whole scans; `patches`,
             the images of a table (`annotations.nodule_table`).
-        table: of nodules; `nodules.csv` in the source if not given, without which scans have none.
+        table: of nodules; every `nodules.csv` of the source and its subfolders if not given.
         readers: of LIDC's four who must have marked a voxel.
-        structures: regular expression of the DICOM segments and structures that are nodules.
+        structures: regular expression of the names of DICOM segments and structures that are nodules; if not given,
+            those whose names or codes say so (`io.structure_names.is_nodule`).
+        annotated: whether every nodule of every scan is known: `all`, `some` or `none-known`. If not given, images of a
+            table are `all`, scans with masks `some`, others `none-known`. Healthy places are taken from `all`, and far
+            from anything dense from `some`. A scan whose annotations could not all be read is never `all`.
+        patient_from: how patients of `scans` and `patches` are told apart where no table says so: `auto`, by DICOM
+            headers and by folders; `folder`, the first folder below the source; `name`, the image's name; or a
+            regular expression whose first group in the path is the patient.
         split: shares of patients in train, val and test, where the source does not say.
         train_patients: keep at most so many of train, as if there were no more; all if not given.
         workers: processes; one a core if not given.
@@ -55,42 +61,43 @@ def prepare(
         InputError: nothing readable in the source, or a folder that holds something else.
         OutputError: the store cannot be written.
     """
-    from synthorax.annotations.nodule_table import TABLE, find_table
-    from synthorax.datasets import discovery
+    from synthorax.datasets import source_lists
+    from synthorax.datasets.case import ANNOTATED
     from synthorax.datasets.prepare import prepare_store
+    from synthorax.io.structure_names import wanted_structures
     from synthorax.provenance import fingerprint
 
     if not 1 <= readers <= 4:
         raise InputError("readers", str(readers), "1 to 4 of the four readers")
+    if annotated is not None and annotated not in ANNOTATED:
+        raise InputError("annotated", repr(annotated), ", ".join(ANNOTATED))
+    wanted_structures(structures)  # refuses what is no regular expression
     folder = Path(source).resolve()
     if not folder.exists():
         raise InputError(source, "nothing", "a folder of scans")
     rows = Path(table).resolve() if table else None
-    if rows is None and kind == "patches":
-        rows = folder if folder.is_file() else find_table(folder)
-    elif rows is None and kind == "scans" and folder.is_dir() and (folder / TABLE).is_file():
-        rows = folder / TABLE
-    where = fingerprint(f"{folder} {rows}".encode())[:12]  # a store tells nothing of the machine it was made on
+    where = fingerprint(f"{folder} {rows}".encode("utf-8", "surrogatepass"))[:12]
+    # A store tells nothing of the machine it was made on.
     request: dict[str, Any] = {"kind": kind, "source": folder.name, "place": where, "split": list(split), "seed": seed}
+    if kind in ("patches", "scans"):
+        chosen = {"structures": structures, "annotated": annotated}
+        request |= {name: value for name, value in chosen.items() if value is not None}
+        request |= {"patient_from": patient_from} if patient_from != "auto" else {}
     if kind == "patches":
-        assert rows is not None
-        found = discovery.patch_sources(rows)
+        tables = [rows] if rows else [folder] if folder.is_file() else source_lists.find_tables(folder)
+        found = source_lists.patch_sources(tables, structures, stated=annotated, patient_from=patient_from)
     elif kind == "scans":
-        try:
-            re.compile(structures)
-        except re.error as error:
-            raise InputError("structures", repr(structures), f"a regular expression ({error})") from error
-        request["structures"] = structures
-        found = discovery.scan_sources(folder, rows, structures)
+        found = source_lists.scan_sources(folder, rows, structures, stated=annotated, patient_from=patient_from)
     elif kind in ("lidc", "luna16"):
         request["readers"] = readers
-        found = (discovery.lidc_sources if kind == "lidc" else discovery.luna16_sources)(folder, readers)
+        found = (source_lists.lidc_sources if kind == "lidc" else source_lists.luna16_sources)(folder, readers)
     else:
         raise InputError("kind of source", repr(kind), "lidc, luna16, scans or patches")
     return prepare_store(
-        found,
+        found.sources,
         Path(out).resolve(),
         request,
+        notes=found.notes,
         fractions=split,
         train_patients=train_patients,
         seed=seed,

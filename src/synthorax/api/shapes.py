@@ -28,10 +28,12 @@ class FeatureTable:
     Attributes:
         names: one per nodule.
         values: float64 [n, 12], columns as in `synthorax.shapes.features.FEATURES`.
+        notes: what was assumed of the files.
     """
 
     names: list[str]
     values: NDArray[np.float64]
+    notes: tuple[str, ...] = ()
 
     def rows(self) -> list[dict[str, Any]]:
         """A mapping per nodule: `nodule`, then `f1` to `f12`."""
@@ -50,26 +52,30 @@ def features(
     """The 12 analyzer features of nodule masks (LuNG, section III-D).
 
     Args:
-        nodules: a file or folder (`.npy`, NIfTI, MHA, ...), or an array [n, z, y, x]; a voxel above 0.1 counts.
+        nodules: a file or folder (`.npy`, NIfTI, MHA, ...), or an array [n, z, y, x]. Whole numbers are labels. Of
+            fractions, voxels of 0.5 or more count in images, which hold probabilities, and voxels above 0.1 in
+            arrays and `.npy` files, which hold occupancies as LuNG's seeds do.
         convention: `alnsb`, the analyzer as released, or `corrected`.
         spacing_mm: voxel size (z, y, x) of arrays, LuNG's 1.25 x 0.7 x 0.7 mm if not given.
 
     Raises:
         InputError: what was given holds no nodule masks.
     """
-    from synthorax.datasets.shape_files import ANALYZER_THRESHOLD, nodule_masks
+    from synthorax.datasets.shape_files import ANALYZER_THRESHOLD, checked_masks, nodule_masks
     from synthorax.datasets.shapes import LUNG_SPACING_MM
 
     if not isinstance(nodules, str | Path):
-        masks = nodules if nodules.dtype == np.bool_ else nodules > ANALYZER_THRESHOLD
+        masks = checked_masks(nodules, "masks") > ANALYZER_THRESHOLD
         values = shape_features(masks, spacing_mm or LUNG_SPACING_MM, convention)
         return FeatureTable([str(i) for i in range(len(masks))], values)
     names: list[str] = []
+    notes: dict[str, None] = {}
     tables = [np.empty((0, len(FEATURES)))]
     for batch in _batches(nodule_masks(Path(nodules), spacing_mm)):
         names += [nodule.name for nodule in batch]
+        notes |= dict.fromkeys(note for nodule in batch for note in nodule.notes)
         tables.append(shape_features(np.stack([n.mask for n in batch]), batch[0].spacing_mm, convention))
-    return FeatureTable(names, np.concatenate(tables))
+    return FeatureTable(names, np.concatenate(tables), tuple(notes))
 
 
 def _batches(nodules: Iterable[NoduleMask]) -> Iterator[list[NoduleMask]]:

@@ -11,11 +11,12 @@ import numpy as np
 from cyclopts import Parameter
 
 from synthorax.api import lidc_shapes, prepare, prepare_phantom
-from synthorax.api.data import NODULE_STRUCTURES, SourceKind
+from synthorax.api.data import SourceKind
 from synthorax.cli.options import parse_zyx
+from synthorax.datasets import summary
 from synthorax.datasets.lidc import LidcRequest
 from synthorax.datasets.shape_files import TABLE
-from synthorax.datasets.store import Store
+from synthorax.datasets.store import Annotated, Store
 from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_folder, check_folder_is_free
 from synthorax.io.tables import write_table
@@ -131,36 +132,55 @@ def luna16(source: Path, *, readers: int = 2, options: StoreOptions) -> None:
     _prepare("luna16", source, options, readers=readers)
 
 
-def scans(
-    source: Path, *, table: Path | None = None, structures: str = NODULE_STRUCTURES, options: StoreOptions
-) -> None:
+@Parameter(name="*")
+@dataclass(kw_only=True, frozen=True)
+class OwnOptions:
+    """How scans of one's own are read.
+
+    Parameters
+    ----------
+    structures
+        Regular expression of the DICOM segments and structures that are nodules, found anywhere in the name. If not
+        given, those whose names (nodule, lesion, tumour, mass, GTV, ...) or codes say nodule. Others are named.
+    annotated
+        Whether every nodule is known: all, some or none-known. If not given, images of a table are all, scans with
+        masks some, others none-known. Healthy places are taken from all, and far from anything dense from some.
+    patient_from
+        How patients are told apart where no table says so: auto (by DICOM headers, and by folders), folder (the first
+        below the source), name (the image's), or a regular expression whose first group in the path is the patient.
+    """
+
+    structures: str | None = None
+    annotated: Annotated | None = None
+    patient_from: str = "auto"
+
+
+def scans(source: Path, *, table: Path | None = None, own: OwnOptions = OwnOptions(), options: StoreOptions) -> None:
     """A folder of whole CT scans into a store, with or without nodules.
 
-    DICOM series, NIfTI, MHA, MHD and NRRD. DICOM SEG and RTSTRUCT beside a series become nodule masks. Run it
-    again to go on where it stopped.
+    DICOM series, NIfTI, MHA, MHD and NRRD. DICOM SEG and RTSTRUCT that were drawn on a series become nodule masks.
+    Folders that `inject` and `sample` wrote are read with their tables. Run it again to go on where it stopped.
 
     Parameters
     ----------
     source
         Folder, or one scan.
     table
-        CSV of nodules, as `prepare patches --help` says, nodules.csv in the folder if not given; `image` may also be
-        a series UID or a patient id.
-    structures
-        Regular expression of the segments and structures that are nodules.
+        CSV of nodules, as `prepare patches --help` says; if not given, every nodules.csv of the folder and its
+        subfolders. `image` may also be a series UID or a patient id.
     """
-    _prepare("scans", source, options, table=table, structures=structures)
+    _prepare("scans", source, options, table=table, **vars(own))
 
 
-def patches(source: Path, *, table: Path | None = None, options: StoreOptions) -> None:
+def patches(source: Path, *, table: Path | None = None, own: OwnOptions = OwnOptions(), options: StoreOptions) -> None:
     """Images and masks of a table into a store: your own nodules, cropped or whole.
 
     The table is a CSV file with a row a nodule and the columns:
 
     - image: file or DICOM folder, relative to the table; several rows may name one.
-    - mask: image of the nodule's voxels, above 0 or equal to mask_label.
+    - mask: image of the nodule's voxels, above 0 or equal to mask_label; or a DICOM SEG or RTSTRUCT.
     - center_x_mm, center_y_mm, center_z_mm, diameter_mm: instead of a mask; world millimetres, LPS.
-    - patient_id: the unit of splits; the image's name if missing.
+    - patient_id: the unit of splits; if missing, --patient-from says how patients are told apart.
     - split: train, val or test; dealt out by --split if missing.
     - malignancy, texture, spiculation, lobulation, sphericity, margin, calcification, subtlety, internal_structure:
       LIDC's ratings, one number, or one a reader with spaces between; may be missing.
@@ -170,11 +190,11 @@ def patches(source: Path, *, table: Path | None = None, options: StoreOptions) -
     Parameters
     ----------
     source
-        Folder with nodules.csv and the images it names.
+        Folder with nodules.csv and the images it names; or a folder above several such folders.
     table
         Another table; images are relative to it.
     """
-    _prepare("patches", source, options, table=table)
+    _prepare("patches", source, options, table=table, **vars(own))
 
 
 def phantom(*, scans: int = 20, spacing: str = "1.5,1.5,1.5", nodules: float = 2.5, options: StoreOptions) -> None:
@@ -212,10 +232,8 @@ def _given(options: StoreOptions) -> dict[str, Any]:
 
 
 def _tell(out: Path, store: Store) -> None:
-    """What is in a store."""
-    for left_out in store.skipped:
-        print(f"left out: {left_out['reason']}", file=sys.stderr)
-    nodules = sum(len(case.nodules) for case in store.cases)
-    patients = ", ".join(f"{len(ids)} {name}" for name, ids in store.splits.items())
-    left = f"; {len(store.skipped)} left out" if store.skipped else ""
-    print(f"{out}: {len(store)} cases, {nodules} nodules, patients: {patients}{left}")
+    """Show what is in a store and what is not: the first line as the result, the others as remarks."""
+    first, *more = summary.lines(store)
+    for line in more:
+        print(f"  {line}", file=sys.stderr)
+    print(f"{out}: {first}")

@@ -20,6 +20,7 @@ Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 Annotated = Literal["all", "some", "none-known"]
 """Whether every nodule of a scan is known: all of them, some, or nobody has said anything."""
+ANNOTATED: tuple[Annotated, ...] = ("all", "some", "none-known")
 Box = tuple[tuple[int, int, int], tuple[int, int, int]]
 """Corner and shape, both (z, y, x), in voxels."""
 CANDIDATE = "candidate"

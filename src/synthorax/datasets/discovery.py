@@ -1,27 +1,34 @@
-"""What a folder holds: its scans, and the sources of a store that they make."""
+"""What a folder holds: its scans, each with the DICOM masks that were drawn on it, and what was not read."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
-from synthorax.annotations.lidc_table import read_lidc_scans
-from synthorax.annotations.lidc_xml import read_lidc_xml
-from synthorax.annotations.luna16 import read_findings
-from synthorax.annotations.nodule_table import TableImage, read_nodule_table
-from synthorax.datasets.sources import Files, LidcSource, LunaSource, ScanSource, Source, TableSource, Unreadable
+from synthorax.annotations.nodule_table import TABLE
+from synthorax.datasets.mask_matching import MaskFile, ScanHeader, match_masks
+from synthorax.datasets.patients import Person
+from synthorax.datasets.sources import Files, Unreadable
 from synthorax.errors import InputError
-from synthorax.io import dicom
+from synthorax.io.dicom_file import read_about
+from synthorax.io.dicom_masks import MODALITIES, read_references
+from synthorax.io.dicom_series import SeriesFiles, group_series
 from synthorax.io.images import image_stem, is_image
-from synthorax.io.walk import files_below
+from synthorax.io.walk import LeftOut, survey
 
-HEAD_BYTES = 4096
 SEGMENTED_LUNGS = "seg-lungs-LUNA16"
 """A folder of LUNA16 that holds lung masks by the names of the scans."""
+MASK_WORDS = re.compile(
+    r"masks?|seg(mentation)?s?|labels?(t[rs])?|annotations?|nodules?|lesions?|tumou?rs?|gtv", re.IGNORECASE
+)
+"""An image whose name or folder holds one of these words, and is else called as another image, may be its mask."""
+HARMLESS = ("a localizer image", "a copy of a file in another folder")
+"""Files beside a series that were passed over for these reasons are no masks."""
+MOST_NAMED = 5
+"""Files that a note names, at most."""
 
 
 @dataclass(frozen=True)
@@ -29,18 +36,17 @@ class FoundScans:
     """What a folder holds.
 
     Attributes:
+        people: whose each scan is, as far as headers and paths tell, in the order of `scans`.
         refused: files that are damaged, or masks of series that are not there.
+        tables: CSV files called `nodules.csv`.
+        notes: what was found and not read.
     """
 
     scans: tuple[Files, ...]
+    people: tuple[Person, ...]
     refused: tuple[Unreadable, ...]
-
-
-class XmlFile(NamedTuple):
-    """An annotation file and the series it is of; empty where it is damaged. What it says is read with its scan."""
-
-    path: Path
-    series_uid: str
+    tables: tuple[Path, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def find_scans(folder: Path) -> FoundScans:
@@ -51,168 +57,135 @@ def find_scans(folder: Path) -> FoundScans:
     """
     if not folder.exists():
         raise InputError(folder, "nothing", "a folder of scans")
-    paths = [folder] if folder.is_file() else files_below(folder)
-    images = [Files(path) for path in paths if is_image(path) and SEGMENTED_LUNGS not in path.parts]
-    series: dict[str, Files] = {}
-    slices: dict[str, list[Path]] = defaultdict(list)
-    masks: dict[str, list[Path]] = defaultdict(list)
-    refused = []
-    for path in paths:
-        if is_image(path) or not dicom.is_dicom(path):
-            continue
-        try:
-            about = dicom.read_about(path)
-        except InputError as error:
-            refused.append(Unreadable(path.name, error))
-            continue
-        if about.modality == "CT":
-            series.setdefault(about.series_uid, Files(path.parent, about.series_uid, about.patient_id))
-            slices[about.series_uid].append(path)
-        elif about.modality in dicom.REFERENCES:
-            masks[about.refers_to].append(path)
-    found = [
-        replace(s, files=tuple(slices[uid]), masks=tuple(masks.pop(uid, ()))) for uid, s in series.items()
-    ] + images
-    for uid, orphans in masks.items():
-        for path in orphans:
-            reason = InputError(path, f"a mask of series {uid or 'unknown'}", "a series of that UID beside it")
-            refused.append(Unreadable(path.name, reason))
-    if not found and not refused:
-        raise InputError(folder, f"{len(paths)} files, none of them a CT scan", "DICOM, NIfTI, MHA, MHD or NRRD")
-    return FoundScans(tuple(sorted(found, key=lambda f: (str(f.path), f.series_uid))), tuple(refused))
-
-
-def scan_sources(folder: Path, table: Path | None, structures: str) -> list[Source]:
-    """Whole scans: those of the table, and those of the folder that it does not name, which have no nodules."""
-    found = find_scans(folder)
-    listed = {image.image.resolve(): image for image in read_nodule_table(table)} if table else {}
-    by_name = {image.image.name: image for image in listed.values()}
-    masks = {row.mask.resolve() for image in listed.values() for row in image.nodules if row.mask}
-    scans = [scan for scan in found.scans if scan.path.resolve() not in masks]
-    images = [
-        listed.get(scan.path.resolve()) or by_name.get(scan.series_uid) or by_name.get(scan.stem) for scan in scans
+    surveyed = survey(folder) if folder.is_dir() else None
+    paths = list(surveyed.files) if surveyed else [folder]
+    images = [path for path in paths if is_image(path) and SEGMENTED_LUNGS not in path.parts]
+    found = group_series([path for path in paths if not is_image(path)], surveyed.left_out if surveyed else ())
+    series = [one for one in found if one.modality == "CT" and not one.is_localizer]
+    refused = [_unreadable(folder, left) for left in found.left_out if not _is_told_elsewhere(left, series)]
+    refused += [
+        _unreadable(folder, (one.files[0], "localizer images, and no slices")) for one in found if one.is_localizer
     ]
-    missing = [image for image in listed.values() if image not in images]
-    ids = iter(_case_ids([*(scan.stem for scan in scans), *(image.image.name for image in missing)]))
-    made: list[Source] = []
-    for scan, image in zip(scans, images, strict=True):
-        case_id = next(ids)
-        made.append(_table_source(case_id, scan, image) if image else ScanSource(case_id, scan, structures))
-    for image in missing:
-        reason = InputError(table, f"image {image.image.name}, which is not in {folder}", "images of that folder")
-        made.append(Unreadable(next(ids), reason))
-    return [*made, *found.refused]
-
-
-def patch_sources(table: Path) -> list[Source]:
-    """The images of a table."""
-    images = read_nodule_table(table)
-    made: list[Source] = []
-    for case_id, image in zip(_case_ids([image_stem(i.image) for i in images]), images, strict=True):
-        try:
-            made.append(_table_source(case_id, _files_at(image.image), image))
-        except InputError as error:
-            made.append(Unreadable(case_id, error))
-    return made
-
-
-def lidc_sources(folder: Path, readers: int) -> list[Source]:
-    """LIDC-IDRI as downloaded: every CT series with its XML file, or with the readings of the package's table."""
-    known = read_lidc_scans()
-    by_uid, by_folder = _xml_files(folder)
-    found = []
-    scans = find_scans(folder)
-    for files in scans.scans:
-        xml = by_uid.get(files.series_uid) if files.series_uid else by_folder.get(files.path.parent)
-        uid = files.series_uid or (xml.series_uid if xml else "")
-        listed = known.get(uid)
-        if xml is None and listed is None:
-            xml = by_folder.get(files.path.parent)
-        patient = files.patient_id or (listed.scan.patient_id if listed else files.path.parent.name)
-        found.append((replace(files, series_uid=uid, masks=()), patient, xml, listed))
-    ids = _case_ids([patient for _, patient, _, _ in found])
-    made = [
-        LidcSource(
-            case_id=case_id,
-            files=files,
-            patient_id=patient,
-            xml=xml.path if xml else None,
-            readings=listed.readings if listed and not xml else (),
-            is_annotated=bool(xml or listed),
-            readers=readers,
-        )
-        for case_id, (files, patient, xml, listed) in zip(ids, found, strict=True)
+    headers = [_header(one) for one in series]
+    masks, damaged = _mask_files(found.series)
+    matched = match_masks(headers, masks)
+    refused += [_unreadable(folder, (path, reason)) for path, reason in (*damaged, *matched.orphans)]
+    base = folder if folder.is_dir() else folder.parent
+    scans = [
+        _of_series(one, header, matched.masks[i], matched.doubts[i], base)
+        for i, (one, header) in enumerate(zip(series, headers, strict=True))
     ]
-    return [*made, *scans.refused]
+    scans += [(Files(path), Person(path.relative_to(base))) for path in images]
+    if not scans and not refused:
+        expected = "DICOM, NIfTI, MHA, MHD or NRRD"
+        raise InputError(folder, f"{len(paths)} files, none of them a CT scan", expected)
+    scans.sort(key=lambda pair: (str(pair[0].path), pair[0].series_uid))
+    return FoundScans(
+        scans=tuple(files for files, _ in scans),
+        people=tuple(person for _, person in scans),
+        refused=tuple(refused),
+        tables=tuple(path for path in paths if path.name == TABLE),
+        notes=tuple(_not_read(paths, found.series)),
+    )
 
 
-def luna16_sources(folder: Path, readers: int) -> list[Source]:
-    """LUNA16 as downloaded: every scan that its tables may tell of, with nodules, candidates, voxels and ratings."""
-    tables = {path.name: path for path in files_below(folder) if path.suffix.lower() == ".csv"}
-    if "annotations.csv" not in tables:
-        raise InputError(folder, "no annotations.csv", "LUNA16's scans and its tables")
-    findings = read_findings(tables["annotations.csv"])
-    if any(finding.diameter_mm is None for found in findings.values() for finding in found):
-        raise InputError(tables["annotations.csv"], "no diameter_mm", "LUNA16's annotations")
-    candidates = next((tables[n] for n in ("candidates_V2.csv", "candidates.csv") if n in tables), None)
-    points = read_findings(candidates) if candidates else {}
-    known = read_lidc_scans()
-    found = find_scans(folder)
-    made: list[Source] = []
-    ids = _case_ids([files.stem for files in found.scans])
-    for case_id, files in zip(ids, found.scans, strict=True):
-        listed = known.get(files.stem)
-        made.append(
-            LunaSource(
-                case_id=case_id,
-                files=files,
-                patient_id=listed.scan.patient_id if listed else files.stem,
-                findings=tuple(findings.get(files.stem, ())),
-                candidates=tuple(points.get(files.stem, ())),
-                readings=listed.readings if listed else (),
-                readers=readers,
-            )
-        )
-    return [*made, *found.refused]
+def masks_by_name(images: Sequence[Path]) -> dict[Path, list[Path]]:
+    """Images that have the name of a mask of another image, by that image: `a_mask.nii.gz`, `labelsTr/a.nii.gz`.
+
+    >>> masks_by_name([Path("imagesTr/a_0000.nii.gz"), Path("labelsTr/a.nii.gz")])
+    {PosixPath('imagesTr/a_0000.nii.gz'): [PosixPath('labelsTr/a.nii.gz')]}
+    """
+    scans: dict[tuple[Path, str], list[Path]] = defaultdict(list)
+    masks = []
+    for path in images:
+        if MASK_WORDS.search(path.parent.name) or MASK_WORDS.search(image_stem(path)):
+            masks.append(path)
+        else:
+            scans[path.parent, _bare(path)].append(path)
+            scans[path.parent.parent, _bare(path)].append(path)
+    found: dict[Path, list[Path]] = defaultdict(list)
+    for mask in masks:
+        beside = scans.get((mask.parent, _bare(mask))) or scans.get((mask.parent.parent, _bare(mask))) or []
+        for scan in dict.fromkeys(beside):
+            found[scan].append(mask)
+    return dict(found)
 
 
-def _table_source(case_id: str, files: Files, image: TableImage) -> TableSource:
-    return TableSource(case_id, files, image.nodules, image.patient_id, image.split)  # type: ignore[arg-type]
+def _bare(path: Path) -> str:
+    """An image's name without the words that say what it is."""
+    name = MASK_WORDS.sub("", image_stem(path).lower().removesuffix("_0000"))
+    return re.sub(r"(?<![a-z])(ct|image|img|scan|volume|vol)(?![a-z])|[^a-z0-9]+", "", name)
 
 
-def _files_at(path: Path) -> Files:
-    """The scan of a path in a table, which need not exist."""
-    if path.is_dir():
-        series = dicom.choose_series(path)
-        return Files(path, series.uid, series.patient_id, series.files)
-    return Files(path)
+def _of_series(
+    series: SeriesFiles, header: ScanHeader, masks: tuple[Path, ...], doubts: tuple[str, ...], base: Path
+) -> tuple[Files, Person]:
+    """A DICOM series as files to be read, and whose it is."""
+    place = series.files[0].parent
+    lost = [reason for _, reason in series.left_out if reason not in HARMLESS]
+    if lost:
+        doubts = (*doubts, f"{len(lost)} files beside it were not read and may be masks of it")
+    files = Files(place, series.uid, series.patient_id, series.files, masks, doubts, series.left_out)
+    person = Person(
+        path=place.relative_to(base) if place.is_relative_to(base) else Path(place.name),
+        is_series=True,
+        patient_id=series.patient_id,
+        name=header.patient_name,
+        birth_date=header.birth_date,
+        study_uid=series.study_uid,
+        frame_uid=header.frame_uid,
+        series_uid=series.uid,
+    )
+    return files, person
 
 
-def _xml_files(folder: Path) -> tuple[dict[str, XmlFile], dict[Path, XmlFile]]:
-    """The annotation files of CT scans, by the series that they are of; and by folder, those that are damaged too."""
-    by_uid: dict[str, XmlFile] = {}
-    by_folder: dict[Path, XmlFile] = {}
-    for path in [path for path in files_below(folder) if path.suffix.lower() == ".xml"]:
-        try:
-            uid = read_lidc_xml(path).series_uid
-            by_uid[uid] = by_folder[path.parent] = XmlFile(path, uid)
-        except InputError:
-            with open(path, "rb") as file:
-                if b"<IdriReadMessage" not in file.read(HEAD_BYTES):  # which is of a chest radiograph
-                    by_folder.setdefault(path.parent, XmlFile(path, ""))
-    return by_uid, by_folder
+def _header(series: SeriesFiles) -> ScanHeader:
+    """What the masks of a series are matched by."""
+    about = read_about(series.files[0])
+    return ScanHeader(
+        files=series.files,
+        series_uid=series.uid,
+        study_uid=series.study_uid,
+        frame_uid=about.frame_of_reference,
+        patient_id=series.patient_id,
+        patient_name=about.patient_name,
+        birth_date=about.birth_date,
+    )
 
 
-def _case_ids(stems: Sequence[str]) -> list[str]:
-    """Names of folders, one a case: the stems, numbered where several are the same."""
-    clean = [re.sub(r"[^A-Za-z0-9._-]+", "_", stem).strip("._") or "case" for stem in stems]
-    often = {name for name, count in Counter(clean).items() if count > 1}
-    used = set(clean) - often
-    made = []
-    for name in clean:
-        number = 1
-        while name in often and f"{name}-{number:02d}" in used:
-            number += 1
-        made.append(f"{name}-{number:02d}" if name in often else name)
-        used.add(made[-1])
-    return made
+def _mask_files(series: Sequence[SeriesFiles]) -> tuple[list[MaskFile], list[LeftOut]]:
+    """The masks of a folder with what they say of their scans, and those that cannot be read."""
+    found: list[MaskFile] = []
+    damaged: list[LeftOut] = []
+    for one in series:
+        if one.modality in MODALITIES:
+            for path in one.files:
+                try:
+                    found.append(MaskFile(path, read_references(path)))
+                except InputError as error:
+                    damaged.append((path, str(error.args[1])))
+    return found, damaged
+
+
+def _not_read(paths: Sequence[Path], series: Sequence[SeriesFiles]) -> list[str]:
+    """Notes on files that may tell of nodules and are not read."""
+    notes = []
+    others = Counter(one.modality for one in series if one.modality not in ("CT", *MODALITIES) for _ in one.files)
+    if others:
+        counted = ", ".join(f"{count} {modality}" for modality, count in sorted(others.items()))
+        notes.append(f"DICOM files that are neither CT nor masks were not read: {counted}")
+    lists = [path for path in paths if path.suffix.lower() in (".csv", ".tsv", ".xlsx", ".xls") and path.name != TABLE]
+    if lists:
+        named = ", ".join(dict.fromkeys(path.name for path in lists[:MOST_NAMED])) + ", ..." * (len(lists) > MOST_NAMED)
+        notes.append(f"{len(lists)} tables were not read ({named}); a table of nodules is {TABLE}, or given by --table")
+    return notes
+
+
+def _is_told_elsewhere(left: LeftOut, series: Sequence[SeriesFiles]) -> bool:
+    """Whether a file lies among the slices of a series, whose notes name it."""
+    return any(left in one.left_out for one in series)
+
+
+def _unreadable(folder: Path, left: LeftOut) -> Unreadable:
+    path, reason = left
+    return Unreadable(path.name, InputError(path, reason, "a CT slice, an image or a mask of one of the scans"))

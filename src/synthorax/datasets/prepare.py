@@ -34,7 +34,7 @@ from synthorax.io.atomic import MARK, TEMPORARY, atomic_file, check_folder_is_fr
 from synthorax.parallel import map_processes
 
 LOCK = ".lock"
-RECIPE = 3
+RECIPE = 4
 """Raised whenever the same sources would give another store."""
 
 
@@ -69,6 +69,7 @@ def prepare_store(
     out: Path,
     request: Mapping[str, Any],
     *,
+    notes: Sequence[str] = (),
     fractions: Sequence[float] = FRACTIONS,
     train_patients: int | None = None,
     seed: int = 0,
@@ -80,6 +81,7 @@ def prepare_store(
 
     Args:
         request: what the sources were made from; says whether a folder's store is of the same.
+        notes: how the sources were found, kept in the store as `source["notes"]`.
         fractions: of patients in train, val and test whose split is not given.
         train_patients: the store has at most so many of train and leaves the others out; all if not given.
         workers: processes; one a core if not given.
@@ -104,7 +106,8 @@ def prepare_store(
     out.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(out / LOCK, timeout=0):
-            return _fill(sources, out, wanted, request, splits_of, workers, cluster)
+            about = {**request, "notes": list(notes)} if notes else request
+            return _fill(sources, out, wanted, about, splits_of, workers, cluster)
     except Timeout as error:
         raise InputError(out, "a store that another process is preparing", "one at a time") from error
 

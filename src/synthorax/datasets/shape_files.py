@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 from synthorax.datasets.shapes import LUNG_SPACING_MM, ShapeRecord, ShapeSet
 from synthorax.errors import InputError
 from synthorax.io.atomic import MARK
-from synthorax.io.images import is_image, read_image
+from synthorax.io.fractions import as_labels
+from synthorax.io.images import is_image, open_image
+from synthorax.io.limits import MOST_BYTES, check_file
+from synthorax.io.segments import list_segments, read_segments
 from synthorax.io.tables import read_table
 from synthorax.provenance import MANIFEST
 from synthorax.shapes.resampling import resample
@@ -23,7 +26,8 @@ MOST_LABELS = 1000
 TABLE = "nodules.csv"
 """The table of a folder that `prepare shapes` made."""
 ANALYZER_THRESHOLD = 0.1
-"""A voxel above this is nodule to LuNG's analyzer; so 1 of a label map is, and every value of a seed."""
+"""A voxel of a NumPy stack above this is nodule to LuNG's analyzer; so is every value of a seed. Images are masks or
+probabilities (`io.fractions`)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,11 +38,13 @@ class NoduleMask:
         name: file, and the row or label within it.
         values: float32 occupancy or bool mask [z, y, x].
         spacing_mm: voxel size (z, y, x).
+        notes: what was assumed of its file.
     """
 
     name: str
     values: NDArray[np.float32] | NDArray[np.bool_]
     spacing_mm: tuple[float, float, float]
+    notes: tuple[str, ...] = ()
 
     @property
     def mask(self) -> NDArray[np.bool_]:
@@ -154,20 +160,27 @@ def _of_file(file: Path, spacing_mm: Sequence[float]) -> Iterator[NoduleMask]:
     if file.suffix == ".npy":
         z, y, x = spacing_mm
         for i, values in enumerate(_read_stack(file)):
-            yield NoduleMask(f"{file.name}[{i}]", values, (z, y, x))
+            fractions = values.dtype == np.float32 and bool(((values > 0) & (values < 1)).any())
+            note = f"{file.name}: fractions, as of LuNG's seeds; voxels above {ANALYZER_THRESHOLD} count"
+            yield NoduleMask(f"{file.name}[{i}]", values, (z, y, x), (note,) * fractions)
         return
-    volume = read_image(file)
-    voxels = _checked(volume.voxels, file)
-    if voxels.dtype == np.float32:
-        yield NoduleMask(file.name, voxels, volume.spacing_mm)
+    if list_segments(file):
+        found = read_segments(file)
+        for segment, region in zip(found.segments, found.regions, strict=True):
+            name = f"{file.name}:{segment.name}"
+            yield NoduleMask(name, region.within((0, 0, 0), found.grid.shape), found.grid.spacing_mm, found.notes)
         return
+    image = open_image(file)
+    voxels, told = as_labels(file, image.volume.voxels)
     labels = _labels(voxels, file)
     for label in labels if len(labels) > 1 else [None]:
         name = file.name if label is None else f"{file.name}:{label}"
-        yield NoduleMask(name, voxels != 0 if label is None else voxels == label, volume.spacing_mm)
+        mask = voxels != 0 if label is None else voxels == label
+        yield NoduleMask(name, mask, image.volume.spacing_mm, (*image.notes, *told))
 
 
 def _read_stack(file: Path) -> Iterable[NDArray]:
+    check_file(file, "a .npy file of numbers", most_bytes=MOST_BYTES)
     try:
         array = np.load(file, mmap_mode="r", allow_pickle=False)
         if array.ndim not in (3, 4) or not array.size:
@@ -175,7 +188,7 @@ def _read_stack(file: Path) -> Iterable[NDArray]:
         array = np.array(array)
     except (ValueError, OSError, EOFError) as error:
         raise InputError(file, "no readable NumPy array", "a .npy file of numbers") from error
-    values = _checked(array, file)
+    values = checked_masks(array, file)
     if values.dtype == np.float32:
         return values if values.ndim == 4 else values[None]
     if values.ndim == 4:
@@ -191,8 +204,12 @@ def _labels(voxels: NDArray, file: Path) -> NDArray:
     return labels if len(labels) else np.array([1])
 
 
-def _checked(voxels: NDArray, file: Path) -> NDArray:
-    """The voxels as float32 from 0 to 1, or as integers or bool from 0."""
+def checked_masks(voxels: NDArray, file: object) -> NDArray:
+    """The voxels as float32 from 0 to 1, or as integers or bool from 0.
+
+    Raises:
+        InputError: other values, named by `file`.
+    """
     if voxels.dtype.kind not in "buif":
         raise InputError(file, f"voxels of type {voxels.dtype}", "bool, integers or floats")
     if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():

@@ -7,36 +7,38 @@ the case it gives would, as far as file sizes and times tell.
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-import cc3d
 import numpy as np
-from numpy.typing import NDArray
 
-from synthorax.annotations.clustering import cluster
-from synthorax.annotations.consensus import as_read, label_nodules, slice_grid
-from synthorax.annotations.lidc_xml import Mark, read_lidc_xml
-from synthorax.annotations.luna16 import Finding
+from synthorax.annotations.masked import MaskedNodule
 from synthorax.annotations.nodule_table import NoduleRow
-from synthorax.annotations.reading import Reading
-from synthorax.datasets.store import CANDIDATE, Annotated, Case, Point, Split
+from synthorax.datasets.mask_files import (
+    NodulesOfMasks,
+    check_inside,
+    distance_mm,
+    masked_nodules,
+    region_of_row,
+)
+from synthorax.datasets.store import Annotated, Case, Split
 from synthorax.errors import InputError
 from synthorax.geometry import orient
 from synthorax.io import dicom
-from synthorax.io.dicom_masks import read_masks
 from synthorax.io.images import image_stem, read_mark, stored_files
-from synthorax.io.scans import Scan, of_series, read_nodule_on, read_scan
+from synthorax.io.scans import Scan, of_series, read_scan
+from synthorax.io.walk import LeftOut
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.region import Region
 from synthorax.shapes.diameter import axial_diameter_mm
 from synthorax.volume import Volume
 
-LIDC_READERS = 2
-"""A voxel is nodule if so many of the four readers marked it."""
+SAME_PLACE_MM = 0.5
+"""Two rows whose centres lie within this distance and that name no masks are of one nodule."""
+NEAR_MM = 3.0
+"""A nodule of a table is that of a mask if their centres lie within this distance, or within half of its diameter."""
 
 
 class Source(Protocol):
@@ -66,7 +68,9 @@ class Files:
     """A scan on disk: an image, or the files of a DICOM series.
 
     Attributes:
-        masks: DICOM SEG and RTSTRUCT files that refer to the series.
+        masks: DICOM SEG and RTSTRUCT files that were drawn on the series.
+        doubts: what was found with the scan and may tell of nodules that are not read.
+        left_out: files beside the series that were passed over, each with the reason.
     """
 
     path: Path
@@ -74,6 +78,8 @@ class Files:
     patient_id: str = ""
     files: tuple[Path, ...] = ()
     masks: tuple[Path, ...] = ()
+    doubts: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
     @property
     def stem(self) -> str:
@@ -88,7 +94,23 @@ class Files:
 
     def read(self) -> Scan:
         """The scan."""
-        return of_series(dicom.read_series_files(self.files)) if self.files else read_scan(self.path)
+        return of_series(dicom.read_series_files(self.files, self.left_out)) if self.files else read_scan(self.path)
+
+
+@dataclass(frozen=True)
+class Whose:
+    """What is known of a case beside its files.
+
+    Attributes:
+        patient_id: empty if the scan is to say.
+        source_patient: key of the patient whose scan a synthetic case was made from.
+        stated: what the user says of the annotation of every scan; None leaves it to the source.
+    """
+
+    patient_id: str = ""
+    source_patient: str = ""
+    split: Split | None = None
+    stated: Annotated | None = None
 
 
 @dataclass(frozen=True)
@@ -108,250 +130,206 @@ class Unreadable:
 
 @dataclass(frozen=True)
 class ScanSource:
-    """A scan whose nodules are masked in DICOM objects beside it, or that has none.
+    """A scan whose nodules are masked in DICOM objects beside it, or of which no nodule is known.
 
     Attributes:
-        structures: regular expression of the segments and structures that are nodules.
+        structures: regular expression of the segments and structures that are nodules; None is `is_nodule`.
     """
 
     case_id: str
     files: Files
-    structures: str = ""
+    structures: str | None = None
+    whose: Whose = Whose()
 
     @property
     def key(self) -> str:
-        return _key(self.files.all_files(), self.case_id, self.structures)
+        return source_key(self.files.all_files(), self.case_id, self.structures, self.files.doubts, self.whose)
 
     def read(self) -> Case:
-        scan = self.files.read()
-        regions: list[Region] = []
-        nodules: list[Nodule] = []
-        others: list[str] = []
-        for path in self.files.masks:
-            found, names = read_masks(path, scan.ct)
-            for i, name in enumerate(names, start=1):
-                if not re.search(self.structures, name, re.IGNORECASE):
-                    others.append(f"{path.name}: {name} is not taken for a nodule")
-                    continue
-                for part in _pieces(found.voxels == i):
-                    _add_nodule(regions, nodules, part, scan.ct, name)
-        case = _case(self.case_id, self.files, scan, regions, nodules)
-        annotated: Annotated = "all" if self.files.masks else "none-known"
-        return replace(case, annotated=annotated, notes=(*case.notes, *others))
+        scan = upright(self.files.read())
+        masks = masked_nodules(self.files.masks, scan, self.structures)
+        nodules = [_of_mask(found, i, scan.ct) for i, found in enumerate(masks.nodules, start=1)]
+        case = made_case(self.case_id, self.files, scan, [found.region for found in masks.nodules], nodules, self.whose)
+        is_whole = masks.is_whole and not self.files.doubts
+        annotated = how_annotated(self.whose.stated, "some", nodules, is_whole=is_whole)
+        return replace(case, annotated=annotated, notes=(*case.notes, *masks.notes))
 
 
 @dataclass(frozen=True)
 class TableSource:
-    """A scan or patch of a table, with the nodules of its rows."""
+    """A scan or patch of a table, with the nodules of its rows.
 
-    case_id: str
-    files: Files
-    rows: tuple[NoduleRow, ...]
-    patient_id: str
-    split: Split | None
-
-    @property
-    def key(self) -> str:
-        masks = dict.fromkeys(file for row in self.rows if row.mask is not None for file in stored_files(row.mask))
-        return _key((*self.files.all_files(), *masks), self.case_id, self.rows, self.patient_id, self.split)
-
-    def read(self) -> Case:
-        scan = self.files.read()
-        regions: list[Region] = []
-        nodules: list[Nodule] = []
-        notes: list[str] = []
-        for row in self.rows:
-            if row.mask is None:
-                assert row.center_mm is not None
-                _check_inside(self.files.path, scan.ct, row.center_mm)
-                nodules.append(
-                    Nodule(row.nodule_id, row.center_mm, row.attributes, ratings=row.ratings, extra=row.extra)
-                )
-                continue
-            marked, told = read_nodule_on(row.mask, scan.ct, row.mask_label)
-            _add_nodule(regions, nodules, marked, scan.ct, "", row)
-            notes += told
-        case = _case(self.case_id, self.files, scan, regions, nodules)
-        case = replace(case, notes=(*case.notes, *dict.fromkeys(notes)))
-        return replace(case, annotated="all", patient_id=self.patient_id, split=self.split)
-
-
-@dataclass(frozen=True)
-class LidcSource:
-    """A scan of LIDC-IDRI with what its readers marked, from its XML file or the table in the package.
-
-    Attributes:
-        xml: its annotation file, if there is one; else `readings` count.
-        is_annotated: whether there is either.
-        readers: a voxel is nodule if so many of the four readers marked it.
+    A row without a mask has the voxels of the DICOM mask beside the series that lies where the row says.
     """
 
     case_id: str
     files: Files
-    patient_id: str
-    xml: Path | None = None
-    readings: Sequence[Reading] = field(default=(), repr=False)
-    is_annotated: bool = True
-    readers: int = LIDC_READERS
+    rows: tuple[NoduleRow, ...]
+    structures: str | None = None
+    whose: Whose = Whose()
 
     @property
     def key(self) -> str:
-        return _key((*self.files.all_files(), *([self.xml] if self.xml else [])), self.case_id, self.readers)
+        masks = dict.fromkeys(file for row in self.rows if row.mask is not None for file in stored_files(row.mask))
+        files = (*self.files.all_files(), *masks)
+        return source_key(files, self.case_id, self.rows, self.structures, self.files.doubts, self.whose)
 
     def read(self) -> Case:
-        if not self.is_annotated:
-            raise InputError(self.files.path, "neither XML nor a series of LIDC-IDRI's table", "an annotated scan")
-        scan = self.files.read()
-        ct = as_read(scan.ct)
-        readings, marks = list(self.readings), []
-        if self.xml is not None:
-            annotated = read_lidc_xml(self.xml)
-            if scan.series_uid and scan.series_uid != annotated.series_uid:
-                raise InputError(self.xml, f"series {annotated.series_uid}", scan.series_uid)
-            grid = slice_grid(ct, patient_id=self.patient_id, series_uid=annotated.series_uid)
-            readings, marks = annotated.readings(grid), annotated.marks()
-        regions, nodules = label_nodules(cluster(readings), ct, self.readers)
-        case = _case(self.case_id, self.files, replace(scan, ct=ct), regions, nodules)
-        points = tuple(point for mark in marks if (point := _point(mark, ct)) is not None)
-        series = scan.series_uid or self.files.series_uid
-        patient = self.patient_id or case.patient_id
-        return replace(case, patient_id=patient, points=points, annotated="all", series_uid=series)
+        scan = upright(self.files.read())
+        beside = self._masks_beside(scan)
+        left = list(beside.nodules)
+        regions: list[Region] = []
+        nodules: list[Nodule] = []
+        lost: list[str] = []
+        notes: list[str] = []
+        for row in self._once(notes):
+            try:
+                region, told = region_of_row(row, scan)
+                twin = None if region is not None or row.center_mm is None else _nearest(left, row, scan.ct)
+                if twin is not None:
+                    left.remove(twin)
+                    region = twin.region
+                nodules.append(_of_row(row, region, len(regions) + 1, scan.ct))
+            except InputError as error:
+                lost.append(f"nodule {row.nodule_id} left out: {error.args[1]}; expected {error.args[2]}")
+                continue
+            notes += [f"nodule {row.nodule_id}: {note}" for note in told]
+            if region is not None:
+                regions.append(region)
+        for found in left:
+            regions.append(found.region)
+            extra = _of_mask(found, len(nodules) + 1, scan.ct)
+            nodules.append(replace(extra, nodule_id=_unused(extra.nodule_id, nodules), label=len(regions)))
+            notes.append(f"nodule {nodules[-1].nodule_id} is in a mask beside the series and in no row of the table")
+        case = made_case(self.case_id, self.files, scan, regions, nodules, self.whose)
+        is_whole = not lost and beside.is_whole and not self.files.doubts
+        annotated = how_annotated(self.whose.stated, "all", nodules, is_whole=is_whole)
+        return replace(case, annotated=annotated, notes=(*case.notes, *lost, *notes, *beside.notes))
+
+    def _masks_beside(self, scan: Scan) -> NodulesOfMasks:
+        """The nodules of DICOM masks beside the series, if any row needs them."""
+        if all(row.mask is not None for row in self.rows):
+            return NodulesOfMasks()
+        return masked_nodules(self.files.masks, scan, self.structures)
+
+    def _once(self, notes: list[str]) -> list[NoduleRow]:
+        """The rows without those that repeat another."""
+        kept: list[NoduleRow] = []
+        for row in self.rows:
+            if any(_same(row, other) for other in kept):
+                notes.append(f"nodule {row.nodule_id} left out: its row repeats another")
+            else:
+                kept.append(row)
+        return kept
 
 
-@dataclass(frozen=True)
-class LunaSource:
-    """A scan of LUNA16: its nodules and candidates, and the readers' voxels and ratings where LIDC's table has them."""
-
-    case_id: str
-    files: Files
-    patient_id: str
-    findings: tuple[Finding, ...]
-    candidates: tuple[Finding, ...]
-    readings: Sequence[Reading] = field(default=(), repr=False)
-    readers: int = LIDC_READERS
-
-    @property
-    def key(self) -> str:
-        findings = hashlib.sha256(repr((self.findings, self.candidates)).encode()).hexdigest()
-        return _key(self.files.all_files(), self.case_id, self.readers, findings)
-
-    def read(self) -> Case:
-        scan = self.files.read()
-        ct = as_read(scan.ct)
-        regions, outlined = label_nodules(cluster(self.readings), ct, self.readers) if self.readings else ([], [])
-        nodules = []
-        kept: list[Region] = []
-        for number, finding in enumerate(self.findings, start=1):
-            _check_inside(self.files.path, ct, finding.center_mm)
-            assert finding.diameter_mm is not None
-            nodule = Nodule(f"{number:02d}", finding.center_mm, NoduleAttributes(diameter_mm=finding.diameter_mm))
-            if (twin := _nearest(outlined, finding)) is not None:
-                outlined.remove(twin)
-                attributes = replace(twin.attributes, diameter_mm=finding.diameter_mm)
-                nodule = replace(nodule, attributes=attributes, ratings=twin.ratings, extra=twin.extra)
-                if twin.label:
-                    kept.append(regions[twin.label - 1])
-                    nodule = replace(nodule, label=len(kept))
-            nodules.append(nodule)
-        case = _case(self.case_id, self.files, replace(scan, ct=ct), kept, nodules)
-        without = [nodule.nodule_id for nodule in nodules if not nodule.label]
-        if without and self.readings:
-            note = f"nodules {', '.join(without)}: no outline of LIDC's table there"
-            case = replace(case, notes=(*case.notes, note))
-        points = tuple(Point("nodule" if c.is_nodule else CANDIDATE, c.center_mm) for c in self.candidates)
-        return replace(case, patient_id=self.patient_id, annotated="all", series_uid=self.files.stem, points=points)
+def upright(scan: Scan) -> Scan:
+    """A scan with its axes along LPS, as a store has them."""
+    return replace(scan, ct=orient(scan.ct, "LPS"))
 
 
-def _case(case_id: str, files: Files, scan: Scan, regions: Sequence[Region], nodules: Sequence[Nodule]) -> Case:
+def how_annotated(
+    stated: Annotated | None, usual: Annotated, nodules: Sequence[Nodule], *, is_whole: bool
+) -> Annotated:
+    """Whether every nodule of a scan is known. A lost annotation never makes a scan look healthy.
+
+    Args:
+        stated: what the user says.
+        usual: what its source means, if the user does not say.
+        is_whole: whether everything that may tell of nodules was read.
+    """
+    known: Annotated = "some" if nodules else "none-known"
+    if not is_whole:
+        return known
+    if stated is not None:
+        return known if stated == "some" else stated if stated == "all" or not nodules else known
+    return usual if usual == "all" else known
+
+
+def made_case(
+    case_id: str, files: Files, scan: Scan, regions: Sequence[Region], nodules: Sequence[Nodule], whose: Whose
+) -> Case:
+    """A case of an upright scan.
+
+    Args:
+        regions: in voxels of the scan.
+    """
     ours = read_mark(files.path) if not files.files else scan.dicom.mark if scan.dicom else ""
     return Case(
         case_id=case_id,
-        patient_id=scan.patient_id or files.stem,
-        ct=orient(scan.ct, "LPS"),
-        regions=tuple(_upright(region, scan.ct) for region in regions),
+        patient_id=whose.patient_id or scan.patient_id or files.stem,
+        ct=scan.ct,
+        regions=tuple(regions),
         nodules=tuple(nodules),
+        split=whose.split,
         series_uid=scan.series_uid,
         synthetic=ours,
-        notes=scan.notes,
+        source_patient=whose.source_patient,
+        notes=(*scan.notes, *files.doubts),
     )
 
 
-def _upright(region: Region, ct: Volume) -> Region:
-    """A region of a scan's voxels as one of the scan's voxels along LPS."""
-    x, y, z = ct.to_world(region.corner).tolist()
-    turned = orient(replace(ct, voxels=region.mask, origin_mm=(x, y, z)), "LPS")
-    empty = replace(ct, voxels=np.broadcast_to(np.bool_(False), ct.shape))
-    k, j, i = np.rint(orient(empty, "LPS").to_voxel(turned.origin_mm)).astype(int).tolist()
-    return Region((k, j, i), turned.voxels)
-
-
-def _add_nodule(
-    regions: list[Region],
-    nodules: list[Nodule],
-    mask: NDArray[np.bool_],
-    ct: Volume,
-    name: str,
-    row: NoduleRow | None = None,
-) -> None:
-    """Add a nodule's voxels to the regions, and what is known of it to the nodules."""
-    region = Region.of(mask)
-    inside = region.indices()
-    if not len(inside):
-        raise InputError(row.mask if row else name, "no voxel set", "a nodule")
-    number = len(nodules) + 1
-    regions.append(region)
-    x, y, z = ct.to_world(inside.mean(0)).tolist()
-    attributes = row.attributes if row else NoduleAttributes()
-    if attributes.diameter_mm is None:
-        attributes = replace(attributes, diameter_mm=axial_diameter_mm(inside, ct.spacing_mm))
-    nodules.append(
-        Nodule(
-            nodule_id=row.nodule_id if row else f"{number:02d}",
-            center_mm=(x, y, z),
-            attributes=attributes,
-            label=len(regions),
-            ratings=row.ratings if row else {},
-            extra=row.extra if row else {"structure": name},
-        )
-    )
-
-
-def _pieces(mask: NDArray[np.bool_]) -> Iterator[NDArray[np.bool_]]:
-    """The connected components of a mask."""
-    labels, count = cc3d.connected_components(mask, return_N=True)
-    for i in range(1, count + 1):
-        yield labels == i
-
-
-def _check_inside(path: Path, ct: Volume, center_mm: tuple[float, float, float]) -> None:
-    index = ct.to_voxel(center_mm)
-    if (index < -0.5).any() or (index > np.array(ct.shape) - 0.5).any():
-        raise InputError(path, f"a nodule at {center_mm} mm, voxel {np.rint(index).astype(int).tolist()}", "one inside")
-
-
-def _point(mark: Mark, ct: Volume) -> Point | None:
-    """A reader's point in the world; None if it is not in this part of the scan."""
-    column, row = mark.pixel
-    z = (mark.z_mm - ct.origin_mm[2]) / ct.spacing_mm[0]
-    if not -0.5 <= z <= ct.shape[0] - 0.5:
-        return None
-    x_mm, y_mm, z_mm = ct.to_world([round(z), row, column]).tolist()
-    return Point(mark.kind, (x_mm, y_mm, z_mm))
-
-
-def _nearest(nodules: list[Nodule], finding: Finding) -> Nodule | None:
-    """The outlined nodule whose centre lies within a finding's radius, the nearest if there are several."""
-    if not nodules or finding.diameter_mm is None:
-        return None
-    gaps = [float(np.linalg.norm(np.subtract(n.center_mm, finding.center_mm))) for n in nodules]
-    best = int(np.argmin(gaps))
-    return nodules[best] if gaps[best] <= finding.diameter_mm / 2 else None
-
-
-def _key(files: Sequence[Path], *details: object) -> str:
+def source_key(files: Sequence[Path], *details: object) -> str:
     """A hash of files' names, sizes and times, and of options."""
     parts = [repr(details)]
     for path in files:
         status = path.stat() if path.exists() else None
         parts.append(f"{path.name} {status.st_size} {status.st_mtime_ns}" if status else f"{path.name} missing")
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _of_mask(found: MaskedNodule, number: int, ct: Volume) -> Nodule:
+    """A nodule of which no more is known than its voxels."""
+    inside = found.region.indices()
+    x, y, z = ct.to_world(inside.mean(0)).tolist()
+    readings = {"readings": str(found.readings)} if found.readings > 1 else {}
+    return Nodule(
+        nodule_id=f"{number:02d}",
+        center_mm=(x, y, z),
+        attributes=NoduleAttributes(diameter_mm=axial_diameter_mm(inside, ct.spacing_mm)),
+        label=number,
+        extra={"structure": ", ".join(found.names)} | readings,
+    )
+
+
+def _of_row(row: NoduleRow, region: Region | None, label: int, ct: Volume) -> Nodule:
+    """The nodule of a row, with the place of its voxels where there are any."""
+    attributes = row.attributes
+    if region is None:
+        assert row.center_mm is not None
+        check_inside(ct, row.center_mm)
+        return Nodule(row.nodule_id, row.center_mm, attributes, ratings=row.ratings, extra=row.extra)
+    inside = region.indices()
+    x, y, z = ct.to_world(inside.mean(0)).tolist()
+    if attributes.diameter_mm is None:
+        attributes = replace(attributes, diameter_mm=axial_diameter_mm(inside, ct.spacing_mm))
+    return Nodule(row.nodule_id, (x, y, z), attributes, label, row.ratings, row.extra)
+
+
+def _nearest(found: Sequence[MaskedNodule], row: NoduleRow, ct: Volume) -> MaskedNodule | None:
+    """The nodule of a mask that lies where a row says; None if there is none."""
+    assert row.center_mm is not None
+    reach = max(NEAR_MM, (row.attributes.diameter_mm or 0) / 2)
+    gaps = [distance_mm(masked.region, row.center_mm, ct) for masked in found]
+    best = int(np.argmin(gaps)) if gaps else 0
+    return found[best] if gaps and gaps[best] <= reach else None
+
+
+def _same(row: NoduleRow, other: NoduleRow) -> bool:
+    """Whether two rows are of one nodule."""
+    if row.mask is not None or other.mask is not None:
+        return (row.mask, row.mask_label) == (other.mask, other.mask_label)
+    assert row.center_mm is not None
+    assert other.center_mm is not None
+    return float(np.linalg.norm(np.subtract(row.center_mm, other.center_mm))) <= SAME_PLACE_MM
+
+
+def _unused(nodule_id: str, nodules: Sequence[Nodule]) -> str:
+    """An id that no other nodule of the scan has."""
+    others = {nodule.nodule_id for nodule in nodules}
+    number = 1
+    made = nodule_id
+    while made in others:
+        number += 1
+        made = f"{nodule_id}-{number}"
+    return made

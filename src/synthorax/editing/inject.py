@@ -1,4 +1,4 @@
-"""Nodules put into a scan, inside a declared region; every voxel outside of it stays bit for bit what it was."""
+"""Put nodules into a scan, inside a declared region; every voxel outside the region keeps its very bits."""
 
 from __future__ import annotations
 
@@ -11,23 +11,26 @@ from numpy.typing import NDArray
 from synthorax.anatomy.lungs import Lungs
 from synthorax.anatomy.morphology import dilated, distance_inside
 from synthorax.anatomy.placement import Ball
+from synthorax.editing.visibility import Contrast, contrast
 from synthorax.errors import InputError
-from synthorax.geometry import crop, turned_like
+from synthorax.geometry import axes_of, crop, mirrored_crop, orient, turned_like
 from synthorax.method import Method
 from synthorax.nodule import Nodule, NoduleAttributes
+from synthorax.region import Region, paint_labels, regions_of
 from synthorax.seeding import derive
 from synthorax.shapes.diameter import axial_diameter_mm
 from synthorax.volume import Volume
 
 WALL_MM = 3.0
-"""The region reaches so far into the wall of the lung, so that a nodule on the wall joins it."""
+"""The region reaches this far into the wall of the lung, so that a nodule on the wall joins it."""
 FEATHER_MM = 2.0
-"""From the border of the region inwards the edit fades in over so much."""
+"""The edit fades in over this distance from the border of the region inwards."""
 MOST_NODULES = 255
-MISSED = 0.2
-"""A nodule whose width misses what was asked for by more than this part of it, and a pixel, is told of."""
+"""Labels that a mask of uint8 has."""
+MISSED = 0.15
+"""A nodule whose diameter differs from the requested one by more than this part of it is reported."""
 MASK_WALL_MM = 0.75
-"""Of what lies deeper in the wall nothing is to be seen, so no reader would outline it."""
+"""Voxels deeper in the wall than this are not labelled: the wall hides the nodule there."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,12 @@ class Edited:
 
     Attributes:
         ct: HU; outside the region the very voxels of the scan.
-        mask: uint8, a label a nodule.
-        region: bool, where it may differ from the scan.
-        nodules: those put in, with the label, diameter and centre that their voxels have.
+        mask: uint8, a label for each nodule; where nodules overlap, the smaller one's.
+        region: bool, where the scan may have been changed.
+        nodules: the nodules put in, with the label, diameter and centre that their voxels have; `extra["visible"]` is
+            "no" where a nodule does not stand out of the noise.
         notes: what was done against an objection, or came out otherwise than it was asked for.
+        regions: the voxels of label i, wherever other nodules overlap it, at index i - 1.
     """
 
     ct: Volume
@@ -66,6 +71,7 @@ class Edited:
     region: Volume
     nodules: tuple[Nodule, ...]
     notes: tuple[str, ...] = ()
+    regions: tuple[Region, ...] = ()
 
     def turned_like(self, scan: Volume) -> Edited:
         """The same on the axes of a scan whose oriented voxels were edited."""
@@ -74,7 +80,14 @@ class Edited:
             ct=turned_like(self.ct, scan),
             mask=turned_like(self.mask, scan),
             region=turned_like(self.region, scan),
+            regions=tuple(_turned(region, self.ct, scan) for region in self.regions),
         )
+
+    def hidden(self, label: int) -> bool:
+        """Whether other nodules hide voxels of this one in `mask`."""
+        own = self.regions[label - 1]
+        box = tuple(slice(start, start + n) for start, n in zip(own.corner, own.shape, strict=True))
+        return int((self.mask.voxels[box] == label).sum()) < own.voxels
 
     def noting(self, notes: Iterable[str]) -> Edited:
         """The same, with notes before its own."""
@@ -102,43 +115,41 @@ def inject_nodules(
     lungs: Lungs | None = None,
     labels: Volume | None = None,
 ) -> Edited:
-    """A scan with nodules put in, one after the other.
+    """Put nodules into a scan, one after the other.
 
     Each is at the voxel nearest to its place. Nodule i of a seed does not depend on those after it. Slices are those of
     the first axis, so the scan should be oriented.
 
     Args:
         ct: HU, whole or not.
-        lungs: regions are kept in them; they may be anywhere if not given.
-        labels: uint8, of nodules that are there; the new ones get the labels after them.
+        lungs: the edit regions are kept in them; without lungs nodules may be anywhere.
+        labels: uint8, the nodules that the scan has; the new ones get the labels after theirs.
 
     Raises:
-        InputError: too many nodules, or nothing of one lies where it may be.
+        InputError: too many nodules, or a nodule without a voxel where nodules may be.
     """
     voxels = ct.voxels.copy()
-    mask = np.zeros(ct.shape, np.uint8) if labels is None else labels.voxels.copy()
     region = np.zeros(ct.shape, bool)
-    first = int(mask.max()) + 1
+    first = 1 if labels is None else int(labels.voxels.max()) + 1
     if first + len(wanted) - 1 > MOST_NODULES:
         raise InputError("nodules", str(first + len(wanted) - 1), f"at most {MOST_NODULES} in a scan")
+    regions = [] if labels is None else regions_of(labels.voxels, range(1, first))
     nodules, notes = [], []
+    made = replace(ct, voxels=voxels)  # shares the array, into which every nodule is put
     for i, one in enumerate(wanted):
         label = first + i
-        change = _injected(
-            replace(ct, voxels=voxels), one, method, derive(seed, "nodule", i), None if one.anywhere else lungs
-        )
+        change = _injected(made, one, method, derive(seed, "nodule", i), None if one.anywhere else lungs)
         voxels[change.at] = change.voxels
         region[change.at] |= change.region
-        own = change.mask & (mask[change.at] == 0)
-        if not own.any():
-            raise InputError("nodules", f"number {label} wholly within others", "nodules beside each other")
-        mask[change.at][own] = label
-        where = np.argwhere(own) + [side.start for side in change.at]
+        own = Region.of(change.mask)
+        corner_z, corner_y, corner_x = (a + side.start for a, side in zip(own.corner, change.at, strict=True))
+        own = Region((corner_z, corner_y, corner_x), own.mask)
+        others, regions = regions, [*regions, own]
+        where = own.indices()
         x, y, z = ct.to_world(where.mean(0)).tolist()
-        diameter = axial_diameter_mm(where, ct.spacing_mm)
-        wanted_mm = one.place.diameter_mm
-        if abs(diameter - wanted_mm) > MISSED * wanted_mm + max(ct.spacing_mm[1:]):
-            notes.append(f"nodule {label:02d}: found room or a shape for {diameter:.1f} mm; expected {wanted_mm:g} mm")
+        diameter, wanted_mm = axial_diameter_mm(where, ct.spacing_mm), one.place.diameter_mm
+        seen = contrast(made, own, wanted_mm, lungs, others)
+        notes += _notes(f"nodule {label:02d}", diameter, wanted_mm, seen, ct)
         nodules.append(
             Nodule(
                 nodule_id=f"{label:02d}",
@@ -147,25 +158,56 @@ def inject_nodules(
                 label=label,
                 extra={
                     "method": method.name,
-                    "wanted_diameter_mm": f"{one.place.diameter_mm:g}",
+                    "wanted_diameter_mm": f"{wanted_mm:g}",
                     "shape_origin": change.shape_origin,
+                    "visible": "yes" if seen.visible else "no",
                 },
             )
         )
-    return Edited(
-        replace(ct, voxels=voxels), replace(ct, voxels=mask), replace(ct, voxels=region), tuple(nodules), tuple(notes)
-    )
+    mask = replace(ct, voxels=paint_labels(regions, ct.shape).astype(np.uint8))
+    return Edited(made, mask, replace(ct, voxels=region), tuple(nodules), tuple(notes), tuple(regions))
+
+
+def _notes(name: str, diameter_mm: float, wanted_mm: float, seen: Contrast, ct: Volume) -> list[str]:
+    """What came out otherwise than it was asked for."""
+    notes = []
+    if abs(diameter_mm - wanted_mm) > MISSED * wanted_mm:
+        voxel = " x ".join(f"{s:.3g}" for s in ct.spacing_mm)
+        notes.append(
+            f"{name}: asked for {wanted_mm:g} mm; found {diameter_mm:.1f} mm, on voxels of {voxel} mm (z, y, x)"
+        )
+    if not seen.visible:
+        notes.append(
+            f"{name}: cannot be seen: it differs from what is around it by {seen.hu:.1f} HU, less than noise makes "
+            f"({seen.least_hu:.1f} HU); ask for a larger or denser one, or another place"
+        )
+    return notes
+
+
+def _turned(region: Region, ct: Volume, scan: Volume) -> Region:
+    """A region of an oriented scan on the axes that the scan had."""
+    if not region.mask.size:
+        return region
+    box = replace(crop(ct, region.corner, region.shape), voxels=region.mask)
+    turned = orient(box, axes_of(scan))
+    z, y, x = np.rint(scan.to_voxel(turned.origin_mm)).astype(int).tolist()
+    return Region((z, y, x), turned.voxels)
 
 
 def _injected(ct: Volume, wanted: Wanted, method: Method, seed: int, lungs: Lungs | None) -> _Change:
-    """What a nodule changes."""
+    """The box that a nodule changes, and the nodule's voxels in it.
+
+    Raises:
+        InputError: no voxel of the nodule lies where nodules may be.
+    """
     condition = wanted.condition
     center = np.rint(ct.to_voxel(wanted.place.center_mm)).astype(int)
     sees, reaches = (
         np.ceil(np.divide(mm, ct.spacing_mm)).astype(int)
         for mm in (method.context_mm(condition), method.region_mm(condition))
     )
-    patch = crop(ct, (center - sees).tolist(), (2 * sees + 1).tolist())
+    # Mirrored beyond the scan: a border of air there would look like a sharp edge, and so like a sharp scanner.
+    patch = mirrored_crop(ct, (center - sees).tolist(), (2 * sees + 1).tolist())
     near = crop(ct, (center - reaches).tolist(), (2 * reaches + 1).tolist())
     low, high = np.clip([center - reaches, center + reaches + 1], 0, ct.shape)
     in_scan, in_near = (

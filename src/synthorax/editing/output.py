@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +12,15 @@ import numpy as np
 
 from synthorax.annotations.nodule_table import CENTER, TABLE
 from synthorax.editing.inject import Edited
-from synthorax.editing.plan import nodule_balls
+from synthorax.editing.plan import ball_around
 from synthorax.io.atomic import atomic_folder
 from synthorax.io.dicom_out import write_ct_series, write_segmentation
 from synthorax.io.images import WRITTEN, image_stem, write_image
 from synthorax.io.scans import Scan
 from synthorax.io.tables import write_table
 from synthorax.nodule import RATINGS, Nodule, NoduleAttributes
-from synthorax.provenance import MANIFEST, Origin, sha256, write_manifest
+from synthorax.provenance import MANIFEST, Origin, fingerprint, sha256, synthetic_patient, write_manifest
+from synthorax.volume import Volume
 
 SERIES = "ct"
 
@@ -35,12 +37,13 @@ def write_edited(
 ) -> None:
     """Write a scan with nodules put in, all or nothing.
 
-    The scan, as an image or as a DICOM series; the nodules' voxels (`mask`) and where the scan may differ from its
-    source (`region`), as images or as DICOM segmentations; nodules.csv, from which `prepare` makes a store; and
-    manifest.json. Scan and masks say in their headers that they are synthetic.
+    The folder holds the scan, as an image or as a DICOM series; the nodules' voxels (`mask`) and the voxels that may
+    differ from the source's (`region`), as images or as DICOM segmentations; nodules.csv, from which `prepare` makes a
+    store; and manifest.json. Scan and masks say in their headers that they are synthetic. A nodule whose voxels
+    others hide in an image of labels has a mask of its own beside it; a DICOM segmentation has a segment for each.
 
     Args:
-        source: what it was made from; a DICOM series gives its acquisition to the one that is written.
+        source: what the scan was made from; a DICOM series gives its acquisition to the one that is written.
         about: what was asked for.
         keep_identity: keep the patient and study of that series too.
 
@@ -49,38 +52,21 @@ def write_edited(
         OutputError: it cannot be written.
     """
     region = replace(edited.region, voxels=edited.region.voxels.astype(np.uint8))
+    nodules = [*_earlier(edited), *edited.nodules]
     with atomic_folder(out, overwrite=overwrite) as folder:
         if source is not None and source.dicom is not None:
-            headers = write_ct_series(
-                folder / SERIES,
-                edited.ct,
-                mark=origin.mark,
-                source=source.dicom,
-                keep_identity=keep_identity,
-                description="Synthetic nodules",
-            )
-            files = {"scan": SERIES, "mask": "mask.dcm", "region": "region.dcm"}
-            names = [f"Nodule {i + 1}" for i in range(int(edited.mask.voxels.max()))]
-            write_segmentation(folder / files["mask"], edited.mask, headers, names, mark=origin.mark)
-            region_names: tuple[str, ...] = ("Edit region",)
-            write_segmentation(
-                folder / files["region"], region, headers, region_names, mark=origin.mark, what="Edit region"
-            )
+            files, patient = _write_dicom(folder, edited, region, origin, source, keep_identity)
+            masks: dict[int, str] = {}
         else:
-            name = source.path.name if source is not None and source.path is not None else "scan.nii.gz"
-            stem = image_stem(name)
-            suffix = name[len(stem) :].lower()
-            suffix = suffix if suffix in WRITTEN else ".nii.gz"
-            files = {"scan": stem + suffix, "mask": f"{stem}_mask{suffix}", "region": f"{stem}_region{suffix}"}
-            for volume, file in zip((edited.ct, edited.mask, region), files.values(), strict=True):
-                write_image(folder / file, volume, mark=origin.mark)
-        nodules = [*_earlier(edited), *edited.nodules]
-        write_table(folder / TABLE, _rows(nodules, files))
+            files, masks = _write_images(folder, edited, region, origin, source)
+            patient = _patient_of_image(source)
+        write_table(folder / TABLE, _rows(nodules, files, masks, patient))
         manifest = {
             "synthetic": origin.mark,
             "method": origin.system,
             "model_sha256": origin.model_sha256,
             "seed": origin.seed,
+            "patient_id": patient,
             "source": _about_source(source, keep_identity),
             "request": dict(about or {}),
             "files": files,
@@ -91,15 +77,74 @@ def write_edited(
         write_manifest(folder / MANIFEST, manifest)
 
 
+def _write_dicom(
+    folder: Path, edited: Edited, region: Volume, origin: Origin, source: Scan, keep_identity: bool
+) -> tuple[dict[str, str], str]:
+    """Write series and segmentations; returns the files by what they are, and the patient id of the series."""
+    headers = write_ct_series(
+        folder / SERIES,
+        edited.ct,
+        mark=origin.mark,
+        source=source.dicom,
+        keep_identity=keep_identity,
+        description="Synthetic nodules",
+    )
+    files = {"scan": SERIES, "mask": "mask.dcm", "region": "region.dcm"}
+    names = [f"Nodule {i + 1}" for i in range(len(edited.regions))]
+    write_segmentation(folder / files["mask"], edited.mask, headers, names, mark=origin.mark, regions=edited.regions)
+    whole = ("Edit region",)
+    write_segmentation(folder / files["region"], region, headers, whole, mark=origin.mark, what="Edit region")
+    return files, str(headers[0].PatientID)
+
+
+def _write_images(
+    folder: Path, edited: Edited, region: Volume, origin: Origin, source: Scan | None
+) -> tuple[dict[str, str], dict[int, str]]:
+    """Write images; returns the files by what they are, and the mask's file of each nodule that has one of its own."""
+    name = source.path.name if source is not None and source.path is not None else "scan.nii.gz"
+    stem = image_stem(name)
+    suffix = name[len(stem) :].lower()
+    suffix = suffix if suffix in WRITTEN else ".nii.gz"
+    files = {"scan": stem + suffix, "mask": f"{stem}_mask{suffix}", "region": f"{stem}_region{suffix}"}
+    for volume, file in zip((edited.ct, edited.mask, region), files.values(), strict=True):
+        write_image(folder / file, volume, mark=origin.mark)
+    masks = {}
+    for label, own in enumerate(edited.regions, start=1):
+        if own.voxels and edited.hidden(label):
+            masks[label] = f"{stem}_mask_{label:02d}{suffix}"
+            alone = np.zeros(edited.mask.shape, np.uint8)
+            own.paint(alone, label)
+            write_image(folder / masks[label], replace(edited.mask, voxels=alone), mark=origin.mark)
+    return files, masks
+
+
+def _patient_of_image(source: Scan | None) -> str:
+    """The patient id of a scan made from an image.
+
+    The image's name is its patient, as `prepare` has it, unless the folder of an injection names another; voxels
+    without a file are known by their hash.
+    """
+    if source is None or source.path is None:
+        voxels = b"" if source is None else np.ascontiguousarray(source.ct.voxels).tobytes()
+        return synthetic_patient(fingerprint(voxels))
+    try:
+        beside = json.loads((source.path.parent / MANIFEST).read_text())
+        if beside["files"]["scan"] == source.path.name and beside["patient_id"]:
+            return synthetic_patient(str(beside["patient_id"]))
+    except (OSError, ValueError, LookupError, TypeError):
+        pass  # no folder of an injection
+    return synthetic_patient(image_stem(source.path.name))
+
+
 def _earlier(edited: Edited) -> list[Nodule]:
     """The nodules that the scan had, of which no more is known than their voxels."""
-    new = [nodule.label for nodule in edited.nodules]
-    old = replace(edited.mask, voxels=np.where(np.isin(edited.mask.voxels, new), 0, edited.mask.voxels))
-    labels = np.unique(old.voxels[old.voxels > 0]).tolist()
-    return [
-        Nodule(f"{label:02d}", ball.center_mm, NoduleAttributes(diameter_mm=ball.diameter_mm), label)
-        for label, ball in zip(labels, nodule_balls(old), strict=True)
-    ]
+    new = {nodule.label for nodule in edited.nodules}
+    made = []
+    for label, own in enumerate(edited.regions, start=1):
+        if label not in new and own.voxels:
+            ball = ball_around(own, edited.mask)
+            made.append(Nodule(f"{label:02d}", ball.center_mm, NoduleAttributes(diameter_mm=ball.diameter_mm), label))
+    return made
 
 
 def _about_source(source: Scan | None, keep_identity: bool) -> dict[str, str]:
@@ -111,18 +156,23 @@ def _about_source(source: Scan | None, keep_identity: bool) -> dict[str, str]:
     return {} if source.path is None else {"name": source.path.name, "sha256": sha256(source.path)}
 
 
-def _rows(nodules: Sequence[Nodule], files: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The nodules as a table for `prepare`; a DICOM mask is found by its series, not by the table."""
-    masked = not files["mask"].endswith(".dcm")
+def _rows(
+    nodules: Sequence[Nodule], files: Mapping[str, str], masks: Mapping[int, str], patient: str
+) -> list[dict[str, Any]]:
+    """The nodules as a table for `prepare`; the label of a nodule is its value in an image, its segment in DICOM.
+
+    Args:
+        masks: file of each nodule, by label, whose mask is not the others'.
+    """
     blank = dict.fromkeys((name for nodule in nodules for name in nodule.extra), "")
     rows = []
     for nodule in nodules:
-        mask = {"mask": files["mask"], "mask_label": nodule.label} if masked else {}
+        mask = {"mask": masks.get(nodule.label, files["mask"]), "mask_label": nodule.label}
         place = dict(zip(CENTER, nodule.center_mm, strict=True))
         attributes = vars(nodule.attributes)
         rated = {rating: attributes[rating] for rating in RATINGS}
         rows.append(
-            {"image": files["scan"], "nodule_id": nodule.nodule_id}
+            {"image": files["scan"], "patient_id": patient, "nodule_id": nodule.nodule_id}
             | mask
             | place
             | {"diameter_mm": attributes["diameter_mm"]}

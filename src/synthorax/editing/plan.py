@@ -7,14 +7,12 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any, get_args
 
-import numpy as np
-from scipy.ndimage import find_objects
-
 from synthorax.anatomy.lungs import Lungs, find_lungs
 from synthorax.anatomy.placement import Ball, Clearance, Placement, Site, check_in_scan
 from synthorax.editing.inject import MOST_NODULES, Wanted
 from synthorax.errors import InputError
 from synthorax.nodule import NoduleAttributes, check_attributes
+from synthorax.region import Region, regions_of
 from synthorax.seeding import derive
 from synthorax.shapes.diameter import axial_diameter_mm
 from synthorax.volume import Volume
@@ -145,11 +143,16 @@ def plan_nodules(
 
 def nodule_balls(labels: Volume) -> list[Ball]:
     """The balls around the nodules of a label map."""
-    places = []
-    for label, box in enumerate(find_objects(labels.voxels), start=1):
-        if box is None:
-            continue
-        inside = np.argwhere(labels.voxels[box] == label) + [side.start for side in box]
-        x, y, z = labels.to_world(inside.mean(0)).tolist()
-        places.append(Ball((x, y, z), axial_diameter_mm(inside, labels.spacing_mm)))
-    return places
+    regions = regions_of(labels.voxels, range(1, int(labels.voxels.max()) + 1))
+    return [ball_around(region, labels) for region in regions if region.voxels]
+
+
+def ball_around(nodule: Region, on: Volume) -> Ball:
+    """The ball about the mean of a nodule's voxels that is as wide as the nodule.
+
+    Args:
+        on: gives the grid.
+    """
+    inside = nodule.indices()
+    x, y, z = on.to_world(inside.mean(0)).tolist()
+    return Ball((x, y, z), axial_diameter_mm(inside, on.spacing_mm))

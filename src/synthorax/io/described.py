@@ -8,8 +8,13 @@ from typing import NamedTuple
 from synthorax.io.placing import Placed
 from synthorax.io.voxels import Stored
 
-MARK_KEYS = ("SyntheticData", "ITK_FileNotes", "descrip")
-"""Fields that may hold the synthetic mark: ours, and those in which ITK carries over what a NIfTI header notes."""
+MARK_KEYS = ("SyntheticData", "ITK_FileNotes", "descrip", "0008|2111", "0020|4000", "aux_file", "Comment")
+"""Fields that may hold the synthetic mark: ours, and those in which ITK carries over what another format notes.
+
+`0008|2111` and `0020|4000` are DICOM's DerivationDescription and ImageComments.
+"""
+MARKED_FIELDS = MARK_KEYS[:2] + MARK_KEYS[3:5]
+"""Fields that the mark is written into: ITK makes of them a NIfTI header's `descrip` and DICOM's elements."""
 
 
 class Segment(NamedTuple):

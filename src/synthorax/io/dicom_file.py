@@ -31,6 +31,7 @@ from pydicom.uid import (
 )
 
 from synthorax.errors import InputError
+from synthorax.io.contents import what_is
 from synthorax.io.limits import MOST_BYTES, check_file
 from synthorax.io.walk import not_regular
 
@@ -84,20 +85,6 @@ REFERENCES = {
 BARE_GROUPS = (0x0002, 0x0008)
 """Groups of elements that a data set without preamble begins with."""
 BINARY_VRS = ("US", "SS", "UL", "SL", "UV", "SV", "FL", "FD", "AT", "OB", "OW", "OF", "OD", "OL", "OV", "SQ", "UN")
-OTHER_FILES = (
-    (b"\x1f\x8b", "a gzip file; unpack it first"),
-    (b"BZh", "a bzip2 file; unpack it first"),
-    (b"\xfd7zXZ", "an xz file; unpack it first"),
-    (b"PK\x03\x04", "a zip file; unpack it first"),
-    (b"%PDF", "a PDF"),
-    (b"\x89PNG", "a PNG picture"),
-    (b"\xff\xd8\xff", "a JPEG picture"),
-    (b"version https://git-lfs", "a Git LFS pointer; fetch the file that it stands for"),
-    (b"<?xml", "an XML file"),
-    (b"<!DOCTYPE", "a web page"),
-    (b"<html", "a web page"),
-)
-"""What a file that is no DICOM begins with."""
 
 
 @dataclass(frozen=True)
@@ -176,21 +163,13 @@ def is_dicom(path: Path) -> bool:
 
 
 def what_else(path: Path) -> str:
-    """What a file is that is no DICOM, in words: `an empty file`, `a PDF`, `a text file`."""
-    with open(path, "rb") as file:
-        head = file.read(512)
-    if not head:
-        return "an empty file"
-    for start, name in OTHER_FILES:
-        if head.lstrip()[: len(start)].lower() == start.lower():
-            return name
-    if not head.strip(b"\0"):
-        return "a file of zeros"
-    if head.isascii() and all(byte >= 32 or byte in b"\t\n\r\f" for byte in head):
-        return "a text file"
-    if len(head) < PREAMBLE_BYTES + len(PREFIX):
-        return f"{len(head)} bytes that are no DICOM; it was cut off"
-    return "no DICOM file"
+    """What a file is that is no DICOM, in words: `an empty file`, `a PDF document`, `text`."""
+    if kind := what_is(path):
+        return kind
+    size = path.stat().st_size
+    return (
+        f"{size} bytes that are no DICOM; it was cut off" if size <= PREAMBLE_BYTES + len(PREFIX) else "no DICOM file"
+    )
 
 
 def read_about(path: Path) -> About:
@@ -207,8 +186,8 @@ def read_about(path: Path) -> About:
         if "Rows" not in header:
             raise InputError(path, "a CT image without rows; its header was cut off or damaged", "a whole one")
     if not modality and sop_class != MediaStorageDirectoryStorage:
-        kind = f"{UID(sop_class).name} without Modality" if sop_class else "no Modality and no SOP class"
-        raise InputError(path, kind + "; its header was cut off" * (not sop_class), "a CT, SEG or RTSTRUCT")
+        name = UID(sop_class).name if sop_class else "no SOP class"
+        raise InputError(path, f"no Modality ({name}); it was cut off, or is no image", "a CT, SEG or RTSTRUCT")
     return About(
         series_uid=text(header, "SeriesInstanceUID"),
         patient_id=text(header, "PatientID"),
@@ -354,16 +333,24 @@ def _inflated(path: Path, meta: bytes, deflated: bytes, *, pixels: bool, only: l
     """The data set that was deflated: its bytes behind a file meta group that says so no more."""
     most = max(INFLATED_BYTES, MOST_INFLATION * len(deflated)) if pixels else MOST_HEADER_BYTES
     data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(deflated, most + 1)
-    if len(data) > most and pixels:
-        raise InputError(path, f"{len(deflated)} bytes that inflate to more than {most}", "a CT, which inflates less")
     plain = ExplicitVRLittleEndian.encode().ljust(len(DeflatedExplicitVRLittleEndian), b"\0")
-    source = _Memory(meta.replace(DeflatedExplicitVRLittleEndian.encode(), plain) + data)
+    source = _Memory(meta.replace(DeflatedExplicitVRLittleEndian.encode(), plain) + data[:most])
     if len(data) > FEW_BYTES:
         _check_items(path, source)
+    stopped = []
+
+    def at_pixels(tag: int, vr: str | None, length: int) -> bool:
+        if _at_pixels(tag, vr, length):
+            stopped.append(tag)
+        return bool(stopped)
+
     try:
-        return read_partial(source, None if pixels else _at_pixels, force=True, specific_tags=only)
+        header = read_partial(source, None if pixels else at_pixels, force=True, specific_tags=only)
     except _Deflated as error:
         raise InputError(path, "a damaged DICOM file", "a readable one") from error
+    if len(data) > most and not stopped:
+        raise InputError(path, f"{len(deflated)} bytes that inflate to more than {most}", "a CT, which inflates less")
+    return header
 
 
 def _check_items(path: Path, source: BinaryIO) -> None:

@@ -85,12 +85,10 @@ def _legal(header: Dataset, keyword: str) -> DataElement:
     tag = tag_for_keyword(keyword) or 0
     vr = dictionary_VR(tag)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # pydicom warns of text that it cannot decode, and goes on.
-        raw = header.get_item(tag)
-        stored = getattr(raw, "value", None)
+        # pydicom warns of text that it cannot decode, and goes on; of numbers and UIDs it warns too often.
+        warnings.simplefilter("ignore" if vr in SIMPLE_TEXT else "error")
         value = header[keyword].value
-        is_foreign = vr not in SIMPLE_TEXT and isinstance(stored, bytes) and not stored.isascii()
-        if is_foreign and not header.get("SpecificCharacterSet"):
+        if vr not in SIMPLE_TEXT and not str(value or "").isascii() and not header.get("SpecificCharacterSet"):
             raise ValueError("characters without a character set")
         if isinstance(value, MultiValue) and dictionary_VM(tag) == "1":
             raise ValueError("several values of one")

@@ -1,119 +1,176 @@
-"""Nodule masks out of DICOM segmentations and structure sets."""
+"""Nodule masks out of DICOM segmentations (SEG) and structure sets (RTSTRUCT)."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from skimage.draw import polygon2mask
 
 from synthorax.errors import InputError
-from synthorax.geometry import resample_like
+from synthorax.geometry import orient, turned_like
 from synthorax.io.dicom import read_header
+from synthorax.io.dicom_seg import read_segments, segment_names
+from synthorax.io.rtstruct import read_contours, structure_names
+from synthorax.io.structure import Structure
+from synthorax.io.structure_names import StructureName, Wanted, is_nodule
+from synthorax.region import Region, paint_labels
 from synthorax.volume import Volume
 
-MOST_OFF_PLANE = 0.5
-"""A contour's points may differ so much in depth, in slice distances."""
-NEAR_PLANE = 0.6
-"""A slice shows the nearest plane of contours within so many distances of planes, at least of slices."""
-MOST_LABELS = 255
+MODALITIES = ("SEG", "RTSTRUCT")
+
+
+@dataclass(frozen=True)
+class MaskReferences:
+    """What a SEG or RTSTRUCT tells of the scan that it was drawn on; what it does not tell is empty.
+
+    Attributes:
+        frame_uids: frames of reference.
+        sop_uids: slices.
+    """
+
+    series_uids: frozenset[str]
+    frame_uids: frozenset[str]
+    sop_uids: frozenset[str]
+    study_uid: str
+    patient_id: str
+
+
+def list_structures(path: Path) -> list[StructureName]:
+    """The segments or structures that a file names, in its order.
+
+    Raises:
+        InputError: another modality, or a damaged file.
+    """
+    header = _header(path)
+    try:
+        return segment_names(header) if header.Modality == "SEG" else structure_names(header)
+    except Exception as error:  # pydicom lets through whatever damage its parser stumbles over
+        raise _damaged(path, error) from error
+
+
+def read_structures(path: Path, scan: Volume, wanted: Wanted = is_nodule, *, frame_uid: str = "") -> list[Structure]:
+    """The wanted segments or structures of a file on the voxels of a scan, each by itself; they may overlap.
+
+    Those that cannot be used come with the reason instead of a region.
+
+    Args:
+        scan: gives the grid; axes as `geometry.orient` gives them.
+        frame_uid: the scan's frame of reference, if it is known.
+
+    Raises:
+        InputError: another modality, or a file that cannot be read as a whole.
+    """
+    header = _header(path)
+    theirs = str(header.get("FrameOfReferenceUID", "") or "")
+    if header.Modality == "SEG" and frame_uid and theirs and theirs != frame_uid:
+        raise InputError(path, f"frame of reference {theirs}", f"{frame_uid}, the scan's")
+    try:
+        if header.Modality == "SEG":
+            return list(read_segments(path, scan, wanted))
+        return list(read_contours(path, scan, wanted, frame_uid))
+    except InputError as error:
+        raise InputError(path, *error.args[1:]) from error
+    except OSError:
+        raise
+    except Exception as error:  # as in `list_structures`
+        raise _damaged(path, error) from error
+
+
+def chosen_structures(path: Path, scan: Volume) -> list[Structure]:
+    """The structures that somebody means who names a file: those that are nodules, or the only one.
+
+    Args:
+        scan: axes as `geometry.orient` gives them.
+
+    Raises:
+        InputError: several structures and none of a nodule's name; or none that can be used.
+    """
+    named = list_structures(path)
+    nodules = [structure.number for structure in named if is_nodule(structure)]
+    if not nodules and len(named) != 1:
+        names = ", ".join(map(str, named[:20])) or "no structure"
+        raise InputError(path, names, "a structure of a nodule's name, or a file of one structure")
+    read = read_structures(path, scan, lambda s: s.number in nodules if nodules else True)
+    if not any(structure.region for structure in read):
+        reasons = "; ".join(f"{s.named}: {s.reason}" for s in read[:3])
+        raise InputError(path, f"no voxel of the scan ({reasons})", "nodules within it")
+    return read
 
 
 def read_masks(path: Path, scan: Volume) -> tuple[Volume, list[str]]:
-    """The segments of a DICOM SEG, or the structures of an RTSTRUCT, on the voxels of a scan.
-
-    Args:
-        scan: gives the grid; what the file says outside it is left out.
+    """The structures that `chosen_structures` gives, on the voxels of a scan.
 
     Returns:
-        A label map, uint8 [z, y, x], and the names of the labels 1, 2, ...; where two overlap the later one holds.
+        A label map, uint8 or uint16 [z, y, x], and the names of the labels 1, 2, ...; where two overlap, the smaller
+        lies on top.
 
     Raises:
-        InputError: another modality, a damaged file, nothing in the scan.
+        InputError: as `chosen_structures`.
     """
+    upright = orient(scan, "LPS")
+    regions: list[Region] = []
+    names = []
+    for structure in chosen_structures(path, upright):
+        if structure.region is not None:
+            regions.append(structure.region)
+            names.append(str(structure.named))
+    labels = Volume(paint_labels(regions, upright.shape), upright.spacing_mm, upright.origin_mm, upright.direction)
+    return turned_like(labels, scan), names
+
+
+def read_references(path: Path) -> MaskReferences:
+    """What a SEG or RTSTRUCT tells of the scan that it was drawn on.
+
+    Raises:
+        InputError: another modality, or a damaged file.
+    """
+    header = _header(path)
+    found: dict[str, set[str]] = {name: set() for name in ("series", "frame", "sop")}
+    kinds = {
+        "SeriesInstanceUID": "series",
+        "FrameOfReferenceUID": "frame",
+        "ReferencedFrameOfReferenceUID": "frame",
+        "ReferencedSOPInstanceUID": "sop",
+    }
+    try:
+        for item, depth in _items(header):
+            for keyword, kind in kinds.items():
+                if (depth or kind == "frame") and (value := str(item.get(keyword, "") or "").strip()):
+                    found[kind].add(value)
+        study, patient = (str(header.get(n, "") or "").strip() for n in ("StudyInstanceUID", "PatientID"))
+    except Exception as error:  # as in `list_structures`
+        raise _damaged(path, error) from error
+    series, frame, sop = (frozenset(found[name]) for name in ("series", "frame", "sop"))
+    return MaskReferences(series, frame, sop, study, patient)
+
+
+def _items(header: Dataset) -> Iterator[tuple[Dataset, int]]:
+    """A data set and all items of its sequences, with their depth; a structure set may hold thousands of contours."""
+    stack = [(header, 0)]
+    while stack:
+        item, depth = stack.pop()
+        yield item, depth
+        if depth < 8:
+            for tag in list(item.keys()):
+                element = item.get_item(tag)
+                if element is not None and element.VR in ("SQ", None, "UN"):
+                    value = item[tag].value if item[tag].VR == "SQ" else []
+                    stack += [(child, depth + 1) for child in value]
+
+
+def _header(path: Path) -> Dataset:
     header = read_header(path)
-    modality = str(header.get("Modality", ""))
-    if modality == "SEG":
-        labels, names = _segments(path, scan)
-    elif modality == "RTSTRUCT":
-        labels, names = _structures(path, header, scan)
-    else:
-        raise InputError(path, f"modality {modality or 'unknown'}", "SEG or RTSTRUCT")
-    if not labels.any():
-        raise InputError(path, "no voxel of the scan", "nodules within it")
-    return replace(scan, voxels=labels), names
-
-
-def _segments(path: Path, scan: Volume) -> tuple[NDArray[np.uint8], list[str]]:
-    import highdicom as hd
-
     try:
-        segmentation = hd.seg.segread(path)
-        found = segmentation.get_volume(combine_segments=True, skip_overlap_checks=True)
-        names = [str(segmentation.get_segment_description(i).segment_label) for i in segmentation.segment_numbers]
-        table = np.zeros(MOST_LABELS + 1, np.uint8)
-        table[list(segmentation.segment_numbers)] = np.arange(1, len(names) + 1)
-    except Exception as error:  # highdicom raises whatever a damaged file makes it stumble over.
-        raise InputError(
-            path, f"no readable segmentation ({str(error)[:100]})", "DICOM SEG on parallel planes"
-        ) from error
-    spacing = np.linalg.norm(found.affine[:3, :3], axis=0)
-    axes = found.affine[:3, :3] / spacing
-    z, y, x = spacing.tolist()
-    labels = Volume(
-        voxels=np.asarray(found.array, np.uint8),
-        spacing_mm=(z, y, x),
-        origin_mm=tuple(found.affine[:3, 3].tolist()),
-        direction=axes[:, ::-1],
-    )
-    on_scan = resample_like(labels, scan, nearest=True, fill=0).voxels
-    return table[on_scan], names
+        modality = str(header.get("Modality", ""))
+    except Exception as error:  # as in `list_structures`
+        raise _damaged(path, error) from error
+    if modality not in MODALITIES:
+        raise InputError(path, f"modality {modality or 'unknown'}", " or ".join(MODALITIES))
+    return header
 
 
-def _structures(path: Path, header: Dataset, scan: Volume) -> tuple[NDArray[np.uint8], list[str]]:
-    """Closed planar contours, each painted into its slice; one inside another of the same structure is a hole."""
-    labels = np.zeros(scan.shape, np.uint8)
-    try:
-        named = {int(roi.ROINumber): str(roi.get("ROIName", "")) for roi in header.StructureSetROISequence}
-        names = []
-        for item in header.ROIContourSequence:
-            contours = [
-                np.array([float(v) for v in contour.ContourData]).reshape(-1, 3)
-                for contour in item.get("ContourSequence", [])
-                if str(contour.get("ContourGeometricType", "")) in ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
-            ]
-            if contours:
-                names.append(named.get(int(item.ReferencedROINumber), f"structure {item.ReferencedROINumber}"))
-                if len(names) > MOST_LABELS:
-                    raise InputError(path, f"more than {MOST_LABELS} structures", "nodules")
-                labels[_painted(path, contours, scan)] = len(names)
-    except InputError:
-        raise
-    except Exception as error:  # whatever a damaged file makes its reading stumble over
-        raise InputError(path, f"a damaged structure set ({str(error)[:100]})", "a readable RTSTRUCT") from error
-    if not names:
-        raise InputError(path, "no structure of closed contours", "contours of nodules")
-    return labels, names
-
-
-def _painted(path: Path, contours: list[NDArray[np.float64]], scan: Volume) -> NDArray[np.bool_]:
-    """The voxels of the contours [n, (x, y, z) mm]: in each plane the inside of an odd number of them."""
-    mask = np.zeros(scan.shape, bool)
-    planes: dict[float, NDArray[np.bool_]] = {}
-    for contour in contours:
-        indices = scan.to_voxel(contour)
-        depth = indices[:, 0]
-        if np.ptp(depth) > MOST_OFF_PLANE:
-            raise InputError(path, "contours across the slices of the scan", "contours in its slices")
-        plane = planes.setdefault(round(float(depth.mean()), 2), np.zeros(scan.shape[1:], bool))
-        plane ^= polygon2mask(plane.shape, indices[:, 1:])
-    depths = np.array(sorted(planes))
-    reach = NEAR_PLANE * max(float(np.median(np.diff(depths))), 1.0) if len(depths) > 1 else NEAR_PLANE
-    for index in range(len(mask)):
-        nearest = depths[np.argmin(np.abs(depths - index))]
-        if abs(nearest - index) <= reach:
-            mask[index] = planes[float(nearest)]
-    return mask
+def _damaged(path: Path, error: Exception) -> InputError:
+    reason = " ".join(str(error).split())[:100]
+    return InputError(path, f"no readable segmentation or structure set ({reason})", "a whole DICOM SEG or RTSTRUCT")

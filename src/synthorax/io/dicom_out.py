@@ -27,6 +27,7 @@ from synthorax.provenance import (
     patient_key,
     write_manifest,
 )
+from synthorax.region import Region
 from synthorax.volume import Volume
 
 MANUFACTURER = "synthorax"
@@ -95,6 +96,7 @@ def write_segmentation(
     *,
     mark: str | None,
     what: Literal["Nodules", "Edit region"] = "Nodules",
+    regions: Sequence[Region] = (),
 ) -> None:
     """Write a label map as a DICOM segmentation of a CT series, a binary segment a label.
 
@@ -102,6 +104,7 @@ def write_segmentation(
         labels: whole numbers; 1 is the first of `names`, and so on; 0 is none. The voxels of the series.
         series: headers of its slices, in the order of the labels' z axis.
         what: they are; an edit region is not to be taken for a nodule.
+        regions: the voxels of each label, where they overlap; those of the label map if not given.
 
     Raises:
         InputError: no label set, labels without names, or another grid than the series'.
@@ -118,6 +121,10 @@ def write_segmentation(
     marked = np.flatnonzero(labels.voxels.any((1, 2)))
     covered = slice(int(marked[0]), int(marked[-1]) + 1)  # slices without a label have no frame and cost time
     series, values = series[covered], np.asarray(labels.voxels[covered], np.uint8)
+    segments_zyx = [
+        regions[number - 1].within((covered.start, 0, 0), values.shape) if regions else values == number
+        for number in range(1, len(names) + 1)
+    ]
     content = fingerprint(values.tobytes() + str(series[0].SeriesInstanceUID).encode())
     algorithm = hd.AlgorithmIdentificationSequence(
         name=MANUFACTURER, family=codes.DCM.ArtificialIntelligence, version=version("synthorax")
@@ -142,7 +149,7 @@ def write_segmentation(
     ]
     made = hd.seg.Segmentation(
         source_images=list(series),
-        pixel_array=np.stack([values == number for number in range(1, len(names) + 1)], axis=-1).astype(np.uint8),
+        pixel_array=np.stack(segments_zyx, axis=-1).astype(np.uint8),
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=segments,
         series_instance_uid=generate_uid(entropy_srcs=[content, "series"]),

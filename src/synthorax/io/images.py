@@ -12,7 +12,7 @@ from synthorax.errors import InputError, OutputError
 from synthorax.geometry import to_sitk
 from synthorax.io import metaimage, nifti, nrrd
 from synthorax.io.atomic import atomic_file
-from synthorax.io.described import Described
+from synthorax.io.described import MARKED_FIELDS, Described
 from synthorax.io.voxels import read_voxels
 from synthorax.provenance import SYNTHETIC_MARK
 from synthorax.volume import Volume
@@ -24,8 +24,6 @@ SUFFIXES = (*nifti.SUFFIXES, *metaimage.SUFFIXES, *nrrd.SUFFIXES)
 """What can be read."""
 WRITTEN = tuple(suffix for suffix in SUFFIXES if suffix != ".nhdr")
 """What can be written."""
-MARK_KEY = "SyntheticData"
-"""The field of a MetaImage or NRRD header that holds the synthetic mark."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +98,7 @@ def read_mark(path: Path) -> str:
     Raises:
         InputError: no image.
     """
-    said = _described(path).said if _has_text_header(path) else (nifti.read_header(path).note,)
+    said = _described(path).said if _has_text_header(path) else nifti.read_header(path).notes
     return next((text for text in said if text.startswith(SYNTHETIC_MARK.partition(":")[0])), "")
 
 
@@ -108,7 +106,8 @@ def write_image(path: Path, volume: Volume, *, mark: str | None = None) -> None:
     """Write a volume as NIfTI, MHA, MHD + zraw or NRRD, by the name's suffix; bool voxels become uint8.
 
     Args:
-        mark: the synthetic mark, put into the header (NIfTI `descrip`, else `SyntheticData`).
+        mark: the synthetic mark, put into the header (NIfTI `descrip`, else `SyntheticData` and the fields that
+            other programs take along when they convert an image).
 
     Raises:
         OutputError: the file cannot be written.
@@ -124,8 +123,8 @@ def write_image(path: Path, volume: Volume, *, mark: str | None = None) -> None:
         nifti.write_nifti(path, volume, mark)
         return
     image = to_sitk(volume)
-    if mark:
-        image.SetMetaData(MARK_KEY, mark)
+    for field in MARKED_FIELDS if mark else ():
+        image.SetMetaData(field, mark)
     if name.endswith(".mhd"):
         _write_pair(path, image)
         return

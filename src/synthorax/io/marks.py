@@ -11,12 +11,14 @@ from synthorax.io import dicom
 from synthorax.io.atomic import MARK
 from synthorax.io.images import is_image, read_mark
 from synthorax.io.scans import sidecar
-from synthorax.io.stl import read_stl
-from synthorax.io.walk import files_below
+from synthorax.io.stl import read_stl_header
+from synthorax.io.walk import files_below, not_regular
 from synthorax.provenance import MANIFEST
 
 MARKED = "SYNTHETIC"
 """How a mark begins."""
+SIDECAR_FIELDS = ("synthetic", "ImageComments")
+"""Fields of a JSON sidecar that may hold the mark: ours, and dcm2niix's."""
 MOST_MANIFEST_BYTES = 256 * 1024 * 1024
 
 
@@ -38,16 +40,19 @@ class Found:
 def find_marks(path: Path) -> list[Found]:
     """The marks of a file or folder: in the headers of its images and slices, in its sidecar.
 
+    In a folder, a file that cannot be read counts as one without a mark.
+
     Raises:
         InputError: nothing there, or a file that cannot be read.
     """
-    if not path.exists():
-        raise InputError(path, "nothing", "a file or folder")
     found = []
     if path.is_dir():
-        marks = [mark for file in files_below(path) if (mark := _in_header(file)) is not None]
+        marks, unreadable = _in_folder(path)
         if marked := [mark for mark in marks if mark]:
-            found.append(Found(marked[0], f"{len(marked)} of {len(marks)} files", len(marked) < len(marks)))
+            place = f"{len(marked)} of {len(marks)} files" + f", {unreadable} unreadable" * bool(unreadable)
+            found.append(Found(marked[0], place, len(marked) < len(marks)))
+    elif kind := not_regular(path):
+        raise InputError(path, kind, "a file or folder")
     elif text := _in_header(path):
         found.append(Found(text, "its header"))
     ours = [folder / MANIFEST for folder in [path, *path.parents][:3] if (folder / MARK).is_file()]
@@ -58,12 +63,25 @@ def find_marks(path: Path) -> list[Found]:
     return found
 
 
+def _in_folder(folder: Path) -> tuple[list[str], int]:
+    """The marks of a folder's files, empty for those without, and how many cannot be read."""
+    marks, unreadable = [], 0
+    for file in files_below(folder):
+        try:
+            mark = _in_header(file)
+        except InputError:
+            mark, unreadable = "", unreadable + 1
+        if mark is not None:
+            marks.append(mark)
+    return marks, unreadable
+
+
 def _in_header(path: Path) -> str | None:
     """A file's own mark; empty if it has none, None if a file of its kind never has one."""
     if is_image(path):
         text = read_mark(path)
     elif path.suffix.lower() == ".stl":
-        text = read_stl(path)[1]
+        text = read_stl_header(path)
     elif dicom.is_dicom(path):
         return dicom.read_mark(dicom.read_header(path))
     else:
@@ -73,9 +91,10 @@ def _in_header(path: Path) -> str | None:
 
 def _in_manifest(path: Path) -> str:
     try:
-        if path.stat().st_size > MOST_MANIFEST_BYTES:
+        if not path.is_file() or path.stat().st_size > MOST_MANIFEST_BYTES:
             return ""
-        text = str(dict(json.loads(path.read_text())).get("synthetic", ""))
-        return text if text.startswith(MARKED) else ""
-    except (OSError, ValueError, TypeError):
+        content = dict(json.loads(path.read_text()))
+        said = [str(content.get(field, "")) for field in SIDECAR_FIELDS]
+        return next((text for text in said if text.startswith(MARKED)), "")
+    except (OSError, ValueError, TypeError, RecursionError):
         return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -31,6 +32,8 @@ TYPES = {
     "MET_FLOAT": "f4",
     "MET_DOUBLE": "f8",
 }
+NAME = re.compile(r"[!-<>-~]{1,64}")
+"""Of a field: `DimSize`, or ITK's `dim[0]` and `0008|0060`."""
 FROM_TOWARDS = str.maketrans("LRPASI", "RLAPIS")
 """AnatomicalOrientation names where an axis comes from: RAI is what is LPS elsewhere."""
 SCALES = (("elementtointensityfunctionslope", "1"), ("elementtointensityfunctionoffset", "0"))
@@ -74,7 +77,9 @@ def _fields(path: Path, content: bytes) -> tuple[dict[str, str], int]:
         key = name.strip().decode("latin1").lower()
         if not equals and not key:
             continue
-        if not equals or not key.replace("_", "").isalnum() or len(key) > 64:
+        if "ndims" in fields and not (equals and NAME.fullmatch(key)):
+            continue  # ITK writes what an image was read with, DICOM's text of several lines too
+        if not equals or not NAME.fullmatch(key):
             break
         if key in fields:
             raise InputError(path, f"{shown(key)} twice in the header", "each field once")

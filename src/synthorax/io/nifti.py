@@ -43,13 +43,13 @@ class NiftiHeader:
 
     Attributes:
         scale: slope and intercept of the voxels; None where they are as stored.
-        note: its `descrip`.
+        notes: its `descrip` and `aux_file`, in which dcm2niix keeps the start of DICOM's ImageComments.
     """
 
     placed: Placed
     stored: Stored
     scale: tuple[float, float] | None
-    note: str
+    notes: tuple[str, ...]
 
 
 def read_nifti(path: Path) -> tuple[Volume, tuple[str, ...]]:
@@ -85,7 +85,9 @@ def read_header(path: Path) -> NiftiHeader:
             pieces.fill(memoryview(head)[:348])
             header, least = _parsed(path, head, pieces)
     except DAMAGED as error:
-        raise InputError(path, what_is(path) or f"{file_bytes} bytes, no NIfTI header", "a whole NIfTI file") from error
+        found = what_is(path) or f"{file_bytes} bytes without a NIfTI header"
+        found = "a NIfTI file that was cut off or damaged" if "NIfTI" in found else found
+        raise InputError(path, found, "a whole NIfTI file") from error
     raw = header.structarr
     if raw["magic"].tobytes()[:3] not in (b"n+1", b"n+2"):
         pair = raw["magic"].tobytes()[:2] == b"ni"
@@ -94,7 +96,7 @@ def read_header(path: Path) -> NiftiHeader:
     shape = _three_axes(path, raw["dim"])
     try:
         dtype = header.get_data_dtype()
-    except HeaderDataError as error:
+    except (HeaderDataError, KeyError) as error:
         raise InputError(path, f"the unknown data type {int(raw['datatype'])}", "a NIfTI file of numbers") from error
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
         raise InputError(path, f"voxels of type {dtype}", "integers or floats of up to 64 bits")
@@ -107,7 +109,7 @@ def read_header(path: Path) -> NiftiHeader:
         placed=_placed(path, header, shape, doubts),
         stored=Stored(path, shape, dtype, (path,), encoding, skip_unpacked=start),
         scale=scale,
-        note=raw["descrip"].tobytes().split(b"\0")[0].decode("latin1"),
+        notes=tuple(raw[name].tobytes().split(b"\0")[0].decode("latin1") for name in ("descrip", "aux_file")),
     )
 
 

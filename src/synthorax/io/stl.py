@@ -7,8 +7,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_file
+from synthorax.io.contents import what_is
+from synthorax.io.limits import check_file, read_bounded
 
+EXPECTED = "a binary STL file"
+MOST_BYTES = 2**30
+HEADER_BYTES = 80
+START_BYTES = 84
+"""Header and number of triangles."""
 _TRIANGLE = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
 
 
@@ -25,13 +33,47 @@ def write_stl(path: Path, triangles_mm: NDArray[np.floating], mark: str) -> None
     records["normal"] = np.divide(normal, length, out=np.zeros_like(normal), where=length > 0)
     records["corners"] = triangles_mm
     # A binary STL must not begin with the word "solid", which marks the text format.
-    header = mark.encode("ascii", "replace")[:80].ljust(80)
+    header = mark.encode("ascii", "replace")[:HEADER_BYTES].ljust(HEADER_BYTES)
     with atomic_file(path) as file:
         file.write_bytes(header + np.uint32(len(records)).tobytes() + records.tobytes())
 
 
 def read_stl(path: Path) -> tuple[NDArray[np.float32], str]:
-    """Triangles [f, 3, (x, y, z)] and header of a binary STL."""
-    content = path.read_bytes()
-    records = np.frombuffer(content, _TRIANGLE, offset=84)
-    return records["corners"].copy(), content[:80].decode("ascii").rstrip()
+    """Triangles [f, 3, (x, y, z)] and header of a binary STL.
+
+    Raises:
+        InputError: no binary STL, one that was cut off or damaged, corners that are no numbers.
+    """
+    header = read_stl_header(path)
+    content = read_bounded(path, MOST_BYTES, EXPECTED)
+    count = int.from_bytes(content[HEADER_BYTES:START_BYTES], "little")
+    if len(content) != START_BYTES + count * _TRIANGLE.itemsize:
+        if _is_text(content):
+            raise InputError(path, "an STL file of text", f"{EXPECTED}; save the mesh as such")
+        found = f"{len(content)} bytes, and {count} triangles by its header; it was cut off or damaged"
+        raise InputError(path, found, f"{START_BYTES + count * _TRIANGLE.itemsize} bytes")
+    corners = np.frombuffer(content, _TRIANGLE, offset=START_BYTES)["corners"].copy()
+    if not np.isfinite(corners).all():
+        raise InputError(path, "corners that are no numbers", EXPECTED)
+    return corners, header
+
+
+def read_stl_header(path: Path) -> str:
+    """What an STL file says of itself: its first 80 bytes, or the first line of a text one, without `solid`.
+
+    Raises:
+        InputError: no STL file.
+    """
+    check_file(path, EXPECTED, most_bytes=MOST_BYTES)
+    with open(path, "rb") as file:
+        start = file.read(1024)
+    if _is_text(start):
+        return start.split(b"\n", 1)[0].decode("ascii", "replace").strip()[len("solid") :].strip()
+    if len(start) < START_BYTES:
+        raise InputError(path, what_is(path) or f"{len(start)} bytes", EXPECTED)
+    return start[:HEADER_BYTES].decode("ascii", "replace").rstrip(" \0")
+
+
+def _is_text(start: bytes) -> bool:
+    """Whether a file begins as a text STL does, which some binary ones do too."""
+    return start.lstrip()[:5].lower() == b"solid" and (b"facet" in start[:1024] or b"endsolid" in start[:1024])

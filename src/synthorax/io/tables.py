@@ -1,44 +1,127 @@
-"""Tables as CSV."""
+"""Tables as CSV, as spreadsheets and scripts write them: commas or semicolons, UTF-8 or UTF-16."""
 
 from __future__ import annotations
 
+import codecs
 import csv
-from collections.abc import Iterable, Mapping
+import io
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_file
+from synthorax.io.contents import what_is
+from synthorax.io.header_text import shown
+from synthorax.io.limits import read_bounded
+
+EXPECTED = "a CSV file with a header"
+MOST_BYTES = 2**27
+"""Largest table that is read; LUNA16's candidates take half of it."""
+MOST_CELLS = 16_000_000
+"""Cells of the largest table that is read; each takes some hundred bytes of memory."""
+MOST_CELL = 2**17
+"""Characters of the largest cell."""
+UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+DECIMAL_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+(?:[eE][+-]?[0-9]+)?")
+FORMULA = re.compile(r"'*[=+\-@\t\r]")
+"""A cell that begins so is a formula to a spreadsheet, which runs it; an apostrophe before it makes it text."""
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file with a header, as text.
+    """The rows of a CSV file with a header, as text by the columns' names.
+
+    Cells are parted by commas, or by semicolons or tabs where the header has no comma; after semicolons, numbers may
+    have a decimal comma. Rows and columns without any text are left out.
 
     Raises:
-        InputError: no text, no rows, or rows of unequal length.
+        InputError: no text, no rows, rows of unequal length, a column twice, or more than is read.
     """
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.DictReader(stream))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(path, "no readable table", "a CSV file with a header") from error
-    if not rows:
-        raise InputError(path, "no rows", "a CSV file with a header")
-    for line, row in enumerate(rows, start=2):
-        if None in row or None in row.values():
-            raise InputError(path, f"another number of cells in line {line}", f"{len(rows[0])}, as in the header")
-    return rows
+    text = _decoded(path, read_bounded(path, MOST_BYTES, EXPECTED))
+    header_line = text[: text.find("\n") if "\n" in text else len(text)]
+    delimiter = next((d for d in ",;\t" if d in header_line), ",")
+    rows = _rows(path, text, delimiter)
+    header = [name.strip() for name in next(rows, [])]
+    while header and not header[-1]:
+        header.pop()
+    named = [name or f"column {i}" for i, name in enumerate(header, start=1)]
+    if twice := [name for i, name in enumerate(named) if name in named[:i]]:
+        raise InputError(path, f"the column {shown(twice[0])} twice", "each column once")
+    made = []
+    for line, cells in enumerate(rows, start=2):
+        if not any(cell.strip() for cell in cells):
+            continue
+        while len(cells) > len(named) and not cells[-1].strip():
+            cells.pop()
+        if len(cells) != len(named):
+            raise InputError(path, f"{len(cells)} cells in line {line}", f"{len(named)}, as in the header")
+        made.append({name: _cell(cell, delimiter) for name, cell in zip(named, cells, strict=True)})
+        if len(made) * len(named) > MOST_CELLS:
+            raise InputError(path, f"more than {MOST_CELLS} cells", "a smaller table")
+    if not made:
+        raise InputError(path, "no rows", EXPECTED)
+    return made
 
 
 def write_table(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write rows with the columns of the first; floats keep nine significant digits, None is empty.
 
+    Text that a spreadsheet would run as a formula gets an apostrophe before it, which `read_table` takes off again.
+
     Raises:
         OutputError: the file cannot be written.
     """
     rows = list(rows)
-    with atomic_file(path) as file, open(file, "w", newline="", encoding="utf-8") as stream:
+    with atomic_file(path) as file, open(file, "w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
         writer = csv.DictWriter(stream, list(rows[0]) if rows else [])
         writer.writeheader()
         for row in rows:
-            writer.writerow({k: f"{v:.9g}" if isinstance(v, float) else v for k, v in row.items()})
+            writer.writerow({key: _written(value) for key, value in row.items()})
+
+
+def _written(value: Any) -> Any:
+    if isinstance(value, float):
+        return f"{value:.9g}"
+    if isinstance(value, str) and FORMULA.match(value) and not _is_number(value):
+        return "'" + value
+    return value
+
+
+def _cell(text: str, delimiter: str) -> str:
+    """The text of a cell, without the apostrophe of `write_table`, and with a decimal point."""
+    if text.startswith("'") and FORMULA.match(text):
+        return text[1:]
+    return text.replace(",", ".") if delimiter == ";" and DECIMAL_COMMA.fullmatch(text.strip()) else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _decoded(path: Path, content: bytes) -> str:
+    """The text of a table; what is no text is told by its kind."""
+    try:
+        text = content.decode("utf-16") if content.startswith(UTF16) else content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        found = what_is(path) or f"text that is not UTF-8 (byte {error.start})"
+        raise InputError(path, found, f"{EXPECTED}; save it as `CSV UTF-8`") from error
+    if "\0" in text:
+        raise InputError(path, "zero bytes, which no table has", f"{EXPECTED}; save it as `CSV UTF-8`")
+    if text.lstrip()[:64].lower().startswith(("<!doctype", "<html", "<?xml", "version https://git-lfs")):
+        raise InputError(path, what_is(path), EXPECTED)
+    return text
+
+
+def _rows(path: Path, text: str, delimiter: str) -> Iterator[list[str]]:
+    """The cells of each line that holds any."""
+    csv.field_size_limit(MOST_CELL)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        yield from (cells for cells in reader if cells)
+    except csv.Error as error:
+        raise InputError(path, f"line {reader.line_num}: {error}", EXPECTED) from error

@@ -42,6 +42,10 @@ TAPER = 0.75
 """A spicule loses so much of its radius up to its end."""
 FITTINGS = 5
 """How often a shape is scaled, until its mask has the diameter asked for; the nearest counts."""
+CLOSE = 0.1
+"""A mask whose diameter misses the one asked for by more than this part of it is fitted by other scales and offsets."""
+SCALES = 0.7 * 2 ** (np.arange(21) / 20)
+"""These scales are tried, of the one by which the shape itself has the diameter."""
 RENDERED = ("diameter_mm", "texture", "calcification", "internal_structure", "margin", "spiculation")
 """Attributes that rendering makes; lobulation, sphericity and malignancy are the shape's own."""
 CONTEXT_MM = 20.0
@@ -97,23 +101,57 @@ class Renderer:
 
 
 def fitted(solid: Solid, patch: Volume, diameter_mm: float) -> Solid:
-    """The shape scaled so that its mask on the voxels of a patch, whose slices may be thick, has a diameter."""
+    """Scale a shape, and move it by up to half a pixel, so that its mask on the voxels of a patch has a diameter.
+
+    Of a small nodule on coarse voxels few diameters are possible: one in the middle of a voxel is an odd number of
+    voxels wide, one between two voxels an even number.
+    """
     tried = []
+    of_itself = solid
     for _ in range(FITTINGS):
-        found = axial_diameter_mm(np.argwhere(outlined(solid, patch)), patch.spacing_mm)
+        found = _mask_diameter_mm(solid, patch)
         tried.append((abs(diameter_mm - found), solid))
         if tried[-1][0] <= min(patch.spacing_mm[1:]) / 2:
             break
         solid = replace(solid, scale=solid.scale * float(np.clip(diameter_mm / found, 0.7, 1.5)))
-    return min(tried, key=lambda missed: missed[0])[1]
+    missed, nearest = min(tried, key=lambda one: one[0])
+    return nearest if missed <= CLOSE * diameter_mm else _searched(of_itself, nearest, patch, diameter_mm)
+
+
+def _searched(solid: Solid, fallback: Solid, patch: Volume, diameter_mm: float) -> Solid:
+    """Of scales and offsets those whose mask is `CLOSE` to the diameter and whose scale is nearest to the shape's own.
+
+    Args:
+        solid: of the scale by which it has the diameter itself.
+        fallback: taken where none comes nearer to the diameter.
+    """
+
+    def missed(one: Solid) -> tuple[float, float]:
+        miss = abs(_mask_diameter_mm(one, patch) - diameter_mm)
+        return max(miss - CLOSE * diameter_mm, 0.0), abs(float(np.log(one.scale / solid.scale)))
+
+    _, y, x = patch.spacing_mm
+    offsets = [(0.0, 0.0, 0.0), (0.0, 0.0, x / 2), (0.0, y / 2, 0.0), (0.0, y / 2, x / 2)]
+    candidates = [
+        replace(solid, scale=solid.scale * float(scale), offset_mm=offset) for offset in offsets for scale in SCALES
+    ]
+    return min([fallback, *candidates], key=missed)
+
+
+def _mask_diameter_mm(solid: Solid, patch: Volume) -> float:
+    return axial_diameter_mm(np.argwhere(outlined(solid, patch)), patch.spacing_mm)
 
 
 def outlined(solid: Solid, patch: Volume) -> NDArray[np.bool_]:
-    """The voxels of a patch that a shape in its middle fills by half; at least the one that it fills most."""
+    """The voxels of a patch that hold at least half as much of a shape in its middle as the voxel that holds most.
+
+    Where a voxel lies wholly inside the shape, those are the voxels filled by half; between thick slices or on coarse
+    voxels, where no voxel is filled, they are the width at half the height of what is to be seen.
+    """
     box, parts = _box(patch, solid.reach_mm), _parts(patch)
     share = _means((solid.at(_points(patch, box, parts)) <= 0).astype(np.float32), parts)
     mask = np.zeros(patch.shape, bool)
-    mask[box] = share >= min(0.5, max(float(share.max()), 1e-6))
+    mask[box] = share >= max(0.5 * float(share.max()), 1e-6)
     return mask
 
 

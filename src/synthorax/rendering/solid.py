@@ -52,6 +52,7 @@ class Solid:
         scale: how much wider it is than its voxels say.
         angle: by which it is turned about z.
         mirrored: along (z, y, x).
+        offset_mm: by which it is moved (z, y, x).
     """
 
     distance_mm: NDArray[np.float32]
@@ -59,12 +60,14 @@ class Solid:
     scale: float = 1.0
     angle: float = 0.0
     mirrored: tuple[bool, bool, bool] = (False, False, False)
+    offset_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     @property
     def reach_mm(self) -> float:
-        """No part of the shape is further from its centre along an axis of z or in the plane."""
+        """No part of the shape is further than this from the point (0, 0, 0), along z or in the plane."""
         inside = np.argwhere(self.distance_mm <= 0) - self._center
-        return float(np.linalg.norm(inside, axis=1).max() + 1) * self.spacing_mm * self.scale
+        moved = float(np.linalg.norm(self.offset_mm))
+        return float(np.linalg.norm(inside, axis=1).max() + 1) * self.spacing_mm * self.scale + moved
 
     @property
     def depth_mm(self) -> float:
@@ -73,11 +76,11 @@ class Solid:
 
     @property
     def deepest_mm(self) -> NDArray[np.float64]:
-        """The middle of that ball, (z, y, x) from the shape's centre."""
+        """The middle of that ball, (z, y, x)."""
         index = np.array(np.unravel_index(self.distance_mm.argmin(), self.distance_mm.shape))
         z, y, x = (index - self._center) * np.where(self.mirrored, -1, 1) * self.spacing_mm * self.scale
         c, s = cos(self.angle), sin(self.angle)
-        return np.array([z, c * y - s * x, s * y + c * x])
+        return np.array([z, c * y - s * x, s * y + c * x]) + self.offset_mm
 
     @cached_property
     def _center(self) -> NDArray[np.float64]:
@@ -86,8 +89,8 @@ class Solid:
         return center
 
     def at(self, points_mm: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Signed distance, in millimetres, at points [(z, y, x), ...] from the shape's centre."""
-        z, y, x = (points_mm[i] for i in range(3))
+        """Signed distance from the outline, in millimetres, at points [(z, y, x), ...] in millimetres."""
+        z, y, x = (points_mm[i] - moved if moved else points_mm[i] for i, moved in enumerate(self.offset_mm))
         c, s = cos(self.angle), sin(self.angle)
         own = [z, c * y + s * x, -s * y + c * x]
         step = self.spacing_mm * self.scale

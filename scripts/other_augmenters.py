@@ -1,0 +1,100 @@
+"""The patches that `PatchDataset` augments, augmented by TorchIO and by MONAI from the same arrays in memory.
+
+Each function takes int16 HU and uint8 masks [n, z, y, x] with a margin around the patch, and gives a function that
+makes a batch: flips and shifts, with scaling if asked for, cut to the patch, HU from -1 to 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+SIZE = 48
+WINDOW_HU = (-1000.0, 400.0)
+SHIFT_VOXELS = 3
+SCALE = (0.9, 1.1)
+Batches = Callable[[NDArray[np.int64]], dict[str, torch.Tensor]]
+
+
+def torchio_batches(hu: NDArray[np.int16], masks: NDArray[np.uint8], *, scaling: bool) -> Batches:
+    """Batches by TorchIO."""
+    import torchio as tio
+
+    flip = tio.RandomFlip((0, 1, 2), flip_probability=0.5)
+    unit = tio.RescaleIntensity((-1, 1), in_min_max=WINDOW_HU, include=["ct"])
+    affine = tio.RandomAffine(
+        scales=SCALE, degrees=0, translation=SHIFT_VOXELS, isotropic=True, default_pad_value="minimum"
+    )
+    made = tio.Compose([flip, affine, tio.CropOrPad(SIZE), unit] if scaling else [flip, unit])
+    cut = tio.UniformSampler(SIZE)
+
+    def batch(rows: NDArray[np.int64]) -> dict[str, torch.Tensor]:
+        subjects = []
+        for row in rows:
+            ct, mask = (torch.from_numpy(a[row][None].astype(np.float32)) for a in (hu, masks))
+            subject = tio.Subject(ct=tio.ScalarImage(tensor=ct), mask=tio.LabelMap(tensor=mask))
+            subjects.append(made(subject if scaling else next(cut(subject, 1))))
+        return {name: torch.stack([subject[name].data for subject in subjects]) for name in ("ct", "mask")}
+
+    return batch
+
+
+def monai_batches(hu: NDArray[np.int16], masks: NDArray[np.uint8], *, scaling: bool) -> Batches:
+    """Batches by MONAI, without the bookkeeping that lets transforms be undone."""
+    from monai.data import set_track_meta
+    from monai.transforms import Compose, RandAffined, RandFlipd, RandSpatialCropd, ScaleIntensityRanged
+
+    set_track_meta(False)
+    both = ["ct", "mask"]
+    steps: list[Any] = [RandFlipd(both, prob=0.5, spatial_axis=axis) for axis in range(3)]
+    if scaling:
+        spread = [(SCALE[0] - 1, SCALE[1] - 1)] * 3
+        steps.append(
+            RandAffined(
+                both,
+                prob=1,
+                scale_range=spread,
+                translate_range=SHIFT_VOXELS,
+                spatial_size=(SIZE,) * 3,
+                mode=["bilinear", "nearest"],
+                padding_mode="border",
+                cache_grid=True,
+            )
+        )
+    else:
+        steps.append(RandSpatialCropd(both, (SIZE,) * 3, random_size=False))
+    low, high = WINDOW_HU
+    made = Compose([*steps, ScaleIntensityRanged("ct", low, high, -1, 1, clip=True)])
+
+    def batch(rows: NDArray[np.int64]) -> dict[str, torch.Tensor]:
+        found: list[Any] = [
+            made(
+                {
+                    "ct": torch.from_numpy(hu[row][None].astype(np.float32)),
+                    "mask": torch.from_numpy(masks[row][None].astype(np.float32)),
+                }
+            )
+            for row in rows
+        ]
+        return {name: torch.stack([torch.as_tensor(one[name]) for one in found]) for name in both}
+
+    return batch
+
+
+OTHERS = {"torchio": ("TorchIO", torchio_batches), "monai": ("MONAI", monai_batches)}
+
+
+def installed() -> dict[str, Callable[..., Batches]]:
+    """The others that are installed, by name and version."""
+    found = {}
+    for package, (name, batches) in OTHERS.items():
+        try:
+            found[f"{name} {version(package)}"] = batches
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,177 @@
+"""Nodules out of mask files: DICOM masks beside a series, and the masks that a table names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthorax.annotations.masked import Masked, MaskedNodule, pieces, same_nodules
+from synthorax.annotations.nodule_table import NoduleRow
+from synthorax.errors import InputError
+from synthorax.io.dicom_masks import chosen_structures, list_structures, read_structures
+from synthorax.io.images import is_image
+from synthorax.io.scans import Scan, read_nodule_on
+from synthorax.io.structure_names import wanted_structures
+from synthorax.region import Region
+from synthorax.volume import Volume
+
+NOT_TAKEN = "structure not taken for a nodule: "
+"""Notes on structures by their names begin with this."""
+MOST_NAMES = 100
+"""Structures that are not taken are named up to this number a scan."""
+FAR_MM = 5.0
+"""A centre further than this from the nodule's voxels contradicts them."""
+
+
+@dataclass(frozen=True)
+class NodulesOfMasks:
+    """The nodules of a series' mask files.
+
+    Attributes:
+        is_whole: whether every structure that is a nodule was read, with all that it holds.
+    """
+
+    nodules: tuple[MaskedNodule, ...] = ()
+    notes: tuple[str, ...] = ()
+    is_whole: bool = True
+
+
+def masked_nodules(masks: Sequence[Path], scan: Scan, expression: str | None) -> NodulesOfMasks:
+    """The nodules of SEG and RTSTRUCT files on the voxels of a scan.
+
+    Structures that are no nodules are named in the notes, and so are those that cannot be used; neither costs another
+    structure anything. A file is known by its number, since names of DICOM files may tell of a patient.
+
+    Args:
+        scan: upright.
+        expression: of the names of nodules; None is `is_nodule`.
+    """
+    wanted = wanted_structures(expression)
+    frame_uid = str(scan.dicom.header.get("FrameOfReferenceUID", "") or "") if scan.dicom else ""
+    found: list[Masked] = []
+    notes: list[str] = []
+    others: dict[str, None] = {}
+    is_whole = True
+    for number, path in enumerate(masks, start=1):
+        try:
+            others |= {str(s): None for s in list_structures(path) if not wanted(s)}
+            structures = read_structures(path, scan.ct, wanted, frame_uid=frame_uid)
+        except InputError as error:
+            notes.append(f"mask {number} of {len(masks)} left out: {error.args[1]}; expected {error.args[2]}")
+            is_whole = False
+            continue
+        for structure in structures:
+            name = str(structure.named)
+            is_whole = is_whole and structure.is_whole
+            notes += [f"{name}: {note}" for note in structure.notes]
+            if structure.region is None:
+                notes.append(f"{name} left out: {structure.reason}")
+                continue
+            parts, told = pieces(name, len(found), structure.region)
+            is_whole = is_whole and bool(parts)
+            notes += [told] * bool(told)
+            found += parts
+    nodules, told_of_same = same_nodules(found)
+    named = list(others)
+    notes += told_of_same + [NOT_TAKEN + name for name in named[:MOST_NAMES]]
+    notes += [f"{len(named) - MOST_NAMES} more structures are not taken for nodules"] * (len(named) > MOST_NAMES)
+    return NodulesOfMasks(tuple(nodules), tuple(notes), is_whole)
+
+
+def region_of_row(row: NoduleRow, scan: Scan) -> tuple[Region | None, list[str]]:
+    """The voxels of a row's mask, and notes; no region where the row names no mask.
+
+    Args:
+        scan: upright.
+
+    Raises:
+        InputError: no such file, or no voxel of the nodule in it.
+    """
+    if row.mask is None:
+        return None, []
+    if not row.mask.is_file():
+        raise InputError(row.mask, f"no file {row.mask.name}", "the mask that the table names")
+    region, notes = (_of_image if is_image(row.mask) else _of_dicom)(row.mask, row.mask_label, scan)
+    if row.center_mm is not None and (gap := distance_mm(region, row.center_mm, scan.ct)) > FAR_MM:
+        notes.append(f"its centre lies {gap:.0f} mm from the voxels of its mask, which count{_hint(scan.ct, row)}")
+    return region, notes
+
+
+def _of_image(path: Path, label: int | None, scan: Scan) -> tuple[Region, list[str]]:
+    """The voxels of a label of an image, or of all of its labels."""
+    marked, notes = read_nodule_on(path, scan.ct, label)
+    return Region.of(marked), list(notes)
+
+
+def _of_dicom(path: Path, label: int | None, scan: Scan) -> tuple[Region, list[str]]:
+    """The voxels of a segment or structure by its number, or of all those of a file that are nodules."""
+    if label:
+        chosen = read_structures(path, scan.ct, lambda structure: structure.number == label)
+        if not chosen:
+            numbers = ", ".join(str(s.number) for s in list_structures(path)[:20])
+            raise InputError(path, f"no structure {label} in {path.name}", f"one of its numbers {numbers}")
+    else:
+        chosen = chosen_structures(path, scan.ct)
+    regions = [structure.region for structure in chosen if structure.region is not None]
+    if not regions:
+        raise InputError(path, f"{chosen[0].named}: {chosen[0].reason}", "a structure with voxels in the scan")
+    notes = [note for structure in chosen for note in structure.notes]
+    if len(regions) > 1:
+        notes.append(
+            f"its mask holds {len(regions)} structures, which are one nodule; mask_label would tell them apart"
+        )
+    return _union(regions), notes
+
+
+def _union(regions: Sequence[Region]) -> Region:
+    """The voxels of any of the regions."""
+    if len(regions) == 1:
+        return regions[0]
+    corner = np.min([r.corner for r in regions], 0)
+    shape = np.max([np.add(r.corner, r.shape) for r in regions], 0) - corner
+    mask = np.zeros(shape, bool)
+    for region in regions:
+        region.paint(mask, True, corner.tolist())
+    z, y, x = corner.tolist()
+    return Region((z, y, x), mask)
+
+
+def distance_mm(region: Region, point_mm: tuple[float, float, float], ct: Volume) -> float:
+    """Millimetres from a point (x, y, z) to the nearest voxel of a region."""
+    places: NDArray[np.float64] = ct.to_world(region.indices())
+    return float(np.linalg.norm(places - point_mm, axis=1).min())
+
+
+def check_inside(ct: Volume, center_mm: tuple[float, float, float]) -> None:
+    """Refuse a centre that lies outside a scan, and say what it may have been meant to be.
+
+    Raises:
+        InputError: it does.
+    """
+    if _is_inside(ct, center_mm):
+        return
+    place = ", ".join(f"{v:g}" for v in center_mm)
+    voxel = np.rint(ct.to_voxel(center_mm)).astype(int).tolist()
+    x, y, z = center_mm
+    hint = ""
+    if _is_inside(ct, (-x, -y, z)):
+        hint = "; with x and y of the other sign it lies inside: is it RAS, as NIfTI has it?"
+    elif all(-0.5 <= v <= n - 0.5 for v, n in zip((z, y, x), ct.shape, strict=True)):
+        hint = "; as voxel indices it lies inside: is it x, y, z in voxels?"
+    raise InputError("centre", f"a centre at {place} mm, voxel {voxel} (z, y, x)", f"one inside the scan{hint}")
+
+
+def _is_inside(ct: Volume, center_mm: tuple[float, float, float]) -> bool:
+    index = ct.to_voxel(center_mm)
+    return bool((index >= -0.5).all() and (index <= np.array(ct.shape) - 0.5).all())
+
+
+def _hint(ct: Volume, row: NoduleRow) -> str:
+    """What a centre far from its mask may have been meant to be."""
+    assert row.center_mm is not None
+    x, y, z = row.center_mm
+    return "" if _is_inside(ct, (x, y, z)) or not _is_inside(ct, (-x, -y, z)) else "; it seems to be RAS, not LPS"

@@ -1,0 +1,196 @@
+"""Sources of LIDC-IDRI and LUNA16, whose scans four readers outlined."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from synthorax.annotations.clustering import cluster
+from synthorax.annotations.consensus import as_read, label_nodules, slice_grid
+from synthorax.annotations.lidc_xml import LidcXml, Mark, read_lidc_xml
+from synthorax.annotations.luna16 import Finding
+from synthorax.annotations.reading import Reading
+from synthorax.datasets.mask_files import check_inside
+from synthorax.datasets.sources import Files, Whose, made_case, source_key
+from synthorax.datasets.store import CANDIDATE, Case, Point
+from synthorax.errors import InputError
+from synthorax.geometry import orient
+from synthorax.io.scans import Scan
+from synthorax.nodule import Nodule, NoduleAttributes
+from synthorax.region import Region
+from synthorax.volume import Volume
+
+LIDC_READERS = 2
+"""A voxel is nodule if at least this many of the four readers marked it."""
+SAME_SLICE = 0.1
+"""An outline lies in a slice if it is this near to it, in slice distances."""
+
+
+@dataclass(frozen=True)
+class LidcSource:
+    """A scan of LIDC-IDRI with what its readers marked, from its XML file or the table in the package.
+
+    Attributes:
+        xml: its annotation file, if there is one; else `readings` count.
+        is_annotated: whether there is either.
+        readers: a voxel is nodule if at least this many of the four readers marked it.
+    """
+
+    case_id: str
+    files: Files
+    whose: Whose
+    xml: Path | None = None
+    readings: Sequence[Reading] = field(default=(), repr=False)
+    is_annotated: bool = True
+    readers: int = LIDC_READERS
+
+    @property
+    def key(self) -> str:
+        files = (*self.files.all_files(), *([self.xml] if self.xml else []))
+        return source_key(files, self.case_id, self.readers, self.whose)
+
+    def read(self) -> Case:
+        if not self.is_annotated:
+            raise InputError(self.files.path, "neither XML nor a series of LIDC-IDRI's table", "an annotated scan")
+        scan = self.files.read()
+        ct = as_read(scan.ct)
+        readings, marks, notes = list(self.readings), [], []
+        if self.xml is not None:
+            annotated = read_lidc_xml(self.xml)
+            notes = _check_same_scan(self.xml, annotated, scan, ct)
+            grid = slice_grid(ct, patient_id=self.whose.patient_id, series_uid=annotated.series_uid)
+            readings, marks = annotated.readings(grid), annotated.marks()
+        regions, nodules = label_nodules(cluster(readings), ct, self.readers)
+        case = _case(self.case_id, self.files, replace(scan, ct=ct), regions, nodules, self.whose)
+        points = tuple(point for mark in marks if (point := _point(mark, ct)) is not None)
+        series = scan.series_uid or self.files.series_uid
+        return replace(case, points=points, annotated="all", series_uid=series, notes=(*case.notes, *notes))
+
+
+@dataclass(frozen=True)
+class LunaSource:
+    """A scan of LUNA16: its nodules and candidates, and the readers' voxels and ratings where LIDC's table has them.
+
+    Attributes:
+        is_listed: whether LUNA16's tables or LIDC's know the scan; of one that none knows, no nodule is known.
+    """
+
+    case_id: str
+    files: Files
+    whose: Whose
+    findings: tuple[Finding, ...]
+    candidates: tuple[Finding, ...]
+    readings: Sequence[Reading] = field(default=(), repr=False)
+    readers: int = LIDC_READERS
+    is_listed: bool = True
+
+    @property
+    def key(self) -> str:
+        findings = hashlib.sha256(repr((self.findings, self.candidates)).encode()).hexdigest()
+        return source_key(self.files.all_files(), self.case_id, self.readers, findings, self.is_listed, self.whose)
+
+    def read(self) -> Case:
+        scan = self.files.read()
+        ct = as_read(scan.ct)
+        regions, outlined = label_nodules(cluster(self.readings), ct, self.readers) if self.readings else ([], [])
+        nodules, notes = [], []
+        kept: list[Region] = []
+        lost = 0
+        for number, finding in enumerate(self.findings, start=1):
+            try:
+                check_inside(ct, finding.center_mm)
+            except InputError as error:
+                notes.append(f"nodule {number:02d} left out: {error.args[1]}; expected {error.args[2]}")
+                lost += 1
+                continue
+            assert finding.diameter_mm is not None
+            nodule = Nodule(f"{number:02d}", finding.center_mm, NoduleAttributes(diameter_mm=finding.diameter_mm))
+            if (twin := _nearest(outlined, finding)) is not None:
+                outlined.remove(twin)
+                attributes = replace(twin.attributes, diameter_mm=finding.diameter_mm)
+                nodule = replace(nodule, attributes=attributes, ratings=twin.ratings, extra=twin.extra)
+                if twin.label:
+                    kept.append(regions[twin.label - 1])
+                    nodule = replace(nodule, label=len(kept))
+            nodules.append(nodule)
+        case = _case(self.case_id, self.files, replace(scan, ct=ct), kept, nodules, self.whose)
+        without = [nodule.nodule_id for nodule in nodules if not nodule.label]
+        if without and self.readings:
+            notes.append(f"nodules {', '.join(without)}: no outline of LIDC's table there")
+        points = tuple(Point("nodule" if c.is_nodule else CANDIDATE, c.center_mm) for c in self.candidates)
+        if not self.is_listed:
+            notes.append("neither LUNA16's tables nor LIDC's know this scan")
+        return replace(
+            case,
+            annotated="all" if self.is_listed and not lost else "some" if nodules else "none-known",
+            series_uid=self.files.stem,
+            points=points,
+            notes=(*case.notes, *notes),
+        )
+
+
+def _case(
+    case_id: str, files: Files, scan: Scan, regions: Sequence[Region], nodules: Sequence[Nodule], whose: Whose
+) -> Case:
+    """A case of a scan that lies as its readers saw it, perhaps turned round."""
+    upright = replace(scan, ct=orient(scan.ct, "LPS"))
+    turned = [_upright(region, scan.ct, upright.ct) for region in regions]
+    return made_case(case_id, files, upright, turned, nodules, whose)
+
+
+def _upright(region: Region, ct: Volume, upright: Volume) -> Region:
+    """A region of a scan's voxels as one of the same scan's voxels along LPS."""
+    x, y, z = ct.to_world(region.corner).tolist()
+    turned = orient(replace(ct, voxels=region.mask, origin_mm=(x, y, z)), "LPS")
+    k, j, i = np.rint(upright.to_voxel(turned.origin_mm)).astype(int).tolist()
+    return Region((k, j, i), turned.voxels)
+
+
+def _check_same_scan(xml: Path, annotated: LidcXml, scan: Scan, ct: Volume) -> list[str]:
+    """Refuse annotations of another series, unless their slices are those of the scan; then a note says so.
+
+    Raises:
+        InputError: another series.
+    """
+    if not scan.series_uid or scan.series_uid == annotated.series_uid:
+        return []
+    slices = annotated.slices()
+    uids = {uid for uid, _ in slices if uid}
+    same_slices = scan.dicom is not None and bool(uids) and uids <= set(scan.dicom.sop_uids)
+    same_study = scan.dicom is not None and bool(annotated.study_uid) and scan.dicom.study_uid == annotated.study_uid
+    levels = np.array([(z - ct.origin_mm[2]) / ct.spacing_mm[0] for _, z in slices])
+    fits = bool(len(levels)) and bool(
+        ((levels > -0.5) & (levels < ct.shape[0] - 0.5) & (np.abs(levels - np.rint(levels)) <= SAME_SLICE)).all()
+    )
+    if same_slices or (same_study and fits and not uids):
+        why = "its slices" if same_slices else "its study and the places of its slices"
+        return [f"the XML names series {annotated.series_uid} and not this scan's; {why} agree, and it was used"]
+    raise InputError(
+        xml,
+        f"series {annotated.series_uid}",
+        f"{scan.series_uid}, the series of the scan beside it; if a de-identification renamed the series, put its new "
+        "UID into the XML's SeriesInstanceUid",
+    )
+
+
+def _point(mark: Mark, ct: Volume) -> Point | None:
+    """A reader's point in the world; None if it is not in this part of the scan."""
+    column, row = mark.pixel
+    z = (mark.z_mm - ct.origin_mm[2]) / ct.spacing_mm[0]
+    if not -0.5 <= z <= ct.shape[0] - 0.5:
+        return None
+    x_mm, y_mm, z_mm = ct.to_world([round(z), row, column]).tolist()
+    return Point(mark.kind, (x_mm, y_mm, z_mm))
+
+
+def _nearest(nodules: list[Nodule], finding: Finding) -> Nodule | None:
+    """The outlined nodule whose centre lies within a finding's radius, the nearest if there are several."""
+    if not nodules or finding.diameter_mm is None:
+        return None
+    gaps = [float(np.linalg.norm(np.subtract(n.center_mm, finding.center_mm))) for n in nodules]
+    best = int(np.argmin(gaps))
+    return nodules[best] if gaps[best] <= finding.diameter_mm / 2 else None

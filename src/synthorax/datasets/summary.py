@@ -1,0 +1,67 @@
+"""What a store holds, in a few lines that end `prepare`: nodules, what is known of the scans, what was left out."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from synthorax.datasets.case import ANNOTATED
+from synthorax.datasets.mask_files import NOT_TAKEN
+from synthorax.datasets.store import Store
+
+MOST_LINES = 10
+"""Lines on cases or files that are shown; `info` shows all."""
+MOST_NAMES = 20
+"""Structures that are named; `info` names all."""
+
+
+def structures_not_taken(store: Store) -> dict[str, int]:
+    """In how many cases a structure of each name was not taken for a nodule, the most frequent first."""
+    names = Counter(
+        note.removeprefix(NOT_TAKEN) for case in store.cases for note in case.notes if note.startswith(NOT_TAKEN)
+    )
+    return dict(names.most_common())
+
+
+def annotation_counts(store: Store) -> dict[str, int]:
+    """Number of cases of which all, some or no nodules are known."""
+    counts = Counter(case.annotated for case in store.cases)
+    return {name: counts[name] for name in ANNOTATED}
+
+
+def case_notes(store: Store) -> dict[str, list[str]]:
+    """What was left out or mended in each case, less the structures that were not taken."""
+    notes = {case.case_id: [n for n in case.notes if not n.startswith(NOT_TAKEN)] for case in store.cases}
+    return {case_id: told for case_id, told in notes.items() if told}
+
+
+def lines(store: Store) -> list[str]:
+    """The summary, of at most some 40 lines; the first says how many cases, nodules and patients there are."""
+    nodules = [nodule for case in store.cases for nodule in case.nodules]
+    masked = sum(nodule.label > 0 for nodule in nodules)
+    patients = ", ".join(f"{len(ids)} {name}" for name, ids in store.splits.items())
+    left = f"; {len(store.skipped)} left out" if store.skipped else ""
+    made = [f"{len(store)} cases, {len(nodules)} nodules, patients: {patients}{left}"]
+    if masked < len(nodules):
+        made.append(f"nodules: {masked} with voxels, {len(nodules) - masked} with a centre and diameter only")
+    counts = annotation_counts(store)
+    if counts["all"] < len(store):
+        made.append(
+            f"known of the scans: every nodule of {counts['all']} (all), some nodules of {counts['some']} (some), none "
+            f"of {counts['none-known']} (none-known, from which no place is taken for healthy); --annotated states it"
+        )
+    if names := structures_not_taken(store):
+        shown = ", ".join(f"{name} ({count})" for name, count in list(names.items())[:MOST_NAMES])
+        more = f" and {len(names) - MOST_NAMES} more" * (len(names) > MOST_NAMES)
+        made.append(
+            f"structures not taken for nodules, and in how many cases (--structures takes others): {shown}{more}"
+        )
+    made += [str(note) for note in store.source.get("notes", [])]
+    told = [f"{case_id}: {note}" for case_id, notes in case_notes(store).items() for note in notes]
+    made += _bounded(told)
+    made += _bounded([f"left out: {skip['reason']}" for skip in store.skipped])
+    return made
+
+
+def _bounded(told: list[str]) -> list[str]:
+    more = len(told) - MOST_LINES
+    return told[:MOST_LINES] + [f"... and {more} more of these lines, which `synthorax info` shows"] * (more > 0)

@@ -1,0 +1,86 @@
+"""Whether a nodule in a scan can be told from what is around it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from synthorax.anatomy.lungs import Lungs
+from synthorax.geometry import crop
+from synthorax.region import Region
+from synthorax.scanner import measure_scanner
+from synthorax.volume import Volume
+
+SHELL = 2.0
+"""Outer radius of the shell around a nodule, in radii of the nodule."""
+LEAST_SHELL_MM = 2.0
+"""The shell is at least this thick."""
+SEEN = 2.0
+"""A nodule is visible from this many standard deviations of the noise on, averaged over the nodule's voxels."""
+NOISE_MM = 20.0
+"""Noise is measured within this distance of the nodule."""
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """How far a nodule stands out.
+
+    Attributes:
+        hu: mean of its ball less the mean of the shell around the ball.
+        least_hu: what the noise alone would make of the difference.
+    """
+
+    hu: float
+    least_hu: float
+
+    @property
+    def visible(self) -> bool:
+        """Whether the nodule is denser than its surroundings by more than noise explains."""
+        return self.hu >= self.least_hu
+
+
+def contrast(
+    ct: Volume, nodule: Region, diameter_mm: float, lungs: Lungs | None = None, others: Sequence[Region] = ()
+) -> Contrast:
+    """Compare the ball of a nodule with the shell around it.
+
+    Args:
+        ct: HU, with the nodule.
+        nodule: its voxels; the ball lies about their mean.
+        diameter_mm: of the ball.
+        lungs: what of the ball and of the shell lies in them is compared; all of both if one of them misses the lungs.
+        others: nodules that the shell leaves out.
+    """
+    radius = diameter_mm / 2
+    outer = max(SHELL * radius, radius + LEAST_SHELL_MM, 1.5 * max(ct.spacing_mm))
+    center = nodule.indices().mean(0)
+    reach = np.ceil(np.divide(outer, ct.spacing_mm)).astype(int)
+    low, high = np.clip([np.rint(center) - reach, np.rint(center) + reach + 1], 0, ct.shape).astype(int)
+    near = crop(ct, low.tolist(), (high - low).tolist())
+    axes = [(np.arange(a, b) - c) * s for a, b, c, s in zip(low, high, center, ct.spacing_mm, strict=True)]
+    away = np.sqrt(axes[0][:, None, None] ** 2 + axes[1][:, None] ** 2 + axes[2] ** 2)
+    own = nodule.within(low.tolist(), near.shape)
+    ball = away <= radius
+    if not ball.any():
+        ball = own
+    shell = (away <= outer) & ~ball & ~own
+    for other in others:
+        shell &= ~other.within(low.tolist(), near.shape)
+    if lungs is not None:
+        lung = lungs.on(near).mask.voxels
+        if (ball & lung).any() and (shell & lung).any():
+            ball, shell = ball & lung, shell & lung
+    if not shell.any():
+        return Contrast(0.0, np.inf)
+    hu = float(near.voxels[ball].mean() - near.voxels[shell].mean())
+    least = SEEN / np.sqrt(ball.sum())
+    # Structure around the nodule varies at least as much as the noise, which takes longer to measure.
+    if hu < least * float(near.voxels[shell].std()):
+        wider = np.ceil(np.divide(outer + NOISE_MM, ct.spacing_mm)).astype(int)
+        low, high = np.clip([np.rint(center) - wider, np.rint(center) + wider + 1], 0, ct.shape).astype(int)
+        noise_hu = measure_scanner(crop(ct, low.tolist(), (high - low).tolist())).noise_hu
+    else:
+        noise_hu = float(near.voxels[shell].std())
+    return Contrast(hu, float(least * noise_hu))

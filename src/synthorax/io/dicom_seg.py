@@ -1,0 +1,221 @@
+"""The segments of a DICOM segmentation (SEG), each by itself: binary, fractional or a label map; they may overlap."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.pixels import iter_pixels
+
+from synthorax.errors import InputError
+from synthorax.io.fractions import HALF
+from synthorax.io.structure import MOST_STRUCTURE_VOXELS, Structure, check_size, place_on
+from synthorax.io.structure_names import StructureName, Wanted
+from synthorax.volume import Volume
+
+MOST_BYTES = 2**30
+MOST_FRAMES = 2**17
+MOST_SIDE = 4096
+"""Pixels along a side of a frame."""
+UNEVEN = 0.1
+"""Frames may lie this far from even distances, in distances."""
+
+
+class _Plane(NamedTuple):
+    """What a frame has of a segment: values [y, x] of a box, the box's first pixel, and the frame's index."""
+
+    frame: int
+    corner: tuple[int, int]
+    values: NDArray
+
+
+def segment_names(header: Dataset) -> list[StructureName]:
+    """The segments of a SEG as its header lists them."""
+    found = []
+    for item in header.SegmentSequence:
+        codes = item.get("SegmentedPropertyTypeCodeSequence") or [Dataset()]
+        name = str(item.get("SegmentLabel", "") or item.get("SegmentDescription", "")).strip()[:64]
+        found.append(StructureName(int(item.SegmentNumber), name, str(codes[0].get("CodeValue", ""))))
+    return found
+
+
+def read_segments(path: Path, scan: Volume, wanted: Wanted) -> Iterator[Structure]:
+    """The wanted segments of a SEG on the voxels of a scan.
+
+    Args:
+        scan: axes as `geometry.orient` gives them.
+
+    Raises:
+        InputError: the file as a whole cannot be read.
+    """
+    if path.stat().st_size > MOST_BYTES:
+        raise InputError(path, f"{path.stat().st_size} bytes", f"a segmentation of at most {MOST_BYTES}")
+    header = pydicom.dcmread(BytesIO(path.read_bytes()))
+    chosen = {named.number: named for named in segment_names(header) if wanted(named)}
+    if not chosen:
+        return
+    rows, columns, frames = (int(header.get(n) or 1) for n in ("Rows", "Columns", "NumberOfFrames"))
+    groups = header.get("PerFrameFunctionalGroupsSequence") or [Dataset()] * frames
+    if not (0 < rows <= MOST_SIDE and 0 < columns <= MOST_SIDE and 0 < frames <= MOST_FRAMES):
+        raise InputError(path, f"{frames} frames of {rows} x {columns}", f"at most {MOST_FRAMES} of {MOST_SIDE} x ...")
+    if len(groups) != frames:
+        raise InputError(path, f"{frames} frames and places of {len(groups)}", "a place for each frame")
+    shared = (header.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
+    kind = str(header.get("SegmentationType", "BINARY")).upper()
+    if kind == "LABELMAP":
+        members = {i: set(chosen) for i in range(frames)}
+    else:
+        numbers = (int(_group(g, shared, "SegmentIdentificationSequence").ReferencedSegmentNumber) for g in groups)
+        members = {i: {number} for i, number in enumerate(numbers) if number in chosen}
+    most = float(header.get("MaximumFractionalValue") or 255) if kind == "FRACTIONAL" else 1.0
+    planes: dict[int, list[_Plane]] = defaultdict(list)
+    kept = 0
+    for frame, pixels in _frames(path, header, list(members), rows, columns):
+        for number in members[frame]:
+            marked = pixels == number if kind == "LABELMAP" else pixels > 0
+            if (plane := _boxed(frame, marked, pixels / np.float32(most) if most != 1 else marked)) is not None:
+                planes[number].append(plane)
+                kept += plane.values.size
+                check_size(path, (kept,))
+    for number, named in chosen.items():
+        yield _structure(named, planes[number], groups, shared, scan, header if kind == "FRACTIONAL" else None)
+
+
+def _structure(
+    named: StructureName,
+    planes: list[_Plane],
+    groups: Iterable[Dataset],
+    shared: Dataset,
+    scan: Volume,
+    fractional: Dataset | None,
+) -> Structure:
+    """A segment out of its planes, or the reason why there is none."""
+    notes: list[str] = []
+    if not planes:
+        return Structure(named, reason="it has no voxel", is_whole=False)
+    try:
+        values = _volume(planes, list(groups), shared, scan)
+    except InputError as error:
+        return Structure(named, reason=str(error), is_whole=False)
+    if fractional is not None:
+        kind = str(fractional.get("SegmentationFractionalType", "") or "fraction").lower()
+        notes.append(f"it is fractional ({kind}); voxels of {HALF:g} or more are taken")
+        if float(values.voxels.max()) < HALF:
+            reason = f"its {kind} is at most {float(values.voxels.max()):.2g}, nowhere {HALF:g}"
+            return Structure(named, reason=reason, is_whole=False)
+    region, more, is_whole = place_on(values, scan)
+    if not region.mask.any():
+        return Structure(named, reason="no voxel of it lies in the scan", is_whole=False)
+    return Structure(named, region, notes=(*notes, *more), is_whole=is_whole)
+
+
+def _volume(planes: list[_Plane], groups: list[Dataset], shared: Dataset, scan: Volume) -> Volume:
+    """The planes of a segment in the box that holds them, with its place in the world."""
+    own = [groups[plane.frame] for plane in planes]
+    orientation = _one(
+        [_numbers(_group(g, shared, "PlaneOrientationSequence"), "ImageOrientationPatient", 6) for g in own]
+    )
+    measures = [_group(g, shared, "PixelMeasuresSequence") for g in own]
+    row_mm, column_mm = _one([_numbers(m, "PixelSpacing", 2) for m in measures]).tolist()
+    positions = np.array([_numbers(_group(g, shared, "PlanePositionSequence"), "ImagePositionPatient", 3) for g in own])
+    left, _, right = np.linalg.svd(orientation.reshape(2, 3), full_matrices=False)
+    x_axis, y_axis = left @ right
+    normal = np.cross(x_axis, y_axis)
+    depth = positions @ normal
+    start = int(np.argmin(depth))
+    sideways = np.abs((positions - positions[start]) @ np.column_stack([x_axis, y_axis])).max()
+    if sideways > min(row_mm, column_mm) / 2:
+        raise InputError("its frames", f"frames shifted sideways by {sideways:.3g} mm", "one stack of planes")
+    step = _step(depth - depth[start], measures[0], scan)
+    levels = np.rint((depth - depth[start]) / step)
+    top, side = (min(p.corner[a] for p in planes) for a in (0, 1))
+    bottom, far = (max(p.corner[a] + p.values.shape[a] for p in planes) for a in (0, 1))
+    check_size("its frames", (levels.max() + 1, bottom - top, far - side))
+    voxels = np.zeros((int(levels.max()) + 1, bottom - top, far - side), planes[0].values.dtype)
+    for level, plane in zip(levels.astype(int).tolist(), planes, strict=True):
+        row, column = plane.corner[0] - top, plane.corner[1] - side
+        box = voxels[level, row : row + plane.values.shape[0], column : column + plane.values.shape[1]]
+        np.maximum(box, plane.values, out=box)
+    x, y, z = (positions[start] + x_axis * side * column_mm + y_axis * top * row_mm).tolist()
+    return Volume(voxels, (step, row_mm, column_mm), (x, y, z), np.column_stack([x_axis, y_axis, normal]))
+
+
+def _step(depth: NDArray[np.float64], measures: Dataset, scan: Volume) -> float:
+    """The distance of planes, mm, of which all their depths are multiples; planes without a voxel have no frame."""
+    stated = [float(measures.get(name) or 0) for name in ("SpacingBetweenSlices", "SliceThickness")]
+    gaps = np.diff(np.unique(np.round(depth, 3)))
+    nearest, slices = gaps.min(initial=np.inf), scan.spacing_mm[0]
+    like_scan = slices if np.isclose(nearest, slices, rtol=0.02) else 0.0
+    steps = [abs(s) for s in (like_scan, stated[0], nearest, slices, stated[1])]
+    for step in steps:
+        if np.isfinite(step) and step > 0.01:
+            levels = depth / step
+            if np.abs(levels - np.rint(levels)).max() <= UNEVEN and (len(gaps) == 0 or gaps.min() > step / 2):
+                return float(step)
+    raise InputError("its frames", f"planes {gaps.min():.3g} to {gaps.max():.3g} mm apart", "evenly spaced planes")
+
+
+def _frames(
+    path: Path, header: Dataset, wanted: list[int], rows: int, columns: int
+) -> Iterator[tuple[int, NDArray[np.uint8] | NDArray[np.uint16]]]:
+    """The wanted frames, index and pixels [y, x], one at a time."""
+    if int(header.get("SamplesPerPixel", 1)) != 1:
+        raise InputError(path, f"{header.SamplesPerPixel} samples a pixel", "one")
+    if header.file_meta.TransferSyntaxUID.is_compressed and not header.file_meta.TransferSyntaxUID.is_deflated:
+        yield from zip(wanted, iter_pixels(header, indices=wanted, raw=True), strict=True)
+        return
+    data, pixels, bits = header.PixelData, rows * columns, int(header.BitsAllocated)
+    if bits not in (1, 8, 16):
+        raise InputError(path, f"{bits} bits a pixel", "1, 8 or 16")
+    order = "<" if header.file_meta.TransferSyntaxUID.is_little_endian else ">"
+    for frame in wanted:
+        first = frame * pixels * bits
+        stop = first + pixels * bits
+        part = data[first // 8 : -(-stop // 8)]
+        if len(part) < -(-stop // 8) - first // 8:
+            raise InputError(path, f"{len(data)} bytes of pixels; it was cut off", f"{-(-stop // 8)} or more")
+        if bits == 1:
+            values = np.unpackbits(np.frombuffer(part, np.uint8), bitorder="little")[first % 8 :][:pixels]
+        else:
+            values = np.frombuffer(part, np.uint8 if bits == 8 else np.dtype(f"{order}u2"))
+        yield frame, values.reshape(rows, columns)
+
+
+def _boxed(frame: int, marked: NDArray[np.bool_], values: NDArray) -> _Plane | None:
+    """The part of a frame that is marked; None if nothing is."""
+    in_rows, in_columns = (np.flatnonzero(marked.any(axis)) for axis in (1, 0))
+    if not len(in_rows):
+        return None
+    top, side = int(in_rows[0]), int(in_columns[0])
+    part = values[top : int(in_rows[-1]) + 1, side : int(in_columns[-1]) + 1]
+    return _Plane(frame, (top, side), part.copy())
+
+
+def _group(own: Dataset, shared: Dataset, name: str) -> Dataset:
+    """The item of a functional group, of the frame or of all frames."""
+    items = own.get(name) or shared.get(name)
+    if not items:
+        raise InputError("its frames", f"no {name}", "frames with their place in the patient")
+    return items[0]
+
+
+def _numbers(item: Dataset, name: str, count: int) -> NDArray[np.float64]:
+    values = np.array([float(v) for v in item.get(name) or []])
+    is_size = name == "PixelSpacing"
+    if len(values) != count or not (np.abs(values) < MOST_STRUCTURE_VOXELS).all() or (is_size and values.min() <= 0):
+        raise InputError("its frames", f"{name} {values.tolist()}", f"{count} numbers")
+    return values
+
+
+def _one(values: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """What all frames share."""
+    if np.abs(np.array(values) - values[0]).max() > 1e-3:
+        raise InputError("its frames", "frames of several orientations or pixel sizes", "parallel frames of one size")
+    return values[0]

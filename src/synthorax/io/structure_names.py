@@ -1,0 +1,93 @@
+"""Which segments and structures are nodules, by what they are called and how they are coded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from synthorax.errors import InputError
+
+NODULE_WORDS = (
+    r"nodul|n[oó]dulo|lesi[oó]n|l[eéäæ]sion|laesion|tumou?r|tumeur|neoplas|n[eé]oplas|metasta|carcino|cancer|gtv",
+    r"(?<![a-z])(mass(es|a|e|en)?|findings?|(rund)?herde?|(lungen|rund)?knoten)(?![a-z])",
+    r"结节|結節|肿瘤|腫瘤|肿块|腫塊|病灶|узел|узелок|опухол",
+)
+NODULE = re.compile("|".join(NODULE_WORDS), re.IGNORECASE)
+"""A structure whose name holds one of these words is a nodule, in English, German, French, Spanish, Italian,
+Portuguese, Russian, Chinese or Japanese; GTV is the gross tumour volume of radiotherapy."""
+DERIVED = re.compile(
+    r"non[-_ ]?nodul|edit region|"
+    r"lymph|(?<![a-z])ln(?![a-z])|gtv[-_ ]?n(od(al|es?)?)?\d*(?![a-z])|"  # nodes lie outside the lung
+    r"^\W*(ptv|ctv|itv|prv|ring|shell|avoid|opt)|gtv\S*\s*\+|(margin|ring|bed)(?![a-z])|"
+    r"(lungs?|body|external|normal|healthy)\W*(left|right|total|both|all|[lr])?\W*-\W*i?gtv|"
+    r"(minus|without|excluding|excl|ohne|sans|sub|(?<![a-z])no)[-_ .]+(the )?(i?gtv|tumou?r|nodul|lesion|mass)",
+    re.IGNORECASE,
+)
+"""Names that hold such a word and mean something else: margins around a tumour, a lung without it, lymph nodes."""
+ANATOMY = re.compile(
+    r"body|external|skin|patient|couch|table|lung|lobe|heart|cord|spin|esoph|oesoph|trache|bronch|carina|airway|aorta|"
+    r"vessel|arter|vein|ven[ao]|liver|kidney|spleen|stomach|bone|rib|vertebr|sternum|thora|chest|mediast|breast|muscle|"
+    r"diaphragm|thyroid|pleura|edit region|background",
+    re.IGNORECASE,
+)
+"""A structure of such a name is no nodule by its code alone: many files code all of their segments alike."""
+NODULE_CODES = frozenset(
+    {
+        *("27925004", "427359005", "308689002"),  # nodule, solitary nodule of lung, coin lesion of lung
+        *("52988006", "4147007", "118538004"),  # lesion, mass
+        *("108369006", "86049000", "372087000", "93880001"),  # neoplasm, primary
+        *("14799000", "128462008", "94391008"),  # metastasis, pulmonary metastasis
+        *("228791009", "GTV"),  # gross tumour volume
+        *("M-03010", "M-01100", "M-03000", "M-8FFFF", "M-80003", "M-80006"),  # the same in the codes of SRT
+    }
+)
+"""Codes of SNOMED CT and SRT that say nodule, and GTV, the type that a structure set gives to a gross tumour volume."""
+
+
+@dataclass(frozen=True)
+class StructureName:
+    """What a segment or structure is called.
+
+    Attributes:
+        number: segment number or ROI number, by which its file knows it.
+        code: of its property type or its interpreted type; empty if there is none.
+    """
+
+    number: int
+    name: str
+    code: str = ""
+
+    def __str__(self) -> str:
+        return self.name or f"structure {self.number}"
+
+
+Wanted = Callable[[StructureName], bool]
+
+
+def is_nodule(structure: StructureName) -> bool:
+    """Whether a structure is a nodule by its name, or by its code if its name does not say otherwise.
+
+    >>> [is_nodule(StructureName(1, name)) for name in ("Nodule 1", "GTV-1", "BODY", "Lungs-GTV", "PTV")]
+    [True, True, False, False, False]
+    """
+    if DERIVED.search(structure.name):
+        return False
+    if NODULE.search(structure.name):
+        return True
+    return structure.code in NODULE_CODES and not ANATOMY.search(structure.name)
+
+
+def wanted_structures(expression: str | None) -> Wanted:
+    """The test that chooses structures: a regular expression found anywhere in the name, or `is_nodule` without one.
+
+    Raises:
+        InputError: no regular expression.
+    """
+    if expression is None:
+        return is_nodule
+    try:
+        found = re.compile(expression, re.IGNORECASE)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise InputError("structures", repr(expression), f"a regular expression ({error})") from error
+    return lambda structure: found.search(structure.name) is not None

@@ -1,0 +1,171 @@
+"""Nodules put in: of the width asked for on any voxels, seen or said not to be, and found again by `prepare`."""
+
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from highdicom.seg import segread
+
+import synthorax as sx
+from synthorax.datasets.store import Store
+from synthorax.editing.visibility import contrast
+from synthorax.geometry import crop, mirrored_crop
+from synthorax.io.dicom_out import write_ct_series
+from synthorax.io.images import write_image
+from synthorax.io.scans import read_scan
+from synthorax.provenance import synthetic_patient
+from synthorax.region import Region
+from synthorax.rendering.renderer import fitted, outlined
+from synthorax.rendering.solid import solid_of_mask
+from synthorax.scanner import Scanner, measure_scanner
+from synthorax.shapes.diameter import axial_diameter_mm
+from synthorax.volume import Volume
+
+LUNG_HU = -850
+PLACE, OTHER = (-70.0, 0.0, 0.0), (70.0, 0.0, 0.0)
+"""The middles of the lungs of the `chest` fixture."""
+
+
+@pytest.fixture(scope="module")
+def slab(chest):
+    """A part of the chest, 60 mm deep, in voxels of 4 mm."""
+    return crop(chest, (22, 0, 0), (15, *chest.shape[1:]))
+
+
+def ball_of(diameter_mm):
+    step = diameter_mm / 24
+    axis = (np.arange(32) - 15.5) * step
+    return Volume(axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2 <= (diameter_mm / 2) ** 2, (step, step, step))
+
+
+@pytest.mark.parametrize(
+    ("spacing_mm", "diameter_mm"),
+    [((1.6, 1.6, 1.6), 4), ((5.0, 0.7, 0.7), 4), ((5.0, 0.7, 0.7), 6), ((10.0, 1.0, 1.0), 6), ((2.5, 2.0, 2.0), 6)],
+)
+def test_a_small_nodule_on_coarse_voxels_has_the_diameter_asked_for(spacing_mm, diameter_mm):
+    patch = Volume(np.full((9, 31, 31), LUNG_HU, np.float32), spacing_mm)
+    solid = fitted(solid_of_mask(ball_of(diameter_mm), diameter_mm), patch, diameter_mm)
+    found = axial_diameter_mm(np.argwhere(outlined(solid, patch)), spacing_mm)
+    assert found == pytest.approx(diameter_mm, rel=0.15)
+
+
+def test_a_diameter_that_the_voxels_do_not_have_is_told(slab):
+    made = sx.inject(slab, at_mm=PLACE, diameter_mm=6, seed=1)
+    assert made.nodules[0].attributes.diameter_mm in (4.0, 8.0)
+    assert made.notes[0].startswith("nodule 01: asked for 6 mm; found ")
+    assert made.notes[0].endswith(" mm, on voxels of 4 x 4 x 4 mm (z, y, x)")
+    assert not sx.inject(slab, at_mm=PLACE, diameter_mm=16, seed=1).notes
+
+
+def noisy(noise_hu, nodule_hu):
+    """Lung with a nodule of 6 mm in its middle, and the nodule."""
+    z, y, x = np.ix_(*[np.arange(41) - 20] * 3)
+    nodule = z**2 + y**2 + x**2 <= 3**2
+    hu = LUNG_HU + np.random.default_rng(0).normal(0, noise_hu, nodule.shape) + nodule_hu * nodule
+    return Volume(hu.astype(np.float32), (1.0, 1.0, 1.0)), Region.of(nodule)
+
+
+@pytest.mark.parametrize(("nodule_hu", "visible"), [(800, True), (30, True), (2, False), (-40, False)])
+def test_a_nodule_is_visible_from_two_deviations_of_the_noise_over_its_voxels_on(nodule_hu, visible):
+    """A ball of 6 mm has 123 voxels of 1 mm: noise of 25 HU makes 2 * 25 / sqrt(123) = 4.5 HU."""
+    seen = contrast(*noisy(25, nodule_hu), 6.0)
+    assert seen.hu == pytest.approx(nodule_hu, abs=6)
+    assert seen.visible is visible
+
+
+def test_a_nodule_that_cannot_be_seen_is_labelled_with_a_word(slab):
+    heart = (0.0, 0.0, 0.0)
+    made = sx.inject(slab, at_mm=[PLACE, heart], diameter_mm=12, seed=1, force=True)
+    assert [nodule.extra["visible"] for nodule in made.nodules] == ["yes", "no"]
+    assert [note for note in made.notes if note.startswith("nodule 02: cannot be seen")]
+    assert made.regions[1].voxels > 0
+
+
+def test_where_the_scan_ends_its_scanner_is_measured_as_anywhere():
+    """Beyond the scan its mirror image goes on; air there would be the sharpest edge of all."""
+    random = np.random.default_rng(3)
+    tissue = np.where(random.random((16, 60, 60)) > 0.5, 40.0, LUNG_HU).repeat(3, 0).repeat(1, 1)
+    blurred = Scanner(blur_mm=(1.5, 1.5)).blurred(tissue[:48], (1.0, 1.0, 1.0))
+    ct = Volume((blurred + random.normal(0, 5, blurred.shape)).astype(np.float32), (1.0, 1.0, 1.0))
+    inside = measure_scanner(ct).blur_mm[0]
+    assert measure_scanner(mirrored_crop(ct, (-24, 0, 0), (72, 60, 60))).blur_mm[0] == pytest.approx(inside, rel=0.1)
+    part = mirrored_crop(ct, (-2, 1, -50), (52, 4, 120))
+    assert part.shape == (52, 4, 120)
+    assert part.voxels[0].tolist() == part.voxels[4].tolist()
+    assert part.to_voxel(ct.to_world((0, 1, 0))).tolist() == [2, 0, 50]
+
+
+# Folders
+
+
+def rows(folder):
+    with open(folder / "nodules.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def series(slab, tmp_path_factory):
+    """The slab as the DICOM series of a patient."""
+    folder = tmp_path_factory.mktemp("series") / "ct"
+    write_ct_series(folder, slab, mark=None)
+    return folder
+
+
+def test_injected_dicom_is_prepared_with_voxels_and_ratings(series, tmp_path):
+    out = tmp_path / "out"
+    made = sx.inject(series, at_mm=[PLACE, OTHER], diameter_mm=(12, 16), seed=1, out=out)
+    found = [(row["mask"], row["mask_label"]) for row in rows(out)]
+    assert found == [("mask.dcm", "1"), ("mask.dcm", "2")]
+    sx.prepare("patches", out, tmp_path / "store", split=(1, 0, 0), workers=1)
+    (case,) = Store(tmp_path / "store").cases
+    assert [nodule.label for nodule in case.nodules] == [1, 2]
+    for before, after in zip(made.nodules, case.nodules, strict=True):
+        assert after.attributes.texture == before.attributes.texture
+    voxels = Store(tmp_path / "store").read(case.case_id).regions
+    assert [region.voxels for region in voxels] == [region.voxels for region in made.regions]
+
+
+def test_every_injection_of_a_patient_is_that_patients(series, slab, tmp_path):
+    image = tmp_path / "patient-7.nii.gz"
+    write_image(image, slab)
+    for source, patient in ((series, synthetic_patient(read_scan(series).patient_id)), (image, "patient-7")):
+        patient = synthetic_patient(patient)
+        for seed in (1, 2):
+            out = tmp_path / f"{source.name}-{seed}"
+            sx.inject(source, at_mm=PLACE, diameter_mm=12, seed=seed, out=out)
+            assert {row["patient_id"] for row in rows(out)} == {patient}
+            assert json.loads((out / "manifest.json").read_text())["patient_id"] == patient
+    again = tmp_path / "patient-7.nii.gz-1" / "patient-7.nii.gz"
+    sx.inject(again, at_mm=OTHER, diameter_mm=12, seed=3, out=tmp_path / "again")
+    assert {row["patient_id"] for row in rows(tmp_path / "again")} == {synthetic_patient("patient-7")}
+    assert len({path.name for path in tmp_path.glob("patient-7.nii.gz-*")}) == 2
+
+
+def test_nodules_that_overlap_keep_their_voxels_in_files(series, slab, tmp_path):
+    image = tmp_path / "chest.nii.gz"
+    write_image(image, slab)
+    asked = {"at_mm": [PLACE, tuple(np.add(PLACE, (8, 0, 0)))], "diameter_mm": (20, 16), "seed": 2, "force": True}
+    made = sx.inject(image, **asked, out=tmp_path / "images")
+    sizes = [region.voxels for region in made.regions]
+    assert made.hidden(1)
+    assert [row["mask"] for row in rows(tmp_path / "images")] == ["chest_mask_01.nii.gz", "chest_mask.nii.gz"]
+    sx.prepare("patches", tmp_path / "images", tmp_path / "store", split=(1, 0, 0), workers=1)
+    store = Store(tmp_path / "store")
+    assert [region.voxels for region in store.read(store.cases[0].case_id).regions] == sizes
+    sx.inject(series, **asked, out=tmp_path / "dicom")
+    segments = segread(tmp_path / "dicom" / "mask.dcm").get_volume(combine_segments=False).array
+    assert segments.sum((0, 1, 2)).tolist() == sizes
+
+
+def test_regions_lie_on_the_axes_of_the_scan(slab):
+    from synthorax.geometry import orient
+
+    turned = orient(slab, "RAI")
+    made = sx.inject(turned, at_mm=PLACE, diameter_mm=16, seed=1)
+    painted = made.regions[0].within((0, 0, 0), turned.shape)
+    assert (painted == (made.mask.voxels == 1)).all()
+    assert replace(turned, voxels=painted).to_world(np.argwhere(painted).mean(0)) == pytest.approx(
+        made.nodules[0].center_mm
+    )

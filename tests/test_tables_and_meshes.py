@@ -1,0 +1,104 @@
+"""Tables and meshes as other programs write them, and as they must not harm other programs."""
+
+import numpy as np
+import pytest
+
+from synthorax.errors import InputError
+from synthorax.io.stl import read_stl, read_stl_header, write_stl
+from synthorax.io.tables import read_table, write_table
+
+ROWS = [
+    {"image": "Müller.nii", "center_x_mm": "-12.5", "note": "a, b"},
+    {"image": "b.nii", "center_x_mm": "3", "note": ""},
+]
+COMMAS = 'image,center_x_mm,note\nMüller.nii,-12.5,"a, b"\nb.nii,3,\n'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        COMMAS.encode(),
+        COMMAS.encode("utf-8-sig"),
+        COMMAS.encode("utf-16"),
+        COMMAS.replace("\n", "\r\n").encode(),
+        COMMAS.replace("note", "note,,").replace("b.nii,3,\n", "b.nii,3,,,\n\n,,\n").encode(),
+        b"image;center_x_mm;note\nM\xc3\xbcller.nii;-12,5;a, b\nb.nii;3;\n",
+        b"image\tcenter_x_mm\tnote\nM\xc3\xbcller.nii\t-12.5\ta, b\nb.nii\t3\t\n",
+        b' image , center_x_mm,note\nM\xc3\xbcller.nii,-12.5,"a, b"\nb.nii,3,\n',
+    ],
+    ids=["plain", "byte order mark", "UTF-16", "CRLF", "empty columns", "semicolons", "tabs", "spaces"],
+)
+def test_a_table_is_read_as_spreadsheets_write_it(tmp_path, content):
+    (tmp_path / "a.csv").write_bytes(content)
+    assert read_table(tmp_path / "a.csv") == ROWS
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ("image,note\nMüller,a\n".encode("latin1"), "not UTF-8"),
+        ("image,note\na,b\n".encode("utf-16-le"), "zero bytes"),
+        (b"image,mask,image\na,b,c\n", "the column 'image' twice"),
+        (b"image,mask\na,b,c\n", "3 cells in line 2; expected 2, as in the header"),
+        (b"image,mask\na\n", "1 cells in line 2"),
+        (b"image,mask\n", "no rows"),
+        (b"\n\n,,\n", "no rows"),
+        (b"image\n" + b"x" * 200_000, "field larger than field limit"),
+        (b"<!DOCTYPE html><html>\n<p>,</p>\n", "an HTML page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "a Git LFS pointer"),
+        (b"PK\x03\x04\xff\xff" + bytes(100), "a ZIP archive"),
+        (b"", "no rows"),
+    ],
+)
+def test_what_is_no_table_is_told_what_it_is(tmp_path, content, found):
+    (tmp_path / "a.csv").write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.csv: found ") as caught:
+        read_table(tmp_path / "a.csv")
+    assert found in str(caught.value)
+
+
+def test_a_table_that_is_no_file_is_refused(tmp_path):
+    for name, found in ((tmp_path, "a folder"), (tmp_path / "gone.csv", "no such file")):
+        with pytest.raises(InputError, match=found):
+            read_table(name)
+
+
+def test_text_that_a_spreadsheet_would_run_is_made_harmless_and_comes_back(tmp_path):
+    texts = ["=cmd|'/c calc'!A1", "+1+1", "@SUM(A1)", "-x", "'=x", "\tx", "-850", "+3.5", "a=b", "'quoted'"]
+    write_table(tmp_path / "a.csv", [{"name": text, "value": -1.5, "n": -2} for text in texts])
+    lines = (tmp_path / "a.csv").read_text().splitlines()[1:]
+    assert [line.lstrip('"')[0] for line in lines] == ["'"] * 6 + ["-", "+", "a", "'"]
+    assert [row["name"] for row in read_table(tmp_path / "a.csv")] == texts
+    assert {(row["value"], row["n"]) for row in read_table(tmp_path / "a.csv")} == {("-1.5", "-2")}
+
+
+def test_names_that_are_no_unicode_are_written_by_their_numbers(tmp_path):
+    write_table(tmp_path / "a.csv", [{"name": b"caf\xe9".decode("utf-8", "surrogateescape")}])
+    assert (tmp_path / "a.csv").read_text() == "name\ncaf\\udce9\n"
+
+
+TRIANGLES = np.eye(3, dtype=np.float32)[None]
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda content: content[:-1], "133 bytes, and 1 triangles by its header"),
+        (lambda content: content + b"x", "135 bytes, and 1 triangles"),
+        (lambda content: content[:80] + b"\xff\xff\xff\xff" + content[84:], "4294967295 triangles"),
+        (lambda content: content[:96] + b"\0\0\xc0\x7f" + content[100:], "corners that are no numbers"),
+        (lambda content: b"", "an empty file"),
+        (lambda content: b"\xff" * 50, "50 bytes"),
+        (lambda content: b"solid a\nfacet normal 0 0 1\nendsolid a\n" * 3, "an STL file of text"),
+    ],
+)
+def test_a_damaged_or_text_mesh_is_refused(tmp_path, change, found):
+    write_stl(tmp_path / "a.stl", TRIANGLES, "mark")
+    (tmp_path / "a.stl").write_bytes(change((tmp_path / "a.stl").read_bytes()))
+    with pytest.raises(InputError, match=found):
+        read_stl(tmp_path / "a.stl")
+
+
+def test_a_text_mesh_is_known_by_its_name_and_has_no_mark_of_ours(tmp_path):
+    (tmp_path / "a.stl").write_bytes(b"solid left lung\nfacet normal 0 0 1\nendsolid\n")
+    assert read_stl_header(tmp_path / "a.stl") == "left lung"
