@@ -22,7 +22,8 @@ from synthorax.errors import InputError
 from synthorax.geometry import orient
 from synthorax.io.dicom_out import write_ct_series
 from synthorax.io.images import read_image, write_image
-from synthorax.io.scans import read_mask_on, read_scan
+from synthorax.io.masks import read_labels_on
+from synthorax.io.scans import read_scan
 from synthorax.method import Filled
 from synthorax.nodule import NoduleAttributes
 from synthorax.provenance import sha256
@@ -386,8 +387,8 @@ def test_dicom_comes_back_as_dicom_with_segmentations(ct, tmp_path, capsys):
         "manifest.json",
     }
     before, after = read_scan(tmp_path / "dicom"), read_scan(out / "ct")
-    region = read_mask_on(out / "region.dcm", after.ct)
-    mask = read_mask_on(out / "mask.dcm", after.ct)
+    region = read_labels_on(out / "region.dcm", after.ct).voxels
+    mask = read_labels_on(out / "mask.dcm", after.ct).voxels
     assert (before.ct.voxels == after.ct.voxels)[region == 0].all()
     assert (before.ct.voxels != after.ct.voxels)[region > 0].any()
     assert np.unique(mask).tolist() == [0, 1, 2]

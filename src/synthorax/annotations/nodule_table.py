@@ -1,7 +1,8 @@
 """The table that tells where nodules are, in images that anybody has.
 
     image         file or DICOM folder, relative to the table; several rows may name one image, a row a nodule
-    mask          image of its voxels, on the image's grid; above 0 counts, or `mask_label` if that column is there
+    mask          image of its voxels, on all or part of the image's grid: above 0, or `mask_label` if that column is
+                  there, the value of the nodule or the name of its segment; a half or more of probabilities
     center_x_mm, center_y_mm, center_z_mm, diameter_mm   instead of a mask: world millimetres, LPS
     patient_id    the unit of splits; if missing, the folder or the name of the image tells whose it is
     split         train, val or test; may be missing
@@ -34,13 +35,13 @@ class NoduleRow:
 
     Attributes:
         mask: file of its voxels, if given.
-        mask_label: its value there; None is anything above 0.
+        mask_label: its value there, or the name or number of its segment; None is anything above 0.
         center_mm: (x, y, z), LPS, if given.
     """
 
     nodule_id: str
     mask: Path | None
-    mask_label: int | None
+    mask_label: int | str | None
     center_mm: tuple[float, float, float] | None
     attributes: NoduleAttributes
     ratings: Mapping[str, tuple[float, ...]]
@@ -113,9 +114,7 @@ def _image(path: Path, name: str, members: list[tuple[int, dict[str, str]]]) -> 
 def _nodule(folder: Path, row: dict[str, str], number: int) -> NoduleRow | None:
     """The nodule of a row; None where it tells of none. ValueError says what does not fit."""
     mask = row.get("mask", "").strip()
-    label = _number(row, "mask_label") or 0
-    if label != int(label) or label < 0:
-        raise ValueError(f"mask_label {label:g}")
+    label = _label(row)
     center = [row.get(axis, "").strip() for axis in CENTER]
     diameter = _number(row, "diameter_mm")
     if not mask and not any(center):
@@ -131,7 +130,7 @@ def _nodule(folder: Path, row: dict[str, str], number: int) -> NoduleRow | None:
     return NoduleRow(
         nodule_id=row.get("nodule_id", "").strip() or f"{number:02d}",
         mask=folder / mask if mask else None,
-        mask_label=int(label) or None,
+        mask_label=label,
         center_mm=None if x is None or y is None or z is None else (x, y, z),
         attributes=NoduleAttributes(
             diameter_mm=diameter, **{name: float(np.mean(given)) for name, given in ratings.items()}
@@ -139,6 +138,18 @@ def _nodule(folder: Path, row: dict[str, str], number: int) -> NoduleRow | None:
         ratings=ratings,
         extra={name: value for name, value in row.items() if name not in KNOWN},
     )
+
+
+def _label(row: dict[str, str]) -> int | str | None:
+    """The value of a nodule in its mask, or the name of its segment; None for 0 or nothing."""
+    text = (row.get("mask_label") or "").strip()
+    try:
+        label = float(text or 0)
+    except ValueError:
+        return text
+    if not 0 <= label < 2**63 or label != int(label):
+        raise ValueError(f"mask_label {text}")
+    return int(label) or None
 
 
 def _number(row: dict[str, str], name: str) -> float | None:

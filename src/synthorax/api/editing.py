@@ -193,7 +193,7 @@ def _labels(labels: str | Path | Volume, ct: Volume) -> tuple[Volume, tuple[str,
     import numpy as np
 
     from synthorax.io.fractions import as_labels
-    from synthorax.io.scans import Labels, place_labels, read_labels_on
+    from synthorax.io.masks import Labels, place_labels, read_labels_on
     from synthorax.volume import Volume
 
     name: object = "labels"

@@ -178,7 +178,8 @@ def patches(source: Path, *, table: Path | None = None, own: OwnOptions = OwnOpt
     The table is a CSV file with a row a nodule and the columns:
 
     - image: file or DICOM folder, relative to the table; several rows may name one.
-    - mask: image of the nodule's voxels, above 0 or equal to mask_label; or a DICOM SEG or RTSTRUCT.
+    - mask: image of the nodule's voxels, above 0 or equal to mask_label, probabilities from a half on; or a DICOM SEG,
+      RTSTRUCT or Slicer segmentation, where mask_label is the number, value or name of a segment.
     - center_x_mm, center_y_mm, center_z_mm, diameter_mm: instead of a mask; world millimetres, LPS.
     - patient_id: the unit of splits; if missing, --patient-from says how patients are told apart.
     - split: train, val or test; dealt out by --split if missing.

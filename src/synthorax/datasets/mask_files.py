@@ -14,7 +14,8 @@ from synthorax.annotations.nodule_table import NoduleRow
 from synthorax.errors import InputError
 from synthorax.io.dicom_masks import chosen_structures, list_structures, read_structures
 from synthorax.io.images import is_image
-from synthorax.io.scans import Scan, read_nodule_on
+from synthorax.io.masks import read_nodule_on
+from synthorax.io.scans import Scan
 from synthorax.io.structure_names import wanted_structures
 from synthorax.region import Region
 from synthorax.volume import Volume
@@ -101,19 +102,19 @@ def region_of_row(row: NoduleRow, scan: Scan) -> tuple[Region | None, list[str]]
     return region, notes
 
 
-def _of_image(path: Path, label: int | None, scan: Scan) -> tuple[Region, list[str]]:
+def _of_image(path: Path, label: int | str | None, scan: Scan) -> tuple[Region, list[str]]:
     """The voxels of a label of an image, or of all of its labels."""
     marked, notes = read_nodule_on(path, scan.ct, label)
     return Region.of(marked), list(notes)
 
 
-def _of_dicom(path: Path, label: int | None, scan: Scan) -> tuple[Region, list[str]]:
-    """The voxels of a segment or structure by its number, or of all those of a file that are nodules."""
+def _of_dicom(path: Path, label: int | str | None, scan: Scan) -> tuple[Region, list[str]]:
+    """The voxels of a segment or structure by its number or name, or of all those of a file that are nodules."""
     if label:
-        chosen = read_structures(path, scan.ct, lambda structure: structure.number == label)
+        chosen = read_structures(path, scan.ct, lambda s: label in (s.number, s.name))
         if not chosen:
-            numbers = ", ".join(str(s.number) for s in list_structures(path)[:20])
-            raise InputError(path, f"no structure {label} in {path.name}", f"one of its numbers {numbers}")
+            known = ", ".join(f"{s.number} ({s})" for s in list_structures(path)[:20])
+            raise InputError(path, f"no structure {label} in {path.name}", f"a number or name of {known}")
     else:
         chosen = chosen_structures(path, scan.ct)
     regions = [structure.region for structure in chosen if structure.region is not None]

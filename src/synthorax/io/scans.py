@@ -4,31 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from synthorax.errors import InputError
-from synthorax.geometry import crop, orient, turned_like
 from synthorax.io import dicom
 from synthorax.io.atomic import atomic_file
 from synthorax.io.dicom_out import write_ct_series
-from synthorax.io.fractions import as_labels
 from synthorax.io.images import image_stem, is_image, open_image, write_image
-from synthorax.io.placing import times
-from synthorax.io.segments import list_segments, read_segments
 from synthorax.provenance import write_manifest
 from synthorax.volume import Volume
 
 AIR_BELOW_HU = -200
 """A CT of a chest has some air in it, and a picture that was scaled has not."""
-MOST_OFF = 0.25
-"""A mask whose voxels lie further off an image's voxels than this part of a voxel, anywhere, is of another grid."""
-TOLD_OFF = 0.05
-"""From this part of a voxel on, a mask's offset is told."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,128 +114,6 @@ def _as_int16(path: Path, volume: Volume) -> tuple[Volume, tuple[str, ...]]:
         plane[:] = np.rint(inside) if voxels.dtype.kind == "f" else inside
     notes = (f"{path.name}: {cut} voxels below {low} or above {high} HU were cut to these",) if cut else ()
     return replace(volume, voxels=made), notes
-
-
-class Labels(NamedTuple):
-    """The labels of a mask on the voxels of an image [z, y, x], and what was mended or left out to get them."""
-
-    voxels: NDArray
-    notes: tuple[str, ...] = ()
-
-
-def read_mask_on(path: Path, ct: Volume) -> NDArray:
-    """The labels of `read_labels_on` without the notes."""
-    return read_labels_on(path, ct).voxels
-
-
-def read_labels_on(path: Path, ct: Volume) -> Labels:
-    """The labels of a mask whose voxels are voxels of an image: of all of it or a part, its axes any way round.
-
-    A DICOM segmentation or structure set becomes labels 1, 2, ... wherever it lies.
-
-    Raises:
-        InputError: no mask, or one of other voxels.
-    """
-    if not is_image(path):
-        from synthorax.io.dicom_masks import read_masks
-
-        return Labels(read_masks(path, ct)[0].voxels)
-    mask = open_image(path)
-    values, notes = as_labels(path, mask.volume.voxels)
-    placed = place_labels(path, replace(mask.volume, voxels=values), ct)
-    return Labels(placed.voxels, (*mask.notes, *notes, *placed.notes))
-
-
-def read_nodule_on(path: Path, ct: Volume, label: int | None = None) -> Labels:
-    """The voxels of one nodule of a mask on the voxels of an image, bool [z, y, x].
-
-    Args:
-        label: the nodule's value in the mask, or its segment's in a segmentation of 3D Slicer; anything above 0 if
-            not given.
-
-    Raises:
-        InputError: as `read_labels_on`; no voxel of that label; a label that several segments have.
-    """
-    if is_image(path) and list_segments(path):
-        return _segment_on(path, ct, label)
-    values, notes = read_labels_on(path, ct)
-    marked = values > 0 if label is None else values == label
-    if not marked.any():
-        _refuse_empty(path, values, label)
-    if label is None and len(found := np.unique(values[marked])) > 1:
-        shown = ", ".join(map(str, found[:8].tolist())) + ", ..." * (len(found) > 8)
-        notes += (f"{path.name}: labels {shown} are taken together for one nodule; the column mask_label parts them",)
-    return Labels(marked, notes)
-
-
-def _refuse_empty(path: Path, values: NDArray, label: int | None) -> None:
-    found = np.unique(values[values > 0])
-    if label is None or not len(found):
-        raise InputError(path, "no voxel set in the image", "a nodule; leave the mask out where there is none")
-    shown = ", ".join(map(str, found[:8].tolist())) + ", ..." * (len(found) > 8)
-    raise InputError(path, f"no voxel of label {label}, but of {shown}", f"mask_label {found[0]}, or the right mask")
-
-
-def _segment_on(path: Path, ct: Volume, label: int | None) -> Labels:
-    """`read_nodule_on` for a segmentation: the only segment, or the only one of that value."""
-    found = read_segments(path)
-    chosen = [i for i, segment in enumerate(found.segments) if label in (None, segment.value)]
-    if len(chosen) != 1:
-        names = "; ".join(f"{segment.name}: {segment.value}" for segment in found.segments)[:200]
-        wanted = "segments" if label is None else f"segments, {len(chosen)} of them of label {label}"
-        expected = "one segment by mask_label; export the nodule's segment alone if it shares its value"
-        raise InputError(path, f"{len(found.segments)} {wanted} ({names})", expected)
-    region = found.regions[chosen[0]]
-    if not region.voxels:
-        raise InputError(path, f"no voxel in segment {found.segments[chosen[0]].name}", "a nodule")
-    x, y, z = found.grid.to_world(region.corner).tolist()
-    placed = place_labels(path, replace(found.grid, voxels=region.mask, origin_mm=(x, y, z)), ct)
-    note = f"{path.name}: segment {found.segments[chosen[0]].name} is taken for the nodule"
-    return Labels(placed.voxels, (*found.notes, *placed.notes, note))
-
-
-def place_labels(subject: object, mask: Volume, ct: Volume) -> Labels:
-    """The labels of a mask on the voxels of an image, which are the mask's own voxels: cropped, padded or turned.
-
-    The mask's corners may lie `MOST_OFF` of a voxel off the image's voxels, as the headers round their numbers.
-
-    Raises:
-        InputError: other voxels, or a mask that lies outside the image.
-    """
-    upright, grid = orient(mask, "LPS"), orient(ct, "LPS")
-    corners = np.array(list(product((0, 1), repeat=3))) * (np.array(upright.shape) - 1)
-    shifts = grid.to_voxel(upright.to_world(corners)) - corners
-    start = np.rint(shifts.mean(0)).astype(int)
-    off = float(np.abs(shifts - start).max())
-    if not off <= MOST_OFF:
-        found = f"voxels of {_grid(mask)}"
-        expected = (
-            f"the image's voxels of {_grid(ct)}, or a part of them; resample the mask onto the image, "
-            "nearest voxel (SimpleITK.Resample(mask, image, SimpleITK.Transform(), SimpleITK.sitkNearestNeighbor))"
-        )
-        raise InputError(subject, found, expected)
-    notes = []
-    name = getattr(subject, "name", None) or str(subject)
-    if off > TOLD_OFF:
-        notes.append(f"{name}: up to {off:.2f} of a voxel off the image's voxels, as if rounded; taken as the same")
-    if start.any() or upright.shape != grid.shape:
-        placed = crop(upright, (-start).tolist(), grid.shape, fill=0)
-        outside = np.count_nonzero(upright.voxels) - np.count_nonzero(placed.voxels)
-        if outside and not placed.voxels.any():
-            raise InputError(subject, f"{_grid(mask)}, outside the image", f"a mask within the image's {_grid(ct)}")
-        if outside:
-            notes.append(f"{name}: {outside} marked voxels lie outside the image and are left out")
-        upright = placed
-    placed = replace(grid, voxels=upright.voxels)
-    return Labels(turned_like(placed, ct).voxels, tuple(notes))
-
-
-def _grid(volume: Volume) -> str:
-    """A volume's voxels in words, along x, y and z as `info` shows them for its axes."""
-    return (
-        f"{' x '.join(map(str, volume.shape[::-1]))} (x, y, z) of {times(volume.spacing_mm[::-1])} mm "
-        f"at {', '.join(f'{c:.6g}' for c in volume.origin_mm)} mm"
-    )
 
 
 def write_scan(
