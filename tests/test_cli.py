@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import is_dataclass, replace
 from importlib import import_module
+from pathlib import Path
 from typing import get_args, get_type_hints
 
 import numpy as np
@@ -19,6 +20,7 @@ from cyclopts import Parameter
 import synthorax as sx
 from synthorax.cli import VERBS, main
 from synthorax.errors import InputError
+from synthorax.io.atomic import MARK
 from synthorax.io.images import read_image, write_image
 from synthorax.io.stl import read_stl
 from synthorax.volume import Volume
@@ -317,10 +319,13 @@ def test_an_error_of_the_command_is_its_exit_code_for_the_shell():
     assert not done.stdout
 
 
-def test_a_fault_of_ours_is_not_hidden_from_those_who_must_mend_it(desk, monkeypatch):
+def test_a_fault_of_ours_is_one_line_and_a_file_for_those_who_must_mend_it(desk, monkeypatch, capsys):
+    monkeypatch.setattr("tempfile.tempdir", str(desk))
     monkeypatch.setattr("synthorax.cli.features.compute", lambda *_, **__: 1 // 0)
-    with pytest.raises(ZeroDivisionError):
-        main(["features", "balls.npy"])
+    assert main(["features", "balls.npy"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("synthorax: balls.npy: failed in a way that nobody foresaw (ZeroDivisionError: integer")
+    assert "Traceback (most recent call last)" in Path(line.rpartition(" ")[2]).read_text()
 
 
 # Help
@@ -436,7 +441,7 @@ def test_the_features_of_every_format_agree_with_the_folders_own_table(home, tmp
         for path in (home / "made" / "masks").glob("*" + suffix):
             (part / path.name).write_bytes(path.read_bytes())
     for source in (home / "made" / "shapes.npy", tmp_path / "nii", tmp_path / "mha"):
-        assert main(["features", str(source), "--out", str(tmp_path / "table.csv")]) == 0
+        assert main(["features", str(source), "--out", str(tmp_path / "table.csv"), "--overwrite"]) == 0
         found, values = table(tmp_path / "table.csv")
         assert len(found) == 10
         np.testing.assert_allclose(values, expected, rtol=1e-5)
@@ -531,7 +536,7 @@ def test_the_same_command_makes_the_same_bytes_and_another_seed_others(home, tmp
 def test_only_the_chosen_formats_are_written(home, tmp_path, chosen, parts):
     assert main(["sample", f"{home}/run", "-n", "1", "--formats", chosen, "--out", f"{tmp_path}/made"]) == 0
     files = {name for name, content in contents(tmp_path / "made").items() if content}
-    assert files == {"features.csv", "manifest.json"} | parts
+    assert files == {"features.csv", "manifest.json", MARK} | parts
 
 
 def test_a_walk_leads_from_one_nodule_to_the_other(home, tmp_path):

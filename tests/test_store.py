@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -16,7 +18,6 @@ import pytest
 import SimpleITK as sitk
 import torch
 import zarr
-from filelock import FileLock
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
@@ -44,6 +45,7 @@ from synthorax.errors import InputError
 from synthorax.geometry import crop, from_sitk, orient, pad, resample, to_sitk
 from synthorax.io.dicom_out import write_ct_series, write_segmentation
 from synthorax.io.images import read_image, write_image
+from synthorax.io.locks import claim
 from synthorax.io.tables import read_table, write_table
 from synthorax.nodule import Nodule
 from synthorax.provenance import Origin
@@ -615,8 +617,10 @@ def test_two_sources_of_one_name_are_two_requests(folder, tmp_path):
 
 def test_two_cannot_prepare_one_store_at_once(folder, tmp_path):
     api.prepare("patches", folder, tmp_path / "store", workers=1)
-    with FileLock(tmp_path / "store" / ".lock"), pytest.raises(InputError, match="another process"):
-        api.prepare("patches", folder, tmp_path / "store", workers=1)
+    with ThreadPoolExecutor(1) as elsewhere, ExitStack() as held:
+        elsewhere.submit(held.enter_context, claim(tmp_path / "store")).result()
+        with pytest.raises(InputError, match=f"another process \\({os.getpid()}\\) writing there"):
+            api.prepare("patches", folder, tmp_path / "store", workers=1)
 
 
 def test_a_scan_that_nobody_thought_of_does_not_stop_the_others(folder, tmp_path, monkeypatch):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.markup import escape
 
 from synthorax import api, figures
 from synthorax.anatomy.placement import Clearance
@@ -24,6 +24,7 @@ from synthorax.datasets.shapes import ShapeSet
 from synthorax.editing.inject import Edited
 from synthorax.errors import InputError
 from synthorax.hub import Model
+from synthorax.io.atomic import working_in
 from synthorax.nodule import NoduleAttributes
 from synthorax.report import write_page
 from synthorax.seeding import derive
@@ -32,7 +33,7 @@ from synthorax.shapes.overlap import dice
 from synthorax.shapes.reconnection import ON_THRESHOLD
 from synthorax.systems.lung.base_set import repair_inverted
 from synthorax.systems.lung.system import GeneratedShapes, Lung
-from synthorax.training.files import LOG
+from synthorax.training.files import read_log
 from synthorax.volume import Volume
 
 NODULES = 51
@@ -70,6 +71,11 @@ def run_demo(out: Path, *, seed: int = 0, preset: str = "smooth") -> Path:
     Returns:
         The page.
     """
+    with working_in(out):
+        return _run_demo(out, seed, preset)
+
+
+def _run_demo(out: Path, seed: int, preset: str) -> Path:
     console, clock = Console(stderr=True), Clock()
     page = out / "index.html"
     if out.exists() and any(out.iterdir()) and not (out / "run").is_dir():
@@ -106,7 +112,7 @@ def run_demo(out: Path, *, seed: int = 0, preset: str = "smooth") -> Path:
         content = _page_content(model, lidc, seeds, made, features, out / "run")
         content |= {"chest": _chest_figure(chest, injected), "injected": injected.nodules}
         write_page(page, "demo.html", **content, clock=clock.seconds, seed=seed)
-    console.print(f"\nOpen [bold]{page}[/bold]")
+    console.print(f"\nOpen [bold]{escape(str(page))}[/bold]")
     return page
 
 
@@ -134,7 +140,7 @@ def _page_content(
     shown = by_size[np.linspace(4, len(by_size) - 5, 6).astype(int)]
     learned = system.generate(system.encode(seeds.occupancy))
     walk = system.walk(seeds.occupancy[shown[1]], seeds.occupancy[shown[-1]], WALK_STEPS)
-    log = [json.loads(line) for line in (run / LOG).read_text().splitlines()]
+    log = [record for record in read_log(run) if "mse" in record]
     content: dict[str, object] = {
         "real": figures.surfaces(
             [seeds.occupancy[i] > 0 for i in shown] + list(learned.masks[shown]),

@@ -37,8 +37,30 @@ class OutputError(SynthoraxError):
     exit_code = 2
 
     def __init__(self, target: object, reason: str) -> None:
-        super().__init__(f"{target}: cannot write: {reason}")
+        super().__init__(target, reason)  # as they are, so that the error comes whole out of another process
         self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}: cannot write: {self.reason}"
+
+
+SIGNALLED = 128
+"""A command that a signal ends has this plus the signal's number as its exit code."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asked this process to end; what it had begun is cleaned up as after Ctrl-C.
+
+    Attributes:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int, text: str = "") -> None:
+        super().__init__(number, text)
+        self.number = number
+
+    def __str__(self) -> str:
+        return str(self.args[1])
 
 
 class TrainingError(SynthoraxError):

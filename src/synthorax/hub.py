@@ -7,16 +7,14 @@ and all, then text.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from synthorax.errors import InputError
+from synthorax.io.mappings import parse_yaml, read_mapping
 from synthorax.provenance import sha256
 from synthorax.training.files import BEST, CONFIG, DATA, WEIGHTS
 
@@ -143,8 +141,8 @@ def read_card(folder: Path) -> Card:
     """
     try:
         _, facts, text = (folder / CARD).read_text().split("---\n", 2)
-        return Card(dict(yaml.safe_load(facts)), text.strip() + "\n")
-    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+        return Card(dict(parse_yaml(facts)), text.strip() + "\n")
+    except (OSError, ValueError, TypeError) as error:
         raise InputError(folder / CARD, "no readable card", "YAML between two lines of ---, then text") from error
 
 
@@ -186,9 +184,9 @@ def load(model: Path | str) -> Model:
 def _read_config(file: Path) -> tuple[str, Mapping[str, Any]]:
     """System and configuration of a model."""
     try:
-        content = yaml.safe_load(file.read_text())
+        content = read_mapping(file, "configuration")
         name, config, form = str(content["system"]), dict(content["config"]), content.get("format", FORMAT)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(
             file, "a damaged configuration", "system and config, as `synthorax train` wrote them"
         ) from error
@@ -207,8 +205,8 @@ def _seen(file: Path) -> frozenset[str]:
     if not file.is_file():
         return frozenset()
     try:
-        return seen_patients(json.loads(file.read_text()))
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+        return seen_patients(read_mapping(file))
+    except (ValueError, TypeError, AttributeError) as error:
         raise InputError(file, "nothing that can be read", "a model's patients, as `synthorax train` wrote") from error
 
 

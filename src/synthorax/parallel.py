@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Sequence
+import pickle
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from functools import partial
+from threading import Thread
+from typing import Any, TypeVar
 
 from synthorax.errors import InputError, SynthoraxError
 
 CONNECT_SECONDS = 10
+MOST_WORKERS = 1024
+"""Processes of one call; no machine has more cores to give them."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -22,33 +29,121 @@ def map_processes(
     workers: int | None = None,
     chunk: int = 64,
     cluster: str | None = None,
-) -> Iterable[Result]:
+    name: Callable[[Item], str] | None = None,
+) -> Iterator[Result]:
     """`function` of every item, in order, as results arrive; one worker a core by default.
 
-    `function` and the items must pickle. A single worker, or few items, stay in this process.
+    `function` and the items must pickle. A single worker, or few items, stay in this process. Workers end when this
+    process does, however it ends, and when the results are no longer asked for.
 
     Args:
         cluster: address of a Dask scheduler, such as `tcp://host:8786`, whose workers see the same files.
+        name: of an item, to tell which one a worker had when it was killed.
 
     Raises:
-        InputError: nothing answers there, or Dask is not installed.
+        InputError: fewer than one worker or more than `MOST_WORKERS`; no Dask, or nothing answers at its address.
         SynthoraxError: a worker was killed.
     """
+    check_workers(workers)
     if cluster is not None:
-        yield from _map_cluster(function, items, cluster)
-        return
+        return _map_cluster(function, items, cluster)
     workers = min(workers or os.cpu_count() or 1, -(-len(items) // chunk))
     if workers <= 1:
-        yield from map(function, items)
-        return
+        return map(function, items)
+    return _map_pool(function, items, workers, chunk, name)
+
+
+def check_workers(workers: int | None) -> None:
+    """Refuse a number of processes that no machine has use for.
+
+    Raises:
+        InputError: below 1 or above `MOST_WORKERS`.
+    """
+    if workers is not None and not 1 <= workers <= MOST_WORKERS:
+        raise InputError("workers", str(workers), f"1 to {MOST_WORKERS} processes")
+
+
+def _map_pool(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    workers: int,
+    chunk: int,
+    name: Callable[[Item], str] | None,
+) -> Iterator[Result]:
+    slots, taken = multiprocessing.RawArray("q", 2 * workers), multiprocessing.Value("i", 0)
+    processes: Mapping[int, Any] = {}
     try:
-        with ProcessPoolExecutor(workers) as pool:
-            yield from pool.map(function, items, chunksize=chunk)
+        with ProcessPoolExecutor(workers, initializer=_begin, initargs=(slots, taken)) as pool:
+            results = pool.map(partial(_call, function), enumerate(items), chunksize=chunk)
+            processes = dict(pool._processes or {})  # Python offers no other way to end workers before 3.14
+            try:
+                yield from results
+            except BaseException:  # such as Ctrl-C, or that nobody wants the other results
+                for process in processes.values():
+                    process.terminate()
+                raise
     except BrokenProcessPool as error:
-        raise SynthoraxError("a worker process was killed, perhaps for its memory; try fewer workers") from error
+        at = _at_hand(slots, processes)
+        told = "" if name is None or not at else " at " + " or ".join(name(items[index]) for index in at)
+        advice = "perhaps for want of memory; use fewer with --workers"
+        raise SynthoraxError(f"a worker process was killed{told}, {advice}") from error
 
 
-def _map_cluster(function: Callable[[Item], Result], items: Sequence[Item], address: str) -> Iterable[Result]:
+_slots: Any = None
+_slot = 0
+
+
+def _begin(slots: Any, taken: Any) -> None:
+    """Make this process a worker: it ends with its parent, and leaves Ctrl-C to it."""
+    global _slots, _slot
+    with taken.get_lock():
+        _slots, _slot = slots, 2 * taken.value
+        taken.value += 1
+    _slots[_slot], _slots[_slot + 1] = os.getpid(), -1
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for ending in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        signal.signal(ending, signal.SIG_DFL)
+    Thread(target=_end_with_parent, name="parent", daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _call(function: Callable[[Item], Result], job: tuple[int, Item]) -> Result:
+    """One item in a worker, which notes which one it is."""
+    index, item = job
+    _slots[_slot + 1] = index
+    try:
+        return function(item)
+    except Exception as error:
+        if not _pickles(error):
+            raise RuntimeError(f"{type(error).__name__}: {error}") from None
+        raise
+    finally:
+        _slots[_slot + 1] = -1
+
+
+def _pickles(error: Exception) -> bool:
+    """Whether an error comes out of another process as it is."""
+    try:
+        return type(pickle.loads(pickle.dumps(error))) is type(error)
+    except Exception:
+        return False
+
+
+def _at_hand(slots: Sequence[int], processes: Mapping[int, Any]) -> list[int]:
+    """The items that killed workers had; those of all workers where it cannot be told which one was killed."""
+    had = {slots[i]: slots[i + 1] for i in range(0, len(slots), 2) if slots[i + 1] >= 0}
+    ended_by_pool = (None, 0, -signal.SIGTERM)
+    killed = [pid for pid, process in processes.items() if process.exitcode not in ended_by_pool]
+    return sorted(had[pid] for pid in had if pid in killed or not killed)
+
+
+def _map_cluster(function: Callable[[Item], Result], items: Sequence[Item], address: str) -> Iterator[Result]:
     try:
         from distributed import Client
     except ImportError as error:

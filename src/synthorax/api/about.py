@@ -11,7 +11,7 @@ import numpy as np
 
 from synthorax.errors import InputError
 from synthorax.provenance import MANIFEST
-from synthorax.training.files import CONFIG, DATA, LOG
+from synthorax.training.files import CONFIG, DATA, read_log
 
 if TYPE_CHECKING:
     from synthorax.io.marks import Found
@@ -122,15 +122,10 @@ def _damage(path: Path, files: int, errors: Sequence[InputError]) -> InputError:
 
 
 def _run(path: Path) -> dict[str, Any]:
-    import yaml
+    from synthorax.io.mappings import read_mapping
 
-    try:
-        config = dict(yaml.safe_load((path / CONFIG).read_text()))
-        data = json.loads((path / DATA).read_text())
-        log = (path / LOG).read_text().splitlines() if (path / LOG).is_file() else []
-        return {"holds": "run", **config, "data": _counted(data), "last": json.loads(log[-1]) if log else {}}
-    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
-        raise InputError(path, "a damaged run folder", "what `synthorax train` wrote") from error
+    config, data, log = read_mapping(path / CONFIG), read_mapping(path / DATA), read_log(path)
+    return {"holds": "run", **config, "data": _counted(data), "last": log[-1] if log else {}}
 
 
 def _counted(tree: Mapping[str, Any]) -> dict[str, Any]:

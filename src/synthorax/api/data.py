@@ -236,13 +236,15 @@ def export(
     from synthorax.datasets import export as layouts
     from synthorax.datasets.export_items import sample_items, store_items
     from synthorax.datasets.store import Store, is_store
+    from synthorax.io.atomic import claiming
 
     source, out = Path(source), Path(out)
     items = store_items(Store(source)) if is_store(source) else sample_items(source)
     inside, around = source.resolve(), out.resolve()
     if inside == around or inside in around.parents or around in inside.parents:
         raise InputError(out, f"{source} itself, or a folder within or around it", "a folder beside it")
-    return layouts.export(items, out, layout, name=name, unknown=unknown, voxelless=voxelless, overwrite=overwrite)
+    with claiming(out, overwrite=overwrite, sources=[source]):
+        return layouts.export(items, out, layout, name=name, unknown=unknown, voxelless=voxelless, overwrite=overwrite)
 
 
 def write_scan(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -51,6 +52,7 @@ def train(
     """
     began = time.monotonic()
     from synthorax import hub
+    from synthorax.io.atomic import working_in
     from synthorax.training.run_folder import SEEN_BEFORE, RunFolder, check_run_folder
 
     entry = hub.entry(system)
@@ -65,7 +67,7 @@ def train(
 
     fabric = make_fabric(device, devices, nodes, getattr(config, "precision", "32"))
     launch(fabric)
-    with together(fabric):
+    with together(fabric), working_in(Path(out)) if fabric.is_global_zero else nullcontext():
         first = load(start) if isinstance(start, str | Path) else start
         with fabric.rank_zero_first(local=True):  # what it decodes the others of a host find in its cache
             training = hub.part(entry.training)(config, data, seed, **options)

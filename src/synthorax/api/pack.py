@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from synthorax.errors import InputError
-
 if TYPE_CHECKING:
     from synthorax.datasets.pack import Pack
     from synthorax.datasets.store import Store
@@ -38,16 +36,14 @@ def pack(
         workers: processes; one a core if not given.
 
     Raises:
-        InputError: no store, nothing of those splits in it, or a file of that name.
+        InputError: no store, nothing of those splits in it, or a file that no earlier call made.
         OutputError: the file cannot be written.
     """
     from synthorax.datasets.pack import PackRequest, pack_store
     from synthorax.datasets.store import Store
 
     request = PackRequest(size, spacing_mm, margin, tuple(splits), hu_step, seed)
-    if (out := Path(out)).exists() and not overwrite:
-        raise InputError(out, "a file or folder of that name", "a new file, or --overwrite")
-    return pack_store(Store.of(store), out, request, workers=workers)
+    return pack_store(Store.of(store), Path(out), request, workers=workers, overwrite=overwrite)
 
 
 def unpack(file: str | Path, out: str | Path, *, overwrite: bool = False) -> Store:

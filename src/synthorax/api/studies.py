@@ -39,6 +39,7 @@ def study_shapes(
     Returns:
         The page; `results.json` is beside it.
     """
+    from synthorax.io.atomic import working_in
     from synthorax.studies.shapes import FEEDBACK, Plan
     from synthorax.studies.shapes_page import COMPARISONS
     from synthorax.studies.shapes_page import study_shapes as run
@@ -52,16 +53,17 @@ def study_shapes(
     if feedback != "none" or not reconnect:
         name = f"main, feedback {feedback}, {'' if reconnect else 'not '}reconnected"
         plan = Plan(name, config.layers, feedback=FEEDBACK[feedback], reconnected=reconnect)
-    return run(
-        shapes,
-        config,
-        Path(out),
-        n_nodules=nodules,
-        seed=seed,
-        plan=plan,
-        compare=COMPARISONS if "all" in compare else compare,
-        **more,
-    )
+    with working_in(Path(out)):
+        return run(
+            shapes,
+            config,
+            Path(out),
+            n_nodules=nodules,
+            seed=seed,
+            plan=plan,
+            compare=COMPARISONS if "all" in compare else compare,
+            **more,
+        )
 
 
 def study_baselines(
@@ -91,6 +93,7 @@ def study_baselines(
         InputError: a store with one class or too few patients, patches smaller than a network needs, unknown names.
     """
     from synthorax.datasets.store import Store
+    from synthorax.io.atomic import working_in
     from synthorax.studies.baselines_page import TASKS
     from synthorax.studies.baselines_page import study_baselines as run
     from synthorax.tasks.config import task_config
@@ -99,7 +102,8 @@ def study_baselines(
         raise InputError("task", repr(unknown[0]), " or ".join(TASKS))
     configs = {task: task_config(task, preset, (settings or {}).get(task, {})) for task in tasks}
     store = Store.of(data)
-    return run(store, configs, Path(out), trainings=trainings, seed=seed, device=device)[0]
+    with working_in(Path(out)):
+        return run(store, configs, Path(out), trainings=trainings, seed=seed, device=device)[0]
 
 
 def study_detection(
@@ -135,22 +139,24 @@ def study_detection(
     """
     from synthorax import hub
     from synthorax.datasets.store import Store
+    from synthorax.io.atomic import working_in
     from synthorax.studies.detection_page import study_detection as run
     from synthorax.tasks.config import task_config
 
     config = task_config("detection", preset, settings or {})
     store = Store.of(data)
-    return run(
-        store,
-        config,
-        Path(out),
-        model=None if model is None else hub.load(model),
-        amounts=amounts,
-        negatives=negatives,
-        trainings=trainings,
-        seed=seed,
-        device=device,
-    )[0]
+    with working_in(Path(out)):
+        return run(
+            store,
+            config,
+            Path(out),
+            model=None if model is None else hub.load(model),
+            amounts=amounts,
+            negatives=negatives,
+            trainings=trainings,
+            seed=seed,
+            device=device,
+        )[0]
 
 
 def study_fidelity(
@@ -183,21 +189,23 @@ def study_fidelity(
     """
     from synthorax import hub
     from synthorax.datasets.store import Store
+    from synthorax.io.atomic import working_in
     from synthorax.studies.fidelity_page import study_fidelity as run
     from synthorax.tasks.config import task_config
 
     if samples < 4:
         raise InputError("samples", str(samples), "4 or more")
     config = task_config("detection", preset, settings or {})
-    return run(
-        Store.of(data),
-        config,
-        Path(out),
-        hub.load(model),
-        hub.load(extractor),
-        extractor_name=Path(extractor).name,
-        run=Path(model) if Path(model).is_dir() else None,
-        samples=samples,
-        seed=seed,
-        device=device,
-    )[0]
+    with working_in(Path(out)):
+        return run(
+            Store.of(data),
+            config,
+            Path(out),
+            hub.load(model),
+            hub.load(extractor),
+            extractor_name=Path(extractor).name,
+            run=Path(model) if Path(model).is_dir() else None,
+            samples=samples,
+            seed=seed,
+            device=device,
+        )[0]

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from io import TextIOWrapper
+from typing import TYPE_CHECKING
 
-from cyclopts import App, CycloptsError
+from synthorax.cli.nets import ending_signals, quiet, unforeseen
+from synthorax.errors import SIGNALLED, SynthoraxError
+from synthorax.screen import one_line, say
 
-from synthorax.errors import SynthoraxError
+if TYPE_CHECKING:
+    from cyclopts import App
 
 VERBS = {
     "demo": ("The whole way in miniature, on real nodule shapes, ending in a page to look at.", "demo:demo"),
@@ -45,11 +51,11 @@ GROUPS = {
     "study": "The papers' experiments, each ending in a table with intervals and a page.",
 }
 
-INTERRUPTED = 130
-
 
 def build_app(arguments: Sequence[str] = ()) -> App:
     """The command with its verbs, none of them imported; the one that is asked for tells its own help."""
+    from cyclopts import App
+
     app = App(
         name="synthorax",
         help="Synthetic lung nodules and chest CT, and proof of whether they help.",
@@ -71,24 +77,41 @@ def build_app(arguments: Sequence[str] = ()) -> App:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; returns the exit code. Whatever a user can mend is one line on stderr."""
+    """Run one verb; returns the exit code. Whatever goes wrong is one line on stderr."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a name that the terminal's encoding lacks must not stop anything
+            stream.reconfigure(errors="backslashreplace")
+    with quiet(), ending_signals():
+        try:
+            return _run(arguments)
+        except SynthoraxError as error:
+            return _fail(error, error.exit_code)
+        except BrokenPipeError:  # The reader of our output, such as `head`, has had enough.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except OSError as error:
+            return _fail(f"{_name(error)}: {(error.strerror or str(error)).lower()}", 2)
+        except KeyboardInterrupt as stopped:
+            return _fail(f"stopped {stopped}".rstrip(), SIGNALLED + getattr(stopped, "number", signal.SIGINT))
+        except Exception as error:
+            return _fail(unforeseen(error, arguments), 1)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    from cyclopts import CycloptsError  # here, so that Ctrl-C finds somebody who listens
+
     try:
-        arguments = sys.argv[1:] if arguments is None else arguments
         code = build_app(arguments)(arguments, exit_on_error=False, print_error=False)
-        return code if isinstance(code, int) else 0
     except CycloptsError as error:
         return _fail(" ".join(str(error).split()) + " Try --help.", 2)
-    except SynthoraxError as error:
-        return _fail(str(error), error.exit_code)
-    except BrokenPipeError:  # The reader of our output, such as `head`, has had enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
-        return _fail(f"{error.filename or 'file'}: {(error.strerror or str(error)).lower()}", 2)
-    except KeyboardInterrupt as stopped:
-        return _fail(f"stopped {stopped}".rstrip(), INTERRUPTED)
-    return 0
+    return code if isinstance(code, int) else 0
 
 
-def _fail(text: str, code: int) -> int:
-    print(f"synthorax: {text}", file=sys.stderr)
+def _name(error: OSError) -> str:
+    return os.fsdecode(error.filename) if isinstance(error.filename, str | bytes | os.PathLike) else "file"
+
+
+def _fail(text: object, code: int) -> int:
+    say(one_line(f"synthorax: {text}"), error=True)
     return code

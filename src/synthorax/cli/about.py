@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from synthorax import api
+from synthorax.screen import say
 
 NOT_SYNTHETIC = 1
 UNFIT = 1
@@ -30,7 +31,7 @@ def info(path: Path, *, check: bool = False, json: Annotated[bool, Parameter(nam
     if json:
         print(dumps(found, indent=1))
     elif found["holds"] == "bundled model":
-        print(found["card"], end="")
+        say(found["card"], end="")
     else:
         _print(found)
 
@@ -48,13 +49,13 @@ def models(*, json: Annotated[bool, Parameter(name="--json")] = False) -> None:
         print(dumps(found, indent=1))
         return
     if not found:
-        print("no model is bundled; `synthorax train` makes one")
+        say("no model is bundled; `synthorax train` makes one")
     for model in found:
-        print(f"{model['name']}: {model['what']}")
-        print(f"  {model['system']}, preset {model['preset']}, {model['steps']} steps, {model['mb']} MB")
+        say(f"{model['name']}: {model['what']}")
+        say(f"  {model['system']}, preset {model['preset']}, {model['steps']} steps, {model['mb']} MB")
         for row in model["figures"]:
-            print("  " + " | ".join(str(value) for value in row.values() if value != ""))
-        print(f"  patients: {', '.join(f'{n} {split}' for split, n in model['patients'].items())}; {model['licence']}")
+            say("  " + " | ".join(str(value) for value in row.values() if value != ""))
+        say(f"  patients: {', '.join(f'{n} {split}' for split, n in model['patients'].items())}; {model['licence']}")
 
 
 def doctor(*, json: Annotated[bool, Parameter(name="--json")] = False) -> int:
@@ -73,14 +74,14 @@ def doctor(*, json: Annotated[bool, Parameter(name="--json")] = False) -> int:
     else:
         for finding in found:
             advice = f" -> {finding.advice}" if finding.advice else ""
-            print(f"{finding.state:<8}{finding.name}: {finding.found}{advice}")
-        print("fit" if is_fit(found) else "not fit: see what is missing")
+            say(f"{finding.state:<8}{finding.name}: {finding.found}{advice}")
+        say("fit" if is_fit(found) else "not fit: see what is missing")
     return 0 if is_fit(found) else UNFIT
 
 
 def _print(found: dict[str, Any]) -> None:
     for line in _lines(found):
-        print(line)
+        say(line)
 
 
 def verify(path: Path, *, json: Annotated[bool, Parameter(name="--json")] = False) -> int:
@@ -99,9 +100,9 @@ def verify(path: Path, *, json: Annotated[bool, Parameter(name="--json")] = Fals
         print(dumps({"synthetic": is_synthetic, "marks": [vars(mark) for mark in marks]}, indent=1))
     elif marks:
         for mark in marks:
-            print(f"{path}: {'partly ' * mark.partly}synthetic, by {mark.place}: {mark.text}")
+            say(f"{path}: {'partly ' * mark.partly}synthetic, by {mark.place}: {mark.text}")
     else:
-        print(f"{path}: no synthetic mark")
+        say(f"{path}: no synthetic mark")
     return 0 if is_synthetic else NOT_SYNTHETIC
 
 

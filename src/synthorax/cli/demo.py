@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from synthorax.demo import run_demo
+from synthorax.screen import say
 
 
 def demo(*, out: Path = Path("demo"), seed: int = 0, preset: Literal["smooth", "compact", "smoke"] = "smooth") -> None:
@@ -20,4 +21,4 @@ def demo(*, out: Path = Path("demo"), seed: int = 0, preset: Literal["smooth", "
     preset
         smooth: for outlined nodules, about a minute. compact: for rough ones. smoke: half a minute, of poor quality.
     """
-    print(run_demo(out, seed=seed, preset=preset))
+    say(run_demo(out, seed=seed, preset=preset))

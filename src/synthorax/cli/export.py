@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from synthorax import api
+from synthorax.screen import say
 
 
 def export(
@@ -44,6 +45,6 @@ def export(
     report = api.export(
         source, out, layout, name=name or out.name, unknown=unknown, voxelless=voxelless, overwrite=overwrite
     )
-    print(f"{out}: {report}")
+    say(f"{out}: {report}")
     for note in report.notes:
-        print(f"  {note}")
+        say(f"  {note}")

@@ -11,8 +11,11 @@ from cyclopts import Parameter
 
 from synthorax.api import features as compute
 from synthorax.cli.options import parse_zyx
-from synthorax.io.tables import write_table
-from synthorax.shapes.features import Convention
+from synthorax.errors import InputError
+from synthorax.io.atomic import new_file
+from synthorax.io.tables import read_table, write_table
+from synthorax.screen import say
+from synthorax.shapes.features import FEATURES, Convention
 
 
 def features(
@@ -21,6 +24,7 @@ def features(
     convention: Convention = "alnsb",
     spacing: str | None = None,
     out: Path | None = None,
+    overwrite: bool = False,
     json: Annotated[bool, Parameter(name="--json")] = False,
 ) -> None:
     """The 12 shape features of nodule masks, one row a nodule, columns f1 to f12.
@@ -36,19 +40,32 @@ def features(
         Voxel size Z,Y,X in mm of .npy stacks; LuNG's 1.25,0.7,0.7 if not given. Images know theirs.
     out
         CSV file to write; the table goes to the screen if not given.
+    overwrite
+        Replace a table of features that an earlier call made.
     json
         Print JSON instead of CSV.
     """
     spacing_mm = spacing and parse_zyx(spacing, "--spacing", "Z,Y,X in mm, as in 1.25,0.7,0.7", float)
-    rows = compute(file, convention=convention, spacing_mm=spacing_mm or None).rows()
     if out is not None:
-        write_table(out, rows)
-        print(f"{out}: {len(rows)} nodules")
-    elif json:
+        with new_file(out, overwrite=overwrite, is_ours=_is_table_of_features, sources=[file]) as unfinished:
+            rows = compute(file, convention=convention, spacing_mm=spacing_mm or None).rows()
+            write_table(unfinished, rows)
+        say(f"{out}: {len(rows)} nodules")
+        return
+    rows = compute(file, convention=convention, spacing_mm=spacing_mm or None).rows()
+    if json:
         # JSON has no infinity, which is f6 of a single voxel.
         finite = [{k: v if isinstance(v, str) or isfinite(v) else None for k, v in row.items()} for row in rows]
         print(dumps(finite, indent=1))
     else:
-        print(",".join(rows[0]))
+        say(",".join(rows[0]))
         for row in rows:
-            print(",".join(f"{v:.9g}" if isinstance(v, float) else str(v) for v in row.values()))
+            say(",".join(f"{v:.9g}" if isinstance(v, float) else str(v) for v in row.values()))
+
+
+def _is_table_of_features(path: Path) -> bool:
+    """Whether a file is what this verb writes."""
+    try:
+        return list(read_table(path)[0]) == ["nodule", *FEATURES]
+    except InputError:
+        return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from json import dumps
@@ -16,9 +15,10 @@ from synthorax.anatomy.placement import Clearance, Site
 from synthorax.api.editing import LungFinder
 from synthorax.editing.methods import METHODS
 from synthorax.errors import InputError
-from synthorax.io.atomic import check_folder_is_free
+from synthorax.io.atomic import claiming
 from synthorax.io.scans import read_scan
 from synthorax.nodule import MOST_RATING, NoduleAttributes
+from synthorax.screen import say
 
 TEXTURES = {"ground-glass": 1.0, "part-solid": 3.0, "solid": 5.0}
 CALCIFICATIONS = {"popcorn": 1.0, "laminated": 2.0, "solid": 3.0, "non-central": 4.0, "central": 5.0, "none": 6.0}
@@ -167,37 +167,38 @@ def inject(
     indices = [_numbers(text, "--voxel", "I,J,K") for text in voxel or ()]
     diameters = _numbers(diameter, "--diameter", "mm, one or one a nodule", count=None)
     allowed = _words(patients) if patients else None
-    check_folder_is_free(out, overwrite=overwrite)
-    read = read_scan(scan, series, any_values=force, as_stored=True)
-    points += [read.ct.to_world(index[::-1]).tolist() for index in indices]
-    made = api.inject(
-        read,
-        method,
-        at_mm=points,
-        auto=placing.auto,
-        diameter_mm=diameters,
-        attributes=given,
-        seed=seed,
-        site=placing.site,
-        clearance=placing.clearance(),
-        shapes=shapes,
-        patients=allowed,
-        labels=nodules,
-        lungs=lungs,
-        force=force,
-        out=out,
-        keep_identity=keep_identity,
-        overwrite=overwrite,
-    )
+    read_from = [path for path in (scan, shapes, patients, nodules) if path is not None]
+    with claiming(out, overwrite=overwrite, sources=read_from):
+        read = read_scan(scan, series, any_values=force, as_stored=True)
+        points += [read.ct.to_world(index[::-1]).tolist() for index in indices]
+        made = api.inject(
+            read,
+            method,
+            at_mm=points,
+            auto=placing.auto,
+            diameter_mm=diameters,
+            attributes=given,
+            seed=seed,
+            site=placing.site,
+            clearance=placing.clearance(),
+            shapes=shapes,
+            patients=allowed,
+            labels=nodules,
+            lungs=lungs,
+            force=force,
+            out=out,
+            keep_identity=keep_identity,
+            overwrite=overwrite,
+        )
     for note in made.notes:
-        print(f"synthorax: warning: {note}", file=sys.stderr)
+        say(f"synthorax: warning: {note}", error=True)
     if json:
         print(dumps([nodule.row() for nodule in made.nodules]))
         return
     for nodule in made.nodules:
         place = ",".join(f"{c:.1f}" for c in nodule.center_mm)
-        print(f"nodule {nodule.nodule_id}: {nodule.attributes.diameter_mm:.1f} mm at {place} mm")
-    print(f"{out}: scan, mask, region and manifest")
+        say(f"nodule {nodule.nodule_id}: {nodule.attributes.diameter_mm:.1f} mm at {place} mm")
+    say(f"{out}: scan, mask, region and manifest")
 
 
 def _rating(name: str, value: str | float, words: Mapping[str, float]) -> float:

@@ -8,9 +8,8 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from synthorax.errors import InputError
+from synthorax.io.mappings import parse_yaml, read_mapping
 
 LAYERS = re.compile(r"\d+(_\d+)+")
 """Layers as in 32_3_64_1024, which YAML takes for a number."""
@@ -40,12 +39,7 @@ def parse_settings(pairs: Sequence[str], config: Path | None, **named: Any) -> d
     """
     settings: dict[str, Any] = {}
     if config is not None:
-        try:
-            content = yaml.safe_load(config.read_text())
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise InputError(config, "no readable YAML", "a file of settings") from error
-        if not isinstance(content, dict):
-            raise InputError(config, type(content).__name__, "a mapping of settings")
+        content = read_mapping(config)
         inner = content.get("config", content)
         if not isinstance(inner, dict):
             raise InputError(config, f"config: {inner}", "a mapping of settings")
@@ -55,7 +49,7 @@ def parse_settings(pairs: Sequence[str], config: Path | None, **named: Any) -> d
         if not separator:
             raise InputError("--set", repr(pair), "KEY=VALUE")
         try:
-            settings[key] = value if LAYERS.fullmatch(value) else yaml.safe_load(value)
-        except yaml.YAMLError as error:
+            settings[key] = value if LAYERS.fullmatch(value) else parse_yaml(value)
+        except ValueError as error:
             raise InputError("--set", repr(pair), "KEY=VALUE") from error
     return settings | {name: value for name, value in named.items() if value is not None}

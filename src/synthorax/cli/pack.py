@@ -6,6 +6,7 @@ from pathlib import Path
 
 from synthorax import api
 from synthorax.cli.options import parse_zyx
+from synthorax.screen import say
 
 MIB = 2**20
 
@@ -48,7 +49,7 @@ def pack(
     workers
         Processes; one a core if not given.
     overwrite
-        Replace a file.
+        Replace a file that an earlier call made.
     """
     voxels = None if size is None else parse_zyx(size, "--size", "Z,Y,X voxels, as in 24,24,24", int)
     made = api.pack(
@@ -64,7 +65,7 @@ def pack(
         overwrite=overwrite,
     )
     nodules = sum(len(row["nodules"]) for row in made.rows)
-    print(f"{out}: {len(made)} cases, {nodules} nodules, {out.stat().st_size / MIB:.1f} MiB")
+    say(f"{out}: {len(made)} cases, {nodules} nodules, {out.stat().st_size / MIB:.1f} MiB")
 
 
 def unpack(file: Path, *, out: Path, overwrite: bool = False) -> None:
@@ -81,4 +82,4 @@ def unpack(file: Path, *, out: Path, overwrite: bool = False) -> None:
     """
     store = api.unpack(file, out, overwrite=overwrite)
     nodules = sum(len(case.nodules) for case in store.cases)
-    print(f"{out}: {len(store)} cases, {nodules} nodules, fingerprint {store.fingerprint[:16]}")
+    say(f"{out}: {len(store)} cases, {nodules} nodules, fingerprint {store.fingerprint[:16]}")

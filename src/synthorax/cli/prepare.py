@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,10 @@ from synthorax.datasets.lidc import LidcRequest
 from synthorax.datasets.shape_files import TABLE
 from synthorax.datasets.store import Annotated, Store
 from synthorax.errors import InputError
-from synthorax.io.atomic import atomic_folder, check_folder_is_free
+from synthorax.io.atomic import atomic_folder
 from synthorax.io.tables import write_table
 from synthorax.provenance import MANIFEST, write_manifest
+from synthorax.screen import say
 
 
 def shapes(
@@ -51,9 +51,8 @@ def shapes(
     voxels = parse_zyx(grid, "--grid", "Z,Y,X voxels, as in 20,40,40", int)
     spacing_mm = parse_zyx(spacing, "--spacing", "Z,Y,X in mm, as in 1.25,0.7,0.7", float)
     request = LidcRequest(readers, voxels, spacing_mm)
-    check_folder_is_free(out, overwrite=overwrite)
-    made = lidc_shapes(readers=request.readers, grid=request.grid, spacing_mm=request.spacing_mm)
     with atomic_folder(out, overwrite=overwrite) as folder:
+        made = lidc_shapes(readers=request.readers, grid=request.grid, spacing_mm=request.spacing_mm)
         np.save(folder / "shapes.npy", made.shapes.occupancy)
         write_table(folder / TABLE, [record.row() for record in made.shapes.records])
         write_manifest(
@@ -66,7 +65,7 @@ def shapes(
                 "fingerprint": made.shapes.fingerprint,
             },
         )
-    print(f"{out}: " + ", ".join(f"{count} {what}" for what, count in made.counts.items()))
+    say(f"{out}: " + ", ".join(f"{count} {what}" for what, count in made.counts.items()))
 
 
 @Parameter(name="*")
@@ -236,5 +235,5 @@ def _tell(out: Path, store: Store) -> None:
     """Show what is in a store and what is not: the first line as the result, the others as remarks."""
     first, *more = summary.lines(store)
     for line in more:
-        print(f"  {line}", file=sys.stderr)
-    print(f"{out}: {first}")
+        say(f"  {line}", error=True)
+    say(f"{out}: {first}")

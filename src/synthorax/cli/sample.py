@@ -8,7 +8,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from synthorax import api
-from synthorax.io.atomic import check_folder_is_free
+from synthorax.io.atomic import claiming
+from synthorax.screen import say
 
 
 def sample(
@@ -64,12 +65,9 @@ def sample(
     overwrite
         Replace a folder that an earlier call made.
     """
-    check_folder_is_free(out, overwrite=overwrite)
-    loaded = api.load(model, device)
     asked = {"near": near, "radius": radius, "walk": walk, "positive": positive, "select": select or None}
     asked |= {"diameter_mm": diameter, "texture": texture, "malignancy": malignancy}
     options = {name: value for name, value in asked.items() if value is not None}
-    made = api.sample(loaded, n, seed=seed, **options)
     how: dict[str, object] = {"drawn": "uniform", **options}
     if near:
         how = {"drawn": "near", "nodule": near, "radius": 0.2 if radius is None else radius}
@@ -78,5 +76,8 @@ def sample(
     if device != "cpu":
         how["device"] = device
     chosen = {} if formats is None else {"formats": [name.strip() for name in formats.split(",")]}
-    told = api.write_samples(out, loaded, made, seed=seed, how=how, overwrite=overwrite, **chosen)
-    print(f"{out}: {told}")
+    with claiming(out, overwrite=overwrite, sources=[Path(model)]):
+        loaded = api.load(model, device)
+        made = api.sample(loaded, n, seed=seed, **options)
+        told = api.write_samples(out, loaded, made, seed=seed, how=how, overwrite=overwrite, **chosen)
+    say(f"{out}: {told}")

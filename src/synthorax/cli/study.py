@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from synthorax import api
 from synthorax.cli.options import parse_settings
 from synthorax.errors import InputError
+from synthorax.screen import say
 
 
 def shapes(
@@ -86,7 +87,7 @@ def shapes(
         seed=seed,
         device=device,
     )
-    print(page)
+    say(page)
 
 
 def baselines(
@@ -130,7 +131,7 @@ def baselines(
         if not separator or task not in names:
             raise InputError("--set", repr(key), f"TASK.KEY=VALUE, a task being {' or '.join(names)}")
         settings.setdefault(task, {})[name] = value
-    print(
+    say(
         api.study_baselines(
             data,
             out,
@@ -203,7 +204,7 @@ def detection(
         seed=seed,
         device=device,
     )
-    print(page)
+    say(page)
 
 
 def fidelity(
@@ -257,7 +258,7 @@ def fidelity(
         seed=seed,
         device=device,
     )
-    print(page)
+    say(page)
 
 
 def _names(text: str) -> list[str]:

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from synthorax.api import train
 from synthorax.cli.options import parse_settings
+from synthorax.screen import say
 
 Settings = Annotated[list[str] | None, Parameter(negative="")]
 
@@ -152,6 +153,6 @@ def _train(
 ) -> None:
     outcome = train(system, data, out, preset=preset, settings=settings, seed=seed, **vars(where or Where()), **options)
     if outcome.finished:
-        print(f"{out}: trained, {outcome.step} steps")
+        say(f"{out}: trained, {outcome.step} steps")
     else:
-        print(f"{out}: stopped after {outcome.step} steps; the same command goes on")
+        say(f"{out}: stopped after {outcome.step} steps; the same command goes on")

@@ -36,7 +36,7 @@ from synthorax.datasets import rows
 from synthorax.datasets.case import Box, Case, CaseEntry, Point, packed_bytes, upgraded
 from synthorax.datasets.progress import shown
 from synthorax.errors import InputError
-from synthorax.io.atomic import atomic_file, atomic_folder, check_folder_is_free
+from synthorax.io.atomic import atomic_folder, new_file
 from synthorax.region import Region, paint_labels, regions_of
 
 if TYPE_CHECKING:
@@ -218,11 +218,16 @@ class Pack:
         return InputError(self.path, f"no pack, or a damaged one ({' '.join(str(error).split())[:120]})", WRITTEN)
 
 
-def pack_store(store: Store, out: Path, request: PackRequest, *, workers: int | None = None) -> Pack:
+def pack_store(
+    store: Store, out: Path, request: PackRequest, *, workers: int | None = None, overwrite: bool = False
+) -> Pack:
     """Write a store's cases, or patches of them, into one file.
 
+    Args:
+        overwrite: replace a pack that lies there.
+
     Raises:
-        InputError: no case of those splits, or a patch that cannot be cut.
+        InputError: no case of those splits, a patch that cannot be cut, or a file that may not be replaced.
         OutputError: the file cannot be written.
     """
     from synthorax.datasets.store import SPLITS
@@ -249,7 +254,7 @@ def pack_store(store: Store, out: Path, request: PackRequest, *, workers: int | 
         "cases": [],
     }
     encoded = map_processes(_Encode(store, request), jobs, workers=workers, chunk=16)
-    with atomic_file(out) as file, ZipFile(file, "w") as zipped:
+    with new_file(out, overwrite=overwrite, is_ours=is_pack) as file, ZipFile(file, "w") as zipped:
         for number, (row, ct, regions) in enumerate(shown(encoded, "pack", len(jobs))):
             index["cases"].append(row)
             zipped.writestr(ZipInfo(f"{number}.ct"), ct)
@@ -257,6 +262,14 @@ def pack_store(store: Store, out: Path, request: PackRequest, *, workers: int | 
                 zipped.writestr(ZipInfo(f"{number}.regions"), regions)
         zipped.writestr(ZipInfo(INDEX), json.dumps(index, allow_nan=False))
     return Pack(out)
+
+
+def is_pack(path: Path) -> bool:
+    """Whether a file is a pack that can be read."""
+    try:
+        return bool(Pack(path).of)
+    except InputError:
+        return False
 
 
 def unpack_store(pack: Pack, out: Path, *, overwrite: bool = False) -> Store:
@@ -269,7 +282,6 @@ def unpack_store(pack: Pack, out: Path, *, overwrite: bool = False) -> Store:
     from synthorax.datasets.store import FORMAT as STORE_FORMAT
     from synthorax.datasets.store import REQUEST, Store, write_case, write_index
 
-    check_folder_is_free(out, overwrite=overwrite)
     made = {"kind": "pack", "of": pack.of, **pack.request}
     with atomic_folder(out, overwrite=overwrite) as folder:
         request = {"synthorax": version("synthorax"), **made}

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -30,10 +31,22 @@ from synthorax.datasets.store import (
     write_index,
 )
 from synthorax.errors import InputError
-from synthorax.io.atomic import MARK, TEMPORARY, atomic_file, check_folder_is_free
+from synthorax.io.atomic import (
+    MARK,
+    atomic_file,
+    atomic_folder,
+    check_folder_is_free,
+    files_of,
+    other_than_ours,
+    put_folder,
+    working_in,
+    write_mark,
+)
+from synthorax.io.locks import clear_leftovers
 from synthorax.parallel import map_processes
 
-LOCK = ".lock"
+BESIDE = ".preparing-"
+"""How the name of a folder begins that a store is prepared in which another one will be replaced by."""
 RECIPE = 4
 """Raised whenever the same sources would give another store."""
 
@@ -43,10 +56,14 @@ class _ReadAndWrite:
     """A picklable function: a source to its entry in the store, or to the reason why there is none."""
 
     store: Path
+    earlier: Path | None
 
     def __call__(self, source: Source) -> CaseEntry | InputError:
-        key = f"{RECIPE} {source.key}"
+        key = _key(source)
         if (known := known_entry(self.store, source.case_id, key)) is not None:
+            return known
+        if self.earlier and (known := known_entry(self.earlier, source.case_id, key)) is not None:
+            _take_over(self.earlier / source.case_id, self.store / source.case_id)
             return known
         try:
             case = source.read()
@@ -62,6 +79,24 @@ class _ReadAndWrite:
             return write_case(self.store, case, key)
         except InputError as error:
             return error
+
+
+def _key(source: Source) -> str:
+    """What a case is read from, and how; it need not be read again where this is the same."""
+    return f"{RECIPE} {source.key}"
+
+
+def _take_over(case: Path, target: Path) -> None:
+    """Have a case of one store in another too, by links to the same files where the disk has them."""
+
+    def link(file: str, other: str) -> None:
+        try:
+            os.link(file, other)
+        except OSError:
+            shutil.copy2(file, other)
+
+    with atomic_folder(target, overwrite=True, alone=False) as folder:
+        shutil.copytree(case, folder, copy_function=link, ignore=lambda _, names: {MARK} & {*names}, dirs_exist_ok=True)
 
 
 def prepare_store(
@@ -98,18 +133,51 @@ def prepare_store(
     assert max(names.values(), default=1) == 1, f"cases of one name: {names.most_common(1)}"
     splits_of = partial(split_patients, fractions=fractions, seed=seed, train_patients=train_patients)
     splits_of({})  # refuses what it cannot deal by before anything is read
+    _check_may_prepare(out, wanted, overwrite)
+    with working_in(out) as out:
+        _check_may_prepare(out, wanted, overwrite)  # again, now that no other process writes there
+        at = _where(sources, out, wanted)
+        at.mkdir(exist_ok=True)
+        earlier = None if at == out else out
+        about = {**request, "notes": list(notes)} if notes else request
+        _fill(sources, at, wanted, about, splits_of, earlier=earlier, workers=workers, cluster=cluster)
+        if at != out:
+            put_folder(at, out)
+            shutil.rmtree(at, ignore_errors=True)
+        return Store(out)
+
+
+def _check_may_prepare(out: Path, wanted: Mapping[str, Any], overwrite: bool) -> None:
+    """Refuse a folder that holds something other than a store of this request.
+
+    Raises:
+        InputError: it does; a store of another request may be replaced with `overwrite`.
+    """
     begun = _begun(out)
     if begun is None:
         check_folder_is_free(out)
     elif begun != wanted and not overwrite:
         raise InputError(out, f"a store of {_differences(begun, wanted)}", "the same request, or --overwrite")
-    out.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(out / LOCK, timeout=0):
-            about = {**request, "notes": list(notes)} if notes else request
-            return _fill(sources, out, wanted, about, splits_of, workers, cluster)
-    except Timeout as error:
-        raise InputError(out, "a store that another process is preparing", "one at a time") from error
+
+
+def _where(sources: Sequence[Source], out: Path, wanted: Mapping[str, Any]) -> Path:
+    """Where to write the cases: into the store, or into a folder beside it.
+
+    A finished store whose cases have to be replaced stays whole until the new one is. What else a user has put into it
+    keeps it where it is: then its index is taken away first, and no one reads it half replaced.
+    """
+    beside = out.with_name(BESIDE + out.name)
+    replaced = (out / INDEX).is_file() and any(
+        (out / source.case_id).is_dir() and known_entry(out, source.case_id, _key(source)) is None
+        for source in sources
+        if not isinstance(source, Unreadable)
+    )
+    is_beside = replaced and (out / MARK).is_file() and other_than_ours(out) is None
+    if (begun := _begun(beside)) is not None and not (is_beside and begun == wanted):
+        shutil.rmtree(beside)
+    if replaced and not is_beside:
+        (out / INDEX).unlink()
+    return beside if is_beside else out
 
 
 def _fill(
@@ -118,16 +186,20 @@ def _fill(
     wanted: Mapping[str, Any],
     request: Mapping[str, Any],
     splits_of: Callable[[Mapping[str, str | None]], dict[str, list[str]]],
+    *,
+    earlier: Path | None,
     workers: int | None,
     cluster: str | None,
-) -> Store:
-    """`prepare_store` in a folder that is ours alone; what was there stays until a case can be read."""
-    before = {name: (out / name).read_bytes() for name in (INDEX, REQUEST) if (out / name).is_file()}
-    for left in out.glob(TEMPORARY + "*"):
-        shutil.rmtree(left) if left.is_dir() else left.unlink()
-    (out / INDEX).unlink(missing_ok=True)  # from here to the end the store is unfinished
-    with atomic_file(out / REQUEST) as file:
-        file.write_text(json.dumps(wanted, indent=1) + "\n")
+) -> None:
+    """`prepare_store` in a folder that is ours alone; what was there stays until a case can be read.
+
+    Args:
+        earlier: a store whose cases are taken where their sources are the same.
+    """
+    is_finished = (out / INDEX).is_file()
+    before = (out / REQUEST).read_bytes() if (out / REQUEST).is_file() else None
+    if not is_finished:
+        _write_request(out, wanted)
     entries: list[CaseEntry] = []
     skipped: list[tuple[str, InputError]] = []
     bar = Progress(
@@ -138,18 +210,23 @@ def _fill(
         TextColumn("{task.description}"),
         console=Console(stderr=True),
     )
+    read = _ReadAndWrite(out, earlier)
     try:
-        with bar:
+        outcomes = map_processes(read, sources, workers=workers, chunk=1, cluster=cluster, name=lambda s: s.case_id)
+        with bar, closing(outcomes) if isinstance(outcomes, Generator) else nullcontext():
             task = bar.add_task("", total=len(sources))
-            outcomes = map_processes(_ReadAndWrite(out), sources, workers=workers, chunk=1, cluster=cluster)
             for source, outcome in zip(sources, outcomes, strict=True):
                 if isinstance(outcome, CaseEntry):
                     entries.append(outcome)
                 else:
                     skipped.append((source.case_id, outcome))
                 bar.update(task, advance=1, description=f"{len(skipped)} skipped" if skipped else "")
+    except KeyboardInterrupt as stopped:
+        stopped.args = (f"after {len(entries)} of {len(sources)} scans; the same command goes on",)
+        raise
     finally:
-        if not entries:
+        clear_leftovers(out)  # of workers that were stopped
+        if not entries and not is_finished:
             _take_back(out, before)
     if len(skipped) == 1 and not entries:
         raise skipped[0][1]
@@ -162,13 +239,15 @@ def _fill(
     patients = {patient for ids in splits.values() for patient in ids}
     entries = [entry for entry in entries if entry.patient_id in patients]
     present = {entry.case_id for entry in entries}
-    for known in case_folders(out):  # of an earlier time, whose source is gone
-        if known.name not in present:
-            shutil.rmtree(known)
     reasons = [{"case": case_id, "reason": _without_folders(error)} for case_id, error in skipped]
+    if is_finished:
+        _write_request(out, wanted)
     write_index(out, entries, splits, source=request, skipped=reasons)
-    (out / MARK).touch()
-    return Store(out)
+    for known in case_folders(out):  # of an earlier time, whose source is gone
+        if known.name not in present and other_than_ours(known) is None:
+            shutil.rmtree(known)
+    of_cases = [f"{case_id}/{name}" for case_id in present for name in (MARK, *files_of(out / case_id))]
+    write_mark(out, [INDEX, REQUEST, *of_cases])
 
 
 def _without_folders(error: InputError) -> str:
@@ -178,15 +257,18 @@ def _without_folders(error: InputError) -> str:
     return re.sub(r"(?<![^\s'\"(\[=])(/[^/\s:;,'\"]+)+/", "", text)
 
 
-def _take_back(out: Path, before: Mapping[str, bytes]) -> None:
+def _write_request(out: Path, wanted: Mapping[str, Any]) -> None:
+    with atomic_file(out / REQUEST) as file:
+        file.write_text(json.dumps(wanted, indent=1) + "\n")
+
+
+def _take_back(out: Path, request: bytes | None) -> None:
     """Leave a folder as it was found: no case was written."""
-    for name, content in before.items():
-        (out / name).write_bytes(content)
-    if not before:
-        for name in (REQUEST, LOCK):
-            (out / name).unlink(missing_ok=True)
-        if not any(out.iterdir()):
-            out.rmdir()
+    if request is None:
+        (out / REQUEST).unlink(missing_ok=True)
+    else:
+        with atomic_file(out / REQUEST) as file:
+            file.write_bytes(request)
 
 
 def _begun(out: Path) -> dict[str, Any] | None:

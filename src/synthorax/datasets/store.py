@@ -90,7 +90,7 @@ def write_case(store: Path, case: Case, source_key: str) -> CaseEntry:
     content.update(bits.data)
     content.update(json.dumps([entry.row(), points], sort_keys=True).encode())
     entry = replace(entry, sha256=content.hexdigest())
-    with atomic_folder(store / case.case_id, overwrite=True) as folder:
+    with atomic_folder(store / case.case_id, overwrite=True, alone=False) as folder:
         hashes = {"ct": write_array(folder / "ct", ARRAYS["ct"], ct)}
         if case.regions:
             hashes["regions"] = write_array(folder / "regions", ARRAYS["regions"], bits)

@@ -1,29 +1,38 @@
-"""Writing that is either finished or has not happened.
+"""Writing that is either finished or has not happened, and that replaces only what an earlier call made.
 
-A file or folder is made under a hidden temporary name beside its target and renamed at the end. What
-a killed process leaves behind is recognisable by its name and never mistaken for a result.
+A file or folder is made under a hidden temporary name beside its target and put in its place at the end. What lies at
+the target is looked at when the work begins, so that no work is done in vain, and again when the result is put there.
 """
 
 from __future__ import annotations
 
+import ctypes
+import errno
+import json
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from synthorax.errors import InputError, OutputError
+from synthorax.io.locks import REPLACED, TEMPORARY, claim, clear_leftovers, temporary_file, temporary_folder, try_lock
 
-TEMPORARY = ".tmp-"
-"""How the names of unfinished files and folders begin."""
 MARK = ".synthorax"
-"""A file of this name in a folder says that we made the folder, so that we may replace it."""
+"""A file of this name says that we made its folder. It lists the files we made: with others in it, the folder stays."""
+OF_FILE_BROWSERS = (".DS_Store", "Thumbs.db", "desktop.ini")
+"""Files that file browsers leave in folders; nobody misses them."""
+AT_WORKING_DIRECTORY = -100
+EXCHANGE, NO_REPLACE = 2, 1
+"""Linux's constants: AT_FDCWD, RENAME_EXCHANGE and RENAME_NOREPLACE."""
 
 
 @contextmanager
-def atomic_file(target: Path) -> Iterator[Path]:
+def atomic_file(target: Path, *, check: Callable[[], None] | None = None) -> Iterator[Path]:
     """A temporary path of the target's suffixes; renamed to `target` if the block succeeds.
+
+    Args:
+        check: called before the file is put in its place; raises if what lies there by then may not be replaced.
 
     Raises:
         OutputError: the folder is missing or not writable, the disk is full, the target is a folder.
@@ -32,73 +41,329 @@ def atomic_file(target: Path) -> Iterator[Path]:
     try:
         if target.is_dir():
             raise OutputError(target, "a folder of that name exists")
-        handle, name = tempfile.mkstemp(prefix=TEMPORARY, suffix="-" + target.name, dir=target.parent)
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(target)
+        with temporary_file(target) as temporary:
+            yield temporary
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            temporary.chmod(0o666 & ~_umask())
+            if check is not None:
+                check()
+            if check is None or os.path.lexists(target):
+                temporary.replace(target)
+            else:
+                _rename_to_nothing(temporary, target)
     except OSError as error:
-        raise OutputError(target, _reason(error)) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        _tell(error, target, temporary)
 
 
 @contextmanager
-def atomic_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """A temporary folder; renamed to `target` if the block succeeds, removed if it fails.
+def new_file(
+    target: Path, *, overwrite: bool, is_ours: Callable[[Path], bool], sources: Sequence[Path] = ()
+) -> Iterator[Path]:
+    """`atomic_file` at a place that the user named, claimed for as long as the block runs.
+
+    Args:
+        overwrite: replace a file that an earlier call made.
+        is_ours: whether a file was made by an earlier call.
+        sources: files that are read, which are never replaced.
 
     Raises:
-        InputError: the target exists, unless it is empty, or `overwrite` is given and we made it.
+        InputError: a file that may not be replaced, or another process writes there.
+        OutputError: as of `atomic_file`.
+    """
+    target = place(target)
+
+    def check() -> None:
+        check_file_is_free(target, overwrite=overwrite, is_ours=is_ours, sources=sources)
+
+    check()
+    with claim(target), atomic_file(target, check=check) as temporary:
+        check()  # what another process wrote while this one waited for the lock
+        yield temporary
+
+
+@contextmanager
+def atomic_folder(target: Path, *, overwrite: bool = False, alone: bool = True) -> Iterator[Path]:
+    """A temporary folder; put at `target` if the block succeeds, removed if it fails.
+
+    Args:
+        overwrite: replace a folder that an earlier call made, if nothing else is in it.
+        alone: claim the target; not needed in a folder that is claimed as a whole.
+
+    Raises:
+        InputError: the target exists, unless it is empty, or `overwrite` is given and we made it; or another process
+            writes there.
         OutputError: it cannot be made.
     """
-    check_folder_is_free(target, overwrite=overwrite)
-    target = target.resolve()
-    temporary = aside = None
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, suffix="-" + target.name, dir=target.parent))
-        temporary.chmod(0o777 & ~_umask())
-        yield temporary
-        (temporary / MARK).touch()
-        if target.exists():  # moved aside whole: a kill must not leave it half removed under its own name
-            aside = Path(tempfile.mkdtemp(prefix=TEMPORARY, suffix="-" + target.name, dir=target.parent))
-            target.replace(aside)
+    with claiming(target, overwrite=overwrite, alone=alone) as target:
+        temporary = None
         try:
-            temporary.replace(target)
-        except OSError:
-            if aside is not None:
-                aside.replace(target)
-            raise
-    except OSError as error:
-        raise OutputError(target, _reason(error)) from error
-    except OutputError as error:  # of a file in the temporary folder, whose name means nothing to anybody
-        raise OutputError(target, error.reason) from error
+            with temporary_folder(target) as temporary:
+                temporary.chmod(0o777 & ~_umask())
+                yield temporary
+                write_mark(temporary)
+                check_folder_is_free(target, overwrite=overwrite)
+                put_folder(temporary, target)
+        except OSError as error:
+            _tell(error, target, temporary)
+        except OutputError as error:  # of a file in the temporary folder, whose name means nothing to anybody
+            raise OutputError(target, error.reason) from error
+
+
+@contextmanager
+def claiming(
+    target: Path, *, overwrite: bool = False, sources: Sequence[Path] = (), alone: bool = True
+) -> Iterator[Path]:
+    """Keep a place for the folder that will be put there at the end of long work; gives its absolute path.
+
+    Args:
+        overwrite, alone: as of `atomic_folder`, which may be called within the block.
+        sources: files and folders that are read, which are never replaced.
+
+    Raises:
+        InputError: as of `atomic_folder`, at once.
+        OutputError: the folder beside it cannot be made or written to.
+    """
+    check_folder_is_free(target, overwrite=overwrite, sources=sources)
+    _check_can_go(target)
+    target = place(target)
+    missing = [parent for parent in target.parents if not parent.exists()]
+    try:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(target, reason(error)) from error
+        if not alone or any(parent.name.startswith(TEMPORARY) for parent in target.parents):
+            yield target  # in a folder that nobody else writes to
+            return
+        with claim(target):
+            if target.is_dir():
+                clear_leftovers(target)
+            check_folder_is_free(target, overwrite=overwrite, sources=sources)  # now that nobody else writes there
+            yield target
     finally:
-        for left in (temporary, aside):
-            if left is not None and left.exists():
-                shutil.rmtree(left, ignore_errors=True)
+        for parent in missing:
+            with suppress(OSError):  # it stays if the result is in it
+                parent.rmdir()
 
 
-def check_folder_is_free(target: Path, *, overwrite: bool = False) -> None:
+@contextmanager
+def working_in(folder: Path) -> Iterator[Path]:
+    """Keep a folder for this call alone that is written to where it stands; gives its absolute path.
+
+    The folder is made, and removed again if nothing is in it at the end. What killed calls left in it is removed.
+
+    Raises:
+        InputError: a file of that name, or another process writes there.
+        OutputError: the folder cannot be made.
+    """
+    target = place(folder)
+    if target.exists() and not target.is_dir():
+        raise InputError(folder, "a file", "a folder to write into")
+    missing = [parent for parent in target.parents if not parent.exists()]
+    try:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(target, reason(error)) from error
+        with claim(target):
+            is_new = not target.exists()
+            try:
+                target.mkdir(exist_ok=True)
+            except OSError as error:
+                raise OutputError(target, reason(error)) from error
+            try:
+                clear_leftovers(target)
+                yield target
+            finally:
+                if is_new:
+                    with suppress(OSError):
+                        target.rmdir()
+    finally:
+        for parent in missing:
+            with suppress(OSError):
+                parent.rmdir()
+
+
+def place(target: Path) -> Path:
+    """The absolute path of an output, with links followed.
+
+    Raises:
+        InputError: a name that begins with ~, or a link that leads to itself.
+    """
+    if os.path.expanduser(target) != str(target):
+        raise InputError(target, "a ~ that the shell has left as it is", "the whole path; or `--out ~/NAME`, without =")
+    try:
+        return target.resolve()
+    except (OSError, RuntimeError) as error:
+        raise InputError(target, "a link that leads to itself", "a file or folder to write") from error
+
+
+def check_folder_is_free(target: Path, *, overwrite: bool = False, sources: Sequence[Path] = ()) -> None:
     """Refuse a folder that holds something which is not ours to replace.
 
     Raises:
         InputError: as `atomic_folder` says.
     """
+    asked, target = target, place(target)
     if not target.exists():
         return
     if not target.is_dir():
-        raise InputError(target, "a file", "a folder to write into")
-    if any(target.iterdir()) and not (overwrite and (target / MARK).exists()):
+        raise InputError(asked, "a file", "a folder to write into")
+    for source in map(Path, sources):
+        if source.exists() and target in ((real := source.resolve()), *real.parents):
+            is_it = "the input itself" if real == target else f"a folder that holds the input, {source}"
+            raise InputError(asked, is_it, "another folder to write")
+    if all(path.name.startswith(TEMPORARY) for path in target.iterdir()):
+        return
+    if not (overwrite and (target / MARK).is_file()):
         hint = "an empty or new folder" if overwrite else "an empty or new folder, or --overwrite"
-        raise InputError(target, "a folder that is not empty", hint)
+        raise InputError(asked, "a folder that is not empty", hint)
+    if (other := other_than_ours(target)) is not None:
+        found = f"a folder with {other} in it, which no earlier call made"
+        raise InputError(asked, found, "a folder with nothing else in it; move that elsewhere first")
 
 
-def _reason(error: OSError) -> str:
+def _check_can_go(target: Path) -> None:
+    """Refuse a folder that no other can be put in the place of.
+
+    Raises:
+        InputError: a disk is mounted there, or it is the working directory.
+    """
+    asked, target = target, place(target)
+    if not target.exists():
+        return
+    if os.path.ismount(target):
+        raise InputError(asked, "a place where a disk is mounted, which cannot be replaced", "a folder in it")
+    with suppress(FileNotFoundError):
+        if target in ((here := Path.cwd().resolve()), *here.parents):
+            raise InputError(asked, "the folder you are in, which cannot be replaced", "a folder in it or elsewhere")
+
+
+def check_file_is_free(
+    target: Path, *, overwrite: bool, is_ours: Callable[[Path], bool], sources: Sequence[Path] = ()
+) -> None:
+    """Refuse a file that is not ours to replace.
+
+    Raises:
+        InputError: as `new_file` says.
+    """
+    if not os.path.lexists(target):
+        return
+    if target.is_dir():
+        raise InputError(target, "a folder", "a file to write")
+    if any(source.exists() and os.path.samefile(source, target) for source in sources):
+        raise InputError(target, "the input itself", "another file to write")
+    if not overwrite:
+        raise InputError(target, "a file of that name", "a new file, or --overwrite")
+    if not target.is_file() or not is_ours(target):
+        raise InputError(target, "a file that no earlier call made", "a new file")
+
+
+def write_mark(folder: Path, files: Sequence[str] | None = None) -> None:
+    """Say in a folder that we made it, and which files.
+
+    Args:
+        files: relative to the folder; all there are if not given.
+    """
+    listed = sorted(files_of(folder) if files is None else files)
+    (folder / MARK).write_text(json.dumps(listed, indent=0) + "\n")
+
+
+def files_of(folder: Path) -> Iterator[str]:
+    """Every file below a folder, and links to folders, relative to it; its own mark is left out."""
+    for at, folders, names in os.walk(folder):
+        links = [name for name in folders if os.path.islink(os.path.join(at, name))]
+        for name in names + links:
+            if (relative := os.path.relpath(os.path.join(at, name), folder)) != MARK:
+                yield relative
+
+
+def other_than_ours(folder: Path) -> str | None:
+    """A file of a folder that its mark does not list; none in a folder whose mark is empty, as marks once were."""
+    try:
+        text = (folder / MARK).read_text()
+        listed = set(json.loads(text)) if text.strip() else None
+    except (OSError, ValueError, TypeError):
+        return MARK + " of another kind"
+    if listed is None:
+        return None
+    for name in files_of(folder):
+        if name not in listed and not Path(name).name.startswith((TEMPORARY, *OF_FILE_BROWSERS)):
+            return name
+    return None
+
+
+def put_folder(temporary: Path, target: Path) -> None:
+    """Put a folder at a place that is free, or holds a folder to be replaced, which is then at `temporary`."""
+    try:
+        temporary.rename(target)  # The system refuses if anything but an empty folder is there.
+        return
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(target, "a file that appeared meanwhile", "a folder to write into") from None
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY:
+            raise
+    if not (target / MARK).is_file():
+        raise InputError(target, "a folder that appeared meanwhile", "an empty or new folder")
+    lock = try_lock(target)  # lest another process takes what is replaced for a leftover before it was looked at
+    try:
+        replaced = os.stat(target)
+        if _exchange(temporary, target):
+            if not os.path.samestat(os.stat(temporary), replaced):  # another one came in its place just now
+                _exchange(temporary, target)
+                raise InputError(target, "a folder that appeared meanwhile", "an empty or new folder")
+            return
+        aside = target.with_name(REPLACED + target.name)
+        try:
+            target.rename(aside)
+            temporary.rename(target)
+        except BaseException:
+            if aside.exists() and not target.exists():
+                aside.rename(target)
+            raise
+        aside.rename(temporary)
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two paths in one step, so that a kill finds either; False where the system cannot."""
+    return _renameat2(one, other, EXCHANGE)
+
+
+def _rename_to_nothing(temporary: Path, target: Path) -> None:
+    """Rename a file to a name that does not exist, and fail if it exists by now."""
+    if _renameat2(temporary, target, NO_REPLACE):
+        return
+    if os.path.lexists(target):
+        raise InputError(target, "a file that appeared meanwhile", "a new file")
+    temporary.replace(target)
+
+
+def _renameat2(one: Path, other: Path, flags: int) -> bool:
+    if sys.platform != "linux":
+        return False
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):  # a C library older than 2018
+        return False
+    return rename(AT_WORKING_DIRECTORY, os.fsencode(one), AT_WORKING_DIRECTORY, os.fsencode(other), flags) == 0
+
+
+def _tell(error: OSError, target: Path, temporary: Path | None) -> None:
+    """Raise an error of writing as one of the target; that of another file, such as an input, stays itself."""
+    at = error.filename
+    if isinstance(at, str | bytes) and temporary is not None:
+        path = Path(os.fsdecode(at)).absolute()
+        if not {target, temporary} & {path, *path.parents}:
+            raise error
+    raise OutputError(target, reason(error)) from error
+
+
+def reason(error: OSError) -> str:
+    """What went wrong, in the system's words."""
     return (error.strerror or str(error)).lower()
 
 

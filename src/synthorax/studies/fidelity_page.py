@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -39,7 +38,7 @@ from synthorax.studies.trials import Study
 from synthorax.tasks.config import TaskConfig
 from synthorax.tasks.extractor import FeatureNet
 from synthorax.tasks.training import patch_spec
-from synthorax.training.files import LOG
+from synthorax.training.files import LOG, read_log
 
 DIAMETERS_MM = (5.0, 8.0, 12.0, 18.0)
 RATINGS = (1.0, 3.0, 5.0)
@@ -228,9 +227,7 @@ def _panel(cube: NDArray[np.number], caption: str, colour: str) -> Slice:
 
 def logged(log: Path) -> tuple[dict[str, dict[str, tuple[NDArray, NDArray]]], int] | None:
     """The curves of a training's log by panel, and the lines to smooth over; none where it has no such figures."""
-    if not log.is_file():
-        return None
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    lines = read_log(log.parent)
     panels: dict[str, dict[str, tuple[NDArray, NDArray]]] = {}
     for title, curves in CURVES.items():
         for label, name in curves.items():

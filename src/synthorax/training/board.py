@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthorax.errors import OutputError
+from synthorax.io.atomic import reason
 
 BOARD = "tensorboard"
 
@@ -34,13 +35,15 @@ class Board:
         self._folder = run / BOARD
         self._writer = None
         if enabled:
-            from tensorboardX.event_file_writer import EventsWriter
             from tensorboardX.proto.event_pb2 import Event, SessionLog
+            from tensorboardX.record_writer import RecordWriter
 
             with self._told():
                 self._folder.mkdir(exist_ok=True)
-                # Files are named by the second, so that a run that goes on within one would write over its own.
-                self._writer = EventsWriter(str(self._folder / "events"), f".{step:08d}")
+                # TensorBoard's own writers put the host's name here. By the nanosecond, lest a run that goes on at
+                # once writes over its own file; TensorBoard reads files in the order of their names.
+                self._writer = RecordWriter(str(self._folder / f"events.out.tfevents.{time.time_ns()}.{step:08d}"))
+            self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
             self._write(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
 
     def __enter__(self) -> Board:
@@ -72,7 +75,7 @@ class Board:
     def _write(self, event: Any) -> None:
         if self._writer is not None:
             with self._told():
-                self._writer.write_event(event)
+                self._writer.write(event.SerializeToString())
                 self._writer.flush()
 
     @contextmanager
@@ -80,4 +83,4 @@ class Board:
         try:
             yield
         except OSError as error:
-            raise OutputError(self._folder, (error.strerror or str(error)).lower()) from error
+            raise OutputError(self._folder, reason(error)) from error

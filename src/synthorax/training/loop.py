@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
-from synthorax.errors import InputError
+from synthorax.errors import InputError, Stopped
+from synthorax.io.atomic import place
+from synthorax.io.locks import claim
 from synthorax.training.board import Board
 from synthorax.training.guards import Guards, finite, sound
 from synthorax.training.run_folder import RunFolder
@@ -65,11 +67,19 @@ def fit(
         max_minutes: stop cleanly, state saved, after so long.
 
     Raises:
-        InputError: the run folder holds a damaged state, or several processes see different ones.
+        InputError: the run folder holds a damaged state, another process trains in it, or several processes of one
+            run see different states.
         OutputError: the disk is full; the last whole state stays.
         TrainingError: a figure is no longer finite, or shows a collapse; the last good state stays on disk.
-        KeyboardInterrupt: asked to stop by SIGINT or SIGTERM; the state is saved. By a second SIGINT at once, unsaved.
+        Stopped: asked to stop by SIGINT, SIGTERM or SIGHUP; the state is saved.
+        KeyboardInterrupt: a second SIGINT stops at once, unsaved.
     """
+    with claim(place(run.path)) if fabric.is_global_zero else nullcontext():
+        return _fit(training, run, fabric, max_minutes)
+
+
+def _fit(training: Training, run: RunFolder, fabric: Fabric, max_minutes: float | None) -> Outcome:
+    """`fit` in a folder that is this run's alone."""
     model, steps = training.model, training.steps
     validation = training.validation
     model.prepare_training(fabric)
@@ -126,7 +136,7 @@ def fit(
             run.save(model, step)
     fabric.barrier()
     if stop and step < steps:
-        raise KeyboardInterrupt(f"after step {step}, which is saved; the same command goes on")
+        raise Stopped(stop[0], f"after step {step}, which is saved; the same command goes on")
     return Outcome(step, finished=step == steps)
 
 
@@ -189,7 +199,7 @@ class Supply:
 
 @contextmanager
 def _stop_request() -> Iterator[list[int]]:
-    """A list that SIGINT and SIGTERM put themselves in, so that the loop can stop between two steps.
+    """A list that SIGINT, SIGTERM and SIGHUP put themselves in, so that the loop can stop between two steps.
 
     After the first of them SIGINT does what it did before. Not so SIGTERM, of which `timeout` sends two.
     """
@@ -198,11 +208,14 @@ def _stop_request() -> Iterator[list[int]]:
         yield received
         return
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
 
     def receive(number: int, _: object) -> None:
         received.append(number)
-        signal.signal(signal.SIGINT, before[signal.SIGINT])
+        if signal.SIGINT in before:
+            signal.signal(signal.SIGINT, before[signal.SIGINT])
 
     try:
         for number in before:

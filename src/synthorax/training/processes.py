@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import sys
+import signal
 import time
 import traceback
 from collections.abc import Iterator
@@ -16,13 +16,13 @@ from lightning_fabric import Fabric
 from torch.distributed import DistError
 from torch.distributed.distributed_c10d import _get_default_store
 
-from synthorax.errors import InputError, SynthoraxError
+from synthorax.errors import SIGNALLED, InputError, SynthoraxError
+from synthorax.screen import say
 
 FAILED, LEFT = "synthorax/failed", "synthorax/left"
 LISTEN_S = 0.5
 PATIENCE_S = 10.0
 """So long the first process waits: for the others to leave, and for itself to notice what another one told."""
-INTERRUPTED = 130
 
 
 def launch(fabric: Fabric) -> None:
@@ -102,7 +102,7 @@ class Alarm:
                 self._leave()
             if rung and not self._off.wait(PATIENCE_S):  # a process cannot always be woken from waiting for others
                 text, code = json.loads(self._store.get(FAILED))
-                print(f"synthorax: {text}", file=sys.stderr, flush=True)
+                say(f"synthorax: {text.strip().splitlines()[-1]}", error=True)
                 os._exit(code)
 
     def _wait_for_others(self) -> None:
@@ -124,12 +124,15 @@ def _words(error: BaseException) -> tuple[str, int]:
         case SynthoraxError():
             return str(error), error.exit_code
         case KeyboardInterrupt():
-            return f"stopped {error}".rstrip(), INTERRUPTED
+            return f"stopped {error}".rstrip(), SIGNALLED + getattr(error, "number", signal.SIGINT)
         case _:
             return "".join(traceback.format_exception(error)), 1
 
 
-def _elsewhere(text: str, code: int) -> SynthoraxError:
+def _elsewhere(text: str, code: int) -> Exception:
+    """The error of another process; a traceback is one that nobody foresaw."""
+    if "\n" in text:
+        return RuntimeError(text)
     error = SynthoraxError(text)
     error.exit_code = code
     return error

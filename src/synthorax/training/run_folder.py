@@ -18,6 +18,7 @@ from io import BytesIO
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
+from zipfile import ZIP_STORED, ZipFile
 
 import numpy as np
 import torch
@@ -27,8 +28,21 @@ from pydantic import BaseModel, ValidationError
 from safetensors.torch import save
 
 from synthorax.errors import InputError, OutputError
-from synthorax.io.atomic import TEMPORARY, atomic_file
-from synthorax.training.files import BEST, CONFIG, DATA, LOG, PREVIEWS, STATE, WEIGHTS
+from synthorax.io.atomic import atomic_file, reason
+from synthorax.io.locks import TEMPORARY, clear_leftovers
+from synthorax.io.mappings import read_mapping
+from synthorax.training.files import (
+    BEST,
+    CONFIG,
+    DATA,
+    LOG,
+    PREVIEWS,
+    STATE,
+    WEIGHTS,
+    parse_record,
+    read_log,
+    whole,
+)
 from synthorax.training.trainable import Trainable
 
 if TYPE_CHECKING:
@@ -71,8 +85,8 @@ class RunFolder:
         check_run_folder(path)
         run = cls(path)
         if (path / CONFIG).exists():  # every process looks for itself, so that all of them stop if one has to
-            run._check_same(CONFIG, _filled(run._read(CONFIG), config), config)
-            run._check_same(DATA, run._read(DATA), data)
+            run._check_same(CONFIG, _filled(read_mapping(path / CONFIG), config), config)
+            run._check_same(DATA, read_mapping(path / DATA), data)
         if fabric is None or fabric.is_global_zero:
             run._make(config, data)
         if fabric is not None:
@@ -81,17 +95,17 @@ class RunFolder:
 
     def _make(self, config: Mapping[str, Any], data: Mapping[str, Any]) -> None:
         if (self.path / CONFIG).exists():
-            for leftover in self.path.glob(TEMPORARY + "*"):  # of a run that was killed
-                leftover.unlink(missing_ok=True)
+            for folder in (self.path, self.path / PREVIEWS):
+                clear_leftovers(folder)
             return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(self.path, (error.strerror or str(error)).lower()) from error
+            raise OutputError(self.path, reason(error)) from error
         with atomic_file(self.path / DATA) as file:
             file.write_text(json.dumps(data, indent=1) + "\n")
         with atomic_file(self.path / CONFIG) as file:
-            file.write_text(yaml.safe_dump(_plain(config), sort_keys=False))
+            file.write_text(yaml.safe_dump(json.loads(json.dumps(_plain(config))), sort_keys=False))
 
     def save(self, model: Trainable, step: int) -> None:
         """Write the state after `step` steps, then the weights; each file is whole at any moment."""
@@ -119,16 +133,22 @@ class RunFolder:
             self._trim_log(0)
             return 0
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = read_state(path)
             model.load_weights(state["weights"])
             for name, optimizer in model.optimizers.items():
                 optimizer.load_state_dict(state["optimizers"][name])
-            self.best.update(state["best"])
-            self.beyond.update(state["beyond"])
-        except Exception as error:
-            raise InputError(path, f"a state that does not load ({error})".replace("\n", " "), "this run's") from error
-        self._trim_log(state["step"])
-        return int(state["step"])
+            step = whole(state["step"])
+            best = {str(name): float(value) for name, value in state["best"].items()}
+            if best and set(best) != {"step", "value"}:
+                raise ValueError(f"a best validation of {sorted(best)}")
+            self.best.update(best, **({"step": whole(best["step"])} if best else {}))
+            self.beyond.update({str(name): whole(count) for name, count in state["beyond"].items()})
+        except Exception as error:  # PyTorch raises errors of every kind over a damaged file
+            words = " ".join(f"{type(error).__name__}: {error}".split())
+            found = f"a state that does not load ({shorten(words, LONGEST)})"
+            raise InputError(path, found, "the state of this run; without the file the run starts anew") from error
+        self._trim_log(step)
+        return step
 
     def keep_best(self, model: Trainable, step: int, value: float, larger_is_better: bool) -> None:
         """Write the weights as the best ones, if no validation before was as good."""
@@ -151,32 +171,30 @@ class RunFolder:
         return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Append one line to the log."""
-        with open(self.path / LOG, "a") as file:
-            file.write(json.dumps(record) + "\n")
+        """Append one line to the log.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        try:
+            with open(self.path / LOG, "a") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise OutputError(self.path / LOG, reason(error)) from error
 
     def seconds(self) -> float:
-        """Of training so far, as its log has them."""
-        path = self.path / LOG
-        lines = path.read_text().splitlines() if path.exists() else []
-        return max((float(json.loads(line).get("seconds", 0)) for line in lines), default=0.0)
-
-    def _read(self, name: str) -> dict[str, Any]:
-        """The mapping that `config.yaml` or `data.json` holds; JSON is YAML too."""
-        try:
-            content = yaml.safe_load((self.path / name).read_text())
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise InputError(self.path / name, "nothing that can be read", "what a run writes there") from error
-        if not isinstance(content, dict):
-            raise InputError(self.path / name, type(content).__name__, "what a run writes there")
-        return content
+        """Of training so far, as its log has them; `resume` leaves no line in it that cannot be read."""
+        return max((float(record.get("seconds", 0)) for record in read_log(self.path)), default=0.0)
 
     def _trim_log(self, step: int) -> None:
         """Drop the lines of steps that were done after the last save, and a half-written last line."""
         if not (path := self.path / LOG).exists():
             return
-        lines = path.read_text(errors="replace").splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and 0 <= _step_of(line) <= step]
+        try:
+            lines = path.read_text(errors="replace").split("\n")[:-1]
+        except OSError as error:
+            raise InputError(path, f"a log that cannot be read ({reason(error)})", "a file of JSON lines") from error
+        kept = [line + "\n" for line in lines if (record := parse_record(line)) is not None and record["step"] <= step]
         with atomic_file(path) as file:
             file.write_text("".join(kept))
 
@@ -189,12 +207,20 @@ class RunFolder:
                 raise InputError(self.path / name, f"a run with {key} {there}", wanted)
 
 
-def _step_of(line: str) -> int:
-    """The step of a line of the log; -1 if it cannot be read."""
-    try:
-        return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return -1
+def read_state(path: Path) -> dict[str, Any]:
+    """What a run's `state.pt` holds, read without running any code of it.
+
+    Raises:
+        Exception: of any kind, if the file is damaged, or claims more than it holds.
+    """
+    with ZipFile(path) as zipped:  # as PyTorch writes it: every part stored as it is, so that none becomes larger
+        for part in zipped.infolist():
+            if part.compress_type != ZIP_STORED or part.file_size != part.compress_size:
+                raise ValueError(f"{part.filename} is compressed")
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(state, dict):
+        raise ValueError(f"a {type(state).__name__}")
+    return state
 
 
 def check_run_folder(path: Path) -> None:

@@ -1,0 +1,106 @@
+"""What lies under every verb: signals that end it cleanly, silence of the libraries, and a line for every error."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import signal
+import sys
+import tempfile
+import threading
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from synthorax.errors import Stopped
+
+AT_HAND = ("path", "file", "mask", "image", "scan", "table", "folder", "source")
+"""Names that our functions have for the file they read."""
+LONGEST = 200
+"""Characters of an unforeseen error's own text that the line shows."""
+
+
+@contextmanager
+def ending_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, so that what is unfinished is removed.
+
+    Both are ignored after the first of them, as `timeout` and others send several, and where they were ignored before,
+    as under `nohup`.
+    """
+    if threading.current_thread() is not threading.main_thread():  # which alone may set handlers
+        yield
+        return
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    ours = [number for number in numbers if before[number] is not signal.SIG_IGN]
+
+    def receive(number: int, _: FrameType | None) -> None:
+        for each in ours:
+            signal.signal(each, signal.SIG_IGN)
+        raise Stopped(number)
+
+    try:
+        for number in ours:
+            signal.signal(number, receive)
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, before[number])
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep libraries from writing warnings and log lines beside ours."""
+    level = logging.root.manager.disable
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda *_, **__: None
+        logging.disable(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            logging.disable(level)
+
+
+def unforeseen(error: Exception, arguments: Sequence[str]) -> str:
+    """The line for an error that no code of ours has thought of; its traceback is kept in a file to report it with."""
+    file = file_at_hand(error, arguments)
+    at = f"{file}: " if file else ""
+    if isinstance(error, MemoryError):
+        return f"{at}there is not enough memory for this; smaller input or fewer --workers need less"
+    words = " ".join(f"{type(error).__name__}: {error}".split())
+    if "Traceback" in words:  # of another process
+        words = str(error).strip().splitlines()[-1]
+    words = words[:LONGEST].rstrip(": ")
+    try:
+        handle, name = tempfile.mkstemp(prefix="synthorax-error-", suffix=".txt")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as report:
+            report.write(f"synthorax {version('synthorax')}, Python {sys.version}, {platform.platform()}\n")
+            report.write(f"{list(arguments)}\n\n" + "".join(traceback.format_exception(error)))
+        kept = f"please report it, with the file {name}"
+    except OSError:
+        kept = "please report it"
+    return f"{at}failed in a way that nobody foresaw ({words}); {kept}"
+
+
+def file_at_hand(error: BaseException, arguments: Sequence[str]) -> Path | None:
+    """The file that the code nearest to an error looked at; else the first argument that is a file or folder."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    for frame in reversed(frames):
+        if str(frame.f_globals.get("__name__", "")).startswith("synthorax.") and (at := _file_of(frame)):
+            return at
+    return next((Path(word) for word in arguments if not word.startswith("-") and os.path.exists(word)), None)
+
+
+def _file_of(frame: FrameType) -> Path | None:
+    values: list[Any] = [frame.f_locals.get(name) for name in AT_HAND]
+    values.append(getattr(frame.f_locals.get("self"), "path", None))
+    for value in values:
+        if isinstance(value, Path) and value != Path() and os.path.exists(value):
+            return value
+    return None

@@ -1,0 +1,229 @@
+"""Locks that end with the process that holds them, and the names of unfinished files.
+
+An unfinished file or folder has a hidden name that begins with `TEMPORARY`, and the process that writes it holds a lock
+(`flock`) on it. The system takes the lock away when the process ends, however it ends. So a temporary name that nobody
+holds a lock on was left by a process that is dead, and the next call that writes into the same folder removes it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from pathlib import Path
+
+from synthorax.errors import InputError, OutputError
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing is locked there, and nothing that a killed process left is removed
+    fcntl = None  # type: ignore[assignment]
+
+TEMPORARY = ".tmp-synthorax-"
+"""How the names of unfinished files and folders begin."""
+REPLACED = TEMPORARY + "replaced-"
+"""How the name of a folder begins that is being replaced, where a file system cannot exchange two folders at once."""
+LOCK = ".lock"
+MOST_NAME = 50
+"""Characters of a target's name in a temporary name; a file system's names end at 255 bytes."""
+PATIENCE_S = 10.0
+"""How long a lock is waited for that no process has signed; a process that only looks for leftovers holds it so."""
+
+_claimed: ContextVar[frozenset[str]] = ContextVar("claimed", default=frozenset())
+
+
+@contextmanager
+def claim(target: Path) -> Iterator[None]:
+    """Be the only one to write to a file or folder until the block ends.
+
+    A block within a block of the same thread may claim the same target again. The lock is a hidden file beside the
+    target, or in it where the folder beside cannot be written to; it is removed at the end.
+
+    Args:
+        target: absolute; the folder beside it must exist.
+
+    Raises:
+        InputError: another process or thread writes there; the text has its process id.
+        OutputError: the lock cannot be made.
+    """
+    key = str(target)
+    if key in _claimed.get():
+        yield
+        return
+    try:
+        lock, handle = _take(target)
+    except OSError as error:
+        raise OutputError(target, (error.strerror or str(error)).lower()) from error
+    _claimed.set(_claimed.get() | {key})
+    try:
+        clear_leftovers(lock.parent)
+        yield
+    finally:
+        _claimed.set(_claimed.get() - {key})
+        with suppress(OSError):
+            lock.unlink()  # before the lock is let go: who takes it then finds no name, and makes a new one
+        os.close(handle)
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove what killed processes left unfinished in a folder, and bring back what one of them was replacing.
+
+    What a living process writes, and whatever has another name, stays.
+    """
+    try:
+        names = [entry.name for entry in os.scandir(folder) if entry.name.startswith(TEMPORARY)]
+    except OSError:
+        return
+    for name in names:
+        path = folder / name
+        if fcntl is None or (handle := try_lock(path)) is None:
+            continue
+        with suppress(OSError):
+            original = folder / name.removeprefix(REPLACED)
+            if name.startswith(REPLACED) and not os.path.lexists(original):
+                path.rename(original)
+            elif path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        os.close(handle)
+
+
+@contextmanager
+def temporary_file(target: Path) -> Iterator[Path]:
+    """A new empty file beside the target, locked; it is removed at the end if it is still there."""
+    with _temporary(target, is_folder=False) as path:
+        yield path
+
+
+@contextmanager
+def temporary_folder(target: Path) -> Iterator[Path]:
+    """A new empty folder beside the target, locked; it is removed at the end if it is still there."""
+    with _temporary(target, is_folder=True) as path:
+        yield path
+
+
+@contextmanager
+def _temporary(target: Path, *, is_folder: bool) -> Iterator[Path]:
+    suffix = "-" + target.name[-MOST_NAME:]
+    handle = None
+    while handle is None:
+        if is_folder:
+            made, name = None, tempfile.mkdtemp(prefix=TEMPORARY, suffix=suffix, dir=target.parent)
+        else:
+            made, name = tempfile.mkstemp(prefix=TEMPORARY, suffix=suffix, dir=target.parent)
+        handle = _lock_new(path := Path(name), made)
+    try:
+        yield path
+    finally:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+        if handle >= 0:
+            os.close(handle)
+
+
+def _lock_new(path: Path, handle: int | None) -> int | None:
+    """Lock a path that was just made; None if another process took it for a leftover first, -1 without locks."""
+    if handle is None:
+        if fcntl is None:
+            return -1
+        try:
+            handle = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            return None
+    if fcntl is None:
+        return handle
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return None
+    except OSError:  # A file system without locks, such as some that lie on other machines: nobody clears there.
+        return handle
+    if _names(path, handle):
+        return handle
+    os.close(handle)
+    return None
+
+
+def try_lock(path: Path) -> int | None:
+    """An open handle that locks a file or folder; None if somebody else does, or it cannot be locked."""
+    if fcntl is None:
+        return None
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _names(path, handle):
+            return handle
+    except OSError:
+        pass
+    os.close(handle)
+    return None
+
+
+def _take(target: Path) -> tuple[Path, int]:
+    """The lock file of a target, and the open handle that holds it."""
+    lock = target.parent / (TEMPORARY + target.name[-MOST_NAME:] + LOCK)
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            handle = _open(lock)
+        except OSError:
+            if lock.parent == target or not target.is_dir():
+                raise
+            lock = target / (TEMPORARY + LOCK)  # a folder that is written to where it stands, such as a mounted one
+            continue
+        if fcntl is None:
+            return lock, handle
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            owner = _owner(handle)
+            os.close(handle)
+            if owner or time.monotonic() > deadline:
+                found = f"another process{owner and f' ({owner})'} writing there"
+                raise InputError(target, found, "one at a time: wait for it to end, or give another --out") from error
+            time.sleep(0.01)
+            continue
+        except OSError:  # without locks what lies there is still looked at twice, at the start and at the end
+            return lock, handle
+        if _names(lock, handle):
+            with suppress(OSError):
+                os.ftruncate(handle, 0)
+                os.write(handle, f"{os.getpid()} {socket.gethostname()}".encode())
+            return lock, handle
+        os.close(handle)
+
+
+def _open(lock: Path) -> int:
+    try:
+        return os.open(lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
+    except PermissionError:
+        return os.open(lock, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))  # another user's
+
+
+def _owner(handle: int) -> str:
+    """Who holds a lock: its process id, with the host's name if that is not this one; empty if nobody has signed."""
+    with suppress(OSError):
+        process, _, host = os.pread(handle, 300, 0).decode(errors="replace").partition(" ")
+        if process.isdecimal():
+            return process if host == socket.gethostname() else f"{process} on {host}"
+    return ""
+
+
+def _names(path: Path, handle: int) -> bool:
+    """Whether a path still names the file that a handle has open."""
+    try:
+        return os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(handle))
+    except OSError:
+        return False

@@ -1,0 +1,65 @@
+"""Mappings out of YAML and JSON files, read with bounds: nobody knows who wrote them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from synthorax.errors import InputError
+
+MOST_BYTES = 64 * 2**20
+"""Of a JSON file; ids of a million patients take a third of it."""
+MOST_YAML_BYTES = 2**18
+"""Of a YAML file, which takes a second to read then; a run's settings take a hundredth of it."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without aliases, by which a few hundred bytes name billions of values."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("an alias, which is not accepted")
+        return super().compose_node(parent, index)
+
+
+def parse_yaml(text: str) -> Any:
+    """What a YAML text says: plain values, lists and mappings.
+
+    Raises:
+        ValueError: no YAML; one with aliases; nested too deep; a value that JSON does not have, such as a date.
+    """
+    try:
+        content = yaml.load(text, _Loader)
+        json.dumps(content)
+    except (yaml.YAMLError, TypeError, RecursionError, OverflowError) as error:
+        raise ValueError(" ".join(str(error).split())) from error
+    return content
+
+
+def read_mapping(path: Path, what: str = "file") -> dict[str, Any]:
+    """The mapping that a YAML or JSON file holds.
+
+    Args:
+        what: the file is, for the error.
+
+    Raises:
+        InputError: the file is damaged, too large, or holds something else.
+    """
+    expected = "a file that holds a mapping, as synthorax wrote it"
+    try:
+        if not path.is_file():
+            raise InputError(path, "no regular file", expected)
+        is_json = path.suffix == ".json"
+        if (size := path.stat().st_size) > (most := MOST_BYTES if is_json else MOST_YAML_BYTES):
+            raise InputError(path, f"{size} bytes", f"{most} at most")
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text) if is_json else parse_yaml(text)
+    except (OSError, ValueError, RecursionError) as error:
+        words = " ".join(str(error).split())[:120]
+        raise InputError(path, f"a damaged {what} ({words})", expected) from error
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise InputError(path, f"a damaged {what} (no mapping, but {type(content).__name__})", expected)
+    return content
