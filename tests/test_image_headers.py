@@ -209,7 +209,7 @@ def test_of_an_sform_and_a_qform_that_differ_itks_is_taken_and_told(tmp_path, sf
     path = nifti(tmp_path / "a.nii", srow_x=[-0.7, 0, 0, 22], sform_code=sform_code, qform_code=qform_code)
     found = open_image(path)
     assert found.volume.origin_mm[0] == pytest.approx(origin)
-    told = [f"a.nii: sform and qform differ by 10.0 mm; the {used} is taken, as ITK does"] if used else []
+    told = [f"a.nii: sform and qform differ by 10 mm; the {used} is taken, as ITK does"] if used else []
     assert list(found.notes) == told
 
 

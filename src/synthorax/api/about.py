@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from synthorax.errors import InputError
 from synthorax.provenance import MANIFEST
@@ -170,6 +171,7 @@ def _dicom(path: Path) -> dict[str, Any]:
 
 
 def _file(path: Path) -> dict[str, Any]:
+    from synthorax.io.arrays import open_npy
     from synthorax.io.dicom import is_dicom, read_header, read_mark, read_series_files
     from synthorax.io.dicom_file import text
     from synthorax.io.images import is_image, open_image
@@ -183,11 +185,9 @@ def _file(path: Path) -> dict[str, Any]:
         kind = "mask" if image.volume.voxels.min() >= 0 and image.volume.voxels.max() <= 255 else "image"
         return {"holds": kind, **_volume(image.volume), "synthetic": read_image_mark(path), "notes": list(image.notes)}
     if path.suffix.lower() == ".npy":
-        try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise InputError(path, "no readable array", "a .npy file") from error
-        return {"holds": "array", "shape": list(array.shape), "dtype": str(array.dtype)}
+        array = open_npy(path)
+        ends = _ends(array) if array.dtype.kind in "biuf" else {}
+        return {"holds": "array", "shape": list(array.shape), "dtype": str(array.dtype), **ends}
     if is_dicom(path):
         header = read_header(path)
         names = ("Modality", "PatientID", "SeriesInstanceUID", "SOPInstanceUID", "Rows", "Columns", "NumberOfFrames")
@@ -224,15 +224,15 @@ def _grid(volume: Volume) -> dict[str, Any]:
     }
 
 
+def _ends(values: NDArray) -> dict[str, Any]:
+    """The range of the finite values, and how many others there are."""
+    finite = values if values.dtype.kind != "f" else values[np.isfinite(values)]
+    about: dict[str, Any] = {"range": [float(finite.min()), float(finite.max())] if finite.size else []}
+    return about | ({"values_not_finite": values.size - finite.size} if finite.size < values.size else {})
+
+
 def _volume(volume: Volume) -> dict[str, Any]:
-    finite = volume.voxels if volume.voxels.dtype.kind != "f" else volume.voxels[np.isfinite(volume.voxels)]
-    about: dict[str, Any] = {
-        **_grid(volume),
-        "dtype": str(volume.voxels.dtype),
-        "range": [float(finite.min()), float(finite.max())] if finite.size else [],
-    }
-    if finite.size < volume.voxels.size:
-        about["voxels_not_finite"] = volume.voxels.size - finite.size
+    about: dict[str, Any] = {**_grid(volume), "dtype": str(volume.voxels.dtype), **_ends(volume.voxels)}
     if volume.voxels.dtype.kind in "bu":
         labels, counts = np.unique(volume.voxels, return_counts=True)
         if len(labels) <= MOST_LABELS:

@@ -96,7 +96,8 @@ def inject(
         force=force,
     )
     finder = _finder(lungs)
-    chosen = find_method(method, _shape_source(shapes, patients, request.attributes))
+    source_of_shapes, doubts = _shape_source(shapes, patients, request.attributes)
+    chosen = find_method(method, source_of_shapes)
     source = _scan(scan, series, force)
     not_kept = kept_elements(source.dicom, keep_identity=keep_identity)[1] if out is not None and source.dicom else ()
     known, told = (None, ()) if labels is None else _labels(labels, source.ct)
@@ -111,7 +112,7 @@ def inject(
             raise InputError(source.path, *error.args[1:]) from error
         raise
     edited = inject_nodules(upright, plan.wanted, chosen, seed, lungs=plan.lungs, labels=known)
-    edited = edited.turned_like(source.ct).noting([*source.notes, *told, *plan.notes, *not_kept])
+    edited = edited.turned_like(source.ct).noting([*source.notes, *doubts, *told, *plan.notes, *not_kept])
     if unseen.any():
         edited.ct.voxels[unseen] = np.nan
         edited.region.voxels[unseen] = False
@@ -214,15 +215,16 @@ def _shape_source(
     shapes: str | Path | Model | Volume | ShapeSource | None,
     patients: Collection[str] | None,
     attributes: NoduleAttributes,
-) -> ShapeSource:
-    """Whatever gives a shape for a nodule.
+) -> tuple[ShapeSource, tuple[str, ...]]:
+    """Whatever gives a shape for a nodule, and what was assumed of its file.
 
     Raises:
         InputError: no shape, or wishes that a given one cannot follow.
     """
     from synthorax.annotations.lidc_table import lidc_patients
     from synthorax.hub import Model, load
-    from synthorax.io.images import is_image, read_image
+    from synthorax.io.fractions import as_labels
+    from synthorax.io.images import is_image, open_image
     from synthorax.rendering.renderer import LidcShapes
     from synthorax.rendering.shapes import OneShape
     from synthorax.volume import Volume
@@ -230,18 +232,25 @@ def _shape_source(
     if shapes is None:
         if unknown := sorted(set(patients or ()) - set(lidc_patients())):
             raise InputError("patients", f"{len(unknown)} unknown ones, such as {unknown[0]!r}", "ids of LIDC-IDRI")
-        return LidcShapes(patients)
+        return LidcShapes(patients), ()
     if patients is not None:
         raise InputError("patients", "shapes of another kind", "no patients, which are of LIDC-IDRI's outlines")
     for name in SHAPED:
         if getattr(attributes, name) is not None:
             raise InputError(name, "asked for with shapes of one's own", "none: it is the shape's")
+    notes: tuple[str, ...] = ()
+    subject: str | Path = "shapes"
     if isinstance(shapes, str | Path):
-        shapes = read_image(Path(shapes)) if is_image(Path(shapes)) else load(shapes)
+        if is_image(path := Path(shapes)):
+            image = open_image(path)
+            subject, shapes, notes = path, image.volume, image.notes
+        else:
+            shapes = load(shapes)
     if isinstance(shapes, Volume):
-        return OneShape(shapes)
+        labels, more = as_labels(subject, shapes.voxels)
+        return OneShape(replace(shapes, voxels=labels > 0)), (*notes, *more)
     if isinstance(shapes, Model):
         from synthorax.systems.lung.shape_source import ModelShapes
 
-        return ModelShapes(shapes)
-    return shapes
+        return ModelShapes(shapes), ()
+    return shapes, ()

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from synthorax.datasets.shapes import LUNG_SPACING_MM, ShapeRecord, ShapeSet
 from synthorax.errors import InputError
+from synthorax.io.arrays import open_npy
 from synthorax.io.atomic import MARK
 from synthorax.io.fractions import as_labels
 from synthorax.io.images import is_image, open_image
-from synthorax.io.limits import MOST_BYTES, check_file
 from synthorax.io.segments import list_segments, read_segments
 from synthorax.io.tables import read_table
 from synthorax.provenance import MANIFEST
@@ -180,15 +180,10 @@ def _of_file(file: Path, spacing_mm: Sequence[float]) -> Iterator[NoduleMask]:
 
 
 def _read_stack(file: Path) -> Iterable[NDArray]:
-    check_file(file, "a .npy file of numbers", most_bytes=MOST_BYTES)
-    try:
-        array = np.load(file, mmap_mode="r", allow_pickle=False)
-        if array.ndim not in (3, 4) or not array.size:
-            raise InputError(file, f"shape {array.shape}", "[n, z, y, x] or [z, y, x]")
-        array = np.array(array)
-    except (ValueError, OSError, EOFError) as error:
-        raise InputError(file, "no readable NumPy array", "a .npy file of numbers") from error
-    values = checked_masks(array, file)
+    array = open_npy(file)
+    if array.ndim not in (3, 4) or not array.size:
+        raise InputError(file, f"shape {array.shape}", "[n, z, y, x] or [z, y, x]")
+    values = checked_masks(np.array(array), file)
     if values.dtype == np.float32:
         return values if values.ndim == 4 else values[None]
     if values.ndim == 4:

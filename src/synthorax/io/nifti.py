@@ -213,7 +213,7 @@ def _placed(path: Path, header: nib.Nifti1Header, shape: tuple[int, int, int], n
         if raw["qform_code"] > 0 or raw["sform_code"] > 0:
             raise InputError(path, "neither a usable sform nor qform", "a header with the position of its voxels")
         told.append(f"{path.name}: no orientation in the header (sform and qform codes 0); {ASSUMED_AXES}, from 0,0,0")
-        return place(path, pixdim * scale, np.eye(3), np.zeros(3), shape, told)
+        return place(path, np.round(pixdim * scale, 6), np.eye(3), np.zeros(3), shape, told)
     use_sform = sform is not None and (qform is None or raw["sform_code"] == SCANNER)
     affine = sform if use_sform else qform
     assert affine is not None
@@ -222,7 +222,9 @@ def _placed(path: Path, header: nib.Nifti1Header, shape: tuple[int, int, int], n
         apart = float(np.linalg.norm((corners @ (sform - qform).T)[:, :3], axis=1).max()) * scale
         if apart > AGREE_MM:
             used = "the sform" if use_sform else "the qform"
-            told.append(f"{path.name}: sform and qform differ by {apart:.1f} mm; {used} is taken, as ITK does")
+            told.append(f"{path.name}: sform and qform differ by {apart:.4g} mm; {used} is taken, as ITK does")
+    if not use_sform and (pixdim < 0).any():
+        told.append(f"{path.name}: a negative voxel size ({times(pixdim)} mm) is taken as positive")
     affine = LPS_FROM_RAS @ affine
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     if use_sform and pixdim.all() and not np.allclose(spacing, np.abs(pixdim), rtol=0.01):
@@ -244,6 +246,9 @@ def _qform(header: nib.Nifti1Header) -> NDArray[np.float64] | None:
     sound = header.copy()
     sound["pixdim"][0] = -1 if sound["pixdim"][0] < 0 else 1
     sound["pixdim"][1:4] = np.abs(sound["pixdim"][1:4])
+    numbers = [sound[name] for name in ("pixdim", "quatern_b", "quatern_c", "quatern_d")]
+    if not all(np.isfinite(found).all() for found in (numbers[0][1:4], *numbers[1:])):
+        return None
     try:
         found = sound.get_qform()
     except (ValueError, HeaderDataError):

@@ -1,0 +1,44 @@
+"""NumPy arrays in `.npy` files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthorax.errors import InputError
+from synthorax.io.contents import what_is
+from synthorax.io.limits import MOST_BYTES, check_file
+
+DAMAGED = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    KeyError,
+    ArithmeticError,
+    SyntaxError,
+    RecursionError,
+    MemoryError,
+)
+"""What NumPy raises over the header of a damaged file."""
+
+
+def open_npy(path: Path) -> NDArray:
+    """The array of a `.npy` file, mapped and not read; of numbers or bools.
+
+    Raises:
+        InputError: no such file, objects or text, a file that was cut off, more bytes than are read.
+    """
+    check_file(path, "a .npy file", most_bytes=MOST_BYTES)
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except DAMAGED as error:
+        found = what_is(path) or "no readable NumPy array"
+        found = "a NumPy array that was cut off or damaged" if found == "a NumPy array" else found
+        raise InputError(path, found, "a .npy file of numbers") from error
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise InputError(path, "several arrays (.npz)", "a .npy file of one array")
+    return array
