@@ -15,6 +15,7 @@ from synthorax.errors import InputError
 from synthorax.io.dicom_file import (
     REFERENCES,
     About,
+    brief,
     is_dicom,
     read_about,
     read_header,
@@ -138,8 +139,8 @@ def read_series_files(files: Sequence[Path], left_out: Sequence[LeftOut] = ()) -
     slice_spacing = _check_even(where, planes, depth, _beside(left_out))
     _check_upright(where, positions, depth, normal, planes[0].spacing_mm)
     check_claims(planes)
-    voxels = hounsfield(planes)
-    notes = _notes(planes, voxels, [*left_out, *copies])
+    voxels, complaints = hounsfield(planes)
+    notes = [*_notes(planes, voxels, [*left_out, *copies]), *complaints]
     header = classic_header(planes[0])
     row_spacing, column_spacing = planes[0].spacing_mm.tolist()
     x, y, z = positions[0].tolist()
@@ -182,8 +183,8 @@ def _check_one_patient(read: Sequence[tuple[Path, Dataset]]) -> None:
             if (found := text(other, keyword)) != wanted:
                 raise InputError(
                     file.parent,
-                    f"slices of two scans: {keyword} {wanted or 'empty'} in {file.name},"
-                    f" {found or 'empty'} in {other_file.name}",
+                    f"slices of two scans: {keyword} {brief(wanted) or 'empty'} in {file.name},"
+                    f" {brief(found) or 'empty'} in {other_file.name}",
                     "one scan; sort the files into a folder for each",
                 )
 
@@ -257,8 +258,8 @@ def _check_not_woven(where: Path, planes: Sequence[Plane]) -> None:
         one, other = [plane for plane in planes if plane.number == twice[0]][:2]
         raise InputError(
             where,
-            f"{len(twice)} of {len(numbers)} instance numbers twice, such as {twice[0]} in {one.name} and {other.name};"
-            " they may be two scans",
+            f"{len(twice)} of {len(numbers)} instance numbers twice, such as {brief(twice[0])} in {one.name} and"
+            f" {other.name}; they may be two scans",
             "one scan; sort the files into a folder for each",
         )
 

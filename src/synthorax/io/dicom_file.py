@@ -41,14 +41,14 @@ MOST_FILE_BYTES = MOST_BYTES + 2**27
 """A DICOM file of more bytes is refused: the largest multi-frame CT has 1 GiB of pixels."""
 MAPPED_BYTES = 2**26
 """A file of more bytes is mapped instead of read into memory."""
-MOST_READS = 1_000_000
+MOST_READS = 500_000
 """A data set of more reads is refused. A CT slice takes some 300, a multi-frame CT some 100 for each frame."""
 MOST_ITEMS = 150_000
 """A data set of more sequence items is refused: pydicom takes 14 microseconds and a kilobyte for an empty one."""
 FEW_BYTES = 2**20
 """A file of fewer bytes cannot hold `MOST_ITEMS` items, and they are not counted."""
 MOST_HEADER_BYTES = 2**24
-"""A deflated data set is inflated to this many bytes where its pixels are not wanted."""
+"""Bytes before the pixels at most: items are counted in them, and no more are inflated for a header."""
 INFLATED_BYTES = 2**26
 MOST_INFLATION = 50
 """A data set that inflates to more than 64 MiB and 50 times its file is refused; CT inflates 2 to 5 times."""
@@ -186,7 +186,7 @@ def read_about(path: Path) -> About:
         if "Rows" not in header:
             raise InputError(path, "a CT image without rows; its header was cut off or damaged", "a whole one")
     if not modality and sop_class != MediaStorageDirectoryStorage:
-        name = UID(sop_class).name if sop_class else "no SOP class"
+        name = brief(UID(sop_class).name) if sop_class else "no SOP class"
         raise InputError(path, f"no Modality ({name}); it was cut off, or is no image", "a CT, SEG or RTSTRUCT")
     return About(
         series_uid=text(header, "SeriesInstanceUID"),
@@ -233,23 +233,34 @@ def is_localizer(header: Dataset) -> bool:
 def text(header: Dataset, keyword: str) -> str:
     r"""An element as text, as it is written: several values with `\` between them; empty if there is none.
 
-    Bytes that its character set does not have are shown as `?`.
+    Bytes that its character set does not have, and characters that a terminal obeys, become `?`.
     """
     tag = tag_for_keyword(keyword) or 0
     raw: Any = header.get_item(tag)
     stored = raw.value if isinstance(raw, RawDataElement) else None
     is_plain = isinstance(stored, bytes) and stored.isascii() and b"\x1b" not in stored
     if stored is not None and is_plain and (raw.VR or dictionary_VR(tag)) not in BINARY_VRS:
-        return stored.decode("ascii").strip(" \0")
+        return _printable(stored.decode("ascii"))
     try:
         value = header.get(keyword)
         if value is None:
             return ""
-        if isinstance(value, MultiValue):
-            return "\\".join(str(part) for part in value).strip(" \0")
-        return str(value).strip(" \0")
+        return _printable("\\".join(str(part) for part in value) if isinstance(value, MultiValue) else str(value))
     except Exception:  # pydicom raises whatever its conversion stumbles over.
-        return (stored or b"").decode("ascii", "replace").replace("\ufffd", "?").strip(" \0")
+        return _printable((stored or b"").decode("ascii", "replace"))
+
+
+def brief(text: str, most: int = 64) -> str:
+    """The start of a text, for a message."""
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def _printable(text: str) -> str:
+    """Text without the characters that a terminal obeys and those that were not decoded: `?` in their place."""
+    text = text.strip(" \0")
+    if text.isprintable() and "\ufffd" not in text:
+        return text
+    return "".join(c if c.isprintable() and c != "\ufffd" else "?" for c in text)
 
 
 def numbers(file: Path, header: Dataset, keyword: str, count: int) -> NDArray[np.float64]:
@@ -264,11 +275,11 @@ def numbers(file: Path, header: Dataset, keyword: str, count: int) -> NDArray[np
         values = np.array([float(v) for v in value])
     except Exception as error:  # pydicom raises whatever its conversion stumbles over.
         written = text(header, keyword)
-        raise InputError(file, f"{keyword} {written!r}", f"{count} numbers with decimal points") from error
+        raise InputError(file, f"{keyword} {brief(written)!r}", f"{count} numbers with decimal points") from error
     if not len(values):
         raise InputError(file, f"no {keyword}", "a slice that has it")
     if len(values) != count or not np.isfinite(values).all():
-        raise InputError(file, f"{keyword} {values.tolist()}", f"{count} finite numbers")
+        raise InputError(file, f"{keyword} {brief(str(values.tolist()))}", f"{count} finite numbers")
     return values
 
 
@@ -310,7 +321,7 @@ def _parsed(path: Path, source: BinaryIO, size: int, *, pixels: bool, only: list
         if size > FEW_BYTES:
             _check_items(path, source)
         try:
-            header = read_partial(source, None if pixels else _at_pixels, force=True, specific_tags=only)
+            header = read_partial(source, _at_zeros if pixels else _at_pixels, force=True, specific_tags=only)
             if not len(header) and not only:  # pydicom drops all of a data set whose last element has no end
                 raise InputError(path, "a DICOM file that was cut off", "a whole one")
             return header
@@ -345,7 +356,7 @@ def _inflated(path: Path, meta: bytes, deflated: bytes, *, pixels: bool, only: l
         return bool(stopped)
 
     try:
-        header = read_partial(source, None if pixels else at_pixels, force=True, specific_tags=only)
+        header = read_partial(source, _at_zeros if pixels else at_pixels, force=True, specific_tags=only)
     except _Deflated as error:
         raise InputError(path, "a damaged DICOM file", "a readable one") from error
     if len(data) > most and not stopped:
@@ -355,17 +366,20 @@ def _inflated(path: Path, meta: bytes, deflated: bytes, *, pixels: bool, only: l
 
 def _check_items(path: Path, source: BinaryIO) -> None:
     """Refuse more sequence items than a data set has, before each becomes an object."""
-    start, items, tail = source.tell(), 0, b""
-    while chunk := source.read(2**24):
-        items += sum((tail + chunk).count(tag) for tag in (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00"))
-        tail = chunk[-3:]
-        if items > MOST_ITEMS:
-            raise InputError(path, f"more than {MOST_ITEMS} sequence items", "a DICOM file of fewer")
+    start = source.tell()
+    head = source.read(MOST_HEADER_BYTES)
     source.seek(start)
+    if max(head.count(b"\xfe\xff\x00\xe0"), head.count(b"\xff\xfe\xe0\x00")) > MOST_ITEMS:
+        raise InputError(path, f"more than {MOST_ITEMS} sequence items", "a DICOM file of fewer")
 
 
 def _at_pixels(tag: int, vr: str | None, length: int) -> bool:
-    return tag in (0x7FE00010, 0x7FE00009, 0x7FE00008)
+    return tag in (0x7FE00010, 0x7FE00009, 0x7FE00008) or tag == 0
+
+
+def _at_zeros(tag: int, vr: str | None, length: int) -> bool:
+    """Whether zeros follow, which pad a file to a whole number of blocks."""
+    return tag == 0
 
 
 def _orientation(header: Dataset) -> tuple[float, ...]:

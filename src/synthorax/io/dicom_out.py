@@ -224,7 +224,7 @@ def _common(
     header.BodyPartExamined = "CHEST"
     header.KVP = None
     header.AcquisitionNumber = None
-    header.SliceThickness = format_number_as_ds(volume.spacing_mm[0])
+    header.SliceThickness = _decimals(volume.spacing_mm[:1])[0]
     if source is not None:
         header.update(kept_elements(source, keep_identity=keep_identity)[0])
         if keep_identity:
@@ -240,7 +240,7 @@ def _common(
     header.PhotometricInterpretation = "MONOCHROME2"
     header.Rows, header.Columns = rows, columns
     header.PixelSpacing = _decimals(volume.spacing_mm[1:])
-    header.SpacingBetweenSlices = format_number_as_ds(volume.spacing_mm[0])
+    header.SpacingBetweenSlices = _decimals(volume.spacing_mm[:1])[0]
     header.ImageOrientationPatient = _decimals(volume.direction[:, :2].T.ravel())
     header.BitsAllocated = header.BitsStored = 16
     header.HighBit = 15

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
 import struct
+import tempfile
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +22,7 @@ from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, J
 
 from synthorax.errors import InputError
 from synthorax.geometry import AIR_HU
+from synthorax.io.dicom_file import brief
 from synthorax.io.dicom_planes import MOST_VOXELS, Plane, Size, claimed_size
 
 LARGEST_EXPANSION = 100
@@ -28,6 +34,9 @@ FRAME_HEADER_BYTES = 65_536
 LOW, HIGH = -(2**15), 2**15 - 1
 SIZE_OF_JPEG2000 = b"\xff\x4f\xff\x51"
 """A codestream begins with these markers; its size follows."""
+STDERR = 2
+HARMLESS = re.compile("extraneous bytes before marker")
+"""What a decoder says of bytes that it skips between the pixels' own."""
 STARTS_OF_FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC} | {0xF7}
 """Markers of JPEG and JPEG-LS that are followed by the size of the picture."""
 
@@ -55,10 +64,13 @@ def check_claims(planes: Sequence[Plane]) -> tuple[int, int]:
     return rows, columns
 
 
-def hounsfield(planes: Sequence[Plane]) -> NDArray[np.int16]:
+def hounsfield(planes: Sequence[Plane]) -> tuple[NDArray[np.int16], list[str]]:
     """The voxels [z, y, x] of slices in HU, rounded; values beyond int16 are cut, and padding becomes air.
 
     The pixels of each file are let go as soon as they are decoded.
+
+    Returns:
+        The voxels, and a note where a decoder complained of what does not change them.
 
     Raises:
         InputError: pixels that are damaged, cut off, of another size than the header says, or of a coding that
@@ -67,36 +79,64 @@ def hounsfield(planes: Sequence[Plane]) -> NDArray[np.int16]:
     rows, columns = check_claims(planes)
     voxels = np.empty((len(planes), rows, columns), np.int16)
     of_file: dict[int, list[int]] = {}
+    complaints: Counter[str] = Counter()
     for index, plane in enumerate(planes):
         of_file.setdefault(id(plane.header), []).append(index)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom warns of what it mends.
         for indices in of_file.values():
-            _decode_file(planes, indices, voxels)
-    return voxels
+            complaints.update(_decode_file(planes, indices, voxels))
+    return voxels, [f"a decoder said of {count} files: {said}" for said, count in complaints.items()]
 
 
-def _decode_file(planes: Sequence[Plane], indices: Sequence[int], voxels: NDArray[np.int16]) -> None:
-    """Decode the slices of one file into their places among the voxels."""
+def _decode_file(planes: Sequence[Plane], indices: Sequence[int], voxels: NDArray[np.int16]) -> set[str]:
+    """Decode the slices of one file into their places among the voxels; harmless complaints of the decoder."""
     file, header = planes[indices[0]].file, planes[indices[0]].header
     try:
         size = claimed_size(file, header)
         _check_stored(file, header, size)
         by_frame = {planes[index].frame or 0: index for index in indices}
-        frames: Iterator[NDArray] = iter((pixel_array(header),)) if size.frames == 1 else iter_pixels(header)
-        for frame, stored in enumerate(frames):
-            if (index := by_frame.get(frame)) is None:
-                continue
-            if stored.shape != voxels.shape[1:]:
-                raise InputError(file, f"pixels of shape {stored.shape}", f"{voxels.shape[1:]}, as its header says")
-            padding = _padding(file, header, stored.dtype)
-            _rescale(file, stored, planes[index].slope, planes[index].intercept, padding, out=voxels[index])
+        with overheard() as complaints:
+            frames: Iterator[NDArray] = iter((pixel_array(header),)) if size.frames == 1 else iter_pixels(header)
+            for frame, stored in enumerate(frames):
+                if (index := by_frame.get(frame)) is None:
+                    continue
+                if stored.shape != voxels.shape[1:]:
+                    raise InputError(file, f"pixels of shape {stored.shape}", f"{voxels.shape[1:]}, as its header says")
+                padding = _padding(file, header, stored.dtype)
+                _rescale(stored, planes[index].slope, planes[index].intercept, padding, out=voxels[index])
+        harmful = [said for said in complaints if not HARMLESS.search(said)]
+        if harmful:
+            raise InputError(file, f"pixels that are damaged ({brief(harmful[0], 120)})", "a readable CT slice")
     except InputError:
         raise
     except Exception as error:  # Decoders raise whatever damaged pixels make them stumble over.
-        reason = str(error).split("\n")[0][:120]
+        reason = brief(str(error).split("\n")[0], 120)
         raise InputError(file, f"pixels that cannot be decoded ({reason})", "a readable CT slice") from error
     header.pop("PixelData", None)
+    return {re.sub("[0-9]+", "some", brief(said, 120)) for said in complaints}
+
+
+@contextmanager
+def overheard() -> Iterator[list[str]]:
+    """Collect the lines that C libraries write to the standard error output instead of raising them."""
+    said: list[str] = []
+    try:
+        kept = os.dup(STDERR)
+    except OSError:  # it is closed
+        yield said
+        return
+    try:
+        with tempfile.TemporaryFile() as file:
+            os.dup2(file.fileno(), STDERR)
+            try:
+                yield said
+            finally:
+                os.dup2(kept, STDERR)
+                file.seek(0)
+                said += [line for line in file.read(4096).decode("ascii", "replace").splitlines() if line.strip()]
+    finally:
+        os.close(kept)
 
 
 def _check_stored(file: Path, header: Dataset, size: Size) -> None:
@@ -171,7 +211,6 @@ def _jpeg_size(frame: bytes) -> tuple[int, int]:
 
 
 def _rescale(
-    file: Path,
     stored: NDArray,
     slope: float,
     intercept: float,

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.uid import CTImageStorage
+from pydicom.uid import UID, CTImageStorage
 
 from synthorax.errors import InputError
-from synthorax.io.dicom_file import CT_CLASSES, is_localizer, numbers, text
+from synthorax.io.dicom_file import CT_CLASSES, brief, is_localizer, numbers, text
 from synthorax.io.limits import MOST_BYTES
 
 MOST_PIXELS = 4096 * 4096
@@ -102,9 +102,9 @@ def planes_of(file: Path, header: Dataset) -> list[Plane]:
     modality = text(header, "Modality").upper().split("\\")[0]
     kind = text(header, "SOPClassUID") or text(header.file_meta, "MediaStorageSOPClassUID")
     if modality not in ("CT", "") or (not modality and kind not in CT_CLASSES):
-        raise InputError(file, f"modality {modality or 'unknown'}", "CT")
+        raise InputError(file, f"modality {brief(modality) or 'unknown'}", "CT")
     if kind not in CT_CLASSES:
-        name = getattr(header.get("SOPClassUID"), "name", kind) or "unknown"
+        name = brief(UID(kind).name) if kind else "unknown"
         raise InputError(file, f"SOP class {name}", "CT Image Storage, Enhanced or Legacy Converted Enhanced CT")
     size = claimed_size(file, header)
     if kind == CTImageStorage:
@@ -223,7 +223,7 @@ def _rescale(file: Path, header: Dataset) -> tuple[float, float, list[str]]:
         raise InputError(file, found, "a CT with RescaleSlope and RescaleIntercept")
     kind = text(header, "RescaleType").upper()
     if kind not in HU_TYPES:
-        raise InputError(file, f"no rescale to HU: RescaleType {kind}", "HU")
+        raise InputError(file, f"no rescale to HU: RescaleType {brief(kind)}", "HU")
     slope, intercept = (float(numbers(file, header, name, 1)[0]) for name in ("RescaleSlope", "RescaleIntercept"))
     if not slope:
         raise InputError(file, f"a rescale of {slope:g} x + {intercept:g}", "one that gives HU")

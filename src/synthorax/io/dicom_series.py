@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from synthorax.errors import InputError
-from synthorax.io.dicom_file import CT_CLASSES, About, is_dicom, read_about, what_else
+from synthorax.io.dicom_file import CT_CLASSES, About, brief, is_dicom, read_about, what_else
 from synthorax.io.walk import LeftOut, not_regular, survey, told
 
 SAME_ORIENTATION = 2e-3
 """Direction cosines that differ by less are one orientation: headers round."""
+MOST_LISTED = 20
+"""A message that asks to choose lists this many series at most."""
 OTHER_KINDS = (
     *(".txt", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".md", ".html", ".htm", ".pdf", ".log", ".ini"),
     *(".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".svg", ".py", ".ipynb", ".xls", ".xlsx", ".doc"),
@@ -59,9 +61,10 @@ class SeriesFiles:
         return self.uid + f"#{self.part}" * (self.part > 1)
 
     def __str__(self) -> str:
-        details = [self.modality, f"{len(self.files)} files", f"patient {self.patient_id}" * bool(self.patient_id)]
-        details += [self.description, self.apart and f"{self.apart} in {self.files[0].parent}"]
-        return f"{self.key or 'no UID'} ({', '.join(filter(None, details))})"
+        whose = f"patient {brief(self.patient_id)}" if self.patient_id else ""
+        apart = f"{self.apart} in {self.files[0].parent}" if self.apart else ""
+        details = [brief(self.modality), f"{len(self.files)} files", whose, brief(self.description), apart]
+        return f"{brief(self.key, 80) or 'no UID'} ({', '.join(filter(None, details))})"
 
 
 @dataclass(frozen=True)
@@ -173,7 +176,7 @@ def choose_series(path: Path, series: str | None = None) -> SeriesFiles:
         elsewhere = {file.parent for one in found for file in one.files} - {file.parent for file in wanted[0].files}
         beside = [(file, reason) for file, reason in found.left_out if file.parent not in elsewhere]
         return replace(wanted[0], left_out=tuple(beside))
-    listed = "; ".join(map(str, wanted or found))
+    listed = "; ".join(map(str, (wanted or found)[:MOST_LISTED])) + "; ..." * (len(wanted or found) > MOST_LISTED)
     if not wanted:
         raise InputError(path, listed, f"a series whose UID ends in {series}" if series else "a CT series")
     raise InputError(path, f"{len(wanted)} series: {listed}", "one series; choose by its UID or the end of it")
