@@ -521,3 +521,29 @@ def test_values_that_no_int16_holds_are_cut_and_told(tmp_path):
 
 def test_what_a_header_leaves_open_is_among_the_scans_notes(tmp_path):
     assert "no orientation" in read_scan(nifti(tmp_path / "a.nii", sform_code=0, qform_code=0)).notes[0]
+
+
+@pytest.mark.parametrize("suffix", [".mha", ".mhd", ".nrrd", ".nii.gz"])
+@pytest.mark.parametrize("dtype", ["bool", "u1", ">i2", "u4", "i8", "f4", "f8"])
+def test_what_is_written_is_read_alike_by_simpleitk(tmp_path, suffix, dtype):
+    import SimpleITK as sitk
+
+    turn = np.array([[0.6, 0.8, 0], [-0.8, 0.6, 0], [0, 0, -1.0]])
+    written = Volume(
+        (HU > 0 if dtype == "bool" else abs(HU) // 4).astype(dtype), (2.5, 0.7, 0.8), (1.5, -2.25, 3), turn
+    )
+    write_image(tmp_path / f"a{suffix}", written, mark="SYNTHETIC: made")
+    found = sitk.ReadImage(str(tmp_path / f"a{suffix}"))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(found), written.voxels)
+    np.testing.assert_allclose(found.GetSpacing(), (0.8, 0.7, 2.5), atol=1e-6)
+    np.testing.assert_allclose(found.GetOrigin(), (1.5, -2.25, 3), atol=1e-6)
+    np.testing.assert_allclose(np.reshape(found.GetDirection(), (3, 3)), turn, atol=1e-6)
+    assert found.GetMetaData("ITK_FileNotes" if suffix == ".nii.gz" else "SyntheticData") == "SYNTHETIC: made"
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", b"a b", b"[/bold]", b"%d", b"LIST me", b"a%03d 1 2 3", b"LOCAL", b"-x"])
+def test_an_image_of_any_name_is_written_and_comes_back(tmp_path, name):
+    for suffix in (b".mha", b".MHD", b".nrrd", b".nii"):
+        path = tmp_path / (name + suffix).decode("utf-8", "surrogateescape")
+        write_image(path, Volume(HU, (2.0, 0.8, 0.7)))
+        np.testing.assert_array_equal(read_image(path).voxels, HU)

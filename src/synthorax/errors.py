@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+MOST_TEXT = 600
+"""Characters of each part of an error that are shown."""
+
 
 class SynthoraxError(Exception):
     """Base of every error this package raises on purpose.
@@ -28,7 +31,13 @@ class InputError(SynthoraxError):
 
     def __str__(self) -> str:
         subject, found, expected = self.args
-        return f"{subject}: found {found}; expected {expected}"
+        return f"{subject}: found {_cut(found)}; expected {_cut(expected)}"
+
+
+def _cut(text: object) -> str:
+    """Text of at most `MOST_TEXT` characters: a damaged file may hold a word of a megabyte."""
+    words = str(text)
+    return words if len(words) <= MOST_TEXT else f"{words[:MOST_TEXT]}..."
 
 
 class OutputError(SynthoraxError):

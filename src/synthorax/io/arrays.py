@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,19 +11,6 @@ from numpy.typing import NDArray
 from synthorax.errors import InputError
 from synthorax.io.contents import what_is
 from synthorax.io.limits import MOST_BYTES, check_file
-
-DAMAGED = (
-    OSError,
-    EOFError,
-    ValueError,
-    TypeError,
-    KeyError,
-    ArithmeticError,
-    SyntaxError,
-    RecursionError,
-    MemoryError,
-)
-"""What NumPy raises over the header of a damaged file."""
 
 
 def open_npy(path: Path) -> NDArray:
@@ -33,8 +21,10 @@ def open_npy(path: Path) -> NDArray:
     """
     check_file(path, "a .npy file", most_bytes=MOST_BYTES)
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except DAMAGED as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of headers as Python 2 wrote them, which NumPy mends
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # NumPy's parser of headers raises errors of many kinds over a damaged one
         found = what_is(path) or "no readable NumPy array"
         found = "a NumPy array that was cut off or damaged" if found == "a NumPy array" else found
         raise InputError(path, found, "a .npy file of numbers") from error

@@ -14,6 +14,10 @@ MOST_HEADER_BYTES = 2**20
 """A header ends before this; those of large segmentations take a tenth of it."""
 MOST_FILES = 10_000
 """Data files of one image."""
+MOST_NAME = 1000
+"""Characters of a data file's name."""
+PATTERN = re.compile(r"(\S*%\S*) +([+-]?[0-9]{1,9}) +([+-]?[0-9]{1,9}) +([+-]?[0-9]{1,9})(?: +[0-9])?")
+"""Data files by a pattern of their names, and the first number, the last and the step."""
 WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 NUMBER = re.compile(r"[+-]?(?:(?:[0-9]{1,40}\.?[0-9]{0,40}|\.[0-9]{1,40})(?:e[+-]?[0-9]{1,4})?|nan|inf)", re.IGNORECASE)
 
@@ -66,18 +70,22 @@ def data_files(path: Path, names: Sequence[str]) -> tuple[Path, ...]:
         raise InputError(path, f"{len(names)} files of voxels", f"1 to {MOST_FILES}")
     for name in names:
         parts = PurePosixPath(name).parts
-        if not name or "\0" in name or name.startswith("/") or ".." in parts or ":\\" in name:
+        if not 0 < len(name) <= MOST_NAME or "\0" in name or name.startswith("/") or ".." in parts or ":\\" in name:
             found = f"voxels in the file {shown(name)}"
             raise InputError(path, found, "a file beside the header; move it there and name it without a folder")
     return tuple(path.parent / name for name in names)
 
 
-def pattern_files(path: Path, pattern: str, first: int, last: int, step: int) -> tuple[Path, ...]:
+def pattern_files(path: Path, pattern: str, *numbers: str) -> tuple[Path, ...]:
     """The files of a printf-like pattern (`slice%03d.raw`) and a range of numbers, both ends included.
+
+    Args:
+        numbers: the first, the last, and the step.
 
     Raises:
         InputError: no such pattern, or too many files.
     """
+    first, last, step = map(int, numbers)
     found = re.fullmatch(r"([^%]*)%(0?)([0-9]{0,2})[di]([^%]*)", pattern)
     if found is None or step == 0 or not 0 <= (last - first) // step < MOST_FILES:
         raise InputError(path, f"voxels in the files {shown(pattern)}", "one %d and a range of numbers")
@@ -93,7 +101,7 @@ def file_name(raw: bytes) -> str:
 
 def shown(text: str, most: int = 60) -> str:
     """Text of a file as an error shows it: short, in quotes, and without characters that a terminal obeys."""
-    return repr(text if len(text) <= most else text[: most - 3] + "...").encode("ascii", "backslashreplace").decode()
+    return repr(text if len(text) <= most else text[: most - 3] + "...")
 
 
 def _several(count: int | None) -> str:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from synthorax.errors import InputError, OutputError
-from synthorax.geometry import to_sitk
 from synthorax.io import metaimage, nifti, nrrd
-from synthorax.io.atomic import atomic_file
 from synthorax.io.described import MARKED_FIELDS, Described
+from synthorax.io.text_images import write_mha, write_mhd, write_nrrd
 from synthorax.io.voxels import read_voxels
 from synthorax.provenance import SYNTHETIC_MARK
 from synthorax.volume import Volume
-
-if TYPE_CHECKING:
-    import SimpleITK as sitk
 
 SUFFIXES = (*nifti.SUFFIXES, *metaimage.SUFFIXES, *nrrd.SUFFIXES)
 """What can be read."""
@@ -117,42 +112,11 @@ def write_image(path: Path, volume: Volume, *, mark: str | None = None) -> None:
         raise OutputError(path, f"images are written as {', '.join(WRITTEN)}")
     if volume.voxels.dtype.kind not in "biuf" or volume.voxels.dtype == np.float16:
         raise OutputError(path, f"voxels of {volume.voxels.dtype} have no place in an image")
-    if not volume.voxels.dtype.isnative:
-        volume = replace(volume, voxels=volume.voxels.astype(volume.voxels.dtype.newbyteorder("=")))
     if name.endswith(nifti.SUFFIXES):
         nifti.write_nifti(path, volume, mark)
         return
-    image = to_sitk(volume)
-    for field in MARKED_FIELDS if mark else ():
-        image.SetMetaData(field, mark)
-    if name.endswith(".mhd"):
-        _write_pair(path, image)
-        return
-    with atomic_file(path) as file:
-        _write(image, file)
-
-
-def _write_pair(path: Path, image: sitk.Image) -> None:
-    """An MHD header and its voxels. The voxels come first: without the header they are nothing."""
-    voxels = path.with_suffix(".zraw")
-    with atomic_file(path) as header:
-        written = header.with_suffix(".zraw")
-        try:
-            _write(image, header)
-            header.write_text(header.read_text().replace(written.name, voxels.name))
-            path.unlink(missing_ok=True)
-            written.replace(voxels)
-        finally:
-            written.unlink(missing_ok=True)
-
-
-def _write(image: sitk.Image, file: Path) -> None:
-    import SimpleITK as sitk
-
-    try:
-        sitk.WriteImage(image, str(file), useCompression=True, compressionLevel=1)
-    except RuntimeError as error:
-        raise OSError(str(error).strip().splitlines()[-1]) from error
+    write = {".mha": write_mha, ".mhd": write_mhd, ".nrrd": write_nrrd}[path.suffix.lower()]
+    write(path, volume, dict.fromkeys(MARKED_FIELDS, mark) if mark else {})
 
 
 def _has_text_header(path: Path) -> bool:

@@ -12,7 +12,16 @@ from synthorax.errors import InputError
 from synthorax.geometry import axes_of
 from synthorax.io.contents import what_is
 from synthorax.io.described import MARK_KEYS, Described
-from synthorax.io.header_text import data_files, file_name, header_bytes, numbers, pattern_files, shown, whole_numbers
+from synthorax.io.header_text import (
+    PATTERN,
+    data_files,
+    file_name,
+    header_bytes,
+    numbers,
+    pattern_files,
+    shown,
+    whole_numbers,
+)
 from synthorax.io.placing import ASSUMED_AXES, Placed, mirrored, place, scale_of_unit
 from synthorax.io.voxels import Stored
 from synthorax.volume import Volume
@@ -34,6 +43,8 @@ TYPES = {
 }
 NAME = re.compile(r"[!-<>-~]{1,64}")
 """Of a field: `DimSize`, or ITK's `dim[0]` and `0008|0060`."""
+LIST = re.compile(r"LIST( +[0-9])?", re.IGNORECASE)
+"""In place of a file: the names of several follow, a line each."""
 FROM_TOWARDS = str.maketrans("LRPASI", "RLAPIS")
 """AnatomicalOrientation names where an axis comes from: RAI is what is LPS elsewhere."""
 SCALES = (("elementtointensityfunctionslope", "1"), ("elementtointensityfunctionoffset", "0"))
@@ -85,7 +96,7 @@ def _fields(path: Path, content: bytes) -> tuple[dict[str, str], int]:
             raise InputError(path, f"{shown(key)} twice in the header", "each field once")
         fields[key] = file_name(value.strip()) if key == "elementdatafile" else value.strip().decode("utf-8", "replace")
         if key == "elementdatafile":
-            if fields[key].upper().startswith("LIST"):
+            if LIST.fullmatch(fields[key]):
                 fields["list"] = file_name(content[start:])
             return fields, start
     if "ndims" in fields:
@@ -120,15 +131,13 @@ def _stored(path: Path, fields: Mapping[str, str], shape: tuple[int, int, int], 
     if skip < -1 or (skip and packed):
         raise InputError(path, f"HeaderSize {skip}", "0, or -1 for the end of a file that is not compressed")
     text = fields["elementdatafile"].strip()
-    parts = text.split()
     if text.upper() == "LOCAL":
         files: tuple[Path, ...] = (path,)
         skip = end if skip == 0 else skip
-    elif parts and parts[0].upper() == "LIST":
+    elif "list" in fields:
         files = data_files(path, [line.strip() for line in fields["list"].splitlines() if line.strip()])
-    elif "%" in text and len(parts) == 4:
-        first, last, step = whole_numbers(path, "ElementDataFile", " ".join(parts[1:]), 3)
-        files = pattern_files(path, parts[0], first, last, step)
+    elif pattern := PATTERN.fullmatch(text):
+        files = pattern_files(path, *pattern.groups())
     else:
         files = data_files(path, [text])
     return Stored(path, shape, dtype, files, "deflate" if packed else "raw", start=skip)

@@ -17,7 +17,7 @@ from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_file
 from synthorax.io.contents import what_is
 from synthorax.io.limits import check_file
-from synthorax.io.placing import ASSUMED_AXES, Placed, place, scale_of_unit, times
+from synthorax.io.placing import ASSUMED_AXES, MOST_ORIGIN_MM, Placed, place, scale_of_unit, times
 from synthorax.io.voxels import DAMAGED, GZIP_MAGIC, Encoding, Pieces, Stored, read_voxels, unpacked
 from synthorax.volume import Volume
 
@@ -258,4 +258,4 @@ def _qform(header: nib.Nifti1Header) -> NDArray[np.float64] | None:
 
 def _is_usable(affine: NDArray[np.float64]) -> bool:
     """Whether an affine has a place for every voxel."""
-    return bool(np.isfinite(affine).all() and np.linalg.norm(affine[:3, :3], axis=0).all())
+    return bool((np.abs(affine) < MOST_ORIGIN_MM).all() and affine[:3, :3].any(axis=0).all())

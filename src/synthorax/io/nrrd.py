@@ -11,7 +11,16 @@ import numpy as np
 from synthorax.errors import InputError
 from synthorax.io.contents import what_is
 from synthorax.io.described import MARK_KEYS, Described, Segment
-from synthorax.io.header_text import data_files, file_name, header_bytes, numbers, pattern_files, shown, whole_numbers
+from synthorax.io.header_text import (
+    PATTERN,
+    data_files,
+    file_name,
+    header_bytes,
+    numbers,
+    pattern_files,
+    shown,
+    whole_numbers,
+)
 from synthorax.io.placing import ASSUMED_AXES, Placed, mirrored, place, scale_of_unit
 from synthorax.io.voxels import MOST_SKIPPED_LINES, Encoding, Stored
 
@@ -55,6 +64,8 @@ ALIASES = {
     "byteskip": "byte skip",
     "axismins": "axis mins",
 }
+LIST = re.compile(r"LIST( +[0-9])?")
+"""In place of a file: the names of several follow, a line each."""
 VECTOR = re.compile(r"\(([^()]*)\)|none", re.IGNORECASE)
 MOST_SEGMENTS = 10_000
 
@@ -119,7 +130,7 @@ def _fields(path: Path, content: bytes) -> tuple[dict[str, str], dict[str, str],
             raise InputError(path, f"{shown(key)} twice in the header", "each field once")
         is_file = key == "data file"
         fields[key] = file_name(value.strip()) if is_file else value.strip().decode("utf-8", "replace")
-        if is_file and fields[key].split(maxsplit=1)[:1] == ["LIST"]:
+        if is_file and LIST.fullmatch(fields[key]):
             fields["list"] = file_name(content[start:])
             return fields, pairs, start
     if "data file" in fields:
@@ -230,18 +241,16 @@ def _stored(path: Path, fields: Mapping[str, str], shape: tuple[int, ...], end: 
         found = f"byte skip {skip} and line skip {lines} before {encoding} voxels"
         raise InputError(path, found, f"at most {MOST_SKIPPED_LINES} lines, and bytes before raw voxels only")
     name = fields.get("data file", "")
-    parts = name.split()
     if not name:
         if path.name.lower().endswith(".nhdr"):
             raise InputError(path, "a header without `data file`", "the name of the file of its voxels")
         if lines or skip > 0:
             raise InputError(path, "lines or bytes to skip after the header", "voxels right after it")
         return Stored(path, shape, dtype, (path,), ENCODINGS[encoding], skip or end)
-    if parts[0] == "LIST":
+    if "list" in fields:
         files = data_files(path, [line.strip() for line in fields["list"].splitlines() if line.strip()])
-    elif "%" in name and len(parts) in (4, 5):
-        first, last, step = whole_numbers(path, "data file", " ".join(parts[1:4]), 3)
-        files = pattern_files(path, parts[0], first, last, step)
+    elif pattern := PATTERN.fullmatch(name):
+        files = pattern_files(path, *pattern.groups())
     else:
         files = data_files(path, [name])
     return Stored(path, shape, dtype, files, ENCODINGS[encoding], skip, lines)
