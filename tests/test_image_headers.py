@@ -541,7 +541,7 @@ def test_what_is_written_is_read_alike_by_simpleitk(tmp_path, suffix, dtype):
     assert found.GetMetaData("ITK_FileNotes" if suffix == ".nii.gz" else "SyntheticData") == "SYNTHETIC: made"
 
 
-@pytest.mark.parametrize("name", [b"caf\xe9", b"a b", b"[/bold]", b"%d", b"LIST me", b"a%03d 1 2 3", b"LOCAL", b"-x"])
+@pytest.mark.parametrize("name", [b"caf\xe9", b"a b", b"[bold]", b"%d", b"LIST me", b"a%03d 1 2 3", b"LOCAL", b"-x"])
 def test_an_image_of_any_name_is_written_and_comes_back(tmp_path, name):
     for suffix in (b".mha", b".MHD", b".nrrd", b".nii"):
         path = tmp_path / (name + suffix).decode("utf-8", "surrogateescape")

@@ -104,6 +104,7 @@ def _write_images(
     name = source.path.name if source is not None and source.path is not None else "scan.nii.gz"
     stem = image_stem(name)
     suffix = name[len(stem) :].lower()
+    stem = stem.encode("utf-8", "replace").decode().replace("?", "_")  # a table holds Unicode alone
     suffix = suffix if suffix in WRITTEN else ".nii.gz"
     files = {"scan": stem + suffix, "mask": f"{stem}_mask{suffix}", "region": f"{stem}_region{suffix}"}
     for volume, file in zip((edited.ct, edited.mask, region), files.values(), strict=True):
