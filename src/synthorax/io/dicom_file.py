@@ -49,6 +49,7 @@ FEW_BYTES = 2**20
 """A file of fewer bytes cannot hold `MOST_ITEMS` items, and they are not counted."""
 MOST_HEADER_BYTES = 2**24
 """Bytes before the pixels at most: items are counted in them, and no more are inflated for a header."""
+CHUNK_BYTES = 2**20
 INFLATED_BYTES = 2**26
 MOST_INFLATION = 50
 """A data set that inflates to more than 64 MiB and 50 times its file is refused; CT inflates 2 to 5 times."""
@@ -328,8 +329,8 @@ def _parsed(path: Path, source: BinaryIO, size: int, *, pixels: bool, only: list
         except _Deflated:
             start = source.tell()
             source.seek(0)
-            stored = source.read(size)
-            return _inflated(path, stored[:start], stored[start:], pixels=pixels, only=only)
+            meta = source.read(start)
+            return _inflated(path, meta, source, pixels=pixels, only=only)
     except InputError:
         raise
     except OSError:
@@ -340,14 +341,22 @@ def _parsed(path: Path, source: BinaryIO, size: int, *, pixels: bool, only: list
         raise InputError(path, "a damaged DICOM file", "a readable one") from error
 
 
-def _inflated(path: Path, meta: bytes, deflated: bytes, *, pixels: bool, only: list[Any] | None) -> Dataset:
+def _inflated(path: Path, meta: bytes, source: BinaryIO, *, pixels: bool, only: list[Any] | None) -> Dataset:
     """The data set that was deflated: its bytes behind a file meta group that says so no more."""
-    most = max(INFLATED_BYTES, MOST_INFLATION * len(deflated)) if pixels else MOST_HEADER_BYTES
-    data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(deflated, most + 1)
+    inflater, data, taken, most = zlib.decompressobj(-zlib.MAX_WBITS), bytearray(), 0, MOST_HEADER_BYTES
+    while not inflater.eof and len(data) <= most and (chunk := source.read(CHUNK_BYTES)):
+        taken += len(chunk)
+        if pixels:
+            most = min(max(INFLATED_BYTES, MOST_INFLATION * taken), MOST_FILE_BYTES)
+        data += inflater.decompress(chunk, most + 1 - len(data))
     plain = ExplicitVRLittleEndian.encode().ljust(len(DeflatedExplicitVRLittleEndian), b"\0")
-    source = _Memory(meta.replace(DeflatedExplicitVRLittleEndian.encode(), plain) + data[:most])
+    is_too_much = len(data) > most
+    if is_too_much and pixels:
+        raise InputError(path, f"{taken} bytes that inflate to more than {most}", "a CT, which inflates less")
+    plain_source = _Memory(meta.replace(DeflatedExplicitVRLittleEndian.encode(), plain) + data)
     if len(data) > FEW_BYTES:
-        _check_items(path, source)
+        _check_items(path, plain_source)
+    del data
     stopped = []
 
     def at_pixels(tag: int, vr: str | None, length: int) -> bool:
@@ -356,11 +365,11 @@ def _inflated(path: Path, meta: bytes, deflated: bytes, *, pixels: bool, only: l
         return bool(stopped)
 
     try:
-        header = read_partial(source, _at_zeros if pixels else at_pixels, force=True, specific_tags=only)
+        header = read_partial(plain_source, _at_zeros if pixels else at_pixels, force=True, specific_tags=only)
     except _Deflated as error:
         raise InputError(path, "a damaged DICOM file", "a readable one") from error
-    if len(data) > most and not stopped:
-        raise InputError(path, f"{len(deflated)} bytes that inflate to more than {most}", "a CT, which inflates less")
+    if is_too_much and not stopped:
+        raise InputError(path, f"{taken} bytes that inflate to more than {most}", "a CT, which inflates less")
     return header
 
 
