@@ -112,6 +112,8 @@ def _lines(value: Any, indent: str = "") -> list[str]:
     for name, inner in value.items():
         if isinstance(inner, dict) and inner:
             lines += [f"{indent}{name}:", *_lines(inner, indent + "  ")]
+        elif name == "notes" and isinstance(inner, list) and inner:
+            lines += [f"{indent}note: {note}" for note in inner]
         elif isinstance(inner, list) and inner and isinstance(inner[0], dict):
             for number, item in enumerate(inner, start=1):
                 lines += [f"{indent}{name} {number}:", *_lines(item, indent + "  ")]

@@ -13,7 +13,7 @@ from synthorax.api import features as compute
 from synthorax.cli.options import parse_zyx
 from synthorax.errors import InputError
 from synthorax.io.atomic import new_file
-from synthorax.io.tables import read_table, write_table
+from synthorax.io.tables import read_table, table_text, write_table
 from synthorax.screen import say
 from synthorax.shapes.features import FEATURES, Convention
 
@@ -33,7 +33,8 @@ def features(
     ----------
     file
         A .npy stack [n, z, y, x], a NIfTI, MHA or NRRD mask (labels 1, 2, ... are nodules), or a folder of them.
-        A voxel above 0.1 counts, as for the analyzer. Axes are taken as they lie in the file.
+        Fractions are probabilities in images, where voxels of 0.5 or more count, and occupancies in .npy stacks,
+        where voxels above 0.1 count, as for the analyzer. Axes are taken as they lie in the file.
     convention
         alnsb: the analyzer as released, the paper's figures. corrected: its axis slip and labelling mended.
     spacing
@@ -48,19 +49,26 @@ def features(
     spacing_mm = spacing and parse_zyx(spacing, "--spacing", "Z,Y,X in mm, as in 1.25,0.7,0.7", float)
     if out is not None:
         with new_file(out, overwrite=overwrite, is_ours=_is_table_of_features, sources=[file]) as unfinished:
-            rows = compute(file, convention=convention, spacing_mm=spacing_mm or None).rows()
+            table = compute(file, convention=convention, spacing_mm=spacing_mm or None)
+            rows = table.rows()
             write_table(unfinished, rows)
+        _warn(table.notes)
         say(f"{out}: {len(rows)} nodules")
         return
-    rows = compute(file, convention=convention, spacing_mm=spacing_mm or None).rows()
+    table = compute(file, convention=convention, spacing_mm=spacing_mm or None)
+    rows = table.rows()
+    _warn(table.notes)
     if json:
         # JSON has no infinity, which is f6 of a single voxel.
         finite = [{k: v if isinstance(v, str) or isfinite(v) else None for k, v in row.items()} for row in rows]
         print(dumps(finite, indent=1))
     else:
-        say(",".join(rows[0]))
-        for row in rows:
-            say(",".join(f"{v:.9g}" if isinstance(v, float) else str(v) for v in row.values()))
+        say(table_text(rows), end="")
+
+
+def _warn(notes: tuple[str, ...]) -> None:
+    for note in notes:
+        say(f"synthorax: warning: {note}", error=True)
 
 
 def _is_table_of_features(path: Path) -> bool:

@@ -39,12 +39,14 @@ class NoduleMask:
         values: float32 occupancy or bool mask [z, y, x].
         spacing_mm: voxel size (z, y, x).
         notes: what was assumed of its file.
+        is_of_stack: whether it is a row of a NumPy array, whose grid is the model's.
     """
 
     name: str
     values: NDArray[np.float32] | NDArray[np.bool_]
     spacing_mm: tuple[float, float, float]
     notes: tuple[str, ...] = ()
+    is_of_stack: bool = False
 
     @property
     def mask(self) -> NDArray[np.bool_]:
@@ -94,8 +96,10 @@ def read_shape_set(path: Path, grid: tuple[int, int, int], spacing_mm: tuple[flo
     if noted is not None and not np.allclose(noted, spacing_mm):
         raise InputError(path, f"voxels of {noted} mm", f"{tuple(spacing_mm)} mm, the model's")
     shapes, records = [], []
+    notes: dict[str, None] = {}
     for nodule in read_nodule_masks(path, spacing_mm):
-        if nodule.name.endswith("]"):
+        notes |= dict.fromkeys(() if nodule.is_of_stack else nodule.notes)  # the fractions of a stack are kept
+        if nodule.is_of_stack:
             if nodule.values.shape != grid:
                 raise InputError(nodule.name, f"{nodule.values.shape} voxels", f"{grid} of the model's grid")
             shape: NDArray | None = nodule.values
@@ -113,7 +117,7 @@ def read_shape_set(path: Path, grid: tuple[int, int, int], spacing_mm: tuple[flo
         records.append(ShapeRecord(shape_id=nodule.name, patient_id=nodule.name))
     if (path / MARK).is_file() and (table := path / TABLE).is_file():
         records = _read_records(table, len(shapes))
-    return ShapeSet(np.array(shapes, np.float32), spacing_mm, tuple(records))
+    return ShapeSet(np.array(shapes, np.float32), spacing_mm, tuple(records), tuple(notes))
 
 
 def noted_spacing(path: Path) -> tuple[float, float, float] | None:
@@ -162,7 +166,7 @@ def _of_file(file: Path, spacing_mm: Sequence[float]) -> Iterator[NoduleMask]:
         for i, values in enumerate(_read_stack(file)):
             fractions = values.dtype == np.float32 and bool(((values > 0) & (values < 1)).any())
             note = f"{file.name}: fractions, as of LuNG's seeds; voxels above {ANALYZER_THRESHOLD} count"
-            yield NoduleMask(f"{file.name}[{i}]", values, (z, y, x), (note,) * fractions)
+            yield NoduleMask(f"{file.name}[{i}]", values, (z, y, x), (note,) * fractions, is_of_stack=True)
         return
     if list_segments(file):
         found = read_segments(file)

@@ -69,11 +69,13 @@ class ShapeSet:
     Attributes:
         occupancy: float32 [n, z, y, x] from 0 (outside) to 1 (a voxel wholly inside).
         spacing_mm: voxel size (z, y, x).
+        notes: what was assumed of the files that the shapes were read from.
     """
 
     occupancy: NDArray[np.float32]
     spacing_mm: tuple[float, float, float]
     records: tuple[ShapeRecord, ...]
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.occupancy)
@@ -90,7 +92,8 @@ class ShapeSet:
 
     def select(self, indices: Sequence[int] | NDArray[np.int64]) -> ShapeSet:
         """The shapes at `indices`, in that order."""
-        return ShapeSet(self.occupancy[np.asarray(indices)], self.spacing_mm, tuple(self.records[i] for i in indices))
+        records = tuple(self.records[i] for i in indices)
+        return ShapeSet(self.occupancy[np.asarray(indices)], self.spacing_mm, records, self.notes)
 
     def draw(self, n: int, seed: int) -> ShapeSet:
         """`n` shapes of different patients where there are enough, picked by `seed`.

@@ -6,9 +6,9 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_file
@@ -72,12 +72,22 @@ def write_table(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    rows = list(rows)
     with atomic_file(path) as file, open(file, "w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]) if rows else [])
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({key: _written(value) for key, value in row.items()})
+        _write(stream, list(rows))
+
+
+def table_text(rows: Iterable[Mapping[str, Any]]) -> str:
+    """What `write_table` writes."""
+    stream = io.StringIO(newline="")
+    _write(stream, list(rows), end="\n")
+    return stream.getvalue()
+
+
+def _write(stream: TextIO, rows: Sequence[Mapping[str, Any]], end: str = "\r\n") -> None:
+    writer = csv.DictWriter(stream, list(rows[0]) if rows else [], lineterminator=end)
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({key: _written(value) for key, value in row.items()})
 
 
 def _written(value: Any) -> Any:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from synthorax.datasets.shape_sources import read_shapes
 from synthorax.datasets.shapes import ShapeSet
+from synthorax.screen import say
 from synthorax.systems.lung.config import LungConfig
 from synthorax.systems.lung.system import Lung
 from synthorax.training.system import Training
@@ -24,6 +25,8 @@ def lung_training(
         InputError: shapes that cannot be read or do not fit.
     """
     shapes = read_shapes(data, config.grid, config.spacing_mm)
+    for note in shapes.notes:
+        say(f"synthorax: warning: {note}", error=True)
     if nodules is not None:
         shapes = shapes.draw(nodules, seed)
     model, batches = Lung.for_training(config, shapes.occupancy, seed)
