@@ -83,11 +83,12 @@ def masked_nodules(masks: Sequence[Path], scan: Scan, expression: str | None) ->
     return NodulesOfMasks(tuple(nodules), tuple(notes), is_whole)
 
 
-def region_of_row(row: NoduleRow, scan: Scan) -> tuple[Region | None, list[str]]:
+def region_of_row(row: NoduleRow, scan: Scan, *, shares: bool = False) -> tuple[Region | None, list[str]]:
     """The voxels of a row's mask, and notes; no region where the row names no mask.
 
     Args:
         scan: upright.
+        shares: whether another row names the same mask; then the piece at the row's centre is its nodule.
 
     Raises:
         InputError: no such file, or no voxel of the nodule in it.
@@ -97,6 +98,12 @@ def region_of_row(row: NoduleRow, scan: Scan) -> tuple[Region | None, list[str]]
     if not row.mask.is_file():
         raise InputError(row.mask, f"no file {row.mask.name}", "the mask that the table names")
     region, notes = (_of_image if is_image(row.mask) else _of_dicom)(row.mask, row.mask_label, scan)
+    if shares and row.center_mm is not None:
+        parts, _ = pieces("", 0, region)
+        gaps = [distance_mm(part.region, row.center_mm, scan.ct) for part in parts]
+        if not parts or min(gaps) > FAR_MM:
+            raise InputError(row.mask, "its mask, which several rows name, has no piece at its centre", "mask_label")
+        return parts[int(np.argmin(gaps))].region, [*notes, "several rows name its mask; it is the piece at its centre"]
     if row.center_mm is not None and (gap := distance_mm(region, row.center_mm, scan.ct)) > FAR_MM:
         notes.append(f"its centre lies {gap:.0f} mm from the voxels of its mask, which count{_hint(scan.ct, row)}")
     return region, notes

@@ -119,8 +119,10 @@ def _scans_of(
         return fitting, ""
     if is_sure:
         return fitting, f"a mask that fits {len(fitting)} scans alike"
-    near = [i for i in fitting if not names_scan or _beside(path, scans[i]) or _same_patient(mask, scans[i])]
-    return near, f"a mask of series {', '.join(sorted(refers.series_uids)) or 'unknown'}, which is not here"
+    beside = [i for i, scan in enumerate(scans) if _beside(path, scan)]
+    near = {i for i in fitting if not names_scan or i in beside or _same_patient(mask, scans[i])}
+    near |= set(beside if len(beside) == 1 else ())  # perhaps the same patient, renamed in one of the two
+    return sorted(near), f"a mask of series {', '.join(sorted(refers.series_uids)) or 'unknown'}, which is not here"
 
 
 def _same_patient(mask: MaskFile, scan: ScanHeader) -> bool:

@@ -13,11 +13,11 @@ from synthorax.io.images import image_stem
 from synthorax.provenance import SYNTHETIC_PATIENT, fingerprint, patient_key
 
 NOBODY = re.compile(
-    r"[\W_]*(anon[a-z]*|unknown|none|null|n/?a|nil|xx+|0+|patient|name|dummy|removed|deidentified|de-identified|nobody|"
-    r"noname|no[\W_]?(id|name)|test|not[\W_]?available|id)?[\W_]*",
+    r"anon[a-z]*|unknown|none|null|n|a|na|nil|x+|0+|patient|name|dummy|removed|de|identified|deidentified|nobody|noname|"
+    r"no|id|test|not|available",
     re.IGNORECASE,
 )
-"""Patient ids and names that an anonymiser or nobody filled in."""
+"""Words that an anonymiser writes for a patient's id or name. An id of such words alone names nobody."""
 COLLECTION = re.compile(
     r"(images?|labels?|masks?|segs?|segmentations?)(t[rsv]|_?(train|val|test)\w*)?|train\w*|val(id\w*)?|test\w*|data|"
     r"scans?|ct|cts|nifti|nii|mha|volumes?|subset\d*|fold\d*|batch\w*|part\w*|raw|input|output|injected|chests?|cubes?",
@@ -68,23 +68,35 @@ def patients_of(scans: Sequence[Person], rule: str = "auto") -> tuple[list[str],
     return [by_header[scan] if scan.is_series else by_path[scan.path] for scan in scans], [*notes, *told]
 
 
-def linked(patients: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+def linked(patients: Sequence[str], people: Sequence[Person] | None = None) -> tuple[list[str], list[str], list[str]]:
     """Give synthetic scans to the patients that they were made from.
 
     Args:
         patients: ids, of synthetic scans `SYNTHETIC-` and the key of their source's patient.
+        people: what the scans tell; a series without a PatientID is known by its study and its own UID.
 
     Returns:
         Ids in which a synthetic scan has its source's, if the source is there; the key of the source's patient for
         each synthetic scan, empty for others; and notes.
     """
-    real = {patient_key(patient): patient for patient in patients if not patient.startswith(SYNTHETIC_PATIENT)}
+    real: dict[str, set[str]] = defaultdict(set)
+    for i, patient in enumerate(patients):
+        if not patient.startswith(SYNTHETIC_PATIENT):
+            known = people[i] if people else Person(Path())
+            for name in (patient, known.patient_id, *((known.study_uid, known.series_uid) if known.is_series else ())):
+                if key := patient_key(name):
+                    real[key].add(patient)
     keys = [patient_key(patient) if patient.startswith(SYNTHETIC_PATIENT) else "" for patient in patients]
-    made = [real.get(key, patient) if key else patient for patient, key in zip(patients, keys, strict=True)]
-    found = sum(bool(key) and key in real for key in keys)
+    found = [real.get(key, set()) for key in keys]
+    made = [next(iter(of)) if len(of) == 1 else patient for patient, of in zip(patients, found, strict=True)]
     notes = []
-    if found:
-        notes.append(f"{found} synthetic scans are of patients whose own scans are here; they share a split")
+    if count := sum(len(of) == 1 for of in found):
+        notes.append(f"{count} synthetic scans are of patients whose own scans are here; they share a split")
+    if several := [of for of in found if len(of) > 1]:
+        names = ", ".join(sorted(several[0])[:MOST_NAMED])
+        notes.append(
+            f"{len(several)} synthetic scans may be of several patients here ({names}), and are of none of them"
+        )
     return made, keys, notes
 
 
@@ -144,7 +156,7 @@ def _by_header(scans: Sequence[Person]) -> tuple[dict[Person, str], list[str]]:
     for scan in scans:
         groups[scan.patient_id.strip()].append(scan)
     for patient, members in groups.items():
-        if NOBODY.fullmatch(patient):
+        if _names_nobody(patient):
             ids = [_without_id(scan) for scan in members]
             made |= dict(zip(members, ids, strict=True))
             what = f"the PatientID {patient!r}, which names nobody" if patient else "no PatientID"
@@ -175,7 +187,7 @@ def _by_header(scans: Sequence[Person]) -> tuple[dict[Person, str], list[str]]:
 
 def _without_id(scan: Person) -> str:
     """A patient id for a series that has none: of what else its header says, or of its folder."""
-    if not NOBODY.fullmatch(scan.name):
+    if not _names_nobody(scan.name):
         return f"unnamed-{fingerprint(f'{_plain(scan.name)} {scan.birth_date}'.encode())[:12]}"
     uid = scan.study_uid or scan.frame_uid
     return f"unnamed-{fingerprint((uid or str(scan.path)).encode())[:12]}"
@@ -196,9 +208,13 @@ def _shared(scans: Sequence[Person], patients: Mapping[Person, str]) -> list[str
     return notes
 
 
+def _names_nobody(text: str) -> bool:
+    return all(NOBODY.fullmatch(word) for word in re.findall(r"[^\W_]+", text))
+
+
 def _plain(name: str) -> str:
     """A name's words in order of the alphabet, to compare; empty where it names nobody."""
-    return "" if NOBODY.fullmatch(name) else " ".join(sorted(re.findall(r"\w+", name.casefold())))
+    return "" if _names_nobody(name) else " ".join(sorted(re.findall(r"\w+", name.casefold())))
 
 
 def _places(scans: Sequence[Person]) -> str:

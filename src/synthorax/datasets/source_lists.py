@@ -14,18 +14,18 @@ from synthorax.annotations.lidc_table import read_lidc_scans
 from synthorax.annotations.lidc_xml import read_lidc_xml
 from synthorax.annotations.luna16 import read_findings
 from synthorax.annotations.nodule_table import TABLE, TableImage, read_nodule_table
+from synthorax.datasets.case import ANNOTATED, Annotated
 from synthorax.datasets.case_ids import case_ids
 from synthorax.datasets.discovery import MOST_NAMED, find_scans, masks_by_name
 from synthorax.datasets.patients import Person, linked, patients_of
 from synthorax.datasets.reader_sources import LidcSource, LunaSource
 from synthorax.datasets.sources import Files, ScanSource, Source, TableSource, Unreadable, Whose
-from synthorax.datasets.store import Annotated
 from synthorax.errors import InputError
 from synthorax.io.dicom_file import read_about
 from synthorax.io.dicom_series import choose_series
 from synthorax.io.images import image_stem
 from synthorax.io.walk import files_below
-from synthorax.provenance import MANIFEST, sha256, synthetic_patient
+from synthorax.provenance import MANIFEST, SYNTHETIC_PATIENT, sha256, synthetic_patient
 
 HEAD_BYTES = 4096
 MOST_MANIFEST_BYTES = 2**24
@@ -90,7 +90,7 @@ def scan_sources(
     made: list[Source] = []
     for case_id, files, image, of_case in zip(ids, scans, rows, whose, strict=False):
         if image is not None:
-            made.append(TableSource(case_id, files, image.nodules, structures, of_case))
+            made.append(TableSource(case_id, files, image.nodules, structures, of_case, manifests.usual(image.table)))
         else:
             made.append(ScanSource(case_id, files, structures, of_case))
     for case_id, image in zip(ids[len(pairs) :], missing, strict=True):
@@ -120,14 +120,15 @@ def patch_sources(
     files = [_files_at(image.image) for image in images]
     people = [_person(image.image, one, top) for image, one in zip(images, files, strict=True)]
     read = [one if isinstance(one, Files) else Files(image.image) for one, image in zip(files, images, strict=True)]
-    whose, told = _whose(read, people, images, _Manifests(), patient_from, stated)
+    manifests = _Manifests()
+    whose, told = _whose(read, people, images, manifests, patient_from, stated)
     ids = case_ids([image_stem(image.image) for image in images], [person.path for person in people])
     made: list[Source] = []
     for case_id, image, one, of_case in zip(ids, images, files, whose, strict=True):
         if isinstance(one, InputError):
             made.append(Unreadable(case_id, one))
         else:
-            made.append(TableSource(case_id, one, image.nodules, structures, of_case))
+            made.append(TableSource(case_id, one, image.nodules, structures, of_case, manifests.usual(image.table)))
     return Found(tuple(made), (*told, *notes))
 
 
@@ -249,6 +250,14 @@ class _Manifests:
             [scan.parent / str(files[n]) for n in ("mask", "region") if n in files] if isinstance(files, dict) else []
         )
 
+    def usual(self, table: Path) -> Annotated:
+        """What a table tells of its images: all nodules; of an edited scan those put in, not those of its patient."""
+        stated = self.of(table).get("annotated")
+        if stated in ANNOTATED:
+            return stated
+        files = self.of(table).get("files")
+        return "some" if isinstance(files, dict) and "region" in files else "all"
+
     def source_of(self, scan: Path) -> tuple[str, str]:
         """Name and SHA-256 of the image that a synthetic scan was made from; empty if not known."""
         source = self.of(scan).get("source")
@@ -320,12 +329,19 @@ def _whose(
     asked = [i for i, patient in enumerate(given) if not patient]
     found, notes = patients_of([people[i] for i in asked], patient_from)
     patients = list(given)
+    told_apart: set[str] = set()
     for i, patient in zip(asked, found, strict=True):
         patients[i] = patient
     originals = _originals(scans, sources)
     for i, original in originals.items():
         patients[i] = synthetic_patient(patients[original])
-    patients, keys, told = linked(patients)
+    for i, patient in _namesakes(patients, sources, originals).items():
+        patients[i] = patient
+        told_apart.add(sources[i][0])
+    if told_apart:
+        names = ", ".join(sorted(told_apart)[:MOST_NAMED])
+        notes.append(f"synthetic scans of different sources of one name ({names}) are taken for different patients'")
+    patients, keys, told = linked(patients, people)
     splits: dict[str, tuple[str, Path]] = {}
     for patient, image in zip(patients, rows, strict=True):
         if image is not None and image.split is not None:
@@ -357,6 +373,21 @@ def _originals(scans: Sequence[Files], sources: Sequence[tuple[str, str]]) -> di
             if hashes[candidate] == wanted:
                 found[i] = candidate
     return found
+
+
+def _namesakes(
+    patients: Sequence[str], sources: Sequence[tuple[str, str]], originals: Mapping[int, int]
+) -> dict[int, str]:
+    """New patient ids for synthetic scans whose sources have one name and different bytes, as `image.nii.gz` has."""
+    hashes: dict[str, set[str]] = defaultdict(set)
+    for i, (patient, (_, digest)) in enumerate(zip(patients, sources, strict=True)):
+        if digest and i not in originals and patient.startswith(SYNTHETIC_PATIENT):
+            hashes[patient].add(digest)
+    return {
+        i: synthetic_patient(f"{patient} {sources[i][1]}")
+        for i, patient in enumerate(patients)
+        if len(hashes.get(patient, ())) > 1 and sources[i][1] and i not in originals
+    }
 
 
 def _files_at(path: Path) -> Files | InputError:

@@ -7,6 +7,7 @@ the case it gives would, as far as file sizes and times tell.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -160,6 +161,9 @@ class TableSource:
     """A scan or patch of a table, with the nodules of its rows.
 
     A row without a mask has the voxels of the DICOM mask beside the series that lies where the row says.
+
+    Attributes:
+        usual: whether the table tells of every nodule of its images, if the user does not say.
     """
 
     case_id: str
@@ -167,12 +171,14 @@ class TableSource:
     rows: tuple[NoduleRow, ...]
     structures: str | None = None
     whose: Whose = Whose()
+    usual: Annotated = "all"
 
     @property
     def key(self) -> str:
         masks = dict.fromkeys(file for row in self.rows if row.mask is not None for file in stored_files(row.mask))
         files = (*self.files.all_files(), *masks)
-        return source_key(files, self.case_id, self.rows, self.structures, self.files.doubts, self.whose)
+        details = (self.case_id, self.rows, self.structures, self.files.doubts, self.whose, self.usual)
+        return source_key(files, *details)
 
     def read(self) -> Case:
         scan = upright(self.files.read())
@@ -182,9 +188,14 @@ class TableSource:
         nodules: list[Nodule] = []
         lost: list[str] = []
         notes: list[str] = []
-        for row in self._once(notes):
+        rows = self._once(notes)
+        shared = Counter((row.mask, row.mask_label) for row in rows)
+        for row in rows:
             try:
-                region, told = region_of_row(row, scan)
+                shares = shared[row.mask, row.mask_label] > 1
+                region, told = region_of_row(row, scan, shares=shares)
+                if shares and region is not None and any(_same_voxels(region, other) for other in regions):
+                    raise InputError("mask", "its voxels are another row's", "voxels of its own")
                 twin = None if region is not None or row.center_mm is None else _nearest(left, row, scan.ct)
                 if twin is not None:
                     left.remove(twin)
@@ -203,7 +214,7 @@ class TableSource:
             notes.append(f"nodule {nodules[-1].nodule_id} is in a mask beside the series and in no row of the table")
         case = made_case(self.case_id, self.files, scan, regions, nodules, self.whose)
         is_whole = not lost and beside.is_whole and not self.files.doubts
-        annotated = how_annotated(self.whose.stated, "all", nodules, is_whole=is_whole)
+        annotated = how_annotated(self.whose.stated, self.usual, nodules, is_whole=is_whole)
         return replace(case, annotated=annotated, notes=(*case.notes, *lost, *notes, *beside.notes))
 
     def _masks_beside(self, scan: Scan) -> NodulesOfMasks:
@@ -241,9 +252,9 @@ def how_annotated(
     known: Annotated = "some" if nodules else "none-known"
     if not is_whole:
         return known
-    if stated is not None:
-        return known if stated == "some" else stated if stated == "all" or not nodules else known
-    return usual if usual == "all" else known
+    if stated == "none-known" and nodules:
+        return "some"
+    return stated or (usual if usual == "all" else known)
 
 
 def made_case(
@@ -316,12 +327,16 @@ def _nearest(found: Sequence[MaskedNodule], row: NoduleRow, ct: Volume) -> Maske
 
 
 def _same(row: NoduleRow, other: NoduleRow) -> bool:
-    """Whether two rows are of one nodule."""
-    if row.mask is not None or other.mask is not None:
-        return (row.mask, row.mask_label) == (other.mask, other.mask_label)
-    assert row.center_mm is not None
-    assert other.center_mm is not None
+    """Whether two rows are of one nodule: they name the same mask, and no two places."""
+    if (row.mask, row.mask_label) != (other.mask, other.mask_label):
+        return False
+    if row.center_mm is None or other.center_mm is None:
+        return True
     return float(np.linalg.norm(np.subtract(row.center_mm, other.center_mm))) <= SAME_PLACE_MM
+
+
+def _same_voxels(region: Region, other: Region) -> bool:
+    return region.corner == other.corner and np.array_equal(region.mask, other.mask) and region is not other
 
 
 def _unused(nodule_id: str, nodules: Sequence[Nodule]) -> str:

@@ -45,10 +45,13 @@ def lines(store: Store) -> list[str]:
         made.append(f"nodules: {masked} with voxels, {len(nodules) - masked} with a centre and diameter only")
     counts = annotation_counts(store)
     if counts["all"] < len(store):
-        made.append(
-            f"known of the scans: every nodule of {counts['all']} (all), some nodules of {counts['some']} (some), none "
-            f"of {counts['none-known']} (none-known, from which no place is taken for healthy); --annotated states it"
-        )
+        what = {
+            "all": "every nodule of {}",
+            "some": "some nodules of {}",
+            "none-known": "no nodule of {}, which are not taken for healthy",
+        }
+        told = [f"{text.format(counts[name])} ({name})" for name, text in what.items() if counts[name]]
+        made.append(f"known of the scans: {'; '.join(told)}; --annotated states it")
     if names := structures_not_taken(store):
         shown = ", ".join(f"{name} ({count})" for name, count in list(names.items())[:MOST_NAMES])
         more = f" and {len(names) - MOST_NAMES} more" * (len(names) > MOST_NAMES)
@@ -56,8 +59,8 @@ def lines(store: Store) -> list[str]:
             f"structures not taken for nodules, and in how many cases (--structures takes others): {shown}{more}"
         )
     made += [str(note) for note in store.source.get("notes", [])]
-    told = [f"{case_id}: {note}" for case_id, notes in case_notes(store).items() for note in notes]
-    made += _bounded(told)
+    remarks = [f"{case_id}: {note}" for case_id, notes in case_notes(store).items() for note in notes]
+    made += _bounded(remarks)
     made += _bounded([f"left out: {skip['reason']}" for skip in store.skipped])
     return made
 

@@ -19,6 +19,7 @@ from synthorax.region import Region, paint_labels
 from synthorax.volume import Volume
 
 MODALITIES = ("SEG", "RTSTRUCT")
+WHOLE = "a whole DICOM SEG or RTSTRUCT"
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,12 @@ def list_structures(path: Path) -> list[StructureName]:
     """
     header = _header(path)
     try:
-        return segment_names(header) if header.Modality == "SEG" else structure_names(header)
+        named = segment_names(header) if header.Modality == "SEG" else structure_names(header)
     except Exception as error:  # pydicom lets through whatever damage its parser stumbles over
         raise _damaged(path, error) from error
+    if not named:
+        raise InputError(path, "no readable segmentation or structure set (it names no structure)", WHOLE)
+    return named
 
 
 def read_structures(path: Path, scan: Volume, wanted: Wanted = is_nodule, *, frame_uid: str = "") -> list[Structure]:
@@ -173,4 +177,4 @@ def _header(path: Path) -> Dataset:
 
 def _damaged(path: Path, error: Exception) -> InputError:
     reason = " ".join(str(error).split())[:100]
-    return InputError(path, f"no readable segmentation or structure set ({reason})", "a whole DICOM SEG or RTSTRUCT")
+    return InputError(path, f"no readable segmentation or structure set ({reason})", WHOLE)

@@ -40,6 +40,8 @@ def segment_names(header: Dataset) -> list[StructureName]:
     """The segments of a SEG as its header lists them."""
     found = []
     for item in header.SegmentSequence:
+        if int(item.SegmentNumber) == 0:  # the background of a label map
+            continue
         codes = item.get("SegmentedPropertyTypeCodeSequence") or [Dataset()]
         name = str(item.get("SegmentLabel", "") or item.get("SegmentDescription", "")).strip()[:64]
         found.append(StructureName(int(item.SegmentNumber), name, str(codes[0].get("CodeValue", ""))))
