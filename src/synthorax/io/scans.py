@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from synthorax.errors import InputError
+from synthorax.geometry import AIR_HU
 from synthorax.io import dicom
 from synthorax.io.atomic import atomic_file
 from synthorax.io.dicom_out import write_ct_series
@@ -107,13 +108,19 @@ def _as_int16(path: Path, volume: Volume) -> tuple[Volume, tuple[str, ...]]:
         return volume, ()
     low, high = -(2**15), 2**15 - 1
     made = np.empty(voxels.shape, np.int16)
-    cut: int = 0
+    cut = blank = 0
     for plane, values in zip(made, voxels, strict=True):  # a copy of a whole scan in double precision takes gigabytes
-        inside = np.clip(values, low, high)
-        cut += int(np.count_nonzero(inside != values))
+        known = np.where(np.isnan(values), AIR_HU, values) if voxels.dtype.kind == "f" else values
+        inside = np.clip(known, low, high)
+        cut += int(np.count_nonzero(inside != known))
+        blank += int(np.count_nonzero(known != values))
         plane[:] = np.rint(inside) if voxels.dtype.kind == "f" else inside
-    notes = (f"{path.name}: {cut} voxels below {low} or above {high} HU were cut to these",) if cut else ()
-    return replace(volume, voxels=made), notes
+    notes = []
+    if cut:
+        notes.append(f"{path.name}: {cut} voxels below {low} or above {high} HU were cut to these")
+    if blank:
+        notes.append(f"{path.name}: {blank} voxels that are no numbers were set to {AIR_HU} HU")
+    return replace(volume, voxels=made), tuple(notes)
 
 
 def write_scan(

@@ -75,7 +75,7 @@ def read_voxels(stored: Stored) -> Read:
         InputError: no such file, more bytes than are read, a file that was cut off or damaged.
     """
     for file in stored.files:
-        check_file(file, "a file of voxels")
+        _check_voxels_file(stored.path, file)
     if stored.shape[0] % len(stored.files):
         found = f"{len(stored.files)} files for {stored.shape[0]} slices"
         raise InputError(stored.path, found, "as many slices in each file")
@@ -99,6 +99,17 @@ def read_voxels(stored: Stored) -> Read:
         whole = "x".join(map(str, stored.shape))
         notes = (f"{stored.path.name}: more voxels in the file than the {whole} of its header; the rest is left out",)
     return Read(voxels.astype(stored.dtype.newbyteorder("="), copy=False), notes)
+
+
+def _check_voxels_file(path: Path, file: Path) -> None:
+    """Refuse a header whose file of voxels is none; the header is named, which the user gave."""
+    try:
+        check_file(file)
+    except InputError as error:
+        if file == path:
+            raise
+        found = f"{error.args[1]} at {file.name!r}, where its voxels are to be"
+        raise InputError(path, found, "the header and the file of its voxels side by side") from error
 
 
 def _fill(stored: Stored, file: Path, into: memoryview) -> int:
