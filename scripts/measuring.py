@@ -2,22 +2,44 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 from collections.abc import Sequence
+from typing import NamedTuple
 
 MEASURED = """
 import resource, subprocess, sys, time
 started = time.perf_counter()
 subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(time.perf_counter() - started, used.ru_utime, used.ru_maxrss)
 """
+
+
+class Cost(NamedTuple):
+    """What a whole process takes: seconds by the clock, seconds of user CPU, and its greatest memory."""
+
+    seconds: float
+    user_seconds: float
+    gigabytes: float
 
 
 def whole_process(arguments: Sequence[str]) -> tuple[float, float]:
     """Seconds and greatest memory in GB of a `synthorax` command, from its start to its end."""
+    cost = process_cost(arguments)
+    return cost.seconds, cost.gigabytes
+
+
+def process_cost(arguments: Sequence[str]) -> Cost:
+    """What a `synthorax` command takes, from its start to its end; on a busy machine compare user CPU."""
     command = [sys.executable, "-m", "synthorax", *arguments]
     # From a small process: a child's greatest memory counts that of the process it was forked from.
     told = subprocess.run([sys.executable, "-c", MEASURED, *command], check=True, capture_output=True, text=True).stdout
-    seconds, kilobytes = told.split()[-2:]
-    return float(seconds), float(kilobytes) / 2**20
+    seconds, user, kilobytes = map(float, told.split()[-3:])
+    return Cost(seconds, user, kilobytes / 2**20)
+
+
+def user_seconds() -> float:
+    """User CPU of this process and of those it has waited for, so far."""
+    return sum(resource.getrusage(who).ru_utime for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))

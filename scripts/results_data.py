@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +22,7 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from measuring import whole_process
+from measuring import Cost, process_cost, user_seconds
 from other_augmenters import SCALE, SHIFT_VOXELS, SIZE, WINDOW_HU, Batches, installed
 from synthorax import api, figures
 from synthorax.annotations.clustering import AnnotatedNodule, cluster
@@ -51,9 +50,9 @@ AUGMENTATIONS = {
 }
 
 
-def prepared(kind: str, source: Path, store: Path) -> tuple[float, float]:
-    """Seconds and greatest memory in GB of `synthorax prepare` as a whole process."""
-    return whole_process(["prepare", kind, str(source), "--out", str(store)])
+def prepared(kind: str, source: Path, store: Path) -> Cost:
+    """What `synthorax prepare` takes as a whole process."""
+    return process_cost(["prepare", kind, str(source), "--out", str(store)])
 
 
 def lidc_lines(store: Store, out: Path) -> Iterator[str]:
@@ -124,13 +123,13 @@ def patch_lines(store: Store, cubes: Path, cache: Path) -> Iterator[str]:
     places = nodule_places(store.in_split("train"))
     datasets, cold = {}, []
     for name, augmentation in AUGMENTATIONS.items():
-        started = time.perf_counter()
+        started = user_seconds()
         datasets[name] = PatchDataset(store, places, PatchSpec(), augmentation=augmentation, seed=SEED, cache=cache)
-        cold.append(len(places) / (time.perf_counter() - started))
-    yield f"A `PatchDataset` decodes the store's patches once, {min(cold):.0f} a second, and finds them in its cache from then on."
+        cold.append(len(places) / (user_seconds() - started))
+    yield f"A `PatchDataset` decodes the store's patches once, {min(cold):.0f} in a second of user CPU, and finds them in its cache from then on."
     yield ""
     yield "Made of arrays that are in memory, in one process of one thread: patches in a second of user CPU, medians of"
-    yield f"{ROUNDS} rounds in turn, while other work ran on the machine. HU from -1 to 1, and the mask:"
+    yield f"{ROUNDS} rounds in turn. HU from -1 to 1, and the mask:"
     yield ""
     yield "| | " + " | ".join(AUGMENTATIONS) + " |"
     yield "|---|" + "---|" * len(AUGMENTATIONS)
@@ -171,11 +170,6 @@ def augmentation_rates(datasets: dict[str, PatchDataset]) -> dict[str, list[floa
 def random_batch(made: Batches, n: int, step: int) -> object:
     """A batch of random rows."""
     return made(np.random.default_rng([SEED, step]).integers(0, n, BATCH))
-
-
-def user_seconds() -> float:
-    """User CPU of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_utime
 
 
 def torchio_rate(cubes: Path) -> int | None:
@@ -231,11 +225,13 @@ def page(real: Path, work: Path, out: Path) -> Iterator[str]:
     yield ""
     yield f"Written by `make results-data` on {date.today().isoformat()}: {here}."
     yield ""
+    yield f"The machine's load was {os.getloadavg()[0]:.1f}: seconds by the clock are more than they would be alone, user CPU hardly."
+    yield ""
     yield "## LIDC-IDRI"
     yield ""
-    seconds, gigabytes = prepared("lidc", real / "lidc-scans", work / "lidc")
+    cost = prepared("lidc", real / "lidc-scans", work / "lidc")
     yield "LIDC-IDRI-0001 as 25 of its original DICOM slices and LIDC-IDRI-0003 as NIfTI, both with their XML files:"
-    yield f"prepared in {seconds:.1f} s. Nodules and voxels (of two readers or more) against the annotation table in the package:"
+    yield f"prepared in {cost.user_seconds:.1f} s of user CPU. Nodules and voxels (of two readers or more) against the annotation table in the package:"
     yield ""
     yield from lidc_lines(Store(work / "lidc"), out)
     yield ""
@@ -245,24 +241,24 @@ def page(real: Path, work: Path, out: Path) -> Iterator[str]:
     yield "## A series of 140 slices"
     yield ""
     scan = read_image(real / "lidc-scans" / "LIDC-IDRI-0003" / "ct.nii.gz")
-    started = time.perf_counter()
+    started = user_seconds()
     write_ct_series(work / "dicom", scan, mark=None)
-    written = time.perf_counter() - started
-    seconds, gigabytes = min(prepared("scans", work / "dicom", work / f"scan{i}") for i in range(3))
+    written = user_seconds() - started
+    cost = min((prepared("scans", work / "dicom", work / f"scan{i}") for i in range(3)), key=lambda c: c.user_seconds)
     size = sum(p.stat().st_size for p in (work / "scan0").rglob("*") if p.is_file()) / 1e6
-    started = time.perf_counter()
+    started = user_seconds()
     write_image(work / "scan.nii.gz", scan)
-    nifti = time.perf_counter() - started
-    yield f"512 x 512 x 140 DICOM slices to a store of {size:.0f} MB, as a whole process: {seconds:.1f} s, {gigabytes:.2f} GB (best of 3)."
-    yield f"Written as DICOM in {written:.1f} s, as .nii.gz in {nifti:.1f} s."
+    nifti = user_seconds() - started
+    yield f"512 x 512 x 140 DICOM slices to a store of {size:.0f} MB, as a whole process: {cost.user_seconds:.1f} s of user CPU, {cost.seconds:.1f} s by the clock, {cost.gigabytes:.2f} GB (best of 3)."
+    yield f"Written as DICOM in {written:.1f} s, as .nii.gz in {nifti:.1f} s of user CPU."
     yield ""
     yield "## The 946 nodules"
     yield ""
     cubes = real / "luna16-nodules"
-    seconds, gigabytes = prepared("patches", cubes, work / "cubes")
+    cost = prepared("patches", cubes, work / "cubes")
     store = Store(work / "cubes")
     about = api.info(work / "cubes")
-    yield f"{len(store)} cubes of {sum(map(len, store.splits.values()))} patients in {seconds:.1f} s, {gigabytes:.2f} GB a process; left out: {len(store.skipped)}."
+    yield f"{len(store)} cubes of {sum(map(len, store.splits.values()))} patients in {cost.user_seconds:.1f} s of user CPU, {cost.gigabytes:.2f} GB a process; left out: {len(store.skipped)}."
     yield f"Nodules by split: {about['nodules']}; patients: {about['patients']}; diameters (least, quartiles, most): {about['diameter_mm']} mm."
     yield f"Fingerprint `{store.fingerprint[:16]}`."
     yield ""

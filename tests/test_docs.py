@@ -66,12 +66,17 @@ def test_every_step_of_the_page_on_exports_works(tmp_path):
     api.prepare("patches", scans, tmp_path / "points", table=scans / "points.csv", workers=1)
     follow("export.md", tmp_path)
     assert (tmp_path / "monai" / "dataset.json").is_file()
-    label = read_image(tmp_path / "Dataset503_Ignored" / "labelsTr" / "0.nii.gz").voxels
+    label = read_image(tmp_path / "Dataset502_Ignored" / "labelsTr" / "0.nii.gz").voxels
     assert np.unique(label).tolist() == [0, 2]
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "CONTRIBUTING.md", *(f"docs/{name}.md" for name in ("own-data", "injection", "export"))]
+    "page",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        *(f"docs/{name}.md" for name in ("own-data", "injection", "export", "from-pylidc")),
+    ],
 )
 def test_links_within_the_project_lead_somewhere(page):
     text = (ROOT / page).read_text()

@@ -10,10 +10,13 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from synthorax import api
+from synthorax.annotations.nodule_table import CENTER
 from synthorax.datasets.export import export
 from synthorax.datasets.export_items import Content, Item, ball
 from synthorax.datasets.store import Case, Point, Store, write_case, write_index
 from synthorax.errors import InputError
+from synthorax.io.images import write_image
+from synthorax.io.tables import write_table
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.region import Region
 from synthorax.volume import Volume
@@ -161,6 +164,12 @@ def test_overlapping_nodules_are_one_label_for_nnunet(tmp_path):
     label = labels_of(tmp_path / "Dataset501")["a.nii.gz"]
     assert label.sum() == 60 + 48 - 2 * 2 * 2
     assert label.max() == 1
+
+
+def test_training_data_without_a_voxel_of_a_nodule_are_told_of(tmp_path):
+    healthy = [item(f"s{i}", "val" if i else "train", nodules=(), regions=()) for i in range(2)]
+    report = export(healthy, tmp_path / "Dataset501", "nnunet", name="X")
+    assert any("nothing to learn" in note for note in report.notes)
 
 
 # What is not known
@@ -425,3 +434,46 @@ def test_monais_own_transforms_read_the_boxes(turn, tmp_path):
     again = back(there(read | {"box": read["box"].round()}))
     np.testing.assert_array_equal(np.asarray(again["box"]), wanted)
     assert np.asarray(again["label"]).tolist() == [0]
+
+
+# Samples
+
+
+def samples(folder, masks=None, table=None, rows=({"class": 1},), cts=1):
+    """A folder as `synthorax sample` writes it."""
+    for part in ("images", "masks"):
+        (folder / part).mkdir(parents=True)
+    files = [{"nifti": f"images/{i:05d}.nii.gz"} for i in range(cts)]
+    for i in range(cts):
+        write_image(folder / files[i]["nifti"], grid())
+    for i, mask in enumerate(masks or []):
+        write_image(folder / "masks" / f"{i:05d}.nii.gz", replace(grid(), voxels=mask))
+    if table:
+        write_table(folder / "nodules.csv", table)
+    made = [{"files": file, **row} for file, row in zip(files, rows, strict=False)]
+    (folder / "manifest.json").write_text(json.dumps({"synthetic": "SYNTHETIC: a test", "samples": made}))
+    return folder
+
+
+def nodule_row(volume, index, name="00000"):
+    middle = dict(zip(CENTER, volume.to_world(index).tolist(), strict=True))
+    return {"image": f"images/{name}.nii.gz", **middle, "diameter_mm": 3.0}
+
+
+def test_a_sample_of_which_the_table_and_the_manifest_say_nothing_is_not_one_without_a_nodule(tmp_path):
+    with pytest.raises(InputError, match="left out"):
+        api.export(samples(tmp_path / "made"), tmp_path / "x", "monai")
+    healthy = samples(tmp_path / "healthy", rows=[{"class": 0}])
+    assert api.export(healthy, tmp_path / "y", "monai").cases["train"] == 1
+
+
+def test_a_samples_mask_and_table_tell_of_one_nodule_where_they_meet_and_of_two_where_not(tmp_path):
+    mask = brick((2, 3, 4), (4, 5, 3)).within((0, 0, 0), SHAPE).astype(np.uint8) * 7
+    together = samples(tmp_path / "a", [mask], [nodule_row(grid(), (4, 5, 5))])
+    assert api.export(together, tmp_path / "x", "nnunet").nodules == 1
+    apart = samples(tmp_path / "b", [mask], [nodule_row(grid(), (8, 10, 9))])
+    with pytest.raises(InputError, match="1 nodule without a mask"):
+        api.export(apart, tmp_path / "y", "nnunet")
+    assert api.export(apart, tmp_path / "z", "nnunet", voxelless="balls").nodules == 2
+    alone = samples(tmp_path / "c", [mask])
+    assert api.export(alone, tmp_path / "w", "monai").nodules == 1

@@ -92,7 +92,8 @@ def _with_every_nodule_known(items: Sequence[Item], unknown: str, report: Report
             report.notes.append(f"{told}: {few(found)}; included, with all that is not marked as background")
         elif found:
             report.notes.append(
-                f"left out, as {told}: {few(found)} (--unknown include takes what is not marked for background)"
+                f"left out, as {told}: {few(found)} (prepare --annotated states it; --unknown include takes what is not"
+                " marked for background)"
             )
     return [item for item in items if unknown == "include" or item.annotated == "all"]
 

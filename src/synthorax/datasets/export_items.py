@@ -17,10 +17,11 @@ from synthorax.annotations.nodule_table import TABLE, read_nodule_table
 from synthorax.datasets.case import CaseEntry
 from synthorax.datasets.store import SPLITS, Annotated, Store
 from synthorax.errors import InputError
+from synthorax.io.fractions import as_labels
 from synthorax.io.images import image_stem, is_image, read_image
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.provenance import MANIFEST
-from synthorax.region import Region, regions_of
+from synthorax.region import Region
 from synthorax.volume import Volume
 
 UNFIT = re.compile(r'[\x00-\x1f\x7f/\\\\:*?"<>|]')
@@ -185,8 +186,8 @@ def _sample_content(image: Path | None, mask: Path | None) -> Content:
     labels = read_image(mask) if mask is not None else None
     regions: list[Region] = []
     if labels is not None:
-        voxels = labels.voxels.astype(np.uint8) if labels.voxels.dtype.kind in "bf" else labels.voxels
-        regions = regions_of(voxels, range(1, int(voxels.max()) + 1))
+        voxels, _ = as_labels(mask, labels.voxels)
+        regions = [Region.of(voxels == label) for label in np.unique(voxels[voxels > 0])]
     grid = read_image(image) if image is not None else labels
     if grid is None or (labels is not None and labels.shape != grid.shape):
         raise InputError(str(mask), "a mask of another grid than its image", "what `synthorax sample` wrote")

@@ -54,6 +54,7 @@ def write(
     for part in ("imagesTr", "labelsTr", "imagesTs", "labelsTs"):
         (folder / part).mkdir()
     names: dict[str, list[str]] = {split: [] for split in SPLITS}
+    has_nodules = False
     patients: Counter[str] = Counter()
     taken: set[str] = set()
     renamed, painted = {}, []
@@ -72,6 +73,7 @@ def write(
         report.count(item)
         if item.split != "test":
             patients[item.patient_id] += 1
+            has_nodules |= bool((labels.voxels == NODULE).any())
     if painted:
         what = "nnU-Net's ignore label, where it learns nothing" if ignore else "nodule"
         report.notes.append(f"nodules without voxels are balls of their diameter, labelled as {what}: {few(painted)}")
@@ -87,6 +89,8 @@ def write(
         write_json(folder / "splits_final.json", [{"train": train, "val": val}])
     else:
         report.notes.append(_without_splits(len(train) + len(val), patients, "val" if train else "train"))
+    if (train or val) and not has_nodules:
+        report.notes.append("no training case has a voxel of a nodule: nnU-Net has nothing to learn")
     about = {
         "name": name,
         "description": "Lung nodules in CT, written by synthorax; all nodules of a scan have one label.",
