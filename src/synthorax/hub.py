@@ -66,6 +66,8 @@ SYSTEMS = {
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 CARD = "card.md"
+FACTS = "real."
+"""How the names of tensors begin that are no weights but what is known of real nodules, NaN where nobody rated it."""
 FORMAT = 1
 """Of a model's folder; a higher one is of a later synthorax."""
 
@@ -220,6 +222,11 @@ def _restore(name: str, config: Mapping[str, Any], file: Path, weights: Path) ->
         tensors = {key: t.float() if t.is_floating_point() else t for key, t in load_file(weights).items()}
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(weights, f"a damaged file ({_reason(error)})", "a safetensors file") from error
+    for key, tensor in tensors.items():
+        if not key.startswith(FACTS) and not tensor.isfinite().all():
+            raise InputError(
+                weights, f"NaN or infinite weights ({key})", "finite ones; train again, or copy them again"
+            )
     try:
         system: System = part(entry(name).system).restore(config, tensors)
     except ValidationError as error:
@@ -227,6 +234,8 @@ def _restore(name: str, config: Mapping[str, Any], file: Path, weights: Path) ->
         setting = ".".join(map(str, first["loc"]))
         found = f"a damaged configuration, or one of another version ({setting}: {first['msg']})"
         raise InputError(file, found, f"settings that {name} has in this synthorax") from error
+    except InputError as error:  # of a setting, which does not know whose it is
+        raise InputError(file, f"{error.args[0]} {error.args[1]}", error.args[2]) from error
     except (RuntimeError, LookupError, TypeError, ValueError) as error:
         expected = f"those of {name} as {file.name} describes it"
         raise InputError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -138,10 +137,9 @@ def _counted(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _samples(path: Path) -> dict[str, Any]:
-    try:
-        manifest = dict(json.loads((path / MANIFEST).read_text()))
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(path / MANIFEST, "no readable manifest", "JSON") from error
+    from synthorax.io.mappings import read_mapping
+
+    manifest = read_mapping(path / MANIFEST, "manifest")
     samples = manifest.pop("samples", None)
     return {"holds": "samples" if samples is not None else "data", **manifest} | (
         {"samples": len(samples)} if samples is not None else {}

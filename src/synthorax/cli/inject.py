@@ -16,6 +16,7 @@ from synthorax.api.editing import LungFinder
 from synthorax.editing.methods import METHODS
 from synthorax.errors import InputError
 from synthorax.io.atomic import claiming
+from synthorax.io.limits import read_bounded
 from synthorax.io.scans import read_scan
 from synthorax.nodule import MOST_RATING, NoduleAttributes
 from synthorax.screen import say
@@ -23,6 +24,8 @@ from synthorax.screen import say
 TEXTURES = {"ground-glass": 1.0, "part-solid": 3.0, "solid": 5.0}
 CALCIFICATIONS = {"popcorn": 1.0, "laminated": 2.0, "solid": 3.0, "non-central": 4.0, "central": 5.0, "none": 6.0}
 STRUCTURES = {"soft": 1.0, "fluid": 2.0, "fat": 3.0, "air": 4.0}
+MOST_ID_BYTES = 2**20
+"""Of a file of patient ids; those of LIDC-IDRI take 15 kB."""
 Several = Annotated[list[str] | None, Parameter(negative="", allow_leading_hyphen=True)]
 
 
@@ -215,10 +218,11 @@ def _rating(name: str, value: str | float, words: Mapping[str, float]) -> float:
 
 
 def _words(path: Path) -> list[str]:
+    expected = "ids of patients, one a line"
     try:
-        return path.read_text().replace(",", " ").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(path, "nothing that can be read", "ids of patients, one a line") from error
+        return read_bounded(path, MOST_ID_BYTES, expected).decode().replace(",", " ").split()
+    except UnicodeDecodeError as error:
+        raise InputError(path, "bytes that are no UTF-8", expected) from error
 
 
 def _numbers(text: str, option: str, expected: str, count: int | None = 3) -> list[float]:

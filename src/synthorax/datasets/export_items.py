@@ -19,6 +19,7 @@ from synthorax.datasets.store import SPLITS, Annotated, Store
 from synthorax.errors import InputError
 from synthorax.io.fractions import as_labels
 from synthorax.io.images import image_stem, is_image, read_image
+from synthorax.io.mappings import read_mapping
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.provenance import MANIFEST
 from synthorax.region import Region
@@ -141,13 +142,15 @@ def sample_items(folder: Path) -> list[Item]:
         InputError: no manifest, or no images.
     """
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
+        manifest = read_mapping(folder / MANIFEST, "manifest")
         mark = str(manifest["synthetic"])
         made_without = [
             image_stem(file) for row in manifest["samples"] if row.get("class") == 0 for file in row["files"].values()
         ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(folder, "no manifest of samples", "a store, or what `synthorax sample` wrote") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            folder / MANIFEST, "no manifest of samples", "a store, or what `synthorax sample` wrote"
+        ) from error
     masks, images = _images(folder / "masks"), _images(folder / "images")
     if not masks and not images:
         raise InputError(folder, "no images", "samples written with --formats nifti or mha")

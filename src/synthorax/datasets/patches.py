@@ -235,7 +235,7 @@ def negative_places(
     request = [RECIPE, store.fingerprint, [case.case_id for case in cases], spec.size, spec.spacing_mm, count, seed]
     key = fingerprint(json.dumps(request).encode())[:16]
     file = (cache or platformdirs.user_cache_path("synthorax")) / f"places-{key}.json"
-    with suppress(OSError, ValueError, LookupError, TypeError, InputError):
+    with suppress(OSError, ValueError, LookupError, TypeError, RecursionError, InputError):
         known = [(store[case_id], map(float, center)) for case_id, center in json.loads(file.read_text())["places"]]
         return [Place(case.case_id, case.patient_id, (x, y, z), None, label) for case, (x, y, z) in known]
     whole = [case for case in cases if is_whole(case)]

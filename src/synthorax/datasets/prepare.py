@@ -276,7 +276,7 @@ def _begun(out: Path) -> dict[str, Any] | None:
     try:
         found = dict(json.loads((out / REQUEST).read_text()))
         return found if "synthorax" in found else None
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
 
 

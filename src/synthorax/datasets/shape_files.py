@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from synthorax.io.arrays import open_npy
 from synthorax.io.atomic import MARK
 from synthorax.io.fractions import as_labels
 from synthorax.io.images import is_image, open_image
+from synthorax.io.mappings import read_mapping
 from synthorax.io.segments import list_segments, read_segments
 from synthorax.io.tables import read_table
 from synthorax.provenance import MANIFEST
@@ -126,7 +126,7 @@ def noted_spacing(path: Path) -> tuple[float, float, float] | None:
     if not (folder / MARK).is_file() or not (manifest := folder / MANIFEST).is_file():
         return None
     try:
-        z, y, x = json.loads(manifest.read_text())["spacing_zyx_mm"]
+        z, y, x = read_mapping(manifest, "manifest")["spacing_zyx_mm"]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(manifest, "no spacing_zyx_mm", "the manifest that was written there") from error
     return float(z), float(y), float(x)

@@ -73,12 +73,12 @@ def scan_sources(
     found = find_scans(folder)
     images, notes = _joined([table] if table else found.tables)
     manifests = _Manifests()
-    masks = {row.mask.resolve() for image in images for row in image.nodules if row.mask}
-    masks |= {path.resolve() for files in found.scans for path in manifests.masks_beside(files.path)}
+    masks = {_real(row.mask) for image in images for row in image.nodules if row.mask}
+    masks |= {_real(path) for files in found.scans for path in manifests.masks_beside(files.path)}
     pairs = [
         (files, person)
         for files, person in zip(found.scans, found.people, strict=True)
-        if files.files or files.path.resolve() not in masks
+        if files.files or _real(files.path) not in masks
     ]
     rows = _rows_of([files for files, _ in pairs], images, table or folder)
     scans = _doubted([files for files, _ in pairs], rows)
@@ -264,6 +264,11 @@ class _Manifests:
         return (str(source.get("name", "")), str(source.get("sha256", ""))) if isinstance(source, dict) else ("", "")
 
 
+def _real(path: Path) -> Path:
+    """The path that links lead to; of a link that leads to itself, its own."""
+    return Path(os.path.realpath(path))
+
+
 def _joined(tables: Sequence[Path]) -> tuple[list[TableImage], list[str]]:
     """The images of several tables; an image that an earlier table names is not taken from a later one."""
     images: dict[Path, TableImage] = {}
@@ -271,7 +276,7 @@ def _joined(tables: Sequence[Path]) -> tuple[list[TableImage], list[str]]:
     for table in tables:
         twice = 0
         for image in read_nodule_table(table):
-            key = image.image.resolve()
+            key = _real(image.image)
             twice += key in images
             images.setdefault(key, image)
         if twice:
@@ -283,10 +288,10 @@ def _joined(tables: Sequence[Path]) -> tuple[list[TableImage], list[str]]:
 
 def _rows_of(scans: Sequence[Files], images: Sequence[TableImage], where: Path) -> list[TableImage | None]:
     """What the tables say of each scan, found by its path, series UID or patient id; None where they say nothing."""
-    listed = {image.image.resolve(): image for image in images}
+    listed = {_real(image.image): image for image in images}
     by_name = {image.image.name: image for image in images}
     rows = [
-        listed.get(files.path.resolve()) or by_name.get(files.series_uid) or by_name.get(files.stem) for files in scans
+        listed.get(_real(files.path)) or by_name.get(files.series_uid) or by_name.get(files.stem) for files in scans
     ]
     fits: dict[int, list[Files]] = defaultdict(list)
     for files, image in zip(scans, rows, strict=True):

@@ -132,7 +132,7 @@ def _patient_of_image(source: Scan | None) -> str:
         beside = json.loads((source.path.parent / MANIFEST).read_text())
         if beside["files"]["scan"] == source.path.name and beside["patient_id"]:
             return synthetic_patient(str(beside["patient_id"]))
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         pass  # no folder of an injection
     return synthetic_patient(image_stem(source.path.name))
 

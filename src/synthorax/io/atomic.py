@@ -284,7 +284,7 @@ def other_than_ours(folder: Path) -> str | None:
     try:
         text = (folder / MARK).read_text()
         listed = set(json.loads(text)) if text.strip() else None
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return MARK + " of another kind"
     if listed is None:
         return None

@@ -24,6 +24,7 @@ from synthorax.shapes.acceptance import WARM_UP, Analysis, accept, analyse, meas
 from synthorax.shapes.features import shape_features
 from synthorax.shapes.overlap import dice, greatest_dice
 from synthorax.shapes.reconnection import ON_THRESHOLD
+from synthorax.studies.noted import read_figures
 from synthorax.studies.results import Arm, interval
 from synthorax.systems.lung.base_set import base_set, half_pixel_shift, to_input, to_occupancy
 from synthorax.systems.lung.config import LungConfig
@@ -170,12 +171,18 @@ class ShapeStudy:
     def run(self, plan: Plan, seeds: Sequence[int], samples: int, console: Console) -> tuple[Arm, list[dict[str, Any]]]:
         """Train and measure an arm; what was done before is read back."""
         runs = []
+        n_features = self.features.shape[1]
+        shapes = {
+            "latents": (len(self.nodules), self.config.latent_size),
+            "feature_mean": (n_features,),
+            "feature_deviation": (n_features,),
+        }
         for seed in seeds:
             config = self.plan_config(plan)
             key = fingerprint(repr((replace(plan, paper={}), config, self.nodules.fingerprint, samples, seed)).encode())
             note = self.folder / f"{key.rpartition(':')[2][:16]}.json"
             if note.is_file():
-                runs.append(json.loads(note.read_text()))
+                runs.append(read_figures(note, shapes))
                 continue
             console.print(f"[bold]{plan.name}[/bold], training seed {seed}")
             found = self.train_and_measure(plan, seed, samples)

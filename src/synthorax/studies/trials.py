@@ -28,6 +28,7 @@ from synthorax.metrics.bootstrap import (
 from synthorax.metrics.classification import Confusion, choose_threshold, confusion_of
 from synthorax.metrics.roc import auc_of
 from synthorax.provenance import fingerprint
+from synthorax.studies.noted import read_scores
 from synthorax.studies.results import Interval
 from synthorax.tasks.classification import Classification, Task, cts
 from synthorax.tasks.config import TaskConfig
@@ -208,8 +209,7 @@ def trial(
     searched = fingerprint(search.key.encode())[:8] if search else ""
     note = out / f"scores-{'-'.join(filter(None, (key, searched)))}.npz"
     if note.is_file():
-        with np.load(note) as found:
-            return Scores(found["val"], found["test"], found["marks"])
+        return Scores(*read_scores(note, len(splits.val), len(splits.test)))
     about = {"fingerprint": data_key}
     trained = train_task(task, make_batches(), lambda: _validate(task, splits.val), out / key, about, device=device)
     scores = Scores(_says(trained, splits.val), _says(trained, splits.test))
