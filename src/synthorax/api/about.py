@@ -170,11 +170,13 @@ def _dicom(path: Path) -> dict[str, Any]:
 
 def _file(path: Path) -> dict[str, Any]:
     from synthorax.io.arrays import open_npy
+    from synthorax.io.contents import what_is
     from synthorax.io.dicom import is_dicom, read_header, read_mark, read_series_files
     from synthorax.io.dicom_file import text
     from synthorax.io.images import is_image, open_image
     from synthorax.io.images import read_mark as read_image_mark
     from synthorax.io.segments import list_segments
+    from synthorax.io.walk import not_regular
 
     if is_image(path):
         if list_segments(path):
@@ -196,7 +198,8 @@ def _file(path: Path) -> dict[str, Any]:
             except InputError as error:
                 about["unusable"] = str(error)
         return {"holds": "DICOM file", **about, "synthetic": read_mark(header)}
-    raise InputError(path, "a file of no known kind", "a store, run, folder of samples, scan, mask or array")
+    found = not_regular(path) or what_is(path) or "a file of no known kind"
+    raise InputError(path, found, "a store, run, folder of samples, scan, mask or array")
 
 
 def _segmentation(path: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from synthorax.errors import InputError
 from synthorax.io.atomic import claiming
 from synthorax.io.limits import read_bounded
 from synthorax.io.scans import read_scan
+from synthorax.io.walk import told
 from synthorax.nodule import MOST_RATING, NoduleAttributes
 from synthorax.screen import say
 
@@ -173,6 +174,8 @@ def inject(
     read_from = [path for path in (scan, shapes, patients, nodules) if path is not None]
     with claiming(out, overwrite=overwrite, sources=read_from):
         read = read_scan(scan, series, any_values=force, as_stored=True)
+        if read.dicom is not None and read.dicom.left_out:
+            say(f"synthorax: warning: left out {told(read.dicom.left_out)}", error=True)
         points += [read.ct.to_world(index[::-1]).tolist() for index in indices]
         made = api.inject(
             read,
