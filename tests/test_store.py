@@ -980,7 +980,8 @@ def test_monai_finds_lists_boxes_and_masks(store, tmp_path):
 
 def test_samples_can_be_handed_on_too(tmp_path):
     origin = Origin("lung", "ab" * 32, 3)
-    write_shape_samples(tmp_path / "made", chest()[1][None].astype(np.float32), (1.25, 0.8, 0.8), origin, [{}], how={})
+    made = [(chest()[1][None].astype(np.float32), [{}])]
+    write_shape_samples(tmp_path / "made", made, (1.25, 0.8, 0.8), origin, how={})
     api.export(tmp_path / "made", tmp_path / "monai", "monai")
     (row,) = json.loads((tmp_path / "monai" / "dataset.json").read_text())["training"]
     assert api.verify(tmp_path / "monai" / row["mask"])

@@ -32,13 +32,16 @@ class Entry:
         config: `(preset, settings)` to its configuration; without torch.
         training: `(config, data, seed, ...)` to what the loop needs.
         sample: `(system, n, seed, ...)` to samples; empty for what makes none.
-        write: `(folder, model, samples, seed=, how=, formats=, overwrite=)` to files, and what was made in words.
+        chunks: `(system, n, seed, tell=, ...)` to the same samples in parts, each of which fits in the memory.
+        write: `(folder, model, samples, seed=, how=, formats=, overwrite=)` to files, and what was made in words;
+            samples, or parts of them.
     """
 
     system: str
     config: str
     training: str
     sample: str = ""
+    chunks: str = ""
     write: str = ""
 
 
@@ -48,6 +51,7 @@ SYSTEMS = {
         config="synthorax.systems.lung.config:lung_config",
         training="synthorax.systems.lung.training:lung_training",
         sample="synthorax.systems.lung.samples:sample_shapes",
+        chunks="synthorax.systems.lung.samples:shape_chunks",
         write="synthorax.systems.lung.samples:write_shapes",
     ),
     "features": Entry(
@@ -60,6 +64,7 @@ SYSTEMS = {
         config="synthorax.systems.ac_wgan.config:ac_wgan_config",
         training="synthorax.systems.ac_wgan.training:ac_wgan_training",
         sample="synthorax.systems.ac_wgan.samples:sample_cubes",
+        chunks="synthorax.systems.ac_wgan.samples:cube_chunks",
         write="synthorax.systems.ac_wgan.samples:write_cubes",
     ),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -43,6 +43,20 @@ RATINGS = (
 """The nine ratings, in the order the LIDC forms list them."""
 MOST_RATING = {"calcification": 6, "internal_structure": 4}
 """Where a rating does not go from 1 to 5."""
+
+
+EDGE_MM = 1.0
+"""A cube shows a nodule whole if this much lies between the nodule and each face."""
+
+
+def widest_mm(size: Sequence[int], spacing_mm: Sequence[float]) -> float:
+    """Diameter of the widest nodule that a cube shows whole around its middle.
+
+    Args:
+        size: voxels (z, y, x).
+        spacing_mm: of the voxels (z, y, x).
+    """
+    return min(n * s for n, s in zip(size, spacing_mm, strict=True)) - 2 * EDGE_MM
 
 
 def check_attributes(attributes: NoduleAttributes) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -77,5 +79,35 @@ def fingerprint(data: bytes) -> str:
 
 def write_manifest(path: Path, content: dict[str, Any]) -> None:
     """The sidecar of a folder of results: JSON, with the version that made it."""
-    manifest = {"synthorax": version("synthorax"), **content}
-    path.write_text(json.dumps(manifest, indent=1, allow_nan=False) + "\n")
+    path.write_text(_manifest(content) + "\n")
+
+
+@contextmanager
+def manifest_writer(
+    path: Path, content: dict[str, Any], name: str, notes: Sequence[str] = ()
+) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Write a manifest with a list that is too long for the memory; gives the function that writes an item.
+
+    Args:
+        content: the entries before the list.
+        name: of the list.
+        notes: come after it, if there are any by then.
+    """
+    with open(path, "w") as stream:
+        stream.write(_manifest(content).removesuffix("\n}") + f',\n "{name}": [')
+        is_first = True
+
+        def write(item: Mapping[str, Any]) -> None:
+            nonlocal is_first
+            lines = json.dumps(item, indent=1, allow_nan=False).replace("\n", "\n  ")
+            stream.write(("\n  " if is_first else ",\n  ") + lines)
+            is_first = False
+
+        yield write
+        stream.write("]" if is_first else "\n ]")
+        told = json.dumps(list(notes), indent=1).replace("\n", "\n ")
+        stream.write(f',\n "notes": {told}\n}}\n' if notes else "\n}\n")
+
+
+def _manifest(content: Mapping[str, Any]) -> str:
+    return json.dumps({"synthorax": version("synthorax"), **content}, indent=1, allow_nan=False)

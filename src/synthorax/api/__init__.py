@@ -8,7 +8,7 @@ from synthorax.api.about import info, verify
 from synthorax.api.data import export, make_phantom, open_store, prepare, prepare_phantom, read_scan, write_scan
 from synthorax.api.doctor import doctor
 from synthorax.api.editing import inject
-from synthorax.api.models import load, sample, train, write_samples
+from synthorax.api.models import load, sample, sample_chunks, train, write_samples
 from synthorax.api.pack import pack, unpack
 from synthorax.api.pretrained import models  # after the module of that name, whose place it takes
 from synthorax.api.shapes import FeatureTable, features, lidc_shapes, read_shapes
@@ -32,6 +32,7 @@ __all__ = [
     "read_scan",
     "read_shapes",
     "sample",
+    "sample_chunks",
     "study_baselines",
     "study_detection",
     "study_fidelity",

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from synthorax.errors import InputError
+
+MOST_SAMPLES = 10_000_000
+"""More samples than any disk has room for."""
 
 if TYPE_CHECKING:
     from synthorax.datasets.shapes import ShapeSet
@@ -119,15 +122,45 @@ def sample(model: str | Path | Model, n: int, *, seed: int = 0, **options: Any) 
     """
     from synthorax import hub
 
-    if n < 1:
-        raise InputError("number of samples", str(n), "1 or more")
     system = (load(model) if isinstance(model, str | Path) else model).system
     function = _of_samples(system.name, hub.entry(system.name).sample)
+    _check_options(system.name, function, n, options)
+    return function(system, n, seed, **options)
+
+
+def sample_chunks(
+    model: str | Path | Model, n: int, *, seed: int = 0, tell: Callable[[str], None] | None = None, **options: Any
+) -> Iterator[Any]:
+    """The samples of `sample` in parts, which `write_samples` takes: any number takes as much memory as one part.
+
+    Args:
+        tell: hears, while samples are made, what comes out otherwise than it was asked for; nobody if not given.
+
+    Raises:
+        InputError: as `sample` does.
+    """
+    from synthorax import hub
+
+    system = (load(model) if isinstance(model, str | Path) else model).system
+    function = _of_samples(system.name, hub.entry(system.name).chunks)
+    _check_options(system.name, function, n, options)
+    parts: Iterator[Any] = function(system, n, seed, tell=tell or (lambda note: None), **options)
+    return parts
+
+
+def _check_options(system: str, function: Callable[..., Any], n: int, options: Mapping[str, Any]) -> None:
+    """Refuse a number of samples or options that a system does not have.
+
+    Raises:
+        InputError: says which it has.
+    """
+    if not 1 <= n <= MOST_SAMPLES:
+        raise InputError("number of samples", str(n), f"1 to {MOST_SAMPLES}")
     known = [name for name, p in signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    known = [name for name in known if name != "tell"]
     for name in options:
         if name not in known:
-            raise InputError(name, f"an option that {system.name} does not have", " or ".join(known))
-    return function(system, n, seed, **options)
+            raise InputError(name, f"an option that {system} does not have", " or ".join(known))
 
 
 def write_samples(
@@ -143,7 +176,7 @@ def write_samples(
     """Write samples as files that other tools open, with a manifest; returns what was made, in words.
 
     Args:
-        made: of this model, as `sample` gave them.
+        made: of this model, as `sample` or `sample_chunks` gave them.
         how: what the manifest tells of how they were drawn.
         options: `formats`, of which a system has its own.
 

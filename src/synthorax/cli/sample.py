@@ -78,6 +78,10 @@ def sample(
     chosen = {} if formats is None else {"formats": [name.strip() for name in formats.split(",")]}
     with claiming(out, overwrite=overwrite, sources=[Path(model)]):
         loaded = api.load(model, device)
-        made = api.sample(loaded, n, seed=seed, **options)
+        made = api.sample_chunks(loaded, n, seed=seed, tell=_warn, **options)
         told = api.write_samples(out, loaded, made, seed=seed, how=how, overwrite=overwrite, **chosen)
     say(f"{out}: {told}")
+
+
+def _warn(note: str) -> None:
+    say(f"synthorax: warning: {note}", error=True)

@@ -6,7 +6,8 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -72,22 +73,45 @@ def write_table(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    with atomic_file(path) as file, open(file, "w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
-        _write(stream, list(rows))
+    with table_writer(path) as write:
+        for row in rows:
+            write(row)
 
 
 def table_text(rows: Iterable[Mapping[str, Any]]) -> str:
     """What `write_table` writes."""
     stream = io.StringIO(newline="")
-    _write(stream, list(rows), end="\n")
-    return stream.getvalue()
-
-
-def _write(stream: TextIO, rows: Sequence[Mapping[str, Any]], end: str = "\r\n") -> None:
-    writer = csv.DictWriter(stream, list(rows[0]) if rows else [], lineterminator=end)
-    writer.writeheader()
+    write = _row_writer(stream, end="\n")
     for row in rows:
+        write(row)
+    return stream.getvalue() or "\n"
+
+
+@contextmanager
+def table_writer(path: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Write a table row by row, as `write_table` does; gives the function that writes a row.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    with atomic_file(path) as file, open(file, "w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
+        yield _row_writer(stream)
+        if not stream.tell():
+            stream.write("\r\n")
+
+
+def _row_writer(stream: TextIO, end: str = "\r\n") -> Callable[[Mapping[str, Any]], None]:
+    """The function that writes a row, and before the first one the header."""
+    writer: csv.DictWriter[str] | None = None
+
+    def write(row: Mapping[str, Any]) -> None:
+        nonlocal writer
+        if writer is None:
+            writer = csv.DictWriter(stream, list(row), lineterminator=end)
+            writer.writeheader()
         writer.writerow({key: _written(value) for key, value in row.items()})
+
+    return write
 
 
 def _written(value: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from synthorax.errors import InputError
+from synthorax.nodule import widest_mm
 from synthorax.training.config import Precision, choose
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -86,6 +87,11 @@ class AcWganConfig(BaseModel):
     def conditions(self) -> int:
         """Entries of the noise that the condition overwrites."""
         return self.n_classes + 2 * len(self.attributes)
+
+    @property
+    def widest_mm(self) -> float:
+        """Diameter of the widest nodule that the cubes show whole."""
+        return widest_mm(self.size, self.spacing_mm)
 
     def alpha(self, step: int) -> float:
         """The weight of the auxiliary losses at a step."""

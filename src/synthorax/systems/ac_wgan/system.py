@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from synthorax.errors import InputError
-from synthorax.nodule import NoduleAttributes
+from synthorax.nodule import EDGE_MM, NoduleAttributes
 from synthorax.seeding import derive, generator
 from synthorax.systems.ac_wgan.config import AcWganConfig
 from synthorax.systems.ac_wgan.networks import Critic, Critique, Generator, decode_attributes, encode_attributes
@@ -40,9 +40,11 @@ LEAST_CONFIDENCE = 0.9
 LEAST_QUANTILE = 0.25
 """A sample is kept if its class is so probable, and its score at least that quantile of real positives' scores."""
 MOST_TRIES = 50
-"""A selection gives up after so many attempts at a sample."""
+"""A selection gives up after this many attempts at a sample."""
+CHUNK = 64
+"""Cubes that are in memory at once, a multiple of `SAMPLE_BATCH`."""
 ALIKE = 20
-"""Of so many real nodules that are most like what is asked for one gives what is not asked for."""
+"""Attributes that were not asked for are those of one of this many training nodules most like what was."""
 PREVIEW_MM = (5.0, 8.0, 12.0, 18.0)
 
 
@@ -60,6 +62,7 @@ class GeneratedCubes:
         confidence: float32 [n], probability of the class asked for.
         index: int64 [n], of the sample in its seed.
         attempt: int64 [n], how often it was made anew before it was selected.
+        notes: what came out otherwise than it was asked for.
     """
 
     hu: NDArray[np.int16]
@@ -71,19 +74,37 @@ class GeneratedCubes:
     confidence: NDArray[np.float32]
     index: NDArray[np.int64]
     attempt: NDArray[np.int64]
+    notes: tuple[str, ...] = ()
 
     def rows(self, rows: NDArray) -> GeneratedCubes:
         """Some of them."""
         asked = tuple(self.asked[i] for i in np.arange(len(self.hu))[rows])
-        arrays = {name: value[rows] for name, value in vars(self).items() if name != "asked"}
-        return GeneratedCubes(asked=asked, **arrays)
+        arrays = {name: value[rows] for name, value in vars(self).items() if name not in ("asked", "notes")}
+        return GeneratedCubes(asked=asked, notes=self.notes, **arrays)
 
     @staticmethod
     def joined(groups: Sequence[GeneratedCubes]) -> GeneratedCubes:
         """Several groups as one."""
-        names = [name for name in vars(groups[0]) if name != "asked"]
+        names = [name for name in vars(groups[0]) if name not in ("asked", "notes")]
         arrays = {name: np.concatenate([vars(group)[name] for group in groups]) for name in names}
-        return GeneratedCubes(asked=tuple(a for group in groups for a in group.asked), **arrays)
+        notes = tuple(dict.fromkeys(note for group in groups for note in group.notes))
+        return GeneratedCubes(asked=tuple(a for group in groups for a in group.asked), notes=notes, **arrays)
+
+
+def selection_notes(n: int, found: int) -> tuple[str, ...]:
+    """What to tell of a selection of `n` samples of which so many were found.
+
+    Raises:
+        InputError: none was.
+    """
+    if found == n:
+        return ()
+    more = "another seed, conditions that more samples meet, or no selection"
+    if not found:
+        raise InputError("selection", f"none of {n} samples after {MOST_TRIES} attempts at each", more)
+    return (
+        f"selection: {found} of {n} samples reached the threshold in {MOST_TRIES} attempts at each; for more, {more}",
+    )
 
 
 class RealNodules(nn.Module):
@@ -283,7 +304,8 @@ class AcWgan(System):
         from synthorax.figures import SYNTHETIC, Slice, ct_slices
 
         columns = 8
-        asked = [NoduleAttributes(diameter_mm=mm) for mm in PREVIEW_MM for _ in range(columns)]
+        shown = [mm for mm in PREVIEW_MM if mm <= self.config.widest_mm]
+        asked = [NoduleAttributes(diameter_mm=mm) for mm in shown for _ in range(columns)]
         hu = self.sample(len(asked), 0, asked).hu
         none = np.zeros(hu.shape[2:], bool)
         z, y, x = (n // 2 for n in hu.shape[1:])
@@ -303,48 +325,108 @@ class AcWgan(System):
         """`n` cubes of a class. Sample i of a seed is the same whatever `n` is.
 
         Args:
-            asked: attributes of all, or of one after the other; what a nodule is not asked for it is told as it is of
-                a real one like it.
-            select: each is made anew until it reaches section 4.2's threshold.
+            asked: attributes of all, or of one after the other; a nodule is told the others as a real one like it has
+                them.
+            select: each is made anew until it reaches section 4.2's threshold; those that never do are left out, of
+                which the notes tell.
 
         Raises:
-            InputError: `n` below 1, attributes that do not fit, a model without a threshold, or one whose samples
-                hardly ever reach it.
+            InputError: `n` below 1, attributes that do not fit, a model without a threshold, or not one sample that
+                reaches it.
         """
         if n < 1:
             raise InputError("number of samples", str(n), "1 or more")
-        if not isinstance(asked, NoduleAttributes) and not asked:
-            raise InputError("attributes", "none", "those of one nodule or more")
-        if not select:
-            return self._made(np.arange(n), seed, asked, positive)
-        found = self.selected(n, seed, asked, positive=positive)
-        if len(found.hu) < n:
-            expected = "a model whose samples reach the threshold of confidence and score more often"
-            raise InputError("selection", f"{len(found.hu)} of {n} after {MOST_TRIES} attempts at each", expected)
-        return found
+        made = GeneratedCubes.joined(list(self.chunks(n, seed, asked, positive=positive, select=select)))
+        return replace(made, notes=selection_notes(n, len(made.hu))) if select else made
 
     def selected(
         self, n: int, seed: int, asked: Sequence[NoduleAttributes] | NoduleAttributes, *, positive: bool = True
     ) -> GeneratedCubes:
-        """As `sample` with `select`, without those of the `n` that never reach the threshold.
+        """As `sample` with `select`, of which none has to reach the threshold.
 
         Raises:
             InputError: attributes that do not fit, or a model without a threshold.
         """
-        least = self._real.least_score
-        if least.isnan():
+        return GeneratedCubes.joined(list(self.chunks(n, seed, asked, positive=positive, select=True)))
+
+    def chunks(
+        self,
+        n: int,
+        seed: int,
+        asked: Sequence[NoduleAttributes] | NoduleAttributes,
+        *,
+        positive: bool = True,
+        select: bool = False,
+        tried: Callable[[int, int], None] = lambda found, of: None,
+    ) -> Iterator[GeneratedCubes]:
+        """The samples in parts of at most `CHUNK`, so that any number takes as much memory as one part.
+
+        Args:
+            tried: hears after every attempt of a selection how many samples were taken, and of how many.
+
+        Raises:
+            InputError: attributes that do not fit, or a model without a threshold.
+        """
+        if not isinstance(asked, NoduleAttributes) and not asked:
+            raise InputError("attributes", "none", "those of one nodule or more")
+        for one in [asked] if isinstance(asked, NoduleAttributes) else asked:
+            self.check_asked(one if positive else NoduleAttributes())
+        if not positive and not self.config.negatives:
+            raise InputError("model", "one that learned no patches without a nodule", "one trained with negatives=true")
+        if select and self._real.least_score.isnan():
             raise InputError("model", "no threshold for a selection", "one whose training came to its end")
-        kept: list[GeneratedCubes] = []
-        waiting = np.arange(n)
-        for attempt in range(MOST_TRIES):
-            made = self._made(waiting, seed, asked, positive, attempt)
-            good = (made.confidence > LEAST_CONFIDENCE) & (made.scores >= float(least))
-            kept.append(made.rows(good))
-            waiting = waiting[~good]
-            if not len(waiting):
-                break
-        found = GeneratedCubes.joined(kept)
-        return found.rows(np.argsort(found.index))
+        return self._chunks(n, seed, asked, positive, select, tried)
+
+    def _chunks(
+        self,
+        n: int,
+        seed: int,
+        asked: Sequence[NoduleAttributes] | NoduleAttributes,
+        positive: bool,
+        select: bool,
+        tried: Callable[[int, int], None],
+    ) -> Iterator[GeneratedCubes]:
+        found = of = 0
+        for start in range(0, n, CHUNK):
+            waiting = np.arange(start, min(start + CHUNK, n))
+            if not select:
+                yield self._made(waiting, seed, asked, positive)
+                continue
+            kept: list[GeneratedCubes] = []
+            for attempt in range(MOST_TRIES):
+                made = self._made(waiting, seed, asked, positive, attempt)
+                good = (made.confidence > LEAST_CONFIDENCE) & (made.scores >= float(self._real.least_score))
+                kept.append(made.rows(good))
+                found, of = found + int(good.sum()), of + len(good)
+                tried(found, of)
+                waiting = waiting[~good]
+                if not len(waiting):
+                    break
+            part = GeneratedCubes.joined(kept)
+            yield part.rows(np.argsort(part.index))
+
+    def check_asked(self, asked: NoduleAttributes) -> None:
+        """Refuse attributes that the model cannot make.
+
+        Raises:
+            InputError: a diameter narrower than a voxel or wider than the cubes show whole; other values are refused
+                where they are encoded.
+        """
+        mm, low, high = asked.diameter_mm, max(self.config.spacing_mm), self.config.widest_mm
+        if mm is not None and "diameter_mm" in self.config.attributes and not low <= mm <= high:
+            width = high + 2 * EDGE_MM
+            expected = f"{low:g} to {high:g} mm, which this model's cubes of {width:g} mm show whole"
+            raise InputError("diameter_mm", f"{mm:g} mm", expected)
+
+    def doubts(self, asked: NoduleAttributes) -> tuple[str, ...]:
+        """What was asked for beyond all that the model has learned from."""
+        known = decode_attributes(self._real.attributes.cpu(), self.config.attributes).numpy()
+        found = []
+        for name, column in zip(self.config.attributes, known.T, strict=True):
+            value, column = getattr(asked, name), column[np.isfinite(column)]
+            if value is not None and len(column) and not column.min() - 1e-3 <= value <= column.max() + 1e-3:
+                found.append(f"{name} {value:g}: the model learned from {column.min():.1f} to {column.max():.1f}")
+        return tuple(found)
 
     @torch.no_grad()
     def _made(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,8 +15,12 @@ from synthorax.errors import InputError
 from synthorax.hub import Model
 from synthorax.provenance import Origin
 from synthorax.systems.lung.config import LungConfig
-from synthorax.systems.lung.system import SAMPLE_BATCH, GeneratedShapes, Lung
+from synthorax.systems.lung.system import SAMPLE_BATCH, GeneratedShapes, Lung, within
 
+CHUNK = 4 * SAMPLE_BATCH
+"""Nodules that are in memory at once."""
+RADIUS = 0.2
+"""How far from a nodule samples near it lie in the latent space, if it is not said."""
 Nodule = str | Path | NDArray
 """A nodule's shape as users give it: FILE, FILE:ROW, or occupancy [z, y, x]."""
 
@@ -27,27 +31,63 @@ def sample_shapes(
     seed: int,
     *,
     near: Nodule | None = None,
-    radius: float = 0.2,
+    radius: float | None = None,
     walk: tuple[Nodule, Nodule] | None = None,
 ) -> GeneratedShapes:
-    """New nodules: uniform in the latent space, near one, or on the way from one to another.
+    """New nodules, in memory: uniform in the latent space, near one, or on the way from one to another.
 
     Raises:
-        InputError: no such nodule, or both `near` and `walk`.
+        InputError: no such nodule, `near` and `walk`, or a radius without `near`.
+    """
+    latents = _latents(system, n, seed, near, radius, walk)
+    return system.generate(latents(0, n))
+
+
+def shape_chunks(
+    system: Lung,
+    n: int,
+    seed: int,
+    *,
+    tell: Callable[[str], None],
+    near: Nodule | None = None,
+    radius: float | None = None,
+    walk: tuple[Nodule, Nodule] | None = None,
+) -> Iterator[GeneratedShapes]:
+    """The samples of `sample_shapes` in parts, so that any number of them takes as much memory as one part."""
+    latents = _latents(system, n, seed, near, radius, walk)
+    return (system.generate(latents(start, min(start + CHUNK, n))) for start in range(0, n, CHUNK))
+
+
+def _latents(
+    system: Lung,
+    n: int,
+    seed: int,
+    near: Nodule | None,
+    radius: float | None,
+    walk: tuple[Nodule, Nodule] | None,
+) -> Callable[[int, int], NDArray[np.float32]]:
+    """The function that gives the latent vectors [stop - start, latent] of samples `start` to `stop`.
+
+    Raises:
+        InputError: no such nodule, `near` and `walk`, or a radius without `near`.
     """
     if near is not None and walk is not None:
         raise InputError("near and walk", "both", "one of them")
+    if radius is not None and near is None:
+        raise InputError("radius", f"{radius:g} and no nodule", "it with `near`")
     if walk is not None:
-        return system.walk(_nodule(walk[0], system.config), _nodule(walk[1], system.config), n)
-    if near is not None:
-        return system.near(_nodule(near, system.config), n, radius, seed)
-    return system.sample(n, seed)
+        vectors = system.walk_latents(_nodule(walk[0], system.config), _nodule(walk[1], system.config), n)
+        return lambda start, stop: vectors[start:stop]
+    if near is None:
+        return lambda start, stop: system.draw_latents(stop - start, seed, start)
+    low, high = system.box_near(_nodule(near, system.config), RADIUS if radius is None else radius)
+    return lambda start, stop: within(low, high, system.draw_latents(stop - start, seed, start))
 
 
 def write_shapes(
     folder: Path,
     model: Model,
-    made: GeneratedShapes,
+    made: GeneratedShapes | Iterable[GeneratedShapes],
     *,
     seed: int,
     how: Mapping[str, Any],
@@ -56,23 +96,32 @@ def write_shapes(
 ) -> str:
     """Write masks, meshes, features and a manifest; returns what was made, in words.
 
+    Args:
+        made: shapes, or parts of them one after the other.
+
     Raises:
         InputError: an unknown format, or a folder that holds something else.
         OutputError: the folder cannot be written.
     """
-    write_shape_samples(
+    clean = 0
+
+    def parts() -> Iterator[tuple[NDArray[np.float32], list[dict[str, Any]]]]:
+        nonlocal clean
+        for part in [made] if isinstance(made, GeneratedShapes) else made:
+            clean += int((part.n_components == 1).sum())
+            yield part.fields, part.details()
+
+    count = write_shape_samples(
         folder,
-        made.fields,
+        parts(),
         cast(Lung, model.system).config.spacing_mm,
         Origin(model.system.name, model.sha256, seed),
-        made.details(),
         how=how,
         formats=formats,
         overwrite=overwrite,
         sample_batch=SAMPLE_BATCH,
     )
-    clean = int((made.n_components == 1).sum())
-    return f"{len(made.fields)} nodules, {clean} of them in one piece before reconnection"
+    return f"{count} nodules, {clean} of them in one piece before reconnection"
 
 
 def _nodule(nodule: Nodule, config: LungConfig) -> NDArray[np.float32]:

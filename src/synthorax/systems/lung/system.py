@@ -197,11 +197,19 @@ class Lung(System):
             first: occupancy [z, y, x].
             last: occupancy [z, y, x].
         """
+        return self.generate(self.walk_latents(first, last, steps))
+
+    def walk_latents(self, first: NDArray[np.float32], last: NDArray[np.float32], steps: int) -> NDArray[np.float32]:
+        """The latent vectors [steps, latent] of `walk`.
+
+        Raises:
+            InputError: fewer than two steps.
+        """
         if steps < 2:
             raise InputError("walk", f"{steps} steps", "at least 2, the two ends")
         ends = self.encode(np.stack([first, last]))
         share = np.linspace(0, 1, steps, dtype=np.float32)[:, None]
-        return self.generate(ends[:1] * (1 - share) + ends[1:] * share)
+        return ends[:1] * (1 - share) + ends[1:] * share
 
     def near(self, occupancy: NDArray[np.float32], n: int, radius: float, seed: int) -> GeneratedShapes:
         """`n` nodules like a given one [z, y, x]: latent vectors within `radius` of its own on every axis.
@@ -211,11 +219,21 @@ class Lung(System):
         Raises:
             InputError: a radius that is not between 0 and 2, the width of the latent space.
         """
+        low, high = self.box_near(occupancy, radius)
+        return self.generate(within(low, high, self.draw_latents(n, seed)))
+
+    def box_near(
+        self, occupancy: NDArray[np.float32], radius: float
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The lowest and the highest latent vector [1, latent] within a radius of a nodule's [z, y, x].
+
+        Raises:
+            InputError: a radius that is not between 0 and 2, the width of the latent space.
+        """
         if not 0 < radius <= 2:
             raise InputError("radius", f"{radius:g}", "more than 0 and at most 2, the width of the latent space")
         centre = self.encode(occupancy[None])
-        low, high = np.maximum(centre - radius, -1), np.minimum(centre + radius, 1)
-        return self.generate(low + (high - low) * (1 + self.draw_latents(n, seed)) / 2)
+        return np.maximum(centre - radius, -1), np.minimum(centre + radius, 1)
 
     def generate(self, latents: NDArray[np.float32], *, reconnected: bool = True) -> GeneratedShapes:
         """Nodules of latent vectors [n, latent], turned the right way round and reconnected."""
@@ -236,6 +254,12 @@ class Lung(System):
     @property
     def _autoencoder(self) -> ShapeAutoencoder:
         return cast(ShapeAutoencoder, self.networks["autoencoder"])
+
+
+def within(low: NDArray[np.float32], high: NDArray[np.float32], latents: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Latent vectors [n, latent] of the whole cube moved into a box of it."""
+    moved: NDArray[np.float32] = (low + (high - low) * (1 + latents) / 2).astype(np.float32, copy=False)
+    return moved
 
 
 @dataclass(frozen=True, eq=False)
