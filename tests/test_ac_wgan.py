@@ -546,7 +546,7 @@ def test_samples_are_hu_within_the_window(model):
 
 
 def test_samples_heed_what_is_asked_for_and_tell_it(model):
-    asked = [NoduleAttributes(diameter_mm=5), NoduleAttributes(diameter_mm=20, malignancy=5)]
+    asked = [NoduleAttributes(diameter_mm=5), NoduleAttributes(diameter_mm=14, malignancy=5)]
     made = model.sample(5, 0, asked)
     assert made.asked == (asked[0], asked[1], asked[0], asked[1], asked[0])
     assert not np.array_equal(made.hu, model.sample(5, 0).hu)
@@ -730,11 +730,11 @@ def test_what_is_not_asked_for_is_as_a_real_nodule_has_it_that_is_like_what_is_a
     config = PRESETS["smoke"]
     names = config.attributes
     small = [NoduleAttributes(diameter_mm=4 + i / 100, texture=5, malignancy=1) for i in range(ALIKE)]
-    large = [NoduleAttributes(diameter_mm=20 + i / 10, texture=1, malignancy=5) for i in range(ALIKE)]
+    large = [NoduleAttributes(diameter_mm=12 + i / 10, texture=1, malignancy=5) for i in range(ALIKE)]
     nobody = [NoduleAttributes(texture=3)]
     model = AcWgan(config, real_attributes=encode_attributes([*small, *large, *nobody], names))
-    told = model.sample(12, 0, NoduleAttributes(diameter_mm=22)).told
-    assert told == pytest.approx(np.tile([22, 1, 5], (12, 1)), rel=1e-5)
+    told = model.sample(12, 0, NoduleAttributes(diameter_mm=13)).told
+    assert told == pytest.approx(np.tile([13, 1, 5], (12, 1)), rel=1e-5)
     told = model.sample(12, 0, NoduleAttributes(texture=5)).told
     assert (told[:, 0] < 5).all()
     assert len(set(told[:, 0])) > 1

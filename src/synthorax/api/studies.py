@@ -12,6 +12,13 @@ from synthorax.errors import InputError
 if TYPE_CHECKING:
     from synthorax.datasets.shapes import ShapeSet
     from synthorax.datasets.store import Store
+    from synthorax.hub import Model
+    from synthorax.tasks.config import TaskConfig
+
+MOST_FOLD = 1000
+"""Made nodules, or patches without a nodule, for each with one, at most."""
+MOST_COUNT = 10_000_000
+"""Trainings or samples at most; more would take years."""
 
 
 def study_shapes(
@@ -47,6 +54,9 @@ def study_shapes(
 
     if feedback not in FEEDBACK:
         raise InputError("feedback", repr(feedback), " or ".join(FEEDBACK))
+    for name in ("training_seeds", "samples", "compared_samples"):
+        if name in more:
+            check_count(name.replace("_", " "), more[name], 1)
     config = lung_config(preset, settings or {})
     shapes = read_shapes(data, config.grid, config.spacing_mm)
     plan = None
@@ -100,6 +110,7 @@ def study_baselines(
 
     if unknown := sorted(set(tasks) - set(TASKS)) or ([] if tasks else ["none"]):
         raise InputError("task", repr(unknown[0]), " or ".join(TASKS))
+    check_count("trainings", trainings, 1)
     configs = {task: task_config(task, preset, (settings or {}).get(task, {})) for task in tasks}
     store = Store.of(data)
     with working_in(Path(out)):
@@ -124,7 +135,8 @@ def study_detection(
     Args:
         data: a store.
         model: that makes the GAN's nodules; without one, rendering alone is put to the test.
-        settings: fields of the detector's configuration that differ from the preset.
+        settings: fields of the detector's configuration that differ from the preset. Size, spacing and window of the
+            patches are those of the model's cubes if they are not among them.
         amounts: made nodules for each real one.
         negatives: patches without a nodule for each with one, where scans are whole.
         trainings: of each arm.
@@ -143,14 +155,21 @@ def study_detection(
     from synthorax.studies.detection_page import study_detection as run
     from synthorax.tasks.config import task_config
 
+    check_number("negatives", negatives, 0, MOST_FOLD)
+    for amount in amounts:
+        check_number("amounts", amount, 0, MOST_FOLD)
+    check_count("trainings", trainings, 1)
     config = task_config("detection", preset, settings or {})
+    made_by = None if model is None else hub.load(model)
+    if made_by is not None:
+        config = _on_the_cubes_of(made_by, config, settings or {})
     store = Store.of(data)
     with working_in(Path(out)):
         return run(
             store,
             config,
             Path(out),
-            model=None if model is None else hub.load(model),
+            model=made_by,
             amounts=amounts,
             negatives=negatives,
             trainings=trainings,
@@ -177,7 +196,8 @@ def study_fidelity(
         data: a store, of whose patients the model has seen those of training at most.
         model: that makes cubes; a run folder's curves are shown too.
         extractor: a model of `features`, by whose features samples are compared.
-        settings: fields of the configuration of the networks that read ratings, which is a detector's.
+        settings: fields of the configuration of the networks that read ratings, which is a detector's. Size, spacing
+            and window of the patches are those of the model's cubes if they are not among them.
         samples: for the checks of the condition.
 
     Returns:
@@ -193,19 +213,63 @@ def study_fidelity(
     from synthorax.studies.fidelity_page import study_fidelity as run
     from synthorax.tasks.config import task_config
 
-    if samples < 4:
-        raise InputError("samples", str(samples), "4 or more")
+    check_count("samples", samples, 4)
     config = task_config("detection", preset, settings or {})
+    made_by, judged_by = hub.load(model), hub.load(extractor)
+    config = _on_the_cubes_of(made_by, config, settings or {})
+    store = Store.of(data)
     with working_in(Path(out)):
         return run(
-            Store.of(data),
+            store,
             config,
             Path(out),
-            hub.load(model),
-            hub.load(extractor),
+            made_by,
+            judged_by,
             extractor_name=Path(extractor).name,
             run=Path(model) if Path(model).is_dir() else None,
             samples=samples,
             seed=seed,
             device=device,
         )[0]
+
+
+def check_number(name: str, value: float, above: float, most: float) -> None:
+    """Refuse a number that is not above one bound and up to another.
+
+    Raises:
+        InputError: it is not.
+    """
+    if not above < value <= most:
+        raise InputError(name, f"{value:g}", f"more than {above:g}, and at most {most:g}")
+
+
+def check_count(name: str, value: int, least: int) -> None:
+    """Refuse a number of things that is too small, or larger than anyone has time for.
+
+    Raises:
+        InputError: it is.
+    """
+    if not least <= value <= MOST_COUNT:
+        raise InputError(name, str(value), f"{least} to {MOST_COUNT}")
+
+
+def _on_the_cubes_of(model: Model, config: TaskConfig, settings: Mapping[str, Any]) -> TaskConfig:
+    """The configuration for patches like a model's cubes, where the settings do not say otherwise; said on the screen.
+
+    Models that make no cubes are refused by the study.
+    """
+    from synthorax.screen import say
+    from synthorax.tasks.config import TaskConfig
+
+    own = model.system.config
+    named = {name: getattr(own, name, None) for name in ("size", "spacing_mm", "window_hu")}
+    other = {
+        name: value
+        for name, value in named.items()
+        if value is not None and name not in settings and value != getattr(config, name)
+    }
+    if not other or model.system.name != "ac-wgan":
+        return config
+    told = ", ".join(f"{name} {value} for {getattr(config, name)}" for name, value in other.items())
+    say(f"study: patches are like the model's cubes, not like the preset's: {told}", error=True)
+    return TaskConfig.model_validate(config.model_dump() | other)

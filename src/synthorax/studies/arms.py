@@ -22,6 +22,7 @@ from synthorax.studies.cube_makers import (
     kept_cubes,
     key_of,
     nodules_of,
+    too_wide,
 )
 from synthorax.studies.trials import Feed
 from synthorax.tasks.config import TaskConfig
@@ -158,7 +159,7 @@ def made_cubes(
 
     rendered = kept("rendered", like, n, partial(renderer.made, nodules))
     if model is None:
-        return Made(rendered, {})
+        return Made(rendered, {}, too_wide(train))
     key = f"{like}-{model.sha256[:12]}"
     gan = {"plain": kept("plain", key, n, partial(model.made, nodules))}
     selected = kept("selected", key, n, partial(model.selected, nodules))
@@ -169,4 +170,4 @@ def made_cubes(
         note += f" That is less than {LEAST_SELECTED:.0%}: the arms of selected ones are left out."
     if model.has_negatives:
         gan["negative"] = kept("negative", key, n_real, partial(model.negatives, n_real))
-    return Made(rendered, gan, note)
+    return Made(rendered, gan, f"{note} {too_wide(train)}".strip())

@@ -17,7 +17,7 @@ from synthorax.errors import InputError
 from synthorax.hub import Model
 from synthorax.io.atomic import atomic_file
 from synthorax.method import Method
-from synthorax.nodule import NoduleAttributes
+from synthorax.nodule import NoduleAttributes, widest_mm
 from synthorax.parallel import map_processes
 from synthorax.provenance import fingerprint
 from synthorax.seeding import derive, generator
@@ -87,8 +87,8 @@ def cube_maker(model: Model, store: Store, config: TaskConfig, device: str = "cp
     """A model, on a device, as the maker of a study's cubes.
 
     Raises:
-        InputError: a system that makes none, cubes that are not the task's, or training patients among those that
-            the study measures or selects on.
+        InputError: a system that makes none, cubes that are not the task's, no threshold to select samples by, or
+            training patients among those that the study measures or selects on.
     """
     if not isinstance(model.system, AcWgan):
         raise InputError("model", f"a model of {model.system.name}", "one that makes cubes of CT, as ac-wgan")
@@ -97,6 +97,7 @@ def cube_maker(model: Model, store: Store, config: TaskConfig, device: str = "cp
         if getattr(own, name) != getattr(config, name):
             raise InputError("model", f"cubes with {name} {getattr(own, name)}", f"the task's {getattr(config, name)}")
     check_unseen(model, store)
+    model.system.check_selects()
     model.system.move(make_fabric(device).device)
     return AcWganCubes(model.system, model.sha256)
 
@@ -135,16 +136,30 @@ def outline_patients(store: Store) -> list[str]:
 
 
 def nodules_of(train: PatchDataset, n: int, seed: int) -> list[NoduleAttributes]:
-    """Attributes of the training set's nodules of known diameter, drawn anew, n of them.
+    """Attributes of the training set's nodules that the patches show whole, drawn anew, n of them.
 
     Raises:
-        InputError: no such nodule.
+        InputError: no nodule of a known diameter that the patches show whole.
     """
-    nodules = [place.nodule.attributes for place in train.places if place.nodule is not None]
-    known = [attributes for attributes in nodules if attributes.diameter_mm]
+    widest = widest_mm(train.spec.size, train.spec.spacing_mm)
+    known = [each for each in _with_diameter(train) if (each.diameter_mm or 0) <= widest]
     if not known:
-        raise InputError("training nodules", "none with a diameter", "one or more")
+        raise InputError("training nodules", f"none with a diameter up to {widest:g} mm", "one or more")
     return [known[i] for i in generator(seed, "attributes").integers(len(known), size=n)]
+
+
+def too_wide(train: PatchDataset) -> str:
+    """A sentence on the training nodules that `nodules_of` leaves out; empty if there are none."""
+    widest, known = widest_mm(train.spec.size, train.spec.spacing_mm), _with_diameter(train)
+    wider = sum((each.diameter_mm or 0) > widest for each in known)
+    told = f"{wider} of {len(known)} training nodules are wider than the {widest:g} mm that a patch shows whole"
+    return f"{told}; made nodules are not asked to be like them." if wider else ""
+
+
+def _with_diameter(train: PatchDataset) -> list[NoduleAttributes]:
+    """Attributes of the nodules whose diameter is known."""
+    nodules = [place.nodule.attributes for place in train.places if place.nodule is not None]
+    return [attributes for attributes in nodules if attributes.diameter_mm]
 
 
 @dataclass(frozen=True, eq=False)

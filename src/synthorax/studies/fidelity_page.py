@@ -17,7 +17,7 @@ from synthorax.errors import InputError
 from synthorax.figures import REAL, SYNTHETIC, Slice, ct_slices, training_curves
 from synthorax.hub import Model
 from synthorax.metrics.neighbours import nearest, nearest_volume
-from synthorax.nodule import NoduleAttributes
+from synthorax.nodule import NoduleAttributes, widest_mm
 from synthorax.rendering.renderer import Renderer
 from synthorax.rendering.shapes import LidcShapes
 from synthorax.report import write_page
@@ -31,6 +31,7 @@ from synthorax.studies.cube_makers import (
     cube_maker,
     nodules_of,
     outline_patients,
+    too_wide,
 )
 from synthorax.studies.fidelity import Patches, likeness
 from synthorax.studies.results import Arm, Interval, check_study_folder, machine, write_results
@@ -43,9 +44,9 @@ from synthorax.training.files import LOG, read_log
 DIAMETERS_MM = (5.0, 8.0, 12.0, 18.0)
 RATINGS = (1.0, 3.0, 5.0)
 SHOWN = 8
+"""Samples beside their nearest neighbours."""
 LEAST_SAMPLES = 4
 """Fewer selected ones have no figures."""
-"""Samples beside their nearest neighbours."""
 CURVES = {
     "Wasserstein estimate": {"critic": "wasserstein"},
     "class, cross-entropy": {"made": "class_fake", "real": "class_real"},
@@ -115,6 +116,16 @@ def study_fidelity(
         return PatchDataset(store, places, spec, augmentation=Augmentation(flip=False), cache=study.cache)
 
     train, val, test = nodules("train", empty=True), nodules("val"), nodules("test")
+    for split, patches in (("train", train), ("val", val), ("test", test)):
+        if (
+            n := sum(bool(place.nodule and place.nodule.attributes.diameter_mm) for place in patches.places)
+        ) < LEAST_SAMPLES:
+            raise InputError(
+                store.path, f"{n} {split} nodules of known diameter", f"{LEAST_SAMPLES} or more in each split"
+            )
+    if not (train.labels != POSITIVE).any():
+        expected = "scans whose nodules are all known, or larger patches, with places that have none"
+        raise InputError(store.path, "no training patch without a nodule, to render one into", expected)
     real = Patches.of(train, train.labels == POSITIVE)
     rendered = RenderedCubes(Renderer(LidcShapes(outline_patients(store))), train)
     makers: dict[str, CubeMaker] = {"GAN": maker, "rendered": rendered}
@@ -137,7 +148,11 @@ def study_fidelity(
     by_features = nearest(features(shown, spec.spacing_mm).values, features(real.hu, spec.spacing_mm).values).index
     attributes = [place.nodule.attributes for place in train.places if place.nodule]
     pictures = {
-        **{name: grid(maker, real.hu, attributes, name, seed) for name in SIDES if name in maker.attributes},
+        **{
+            name: grid(maker, real.hu, spec.spacing_mm, attributes, name, seed)
+            for name in SIDES
+            if name in maker.attributes
+        },
         "neighbours": side_by_side(
             {"sample": shown, "nearest by voxels": real.hu[by_voxels], "nearest by features": real.hu[by_features]}
         ),
@@ -146,6 +161,8 @@ def study_fidelity(
         pictures["curves"] = training_curves(*curves)
     counts = {"training": len(real.hu), "held_out": len(held_out.hu), "samples": len(val), "asked": samples}
     counts["selected"] = len(made.get("GAN, selected", ()))
+    if told := too_wide(train):
+        study.console.print(told)
     found = Fidelity(rows, checks, pictures, counts)
     _write(out, store, found, model, extractor, extractor_name)
     return out / "index.html", found
@@ -180,12 +197,18 @@ def _write(out: Path, store: Store, found: Fidelity, model: Model, extractor: Mo
 
 
 def grid(
-    maker: CubeMaker, real: NDArray[np.float32], known: Sequence[NoduleAttributes], name: str, seed: int
+    maker: CubeMaker,
+    real: NDArray[np.float32],
+    spacing_mm: Sequence[float],
+    known: Sequence[NoduleAttributes],
+    name: str,
+    seed: int,
 ) -> Figure:
     """Samples by diameter (rows, of one noise each) and rating (columns), beside the real nodules most like them."""
     panels = []
     taken: set[int] = set()
-    for mm in DIAMETERS_MM:
+    widest = widest_mm(real.shape[1:], spacing_mm)
+    for mm in [mm for mm in DIAMETERS_MM if mm <= widest]:
         for rating in RATINGS:
             asked = replace(NoduleAttributes(diameter_mm=mm), **{name: rating})
             unlike = [_unlike(each, asked, name) + 99.0 * (i in taken) for i, each in enumerate(known)]

@@ -373,8 +373,8 @@ class AcWgan(System):
             self.check_asked(one if positive else NoduleAttributes())
         if not positive and not self.config.negatives:
             raise InputError("model", "one that learned no patches without a nodule", "one trained with negatives=true")
-        if select and self._real.least_score.isnan():
-            raise InputError("model", "no threshold for a selection", "one whose training came to its end")
+        if select:
+            self.check_selects()
         return self._chunks(n, seed, asked, positive, select, tried)
 
     def _chunks(
@@ -404,6 +404,15 @@ class AcWgan(System):
                     break
             part = GeneratedCubes.joined(kept)
             yield part.rows(np.argsort(part.index))
+
+    def check_selects(self) -> None:
+        """Refuse to select samples by a threshold that training has not set.
+
+        Raises:
+            InputError: it has not come to its end.
+        """
+        if self._real.least_score.isnan():
+            raise InputError("model", "no threshold for a selection", "one whose training came to its end")
 
     def check_asked(self, asked: NoduleAttributes) -> None:
         """Refuse attributes that the model cannot make.

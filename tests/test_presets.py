@@ -1,0 +1,79 @@
+"""Every preset of every verb runs with that verb's other defaults."""
+
+import inspect
+from typing import get_args
+
+import pytest
+
+from synthorax import api, hub
+from synthorax.api import studies
+from synthorax.cli import study as study_verbs
+from synthorax.cli import train as train_verbs
+from synthorax.errors import InputError
+from synthorax.tasks.config import task_config
+from synthorax.tasks.networks.config import DetectorConfig
+
+
+def presets_of(verb):
+    """The presets that a verb's help names."""
+    annotation = inspect.signature(verb, eval_str=True).parameters["preset"].annotation
+    return get_args(annotation)
+
+
+TRAIN = {"lung": train_verbs.lung, "ac-wgan": train_verbs.ac_wgan, "features": train_verbs.features}
+
+
+@pytest.mark.parametrize(("system", "preset"), [(name, p) for name, verb in TRAIN.items() for p in presets_of(verb)])
+def test_every_preset_of_train_is_a_configuration_that_makes_a_model(system, preset):
+    config = hub.part(hub.entry(system).config)(preset, {})
+    again = type(config).model_validate(config.model_dump(mode="json"))
+    assert again == config
+    if system == "ac-wgan":
+        assert config.batch_size % config.accumulate == 0
+        assert config.widest_mm >= 14
+
+
+@pytest.mark.parametrize("preset", presets_of(study_verbs.baselines))
+def test_every_preset_of_study_baselines_has_each_task(preset):
+    defaults = inspect.signature(api.study_baselines).parameters["tasks"].default
+    assert [task_config(task, preset, {}).steps > 0 for task in defaults] == [True] * 3
+
+
+@pytest.mark.parametrize("verb", [study_verbs.detection, study_verbs.fidelity], ids=["detection", "fidelity"])
+@pytest.mark.parametrize("preset", presets_of(study_verbs.detection))
+def test_every_preset_of_a_study_of_cubes_fits_its_default_model(verb, preset, capsys):
+    model = hub.load(inspect.signature(verb).parameters["model"].default)
+    config = studies._on_the_cubes_of(model, task_config("detection", preset, {}), {})
+    own = model.system.config
+    assert (config.size, config.spacing_mm, config.window_hu) == (own.size, own.spacing_mm, own.window_hu)
+    assert isinstance(config.network, DetectorConfig)
+    assert ("study: patches are like the model's cubes" in capsys.readouterr().err) == (preset != "compact")
+    asked_for = studies._on_the_cubes_of(model, config.model_copy(update={"size": (16,) * 3}), {"size": (16,) * 3})
+    assert asked_for.size == (16, 16, 16)  # which the study refuses
+
+
+@pytest.mark.parametrize("preset", presets_of(study_verbs.shapes))
+def test_every_preset_of_study_shapes_is_one_of_lung(preset):
+    assert hub.part(hub.entry("lung").config)(preset, {}).grid == (20, 40, 40)
+
+
+@pytest.mark.parametrize(
+    ("study", "options", "said"),
+    [
+        ("detection", {"negatives": float("nan")}, "negatives: found nan"),
+        ("detection", {"negatives": 1e308}, "negatives: found 1e+308"),
+        ("detection", {"amounts": (1.0, -1.0)}, "amounts: found -1"),
+        ("detection", {"trainings": 0}, "trainings: found 0"),
+        ("detection", {"trainings": 10**9}, "trainings: found 1000000000"),
+        ("baselines", {"trainings": 10**9}, "trainings: found 1000000000"),
+        ("fidelity", {"samples": 3}, "samples: found 3; expected 4 to "),
+        ("fidelity", {"samples": 10**9}, "samples: found 1000000000"),
+        ("shapes", {"samples": 0}, "samples: found 0"),
+        ("shapes", {"training_seeds": -1}, "training seeds: found -1"),
+    ],
+)
+def test_numbers_that_mean_nothing_are_refused_before_anything_is_read(study, options, said, tmp_path):
+    with pytest.raises(InputError) as refused:
+        getattr(api, f"study_{study}")(tmp_path / "nowhere", tmp_path / "out", **options)
+    assert said in str(refused.value)
+    assert not (tmp_path / "out").exists()
