@@ -46,10 +46,12 @@ ODD = [
     ("StudyDate", "DA", b"2017-03-17"),
     ("StudyTime", "TM", b"25:61:00"),
     ("PatientSex", "CS", b"male"),
+    ("PatientSex", "CS", b"X "),
     ("PatientAge", "AS", b"forty "),
     ("AccessionNumber", "SH", b"an accession number of many letters "),
     ("StudyInstanceUID", "UI", b"study 7\0"),
     ("PatientName", "PN", b"\xcd\xf5\xd0\xa1\xb6\xab"),
+    ("StudyDescription", "LO", b"a\x1b[31mb"),
 ]
 
 
@@ -115,7 +117,7 @@ def test_values_that_are_taken_for_hu_are_noted(tmp_path, kind, noted):
         ("PixelSpacing", "DS", b"", "no PixelSpacing"),
         ("ImagePositionPatient", "DS", b"1\\2 ", "ImagePositionPatient"),
         ("BitsStored", "US", b"\x0c\0", "12 bits of 16, the highest at 15"),
-        ("SamplesPerPixel", "US", b"\x03\0", "3 colours"),
+        ("SamplesPerPixel", "US", b"\x03\0", "3 values a pixel"),
     ],
 )
 def test_a_header_without_which_no_hu_can_be_had_is_named(tmp_path, keyword, vr, value, said):

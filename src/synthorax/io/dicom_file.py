@@ -270,17 +270,18 @@ def numbers(file: Path, header: Dataset, keyword: str, count: int) -> NDArray[np
     Raises:
         InputError: it is missing, or does not hold `count` finite numbers.
     """
+    plural = f"{count} number{'s' * (count > 1)}"
     try:
         value = header.get(keyword)
         value = [] if value is None else [value] if isinstance(value, (str, int, float)) else list(value)
         values = np.array([float(v) for v in value])
     except Exception as error:  # pydicom raises whatever its conversion stumbles over.
         written = text(header, keyword)
-        raise InputError(file, f"{keyword} {brief(written)!r}", f"{count} numbers with decimal points") from error
+        raise InputError(file, f"{keyword} {brief(written)!r}", f"{plural} with decimal points") from error
     if not len(values):
         raise InputError(file, f"no {keyword}", "a slice that has it")
     if len(values) != count or not np.isfinite(values).all():
-        raise InputError(file, f"{keyword} {brief(str(values.tolist()))}", f"{count} finite numbers")
+        raise InputError(file, f"{keyword} {brief(str(values.tolist()))}", f"{plural}, and finite")
     return values
 
 

@@ -10,6 +10,7 @@ from io import BytesIO
 from typing import Any
 
 from pydicom import config
+from pydicom.charset import convert_encodings
 from pydicom.datadict import dictionary_VM, dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
@@ -17,6 +18,7 @@ from pydicom.multival import MultiValue
 from pydicom.valuerep import format_number_as_ds
 
 from synthorax.io.dicom import CtSeries
+from synthorax.io.dicom_file import text
 
 ACQUISITION = (
     "KVP",
@@ -51,6 +53,8 @@ IDENTITY = (
 """What is kept besides where the patient's identity is asked for."""
 UID_CHARACTERS = re.compile(r"[0-9.]{1,64}")
 """UIDs are kept if they are of these, although a part that begins with 0 is not legal: others refer to them so."""
+ENUMERATED = {"PatientSex": ("M", "F", "O")}
+"""Values that DICOM allows where it allows no others; segmentations of a series with others cannot be written."""
 SIMPLE_TEXT = ("AS", "CS", "DA", "DS", "IS", "TM", "UI")
 """VRs of digits and Latin letters, which no character set changes."""
 
@@ -88,12 +92,14 @@ def _legal(header: Dataset, keyword: str) -> DataElement:
         # pydicom warns of text that it cannot decode, and goes on; of numbers and UIDs it warns too often.
         warnings.simplefilter("ignore" if vr in SIMPLE_TEXT else "error")
         value = header[keyword].value
-        if vr not in SIMPLE_TEXT and not str(value or "").isascii() and not header.get("SpecificCharacterSet"):
-            raise ValueError("characters without a character set")
+        if vr not in SIMPLE_TEXT and not str(value or "").isascii():
+            _check_character_set(header)
         if isinstance(value, MultiValue) and dictionary_VM(tag) == "1":
             raise ValueError("several values of one")
         values = list(value) if isinstance(value, MultiValue) else [] if value is None else [value]
         made = [_legal_value(vr, one) for one in values]
+        if any(one and one not in ENUMERATED.get(keyword, (one,)) for one in made):
+            raise ValueError("none of the values that are allowed")
         element = DataElement(
             tag,
             vr,
@@ -107,24 +113,34 @@ def _legal(header: Dataset, keyword: str) -> DataElement:
     return element
 
 
+def _check_character_set(header: Dataset) -> None:
+    """Refuse characters beyond ASCII whose character set is not named, or is not known."""
+    sets = text(header, "SpecificCharacterSet").split("\\")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        convert_encodings(sets)
+    if set(sets) <= {"", "ISO_IR 6", "ISO 2022 IR 6"} or any("Unknown encoding" in str(one.message) for one in told):
+        raise ValueError("characters without a character set")
+
+
 def _legal_value(vr: str, value: Any) -> str | int:
     """One value as text or whole number."""
-    text = str(value).strip(" \0")
-    if "\ufffd" in text:
+    written = str(value).strip(" \0")
+    if "\ufffd" in written or not written.isprintable():
         raise ValueError("text that was not decoded")
-    if not text:
-        return text
+    if not written:
+        return written
     if vr in ("DS", "IS"):
-        number = float(text)
+        number = float(written)
         if not math.isfinite(number):
             raise ValueError("not a finite number")
         if vr == "IS":
             if number != int(number):
                 raise ValueError("not a whole number")
             return int(number)
-        return text if len(text) <= 16 else format_number_as_ds(number)
+        return written if len(written) <= 16 else format_number_as_ds(number)
     if vr == "DA":
-        datetime.strptime(text, "%Y%m%d")
-    if vr == "UI" and not UID_CHARACTERS.fullmatch(text):
+        datetime.strptime(written, "%Y%m%d")
+    if vr == "UI" and not UID_CHARACTERS.fullmatch(written):
         raise ValueError("not a UID")
-    return text
+    return written

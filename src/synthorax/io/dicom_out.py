@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -71,9 +73,10 @@ def write_ct_series(
     hu = np.clip(np.rint(volume.voxels), -(2**15), 2**15 - 1).astype("<i2")
     whose = "" if source is None else source.series_uid if keep_identity else patient_key(source.patient)
     content = fingerprint(hu.tobytes() + repr((volume.affine.tolist(), mark, whose)).encode())
-    common = _common(volume, content, mark, source, keep_identity, description)
+    with _quiet():
+        common = _common(volume, content, mark, source, keep_identity, description)
     headers: list[Dataset] = []
-    with atomic_folder(folder, overwrite=overwrite) as target:
+    with atomic_folder(folder, overwrite=overwrite) as target, _quiet():
         for index, pixels in enumerate(hu):
             header = _sharing(common)
             header.SOPInstanceUID = generate_uid(entropy_srcs=[content, "slice", str(index)])
@@ -147,27 +150,36 @@ def write_segmentation(
         )
         for number, name in enumerate(names, start=1)
     ]
-    made = hd.seg.Segmentation(
-        source_images=list(series),
-        pixel_array=np.stack(segments_zyx, axis=-1).astype(np.uint8),
-        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=segments,
-        series_instance_uid=generate_uid(entropy_srcs=[content, "series"]),
-        series_number=int(series[0].SeriesNumber) + offset,
-        sop_instance_uid=generate_uid(entropy_srcs=[content, "instance"]),
-        instance_number=1,
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name=MANUFACTURER,
-        software_versions=version("synthorax"),
-        device_serial_number="0",
-        content_label=what.upper().replace(" ", "_"),
-        series_description=what,
-    )
+    with _quiet():
+        made = hd.seg.Segmentation(
+            source_images=list(series),
+            pixel_array=np.stack(segments_zyx, axis=-1).astype(np.uint8),
+            segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+            segment_descriptions=segments,
+            series_instance_uid=generate_uid(entropy_srcs=[content, "series"]),
+            series_number=int(series[0].SeriesNumber) + offset,
+            sop_instance_uid=generate_uid(entropy_srcs=[content, "instance"]),
+            instance_number=1,
+            manufacturer=MANUFACTURER,
+            manufacturer_model_name=MANUFACTURER,
+            software_versions=version("synthorax"),
+            device_serial_number="0",
+            content_label=what.upper().replace(" ", "_"),
+            series_description=what,
+        )
     if mark:
         made.SyntheticData = "YES"
         made.add(DataElement(CONTRIBUTING_EQUIPMENT, "SQ", [_equipment(mark)]))
-    with atomic_file(path) as file:
+    with atomic_file(path) as file, _quiet():
         made.save_as(file, enforce_file_format=True)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Ignore warnings of values that are kept as the source has them, such as a UID with a leading zero."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _check_on_series(labels: Volume, series: Sequence[Dataset]) -> None:

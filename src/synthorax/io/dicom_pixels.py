@@ -243,6 +243,8 @@ def _padding(file: Path, header: Dataset, dtype: np.dtype) -> tuple[int, int] | 
         value, limit = header.get("PixelPaddingValue"), header.get("PixelPaddingRangeLimit")
         if value is None:
             return None
+        if isinstance(value, bytes) and len(value) == 2:
+            value = int.from_bytes(value, "little")  # written as OW
         ends = [int(value), int(value if limit is None else limit)]
     except Exception as error:  # pydicom raises whatever its conversion stumbles over.
         raise InputError(file, "a PixelPaddingValue that cannot be read", "a whole number, or none") from error

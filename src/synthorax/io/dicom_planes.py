@@ -86,8 +86,9 @@ def claimed_size(file: Path, header: Dataset) -> Size:
         raise InputError(file, "no readable Rows, Columns and NumberOfFrames", "a CT image") from error
     if not 0 < size.rows * size.columns <= MOST_PIXELS:
         raise InputError(file, f"{size.rows} x {size.columns} pixels", f"1 to {MOST_PIXELS}")
-    if samples != 1:
-        raise InputError(file, f"{samples} colours", "grey values")
+    colours = text(header, "PhotometricInterpretation")
+    if samples != 1 or colours not in ("MONOCHROME1", "MONOCHROME2", ""):
+        raise InputError(file, f"{samples} values a pixel, {brief(colours)}", "grey values (MONOCHROME2)")
     if not 0 < size.voxels <= MOST_VOXELS:
         raise InputError(file, f"{size.frames} frames of {size.rows} x {size.columns}", f"1 to {MOST_VOXELS} voxels")
     return size

@@ -102,7 +102,7 @@ def find_series(path: Path) -> FoundSeries:
     else:
         found = group_series([path])
     if not len(found):
-        beside = f"; left out: {told(found.left_out)}" if found.left_out else ""
+        beside = f" that can be read; left out: {told(found.left_out)}" if found.left_out else ""
         raise InputError(path, f"no DICOM file{beside}", "a DICOM series")
     return found
 
