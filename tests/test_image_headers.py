@@ -547,3 +547,23 @@ def test_an_image_of_any_name_is_written_and_comes_back(tmp_path, name):
         path = tmp_path / (name + suffix).decode("utf-8", "surrogateescape")
         write_image(path, Volume(HU, (2.0, 0.8, 0.7)))
         np.testing.assert_array_equal(read_image(path).voxels, HU)
+
+
+def test_scans_of_any_name_become_cases_and_what_is_no_file_is_left_out(tmp_path, capsys):
+    import os
+
+    from synthorax.cli import main
+
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    for name in (b"zarr.json", b"caf\xe9", b"A B", b"[bold]", b"=1+1", b"\x1b[31mred", b"a\nb", "肺".encode()):
+        nifti(scans / (name.decode("utf-8", "surrogateescape") + ".nii.gz"))
+    os.mkfifo(scans / "pipe.nii.gz")
+    (scans / "empty.nii.gz").touch()
+    (scans / "loop.nii.gz").symlink_to("loop.nii.gz")
+    assert main(["prepare", "scans", str(scans), "--out", str(tmp_path / "store"), "--workers", "1"]) == 0
+    said = capsys.readouterr()
+    assert "8 cases" in said.out
+    for name, found in (("pipe", "a pipe"), ("empty", "an empty file"), ("loop", "symbolic links")):
+        assert any(f"{name}.nii.gz" in line and found in line for line in (said.out + said.err).splitlines())
+    assert "\x1b[31mred" not in said.out + said.err

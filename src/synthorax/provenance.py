@@ -72,9 +72,9 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def fingerprint(data: bytes) -> str:
-    """Hash of bytes in memory, to recognise a data set by."""
-    return hashlib.sha256(data).hexdigest()
+def fingerprint(data: bytes | str) -> str:
+    """Hash of bytes or text in memory, to recognise a data set by; text may hold names of files that are no Unicode."""
+    return hashlib.sha256(data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data).hexdigest()
 
 
 def write_manifest(path: Path, content: dict[str, Any]) -> None:

@@ -28,5 +28,5 @@ def generator(seed: int, *index: int | str) -> np.random.Generator:
 def _sequence(seed: int, *index: int | str) -> np.random.SeedSequence:
     if seed < 0:
         raise InputError("seed", str(seed), "0 or more")
-    words = [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in index]
+    words = [zlib.crc32(part.encode("utf-8", "surrogatepass")) if isinstance(part, str) else part for part in index]
     return np.random.SeedSequence(seed, spawn_key=words)

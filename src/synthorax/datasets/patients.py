@@ -169,7 +169,7 @@ def _by_header(scans: Sequence[Person]) -> tuple[dict[Person, str], list[str]]:
         names = {_plain(scan.name): scan for scan in members if _plain(scan.name)}
         if len(births) > 1:
             for scan in members:
-                made[scan] = f"{patient}-{fingerprint(scan.birth_date.encode())[:6]}" if scan.birth_date else patient
+                made[scan] = f"{patient}-{fingerprint(scan.birth_date)[:6]}" if scan.birth_date else patient
             notes.append(
                 f"PatientID {patient} is of {len(births)} people with different birth dates ({_places(members)}); they "
                 "are different patients here"
@@ -188,9 +188,9 @@ def _by_header(scans: Sequence[Person]) -> tuple[dict[Person, str], list[str]]:
 def _without_id(scan: Person) -> str:
     """A patient id for a series that has none: of what else its header says, or of its folder."""
     if not _names_nobody(scan.name):
-        return f"unnamed-{fingerprint(f'{_plain(scan.name)} {scan.birth_date}'.encode())[:12]}"
+        return f"unnamed-{fingerprint(f'{_plain(scan.name)} {scan.birth_date}')[:12]}"
     uid = scan.study_uid or scan.frame_uid
-    return f"unnamed-{fingerprint((uid or str(scan.path)).encode())[:12]}"
+    return f"unnamed-{fingerprint(uid or str(scan.path))[:12]}"
 
 
 def _shared(scans: Sequence[Person], patients: Mapping[Person, str]) -> list[str]:

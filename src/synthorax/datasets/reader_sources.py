@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from synthorax.errors import InputError
 from synthorax.geometry import orient
 from synthorax.io.scans import Scan
 from synthorax.nodule import Nodule, NoduleAttributes
+from synthorax.provenance import fingerprint
 from synthorax.region import Region
 from synthorax.volume import Volume
 
@@ -90,7 +90,7 @@ class LunaSource:
 
     @property
     def key(self) -> str:
-        findings = hashlib.sha256(repr((self.findings, self.candidates)).encode()).hexdigest()
+        findings = fingerprint(repr((self.findings, self.candidates)))
         return source_key(self.files.all_files(), self.case_id, self.readers, findings, self.is_listed, self.whose)
 
     def read(self) -> Case:

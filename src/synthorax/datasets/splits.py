@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 
 from synthorax.errors import InputError
+from synthorax.provenance import fingerprint
 
 FRACTIONS = (0.7, 0.1, 0.2)
 """Train, val, test."""
@@ -49,4 +49,4 @@ def split_patients(
 
 def _shuffled(patients: Sequence[str], seed: int) -> list[str]:
     """In an order of the seed's that each patient has by itself."""
-    return sorted(patients, key=lambda patient: hashlib.sha256(f"{seed} {patient}".encode()).digest())
+    return sorted(patients, key=lambda patient: fingerprint(f"{seed} {patient}"))

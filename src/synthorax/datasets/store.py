@@ -147,7 +147,7 @@ def write_index(
     index = {
         "format": FORMAT,
         "source": dict(source),
-        "fingerprint": fingerprint(content.encode()),
+        "fingerprint": fingerprint(content),
         "splits": splits,
         "skipped": [dict(s) for s in skipped],
         "cases": [entry.row() for entry in entries],

@@ -56,7 +56,7 @@ def _kind(head: bytes) -> str:
     if head[128:132] == b"DICM":
         return "a DICOM file"
     if head[:4] in (b"\x5c\x01\x00\x00", b"\x00\x00\x01\x5c", b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c"):
-        return "a NIfTI or Analyze header"
+        return "a NIfTI or Analyze header; one file of header and voxels (.nii) is read"
     if not any(head):
         return "zeros; perhaps a copy that failed"
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()

@@ -13,6 +13,7 @@ from synthorax.errors import InputError
 from synthorax.geometry import AIR_HU
 from synthorax.io import dicom
 from synthorax.io.atomic import atomic_file
+from synthorax.io.contents import what_is
 from synthorax.io.dicom_out import write_ct_series
 from synthorax.io.images import image_stem, is_image, open_image, write_image
 from synthorax.provenance import write_manifest
@@ -55,7 +56,7 @@ def read_scan(path: Path, series: str | None = None, *, any_values: bool = False
     """
     if not path.exists():
         raise InputError(path, "nothing", "a scan: a DICOM folder, NIfTI, MHA, MHD or NRRD")
-    if path.is_file() and is_image(path):
+    if is_image(path) and not path.is_dir():
         if series is not None:
             raise InputError(path, f"an image, and series {series} asked for", "DICOM, where a series is to be chosen")
         image = open_image(path)
@@ -71,7 +72,8 @@ def read_scan(path: Path, series: str | None = None, *, any_values: bool = False
         volume, cut = _as_int16(path, image.volume)
         return Scan(volume, notes=(*notes, *cut), path=path)
     if path.is_file() and not dicom.is_dicom(path):
-        raise InputError(path, "no image that is known", "a DICOM folder, NIfTI, MHA, MHD or NRRD")
+        kind = what_is(path) or "a file of no known kind"
+        raise InputError(path, kind, "a DICOM folder, NIfTI, MHA, MHD or NRRD")
     found = dicom.read_ct_series(path, series)
     return replace(of_series(found), path=path.parent if path.is_file() else path)
 
