@@ -276,7 +276,7 @@ def nifti(name: str, voxels: NDArray, *, spacing: float = 1.0, slope: float | No
         image.set_sform(affine, 1)
         image.header.set_xyzt_units("mm")
         if slope is not None:
-            image = kind((voxels.T.astype(int) + 1024).astype(np.uint16), affine, image.header)
+            image = kind((voxels.T.clip(-1024).astype(int) + 1024).astype(np.uint16), affine, image.header)
             image.header.set_data_dtype(np.uint16)
             image.header.set_slope_inter(slope, -1024)
         folder.mkdir(parents=True, exist_ok=True)

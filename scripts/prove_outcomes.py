@@ -139,7 +139,7 @@ def _of_result(
         return "right"
     if result == sound.result[0]:
         return "right"
-    if set(words) - set(sound.result[1]):
+    if set(words) - set(sound.result[1]) or arguments[0] == "verify":
         return "told"
     if arguments[0] == "info" and kind.form == "npy":  # It tells what the array is, whatever that is.
         return "unknowable"
@@ -157,7 +157,7 @@ def _names(line: str, target: str, arguments: Sequence[str]) -> bool:
     known = {path.name, path.stem, *(part for part in path.parts if len(part) > 3)}
     known |= {part for argument in arguments for part in (argument, Path(argument).name) if len(part) > 1}
     found = line.removeprefix(OUR_LINE)
-    if any(found.startswith(f"{argument}:") for argument in arguments):
+    if found.startswith("setting ") or any(found.startswith(f"{argument}:") for argument in arguments):
         return True
     return "--" in found or '"' in found or any(name and name in found for name in known)
 
@@ -168,7 +168,8 @@ def _what_is_left(kind: Kind, ended: Ended, before: dict[str, str], folder: Path
     temporary = list(folder.rglob(".tmp-*")) + list((folder / "tmp").iterdir())
     if temporary or ended.left_processes:
         faults.append("left")
-    if {p.name for p in folder.iterdir()} - {"in", "out", "tmp", "home"}:
+    is_elsewhere = kind.form == "arguments" and ended.code == 0  # at another --out
+    if {p.name for p in folder.iterdir()} - {"in", "out", "tmp", "home"} and not is_elsewhere:
         faults.append("left")
     after = snapshot(folder / "in")
     if after != before and not (kind.is_resumed and ended.code in (0, 1)):
@@ -197,7 +198,9 @@ def told_of_result(folder: Path, command: str, ended: Ended, kind: Kind) -> list
     where = re.search(r"in/(run|study|store)\b", command) if kind.is_resumed else None
     out = folder / "out" if where is None or " --out out" in command else folder / where[0]
     verb = command.split()[0]
-    if verb in ("info", "verify", "features"):
+    if verb == "verify":  # Its answer is its exit code.
+        return [[str(ended.code)], words]
+    if verb in ("info", "features"):
         return [[*_of_screen(ended.stdout), str(ended.code)], words]
     if out.is_file() and zipfile.is_zipfile(out):
         return [_of_pack(out), words]

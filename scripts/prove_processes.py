@@ -18,8 +18,8 @@ from pathlib import Path
 from pkgutil import walk_packages
 from typing import IO
 
-WALL_SECONDS = 40
-"""A command that takes longer than this and its CPU seconds waits for something that does not come."""
+STILL_SECONDS = 20
+"""A process that has used no CPU time for so long waits for something that does not come."""
 LONGEST_S = 600
 ADDRESS_BYTES = 4 << 30
 """More address space than the parent's ends in a MemoryError, so that no mutant fills the machine."""
@@ -76,7 +76,7 @@ class Forked:
 
     def end(self) -> Ended:
         """Wait for its end."""
-        is_late = not _wait(self.pid, LONGEST_S if self.most_s is None else WALL_SECONDS + self.most_s)
+        is_late = not _wait(self.pid)
         if is_late:
             os.killpg(self.pid, signal.SIGKILL)
         _, status, used = os.wait4(self.pid, 0)
@@ -163,15 +163,33 @@ def _in_child(work: Callable[[], object], folder: Path, outputs: tuple[int, int]
         os._exit(code)
 
 
-def _wait(child: int, seconds: float) -> bool:
-    """Whether a child ends in time."""
+def _wait(child: int) -> bool:
+    """Wait for the end of a child; False if it waits for something that does not come, or takes longer than any."""
     handle = os.pidfd_open(child)
+    started, used, since = time.monotonic(), -1.0, time.monotonic()
     try:
         poll = select.poll()
         poll.register(handle, select.POLLIN)
-        return bool(poll.poll(seconds * 1000))
+        while not poll.poll(1000):
+            now = time.monotonic()
+            if (seconds := _cpu_of_group(child)) > used:
+                used, since = seconds, now
+            if now - since > STILL_SECONDS or now - started > LONGEST_S:
+                return False
+        return True
     finally:
         os.close(handle)
+
+
+def _cpu_of_group(leader: int) -> float:
+    """CPU ticks that the processes of a group have used."""
+    ticks = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            if int(fields[2]) == leader:
+                ticks += sum(map(int, fields[11:15]))
+    return float(ticks)
 
 
 def _end_group(leader: int) -> bool:

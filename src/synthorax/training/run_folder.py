@@ -213,6 +213,8 @@ def read_state(path: Path) -> dict[str, Any]:
     Raises:
         Exception: of any kind, if the file is damaged, or claims more than it holds.
     """
+    if not path.is_file():  # a pipe, say, which would be waited for
+        raise ValueError("no regular file")
     with ZipFile(path) as zipped:  # as PyTorch writes it: every part stored as it is, so that none becomes larger
         for part in zipped.infolist():
             if part.compress_type != ZIP_STORED or part.file_size != part.compress_size:
