@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from synthorax import hub
 from synthorax.errors import InputError
+from synthorax.io.structure_names import wanted_structures
 from synthorax.studies.noted import read_figures, read_scores
 
 VAL, TEST, MARKS = np.linspace(0, 1, 4), np.linspace(0, 1, 3), np.zeros((0, 5))
@@ -88,3 +89,14 @@ def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path):
     save_file(tensors, tmp_path / "weights.safetensors")
     with pytest.raises(InputError, match=r"weights\.safetensors: found NaN or infinite weights"):
         hub.load(tmp_path)
+
+
+@pytest.mark.parametrize("expression", ["(a+)+$", "(a|a)*$", "(a|b){2,}", "("])
+def test_an_expression_that_could_search_for_years_is_refused(expression):
+    with pytest.raises(InputError, match="structures"):
+        wanted_structures(expression)
+
+
+@pytest.mark.parametrize("expression", ["GTV.*", "nod(ule)?", "gtv\\)+", "(left|right) nodule"])
+def test_expressions_that_people_write_are_taken(expression):
+    assert wanted_structures(expression) is not None

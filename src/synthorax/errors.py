@@ -67,9 +67,10 @@ class Stopped(KeyboardInterrupt):
     def __init__(self, number: int, text: str = "") -> None:
         super().__init__(number, text)
         self.number = number
+        self.text = text
 
     def __str__(self) -> str:
-        return str(self.args[1])
+        return getattr(self, "text", "")  # which another signal may have kept `__init__` from setting
 
 
 class TrainingError(SynthoraxError):

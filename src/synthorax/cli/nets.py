@@ -56,14 +56,17 @@ def ending_signals() -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep libraries from writing warnings and log lines beside ours."""
+    """Keep libraries from writing warnings, log lines and what befalls their threads beside our line."""
     level = logging.root.manager.disable
+    before = threading.excepthook
     with warnings.catch_warnings():
         warnings.showwarning = lambda *_, **__: None
         logging.disable(logging.CRITICAL)
+        threading.excepthook = lambda _: None  # a pool's thread, say, whose futures were cancelled under it
         try:
             yield
         finally:
+            threading.excepthook = before
             logging.disable(level)
 
 

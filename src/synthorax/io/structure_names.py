@@ -63,6 +63,8 @@ class StructureName:
 
 
 Wanted = Callable[[StructureName], bool]
+REPEATED_GROUP = re.compile(r"(?<!\\)\)(?:[*+]|\{\d*,)")
+"""A group that is repeated any number of times; the time a search takes may double with each character of a name."""
 
 
 def is_nodule(structure: StructureName) -> bool:
@@ -90,4 +92,7 @@ def wanted_structures(expression: str | None) -> Wanted:
         found = re.compile(expression, re.IGNORECASE)
     except (re.error, OverflowError, RecursionError) as error:
         raise InputError("structures", repr(expression), f"a regular expression ({error})") from error
+    if REPEATED_GROUP.search(expression):
+        expected = "a regular expression that repeats no group, as (a+)+ does: a name could take years to search"
+        raise InputError("structures", repr(expression), expected)
     return lambda structure: found.search(structure.name) is not None
