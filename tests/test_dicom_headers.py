@@ -167,6 +167,16 @@ def test_padding_that_pixels_of_eight_bits_cannot_hold_leaves_them_alone(tmp_pat
     assert AIR_HU != 48 - 1024
 
 
+def test_an_identity_that_the_source_does_not_have_is_not_kept(tmp_path):
+    def change(header, index):
+        header.PatientID = header.StudyInstanceUID = ""
+
+    source = read_ct_series(write_slices(tmp_path / "in", change=change))
+    header = write_ct_series(tmp_path / "out", source.volume, mark=MARK, source=source, keep_identity=True)[0]
+    assert header.PatientID == f"SYNTHETIC-{patient_key(source.series_uid)}"
+    assert header.StudyInstanceUID.startswith("1.2.826.")
+
+
 # Whose it is
 
 

@@ -70,8 +70,8 @@ def kept_elements(source: CtSeries, *, keep_identity: bool) -> tuple[Dataset, tu
     """
     kept, notes = Dataset(), []
     for keyword in ACQUISITION + IDENTITY * keep_identity:
-        if keyword not in source.header:
-            continue
+        if not text(source.header, keyword):
+            continue  # what is written has a value of its own, or none
         try:
             kept.add(_legal(source.header, keyword))
         except Exception:  # pydicom raises whatever its conversion and its writer stumble over.
