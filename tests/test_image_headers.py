@@ -171,6 +171,14 @@ def test_big_endian_skipped_and_zlib_voxels_are_read(tmp_path):
         mha(tmp_path / "end.mhd", b"", name="v.raw", HeaderSize="-1", ElementByteOrderMSB="True"),
         nrrd(tmp_path / "skip.nhdr", b"", endian="big", line_skip="2", byte_skip="3", data_file="v.raw"),
         nrrd(tmp_path / "end.nhdr", b"", endian="big", byte_skip="-1", data_file="v.raw"),
+        nrrd(
+            tmp_path / "lines.nrrd",
+            b"a\nb\n" + gzip.compress(b"xyz" + HU.tobytes()),
+            encoding="gz",
+            line_skip="2",
+            byte_skip="3",
+        ),
+        nrrd(tmp_path / "last.nrrd", gzip.compress(bytes(999) + HU.tobytes()), encoding="gzip", byte_skip="-1"),
     ):
         np.testing.assert_array_equal(read_image(path).voxels, HU)
 
@@ -344,7 +352,8 @@ def test_a_metaimage_that_cannot_be_placed_or_read_is_refused_in_one_line(tmp_pa
         ({"space_origin": "(1,2)"}, "space origin"),
         ({"data_file": "/etc/passwd"}, "voxels in the file '/etc/passwd'"),
         ({"data_file": "x%%n.raw 1 3 1"}, "voxels in the files"),
-        ({"byte_skip": "99999999999999"}, "to skip after the header"),
+        ({"byte_skip": "99999999999999"}, "byte skip 99999999999999"),
+        ({"byte_skip": "200"}, "cut off or damaged"),
         ({"space": "left-posterior-superior-time"}, "without an axis of time"),
         ({"space": "\x1b[31m" * 100}, "note"),
     ],

@@ -130,17 +130,17 @@ def _stored(path: Path, fields: Mapping[str, str], shape: tuple[int, int, int], 
     packed = _says(path, fields, "CompressedData", False)
     if skip < -1 or (skip and packed):
         raise InputError(path, f"HeaderSize {skip}", "0, or -1 for the end of a file that is not compressed")
-    text = fields["elementdatafile"].strip()
+    text, start = fields["elementdatafile"].strip(), 0
     if text.upper() == "LOCAL":
         files: tuple[Path, ...] = (path,)
-        skip = end if skip == 0 else skip
+        start = end if skip == 0 else 0
     elif "list" in fields:
         files = data_files(path, [line.strip() for line in fields["list"].splitlines() if line.strip()])
     elif pattern := PATTERN.fullmatch(text):
         files = pattern_files(path, *pattern.groups())
     else:
         files = data_files(path, [text])
-    return Stored(path, shape, dtype, files, "deflate" if packed else "raw", start=skip)
+    return Stored(path, shape, dtype, files, "deflate" if packed else "raw", start, skip=skip)
 
 
 def _placed(path: Path, fields: Mapping[str, str], dims: int, shape: tuple[int, int, int]) -> Placed:

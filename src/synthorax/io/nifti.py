@@ -107,20 +107,23 @@ def read_header(path: Path) -> NiftiHeader:
     start = max(int(offset), least)
     return NiftiHeader(
         placed=_placed(path, header, shape, doubts),
-        stored=Stored(path, shape, dtype, (path,), encoding, skip_unpacked=start),
+        stored=Stored(path, shape, dtype, (path,), encoding, skip=start),
         scale=scale,
         notes=tuple(raw[name].tobytes().split(b"\0")[0].decode("latin1") for name in ("descrip", "aux_file")),
     )
 
 
 def scaled(voxels: NDArray, slope: float, intercept: float) -> NDArray:
-    """`voxels` times slope plus intercept: int16 or int32 where all three are whole numbers and fit, else float32."""
+    """`voxels` times slope plus intercept: int16 or int32 where all three are whole numbers and fit, else float32.
+
+    Where the results are as large as the voxels they take their place in memory.
+    """
     dtype: type[np.generic] = np.float32
     if voxels.dtype.kind in "biu" and slope == round(slope) and intercept == round(intercept):
         ends = sorted(int(end) * int(slope) + int(intercept) for end in (voxels.min(), voxels.max()))
         dtype = np.int16 if ends[0] >= -(2**15) and ends[1] < 2**15 else dtype
         dtype = np.int32 if dtype is np.float32 and ends[0] >= -(2**31) and ends[1] < 2**31 else dtype
-    made = np.empty(voxels.shape, dtype)
+    made = voxels.view(dtype) if voxels.itemsize == np.dtype(dtype).itemsize else np.empty(voxels.shape, dtype)
     with np.errstate(over="ignore"):  # what single precision cannot hold is infinite, and refused as no HU
         for plane, values in zip(made, voxels, strict=True):  # double precision of a whole scan takes too much room
             plane[:] = values * np.float64(slope) + intercept

@@ -21,6 +21,7 @@ from synthorax.io.header_text import (
     shown,
     whole_numbers,
 )
+from synthorax.io.limits import MOST_BYTES
 from synthorax.io.placing import ASSUMED_AXES, Placed, mirrored, place, scale_of_unit
 from synthorax.io.voxels import MOST_SKIPPED_LINES, Encoding, Stored
 
@@ -237,23 +238,21 @@ def _stored(path: Path, fields: Mapping[str, str], shape: tuple[int, ...], end: 
     dtype = DTYPES[kind].newbyteorder("<" if order == "little" else ">")
     skip = whole_numbers(path, "byte skip", fields.get("byte skip", "0"), 1)[0]
     lines = whole_numbers(path, "line skip", fields.get("line skip", "0"), 1)[0]
-    if skip < -1 or (skip and encoding != "raw") or not 0 <= lines <= MOST_SKIPPED_LINES:
-        found = f"byte skip {skip} and line skip {lines} before {encoding} voxels"
-        raise InputError(path, found, f"at most {MOST_SKIPPED_LINES} lines, and bytes before raw voxels only")
+    if not -1 <= skip <= MOST_BYTES or not 0 <= lines <= MOST_SKIPPED_LINES:
+        found = f"byte skip {skip} and line skip {lines}"
+        raise InputError(path, found, f"-1 to {MOST_BYTES} bytes and at most {MOST_SKIPPED_LINES} lines")
     name = fields.get("data file", "")
     if not name:
         if path.name.lower().endswith(".nhdr"):
             raise InputError(path, "a header without `data file`", "the name of the file of its voxels")
-        if lines or skip > 0:
-            raise InputError(path, "lines or bytes to skip after the header", "voxels right after it")
-        return Stored(path, shape, dtype, (path,), ENCODINGS[encoding], skip or end)
+        return Stored(path, shape, dtype, (path,), ENCODINGS[encoding], end, lines, skip)
     if "list" in fields:
         files = data_files(path, [line.strip() for line in fields["list"].splitlines() if line.strip()])
     elif pattern := PATTERN.fullmatch(name):
         files = pattern_files(path, *pattern.groups())
     else:
         files = data_files(path, [name])
-    return Stored(path, shape, dtype, files, ENCODINGS[encoding], skip, lines)
+    return Stored(path, shape, dtype, files, ENCODINGS[encoding], 0, lines, skip)
 
 
 def _segments(path: Path, pairs: Mapping[str, str], layers: int) -> tuple[Segment, ...]:

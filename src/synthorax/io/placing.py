@@ -84,7 +84,7 @@ def place(
         raise InputError(path, f"a first voxel at {origin.tolist()} mm", "a position in millimetres")
     lengths = np.linalg.norm(axes, axis=0) if (np.abs(axes) < 10).all() else np.zeros(3)
     if not ((lengths > 0.5).all() and (lengths < 2).all()):
-        raise InputError(path, f"directions {np.round(axes, 4).tolist()}", "unit vectors at right angles")
+        raise InputError(path, f"directions of {times(axes.T.ravel())}", "unit vectors at right angles")
     if (spacing < 0).any():
         told.append(f"{path.name}: a negative voxel size ({times(spacing)} mm) turns its axis round")
         axes = axes * np.sign(spacing)

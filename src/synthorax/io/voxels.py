@@ -15,7 +15,7 @@ from isal import isal_zlib
 from numpy.typing import NDArray
 
 from synthorax.errors import InputError
-from synthorax.io.limits import check_claim, check_file
+from synthorax.io.limits import MOST_BYTES, check_claim, check_file
 
 Encoding = Literal["raw", "deflate", "bzip2"]
 PIECE_BYTES = 2**18
@@ -46,9 +46,9 @@ class Stored:
         shape: as the array lies in memory, the slowest axis first.
         dtype: with its byte order.
         files: one, or several that hold equal parts of the array one after the other.
-        skip_lines: of text before the voxels of each file.
-        start: bytes before the voxels of each file, after those lines; -1 means that they are its last bytes.
-        skip_unpacked: bytes before the voxels once they are unpacked.
+        start: bytes of a header before the voxels of each file.
+        skip_lines: lines of text after it.
+        skip: bytes after those lines, of what is unpacked; -1 means that the voxels are the last bytes.
     """
 
     path: Path
@@ -58,7 +58,7 @@ class Stored:
     encoding: Encoding = "raw"
     start: int = 0
     skip_lines: int = 0
-    skip_unpacked: int = 0
+    skip: int = 0
 
 
 class Read(NamedTuple):
@@ -98,7 +98,9 @@ def read_voxels(stored: Stored) -> Read:
     if extra:
         whole = "x".join(map(str, stored.shape))
         notes = (f"{stored.path.name}: more voxels in the file than the {whole} of its header; the rest is left out",)
-    return Read(voxels.astype(stored.dtype.newbyteorder("="), copy=False), notes)
+    if not stored.dtype.isnative:
+        voxels = voxels.byteswap(inplace=True).view(stored.dtype.newbyteorder("="))
+    return Read(voxels, notes)
 
 
 def _check_voxels_file(path: Path, file: Path) -> None:
@@ -116,18 +118,19 @@ def _fill(stored: Stored, file: Path, into: memoryview) -> int:
     """Read the bytes of one file; 1 if as many bytes as a slice or more were left in it."""
     slice_bytes = math.prod(stored.shape[1:]) * stored.dtype.itemsize
     with open(file, "rb") as stream:
+        stream.seek(stored.start)
         for _ in range(stored.skip_lines):
             if not stream.readline(PIECE_BYTES):
                 raise EOFError("the lines before the voxels")
-        if stored.start < 0:
-            stream.seek(-len(into), 2)
-        else:
-            stream.seek(stored.start + stored.skip_unpacked * (stored.encoding == "raw"), 1)
         if stored.encoding == "raw":
+            stream.seek(*((-len(into), 2) if stored.skip < 0 else (stored.skip, 1)))
             _read_into(stream, into)
-            return int(stored.start >= 0 and len(stream.read(slice_bytes)) == slice_bytes)
+            return int(stored.skip >= 0 and len(stream.read(slice_bytes)) == slice_bytes)
         rest = Pieces(unpacked(stream, stored.encoding))
-        rest.skip(stored.skip_unpacked)
+        if stored.skip < 0:
+            rest.fill_with_last(into)
+            return 0
+        rest.skip(stored.skip)
         rest.fill(into)
         return int(rest.left_over(slice_bytes) >= slice_bytes)
 
@@ -193,6 +196,26 @@ class Pieces:
             into[done : done + len(piece)] = piece
             self._at_hand = self._at_hand[len(piece) :]
             done += len(piece)
+
+    def fill_with_last(self, into: memoryview) -> None:
+        """Fill a buffer with the last bytes.
+
+        Raises:
+            EOFError: there are fewer than it holds.
+            ValueError: there are more than are read.
+        """
+        kept = bytearray()
+        total = 0
+        while piece := self._next():
+            kept += piece
+            total += len(piece)
+            del kept[: -len(into)]
+            self._at_hand = memoryview(b"")
+            if total > MOST_BYTES:
+                raise ValueError("more than is read")
+        if len(kept) < len(into):
+            raise EOFError("fewer bytes than the header says")
+        into[:] = kept
 
     def skip(self, count: int) -> None:
         """Pass over bytes.
