@@ -10,7 +10,7 @@ from synthorax.datasets.store import Store
 from synthorax.errors import InputError
 from synthorax.geometry import crop, orient, resample
 from synthorax.io.images import write_image
-from synthorax.io.masks import place_labels, read_nodule_on
+from synthorax.io.masks import place_labels, read_labels_on, read_nodule_on
 from synthorax.shapes.features import shape_features
 from synthorax.volume import Volume
 
@@ -175,6 +175,25 @@ def test_segments_of_which_none_is_meant_are_refused_by_their_names(tmp_path, se
     with pytest.raises(InputError) as caught:
         read_nodule_on(segmentation(tmp_path / "m.seg.nrrd", segments), CT, label)
     assert found in str(caught.value)
+
+
+def test_the_labels_of_a_segmentation_are_its_nodules(tmp_path):
+    for layers in (True, False):
+        segments = {"right lung": LUNG - NODULE - OTHER, "nodule a": NODULE, "nodule b": OTHER}
+        found = read_labels_on(segmentation(tmp_path / "m.seg.nrrd", segments, layers), CT)
+        np.testing.assert_array_equal(found.voxels, NODULE + 2 * OTHER)
+        assert found.notes == ("m.seg.nrrd: not taken for nodules: 'right lung'",)
+    with pytest.raises(InputError, match="2 segments that overlap"):
+        read_labels_on(segmentation(tmp_path / "m.seg.nrrd", {"a": LUNG, "b": OTHER}), CT)
+
+
+def test_a_mask_without_orientation_is_refused_with_what_its_header_lacks(tmp_path):
+    (tmp_path / "m.nrrd").write_bytes(
+        b"NRRD0004\ntype: uchar\ndimension: 3\nsizes: 40 40 12\nspacings: 0.703125 0.703125 2\nencoding: raw\n\n"
+        + NODULE.tobytes()
+    )
+    with pytest.raises(InputError, match="no orientation in the header"):
+        read_nodule_on(tmp_path / "m.nrrd", CT)
 
 
 def test_a_table_takes_cropped_soft_and_layered_masks(tmp_path):

@@ -10,6 +10,7 @@ import numpy as np
 from synthorax.errors import InputError, OutputError
 from synthorax.io import metaimage, nifti, nrrd
 from synthorax.io.described import MARKED_FIELDS, Described
+from synthorax.io.header_text import shown
 from synthorax.io.text_images import write_mha, write_mhd, write_nrrd
 from synthorax.io.voxels import read_voxels
 from synthorax.provenance import SYNTHETIC_MARK
@@ -75,7 +76,8 @@ def open_image(path: Path) -> Image:
         return Image(*nifti.read_nifti(path))
     header = _described(path)
     if header.layer_axis is not None:
-        raise InputError(path, f"{layers_of(header)}", "one layer; name the segment that is meant, or export it alone")
+        expected = "one image; as a mask, name the segment in the column mask_label, or export it alone as labels"
+        raise InputError(path, layers_of(header), expected)
     voxels, notes = read_voxels(header.stored)
     place = header.placed
     return Image(Volume(voxels, place.spacing_mm, place.origin_mm, place.direction), (*place.notes, *notes))
@@ -84,7 +86,7 @@ def open_image(path: Path) -> Image:
 def layers_of(header: Described) -> str:
     """What a segmentation of several layers holds, in words."""
     names = "; ".join(segment.name for segment in header.segments)
-    return f"{header.stored.shape[header.layer_axis or 0]} layers of overlapping segments ({names[:200]})"
+    return f"{header.stored.shape[header.layer_axis or 0]} layers of overlapping segments ({shown(names, 200)})"
 
 
 def read_mark(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -18,6 +19,7 @@ from synthorax.io.images import is_image, open_image
 from synthorax.io.placing import times
 from synthorax.io.segments import Segmentation, list_segments, read_segments
 from synthorax.io.structure_names import StructureName, is_nodule
+from synthorax.region import paint_labels
 from synthorax.volume import Volume
 
 MOST_OFF = 0.25
@@ -36,7 +38,8 @@ class Labels(NamedTuple):
 def read_labels_on(path: Path, ct: Volume) -> Labels:
     """The labels of a mask whose voxels are voxels of an image: of all of it or a part, its axes any way round.
 
-    A DICOM segmentation or structure set becomes labels 1, 2, ... wherever it lies.
+    A DICOM segmentation or structure set becomes labels 1, 2, ... wherever it lies, and so do the segments of a
+    segmentation of 3D Slicer that are nodules by their names, if any are.
 
     Raises:
         InputError: no mask, or one of other voxels.
@@ -45,10 +48,36 @@ def read_labels_on(path: Path, ct: Volume) -> Labels:
         from synthorax.io.dicom_masks import read_masks
 
         return Labels(read_masks(path, ct)[0].voxels)
+    if segments := list_segments(path):
+        nodules = [i for i, segment in enumerate(segments) if is_nodule(StructureName(i + 1, segment.name))]
+        if nodules or len({segment.layer for segment in segments}) > 1:
+            return _segment_labels(path, ct, nodules)
     mask = open_image(path)
     values, notes = as_labels(path, mask.volume.voxels)
-    placed = place_labels(path, replace(mask.volume, voxels=values), ct)
+    try:
+        placed = place_labels(path, replace(mask.volume, voxels=values), ct)
+    except InputError as error:
+        if not mask.notes:
+            raise
+        raise InputError(path, f"{error.args[1]} ({mask.notes[0]})", error.args[2]) from error
     return Labels(placed.voxels, (*mask.notes, *notes, *placed.notes))
+
+
+def _segment_labels(path: Path, ct: Volume, nodules: Sequence[int]) -> Labels:
+    """Labels 1, 2, ... of these segments; where they overlap, the smaller lies on top."""
+    found = read_segments(path)
+    names = "; ".join(segment.name for segment in found.segments)
+    if not nodules:
+        raise InputError(
+            path,
+            f"{len(found.segments)} segments that overlap ({shown(names, 200)}), none a nodule by its name",
+            "segments called nodule, or a map of labels",
+        )
+    labels = paint_labels([found.regions[i] for i in nodules], found.grid.shape)
+    placed = place_labels(path, replace(found.grid, voxels=labels), ct)
+    left = [shown(segment.name) for i, segment in enumerate(found.segments) if i not in nodules]
+    notes = (f"{path.name}: not taken for nodules: {', '.join(left[:20])}",) if left else ()
+    return Labels(placed.voxels, (*found.notes, *placed.notes, *notes))
 
 
 def read_nodule_on(path: Path, ct: Volume, label: int | str | None = None) -> Labels:
