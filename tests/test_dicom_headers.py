@@ -1,5 +1,6 @@
 """Header values as scanners and anonymisers write them, and claims that are larger than what is stored."""
 
+import struct
 import zlib
 
 import numpy as np
@@ -215,9 +216,17 @@ def compressed(syntax, frame, **elements):
 
 
 def test_a_jpeg_2000_picture_that_is_larger_than_its_header_says_is_not_decoded(tmp_path):
-    size = b"\xff\x4f\xff\x51" + (47).to_bytes(2, "big") + bytes(2) + (40_000).to_bytes(4, "big") * 2 + bytes(8)
+    size = struct.pack(">HHHH8IH", 0xFF4F, 0xFF51, 41, 0, 40_000, 40_000, 0, 0, 40_000, 40_000, 0, 0, 1)
     write_slices(tmp_path, change=compressed(JPEG2000Lossless, size + bytes(64)))
     with pytest.raises(InputError, match="a compressed picture of 40000 x 40000 pixels; expected 6 x 5"):
+        read_ct_series(tmp_path)
+
+
+@pytest.mark.parametrize(("tile", "colours"), [(6, 16_000), (1, 1)])
+def test_a_jpeg_2000_picture_of_many_colours_or_tiles_is_not_decoded(tmp_path, tile, colours):
+    size = struct.pack(">HHHH8IH", 0xFF4F, 0xFF51, 41, 0, 512, 512, 0, 0, tile, tile, 0, 0, colours)
+    write_slices(tmp_path, change=compressed(JPEG2000Lossless, size + bytes(64), Rows=512, Columns=512))
+    with pytest.raises(InputError, match=f"a JPEG 2000 picture of {colours} colours"):
         read_ct_series(tmp_path)
 
 

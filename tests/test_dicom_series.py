@@ -62,7 +62,7 @@ def bare(file):
 
 @pytest.mark.parametrize("uid", ["", "1.2.3.4", None])
 @pytest.mark.parametrize("low_mm", [101, 108, 100])
-@pytest.mark.parametrize("other", [{"PatientID": "P2"}, {"PatientName": "Two^Person"}, {"StudyInstanceUID": "1.2.9"}])
+@pytest.mark.parametrize("other", [{"PatientID": "P2"}, {"PatientName": "Two^Person"}, {"SeriesNumber": 4}])
 def test_two_patients_are_two_scans_whatever_their_series_uids_say(tmp_path, uid, low_mm, other):
     for folder, seed, elements in (("a", 0, {}), ("b", 1, other)):
         change = (lambda d, i: delattr(d, "SeriesInstanceUID")) if uid is None else None

@@ -62,6 +62,7 @@ ONE_PATIENT = (
     "PatientBirthDate",
     "StudyInstanceUID",
     "SeriesInstanceUID",
+    "SeriesNumber",
     "FrameOfReferenceUID",
 )
 """What all slices of a series have alike."""

@@ -68,6 +68,7 @@ ABOUT_TAGS: list[Any] = [
         "PatientBirthDate",
         "StudyInstanceUID",
         "SeriesInstanceUID",
+        "SeriesNumber",
         "InstanceNumber",
         "ImagePositionPatient",
         "ImageOrientationPatient",
@@ -99,6 +100,7 @@ class About:
         sop_class: UID of the kind of object.
         orientation: ImageOrientationPatient; empty where it has none, as multi-frame images, or no usable one.
         position_mm: ImagePositionPatient as written.
+        series_number: SeriesNumber as written, to tell series apart whose UIDs are alike.
         number: InstanceNumber as written.
         is_localizer: whether it is an overview image, which is no slice.
     """
@@ -116,6 +118,7 @@ class About:
     sop_uid: str = ""
     orientation: tuple[float, ...] = ()
     position_mm: str = ""
+    series_number: str = ""
     number: str = ""
     is_localizer: bool = False
 
@@ -203,6 +206,7 @@ def read_about(path: Path) -> About:
         sop_uid=text(header, "SOPInstanceUID"),
         orientation=_orientation(header),
         position_mm=text(header, "ImagePositionPatient"),
+        series_number=text(header, "SeriesNumber"),
         number=text(header, "InstanceNumber"),
         is_localizer=is_localizer(header),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import struct
@@ -34,6 +35,8 @@ FRAME_HEADER_BYTES = 65_536
 LOW, HIGH = -(2**15), 2**15 - 1
 SIZE_OF_JPEG2000 = b"\xff\x4f\xff\x51"
 """A codestream begins with these markers; its size follows."""
+MOST_TILES = 4096
+"""A JPEG 2000 picture of more tiles is refused: tiles of 64 pixels make as many of the largest slice."""
 STDERR = 2
 HARMLESS = re.compile("extraneous bytes before marker")
 """What a decoder says of bytes that it skips between the pixels' own."""
@@ -184,11 +187,21 @@ def _bare_syntax(header: Dataset) -> UID:
 
 
 def _picture_size(frame: bytes, syntax: UID) -> tuple[int, int] | None:
-    """Rows and columns that a compressed picture has of itself; None for RLE, which has none."""
+    """Rows and columns that a compressed picture has of itself; None for RLE, which has none.
+
+    Raises:
+        ValueError: no picture of grey values, or one of too many tiles.
+    """
     if syntax in JPEG2000TransferSyntaxes:
         if not frame.startswith(SIZE_OF_JPEG2000):
             raise ValueError("no JPEG 2000 codestream")
-        right, bottom, left, top = struct.unpack(">4I", frame[8:24])
+        right, bottom, left, top, wide, high, tiles_left, tiles_top, colours = struct.unpack(">8IH", frame[8:42])
+        tiles = math.prod(
+            -(-(end - start) // max(size, 1))
+            for end, start, size in ((right, tiles_left, wide), (bottom, tiles_top, high))
+        )
+        if colours != 1 or not 0 < tiles <= MOST_TILES:
+            raise ValueError(f"a JPEG 2000 picture of {colours} colours and {tiles} tiles")
         return bottom - top, right - left
     if syntax in JPEGTransferSyntaxes or syntax in JPEGLSTransferSyntaxes:
         return _jpeg_size(frame)
@@ -196,14 +209,16 @@ def _picture_size(frame: bytes, syntax: UID) -> tuple[int, int] | None:
 
 
 def _jpeg_size(frame: bytes) -> tuple[int, int]:
-    """Rows and columns by the header of a JPEG or JPEG-LS picture."""
+    """Rows and columns by the header of a JPEG or JPEG-LS picture of grey values."""
     place = 2
     while frame[place] == 0xFF:
         marker = frame[place + 1]
         if marker == 0xFF:
             place += 1
         elif marker in STARTS_OF_FRAME:
-            rows, columns = struct.unpack(">HH", frame[place + 5 : place + 9])
+            rows, columns, colours = struct.unpack(">HHB", frame[place + 5 : place + 10])
+            if colours != 1:
+                raise ValueError(f"a JPEG picture of {colours} colours")
             return rows, columns
         else:
             place += 2 + max(2, int.from_bytes(frame[place + 2 : place + 4], "big"))

@@ -189,7 +189,7 @@ def _whose(about: About) -> tuple[str, ...]:
 def _identity(about: About) -> tuple:
     """What the files of one series have alike, besides orientation and perhaps folder."""
     kind = "CT" if about.sop_class in CT_CLASSES else about.sop_class
-    return (*_whose(about), about.frame_of_reference, about.modality, kind)
+    return (*_whose(about), about.series_number, about.frame_of_reference, about.modality, kind)
 
 
 def _by_orientation(members: Members) -> list[Members]:
@@ -284,6 +284,7 @@ def _difference(one: About, other: About, part: int) -> str:
     named = {
         "patient": ("patient_id", "patient_name", "birth_date"),
         "study": ("study_uid",),
+        "series number": ("series_number",),
         "frame of reference": ("frame_of_reference",),
         "kind of object": ("modality", "sop_class"),
     }
