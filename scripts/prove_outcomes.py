@@ -82,7 +82,8 @@ def judge(
     own = own_lines(ended.stderr)
     verdict = "told"
     if ended.code == 2 or (ended.code == 1 and arguments[0] != "verify"):
-        lines = [line for line in own if not line.startswith(OUR_NOTES)]
+        also_said = set(sound.result[1])  # such as what a study is at
+        lines = [line for line in own if not line.startswith(OUR_NOTES) and line not in also_said]
         if ended.code == 2 and not (len(lines) == 1 and lines[0].startswith(OUR_LINE)):
             faults.append("lines")
         elif ended.code == 2 and not _names(lines[0], target, arguments):

@@ -113,7 +113,10 @@ class Lung(System):
 
     @classmethod
     def restore(cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Lung:
-        system = cls(LungConfig.model_validate(config), weights["autoencoder.support"])
+        own, support = LungConfig.model_validate(config), weights["autoencoder.support"]
+        if not len(support) or support[0] < 0 or support[-1] >= math.prod(own.grid) or (support.diff() <= 0).any():
+            raise ValueError("voxels that the grid does not have")
+        system = cls(own, support)
         system.load_weights(weights)
         return system
 
