@@ -265,3 +265,30 @@ def test_a_run_tells_nothing_of_the_machine_it_was_made_on(trained, monkeypatch,
     for path in (trained / "run").rglob("*"):
         if path.is_file():
             assert str(trained).encode() not in path.read_bytes(), path
+
+
+# Numbers that nobody means
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("prepare phantom --scans 1000000000", "scans: found 1000000000"),
+        ("prepare phantom --spacing 1e308,1,1", "--spacing: found '1e308,1,1'"),
+        ("prepare phantom --spacing nan,1,1", "--spacing: found 'nan,1,1'"),
+        ("prepare phantom --scans 1 --workers 1000000000", "workers: found 1000000000"),
+        ("prepare phantom --scans 1 --workers -1", "workers: found -1"),
+        ("prepare shapes --grid 100000,100000,100000", "--grid: found 100000 x 100000 x 100000 voxels"),
+        ("pack balls.npy --size 1000000000,1,1", "--size: found 1000000000 x 1 x 1 voxels"),
+        ("train lung --data balls.npy --preset smoke --device cpu --devices 1000000000", "devices: found 1000000000"),
+        (
+            "train lung --data balls.npy --preset smoke --device cpu --nodes 1000000000",
+            "devices: found 1 on 1000000000",
+        ),
+        ("train lung --data balls.npy --preset smoke --max-minutes nan", "max minutes: found nan"),
+    ],
+)
+def test_numbers_that_nobody_means_are_one_line_and_nothing_is_written(desk, capsys, command, said):
+    assert main([*command.split(), "--out", "new"]) == 2
+    assert the_line(capsys).startswith(f"synthorax: {said}")
+    assert not (desk / "new").exists()

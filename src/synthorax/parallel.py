@@ -6,18 +6,22 @@ import multiprocessing
 import os
 import pickle
 import signal
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from functools import partial
+from itertools import islice
 from threading import Thread
 from typing import Any, TypeVar
 
 from synthorax.errors import InputError, SynthoraxError
+from synthorax.io.locks import uninterrupted
 
 CONNECT_SECONDS = 10
 MOST_WORKERS = 1024
 """Processes of one call; no machine has more cores to give them."""
+AHEAD = 2
+"""Batches given out for each worker; more would only fill the memory when results are slowly taken."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -71,14 +75,21 @@ def _map_pool(
     name: Callable[[Item], str] | None,
 ) -> Iterator[Result]:
     slots, taken = multiprocessing.RawArray("q", 2 * workers), multiprocessing.Value("i", 0)
+    jobs = enumerate(items)
+    waiting: deque[Future[list[Result]]] = deque()
     processes: Mapping[int, Any] = {}
     try:
         with ProcessPoolExecutor(workers, initializer=_begin, initargs=(slots, taken)) as pool:
-            results = pool.map(partial(_call, function), enumerate(items), chunksize=chunk)
-            processes = dict(pool._processes or {})  # Python offers no other way to end workers before 3.14
             try:
-                yield from results
+                while batch := list(islice(jobs, chunk)):
+                    with uninterrupted():  # Python loses a Ctrl-C that comes while it forks
+                        waiting.append(pool.submit(_call, function, batch))
+                    if len(waiting) >= AHEAD * workers:
+                        yield from waiting.popleft().result()
+                while waiting:
+                    yield from waiting.popleft().result()
             except BaseException:  # such as Ctrl-C, or that nobody wants the other results
+                processes = dict(pool._processes or {})  # Python offers no other way to end workers before 3.14
                 for process in processes.values():
                     process.terminate()
                 raise
@@ -113,18 +124,20 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _call(function: Callable[[Item], Result], job: tuple[int, Item]) -> Result:
-    """One item in a worker, which notes which one it is."""
-    index, item = job
-    _slots[_slot + 1] = index
-    try:
-        return function(item)
-    except Exception as error:
-        if not _pickles(error):
-            raise RuntimeError(f"{type(error).__name__}: {error}") from None
-        raise
-    finally:
-        _slots[_slot + 1] = -1
+def _call(function: Callable[[Item], Result], batch: Sequence[tuple[int, Item]]) -> list[Result]:
+    """Some items in a worker, which notes which one it has."""
+    results = []
+    for index, item in batch:
+        _slots[_slot + 1] = index
+        try:
+            results.append(function(item))
+        except Exception as error:
+            if not _pickles(error):
+                raise RuntimeError(f"{type(error).__name__}: {error}") from None
+            raise
+        finally:
+            _slots[_slot + 1] = -1
+    return results
 
 
 def _pickles(error: Exception) -> bool:

@@ -13,14 +13,23 @@ from synthorax.io.mappings import parse_yaml, read_mapping
 
 LAYERS = re.compile(r"\d+(_\d+)+")
 """Layers as in 32_3_64_1024, which YAML takes for a number."""
+MOST_PATCH_VOXELS = 2**24
+"""Of a patch or shape: 256 along each axis. Thousands of them are held at once."""
+LEAST_MM, MOST_MM = 1e-3, 1e3
+"""Sizes of a voxel: below a thousandth of a millimetre or above a metre it is a slip of the pen."""
 Number = TypeVar("Number", int, float)
 
 
-def parse_zyx(text: str, option: str, expected: str, kind: type[Number]) -> tuple[Number, Number, Number]:
-    """`"1.25,0.7,0.7"` as three positive numbers.
+def parse_zyx(
+    text: str, option: str, expected: str, kind: type[Number], *, most: int = MOST_PATCH_VOXELS
+) -> tuple[Number, Number, Number]:
+    """`"1.25,0.7,0.7"` as three positive numbers: millimetres if floats, voxels if whole.
+
+    Args:
+        most: voxels in all.
 
     Raises:
-        InputError: not three positive numbers.
+        InputError: not three positive numbers, or such as no image has.
     """
     try:
         z, y, x = (kind(part) for part in text.split(","))
@@ -28,6 +37,10 @@ def parse_zyx(text: str, option: str, expected: str, kind: type[Number]) -> tupl
         raise InputError(option, repr(text), expected) from error
     if not all(isfinite(number) and number > 0 for number in (z, y, x)):
         raise InputError(option, repr(text), expected)
+    if kind is int and z * y * x > most:
+        raise InputError(option, f"{z} x {y} x {x} voxels", f"at most {most} in all")
+    if kind is float and not all(LEAST_MM <= number <= MOST_MM for number in (z, y, x)):
+        raise InputError(option, repr(text), f"{LEAST_MM:g} to {MOST_MM:g} mm along each axis")
     return z, y, x
 
 

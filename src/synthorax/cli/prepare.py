@@ -22,6 +22,9 @@ from synthorax.io.tables import write_table
 from synthorax.provenance import MANIFEST, write_manifest
 from synthorax.screen import say
 
+MOST_GRID_VOXELS = 2**21
+"""Of a nodule's grid: 128 along each axis. Some two thousand of them are held at once, in four bytes a voxel."""
+
 
 def shapes(
     *,
@@ -48,7 +51,7 @@ def shapes(
     overwrite
         Replace a folder that an earlier call made.
     """
-    voxels = parse_zyx(grid, "--grid", "Z,Y,X voxels, as in 20,40,40", int)
+    voxels = parse_zyx(grid, "--grid", "Z,Y,X voxels, as in 20,40,40", int, most=MOST_GRID_VOXELS)
     spacing_mm = parse_zyx(spacing, "--spacing", "Z,Y,X in mm, as in 1.25,0.7,0.7", float)
     request = LidcRequest(readers, voxels, spacing_mm)
     with atomic_folder(out, overwrite=overwrite) as folder:

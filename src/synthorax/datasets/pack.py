@@ -56,6 +56,8 @@ MOST_HEADER_BYTES = 2**20
 MOST_PLANE_BITS = 2**30
 """Of a label map of format 1, over all its bit planes."""
 LARGEST_STEP_HU = 64
+MOST_MARGIN = 256
+"""Voxels around a patch; no shift or scaling takes more."""
 PICTURE_MODES = ("I;16", "I;16L", "I")
 """Of 16-bit pictures, as versions of Pillow call them."""
 DAMAGE = (
@@ -98,8 +100,8 @@ class PackRequest:
     def __post_init__(self) -> None:
         if self.size is not None and min(self.size) < 1:
             raise InputError("size", str(self.size), "positive voxels")
-        if self.margin < 0:
-            raise InputError("margin", str(self.margin), "0 or more voxels")
+        if not 0 <= self.margin <= MOST_MARGIN:
+            raise InputError("margin", str(self.margin), f"0 to {MOST_MARGIN} voxels")
         if not 1 <= self.hu_step <= LARGEST_STEP_HU:
             raise InputError("HU step", str(self.hu_step), f"1 to {LARGEST_STEP_HU}")
 

@@ -25,6 +25,8 @@ from synthorax.scanner import Scanner
 from synthorax.seeding import derive, generator
 from synthorax.volume import Volume
 
+MOST_SCANS = 100_000
+"""Phantom patients of one store: at a megabyte each they fill a disk."""
 FIELD_MM = 336.0
 """Width, depth and height of the scans; the lungs of most people fit."""
 SPACING_MM = (1.5, 1.5, 1.5)
@@ -201,8 +203,8 @@ def phantom_sources(
     Raises:
         InputError: no scan asked for, fewer nodules than none, or fractions that are no shares of one.
     """
-    if count < 1:
-        raise InputError("scans", str(count), "1 or more")
+    if not 1 <= count <= MOST_SCANS:
+        raise InputError("scans", str(count), "1 or more" if count < 1 else f"at most {MOST_SCANS}")
     _check_mean(nodules)
     ids = [f"phantom-{i:04d}" for i in range(count)]
     splits = split_patients(dict.fromkeys(ids), fractions, seed)

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing, nullcontext
@@ -30,7 +31,7 @@ from synthorax.datasets.store import (
     write_case,
     write_index,
 )
-from synthorax.errors import InputError
+from synthorax.errors import InputError, Stopped
 from synthorax.io.atomic import (
     MARK,
     atomic_file,
@@ -222,8 +223,8 @@ def _fill(
                     skipped.append((source.case_id, outcome))
                 bar.update(task, advance=1, description=f"{len(skipped)} skipped" if skipped else "")
     except KeyboardInterrupt as stopped:
-        stopped.args = (f"after {len(entries)} of {len(sources)} scans; the same command goes on",)
-        raise
+        text = f"after {len(entries)} of {len(sources)} scans; the same command goes on"
+        raise Stopped(getattr(stopped, "number", signal.SIGINT), text) from None
     finally:
         clear_leftovers(out)  # of workers that were stopped
         if not entries and not is_finished:

@@ -364,6 +364,8 @@ def _tell(error: OSError, target: Path, temporary: Path | None) -> None:
 
 def reason(error: OSError) -> str:
     """What went wrong, in the system's words."""
+    if error.errno is None and str(error).endswith(" written"):  # NumPy's, which counts what it could not write
+        return "no space left on device, or a quota is used up"
     return (error.strerror or str(error)).lower()
 
 

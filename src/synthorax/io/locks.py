@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -55,19 +57,43 @@ def claim(target: Path) -> Iterator[None]:
     if key in _claimed.get():
         yield
         return
+    lock, handle = None, -1
     try:
-        lock, handle = _take(target)
-    except OSError as error:
-        raise OutputError(target, (error.strerror or str(error)).lower()) from error
-    _claimed.set(_claimed.get() | {key})
-    try:
+        with uninterrupted():
+            try:
+                lock, handle = _take(target)
+            except OSError as error:
+                raise OutputError(target, (error.strerror or str(error)).lower()) from error
+            _claimed.set(_claimed.get() | {key})
         clear_leftovers(lock.parent)
         yield
     finally:
-        _claimed.set(_claimed.get() - {key})
-        with suppress(OSError):
-            lock.unlink()  # before the lock is let go: who takes it then finds no name, and makes a new one
-        os.close(handle)
+        if lock is not None:
+            with uninterrupted():
+                _claimed.set(_claimed.get() - {key})
+                with suppress(OSError):
+                    lock.unlink()  # before the lock is let go: who takes it then finds no name, and makes a new one
+                os.close(handle)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let signals that end the work wait for the end of the block, so that nothing is made that nobody removes."""
+    if threading.current_thread() is not threading.main_thread():  # the only one that they reach
+        yield
+        return
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
+    came: list[int] = []
+    for number in before:
+        signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            before[came[0]](came[0], None)
 
 
 def clear_leftovers(folder: Path) -> None:
@@ -111,22 +137,27 @@ def temporary_folder(target: Path) -> Iterator[Path]:
 @contextmanager
 def _temporary(target: Path, *, is_folder: bool) -> Iterator[Path]:
     suffix = "-" + target.name[-MOST_NAME:]
-    handle = None
-    while handle is None:
-        if is_folder:
-            made, name = None, tempfile.mkdtemp(prefix=TEMPORARY, suffix=suffix, dir=target.parent)
-        else:
-            made, name = tempfile.mkstemp(prefix=TEMPORARY, suffix=suffix, dir=target.parent)
-        handle = _lock_new(path := Path(name), made)
+    path, handle = None, None
     try:
+        with uninterrupted():
+            while handle is None:
+                if is_folder:
+                    made, name = None, tempfile.mkdtemp(prefix=TEMPORARY, suffix=suffix, dir=target.parent)
+                else:
+                    made, name = tempfile.mkstemp(prefix=TEMPORARY, suffix=suffix, dir=target.parent)
+                path = Path(name)
+                handle = _lock_new(path, made)
+        assert path is not None
         yield path
     finally:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
-        if handle >= 0:
-            os.close(handle)
+        if path is not None:
+            with uninterrupted():
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
+                if handle is not None and handle >= 0:
+                    os.close(handle)
 
 
 def _lock_new(path: Path, handle: int | None) -> int | None:

@@ -10,6 +10,9 @@ from lightning_fabric import Fabric
 from synthorax.errors import InputError
 from synthorax.training.config import Precision
 
+MOST_DEVICES = 1024
+"""Devices of a host, and hosts: more would be processes that no machine can start."""
+
 
 def make_fabric(device: str = "auto", devices: int = 1, nodes: int = 1, precision: Precision = "32") -> Fabric:
     """Fabric on devices of a kind; several of them are processes that share each batch.
@@ -25,6 +28,8 @@ def make_fabric(device: str = "auto", devices: int = 1, nodes: int = 1, precisio
     """
     if min(devices, nodes) < 1:
         raise InputError("devices", f"{devices} on {nodes} nodes", "1 or more")
+    if max(devices, nodes) > MOST_DEVICES:
+        raise InputError("devices", f"{devices} on {nodes} nodes", f"at most {MOST_DEVICES} of each")
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision != "32"
     try:
