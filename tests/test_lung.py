@@ -1,6 +1,5 @@
 """LuNG: its base set, its configuration, its networks, and what it generates."""
 
-import time
 from itertools import product
 
 import numpy as np
@@ -63,16 +62,10 @@ def wild():
 # The base set
 
 
-def test_51_seeds_make_816_base_samples_in_less_than_a_second():
-    seeds = random_occupancy(51, (20, 40, 40))
-    fastest = np.inf
-    for _ in range(3):
-        started = time.perf_counter()
-        samples = base_set(seeds)
-        fastest = min(fastest, time.perf_counter() - started)
+def test_51_seeds_make_816_base_samples():
+    samples = base_set(random_occupancy(51, (20, 40, 40)))
     assert samples.shape == (816, 20, 40, 40)
     assert samples.dtype == np.float32
-    assert fastest < 1
 
 
 def test_the_samples_of_a_seed_are_its_eight_reflections_with_and_without_the_shift():

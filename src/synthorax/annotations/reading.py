@@ -8,7 +8,6 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.draw import line, polygon
 
 from synthorax.region import Region
 
@@ -64,6 +63,8 @@ class Contour:
             slice_mask: [y, x], changed in place; must cover the outline.
             corner_yx: pixel (row, column) of `slice_mask[0, 0]`.
         """
+        from skimage.draw import line, polygon  # not needed for a verb's help
+
         x, y = self.points_px.T.astype(np.int64)
         top, left = y.min(), x.min()
         y, x = y - top, x - left

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from synthorax.demo import run_demo
 from synthorax.screen import say
 
 
@@ -21,4 +20,6 @@ def demo(*, out: Path = Path("demo"), seed: int = 0, preset: Literal["smooth", "
     preset
         smooth: for outlined nodules, about a minute. compact: for rough ones. smoke: half a minute, of poor quality.
     """
+    from synthorax.demo import run_demo  # with PyTorch and Matplotlib, which take seconds
+
     say(run_demo(out, seed=seed, preset=preset))

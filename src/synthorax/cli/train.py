@@ -153,6 +153,7 @@ def _train(
 ) -> None:
     outcome = train(system, data, out, preset=preset, settings=settings, seed=seed, **vars(where or Where()), **options)
     if outcome.finished:
-        say(f"{out}: trained, {outcome.step} steps")
+        more = "" if system == "lung" else f"; --set steps=N, more than {outcome.step}, goes on"
+        say(f"{out}: trained, {outcome.step} steps{more}")
     else:
         say(f"{out}: stopped after {outcome.step} steps; the same command goes on")

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.measure import marching_cubes
 
 from synthorax.shapes.reconnection import ON_THRESHOLD
 
@@ -51,6 +50,8 @@ def surface(
         spacing_mm: voxel size (z, y, x).
         origin_mm: world position (x, y, z) of the first voxel's centre.
     """
+    from skimage.measure import marching_cubes  # not needed for a verb's help
+
     # A value at the very level would put several vertices into one place and open the mesh there.
     values = np.asarray(field, np.float64)
     values = np.where(values >= level, np.maximum(values, level + CLEARANCE), np.minimum(values, level - CLEARANCE))

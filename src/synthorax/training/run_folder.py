@@ -31,6 +31,7 @@ from synthorax.errors import InputError, OutputError
 from synthorax.io.atomic import atomic_file, reason
 from synthorax.io.locks import TEMPORARY, clear_leftovers
 from synthorax.io.mappings import read_mapping
+from synthorax.screen import say
 from synthorax.training.files import (
     BEST,
     CONFIG,
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
 
 SEEN_BEFORE = "seen_before"
 """Of `data.json`: patients that the model a run started from was trained on, or one before it."""
+STEPS = "config.steps"
+"""The setting of which a run may get more."""
 LONGEST = 120
 """Characters of a setting that an error shows."""
 
@@ -75,7 +78,8 @@ class RunFolder:
         """Start a run in a new or empty folder, or go on with the same run in its own.
 
         Args:
-            config: what must stay the same. Of a model in it a run may lack fields: they had their defaults.
+            config: what must stay the same, but for more `steps`, which is said on the screen. Of a model in it a run
+                may lack fields: they had their defaults.
             fabric: of several processes the first one makes the folder and the others wait for it.
 
         Raises:
@@ -84,11 +88,18 @@ class RunFolder:
         """
         check_run_folder(path)
         run = cls(path)
+        longer = False
         if (path / CONFIG).exists():  # every process looks for itself, so that all of them stop if one has to
-            run._check_same(CONFIG, _filled(read_mapping(path / CONFIG), config), config)
+            found = _filled(read_mapping(path / CONFIG), config)
+            longer = _is_longer(found, config)
+            run._check_same(CONFIG, _with_steps_of(found, config) if longer else found, config)
             run._check_same(DATA, read_mapping(path / DATA), data)
         if fabric is None or fabric.is_global_zero:
             run._make(config, data)
+            if longer:
+                before, now = (_flat(_plain(each))[STEPS] for each in (found, config))
+                say(f"{path}: {now} steps in place of {before}; what depends on their number follows", error=True)
+                run._write_config(config)
         if fabric is not None:
             fabric.barrier()
         return run
@@ -104,6 +115,9 @@ class RunFolder:
             raise OutputError(self.path, reason(error)) from error
         with atomic_file(self.path / DATA) as file:
             file.write_text(json.dumps(data, indent=1) + "\n")
+        self._write_config(config)
+
+    def _write_config(self, config: Mapping[str, Any]) -> None:
         with atomic_file(self.path / CONFIG) as file:
             file.write_text(yaml.safe_dump(json.loads(json.dumps(_plain(config))), sort_keys=False))
 
@@ -203,7 +217,10 @@ class RunFolder:
         for key in sorted(found.keys() | expected.keys()):
             if found.get(key) != expected.get(key):
                 there, asked = (shorten(str(values.get(key)), LONGEST) for values in (found, expected))
-                wanted = f"{asked}, as asked; give another --out for another run"
+                way = "--from this run and another --out train its weights further"
+                if key == STEPS:
+                    way = f"--set {STEPS.split('.')[1]}={there}, or more, goes on with this run"
+                wanted = f"{asked}, as asked; {way}"
                 raise InputError(self.path / name, f"a run with {key} {there}", wanted)
 
 
@@ -252,6 +269,19 @@ def _filled(found: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any
             with suppress(ValidationError, InputError):
                 made[key] = type(value).model_validate(found.get(key))
     return made
+
+
+def _is_longer(found: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+    """Whether a run is asked for more steps than it was made for."""
+    before, now = (_flat(_plain(each)).get(STEPS) for each in (found, asked))
+    return isinstance(before, int) and isinstance(now, int) and now > before
+
+
+def _with_steps_of(found: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run noted, with the number of steps asked for."""
+    tree = json.loads(json.dumps(_plain(found)))
+    tree["config"]["steps"] = _flat(_plain(asked))[STEPS]
+    return dict(tree)
 
 
 def _plain(tree: Mapping[str, Any]) -> dict[str, Any]:
