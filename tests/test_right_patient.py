@@ -42,8 +42,8 @@ def header(name, series="1", frame="", study="", patient="", folder="in"):
     return ScanHeader((Path(folder) / name / "1.dcm",), series, study, frame, patient)
 
 
-def refers(path="in/m.dcm", series=(), frames=(), sops=(), study="", patient=""):
-    return MaskFile(Path(path), MaskReferences(frozenset(series), frozenset(frames), frozenset(sops), study, patient))
+def refers(path="in/m.dcm", series=(), frames=(), study="", patient=""):
+    return MaskFile(Path(path), MaskReferences(frozenset(series), frozenset(frames), study, patient))
 
 
 @pytest.mark.parametrize(

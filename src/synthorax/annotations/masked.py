@@ -15,6 +15,7 @@ STRAY_VOXELS = 2
 """A piece of at most this many voxels is stray where its mask has a larger one."""
 MOST_PIECES = 1000
 """A mask of more pieces than this is noise, or no mask of nodules."""
+MOST_NAMES = 6
 SAME_NODULE = 0.5
 """Two masks are of one nodule if they share more than this part of the smaller: nodules that touch share little, and
 readings of one nodule, or its core, lie within each other."""
@@ -110,9 +111,14 @@ def same_nodules(masked: Sequence[Masked]) -> tuple[list[MaskedNodule], list[str
         if len(readings) > 1:
             notes.append(
                 f"{len(readings)} masks overlap by more than half and are readings of one nodule "
-                f"({', '.join(names[:6])}{', ...' * (len(names) > 6)}); its voxels are those of half of them or more"
+                f"({named(names)}); its voxels are those of half of them or more"
             )
     return made, notes
+
+
+def named(names: Sequence[str]) -> str:
+    """Names of masks in a row, the first few if there are many."""
+    return ", ".join(names[:MOST_NAMES]) + ", ..." * (len(names) > MOST_NAMES)
 
 
 def _half(regions: Sequence[Region]) -> Region:

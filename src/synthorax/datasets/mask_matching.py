@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from synthorax.errors import InputError
 from synthorax.io.dicom_file import read_about
-from synthorax.io.dicom_masks import MaskReferences
+from synthorax.io.dicom_masks import MaskReferences, read_slice_references
 from synthorax.io.walk import LeftOut
 
 
@@ -47,6 +48,13 @@ class MaskFile:
     path: Path
     refers: MaskReferences
 
+    def sop_uids(self) -> frozenset[str]:
+        """UIDs of the slices that it was drawn on; none where it does not say."""
+        try:
+            return read_slice_references(self.path)
+        except (InputError, OSError):
+            return frozenset()
+
 
 @dataclass(frozen=True)
 class Matched:
@@ -73,15 +81,9 @@ def match_masks(scans: Sequence[ScanHeader], masks: Sequence[MaskFile]) -> Match
     found: list[list[Path]] = [[] for _ in scans]
     doubts: list[list[str]] = [[] for _ in scans]
     orphans: list[LeftOut] = []
-    slices: dict[int, frozenset[str]] = {}
-
-    def has_slice(i: int, wanted: frozenset[str]) -> bool:
-        if i not in slices:
-            slices[i] = scans[i].sop_uids()
-        return bool(slices[i] & wanted)
-
+    slices = cache(lambda i: scans[i].sop_uids())
     for mask in masks:
-        fitting, reason = _scans_of(mask, scans, has_slice)
+        fitting, reason = _scans_of(mask, scans, slices)
         if not reason:
             found[fitting[0]].append(mask.path)
             if mask.refers.series_uids and scans[fitting[0]].series_uid not in mask.refers.series_uids:
@@ -98,15 +100,16 @@ def match_masks(scans: Sequence[ScanHeader], masks: Sequence[MaskFile]) -> Match
 
 
 def _scans_of(
-    mask: MaskFile, scans: Sequence[ScanHeader], has_slice: Callable[[int, frozenset[str]], bool]
+    mask: MaskFile, scans: Sequence[ScanHeader], slices: Callable[[int], frozenset[str]]
 ) -> tuple[list[int], str]:
     """The one scan that a mask was drawn on; or the scans that it may be of, and why it is given to none."""
     refers, path = mask.refers, mask.path
     fitting = [i for i, s in enumerate(scans) if not (refers.patient_id and s.patient_id) or _same_patient(mask, s)]
-    names_scan = bool(refers.series_uids or refers.sop_uids or refers.frame_uids)
+    drawn_on = cache(mask.sop_uids)
+    names_scan = bool(refers.series_uids or refers.frame_uids or drawn_on())
     tests: list[tuple[bool, bool, Callable[[int], bool]]] = [
         (True, bool(refers.series_uids), lambda i: scans[i].series_uid in refers.series_uids),
-        (True, bool(refers.sop_uids), lambda i: has_slice(i, refers.sop_uids)),
+        (True, True, lambda i: bool(drawn_on() & slices(i))),
         (True, bool(refers.frame_uids), lambda i: scans[i].frame_uid in refers.frame_uids),
         (not names_scan, bool(refers.study_uid), lambda i: scans[i].study_uid == refers.study_uid),
         (not names_scan, True, lambda i: _beside(path, scans[i])),

@@ -15,7 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
-from synthorax.annotations.masked import MaskedNodule
+from synthorax.annotations.masked import MaskedNodule, named
 from synthorax.annotations.nodule_table import NoduleRow
 from synthorax.datasets.mask_files import (
     NodulesOfMasks,
@@ -299,7 +299,7 @@ def _of_mask(found: MaskedNodule, number: int, ct: Volume) -> Nodule:
         center_mm=(x, y, z),
         attributes=NoduleAttributes(diameter_mm=axial_diameter_mm(inside, ct.spacing_mm)),
         label=number,
-        extra={"structure": ", ".join(found.names)} | readings,
+        extra={"structure": named(found.names)} | readings,
     )
 
 

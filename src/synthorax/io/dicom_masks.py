@@ -19,6 +19,8 @@ from synthorax.region import Region, paint_labels
 from synthorax.volume import Volume
 
 MODALITIES = ("SEG", "RTSTRUCT")
+MOST_DEPTH = 8
+"""Sequences within sequences are looked into to this depth."""
 WHOLE = "a whole DICOM SEG or RTSTRUCT"
 
 
@@ -28,12 +30,10 @@ class MaskReferences:
 
     Attributes:
         frame_uids: frames of reference.
-        sop_uids: slices.
     """
 
     series_uids: frozenset[str]
     frame_uids: frozenset[str]
-    sop_uids: frozenset[str]
     study_uid: str
     patient_id: str
 
@@ -125,38 +125,52 @@ def read_masks(path: Path, scan: Volume) -> tuple[Volume, list[str]]:
 
 
 def read_references(path: Path) -> MaskReferences:
-    """What a SEG or RTSTRUCT tells of the scan that it was drawn on.
+    """What a SEG or RTSTRUCT tells of the scan that it was drawn on, less its slices (`read_slice_references`).
 
     Raises:
         InputError: another modality, or a damaged file.
     """
     header = _header(path)
-    found: dict[str, set[str]] = {name: set() for name in ("series", "frame", "sop")}
-    kinds = {
-        "SeriesInstanceUID": "series",
-        "FrameOfReferenceUID": "frame",
-        "ReferencedFrameOfReferenceUID": "frame",
-        "ReferencedSOPInstanceUID": "sop",
-    }
     try:
-        for item, depth in _items(header):
-            for keyword, kind in kinds.items():
-                if (depth or kind == "frame") and (value := str(item.get(keyword, "") or "").strip()):
-                    found[kind].add(value)
+        frames = [*_below(header, "ReferencedFrameOfReferenceSequence")]
+        series = [*_below(header, "ReferencedSeriesSequence")]
+        studies = [study for frame in frames for study in _below(frame, "RTReferencedStudySequence")]
+        series += [one for study in studies for one in _below(study, "RTReferencedSeriesSequence")]
+        structures = _below(header, "StructureSetROISequence")
+        frame_uids = {str(item.get("FrameOfReferenceUID", "") or "").strip() for item in (header, *frames)}
+        frame_uids |= {str(item.get("ReferencedFrameOfReferenceUID", "") or "").strip() for item in structures}
+        series_uids = {str(item.get("SeriesInstanceUID", "") or "").strip() for item in series}
         study, patient = (str(header.get(n, "") or "").strip() for n in ("StudyInstanceUID", "PatientID"))
     except Exception as error:  # as in `list_structures`
         raise _damaged(path, error) from error
-    series, frame, sop = (frozenset(found[name]) for name in ("series", "frame", "sop"))
-    return MaskReferences(series, frame, sop, study, patient)
+    return MaskReferences(frozenset(series_uids - {""}), frozenset(frame_uids - {""}), study, patient)
 
 
-def _items(header: Dataset) -> Iterator[tuple[Dataset, int]]:
-    """A data set and all items of its sequences, with their depth; a structure set may hold thousands of contours."""
+def read_slice_references(path: Path) -> frozenset[str]:
+    """SOP instance UIDs of the slices that a SEG or RTSTRUCT was drawn on; a structure set may name thousands.
+
+    Raises:
+        InputError: another modality, or a damaged file.
+    """
+    header = _header(path)
+    try:
+        uids = (str(item.get("ReferencedSOPInstanceUID", "") or "").strip() for item in _items(header))
+        return frozenset(uids) - {""}
+    except Exception as error:  # as in `list_structures`
+        raise _damaged(path, error) from error
+
+
+def _below(item: Dataset, name: str) -> list[Dataset]:
+    return list(item.get(name) or [])
+
+
+def _items(header: Dataset) -> Iterator[Dataset]:
+    """A data set and all items of its sequences."""
     stack = [(header, 0)]
     while stack:
         item, depth = stack.pop()
-        yield item, depth
-        if depth < 8:
+        yield item
+        if depth < MOST_DEPTH:
             for tag in list(item.keys()):
                 element = item.get_item(tag)
                 if element is not None and element.VR in ("SQ", None, "UN"):
