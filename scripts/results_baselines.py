@@ -23,7 +23,8 @@ from torch.nn import functional
 from pages import spread, table
 from synthorax import api
 from synthorax.datasets.augmentation import Augmentation
-from synthorax.datasets.patches import PatchDataset, nodule_places
+from synthorax.datasets.patches import PatchDataset
+from synthorax.datasets.places import nodule_places
 from synthorax.datasets.store import Store
 from synthorax.hub import load
 from synthorax.io.atomic import atomic_file

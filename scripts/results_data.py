@@ -28,7 +28,8 @@ from synthorax import api, figures
 from synthorax.annotations.clustering import AnnotatedNodule, cluster
 from synthorax.annotations.lidc_table import read_lidc_scans
 from synthorax.datasets.augmentation import Augmentation
-from synthorax.datasets.patches import PatchDataset, PatchSpec, nodule_places
+from synthorax.datasets.patches import PatchDataset, PatchSpec
+from synthorax.datasets.places import nodule_places
 from synthorax.datasets.store import Store
 from synthorax.io.atomic import atomic_file
 from synthorax.io.dicom_out import write_ct_series

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from pages import picture, spread, table
 from synthorax import api, hub
-from synthorax.datasets.patches import LUNG_SHARE, PatchDataset, nodule_places
+from synthorax.datasets.patches import PatchDataset
+from synthorax.datasets.places import LUNG_SHARE, nodule_places
 from synthorax.datasets.store import Store
 from synthorax.io.atomic import atomic_file
 from synthorax.studies.arms import REFERENCE

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from synthorax.datasets.patches import nodule_places
+from synthorax.datasets.places import nodule_places
 from synthorax.datasets.store import Case, Store, write_case, write_index
 from synthorax.errors import InputError
 from synthorax.metrics.bootstrap import UndefinedError, mean_of

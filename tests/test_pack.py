@@ -16,7 +16,8 @@ import synthorax as sx
 from synthorax.cli import main
 from synthorax.datasets import pack as module
 from synthorax.datasets.pack import Pack, decode_ct, decode_regions, encode_ct, encode_regions
-from synthorax.datasets.patches import PatchSpec, negative_places, nodule_places, read_patch
+from synthorax.datasets.patches import PatchSpec, read_patch
+from synthorax.datasets.places import negative_places, nodule_places
 from synthorax.datasets.store import Case, Point, Store, write_case, write_index
 from synthorax.errors import InputError
 from synthorax.nodule import Nodule, NoduleAttributes
@@ -197,7 +198,7 @@ def test_training_cuts_from_packed_patches_what_it_cuts_from_the_store(store, tm
             np.testing.assert_array_equal(packed_own, own)
             np.testing.assert_allclose(packed_ct.origin_mm, ct.origin_mm, atol=1e-3)
             compared += 1
-        free = negative_places(store, cases, spec, len(before), 0, cache=cache)
+        free = negative_places(store, cases, spec, len(before), 0, margin=(margin,) * 3, cache=cache)
         without = [read_patch(store, place, spec)[0].voxels for place in free]
         packed = [back.read(case.case_id).ct.voxels for case in back.in_split(split) if not case.nodules]
         np.testing.assert_array_equal(packed, without)

@@ -30,14 +30,8 @@ from synthorax.cli import main
 from synthorax.datasets import sources
 from synthorax.datasets.augmentation import Augmentation
 from synthorax.datasets.case_ids import case_ids
-from synthorax.datasets.patches import (
-    PatchDataset,
-    PatchSpec,
-    Place,
-    corner_places,
-    nodule_places,
-    read_patch,
-)
+from synthorax.datasets.patches import PatchDataset, PatchSpec, Place, read_patch
+from synthorax.datasets.places import corner_places, nodule_places
 from synthorax.datasets.sample_folder import write_shape_samples
 from synthorax.datasets.splits import split_patients
 from synthorax.datasets.store import Store

@@ -11,7 +11,8 @@ import torch
 from synthorax.annotations.lidc_table import lidc_patients
 from synthorax.datasets.augmentation import Augmentation
 from synthorax.datasets.mixed import MixedBatches
-from synthorax.datasets.patches import PatchDataset, PatchSpec, is_whole, negative_places, nodule_places
+from synthorax.datasets.patches import PatchDataset, PatchSpec
+from synthorax.datasets.places import is_whole, negative_places, nodule_places
 from synthorax.datasets.store import Point
 from synthorax.errors import InputError
 from synthorax.hub import Model

@@ -8,7 +8,8 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from synthorax.datasets.augmentation import Augmentation
-from synthorax.datasets.patches import PatchDataset, corner_places, nodule_places
+from synthorax.datasets.patches import PatchDataset
+from synthorax.datasets.places import corner_places, nodule_places
 from synthorax.datasets.store import Case, Store, write_case, write_index
 from synthorax.errors import InputError
 from synthorax.metrics.roc import auc

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from synthorax.datasets.one_thread import in_one_thread
 from synthorax.datasets.patches import PatchDataset
 from synthorax.errors import InputError
 from synthorax.seeding import generator
@@ -49,7 +50,10 @@ class MixedBatches:
 
     def __call__(self, step: int) -> dict[str, Tensor]:
         """The batch of a step; made patches have an empty mask and the index -1."""
-        batch = self.real.batch(step, self.size)
+        return in_one_thread(self._mixed, self.real.batch(step, self.size), step)
+
+    def _mixed(self, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
+        """A batch of real patches with made ones in the place of some."""
         random = generator(self.real.seed, "made", step)
         chosen = random.random(self.size) < self.share
         for label, cubes in self.made.items():

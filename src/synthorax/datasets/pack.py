@@ -460,7 +460,7 @@ class _Encode:
             patient_id=place.patient_id,
             ct=ct,
             regions=(region,) if has_voxels else (),
-            annotated=entry.annotated,
+            annotated="all" if nodule is None else entry.annotated,
             nodules=() if nodule is None else (replace(nodule, label=int(has_voxels)),),
             points=tuple(point for point in self.store.points(place.case_id) if point.is_finding),
             split=entry.given_split,
@@ -473,14 +473,15 @@ class _Encode:
 
 def _patches(store: Store, request: PackRequest) -> list[Job]:
     """A patch a nodule, and those without one that training would find."""
-    from synthorax.datasets.patches import negative_places, nodule_places
+    from synthorax.datasets.places import negative_places, nodule_places
 
     places: list[Place] = []
     for split in request.splits:
         nodules = nodule_places(cases := store.in_split(split))
         if nodules:
             places += nodules
-            places += dict.fromkeys(negative_places(store, cases, _spec(request), len(nodules), request.seed))
+            margin, count = (request.margin,) * 3, len(nodules)
+            places += dict.fromkeys(negative_places(store, cases, _spec(request), count, request.seed, margin=margin))
     seen: Counter[str] = Counter()
     jobs: list[Job] = []
     for place in places:

@@ -1,10 +1,9 @@
-"""Cubes around nodules and away from them, out of a store, as a network sees them."""
+"""Patches of a store's scans, as a network sees them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import asdict, dataclass, replace
 from itertools import product
@@ -17,10 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from synthorax.anatomy.lungs import find_lungs
 from synthorax.datasets.augmentation import Augmentation
+from synthorax.datasets.one_thread import in_one_thread
 from synthorax.datasets.progress import shown
-from synthorax.datasets.store import CaseEntry, Store
+from synthorax.datasets.store import Store
 from synthorax.errors import InputError, OutputError
 from synthorax.geometry import resample_like
 from synthorax.io.atomic import atomic_file
@@ -31,18 +30,10 @@ from synthorax.seeding import generator
 from synthorax.volume import Volume, check_spacing
 
 LUNG_WINDOW_HU = (-1000.0, 400.0)
-LUNG_HU = (-980, -500)
-LUNG_SHARE = 0.4
-"""A patch lies in lung if so much of it has such HU."""
-CLEAR_MM = 5.0
-"""A patch without a nodule is so far from every one."""
-WHOLE_MM = 150.0
-"""What is so wide and deep is a scan with lungs to be found in it."""
-MOST_TRIES = 30
 SAME_SPACING_MM = 1e-3
 TIE = 1e-4
-RECIPE = 3
-"""Raised whenever the same request would give other places or patches, so that no old cache is read."""
+RECIPE = 4
+"""Raised whenever the same request would give other patches, so that no old cache is read."""
 
 
 @dataclass(frozen=True)
@@ -92,110 +83,7 @@ class Place:
     label: int
 
 
-Classify = Callable[[Nodule], int | None]
-"""A nodule's class; None leaves it out."""
-
-
-def nodule_places(cases: Iterable[CaseEntry], classify: Classify = lambda nodule: 1) -> list[Place]:
-    """A place a nodule."""
-    return [
-        Place(case.case_id, case.patient_id, nodule.center_mm, nodule, label)
-        for case in cases
-        for nodule in case.nodules
-        if (label := classify(nodule)) is not None
-    ]
-
-
-def corner_places(store: Store, cases: Iterable[CaseEntry], spec: PatchSpec, label: int = 0) -> list[Place]:
-    """The corners of cubes that miss the nodule and lie in lung: patches of the same scanners without one.
-
-    Args:
-        cases: patches larger than `spec`. A nodule without voxels is a ball; nodules of other cubes of the same
-            series, or patient where no series is known, are too.
-    """
-    made = []
-    of_scan: dict[str, list[tuple[str, Nodule]]] = {}
-    for case in store.cases:
-        of_scan.setdefault(_scan_of(case), []).extend((case.case_id, nodule) for nodule in case.nodules)
-    cases = list(cases)
-    for case in shown(cases, "corners", len(cases)):
-        others = [nodule for owner, nodule in of_scan[_scan_of(case)] if owner != case.case_id]
-        balls = [nodule for nodule in case.nodules if not nodule.label] + others
-        whole = store.read(case.case_id)
-        marked = whole.label_map()
-        step = [
-            max(round(n * s / own), 1) for n, s, own in zip(spec.size, spec.spacing_mm, case.spacing_mm, strict=True)
-        ]
-        for corner in product(*[sorted({0, n - k}) for n, k in zip(case.shape, step, strict=True)]):
-            if min(corner) < 0:
-                continue
-            box = tuple(slice(a, a + k) for a, k in zip(corner, step, strict=True))
-            if marked[box].any():
-                continue
-            if any(_reaches(nodule, whole.ct, corner, step) for nodule in balls):
-                continue
-            hu = whole.ct.voxels[box]
-            if ((hu > LUNG_HU[0]) & (hu < LUNG_HU[1])).mean() >= LUNG_SHARE:
-                x, y, z = whole.ct.to_world(np.array(corner) + (np.array(step) - 1) / 2).tolist()
-                made.append(Place(case.case_id, case.patient_id, (x, y, z), None, label))
-    return made
-
-
-def _scan_of(case: CaseEntry) -> str:
-    return case.series_uid or case.patient_id
-
-
-def _reaches(nodule: Nodule, ct: Volume, start: Sequence[int], shape: Sequence[int]) -> bool:
-    """Whether a nodule, taken as a ball, reaches into a box of voxels."""
-    center = ct.to_voxel(nodule.center_mm)
-    low, high = np.subtract(start, 0.5), np.add(start, shape) - 0.5
-    apart_mm = np.maximum(np.maximum(low - center, center - high), 0) * ct.spacing_mm
-    return bool(np.linalg.norm(apart_mm) <= (nodule.attributes.diameter_mm or 0) / 2)
-
-
-def lung_places(
-    store: Store, cases: Iterable[CaseEntry], spec: PatchSpec, count: int, seed: int, label: int = 0
-) -> list[Place]:
-    """Places in the lungs of whole scans whose patches miss every nodule and marked point, as many in each scan.
-
-    Places whose patches would reach beyond the scan are moved inside first, as `read_patch` would.
-
-    Raises:
-        InputError: a scan without lungs.
-    """
-    cases = list(cases)
-    made: list[Place] = []
-    found = shown(map_processes(_Lungs(store), cases, chunk=1), "lungs", len(cases))
-    for i, (case, lungs) in enumerate(zip(cases, found, strict=True)):
-        scan = case.volume(np.broadcast_to(np.int16(0), case.shape))
-        inside = np.argwhere(lungs.voxels)
-        random = generator(seed, "lung places", case.case_id)
-        known = [(n.center_mm, (n.attributes.diameter_mm or 0) / 2) for n in case.nodules]
-        known += [(p.center_mm, 0.0) for p in store.points(case.case_id) if p.is_finding]
-        reach = np.multiply(spec.size, spec.spacing_mm)[::-1] / 2
-        wanted = (i + 1) * count // len(cases) - len(made)
-        for at in _moved_inside(scan, spec, lungs.to_world(random.permutation(inside)[: MOST_TRIES * wanted])):
-            if len(made) == (i + 1) * count // len(cases):
-                break
-            if not _holds(lungs, at):
-                continue
-            if all((abs(at - center) > reach + radius + CLEAR_MM).any() for center, radius in known):
-                x, y, z = at.tolist()
-                made.append(Place(case.case_id, case.patient_id, (x, y, z), None, label))
-    return made
-
-
-@dataclass(frozen=True)
-class _Lungs:
-    """A picklable function: a case to the mask of its lungs."""
-
-    store: Store
-
-    def __call__(self, case: CaseEntry) -> Volume:
-        return find_lungs(self.store.read(case.case_id).ct).mask
-
-
-def _moved_inside(scan: Volume, spec: PatchSpec, at_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+def moved_inside(scan: Volume, spec: PatchSpec, at_mm: NDArray[np.float64]) -> NDArray[np.float64]:
     """Places [n, 3], those moved whose patches would reach beyond a scan along an axis where it has room for them."""
     extent = np.abs(scan.direction.T) @ np.multiply(spec.size, spec.spacing_mm)[::-1]
     needed = extent[::-1] / scan.spacing_mm
@@ -203,49 +91,6 @@ def _moved_inside(scan: Volume, spec: PatchSpec, at_mm: NDArray[np.float64]) -> 
     moved = _inside(start, needed, np.array(scan.shape))
     beyond = (abs(moved - start) > TIE).any(1, keepdims=True)
     return np.where(beyond, scan.to_world(moved + (needed - 1) / 2), at_mm)
-
-
-def _holds(mask: Volume, at_mm: NDArray[np.float64]) -> bool:
-    index = np.rint(mask.to_voxel(at_mm)).astype(int)
-    return bool((index >= 0).all() and (index < mask.shape).all() and mask.voxels[tuple(index)])
-
-
-def is_whole(case: CaseEntry) -> bool:
-    """Whether a case is a scan with lungs to be found in it, and no cube."""
-    return bool(min(np.multiply(case.shape, case.spacing_mm)[1:]) >= WHOLE_MM)
-
-
-def negative_places(
-    store: Store,
-    cases: Iterable[CaseEntry],
-    spec: PatchSpec,
-    count: int,
-    seed: int,
-    label: int = 0,
-    *,
-    cache: Path | None = None,
-) -> list[Place]:
-    """Places without a nodule in the same scans: corners of cubes, or places in the lungs of whole scans.
-
-    Args:
-        count: about as many in whole scans; cubes give all that they have.
-        cache: folder for what was found once, the user's cache folder if not given.
-    """
-    cases = list(cases)
-    request = [RECIPE, store.fingerprint, [case.case_id for case in cases], spec.size, spec.spacing_mm, count, seed]
-    key = fingerprint(json.dumps(request).encode())[:16]
-    file = (cache or platformdirs.user_cache_path("synthorax")) / f"places-{key}.json"
-    with suppress(OSError, ValueError, LookupError, TypeError, RecursionError, InputError):
-        known = [(store[case_id], map(float, center)) for case_id, center in json.loads(file.read_text())["places"]]
-        return [Place(case.case_id, case.patient_id, (x, y, z), None, label) for case, (x, y, z) in known]
-    whole = [case for case in cases if is_whole(case)]
-    found = corner_places(store, [case for case in cases if not is_whole(case)], spec, label)
-    found += lung_places(store, whole, spec, count, seed, label) if whole else []
-    with suppress(OSError, OutputError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(file) as temporary:
-            temporary.write_text(json.dumps({"places": [(place.case_id, place.center_mm) for place in found]}))
-    return found
 
 
 class PatchDataset(Dataset[dict[str, Tensor]]):
@@ -303,11 +148,11 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
         return other
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        return {name: values[0] for name, values in self._cut(np.array([index]), None).items()}
+        return {name: values[0] for name, values in in_one_thread(self._cut, np.array([index]), None).items()}
 
     def rows(self, indices: Sequence[int]) -> dict[str, Tensor]:
         """Several places as they are."""
-        return self._cut(np.asarray(indices), None)
+        return in_one_thread(self._cut, np.asarray(indices), None)
 
     def batch(self, step: int, size: int) -> dict[str, Tensor]:
         """Patches for a step of training: classes in turn, members at random, augmented.
@@ -319,7 +164,7 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
         rng = generator(self.seed, "batch", step)
         turn = (step * size + np.arange(size)) % len(self._members)
         rows = np.array([self._members[k][rng.integers(len(self._members[k]))] for k in turn])
-        return self._cut(rows, rng)
+        return in_one_thread(self._cut, rows, rng)
 
     def _cut(self, rows: NDArray[np.int64], rng: np.random.Generator | None) -> dict[str, Tensor]:
         augmentation = Augmentation(flip=False) if rng is None else self.augmentation

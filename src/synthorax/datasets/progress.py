@@ -1,7 +1,8 @@
-"""A bar while a data set is worked through."""
+"""What the screen shows while a data set is worked through."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -15,3 +16,8 @@ def shown(items: Iterable[Item], what: str, total: int) -> Iterable[Item]:
 
     console = Console(stderr=True)
     return track(items, what, total, console=console, disable=not (total and console.is_terminal))
+
+
+def tell(text: str) -> None:
+    """A line on the screen, beside a verb's result."""
+    print(text, file=sys.stderr)

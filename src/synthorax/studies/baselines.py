@@ -10,7 +10,8 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
-from synthorax.datasets.patches import PatchDataset, Place, negative_places, nodule_places
+from synthorax.datasets.patches import PatchDataset, Place
+from synthorax.datasets.places import negative_places, nodule_places
 from synthorax.metrics.bootstrap import mean_of
 from synthorax.metrics.roc import auc_of, matched_auc_of
 from synthorax.nodule import Nodule
@@ -20,7 +21,7 @@ from synthorax.studies.trials import Scores, Splits, Study, check_splits, decisi
 from synthorax.tasks.classification import Classification, all_of, cts
 from synthorax.tasks.config import TaskConfig
 from synthorax.tasks.segmentation import Segmentation
-from synthorax.tasks.training import check_size, patch_spec
+from synthorax.tasks.training import augmentation, check_size, patch_spec
 
 MALIGNANT = 4
 NODULE = 1
@@ -62,7 +63,9 @@ def detection_splits(study: Study, config: TaskConfig, negatives: float = 1.0) -
         cases = study.store.in_split(split)
         positive = nodule_places(cases)
         count = round(negatives * len(positive))
-        return positive + negative_places(study.store, cases, patch_spec(config), count, 0, cache=study.cache)
+        spec = patch_spec(config)
+        margin = augmentation(config).margin(spec.size) if split == "train" else (0, 0, 0)
+        return positive + negative_places(study.store, cases, spec, count, 0, margin=margin, cache=study.cache)
 
     splits = study.splits(config, places)
     check_splits(study.store, splits, [0, 1])

@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from synthorax.datasets.patches import PatchDataset, nodule_places
+from synthorax.datasets.patches import PatchDataset
+from synthorax.datasets.places import nodule_places
 from synthorax.errors import InputError
 from synthorax.metrics.bootstrap import Statistic, UndefinedError, by_rows
 from synthorax.metrics.roc import matched_auc_of

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from synthorax.datasets.augmentation import Augmentation
-from synthorax.datasets.patches import PatchDataset, negative_places, nodule_places
+from synthorax.datasets.patches import PatchDataset
+from synthorax.datasets.places import negative_places, nodule_places
 from synthorax.datasets.store import Store
 from synthorax.errors import InputError
 from synthorax.figures import REAL, SYNTHETIC, Slice, ct_slices, training_curves

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthorax.anatomy.lungs import find_lungs
-from synthorax.datasets.patches import is_whole
+from synthorax.datasets.places import is_whole
+from synthorax.datasets.progress import tell
 from synthorax.datasets.store import CaseEntry, Store
 from synthorax.metrics.bootstrap import UndefinedError
 from synthorax.metrics.froc import ScanMarks, cpm_of
@@ -26,8 +27,14 @@ POINT_MM = 5.0
 
 
 def scan_search(store: Store) -> ScanSearch | None:
-    """The search of a store's whole test scans, if there are any with nodules."""
-    whole = [case for case in store.in_split("test") if is_whole(case)]
+    """The search of a store's whole test scans, if there are any with nodules.
+
+    Scans of which not all nodules are known are left out: a mark on one that nobody marked would count as false.
+    """
+    scans = [case for case in store.in_split("test") if is_whole(case)]
+    whole = [case for case in scans if case.annotated == "all"]
+    if len(whole) < len(scans):
+        tell(f"{len(scans) - len(whole)} whole test scans are not searched: not all of their nodules are known")
     return ScanSearch(store, tuple(whole)) if any(case.nodules for case in whole) else None
 
 

@@ -10,7 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from synthorax.datasets.augmentation import Augmentation
-from synthorax.datasets.patches import PatchDataset, Place, negative_places, nodule_places
+from synthorax.datasets.patches import PatchDataset, Place
+from synthorax.datasets.places import negative_places, nodule_places
 from synthorax.datasets.store import Store
 from synthorax.errors import InputError
 from synthorax.metrics.extractors import FromNetwork
@@ -77,7 +78,8 @@ def features_training(
     def patches(split: str, drawn: Augmentation) -> PatchDataset:
         cases = store.in_split(split)
         places: list[Place] = nodule_places(cases, feature_class)
-        places += negative_places(store, cases, spec, len(places), seed, cache=cache)
+        margin = drawn.margin(spec.size)
+        places += negative_places(store, cases, spec, len(places), seed, margin=margin, cache=cache)
         return PatchDataset(store, places, spec, augmentation=drawn, seed=seed, cache=cache)
 
     train, val = patches("train", augmentation(config)), patches("val", Augmentation(flip=False))

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from synthorax.datasets.augmentation import Augmentation
-from synthorax.datasets.patches import PatchDataset, PatchSpec, negative_places, nodule_places
+from synthorax.datasets.patches import PatchDataset, PatchSpec
+from synthorax.datasets.places import negative_places, nodule_places
 from synthorax.datasets.store import Store
 from synthorax.errors import InputError
 from synthorax.nodule import NoduleAttributes
@@ -41,7 +42,7 @@ def ac_wgan_training(
     if config.negatives and places:
         others = negative_places(store, cases, spec, len(places), seed, cache=cache)
         if not others:
-            expected = "places without a nodule too, in larger cubes or whole scans, or negatives=false"
+            expected = "larger cubes or whole scans of which all nodules are known, or negatives=false"
             raise InputError(store.path, f"{len(places)} nodules and no room for a patch without one", expected)
         places += others
     patches = PatchDataset(store, places, spec, augmentation=Augmentation(), seed=seed, cache=cache)
