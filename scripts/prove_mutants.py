@@ -192,18 +192,30 @@ def read_results(path: Path) -> dict[tuple[int, str, int], dict]:
     return {(row["seed"], row["kind"], row["number"]): row for row in rows}
 
 
-def prove(count: int, seed: int, folder: Path, results: Path, names: Sequence[str] = ()) -> list[dict]:
-    """Run the mutants that have no result yet; the results of all of them."""
+def prove(
+    count: int,
+    seed: int,
+    folder: Path,
+    results: Path,
+    names: Sequence[str] = (),
+    part: tuple[int, int] = (0, 1),
+) -> list[dict]:
+    """Run the mutants that have no result yet; the results of all of them.
+
+    Args:
+        names: of kinds; all if empty.
+        part: number and count of the parts that several calls share the mutants in, each with a folder of its own.
+    """
     import_everything()
     gc.freeze()
     known = read_results(results)
-    bench, found = Bench(folder), []
+    bench, sources, found = Bench(folder), sources_hash(), []
     results.parent.mkdir(parents=True, exist_ok=True)
     with open(results, "a") as stream:
-        for i, mutant in enumerate(mutants(seed, count, names)):
+        for i, mutant in enumerate(itertools.islice(mutants(seed, count, names), part[0], None, part[1])):
             key = (mutant.seed, mutant.kind, mutant.number)
             if key not in known:
-                known[key] = asdict(mutant) | {"whole": mutant.is_whole} | asdict(bench.run(mutant))
+                known[key] = asdict(mutant) | {"whole": mutant.is_whole, "sources": sources} | asdict(bench.run(mutant))
                 stream.write(json.dumps(known[key]) + "\n")
                 stream.flush()
             found.append(known[key])
@@ -222,10 +234,13 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("/dev/shm/synthorax-mutants"))
     parser.add_argument("--results", type=Path, default=Path("build/mutants.jsonl"))
     parser.add_argument("--kind", action="append", default=[])
+    parser.add_argument("--part", default="0/1", help="as in 0/3: the first of three parts, which can run at once")
     parser.add_argument("--number", type=int, help="run this one of --kind alone, keep it, and print all it said")
     chosen = parser.parse_args()
     if chosen.number is None:
-        found = prove(chosen.count, chosen.seed, chosen.folder, chosen.results, chosen.kind)
+        number, _, parts = chosen.part.partition("/")
+        part = (int(number), int(parts))
+        found = prove(chosen.count, chosen.seed, chosen.folder, chosen.results, chosen.kind, part)
         for row in found:
             if row["verdict"] == "wrong":
                 print(
