@@ -17,6 +17,7 @@ test: $(INSTALLED)
 
 prove: $(INSTALLED)
 	$(BIN)/python -m pytest -q -m prove --prove
+	$(BIN)/python scripts/results_reliability.py --out docs
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -1,0 +1,358 @@
+#!/usr/bin/env python3
+"""Prove what a user relies on, and write docs/reliability.md.
+
+    python scripts/results_reliability.py --out docs
+
+Broken inputs by the thousand, kills, two calls at once, and the inputs that users met, as tests; then DICOM to store against an
+earlier commit. Mutants that an earlier call has run on the same commit are not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from statistics import median
+from xml.etree import ElementTree
+
+from pages import table
+from prove_kills import FAULTS
+from prove_kills import run as run_kills
+from prove_kinds import KINDS
+from prove_mutants import prove, read_results, sources_hash
+from prove_outcomes import CPU_SECONDS, MEMORY_GB
+from prove_speed import Speed, measure
+from prove_twice import Pair, run_pairs
+from synthorax.io.atomic import atomic_file
+from synthorax.studies.results import machine
+
+ROOT = Path(__file__).resolve().parent.parent
+BEFORE = "f87457f"
+"""The commit whose speed is compared with: the last one before this work."""
+TOLD = re.compile(
+    r"refus|told|named|names_|note|noticed|warn|left_out|is_said|says|in_doubt|not_said|unknown|stops|one_line|asked_for"
+)
+"""A test whose name has one of these words claims that the user is told; any other, that the result is right."""
+
+
+@dataclass(frozen=True)
+class Topic:
+    """What can go wrong in one way, and the tests that try instances of it: `FILE` or `FILE::PATTERN OF A NAME`."""
+
+    title: str
+    tests: tuple[str, ...]
+
+
+TOPICS = (
+    Topic("Structures that overlap, readings of one nodule, stray voxels", ("test_structures.py", "test_regions.py")),
+    Topic("Masks: fractions, part of the grid, segments by name", ("test_mask_values.py", "test_masks_on_images.py")),
+    Topic("Patients, their scans and masks told apart", ("test_right_patient.py", "test_patient_key.py")),
+    Topic("DICOM series: what is one, what is passed over", ("test_dicom_series.py",)),
+    Topic("DICOM headers: values that are none", ("test_dicom_headers.py",)),
+    Topic("NIfTI, MetaImage and NRRD: geometry and scaling", ("test_image_headers.py",)),
+    Topic("Tables and meshes", ("test_tables_and_meshes.py",)),
+    Topic("Unknown is not none: exports", ("test_export.py",)),
+    Topic(
+        "Stored files missing, swapped, flipped", ("test_store_integrity.py", "test_pack_bounds.py", "test_noted.py")
+    ),
+    Topic("Chests that end within the lungs", ("test_cut_off_chests.py",)),
+    Topic("Nodules that cannot be as asked", ("test_injected_nodules.py", "test_sampling.py")),
+    Topic("Nothing of the user's destroyed, nothing half written", ("test_safety.py", "test_safety_kills.py")),
+    Topic("One line for what is wrong", ("test_safety_line.py",)),
+    Topic("What users met, from the command to the store", ("test_user_cases.py",)),
+)
+
+KILLS = {
+    "kills": "commands stopped",
+    "landed": "before their end",
+    "old": "`out` as it was before",
+    "new": "`out` whole and new",
+    "neither": "`out` neither of them",
+    "next_failed": "the next call failed",
+    "other_result": "the next call made something else",
+    "left_files": "temporary files left after the next call, or after a signal that can be caught",
+    "left_processes": "workers left",
+    "tracebacks": "tracebacks",
+    "wrong_exit": "other exit codes than the signal's or 0",
+}
+LIMITS = (
+    (
+        "voxels that were changed in a file without a checksum: uncompressed DICOM, NIfTI, MHA, NRRD, `.npy`",
+        "cannot be noticed: they are other voxels. Keep images compressed (`.nii.gz`, `.mha`, `.nrrd`), whose checksum "
+        "is verified; a store knows the hash of every file, read by read and whole by `info --check`",
+    ),
+    (
+        "a table or a list of ids that was cut off at the end of a line; a legal value in place of another",
+        "cannot be noticed. `prepare` ends with how many scans have which nodules",
+    ),
+    ("axes more than a degree or so off right angles (a tilted gantry, a shear)", "refused; resample the image first"),
+    (
+        "a header that leaves the voxel size, the position or the orientation open, or tells it twice and differently",
+        "read as ITK reads it, and told; state it in the header to be sure",
+    ),
+    ("an image of more than 2^29 voxels or 1 GiB", "refused before it is allocated; crop it, or store it as int16"),
+    (
+        "slices of two scans in one folder that share their UIDs and numbers; a hole in a stack of slices",
+        "refused by the names of the files; sort the slices into folders, or copy the missing file again",
+    ),
+    ("a compressed slice that its decoder cannot read to the end", "refused or left out by name; copy it again"),
+    (
+        "an enhanced CT whose frames lie at one place, or are turned against each other",
+        "refused by frame; convert the phases or stacks to series of their own",
+    ),
+    (
+        "images that do not say whose they are (NIfTI, MHA, NRRD without a table)",
+        "patients are told apart by folder or file name, and it is said; `patient_id` in a table, or `--patient-from`",
+    ),
+    (
+        "an outline that fits no scan, a structure whose name matches nothing, a scan without a word about nodules",
+        "never a healthy scan: it is `none-known` or `some`; `--structures`, `--annotated` or a table say more",
+    ),
+    (
+        "a mask of other voxels than its image, or of values that are neither labels nor probabilities",
+        "refused; resample or cut it first",
+    ),
+    ("an LIDC XML of another series than the scan beside it", "refused by both UIDs; put the new UID into the XML"),
+    (
+        "nodules without voxels, or scans not wholly annotated, for a tool that learns from label maps",
+        "`export` refuses or leaves them out and names the ways on (`--voxelless`, `--unknown`)",
+    ),
+    (
+        "a nodule wider than the model's cubes, smaller than its voxels show, or fainter than the scan's noise",
+        "refused, or made and told",
+    ),
+    (
+        "settings in YAML with aliases; `--structures` with repeated groups",
+        "refused: few bytes could take years or all memory",
+    ),
+    ("weights of a run folder that were changed to other numbers", "not noticed: only a model's card has their hash"),
+)
+
+
+@dataclass(frozen=True)
+class Tried:
+    """Outcomes of a topic's tests."""
+
+    right: int
+    told: int
+    wrong: int
+
+
+def tried(topics: Sequence[Topic]) -> list[Tried]:
+    """Run the topics' tests, all in one call of pytest, and count what came of them."""
+    files = sorted({test.partition("::")[0] for topic in topics for test in topic.tests})
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.xml"
+        command = [sys.executable, "-m", "pytest", "-q", "--prove", f"--junitxml={report}"]
+        command += [str(ROOT / "tests" / file) for file in files]
+        subprocess.run(command, cwd=ROOT, check=False, stdout=subprocess.DEVNULL)
+        found = [_outcome(case) for case in ElementTree.parse(report).getroot().iter("testcase")]
+    counts = []
+    for topic in topics:
+        mine = [(name, outcome) for file, name, outcome in found if _is_of(topic, file, name)]
+        passed = Counter(bool(TOLD.search(name)) for name, outcome in mine if outcome == "passed")
+        counts.append(Tried(passed[False], passed[True], sum(outcome == "failed" for _, outcome in mine)))
+    return counts
+
+
+def _outcome(case: ElementTree.Element) -> tuple[str, str, str]:
+    """File, name and `passed`, `failed` or `skipped` of a test."""
+    parts = {child.tag for child in case}
+    outcome = "failed" if parts & {"failure", "error"} else "skipped" if "skipped" in parts else "passed"
+    return case.get("classname", "").rpartition(".")[2] + ".py", case.get("name", ""), outcome
+
+
+def _is_of(topic: Topic, file: str, name: str) -> bool:
+    for test in topic.tests:
+        known, _, pattern = test.partition("::")
+        if file == known and re.search(pattern, name):
+            return True
+    return False
+
+
+def mutant_lines(found: Sequence[dict]) -> Iterator[str]:
+    """What came of the mutants, in all and by kind of input."""
+    faults = Counter(fault for row in found for fault in row["faults"])
+    whole = sum(row["whole"] for row in found)
+    yield (
+        f"{len(found):,} mutants of {len({row['kind'] for row in found})} kinds of input, {whole} of them run as whole "
+        "processes:"
+    )
+    yield ""
+    verdicts = Counter(row["verdict"] for row in found)
+    right = f"{verdicts['right']:,} right, {verdicts['told']:,} told, {verdicts['unknowable']:,} not knowable"
+    yield f"{right}, **{verdicts['wrong']:,} wrong**."
+    yield ""
+    rows: list[tuple[str, object]] = [
+        ("tracebacks", faults["traceback"]),
+        ("ends by a signal", faults["signal"]),
+        (f"above {MEMORY_GB:.0f} GB of memory", faults["memory"]),
+        (f"above {CPU_SECONDS} CPU seconds, or never", faults["cpu"] + faults["hang"]),
+        ("half files, temporary files or processes left", faults["left"]),
+        ("inputs changed", faults["changed"]),
+        ("other voxels or nodules without a word", faults["silent"]),
+        ("ended by the net in `main`, not at the door", faults["exit"]),
+        ("not one line of ours, or one that names nothing", faults["lines"] + faults["vague"]),
+        ("a library's words, or control characters, on the screen", faults["noise"] + faults["escape"]),
+        ("most memory of one, GB", max(row["memory_gb"] for row in found)),
+        ("most CPU seconds of one", max(row["cpu_s"] for row in found)),
+    ]
+    yield from table(("mutants", "number"), rows)
+    yield ""
+    by_kind = []
+    for kind in KINDS:
+        verdicts = Counter(row["verdict"] for row in found if row["kind"] == kind.name)
+        verbs = sorted(
+            {" ".join(c.split()[: 2 if c.split()[0] in ("prepare", "train", "study") else 1]) for c in kind.commands}
+        )
+        counts = [verdicts[name] for name in ("right", "told", "unknowable", "wrong")]
+        by_kind.append((kind.name, ", ".join(verbs), sum(counts), *counts))
+    yield from table(("kind of input", "verbs", "mutants", "right", "told", "not knowable", "wrong"), by_kind)
+
+
+def pair_lines(pairs: Sequence[Pair]) -> Iterator[str]:
+    """What came of two calls at once."""
+    rows = []
+    for command in dict.fromkeys(pair.command for pair in pairs):
+        mine = [pair for pair in pairs if pair.command == command]
+        codes = Counter(" and ".join(map(str, sorted(pair.codes))) for pair in mine)
+        faults = "; ".join(sorted({fault for pair in mine for fault in pair.faults})) or "none"
+        rows.append((f"`{command}`", len(mine), ", ".join(f"{n} x {code}" for code, n in codes.items()), faults))
+    yield from table(("command, twice at once", "times", "exit codes", "faults"), rows)
+
+
+def speed_lines(speed: Speed) -> Iterator[str]:
+    """User CPU of both commits, run by run."""
+    rows = [(i + 1, f"{old:.2f}", f"{new:.2f}") for i, (old, new) in enumerate(zip(speed.old, speed.new, strict=True))]
+    yield from table(("run", f"{BEFORE}, user CPU s", "now, user CPU s"), rows)
+    yield ""
+    yield f"Medians {median(speed.old):.2f} and {median(speed.new):.2f} s: {speed.ratio:.2f} times."
+
+
+def measured_speed(runs: int) -> Speed:
+    """DICOM to store by this checkout and by the earlier commit, which is checked out for it."""
+    with tempfile.TemporaryDirectory() as folder:
+        archive = subprocess.run(["git", "archive", BEFORE, "src"], cwd=ROOT, check=True, capture_output=True).stdout
+        subprocess.run(["tar", "-x", "-C", folder], input=archive, check=True)
+        return measure(Path(folder), runs)
+
+
+def lines(
+    found: Sequence[dict], pairs: Sequence[Pair], kills: dict, counts: Sequence[Tried], speed: Speed
+) -> Iterator[str]:
+    """The page."""
+    yield "# Reliability"
+    yield ""
+    yield (
+        "What synthorax does with the files that people really have: it gives what they say, or one line that tells what "
+        "is wrong and what to do. `make prove` measures and writes this page."
+    )
+    yield ""
+    yield "## Inputs that users met"
+    yield ""
+    yield (
+        "Each instance is a test with its right answer. *Right*: the voxels and nodules that the files hold. *Told*: a "
+        "refusal in one line, or a note on the screen and in the store."
+    )
+    yield ""
+    rows = [
+        (t.title, c.right + c.told + c.wrong, c.right, c.told, c.wrong) for t, c in zip(TOPICS, counts, strict=True)
+    ]
+    total = [sum(row[i] for row in rows) for i in range(1, 5)]  # type: ignore[misc]
+    yield from table(("kind", "instances tried", "right", "told", "wrong"), [*rows, ("all", *total)])
+    yield ""
+    yield "## Broken inputs"
+    yield ""
+    yield (
+        "A mutant is a sound input with one file damaged: bits flipped, bytes lost or doubled, a field given nonsense, a "
+        "claim too large, another file in its place, a FIFO, nothing. It is given to each verb that takes such a file. "
+        "It is right if the result is that of the sound input; told if the verb exits with 2 and exactly one line that "
+        "names the file or option, or says beside its result what it did; *not knowable* if the damaged file is as sound "
+        "as the first: another legal value in a header, or other voxels in a format that has no checksum. Anything else "
+        "is wrong."
+    )
+    yield ""
+    yield from mutant_lines(found)
+    yield ""
+    yield "## Kills"
+    yield ""
+    yield (
+        "Verbs that are to replace what an earlier call wrote are stopped at random moments by SIGKILL, SIGTERM and SIGINT "
+        "in turn, each sent to the command's own process alone; then the same command is run to its end. `out` must hold "
+        "what it held before, or all that was asked for, and the second call must make what a call alone makes."
+    )
+    yield ""
+    yield from table(("", "number"), [(KILLS.get(name, name.replace("_", " ")), n) for name, n in kills.items()])
+    yield ""
+    yield "## Two calls at once"
+    yield ""
+    yield (
+        "Every verb that writes, started twice at the same moment onto one `--out`. One wins and the other is refused (exit "
+        "2); a verb that goes on where an earlier call stopped may instead find everything done (0 and 0). What stands at "
+        "`--out` is byte for byte what one call writes."
+    )
+    yield ""
+    yield from pair_lines(pairs)
+    yield ""
+    yield "## What stays impossible"
+    yield ""
+    yield from table(("input", "what synthorax does, and what to do"), LIMITS)
+    yield ""
+    yield "## Speed"
+    yield ""
+    yield "A scan of 140 slices of 512 x 512 voxels, DICOM to store, by whole processes of both commits in turn:"
+    yield ""
+    yield from speed_lines(speed)
+    yield ""
+    yield "## How it was measured"
+    yield ""
+
+
+def main() -> int:
+    """Run the command line; 1 if something was wrong."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--count", type=int, default=5000)
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--mutants", type=Path, nargs="+", help="results of earlier calls of prove_mutants.py to show")
+    parser.add_argument("--work", type=Path, default=Path("/dev/shm/synthorax-reliability"), help="best in memory")
+    chosen = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    counts = tried(TOPICS)
+    speed = measured_speed(chosen.runs)
+    if chosen.mutants:
+        found = [row for path in chosen.mutants for row in read_results(path).values()]
+    else:
+        results = ROOT / "build" / f"mutants-{sources_hash()}.jsonl"
+        found = prove(chosen.count, chosen.seed, chosen.work / "mutants", results)
+    pairs = run_pairs(chosen.work / "twice")
+    kills = run_kills(chosen.kills, chosen.seed, chosen.work / "kills")
+    told = machine()
+    page = [
+        *lines(found, pairs, kills, counts, speed),
+        f"Seed {chosen.seed}. Mutants run in processes forked from one that has imported everything; limits are CPU "
+        f"seconds and resident memory, which the busyness of a machine does not change. {told['processor']}, "
+        f"{told['cores']} cores, Python {told['python']}, synthorax {told['synthorax']}, PyTorch {told['torch']}, NumPy "
+        f"{told['numpy']}; {date.today().isoformat()}. "
+        "One mutant again, with all it said: `python scripts/prove_mutants.py --kind KIND --number N`.",
+    ]
+    with atomic_file(chosen.out / "reliability.md") as file:
+        file.write_text("\n".join(page) + "\n")
+    wrong = sum(row["verdict"] == "wrong" for row in found) + sum(bool(pair.faults) for pair in pairs)
+    wrong += sum(kills[fault] for fault in FAULTS) + sum(count.wrong for count in counts)
+    print(f"{chosen.out / 'reliability.md'}: {wrong} wrong")
+    return int(wrong > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
