@@ -15,7 +15,8 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, RLELos
 from synthorax.errors import InputError
 from synthorax.geometry import AIR_HU
 from synthorax.io.dicom import read_ct_series, read_series_files
-from synthorax.io.dicom_file import MOST_ITEMS, read_header
+from synthorax.io.dicom_bounds import MOST_ITEMS
+from synthorax.io.dicom_file import read_header
 from synthorax.io.dicom_kept import kept_elements
 from synthorax.io.dicom_out import write_ct_series
 from synthorax.io.marks import find_marks

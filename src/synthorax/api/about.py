@@ -172,7 +172,7 @@ def _file(path: Path) -> dict[str, Any]:
     from synthorax.io.arrays import open_npy
     from synthorax.io.contents import what_is
     from synthorax.io.dicom import is_dicom, read_header, read_mark, read_series_files
-    from synthorax.io.dicom_file import text
+    from synthorax.io.dicom_elements import text
     from synthorax.io.images import is_image, open_image
     from synthorax.io.images import read_mark as read_image_mark
     from synthorax.io.segments import list_segments

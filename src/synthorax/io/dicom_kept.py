@@ -18,7 +18,7 @@ from pydicom.multival import MultiValue
 from pydicom.valuerep import format_number_as_ds
 
 from synthorax.io.dicom import CtSeries
-from synthorax.io.dicom_file import text
+from synthorax.io.dicom_elements import text
 
 ACQUISITION = (
     "KVP",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pydicom.dataset import Dataset
 
-from synthorax.io.dicom_file import text
+from synthorax.io.dicom_elements import text
 
 SYNTHESIZING_EQUIPMENT = "109100"
 """Of the standard's purposes of contributing equipment (CID 7005)."""

@@ -19,7 +19,7 @@ from pydicom.valuerep import format_number_as_ds
 from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_file, atomic_folder
 from synthorax.io.dicom import CtSeries
-from synthorax.io.dicom_file import text
+from synthorax.io.dicom_elements import text
 from synthorax.io.dicom_kept import kept_elements
 from synthorax.provenance import (
     ANONYMOUS_PATIENT,

@@ -23,7 +23,7 @@ from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, J
 
 from synthorax.errors import InputError
 from synthorax.geometry import AIR_HU
-from synthorax.io.dicom_file import brief
+from synthorax.io.dicom_elements import brief
 from synthorax.io.dicom_planes import MOST_VOXELS, Plane, Size, claimed_size
 
 LARGEST_EXPANSION = 100

@@ -12,7 +12,8 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID, CTImageStorage
 
 from synthorax.errors import InputError
-from synthorax.io.dicom_file import CT_CLASSES, brief, is_localizer, numbers, text
+from synthorax.io.dicom_elements import brief, is_localizer, numbers, text
+from synthorax.io.dicom_file import CT_CLASSES
 from synthorax.io.limits import MOST_BYTES
 
 MOST_PIXELS = 4096 * 4096

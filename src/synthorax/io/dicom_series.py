@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from synthorax.errors import InputError
-from synthorax.io.dicom_file import CT_CLASSES, About, brief, is_dicom, read_about, what_else
+from synthorax.io.dicom_bounds import is_dicom, what_else
+from synthorax.io.dicom_elements import brief
+from synthorax.io.dicom_file import CT_CLASSES, About, read_about
 from synthorax.io.walk import LeftOut, not_regular, survey, told
 
 SAME_ORIENTATION = 2e-3

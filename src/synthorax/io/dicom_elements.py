@@ -1,0 +1,77 @@
+"""Elements of DICOM headers as text and numbers, whatever bytes they hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+
+from synthorax.errors import InputError
+
+BINARY_VRS = ("US", "SS", "UL", "SL", "UV", "SV", "FL", "FD", "AT", "OB", "OW", "OF", "OD", "OL", "OV", "SQ", "UN")
+"""Types of elements whose bytes are no text."""
+
+
+def text(header: Dataset, keyword: str) -> str:
+    r"""An element as text, as it is written: several values with `\` between them; empty if there is none.
+
+    Bytes that its character set does not have, and characters that a terminal obeys, become `?`.
+    """
+    tag = tag_for_keyword(keyword) or 0
+    raw: Any = header.get_item(tag)
+    stored = raw.value if isinstance(raw, RawDataElement) else None
+    is_plain = isinstance(stored, bytes) and stored.isascii() and b"\x1b" not in stored
+    if stored is not None and is_plain and (raw.VR or dictionary_VR(tag)) not in BINARY_VRS:
+        return _printable(stored.decode("ascii"))
+    try:
+        value = header.get(keyword)
+        if value is None:
+            return ""
+        return _printable("\\".join(str(part) for part in value) if isinstance(value, MultiValue) else str(value))
+    except Exception:  # pydicom raises whatever its conversion stumbles over.
+        return _printable((stored or b"").decode("ascii", "replace"))
+
+
+def brief(text: str, most: int = 64) -> str:
+    """The start of a text, for a message."""
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def numbers(file: Path, header: Dataset, keyword: str, count: int) -> NDArray[np.float64]:
+    """The numbers of an element.
+
+    Raises:
+        InputError: it is missing, or does not hold `count` finite numbers.
+    """
+    plural = f"{count} number{'s' * (count > 1)}"
+    try:
+        value = header.get(keyword)
+        value = [] if value is None else [value] if isinstance(value, (str, int, float)) else list(value)
+        values = np.array([float(v) for v in value])
+    except Exception as error:  # pydicom raises whatever its conversion stumbles over.
+        written = text(header, keyword)
+        raise InputError(file, f"{keyword} {brief(written)!r}", f"{plural} with decimal points") from error
+    if not len(values):
+        raise InputError(file, f"no {keyword}", "a slice that has it")
+    if len(values) != count or not np.isfinite(values).all():
+        raise InputError(file, f"{keyword} {brief(str(values.tolist()))}", f"{plural}, and finite")
+    return values
+
+
+def is_localizer(header: Dataset) -> bool:
+    """Whether an image is an overview, not a slice."""
+    return "LOCALIZER" in text(header, "ImageType").upper().split("\\")
+
+
+def _printable(text: str) -> str:
+    """Text without the characters that a terminal obeys and those that were not decoded: `?` in their place."""
+    text = text.strip(" \0")
+    if text.isprintable() and "\ufffd" not in text:
+        return text
+    return "".join(c if c.isprintable() and c != "\ufffd" else "?" for c in text)
