@@ -324,6 +324,19 @@ def test_an_xml_of_another_series_is_refused_by_both_names_and_used_where_its_st
     assert any("its study and the places of its slices agree" in note for note in case.notes)
 
 
+def test_a_nodule_in_slices_that_are_not_here_is_left_out_alone_and_told(tmp_path):
+    headers = write_ct_series(tmp_path / "in" / "P1", CT, mark=None)
+    series = str(headers[0].SeriesInstanceUID)
+    for levels, found, annotated, said in (
+        ((118, 120, 122, 124), 1, "all", "slices 9 to 12 is cut"),
+        ((140, 142), 0, "none-known", "a nodule is left out"),
+    ):
+        (tmp_path / "in" / "P1" / "1.xml").write_text(lidc_xml(series, "1.2.3", levels))
+        (case,) = prepare(tmp_path / "in", tmp_path / "store", kind="lidc").cases
+        assert (len(case.nodules), case.annotated) == (found, annotated)
+        assert any(said in note for note in case.notes)
+
+
 def test_luna16_scans_that_are_missing_or_unknown_are_told(tmp_path, capsys):
     (tmp_path / "in").mkdir()
     for uid in ("1.2.3", "1.2.4", "1.2.9"):

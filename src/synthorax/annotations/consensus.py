@@ -14,6 +14,8 @@ from synthorax.nodule import RATINGS, Nodule
 from synthorax.region import Region
 from synthorax.volume import Volume
 
+LEFT_OUT = "a nodule is left out: its outlines lie"
+"""A note that begins with this tells of a nodule that is not in the volume."""
 SAME_SPACING = 0.02
 """Relative difference of spacings that is rounding."""
 
@@ -56,7 +58,7 @@ def slice_grid(volume: Volume, *, patient_id: str = "", study_uid: str = "", ser
 
 def label_nodules(
     nodules: Sequence[AnnotatedNodule], volume: Volume, readers: int
-) -> tuple[list[Region], list[Nodule]]:
+) -> tuple[list[Region], list[Nodule], list[str]]:
     """The nodules of a scan and their voxels.
 
     A nodule's voxels are those that at least `readers` readers marked; where there is none, it keeps label 0
@@ -66,17 +68,19 @@ def label_nodules(
         volume: on the grid that the outlines were drawn on, `as_read`; it may be a part of the scan.
 
     Returns:
-        The voxels of each label; and the nodules in the order of the labels, those without voxels last.
+        The voxels of each label; the nodules in the order of the labels, those without voxels last; and a note on each
+        nodule of which slices are not in the volume. A nodule of which no slice is there is left out.
 
     Raises:
-        InputError: the volume is of another grid, or a nodule lies outside it.
+        InputError: the volume is of another grid, or a nodule lies beside its rows or columns.
     """
     grid = slice_grid(volume)
     made: list[Nodule] = []
     regions: list[Region] = []
+    notes: list[str] = []
     agreed = [nodule.consensus(readers) for nodule in nodules]
     order = sorted(range(len(nodules)), key=lambda i: not agreed[i].mask.any())
-    for number, i in enumerate(order, start=1):
+    for i in order:
         nodule, region = nodules[i], agreed[i]
         scan = nodule.scan
         for ours, theirs, what in (
@@ -91,23 +95,35 @@ def label_nodules(
         z, y, x = marked.corner
         marked = Region((z + offset, y, x), marked.mask)
         stop = np.add(marked.corner, marked.mask.shape)
-        if min(marked.corner) < 0 or (stop > volume.shape).any():
-            raise InputError(
-                f"scan {scan.series_uid}",
-                f"a nodule in slices {z + offset} to {stop[0] - 1}",
-                f"0 to {grid.n_slices - 1}",
-            )
+        slices = f"slices {marked.corner[0]} to {stop[0] - 1}"
+        if min(marked.corner[1:]) < 0 or (stop[1:] > volume.shape[1:]).any():
+            found = f"a nodule in rows {y} to {stop[1] - 1}, columns {x} to {stop[2] - 1}"
+            raise InputError(f"scan {scan.series_uid}", found, f"{volume.shape[1]} rows, {volume.shape[2]} columns")
+        if marked.corner[0] < 0 or stop[0] > grid.n_slices:
+            marked = _within_slices(marked, grid.n_slices)
+            has_voxels = has_voxels and bool(marked.mask.any())
+            if not marked.mask.any():
+                notes.append(f"{LEFT_OUT} in {slices}, and the scan has 0 to {grid.n_slices - 1}")
+                continue
+            notes.append(f"a nodule in {slices} is cut, and the scan has 0 to {grid.n_slices - 1}")
         if has_voxels:
             regions.append(marked)
         place = volume.to_world(marked.indices().mean(0))
         made.append(
             Nodule(
-                nodule_id=f"{number:02d}",
+                nodule_id=f"{len(made) + 1:02d}",
                 center_mm=(float(place[0]), float(place[1]), float(place[2])),
                 attributes=nodule.attributes,
-                label=number if has_voxels else 0,
+                label=len(regions) if has_voxels else 0,
                 ratings={name: tuple(float(r.ratings[name]) for r in nodule.readings) for name in RATINGS},
                 extra={"readers": str(len(nodule.readings))},
             )
         )
-    return regions, made
+    return regions, made, notes
+
+
+def _within_slices(region: Region, n_slices: int) -> Region:
+    """The part of a region in slices 0 to `n_slices` - 1; an empty one if there is none."""
+    first = max(region.corner[0], 0)
+    mask = region.mask[first - region.corner[0] : max(n_slices - region.corner[0], 0)]
+    return Region((first, *region.corner[1:]), mask)

@@ -18,6 +18,8 @@ XML_RATINGS = {"internal_structure": "internalStructure"}
 """Names of ratings that the files spell otherwise."""
 MOST_BYTES = 64 * 1024 * 1024
 MOST_PIXELS = 4096
+MOST_SLICES = 4096
+"""An outline further than this from the first slice is damage; a scan may be a part of the one that was read."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class LidcXml:
             scan: the slice grid that the outlines were drawn on.
 
         Raises:
-            InputError: outlines or ratings that are no numbers, or lie outside the scan.
+            InputError: outlines or ratings that are no numbers, or outlines that lie nowhere near a scan.
         """
         return list(self._guarded(lambda: self._readings(scan)))
 
@@ -105,7 +107,7 @@ class LidcXml:
                 continue
             index = scan.slice_index(float(_text(roi, "imageZposition")))
             array = np.array(points)
-            if not 0 <= index < scan.n_slices or array.min() < 0 or array.max() >= MOST_PIXELS:
+            if abs(index) > MOST_SLICES or array.min() < 0 or array.max() >= MOST_PIXELS:
                 raise ValueError(f"an outline in slice {index} of {scan.n_slices}, pixels to {array.max()}")
             if np.array_equal(array[0], array[-1]):
                 array = array[:-1]

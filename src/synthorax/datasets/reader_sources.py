@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from synthorax.annotations.clustering import cluster
-from synthorax.annotations.consensus import as_read, label_nodules, slice_grid
+from synthorax.annotations.consensus import LEFT_OUT, as_read, label_nodules, slice_grid
 from synthorax.annotations.lidc_xml import LidcXml, Mark, read_lidc_xml
 from synthorax.annotations.luna16 import Finding
 from synthorax.annotations.reading import Reading
 from synthorax.datasets.mask_files import check_inside
-from synthorax.datasets.sources import Files, Whose, made_case, source_key
+from synthorax.datasets.sources import Files, Whose, how_annotated, made_case, source_key
 from synthorax.datasets.store import CANDIDATE, Case, Point
 from synthorax.errors import InputError
 from synthorax.geometry import orient
@@ -64,11 +64,18 @@ class LidcSource:
             notes = _check_same_scan(self.xml, annotated, scan, ct)
             grid = slice_grid(ct, patient_id=self.whose.patient_id, series_uid=annotated.series_uid)
             readings, marks = annotated.readings(grid), annotated.marks()
-        regions, nodules = label_nodules(cluster(readings), ct, self.readers)
+        regions, nodules, told = label_nodules(cluster(readings), ct, self.readers)
         case = _case(self.case_id, self.files, replace(scan, ct=ct), regions, nodules, self.whose)
         points = tuple(point for mark in marks if (point := _point(mark, ct)) is not None)
         series = scan.series_uid or self.files.series_uid
-        return replace(case, points=points, annotated="all", series_uid=series, notes=(*case.notes, *notes))
+        is_whole = not any(note.startswith(LEFT_OUT) for note in told)
+        return replace(
+            case,
+            points=points,
+            annotated=how_annotated(None, "all", nodules, is_whole=is_whole),
+            series_uid=series,
+            notes=(*case.notes, *notes, *told),
+        )
 
 
 @dataclass(frozen=True)
@@ -96,7 +103,9 @@ class LunaSource:
     def read(self) -> Case:
         scan = self.files.read()
         ct = as_read(scan.ct)
-        regions, outlined = label_nodules(cluster(self.readings), ct, self.readers) if self.readings else ([], [])
+        regions, outlined, _ = (
+            label_nodules(cluster(self.readings), ct, self.readers) if self.readings else ([], [], [])
+        )
         nodules, notes = [], []
         kept: list[Region] = []
         lost = 0
@@ -126,7 +135,7 @@ class LunaSource:
             notes.append("neither LUNA16's tables nor LIDC's know this scan")
         return replace(
             case,
-            annotated="all" if self.is_listed and not lost else "some" if nodules else "none-known",
+            annotated=how_annotated(None, "all", nodules, is_whole=self.is_listed and not lost),
             series_uid=self.files.stem,
             points=points,
             notes=(*case.notes, *notes),
