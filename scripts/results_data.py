@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from datetime import date
 from functools import partial
@@ -23,7 +22,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from measuring import Cost, process_cost, user_seconds
-from other_augmenters import SCALE, SHIFT_VOXELS, SIZE, WINDOW_HU, Batches, installed
+from other_augmenters import SCALE, SHIFT_VOXELS, Batches, installed
 from synthorax import api, figures
 from synthorax.annotations.clustering import AnnotatedNodule, cluster
 from synthorax.annotations.lidc_table import read_lidc_scans
@@ -44,7 +43,7 @@ BATCH = 32
 OURS = "synthorax"
 ROUNDS = 15
 ROUND_TRIPS = 50
-TORCHIO_PATCHES = 300
+PATCHES = 300
 AUGMENTATIONS = {
     "flips and shifts": Augmentation(shift_voxels=SHIFT_VOXELS),
     "flips, shifts and scaling": Augmentation(shift_voxels=SHIFT_VOXELS, scale=SCALE),
@@ -119,7 +118,7 @@ def round_trips(folder: Path) -> Iterator[str]:
         yield f"| {name.removeprefix('scan')} | {worst:.1e} | {differ} |"
 
 
-def patch_lines(store: Store, cubes: Path, cache: Path) -> Iterator[str]:
+def patch_lines(store: Store, cache: Path) -> Iterator[str]:
     """Augmented 48^3 patches a second: from files once, then from memory beside the same of other libraries."""
     places = nodule_places(store.in_split("train"))
     datasets, cold = {}, []
@@ -127,9 +126,9 @@ def patch_lines(store: Store, cubes: Path, cache: Path) -> Iterator[str]:
         started = user_seconds()
         datasets[name] = PatchDataset(store, places, PatchSpec(), augmentation=augmentation, seed=SEED, cache=cache)
         cold.append(len(places) / (user_seconds() - started))
-    yield f"A `PatchDataset` decodes the store's patches once, {min(cold):.0f} in a second of user CPU, and finds them in its cache from then on."
+    yield f"A `PatchDataset` decodes the store's patches once, {min(cold):.0f} a second, and finds them in its cache from then on."
     yield ""
-    yield "Made of arrays that are in memory, in one process of one thread: patches in a second of user CPU, medians of"
+    yield "Made of arrays that are in memory, in one process of one thread: patches a second, medians of"
     yield f"{ROUNDS} rounds in turn. HU from -1 to 1, and the mask:"
     yield ""
     yield "| | " + " | ".join(AUGMENTATIONS) + " |"
@@ -142,10 +141,6 @@ def patch_lines(store: Store, cubes: Path, cache: Path) -> Iterator[str]:
         yield f"| {name} | " + " | ".join(cells) + " |"
     if not rates:
         yield "| TorchIO, MONAI | not installed |" + " |" * (len(AUGMENTATIONS) - 1)
-    yield ""
-    if theirs_from_files := torchio_rate(cubes):
-        yield f"From .mha files, decoded for each patch by two workers, TorchIO's queue gives {theirs_from_files} a second with all three; that is"
-        yield "decoding, which a cache saves in any library."
 
 
 def augmentation_rates(datasets: dict[str, PatchDataset]) -> dict[str, list[float]]:
@@ -153,7 +148,7 @@ def augmentation_rates(datasets: dict[str, PatchDataset]) -> dict[str, list[floa
     torch.set_num_threads(1)
     makers: dict[str, list[Callable[[int], object]]] = {OURS: []}
     for scaling, dataset in enumerate(datasets.values()):
-        hu, masks = (np.array(array[:TORCHIO_PATCHES]) for array in (dataset._voxels, dataset._masks))
+        hu, masks = (np.array(array[:PATCHES]) for array in (dataset._voxels, dataset._masks))
         makers[OURS].append(partial(dataset.batch, size=BATCH))
         for name, batches in installed().items():
             made = batches(hu, masks, scaling=bool(scaling))
@@ -171,38 +166,6 @@ def augmentation_rates(datasets: dict[str, PatchDataset]) -> dict[str, list[floa
 def random_batch(made: Batches, n: int, step: int) -> object:
     """A batch of random rows."""
     return made(np.random.default_rng([SEED, step]).integers(0, n, BATCH))
-
-
-def torchio_rate(cubes: Path) -> int | None:
-    """Patches a second of a TorchIO queue with flips, scaling and translation over cubes with masks in files."""
-    try:
-        import torchio as tio
-        from torch.utils.data import DataLoader
-    except ImportError:
-        return None
-    subjects = [
-        tio.Subject(
-            ct=tio.ScalarImage(cubes / "images" / f"{i:04d}.mha"), mask=tio.LabelMap(cubes / "masks" / f"{i:04d}.mha")
-        )
-        for i in range(TORCHIO_PATCHES)
-    ]
-    transform = tio.Compose(
-        [
-            tio.RandomFlip((0, 1, 2)),
-            tio.RandomAffine(scales=SCALE, degrees=0, translation=SHIFT_VOXELS),
-            tio.Clamp(*WINDOW_HU),
-        ]
-    )
-    queue = tio.Queue(
-        tio.SubjectsDataset(subjects, transform=transform),
-        max_length=100,
-        samples_per_volume=1,
-        sampler=tio.UniformSampler(SIZE),
-        num_workers=2,
-    )
-    started = time.perf_counter()
-    count = sum(len(batch["mask"][tio.DATA]) for batch in DataLoader(queue, batch_size=BATCH, num_workers=0))
-    return round(count / (time.perf_counter() - started))
 
 
 def main() -> None:
@@ -226,13 +189,13 @@ def page(real: Path, work: Path, out: Path) -> Iterator[str]:
     yield ""
     yield f"Written by `make results-data` on {date.today().isoformat()}: {here}."
     yield ""
-    yield f"The machine's load was {os.getloadavg()[0]:.1f}: seconds by the clock are more than they would be alone, user CPU hardly."
+    yield f"All seconds are of user CPU, since other work ran on the machine (its load was {os.getloadavg()[0]:.0f})."
     yield ""
     yield "## LIDC-IDRI"
     yield ""
     cost = prepared("lidc", real / "lidc-scans", work / "lidc")
     yield "LIDC-IDRI-0001 as 25 of its original DICOM slices and LIDC-IDRI-0003 as NIfTI, both with their XML files:"
-    yield f"prepared in {cost.user_seconds:.1f} s of user CPU. Nodules and voxels (of two readers or more) against the annotation table in the package:"
+    yield f"prepared in {cost.user_seconds:.1f} s. Nodules and voxels (of two readers or more) against the annotation table in the package:"
     yield ""
     yield from lidc_lines(Store(work / "lidc"), out)
     yield ""
@@ -250,8 +213,8 @@ def page(real: Path, work: Path, out: Path) -> Iterator[str]:
     started = user_seconds()
     write_image(work / "scan.nii.gz", scan)
     nifti = user_seconds() - started
-    yield f"512 x 512 x 140 DICOM slices to a store of {size:.0f} MB, as a whole process: {cost.user_seconds:.1f} s of user CPU, {cost.seconds:.1f} s by the clock, {cost.gigabytes:.2f} GB (best of 3)."
-    yield f"Written as DICOM in {written:.1f} s, as .nii.gz in {nifti:.1f} s of user CPU."
+    yield f"512 x 512 x 140 DICOM slices to a store of {size:.0f} MB, as a whole process: {cost.user_seconds:.1f} s, {cost.gigabytes:.2f} GB (best of 3)."
+    yield f"Written as DICOM in {written:.1f} s, as .nii.gz in {nifti:.1f} s."
     yield ""
     yield "## The 946 nodules"
     yield ""
@@ -259,13 +222,13 @@ def page(real: Path, work: Path, out: Path) -> Iterator[str]:
     cost = prepared("patches", cubes, work / "cubes")
     store = Store(work / "cubes")
     about = api.info(work / "cubes")
-    yield f"{len(store)} cubes of {sum(map(len, store.splits.values()))} patients in {cost.user_seconds:.1f} s of user CPU, {cost.gigabytes:.2f} GB a process; left out: {len(store.skipped)}."
+    yield f"{len(store)} cubes of {sum(map(len, store.splits.values()))} patients in {cost.user_seconds:.1f} s, {cost.gigabytes:.2f} GB a process; left out: {len(store.skipped)}."
     yield f"Nodules by split: {about['nodules']}; patients: {about['patients']}; diameters (least, quartiles, most): {about['diameter_mm']} mm."
     yield f"Fingerprint `{store.fingerprint[:16]}`."
     yield ""
     yield "### 48 x 48 x 48 patches"
     yield ""
-    yield from patch_lines(store, cubes, work / "cache")
+    yield from patch_lines(store, work / "cache")
     yield ""
     yield "## Out and in again"
     yield ""
