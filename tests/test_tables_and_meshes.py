@@ -48,6 +48,8 @@ def test_a_table_is_read_as_spreadsheets_write_it(tmp_path, content):
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "a Git LFS pointer"),
         (b"PK\x03\x04\xff\xff" + bytes(100), "a ZIP archive"),
         (b"", "no rows"),
+        (b"a\n" + b"1\n" * 2_000_001, "2000002 lines"),
+        (",".join(map(str, range(20_000))).encode() + b"\n", "20000 columns"),
     ],
 )
 def test_what_is_no_table_is_told_what_it_is(tmp_path, content, found):

@@ -64,7 +64,8 @@ def read_scan(path: Path, series: str | None = None, *, any_values: bool = False
         try:
             check_hounsfield(path, image.volume, blanks=as_stored)
         except InputError as doubt:
-            if not any_values or not np.isfinite(image.volume.voxels).any():
+            is_blank = image.volume.voxels.dtype.kind == "f" and not np.isfinite(image.volume.voxels).any()
+            if not any_values or is_blank:
                 raise
             notes = (*notes, str(doubt))
         if as_stored:

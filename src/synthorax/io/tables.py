@@ -6,6 +6,7 @@ import codecs
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,8 +21,8 @@ from synthorax.io.limits import read_bounded
 EXPECTED = "a CSV file with a header"
 MOST_BYTES = 2**27
 """Largest table that is read; LUNA16's candidates take half of it."""
-MOST_CELLS = 16_000_000
-"""Cells of the largest table that is read; each takes some hundred bytes of memory."""
+MOST_ROWS, MOST_COLUMNS, MOST_CELLS = 2_000_000, 10_000, 8_000_000
+"""Of the largest table that is read; a cell takes some hundred bytes of memory. LUNA16's candidates are 755,000 rows."""
 MOST_CELL = 2**17
 """Characters of the largest cell."""
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -40,6 +41,8 @@ def read_table(path: Path) -> list[dict[str, str]]:
         InputError: no text, no rows, rows of unequal length, a column twice, or more than is read.
     """
     text = _decoded(path, read_bounded(path, MOST_BYTES, EXPECTED))
+    if text.count("\n") > MOST_ROWS:
+        raise InputError(path, f"{text.count(chr(10))} lines", f"a table of at most {MOST_ROWS} rows")
     header_line = text[: text.find("\n") if "\n" in text else len(text)]
     delimiter = next((d for d in ",;\t" if d in header_line), ",")
     rows = _rows(path, text, delimiter)
@@ -47,7 +50,9 @@ def read_table(path: Path) -> list[dict[str, str]]:
     while header and not header[-1]:
         header.pop()
     named = [name or f"column {i}" for i, name in enumerate(header, start=1)]
-    if twice := [name for i, name in enumerate(named) if name in named[:i]]:
+    if len(named) > MOST_COLUMNS:
+        raise InputError(path, f"{len(named)} columns", f"a table of at most {MOST_COLUMNS}")
+    if twice := [name for name, count in Counter(named).items() if count > 1]:
         raise InputError(path, f"the column {shown(twice[0])} twice", "each column once")
     made = []
     for line, cells in enumerate(rows, start=2):
