@@ -22,7 +22,7 @@ EXPECTED = "a CSV file with a header"
 MOST_BYTES = 2**27
 """Largest table that is read; LUNA16's candidates take half of it."""
 MOST_ROWS, MOST_COLUMNS, MOST_CELLS = 2_000_000, 10_000, 8_000_000
-"""Of the largest table that is read; a cell takes some hundred bytes of memory. LUNA16's candidates are 755,000 rows."""
+"""Of the largest table that is read, whose cells take some hundred bytes each. LUNA16's candidates are 755,000 rows."""
 MOST_CELL = 2**17
 """Characters of the largest cell."""
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
