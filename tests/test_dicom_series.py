@@ -218,6 +218,16 @@ def test_pipes_links_to_nothing_and_closed_folders_are_told_and_never_opened(tmp
             verb(tmp_path / "0005.dcm")
 
 
+def test_a_file_that_may_not_be_read_is_told_and_leaves_the_mark_unknown(tmp_path, monkeypatch):
+    write_slices(tmp_path)
+    monkeypatch.setattr(os, "access", lambda path, mode: not str(path).endswith("0004.dcm"))
+    assert find_series(tmp_path).left_out == (
+        (tmp_path / "0004.dcm", "a file that cannot be read (permission denied)"),
+    )
+    with pytest.raises(InputError, match=r"0004.dcm: found a file or folder that cannot be read"):
+        api.verify(tmp_path)
+
+
 def test_a_ct_image_that_does_not_say_its_modality_is_ct(tmp_path):
     write_slices(tmp_path, change=lambda d, i: delattr(d, "Modality"))
     assert choose_series(tmp_path).modality == "CT"

@@ -59,6 +59,7 @@ def info(path: str | Path, *, check: bool = False) -> dict[str, Any]:
     """
     from synthorax import hub
     from synthorax.datasets.store import is_store
+    from synthorax.io.walk import check_listed
 
     if not Path(path).exists() and str(path) in (known := hub.bundled()):
         path = known[str(path)]
@@ -68,6 +69,7 @@ def info(path: str | Path, *, check: bool = False) -> dict[str, Any]:
     if check and not (path.is_dir() and is_store(path)):
         raise InputError(path, "no store", "a store, the only thing whose files --check can compare")
     if path.is_dir():
+        check_listed(path)
         if is_store(path):
             return _store(path, check)
         if (path / hub.CARD).is_file():

@@ -12,7 +12,7 @@ from synthorax.io.atomic import MARK
 from synthorax.io.images import is_image, read_mark
 from synthorax.io.scans import sidecar
 from synthorax.io.stl import read_stl_header
-from synthorax.io.walk import files_below, not_regular
+from synthorax.io.walk import check_listed, not_regular, survey
 from synthorax.provenance import MANIFEST
 
 MARKED = "SYNTHETIC"
@@ -47,10 +47,11 @@ def find_marks(path: Path) -> list[Found]:
     """
     found = []
     if path.is_dir():
+        check_listed(path)
         marks, unreadable = _in_folder(path)
         if marked := [mark for mark in marks if mark]:
             place = f"{len(marked)} of {len(marks)} files" + f", {unreadable} unreadable" * bool(unreadable)
-            found.append(Found(marked[0], place, len(marked) < len(marks)))
+            found.append(Found(marked[0], place, bool(unreadable) or len(marked) < len(marks)))
     elif kind := not_regular(path):
         raise InputError(path, kind, "a file or folder")
     elif text := _in_header(path):
@@ -65,14 +66,19 @@ def find_marks(path: Path) -> list[Found]:
 
 def _in_folder(folder: Path) -> tuple[list[str], int]:
     """The marks of a folder's files, empty for those without, and how many cannot be read."""
-    marks, unreadable = [], 0
-    for file in files_below(folder):
+    surveyed = survey(folder)
+    marks: list[str] = []
+    unreadable = sum("cannot" in reason for _, reason in surveyed.left_out)
+    for file in surveyed.files:
         try:
             mark = _in_header(file)
         except InputError:
             mark, unreadable = "", unreadable + 1
         if mark is not None:
             marks.append(mark)
+    closed = [path for path, reason in surveyed.left_out if "cannot" in reason]
+    if closed and not any(marks):
+        raise InputError(closed[0], "a file or folder that cannot be read", "one that can; it may hold the mark")
     return marks, unreadable
 
 

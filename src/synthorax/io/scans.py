@@ -16,6 +16,7 @@ from synthorax.io.atomic import atomic_file
 from synthorax.io.contents import what_is
 from synthorax.io.dicom_out import write_ct_series
 from synthorax.io.images import image_stem, is_image, open_image, write_image
+from synthorax.io.walk import not_regular
 from synthorax.provenance import write_manifest
 from synthorax.volume import Volume
 
@@ -73,7 +74,7 @@ def read_scan(path: Path, series: str | None = None, *, any_values: bool = False
         volume, cut = _as_int16(path, image.volume)
         return Scan(volume, notes=(*notes, *cut), path=path)
     if path.is_file() and not dicom.is_dicom(path):
-        kind = what_is(path) or "a file of no known kind"
+        kind = not_regular(path) or what_is(path) or "a file of no known kind"
         raise InputError(path, kind, "a DICOM folder, NIfTI, MHA, MHD or NRRD")
     found = dicom.read_ct_series(path, series)
     return replace(of_series(found), path=path.parent if path.is_file() else path)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from synthorax.errors import InputError
 from synthorax.io.limits import KINDS
 
 LeftOut = tuple[Path, str]
@@ -63,16 +64,29 @@ def files_below(folder: Path) -> list[Path]:
 
 
 def not_regular(path: Path) -> str:
-    """What a path is that is no regular file, such as `a pipe` or `a link to nothing`; empty if it is one."""
+    """What keeps a path from being read as a file, such as `a pipe` or `a link to nothing`; empty if nothing does."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
         return "a link to nothing" if path.is_symlink() else "nothing"
+    except (OSError, ValueError) as error:
+        return f"a file that cannot be looked at ({getattr(error, 'strerror', None) or error})"
+    if not stat.S_ISREG(mode):
+        return next((kind for is_kind, kind in KINDS if is_kind(mode)), "no regular file")
+    return "" if os.access(path, os.R_OK) else "a file that cannot be read (permission denied)"
+
+
+def check_listed(folder: Path) -> None:
+    """Refuse a folder that cannot be listed.
+
+    Raises:
+        InputError: as said.
+    """
+    try:
+        with os.scandir(folder):
+            pass
     except OSError as error:
-        return f"a file that cannot be looked at ({error.strerror})"
-    if stat.S_ISREG(mode):
-        return ""
-    return next((kind for is_kind, kind in KINDS if is_kind(mode)), "no regular file")
+        raise InputError(folder, f"a folder that cannot be listed ({error.strerror})", "one that can") from error
 
 
 def told(left_out: Sequence[LeftOut], most: int = 5) -> str:
