@@ -11,6 +11,7 @@ from highdicom.seg import segread
 import synthorax as sx
 from synthorax.datasets.store import Store
 from synthorax.editing.visibility import contrast
+from synthorax.errors import InputError
 from synthorax.geometry import crop, mirrored_crop
 from synthorax.io.dicom_out import write_ct_series
 from synthorax.io.images import write_image
@@ -169,3 +170,20 @@ def test_regions_lie_on_the_axes_of_the_scan(slab):
     assert replace(turned, voxels=painted).to_world(np.argwhere(painted).mean(0)) == pytest.approx(
         made.nodules[0].center_mm
     )
+
+
+# What hardly fits
+
+
+def test_a_nodule_smaller_than_the_parts_of_a_voxel_has_the_voxel_that_it_lies_in(slab):
+    made = sx.inject(slab, at_mm=PLACE, diameter_mm=1, seed=3)
+    assert made.regions[0].voxels == 1
+    assert made.notes[0].startswith("nodule 01: asked for 1 mm; found 4.0 mm")
+
+
+def test_a_place_out_of_this_world_is_told_in_a_few_digits(slab):
+    with pytest.raises(
+        InputError, match=r"place: found \(1e\+308, 0\.0, 0\.0\) mm; expected one in the scan"
+    ) as refused:
+        sx.inject(slab, at_mm=(1e308, 0, 0), diameter_mm=6)
+    assert len(str(refused.value)) < 200

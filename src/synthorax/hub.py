@@ -112,8 +112,10 @@ def start_from(model: Trainable, first: Model) -> None:
     """Give a fresh model the weights of another, to go on from.
 
     Raises:
-        InputError: weights of other networks.
+        InputError: weights of another system, or of other networks.
     """
+    if first.system.name != model.name:
+        raise InputError("from", f"a model of {first.system.name}", f"one of {model.name}")
     try:
         model.start_from(first.system.weights())
     except RuntimeError as error:

@@ -24,6 +24,8 @@ VESSEL_HU = -550
 """A block of lung so dense holds a vessel of about two millimetres or more."""
 WALL_BLUR_MM = 3.0
 """Within this distance of the lung wall, dense blocks are attributed to the wall, not to a vessel."""
+FAR_MM = 1e6
+"""Coordinates of more millimetres are told in powers of ten."""
 ATTACHED = (0.1, 0.5)
 """An attached nodule's centre is so many radii from what it is attached to; shapes are flatter than balls."""
 
@@ -204,4 +206,4 @@ def _reason(site: Site, room: NDArray[np.float32], clearance: Clearance, to_end:
 
 
 def _text(point_mm: Sequence[float] | NDArray[np.float64]) -> str:
-    return "({}) mm".format(", ".join(f"{c:.1f}" for c in point_mm))
+    return "({}) mm".format(", ".join(f"{c:.1f}" if abs(c) < FAR_MM else f"{c:.3g}" for c in point_mm))

@@ -149,9 +149,12 @@ def outlined(solid: Solid, patch: Volume) -> NDArray[np.bool_]:
     voxels, where no voxel is filled, they are the width at half the height of what is to be seen.
     """
     box, parts = _box(patch, solid.reach_mm), _parts(patch)
-    share = _means((solid.at(_points(patch, box, parts)) <= 0).astype(np.float32), parts)
+    distance = solid.at(_points(patch, box, parts))
+    share = _means((distance <= 0).astype(np.float32), parts)
+    if not share.any():  # the shape is smaller than the parts of a voxel, and lies between them
+        share = _means((distance == distance.min()).astype(np.float32), parts)
     mask = np.zeros(patch.shape, bool)
-    mask[box] = share >= max(0.5 * float(share.max()), 1e-6)
+    mask[box] = share >= 0.5 * float(share.max())
     return mask
 
 

@@ -29,7 +29,9 @@ def choose(presets: Mapping[str, Config], preset: str, settings: Mapping[str, An
     except ValidationError as error:
         first = error.errors()[0]
         setting = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"setting {setting}", repr(first["input"]), first["msg"]) from error
+        raise InputError(
+            f"setting {setting}", repr(first["input"]), first["msg"].removeprefix("Input should be ")
+        ) from error
     except InputError as error:
         setting, found, expected = error.args
         raise InputError(f"setting {setting}", found, expected) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -17,6 +18,10 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 Attribute = Literal["diameter_mm", "texture", "malignancy"]
 Voxels = tuple[PositiveInt, PositiveInt, PositiveInt]
 
+MOST_VOXELS = 256**3
+"""Voxels of the largest cube; no machine trains on larger ones."""
+MOST_WIDE = 2**16
+"""Channels, entries of the noise and cubes of a batch at most."""
 N_BLOCKS = 3
 """Residual blocks a network has, each of which halves or doubles the grid."""
 
@@ -99,6 +104,11 @@ class AcWganConfig(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> AcWganConfig:
+        if math.prod(self.size) > MOST_VOXELS:
+            raise InputError("size", str(self.size), f"at most {MOST_VOXELS} voxels")
+        if max(*self.widths, self.noise, self.batch_size) > MOST_WIDE:
+            wide = max(*self.widths, self.noise, self.batch_size)
+            raise InputError("widths, noise or batch_size", str(wide), f"at most {MOST_WIDE}")
         if any(n % 2**N_BLOCKS for n in self.size):
             raise InputError("size", str(self.size), f"voxels divisible by {2**N_BLOCKS}")
         if len(set(self.attributes)) < len(self.attributes):
