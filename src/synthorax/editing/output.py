@@ -105,7 +105,7 @@ def _write_images(
     stem = image_stem(name)
     suffix = name[len(stem) :].lower()
     stem = stem.encode("utf-8", "replace").decode().replace("?", "_")  # a table holds Unicode alone
-    suffix = suffix if suffix in WRITTEN else ".nii.gz"
+    suffix = suffix if suffix in WRITTEN else ".nrrd" if suffix == ".nhdr" else ".nii.gz"
     files = {"scan": stem + suffix, "mask": f"{stem}_mask{suffix}", "region": f"{stem}_region{suffix}"}
     for volume, file in zip((edited.ct, edited.mask, region), files.values(), strict=True):
         write_image(folder / file, volume, mark=origin.mark)
