@@ -11,14 +11,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from synthorax import errors
+from synthorax import api, errors
+from synthorax.datasets import prepare as prepare_module
+from synthorax.datasets.store import Store
 from synthorax.errors import InputError, OutputError, Stopped, SynthoraxError, TrainingError
 from synthorax.io import atomic, locks
 from synthorax.io.atomic import MARK, atomic_file, atomic_folder, claiming, new_file, working_in
+from synthorax.io.images import write_image
 from synthorax.io.locks import REPLACED, TEMPORARY, claim, clear_leftovers
 from synthorax.parallel import map_processes
+from synthorax.volume import Volume
 
 
 def make(folder, text="old", **options):
@@ -359,3 +364,73 @@ def test_workers_end_when_their_parent_is_killed(number):
 def test_a_number_of_workers_that_no_machine_has_use_for_is_refused(workers):
     with pytest.raises(InputError, match="workers: found"):
         map_processes(str, [1, 2, 3], workers=workers)
+
+
+# Stores
+
+
+@pytest.fixture
+def prepare(tmp_path):
+    """Prepare the scans of a folder into `store`; `level` decides their voxels."""
+
+    def run(level=-700, **options):
+        folder = tmp_path / "scans"
+        folder.mkdir(exist_ok=True)
+        for number in range(3):
+            voxels = np.full((8, 8, 8), level - number, np.int16)
+            voxels[4:] = 40  # tissue beside the air, as a CT has it
+            write_image(folder / f"{number}.nii.gz", Volume(voxels, (1.0, 1.0, 1.0)))
+        (folder / "nodules.csv").write_text("image,mask\n0.nii.gz,\n1.nii.gz,\n2.nii.gz,\n")
+        return api.prepare("patches", folder, tmp_path / "store", workers=1, **options)
+
+    return run
+
+
+def levels(store):
+    return {case.case_id: int(store.read(case.case_id).ct.voxels[0, 0, 0]) for case in store.cases}
+
+
+def test_a_store_stays_whole_until_the_one_that_replaces_it_is(prepare, tmp_path, monkeypatch):
+    old = levels(prepare(-700))
+    real, stopped = prepare_module.write_case, []
+
+    def write(store, case, key):
+        if len(stopped) == 2:
+            raise KeyboardInterrupt
+        stopped.append(case.case_id)
+        return real(store, case, key)
+
+    monkeypatch.setattr(prepare_module, "write_case", write)
+    with pytest.raises(Stopped, match="after 2 of 3 scans; the same command goes on"):
+        prepare(-800)
+    assert levels(Store(tmp_path / "store")) == old
+    monkeypatch.setattr(prepare_module, "write_case", real)
+    assert levels(prepare(-800)) == {name: level - 100 for name, level in old.items()}
+    assert not hidden(tmp_path)
+
+
+def test_a_store_or_whatever_lies_in_a_stores_folder_stays(prepare, tmp_path):
+    prepare(-700)
+    (tmp_path / "store" / "thesis.txt").write_text("precious")
+    (tmp_path / "scans" / "1.nii.gz").rename(tmp_path / "elsewhere.nii.gz")
+    api.prepare("scans", tmp_path / "scans", tmp_path / "store" / "inner", workers=1)
+    store = prepare(-800)
+    assert set(levels(store).values()) == {-800, -801, -802}
+    assert len(Store(tmp_path / "store" / "inner")) == 2
+    assert (tmp_path / "store" / "thesis.txt").read_text() == "precious"
+    with pytest.raises(InputError, match="which no earlier call made"):
+        make(tmp_path / "store", overwrite=True)
+
+
+def test_a_store_in_the_folder_of_its_scans_is_not_taken_for_scans(prepare, tmp_path):
+    prepare()
+    (tmp_path / "store").rename(tmp_path / "scans" / "store")
+    store = api.prepare("scans", tmp_path / "scans", tmp_path / "scans" / "store2", workers=1)
+    assert len(store) == 3
+
+
+def test_a_source_is_no_place_to_prepare_into(prepare, tmp_path):
+    prepare()
+    for source in ("store", "store/0"):
+        with pytest.raises(InputError, match="the source itself, or a folder that holds it"):
+            api.prepare("scans", tmp_path / source, tmp_path / "store", overwrite=True)

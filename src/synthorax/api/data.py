@@ -75,6 +75,8 @@ def prepare(
     folder = Path(source).resolve()
     if not folder.exists():
         raise InputError(source, "nothing", "a folder of scans")
+    if Path(out).resolve() in (folder, *folder.parents) and Path(out).exists():
+        raise InputError(out, "the source itself, or a folder that holds it", "another folder, which may lie in it")
     rows = Path(table).resolve() if table else None
     where = fingerprint(f"{folder} {rows}".encode("utf-8", "surrogatepass"))[:12]
     # A store tells nothing of the machine it was made on.

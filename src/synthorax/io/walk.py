@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from collections.abc import Sequence
@@ -21,7 +22,8 @@ class Surveyed:
 
     Attributes:
         files: regular files, sorted.
-        left_out: pipes, devices, links to nothing, and folders that cannot be listed.
+        left_out: pipes, devices, links to nothing, folders that cannot be listed, and stores, which are read by
+            themselves: one may be prepared into the folder of its own scans.
     """
 
     files: tuple[Path, ...]
@@ -47,6 +49,10 @@ def survey(folder: Path) -> Surveyed:
             folders.clear()
             continue
         seen.add(real)
+        if place != os.fspath(folder) and _is_store(Path(place)):
+            left_out.append((Path(place), "a store that synthorax prepared"))
+            folders.clear()
+            continue
         for name in names:
             if name.startswith("."):
                 continue
@@ -56,6 +62,14 @@ def survey(folder: Path) -> Surveyed:
             else:
                 found.append(path)
     return Surveyed(tuple(sorted(found)), tuple(sorted(left_out)))
+
+
+def _is_store(folder: Path) -> bool:
+    try:
+        with open(folder / "prepare.json", "rb") as file:
+            return "synthorax" in json.loads(file.read(2**20))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return False
 
 
 def files_below(folder: Path) -> list[Path]:

@@ -13,6 +13,7 @@ import numpy as np
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.markup import escape
 
 from synthorax.datasets.shape_files import ANALYZER_THRESHOLD
 from synthorax.datasets.shapes import ShapeSet
@@ -184,7 +185,7 @@ class ShapeStudy:
             if note.is_file():
                 runs.append(read_figures(note, shapes))
                 continue
-            console.print(f"[bold]{plan.name}[/bold], training seed {seed}")
+            console.print(f"[bold]{escape(plan.name)}[/bold], training seed {seed}")
             found = self.train_and_measure(plan, seed, samples)
             with atomic_file(note) as file:
                 file.write_text(json.dumps(found))

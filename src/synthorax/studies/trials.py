@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.markup import escape
 
 from synthorax.datasets.augmentation import Augmentation
 from synthorax.datasets.patches import RECIPE, PatchDataset, Place
@@ -178,7 +179,7 @@ class Study:
         key = self.key(splits, feed.key)
         found = []
         for seed in self.seeds:
-            self.console.print(f"[bold]{name}[/bold], training seed {seed}")
+            self.console.print(f"[bold]{escape(name)}[/bold], training seed {seed}")
             out = self.out / f"{name}-{seed}".replace(" ", "-")
             make_batches = partial(feed.batches, splits.train.with_seed(seed).flipped(config.flip))
             task = kind(config, seed)
