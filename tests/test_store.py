@@ -648,7 +648,7 @@ def test_an_unfinished_store_says_so(folder, tmp_path):
 def test_a_damaged_store_is_refused_in_one_line(folder, tmp_path):
     store = api.prepare("patches", folder, tmp_path / "store", workers=1)
     (tmp_path / "store" / "0" / "ct" / "zarr.json").unlink()
-    with pytest.raises(InputError, match=r"0/ct/zarr\.json: found no file"):
+    with pytest.raises(InputError, match=r"0/ct/zarr\.json: found no such file"):
         store.read("0")
     index = json.loads((tmp_path / "store" / "zarr.json").read_text())
     index["attributes"]["synthorax"]["format"] = 99

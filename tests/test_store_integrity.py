@@ -227,7 +227,7 @@ def test_an_index_that_is_no_index_is_refused(store, content):
 def test_an_index_of_more_bytes_than_any_store_has_is_not_read(store):
     with open(store / "zarr.json", "r+b") as file:
         file.truncate(2**40)
-    with pytest.raises(InputError, match="at most 67,108,864 are read"):
+    with pytest.raises(InputError, match="the index of a store of at most 67108864 bytes"):
         Store(store)
 
 
@@ -314,7 +314,7 @@ def test_a_store_of_format_1_is_told_to_have_no_hashes_of_chunks_and_checked_by_
 
 def test_a_missing_chunk_of_format_1_is_not_0_hu(old):
     (old / "a/ct/c/0/0/0").unlink()
-    with pytest.raises(InputError, match="a/ct/c/0/0/0: found no file"):
+    with pytest.raises(InputError, match="a/ct/c/0/0/0: found no such file"):
         Store(old).read("a")
 
 
@@ -365,3 +365,17 @@ def test_regions_of_a_label_map_keep_their_labels():
     labels[:2], labels[5:7] = 2, 1
     one, two = regions_of(labels, (1, 2))
     assert (one.corner, two.corner) == ((5, 0, 0), (0, 0, 0))
+
+
+def test_a_store_and_a_pack_tell_nothing_of_the_folders_of_the_machine(tmp_path):
+    source = tmp_path / "my scans"
+    source.mkdir()
+    sx.write_scan(source / "a.nii.gz", case_of("a").ct)
+    (source / "torn.nii.gz").write_bytes(b"torn")
+    store = sx.prepare("scans", source, tmp_path / "store", workers=1)
+    assert "torn.nii.gz" in store.skipped[0]["reason"]
+    write_case(store.path, Case("x", "P", case_of("a").ct, notes=(f"{source}/b.nii.gz: lost",)), "test")
+    assert "b.nii.gz: lost" in (store.path / "x" / "zarr.json").read_text()
+    sx.pack(store, tmp_path / "pack.zip")
+    for file in (tmp_path / "pack.zip", *store.path.rglob("*")):
+        assert not file.is_file() or str(tmp_path).encode() not in file.read_bytes()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,6 +65,15 @@ def patient_key(patient_id: str) -> str:
 def synthetic_patient(patient_id: str) -> str:
     """The patient id of every synthetic scan made from a scan of this patient: `SYNTHETIC-` and `patient_key`."""
     return SYNTHETIC_PATIENT + patient_key(patient_id)
+
+
+def without_folders(text: str) -> str:
+    """A message as a result may keep it: files by their names, nothing of the folders of the machine they lie on.
+
+    >>> without_folders("/home/me/scans/a.nii: found text")
+    'a.nii: found text'
+    """
+    return re.sub(r"(?<![^\s'\"(\[=])(/[^/\s:;,'\"]+)+/", "", text)
 
 
 def sha256(path: Path) -> str:

@@ -19,8 +19,9 @@ import numpy as np
 from numcodecs import blosc
 from numpy.typing import NDArray
 
-from synthorax.datasets.rows import json_object, read_bounded
+from synthorax.datasets.rows import json_object
 from synthorax.errors import InputError
+from synthorax.io.limits import read_bounded
 
 METADATA = "zarr.json"
 MOST_METADATA_BYTES = 2**16
@@ -212,10 +213,8 @@ class StoredArray:
     def _bytes(self, key: str, most: int) -> bytes:
         try:
             data = read_bounded(self.folder / key, most)
-        except FileNotFoundError:
-            raise self._damage(key, "no file") from None
-        except (OSError, ValueError) as error:
-            raise self._damage(key, getattr(error, "strerror", None) or str(error)) from error
+        except InputError as error:
+            raise self._damage(key, error.args[1]) from error
         if self.hashes is not None and hashlib.sha256(data).hexdigest() != self.hashes[key]:
             raise self._damage(key, f"{len(data)} bytes of another hash than was written")
         return data

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from synthorax.datasets import rows
 from synthorax.io.limits import MOST_VOXELS
 from synthorax.nodule import Nodule, NoduleAttributes
+from synthorax.provenance import without_folders
 from synthorax.region import Region, paint_labels
 from synthorax.volume import Volume
 
@@ -163,7 +164,7 @@ class CaseEntry:
                 "nodules": [nodule.row() for nodule in case.nodules],
                 "boxes": [[list(region.corner), list(region.shape)] for region in case.regions],
                 "given_split": case.split,
-                "notes": list(case.notes),
+                "notes": [without_folders(note) for note in case.notes],
             }
         )
 

@@ -37,6 +37,7 @@ from synthorax.datasets.case import Box, Case, CaseEntry, Point, packed_bytes, u
 from synthorax.datasets.progress import shown
 from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_folder, new_file
+from synthorax.provenance import without_folders
 from synthorax.region import Region, paint_labels, regions_of
 
 if TYPE_CHECKING:
@@ -251,7 +252,7 @@ def pack_store(
         "store_format": store.format,
         "whole": request.size is None and request.hu_step == 1 and len(cases) == len(store),
         "source": store.source,
-        "skipped": store.skipped,
+        "skipped": [{name: without_folders(text) for name, text in row.items()} for row in store.skipped],
         "splits": store.splits,
         "cases": [],
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 from collections import Counter
@@ -45,6 +44,7 @@ from synthorax.io.atomic import (
 )
 from synthorax.io.locks import clear_leftovers
 from synthorax.parallel import map_processes
+from synthorax.provenance import without_folders
 
 BESIDE = ".preparing-"
 """How the name of a folder begins that a store is prepared in which another one will be replaced by."""
@@ -254,8 +254,7 @@ def _fill(
 def _without_folders(error: InputError) -> str:
     """An error as a store may keep it: files by their names, nothing of the machine that they lie on."""
     subject, found, expected = (Path(part).name if isinstance(part, Path) else str(part) for part in error.args)
-    text = f"{subject}: found {found}; expected {expected}"
-    return re.sub(r"(?<![^\s'\"(\[=])(/[^/\s:;,'\"]+)+/", "", text)
+    return without_folders(f"{subject}: found {found}; expected {expected}")
 
 
 def _write_request(out: Path, wanted: Mapping[str, Any]) -> None:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import stat
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 MOST_TEXT = 2**16
@@ -16,22 +13,6 @@ RESERVED = ("zarr.json", "prepare.json")
 """Names that a store needs for itself."""
 MOST_NAME_BYTES = 255
 """Bytes of a file's name, which file systems allow."""
-
-
-def read_bounded(path: Path, most: int) -> bytes:
-    """The bytes of a regular file of at most `most` bytes.
-
-    Raises:
-        OSError: there is none, or it cannot be read.
-        ValueError: a pipe, device or folder, or a larger file.
-    """
-    status = os.stat(path)
-    if not stat.S_ISREG(status.st_mode):
-        raise ValueError("no regular file")
-    if status.st_size > most:
-        raise ValueError(f"{status.st_size:,} bytes where at most {most:,} are read")
-    with open(path, "rb") as file:
-        return file.read(most)
 
 
 def json_object(data: bytes) -> dict[str, Any]:

@@ -39,8 +39,9 @@ from synthorax.datasets.case import (
 from synthorax.errors import InputError, OutputError
 from synthorax.geometry import AIR_HU
 from synthorax.io.atomic import atomic_file, atomic_folder
+from synthorax.io.limits import read_bounded
 from synthorax.parallel import map_processes
-from synthorax.provenance import fingerprint
+from synthorax.provenance import fingerprint, without_folders
 from synthorax.region import Region, paint_labels
 from synthorax.volume import Volume
 
@@ -103,12 +104,12 @@ def write_case(store: Path, case: Case, source_key: str) -> CaseEntry:
 def known_entry(store: Path, case_id: str, source_key: str) -> CaseEntry | None:
     """The entry of a case that was written from the same source before."""
     try:
-        data = rows.read_bounded(store / case_id / INDEX, MOST_INDEX_BYTES)
+        data = read_bounded(store / case_id / INDEX, MOST_INDEX_BYTES)
         about = _about(data)
         if about["format"] != FORMAT or about["source"] != source_key:
             return None
         return replace(CaseEntry.from_row(about["entry"]), metadata_sha256=fingerprint(data))
-    except (OSError, ValueError, KeyError):
+    except (InputError, ValueError, KeyError):
         return None
 
 
@@ -117,9 +118,9 @@ def case_folders(store: Path) -> list[Path]:
     found = []
     for folder in store.iterdir():
         try:
-            if "entry" in _about(rows.read_bounded(folder / INDEX, MOST_INDEX_BYTES)):
+            if "entry" in _about(read_bounded(folder / INDEX, MOST_INDEX_BYTES)):
                 found.append(folder)
-        except (OSError, ValueError):
+        except (InputError, ValueError):
             continue
     return found
 
@@ -149,7 +150,7 @@ def write_index(
         "source": dict(source),
         "fingerprint": fingerprint(content),
         "splits": splits,
-        "skipped": [dict(s) for s in skipped],
+        "skipped": [{name: without_folders(text) for name, text in row.items()} for row in skipped],
         "cases": [entry.row() for entry in entries],
     }
     data = _group(index | {"sha256": _own_hash(index)})
@@ -193,12 +194,13 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            self._open(_about(rows.read_bounded(path / INDEX, MOST_INDEX_BYTES)))
-        except FileNotFoundError:
+        if not (path / INDEX).exists():
             found = "a store that was not finished" if is_store(path) else "no store"
-            raise InputError(path, found, f"{WRITTEN}, to its end") from None
-        except (OSError, ValueError) as error:
+            raise InputError(path, found, f"{WRITTEN}, to its end")
+        data = read_bounded(path / INDEX, MOST_INDEX_BYTES, "the index of a store")
+        try:
+            self._open(_about(data))
+        except ValueError as error:
             raise InputError(path, f"a damaged store ({error})", WRITTEN) from error
 
     def _open(self, index: dict[str, Any]) -> None:
@@ -213,6 +215,8 @@ class Store:
         elif index.pop("sha256", None) != _own_hash(index):
             raise ValueError("its index is not as it was written")
         self.cases = tuple(CaseEntry.from_row(row) for row in cases)
+        for case in self.cases if self.format > 1 else ():
+            rows.sha256(case.metadata_sha256, f"case {case.case_id}: metadata_sha256")
         self.splits = rows.splits(rows.field(index, "splits"), [case.patient_id for case in self.cases])
         self.fingerprint = rows.sha256(rows.field(index, "fingerprint"), "fingerprint")
         self.skipped = rows.table_of_texts(rows.field(index, "skipped"), "skipped")
@@ -364,12 +368,9 @@ class Store:
         try:
             expected = self[case_id].metadata_sha256
             return _checked_metadata(file, expected) if expected else _read_metadata(file, "")
-        except FileNotFoundError:
-            raise InputError(file, "no file", f"what was written; {self._remedy(file.parent)}") from None
-        except (OSError, ValueError) as error:
-            raise InputError(
-                file, f"a damaged case ({error})", f"what was written; {self._remedy(file.parent)}"
-            ) from error
+        except (InputError, ValueError) as error:
+            found = error.args[1] if isinstance(error, InputError) else f"a damaged case ({error})"
+            raise InputError(file, found, f"what was written; {self._remedy(file.parent)}") from error
 
     def _remedy(self, case: Path) -> str:
         """What a user can do about a damaged case."""
@@ -409,7 +410,7 @@ class _CaseFile:
 
 
 def _read_metadata(file: Path, sha256: str) -> _CaseFile:
-    data = rows.read_bounded(file, MOST_INDEX_BYTES)
+    data = read_bounded(file, MOST_INDEX_BYTES)
     if sha256 and fingerprint(data) != sha256:
         raise ValueError("not as it was written")
     about = _about(data)

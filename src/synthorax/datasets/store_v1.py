@@ -13,6 +13,7 @@ from synthorax.datasets import rows
 from synthorax.datasets.arrays import ARRAYS, METADATA, Layout, StoredArray
 from synthorax.datasets.case import CaseEntry
 from synthorax.errors import InputError
+from synthorax.io.limits import read_bounded
 from synthorax.region import Region, regions_of
 
 MASK = Layout("uint8", (32, 128, 128), ("z", "y", "x"))
@@ -45,9 +46,9 @@ def check(case: Path, entry: CaseEntry) -> tuple[int, list[InputError]]:
         InputError: the case cannot be read.
     """
     try:
-        about = rows.json_object(rows.read_bounded(case / METADATA, MOST_BYTES))["attributes"]["synthorax"]
+        about = rows.json_object(read_bounded(case / METADATA, MOST_BYTES))["attributes"]["synthorax"]
         row, points = about["entry"] | {"sha256": ""}, about["points"]
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError) as error:
         raise InputError(case / METADATA, f"a damaged case ({error})", f"what was written; {REMEDY}") from error
     ct = StoredArray(case / "ct", ARRAYS["ct"], entry.shape, None, REMEDY).read((0, 0, 0), entry.shape)
     content = hashlib.sha256(ct.data)
