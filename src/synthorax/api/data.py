@@ -61,7 +61,7 @@ def prepare(
         InputError: nothing readable in the source, or a folder that holds something else.
         OutputError: the store cannot be written.
     """
-    from synthorax.datasets import source_lists
+    from synthorax.datasets import reader_lists, source_lists
     from synthorax.datasets.case import ANNOTATED
     from synthorax.datasets.prepare import prepare_store
     from synthorax.io.structure_names import wanted_structures
@@ -92,7 +92,7 @@ def prepare(
         found = source_lists.scan_sources(folder, rows, structures, stated=annotated, patient_from=patient_from)
     elif kind in ("lidc", "luna16"):
         request["readers"] = readers
-        found = (source_lists.lidc_sources if kind == "lidc" else source_lists.luna16_sources)(folder, readers)
+        found = (reader_lists.lidc_sources if kind == "lidc" else reader_lists.luna16_sources)(folder, readers)
     else:
         raise InputError("kind of source", repr(kind), "lidc, luna16, scans or patches")
     return prepare_store(

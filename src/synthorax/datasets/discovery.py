@@ -62,7 +62,8 @@ def find_scans(folder: Path) -> FoundScans:
     images = [path for path in paths if is_image(path) and SEGMENTED_LUNGS not in path.parts]
     found = group_series([path for path in paths if not is_image(path)], surveyed.left_out if surveyed else ())
     series = [one for one in found if one.modality == "CT" and not one.is_localizer]
-    refused = [_unreadable(folder, left) for left in found.left_out if not _is_harmless(left, series)]
+    harmless = {left for one in series for left in one.left_out if left[1] in HARMLESS}
+    refused = [_unreadable(folder, left) for left in found.left_out if left not in harmless]
     refused += [
         _unreadable(folder, (one.files[0], "localizer images, and no slices")) for one in found if one.is_localizer
     ]
@@ -179,11 +180,6 @@ def _not_read(paths: Sequence[Path], series: Sequence[SeriesFiles]) -> list[str]
         named = ", ".join(dict.fromkeys(path.name for path in lists[:MOST_NAMED])) + ", ..." * (len(lists) > MOST_NAMED)
         notes.append(f"{len(lists)} tables were not read ({named}); a table of nodules is {TABLE}, or given by --table")
     return notes
-
-
-def _is_harmless(left: LeftOut, series: Sequence[SeriesFiles]) -> bool:
-    """Whether a file beside a series was passed over for what needs no name; the notes of the series count it."""
-    return left[1] in HARMLESS and any(left in one.left_out for one in series)
 
 
 def _unreadable(folder: Path, left: LeftOut) -> Unreadable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 from synthorax.datasets.case import ANNOTATED
 from synthorax.datasets.mask_files import NOT_TAKEN
@@ -61,8 +62,14 @@ def lines(store: Store) -> list[str]:
     made += [str(note) for note in store.source.get("notes", [])]
     remarks = [f"{case_id}: {note}" for case_id, notes in case_notes(store).items() for note in notes]
     made += _bounded(remarks)
-    made += _bounded([f"left out: {skip['reason']}" for skip in store.skipped])
+    made += _bounded([f"left out: {_skipped(skip)}" for skip in store.skipped])
     return made
+
+
+def _skipped(skip: Mapping[str, str]) -> str:
+    """A reason why something was left out, with its case where the reason does not name it."""
+    case_id, reason = skip["case"], skip["reason"]
+    return reason if case_id in reason else f"{case_id}: {reason}"
 
 
 def _bounded(told: list[str]) -> list[str]:

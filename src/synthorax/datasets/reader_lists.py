@@ -1,0 +1,122 @@
+"""The sources of LIDC-IDRI and LUNA16 as they are downloaded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from synthorax.annotations.lidc_table import read_lidc_scans
+from synthorax.annotations.lidc_xml import read_lidc_xml
+from synthorax.annotations.luna16 import read_findings
+from synthorax.datasets.case_ids import case_ids
+from synthorax.datasets.discovery import MOST_NAMED, find_scans
+from synthorax.datasets.patients import linked
+from synthorax.datasets.reader_sources import LidcSource, LunaSource
+from synthorax.datasets.source_lists import Found
+from synthorax.datasets.sources import Whose
+from synthorax.errors import InputError
+from synthorax.io.walk import files_below
+
+HEAD_BYTES = 4096
+
+
+class XmlFile(NamedTuple):
+    """An annotation file and the series it is of; empty where it is damaged. What it says is read with its scan."""
+
+    path: Path
+    series_uid: str
+
+
+def lidc_sources(folder: Path, readers: int) -> Found:
+    """LIDC-IDRI as downloaded: every CT series with its XML file, or with the readings of the package's table."""
+    known = read_lidc_scans()
+    by_uid, by_folder = _xml_files(folder)
+    found = []
+    scans = find_scans(folder)
+    used = set()
+    for files in scans.scans:
+        place = files.path if files.files else files.path.parent
+        xml = by_uid.get(files.series_uid) if files.series_uid else by_folder.get(place)
+        uid = files.series_uid or (xml.series_uid if xml else "")
+        listed = known.get(uid)
+        if xml is None and listed is None:
+            xml = by_folder.get(place) or by_folder.get(place.parent)
+        used |= {xml.path} if xml else set()
+        patient = files.patient_id or (listed.scan.patient_id if listed else place.name)
+        found.append((replace(files, series_uid=uid, masks=(), doubts=()), patient, xml, listed))
+    patients, keys, notes = linked([patient for _, patient, _, _ in found])
+    made = [
+        LidcSource(
+            case_id=case_id,
+            files=files,
+            whose=Whose(patient, key),
+            xml=xml.path if xml else None,
+            readings=listed.readings if listed and not xml else (),
+            is_annotated=bool(xml or listed),
+            readers=readers,
+        )
+        for case_id, patient, key, (files, _, xml, listed) in zip(
+            case_ids(patients), patients, keys, found, strict=True
+        )
+    ]
+    alone = {xml.path for xml in (*by_uid.values(), *by_folder.values())} - used
+    if alone:
+        names = ", ".join(sorted(str(path.relative_to(folder)) for path in alone)[:MOST_NAMED])
+        notes.append(
+            f"{len(alone)} XML files are of scans that are not here: {names}{', ...' * (len(alone) > MOST_NAMED)}"
+        )
+    return Found((*made, *scans.refused), tuple(notes))
+
+
+def luna16_sources(folder: Path, readers: int) -> Found:
+    """LUNA16 as downloaded: every scan that its tables may tell of, with nodules, candidates, voxels and ratings."""
+    tables = {path.name: path for path in files_below(folder) if path.suffix.lower() == ".csv"}
+    if "annotations.csv" not in tables:
+        raise InputError(folder, "no annotations.csv", "LUNA16's scans and its tables")
+    findings = read_findings(tables["annotations.csv"])
+    if any(finding.diameter_mm is None for found in findings.values() for finding in found):
+        raise InputError(tables["annotations.csv"], "no diameter_mm", "LUNA16's annotations")
+    candidates = next((tables[n] for n in ("candidates_V2.csv", "candidates.csv") if n in tables), None)
+    points = read_findings(candidates) if candidates else {}
+    known = read_lidc_scans()
+    found = find_scans(folder)
+    stems = [files.stem for files in found.scans]
+    listed = [known.get(stem) for stem in stems]
+    patients, keys, notes = linked(
+        [one.scan.patient_id if one else stem for one, stem in zip(listed, stems, strict=True)]
+    )
+    made = [
+        LunaSource(
+            case_id=case_id,
+            files=files,
+            whose=Whose(patient, key),
+            findings=tuple(findings.get(files.stem, ())),
+            candidates=tuple(points.get(files.stem, ())),
+            readings=one.readings if one else (),
+            readers=readers,
+            is_listed=bool(one) or files.stem in findings or files.stem in points,
+        )
+        for case_id, files, one, patient, key in zip(case_ids(stems), found.scans, listed, patients, keys, strict=True)
+    ]
+    if absent := sorted(set(findings) - set(stems)):
+        nodules = sum(len(findings[uid]) for uid in absent)
+        notes.append(
+            f"annotations.csv names {len(absent)} scans ({nodules} nodules) that are not here, {absent[0]} first"
+        )
+    return Found((*made, *found.refused), tuple(notes))
+
+
+def _xml_files(folder: Path) -> tuple[dict[str, XmlFile], dict[Path, XmlFile]]:
+    """The annotation files of CT scans, by the series that they are of; and by folder, those that are damaged too."""
+    by_uid: dict[str, XmlFile] = {}
+    by_folder: dict[Path, XmlFile] = {}
+    for path in [path for path in files_below(folder) if path.suffix.lower() == ".xml"]:
+        try:
+            uid = read_lidc_xml(path).series_uid
+            by_uid[uid] = by_folder[path.parent] = XmlFile(path, uid)
+        except InputError:
+            with open(path, "rb") as file:
+                if b"<IdriReadMessage" not in file.read(HEAD_BYTES):  # which is of a chest radiograph
+                    by_folder.setdefault(path.parent, XmlFile(path, ""))
+    return by_uid, by_folder
