@@ -316,6 +316,23 @@ def lines(
     yield ""
 
 
+def how_measured(found: Sequence[dict], seed: int) -> Iterator[str]:
+    """Machine, seeds and date."""
+    told = machine()
+    yield (
+        "Mutants run in processes forked from one that has imported everything; limits are CPU seconds and resident "
+        "memory, which the busyness of a machine does not change. One mutant again, with all it said: "
+        "`python scripts/prove_mutants.py --seed S --kind KIND --number N`."
+    )
+    yield ""
+    seeds = ", ".join(str(found_seed) for found_seed in sorted({row["seed"] for row in found}))
+    yield (
+        f"Mutants of seed {seeds}, kills of seed {seed}. {told['processor']}, {told['cores']} cores, Python "
+        f"{told['python']}, synthorax {told['synthorax']}, PyTorch {told['torch']}, NumPy {told['numpy']}; "
+        f"{date.today().isoformat()}."
+    )
+
+
 def main() -> int:
     """Run the command line; 1 if something was wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -337,15 +354,7 @@ def main() -> int:
         found = prove(chosen.count, chosen.seed, chosen.work / "mutants", results)
     pairs = run_pairs(chosen.work / "twice")
     kills = run_kills(chosen.kills, chosen.seed, chosen.work / "kills")
-    told = machine()
-    page = [
-        *lines(found, pairs, kills, counts, speed),
-        f"Seed {chosen.seed}. Mutants run in processes forked from one that has imported everything; limits are CPU "
-        f"seconds and resident memory, which the busyness of a machine does not change. {told['processor']}, "
-        f"{told['cores']} cores, Python {told['python']}, synthorax {told['synthorax']}, PyTorch {told['torch']}, NumPy "
-        f"{told['numpy']}; {date.today().isoformat()}. "
-        "One mutant again, with all it said: `python scripts/prove_mutants.py --kind KIND --number N`.",
-    ]
+    page = [*lines(found, pairs, kills, counts, speed), *how_measured(found, chosen.seed)]
     with atomic_file(chosen.out / "reliability.md") as file:
         file.write_text("\n".join(page) + "\n")
     wrong = sum(row["verdict"] == "wrong" for row in found) + sum(bool(pair.faults) for pair in pairs)
