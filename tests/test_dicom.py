@@ -153,7 +153,7 @@ def test_compressed_slices_are_decoded(series, syntax):
 @pytest.mark.parametrize(
     ("name", "change", "said"),
     [
-        ("a missing slice", lambda s: (s / "0003.dcm").unlink(), "1 slices missing between 0002.dcm"),
+        ("a missing slice", lambda s: (s / "0003.dcm").unlink(), "1 slice missing between 0002.dcm"),
         ("two missing", lambda s: [(s / f"000{i}.dcm").unlink() for i in (3, 4)], "2 slices missing between 0002.dcm"),
         (
             "an uneven slice",
@@ -186,7 +186,7 @@ def test_compressed_slices_are_decoded(series, syntax):
             lambda s: (s / "0003.dcm").write_bytes((s / "0003.dcm").read_bytes()[:400]),
             "left out beside it: 0003.dcm",
         ),
-        ("one slice", lambda s: [(s / f"000{i}.dcm").unlink() for i in range(2, 7)], "1 CT slices"),
+        ("one slice", lambda s: [(s / f"000{i}.dcm").unlink() for i in range(2, 7)], "1 CT slice"),
         ("nothing", lambda s: shutil.rmtree(s) or s.mkdir(), "no DICOM file"),
     ],
     ids=lambda v: v if isinstance(v, str) else "",

@@ -118,7 +118,7 @@ def read_series_files(files: Sequence[Path], left_out: Sequence[LeftOut] = ()) -
     planes, passed_over = _planes(read)
     left_out = [*left_out, *passed_over]
     if len(planes) < 2:
-        found = f"{len(planes)} CT slices{_beside(left_out)}"
+        found = f"{len(planes)} CT slice{'s' * (len(planes) != 1)}{_beside(left_out)}"
         raise InputError(where, found, "two or more of one series")
     for plane in planes:
         _check_like_first(plane, planes[0])
@@ -216,14 +216,12 @@ def _notes(planes: Sequence[Plane], voxels: NDArray[np.int16], left_out: Sequenc
 
 
 def _check_like_first(plane: Plane, first: Plane) -> None:
+    """Refuse a slice that is turned or scaled unlike the first."""
+    which = "" if plane.frame is None else f"{plane.name} with "
     if not np.allclose(plane.orientation, first.orientation, atol=1e-3):
-        raise InputError(
-            plane.file, f"{plane.name} of another orientation than other slices", "slices of one orientation"
-        )
+        raise InputError(plane.file, f"{which}another orientation than other slices", "slices of one orientation")
     if not np.allclose(plane.spacing_mm, first.spacing_mm, rtol=1e-4):
-        raise InputError(
-            plane.file, f"{plane.name} of another pixel spacing than other slices", "slices of one spacing"
-        )
+        raise InputError(plane.file, f"{which}another pixel spacing than other slices", "slices of one spacing")
 
 
 def _without_copies(planes: Sequence[Plane], normal: NDArray[np.float64]) -> tuple[list[Plane], list[LeftOut]]:
@@ -272,7 +270,7 @@ def _check_even(where: Path, planes: Sequence[Plane], depth: NDArray[np.float64]
         others = int((np.abs(steps - usual) > UNEVEN * usual).sum()) - 1
         missing = steps[worst] / usual - 1
         if round(missing) >= 1 and abs(missing - round(missing)) < UNEVEN * (round(missing) + 1):
-            found = f"{round(missing)} slices missing between {between}"
+            found = f"{round(missing)} slice{'s' * (round(missing) > 1)} missing between {between}"
         else:
             found = f"uneven slices: {steps[worst]:g} mm instead of {usual:g} mm between {between}"
         found += f", and {others} more such places" * bool(others) + beside
