@@ -576,3 +576,8 @@ def test_scans_of_any_name_become_cases_and_what_is_no_file_is_left_out(tmp_path
     for name, found in (("pipe", "a pipe"), ("empty", "an empty file"), ("loop", "symbolic links")):
         assert any(f"{name}.nii.gz" in line and found in line for line in (said.out + said.err).splitlines())
     assert "\x1b[31mred" not in said.out + said.err
+
+
+def test_raw_values_of_a_scanner_are_refused_with_what_to_do(tmp_path):
+    with pytest.raises(InputError, match=r"values from 0 to 2180; .* HU plus 1024, which is to be taken off"):
+        read_scan(nifti(tmp_path / "a.nii", (HU + 1000).astype(np.uint16) + np.uint16(1000) * (HU > 0)))

@@ -23,6 +23,9 @@ from synthorax.volume import Volume
 AIR_BELOW_HU = -200
 """A CT of a chest has some air in it, and a picture that was scaled has not."""
 
+UNSHIFTED_MOST = 600
+"""Values from 0 to more than this are perhaps a scanner's raw values; masks and pictures stay below."""
+
 
 @dataclass(frozen=True, eq=False)
 class Scan:
@@ -102,7 +105,9 @@ def check_hounsfield(subject: object, volume: Volume, *, blanks: bool = False) -
         voxels = seen
     low, high = voxels.min(), voxels.max()
     if low > AIR_BELOW_HU or high == low:
-        raise InputError(subject, f"values from {low:g} to {high:g}", f"HU of a CT, air below {AIR_BELOW_HU}")
+        is_shifted = low >= 0 and high > UNSHIFTED_MOST
+        hint = "; values from 0 on are often HU plus 1024, which is to be taken off" if is_shifted else ""
+        raise InputError(subject, f"values from {low:g} to {high:g}", f"HU of a CT, air below {AIR_BELOW_HU}{hint}")
 
 
 def _as_int16(path: Path, volume: Volume) -> tuple[Volume, tuple[str, ...]]:
