@@ -347,7 +347,7 @@ def alive(process):
 def test_workers_end_when_their_parent_is_killed(number):
     code = (
         "import os, time; from synthorax.parallel import map_processes\n"
-        "def work(item): print(os.getpid(), flush=True); time.sleep(600)\n"
+        "def work(item): os.write(1, b'%d\\n' % os.getpid()); time.sleep(600)\n"  # in one piece each
         "list(map_processes(work, range(2), workers=2, chunk=1))"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
