@@ -1,5 +1,6 @@
 """One line, whatever happens: signals, unforeseen errors, names that a terminal would obey, damaged runs."""
 
+import json
 import os
 import signal
 import subprocess
@@ -292,3 +293,10 @@ def test_numbers_that_nobody_means_are_one_line_and_nothing_is_written(desk, cap
     assert main([*command.split(), "--out", "new"]) == 2
     assert the_line(capsys).startswith(f"synthorax: {said}")
     assert not (desk / "new").exists()
+
+
+def test_samples_tell_nothing_of_the_folders_they_were_made_in(trained, desk):
+    near = ["--near", f"{trained}/balls.npy:2", "--formats", "npy", "--out", "new"]
+    assert main(["sample", f"{trained}/run", "-n", "1", *near]) == 0
+    assert json.loads((desk / "new" / "manifest.json").read_text())["how"]["nodule"] == "balls.npy:2"
+    assert str(trained) not in (desk / "new" / "manifest.json").read_text()

@@ -182,7 +182,8 @@ def _scan(scan: str | Path | Scan | Volume, series: str | None, force: bool) -> 
 
 
 def _name(shapes: object) -> str:
-    return str(shapes) if isinstance(shapes, str | Path) else "" if shapes is None else type(shapes).__name__
+    """What a manifest calls the shapes: a file by its name, for its folders tell of the machine."""
+    return Path(shapes).name if isinstance(shapes, str | Path) else "" if shapes is None else type(shapes).__name__
 
 
 def _labels(labels: str | Path | Volume, ct: Volume) -> tuple[Volume, tuple[str, ...]]:

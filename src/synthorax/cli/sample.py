@@ -70,9 +70,9 @@ def sample(
     options = {name: value for name, value in asked.items() if value is not None}
     how: dict[str, object] = {"drawn": "uniform", **options}
     if near:
-        how = {"drawn": "near", "nodule": near, "radius": 0.2 if radius is None else radius}
+        how = {"drawn": "near", "nodule": Path(near).name, "radius": 0.2 if radius is None else radius}
     elif walk:
-        how = {"drawn": "walk", "from": walk[0], "to": walk[1]}
+        how = {"drawn": "walk", "from": Path(walk[0]).name, "to": Path(walk[1]).name}
     if device != "cpu":
         how["device"] = device
     chosen = {} if formats is None else {"formats": [name.strip() for name in formats.split(",")]}
