@@ -408,7 +408,11 @@ def test_a_structure_set_gives_its_nodules_names_the_rest_and_states_what_is_kno
 def test_a_structure_whose_name_did_not_match_leaves_no_healthy_scan(tmp_path):
     headers = write_ct_series(tmp_path / "in" / "ct", lung(), mark=None)
     write_contours(tmp_path / "in" / "rs.dcm", headers, [("ROI-1", NODULE)])
-    store = api.prepare("scans", tmp_path / "in", tmp_path / "store", workers=1)
+    store = api.prepare("scans", tmp_path / "in", tmp_path / "store", workers=1, annotated="all")
     assert (store.cases[0].nodules, store.cases[0].annotated) == ((), "none-known")
-    store = api.prepare("scans", tmp_path / "in", tmp_path / "other", workers=1, structures="roi")
-    assert len(store.cases[0].nodules) == 1
+    assert any("--structures chooses" in note for note in store.cases[0].notes)
+    store = api.prepare("scans", tmp_path / "in", tmp_path / "other", workers=1, structures="roi", annotated="all")
+    assert (len(store.cases[0].nodules), store.cases[0].annotated) == (1, "all")
+    write_contours(tmp_path / "in" / "rs.dcm", headers, [("BODY", BODY)])
+    store = api.prepare("scans", tmp_path / "in", tmp_path / "third", workers=1, annotated="all")
+    assert (store.cases[0].nodules, store.cases[0].annotated) == ((), "all")  # BODY is no nodule by any name

@@ -16,7 +16,7 @@ from synthorax.io.dicom_masks import chosen_structures, list_structures, read_st
 from synthorax.io.images import is_image
 from synthorax.io.masks import read_nodule_on
 from synthorax.io.scans import Scan
-from synthorax.io.structure_names import wanted_structures
+from synthorax.io.structure_names import may_be_nodule, wanted_structures
 from synthorax.region import Region
 from synthorax.volume import Volume
 
@@ -59,7 +59,13 @@ def masked_nodules(masks: Sequence[Path], scan: Scan, expression: str | None) ->
     is_whole = True
     for number, path in enumerate(masks, start=1):
         try:
-            others |= {str(s): None for s in list_structures(path) if not wanted(s)}
+            named = list_structures(path)
+            others |= {str(s): None for s in named if not wanted(s)}
+            if expression is None and not any(map(wanted, named)) and any(map(may_be_nodule, named)):
+                notes.append(
+                    f"mask {number} of {len(masks)} names no nodule; --structures chooses among its structures"
+                )
+                is_whole = False
             structures = read_structures(path, scan.ct, wanted, frame_uid=frame_uid)
         except InputError as error:
             notes.append(f"mask {number} of {len(masks)} left out: {error.args[1]}; expected {error.args[2]}")
@@ -77,9 +83,8 @@ def masked_nodules(masks: Sequence[Path], scan: Scan, expression: str | None) ->
             notes += [told] * bool(told)
             found += parts
     nodules, told_of_same = same_nodules(found)
-    named = list(others)
-    notes += told_of_same + [NOT_TAKEN + name for name in named[:MOST_NAMES]]
-    notes += [f"{len(named) - MOST_NAMES} more structures are not taken for nodules"] * (len(named) > MOST_NAMES)
+    notes += told_of_same + [NOT_TAKEN + name for name in list(others)[:MOST_NAMES]]
+    notes += [f"{len(others) - MOST_NAMES} more structures are not taken for nodules"] * (len(others) > MOST_NAMES)
     return NodulesOfMasks(tuple(nodules), tuple(notes), is_whole)
 
 

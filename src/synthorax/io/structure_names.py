@@ -80,6 +80,16 @@ def is_nodule(structure: StructureName) -> bool:
     return structure.code in NODULE_CODES and not ANATOMY.search(structure.name)
 
 
+def may_be_nodule(structure: StructureName) -> bool:
+    """Whether a structure that is no nodule by its name has a name that says nothing else either, such as ROI-1.
+
+    >>> [may_be_nodule(StructureName(1, name)) for name in ("ROI-1", "Segment_1", "BODY", "PTV")]
+    [True, True, False, False]
+    """
+    says_else = ANATOMY.search(structure.name) or DERIVED.search(structure.name) or NODULE.search(structure.name)
+    return not is_nodule(structure) and not says_else
+
+
 def wanted_structures(expression: str | None) -> Wanted:
     """The test that chooses structures: a regular expression found anywhere in the name, or `is_nodule` without one.
 
