@@ -1,17 +1,20 @@
 """Every preset of every verb runs with that verb's other defaults."""
 
 import inspect
+from dataclasses import replace
 from typing import get_args
 
 import pytest
 
 from synthorax import api, hub
 from synthorax.api import studies
+from synthorax.cli import main
 from synthorax.cli import study as study_verbs
 from synthorax.cli import train as train_verbs
 from synthorax.errors import InputError
 from synthorax.tasks.config import task_config
 from synthorax.tasks.networks.config import DetectorConfig
+from test_baselines import cases, store_of
 
 
 def presets_of(verb):
@@ -77,3 +80,43 @@ def test_numbers_that_mean_nothing_are_refused_before_anything_is_read(study, op
         getattr(api, f"study_{study}")(tmp_path / "nowhere", tmp_path / "out", **options)
     assert said in str(refused.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """Nodules of ten patients a split, with ratings, in cubes larger than any default model's."""
+    made = [
+        replace(case, nodules=tuple(replace(n, attributes=replace(n.attributes, texture=3.0)) for n in case.nodules))
+        for case in cases(10, readers=((1, 2, 1), (5, 4, 5)))
+    ]
+    return store_of(tmp_path_factory.mktemp("presets") / "store", made).path
+
+
+@pytest.mark.prove
+@pytest.mark.usefixtures("lenient")
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["study", "baselines", "--trainings", "1"],
+        ["study", "detection", "--trainings", "1"],
+        ["study", "fidelity"],
+        ["train", "ac-wgan"],
+        ["train", "features"],
+    ],
+    ids=lambda options: " ".join(options[:2]),
+)
+def test_every_smoke_preset_runs_with_its_verbs_defaults_into_a_fresh_folder(store, tmp_path, capsys, options):
+    arguments = [*options, "--data", str(store), "--preset", "smoke", "--out", str(tmp_path / "fresh" / "out")]
+    assert main(arguments) == 0, capsys.readouterr().err
+    made = "weights.safetensors" if options[0] == "train" else "index.html"
+    assert (tmp_path / "fresh" / "out" / made).is_file()
+
+
+@pytest.mark.prove
+def test_the_smoke_presets_of_shapes_run_with_their_verbs_defaults(tmp_path, capsys):
+    for options in (
+        ["study", "shapes", "--samples", "50", "--training-seeds", "1"],
+        ["train", "lung", "--data", "lidc"],
+    ):
+        out = tmp_path / options[1]
+        assert main([*options, "--nodules", "12", "--preset", "smoke", "--out", str(out)]) == 0, capsys.readouterr().err

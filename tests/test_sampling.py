@@ -159,7 +159,7 @@ def test_a_selection_gives_what_it_found_and_tells_how_much(choosy, tmp_path, mo
     text = sx.write_samples(
         tmp_path / "out", choosy, sx.sample_chunks(choosy, 40, select=True, tell=told.append), seed=0
     )
-    assert text == "10 cubes of 16 x 16 x 16 voxels"
+    assert text == "10 cubes of 16 x 16 x 16 voxels, selected from 40"
     assert told[0].startswith("selection: 10 of the first 40 samples were taken; 40 need about ")
     assert told[1].startswith("selection: 10 of 40 samples reached the threshold in 1 attempts at each; for more, ")
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())

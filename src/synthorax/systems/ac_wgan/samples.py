@@ -34,7 +34,7 @@ from synthorax.volume import Volume
 SUFFIX = {"nifti": ".nii.gz", "mha": ".mha"}
 TELL_EVERY_S = 20.0
 """A selection tells how far it is this often."""
-WORTH_TELLING_S = 20.0
+WORTH_TELLING_S = 10.0
 """A selection that will take longer tells so after its first attempt."""
 
 
@@ -212,7 +212,7 @@ def write_cubes(
                         tell_table = tell_table or files_open.enter_context(table_writer(target / TABLE))
                         tell_table(_row(part, i, files[kinds[0]], count, volume, system))
                     count += 1
-                tried += int((part.attempt + 1).sum())
+                tried += part.tried
     told = f"{count} cubes of {' x '.join(map(str, system.config.size))} voxels"
     return told if tried == count else f"{told}, selected from {tried}"
 

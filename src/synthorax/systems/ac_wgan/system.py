@@ -48,6 +48,10 @@ ALIKE = 20
 PREVIEW_MM = (5.0, 8.0, 12.0, 18.0)
 
 
+ARRAYS = ("hu", "labels", "told", "judged", "scores", "confidence", "index", "attempt")
+"""Of `GeneratedCubes`: those with a row a cube."""
+
+
 @dataclass(frozen=True, eq=False)
 class GeneratedCubes:
     """Cubes of CT out of the generator.
@@ -63,6 +67,7 @@ class GeneratedCubes:
         index: int64 [n], of the sample in its seed.
         attempt: int64 [n], how often it was made anew before it was selected.
         notes: what came out otherwise than it was asked for.
+        missed: samples that never passed a selection, each of `MOST_TRIES` attempts.
     """
 
     hu: NDArray[np.int16]
@@ -75,20 +80,26 @@ class GeneratedCubes:
     index: NDArray[np.int64]
     attempt: NDArray[np.int64]
     notes: tuple[str, ...] = ()
+    missed: int = 0
+
+    @property
+    def tried(self) -> int:
+        """Samples that were made for these."""
+        return int((self.attempt + 1).sum()) + self.missed * MOST_TRIES
 
     def rows(self, rows: NDArray) -> GeneratedCubes:
         """Some of them."""
         asked = tuple(self.asked[i] for i in np.arange(len(self.hu))[rows])
-        arrays = {name: value[rows] for name, value in vars(self).items() if name not in ("asked", "notes")}
-        return GeneratedCubes(asked=asked, notes=self.notes, **arrays)
+        arrays = {name: value[rows] for name, value in vars(self).items() if name in ARRAYS}
+        return GeneratedCubes(asked=asked, notes=self.notes, missed=self.missed, **arrays)
 
     @staticmethod
     def joined(groups: Sequence[GeneratedCubes]) -> GeneratedCubes:
         """Several groups as one."""
-        names = [name for name in vars(groups[0]) if name not in ("asked", "notes")]
-        arrays = {name: np.concatenate([vars(group)[name] for group in groups]) for name in names}
+        arrays = {name: np.concatenate([vars(group)[name] for group in groups]) for name in ARRAYS}
         notes = tuple(dict.fromkeys(note for group in groups for note in group.notes))
-        return GeneratedCubes(asked=tuple(a for group in groups for a in group.asked), notes=notes, **arrays)
+        asked = tuple(a for group in groups for a in group.asked)
+        return GeneratedCubes(asked=asked, notes=notes, missed=sum(group.missed for group in groups), **arrays)
 
 
 def selection_notes(n: int, found: int) -> tuple[str, ...]:
@@ -403,7 +414,7 @@ class AcWgan(System):
                 if not len(waiting):
                     break
             part = GeneratedCubes.joined(kept)
-            yield part.rows(np.argsort(part.index))
+            yield replace(part.rows(np.argsort(part.index)), missed=len(waiting))
 
     def check_selects(self) -> None:
         """Refuse to select samples by a threshold that training has not set.
