@@ -14,8 +14,9 @@ from hypothesis.extra import numpy as hnp
 
 import synthorax as sx
 from synthorax.cli import main
-from synthorax.datasets import pack as module
-from synthorax.datasets.pack import Pack, decode_ct, decode_regions, encode_ct, encode_regions
+from synthorax.datasets import pack_codec as module
+from synthorax.datasets.pack import Pack
+from synthorax.datasets.pack_codec import decode_ct, decode_regions, encode_ct, encode_regions
 from synthorax.datasets.patches import PatchSpec, read_patch
 from synthorax.datasets.places import negative_places, nodule_places
 from synthorax.datasets.store import Case, Point, Store, write_case, write_index

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 import synthorax as sx
-from synthorax.datasets.pack import Pack, encode_ct
+from synthorax.datasets.pack import Pack
+from synthorax.datasets.pack_codec import encode_ct
 from synthorax.datasets.store import Case, Store, write_case, write_index
 from synthorax.errors import InputError
 from synthorax.nodule import Nodule, NoduleAttributes

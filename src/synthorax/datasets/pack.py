@@ -15,15 +15,12 @@ more, JPEG 2000 alone 103, and a fitted linear predictor with context modelling 
 from __future__ import annotations
 
 import json
-import math
 import os
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
@@ -33,7 +30,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from synthorax.datasets import rows
-from synthorax.datasets.case import Box, Case, CaseEntry, Point, packed_bytes, upgraded
+from synthorax.datasets.case import Case, CaseEntry, Point, upgraded
+from synthorax.datasets.pack_codec import decode_ct, decode_mask, decode_regions, encode_ct, encode_regions
 from synthorax.datasets.progress import shown
 from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_folder, new_file
@@ -47,20 +45,10 @@ if TYPE_CHECKING:
 FORMAT = 2
 INDEX = "index.json"
 WRITTEN = "what `synthorax pack` wrote"
-SLAB_VOXELS = 2**24
-"""Voxels of one picture, at most; Pillow warns of larger ones."""
-MOST_SLICE_VOXELS = 2**26
-"""Voxels of a slice; a larger one is no CT."""
 MOST_INDEX_BYTES = 2**26
-MOST_HEADER_BYTES = 2**20
-"""Of what is said of the pictures of a case, before them."""
-MOST_PLANE_BITS = 2**30
-"""Of a label map of format 1, over all its bit planes."""
 LARGEST_STEP_HU = 64
 MOST_MARGIN = 256
 """Voxels around a patch; no shift or scaling takes more."""
-PICTURE_MODES = ("I;16", "I;16L", "I")
-"""Of 16-bit pictures, as versions of Pillow call them."""
 DAMAGE = (
     BadZipFile,
     OSError,
@@ -75,7 +63,6 @@ DAMAGE = (
     Image.DecompressionBombError,
 )
 """What Python's and Pillow's readers raise of files that are damaged, encrypted or too large."""
-"""What reading a damaged file ends in."""
 
 
 @dataclass(frozen=True)
@@ -299,134 +286,6 @@ def unpack_store(pack: Pack, out: Path, *, overwrite: bool = False) -> Store:
         if same and (found := Store(folder).fingerprint) != pack.of:
             raise InputError(pack.path, f"a store of fingerprint {found[:16]}", f"{pack.of[:16]}, as was packed")
     return Store(out)
-
-
-def encode_ct(voxels: NDArray[np.integer]) -> bytes:
-    """int16 [z, y, x] without loss."""
-    z, y, x = voxels.shape
-    depth = max(SLAB_VOXELS // (y * x), 1)
-    pictures = [_encode_slab(voxels[start : start + depth].astype(np.int32)) for start in range(0, z, depth)]
-    header = [[depth], *[[lifted, least, len(picture)] for lifted, least, picture in pictures]]
-    return json.dumps(header).encode() + b"\n" + b"".join(picture for *_, picture in pictures)
-
-
-def decode_ct(data: bytes, shape: Sequence[int], step: int = 1) -> NDArray[np.int16]:
-    """The way back.
-
-    Args:
-        step: what the voxels are multiplied by.
-
-    Raises:
-        ValueError: not what `encode_ct` made of this shape.
-        OSError: not pictures.
-    """
-    first = data[:MOST_HEADER_BYTES].partition(b"\n")[0]
-    start = len(first) + 1
-    (depth,), *headers = rows.items(json.loads(first), "pictures")
-    z, y, x = shape
-    depth = rows.whole(depth, "slices of a picture", 1, max(SLAB_VOXELS // (y * x), 1))
-    if y * x > MOST_SLICE_VOXELS or len(headers) != -(-z // depth):
-        raise ValueError(f"{len(headers)} pictures of {depth} slices where there are {z} slices of {y} x {x} voxels")
-    made = np.empty((z, y, x), np.int16)
-    for low, (lifted, least, length) in zip(range(0, z, depth), headers, strict=True):
-        own = made[low : low + depth]
-        length = rows.whole(length, "bytes of a picture", 1, len(data) - start)
-        with Image.open(BytesIO(data[start : start + length]), formats=["JPEG2000"]) as picture:
-            if picture.size != (x, len(own) * y) or picture.mode not in PICTURE_MODES:
-                raise ValueError(f"a picture of {picture.size} pixels where {(x, len(own) * y)} were expected")
-            slab = np.asarray(picture).astype(np.int32).reshape(own.shape)
-        slab += rows.whole(least, "least value of a picture", -(2**18), 2**18)
-        own[:] = np.clip((_unlift(slab) if lifted else slab) * step, -(2**15), 2**15 - 1)
-        start += length
-    return made
-
-
-def encode_regions(regions: Sequence[Region]) -> bytes:
-    """The packed bits of all masks, each from a byte of its own on, deflated."""
-    return zlib.compress(b"".join(np.packbits(region.mask).tobytes() for region in regions), 9)
-
-
-def decode_regions(data: bytes, boxes: Sequence[Box]) -> tuple[Region, ...]:
-    """The way back.
-
-    Raises:
-        ValueError, zlib.error: not what `encode_regions` made of masks with these boxes.
-    """
-    bits = _inflated(data, sum(map(packed_bytes, boxes)))
-    found, start = [], 0
-    for corner, shape in boxes:
-        own = np.frombuffer(bits, np.uint8, packed_bytes((corner, shape)), start)
-        found.append(Region(corner, np.unpackbits(own, count=math.prod(shape)).reshape(shape).view(bool)))
-        start += len(own)
-    return tuple(found)
-
-
-def decode_mask(data: bytes, shape: Sequence[int]) -> NDArray[np.uint8]:
-    """The label map [z, y, x] of a case of format 1: a byte that counts its bit planes, and those, deflated.
-
-    Raises:
-        ValueError, zlib.error: no such thing.
-    """
-    planes, count = data[0], math.prod(shape)
-    if planes > 8 or planes * count > MOST_PLANE_BITS:
-        raise ValueError(f"a mask of {planes} bit planes of {count:,} voxels")
-    bits = np.frombuffer(_inflated(data[1:], -(-planes * count // 8)), np.uint8)
-    made = np.zeros(count, np.uint8)
-    for plane in range(planes):
-        first, last = plane * count, (plane + 1) * count
-        own = np.unpackbits(bits[first // 8 : -(-last // 8)])[first % 8 :][:count]
-        made |= own << plane
-    return made.reshape(shape)
-
-
-def _inflated(data: bytes, size: int) -> bytes:
-    """What was deflated, of a size that is known."""
-    inflater = zlib.decompressobj()
-    bits = inflater.decompress(data, size + 1)
-    if len(bits) != size or not inflater.eof:
-        raise ValueError(f"masks of another size than {size:,} bytes")
-    return bits
-
-
-def _encode_slab(slab: NDArray[np.int32]) -> tuple[bool, int, bytes]:
-    """Whether it was lifted, what was taken off, and one picture of all slices, one below the other."""
-    lifted = _lift(slab)
-    is_lifted = int(lifted.max()) - int(lifted.min()) < 2**16
-    values = lifted if is_lifted else slab
-    least = int(values.min())
-    picture = Image.fromarray((values - least).astype(np.uint16).reshape(-1, slab.shape[2]))
-    written = BytesIO()
-    picture.save(written, "JPEG2000", irreversible=False, no_jp2=True)
-    return is_lifted, least, written.getvalue()
-
-
-def _lift(slab: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Along z: the even slices made smooth, then what the odd ones differ from their neighbours' mean."""
-    even, odd = slab[0::2], slab[1::2].copy()
-    odd -= _between(even, len(odd))
-    return np.concatenate([even + _beside(odd, len(even)), odd])
-
-
-def _unlift(slab: NDArray[np.int32]) -> NDArray[np.int32]:
-    made = np.empty_like(slab)
-    even, odd = np.split(slab, [-(-len(slab) // 2)])
-    made[0::2] = even - _beside(odd, len(even))
-    made[1::2] = odd + _between(made[0::2], len(odd))
-    return made
-
-
-def _between(even: NDArray[np.int32], n: int) -> NDArray[np.int32]:
-    """The mean of the even slices before and after each of `n` odd ones; the last goes on beyond the end."""
-    after = np.concatenate([even[1:], even[-1:]])
-    return (even[:n] + after[:n]) >> 1
-
-
-def _beside(odd: NDArray[np.int32], n: int) -> NDArray[np.int32] | int:
-    """A quarter of what the odd slices beside each of `n` even ones differ by."""
-    if not len(odd):
-        return 0
-    around = np.concatenate([odd[:1], odd, odd[-1:]])
-    return (around[:n] + around[1 : n + 1] + 2) >> 2
 
 
 Job = tuple[str, "Place | None"]
