@@ -141,6 +141,9 @@ def sample_items(folder: Path) -> list[Item]:
     Raises:
         InputError: no manifest, or no images.
     """
+    ours = "a store, or what `synthorax sample` wrote"
+    if not (folder / MANIFEST).is_file():
+        raise InputError(folder, "no manifest of samples", ours)
     try:
         manifest = read_mapping(folder / MANIFEST, "manifest")
         mark = str(manifest["synthetic"])
@@ -148,9 +151,7 @@ def sample_items(folder: Path) -> list[Item]:
             image_stem(file) for row in manifest["samples"] if row.get("class") == 0 for file in row["files"].values()
         ]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            folder / MANIFEST, "no manifest of samples", "a store, or what `synthorax sample` wrote"
-        ) from error
+        raise InputError(folder / MANIFEST, "no manifest of samples", ours) from error
     masks, images = _images(folder / "masks"), _images(folder / "images")
     if not masks and not images:
         raise InputError(folder, "no images", "samples written with --formats nifti or mha")
