@@ -674,7 +674,7 @@ KINDS = (
         "json",
         is_resumed=True,
     ),
-    Kind("model-card", carded_model, ("card.md",), ("info in", "sample in -n 2 --out out"), "yaml"),
+    Kind("model-card", carded_model, ("card.md",), ("info in", "sample in -n 2 --out out"), "yaml", is_optional=True),
     Kind(
         "model-weights",
         carded_model,
