@@ -4,23 +4,25 @@
     python scripts/results_reliability.py --out docs
 
 Broken inputs by the thousand, kills, two calls at once, and the inputs that users met, as tests; then DICOM to store against an
-earlier commit. Mutants that an earlier call has run on the same commit are not run again.
+earlier commit. What an earlier call measured on the same sources, or what lies in --measured, is not measured again.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 from statistics import median
+from typing import Any
 from xml.etree import ElementTree
 
 from pages import table
@@ -147,15 +149,18 @@ class Tried:
     wrong: int
 
 
-def tried(topics: Sequence[Topic]) -> list[Tried]:
-    """Run the topics' tests, all in one call of pytest, and count what came of them."""
-    files = sorted({test.partition("::")[0] for topic in topics for test in topic.tests})
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.xml"
-        command = [sys.executable, "-m", "pytest", "-q", "--prove", f"--junitxml={report}"]
+def tried(topics: Sequence[Topic], report: Path) -> list[Tried]:
+    """Count what came of the topics' tests.
+
+    Args:
+        report: of a call of pytest, JUnit's XML; if it is not there, the tests are run and it is written.
+    """
+    if not report.is_file():
+        files = sorted({test.partition("::")[0] for topic in topics for test in topic.tests})
+        command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}"]
         command += [str(ROOT / "tests" / file) for file in files]
         subprocess.run(command, cwd=ROOT, check=False, stdout=subprocess.DEVNULL)
-        found = [_outcome(case) for case in ElementTree.parse(report).getroot().iter("testcase")]
+    found = [_outcome(case) for case in ElementTree.parse(report).getroot().iter("testcase")]
     counts = []
     for topic in topics:
         mine = [(name, outcome) for file, name, outcome in found if _is_of(topic, file, name)]
@@ -322,6 +327,14 @@ def lines(
     yield ""
 
 
+def once(file: Path, measure_it: Callable[[], Any]) -> Any:
+    """What a JSON file holds; if it is not there, it is measured and written."""
+    if not file.is_file():
+        with atomic_file(file) as temporary:
+            temporary.write_text(json.dumps(measure_it()))
+    return json.loads(file.read_text())
+
+
 def how_measured(found: Sequence[dict], seed: int) -> Iterator[str]:
     """Machine, seeds and date."""
     told = machine()
@@ -347,19 +360,19 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--mutants", type=Path, nargs="+", help="results of earlier calls of prove_mutants.py to show")
     parser.add_argument("--work", type=Path, default=Path("/dev/shm/synthorax-reliability"), help="best in memory")
+    parser.add_argument("--measured", type=Path, help="what an earlier call measured, which is not measured again")
     chosen = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
-    counts = tried(TOPICS)
-    speed = measured_speed(chosen.runs)
-    if chosen.mutants:
-        found = [row for path in chosen.mutants for row in read_results(path).values()]
-    else:
-        results = ROOT / "build" / f"mutants-{sources_hash()}.jsonl"
-        found = prove(chosen.count, chosen.seed, chosen.work / "mutants", results)
-    pairs = run_pairs(chosen.work / "twice")
-    kills = run_kills(chosen.kills, chosen.seed, chosen.work / "kills")
+    measured = chosen.measured or ROOT / "build" / f"reliability-{sources_hash()}"
+    measured.mkdir(parents=True, exist_ok=True)
+    counts = tried(TOPICS, measured / "tests.xml")
+    speed = Speed(**once(measured / "speed.json", lambda: asdict(measured_speed(chosen.runs))))
+    if not (found := [row for path in measured.glob("mutants-*.jsonl") for row in read_results(path).values()]):
+        found = prove(chosen.count, chosen.seed, chosen.work / "mutants", measured / "mutants.jsonl")
+    two = once(measured / "twice.json", lambda: [asdict(pair) for pair in run_pairs(chosen.work / "twice")])
+    pairs = [Pair(**pair) for pair in two]
+    kills = once(measured / "kills.json", lambda: run_kills(chosen.kills, chosen.seed, chosen.work / "kills"))
     page = [*lines(found, pairs, kills, counts, speed), *how_measured(found, chosen.seed)]
     with atomic_file(chosen.out / "reliability.md") as file:
         file.write_text("\n".join(page) + "\n")
