@@ -16,7 +16,7 @@ from synthorax.errors import InputError
 from synthorax.geometry import AIR_HU
 from synthorax.io.dicom import read_ct_series, read_series_files
 from synthorax.io.dicom_bounds import MOST_ITEMS
-from synthorax.io.dicom_file import read_header
+from synthorax.io.dicom_file import read_about, read_header
 from synthorax.io.dicom_kept import kept_elements
 from synthorax.io.dicom_out import write_ct_series
 from synthorax.io.marks import find_marks
@@ -179,6 +179,14 @@ def test_an_identity_that_the_source_does_not_have_is_not_kept(tmp_path):
     assert header.StudyInstanceUID.startswith("1.2.826.")
 
 
+def test_an_element_of_a_type_that_does_not_exist_is_empty(tmp_path):
+    write_slices(tmp_path, change=raw("PatientBirthDate", "DA", b""))
+    for file in tmp_path.iterdir():
+        file.write_bytes(file.read_bytes().replace(b"\x10\0\x30\0DA\0\0", b"\x10\0\x30\0D\xbc\0\0"))
+    assert read_about(tmp_path / "0001.dcm").birth_date == ""
+    assert read_ct_series(tmp_path).volume.shape == (4, 6, 5)
+
+
 # Whose it is
 
 
@@ -278,6 +286,13 @@ def test_a_header_of_a_million_empty_items_is_refused_before_they_become_objects
     (tmp_path / "0001.dcm").write_bytes(content[:at] + start + b"\xfe\xff\xdd\xe0\0\0\0\0" + content[at:])
     with pytest.raises(InputError, match="sequence items"):
         read_header(tmp_path / "0001.dcm")
+
+
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.102"])
+def test_a_syntax_that_cannot_be_decoded_is_named_with_a_way_on(tmp_path, syntax):
+    write_slices(tmp_path, change=compressed(syntax, bytes(8)))
+    with pytest.raises(InputError, match=r"the transfer syntax .*gdcmconv --raw"):
+        read_ct_series(tmp_path)
 
 
 # The mark

@@ -17,7 +17,7 @@ from synthorax.io.dicom_elements import brief, text
 from synthorax.io.dicom_file import REFERENCES, About, read_about, read_header, read_whole
 from synthorax.io.dicom_mark import read_mark
 from synthorax.io.dicom_pixels import check_claims, hounsfield
-from synthorax.io.dicom_planes import Plane, classic_header, planes_of
+from synthorax.io.dicom_planes import Plane, classic_header, planes_of, stored_pixels
 from synthorax.io.dicom_series import FoundSeries, SeriesFiles, choose_series, find_series
 from synthorax.io.limits import MOST_BYTES
 from synthorax.io.walk import LeftOut, counted, told
@@ -235,7 +235,7 @@ def _without_copies(planes: Sequence[Plane], normal: NDArray[np.float64]) -> tup
         same = plane.header is not one.header and text(one.header, "SOPInstanceUID") == text(
             plane.header, "SOPInstanceUID"
         )
-        if not same or one.header.get("PixelData") != plane.header.get("PixelData"):
+        if not same or stored_pixels(one.header) != stored_pixels(plane.header):
             found = f"two slices at one position: {one.name} and {plane.name}"
             raise InputError(one.file.parent, found, "one slice at each position")
         copies.append((plane.file, "a copy of another slice"))

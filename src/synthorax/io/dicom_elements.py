@@ -23,13 +23,13 @@ def text(header: Dataset, keyword: str) -> str:
 
     Bytes that its character set does not have, and characters that a terminal obeys, become `?`.
     """
-    tag = tag_for_keyword(keyword) or 0
-    raw: Any = header.get_item(tag)
-    stored = raw.value if isinstance(raw, RawDataElement) else None
-    is_plain = isinstance(stored, bytes) and stored.isascii() and b"\x1b" not in stored
-    if stored is not None and is_plain and (raw.VR or dictionary_VR(tag)) not in BINARY_VRS:
-        return _printable(stored.decode("ascii"))
+    tag, stored = tag_for_keyword(keyword) or 0, None
     try:
+        raw: Any = header.get_item(tag)
+        stored = raw.value if isinstance(raw, RawDataElement) else None
+        is_plain = isinstance(stored, bytes) and stored.isascii() and b"\x1b" not in stored
+        if stored is not None and is_plain and (raw.VR or dictionary_VR(tag)) not in BINARY_VRS:
+            return _printable(stored.decode("ascii"))
         value = header.get(keyword)
         if value is None:
             return ""

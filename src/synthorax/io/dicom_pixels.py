@@ -24,7 +24,7 @@ from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, J
 from synthorax.errors import InputError
 from synthorax.geometry import AIR_HU
 from synthorax.io.dicom_elements import brief
-from synthorax.io.dicom_planes import MOST_VOXELS, Plane, Size, claimed_size
+from synthorax.io.dicom_planes import MOST_VOXELS, Plane, Size, claimed_size, stored_pixels
 
 LARGEST_EXPANSION = 100
 """Compressed slices that claim more than 256 MiB, and more than 100 times what is stored, are refused."""
@@ -57,7 +57,7 @@ def check_claims(planes: Sequence[Plane]) -> tuple[int, int]:
         if (size.rows, size.columns) != (rows, columns):
             found = f"{size.rows} x {size.columns} pixels"
             raise InputError(plane.file, found, f"{rows} x {columns}, as {first.file.name} has")
-        stored += len(header.get("PixelData") or b"")
+        stored += len(stored_pixels(header))
     voxels = len(planes) * rows * columns
     if voxels > MOST_VOXELS:
         found = f"{len(planes)} slices of {rows} x {columns} pixels"
@@ -153,22 +153,20 @@ def _check_stored(file: Path, header: Dataset, size: Size) -> None:
     if allocated not in (8, 16, 32) or not 0 < bits <= allocated or high_bit != bits - 1:
         found = f"{bits} bits of {allocated}, the highest at {high_bit}"
         raise InputError(file, found, "pixels of 8, 16 or 32 bits, the highest one below their number")
-    if (pixels := header.get("PixelData")) is None:
+    if not (pixels := stored_pixels(header)):
         raise InputError(file, "no pixels; it was cut off, or they are not whole numbers", "a CT slice with pixels")
     frame_bytes = size.rows * size.columns * allocated // 8
     syntax = header.file_meta.get("TransferSyntaxUID")
-    if syntax is None or not UID(syntax).is_encapsulated:
-        if syntax is None:
-            header.file_meta.TransferSyntaxUID = _bare_syntax(header)
+    if syntax is None:
+        syntax = header.file_meta.TransferSyntaxUID = _bare_syntax(header)
+    if not _can_decode(UID(syntax)):
+        expected = "a syntax that can be decoded; decompress it first, such as by `gdcmconv --raw IN OUT`"
+        raise InputError(file, f"the transfer syntax {brief(UID(syntax).name)}", expected)
+    if not UID(syntax).is_encapsulated:
         if len(pixels) < frame_bytes * size.frames:
             found = f"{len(pixels)} bytes of pixels; it was cut off"
             raise InputError(file, found, f"{frame_bytes * size.frames}, as its header says")
         return
-    try:
-        get_decoder(UID(syntax))
-    except NotImplementedError as error:
-        expected = "a syntax that can be decoded; decompress it first, such as by `gdcmconv --raw IN OUT`"
-        raise InputError(file, f"the transfer syntax {UID(syntax).name}", expected) from error
     for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
         header.pop(keyword, None)  # so that the decoder sees the very frames that are checked here
     for frame in generate_frames(pixels, number_of_frames=size.frames):
@@ -178,6 +176,13 @@ def _check_stored(file: Path, header: Dataset, size: Size) -> None:
         if found_size is not None and found_size != (size.rows, size.columns):
             found = f"a compressed picture of {found_size[0]} x {found_size[1]} pixels"
             raise InputError(file, found, f"{size.rows} x {size.columns}, as its header says")
+
+
+def _can_decode(syntax: UID) -> bool:
+    try:
+        return get_decoder(syntax).is_available
+    except NotImplementedError:
+        return False
 
 
 def _bare_syntax(header: Dataset) -> UID:

@@ -95,6 +95,15 @@ def claimed_size(file: Path, header: Dataset) -> Size:
     return size
 
 
+def stored_pixels(header: Dataset) -> bytes:
+    """The pixels as they are stored; empty if there are none, or none that can be read."""
+    try:
+        pixels = header.get("PixelData")
+    except Exception:  # pydicom raises whatever its conversion stumbles over.
+        return b""
+    return pixels if isinstance(pixels, bytes) else b""
+
+
 def planes_of(file: Path, header: Dataset) -> list[Plane]:
     """The slices of a CT file, localizers left out.
 

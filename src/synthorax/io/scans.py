@@ -14,6 +14,7 @@ from synthorax.geometry import AIR_HU
 from synthorax.io import dicom
 from synthorax.io.atomic import atomic_file
 from synthorax.io.contents import what_is
+from synthorax.io.dicom_kept import kept_elements
 from synthorax.io.dicom_out import write_ct_series
 from synthorax.io.images import image_stem, is_image, open_image, write_image
 from synthorax.io.walk import not_regular
@@ -155,7 +156,7 @@ def write_scan(
         InputError: a folder that holds something else.
         OutputError: it cannot be written.
     """
-    details = {"synthetic": mark, **(about or {})}
+    details: dict[str, Any] = {"synthetic": mark, **(about or {})}
     if is_image(path):
         write_image(path, volume, mark=mark)
         if mark:
@@ -163,6 +164,8 @@ def write_scan(
                 write_manifest(file, details)
         return
     series = source.dicom if source else None
+    if series is not None and (not_kept := kept_elements(series, keep_identity=keep_identity)[1]):
+        details["notes"] = [*details.get("notes", []), *not_kept]
     write_ct_series(
         path,
         volume,
