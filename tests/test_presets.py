@@ -84,10 +84,10 @@ def test_numbers_that_mean_nothing_are_refused_before_anything_is_read(study, op
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    """Nodules of ten patients a split, with ratings, in cubes larger than any default model's."""
+    """Nodules of eight patients a split, with ratings, in cubes with room for patches without one."""
     made = [
         replace(case, nodules=tuple(replace(n, attributes=replace(n.attributes, texture=3.0)) for n in case.nodules))
-        for case in cases(10, readers=((1, 2, 1), (5, 4, 5)))
+        for case in cases(8, size=80, readers=((1, 2, 1), (5, 4, 5)))
     ]
     return store_of(tmp_path_factory.mktemp("presets") / "store", made).path
 
