@@ -43,6 +43,7 @@ from synthorax.io.atomic import (
     write_mark,
 )
 from synthorax.io.locks import clear_leftovers
+from synthorax.io.mappings import read_mapping
 from synthorax.parallel import map_processes
 from synthorax.provenance import without_folders
 
@@ -274,10 +275,10 @@ def _take_back(out: Path, request: bytes | None) -> None:
 def _begun(out: Path) -> dict[str, Any] | None:
     """The request of the store that a folder holds or was to hold."""
     try:
-        found = dict(json.loads((out / REQUEST).read_text()))
-        return found if "synthorax" in found else None
-    except (OSError, ValueError, TypeError, RecursionError):
+        found = read_mapping(out / REQUEST)
+    except InputError:
         return None
+    return found if "synthorax" in found else None
 
 
 def _differences(begun: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:

@@ -169,6 +169,9 @@ def _check_stored(file: Path, header: Dataset, size: Size) -> None:
         return
     for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
         header.pop(keyword, None)  # so that the decoder sees the very frames that are checked here
+    if not _is_whole(pixels):
+        found = "compressed pixels that do not end where they say; it was cut off or damaged"
+        raise InputError(file, found, "a whole slice; copy it again")
     for frame in generate_frames(pixels, number_of_frames=size.frames):
         if len(frame) > MOST_FRAME_BYTES * frame_bytes + FRAME_HEADER_BYTES:
             raise InputError(file, f"{len(frame)} bytes for a slice of {frame_bytes}", "a compressed slice")
@@ -176,6 +179,22 @@ def _check_stored(file: Path, header: Dataset, size: Size) -> None:
         if found_size is not None and found_size != (size.rows, size.columns):
             found = f"a compressed picture of {found_size[0]} x {found_size[1]} pixels"
             raise InputError(file, found, f"{size.rows} x {size.columns}, as its header says")
+
+
+ITEM, SEQUENCE_DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
+
+
+def _is_whole(fragments: bytes) -> bool:
+    """Whether items of the lengths that they state follow each other to the end (PS3.5, annex A.4)."""
+    at = 0
+    while at + 8 <= len(fragments):
+        tag, length = fragments[at : at + 4], int.from_bytes(fragments[at + 4 : at + 8], "little")
+        if tag == SEQUENCE_DELIMITER:
+            return True
+        if tag != ITEM:
+            return False
+        at += 8 + length
+    return at == len(fragments)
 
 
 def _can_decode(syntax: UID) -> bool:

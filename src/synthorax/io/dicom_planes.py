@@ -226,6 +226,10 @@ def _spacing(file: Path, header: Dataset, image: Dataset) -> tuple[NDArray[np.fl
     return spacing_mm, notes
 
 
+MOST_SLOPE = 2.0**16
+"""Largest slope and intercept of a rescale to HU; a slice of one more would be all of the largest HU that is stored."""
+
+
 def _rescale(file: Path, header: Dataset) -> tuple[float, float, list[str]]:
     """Slope and intercept to HU, with a note where the header does not say that it is HU."""
     missing = [name for name in ("RescaleSlope", "RescaleIntercept") if not text(header, name)]
@@ -236,7 +240,7 @@ def _rescale(file: Path, header: Dataset) -> tuple[float, float, list[str]]:
     if kind not in HU_TYPES:
         raise InputError(file, f"no rescale to HU: RescaleType {brief(kind)}", "HU")
     slope, intercept = (float(numbers(file, header, name, 1)[0]) for name in ("RescaleSlope", "RescaleIntercept"))
-    if not slope:
+    if not 0 < abs(slope) <= MOST_SLOPE or abs(intercept) > MOST_SLOPE:
         raise InputError(file, f"a rescale of {slope:g} x + {intercept:g}", "one that gives HU")
     meaning = HU_TYPES[kind]
     return slope, intercept, [f"RescaleType is {kind} ({meaning}); its values are taken for HU"] * bool(meaning)

@@ -72,6 +72,8 @@ def read_segments(path: Path, scan: Volume, wanted: Wanted) -> Iterator[Structur
     shared = (header.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
     kind = str(header.get("SegmentationType", "BINARY")).upper()
     if kind == "LABELMAP":
+        if header.get("BitsAllocated") == 1:
+            raise InputError(path, "a label map of one bit a voxel", "SegmentationType BINARY, or 8 or 16 bits")
         members = {i: set(chosen) for i in range(frames)}
     else:
         numbers = (int(_group(g, shared, "SegmentIdentificationSequence").ReferencedSegmentNumber) for g in groups)

@@ -182,7 +182,7 @@ class ShapeStudy:
             config = self.plan_config(plan)
             key = fingerprint(repr((replace(plan, paper={}), config, self.nodules.fingerprint, samples, seed)).encode())
             note = self.folder / f"{key.rpartition(':')[2][:16]}.json"
-            if note.is_file():
+            if note.exists():
                 runs.append(read_figures(note, shapes))
                 continue
             console.print(f"[bold]{escape(plan.name)}[/bold], training seed {seed}")

@@ -209,7 +209,7 @@ def trial(
     key = fingerprint(repr((task.name, task.config, task.seed, data_key)).encode())[:16]
     searched = fingerprint(search.key.encode())[:8] if search else ""
     note = out / f"scores-{'-'.join(filter(None, (key, searched)))}.npz"
-    if note.is_file():
+    if note.exists():
         return Scores(*read_scores(note, len(splits.val), len(splits.test)))
     about = {"fingerprint": data_key}
     trained = train_task(task, make_batches(), lambda: _validate(task, splits.val), out / key, about, device=device)
