@@ -70,12 +70,21 @@ def damage(rng: Random, folder: Path, target: str, form: str, *, is_sealed: bool
     if entry:
         done = _in_zip(rng, file, entry, form)
     elif rng.random() < 0.12:
+        is_end = form == "dicom" and file in _ends(file.parent)
         done = _whole_file(rng, folder, file)
+        if is_end and not file.is_file():  # A series without its first or last slice is as sound as with it.
+            done = Damage(done.what, False)
     elif form in STRUCTURED and rng.random() < 0.65:
         done = rng.choice(STRUCTURED[form])(rng, file)
     else:
         done = blind(rng, file, is_text=form in TEXT)
     return Damage(f"{target}: {done.what}", (done.is_knowable or is_sealed) and not is_optional)
+
+
+def _ends(folder: Path) -> list[Path]:
+    """The first and last of several files of a folder."""
+    files = sorted(folder.iterdir())
+    return [files[0], files[-1]] if len(files) > 1 else []
 
 
 # Blind

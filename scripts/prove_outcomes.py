@@ -158,7 +158,8 @@ def _names(line: str, target: str, arguments: Sequence[str]) -> bool:
     known = {path.name, path.stem, *(part for part in path.parts if len(part) > 3)}
     known |= {part for argument in arguments for part in (argument, Path(argument).name) if len(part) > 1}
     found = line.removeprefix(OUR_LINE)
-    if found.startswith("setting ") or any(found.startswith(f"{argument}:") for argument in arguments):
+    shown = [argument.encode(errors="backslashreplace").decode() for argument in arguments]
+    if found.startswith("setting ") or any(found.startswith(f"{argument}:") for argument in shown):
         return True
     return "--" in found or '"' in found or any(name and name in found for name in known)
 

@@ -345,6 +345,9 @@ def how_measured(found: Sequence[dict], seed: int) -> Iterator[str]:
     )
     yield ""
     seeds = ", ".join(str(found_seed) for found_seed in sorted({row["seed"] for row in found}))
+    if later := len(found) - max(Counter(row["sources"] for row in found).values()):
+        yield f"{later} of the mutants were wrong at first; they were run again after what they had found was mended."
+        yield ""
     yield (
         f"Mutants of seed {seeds}, kills of seed {seed}. {told['processor']}, {told['cores']} cores, Python "
         f"{told['python']}, synthorax {told['synthorax']}, PyTorch {told['torch']}, NumPy {told['numpy']}; "

@@ -15,6 +15,7 @@ from synthorax.datasets.case_ids import case_ids
 from synthorax.datasets.discovery import masks_by_name
 from synthorax.datasets.mask_matching import MaskFile, ScanHeader, match_masks
 from synthorax.datasets.patients import Person, linked, patients_of
+from synthorax.datasets.whose import Manifests
 from synthorax.errors import InputError
 from synthorax.io.dicom_masks import MaskReferences
 from synthorax.io.dicom_out import write_ct_series
@@ -390,3 +391,12 @@ def test_two_patients_of_one_series_uid_keep_their_own_masks(tmp_path):
     assert patients(store) == {"P1": "P1", "P2": "P2"}
     for case, column in zip(store.cases, (15, 30), strict=True):
         assert store.region(case.case_id, 1).indices().mean(0)[2] == column
+
+
+def test_a_table_of_ours_whose_manifest_is_damaged_does_not_make_its_scan_wholly_known(tmp_path):
+    manifests = Manifests()
+    for name, text in (("sound", '{"synthorax": "1", "files": {"region": "r.nii.gz"}}'), ("damaged", '{"synthorax')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / ".synthorax").touch()
+        (tmp_path / name / "manifest.json").write_text(text)
+        assert manifests.usual(tmp_path / name / "nodules.csv") == "some"

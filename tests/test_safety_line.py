@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -64,8 +65,10 @@ def compute(error):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_a_verb_in_one_line_and_leaves_nothing(desk, monkeypatch, capsys, number):
+def test_a_signal_ends_a_verb_in_one_line_and_leaves_nothing(desk, monkeypatch, capsys, request, number):
     before = sorted(desk.iterdir())
+    usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    request.addfinalizer(partial(signal.signal, number, signal.signal(number, usual)))  # ignored in the background
     monkeypatch.setattr("synthorax.cli.features.compute", lambda *_, **__: signal.raise_signal(number))
     assert main(["features", "balls.npy", "--out", "table.csv"]) == 128 + number
     assert the_line(capsys) == "synthorax: stopped"

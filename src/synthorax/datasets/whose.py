@@ -14,6 +14,7 @@ from synthorax.datasets.discovery import MOST_NAMED
 from synthorax.datasets.patients import Person, linked, patients_of
 from synthorax.datasets.sources import Files, Whose
 from synthorax.errors import InputError
+from synthorax.io.atomic import MARK
 from synthorax.io.images import image_stem
 from synthorax.provenance import MANIFEST, SYNTHETIC_PATIENT, sha256, synthetic_patient
 
@@ -26,6 +27,7 @@ class Manifests:
 
     def __init__(self) -> None:
         self._read: dict[Path, Mapping[str, Any]] = {}
+        self._damaged: set[Path] = set()
 
     def of(self, scan: Path) -> Mapping[str, Any]:
         """What the manifest beside a scan says; empty if there is none of ours."""
@@ -36,6 +38,8 @@ class Manifests:
                     content = dict(json.loads(path.read_text(encoding="utf-8")))
             except (OSError, ValueError, TypeError, RecursionError):
                 content = {}
+                if (scan.parent / MARK).is_file():
+                    self._damaged.add(scan.parent)
             self._read[scan.parent] = content if content.get("synthorax") else {}
         return self._read[scan.parent]
 
@@ -47,10 +51,15 @@ class Manifests:
         )
 
     def usual(self, table: Path) -> Annotated:
-        """What a table tells of its images: all nodules; of an edited scan those put in, not those of its patient."""
+        """What a table tells of its images: all nodules; of an edited scan those put in, not those of its patient.
+
+        A table of ours whose manifest is damaged may be of an edited scan.
+        """
         stated = self.of(table).get("annotated")
         if stated in ANNOTATED:
             return stated
+        if table.parent in self._damaged:
+            return "some"
         files = self.of(table).get("files")
         return "some" if isinstance(files, dict) and "region" in files else "all"
 
