@@ -46,10 +46,22 @@ def test_a_map_scaled_by_255_counts_its_whole_voxels():
         ([0.0, -1.0], "values from -1 to 0"),
         ([-1000, 40], "values from -1000 to 40"),
         ([0.0, 0.5, 37.2], "fractions from 0 to 37.2"),
-        ([0.0, 0.31], "probabilities up to 0.31, none of a half or more"),
+        ([0.0, 0.31], "probabilities up to 0.31, none of which reaches 0.5"),
         ([0j, 1j], "voxels of type complex128"),
     ],
 )
 def test_what_is_no_mask_is_refused(values, found):
     with pytest.raises(InputError, match=f"mask: found .*{found}"):
         as_labels("mask", np.array([[values]]))
+
+
+def test_a_blurred_mask_is_refused_rather_than_cut_to_its_middle():
+    from scipy.ndimage import gaussian_filter
+
+    mask = np.zeros((20, 30, 30), np.float32)
+    mask[8:12, 10:18, 10:18] = 1
+    with pytest.raises(InputError, match=r"up to 0\.\d+, of which \d+ voxels reach 0.5 and \d+ half of the peak"):
+        as_labels("soft.nrrd", gaussian_filter(mask, 2.0))
+    values, notes = as_labels("soft.nrrd", gaussian_filter(mask, 0.7))
+    assert 0.8 * 256 < values.sum() < 1.2 * 256
+    assert len(notes) == 1

@@ -107,7 +107,7 @@ def test_labels_that_are_taken_together_are_told(tmp_path):
     [
         (NODULE * 255, 1, "no voxel of label 1, but of 255"),
         (NODULE * 0, None, "no voxel set in the image"),
-        (NODULE * 0.3, None, "probabilities up to 0.3, none of a half or more"),
+        (NODULE * 0.3, None, "probabilities up to 0.3, none of which reaches 0.5"),
         (NODULE * 37.5, None, "fractions from 0 to 37.5"),
         (NODULE.astype(np.int16) * -1, None, "values from -1 to 0"),
         (np.where(NODULE, np.nan, 0.0), None, "not finite"),

@@ -287,7 +287,7 @@ def test_a_fractional_segment_is_cut_at_a_half(scanned, tmp_path, syntax):
     sure, faint = read_structures(tmp_path / "s.dcm", scanned[2])
     np.testing.assert_array_equal(sure.region.within((0, 0, 0), SHAPE), ball(6))
     assert "fractional (probability)" in sure.notes[0]
-    assert "nowhere 0.5" in faint.reason
+    assert "none of which reaches 0.5" in faint.reason
 
 
 def test_a_label_map_segmentation_is_read_by_its_numbers(scanned, tmp_path):

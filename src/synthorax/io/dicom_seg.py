@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from pydicom.pixels import iter_pixels
 
 from synthorax.errors import InputError
-from synthorax.io.fractions import HALF
+from synthorax.io.fractions import HALF, fault_of_half
 from synthorax.io.structure import MOST_STRUCTURE_VOXELS, Structure, check_size, place_on
 from synthorax.io.structure_names import StructureName, Wanted
 from synthorax.volume import Volume
@@ -111,9 +111,8 @@ def _structure(
     if fractional is not None:
         kind = str(fractional.get("SegmentationFractionalType", "") or "fraction").lower()
         notes.append(f"it is fractional ({kind}); voxels of {HALF:g} or more are taken")
-        if float(values.voxels.max()) < HALF:
-            reason = f"its {kind} is at most {float(values.voxels.max()):.2g}, nowhere {HALF:g}"
-            return Structure(named, reason=reason, is_whole=False)
+        if fault := fault_of_half(values.voxels):
+            return Structure(named, reason=f"its {kind} goes {fault}", is_whole=False)
     region, more, is_whole = place_on(values, scan)
     if not region.mask.any():
         return Structure(named, reason="no voxel of it lies in the scan", is_whole=False)

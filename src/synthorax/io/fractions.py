@@ -1,7 +1,7 @@
 """One rule for what the values of a mask mean.
 
 Whole numbers are labels. Fractions from 0 to 1 are probabilities, and a voxel belongs to the nodule from a half on.
-Any other fraction is refused: it is no mask.
+Probabilities so blurred that a half keeps only the middle of the nodule are refused, and so is any other fraction.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from synthorax.errors import InputError
 
 HALF = 0.5
 """A voxel of at least this probability belongs to the nodule."""
+SMALLEST_SHARE = 0.5
+"""Probabilities are refused if fewer than this share of the voxels above half of their peak reach a half."""
 ROUNDING = 1e-3
 """Values this near to a whole number, or this far outside 0 to 1, come from rounding and scaling."""
 
@@ -28,7 +30,7 @@ def as_labels(subject: object, voxels: NDArray) -> tuple[NDArray, tuple[str, ...
         Whole numbers from 0, of an integer type: uint8 for bools, probabilities, and floats that hold labels to 255.
 
     Raises:
-        InputError: negative, not finite, fractions outside 0 to 1, or probabilities that stay below a half.
+        InputError: negative, not finite, fractions outside 0 to 1, or probabilities that `fault_of_half` refuses.
     """
     if voxels.dtype == np.bool_:
         return voxels.view(np.uint8), ()
@@ -48,12 +50,26 @@ def as_labels(subject: object, voxels: NDArray) -> tuple[NDArray, tuple[str, ...
     if high > 1 + ROUNDING:
         found = f"fractions from {low:g} to {high:g}"
         raise InputError(subject, found, "whole numbers (labels), or probabilities from 0 to 1")
-    if high < HALF:
-        raise InputError(subject, f"probabilities up to {high:g}, none of a half or more", "a nodule's probabilities")
+    if fault := fault_of_half(voxels):
+        raise InputError(subject, f"probabilities {fault}", "a mask that is not blurred; cut it at the value you mean")
     inside = voxels >= HALF
     taken = f"the {np.count_nonzero(inside)} voxels of {HALF:g} or more are taken"
     note = f"{_name(subject)}: probabilities up to {high:.3g}; {taken}"
     return inside.view(np.uint8), (note,)
+
+
+def fault_of_half(probabilities: NDArray) -> str:
+    """Why a half does not outline the nodule in probabilities of any shape; empty if it does.
+
+    A mask of a few voxels that was blurred keeps a peak little above a half, and a half would keep its middle alone.
+    """
+    peak = float(probabilities.max())
+    if peak < HALF:
+        return f"up to {peak:.3g}, none of which reaches {HALF:g}"
+    kept, around = (int(np.count_nonzero(probabilities >= least)) for least in (HALF, peak / 2))
+    if kept < SMALLEST_SHARE * around:
+        return f"up to {peak:.3g}, of which {kept} voxels reach {HALF:g} and {around} half of the peak"
+    return ""
 
 
 def _are_whole(values: NDArray) -> bool:
