@@ -1,6 +1,7 @@
 """What the tests share: runtime types, the real data, the LIDC nodules, and a ball."""
 
 import os
+import signal
 from pathlib import Path
 
 import jaxtyping
@@ -13,6 +14,12 @@ from synthorax.volume import Volume
 
 # Before anything imports a system, so that its array annotations are checked whenever it is called.
 jaxtyping.install_import_hook("synthorax.systems", "beartype.beartype")
+
+# A shell that starts the tests in the background, and nohup, ignore these signals for all that is started from there,
+# the commands too that a test interrupts.
+for ending in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+    if signal.getsignal(ending) == signal.SIG_IGN:
+        signal.signal(ending, signal.default_int_handler if ending == signal.SIGINT else signal.SIG_DFL)
 
 settings.register_profile("synthorax", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("synthorax")
