@@ -176,7 +176,7 @@ def test_single_voxels_are_not_learned_from_and_one_nodule_is_too_few(nodules):
     [
         ("--compare colours", "colours"),
         ("--samples 10", "10 samples"),
-        ("--training-seeds 0", "0 trainings"),
+        ("--training-seeds 0", "training seeds: found 0"),
         ("--feedback loud", "loud"),
         ("--layers deep", "'deep'"),
         ("--nodules 13", "13"),
