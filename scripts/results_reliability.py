@@ -120,7 +120,7 @@ LIMITS = (
         "never a healthy scan: it is `none-known` or `some`; `--structures`, `--annotated` or a table say more",
     ),
     (
-        "a mask of other voxels than its image, or of values that are neither labels nor probabilities",
+        "a mask of other voxels than its image, or of values that are neither labels nor probabilities, or blurred until a half keeps only its middle",
         "refused; resample or cut it first",
     ),
     ("an LIDC XML of another series than the scan beside it", "refused by both UIDs; put the new UID into the XML"),
