@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
@@ -166,6 +166,23 @@ class CaseEntry:
                 "given_split": case.split,
                 "notes": [without_folders(note) for note in case.notes],
             }
+        )
+
+    def case(self, ct: NDArray[np.int16], regions: Sequence[Region], points: Sequence[Point]) -> Case:
+        """The case of this entry, with its voxels [z, y, x] in HU, its nodules' regions and its points."""
+        return Case(
+            case_id=self.case_id,
+            patient_id=self.patient_id,
+            ct=self.volume(ct),
+            regions=tuple(regions),
+            nodules=self.nodules,
+            points=tuple(points),
+            annotated=self.annotated,
+            split=self.given_split,
+            series_uid=self.series_uid,
+            synthetic=self.synthetic,
+            source_patient=self.source_patient,
+            notes=self.notes,
         )
 
     def row(self) -> dict[str, Any]:

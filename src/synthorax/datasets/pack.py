@@ -184,6 +184,14 @@ class Pack:
         entry = self.entries[number]
         return paint_labels(self.regions(number), entry.shape) if entry.has_mask else None
 
+    def case(self, number: int) -> Case:
+        """A case with all its voxels.
+
+        Raises:
+            InputError: a damaged pack.
+        """
+        return self.entries[number].case(self.ct(number), self.regions(number), self.points(number))
+
     def points(self, number: int) -> tuple[Point, ...]:
         """What else is marked in a case.
 
@@ -277,7 +285,7 @@ def unpack_store(pack: Pack, out: Path, *, overwrite: bool = False) -> Store:
         request = {"synthorax": version("synthorax"), **made}
         (folder / REQUEST).write_text(json.dumps(request, indent=1) + "\n")
         entries = [
-            write_case(folder, _case(pack, number), f"pack {pack.of} {number}")
+            write_case(folder, pack.case(number), f"pack {pack.of} {number}")
             for number in shown(range(len(pack)), "unpack", len(pack))
         ]
         source = pack.source if pack.whole else made | {"packed": pack.source}
@@ -355,21 +363,3 @@ def _spec(request: PackRequest) -> PatchSpec:
 
     assert request.size is not None
     return PatchSpec(request.size, request.spacing_mm)
-
-
-def _case(pack: Pack, number: int) -> Case:
-    entry = pack.entries[number]
-    return Case(
-        case_id=entry.case_id,
-        patient_id=entry.patient_id,
-        ct=entry.volume(pack.ct(number)),
-        regions=pack.regions(number),
-        nodules=entry.nodules,
-        points=pack.points(number),
-        annotated=entry.annotated,
-        split=entry.given_split,
-        series_uid=entry.series_uid,
-        synthetic=entry.synthetic,
-        source_patient=entry.source_patient,
-        notes=entry.notes,
-    )

@@ -255,20 +255,8 @@ class Store:
             InputError: no such case, or one that is not as it was written.
         """
         entry = self[case_id]
-        return Case(
-            case_id=case_id,
-            patient_id=entry.patient_id,
-            ct=entry.volume(self._array(case_id, "ct").read((0, 0, 0), entry.shape)),
-            regions=tuple(self._regions(entry)),
-            nodules=entry.nodules,
-            points=self.points(case_id),
-            annotated=entry.annotated,
-            split=entry.given_split,
-            series_uid=entry.series_uid,
-            synthetic=entry.synthetic,
-            source_patient=entry.source_patient,
-            notes=entry.notes,
-        )
+        ct = self._array(case_id, "ct").read((0, 0, 0), entry.shape)
+        return entry.case(ct, self._regions(entry), self.points(case_id))
 
     def points(self, case_id: str) -> tuple[Point, ...]:
         """What else is marked in a case."""
