@@ -127,12 +127,7 @@ def claiming(
     check_folder_is_free(target, overwrite=overwrite, sources=sources)
     _check_can_go(target)
     target = place(target)
-    missing = [parent for parent in target.parents if not parent.exists()]
-    try:
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(target, reason(error)) from error
+    with _parents(target):
         if not alone or any(parent.name.startswith(TEMPORARY) for parent in target.parents):
             yield target  # in a folder that nobody else writes to
             return
@@ -141,10 +136,6 @@ def claiming(
                 clear_leftovers(target)
             check_folder_is_free(target, overwrite=overwrite, sources=sources)  # now that nobody else writes there
             yield target
-    finally:
-        for parent in missing:
-            with suppress(OSError):  # it stays if the result is in it
-                parent.rmdir()
 
 
 @contextmanager
@@ -160,28 +151,34 @@ def working_in(folder: Path) -> Iterator[Path]:
     target = place(folder)
     if target.exists() and not target.is_dir():
         raise InputError(folder, "a file", "a folder to write into")
+    with _parents(target), claim(target):
+        is_new = not target.exists()
+        try:
+            target.mkdir(exist_ok=True)
+        except OSError as error:
+            raise OutputError(target, reason(error)) from error
+        try:
+            clear_leftovers(target)
+            yield target
+        finally:
+            if is_new:
+                with suppress(OSError):
+                    target.rmdir()
+
+
+@contextmanager
+def _parents(target: Path) -> Iterator[None]:
+    """Make the folders above a target; at the end those that are still empty are removed again."""
     missing = [parent for parent in target.parents if not parent.exists()]
     try:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(target, reason(error)) from error
-        with claim(target):
-            is_new = not target.exists()
-            try:
-                target.mkdir(exist_ok=True)
-            except OSError as error:
-                raise OutputError(target, reason(error)) from error
-            try:
-                clear_leftovers(target)
-                yield target
-            finally:
-                if is_new:
-                    with suppress(OSError):
-                        target.rmdir()
+        yield
     finally:
         for parent in missing:
-            with suppress(OSError):
+            with suppress(OSError):  # it stays if the result is in it
                 parent.rmdir()
 
 
