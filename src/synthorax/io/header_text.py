@@ -42,10 +42,7 @@ def whole_numbers(path: Path, field: str, text: str, count: int | None = None) -
     Raises:
         InputError: another number of them, or something else.
     """
-    parts = text.split(maxsplit=MOST_FILES)
-    if not all(WHOLE.fullmatch(part) for part in parts) or len(parts) != (len(parts) if count is None else count):
-        raise InputError(path, f"{field} {shown(text)}", f"{_several(count)}whole numbers")
-    return [int(part) for part in parts]
+    return [int(part) for part in _parts(path, field, text, count, WHOLE, "whole numbers")]
 
 
 def numbers(path: Path, field: str, text: str, count: int | None = None) -> list[float]:
@@ -54,10 +51,14 @@ def numbers(path: Path, field: str, text: str, count: int | None = None) -> list
     Raises:
         InputError: another number of them, or something else.
     """
+    return [float(part) for part in _parts(path, field, text, count, NUMBER, "numbers")]
+
+
+def _parts(path: Path, field: str, text: str, count: int | None, pattern: re.Pattern[str], what: str) -> list[str]:
     parts = text.split(maxsplit=MOST_FILES)
-    if not all(NUMBER.fullmatch(part) for part in parts) or len(parts) != (len(parts) if count is None else count):
-        raise InputError(path, f"{field} {shown(text)}", f"{_several(count)}numbers")
-    return [float(part) for part in parts]
+    if not all(pattern.fullmatch(part) for part in parts) or (count is not None and len(parts) != count):
+        raise InputError(path, f"{field} {shown(text)}", f"{_several(count)}{what}")
+    return parts
 
 
 def data_files(path: Path, names: Sequence[str]) -> tuple[Path, ...]:
