@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from synthorax.errors import InputError
@@ -61,7 +61,24 @@ def _parts(path: Path, field: str, text: str, count: int | None, pattern: re.Pat
     return parts
 
 
-def data_files(path: Path, names: Sequence[str]) -> tuple[Path, ...]:
+def named_files(path: Path, fields: Mapping[str, str], value: str) -> tuple[Path, ...]:
+    """The files of voxels of a header: of its list, of a pattern with a range of numbers, or one.
+
+    Args:
+        fields: of the header; `list` has a name a line where the header ends in a list.
+        value: what the field that names the files holds.
+
+    Raises:
+        InputError: a file that lies elsewhere, too many, none; or no such pattern.
+    """
+    if "list" in fields:
+        return _data_files(path, [line.strip() for line in fields["list"].splitlines() if line.strip()])
+    if pattern := PATTERN.fullmatch(value):
+        return _pattern_files(path, *pattern.groups())
+    return _data_files(path, [value])
+
+
+def _data_files(path: Path, names: Sequence[str]) -> tuple[Path, ...]:
     """The files that a header names for its voxels; they lie beside it or in folders below.
 
     Raises:
@@ -77,7 +94,7 @@ def data_files(path: Path, names: Sequence[str]) -> tuple[Path, ...]:
     return tuple(path.parent / name for name in names)
 
 
-def pattern_files(path: Path, pattern: str, *numbers: str) -> tuple[Path, ...]:
+def _pattern_files(path: Path, pattern: str, *numbers: str) -> tuple[Path, ...]:
     """The files of a printf-like pattern (`slice%03d.raw`) and a range of numbers, both ends included.
 
     Args:
@@ -92,7 +109,7 @@ def pattern_files(path: Path, pattern: str, *numbers: str) -> tuple[Path, ...]:
         raise InputError(path, f"voxels in the files {shown(pattern)}", "one %d and a range of numbers")
     before, zero, width, after = found.groups()
     count = range(first, last + (1 if step > 0 else -1), step)
-    return data_files(path, [f"{before}{n:{zero}{width or 1}d}{after}" for n in count])
+    return _data_files(path, [f"{before}{n:{zero}{width or 1}d}{after}" for n in count])
 
 
 def file_name(raw: bytes) -> str:

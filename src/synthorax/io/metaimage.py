@@ -12,16 +12,7 @@ from synthorax.errors import InputError
 from synthorax.geometry import axes_of
 from synthorax.io.contents import what_is
 from synthorax.io.described import MARK_KEYS, Described
-from synthorax.io.header_text import (
-    PATTERN,
-    data_files,
-    file_name,
-    header_bytes,
-    numbers,
-    pattern_files,
-    shown,
-    whole_numbers,
-)
+from synthorax.io.header_text import file_name, header_bytes, named_files, numbers, shown, whole_numbers
 from synthorax.io.placing import ASSUMED_AXES, Placed, mirrored, place, scale_of_unit
 from synthorax.io.voxels import Stored
 from synthorax.volume import Volume
@@ -134,12 +125,8 @@ def _stored(path: Path, fields: Mapping[str, str], shape: tuple[int, int, int], 
     if text.upper() == "LOCAL":
         files: tuple[Path, ...] = (path,)
         start = end if skip == 0 else 0
-    elif "list" in fields:
-        files = data_files(path, [line.strip() for line in fields["list"].splitlines() if line.strip()])
-    elif pattern := PATTERN.fullmatch(text):
-        files = pattern_files(path, *pattern.groups())
     else:
-        files = data_files(path, [text])
+        files = named_files(path, fields, text)
     return Stored(path, shape, dtype, files, "deflate" if packed else "raw", start, skip=skip)
 
 

@@ -11,16 +11,7 @@ import numpy as np
 from synthorax.errors import InputError
 from synthorax.io.contents import what_is
 from synthorax.io.described import MARK_KEYS, Described, Segment
-from synthorax.io.header_text import (
-    PATTERN,
-    data_files,
-    file_name,
-    header_bytes,
-    numbers,
-    pattern_files,
-    shown,
-    whole_numbers,
-)
+from synthorax.io.header_text import file_name, header_bytes, named_files, numbers, shown, whole_numbers
 from synthorax.io.limits import MOST_BYTES
 from synthorax.io.placing import ASSUMED_AXES, Placed, mirrored, place, scale_of_unit
 from synthorax.io.voxels import MOST_SKIPPED_LINES, Encoding, Stored
@@ -246,12 +237,7 @@ def _stored(path: Path, fields: Mapping[str, str], shape: tuple[int, ...], end: 
         if path.name.lower().endswith(".nhdr"):
             raise InputError(path, "a header without `data file`", "the name of the file of its voxels")
         return Stored(path, shape, dtype, (path,), ENCODINGS[encoding], end, lines, skip)
-    if "list" in fields:
-        files = data_files(path, [line.strip() for line in fields["list"].splitlines() if line.strip()])
-    elif pattern := PATTERN.fullmatch(name):
-        files = pattern_files(path, *pattern.groups())
-    else:
-        files = data_files(path, [name])
+    files = named_files(path, fields, name)
     return Stored(path, shape, dtype, files, ENCODINGS[encoding], 0, lines, skip)
 
 
