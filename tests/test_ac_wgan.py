@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 
+from stores import store_of
 from synthorax import api, hub
 from synthorax.anatomy.lungs import find_lungs
 from synthorax.cli import main
 from synthorax.datasets import places as where
 from synthorax.datasets.patches import PatchSpec, read_patch
 from synthorax.datasets.places import corner_places, lung_places, negative_places
-from synthorax.datasets.store import Case, Store, write_case, write_index
+from synthorax.datasets.store import Case
 from synthorax.errors import InputError, TrainingError
 from synthorax.io.images import read_image, write_image
 from synthorax.io.tables import write_table
@@ -58,15 +59,6 @@ def ball_case(name, diameter_mm, split="train", size=40, ratings=None, seed=0, m
     attributes = NoduleAttributes(diameter_mm=diameter_mm, **(ratings or {}))
     nodule = Nodule("01", (x_mm, y_mm, z_mm), attributes, 1, given)
     return Case(name, name, ct, (Region.of(mask),), (nodule,), annotated="all", split=split)
-
-
-def store_of(folder, cases):
-    """A store of cases."""
-    folder.mkdir(parents=True, exist_ok=True)
-    entries = [write_case(folder, case, "test") for case in cases]
-    splits = {name: [c.patient_id for c in cases if c.split == name] for name in ("train", "val", "test")}
-    write_index(folder, entries, splits, source={}, skipped=[])
-    return Store(folder)
 
 
 @pytest.fixture(scope="module")

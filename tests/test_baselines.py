@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from stores import store_of
 from synthorax.datasets.places import nodule_places
-from synthorax.datasets.store import Case, Store, write_case, write_index
+from synthorax.datasets.store import Case
 from synthorax.errors import InputError
 from synthorax.metrics.bootstrap import UndefinedError, mean_of
 from synthorax.nodule import Nodule, NoduleAttributes
@@ -70,14 +71,6 @@ def cases(per_split=12, **options):
             mm = 3 + np.mean(ratings) + i % 4 if ratings else 6
             made.append(ball_case(f"{split}{i:02d}", mm, split, ratings, options.get("size", 44), len(made)))
     return made
-
-
-def store_of(folder, made):
-    folder.mkdir(parents=True, exist_ok=True)
-    entries = [write_case(folder, case, "test") for case in made]
-    splits = {name: [c.patient_id for c in made if c.split == name] for name in SPLITS}
-    write_index(folder, entries, splits, source={}, skipped=[])
-    return Store(folder)
 
 
 @pytest.fixture(scope="module")

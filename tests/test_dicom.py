@@ -15,9 +15,10 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
-from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless, RTStructureSetStorage
+from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 from scipy.spatial.transform import Rotation
 
+from foreign_files import write_contours
 from synthorax import api
 from synthorax.errors import InputError
 from synthorax.geometry import AIR_HU
@@ -356,27 +357,9 @@ def test_a_segmentation_comes_back_on_the_voxels_it_was_made_on(tmp_path, turned
 
 
 def structure_set(path, scan, contours):
-    """An RTSTRUCT of one structure: contours [n, (z, y, x)] of voxel indices."""
-    meta = pydicom.dataset.FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = RTStructureSetStorage, "1.2.3"
-    meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-    header = pydicom.dataset.FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
-    header.SOPClassUID, header.SOPInstanceUID, header.Modality = RTStructureSetStorage, "1.2.3", "RTSTRUCT"
-    series, study, frame, named, drawn = (Dataset() for _ in range(5))
-    series.SeriesInstanceUID = "1.2.3.4"
-    study.RTReferencedSeriesSequence = [series]
-    frame.RTReferencedStudySequence = [study]
-    header.ReferencedFrameOfReferenceSequence = [frame]
-    named.ROINumber, named.ROIName = 7, "Nodule left"
-    header.StructureSetROISequence = [named]
-    drawn.ReferencedROINumber, drawn.ContourSequence = 7, []
-    for points in contours:
-        item = Dataset()
-        item.ContourGeometricType = "CLOSED_PLANAR"
-        item.ContourData = [f"{v:.4f}" for v in scan.to_world(points).ravel()]
-        drawn.ContourSequence.append(item)
-    header.ROIContourSequence = [drawn]
-    header.save_as(path, enforce_file_format=True)
+    """An RTSTRUCT of one structure: contours [n, (z, y, x)] of voxel indices; it names no image."""
+    slices = write_ct_series(path.with_suffix(""), scan, mark=None)
+    write_contours(path, slices, [("Nodule left", [scan.to_world(points) for points in contours])], images=False)
 
 
 def square(z, low, high):

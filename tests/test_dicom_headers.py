@@ -12,6 +12,7 @@ from pydicom.encaps import encapsulate
 from pydicom.tag import Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
+from foreign_files import write_slices
 from synthorax.errors import InputError
 from synthorax.geometry import AIR_HU
 from synthorax.io.dicom import read_ct_series, read_series_files
@@ -21,7 +22,6 @@ from synthorax.io.dicom_kept import kept_elements
 from synthorax.io.dicom_out import write_ct_series
 from synthorax.io.marks import find_marks
 from synthorax.provenance import patient_key
-from test_dicom_series import write_slices
 
 MARK = "SYNTHETIC: for a test"
 

@@ -1,61 +1,20 @@
 """Which DICOM files are one series, which are passed over and told, and how multi-frame CT is read."""
 
-import io
 import os
 import shutil
 
 import numpy as np
-import pydicom
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
-from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import EnhancedCTImageStorage, ExplicitVRLittleEndian
 
+from foreign_files import bare, write_slices
 from synthorax import api
 from synthorax.errors import InputError
 from synthorax.io.dicom import choose_series, find_series, read_ct_series, read_series_files
 from synthorax.io.scans import read_scan
 from synthorax.io.walk import survey
-
-
-def write_slices(folder, *, count=4, low_mm=100.0, step_mm=2.0, first=1, seed=0, change=None, **elements):
-    """CT slices 6 x 5 of random HU, named 0001.dcm and so on; `change(header, index)` may alter each."""
-    folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(seed)
-    shared = {
-        "PatientID": "P1",
-        "PatientName": "One^Person",
-        "StudyInstanceUID": "1.2.3",
-        "SeriesInstanceUID": "1.2.3.4",
-    }
-    shared |= {"FrameOfReferenceUID": "1.2.3.5"} | elements
-    for i in range(count):
-        d = Dataset()
-        d.file_meta = FileMetaDataset()
-        d.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        d.SOPClassUID = d.file_meta.MediaStorageSOPClassUID = CTImageStorage
-        d.SOPInstanceUID = d.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-        d.Modality, d.InstanceNumber, d.ImageType = "CT", first + i, ["ORIGINAL", "PRIMARY", "AXIAL"]
-        for name, value in shared.items():
-            setattr(d, name, value)
-        d.ImageOrientationPatient, d.ImagePositionPatient = [1, 0, 0, 0, 1, 0], [0, 0, low_mm + step_mm * i]
-        d.PixelSpacing, d.Rows, d.Columns, d.SamplesPerPixel = [1, 1], 6, 5, 1
-        d.PhotometricInterpretation, d.BitsAllocated, d.BitsStored, d.HighBit = "MONOCHROME2", 16, 16, 15
-        d.PixelRepresentation, d.RescaleSlope, d.RescaleIntercept = 1, 1, -1024
-        d.PixelData = rng.integers(0, 2000, (6, 5)).astype("<i2").tobytes()
-        if change:
-            change(d, i)
-        d.save_as(folder / f"{first + i:04d}.dcm", enforce_file_format=True)
-    return folder
-
-
-def bare(file):
-    """Store a data set without preamble and file meta group, as treatment planning systems do."""
-    buffer = io.BytesIO()
-    header = pydicom.Dataset(pydicom.dcmread(file))
-    pydicom.dcmwrite(buffer, header, implicit_vr=True, little_endian=True, enforce_file_format=False)
-    file.write_bytes(buffer.getvalue())
-
 
 # One series or several
 

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from stores import store_of
 from synthorax import api
 from synthorax.annotations.nodule_table import CENTER
 from synthorax.datasets.export import export
 from synthorax.datasets.export_items import Content, Item, ball
-from synthorax.datasets.store import Case, Point, Store, write_case, write_index
+from synthorax.datasets.store import Case, Point, Store
 from synthorax.errors import InputError
 from synthorax.io.images import write_image
 from synthorax.io.tables import write_table
@@ -262,10 +263,8 @@ def test_marks_too_small_to_be_outlined_are_counted(tmp_path):
     volume = grid()
     point = Point("small nodule", tuple(volume.to_world((4, 5, 5)).tolist()))
     case = Case("a", "P", volume, points=(point, replace(point, kind="non-nodule")), annotated="all")
-    store = tmp_path / "store"
-    store.mkdir()
+    store = store_of(tmp_path / "store", [case]).path
     (store / "prepare.json").write_text("{}")
-    write_index(store, [write_case(store, case, "k")], {"train": ["P"], "val": [], "test": []}, source={}, skipped=[])
     report = api.export(store, tmp_path / "x", "monai")
     assert any(note.startswith("1 mark") for note in report.notes)
 
@@ -273,12 +272,9 @@ def test_marks_too_small_to_be_outlined_are_counted(tmp_path):
 @pytest.mark.parametrize("place", ["store", "store/within", "."])
 def test_the_source_is_never_written_over(place, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    store = tmp_path / "store"
-    store.mkdir()
+    store = store_of(tmp_path / "store", [Case("a", "P", grid(), annotated="all")]).path
     (store / "prepare.json").write_text("{}")
     (store / ".synthorax").touch()
-    case = Case("a", "P", grid(), annotated="all")
-    write_index(store, [write_case(store, case, "k")], {"train": ["P"], "val": [], "test": []}, source={}, skipped=[])
     with pytest.raises(InputError, match="expected a folder beside it"):
         api.export("store", place, "monai", overwrite=True)
     assert Store(store).read("a").case_id == "a"

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from foreign_files import lidc_xml
 from synthorax.annotations.clustering import AnnotatedNodule
 from synthorax.annotations.reading import Contour, Reading, Scan
 from synthorax.io.images import write_image
@@ -24,30 +25,13 @@ def outline(low, high):
     ]
 
 
-def lidc_xml(readers):
-    """An annotation file: for each reader the outlines of one nodule, by patient z."""
-    sessions = ""
-    for outlines in readers:
-        ratings = "".join(f"<{n}>3</{n}>" for n in RATINGS if n != "internal_structure")
-        rois = ""
-        for z, points in outlines.items():
-            edges = "".join(f"<edgeMap><xCoord>{x}</xCoord><yCoord>{y}</yCoord></edgeMap>" for x, y in points)
-            rois += f"<roi><imageZposition>{z}</imageZposition><inclusion>TRUE</inclusion>{edges}</roi>"
-        characteristics = f"<characteristics>{ratings}<internalStructure>1</internalStructure></characteristics>"
-        sessions += (
-            f"<readingSession><unblindedReadNodule>{characteristics}{rois}</unblindedReadNodule></readingSession>"
-        )
-    header = f"<ResponseHeader><SeriesInstanceUid>{SERIES}</SeriesInstanceUid></ResponseHeader>"
-    return f'<?xml version="1.0"?><LidcReadMessage>{header}{sessions}</LidcReadMessage>'
-
-
 def test_every_step_of_the_page_works(tmp_path):
     folder = tmp_path / "LIDC-IDRI" / "LIDC-IDRI-9999"
     folder.mkdir(parents=True)
     voxels = np.random.default_rng(0).integers(-1000, 100, (8, 40, 40)).astype(np.int16)
     write_image(folder / "ct.nii.gz", Volume(voxels, (2.0, 0.7, 0.7), (-10.0, -20.0, 100.0)))
     both = {104.0: outline(10, 20), 106.0: outline(10, 20)}
-    (folder / "1.xml").write_text(lidc_xml([both, both]))
+    (folder / "1.xml").write_text(lidc_xml([both, both], SERIES))
     follow("from-pylidc.md", tmp_path)
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import synthorax as sx
+from stores import store_of
 from synthorax.cli import main
 from synthorax.datasets import pack_codec as module
 from synthorax.datasets.pack import Pack
@@ -208,15 +209,11 @@ def test_training_cuts_from_packed_patches_what_it_cuts_from_the_store(store, tm
 
 
 def test_patches_of_a_whole_scan_are_those_that_a_run_of_the_seed_would_draw(chest, tmp_path):
-    (tmp_path / "store").mkdir()
     mask = np.zeros(chest.shape, np.uint8)
     mask[tuple(np.rint(chest.to_voxel((-70.0, 0.0, 0.0))).astype(int))] = 1
     nodule = Nodule("1", (-70.0, 0.0, 0.0), NoduleAttributes(diameter_mm=8.0), 1)
-    entry = write_case(
-        tmp_path / "store", Case("scan", "P", chest, (Region.of(mask),), (nodule,), annotated="all"), "test"
-    )
-    write_index(tmp_path / "store", [entry], {"train": ["P"], "val": [], "test": []}, source={}, skipped=[])
-    store = Store(tmp_path / "store")
+    case = Case("scan", "P", chest, (Region.of(mask),), (nodule,), annotated="all")
+    store = store_of(tmp_path / "store", [case])
     spec = PatchSpec((8, 8, 8), (4.0, 4.0, 4.0))
     packs = [
         sx.pack(store, tmp_path / f"{seed}.zip", size=spec.size, spacing_mm=spec.spacing_mm, seed=seed)

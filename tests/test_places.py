@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from stores import store_of
 from synthorax.datasets import places as module
 from synthorax.datasets.patches import PatchSpec, read_patch
 from synthorax.datasets.places import CLEAR_MM, LARGEST_MM, corner_places, lung_places, negative_places
-from synthorax.datasets.store import Case, Point, Store, write_case, write_index
+from synthorax.datasets.store import Case, Point, Store, write_index
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.region import Region
 from synthorax.studies.scan_search import scan_search
@@ -35,14 +36,6 @@ def cube(name, *, diameter=None, outlined=True, size=48, series="", origin=(0.0,
     nodule = Nodule("01", center, NoduleAttributes(diameter_mm=diameter), int(outlined))
     regions = (Region.of(mask),) if outlined else ()
     return Case(name, f"P{series or name}", ct, regions, (nodule,), annotated=annotated, series_uid=series)
-
-
-def store_of(folder, cases):
-    folder.mkdir()
-    entries = [write_case(folder, case, "test") for case in cases]
-    patients = sorted({case.patient_id for case in cases})
-    write_index(folder, entries, {"train": patients, "val": [], "test": []}, source={}, skipped=[])
-    return Store(folder)
 
 
 def apart_mm(place, point, size=16):

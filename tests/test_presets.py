@@ -6,6 +6,7 @@ from typing import get_args
 
 import pytest
 
+from stores import store_of
 from synthorax import api, hub
 from synthorax.api import studies
 from synthorax.cli import main
@@ -14,7 +15,7 @@ from synthorax.cli import train as train_verbs
 from synthorax.errors import InputError
 from synthorax.tasks.config import task_config
 from synthorax.tasks.networks.config import DetectorConfig
-from test_baselines import cases, store_of
+from test_baselines import cases
 
 
 def presets_of(verb):

@@ -12,15 +12,15 @@ import time
 from dataclasses import replace
 
 import numpy as np
-import pydicom
 import pytest
 
+from foreign_files import write_contours
 from synthorax import api
 from synthorax.cli import main
 from synthorax.io.dicom_out import write_ct_series, write_segmentation
 from synthorax.io.images import write_image
 from synthorax.io.tables import write_table
-from test_dicom import square, structure_set
+from test_dicom import square
 from test_store import chest, content, folder, place
 
 pytestmark = pytest.mark.prove
@@ -87,11 +87,8 @@ def segmentation(where):
 def structures(where):
     ct, _ = chest()
     headers = write_ct_series(where / "ct", ct, mark=None)
-    structure_set(where / "rt.dcm", ct, [square(8, 10.5, 20.5), square(9, 10.5, 20.5)])
-    header = pydicom.dcmread(where / "rt.dcm")
-    study = header.ReferencedFrameOfReferenceSequence[0].RTReferencedStudySequence[0]
-    study.RTReferencedSeriesSequence[0].SeriesInstanceUID = headers[0].SeriesInstanceUID
-    header.save_as(where / "rt.dcm")
+    contours = [ct.to_world(square(z, 10.5, 20.5)) for z in (8, 9)]
+    write_contours(where / "rt.dcm", headers, [("Nodule left", contours)], images=False)
     return "scans", where / "rt.dcm"
 
 

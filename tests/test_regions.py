@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from synthorax.datasets.store import Case, Store, write_case, write_index
+from stores import store_of
+from synthorax.datasets.store import Case
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.region import Region, paint_labels, regions_of
 from synthorax.volume import Volume
@@ -60,10 +61,7 @@ def overlapping(tmp_path):
     regions = (Region.of(ball((4, 5, 5), 4)), Region.of(ball((4, 5, 6), 2)))
     nodules = tuple(Nodule(f"{i}", (0.0, 0.0, 0.0), NoduleAttributes(), i) for i in (1, 2))
     case = Case("a", "P", Volume(hu, (1.0, 1.0, 1.0)), regions, nodules, annotated="some", source_patient="0" * 12)
-    (tmp_path / "store").mkdir()
-    entry = write_case(tmp_path / "store", case, "test")
-    write_index(tmp_path / "store", [entry], {"train": ["P"], "val": [], "test": []}, source={}, skipped=[])
-    return Store(tmp_path / "store"), regions
+    return store_of(tmp_path / "store", [case]), regions
 
 
 def test_overlapping_nodules_come_out_of_a_store_with_all_their_voxels(overlapping):

@@ -9,6 +9,7 @@ import numpy as np
 import pydicom
 import pytest
 
+from foreign_files import lidc_xml, write_contours, write_segments
 from synthorax import api
 from synthorax.cli import main
 from synthorax.datasets.case_ids import case_ids
@@ -22,7 +23,7 @@ from synthorax.io.dicom_out import write_ct_series
 from synthorax.io.images import write_image
 from synthorax.io.tables import write_table
 from synthorax.provenance import patient_key, sha256, synthetic_patient
-from test_structures import NODULE, SHAPE, ball, lung, write_contours, write_segments
+from test_structures import NODULE, SHAPE, ball, lung
 
 CT = lung()
 MASK = replace(CT, voxels=ball(6).astype(np.uint8))
@@ -298,28 +299,19 @@ def test_the_user_states_what_is_known(tmp_path):
 # LIDC-IDRI and LUNA16
 
 
-def lidc_xml(series, study, levels=(104, 106)):
-    edge = "".join(
-        f"<edgeMap><xCoord>{x}</xCoord><yCoord>{y}</yCoord></edgeMap>"
-        for x, y in ((12, 12), (18, 12), (18, 18), (12, 18))
-    )
-    roi = "".join(f"<roi><imageZposition>{z}</imageZposition><inclusion>TRUE</inclusion>{edge}</roi>" for z in levels)
-    names = "subtlety internalStructure calcification sphericity margin lobulation spiculation texture malignancy"
-    ratings = "".join(f"<{name}>3</{name}>" for name in names.split())
-    nodule = f"<unblindedReadNodule><characteristics>{ratings}</characteristics>{roi}</unblindedReadNodule>"
-    uids = f"<SeriesInstanceUid>{series}</SeriesInstanceUid><StudyInstanceUID>{study}</StudyInstanceUID>"
-    sessions = f"<readingSession>{nodule}</readingSession>" * 2
-    return f"<LidcReadMessage><ResponseHeader>{uids}</ResponseHeader>{sessions}</LidcReadMessage>"
+def readers(*levels):
+    """Two readers who outline the same square at each of these patient z."""
+    return [dict.fromkeys(levels, ((12, 12), (18, 12), (18, 18), (12, 18)))] * 2
 
 
 def test_an_xml_of_another_series_is_refused_by_both_names_and_used_where_its_study_agrees(tmp_path):
     headers = write_ct_series(tmp_path / "in" / "P1", CT, mark=None)
     series, study = (str(headers[0].get(name)) for name in ("SeriesInstanceUID", "StudyInstanceUID"))
-    (tmp_path / "in" / "P1" / "1.xml").write_text(lidc_xml("1.2.3.999", "1.2.3"))
+    (tmp_path / "in" / "P1" / "1.xml").write_text(lidc_xml(readers(104, 106), "1.2.3.999", "1.2.3"))
     with pytest.raises(InputError, match=r"1\.2\.3\.999") as refused:
         prepare(tmp_path / "in", tmp_path / "store", kind="lidc")
     assert series in str(refused.value)
-    (tmp_path / "in" / "P1" / "1.xml").write_text(lidc_xml("1.2.3.999", study))
+    (tmp_path / "in" / "P1" / "1.xml").write_text(lidc_xml(readers(104, 106), "1.2.3.999", study))
     (case,) = prepare(tmp_path / "in", tmp_path / "store", kind="lidc").cases
     assert (len(case.nodules), case.annotated) == (1, "all")
     assert any("its study and the places of its slices agree" in note for note in case.notes)
@@ -332,7 +324,7 @@ def test_a_nodule_in_slices_that_are_not_here_is_left_out_alone_and_told(tmp_pat
         ((118, 120, 122, 124), 1, "all", "slices 9 to 12 is cut"),
         ((140, 142), 0, "none-known", "a nodule is left out"),
     ):
-        (tmp_path / "in" / "P1" / "1.xml").write_text(lidc_xml(series, "1.2.3", levels))
+        (tmp_path / "in" / "P1" / "1.xml").write_text(lidc_xml(readers(*levels), series, "1.2.3"))
         (case,) = prepare(tmp_path / "in", tmp_path / "store", kind="lidc").cases
         assert (len(case.nodules), case.annotated) == (found, annotated)
         assert any(said in note for note in case.notes)

@@ -2,15 +2,13 @@
 
 from dataclasses import replace
 
-import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.sr.codedict import codes
-from pydicom.uid import RLELossless, generate_uid
+from pydicom.uid import RLELossless
 from skimage.draw import polygon2mask
 
+from foreign_files import circle, write_contours, write_segments
 from synthorax import api
 from synthorax.annotations.masked import Masked, pieces, same_nodules
 from synthorax.errors import InputError
@@ -37,11 +35,6 @@ def ball(radius, center=(6, 20, 15)):
     return ((z - center[0]) * 2.0) ** 2 + (y - center[1]) ** 2 + (x - center[2]) ** 2 <= radius**2
 
 
-def circle(cx, cy, r, z, n=40):
-    t = np.linspace(0, 2 * np.pi, n, endpoint=False)
-    return np.column_stack([cx + r * np.cos(t), cy + r * np.sin(t), np.full(n, z)])
-
-
 def drawn_ball(cx, cy, cz, r):
     return [
         circle(cx, cy, np.sqrt(r * r - (z - cz) ** 2), z) for z in 100 + 2.0 * np.arange(12) if abs(z - cz) < r - 0.3
@@ -50,79 +43,6 @@ def drawn_ball(cx, cy, cz, r):
 
 NODULE = drawn_ball(-5, 0, 112, 6)
 BODY = [circle(0, 0, 18, z) for z in 100 + 2.0 * np.arange(12)]
-
-
-def write_contours(path, slices, structures, *, kind="CLOSED_PLANAR", frames=(), series=True, images=True):
-    """An RTSTRUCT: (name, contours [n, (x, y, z) mm]) in the order of the file."""
-    header, first = Dataset(), slices[0]
-    header.file_meta = FileMetaDataset()
-    header.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-    header.SOPClassUID = header.file_meta.MediaStorageSOPClassUID = pydicom.uid.RTStructureSetStorage
-    header.SOPInstanceUID = header.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-    header.Modality, header.PatientID = "RTSTRUCT", first.PatientID
-    header.StudyInstanceUID, header.SeriesInstanceUID = first.StudyInstanceUID, generate_uid()
-    frame = Dataset()
-    frame.FrameOfReferenceUID = first.FrameOfReferenceUID
-    if series:
-        of_series, study = Dataset(), Dataset()
-        of_series.SeriesInstanceUID = first.SeriesInstanceUID
-        study.RTReferencedSeriesSequence = [of_series]
-        frame.RTReferencedStudySequence = [study]
-    header.ReferencedFrameOfReferenceSequence = [frame]
-    header.StructureSetROISequence, header.ROIContourSequence = [], []
-    for number, (name, contours) in enumerate(structures, start=1):
-        roi, item = Dataset(), Dataset()
-        roi.ROINumber, roi.ROIName = number, name
-        roi.ReferencedFrameOfReferenceUID = dict(frames).get(name, first.FrameOfReferenceUID)
-        item.ReferencedROINumber, item.ContourSequence = number, []
-        for points in contours:
-            contour = Dataset()
-            if images:
-                image = Dataset()
-                image.ReferencedSOPClassUID = first.SOPClassUID
-                image.ReferencedSOPInstanceUID = min(
-                    slices, key=lambda s: abs(float(s.ImagePositionPatient[2]) - points[0][2])
-                ).SOPInstanceUID
-                contour.ContourImageSequence = [image]
-            contour.ContourGeometricType, contour.NumberOfContourPoints = kind, len(points)
-            contour.ContourData = [f"{v:.4f}" if abs(v) < 1e9 else f"{v:g}" for v in np.ravel(points)]
-            item.ContourSequence.append(contour)
-        header.StructureSetROISequence.append(roi)
-        header.ROIContourSequence.append(item)
-    header.save_as(path, enforce_file_format=True)
-
-
-def write_segments(path, slices, masks, names, kind="BINARY", *, references=True, edit=None, **more):
-    described = [
-        hd.seg.SegmentDescription(
-            segment_number=i,
-            segment_label=name,
-            segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
-            segmented_property_type=codes.SCT.Nodule,
-            algorithm_type=hd.seg.SegmentAlgorithmTypeValues.MANUAL,
-        )
-        for i, name in enumerate(names, start=1)
-    ]
-    made = hd.seg.Segmentation(
-        source_images=slices,
-        pixel_array=masks if kind == "LABELMAP" else np.stack(masks, -1),
-        segmentation_type=kind,
-        segment_descriptions=described,
-        series_instance_uid=generate_uid(),
-        series_number=300,
-        sop_instance_uid=generate_uid(),
-        instance_number=1,
-        manufacturer="x",
-        manufacturer_model_name="x",
-        software_versions="1",
-        device_serial_number="1",
-        **more,
-    )
-    if not references:
-        del made.ReferencedSeriesSequence
-    if edit:
-        edit(made)
-    made.save_as(path)
 
 
 @pytest.fixture(scope="module")

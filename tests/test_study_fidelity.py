@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stores import store_of
 from synthorax.errors import InputError
 from synthorax.hub import Model
 from synthorax.studies.conditions import check_diameters, check_rating, half_widths_mm, rank_correlation_of
@@ -14,7 +15,7 @@ from synthorax.studies.fidelity_page import CURVES, logged, study_fidelity
 from synthorax.studies.trials import Study
 from synthorax.tasks.config import DETECTION, features_config
 from synthorax.tasks.extractor import FeatureNet
-from test_baselines import cases, store_of
+from test_baselines import cases
 
 pytestmark = pytest.mark.usefixtures("one_thread", "lenient")
 

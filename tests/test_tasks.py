@@ -7,10 +7,11 @@ from lightning_fabric import Fabric
 from safetensors.torch import load_file
 from torch.nn import functional
 
+from stores import store_of
 from synthorax.datasets.augmentation import Augmentation
 from synthorax.datasets.patches import PatchDataset
 from synthorax.datasets.places import corner_places, nodule_places
-from synthorax.datasets.store import Case, Store, write_case, write_index
+from synthorax.datasets.store import Case
 from synthorax.errors import InputError
 from synthorax.metrics.roc import auc
 from synthorax.nodule import Nodule, NoduleAttributes
@@ -183,7 +184,6 @@ def test_the_weights_of_a_seed_are_its_own():
 
 def ball_store(folder):
     """Cubes of 40 mm with a ball in the middle, a patient each: eight to learn from and six for validation."""
-    folder.mkdir()
     cases = []
     for i in range(14):
         rng = np.random.default_rng(i)
@@ -194,10 +194,7 @@ def ball_store(folder):
         nodule = Nodule("01", (19.5, 19.5, 19.5), NoduleAttributes(diameter_mm=5 + i % 3), 1)
         split = "train" if i < 8 else "val"
         cases.append(Case(f"P{i}", f"P{i}", ct, (Region.of(mask),), (nodule,), annotated="all", split=split))
-    entries = [write_case(folder, case, "test") for case in cases]
-    splits = {name: [c.patient_id for c in cases if c.split == name] for name in ("train", "val", "test")}
-    write_index(folder, entries, splits, source={}, skipped=[])
-    return Store(folder)
+    return store_of(folder, cases)
 
 
 @pytest.fixture(scope="module")

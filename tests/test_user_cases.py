@@ -3,18 +3,17 @@
 What is not here stands in the tests of its own module; docs/reliability.md counts all of them.
 """
 
-import io
 from dataclasses import replace
 
 import numpy as np
 import pydicom
 import pytest
 
+from foreign_files import bare, circle, write_contours, write_segments
 from synthorax import api
 from synthorax.cli import main
 from synthorax.io.dicom_out import write_ct_series
 from synthorax.volume import Volume
-from test_structures import write_contours, write_segments
 
 PLACE = (-12.0, 0.0, 124.0)
 LEVELS = 100 + 2.0 * np.arange(24)
@@ -32,14 +31,9 @@ def thorax(z_mm=100.0, seed=0):
     return Volume(np.rint(hu).astype(np.int16), (2.0, 1.0, 1.0), (-32.0, -32.0, z_mm))
 
 
-def circle(x, y, r, z):
-    around = np.linspace(0, 2 * np.pi, 48, endpoint=False)
-    return np.column_stack([x + r * np.cos(around), y + r * np.sin(around), np.full(48, z)])
-
-
 def sphere(r):
     x, y, z = PLACE
-    return [circle(x, y, np.sqrt(r * r - (h - z) ** 2), h) for h in LEVELS if abs(h - z) < r - 0.3]
+    return [circle(x, y, np.sqrt(r * r - (h - z) ** 2), h, 48) for h in LEVELS if abs(h - z) < r - 0.3]
 
 
 def ball(r):
@@ -82,10 +76,10 @@ def nodules(store):
     "after",
     [
         [],
-        [("BODY", [circle(0, 0, 27, z) for z in LEVELS])],
-        [("Lung_R", [circle(-12, 0, 9, z) for z in LEVELS])],
+        [("BODY", [circle(0, 0, 27, z, 48) for z in LEVELS])],
+        [("Lung_R", [circle(-12, 0, 9, z, 48) for z in LEVELS])],
         [("CTV", sphere(8)), ("PTV", sphere(10))],
-        [("Esophagus", [circle(-7, 0, 4, z) for z in LEVELS])],
+        [("Esophagus", [circle(-7, 0, 4, z, 48) for z in LEVELS])],
     ],
 )
 def test_a_tumour_has_its_437_voxels_whatever_structures_follow_it(after, tmp_path, capsys):
@@ -140,9 +134,7 @@ def test_bare_slices_are_read_and_bare_patients_are_not_lost(tmp_path, capsys):
     for patient in ("P1", "P2"):
         write(tmp_path / "in" / patient, thorax(seed=int(patient[1])), patient)
     for file in (tmp_path / "in" / "P2").iterdir():
-        bare, buffer = pydicom.Dataset(pydicom.dcmread(file)), io.BytesIO()
-        pydicom.dcmwrite(buffer, bare, implicit_vr=True, little_endian=True, enforce_file_format=False)
-        file.write_bytes(buffer.getvalue())
+        bare(file)
     store, _ = prepared(tmp_path / "in", tmp_path / "store", capsys)
     assert [(case.patient_id, case.shape) for case in store.cases] == [("P1", (24, 64, 64)), ("P2", (24, 64, 64))]
 
