@@ -18,6 +18,7 @@ from synthorax.datasets.mask_matching import MaskFile, ScanHeader, match_masks
 from synthorax.datasets.patients import Person, linked, patients_of
 from synthorax.datasets.whose import Manifests
 from synthorax.errors import InputError
+from synthorax.io.dicom_file import About
 from synthorax.io.dicom_masks import MaskReferences
 from synthorax.io.dicom_out import write_ct_series
 from synthorax.io.images import write_image
@@ -41,7 +42,8 @@ def patients(store):
 
 
 def header(name, series="1", frame="", study="", patient="", folder="in"):
-    return ScanHeader((Path(folder) / name / "1.dcm",), series, study, frame, patient)
+    about = About(series, patient, "CT", "", "", study_uid=study, frame_of_reference=frame)
+    return ScanHeader((Path(folder) / name / "1.dcm",), about)
 
 
 def refers(path="in/m.dcm", series=(), frames=(), study="", patient=""):

@@ -67,7 +67,7 @@ def find_scans(folder: Path) -> FoundScans:
     refused += [
         _unreadable(folder, (one.files[0], "localizer images, and no slices")) for one in found if one.is_localizer
     ]
-    headers = [_header(one) for one in series]
+    headers = [ScanHeader(one.files, read_about(one.files[0])) for one in series]
     masks, damaged = _mask_files(found.series)
     matched = match_masks(headers, masks)
     refused += [_unreadable(folder, (path, reason)) for path, reason in (*damaged, *matched.orphans)]
@@ -122,36 +122,11 @@ def _of_series(
     series: SeriesFiles, header: ScanHeader, masks: tuple[Path, ...], doubts: tuple[str, ...], base: Path
 ) -> tuple[Files, Person]:
     """A DICOM series as files to be read, and whose it is."""
-    place = series.files[0].parent
     lost = [reason for _, reason in series.left_out if reason not in HARMLESS]
     if lost:
         doubts = (*doubts, f"{len(lost)} files beside it were not read and may be masks of it")
-    files = Files(place, series.uid, series.patient_id, series.files, masks, doubts, series.left_out)
-    person = Person(
-        path=place.relative_to(base) if place.is_relative_to(base) else Path(place.name),
-        is_series=True,
-        patient_id=series.patient_id,
-        name=header.patient_name,
-        birth_date=header.birth_date,
-        study_uid=series.study_uid,
-        frame_uid=header.frame_uid,
-        series_uid=series.uid,
-    )
-    return files, person
-
-
-def _header(series: SeriesFiles) -> ScanHeader:
-    """What the masks of a series are matched by."""
-    about = read_about(series.files[0])
-    return ScanHeader(
-        files=series.files,
-        series_uid=series.uid,
-        study_uid=series.study_uid,
-        frame_uid=about.frame_of_reference,
-        patient_id=series.patient_id,
-        patient_name=about.patient_name,
-        birth_date=about.birth_date,
-    )
+    files = Files(header.folder, series.uid, series.patient_id, series.files, masks, doubts, series.left_out)
+    return files, Person.of_series(header.about, header.folder.relative_to(base))
 
 
 def _mask_files(series: Sequence[SeriesFiles]) -> tuple[list[MaskFile], list[LeftOut]]:

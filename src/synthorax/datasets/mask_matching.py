@@ -8,22 +8,17 @@ from functools import cache
 from pathlib import Path
 
 from synthorax.errors import InputError
-from synthorax.io.dicom_file import read_about
+from synthorax.io.dicom_file import About, read_about
 from synthorax.io.dicom_masks import MaskReferences, read_slice_references
 from synthorax.io.walk import LeftOut
 
 
 @dataclass(frozen=True)
 class ScanHeader:
-    """What a CT series says of itself; what it does not say is empty."""
+    """The files of a CT series, and what the first of them says of it."""
 
     files: tuple[Path, ...]
-    series_uid: str
-    study_uid: str
-    frame_uid: str
-    patient_id: str
-    patient_name: str = ""
-    birth_date: str = ""
+    about: About
 
     @property
     def folder(self) -> Path:
@@ -86,7 +81,7 @@ def match_masks(scans: Sequence[ScanHeader], masks: Sequence[MaskFile]) -> Match
         fitting, reason = _scans_of(mask, scans, slices)
         if not reason:
             found[fitting[0]].append(mask.path)
-            if mask.refers.series_uids and scans[fitting[0]].series_uid not in mask.refers.series_uids:
+            if mask.refers.series_uids and scans[fitting[0]].about.series_uid not in mask.refers.series_uids:
                 doubts[fitting[0]].append("a mask names another series of the same frame of reference, and was used")
             continue
         orphans.append((mask.path, reason))
@@ -104,14 +99,16 @@ def _scans_of(
 ) -> tuple[list[int], str]:
     """The one scan that a mask was drawn on; or the scans that it may be of, and why it is given to none."""
     refers, path = mask.refers, mask.path
-    fitting = [i for i, s in enumerate(scans) if not (refers.patient_id and s.patient_id) or _same_patient(mask, s)]
+    fitting = [
+        i for i, s in enumerate(scans) if not (refers.patient_id and s.about.patient_id) or _same_patient(mask, s)
+    ]
     drawn_on = cache(mask.sop_uids)
     names_scan = bool(refers.series_uids or refers.frame_uids or drawn_on())
     tests: list[tuple[bool, bool, Callable[[int], bool]]] = [
-        (True, bool(refers.series_uids), lambda i: scans[i].series_uid in refers.series_uids),
+        (True, bool(refers.series_uids), lambda i: scans[i].about.series_uid in refers.series_uids),
         (True, True, lambda i: bool(drawn_on() & slices(i))),
-        (True, bool(refers.frame_uids), lambda i: scans[i].frame_uid in refers.frame_uids),
-        (not names_scan, bool(refers.study_uid), lambda i: scans[i].study_uid == refers.study_uid),
+        (True, bool(refers.frame_uids), lambda i: scans[i].about.frame_of_reference in refers.frame_uids),
+        (not names_scan, bool(refers.study_uid), lambda i: scans[i].about.study_uid == refers.study_uid),
         (not names_scan, True, lambda i: _beside(path, scans[i])),
     ]
     is_sure = False
@@ -129,7 +126,8 @@ def _scans_of(
 
 
 def _same_patient(mask: MaskFile, scan: ScanHeader) -> bool:
-    return bool(scan.patient_id) and mask.refers.patient_id.strip() == scan.patient_id.strip()
+    patient = scan.about.patient_id
+    return bool(patient) and mask.refers.patient_id.strip() == patient.strip()
 
 
 def _beside(path: Path, scan: ScanHeader) -> bool:

@@ -1,4 +1,4 @@
-"""Person scan each scan is: the unit of splits, which decides whether a test is honest."""
+"""Whose each scan is: the unit of splits, which decides whether a test is honest."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from synthorax.errors import InputError
+from synthorax.io.dicom_file import About
 from synthorax.io.images import image_stem
 from synthorax.provenance import SYNTHETIC_PATIENT, fingerprint, patient_key
 
@@ -47,6 +48,25 @@ class Person:
     study_uid: str = ""
     frame_uid: str = ""
     series_uid: str = ""
+
+    @classmethod
+    def of_series(cls, about: About, path: Path) -> Person:
+        """What the header of a DICOM series tells of its patient.
+
+        Args:
+            about: any file of the series.
+            path: the folder of the series, below the source.
+        """
+        return cls(
+            path=path,
+            is_series=True,
+            patient_id=about.patient_id,
+            name=about.patient_name,
+            birth_date=about.birth_date,
+            study_uid=about.study_uid,
+            frame_uid=about.frame_of_reference,
+            series_uid=about.series_uid,
+        )
 
 
 def patients_of(scans: Sequence[Person], rule: str = "auto") -> tuple[list[str], list[str]]:

@@ -203,17 +203,7 @@ def _person(path: Path, files: Files | InputError, top: Path) -> Person:
     below = path.relative_to(top) if path.is_relative_to(top) else Path(path.name)
     if not isinstance(files, Files) or not files.files:
         return Person(below)
-    about = read_about(files.files[0])
-    return Person(
-        below,
-        is_series=True,
-        patient_id=about.patient_id,
-        name=about.patient_name,
-        birth_date=about.birth_date,
-        study_uid=about.study_uid,
-        frame_uid=about.frame_of_reference,
-        series_uid=about.series_uid,
-    )
+    return Person.of_series(read_about(files.files[0]), below)
 
 
 def _common(tables: Sequence[Path]) -> Path:
