@@ -263,6 +263,22 @@ def packed_bytes(box: Box) -> int:
     return -(-math.prod(box[1]) // 8)
 
 
+def pack_regions(regions: Sequence[Region]) -> NDArray[np.uint8]:
+    """The packed bits of the masks of regions, one mask after the other, each from a byte of its own on."""
+    return np.concatenate([np.zeros(0, np.uint8), *(np.packbits(region.mask) for region in regions)])
+
+
+def unpack_regions(bits: NDArray[np.uint8], boxes: Sequence[Box]) -> tuple[Region, ...]:
+    """The regions with these boxes whose bits `pack_regions` packed."""
+    found, start = [], 0
+    for box in boxes:
+        (corner, shape), stop = box, start + packed_bytes(box)
+        mask = np.unpackbits(bits[start:stop], count=math.prod(shape)).reshape(shape).view(bool)
+        found.append(Region(corner, mask))
+        start = stop
+    return tuple(found)
+
+
 def _triple(value: Any, name: str, least: int) -> tuple[int, int, int]:
     if len(rows.items(value, name)) != 3:
         raise ValueError(f"{name} {str(value)[:60]} where three whole numbers were expected")

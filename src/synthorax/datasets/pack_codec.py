@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from synthorax.datasets import rows
-from synthorax.datasets.case import Box, packed_bytes
+from synthorax.datasets.case import Box, pack_regions, packed_bytes, unpack_regions
 from synthorax.region import Region
 
 SLAB_VOXELS = 2**24
@@ -72,8 +72,8 @@ def decode_ct(data: bytes, shape: Sequence[int], step: int = 1) -> NDArray[np.in
 
 
 def encode_regions(regions: Sequence[Region]) -> bytes:
-    """The packed bits of all masks, each from a byte of its own on, deflated."""
-    return zlib.compress(b"".join(np.packbits(region.mask).tobytes() for region in regions), 9)
+    """The packed bits of all masks, deflated."""
+    return zlib.compress(pack_regions(regions).tobytes(), 9)
 
 
 def decode_regions(data: bytes, boxes: Sequence[Box]) -> tuple[Region, ...]:
@@ -83,12 +83,7 @@ def decode_regions(data: bytes, boxes: Sequence[Box]) -> tuple[Region, ...]:
         ValueError, zlib.error: not what `encode_regions` made of masks with these boxes.
     """
     bits = _inflated(data, sum(map(packed_bytes, boxes)))
-    found, start = [], 0
-    for corner, shape in boxes:
-        own = np.frombuffer(bits, np.uint8, packed_bytes((corner, shape)), start)
-        found.append(Region(corner, np.unpackbits(own, count=math.prod(shape)).reshape(shape).view(bool)))
-        start += len(own)
-    return tuple(found)
+    return unpack_regions(np.frombuffer(bits, np.uint8), boxes)
 
 
 def decode_mask(data: bytes, shape: Sequence[int]) -> NDArray[np.uint8]:

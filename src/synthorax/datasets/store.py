@@ -33,7 +33,9 @@ from synthorax.datasets.case import (
     CaseEntry,
     Point,
     Split,
+    pack_regions,
     packed_bytes,
+    unpack_regions,
     upgraded,
 )
 from synthorax.errors import InputError, OutputError
@@ -85,7 +87,7 @@ def write_case(store: Path, case: Case, source_key: str) -> CaseEntry:
     except ValueError as error:
         raise InputError(case.case_id, str(error), "a case that a store can hold") from error
     ct = np.ascontiguousarray(case.ct.voxels, np.int16)
-    bits = np.concatenate([np.zeros(0, np.uint8), *(np.packbits(region.mask) for region in case.regions)])
+    bits = pack_regions(case.regions)
     points = [point.row() for point in case.points]
     content = hashlib.sha256(ct.data)
     content.update(bits.data)
@@ -272,7 +274,7 @@ class Store:
         labels = entry.labels
         if not 1 <= label <= labels:
             raise InputError(f"{self.path}, case {case_id}", f"no label {label}", f"1 to {labels}")
-        return self._regions(entry, [label])[0]
+        return self._regions(entry, label)[0]
 
     def read_box(self, case_id: str, start: Sequence[int], shape: Sequence[int], array: ArrayName = "ct") -> Volume:
         """A box of a case's voxels; outside the scan it is air, or no nodule.
@@ -320,25 +322,17 @@ class Store:
             return 1, [error]
         return 1 + sum(n for n, _ in found), [error for _, errors in found for error in errors]
 
-    def _regions(self, entry: CaseEntry, labels: Sequence[int] | None = None) -> list[Region]:
-        """The regions of labels of a case, of all if not given."""
-        wanted = range(1, entry.labels + 1) if labels is None else labels
-        if not wanted:
-            return []
+    def _regions(self, entry: CaseEntry, label: int | None = None) -> tuple[Region, ...]:
+        """The regions of a case, or the one of a label."""
+        first, last = (0, entry.labels) if label is None else (label - 1, label)
+        if first == last:
+            return ()
         if entry.boxes is None:
-            known = store_v1.regions(self.path / entry.case_id, entry)
-            return [known[label - 1] for label in wanted]
-        ends = np.cumsum([0, *map(packed_bytes, entry.boxes)]).tolist()
-        array = self._array(entry.case_id, "regions")
-        low, high = ends[min(wanted) - 1], ends[max(wanted)]
-        bits = array.read((low,), (high,))
-        found = []
-        for label in wanted:
-            corner, shape = entry.boxes[label - 1]
-            own = bits[ends[label - 1] - low : ends[label] - low]
-            mask = np.unpackbits(own, count=int(np.prod(shape))).reshape(shape).view(bool)
-            found.append(Region(corner, mask))
-        return found
+            return store_v1.regions(self.path / entry.case_id, entry)[first:last]
+        boxes = entry.boxes[first:last]
+        low = sum(map(packed_bytes, entry.boxes[:first]))
+        high = low + sum(map(packed_bytes, boxes))
+        return unpack_regions(self._array(entry.case_id, "regions").read((low,), (high,)), boxes)
 
     def _array(self, case_id: str, name: str) -> StoredArray:
         entry, folder = self[case_id], self.path / case_id
