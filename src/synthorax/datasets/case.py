@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -232,7 +232,7 @@ class CaseEntry:
             direction=direction,
             nodules=nodules,
             boxes=checked,
-            annotated=rows.one_of(rows.field(row, "annotated"), "annotated", get_args(Annotated)),
+            annotated=rows.one_of(rows.field(row, "annotated"), "annotated", ANNOTATED),
             synthetic=rows.text(rows.field(row, "synthetic"), "synthetic"),
             sha256=rows.text(row.get("sha256", ""), "sha256"),
             metadata_sha256=rows.text(row.get("metadata_sha256", ""), "metadata_sha256"),

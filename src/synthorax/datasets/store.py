@@ -68,7 +68,6 @@ ATTRIBUTE = "synthorax"
 MOST_INDEX_BYTES = 2**26
 """Of the index of a store, some 90,000 cases of one nodule each, and of the file of a case."""
 WRITTEN = "what `synthorax prepare` wrote"
-NOTHING = Region((0, 0, 0), np.zeros((0, 0, 0), bool))
 ArrayName = Literal["ct", "mask"]
 
 
