@@ -245,6 +245,10 @@ class CaseEntry:
         """Voxels with the geometry of the case."""
         return Volume(voxels, self.spacing_mm, self.origin_mm, np.array(self.direction))
 
+    def grid(self) -> Volume:
+        """The geometry of the case; its voxels are 0 and take no memory."""
+        return self.volume(np.broadcast_to(np.int16(0), self.shape))
+
 
 def upgraded(row: Mapping[str, Any], source: Mapping[str, Any]) -> dict[str, Any]:
     """The row of a case of format 1 as format 2 has it; raises ValueError.

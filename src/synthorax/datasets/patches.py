@@ -194,7 +194,7 @@ def read_patch(
         InputError: a place outside its scan.
     """
     entry = store[place.case_id]
-    scan = entry.volume(np.broadcast_to(np.int16(0), entry.shape))
+    scan = entry.grid()
     center = scan.to_voxel(place.center_mm)
     if (center < -0.5).any() or (center > np.array(scan.shape) - 0.5).any():
         raise InputError(f"{store.path}, case {place.case_id}", f"a place at {place.center_mm} mm", "one in the scan")

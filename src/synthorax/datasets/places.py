@@ -163,7 +163,7 @@ def lung_places(
     for i, (case, allowed) in enumerate(zip(cases, found, strict=True)):
         if allowed is None:
             continue
-        scan, near = _grid(case), known.of(case)
+        scan, near = case.grid(), known.of(case)
         random = generator(seed, "lung places", case.case_id)
         wanted = (i + 1) * count // len(cases) - len(made)
         inside = random.permutation(np.argwhere(allowed.voxels))[: MOST_TRIES * wanted]
@@ -225,7 +225,7 @@ class _KnownOfScans:
     def _read(self, cases: Sequence[CaseEntry]) -> _Known:
         voxels, balls = [np.zeros((0, 3))], []
         for case in cases:
-            grid = _grid(case)
+            grid = case.grid()
             for nodule in case.nodules:
                 region = self._store.region(case.case_id, nodule.label) if nodule.label else None
                 if region is not None and region.voxels:
@@ -245,11 +245,6 @@ def _scan_of(case: CaseEntry) -> str:
 def _is_cut(region: Region, case: CaseEntry) -> bool:
     """Whether a nodule's voxels reach a face of the case, beyond which it may go on."""
     return min(region.corner) <= 0 or bool((np.add(region.corner, region.shape) >= case.shape).any())
-
-
-def _grid(case: CaseEntry) -> Volume:
-    """The voxels of a case without their values."""
-    return case.volume(np.broadcast_to(np.int16(0), case.shape))
 
 
 def _reach_mm(spec: PatchSpec, margin: Sequence[int]) -> NDArray[np.float64]:
