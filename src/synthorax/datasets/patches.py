@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import platformdirs
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -83,10 +83,19 @@ class Place:
     label: int
 
 
+def extent_voxels(scan: Volume, size_mm: ArrayLike) -> NDArray[np.float64]:
+    """How far a box along the world's axes reaches along the axes of a scan, in voxels (z, y, x).
+
+    Args:
+        size_mm: of the box, (x, y, z).
+    """
+    extent: NDArray[np.float64] = np.abs(scan.direction.T) @ np.asarray(size_mm)
+    return extent[::-1] / scan.spacing_mm
+
+
 def moved_inside(scan: Volume, spec: PatchSpec, at_mm: NDArray[np.float64]) -> NDArray[np.float64]:
     """Places [n, 3], those moved whose patches would reach beyond a scan along an axis where it has room for them."""
-    extent = np.abs(scan.direction.T) @ np.multiply(spec.size, spec.spacing_mm)[::-1]
-    needed = extent[::-1] / scan.spacing_mm
+    needed = extent_voxels(scan, np.multiply(spec.size, spec.spacing_mm)[::-1])
     start = scan.to_voxel(at_mm) - (needed - 1) / 2
     moved = _inside(start, needed, np.array(scan.shape))
     beyond = (abs(moved - start) > TIE).any(1, keepdims=True)
@@ -205,8 +214,7 @@ def read_patch(
         stop = start + np.array(spec.size, int) + 2 * np.array(margin, int)
         return _box(store, place, scan, start, stop), _own(store, place, start, stop)
     # The centre, moved along the scan's own axes, so that the patch's extent along them stays inside.
-    extent = np.abs(scan.direction.T) @ (np.multiply(spec.size, spec.spacing_mm)[::-1])
-    needed = extent[::-1] / scan.spacing_mm
+    needed = extent_voxels(scan, np.multiply(spec.size, spec.spacing_mm)[::-1])
     center = _inside(center - (needed - 1) / 2, needed, np.array(scan.shape)) + (needed - 1) / 2
     shape = np.array(spec.size) + 2 * np.array(margin)
     x, y, z = (scan.to_world(center) - ((shape - 1) / 2 * spec.spacing_mm)[::-1]).tolist()

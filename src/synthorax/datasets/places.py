@@ -18,7 +18,7 @@ import platformdirs
 from numpy.typing import NDArray
 
 from synthorax.anatomy.lungs import find_lungs
-from synthorax.datasets.patches import PatchSpec, Place, moved_inside
+from synthorax.datasets.patches import PatchSpec, Place, extent_voxels, moved_inside
 from synthorax.datasets.progress import shown, tell
 from synthorax.datasets.store import CaseEntry, Store
 from synthorax.errors import InputError, OutputError
@@ -283,8 +283,7 @@ def _beside_what_is_dense(ct: Volume, lungs: Volume, reach_mm: NDArray[np.float6
     """The places of the lungs around which a patch has nothing as large and dense as a nodule."""
     from scipy.ndimage import maximum_filter
 
-    extent = 2 * np.abs(ct.direction.T) @ (reach_mm + DENSE_MM / 2)
-    size = (np.ceil(extent[::-1] / ct.spacing_mm) + 1).astype(int)
+    size = (np.ceil(extent_voxels(ct, 2 * (reach_mm + DENSE_MM / 2))) + 1).astype(int)
     blocked = maximum_filter(_dense(ct), size, mode="constant", cval=0)
     inside = np.argwhere(lungs.voxels)
     index = np.clip(np.rint(ct.to_voxel(lungs.to_world(inside))).astype(int), 0, np.array(ct.shape) - 1)
@@ -305,7 +304,7 @@ def _dense(ct: Volume) -> NDArray[np.bool_]:
 
 def _box_around(ct: Volume, center_mm: Sequence[float], reach_mm: NDArray[np.float64]) -> tuple[slice, ...]:
     """The voxels of a scan in a box along the world's axes."""
-    center, half = ct.to_voxel(center_mm), (np.abs(ct.direction.T) @ reach_mm)[::-1] / ct.spacing_mm
+    center, half = ct.to_voxel(center_mm), extent_voxels(ct, reach_mm)
     low, high = np.floor(center - half).astype(int), np.ceil(center + half).astype(int) + 1
     return tuple(slice(max(a, 0), max(b, 0)) for a, b in zip(low.tolist(), high.tolist(), strict=True))
 
