@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthorax.errors import InputError
+from synthorax.region import Region
 from synthorax.volume import Volume, check_spacing
 
 if TYPE_CHECKING:
@@ -110,6 +111,21 @@ def turned_like(volume: Volume, like: Volume) -> Volume:
         like: what was oriented.
     """
     return replace(like, voxels=orient(volume, axes_of(like)).voxels)
+
+
+def turned_region(region: Region, volume: Volume, like: Volume) -> Region:
+    """The same voxels of the world, marked on the grid of a volume that was turned by `orient`.
+
+    Args:
+        volume: whose voxels the region marks.
+        like: the volume turned.
+    """
+    if not region.mask.size:
+        return region
+    x, y, z = volume.to_world(region.corner).tolist()
+    box = orient(replace(volume, voxels=region.mask, origin_mm=(x, y, z)), axes_of(like))
+    k, j, i = np.rint(like.to_voxel(box.origin_mm)).astype(int).tolist()
+    return Region((k, j, i), box.voxels)
 
 
 def resample(

@@ -14,10 +14,10 @@ from synthorax.annotations.lidc_xml import LidcXml, Mark, read_lidc_xml
 from synthorax.annotations.luna16 import Finding
 from synthorax.annotations.reading import Reading
 from synthorax.datasets.mask_files import check_inside
-from synthorax.datasets.sources import Files, Whose, how_annotated, made_case, source_key
+from synthorax.datasets.sources import Files, Whose, how_annotated, made_case, source_key, upright
 from synthorax.datasets.store import CANDIDATE, Case, Point
 from synthorax.errors import InputError
-from synthorax.geometry import orient
+from synthorax.geometry import turned_region
 from synthorax.io.scans import Scan
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.provenance import fingerprint
@@ -146,17 +146,9 @@ def _case(
     case_id: str, files: Files, scan: Scan, regions: Sequence[Region], nodules: Sequence[Nodule], whose: Whose
 ) -> Case:
     """A case of a scan that lies as its readers saw it, perhaps turned round."""
-    upright = replace(scan, ct=orient(scan.ct, "LPS"))
-    turned = [_upright(region, scan.ct, upright.ct) for region in regions]
-    return made_case(case_id, files, upright, turned, nodules, whose)
-
-
-def _upright(region: Region, ct: Volume, upright: Volume) -> Region:
-    """A region of a scan's voxels as one of the same scan's voxels along LPS."""
-    x, y, z = ct.to_world(region.corner).tolist()
-    turned = orient(replace(ct, voxels=region.mask, origin_mm=(x, y, z)), "LPS")
-    k, j, i = np.rint(upright.to_voxel(turned.origin_mm)).astype(int).tolist()
-    return Region((k, j, i), turned.voxels)
+    turned = upright(scan)
+    regions = [turned_region(region, scan.ct, turned.ct) for region in regions]
+    return made_case(case_id, files, turned, regions, nodules, whose)
 
 
 def _check_same_scan(xml: Path, annotated: LidcXml, scan: Scan, ct: Volume) -> list[str]:

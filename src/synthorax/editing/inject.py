@@ -13,7 +13,7 @@ from synthorax.anatomy.morphology import dilated, distance_inside
 from synthorax.anatomy.placement import Ball
 from synthorax.editing.visibility import Contrast, contrast
 from synthorax.errors import InputError
-from synthorax.geometry import axes_of, crop, mirrored_crop, orient, turned_like
+from synthorax.geometry import crop, mirrored_crop, turned_like, turned_region
 from synthorax.method import Method
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.region import Region, paint_labels, regions_of
@@ -80,7 +80,7 @@ class Edited:
             ct=turned_like(self.ct, scan),
             mask=turned_like(self.mask, scan),
             region=turned_like(self.region, scan),
-            regions=tuple(_turned(region, self.ct, scan) for region in self.regions),
+            regions=tuple(turned_region(region, self.ct, scan) for region in self.regions),
         )
 
     def hidden(self, label: int) -> bool:
@@ -182,16 +182,6 @@ def _notes(name: str, diameter_mm: float, wanted_mm: float, seen: Contrast, ct: 
             f"({seen.least_hu:.1f} HU); ask for a larger or denser one, or another place"
         )
     return notes
-
-
-def _turned(region: Region, ct: Volume, scan: Volume) -> Region:
-    """A region of an oriented scan on the axes that the scan had."""
-    if not region.mask.size:
-        return region
-    box = replace(crop(ct, region.corner, region.shape), voxels=region.mask)
-    turned = orient(box, axes_of(scan))
-    z, y, x = np.rint(scan.to_voxel(turned.origin_mm)).astype(int).tolist()
-    return Region((z, y, x), turned.voxels)
 
 
 def _injected(ct: Volume, wanted: Wanted, method: Method, seed: int, lungs: Lungs | None) -> _Change:
