@@ -50,6 +50,11 @@ class Region:
         """Indices [n, (z, y, x)] of the marked voxels in the scan."""
         return np.argwhere(self.mask) + self.corner
 
+    def moved(self, by: Iterable[int]) -> Region:
+        """The region with its box (z, y, x) voxels further along each axis."""
+        z, y, x = (int(a + b) for a, b in zip(self.corner, by, strict=True))
+        return Region((z, y, x), self.mask)
+
     def within(self, start: Sequence[int], shape: Sequence[int]) -> NDArray[np.bool_]:
         """The marked voxels of another box of the scan, bool [z, y, x].
 
@@ -88,6 +93,21 @@ class Region:
             for first in (self.corner, start)
         )
         return mine, theirs
+
+
+def agreement(regions: Sequence[Region]) -> tuple[tuple[int, int, int], NDArray[np.uint16]]:
+    """How many regions mark each voxel, in the smallest box around the boxes of all of them.
+
+    Returns:
+        Index (z, y, x) of the box's first voxel, and the counts [z, y, x].
+    """
+    corner = np.min([r.corner for r in regions], axis=0)
+    counts = np.zeros(np.max([np.add(r.corner, r.shape) for r in regions], axis=0) - corner, np.uint16)
+    for region in regions:
+        start = np.subtract(region.corner, corner)
+        counts[tuple(slice(a, a + n) for a, n in zip(start, region.shape, strict=True))] += region.mask
+    z, y, x = corner.tolist()
+    return (z, y, x), counts
 
 
 def paint_labels(

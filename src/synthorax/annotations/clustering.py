@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 
 from synthorax.annotations.reading import Reading, Scan
 from synthorax.nodule import RATINGS, NoduleAttributes
-from synthorax.region import Region
+from synthorax.region import Region, agreement
 
 READERS = 4
 """Readers of every LIDC scan."""
@@ -29,17 +29,9 @@ class AnnotatedNodule:
         return self.readings[0].scan
 
     @cached_property
-    def agreement(self) -> tuple[tuple[int, int, int], NDArray[np.uint8]]:
+    def agreement(self) -> tuple[tuple[int, int, int], NDArray[np.uint16]]:
         """How many readers marked each voxel: corner index (z, y, x) and counts [z, y, x]."""
-        regions = [reading.region for reading in self.readings]
-        corner = np.min([r.corner for r in regions], axis=0)
-        stop = np.max([np.add(r.corner, r.mask.shape) for r in regions], axis=0)
-        counts = np.zeros(stop - corner, np.uint8)
-        for region in regions:
-            start = np.subtract(region.corner, corner)
-            counts[tuple(slice(a, a + n) for a, n in zip(start, region.mask.shape, strict=True))] += region.mask
-        z, y, x = corner.tolist()
-        return (z, y, x), counts
+        return agreement([reading.region for reading in self.readings])
 
     def consensus(self, readers: int) -> Region:
         """The voxels that at least `readers` of the four readers marked; possibly none."""

@@ -92,12 +92,11 @@ def label_nodules(
         offset = round((scan.first_slice_z_mm - grid.first_slice_z_mm) / grid.slice_spacing_mm)
         has_voxels = bool(region.mask.any())
         marked = region if has_voxels else nodule.consensus(1)
-        z, y, x = marked.corner
-        marked = Region((z + offset, y, x), marked.mask)
+        marked = marked.moved((offset, 0, 0))
         stop = np.add(marked.corner, marked.mask.shape)
         slices = f"slices {marked.corner[0]} to {stop[0] - 1}"
         if min(marked.corner[1:]) < 0 or (stop[1:] > volume.shape[1:]).any():
-            found = f"a nodule in rows {y} to {stop[1] - 1}, columns {x} to {stop[2] - 1}"
+            found = f"a nodule in rows {marked.corner[1]} to {stop[1] - 1}, columns {marked.corner[2]} to {stop[2] - 1}"
             raise InputError(f"scan {scan.series_uid}", found, f"{volume.shape[1]} rows, {volume.shape[2]} columns")
         if marked.corner[0] < 0 or stop[0] > grid.n_slices:
             marked = _within_slices(marked, grid.n_slices)

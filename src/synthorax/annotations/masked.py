@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import cc3d
 import numpy as np
 
-from synthorax.region import Region
+from synthorax.region import Region, agreement
 
 STRAY_VOXELS = 2
 """A piece of at most this many voxels is stray where its mask has a larger one."""
@@ -125,13 +125,6 @@ def _half(regions: Sequence[Region]) -> Region:
     """The voxels that at least half of the regions mark; of all of them, where no voxel is marked so often."""
     if len(regions) == 1:
         return regions[0]
-    corner = np.min([r.corner for r in regions], 0)
-    shape = np.max([np.add(r.corner, r.shape) for r in regions], 0) - corner
-    counts = np.zeros(shape, np.uint16)
-    for region in regions:
-        counts += region.within(corner.tolist(), shape.tolist())
+    corner, counts = agreement(regions)
     agreed = counts * 2 >= len(regions)
-    agreed = agreed if agreed.any() else counts > 0
-    box = Region.of(agreed)
-    z, y, x = (int(v) for v in np.add(box.corner, corner))
-    return Region((z, y, x), box.mask)
+    return Region.of(agreed if agreed.any() else counts > 0).moved(corner)

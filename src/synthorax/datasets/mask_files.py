@@ -17,7 +17,7 @@ from synthorax.io.images import is_image
 from synthorax.io.masks import read_nodule_on
 from synthorax.io.scans import Scan
 from synthorax.io.structure_names import may_be_nodule, wanted_structures
-from synthorax.region import Region
+from synthorax.region import Region, agreement
 from synthorax.volume import Volume
 
 NOT_TAKEN = "structure not taken for a nodule: "
@@ -137,20 +137,8 @@ def _of_dicom(path: Path, label: int | str | None, scan: Scan) -> tuple[Region, 
         notes.append(
             f"its mask holds {len(regions)} structures, which are one nodule; mask_label would tell them apart"
         )
-    return _union(regions), notes
-
-
-def _union(regions: Sequence[Region]) -> Region:
-    """The voxels of any of the regions."""
-    if len(regions) == 1:
-        return regions[0]
-    corner = np.min([r.corner for r in regions], 0)
-    shape = np.max([np.add(r.corner, r.shape) for r in regions], 0) - corner
-    mask = np.zeros(shape, bool)
-    for region in regions:
-        region.paint(mask, True, corner.tolist())
-    z, y, x = corner.tolist()
-    return Region((z, y, x), mask)
+    corner, counts = agreement(regions)
+    return Region(corner, counts > 0), notes
 
 
 def distance_mm(region: Region, point_mm: tuple[float, float, float], ct: Volume) -> float:

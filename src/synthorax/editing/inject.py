@@ -141,9 +141,7 @@ def inject_nodules(
         change = _injected(made, one, method, derive(seed, "nodule", i), None if one.anywhere else lungs)
         voxels[change.at] = change.voxels
         region[change.at] |= change.region
-        own = Region.of(change.mask)
-        corner_z, corner_y, corner_x = (a + side.start for a, side in zip(own.corner, change.at, strict=True))
-        own = Region((corner_z, corner_y, corner_x), own.mask)
+        own = Region.of(change.mask).moved(side.start for side in change.at)
         others, regions = regions, [*regions, own]
         where = own.indices()
         x, y, z = ct.to_world(where.mean(0)).tolist()

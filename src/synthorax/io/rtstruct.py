@@ -170,13 +170,11 @@ def _painted(contours: list[NDArray[np.float64]], scan: Volume) -> tuple[Region,
         mask[index - first] = done[nearest]
     if overlapping:
         notes.append(f"{overlapping} contours overlap another of the same slice in part; both are filled")
-    box = Region.of(mask)
-    z, y, x = (int(v) for v in np.add(box.corner, (first, *low)))
     edge = scan.shape[1:]
     beyond = sum(not -reach <= level <= scan.shape[0] - 1 + reach for level in levels)
     is_inside = not beyond and bool(((points > -1) & (points < edge)).all())
     notes += ["a part of it lies outside the scan"] * (not is_inside)
-    return Region((z, y, x), box.mask), notes, is_inside
+    return Region.of(mask).moved((first, *low)), notes, is_inside
 
 
 def _plane(contours: list[NDArray[np.float64]], shape: tuple[int, ...]) -> tuple[NDArray[np.bool_], int]:

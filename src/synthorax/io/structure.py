@@ -66,7 +66,7 @@ def place_on(values: Volume, scan: Volume) -> tuple[Region, list[str], bool]:
         inside = mask[tuple(slice(int(a), int(b)) for a, b in zip(low - corner, high - corner, strict=True))]
         outside = int(np.count_nonzero(mask)) - int(np.count_nonzero(inside))
         notes = [f"{outside} of its {np.count_nonzero(mask)} voxels lie outside the scan"] * bool(outside)
-        return _moved(Region.of(inside), low), notes, not outside
+        return Region.of(inside).moved(low), notes, not outside
     return _resampled(upright, scan)
 
 
@@ -94,12 +94,7 @@ def _resampled(upright: Volume, scan: Volume) -> tuple[Region, list[str], bool]:
     indices = scan.to_voxel(upright.to_world(np.argwhere(marked)[:: max(1, np.count_nonzero(marked) // 10_000)]))
     is_inside = bool(((indices > -1) & (indices < scan.shape)).all())
     notes += ["a part of it lies outside the scan"] * (not is_inside)
-    return _moved(Region.of(mask), low), notes, is_inside
-
-
-def _moved(region: Region, offset: NDArray[np.int64]) -> Region:
-    z, y, x = (int(v) for v in np.add(region.corner, offset))
-    return Region((z, y, x), region.mask)
+    return Region.of(mask).moved(low), notes, is_inside
 
 
 def check_size(subject: object, sides: NDArray | tuple[int, ...]) -> None:
