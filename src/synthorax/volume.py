@@ -71,3 +71,8 @@ class Volume:
         """Fractional voxel indices [..., (z, y, x)] of world millimetres [..., (x, y, z)]."""
         offset = np.asarray(points_xyz_mm, dtype=np.float64) - self.affine[:3, 3]
         return (offset @ np.linalg.inv(self.affine[:3, :3]).T)[..., ::-1]
+
+    def holds(self, index_zyx: ArrayLike) -> bool:
+        """Whether a fractional index (z, y, x) lies in a voxel, which reaches half a voxel around its centre."""
+        index = np.asarray(index_zyx)
+        return bool((index >= -0.5).all() and (index <= np.array(self.shape) - 0.5).all())

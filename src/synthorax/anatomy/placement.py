@@ -165,8 +165,7 @@ def check_in_scan(ct: Volume, point_mm: Sequence[float]) -> None:
     Raises:
         InputError: says from where to where the scan is.
     """
-    index = ct.to_voxel(point_mm)
-    if (index < -0.5).any() or (index > np.array(ct.shape) - 0.5).any():
+    if not ct.holds(ct.to_voxel(point_mm)):
         corners = ct.to_world(list(product(*[(-0.5, n - 0.5) for n in ct.shape])))
         inside = f"one in the scan, from {_text(corners.min(0))} to {_text(corners.max(0))}"
         raise InputError("place", _text(point_mm), inside)

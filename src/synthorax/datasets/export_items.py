@@ -229,7 +229,7 @@ def center_voxel(grid: Volume, nodule: Nodule, case: str) -> NDArray[np.float64]
         InputError: it lies outside the grid.
     """
     at = grid.to_voxel(nodule.center_mm)
-    if (at < -0.5).any() or (at > np.asarray(grid.shape) - 0.5).any():
+    if not grid.holds(at):
         x, y, z = nodule.center_mm
         found = f"nodule {nodule.nodule_id} centred at ({x:.1f}, {y:.1f}, {z:.1f}) mm, outside its scan"
         raise InputError(case, found, "a place within it, world millimetres, LPS")

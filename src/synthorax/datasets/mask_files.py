@@ -153,26 +153,22 @@ def check_inside(ct: Volume, center_mm: tuple[float, float, float]) -> None:
     Raises:
         InputError: it does.
     """
-    if _is_inside(ct, center_mm):
+    if ct.holds(ct.to_voxel(center_mm)):
         return
     place = ", ".join(f"{v:g}" for v in center_mm)
     voxel = np.rint(ct.to_voxel(center_mm)).astype(int).tolist()
     x, y, z = center_mm
     hint = ""
-    if _is_inside(ct, (-x, -y, z)):
+    if ct.holds(ct.to_voxel((-x, -y, z))):
         hint = "; with x and y of the other sign it lies inside: is it RAS, as NIfTI has it?"
-    elif all(-0.5 <= v <= n - 0.5 for v, n in zip((z, y, x), ct.shape, strict=True)):
+    elif ct.holds((z, y, x)):
         hint = "; as voxel indices it lies inside: is it x, y, z in voxels?"
     raise InputError("centre", f"a centre at {place} mm, voxel {voxel} (z, y, x)", f"one inside the scan{hint}")
-
-
-def _is_inside(ct: Volume, center_mm: tuple[float, float, float]) -> bool:
-    index = ct.to_voxel(center_mm)
-    return bool((index >= -0.5).all() and (index <= np.array(ct.shape) - 0.5).all())
 
 
 def _hint(ct: Volume, row: NoduleRow) -> str:
     """What a centre far from its mask may have been meant to be."""
     assert row.center_mm is not None
     x, y, z = row.center_mm
-    return "" if _is_inside(ct, (x, y, z)) or not _is_inside(ct, (-x, -y, z)) else "; it seems to be RAS, not LPS"
+    seems_ras = ct.holds(ct.to_voxel((-x, -y, z))) and not ct.holds(ct.to_voxel((x, y, z)))
+    return "; it seems to be RAS, not LPS" if seems_ras else ""

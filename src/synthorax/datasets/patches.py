@@ -205,7 +205,7 @@ def read_patch(
     entry = store[place.case_id]
     scan = entry.grid()
     center = scan.to_voxel(place.center_mm)
-    if (center < -0.5).any() or (center > np.array(scan.shape) - 0.5).any():
+    if not scan.holds(center):
         raise InputError(f"{store.path}, case {place.case_id}", f"a place at {place.center_mm} mm", "one in the scan")
     upright = np.allclose(scan.direction, np.eye(3), atol=1e-4)
     if upright and np.allclose(scan.spacing_mm, spec.spacing_mm, atol=SAME_SPACING_MM):
