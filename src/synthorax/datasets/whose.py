@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from synthorax.datasets.sources import Files, Whose
 from synthorax.errors import InputError
 from synthorax.io.atomic import MARK
 from synthorax.io.images import image_stem
+from synthorax.io.mappings import read_mapping
 from synthorax.provenance import MANIFEST, SYNTHETIC_PATIENT, sha256, synthetic_patient
 
 MOST_MANIFEST_BYTES = 2**24
@@ -35,9 +35,8 @@ class Manifests:
             path, content = scan.parent / MANIFEST, {}
             try:
                 if path.is_file() and path.stat().st_size <= MOST_MANIFEST_BYTES:
-                    content = dict(json.loads(path.read_text(encoding="utf-8")))
-            except (OSError, ValueError, TypeError, RecursionError):
-                content = {}
+                    content = read_mapping(path, "manifest")
+            except (OSError, InputError):
                 if (scan.parent / MARK).is_file():
                     self._damaged.add(scan.parent)
             self._read[scan.parent] = content if content.get("synthorax") else {}
