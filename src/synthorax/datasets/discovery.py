@@ -10,7 +10,7 @@ from pathlib import Path
 
 from synthorax.annotations.nodule_table import TABLE
 from synthorax.datasets.mask_matching import MaskFile, ScanHeader, match_masks
-from synthorax.datasets.patients import Person
+from synthorax.datasets.patients import MOST_NAMED, Person
 from synthorax.datasets.sources import Files, Unreadable
 from synthorax.errors import InputError
 from synthorax.io.dicom_file import read_about
@@ -27,8 +27,6 @@ MASK_WORDS = re.compile(
 """An image whose name or folder holds one of these words, and is else called as another image, may be its mask."""
 HARMLESS = ("a localizer image", "a copy of a file in another folder")
 """Files beside a series that were passed over for these reasons are no masks."""
-MOST_NAMED = 5
-"""Files that a note names, at most."""
 
 
 @dataclass(frozen=True)

@@ -222,7 +222,7 @@ def _shared(scans: Sequence[Person], patients: Mapping[Person, str]) -> list[str
             groups[getattr(scan, what)].setdefault(patients[scan], scan)
         for uid, members in groups.items():
             if uid and len(members) > 1:
-                names = ", ".join(list(members)[:MOST_NAMED]) + ", ..." * (len(members) > MOST_NAMED)
+                names = first_names(list(members))
                 label = what.replace("_uid", "").replace("frame", "frame of reference")
                 notes.append(f"{label} {uid} is of patients {names}; their PatientIDs tell them apart")
     return notes
@@ -238,5 +238,9 @@ def _plain(name: str) -> str:
 
 
 def _places(scans: Sequence[Person]) -> str:
-    paths = list(dict.fromkeys(str(scan.path) for scan in scans))
-    return ", ".join(paths[:MOST_NAMED]) + ", ..." * (len(paths) > MOST_NAMED)
+    return first_names(list(dict.fromkeys(str(scan.path) for scan in scans)))
+
+
+def first_names(names: Sequence[str]) -> str:
+    """The first `MOST_NAMED` names in a row, and dots where there are more."""
+    return ", ".join(names[:MOST_NAMED]) + ", ..." * (len(names) > MOST_NAMED)

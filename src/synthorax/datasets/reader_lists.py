@@ -10,8 +10,8 @@ from synthorax.annotations.lidc_table import read_lidc_scans
 from synthorax.annotations.lidc_xml import read_lidc_xml
 from synthorax.annotations.luna16 import read_findings
 from synthorax.datasets.case_ids import case_ids
-from synthorax.datasets.discovery import MOST_NAMED, find_scans
-from synthorax.datasets.patients import linked
+from synthorax.datasets.discovery import find_scans
+from synthorax.datasets.patients import first_names, linked
 from synthorax.datasets.reader_sources import LidcSource, LunaSource
 from synthorax.datasets.source_lists import Found
 from synthorax.datasets.sources import Whose
@@ -62,10 +62,8 @@ def lidc_sources(folder: Path, readers: int) -> Found:
     ]
     alone = {xml.path for xml in (*by_uid.values(), *by_folder.values())} - used
     if alone:
-        names = ", ".join(sorted(str(path.relative_to(folder)) for path in alone)[:MOST_NAMED])
-        notes.append(
-            f"{len(alone)} XML files are of scans that are not here: {names}{', ...' * (len(alone) > MOST_NAMED)}"
-        )
+        names = first_names(sorted(str(path.relative_to(folder)) for path in alone))
+        notes.append(f"{len(alone)} XML files are of scans that are not here: {names}")
     return Found((*made, *scans.refused), tuple(notes))
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from synthorax.annotations.nodule_table import TABLE, TableImage, read_nodule_table
 from synthorax.datasets.case import Annotated
 from synthorax.datasets.case_ids import case_ids
-from synthorax.datasets.discovery import MOST_NAMED, FoundScans, find_scans, masks_by_name
-from synthorax.datasets.patients import Person
+from synthorax.datasets.discovery import FoundScans, find_scans, masks_by_name
+from synthorax.datasets.patients import MOST_NAMED, Person
 from synthorax.datasets.sources import Files, ScanSource, Source, TableSource, Unreadable
 from synthorax.datasets.whose import Manifests, whose_scans
 from synthorax.errors import InputError

@@ -9,8 +9,7 @@ from typing import Any
 
 from synthorax.annotations.nodule_table import TableImage
 from synthorax.datasets.case import ANNOTATED, Annotated
-from synthorax.datasets.discovery import MOST_NAMED
-from synthorax.datasets.patients import Person, linked, patients_of
+from synthorax.datasets.patients import MOST_NAMED, Person, linked, patients_of
 from synthorax.datasets.sources import Files, Whose
 from synthorax.errors import InputError
 from synthorax.io.atomic import MARK
