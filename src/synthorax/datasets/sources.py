@@ -336,7 +336,7 @@ def _same(row: NoduleRow, other: NoduleRow) -> bool:
 
 
 def _same_voxels(region: Region, other: Region) -> bool:
-    return region.corner == other.corner and np.array_equal(region.mask, other.mask) and region is not other
+    return region.corner == other.corner and np.array_equal(region.mask, other.mask)
 
 
 def _unused(nodule_id: str, nodules: Sequence[Nodule]) -> str:
