@@ -14,8 +14,6 @@ from synthorax.nodule import RATINGS, Nodule
 from synthorax.region import Region
 from synthorax.volume import Volume
 
-LEFT_OUT = "a nodule is left out: its outlines lie"
-"""A note that begins with this tells of a nodule that is not in the volume."""
 SAME_SPACING = 0.02
 """Relative difference of spacings that is rounding."""
 
@@ -102,7 +100,9 @@ def label_nodules(
             marked = _within_slices(marked, grid.n_slices)
             has_voxels = has_voxels and bool(marked.mask.any())
             if not marked.mask.any():
-                notes.append(f"{LEFT_OUT} in {slices}, and the scan has 0 to {grid.n_slices - 1}")
+                notes.append(
+                    f"a nodule is left out: its outlines lie in {slices}, and the scan has 0 to {grid.n_slices - 1}"
+                )
                 continue
             notes.append(f"a nodule in {slices} is cut, and the scan has 0 to {grid.n_slices - 1}")
         if has_voxels:

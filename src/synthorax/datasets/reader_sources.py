@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from synthorax.annotations.clustering import cluster
-from synthorax.annotations.consensus import LEFT_OUT, as_read, label_nodules, slice_grid
+from synthorax.annotations.consensus import as_read, label_nodules, slice_grid
 from synthorax.annotations.lidc_xml import LidcXml, Mark, read_lidc_xml
 from synthorax.annotations.luna16 import Finding
 from synthorax.annotations.reading import Reading
@@ -64,11 +64,12 @@ class LidcSource:
             notes = _check_same_scan(self.xml, annotated, scan, ct)
             grid = slice_grid(ct, patient_id=self.whose.patient_id, series_uid=annotated.series_uid)
             readings, marks = annotated.readings(grid), annotated.marks()
-        regions, nodules, told = label_nodules(cluster(readings), ct, self.readers)
+        outlined = cluster(readings)
+        regions, nodules, told = label_nodules(outlined, ct, self.readers)
         case = _case(self.case_id, self.files, replace(scan, ct=ct), regions, nodules, self.whose)
         points = tuple(point for mark in marks if (point := _point(mark, ct)) is not None)
         series = scan.series_uid or self.files.series_uid
-        is_whole = not any(note.startswith(LEFT_OUT) for note in told)
+        is_whole = len(nodules) == len(outlined)  # of a part of a scan, some may be left out
         return replace(
             case,
             points=points,
