@@ -25,7 +25,7 @@ from synthorax.datasets.store import (
     REQUEST,
     CaseEntry,
     Store,
-    case_folders,
+    is_case,
     known_entry,
     write_case,
     write_index,
@@ -245,9 +245,9 @@ def _fill(
     if is_finished:
         _write_request(out, wanted)
     write_index(out, entries, splits, source=request, skipped=reasons)
-    for known in case_folders(out):  # of an earlier time, whose source is gone
-        if known.name not in present and other_than_ours(known) is None:
-            shutil.rmtree(known)
+    for folder in list(out.iterdir()):  # cases of an earlier time, whose sources are gone
+        if folder.name not in present and is_case(folder) and other_than_ours(folder) is None:
+            shutil.rmtree(folder)
     of_cases = [f"{case_id}/{name}" for case_id in present for name in (MARK, *files_of(out / case_id))]
     write_mark(out, [INDEX, REQUEST, *of_cases])
 

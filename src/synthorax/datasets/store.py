@@ -114,16 +114,12 @@ def known_entry(store: Path, case_id: str, source_key: str) -> CaseEntry | None:
         return None
 
 
-def case_folders(store: Path) -> list[Path]:
-    """The folders of a store that hold finished cases; another store that lies in it is none."""
-    found = []
-    for folder in store.iterdir():
-        try:
-            if "entry" in _about(read_bounded(folder / INDEX, MOST_INDEX_BYTES)):
-                found.append(folder)
-        except (InputError, ValueError):
-            continue
-    return found
+def is_case(folder: Path) -> bool:
+    """Whether a folder of a store holds a finished case; another store that lies in it does not count."""
+    try:
+        return "entry" in _about(read_bounded(folder / INDEX, MOST_INDEX_BYTES))
+    except (InputError, ValueError):
+        return False
 
 
 def write_index(
