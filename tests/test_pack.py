@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import synthorax as sx
+from packs import members_of, row_with, written
 from stores import store_of
 from synthorax.cli import main
 from synthorax.datasets import pack_codec as module
@@ -231,25 +231,14 @@ def test_patches_of_a_whole_scan_are_those_that_a_run_of_the_seed_would_draw(che
 
 def rewritten(source, target, change):
     """A pack with some of its members changed."""
-    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
-        members = {name: old.read(name) for name in old.namelist()}
-        change(members)
-        for name, content in members.items():
-            new.writestr(name, content)
+    members = members_of(source)
+    change(members)
+    written(target, members)
 
 
 def index_with(**changes):
     def change(members):
         members["index.json"] = json.dumps(json.loads(members["index.json"]) | changes).encode()
-
-    return change
-
-
-def row_with(**changes):
-    def change(members):
-        index = json.loads(members["index.json"])
-        index["cases"][0] |= changes
-        members["index.json"] = json.dumps(index).encode()
 
     return change
 

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 import synthorax as sx
+from packs import members_of, row_with, written
 from synthorax.datasets.pack import Pack
 from synthorax.datasets.pack_codec import encode_ct
 from synthorax.datasets.store import Case, Store, write_case, write_index
@@ -46,18 +47,6 @@ def store(tmp_path_factory):
 @pytest.fixture(scope="module")
 def whole(store, tmp_path_factory):
     return sx.pack(store, tmp_path_factory.mktemp("pack") / "whole.zip").path
-
-
-def members_of(path):
-    with zipfile.ZipFile(path) as file:
-        return {name: file.read(name) for name in file.namelist()}
-
-
-def written(path, members, compression=zipfile.ZIP_STORED):
-    with zipfile.ZipFile(path, "w", compression) as file:
-        for name, content in members.items():
-            file.writestr(name, content)
-    return path
 
 
 def test_overlapping_nodules_and_300_of_them_come_back_with_all_their_voxels(store, whole, tmp_path):
@@ -108,20 +97,11 @@ def huge_picture():
     return bytes(data)
 
 
-def with_row(**changes):
-    def change(members):
-        index = json.loads(members["index.json"])
-        index["cases"][0] |= changes
-        members["index.json"] = json.dumps(index).encode()
-
-    return change
-
-
 HOSTILE = {
-    "7 GB of voxels": with_row(shape=[1500, 1500, 1600]),
-    "more slices than pictures": with_row(shape=[600, 8, 10], boxes=[], nodules=[]),
-    "a box beyond the scan": with_row(boxes=[[[0, 0, 0], [7, 1, 1]], [[0, 0, 0], [1, 1, 1]]]),
-    "a larger box than its bits": with_row(boxes=[[[0, 0, 0], [6, 8, 10]]] * 2),
+    "7 GB of voxels": row_with(shape=[1500, 1500, 1600]),
+    "more slices than pictures": row_with(shape=[600, 8, 10], boxes=[], nodules=[]),
+    "a box beyond the scan": row_with(boxes=[[[0, 0, 0], [7, 1, 1]], [[0, 0, 0], [1, 1, 1]]]),
+    "a larger box than its bits": row_with(boxes=[[[0, 0, 0], [6, 8, 10]]] * 2),
     "a bomb of zeros": lambda members: members.update({"0.regions": zlib.compress(bytes(2**28))}),
     "a picture of 40,000 pixels a side": lambda members: members.update({"0.ct": ct_of(huge_picture())}),
     "a picture of another kind": lambda members: members.update(
@@ -132,11 +112,11 @@ HOSTILE = {
     "endless HU": lambda members: members.update({"0.ct": encode_ct(np.zeros(SHAPE, int)).replace(b" 0,", b" 1e9,")}),
     "deep JSON before the pictures": lambda members: members.update({"0.ct": b"[" * 100_000}),
     "deep JSON": lambda members: members.update({"index.json": b"[" * 100_000}),
-    "the folder above": with_row(case_id=".."),
-    "an empty id": with_row(case_id=""),
-    "an absolute path": with_row(case_id="/tmp/elsewhere"),
-    "an id with a NUL": with_row(case_id="a\0"),
-    "an id of the store's own file": with_row(case_id=".synthorax"),
+    "the folder above": row_with(case_id=".."),
+    "an empty id": row_with(case_id=""),
+    "an absolute path": row_with(case_id="/tmp/elsewhere"),
+    "an id with a NUL": row_with(case_id="a\0"),
+    "an id of the store's own file": row_with(case_id=".synthorax"),
     "a step of no HU": lambda members: members.update(
         {"index.json": members["index.json"].replace(b'"hu_step": 1', b'"hu_step": 0')}
     ),
@@ -156,7 +136,7 @@ def test_a_pack_that_claims_what_it_has_not_is_refused_and_nothing_is_written(wh
 
 def test_an_index_named_as_the_index_of_a_store_is_refused(whole, tmp_path):
     members = members_of(whole)
-    with_row(case_id="zarr.json")(members)
+    row_with(case_id="zarr.json")(members)
     with pytest.raises(InputError, match=r"case_id 'zarr\.json'"):
         sx.unpack(written(tmp_path / "bad.zip", members), tmp_path / "back")
     assert not (tmp_path / "back").exists()
