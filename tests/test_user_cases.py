@@ -6,7 +6,6 @@ What is not here stands in the tests of its own module; docs/reliability.md coun
 from dataclasses import replace
 
 import numpy as np
-import pydicom
 import pytest
 
 from foreign_files import bare, circle, write_contours, write_segments
@@ -14,6 +13,7 @@ from synthorax import api
 from synthorax.cli import main
 from synthorax.io.dicom_out import write_ct_series
 from synthorax.volume import Volume
+from test_dicom import edit
 
 PLACE = (-12.0, 0.0, 124.0)
 LEVELS = 100 + 2.0 * np.arange(24)
@@ -45,14 +45,8 @@ def write(folder, ct=None, patient="P1", **elements):
     """A series of a patient; elements that are None are deleted from every slice."""
     headers = write_ct_series(folder, ct or thorax(), mark=None)
     for file, header in zip(sorted(folder.glob("*.dcm")), headers, strict=True):
-        written = pydicom.dcmread(file)
-        header.PatientID = written.PatientID = patient
-        for name, value in elements.items():
-            if value is None:
-                delattr(written, name)
-            else:
-                setattr(written, name, value)
-        written.save_as(file)
+        header.PatientID = patient
+        edit(file, **{"PatientID": patient} | elements)
     (folder / ".synthorax").unlink(missing_ok=True)
     return headers
 
