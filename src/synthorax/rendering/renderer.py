@@ -8,6 +8,7 @@ The nodule has the noise that the patch has. What each constant was measured on 
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,16 +127,22 @@ def _searched(solid: Solid, fallback: Solid, patch: Volume, diameter_mm: float) 
         fallback: taken where none comes nearer to the diameter.
     """
 
-    def missed(one: Solid) -> tuple[float, float]:
-        miss = abs(_mask_diameter_mm(one, patch) - diameter_mm)
-        return max(miss - CLOSE * diameter_mm, 0.0), abs(float(np.log(one.scale / solid.scale)))
+    def stretched(one: Solid) -> float:
+        return abs(float(np.log(one.scale / solid.scale)))
 
     _, y, x = patch.spacing_mm
     offsets = [(0.0, 0.0, 0.0), (0.0, 0.0, x / 2), (0.0, y / 2, 0.0), (0.0, y / 2, x / 2)]
     candidates = [
         replace(solid, scale=solid.scale * float(scale), offset_mm=offset) for offset in offsets for scale in SCALES
     ]
-    return min([fallback, *candidates], key=missed)
+    nearest, least = fallback, inf
+    for one in sorted([fallback, *candidates], key=stretched):  # the first that is close enough is the one
+        missed = abs(_mask_diameter_mm(one, patch) - diameter_mm) - CLOSE * diameter_mm
+        if missed <= 0:
+            return one
+        if missed < least:
+            nearest, least = one, missed
+    return nearest
 
 
 def _mask_diameter_mm(solid: Solid, patch: Volume) -> float:
