@@ -20,8 +20,8 @@ MOST_SCORE_BYTES = 2**30
 """Of a training's scores; masks of a thousand patches of 64 x 64 x 64 voxels take a quarter of it."""
 EXPECTED = "what this study wrote; delete the file, and the same command makes it again"
 
-DAMAGE = (OSError, ValueError, LookupError, TypeError, EOFError, NotImplementedError)
-"""What reading a damaged archive ends in, beside its own errors."""
+DAMAGE = (OSError, ValueError, LookupError, TypeError, EOFError, NotImplementedError, BadZipFile, zlib.error)
+"""What reading a damaged archive ends in."""
 
 
 def read_scores(note: Path, n_val: int, n_test: int) -> tuple[NDArray, NDArray, NDArray[np.float64]]:
@@ -40,16 +40,7 @@ def read_scores(note: Path, n_val: int, n_test: int) -> tuple[NDArray, NDArray, 
             val, test, marks = (_array(zipped.read(f"{name}.npy")) for name in ("val", "test", "marks"))
         if len(val) != n_val or len(test) != n_test or val.shape[1:] != test.shape[1:] or marks.shape[1:] != (5,):
             raise ValueError(f"scores of {len(val)} and {len(test)} patches, not of {n_val} and {n_test}")
-    except (
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-        EOFError,
-        NotImplementedError,
-        BadZipFile,
-        zlib.error,
-    ) as error:
+    except DAMAGE as error:
         raise InputError(note, f"damaged scores ({_words(error)})", EXPECTED) from error
     return val, test, marks
 
