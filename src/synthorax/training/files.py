@@ -24,17 +24,25 @@ def read_log(run: Path) -> list[dict[str, Any]]:
     path = run / LOG
     if not path.is_file():
         return []
-    try:
-        lines = path.read_text(errors="replace").split("\n")[:-1]
-    except OSError as error:
-        raise InputError(path, f"a log that cannot be read ({reason(error)})", "a file of JSON lines") from error
     records = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(whole_lines(path), start=1):
         if (record := parse_record(line)) is None:
             mend = "a line of numbers in JSON; `synthorax train` goes on without it"
             raise InputError(path, f"a damaged line {number}", mend)
         records.append(record)
     return records
+
+
+def whole_lines(log: Path) -> list[str]:
+    """The lines of a log that were written to their ends.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return log.read_text(errors="replace").split("\n")[:-1]
+    except OSError as error:
+        raise InputError(log, f"a log that cannot be read ({reason(error)})", "a file of JSON lines") from error
 
 
 def parse_record(line: str) -> dict[str, Any] | None:

@@ -43,6 +43,7 @@ from synthorax.training.files import (
     parse_record,
     read_log,
     whole,
+    whole_lines,
 )
 from synthorax.training.trainable import Trainable
 
@@ -204,11 +205,8 @@ class RunFolder:
         """Drop the lines of steps that were done after the last save, and a half-written last line."""
         if not (path := self.path / LOG).exists():
             return
-        try:
-            lines = path.read_text(errors="replace").split("\n")[:-1]
-        except OSError as error:
-            raise InputError(path, f"a log that cannot be read ({reason(error)})", "a file of JSON lines") from error
-        kept = [line + "\n" for line in lines if (record := parse_record(line)) is not None and record["step"] <= step]
+        found = [(line, parse_record(line)) for line in whole_lines(path)]
+        kept = [line + "\n" for line, record in found if record is not None and record["step"] <= step]
         with atomic_file(path) as file:
             file.write_text("".join(kept))
 
