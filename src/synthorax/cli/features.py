@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from json import dumps
 from math import isfinite
 from pathlib import Path
@@ -47,28 +48,25 @@ def features(
         Print JSON instead of CSV.
     """
     spacing_mm = spacing and parse_zyx(spacing, "--spacing", "Z,Y,X in mm, as in 1.25,0.7,0.7", float)
-    if out is not None:
-        with new_file(out, overwrite=overwrite, is_ours=_is_table_of_features, sources=[file]) as unfinished:
-            table = compute(file, convention=convention, spacing_mm=spacing_mm or None)
-            rows = table.rows()
+    with (
+        nullcontext()
+        if out is None
+        else new_file(out, overwrite=overwrite, is_ours=_is_table_of_features, sources=[file])
+    ) as unfinished:
+        table = compute(file, convention=convention, spacing_mm=spacing_mm or None)
+        rows = table.rows()
+        if unfinished is not None:
             write_table(unfinished, rows)
-        _warn(table.notes)
+    for note in table.notes:
+        say(f"synthorax: warning: {note}", error=True)
+    if out is not None:
         say(f"{out}: {len(rows)} nodules")
-        return
-    table = compute(file, convention=convention, spacing_mm=spacing_mm or None)
-    rows = table.rows()
-    _warn(table.notes)
-    if json:
+    elif json:
         # JSON has no infinity, which is f6 of a single voxel.
         finite = [{k: v if isinstance(v, str) or isfinite(v) else None for k, v in row.items()} for row in rows]
         print(dumps(finite, indent=1))
     else:
         say(table_text(rows), end="")
-
-
-def _warn(notes: tuple[str, ...]) -> None:
-    for note in notes:
-        say(f"synthorax: warning: {note}", error=True)
 
 
 def _is_table_of_features(path: Path) -> bool:
