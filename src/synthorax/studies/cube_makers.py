@@ -142,7 +142,7 @@ def nodules_of(train: PatchDataset, n: int, seed: int) -> list[NoduleAttributes]
         InputError: no nodule of a known diameter that the patches show whole.
     """
     widest = widest_mm(train.spec.size, train.spec.spacing_mm)
-    known = [each for each in _with_diameter(train) if (each.diameter_mm or 0) <= widest]
+    known = [each for each in with_diameter(train) if (each.diameter_mm or 0) <= widest]
     if not known:
         raise InputError("training nodules", f"none with a diameter up to {widest:g} mm", "one or more")
     return [known[i] for i in generator(seed, "attributes").integers(len(known), size=n)]
@@ -150,15 +150,15 @@ def nodules_of(train: PatchDataset, n: int, seed: int) -> list[NoduleAttributes]
 
 def too_wide(train: PatchDataset) -> str:
     """A sentence on the training nodules that `nodules_of` leaves out; empty if there are none."""
-    widest, known = widest_mm(train.spec.size, train.spec.spacing_mm), _with_diameter(train)
+    widest, known = widest_mm(train.spec.size, train.spec.spacing_mm), with_diameter(train)
     wider = sum((each.diameter_mm or 0) > widest for each in known)
     told = f"{wider} of {len(known)} training nodules are wider than the {widest:g} mm that a patch shows whole"
     return f"{told}; made nodules are not asked to be like them." if wider else ""
 
 
-def _with_diameter(train: PatchDataset) -> list[NoduleAttributes]:
+def with_diameter(patches: PatchDataset) -> list[NoduleAttributes]:
     """Attributes of the nodules whose diameter is known."""
-    nodules = [place.nodule.attributes for place in train.places if place.nodule is not None]
+    nodules = [place.nodule.attributes for place in patches.places if place.nodule is not None]
     return [attributes for attributes in nodules if attributes.diameter_mm]
 
 

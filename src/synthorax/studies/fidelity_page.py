@@ -33,6 +33,7 @@ from synthorax.studies.cube_makers import (
     nodules_of,
     outline_patients,
     too_wide,
+    with_diameter,
 )
 from synthorax.studies.fidelity import Patches, likeness
 from synthorax.studies.results import Arm, Interval, check_study_folder, machine, write_results
@@ -118,12 +119,9 @@ def study_fidelity(
 
     train, val, test = nodules("train", empty=True), nodules("val"), nodules("test")
     for split, patches in (("train", train), ("val", val), ("test", test)):
-        if (
-            n := sum(bool(place.nodule and place.nodule.attributes.diameter_mm) for place in patches.places)
-        ) < LEAST_SAMPLES:
-            raise InputError(
-                store.path, f"{n} {split} nodules of known diameter", f"{LEAST_SAMPLES} or more in each split"
-            )
+        if (n := len(with_diameter(patches))) < LEAST_SAMPLES:
+            expected = f"{LEAST_SAMPLES} or more in each split"
+            raise InputError(store.path, f"{n} {split} nodules of known diameter", expected)
     if not (train.labels != POSITIVE).any():
         expected = "scans whose nodules are all known, or larger patches, with places that have none"
         raise InputError(store.path, "no training patch without a nodule, to render one into", expected)
