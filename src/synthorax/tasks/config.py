@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
 
-from synthorax.errors import InputError
 from synthorax.tasks.networks.config import DetectorConfig, NetworkConfig, ResNetConfig, UNetConfig
-from synthorax.training.config import Precision, choose
+from synthorax.training.config import Precision, check_voxels, choose
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-MOST_VOXELS = 256**3
-"""Voxels of the largest patch; no machine trains on larger ones."""
 
 
 class TaskConfig(BaseModel):
@@ -66,8 +60,7 @@ class TaskConfig(BaseModel):
     @field_validator("size")
     @classmethod
     def _fits_a_machine(cls, size: tuple[int, int, int]) -> tuple[int, int, int]:
-        if math.prod(size) > MOST_VOXELS:
-            raise InputError("size", str(size), f"at most {MOST_VOXELS} voxels")
+        check_voxels(size)
         return size
 
     def rate(self, step: int) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -10,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from synthorax.errors import InputError
 from synthorax.nodule import widest_mm
-from synthorax.training.config import Precision, choose
+from synthorax.training.config import Precision, check_voxels, choose
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -18,8 +17,6 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 Attribute = Literal["diameter_mm", "texture", "malignancy"]
 Voxels = tuple[PositiveInt, PositiveInt, PositiveInt]
 
-MOST_VOXELS = 256**3
-"""Voxels of the largest cube; no machine trains on larger ones."""
 MOST_WIDE = 2**16
 """Channels, entries of the noise and cubes of a batch at most."""
 N_BLOCKS = 3
@@ -104,8 +101,7 @@ class AcWganConfig(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> AcWganConfig:
-        if math.prod(self.size) > MOST_VOXELS:
-            raise InputError("size", str(self.size), f"at most {MOST_VOXELS} voxels")
+        check_voxels(self.size)
         if max(*self.widths, self.noise, self.batch_size) > MOST_WIDE:
             wide = max(*self.widths, self.noise, self.batch_size)
             raise InputError("widths, noise or batch_size", str(wide), f"at most {MOST_WIDE}")
