@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from math import isfinite
 from pathlib import Path
 from typing import Any, cast
@@ -61,7 +62,7 @@ def sample_cubes(
     """
     asked = _asked(system, positive, diameter_mm, texture, malignancy)
     made = system.sample(n, seed, asked, positive=positive, select=select)
-    return GeneratedCubes(**{**vars(made), "notes": (*system.doubts(asked), *made.notes)})
+    return replace(made, notes=(*system.doubts(asked), *made.notes))
 
 
 def cube_chunks(
@@ -102,7 +103,7 @@ def _told(
             notes += missed
             for note in missed:
                 tell(note)
-        yield GeneratedCubes(**{**vars(part), "notes": notes})
+        yield replace(part, notes=notes)
         notes = ()
 
 
