@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +12,11 @@ import numpy as np
 from synthorax.annotations.nodule_table import CENTER, TABLE
 from synthorax.editing.inject import Edited
 from synthorax.editing.plan import ball_around
+from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_folder
 from synthorax.io.dicom_out import write_ct_series, write_segmentation
 from synthorax.io.images import WRITTEN, image_stem, write_image
+from synthorax.io.mappings import read_mapping
 from synthorax.io.scans import Scan
 from synthorax.io.tables import write_table
 from synthorax.nodule import RATINGS, Nodule, NoduleAttributes
@@ -129,10 +130,10 @@ def _patient_of_image(source: Scan | None) -> str:
         voxels = b"" if source is None else np.ascontiguousarray(source.ct.voxels).tobytes()
         return synthetic_patient(fingerprint(voxels))
     try:
-        beside = json.loads((source.path.parent / MANIFEST).read_text())
+        beside = read_mapping(source.path.parent / MANIFEST)
         if beside["files"]["scan"] == source.path.name and beside["patient_id"]:
             return synthetic_patient(str(beside["patient_id"]))
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+    except (InputError, LookupError, TypeError):
         pass  # no folder of an injection
     return synthetic_patient(image_stem(source.path.name))
 
