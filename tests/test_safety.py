@@ -17,7 +17,7 @@ import pytest
 from synthorax import api, errors
 from synthorax.datasets import prepare as prepare_module
 from synthorax.datasets.store import Store
-from synthorax.errors import InputError, OutputError, Stopped, SynthoraxError, TrainingError
+from synthorax.errors import ElsewhereError, InputError, OutputError, Stopped, SynthoraxError, TrainingError
 from synthorax.io import atomic, locks
 from synthorax.io.atomic import MARK, atomic_file, atomic_folder, claiming, new_file, working_in
 from synthorax.io.images import write_image
@@ -293,6 +293,7 @@ ERRORS = [
     TrainingError("a collapse"),
     SynthoraxError("text"),
     Stopped(signal.SIGTERM, "after step 3"),
+    ElsewhereError("OddError: 1 2"),
 ]
 
 

@@ -12,6 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from synthorax.errors import InputError, SynthoraxError
+from synthorax.training import processes
+
 RUN = """
 import os, sys, time
 from synthorax.cli import main
@@ -122,6 +125,12 @@ def test_a_bug_in_another_process_is_one_line_and_a_file_that_shows_where_it_is(
     report = Path(line.rpartition(" ")[2])
     assert "raise" in report.read_text()
     report.unlink()
+
+
+def test_an_error_that_was_foreseen_stays_so_whatever_characters_the_name_in_it_has():
+    told = processes.Told(**json.loads(json.dumps(vars(processes.Told.of(InputError("two\nlines", "holes", "none"))))))
+    assert isinstance(told.error(), SynthoraxError)
+    assert (str(told.error()), told.error().exit_code) == ("two\nlines: found holes; expected none", 2)
 
 
 def test_two_processes_that_are_stopped_say_so_once(train, tmp_path):

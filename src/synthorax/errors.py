@@ -73,5 +73,9 @@ class Stopped(KeyboardInterrupt):
         return getattr(self, "text", "")  # which another signal may have kept `__init__` from setting
 
 
+class ElsewhereError(Exception):
+    """An error that nobody foresaw, of another process; its text says of which kind, a note has the traceback."""
+
+
 class TrainingError(SynthoraxError):
     """A training run stopped because a figure left the range where training makes sense."""

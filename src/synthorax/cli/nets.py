@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from synthorax.errors import Stopped
+from synthorax.errors import ElsewhereError, Stopped
 
 AT_HAND = ("path", "file", "mask", "image", "scan", "table", "folder", "source")
 """Names that our functions have for the file they read."""
@@ -76,10 +76,8 @@ def unforeseen(error: Exception, arguments: Sequence[str]) -> str:
     at = f"{file}: " if file else ""
     if isinstance(error, MemoryError):
         return f"{at}there is not enough memory for this; smaller input or fewer --workers need less"
-    words = " ".join(f"{type(error).__name__}: {error}".split())
-    if "Traceback" in words:  # of another process
-        words = str(error).strip().splitlines()[-1]
-    words = words[:LONGEST].rstrip(": ")
+    words = str(error) if isinstance(error, ElsewhereError) else f"{type(error).__name__}: {error}"
+    words = " ".join(words.split())[:LONGEST].rstrip(": ")
     try:
         handle, name = tempfile.mkstemp(prefix="synthorax-error-", suffix=".txt")
         with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as report:

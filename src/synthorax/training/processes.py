@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from threading import Event, Thread
 from typing import NoReturn
 
@@ -16,8 +17,8 @@ from lightning_fabric import Fabric
 from torch.distributed import DistError
 from torch.distributed.distributed_c10d import _get_default_store
 
-from synthorax.errors import SIGNALLED, InputError, SynthoraxError
-from synthorax.screen import say
+from synthorax.errors import SIGNALLED, ElsewhereError, InputError, SynthoraxError
+from synthorax.screen import one_line, say
 
 FAILED, LEFT = "synthorax/failed", "synthorax/left"
 LISTEN_S = 0.5
@@ -50,6 +51,7 @@ def together(fabric: Fabric) -> Iterator[None]:
 
     Raises:
         SynthoraxError: another process met an error; its text and exit code.
+        ElsewhereError: another process met one that nobody foresaw.
     """
     if fabric.world_size == 1:
         yield
@@ -58,12 +60,49 @@ def together(fabric: Fabric) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        text, code = alarm.ring(error)
-        if isinstance(error, SynthoraxError | KeyboardInterrupt) or text == _words(error)[0]:
+        told = alarm.ring(error)
+        if told is None or isinstance(error, SynthoraxError | KeyboardInterrupt):
             raise
-        raise _elsewhere(text, code) from None
+        raise told.error() from None
     finally:
         alarm.off()
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a process tells the others of its error.
+
+    Attributes:
+        line: what to tell a user.
+        code: the exit code.
+        trace: the traceback of an error that nobody foresaw; empty for others.
+    """
+
+    line: str
+    code: int
+    trace: str = ""
+
+    @classmethod
+    def of(cls, error: BaseException) -> Told:
+        """What to tell of an error."""
+        match error:
+            case SynthoraxError():
+                return cls(str(error), error.exit_code)
+            case KeyboardInterrupt():
+                return cls(f"stopped {error}".rstrip(), SIGNALLED + getattr(error, "number", signal.SIGINT))
+            case _:
+                words = " ".join(f"{type(error).__name__}: {error}".split())
+                return cls(words, 1, "".join(traceback.format_exception(error)))
+
+    def error(self) -> Exception:
+        """The same in another process."""
+        if self.trace:
+            unforeseen = ElsewhereError(self.line)
+            unforeseen.add_note(self.trace)
+            return unforeseen
+        error = SynthoraxError(self.line)
+        error.exit_code = self.code
+        return error
 
 
 class Alarm:
@@ -75,18 +114,17 @@ class Alarm:
         self._off = Event()
         Thread(target=self._listen, name="alarm", daemon=True).start()
 
-    def ring(self, error: BaseException) -> tuple[str, int]:
-        """Tell of an error; whose text and exit code, unless another process was before. Only the first returns."""
-        told = json.dumps(_words(error))
+    def ring(self, error: BaseException) -> Told | None:
+        """Tell of an error, unless another process was before, whose error is returned. Only the first returns."""
+        own = json.dumps(vars(Told.of(error)))
         try:
-            told = self._store.compare_set(FAILED, "", told).decode()
+            told = self._store.compare_set(FAILED, "", own).decode()
         except DistError:
             self._leave()
         if not self._first:
             self._leave()
         self._wait_for_others()
-        text, code = json.loads(told)
-        return text, code
+        return None if told == own else Told(**json.loads(told))
 
     def off(self) -> None:
         """Hear no more."""
@@ -101,9 +139,9 @@ class Alarm:
             if rung and not self._first:
                 self._leave()
             if rung and not self._off.wait(PATIENCE_S):  # a process cannot always be woken from waiting for others
-                text, code = json.loads(self._store.get(FAILED))
-                say(f"synthorax: {text.strip().splitlines()[-1]}", error=True)
-                os._exit(code)
+                told = Told(**json.loads(self._store.get(FAILED)))
+                say(one_line(f"synthorax: {told.line}"), error=True)
+                os._exit(told.code)
 
     def _wait_for_others(self) -> None:
         """So that none of them finds the store gone, of which PyTorch would complain at length."""
@@ -116,23 +154,3 @@ class Alarm:
         with suppress(DistError):
             self._store.add(LEFT, 1)
         os._exit(0)
-
-
-def _words(error: BaseException) -> tuple[str, int]:
-    """What to tell of an error, and the exit code."""
-    match error:
-        case SynthoraxError():
-            return str(error), error.exit_code
-        case KeyboardInterrupt():
-            return f"stopped {error}".rstrip(), SIGNALLED + getattr(error, "number", signal.SIGINT)
-        case _:
-            return "".join(traceback.format_exception(error)), 1
-
-
-def _elsewhere(text: str, code: int) -> Exception:
-    """The error of another process; a traceback is one that nobody foresaw."""
-    if "\n" in text:
-        return RuntimeError(text)
-    error = SynthoraxError(text)
-    error.exit_code = code
-    return error
