@@ -78,6 +78,11 @@ class Lungs:
         """The same on the voxels of the scan, or of a part of it, with smooth edges."""
         return Lungs(ct, *(_enlarged(mask, ct) for mask in (self.mask, self.airways, self.body)))
 
+    def mask_on(self, ct: Volume) -> NDArray[np.bool_]:
+        """The mask alone on such voxels [z, y, x], for a third of the time."""
+        found: NDArray[np.bool_] = _enlarged(self.mask, ct).voxels
+        return found
+
 
 @dataclass(frozen=True)
 class _Sizes:

@@ -208,7 +208,7 @@ def _injected(ct: Volume, wanted: Wanted, method: Method, seed: int, lungs: Lung
     region = _ball(near, method.region_mm(condition)) & inside_scan
     visible = region
     if lungs is not None:
-        lung = lungs.on(near).mask.voxels
+        lung = lungs.mask_on(near)
         region = region & dilated(lung, WALL_MM, ct.spacing_mm)
         visible = region & dilated(lung, MASK_WALL_MM, ct.spacing_mm)
     allowed = np.zeros(patch.shape, bool)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from synthorax.anatomy.lungs import Lungs
 from synthorax.geometry import crop
@@ -56,20 +57,18 @@ def contrast(
     radius = diameter_mm / 2
     outer = max(SHELL * radius, radius + LEAST_SHELL_MM, 1.5 * max(ct.spacing_mm))
     center = nodule.indices().mean(0)
-    reach = np.ceil(np.divide(outer, ct.spacing_mm)).astype(int)
-    low, high = np.clip([np.rint(center) - reach, np.rint(center) + reach + 1], 0, ct.shape).astype(int)
-    near = crop(ct, low.tolist(), (high - low).tolist())
-    axes = [(np.arange(a, b) - c) * s for a, b, c, s in zip(low, high, center, ct.spacing_mm, strict=True)]
+    near, low = _around(ct, center, outer)
+    axes = [(np.arange(n) + a - c) * s for n, a, c, s in zip(near.shape, low, center, ct.spacing_mm, strict=True)]
     away = np.sqrt(axes[0][:, None, None] ** 2 + axes[1][:, None] ** 2 + axes[2] ** 2)
-    own = nodule.within(low.tolist(), near.shape)
+    own = nodule.within(low, near.shape)
     ball = away <= radius
     if not ball.any():
         ball = own
     shell = (away <= outer) & ~ball & ~own
     for other in others:
-        shell &= ~other.within(low.tolist(), near.shape)
+        shell &= ~other.within(low, near.shape)
     if lungs is not None:
-        lung = lungs.on(near).mask.voxels
+        lung = lungs.mask_on(near)
         if (ball & lung).any() and (shell & lung).any():
             ball, shell = ball & lung, shell & lung
     if not shell.any():
@@ -78,9 +77,14 @@ def contrast(
     least = SEEN / np.sqrt(ball.sum())
     # Structure around the nodule varies at least as much as the noise, which takes longer to measure.
     if hu < least * float(near.voxels[shell].std()):
-        wider = np.ceil(np.divide(outer + NOISE_MM, ct.spacing_mm)).astype(int)
-        low, high = np.clip([np.rint(center) - wider, np.rint(center) + wider + 1], 0, ct.shape).astype(int)
-        noise_hu = measure_scanner(crop(ct, low.tolist(), (high - low).tolist())).noise_hu
+        noise_hu = measure_scanner(_around(ct, center, outer + NOISE_MM)[0]).noise_hu
     else:
         noise_hu = float(near.voxels[shell].std())
     return Contrast(hu, float(least * noise_hu))
+
+
+def _around(ct: Volume, center: NDArray[np.float64], reach_mm: float) -> tuple[Volume, list[int]]:
+    """What lies within a reach of an index (z, y, x), as far as the scan goes, and the index of its first voxel."""
+    reach = np.ceil(np.divide(reach_mm, ct.spacing_mm)).astype(int)
+    low, high = np.clip([np.rint(center) - reach, np.rint(center) + reach + 1], 0, ct.shape).astype(int)
+    return crop(ct, low.tolist(), (high - low).tolist()), low.tolist()
