@@ -259,16 +259,14 @@ def _on_the_cubes_of(model: Model, config: TaskConfig, settings: Mapping[str, An
     Models that make no cubes are refused by the study.
     """
     from synthorax.screen import say
+    from synthorax.studies.cube_makers import OF_PATCHES
     from synthorax.tasks.config import TaskConfig
 
-    own = model.system.config
-    named = {name: getattr(own, name, None) for name in ("size", "spacing_mm", "window_hu")}
-    other = {
-        name: value
-        for name, value in named.items()
-        if value is not None and name not in settings and value != getattr(config, name)
-    }
-    if not other or model.system.name != "ac-wgan":
+    if model.system.name != "ac-wgan":
+        return config
+    own = {name: getattr(model.system.config, name) for name in OF_PATCHES if name not in settings}
+    other = {name: value for name, value in own.items() if value != getattr(config, name)}
+    if not other:
         return config
     told = ", ".join(f"{name} {value} for {getattr(config, name)}" for name, value in other.items())
     say(f"study: patches are like the model's cubes, not like the preset's: {told}", error=True)

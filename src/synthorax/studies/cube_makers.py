@@ -28,6 +28,8 @@ from synthorax.training.devices import make_fabric
 from synthorax.volume import Volume
 
 NEGATIVE = 1 - POSITIVE
+OF_PATCHES = ("size", "spacing_mm", "window_hu")
+"""Settings in which a model's cubes have to be like a task's patches."""
 
 
 class CubeMaker(Protocol):
@@ -93,7 +95,7 @@ def cube_maker(model: Model, store: Store, config: TaskConfig, device: str = "cp
     if not isinstance(model.system, AcWgan):
         raise InputError("model", f"a model of {model.system.name}", "one that makes cubes of CT, as ac-wgan")
     own = model.system.config
-    for name in ("size", "spacing_mm", "window_hu"):
+    for name in OF_PATCHES:
         if getattr(own, name) != getattr(config, name):
             raise InputError("model", f"cubes with {name} {getattr(own, name)}", f"the task's {getattr(config, name)}")
     check_unseen(model, store)
