@@ -79,3 +79,10 @@ class ElsewhereError(Exception):
 
 class TrainingError(SynthoraxError):
     """A training run stopped because a figure left the range where training makes sense."""
+
+
+def reason(error: OSError) -> str:
+    """What went wrong, in the system's words."""
+    if error.errno is None and str(error).endswith(" written"):  # NumPy's, which counts what it could not write
+        return "no space left on device, or a quota is used up"
+    return (error.strerror or str(error)).lower()

@@ -15,6 +15,8 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from synthorax.errors import reason
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -117,7 +119,7 @@ def _places() -> Iterator[Finding]:
             file.seek(0)
             assert file.read() == b"written"
     except OSError as error:
-        yield Finding("cache", "missing", f"{cache}: {(error.strerror or str(error)).lower()}", "a folder to write to")
+        yield Finding("cache", "missing", f"{cache}: {reason(error)}", "a folder to write to")
     else:
         yield _disk("cache", cache)
 

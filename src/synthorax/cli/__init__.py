@@ -11,7 +11,7 @@ from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 from synthorax.cli.nets import ending_signals, quiet, unforeseen
-from synthorax.errors import SIGNALLED, SynthoraxError
+from synthorax.errors import SIGNALLED, SynthoraxError, reason
 from synthorax.screen import one_line, say
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         except OSError as error:
-            return _fail(f"{_name(error)}: {(error.strerror or str(error)).lower()}", 2)
+            return _fail(f"{_name(error)}: {reason(error)}", 2)
         except KeyboardInterrupt as stopped:
             return _fail(f"stopped {stopped}".rstrip(), SIGNALLED + getattr(stopped, "number", signal.SIGINT))
         except Exception as error:

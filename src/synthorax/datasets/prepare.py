@@ -30,7 +30,7 @@ from synthorax.datasets.store import (
     write_case,
     write_index,
 )
-from synthorax.errors import InputError, Stopped
+from synthorax.errors import InputError, Stopped, reason
 from synthorax.io.atomic import (
     MARK,
     atomic_file,
@@ -72,11 +72,10 @@ class _ReadAndWrite:
         except InputError as error:
             return error
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            return InputError(error.filename or source.case_id, reason, "a readable file")
+            return InputError(error.filename or source.case_id, reason(error), "a readable file")
         except Exception as error:  # One scan that no one thought of must not stop a thousand others.
-            reason = (str(error).splitlines() or [""])[0][:120]
-            return InputError(source.case_id, f"{type(error).__name__}: {reason}", "a readable scan")
+            words = (str(error).splitlines() or [""])[0][:120]
+            return InputError(source.case_id, f"{type(error).__name__}: {words}", "a readable scan")
         try:
             return write_case(self.store, case, key)
         except InputError as error:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from synthorax.errors import InputError, OutputError
+from synthorax.errors import InputError, OutputError, reason
 from synthorax.io.locks import REPLACED, TEMPORARY, claim, clear_leftovers, temporary_file, temporary_folder, try_lock
 
 MARK = ".synthorax"
@@ -357,13 +357,6 @@ def _tell(error: OSError, target: Path, temporary: Path | None) -> None:
         if not {target, temporary} & {path, *path.parents}:
             raise error
     raise OutputError(target, reason(error)) from error
-
-
-def reason(error: OSError) -> str:
-    """What went wrong, in the system's words."""
-    if error.errno is None and str(error).endswith(" written"):  # NumPy's, which counts what it could not write
-        return "no space left on device, or a quota is used up"
-    return (error.strerror or str(error)).lower()
 
 
 def _umask() -> int:

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 
-from synthorax.errors import InputError, OutputError
+from synthorax.errors import InputError, OutputError, reason
 
 try:
     import fcntl
@@ -63,7 +63,7 @@ def claim(target: Path) -> Iterator[None]:
             try:
                 lock, handle = _take(target)
             except OSError as error:
-                raise OutputError(target, (error.strerror or str(error)).lower()) from error
+                raise OutputError(target, reason(error)) from error
             _claimed.set(_claimed.get() | {key})
         clear_leftovers(lock.parent)
         yield

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from synthorax.errors import OutputError
-from synthorax.io.atomic import reason
+from synthorax.errors import OutputError, reason
 
 BOARD = "tensorboard"
 

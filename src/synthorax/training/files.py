@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from synthorax.errors import InputError
-from synthorax.io.atomic import reason
+from synthorax.errors import InputError, reason
 
 CONFIG, DATA, WEIGHTS, STATE, LOG = "config.yaml", "data.json", "weights.safetensors", "state.pt", "log.jsonl"
 BEST, PREVIEWS = "best.safetensors", "previews"

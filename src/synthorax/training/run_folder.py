@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 from safetensors.torch import save
 
-from synthorax.errors import InputError, OutputError
-from synthorax.io.atomic import atomic_file, reason
+from synthorax.errors import InputError, OutputError, reason
+from synthorax.io.atomic import atomic_file
 from synthorax.io.locks import TEMPORARY, clear_leftovers
 from synthorax.io.mappings import read_mapping
 from synthorax.screen import say
