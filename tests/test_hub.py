@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-from importlib import util
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
+import bundle_model as script
 import synthorax as sx
 from synthorax import hub
 from synthorax.cli import build_app, main
@@ -30,15 +30,6 @@ PATIENTS = {"train": ["LIDC-IDRI-0001", "LIDC-IDRI-0002"], "val": ["LIDC-IDRI-00
 FIGURES = [{"figure": "FID", "value": 41.2, "on": "96 patients"}, {"figure": "KID", "value": 0.02, "on": "96 patients"}]
 CONFIG = ac_wgan_config("smoke", {"ema_decay": 0.9})
 MINUTES = [30.0, 60.0, 45.0]
-
-
-@pytest.fixture(scope="module")
-def script():
-    """`scripts/bundle_model.py` as a module."""
-    spec = util.spec_from_file_location("bundle_model", ROOT / "scripts" / "bundle_model.py")
-    module = util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +50,7 @@ def run(tmp_path_factory):
 
 
 @pytest.fixture
-def shelf(run, script, tmp_path, monkeypatch):
+def shelf(run, tmp_path, monkeypatch):
     """A place of bundled models with one in it, `tiny`."""
     script.bundle(run, "tiny", what="CT cubes of 16 mm", measured=FIGURES, out=tmp_path / "shelf")
     monkeypatch.setattr(hub, "PRETRAINED", tmp_path / "shelf")
@@ -145,7 +136,7 @@ def test_the_card_tells_how_it_was_made_on_whom_and_how_good_it_is(shelf):
         assert said in card.text
 
 
-def test_a_bundled_model_tells_whom_it_and_those_before_it_have_seen(run, script, shelf, tmp_path):
+def test_a_bundled_model_tells_whom_it_and_those_before_it_have_seen(run, shelf, tmp_path):
     assert hub.load("tiny").seen == hub.load(run).seen == {"LIDC-IDRI-0001", "LIDC-IDRI-0002"}
     tuned = tmp_path / "tuned"
     shutil.copytree(run, tuned)
@@ -164,7 +155,7 @@ def test_a_bundled_model_may_be_gone_on_from(run, shelf):
     torch.testing.assert_close(fresh.weights()["generator.out.bias"], theirs["generator.out.bias"].float())
 
 
-def test_what_cannot_be_bundled_is_refused_and_leaves_nothing(run, script, tmp_path, monkeypatch):
+def test_what_cannot_be_bundled_is_refused_and_leaves_nothing(run, tmp_path, monkeypatch):
     out = tmp_path / "shelf"
     with pytest.raises(InputError, match="name"):
         script.bundle(run, "../up", what="", out=out)
@@ -178,7 +169,7 @@ def test_what_cannot_be_bundled_is_refused_and_leaves_nothing(run, script, tmp_p
     assert not out.exists() or not list(out.iterdir())
 
 
-def test_the_script_bundles_and_tells_mistakes_in_one_line(run, script, tmp_path, monkeypatch, capsys):
+def test_the_script_bundles_and_tells_mistakes_in_one_line(run, tmp_path, monkeypatch, capsys):
     (tmp_path / "figures.yaml").write_text(yaml.safe_dump(FIGURES))
     (tmp_path / "wrong.yaml").write_text("FID: 3\n")
     common = ["bundle_model", str(run), "tiny", "--what", "cubes", "--out", f"{tmp_path}/shelf", "--measured"]

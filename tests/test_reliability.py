@@ -1,12 +1,8 @@
 """The proof itself: mutants are the same for the same seed, and what comes of them is judged as the page says."""
 
-import sys
-from pathlib import Path
 from random import Random
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 
 from prove_kinds import KINDS, Kind, nifti, nodule_table, thorax
 from prove_mutants import Mutant, mutants, prove

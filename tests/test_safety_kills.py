@@ -1,6 +1,5 @@
 """Long proofs: a hundred kills of every verb that writes, and a disk that is full."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -10,13 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from prove_kills import FAULTS
+
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 KILLS = 100
 
 
 @pytest.mark.prove
 def test_after_each_of_a_hundred_kills_out_is_whole_and_the_next_call_succeeds(tmp_path):
-    """In a process of its own, which forks from what it has imported; the counts are kept for docs/reliability.md."""
+    """In a process of its own, which forks from what it has imported."""
     command = [
         sys.executable,
         str(SCRIPTS / "prove_kills.py"),
@@ -28,24 +29,10 @@ def test_after_each_of_a_hundred_kills_out_is_whole_and_the_next_call_succeeds(t
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     *faults, last = done.stdout.splitlines()
-    (tmp_path / "kills.json").write_text(last)
     counts = json.loads(last)
     assert counts["kills"] == KILLS
     assert counts["landed"] >= KILLS // 3
-    assert not any(counts[name] for name in script("prove_kills").FAULTS), "\n".join(faults)
-
-
-def script(name):
-    """A script as a module."""
-    sys.path.insert(0, str(SCRIPTS))
-    try:
-        spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-        return module
-    finally:
-        sys.path.remove(str(SCRIPTS))
+    assert not any(counts[name] for name in FAULTS), "\n".join(faults)
 
 
 @pytest.fixture
