@@ -40,3 +40,11 @@ def test_copies_are_nearer_than_other_patients_and_those_than_blurred_ones_and_t
     assert copies["attraction"][0] == 1
     assert 0.3 < others["attraction"][0] < 0.7
     assert copies["membership AUC"][1] > others["membership AUC"][0]
+
+
+def test_fewer_samples_than_the_inception_score_has_splits_have_every_figure(everyone):
+    extractor = FeatureNet(task_config("features", "smoke", {})).extractor("fresh", "")
+    real, other, held_out = everyone.parts(3, seed=0)
+    (few,) = likeness({"few": other.hu[:5]}, real, held_out, extractor, (1.0, 1.0, 1.0)).values()
+    assert all(np.isfinite(value) for value, _, _ in few.values())
+    assert few["IS"][0] == pytest.approx(1)

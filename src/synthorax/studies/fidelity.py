@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from synthorax.datasets.patches import PatchDataset
-from synthorax.metrics.distances import fid, inception_score, kid_of_all
+from synthorax.metrics.distances import SPLITS, fid, inception_score, kid_of_all
 from synthorax.metrics.features import Extractor
 from synthorax.metrics.memorisation import membership, memorisation
 from synthorax.metrics.ms_ssim import diversity
@@ -67,7 +67,8 @@ def likeness(
     rows = {}
     for name, hu in samples.items():
         made = extractor(hu, spacing_mm)
-        frechet, kernel, inception = fid(known, made), kid_of_all(known, made), inception_score(made, seed=seed)
+        frechet, kernel = fid(known, made), kid_of_all(known, made)
+        inception = inception_score(made, splits=min(SPLITS, len(made)), seed=seed)
         recalled = memorisation(made, known, fresh, real.patients, held_out.patients, seed=seed)
         attacked = membership(made, known, fresh, real.patients, held_out.patients, seed=seed)
         alike = diversity(hu, VALUE_RANGE_HU, seed=seed).ms_ssim
