@@ -116,7 +116,7 @@ def test_every_smoke_preset_runs_with_its_verbs_defaults_into_a_fresh_folder(sto
 @pytest.mark.prove
 def test_the_smoke_presets_of_shapes_run_with_their_verbs_defaults(tmp_path, capsys):
     for options in (
-        ["study", "shapes", "--samples", "50", "--training-seeds", "1"],
+        ["study", "shapes", "--samples", "100", "--training-seeds", "1"],
         ["train", "lung", "--data", "lidc"],
     ):
         out = tmp_path / options[1]
