@@ -1,0 +1,358 @@
+"""The contract of everything that makes voxels: a maker, its samples and its edits. No torch here.
+
+A system implements one or more roles. A `Generator` makes samples from nothing, a `Method` edits a patch of a scan, a
+`Judge` says how sure it is that patches hold a nodule. The verbs, the studies and the editing of scans know these
+types alone, and never which system stands behind them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from synthorax.errors import InputError
+from synthorax.nodule import Nodule, NoduleAttributes
+from synthorax.patch import PatchSpec
+from synthorax.volume import Volume
+
+Role = Literal["makes shapes", "makes patches", "injects", "erases", "judges"]
+"""What a maker can do: the first two are a `Generator`'s, the next two a `Method`'s, the last is a `Judge`'s."""
+EditKind = Literal["inject", "erase"]
+Array = Literal["ct", "mask", "occupancy"]
+Asked = tuple[NoduleAttributes, ...]
+"""The nodules asked of one sample: none, one, or several where a maker makes whole scans."""
+ATTRIBUTES = frozenset(f.name for f in fields(NoduleAttributes))
+
+
+class Options(BaseModel):
+    """The options of a system's sampling or editing, beside the nodules' attributes; the verbs make flags of them.
+
+    A system's `config.Options` inherits this class. Every field has a default, and the docstring's `Attributes`
+    section is its help.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Whose data stands behind a maker or a sample.
+
+    Patients are named by `provenance.patient_key`, so that a lineage may leave the machine with the samples.
+
+    Attributes:
+        name: of the maker.
+        model_sha256: hash of its weights; empty if it has none.
+        seen: patients whom the weights, or those they were started from, learned from.
+        outlines: patients whose outlines or label maps were put into samples.
+        tells: whether `seen` is known. A model without a record of its patients tells nothing.
+    """
+
+    name: str
+    model_sha256: str = ""
+    seen: frozenset[str] = frozenset()
+    outlines: frozenset[str] = frozenset()
+    tells: bool = True
+
+    @property
+    def patients(self) -> frozenset[str]:
+        """Every patient of whom a sample may tell something."""
+        return self.seen | self.outlines
+
+    def with_outlines(self, outlines: Iterable[str]) -> Lineage:
+        """The same lineage, with these patients as the only ones whose outlines were used."""
+        return replace(self, outlines=frozenset(outlines) - {""})
+
+    def joined(self, other: Lineage) -> Lineage:
+        """The lineage of a composite of two makers; the first one names it."""
+        return Lineage(
+            self.name,
+            self.model_sha256,
+            self.seen | other.seen,
+            self.outlines | other.outlines,
+            self.tells and other.tells,
+        )
+
+    def row(self) -> dict[str, Any]:
+        """The lineage as JSON can hold it."""
+        return {
+            "name": self.name,
+            "model_sha256": self.model_sha256,
+            "seen": sorted(self.seen),
+            "outlines": sorted(self.outlines),
+            "tells": self.tells,
+        }
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Lineage:
+        """The lineage of such a row.
+
+        Raises:
+            ValueError: a row that `row()` did not make.
+        """
+        seen, outlines = row.get("seen", []), row.get("outlines", [])
+        texts = [row.get("name"), row.get("model_sha256", "")]
+        for values in (seen, outlines):
+            if not isinstance(values, list):
+                raise ValueError("a lineage whose patients are no list")
+            texts += values
+        if not all(isinstance(text, str) for text in texts) or not isinstance(row.get("tells", True), bool):
+            raise ValueError("a lineage with a value that is no text")
+        return cls(texts[0], texts[1], frozenset(seen), frozenset(outlines), row.get("tells", True))
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Samples of a generator, or a part of them; every sequence has an entry a sample.
+
+    Attributes:
+        arrays: [n, z, y, x]. `ct`: int16 HU. `mask`: uint8, the label of each voxel's nodule, 0 outside. `occupancy`:
+            float32 from 0 to 1, the share of a voxel that a shape fills; its surface at one half is the mesh.
+        index: int64 [n], the number of the sample in its seed.
+        asked: the nodules as they were asked for.
+        nodules: the nodules as they are: label in the mask, centre in millimetres of the patch, whose first voxel
+            lies at (0, 0, 0), and attributes. `extra["diameter_is"]` says where the diameter comes from: `measured`
+            on the mask, or, without one, `asked`, `told` to the network, or `judged` by it.
+        details: whatever else the manifest tells of a sample, as JSON can hold it.
+        spec: grid of the samples.
+        notes: what came out otherwise than it was asked for.
+        tried: samples that were made for these; more than there are where a selection threw some away.
+    """
+
+    arrays: Mapping[Array, NDArray[Any]]
+    index: NDArray[np.int64]
+    asked: tuple[Asked, ...]
+    nodules: tuple[tuple[Nodule, ...], ...]
+    details: tuple[Mapping[str, Any], ...]
+    spec: PatchSpec
+    lineage: Lineage
+    notes: tuple[str, ...] = ()
+    tried: int = 0
+
+    def __post_init__(self) -> None:
+        rows = {len(self.index), len(self.asked), len(self.nodules), len(self.details)}
+        shapes = {np.shape(array)[1:] for array in self.arrays.values()}
+        if rows | set(map(len, self.arrays.values())) != {len(self.index)} or not shapes <= {self.spec.size}:
+            found = {name: np.shape(array) for name, array in self.arrays.items()}
+            raise InputError("samples", f"{sorted(rows)} rows, arrays {found}", f"rows alike, {self.spec.size} voxels")
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def ct(self) -> NDArray[np.int16]:
+        """HU [n, z, y, x]; raises KeyError for shapes."""
+        return self.arrays["ct"]
+
+    def rows(self, rows: NDArray[Any]) -> Samples:
+        """Some of the samples, by their positions or by a bool [n]."""
+        chosen = np.arange(len(self))[rows].tolist()
+        return replace(
+            self,
+            arrays={name: array[chosen] for name, array in self.arrays.items()},
+            index=self.index[chosen],
+            asked=tuple(self.asked[i] for i in chosen),
+            nodules=tuple(self.nodules[i] for i in chosen),
+            details=tuple(self.details[i] for i in chosen),
+            tried=len(chosen),
+        )
+
+    @staticmethod
+    def joined(parts: Iterable[Samples]) -> Samples:
+        """Several parts as one; notes that say the same are kept once.
+
+        Raises:
+            InputError: no part.
+        """
+        parts = list(parts)
+        if not parts:
+            raise InputError("samples", "none", "one or more")
+        first = parts[0]
+        return replace(
+            first,
+            arrays={name: np.concatenate([part.arrays[name] for part in parts]) for name in first.arrays},
+            index=np.concatenate([part.index for part in parts]),
+            asked=tuple(one for part in parts for one in part.asked),
+            nodules=tuple(one for part in parts for one in part.nodules),
+            details=tuple(one for part in parts for one in part.details),
+            notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+            tried=sum(part.tried for part in parts),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Edit:
+    """A change of a scan that is asked for.
+
+    Attributes:
+        kind: put a nodule in, or take one out.
+        nodule: attributes wanted of the new nodule, or known of the one that is there; the diameter is always given.
+        mask: bool [z, y, x] on the voxels of the patch, the nodule that is there; None where it is not known.
+    """
+
+    kind: EditKind
+    nodule: NoduleAttributes
+    mask: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Filled:
+    """A patch after an edit.
+
+    Attributes:
+        hu: float32 [z, y, x].
+        mask: bool [z, y, x], the new nodule's voxels as a reader would outline them; None after an erasure.
+        attributes: the nodule's: those that were asked for, and those that the method chose.
+        outline: the patient whose outline or label map the nodule started from, as its source names the patient;
+            empty where there is none. A test set must not hold that patient.
+        notes: what came out otherwise than it was asked for.
+    """
+
+    hu: NDArray[np.float32]
+    mask: NDArray[np.bool_] | None
+    attributes: NoduleAttributes
+    outline: str = ""
+    notes: tuple[str, ...] = ()
+
+
+class Maker(Protocol):
+    """Anything that makes voxels.
+
+    Attributes:
+        name: of its system, as the verbs call it.
+        lineage: whose data stands behind it.
+        heeds: attributes of a nodule that it listens to; asking for another one is refused.
+        roles: the protocols of this module that it fulfils.
+    """
+
+    name: str
+    lineage: Lineage
+    heeds: frozenset[str]
+    roles: frozenset[Role]
+
+
+class Generator(Maker, Protocol):
+    """Makes samples from nothing: nodule shapes (`occupancy`, `mask`), or patches of CT (`ct`, and `mask` if it can).
+
+    Attributes:
+        makes_empty: whether a patch without a nodule, `()`, may be asked for.
+        selects: whether it can select samples by a judgement of its own (`select`).
+        spec: grid of the samples.
+    """
+
+    makes_empty: bool
+    selects: bool
+    spec: PatchSpec
+
+    def sample(self, asked: Sequence[Asked], seed: int, options: Options | None = None) -> Iterator[Samples]:
+        """Make a sample for each entry of `asked`, in parts that fit the memory.
+
+        Sample i depends on `seed`, `asked[i]`, `options` and i alone, unless `options` says otherwise.
+
+        Args:
+            asked: for each sample the nodules it is to hold.
+            options: of the system's own class; its defaults if not given.
+
+        Raises:
+            InputError: attributes that it does not heed or cannot make, or options that do not fit; at the call,
+                before the first part.
+        """
+        ...
+
+    def select(self, asked: Sequence[Asked], seed: int, options: Options | None = None) -> Iterator[Samples]:
+        """Make samples anew until each passes the maker's own selection; those that never do are left out.
+
+        Raises:
+            InputError: as `sample`; or a maker that does not select.
+        """
+        ...
+
+
+class Method(Maker, Protocol):
+    """Edits patches of CT: puts a nodule in, takes one out, or both, as its roles say."""
+
+    def reach_mm(self, edit: Edit) -> tuple[float, float]:
+        """Tell how far an edit reaches, in millimetres from its middle.
+
+        Returns:
+            Half the width of the patch that the method wants to see, and the radius of the ball that it may change.
+        """
+        ...
+
+    def fill_many(
+        self,
+        patches: Sequence[Volume],
+        regions: Sequence[NDArray[np.bool_]],
+        edits: Sequence[Edit],
+        seeds: Sequence[int],
+    ) -> list[Filled]:
+        """Do edits in the middle of patches; each result depends on its own patch, region, edit and seed alone.
+
+        Args:
+            patches: HU [z, y, x], on the voxels of their scans.
+            regions: bool [z, y, x], where each patch may change; elsewhere it stays bit for bit.
+        """
+        ...
+
+
+class Judge(Maker, Protocol):
+    """Says how sure it is that patches hold a nodule."""
+
+    spec: PatchSpec
+
+    def judge(self, hu: NDArray[np.int16]) -> NDArray[np.float64]:
+        """Return the probability of a nodule [n] in patches [n, z, y, x] of HU on its grid."""
+        ...
+
+
+def fill(method: Method, patch: Volume, region: NDArray[np.bool_], edit: Edit, seed: int) -> Filled:
+    """Do one edit in the middle of a patch."""
+    return method.fill_many([patch], [region], [edit], [seed])[0]
+
+
+_GENERATOR = ("makes_empty", "selects", "spec", "sample", "select")
+_METHOD = ("reach_mm", "fill_many")
+PARTS: Mapping[Role, tuple[str, ...]] = {
+    "makes shapes": _GENERATOR,
+    "makes patches": _GENERATOR,
+    "injects": _METHOD,
+    "erases": _METHOD,
+    "judges": ("spec", "judge"),
+}
+"""What a maker of each role must have; more is tested by the contract tests."""
+
+
+def check_maker(maker: object, roles: Iterable[Role]) -> Maker:
+    """Refuse a maker that does not have what its roles ask for.
+
+    Raises:
+        InputError: names what is missing.
+    """
+    names = ["name", "lineage", "heeds", "roles"]
+    names += [name for role in roles for name in PARTS[role]]
+    if missing := [name for name in dict.fromkeys(names) if not hasattr(maker, name)]:
+        raise InputError(type(maker).__name__, f"no {', '.join(missing)}", f"a maker that {' and '.join(roles)}")
+    made = cast(Maker, maker)
+    if not set(roles) <= set(made.roles):
+        raise InputError(
+            made.name, f"a maker that {' and '.join(sorted(made.roles))}", f"one that {' and '.join(roles)}"
+        )
+    return made
+
+
+def check_heeds(maker: Maker, asked: Iterable[NoduleAttributes]) -> None:
+    """Refuse attributes that a maker does not listen to.
+
+    Raises:
+        InputError: names the attribute and those that the maker heeds.
+    """
+    for one in asked:
+        for name, value in vars(one).items():
+            if value is not None and name not in maker.heeds:
+                known = ", ".join(sorted(maker.heeds)) or "none"
+                raise InputError(name, f"{value:g}, which {maker.name} does not heed", f"attributes it heeds: {known}")

@@ -1,0 +1,105 @@
+"""The grid and the HU window of the patches that a network takes or makes. No torch here."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+from synthorax.errors import InputError
+from synthorax.nodule import widest_mm
+from synthorax.volume import check_spacing
+
+NETWORK_WINDOW_HU = (-1000.0, 400.0)
+"""HU that networks see as -1 to 1, unless their configuration says otherwise; values beyond are clipped."""
+MOST_VOXELS = 256**3
+"""Voxels of the largest patch; no machine trains on larger ones."""
+MOST_HU = 1e5
+"""Bound of a window's ends on both sides of 0 HU; beyond it a value is a slip of the pen."""
+PositiveMm = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Values = TypeVar("Values")
+"""A NumPy array or a torch tensor; the same class is returned."""
+
+
+@dataclass(frozen=True)
+class PatchSpec:
+    """The grid of a patch and the window in which a network sees its HU.
+
+    Attributes:
+        size: voxels (z, y, x).
+        spacing_mm: of the voxels (z, y, x).
+        window_hu: HU (low, high) that become -1 and 1; values beyond are clipped.
+
+    Raises:
+        InputError: a size or spacing that is not positive, or a window whose low end is not below its high end.
+    """
+
+    size: tuple[int, int, int] = (48, 48, 48)
+    spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    window_hu: tuple[float, float] = NETWORK_WINDOW_HU
+
+    def __post_init__(self) -> None:
+        check_spacing(self.spacing_mm)
+        if min(self.size) < 1 or not self.window_hu[0] < self.window_hu[1]:
+            raise InputError("patch", f"{self.size} voxels, window {self.window_hu} HU", "positive sizes, low < high")
+
+    @property
+    def size_mm(self) -> tuple[float, float, float]:
+        """Width of the patch along (z, y, x)."""
+        z, y, x = (n * s for n, s in zip(self.size, self.spacing_mm, strict=True))
+        return z, y, x
+
+    @property
+    def widest_mm(self) -> float:
+        """Diameter of the widest nodule that the patch shows whole around its middle."""
+        return widest_mm(self.size, self.spacing_mm)
+
+    def to_unit(self, hu: Values) -> Values:
+        """Map HU, float, any shape, to -1 to 1; values beyond the window are clipped."""
+        low, high = self.window_hu
+        unit: Any = (cast(Any, hu) - (low + high) / 2) * (2 / (high - low))
+        return cast(Values, unit.clip(-1, 1))
+
+    def to_hu(self, unit: Values) -> Values:
+        """Map -1 to 1, float, any shape, back to HU."""
+        low, high = self.window_hu
+        return cast(Values, (cast(Any, unit) + 1) * ((high - low) / 2) + low)
+
+    def to_int16(self, unit: NDArray[np.float32]) -> NDArray[np.int16]:
+        """Map -1 to 1 back to HU, rounded to whole numbers."""
+        return np.rint(self.to_hu(unit)).astype(np.int16)
+
+
+class PatchSettings(BaseModel):
+    """The settings of a configuration that describe its patches; configurations of networks inherit them.
+
+    They stay settings of their own (`size`, not `patch.size`), so that run folders and `--set size=...` keep working.
+
+    Attributes:
+        size: voxels of a patch (z, y, x).
+        spacing_mm: of its voxels (z, y, x).
+        window_hu: HU (low, high) that become -1 and 1.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: tuple[PositiveInt, PositiveInt, PositiveInt] = (48, 48, 48)
+    spacing_mm: tuple[PositiveMm, PositiveMm, PositiveMm] = (1.0, 1.0, 1.0)
+    window_hu: tuple[float, float] = NETWORK_WINDOW_HU
+
+    @property
+    def patch(self) -> PatchSpec:
+        """The patches as one object."""
+        return PatchSpec(self.size, self.spacing_mm, self.window_hu)
+
+    @model_validator(mode="after")
+    def _check_patch(self) -> PatchSettings:
+        if math.prod(self.size) > MOST_VOXELS:
+            raise InputError("size", str(self.size), f"at most {MOST_VOXELS} voxels")
+        if not -MOST_HU < self.window_hu[0] < self.window_hu[1] < MOST_HU:
+            raise InputError("window_hu", str(self.window_hu), "low < high")
+        return self

@@ -1,0 +1,192 @@
+"""Which systems there are, a line each; nothing of a system is imported before it is asked for. No torch here.
+
+Another package takes part by an entry point of the group `synthorax.systems` that names an `Entry`. Entry points are
+found wherever the package is installed, so also in spawned processes and in the workers of a cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from synthorax.errors import InputError
+from synthorax.makers import Options, Role
+
+API = 1
+"""Of the contract between this package and a system: `synthorax.makers`, `.patch` and `.training.system`."""
+GROUP = "synthorax.systems"
+"""Entry-point group of other packages' systems."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a system is, and what it can do.
+
+    Its package has `config` (`PRESETS`, `Config`, `Options`; no torch). A trained system (`data` is not empty) also has
+    `system` (the class `System`, with `restore` and `maker`) and `training` (the function
+    `training(config, data, seed, options)`); a system without weights has `maker` (the function `maker(options)`).
+
+    Attributes:
+        name: what users call it.
+        package: module path.
+        roles: the roles of its maker; none for a network that only measures.
+        data: what it is trained on: a prepared store, nodule shapes, or nothing.
+        help: one line for the verbs' help.
+        api: of the contract it was written for.
+        distribution: what to install where it is missing; set for other packages' systems.
+    """
+
+    name: str
+    package: str
+    roles: frozenset[Role]
+    data: Literal["store", "shapes", ""]
+    help: str
+    api: int = API
+    distribution: str = "synthorax"
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether it has weights."""
+        return bool(self.data)
+
+    @property
+    def config(self) -> type[BaseModel]:
+        """The class of its configuration."""
+        return self._part("config", "Config")
+
+    @property
+    def presets(self) -> Mapping[str, BaseModel]:
+        """Its configurations by name."""
+        return self._part("config", "PRESETS")
+
+    @property
+    def options(self) -> type[Options]:
+        """The class of its options for sampling and editing."""
+        return self._part("config", "Options", Options)
+
+    @property
+    def training_options(self) -> type[Options]:
+        """The class of its options for training, beside the configuration."""
+        return self._part("config", "TrainingOptions", Options)
+
+    def load(self, module: str, name: str) -> Any:
+        """An object of one of its modules.
+
+        Raises:
+            InputError: a module that does not load or lacks the object; names the package.
+        """
+        return self._part(module, name)
+
+    def _part(self, module: str, name: str, default: Any = None) -> Any:
+        try:
+            found = import_module(f"{self.package}.{module}")
+        except InputError:
+            raise
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise InputError(self.name, f"{self.package}.{module} does not load ({reason})", self._mend()) from error
+        if not hasattr(found, name) and default is None:
+            raise InputError(self.name, f"no {name} in {self.package}.{module}", self._mend())
+        return getattr(found, name, default)
+
+    def _mend(self) -> str:
+        return f"a system that fits this synthorax; update {self.distribution}"
+
+
+BUILT_IN = (
+    Entry(
+        "lung",
+        "synthorax.systems.lung",
+        frozenset({"makes shapes"}),
+        "shapes",
+        "LuNG, the autoencoder of nodule shapes.",
+    ),
+    Entry(
+        "ac-wgan",
+        "synthorax.systems.ac_wgan",
+        frozenset({"makes patches", "injects", "judges"}),
+        "store",
+        "The AC-WGAN-GP, a generator of CT cubes with and without a nodule.",
+    ),
+    Entry(
+        "features",
+        "synthorax.tasks.features",
+        frozenset(),
+        "store",
+        "The network whose features generated patches are compared by.",
+    ),
+    Entry(
+        "render",
+        "synthorax.rendering",
+        frozenset({"injects"}),
+        "",
+        "The classical baseline: real outlines rendered into the scan.",
+    ),
+)
+"""The systems of this package."""
+
+
+@dataclass(frozen=True)
+class Registry:
+    """All systems.
+
+    Attributes:
+        entries: by name, those of this package first.
+        broken: other packages' systems that cannot be used, by name, each with the reason.
+    """
+
+    entries: Mapping[str, Entry]
+    broken: Mapping[str, str]
+
+    def __getitem__(self, name: str) -> Entry:
+        if name in self.entries:
+            return self.entries[name]
+        if name in self.broken:
+            raise InputError(f"system {name}", self.broken[name], "a system that loads")
+        raise InputError("system", repr(name), " or ".join(self.entries))
+
+    def having(self, holds: Callable[[Entry], bool]) -> list[str]:
+        """Names of the systems of which something holds."""
+        return [name for name, entry in self.entries.items() if holds(entry)]
+
+
+@cache
+def registry() -> Registry:
+    """The systems of this package and of the installed ones that have an entry point of the group.
+
+    An entry point that does not load, is no `Entry`, was written for another contract, or has the name of a system
+    that is there already is named in `broken`; the others go on.
+    """
+    entries = {entry.name: entry for entry in BUILT_IN}
+    broken: dict[str, str] = {}
+    for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
+        found = _entry(point, entries)
+        if isinstance(found, Entry):
+            entries[point.name] = found
+        else:
+            broken[point.name] = found
+    return Registry(entries, broken)
+
+
+def _entry(point: EntryPoint, known: Mapping[str, Entry]) -> Entry | str:
+    """The entry of an entry point, or why there is none."""
+    where = point.dist.name if point.dist else point.module
+    if point.name in known:
+        return f"{where} has a system of this name too; that of {known[point.name].distribution} is used"
+    try:
+        found = point.load()
+    except Exception as error:
+        return f"{where}: {point.value} does not load ({' '.join(f'{type(error).__name__}: {error}'.split())[:200]})"
+    if not isinstance(found, Entry):
+        return f"{where}: {point.value} is a {type(found).__name__}, not a synthorax.registry.Entry"
+    if found.api != API:
+        return f"{where}: made for contract {found.api}; this synthorax has {API}; update the older of the two"
+    if found.name != point.name:
+        return f"{where}: an entry named {found.name!r} under the entry point {point.name!r}"
+    return Entry(**{**vars(found), "distribution": where})
