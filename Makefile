@@ -1,4 +1,4 @@
-# make demo | test | prove | lint | bench | results | results-lung | results-data | results-phantom | results-baselines | results-detection
+# make demo | test | prove | lint | architecture | bench | results | results-lung | results-data | results-phantom | results-baselines | results-detection
 # make device-pack STORE=... [SIZE=24,24,24] [DEVICE_PYTHON=3.12]
 PYTHON ?= python3
 BIN := .venv/bin
@@ -7,7 +7,7 @@ SIZE ?= 24,24,24
 DEVICE_PYTHON ?= 3.12
 PLATFORMS := manylinux2014 manylinux_2_17 manylinux_2_24 manylinux_2_27 manylinux_2_28
 
-.PHONY: demo test prove lint bench results results-lung results-data results-phantom results-baselines results-detection device-pack
+.PHONY: demo test prove lint architecture bench results results-lung results-data results-phantom results-baselines results-detection device-pack
 
 demo: $(INSTALLED)
 	$(BIN)/synthorax demo --out demo
@@ -24,6 +24,9 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+architecture: $(INSTALLED)
+	$(BIN)/python scripts/architecture_picture.py
 
 bench: $(INSTALLED)
 	$(BIN)/python scripts/results_shapes.py

@@ -1,0 +1,19 @@
+"""The developers' picture of the rooms is a picture of this tree."""
+
+import re
+
+from architecture_picture import PICTURE, ROOT, rooms_of, svg
+
+
+def test_the_committed_picture_has_the_rooms_in_the_order_of_the_layers():
+    rooms = rooms_of(ROOT)
+    drawn = re.findall(r'text-anchor="middle" font-weight="bold">(\w+)</text>', PICTURE.read_text())
+    assert drawn == [room.name for room in rooms]
+
+
+def test_every_import_between_rooms_is_drawn_right_of_the_rooms_own_column():
+    rooms = rooms_of(ROOT)
+    places = {room.name: i for i, room in enumerate(rooms)}
+    pairs = re.findall(r"<title>(\w+) imports (\w+)</title>", svg(rooms))
+    assert len(pairs) == sum(len(room.imports) for room in rooms) > 100
+    assert all(places[room] < places[other] for room, other in pairs)
