@@ -11,17 +11,19 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel
 
 from synthorax.errors import InputError
-from synthorax.makers import Options, Role
+from synthorax.makers import PARTS, Options, Role
 
 API = 1
 """Of the contract between this package and a system: `synthorax.makers`, `.patch` and `.training.system`."""
 GROUP = "synthorax.systems"
 """Entry-point group of other packages' systems."""
+Data = Literal["store", "shapes", ""]
+"""What a system is trained on: a prepared store, nodule shapes, or nothing."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Entry:
     name: str
     package: str
     roles: frozenset[Role]
-    data: Literal["store", "shapes", ""]
+    data: Data
     help: str
     api: int = API
     distribution: str = "synthorax"
@@ -88,7 +90,7 @@ class Entry:
             found = import_module(f"{self.package}.{module}")
         except InputError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise InputError(self.name, f"{self.package}.{module} does not load ({reason})", self._mend()) from error
         if not hasattr(found, name) and default is None:
@@ -181,7 +183,7 @@ def _entry(point: EntryPoint, known: Mapping[str, Entry]) -> Entry | str:
         return f"{where} has a system of this name too; that of {known[point.name].distribution} is used"
     try:
         found = point.load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return f"{where}: {point.value} does not load ({' '.join(f'{type(error).__name__}: {error}'.split())[:200]})"
     if not isinstance(found, Entry):
         return f"{where}: {point.value} is a {type(found).__name__}, not a synthorax.registry.Entry"
@@ -189,4 +191,8 @@ def _entry(point: EntryPoint, known: Mapping[str, Entry]) -> Entry | str:
         return f"{where}: made for contract {found.api}; this synthorax has {API}; update the older of the two"
     if found.name != point.name:
         return f"{where}: an entry named {found.name!r} under the entry point {point.name!r}"
+    if unknown := sorted(set(found.roles) - PARTS.keys()):
+        return f"{where}: the role {unknown[0]!r}; a system {', '.join(PARTS)}"
+    if found.data not in get_args(Data):
+        return f"{where}: trained on {found.data!r}; a system learns from a store, from shapes, or from nothing ('')"
     return Entry(**{**vars(found), "distribution": where})

@@ -1,0 +1,84 @@
+"""Other packages' systems: those that fit take part, those that do not are named, and nobody is held up by them."""
+
+import sys
+
+import pytest
+
+from plugins import install
+from synthorax.errors import InputError
+from synthorax.registry import API, BUILT_IN, registry
+
+ENTRY = """
+from synthorax.registry import Entry
+entry = Entry({name!r}, {package!r}, frozenset({{"makes patches"}}), {data!r}, "Toy.", api={api})
+"""
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """Install packages for one test; the registry looks anew before and after it."""
+
+    def put(package, entries, **modules):
+        install(tmp_path, package, modules, entries)
+        registry.cache_clear()
+        return registry()
+
+    monkeypatch.syspath_prepend(tmp_path)
+    known = set(sys.modules)
+    registry.cache_clear()
+    yield put
+    for name in set(sys.modules) - known:
+        if getattr(sys.modules[name], "__file__", None) and str(tmp_path) in str(sys.modules[name].__file__):
+            del sys.modules[name]
+    registry.cache_clear()
+
+
+def entry_text(name="toy", package="toys", data="", api=API):
+    return ENTRY.format(name=name, package=package, data=data, api=api)
+
+
+def test_a_system_of_another_package_is_found_and_told_by_its_distribution(installed):
+    found = installed("toys", {"toy": "toys.entry:entry"}, entry=entry_text())
+    assert list(found.entries) == [*(entry.name for entry in BUILT_IN), "toy"]
+    assert found["toy"].distribution == "toys"
+    assert not found.broken
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "reason"),
+    [
+        ("import nothing_of_this_name", "toys.entry:entry", "toys.entry:entry does not load (ModuleNotFoundError"),
+        ("raise SystemError('of its own')", "toys.entry:entry", "does not load (SystemError: of its own)"),
+        ("entry = 1", "toys.entry:entry", "is a int, not a synthorax.registry.Entry"),
+        ("", "toys.entry:gone", "does not load (AttributeError"),
+        (entry_text(name="other"), "toys.entry:entry", "an entry named 'other' under the entry point 'toy'"),
+        ("import sys; sys.exit('no licence')", "toys.entry:entry", "does not load (SystemExit: no licence)"),
+        (entry_text(data="scans"), "toys.entry:entry", "trained on 'scans'"),
+        (entry_text().replace("makes patches", "makes coffee"), "toys.entry:entry", "the role 'makes coffee'"),
+        (entry_text(api=API + 1), "toys.entry:entry", f"made for contract {API + 1}; this synthorax has {API}"),
+    ],
+    ids=["import", "error", "type", "object", "name", "exit", "data", "role", "contract"],
+)
+def test_a_system_that_does_not_load_is_named_with_the_reason_and_the_others_go_on(text, place, reason, installed):
+    installed("sound", {"sound": "sound.entry:entry"}, entry=entry_text("sound", "sound"))
+    found = installed("toys", {"toy": place}, entry=text)
+    assert set(found.entries) == {entry.name for entry in BUILT_IN} | {"sound"}
+    assert found.broken["toy"].startswith("toys: ")
+    assert reason in found.broken["toy"]
+    with pytest.raises(InputError, match="toys: "):
+        found["toy"]
+
+
+def test_a_built_in_name_stays_this_packages_and_the_clash_is_told(installed):
+    found = installed("toys", {"ac-wgan": "toys.entry:entry"}, entry=entry_text("ac-wgan"))
+    assert found["ac-wgan"].package == "synthorax.systems.ac_wgan"
+    assert found.broken["ac-wgan"] == "toys has a system of this name too; that of synthorax is used"
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"), [("import gone_too", "toys.config does not load"), ("", "no PRESETS in")]
+)
+def test_a_part_that_is_missing_or_does_not_load_names_the_package_to_update(config, reason, installed):
+    found = installed("toys", {"toy": "toys.entry:entry"}, entry=entry_text(), config=config)
+    with pytest.raises(InputError, match=f"{reason}.*update toys"):
+        _ = found["toy"].presets

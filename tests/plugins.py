@@ -1,0 +1,21 @@
+"""Packages with systems of their own, as pip would install them."""
+
+from textwrap import dedent
+
+
+def install(folder, package, modules, entries):
+    """Write a package and its metadata into a folder of `sys.path`.
+
+    Args:
+        modules: text of each module, by its dotted name below the package; "" is `__init__`.
+        entries: `module:object` of each entry point, by its name.
+    """
+    for name, text in {"": "", **modules}.items():
+        file = (folder / package).joinpath(*name.split(".")) if name else folder / package / "__init__"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.with_suffix(".py").write_text(dedent(text))
+    about = folder / f"{package}-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+    points = "".join(f"{name} = {place}\n" for name, place in entries.items())
+    (about / "entry_points.txt").write_text(f"[synthorax.systems]\n{points}")
