@@ -32,11 +32,12 @@ from synthorax.anatomy.lungs import find_lungs
 from synthorax.anatomy.morphology import distance_inside
 from synthorax.datasets.phantoms import Phantom, make_phantom
 from synthorax.datasets.store import Store
-from synthorax.editing.inject import Edited
+from synthorax.editing.edited import Edited
 from synthorax.geometry import crop, resample
 from synthorax.io.atomic import atomic_file
 from synthorax.io.dicom_out import write_ct_series
 from synthorax.io.scans import read_scan
+from synthorax.makers import Edit, fill
 from synthorax.metrics.appearance import EDGES_MM, Nodules, profiles
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.rendering.appearance import draw_appearance
@@ -190,7 +191,7 @@ def sheet(reals: list[Real], train_patients: list[str], out: Path) -> None:
         cube, patch = found
         wanted = NoduleAttributes(**vars(real.nodule.attributes))
         renderer = Renderer(LidcShapes(train_patients), measure_scanner(cube.hu))
-        filled = renderer.fill(patch, np.ones(patch.shape, bool), wanted, derive(SEED, "sheet", i))
+        filled = fill(renderer, patch, np.ones(patch.shape, bool), Edit("inject", wanted), derive(SEED, "sheet", i))
         none = np.zeros(patch.shape[1:], bool)
         c = patch.shape[0] // 2
         rows[0].append(

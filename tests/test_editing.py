@@ -24,7 +24,7 @@ from synthorax.io.dicom_out import write_ct_series
 from synthorax.io.images import read_image, write_image
 from synthorax.io.masks import read_labels_on
 from synthorax.io.scans import read_scan
-from synthorax.method import Filled
+from synthorax.makers import Filled, Lineage
 from synthorax.nodule import NoduleAttributes
 from synthorax.provenance import sha256
 from synthorax.rendering.renderer import Renderer
@@ -43,18 +43,20 @@ OWNER = ".synthorax"
 class Bullet:
     """The plainest method: a dense ball of the diameter asked for, and noise wherever it may."""
 
-    name, model_sha256 = "bullet", "f" * 64
+    name, lineage = "bullet", Lineage("bullet", "f" * 64)
+    heeds, roles = frozenset({"diameter_mm", "texture"}), frozenset({"injects"})
 
     def __init__(self):
         self.calls = []
 
-    def context_mm(self, condition):
-        return condition.diameter_mm + 9
+    def reach_mm(self, edit):
+        return edit.nodule.diameter_mm + 9, edit.nodule.diameter_mm / 2 + 5
 
-    def region_mm(self, condition):
-        return condition.diameter_mm / 2 + 5
+    def fill_many(self, patches, regions, edits, seeds):
+        return [self.fill(*one) for one in zip(patches, regions, edits, seeds, strict=True)]
 
-    def fill(self, patch, region, condition, seed):
+    def fill(self, patch, region, edit, seed):
+        condition = edit.nodule
         self.calls.append((patch, region, condition, seed))
         offsets = [(np.arange(n) - (n - 1) / 2) * s for n, s in zip(patch.shape, patch.spacing_mm, strict=True)]
         z, y, x = np.ix_(*offsets)
@@ -181,7 +183,7 @@ def test_the_seam_is_not_to_be_seen(ct):
 # Methods
 
 
-def test_a_method_of_ones_own_needs_three_functions(ct, place):
+def test_a_method_of_ones_own_needs_two_functions(ct, place):
     bullet = Bullet()
     made = sx.inject(ct, bullet, at_mm=place, diameter_mm=10, seed=3, attributes=NoduleAttributes(texture=5.0))
     (patch, region, condition, _), *more = bullet.calls
@@ -199,8 +201,8 @@ def test_a_method_of_ones_own_needs_three_functions(ct, place):
 
 def test_what_a_method_does_outside_of_its_region_is_not_seen(ct, place):
     class Vandal(Bullet):
-        def fill(self, patch, region, condition, seed):
-            return Filled(np.full(patch.shape, 3000, np.float32), np.ones(patch.shape, bool), condition)
+        def fill(self, patch, region, edit, seed):
+            return Filled(np.full(patch.shape, 3000, np.float32), np.ones(patch.shape, bool), edit.nodule)
 
     made = sx.inject(ct, Vandal(), at_mm=place, diameter_mm=10)
     assert (made.ct.voxels == ct.voxels)[~made.region.voxels].all()

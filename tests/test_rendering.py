@@ -8,6 +8,7 @@ from synthorax.annotations.lidc_table import draw_reading, lidc_patients
 from synthorax.errors import InputError
 from synthorax.io.images import read_image
 from synthorax.io.tables import read_table
+from synthorax.makers import Edit, fill
 from synthorax.nodule import NoduleAttributes
 from synthorax.rendering.appearance import draw_appearance
 from synthorax.rendering.renderer import Renderer, fitted, outlined, render
@@ -35,10 +36,14 @@ def ball_mask(ball, diameter_mm, spacing_mm=(0.5, 0.5, 0.5)):
     return Volume(ball(diameter_mm, (n, n, n), spacing_mm), spacing_mm)
 
 
+def fill_one(method, patch, region, attributes, seed):
+    return fill(method, patch, region, Edit("inject", attributes), seed)
+
+
 def filled(patch, seed=0, region=None, **attributes):
     """A patch with a nodule of LIDC's, in a whole region unless another is given."""
     region = np.ones(patch.shape, bool) if region is None else region
-    return Renderer(scanner=SCANNER).fill(patch, region, NoduleAttributes(**attributes), seed)
+    return fill_one(Renderer(scanner=SCANNER), patch, region, NoduleAttributes(**attributes), seed)
 
 
 def shell(mask, spacing_mm=(1.0, 1.0, 1.0)):
@@ -102,7 +107,9 @@ def test_the_inside_is_as_dense_as_its_texture_says(ball, texture, low, high):
     means = []
     for seed in range(6):
         patch = lung()
-        made = renderer.fill(patch, np.ones(patch.shape, bool), NoduleAttributes(16, texture=texture, **PLAIN), seed)
+        made = fill_one(
+            renderer, patch, np.ones(patch.shape, bool), NoduleAttributes(16, texture=texture, **PLAIN), seed
+        )
         means.append(made.hu[shell(made.mask) < -4].mean())
     assert low < min(means) <= max(means) < high
     assert np.ptp(means) > 5  # nodules differ
@@ -111,7 +118,7 @@ def test_the_inside_is_as_dense_as_its_texture_says(ball, texture, low, high):
 def test_a_part_solid_nodule_has_a_core_and_a_haze(ball):
     patch = lung()
     renderer = Renderer(OneShape(ball_mask(ball, 20)), SCANNER)
-    made = renderer.fill(patch, np.ones(patch.shape, bool), NoduleAttributes(20, texture=3, **PLAIN), 1)
+    made = fill_one(renderer, patch, np.ones(patch.shape, bool), NoduleAttributes(20, texture=3, **PLAIN), 1)
     deep = shell(made.mask)
     assert made.hu[deep < -8].mean() > -60
     assert -700 < made.hu[(deep < -1.5) & (deep > -3)].mean() < -250
@@ -137,7 +144,7 @@ def test_a_part_solid_nodule_has_a_core_and_a_haze(ball):
 def test_what_is_inside_is_where_its_rating_says(ball, attributes, holds):
     patch = lung()
     wanted = NoduleAttributes(18, texture=5, **PLAIN | attributes)
-    made = Renderer(OneShape(ball_mask(ball, 18)), SCANNER).fill(patch, np.ones(patch.shape, bool), wanted, 2)
+    made = fill_one(Renderer(OneShape(ball_mask(ball, 18)), SCANNER), patch, np.ones(patch.shape, bool), wanted, 2)
     assert holds(made.hu, shell(made.mask))
 
 
@@ -147,7 +154,7 @@ def test_a_vague_margin_is_wider_than_a_sharp_one(ball):
     def slope(margin):
         patch = lung(noise=False)
         wanted = NoduleAttributes(14, texture=5, **PLAIN | {"margin": margin})
-        made = renderer.fill(patch, np.ones(patch.shape, bool), wanted, 0)
+        made = fill_one(renderer, patch, np.ones(patch.shape, bool), wanted, 0)
         return abs(np.diff(made.hu[30, 30])).max()
 
     assert slope(5) > 1.3 * slope(1)
@@ -159,7 +166,7 @@ def test_spicules_reach_beyond_the_outline(ball):
     def tissue_outside(spiculation):
         patch = lung(noise=False)
         wanted = NoduleAttributes(14, texture=5, **PLAIN | {"spiculation": spiculation})
-        made = renderer.fill(patch, np.ones(patch.shape, bool), wanted, 0)
+        made = fill_one(renderer, patch, np.ones(patch.shape, bool), wanted, 0)
         around = (shell(made.mask) > 2) & (shell(made.mask) < 6)
         return (made.hu[around] > LUNG_HU + 100).mean()
 
@@ -193,10 +200,10 @@ def test_vessels_wall_and_bone_stay_under_a_nodule(ball):
     patch.voxels[:, 44:48] = 700.0
     patch.voxels[28:31, :, 24:27] = 40.0  # a vessel through it
     renderer, everywhere = Renderer(OneShape(ball_mask(ball, 18)), SCANNER), np.ones(patch.shape, bool)
-    made = renderer.fill(patch, everywhere, NoduleAttributes(18, texture=5, **PLAIN), 1)
+    made = fill_one(renderer, patch, everywhere, NoduleAttributes(18, texture=5, **PLAIN), 1)
     assert (abs(made.hu - patch.voxels)[:, 44:48] < 1).all()
     assert abs(made.hu - patch.voxels)[:, 40:43].mean() < 30
-    haze = renderer.fill(patch, everywhere, NoduleAttributes(18, texture=1, **PLAIN), 1)
+    haze = fill_one(renderer, patch, everywhere, NoduleAttributes(18, texture=1, **PLAIN), 1)
     inside = shell(haze.mask) < -1
     vessel = np.zeros(patch.shape, bool)
     vessel[28:31, :, 24:27] = True
@@ -216,8 +223,12 @@ def test_outside_its_region_nothing_changes():
 
 def test_a_nodule_is_as_noisy_as_the_patch(ball):
     patch = lung(width_mm=90)
-    made = Renderer(OneShape(ball_mask(ball, 24))).fill(
-        patch, np.ones(patch.shape, bool), NoduleAttributes(24, texture=5, **PLAIN), 1
+    made = fill_one(
+        Renderer(OneShape(ball_mask(ball, 24))),
+        patch,
+        np.ones(patch.shape, bool),
+        NoduleAttributes(24, texture=5, **PLAIN),
+        1,
     )
     inside = shell(made.mask) < -4
     fine = np.diff(made.hu, axis=2)[:, :, 1:][inside[:, :, 2:]]

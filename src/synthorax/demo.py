@@ -21,7 +21,7 @@ from synthorax.annotations.lidc_table import CITATION
 from synthorax.datasets.lidc import LidcShapes
 from synthorax.datasets.phantoms import make_phantom
 from synthorax.datasets.shapes import ShapeSet
-from synthorax.editing.inject import Edited
+from synthorax.editing.edited import Edited
 from synthorax.errors import InputError
 from synthorax.hub import Model
 from synthorax.io.atomic import working_in

@@ -40,6 +40,16 @@ class Options(BaseModel):
 
 
 @dataclass(frozen=True)
+class Names:
+    """Marks an option, by `Annotated`, that may name a model: the model's maker of that role is put in its place.
+
+    A value that is an image's path, or no path, stays as it is.
+    """
+
+    role: Role
+
+
+@dataclass(frozen=True)
 class Lineage:
     """Whose data stands behind a maker or a sample.
 
@@ -311,8 +321,21 @@ class Judge(Maker, Protocol):
 
 
 def fill(method: Method, patch: Volume, region: NDArray[np.bool_], edit: Edit, seed: int) -> Filled:
-    """Do one edit in the middle of a patch."""
-    return method.fill_many([patch], [region], [edit], [seed])[0]
+    """Do one edit in the middle of a patch.
+
+    Raises:
+        InputError: a method whose result is not what `Filled` promises; names the method.
+    """
+    found = method.fill_many([patch], [region], [edit], [seed])
+    if len(found) != 1:
+        raise InputError(method.name, f"{len(found)} results of one edit", "a result for each edit")
+    filled = found[0]
+    if filled.hu.shape != patch.shape or not np.isfinite(filled.hu).all():
+        raise InputError(method.name, f"voxels {filled.hu.shape} of a patch", f"finite HU, {patch.shape}")
+    if edit.kind == "inject" and (filled.mask is None or (filled.mask.shape, filled.mask.dtype) != (patch.shape, bool)):
+        found_mask = "no mask" if filled.mask is None else f"a mask {filled.mask.shape} of {filled.mask.dtype}"
+        raise InputError(method.name, f"{found_mask} of an injected nodule", f"bool, {patch.shape}")
+    return filled
 
 
 _GENERATOR = ("makes_empty", "selects", "spec", "sample", "select")

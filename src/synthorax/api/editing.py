@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from synthorax.errors import InputError
 from synthorax.nodule import NoduleAttributes
@@ -13,16 +13,12 @@ from synthorax.nodule import NoduleAttributes
 if TYPE_CHECKING:
     from synthorax.anatomy.lungs import Lungs
     from synthorax.anatomy.placement import Clearance, Site
-    from synthorax.editing.inject import Edited
-    from synthorax.hub import Model
+    from synthorax.editing.edited import Edited
     from synthorax.io.scans import Scan
-    from synthorax.method import Method
-    from synthorax.rendering.renderer import ShapeSource
+    from synthorax.makers import Method, Role
     from synthorax.volume import Volume
 
 LungFinder = Literal["density", "lungmask"]
-SHAPED = ("lobulation", "sphericity", "malignancy")
-"""What a nodule has from its shape."""
 
 
 def inject(
@@ -36,8 +32,6 @@ def inject(
     seed: int = 0,
     site: Site = "lung",
     clearance: Clearance | None = None,
-    shapes: str | Path | Model | Volume | ShapeSource | None = None,
-    patients: Collection[str] | None = None,
     labels: str | Path | Volume | None = None,
     lungs: LungFinder = "density",
     series: str | None = None,
@@ -45,20 +39,19 @@ def inject(
     out: str | Path | None = None,
     keep_identity: bool = False,
     overwrite: bool = False,
+    **options: Any,
 ) -> Edited:
     """Put nodules into a chest CT. Outside the region that is returned every voxel stays as it is.
 
     Args:
         scan: a file, a DICOM folder, or what was read from one.
-        method: `render`, the classical baseline.
+        method: `render`, the classical baseline; or another `makers.Method`.
         at_mm: a place (x, y, z) in world millimetres, LPS, or several; each is moved to the nearest voxel.
         auto: put so many more in places that are found.
         diameter_mm: longest chord in a slice: of all, or of one after the other, those of `at_mm` first.
         attributes: of all; what is missing is as the shape's own nodule has it.
         site: where `auto` puts them: in the lung by itself, attached to the pleura, or to a vessel.
         clearance: of those places; 2 mm from the wall, 0 from vessels and 5 from other nodules if not given.
-        shapes: a mask (file or volume), or a LuNG (run folder or model); LIDC-IDRI's readers' outlines if not given.
-        patients: of LIDC-IDRI, whose outlines may be used; leave out those of your test set.
         labels: nodules that are in the scan; new ones stay clear of them and get the labels after theirs.
         lungs: how lungs are found; `lungmask` needs that package.
         series: UID of a DICOM series, or its end, where a folder holds several.
@@ -66,22 +59,25 @@ def inject(
         out: folder to write to: the scan in its own format, mask, region, nodules.csv and manifest.json.
         keep_identity: keep the patient and study of a DICOM series.
         overwrite: replace a folder that an earlier call made.
+        options: the method's own. `render` takes `shapes`, a mask (file or volume) or a LuNG (run folder or model),
+            instead of LIDC-IDRI's readers' outlines; and `patients` of LIDC-IDRI, whose outlines may be used: leave
+            out those of your test set.
 
     Raises:
-        InputError: no CT of a chest in HU, a place that is not in the lungs, a diameter that fits nowhere,
-            nodules that overlap.
+        InputError: no CT of a chest in HU, a place that is not in the lungs, a diameter that fits nowhere, nodules that
+            overlap, a method that does not inject, attributes that it does not heed, or options that it does not have.
         OutputError: the folder cannot be written.
     """
     import numpy as np
 
     from synthorax.anatomy.placement import Clearance
     from synthorax.editing.inject import inject_nodules
-    from synthorax.editing.methods import find_method
     from synthorax.editing.output import write_edited
     from synthorax.editing.plan import Request, plan_nodules
     from synthorax.geometry import AIR_HU, orient
     from synthorax.io.atomic import check_folder_is_free
     from synthorax.io.dicom_kept import kept_elements
+    from synthorax.makers import check_heeds
     from synthorax.provenance import Origin
 
     if out is not None:
@@ -96,8 +92,8 @@ def inject(
         force=force,
     )
     finder = _finder(lungs)
-    source_of_shapes, doubts = _shape_source(shapes, patients, request.attributes)
-    chosen = find_method(method, source_of_shapes)
+    chosen, told_options = _method(method, "injects", options)
+    check_heeds(chosen, [request.attributes])
     source = _scan(scan, series, force)
     not_kept = kept_elements(source.dicom, keep_identity=keep_identity)[1] if out is not None and source.dicom else ()
     known, told = (None, ()) if labels is None else _labels(labels, source.ct)
@@ -112,7 +108,7 @@ def inject(
             raise InputError(source.path, *error.args[1:]) from error
         raise
     edited = inject_nodules(upright, plan.wanted, chosen, seed, lungs=plan.lungs, labels=known)
-    edited = edited.turned_like(source.ct).noting([*source.notes, *doubts, *told, *plan.notes, *not_kept])
+    edited = edited.turned_like(source.ct).noting([*source.notes, *told, *plan.notes, *not_kept])
     if unseen.any():
         edited.ct.voxels[unseen] = np.nan
         edited.region.voxels[unseen] = False
@@ -120,9 +116,9 @@ def inject(
         write_edited(
             Path(out),
             edited,
-            Origin(chosen.name, chosen.model_sha256, seed),
+            Origin(chosen.name, chosen.lineage.model_sha256, seed),
             source=source,
-            about=request.about() | {"lungs": lungs, "shapes": _name(shapes), "patients": sorted(patients or ())},
+            about=request.about() | {"lungs": lungs, **told_options},
             keep_identity=keep_identity,
             overwrite=overwrite,
         )
@@ -181,11 +177,6 @@ def _scan(scan: str | Path | Scan | Volume, series: str | None, force: bool) -> 
         return Scan(scan, notes=(str(doubt),))
 
 
-def _name(shapes: object) -> str:
-    """What a manifest calls the shapes: a file by its name, for its folders tell of the machine."""
-    return Path(shapes).name if isinstance(shapes, str | Path) else "" if shapes is None else type(shapes).__name__
-
-
 def _labels(labels: str | Path | Volume, ct: Volume) -> tuple[Volume, tuple[str, ...]]:
     """A mask's labels on the grid of a scan, and notes on how they came there.
 
@@ -212,46 +203,54 @@ def _labels(labels: str | Path | Volume, ct: Volume) -> tuple[Volume, tuple[str,
     return replace(ct, voxels=found.voxels.astype(np.uint8)), found.notes
 
 
-def _shape_source(
-    shapes: str | Path | Model | Volume | ShapeSource | None,
-    patients: Collection[str] | None,
-    attributes: NoduleAttributes,
-) -> tuple[ShapeSource, tuple[str, ...]]:
-    """Whatever gives a shape for a nodule, and what was assumed of its file.
+def _method(method: str | Method, role: Role, options: Mapping[str, Any]) -> tuple[Method, dict[str, Any]]:
+    """A method that does an edit, and its options as a manifest tells of them.
 
     Raises:
-        InputError: no shape, or wishes that a given one cannot follow.
+        InputError: no such method, one that does not do such edits, or options that it does not have.
     """
-    from synthorax.annotations.lidc_table import lidc_patients
-    from synthorax.hub import Model, load
-    from synthorax.io.fractions import as_labels
-    from synthorax.io.images import is_image, open_image
-    from synthorax.rendering.renderer import LidcShapes
-    from synthorax.rendering.shapes import OneShape
-    from synthorax.volume import Volume
+    from pydantic import ValidationError
 
-    if shapes is None:
-        if unknown := sorted(set(patients or ()) - set(lidc_patients())):
-            raise InputError("patients", f"{len(unknown)} unknown ones, such as {unknown[0]!r}", "ids of LIDC-IDRI")
-        return LidcShapes(patients), ()
-    if patients is not None:
-        raise InputError("patients", "shapes of another kind", "no patients, which are of LIDC-IDRI's outlines")
-    for name in SHAPED:
-        if getattr(attributes, name) is not None:
-            raise InputError(name, "asked for with shapes of one's own", "none: it is the shape's")
-    notes: tuple[str, ...] = ()
-    subject: str | Path = "shapes"
-    if isinstance(shapes, str | Path):
-        if is_image(path := Path(shapes)):
-            image = open_image(path)
-            subject, shapes, notes = path, image.volume, image.notes
-        else:
-            shapes = load(shapes)
-    if isinstance(shapes, Volume):
-        labels, more = as_labels(subject, shapes.voxels)
-        return OneShape(replace(shapes, voxels=labels > 0)), (*notes, *more)
-    if isinstance(shapes, Model):
+    from synthorax.makers import check_maker
+    from synthorax.registry import registry
+
+    if not isinstance(method, str):
+        if options:
+            raise InputError(next(iter(options)), "given", f"nothing: {method.name} has been given its options before")
+        return cast("Method", check_maker(method, [role])), {}
+    able = registry().having(lambda entry: role in entry.roles and not entry.is_trained)
+    if method not in able:
+        raise InputError("method", repr(method), " or ".join(able) or f"nothing: no system {role} yet")
+    entry = registry()[method]
+    try:
+        given = entry.options(**{name: _maker_of_shapes(value) for name, value in options.items()})
+    except ValidationError as error:
+        first = error.errors()[0]
+        known = ", ".join(entry.options.model_fields) or "none"
+        expected = f"the options of {method}: {known}"
+        raise InputError(".".join(map(str, first["loc"])), first["msg"], expected) from error
+    made = check_maker(entry.load("maker", "maker")(given), [role])
+    return cast("Method", made), {name: _told(value) for name, value in given}
+
+
+def _maker_of_shapes(value: Any) -> Any:
+    """A model where an option names one, as the maker of its shapes; any other value as it is."""
+    from synthorax.hub import Model, load
+    from synthorax.io.images import is_image
+
+    if isinstance(value, str | Path) and not is_image(Path(value)):
+        value = load(value)
+    if isinstance(value, Model):
         from synthorax.systems.lung.shape_source import ModelShapes
 
-        return ModelShapes(shapes), ()
-    return shapes, ()
+        return ModelShapes(value)
+    return value
+
+
+def _told(value: Any) -> Any:
+    """An option as a manifest tells of it: a file by its name, for its folders tell of the machine."""
+    if isinstance(value, str | Path):
+        return Path(value).name
+    if isinstance(value, frozenset):
+        return sorted(value)
+    return value if isinstance(value, int | float | None) else getattr(value, "name", type(value).__name__)

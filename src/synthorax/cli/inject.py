@@ -6,17 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from json import dumps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from synthorax import api
 from synthorax.anatomy.placement import Clearance, Site
 from synthorax.api.editing import LungFinder
-from synthorax.editing.methods import METHODS
 from synthorax.errors import InputError
 from synthorax.io.atomic import claiming
-from synthorax.io.limits import read_bounded
 from synthorax.io.scans import read_scan
 from synthorax.io.walk import told
 from synthorax.nodule import MOST_RATING, NoduleAttributes
@@ -25,8 +23,6 @@ from synthorax.screen import say
 TEXTURES = {"ground-glass": 1.0, "part-solid": 3.0, "solid": 5.0}
 CALCIFICATIONS = {"popcorn": 1.0, "laminated": 2.0, "solid": 3.0, "non-central": 4.0, "central": 5.0, "none": 6.0}
 STRUCTURES = {"soft": 1.0, "fluid": 2.0, "fat": 3.0, "air": 4.0}
-MOST_ID_BYTES = 2**20
-"""Of a file of patient ids; those of LIDC-IDRI take 15 kB."""
 Several = Annotated[list[str] | None, Parameter(negative="", allow_leading_hyphen=True)]
 
 
@@ -111,7 +107,7 @@ class Placing:
 def inject(
     scan: Path,
     *,
-    method: Annotated[str, Parameter(name="--with")] = METHODS[0],
+    method: Annotated[str, Parameter(name="--with")] = "render",
     at: Several = None,
     voxel: Several = None,
     placing: Placing | None = None,
@@ -170,7 +166,9 @@ def inject(
     points = [_numbers(text, "--at", "X,Y,Z") for text in at or ()]
     indices = [_numbers(text, "--voxel", "I,J,K") for text in voxel or ()]
     diameters = _numbers(diameter, "--diameter", "mm, one or one a nodule", count=None)
-    allowed = _words(patients) if patients else None
+    options: dict[str, Any] = {
+        name: path for name, path in (("shapes", shapes), ("patients", patients)) if path is not None
+    }
     read_from = [path for path in (scan, shapes, patients, nodules) if path is not None]
     with claiming(out, overwrite=overwrite, sources=read_from):
         read = read_scan(scan, series, any_values=force, as_stored=True)
@@ -187,14 +185,13 @@ def inject(
             seed=seed,
             site=placing.site,
             clearance=placing.clearance(),
-            shapes=shapes,
-            patients=allowed,
             labels=nodules,
             lungs=lungs,
             force=force,
             out=out,
             keep_identity=keep_identity,
             overwrite=overwrite,
+            **options,
         )
     for note in made.notes:
         say(f"synthorax: warning: {note}", error=True)
@@ -218,14 +215,6 @@ def _rating(name: str, value: str | float, words: Mapping[str, float]) -> float:
         expected = ", ".join([*words, f"or 1 to {most}" if words else f"1 to {most}"])
         raise InputError("--" + name.replace("_", "-"), repr(value), expected)
     return rating
-
-
-def _words(path: Path) -> list[str]:
-    expected = "ids of patients, one a line"
-    try:
-        return read_bounded(path, MOST_ID_BYTES, expected).decode().replace(",", " ").split()
-    except UnicodeDecodeError as error:
-        raise InputError(path, "bytes that are no UTF-8", expected) from error
 
 
 def _numbers(text: str, option: str, expected: str, count: int | None = 3) -> list[float]:

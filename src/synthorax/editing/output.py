@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from synthorax.annotations.nodule_table import CENTER, TABLE
-from synthorax.editing.inject import Edited
+from synthorax.editing.edited import Edited
 from synthorax.editing.plan import ball_around
 from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_folder
@@ -73,6 +73,7 @@ def write_edited(
             "files": files,
             "nodules": [nodule.row() for nodule in nodules],
             "region_voxels": int(region.voxels.sum()),
+            "lineage": edited.lineage.row(),
             "notes": list(edited.notes),
         }
         write_manifest(folder / MANIFEST, manifest)

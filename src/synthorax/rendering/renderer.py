@@ -7,6 +7,7 @@ The nodule has the noise that the patch has. What each constant was measured on 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import inf
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from synthorax.errors import InputError
-from synthorax.method import Filled
+from synthorax.makers import Edit, Filled, Lineage, Role
 from synthorax.nodule import NoduleAttributes
 from synthorax.rendering.appearance import Appearance, draw_appearance
 from synthorax.rendering.shapes import LidcShapes, ShapeSource
@@ -47,7 +48,7 @@ CLOSE = 0.1
 """A mask whose diameter misses the one asked for by more than this part of it is fitted by other scales and offsets."""
 SCALES = 0.7 * 2 ** (np.arange(21) / 20)
 """These scales are tried, of the one by which the shape itself has the diameter."""
-RENDERED = ("diameter_mm", "texture", "calcification", "internal_structure", "margin", "spiculation")
+RENDERED = frozenset({"diameter_mm", "texture", "calcification", "internal_structure", "margin", "spiculation"})
 """Attributes that rendering makes; lobulation, sphericity and malignancy are the shape's own."""
 CONTEXT_MM = 20.0
 """Around a nodule so much of the scan is looked at, for its blur and noise."""
@@ -58,7 +59,7 @@ SPINES_MM = 5.0
 
 
 class Renderer:
-    """The classical baseline, a `method.Method`.
+    """The classical baseline, a `makers.Method`.
 
     Args:
         shapes: gives a mask for each nodule; outlines of LIDC-IDRI's readers if not given.
@@ -66,39 +67,47 @@ class Renderer:
     """
 
     name = "render"
+    roles: frozenset[Role] = frozenset({"injects"})
 
     def __init__(self, shapes: ShapeSource | None = None, scanner: Scanner | None = None) -> None:
         self._shapes = shapes or LidcShapes()
         self._scanner = scanner
-        self.model_sha256 = self._shapes.model_sha256
+        self.heeds = RENDERED | self._shapes.heeds
+        self.lineage: Lineage = replace(self._shapes.lineage, name=self.name)
 
-    def context_mm(self, condition: NoduleAttributes) -> float:
-        """Half the width of the patch that it wants to see for such a nodule."""
-        return self.region_mm(condition) + CONTEXT_MM
+    def reach_mm(self, edit: Edit) -> tuple[float, float]:
+        """Half the width of the patch that it wants to see, and the radius of the ball that it may change."""
+        radius = SPREAD * _diameter(edit.nodule) + SPINES_MM
+        return radius + CONTEXT_MM, radius
 
-    def region_mm(self, condition: NoduleAttributes) -> float:
-        """Radius of the ball that such a nodule may change."""
-        return SPREAD * _diameter(condition) + SPINES_MM
-
-    def fill(self, patch: Volume, region: NDArray[np.bool_], condition: NoduleAttributes, seed: int) -> Filled:
-        """The patch with a nodule in its middle; what the condition leaves open is as the shape's own nodule has it.
+    def fill_many(
+        self,
+        patches: Sequence[Volume],
+        regions: Sequence[NDArray[np.bool_]],
+        edits: Sequence[Edit],
+        seeds: Sequence[int],
+    ) -> list[Filled]:
+        """Render a nodule into the middle of each patch; attributes not asked for are those of the shape's own nodule.
 
         Args:
-            patch: HU [z, y, x].
-            region: bool [z, y, x], where it may be changed; elsewhere it is not.
-            condition: a diameter, and whatever else is wanted.
+            patches: HU [z, y, x].
+            regions: bool [z, y, x], where each may be changed; elsewhere it is not.
+            edits: each with a diameter.
 
         Raises:
             InputError: no diameter.
         """
-        random = generator(seed, "render")
+        return [self._filled(*one) for one in zip(patches, regions, edits, seeds, strict=True)]
+
+    def _filled(self, patch: Volume, region: NDArray[np.bool_], edit: Edit, seed: int) -> Filled:
+        random, condition = generator(seed, "render"), edit.nodule
         shape = self._shapes(condition, derive(seed, "shape"))
         asked = {name: value for name, value in _given(condition).items() if name in RENDERED}
         wanted = replace(NoduleAttributes(**_given(shape.attributes) | asked), subtlety=None)
         solid = fitted(turned(solid_of_mask(shape.mask, _diameter(condition)), random), patch, _diameter(condition))
         scanner = self._scanner or measure_scanner(patch)
         hu, nodule = render(patch, region, solid, draw_appearance(wanted, random), scanner, derive(seed, "inside"))
-        return Filled(hu, nodule, wanted, shape.origin)
+        return Filled(hu, nodule, wanted, shape.origin, shape.notes)
 
 
 def fitted(solid: Solid, patch: Volume, diameter_mm: float) -> Solid:

@@ -16,7 +16,7 @@ from synthorax.datasets.store import Store
 from synthorax.errors import InputError
 from synthorax.hub import Model
 from synthorax.io.atomic import atomic_file
-from synthorax.method import Method
+from synthorax.makers import Edit, Method, fill
 from synthorax.nodule import NoduleAttributes, widest_mm
 from synthorax.parallel import map_processes
 from synthorax.provenance import fingerprint
@@ -196,7 +196,7 @@ class _Rendered:
     def __call__(self, job: tuple[NDArray[np.float32], NoduleAttributes, int]) -> NDArray[np.int16]:
         hu, asked, seed = job
         patch = Volume(hu, self.spacing_mm)
-        filled = self.method.fill(patch, np.ones(patch.shape, bool), asked, seed)
+        filled = fill(self.method, patch, np.ones(patch.shape, bool), Edit("inject", asked), seed)
         return np.rint(filled.hu).astype(np.int16)
 
 

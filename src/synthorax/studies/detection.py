@@ -14,7 +14,7 @@ from scipy.stats import binomtest
 
 from synthorax.datasets.patches import PatchDataset
 from synthorax.errors import InputError
-from synthorax.method import Method
+from synthorax.makers import Method
 from synthorax.metrics.bootstrap import (
     Statistic,
     UndefinedError,

@@ -6,7 +6,9 @@ import numpy as np
 
 from synthorax.errors import InputError
 from synthorax.hub import Model
+from synthorax.makers import Lineage
 from synthorax.nodule import NoduleAttributes
+from synthorax.provenance import patient_key
 from synthorax.rendering.shapes import Shape
 from synthorax.shapes.diameter import axial_diameter_mm
 from synthorax.systems.lung.system import Lung
@@ -23,11 +25,13 @@ class ModelShapes:
         InputError: a model that makes no shapes.
     """
 
+    heeds: frozenset[str] = frozenset()
+
     def __init__(self, model: Model) -> None:
         if not isinstance(model.system, Lung):
             raise InputError("shapes", f"a model of {model.system.name}", "one that makes shapes, such as lung")
         self._system = model.system
-        self.model_sha256 = model.sha256
+        self.lineage = Lineage("lung", model.sha256, frozenset(map(patient_key, model.seen)), tells=bool(model.seen))
 
     def __call__(self, wanted: NoduleAttributes, seed: int) -> Shape:
         """The shape of nearly the wanted width among some that the seed draws."""

@@ -1,0 +1,120 @@
+"""The part of a scan that an edit sees and changes: cut out, bounded by a region, blended and pasted back.
+
+Every voxel outside the region keeps its very bits. Injection and erasure share this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthorax.anatomy.lungs import Lungs
+from synthorax.anatomy.morphology import dilated, distance_inside
+from synthorax.geometry import crop, mirrored_crop
+from synthorax.volume import Volume
+
+WALL_MM = 3.0
+"""The region reaches this far into the wall of the lung, so that a nodule on the wall joins it."""
+FEATHER_MM = 2.0
+"""The edit fades in over this distance from the border of the region inwards."""
+MASK_WALL_MM = 0.75
+"""Voxels deeper in the wall than this are not labelled: the wall hides the nodule there."""
+
+Box = tuple[slice, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """A patch of a scan around a voxel, and where it may change.
+
+    Attributes:
+        patch: HU [z, y, x] on the scan's voxels; beyond the scan its mirror image goes on.
+        region: bool [z, y, x] of the patch, where the scan may change.
+        labelled: bool [z, y, x] of the patch, where voxels may be counted as the nodule's; lies in the region.
+        box: the part of the patch that holds the region.
+        at: the same part in the scan.
+    """
+
+    patch: Volume
+    region: NDArray[np.bool_]
+    labelled: NDArray[np.bool_]
+    box: Box
+    at: Box
+
+    @cached_property
+    def share(self) -> NDArray[np.float32]:
+        """How much of an edit each voxel of the box takes over, [z, y, x]: 0 at the region's border, 1 inside."""
+        inwards = distance_inside(np.pad(self.region[self.box], 1), self.patch.spacing_mm)[1:-1, 1:-1, 1:-1]
+        inwards = np.clip(inwards / FEATHER_MM, 0, 1)
+        return inwards**2 * (3 - 2 * inwards)
+
+    def blend(self, hu: NDArray[np.floating]) -> NDArray:
+        """The box's voxels [z, y, x] after an edit, of the scan's dtype; outside the region they are the scan's.
+
+        Args:
+            hu: the edited patch [z, y, x].
+        """
+        before = self.patch.voxels[self.box]
+        blended = before + self.share * (hu[self.box] - before)
+        if before.dtype.kind in "iu":
+            limits = np.iinfo(before.dtype)
+            blended = np.clip(np.rint(blended), limits.min, limits.max)
+        return np.where(self.region[self.box], blended, before).astype(before.dtype)
+
+    def paste(self, hu: NDArray[np.floating], voxels: NDArray, region: NDArray[np.bool_]) -> None:
+        """Blend an edited patch into a scan, and mark in its region what may have changed.
+
+        Args:
+            hu: the edited patch [z, y, x].
+            voxels: the scan's [z, y, x]; changed in place.
+            region: bool [z, y, x] of the scan; changed in place.
+        """
+        voxels[self.at] = self.blend(hu)
+        region[self.at] |= self.region[self.box]
+
+    def nodule(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """The box's voxels [z, y, x] that count as the nodule's: those of which the edit is at least a half.
+
+        Args:
+            mask: the nodule's voxels in the edited patch [z, y, x].
+        """
+        return mask[self.box] & self.labelled[self.box] & (self.share >= 0.5)
+
+
+def cut(ct: Volume, center_mm: Sequence[float], reach_mm: tuple[float, float], lungs: Lungs | None = None) -> Window:
+    """The window around the voxel nearest to a place.
+
+    Args:
+        ct: HU.
+        center_mm: (x, y, z), LPS.
+        reach_mm: half the width of the patch, and the radius of the ball that may change (`makers.Method.reach_mm`).
+        lungs: keep the region in them, and `WALL_MM` of their wall; without lungs it may be anywhere in the scan.
+    """
+    center = np.rint(ct.to_voxel(center_mm)).astype(int)
+    sees, reaches = (np.ceil(np.divide(mm, ct.spacing_mm)).astype(int) for mm in (max(reach_mm), reach_mm[1]))
+    # Mirrored beyond the scan: a border of air there would look like a sharp edge, and so like a sharp scanner.
+    patch = mirrored_crop(ct, (center - sees).tolist(), (2 * sees + 1).tolist())
+    near = crop(ct, (center - reaches).tolist(), (2 * reaches + 1).tolist())
+    low, high = np.clip([center - reaches, center + reaches + 1], 0, ct.shape)
+    at, in_near, box = (
+        tuple(slice(a, b) for a, b in zip((low - start).tolist(), (high - start).tolist(), strict=True))
+        for start in (np.zeros(3, int), center - reaches, center - sees)
+    )
+    region, labelled = np.zeros(patch.shape, bool), np.zeros(patch.shape, bool)
+    region[box] = labelled[box] = _ball(near, reach_mm[1])[in_near]
+    if lungs is not None:
+        lung = lungs.mask_on(near)
+        region[box] &= dilated(lung, WALL_MM, ct.spacing_mm)[in_near]
+        labelled[box] &= dilated(lung, MASK_WALL_MM, ct.spacing_mm)[in_near]
+    return Window(patch, region, labelled, box, at)
+
+
+def _ball(patch: Volume, radius_mm: float) -> NDArray[np.bool_]:
+    """A ball in the middle of a patch."""
+    axes = [((np.arange(n) - (n - 1) / 2) * s) ** 2 for n, s in zip(patch.shape, patch.spacing_mm, strict=True)]
+    inside: NDArray[np.bool_] = axes[0][:, None, None] + axes[1][:, None] + axes[2] <= radius_mm**2
+    return inside

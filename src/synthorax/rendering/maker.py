@@ -1,0 +1,67 @@
+"""The renderer that a verb's options ask for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from synthorax.annotations.lidc_table import lidc_patients
+from synthorax.errors import InputError
+from synthorax.io.fractions import as_labels
+from synthorax.io.images import is_image, open_image
+from synthorax.io.limits import read_bounded
+from synthorax.rendering.config import Options
+from synthorax.rendering.renderer import Renderer
+from synthorax.rendering.shapes import GeneratedShapes, LidcShapes, OneShape, ShapeSource
+from synthorax.volume import Volume
+
+MOST_ID_BYTES = 2**20
+"""Bytes of a file of patient ids; those of LIDC-IDRI take 15 kB."""
+
+
+def maker(options: Options) -> Renderer:
+    """The renderer of some options.
+
+    Raises:
+        InputError: shapes that are neither a mask nor a maker of shapes; patients that LIDC-IDRI does not have, or
+            patients beside shapes of another source.
+    """
+    if options.shapes is None:
+        return Renderer(LidcShapes(_patients(options.patients)))
+    if options.patients is not None:
+        raise InputError("patients", "shapes of another source", "no patients, which choose among LIDC-IDRI's outlines")
+    return Renderer(_source(options.shapes))
+
+
+def _source(shapes: object) -> ShapeSource:
+    if isinstance(shapes, str | Path):
+        if not is_image(Path(shapes)):
+            raise InputError(shapes, "no image", "a mask, or a model that makes shapes")
+        image = open_image(Path(shapes))
+        labels, notes = as_labels(Path(shapes), image.volume.voxels)
+        return OneShape(replace(image.volume, voxels=labels > 0), (*image.notes, *notes))
+    if isinstance(shapes, Volume):
+        labels, notes = as_labels("shapes", shapes.voxels)
+        return OneShape(replace(shapes, voxels=labels > 0), notes)
+    if "makes shapes" in getattr(shapes, "roles", ()):
+        return GeneratedShapes(shapes)  # type: ignore[arg-type]
+    if callable(shapes):
+        return shapes  # type: ignore[return-value]
+    raise InputError("shapes", type(shapes).__name__, "a mask, or a model that makes shapes")
+
+
+def _patients(asked: Path | frozenset[str] | None) -> frozenset[str] | None:
+    if asked is None:
+        return None
+    patients = frozenset(_words(asked)) if isinstance(asked, Path) else asked
+    if unknown := sorted(patients - set(lidc_patients())):
+        raise InputError("patients", f"{len(unknown)} unknown ones, such as {unknown[0]!r}", "ids of LIDC-IDRI")
+    return patients
+
+
+def _words(file: Path) -> list[str]:
+    expected = "ids of patients, one a line"
+    try:
+        return read_bounded(file, MOST_ID_BYTES, expected).decode().replace(",", " ").split()
+    except UnicodeDecodeError as error:
+        raise InputError(file, "bytes that are no UTF-8", expected) from error
