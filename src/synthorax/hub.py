@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from synthorax.errors import InputError
 from synthorax.io.mappings import parse_yaml, read_mapping
-from synthorax.provenance import sha256
+from synthorax.makers import Lineage, Maker, Options, Role, check_maker
+from synthorax.provenance import patient_key, sha256
+from synthorax.registry import Entry as RegistryEntry
+from synthorax.registry import registry
 from synthorax.training.files import BEST, CONFIG, DATA, WEIGHTS
 
 if TYPE_CHECKING:
@@ -82,13 +85,95 @@ class Model:
     """A system with weights, and the hash that names them.
 
     Attributes:
-        seen: patients of the split that it was trained on, and those of all models that it was started from; not
-            those of a validation that chose its weights. Empty where `data.json`, beside the weights, does not tell.
+        seen: ids of the patients of the split that it was trained on, and of those of all models that it was started
+            from; not of the validation that chose its weights. Empty where `data.json`, beside the weights, does not
+            tell.
     """
 
     system: System
     sha256: str
     seen: frozenset[str] = frozenset()
+
+    @property
+    def lineage(self) -> Lineage:
+        """Whose data stands behind the weights; patients are named by their keys, as samples leave the machine."""
+        return Lineage(self.system.name, self.sha256, frozenset(map(patient_key, self.seen)), tells=bool(self.seen))
+
+    def maker(self) -> Maker:
+        """Return what makes voxels with this model.
+
+        Raises:
+            InputError: a model that makes none, or that lacks what its roles promise.
+        """
+        made = self.system.maker(self.lineage)
+        return check_maker(made, made.roles)
+
+
+def find(what: str | Path | Model | Maker, role: Role, options: Options | None = None, device: str = "cpu") -> Maker:
+    """Return a maker of a role, whatever names it.
+
+    Args:
+        what: a maker as it is; the name of a system without weights; else a model, as `load` takes it.
+        options: of a system without weights.
+        device: of a model's networks.
+
+    Raises:
+        InputError: no such system or model, or one that does not have the role; says which do.
+    """
+    maker = _maker(what, options, device)
+    if maker is None or role not in maker.roles:
+        can = ", ".join(sorted(set(registry().having(lambda entry: role in entry.roles)) | set(_bundled_with(role))))
+        roles = " and ".join(sorted(maker.roles)) if maker else "makes no voxels"
+        expected = f"one that {role}: {can}" if can else f"one that {role}; no system here does"
+        raise InputError(what if isinstance(what, str | Path) else "maker", f"a system that {roles}", expected)
+    return maker
+
+
+def _maker(what: str | Path | Model | Maker, options: Options | None, device: str) -> Maker | None:
+    """The maker that something names; None for a network that makes no voxels."""
+    if isinstance(what, str | Path):
+        entry = registry().entries.get(str(what))
+        if entry is not None and not entry.is_trained and not Path(what).exists():
+            return check_maker(entry.load("maker", "maker")(options), entry.roles)
+        what = load(what)
+    if not isinstance(what, Model):
+        return check_maker(what, what.roles)
+    if not registry()[what.system.name].roles:
+        return None
+    if device != "cpu":
+        from synthorax.training.devices import make_fabric
+
+        what.system.move(make_fabric(device).device)
+    return what.maker()
+
+
+def system_of(model: Path | str) -> RegistryEntry:
+    """Return the system of a model, or the system without weights, of that name; reads no weights.
+
+    Raises:
+        InputError: no such model or system.
+    """
+    entry = registry().entries.get(str(model))
+    if entry is not None and not entry.is_trained and not Path(model).exists():
+        return entry
+    folder, _ = _places(model)
+    return registry()[_read_config(folder / CONFIG)[0]]
+
+
+def default(role: Role) -> str:
+    """Return the first bundled model that has a role.
+
+    Raises:
+        InputError: none has.
+    """
+    for name in _bundled_with(role):
+        return name
+    raise InputError("model", "none is bundled that " + role, "a model's run folder")
+
+
+def _bundled_with(role: Role) -> list[str]:
+    """Names of the bundled models whose system has a role."""
+    return [name for name, folder in bundled().items() if role in system_of(folder).roles]
 
 
 def entry(name: str) -> Entry:
@@ -166,21 +251,9 @@ def load(model: Path | str) -> Model:
         InputError: no such model; a run without weights yet; weights that are damaged, of another system, version
             or shape, or not those that the card tells of; damaged `data.json`.
     """
-    path = Path(model)
-    if not path.exists():
-        if str(model) not in (known := bundled()):
-            names = f"or one of {', '.join(known)}" if known else "no model is bundled"
-            found = "no config.yaml, and no bundled model of that name"
-            raise InputError(model, found, f"a run folder, as `synthorax train` makes; {names}")
-        path = known[str(model)]
-
-    folder, weights = (path, path / WEIGHTS) if path.is_dir() else (path.parent, path)
-    if path.is_dir() and (path / BEST).is_file():
-        weights = path / BEST
-    if not (folder / CONFIG).is_file():
-        raise InputError(path, "no config.yaml", "a run folder, as `synthorax train` makes")
+    folder, weights = _places(model)
     if not weights.is_file():
-        raise InputError(path, f"no {WEIGHTS}", "a run that has saved at least once")
+        raise InputError(folder, f"no {WEIGHTS}", "a run that has saved at least once")
     name, config = _read_config(folder / CONFIG)
     digest = sha256(weights)
     if (folder / CARD).is_file() and weights.name == WEIGHTS:
@@ -188,6 +261,23 @@ def load(model: Path | str) -> Model:
         if told != digest:
             raise InputError(weights, f"weights of hash {digest[:16]}", f"{told[:16]}, as {CARD} tells")
     return Model(_restore(name, config, folder / CONFIG, weights), digest, _seen(folder / DATA))
+
+
+def _places(model: Path | str) -> tuple[Path, Path]:
+    """The folder and the weights file of a model, as `load` takes it."""
+    path = Path(model)
+    if not path.exists():
+        if str(model) not in (known := bundled()):
+            names = f"or one of {', '.join(known)}" if known else "no model is bundled"
+            found = "no config.yaml, and no bundled model of that name"
+            raise InputError(model, found, f"a run folder, as `synthorax train` makes; {names}")
+        path = known[str(model)]
+    folder, weights = (path, path / WEIGHTS) if path.is_dir() else (path.parent, path)
+    if path.is_dir() and (path / BEST).is_file():
+        weights = path / BEST
+    if not (folder / CONFIG).is_file():
+        raise InputError(path, "no config.yaml", "a run folder, as `synthorax train` makes")
+    return folder, weights
 
 
 def _read_config(file: Path) -> tuple[str, Mapping[str, Any]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,22 @@ class Options(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+
+Chosen = TypeVar("Chosen", bound=Options)
+
+
+def options_of(options: Options | None, kind: type[Chosen], name: str) -> Chosen:
+    """Return options of a system's own class; its defaults if none are given.
+
+    Raises:
+        InputError: options of another class.
+    """
+    if options is None:
+        return kind()
+    if not isinstance(options, kind):
+        raise InputError("options", f"a {type(options).__name__}", f"the {kind.__name__} of {name}")
+    return options
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
+from synthorax.errors import InputError
+from synthorax.makers import Lineage, Maker
 from synthorax.training.config import Precision
 from synthorax.training.trainable import Trainable
 
@@ -23,6 +25,14 @@ class System(Trainable):
     @abstractmethod
     def restore(cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> System:
         """The system that a run folder or a bundled model holds."""
+
+    def maker(self, lineage: Lineage) -> Maker:
+        """Return what the verbs and the studies make voxels with.
+
+        Raises:
+            InputError: a system that makes none.
+        """
+        raise InputError("model", f"one of {self.name}, which makes no voxels", "a model that makes samples")
 
 
 @dataclass(frozen=True)

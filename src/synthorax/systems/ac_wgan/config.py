@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
+from synthorax import makers
 from synthorax.errors import InputError
 from synthorax.nodule import widest_mm
 from synthorax.training.config import Precision, check_voxels, choose
@@ -151,6 +152,19 @@ PRESETS = {
 - `compact` (0.9 and 0.5, together 2.7 MB in half precision) for 50 minutes on two cores, a step taking 1 s;
   `smoke` for seconds.
 """
+
+
+class AcWganOptions(makers.Options):
+    """Options of sampling.
+
+    Attributes:
+        select: keep only the samples that the critic takes for real and for their class.
+    """
+
+    select: bool = False
+
+
+Options = AcWganOptions
 
 
 def ac_wgan_config(preset: str, settings: Mapping[str, Any]) -> AcWganConfig:

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
     from matplotlib.figure import Figure
 
+    from synthorax.makers import Lineage
+    from synthorax.systems.ac_wgan.maker import AcWganMaker
+
 POSITIVE = 1
 SAMPLE_BATCH = 16
 """Cubes made at once; the last batch is padded, so a sample does not depend on its company."""
@@ -181,6 +184,11 @@ class AcWgan(System):
         system = cls(AcWganConfig.model_validate(config), real_attributes=weights.get("real.attributes"))
         system.load_weights(weights)
         return system
+
+    def maker(self, lineage: Lineage) -> AcWganMaker:
+        from synthorax.systems.ac_wgan.maker import AcWganMaker
+
+        return AcWganMaker(self, lineage)
 
     def start_from(self, weights: Mapping[str, Tensor]) -> None:
         own = {f"real.{name}": tensor for name, tensor in self._real.state_dict().items()}
@@ -401,12 +409,12 @@ class AcWgan(System):
         for start in range(0, n, CHUNK):
             waiting = np.arange(start, min(start + CHUNK, n))
             if not select:
-                yield self._made(waiting, seed, asked, positive)
+                yield self.made(waiting, seed, asked, positive)
                 continue
             kept: list[GeneratedCubes] = []
             for attempt in range(MOST_TRIES):
-                made = self._made(waiting, seed, asked, positive, attempt)
-                good = (made.confidence > LEAST_CONFIDENCE) & (made.scores >= float(self._real.least_score))
+                made = self.made(waiting, seed, asked, positive, attempt)
+                good = self.passes(made)
                 kept.append(made.rows(good))
                 found, of = found + int(good.sum()), of + len(good)
                 tried(found, of)
@@ -416,13 +424,23 @@ class AcWgan(System):
             part = GeneratedCubes.joined(kept)
             yield replace(part.rows(np.argsort(part.index)), missed=len(waiting))
 
+    @property
+    def has_threshold(self) -> bool:
+        """Whether training has come to its end, which sets the score that a selected sample reaches."""
+        return not bool(self._real.least_score.isnan())
+
+    def passes(self, made: GeneratedCubes) -> NDArray[np.bool_]:
+        """Whether each sample is taken for real and for its class by the critic (section 4.2), [n]."""
+        passed: NDArray[np.bool_] = made.confidence > LEAST_CONFIDENCE
+        return passed & (made.scores >= float(self._real.least_score))
+
     def check_selects(self) -> None:
         """Refuse to select samples by a threshold that training has not set.
 
         Raises:
             InputError: it has not come to its end.
         """
-        if self._real.least_score.isnan():
+        if not self.has_threshold:
             raise InputError("model", "no threshold for a selection", "one whose training came to its end")
 
     def check_asked(self, asked: NoduleAttributes) -> None:
@@ -449,7 +467,7 @@ class AcWgan(System):
         return tuple(found)
 
     @torch.no_grad()
-    def _made(
+    def made(
         self,
         index: NDArray[np.int64],
         seed: int,
@@ -457,7 +475,11 @@ class AcWgan(System):
         positive: bool,
         attempt: int = 0,
     ) -> GeneratedCubes:
-        """The samples of a seed with these numbers; a negative one is told nothing, as in training."""
+        """Make the samples of a seed with these numbers; a negative one is told nothing, as in training.
+
+        Args:
+            asked: of all, or of each of them in turn.
+        """
         each = [asked] * len(index) if isinstance(asked, NoduleAttributes) else [asked[i % len(asked)] for i in index]
         keys = [(int(i), attempt) if attempt else (int(i),) for i in index]
         noise = np.array([generator(seed, "ac-wgan", *key).standard_normal(self.config.noise) for key in keys])

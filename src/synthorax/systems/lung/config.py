@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
 
+from synthorax import makers
 from synthorax.datasets.shapes import LUNG_GRID, LUNG_SPACING_MM
 from synthorax.errors import InputError
 from synthorax.training.config import choose
 
 PositiveMm = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NoduleShape = str | Path | NDArray
+"""A nodule's shape as users give it: FILE, FILE:ROW (a row counted from 0, or the label in an image), or occupancy
+[z, y, x] on the model's grid."""
 
 
 class LungConfig(BaseModel):
@@ -120,6 +126,23 @@ PRESETS = {
 }
 """`paper` as published; `compact` in half a minute on a CPU; `smooth` the same for outlined nodules, as
 LIDC's, which have no rough edges; `smoke` for seconds."""
+
+
+class LungOptions(makers.Options):
+    """Options of sampling.
+
+    Attributes:
+        near: a nodule, FILE or FILE:ROW (a row counted from 0, or the label in an image): make nodules like it.
+        radius: with `near`, how far from it in the latent space, whose axes go from -1 to 1; 0.2 if not given.
+        walk: two nodules, FILE or FILE:ROW each: make steps from the first to the second.
+    """
+
+    near: NoduleShape | None = None
+    radius: float | None = None
+    walk: tuple[NoduleShape, NoduleShape] | None = None
+
+
+Options = LungOptions
 
 
 def lung_config(preset: str, settings: Mapping[str, Any]) -> LungConfig:

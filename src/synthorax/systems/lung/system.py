@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -21,6 +21,10 @@ from synthorax.systems.lung.config import LungConfig
 from synthorax.systems.lung.fit import FitData, fit_gradient, prepare_fit
 from synthorax.systems.lung.networks import ShapeAutoencoder
 from synthorax.training.system import Batches, System
+
+if TYPE_CHECKING:
+    from synthorax.makers import Lineage
+    from synthorax.systems.lung.maker import LungMaker
 
 SAMPLE_BATCH = 64
 """Latent vectors decoded at once; the last batch is padded, so a sample does not depend on its company."""
@@ -119,6 +123,11 @@ class Lung(System):
         system = cls(own, support)
         system.load_weights(weights)
         return system
+
+    def maker(self, lineage: Lineage) -> LungMaker:
+        from synthorax.systems.lung.maker import LungMaker
+
+        return LungMaker(self, lineage)
 
     def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
         if self.config.method == "fit":

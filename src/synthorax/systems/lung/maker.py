@@ -1,0 +1,122 @@
+"""LuNG as a maker: a generator of nodule shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthorax.datasets.shape_sources import read_shapes
+from synthorax.errors import InputError
+from synthorax.makers import Asked, Lineage, Options, Role, Samples, check_heeds, options_of
+from synthorax.nodule import Nodule, NoduleAttributes
+from synthorax.patch import PatchSpec
+from synthorax.shapes.diameter import axial_diameter_mm
+from synthorax.systems.lung.config import LungConfig, LungOptions, NoduleShape
+from synthorax.systems.lung.system import SAMPLE_BATCH, GeneratedShapes, Lung, within
+
+CHUNK = 4 * SAMPLE_BATCH
+"""Nodules that are in memory at once."""
+RADIUS = 0.2
+"""Half the width of the box of the latent space, whose axes go from -1 to 1, if `near` comes without a radius."""
+
+
+class LungMaker:
+    """A `Generator` of nodule shapes around a trained LuNG; it heeds no attribute, as its network is told none."""
+
+    roles: frozenset[Role] = frozenset({"makes shapes"})
+    heeds: frozenset[str] = frozenset()
+    makes_empty = False
+    selects = False
+
+    def __init__(self, system: Lung, lineage: Lineage) -> None:
+        self.name = system.name
+        self.lineage = lineage
+        self._system = system
+
+    @property
+    def spec(self) -> PatchSpec:
+        """Grid of the shapes."""
+        return PatchSpec(self._system.config.grid, self._system.config.spacing_mm)
+
+    def sample(self, asked: Sequence[Asked], seed: int, options: Options | None = None) -> Iterator[Samples]:
+        """Make shapes in parts of at most `CHUNK`: uniform in the latent space, near a nodule, or between two.
+
+        Steps of a `walk` depend on their number, `len(asked)`; all other samples do not.
+
+        Raises:
+            InputError: attributes, a sample without a nodule, no such nodule to be near, or options that exclude each
+                other.
+        """
+        chosen = options_of(options, LungOptions, self.name)
+        if not asked:
+            raise InputError("number of samples", "0", "1 or more")
+        if any(len(one) != 1 for one in asked):
+            raise InputError("nodules of a sample", "none or several", f"1, as {self.name} makes shapes of nodules")
+        check_heeds(self, {one[0] for one in asked})
+        latents = self._latents(len(asked), seed, chosen)
+        return (
+            self._samples(self._system.generate(latents(start, min(start + CHUNK, len(asked)))), start, asked)
+            for start in range(0, len(asked), CHUNK)
+        )
+
+    def select(self, asked: Sequence[Asked], seed: int, options: Options | None = None) -> Iterator[Samples]:
+        """Refuse: LuNG has no judgement of its own.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError("model", f"one of {self.name}, which does not select samples", "a model that selects")
+
+    def _latents(self, n: int, seed: int, options: LungOptions) -> Callable[[int, int], NDArray[np.float32]]:
+        """The function that gives the latent vectors [stop - start, latent] of samples `start` to `stop`."""
+        system, near, walk, radius = self._system, options.near, options.walk, options.radius
+        if near is not None and walk is not None:
+            raise InputError("near and walk", "both", "one of them")
+        if radius is not None and near is None:
+            raise InputError("radius", f"{radius:g} and no nodule", "it with `near`")
+        if walk is not None:
+            vectors = system.walk_latents(_nodule(walk[0], system.config), _nodule(walk[1], system.config), n)
+            return lambda start, stop: vectors[start:stop]
+        if near is None:
+            return lambda start, stop: system.draw_latents(stop - start, seed, start)
+        low, high = system.box_near(_nodule(near, system.config), RADIUS if radius is None else radius)
+        return lambda start, stop: within(low, high, system.draw_latents(stop - start, seed, start))
+
+    def _samples(self, made: GeneratedShapes, start: int, asked: Sequence[Asked]) -> Samples:
+        n = len(made.fields)
+        return Samples(
+            arrays={"occupancy": made.fields, "mask": made.masks.astype(np.uint8)},
+            index=np.arange(start, start + n),
+            asked=tuple(asked[start : start + n]),
+            nodules=tuple((self._measured(mask),) for mask in made.masks),
+            details=tuple(made.details()),
+            spec=self.spec,
+            lineage=self.lineage,
+            tried=n,
+        )
+
+    def _measured(self, mask: NDArray[np.bool_]) -> Nodule:
+        """The nodule of a mask: the mean of its voxels, and its longest chord in a slice."""
+        voxels, spacing = np.argwhere(mask), self.spec.spacing_mm
+        z, y, x = (voxels.mean(0) * spacing).tolist()
+        attributes = NoduleAttributes(diameter_mm=round(axial_diameter_mm(voxels, spacing), 2))
+        return Nodule("01", (x, y, z), attributes, label=1, extra={"diameter_is": "measured"})
+
+
+def _nodule(nodule: NoduleShape, config: LungConfig) -> NDArray[np.float32]:
+    """Occupancy [z, y, x] of a nodule given as an array, FILE or FILE:ROW."""
+    if not isinstance(nodule, str | Path):
+        return np.asarray(nodule, np.float32)
+    path, separator, row = str(nodule).rpartition(":")
+    if not separator or not row.isdigit() or Path(nodule).exists():
+        path, row = str(nodule), "0"
+    shapes = read_shapes(path, config.grid, config.spacing_mm)
+    names = [record.shape_id for record in shapes.records]
+    if (name := f"{Path(path).name}:{row}") in names:  # of an image, the label
+        return shapes.occupancy[names.index(name)]
+    if int(row) >= len(shapes):
+        raise InputError(nodule, f"{len(shapes)} nodules", "a row that exists, counted from 0")
+    return shapes.occupancy[int(row)]
