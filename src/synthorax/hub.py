@@ -134,7 +134,8 @@ def _maker(what: str | Path | Model | Maker, options: Options | None, device: st
     if isinstance(what, str | Path):
         entry = registry().entries.get(str(what))
         if entry is not None and not entry.is_trained and not Path(what).exists():
-            return check_maker(entry.load("maker", "maker")(options), entry.roles)
+            chosen = entry.options() if options is None else options
+            return check_maker(entry.load("maker", "maker")(chosen), entry.roles)
         what = load(what)
     if not isinstance(what, Model):
         return check_maker(what, what.roles)
