@@ -127,7 +127,7 @@ def untrained_gan():
     from synthorax.systems.ac_wgan.system import AcWgan
 
     system = AcWgan(PRESETS["smoke"], 0)
-    system.networks["real"].least_score.fill_(-1e9)
+    system.facts["least_score"].fill_(-1e9)
     return Model(system, "0" * 64, frozenset(["somebody else"]))
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from stores import store_of
 from synthorax import api, hub
@@ -86,7 +87,8 @@ def open_run(training, folder):
 
 
 def fit(training, folder, given=None, **options):
-    changed = replace(training, batches=given or training.batches, log_every=1)
+    stage = replace(training.stages[0], batches=given or training.batch)
+    changed = replace(training, stages=[stage], log_every=1)
     return loop.fit(changed, open_run(training, folder), make_fabric("cpu", precision=training.precision), **options)
 
 
@@ -121,19 +123,19 @@ def test_a_batch_taken_in_parts_gives_the_weights_and_figures_of_the_whole(store
     made = {}
     for n in (1, 2):
         training = prepared(store, cache, accumulate=n, attributes=("diameter_mm", "malignancy"))
-        figures = [started(training).training_step(training.batches(0), 0)]
+        figures = [started(training).training_step(training.batch(0), 0)]
         made[n] = training.model.weights(), {name: float(value) for name, value in figures[0].items()}
     fresh = prepared(store, cache, attributes=("diameter_mm", "malignancy")).model.weights()
     assert made[2][1] == pytest.approx(made[1][1], rel=1e-3, abs=1e-5)
     for name, tensor in made[1][0].items():
-        if not name.startswith("real"):
+        if not name.startswith("facts"):
             torch.testing.assert_close(made[2][0][name], tensor, rtol=1e-3, atol=2e-5)
     assert any(not torch.equal(made[1][0][name], fresh[name]) for name in fresh if name.startswith("generator"))
 
 
 def test_a_part_may_be_a_single_cube(store, cache):
     training = prepared(store, cache, accumulate=4)
-    figures = started(training).training_step(training.batches(0), 0)
+    figures = started(training).training_step(training.batch(0), 0)
     assert all(value.isfinite() for value in figures.values())
 
 
@@ -141,7 +143,7 @@ def test_the_critic_learns_while_the_generator_does_and_no_gradient_is_left(stor
     training = prepared(store, cache)
     model = started(training)
     before = {name: tensor.clone() for name, tensor in model.weights().items()}
-    figures = model.training_step(training.batches(0), 0)
+    figures = model.training_step(training.batch(0), 0)
     after = model.weights()
     for network in ("generator", "critic"):
         names = [name for name in before if name.startswith(network)]
@@ -163,7 +165,7 @@ def test_bf16_runs_on_a_cpu_and_gives_about_the_figures_of_32_bits(store, cache)
     for precision in ("32", "bf16"):
         training = prepared(store, cache, precision=precision)
         model = started(training, precision=precision)
-        found[precision] = {k: float(v) for k, v in model.training_step(training.batches(0), 0).items()}
+        found[precision] = {k: float(v) for k, v in model.training_step(training.batch(0), 0).items()}
         assert {p.dtype for p in model.networks["critic"].parameters()} == {torch.float32}
     assert training.precision == "bf16"
     assert all(np.isfinite(list(found["bf16"].values())))
@@ -211,7 +213,7 @@ def test_a_run_stopped_at_any_step_and_resumed_ends_with_the_bytes_of_one_that_w
     undisturbed = averaged if decay else whole[0]
     training = prepared(store, cache, ema_decay=decay)
     with pytest.raises(KeyboardInterrupt):
-        fit(training, tmp_path, stopping_at(training.batches, last, (signal.SIGTERM, signal.SIGINT)[last % 2]))
+        fit(training, tmp_path, stopping_at(training.batch, last, (signal.SIGTERM, signal.SIGINT)[last % 2]))
     assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == last + 1
     hub.load(tmp_path)
     assert fit(prepared(store, cache, ema_decay=decay), tmp_path).finished
@@ -224,6 +226,24 @@ def averaged(store, cache, tmp_path_factory):
     folder = tmp_path_factory.mktemp("averaged") / "run"
     fit(prepared(store, cache, ema_decay=0.9), folder)
     return folder
+
+
+def test_a_run_whose_files_name_the_facts_as_they_once_did_loads_and_goes_on(store, cache, averaged, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        training = prepared(store, cache, ema_decay=0.9)
+        fit(training, tmp_path, stopping_at(training.batch, 2))
+
+    def once(found):
+        return {key.replace("facts.", "real."): tensor for key, tensor in found.items()}
+
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    of_old = {key: value for key, value in state.items() if key not in ("done", "memory")}
+    torch.save(of_old | {"weights": once(state["weights"])}, tmp_path / "state.pt")
+    save_file(once(load_file(tmp_path / "weights.safetensors")), tmp_path / "weights.safetensors")
+    known = hub.load(tmp_path).system.facts["attributes"]
+    assert torch.equal(known.nan_to_num(9), training.model.facts["attributes"].nan_to_num(9))
+    assert fit(prepared(store, cache, ema_decay=0.9), tmp_path).finished
+    assert weights(tmp_path) == weights(averaged)
 
 
 CHILD = """
@@ -250,10 +270,11 @@ def batches(step):
         loop.SAVE_EVERY_S = 1e9
     if step == 5:
         os.kill(os.getpid(), signal.SIGKILL)
-    return training.batches(step)
+    return training.batch(step)
 
 training.model.preview = lambda: None
-loop.fit(replace(training, batches=batches, log_every=1), run, make_fabric("cpu"))
+stages = [replace(training.stages[0], batches=batches)]
+loop.fit(replace(training, stages=stages, log_every=1), run, make_fabric("cpu"))
 """
 
 
@@ -311,7 +332,7 @@ def test_two_processes_train_as_one_does_and_one_of_them_writes(store, cache, wh
 
 
 def test_a_step_has_a_batch_for_each_critic_update_and_as_many_of_each_class(store, cache):
-    batches = prepared(store, cache, batch_size=8, n_critic=3).batches
+    batches = prepared(store, cache, batch_size=8, n_critic=3).stages[0].batches
     found = batches(5)
     assert len(found) == 3
     for batch in found:
@@ -326,9 +347,9 @@ def test_a_step_has_a_batch_for_each_critic_update_and_as_many_of_each_class(sto
 
 def test_every_patch_comes_with_the_attributes_of_its_own_place(store, cache):
     training = prepared(store, cache, batch_size=8)
-    places = training.batches.patches.places
-    index = training.batches.patches.batch(0, 8)["index"]
-    batch = training.batches(0)[0]
+    places = training.stages[0].batches.patches.places
+    index = training.stages[0].batches.patches.batch(0, 8)["index"]
+    batch = training.batch(0)[0]
     middle = batch["ct"][:, 0, 7:9, 7:9, 7:9].mean((1, 2, 3))
     for row, place in enumerate(np.array(places, object)[index.numpy()]):
         found = batch["attributes"][row]
@@ -344,13 +365,13 @@ def test_every_patch_comes_with_the_attributes_of_its_own_place(store, cache):
         assert float(found[2]) == pytest.approx((given.malignancy - 3) / 2)
     unknown = [i for i, place in enumerate(places) if place.nodule and place.nodule.attributes.texture is None]
     assert len(unknown) == 1
-    assert training.batches.attributes[unknown].isnan().tolist() == [[False, True, False]]
+    assert training.stages[0].batches.attributes[unknown].isnan().tolist() == [[False, True, False]]
 
 
 def test_nodules_alone_are_learned_from_where_that_is_asked_for(store, cache):
     training = prepared(store, cache, negatives=False)
     assert training.data["patches"] == 12
-    assert (training.batches(0)[0]["label"] == 1).all()
+    assert (training.batch(0)[0]["label"] == 1).all()
 
 
 def test_patches_without_a_nodule_are_corners_of_cubes_that_miss_it(store, tmp_path):
@@ -564,14 +585,14 @@ def test_what_the_critic_makes_of_samples_is_told_in_millimetres_and_ratings(mod
 
 def test_the_threshold_is_a_quarter_of_the_real_positives_scores(store, cache, whole):
     training = prepared(store, cache)
-    patches = training.batches.patches
+    patches = training.stages[0].batches.patches
     rows = [patches[i]["ct"] for i, place in enumerate(patches.places) if place.nodule]
-    assert sum(map(len, training.batches.positives())) == len(rows) == 12
+    assert sum(map(len, training.stages[0].batches.positives())) == len(rows) == 12
     scores = np.sort(whole[1].judge(torch.stack(rows)).score.numpy())
     position = LEAST_QUANTILE * (len(scores) - 1)
     low = int(position)
     expected = scores[low] + (position - low) * (scores[low + 1] - scores[low])
-    found = hub.load(whole[0]).system.networks["real"].least_score
+    found = hub.load(whole[0]).system.facts["least_score"]
     assert float(found) == pytest.approx(expected, rel=1e-4)
     assert not np.isnan(expected)
 
@@ -580,7 +601,7 @@ def selective(model, quantile=0.7):
     """A copy that is sure of its class for about half the samples, and whose scores seldom suffice."""
     chosen = AcWgan.restore(model.config.model_dump(mode="json"), model.weights())
     scores = chosen.sample(64, 0).scores
-    chosen.networks["real"].least_score.fill_(float(np.quantile(scores, quantile)))
+    chosen.facts["least_score"].fill_(float(np.quantile(scores, quantile)))
     return chosen
 
 
@@ -590,12 +611,12 @@ def test_each_sample_is_made_anew_until_it_is_above_both_thresholds(model, monke
     asked = [NoduleAttributes(diameter_mm=d) for d in (4, 8, 14)]
     kept = chosen.sample(30, 0, asked, select=True)
     assert (kept.confidence > module.LEAST_CONFIDENCE).all()
-    assert (kept.scores >= float(chosen.networks["real"].least_score)).all()
+    assert (kept.scores >= float(chosen.facts["least_score"])).all()
     assert kept.index.tolist() == list(range(30))
     assert [a.diameter_mm for a in kept.asked] == [4, 8, 14] * 10
     at_once = chosen.sample(30, 0, asked)
     good = at_once.confidence > module.LEAST_CONFIDENCE
-    good &= at_once.scores >= float(chosen.networks["real"].least_score)
+    good &= at_once.scores >= float(chosen.facts["least_score"])
     assert 0 < good.sum() < 30
     np.testing.assert_array_equal(kept.attempt == 0, good)
     np.testing.assert_array_equal(kept.hu[good], at_once.hu[good])
@@ -608,7 +629,7 @@ def test_samples_that_never_pass_are_left_out_of_a_selection_which_tells_of_it(m
     monkeypatch.setattr(module, "LEAST_CONFIDENCE", 0.0)
     monkeypatch.setattr(module, "MOST_TRIES", 1)
     at_once = chosen.sample(12, 0)
-    good = at_once.scores >= float(chosen.networks["real"].least_score)
+    good = at_once.scores >= float(chosen.facts["least_score"])
     found = chosen.selected(12, 0, NoduleAttributes())
     np.testing.assert_array_equal(found.index, np.flatnonzero(good))
     made = chosen.sample(12, 0, select=True)
@@ -629,7 +650,7 @@ def test_a_patch_without_a_nodule_is_told_nothing_whatever_is_asked(model):
 def test_a_selection_that_nothing_passes_or_without_a_threshold_is_one_clear_line(model):
     assert LEAST_CONFIDENCE == 0.9
     chosen = selective(model)
-    chosen.networks["real"].least_score.fill_(1e9)
+    chosen.facts["least_score"].fill_(1e9)
     with pytest.raises(
         InputError, match=r"^selection: found none of 1 samples after 50 attempts at each; expected another seed"
     ) as caught:
@@ -654,7 +675,7 @@ def test_fine_tuning_starts_from_another_run_and_refuses_other_networks(store, c
     options = {"preset": "smoke", "device": "cpu", "cache": cache, "max_minutes": 0}
     api.train("ac-wgan", store, tmp_path / "tuned", start=whole[0], seed=5, **options)
     started, first = hub.load(tmp_path / "tuned").system.weights(), hub.load(whole[0]).system.weights()
-    assert all(torch.equal(started[name], first[name]) for name in first if not name.startswith("real"))
+    assert all(torch.equal(started[name], first[name]) for name in first if not name.startswith("facts"))
     for settings in ({"widths": (16, 8, 8, 4)}, {"attributes": ("diameter_mm",)}):
         with pytest.raises(InputError, match="weights that do not fit") as caught:
             api.train("ac-wgan", store, tmp_path / "other", start=whole[0], settings=settings, **options)
@@ -745,7 +766,7 @@ def test_another_models_nodules_are_not_taken_with_its_weights():
     one = AcWgan(config, 0, real_attributes=torch.zeros(3, 3))
     other = AcWgan(config, 1, real_attributes=torch.ones(5, 3))
     other.start_from(one.weights())
-    assert torch.equal(other.networks["real"].attributes, torch.ones(5, 3))
+    assert torch.equal(other.facts["attributes"], torch.ones(5, 3))
     for a, b in zip(one.networks["critic"].parameters(), other.networks["critic"].parameters(), strict=True):
         assert torch.equal(a, b)
 

@@ -40,10 +40,10 @@ def run(tmp_path_factory):
     with torch.no_grad():
         for tensor in model.averages["generator"].parameters():
             tensor.mul_(0.5)
-        model.networks["real"].least_score.fill_(1 / 3)
+        model.facts["least_score"].fill_(1 / 3)
     settled = {"system": "ac-wgan", "preset": "smoke", "seed": 3, "config": CONFIG.model_dump(mode="json")}
     made = RunFolder.open(folder, settled, {"fingerprint": "f" * 64, "patches": 9, "patients": PATIENTS})
-    made.save(model, 6)
+    made.save(model, 6, {"gan": 6})
     for step, seconds in enumerate(MINUTES):  # the third line is of a second call
         made.log({"step": step, "seconds": seconds})
     return folder
@@ -108,12 +108,12 @@ def test_a_bundled_model_makes_the_samples_of_the_runs_mean(run, shelf):
     before, after = (system.sample(4, seed=1) for system in (one, other))
     assert np.abs(before.hu.astype(int) - after.hu).max() <= 3
     np.testing.assert_allclose(after.scores, before.scores, atol=0.01)
-    assert float(other.networks["real"].least_score) == pytest.approx(1 / 3, abs=1e-7)
+    assert float(other.facts["least_score"]) == pytest.approx(1 / 3, abs=1e-7)
 
 
 def test_it_is_half_as_large_and_has_no_optimiser(run, shelf):
     kept = load_file(shelf / "tiny" / "weights.safetensors")
-    assert {key.split(".")[0] for key in kept} == {"generator", "critic", "real"}
+    assert {key.split(".")[0] for key in kept} == {"generator", "critic", "facts"}
     assert {tensor.dtype for tensor in kept.values() if tensor.ndim} == {torch.float16}
     assert {p.name for p in (shelf / "tiny").iterdir() if p.name[0] != "."} == {
         "config.yaml",

@@ -32,7 +32,7 @@ from synthorax.training import devices, loop
 from synthorax.training.devices import make_fabric
 from synthorax.training.guards import Guards, finite
 from synthorax.training.run_folder import RunFolder
-from synthorax.training.system import Training, Validation
+from synthorax.training.system import Stage, Training, Validation
 from synthorax.training.trainable import Limit, Share, Trainable, parts
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -96,7 +96,7 @@ def batches(step):
 
 def fit(model, folder, steps=12, given=batches, log_every=1, validation=None, **options):
     run = RunFolder.open(folder, {"toy": 1}, {})
-    training = Training(model, given, steps, log_every=log_every, validation=validation)
+    training = Training(model, [Stage("line", steps, given)], log_every=log_every, validation=validation)
     return loop.fit(training, run, make_fabric("cpu"), **options)
 
 
@@ -420,7 +420,7 @@ def test_a_validation_may_belong_to_the_training(tmp_path):
     toy = Toy()
     validation = validated(toy, {6: 1.0, 12: 2.0}, every=6)
     run = RunFolder.open(tmp_path, {}, {})
-    loop.fit(Training(toy, batches, 12, validation=validation), run, make_fabric("cpu"))
+    loop.fit(Training(toy, [Stage("line", 12, batches)], validation=validation), run, make_fabric("cpu"))
     assert best_of(tmp_path) == {"step": 6, "value": 1.0}
 
 

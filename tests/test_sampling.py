@@ -149,7 +149,7 @@ def choosy(untrained_gan, monkeypatch):
     monkeypatch.setattr(module, "MOST_TRIES", 1)
     system = AcWgan.restore(untrained_gan.system.config.model_dump(mode="json"), untrained_gan.system.weights())
     scores = system.sample(40, 0).scores
-    system.networks["real"].least_score.fill_(float(np.quantile(scores, 0.75)))
+    system.facts["least_score"].fill_(float(np.quantile(scores, 0.75)))
     return Model(system, "e" * 64)
 
 
@@ -167,7 +167,7 @@ def test_a_selection_gives_what_it_found_and_tells_how_much(choosy, tmp_path, mo
 
 
 def test_a_selection_that_finds_nothing_writes_nothing(choosy, tmp_path):
-    choosy.system.networks["real"].least_score.fill_(1e9)
+    choosy.system.facts["least_score"].fill_(1e9)
     with pytest.raises(InputError, match="selection: found none of 3 samples"):
         sx.write_samples(tmp_path / "out", choosy, sx.sample_chunks(choosy, 3, select=True), seed=0)
     assert not (tmp_path / "out").exists()

@@ -480,7 +480,7 @@ def test_a_model_of_other_cubes_or_of_no_cubes_is_refused(store, model):
 def test_a_model_without_negatives_has_fewer_arms(store, place, monkeypatch):
     config = PRESETS["smoke"].model_copy(update={"negatives": False})
     system = AcWgan(config, 0)
-    system.networks["real"].least_score.fill_(-1e9)
+    system.facts["least_score"].fill_(-1e9)
     study = Study(store, place / "fewer", (0,), "cpu", place / "cache")
     monkeypatch.setattr(
         Study, "scores", lambda self, name, config, splits, **_: [Scores(splits.val.labels / 1, splits.test.labels / 1)]

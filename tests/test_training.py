@@ -27,7 +27,7 @@ from synthorax.training import loop
 from synthorax.training.board import Board
 from synthorax.training.devices import make_fabric
 from synthorax.training.run_folder import RunFolder
-from synthorax.training.system import Training
+from synthorax.training.system import Stage, Training
 
 STEPS = 60
 CHILD_STEPS = 900
@@ -108,7 +108,8 @@ def lab(stack, tmp_path):
 
 def fit(lab, batches=None, **options):
     log_every = options.pop("log_every", 50)
-    training = Training(lab.system, batches or lab.batches, STEPS, log_every=log_every)
+    stages = [Stage("autoencoder", STEPS, batches or lab.batches)]
+    training = Training(lab.system, stages, log_every=log_every)
     return loop.fit(training, lab.run, make_fabric("cpu"), **options)
 
 
@@ -607,7 +608,7 @@ def test_a_full_disk_leaves_the_last_whole_files_and_no_rubbish(lab, monkeypatch
             disk.enter_context(files_no_larger_than(room))
         patch.setattr(pathlib.Path, "replace", then_full)
         with pytest.raises(OutputError) as caught:
-            starved.run.save(starved.system, 30)
+            starved.run.save(starved.system, 30, {"autoencoder": 30})
     assert "\n" not in str(caught.value)
     assert names(folder) == there
     changed = {name for name in before if (folder / name).read_bytes() != before[name]}

@@ -74,8 +74,6 @@ SYSTEMS = {
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 CARD = "card.md"
-FACTS = "real."
-"""How the names of tensors begin that are no weights but what is known of real nodules, NaN where nobody rated it."""
 FORMAT = 1
 """Of a model's folder; a higher one is of a later synthorax."""
 
@@ -316,15 +314,12 @@ def _restore(name: str, config: Mapping[str, Any], file: Path, weights: Path) ->
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    from synthorax.training.trainable import FACTS
+
     try:
         tensors = {key: t.float() if t.is_floating_point() else t for key, t in load_file(weights).items()}
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(weights, f"a damaged file ({_reason(error)})", "a safetensors file") from error
-    for key, tensor in tensors.items():
-        if not key.startswith(FACTS) and not tensor.isfinite().all():
-            raise InputError(
-                weights, f"NaN or infinite weights ({key})", "finite ones; train again, or copy them again"
-            )
     try:
         system: System = part(entry(name).system).restore(config, tensors)
     except ValidationError as error:
@@ -339,6 +334,11 @@ def _restore(name: str, config: Mapping[str, Any], file: Path, weights: Path) ->
         raise InputError(
             weights, f"damaged weights, or those of other networks ({_reason(error)})", expected
         ) from error
+    for key, tensor in system.weights().items():
+        if not key.startswith(FACTS) and not tensor.isfinite().all():
+            raise InputError(
+                weights, f"NaN or infinite weights ({key})", "finite ones; train again, or copy them again"
+            )
     return system
 
 

@@ -19,7 +19,7 @@ from synthorax.training.devices import make_fabric
 from synthorax.training.files import BEST
 from synthorax.training.loop import fit
 from synthorax.training.run_folder import RunFolder
-from synthorax.training.system import Batches, Training, Validation
+from synthorax.training.system import Batches, Stage, Training, Validation
 
 Kind = TypeVar("Kind", bound=Task)
 
@@ -30,7 +30,8 @@ def task_training(
     """All that the loop needs; arguments as of `train_task`."""
     config = task.config
     validation = Validation(validate, config.validate_every, config.select, config.larger_is_better)
-    return Training(task, batches, config.steps, about, max(config.steps // 50, 1), config.precision, validation)
+    stages = [Stage("network", config.steps, batches)]
+    return Training(task, stages, about, max(config.steps // 50, 1), config.precision, validation)
 
 
 def train_task(

@@ -24,7 +24,7 @@ from synthorax.io.locks import claim
 from synthorax.training.board import Board
 from synthorax.training.guards import Guards, finite, sound
 from synthorax.training.run_folder import RunFolder
-from synthorax.training.system import Batches, Training
+from synthorax.training.system import Batches, Stage, Training
 from synthorax.training.trainable import step_seed
 
 SAVE_EVERY_S = 30.0
@@ -59,8 +59,8 @@ def fit(
 ) -> Outcome:
     """Train until all steps are done, going on from what the run folder holds.
 
-    Batches, noise and learning rates are functions of the step alone, so a run that was stopped or killed and
-    resumed ends with the same bytes as one that was not. Several processes share each batch and take the same
+    Stages, batches, noise and learning rates are functions of the step alone, so a run that was stopped or killed
+    and resumed ends with the same bytes as one that was not. Several processes share each batch and take the same
     steps; the first of them writes. A validation is measured by each of them, on all held-out data.
 
     Args:
@@ -83,7 +83,7 @@ def _fit(training: Training, run: RunFolder, fabric: Fabric, max_minutes: float 
     model, steps = training.model, training.steps
     validation = training.validation
     model.prepare_training(fabric)
-    step = run.resume(model)
+    step = run.resume(model, training.done)
     if _any(fabric, step != fabric.broadcast(step)):
         raise InputError(run.path, "other states on other hosts", "a folder that all of them share")
     first = fabric.is_global_zero
@@ -96,25 +96,35 @@ def _fit(training: Training, run: RunFolder, fabric: Fabric, max_minutes: float 
         _progress(disable=not first) as progress,
         _stop_request() as stop,
         Board(run.path, step, enabled=first) as board,
-        Supply(training.batches, step, steps, ahead=AHEAD if fabric.device.type == "cuda" else 0) as supply,
+        Supply(training.batch, step, steps, ahead=AHEAD if fabric.device.type == "cuda" else 0) as supply,
     ):
         task = progress.add_task(model.name, total=steps, completed=step, figures="")
         metrics: dict[str, torch.Tensor] = {}
+        stage: Stage | None = None
         while step < steps and not _any(fabric, time.monotonic() >= deadline or bool(stop)):
+            before, (stage, within) = stage, training.at(step)
+            if stage is not before:
+                model.enter(stage.name, stage.trains)
+                progress.update(task, description=_title(training, stage))
             torch.manual_seed(step_seed(model.seed, step, fabric.global_rank))
             batch = fabric.to_device(model.share.of(supply[step]))
-            metrics = model.training_step(batch, step)
+            metrics = model.training_step(batch, within)
             model.update_averages()
             step += 1
             if step % training.log_every == 0 or step == steps:
                 figures = finite(_mean(fabric, metrics), step)
                 record = {"step": step, "seconds": round(earlier + time.monotonic() - started, 2), **figures}
+                told = {"stage": stage.name} if len(training.stages) > 1 else {}
                 if first:
-                    run.log(record | {"steps_per_second": rate(step)})
+                    run.log(record | told | {"steps_per_second": rate(step)})
                     board.scalars(figures, step)
                 guards.check(figures, step)
                 progress.update(task, completed=step, figures=_shown(rate(step), figures))
-            if validation is not None and (step % validation.every == 0 or step == steps):
+            if (
+                validation is not None
+                and stage is training.stages[-1]
+                and (step % validation.every == 0 or step == steps)
+            ):
                 found = finite(validation.measure(), step)
                 if validation.select not in found:
                     raise InputError("select", repr(validation.select), " or ".join(found))
@@ -127,17 +137,22 @@ def _fit(training: Training, run: RunFolder, fabric: Fabric, max_minutes: float 
             if first and guards.content and time.monotonic() - saved > SAVE_EVERY_S:
                 finite(metrics, step)
                 sound(model, step)
-                run.save(model, step)
+                run.save(model, step, training.done(step))
                 saved = time.monotonic()
         finite(metrics, step)
         if first:
             sound(model, step)
             model.conclude()
-            run.save(model, step)
+            run.save(model, step, training.done(step))
     fabric.barrier()
     if stop and step < steps:
         raise Stopped(stop[0], f"after step {step}, which is saved; the same command goes on")
     return Outcome(step, finished=step == steps)
+
+
+def _title(training: Training, stage: Stage) -> str:
+    """What the progress line calls a stage: the system's name, and the stage's where there are several."""
+    return " ".join([training.model.name, *([stage.name] if len(training.stages) > 1 else [])])
 
 
 def _picture(training: Training, run: RunFolder, board: Board, step: int) -> None:

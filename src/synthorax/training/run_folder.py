@@ -3,7 +3,7 @@
 config.yaml           system, preset, configuration, data, seed
 data.json             the data's fingerprint, the patients of every split, those that its ancestors were trained on
 weights.safetensors   the model as of the last save; `best.safetensors` as of the best validation, where there is one
-state.pt              networks, optimisers and step, to go on from; loads with `weights_only`
+state.pt              networks, optimisers, memory and step, to go on from; loads with `weights_only`
 log.jsonl             one line every few steps; `tensorboard/` has the same curves
 previews/             what the model makes of the same noise as it learns
 """
@@ -11,7 +11,7 @@ previews/             what the model makes of the same noise as it learns
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -122,26 +122,39 @@ class RunFolder:
         with atomic_file(self.path / CONFIG) as file:
             file.write_text(yaml.safe_dump(json.loads(json.dumps(_plain(config))), sort_keys=False))
 
-    def save(self, model: Trainable, step: int) -> None:
-        """Write the state after `step` steps, then the weights; each file is whole at any moment."""
+    def save(self, model: Trainable, step: int, done: Mapping[str, int]) -> None:
+        """Write the state after `step` steps, then the weights; each file is whole at any moment.
+
+        Args:
+            done: how many of the steps are each stage's.
+        """
         weights = model.weights()
         optimizers = {name: o.state_dict() for name, o in model.optimizers.items()}
         # Both libraries report a full disk as an error of their own kind, so the bytes are written here.
-        state = BytesIO()
-        torch.save(
-            {"step": step, "weights": weights, "optimizers": optimizers, "best": self.best, "beyond": self.beyond},
-            state,
-        )
+        state = {
+            "step": step,
+            "done": dict(done),
+            "weights": weights,
+            "memory": {name: tensor.detach().cpu() for name, tensor in model.memory.items()},
+            "optimizers": optimizers,
+            "best": self.best,
+            "beyond": self.beyond,
+        }
+        written = BytesIO()
+        torch.save(state, written)
         with atomic_file(self.path / STATE) as file:
-            file.write_bytes(state.getbuffer())
+            file.write_bytes(written.getbuffer())
         with atomic_file(self.path / WEIGHTS) as file:
             file.write_bytes(save(weights))
 
-    def resume(self, model: Trainable) -> int:
+    def resume(self, model: Trainable, done: Callable[[int], Mapping[str, int]]) -> int:
         """Bring the system to the saved state; returns the steps done, 0 for a fresh run.
 
+        Args:
+            done: how many of the first so many steps are each stage's.
+
         Raises:
-            InputError: the state is damaged or of other networks.
+            InputError: the state is damaged, of other networks, or its steps were those of other stages.
         """
         path = self.path / STATE
         if not path.exists():
@@ -152,7 +165,9 @@ class RunFolder:
             model.load_weights(state["weights"])
             for name, optimizer in model.optimizers.items():
                 optimizer.load_state_dict(state["optimizers"][name])
+            model.memory = {str(k): tensor.to(model.device) for k, tensor in state.get("memory", {}).items()}
             step = whole(state["step"])
+            stages = {str(name): whole(count) for name, count in state.get("done", done(step)).items()}
             best = {str(name): float(value) for name, value in state["best"].items()}
             if best and set(best) != {"step", "value"}:
                 raise ValueError(f"a best validation of {sorted(best)}")
@@ -162,6 +177,9 @@ class RunFolder:
             words = " ".join(f"{type(error).__name__}: {error}".split())
             found = f"a state that does not load ({shorten(words, LONGEST)})"
             raise InputError(path, found, "the state of this run; without the file the run starts anew") from error
+        if stages != done(step):
+            there, asked = (", ".join(f"{n} of {name}" for name, n in each.items()) for each in (stages, done(step)))
+            raise InputError(path, f"steps {there}", f"{asked}, as asked; only the last stage may get more steps")
         self._trim_log(step)
         return step
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from synthorax.training.config import Precision
 from synthorax.training.trainable import Trainable
 
 Batches = Callable[[int], Any]
-"""The global batch of a step, on the CPU; a function of the step alone."""
+"""The global batch of a step of a stage, on the CPU; a function of the step alone."""
 
 
 class System(Trainable):
@@ -24,7 +24,7 @@ class System(Trainable):
     @classmethod
     @abstractmethod
     def restore(cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> System:
-        """The system that a run folder or a bundled model holds."""
+        """Return the system that a run folder or a bundled model holds."""
 
     def maker(self, lineage: Lineage) -> Maker:
         """Return what the verbs and the studies make voxels with.
@@ -39,8 +39,8 @@ class System(Trainable):
 class Validation:
     """A figure of held-out data that decides which weights are kept beside the last ones.
 
-    Each of several processes measures it on all held-out data, with its own BatchNorm statistics; the first one's
-    figure counts.
+    It is measured in the last stage. Each of several processes measures it on all held-out data, with its own
+    BatchNorm statistics; the first one's figure counts.
 
     Attributes:
         measure: the figures, by name.
@@ -56,11 +56,29 @@ class Validation:
 
 
 @dataclass(frozen=True, eq=False)
+class Stage:
+    """A part of a training: some networks learn from batches of one kind for a number of steps.
+
+    Attributes:
+        name: `training_step` finds it as `self.stage`.
+        steps: of this stage. Each stage counts its own steps, from 0.
+        batches: of a step of this stage.
+        trains: names of the networks that learn; the others and their averages stay as they are. None: all learn.
+    """
+
+    name: str
+    steps: int
+    batches: Batches
+    trains: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Training:
     """All that the loop needs to train.
 
     Attributes:
-        steps: in all.
+        stages: one after the other. The last one has the steps that a run may get more of, so a system puts the
+            networks that profit from longer training last.
         data: what the run folder tells of the data: fingerprint, and patients of every split.
         log_every: steps between two lines of the log.
         precision: of the networks' arithmetic; the weights stay in 32 bits.
@@ -68,9 +86,39 @@ class Training:
     """
 
     model: Trainable
-    batches: Batches
-    steps: int
+    stages: Sequence[Stage]
     data: Mapping[str, Any] = field(default_factory=dict)
     log_every: int = 50
     precision: Precision = "32"
     validation: Validation | None = None
+
+    @property
+    def steps(self) -> int:
+        """Steps of all stages."""
+        return sum(stage.steps for stage in self.stages)
+
+    def at(self, step: int) -> tuple[Stage, int]:
+        """Return the stage that a step of the whole training belongs to, and the step's number within that stage.
+
+        Raises:
+            IndexError: the training has no such step.
+        """
+        for stage in self.stages:
+            if step < stage.steps:
+                return stage, step
+            step -= stage.steps
+        raise IndexError("a step beyond the last stage")
+
+    def batch(self, step: int) -> Any:
+        """Return the global batch of a step of the whole training, on the CPU."""
+        stage, within = self.at(step)
+        return stage.batches(within)
+
+    def done(self, step: int) -> dict[str, int]:
+        """Return how many steps of each stage are done after `step` steps; stages not yet begun are left out."""
+        done: dict[str, int] = {}
+        for stage in self.stages:
+            if step > 0:
+                done[stage.name] = min(step, stage.steps)
+            step -= stage.steps
+        return done

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
@@ -83,9 +83,15 @@ class Trainable(ABC):
         memory_format: of the networks' weights and inputs.
         config: frozen; with the weights it is the whole model.
         seed: of weights, noise and whatever else is drawn.
-        networks: by name; their tensors, and those of `averages`, are what `weights.safetensors` holds.
+        networks: by name; their tensors, those of `averages` and the `facts` are what `weights.safetensors` holds.
         averages: exponential moving averages of some networks.
+        facts: what using the model needs to know of its training and no network learned, such as a threshold; on the
+            CPU, saved with the weights, NaN where not known.
+        memory: what only the next training step needs to know of the ones before, such as a pool of past samples; in
+            `state.pt` alone. Every process of a training has to hold the same.
         optimizers: by name; empty until `prepare_training`.
+        stage: name of the stage that training is in; empty before training.
+        learning: names of the networks that learn in this stage.
         share: of the global batch.
     """
 
@@ -100,11 +106,13 @@ class Trainable(ABC):
         *,
         seed: int = 0,
         decays: Mapping[str, float] | None = None,
+        facts: Mapping[str, Tensor] | None = None,
     ) -> None:
         """A model with fresh networks.
 
         Args:
             decays: of the moving averages, by the network's name; 0 keeps none.
+            facts: all that the model will ever have, by name; not known yet if NaN.
         """
         self.config = config
         self.seed = seed
@@ -113,7 +121,11 @@ class Trainable(ABC):
             network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         self.decays = {name: decay for name, decay in (decays or {}).items() if decay}
         self.averages = {name: deepcopy(self.networks[name]).requires_grad_(False) for name in self.decays}
+        self.facts = {name: fact.clone() for name, fact in (facts or {}).items()}
+        self.memory: dict[str, Tensor] = {}
         self.optimizers: dict[str, Optimizer] = {}
+        self.stage = ""
+        self.learning: Set[str] = self.networks.keys()
         self.share = Share()
         self._fabric: Fabric | None = None
 
@@ -123,7 +135,12 @@ class Trainable(ABC):
 
     @abstractmethod
     def training_step(self, batch: Any, step: int) -> dict[str, Tensor]:
-        """Update the networks by this process's part of a batch; returns the figures to log, each a scalar."""
+        """Update the networks by this process's part of a batch; returns the figures to log, each a scalar.
+
+        Args:
+            batch: of `self.stage`, on the device.
+            step: its number within the stage; noise of two stages has to be `drawn` under two names.
+        """
 
     def check(self, world: int) -> None:
         """Refuse what this number of processes cannot train, before anything is written.
@@ -147,6 +164,21 @@ class Trainable(ABC):
         self.share = Share(fabric.global_rank, fabric.world_size)
         self.move(fabric.device)
         self.optimizers = self.make_optimizers()
+
+    def enter(self, stage: str, trains: Set[str] | None = None) -> None:
+        """Begin a stage or go on in it; a stage that was stopped is entered again, so nothing may be learned here.
+
+        Args:
+            trains: names of the networks that learn; None: all.
+
+        Raises:
+            KeyError: a network that the model does not have.
+        """
+        self.stage, self.learning = stage, self.networks.keys() if trains is None else trains
+        if unknown := self.learning - self.networks.keys():
+            raise KeyError(f"networks of stage {stage}: {', '.join(sorted(unknown))}")
+        for name, network in self.networks.items():
+            network.requires_grad_(name in self.learning)
 
     def move(self, device: torch.device) -> None:
         """Place networks and averages."""
@@ -199,39 +231,45 @@ class Trainable(ABC):
 
     @torch.no_grad()
     def update_averages(self) -> None:
-        """Move the averages towards the networks."""
-        for name, average in self.averages.items():
+        """Move the averages of the networks that learn towards them."""
+        for name in [name for name in self.averages if name in self.learning]:
+            average = self.averages[name]
             theirs, ours = self.networks[name].state_dict(), average.state_dict()
             floating = [key for key, tensor in ours.items() if tensor.is_floating_point()]
             torch._foreach_lerp_([ours[k] for k in floating], [theirs[k] for k in floating], 1 - self.decays[name])
 
     def weights(self) -> dict[str, Tensor]:
-        """Every tensor of the networks and averages, on the CPU, named `network.tensor`."""
-        return {
+        """Every tensor of the networks and averages, on the CPU, named `network.tensor`, and the facts."""
+        weights = {
             f"{name}.{key}": tensor.detach().cpu().contiguous()
             for name, network in self._stored()
             for key, tensor in network.state_dict().items()
         }
+        return weights | {FACTS + name: fact.contiguous() for name, fact in self.facts.items()}
 
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:
-        """Set the networks' tensors from what `weights` returned; missing averages start from their networks.
+        """Set networks and facts from what `weights` returned; missing averages start from their networks.
 
         Raises:
-            RuntimeError: tensors of other networks.
+            RuntimeError: tensors of other networks, or other facts.
         """
         for name, network in self._stored():
             own = {k.removeprefix(name + "."): t for k, t in weights.items() if k.startswith(name + ".")}
             if name.endswith(AVERAGE) and not own:
                 own = self.networks[name.removesuffix(AVERAGE)].state_dict()
             network.load_state_dict(own)
+        facts = {k.removeprefix(FACTS): t.clone() for k, t in weights.items() if k.startswith(FACTS)}
+        if facts.keys() != self.facts.keys():
+            raise RuntimeError(f"facts {', '.join(facts) or 'none'} in place of {', '.join(self.facts) or 'none'}")
+        self.facts = facts
 
     def start_from(self, weights: Mapping[str, Tensor]) -> None:
-        """Take what another model has learned, to go on from.
+        """Take what another model's networks have learned, to go on from; the facts stay this model's own.
 
         Raises:
             RuntimeError: tensors of other networks.
         """
-        self.load_weights(weights)
+        self.load_weights({**weights, **{FACTS + name: fact for name, fact in self.facts.items()}})
 
     def _stored(self) -> Iterator[tuple[str, nn.Module]]:
         yield from self.networks.items()
@@ -240,6 +278,8 @@ class Trainable(ABC):
 
 
 AVERAGE = "_average"
+FACTS = "facts."
+"""How the names of facts begin in a file of weights."""
 
 
 def parts(batch: Mapping[str, Tensor], count: int) -> Iterator[dict[str, Tensor]]:

@@ -27,7 +27,7 @@ from synthorax.training.losses import (
 )
 from synthorax.training.replay import Replayed
 from synthorax.training.system import System
-from synthorax.training.trainable import Limit, parts
+from synthorax.training.trainable import FACTS, Limit, parts
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -49,6 +49,8 @@ CHUNK = 64
 ALIKE = 20
 """Attributes that were not asked for are those of one of this many training nodules most like what was."""
 PREVIEW_MM = (5.0, 8.0, 12.0, 18.0)
+OLD_FACTS = "real."
+"""How the names of facts began in older files of weights."""
 
 
 ARRAYS = ("hu", "labels", "told", "judged", "scores", "confidence", "index", "attempt")
@@ -121,37 +123,32 @@ def selection_notes(n: int, found: int) -> tuple[str, ...]:
     )
 
 
-class RealNodules(nn.Module):
-    """What sampling has to know of the nodules of training: kept with the weights.
+def completed(
+    known: Float[Tensor, "k a"], asked: Float[Tensor, " a"], random: np.random.Generator
+) -> Float[Tensor, " a"]:
+    """Attributes of a nodule, those not asked for copied from a training nodule like it.
 
-    Attributes:
-        attributes: float32 [k, a], as `encode_attributes` scales them, nan where not known.
-        least_score: a quantile of their scores by the critic, which a selected sample reaches; nan until training ends.
+    Args:
+        known: attributes of the training nodules, as `encode_attributes` scales them, nan where not known.
+        asked: nan where not asked for.
+        random: chooses among the `ALIKE` training nodules most similar in the attributes asked for.
     """
-
-    attributes: Tensor
-    least_score: Tensor
-
-    def __init__(self, attributes: Float[Tensor, "k a"]) -> None:
-        super().__init__()
-        self.register_buffer("attributes", attributes.clone())
-        self.register_buffer("least_score", torch.tensor(float("nan")))
-
-    def completed(self, asked: Float[Tensor, " a"], random: np.random.Generator) -> Float[Tensor, " a"]:
-        """On the CPU: what is not asked for is as one of `ALIKE` nodules has it that are most like what is."""
-        known, given = self.attributes.cpu(), ~asked.isnan()
-        unlike = (known - asked)[:, given].square().sum(1)
-        rows = unlike.isfinite().nonzero()[:, 0]
-        if given.all() or not len(rows):
-            return asked
-        nearest = rows[unlike[rows].argsort(stable=True)][: ALIKE if given.any() else None]
-        return torch.where(given, asked, known[nearest[int(random.integers(len(nearest)))]])
+    given = ~asked.isnan()
+    unlike = (known - asked)[:, given].square().sum(1)
+    rows = unlike.isfinite().nonzero()[:, 0]
+    if given.all() or not len(rows):
+        return asked
+    nearest = rows[unlike[rows].argsort(stable=True)][: ALIKE if given.any() else None]
+    return torch.where(given, asked, known[nearest[int(random.integers(len(nearest)))]])
 
 
 class AcWgan(System):
     """Generator and critic with their training and everything they can make.
 
     Attributes:
+        facts: `attributes` [k, a] of the training nodules, as `encode_attributes` scales them, nan where not known;
+            `least_score`, a quantile of their scores by the critic, which a selected sample reaches, nan until
+            training ends.
         real_positives: batches of the training set's positives, for the selection; only where it is trained.
     """
 
@@ -175,14 +172,17 @@ class AcWgan(System):
             real_attributes = torch.zeros(0, len(config.attributes))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(seed, "ac-wgan weights"))
-            networks = {"generator": Generator(config), "critic": Critic(config), "real": RealNodules(real_attributes)}
-        super().__init__(config, networks, seed=seed, decays={"generator": config.ema_decay})
+            networks = {"generator": Generator(config), "critic": Critic(config)}
+        facts = {"attributes": real_attributes, "least_score": torch.tensor(float("nan"))}
+        super().__init__(config, networks, seed=seed, decays={"generator": config.ema_decay}, facts=facts)
         self.real_positives: Callable[[], Iterator[Tensor]] | None = None
 
     @classmethod
     def restore(cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> AcWgan:
-        system = cls(AcWganConfig.model_validate(config), real_attributes=weights.get("real.attributes"))
+        system = cls(AcWganConfig.model_validate(config))
         system.load_weights(weights)
+        if system.facts["attributes"].shape[1:] != (len(system.config.attributes),):
+            raise ValueError("attributes of real nodules that the model is not told of")
         return system
 
     def maker(self, lineage: Lineage) -> AcWganMaker:
@@ -190,9 +190,9 @@ class AcWgan(System):
 
         return AcWganMaker(self, lineage)
 
-    def start_from(self, weights: Mapping[str, Tensor]) -> None:
-        own = {f"real.{name}": tensor for name, tensor in self._real.state_dict().items()}
-        self.load_weights({**weights, **own})
+    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
+        facts = {key.replace(OLD_FACTS, FACTS, 1): t for key, t in weights.items() if key.startswith(OLD_FACTS)}
+        super().load_weights({**weights, **facts})
 
     def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
         rates = {"generator": self.config.generator_learning_rate, "critic": self.config.critic_learning_rate}
@@ -316,7 +316,7 @@ class AcWgan(System):
         if self.real_positives is None:
             return
         scores = torch.cat([self.judge(cubes).score for cubes in self.real_positives()])
-        self._real.least_score.fill_(torch.quantile(scores, LEAST_QUANTILE))
+        self.facts["least_score"] = torch.quantile(scores, LEAST_QUANTILE)
 
     def preview(self) -> Figure:
         """Middle slices of fixed noise, a row a diameter."""
@@ -427,12 +427,12 @@ class AcWgan(System):
     @property
     def has_threshold(self) -> bool:
         """Whether training has come to its end, which sets the score that a selected sample reaches."""
-        return not bool(self._real.least_score.isnan())
+        return not bool(self.facts["least_score"].isnan())
 
     def passes(self, made: GeneratedCubes) -> NDArray[np.bool_]:
         """Whether each sample is taken for real and for its class by the critic (section 4.2), [n]."""
         passed: NDArray[np.bool_] = made.confidence > LEAST_CONFIDENCE
-        return passed & (made.scores >= float(self._real.least_score))
+        return passed & (made.scores >= float(self.facts["least_score"]))
 
     def check_selects(self) -> None:
         """Refuse to select samples by a threshold that training has not set.
@@ -458,7 +458,7 @@ class AcWgan(System):
 
     def doubts(self, asked: NoduleAttributes) -> tuple[str, ...]:
         """What was asked for beyond all that the model has learned from."""
-        known = decode_attributes(self._real.attributes.cpu(), self.config.attributes).numpy()
+        known = decode_attributes(self.facts["attributes"], self.config.attributes).numpy()
         found = []
         for name, column in zip(self.config.attributes, known.T, strict=True):
             value, column = getattr(asked, name), column[np.isfinite(column)]
@@ -486,7 +486,8 @@ class AcWgan(System):
         told = encode_attributes(each if positive else [NoduleAttributes()] * len(index), self.config.attributes)
         if positive:
             numbers = [generator(seed, "ac-wgan attributes", *key) for key in keys]
-            told = torch.stack([self._real.completed(row, own) for row, own in zip(told, numbers, strict=True)])
+            known = self.facts["attributes"]
+            told = torch.stack([completed(known, row, own) for row, own in zip(told, numbers, strict=True)])
         whole = {
             "noise": torch.from_numpy(noise.astype(np.float32)),
             "label": torch.full((len(index),), POSITIVE if positive else 0),
@@ -530,10 +531,6 @@ class AcWgan(System):
 
     def _score(self, cubes: Tensor) -> Tensor:
         return self._critic(cubes).score
-
-    @property
-    def _real(self) -> RealNodules:
-        return cast(RealNodules, self.networks["real"])
 
     @property
     def _generator(self) -> Generator:

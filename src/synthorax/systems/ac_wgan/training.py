@@ -18,7 +18,7 @@ from synthorax.nodule import NoduleAttributes
 from synthorax.systems.ac_wgan.config import AcWganConfig
 from synthorax.systems.ac_wgan.networks import encode_attributes
 from synthorax.systems.ac_wgan.system import POSITIVE, AcWgan
-from synthorax.training.system import Training
+from synthorax.training.system import Stage, Training
 
 READ_AT_ONCE = 32
 
@@ -52,7 +52,8 @@ def ac_wgan_training(
     model = AcWgan(config, seed, real_attributes=attributes[torch.from_numpy(patches.labels == POSITIVE)])
     model.real_positives = batches.positives
     about = {"fingerprint": store.fingerprint, "patches": len(places), "patients": store.splits}
-    return Training(model, batches, config.steps, about, max(config.steps // 400, 1), config.precision)
+    stages = [Stage("gan", config.steps, batches)]
+    return Training(model, stages, about, max(config.steps // 400, 1), config.precision)
 
 
 @dataclass(frozen=True, eq=False)

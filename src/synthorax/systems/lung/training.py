@@ -9,7 +9,7 @@ from synthorax.datasets.shapes import ShapeSet
 from synthorax.screen import say
 from synthorax.systems.lung.config import LungConfig
 from synthorax.systems.lung.system import Lung
-from synthorax.training.system import Training
+from synthorax.training.system import Stage, Training
 
 
 def lung_training(
@@ -32,4 +32,4 @@ def lung_training(
     model, batches = Lung.for_training(config, shapes.occupancy, seed)
     about = {"fingerprint": shapes.fingerprint, "shapes": len(shapes), "train_patients": shapes.patient_ids}
     log_every = 1 if config.method == "fit" else 50  # a pass takes as long as many mini-batches
-    return Training(model, batches, config.iterations, about, log_every)
+    return Training(model, [Stage("autoencoder", config.iterations, batches)], about, log_every)
