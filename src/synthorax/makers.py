@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from synthorax.errors import InputError
+from synthorax.lineage import Lineage as Lineage
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.patch import PatchSpec
 from synthorax.volume import Volume
@@ -63,73 +64,6 @@ class Names:
     """
 
     role: Role
-
-
-@dataclass(frozen=True)
-class Lineage:
-    """Whose data stands behind a maker or a sample.
-
-    Patients are named by `provenance.patient_key`, so that a lineage may leave the machine with the samples.
-
-    Attributes:
-        name: of the maker.
-        model_sha256: hash of its weights; empty if it has none.
-        seen: patients whom the weights, or those they were started from, learned from.
-        outlines: patients whose outlines or label maps were put into samples.
-        tells: whether `seen` is known. A model without a record of its patients tells nothing.
-    """
-
-    name: str
-    model_sha256: str = ""
-    seen: frozenset[str] = frozenset()
-    outlines: frozenset[str] = frozenset()
-    tells: bool = True
-
-    @property
-    def patients(self) -> frozenset[str]:
-        """Every patient of whom a sample may tell something."""
-        return self.seen | self.outlines
-
-    def with_outlines(self, outlines: Iterable[str]) -> Lineage:
-        """The same lineage, with these patients as the only ones whose outlines were used."""
-        return replace(self, outlines=frozenset(outlines) - {""})
-
-    def joined(self, other: Lineage) -> Lineage:
-        """The lineage of a composite of two makers; the first one names it."""
-        return Lineage(
-            self.name,
-            self.model_sha256,
-            self.seen | other.seen,
-            self.outlines | other.outlines,
-            self.tells and other.tells,
-        )
-
-    def row(self) -> dict[str, Any]:
-        """The lineage as JSON can hold it."""
-        return {
-            "name": self.name,
-            "model_sha256": self.model_sha256,
-            "seen": sorted(self.seen),
-            "outlines": sorted(self.outlines),
-            "tells": self.tells,
-        }
-
-    @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> Lineage:
-        """The lineage of such a row.
-
-        Raises:
-            ValueError: a row that `row()` did not make.
-        """
-        seen, outlines = row.get("seen", []), row.get("outlines", [])
-        texts = [row.get("name"), row.get("model_sha256", "")]
-        for values in (seen, outlines):
-            if not isinstance(values, list):
-                raise ValueError("a lineage whose patients are no list")
-            texts += values
-        if not all(isinstance(text, str) for text in texts) or not isinstance(row.get("tells", True), bool):
-            raise ValueError("a lineage with a value that is no text")
-        return cls(texts[0], texts[1], frozenset(seen), frozenset(outlines), row.get("tells", True))
 
 
 @dataclass(frozen=True, eq=False)

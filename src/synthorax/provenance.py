@@ -23,6 +23,10 @@ SYNTHETIC_PATIENT = "SYNTHETIC-"
 ANONYMOUS_PATIENT = "ANONYMOUS-"
 """What the patient id of a patient's own scan begins with that was written without identity; the key follows."""
 KEY_DIGITS = 12
+SEEN_BEFORE = "seen_before"
+"""Of a run's `data.json`: patients of whom a run knows by the model that it started from, or by synthetic cases."""
+UNTOLD = "untold"
+"""Of a run's `data.json`: true where the maker of a synthetic case, or the model it started from, tells no patients."""
 
 
 @dataclass(frozen=True)

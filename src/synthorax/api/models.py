@@ -56,7 +56,8 @@ def train(
     began = time.monotonic()
     from synthorax import hub
     from synthorax.io.atomic import working_in
-    from synthorax.training.run_folder import SEEN_BEFORE, RunFolder, check_run_folder
+    from synthorax.provenance import SEEN_BEFORE, UNTOLD
+    from synthorax.training.run_folder import RunFolder, check_run_folder
 
     entry = hub.entry(system)
     if max_minutes is not None and not max_minutes >= 0:
@@ -80,7 +81,8 @@ def train(
         if first is not None:
             hub.start_from(training.model, first)
             settled["from"] = first.sha256
-            about[SEEN_BEFORE] = sorted(first.seen)
+            about[SEEN_BEFORE] = sorted({*about.get(SEEN_BEFORE, ()), *first.seen})
+            about |= {} if first.seen else {UNTOLD: True}
         run = RunFolder.open(Path(out), settled, about, fabric)
         left = None if max_minutes is None else max_minutes - (time.monotonic() - began) / 60
         return fit(training, run, fabric, max_minutes=left)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 
 from synthorax.datasets import rows
 from synthorax.io.limits import MOST_VOXELS
+from synthorax.lineage import Lineage
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.provenance import without_folders
 from synthorax.region import Region, paint_labels
@@ -78,6 +81,7 @@ class Case:
         synthetic: the mark of generated voxels; empty for a patient's.
         source_patient: `provenance.patient_key` of the patient whose scan a synthetic case was made from.
         notes: what was left out or mended when it was read.
+        lineage: whose data stands behind a synthetic case; None for a patient's, and where nothing tells.
     """
 
     case_id: str
@@ -92,6 +96,7 @@ class Case:
     synthetic: str = ""
     source_patient: str = ""
     notes: tuple[str, ...] = ()
+    lineage: Lineage | None = None
 
     def label_map(self) -> NDArray[np.uint8] | NDArray[np.uint16]:
         """The label of each voxel's nodule [z, y, x], 0 outside them; where nodules overlap, of the smaller."""
@@ -114,6 +119,7 @@ class CaseEntry:
         sha256: of voxels, regions, geometry and nodules.
         metadata_sha256: of the file `zarr.json` of the case, which holds the hashes of all chunks; empty in format 1.
         given_split: what its source said; a store's splits are `Store.splits`.
+        lineage: whose data stands behind a synthetic case; None for a patient's, and where nothing tells.
     """
 
     case_id: str
@@ -132,6 +138,7 @@ class CaseEntry:
     source_patient: str = ""
     given_split: Split | None = None
     notes: tuple[str, ...] = ()
+    lineage: Lineage | None = None
 
     @property
     def has_mask(self) -> bool:
@@ -165,6 +172,7 @@ class CaseEntry:
                 "boxes": [[list(region.corner), list(region.shape)] for region in case.regions],
                 "given_split": case.split,
                 "notes": [without_folders(note) for note in case.notes],
+                **({} if case.lineage is None else {"lineage": case.lineage.row()}),
             }
         )
 
@@ -183,11 +191,14 @@ class CaseEntry:
             synthetic=self.synthetic,
             source_patient=self.source_patient,
             notes=self.notes,
+            lineage=self.lineage,
         )
 
     def row(self) -> dict[str, Any]:
-        """The entry as JSON can hold it."""
-        return vars(self) | {"nodules": [nodule.row() for nodule in self.nodules]}
+        """The entry as JSON can hold it; without `lineage` where there is none, so that older hashes still hold."""
+        row = vars(self) | {"nodules": [nodule.row() for nodule in self.nodules]}
+        del row["lineage"]
+        return row if self.lineage is None else row | {"lineage": self.lineage.row()}
 
     @classmethod
     def from_row(cls, row: Any) -> CaseEntry:
@@ -239,6 +250,7 @@ class CaseEntry:
             source_patient=rows.text(row.get("source_patient", ""), "source_patient"),
             given_split=None if given is None else rows.one_of(given, "given_split", SPLITS),
             notes=rows.texts(row.get("notes", []), "notes"),
+            lineage=None if row.get("lineage") is None else _lineage(row["lineage"]),
         )
 
     def volume(self, voxels: NDArray) -> Volume:
@@ -302,6 +314,50 @@ def _box(value: Any, shape: tuple[int, int, int]) -> Box:
 def _orthonormal(direction: tuple[tuple[float, ...], ...]) -> bool:
     matrix = np.array(direction)
     return bool((np.abs(matrix) < 2).all()) and np.allclose(matrix.T @ matrix, np.eye(3), atol=ORTHONORMAL)
+
+
+def _lineage(value: Any) -> Lineage:
+    lineage = Lineage.from_row(rows.table(value, "lineage"))
+    for text in (lineage.name, lineage.model_sha256, *lineage.patients):
+        rows.text(text, "lineage")
+    return shared(lineage)
+
+
+@lru_cache(maxsize=256)
+def shared(lineage: Lineage) -> Lineage:
+    """The first of equal lineages: thousands of cases of one maker hold its hundreds of patients once."""
+    return lineage
+
+
+def lineages_apart(cases: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[Any]]:
+    """Rows of cases with a number in the place of each lineage, and the lineages, each once, by their numbers."""
+    numbers: dict[str, int] = {}
+    lineages: list[Any] = []
+    made = []
+    for row in cases:
+        if row.get("lineage") is not None:
+            text = json.dumps(row["lineage"], sort_keys=True)
+            if text not in numbers:
+                numbers[text] = len(lineages)
+                lineages.append(row["lineage"])
+            row = {**row, "lineage": numbers[text]}
+        made.append(dict(row))
+    return made, lineages
+
+
+def lineages_joined(cases: Sequence[Any], lineages: Any) -> list[Any]:
+    """The rows that `lineages_apart` took apart.
+
+    Raises:
+        ValueError: a number of no lineage.
+    """
+    known = rows.items(lineages, "lineages")
+    made = []
+    for row in cases:
+        if rows.table(row, "case").get("lineage") is not None:
+            row = {**row, "lineage": known[rows.whole(row["lineage"], "lineage", 0, len(known) - 1)]}
+        made.append(row)
+    return made
 
 
 def _nodule(value: Any, labels: int) -> Nodule:

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from synthorax.datasets import rows
-from synthorax.datasets.case import Case, CaseEntry, Point, upgraded
+from synthorax.datasets.case import Case, CaseEntry, Point, lineages_apart, lineages_joined, upgraded
 from synthorax.datasets.pack_codec import decode_ct, decode_mask, decode_regions, encode_ct, encode_regions
 from synthorax.datasets.progress import shown
 from synthorax.errors import InputError
@@ -128,12 +128,11 @@ class Pack:
         index = rows.json_object(self._read(INDEX, MOST_INDEX_BYTES))
         self.format: int = rows.whole(rows.field(index, "format"), "format", 1, 2**31)
         if self.format > FORMAT:
-            expected = f"format 1 or {FORMAT}; a newer synthorax wrote it, which can read it"
+            expected = f"format 1 or {FORMAT}; a newer synthorax wrote it: update synthorax"
             raise InputError(self.path, f"a pack of format {self.format}", expected)
         self.source = rows.table(rows.field(index, "source"), "source")
-        self.rows: list[dict[str, Any]] = [
-            rows.table(row, "case") for row in rows.items(rows.field(index, "cases"), "cases")
-        ]
+        cases = lineages_joined(rows.items(rows.field(index, "cases"), "cases"), index.get("lineages", []))
+        self.rows: list[dict[str, Any]] = [rows.table(row, "case") for row in cases]
         if self.format == 1:
             self.rows = [upgraded(row, self.source) | {"given_split": row.get("split")} for row in self.rows]
         self.entries = tuple(CaseEntry.from_row(row) for row in self.rows)
@@ -258,6 +257,8 @@ def pack_store(
             zipped.writestr(ZipInfo(f"{number}.ct"), ct)
             if regions is not None:
                 zipped.writestr(ZipInfo(f"{number}.regions"), regions)
+        index["cases"], lineages = lineages_apart(index["cases"])
+        index |= {"lineages": lineages} if lineages else {}
         zipped.writestr(ZipInfo(INDEX), json.dumps(index, allow_nan=False))
     return Pack(out)
 
@@ -336,6 +337,7 @@ class _Encode:
             synthetic=entry.synthetic,
             source_patient=entry.source_patient,
             notes=entry.notes,
+            lineage=entry.lineage,
         )
 
 

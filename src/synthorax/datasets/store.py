@@ -33,6 +33,8 @@ from synthorax.datasets.case import (
     CaseEntry,
     Point,
     Split,
+    lineages_apart,
+    lineages_joined,
     pack_regions,
     packed_bytes,
     unpack_regions,
@@ -142,13 +144,15 @@ def write_index(
     """
     splits = {name: sorted(patients) for name, patients in splits.items()}
     content = json.dumps([[e.case_id, e.sha256] for e in entries] + [splits], sort_keys=True)
+    cases, lineages = lineages_apart([entry.row() for entry in entries])
     index = {
         "format": FORMAT,
         "source": dict(source),
         "fingerprint": fingerprint(content),
         "splits": splits,
         "skipped": [{name: without_folders(text) for name, text in row.items()} for row in skipped],
-        "cases": [entry.row() for entry in entries],
+        "cases": cases,
+        **({"lineages": lineages} if lineages else {}),
     }
     data = _group(index | {"sha256": _own_hash(index)})
     if len(data) > MOST_INDEX_BYTES:
@@ -203,7 +207,7 @@ class Store:
     def _open(self, index: dict[str, Any]) -> None:
         self.format: int = rows.whole(rows.field(index, "format"), "format", 1, 2**31)
         if self.format > FORMAT:
-            expected = f"format 1 or {FORMAT}; a newer synthorax wrote it, which can read it"
+            expected = f"format 1 or {FORMAT}; a newer synthorax wrote it: update synthorax"
             raise InputError(self.path, f"a store of format {self.format}", expected)
         self.source = rows.table(rows.field(index, "source"), "source")
         cases = rows.items(rows.field(index, "cases"), "cases")
@@ -211,6 +215,7 @@ class Store:
             cases = [upgraded(rows.table(row, "case"), self.source) for row in cases]
         elif index.pop("sha256", None) != _own_hash(index):
             raise ValueError("its index is not as it was written")
+        cases = lineages_joined(cases, index.get("lineages", []))
         self.cases = tuple(CaseEntry.from_row(row) for row in cases)
         for case in self.cases if self.format > 1 else ():
             rows.sha256(case.metadata_sha256, f"case {case.case_id}: metadata_sha256")

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from synthorax.datasets.augmentation import Augmentation
+from synthorax.datasets.lineage import training_data
 from synthorax.datasets.patches import PatchDataset, Place
 from synthorax.datasets.places import negative_places, nodule_places
 from synthorax.datasets.store import Store
@@ -83,6 +84,6 @@ def features_training(
         return PatchDataset(store, places, spec, augmentation=drawn, seed=seed, cache=cache)
 
     train, val = patches("train", augmentation(config)), patches("val", Augmentation(flip=False))
-    about = {"fingerprint": store.fingerprint, "patches": len(train), "patients": store.splits}
+    about = {"patches": len(train), **training_data(store)}
     batches = partial(train.batch, size=config.batch_size)
     return task_training(model, batches, partial(model.validate, val), about)

@@ -31,6 +31,7 @@ from synthorax.errors import InputError, OutputError, reason
 from synthorax.io.atomic import atomic_file
 from synthorax.io.locks import TEMPORARY, clear_leftovers
 from synthorax.io.mappings import read_mapping
+from synthorax.provenance import SEEN_BEFORE, UNTOLD
 from synthorax.screen import say
 from synthorax.training.files import (
     BEST,
@@ -51,8 +52,6 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
     from matplotlib.figure import Figure
 
-SEEN_BEFORE = "seen_before"
-"""Of `data.json`: patients that the model a run started from was trained on, or one before it."""
 STEPS = "config.steps"
 """The setting of which a run may get more."""
 LONGEST = 120
@@ -94,7 +93,9 @@ class RunFolder:
             found = _filled(read_mapping(path / CONFIG), config)
             longer = _is_longer(found, config)
             run._check_same(CONFIG, _with_steps_of(found, config) if longer else found, config)
-            run._check_same(DATA, read_mapping(path / DATA), data)
+            noted = read_mapping(path / DATA)
+            asked = {key: value for key, value in data.items() if key in noted or key not in (SEEN_BEFORE, UNTOLD)}
+            run._check_same(DATA, noted, asked)  # an older run notes less of whom its data know
         if fabric is None or fabric.is_global_zero:
             run._make(config, data)
             if longer:
@@ -272,7 +273,12 @@ def check_run_folder(path: Path) -> None:
 
 
 def seen_patients(data: Mapping[str, Any]) -> frozenset[str]:
-    """The patients that a model was trained on, and those of models it started from, as its `data.json` tells."""
+    """The patients of whom a model knows, by its own training, its synthetic cases and the models that it started from.
+
+    Empty where its `data.json` does not tell, or not of all of them.
+    """
+    if data.get(UNTOLD):
+        return frozenset()
     trained = data.get("patients", {}).get("train", []) or data.get("train_patients", [])
     return frozenset(map(str, (*trained, *data.get(SEEN_BEFORE, []))))
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from synthorax.datasets.augmentation import Augmentation
+from synthorax.datasets.lineage import training_data
 from synthorax.datasets.patches import PatchDataset, PatchSpec
 from synthorax.datasets.places import negative_places, nodule_places
 from synthorax.datasets.store import Store
@@ -51,7 +52,7 @@ def ac_wgan_training(
     batches = StepBatches(patches, attributes, config)
     model = AcWgan(config, seed, real_attributes=attributes[torch.from_numpy(patches.labels == POSITIVE)])
     model.real_positives = batches.positives
-    about = {"fingerprint": store.fingerprint, "patches": len(places), "patients": store.splits}
+    about = {"patches": len(places), **training_data(store)}
     stages = [Stage("gan", config.steps, batches)]
     return Training(model, stages, about, max(config.steps // 400, 1), config.precision)
 
