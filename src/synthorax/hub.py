@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from synthorax.editing.blended import Blended
 from synthorax.errors import InputError
+from synthorax.io.images import is_image
 from synthorax.io.mappings import parse_yaml, read_mapping
-from synthorax.makers import Lineage, Maker, Options, Role, check_maker
+from synthorax.makers import Generator, Lineage, Maker, Names, Options, Role, check_maker
 from synthorax.provenance import patient_key, sha256
 from synthorax.registry import Entry as RegistryEntry
 from synthorax.registry import registry
@@ -111,16 +113,19 @@ def find(what: str | Path | Model | Maker, role: Role, options: Options | None =
     """Return a maker of a role, whatever names it.
 
     Args:
-        what: a maker as it is; the name of a system without weights; else a model, as `load` takes it.
-        options: of a system without weights.
+        what: a maker as it is; the name of a system without weights; else a model, as `load` takes it. One that makes
+            patches injects too: their nodules are blended into scans (`editing.blended`).
+        options: of the system, for its editing; or for the sampling of patches that are blended into scans.
         device: of a model's networks.
 
     Raises:
         InputError: no such system or model, or one that does not have the role; says which do.
     """
     maker = _maker(what, options, device)
+    if role == "injects" and maker is not None and "makes patches" in maker.roles - {role}:
+        return Blended(cast(Generator, maker), options)
     if maker is None or role not in maker.roles:
-        can = ", ".join(sorted(set(registry().having(lambda entry: role in entry.roles)) | set(_bundled_with(role))))
+        can = ", ".join(able(role))
         roles = " and ".join(sorted(maker.roles)) if maker else "makes no voxels"
         expected = f"one that {role}: {can}" if can else f"one that {role}; no system here does"
         raise InputError(what if isinstance(what, str | Path) else "maker", f"a system that {roles}", expected)
@@ -132,7 +137,7 @@ def _maker(what: str | Path | Model | Maker, options: Options | None, device: st
     if isinstance(what, str | Path):
         entry = registry().entries.get(str(what))
         if entry is not None and not entry.is_trained and not Path(what).exists():
-            chosen = entry.options() if options is None else options
+            chosen = _named(entry.options() if options is None else options)
             return check_maker(entry.load("maker", "maker")(chosen), entry.roles)
         what = load(what)
     if not isinstance(what, Model):
@@ -146,6 +151,18 @@ def _maker(what: str | Path | Model | Maker, options: Options | None, device: st
     return what.maker()
 
 
+def _named(options: Options) -> Options:
+    """The options with a maker in the place of each model that one of them may name (`makers.Names`)."""
+    found = {}
+    for name, field in type(options).model_fields.items():
+        value = getattr(options, name)
+        is_model = isinstance(value, Model) or (isinstance(value, str | Path) and not is_image(Path(value)))
+        for mark in field.metadata:
+            if isinstance(mark, Names) and is_model:
+                found[name] = find(value, mark.role)
+    return options.model_copy(update=found)
+
+
 def system_of(model: Path | str) -> RegistryEntry:
     """Return the system of a model, or the system without weights, of that name; reads no weights.
 
@@ -157,6 +174,15 @@ def system_of(model: Path | str) -> RegistryEntry:
         return entry
     folder, _ = _places(model)
     return registry()[_read_config(folder / CONFIG)[0]]
+
+
+def able(role: Role) -> list[str]:
+    """Return the names of the systems and of the bundled models that have a role, sorted."""
+
+    def has(entry: RegistryEntry) -> bool:
+        return role in entry.roles or (role == "injects" and "makes patches" in entry.roles)
+
+    return sorted({*registry().having(has), *(name for name, folder in bundled().items() if has(system_of(folder)))})
 
 
 def default(role: Role) -> str:

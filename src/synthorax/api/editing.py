@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from synthorax.anatomy.lungs import Lungs
     from synthorax.anatomy.placement import Clearance, Site
     from synthorax.editing.edited import Edited
+    from synthorax.hub import Model
     from synthorax.io.scans import Scan
     from synthorax.makers import Method, Role
     from synthorax.volume import Volume
@@ -23,7 +24,7 @@ LungFinder = Literal["density", "lungmask"]
 
 def inject(
     scan: str | Path | Scan | Volume,
-    method: str | Method = "render",
+    method: str | Path | Model | Method = "render",
     *,
     at_mm: Sequence[float] | Sequence[Sequence[float]] = (),
     auto: int = 0,
@@ -39,13 +40,15 @@ def inject(
     out: str | Path | None = None,
     keep_identity: bool = False,
     overwrite: bool = False,
+    device: str = "cpu",
     **options: Any,
 ) -> Edited:
     """Put nodules into a chest CT. Outside the region that is returned every voxel stays as it is.
 
     Args:
         scan: a file, a DICOM folder, or what was read from one.
-        method: `render`, the classical baseline; or another `makers.Method`.
+        method: `render`, the classical baseline; a model that makes patches with masks, by its name or run folder; or
+            another maker that injects.
         at_mm: a place (x, y, z) in world millimetres, LPS, or several; each is moved to the nearest voxel.
         auto: put so many more in places that are found.
         diameter_mm: longest chord in a slice: of all, or of one after the other, those of `at_mm` first.
@@ -59,6 +62,7 @@ def inject(
         out: folder to write to: the scan in its own format, mask, region, nodules.csv and manifest.json.
         keep_identity: keep the patient and study of a DICOM series.
         overwrite: replace a folder that an earlier call made.
+        device: of a model's networks.
         options: the method's own. `render` takes `shapes`, a mask (file or volume) or a LuNG (run folder or model),
             instead of LIDC-IDRI's readers' outlines; and `patients` of LIDC-IDRI, whose outlines may be used: leave
             out those of your test set.
@@ -92,7 +96,7 @@ def inject(
         force=force,
     )
     finder = _finder(lungs)
-    chosen, told_options = _method(method, "injects", options)
+    chosen, told_options = _method(method, "injects", options, device)
     check_heeds(chosen, [request.attributes])
     source = _scan(scan, series, force)
     not_kept = kept_elements(source.dicom, keep_identity=keep_identity)[1] if out is not None and source.dicom else ()
@@ -203,7 +207,9 @@ def _labels(labels: str | Path | Volume, ct: Volume) -> tuple[Volume, tuple[str,
     return replace(ct, voxels=found.voxels.astype(np.uint8)), found.notes
 
 
-def _method(method: str | Method, role: Role, options: Mapping[str, Any]) -> tuple[Method, dict[str, Any]]:
+def _method(
+    method: str | Path | Model | Method, role: Role, options: Mapping[str, Any], device: str
+) -> tuple[Method, dict[str, Any]]:
     """A method that does an edit, and its options as a manifest tells of them.
 
     Raises:
@@ -211,40 +217,25 @@ def _method(method: str | Method, role: Role, options: Mapping[str, Any]) -> tup
     """
     from pydantic import ValidationError
 
-    from synthorax.makers import check_maker
-    from synthorax.registry import registry
+    from synthorax import hub
 
-    if not isinstance(method, str):
+    if not isinstance(method, str | Path):
         if options:
-            raise InputError(next(iter(options)), "given", f"nothing: {method.name} has been given its options before")
-        return cast("Method", check_maker(method, [role])), {}
-    able = registry().having(lambda entry: role in entry.roles and not entry.is_trained)
-    if method not in able:
-        raise InputError("method", repr(method), " or ".join(able) or f"nothing: no system {role} yet")
-    entry = registry()[method]
+            raise InputError(next(iter(options)), "given beside a maker", "a maker made with these options")
+        return cast("Method", hub.find(method, role, device=device)), {}
+    if str(method) not in (can := hub.able(role)) and not Path(method).exists():
+        names = ", ".join(can) or "nothing that comes with synthorax"
+        raise InputError("method", repr(str(method)), f"one that {role}: {names}; or a run folder")
+    kind = hub.system_of(method).options
     try:
-        given = entry.options(**{name: _maker_of_shapes(value) for name, value in options.items()})
+        given = kind(**options)
     except ValidationError as error:
         first = error.errors()[0]
-        known = ", ".join(entry.options.model_fields) or "none"
-        expected = f"the options of {method}: {known}"
-        raise InputError(".".join(map(str, first["loc"])), first["msg"], expected) from error
-    made = check_maker(entry.load("maker", "maker")(given), [role])
+        found = f"an option that {method} does not have" if first["type"] == "extra_forbidden" else first["msg"]
+        expected = f"the options of {method}: {', '.join(kind.model_fields) or 'none'}"
+        raise InputError(".".join(map(str, first["loc"])), found, expected) from error
+    made = hub.find(method, role, given, device)
     return cast("Method", made), {name: _told(value) for name, value in given}
-
-
-def _maker_of_shapes(value: Any) -> Any:
-    """A model where an option names one, as the maker of its shapes; any other value as it is."""
-    from synthorax.hub import Model, load
-    from synthorax.io.images import is_image
-
-    if isinstance(value, str | Path) and not is_image(Path(value)):
-        value = load(value)
-    if isinstance(value, Model):
-        from synthorax.systems.lung.shape_source import ModelShapes
-
-        return ModelShapes(value)
-    return value
 
 
 def _told(value: Any) -> Any:

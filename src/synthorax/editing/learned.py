@@ -1,0 +1,152 @@
+"""A method around an in-painter that sees patches on a grid and in an HU window of its own. No torch here.
+
+What lies between the in-painter and a scan is done here once: patches are resampled to its grid, what it changed is
+brought back to the scan's voxels, and the scan's noise is put back in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from synthorax.errors import InputError
+from synthorax.geometry import resample_like
+from synthorax.makers import Edit, Filled, Lineage, Role
+from synthorax.patch import PatchSpec
+from synthorax.scanner import Scanner, measure_scanner
+from synthorax.seeding import derive
+from synthorax.volume import Volume
+
+CONTEXT_MM = 20.0
+"""The scan within this distance of the region is looked at, for its blur and noise."""
+SPREAD, REACH_MM = 0.8, 6.0
+"""An edit reaches this many diameters of its nodule and millimetres from the nodule's middle."""
+REPLACED_HU = 60.0
+"""A voxel whose HU a network changes by this much is counted as replaced; by less, as replaced in part."""
+EVEN_MM = 1.0
+"""Standard deviation of the Gaussian that evens out which voxels are counted as replaced."""
+AIR_HU = -1024.0
+"""HU of what lies beyond a patch."""
+
+InPainter = Callable[
+    [NDArray[np.float32], NDArray[np.bool_], Edit, int], tuple[NDArray[np.float32], NDArray[np.bool_] | None]
+]
+"""`(hu, region, edit, seed)` on a network's grid, [z, y, x], to the HU after the edit and the nodule's mask or None."""
+
+
+class Learned:
+    """A `makers.Method` around an in-painter, which sees the middle of a patch on a grid of its own.
+
+    Args:
+        fill: the in-painter; `Edit.mask` comes to it on its own grid too. HU are clipped to the window of `spec`.
+        spec: grid and HU window of what it sees.
+        name, lineage, heeds, roles: of the maker.
+        keeps_noise: whether its output has the noise of a scan already.
+    """
+
+    def __init__(
+        self,
+        fill: InPainter,
+        spec: PatchSpec,
+        *,
+        name: str,
+        lineage: Lineage,
+        heeds: frozenset[str],
+        roles: frozenset[Role],
+        keeps_noise: bool = False,
+    ) -> None:
+        self._fill, self._spec, self._keeps_noise = fill, spec, keeps_noise
+        self.name, self.lineage, self.heeds, self.roles = name, lineage, heeds, roles
+
+    def reach_mm(self, edit: Edit) -> tuple[float, float]:
+        """Half the width of the patch that it wants to see, and the radius of the ball that it may change.
+
+        Raises:
+            InputError: a nodule wider than the grid shows whole.
+        """
+        diameter = diameter_of(edit)
+        if diameter > self._spec.widest_mm:
+            raise InputError("diameter", f"{diameter:g} mm", f"at most {self._spec.widest_mm:g} mm with {self.name}")
+        half = min(self._spec.size_mm) / 2
+        radius = min(SPREAD * diameter + REACH_MM, half)
+        return max(max(self._spec.size_mm) / 2, radius + CONTEXT_MM), radius
+
+    def fill_many(
+        self,
+        patches: Sequence[Volume],
+        regions: Sequence[NDArray[np.bool_]],
+        edits: Sequence[Edit],
+        seeds: Sequence[int],
+    ) -> list[Filled]:
+        """Do the edits on the in-painter's grid, and bring back what it changed."""
+        return [self._filled(*one) for one in zip(patches, regions, edits, seeds, strict=True)]
+
+    def _filled(self, patch: Volume, region: NDArray[np.bool_], edit: Edit, seed: int) -> Filled:
+        hu = replace(patch, voxels=patch.voxels.astype(np.float32))
+        grid = _grid(patch, self._spec.size, self._spec.spacing_mm)
+        there: NDArray[np.float32] = resample_like(hu, grid, fill=AIR_HU).voxels  # as patches are read for training
+        seen = there.clip(*self._spec.window_hu)
+        allowed = _mask_onto(region, patch, grid)
+        asked = edit if edit.mask is None else replace(edit, mask=_mask_onto(edit.mask, patch, grid))
+        made, mask = self._fill(seen.copy(), allowed, asked, seed)
+        if made.shape != seen.shape or not np.isfinite(made).all():
+            raise InputError(self.name, f"a patch {made.shape} with or without NaN", f"finite HU, {seen.shape}")
+        # Beyond the window the in-painter saw a clipped value; what it left there is left in the scan.
+        change = (np.where(made == seen, 0, made - there) * allowed).astype(np.float32)
+        changed, share = (onto(replace(grid, voxels=v), patch, fill=0) for v in (change, _replaced(change, grid)))
+        share = share * region
+        if self._keeps_noise:
+            result = hu.voxels + share * changed
+        else:  # the fine noise of what was replaced goes, and noise of the same kind comes
+            before = onto(replace(grid, voxels=there), patch)
+            result = hu.voxels + share * (before + changed - hu.voxels)
+            result = result + noise_of(measure_scanner(patch), share, patch, seed)
+        own = None if mask is None else _mask_onto(mask & allowed, grid, patch)
+        return Filled(result, own, edit.nodule)
+
+
+def diameter_of(edit: Edit) -> float:
+    """The diameter of an edit's nodule in mm.
+
+    Raises:
+        InputError: none is given.
+    """
+    if edit.nodule.diameter_mm is None:
+        raise InputError("nodule", "no diameter", "a diameter in mm")
+    return edit.nodule.diameter_mm
+
+
+def _grid(patch: Volume, size: Sequence[int], spacing_mm: tuple[float, float, float]) -> Volume:
+    """A grid of zeros around the middle of a patch, along the patch's axes."""
+    grid = Volume(np.zeros(tuple(size), np.float32), spacing_mm, direction=patch.direction)
+    at = patch.to_world((np.array(patch.shape) - 1) / 2) - grid.to_world((np.array(grid.shape) - 1) / 2)
+    return replace(grid, origin_mm=tuple(at.tolist()))
+
+
+def onto(values: Volume, grid: Volume, *, fill: float = AIR_HU) -> NDArray[np.float32]:
+    """Float32 values [z, y, x] on other voxels; onto larger ones as means, so that no detail turns into noise."""
+    larger = np.maximum(np.divide(grid.spacing_mm, values.spacing_mm), 1)
+    smooth = gaussian_filter(values.voxels, 0.5 * np.sqrt(larger**2 - 1), mode="nearest")
+    found: NDArray[np.float32] = resample_like(replace(values, voxels=smooth), grid, fill=fill).voxels
+    return found
+
+
+def _mask_onto(mask: NDArray[np.bool_], own: Volume, grid: Volume) -> NDArray[np.bool_]:
+    """A mask [z, y, x] on other voxels: those that it fills by half."""
+    return onto(replace(own, voxels=mask.astype(np.float32)), grid, fill=0) >= 0.5
+
+
+def _replaced(change: NDArray[np.float32], grid: Volume) -> NDArray[np.float32]:
+    """How much of each voxel [z, y, x] a change replaces, 0 to 1; noise that came or went is no replacement."""
+    strength = np.clip(abs(gaussian_filter(change, np.divide(EVEN_MM, grid.spacing_mm))) / REPLACED_HU, 0, 1)
+    return (strength**2 * (3 - 2 * strength)).astype(np.float32)
+
+
+def noise_of(scanner: Scanner, share: NDArray[np.floating], patch: Volume, seed: int) -> NDArray[np.float32]:
+    """The noise [z, y, x] that a scan loses where this share of its voxels is replaced."""
+    noise = scanner.noise(patch.shape, patch.spacing_mm, derive(seed, "noise"))
+    return np.sqrt(1 - (1 - np.clip(share, 0, 1)) ** 2) * noise

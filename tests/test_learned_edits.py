@@ -1,0 +1,212 @@
+"""Edits of in-painters and generators, which have a grid of their own, brought to a scan's voxels."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from synthorax import hub
+from synthorax.editing.blended import Blended
+from synthorax.editing.learned import Learned
+from synthorax.errors import InputError
+from synthorax.makers import Edit, Lineage, Samples, fill
+from synthorax.nodule import Nodule, NoduleAttributes
+from synthorax.patch import PatchSpec
+from synthorax.scanner import Scanner
+from synthorax.shapes.diameter import axial_diameter_mm
+from synthorax.volume import Volume
+
+SCANNER = Scanner((0.7, 0.6), 20.0, 0.5, 0.7)
+LUNG_HU = -860.0
+SPEC = PatchSpec((32, 32, 32), (1.0, 1.0, 1.0))
+
+
+def lung(spacing_mm=(1.5, 0.75, 0.75), width_mm=48, noise=True):
+    shape = [2 * round(width_mm / s / 2) + 1 for s in spacing_mm]
+    hu = np.full(shape, LUNG_HU, np.float32)
+    turned = np.array([[0.8, -0.6, 0], [0.6, 0.8, 0], [0, 0, 1.0]])
+    return Volume(hu + noise * SCANNER.noise(shape, spacing_mm, 9), spacing_mm, (10.0, -20.0, 30.0), turned)
+
+
+def away_mm(shape, spacing_mm):
+    axes = [(np.arange(n) - (n - 1) / 2) * s for n, s in zip(shape, spacing_mm, strict=True)]
+    return np.sqrt(sum(a**2 for a in np.ix_(*axes)))
+
+
+def in_painter(paint, **options):
+    return Learned(
+        paint,
+        SPEC,
+        name="toy",
+        lineage=Lineage("toy"),
+        heeds=frozenset({"diameter_mm"}),
+        roles=frozenset({"injects", "erases"}),
+        **options,
+    )
+
+
+def ball_of(hu, edit, value=0.0):
+    ball = away_mm(hu.shape, SPEC.spacing_mm) <= edit.nodule.diameter_mm / 2
+    return np.where(ball, value, hu).astype(np.float32), ball
+
+
+def edited(method, patch, diameter_mm, kind="inject", mask=None, seed=3):
+    region = away_mm(patch.shape, patch.spacing_mm) <= method.reach_mm(wish(diameter_mm))[1]
+    return fill(method, patch, region, replace(wish(diameter_mm, kind), mask=mask), seed), region
+
+
+def wish(diameter_mm, kind="inject"):
+    return Edit(kind, NoduleAttributes(diameter_mm=diameter_mm))
+
+
+@pytest.mark.parametrize("spacing_mm", [(1.5, 0.75, 0.75), (2.5, 0.9, 0.7), (0.6, 0.6, 0.6)])
+def test_an_in_painted_ball_lies_in_the_middle_of_an_oblique_patch_and_is_as_wide_as_on_its_own_grid(spacing_mm):
+    patch = lung(spacing_mm)
+    made, _ = edited(in_painter(lambda hu, region, edit, seed: ball_of(hu, edit)), patch, 12)
+    where = np.argwhere(made.mask)
+    assert where.mean(0) == pytest.approx((np.array(patch.shape) - 1) / 2, abs=0.6)
+    assert axial_diameter_mm(where, patch.spacing_mm) == pytest.approx(12, abs=1.5)
+    core = away_mm(patch.shape, patch.spacing_mm) < 3.5
+    assert made.hu[core].mean() == pytest.approx(0, abs=15)
+
+
+def test_what_an_in_painter_leaves_stays_to_the_bit_even_beyond_its_window_and_where_it_only_hums():
+    patch = lung()
+    patch.voxels[:, :8] = 900  # bone, of which the in-painter sees 400
+    hum = np.random.default_rng(0).normal(0, 5, SPEC.size)
+    made, _ = edited(in_painter(lambda hu, region, edit, seed: (hu.copy(), np.ones(hu.shape, bool))), patch, 12)
+    assert (made.hu == patch.voxels).all()
+    humming = in_painter(lambda hu, region, edit, seed: ((hu + hum).astype(np.float32), np.ones(hu.shape, bool)))
+    assert abs(edited(humming, patch, 12)[0].hu - patch.voxels).max() < 5
+
+
+def test_what_was_replaced_has_the_noise_of_the_scan_once():
+    patch = lung((1.0, 0.7, 0.7))
+    core = away_mm(patch.shape, patch.spacing_mm) < 8
+    deviations = {}
+    for keeps, value in ((False, 0.0), (True, None)):  # a smooth ball, and a ball that keeps the noise it saw
+
+        def paint(hu, region, edit, seed, value=value):
+            ball = away_mm(hu.shape, SPEC.spacing_mm) <= edit.nodule.diameter_mm / 2
+            return np.where(ball, hu + 860 if value is None else value, hu).astype(np.float32), ball
+
+        made, _ = edited(in_painter(paint, keeps_noise=keeps), patch, 22)
+        deviations[keeps] = made.hu[core].std()
+    assert deviations[False] == pytest.approx(SCANNER.noise_hu, rel=0.2)  # measured in the flattest parts, it is less
+    assert deviations[True] == pytest.approx(SCANNER.noise_hu, rel=0.15)
+
+
+def test_an_erasure_comes_with_the_nodules_mask_on_the_in_painters_grid():
+    patch = lung()
+    ball = away_mm(patch.shape, patch.spacing_mm) <= 5
+    patch.voxels[ball] = 30
+    seen = []
+
+    def erase(hu, region, edit, seed):
+        seen.append(edit.mask)
+        return np.where(away_mm(hu.shape, SPEC.spacing_mm) <= 7, LUNG_HU, hu).astype(np.float32), None
+
+    made, region = edited(in_painter(erase), patch, 10, "erase", ball)
+    assert seen[0].shape == SPEC.size
+    assert seen[0].sum() == pytest.approx(ball.sum() * 1.5 * 0.75**2, rel=0.1)
+    assert made.mask is None
+    assert made.hu[ball].mean() == pytest.approx(LUNG_HU, abs=10)
+    assert (made.hu == patch.voxels)[~region].all()
+
+
+class Balls:
+    """A generator whose nodule is a soft ball, `off` times as wide as asked, beside a wall in every second sample."""
+
+    name, lineage, heeds = (
+        "balls",
+        Lineage("balls", "a" * 64, frozenset({"0" * 12})),
+        frozenset({"diameter_mm", "texture"}),
+    )
+    roles, makes_empty, selects, spec = frozenset({"makes patches"}), False, False, SPEC
+
+    def __init__(self, off=1.0, lung_hu=-820.0, masks=True):
+        self.off, self.lung_hu, self.masks = off, lung_hu, masks
+
+    def sample(self, asked, seed, options=None):
+        away = away_mm(SPEC.size, SPEC.spacing_mm)
+        ct, masks = [], []
+        for i, (one,) in enumerate(asked):
+            radius = one.diameter_mm * self.off / 2
+            soft = 1 / (1 + np.exp((away - radius) / 0.4))
+            tissue = -600.0 if one.texture == 1 else 20.0
+            hu = (
+                self.lung_hu
+                + soft * (tissue - self.lung_hu)
+                + np.random.default_rng([seed, i]).normal(0, 25, away.shape)
+            )
+            if i % 2:
+                hu[..., : 16 - int(radius)] = 50
+            ct.append(np.rint(hu).astype(np.int16))
+            masks.append((away <= radius).astype(np.uint8))
+        n = len(asked)
+        nodules = tuple((Nodule("01", (0, 0, 0), replace(one, malignancy=4.0), 1),) for (one,) in asked)
+        arrays = {"ct": np.stack(ct)} | ({"mask": np.stack(masks)} if self.masks else {})
+        return iter([self.part(arrays, asked, nodules, n)])
+
+    def select(self, asked, seed, options=None):
+        raise InputError("selection", "balls", "a maker that selects")
+
+    def part(self, arrays, asked, nodules, n):
+        return Samples(arrays, np.arange(n), tuple(asked), nodules, ({},) * n, SPEC, self.lineage, (), n)
+
+
+@pytest.mark.parametrize("off", [0.85, 1.0, 1.25])
+def test_a_blended_nodule_has_the_diameter_asked_for_whatever_the_generator_makes_of_it(off):
+    patch = lung()
+    made, region = edited(Blended(Balls(off)), patch, 12)
+    assert axial_diameter_mm(np.argwhere(made.mask), patch.spacing_mm) == pytest.approx(12, abs=0.8)
+    assert (made.hu == patch.voxels)[~region].all()
+    assert made.attributes == NoduleAttributes(diameter_mm=12, malignancy=4.0)
+
+
+def test_a_blended_nodule_has_no_box_no_halo_and_the_noise_of_the_scan_once():
+    patch = lung((1.0, 0.7, 0.7))
+    made, _ = edited(Blended(Balls()), patch, 14)
+    away = away_mm(patch.shape, patch.spacing_mm)
+    change = made.hu - patch.voxels
+    rings = [change[(away > r) & (away <= r + 1)].mean() for r in (10, 11, 12, 13, 14, 15)]
+    assert max(map(abs, rings)) < 3  # the sample's lung is 40 HU denser than the scan's
+    core = away < 5
+    assert made.hu[core].mean() == pytest.approx(20, abs=25)
+    assert made.hu[core].std() == pytest.approx(SCANNER.noise_hu, rel=0.15)
+
+
+def test_ground_glass_lies_on_the_lung_of_the_scan():
+    patch = lung()
+    method = Blended(Balls(lung_hu=-780.0))
+    glass = Edit("inject", NoduleAttributes(diameter_mm=14, texture=1.0))
+    made = fill(method, patch, np.ones(patch.shape, bool), glass, 1)
+    core = away_mm(patch.shape, patch.spacing_mm) < 4
+    expected = -600 + (LUNG_HU + 780) * 630 / 810  # the lung in a voxel of glass is the scan's
+    assert made.hu[core].mean() == pytest.approx(expected, abs=20)
+
+
+def test_what_is_denser_in_the_scan_than_the_nodule_stays():
+    patch = lung()
+    patch.voxels[..., : patch.shape[2] // 2] = 700
+    made, _ = edited(Blended(Balls()), patch, 14)
+    wall = np.zeros(patch.shape, bool)
+    wall[..., : patch.shape[2] // 2 - 5] = True
+    assert (made.hu == patch.voxels)[wall].all()
+
+
+def test_a_blend_depends_on_its_own_patch_and_seed_alone_and_another_seed_gives_another():
+    patch, other = lung(), lung((1.0, 1.0, 1.0))
+    method, every = Blended(Balls()), [np.ones(p.shape, bool) for p in (patch, other)]
+    both = method.fill_many([other, patch], every[::-1], [wish(8), wish(10)], [5, 6])
+    assert (both[1].hu == fill(method, patch, every[0], wish(10), 6).hu).all()
+    assert (both[1].hu != fill(method, patch, every[0], wish(10), 7).hu).any()
+
+
+def test_generators_of_patches_inject_and_those_without_masks_say_so():
+    method = hub.find(Balls(), "injects")
+    assert method.lineage == Balls.lineage
+    with pytest.raises(InputError, match="samples without masks; expected a generator whose patches have masks"):
+        edited(hub.find(Balls(masks=False), "injects"), lung(), 10)
+    with pytest.raises(InputError, match=r"at most 40\.5 mm with balls"):
+        method.reach_mm(wish(50))
