@@ -3,21 +3,26 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from stores import store_of
 from synthorax.datasets.case import Case
 from synthorax.datasets.patches import PatchSpec
 from synthorax.datasets.store import Store
 from synthorax.errors import InputError
+from synthorax.makers import Lineage, Samples
 from synthorax.nodule import Nodule, NoduleAttributes
+from synthorax.patch import PatchSpec as Grid
 from synthorax.region import Region
 from synthorax.tasks.made_masks import (
     WindowBatches,
     new_segmenter,
     nodule_in_the_middle,
     nodule_voxels,
+    noted,
     segmenter_loss,
     window_of,
+    with_masks,
 )
 from synthorax.volume import Volume
 
@@ -45,7 +50,7 @@ def store(tmp_path_factory) -> Store:
 
 
 def batches(store: Store, tmp_path, size: int = 12) -> WindowBatches:
-    return WindowBatches.of(store, store.in_split("train"), SPEC, size, 0, tmp_path)
+    return WindowBatches.of(store, store.in_split("train"), SPEC, 0, size=size, cache=tmp_path)
 
 
 def test_a_third_of_the_windows_holds_no_nodule_and_in_the_others_it_lies_anywhere(store, tmp_path):
@@ -130,3 +135,56 @@ def test_a_segmenter_learns_balls_wherever_they_lie(store, tmp_path):
         adam.step()
         losses.append(loss.item())
     assert np.mean(losses[-3:]) < 0.85 * losses[0]
+
+
+class Dense(nn.Module):
+    """Takes what is denser than -300 HU for a nodule."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.level = nn.Parameter(torch.tensor(0.0))
+
+    def forward(self, patches):
+        return patches - self.level
+
+
+def made_samples() -> Samples:
+    """Three patches of 2 x 1 x 1 mm: a nodule beside the middle, no nodule where one was asked for, none asked for."""
+    ct = np.full((3, 16, 16, 16), -800, np.int16)
+    ct[0, 7:9, 6:12, 8:10] = 0  # 6 voxels along y
+    ct[2, 7:9, 7:9, 7:9] = 0  # a vessel
+    asked = (NoduleAttributes(diameter_mm=10.0),)
+    nodule = Nodule(
+        "01", (7.5, 7.5, 15.0), NoduleAttributes(diameter_mm=10.0, texture=4.0), extra={"diameter_is": "asked"}
+    )
+    return Samples(
+        {"ct": ct},
+        np.arange(3),
+        (asked, asked, ()),
+        ((nodule,), (nodule,), ()),
+        ({}, {}, {}),
+        Grid((16, 16, 16), (2.0, 1.0, 1.0)),
+        Lineage("toy"),
+    )
+
+
+def test_a_made_nodule_has_the_diameter_and_the_centre_of_its_mask():
+    made = with_masks(made_samples(), Dense())
+    found, missed = made.nodules[0][0], made.nodules[1][0]
+    assert made.arrays["mask"].dtype == np.uint8
+    assert made.arrays["mask"].sum((1, 2, 3)).tolist() == [24, 0, 0]
+    assert found.center_mm == (8.5, 8.5, 15.0)
+    assert found.attributes == NoduleAttributes(diameter_mm=6.1, texture=4.0)  # the diagonal of 6 x 2 voxels
+    assert (found.label, found.extra) == (1, {"diameter_is": "measured"})
+    assert missed == made_samples().nodules[1][0]
+    assert made.nodules[2] == ()
+
+
+def test_nodules_without_a_mask_are_told_of_once():
+    parts = [with_masks(made_samples(), Dense()) for _ in range(2)]
+    notes = [part.notes for part in noted(iter(parts))]
+    assert notes[0] == ()
+    assert notes[1] == (
+        "2 of 4 nodules have no mask, as the segmenter found none in the middle; their diameters are not measured",
+    )
+    assert [part.notes for part in noted(iter([parts[0].rows(np.array([0, 2]))]))] == [()]

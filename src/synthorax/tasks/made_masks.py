@@ -8,7 +8,7 @@ and a network that sees nothing else learns the middle.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,7 +25,10 @@ from synthorax.datasets.patches import PatchDataset, PatchSpec, Place
 from synthorax.datasets.places import negative_places, nodule_places
 from synthorax.datasets.store import CaseEntry, Store
 from synthorax.errors import InputError
+from synthorax.makers import Samples
+from synthorax.nodule import Nodule
 from synthorax.seeding import generator
+from synthorax.shapes.diameter import axial_diameter_mm
 from synthorax.tasks.networks.config import UNetConfig
 from synthorax.tasks.networks.unet import UNet3d
 
@@ -50,12 +53,16 @@ CONTRAST = (0.4, 1.1)
 teach what faint ones look like, of which there are few."""
 FAINT = 3.5
 """Nodules of a texture below this, ground glass and part-solid, are a stratum of their own."""
-RATE, RISE = 3e-3, 50
-"""Greatest learning rate, and the steps that it takes to rise there."""
+BATCH = 12
+"""Windows of a training step."""
+RATE, RISE, DECAY = 3e-3, 50, 1e-4
+"""Greatest learning rate, the steps that it takes to rise there, and AdamW's weight decay."""
 SMOOTH = 1.0
 """Voxels added to both sides of Dice's fraction, so that it has a gradient in a window without a nodule."""
 NEAR_MM = 4.0
 """A made nodule has a voxel at most this far from the middle of its patch."""
+MEASURED = {"diameter_is": "measured"}
+"""What a nodule's `extra` says of a diameter that is its mask's."""
 AT_ONCE = 16
 """Patches that go through the network together; the last group is padded, so a mask does not depend on its company."""
 
@@ -63,6 +70,11 @@ AT_ONCE = 16
 def new_segmenter() -> UNet3d:
     """Return a segmenter with weights from torch's global generator: [b, 1, z, y, x] within -1 to 1 to logits alike."""
     return UNet3d(UNetConfig(width=WIDTH, n_classes=1))
+
+
+def new_optimizer(segmenter: nn.Module) -> torch.optim.Optimizer:
+    """Return the optimiser of a segmenter, whose learning rate `segmenter_rate` gives."""
+    return torch.optim.AdamW(segmenter.parameters(), lr=RATE, weight_decay=DECAY, fused=True)
 
 
 def window_of(spec: PatchSpec) -> PatchSpec:
@@ -99,12 +111,20 @@ class WindowBatches:
 
     @classmethod
     def of(
-        cls, store: Store, cases: Sequence[CaseEntry], spec: PatchSpec, size: int, seed: int, cache: Path | None = None
+        cls,
+        store: Store,
+        cases: Sequence[CaseEntry],
+        spec: PatchSpec,
+        seed: int,
+        *,
+        size: int = BATCH,
+        cache: Path | None = None,
     ) -> WindowBatches:
         """Make the windows of a store's cases ready.
 
         Args:
             spec: of the patches whose nodules will get masks.
+            size: windows of a batch.
             cache: where decoded patches are kept; the user's cache folder if not given.
 
         Raises:
@@ -204,3 +224,49 @@ def nodule_in_the_middle(voxels: NDArray[np.bool_], spacing_mm: Sequence[float])
     labels = cc3d.connected_components(voxels, connectivity=6)
     piece: NDArray[np.bool_] = labels == labels[tuple(where[apart_mm.argmin()])]
     return piece
+
+
+def with_masks(samples: Samples, network: nn.Module) -> Samples:
+    """Return samples of CT with the masks of their nodules, and with the diameters and centres of those masks.
+
+    The mask of a sample is a function of its HU alone. A nodule in whose place the segmenter finds none keeps what is
+    known of it, and has no voxels in the mask.
+
+    Args:
+        samples: each with at most one nodule, in the middle.
+    """
+    unit = samples.spec.to_unit(samples.ct.astype(np.float32))
+    found = nodule_voxels(network, torch.from_numpy(unit)[:, None])
+    masks = np.zeros(samples.ct.shape, np.uint8)
+    nodules = []
+    for mask, voxels, own in zip(masks, found, samples.nodules, strict=True):
+        piece = nodule_in_the_middle(voxels, samples.spec.spacing_mm)
+        measured = own and piece.any()
+        nodules.append((_measured(own[0], piece, samples.spec.spacing_mm),) if measured else own)
+        mask[:] = piece if measured else 0
+    return replace(samples, arrays={**samples.arrays, "mask": masks}, nodules=tuple(nodules))
+
+
+def _measured(nodule: Nodule, mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> Nodule:
+    """A made nodule as its mask shows it."""
+    inside = np.argwhere(mask)
+    z, y, x = (inside.mean(0) * spacing_mm).tolist()
+    attributes = replace(nodule.attributes, diameter_mm=round(axial_diameter_mm(inside, spacing_mm), 2))
+    return replace(nodule, center_mm=(x, y, z), attributes=attributes, label=1, extra={**nodule.extra, **MEASURED})
+
+
+def noted(parts: Iterator[Samples]) -> Iterator[Samples]:
+    """The parts of some samples, with a note on the last one if nodules were not found."""
+    last: Samples | None = None
+    made = missed = 0
+    for part in parts:
+        if last is not None:
+            yield last
+        last = part
+        made += sum(map(len, part.nodules))
+        missed += sum(not nodule.label for nodules in part.nodules for nodule in nodules)
+    if last is None:
+        return
+    told = f"{missed} of {made} nodules have no mask, as the segmenter found none in the middle"
+    notes = (f"{told}; their diameters are not measured",) if missed else ()
+    yield replace(last, notes=(*last.notes, *notes))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 
 from synthorax import makers
 from synthorax.errors import InputError
@@ -39,6 +39,8 @@ class AcWganConfig(BaseModel):
             each overwrites two further entries of the noise, by its value and by whether it is given.
         batch_size: section 4.1.1.
         steps: of five critic updates and one of the generator, which the thesis calls epochs.
+        segmenter_steps: steps in which the network learns that gives made nodules their masks; 0 for none, and samples
+            without masks. It learns on the outlines of the store's training patients (`tasks.made_masks`).
         n_critic: critic updates a step.
         generator_learning_rate: Adam's.
         critic_learning_rate: Adam's.
@@ -65,7 +67,8 @@ class AcWganConfig(BaseModel):
     n_classes: int = Field(default=2, ge=2)
     attributes: tuple[Attribute, ...] = ()
     batch_size: PositiveInt = 64
-    steps: PositiveInt = 20_000
+    steps: NonNegativeInt = 20_000
+    segmenter_steps: NonNegativeInt = 0
     n_critic: PositiveInt = 5
     generator_learning_rate: Positive = 1e-4
     critic_learning_rate: Positive = 1e-4
@@ -106,6 +109,8 @@ class AcWganConfig(BaseModel):
         if max(*self.widths, self.noise, self.batch_size) > MOST_WIDE:
             wide = max(*self.widths, self.noise, self.batch_size)
             raise InputError("widths, noise or batch_size", str(wide), f"at most {MOST_WIDE}")
+        if not self.steps and not self.segmenter_steps:
+            raise InputError("steps", "0, and no segmenter_steps", "1 or more of either")
         if any(n % 2**N_BLOCKS for n in self.size):
             raise InputError("size", str(self.size), f"voxels divisible by {2**N_BLOCKS}")
         if len(set(self.attributes)) < len(self.attributes):

@@ -26,11 +26,16 @@ from synthorax.systems.ac_wgan.system import (
     GeneratedCubes,
     selection_notes,
 )
+from synthorax.tasks import made_masks
 
 TELL_EVERY_S = 20.0
 """Seconds between two lines that say how far a selection is."""
 WORTH_TELLING_S = 10.0
 """A selection that will take longer than this says so after its first attempt."""
+NO_MASKS = (
+    "this model has no segmenter: its nodules have no masks, and their diameters are not measured; "
+    "train one with --set segmenter_steps=2000"
+)
 
 
 class AcWganMaker:
@@ -59,6 +64,8 @@ class AcWganMaker:
     def sample(self, asked: Sequence[Asked], seed: int, options: Options | None = None) -> Iterator[Samples]:
         """Make patches in parts of at most `CHUNK`; attributes not asked for are those of a similar training nodule.
 
+        Where the model has a segmenter, nodules have masks, whose diameters and centres are theirs.
+
         With `options.select`, samples that never pass the selection are left out, and a note tells how many.
 
         Raises:
@@ -69,9 +76,10 @@ class AcWganMaker:
         chosen = options_of(options, AcWganOptions, self.name)
         self._check(asked)
         if not chosen.select:
-            return self._parts(asked, seed)
+            return made_masks.noted(self._parts(asked, seed)) if self._system.segmenter else self._parts(asked, seed)
         self._system.check_selects()
-        return self._noted(self._selected(asked, seed), asked)
+        selected = self._noted(self._selected(asked, seed), asked)
+        return made_masks.noted(selected) if self._system.segmenter else selected
 
     def select(self, asked: Sequence[Asked], seed: int, options: Options | None = None) -> Iterator[Samples]:
         """Make patches anew until the critic takes each for real and for its class (section 4.2).
@@ -155,12 +163,13 @@ class AcWganMaker:
         return made.rows(np.argsort(made.index, kind="stable"))
 
     def _doubts(self, asked: Sequence[Asked]) -> tuple[str, ...]:
-        """Notes on attributes asked for beyond all that the model has learned from."""
+        """Notes on attributes asked for beyond what the model has learned from, and on masks that it cannot make."""
         each = dict.fromkeys(one for nodules in asked for one in nodules)
-        return tuple(dict.fromkeys(note for one in each for note in self._system.doubts(one)))
+        doubts = dict.fromkeys(note for one in each for note in self._system.doubts(one))
+        return (*doubts, *((NO_MASKS,) if each and self._system.segmenter is None else ()))
 
     def _samples(self, made: GeneratedCubes, asked: Sequence[Asked], notes: tuple[str, ...]) -> Samples:
-        return Samples(
+        samples = Samples(
             arrays={"ct": made.hu},
             index=made.index,
             asked=tuple(asked[i] for i in made.index),
@@ -171,6 +180,8 @@ class AcWganMaker:
             notes=notes,
             tried=len(made.index),
         )
+        segmenter = self._system.segmenter
+        return samples if segmenter is None else made_masks.with_masks(samples, segmenter)
 
     def _nodules(self, made: GeneratedCubes, i: int, asked: Asked) -> tuple[Nodule, ...]:
         """The nodule of a sample, which lies in the middle; its attributes are those told to the network, or judged."""

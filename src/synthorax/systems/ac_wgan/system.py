@@ -18,6 +18,7 @@ from synthorax.nodule import EDGE_MM, NoduleAttributes
 from synthorax.seeding import derive, generator
 from synthorax.systems.ac_wgan.config import AcWganConfig
 from synthorax.systems.ac_wgan.networks import Critic, Critique, Generator, decode_attributes, encode_attributes
+from synthorax.tasks import made_masks
 from synthorax.training.losses import (
     attribute_loss,
     class_loss,
@@ -49,6 +50,8 @@ CHUNK = 64
 ALIKE = 20
 """Attributes that were not asked for are those of one of this many training nodules most like what was."""
 PREVIEW_MM = (5.0, 8.0, 12.0, 18.0)
+SEGMENTER_STAGE = "segmenter"
+"""Name of the stage of training in which the segmenter learns."""
 OLD_FACTS = "real."
 """How the names of facts began in older files of weights."""
 
@@ -172,7 +175,10 @@ class AcWgan(System):
             real_attributes = torch.zeros(0, len(config.attributes))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(seed, "ac-wgan weights"))
-            networks = {"generator": Generator(config), "critic": Critic(config)}
+            networks: dict[str, nn.Module] = {"generator": Generator(config), "critic": Critic(config)}
+            if config.segmenter_steps:
+                torch.manual_seed(derive(seed, "segmenter weights"))
+                networks["segmenter"] = made_masks.new_segmenter()
         facts = {"attributes": real_attributes, "least_score": torch.tensor(float("nan"))}
         super().__init__(config, networks, seed=seed, decays={"generator": config.ema_decay}, facts=facts)
         self.real_positives: Callable[[], Iterator[Tensor]] | None = None
@@ -194,18 +200,29 @@ class AcWgan(System):
         facts = {key.replace(OLD_FACTS, FACTS, 1): t for key, t in weights.items() if key.startswith(OLD_FACTS)}
         super().load_weights({**weights, **facts})
 
+    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+        """Take what another model's networks have learned; a segmenter that it does not have starts afresh."""
+        own = {key: tensor for key, tensor in self.weights().items() if key.startswith("segmenter.")}
+        super().start_from({**own, **weights})
+
     def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
         rates = {"generator": self.config.generator_learning_rate, "critic": self.config.critic_learning_rate}
-        return {
+        optimizers: dict[str, torch.optim.Optimizer] = {
             name: torch.optim.Adam(self.networks[name].parameters(), lr=rate, betas=self.config.betas, fused=True)
             for name, rate in rates.items()
         }
+        if self.segmenter is not None:
+            optimizers["segmenter"] = made_masks.new_optimizer(self.segmenter)
+        return optimizers
 
     def check(self, world: int) -> None:
         n, each = self.config.batch_size, world * self.config.accumulate
         if n % each or n < 2:
             parts_of = f"{world} processes in {self.config.accumulate} parts"
             raise InputError("batch size", str(n), f"2 or more, and a multiple of {each}, for {parts_of}")
+        if self.segmenter is not None and made_masks.BATCH % world:
+            shared = f"a number that the segmenter's batch of {made_masks.BATCH} windows can be shared by"
+            raise InputError("processes", str(world), f"{shared}; or segmenter_steps=0, which makes no masks")
 
     def prepare_training(self, fabric: Fabric) -> None:
         super().prepare_training(fabric)
@@ -213,7 +230,26 @@ class AcWgan(System):
         self._of_critic = Replayed(self._critic_gradients, self._critic.parameters(), enabled=graphs)
         self._of_generator = Replayed(self._generator_gradients, self._generator.parameters(), enabled=graphs)
 
-    def training_step(self, batch: Sequence[Mapping[str, Tensor]], step: int) -> dict[str, Tensor]:
+    def training_step(self, batch: Any, step: int) -> dict[str, Tensor]:
+        """An update of the segmenter in its stage, else one of the GAN.
+
+        Args:
+            batch: of the segmenter what `made_masks.WindowBatches` gives; of the GAN a list, see `_gan_step`.
+        """
+        return self._segmenter_step(batch, step) if self.stage == SEGMENTER_STAGE else self._gan_step(batch, step)
+
+    def _segmenter_step(self, batch: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
+        assert self.segmenter is not None
+        for group in self.optimizers["segmenter"].param_groups:
+            group["lr"] = made_masks.segmenter_rate(step, self.config.segmenter_steps)
+        with self.autocast():
+            logits = self.segmenter(batch["ct"])
+        loss = made_masks.segmenter_loss(logits.float(), batch["mask"])
+        loss.backward()
+        self.update("segmenter")
+        return {"segmenter_loss": loss.detach()}
+
+    def _gan_step(self, batch: Sequence[Mapping[str, Tensor]], step: int) -> dict[str, Tensor]:
         """`n_critic` updates of the critic, each by its own batch, and one of the generator (figure 3.2).
 
         Args:
@@ -535,6 +571,11 @@ class AcWgan(System):
     @property
     def _generator(self) -> Generator:
         return cast(Generator, self.networks["generator"])
+
+    @property
+    def segmenter(self) -> nn.Module | None:
+        """The network that gives made nodules their masks; None where none was trained."""
+        return self.networks.get("segmenter")
 
     @property
     def _critic(self) -> Critic:

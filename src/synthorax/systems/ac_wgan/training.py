@@ -18,7 +18,8 @@ from synthorax.errors import InputError
 from synthorax.nodule import NoduleAttributes
 from synthorax.systems.ac_wgan.config import AcWganConfig
 from synthorax.systems.ac_wgan.networks import encode_attributes
-from synthorax.systems.ac_wgan.system import POSITIVE, AcWgan
+from synthorax.systems.ac_wgan.system import POSITIVE, SEGMENTER_STAGE, AcWgan
+from synthorax.tasks.made_masks import WindowBatches
 from synthorax.training.system import Stage, Training
 
 READ_AT_ONCE = 32
@@ -34,7 +35,7 @@ def ac_wgan_training(
         cache: where decoded patches are kept; the user's cache folder if not given.
 
     Raises:
-        InputError: no store, or one without patches of both classes.
+        InputError: no store, one without patches of both classes, or, for a segmenter, without outlines of nodules.
     """
     store = Store.of(data)
     spec = PatchSpec(config.size, config.spacing_mm, config.window_hu)
@@ -53,8 +54,12 @@ def ac_wgan_training(
     model = AcWgan(config, seed, real_attributes=attributes[torch.from_numpy(patches.labels == POSITIVE)])
     model.real_positives = batches.positives
     about = {"patches": len(places), **training_data(store)}
-    stages = [Stage("gan", config.steps, batches)]
-    return Training(model, stages, about, max(config.steps // 400, 1), config.precision)
+    stages = [Stage("gan", config.steps, batches, frozenset({"generator", "critic"}))]
+    if config.segmenter_steps:
+        windows = WindowBatches.of(store, cases, spec, seed, cache=cache)
+        stages.insert(0, Stage(SEGMENTER_STAGE, config.segmenter_steps, windows, frozenset({"segmenter"})))
+    steps = config.segmenter_steps + config.steps
+    return Training(model, stages, about, max(steps // 400, 1), config.precision)
 
 
 @dataclass(frozen=True, eq=False)
