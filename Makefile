@@ -1,4 +1,4 @@
-# make demo | test | prove | lint | architecture | bench | results | results-lung | results-data | results-phantom | results-baselines | results-detection
+# make demo | test | prove | lint | architecture | bench | results | results-lung | results-data | results-phantom | results-baselines | results-detection | results-masks
 # make device-pack STORE=... [SIZE=24,24,24] [DEVICE_PYTHON=3.12]
 PYTHON ?= python3
 BIN := .venv/bin
@@ -7,7 +7,7 @@ SIZE ?= 24,24,24
 DEVICE_PYTHON ?= 3.12
 PLATFORMS := manylinux2014 manylinux_2_17 manylinux_2_24 manylinux_2_27 manylinux_2_28
 
-.PHONY: demo test prove lint architecture bench results results-lung results-data results-phantom results-baselines results-detection device-pack
+.PHONY: demo test prove lint architecture bench results results-lung results-data results-phantom results-baselines results-detection results-masks device-pack
 
 demo: $(INSTALLED)
 	$(BIN)/synthorax demo --out demo
@@ -48,6 +48,9 @@ results-baselines: $(INSTALLED)
 
 results-detection: $(INSTALLED)
 	$(BIN)/python scripts/results_detection.py --out docs/results $(if $(RUN),--run $(RUN))
+
+results-masks: $(INSTALLED)
+	$(BIN)/python scripts/results_masks.py --out docs/results $(if $(MODEL),--model $(MODEL))
 
 device-pack: $(INSTALLED)
 	mkdir -p build/device

@@ -31,6 +31,8 @@ from synthorax.training.trainable import AVERAGE
 
 MOST_MB = 32
 """All bundled models together, so that the package stays quick to install."""
+SEGMENTER = "segmenter"
+"""Of a card's facts: steps and minutes of a segmenter that `add_segmenter.py` put into the model."""
 LICENCE = "weights Apache-2.0; learned from LIDC-IDRI, CC BY 3.0"
 CITATION = """\
 **LIDC-IDRI** (CC BY 3.0): Armato III SG et al., *Data From LIDC-IDRI*, The Cancer Imaging Archive, 2015,
@@ -44,7 +46,7 @@ TEXT = """\
 
 ## How it was made
 
-System `{system}`, preset `{preset}`, seed {seed}: {steps} steps{minutes}. `config.yaml` has every setting.
+System `{system}`, preset `{preset}`, seed {seed}: {steps} steps{minutes}. `config.yaml` has every setting.{segmenter}
 The weights are in half precision, without the optimisers' state; where the training kept a running mean of a network
 that makes the samples, it is that mean. Their sha256 is {weights_sha256}; a file of another hash is not loaded.
 
@@ -102,8 +104,8 @@ def bundle(
             "system": config["system"],
             "preset": config["preset"],
             "seed": config["seed"],
-            "steps": _steps(folder, weights),
-            "minutes": _minutes(folder / LOG),
+            "steps": steps_of(folder, weights),
+            "minutes": minutes_of(folder / LOG),
             "weights_sha256": sha256(made / WEIGHTS),
             "data_fingerprint": data["fingerprint"],
             "patients": {split: len(ids) for split, ids in _patients(data).items()},
@@ -113,7 +115,7 @@ def bundle(
         }
         (made / CONFIG).write_text(yaml.safe_dump({"format": hub.FORMAT, **config}, sort_keys=False))
         (made / DATA).write_text(json.dumps(data, indent=1) + "\n")
-        (made / hub.CARD).write_text(_card(facts, citation))
+        (made / hub.CARD).write_text(card_text(facts, citation))
         hub.load(made)
         if (mb := _megabytes(out) - _megabytes(out / name)) > MOST_MB:  # it is made beside the one it replaces
             raise InputError(out, f"{mb:.1f} MB of bundled models", f"at most {MOST_MB}")
@@ -143,15 +145,25 @@ def halved(weights: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
     return made
 
 
-def _card(facts: Mapping[str, Any], citation: str) -> str:
+def card_text(facts: Mapping[str, Any], citation: str) -> str:
+    """Return the card: the facts as YAML, and the text that tells them."""
     minutes = f" in {facts['minutes']} minutes, as its log has it" if facts["minutes"] else ""
     patients = ", ".join(f"{count} patients in {split}" for split, count in facts["patients"].items())
     patients = f"{patients}." if patients else "Not known."
     if SEEN_BEFORE in facts:
         patients += f" The model it was started from, or one before it, was trained on {facts[SEEN_BEFORE]} patients."
-    told = dict(facts) | {"minutes": minutes, "patients": patients}
+    told = dict(facts) | {"minutes": minutes, "patients": patients, "segmenter": _segmenter(facts)}
     text = TEXT.format(**told, measured=_table(facts["figures"]), citation=citation)
     return f"---\n{yaml.safe_dump(dict(facts), sort_keys=False)}---\n{text}"
+
+
+def _segmenter(facts: Mapping[str, Any]) -> str:
+    """A sentence on a segmenter that learned in a run of its own."""
+    if SEGMENTER not in facts:
+        return ""
+    run = facts[SEGMENTER]
+    took = f"{run['steps']} steps in {run['minutes']} minutes"
+    return f"\nThe segmenter that gives nodules their masks learned on the same patients in a run of its own: {took}."
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -168,7 +180,7 @@ def _patients(data: Mapping[str, Any]) -> dict[str, set[str]]:
     return {split: set(ids) for split, ids in given.items()}
 
 
-def _steps(folder: Path, weights: Path) -> int:
+def steps_of(folder: Path, weights: Path) -> int:
     """Steps that these weights have seen."""
     try:
         state = torch.load(folder / STATE, map_location="cpu", weights_only=True, mmap=True)
@@ -177,7 +189,7 @@ def _steps(folder: Path, weights: Path) -> int:
         raise InputError(folder / STATE, "no readable state", "the state of the run") from error
 
 
-def _minutes(log: Path) -> float:
+def minutes_of(log: Path) -> float:
     """Of training, over all calls, also of a log whose seconds start anew with each of them."""
     seconds = [0.0]
     for line in log.read_text().splitlines() if log.is_file() else ():
@@ -212,7 +224,7 @@ def main() -> int:
     options = vars(parser.parse_args())
     try:
         rows = options.pop("measured")
-        folder = bundle(**options, measured=_rows(rows) if rows else ())
+        folder = bundle(**options, measured=read_rows(rows) if rows else ())
     except (SynthoraxError, OSError) as error:
         print(f"bundle_model: {error}", file=sys.stderr)
         return 2
@@ -220,7 +232,12 @@ def main() -> int:
     return 0
 
 
-def _rows(file: Path) -> list[dict[str, Any]]:
+def read_rows(file: Path) -> list[dict[str, Any]]:
+    """Return the figures of a card.
+
+    Raises:
+        InputError: no list of mappings.
+    """
     try:
         rows = yaml.safe_load(file.read_text())
     except yaml.YAMLError as error:

@@ -1,0 +1,91 @@
+#!/usr/bin/env python3
+"""Put the segmenter of a run into a bundled model, whose other weights stay bit for bit.
+
+    synthorax train ac-wgan --data STORE --preset compact --from NAME --set steps=0 --set segmenter_steps=2000 --out RUN
+    python scripts/add_segmenter.py RUN NAME [--measured FIGURES.yaml]
+
+The segmenter and the model must have learned on the same data. FIGURES.yaml is as in `bundle_model.py`; its rows come
+after those of the card, or take the place of those that tell the same figure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from safetensors.torch import load_file, save_file
+
+from bundle_model import CITATION, SEGMENTER, card_text, halved, minutes_of, read_rows, steps_of
+from synthorax import hub
+from synthorax.errors import InputError, SynthoraxError
+from synthorax.io.atomic import atomic_folder
+from synthorax.provenance import sha256
+from synthorax.training.files import CONFIG, DATA, LOG, WEIGHTS
+
+STEPS = "segmenter_steps"
+GRID = ("size", "spacing_mm", "window_hu")
+"""Settings that the model and the segmenter must share."""
+
+
+def add_segmenter(
+    run: Path, name: str, *, measured: Sequence[Mapping[str, Any]] = (), out: Path = hub.PRETRAINED
+) -> Path:
+    """Write the bundled model's folder anew; returns it.
+
+    Raises:
+        InputError: no such model, a run without a segmenter that has come to its end, or one of other data or voxels.
+    """
+    folder = out / name
+    hub.load(folder), hub.load(run)
+    config, own = (yaml.safe_load((where / CONFIG).read_text()) for where in (folder, run))
+    data, its = (json.loads((where / DATA).read_text()) for where in (folder, run))
+    steps = own["config"].get(STEPS, 0)
+    if not steps or steps_of(run, run / WEIGHTS) < steps:
+        raise InputError(run, "no segmenter that has come to its end", f"a run with {STEPS}, to its end")
+    if (data["fingerprint"], data["patients"]) != (its["fingerprint"], its["patients"]):
+        raise InputError(run, f"data {its['fingerprint'][:16]}", f"those of {name}, {data['fingerprint'][:16]}")
+    if any(config["config"][key] != own["config"][key] for key in GRID):
+        raise InputError(run, "patches of another grid", ", ".join(f"{key} {config['config'][key]}" for key in GRID))
+    prefix = f"{SEGMENTER}."
+    segmenter = {key: tensor for key, tensor in load_file(run / WEIGHTS).items() if key.startswith(prefix)}
+    others = {key: tensor for key, tensor in load_file(folder / WEIGHTS).items() if not key.startswith(prefix)}
+    facts = dict(hub.read_card(folder).facts)
+    replaced = {row["figure"] for row in measured}
+    facts["figures"] = [*(row for row in facts["figures"] if row["figure"] not in replaced), *map(dict, measured)]
+    facts[SEGMENTER] = {"steps": steps, "minutes": minutes_of(run / LOG)}
+    config["config"][STEPS] = steps
+    with atomic_folder(folder, overwrite=True) as made:
+        save_file({**others, **halved(segmenter, run / WEIGHTS)}, made / WEIGHTS)
+        (made / WEIGHTS).chmod(0o644)
+        facts["weights_sha256"] = sha256(made / WEIGHTS)
+        (made / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
+        (made / DATA).write_text(json.dumps(data, indent=1) + "\n")
+        (made / hub.CARD).write_text(card_text(facts, CITATION))
+        hub.load(made)
+    return folder
+
+
+def main() -> int:
+    """Add a segmenter, as the command line says."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("name")
+    parser.add_argument("--measured", type=Path)
+    parser.add_argument("--out", type=Path, default=hub.PRETRAINED)
+    options = vars(parser.parse_args())
+    try:
+        rows = options.pop("measured")
+        print(add_segmenter(**options, measured=read_rows(rows) if rows else ()))
+    except (SynthoraxError, OSError) as error:
+        print(f"add_segmenter: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
