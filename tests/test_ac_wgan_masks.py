@@ -13,11 +13,9 @@ import add_segmenter as script
 from bundle_model import bundle
 from stores import store_of
 from synthorax import api, hub
-from synthorax.cli import main
 from synthorax.datasets.case import Case
 from synthorax.datasets.store import Store
 from synthorax.errors import InputError
-from synthorax.io.tables import read_table
 from synthorax.makers import Lineage, Samples
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.region import Region
@@ -58,18 +56,25 @@ def store(tmp_path_factory) -> Store:
     return store_of(tmp_path_factory.mktemp("cubes"), cases)
 
 
-def trained(store, cache, folder, *, minutes=None, settings=BOTH):
-    """A run, or as much of it as the minutes allow."""
+def trained(store, cache, folder, *, settings=BOTH):
+    """A run that has come to its end."""
     training = ac_wgan_training(ac_wgan_config("smoke", settings), store, 0, cache=cache)
     about = {"system": "ac-wgan", "preset": "smoke", "seed": 0, "config": training.model.config}
     run = RunFolder.open(folder, about, training.data)
-    fit(replace(training, log_every=1), run, make_fabric("cpu"), max_minutes=minutes)
+    fit(replace(training, log_every=1), run, make_fabric("cpu"))
     return folder
 
 
 @pytest.fixture(scope="module")
 def run(store, tmp_path_factory):
     return trained(store, tmp_path_factory.mktemp("cache"), tmp_path_factory.mktemp("runs") / "run")
+
+
+@pytest.fixture(scope="module")
+def alone(store, tmp_path_factory):
+    """A run of the GAN without a segmenter."""
+    cache, folder = tmp_path_factory.mktemp("cache"), tmp_path_factory.mktemp("runs") / "alone"
+    return trained(store, cache, folder, settings={"steps": 2})
 
 
 class Brighter(nn.Module):
@@ -100,38 +105,36 @@ def test_a_run_trains_the_segmenter_first_and_then_the_gan_alone(run):
     assert any(key.startswith("segmenter.") for key in load_file(run / "weights.safetensors"))
 
 
-@pytest.mark.parametrize("stopped_at", [2, 3, 4])
-def test_a_run_that_was_stopped_in_either_stage_ends_with_the_same_bytes(stopped_at, store, run, tmp_path, monkeypatch):
-    step, done = AcWgan.training_step, []
+def test_a_run_that_was_killed_in_both_stages_ends_with_the_same_bytes(store, run, tmp_path, monkeypatch):
+    step, left = AcWgan.training_step, [2, 2]
 
-    def stopping(self, batch, number):
-        if len(done) == stopped_at:
+    def killed(self, batch, number):
+        if left and not left[0]:
+            left.pop(0)
             raise KeyboardInterrupt
-        done.append(number)
+        if left:
+            left[0] -= 1
         return step(self, batch, number)
 
-    out = trained(store, tmp_path, tmp_path / "run", minutes=0)  # a state to go on from
     monkeypatch.setattr("synthorax.training.loop.SAVE_EVERY_S", -1.0)
-    with monkeypatch.context() as patch:
-        patch.setattr(AcWgan, "training_step", stopping)
+    monkeypatch.setattr(AcWgan, "training_step", killed)
+    for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            trained(store, tmp_path, out)
-    trained(store, tmp_path, out)
-    assert (out / "weights.safetensors").read_bytes() == (run / "weights.safetensors").read_bytes()
+            trained(store, tmp_path, tmp_path / "run")
+    trained(store, tmp_path, tmp_path / "run")
+    assert (tmp_path / "run" / "weights.safetensors").read_bytes() == (run / "weights.safetensors").read_bytes()
 
 
-def test_a_segmenter_leaves_the_gan_as_it_would_be_without_one(store, run, tmp_path):
-    alone = load_file(trained(store, tmp_path, tmp_path / "alone", settings={"steps": 2}) / "weights.safetensors")
-    both = load_file(run / "weights.safetensors")
-    assert not any(key.startswith("segmenter.") for key in alone)
-    assert all(torch.equal(tensor, both[key]) for key, tensor in alone.items())
+def test_a_segmenter_leaves_the_gan_as_it_would_be_without_one(run, alone):
+    gan, both = (load_file(folder / "weights.safetensors") for folder in (alone, run))
+    assert not any(key.startswith("segmenter.") for key in gan)
+    assert all(torch.equal(tensor, both[key]) for key, tensor in gan.items())
 
 
-def test_a_model_that_is_given_a_segmenter_keeps_its_gan(store, run, tmp_path):
-    first = trained(store, tmp_path, tmp_path / "first", settings={"steps": 2})
-    options = {"preset": "smoke", "start": first, "device": "cpu", "cache": tmp_path}
-    api.train("ac-wgan", store, tmp_path / "run", settings={"steps": 0, "segmenter_steps": 3}, **options)
-    before, after = load_file(first / "weights.safetensors"), load_file(tmp_path / "run" / "weights.safetensors")
+def test_a_model_that_is_given_a_segmenter_keeps_its_gan(store, alone, tmp_path):
+    options = {"preset": "smoke", "start": alone, "device": "cpu", "cache": tmp_path}
+    api.train("ac-wgan", store, tmp_path / "run", settings={"steps": 0, "segmenter_steps": 1}, **options)
+    before, after = (load_file(folder / "weights.safetensors") for folder in (alone, tmp_path / "run"))
     assert all(torch.equal(tensor, after[key]) for key, tensor in before.items())
     assert any(key.startswith("segmenter.") for key in after)
 
@@ -171,22 +174,8 @@ def test_a_model_without_a_segmenter_makes_samples_without_masks_and_says_so():
     assert not samples_of(AcWgan(ac_wgan_config("smoke", {})), [()]).notes
 
 
-def test_made_nodules_enter_a_store_with_their_masks(run, with_pieces, tmp_path):
-    assert main(["sample", str(run), "-n", "2", "--diameter", "8", "--out", str(tmp_path / "made")]) == 0
-    assert main(["prepare", "patches", str(tmp_path / "made"), "--out", str(tmp_path / "store")]) == 0
-    rows, store = read_table(tmp_path / "made" / "nodules.csv"), Store(tmp_path / "store")
-    assert [row["diameter_is"] for row in rows] == ["measured"] * 2
-    by_patient = {case.patient_id: case for case in store.cases}
-    for row in rows:
-        case = by_patient[row["patient_id"]]
-        region, stated = store.region(case.case_id, 1), case.nodules[0].attributes.diameter_mm
-        assert stated == float(row["diameter_mm"])
-        assert stated == pytest.approx(axial_diameter_mm(region.indices(), case.spacing_mm), abs=0.005)
-
-
-def test_a_runs_segmenter_is_put_into_a_bundled_model_whose_other_weights_stay(store, run, tmp_path):
-    gan = trained(store, tmp_path, tmp_path / "gan", settings={"steps": 2})
-    folder = bundle(gan, "tiny", what="CT cubes", out=tmp_path / "shelf")
+def test_a_runs_segmenter_is_put_into_a_bundled_model_whose_other_weights_stay(run, alone, tmp_path):
+    folder = bundle(alone, "tiny", what="CT cubes", out=tmp_path / "shelf")
     before = load_file(folder / "weights.safetensors")
     script.add_segmenter(run, "tiny", measured=[{"figure": "Dice", "value": 0.7}], out=tmp_path / "shelf")
     after = load_file(folder / "weights.safetensors")
@@ -196,4 +185,4 @@ def test_a_runs_segmenter_is_put_into_a_bundled_model_whose_other_weights_stay(s
     assert card.facts["segmenter"]["steps"] == 3
     assert card.facts["figures"] == [{"figure": "Dice", "value": 0.7}]
     with pytest.raises(InputError, match="no segmenter"):
-        script.add_segmenter(gan, "tiny", out=tmp_path / "shelf")
+        script.add_segmenter(alone, "tiny", out=tmp_path / "shelf")
