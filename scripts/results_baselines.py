@@ -35,10 +35,9 @@ from synthorax.systems.ac_wgan.config import AcWganConfig, ac_wgan_config
 from synthorax.systems.ac_wgan.system import AcWgan
 from synthorax.tasks.classification import Classification
 from synthorax.tasks.config import TaskConfig, task_config
-from synthorax.tasks.extractor import FeatureNet
+from synthorax.tasks.features.system import FeatureNet
 from synthorax.tasks.networks.build import build
 from synthorax.tasks.segmentation import Segmentation
-from synthorax.tasks.training import patch_spec
 from synthorax.training.devices import make_fabric
 from synthorax.training.trainable import Trainable
 
@@ -81,7 +80,7 @@ def sanity_lines(store: Store) -> Iterator[str]:
     config = model.system.config
     extractor = model.system.extractor(FEATURES, model.sha256)
     places = nodule_places(store.in_split("val") + store.in_split("test"))
-    patches = PatchDataset(store, places, patch_spec(config), augmentation=Augmentation(flip=False))
+    patches = PatchDataset(store, places, config.patch, augmentation=Augmentation(flip=False))
     real, other, held_out = Patches.of(patches).parts(3, seed=0)
     rows = likeness(sanity_samples(real, other), real, held_out, extractor, config.spacing_mm)
     yield f"Extractor {extractor.card.name}, sha256 {extractor.card.sha256[:16]}, {extractor.card.dimensions} dimensions; {extractor.card.preprocessing}."

@@ -27,7 +27,7 @@ from synthorax import api, figures
 from synthorax.annotations.clustering import AnnotatedNodule, cluster
 from synthorax.annotations.lidc_table import read_lidc_scans
 from synthorax.datasets.augmentation import Augmentation
-from synthorax.datasets.patches import PatchDataset, PatchSpec
+from synthorax.datasets.patches import PatchDataset
 from synthorax.datasets.places import nodule_places
 from synthorax.datasets.store import Store
 from synthorax.io.atomic import atomic_file
@@ -35,6 +35,7 @@ from synthorax.io.dicom_out import write_ct_series
 from synthorax.io.images import read_image, write_image
 from synthorax.io.scans import read_scan
 from synthorax.nodule import NoduleAttributes
+from synthorax.patch import PatchSpec
 from synthorax.studies.results import machine
 from synthorax.volume import Volume
 

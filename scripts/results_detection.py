@@ -30,7 +30,6 @@ from synthorax.studies.fidelity import Patches
 from synthorax.studies.fidelity_page import Fidelity, side_by_side, study_fidelity
 from synthorax.studies.results import Arm, Interval, machine
 from synthorax.tasks.config import TaskConfig, task_config
-from synthorax.tasks.training import patch_spec
 
 TRAININGS = 3
 AMOUNTS = (1.0, 4.0)
@@ -164,7 +163,7 @@ def part(
 def samples_lines(found: Part, path: Path, text: str) -> Iterator[str]:
     """What the GAN makes, over real nodules of its training."""
     places = nodule_places(found.store.in_split("train"))[:SAMPLES_SHOWN]
-    real = Patches.of(PatchDataset(found.store, places, patch_spec(found.config)))
+    real = Patches.of(PatchDataset(found.store, places, found.config.patch))
     made = api.sample(found.model, SAMPLES_SHOWN).hu
     yield from picture(side_by_side({"sample": made, "learned from": real.hu}), path, text)
 

@@ -17,19 +17,20 @@ from synthorax import api, hub
 from synthorax.anatomy.lungs import find_lungs
 from synthorax.cli import main
 from synthorax.datasets import places as where
-from synthorax.datasets.patches import PatchSpec, read_patch
+from synthorax.datasets.patches import read_patch
 from synthorax.datasets.places import corner_places, lung_places, negative_places
 from synthorax.datasets.store import Case
 from synthorax.errors import InputError, TrainingError
 from synthorax.io.images import read_image, write_image
 from synthorax.io.tables import write_table
 from synthorax.nodule import Nodule, NoduleAttributes
+from synthorax.patch import PatchSpec
 from synthorax.region import Region
 from synthorax.systems.ac_wgan import system as module
-from synthorax.systems.ac_wgan.config import PRESETS, ac_wgan_config
+from synthorax.systems.ac_wgan.config import PRESETS, TrainingOptions, ac_wgan_config
 from synthorax.systems.ac_wgan.networks import USUAL_DIAMETER_MM, encode_attributes
 from synthorax.systems.ac_wgan.system import ALIKE, LEAST_CONFIDENCE, LEAST_QUANTILE, SAMPLE_BATCH, AcWgan
-from synthorax.systems.ac_wgan.training import ac_wgan_training
+from synthorax.systems.ac_wgan.training import training as made_ready
 from synthorax.training import loop
 from synthorax.training.devices import make_fabric
 from synthorax.training.run_folder import RunFolder
@@ -78,7 +79,7 @@ def cache(tmp_path_factory):
 
 
 def prepared(store, cache, seed=0, **settings):
-    return ac_wgan_training(ac_wgan_config("smoke", settings), store, seed, cache=cache)
+    return made_ready(ac_wgan_config("smoke", settings), store, seed, TrainingOptions(cache=cache))
 
 
 def open_run(training, folder):
@@ -252,14 +253,14 @@ from dataclasses import replace
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from synthorax.systems.ac_wgan.config import ac_wgan_config
-from synthorax.systems.ac_wgan.training import ac_wgan_training
+from synthorax.systems.ac_wgan.config import TrainingOptions, ac_wgan_config
+from synthorax.systems.ac_wgan.training import training as made_ready
 from synthorax.training import loop
 from synthorax.training.devices import make_fabric
 from synthorax.training.run_folder import RunFolder
 
 store, cache, out = sys.argv[1:]
-training = ac_wgan_training(ac_wgan_config("smoke", {}), store, 0, cache=Path(cache))
+training = made_ready(ac_wgan_config("smoke", {}), store, 0, TrainingOptions(cache=Path(cache)))
 about = {"system": "ac-wgan", "config": training.model.config.model_dump(mode="json")}
 run = RunFolder.open(Path(out), about, training.data)
 

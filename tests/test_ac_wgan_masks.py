@@ -20,9 +20,9 @@ from synthorax.makers import Lineage, Samples
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.region import Region
 from synthorax.shapes.diameter import axial_diameter_mm
-from synthorax.systems.ac_wgan.config import ac_wgan_config
+from synthorax.systems.ac_wgan.config import TrainingOptions, ac_wgan_config
 from synthorax.systems.ac_wgan.system import AcWgan
-from synthorax.systems.ac_wgan.training import ac_wgan_training
+from synthorax.systems.ac_wgan.training import training as made_ready
 from synthorax.training.devices import make_fabric
 from synthorax.training.loop import fit
 from synthorax.training.run_folder import RunFolder
@@ -58,7 +58,7 @@ def store(tmp_path_factory) -> Store:
 
 def trained(store, cache, folder, *, settings=BOTH):
     """A run that has come to its end."""
-    training = ac_wgan_training(ac_wgan_config("smoke", settings), store, 0, cache=cache)
+    training = made_ready(ac_wgan_config("smoke", settings), store, 0, TrainingOptions(cache=cache))
     about = {"system": "ac-wgan", "preset": "smoke", "seed": 0, "config": training.model.config}
     run = RunFolder.open(folder, about, training.data)
     fit(replace(training, log_every=1), run, make_fabric("cpu"))

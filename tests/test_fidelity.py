@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from synthorax.studies.fidelity import Patches, likeness, sanity_samples
-from synthorax.tasks.config import task_config
-from synthorax.tasks.extractor import FeatureNet
+from synthorax.tasks.features.config import PRESETS as FEATURES
+from synthorax.tasks.features.system import FeatureNet
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -31,7 +31,7 @@ def test_parts_are_of_different_patients_with_all_their_patches(everyone):
 
 
 def test_copies_are_nearer_than_other_patients_and_those_than_blurred_ones_and_those_than_noise(everyone):
-    extractor = FeatureNet(task_config("features", "smoke", {})).extractor("fresh", "")
+    extractor = FeatureNet(FEATURES["smoke"]).extractor("fresh", "")
     real, other, held_out = everyone.parts(3, seed=0)
     rows = likeness(sanity_samples(real, other), real, held_out, extractor, (1.0, 1.0, 1.0))
     others, blurred, noise, copies = rows.values()
@@ -43,7 +43,7 @@ def test_copies_are_nearer_than_other_patients_and_those_than_blurred_ones_and_t
 
 
 def test_fewer_samples_than_the_inception_score_has_splits_have_every_figure(everyone):
-    extractor = FeatureNet(task_config("features", "smoke", {})).extractor("fresh", "")
+    extractor = FeatureNet(FEATURES["smoke"]).extractor("fresh", "")
     real, other, held_out = everyone.parts(3, seed=0)
     (few,) = likeness({"few": other.hu[:5]}, real, held_out, extractor, (1.0, 1.0, 1.0)).values()
     assert all(np.isfinite(value) for value, _, _ in few.values())

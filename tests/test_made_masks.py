@@ -7,12 +7,11 @@ from torch import nn
 
 from stores import store_of
 from synthorax.datasets.case import Case
-from synthorax.datasets.patches import PatchSpec
 from synthorax.datasets.store import Store
 from synthorax.errors import InputError
 from synthorax.makers import Lineage, Samples
 from synthorax.nodule import Nodule, NoduleAttributes
-from synthorax.patch import PatchSpec as Grid
+from synthorax.patch import PatchSpec
 from synthorax.region import Region
 from synthorax.tasks.made_masks import (
     WindowBatches,
@@ -163,7 +162,7 @@ def made_samples() -> Samples:
         (asked, asked, ()),
         ((nodule,), (nodule,), ()),
         ({}, {}, {}),
-        Grid((16, 16, 16), (2.0, 1.0, 1.0)),
+        PatchSpec((16, 16, 16), (2.0, 1.0, 1.0)),
         Lineage("toy"),
     )
 

@@ -18,11 +18,12 @@ from synthorax.cli import main
 from synthorax.datasets import pack_codec as module
 from synthorax.datasets.pack import Pack
 from synthorax.datasets.pack_codec import decode_ct, decode_regions, encode_ct, encode_regions
-from synthorax.datasets.patches import PatchSpec, read_patch
+from synthorax.datasets.patches import read_patch
 from synthorax.datasets.places import negative_places, nodule_places
 from synthorax.datasets.store import Case, Point, Store, write_case, write_index
 from synthorax.errors import InputError
 from synthorax.nodule import Nodule, NoduleAttributes
+from synthorax.patch import PatchSpec
 from synthorax.region import Region, regions_of
 from synthorax.volume import Volume
 

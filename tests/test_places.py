@@ -7,10 +7,11 @@ import pytest
 
 from stores import store_of
 from synthorax.datasets import places as module
-from synthorax.datasets.patches import PatchSpec, read_patch
+from synthorax.datasets.patches import read_patch
 from synthorax.datasets.places import CLEAR_MM, LARGEST_MM, corner_places, lung_places, negative_places
 from synthorax.datasets.store import Case, Point, Store, write_index
 from synthorax.nodule import Nodule, NoduleAttributes
+from synthorax.patch import PatchSpec
 from synthorax.region import Region
 from synthorax.studies.scan_search import scan_search
 from synthorax.volume import Volume

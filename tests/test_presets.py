@@ -11,8 +11,8 @@ from synthorax import api, hub
 from synthorax.api import studies
 from synthorax.cli import main
 from synthorax.cli import study as study_verbs
-from synthorax.cli import train as train_verbs
 from synthorax.errors import InputError
+from synthorax.registry import registry
 from synthorax.tasks.config import task_config
 from synthorax.tasks.networks.config import DetectorConfig
 from test_baselines import cases
@@ -24,12 +24,13 @@ def presets_of(verb):
     return get_args(annotation)
 
 
-TRAIN = {"lung": train_verbs.lung, "ac-wgan": train_verbs.ac_wgan, "features": train_verbs.features}
+TRAINED = [entry for entry in registry().entries.values() if entry.is_trained]
 
 
-@pytest.mark.parametrize(("system", "preset"), [(name, p) for name, verb in TRAIN.items() for p in presets_of(verb)])
+@pytest.mark.parametrize(("system", "preset"), [(entry.name, preset) for entry in TRAINED for preset in entry.presets])
 def test_every_preset_of_train_is_a_configuration_that_makes_a_model(system, preset):
-    config = hub.part(hub.entry(system).config)(preset, {})
+    config = registry()[system].presets[preset]
+    assert isinstance(config, registry()[system].config)
     again = type(config).model_validate(config.model_dump(mode="json"))
     assert again == config
     if system == "ac-wgan":
@@ -58,7 +59,7 @@ def test_every_preset_of_a_study_of_cubes_fits_its_default_model(verb, preset, c
 
 @pytest.mark.parametrize("preset", presets_of(study_verbs.shapes))
 def test_every_preset_of_study_shapes_is_one_of_lung(preset):
-    assert hub.part(hub.entry("lung").config)(preset, {}).grid == (20, 40, 40)
+    assert registry()["lung"].presets[preset].grid == (20, 40, 40)
 
 
 @pytest.mark.parametrize(

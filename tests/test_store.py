@@ -30,7 +30,7 @@ from synthorax.cli import main
 from synthorax.datasets import sources
 from synthorax.datasets.augmentation import Augmentation
 from synthorax.datasets.case_ids import case_ids
-from synthorax.datasets.patches import PatchDataset, PatchSpec, Place, read_patch
+from synthorax.datasets.patches import PatchDataset, Place, read_patch
 from synthorax.datasets.places import corner_places, nodule_places
 from synthorax.datasets.sample_folder import write_shape_samples
 from synthorax.datasets.splits import split_patients
@@ -42,6 +42,7 @@ from synthorax.io.images import read_image, write_image
 from synthorax.io.locks import claim
 from synthorax.io.tables import read_table, write_table
 from synthorax.nodule import Nodule
+from synthorax.patch import PatchSpec
 from synthorax.provenance import Origin
 from synthorax.volume import Volume
 

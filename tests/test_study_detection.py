@@ -12,13 +12,14 @@ from stores import store_of
 from synthorax.annotations.lidc_table import lidc_patients
 from synthorax.datasets.augmentation import Augmentation
 from synthorax.datasets.mixed import MixedBatches
-from synthorax.datasets.patches import PatchDataset, PatchSpec
+from synthorax.datasets.patches import PatchDataset
 from synthorax.datasets.places import is_whole, negative_places, nodule_places
 from synthorax.datasets.store import Point
 from synthorax.errors import InputError
 from synthorax.hub import Model
 from synthorax.metrics.classification import Confusion
 from synthorax.nodule import NoduleAttributes
+from synthorax.patch import PatchSpec
 from synthorax.rendering.renderer import Renderer
 from synthorax.studies import trials
 from synthorax.studies.arms import (

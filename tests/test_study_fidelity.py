@@ -13,8 +13,9 @@ from synthorax.hub import Model
 from synthorax.studies.conditions import check_diameters, check_rating, half_widths_mm, rank_correlation_of
 from synthorax.studies.fidelity_page import CURVES, logged, study_fidelity
 from synthorax.studies.trials import Study
-from synthorax.tasks.config import DETECTION, features_config
-from synthorax.tasks.extractor import FeatureNet
+from synthorax.tasks.config import DETECTION
+from synthorax.tasks.features.config import PRESETS as FEATURES
+from synthorax.tasks.features.system import FeatureNet
 from test_baselines import cases
 
 pytestmark = pytest.mark.usefixtures("one_thread", "lenient")
@@ -42,7 +43,7 @@ def model(untrained_gan):
 
 @pytest.fixture(scope="module")
 def extractor():
-    return Model(FeatureNet(features_config("smoke", {}), 0), "1" * 64, frozenset(["somebody"]))
+    return Model(FeatureNet(FEATURES["smoke"], 0), "1" * 64, frozenset(["somebody"]))
 
 
 def test_the_study_ends_in_figures_checks_and_pictures(store, model, extractor, tmp_path):

@@ -19,10 +19,11 @@ from synthorax.region import Region
 from synthorax.shapes.overlap import dice
 from synthorax.tasks.classification import AT_ONCE, Classification
 from synthorax.tasks.config import TASKS, TaskConfig, task_config
-from synthorax.tasks.extractor import FeatureNet
+from synthorax.tasks.features.config import PRESETS as FEATURES
+from synthorax.tasks.features.system import FeatureNet
 from synthorax.tasks.networks.config import DetectorConfig, ResNetConfig, UNetConfig
 from synthorax.tasks.segmentation import Segmentation
-from synthorax.tasks.training import check_size, patch_spec, train_task
+from synthorax.tasks.training import check_size, train_task
 from synthorax.volume import Volume
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -117,9 +118,9 @@ def test_a_prediction_changes_nothing_that_training_goes_on_from(classifier):
 
 
 def test_features_are_the_last_channels_of_each_patch():
-    task = FeatureNet(task_config("features", "smoke", {}))
+    task = FeatureNet(FEATURES["smoke"])
     patches = balls(10_002, AT_ONCE + 1)["ct"]
-    found = task.extractor("fresh", "")(patch_spec(task.config).to_hu(patches[:, 0]).numpy(), (1.0, 1.0, 1.0))
+    found = task.extractor("fresh", "")(task.config.patch.to_hu(patches[:, 0]).numpy(), (1.0, 1.0, 1.0))
     assert found.values.shape == (AT_ONCE + 1, task.network.feature_size)
     with torch.no_grad():
         alone = task.network.features(patches[-1:])
@@ -201,7 +202,7 @@ def ball_store(folder):
 def patches(tmp_path_factory):
     """Patches with and without a nodule of the train and val patients, by split."""
     folder = tmp_path_factory.mktemp("patches")
-    store, spec = ball_store(folder / "store"), patch_spec(CLASSIFIER)
+    store, spec = ball_store(folder / "store"), CLASSIFIER.patch
     made = {}
     for split in ("train", "val"):
         cases = store.in_split(split)

@@ -221,19 +221,19 @@ def test_a_run_given_a_moment_at_a_time_ends_with_the_bytes_of_one_that_was_not(
 
 
 def test_minutes_count_from_the_beginning_of_the_call_as_the_data_are_made_ready(data, tmp_path, monkeypatch):
-    made_ready = lung_training.lung_training
+    made_ready = lung_training.training
 
     def slowly(*arguments):
         time.sleep(0.5)
         return made_ready(*arguments)
 
-    monkeypatch.setattr(lung_training, "lung_training", slowly)
+    monkeypatch.setattr(lung_training, "training", slowly)
     outcome = api.train("lung", data, tmp_path / "run", preset="smoke", device="cpu", max_minutes=0.4 / 60)
     assert (outcome.step, outcome.finished) == (0, False)
 
 
 def test_a_device_that_is_not_there_is_found_before_any_work_on_data(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(lung_training, "lung_training", lambda *_: pytest.fail("data were read"))
+    monkeypatch.setattr(lung_training, "training", lambda *_: pytest.fail("data were read"))
     with pytest.raises(InputError, match="'quantum'"):
         api.train("lung", data, tmp_path / "run", preset="smoke", device="quantum")
 

@@ -34,8 +34,6 @@ class Entry:
 
     Attributes:
         system: the class.
-        config: `(preset, settings)` to its configuration; without torch.
-        training: `(config, data, seed, ...)` to what the loop needs.
         sample: `(system, n, seed, ...)` to samples; empty for what makes none.
         chunks: `(system, n, seed, tell=, ...)` to the same samples in parts, each of which fits in the memory.
         write: `(folder, model, samples, seed=, how=, formats=, overwrite=)` to files, and what was made in words;
@@ -43,8 +41,6 @@ class Entry:
     """
 
     system: str
-    config: str
-    training: str
     sample: str = ""
     chunks: str = ""
     write: str = ""
@@ -53,21 +49,15 @@ class Entry:
 SYSTEMS = {
     "lung": Entry(
         system="synthorax.systems.lung.system:Lung",
-        config="synthorax.systems.lung.config:lung_config",
-        training="synthorax.systems.lung.training:lung_training",
         sample="synthorax.systems.lung.samples:sample_shapes",
         chunks="synthorax.systems.lung.samples:shape_chunks",
         write="synthorax.systems.lung.samples:write_shapes",
     ),
     "features": Entry(
-        system="synthorax.tasks.extractor:FeatureNet",
-        config="synthorax.tasks.config:features_config",
-        training="synthorax.tasks.extractor:features_training",
+        system="synthorax.tasks.features.system:FeatureNet",
     ),
     "ac-wgan": Entry(
         system="synthorax.systems.ac_wgan.system:AcWgan",
-        config="synthorax.systems.ac_wgan.config:ac_wgan_config",
-        training="synthorax.systems.ac_wgan.training:ac_wgan_training",
         sample="synthorax.systems.ac_wgan.samples:sample_cubes",
         chunks="synthorax.systems.ac_wgan.samples:cube_chunks",
         write="synthorax.systems.ac_wgan.samples:write_cubes",

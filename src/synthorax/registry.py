@@ -13,7 +13,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from synthorax.errors import InputError
 from synthorax.makers import PARTS, Options, Role
@@ -76,6 +76,14 @@ class Entry:
     def training_options(self) -> type[Options]:
         """The class of its options for training, beside the configuration."""
         return self._part("config", "TrainingOptions", Options)
+
+    def make_training_options(self, given: Mapping[str, Any]) -> Options:
+        """Return the options of training of these names and values.
+
+        Raises:
+            InputError: an option that the system does not have, or a value that does not fit.
+        """
+        return _made(self.training_options, given, self.name)
 
     def load(self, module: str, name: str) -> Any:
         """An object of one of its modules.
@@ -174,6 +182,24 @@ def registry() -> Registry:
         else:
             broken[point.name] = found
     return Registry(entries, broken)
+
+
+def _made(kind: type[Options], given: Mapping[str, Any], system: str) -> Options:
+    """Options of a class by names and values.
+
+    Raises:
+        InputError: an option that the class does not have, or a value that does not fit.
+    """
+    known = ", ".join(kind.model_fields) or "none"
+    for name in given:
+        if name not in kind.model_fields:
+            raise InputError(name, f"an option that {system} does not have", f"options that it has: {known}")
+    try:
+        return kind(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise InputError(name, repr(first["input"])[:100], first["msg"].removeprefix("Input should be ")) from error
 
 
 def _entry(point: EntryPoint, known: Mapping[str, Entry]) -> Entry | str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from synthorax.errors import InputError
+from synthorax.registry import registry
 
 MOST_SAMPLES = 10_000_000
 """More samples than any disk has room for."""
@@ -38,15 +39,16 @@ def train(
     """Train a system into a run folder, or go on where an earlier call stopped.
 
     Args:
-        system: lung, ac-wgan or features.
-        data: for LuNG `lidc`, a file or folder of masks, or a `ShapeSet`; for the others a store.
+        system: a trained one of the registry, such as lung, ac-wgan or features.
+        data: for LuNG `lidc`, a file or folder of masks, or a `ShapeSet`; for systems that learn from patches a store.
         settings: fields of the system's configuration that differ from the preset.
         start: a model whose weights are the first ones (fine-tuning); fresh ones if not given.
         device: auto (cuda where there is one, else cpu), cpu, cuda, or mps, which nobody has tried.
         devices: so many of them, each a process with its share of every batch.
         nodes: hosts with so many devices each; every one of them runs the same program (docs/training.md).
         max_minutes: stop cleanly so long after this call, in which the data are made ready too.
-        options: the system's own: `nodules`, to train LuNG on so many of them, drawn by `seed`.
+        options: the fields of the system's `TrainingOptions`: `nodules`, to train LuNG on this many of them, drawn by
+            `seed`; `cache`, a folder for the decoded patches of the others.
 
     Raises:
         InputError: unknown names, settings or data that do not fit.
@@ -57,12 +59,17 @@ def train(
     from synthorax import hub
     from synthorax.io.atomic import working_in
     from synthorax.provenance import SEEN_BEFORE, UNTOLD
+    from synthorax.training.config import choose
     from synthorax.training.run_folder import RunFolder, check_run_folder
 
-    entry = hub.entry(system)
+    entry = registry()[system]
+    if not entry.is_trained:
+        trained = " or ".join(registry().having(lambda entry: entry.is_trained))
+        raise InputError("system", f"{system}, which has nothing to train", trained)
     if max_minutes is not None and not max_minutes >= 0:
         raise InputError("max minutes", f"{max_minutes:g}", "0 or more")
-    config = hub.part(entry.config)(preset, settings or {})
+    config = choose(entry.presets, preset, settings or {})
+    chosen = entry.make_training_options(options)
     check_run_folder(Path(out))
 
     from synthorax.training.devices import make_fabric
@@ -74,7 +81,7 @@ def train(
     with together(fabric), working_in(Path(out)) if fabric.is_global_zero else nullcontext():
         first = load(start) if isinstance(start, str | Path) else start
         with fabric.rank_zero_first(local=True):  # what it decodes the others of a host find in its cache
-            training = hub.part(entry.training)(config, data, seed, **options)
+            training = entry.load("training", "training")(config, data, seed, chosen)
         training.model.check(fabric.world_size)
         settled = {"system": system, "preset": preset, "seed": seed, "config": config}
         about = dict(training.data)

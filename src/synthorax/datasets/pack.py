@@ -39,8 +39,9 @@ from synthorax.provenance import without_folders
 from synthorax.region import Region, paint_labels, regions_of
 
 if TYPE_CHECKING:
-    from synthorax.datasets.patches import PatchSpec, Place
+    from synthorax.datasets.patches import Place
     from synthorax.datasets.store import Store
+    from synthorax.patch import PatchSpec
 
 FORMAT = 2
 INDEX = "index.json"
@@ -361,7 +362,7 @@ def _patches(store: Store, request: PackRequest) -> list[Job]:
 
 
 def _spec(request: PackRequest) -> PatchSpec:
-    from synthorax.datasets.patches import PatchSpec
+    from synthorax.patch import PatchSpec
 
     assert request.size is not None
     return PatchSpec(request.size, request.spacing_mm)

@@ -25,45 +25,15 @@ from synthorax.geometry import resample_like
 from synthorax.io.atomic import atomic_file
 from synthorax.nodule import Nodule
 from synthorax.parallel import map_processes
+from synthorax.patch import NETWORK_WINDOW_HU, PatchSpec
 from synthorax.provenance import fingerprint
 from synthorax.seeding import generator
-from synthorax.volume import Volume, check_spacing
+from synthorax.volume import Volume
 
-LUNG_WINDOW_HU = (-1000.0, 400.0)
 SAME_SPACING_MM = 1e-3
 TIE = 1e-4
 RECIPE = 4
 """Raised whenever the same request would give other patches, so that no old cache is read."""
-
-
-@dataclass(frozen=True)
-class PatchSpec:
-    """What a system wants to see.
-
-    Attributes:
-        size: voxels (z, y, x).
-        spacing_mm: (z, y, x).
-        window_hu: becomes -1 to 1; beyond it is clipped.
-    """
-
-    size: tuple[int, int, int] = (48, 48, 48)
-    spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    window_hu: tuple[float, float] = LUNG_WINDOW_HU
-
-    def __post_init__(self) -> None:
-        check_spacing(self.spacing_mm)
-        if min(self.size) < 1 or not self.window_hu[0] < self.window_hu[1]:
-            raise InputError("patch", f"{self.size} voxels, window {self.window_hu} HU", "positive sizes, low < high")
-
-    def to_unit(self, hu: Tensor) -> Tensor:
-        """HU as -1 to 1."""
-        low, high = self.window_hu
-        return (hu - (low + high) / 2).mul_(2 / (high - low)).clamp_(-1, 1)
-
-    def to_hu(self, unit: Tensor) -> Tensor:
-        """The way back."""
-        low, high = self.window_hu
-        return (unit + 1) * ((high - low) / 2) + low
 
 
 @dataclass(frozen=True)
@@ -273,7 +243,7 @@ def _cached(
     """Patches with their margins, int16 HU and uint8 masks [n, z, y, x], from the cache if they are there."""
     z, y, x = (n + 2 * m for n, m in zip(spec.size, margin, strict=True))
     folder = cache or platformdirs.user_cache_path("synthorax")
-    request = [RECIPE, store.fingerprint, asdict(replace(spec, window_hu=LUNG_WINDOW_HU)), margin]
+    request = [RECIPE, store.fingerprint, asdict(replace(spec, window_hu=NETWORK_WINDOW_HU)), margin]
     where = [(p.case_id, p.center_mm, p.nodule.label if p.nodule else 0) for p in places]
     key = fingerprint(json.dumps([request, where]).encode())[:16]
     files = [folder / f"patches-{key}-{name}.npy" for name in ("ct", "mask")]

@@ -18,13 +18,14 @@ import platformdirs
 from numpy.typing import NDArray
 
 from synthorax.anatomy.lungs import find_lungs
-from synthorax.datasets.patches import PatchSpec, Place, extent_voxels, moved_inside
+from synthorax.datasets.patches import Place, extent_voxels, moved_inside
 from synthorax.datasets.progress import shown, tell
 from synthorax.datasets.store import CaseEntry, Store
 from synthorax.errors import InputError, OutputError
 from synthorax.io.atomic import atomic_file
 from synthorax.nodule import Nodule
 from synthorax.parallel import map_processes
+from synthorax.patch import PatchSpec
 from synthorax.provenance import fingerprint
 from synthorax.region import Region
 from synthorax.seeding import generator

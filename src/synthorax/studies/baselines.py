@@ -21,7 +21,7 @@ from synthorax.studies.trials import Scores, Splits, Study, check_splits, decisi
 from synthorax.tasks.classification import Classification, all_of, cts
 from synthorax.tasks.config import TaskConfig
 from synthorax.tasks.segmentation import Segmentation
-from synthorax.tasks.training import augmentation, check_size, patch_spec
+from synthorax.tasks.training import augmentation, check_size
 
 MALIGNANT = 4
 NODULE = 1
@@ -63,7 +63,7 @@ def detection_splits(study: Study, config: TaskConfig, negatives: float = 1.0) -
         cases = study.store.in_split(split)
         positive = nodule_places(cases)
         count = round(negatives * len(positive))
-        spec = patch_spec(config)
+        spec = config.patch
         margin = augmentation(config).margin(spec.size) if split == "train" else (0, 0, 0)
         return positive + negative_places(study.store, cases, spec, count, 0, margin=margin, cache=study.cache)
 
@@ -145,7 +145,7 @@ def segmentation(study: Study, config: TaskConfig) -> list[Arm]:
     whole, patients = all_of(splits.test), patients_of(splits.test)
     truth = whole["mask"][:, 0].numpy() > 0
     diameters = np.array([_diameter(place) for place in splits.test.places])
-    trivial = np.stack([_joined_to_the_middle(cube) for cube in patch_spec(config).to_hu(whole["ct"][:, 0]).numpy()])
+    trivial = np.stack([_joined_to_the_middle(cube) for cube in config.patch.to_hu(whole["ct"][:, 0]).numpy()])
     arms = []
     for name, seeds, masks in (
         ("U-Net", list(study.seeds), [scores.test for scores in found]),

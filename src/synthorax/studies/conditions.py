@@ -26,7 +26,7 @@ from synthorax.studies.results import Interval
 from synthorax.studies.trials import Study, check_splits, over_seeds, patients_of
 from synthorax.tasks.classification import Classification
 from synthorax.tasks.config import TaskConfig
-from synthorax.tasks.training import patch_spec, train_task
+from synthorax.tasks.training import train_task
 
 Rating = Literal["texture", "malignancy"]
 SIDES: dict[Rating, tuple[float, float]] = {"texture": (2.0, 5.0), "malignancy": (2.0, 4.0)}
@@ -165,7 +165,7 @@ def check_rating(
         {"fingerprint": key},
         device=study.device,
     )
-    spec = patch_spec(config)
+    spec = config.patch
 
     def read(hu: NDArray) -> NDArray[np.float64]:
         return reader.probabilities(spec.to_unit(torch.from_numpy(hu.astype(np.float32)))[:, None])[:, 1]

@@ -55,7 +55,7 @@ from synthorax.studies.trials import (
 )
 from synthorax.tasks.classification import Classification
 from synthorax.tasks.config import TaskConfig
-from synthorax.tasks.extractor import SUBSOLID
+from synthorax.tasks.features.classes import SUBSOLID
 from synthorax.tasks.networks.config import DetectorConfig
 from synthorax.tasks.training import check_size
 

@@ -39,8 +39,7 @@ from synthorax.studies.fidelity import Patches, likeness
 from synthorax.studies.results import Arm, Interval, check_study_folder, machine, write_results
 from synthorax.studies.trials import Study
 from synthorax.tasks.config import TaskConfig
-from synthorax.tasks.extractor import FeatureNet
-from synthorax.tasks.training import patch_spec
+from synthorax.tasks.features.system import FeatureNet
 from synthorax.training.files import LOG, read_log
 
 DIAMETERS_MM = (5.0, 8.0, 12.0, 18.0)
@@ -109,7 +108,7 @@ def study_fidelity(
     maker = cube_maker(model, store, config, device)
     check_study_folder(out)
     study = Study(store, out / "trainings", (seed,), device)
-    spec = patch_spec(config)
+    spec = config.patch
 
     def nodules(*splits: str, empty: bool = False) -> PatchDataset:
         cases = [case for split in splits for case in store.in_split(split)]

@@ -34,7 +34,7 @@ from synthorax.studies.results import Interval
 from synthorax.tasks.classification import Classification, Task, cts
 from synthorax.tasks.config import TaskConfig
 from synthorax.tasks.segmentation import Segmentation
-from synthorax.tasks.training import augmentation, patch_spec, train_task
+from synthorax.tasks.training import augmentation, train_task
 from synthorax.training.system import Batches
 
 LEAST_PATIENTS = 4
@@ -157,7 +157,7 @@ class Study:
 
         def of(split: str) -> PatchDataset:
             drawn = augmentation(config) if split == "train" else Augmentation(flip=False)
-            return PatchDataset(self.store, places(split), patch_spec(config), augmentation=drawn, cache=self.cache)
+            return PatchDataset(self.store, places(split), config.patch, augmentation=drawn, cache=self.cache)
 
         return Splits(of("train"), of("val"), of("test"))
 

@@ -5,22 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
+from pydantic import Field, PositiveInt
 
+from synthorax.patch import PatchSettings
 from synthorax.tasks.networks.config import DetectorConfig, NetworkConfig, ResNetConfig, UNetConfig
-from synthorax.training.config import Precision, check_voxels, choose
+from synthorax.training.config import Precision, choose
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class TaskConfig(BaseModel):
+class TaskConfig(PatchSettings):
     """A network, the patches it sees, and its training.
 
     Attributes:
+        network: its architecture.
         size: voxels of a patch (z, y, x).
         spacing_mm: of its voxels (z, y, x).
-        window_hu: becomes -1 to 1.
+        window_hu: HU (low, high) that become -1 and 1.
         batch_size: with as many patches of each class.
         steps: of Adam.
         learning_rate: up to `late_from` of the steps.
@@ -33,12 +35,8 @@ class TaskConfig(BaseModel):
         select: the figure that decides.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     network: NetworkConfig
     size: tuple[PositiveInt, PositiveInt, PositiveInt] = (24, 24, 24)
-    spacing_mm: tuple[Positive, Positive, Positive] = (1.0, 1.0, 1.0)
-    window_hu: tuple[float, float] = (-1000.0, 400.0)
     batch_size: PositiveInt = 64
     steps: PositiveInt = 1200
     learning_rate: Positive = 1e-3
@@ -56,12 +54,6 @@ class TaskConfig(BaseModel):
     def larger_is_better(self) -> bool:
         """Of the figure that decides."""
         return self.select != "val_loss"
-
-    @field_validator("size")
-    @classmethod
-    def _fits_a_machine(cls, size: tuple[int, int, int]) -> tuple[int, int, int]:
-        check_voxels(size)
-        return size
 
     def rate(self, step: int) -> float:
         """The learning rate of a step."""
@@ -131,26 +123,11 @@ SEGMENTATION = {
 }
 """papers/4's network on cubes around nodules."""
 
-FEATURES = {
-    "paper": TaskConfig(network=DetectorConfig(n_classes=5), steps=3000, shift_voxels=2, scale=(0.9, 1.1)),
-    "compact": TaskConfig(network=DetectorConfig(n_classes=5), shift_voxels=2, scale=(0.9, 1.1)),
-    "smoke": TaskConfig(
-        network=DetectorConfig(width=4, n_classes=5), size=(16, 16, 16), batch_size=10, steps=8, validate_every=4
-    ),
-}
-"""The network that patches are compared by; no paper has one for 3D patches of CT."""
-
 TASKS: Mapping[str, Mapping[str, TaskConfig]] = {
     "detection": DETECTION,
     "malignancy": MALIGNANCY,
     "segmentation": SEGMENTATION,
-    "features": FEATURES,
 }
-
-
-def features_config(preset: str, settings: Mapping[str, Any]) -> TaskConfig:
-    """See `task_config`."""
-    return task_config("features", preset, settings)
 
 
 def task_config(task: str, preset: str, settings: Mapping[str, Any]) -> TaskConfig:

@@ -21,12 +21,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from synthorax.datasets.augmentation import Augmentation
-from synthorax.datasets.patches import PatchDataset, PatchSpec, Place
+from synthorax.datasets.patches import PatchDataset, Place
 from synthorax.datasets.places import negative_places, nodule_places
 from synthorax.datasets.store import CaseEntry, Store
 from synthorax.errors import InputError
 from synthorax.makers import Samples
 from synthorax.nodule import Nodule
+from synthorax.patch import PatchSpec
 from synthorax.seeding import generator
 from synthorax.shapes.diameter import axial_diameter_mm
 from synthorax.tasks.networks.config import UNetConfig

@@ -9,10 +9,9 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from synthorax.datasets.patches import PatchSpec
 from synthorax.geometry import orient, resample
+from synthorax.patch import PatchSpec
 from synthorax.tasks.classification import AT_ONCE, Classification
-from synthorax.tasks.training import patch_spec
 from synthorax.volume import Volume
 
 COARSE_MM = 8.0
@@ -38,7 +37,7 @@ def find_nodules(task: Classification, ct: Volume, lungs: Volume) -> NDArray[np.
     Returns:
         x, y, z in mm (LPS) and score, the log of the odds, [c, 4].
     """
-    spec = patch_spec(task.config)
+    spec = task.config.patch
     scan = resample(orient(ct), spec.spacing_mm)
     windows = _Windows(task, scan, spec)
     steps = np.maximum(np.rint(COARSE_MM / np.array(spec.spacing_mm)), 1).astype(int)

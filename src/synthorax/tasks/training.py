@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import load_file
 
 from synthorax.datasets.augmentation import Augmentation
-from synthorax.datasets.patches import PatchSpec
 from synthorax.errors import InputError
 from synthorax.tasks.classification import Task
 from synthorax.tasks.config import TaskConfig
@@ -61,11 +60,6 @@ def train_task(
     fit(training, run, fabric)
     task.load_weights(load_file(out / BEST))
     return task
-
-
-def patch_spec(config: TaskConfig) -> PatchSpec:
-    """The patches that a task sees."""
-    return PatchSpec(config.size, config.spacing_mm, config.window_hu)
 
 
 def augmentation(config: TaskConfig) -> Augmentation:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -13,8 +12,6 @@ from synthorax.errors import InputError
 Precision = Literal["32", "tf32", "bf16"]
 """Of arithmetic; weights are float32. `32`: IEEE single precision. `tf32`: on CUDA, convolutions and matrix products
 round what they multiply to 11 bits. `bf16`: the networks' layers in bfloat16, the rest as `tf32`."""
-MOST_VOXELS = 256**3
-"""Voxels of the largest patch or cube; no machine trains on larger ones."""
 Config = TypeVar("Config", bound=BaseModel)
 
 
@@ -38,13 +35,3 @@ def choose(presets: Mapping[str, Config], preset: str, settings: Mapping[str, An
     except InputError as error:
         setting, found, expected = error.args
         raise InputError(f"setting {setting}", found, expected) from error
-
-
-def check_voxels(size: Sequence[int]) -> None:
-    """Refuse patches or cubes [z, y, x] that no machine trains on.
-
-    Raises:
-        InputError: more than `MOST_VOXELS` voxels.
-    """
-    if math.prod(size) > MOST_VOXELS:
-        raise InputError("size", str(size), f"at most {MOST_VOXELS} voxels")

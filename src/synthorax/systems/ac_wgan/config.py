@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from synthorax import makers
 from synthorax.errors import InputError
-from synthorax.nodule import widest_mm
-from synthorax.training.config import Precision, check_voxels, choose
+from synthorax.patch import PatchSettings
+from synthorax.training.config import Precision, choose
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Attribute = Literal["diameter_mm", "texture", "malignancy"]
-Voxels = tuple[PositiveInt, PositiveInt, PositiveInt]
 
 MOST_WIDE = 2**16
 """Channels, entries of the noise and cubes of a batch at most."""
@@ -24,19 +24,20 @@ N_BLOCKS = 3
 """Residual blocks a network has, each of which halves or doubles the grid."""
 
 
-class AcWganConfig(BaseModel):
+class AcWganConfig(PatchSettings):
     """The networks and their training; the defaults are the thesis' where it says, and stated where it does not.
 
     Attributes:
         size: voxels of a cube (z, y, x), divisible by 8 (48^3 in section 2.1.4).
         spacing_mm: of its voxels (z, y, x) (section 2.1.1).
-        window_hu: becomes -1 to 1 (section 2.1.2).
+        window_hu: HU (low, high) that become -1 and 1 (section 2.1.2).
         noise: entries of the generator's input. Not in the thesis.
         widths: the generator's channels from its coarsest grid to the cube; the critic has them the other
             way round. Not in the thesis.
         n_classes: the first entries of the noise are overwritten by the class as one-hot (section 3.1).
-        attributes: what else the generator is told and the critic has heads for (section 6, "further research");
-            each overwrites two further entries of the noise, by its value and by whether it is given.
+        attributes: what else the generator is told and the critic has heads for, of diameter_mm, texture and malignancy
+            (section 6, "further research"); each overwrites two further entries of the noise, by its value and by
+            whether it is given.
         batch_size: section 4.1.1.
         steps: of five critic updates and one of the generator, which the thesis calls epochs.
         segmenter_steps: steps in which the network learns that gives made nodules their masks; 0 for none, and samples
@@ -57,11 +58,6 @@ class AcWganConfig(BaseModel):
         ema_decay: of a running mean of the generator's weights, which then makes the samples; 0 is none.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    size: Voxels = (48, 48, 48)
-    spacing_mm: tuple[Positive, Positive, Positive] = (1.0, 1.0, 1.0)
-    window_hu: tuple[float, float] = (-1000.0, 400.0)
     noise: PositiveInt = 128
     widths: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (256, 128, 64, 32)
     n_classes: int = Field(default=2, ge=2)
@@ -97,7 +93,7 @@ class AcWganConfig(BaseModel):
     @property
     def widest_mm(self) -> float:
         """Diameter of the widest nodule that the cubes show whole."""
-        return widest_mm(self.size, self.spacing_mm)
+        return self.patch.widest_mm
 
     def alpha(self, step: int) -> float:
         """The weight of the auxiliary losses at a step."""
@@ -105,7 +101,6 @@ class AcWganConfig(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> AcWganConfig:
-        check_voxels(self.size)
         if max(*self.widths, self.noise, self.batch_size) > MOST_WIDE:
             wide = max(*self.widths, self.noise, self.batch_size)
             raise InputError("widths, noise or batch_size", str(wide), f"at most {MOST_WIDE}")
@@ -117,8 +112,6 @@ class AcWganConfig(BaseModel):
             raise InputError("attributes", ", ".join(self.attributes), "each at most once")
         if self.noise <= self.conditions:
             raise InputError("noise", f"{self.noise} entries", f"more than the {self.conditions} the condition takes")
-        if not -1e5 < self.window_hu[0] < self.window_hu[1] < 1e5:
-            raise InputError("window_hu", str(self.window_hu), "low < high")
         return self
 
 
@@ -179,6 +172,17 @@ class AcWganOptions(makers.Options):
 
 
 Options = AcWganOptions
+Config = AcWganConfig
+
+
+class TrainingOptions(makers.Options):
+    """Options of training, beside the configuration.
+
+    Attributes:
+        cache: folder for decoded patches; the user's cache folder if not given.
+    """
+
+    cache: Path | None = None
 
 
 def ac_wgan_config(preset: str, settings: Mapping[str, Any]) -> AcWganConfig:

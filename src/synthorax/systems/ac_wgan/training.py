@@ -11,12 +11,12 @@ from torch import Tensor
 
 from synthorax.datasets.augmentation import Augmentation
 from synthorax.datasets.lineage import training_data
-from synthorax.datasets.patches import PatchDataset, PatchSpec
+from synthorax.datasets.patches import PatchDataset
 from synthorax.datasets.places import negative_places, nodule_places
 from synthorax.datasets.store import Store
 from synthorax.errors import InputError
 from synthorax.nodule import NoduleAttributes
-from synthorax.systems.ac_wgan.config import AcWganConfig
+from synthorax.systems.ac_wgan.config import AcWganConfig, TrainingOptions
 from synthorax.systems.ac_wgan.networks import encode_attributes
 from synthorax.systems.ac_wgan.system import POSITIVE, SEGMENTER_STAGE, AcWgan
 from synthorax.tasks.made_masks import WindowBatches
@@ -25,29 +25,26 @@ from synthorax.training.system import Stage, Training
 READ_AT_ONCE = 32
 
 
-def ac_wgan_training(
-    config: AcWganConfig, data: str | Path | Store, seed: int, *, cache: Path | None = None
-) -> Training:
-    """A fresh model and the patches of a store's training patients.
+def training(config: AcWganConfig, data: str | Path | Store, seed: int, options: TrainingOptions) -> Training:
+    """Return a fresh model and the patches of a store's training patients.
 
     Args:
         data: a prepared store.
-        cache: where decoded patches are kept; the user's cache folder if not given.
 
     Raises:
         InputError: no store, one without patches of both classes, or, for a segmenter, without outlines of nodules.
     """
     store = Store.of(data)
-    spec = PatchSpec(config.size, config.spacing_mm, config.window_hu)
+    spec = config.patch
     cases = store.in_split("train")
     places = nodule_places(cases, lambda nodule: POSITIVE)
     if config.negatives and places:
-        others = negative_places(store, cases, spec, len(places), seed, cache=cache)
+        others = negative_places(store, cases, spec, len(places), seed, cache=options.cache)
         if not others:
             expected = "larger cubes or whole scans of which all nodules are known, or negatives=false"
             raise InputError(store.path, f"{len(places)} nodules and no room for a patch without one", expected)
         places += others
-    patches = PatchDataset(store, places, spec, augmentation=Augmentation(), seed=seed, cache=cache)
+    patches = PatchDataset(store, places, spec, augmentation=Augmentation(), seed=seed, cache=options.cache)
     known = [place.nodule.attributes if place.nodule else NoduleAttributes() for place in places]
     attributes = encode_attributes(known, config.attributes)
     batches = StepBatches(patches, attributes, config)
@@ -56,7 +53,7 @@ def ac_wgan_training(
     about = {"patches": len(places), **training_data(store)}
     stages = [Stage("gan", config.steps, batches, frozenset({"generator", "critic"}))]
     if config.segmenter_steps:
-        windows = WindowBatches.of(store, cases, spec, seed, cache=cache)
+        windows = WindowBatches.of(store, cases, spec, seed, cache=options.cache)
         stages.insert(0, Stage(SEGMENTER_STAGE, config.segmenter_steps, windows, frozenset({"segmenter"})))
     steps = config.segmenter_steps + config.steps
     return Training(model, stages, about, max(steps // 400, 1), config.precision)

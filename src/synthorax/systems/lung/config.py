@@ -143,6 +143,17 @@ class LungOptions(makers.Options):
 
 
 Options = LungOptions
+Config = LungConfig
+
+
+class TrainingOptions(makers.Options):
+    """Options of training, beside the configuration.
+
+    Attributes:
+        nodules: train on this many nodules, drawn by the seed; on all if not given.
+    """
+
+    nodules: PositiveInt | None = None
 
 
 def lung_config(preset: str, settings: Mapping[str, Any]) -> LungConfig:

@@ -7,19 +7,16 @@ from pathlib import Path
 from synthorax.datasets.shape_sources import read_shapes
 from synthorax.datasets.shapes import ShapeSet
 from synthorax.screen import say
-from synthorax.systems.lung.config import LungConfig
+from synthorax.systems.lung.config import LungConfig, TrainingOptions
 from synthorax.systems.lung.system import Lung
 from synthorax.training.system import Stage, Training
 
 
-def lung_training(
-    config: LungConfig, data: str | Path | ShapeSet, seed: int, *, nodules: int | None = None
-) -> Training:
-    """A fresh model, and the nodules it is to learn.
+def training(config: LungConfig, data: str | Path | ShapeSet, seed: int, options: TrainingOptions) -> Training:
+    """Return a fresh model, and the nodules it is to learn.
 
     Args:
         data: `lidc`, a file or folder of masks, or a `ShapeSet`.
-        nodules: so many of them, drawn by `seed`; all if not given.
 
     Raises:
         InputError: shapes that cannot be read or do not fit.
@@ -27,8 +24,8 @@ def lung_training(
     shapes = read_shapes(data, config.grid, config.spacing_mm)
     for note in shapes.notes:
         say(f"synthorax: warning: {note}", error=True)
-    if nodules is not None:
-        shapes = shapes.draw(nodules, seed)
+    if options.nodules is not None:
+        shapes = shapes.draw(options.nodules, seed)
     model, batches = Lung.for_training(config, shapes.occupancy, seed)
     about = {"fingerprint": shapes.fingerprint, "shapes": len(shapes), "train_patients": shapes.patient_ids}
     log_every = 1 if config.method == "fit" else 50  # a pass takes as long as many mini-batches

@@ -1,0 +1,1 @@
+"""The network whose features patches are compared by."""

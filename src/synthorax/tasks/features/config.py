@@ -1,0 +1,35 @@
+"""What the network of features sees and how it is trained. No torch here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from synthorax import makers
+from synthorax.tasks.config import TaskConfig
+from synthorax.tasks.networks.config import DetectorConfig
+
+Config = TaskConfig
+
+PRESETS = {
+    "paper": TaskConfig(network=DetectorConfig(n_classes=5), steps=3000, shift_voxels=2, scale=(0.9, 1.1)),
+    "compact": TaskConfig(network=DetectorConfig(n_classes=5), shift_voxels=2, scale=(0.9, 1.1)),
+    "smoke": TaskConfig(
+        network=DetectorConfig(width=4, n_classes=5), size=(16, 16, 16), batch_size=10, steps=8, validate_every=4
+    ),
+}
+"""No paper has such a network for 3D patches of CT.
+
+- `paper`: as long as the papers' detectors.
+- `compact`: minutes on a CPU.
+- `smoke`: seconds.
+"""
+
+
+class TrainingOptions(makers.Options):
+    """Options of training, beside the configuration.
+
+    Attributes:
+        cache: folder for decoded patches; the user's cache folder if not given.
+    """
+
+    cache: Path | None = None
