@@ -164,7 +164,7 @@ def samples_lines(found: Part, path: Path, text: str) -> Iterator[str]:
     """What the GAN makes, over real nodules of its training."""
     places = nodule_places(found.store.in_split("train"))[:SAMPLES_SHOWN]
     real = Patches.of(PatchDataset(found.store, places, found.config.patch))
-    made = api.sample(found.model, SAMPLES_SHOWN).hu
+    made = api.sample(found.model, SAMPLES_SHOWN).ct
     yield from picture(side_by_side({"sample": made, "learned from": real.hu}), path, text)
 
 

@@ -513,7 +513,7 @@ home = Path({str(tmp_path)!r})
 store = sx.unpack(home / "patches.zip", home / "store")
 sx.train("ac-wgan", store.path, home / "run", preset="smoke", device="cpu", cache=home / "cache")
 model = sx.load(home / "run")
-sx.write_samples(home / "out", model, sx.sample(model, 2), seed=0)
+sx.write_samples(home / "out", sx.sample(model, 2), seed=0)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -779,12 +779,12 @@ def test_samples_are_files_that_can_be_prepared(whole, tmp_path, capsys):
     out = tmp_path / "made"
     command = f"sample {whole[0]} -n 6 --seed 3 --diameter 9 --texture 4 --formats nifti,mha --out {out}"
     assert main(command.split()) == 0
-    assert "6 cubes of 16 x 16 x 16 voxels" in capsys.readouterr().out
+    assert "6 patches of 16 x 16 x 16 voxels" in capsys.readouterr().out
     assert len(list((out / "images").iterdir())) == 12
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["samples"][2]["asked"] == {"diameter_mm": 9.0, "texture": 4.0}
     made = api.sample(whole[0], 6, seed=3, diameter_mm=9.0, texture=4.0)
-    assert (read_image(out / "images" / "00004.nii.gz").voxels == made.hu[4]).all()
+    assert (read_image(out / "images" / "00004.nii.gz").voxels == made.ct[4]).all()
     assert main(["verify", str(out)]) == 0
     store = api.prepare("patches", out, tmp_path / "store", workers=1)
     assert len(store) == 6

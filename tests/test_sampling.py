@@ -12,11 +12,11 @@ from synthorax.errors import InputError
 from synthorax.hub import Model
 from synthorax.nodule import NoduleAttributes, widest_mm
 from synthorax.provenance import manifest_writer, write_manifest
-from synthorax.systems.ac_wgan import samples as of_cubes
+from synthorax.systems.ac_wgan import maker as of_patches
 from synthorax.systems.ac_wgan import system as module
 from synthorax.systems.ac_wgan.config import PRESETS
 from synthorax.systems.ac_wgan.system import AcWgan
-from synthorax.systems.lung import samples as of_shapes
+from synthorax.systems.lung import maker as of_shapes
 from synthorax.systems.lung.config import PRESETS as LUNG_PRESETS
 from synthorax.systems.lung.system import Lung
 
@@ -43,10 +43,10 @@ def test_a_list_written_item_by_item_is_the_manifest_written_whole(tmp_path):
 def test_cubes_in_parts_are_the_cubes_at_once(untrained_gan, monkeypatch, options):
     monkeypatch.setattr(module, "LEAST_CONFIDENCE", 0.0)
     whole = sx.sample(untrained_gan, 40, seed=2, **options)
-    monkeypatch.setattr(module, "CHUNK", 16)
+    monkeypatch.setattr(of_patches, "CHUNK", 16)
     parts = list(sx.sample_chunks(untrained_gan, 40, seed=2, **options))
-    assert [len(part.hu) for part in parts] == [16, 16, 8]
-    np.testing.assert_array_equal(np.concatenate([part.hu for part in parts]), whole.hu)
+    assert [len(part) for part in parts] == [16, 16, 8]
+    np.testing.assert_array_equal(np.concatenate([part.ct for part in parts]), whole.ct)
     np.testing.assert_array_equal(np.concatenate([part.index for part in parts]), np.arange(40))
 
 
@@ -56,10 +56,12 @@ def test_shapes_in_parts_are_the_shapes_at_once(lung, ball, monkeypatch, tmp_pat
     for options in ({}, {"near": near, "radius": 0.4}, {"walk": (near, ball(14).astype(np.float32))}):
         whole = sx.sample(lung, 70, seed=2, **options)
         parts = list(sx.sample_chunks(lung, 70, seed=2, **options))
-        np.testing.assert_array_equal(np.concatenate([part.fields for part in parts]), whole.fields)
+        np.testing.assert_array_equal(
+            np.concatenate([part.arrays["occupancy"] for part in parts]), whole.arrays["occupancy"]
+        )
     for name, made in (("whole", whole), ("parts", parts)):
-        told = sx.write_samples(tmp_path / name, lung, made, seed=2, formats=("npy", "stl"))
-        assert told.startswith("70 nodules, ")
+        told = sx.write_samples(tmp_path / name, made, seed=2, formats=("npy", "stl"))
+        assert told == "70 nodule shapes of 20 x 40 x 40 voxels"
     for file in ("shapes.npy", "features.csv", "manifest.json", "meshes/0069.stl"):
         assert (tmp_path / "parts" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
     assert np.load(tmp_path / "parts" / "shapes.npy").shape == (70, 20, 40, 40)
@@ -73,7 +75,7 @@ def test_ten_times_as_many_samples_take_no_more_memory(untrained_gan, lung, tmp_
     peaks = []
     for n in (200, 600, 2000):
         tracemalloc.start()
-        sx.write_samples(tmp_path / str(n), model, sx.sample_chunks(model, n), seed=0, formats=formats)
+        sx.write_samples(tmp_path / str(n), sx.sample_chunks(model, n), seed=0, formats=formats)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[2] < 1.15 * max(peaks[:2])
@@ -101,7 +103,7 @@ def test_the_widest_nodule_is_one_that_its_cube_shows_whole():
         ({"diameter_mm": float("nan")}, "expected 1 to 14 mm"),
         ({"texture": 6.0}, "texture: found 6"),
         ({"malignancy": float("nan")}, "malignancy: found nan"),
-        ({"positive": False, "diameter_mm": 8.0}, "diameter_mm: found 8, of cubes without a nodule"),
+        ({"positive": False, "diameter_mm": 8.0}, "diameter_mm: found 8, of patches without a nodule"),
         ({"n": 10**9}, "number of samples: found 1000000000"),
         ({"n": 0}, "number of samples: found 0"),
         ({"seed": -1}, "seed: found -1"),
@@ -133,7 +135,7 @@ def test_beyond_what_a_model_has_learned_it_says_so(untrained_gan, tmp_path):
     assert sx.sample(model, 1, diameter_mm=9.0).notes == ()
     assert sx.sample(model, 1, diameter_mm=12.0).notes == ("diameter_mm 12: the model learned from 5.0 to 9.0",)
     told = []
-    sx.write_samples(tmp_path / "out", model, sx.sample_chunks(model, 2, diameter_mm=12.0, tell=told.append), seed=0)
+    sx.write_samples(tmp_path / "out", sx.sample_chunks(model, 2, diameter_mm=12.0), seed=0, tell=told.append)
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["notes"] == told
     with open(tmp_path / "out" / "nodules.csv", newline="") as file:
         assert [(row["diameter_mm"], row["diameter_is"]) for row in csv.DictReader(file)] == [("12", "asked")] * 2
@@ -146,28 +148,30 @@ def test_beyond_what_a_model_has_learned_it_says_so(untrained_gan, tmp_path):
 def choosy(untrained_gan, monkeypatch):
     """A model one in four of whose samples reach the threshold, each tried once."""
     monkeypatch.setattr(module, "LEAST_CONFIDENCE", 0.0)
-    monkeypatch.setattr(module, "MOST_TRIES", 1)
+    for each in (module, of_patches):
+        monkeypatch.setattr(each, "MOST_TRIES", 1)
     system = AcWgan.restore(untrained_gan.system.config.model_dump(mode="json"), untrained_gan.system.weights())
     scores = system.sample(40, 0).scores
     system.facts["least_score"].fill_(float(np.quantile(scores, 0.75)))
     return Model(system, "e" * 64)
 
 
-def test_a_selection_gives_what_it_found_and_tells_how_much(choosy, tmp_path, monkeypatch):
-    monkeypatch.setattr(of_cubes, "WORTH_TELLING_S", 0.0)
+def test_a_selection_gives_what_it_found_and_tells_how_much(choosy, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(of_patches, "WORTH_TELLING_S", 0.0)
     told = []
-    text = sx.write_samples(
-        tmp_path / "out", choosy, sx.sample_chunks(choosy, 40, select=True, tell=told.append), seed=0
-    )
-    assert text == "10 cubes of 16 x 16 x 16 voxels, selected from 40"
-    assert told[0].startswith("selection: 10 of the first 40 samples were taken; 40 need about ")
-    assert told[1].startswith("selection: 10 of 40 samples reached the threshold in 1 attempts at each; for more, ")
+    parts = sx.sample_chunks(choosy, 40, select=True)
+    text = sx.write_samples(tmp_path / "out", parts, seed=0, tell=told.append)
+    assert text == "10 patches of 16 x 16 x 16 voxels, selected from 40"
+    estimate = capsys.readouterr().err
+    assert estimate.startswith("selection: 10 of the first 40 samples passed; 40 need about ")
+    (note,) = told
+    assert note.startswith("selection: 10 of 40 samples reached the threshold in 1 attempts at each; for more, ")
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
-    assert (len(manifest["samples"]), manifest["notes"]) == (10, told[1:])
+    assert (len(manifest["samples"]), manifest["notes"]) == (10, told)
 
 
 def test_a_selection_that_finds_nothing_writes_nothing(choosy, tmp_path):
     choosy.system.facts["least_score"].fill_(1e9)
     with pytest.raises(InputError, match="selection: found none of 3 samples"):
-        sx.write_samples(tmp_path / "out", choosy, sx.sample_chunks(choosy, 3, select=True), seed=0)
+        sx.write_samples(tmp_path / "out", sx.sample_chunks(choosy, 3, select=True), seed=0)
     assert not (tmp_path / "out").exists()

@@ -32,7 +32,7 @@ from synthorax.datasets.augmentation import Augmentation
 from synthorax.datasets.case_ids import case_ids
 from synthorax.datasets.patches import PatchDataset, Place, read_patch
 from synthorax.datasets.places import corner_places, nodule_places
-from synthorax.datasets.sample_folder import write_shape_samples
+from synthorax.datasets.sample_folder import write_samples
 from synthorax.datasets.splits import split_patients
 from synthorax.datasets.store import Store
 from synthorax.errors import InputError
@@ -41,9 +41,9 @@ from synthorax.io.dicom_out import write_ct_series, write_segmentation
 from synthorax.io.images import read_image, write_image
 from synthorax.io.locks import claim
 from synthorax.io.tables import read_table, write_table
-from synthorax.nodule import Nodule
+from synthorax.makers import Lineage, Samples
+from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.patch import PatchSpec
-from synthorax.provenance import Origin
 from synthorax.volume import Volume
 
 LUNG_HU = -850
@@ -973,9 +973,18 @@ def test_monai_finds_lists_boxes_and_masks(store, tmp_path):
 
 
 def test_samples_can_be_handed_on_too(tmp_path):
-    origin = Origin("lung", "ab" * 32, 3)
-    made = [(chest()[1][None].astype(np.float32), [{}])]
-    write_shape_samples(tmp_path / "made", made, (1.25, 0.8, 0.8), origin, how={})
+    inside = chest()[1][None]
+    made = Samples(
+        arrays={"occupancy": inside.astype(np.float32), "mask": inside.astype(np.uint8)},
+        index=np.arange(1),
+        asked=((NoduleAttributes(),),),
+        nodules=((),),
+        details=({},),
+        spec=PatchSpec(inside.shape[1:], (1.25, 0.8, 0.8)),
+        lineage=Lineage("lung", "ab" * 32),
+        tried=1,
+    )
+    write_samples(tmp_path / "made", made, seed=3, how={})
     api.export(tmp_path / "made", tmp_path / "monai", "monai")
     (row,) = json.loads((tmp_path / "monai" / "dataset.json").read_text())["training"]
     assert api.verify(tmp_path / "monai" / row["mask"])
@@ -993,7 +1002,7 @@ def test_samples_can_be_handed_on_too(tmp_path):
 def test_cubes_of_ct_are_handed_on_with_their_boxes(untrained_gan, tmp_path, formats):
     for name, positive in (("with", True), ("without", False)):
         made = api.sample(untrained_gan, 2, positive=positive, **({"diameter_mm": 9.0} if positive else {}))
-        api.write_samples(tmp_path / name, untrained_gan, made, seed=0, formats=formats)
+        api.write_samples(tmp_path / name, made, seed=0, formats=formats)
         api.export(tmp_path / name, tmp_path / f"{name}-monai", "monai")
         if positive:
             with pytest.raises(InputError, match="without a mask"):
@@ -1002,7 +1011,7 @@ def test_cubes_of_ct_are_handed_on_with_their_boxes(untrained_gan, tmp_path, for
         assert [row["patient_id"] for row in rows] == ["synthetic-00000", "synthetic-00001"]
         assert ["mask" in row for row in rows] == [not positive] * 2
         assert [row["label"] for row in rows] == [[0] * positive] * 2
-        for row, hu in zip(rows, made.hu, strict=True):
+        for row, hu in zip(rows, made.ct, strict=True):
             ct = read_image(tmp_path / f"{name}-monai" / row["image"])
             np.testing.assert_array_equal(ct.voxels, hu)
             assert len(row["box"]) == positive

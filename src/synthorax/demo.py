@@ -25,6 +25,7 @@ from synthorax.editing.edited import Edited
 from synthorax.errors import InputError
 from synthorax.hub import Model
 from synthorax.io.atomic import working_in
+from synthorax.makers import Samples
 from synthorax.nodule import NoduleAttributes
 from synthorax.report import write_page
 from synthorax.seeding import derive
@@ -32,7 +33,7 @@ from synthorax.shapes.features import FEATURES, shape_features
 from synthorax.shapes.overlap import dice
 from synthorax.shapes.reconnection import ON_THRESHOLD
 from synthorax.systems.lung.base_set import repair_inverted
-from synthorax.systems.lung.system import GeneratedShapes, Lung
+from synthorax.systems.lung.system import Lung
 from synthorax.training.files import read_log
 from synthorax.volume import Volume
 
@@ -94,7 +95,7 @@ def _run_demo(out: Path, seed: int, preset: str) -> Path:
             "generated": shape_features(made.masks, seeds.spacing_mm),
         }
     with clock.part("Files for 3D Slicer and Blender", console):
-        api.write_samples(out / "nodules", model, made.select(SHOWN), seed=seed, overwrite=True)
+        api.write_samples(out / "nodules", made.rows(np.arange(SHOWN)), seed=seed, overwrite=True)
     with clock.part("A chest, and three of the new nodules in it", console):
         chest = make_phantom(derive(seed, "demo"), nodules=0).ct
         injected = api.inject(
@@ -127,7 +128,7 @@ def _page_content(
     model: Model,
     lidc: LidcShapes,
     seeds: ShapeSet,
-    made: GeneratedShapes,
+    made: Samples,
     features: dict[str, NDArray[np.float64]],
     run: Path,
 ) -> dict[str, object]:
@@ -157,7 +158,7 @@ def _page_content(
             columns=6,
         ),
         "slices": figures.slices(
-            [*system.target(seeds.occupancy[shown[[1, 4]]]), *made.fields[:4]],
+            [*system.target(seeds.occupancy[shown[[1, 4]]]), *made.arrays["occupancy"][:4]],
             spacing,
             captions=["real", "real"] + [f"new {i:04d}" for i in range(4)],
             colours=[figures.REAL] * 2 + [figures.SYNTHETIC] * 4,
@@ -177,9 +178,9 @@ def _page_content(
         "n_real": len(seeds),
         "counts": lidc.counts,
         "diameter_mm": DIAMETER_MM,
-        "n_generated": len(made.fields),
-        "clean": int((made.n_components == 1).sum()),
-        "inverted": int(made.inverted.sum()),
+        "n_generated": len(made),
+        "clean": sum(each["pieces_before_reconnection"] == 1 for each in made.details),
+        "inverted": sum(each["inverted_by_network"] for each in made.details),
         "dice": float(dice(learned.masks, seeds.occupancy > 0).mean()),
         "steps": log[-1]["step"],
         "medians": [
@@ -216,19 +217,20 @@ def _chest_figure(chest: Volume, injected: Edited) -> figures.Figure:
     return figures.ct_slices(shown, half=AROUND_VOXELS, columns=4)
 
 
-def _repair_figure(system: Lung, made: GeneratedShapes, spacing: tuple[float, float, float]) -> figures.Figure | None:
+def _repair_figure(system: Lung, made: Samples, spacing: tuple[float, float, float]) -> figures.Figure | None:
     """A nodule that came out in pieces, before and after: the one that took the most voxels to join."""
-    broken = np.flatnonzero(made.n_components > 1)
+    pieces = np.array([each["pieces_before_reconnection"] for each in made.details])
+    broken = np.flatnonzero(pieces > 1)
     if not len(broken):
         return None
-    raw, _ = repair_inverted(system.decode(made.latents[broken]))
+    latents = np.array([made.details[i]["latent"] for i in broken], np.float32)
+    raw, _ = repair_inverted(system.decode(latents))
     added = (made.masks[broken] & (raw < ON_THRESHOLD)).sum((1, 2, 3))
     chosen = int(np.argmax(added))
-    pieces = made.n_components[broken[chosen]]
     return figures.surfaces(
         [raw[chosen] >= ON_THRESHOLD, made.masks[broken[chosen]]],
         spacing,
-        captions=[f"{pieces} pieces", f"joined by {added[chosen]} voxels"],
+        captions=[f"{pieces[broken[chosen]]} pieces", f"joined by {added[chosen]} voxels"],
         colours=[figures.SYNTHETIC] * 2,
         columns=2,
     )

@@ -99,8 +99,10 @@ class Model:
         return check_maker(made, made.roles)
 
 
-def find(what: str | Path | Model | Maker, role: Role, options: Options | None = None, device: str = "cpu") -> Maker:
-    """Return a maker of a role, whatever names it.
+def find(
+    what: str | Path | Model | Maker, role: Role | tuple[Role, ...], options: Options | None = None, device: str = "cpu"
+) -> Maker:
+    """Return a maker that has a role, or one of several, whatever names it.
 
     Args:
         what: a maker as it is; the name of a system without weights; else a model, as `load` takes it. One that makes
@@ -109,16 +111,17 @@ def find(what: str | Path | Model | Maker, role: Role, options: Options | None =
         device: of a model's networks.
 
     Raises:
-        InputError: no such system or model, or one that does not have the role; says which do.
+        InputError: no such system or model, or one that has none of the roles; says which systems and models do.
     """
+    roles = (role,) if isinstance(role, str) else role
     maker = _maker(what, options, device)
-    if role == "injects" and maker is not None and "makes patches" in maker.roles - {role}:
+    if maker is not None and maker.roles.isdisjoint(roles) and "injects" in roles and "makes patches" in maker.roles:
         return Blended(cast(Generator, maker), options)
-    if maker is None or role not in maker.roles:
-        can = ", ".join(able(role))
-        roles = " and ".join(sorted(maker.roles)) if maker else "makes no voxels"
-        expected = f"one that {role}: {can}" if can else f"one that {role}; no system here does"
-        raise InputError(what if isinstance(what, str | Path) else "maker", f"a system that {roles}", expected)
+    if maker is None or maker.roles.isdisjoint(roles):
+        can = ", ".join(able(roles))
+        found = " and ".join(sorted(maker.roles)) if maker else "makes no voxels"
+        expected = f"one that {' or '.join(roles)}" + (f": {can}" if can else "; none here does")
+        raise InputError(what if isinstance(what, str | Path) else "maker", f"a system that {found}", expected)
     return maker
 
 
@@ -166,13 +169,12 @@ def system_of(model: Path | str) -> RegistryEntry:
     return registry()[_read_config(folder / CONFIG)[0]]
 
 
-def able(role: Role) -> list[str]:
-    """Return the names of the systems and of the bundled models that have a role, sorted."""
-
-    def has(entry: RegistryEntry) -> bool:
-        return role in entry.roles or (role == "injects" and "makes patches" in entry.roles)
-
-    return sorted({*registry().having(has), *(name for name, folder in bundled().items() if has(system_of(folder)))})
+def able(roles: tuple[Role, ...]) -> list[str]:
+    """Return the names of the systems and of the bundled models that have one of some roles, sorted."""
+    wanted = {*roles, *(("makes patches",) if "injects" in roles else ())}
+    systems = registry().having(lambda entry: not entry.roles.isdisjoint(wanted))
+    models = [name for name, folder in bundled().items() if not system_of(folder).roles.isdisjoint(wanted)]
+    return sorted({*systems, *models})
 
 
 def default(role: Role) -> str:
@@ -181,14 +183,10 @@ def default(role: Role) -> str:
     Raises:
         InputError: none has.
     """
-    for name in _bundled_with(role):
-        return name
+    for name, folder in bundled().items():
+        if role in system_of(folder).roles:
+            return name
     raise InputError("model", "none is bundled that " + role, "a model's run folder")
-
-
-def _bundled_with(role: Role) -> list[str]:
-    """Names of the bundled models whose system has a role."""
-    return [name for name, folder in bundled().items() if role in system_of(folder).roles]
 
 
 def entry(name: str) -> Entry:

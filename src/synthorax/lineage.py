@@ -47,12 +47,12 @@ class Lineage:
         )
 
     def row(self) -> dict[str, Any]:
-        """The lineage as JSON can hold it."""
+        """The lineage as JSON can hold it; patients are words of one text, as hundreds of lines hide what is around."""
         return {
             "name": self.name,
             "model_sha256": self.model_sha256,
-            "seen": sorted(self.seen),
-            "outlines": sorted(self.outlines),
+            "seen": " ".join(sorted(self.seen)),
+            "outlines": " ".join(sorted(self.outlines)),
             "tells": self.tells,
         }
 
@@ -63,12 +63,8 @@ class Lineage:
         Raises:
             ValueError: a row that `row()` did not make.
         """
-        seen, outlines = row.get("seen", []), row.get("outlines", [])
-        texts = [row.get("name"), row.get("model_sha256", "")]
-        for values in (seen, outlines):
-            if not isinstance(values, list):
-                raise ValueError("a lineage whose patients are no list")
-            texts += values
+        texts = [row.get("name"), *(row.get(name, "") for name in ("model_sha256", "seen", "outlines"))]
         if not all(isinstance(text, str) for text in texts) or not isinstance(row.get("tells", True), bool):
             raise ValueError("a lineage with a value that is no text")
-        return cls(texts[0], texts[1], frozenset(seen), frozenset(outlines), row.get("tells", True))
+        name, model_sha256, seen, outlines = map(str, texts)
+        return cls(name, model_sha256, frozenset(seen.split()), frozenset(outlines.split()), row.get("tells", True))

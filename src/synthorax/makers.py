@@ -8,7 +8,7 @@ types alone, and never which system stands behind them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Protocol, TypeVar, cast
 
 import numpy as np
@@ -82,6 +82,7 @@ class Samples:
         spec: grid of the samples.
         notes: what came out otherwise than it was asked for.
         tried: samples that were made for these; more than there are where a selection threw some away.
+        arithmetic: what has to be the same to make the same bits again, such as the samples computed at once.
     """
 
     arrays: Mapping[Array, NDArray[Any]]
@@ -93,6 +94,7 @@ class Samples:
     lineage: Lineage
     notes: tuple[str, ...] = ()
     tried: int = 0
+    arithmetic: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         rows = {len(self.index), len(self.asked), len(self.nodules), len(self.details)}
@@ -108,6 +110,12 @@ class Samples:
     def ct(self) -> NDArray[np.int16]:
         """HU [n, z, y, x]; raises KeyError for shapes."""
         return self.arrays["ct"]
+
+    @property
+    def masks(self) -> NDArray[np.bool_]:
+        """The voxels of nodules, bool [n, z, y, x]; raises KeyError for patches of a maker without masks."""
+        inside: NDArray[np.bool_] = self.arrays["mask"] > 0
+        return inside
 
     def rows(self, rows: NDArray[Any]) -> Samples:
         """Some of the samples, by their positions or by a bool [n]."""

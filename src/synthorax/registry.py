@@ -77,6 +77,14 @@ class Entry:
         """The class of its options for training, beside the configuration."""
         return self._part("config", "TrainingOptions", Options)
 
+    def make_options(self, given: Mapping[str, Any]) -> Options:
+        """Return the options of sampling and editing of these names and values.
+
+        Raises:
+            InputError: an option that the system does not have, or a value that does not fit.
+        """
+        return _made(self.options, given, self.name)
+
     def make_training_options(self, given: Mapping[str, Any]) -> Options:
         """Return the options of training of these names and values.
 
@@ -120,7 +128,7 @@ BUILT_IN = (
     Entry(
         "ac-wgan",
         "synthorax.systems.ac_wgan",
-        frozenset({"makes patches", "injects", "judges"}),
+        frozenset({"makes patches", "judges"}),
         "store",
         "The AC-WGAN-GP, a generator of CT cubes with and without a nodule.",
     ),

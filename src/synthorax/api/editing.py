@@ -215,25 +215,16 @@ def _method(
     Raises:
         InputError: no such method, one that does not do such edits, or options that it does not have.
     """
-    from pydantic import ValidationError
-
     from synthorax import hub
 
     if not isinstance(method, str | Path):
         if options:
             raise InputError(next(iter(options)), "given beside a maker", "a maker made with these options")
         return cast("Method", hub.find(method, role, device=device)), {}
-    if str(method) not in (can := hub.able(role)) and not Path(method).exists():
+    if str(method) not in (can := hub.able((role,))) and not Path(method).exists():
         names = ", ".join(can) or "nothing that comes with synthorax"
         raise InputError("method", repr(str(method)), f"one that {role}: {names}; or a run folder")
-    kind = hub.system_of(method).options
-    try:
-        given = kind(**options)
-    except ValidationError as error:
-        first = error.errors()[0]
-        found = f"an option that {method} does not have" if first["type"] == "extra_forbidden" else first["msg"]
-        expected = f"the options of {method}: {', '.join(kind.model_fields) or 'none'}"
-        raise InputError(".".join(map(str, first["loc"])), found, expected) from error
+    given = hub.system_of(method).make_options(options)
     made = hub.find(method, role, given, device)
     return cast("Method", made), {name: _told(value) for name, value in given}
 

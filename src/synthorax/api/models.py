@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from synthorax.errors import InputError
+from synthorax.makers import ATTRIBUTES, Generator, Samples
+from synthorax.nodule import NoduleAttributes
 from synthorax.registry import registry
 
 MOST_SAMPLES = 10_000_000
@@ -18,6 +19,7 @@ MOST_SAMPLES = 10_000_000
 if TYPE_CHECKING:
     from synthorax.datasets.shapes import ShapeSet
     from synthorax.hub import Model
+    from synthorax.makers import Maker
     from synthorax.training.loop import Outcome
 
 
@@ -114,101 +116,80 @@ def load(model: str | Path, device: str = "cpu") -> Model:
     return found
 
 
-def sample(model: str | Path | Model, n: int, *, seed: int = 0, **options: Any) -> Any:
-    """`n` new samples of a model. Sample i of a seed is the same whatever `n` is.
+def sample(model: str | Path | Model | Maker, n: int, *, seed: int = 0, **wanted: Any) -> Samples:
+    """Make `n` new samples with a model. Sample i of a seed is the same whatever `n` is.
 
     Args:
-        options: the system's own. LuNG: `near`, make nodules like this one; `radius`, how far from it in the latent
-            space, whose axes go from -1 to 1; `walk`, make `n` steps from the first of two nodules to the second; a
-            nodule is occupancy [z, y, x] on the model's grid, or FILE or FILE:ROW. AC-WGAN-GP: `positive`, with a
-            nodule or without; `select`, only the best; `diameter_mm`, `texture`, `malignancy`.
+        wanted: attributes of the nodules that the model heeds, such as `diameter_mm`, `texture` and `malignancy`;
+            `positive=False` for patches without a nodule; and the options of its system, such as `select` of the
+            AC-WGAN-GP, or `near`, `radius` and `walk` of LuNG (`synthorax sample MODEL --help`).
 
     Returns:
-        `GeneratedShapes` of LuNG, `GeneratedCubes` of the AC-WGAN-GP.
+        Samples, whose `arrays` hold `ct` and `mask`, or `occupancy` and `mask`, [n, z, y, x].
 
     Raises:
-        InputError: no such model, one that makes no samples, `n` below 1, or options that it has not.
+        InputError: no such model, one that makes no samples, `n` below 1, attributes that it does not heed or cannot
+            make, or options that it does not have.
     """
-    from synthorax import hub
-
-    system = (load(model) if isinstance(model, str | Path) else model).system
-    function = _of_samples(system.name, hub.entry(system.name).sample)
-    _check_options(system.name, function, n, options)
-    return function(system, n, seed, **options)
+    return Samples.joined(sample_chunks(model, n, seed=seed, **wanted))
 
 
-def sample_chunks(
-    model: str | Path | Model, n: int, *, seed: int = 0, tell: Callable[[str], None] | None = None, **options: Any
-) -> Iterator[Any]:
-    """The samples of `sample` in parts, which `write_samples` takes: any number takes as much memory as one part.
-
-    Args:
-        tell: hears, while samples are made, what comes out otherwise than it was asked for; nobody if not given.
+def sample_chunks(model: str | Path | Model | Maker, n: int, *, seed: int = 0, **wanted: Any) -> Iterator[Samples]:
+    """Make the samples of `sample` in parts, which `write_samples` takes: any number takes the memory of one part.
 
     Raises:
-        InputError: as `sample` does.
-    """
-    from synthorax import hub
-
-    system = (load(model) if isinstance(model, str | Path) else model).system
-    function = _of_samples(system.name, hub.entry(system.name).chunks)
-    _check_options(system.name, function, n, options)
-    parts: Iterator[Any] = function(system, n, seed, tell=tell or (lambda note: None), **options)
-    return parts
-
-
-def _check_options(system: str, function: Callable[..., Any], n: int, options: Mapping[str, Any]) -> None:
-    """Refuse a number of samples or options that a system does not have.
-
-    Raises:
-        InputError: says which it has.
+        InputError: as `sample` does, at the call.
     """
     if not 1 <= n <= MOST_SAMPLES:
         raise InputError("number of samples", str(n), f"1 to {MOST_SAMPLES}")
-    known = [name for name, p in signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY]
-    known = [name for name in known if name != "tell"]
-    for name in options:
-        if name not in known:
-            raise InputError(name, f"an option that {system} does not have", " or ".join(known))
+    maker = generator_of(model)
+    attributes = {name: value for name, value in wanted.items() if name in ATTRIBUTES and value is not None}
+    positive = wanted.get("positive")
+    given = {name: value for name, value in wanted.items() if name not in ATTRIBUTES and name != "positive"}
+    if positive is False and attributes:
+        name, value = next(iter(attributes.items()))
+        raise InputError(name, f"{value:g}, of patches without a nodule", "it for nodules alone")
+    options = registry()[maker.name].make_options(given) if given else None
+    asked = () if positive is False else (NoduleAttributes(**attributes),)
+    return maker.sample([asked] * n, seed, options)
+
+
+def generator_of(model: str | Path | Model | Maker, device: str = "cpu") -> Generator:
+    """Return the maker of samples that something names.
+
+    Raises:
+        InputError: no such model, or one that makes no samples.
+    """
+    from synthorax import hub
+
+    return cast(Generator, hub.find(model, ("makes patches", "makes shapes"), device=device))
 
 
 def write_samples(
     folder: str | Path,
-    model: Model,
-    made: Any,
+    samples: Samples | Iterable[Samples],
     *,
     seed: int,
     how: Mapping[str, Any] | None = None,
+    formats: Sequence[str] | None = None,
     overwrite: bool = False,
-    **options: Any,
+    tell: Callable[[str], None] = lambda note: None,
 ) -> str:
-    """Write samples as files that other tools open, with a manifest; returns what was made, in words.
+    """Write samples as files that other tools open, with a manifest; return in words what was written.
 
     Args:
-        made: of this model, as `sample` or `sample_chunks` gave them.
-        how: what the manifest tells of how they were drawn.
-        options: `formats`, of which a system has its own.
+        samples: as `sample` or `sample_chunks` gave them.
+        seed: of the samples.
+        how: how they were asked for, for the manifest.
+        formats: any of npy, nifti, mha and stl for shapes, all if not given; of nifti and mha for patches, nifti if not
+            given.
+        tell: is called with each note of the samples when it comes.
 
     Raises:
         InputError: an unknown format, or a folder that holds something else.
         OutputError: the folder cannot be written.
     """
-    from synthorax import hub
+    from synthorax.datasets.sample_folder import write_samples as write
 
-    function = _of_samples(model.system.name, hub.entry(model.system.name).write)
     told = how or {"drawn": "uniform"}
-    return str(function(Path(folder), model, made, seed=seed, how=told, overwrite=overwrite, **options))
-
-
-def _of_samples(system: str, place: str) -> Callable[..., Any]:
-    """A system's function that makes or writes samples.
-
-    Raises:
-        InputError: it makes none.
-    """
-    from synthorax import hub
-
-    if not place:
-        makers = " or ".join(name for name, entry in hub.SYSTEMS.items() if entry.sample)
-        raise InputError("model", f"one of {system}, which makes no samples", f"one of {makers}")
-    return cast(Callable[..., Any], hub.part(place))
+    return write(Path(folder), samples, seed=seed, how=told, formats=formats, overwrite=overwrite, tell=tell)

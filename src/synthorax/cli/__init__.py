@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.metadata import version
 from io import TextIOWrapper
 from typing import TYPE_CHECKING
@@ -28,7 +29,7 @@ VERBS = {
     "train lung": ("LuNG, the autoencoder of nodule shapes.", "train:lung"),
     "train ac-wgan": ("The AC-WGAN-GP, a generator of CT cubes with and without a nodule.", "train:ac_wgan"),
     "train features": ("The network whose features generated patches are compared by.", "train:features"),
-    "sample": ("New nodules out of a trained model.", "sample:sample"),
+    "sample": ("New nodules out of a trained model.", "sample:verb()"),
     "inject": ("Nodules put into a chest CT of yours.", "inject:inject"),
     "study shapes": ("How good a generator of shapes is: LuNG's experiment, with the paper's figures.", "study:shapes"),
     "study baselines": ("What real patches alone give: the bars that synthesis must lift.", "study:baselines"),
@@ -43,7 +44,8 @@ VERBS = {
     "unpack": ("A store out of such a file.", "pack:unpack"),
     "features": ("The 12 shape features of nodule masks, one row a nodule.", "features:features"),
 }
-"""What users can do, in the order they would: verb -> (help, where it is)."""
+"""What users can do, in the order they would: verb -> (help, where it is). At a place with `()` stands a function that
+makes the verb for the arguments after it, as its flags depend on them."""
 
 GROUPS = {
     "prepare": "Turn a source into data that can be trained on.",
@@ -70,9 +72,13 @@ def build_app(arguments: Sequence[str] = ()) -> App:
     for verb, (text, place) in VERBS.items():
         parent, _, name = verb.rpartition(" ")
         is_asked = list(arguments[: len(verb.split())]) == verb.split()
-        (groups[parent] if parent else app).command(
-            f"synthorax.cli.{place}", name=name, help=None if is_asked else text
-        )
+        group = groups[parent] if parent else app
+        if place.endswith("()") and is_asked:
+            module, _, function = place.removesuffix("()").partition(":")
+            made = getattr(import_module(f"synthorax.cli.{module}"), function)(arguments[len(verb.split()) :])
+            group.command(made, name=name, help_epilogue=made.epilogue or None)
+        else:
+            group.command(f"synthorax.cli.{place.removesuffix('()')}", name=name, help=None if is_asked else text)
     return app
 
 
@@ -99,10 +105,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    from cyclopts import CycloptsError  # here, so that Ctrl-C finds somebody who listens
+    from cyclopts import CycloptsError, UnknownOptionError  # here, so that Ctrl-C finds somebody who listens
 
     try:
         code = build_app(arguments)(arguments, exit_on_error=False, print_error=False)
+    except UnknownOptionError as error:
+        takes = getattr(error.target, "takes", None)
+        text = (
+            takes(error.token.keyword or error.token.value) if takes else " ".join(str(error).split()) + " Try --help."
+        )
+        return _fail(text, 2)
     except CycloptsError as error:
         return _fail(" ".join(str(error).split()) + " Try --help.", 2)
     return code if isinstance(code, int) else 0

@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from synthorax import api
+from synthorax.cli.flags import with_options
+from synthorax.hub import system_of
 from synthorax.io.atomic import claiming
+from synthorax.makers import Options
+from synthorax.registry import registry
 from synthorax.screen import say
+
+
+def verb(arguments: Sequence[str]) -> Callable[..., None]:
+    """Return the verb with the flags of the model that the arguments name; without a model, with the general ones."""
+    named = next((word for word in arguments if not word.startswith("-")), None)
+    if named is None:
+        return with_options(sample, Options, "a model", epilogue=_flags_of_all())
+    entry = system_of(named)
+    return with_options(sample, entry.options, entry.name)
+
+
+def _flags_of_all() -> str:
+    """What each system that makes samples takes beside the general flags."""
+    lines = []
+    for name in registry().having(lambda entry: bool(entry.roles & {"makes shapes", "makes patches"})):
+        flags = ", ".join(f"--{option.replace('_', '-')}" for option in registry()[name].options.model_fields)
+        lines.append(
+            f"A model of {name} also takes {flags or 'nothing else'}; `synthorax sample MODEL --help` tells more."
+        )
+    return "\n\n".join(lines)
 
 
 def sample(
@@ -18,19 +43,16 @@ def sample(
     n: Annotated[int, Parameter(name=["-n", "--n"])] = 10,
     out: Path,
     seed: int = 0,
-    near: str | None = None,
-    radius: float | None = None,
-    walk: Annotated[tuple[str, str] | None, Parameter(consume_multiple=True, negative="")] = None,
     positive: bool | None = None,
-    select: Annotated[bool, Parameter(negative="")] = False,
     diameter: float | None = None,
     texture: float | None = None,
     malignancy: float | None = None,
+    options: Options | None = None,
     formats: str | None = None,
     device: str = "cpu",
     overwrite: bool = False,
 ) -> None:
-    """New nodules or CT cubes out of a trained model, with a manifest.
+    """New nodule shapes or patches of CT out of a trained model, with a manifest.
 
     Parameters
     ----------
@@ -39,48 +61,42 @@ def sample(
     n
         How many.
     out
-        Folder to write. Masks open in 3D Slicer, meshes in Blender.
+        Folder to write. Images and masks open in 3D Slicer, meshes in Blender.
     seed
         Sample i of a seed is the same, however many are made.
-    near
-        LuNG: a nodule, FILE or FILE:ROW (a row counted from 0, or the label in an image): make nodules like it.
-    radius
-        With --near: how far from it in the latent space, whose axes go from -1 to 1; 0.2 if not given.
-    walk
-        LuNG: two nodules, FILE or FILE:ROW each: make n steps from the first to the second.
     positive
-        CT cubes: with a nodule, or without one.
-    select
-        CT cubes: only those that the critic takes for real, and for what was asked for.
+        Patches with a nodule, or without one.
     diameter
-        CT cubes: the nodules' diameter, mm.
+        Diameter of the nodules, mm.
     texture
-        CT cubes: LIDC's rating from 1, ground glass, to 5, solid.
+        LIDC's rating from 1, ground glass, to 5, solid.
     malignancy
-        CT cubes: LIDC's rating from 1 to 5.
+        LIDC's rating from 1 to 5.
     formats
-        Shapes: any of npy,nifti,mha,stl; all if not given. CT cubes: nifti, mha; nifti if not given.
+        Shapes: any of npy,nifti,mha,stl; all if not given. Patches: nifti, mha; nifti if not given.
     device
         cpu, cuda, or auto, cuda where there is one: faster, but another device's samples differ in their last digits.
     overwrite
         Replace a folder that an earlier call made.
     """
-    asked = {"near": near, "radius": radius, "walk": walk, "positive": positive, "select": select or None}
-    asked |= {"diameter_mm": diameter, "texture": texture, "malignancy": malignancy}
-    options = {name: value for name, value in asked.items() if value is not None}
-    how: dict[str, object] = {"drawn": "uniform", **options}
-    if near:
-        how = {"drawn": "near", "nodule": Path(near).name, "radius": 0.2 if radius is None else radius}
-    elif walk:
-        how = {"drawn": "walk", "from": Path(walk[0]).name, "to": Path(walk[1]).name}
+    asked: dict[str, Any] = {"diameter_mm": diameter, "texture": texture, "malignancy": malignancy}
+    asked = {name: value for name, value in {"positive": positive, **asked}.items() if value is not None}
+    given = {name: getattr(options, name) for name in options.model_fields_set} if options else {}
+    how: dict[str, object] = {"drawn": "uniform", **asked, **{name: _told(value) for name, value in given.items()}}
     if device != "cpu":
         how["device"] = device
-    chosen = {} if formats is None else {"formats": [name.strip() for name in formats.split(",")]}
+    chosen = None if formats is None else [name.strip() for name in formats.split(",")]
     with claiming(out, overwrite=overwrite, sources=[Path(model)]):
-        loaded = api.load(model, device)
-        made = api.sample_chunks(loaded, n, seed=seed, tell=_warn, **options)
-        told = api.write_samples(out, loaded, made, seed=seed, how=how, overwrite=overwrite, **chosen)
+        made = api.sample_chunks(api.load(model, device), n, seed=seed, **asked, **given)
+        told = api.write_samples(out, made, seed=seed, how=how, formats=chosen, overwrite=overwrite, tell=_warn)
     say(f"{out}: {told}")
+
+
+def _told(value: Any) -> Any:
+    """An option as the manifest tells of it: a file by its name, for its folders tell of the machine."""
+    if isinstance(value, tuple):
+        return [_told(each) for each in value]
+    return Path(value).name if isinstance(value, str | Path) else value
 
 
 def _warn(note: str) -> None:

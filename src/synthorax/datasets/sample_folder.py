@@ -1,9 +1,10 @@
-"""A folder of generated nodules that other tools open, with its manifest."""
+"""A folder of samples that other tools open, with its manifest."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from itertools import chain
 from math import isfinite
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, get_args
@@ -11,104 +12,179 @@ from typing import Any, BinaryIO, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from synthorax.annotations.nodule_table import CENTER, TABLE
 from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_folder
 from synthorax.io.images import write_image
 from synthorax.io.stl import write_stl
 from synthorax.io.tables import table_writer
+from synthorax.makers import Samples
+from synthorax.nodule import RATINGS, Nodule
 from synthorax.provenance import MANIFEST, Origin, manifest_writer
 from synthorax.shapes.features import FEATURES, shape_features
 from synthorax.shapes.mesh import surface
-from synthorax.shapes.reconnection import ON_THRESHOLD
 from synthorax.volume import Volume
 
 Format = Literal["npy", "nifti", "mha", "stl"]
-FORMATS = get_args(Format)
-SUFFIX = {"nifti": ".nii.gz", "mha": ".mha", "stl": ".stl"}
+SUFFIX = {"nifti": ".nii.gz", "mha": ".mha"}
+OF_SHAPES: tuple[Format, ...] = get_args(Format)
+"""Formats of nodule shapes; all are written if none are asked for."""
+OF_PATCHES: tuple[Format, ...] = ("nifti", "mha")
+"""Formats of patches of CT; the first is written if none are asked for."""
 
 
-def write_shape_samples(
+def write_samples(
     folder: Path,
-    parts: Iterable[tuple[NDArray[np.float32], Sequence[Mapping[str, Any]]]],
-    spacing_mm: tuple[float, float, float],
-    origin: Origin,
+    samples: Samples | Iterable[Samples],
     *,
+    seed: int,
     how: Mapping[str, Any],
-    formats: Sequence[str] = FORMATS,
+    formats: Sequence[str] | None = None,
     overwrite: bool = False,
-    sample_batch: int = 0,
-) -> int:
-    """Write generated nodules: masks, meshes, features and a manifest, all or nothing; returns how many.
+    tell: Callable[[str], None] = lambda note: None,
+) -> str:
+    """Write samples with a manifest, all or nothing; return in words what was written.
 
-    masks/0000.nii.gz, masks/0000.mha   the mask, marked as synthetic in its header
-    meshes/0000.stl                     its watertight surface in millimetres
-    shapes.npy                          bool [n, z, y, x], all masks
-    features.csv                        the 12 features, one row a nodule
-    manifest.json                       what made them, and for each its details and features
+    Of nodule shapes:
+
+        masks/0000.nii.gz, masks/0000.mha   the mask, marked as synthetic in its header
+        meshes/0000.stl                     its watertight surface in millimetres
+        shapes.npy                          bool [n, z, y, x], all masks
+        features.csv                        the 12 features, one row a nodule
+        manifest.json                       what made them, and for each its details and features
+
+    Of patches of CT:
+
+        images/00000.nii.gz                 HU, marked as synthetic in the header
+        masks/00000.nii.gz                  the labels of its nodules, where the maker gives masks
+        nodules.csv                         one row a nodule, from which `prepare patches` makes a store
+        manifest.json                       what made them, and for each its details
 
     Args:
-        parts: nodules one part after the other, each written before the next is asked for: grey values [n, z, y, x]
-            from 0 to 1, on from `ON_THRESHOLD`, and what the manifest tells of each besides its features.
-        how: what the manifest tells of how the samples were drawn.
-        sample_batch: samples computed at once; needed to make the same bytes again.
+        samples: in parts; each is written before the next is asked for.
+        how: how the samples were asked for, for the manifest.
+        formats: some of `OF_SHAPES` or `OF_PATCHES`.
+        tell: is called with each note of the samples when it comes.
 
     Raises:
-        InputError: an unknown format, or a folder that is not ours to replace.
+        InputError: no samples, a format that they do not have, or a folder that holds something else.
         OutputError: the folder cannot be written.
     """
-    for name in formats:
-        if name not in FORMATS:
-            raise InputError("format", repr(name), " or ".join(FORMATS))
-    about = {
-        "synthetic": origin.mark,
-        "system": origin.system,
-        "model_sha256": origin.model_sha256,
-        "seed": origin.seed,
-        "how": dict(how),
-        "spacing_zyx_mm": list(spacing_mm),
-        "sample_batch": sample_batch,
-        "formats": list(formats),
-    }
-    count = 0
-    with (
-        atomic_folder(folder, overwrite=overwrite) as target,
-        table_writer(target / "features.csv") as tell_table,
-        manifest_writer(target / MANIFEST, about, "samples") as tell_manifest,
-        _stack_writer(target / "shapes.npy" if "npy" in formats else None) as stack,
-    ):
-        for part in ("masks",) * bool({"nifti", "mha"} & set(formats)) + ("meshes",) * ("stl" in formats):
-            (target / part).mkdir()
-        for fields, details in parts:
-            masks = fields >= ON_THRESHOLD
-            stack(masks)
-            features = shape_features(masks, spacing_mm).tolist()
-            for field, mask, detail, values in zip(fields, masks, details, features, strict=True):
-                name = f"{count:04d}"
-                _write_shape(target, name, field, mask, spacing_mm, formats, origin)
-                # A single voxel has an infinite f6, which JSON cannot say.
-                row = dict(zip(FEATURES, (value if isfinite(value) else None for value in values), strict=True))
-                tell_table({"nodule": name, **row})
-                tell_manifest({"name": name, **detail, "features_alnsb": row})
-                count += 1
-    return count
+    if unknown := [name for name in formats or () if name not in OF_SHAPES]:
+        raise InputError("formats", repr(unknown[0]), " or ".join(OF_SHAPES))
+    parts = iter([samples] if isinstance(samples, Samples) else samples)
+    with atomic_folder(folder, overwrite=overwrite) as target:
+        first = next(parts, None)
+        if first is None:
+            raise InputError("samples", "none", "one or more")
+        is_patch = "ct" in first.arrays
+        known = OF_PATCHES if is_patch else OF_SHAPES
+        chosen = formats if formats is not None else OF_PATCHES[:1] if is_patch else OF_SHAPES
+        if not chosen or not set(chosen) <= set(known):
+            raise InputError("formats", ", ".join(chosen) or "none", " or ".join(known))
+        lineage = first.lineage
+        origin = Origin(lineage.name, lineage.model_sha256, seed)
+        about = {
+            "synthetic": origin.mark,
+            "system": lineage.name,
+            "model_sha256": lineage.model_sha256,
+            "seed": seed,
+            "how": dict(how),
+            "spacing_zyx_mm": list(first.spec.spacing_mm),
+            **first.arithmetic,
+            "lineage": lineage.row(),
+            "formats": list(chosen),
+        }
+        notes: list[str] = []
+        written = _Patches(target, origin, chosen) if is_patch else _Shapes(target, origin, chosen)
+        count = tried = 0
+        with written, manifest_writer(target / MANIFEST, about, "samples", notes) as tell_manifest:
+            for part in chain([first], parts):
+                for note in part.notes:
+                    tell(note)
+                notes += [note for note in part.notes if note not in notes]
+                for row in written.write(part, count):
+                    tell_manifest(row)
+                count, tried = count + len(part), tried + part.tried
+    told = f"{count} {'patches' if is_patch else 'nodule shapes'} of {' x '.join(map(str, first.spec.size))} voxels"
+    return told if tried == count else f"{told}, selected from {tried}"
 
 
-def _write_shape(
-    target: Path,
-    name: str,
-    field: NDArray[np.float32],
-    mask: NDArray[np.bool_],
-    spacing_mm: tuple[float, float, float],
-    formats: Sequence[str],
-    origin: Origin,
-) -> None:
-    """Write a nodule's mask and surface."""
-    for kind in ("nifti", "mha"):
-        if kind in formats:
-            write_image(target / "masks" / (name + SUFFIX[kind]), Volume(mask, spacing_mm), mark=origin.mark)
-    if "stl" in formats:
-        mesh = surface(field, spacing_mm)
-        write_stl(target / "meshes" / f"{name}.stl", mesh.triangles_mm, origin.mark)
+class _Shapes(ExitStack):
+    """Writes nodule shapes: masks, meshes, one stack and a table of features."""
+
+    def __init__(self, target: Path, origin: Origin, formats: Sequence[str]) -> None:
+        super().__init__()
+        self._target, self._origin, self._formats = target, origin, formats
+        for name in ("masks",) * bool({"nifti", "mha"} & set(formats)) + ("meshes",) * ("stl" in formats):
+            (target / name).mkdir()
+        self._tell_table = self.enter_context(table_writer(target / "features.csv"))
+        self._stack = self.enter_context(_stack_writer(target / "shapes.npy" if "npy" in formats else None))
+
+    def write(self, part: Samples, count: int) -> Iterator[dict[str, Any]]:
+        """Write a part, whose first sample is number `count`; give the manifest's entry of each."""
+        spacing, fields, masks = part.spec.spacing_mm, part.arrays["occupancy"], part.arrays["mask"] > 0
+        self._stack(masks)
+        features = shape_features(masks, spacing).tolist()
+        for i, (field, mask, values) in enumerate(zip(fields, masks, features, strict=True)):
+            name = f"{count + i:04d}"
+            for kind in OF_PATCHES:
+                if kind in self._formats:
+                    file = self._target / "masks" / (name + SUFFIX[kind])
+                    write_image(file, Volume(mask, spacing), mark=self._origin.mark)
+            if "stl" in self._formats:
+                mesh = surface(field, spacing)
+                write_stl(self._target / "meshes" / f"{name}.stl", mesh.triangles_mm, self._origin.mark)
+            # A single voxel has an infinite f6, which JSON cannot say.
+            row = dict(zip(FEATURES, (value if isfinite(value) else None for value in values), strict=True))
+            self._tell_table({"nodule": name, **row})
+            yield {"name": name, **part.details[i], "features_alnsb": row}
+
+
+class _Patches(ExitStack):
+    """Writes patches of CT: images, masks where there are any, and a table of nodules."""
+
+    def __init__(self, target: Path, origin: Origin, formats: Sequence[str]) -> None:
+        super().__init__()
+        self._target, self._origin, self._formats = target, origin, formats
+        self._tell_table: Callable[[Mapping[str, Any]], None] | None = None
+        (target / "images").mkdir()
+
+    def write(self, part: Samples, count: int) -> Iterator[dict[str, Any]]:
+        """Write a part, whose first sample is number `count`; give the manifest's entry of each."""
+        for i, hu in enumerate(part.ct):
+            name = f"{count + i:05d}"
+            files = self._images("images", name, Volume(hu, part.spec.spacing_mm))
+            entry: dict[str, Any] = {"files": files}
+            masks: dict[str, str] = {}
+            if "mask" in part.arrays:
+                (self._target / "masks").mkdir(exist_ok=True)
+                masks = self._images("masks", name, Volume(part.arrays["mask"][i], part.spec.spacing_mm))
+                entry["masks"] = masks
+            for nodule in part.nodules[i]:
+                own = {"mask": masks[self._formats[0]], "mask_label": nodule.label} if masks and nodule.label else {}
+                self._tell_nodule(files[self._formats[0]], own, f"synthetic-{name}", nodule)
+            asked = [{key: value for key, value in vars(one).items() if value is not None} for one in part.asked[i]]
+            yield {**entry, "index": int(part.index[i]), "asked": asked[0] if len(asked) == 1 else asked} | dict(
+                part.details[i]
+            )
+
+    def _images(self, kind: str, name: str, volume: Volume) -> dict[str, str]:
+        """Write a volume in every format; return the files by format."""
+        files = {form: f"{kind}/{name}{SUFFIX[form]}" for form in self._formats}
+        for file in files.values():
+            write_image(self._target / file, volume, mark=self._origin.mark)
+        return files
+
+    def _tell_nodule(self, image: str, mask: Mapping[str, Any], patient: str, nodule: Nodule) -> None:
+        if self._tell_table is None:  # a folder without a nodule has no table
+            self._tell_table = self.enter_context(table_writer(self._target / TABLE))
+        blank = {"mask": "", "mask_label": ""} if (self._target / "masks").is_dir() else {}
+        attributes = {name: "" if value is None else value for name, value in vars(nodule.attributes).items()}
+        rated = {name: attributes[name] for name in ("diameter_mm", *RATINGS)}
+        place = dict(zip(CENTER, nodule.center_mm, strict=True))
+        row = {"image": image, **blank, **mask, "patient_id": patient, **place, **rated}
+        self._tell_table({**row, **nodule.extra})
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from synthorax.systems.ac_wgan.system import (
     CHUNK,
     MOST_TRIES,
     POSITIVE,
+    SAMPLE_BATCH,
     AcWgan,
     GeneratedCubes,
     selection_notes,
@@ -179,6 +180,7 @@ class AcWganMaker:
             lineage=self.lineage,
             notes=notes,
             tried=len(made.index),
+            arithmetic={"sample_batch": SAMPLE_BATCH},
         )
         segmenter = self._system.segmenter
         return samples if segmenter is None else made_masks.with_masks(samples, segmenter)

@@ -96,6 +96,7 @@ class LungMaker:
             spec=self.spec,
             lineage=self.lineage,
             tried=n,
+            arithmetic={"sample_batch": SAMPLE_BATCH},
         )
 
     def _measured(self, mask: NDArray[np.bool_]) -> Nodule:
