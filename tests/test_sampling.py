@@ -132,8 +132,8 @@ def test_beyond_what_a_model_has_learned_it_says_so(untrained_gan, tmp_path):
     known = module.encode_attributes([NoduleAttributes(diameter_mm=d) for d in (5.0, 9.0)], ("diameter_mm",))
     gan = AcWgan(PRESETS["smoke"].model_copy(update={"attributes": ("diameter_mm",)}), real_attributes=known)
     model = Model(gan, "d" * 64)
-    assert sx.sample(model, 1, diameter_mm=9.0).notes == ()
-    assert sx.sample(model, 1, diameter_mm=12.0).notes == ("diameter_mm 12: the model learned from 5.0 to 9.0",)
+    within, beyond = (sx.sample(model, 1, diameter_mm=mm).notes for mm in (9.0, 12.0))
+    assert set(beyond) - set(within) == {"diameter_mm 12: the model learned from 5.0 to 9.0"}
     told = []
     sx.write_samples(tmp_path / "out", sx.sample_chunks(model, 2, diameter_mm=12.0), seed=0, tell=told.append)
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["notes"] == told
@@ -164,8 +164,7 @@ def test_a_selection_gives_what_it_found_and_tells_how_much(choosy, tmp_path, mo
     assert text == "10 patches of 16 x 16 x 16 voxels, selected from 40"
     estimate = capsys.readouterr().err
     assert estimate.startswith("selection: 10 of the first 40 samples passed; 40 need about ")
-    (note,) = told
-    assert note.startswith("selection: 10 of 40 samples reached the threshold in 1 attempts at each; for more, ")
+    assert told[-1].startswith("selection: 10 of 40 samples reached the threshold in 1 attempts at each; for more, ")
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert (len(manifest["samples"]), manifest["notes"]) == (10, told)
 
