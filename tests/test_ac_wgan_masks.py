@@ -13,9 +13,11 @@ import add_segmenter as script
 from bundle_model import bundle
 from stores import store_of
 from synthorax import api, hub
+from synthorax.cli import main
 from synthorax.datasets.case import Case
 from synthorax.datasets.store import Store
 from synthorax.errors import InputError
+from synthorax.io.tables import read_table
 from synthorax.makers import Lineage, Samples
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.region import Region
@@ -172,6 +174,19 @@ def test_a_model_without_a_segmenter_makes_samples_without_masks_and_says_so():
     assert set(made.arrays) == {"ct"}
     assert any("has no segmenter" in note for note in made.notes)
     assert not samples_of(AcWgan(ac_wgan_config("smoke", {})), [()]).notes
+
+
+def test_made_nodules_enter_a_store_with_their_masks(run, with_pieces, tmp_path):
+    assert main(["sample", str(run), "-n", "2", "--diameter", "8", "--out", str(tmp_path / "made")]) == 0
+    assert main(["prepare", "patches", str(tmp_path / "made"), "--out", str(tmp_path / "store")]) == 0
+    rows, store = read_table(tmp_path / "made" / "nodules.csv"), Store(tmp_path / "store")
+    assert [row["diameter_is"] for row in rows] == ["measured"] * 2
+    by_patient = {case.patient_id: case for case in store.cases}
+    for row in rows:
+        case = by_patient[row["patient_id"]]
+        region, stated = store.region(case.case_id, 1), case.nodules[0].attributes.diameter_mm
+        assert stated == float(row["diameter_mm"])
+        assert stated == pytest.approx(axial_diameter_mm(region.indices(), case.spacing_mm), abs=0.005)
 
 
 def test_a_runs_segmenter_is_put_into_a_bundled_model_whose_other_weights_stay(run, alone, tmp_path):
