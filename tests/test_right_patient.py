@@ -11,12 +11,13 @@ import pytest
 
 from foreign_files import lidc_xml, write_contours, write_segments
 from synthorax import api
+from synthorax.annotations.nodule_table import TableImage
 from synthorax.cli import main
 from synthorax.datasets.case_ids import case_ids
 from synthorax.datasets.discovery import masks_by_name
+from synthorax.datasets.manifests import Manifests
 from synthorax.datasets.mask_matching import MaskFile, ScanHeader, match_masks
 from synthorax.datasets.patients import Person, linked, patients_of
-from synthorax.datasets.whose import Manifests
 from synthorax.errors import InputError
 from synthorax.io.dicom_file import About
 from synthorax.io.dicom_masks import MaskReferences
@@ -393,4 +394,5 @@ def test_a_table_of_ours_whose_manifest_is_damaged_does_not_make_its_scan_wholly
         (tmp_path / name).mkdir()
         (tmp_path / name / ".synthorax").touch()
         (tmp_path / name / "manifest.json").write_text(text)
-        assert manifests.usual(tmp_path / name / "nodules.csv") == "some"
+        image = TableImage(tmp_path / name / "a.nii.gz", "", None, table=tmp_path / name / "nodules.csv")
+        assert manifests.usual(image) == "some"

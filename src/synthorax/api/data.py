@@ -28,6 +28,8 @@ def prepare(
     structures: str | None = None,
     annotated: Annotated | None = None,
     patient_from: str = "auto",
+    synthetic: Sequence[str | Path] | None = None,
+    only_train: bool = False,
     split: Sequence[float] = (0.7, 0.1, 0.2),
     train_patients: int | None = None,
     seed: int = 0,
@@ -52,6 +54,11 @@ def prepare(
         patient_from: how patients of `scans` and `patches` are told apart where no table says so: `auto`, by DICOM
             headers and by folders; `folder`, the first folder below the source; `name`, the image's name; or a
             regular expression whose first group in the path is the patient.
+        synthetic: folders that `inject` or `sample` wrote, or folders above such folders; their scans join the store. A
+            scan made from one of a patient of the store is that patient's; others are split like patients.
+        only_train: synthetic scans, those of the source too, are training scans alone, so that validation and test
+            stay real. Those made from scans or outlines of patients of validation or test are left out and told, and
+            so are those whose maker has seen such patients, or does not tell whom it has seen.
         split: shares of patients in train, val and test, where the source does not say.
         train_patients: keep at most so many of train, as if there were no more; all if not given.
         workers: processes; one a core if not given.
@@ -63,6 +70,7 @@ def prepare(
     """
     from synthorax.datasets import reader_lists, source_lists
     from synthorax.datasets.case import ANNOTATED
+    from synthorax.datasets.joined import join
     from synthorax.datasets.prepare import prepare_store
     from synthorax.io.structure_names import wanted_structures
     from synthorax.provenance import fingerprint
@@ -78,9 +86,15 @@ def prepare(
     if Path(out).resolve() in (folder, *folder.parents) and Path(out).exists():
         raise InputError(out, "the source itself, or a folder that holds it", "another folder, which may lie in it")
     rows = Path(table).resolve() if table else None
-    where = fingerprint(f"{folder} {rows}".encode("utf-8", "surrogatepass"))[:12]
+    made = [Path(each).resolve() for each in synthetic or ()]
+    for each in made:
+        if each == folder or each in folder.parents or folder in each.parents or each in made[made.index(each) + 1 :]:
+            raise InputError(each, "a folder that is read anyway", "a folder beside the source, once")
+    where = fingerprint(" ".join(map(str, [folder, rows, *made])).encode("utf-8", "surrogatepass"))[:12]
     # A store tells nothing of the machine it was made on.
     request: dict[str, Any] = {"kind": kind, "source": folder.name, "place": where, "split": list(split), "seed": seed}
+    request |= {"synthetic": [each.name for each in made]} if made else {}
+    request |= {"only_train": True} if only_train else {}
     if kind in ("patches", "scans"):
         chosen = {"structures": structures, "annotated": annotated}
         request |= {name: value for name, value in chosen.items() if value is not None}
@@ -100,6 +114,7 @@ def prepare(
         Path(out).resolve(),
         request,
         notes=found.notes,
+        joined=join(made, found.sources, only_train),
         fractions=split,
         train_patients=train_patients,
         seed=seed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,26 @@ class StoreOptions:
     overwrite: bool = False
 
 
-def lidc(source: Path, *, readers: int = 2, options: StoreOptions) -> None:
+@Parameter(name="*")
+@dataclass(kw_only=True, frozen=True)
+class SyntheticOptions:
+    """Synthetic scans that join the store.
+
+    Parameters
+    ----------
+    synthetic
+        Folder that inject or sample wrote, or one above several; may be given several times. A scan made from one of a
+        patient of the store is that patient's; others are split like patients.
+    only_train
+        Synthetic scans are training scans alone, so that validation and test stay real. Those that know patients of
+        validation or test (by their source, an outline or what their maker has seen) are left out and named.
+    """
+
+    synthetic: typing.Annotated[list[Path] | None, Parameter(negative="")] = None
+    only_train: typing.Annotated[bool, Parameter(negative="")] = False
+
+
+def lidc(source: Path, *, readers: int = 2, made: SyntheticOptions = SyntheticOptions(), options: StoreOptions) -> None:
     """LIDC-IDRI as downloaded into a store: every CT series with what its readers marked.
 
     Run it again to go on where it stopped. Scans that cannot be read are left out and named.
@@ -116,10 +136,12 @@ def lidc(source: Path, *, readers: int = 2, options: StoreOptions) -> None:
     readers
         A voxel belongs to a nodule if at least so many of the four readers marked it, 1 to 4.
     """
-    _prepare("lidc", source, options, readers=readers)
+    _prepare("lidc", source, options, readers=readers, **vars(made))
 
 
-def luna16(source: Path, *, readers: int = 2, options: StoreOptions) -> None:
+def luna16(
+    source: Path, *, readers: int = 2, made: SyntheticOptions = SyntheticOptions(), options: StoreOptions
+) -> None:
     """LUNA16 as downloaded into a store: scans with nodules, candidates, voxels and ratings.
 
     Run it again to go on where it stopped. Patients, voxels and ratings come from the LIDC table in the package.
@@ -131,7 +153,7 @@ def luna16(source: Path, *, readers: int = 2, options: StoreOptions) -> None:
     readers
         A voxel belongs to a nodule if at least so many of the four readers marked it, 1 to 4.
     """
-    _prepare("luna16", source, options, readers=readers)
+    _prepare("luna16", source, options, readers=readers, **vars(made))
 
 
 @Parameter(name="*")
@@ -157,7 +179,14 @@ class OwnOptions:
     patient_from: str = "auto"
 
 
-def scans(source: Path, *, table: Path | None = None, own: OwnOptions = OwnOptions(), options: StoreOptions) -> None:
+def scans(
+    source: Path,
+    *,
+    table: Path | None = None,
+    own: OwnOptions = OwnOptions(),
+    made: SyntheticOptions = SyntheticOptions(),
+    options: StoreOptions,
+) -> None:
     """A folder of whole CT scans into a store, with or without nodules.
 
     DICOM series, NIfTI, MHA, MHD and NRRD. DICOM SEG and RTSTRUCT that were drawn on a series become nodule masks.
@@ -171,10 +200,17 @@ def scans(source: Path, *, table: Path | None = None, own: OwnOptions = OwnOptio
         CSV of nodules, as `prepare patches --help` says; if not given, every nodules.csv of the folder and its
         subfolders. `image` may also be a series UID or a patient id.
     """
-    _prepare("scans", source, options, table=table, **vars(own))
+    _prepare("scans", source, options, table=table, **vars(own), **vars(made))
 
 
-def patches(source: Path, *, table: Path | None = None, own: OwnOptions = OwnOptions(), options: StoreOptions) -> None:
+def patches(
+    source: Path,
+    *,
+    table: Path | None = None,
+    own: OwnOptions = OwnOptions(),
+    made: SyntheticOptions = SyntheticOptions(),
+    options: StoreOptions,
+) -> None:
     """Images and masks of a table into a store: your own nodules, cropped or whole.
 
     The table is a CSV file with a row a nodule and the columns:
@@ -197,7 +233,7 @@ def patches(source: Path, *, table: Path | None = None, own: OwnOptions = OwnOpt
     table
         Another table; images are relative to it.
     """
-    _prepare("patches", source, options, table=table, **vars(own))
+    _prepare("patches", source, options, table=table, **vars(own), **vars(made))
 
 
 def phantom(*, scans: int = 20, spacing: str = "1.5,1.5,1.5", nodules: float = 2.5, options: StoreOptions) -> None:

@@ -99,13 +99,7 @@ def linked(patients: Sequence[str], people: Sequence[Person] | None = None) -> t
         Ids in which a synthetic scan has its source's, if the source is there; the key of the source's patient for
         each synthetic scan, empty for others; and notes.
     """
-    real: dict[str, set[str]] = defaultdict(set)
-    for i, patient in enumerate(patients):
-        if not patient.startswith(SYNTHETIC_PATIENT):
-            known = people[i] if people else Person(Path())
-            for name in (patient, known.patient_id, *((known.study_uid, known.series_uid) if known.is_series else ())):
-                if key := patient_key(name):
-                    real[key].add(patient)
+    real = by_name(patients, people)
     keys = [patient_key(patient) if patient.startswith(SYNTHETIC_PATIENT) else "" for patient in patients]
     found = [real.get(key, set()) for key in keys]
     made = [next(iter(of)) if len(of) == 1 else patient for patient, of in zip(patients, found, strict=True)]
@@ -118,6 +112,18 @@ def linked(patients: Sequence[str], people: Sequence[Person] | None = None) -> t
             f"{len(several)} synthetic scans may be of several patients here ({names}), and are of none of them"
         )
     return made, keys, notes
+
+
+def by_name(patients: Sequence[str], people: Sequence[Person] | None = None) -> dict[str, set[str]]:
+    """The patients, less synthetic ones, by the keys of all names by which a scan made from theirs may know them."""
+    real: dict[str, set[str]] = defaultdict(set)
+    for i, patient in enumerate(patients):
+        if not patient.startswith(SYNTHETIC_PATIENT):
+            known = people[i] if people else Person(Path())
+            for name in (patient, known.patient_id, *((known.study_uid, known.series_uid) if known.is_series else ())):
+                if key := patient_key(name):
+                    real[key].add(patient)
+    return real
 
 
 def _by_rule(scan: Person, rule: str) -> str:

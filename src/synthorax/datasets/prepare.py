@@ -9,7 +9,7 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +18,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from synthorax.datasets.case import shared
+from synthorax.datasets.joined import Joined, in_training_alone, told
 from synthorax.datasets.sources import Source, Unreadable
 from synthorax.datasets.splits import FRACTIONS, split_patients
 from synthorax.datasets.store import (
@@ -106,6 +108,7 @@ def prepare_store(
     request: Mapping[str, Any],
     *,
     notes: Sequence[str] = (),
+    joined: Joined = Joined(),  # noqa: B008  (frozen)
     fractions: Sequence[float] = FRACTIONS,
     train_patients: int | None = None,
     seed: int = 0,
@@ -118,6 +121,7 @@ def prepare_store(
     Args:
         request: what the sources were made from; says whether a folder's store is of the same.
         notes: how the sources were found, kept in the store as `source["notes"]`.
+        joined: synthetic cases beside those of the sources.
         fractions: of patients in train, val and test whose split is not given.
         train_patients: the store has at most so many of train and leaves the others out; all if not given.
         workers: processes; one a core if not given.
@@ -130,6 +134,8 @@ def prepare_store(
     if train_patients is not None:
         request = {**request, "train_patients": train_patients}
     wanted = {"synthorax": version("synthorax"), "recipe": RECIPE, **request}
+    sources = [*sources, *joined.sources]
+    notes = [*notes, *joined.notes]
     names = Counter(source.case_id for source in sources if not isinstance(source, Unreadable))
     assert max(names.values(), default=1) == 1, f"cases of one name: {names.most_common(1)}"
     splits_of = partial(split_patients, fractions=fractions, seed=seed, train_patients=train_patients)
@@ -141,7 +147,7 @@ def prepare_store(
         at.mkdir(exist_ok=True)
         earlier = None if at == out else out
         about = {**request, "notes": list(notes)} if notes else request
-        _fill(sources, at, wanted, about, splits_of, earlier=earlier, workers=workers, cluster=cluster)
+        _fill(sources, at, wanted, about, joined, splits_of, earlier=earlier, workers=workers, cluster=cluster)
         if at != out:
             put_folder(at, out)
             shutil.rmtree(at, ignore_errors=True)
@@ -186,6 +192,7 @@ def _fill(
     out: Path,
     wanted: Mapping[str, Any],
     request: Mapping[str, Any],
+    joined: Joined,
     splits_of: Callable[[Mapping[str, str | None]], dict[str, list[str]]],
     *,
     earlier: Path | None,
@@ -218,7 +225,8 @@ def _fill(
             task = bar.add_task("", total=len(sources))
             for source, outcome in zip(sources, outcomes, strict=True):
                 if isinstance(outcome, CaseEntry):
-                    entries.append(outcome)
+                    lineage = outcome.lineage
+                    entries.append(replace(outcome, lineage=shared(lineage)) if lineage else outcome)
                 else:
                     skipped.append((source.case_id, outcome))
                 bar.update(task, advance=1, description=f"{len(skipped)} skipped" if skipped else "")
@@ -233,14 +241,19 @@ def _fill(
         raise skipped[0][1]
     if not entries:
         raise InputError(request["source"], f"{len(skipped)} scans, none readable; the first: {skipped[0][1]}", "CT")
+    reasons = [{"case": case_id, "reason": _without_folders(error)} for case_id, error in skipped]
     given: dict[str, str | None] = {}
     for entry in entries:
-        given[entry.patient_id] = given.get(entry.patient_id) or entry.given_split
+        if not (joined.only_train and entry.synthetic):
+            given[entry.patient_id] = given.get(entry.patient_id) or entry.given_split
     splits = splits_of(given)
+    if joined.only_train:
+        splits, entries, left = in_training_alone(entries, splits, joined.aliases)
+        reasons += [{"case": case_id, "reason": reason} for case_id, reason in left.items()]
+        request = {**request, "notes": [*request.get("notes", []), *told(left, entries)]}
     patients = {patient for ids in splits.values() for patient in ids}
     entries = [entry for entry in entries if entry.patient_id in patients]
     present = {entry.case_id for entry in entries}
-    reasons = [{"case": case_id, "reason": _without_folders(error)} for case_id, error in skipped]
     if is_finished:
         _write_request(out, wanted)
     write_index(out, entries, splits, source=request, skipped=reasons)

@@ -11,10 +11,11 @@ from synthorax.annotations.lidc_xml import read_lidc_xml
 from synthorax.annotations.luna16 import read_findings
 from synthorax.datasets.case_ids import case_ids
 from synthorax.datasets.discovery import find_scans
+from synthorax.datasets.manifests import Manifests
 from synthorax.datasets.patients import first_names, linked
 from synthorax.datasets.reader_sources import LidcSource, LunaSource
 from synthorax.datasets.source_lists import Found
-from synthorax.datasets.sources import Whose
+from synthorax.datasets.sources import Files, Whose
 from synthorax.errors import InputError
 from synthorax.io.walk import files_below
 
@@ -46,11 +47,12 @@ def lidc_sources(folder: Path, readers: int) -> Found:
         patient = files.patient_id or (listed.scan.patient_id if listed else place.name)
         found.append((replace(files, series_uid=uid, masks=(), doubts=()), patient, xml, listed))
     patients, keys, notes = linked([patient for _, patient, _, _ in found])
+    manifests = Manifests()
     made = [
         LidcSource(
             case_id=case_id,
             files=files,
-            whose=Whose(patient, key),
+            whose=_whose(patient, key, files, manifests),
             xml=xml.path if xml else None,
             readings=listed.readings if listed and not xml else (),
             is_annotated=bool(xml or listed),
@@ -84,11 +86,12 @@ def luna16_sources(folder: Path, readers: int) -> Found:
     patients, keys, notes = linked(
         [one.scan.patient_id if one else stem for one, stem in zip(listed, stems, strict=True)]
     )
+    manifests = Manifests()
     made = [
         LunaSource(
             case_id=case_id,
             files=files,
-            whose=Whose(patient, key),
+            whose=_whose(patient, key, files, manifests),
             findings=tuple(findings.get(files.stem, ())),
             candidates=tuple(points.get(files.stem, ())),
             readings=one.readings if one else (),
@@ -103,6 +106,10 @@ def luna16_sources(folder: Path, readers: int) -> Found:
             f"annotations.csv names {len(absent)} scans ({nodules} nodules) that are not here, {absent[0]} first"
         )
     return Found((*made, *found.refused), tuple(notes))
+
+
+def _whose(patient: str, key: str, files: Files, manifests: Manifests) -> Whose:
+    return Whose(patient, key, mark=manifests.mark_of(files.path), lineage=manifests.lineage_of(files.path))
 
 
 def _xml_files(folder: Path) -> tuple[dict[str, XmlFile], dict[Path, XmlFile]]:

@@ -51,7 +51,7 @@ class LidcSource:
     @property
     def key(self) -> str:
         files = (*self.files.all_files(), *([self.xml] if self.xml else []))
-        return source_key(files, self.case_id, self.readers, self.whose)
+        return source_key(files, self.case_id, self.readers, *self.whose.details())
 
     def read(self) -> Case:
         if not self.is_annotated:
@@ -99,7 +99,9 @@ class LunaSource:
     @property
     def key(self) -> str:
         findings = fingerprint(repr((self.findings, self.candidates)))
-        return source_key(self.files.all_files(), self.case_id, self.readers, findings, self.is_listed, self.whose)
+        return source_key(
+            self.files.all_files(), self.case_id, self.readers, findings, self.is_listed, *self.whose.details()
+        )
 
     def read(self) -> Case:
         scan = self.files.read()

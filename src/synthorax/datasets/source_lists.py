@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from synthorax.annotations.nodule_table import TABLE, TableImage, read_nodule_table
+from synthorax.annotations.nodule_table import TABLE, TableImage
 from synthorax.datasets.case import Annotated
 from synthorax.datasets.case_ids import case_ids
 from synthorax.datasets.discovery import FoundScans, find_scans, masks_by_name
+from synthorax.datasets.manifests import Manifests
 from synthorax.datasets.patients import MOST_NAMED, Person
 from synthorax.datasets.sources import Files, ScanSource, Source, TableSource, Unreadable
-from synthorax.datasets.whose import Manifests, whose_scans
+from synthorax.datasets.whose import Known, whose_scans
 from synthorax.errors import InputError
 from synthorax.io.dicom_file import read_about
 from synthorax.io.dicom_series import choose_series
-from synthorax.io.images import image_stem
+from synthorax.io.images import image_stem, is_image
 from synthorax.io.walk import files_below
 
 
@@ -55,10 +56,11 @@ def scan_sources(
         InputError: no scan, a table that does not fit, or a patient in two splits.
     """
     found = find_scans(folder)
-    images, notes = _joined([table] if table else found.tables)
     manifests = Manifests()
+    paths = [files.path for files in found.scans if not files.files]
+    images, notes = _joined([table] if table else [*found.tables, *manifests.tables_of(paths)], manifests)
     masks = {_real(row.mask) for image in images for row in image.nodules if row.mask}
-    masks |= {_real(path) for files in found.scans for path in manifests.masks_beside(files.path)}
+    masks |= set(map(_real, manifests.other_images(paths)))
     pairs = [
         (files, person)
         for files, person in zip(found.scans, found.people, strict=True)
@@ -70,12 +72,12 @@ def scan_sources(
     used = {id(row) for row in rows}
     missing = [image for image in images if id(image) not in used]
     stems = [of_case.patient_id if files.files else files.stem for files, of_case in zip(scans, whose, strict=True)]
-    paths = [None if files.files else person.path for files, person in pairs]
-    ids = case_ids([*stems, *(image.image.name for image in missing)], [*paths, *[None] * len(missing)])
+    below = [None if files.files else person.path for files, person in pairs]
+    ids = case_ids([*stems, *(image.image.name for image in missing)], [*below, *[None] * len(missing)])
     made: list[Source] = []
     for case_id, files, image, of_case in zip(ids, scans, rows, whose, strict=False):
         if image is not None:
-            made.append(TableSource(case_id, files, image.nodules, structures, of_case, manifests.usual(image.table)))
+            made.append(TableSource(case_id, files, image.nodules, structures, of_case, manifests.usual(image)))
         else:
             made.append(ScanSource(case_id, files, structures, of_case))
     for case_id, image in zip(ids[len(pairs) :], missing, strict=True):
@@ -90,60 +92,69 @@ def patch_sources(
     *,
     stated: Annotated | None = None,
     patient_from: str = "auto",
+    known: Sequence[Known] = (),
 ) -> Found:
     """The images of tables.
 
     Args:
         tables: each beside the images that it names, or above them.
         structures: of DICOM masks beside a series, as in `scan_sources`.
+        known: scans of the store that the images, which are synthetic, join.
 
     Raises:
         InputError: a table that does not fit, or a patient in two splits.
     """
-    images, notes = _joined(tables)
+    manifests = Manifests()
+    images, notes = _joined(tables, manifests)
     top = _common(tables)
     find = cache(find_scans)
     files = [_files_at(image, find) for image in images]
     people = [_person(image.image, one, top) for image, one in zip(images, files, strict=True)]
     read = [one if isinstance(one, Files) else Files(image.image) for one, image in zip(files, images, strict=True)]
-    manifests = Manifests()
-    whose, told = whose_scans(read, people, images, manifests, patient_from, stated)
+    whose, told = whose_scans(read, people, images, manifests, patient_from, stated, known)
     ids = case_ids([image_stem(image.image) for image in images], [person.path for person in people])
     made: list[Source] = []
     for case_id, image, one, of_case in zip(ids, images, files, whose, strict=True):
         if isinstance(one, InputError):
             made.append(Unreadable(case_id, one))
         else:
-            made.append(TableSource(case_id, one, image.nodules, structures, of_case, manifests.usual(image.table)))
+            made.append(TableSource(case_id, one, image.nodules, structures, of_case, manifests.usual(image)))
     return Found(tuple(made), (*told, *notes))
 
 
 def find_tables(folder: Path) -> list[Path]:
     """The `nodules.csv` of a folder; where it has none, those of its subfolders.
 
+    A folder of samples without a nodule counts as one with an empty table.
+
     Raises:
         InputError: there is none.
     """
     if (folder / TABLE).is_file():
         return [folder / TABLE]
-    found = [path for path in files_below(folder) if path.name == TABLE]
+    files = list(files_below(folder))
+    found = [path for path in files if path.name == TABLE]
+    found += Manifests().tables_of([path for path in files if is_image(path)])
     if not found:
         raise InputError(folder, f"no {TABLE}", "a folder with its table, or --table FILE.csv")
     return found
 
 
-def _joined(tables: Sequence[Path]) -> tuple[list[TableImage], list[str]]:
+def _joined(tables: Sequence[Path], manifests: Manifests) -> tuple[list[TableImage], list[str]]:
     """The images of several tables; an image that an earlier table names is not taken from a later one."""
     images: dict[Path, TableImage] = {}
-    notes = []
+    twice: Counter[Path] = Counter()
     for table in tables:
-        twice = 0
-        for image in read_nodule_table(table):
+        for image in manifests.images_of(table):
             key = _real(image.image)
-            twice += key in images
+            twice[table] += key in images
             images.setdefault(key, image)
-        if twice:
-            notes.append(f"{twice} images of {table.parent.name}/{table.name} are in a table above it, which counts")
+    notes = []
+    if repeated := [table for table, count in twice.items() if count]:
+        first = repeated[0]
+        more = f" and {len(repeated) - 1} more tables" * (len(repeated) > 1)
+        named = f"{first.parent.name}/{first.name}{more}"
+        notes.append(f"{twice.total()} images of {named} are in a table above, which counts")
     if len(tables) > 1:
         notes.append(f"{len(tables)} tables were read: {len(images)} images")
     return list(images.values()), notes

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -31,6 +31,7 @@ from synthorax.io import dicom
 from synthorax.io.images import image_stem, read_mark, stored_files
 from synthorax.io.scans import Scan, of_series, read_scan
 from synthorax.io.walk import LeftOut
+from synthorax.lineage import Lineage
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.region import Region
 from synthorax.shapes.diameter import axial_diameter_mm
@@ -106,12 +107,20 @@ class Whose:
         patient_id: empty if the scan is to say.
         source_patient: key of the patient whose scan a synthetic case was made from.
         stated: what the user says of the annotation of every scan; None leaves it to the source.
+        mark: the synthetic mark that a manifest tells, for a file that has lost its own.
+        lineage: whose data stands behind the scan, if it is synthetic.
     """
 
     patient_id: str = ""
     source_patient: str = ""
     split: Split | None = None
     stated: Annotated | None = None
+    mark: str = field(default="", repr=False)
+    lineage: Lineage | None = field(default=None, repr=False)
+
+    def details(self) -> tuple[object, ...]:
+        """What the key of a source tells of it; of a scan without a manifest the same as before there were lineages."""
+        return (self, self.mark, self.lineage.row()) if self.lineage else (self, self.mark) if self.mark else (self,)
 
 
 @dataclass(frozen=True)
@@ -144,7 +153,9 @@ class ScanSource:
 
     @property
     def key(self) -> str:
-        return source_key(self.files.all_files(), self.case_id, self.structures, self.files.doubts, self.whose)
+        return source_key(
+            self.files.all_files(), self.case_id, self.structures, self.files.doubts, *self.whose.details()
+        )
 
     def read(self) -> Case:
         scan = upright(self.files.read())
@@ -177,7 +188,8 @@ class TableSource:
     def key(self) -> str:
         masks = dict.fromkeys(file for row in self.rows if row.mask is not None for file in stored_files(row.mask))
         files = (*self.files.all_files(), *masks)
-        details = (self.case_id, self.rows, self.structures, self.files.doubts, self.whose, self.usual)
+        whose, *more = self.whose.details()
+        details = (self.case_id, self.rows, self.structures, self.files.doubts, whose, self.usual, *more)
         return source_key(files, *details)
 
     def read(self) -> Case:
@@ -265,7 +277,8 @@ def made_case(
     Args:
         regions: in voxels of the scan.
     """
-    ours = read_mark(files.path) if not files.files else scan.dicom.mark if scan.dicom else ""
+    own = read_mark(files.path) if not files.files else scan.dicom.mark if scan.dicom else ""
+    mark = own or whose.mark
     return Case(
         case_id=case_id,
         patient_id=whose.patient_id or scan.patient_id or files.stem,
@@ -274,9 +287,10 @@ def made_case(
         nodules=tuple(nodules),
         split=whose.split,
         series_uid=scan.series_uid,
-        synthetic=ours,
+        synthetic=mark,
         source_patient=whose.source_patient,
         notes=(*scan.notes, *files.doubts),
+        lineage=whose.lineage if mark else None,
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from synthorax.datasets.case import ANNOTATED
+from synthorax.datasets.case import ANNOTATED, SPLITS
+from synthorax.datasets.lineage import leaks_in_training
 from synthorax.datasets.mask_files import NOT_TAKEN
 from synthorax.datasets.store import Store
 
@@ -29,6 +30,30 @@ def annotation_counts(store: Store) -> dict[str, int]:
     return {name: counts[name] for name in ANNOTATED}
 
 
+def synthetic_counts(store: Store) -> dict[str, int]:
+    """Number of synthetic cases in each split."""
+    return {split: sum(bool(case.synthetic) for case in store.in_split(split)) for split in SPLITS}
+
+
+def _of_synthetic(store: Store) -> list[str]:
+    """What is to be known of synthetic cases beside real ones."""
+    counts = synthetic_counts(store)
+    made = sum(counts.values())
+    if not made:
+        return []
+    told = f"synthetic cases: {made} of {len(store)} ({', '.join(f'{n} {split}' for split, n in counts.items())})"
+    if made < len(store) and made > counts["train"]:
+        told += "; validation and test are not of real cases alone; --only-train keeps them real"
+    lines = [told]
+    if leaks := leaks_in_training(store):
+        case_id, reason = next(iter(leaks.items()))
+        lines.append(
+            f"{len(leaks)} synthetic training cases may know patients of validation or test, so studies refuse this "
+            f"store ({case_id}: {reason}); --only-train leaves them out"
+        )
+    return lines
+
+
 def case_notes(store: Store) -> dict[str, list[str]]:
     """What was left out or mended in each case, less the structures that were not taken."""
     notes = {case.case_id: [n for n in case.notes if not n.startswith(NOT_TAKEN)] for case in store.cases}
@@ -44,6 +69,7 @@ def lines(store: Store) -> list[str]:
     made = [f"{len(store)} cases, {len(nodules)} nodules, patients: {patients}{left}"]
     if masked < len(nodules):
         made.append(f"nodules: {masked} with voxels, {len(nodules) - masked} with a centre and diameter only")
+    made += _of_synthetic(store)
     counts = annotation_counts(store)
     if counts["all"] < len(store):
         what = {

@@ -5,66 +5,32 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from synthorax.annotations.nodule_table import TableImage
-from synthorax.datasets.case import ANNOTATED, Annotated
+from synthorax.datasets.case import Annotated
+from synthorax.datasets.manifests import Manifests
 from synthorax.datasets.patients import MOST_NAMED, Person, linked, patients_of
 from synthorax.datasets.sources import Files, Whose
 from synthorax.errors import InputError
-from synthorax.io.atomic import MARK
+from synthorax.io.dicom_file import read_about
 from synthorax.io.images import image_stem
-from synthorax.io.mappings import read_mapping
-from synthorax.provenance import MANIFEST, SYNTHETIC_PATIENT, sha256, synthetic_patient
-
-MOST_MANIFEST_BYTES = 2**24
-"""A manifest of more bytes is not ours."""
+from synthorax.provenance import SYNTHETIC_PATIENT, sha256, synthetic_patient
 
 
-class Manifests:
-    """The manifests of synthetic scans, each read once."""
+class Known(NamedTuple):
+    """A scan of a patient whom other scans may have been made from."""
 
-    def __init__(self) -> None:
-        self._read: dict[Path, Mapping[str, Any]] = {}
-        self._damaged: set[Path] = set()
+    patient_id: str
+    files: Files
 
-    def of(self, scan: Path) -> Mapping[str, Any]:
-        """What the manifest beside a scan says; empty if there is none of ours."""
-        if scan.parent not in self._read:
-            path, content = scan.parent / MANIFEST, {}
-            try:
-                if path.is_file() and path.stat().st_size <= MOST_MANIFEST_BYTES:
-                    content = read_mapping(path, "manifest")
-            except (OSError, InputError):
-                if (scan.parent / MARK).is_file():
-                    self._damaged.add(scan.parent)
-            self._read[scan.parent] = content if content.get("synthorax") else {}
-        return self._read[scan.parent]
-
-    def masks_beside(self, scan: Path) -> list[Path]:
-        """The images beside a synthetic scan that are no scans: masks and edit regions."""
-        files = self.of(scan).get("files")
-        return (
-            [scan.parent / str(files[n]) for n in ("mask", "region") if n in files] if isinstance(files, dict) else []
-        )
-
-    def usual(self, table: Path) -> Annotated:
-        """What a table tells of its images: all nodules; of an edited scan those put in, not those of its patient.
-
-        A table of ours whose manifest is damaged may be of an edited scan.
-        """
-        stated = self.of(table).get("annotated")
-        if stated in ANNOTATED:
-            return stated
-        if table.parent in self._damaged:
-            return "some"
-        files = self.of(table).get("files")
-        return "some" if isinstance(files, dict) and "region" in files else "all"
-
-    def source_of(self, scan: Path) -> tuple[str, str]:
-        """Name and SHA-256 of the image that a synthetic scan was made from; empty if not known."""
-        source = self.of(scan).get("source")
-        return (str(source.get("name", "")), str(source.get("sha256", ""))) if isinstance(source, dict) else ("", "")
+    @property
+    def person(self) -> Person:
+        """The names by which `inject` may have known the patient."""
+        if self.files.files and not self.files.patient_id:
+            return Person.of_series(read_about(self.files.files[0]), self.files.path)
+        name = self.files.patient_id or self.files.stem
+        return Person(self.files.path, bool(self.files.files), name, series_uid=self.files.series_uid)
 
 
 def whose_scans(
@@ -74,8 +40,13 @@ def whose_scans(
     manifests: Manifests,
     patient_from: str,
     stated: Annotated | None,
+    known: Sequence[Known] = (),
 ) -> tuple[list[Whose], list[str]]:
-    """Patient, source patient and split of each scan: by its table, else by the manifest beside it, header or path."""
+    """Patient, source patient and split of each scan: by its table, else by the manifest beside it, header or path.
+
+    Args:
+        known: scans of the store that synthetic ones join.
+    """
     given = [image.patient_id if image else "" for image in rows]
     sources = [("", "") if files.files else manifests.source_of(files.path) for files in scans]
     if patient_from == "auto":
@@ -87,7 +58,9 @@ def whose_scans(
     told_apart: set[str] = set()
     for i, patient in zip(asked, found, strict=True):
         patients[i] = patient
-    originals = _originals(scans, sources)
+    patients += [patient for patient, _ in known]
+    sources += [("", "")] * len(known)
+    originals = _originals([*scans, *(files for _, files in known)], sources)
     for i, original in originals.items():
         patients[i] = synthetic_patient(patients[original])
     for i, patient in _namesakes(patients, sources, originals).items():
@@ -96,7 +69,8 @@ def whose_scans(
     if told_apart:
         names = ", ".join(sorted(told_apart)[:MOST_NAMED])
         notes.append(f"synthetic scans of different sources of one name ({names}) are taken for different patients'")
-    patients, keys, told = linked(patients, people)
+    patients, keys, told = linked(patients, [*people, *(one.person for one in known)])
+    patients, keys = patients[: len(scans)], keys[: len(scans)]
     splits: dict[str, tuple[str, Path]] = {}
     for patient, image in zip(patients, rows, strict=True):
         if image is not None and image.split is not None:
@@ -107,8 +81,15 @@ def whose_scans(
                 )
                 raise InputError(image.table, found_, "one split a patient; patient_id says whose an image is")
     whose = [
-        Whose(patient, key, image.split if image else None, stated)  # type: ignore[arg-type]
-        for patient, key, image in zip(patients, keys, rows, strict=True)
+        Whose(
+            patient,
+            key,
+            image.split if image else None,  # type: ignore[arg-type]
+            stated,
+            manifests.mark_of(files.path),
+            manifests.lineage_of(files.path),
+        )
+        for patient, key, image, files in zip(patients, keys, rows, scans, strict=True)
     ]
     return whose, [*notes, *told]
 

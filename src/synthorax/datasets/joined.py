@@ -1,0 +1,172 @@
+"""Synthetic cases that join the cases of a store: whose they are, and which of them may be in training."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from synthorax.datasets.case import SPLITS, Case, CaseEntry
+from synthorax.datasets.lineage import HELD_OUT, HeldOut, held_out_of, why_not_train
+from synthorax.datasets.patients import by_name
+from synthorax.datasets.reader_sources import LidcSource, LunaSource
+from synthorax.datasets.source_lists import find_tables, patch_sources
+from synthorax.datasets.sources import ScanSource, Source, TableSource, Unreadable
+from synthorax.datasets.whose import Known
+from synthorax.errors import InputError
+from synthorax.lineage import Lineage
+
+PREFIX = "synthetic-"
+"""How the names of cases begin that join a store."""
+
+
+@dataclass(frozen=True)
+class MadeSource:
+    """A synthetic scan as a source of the store that it joins; a scan that does not say it is synthetic is refused."""
+
+    case_id: str
+    made: TableSource
+
+    @property
+    def key(self) -> str:
+        """A hash of what the case is made from, with its name."""
+        return f"{self.case_id} {self.made.key}"
+
+    def read(self) -> Case:
+        """The case.
+
+        Raises:
+            InputError: why there is none.
+        """
+        case = self.made.read()
+        if not case.synthetic:
+            found = "a scan without the mark of synthetic ones, in no manifest that says so"
+            raise InputError(
+                self.made.files.path, found, "a scan that `inject` or `sample` made; others are the source's"
+            )
+        return replace(case, case_id=self.case_id, lineage=case.lineage or Lineage("", tells=False))
+
+
+@dataclass(frozen=True)
+class Joined:
+    """The synthetic cases that join a store.
+
+    Attributes:
+        only_train: they are training cases; those that know patients of validation or test are left out.
+        aliases: the store's patients by the keys of all names by which a synthetic scan may know its source.
+        notes: how they were found.
+    """
+
+    sources: tuple[Source, ...] = ()
+    only_train: bool = False
+    aliases: Mapping[str, set[str]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def join(folders: Sequence[Path], real: Sequence[Source], only_train: bool) -> Joined:
+    """The synthetic cases of folders that `inject` and `sample` wrote, or of folders above such folders.
+
+    Args:
+        real: the sources of the store that they join.
+
+    Raises:
+        InputError: a folder without synthetic scans, or a table that does not fit.
+    """
+    scans = [source for source in real if isinstance(source, ScanSource | TableSource | LidcSource | LunaSource)]
+    known = [Known(source.whose.patient_id, source.files) for source in scans]
+    aliases = by_name([patient for patient, _ in known], [one.person for one in known])
+    tables = [table for folder in folders for table in _tables(folder)]
+    if not tables:
+        return Joined((), only_train, aliases)
+    found = patch_sources(tables, known=known)
+    used = {source.case_id.casefold() for source in real if not isinstance(source, Unreadable)}
+    made: list[Source] = []
+    for source in found.sources:
+        number, case_id = 1, PREFIX + source.case_id
+        while case_id.casefold() in used:
+            number, case_id = number + 1, f"{PREFIX}{source.case_id}-{number + 1}"
+        used.add(case_id.casefold())
+        made.append(MadeSource(case_id, source) if isinstance(source, TableSource) else source)
+    return Joined(tuple(made), only_train, aliases, tuple(f"synthetic cases: {note}" for note in found.notes))
+
+
+def _tables(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise InputError(folder, "no folder", "a folder that `inject` or `sample` wrote, or one above several of them")
+    try:
+        return find_tables(folder)
+    except InputError as error:
+        expected = "a folder that `inject` or `sample` wrote; nodule shapes are no scans"
+        raise InputError(folder, "no scans with a table of nodules", expected) from error
+
+
+def in_training_alone(
+    entries: Iterable[CaseEntry],
+    splits: Mapping[str, Sequence[str]],
+    aliases: Mapping[str, set[str]],
+) -> tuple[dict[str, list[str]], list[CaseEntry], dict[str, str]]:
+    """Put synthetic cases into training, less those that may know patients of validation or test.
+
+    Args:
+        entries: of all cases.
+        splits: the patients of real cases, by split; a patient may be in none.
+        aliases: as of `Joined`.
+
+    Returns:
+        The splits with the patients of synthetic cases, the cases of the store, and why others were left out by id.
+    """
+    entries = list(entries)
+    split_of = {patient: split for split in SPLITS for patient in splits[split]}
+    real = [entry for entry in entries if not entry.synthetic and entry.patient_id in split_of]
+    dropped = {entry.patient_id for entry in entries if not entry.synthetic} - set(split_of)
+    cases = {split: [entry for entry in real if split_of[entry.patient_id] == split] for split in HELD_OUT}
+    held_out = held_out_of(cases, splits)
+    for key, patients in aliases.items():
+        for patient in sorted(patients):
+            if split_of.get(patient) in HELD_OUT:
+                held_out.setdefault(key, HeldOut(patient, split_of[patient]))
+    left: dict[str, str] = {}
+    train = dict.fromkeys(splits["train"])
+    kept = []
+    for entry in entries:
+        if not entry.synthetic:
+            kept += [entry] if entry.patient_id in split_of else []
+        elif entry.patient_id in dropped:
+            continue  # its patient is one of those whom the store was not to have
+        elif reason := _why_not(entry, split_of, held_out):
+            left[entry.case_id] = reason
+        else:
+            kept.append(entry)
+            train[entry.patient_id] = None
+    return {**{split: list(splits[split]) for split in SPLITS}, "train": sorted(train)}, kept, left
+
+
+def _why_not(entry: CaseEntry, split_of: Mapping[str, str], held_out: Mapping[str, HeldOut]) -> str:
+    if split_of.get(entry.patient_id) in HELD_OUT:
+        return f"it was made from a scan of patient {HeldOut(entry.patient_id, split_of[entry.patient_id])}"
+    if entry.lineage is None:
+        return "nothing tells whom its maker knows"
+    return why_not_train(entry, held_out)
+
+
+def told(left: Mapping[str, str], kept: Iterable[CaseEntry]) -> list[str]:
+    """Notes on what became of the synthetic cases of a store with `only_train`."""
+    made = sum(bool(entry.synthetic) for entry in kept)
+    if not left:
+        return [f"{made} synthetic cases are in training alone"]
+    causes = Counter(_cause(reason) for reason in left.values())
+    counted = "; ".join(f"{count} as {cause}" for cause, count in causes.most_common())
+    return [f"{made} synthetic cases are in training alone; {len(left)} were left out: {counted}"]
+
+
+def _cause(reason: str) -> str:
+    """A reason without the names of patients, to count by."""
+    for start, cause in (
+        ("it was made", "they were made from scans of patients of validation or test"),
+        ("it has the outline", "they have outlines of such patients' nodules"),
+        ("its maker, ", "their makers know such patients, or do not tell whom they know"),
+    ):
+        if reason.startswith(start):
+            return cause
+    return "nothing tells whom their makers know"

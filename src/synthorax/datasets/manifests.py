@@ -1,0 +1,155 @@
+"""The manifests that `inject` and `sample` write: which files are scans, what is known of them, and who made them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from synthorax.annotations.nodule_table import TABLE, TableImage, read_nodule_table
+from synthorax.datasets.case import ANNOTATED, Annotated
+from synthorax.errors import InputError
+from synthorax.io.atomic import MARK
+from synthorax.io.images import image_stem
+from synthorax.io.mappings import read_mapping
+from synthorax.lineage import Lineage
+from synthorax.provenance import MANIFEST
+
+MASKS = "masks"
+"""Folder of the masks within a folder of samples."""
+
+
+class Manifests:
+    """The manifests of synthetic scans, each read once.
+
+    `inject` writes its manifest beside the scan; `sample` writes one manifest above the folder of its images.
+    """
+
+    def __init__(self) -> None:
+        self._read: dict[Path, Mapping[str, Any]] = {}
+        self._damaged: set[Path] = set()
+        self._samples = cache(self._listed)
+        self._lineage_in = cache(self._lineage_told)
+
+    def of(self, folder: Path) -> Mapping[str, Any]:
+        """What the manifest in a folder says; empty if there is none of ours."""
+        if folder not in self._read:
+            path, content = folder / MANIFEST, {}
+            try:
+                if path.is_file():
+                    content = read_mapping(path, "manifest")
+            except (OSError, InputError):
+                if (folder / MARK).is_file():
+                    self._damaged.add(folder)
+            self._read[folder] = content if content.get("synthorax") else {}
+        return self._read[folder]
+
+    def home(self, scan: Path) -> Path | None:
+        """The folder whose manifest names a scan, an image or the folder of a series; None if there is none."""
+        files = self.of(scan.parent).get("files")
+        if isinstance(files, dict) and scan.name in files.values():
+            return scan.parent
+        above = scan.parent.parent
+        return above if scan in self._samples(above) else None
+
+    def mark_of(self, scan: Path) -> str:
+        """The synthetic mark that the manifest of a scan tells, for a file that has lost its own."""
+        home = self.home(scan)
+        return str(self.of(home).get("synthetic", "")) if home else ""
+
+    def lineage_of(self, scan: Path) -> Lineage | None:
+        """Whose data stands behind a scan; None if no manifest names it.
+
+        A manifest without a lineage, as older versions wrote, tells nothing of the patients whom a model had seen. A
+        damaged one tells nothing at all.
+        """
+        home = self.home(scan)
+        if home is None:
+            return Lineage("", tells=False) if {scan.parent, scan.parent.parent} & self._damaged else None
+        return self._lineage_in(home)
+
+    def _lineage_told(self, home: Path) -> Lineage:
+        about = self.of(home)
+        name = str(about.get("system") or about.get("method") or "")
+        digest = str(about.get("model_sha256") or "")
+        try:
+            return Lineage.from_row(about["lineage"]) if "lineage" in about else Lineage(name, digest, tells=not digest)
+        except (ValueError, AttributeError):
+            return Lineage(name, tells=False)
+
+    def other_images(self, scans: Iterable[Path]) -> set[Path]:
+        """The images beside synthetic scans that are no scans of their own: masks, edit regions, further formats."""
+        found: set[Path] = set()
+        for scan in scans:
+            files = self.of(scan.parent).get("files")
+            if isinstance(files, dict):
+                found |= {scan.parent / str(files[name]) for name in ("mask", "region") if name in files}
+            home = scan.parent.parent
+            sample = self._samples(home).get(scan)
+            is_mask = scan.parent.name == MASKS and isinstance(self.of(home).get("samples"), list)
+            if is_mask or (sample is not None and scan != sample.scan):
+                found.add(scan)
+        return found
+
+    def images_of(self, table: Path) -> list[TableImage]:
+        """The images of a table of nodules, and those of a folder of samples that were asked to have no nodule.
+
+        Args:
+            table: may be missing in a folder of samples of which none has a nodule.
+
+        Raises:
+            InputError: a table that does not fit.
+        """
+        samples = dict.fromkeys(self._samples(table.parent).values())
+        listed = read_nodule_table(table) if table.is_file() or not samples else []
+        known = {image.image for image in listed}
+        without = [sample.scan for sample in samples if sample.is_empty and sample.scan not in known]
+        return [*listed, *(TableImage(path, f"synthetic-{image_stem(path)}", None, (), table) for path in without)]
+
+    def tables_of(self, scans: Iterable[Path]) -> list[Path]:
+        """The places of tables that folders of samples do not have, as none of their samples has a nodule."""
+        homes = {scan.parent.parent for scan in scans if scan in self._samples(scan.parent.parent)}
+        return sorted(home / TABLE for home in homes if not (home / TABLE).exists())
+
+    def usual(self, image: TableImage) -> Annotated:
+        """What a table tells of an image: all nodules; of an edited scan those put in, not those of its patient.
+
+        A table of ours whose manifest is damaged may be of an edited scan.
+        """
+        home = self.home(image.image)
+        told = [self.of(folder) for folder in (home, image.table.parent) if folder is not None]
+        for about in told:
+            if about.get("annotated") in ANNOTATED:
+                return about["annotated"]
+        if {image.image.parent, image.table.parent} & self._damaged:
+            return "some"
+        files = [about.get("files") for about in told]
+        return "some" if any(isinstance(each, dict) and "region" in each for each in files) else "all"
+
+    def source_of(self, scan: Path) -> tuple[str, str]:
+        """Name and SHA-256 of the image that a synthetic scan was made from; empty if not known."""
+        source = self.of(scan.parent).get("source")
+        return (str(source.get("name", "")), str(source.get("sha256", ""))) if isinstance(source, dict) else ("", "")
+
+    def _listed(self, home: Path) -> dict[Path, Sample]:
+        """The samples of CT that the manifest of a folder lists, by each of their files."""
+        samples = self.of(home).get("samples")
+        found: dict[Path, Sample] = {}
+        for row in samples if isinstance(samples, list) else []:
+            if isinstance(row, dict) and isinstance(row.get("files"), dict) and row["files"]:
+                files = [home / str(name) for name in row["files"].values()]
+                found |= dict.fromkeys(files, Sample(files[0], row.get("class") == 0 or row.get("asked") == []))
+        return found
+
+
+class Sample(NamedTuple):
+    """A sample of CT that a manifest lists.
+
+    Attributes:
+        scan: its file, in the first of its formats, which is the one that the table names.
+        is_empty: whether it was asked to have no nodule.
+    """
+
+    scan: Path
+    is_empty: bool
