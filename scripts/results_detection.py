@@ -156,7 +156,8 @@ def part(
     run, out = (work.with_name(f"{work.name}-{what}") for what in ("gan", "study"))
     api.train("ac-wgan", store.path, run, preset="compact", settings=gan, device="cpu")
     model = hub.load(run)
-    _, outcome = study_detection(store, config, out, model=model, amounts=amounts, trainings=trainings, device="cpu")
+    makers = [model.maker()]
+    _, outcome = study_detection(store, config, out, makers=makers, amounts=amounts, trainings=trainings, device="cpu")
     return Part(store, config, model, outcome)
 
 
@@ -211,12 +212,20 @@ def page(real: Path, work: Path, run: Path | None, out: Path) -> Iterator[str]:
     """The lines of the page."""
     store = api.prepare("patches", real / "luna16-nodules", work / "store")
     model, extractor = hub.load(MODEL), hub.load(EXTRACTOR)
+    maker = model.maker()
     config = task_config("detection", "compact", {})
     _, outcome = study_detection(
-        store, config, work / "study", model=model, amounts=AMOUNTS, trainings=TRAININGS, device="cpu"
+        store,
+        config,
+        work / "study",
+        makers=[maker],
+        amounts=AMOUNTS,
+        trainings=TRAININGS,
+        device="cpu",
+        thesis=model.system.name,
     )
     _, found = study_fidelity(
-        store, config, work / "fidelity", model, extractor, extractor_name=EXTRACTOR, run=run, device="cpu"
+        store, config, work / "fidelity", maker, extractor, extractor_name=EXTRACTOR, run=run, device="cpu"
     )
     few, phantoms = few_part(real, work), phantom_part(work)
     here = ", ".join(f"{k} {v}" for k, v in machine().items())

@@ -11,56 +11,52 @@ import torch
 from stores import store_of
 from synthorax.annotations.lidc_table import lidc_patients
 from synthorax.datasets.augmentation import Augmentation
+from synthorax.datasets.lineage import check_unseen, outline_patients
 from synthorax.datasets.mixed import MixedBatches
 from synthorax.datasets.patches import PatchDataset
 from synthorax.datasets.places import is_whole, negative_places, nodule_places
 from synthorax.datasets.store import Point
 from synthorax.errors import InputError
-from synthorax.hub import Model
+from synthorax.makers import Lineage, Samples
 from synthorax.metrics.classification import Confusion
 from synthorax.nodule import NoduleAttributes
 from synthorax.patch import PatchSpec
-from synthorax.rendering.renderer import Renderer
+from synthorax.provenance import patient_key
 from synthorax.studies import trials
 from synthorax.studies.arms import (
-    CRITIC,
-    GAN_ONLY,
     LARGER,
-    LARGER_SELECTED,
     REFERENCE,
+    Made,
     Recipe,
-    made_cubes,
+    alone,
+    beside,
+    larger,
+    made_patches,
+    own_head,
     recipes,
-)
-from synthorax.studies.cube_makers import (
-    NEGATIVE,
-    POSITIVE,
-    RenderedCubes,
-    check_unseen,
-    cube_maker,
-    nodules_of,
-    outline_patients,
 )
 from synthorax.studies.detection import (
     DETECTION_MEASURES,
-    PAPER,
+    PAPER_REFERENCE,
     THESIS_SHARE,
     compared,
     detection_study,
+    paper,
     strata,
 )
 from synthorax.studies.detection_page import study_detection
+from synthorax.studies.filled_patches import FilledPatches
+from synthorax.studies.patch_makers import NEGATIVE, POSITIVE, check_maker_fits, nodules_of, rendering
 from synthorax.studies.scan_search import ScanSearch, scan_search
 from synthorax.studies.trials import Scores, Splits, Study
-from synthorax.systems.ac_wgan.config import PRESETS
-from synthorax.systems.ac_wgan.system import AcWgan
 from synthorax.tasks.classification import Classification
 from synthorax.tasks.config import DETECTION
 from synthorax.tasks.scanning import find_nodules
 from synthorax.volume import Volume
 from test_baselines import ball_case, cases
+from toy_makers import Balls, Dots
 
-pytestmark = pytest.mark.usefixtures("one_thread", "lenient")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 SPEC = PatchSpec((16, 16, 16))
 CONFIG = DETECTION["smoke"]
@@ -87,15 +83,23 @@ def train(store, place):
     return patches_of(store, place)
 
 
-@pytest.fixture(scope="module")
-def model(untrained_gan):
-    return untrained_gan
+def go(store, place):
+    return study_detection(
+        store,
+        CONFIG,
+        place / "out",
+        makers=[Balls(), Dots()],
+        amounts=(1.0, 2.0),
+        trainings=2,
+        device="cpu",
+        thesis="balls",
+    )
 
 
 @pytest.fixture(scope="module")
-def result(store, place, model):
-    """The study as a user runs it, at `smoke` sizes."""
-    return study_detection(store, CONFIG, place / "out", model=model, amounts=(1.0, 2.0), trainings=2, device="cpu")
+def result(store, place):
+    """The study as a user runs it, at `smoke` sizes, with a generator and an injector of other packages."""
+    return go(store, place)
 
 
 # Batches
@@ -202,64 +206,90 @@ def test_a_training_is_known_by_the_cubes_that_it_draws_from():
     assert len({key(cubes), key(other), key(cubes, 0.5), key(cubes, label=NEGATIVE), key(cubes, inf)}) == 5
 
 
-def test_without_a_gan_its_arms_are_left_out():
-    cubes = np.zeros((4, 16, 16, 16), np.int16)
-    names = [recipe.name for recipe in recipes(CONFIG, cubes, {}, (1.0, 4.0))]
-    assert names == ["real alone", "flips", "larger detector, flips", "flips + rendered", "flips + rendered x 4"]
-    gan = {"plain": cubes, "selected": cubes}
-    assert GAN_ONLY not in [recipe.name for recipe in recipes(CONFIG, cubes, gan)]
-    whole = {recipe.name: recipe for recipe in recipes(CONFIG, cubes, gan | {"negative": cubes})}
-    assert set(PAPER) - set(whole) == {CRITIC}
-    assert whole[LARGER].config.network.width == 2 * CONFIG.network.width
-    assert whole[LARGER_SELECTED].against == (LARGER,)
-    assert whole["flips + GAN, selected x 4"].against == ("flips", "flips + rendered x 4", "flips + GAN x 4")
-    for recipe in whole.values():
-        assert set(recipe.against) <= set(whole)
-    unselected = [recipe.name for recipe in recipes(CONFIG, cubes, {"plain": cubes, "negative": cubes})]
-    assert [name for name in unselected if "selected" in name] == []
-    assert GAN_ONLY in unselected
+def test_an_arm_is_there_for_what_a_maker_offers():
+    patches = np.zeros((4, 16, 16, 16), np.int16)
+
+    def arms(**offered):
+        made = {"render": Made(patches), "toy": Made(patches, **offered)}
+        return {recipe.name: recipe for recipe in recipes(CONFIG, made, (1.0, 4.0))}
+
+    plain = arms()
+    assert list(plain) == [
+        "real alone",
+        "flips",
+        "larger detector, flips",
+        "flips + render",
+        "flips + render x 4",
+        "flips + toy",
+        "flips + toy x 4",
+    ]
+    assert set(arms(empty=patches)) - set(plain) == {alone("toy")}
+    selected = {beside("toy", passed=True), beside("toy", 4, passed=True), larger("toy")}
+    assert set(arms(selected=patches)) - set(plain) == selected
+    every = arms(selected=patches, empty=patches)
+    assert set(every) - set(plain) == {*selected, alone("toy"), alone("toy", passed=True)}
+    assert set(paper("toy")) - set(every) == {own_head("toy")}
+    assert every[LARGER].config.network.width == 2 * CONFIG.network.width
+    assert every[larger("toy")].against == (LARGER,)
+    assert every["flips + toy, selected x 4"].against == ("flips", "flips + render x 4", "flips + toy x 4")
+    for recipe in every.values():
+        assert set(recipe.against) <= set(every)
 
 
-class FewPass:
-    """A maker whose samples seldom pass the selection."""
-
-    sha256, has_negatives = "0" * 64, False
-
-    def __init__(self, share):
-        self.share = share
-
-    def made(self, asked, seed):
-        return np.full((len(asked), 16, 16, 16), 5, np.int16)
-
-    def selected(self, asked, seed):
-        return self.made(asked, seed)[: int(self.share * len(asked))]
-
-
-@pytest.mark.parametrize(("share", "kinds"), [(0.0, {"plain"}), (0.7, {"plain"}), (0.9, {"plain", "selected"})])
-def test_arms_of_selected_samples_need_enough_of_them(train, share, kinds):
-    made = made_cubes(None, "", train, FewPass(1.0), FewPass(share), (2.0,))
+@pytest.mark.parametrize(("share", "is_there"), [(0.0, False), (0.7, False), (0.9, True)])
+def test_arms_of_selected_samples_need_enough_of_them(train, share, is_there):
+    made = made_patches(None, "", train, "balls", Balls(passing=share, parts=1000), (2.0,))
     n = 2 * int((train.labels == POSITIVE).sum())
-    assert set(made.gan) == kinds
-    assert made.note.startswith(f"{int(share * n)} of {n} samples")
-    assert ("left out" in made.note) == ("selected" not in kinds)
+    assert len(made.nodules) == n
+    assert (made.selected is not None) == is_there
+    assert made.note.startswith(f"{int(share * n)} of {n} samples of balls")
+    assert ("left out" in made.note) != is_there
 
 
-def test_kept_cubes_are_those_of_the_same_store_and_patches(train, tmp_path):
-    made_cubes(tmp_path, "a", train, FewPass(1.0), FewPass(1.0), (1.0,))
-    before = set(tmp_path.iterdir())
-    made_cubes(tmp_path, "b", train, FewPass(1.0), FewPass(1.0), (1.0,))
-    assert len(set(tmp_path.iterdir()) - before) == len(before) == 3
+def test_kept_patches_are_those_of_the_same_store_patches_and_maker(train, tmp_path):
+    def count(like, maker):
+        made_patches(tmp_path, like, train, maker.name, maker, (1.0,))
+        return len(list(tmp_path.iterdir()))
+
+    assert [count(*each) for each in (("a", Balls()), ("a", Balls()), ("b", Balls()))] == [3, 3, 6]
+    assert count("a", Balls(lineage=Lineage("balls", "c" * 64))) == 9
 
 
-def test_rendered_cubes_are_real_patches_with_something_denser_in_the_middle(train):
-    maker = RenderedCubes(Renderer(), train)
-    asked = nodules_of(train, 4, 0)
-    made = maker.made(asked, 0)
-    assert made.shape == (4, 16, 16, 16)
+def test_an_injector_fills_real_patches_without_a_nodule(train):
+    maker = FilledPatches(Dots(), train)
+    asked = [(NoduleAttributes(diameter_mm=mm),) for mm in (5, 9, 7)]
+    made = Samples.joined(maker.sample(asked, 0))
+    around = ~made.arrays["mask"].astype(bool)
+    real = train.spec.to_hu(train.rows(np.flatnonzero(train.labels == NEGATIVE).tolist())["ct"][:, 0]).round().numpy()
+    for ct, outside in zip(made.ct, around, strict=True):
+        assert (ct[~outside] == 0).all()
+        assert any((ct[outside] == background[outside]).all() for background in real)
+    measured = [nodule.attributes.diameter_mm for (nodule,) in made.nodules]
+    assert measured == pytest.approx([5, 9, 7], abs=1.5)
+    fewer = Samples.joined(maker.sample(asked[:1], 0))
+    assert np.array_equal(fewer.ct, made.ct[:1])
+    assert not np.array_equal(Samples.joined(maker.sample(asked, 1)).ct, made.ct)
+
+
+def test_patches_of_an_injector_tell_of_the_backgrounds_patients(train):
+    maker = FilledPatches(Dots(lineage=Lineage("dots", outlines=frozenset(["f" * 12]))), train)
+    free = {patient_key(place.patient_id) for place in train.places if place.nodule is None}
+    assert maker.lineage.patients == free | {"f" * 12}
+
+
+def test_rendered_nodules_are_denser_than_the_patches_they_are_put_into(train, store):
+    maker = FilledPatches(rendering(store), train)
+    made = Samples.joined(maker.sample([(one,) for one in nodules_of(train, 4, 0)], 0)).ct
     middle = made[:, 6:10, 6:10, 6:10].mean((1, 2, 3))
     assert (middle > train.spec.to_hu(train.rows([len(train) - 1])["ct"]).mean().item() + 100).all()
-    assert np.array_equal(made, maker.made(asked, 0))
-    assert not np.array_equal(made, maker.made(asked, 1))
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"), [([()], "0 in one patch"), ([(NoduleAttributes(diameter_mm=5, margin=2),)], "does not heed")]
+)
+def test_an_injector_refuses_what_it_cannot_fill_in(train, asked, said):
+    with pytest.raises(InputError, match=said):
+        FilledPatches(Dots(), train).sample(asked, 0)
 
 
 def test_a_nodule_whose_width_nobody_knows_is_not_asked_for(tmp_path):
@@ -297,8 +327,8 @@ def test_precision_at_the_thesis_share_is_that_of_its_table():
     assert DETECTION_MEASURES["f1 at 1:71"](table) == pytest.approx(table.f1)
     balanced = Confusion(1583, 2776 * THESIS_SHARE, 113_451 * THESIS_SHARE, 50)
     assert DETECTION_MEASURES["precision at 1:71"](balanced) == pytest.approx(table.precision)
-    assert PAPER["flips"]["precision at 1:71"] == pytest.approx(table.precision, abs=6e-4)
-    assert PAPER["flips"]["f1 at 1:71"] == pytest.approx(table.f1, abs=6e-4)
+    assert PAPER_REFERENCE["precision at 1:71"] == pytest.approx(table.precision, abs=6e-4)
+    assert PAPER_REFERENCE["f1 at 1:71"] == pytest.approx(table.f1, abs=6e-4)
 
 
 def test_an_arm_is_compared_training_by_training_and_p_is_corrected(store, place):
@@ -355,9 +385,12 @@ def written_note(page):
 def test_the_study_ends_in_arms_tests_and_a_page(result):
     page, outcome = result
     names = [arm.name for arm in outcome.arms]
-    for name in (*PAPER, "real alone", "flips + rendered", "flips + GAN x 2", "HU of the middle alone"):
+    for name in (*paper("balls"), "real alone", "flips + render", "flips + balls x 2", "flips + dots"):
         assert name in names
-    assert [arm.seeds for arm in outcome.arms if arm.name == "critic's own head"] == [[]]
+    assert not [name for name in names if "render" in name and ("only" in name or "selected" in name)]
+    judged = next(arm for arm in outcome.arms if arm.name == own_head("balls"))
+    assert (judged.seeds, judged.metrics["auc"].mean) == ([], 1)  # the tests' nodules are bright
+    assert [arm.name for arm in outcome.arms if arm.paper] == ["flips", *paper("balls")]
     for arm in outcome.arms:
         assert 0 <= arm.metrics["auc"].low <= arm.metrics["auc"].mean <= arm.metrics["auc"].high <= 1
     assert outcome.drawn == CONFIG.steps * CONFIG.batch_size
@@ -368,24 +401,21 @@ def test_the_study_ends_in_arms_tests_and_a_page(result):
     assert len(total) == 1
     written = json.loads((page.parent / "results.json").read_text())
     assert {arm["name"] for arm in written["arms"]} == set(names)
-    assert written["model_sha256"] == "0" * 64
+    assert written["models"] == {"balls": "b" * 64}
     assert written["tests"][0].keys() == {"a", "b", "metric", "difference", "low", "high", "p", "p_holm"}
     text = page.read_text()
     assert "thesis 0.976" in text
-    assert "its arms are left out" not in text
 
 
-def test_a_second_call_trains_and_makes_nothing(result, store, model, monkeypatch):
+def test_a_second_call_trains_and_makes_nothing(result, store, place, monkeypatch):
     def never(*_, **__):
         raise AssertionError("done again")
 
     monkeypatch.setattr(trials, "train_task", never)
-    monkeypatch.setattr(AcWgan, "sample", never)
-    monkeypatch.setattr(AcWgan, "selected", never)
-    monkeypatch.setattr("synthorax.studies.cube_makers._Rendered", never)
-    page, outcome = result
-    again = study_detection(store, CONFIG, page.parent, model=model, amounts=(1.0, 2.0), trainings=2, device="cpu")
-    assert again[1] == outcome
+    monkeypatch.setattr(Balls, "sample", never)
+    monkeypatch.setattr(Balls, "select", never)
+    monkeypatch.setattr("synthorax.studies.filled_patches.fill", never)
+    assert go(store, place)[1] == result[1]
 
 
 # Whole scans
@@ -460,38 +490,41 @@ def test_marks_on_candidates_of_another_detector_are_false_and_on_findings_neith
 # Models and stores that the study refuses
 
 
-def test_a_model_that_learned_from_held_out_patients_is_refused(store, model):
-    seen = replace(model, seen=frozenset(store.splits["train"]))
-    check_unseen(seen, store)
-    with pytest.raises(InputError, match="tells from whom it learned"):
-        check_unseen(replace(model, seen=frozenset()), store)
+def test_a_maker_that_knows_held_out_patients_is_refused(store):
+    def knows(*patients, **options):
+        return Lineage("toy", seen=frozenset(map(patient_key, patients)), **options)
+
+    check_unseen(knows(*store.splits["train"]), store)
+    with pytest.raises(InputError, match="does not tell from whom it learned"):
+        check_unseen(knows(tells=False), store)
     for split in ("val", "test"):
-        leaked = replace(model, seen=frozenset([store.splits[split][0]]))
-        with pytest.raises(InputError, match=f"1 patients who are held out here, such as {store.splits[split][0]}"):
-            cube_maker(leaked, store, CONFIG)
+        patient = store.splits[split][0]
+        for leaked in (knows(patient), Lineage("toy", outlines=frozenset([patient_key(patient)]))):
+            with pytest.raises(InputError, match=f"1 patients who are held out here, such as {patient}"):
+                check_maker_fits(Balls(lineage=leaked), store, CONFIG)
 
 
-def test_a_model_of_other_cubes_or_of_no_cubes_is_refused(store, model):
-    with pytest.raises(InputError, match="cubes with size"):
-        cube_maker(model, store, CONFIG.model_copy(update={"size": (24, 24, 24)}))
-    with pytest.raises(InputError, match="a model of classification"):
-        cube_maker(replace(model, system=Classification(CONFIG)), store, CONFIG)
+def test_a_maker_of_other_patches_or_of_none_is_refused(store):
+    with pytest.raises(InputError, match="patches of balls with size"):
+        check_maker_fits(Balls(), store, CONFIG.model_copy(update={"size": (24, 24, 24)}))
+    with pytest.raises(InputError, match="balls, which makes shapes; expected one that makes patches, or injects"):
+        check_maker_fits(Balls(roles=frozenset({"makes shapes"})), store, CONFIG)
 
 
-def test_a_model_without_negatives_has_fewer_arms(store, place, monkeypatch):
-    config = PRESETS["smoke"].model_copy(update={"negatives": False})
-    system = AcWgan(config, 0)
-    system.facts["least_score"].fill_(-1e9)
+def test_two_models_of_one_system_are_told_apart_and_one_model_twice_is_refused(store, place, monkeypatch):
     study = Study(store, place / "fewer", (0,), "cpu", place / "cache")
     monkeypatch.setattr(
         Study, "scores", lambda self, name, config, splits, **_: [Scores(splits.val.labels / 1, splits.test.labels / 1)]
     )
-    outcome = detection_study(
-        study, CONFIG, cube_maker(Model(system, "", frozenset("x")), store, CONFIG), amounts=(1.0,)
+    other = Balls(
+        lineage=Lineage("balls", "c" * 64), makes_empty=False, selects=False, roles=frozenset({"makes patches"})
     )
+    outcome = detection_study(study, CONFIG, [Balls(), other], amounts=(1.0,), thesis="balls")
     names = {arm.name for arm in outcome.arms}
-    assert "flips + GAN" in names
-    assert not {GAN_ONLY, CRITIC} & names
+    assert {beside("balls bbbbbbbb"), beside("balls cccccccc"), own_head("balls bbbbbbbb")} <= names
+    assert not {alone("balls cccccccc"), beside("balls cccccccc", passed=True), own_head("balls cccccccc")} & names
+    with pytest.raises(InputError, match="balls bbbbbbbb twice"):
+        detection_study(study, CONFIG, [Balls(), Balls()])
 
 
 @pytest.mark.parametrize("amount", [0.0, -1.0, inf])

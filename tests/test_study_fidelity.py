@@ -10,15 +10,19 @@ import pytest
 from stores import store_of
 from synthorax.errors import InputError
 from synthorax.hub import Model
+from synthorax.makers import Lineage
+from synthorax.provenance import patient_key
 from synthorax.studies.conditions import check_diameters, check_rating, half_widths_mm, rank_correlation_of
 from synthorax.studies.fidelity_page import CURVES, logged, study_fidelity
 from synthorax.studies.trials import Study
+from synthorax.tasks.classification import Classification
 from synthorax.tasks.config import DETECTION
 from synthorax.tasks.features.config import PRESETS as FEATURES
 from synthorax.tasks.features.system import FeatureNet
 from test_baselines import cases
+from toy_makers import Balls, Dots
 
-pytestmark = pytest.mark.usefixtures("one_thread", "lenient")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 CONFIG = DETECTION["smoke"]
 
@@ -36,9 +40,7 @@ def store(tmp_path_factory):
     return store_of(tmp_path_factory.mktemp("fidelity") / "store", made)
 
 
-@pytest.fixture(scope="module")
-def model(untrained_gan):
-    return untrained_gan
+HEEDS = frozenset({"diameter_mm", "texture", "malignancy"})
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,7 @@ def extractor():
     return Model(FeatureNet(FEATURES["smoke"], 0), "1" * 64, frozenset(["somebody"]))
 
 
-def test_the_study_ends_in_figures_checks_and_pictures(store, model, extractor, tmp_path):
+def test_the_study_ends_in_figures_checks_and_pictures(store, extractor, tmp_path):
     run = tmp_path / "run"
     run.mkdir()
     names = [name for curves in CURVES.values() for name in curves.values()]
@@ -55,15 +57,25 @@ def test_the_study_ends_in_figures_checks_and_pictures(store, model, extractor, 
 
     def go():
         return study_fidelity(
-            store, CONFIG, tmp_path / "out", model, extractor, extractor_name="tiny", run=run, samples=12, device="cpu"
+            store,
+            CONFIG,
+            tmp_path / "out",
+            Balls(heeds=HEEDS),
+            extractor,
+            extractor_name="tiny",
+            run=run,
+            samples=12,
+            device="cpu",
         )
 
     page, found = go()
-    assert list(found.likeness) == ["real, validation patients", "GAN", "GAN, selected", "rendered"]
+    assert list(found.likeness) == ["real, validation patients", "balls", "balls, selected", "render"]
     assert set(found.pictures) == {"texture", "malignancy", "neighbours", "curves"}
-    assert [set(check.made) for check in found.checks] == [{"GAN", "rendered"}] * 3 + [{"GAN"}] * 2
-    for check in found.checks[1:]:
-        assert 0 <= check.made["GAN"].low <= check.made["GAN"].mean <= check.made["GAN"].high <= 1
+    assert all("balls" in check.made for check in found.checks)
+    texture, twins = found.checks[2:4]
+    assert texture.what.startswith("texture")
+    assert 0 <= texture.made["balls"].low <= texture.made["balls"].mean <= texture.made["balls"].high <= 1
+    assert twins.real is None
     written = json.loads((page.parent / "results.json").read_text())
     assert written["extractor"] == {"name": "tiny", "sha256": "1" * 64}
     assert written["checks"][0]["what"].startswith("diameter")
@@ -74,16 +86,17 @@ def test_the_study_ends_in_figures_checks_and_pictures(store, model, extractor, 
     assert (again.likeness, again.checks) == (found.likeness, found.checks)
 
 
-def test_models_that_know_held_out_patients_or_are_something_else_are_refused(store, model, extractor, tmp_path):
-    def go(model, extractor):
-        study_fidelity(store, CONFIG, tmp_path / "out", model, extractor, extractor_name="", device="cpu")
+def test_models_that_know_held_out_patients_or_are_something_else_are_refused(store, extractor, tmp_path):
+    def go(maker, extractor):
+        study_fidelity(store, CONFIG, tmp_path / "out", maker, extractor, extractor_name="", device="cpu")
 
-    leaked = frozenset([store.splits["test"][0]])
+    patient = store.splits["test"][0]
+    leaked = Lineage("leaked", seen=frozenset([patient_key(patient)]))
+    detector = Classification(DETECTION["smoke"])
     for wrong, said in (
-        ((replace(model, seen=leaked), extractor), "held out here"),
-        ((model, replace(extractor, seen=leaked)), "held out here"),
-        ((model, model), "a model of ac-wgan; expected one of features"),
-        ((extractor, extractor), "a model of features; expected one that makes cubes"),
+        ((Balls(lineage=leaked), extractor), "held out here"),
+        ((Balls(), replace(extractor, seen=frozenset([patient]))), "held out here"),
+        ((Balls(), replace(extractor, system=detector)), "a model of classification; expected one of features"),
     ):
         with pytest.raises(InputError, match=said):
             go(*wrong)
@@ -140,30 +153,52 @@ def test_the_rank_correlation_is_scipys():
     assert value == pytest.approx(spearmanr(first, second).statistic)
 
 
-def test_a_generator_that_makes_what_is_asked_is_told_from_one_that_does_not(store, model):
+@pytest.fixture(scope="module")
+def patches(store):
     from test_study_detection import patches_of
 
-    place = Path(store.path).parent
-    train, test = patches_of(store, place), patches_of(store, place, "test")
+    return [patches_of(store, Path(store.path).parent, split) for split in ("train", "test")]
 
-    class Obedient:
-        attributes = ("diameter_mm",)
 
-        def made(self, asked, seed):
-            return balls([each.diameter_mm for each in asked], 16).astype(np.int16)
+class Deaf(Balls):
+    """Makes balls of any diameter, whatever is asked."""
 
-    class Deaf(Obedient):
-        def made(self, asked, seed):
-            return balls(np.random.default_rng(0).uniform(3, 12, len(asked)), 16).astype(np.int16)
+    def _part(self, asked, start, seed):
+        widths = np.random.default_rng(start).uniform(3, 12, len(asked))
+        return super()._part(
+            [(replace(one, diameter_mm=mm),) for (one,), mm in zip(asked, widths, strict=True)], start, seed
+        )
 
-    class Unasked(Obedient):
-        attributes = ("texture",)
 
-    makers = {"obedient": Obedient(), "deaf": Deaf(), "unasked": Unasked()}
-    found = check_diameters(makers, train, test, 60)
+class Unmasked(Balls):
+    """Gives no masks."""
+
+    def _part(self, asked, start, seed):
+        made = super()._part(asked, start, seed)
+        return replace(made, arrays={"ct": made.ct})
+
+
+def test_a_generator_that_makes_what_is_asked_is_told_from_one_that_does_not(patches):
+    makers = {"obedient": Balls(), "deaf": Deaf(), "unasked": Balls(heeds=frozenset({"texture"}))}
+    found = check_diameters(makers, *patches, 60)[0]
     assert set(found.made) == {"obedient", "deaf"}
     assert found.made["obedient"].low > 0.9
     assert abs(found.made["deaf"].mean) < 0.4
+
+
+def test_masks_are_compared_with_the_voxels_not_with_what_was_asked(patches):
+    found = check_diameters({"deaf": Deaf(), "unmasked": Unmasked()}, *patches, 60)[1]
+    assert set(found.made) == {"deaf"}
+    assert found.made["deaf"].low > 0.9
+    assert found.real.mean > 0.9
+
+
+def test_an_injector_is_measured_as_a_generator_is(store, extractor, tmp_path):
+    _, found = study_fidelity(
+        store, CONFIG, tmp_path / "out", Dots(), extractor, extractor_name="tiny", samples=12, device="cpu"
+    )
+    assert list(found.likeness) == ["real, validation patients", "dots", "render"]
+    assert found.checks[0].made["dots"].mean > 0.8
 
 
 def test_a_rating_that_nobody_gave_is_told_of_and_not_read(tmp_path):

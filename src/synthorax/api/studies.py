@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from synthorax.api.shapes import read_shapes
 from synthorax.errors import InputError
@@ -12,7 +12,7 @@ from synthorax.errors import InputError
 if TYPE_CHECKING:
     from synthorax.datasets.shapes import ShapeSet
     from synthorax.datasets.store import Store
-    from synthorax.hub import Model
+    from synthorax.makers import Generator, Maker
     from synthorax.tasks.config import TaskConfig
 
 MOST_FOLD = 1000
@@ -121,7 +121,7 @@ def study_detection(
     data: str | Path | Store,
     out: str | Path,
     *,
-    model: str | Path | None = "ac-wgan",
+    models: Sequence[str | Path | Maker] | None = None,
     preset: str = "compact",
     settings: Mapping[str, Any] | None = None,
     amounts: Sequence[float] = (0.25, 1.0, 4.0),
@@ -134,9 +134,11 @@ def study_detection(
 
     Args:
         data: a store.
-        model: that makes the GAN's nodules; without one, rendering alone is put to the test.
+        models: makers of patches or injectors, each by a bundled model's or a system's name, a run folder, or as it is;
+            the default model if not given. With an empty list rendering alone, which is always an arm, is put to the
+            test.
         settings: fields of the detector's configuration that differ from the preset. Size, spacing and window of the
-            patches are those of the model's cubes if they are not among them.
+            patches are those of the first maker of patches if they are not among them.
         amounts: made nodules for each real one.
         negatives: patches without a nodule for each with one, where scans are whole.
         trainings: of each arm.
@@ -146,13 +148,14 @@ def study_detection(
         The page; `results.json` is beside it.
 
     Raises:
-        InputError: a store with too few patients, a model whose cubes are not the detector's or that learned from
-            patients who are held out, settings that do not fit.
+        InputError: a store with too few patients, a maker whose patches are not the detector's or that knows patients
+            who are held out, settings that do not fit.
     """
     from synthorax import hub
     from synthorax.datasets.store import Store
     from synthorax.io.atomic import working_in
     from synthorax.studies.detection_page import study_detection as run
+    from synthorax.studies.patch_makers import patch_maker
     from synthorax.tasks.config import task_config
 
     check_number("negatives", negatives, 0, MOST_FOLD)
@@ -160,21 +163,22 @@ def study_detection(
         check_number("amounts", amount, 0, MOST_FOLD)
     check_count("trainings", trainings, 1)
     config = task_config("detection", preset, settings or {})
-    made_by = None if model is None else hub.load(model)
-    if made_by is not None:
-        config = _on_the_cubes_of(made_by, config, settings or {})
+    default = hub.default("makes patches")
+    makers = [patch_maker(model, device) for model in ([default] if models is None else models)]
+    config = _on_the_patches_of(makers, config, settings or {})
     store = Store.of(data)
     with working_in(Path(out)):
         return run(
             store,
             config,
             Path(out),
-            model=made_by,
+            makers=makers,
             amounts=amounts,
             negatives=negatives,
             trainings=trainings,
             seed=seed,
             device=device,
+            thesis=hub.system_of(default).name,
         )[0]
 
 
@@ -182,7 +186,7 @@ def study_fidelity(
     data: str | Path | Store,
     out: str | Path,
     *,
-    model: str | Path = "ac-wgan",
+    model: str | Path | Maker | None = None,
     extractor: str | Path = "features-24mm",
     preset: str = "compact",
     settings: Mapping[str, Any] | None = None,
@@ -190,43 +194,46 @@ def study_fidelity(
     seed: int = 0,
     device: str = "auto",
 ) -> Path:
-    """Are a generator's cubes like real ones, new, varied, and what was asked for? Goes on where it stopped.
+    """Are a maker's patches like real ones, new, varied, and what was asked for? Goes on where it stopped.
 
     Args:
-        data: a store, of whose patients the model has seen those of training at most.
-        model: that makes cubes; a run folder's curves are shown too.
+        data: a store, of whose patients the model knows those of training at most.
+        model: a maker of patches or an injector, as in `study_detection`; a run folder's curves are shown too. The
+            default model if not given.
         extractor: a model of `features`, by whose features samples are compared.
         settings: fields of the configuration of the networks that read ratings, which is a detector's. Size, spacing
-            and window of the patches are those of the model's cubes if they are not among them.
+            and window of the patches are those of the maker's if they are not among them.
         samples: for the checks of the condition.
 
     Returns:
         The page; `results.json` is beside it.
 
     Raises:
-        InputError: a store with too few patients, a model that makes other cubes or learned from patients who are held
+        InputError: a store with too few patients, a maker of other patches or one that knows patients who are held
             out, an extractor that is none.
     """
     from synthorax import hub
     from synthorax.datasets.store import Store
     from synthorax.io.atomic import working_in
     from synthorax.studies.fidelity_page import study_fidelity as run
+    from synthorax.studies.patch_makers import patch_maker
     from synthorax.tasks.config import task_config
 
     check_count("samples", samples, 4)
     config = task_config("detection", preset, settings or {})
-    made_by, judged_by = hub.load(model), hub.load(extractor)
-    config = _on_the_cubes_of(made_by, config, settings or {})
+    model = hub.default("makes patches") if model is None else model
+    maker, judged_by = patch_maker(model, device), hub.load(extractor)
+    config = _on_the_patches_of([maker], config, settings or {})
     store = Store.of(data)
     with working_in(Path(out)):
         return run(
             store,
             config,
             Path(out),
-            made_by,
+            maker,
             judged_by,
             extractor_name=Path(extractor).name,
-            run=Path(model) if Path(model).is_dir() else None,
+            run=Path(model) if isinstance(model, str | Path) and Path(model).is_dir() else None,
             samples=samples,
             seed=seed,
             device=device,
@@ -253,21 +260,24 @@ def check_count(name: str, value: int, least: int) -> None:
         raise InputError(name, str(value), f"{least} to {MOST_COUNT}")
 
 
-def _on_the_cubes_of(model: Model, config: TaskConfig, settings: Mapping[str, Any]) -> TaskConfig:
-    """The configuration for patches like a model's cubes, where the settings do not say otherwise; said on the screen.
+def _on_the_patches_of(makers: Sequence[Maker], config: TaskConfig, settings: Mapping[str, Any]) -> TaskConfig:
+    """The configuration for patches on the grid of the first maker of patches, where the settings do not say otherwise.
 
-    Models that make no cubes are refused by the study.
+    What changes is told on the screen. Injectors work on any grid.
     """
     from synthorax.screen import say
-    from synthorax.studies.cube_makers import OF_PATCHES
+    from synthorax.studies.patch_makers import GRID
     from synthorax.tasks.config import TaskConfig
 
-    if model.system.name != "ac-wgan":
+    for maker in makers:
+        if "makes patches" in maker.roles:
+            break
+    else:
         return config
-    own = {name: getattr(model.system.config, name) for name in OF_PATCHES if name not in settings}
+    own = {name: getattr(cast("Generator", maker).spec, name) for name in GRID if name not in settings}
     other = {name: value for name, value in own.items() if value != getattr(config, name)}
     if not other:
         return config
     told = ", ".join(f"{name} {value} for {getattr(config, name)}" for name, value in other.items())
-    say(f"study: patches are like the model's cubes, not like the preset's: {told}", error=True)
+    say(f"study: patches are like those of {maker.name}, not like the preset's: {told}", error=True)
     return TaskConfig.model_validate(config.model_dump() | other)

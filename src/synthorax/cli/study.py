@@ -149,7 +149,7 @@ def detection(
     *,
     data: Path,
     out: Path,
-    model: str = "ac-wgan",
+    model: Annotated[list[str] | None, Parameter(negative="")] = None,
     preset: Literal["paper", "compact", "smoke"] = "compact",
     amounts: str = "0.25,1,4",
     negatives: float = 1.0,
@@ -159,7 +159,7 @@ def detection(
     set: Annotated[list[str] | None, Parameter(negative="")] = None,  # noqa: A002  (the option's name)
     device: str = "auto",
 ) -> None:
-    """Do made nodules help a detector, and which? Flips, rendering and a GAN's nodules against real ones alone.
+    """Do made nodules help a detector, and which? Flips, rendered and generated nodules against real ones alone.
 
     Writes results.json and index.html. A study that was stopped goes on with the training it was at.
 
@@ -170,7 +170,8 @@ def detection(
     out
         Folder to write.
     model
-        Makes the GAN's nodules: a bundled model's name or a run folder; none leaves the GAN's arms out.
+        Makes nodules: a bundled model's or a system's name, or a run folder; may be repeated. The bundled generator of
+        patches if not given; none puts rendering alone, which is always an arm, to the test.
     preset
         Of the detector. compact: 24 mm cubes, a minute a training. paper: 48 mm, takes a GPU. smoke: seconds.
     amounts
@@ -195,7 +196,7 @@ def detection(
     page = api.study_detection(
         data,
         out,
-        model=None if model == "none" else model,
+        models=[] if model == ["none"] else model,
         preset=preset,
         settings=parse_settings(set or [], config),
         amounts=swept,
@@ -211,7 +212,7 @@ def fidelity(
     *,
     data: Path,
     out: Path,
-    model: str = "ac-wgan",
+    model: str | None = None,
     extractor: str = "features-24mm",
     preset: Literal["paper", "compact", "smoke"] = "compact",
     samples: int = 400,
@@ -220,7 +221,7 @@ def fidelity(
     set: Annotated[list[str] | None, Parameter(negative="")] = None,  # noqa: A002  (the option's name)
     device: str = "auto",
 ) -> None:
-    """Are a generator's cubes like real ones, new, varied, and what was asked for?
+    """Are a maker's patches like real ones, new, varied, and what was asked for?
 
     Writes results.json and index.html with pictures. A study that was stopped goes on with the training it was at.
 
@@ -231,9 +232,10 @@ def fidelity(
     out
         Folder to write.
     model
-        A bundled model's name or a run folder, whose curves are shown too.
+        A bundled model's or a system's name, or a run folder, whose curves are shown too. The bundled generator of
+        patches if not given.
     extractor
-        A bundled model's name or a run folder of `synthorax train features`, by whose features cubes are compared.
+        A bundled model's name or a run folder of `synthorax train features`, by whose features patches are compared.
     preset
         Of the networks that read ratings, which are a detector's.
     samples

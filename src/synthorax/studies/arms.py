@@ -1,4 +1,4 @@
-"""The arms of the study of detection: what each trains, and on which made cubes."""
+"""The arms of the study of detection: what each trains, and on which made patches."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from numpy.typing import NDArray
 
 from synthorax.datasets.mixed import MixedBatches
 from synthorax.datasets.patches import PatchDataset
+from synthorax.makers import Generator
 from synthorax.seeding import derive
-from synthorax.studies.cube_makers import (
+from synthorax.studies.patch_makers import (
     NEGATIVE,
     POSITIVE,
-    AcWganCubes,
-    RenderedCubes,
-    kept_cubes,
+    kept_patches,
     key_of,
     nodules_of,
+    sampled,
+    selected,
     too_wide,
+    without_nodule,
 )
 from synthorax.studies.trials import Feed
 from synthorax.tasks.config import TaskConfig
@@ -33,11 +35,29 @@ AMOUNTS = (0.25, 1.0, 4.0)
 WIDER = 2
 """The larger detector has so many times the channels (section 6)."""
 PLAIN, REFERENCE, LARGER = "real alone", "flips", "larger detector, flips"
-RENDERED, GAN, SELECTED = "flips + rendered", "flips + GAN", "flips + GAN, selected"
-LARGER_SELECTED, CRITIC = "larger detector, flips + GAN, selected", "critic's own head"
-GAN_ONLY, SELECTED_ONLY = "GAN only", "GAN only, selected"
 LEAST_SELECTED = 0.8
-"""Of the samples asked for; an arm of fewer would have fewer made nodules, and those that are easy to make."""
+"""Share of the samples asked for that must pass a selection; with fewer, an arm would have fewer made nodules than the
+others, and those that are easy to make."""
+
+
+def beside(maker: str, amount: float = 1.0, *, passed: bool = False) -> str:
+    """The arm of a maker's nodules beside real ones; one made nodule for each real one is not said."""
+    return f"flips + {maker}{', selected' * passed}" + ("" if amount == 1 else f" x {amount:g}")
+
+
+def alone(maker: str, *, passed: bool = False) -> str:
+    """The arm of a maker's patches without real ones."""
+    return f"{maker} only{', selected' * passed}"
+
+
+def larger(maker: str) -> str:
+    """The arm of a larger detector with a maker's selected nodules."""
+    return f"{LARGER} + {maker}, selected"
+
+
+def own_head(maker: str) -> str:
+    """The arm of a maker's own judgement."""
+    return f"{maker}'s own judgement"
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,114 +80,107 @@ class Recipe:
         """The batches; the real ones alone if nothing is made."""
         if not self.made:
             return None
-        alone = self.amount == inf
-        most = max(round((1 if alone else self.amount) * n_real), 1)
-        share = 1.0 if alone else self.amount / (1 + self.amount)
-        cubes = {label: made[:most] for label, made in self.made.items()}
-        key = repr((share, {label: key_of(made) for label, made in cubes.items()}))
-        return Feed(key, lambda train: MixedBatches(train, cubes, share, self.config.batch_size))
+        only = self.amount == inf
+        most = max(round((1 if only else self.amount) * n_real), 1)
+        share = 1.0 if only else self.amount / (1 + self.amount)
+        patches = {label: made[:most] for label, made in self.made.items()}
+        key = repr((share, {label: key_of(made) for label, made in patches.items()}))
+        return Feed(key, lambda train: MixedBatches(train, patches, share, self.config.batch_size))
 
 
-def recipes(
-    config: TaskConfig,
-    rendered: NDArray[np.int16],
-    gan: Mapping[str, NDArray[np.int16]],
-    amounts: Sequence[float] = AMOUNTS,
-) -> list[Recipe]:
-    """The arms that are trained.
+@dataclass(frozen=True, eq=False)
+class Made:
+    """A maker's patches, int16 HU [n, z, y, x]; what it does not offer is None.
+
+    Attributes:
+        nodules: with the attributes of the training set's nodules.
+        selected: the same, those that passed the maker's selection.
+        empty: without a nodule.
+        note: how many samples passed the selection, if there was one.
+    """
+
+    nodules: NDArray[np.int16]
+    selected: NDArray[np.int16] | None = None
+    empty: NDArray[np.int16] | None = None
+    note: str = ""
+
+
+def recipes(config: TaskConfig, made: Mapping[str, Made], amounts: Sequence[float] = AMOUNTS) -> list[Recipe]:
+    """The arms that are trained: each maker's nodules are compared with real ones, and with those of the makers before.
 
     Args:
-        rendered: nodules, rendered into patches without one.
-        gan: `plain` and `selected` nodules and `negative` patches of a GAN; arms of what is missing are left out.
+        made: by maker; arms of what one does not offer are left out.
     """
     network = config.network
     assert isinstance(network, DetectorConfig)
     flips = config.model_copy(update={"flip": True})
     wider = flips.model_copy(update={"network": network.model_copy(update={"width": WIDER * network.width})})
-
-    def sweep(name: str, cubes: NDArray[np.int16], others: Sequence[str] = ()) -> list[Recipe]:
-        return [
-            Recipe(
-                _swept(name, amount),
-                flips,
-                {POSITIVE: cubes},
-                amount,
-                (REFERENCE, *(_swept(other, amount) for other in others)),
-            )
-            for amount in amounts
-        ]
-
     found = [
         Recipe(PLAIN, config.model_copy(update={"flip": False})),
         Recipe(REFERENCE, flips, against=()),
         Recipe(LARGER, wider),
-        *sweep(RENDERED, rendered),
     ]
-    if "plain" in gan:
-        found += sweep(GAN, gan["plain"], [RENDERED])
-    if "selected" in gan:
-        found += sweep(SELECTED, gan["selected"], [RENDERED, GAN])
-        found.append(Recipe(LARGER_SELECTED, wider, {POSITIVE: gan["selected"]}, 1.0, (LARGER,)))
-    for name, kind in ((GAN_ONLY, "plain"), (SELECTED_ONLY, "selected")):
-        if {kind, "negative"} <= set(gan):
-            found.append(Recipe(name, flips, {POSITIVE: gan[kind], NEGATIVE: gan["negative"]}, inf))
+    earlier: list[str] = []
+    for maker, patches in made.items():
+        of_nodules = {POSITIVE: patches.nodules}
+        for amount in amounts:
+            others = [beside(other, amount) for other in earlier]
+            found.append(Recipe(beside(maker, amount), flips, of_nodules, amount, (REFERENCE, *others)))
+        if patches.selected is not None:
+            of_selected = {POSITIVE: patches.selected}
+            for amount in amounts:
+                others = [beside(other, amount) for other in (*earlier, maker)]
+                name = beside(maker, amount, passed=True)
+                found.append(Recipe(name, flips, of_selected, amount, (REFERENCE, *others)))
+            found.append(Recipe(larger(maker), wider, of_selected, 1.0, (LARGER,)))
+        if patches.empty is not None:
+            of_empty = {NEGATIVE: patches.empty}
+            found.append(Recipe(alone(maker), flips, of_nodules | of_empty, inf))
+            if patches.selected is not None:
+                found.append(Recipe(alone(maker, passed=True), flips, of_selected | of_empty, inf))
+        earlier.append(maker)
     return found
 
 
-def _swept(name: str, amount: float) -> str:
-    """An arm's name; that of one made nodule for each real one is the plain one."""
-    return name if amount == 1 else f"{name} x {amount:g}"
-
-
-@dataclass(frozen=True, eq=False)
-class Made:
-    """Cubes that are put beside real ones or in their place, int16 HU [n, z, y, x].
-
-    Attributes:
-        gan: by kind, as `recipes` takes them.
-        note: how many samples passed the selection, if there was one.
-    """
-
-    rendered: NDArray[np.int16]
-    gan: Mapping[str, NDArray[np.int16]]
-    note: str = ""
-
-
-def made_cubes(
+def made_patches(
     folder: Path | None,
     like: str,
     train: PatchDataset,
-    renderer: RenderedCubes,
-    model: AcWganCubes | None,
+    name: str,
+    maker: Generator,
     amounts: Sequence[float],
 ) -> Made:
-    """Rendered and generated cubes with the attributes of the training set's nodules.
+    """A maker's patches with the attributes of the training set's nodules, and what else it declares to offer.
 
     Args:
         folder: where they are kept; nowhere if not given. A file stays as it is, whatever made it; trainings are
-            known by the cubes themselves.
+            known by the patches themselves.
         like: what the kept ones are known by: the store and its patches.
+        name: of the maker in this study.
     """
     n_real = int((train.labels == POSITIVE).sum())
     n = max(round(max(amounts, default=1.0) * n_real), n_real)
     nodules = nodules_of(train, n, 1)
+    key = "-".join(filter(None, (like, maker.lineage.model_sha256[:12])))
 
-    def kept(kind: str, key: str, count: int, make: Callable[[int], NDArray[np.int16]]) -> NDArray[np.int16]:
+    def kept(kind: str, count: int, make: Callable[[int], NDArray[np.int16]]) -> NDArray[np.int16]:
         if folder is None:
             return make(derive(0, kind))
-        return kept_cubes(folder / f"{kind}-{key}-{count}.npy", lambda: make(derive(0, kind)))
+        file = folder / f"{name.replace(' ', '-')}-{kind}-{key}-{count}.npy"
+        return kept_patches(file, lambda: make(derive(0, kind)))
 
-    rendered = kept("rendered", like, n, partial(renderer.made, nodules))
-    if model is None:
-        return Made(rendered, {}, too_wide(train))
-    key = f"{like}-{model.sha256[:12]}"
-    gan = {"plain": kept("plain", key, n, partial(model.made, nodules))}
-    selected = kept("selected", key, n, partial(model.selected, nodules))
-    note = f"{len(selected):,} of {n:,} samples of the GAN passed the selection, each made anew until it did."
-    if len(selected) >= LEAST_SELECTED * n:
-        gan["selected"] = selected
-    else:
-        note += f" That is less than {LEAST_SELECTED:.0%}: the arms of selected ones are left out."
-    if model.has_negatives:
-        gan["negative"] = kept("negative", key, n_real, partial(model.negatives, n_real))
-    return Made(rendered, gan, f"{note} {too_wide(train)}".strip())
+    made = kept("plain", n, partial(sampled, maker, nodules))
+    passed, note = None, ""
+    if maker.selects:
+        passed = kept("selected", n, partial(selected, maker, nodules))
+        note = f"{len(passed):,} of {n:,} samples of {name} passed the selection, each made anew until it did."
+        if len(passed) < LEAST_SELECTED * n:
+            note += f" That is less than {LEAST_SELECTED:.0%}: the arms of selected ones are left out."
+            passed = None
+    empty = kept("negative", n_real, partial(without_nodule, maker, n_real)) if maker.makes_empty else None
+    return Made(made, passed, empty, note)
+
+
+def notes_of(train: PatchDataset, made: Mapping[str, Made]) -> str:
+    """What to tell of the patches that were made, in sentences."""
+    return " ".join(filter(None, (*(each.note for each in made.values()), too_wide(train))))

@@ -1,4 +1,4 @@
-"""Does a maker of cubes do what it is asked for? Widths measured on its cubes, and ratings as a network reads them."""
+"""Does a maker do what it is asked for? Widths measured on its patches and masks, ratings as a network reads them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ from scipy.stats import rankdata
 from synthorax.datasets.patches import PatchDataset
 from synthorax.datasets.places import nodule_places
 from synthorax.errors import InputError
+from synthorax.makers import Generator, Samples
 from synthorax.metrics.bootstrap import Statistic, UndefinedError, by_rows
 from synthorax.metrics.roc import matched_auc_of
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.seeding import derive
+from synthorax.shapes.diameter import axial_diameter_mm
 from synthorax.studies.baselines import ALIKE
-from synthorax.studies.cube_makers import CubeMaker, nodules_of
+from synthorax.studies.patch_makers import nodules_of, sample, sampled
 from synthorax.studies.results import Interval
-from synthorax.studies.trials import Study, check_splits, over_seeds, patients_of
+from synthorax.studies.trials import Study, check_splits, defined, over_seeds, patients_of
 from synthorax.tasks.classification import Classification
 from synthorax.tasks.config import TaskConfig
 from synthorax.tasks.training import train_task
@@ -93,50 +95,81 @@ def rank_correlation_of(first: NDArray[np.float64], second: NDArray[np.float64])
 
 
 def check_diameters(
-    makers: Mapping[str, CubeMaker], train: PatchDataset, test: PatchDataset, n: int, seed: int = 0
-) -> Check:
-    """Measured diameters against those that were asked for, and against readers' on real nodules.
+    makers: Mapping[str, Generator], train: PatchDataset, test: PatchDataset, n: int, seed: int = 0
+) -> list[Check]:
+    """Compare the width at half the height of a nodule's profile with its diameter and with the width of its mask.
+
+    Of made nodules the diameter is the one that was asked for and the mask the maker's; of real ones both are the
+    readers'. An empty mask is 0 mm wide.
 
     Args:
         train: gives the attributes that are asked for.
         test: patches of patients whom the makers have not seen.
+
+    Returns:
+        One check of the makers that heed the diameter, and one of those that give masks; without a figure for masks
+        that are all of one width.
     """
     spacing = test.spec.spacing_mm
 
-    def correlation(nodules: Sequence[NoduleAttributes], hu: NDArray, units: NDArray) -> Interval:
-        stated = np.array([each.diameter_mm or np.nan for each in nodules])
+    def correlation(stated: NDArray[np.float64], hu: NDArray, units: NDArray) -> Interval:
         seen = np.clip(hu, *test.spec.window_hu)  # as a generator can make it
         return over_seeds([rank_correlation_of(stated, half_widths_mm(seen, spacing))], units)
 
+    def mask_widths(masks: NDArray) -> NDArray[np.float64]:
+        voxels = [np.argwhere(mask) for mask in masks]
+        return np.array([axial_diameter_mm(each, spacing) if len(each) else 0.0 for each in voxels])
+
     nodules = {i: place.nodule.attributes for i, place in enumerate(test.places) if place.nodule}
     known = [i for i, each in nodules.items() if each.diameter_mm]
-    hu = test.spec.to_hu(test.rows(known)["ct"][:, 0]).numpy()
+    rows, patients = test.rows(known), patients_of(test)[known]
+    hu, masks = test.spec.to_hu(rows["ct"][:, 0]).numpy(), rows["mask"][:, 0].numpy() > 0
     asked = nodules_of(train, n, seed)
-    return Check(
-        "diameter, measured against asked or stated: rank correlation",
-        correlation([nodules[i] for i in known], hu, patients_of(test)[known]),
-        {
-            name: correlation(asked, maker.made(asked, derive(seed, "diameters")), np.arange(n))
-            for name, maker in makers.items()
-            if "diameter_mm" in maker.attributes
-        },
-        f"{len(known)} real nodules, {n} made ones",
-    )
+    stated = np.array([each.diameter_mm or np.nan for each in asked])
+    samples: dict[str, Samples] = {
+        name: sample(maker, asked, derive(seed, "diameters")) for name, maker in makers.items()
+    }
+    outlined = masks.any((1, 2, 3))
+    real_masks = {"real": partial(correlation, mask_widths(masks[outlined]), hu[outlined], patients[outlined])}
+    made_masks = {
+        name: partial(correlation, mask_widths(made.arrays["mask"]), made.ct, np.arange(n))
+        for name, made in samples.items()
+        if "mask" in made.arrays
+    }
+    note = f"{n} made ones"
+    return [
+        Check(
+            "diameter, measured against asked or stated: rank correlation",
+            correlation(np.array([nodules[i].diameter_mm or np.nan for i in known]), hu, patients),
+            {
+                name: correlation(stated, made.ct, np.arange(n))
+                for name, made in samples.items()
+                if "diameter_mm" in makers[name].heeds
+            },
+            f"{len(known)} real nodules, {note}",
+        ),
+        Check(
+            "diameter of the mask, measured against that of the nodule: rank correlation",
+            defined(real_masks).get("real") if outlined.any() else None,
+            defined(made_masks),
+            f"{int(outlined.sum())} real nodules, {note}",
+        ),
+    ]
 
 
 def check_rating(
     study: Study,
     config: TaskConfig,
-    makers: Mapping[str, CubeMaker],
+    makers: Mapping[str, Generator],
     train: PatchDataset,
     name: Rating,
     n: int,
     seed: int = 0,
 ) -> list[Check]:
-    """Whether a network that learned a rating on real nodules tells cubes asked for as high from those asked as low.
+    """Whether a network that learned a rating on real nodules tells patches asked for as high from those asked as low.
 
-    First among all of like diameter, real and made; then among twins, made cubes that share noise and all else that is
-    asked for, of which it only says which way the rating moves them, not how far.
+    First among all of like diameter, real and made; then among twins, made patches that share noise and all else that
+    is asked for, of which it only says which way the rating moves them, not how far.
 
     Args:
         train: gives the other attributes that are asked for.
@@ -183,9 +216,9 @@ def check_rating(
     found: dict[str, Interval] = {}
     of_twins: dict[str, Interval] = {}
     for label, maker in makers.items():
-        if name in maker.attributes:
+        if name in maker.heeds:
             asked = [[replace(each, **{name: value}) for each in others] for value in (low, high)]
-            scores = np.concatenate([read(maker.made(each, derive(seed, name))) for each in asked])
+            scores = np.concatenate([read(sampled(maker, each, derive(seed, name))) for each in asked])
             found[label] = over_seeds([matched_auc_of(labels, scores, _alike(others * 2))], twin)
             of_twins[label] = over_seeds([matched_auc_of(labels, scores, twin[:, None] == twin)], twin)
     if not found:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from math import inf
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from scipy.stats import binomtest
 
 from synthorax.datasets.patches import PatchDataset
 from synthorax.errors import InputError
-from synthorax.makers import Method
+from synthorax.makers import Judge, Maker, Method
 from synthorax.metrics.bootstrap import (
     Statistic,
     UndefinedError,
@@ -27,17 +28,9 @@ from synthorax.metrics.bootstrap import (
 from synthorax.metrics.classification import Confusion, confusion
 from synthorax.metrics.comparisons import holm
 from synthorax.metrics.roc import auc_of
-from synthorax.rendering.renderer import Renderer
-from synthorax.rendering.shapes import LidcShapes
-from synthorax.studies.arms import AMOUNTS, CRITIC, REFERENCE, SELECTED, SELECTED_ONLY, made_cubes, recipes
+from synthorax.studies.arms import AMOUNTS, REFERENCE, alone, beside, made_patches, notes_of, own_head, recipes
 from synthorax.studies.baselines import brightness, detection_splits
-from synthorax.studies.cube_makers import (
-    NEGATIVE,
-    POSITIVE,
-    AcWganCubes,
-    RenderedCubes,
-    outline_patients,
-)
+from synthorax.studies.patch_makers import NEGATIVE, POSITIVE, as_generator, judged, labelled, rendering
 from synthorax.studies.results import Arm, Interval, Test
 from synthorax.studies.scan_search import scan_search
 from synthorax.studies.trials import (
@@ -73,13 +66,16 @@ DETECTION_MEASURES: dict[str, Measure] = MEASURES | {
     "precision at 1:71": lambda found: _at_share(found)[0],
     "f1 at 1:71": lambda found: _at_share(found)[1],
 }
-PAPER = {
-    REFERENCE: {"sensitivity": 0.969, "specificity": 0.976, "precision at 1:71": 0.363, "f1 at 1:71": 0.528},
-    SELECTED: {"sensitivity": 0.843, "specificity": 0.994, "precision at 1:71": 0.647, "f1 at 1:71": 0.732},
-    SELECTED_ONLY: {"sensitivity": 0.563, "specificity": 0.927, "precision at 1:71": 0.097, "f1 at 1:71": 0.166},
-    CRITIC: {"sensitivity": 0.744, "specificity": 0.993, "precision at 1:71": 0.598, "f1 at 1:71": 0.663},
-}
-"""Tables 2 to 5."""
+PAPER_REFERENCE = {"sensitivity": 0.969, "specificity": 0.976, "precision at 1:71": 0.363, "f1 at 1:71": 0.528}
+"""Table 2, real patches with flips."""
+
+
+def paper(maker: str) -> dict[str, dict[str, float]]:
+    """The thesis' tables 3 to 5 by arm, where the maker is the thesis' own system."""
+    selected = {"sensitivity": 0.843, "specificity": 0.994, "precision at 1:71": 0.647, "f1 at 1:71": 0.732}
+    only = {"sensitivity": 0.563, "specificity": 0.927, "precision at 1:71": 0.097, "f1 at 1:71": 0.166}
+    head = {"sensitivity": 0.744, "specificity": 0.993, "precision at 1:71": 0.598, "f1 at 1:71": 0.663}
+    return {beside(maker, passed=True): selected, alone(maker, passed=True): only, own_head(maker): head}
 
 
 def _at_share(found: Confusion) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -99,7 +95,8 @@ class Outcome:
         confusions: by arm: true positive, false positive, true negative, false negative; means over trainings.
         drawn: patches that each training drew.
         counts: of test patients, nodules, and patches without one, by these words; and of nodules in each stratum.
-        note: how many samples of the GAN passed the selection, and what was left out for it.
+        note: how many samples passed their maker's selection, and what was left out for it.
+        models: hashes of the makers' weights, by maker.
     """
 
     arms: list[Arm]
@@ -108,57 +105,67 @@ class Outcome:
     drawn: int
     counts: dict[str, int]
     note: str = ""
+    models: dict[str, str] = field(default_factory=dict)
 
 
 def detection_study(
     study: Study,
     config: TaskConfig,
-    model: AcWganCubes | None = None,
+    makers: Sequence[Maker] = (),
     *,
     amounts: Sequence[float] = AMOUNTS,
     negatives: float = 1.0,
-    method: Method | None = None,
+    baseline: Method | None = None,
+    thesis: str = "",
 ) -> Outcome:
     """Train a detector with and without made nodules and measure it on the test patients.
 
     Args:
-        model: makes cubes of the configuration's size; its arms are left out if not given.
+        makers: of patches of the configuration's grid, or injectors; each has its arms beside those of the baseline.
         amounts: made nodules for each real one.
         negatives: patches without a nodule for each with one, where scans are whole.
-        method: renders nodules; outlines of LIDC's training patients if not given.
+        baseline: the trivial injector; rendering outlines of LIDC's training patients if not given.
+        thesis: name of the thesis' own system, whose arms are shown with the thesis' figures.
 
     Raises:
         InputError: a store of too few patients, another network than the thesis' detector, patches that are moved or
-            scaled in training, an amount that is none.
+            scaled in training, an amount that is none, one maker twice.
     """
     if not isinstance(config.network, DetectorConfig):
         raise InputError("network", config.network.kind, "detector")
     if wrong := [amount for amount in amounts if not 0 < amount < inf]:
         raise InputError("amounts", f"{wrong[0]:g}", "made nodules for each real one, more than 0")
     check_size(Classification(config))
+    named = labelled([baseline or rendering(study.store), *makers])
     splits = detection_splits(study, config, negatives)
     search = scan_search(study.store)
     n_real = int((splits.train.labels == POSITIVE).sum())
-    renderer = RenderedCubes(method or Renderer(LidcShapes(outline_patients(study.store))), splits.train)
-    folder = None if method else study.out.parent / "made"
-    made = made_cubes(folder, study.key(splits)[:12], splits.train, renderer, model, amounts)
-    chosen = recipes(config, made.rendered, made.gan, amounts)
+    folder = None if baseline else study.out.parent / "made"
+    generators = {name: as_generator(maker, splits.train) for name, maker in named.items()}
+    like = study.key(splits)[:12]
+    made = {name: made_patches(folder, like, splits.train, name, maker, amounts) for name, maker in generators.items()}
+    chosen = recipes(config, made, amounts)
     found: dict[str, list[Scores]] = {}
     for recipe in chosen:
         feed = recipe.feed(n_real)
         found[recipe.name] = study.scores(recipe.name, recipe.config, splits, feed=feed, search=search)
     trained = set(found)
     found[BRIGHTNESS] = [Scores(brightness(splits.val), brightness(splits.test))]
-    if model is not None and model.has_negatives:
-        found[CRITIC] = [Scores(model.confidence(splits.val), model.confidence(splits.test))]
+    for name, maker in named.items():
+        if "judges" in maker.roles:
+            judge = cast(Judge, maker)
+            found[own_head(name)] = [Scores(judged(judge, splits.val), judged(judge, splits.test))]
     pairs = [(recipe.name, other) for recipe in chosen for other in recipe.against]
     pairs += [(name, REFERENCE) for name in found if name not in trained]
+    published = {REFERENCE: PAPER_REFERENCE}
+    for name, maker in named.items():
+        published |= paper(name) if maker.name == thesis else {}
     arms = []
     for name, scores in found.items():
         metrics = decisions(scores, splits, DETECTION_MEASURES) | strata(scores, splits)
         if search is not None and name in trained:
             metrics |= defined({"froc": partial(search.froc, scores)})
-        arms.append(Arm(name, list(study.seeds) if name in trained else [], metrics, PAPER.get(name, {})))
+        arms.append(Arm(name, list(study.seeds) if name in trained else [], metrics, published.get(name, {})))
     return Outcome(
         arms=arms,
         tests=compared(found, pairs, splits),
@@ -170,7 +177,8 @@ def detection_study(
             "patches without one": int((splits.test.labels == NEGATIVE).sum()),
             **{name: int(rows.sum()) for name, rows in stratum_rows(splits.test).items()},
         },
-        note=made.note,
+        note=notes_of(splits.train, made),
+        models={name: maker.lineage.model_sha256 for name, maker in named.items() if maker.lineage.model_sha256},
     )
 
 

@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 
 from synthorax.datasets.store import Store
 from synthorax.figures import forest
-from synthorax.hub import Model
+from synthorax.makers import Maker
 from synthorax.report import write_page
 from synthorax.studies.arms import AMOUNTS, REFERENCE
-from synthorax.studies.cube_makers import cube_maker
 from synthorax.studies.detection import STRATA, Outcome, detection_study
+from synthorax.studies.patch_makers import check_maker_fits
 from synthorax.studies.results import check_study_folder, machine, write_results
 from synthorax.studies.trials import Study, check_trainings
 from synthorax.tasks.config import TaskConfig
@@ -25,34 +25,37 @@ def study_detection(
     config: TaskConfig,
     out: Path,
     *,
-    model: Model | None = None,
+    makers: Sequence[Maker] = (),
     amounts: Sequence[float] = AMOUNTS,
     negatives: float = 1.0,
     trainings: int = 3,
     seed: int = 0,
     device: str = "auto",
+    thesis: str = "",
 ) -> tuple[Path, Outcome]:
     """Train and measure every arm; goes on where an earlier call stopped.
 
     Args:
-        model: makes the GAN's arms; they are left out if not given.
+        makers: of patches, or injectors; each has its arms beside those of rendering.
         amounts: made nodules for each real one.
         negatives: patches without a nodule for each with one, where scans are whole.
         trainings: of each arm; their spread is in the intervals.
         seed: of the first; the others count on.
+        thesis: name of the thesis' own system, whose arms are shown with the thesis' figures.
 
     Returns:
         The page, with `results.json` beside it, and what was found.
 
     Raises:
-        InputError: a store that no study can be made of, a model that does not fit it or learned from its held-out
+        InputError: a store that no study can be made of, a maker that does not fit it or knows its held-out
             patients, or a folder that holds something else.
     """
     check_trainings(trainings)
-    maker = None if model is None else cube_maker(model, store, config, device)
+    for maker in makers:
+        check_maker_fits(maker, store, config)
     check_study_folder(out)
     study = Study(store, out / "trainings", range(seed, seed + trainings), device)
-    outcome = detection_study(study, config, maker, amounts=amounts, negatives=negatives)
+    outcome = detection_study(study, config, makers, amounts=amounts, negatives=negatives, thesis=thesis)
     write_results(
         out / "results.json",
         "detection",
@@ -65,7 +68,7 @@ def study_detection(
         note=outcome.note,
         splits=store.splits,
         config=config.model_dump(mode="json"),
-        model_sha256=model.sha256 if model else "",
+        models=outcome.models,
     )
     page = out / "index.html"
     write_page(
@@ -78,7 +81,6 @@ def study_detection(
         picture_of_tests=differences(outcome),
         patients={name: len(ids) for name, ids in store.splits.items()},
         trainings=trainings,
-        model=model.sha256[:16] if model else "",
         size=" x ".join(map(str, config.size)),
         machine=machine(),
     )

@@ -11,31 +11,31 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from synthorax.datasets.augmentation import Augmentation
+from synthorax.datasets.lineage import check_unseen
 from synthorax.datasets.patches import PatchDataset
 from synthorax.datasets.places import negative_places, nodule_places
 from synthorax.datasets.store import Store
 from synthorax.errors import InputError
 from synthorax.figures import REAL, SYNTHETIC, Slice, ct_slices, training_curves
 from synthorax.hub import Model
+from synthorax.makers import Generator, Maker
 from synthorax.metrics.neighbours import nearest, nearest_volume
 from synthorax.nodule import NoduleAttributes, widest_mm
-from synthorax.rendering.renderer import Renderer
-from synthorax.rendering.shapes import LidcShapes
 from synthorax.report import write_page
 from synthorax.seeding import derive
 from synthorax.studies.conditions import SIDES, Check, check_diameters, check_rating
-from synthorax.studies.cube_makers import (
+from synthorax.studies.fidelity import Patches, likeness
+from synthorax.studies.patch_makers import (
     POSITIVE,
-    CubeMaker,
-    RenderedCubes,
-    check_unseen,
-    cube_maker,
+    as_generator,
+    check_maker_fits,
     nodules_of,
-    outline_patients,
+    rendering,
+    sampled,
+    selected,
     too_wide,
     with_diameter,
 )
-from synthorax.studies.fidelity import Patches, likeness
 from synthorax.studies.results import Arm, Interval, check_study_folder, machine, write_results
 from synthorax.studies.trials import Study
 from synthorax.tasks.config import TaskConfig
@@ -78,7 +78,7 @@ def study_fidelity(
     store: Store,
     config: TaskConfig,
     out: Path,
-    model: Model,
+    maker: Maker,
     extractor: Model,
     *,
     extractor_name: str,
@@ -87,10 +87,11 @@ def study_fidelity(
     seed: int = 0,
     device: str = "auto",
 ) -> tuple[Path, Fidelity]:
-    """Put a generator's cubes to every test; the networks that read ratings are trained once.
+    """Put a maker's patches to every test, beside rendering; the networks that read ratings are trained once.
 
     Args:
         config: of the networks that read ratings, and of the patches.
+        maker: of patches, or an injector.
         extractor: a model of `features`.
         run: the folder of the model's training, for its curves.
         samples: for the checks of the condition.
@@ -99,13 +100,13 @@ def study_fidelity(
         The page, with `results.json` beside it, and what was found.
 
     Raises:
-        InputError: a model that does not fit the store or learned from held-out patients, no extractor, a store of too
+        InputError: a maker that does not fit the store or knows held-out patients, no extractor, a store of too
             few patients, or a folder that holds something else.
     """
     if not isinstance(extractor.system, FeatureNet):
         raise InputError("extractor", f"a model of {extractor.system.name}", "one of features")
-    check_unseen(extractor, store)
-    maker = cube_maker(model, store, config, device)
+    check_unseen(extractor.lineage, store)
+    check_maker_fits(maker, store, config)
     check_study_folder(out)
     study = Study(store, out / "trainings", (seed,), device)
     spec = config.patch
@@ -121,35 +122,34 @@ def study_fidelity(
         if (n := len(with_diameter(patches))) < LEAST_SAMPLES:
             expected = f"{LEAST_SAMPLES} or more in each split"
             raise InputError(store.path, f"{n} {split} nodules of known diameter", expected)
-    if not (train.labels != POSITIVE).any():
-        expected = "scans whose nodules are all known, or larger patches, with places that have none"
-        raise InputError(store.path, "no training patch without a nodule, to render one into", expected)
     real = Patches.of(train, train.labels == POSITIVE)
-    rendered = RenderedCubes(Renderer(LidcShapes(outline_patients(store))), train)
-    makers: dict[str, CubeMaker] = {"GAN": maker, "rendered": rendered}
-    checks = [check_diameters(makers, train, test, samples, seed)]
+    baseline = rendering(store)
+    makers = {each.name: as_generator(each, train) for each in (maker, baseline)}
+    generator = makers[maker.name]
+    checks = check_diameters(makers, train, test, samples, seed)
     for name in SIDES:
         checks += check_rating(study, config, makers, train, name, samples // 2, seed)
     asked = nodules_of(train, len(val), derive(seed, "likeness"))
+    passed = f"{maker.name}, selected"
     made = {
         "real, validation patients": Patches.of(val).hu,
-        "GAN": maker.made(asked, derive(seed, "plain")),
-        "GAN, selected": maker.selected(asked, derive(seed, "selected")),
-        "rendered": rendered.made(asked, derive(seed, "rendered")),
+        maker.name: sampled(generator, asked, derive(seed, "plain")),
+        **({passed: selected(generator, asked, derive(seed, "selected"))} if generator.selects else {}),
+        baseline.name: sampled(makers[baseline.name], asked, derive(seed, "rendered")),
     }
     made = {name: cubes.clip(*spec.window_hu) for name, cubes in made.items() if len(cubes) >= LEAST_SAMPLES}
     features = extractor.system.extractor(extractor_name, extractor.sha256)
     held_out = Patches.of(test)
     rows = likeness(made, real, held_out, features, spec.spacing_mm, seed)
-    shown = made.get("GAN, selected", made["GAN"])[:SHOWN]
+    shown = made.get(passed, made[maker.name])[:SHOWN]
     by_voxels = nearest_volume(shown, real.hu).index
     by_features = nearest(features(shown, spec.spacing_mm).values, features(real.hu, spec.spacing_mm).values).index
     attributes = [place.nodule.attributes for place in train.places if place.nodule]
     pictures = {
         **{
-            name: grid(maker, real.hu, spec.spacing_mm, attributes, name, seed)
+            name: grid(generator, real.hu, spec.spacing_mm, attributes, name, seed)
             for name in SIDES
-            if name in maker.attributes
+            if name in maker.heeds
         },
         "neighbours": side_by_side(
             {"sample": shown, "nearest by voxels": real.hu[by_voxels], "nearest by features": real.hu[by_features]}
@@ -158,15 +158,15 @@ def study_fidelity(
     if run is not None and (curves := logged(run / LOG)):
         pictures["curves"] = training_curves(*curves)
     counts = {"training": len(real.hu), "held_out": len(held_out.hu), "samples": len(val), "asked": samples}
-    counts["selected"] = len(made.get("GAN, selected", ()))
+    counts["selected"] = len(made.get(passed, ())) if generator.selects else len(val)
     if told := too_wide(train):
         study.console.print(told)
     found = Fidelity(rows, checks, pictures, counts)
-    _write(out, store, found, model, extractor, extractor_name)
+    _write(out, store, found, maker, extractor, extractor_name)
     return out / "index.html", found
 
 
-def _write(out: Path, store: Store, found: Fidelity, model: Model, extractor: Model, extractor_name: str) -> None:
+def _write(out: Path, store: Store, found: Fidelity, maker: Maker, extractor: Model, extractor_name: str) -> None:
     arms = [
         Arm(name, [], {measure: Interval(*value) for measure, value in row.items()}, {})
         for name, row in found.likeness.items()
@@ -179,7 +179,8 @@ def _write(out: Path, store: Store, found: Fidelity, model: Model, extractor: Mo
         checks=[asdict(check) for check in found.checks],
         counts=found.counts,
         splits=store.splits,
-        model_sha256=model.sha256,
+        maker=maker.name,
+        model_sha256=maker.lineage.model_sha256,
         extractor={"name": extractor_name, "sha256": extractor.sha256},
     )
     write_page(
@@ -188,14 +189,15 @@ def _write(out: Path, store: Store, found: Fidelity, model: Model, extractor: Mo
         found=found,
         columns=list(next(iter(found.likeness.values()))),
         makers=list(dict.fromkeys(name for check in found.checks for name in check.made)),
-        model=model.sha256[:16],
+        maker=maker.name,
+        model=maker.lineage.model_sha256[:16],
         extractor=extractor_name,
         machine=machine(),
     )
 
 
 def grid(
-    maker: CubeMaker,
+    maker: Generator,
     real: NDArray[np.float32],
     spacing_mm: Sequence[float],
     known: Sequence[NoduleAttributes],
@@ -213,7 +215,7 @@ def grid(
             like = int(np.argmin(unlike))
             taken.add(like)
             text = f"{mm:g} mm, {name} {rating:g}"
-            panels.append(_panel(maker.made([asked], derive(seed, "grid", round(mm)))[0], text, SYNTHETIC))
+            panels.append(_panel(sampled(maker, [asked], derive(seed, "grid", round(mm)))[0], text, SYNTHETIC))
             theirs, rated = known[like].diameter_mm, getattr(known[like], name)
             words = f"real: {theirs:.0f}, {rated:.1f}" if theirs and rated else "real, not rated"
             panels.append(_panel(real[like], words, REAL))

@@ -40,15 +40,15 @@ NO_MASKS = (
 
 
 class AcWganMaker:
-    """A `Generator` of patches and a `Judge`, around a trained AC-WGAN-GP."""
-
-    roles: frozenset[Role] = frozenset({"makes patches", "judges"})
+    """A `Generator` of patches around a trained AC-WGAN-GP; a `Judge` too if it learned patches without a nodule."""
 
     def __init__(self, system: AcWgan, lineage: Lineage) -> None:
         self.name = system.name
         self.lineage = lineage
         self.heeds: frozenset[str] = frozenset(system.config.attributes)
         self.makes_empty = system.config.negatives
+        judges: tuple[Role, ...] = ("judges",) if self.makes_empty else ()
+        self.roles: frozenset[Role] = frozenset({"makes patches", *judges})
         self._system = system
 
     @property

@@ -1,0 +1,139 @@
+"""Any injector as a generator of patches: its nodules in the middle of real patches that have none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthorax.datasets.patches import PatchDataset
+from synthorax.errors import InputError
+from synthorax.makers import Asked, Edit, Filled, Lineage, Method, Options, Role, Samples, check_heeds, fill
+from synthorax.nodule import Nodule, NoduleAttributes
+from synthorax.parallel import map_processes
+from synthorax.provenance import patient_key
+from synthorax.seeding import derive, generator
+from synthorax.shapes.diameter import axial_diameter_mm
+from synthorax.volume import Volume
+
+PART = 512
+"""Samples that are in memory at once."""
+Job = tuple[NDArray[np.float32], NoduleAttributes, int]
+"""A background in HU [z, y, x], the nodule asked for and the seed of its making."""
+
+
+class FilledPatches:
+    """A `makers.Generator` around a method that injects.
+
+    Its samples tell of the patients of the backgrounds too: `lineage.outlines` names them beside the method's own.
+
+    Args:
+        method: puts a nodule into a background, of which it may change every voxel.
+        backgrounds: patches; those without a nodule are drawn from, anew for each sample.
+
+    Raises:
+        InputError: no patch without a nodule.
+    """
+
+    makes_empty = False
+    selects = False
+
+    def __init__(self, method: Method, backgrounds: PatchDataset) -> None:
+        free = [i for i, place in enumerate(backgrounds.places) if place.nodule is None]
+        if not free:
+            expected = "scans whose nodules are all known, or larger patches, with places that have none"
+            raise InputError("backgrounds", "no training patch without a nodule, to put one into", expected)
+        self._method, self._backgrounds, self._free = method, backgrounds, np.array(free)
+        patients = {patient_key(backgrounds.places[i].patient_id) for i in free}
+        self.name, self.heeds = method.name, method.heeds
+        self.lineage: Lineage = method.lineage.with_outlines(method.lineage.outlines | patients)
+        self.roles: frozenset[Role] = frozenset({"makes patches"})
+        self.spec = backgrounds.spec
+
+    def sample(self, asked: Sequence[Asked], seed: int, options: Options | None = None) -> Iterator[Samples]:
+        """Put each nodule asked for into a background of its own; sample i depends on `seed`, `asked[i]` and i alone.
+
+        Args:
+            asked: one nodule for each sample.
+
+        Raises:
+            InputError: none or several nodules in a sample, attributes that the method does not heed, or options,
+                which a method has been given before.
+        """
+        if wrong := [len(one) for one in asked if len(one) != 1]:
+            raise InputError("nodules", f"{wrong[0]} in one patch", f"one, which {self.name} puts into it")
+        if options is not None:
+            raise InputError("options", type(options).__name__, f"none: {self.name} was given its options before")
+        check_heeds(self, [one for (one,) in asked])
+        return self._parts([one for (one,) in asked], seed)
+
+    def select(self, asked: Sequence[Asked], seed: int, options: Options | None = None) -> Iterator[Samples]:
+        """Refuse: an injector has no judgement to select by.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError("selection", f"{self.name}, which selects nothing", "a maker that selects its samples")
+
+    def _parts(self, nodules: Sequence[NoduleAttributes], seed: int) -> Iterator[Samples]:
+        rows = generator(seed, "backgrounds").choice(self._free, len(nodules))
+        for start in range(0, len(nodules), PART):
+            index = np.arange(start, min(start + PART, len(nodules)))
+            hu = self._backgrounds.spec.to_hu(self._backgrounds.rows(rows[index].tolist())["ct"][:, 0]).numpy()
+            part = nodules[start : start + PART]
+            jobs = [(hu[k], one, derive(seed, "rendered", start + k)) for k, one in enumerate(part)]
+            yield self._samples(index, part, self._filled(jobs))
+
+    def _filled(self, jobs: Sequence[Job]) -> list[Filled]:
+        """The patches, over processes; those of a method with a model in this process, whose threads it uses."""
+        spacing = self.spec.spacing_mm
+        if not self._method.lineage.model_sha256:
+            return list(map_processes(_Fill(self._method, spacing), jobs))
+        patches = [Volume(hu, spacing) for hu, _, _ in jobs]
+        regions = [np.ones(patch.shape, bool) for patch in patches]
+        return self._method.fill_many(
+            patches, regions, [Edit("inject", one) for _, one, _ in jobs], [seed for _, _, seed in jobs]
+        )
+
+    def _samples(
+        self, index: NDArray[np.int64], nodules: Sequence[NoduleAttributes], filled: Sequence[Filled]
+    ) -> Samples:
+        masks = [np.zeros(self.spec.size, bool) if one.mask is None else one.mask for one in filled]
+        return Samples(
+            {
+                "ct": np.stack([np.rint(one.hu).astype(np.int16) for one in filled]),
+                "mask": np.stack(masks).astype(np.uint8),
+            },
+            index,
+            tuple((one,) for one in nodules),
+            tuple((self._nodule(*each),) for each in zip(filled, masks, strict=True)),
+            tuple({"outline": patient_key(one.outline)} if one.outline else {} for one in filled),
+            self.spec,
+            self.lineage,
+            tuple(dict.fromkeys(note for one in filled for note in one.notes)),
+            len(index),
+        )
+
+    def _nodule(self, filled: Filled, mask: NDArray[np.bool_]) -> Nodule:
+        """The nodule as it is; its diameter is that of its mask, or the one asked for where the mask is empty."""
+        z, y, x = ((n - 1) / 2 * s for n, s in zip(self.spec.size, self.spec.spacing_mm, strict=True))
+        attributes, known_from = filled.attributes, "asked"
+        if mask.any():
+            width = axial_diameter_mm(np.argwhere(mask), self.spec.spacing_mm)
+            attributes, known_from = replace(attributes, diameter_mm=width), "measured"
+        return Nodule("1", (x, y, z), attributes, 1 if mask.any() else 0, extra={"diameter_is": known_from})
+
+
+@dataclass(frozen=True)
+class _Fill:
+    """A picklable function: a background, the nodule asked for and a seed to the filled patch."""
+
+    method: Method
+    spacing_mm: tuple[float, float, float]
+
+    def __call__(self, job: Job) -> Filled:
+        hu, nodule, seed = job
+        patch = Volume(hu, self.spacing_mm)
+        return fill(self.method, patch, np.ones(patch.shape, bool), Edit("inject", nodule), seed)

@@ -1,0 +1,182 @@
+"""What the studies ask of makers of patches, and what they refuse."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthorax import hub
+from synthorax.datasets.lineage import check_unseen, outline_patients
+from synthorax.datasets.patches import PatchDataset
+from synthorax.datasets.store import Store
+from synthorax.errors import InputError
+from synthorax.io.atomic import atomic_file
+from synthorax.makers import Asked, Generator, Judge, Maker, Method, Role, Samples
+from synthorax.nodule import NoduleAttributes, widest_mm
+from synthorax.provenance import fingerprint
+from synthorax.rendering.config import Options
+from synthorax.rendering.maker import maker as render
+from synthorax.seeding import generator
+from synthorax.studies.filled_patches import FilledPatches
+from synthorax.tasks.classification import cts
+from synthorax.tasks.config import TaskConfig
+
+NEGATIVE, POSITIVE = 0, 1
+"""Classes of patches without and with a nodule in the middle."""
+GRID = ("size", "spacing_mm", "window_hu")
+"""What a maker's patches must share with those of a task."""
+ABOUT = 8
+"""Digits of a model's hash that tell models of one name apart."""
+
+
+def patch_maker(what: str | Path | Maker, device: str = "auto") -> Maker:
+    """A maker of patches, or an injector where it makes none.
+
+    Args:
+        what: a bundled model's or a system's name, a run folder, or a maker as it is.
+
+    Raises:
+        InputError: nothing that makes patches or injects.
+    """
+    roles = hub.system_of(what).roles if isinstance(what, str | Path) else what.roles
+    role: Role = "injects" if "injects" in roles and "makes patches" not in roles else "makes patches"
+    return hub.find(what, role, device=device)
+
+
+def check_maker_fits(maker: Maker, store: Store, config: TaskConfig) -> None:
+    """Refuse a maker that a study on a store cannot use.
+
+    Raises:
+        InputError: it neither makes patches nor injects nodules, its patches have another grid than the task's, or it
+            knows patients whom the study holds out.
+    """
+    if not {"makes patches", "injects"} & maker.roles:
+        expected = "one that makes patches, or injects nodules into them"
+        raise InputError("model", f"{maker.name}, which {' and '.join(sorted(maker.roles)) or 'measures'}", expected)
+    if "makes patches" in maker.roles:
+        own, wanted = cast(Generator, maker).spec, config.patch
+        for name in GRID:
+            if (found := getattr(own, name)) != (asked := getattr(wanted, name)):
+                raise InputError("model", f"patches of {maker.name} with {name} {found}", f"the task's {asked}")
+    check_unseen(maker.lineage, store)
+
+
+def rendering(store: Store) -> Method:
+    """The trivial injector: outlines of LIDC's patients who are in a store's training, rendered."""
+    return render(Options(patients=frozenset(outline_patients(store))))
+
+
+def as_generator(maker: Maker, backgrounds: PatchDataset) -> Generator:
+    """The maker, if it makes patches; else its nodules put into the patches that have none."""
+    if "makes patches" in maker.roles:
+        return cast(Generator, maker)
+    return FilledPatches(cast(Method, maker), backgrounds)
+
+
+def labelled(makers: Sequence[Maker]) -> dict[str, Maker]:
+    """The makers by name; those of one name by name and the start of their model's hash.
+
+    Raises:
+        InputError: one maker twice.
+    """
+    often = Counter(maker.name for maker in makers)
+    names = [
+        f"{maker.name} {maker.lineage.model_sha256[:ABOUT]}".strip() if often[maker.name] > 1 else maker.name
+        for maker in makers
+    ]
+    if twice := [name for name, n in Counter(names).items() if n > 1]:
+        raise InputError("model", f"{twice[0]} twice", "each maker once; rendering is always an arm")
+    return dict(zip(names, makers, strict=True))
+
+
+def sample(maker: Generator, nodules: Sequence[NoduleAttributes], seed: int) -> Samples:
+    """A patch for each nodule, of which the maker is told the attributes that it heeds."""
+    return Samples.joined(maker.sample(_asked(maker, nodules), seed))
+
+
+def sampled(maker: Generator, nodules: Sequence[NoduleAttributes], seed: int) -> NDArray[np.int16]:
+    """Patches in HU [n, z, y, x], one for each nodule."""
+    return sample(maker, nodules, seed).ct
+
+
+def selected(maker: Generator, nodules: Sequence[NoduleAttributes], seed: int) -> NDArray[np.int16]:
+    """Patches in HU [n, z, y, x], each made anew until the maker's selection takes it; those never taken are missing.
+
+    Raises:
+        InputError: a maker that does not select.
+    """
+    return _joined(maker, maker.select(_asked(maker, nodules), seed))
+
+
+def without_nodule(maker: Generator, n: int, seed: int) -> NDArray[np.int16]:
+    """`n` patches in HU [n, z, y, x] that were asked to hold no nodule."""
+    return _joined(maker, maker.sample([()] * n, seed))
+
+
+def judged(maker: Judge, patches: PatchDataset) -> NDArray[np.float64]:
+    """Probability of a nodule in each patch by the maker's own judgement, [n]."""
+    hu = (patches.spec.to_hu(ct[:, 0]).round().numpy().astype(np.int16) for ct in cts(patches))
+    return np.concatenate([maker.judge(part) for part in hu]).astype(np.float64)
+
+
+def _asked(maker: Maker, nodules: Sequence[NoduleAttributes]) -> list[Asked]:
+    heeded = [{name: value for name, value in vars(one).items() if name in maker.heeds} for one in nodules]
+    return [(NoduleAttributes(**one),) for one in heeded]
+
+
+def _joined(maker: Generator, parts: Iterator[Samples]) -> NDArray[np.int16]:
+    found = [part.ct for part in parts if len(part)]
+    return np.concatenate(found) if found else np.zeros((0, *maker.spec.size), np.int16)
+
+
+def nodules_of(train: PatchDataset, n: int, seed: int) -> list[NoduleAttributes]:
+    """Attributes of the training set's nodules that the patches show whole, drawn anew, n of them.
+
+    Raises:
+        InputError: no nodule of a known diameter that the patches show whole.
+    """
+    widest = widest_mm(train.spec.size, train.spec.spacing_mm)
+    known = [each for each in with_diameter(train) if (each.diameter_mm or 0) <= widest]
+    if not known:
+        raise InputError("training nodules", f"none with a diameter up to {widest:g} mm", "one or more")
+    return [known[i] for i in generator(seed, "attributes").integers(len(known), size=n)]
+
+
+def too_wide(train: PatchDataset) -> str:
+    """A sentence on the training nodules that `nodules_of` leaves out; empty if there are none."""
+    widest, known = widest_mm(train.spec.size, train.spec.spacing_mm), with_diameter(train)
+    wider = sum((each.diameter_mm or 0) > widest for each in known)
+    told = f"{wider} of {len(known)} training nodules are wider than the {widest:g} mm that a patch shows whole"
+    return f"{told}; made nodules are not asked to be like them." if wider else ""
+
+
+def with_diameter(patches: PatchDataset) -> list[NoduleAttributes]:
+    """Attributes of the nodules whose diameter is known."""
+    nodules = [place.nodule.attributes for place in patches.places if place.nodule is not None]
+    return [attributes for attributes in nodules if attributes.diameter_mm]
+
+
+def kept_patches(file: Path, make: Callable[[], NDArray[np.int16]]) -> NDArray[np.int16]:
+    """Patches [n, z, y, x] from a file, which is made if it is missing or damaged.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        return np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        patches = make()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(file) as temporary, open(temporary, "wb") as stream:
+        np.lib.format.write_array(stream, patches)
+    return patches
+
+
+def key_of(patches: NDArray[np.int16]) -> str:
+    """The hash of patches."""
+    return fingerprint(np.ascontiguousarray(patches).tobytes())

@@ -1,0 +1,90 @@
+"""Makers without weights that tests put in the place of systems."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from synthorax.makers import Filled, Lineage, Samples, check_heeds
+from synthorax.nodule import Nodule
+from synthorax.patch import PatchSpec
+from synthorax.seeding import generator
+
+SPEC = PatchSpec((16, 16, 16))
+KNOWN = frozenset(["0" * 12])
+"""A patient whom no store of the tests has."""
+
+
+def ball_mask(spec, diameter_mm):
+    axes = [(np.arange(n) - (n - 1) / 2) * s for n, s in zip(spec.size, spec.spacing_mm, strict=True)]
+    return sum(grid**2 for grid in np.meshgrid(*axes, indexing="ij")) <= (diameter_mm / 2) ** 2
+
+
+@dataclass(eq=False)
+class Balls:
+    """A generator of balls in noise whose density is their texture, with masks; it judges by the middle's brightness.
+
+    Attributes:
+        passing: share of each part's samples that its selection takes.
+        parts: samples in a part.
+    """
+
+    name: str = "balls"
+    spec: PatchSpec = SPEC
+    heeds: frozenset = frozenset({"diameter_mm", "texture"})
+    roles: frozenset = frozenset({"makes patches", "judges"})
+    makes_empty: bool = True
+    selects: bool = True
+    passing: float = 1.0
+    parts: int = 5
+    lineage: Lineage = field(default_factory=lambda: Lineage("balls", "b" * 64, KNOWN))
+
+    def sample(self, asked, seed, options=None):
+        check_heeds(self, [one for each in asked for one in each])
+        return self._parts(asked, seed)
+
+    def select(self, asked, seed, options=None):
+        for part in self.sample(asked, seed, options):
+            yield part.rows(np.arange(int(self.passing * len(part))))
+
+    def judge(self, hu):
+        middle = tuple(slice(n // 3, n - n // 3) for n in hu.shape[1:])
+        return 1 / (1 + np.exp(-hu[(slice(None), *middle)].mean((1, 2, 3)) / 100))
+
+    def _parts(self, asked, seed):
+        for start in range(0, len(asked), self.parts):
+            yield self._part(asked[start : start + self.parts], start, seed)
+
+    def _part(self, asked, start, seed):
+        count = len(asked)
+        hu = np.array([generator(seed, i).normal(-850, 30, self.spec.size) for i in range(start, start + count)])
+        mask = np.zeros(hu.shape, np.uint8)
+        nodules = []
+        z, y, x = ((n - 1) / 2 * s for n, s in zip(self.spec.size, self.spec.spacing_mm, strict=True))
+        for i, each in enumerate(asked):
+            for one in each:
+                mask[i] = ball_mask(self.spec, one.diameter_mm or 6)
+                hu[i][mask[i] > 0] += 300 * (one.texture or 3)
+            nodules.append(tuple(Nodule("1", (x, y, z), one, 1) for one in each))
+        index, details = np.arange(start, start + count), ({},) * count
+        arrays = {"ct": hu.astype(np.int16), "mask": mask}
+        return Samples(arrays, index, tuple(asked), tuple(nodules), details, self.spec, self.lineage, (), count)
+
+
+@dataclass(frozen=True)
+class Dots:
+    """An injector of a ball of 0 HU of the diameter that is asked for."""
+
+    name: str = "dots"
+    heeds: frozenset = frozenset({"diameter_mm"})
+    roles: frozenset = frozenset({"injects"})
+    lineage: Lineage = field(default_factory=lambda: Lineage("dots"))
+
+    def reach_mm(self, edit):
+        return edit.nodule.diameter_mm, edit.nodule.diameter_mm
+
+    def fill_many(self, patches, regions, edits, seeds):
+        return [self._fill(*each) for each in zip(patches, regions, edits, strict=True)]
+
+    def _fill(self, patch, region, edit):
+        mask = ball_mask(PatchSpec(patch.shape, patch.spacing_mm), edit.nodule.diameter_mm) & region
+        return Filled(np.where(mask, np.float32(0), patch.voxels), mask, edit.nodule, "LIDC-IDRI-0001")
