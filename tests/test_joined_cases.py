@@ -9,7 +9,9 @@ import pytest
 
 from synthorax import api
 from synthorax.cli import main
+from synthorax.datasets import mask_files
 from synthorax.datasets.lineage import check_training
+from synthorax.datasets.source_lists import patch_sources
 from synthorax.datasets.splits import split_patients
 from synthorax.datasets.store import Store
 from synthorax.errors import InputError
@@ -316,3 +318,19 @@ def test_what_is_no_synthetic_scan_does_not_join(real, tmp_path):
         with pytest.raises(InputError, match=found):
             prepare(real, tmp_path / "other", synthetic=[folder])
     assert not (tmp_path / "other").exists()
+
+
+def test_a_mask_of_many_nodules_is_read_once(tmp_path, monkeypatch):
+    write_image(tmp_path / "a.mha", scan())
+    two = ball(1).voxels
+    two[2:4, 14:17, 14:17] = 2
+    write_image(tmp_path / "m.mha", replace(scan(), voxels=two))
+    nowhere = dict.fromkeys(("center_x_mm", "center_y_mm", "center_z_mm", "diameter_mm"), "")
+    rows = [row("a.mha", "A", "m.mha", label, nodule_id=label, **nowhere) for label in (1, 2)]
+    write_table(tmp_path / "nodules.csv", rows)
+    opened = []
+    true = mask_files.read_labels_on
+    monkeypatch.setattr(mask_files, "read_labels_on", lambda path, ct: opened.append(path) or true(path, ct))
+    (source,) = patch_sources([tmp_path / "nodules.csv"]).sources
+    assert [region.voxels for region in source.read().regions] == [32, 18]
+    assert len(opened) == 1

@@ -43,7 +43,7 @@ def patients(store):
 
 
 def header(name, series="1", frame="", study="", patient="", folder="in"):
-    about = About(series, patient, "CT", "", "", study_uid=study, frame_of_reference=frame)
+    about = About(series, patient, "CT", "", study_uid=study, frame_of_reference=frame)
     return ScanHeader((Path(folder) / name / "1.dcm",), about)
 
 

@@ -15,7 +15,7 @@ from synthorax.datasets.sources import Files, Unreadable
 from synthorax.errors import InputError
 from synthorax.io.dicom_file import read_about
 from synthorax.io.dicom_masks import MODALITIES, read_references
-from synthorax.io.dicom_series import SeriesFiles, group_series
+from synthorax.io.dicom_series import COPY, LOCALIZER, SeriesFiles, group_series
 from synthorax.io.images import image_stem, is_image
 from synthorax.io.walk import LeftOut, survey
 
@@ -25,7 +25,7 @@ MASK_WORDS = re.compile(
     r"masks?|seg(mentation)?s?|labels?(t[rs])?|annotations?|nodules?|lesions?|tumou?rs?|gtv", re.IGNORECASE
 )
 """An image whose name or folder holds one of these words, and is else called as another image, may be its mask."""
-HARMLESS = ("a localizer image", "a copy of a file in another folder")
+HARMLESS = (LOCALIZER, COPY)
 """Files beside a series that were passed over for these reasons are no masks."""
 
 

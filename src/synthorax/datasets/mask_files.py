@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from synthorax.annotations.nodule_table import NoduleRow
 from synthorax.errors import InputError
 from synthorax.io.dicom_masks import chosen_structures, list_structures, read_structures
 from synthorax.io.images import is_image
-from synthorax.io.masks import read_nodule_on
+from synthorax.io.masks import Labels, read_labels_on, read_nodule_on
 from synthorax.io.scans import Scan
 from synthorax.io.structure_names import may_be_nodule, wanted_structures
 from synthorax.region import Region, agreement
@@ -88,12 +88,28 @@ def masked_nodules(masks: Sequence[Path], scan: Scan, expression: str | None) ->
     return NodulesOfMasks(tuple(nodules), tuple(notes), is_whole)
 
 
-def region_of_row(row: NoduleRow, scan: Scan, *, shares: bool = False) -> tuple[Region | None, list[str]]:
+class LabelsOnce:
+    """`read_labels_on` for the masks of one scan, of which several rows may name the same file."""
+
+    def __init__(self) -> None:
+        self._read: dict[Path, Labels] = {}
+
+    def __call__(self, path: Path, ct: Volume) -> Labels:
+        """The labels of a mask on the voxels of the scan."""
+        if path not in self._read:
+            self._read = {path: read_labels_on(path, ct)}  # one at a time: it is as large as the scan
+        return self._read[path]
+
+
+def region_of_row(
+    row: NoduleRow, scan: Scan, *, shares: bool = False, read: Callable[[Path, Volume], Labels] = read_labels_on
+) -> tuple[Region | None, list[str]]:
     """The voxels of a row's mask, and notes; no region where the row names no mask.
 
     Args:
         scan: upright.
         shares: whether another row names the same mask; then the piece at the row's centre is its nodule.
+        read: reads masks that are images.
 
     Raises:
         InputError: no such file, or no voxel of the nodule in it.
@@ -102,7 +118,11 @@ def region_of_row(row: NoduleRow, scan: Scan, *, shares: bool = False) -> tuple[
         return None, []
     if not row.mask.is_file():
         raise InputError(row.mask, f"no file {row.mask.name}", "the mask that the table names")
-    region, notes = (_of_image if is_image(row.mask) else _of_dicom)(row.mask, row.mask_label, scan)
+    if is_image(row.mask):
+        marked, told = read_nodule_on(row.mask, scan.ct, row.mask_label, read=read)
+        region, notes = Region.of(marked), list(told)
+    else:
+        region, notes = _of_dicom(row.mask, row.mask_label, scan)
     if shares and row.center_mm is not None:
         parts, _ = pieces("", 0, region)
         gaps = [distance_mm(part.region, row.center_mm, scan.ct) for part in parts]
@@ -112,12 +132,6 @@ def region_of_row(row: NoduleRow, scan: Scan, *, shares: bool = False) -> tuple[
     if row.center_mm is not None and (gap := distance_mm(region, row.center_mm, scan.ct)) > FAR_MM:
         notes.append(f"its centre lies {gap:.0f} mm from the voxels of its mask, which count{_hint(scan.ct, row)}")
     return region, notes
-
-
-def _of_image(path: Path, label: int | str | None, scan: Scan) -> tuple[Region, list[str]]:
-    """The voxels of a label of an image, or of all of its labels."""
-    marked, notes = read_nodule_on(path, scan.ct, label)
-    return Region.of(marked), list(notes)
 
 
 def _of_dicom(path: Path, label: int | str | None, scan: Scan) -> tuple[Region, list[str]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -35,9 +35,9 @@ LUNG_HU = (-980, -500)
 LUNG_SHARE = 0.4
 """Part of a cube's corner that must have the HU of lung."""
 CLEAR_MM = 5.0
-"""Least distance of a patch without a nodule from a nodule, as far as its extent is known."""
-OUTLINED_MM = 0.0
-"""That distance in a cube, where there is little room, from the voxels of an outlined nodule."""
+"""Least distance of a patch without a nodule from a nodule; of a nodule without outline, from the ball it may fill."""
+CLEAR_IN_CUBE_MM = 0.0
+"""That distance in a cube from the voxels of an outlined nodule: at 5 mm, cubes of 50 mm have no 24 mm patch left."""
 LARGEST_MM = 30.0
 """Diameter assumed of a nodule of which only the centre is known; a larger one is called a mass."""
 POINT_MM = 5.0
@@ -129,7 +129,7 @@ def corner_places(
             if min(corner) < 0:
                 continue
             x, y, z = ct.to_world(np.array(corner) + (np.array(step) - 1) / 2).tolist()
-            if not near.is_clear((x, y, z), reach, OUTLINED_MM):
+            if not near.is_clear((x, y, z), reach):
                 continue
             hu = ct.voxels[tuple(slice(a, a + k) for a, k in zip(corner, step, strict=True))]
             if ((hu > LUNG_HU[0]) & (hu < LUNG_HU[1])).mean() < LUNG_SHARE:
@@ -171,7 +171,7 @@ def lung_places(
         for at in moved_inside(scan, spec, allowed.to_world(inside)):
             if len(made) == (i + 1) * count // len(cases):
                 break
-            if _holds(allowed, at) and near.is_clear(at, reach, CLEAR_MM):
+            if _holds(allowed, at) and near.is_clear(at, reach):
                 x, y, z = at.tolist()
                 made.append(Place(case.case_id, case.patient_id, (x, y, z), None, label))
     return made
@@ -189,19 +189,20 @@ class _Known:
     Attributes:
         outlined: centres [n, (x, y, z)] of the voxels of outlined nodules.
         balls: centre and radius [n, (x, y, z, radius)] of the others, and of points that readers marked.
+        clear_mm: least distance from outlined voxels; from balls it is `CLEAR_MM`.
     """
 
     outlined: NDArray[np.float64]
     balls: NDArray[np.float64]
+    clear_mm: float = CLEAR_MM
 
-    def is_clear(self, center_mm: Sequence[float] | NDArray, reach_mm: NDArray, outlined_mm: float) -> bool:
+    def is_clear(self, center_mm: Sequence[float] | NDArray, reach_mm: NDArray) -> bool:
         """Whether a box stays clear of all of them.
 
         Args:
             reach_mm: from the middle of the box to its faces, (x, y, z).
-            outlined_mm: least distance from the voxels of outlined nodules; that from balls is `CLEAR_MM`.
         """
-        far = _distances(self.outlined, center_mm, reach_mm) > outlined_mm
+        far = _distances(self.outlined, center_mm, reach_mm) > self.clear_mm
         apart = _distances(self.balls[:, :3], center_mm, reach_mm) - self.balls[:, 3] > CLEAR_MM
         return bool(far.all() and apart.all())
 
@@ -221,7 +222,7 @@ class _KnownOfScans:
         scan = _scan_of(case)
         if scan not in self._known:
             self._known[scan] = self._read(self._cases[scan])
-        return self._known[scan]
+        return replace(self._known[scan], clear_mm=CLEAR_MM if is_whole(case) else CLEAR_IN_CUBE_MM)
 
     def _read(self, cases: Sequence[CaseEntry]) -> _Known:
         voxels, balls = [np.zeros((0, 3))], []

@@ -18,6 +18,7 @@ import numpy as np
 from synthorax.annotations.masked import MaskedNodule, named
 from synthorax.annotations.nodule_table import NoduleRow
 from synthorax.datasets.mask_files import (
+    LabelsOnce,
     NodulesOfMasks,
     check_inside,
     distance_mm,
@@ -201,11 +202,12 @@ class TableSource:
         lost: list[str] = []
         notes: list[str] = []
         rows = self._once(notes)
+        read = LabelsOnce()
         shared = Counter((row.mask, row.mask_label) for row in rows)
         for row in rows:
             try:
                 shares = shared[row.mask, row.mask_label] > 1
-                region, told = region_of_row(row, scan, shares=shares)
+                region, told = region_of_row(row, scan, shares=shares, read=read)
                 if shares and region is not None and any(_same_voxels(region, other) for other in regions):
                     raise InputError("mask", "its voxels are another row's", "voxels of its own")
                 twin = None if region is not None or row.center_mm is None else _nearest(left, row, scan.ct)

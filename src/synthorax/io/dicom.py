@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from synthorax.errors import InputError
 from synthorax.io.dicom_bounds import is_dicom
 from synthorax.io.dicom_elements import brief, text
-from synthorax.io.dicom_file import REFERENCES, About, read_about, read_header, read_whole
+from synthorax.io.dicom_file import About, read_about, read_header, read_whole
 from synthorax.io.dicom_mark import read_mark
 from synthorax.io.dicom_pixels import check_claims, hounsfield
 from synthorax.io.dicom_planes import Plane, classic_header, planes_of, stored_pixels
@@ -24,7 +24,6 @@ from synthorax.io.walk import LeftOut, counted, told
 from synthorax.volume import Volume
 
 __all__ = [
-    "REFERENCES",
     "About",
     "CtSeries",
     "FoundSeries",

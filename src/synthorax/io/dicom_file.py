@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,15 +42,8 @@ ABOUT_TAGS: list[Any] = [
         "FrameOfReferenceUID",
         "NumberOfFrames",
         "Rows",
-        "ReferencedSeriesSequence",
-        "ReferencedFrameOfReferenceSequence",
     )
 ]
-REFERENCES = {
-    "SEG": ("ReferencedSeriesSequence",),
-    "RTSTRUCT": ("ReferencedFrameOfReferenceSequence", "RTReferencedStudySequence", "RTReferencedSeriesSequence"),
-}
-"""Where masks name the series that they were drawn on."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +52,6 @@ class About:
 
     Attributes:
         modality: such as CT, MR, SEG; empty for a directory of other files. A CT image that does not say so is CT.
-        refers_to: UID of the series that a SEG or RTSTRUCT was drawn on.
         patient_name, birth_date: of the patient, to tell patients apart whose ids are alike.
         sop_class: UID of the kind of object.
         orientation: ImageOrientationPatient; empty where it has none, as multi-frame images, or no usable one.
@@ -74,7 +65,6 @@ class About:
     patient_id: str
     modality: str
     description: str
-    refers_to: str
     study_uid: str = ""
     frame_of_reference: str = ""
     patient_name: str = ""
@@ -109,7 +99,6 @@ def read_about(path: Path) -> About:
         patient_id=text(header, "PatientID"),
         modality=modality,
         description=text(header, "SeriesDescription"),
-        refers_to=_referred(header, REFERENCES.get(modality, ())),
         study_uid=text(header, "StudyInstanceUID"),
         frame_of_reference=text(header, "FrameOfReferenceUID"),
         patient_name=text(header, "PatientName"),
@@ -151,13 +140,3 @@ def _orientation(header: Dataset) -> tuple[float, ...]:
         return ()
     is_orthogonal = max(abs(a * d + b * e + c * f), abs(a**2 + b**2 + c**2 - 1), abs(d**2 + e**2 + f**2 - 1)) < 1e-3
     return cosines if is_orthogonal else ()
-
-
-def _referred(header: Dataset, sequences: Sequence[str]) -> str:
-    """The series UID at the end of a chain of sequences; empty if the chain is broken."""
-    try:
-        for name in sequences:
-            header = header.get(name)[0]
-    except Exception:  # no such sequence, an empty one, or a damaged one
-        return ""
-    return text(header, "SeriesInstanceUID") if sequences else ""

@@ -31,6 +31,9 @@ OTHER_KINDS = (
     *(".safetensors", ".pt", ".exe", ".bat", ".dll", ".db", ".inf"),
 )
 """Files of these names are not meant for slices, and are passed over without a word unless they are DICOM."""
+LOCALIZER = "a localizer image"
+COPY = "a copy of a file in another folder"
+"""Reasons why files beside a series are passed over that can be no masks of it."""
 OTHER_NAMES = ("dicomdir", "license", "licence", "readme", "thumbs.db", "desktop.ini", "lockfile", "version")
 
 
@@ -147,7 +150,7 @@ def group_series(files: Iterable[Path], left_out: Sequence[LeftOut] = ()) -> Fou
     imaged = {_whose(group[0][1]) for group in groups}
     for whose, members in localizers.items():
         if whose in imaged:
-            passed_over += [(file, "a localizer image") for file, _ in members]
+            passed_over += [(file, LOCALIZER) for file, _ in members]
         else:
             overviews.append(members)
     return FoundSeries(_numbered(groups, overviews, passed_over), tuple(sorted(passed_over)))
@@ -218,7 +221,7 @@ def _across_folders(folders: Sequence[Members]) -> tuple[list[Members], list[Lef
         for file, about in members:
             twin = known.get(_instance(about))
             if twin is not None and filecmp.cmp(twin, file, shallow=False):
-                copies.append((file, "a copy of a file in another folder"))
+                copies.append((file, COPY))
             else:
                 new.append((file, about))
         if not new:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -80,13 +80,16 @@ def _segment_labels(path: Path, ct: Volume, nodules: Sequence[int]) -> Labels:
     return Labels(placed.voxels, (*found.notes, *placed.notes, *notes))
 
 
-def read_nodule_on(path: Path, ct: Volume, label: int | str | None = None) -> Labels:
+def read_nodule_on(
+    path: Path, ct: Volume, label: int | str | None = None, *, read: Callable[[Path, Volume], Labels] = read_labels_on
+) -> Labels:
     """The voxels of one nodule of a mask on the voxels of an image, bool [z, y, x].
 
     Args:
         label: the nodule's value in the mask. In a segmentation of 3D Slicer, the value or the name of its segment; if
             not given, all segments that are nodules by their names (`io.structure_names`), or the only segment. In any
             other mask, all labels if not given.
+        read: another `read_labels_on`, such as one that remembers a mask of many nodules.
 
     Raises:
         InputError: as `read_labels_on`; no voxel of that label; segments of which none is meant.
@@ -95,7 +98,7 @@ def read_nodule_on(path: Path, ct: Volume, label: int | str | None = None) -> La
         return _segments_on(path, ct, label)
     if isinstance(label, str):
         raise InputError(path, f"mask_label {shown(label)}, and a mask without named segments", "a whole number")
-    values, notes = read_labels_on(path, ct)
+    values, notes = read(path, ct)
     marked = values > 0 if label is None else values == label
     if not marked.any():
         _refuse_empty(path, values, label)

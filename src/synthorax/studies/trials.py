@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from synthorax.datasets.augmentation import Augmentation
+from synthorax.datasets.lineage import check_training
 from synthorax.datasets.patches import RECIPE, PatchDataset, Place
 from synthorax.datasets.store import Store
 from synthorax.errors import InputError
@@ -143,6 +144,9 @@ class Study:
     Attributes:
         out: a folder a training is made in it.
         seeds: of the trainings.
+
+    Raises:
+        InputError: a store whose synthetic training cases may know patients of validation or test.
     """
 
     store: Store
@@ -151,6 +155,9 @@ class Study:
     device: str = "auto"
     cache: Path | None = None
     console: Console = field(default_factory=lambda: Console(stderr=True))
+
+    def __post_init__(self) -> None:
+        check_training(self.store)
 
     def splits(self, config: TaskConfig, places: Callable[[str], list[Place]]) -> Splits:
         """Patches of the three splits."""
