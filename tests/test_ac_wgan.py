@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -245,6 +246,25 @@ def test_a_run_whose_files_name_the_facts_as_they_once_did_loads_and_goes_on(sto
     assert torch.equal(known.nan_to_num(9), training.model.facts["attributes"].nan_to_num(9))
     assert fit(prepared(store, cache, ema_decay=0.9), tmp_path).finished
     assert weights(tmp_path) == weights(averaged)
+
+
+def test_a_finished_run_with_more_steps_ends_as_one_whose_steps_were_set_and_a_command_given_again_adds_none(
+    store, cache, tmp_path
+):
+    options = {"preset": "smoke", "device": "cpu", "cache": cache}
+    api.train("ac-wgan", store, tmp_path / "more", **options)
+    shutil.copytree(tmp_path / "more", tmp_path / "set")
+    assert api.train("ac-wgan", store, tmp_path / "set", settings={"steps": 8}, **options).step == 8
+    assert not api.train("ac-wgan", store, tmp_path / "more", more_steps=2, max_minutes=0, **options).finished
+    assert api.train("ac-wgan", store, tmp_path / "more", more_steps=2, **options).step == 8
+    assert weights(tmp_path / "more") == weights(tmp_path / "set")
+
+
+def test_more_steps_beside_another_number_of_steps_are_refused(store, cache, tmp_path):
+    options = {"preset": "smoke", "device": "cpu", "cache": cache}
+    api.train("ac-wgan", store, tmp_path / "run", max_minutes=0, **options)
+    with pytest.raises(InputError, match="2 beside steps=50 for a run of 6; expected one of the two"):
+        api.train("ac-wgan", store, tmp_path / "run", settings={"steps": 50}, more_steps=2, **options)
 
 
 CHILD = """

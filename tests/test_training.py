@@ -232,6 +232,12 @@ def test_minutes_count_from_the_beginning_of_the_call_as_the_data_are_made_ready
     assert (outcome.step, outcome.finished) == (0, False)
 
 
+def test_more_steps_of_a_system_that_has_no_setting_steps_are_refused_in_one_line(data, tmp_path):
+    with pytest.raises(InputError, match="more steps: found lung, whose training does not go on"):
+        api.train("lung", data, tmp_path / "run", preset="smoke", more_steps=5)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_device_that_is_not_there_is_found_before_any_work_on_data(data, tmp_path, monkeypatch):
     monkeypatch.setattr(lung_training, "training", lambda *_: pytest.fail("data were read"))
     with pytest.raises(InputError, match="'quantum'"):

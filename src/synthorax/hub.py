@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,50 +18,13 @@ from synthorax.io.images import is_image
 from synthorax.io.mappings import parse_yaml, read_mapping
 from synthorax.makers import Generator, Lineage, Maker, Names, Options, Role, check_maker
 from synthorax.provenance import patient_key, sha256
-from synthorax.registry import Entry as RegistryEntry
-from synthorax.registry import registry
+from synthorax.registry import OWN, Entry, registry
 from synthorax.training.files import BEST, CONFIG, DATA, WEIGHTS
 
 if TYPE_CHECKING:
     from synthorax.training.system import System
     from synthorax.training.trainable import Trainable
 
-
-@dataclass(frozen=True)
-class Entry:
-    """Where a system's parts are; nothing is imported before it is asked for.
-
-    Attributes:
-        system: the class.
-        sample: `(system, n, seed, ...)` to samples; empty for what makes none.
-        chunks: `(system, n, seed, tell=, ...)` to the same samples in parts, each of which fits in the memory.
-        write: `(folder, model, samples, seed=, how=, formats=, overwrite=)` to files, and what was made in words;
-            samples, or parts of them.
-    """
-
-    system: str
-    sample: str = ""
-    chunks: str = ""
-    write: str = ""
-
-
-SYSTEMS = {
-    "lung": Entry(
-        system="synthorax.systems.lung.system:Lung",
-        sample="synthorax.systems.lung.samples:sample_shapes",
-        chunks="synthorax.systems.lung.samples:shape_chunks",
-        write="synthorax.systems.lung.samples:write_shapes",
-    ),
-    "features": Entry(
-        system="synthorax.tasks.features.system:FeatureNet",
-    ),
-    "ac-wgan": Entry(
-        system="synthorax.systems.ac_wgan.system:AcWgan",
-        sample="synthorax.systems.ac_wgan.samples:sample_cubes",
-        chunks="synthorax.systems.ac_wgan.samples:cube_chunks",
-        write="synthorax.systems.ac_wgan.samples:write_cubes",
-    ),
-}
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 CARD = "card.md"
@@ -156,7 +118,7 @@ def _named(options: Options) -> Options:
     return options.model_copy(update=found)
 
 
-def system_of(model: Path | str) -> RegistryEntry:
+def system_of(model: Path | str) -> Entry:
     """Return the system of a model, or the system without weights, of that name; reads no weights.
 
     Raises:
@@ -187,23 +149,6 @@ def default(role: Role) -> str:
         if role in system_of(folder).roles:
             return name
     raise InputError("model", "none is bundled that " + role, "a model's run folder")
-
-
-def entry(name: str) -> Entry:
-    """Where a system is.
-
-    Raises:
-        InputError: no system of that name.
-    """
-    if name not in SYSTEMS:
-        raise InputError("system", repr(name), " or ".join(SYSTEMS))
-    return SYSTEMS[name]
-
-
-def part(place: str) -> Any:
-    """What stands at `module:name`."""
-    module, _, name = place.partition(":")
-    return getattr(import_module(module), name)
 
 
 def start_from(model: Trainable, first: Model) -> None:
@@ -304,8 +249,13 @@ def _read_config(file: Path) -> tuple[str, Mapping[str, Any]]:
         ) from error
     if form != FORMAT:
         raise InputError(file, f"a model of format {form}", f"format {FORMAT}, which this synthorax reads; update it")
-    if name not in SYSTEMS:
-        expected = f"{' or '.join(SYSTEMS)}, which this synthorax knows; update it for others"
+    package = content.get("distribution", OWN)
+    known = registry().entries.get(name)
+    if known is None or known.distribution != package:
+        expected = f"{' or '.join(registry().entries)}, which this synthorax knows; update it for others"
+        if package != OWN:
+            reason = registry().broken.get(name, f"pip install {package}")
+            expected = f"the package {package}, which has that system ({reason})"
         raise InputError(file, f"a model of the system {name!r}", expected)
     return name, config
 
@@ -335,7 +285,7 @@ def _restore(name: str, config: Mapping[str, Any], file: Path, weights: Path) ->
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(weights, f"a damaged file ({_reason(error)})", "a safetensors file") from error
     try:
-        system: System = part(entry(name).system).restore(config, tensors)
+        system: System = registry()[name].load("system", "System").restore(config, tensors)
     except ValidationError as error:
         first = error.errors()[0]
         setting = ".".join(map(str, first["loc"]))

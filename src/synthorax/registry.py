@@ -20,6 +20,8 @@ from synthorax.makers import PARTS, Options, Role
 
 API = 1
 """Of the contract between this package and a system: `synthorax.makers`, `.patch` and `.training.system`."""
+OWN = "synthorax"
+"""The distribution that this package comes in."""
 GROUP = "synthorax.systems"
 """Entry-point group of other packages' systems."""
 Data = Literal["store", "shapes", ""]
@@ -30,7 +32,8 @@ Data = Literal["store", "shapes", ""]
 class Entry:
     """Where a system is, and what it can do.
 
-    Its package has `config` (`PRESETS`, `Config`, `Options`; no torch). A trained system (`data` is not empty) also has
+    Its package has `config` (`PRESETS`, the first of which is the default, `Config`, `Options`; no torch). A trained
+    system (`data` is not empty) also has
     `system` (the class `System`, with `restore` and `maker`) and `training` (the function
     `training(config, data, seed, options)`); a system without weights has `maker` (the function `maker(options)`).
 
@@ -50,7 +53,7 @@ class Entry:
     data: Data
     help: str
     api: int = API
-    distribution: str = "synthorax"
+    distribution: str = OWN
 
     @property
     def is_trained(self) -> bool:

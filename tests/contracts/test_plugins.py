@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from plugins import install
+from synthorax import hub
 from synthorax.errors import InputError
 from synthorax.registry import API, BUILT_IN, registry
 
@@ -82,3 +83,28 @@ def test_a_part_that_is_missing_or_does_not_load_names_the_package_to_update(con
     found = installed("toys", {"toy": "toys.entry:entry"}, entry=entry_text(), config=config)
     with pytest.raises(InputError, match=f"{reason}.*update toys"):
         _ = found["toy"].presets
+
+
+@pytest.mark.parametrize(
+    ("noted", "said"),
+    [
+        (
+            "distribution: toys\n",
+            r"system 'toy'; expected the package toys, which .* \(pip install toys\)",
+        ),
+        ("", "lung or ac-wgan or .* update it for others"),
+    ],
+    ids=["of a package", "of a later synthorax"],
+)
+def test_a_run_of_a_system_that_is_not_there_names_the_package_to_install(noted, said, installed, tmp_path):
+    (tmp_path / "config.yaml").write_text(f"system: toy\n{noted}config: {{}}\n")
+    (tmp_path / "weights.safetensors").write_bytes(b"")
+    with pytest.raises(InputError, match=said):
+        hub.load(tmp_path)
+
+
+def test_a_run_of_another_packages_system_is_not_taken_for_one_of_the_same_name_here(installed, tmp_path):
+    (tmp_path / "config.yaml").write_text("system: ac-wgan\ndistribution: toys\nconfig: {}\n")
+    (tmp_path / "weights.safetensors").write_bytes(b"")
+    with pytest.raises(InputError, match="the package toys, which has that system"):
+        hub.load(tmp_path)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from synthorax.errors import InputError
 from synthorax.makers import ATTRIBUTES, Generator, Samples
 from synthorax.nodule import NoduleAttributes
-from synthorax.registry import registry
+from synthorax.registry import OWN, registry
 
 MOST_SAMPLES = 10_000_000
 """More samples than any disk has room for."""
@@ -28,9 +28,10 @@ def train(
     data: str | Path | ShapeSet,
     out: str | Path,
     *,
-    preset: str = "paper",
+    preset: str | None = None,
     settings: Mapping[str, Any] | None = None,
     seed: int = 0,
+    more_steps: int | None = None,
     start: str | Path | Model | None = None,
     device: str = "auto",
     devices: int = 1,
@@ -43,7 +44,11 @@ def train(
     Args:
         system: a trained one of the registry, such as lung, ac-wgan or features.
         data: for LuNG `lidc`, a file or folder of masks, or a `ShapeSet`; for systems that learn from patches a store.
+        preset: a configuration of the system by its name; the system's first one if not given.
         settings: fields of the system's configuration that differ from the preset.
+        more_steps: go on with the run in `out`, everything else as it was, until it has this many steps more than it
+            had when it was finished last or, if it never was, than it was made for. The same call after a kill adds
+            nothing. Where training has several stages, the last one gets the steps.
         start: a model whose weights are the first ones (fine-tuning); fresh ones if not given.
         device: auto (cuda where there is one, else cpu), cpu, cuda, or mps, which nobody has tried.
         devices: so many of them, each a process with its share of every batch.
@@ -62,7 +67,8 @@ def train(
     from synthorax.io.atomic import working_in
     from synthorax.provenance import SEEN_BEFORE, UNTOLD
     from synthorax.training.config import choose
-    from synthorax.training.run_folder import RunFolder, check_run_folder
+    from synthorax.training.more_steps import with_more_steps
+    from synthorax.training.run_folder import HAD_STEPS, RunFolder, check_run_folder
 
     entry = registry()[system]
     if not entry.is_trained:
@@ -70,9 +76,23 @@ def train(
         raise InputError("system", f"{system}, which has nothing to train", trained)
     if max_minutes is not None and not max_minutes >= 0:
         raise InputError("max minutes", f"{max_minutes:g}", "0 or more")
-    config = choose(entry.presets, preset, settings or {})
+    settings = dict(settings or {})
+    preset = preset or next(iter(entry.presets))
+    config: Any = choose(entry.presets, preset, settings)
     chosen = entry.make_training_options(options)
     check_run_folder(Path(out))
+    settled: dict[str, Any] = {"system": system, "preset": preset, "seed": seed}
+    if entry.distribution != OWN:
+        settled["distribution"] = entry.distribution
+    if more_steps is not None:
+        if "steps" not in entry.config.model_fields:
+            expected = "a system whose number of steps is the setting steps; a new run with other settings"
+            raise InputError("more steps", f"{system}, whose training does not go on once it is finished", expected)
+        settled[HAD_STEPS], steps = with_more_steps(Path(out), more_steps)
+        if "steps" in settings and config.steps not in (settled[HAD_STEPS], steps):
+            found = f"{more_steps} beside steps={config.steps} for a run of {settled[HAD_STEPS]}"
+            raise InputError("more steps", found, "one of the two")
+        config = choose(entry.presets, preset, settings | {"steps": steps})
 
     from synthorax.training.devices import make_fabric
     from synthorax.training.loop import fit
@@ -85,7 +105,7 @@ def train(
         with fabric.rank_zero_first(local=True):  # what it decodes the others of a host find in its cache
             training = entry.load("training", "training")(config, data, seed, chosen)
         training.model.check(fabric.world_size)
-        settled = {"system": system, "preset": preset, "seed": seed, "config": config}
+        settled["config"] = config
         about = dict(training.data)
         if first is not None:
             hub.start_from(training.model, first)

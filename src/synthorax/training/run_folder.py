@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 
 STEPS = "config.steps"
 """The setting of which a run may get more."""
+HAD_STEPS = "had_steps"
+"""Of `config.yaml`: the steps that the run had before `--more-steps` gave it more."""
 LONGEST = 120
 """Characters of a setting that an error shows."""
 
@@ -92,7 +94,8 @@ class RunFolder:
         if (path / CONFIG).exists():  # every process looks for itself, so that all of them stop if one has to
             found = _filled(read_mapping(path / CONFIG), config)
             longer = _is_longer(found, config)
-            run._check_same(CONFIG, _with_steps_of(found, config) if longer else found, config)
+            was = _with_steps_of(found, config) if longer else found
+            run._check_same(CONFIG, _without_history(was), _without_history(config))
             noted = read_mapping(path / DATA)
             asked = {key: value for key, value in data.items() if key in noted or key not in (SEEN_BEFORE, UNTOLD)}
             run._check_same(DATA, noted, asked)  # an older run notes less of whom its data know
@@ -168,7 +171,7 @@ class RunFolder:
                 optimizer.load_state_dict(state["optimizers"][name])
             model.memory = {str(k): tensor.to(model.device) for k, tensor in state.get("memory", {}).items()}
             step = whole(state["step"])
-            stages = {str(name): whole(count) for name, count in state.get("done", done(step)).items()}
+            stages = {str(name): whole(count) for name, count in state.get("done", done(step)).items() if count}
             best = {str(name): float(value) for name, value in state["best"].items()}
             if best and set(best) != {"step", "value"}:
                 raise ValueError(f"a best validation of {sorted(best)}")
@@ -178,8 +181,9 @@ class RunFolder:
             words = " ".join(f"{type(error).__name__}: {error}".split())
             found = f"a state that does not load ({shorten(words, LONGEST)})"
             raise InputError(path, found, "the state of this run; without the file the run starts anew") from error
-        if stages != done(step):
-            there, asked = (", ".join(f"{n} of {name}" for name, n in each.items()) for each in (stages, done(step)))
+        now = {name: count for name, count in done(step).items() if count}
+        if stages != now:
+            there, asked = (", ".join(f"{n} of {name}" for name, n in each.items()) for each in (stages, now))
             raise InputError(path, f"steps {there}", f"{asked}, as asked; only the last stage may get more steps")
         self._trim_log(step)
         return step
@@ -236,7 +240,7 @@ class RunFolder:
                 there, asked = (shorten(str(values.get(key)), LONGEST) for values in (found, expected))
                 way = "--from this run and another --out train its weights further"
                 if key == STEPS:
-                    way = f"--set {STEPS.split('.')[1]}={there}, or more, goes on with this run"
+                    way = f"--set {STEPS.split('.')[1]}={there}, or more, goes on with this run; so does --more-steps"
                 wanted = f"{asked}, as asked; {way}"
                 raise InputError(self.path / name, f"a run with {key} {there}", wanted)
 
@@ -304,6 +308,11 @@ def _with_steps_of(found: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[s
     tree = json.loads(json.dumps(_plain(found)))
     tree["config"]["steps"] = _flat(_plain(asked))[STEPS]
     return dict(tree)
+
+
+def _without_history(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What has to stay the same."""
+    return {key: value for key, value in config.items() if key != HAD_STEPS}
 
 
 def _plain(tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -115,10 +115,9 @@ class Training:
         return stage.batches(within)
 
     def done(self, step: int) -> dict[str, int]:
-        """Return how many steps of each stage are done after `step` steps; stages not yet begun are left out."""
+        """Return how many steps of each stage, in their order, are done after `step` steps of the whole training."""
         done: dict[str, int] = {}
         for stage in self.stages:
-            if step > 0:
-                done[stage.name] = min(step, stage.steps)
+            done[stage.name] = min(max(step, 0), stage.steps)
             step -= stage.steps
         return done

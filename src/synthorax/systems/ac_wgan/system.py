@@ -27,7 +27,7 @@ from synthorax.training.losses import (
     wasserstein_generator_loss,
 )
 from synthorax.training.replay import Replayed
-from synthorax.training.system import System
+from synthorax.training.system import System as TrainedSystem
 from synthorax.training.trainable import FACTS, Limit, parts
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def completed(
     return torch.where(given, asked, known[nearest[int(random.integers(len(nearest)))]])
 
 
-class AcWgan(System):
+class AcWgan(TrainedSystem):
     """Generator and critic with their training and everything they can make.
 
     Attributes:
@@ -580,6 +580,9 @@ class AcWgan(System):
     @property
     def _critic(self) -> Critic:
         return cast(Critic, self.networks["critic"])
+
+
+System = AcWgan
 
 
 @contextmanager

@@ -20,7 +20,8 @@ from synthorax.systems.lung.base_set import base_set, check_seeds, learned_field
 from synthorax.systems.lung.config import LungConfig
 from synthorax.systems.lung.fit import FitData, fit_gradient, prepare_fit
 from synthorax.systems.lung.networks import ShapeAutoencoder
-from synthorax.training.system import Batches, System
+from synthorax.training.system import Batches
+from synthorax.training.system import System as TrainedSystem
 
 if TYPE_CHECKING:
     from synthorax.makers import Lineage
@@ -69,7 +70,7 @@ class GeneratedShapes:
         ]
 
 
-class Lung(System):
+class Lung(TrainedSystem):
     """The shape autoencoder with its training and everything it can make."""
 
     name = "lung"
@@ -266,6 +267,9 @@ class Lung(System):
     @property
     def _autoencoder(self) -> ShapeAutoencoder:
         return cast(ShapeAutoencoder, self.networks["autoencoder"])
+
+
+System = Lung
 
 
 def within(low: NDArray[np.float32], high: NDArray[np.float32], latents: NDArray[np.float32]) -> NDArray[np.float32]:
