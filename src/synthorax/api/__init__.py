@@ -8,6 +8,7 @@ from synthorax.api.about import info, verify
 from synthorax.api.data import export, make_phantom, open_store, prepare, prepare_phantom, read_scan, write_scan
 from synthorax.api.doctor import doctor
 from synthorax.api.editing import inject
+from synthorax.api.folders import inject_folder
 from synthorax.api.models import load, sample, sample_chunks, train, write_samples
 from synthorax.api.pack import pack, unpack
 from synthorax.api.pretrained import models  # after the module of that name, whose place it takes
@@ -21,6 +22,7 @@ __all__ = [
     "features",
     "info",
     "inject",
+    "inject_folder",
     "lidc_shapes",
     "load",
     "make_phantom",

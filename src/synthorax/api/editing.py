@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from synthorax.anatomy.lungs import Lungs
     from synthorax.anatomy.placement import Clearance, Site
     from synthorax.editing.edited import Edited
+    from synthorax.editing.plan import Request
     from synthorax.hub import Model
     from synthorax.io.scans import Scan
-    from synthorax.makers import Method, Role
+    from synthorax.makers import Method, Options, Role
     from synthorax.volume import Volume
 
 LungFinder = Literal["density", "lungmask"]
@@ -72,13 +73,8 @@ def inject(
             overlap, a method that does not inject, attributes that it does not heed, or options that it does not have.
         OutputError: the folder cannot be written.
     """
-    import numpy as np
-
-    from synthorax.anatomy.placement import Clearance
-    from synthorax.editing.inject import inject_nodules
     from synthorax.editing.output import write_edited
-    from synthorax.editing.plan import Request, plan_nodules
-    from synthorax.geometry import AIR_HU, orient
+    from synthorax.editing.scan import inject_scan
     from synthorax.io.atomic import check_folder_is_free
     from synthorax.io.dicom_kept import kept_elements
     from synthorax.makers import check_heeds
@@ -86,47 +82,50 @@ def inject(
 
     if out is not None:
         check_folder_is_free(Path(out), overwrite=overwrite)
-    request = Request(
-        points_mm=_points(at_mm),
-        auto=auto,
-        diameters_mm=tuple(np.atleast_1d(np.asarray(diameter_mm, float)).tolist()),
-        attributes=attributes or NoduleAttributes(),
-        site=site,
-        clearance=clearance or Clearance(),
-        force=force,
-    )
-    finder = _finder(lungs)
-    chosen, told_options = _method(method, "injects", options, device)
+    request = request_of(_points(at_mm), auto, diameter_mm, attributes, site, clearance, force)
+    finder = finder_of(lungs)
+    chosen = method_of(method, "injects", options, device)
     check_heeds(chosen, [request.attributes])
     source = _scan(scan, series, force)
-    not_kept = kept_elements(source.dicom, keep_identity=keep_identity)[1] if out is not None and source.dicom else ()
     known, told = (None, ()) if labels is None else _labels(labels, source.ct)
-    known = None if known is None else orient(known, "LPS")
-    unseen = np.isnan(source.ct.voxels) if source.ct.voxels.dtype.kind == "f" else np.zeros(1, bool)
-    seen = replace(source.ct, voxels=np.nan_to_num(source.ct.voxels, nan=AIR_HU)) if unseen.any() else source.ct
-    upright = orient(seen, "LPS")
-    try:
-        plan = plan_nodules(upright, request, seed, labels=known, finder=finder)
-    except InputError as error:
-        if source.path is not None and error.args[0] == "scan":
-            raise InputError(source.path, *error.args[1:]) from error
-        raise
-    edited = inject_nodules(upright, plan.wanted, chosen, seed, lungs=plan.lungs, labels=known)
-    edited = edited.turned_like(source.ct).noting([*source.notes, *told, *plan.notes, *not_kept])
-    if unseen.any():
-        edited.ct.voxels[unseen] = np.nan
-        edited.region.voxels[unseen] = False
+    edited = inject_scan(source, request, chosen, seed, finder, known).noting([*source.notes, *told])
+    if source.dicom and out is not None:
+        edited = edited.noting(kept_elements(source.dicom, keep_identity=keep_identity)[1])
     if out is not None:
         write_edited(
             Path(out),
             edited,
             Origin(chosen.name, chosen.lineage.model_sha256, seed),
             source=source,
-            about=request.about() | {"lungs": lungs, **told_options},
+            about=request.about() | {"lungs": lungs, **told_of(method, "injects", options)},
             keep_identity=keep_identity,
             overwrite=overwrite,
         )
     return edited
+
+
+def request_of(
+    points_mm: tuple[tuple[float, float, float], ...],
+    auto: int,
+    diameter_mm: float | Sequence[float],
+    attributes: NoduleAttributes | None,
+    site: Site,
+    clearance: Clearance | None,
+    force: bool,
+) -> Request:
+    """What somebody asks for, checked; defaults where nothing is given.
+
+    Raises:
+        InputError: as `Request`.
+    """
+    import numpy as np
+
+    from synthorax.anatomy.placement import Clearance
+    from synthorax.editing.plan import Request
+
+    diameters = tuple(np.atleast_1d(np.asarray(diameter_mm, float)).tolist())
+    attributes, clearance = attributes or NoduleAttributes(), clearance or Clearance()
+    return Request(points_mm, auto, diameters, attributes, site, clearance, force)
 
 
 def _points(at_mm: Sequence[float] | Sequence[Sequence[float]]) -> tuple[tuple[float, float, float], ...]:
@@ -144,7 +143,7 @@ def _points(at_mm: Sequence[float] | Sequence[Sequence[float]]) -> tuple[tuple[f
         raise InputError("place", str(at_mm), "x, y and z in millimetres") from error
 
 
-def _finder(lungs: LungFinder) -> Callable[[Volume], Lungs]:
+def finder_of(lungs: LungFinder) -> Callable[[Volume], Lungs]:
     """How lungs are found.
 
     Raises:
@@ -207,26 +206,41 @@ def _labels(labels: str | Path | Volume, ct: Volume) -> tuple[Volume, tuple[str,
     return replace(ct, voxels=found.voxels.astype(np.uint8)), found.notes
 
 
-def _method(
-    method: str | Path | Model | Method, role: Role, options: Mapping[str, Any], device: str
-) -> tuple[Method, dict[str, Any]]:
-    """A method that does an edit, and its options as a manifest tells of them.
+def method_of(
+    method: str | Path | Model | Method, role: Role, options: Mapping[str, Any], device: str = "cpu"
+) -> Method:
+    """A method that does an edit.
 
     Raises:
         InputError: no such method, one that does not do such edits, or options that it does not have.
     """
     from synthorax import hub
 
+    return cast("Method", hub.find(method, role, _options(method, role, options), device))
+
+
+def told_of(method: str | Path | Model | Method, role: Role, options: Mapping[str, Any]) -> dict[str, Any]:
+    """A method's options as a manifest tells of them; its weights are not read.
+
+    Raises:
+        InputError: no such method, one that does not do such edits, or options that it does not have.
+    """
+    given = _options(method, role, options)
+    return {} if given is None else {name: _told(value) for name, value in given}
+
+
+def _options(method: str | Path | Model | Method, role: Role, options: Mapping[str, Any]) -> Options | None:
+    """The options of a method by its name; None of a maker, which has been given its options before."""
+    from synthorax import hub
+
     if not isinstance(method, str | Path):
         if options:
             raise InputError(next(iter(options)), "given beside a maker", "a maker made with these options")
-        return cast("Method", hub.find(method, role, device=device)), {}
+        return None
     if str(method) not in (can := hub.able((role,))) and not Path(method).exists():
         names = ", ".join(can) or "nothing that comes with synthorax"
         raise InputError("method", repr(str(method)), f"one that {role}: {names}; or a run folder")
-    given = hub.system_of(method).make_options(options)
-    made = hub.find(method, role, given, device)
-    return cast("Method", made), {name: _told(value) for name, value in given}
+    return hub.system_of(method).make_options(options)
 
 
 def _told(value: Any) -> Any:

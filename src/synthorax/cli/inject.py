@@ -13,11 +13,14 @@ from cyclopts import Parameter
 from synthorax import api
 from synthorax.anatomy.placement import Clearance, Site
 from synthorax.api.editing import LungFinder
+from synthorax.api.folders import holds_scans
+from synthorax.editing.cases import EditedFolder
 from synthorax.errors import InputError
 from synthorax.io.atomic import claiming
 from synthorax.io.scans import read_scan
 from synthorax.io.walk import told
 from synthorax.nodule import MOST_RATING, NoduleAttributes
+from synthorax.provenance import MANIFEST
 from synthorax.screen import say
 
 TEXTURES = {"ground-glass": 1.0, "part-solid": 3.0, "solid": 5.0}
@@ -82,7 +85,7 @@ class Placing:
     Parameters
     ----------
     auto
-        Put so many nodules in places that are found.
+        Number of nodules to put in places that are found, in each scan.
     site
         In the lung by itself, attached to the pleura, or attached to a vessel.
     wall_mm
@@ -120,19 +123,26 @@ def inject(
     series: str | None = None,
     seed: int = 0,
     out: Path,
+    workers: int | None = None,
+    cluster: str | None = None,
+    device: str = "cpu",
     force: bool = False,
     keep_identity: bool = False,
     overwrite: bool = False,
     json: Annotated[bool, Parameter(name="--json")] = False,
-) -> None:
+) -> int:
     """Nodules put into a chest CT: the scan, mask, edit region and manifest, as NIfTI or DICOM as it came.
+
+    Of a folder of scans each becomes such a folder below OUT, under one table and one manifest. A scan that fails is
+    named, the others go on, and the exit code is 1; the same command makes the cases that are missing.
 
     Parameters
     ----------
     scan
-        A DICOM folder or file, NIfTI, MHA, MHD or NRRD, in HU.
+        A DICOM folder or file, NIfTI, MHA, MHD or NRRD, in HU; or a folder of several scans.
     method
-        How nodules are made: render is the classical baseline, real outlines rendered into the scan.
+        How nodules are made: render is the classical baseline, real outlines rendered into the scan; a model that makes
+        patches with masks, by its name or run folder, has its nodules blended in.
     at
         A place X,Y,Z in world millimetres, LPS; may be given several times.
     voxel
@@ -153,6 +163,12 @@ def inject(
         The same seed gives the same nodules.
     out
         Folder to write.
+    workers
+        Of a folder of scans: processes; one a core if not given.
+    cluster
+        Of a folder of scans: address of a Dask scheduler to use instead.
+    device
+        Of a model: cpu, cuda, or auto, cuda where there is one.
     force
         Go on with a warning where a place or the scan is doubtful.
     keep_identity
@@ -163,45 +179,55 @@ def inject(
         Print the manifest's nodules as JSON.
     """
     placing, given = placing or Placing(), (attributes or Attributes()).given()
+    diameters = _numbers(diameter, "--diameter", "mm, one or one a nodule", count=None)
+    options: dict[str, Any] = {"shapes": shapes, "patients": patients}
+    options = {name: value for name, value in options.items() if value is not None}
+    shared: dict[str, Any] = {"auto": placing.auto, "diameter_mm": diameters, "attributes": given, "seed": seed}
+    shared |= {"site": placing.site, "clearance": placing.clearance(), "lungs": lungs, "force": force}
+    shared |= {"keep_identity": keep_identity, "overwrite": overwrite, "device": device, **options}
+    if series is None and holds_scans(scan):
+        for option, value in (("--at", at), ("--voxel", voxel), ("--nodules", nodules)):
+            if value:
+                raise InputError(option, "given with a folder of several scans", "--auto, or one scan, or --series")
+        return _folder(api.inject_folder(scan, out, method, workers=workers, cluster=cluster, **shared), json)
+    for option, text in (("--workers", workers), ("--cluster", cluster)):
+        if text is not None:
+            raise InputError(option, "given with one scan", "a folder of several scans")
     points = [_numbers(text, "--at", "X,Y,Z") for text in at or ()]
     indices = [_numbers(text, "--voxel", "I,J,K") for text in voxel or ()]
-    diameters = _numbers(diameter, "--diameter", "mm, one or one a nodule", count=None)
-    options: dict[str, Any] = {
-        name: path for name, path in (("shapes", shapes), ("patients", patients)) if path is not None
-    }
     read_from = [path for path in (scan, shapes, patients, nodules) if path is not None]
     with claiming(out, overwrite=overwrite, sources=read_from):
         read = read_scan(scan, series, any_values=force, as_stored=True)
         if read.dicom is not None and read.dicom.left_out:
             say(f"synthorax: warning: left out {told(read.dicom.left_out)}", error=True)
         points += [read.ct.to_world(index[::-1]).tolist() for index in indices]
-        made = api.inject(
-            read,
-            method,
-            at_mm=points,
-            auto=placing.auto,
-            diameter_mm=diameters,
-            attributes=given,
-            seed=seed,
-            site=placing.site,
-            clearance=placing.clearance(),
-            labels=nodules,
-            lungs=lungs,
-            force=force,
-            out=out,
-            keep_identity=keep_identity,
-            overwrite=overwrite,
-            **options,
-        )
+        made = api.inject(read, method, at_mm=points, labels=nodules, out=out, **shared)
     for note in made.notes:
         say(f"synthorax: warning: {note}", error=True)
     if json:
         print(dumps([nodule.row() for nodule in made.nodules]))
-        return
+        return 0
     for nodule in made.nodules:
         place = ",".join(f"{c:.1f}" for c in nodule.center_mm)
         say(f"nodule {nodule.nodule_id}: {nodule.attributes.diameter_mm:.1f} mm at {place} mm")
     say(f"{out}: scan, mask, region and manifest")
+    return 0
+
+
+def _folder(made: EditedFolder, json: bool) -> int:
+    """Tell what became of a folder of scans; returns the exit code."""
+    for note in made.notes:
+        say(f"synthorax: warning: {note}", error=True)
+    if json:
+        print((made.out / MANIFEST).read_text(), end="")
+    else:
+        failed = f"; {_counted(len(made.failed), 'scan')} failed, as the warnings tell" if made.failed else ""
+        say(f"{made.out}: {_counted(len(made.cases), 'scan')}, {_counted(made.nodules, 'nodule')}{failed}")
+    return int(bool(made.failed))
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _rating(name: str, value: str | float, words: Mapping[str, float]) -> float:

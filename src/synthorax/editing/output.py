@@ -33,8 +33,10 @@ def write_edited(
     *,
     source: Scan | None = None,
     about: Mapping[str, Any] | None = None,
+    patient_id: str = "",
     keep_identity: bool = False,
     overwrite: bool = False,
+    alone: bool = True,
 ) -> None:
     """Write a scan with nodules put in, all or nothing.
 
@@ -46,7 +48,10 @@ def write_edited(
     Args:
         source: what the scan was made from; a DICOM series gives its acquisition to the one that is written.
         about: what was asked for.
+        patient_id: of an image's patient, whom the written scan's synthetic patient is named after; told by the
+            image's name or by the manifest beside it if not given.
         keep_identity: keep the patient and study of that series too.
+        alone: as of `atomic_folder`.
 
     Raises:
         InputError: the folder is not ours to replace.
@@ -54,13 +59,13 @@ def write_edited(
     """
     region = replace(edited.region, voxels=edited.region.voxels.astype(np.uint8))
     nodules = [*_earlier(edited), *edited.nodules]
-    with atomic_folder(out, overwrite=overwrite) as folder:
+    with atomic_folder(out, overwrite=overwrite, alone=alone) as folder:
         if source is not None and source.dicom is not None:
             files, patient = _write_dicom(folder, edited, region, origin, source, keep_identity)
             masks: dict[int, str] = {}
         else:
             files, masks = _write_images(folder, edited, region, origin, source)
-            patient = _patient_of_image(source)
+            patient = synthetic_patient(patient_id) if patient_id else _patient_of_image(source)
         write_table(folder / TABLE, _rows(nodules, files, masks, patient))
         manifest = {
             "synthetic": origin.mark,

@@ -33,6 +33,8 @@ from synthorax.region import Region
 from synthorax.volume import Volume
 
 MANUFACTURER = "synthorax"
+NO_DATE = "19700101"
+"""Date of a segmentation, which must have one; today's would make it differ from the same one made tomorrow."""
 MOST_LABELS = 255
 SAME_PLACE_MM = 0.01
 CONTRIBUTING_EQUIPMENT = 0x0018A001
@@ -167,11 +169,24 @@ def write_segmentation(
             content_label=what.upper().replace(" ", "_"),
             series_description=what,
         )
+    _without_chance(made, content)
     if mark:
         made.SyntheticData = "YES"
         made.add(DataElement(CONTRIBUTING_EQUIPMENT, "SQ", [_equipment(mark)]))
     with atomic_file(path) as file, _quiet():
         made.save_as(file, enforce_file_format=True)
+
+
+def _without_chance(segmentation: Dataset, content: str) -> None:
+    """Take out what differs each time the same segmentation is made: its UID of dimensions, and the time of day."""
+    uid = generate_uid(entropy_srcs=[content, "dimensions"])
+    for sequence in (segmentation.DimensionOrganizationSequence, segmentation.DimensionIndexSequence):
+        for item in sequence:
+            item.DimensionOrganizationUID = uid
+    segmentation.ContentDate, segmentation.ContentTime = NO_DATE, "000000"
+    for name in ("InstanceCreationDate", "InstanceCreationTime"):
+        if name in segmentation:
+            delattr(segmentation, name)
 
 
 @contextmanager

@@ -1,0 +1,318 @@
+"""Every scan of a folder edited: a case each, over processes or a cluster; what a kill leaves is gone on with."""
+
+from __future__ import annotations
+
+import signal
+import uuid
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from synthorax.api.editing import LungFinder, _told, finder_of, method_of, request_of, told_of
+from synthorax.errors import InputError, Stopped, reason
+
+if TYPE_CHECKING:
+    from synthorax.anatomy.placement import Clearance, Site
+    from synthorax.datasets.sources import ScanSource, Source, TableSource
+    from synthorax.editing.cases import EditedFolder
+    from synthorax.editing.plan import Request
+    from synthorax.hub import Model
+    from synthorax.io.scans import Scan
+    from synthorax.makers import Method
+    from synthorax.nodule import NoduleAttributes
+    from synthorax.volume import Volume
+
+
+def holds_scans(path: str | Path) -> bool:
+    """Whether a path is a folder of scans, each of which becomes a case, and not a scan itself.
+
+    A folder with one DICOM series of CT is that scan. Images beside its slices, or with the name of a mask, do not make
+    it a folder of scans.
+    """
+    from synthorax.datasets.discovery import MASK_WORDS
+    from synthorax.io.dicom_series import group_series
+    from synthorax.io.images import image_stem, is_image
+    from synthorax.io.walk import survey
+
+    if not Path(path).is_dir():
+        return False
+    surveyed = survey(Path(path))
+    images = [file for file in surveyed.files if is_image(file)]
+    found = group_series([file for file in surveyed.files if not is_image(file)], surveyed.left_out)
+    series = [one for one in found if one.modality == "CT" and not one.is_localizer]
+    if len(series) != 1:
+        return len(series) > 1 or bool(images)
+    own = {file.parent for file in series[0].files}
+    return any(image.parent not in own and not MASK_WORDS.search(image_stem(image)) for image in images)
+
+
+def inject_folder(
+    folder: str | Path,
+    out: str | Path,
+    method: str | Path | Model | Method = "render",
+    *,
+    auto: int,
+    diameter_mm: float | Sequence[float],
+    attributes: NoduleAttributes | None = None,
+    seed: int = 0,
+    site: Site = "lung",
+    clearance: Clearance | None = None,
+    lungs: LungFinder = "density",
+    force: bool = False,
+    keep_identity: bool = False,
+    workers: int | None = None,
+    cluster: str | None = None,
+    overwrite: bool = False,
+    device: str = "cpu",
+    **options: Any,
+) -> EditedFolder:
+    """Put nodules into every scan of a folder and its subfolders, found as `prepare scans` finds them.
+
+    Each scan becomes a folder of `out` as `inject` writes it. A scan's nodules depend on the seed and on the scan's own
+    path below the folder, or series UID, so that any number of workers makes the same bytes. A scan that fails is named
+    and the others go on; called again, the cases that are missing are made. Nodules that a table or DICOM mask of the
+    folder has voxels of are kept clear of and stay in the new masks.
+
+    Args:
+        auto: nodules put into each scan, in places that are found.
+        diameter_mm: of all, or of one after the other in each scan.
+        workers: processes; one a core if not given.
+        cluster: address of a Dask scheduler to use instead, whose workers see the same files.
+        overwrite: make every case of `out` anew if it was asked for something else before.
+        method, attributes, seed, site, clearance, lungs, force, keep_identity, device, options: as of `inject`.
+
+    Raises:
+        InputError: no scan that could be edited, a request that `inject` refuses, a folder that holds something else.
+        OutputError: the folder cannot be written.
+    """
+    from synthorax.datasets.source_lists import scan_sources
+    from synthorax.editing.cases import RECIPE, begin, collected
+    from synthorax.io.atomic import working_in
+    from synthorax.parallel import check_workers
+    from synthorax.provenance import fingerprint
+
+    request = request_of((), auto, diameter_mm, attributes, site, clearance, force)
+    finder_of(lungs)
+    check_workers(workers)
+    told = told_of(method, "injects", options)
+    folder, out = Path(folder).resolve(), Path(out).resolve()
+    if out == folder or out in folder.parents or folder in out.parents:
+        raise InputError(out, "the folder of scans, or one within or around it", "a folder beside it")
+    found = scan_sources(folder)
+    cases, passed_over = _cases(found.sources, folder, keep_identity)
+    wanted = {
+        "synthorax": version("synthorax"),
+        "recipe": RECIPE,
+        "folder": folder.name,
+        "place": fingerprint(str(folder).encode("utf-8", "surrogatepass"))[:12],
+        "method": _told(method),
+        "seed": seed,
+        "request": request.about() | {"lungs": lungs, **told},
+        "keep_identity": keep_identity,
+    }
+    job = _Inject(out, method, options, device, request, lungs, seed, keep_identity, uuid.uuid4().hex)
+    with working_in(out):
+        begin(out, wanted, {case.case_id: case.source.key for case in cases}, overwrite)
+        failed = dict(passed_over) | _run(job, cases, workers, cluster)
+        return collected(out, wanted, [case.case_id for case in cases], failed, found.notes)
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A scan to be edited.
+
+    Attributes:
+        case_id: name of its folder.
+        name: what its seed is derived from: its series UID, or its path below the folder of scans.
+    """
+
+    case_id: str
+    source: ScanSource | TableSource
+    name: str
+
+
+def _cases(sources: Sequence[Source], folder: Path, keep_identity: bool) -> tuple[list[_Case], dict[str, str]]:
+    """The scans of some sources, and why others are none.
+
+    A DICOM series has its synthetic patient's name, unless the identity is kept; an image has its own.
+    """
+    from synthorax.datasets.case_ids import case_ids
+    from synthorax.datasets.discovery import masks_by_name
+    from synthorax.datasets.sources import ScanSource, TableSource, Unreadable
+    from synthorax.provenance import synthetic_patient
+
+    scans = [source for source in sources if isinstance(source, ScanSource | TableSource)]
+    failed = {s.case_id: str(InputError(*map(_named, s.reason.args))) for s in sources if isinstance(s, Unreadable)}
+    images = [scan.files.path for scan in scans if not scan.files.files]
+    masks = {mask: scan for scan, found in masks_by_name(images).items() for mask in found}
+    for scan in scans:
+        if (of := masks.get(scan.files.path)) is not None:
+            failed[scan.case_id] = f"an image that looks like a mask of {of.name}, which is not kept clear of"
+    scans = [scan for scan in scans if scan.files.path not in masks]
+    stems, paths = [], []
+    for scan in scans:
+        is_series = bool(scan.files.files)
+        patient = scan.files.patient_id or scan.files.series_uid
+        stems.append((patient if keep_identity else synthetic_patient(patient)) if is_series else scan.files.stem)
+        paths.append(None if is_series else scan.files.path.relative_to(folder if folder.is_dir() else folder.parent))
+    names = [scan.files.series_uid or str(path) for scan, path in zip(scans, paths, strict=True)]
+    return [_Case(*one) for one in zip(case_ids(stems, paths), scans, names, strict=True)], failed
+
+
+@dataclass(frozen=True)
+class _Inject:
+    """A picklable function: a case to why it was not made, empty where it was."""
+
+    out: Path
+    method: str | Path | Model | Method
+    options: Mapping[str, Any]
+    device: str
+    request: Request
+    lungs: LungFinder
+    seed: int
+    keep_identity: bool
+    token: str
+
+    def __call__(self, case: _Case) -> tuple[str, ...]:
+        try:
+            if isinstance(self.method, str | Path) and not _has_no_weights(self.method):
+                from synthorax.datasets.one_thread import (
+                    in_one_thread,  # so that any number of processes makes the same
+                )
+
+                in_one_thread(self._make, case)
+            else:
+                self._make(case)
+        except InputError as error:
+            return tuple(map(_named, error.args))
+        except OSError as error:
+            return (Path(error.filename or case.case_id).name, reason(error), "a readable file")
+        return ()
+
+    def _make(self, case: _Case) -> None:
+        from synthorax.editing.output import write_edited
+        from synthorax.editing.scan import inject_scan
+        from synthorax.io.dicom_kept import kept_elements
+        from synthorax.makers import check_heeds
+        from synthorax.provenance import Origin
+        from synthorax.seeding import derive
+
+        method = self._method()
+        check_heeds(method, [self.request.attributes])
+        scan, labels, notes = _read(case.source, self.request.force)
+        seed = derive(self.seed, case.name)
+        edited = inject_scan(scan, self.request, method, seed, finder_of(self.lungs), labels)
+        left = kept_elements(scan.dicom, keep_identity=self.keep_identity)[1] if scan.dicom else ()
+        about = self.request.about() | {"lungs": self.lungs, **told_of(self.method, "injects", self.options)}
+        write_edited(
+            self.out / case.case_id,
+            edited.noting([*notes, *left]),
+            Origin(method.name, method.lineage.model_sha256, seed),
+            source=scan,
+            about=about,
+            patient_id=case.source.whose.patient_id,
+            keep_identity=self.keep_identity,
+            overwrite=True,
+            alone=False,
+        )
+
+    def _method(self) -> Method:
+        """The method, made once in each process that works for a call."""
+        if _made.get("token") != self.token:
+            _made.update(token=self.token, method=method_of(self.method, "injects", self.options, self.device))
+        return _made["method"]
+
+
+_made: dict[str, Any] = {}
+"""The method of the call that this process works for."""
+
+
+def _read(source: ScanSource | TableSource, force: bool) -> tuple[Scan, Volume | None, list[str]]:
+    """A scan as it is stored, the labels of the nodules that it is known to have, and notes.
+
+    Raises:
+        InputError: no scan in HU.
+    """
+    import numpy as np
+
+    from synthorax.datasets.sources import TableSource
+    from synthorax.geometry import turned_like
+    from synthorax.io.scans import read_scan
+    from synthorax.io.walk import told
+
+    files = source.files
+    scan = (
+        replace(files.read(), path=files.path)
+        if files.files
+        else read_scan(files.path, any_values=force, as_stored=True)
+    )
+    notes = [*scan.notes, *files.doubts]
+    if files.left_out:
+        notes.append(f"left out {told(files.left_out)}")
+    if not (isinstance(source, TableSource) or files.masks):
+        return scan, None, notes
+    known = source.read()
+    notes += [note for note in known.notes if note not in notes]
+    without = [nodule.nodule_id for nodule in known.nodules if known.region(nodule) is None]
+    if without:
+        notes.append(
+            f"nodules {', '.join(without)} are known without voxels: they are not kept clear of, nor in the mask"
+        )
+    if len(without) == len(known.nodules):
+        return scan, None, notes
+    labels = replace(known.ct, voxels=known.label_map().astype(np.uint8))
+    return scan, turned_like(labels, scan.ct), notes
+
+
+def _has_no_weights(method: str | Path) -> bool:
+    from synthorax import hub
+
+    return not hub.system_of(method).is_trained
+
+
+def _run(job: _Inject, cases: Sequence[_Case], workers: int | None, cluster: str | None) -> dict[str, str]:
+    """Make the cases that are missing; returns why others could not be made, by their names.
+
+    Raises:
+        InputError: none could be made.
+    """
+    from synthorax.datasets.progress import shown
+    from synthorax.editing.cases import REQUEST, is_done
+    from synthorax.io.locks import clear_leftovers
+    from synthorax.parallel import map_processes
+
+    missing = [case for case in cases if not is_done(job.out / case.case_id)]
+    failed: dict[str, tuple[str, ...]] = {}
+    finished = len(cases) - len(missing)
+    outcomes = map_processes(job, missing, workers=workers, chunk=1, cluster=cluster, name=lambda case: case.case_id)
+    try:
+        with closing(outcomes) if isinstance(outcomes, Generator) else nullcontext():
+            for case, outcome in zip(missing, shown(outcomes, "inject", len(missing)), strict=True):
+                finished += 1
+                if outcome:
+                    failed[case.case_id] = outcome
+    except KeyboardInterrupt as stopped:
+        text = f"after {finished} of {len(cases)} scans; the same command goes on"
+        raise Stopped(getattr(stopped, "number", signal.SIGINT), text) from None
+    finally:
+        clear_leftovers(job.out)  # of workers that were stopped
+        if not any(is_done(job.out / case.case_id) for case in cases):
+            (job.out / REQUEST).unlink(missing_ok=True)
+    if len(failed) == len(cases):
+        first = InputError(*next(iter(failed.values()))) if failed else InputError("folder", "no scan", "scans in HU")
+        if len(failed) < 2:
+            raise first
+        raise InputError(
+            f"{len(failed)} scans", f"none that can be edited; the first: {first}", "a CT of a chest in HU"
+        )
+    return {case_id: str(InputError(*error)) for case_id, error in failed.items()}
+
+
+def _named(part: object) -> str:
+    """A part of an error as a result may keep it: a file by its name."""
+    from synthorax.provenance import without_folders
+
+    return Path(part).name if isinstance(part, Path) else without_folders(str(part))

@@ -1,0 +1,132 @@
+"""A folder of edited scans, a case each: begun, gone on with, and put together to one table and one manifest."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from synthorax.annotations.nodule_table import TABLE
+from synthorax.errors import InputError
+from synthorax.io.atomic import MARK, atomic_file, check_folder_is_free, files_of, other_than_ours, write_mark
+from synthorax.io.mappings import read_mapping
+from synthorax.io.tables import read_table, write_table
+from synthorax.makers import Lineage
+from synthorax.provenance import MANIFEST, SYNTHETIC_MARK, write_manifest
+
+REQUEST = "request.json"
+"""Says what a folder of cases was asked for, and from which files each case is made."""
+RECIPE = 1
+"""Raised whenever the same request would give other cases."""
+
+
+@dataclass(frozen=True)
+class EditedFolder:
+    """What became of a folder of scans.
+
+    Attributes:
+        out: holds a folder for each case, `nodules.csv` and `manifest.json`.
+        cases: names of the cases that are there.
+        nodules: how many they have together.
+        failed: why there is no case of a scan, by the case's name.
+        notes: what came out otherwise than it was asked for, with the case's name before it.
+    """
+
+    out: Path
+    cases: tuple[str, ...]
+    nodules: int
+    failed: Mapping[str, str]
+    notes: tuple[str, ...]
+
+
+def begin(out: Path, wanted: Mapping[str, Any], keys: Mapping[str, str], overwrite: bool) -> None:
+    """Make a folder ready: cases of another request, or of files that have changed since, are taken away.
+
+    Raises:
+        InputError: the folder holds something else, or cases of another request.
+    """
+    try:
+        begun = read_mapping(out / REQUEST)
+    except InputError:
+        check_folder_is_free(out)
+        begun = {}
+    earlier = begun.pop("cases", {})
+    wanted = json.loads(json.dumps(wanted))  # as it will be read again
+    if begun and begun != wanted and not overwrite:
+        other = ", ".join(f"{k} {begun.get(k)}" for k in sorted({*begun, *wanted}) if begun.get(k) != wanted.get(k))
+        raise InputError(out, f"cases of another request ({other})", "the same request, or --overwrite")
+    for case_id in earlier:
+        if begun != wanted or keys.get(case_id) != earlier[case_id]:
+            _remove(out / case_id)
+    for name in (TABLE, MANIFEST):
+        (out / name).unlink(missing_ok=True)
+    with atomic_file(out / REQUEST) as file:
+        file.write_text(json.dumps({**wanted, "cases": dict(keys)}, indent=1) + "\n")
+
+
+def is_done(case: Path) -> bool:
+    """Whether a case is there; a case is put in its place as a whole."""
+    return (case / MARK).is_file() and (case / MANIFEST).is_file()
+
+
+def _remove(case: Path) -> None:
+    """Remove a case that we made.
+
+    Raises:
+        InputError: something else is in it.
+    """
+    if is_done(case):
+        if (other := other_than_ours(case)) is not None:
+            raise InputError(case, f"a case to be replaced, with {other} in it", "that elsewhere")
+        shutil.rmtree(case)
+
+
+def collected(
+    out: Path, wanted: Mapping[str, Any], cases: Sequence[str], failed: Mapping[str, str], notes: Sequence[str]
+) -> EditedFolder:
+    """Write the table and the manifest over all cases.
+
+    Raises:
+        InputError: cases of different weights.
+    """
+    rows: list[dict[str, str]] = []
+    entries, told, lineages = [], list(notes), []
+    done = [case_id for case_id in cases if is_done(out / case_id)]
+    for case_id in done:
+        content = read_mapping(out / case_id / MANIFEST)
+        lineages.append(Lineage.from_row(content["lineage"]))
+        told += [f"{case_id}: {note}" for note in content["notes"]]
+        kept = ("seed", "patient_id", "files", "nodules", "region_voxels")
+        entries.append({"case": case_id, **{name: content[name] for name in kept}})
+        for row in read_table(out / case_id / TABLE):
+            paths = {name: f"{case_id}/{row[name]}" for name in ("image", "mask")}
+            rows.append({**row, **paths})
+    if len(hashes := {lineage.model_sha256 for lineage in lineages}) > 1:
+        raise InputError(
+            out, f"cases by {len(hashes)} different weights", "cases of one model; --overwrite makes them anew"
+        )
+    told += [f"{case_id}: left out: {why}" for case_id, why in failed.items()]
+    columns = dict.fromkeys((name for row in rows for name in row), "")
+    write_table(out / TABLE, [{**columns, **row} for row in rows])
+    lineage = lineages[0]
+    for other in lineages[1:]:
+        lineage = lineage.joined(other)
+    manifest = {
+        "synthetic": SYNTHETIC_MARK,
+        "method": lineage.name,
+        "model_sha256": lineage.model_sha256,
+        "seed": wanted["seed"],
+        "request": wanted["request"],
+        "annotated": "some",
+        "lineage": lineage.row(),
+        "cases": entries,
+        "failed": [{"case": case_id, "reason": why} for case_id, why in failed.items()],
+        "notes": told,
+    }
+    write_manifest(out / MANIFEST, manifest)
+    of_cases = [f"{case_id}/{name}" for case_id in done for name in (MARK, *files_of(out / case_id))]
+    write_mark(out, sorted([TABLE, MANIFEST, REQUEST, *of_cases]))
+    return EditedFolder(out, tuple(done), len(rows), failed, tuple(told))

@@ -1,0 +1,63 @@
+"""A scan as it was read, edited: its voxels are turned upright, changed, and turned back, blanks and all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from synthorax.anatomy.lungs import Lungs
+from synthorax.editing.edited import Edited
+from synthorax.editing.inject import inject_nodules
+from synthorax.editing.plan import Request, plan_nodules
+from synthorax.errors import InputError
+from synthorax.geometry import AIR_HU, orient
+from synthorax.io.scans import Scan
+from synthorax.makers import Method
+from synthorax.volume import Volume
+
+LungFinder = Callable[[Volume], Lungs]
+
+
+def inject_scan(
+    scan: Scan, request: Request, method: Method, seed: int, finder: LungFinder, labels: Volume | None = None
+) -> Edited:
+    """Put the nodules of a request into a scan; its lungs are found once.
+
+    Args:
+        scan: HU as stored, on any axes; NaN is what the scanner did not see, and stays.
+        labels: uint8 on the scan's grid, the nodules that it has.
+
+    Raises:
+        InputError: as `plan_nodules` and `inject_nodules`; an error of the scan names its file.
+    """
+    known = None if labels is None else orient(labels, "LPS")
+
+    def edit(upright: Volume) -> Edited:
+        plan = plan_nodules(upright, request, seed, labels=known, finder=finder)
+        made = inject_nodules(upright, plan.wanted, method, seed, lungs=plan.lungs, labels=known)
+        return made.noting(plan.notes)
+
+    return edited_upright(scan, edit)
+
+
+def edited_upright(scan: Scan, edit: Callable[[Volume], Edited]) -> Edited:
+    """What an edit makes of a scan whose axes lead along LPS, on the scan's own axes.
+
+    Args:
+        edit: takes HU without blanks.
+    """
+    ct = scan.ct
+    unseen = np.isnan(ct.voxels) if ct.voxels.dtype.kind == "f" else np.zeros(1, bool)
+    seen = replace(ct, voxels=np.nan_to_num(ct.voxels, nan=AIR_HU)) if unseen.any() else ct
+    try:
+        edited = edit(orient(seen, "LPS")).turned_like(ct)
+    except InputError as error:
+        if scan.path is not None and error.args[0] == "scan":
+            raise InputError(scan.path, *error.args[1:]) from error
+        raise
+    if unseen.any():
+        edited.ct.voxels[unseen] = np.nan
+        edited.region.voxels[unseen] = False
+    return edited
