@@ -21,10 +21,13 @@ from numpy.typing import NDArray
 
 from synthorax.datasets.rows import json_object
 from synthorax.errors import InputError
+from synthorax.geometry import AIR_HU
 from synthorax.io.limits import read_bounded
 
 METADATA = "zarr.json"
 MOST_METADATA_BYTES = 2**16
+CODEC, LEVEL = "zstd", 1
+"""Of Blosc."""
 BLOSC_HEADER_BYTES = 16
 ZSTD_FORMAT = 4
 """Blosc's number of Zstandard, in the upper three bits of its header's flags."""
@@ -36,15 +39,28 @@ blosc.use_threads = False  # with threads the order of blocks within a chunk, an
 
 @dataclass(frozen=True)
 class Layout:
-    """How an array lies on disk.
+    """How an array lies on disk, and what is beyond it.
 
     Attributes:
         chunk: voxels along each axis; a smaller array is one chunk.
+        outside: value of voxels outside the scan, where a box reaches beyond it.
     """
 
     dtype: str
     chunk: tuple[int, ...]
     axes: tuple[str, ...]
+    outside: int = 0
+
+    @property
+    def shuffle(self) -> str:
+        """How Blosc sorts the bits of values before it compresses them."""
+        return "bitshuffle" if np.dtype(self.dtype).itemsize > 1 else "noshuffle"
+
+    def compressed(self, chunk: NDArray) -> bytes:
+        """The bytes of a chunk on disk."""
+        shuffle = {"bitshuffle": blosc.BITSHUFFLE, "noshuffle": blosc.NOSHUFFLE}[self.shuffle]
+        data: bytes = blosc.compress(np.ascontiguousarray(chunk, self.dtype), CODEC.encode(), LEVEL, shuffle)
+        return data
 
     def chunk_of(self, shape: Sequence[int]) -> tuple[int, ...]:
         """Shape of the chunks of an array."""
@@ -57,8 +73,7 @@ class Layout:
     def metadata(self, shape: Sequence[int]) -> dict[str, Any]:
         """What `zarr.json` says of an array of a shape."""
         item = np.dtype(self.dtype).itemsize
-        blosc_ = {"typesize": item, "cname": "zstd", "clevel": 1}
-        blosc_ |= {"shuffle": "bitshuffle" if item > 1 else "noshuffle", "blocksize": 0}
+        blosc_ = {"typesize": item, "cname": CODEC, "clevel": LEVEL, "shuffle": self.shuffle, "blocksize": 0}
         little = {"configuration": {"endian": "little"}} if item > 1 else {}
         return {
             "shape": list(shape),
@@ -76,10 +91,10 @@ class Layout:
 
 
 ARRAYS = {
-    "ct": Layout("int16", (32, 128, 128), ("z", "y", "x")),
+    "ct": Layout("int16", (32, 128, 128), ("z", "y", "x"), outside=AIR_HU),
     "regions": Layout("uint8", (2**20,), ("byte",)),
 }
-"""Small enough that a nodule's cube touches few chunks, large enough that a scan has few."""
+"""The arrays of a case. Chunks are so small that a nodule's cube touches few, and so large that a scan has few."""
 
 
 def write_array(folder: Path, layout: Layout, values: NDArray) -> dict[str, str]:
@@ -93,7 +108,6 @@ def write_array(folder: Path, layout: Layout, values: NDArray) -> dict[str, str]
     """
     hashes = {}
     chunk = layout.chunk_of(values.shape)
-    shuffle = blosc.BITSHUFFLE if values.dtype.itemsize > 1 else blosc.NOSHUFFLE
 
     def put(key: str, data: bytes) -> None:
         path = folder / key
@@ -108,7 +122,7 @@ def write_array(folder: Path, layout: Layout, values: NDArray) -> dict[str, str]
             padded = np.zeros(chunk, layout.dtype)
             padded[tuple(slice(n) for n in part.shape)] = part
             part = padded
-        put(_key(place), blosc.compress(np.ascontiguousarray(part, layout.dtype), b"zstd", 1, shuffle))
+        put(_key(place), layout.compressed(part))
     return hashes
 
 

@@ -41,7 +41,6 @@ from synthorax.datasets.case import (
     upgraded,
 )
 from synthorax.errors import InputError, OutputError
-from synthorax.geometry import AIR_HU
 from synthorax.io.atomic import atomic_file, atomic_folder
 from synthorax.io.limits import read_bounded
 from synthorax.parallel import map_processes
@@ -293,10 +292,10 @@ class Store:
             box = paint_labels(self._regions(entry), shape, start)
         else:
             low, high = np.clip([start, np.add(start, shape)], 0, entry.shape).tolist()
-            box = np.full(tuple(shape), AIR_HU, np.int16)
+            box = np.full(tuple(shape), ARRAYS[array].outside, ARRAYS[array].dtype)
             if all(b > a for a, b in zip(low, high, strict=True)):
                 inside = tuple(slice(a - s, b - s) for a, b, s in zip(low, high, start, strict=True))
-                box[inside] = self._array(case_id, "ct").read(low, high)
+                box[inside] = self._array(case_id, array).read(low, high)
         whole = entry.volume(box)
         x, y, z = whole.to_world(start).tolist()
         return replace(whole, origin_mm=(x, y, z))
