@@ -447,7 +447,8 @@ def samples(folder, masks=None, table=None, rows=({"class": 1},), cts=1):
     if table:
         write_table(folder / "nodules.csv", table)
     made = [{"files": file, **row} for file, row in zip(files, rows, strict=False)]
-    (folder / "manifest.json").write_text(json.dumps({"synthetic": "SYNTHETIC: a test", "samples": made}))
+    about = {"synthorax": "0", "synthetic": "SYNTHETIC: a test", "samples": made}
+    (folder / "manifest.json").write_text(json.dumps(about))
     return folder
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from synthorax.annotations.nodule_table import TABLE, read_nodule_table
 from synthorax.datasets.case import CaseEntry
+from synthorax.datasets.manifests import Manifests
 from synthorax.datasets.store import SPLITS, Annotated, Store
 from synthorax.errors import InputError
 from synthorax.io.fractions import as_labels
@@ -147,16 +148,16 @@ def sample_items(folder: Path) -> list[Item]:
     try:
         manifest = read_mapping(folder / MANIFEST, "manifest")
         mark = str(manifest["synthetic"])
-        made_without = [
-            image_stem(file) for row in manifest["samples"] if row.get("class") == 0 for file in row["files"].values()
-        ]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if not isinstance(manifest["samples"], list):
+            raise ValueError("samples that are no list")
+    except (ValueError, KeyError) as error:
         raise InputError(folder / MANIFEST, "no manifest of samples", ours) from error
     masks, images = _images(folder / "masks"), _images(folder / "images")
     if not masks and not images:
         raise InputError(folder, "no images", "samples written with --formats nifti or mha")
     table = read_nodule_table(folder / TABLE) if (folder / TABLE).is_file() else []
-    listed: dict[str, tuple[Nodule, ...]] = dict.fromkeys(made_without, ())
+    empty = [image_stem(sample.scan) for sample in Manifests().samples(folder) if sample.is_empty]
+    listed: dict[str, tuple[Nodule, ...]] = dict.fromkeys(empty, ())
     listed |= {
         image_stem(row.image): tuple(
             Nodule(nodule.nodule_id, nodule.center_mm, nodule.attributes, ratings=nodule.ratings)

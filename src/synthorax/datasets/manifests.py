@@ -92,6 +92,10 @@ class Manifests:
                 found.add(scan)
         return found
 
+    def samples(self, folder: Path) -> list[Sample]:
+        """The samples of CT that the manifest of a folder lists."""
+        return list(dict.fromkeys(self._samples(folder).values()))
+
     def images_of(self, table: Path) -> list[TableImage]:
         """The images of a table of nodules, and those of a folder of samples that were asked to have no nodule.
 
@@ -101,7 +105,7 @@ class Manifests:
         Raises:
             InputError: a table that does not fit.
         """
-        samples = dict.fromkeys(self._samples(table.parent).values())
+        samples = self.samples(table.parent)
         listed = read_nodule_table(table) if table.is_file() or not samples else []
         known = {image.image for image in listed}
         without = [sample.scan for sample in samples if sample.is_empty and sample.scan not in known]
