@@ -24,9 +24,11 @@ from synthorax.datasets.store import Case
 from synthorax.errors import InputError, TrainingError
 from synthorax.io.images import read_image, write_image
 from synthorax.io.tables import write_table
+from synthorax.makers import Lineage, Samples
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.patch import PatchSpec
 from synthorax.region import Region
+from synthorax.systems.ac_wgan import maker as of_patches
 from synthorax.systems.ac_wgan import system as module
 from synthorax.systems.ac_wgan.config import PRESETS, TrainingOptions, ac_wgan_config
 from synthorax.systems.ac_wgan.networks import USUAL_DIAMETER_MM, encode_attributes
@@ -587,11 +589,9 @@ def test_samples_heed_what_is_asked_for_and_tell_it(model):
     assert not np.array_equal(made.hu, model.sample(5, 0).hu)
     assert not np.array_equal(made.hu, model.sample(5, 0, asked, positive=False).hu)
     assert model.sample(5, 0, asked, positive=False).labels.tolist() == [0] * 5
-    for wrong in ([], NoduleAttributes(diameter_mm=-1), NoduleAttributes(malignancy=9)):
+    for wrong in (NoduleAttributes(diameter_mm=-1), NoduleAttributes(malignancy=9)):
         with pytest.raises(InputError):
             model.sample(1, 0, wrong)
-    with pytest.raises(InputError, match="number of samples"):
-        model.sample(0, 0)
 
 
 def test_what_the_critic_makes_of_samples_is_told_in_millimetres_and_ratings(model):
@@ -626,38 +626,40 @@ def selective(model, quantile=0.7):
     return chosen
 
 
+def selected(system, asked, seed=0):
+    """The samples of a selection; `asked` has a nodule's attributes for each."""
+    return Samples.joined(system.maker(Lineage("ac-wgan")).select([(one,) for one in asked], seed))
+
+
 def test_each_sample_is_made_anew_until_it_is_above_both_thresholds(model, monkeypatch):
     chosen = selective(model, 0.4)
     monkeypatch.setattr(module, "LEAST_CONFIDENCE", float(np.quantile(chosen.sample(64, 0).confidence, 0.2)))
-    asked = [NoduleAttributes(diameter_mm=d) for d in (4, 8, 14)]
-    kept = chosen.sample(30, 0, asked, select=True)
-    assert (kept.confidence > module.LEAST_CONFIDENCE).all()
-    assert (kept.scores >= float(chosen.facts["least_score"])).all()
+    asked = [NoduleAttributes(diameter_mm=d) for d in (4, 8, 14)] * 10
+    kept = selected(chosen, asked)
+    assert all(each["confidence"] > module.LEAST_CONFIDENCE - 1e-4 for each in kept.details)
+    assert all(each["score"] >= float(chosen.facts["least_score"]) - 1e-4 for each in kept.details)
     assert kept.index.tolist() == list(range(30))
-    assert [a.diameter_mm for a in kept.asked] == [4, 8, 14] * 10
+    assert [one.diameter_mm for (one,) in kept.asked] == [4, 8, 14] * 10
     at_once = chosen.sample(30, 0, asked)
-    good = at_once.confidence > module.LEAST_CONFIDENCE
-    good &= at_once.scores >= float(chosen.facts["least_score"])
+    good = chosen.passes(at_once)
     assert 0 < good.sum() < 30
-    np.testing.assert_array_equal(kept.attempt == 0, good)
-    np.testing.assert_array_equal(kept.hu[good], at_once.hu[good])
-    np.testing.assert_array_equal(chosen.sample(4, 0, asked, select=True).hu, kept.hu[:4])
-    assert len(np.unique(kept.hu.reshape(30, -1), axis=0)) == 30
+    np.testing.assert_array_equal([each["attempt"] == 0 for each in kept.details], good)
+    np.testing.assert_array_equal(kept.ct[good], at_once.hu[good])
+    np.testing.assert_array_equal(selected(chosen, asked[:4]).ct, kept.ct[:4])
+    assert len(np.unique(kept.ct.reshape(30, -1), axis=0)) == 30
 
 
 def test_samples_that_never_pass_are_left_out_of_a_selection_which_tells_of_it(model, monkeypatch):
     chosen = selective(model)
     monkeypatch.setattr(module, "LEAST_CONFIDENCE", 0.0)
-    monkeypatch.setattr(module, "MOST_TRIES", 1)
-    at_once = chosen.sample(12, 0)
-    good = at_once.scores >= float(chosen.facts["least_score"])
-    found = chosen.selected(12, 0, NoduleAttributes())
+    monkeypatch.setattr(of_patches, "MOST_TRIES", 1)
+    good = chosen.passes(chosen.sample(12, 0))
+    found = selected(chosen, [NoduleAttributes()] * 12)
     np.testing.assert_array_equal(found.index, np.flatnonzero(good))
-    made = chosen.sample(12, 0, select=True)
-    np.testing.assert_array_equal(made.hu, found.hu)
-    assert made.notes[0].startswith(
-        f"selection: {good.sum()} of 12 samples reached the threshold in 1 attempts at each"
-    )
+    made = api.sample(chosen.maker(Lineage("ac-wgan")), 12, select=True)
+    np.testing.assert_array_equal(made.ct, found.ct)
+    told = f"selection: {good.sum()} of 12 samples reached the threshold in 1 attempts at each"
+    assert made.notes[-1].startswith(told)
 
 
 def test_a_patch_without_a_nodule_is_told_nothing_whatever_is_asked(model):
@@ -675,10 +677,10 @@ def test_a_selection_that_nothing_passes_or_without_a_threshold_is_one_clear_lin
     with pytest.raises(
         InputError, match=r"^selection: found none of 1 samples after 50 attempts at each; expected another seed"
     ) as caught:
-        chosen.sample(1, 0, select=True)
+        api.sample(chosen.maker(Lineage("ac-wgan")), 1, select=True)
     assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match="no threshold for a selection"):
-        AcWgan(PRESETS["smoke"]).sample(1, 0, select=True)
+        selected(AcWgan(PRESETS["smoke"]), [NoduleAttributes()])
 
 
 def test_a_model_with_averages_samples_by_them(averaged):

@@ -20,15 +20,15 @@ from synthorax.screen import say
 from synthorax.systems.ac_wgan.config import AcWganOptions
 from synthorax.systems.ac_wgan.system import (
     CHUNK,
-    MOST_TRIES,
     POSITIVE,
     SAMPLE_BATCH,
     AcWgan,
     GeneratedCubes,
-    selection_notes,
 )
 from synthorax.tasks import made_masks
 
+MOST_TRIES = 50
+"""A selection gives up after this many attempts at a sample."""
 TELL_EVERY_S = 20.0
 """Seconds between two lines that say how far a selection is."""
 WORTH_TELLING_S = 10.0
@@ -149,7 +149,7 @@ class AcWganMaker:
                 yield last
             last = part
         assert last is not None
-        yield replace(last, notes=(*last.notes, *selection_notes(len(asked), found)))
+        yield replace(last, notes=(*last.notes, *_selection_notes(len(asked), found)))
 
     def _made(self, index: NDArray[np.int64], seed: int, asked: Sequence[Asked], attempt: int = 0) -> GeneratedCubes:
         """Samples of a seed by their numbers; each is the same whatever others are made with it."""
@@ -213,6 +213,22 @@ class AcWganMaker:
         """Attributes that have a value."""
         pairs = zip(self._system.config.attributes, np.round(values, 3).tolist(), strict=True)
         return {name: value for name, value in pairs if isfinite(value)}
+
+
+def _selection_notes(n: int, found: int) -> tuple[str, ...]:
+    """Return what to tell of a selection of `n` samples that found a number of them.
+
+    Raises:
+        InputError: none was.
+    """
+    if found == n:
+        return ()
+    more = "another seed, conditions that more samples meet, or no selection"
+    if not found:
+        raise InputError("selection", f"none of {n} samples after {MOST_TRIES} attempts at each", more)
+    return (
+        f"selection: {found} of {n} samples reached the threshold in {MOST_TRIES} attempts at each; for more, {more}",
+    )
 
 
 class _Progress:

@@ -43,8 +43,6 @@ SAMPLE_BATCH = 16
 LEAST_CONFIDENCE = 0.9
 LEAST_QUANTILE = 0.25
 """A sample is kept if its class is so probable, and its score at least that quantile of real positives' scores."""
-MOST_TRIES = 50
-"""A selection gives up after this many attempts at a sample."""
 CHUNK = 64
 """Cubes that are in memory at once, a multiple of `SAMPLE_BATCH`."""
 ALIKE = 20
@@ -74,8 +72,6 @@ class GeneratedCubes:
         confidence: float32 [n], probability of the class asked for.
         index: int64 [n], of the sample in its seed.
         attempt: int64 [n], how often it was made anew before it was selected.
-        notes: what came out otherwise than it was asked for.
-        missed: samples that never passed a selection, each of `MOST_TRIES` attempts.
     """
 
     hu: NDArray[np.int16]
@@ -87,43 +83,17 @@ class GeneratedCubes:
     confidence: NDArray[np.float32]
     index: NDArray[np.int64]
     attempt: NDArray[np.int64]
-    notes: tuple[str, ...] = ()
-    missed: int = 0
-
-    @property
-    def tried(self) -> int:
-        """Samples that were made for these."""
-        return int((self.attempt + 1).sum()) + self.missed * MOST_TRIES
-
     def rows(self, rows: NDArray) -> GeneratedCubes:
         """Some of them."""
         asked = tuple(self.asked[i] for i in np.arange(len(self.hu))[rows])
         arrays = {name: value[rows] for name, value in vars(self).items() if name in ARRAYS}
-        return GeneratedCubes(asked=asked, notes=self.notes, missed=self.missed, **arrays)
+        return GeneratedCubes(asked=asked, **arrays)
 
     @staticmethod
     def joined(groups: Sequence[GeneratedCubes]) -> GeneratedCubes:
         """Several groups as one."""
         arrays = {name: np.concatenate([vars(group)[name] for group in groups]) for name in ARRAYS}
-        notes = tuple(dict.fromkeys(note for group in groups for note in group.notes))
-        asked = tuple(a for group in groups for a in group.asked)
-        return GeneratedCubes(asked=asked, notes=notes, missed=sum(group.missed for group in groups), **arrays)
-
-
-def selection_notes(n: int, found: int) -> tuple[str, ...]:
-    """What to tell of a selection of `n` samples of which so many were found.
-
-    Raises:
-        InputError: none was.
-    """
-    if found == n:
-        return ()
-    more = "another seed, conditions that more samples meet, or no selection"
-    if not found:
-        raise InputError("selection", f"none of {n} samples after {MOST_TRIES} attempts at each", more)
-    return (
-        f"selection: {found} of {n} samples reached the threshold in {MOST_TRIES} attempts at each; for more, {more}",
-    )
+        return GeneratedCubes(asked=tuple(a for group in groups for a in group.asked), **arrays)
 
 
 def completed(
@@ -375,90 +345,18 @@ class AcWgan(TrainedSystem):
         asked: Sequence[NoduleAttributes] | NoduleAttributes = NoduleAttributes(),  # noqa: B008  (frozen)
         *,
         positive: bool = True,
-        select: bool = False,
     ) -> GeneratedCubes:
-        """`n` cubes of a class. Sample i of a seed is the same whatever `n` is.
+        """Make `n` cubes of a class. Sample i of a seed is the same whatever `n` is.
 
         Args:
-            asked: attributes of all, or of one after the other; a nodule is told the others as a real one like it has
-                them.
-            select: each is made anew until it reaches section 4.2's threshold; those that never do are left out, of
-                which the notes tell.
+            asked: attributes of all, or of one after the other; a nodule is told the others as a similar training
+                nodule has them.
 
         Raises:
-            InputError: `n` below 1, attributes that do not fit, a model without a threshold, or not one sample that
-                reaches it.
+            InputError: attributes that do not fit.
         """
-        if n < 1:
-            raise InputError("number of samples", str(n), "1 or more")
-        made = GeneratedCubes.joined(list(self.chunks(n, seed, asked, positive=positive, select=select)))
-        return replace(made, notes=selection_notes(n, len(made.hu))) if select else made
-
-    def selected(
-        self, n: int, seed: int, asked: Sequence[NoduleAttributes] | NoduleAttributes, *, positive: bool = True
-    ) -> GeneratedCubes:
-        """As `sample` with `select`, of which none has to reach the threshold.
-
-        Raises:
-            InputError: attributes that do not fit, or a model without a threshold.
-        """
-        return GeneratedCubes.joined(list(self.chunks(n, seed, asked, positive=positive, select=True)))
-
-    def chunks(
-        self,
-        n: int,
-        seed: int,
-        asked: Sequence[NoduleAttributes] | NoduleAttributes,
-        *,
-        positive: bool = True,
-        select: bool = False,
-        tried: Callable[[int, int], None] = lambda found, of: None,
-    ) -> Iterator[GeneratedCubes]:
-        """The samples in parts of at most `CHUNK`, so that any number takes as much memory as one part.
-
-        Args:
-            tried: hears after every attempt of a selection how many samples were taken, and of how many.
-
-        Raises:
-            InputError: attributes that do not fit, or a model without a threshold.
-        """
-        if not isinstance(asked, NoduleAttributes) and not asked:
-            raise InputError("attributes", "none", "those of one nodule or more")
-        for one in [asked] if isinstance(asked, NoduleAttributes) else asked:
-            self.check_asked(one if positive else NoduleAttributes())
-        if not positive and not self.config.negatives:
-            raise InputError("model", "one that learned no patches without a nodule", "one trained with negatives=true")
-        if select:
-            self.check_selects()
-        return self._chunks(n, seed, asked, positive, select, tried)
-
-    def _chunks(
-        self,
-        n: int,
-        seed: int,
-        asked: Sequence[NoduleAttributes] | NoduleAttributes,
-        positive: bool,
-        select: bool,
-        tried: Callable[[int, int], None],
-    ) -> Iterator[GeneratedCubes]:
-        found = of = 0
-        for start in range(0, n, CHUNK):
-            waiting = np.arange(start, min(start + CHUNK, n))
-            if not select:
-                yield self.made(waiting, seed, asked, positive)
-                continue
-            kept: list[GeneratedCubes] = []
-            for attempt in range(MOST_TRIES):
-                made = self.made(waiting, seed, asked, positive, attempt)
-                good = self.passes(made)
-                kept.append(made.rows(good))
-                found, of = found + int(good.sum()), of + len(good)
-                tried(found, of)
-                waiting = waiting[~good]
-                if not len(waiting):
-                    break
-            part = GeneratedCubes.joined(kept)
-            yield replace(part.rows(np.argsort(part.index)), missed=len(waiting))
+        parts = [np.arange(start, min(start + CHUNK, n)) for start in range(0, n, CHUNK)]
+        return GeneratedCubes.joined([self.made(part, seed, asked, positive) for part in parts])
 
     @property
     def has_threshold(self) -> bool:
