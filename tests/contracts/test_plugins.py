@@ -6,6 +6,8 @@ import pytest
 
 from plugins import install
 from synthorax import hub
+from synthorax.api.doctor import _systems
+from synthorax.cli import main
 from synthorax.errors import InputError
 from synthorax.registry import API, BUILT_IN, registry
 
@@ -108,3 +110,14 @@ def test_a_run_of_another_packages_system_is_not_taken_for_one_of_the_same_name_
     (tmp_path / "weights.safetensors").write_bytes(b"")
     with pytest.raises(InputError, match="the package toys, which has that system"):
         hub.load(tmp_path)
+
+
+def test_models_and_doctor_name_a_system_that_cannot_be_used(installed, capsys):
+    installed("toys", {"toy": "toys.entry:entry", "torn": "toys.torn:entry"}, entry=entry_text(), torn="1 / 0")
+    assert main(["models"]) == 0
+    out, err = capsys.readouterr()
+    assert "ac-wgan" in out
+    assert len(err.splitlines()) == 1
+    assert "the system torn cannot be used: toys: toys.torn:entry does not load (ZeroDivisionError" in err
+    states = {finding.name: finding.state for finding in _systems()}
+    assert states == {"system toy": "ok", "system torn": "note"}

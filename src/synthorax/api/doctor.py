@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from synthorax.errors import reason
+from synthorax.registry import registry
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,7 +56,7 @@ def doctor() -> list[Finding]:
     found = [*_python(), *_packages()]
     if not all(map(_has, ("torch", "platformdirs"))):  # which the rest is found out by
         return found
-    return [*found, *_computer(), *_gpu(), *_places(), *_extras(), _real_data(), _convolutions()]
+    return [*found, *_computer(), *_gpu(), *_places(), *_extras(), *_systems(), _real_data(), _convolutions()]
 
 
 def is_fit(found: Sequence[Finding]) -> bool:
@@ -133,6 +134,16 @@ def _extras() -> Iterator[Finding]:
         there = all(_has(name) for name in names)
         advice = "" if there else f"pip install 'synthorax[{extra}]'"
         yield Finding(f"extra {extra}", "ok" if there else "note", "there" if there else "not there", advice)
+
+
+def _systems() -> Iterator[Finding]:
+    """The systems of other packages, and those of them that cannot be used."""
+    found = registry()
+    for name, entry in found.entries.items():
+        if entry.distribution != "synthorax":
+            yield Finding(f"system {name}", "ok", f"of {entry.distribution}: {entry.help}")
+    for name, why in found.broken.items():
+        yield Finding(f"system {name}", "note", why, "the other systems work; update or uninstall this package")
 
 
 def _real_data() -> Finding:

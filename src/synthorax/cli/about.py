@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from synthorax import api
+from synthorax.registry import registry
 from synthorax.screen import say
 
 NOT_SYNTHETIC = 1
@@ -45,6 +46,8 @@ def models(*, json: Annotated[bool, Parameter(name="--json")] = False) -> None:
         Print JSON.
     """
     found = api.models()
+    for name, why in registry().broken.items():
+        say(f"synthorax: warning: the system {name} cannot be used: {why}", error=True)
     if json:
         print(dumps(found, indent=1))
         return

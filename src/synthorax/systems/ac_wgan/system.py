@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -83,6 +83,7 @@ class GeneratedCubes:
     confidence: NDArray[np.float32]
     index: NDArray[np.int64]
     attempt: NDArray[np.int64]
+
     def rows(self, rows: NDArray) -> GeneratedCubes:
         """Some of them."""
         asked = tuple(self.asked[i] for i in np.arange(len(self.hu))[rows])
