@@ -177,6 +177,37 @@ def test_bf16_runs_on_a_cpu_and_gives_about_the_figures_of_32_bits(store, cache)
     assert found["bf16"] != found["32"]
 
 
+def test_a_share_of_the_penalty_is_that_of_the_first_rows(store, cache):
+    found = {}
+    for name, settings in {"share": {"penalty_share": 0.5}, "all": {}}.items():
+        training = prepared(store, cache, n_critic=1, **settings)
+        model = started(training)
+        batch = {**training.batch(0)[0], **drawn_of(model), "alpha": torch.ones(4)}
+        rows = {key: value[:2] for key, value in batch.items()} if name == "all" else batch
+        found[name] = model._critic_gradients(rows)["penalty"]
+    torch.testing.assert_close(found["share"], found["all"])
+
+
+def drawn_of(model):
+    return {
+        "noise": model.drawn("critic 0", 0, 4, model.config.drawn),
+        "epsilon": model.drawn("penalty 0", 0, 4, uniform=True),
+    }
+
+
+def test_heads_that_do_not_judge_fakes_learn_from_real_cubes_alone(store, cache):
+    gradients = []
+    for seed in (0, 1):
+        training = prepared(store, cache, judges_fakes=False)
+        model = started(training)
+        noise = model.drawn(f"fakes of {seed}", 0, 4, model.config.drawn)
+        batch = {**training.batch(0)[0], **drawn_of(model), "noise": noise, "alpha": torch.ones(4)}
+        model._critic_gradients(batch)
+        gradients.append(model.networks["critic"].classes.weight.grad)
+    assert gradients[0].abs().sum() > 0
+    torch.testing.assert_close(*gradients)
+
+
 def test_a_generator_that_ignores_its_noise_is_stopped_as_a_collapse(store, cache, tmp_path):
     training = prepared(store, cache, steps=30)
     model = training.model

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from synthorax.errors import InputError
-from synthorax.nn.resampling import ConvPool, UpsampleConv
+from synthorax.nn.resampling import ConvPool, UpsampleConv, folded, unfolded
 from synthorax.nodule import NoduleAttributes
 from synthorax.systems.ac_wgan.config import PRESETS, AcWganConfig, ac_wgan_config
 from synthorax.systems.ac_wgan.networks import Critic, Generator, encode_attributes
@@ -24,6 +24,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 SMOKE = PRESETS["smoke"]
 PLAIN = AcWganConfig(size=(8, 16, 24), noise=8, widths=(8, 6, 4, 4))
+FOLDED = AcWganConfig(size=(16, 16, 16), noise=8, widths=(8, 8), fold=2, styled=True, critic_norm="none")
 FOUR_MB = 4 * 2**20
 
 
@@ -74,16 +75,24 @@ def test_the_configuration_needs_no_torch():
     assert done.stdout.split() == ["False", str(len(PRESETS))]
 
 
+def test_learning_rates_fall_from_a_share_of_the_steps_to_the_last_one():
+    config = AcWganConfig(steps=100, rate_end=0.1, rate_end_from=0.6)
+    assert [round(config.rate(step), 3) for step in (0, 60, 80, 100)] == [1, 1, 0.55, 0.1]
+    assert PRESETS["paper"].rate(19_999) == 1
+
+
 @pytest.mark.parametrize(
     ("settings", "line"),
     [
         ({"size": (48, 48, 44)}, "divisible by 8"),
+        ({"size": (24, 24, 24), "fold": 2}, "divisible by 16"),
+        ({"size": (48, 48, 24), "turns": True}, "as wide along x as along y"),
         ({"size": (48, 48, 0)}, "setting size"),
         ({"noise": 2}, "more than the 2"),
         ({"noise": 8, "attributes": ("texture", "diameter_mm", "malignancy")}, "more than the 8"),
         ({"attributes": ("texture", "texture")}, "at most once"),
         ({"attributes": ("colour",)}, "setting attributes.0"),
-        ({"widths": (4, 4)}, "setting widths"),
+        ({"widths": (4,)}, "setting widths"),
         ({"window_hu": (400, -1000)}, "low < high"),
         ({"learning_rate": 1}, "setting learning_rate"),
     ],
@@ -120,7 +129,10 @@ def by_hand(config):
     return generator, critic
 
 
-@pytest.mark.parametrize("config", [*PRESETS.values(), PLAIN], ids=[*PRESETS, "plain"])
+LAYERED = {name: config for name, config in PRESETS.items() if len(config.widths) == 4 and not config.styled}
+
+
+@pytest.mark.parametrize("config", [*LAYERED.values(), PLAIN], ids=[*LAYERED, "plain"])
 def test_the_networks_have_the_parameters_of_their_description(config):
     assert sizes(config) == by_hand(config)
 
@@ -253,6 +265,32 @@ def test_a_folded_convolution_is_the_plain_pair(layer):
     torch.testing.assert_close(layer(x), expected)
 
 
+def test_folding_makes_channels_of_every_block_of_voxels_and_unfolding_brings_them_back():
+    voxels = normal(2, 1, 4, 6, 8)
+    channels = folded(voxels, 2)
+    assert channels.shape == (2, 8, 2, 3, 4)
+    assert torch.equal(channels[:, :, 1, 2, 3], voxels[:, 0, 2:4, 4:6, 6:8].flatten(1))
+    assert torch.equal(unfolded(channels, 2), voxels)
+
+
+def test_the_grain_alone_changes_the_texture_of_a_cube_and_hardly_its_content():
+    config = AcWganConfig.model_validate(FOLDED.model_dump() | {"grain": 8})
+    generator = networks(config)[0]
+    noise = normal(2, config.drawn)
+    noise[1, : config.noise] = noise[0, : config.noise]
+    first, second = generator(noise, torch.ones(2, dtype=torch.long)).detach()
+    apart = (first - second)[None]
+    assert apart.abs().max() > 1e-3
+    assert functional.avg_pool3d(apart, 8).std() < apart.std() / 4
+
+
+def test_a_styled_generator_hears_of_the_condition_in_every_norm():
+    generator = networks(FOLDED)[0]
+    generator.start.weight.data.zero_()
+    made = [generator(normal(1, FOLDED.noise), torch.tensor([label])) for label in (0, 1)]
+    assert not torch.equal(*made)
+
+
 def test_the_norm_is_over_all_channels_and_voxels_of_a_sample():
     generator, _ = networks(PLAIN)
     norm = generator.blocks[0].norm1
@@ -268,14 +306,14 @@ def test_blocks_without_a_residual_only_resample():
         nn.init.zeros_(block.norm2.weight)
         nn.init.dirac_(block.shortcut.weight)
     x = normal(2, 4, 4, 4, 4)
-    torch.testing.assert_close(generator.blocks[-1](x), functional.interpolate(x, scale_factor=2))
+    torch.testing.assert_close(generator.blocks[-1](x, normal(2, 1)), functional.interpolate(x, scale_factor=2))
     torch.testing.assert_close(critic.blocks[0](x)[:, :4], functional.avg_pool3d(x, 2))
 
 
 # Training
 
 
-@pytest.mark.parametrize("config", [PLAIN, SMOKE], ids=["plain", "smoke"])
+@pytest.mark.parametrize("config", [PLAIN, SMOKE, FOLDED], ids=["plain", "smoke", "folded"])
 def test_a_gradient_reaches_every_parameter(config):
     generator, critic = networks(config)
     cubes = generator(normal(2, config.noise), torch.tensor([0, 1]), torch.zeros(2, len(config.attributes)))
@@ -329,7 +367,7 @@ def test_channels_last_gives_the_same_numbers_and_penalty():
         penalty = gradient_penalty(lambda x: critic(x).score, cubes, fake, torch.tensor([0.3, 0.8]))  # noqa: B023
         penalty.backward()
         found.append((fake, *critic(fake), penalty, critic.start.weight.grad))
-        hidden = generator.blocks[0](normal(2, 16, 2, 2, 2))
+        hidden = generator.blocks[0](normal(2, 16, 2, 2, 2), noise)
         assert hidden.is_contiguous(memory_format=layout)
     for plain, turned in zip(*found, strict=True):
         torch.testing.assert_close(plain, turned, rtol=1e-4, atol=1e-5)

@@ -912,6 +912,18 @@ def test_shifts_and_flips_alone_only_move_voxels(seed, shift, flip):
         np.testing.assert_array_equal(one, middle[tuple(slice(None, None, f) for f in flips)])
 
 
+@pytest.mark.parametrize("scale", [(1.0, 1.0), (0.8, 1.25)])
+def test_a_turn_exchanges_y_and_x_of_a_patch_and_of_its_mask(scale):
+    patches = np.random.default_rng(3).integers(-1000, 1000, (16, 4, 6, 6)).astype(np.int16)
+    drawn = Augmentation(scale=scale, turn=True).draw(np.random.default_rng(4), 16)
+    upright = replace(drawn, turns=np.zeros(16, bool))
+    assert 0 < drawn.turns.sum() < 16
+    for apply in ("apply", "apply_nearest"):
+        made, before = (np.asarray(getattr(each, apply)(patches, (4, 6, 6))) for each in (drawn, upright))
+        np.testing.assert_array_equal(made[drawn.turns], before[drawn.turns].swapaxes(2, 3))
+        np.testing.assert_array_equal(made[~drawn.turns], before[~drawn.turns])
+
+
 def test_scaling_is_linear_interpolation_about_the_middle():
     patches = np.random.default_rng(1).integers(-1000, 1000, (4, 14, 15, 16)).astype(np.int16)
     drawn = Augmentation(shift_voxels=1.5, scale=(0.8, 1.25)).draw(np.random.default_rng(2), 4)

@@ -84,7 +84,7 @@ def ac_wgan(
     *,
     data: Path,
     out: Path,
-    preset: Literal["paper", "large", "patch48", "patch24", "compact", "smoke"] = "paper",
+    preset: Literal["paper", "large", "patch48", "patch24", "compact", "folded24", "smoke"] = "paper",
     seed: int = 0,
     config: Path | None = None,
     set: Settings = None,  # noqa: A002  (the option's name)

@@ -26,6 +26,8 @@ class Augmentation:
 
     Attributes:
         flip: each axis with probability one half.
+        turn: by 90 degrees about the z axis with probability one half; with `flip` all eight turns and mirrorings of
+            axial slices are alike probable. Patches are then as wide along x as along y.
         shift_voxels: at most so far along each axis.
         scale: least and most magnification, the same for all axes.
     """
@@ -33,6 +35,7 @@ class Augmentation:
     flip: bool = True
     shift_voxels: float = 0.0
     scale: tuple[float, float] = (1.0, 1.0)
+    turn: bool = False
 
     def __post_init__(self) -> None:
         low, high = self.scale
@@ -51,9 +54,12 @@ class Augmentation:
         flips = rng.integers(0, 2, (n, 3)) * 2 - 1 if self.flip else np.ones((n, 3), np.int64)
         shifts = rng.uniform(-self.shift_voxels, self.shift_voxels, (n, 3))
         if self.scale == (1.0, 1.0):
-            return Drawn(flips, np.rint(shifts), np.ones((n, 1)))
-        low, high = np.log(self.scale)
-        return Drawn(flips, shifts, np.exp(rng.uniform(low, high, (n, 1))))
+            shifts, scales = np.rint(shifts), np.ones((n, 1))
+        else:
+            low, high = np.log(self.scale)
+            scales = np.exp(rng.uniform(low, high, (n, 1)))
+        turns = rng.integers(0, 2, n).astype(bool) if self.turn else np.zeros(n, bool)
+        return Drawn(flips, shifts, scales, turns)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,11 +70,13 @@ class Drawn:
         flips: 1 or -1 an axis (z, y, x), [n, 3].
         shifts: voxels, [n, 3]; whole ones where nothing is scaled, so that nothing is blurred.
         scales: magnification, [n, 1].
+        turns: whether y and x change places, after all else, bool [n].
     """
 
     flips: NDArray[np.int64]
     shifts: NDArray[np.float64]
     scales: NDArray[np.float64]
+    turns: NDArray[np.bool_]
 
     def apply(self, patches: NDArray[np.int16], size: tuple[int, int, int]) -> Float[Tensor, "b z y x"]:
         """The augmented middle of each patch [b, z, y, x], of a size; the edge goes on beyond it.
@@ -81,7 +89,11 @@ class Drawn:
         along_z, along_y, along_x = (self._matrix(axis, n, patches.shape[1 + axis]) for axis, n in enumerate(size))
         voxels = torch.bmm(along_z, voxels.flatten(2)).unflatten(2, voxels.shape[2:])
         voxels = along_y[:, None] @ voxels
-        return torch.bmm(voxels.flatten(1, 2), along_x.mT).unflatten(1, voxels.shape[1:3])
+        voxels = torch.bmm(voxels.flatten(1, 2), along_x.mT).unflatten(1, voxels.shape[1:3])
+        if self.turns.any():
+            turned = torch.from_numpy(self.turns)
+            voxels[turned] = voxels[turned].transpose(2, 3)
+        return voxels
 
     def apply_nearest(self, patches: NDArray[Kind], size: tuple[int, int, int]) -> NDArray[Kind]:
         """The same by the nearest voxel, as for label maps."""
@@ -91,6 +103,8 @@ class Drawn:
         ]
         for target, patch, z, y, x in zip(made, patches, *places, strict=True):
             target[:] = patch.take(z, 0).take(y, 1).take(x, 2)
+        if self.turns.any():
+            made[self.turns] = made[self.turns].swapaxes(2, 3)
         return made
 
     def _places(self, axis: int, n: int, length: int) -> NDArray[np.float64]:

@@ -38,6 +38,22 @@ class ConvPool(nn.Conv3d):
         return functional.conv3d(input, _widen(self.weight) / 8, self.bias, stride=2, padding=1)
 
 
+def folded(voxels: Float[Tensor, "b c n*z n*y n*x"], n: int) -> Float[Tensor, "b c*n*n*n z y x"]:
+    """Blocks of n^3 voxels as channels, on a grid of n times fewer voxels along each axis."""
+    if n == 1:
+        return voxels
+    split = voxels.unflatten(4, (-1, n)).unflatten(3, (-1, n)).unflatten(2, (-1, n))  # b c z k y j x i
+    return split.permute(0, 1, 3, 5, 7, 2, 4, 6).flatten(1, 4)
+
+
+def unfolded(channels: Float[Tensor, "b c*n*n*n z y x"], n: int) -> Float[Tensor, "b c n*z n*y n*x"]:
+    """The way back from `folded`."""
+    if n == 1:
+        return channels
+    split = channels.unflatten(1, (-1, n, n, n))  # b c k j i z y x
+    return split.permute(0, 1, 5, 2, 6, 3, 7, 4).flatten(6, 7).flatten(4, 5).flatten(2, 3)
+
+
 def _widen(kernel: Float[Tensor, "d c 3 3 3"]) -> Float[Tensor, "d c 4 4 4"]:
     """A kernel plus itself shifted by one, along each axis in turn."""
     for axis in (2, 3, 4):

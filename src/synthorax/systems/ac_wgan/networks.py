@@ -8,7 +8,7 @@ linear and nothing follows the sum, as in the WGAN-GP program, so every block pa
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -18,10 +18,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from synthorax.errors import InputError
-from synthorax.nn.resampling import ConvPool, UpsampleConv
+from synthorax.nn.resampling import ConvPool, UpsampleConv, folded, unfolded
 from synthorax.nodule import NoduleAttributes
 from synthorax.systems.ac_wgan.config import AcWganConfig, Attribute
 
+STYLE = 0.3
+"""Gain of the layers that turn the noise vector into scales and shifts: at first these stay near 1 and 0."""
 SLOPE = 0.2
 """Of the leaky ReLUs. Not in the thesis; the usual one of GANs."""
 USUAL_DIAMETER_MM = 8.0
@@ -53,11 +55,19 @@ class Generator(nn.Module):
         super().__init__()
         self.n_classes = config.n_classes
         self.conditions = config.conditions
+        self.noise = config.noise
+        self.fold = config.fold
         self.base = (config.widths[0], *config.base)
+        self.grain = (config.grain, *config.finest)
         self.start = nn.Linear(config.noise, math.prod(self.base))
-        self.blocks = nn.Sequential(*[_UpBlock(a, b) for a, b in pairwise(config.widths)])
-        self.out = nn.Conv3d(config.widths[-1], 1, 3, padding=1)
+        style = config.noise if config.styled else 0
+        grains = [0] * (len(config.widths) - 2) + [config.grain]
+        pairs = zip(pairwise(config.widths), grains, strict=True)
+        self.blocks = nn.ModuleList([_UpBlock(a, b, style, grain) for (a, b), grain in pairs])
+        self.out = nn.Conv3d(config.widths[-1], config.fold**3, 3, padding=1)
         _initialise(self)
+        with torch.no_grad():  # a folded cube begins without a grid: all voxels of a block are alike
+            self.out.weight.copy_(self.out.weight[:1].expand_as(self.out.weight))
 
     def forward(
         self,
@@ -68,23 +78,30 @@ class Generator(nn.Module):
         """Cubes within -1 to 1.
 
         Args:
-            noise: standard normal.
+            noise: standard normal, the vector and after it the grain.
             labels: classes from 0; [1, 0] is negative and [0, 1] positive (section 3.1).
             attributes: as `encode_attributes` gives them, nan where not known; all unknown if not given.
         """
-        start = self.start(self.latents(noise, labels, attributes)).unflatten(1, self.base)
-        return torch.tanh(self.out(self.blocks(start)))
+        latents = self.latents(noise, labels, attributes)
+        features = self.start(latents).unflatten(1, self.base)
+        for block in self.blocks:
+            features = block(features, latents, self.grain_of(noise) if block.takes_grain else None)
+        return unfolded(torch.tanh(self.out(features)), self.fold)
+
+    def grain_of(self, noise: Float[Tensor, "b n"]) -> Float[Tensor, "b g z y x"]:
+        """The white noise after the noise vector, on the finest grid."""
+        return noise[:, self.noise :].unflatten(1, self.grain)
 
     def latents(
         self, noise: Float[Tensor, "b n"], labels: Int[Tensor, " b"], attributes: Float[Tensor, "b a"] | None
-    ) -> Float[Tensor, "b n"]:
+    ) -> Float[Tensor, "b m"]:
         """Noise whose first entries are the condition: the class as one-hot, then value and "given" by attribute."""
         condition = noise.new_zeros(len(noise), self.conditions)
         condition[:, : self.n_classes] = functional.one_hot(labels, self.n_classes)
         if attributes is not None:
             condition[:, self.n_classes :: 2] = attributes.nan_to_num(0)
             condition[:, self.n_classes + 1 :: 2] = (~attributes.isnan()).to(noise.dtype)
-        return torch.cat([condition, noise[:, self.conditions :]], 1)
+        return torch.cat([condition, noise[:, self.conditions : self.noise]], 1)
 
 
 class Critic(nn.Module):
@@ -101,10 +118,12 @@ class Critic(nn.Module):
     def __init__(self, config: AcWganConfig) -> None:
         super().__init__()
         self.size = config.size
+        self.fold = config.fold
         widths = config.widths[::-1]
-        self.start = nn.Conv3d(1, widths[0], 3, padding=1)
-        self.norm = _layer_norm(widths[0])
-        self.blocks = nn.Sequential(*[_DownBlock(a, b) for a, b in pairwise(widths)])
+        norm = {"layer": _layer_norm, "none": _no_norm}[config.critic_norm]
+        self.start = nn.Conv3d(config.fold**3, widths[0], 3, padding=1)
+        self.norm = norm(widths[0])
+        self.blocks = nn.Sequential(*[_DownBlock(a, b, norm) for a, b in pairwise(widths)])
         features = widths[-1] * math.prod(config.base)
         self.score = nn.Linear(features, 1)
         self.classes = nn.Linear(features, config.n_classes)
@@ -119,7 +138,7 @@ class Critic(nn.Module):
         """
         if tuple(cubes.shape[2:]) != self.size:
             raise InputError("cubes", f"{tuple(cubes.shape[2:])} voxels", f"{self.size} (z, y, x)")
-        start = functional.leaky_relu(self.norm(self.start(cubes)), SLOPE)
+        start = functional.leaky_relu(self.norm(self.start(folded(cubes, self.fold))), SLOPE)
         features = self.blocks(start).flatten(1)
         guesses = [head(features) for head in self.attributes.values()]
         attributes = torch.cat(guesses, 1) if guesses else features.new_zeros(len(cubes), 0)
@@ -158,21 +177,51 @@ def _encode(name: Attribute, value: float | int | None) -> float:
 
 
 class _UpBlock(nn.Module):
-    """Twice (convolution, layer norm, leaky ReLU), the first on the doubled grid; plus the doubled input."""
+    """Twice (convolution, layer norm, leaky ReLU), the first on the doubled grid; plus the doubled input.
 
-    def __init__(self, channels_in: int, channels_out: int) -> None:
+    Args:
+        style: entries of the vector that sets scale and shift of the norms; 0 where they are constants.
+        grain: channels of noise that the second convolution takes too.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, style: int = 0, grain: int = 0) -> None:
         super().__init__()
+        self.takes_grain = bool(grain)
         self.conv1 = UpsampleConv(channels_in, channels_out)
-        self.norm1 = _layer_norm(channels_out)
-        self.conv2 = nn.Conv3d(channels_out, channels_out, 3, padding=1)
-        self.norm2 = _layer_norm(channels_out)
+        self.norm1 = _StyledNorm(channels_out, style) if style else _layer_norm(channels_out)
+        self.conv2 = nn.Conv3d(channels_out + grain, channels_out, 3, padding=1)
+        self.norm2 = _StyledNorm(channels_out, style) if style else _layer_norm(channels_out)
         self.shortcut = nn.Conv3d(channels_in, channels_out, 1)
 
-    def forward(self, x: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b d 2*z 2*y 2*x"]:
-        residual = functional.leaky_relu(self.norm1(self.conv1(x)), SLOPE)
-        residual = functional.leaky_relu(self.norm2(self.conv2(residual)), SLOPE)
+    def forward(
+        self,
+        x: Float[Tensor, "b c z y x"],
+        latents: Float[Tensor, "b n"],
+        grain: Float[Tensor, "b g 2*z 2*y 2*x"] | None = None,
+    ) -> Float[Tensor, "b d 2*z 2*y 2*x"]:
+        residual = functional.leaky_relu(_normed(self.norm1, self.conv1(x), latents), SLOPE)
+        if self.takes_grain and grain is not None:
+            residual = torch.cat([residual, grain.to(residual.dtype)], 1)
+        residual = functional.leaky_relu(_normed(self.norm2, self.conv2(residual), latents), SLOPE)
         # A 1^3 convolution and the repetition of voxels commute; this order does an eighth of the work.
         return residual + functional.interpolate(self.shortcut(x), scale_factor=2, mode="nearest")
+
+
+class _StyledNorm(nn.Module):
+    """Layer norm over all channels and voxels of a sample, whose scale and shift by channel a vector sets."""
+
+    def __init__(self, channels: int, style: int) -> None:
+        super().__init__()
+        self.style = nn.Linear(style, 2 * channels)
+
+    def forward(self, x: Float[Tensor, "b c z y x"], style: Float[Tensor, "b n"]) -> Float[Tensor, "b c z y x"]:
+        scale, shift = self.style(style)[:, :, None, None, None].chunk(2, 1)
+        return functional.group_norm(x, 1) * (1 + scale) + shift
+
+
+def _normed(norm: nn.Module, x: Tensor, latents: Tensor) -> Tensor:
+    made: Tensor = norm(x, latents) if isinstance(norm, _StyledNorm) else norm(x)
+    return made
 
 
 class _DownBlock(nn.Module):
@@ -181,12 +230,12 @@ class _DownBlock(nn.Module):
     The pooling belongs to the convolution, as in the WGAN-GP program, so the norm comes after it.
     """
 
-    def __init__(self, channels_in: int, channels_out: int) -> None:
+    def __init__(self, channels_in: int, channels_out: int, norm: Callable[[int], nn.Module]) -> None:
         super().__init__()
         self.conv1 = nn.Conv3d(channels_in, channels_in, 3, padding=1)
-        self.norm1 = _layer_norm(channels_in)
+        self.norm1 = norm(channels_in)
         self.conv2 = ConvPool(channels_in, channels_out)
-        self.norm2 = _layer_norm(channels_out)
+        self.norm2 = norm(channels_out)
         self.shortcut = nn.Conv3d(channels_in, channels_out, 1)
 
     def forward(self, x: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b d z//2 y//2 x//2"]:
@@ -205,11 +254,15 @@ def _layer_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(1, channels)
 
 
+def _no_norm(channels: int) -> nn.Identity:
+    return nn.Identity()
+
+
 def _initialise(network: nn.Module) -> None:
     """The WGAN-GP program's: He-uniform with the mean fan for 3^3 kernels inside, Glorot-uniform elsewhere."""
     for name, layer in network.named_modules():
         if isinstance(layer, nn.Conv3d | nn.Linear):
             inside = isinstance(layer, nn.Conv3d) and layer.kernel_size == (3, 3, 3) and name not in ("start", "out")
-            nn.init.xavier_uniform_(layer.weight, math.sqrt(2) if inside else 1.0)
+            nn.init.xavier_uniform_(layer.weight, math.sqrt(2) if inside else STYLE if "style" in name else 1.0)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)

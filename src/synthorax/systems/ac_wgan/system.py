@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -226,24 +227,32 @@ class AcWgan(TrainedSystem):
         Args:
             batch: for each critic update ct [b, 1, z, y, x] within -1 to 1, label [b], attributes [b, a].
         """
+        self._set_rates(step)
         alpha = torch.full((len(batch[0]["label"]),), self.config.alpha(step), device=self.device)
         figures: dict[str, Tensor] = {}
         fakes: list[Tensor] = []
         for turn, real in enumerate(batch):
             n = len(real["ct"]) * self.share.world
             drawn = {
-                "noise": self.drawn(f"critic {turn}", step, n, self.config.noise),
+                "noise": self.drawn(f"critic {turn}", step, n, self.config.drawn),
                 "epsilon": self.drawn(f"penalty {turn}", step, n, uniform=True),
             }
             figures = self._of_critic({**real, **drawn, "alpha": alpha})
             self.update("critic")
             fakes.append(figures.pop("fake"))
         told = {name: batch[0][name] for name in ("label", "attributes")}
-        noise = self.drawn("generator", step, len(told["label"]) * self.share.world, self.config.noise)
+        noise = self.drawn("generator", step, len(told["label"]) * self.share.world, self.config.drawn)
         found = self._of_generator({**told, "noise": noise, "alpha": alpha})
         self.update("generator")
         diversity = self._diversity(batch[0]["ct"], fakes[0], found.pop("fake"))
         return {**figures, "diversity": diversity, **found}
+
+    def _set_rates(self, step: int) -> None:
+        """Set the learning rates of a step of the GAN."""
+        rates = {"generator": self.config.generator_learning_rate, "critic": self.config.critic_learning_rate}
+        for name, rate in rates.items():
+            for group in self.optimizers[name].param_groups:
+                group["lr"] = rate * self.config.rate(step)
 
     def _critic_gradients(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Equations of section 3.3.1; the penalty goes backwards by itself, which halves the memory.
@@ -261,8 +270,9 @@ class AcWgan(TrainedSystem):
             real, label, attributes, alpha = part["ct"], part["label"], part["attributes"], part["alpha"][0]
             with torch.no_grad(), self.autocast():
                 fake = self._generator(part["noise"], label, attributes).float()
+            rows = slice(math.ceil(self.config.penalty_share * len(real)))
             with self.autocast():
-                penalty = gradient_penalty(self._score, real, fake, part["epsilon"])
+                penalty = gradient_penalty(self._score, real[rows], fake[rows], part["epsilon"][rows])
             (self.config.penalty * penalty / n_parts).backward()
             with self.autocast():
                 of_real, of_fake = self._critic(real), self._critic(fake)
@@ -273,7 +283,8 @@ class AcWgan(TrainedSystem):
                 "attributes_real": attribute_loss(of_real.attributes.float(), attributes),
                 "attributes_fake": attribute_loss(of_fake.attributes.float(), attributes),
             }
-            ((wasserstein + alpha * sum(auxiliary.values())) / n_parts).backward()
+            learned = [loss for name, loss in auxiliary.items() if self.config.judges_fakes or name.endswith("real")]
+            ((wasserstein + alpha * sum(learned)) / n_parts).backward()
             fakes.append(fake)
             found = {"wasserstein": -wasserstein, "penalty": penalty, **auxiliary}
             sums = {name: sums.get(name, 0) + value.detach() / n_parts for name, value in found.items()}
@@ -417,7 +428,7 @@ class AcWgan(TrainedSystem):
         """
         each = [asked] * len(index) if isinstance(asked, NoduleAttributes) else [asked[i % len(asked)] for i in index]
         keys = [(int(i), attempt) if attempt else (int(i),) for i in index]
-        noise = np.array([generator(seed, "ac-wgan", *key).standard_normal(self.config.noise) for key in keys])
+        noise = np.array([generator(seed, "ac-wgan", *key).standard_normal(self.config.drawn) for key in keys])
         told = encode_attributes(each if positive else [NoduleAttributes()] * len(index), self.config.attributes)
         if positive:
             numbers = [generator(seed, "ac-wgan attributes", *key) for key in keys]

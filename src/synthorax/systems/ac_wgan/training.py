@@ -44,7 +44,8 @@ def training(config: AcWganConfig, data: str | Path | Store, seed: int, options:
             expected = "larger cubes or whole scans of which all nodules are known, or negatives=false"
             raise InputError(store.path, f"{len(places)} nodules and no room for a patch without one", expected)
         places += others
-    patches = PatchDataset(store, places, spec, augmentation=Augmentation(), seed=seed, cache=options.cache)
+    turned = Augmentation(turn=config.turns)
+    patches = PatchDataset(store, places, spec, augmentation=turned, seed=seed, cache=options.cache)
     known = [place.nodule.attributes if place.nodule else NoduleAttributes() for place in places]
     attributes = encode_attributes(known, config.attributes)
     batches = StepBatches(patches, attributes, config)
