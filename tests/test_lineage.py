@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from stores import store_of
+from synthorax import api
 from synthorax.datasets.case import Case
 from synthorax.datasets.lineage import (
     check_training,
@@ -23,6 +24,8 @@ from synthorax.makers import Lineage
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.provenance import fingerprint, patient_key
 from synthorax.studies.trials import Study
+from synthorax.systems.ac_wgan.config import PRESETS, TrainingOptions
+from synthorax.systems.ac_wgan.training import training
 from synthorax.training.run_folder import seen_patients
 from synthorax.volume import Volume
 
@@ -140,3 +143,16 @@ def test_a_run_tells_whom_the_makers_of_its_synthetic_cases_know(tmp_path):
     assert seen_patients(training_data(store_of(tmp_path / "real", [real("P1", "train")]))) == {"P1"}
     untold = [*cases, case("d", lineage=Lineage("old", "ab", tells=False))]
     assert not seen_patients(training_data(store_of(tmp_path / "untold", untold)))
+
+
+def test_the_patients_of_a_model_are_with_its_samples_in_the_store_and_with_what_is_trained_on_them(
+    untrained_gan, tmp_path
+):
+    made = api.sample(untrained_gan, 2, seed=1, diameter_mm=8.0)
+    api.write_samples(tmp_path / "made", made, seed=1)
+    store = api.prepare("patches", tmp_path / "made", tmp_path / "store", split=(1, 0, 0), workers=1)
+    assert {case.lineage for case in store.cases} == {untrained_gan.lineage}
+    config = PRESETS["smoke"].model_copy(update={"negatives": False})
+    seen = seen_patients(training(config, store, 0, TrainingOptions()).data)
+    assert patient_key("somebody else") in set(map(patient_key, seen))
+    assert "somebody else" not in seen
