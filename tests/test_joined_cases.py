@@ -223,7 +223,9 @@ def test_with_only_train_the_rest_of_the_store_is_as_without_synthetic_cases(rea
     left = {skip["case"]: skip["reason"] for skip in store.skipped}
     assert len(left) == len(SPLITS["val"] + SPLITS["test"])
     assert f"it was made from a scan of patient {SPLITS['val'][0]} (val)" in left.values()
-    assert f"9 synthetic cases are in training alone; {len(left)} were left out" in " ".join(store.source["notes"])
+    assert f"synthetic cases in training alone: 9; left out: {len(left)} made from scans" in " ".join(
+        store.source["notes"]
+    )
     check_training(store)
 
 
@@ -252,7 +254,7 @@ def test_a_case_that_knows_held_out_patients_is_left_out_with_only_train_and_tol
         return
     arguments = ["patches", real, "--synthetic", tmp_path / "made", "--out", tmp_path / "other", "--workers", "1"]
     assert main(["prepare", *map(str, arguments)]) == 0
-    assert "1 synthetic training cases may know patients of validation or test" in capsys.readouterr().err
+    assert "synthetic training cases that may know patients of validation or test: 1 (" in capsys.readouterr().err
     with pytest.raises(InputError, match=reason):
         check_training(Store(tmp_path / "other"))
 

@@ -88,7 +88,7 @@ def join(folders: Sequence[Path], real: Sequence[Source], only_train: bool) -> J
             number, case_id = number + 1, f"{PREFIX}{source.case_id}-{number + 1}"
         used.add(case_id.casefold())
         made.append(MadeSource(case_id, source) if isinstance(source, TableSource) else source)
-    return Joined(tuple(made), only_train, aliases, tuple(f"synthetic cases: {note}" for note in found.notes))
+    return Joined(tuple(made), only_train, aliases, tuple(f"--synthetic: {note}" for note in found.notes))
 
 
 def _tables(folder: Path) -> list[Path]:
@@ -153,20 +153,18 @@ def _why_not(entry: CaseEntry, split_of: Mapping[str, str], held_out: Mapping[st
 def told(left: Mapping[str, str], kept: Iterable[CaseEntry]) -> list[str]:
     """Notes on what became of the synthetic cases of a store with `only_train`."""
     made = sum(bool(entry.synthetic) for entry in kept)
-    if not left:
-        return [f"{made} synthetic cases are in training alone"]
     causes = Counter(_cause(reason) for reason in left.values())
-    counted = "; ".join(f"{count} as {cause}" for cause, count in causes.most_common())
-    return [f"{made} synthetic cases are in training alone; {len(left)} were left out: {counted}"]
+    counted = "".join(f"; left out: {count} {cause}" for cause, count in causes.most_common())
+    return [f"synthetic cases in training alone: {made}{counted}"]
 
 
 def _cause(reason: str) -> str:
     """A reason without the names of patients, to count by."""
     for start, cause in (
-        ("it was made", "they were made from scans of patients of validation or test"),
-        ("it has the outline", "they have outlines of such patients' nodules"),
-        ("its maker, ", "their makers know such patients, or do not tell whom they know"),
+        ("it was made", "made from scans of patients of validation or test"),
+        ("it has the outline", "with outlines of nodules of patients of validation or test"),
+        ("its maker, ", "by makers that know patients of validation or test, or do not tell whom they know"),
     ):
         if reason.startswith(start):
             return cause
-    return "nothing tells whom their makers know"
+    return "of which nothing tells whom their makers know"

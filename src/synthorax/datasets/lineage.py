@@ -80,7 +80,7 @@ def check_training(store: Store) -> None:
     """
     if leaks := leaks_in_training(store):
         case_id, reason = next(iter(leaks.items()))
-        found = f"{len(leaks)} synthetic training cases that may know held-out patients; {case_id}: {reason}"
+        found = f"synthetic training cases that may know held-out patients, {len(leaks)} in all; {case_id}: {reason}"
         raise InputError(store.path, found, "a store prepared with --only-train, which leaves such cases out")
 
 

@@ -105,7 +105,7 @@ def linked(patients: Sequence[str], people: Sequence[Person] | None = None) -> t
     made = [next(iter(of)) if len(of) == 1 else patient for patient, of in zip(patients, found, strict=True)]
     notes = []
     if count := sum(len(of) == 1 for of in found):
-        notes.append(f"{count} synthetic scans are of patients whose own scans are here; they share a split")
+        notes.append(f"{count} synthetic scans are of patients whose own scans are here, and are theirs")
     if several := [of for of in found if len(of) > 1]:
         names = ", ".join(sorted(several[0])[:MOST_NAMED])
         notes.append(

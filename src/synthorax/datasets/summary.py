@@ -48,8 +48,8 @@ def _of_synthetic(store: Store) -> list[str]:
     if leaks := leaks_in_training(store):
         case_id, reason = next(iter(leaks.items()))
         lines.append(
-            f"{len(leaks)} synthetic training cases may know patients of validation or test, so studies refuse this "
-            f"store ({case_id}: {reason}); --only-train leaves them out"
+            f"synthetic training cases that may know patients of validation or test: {len(leaks)} "
+            f"({case_id}: {reason}); studies refuse this store; --only-train leaves such cases out"
         )
     return lines
 
