@@ -15,8 +15,7 @@ KNOWN = frozenset(["0" * 12])
 
 
 def ball_mask(spec, diameter_mm):
-    axes = [(np.arange(n) - (n - 1) / 2) * s for n, s in zip(spec.size, spec.spacing_mm, strict=True)]
-    return sum(grid**2 for grid in np.meshgrid(*axes, indexing="ij")) <= (diameter_mm / 2) ** 2
+    return spec.distances_mm() <= diameter_mm / 2
 
 
 @dataclass(eq=False)
@@ -59,12 +58,11 @@ class Balls:
         hu = np.array([generator(seed, i).normal(-850, 30, self.spec.size) for i in range(start, start + count)])
         mask = np.zeros(hu.shape, np.uint8)
         nodules = []
-        z, y, x = ((n - 1) / 2 * s for n, s in zip(self.spec.size, self.spec.spacing_mm, strict=True))
         for i, each in enumerate(asked):
             for one in each:
                 mask[i] = ball_mask(self.spec, one.diameter_mm or 6)
                 hu[i][mask[i] > 0] += 300 * (one.texture or 3)
-            nodules.append(tuple(Nodule("1", (x, y, z), one, 1) for one in each))
+            nodules.append(tuple(Nodule("1", self.spec.middle_mm, one, 1) for one in each))
         index, details = np.arange(start, start + count), ({},) * count
         arrays = {"ct": hu.astype(np.int16), "mask": mask}
         return Samples(arrays, index, tuple(asked), tuple(nodules), details, self.spec, self.lineage, (), count)

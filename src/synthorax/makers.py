@@ -211,10 +211,12 @@ class Generator(Maker, Protocol):
         makes_empty: whether a patch without a nodule, `()`, may be asked for.
         selects: whether it can select samples by a judgement of its own (`select`).
         spec: grid of the samples.
+
+    A class that inherits it makes no empty patches and selects nothing, unless it says otherwise.
     """
 
-    makes_empty: bool
-    selects: bool
+    makes_empty: bool = False
+    selects: bool = False
     spec: PatchSpec
 
     def sample(self, asked: Sequence[Asked], seed: int, options: Options | None = None) -> Iterator[Samples]:
@@ -238,7 +240,7 @@ class Generator(Maker, Protocol):
         Raises:
             InputError: as `sample`; or a maker that does not select.
         """
-        ...
+        raise InputError("selection", f"{self.name}, which selects nothing", "a maker that selects its samples")
 
 
 class Method(Maker, Protocol):
@@ -317,7 +319,8 @@ def check_maker(maker: object, roles: Iterable[Role]) -> Maker:
     names = ["name", "lineage", "heeds", "roles"]
     names += [name for role in roles for name in PARTS[role]]
     if missing := [name for name in dict.fromkeys(names) if not hasattr(maker, name)]:
-        raise InputError(type(maker).__name__, f"no {', '.join(missing)}", f"a maker that {' and '.join(roles)}")
+        where = f"{type(maker).__module__}.{type(maker).__name__}"
+        raise InputError(where, f"no {', '.join(missing)}", f"a maker that {' and '.join(sorted(roles))}")
     made = cast(Maker, maker)
     if not set(roles) <= set(made.roles):
         raise InputError(

@@ -58,6 +58,18 @@ class PatchSpec:
         """Diameter of the widest nodule that the patch shows whole around its middle."""
         return widest_mm(self.size, self.spacing_mm)
 
+    @property
+    def middle_mm(self) -> tuple[float, float, float]:
+        """The middle (x, y, z) in millimetres of the patch, whose first voxel lies at (0, 0, 0)."""
+        z, y, x = ((n - 1) / 2 * s for n, s in zip(self.size, self.spacing_mm, strict=True))
+        return x, y, z
+
+    def distances_mm(self) -> NDArray[np.float64]:
+        """Return the distance of each voxel from the middle, [z, y, x]."""
+        axes = [(np.arange(n) - (n - 1) / 2) * s for n, s in zip(self.size, self.spacing_mm, strict=True)]
+        distances: NDArray[np.float64] = np.sqrt(sum(grid**2 for grid in np.meshgrid(*axes, indexing="ij")))
+        return distances
+
     def to_unit(self, hu: Values) -> Values:
         """Map HU, float, any shape, to -1 to 1; values beyond the window are clipped."""
         low, high = self.window_hu

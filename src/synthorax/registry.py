@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ValidationError
 
 from synthorax.errors import InputError
-from synthorax.makers import PARTS, Options, Role
+from synthorax.makers import PARTS, Options, Role, check_maker
 
 API = 1
 """Of the contract between this package and a system: `synthorax.makers`, `.patch` and `.training.system`."""
@@ -103,6 +103,18 @@ class Entry:
             InputError: a module that does not load or lacks the object; names the package.
         """
         return self._part(module, name)
+
+    def check(self) -> None:
+        """Refuse a system that lacks a part which its entry promises.
+
+        Raises:
+            InputError: names the part and the package; of a maker without weights also what its roles ask for.
+        """
+        _ = self.options, self.presets if self.is_trained else {}
+        if self.is_trained:
+            _ = self.training_options, self.load("system", "System"), self.load("training", "training")
+        else:
+            check_maker(self.load("maker", "maker")(self.options()), self.roles)
 
     def _part(self, module: str, name: str, default: Any = None) -> Any:
         try:

@@ -49,7 +49,7 @@ class Finding:
 
 
 def doctor() -> list[Finding]:
-    """Python, packages, torch, memory, GPU, disk, cache folder, extras, and how fast a 3D convolution is here.
+    """Python, packages, torch, memory, GPU, disk, cache folder, extras, others' systems, and a 3D convolution's time.
 
     It writes one small file into the cache folder and removes it.
     """
@@ -137,10 +137,17 @@ def _extras() -> Iterator[Finding]:
 
 
 def _systems() -> Iterator[Finding]:
-    """The systems of other packages, and those of them that cannot be used."""
+    """Other packages' systems: whether each loads and has what its entry promises."""
     found = registry()
     for name, entry in found.entries.items():
-        if entry.distribution != "synthorax":
+        if entry.distribution == "synthorax":
+            continue
+        try:
+            entry.check()
+        except Exception as error:  # whatever another package raises
+            told = " ".join(f"{entry.distribution}: {error}".split())
+            yield Finding(f"system {name}", "note", told, "the other systems work; update or uninstall this package")
+        else:
             yield Finding(f"system {name}", "ok", f"of {entry.distribution}: {entry.help}")
     for name, why in found.broken.items():
         yield Finding(f"system {name}", "note", why, "the other systems work; update or uninstall this package")

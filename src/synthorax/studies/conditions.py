@@ -20,6 +20,7 @@ from synthorax.makers import Generator, Samples
 from synthorax.metrics.bootstrap import Statistic, UndefinedError, by_rows
 from synthorax.metrics.roc import matched_auc_of
 from synthorax.nodule import Nodule, NoduleAttributes
+from synthorax.patch import PatchSpec
 from synthorax.seeding import derive
 from synthorax.shapes.diameter import axial_diameter_mm
 from synthorax.studies.baselines import ALIKE
@@ -62,10 +63,11 @@ def half_widths_mm(hu: NDArray[np.number], spacing_mm: tuple[float, float, float
         hu: cubes [n, z, y, x].
     """
     step = max(spacing_mm)
-    axes = [(np.arange(n) - (n - 1) / 2) * s for n, s in zip(hu.shape[1:], spacing_mm, strict=True)]
-    radius = np.sqrt(sum(grid**2 for grid in np.meshgrid(*axes, indexing="ij")))
+    _, z, y, x = hu.shape
+    grid = PatchSpec((z, y, x), spacing_mm)
+    radius = grid.distances_mm()
     shell = np.round(radius / step).astype(int)
-    shells = int(min(axis[-1] for axis in axes) / step) + 1
+    shells = int(min(grid.middle_mm) / step) + 1
     inside = shell < shells
     counts = np.bincount(shell[inside], minlength=shells)
     filled = counts > 0

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from synthorax.datasets.patches import PatchDataset
 from synthorax.errors import InputError
-from synthorax.makers import Asked, Edit, Filled, Lineage, Method, Options, Role, Samples, check_heeds, fill
+from synthorax.makers import Asked, Edit, Filled, Generator, Lineage, Method, Options, Role, Samples, check_heeds, fill
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.parallel import map_processes
 from synthorax.provenance import patient_key
@@ -24,8 +24,8 @@ Job = tuple[NDArray[np.float32], NoduleAttributes, int]
 """A background in HU [z, y, x], the nodule asked for and the seed of its making."""
 
 
-class FilledPatches:
-    """A `makers.Generator` around a method that injects.
+class FilledPatches(Generator):
+    """A generator around a method that injects.
 
     Its samples tell of the patients of the backgrounds too: `lineage.outlines` names them beside the method's own.
 
@@ -36,9 +36,6 @@ class FilledPatches:
     Raises:
         InputError: no patch without a nodule.
     """
-
-    makes_empty = False
-    selects = False
 
     def __init__(self, method: Method, backgrounds: PatchDataset) -> None:
         free = [i for i, place in enumerate(backgrounds.places) if place.nodule is None]
@@ -68,14 +65,6 @@ class FilledPatches:
             raise InputError("options", type(options).__name__, f"none: {self.name} was given its options before")
         check_heeds(self, [one for (one,) in asked])
         return self._parts([one for (one,) in asked], seed)
-
-    def select(self, asked: Sequence[Asked], seed: int, options: Options | None = None) -> Iterator[Samples]:
-        """Refuse: an injector has no judgement to select by.
-
-        Raises:
-            InputError: always.
-        """
-        raise InputError("selection", f"{self.name}, which selects nothing", "a maker that selects its samples")
 
     def _parts(self, nodules: Sequence[NoduleAttributes], seed: int) -> Iterator[Samples]:
         rows = generator(seed, "backgrounds").choice(self._free, len(nodules))
@@ -118,12 +107,11 @@ class FilledPatches:
 
     def _nodule(self, filled: Filled, mask: NDArray[np.bool_]) -> Nodule:
         """The nodule as it is; its diameter is that of its mask, or the one asked for where the mask is empty."""
-        z, y, x = ((n - 1) / 2 * s for n, s in zip(self.spec.size, self.spec.spacing_mm, strict=True))
         attributes, known_from = filled.attributes, "asked"
         if mask.any():
             width = axial_diameter_mm(np.argwhere(mask), self.spec.spacing_mm)
             attributes, known_from = replace(attributes, diameter_mm=width), "measured"
-        return Nodule("1", (x, y, z), attributes, 1 if mask.any() else 0, extra={"diameter_is": known_from})
+        return Nodule("1", self.spec.middle_mm, attributes, 1 if mask.any() else 0, extra={"diameter_is": known_from})
 
 
 @dataclass(frozen=True)

@@ -196,8 +196,7 @@ class AcWganMaker:
         }
         is_asked = asked[0].diameter_mm is not None
         source = "asked" if is_asked else "told" if "diameter_mm" in told else "judged"
-        z, y, x = ((n - 1) / 2 * s for n, s in zip(self.spec.size, self.spec.spacing_mm, strict=True))
-        return (Nodule("01", (x, y, z), NoduleAttributes(**attributes), extra={"diameter_is": source}),)
+        return (Nodule("01", self.spec.middle_mm, NoduleAttributes(**attributes), extra={"diameter_is": source}),)
 
     def _details(self, made: GeneratedCubes, i: int) -> dict[str, Any]:
         return {
