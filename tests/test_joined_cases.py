@@ -311,9 +311,12 @@ def test_what_is_no_synthetic_scan_does_not_join(real, tmp_path):
     assert len(store) == len(PATIENTS)
     assert "a scan without the mark of synthetic ones" in store.skipped[0]["reason"]
     (tmp_path / "nothing").mkdir()
+    injected(tmp_path / "stopped" / "a")
+    (tmp_path / "stopped" / "request.json").write_text('{"cases": {}}')
     for folder, found in (
         (tmp_path / "nothing", "no scans with a table of nodules"),
         (tmp_path / "gone", "no folder"),
+        (tmp_path / "stopped", "an injection that was stopped"),
         (real, "a folder that is read anyway"),
         (Path(real).parent, "a folder that is read anyway"),
     ):

@@ -11,7 +11,7 @@ from synthorax.datasets.case import SPLITS, Case, CaseEntry
 from synthorax.datasets.lineage import HELD_OUT, HeldOut, held_out_of, why_not_train
 from synthorax.datasets.patients import by_name
 from synthorax.datasets.reader_sources import LidcSource, LunaSource
-from synthorax.datasets.source_lists import find_tables, patch_sources
+from synthorax.datasets.source_lists import patch_sources, tables_of
 from synthorax.datasets.sources import ScanSource, Source, TableSource, Unreadable
 from synthorax.datasets.whose import Known
 from synthorax.errors import InputError
@@ -83,9 +83,10 @@ def join(folders: Sequence[Path], real: Sequence[Source], only_train: bool) -> J
     used = {source.case_id.casefold() for source in real if not isinstance(source, Unreadable)}
     made: list[Source] = []
     for source in found.sources:
-        number, case_id = 1, PREFIX + source.case_id
+        name = source.case_id if source.case_id.casefold().startswith(PREFIX) else PREFIX + source.case_id
+        number, case_id = 1, name
         while case_id.casefold() in used:
-            number, case_id = number + 1, f"{PREFIX}{source.case_id}-{number + 1}"
+            number, case_id = number + 1, f"{name}-{number + 1}"
         used.add(case_id.casefold())
         made.append(MadeSource(case_id, source) if isinstance(source, TableSource) else source)
     return Joined(tuple(made), only_train, aliases, tuple(f"--synthetic: {note}" for note in found.notes))
@@ -94,11 +95,10 @@ def join(folders: Sequence[Path], real: Sequence[Source], only_train: bool) -> J
 def _tables(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise InputError(folder, "no folder", "a folder that `inject` or `sample` wrote, or one above several of them")
-    try:
-        return find_tables(folder)
-    except InputError as error:
-        expected = "a folder that `inject` or `sample` wrote; nodule shapes are no scans"
-        raise InputError(folder, "no scans with a table of nodules", expected) from error
+    if found := tables_of(folder):
+        return found
+    expected = "a folder that `inject` or `sample` wrote; nodule shapes are no scans"
+    raise InputError(folder, "no scans with a table of nodules", expected)
 
 
 def in_training_alone(

@@ -17,6 +17,7 @@ from synthorax.datasets.manifests import Manifests
 from synthorax.datasets.patients import MOST_NAMED, Person
 from synthorax.datasets.sources import Files, ScanSource, Source, TableSource, Unreadable
 from synthorax.datasets.whose import Known, whose_scans
+from synthorax.editing.cases import REQUEST, is_stopped
 from synthorax.errors import InputError
 from synthorax.io.dicom_file import read_about
 from synthorax.io.dicom_series import choose_series
@@ -125,38 +126,52 @@ def patch_sources(
 def find_tables(folder: Path) -> list[Path]:
     """The `nodules.csv` of a folder; where it has none, those of its subfolders.
 
-    A folder of samples without a nodule counts as one with an empty table.
+    Raises:
+        InputError: there is none, or cases of an injection that was stopped.
+    """
+    if found := tables_of(folder):
+        return found
+    raise InputError(folder, f"no {TABLE}", "a folder with its table, or --table FILE.csv")
+
+
+def tables_of(folder: Path) -> list[Path]:
+    """The tables that `find_tables` finds, if there are any; a folder of samples without a nodule has an empty one.
 
     Raises:
-        InputError: there is none.
+        InputError: cases of an injection that was stopped, before the table of all of them was written.
     """
     if (folder / TABLE).is_file():
         return [folder / TABLE]
     files = list(files_below(folder))
-    found = [path for path in files if path.name == TABLE]
-    found += Manifests().tables_of([path for path in files if is_image(path)])
-    if not found:
-        raise InputError(folder, f"no {TABLE}", "a folder with its table, or --table FILE.csv")
-    return found
+    if stopped := [path.parent for path in files if path.name == REQUEST and is_stopped(path.parent)]:
+        raise InputError(stopped[0], "cases of an injection that was stopped", "the same `inject` run to its end")
+    images = [path for path in files if is_image(path)]
+    return [*(path for path in files if path.name == TABLE), *Manifests().tables_of(images)]
 
 
 def _joined(tables: Sequence[Path], manifests: Manifests) -> tuple[list[TableImage], list[str]]:
-    """The images of several tables; an image that an earlier table names is not taken from a later one."""
+    """The images of several tables; an image that a table above names too is not taken from the one below.
+
+    That `inject` writes a table above those of its cases is no news.
+    """
     images: dict[Path, TableImage] = {}
     twice: Counter[Path] = Counter()
-    for table in tables:
+    used: set[Path] = set()
+    for table in sorted(tables, key=lambda path: len(path.parts)):
         for image in manifests.images_of(table):
             key = _real(image.image)
-            twice[table] += key in images
+            if key not in images:
+                used.add(table)
+            elif not manifests.of(table.parent):
+                twice[table] += 1
             images.setdefault(key, image)
     notes = []
-    if repeated := [table for table, count in twice.items() if count]:
-        first = repeated[0]
-        more = f" and {len(repeated) - 1} more tables" * (len(repeated) > 1)
-        named = f"{first.parent.name}/{first.name}{more}"
+    if twice:
+        first = next(iter(twice))
+        named = f"{first.parent.name}/{first.name}" + f" and {len(twice) - 1} more tables" * (len(twice) > 1)
         notes.append(f"{twice.total()} images of {named} are in a table above, which counts")
-    if len(tables) > 1:
-        notes.append(f"{len(tables)} tables were read: {len(images)} images")
+    if len(used) > 1:
+        notes.append(f"{len(used)} tables were read: {len(images)} images")
     return list(images.values()), notes
 
 

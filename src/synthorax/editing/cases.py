@@ -67,6 +67,14 @@ def begin(out: Path, wanted: Mapping[str, Any], keys: Mapping[str, str], overwri
         file.write_text(json.dumps({**wanted, "cases": dict(keys)}, indent=1) + "\n")
 
 
+def is_stopped(out: Path) -> bool:
+    """Whether a folder holds cases of a request that was not done to its end, so that their table is not written."""
+    try:
+        return not (out / TABLE).exists() and "cases" in read_mapping(out / REQUEST)
+    except InputError:
+        return False
+
+
 def is_done(case: Path) -> bool:
     """Whether a case is there; a case is put in its place as a whole."""
     return (case / MARK).is_file() and (case / MANIFEST).is_file()
