@@ -889,3 +889,14 @@ def test_a_batch_that_cannot_be_trained_leaves_nothing_behind(store, tmp_path, c
     assert main(command.split()) == 2
     assert "batch size" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_sample_is_told_what_was_asked_of_it_whatever_is_made_with_it(model):
+    maker = model.maker(Lineage("ac-wgan"))
+    asked = [(NoduleAttributes(diameter_mm=mm),) if mm else () for mm in (4, 0, 14, 0, 0, 8)]
+    mixed = Samples.joined(maker.sample(asked, 3))
+    assert [each["class"] for each in mixed.details] == [1, 0, 1, 0, 0, 1]
+    assert [each["told"].get("diameter_mm") for each in mixed.details] == [4, None, 14, None, None, 8]
+    assert [len(nodules) for nodules in mixed.nodules] == [1, 0, 1, 0, 0, 1]
+    alone = model.sample(6, 3, [one[0] if one else NoduleAttributes() for one in asked])
+    np.testing.assert_array_equal(mixed.ct[[0, 2, 5]], alone.hu[[0, 2, 5]])

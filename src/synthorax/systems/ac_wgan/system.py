@@ -367,8 +367,10 @@ class AcWgan(TrainedSystem):
         Raises:
             InputError: attributes that do not fit.
         """
+        each = [asked] if isinstance(asked, NoduleAttributes) else list(asked)
         parts = [np.arange(start, min(start + CHUNK, n)) for start in range(0, n, CHUNK)]
-        return GeneratedCubes.joined([self.made(part, seed, asked, positive) for part in parts])
+        made = [self.made(part, seed, [each[i % len(each)] for i in part], positive) for part in parts]
+        return GeneratedCubes.joined(made)
 
     @property
     def has_threshold(self) -> bool:
@@ -417,19 +419,18 @@ class AcWgan(TrainedSystem):
         self,
         index: NDArray[np.int64],
         seed: int,
-        asked: Sequence[NoduleAttributes] | NoduleAttributes,
+        asked: Sequence[NoduleAttributes],
         positive: bool,
         attempt: int = 0,
     ) -> GeneratedCubes:
         """Make the samples of a seed with these numbers; a negative one is told nothing, as in training.
 
         Args:
-            asked: of all, or of each of them in turn.
+            asked: attributes of each of them.
         """
-        each = [asked] * len(index) if isinstance(asked, NoduleAttributes) else [asked[i % len(asked)] for i in index]
         keys = [(int(i), attempt) if attempt else (int(i),) for i in index]
         noise = np.array([generator(seed, "ac-wgan", *key).standard_normal(self.config.drawn) for key in keys])
-        told = encode_attributes(each if positive else [NoduleAttributes()] * len(index), self.config.attributes)
+        told = encode_attributes(asked if positive else [NoduleAttributes()] * len(index), self.config.attributes)
         if positive:
             numbers = [generator(seed, "ac-wgan attributes", *key) for key in keys]
             known = self.facts["attributes"]
@@ -456,7 +457,7 @@ class AcWgan(TrainedSystem):
         return GeneratedCubes(
             hu=self._to_hu(torch.cat(cubes)[keep, 0]),
             labels=whole["label"].numpy(),
-            asked=tuple(each),
+            asked=tuple(asked),
             told=decode_attributes(told, self.config.attributes).numpy(),
             judged=decode_attributes(attributes, self.config.attributes).numpy(),
             scores=score.numpy(),
