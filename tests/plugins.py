@@ -14,6 +14,11 @@ def install(folder, package, modules, entries):
         file = (folder / package).joinpath(*name.split(".")) if name else folder / package / "__init__"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.with_suffix(".py").write_text(dedent(text))
+    write_metadata(folder, package, entries)
+
+
+def write_metadata(folder, package, entries):
+    """Write what tells Python that a package is installed, and which entry points it has."""
     about = folder / f"{package}-1.0.dist-info"
     about.mkdir()
     (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")

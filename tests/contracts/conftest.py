@@ -1,0 +1,137 @@
+"""Every system of the registry and two of other packages, trained for some steps on the data of the golden runs.
+
+The packages are `toy` of docs/extending.md, which is trained and makes patches, and `dabs` in this folder, which has no
+weights and injects, erases and judges.
+"""
+
+import sys
+from pathlib import Path
+from zipfile import ZipFile
+
+import numpy as np
+import pytest
+
+from golden import GOLDEN
+from plugins import write_metadata
+from synthorax import api, hub
+from synthorax.errors import InputError
+from synthorax.makers import ATTRIBUTES
+from synthorax.nodule import NoduleAttributes
+from synthorax.registry import BUILT_IN, registry
+from synthorax.training import loop
+from test_extending import install_toy
+
+HERE = Path(__file__).parent
+GENERATORS = {"makes shapes", "makes patches"}
+OTHERS = {"toy": {"makes patches"}, "dabs": {"injects", "erases", "judges"}}
+"""Roles of the other packages' systems."""
+ROLES = {
+    name: frozenset(roles) | ({"injects"} if "makes patches" in roles else set())
+    for name, roles in ({entry.name: entry.roles for entry in BUILT_IN} | OTHERS).items()
+}
+"""What systems can do; whatever makes patches can be injected too."""
+SETTINGS = {"ac-wgan": {"segmenter_steps": 2}}
+"""Beside the smallest preset: masks of its samples, without which nothing can be injected."""
+USUAL = NoduleAttributes(diameter_mm=6.0, texture=5.0, malignancy=3.0)
+
+
+@pytest.fixture(scope="module")
+def plugged_in(tmp_path_factory):
+    """The other packages are installed while a module of tests runs; gives the folders of `sys.path` they are in."""
+    place = tmp_path_factory.mktemp("site-packages")
+    install_toy(place)
+    write_metadata(place, "dabs", {"dabs": "dabs:ENTRY"})
+    with pytest.MonkeyPatch.context() as patch:
+        for folder in (HERE, place):
+            patch.syspath_prepend(folder)
+        registry.cache_clear()
+        assert ROLES.keys() == registry().entries.keys()
+        yield [str(place), str(HERE)]
+    registry.cache_clear()
+    for name in [name for name in sys.modules if name.split(".")[0] in OTHERS]:
+        del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """What systems are trained on, by its kind."""
+    place = tmp_path_factory.mktemp("data")
+    with ZipFile(GOLDEN / "runs.zip") as zipped:
+        zipped.extractall(place)
+    z, y, x = np.indices((20, 40, 40))
+    distance = np.sqrt(((z - 10) * 1.25) ** 2 + ((y - 20) * 0.7) ** 2 + ((x - 20) * 0.7) ** 2)
+    np.save(place / "shapes.npy", np.stack([distance <= radius for radius in (2.5, 4, 5.5, 7)]))
+    return {"store": place / "store", "shapes": place / "shapes.npy"}
+
+
+@pytest.fixture(scope="module")
+def train(data, plugged_in):
+    """Train a system's smallest preset into a folder, on a store of its own or on the usual data."""
+
+    def run(name, out, store=None):
+        given = {"preset": "smoke", "settings": SETTINGS.get(name, {}), "seed": 3, "device": "cpu"}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(loop, "_picture", lambda *_: None)  # it takes longer than the training
+            return api.train(name, store or data[registry()[name].data], out, **given)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def run_of(train, tmp_path_factory):
+    """The run folder of a trained system, made when it is first asked for."""
+    made = {}
+
+    def run(name):
+        if name not in made:
+            made[name] = tmp_path_factory.mktemp("runs") / name
+            train(name, made[name])
+        return made[name]
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def sure_segmenter():
+    """A segmenter that has learned for two steps finds anything; here it finds a ball in the middle."""
+    squares = np.ix_(*[(np.arange(16) - 7.5) ** 2] * 3)
+    with pytest.MonkeyPatch.context() as patch:
+        ball = sum(squares) <= 3.0**2
+        patch.setattr("synthorax.tasks.made_masks.nodule_voxels", lambda _, patches: np.stack([ball] * len(patches)))
+        yield
+
+
+@pytest.fixture(scope="module")
+def maker_of(run_of, plugged_in):
+    """A system's maker of a role."""
+
+    def find(name, role):
+        return hub.find(run_of(name) if registry()[name].is_trained else name, role)
+
+    return find
+
+
+def entries(*roles):
+    """Names of the systems that can do one of some roles; all if none is given."""
+    return [name for name, own in ROLES.items() if not roles or own & set(roles)]
+
+
+def wanted(maker, n):
+    """`n` requests by turns, of those that a generator takes: all that it heeds, nothing of it, and no nodule."""
+    told = NoduleAttributes(**{name: value for name, value in vars(USUAL).items() if name in maker.heeds})
+    each = [(told,), *(one for one in ((NoduleAttributes(),), ()) if takes(maker, one))]
+    return [each[i % len(each)] for i in range(n)]
+
+
+def takes(maker, asked):
+    """Whether a generator makes what is asked for; a diameter may have to be said."""
+    try:
+        maker.sample([asked], 0)
+    except InputError:
+        return False
+    return True
+
+
+def not_heeded(maker):
+    """An attribute that a maker does not listen to."""
+    return NoduleAttributes(**{min(ATTRIBUTES - maker.heeds): 3.0})

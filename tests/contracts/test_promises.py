@@ -1,0 +1,291 @@
+"""What every maker promises, run against every system of the registry and two of other packages."""
+
+import json
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from conftest import GENERATORS, OTHERS, ROLES, entries, not_heeded, takes, wanted
+from synthorax import api, hub
+from synthorax.errors import InputError, Stopped
+from synthorax.io.images import write_image
+from synthorax.makers import PARTS, Edit, Samples, check_maker, fill
+from synthorax.nodule import NoduleAttributes
+from synthorax.provenance import patient_key
+from synthorax.registry import BUILT_IN, registry
+from synthorax.training import loop
+from synthorax.volume import Volume
+
+pytestmark = pytest.mark.usefixtures("one_thread", "plugged_in", "lenient", "sure_segmenter")
+
+BLIND = """
+import sys
+from importlib import import_module
+for name in sys.argv[1:]:
+    import_module(name)
+    assert "torch" not in sys.modules, name
+"""
+EDITS = {"injects": "inject", "erases": "erase"}
+EDITORS = [(name, role) for name in entries() for role in EDITS if role in ROLES[name]]
+TRAINED = [*(entry.name for entry in BUILT_IN if entry.is_trained), "toy"]
+
+
+def made(maker, asked, seed=5):
+    return Samples.joined(maker.sample(asked, seed))
+
+
+def alike(one, other):
+    """Whether two samples are the same to the bit, but for the model's own name."""
+    return (
+        one.arrays.keys() == other.arrays.keys()
+        and all(np.array_equal(one.arrays[name], other.arrays[name]) for name in one.arrays)
+        and (one.nodules, one.details, one.asked) == (other.nodules, other.details, other.asked)
+    )
+
+
+@pytest.fixture(scope="module")
+def generator(maker_of):
+    def find(name):
+        roles = registry()[name].roles & GENERATORS
+        return maker_of(name, *roles)
+
+    return find
+
+
+@pytest.fixture(scope="module")
+def patches():
+    """Three patches of noise as in lung, of other spacings, a region each, and seeds."""
+    rng = np.random.default_rng(0)
+    volumes, regions = [], []
+    for spacing in ((1.0, 1.0, 1.0), (2.0, 0.8, 0.8), (1.25, 1.1, 1.1)):
+        shape = tuple(round(56 / s) for s in spacing)
+        hu = np.rint(rng.normal(-850, 30, shape)).astype(np.float32)
+        volumes.append(Volume(hu, spacing, (0.0, 0.0, 0.0)))
+        squares = np.ix_(*(((np.arange(n) - (n - 1) / 2) * s) ** 2 for n, s in zip(shape, spacing, strict=True)))
+        regions.append(sum(squares) <= 9.0**2)
+    return volumes, regions, [7, 8, 7]
+
+
+def edits(kind, regions, patches):
+    """An edit of each patch, of 5, 6 and 7 mm."""
+    made = []
+    for i, (patch, region) in enumerate(zip(patches, regions, strict=True)):
+        mask = region & (np.indices(patch.shape).sum(0) % 2 == 0) if kind == "erase" else None
+        made.append(Edit(kind, NoduleAttributes(diameter_mm=5.0 + i), mask))
+    return made
+
+
+def test_the_contract_and_every_configuration_load_without_torch(plugged_in):
+    names = [f"{entry.package}.config" for entry in registry().entries.values()]
+    arguments = ["synthorax.makers", "synthorax.patch", "synthorax.registry", *names]
+    command = [sys.executable, "-c", f"import sys; sys.path += {plugged_in!r}\n{BLIND}", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_every_preset_is_of_the_systems_own_class_and_is_read_back_from_what_a_run_folder_holds(name):
+    entry = registry()[name]
+    assert "smoke" in entry.presets
+    for config in entry.presets.values():
+        assert isinstance(config, entry.config)
+        assert entry.config.model_validate(json.loads(json.dumps(config.model_dump(mode="json")))) == config
+
+
+def test_the_other_packages_have_the_roles_that_these_tests_take_them_for():
+    assert {name: registry()[name].roles for name in OTHERS} == OTHERS
+
+
+@pytest.mark.parametrize("name", entries(*PARTS))
+def test_a_maker_has_the_roles_of_its_entry_and_what_they_ask_for(name, maker_of):
+    for role in ROLES[name]:
+        maker = maker_of(name, role)
+        assert check_maker(maker, [role]) is maker
+        assert maker.heeds <= set(vars(NoduleAttributes()))
+
+
+@pytest.mark.parametrize("name", entries())
+def test_a_role_that_a_system_does_not_have_is_refused(name, maker_of):
+    for role in sorted(PARTS.keys() - ROLES[name]):
+        with pytest.raises(InputError):
+            maker_of(name, role)
+
+
+@pytest.mark.parametrize("name", entries(*GENERATORS))
+def test_sample_i_does_not_depend_on_how_many_are_made(name, generator):
+    maker = generator(name)
+    many, few = (made(maker, wanted(maker, n)) for n in (20, 3))
+    assert alike(many.rows(np.arange(3)), few)
+    assert not np.array_equal(next(iter(many.arrays.values()))[0], next(iter(many.arrays.values()))[3])
+
+
+@pytest.mark.parametrize("name", entries(*GENERATORS))
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(name, generator):
+    maker = generator(name)
+    first, again, other = (made(maker, wanted(maker, 4), seed) for seed in (1, 1, 2))
+    assert alike(first, again)
+    assert not alike(first, other)
+
+
+@pytest.mark.parametrize("name", entries(*GENERATORS))
+def test_samples_are_what_the_contract_says(name, generator):
+    maker = generator(name)
+    asked = wanted(maker, 7)
+    samples = made(maker, asked)
+    expected = {"ct": "int16", "mask": "uint8", "occupancy": "float32"}
+    assert {key: array.dtype.name for key, array in samples.arrays.items()}.items() <= expected.items()
+    assert ("ct" if "makes patches" in maker.roles else "occupancy") in samples.arrays
+    assert samples.index.tolist() == list(range(7))
+    assert samples.asked == tuple(asked)
+    assert [len(nodules) for nodules in samples.nodules] == [len(one) for one in asked]
+    assert samples.spec == maker.spec
+    assert samples.lineage == maker.lineage
+    assert json.loads(json.dumps(samples.details, allow_nan=False)) == list(samples.details)
+    if "mask" in samples.arrays:
+        for mask, nodules in zip(samples.arrays["mask"], samples.nodules, strict=True):
+            assert set(np.unique(mask)) - {0} <= {nodule.label for nodule in nodules}
+
+
+@pytest.mark.parametrize("name", entries(*GENERATORS))
+def test_an_attribute_that_a_maker_does_not_heed_is_refused_before_anything_is_made(name, generator):
+    maker = generator(name)
+    with pytest.raises(InputError, match="heed"):
+        maker.sample([(not_heeded(maker),)], 0)
+
+
+@pytest.mark.parametrize("name", entries(*GENERATORS))
+def test_a_patch_without_a_nodule_is_made_or_refused_as_the_maker_says(name, generator):
+    maker = generator(name)
+    assert takes(maker, ()) == maker.makes_empty
+
+
+@pytest.mark.parametrize(("name", "role"), EDITORS)
+def test_every_voxel_outside_an_edits_region_is_the_same_to_the_bit(name, role, maker_of, patches):
+    method = maker_of(name, role)
+    volumes, regions, seeds = patches
+    for volume, region, edit, seed in zip(volumes, regions, edits(EDITS[role], regions, volumes), seeds, strict=True):
+        filled = fill(method, volume, region, edit, seed)
+        assert np.array_equal(filled.hu[~region], volume.voxels[~region])
+        assert not np.array_equal(filled.hu, volume.voxels)
+        if role == "injects":
+            assert filled.mask.any()
+            assert not (filled.mask & ~region).any()
+
+
+@pytest.mark.parametrize(("name", "role"), EDITORS)
+def test_edits_done_together_equal_each_done_alone(name, role, maker_of, patches):
+    method = maker_of(name, role)
+    volumes, regions, seeds = patches
+    asked = edits(EDITS[role], regions, volumes)
+    together = method.fill_many(volumes, regions, asked, seeds)
+    for filled, *alone in zip(together, volumes, regions, asked, seeds, strict=True):
+        single = fill(method, *alone)
+        assert filled.hu.tobytes() == single.hu.tobytes()
+        assert filled.attributes == single.attributes
+        assert (filled.mask is None) == (single.mask is None)
+        assert filled.mask is None or np.array_equal(filled.mask, single.mask)
+
+
+@pytest.mark.parametrize(("name", "role"), EDITORS)
+def test_an_edit_reaches_no_farther_than_the_method_sees(name, role, maker_of):
+    context, region = maker_of(name, role).reach_mm(Edit(EDITS[role], NoduleAttributes(diameter_mm=8.0)))
+    assert context >= region > 4.0
+
+
+@pytest.mark.parametrize("name", entries("judges"))
+def test_a_judgement_is_a_probability_that_does_not_depend_on_the_others(name, maker_of):
+    judge = maker_of(name, "judges")
+    hu = np.random.default_rng(1).integers(-1000, 400, (20, *judge.spec.size)).astype(np.int16)
+    found = judge.judge(hu)
+    assert found.dtype == np.float64
+    assert ((found >= 0) & (found <= 1)).all()
+    np.testing.assert_allclose(judge.judge(hu[:3]), found[:3], atol=1e-5)  # batches of other sizes round otherwise
+
+
+@contextmanager
+def after(checks):
+    """A signal that arrives before a loop's step of that number."""
+
+    class Signal:
+        seen = 0
+
+        def __bool__(self):
+            self.seen += 1
+            return self.seen > checks
+
+        def __getitem__(self, _):
+            return 2
+
+    yield Signal()
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_run_that_was_stopped_and_went_on_ends_with_the_bytes_of_one_that_did_not(
+    name, train, run_of, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(loop, "_stop_request", lambda: after(3))
+        train(name, tmp_path / "run")
+    assert train(name, tmp_path / "run").finished
+    whole, parts = run_of(name), tmp_path / "run"
+    for file in sorted(whole.glob("*.safetensors")):
+        assert (parts / file.name).read_bytes() == file.read_bytes(), file.name
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_model_that_is_read_back_has_the_same_weights_and_makes_the_same(name, run_of):
+    entry, model = registry()[name], hub.load(run_of(name))
+    weights = model.system.weights()
+    config = json.loads(json.dumps(model.system.config.model_dump(mode="json")))
+    again = replace(model, system=entry.load("system", "System").restore(config, weights))
+    found = again.system.weights()
+    assert found.keys() == weights.keys()
+    assert all(found[key].numpy().tobytes() == weights[key].numpy().tobytes() for key in weights)
+    if entry.roles & GENERATORS:
+        one, other = (made(each.maker(), wanted(each.maker(), 3)) for each in (model, again))
+        assert alike(one, other)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_model_knows_the_patients_it_was_trained_on(name, run_of, data):
+    lineage = hub.load(run_of(name)).lineage
+    patients = json.loads((run_of(name) / "data.json").read_text())
+    trained = patients["patients"]["train"] if "patients" in patients else patients["train_patients"]
+    assert trained
+    assert lineage.tells
+    assert lineage.seen == frozenset(map(patient_key, trained))
+
+
+def check_survives(lineage, outlines, folder, train, place):
+    """What a maker knows is known to a store of what it made, and to a model that is trained on the store."""
+    store = api.prepare("patches", folder, place / "store", split=(1, 0, 0), workers=1)
+    for case in store.cases:
+        assert (case.lineage.name, case.lineage.model_sha256) == (lineage.name, lineage.model_sha256)
+        assert (case.lineage.seen, case.lineage.outlines) == (lineage.seen, outlines)
+    train("toy", place / "run", store.path)
+    assert hub.load(place / "run").lineage.seen >= lineage.seen | outlines
+
+
+@pytest.mark.parametrize("name", entries("makes patches"))
+def test_whom_a_maker_of_patches_knows_is_known_to_what_is_trained_on_them(name, maker_of, train, tmp_path):
+    maker = maker_of(name, "makes patches")
+    assert maker.lineage.seen
+    samples = maker.sample([wanted(maker, 1)[0]] * 3, 4)
+    api.write_samples(tmp_path / "samples", samples, seed=4)
+    check_survives(maker.lineage, frozenset(), tmp_path / "samples", train, tmp_path)
+
+
+@pytest.mark.parametrize("name", entries("injects"))
+def test_whom_an_injector_knows_is_known_to_what_is_trained_on_its_scans(name, maker_of, train, chest, tmp_path):
+    method = maker_of(name, "injects")
+    write_image(tmp_path / "chest.nii.gz", chest)
+    out = tmp_path / "injected"
+    edited = api.inject(
+        tmp_path / "chest.nii.gz", method, at_mm=(-70.0, 0.0, 0.0), diameter_mm=14.0, out=out, force=True
+    )
+    origins = {nodule.extra.get("shape_origin", "") for nodule in edited.nodules} - {""}
+    check_survives(method.lineage, frozenset(map(patient_key, origins)), out, train, tmp_path)
