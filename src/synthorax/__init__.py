@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from synthorax.api import (
+        erase,
         export,
         features,
         info,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 __version__ = version("synthorax")
 __all__ = [
     "doctor",
+    "erase",
     "export",
     "features",
     "info",

@@ -7,7 +7,7 @@ needs them.
 from synthorax.api.about import info, verify
 from synthorax.api.data import export, make_phantom, open_store, prepare, prepare_phantom, read_scan, write_scan
 from synthorax.api.doctor import doctor
-from synthorax.api.editing import inject
+from synthorax.api.editing import erase, inject
 from synthorax.api.folders import inject_folder
 from synthorax.api.models import load, sample, sample_chunks, train, write_samples
 from synthorax.api.pack import pack, unpack
@@ -18,6 +18,7 @@ from synthorax.api.studies import study_baselines, study_detection, study_fideli
 __all__ = [
     "FeatureTable",
     "doctor",
+    "erase",
     "export",
     "features",
     "info",

@@ -104,6 +104,75 @@ def inject(
     return edited
 
 
+def erase(
+    scan: str | Path | Scan | Volume,
+    method: str | Path | Model | Method,
+    *,
+    at_mm: Sequence[float] | Sequence[Sequence[float]] = (),
+    diameter_mm: float | Sequence[float] = (),
+    labels: str | Path | Volume | None = None,
+    seed: int = 0,
+    series: str | None = None,
+    force: bool = False,
+    out: str | Path | None = None,
+    keep_identity: bool = False,
+    overwrite: bool = False,
+    device: str = "cpu",
+    **options: Any,
+) -> Edited:
+    """Take nodules out of a chest CT. Outside the region that is returned every voxel stays as it is.
+
+    Args:
+        scan: a file, a DICOM folder, or what was read from one.
+        method: a maker that erases, by its name or run folder.
+        at_mm: the middle (x, y, z) of a nodule in world millimetres, LPS, or of several.
+        diameter_mm: of all nodules at `at_mm`, or of one after the other.
+        labels: a mask of nodules, all of which are taken out too.
+        out: folder to write to: the scan in its own format, region and manifest.json.
+        series, force, keep_identity, overwrite, device, options: as of `inject`.
+
+    Raises:
+        InputError: no CT in HU, no nodule, a place outside the scan, or a method that does not erase; tells which do.
+        OutputError: the folder cannot be written.
+    """
+    import numpy as np
+
+    from synthorax.anatomy.placement import Ball
+    from synthorax.editing.output import write_edited
+    from synthorax.editing.plan import check_diameters
+    from synthorax.editing.scan import erase_scan
+    from synthorax.io.atomic import check_folder_is_free
+    from synthorax.io.dicom_kept import kept_elements
+    from synthorax.provenance import Origin
+
+    if out is not None:
+        check_folder_is_free(Path(out), overwrite=overwrite)
+    points = _points(at_mm)
+    diameters = tuple(np.atleast_1d(np.asarray(diameter_mm, float)).tolist())
+    check_diameters(diameters)
+    if len(diameters) not in ({1, len(points)} if points else {0}):
+        raise InputError("diameters", str(len(diameters)), f"1, or {len(points)}, one a place")
+    chosen = method_of(method, "erases", options, device)
+    source = _scan(scan, series, force)
+    known, told = (None, ()) if labels is None else _labels(labels, source.ct)
+    places = [Ball(*one) for one in zip(points, diameters * (len(points) if len(diameters) == 1 else 1), strict=True)]
+    edited = erase_scan(source, places, chosen, seed, known).noting([*source.notes, *told])
+    if source.dicom and out is not None:
+        edited = edited.noting(kept_elements(source.dicom, keep_identity=keep_identity)[1])
+    if out is not None:
+        about = {"at_mm": [list(point) for point in points], "diameters_mm": list(diameters)}
+        write_edited(
+            Path(out),
+            edited,
+            Origin(chosen.name, chosen.lineage.model_sha256, seed),
+            source=source,
+            about=about | {"labels": _told(labels), **told_of(method, "erases", options)},
+            keep_identity=keep_identity,
+            overwrite=overwrite,
+        )
+    return edited
+
+
 def request_of(
     points_mm: tuple[tuple[float, float, float], ...],
     auto: int,
@@ -238,8 +307,8 @@ def _options(method: str | Path | Model | Method, role: Role, options: Mapping[s
             raise InputError(next(iter(options)), "given beside a maker", "a maker made with these options")
         return None
     if str(method) not in (can := hub.able((role,))) and not Path(method).exists():
-        names = ", ".join(can) or "nothing that comes with synthorax"
-        raise InputError("method", repr(str(method)), f"one that {role}: {names}; or a run folder")
+        names = f"{', '.join(can)}; or a run folder" if can else "none comes with synthorax, so a run folder"
+        raise InputError("method", repr(str(method)), f"one that {role}: {names}")
     return hub.system_of(method).make_options(options)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass
 from functools import wraps
 from pathlib import Path
 from types import UnionType
@@ -53,8 +54,20 @@ def with_options(
 
 def _flags(parameters: Sequence[inspect.Parameter], options: type[Options]) -> str:
     """The flags of a verb, those of its system last."""
-    general = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY and each.name != OPTIONS]
-    return ", ".join(f"--{name.replace('_', '-')}" for name in (*general, *options.model_fields))
+    general = [flag for each in parameters if each.kind is each.KEYWORD_ONLY for flag in _named(each)]
+    return ", ".join([*general, *(f"--{name.replace('_', '-')}" for name in options.model_fields)])
+
+
+def _named(parameter: inspect.Parameter) -> list[str]:
+    """The flags of a parameter: that of its name or of its alias, or those of the fields of a group of flags."""
+    if parameter.name == OPTIONS:
+        return []
+    group = next((part for part in get_args(parameter.annotation) if is_dataclass(part)), None)
+    if group is not None:
+        return [f"--{field.name.replace('_', '-')}" for field in fields(group)]
+    names = [mark.name for mark in getattr(parameter.annotation, "__metadata__", ()) if isinstance(mark, Parameter)]
+    aliases = [name for name in names[0] if name.startswith("--")] if names and names[0] else []
+    return [*aliases[:1]] or [f"--{parameter.name.replace('_', '-')}"]
 
 
 def _typed(options: type[Options]) -> type[Options]:
@@ -77,4 +90,6 @@ def _of_command_line(kind: Any) -> Any:
         return tuple[tuple(_of_command_line(part) for part in get_args(kind))]  # type: ignore[misc]
     if get_origin(kind) is not None and get_origin(kind).__name__ == "Literal":
         return kind
+    if kind is Any:
+        return str | None
     return kind if kind in ON_A_COMMAND_LINE else str

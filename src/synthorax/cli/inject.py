@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from json import dumps
 from pathlib import Path
@@ -12,13 +12,14 @@ from cyclopts import Parameter
 
 from synthorax import api
 from synthorax.anatomy.placement import Clearance, Site
-from synthorax.api.editing import LungFinder
+from synthorax.api.editing import LungFinder, told_of
 from synthorax.api.folders import holds_scans
+from synthorax.cli.editing import given_options, scan_to_edit, with_method
+from synthorax.cli.options import parse_numbers, parse_places
 from synthorax.editing.cases import EditedFolder
 from synthorax.errors import InputError
 from synthorax.io.atomic import claiming
-from synthorax.io.scans import read_scan
-from synthorax.io.walk import told
+from synthorax.makers import Options
 from synthorax.nodule import MOST_RATING, NoduleAttributes
 from synthorax.provenance import MANIFEST
 from synthorax.screen import say
@@ -26,13 +27,15 @@ from synthorax.screen import say
 TEXTURES = {"ground-glass": 1.0, "part-solid": 3.0, "solid": 5.0}
 CALCIFICATIONS = {"popcorn": 1.0, "laminated": 2.0, "solid": 3.0, "non-central": 4.0, "central": 5.0, "none": 6.0}
 STRUCTURES = {"soft": 1.0, "fluid": 2.0, "fat": 3.0, "air": 4.0}
+RENDER = "render"
+"""The method unless another one is named."""
 Several = Annotated[list[str] | None, Parameter(negative="", allow_leading_hyphen=True)]
 
 
 @Parameter(name="*")
 @dataclass(kw_only=True, frozen=True)
 class Attributes:
-    """What the nodules are like; what is not given is as the shape's own nodule has it.
+    """What the nodules are like; attributes that are left out are the method's choice.
 
     Parameters
     ----------
@@ -51,7 +54,7 @@ class Attributes:
     margin
         LIDC's rating from 1, poorly defined, to 5, sharp.
     malignancy
-        LIDC's rating from 1, highly unlikely, to 5, highly suspicious: shapes of nodules that were rated so.
+        LIDC's rating from 1, highly unlikely, to 5, highly suspicious.
     """
 
     texture: str | None = None
@@ -107,17 +110,21 @@ class Placing:
         return Clearance(*(None if mm < 0 else mm for mm in (self.wall_mm, self.vessel_mm, self.nodule_mm)))
 
 
+def verb(arguments: Sequence[str]) -> Callable[..., int]:
+    """Return the verb with the flags of the method that the arguments name."""
+    return with_method(inject, arguments, "injects", RENDER)
+
+
 def inject(
     scan: Path,
     *,
-    method: Annotated[str, Parameter(name="--with")] = "render",
+    method: Annotated[str, Parameter(name="--with")] = RENDER,
     at: Several = None,
     voxel: Several = None,
     placing: Placing | None = None,
     diameter: str,
     attributes: Attributes | None = None,
-    shapes: Path | None = None,
-    patients: Path | None = None,
+    options: Options | None = None,
     nodules: Path | None = None,
     lungs: LungFinder = "density",
     series: str | None = None,
@@ -149,10 +156,6 @@ def inject(
         A place I,J,K in voxels, along the image's own axes x, y, z and counted from 0; may be given several times.
     diameter
         Longest chord in a slice, mm: of all, or of one after the other: 8 or 6,8,12.
-    shapes
-        A mask whose shape is used, or a trained LuNG's run folder; outlines of LIDC-IDRI's readers if not given.
-    patients
-        File of LIDC-IDRI patient ids, one a line, whose outlines may be used; leave out those of your test set.
     nodules
         Mask of nodules that are in the scan; new ones stay clear of them and get the labels after theirs.
     lungs
@@ -179,12 +182,12 @@ def inject(
         Print the manifest's nodules as JSON.
     """
     placing, given = placing or Placing(), (attributes or Attributes()).given()
-    diameters = _numbers(diameter, "--diameter", "mm, one or one a nodule", count=None)
-    options: dict[str, Any] = {"shapes": shapes, "patients": patients}
-    options = {name: value for name, value in options.items() if value is not None}
+    diameters = parse_numbers(diameter, "--diameter", "mm, one or one a nodule", count=None)
+    own = given_options(options)
+    told_of(method, "injects", own)  # refuses a method that does not before anything is read
     shared: dict[str, Any] = {"auto": placing.auto, "diameter_mm": diameters, "attributes": given, "seed": seed}
     shared |= {"site": placing.site, "clearance": placing.clearance(), "lungs": lungs, "force": force}
-    shared |= {"keep_identity": keep_identity, "overwrite": overwrite, "device": device, **options}
+    shared |= {"keep_identity": keep_identity, "overwrite": overwrite, "device": device, **own}
     if series is None and holds_scans(scan):
         for option, value in (("--at", at), ("--voxel", voxel), ("--nodules", nodules)):
             if value:
@@ -193,13 +196,10 @@ def inject(
     for option, text in (("--workers", workers), ("--cluster", cluster)):
         if text is not None:
             raise InputError(option, "given with one scan", "a folder of several scans")
-    points = [_numbers(text, "--at", "X,Y,Z") for text in at or ()]
-    indices = [_numbers(text, "--voxel", "I,J,K") for text in voxel or ()]
-    read_from = [path for path in (scan, shapes, patients, nodules) if path is not None]
-    with claiming(out, overwrite=overwrite, sources=read_from):
-        read = read_scan(scan, series, any_values=force, as_stored=True)
-        if read.dicom is not None and read.dicom.left_out:
-            say(f"synthorax: warning: left out {told(read.dicom.left_out)}", error=True)
+    points, indices = (parse_places(*each) for each in ((at, "--at", "X,Y,Z"), (voxel, "--voxel", "I,J,K")))
+    read_from = [path for path in (scan, nodules, *own.values()) if isinstance(path, str | Path)]
+    with claiming(out, overwrite=overwrite, sources=[Path(path) for path in read_from]):
+        read = scan_to_edit(scan, series, force)
         points += [read.ct.to_world(index[::-1]).tolist() for index in indices]
         made = api.inject(read, method, at_mm=points, labels=nodules, out=out, **shared)
     for note in made.notes:
@@ -241,13 +241,3 @@ def _rating(name: str, value: str | float, words: Mapping[str, float]) -> float:
         expected = ", ".join([*words, f"or 1 to {most}" if words else f"1 to {most}"])
         raise InputError("--" + name.replace("_", "-"), repr(value), expected)
     return rating
-
-
-def _numbers(text: str, option: str, expected: str, count: int | None = 3) -> list[float]:
-    try:
-        found = [float(part) for part in text.split(",")]
-    except ValueError as error:
-        raise InputError(option, repr(text), expected) from error
-    if count is not None and len(found) != count:
-        raise InputError(option, repr(text), expected)
-    return found

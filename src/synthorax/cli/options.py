@@ -66,3 +66,30 @@ def parse_settings(pairs: Sequence[str], config: Path | None, **named: Any) -> d
         except ValueError as error:
             raise InputError("--set", repr(pair), "KEY=VALUE") from error
     return settings | {name: value for name, value in named.items() if value is not None}
+
+
+def parse_places(texts: Sequence[str] | None, option: str, expected: str) -> list[list[float]]:
+    """Places, three numbers each, of an option that may be given several times.
+
+    Raises:
+        InputError: not three numbers.
+    """
+    return [parse_numbers(text, option, expected) for text in texts or ()]
+
+
+def parse_numbers(text: str, option: str, expected: str, count: int | None = 3) -> list[float]:
+    """Numbers with commas between them.
+
+    Args:
+        count: how many there are to be; any if None.
+
+    Raises:
+        InputError: other text, or another number of them.
+    """
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise InputError(option, repr(text), expected) from error
+    if count is not None and len(found) != count:
+        raise InputError(option, repr(text), expected)
+    return found

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from synthorax.geometry import turned_like, turned_region
-from synthorax.makers import Lineage
+from synthorax.makers import EditKind, Lineage
 from synthorax.nodule import Nodule
 from synthorax.region import Region
 from synthorax.volume import Volume
@@ -18,11 +18,12 @@ class Edited:
 
     Attributes:
         ct: HU; outside the region the very voxels of the scan.
-        mask: uint8, a label for each nodule; where nodules overlap, the smaller one's.
+        mask: uint8, a label for each nodule; where nodules overlap, the smaller one's. Nothing after an erasure.
         region: bool, where the scan may have been changed.
         nodules: the nodules put in, with the label, diameter and centre that their voxels have; `extra["visible"]` is
             "no" where a nodule does not stand out of the noise. After an erasure, the nodules taken out.
         lineage: whose data stands behind the edit.
+        kind: whether nodules were put in or taken out.
         notes: what was done against an objection, or came out otherwise than it was asked for.
         regions: the voxels of label i, wherever other nodules overlap it, at index i - 1.
     """
@@ -32,6 +33,7 @@ class Edited:
     region: Volume
     nodules: tuple[Nodule, ...]
     lineage: Lineage
+    kind: EditKind = "inject"
     notes: tuple[str, ...] = ()
     regions: tuple[Region, ...] = ()
 

@@ -38,12 +38,13 @@ def write_edited(
     overwrite: bool = False,
     alone: bool = True,
 ) -> None:
-    """Write a scan with nodules put in, all or nothing.
+    """Write a scan with nodules put in or taken out, all or nothing.
 
     The folder holds the scan, as an image or as a DICOM series; the nodules' voxels (`mask`) and the voxels that may
     differ from the source's (`region`), as images or as DICOM segmentations; nodules.csv, from which `prepare` makes a
-    store; and manifest.json. Scan and masks say in their headers that they are synthetic. A nodule whose voxels
-    others hide in an image of labels has a mask of its own beside it; a DICOM segmentation has a segment for each.
+    store; and manifest.json. After an erasure there is neither mask nor table. Scan and masks say in their headers that
+    they are synthetic. A nodule whose voxels others hide in an image of labels has a mask of its own beside it; a DICOM
+    segmentation has a segment for each.
 
     Args:
         source: what the scan was made from; a DICOM series gives its acquisition to the one that is written.
@@ -66,7 +67,8 @@ def write_edited(
         else:
             files, masks = _write_images(folder, edited, region, origin, source)
             patient = synthetic_patient(patient_id) if patient_id else _patient_of_image(source)
-        write_table(folder / TABLE, _rows(nodules, files, masks, patient))
+        if edited.kind == "inject":
+            write_table(folder / TABLE, _rows(nodules, files, masks, patient))
         manifest = {
             "synthetic": origin.mark,
             "method": origin.system,
@@ -76,7 +78,7 @@ def write_edited(
             "source": _about_source(source, keep_identity),
             "request": dict(about or {}),
             "files": files,
-            "nodules": [nodule.row() for nodule in nodules],
+            "nodules" if edited.kind == "inject" else "erased": [nodule.row() for nodule in nodules],
             "region_voxels": int(region.voxels.sum()),
             "lineage": edited.lineage.row(),
             "notes": list(edited.notes),
@@ -94,11 +96,14 @@ def _write_dicom(
         mark=origin.mark,
         source=source.dicom,
         keep_identity=keep_identity,
-        description="Synthetic nodules",
+        description="Synthetic nodules" if edited.kind == "inject" else "Nodules taken out",
     )
-    files = {"scan": SERIES, "mask": "mask.dcm", "region": "region.dcm"}
-    names = [f"Nodule {i + 1}" for i in range(len(edited.regions))]
-    write_segmentation(folder / files["mask"], edited.mask, headers, names, mark=origin.mark, regions=edited.regions)
+    files = {"scan": SERIES, "region": "region.dcm"}
+    if edited.kind == "inject":
+        files["mask"] = "mask.dcm"
+        names = [f"Nodule {i + 1}" for i in range(len(edited.regions))]
+        target = folder / files["mask"]
+        write_segmentation(target, edited.mask, headers, names, mark=origin.mark, regions=edited.regions)
     whole = ("Edit region",)
     write_segmentation(folder / files["region"], region, headers, whole, mark=origin.mark, what="Edit region")
     return files, str(headers[0].PatientID)
@@ -114,8 +119,11 @@ def _write_images(
     stem = stem.encode("utf-8", "replace").decode().replace("?", "_")  # a table holds Unicode alone
     suffix = suffix if suffix in WRITTEN else ".nrrd" if suffix == ".nhdr" else ".nii.gz"
     files = {"scan": stem + suffix, "mask": f"{stem}_mask{suffix}", "region": f"{stem}_region{suffix}"}
-    for volume, file in zip((edited.ct, edited.mask, region), files.values(), strict=True):
-        write_image(folder / file, volume, mark=origin.mark)
+    volumes = {"scan": edited.ct, "mask": edited.mask, "region": region}
+    if edited.kind == "erase":
+        del files["mask"]
+    for what, file in files.items():
+        write_image(folder / file, volumes[what], mark=origin.mark)
     masks = {}
     for label, own in enumerate(edited.regions, start=1):
         if own.voxels and edited.hidden(label):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any, get_args
@@ -58,10 +58,7 @@ class Request:
         for point in self.points_mm:
             if len(point) != 3 or not all(isfinite(c) for c in point):
                 raise InputError("place", repr(tuple(point)), "x, y and z in millimetres")
-        low, high = DIAMETER_MM
-        for diameter in self.diameters_mm:
-            if not low <= diameter <= high:
-                raise InputError("diameter", f"{diameter:g} mm", f"{low:g} to {high:g} mm")
+        check_diameters(self.diameters_mm)
         if len(self.diameters_mm) not in (1, count):
             raise InputError("diameters", str(len(self.diameters_mm)), f"1, or {count}, one a nodule")
 
@@ -139,6 +136,18 @@ def plan_nodules(
         place = placement.find(diameter, derive(seed, "place", i), site=request.site, clearance=request.clearance)
         wanted.append(Wanted(place, request.attributes))
     return Plan(tuple(wanted), lungs, tuple(notes))
+
+
+def check_diameters(diameters_mm: Iterable[float]) -> None:
+    """Refuse diameters that no nodule has.
+
+    Raises:
+        InputError: one of them.
+    """
+    low, high = DIAMETER_MM
+    for diameter in diameters_mm:
+        if not low <= diameter <= high:
+            raise InputError("diameter", f"{diameter:g} mm", f"{low:g} to {high:g} mm")
 
 
 def nodule_balls(labels: Volume) -> list[Ball]:

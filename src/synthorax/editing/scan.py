@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from synthorax.anatomy.lungs import Lungs
+from synthorax.anatomy.placement import Ball
 from synthorax.editing.edited import Edited
+from synthorax.editing.erase import Unwanted, erase_nodules, unwanted_of
 from synthorax.editing.inject import inject_nodules
 from synthorax.editing.plan import Request, plan_nodules
 from synthorax.errors import InputError
@@ -40,6 +42,21 @@ def inject_scan(
         return made.noting(plan.notes)
 
     return edited_upright(scan, edit)
+
+
+def erase_scan(scan: Scan, places: Sequence[Ball], method: Method, seed: int, labels: Volume | None = None) -> Edited:
+    """Take nodules out of a scan: those at some places, and those of a label map.
+
+    Args:
+        scan: HU as stored, on any axes; NaN is what the scanner did not see, and stays.
+        labels: uint8 on the scan's grid.
+
+    Raises:
+        InputError: as `erase_nodules`.
+    """
+    known = [] if labels is None else unwanted_of(orient(labels, "LPS"))
+    unwanted = [*(Unwanted(place) for place in places), *known]
+    return edited_upright(scan, lambda upright: erase_nodules(upright, unwanted, method, seed))
 
 
 def edited_upright(scan: Scan, edit: Callable[[Volume], Edited]) -> Edited:

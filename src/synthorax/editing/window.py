@@ -45,6 +45,12 @@ class Window:
     box: Box
     at: Box
 
+    @property
+    def start(self) -> tuple[int, int, int]:
+        """Index (z, y, x) in the scan of the patch's first voxel; negative where the patch reaches beyond the scan."""
+        z, y, x = (at.start - box.start for at, box in zip(self.at, self.box, strict=True))
+        return z, y, x
+
     @cached_property
     def share(self) -> NDArray[np.float32]:
         """How much of an edit each voxel of the box takes over, [z, y, x]: 0 at the region's border, 1 inside."""

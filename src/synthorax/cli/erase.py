@@ -1,0 +1,107 @@
+"""`synthorax erase`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from json import dumps
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from synthorax import api
+from synthorax.api.editing import told_of
+from synthorax.cli.editing import given_options, scan_to_edit, with_method
+from synthorax.cli.options import parse_numbers, parse_places
+from synthorax.io.atomic import claiming
+from synthorax.makers import Options
+from synthorax.screen import say
+
+Several = Annotated[list[str] | None, Parameter(negative="", allow_leading_hyphen=True)]
+
+
+def verb(arguments: Sequence[str]) -> Callable[..., int]:
+    """Return the verb with the flags of the method that the arguments name."""
+    return with_method(erase, arguments, "erases")
+
+
+def erase(
+    scan: Path,
+    *,
+    method: Annotated[str, Parameter(name="--with")],
+    at: Several = None,
+    voxel: Several = None,
+    diameter: str | None = None,
+    nodules: Path | None = None,
+    options: Options | None = None,
+    series: str | None = None,
+    seed: int = 0,
+    out: Path,
+    device: str = "cpu",
+    force: bool = False,
+    keep_identity: bool = False,
+    overwrite: bool = False,
+    json: Annotated[bool, Parameter(name="--json")] = False,
+) -> int:
+    """Nodules taken out of a chest CT: the scan, edit region and manifest, as NIfTI or DICOM as it came.
+
+    Parameters
+    ----------
+    scan
+        A DICOM folder or file, NIfTI, MHA, MHD or NRRD, in HU.
+    method
+        A model that erases, by its name or run folder.
+    at
+        The middle X,Y,Z of a nodule in world millimetres, LPS; may be given several times.
+    voxel
+        The middle I,J,K in voxels, along the image's own axes x, y, z and counted from 0; may be given several times.
+    diameter
+        Of the nodules at these places, mm: of all, or of one after the other: 8 or 6,8,12.
+    nodules
+        Mask of nodules, all of which are taken out.
+    series
+        UID of a DICOM series, or its end, where a folder holds several.
+    seed
+        The same seed gives the same scan.
+    out
+        Folder to write.
+    device
+        cpu, cuda, or auto, cuda where there is one.
+    force
+        Go on with a warning where the scan is doubtful.
+    keep_identity
+        Keep the patient and study of a DICOM series.
+    overwrite
+        Replace a folder that an earlier call made.
+    json
+        Print the manifest's erased nodules as JSON.
+    """
+    own = given_options(options)
+    told_of(method, "erases", own)  # refuses a method that does not before anything is read
+    diameters = parse_numbers(diameter, "--diameter", "mm, one or one a nodule", count=None) if diameter else ()
+    points, indices = (parse_places(*each) for each in ((at, "--at", "X,Y,Z"), (voxel, "--voxel", "I,J,K")))
+    sources = [Path(path) for path in (scan, nodules, *own.values()) if isinstance(path, str | Path)]
+    with claiming(out, overwrite=overwrite, sources=sources):
+        read = scan_to_edit(scan, series, force)
+        points += [read.ct.to_world(index[::-1]).tolist() for index in indices]
+        made = api.erase(
+            read,
+            method,
+            at_mm=points,
+            diameter_mm=diameters,
+            labels=nodules,
+            seed=seed,
+            force=force,
+            out=out,
+            keep_identity=keep_identity,
+            overwrite=overwrite,
+            device=device,
+            **own,
+        )
+    for note in made.notes:
+        say(f"synthorax: warning: {note}", error=True)
+    if json:
+        print(dumps([nodule.row() for nodule in made.nodules]))
+    else:
+        say(f"{out}: {len(made.nodules)} taken out; scan, region and manifest")
+    return 0
