@@ -217,11 +217,11 @@ def demo_lines(folder: Path, pictures: Path | None) -> Iterator[str]:
     if pictures is None:
         return
     seeds = demo_nodules(api.lidc_shapes(), SEED)
-    made = api.sample(folder / "demo" / "run", 12, seed=SEED)
-    volumes = shape_features(made.masks, seeds.spacing_mm)[:, 4]
+    masks = api.sample(folder / "demo" / "run", 12, seed=SEED).arrays["mask"] > 0
+    volumes = shape_features(masks, seeds.spacing_mm)[:, 4]
     real = seeds.select(np.argsort(seeds.occupancy.sum((1, 2, 3)))[np.linspace(4, 46, 6).astype(int)])
     figure = figures.surfaces(
-        [*(real.occupancy > 0), *made.masks],
+        [*(real.occupancy > 0), *masks],
         seeds.spacing_mm,
         captions=["real"] * 6 + [f"synthetic, {v:.0f} mm³" for v in volumes],
         colours=[figures.REAL] * 6 + [figures.SYNTHETIC] * 12,

@@ -12,10 +12,12 @@ from synthorax.api import studies
 from synthorax.cli import main
 from synthorax.cli import study as study_verbs
 from synthorax.errors import InputError
+from synthorax.patch import PatchSpec
 from synthorax.registry import registry
 from synthorax.tasks.config import task_config
 from synthorax.tasks.networks.config import DetectorConfig
 from test_baselines import cases
+from toy_makers import Balls, Dots
 
 
 def presets_of(verb):
@@ -44,17 +46,22 @@ def test_every_preset_of_study_baselines_has_each_task(preset):
     assert [task_config(task, preset, {}).steps > 0 for task in defaults] == [True] * 3
 
 
-@pytest.mark.parametrize("verb", [study_verbs.detection, study_verbs.fidelity], ids=["detection", "fidelity"])
 @pytest.mark.parametrize("preset", presets_of(study_verbs.detection))
-def test_every_preset_of_a_study_of_cubes_fits_its_default_model(verb, preset, capsys):
-    model = hub.load(inspect.signature(verb).parameters["model"].default)
-    config = studies._on_the_cubes_of(model, task_config("detection", preset, {}), {})
-    own = model.system.config
-    assert (config.size, config.spacing_mm, config.window_hu) == (own.size, own.spacing_mm, own.window_hu)
+def test_every_preset_of_a_study_of_patches_fits_its_default_model(preset, capsys):
+    maker = hub.find(hub.default("makes patches"), "makes patches")
+    config = studies._on_the_patches_of([maker], task_config("detection", preset, {}), {})
+    assert config.patch == maker.spec
     assert isinstance(config.network, DetectorConfig)
-    assert ("study: patches are like the model's cubes" in capsys.readouterr().err) == (preset != "compact")
-    asked_for = studies._on_the_cubes_of(model, config.model_copy(update={"size": (16,) * 3}), {"size": (16,) * 3})
+    assert ("patches are like those of ac-wgan" in capsys.readouterr().err) == (preset != "compact")
+    small = config.model_copy(update={"size": (16,) * 3})
+    asked_for = studies._on_the_patches_of([maker], small, {"size": (16,) * 3})
     assert asked_for.size == (16, 16, 16)  # which the study refuses
+
+
+def test_an_injector_before_a_maker_of_patches_leaves_it_the_grid():
+    config = task_config("detection", "smoke", {})
+    assert studies._on_the_patches_of([Dots()], config, {}) == config
+    assert studies._on_the_patches_of([Dots(), Balls(spec=PatchSpec((24, 24, 24)))], config, {}).size == (24, 24, 24)
 
 
 @pytest.mark.parametrize("preset", presets_of(study_verbs.shapes))
