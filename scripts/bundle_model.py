@@ -24,9 +24,8 @@ from torch import Tensor
 from synthorax import hub
 from synthorax.errors import InputError, SynthoraxError
 from synthorax.io.atomic import atomic_folder
-from synthorax.provenance import sha256
+from synthorax.provenance import SEEN_BEFORE, sha256
 from synthorax.training.files import BEST, CONFIG, DATA, LOG, STATE, WEIGHTS
-from synthorax.training.run_folder import SEEN_BEFORE
 from synthorax.training.trainable import AVERAGE
 
 MOST_MB = 32
@@ -151,7 +150,9 @@ def card_text(facts: Mapping[str, Any], citation: str) -> str:
     patients = ", ".join(f"{count} patients in {split}" for split, count in facts["patients"].items())
     patients = f"{patients}." if patients else "Not known."
     if SEEN_BEFORE in facts:
-        patients += f" The model it was started from, or one before it, was trained on {facts[SEEN_BEFORE]} patients."
+        patients += (
+            f" It knows of {facts[SEEN_BEFORE]} more by the models it was started from or by makers of its data."
+        )
     told = dict(facts) | {"minutes": minutes, "patients": patients, "segmenter": _segmenter(facts)}
     text = TEXT.format(**told, measured=_table(facts["figures"]), citation=citation)
     return f"---\n{yaml.safe_dump(dict(facts), sort_keys=False)}---\n{text}"

@@ -10,7 +10,7 @@ import pytest
 from synthorax import api
 from synthorax.cli import main
 from synthorax.datasets import mask_files
-from synthorax.datasets.lineage import check_training
+from synthorax.datasets.lineage import check_synthetic_cases
 from synthorax.datasets.source_lists import patch_sources
 from synthorax.datasets.splits import split_patients
 from synthorax.datasets.store import Store
@@ -226,7 +226,7 @@ def test_with_only_train_the_rest_of_the_store_is_as_without_synthetic_cases(rea
     assert f"synthetic cases in training alone: 9; left out: {len(left)} made from scans" in " ".join(
         store.source["notes"]
     )
-    check_training(store)
+    check_synthetic_cases(store)
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_a_case_that_knows_held_out_patients_is_left_out_with_only_train_and_tol
     assert main(["prepare", *map(str, arguments)]) == 0
     assert "synthetic training cases that may know patients of validation or test: 1 (" in capsys.readouterr().err
     with pytest.raises(InputError, match=reason):
-        check_training(Store(tmp_path / "other"))
+        check_synthetic_cases(Store(tmp_path / "other"))
 
 
 def test_a_scan_that_may_be_of_several_patients_is_none_of_a_held_out_ones(tmp_path):

@@ -10,7 +10,7 @@ from stores import store_of
 from synthorax import api
 from synthorax.datasets.case import Case
 from synthorax.datasets.lineage import (
-    check_training,
+    check_synthetic_cases,
     check_unseen,
     held_out_patients,
     leaks_in_training,
@@ -22,11 +22,11 @@ from synthorax.datasets.store import Store
 from synthorax.errors import InputError
 from synthorax.makers import Lineage
 from synthorax.nodule import Nodule, NoduleAttributes
-from synthorax.provenance import fingerprint, patient_key
+from synthorax.provenance import SEEN_BEFORE, fingerprint, patient_key
 from synthorax.studies.trials import Study
 from synthorax.systems.ac_wgan.config import PRESETS, TrainingOptions
 from synthorax.systems.ac_wgan.training import training
-from synthorax.training.run_folder import seen_patients
+from synthorax.training.run_folder import RunFolder, seen_patients
 from synthorax.volume import Volume
 
 GAN = Lineage("ac-wgan", "ab" * 32, frozenset(map(patient_key, ["P1", "P2"])))
@@ -123,7 +123,7 @@ def test_synthetic_training_cases_that_know_held_out_patients_are_found(tmp_path
         with pytest.raises(InputError, match=r"synthetic training cases .* 1 in all; made: .*--only-train"):
             Study(store, tmp_path / "study", [0])
     else:
-        check_training(store)
+        check_synthetic_cases(store)
 
 
 def test_outlines_in_synthetic_cases_of_the_test_are_held_out_too(tmp_path):
@@ -156,3 +156,14 @@ def test_the_patients_of_a_model_are_with_its_samples_in_the_store_and_with_what
     seen = seen_patients(training(config, store, 0, TrainingOptions()).data)
     assert patient_key("somebody else") in set(map(patient_key, seen))
     assert "somebody else" not in seen
+
+
+def test_a_run_begun_before_its_synthetic_cases_were_noted_goes_on_and_one_with_others_does_not(tmp_path):
+    store = store_of(tmp_path / "store", [real("P1", "train"), case("a", lineage=GAN)])
+    data = training_data(store)
+    before = {name: value for name, value in data.items() if name != SEEN_BEFORE}
+    RunFolder.open(tmp_path / "run", {"config": {"steps": 1}}, before)
+    RunFolder.open(tmp_path / "run", {"config": {"steps": 1}}, data)
+    RunFolder.open(tmp_path / "new", {"config": {"steps": 1}}, data)
+    with pytest.raises(InputError, match=SEEN_BEFORE):
+        RunFolder.open(tmp_path / "new", {"config": {"steps": 1}}, data | {SEEN_BEFORE: ["P9"]})

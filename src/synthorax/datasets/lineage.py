@@ -72,7 +72,7 @@ def check_unseen(lineage: Lineage, store: Store) -> None:
         raise InputError("model", found, "one trained on this store, or on other patients")
 
 
-def check_training(store: Store) -> None:
+def check_synthetic_cases(store: Store) -> None:
     """Refuse a store whose training has synthetic cases that know patients of its validation or test.
 
     Raises:

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from synthorax.datasets.augmentation import Augmentation
-from synthorax.datasets.lineage import check_training
+from synthorax.datasets.lineage import check_synthetic_cases
 from synthorax.datasets.patches import RECIPE, PatchDataset, Place
 from synthorax.datasets.store import Store
 from synthorax.errors import InputError
@@ -157,7 +157,7 @@ class Study:
     console: Console = field(default_factory=lambda: Console(stderr=True))
 
     def __post_init__(self) -> None:
-        check_training(self.store)
+        check_synthetic_cases(self.store)
 
     def splits(self, config: TaskConfig, places: Callable[[str], list[Place]]) -> Splits:
         """Patches of the three splits."""
