@@ -150,9 +150,7 @@ def card_text(facts: Mapping[str, Any], citation: str) -> str:
     patients = ", ".join(f"{count} patients in {split}" for split, count in facts["patients"].items())
     patients = f"{patients}." if patients else "Not known."
     if SEEN_BEFORE in facts:
-        patients += (
-            f" It knows of {facts[SEEN_BEFORE]} more by the models it was started from or by makers of its data."
-        )
+        patients += f" Patients known by models it was started from or makers of its data: {facts[SEEN_BEFORE]}."
     told = dict(facts) | {"minutes": minutes, "patients": patients, "segmenter": _segmenter(facts)}
     text = TEXT.format(**told, measured=_table(facts["figures"]), citation=citation)
     return f"---\n{yaml.safe_dump(dict(facts), sort_keys=False)}---\n{text}"

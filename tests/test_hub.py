@@ -145,7 +145,7 @@ def test_a_bundled_model_tells_whom_it_and_those_before_it_have_seen(run, shelf,
     assert hub.load("tuned").seen == {"LIDC-IDRI-0001", "LIDC-IDRI-0002", "OLD-1"}
     card = hub.read_card(shelf / "tuned")
     assert card.facts["seen_before"] == 1
-    assert "The model it was started from, or one before it, was trained on 1 patients." in card.text
+    assert "Patients known by models it was started from or makers of its data: 1." in card.text
 
 
 def test_a_bundled_model_may_be_gone_on_from(run, shelf):
