@@ -19,10 +19,12 @@ from cyclopts import Parameter
 
 import synthorax as sx
 from synthorax.cli import VERBS, main
+from synthorax.cli.train import verb as train_verb
 from synthorax.errors import InputError
 from synthorax.io.atomic import MARK
 from synthorax.io.images import read_image, write_image
 from synthorax.io.stl import read_stl
+from synthorax.registry import registry
 from synthorax.volume import Volume
 
 GRID = (20, 40, 40)
@@ -184,7 +186,7 @@ BAD = [
     ("sample thesis --out new", "thesis"),
     ("sample nowhere --out new", "nowhere"),
     ("sample notes.txt --out new", "notes.txt"),
-    ("sample features-24mm --out new", "makes no samples"),
+    ("sample features-24mm --out new", "makes no voxels"),
     (SAMPLE + "--select", "select"),
     (SAMPLE + "--diameter 8", "diameter_mm"),
     (SAMPLE + "-n 0", "number of samples"),
@@ -331,18 +333,28 @@ def test_a_fault_of_ours_is_one_line_and_a_file_for_those_who_must_mend_it(desk,
 # Help
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_explains_itself_and_each_of_its_options(verb, capsys):
+def of_verb(verb):
+    """The function of a verb, or of one whose flags depend on the system that is named."""
+    if verb.startswith("train "):
+        return train_verb(registry()[verb.split()[1]])
     module, _, function = VERBS[verb][1].partition(":")
     found = getattr(import_module(f"synthorax.cli.{module}"), function.removesuffix("()"))
-    signature = inspect.signature(found([])) if function.endswith("()") else inspect.signature(found, eval_str=True)
+    return found([]) if function.endswith("()") else found
+
+
+TRAIN_VERBS = [f"train {name}" for name in registry().having(lambda entry: entry.is_trained)]
+
+
+@pytest.mark.parametrize("verb", [*VERBS, *TRAIN_VERBS])
+def test_every_verb_explains_itself_and_each_of_its_options(verb, capsys):
+    signature = inspect.signature(of_verb(verb), eval_str=True)
     parameters = []
     for name, parameter in signature.parameters.items():
-        if name == "options" and function.endswith("()"):  # of the system that the verb names
-            parameters += get_args(get_args(parameter.annotation)[0])[0].model_fields
-            continue
         group = next((t for t in (parameter.annotation, *get_args(parameter.annotation)) if is_dataclass(t)), None)
         options = get_type_hints(group, include_extras=True) if group else {name: parameter.annotation}
+        kinds = [t for part in get_args(parameter.annotation) for t in get_args(part)]
+        model = next((t for t in kinds if hasattr(t, "model_fields")), None)
+        options = dict.fromkeys(model.model_fields) if model else options
         for option, annotation in options.items():
             given = [a.name[0] for a in get_args(annotation) if isinstance(a, Parameter) and a.name]
             parameters += given or [option]

@@ -6,10 +6,11 @@ import sys
 PROGRAM = """
 import contextlib, io, sys
 from synthorax.cli import VERBS, main
+from synthorax.registry import registry
 
 slow = {"torch", "SimpleITK", "matplotlib", "skimage", "sklearn", "highdicom", "lightning_fabric"}
 found = slow & set(sys.modules)
-for verb in ["", *VERBS]:
+for verb in ["", *VERBS, "train", *(f"train {name}" for name in registry().having(lambda entry: entry.is_trained))]:
     with contextlib.redirect_stdout(io.StringIO()) as text, contextlib.suppress(SystemExit):
         main([*verb.split(), "--help"])
     assert "Usage" in text.getvalue(), verb

@@ -32,10 +32,11 @@ Data = Literal["store", "shapes", ""]
 class Entry:
     """Where a system is, and what it can do.
 
-    Its package has `config` (`PRESETS`, the first of which is the default, `Config`, `Options`; no torch). A trained
-    system (`data` is not empty) also has
-    `system` (the class `System`, with `restore` and `maker`) and `training` (the function
-    `training(config, data, seed, options)`); a system without weights has `maker` (the function `maker(options)`).
+    Its package has `config`, without torch: `Options` of sampling and editing. A trained system (`data` is not empty)
+    has there also `Config`, `PRESETS`, the first of which is the default, and if it wants to `ABOUT_PRESETS`, a line
+    each, `TrainingOptions`, and `FLAGS`, the settings that have a flag of their own; and it has `system` (the class
+    `System`, with `restore` and `maker`) and `training` (the function `training(config, data, seed, options)`). A
+    system without weights has `maker` (the function `maker(options)`).
 
     Attributes:
         name: what users call it.
@@ -76,6 +77,16 @@ class Entry:
         return self._part("config", "Options", Options)
 
     @property
+    def about_presets(self) -> Mapping[str, str]:
+        """What each preset is, for the help; empty if the system does not say."""
+        return self._part("config", "ABOUT_PRESETS", {})
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Settings of its configuration that have a flag of their own."""
+        return self._part("config", "FLAGS", ())
+
+    @property
     def training_options(self) -> type[Options]:
         """The class of its options for training, beside the configuration."""
         return self._part("config", "TrainingOptions", Options)
@@ -86,7 +97,7 @@ class Entry:
         Raises:
             InputError: an option that the system does not have, or a value that does not fit.
         """
-        return _made(self.options, given, self.name)
+        return make_options(self.options, given, self.name)
 
     def make_training_options(self, given: Mapping[str, Any]) -> Options:
         """Return the options of training of these names and values.
@@ -94,7 +105,7 @@ class Entry:
         Raises:
             InputError: an option that the system does not have, or a value that does not fit.
         """
-        return _made(self.training_options, given, self.name)
+        return make_options(self.training_options, given, self.name)
 
     def load(self, module: str, name: str) -> Any:
         """An object of one of its modules.
@@ -184,6 +195,18 @@ class Registry:
             raise InputError(f"system {name}", self.broken[name], "a system that loads")
         raise InputError("system", repr(name), " or ".join(self.entries))
 
+    def trained(self, name: str) -> Entry:
+        """Return a system that can be trained.
+
+        Raises:
+            InputError: no such system, or one that has nothing to train.
+        """
+        found = self[name] if name in self.broken and name not in self.entries else self.entries.get(name)
+        if found is None or not found.is_trained:
+            expected = " or ".join(self.having(lambda entry: entry.is_trained))
+            raise InputError("system", repr(name), f"one that is trained: {expected}")
+        return found
+
     def having(self, holds: Callable[[Entry], bool]) -> list[str]:
         """Names of the systems of which something holds."""
         return [name for name, entry in self.entries.items() if holds(entry)]
@@ -207,8 +230,8 @@ def registry() -> Registry:
     return Registry(entries, broken)
 
 
-def _made(kind: type[Options], given: Mapping[str, Any], system: str) -> Options:
-    """Options of a class by names and values.
+def make_options(kind: type[Options], given: Mapping[str, Any], system: str) -> Options:
+    """Return the options of a class of a system's by their names and values.
 
     Raises:
         InputError: an option that the class does not have, or a value that does not fit.

@@ -122,3 +122,64 @@ def test_models_and_doctor_name_a_system_that_cannot_be_used(installed, capsys):
     told = {finding.name: finding.found for finding in _systems() if finding.state == "note"}
     assert told["system torn"].startswith("toys: toys.torn:entry does not load")
     assert told["system toy"].startswith("toys: toy: found toys.config does not load")
+
+
+TRAINED = """
+from pathlib import Path
+from pydantic import BaseModel
+from synthorax import makers
+
+class Config(BaseModel):
+    \"\"\"Settings.
+
+    Attributes:
+        steps: of the toy.
+    \"\"\"
+
+    steps: int = 3
+
+class TrainingOptions(makers.Options):
+    \"\"\"Options.
+
+    Attributes:
+        colour: of the toy.
+    \"\"\"
+
+    colour: str = "red"
+
+PRESETS = {"small": Config(), "large": Config(steps=30)}
+"""
+
+
+def test_a_system_of_another_package_is_trained_by_the_same_verb_with_its_own_flags_and_settings(installed, capsys):
+    installed("toys", {"toy": "toys.entry:entry"}, entry=entry_text(data="store"), config=TRAINED)
+    assert main(["train", "--help"]) == 0
+    assert "toy Toy." in " ".join(capsys.readouterr().out.split())
+    assert main(["train", "toy", "--preset", "large", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    flag = "--colour STR Of the toy. [default: red]"
+    for said in ("choices: small, large", "[default: small]", flag, "steps=30: of the toy."):
+        assert said in text
+
+
+def test_a_broken_system_is_one_warning_in_the_list_and_one_line_where_it_is_named(installed, capsys):
+    installed("broken", {"alchemy": "broken.entry:entry"}, entry="import nothing_of_this_name")
+    assert main(["train", "--help"]) == 0
+    told = capsys.readouterr()
+    assert told.err.count("\n") == 1
+    assert "warning: the system alchemy cannot be used: broken: broken.entry:entry does not load" in told.err
+    assert "lung" in told.out
+    assert main(["train", "alchemy"]) == 2
+    told = capsys.readouterr()
+    assert "system alchemy: found broken: " in told.err
+    assert told.err.count("\n") == 1
+    assert main(["train", "lung", "--help"]) == 0
+    assert not capsys.readouterr().err
+
+
+def test_a_trained_system_whose_configuration_does_not_load_is_one_line(installed, capsys):
+    installed("toys", {"toy": "toys.entry:entry"}, entry=entry_text(data="store"), config="1 / 0")
+    assert main(["train", "--help"]) == 0
+    capsys.readouterr()
+    assert main(["train", "toy", "--help"]) == 2
+    assert "toys.config does not load (ZeroDivisionError: division by zero)" in capsys.readouterr().err

@@ -70,10 +70,7 @@ def train(
     from synthorax.training.more_steps import with_more_steps
     from synthorax.training.run_folder import HAD_STEPS, RunFolder, check_run_folder
 
-    entry = registry()[system]
-    if not entry.is_trained:
-        trained = " or ".join(registry().having(lambda entry: entry.is_trained))
-        raise InputError("system", f"{system}, which has nothing to train", trained)
+    entry = registry().trained(system)
     if max_minutes is not None and not max_minutes >= 0:
         raise InputError("max minutes", f"{max_minutes:g}", "0 or more")
     settings = dict(settings or {})

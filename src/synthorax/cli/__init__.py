@@ -26,9 +26,6 @@ VERBS = {
     "prepare patches": ("Your own images and masks, by a table.", "prepare:patches"),
     "prepare phantom": ("Phantom patients with nodules of real shapes; no data is needed.", "prepare:phantom"),
     "prepare shapes": ("Real nodule shapes of LIDC-IDRI as one stack with a table.", "prepare:shapes"),
-    "train lung": ("LuNG, the autoencoder of nodule shapes.", "train:lung"),
-    "train ac-wgan": ("The AC-WGAN-GP, a generator of CT cubes with and without a nodule.", "train:ac_wgan"),
-    "train features": ("The network whose features generated patches are compared by.", "train:features"),
     "sample": ("New nodules out of a trained model.", "sample:verb()"),
     "inject": ("Nodules put into a chest CT of yours.", "inject:verb()"),
     "erase": ("Nodules taken out of a chest CT of yours.", "erase:verb()"),
@@ -70,6 +67,10 @@ def build_app(arguments: Sequence[str] = ()) -> App:
     groups = {name: App(name=name, help=text) for name, text in GROUPS.items()}
     for group in groups.values():
         app.command(group)
+    if list(arguments[:1]) == ["train"]:  # its commands are the systems, and only that verb looks for them
+        from synthorax.cli.train import add_systems
+
+        add_systems(groups["train"], arguments[1:])
     for verb, (text, place) in VERBS.items():
         parent, _, name = verb.rpartition(" ")
         is_asked = list(arguments[: len(verb.split())]) == verb.split()
@@ -117,8 +118,19 @@ def _run(arguments: Sequence[str]) -> int:
         )
         return _fail(text, 2)
     except CycloptsError as error:
-        return _fail(" ".join(str(error).split()) + " Try --help.", 2)
+        return _fail(_of_options(error.__cause__) or " ".join(str(error).split()) + " Try --help.", 2)
     return code if isinstance(code, int) else 0
+
+
+def _of_options(cause: BaseException | None) -> str:
+    """One line of an option whose class refuses its value; nothing for other errors."""
+    from pydantic import ValidationError
+
+    if not isinstance(cause, ValidationError):
+        return ""
+    first = cause.errors()[0]
+    flag = "-".join(map(str, first["loc"])).replace("_", "-")
+    return f"--{flag}: found {first['input']!r}; expected {first['msg'].removeprefix('Input should be ')}"
 
 
 def _name(error: OSError) -> str:

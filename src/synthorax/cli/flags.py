@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import is_dataclass
 from functools import wraps
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Optional, Union, get_args, get_origin
+from typing import Annotated, Any, Optional, Union, get_args, get_origin, get_type_hints
 
+import yaml
 from cyclopts import Parameter
-from pydantic import create_model
+from docstring_parser import parse
+from pydantic import BaseModel, create_model
 
 from synthorax.makers import Options
+from synthorax.registry import make_options
 
 OPTIONS = "options"
 """Parameter of a verb that takes the options of the system it names."""
@@ -22,7 +25,12 @@ ON_A_COMMAND_LINE = (str, int, float, bool, Path, type(None))
 
 
 def with_options(
-    verb: Callable[..., Any], options: type[Options], system: str, *, epilogue: str = ""
+    verb: Callable[..., Any],
+    options: type[Options],
+    system: str,
+    *,
+    epilogue: str = "",
+    kinds: Mapping[str, Any] | None = None,
 ) -> Callable[..., Any]:
     """Return a verb whose parameter `options` is a flag for each field of a class of options.
 
@@ -30,18 +38,22 @@ def with_options(
         verb: has a keyword `options`.
         system: whose options they are; `takes(flag)` of the result is the error of a flag that there is not.
         epilogue: text at the end of the verb's help.
+        kinds: annotations of parameters that depend on the system, by name.
     """
 
     @wraps(verb)
     def chosen(*arguments: Any, **named: Any) -> Any:
         if (given := named.get(OPTIONS)) is not None:
-            named[OPTIONS] = options(**{name: getattr(given, name) for name in given.model_fields_set})
+            named[OPTIONS] = make_options(
+                options, {name: getattr(given, name) for name in given.model_fields_set}, system
+            )
         return verb(*arguments, **named)
 
     own: Any = Annotated[Optional[_typed(options)], Parameter(name="*")]  # noqa: UP045
     signature = inspect.signature(verb, eval_str=True)
+    annotations = {**(kinds or {}), OPTIONS: own}
     parameters = [
-        each.replace(annotation=own) if each.name == OPTIONS else each
+        each.replace(annotation=annotations.get(each.name, each.annotation))
         for each in signature.parameters.values()
         if each.name != OPTIONS or options.model_fields
     ]
@@ -50,6 +62,24 @@ def with_options(
     chosen.takes = lambda flag: f"{flag}: {system} has no such option; it takes {_flags(parameters, options)}"  # type: ignore[attr-defined]
     chosen.epilogue = epilogue  # type: ignore[attr-defined]
     return chosen
+
+
+def meanings(kind: type[BaseModel]) -> dict[str, str]:
+    """Return what a class says of its fields, each on one line: in its docstring, those it inherits, or the field."""
+    found: dict[str, str] = {}
+    for each in reversed(kind.__mro__):
+        for described in parse(each.__dict__.get("__doc__") or "").params:
+            text = " ".join((described.description or "").split())
+            found |= {name.strip(): text for name in described.arg_name.split(",")}
+    found |= {name: field.description for name, field in kind.model_fields.items() if field.description}
+    return {name: found[name] for name in kind.model_fields if name in found}
+
+
+def shown(value: Any) -> str:
+    """Return a setting as `--set` takes it."""
+    if isinstance(value, str):
+        return value
+    return yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("...\n").strip()
 
 
 def _flags(parameters: Sequence[inspect.Parameter], options: type[Options]) -> str:
@@ -64,24 +94,35 @@ def _named(parameter: inspect.Parameter) -> list[str]:
         return []
     group = next((part for part in get_args(parameter.annotation) if is_dataclass(part)), None)
     if group is not None:
-        return [f"--{field.name.replace('_', '-')}" for field in fields(group)]
+        return _of_group(group)
     names = [mark.name for mark in getattr(parameter.annotation, "__metadata__", ()) if isinstance(mark, Parameter)]
     aliases = [name for name in names[0] if name.startswith("--")] if names and names[0] else []
     return [*aliases[:1]] or [f"--{parameter.name.replace('_', '-')}"]
 
 
+def _of_group(group: Any) -> list[str]:
+    """Names of the flags that a dataclass holds, as their annotations rename them."""
+    names = []
+    for name, kind in get_type_hints(group, include_extras=True).items():
+        marks = [mark.name for mark in getattr(kind, "__metadata__", ()) if isinstance(mark, Parameter)]
+        names.append(next((each for mark in marks for each in mark or ()), f"--{name.replace('_', '-')}"))
+    return names
+
+
 def _typed(options: type[Options]) -> type[Options]:
     """The class with the types that a command line has; an array or a model in memory is none."""
+    texts = {name: text[:1].upper() + text[1:] for name, text in meanings(options).items()}
     fields: dict[str, Any] = {
-        name: (_of_command_line(field.annotation), field) for name, field in options.model_fields.items()
+        name: (_of_command_line(field.annotation), field.merge_field_infos(field, description=texts.get(name)))
+        for name, field in options.model_fields.items()
     }
-    made = create_model(options.__name__, __base__=options, **fields)
-    made.__doc__ = options.__doc__
-    return made
+    return create_model(options.__name__, __base__=options, **fields)
 
 
 def _of_command_line(kind: Any) -> Any:
     """The part of a type that can be typed: text, if nothing else is left."""
+    if get_origin(kind) is Annotated:
+        return _of_command_line(get_args(kind)[0])
     if get_origin(kind) in (Union, UnionType):
         parts = [_of_command_line(part) for part in get_args(kind)]
         kept = [part for part in dict.fromkeys(parts) if part is not Path or str not in parts]

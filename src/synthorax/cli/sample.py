@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,20 +11,38 @@ from cyclopts import Parameter
 
 from synthorax import api
 from synthorax.cli.flags import with_options
+from synthorax.errors import InputError
 from synthorax.hub import system_of
 from synthorax.io.atomic import claiming
 from synthorax.makers import Options
-from synthorax.registry import registry
+from synthorax.registry import Entry, registry
 from synthorax.screen import say
 
 
 def verb(arguments: Sequence[str]) -> Callable[..., None]:
     """Return the verb with the flags of the model that the arguments name; without a model, with the general ones."""
-    named = next((word for word in arguments if not word.startswith("-")), None)
-    if named is None:
+    entry = _system_of(arguments)
+    if entry is None:
         return with_options(sample, Options, "a model", epilogue=_flags_of_all())
-    entry = system_of(named)
     return with_options(sample, entry.options, entry.name)
+
+
+def _system_of(arguments: Sequence[str]) -> Entry | None:
+    """The system of the model among the arguments; None if no word can be the model.
+
+    Raises:
+        InputError: words that can only be the model, and none of them is one.
+    """
+    words = [(before.startswith("-"), word) for before, word in pairwise(("", *arguments)) if not word.startswith("-")]
+    errors = []
+    for may_be_a_value, word in sorted(words, key=lambda each: each[0]):
+        try:
+            return system_of(word)
+        except InputError as error:
+            errors += [] if may_be_a_value else [error]
+    if errors:
+        raise errors[0]
+    return None
 
 
 def _flags_of_all() -> str:

@@ -1,18 +1,40 @@
-"""`synthorax train`."""
+"""`synthorax train SYSTEM`: one verb, whose flags and settings are those of the system that it names."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
+from pydantic import BaseModel, Field, create_model
 
-from synthorax.api import train
+from synthorax import api
+from synthorax.cli.flags import meanings, shown, with_options
 from synthorax.cli.options import parse_settings
+from synthorax.makers import Options
+from synthorax.registry import Entry, registry
 from synthorax.screen import say
 
+if TYPE_CHECKING:
+    from cyclopts import App
+
 Settings = Annotated[list[str] | None, Parameter(negative="")]
+DATA: Mapping[str, Any] = {
+    "store": Annotated[
+        Path, Parameter(help="A store, as `synthorax prepare` makes; its training patients are learned from.")
+    ],
+    "shapes": Annotated[
+        str,
+        Parameter(
+            help="lidc, the annotations in the package; or a .npy stack on the model's grid, a NIfTI or MHA mask, a "
+            "folder."
+        ),
+    ],
+}
+"""Type and help of `--data`, by what a system is trained on."""
 
 
 @Parameter(name="*")
@@ -42,118 +64,107 @@ class Where:
     max_minutes: float | None = None
 
 
-def lung(
-    *,
-    data: str,
-    out: Path,
-    preset: Literal["paper", "compact", "smooth", "smoke"] = "paper",
-    layers: str | None = None,
-    nodules: int | None = None,
-    seed: int = 0,
-    config: Path | None = None,
-    set: Settings = None,  # noqa: A002  (the option's name)
-    where: Where | None = None,
-) -> None:
-    """Train LuNG, the autoencoder of nodule shapes. Run it again to go on where it stopped.
+def add_systems(group: App, arguments: Sequence[str]) -> None:
+    """Add a command for every system that is trained; only the one that the arguments name is imported.
 
-    Parameters
-    ----------
-    data
-        lidc, the annotations in the package; or a .npy stack on the model's grid, a NIfTI or MHA mask, a folder.
-    out
-        Run folder: config, weights, log, state. It is what `synthorax sample` takes.
-    preset
-        paper: as published, hours on a CPU. compact: half a minute for 51 nodules. smooth: the
-        same for outlined nodules, as LIDC's. smoke: seconds.
-    layers
-        Neurons of the hidden layers; the narrowest is the latent space, as in 32_3_64_1024.
-    nodules
-        Train on so many, drawn by the seed; all if not given.
-    seed
-        Decides the nodules drawn, the first weights and the order of batches.
-    config
-        YAML file of settings, such as a run's config.yaml.
-    set
-        One setting, KEY=VALUE; may be repeated.
+    Systems of other packages that cannot be used are named in a warning where the systems are listed.
+
+    Args:
+        group: of the verb.
+        arguments: after it.
+
+    Raises:
+        InputError: the first argument is no system that is trained.
     """
-    settings = parse_settings(set or [], config, layers=layers)
-    _train("lung", data, out, preset, settings, seed, where, nodules=nodules)
+    named = arguments[0] if arguments and not arguments[0].startswith("-") else ""
+    if not named:
+        for name, reason in registry().broken.items():
+            say(f"synthorax: warning: the system {name} cannot be used: {reason}", error=True)
+    asked = registry().trained(named) if named else None
+    for name in registry().having(lambda entry: entry.is_trained):
+        entry = registry()[name]
+        if entry is asked:
+            help_ = f"{entry.help} Run it again to go on where it stopped."
+            made = verb(entry, arguments[1:])
+            group.command(made, name=name, help=help_, help_epilogue=made.epilogue)  # type: ignore[attr-defined]
+        else:
+            group.command(_of_another, name=name, help=entry.help)
 
 
-def ac_wgan(
-    *,
-    data: Path,
-    out: Path,
-    preset: Literal["paper", "large", "patch48", "patch24", "compact", "folded24", "smoke"] = "paper",
-    seed: int = 0,
-    config: Path | None = None,
-    set: Settings = None,  # noqa: A002  (the option's name)
-    where: Where | None = None,
-) -> None:
-    """Train the AC-WGAN-GP, a generator of CT cubes with and without a nodule. Run it again to go on.
+def _of_another() -> None:
+    """Stand in a list for a system that the arguments do not name."""
 
-    Parameters
-    ----------
-    data
-        A store, as `synthorax prepare` makes; its training patients are learned from.
-    out
-        Run folder: config, weights, log, previews, state.
-    preset
-        paper: cubes of 48 mm, as published. large: twice its channels. patch48, patch24: cubes of 48 and 24 mm,
-        told diameter, texture and malignancy. compact: the same at 24 mm for a CPU. smoke: seconds.
-    seed
-        Decides the first weights, the noise and the order of patches.
-    config
-        YAML file of settings, such as a run's config.yaml.
-    set
-        One setting, KEY=VALUE, as in precision=bf16 (or 32, tf32); may be repeated.
+
+def verb(entry: Entry, arguments: Sequence[str] = ()) -> Callable[..., None]:
+    """Return the verb that trains a system.
+
+    Args:
+        arguments: after the system's name; the settings are shown as the preset among them has them.
     """
-    _train("ac-wgan", data, out, preset, parse_settings(set or [], config), seed, where)
+    presets = entry.presets
+    first = next(iter(presets))
+    about = " ".join(f"{name}: {text}" for name, text in entry.about_presets.items())
+    kinds = {
+        "data": DATA[entry.data],
+        "preset": Annotated[Literal[tuple(presets)], Parameter(help=about)],
+    }
 
+    def train(
+        *,
+        data: Any,
+        out: Path,
+        preset: Any = first,
+        seed: int = 0,
+        config: Path | None = None,
+        set: Settings = None,  # noqa: A002  (the option's name)
+        more_steps: int | None = None,
+        options: Options | None = None,
+        where: Where | None = None,
+    ) -> None:
+        """Train a system.
 
-def features(
-    *,
-    data: Path,
-    out: Path,
-    preset: Literal["paper", "compact", "smoke"] = "compact",
-    seed: int = 0,
-    config: Path | None = None,
-    set: Settings = None,  # noqa: A002  (the option's name)
-    where: Where | None = None,
-) -> None:
-    """Train the network whose features generated patches are compared by (FID, KID and others).
-
-    Parameters
-    ----------
-    data
-        A store, as `synthorax prepare` makes; its validation patients decide which weights are kept as best.
-    out
-        Run folder.
-    preset
-        compact: minutes on a CPU. paper: longer. smoke: seconds.
-    seed
-        Decides the first weights and the order of patches.
-    config
-        YAML file of settings, such as a run's config.yaml.
-    set
-        One setting, KEY=VALUE; may be repeated.
-    """
-    _train("features", data, out, preset, parse_settings(set or [], config), seed, where)
-
-
-def _train(
-    system: str,
-    data: str | Path,
-    out: Path,
-    preset: str,
-    settings: dict[str, Any],
-    seed: int,
-    where: Where | None,
-    **options: Any,
-) -> None:
-    outcome = train(system, data, out, preset=preset, settings=settings, seed=seed, **vars(where or Where()), **options)
-    if outcome.finished:
-        more = "" if system == "lung" else f"; --set steps=N, more than {outcome.step}, goes on"
+        Parameters
+        ----------
+        out
+            Run folder: config, weights, log, pictures, state. Other verbs take it as a model.
+        seed
+            Decides the first weights and whatever else is drawn.
+        config
+            YAML file of settings, such as a run's config.yaml.
+        set
+            One setting, KEY=VALUE; may be repeated.
+        more_steps
+            Go on with the run in OUT for so many steps more than it had; the rest of the command stays as it was.
+        """
+        given = {name: getattr(options, name) for name in options.model_fields_set} if options else {}
+        own = {name: given.pop(name) for name in entry.flags if name in given}
+        settings = parse_settings(set or [], config, **own)
+        given |= vars(where or Where()) | {"seed": seed, "more_steps": more_steps}
+        outcome = api.train(entry.name, data, out, preset=preset, settings=settings, **given)
+        if not outcome.finished:
+            say(f"{out}: stopped after {outcome.step} steps; the same command goes on")
+            return
+        more = "; --more-steps N goes on" if "steps" in entry.config.model_fields else ""
         say(f"{out}: trained, {outcome.step} steps{more}")
-    else:
-        say(f"{out}: stopped after {outcome.step} steps; the same command goes on")
+
+    named = next((name for flag, name in pairwise(arguments) if flag == "--preset" and name in presets), first)
+    epilogue = _settings_help(entry.config, named, presets[named])
+    return with_options(train, _flags(entry), entry.name, epilogue=epilogue, kinds=kinds)
+
+
+def _flags(entry: Entry) -> type[Options]:
+    """The options of a system's training, and its settings that have a flag of their own."""
+    texts = meanings(entry.config)
+    fields: dict[str, Any] = {
+        name: (str | None, Field(default=None, description=texts.get(name))) for name in entry.flags
+    }
+    return create_model("Flags", __base__=entry.training_options, **fields)
+
+
+def _settings_help(kind: type[BaseModel], preset: str, config: BaseModel) -> str:
+    """Every setting with its value in a preset and what it means, in Markdown."""
+    texts = meanings(kind)
+    lines = [
+        f"- `{name}={shown(value)}`: {texts.get(name, '')}" for name, value in config.model_dump(mode="json").items()
+    ]
+    return "\n".join([f"Settings that `--set KEY=VALUE` takes, with their values in preset {preset}:", "", *lines])

@@ -27,12 +27,14 @@ class TaskConfig(PatchSettings):
         steps: of Adam.
         learning_rate: up to `late_from` of the steps.
         late_rate: from there on.
+        late_from: share of the steps after which the learning rate is the late one.
         weight_decay: decoupled from the gradient.
         flip: each axis with probability one half.
         shift_voxels: at most so far along each axis.
         scale: least and most magnification.
         validate_every: steps between two looks at the validation patients, the best of which decides.
         select: the figure that decides.
+        precision: of the layers; weights and losses stay in 32 bits.
     """
 
     network: NetworkConfig

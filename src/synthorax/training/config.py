@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, ValidationError
 
 from synthorax.errors import InputError
 
-Precision = Literal["32", "tf32", "bf16"]
+Precision = Annotated[
+    Literal["32", "tf32", "bf16"], BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)
+]
 """Of arithmetic; weights are float32. `32`: IEEE single precision. `tf32`: on CUDA, convolutions and matrix products
 round what they multiply to 11 bits. `bf16`: the networks' layers in bfloat16, the rest as `tf32`."""
 Config = TypeVar("Config", bound=BaseModel)

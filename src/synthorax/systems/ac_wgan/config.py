@@ -49,7 +49,7 @@ class AcWganConfig(PatchSettings):
         attributes: what else the generator is told and the critic has heads for, of diameter_mm, texture and malignancy
             (section 6, "further research"); each overwrites two further entries of the noise, by its value and by
             whether it is given.
-        batch_size: section 4.1.1.
+        batch_size: cubes that an update learns from (section 4.1.1).
         steps: of five critic updates and one of the generator, which the thesis calls epochs.
         segmenter_steps: steps in which the network learns that gives made nodules their masks; 0 for none, and samples
             without masks. It learns on the outlines of the store's training patients (`tasks.made_masks`).
@@ -230,6 +230,16 @@ PRESETS = {
 
 All but the published ones and `smoke` also train the segmenter that gives nodules their masks.
 """
+
+ABOUT_PRESETS = {
+    "paper": "cubes of 48 mm, as published, on a GPU.",
+    "large": "twice its channels.",
+    "patch48": "cubes of 48 mm, told diameter, texture and malignancy.",
+    "patch24": "the same of 24 mm, with patches without a nodule.",
+    "compact": "the same for a CPU.",
+    "folded24": "for a CPU too, not published: folded voxels, grain, styles; a third of compact's work a step.",
+    "smoke": "seconds.",
+}
 
 
 class AcWganOptions(makers.Options):

@@ -25,10 +25,14 @@ class LungConfig(BaseModel):
     """LuNG's network and its training; the defaults are the paper's and its released program's.
 
     Attributes:
-        layers: neurons of the hidden layers; the narrowest is the latent space (section IV).
+        layers: neurons of the hidden layers, as in 32_3_64_1024; the narrowest is the latent space (section IV).
+        grid: voxels of a nodule's box (z, y, x).
+        spacing_mm: of its voxels (z, y, x).
         method: Adam on all layers, as published; or the fit of `systems.lung.fit`: arranged latent vectors,
             a regressed feature network, and a convex fit of the generator's last layer.
         iterations: mini-batches of Adam in all, which the paper calls epochs; or passes of the fit.
+        batch_size: samples of a mini-batch of Adam.
+        learning_rate: Adam's.
         rounds: blocks of iterations; each starts the optimiser anew.
         schedule: learning rate over a round: constant, or a short warm-up and a cosine to zero.
         support: voxels the network sees: all, or those that some base sample uses. The others are
@@ -124,8 +128,14 @@ PRESETS = {
         initialisation="data",
     ),
 }
-"""`paper` as published; `compact` in half a minute on a CPU; `smooth` the same for outlined nodules, as
-LIDC's, which have no rough edges; `smoke` for seconds."""
+
+ABOUT_PRESETS = {
+    "paper": "as published, hours on a CPU.",
+    "compact": "half a minute for 51 nodules.",
+    "smooth": "the same for outlined nodules, as LIDC's, which have no rough edges.",
+    "smoke": "seconds.",
+}
+FLAGS = ("layers",)
 
 
 class LungOptions(makers.Options):

@@ -11,18 +11,19 @@ from synthorax.tasks.networks.config import DetectorConfig
 Config = TaskConfig
 
 PRESETS = {
-    "paper": TaskConfig(network=DetectorConfig(n_classes=5), steps=3000, shift_voxels=2, scale=(0.9, 1.1)),
     "compact": TaskConfig(network=DetectorConfig(n_classes=5), shift_voxels=2, scale=(0.9, 1.1)),
+    "paper": TaskConfig(network=DetectorConfig(n_classes=5), steps=3000, shift_voxels=2, scale=(0.9, 1.1)),
     "smoke": TaskConfig(
         network=DetectorConfig(width=4, n_classes=5), size=(16, 16, 16), batch_size=10, steps=8, validate_every=4
     ),
 }
-"""No paper has such a network for 3D patches of CT.
+"""No paper has such a network for 3D patches of CT."""
 
-- `paper`: as long as the papers' detectors.
-- `compact`: minutes on a CPU.
-- `smoke`: seconds.
-"""
+ABOUT_PRESETS = {
+    "compact": "minutes on a CPU.",
+    "paper": "longer.",
+    "smoke": "seconds.",
+}
 
 
 class TrainingOptions(makers.Options):

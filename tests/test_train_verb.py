@@ -1,0 +1,103 @@
+"""`synthorax train SYSTEM`: every system has its own presets, options and settings in the help."""
+
+import subprocess
+import sys
+
+import pytest
+
+from synthorax.cli import main
+from synthorax.cli.flags import meanings, shown
+from synthorax.cli.options import parse_settings
+from synthorax.registry import registry
+
+TRAINED = [entry for entry in registry().entries.values() if entry.is_trained]
+NAMES = [entry.name for entry in TRAINED]
+
+
+def words(capsys, *arguments):
+    """The help of a command, on one line."""
+    assert main([*arguments, "--help"]) == 0
+    return " ".join(capsys.readouterr().out.replace("│", " ").replace("•", " ").split())
+
+
+def loaded_by(*arguments):
+    """The modules that a process has loaded after showing a help."""
+    code = f"import sys; from synthorax.cli import main; main({[*arguments, '--help']!r}); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_the_help_lists_every_system_that_is_trained_with_what_it_is(capsys):
+    text = words(capsys, "train")
+    for entry in TRAINED:
+        assert f"{entry.name} {entry.help}" in text
+    assert "render" not in text
+
+
+@pytest.mark.parametrize("entry", TRAINED, ids=NAMES)
+def test_the_help_of_a_system_has_its_presets_its_options_and_every_setting_with_its_meaning(entry, capsys):
+    text = words(capsys, "train", entry.name)
+    for preset, what in entry.about_presets.items():
+        assert f"{preset}: {what}" in text
+    for option in entry.training_options.model_fields:
+        assert f"--{option}" in text
+    for name, meaning in meanings(entry.config).items():
+        assert f"{name}=" in text
+        assert " ".join(meaning.replace("`", "").split()) in text
+
+
+@pytest.mark.parametrize("entry", TRAINED, ids=NAMES)
+def test_every_preset_and_every_setting_of_a_system_says_what_it_is(entry):
+    assert entry.about_presets.keys() == entry.presets.keys()
+    assert meanings(entry.config).keys() == entry.config.model_fields.keys()
+    assert meanings(entry.training_options).keys() == entry.training_options.model_fields.keys()
+
+
+def test_settings_are_shown_as_the_preset_has_them(capsys):
+    assert "steps=20000: " in words(capsys, "train", "ac-wgan")
+    assert "steps=6: " in words(capsys, "train", "ac-wgan", "--preset", "smoke")
+
+
+@pytest.mark.parametrize("entry", TRAINED, ids=NAMES)
+def test_every_setting_can_be_given_as_the_help_shows_it(entry):
+    for config in entry.presets.values():
+        values = config.model_dump(mode="json")
+        given = parse_settings([f"{name}={shown(value)}" for name, value in values.items()], None)
+        assert entry.config.model_validate(given) == config
+
+
+def test_no_torch_and_no_other_systems_configuration_is_loaded_for_a_help():
+    configs = {f"{entry.package}.config" for entry in TRAINED}
+    listed = loaded_by("train")
+    assert "synthorax.registry" in listed
+    assert not listed & {*configs, "torch"}
+    one = loaded_by("train", "ac-wgan")
+    assert one & configs == {"synthorax.systems.ac_wgan.config"}
+    assert "torch" not in one
+    assert "synthorax.registry" not in loaded_by()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("train alchemy", "system: found 'alchemy'; expected one that is trained: lung or ac-wgan or features"),
+        ("train render", "system: found 'render'; expected one that is trained"),
+        ("train lung --data lidc --out new --nodules none", "--nodules: found 'none'; expected a valid integer"),
+        ("train lung --data lidc --out new --nodules 0", "nodules: found 0; expected greater than 0"),
+        ("train lung --data lidc --out new --layers 3x3", "setting layers: found '3x3'"),
+        (
+            "train ac-wgan --data s --out new --layers 3_3",
+            "--layers: ac-wgan has no such option; it takes --data",
+        ),
+        ("train ac-wgan --data s --out new --more-steps 5", "new: found no run; expected a run that has begun"),
+        ("train lung --data lidc --out new --more-steps 5", "more steps: found lung, whose training does not go on"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_nothing(arguments, said, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments.split()) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert not any(tmp_path.iterdir())
