@@ -285,7 +285,12 @@ def test_rendered_nodules_are_denser_than_the_patches_they_are_put_into(train, s
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"), [([()], "0 in one patch"), ([(NoduleAttributes(diameter_mm=5, margin=2),)], "does not heed")]
+    ("asked", "said"),
+    [
+        ([()], "0 in one patch"),
+        ([(NoduleAttributes(),)], "diameter: found none"),
+        ([(NoduleAttributes(diameter_mm=5, margin=2),)], "does not heed"),
+    ],
 )
 def test_an_injector_refuses_what_it_cannot_fill_in(train, asked, said):
     with pytest.raises(InputError, match=said):

@@ -44,7 +44,7 @@ class FilledPatches(Generator):
             raise InputError("backgrounds", "no training patch without a nodule, to put one into", expected)
         self._method, self._backgrounds, self._free = method, backgrounds, np.array(free)
         patients = {patient_key(backgrounds.places[i].patient_id) for i in free}
-        self.name, self.heeds = method.name, method.heeds
+        self.name, self.heeds = method.name, method.heeds | {"diameter_mm"}
         self.lineage: Lineage = method.lineage.with_outlines(method.lineage.outlines | patients)
         self.roles: frozenset[Role] = frozenset({"makes patches"})
         self.spec = backgrounds.spec
@@ -61,6 +61,8 @@ class FilledPatches(Generator):
         """
         if wrong := [len(one) for one in asked if len(one) != 1]:
             raise InputError("nodules", f"{wrong[0]} in one patch", f"one, which {self.name} puts into it")
+        if any(one.diameter_mm is None for (one,) in asked):
+            raise InputError("diameter", "none", f"one of each nodule, which {self.name} puts into a patch")
         if options is not None:
             raise InputError("options", type(options).__name__, f"none: {self.name} was given its options before")
         check_heeds(self, [one for (one,) in asked])
