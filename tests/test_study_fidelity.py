@@ -13,7 +13,7 @@ from synthorax.hub import Model
 from synthorax.makers import Lineage
 from synthorax.provenance import patient_key
 from synthorax.studies.conditions import check_diameters, check_rating, half_widths_mm, rank_correlation_of
-from synthorax.studies.fidelity_page import CURVES, logged, study_fidelity
+from synthorax.studies.fidelity_page import logged, study_fidelity
 from synthorax.studies.trials import Study
 from synthorax.tasks.classification import Classification
 from synthorax.tasks.config import DETECTION
@@ -51,8 +51,7 @@ def extractor():
 def test_the_study_ends_in_figures_checks_and_pictures(store, extractor, tmp_path):
     run = tmp_path / "run"
     run.mkdir()
-    names = [name for curves in CURVES.values() for name in curves.values()]
-    lines = [{"step": step, **dict.fromkeys(names, step / 7)} for step in range(40)] + [{"step": 40, "other": 1}]
+    lines = [{"step": step, "seconds": 1.0, "loss": step / 7} for step in range(40)]
     (run / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
     def go():
@@ -210,7 +209,12 @@ def test_a_rating_that_nobody_gave_is_told_of_and_not_read(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_log_without_such_figures_has_no_curves(tmp_path):
+def test_figures_of_one_word_share_a_panel_and_few_lines_make_no_curve(tmp_path):
     assert logged(tmp_path / "log.jsonl") is None
-    (tmp_path / "log.jsonl").write_text('{"step": 1, "loss": 2}\n')
-    assert logged(tmp_path / "log.jsonl") is None
+    lines = [{"step": i, "seconds": i, "class_real": 1.0, "class_fake": 2.0, "loss": i / 2} for i in range(30)]
+    lines += [{"step": 30, "seconds": 30, "rare": 1.0}]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    panels, smoothed = logged(tmp_path / "log.jsonl")
+    assert {title: list(curves) for title, curves in panels.items()} == {"class": ["real", "fake"], "loss": ["loss"]}
+    assert panels["loss"]["loss"][1].tolist() == [i / 2 for i in range(30)]
+    assert smoothed == 2

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -342,10 +343,12 @@ def training_curves(
         panels: title -> label -> steps and values, one a line of the log.
         window: lines that are averaged.
     """
-    figure = Figure(figsize=(4.2 * len(panels), 2.8), dpi=DPI, facecolor=PAPER)
-    grid = figure.subplots(1, len(panels), squeeze=False)[0]
-    for axes, (title, curves) in zip(grid, panels.items(), strict=True):
-        for (label, (steps, values)), colour in zip(curves.items(), (SYNTHETIC, REAL, INK), strict=False):
+    columns = min(len(panels), 3)
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(4.2 * columns, 2.8 * rows), dpi=DPI, facecolor=PAPER)
+    for place, (title, curves) in enumerate(panels.items(), start=1):
+        axes = figure.add_subplot(rows, columns, place)
+        for (label, (steps, values)), colour in zip(curves.items(), cycle((SYNTHETIC, REAL, INK)), strict=False):
             padded = np.pad(values, (window // 2, (window - 1) // 2), mode="reflect")
             near = np.lib.stride_tricks.sliding_window_view(padded, window)
             low, high = np.quantile(near, [0.025, 0.975], axis=1)

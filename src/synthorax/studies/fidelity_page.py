@@ -48,11 +48,10 @@ SHOWN = 8
 """Samples beside their nearest neighbours."""
 LEAST_SAMPLES = 4
 """Fewer selected ones have no figures."""
-CURVES = {
-    "Wasserstein estimate": {"critic": "wasserstein"},
-    "class, cross-entropy": {"made": "class_fake", "real": "class_real"},
-    "attributes, squared error": {"made": "attributes_fake", "real": "attributes_real"},
-}
+PROGRESS = ("step", "seconds", "steps_per_second")
+"""Numbers of a log's line that are no figures of the training."""
+LEAST_LINES = 20
+"""A figure that the log has fewer times is not drawn."""
 SMOOTHED = 0.05
 """Share of the log's lines that a running mean takes."""
 
@@ -171,6 +170,7 @@ def _write(out: Path, store: Store, found: Fidelity, maker: Maker, extractor: Mo
         Arm(name, [], {measure: Interval(*value) for measure, value in row.items()}, {})
         for name, row in found.likeness.items()
     ]
+    out.mkdir(parents=True, exist_ok=True)  # where no network was trained that reads ratings
     write_results(
         out / "results.json",
         "fidelity",
@@ -249,14 +249,18 @@ def _panel(cube: NDArray[np.number], caption: str, colour: str) -> Slice:
 
 
 def logged(log: Path) -> tuple[dict[str, dict[str, tuple[NDArray, NDArray]]], int] | None:
-    """The curves of a training's log by panel, and the lines to smooth over; none where it has no such figures."""
+    """The curves of a training's log by panel, and the lines to smooth over; None where it has no figures.
+
+    Figures that begin with the same word, up to an underline, share a panel.
+    """
     lines = read_log(log.parent)
     panels: dict[str, dict[str, tuple[NDArray, NDArray]]] = {}
-    for title, curves in CURVES.items():
-        for label, name in curves.items():
-            if found := [(line["step"], line[name]) for line in lines if name in line]:
-                steps, values = np.array(found, float).T
-                panels.setdefault(title, {})[label] = (steps, values)
+    for name in dict.fromkeys(name for line in lines for name in line if name not in PROGRESS):
+        found = [(line["step"], line[name]) for line in lines if isinstance(line.get(name), int | float)]
+        if len(found) >= LEAST_LINES:
+            steps, values = np.array(found, float).T
+            title, _, label = name.partition("_")
+            panels.setdefault(title, {})[label.replace("_", " ") or title] = (steps, values)
     if not panels:
         return None
     length = min(len(steps) for curves in panels.values() for steps, _ in curves.values())
