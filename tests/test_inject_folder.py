@@ -176,6 +176,15 @@ def test_nodules_that_the_folder_tells_of_stay_in_the_new_masks(phantoms, tmp_pa
     assert (labels == 2).any()
 
 
+def test_images_of_a_folder_belong_to_the_patients_that_the_user_tells_apart(phantoms, tmp_path):
+    (tmp_path / "scans").mkdir()
+    for name in ("ann_1", "ann_2"):
+        write_image(tmp_path / "scans" / f"{name}.nii.gz", phantoms[0])
+    wanted = {"auto": 1, "diameter_mm": 14, "workers": 1}
+    made = sx.inject_folder(tmp_path / "scans", tmp_path / "out", Ball(), patient_from="([a-z]+)_", **wanted)
+    assert {row["patient_id"] for row in read_table(made.out / "nodules.csv")} == {synthetic_patient("ann")}
+
+
 @pytest.mark.prove
 def test_twenty_phantoms_over_two_processes_and_a_cluster_with_a_kill_each_are_the_same_bytes(tmp_path):
     distributed = pytest.importorskip("distributed")

@@ -196,7 +196,7 @@ def test_what_is_denser_in_the_scan_than_the_nodule_stays():
 
 
 def test_a_blend_depends_on_its_own_patch_and_seed_alone_and_another_seed_gives_another():
-    patch, other = lung(), lung((1.0, 1.0, 1.0))
+    patch, other = lung(width_mm=30), lung((1.0, 1.0, 1.0), 24)
     method, every = Blended(Balls()), [np.ones(p.shape, bool) for p in (patch, other)]
     both = method.fill_many([other, patch], every[::-1], [wish(8), wish(10)], [5, 6])
     assert (both[1].hu == fill(method, patch, every[0], wish(10), 6).hu).all()

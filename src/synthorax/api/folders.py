@@ -62,6 +62,7 @@ def inject_folder(
     clearance: Clearance | None = None,
     lungs: LungFinder = "density",
     force: bool = False,
+    patient_from: str = "auto",
     keep_identity: bool = False,
     workers: int | None = None,
     cluster: str | None = None,
@@ -79,6 +80,7 @@ def inject_folder(
     Args:
         auto: nodules put into each scan, in places that are found.
         diameter_mm: of all, or of one after the other in each scan.
+        patient_from: how the patients of images are told apart, as of `prepare`; each has a synthetic patient.
         workers: processes; one a core if not given.
         cluster: address of a Dask scheduler to use instead, whose workers see the same files.
         overwrite: make every case of `out` anew if it was asked for something else before.
@@ -101,7 +103,7 @@ def inject_folder(
     folder, out = Path(folder).resolve(), Path(out).resolve()
     if out == folder or out in folder.parents or folder in out.parents:
         raise InputError(out, "the folder of scans, or one within or around it", "a folder beside it")
-    found = scan_sources(folder)
+    found = scan_sources(folder, patient_from=patient_from)
     cases, passed_over = _cases(found.sources, folder, keep_identity)
     wanted = {
         "synthorax": version("synthorax"),
@@ -112,6 +114,7 @@ def inject_folder(
         "seed": seed,
         "request": request.about() | {"lungs": lungs, **told},
         "keep_identity": keep_identity,
+        "patient_from": patient_from,
     }
     job = _Inject(out, method, options, device, request, lungs, seed, keep_identity, uuid.uuid4().hex)
     with working_in(out):

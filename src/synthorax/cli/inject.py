@@ -130,6 +130,7 @@ def inject(
     series: str | None = None,
     seed: int = 0,
     out: Path,
+    patient_from: str = "auto",
     workers: int | None = None,
     cluster: str | None = None,
     device: str = "cpu",
@@ -166,6 +167,9 @@ def inject(
         The same seed gives the same nodules.
     out
         Folder to write.
+    patient_from
+        Of a folder of scans: how patients of images are told apart: auto, folder, name, or a regular expression, as of
+        `prepare scans`.
     workers
         Of a folder of scans: processes; one a core if not given.
     cluster
@@ -188,12 +192,14 @@ def inject(
     shared: dict[str, Any] = {"auto": placing.auto, "diameter_mm": diameters, "attributes": given, "seed": seed}
     shared |= {"site": placing.site, "clearance": placing.clearance(), "lungs": lungs, "force": force}
     shared |= {"keep_identity": keep_identity, "overwrite": overwrite, "device": device, **own}
+    of_folder: dict[str, Any] = {"patient_from": patient_from, "workers": workers, "cluster": cluster}
     if series is None and holds_scans(scan):
         for option, value in (("--at", at), ("--voxel", voxel), ("--nodules", nodules)):
             if value:
                 raise InputError(option, "given with a folder of several scans", "--auto, or one scan, or --series")
-        return _folder(api.inject_folder(scan, out, method, workers=workers, cluster=cluster, **shared), json)
-    for option, text in (("--workers", workers), ("--cluster", cluster)):
+        return _folder(api.inject_folder(scan, out, method, **shared, **of_folder), json)
+    other_than_auto = None if patient_from == "auto" else patient_from
+    for option, text in (("--workers", workers), ("--cluster", cluster), ("--patient-from", other_than_auto)):
         if text is not None:
             raise InputError(option, "given with one scan", "a folder of several scans")
     points, indices = (parse_places(*each) for each in ((at, "--at", "X,Y,Z"), (voxel, "--voxel", "I,J,K")))

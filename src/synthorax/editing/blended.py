@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import log
+from math import inf, log
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, zoom
 
-from synthorax.anatomy.morphology import dilated, distance_inside, eroded
+from synthorax.anatomy.morphology import distance_inside, eroded
 from synthorax.editing.learned import CONTEXT_MM, REACH_MM, SPREAD, diameter_of, noise_of, onto
 from synthorax.errors import InputError
 from synthorax.makers import Edit, Filled, Generator, Options, Role, Samples
 from synthorax.nodule import NoduleAttributes
-from synthorax.scanner import measure_scanner
+from synthorax.scanner import Scanner, measure_scanner
 from synthorax.seeding import derive
 from synthorax.shapes.diameter import axial_diameter_mm
 from synthorax.volume import Volume
@@ -25,7 +25,7 @@ DRAWN = 16
 ATTEMPTS = 3
 """As many samples are made again, at most this often, until one of them has no more flaws than `CLOSE`."""
 CLOSE = 0.05
-"""Flaws of a sample that is good enough; `_Sample.flaws` says how they are counted."""
+"""Flaws of a sample that is good enough; `_flaws` says how they are counted."""
 SCALES = (0.75, 1.35)
 """A generated nodule is made narrower or wider by a factor of this range, so that it has the diameter asked for."""
 STRETCHED = 0.1
@@ -44,6 +44,12 @@ GRAIN_VOXELS = 0.6
 """Standard deviation of the Gaussian that takes a sample's own noise out of its tissue, in voxels of the sample."""
 FAINT = 0.06
 """A voxel outside the core with less of the nodule than this, which may be noise, has none."""
+FINER = 2
+"""A sample is taken apart on voxels this many times as small as its own, so that steep edges have no steps."""
+VOXEL_BLUR = 0.85
+"""Standard deviation of the blur of a sample's edges, in its voxels; interpolation adds to that of real scans."""
+STEEPEST = 2.0
+"""Edges are made steeper by at most this factor."""
 LUNG_HU, DENSER_HU, TISSUE_HU = -850.0, -500.0, 30.0
 """Lung where a patch shows none; the bound between lung and denser tissue; soft tissue."""
 DENSE_HU = 150.0
@@ -95,112 +101,125 @@ class Blended:
         return [self._filled(*one) for one in zip(patches, regions, edits, seeds, strict=True)]
 
     def _filled(self, patch: Volume, region: NDArray[np.bool_], edit: Edit, seed: int) -> Filled:
-        sample, notes = self._drawn(edit, seed)
-        hu = patch.voxels.astype(np.float32)
-        cover, tissue, mask = sample.fitted(patch, diameter_of(edit))
-        lung_hu = _lung_hu(hu)
+        made, i, notes = self._drawn(edit, seed)
+        sample = _Sample.of(made, i)
+        hu, scanner = patch.voxels.astype(np.float32), measure_scanner(patch)
+        cover, tissue, mask = sample.fitted(patch, diameter_of(edit), scanner)
         # Of a voxel of ground glass a part is lung, and the scan's lung is another one than the sample's.
         lung_share = np.clip((TISSUE_HU - tissue) / (TISSUE_HU - sample.lung_hu), 0, 1)
-        tissue = tissue + lung_share * (lung_hu - sample.lung_hu)
+        tissue = tissue + lung_share * (_lung_hu(hu) - sample.lung_hu)
         smooth = gaussian_filter(hu, np.divide(1.0, patch.spacing_mm))
         cover = cover * np.clip((tissue + DENSE_HU - smooth) / (2 * DENSE_HU), 0, 1) * region
-        noise = noise_of(measure_scanner(patch), cover, patch, seed)
+        noise = noise_of(scanner, cover, patch, seed)
         given = {name: value for name, value in vars(edit.nodule).items() if value is not None}
         attributes = replace(sample.attributes, **given)
         return Filled(hu + cover * (tissue - hu) + noise, mask & region, attributes, notes=notes)
 
-    def _drawn(self, edit: Edit, seed: int) -> tuple[_Sample, tuple[str, ...]]:
-        """Return the best sample of several, and what the generator tells of it."""
-        own = self._generator
-        wanted = diameter_of(edit)
+    def _drawn(self, edit: Edit, seed: int) -> tuple[Samples, int, tuple[str, ...]]:
+        """Return samples, which of them is the best, and what the generator tells of them."""
+        own, wanted = self._generator, diameter_of(edit)
         asked = {name: value for name, value in vars(edit.nodule).items() if name in own.heeds}
         if "diameter_mm" in asked:
             asked["diameter_mm"] = min(wanted, own.spec.widest_mm)
-        best: _Sample | None = None
-        notes: tuple[str, ...] = ()
+        least = inf
         for attempt in range(ATTEMPTS):
             parts = own.sample([(NoduleAttributes(**asked),)] * DRAWN, derive(seed, "samples", attempt), self._options)
             made = Samples.joined(parts)
-            notes = made.notes
             if "mask" not in made.arrays:
                 raise InputError(self.name, "samples without masks", "a generator whose patches have masks")
-            found = [one for i in range(len(made)) if (one := _Sample.of(made, i)) is not None]
-            best = min([*([best] if best else []), *found], key=lambda one: one.flaws(wanted), default=None)
-            if best is not None and best.flaws(wanted) <= CLOSE:
+            for i in range(len(made)):
+                if (flaws := _flaws(made, i, wanted)) < least:
+                    chosen, least = (made, i), flaws
+            if least <= CLOSE:
                 break
-        if best is None:
+        if least == inf:
             raise InputError(self.name, f"no nodule in {ATTEMPTS * DRAWN} samples", "attributes that it can make")
-        return best, notes
+        notes = tuple(f"of the {DRAWN} samples that it was chosen from: {note}" for note in chosen[0].notes)
+        return *chosen, notes
+
+
+def _flaws(made: Samples, i: int, diameter_mm: float) -> float:
+    """How far the nodule of a sample is from a free one of a diameter: by how it would be scaled, and what it hangs on.
+
+    Infinite where there is none, or one cut off by a face of the patch.
+    """
+    mask, spacing = made.arrays["mask"][i] > 0, made.spec.spacing_mm
+    inside = np.argwhere(mask)
+    if not len(inside) or inside.min() == 0 or (inside.max(0) == np.array(mask.shape) - 1).any():
+        return inf
+    hu = gaussian_filter(made.ct[i].astype(np.float32), GRAIN_VOXELS)
+    to_mask = distance_inside(~mask, spacing)
+    shell = (to_mask > SHELL_MM) & (to_mask <= 2 * SHELL_MM)
+    attached = float((hu[shell] > (_lung_hu(hu) + np.median(hu[mask])) / 2).mean()) if shell.any() else 0.0
+    ratio = diameter_mm / axial_diameter_mm(inside, spacing)
+    low, high = SCALES
+    beyond = log(ratio / high) if ratio > high else log(low / ratio) if ratio < low else 0.0
+    return beyond + STRETCHED * abs(log(ratio)) + max(attached - ATTACHED, 0)
 
 
 @dataclass(frozen=True, eq=False)
 class _Sample:
-    """A generated nodule.
+    """A generated nodule on voxels `FINER` than those of its sample.
 
     Attributes:
         cover: float32 [z, y, x] from 0 to 1, how much of each voxel is nodule.
         tissue: float32 [z, y, x], the nodule's HU, without the sample's lung and noise.
-        mask: bool [z, y, x].
+        mask: float32 [z, y, x], the nodule's voxels where it is one half or more.
         middle: index (z, y, x) of the mask's middle.
-        attached: share of the shell around the mask that is dense.
+        blur_mm: by which its edges are soft, as the voxels of its sample are large.
     """
 
     cover: NDArray[np.float32]
     tissue: NDArray[np.float32]
-    mask: NDArray[np.bool_]
+    mask: NDArray[np.float32]
     middle: NDArray[np.float64]
     spacing_mm: tuple[float, float, float]
+    blur_mm: float
     lung_hu: float
-    attached: float
     attributes: NoduleAttributes
 
     @classmethod
-    def of(cls, made: Samples, i: int) -> _Sample | None:
-        """Take the nodule of a sample out of its background; None if there is none, or one cut off by a face."""
-        mask = made.arrays["mask"][i] > 0
-        inside = np.argwhere(mask)
-        if not len(inside) or inside.min() == 0 or (inside.max(0) == np.array(mask.shape) - 1).any():
-            return None
-        spacing = made.spec.spacing_mm
-        hu = made.ct[i].astype(np.float32)
-        smooth = gaussian_filter(hu, GRAIN_VOXELS)
+    def of(cls, made: Samples, i: int) -> _Sample:
+        """Take the nodule of a sample out of its background."""
+        z, y, x = (s / FINER for s in made.spec.spacing_mm)
+        spacing = z, y, x
+        hu = _finer(made.ct[i].astype(np.float32))
+        share = _finer((made.arrays["mask"][i] > 0).astype(np.float32))
+        mask = share >= 0.5
+        smooth = gaussian_filter(hu, FINER * GRAIN_VOXELS)
         lung_hu = _lung_hu(smooth)
         core = eroded(mask, CORE_MM, spacing)
         core = core if core.any() else mask & (smooth >= np.median(smooth[mask]))
         tissue = _spread(smooth, core, spacing)
         dense = np.clip((hu - lung_hu) / np.maximum(tissue - lung_hu, 50), 0, 1)
         dense = np.where(core, 1, np.clip((dense - FAINT) / (1 - FAINT), 0, 1))
-        nearness = np.clip(1 - (distance_inside(~mask, spacing) - min(spacing) / 2) / SHELL_MM, 0, 1)
-        cover = dense * nearness**2 * (3 - 2 * nearness)
-        shell = dilated(mask, 2 * SHELL_MM, spacing) & ~dilated(mask, SHELL_MM, spacing)
-        attached = float((dense[shell] > 0.5).mean()) if shell.any() else 0.0
+        nearness = np.clip(1 - distance_inside(~mask, spacing) / SHELL_MM, 0, 1)
+        cover = (dense * nearness**2 * (3 - 2 * nearness)).astype(np.float32)
         known = made.nodules[i][0].attributes if made.nodules[i] else NoduleAttributes()
-        return cls(cover.astype(np.float32), tissue, mask, inside.mean(0), spacing, lung_hu, attached, known)
-
-    def flaws(self, diameter_mm: float) -> float:
-        """How far it is from a free nodule of a diameter: by how it would be scaled, and by what it hangs on."""
-        ratio = diameter_mm / axial_diameter_mm(np.argwhere(self.mask), self.spacing_mm)
-        low, high = SCALES
-        beyond = log(ratio / high) if ratio > high else log(low / ratio) if ratio < low else 0.0
-        return beyond + STRETCHED * abs(log(ratio)) + max(self.attached - ATTACHED, 0)
+        blur_mm = VOXEL_BLUR * float(np.mean(made.spec.spacing_mm))
+        return cls(cover, tissue, share, np.argwhere(mask).mean(0), spacing, blur_mm, lung_hu, known)
 
     def fitted(
-        self, patch: Volume, diameter_mm: float
+        self, patch: Volume, diameter_mm: float, scanner: Scanner
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
-        """Cover, tissue and mask on a patch's voxels [z, y, x], scaled so that the mask has the diameter there."""
-        scale = diameter_mm / axial_diameter_mm(np.argwhere(self.mask), self.spacing_mm)
+        """Cover, tissue and mask on a patch's voxels [z, y, x], scaled so that the mask has the diameter there.
+
+        Edges are steepened by as much as the scan is sharper than the sample.
+        """
+        scale = diameter_mm / axial_diameter_mm(np.argwhere(self.mask >= 0.5), self.spacing_mm)
         scale = float(np.clip(scale, *SCALES))
         tried = []
         for _ in range(FITTINGS):
-            mask = self._placed(self.mask.astype(np.float32), patch, scale) >= 0.5
+            mask = self._placed(self.mask, patch, scale) >= 0.5
             found = axial_diameter_mm(np.argwhere(mask), patch.spacing_mm) if mask.any() else min(patch.spacing_mm) / 2
             tried.append((abs(found - diameter_mm), scale, mask))
             if tried[-1][0] <= min(patch.spacing_mm[1:]) / 2:
                 break
             scale = float(np.clip(scale * diameter_mm / found, *SCALES))
         _, scale, mask = min(tried, key=lambda one: one[0])
-        cover, tissue = (self._placed(values, patch, scale) for values in (self.cover, self.tissue))
-        return cover, tissue, mask
+        steeper = float(np.clip(scale * self.blur_mm / scanner.blur_mm[1], 1, STEEPEST))
+        cover = np.clip((self.cover - 0.5) * steeper + 0.5, 0, 1)
+        return self._placed(cover, patch, scale), self._placed(self.tissue, patch, scale), mask
 
     def _placed(self, values: NDArray[np.float32], patch: Volume, scale: float) -> NDArray[np.float32]:
         """Values of the sample [z, y, x] on a patch's voxels, with the middle of the nodule in the patch's middle."""
@@ -209,6 +228,12 @@ class _Sample:
         at = patch.to_world((np.array(patch.shape) - 1) / 2) - own.to_world(self.middle)
         own = replace(own, origin_mm=tuple(at.tolist()))
         return onto(own, patch, fill=0)
+
+
+def _finer(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Values [z, y, x] on voxels `FINER` times as small; the faces of the box stay where they are."""
+    found: NDArray[np.float32] = zoom(values, FINER, order=3, mode="nearest", grid_mode=True)
+    return found
 
 
 def _lung_hu(hu: NDArray[np.float32]) -> float:
