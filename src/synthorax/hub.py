@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from synthorax.editing.blended import Blended
 from synthorax.errors import InputError
-from synthorax.io.images import is_image
 from synthorax.io.mappings import parse_yaml, read_mapping
 from synthorax.makers import Generator, Lineage, Maker, Names, Options, Role, check_maker
 from synthorax.provenance import patient_key, sha256
@@ -78,6 +76,8 @@ def find(
     roles = (role,) if isinstance(role, str) else role
     maker = _maker(what, options, device)
     if maker is not None and maker.roles.isdisjoint(roles) and "injects" in roles and "makes patches" in maker.roles:
+        from synthorax.editing.blended import Blended  # takes the half second that importing SciPy takes
+
         return Blended(cast(Generator, maker), options)
     if maker is None or maker.roles.isdisjoint(roles):
         can = ", ".join(able(roles))
@@ -108,6 +108,8 @@ def _maker(what: str | Path | Model | Maker, options: Options | None, device: st
 
 def _named(options: Options) -> Options:
     """The options with a maker in the place of each model that one of them may name (`makers.Names`)."""
+    from synthorax.io.images import is_image
+
     found = {}
     for name, field in type(options).model_fields.items():
         value = getattr(options, name)

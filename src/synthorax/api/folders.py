@@ -32,13 +32,13 @@ def holds_scans(path: str | Path) -> bool:
     A folder with one DICOM series of CT is that scan. Images beside its slices, or with the name of a mask, do not make
     it a folder of scans.
     """
+    if not Path(path).is_dir():
+        return False
     from synthorax.datasets.discovery import MASK_WORDS
     from synthorax.io.dicom_series import group_series
     from synthorax.io.images import image_stem, is_image
     from synthorax.io.walk import survey
 
-    if not Path(path).is_dir():
-        return False
     surveyed = survey(Path(path))
     images = [file for file in surveyed.files if is_image(file)]
     found = group_series([file for file in surveyed.files if not is_image(file)], surveyed.left_out)
