@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from synthorax.errors import InputError
-from synthorax.nn.resampling import ConvPool, UpsampleConv, folded, unfolded
+from synthorax.nn.resampling import ConvPool, UpsampleConv, folded, unfolded, without_grid
 from synthorax.nodule import NoduleAttributes
 from synthorax.systems.ac_wgan.config import PRESETS, AcWganConfig, ac_wgan_config
 from synthorax.systems.ac_wgan.networks import Critic, Generator, encode_attributes
@@ -271,6 +271,22 @@ def test_folding_makes_channels_of_every_block_of_voxels_and_unfolding_brings_th
     assert channels.shape == (2, 8, 2, 3, 4)
     assert torch.equal(channels[:, :, 1, 2, 3], voxels[:, 0, 2:4, 4:6, 6:8].flatten(1))
     assert torch.equal(unfolded(channels, 2), voxels)
+
+
+def test_a_grid_of_period_two_does_not_survive_and_plain_voxels_do():
+    grid = (-1.0) ** torch.arange(8)
+    flat = torch.full((1, 1, 8, 8, 8), 0.5)
+    for pattern in (grid[:, None, None], grid[:, None], grid, grid[:, None] * grid):
+        torch.testing.assert_close(without_grid(flat + pattern)[..., 1:, 1:, 1:], flat[..., 1:, 1:, 1:])
+
+
+def test_a_kernel_is_widened_alike_in_bfloat16():
+    layer = ConvPool(4, 6)
+    x = normal(2, 4, 4, 4, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = layer(x)
+    assert rough.dtype == torch.bfloat16
+    torch.testing.assert_close(rough.float(), layer(x), rtol=0.02, atol=0.02)
 
 
 def test_the_grain_alone_changes_the_texture_of_a_cube_and_hardly_its_content():

@@ -28,7 +28,9 @@ LEAST_PYTHON = (3, 11)
 LEAST_MEMORY_GB = 4
 LEAST_DISK_GB = 1
 REAL_DATA = "SYNTHORAX_REAL_DATA"
-SIDE, CHANNELS, BATCH = 24, 16, 8
+BATCH = 8
+CONVOLUTIONS = ((8, 24), (64, 12))
+"""Channels and voxels of a side: `compact`'s finest grid, and a wide network's."""
 RUNS = 3
 CUDA_BUILD = "torch built for CUDA, as its installation page tells"
 
@@ -163,43 +165,50 @@ def _real_data() -> Finding:
 
 
 def _convolutions() -> Finding:
-    """A forward and a backward pass of a small 3D convolution, as the networks have it."""
+    """A forward and a backward pass of 3D convolutions, narrow and wide, and what `precision=auto` is for each."""
     import torch
+
+    from synthorax.training.precision import WIDE, multiplies_bf16, of_auto
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     name = f"3D convolution, {device}"
     precisions: tuple[Precision, ...] = ("32", "tf32", "bf16") if device == "cuda" else ("32", "bf16")
     before = torch.backends.cudnn.allow_tf32
+    found = []
     try:
-        layer = torch.nn.Conv3d(CHANNELS, CHANNELS, 3, padding=1).to(device)
-        contiguous = _milliseconds(layer, torch.contiguous_format, "32")
-        ms = {precision: _milliseconds(layer, torch.channels_last_3d, precision) for precision in precisions}
+        for channels, side in CONVOLUTIONS:
+            layer = torch.nn.Conv3d(channels, channels, 3, padding=1).to(device)
+            ms = ", ".join(f"{each} {_milliseconds(layer, side, each):.1f} ms" for each in precisions)
+            found.append(f"{channels} channels: {ms} (auto: {of_auto(device, channels)})")
     except RuntimeError as error:  # such as a GPU that this torch has no kernels for
-        found = f"does not run: {(str(error).strip() or 'no reason given').splitlines()[0]}"
-        return Finding(name, "note", found, "--device cpu, or a torch built for this GPU" if device == "cuda" else "")
+        told = f"does not run: {(str(error).strip() or 'no reason given').splitlines()[0]}"
+        return Finding(name, "note", told, "--device cpu, or a torch built for this GPU" if device == "cuda" else "")
     finally:
         torch.backends.cudnn.allow_tf32 = before
-    found = ", ".join([f"contiguous {contiguous:.1f} ms", *(f"{p}, channels last {ms[p]:.1f} ms" for p in precisions)])
-    advice = [f"{p} is {'faster' if ms[p] < 0.8 * ms['32'] else 'no faster'}" for p in precisions[1:]]
-    return Finding(name, "ok", found, f"--set precision={', '.join(advice)} here")
+    if not multiplies_bf16(device):
+        rule = "32 for all networks here, as this processor has no instructions for bfloat16"
+    else:
+        rule = "bf16 here" if device == "cuda" else f"bf16 here for networks of {WIDE} channels or more"
+    advice = f"--set precision=auto, the default, is {rule}; precision=32 and precision=bf16 force either"
+    return Finding(name, "ok", f"channels last, {'; '.join(found)}", advice)
 
 
-def _milliseconds(layer: nn.Module, memory_format: object, precision: Precision) -> float:
+def _milliseconds(layer: nn.Module, side: int, precision: Precision) -> float:
     """The least of a few runs."""
     import torch
 
     torch.backends.cudnn.allow_tf32 = precision != "32"
-    device = next(layer.parameters()).device
-    layer.to(memory_format=memory_format)  # type: ignore[call-overload]
-    values = torch.ones(BATCH, CHANNELS, SIDE, SIDE, SIDE, device=device, requires_grad=True)
-    values = values.to(memory_format=memory_format)  # type: ignore[call-overload]
+    weight = next(layer.parameters())
+    layer.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    values = torch.ones(BATCH, weight.shape[1], side, side, side, device=weight.device, requires_grad=True)
+    values = values.to(memory_format=torch.channels_last_3d)
     least = float("inf")
     for _ in range(RUNS + 1):  # the first one warms up
         started = time.perf_counter()
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        with torch.autocast(weight.device.type, torch.bfloat16, enabled=precision == "bf16"):
             made = layer(values)
         made.float().sum().backward()
-        if device.type == "cuda":
+        if weight.device.type == "cuda":
             torch.cuda.synchronize()
         least = min(least, time.perf_counter() - started)
     return 1e3 * least

@@ -91,10 +91,12 @@ def train(
             raise InputError("more steps", found, "one of the two")
         config = choose(entry.presets, preset, settings | {"steps": steps})
 
-    from synthorax.training.devices import make_fabric
+    from synthorax.training.devices import kind_of, make_fabric
     from synthorax.training.loop import fit
+    from synthorax.training.precision import with_precision
     from synthorax.training.processes import launch, together
 
+    config = with_precision(config, kind_of(device), Path(out), hosts=nodes)
     fabric = make_fabric(device, devices, nodes, getattr(config, "precision", "32"))
     launch(fabric)
     with together(fabric), working_in(Path(out)) if fabric.is_global_zero else nullcontext():

@@ -9,6 +9,8 @@ critic step with gradient penalty (24^3, batch 8: 2.4 to 1.8 s at widths 64-64-3
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -54,9 +56,30 @@ def unfolded(channels: Float[Tensor, "b c*n*n*n z y x"], n: int) -> Float[Tensor
     return split.permute(0, 1, 5, 2, 6, 3, 7, 4).flatten(6, 7).flatten(4, 5).flatten(2, 3)
 
 
+def without_grid(voxels: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b c z y x"]:
+    """The mean of every voxel and its neighbours before it along the axes, which no pattern of period two survives.
+
+    What unfolds channels to voxels has such patterns wherever the channels differ in brightness.
+    """
+    return functional.avg_pool3d(functional.pad(voxels, (1, 0) * 3, mode="replicate"), 2, stride=1)
+
+
 def _widen(kernel: Float[Tensor, "d c 3 3 3"]) -> Float[Tensor, "d c 4 4 4"]:
-    """A kernel plus itself shifted by one, along each axis in turn."""
+    """A kernel plus itself shifted by one, along each axis in turn.
+
+    Where layers run in bfloat16 one matrix product does it, in a fifth of the time; elsewhere the order of the sums is
+    kept, so that samples of a model keep their bits.
+    """
+    if torch.is_autocast_enabled(kernel.device.type):
+        return (kernel.flatten(2) @ _widening(kernel.device)).unflatten(2, (4, 4, 4))
     for axis in (2, 3, 4):
         zeros = torch.zeros_like(kernel.narrow(axis, 0, 1))
         kernel = torch.cat([kernel, zeros], axis) + torch.cat([zeros, kernel], axis)
     return kernel
+
+
+@cache
+def _widening(device: torch.device) -> Float[Tensor, "27 64"]:
+    """The matrix of `_widen`."""
+    with torch.no_grad(), torch.autocast(device.type, enabled=False):
+        return _widen(torch.eye(27, device=device).unflatten(1, (3, 3, 3))[None]).flatten(2)[0]

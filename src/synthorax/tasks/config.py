@@ -50,7 +50,12 @@ class TaskConfig(PatchSettings):
     scale: tuple[Positive, Positive] = (1.0, 1.0)
     validate_every: PositiveInt = 50
     select: Literal["val_loss", "val_auc", "val_dice"] = "val_loss"
-    precision: Precision = "32"
+    precision: Precision = "auto"
+
+    @property
+    def finest_width(self) -> int:
+        """Channels on the network's finest grid."""
+        return self.network.finest_width
 
     @property
     def larger_is_better(self) -> bool:

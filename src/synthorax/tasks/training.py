@@ -14,9 +14,10 @@ from synthorax.datasets.augmentation import Augmentation
 from synthorax.errors import InputError
 from synthorax.tasks.classification import Task
 from synthorax.tasks.config import TaskConfig
-from synthorax.training.devices import make_fabric
+from synthorax.training.devices import kind_of, make_fabric
 from synthorax.training.files import BEST
 from synthorax.training.loop import fit
+from synthorax.training.precision import with_precision
 from synthorax.training.run_folder import RunFolder
 from synthorax.training.system import Batches, Stage, Training, Validation
 
@@ -52,7 +53,7 @@ def train_task(
         InputError: the folder holds another run.
         TrainingError: a figure is no longer finite.
     """
-    config = task.config
+    config = task.config = with_precision(task.config, kind_of(device), out)
     training = task_training(task, batches, validate, about)
     fabric = make_fabric(device, precision=config.precision)
     settled = {"task": task.name, "seed": task.seed, "config": config}

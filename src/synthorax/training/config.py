@@ -10,10 +10,14 @@ from pydantic import BaseModel, BeforeValidator, ValidationError
 from synthorax.errors import InputError
 
 Precision = Annotated[
-    Literal["32", "tf32", "bf16"], BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)
+    Literal["auto", "32", "tf32", "bf16"],
+    BeforeValidator(lambda value: str(value) if isinstance(value, int) else value),
 ]
-"""Of arithmetic; weights are float32. `32`: IEEE single precision. `tf32`: on CUDA, convolutions and matrix products
-round what they multiply to 11 bits. `bf16`: the networks' layers in bfloat16, the rest as `tf32`."""
+"""Of arithmetic; weights are float32. `auto`: `32` or `bf16`, by the rule of `training.precision`. `32`: IEEE single
+precision. `tf32`: on CUDA, convolutions and matrix products round what they multiply to 11 bits. `bf16`: the networks'
+layers in bfloat16, the rest as `tf32`."""
+BEFORE_AUTO: Precision = "32"
+"""The precision of runs whose configuration names none."""
 Config = TypeVar("Config", bound=BaseModel)
 
 

@@ -14,6 +14,11 @@ MOST_DEVICES = 1024
 """Devices of a host, and hosts: more would be processes that no machine can start."""
 
 
+def kind_of(device: str) -> str:
+    """Return cpu, cuda or another kind of device that `auto` or a device's name means here."""
+    return _of_auto() if device == "auto" else device.partition(":")[0]
+
+
 def make_fabric(device: str = "auto", devices: int = 1, nodes: int = 1, precision: Precision = "32") -> Fabric:
     """Fabric on devices of a kind; several of them are processes that share each batch.
 
@@ -22,6 +27,7 @@ def make_fabric(device: str = "auto", devices: int = 1, nodes: int = 1, precisio
 
     Args:
         device: auto (cuda where there is one, else cpu), cpu, cuda, or mps, which nobody has tried.
+        precision: not `auto`, which `training.precision.with_precision` resolves.
 
     Raises:
         InputError: this machine has none, or not so many.

@@ -33,6 +33,7 @@ from synthorax.io.locks import TEMPORARY, clear_leftovers
 from synthorax.io.mappings import read_mapping
 from synthorax.provenance import SEEN_BEFORE, UNTOLD
 from synthorax.screen import say
+from synthorax.training.config import BEFORE_AUTO
 from synthorax.training.files import (
     BEST,
     CONFIG,
@@ -292,8 +293,11 @@ def _filled(found: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any
     made = dict(found)
     for key, value in asked.items():
         if isinstance(value, BaseModel):
+            noted = found.get(key)
+            if "precision" in type(value).model_fields and isinstance(noted, Mapping):
+                noted = {"precision": BEFORE_AUTO, **noted}
             with suppress(ValidationError, InputError):
-                made[key] = type(value).model_validate(found.get(key))
+                made[key] = type(value).model_validate(noted)
     return made
 
 

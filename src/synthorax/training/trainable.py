@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Set
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from synthorax.errors import InputError
 from synthorax.seeding import derive, generator
+from synthorax.training.config import Precision
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -190,9 +191,15 @@ class Trainable(ABC):
         """Where the networks are."""
         return next(next(iter(self.networks.values())).parameters()).device
 
-    def autocast(self) -> AbstractContextManager[Any]:
-        """Within it networks run in the precision that was asked for."""
-        return self._fabric.autocast() if self._fabric else nullcontext()
+    def autocast(self, precision: Precision = "32") -> AbstractContextManager[Any]:
+        """Return a context in which networks run in the precision that training was begun with.
+
+        Args:
+            precision: of a model that is not trained here.
+        """
+        if self._fabric is not None:
+            return self._fabric.autocast()
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16")
 
     def drawn(self, kind: str, step: int, *shape: int, uniform: bool = False) -> Tensor:
         """Noise of a step, on the device: standard normal, or uniform in 0 to 1; this process's rows of it.

@@ -63,11 +63,13 @@ class AcWganConfig(PatchSettings):
         penalty_share: share of a batch's rows at which the penalty is taken, which costs as much as all the rest.
         alpha_start: weight alpha of the auxiliary losses, for real and fake samples alike.
         alpha_end: alpha "at the end of the training when both have stabilized".
+        critic_alpha: share of alpha with which the critic's own auxiliary losses count; 1, as in the thesis.
         judges_fakes: the critic's heads learn from generated cubes too, as in the thesis; otherwise from real ones
             alone, as in the WGAN-GP program, so that they cannot agree with the generator on a reading of their own.
         alpha_end_from: share of the steps after which that is. Not in the thesis, which judged it by eye.
         accumulate: parts in which a batch is taken, one after the other, for less memory.
-        precision: of the layers; weights, losses and the gradient penalty stay in 32 bits.
+        precision: of the layers, `auto`, `32`, `tf32` or `bf16`; weights, losses and the gradient penalty stay in 32
+            bits. A run notes what `auto` was.
         cuda_graphs: the updates are recorded once and replayed, which spares small networks on a GPU the launching
             of their kernels; elsewhere it does nothing.
         turns: training patches are turned by 90 degrees about the z axis half of the time, beside the flips.
@@ -97,10 +99,11 @@ class AcWganConfig(PatchSettings):
     alpha_start: NotNegative = 1.0
     alpha_end: NotNegative = 10.0
     alpha_end_from: float = Field(default=0.75, ge=0, le=1)
+    critic_alpha: Share = 1.0
     judges_fakes: bool = True
     ema_decay: Decay = 0.0
     accumulate: PositiveInt = 1
-    precision: Precision = "32"
+    precision: Precision = "auto"
     cuda_graphs: bool = False
     turns: bool = False
     negatives: bool = True
@@ -110,6 +113,11 @@ class AcWganConfig(PatchSettings):
         """The finest grid (z, y, x) of both networks, that of the cubes unless they are folded."""
         z, y, x = (n // self.fold for n in self.size)
         return z, y, x
+
+    @property
+    def finest_width(self) -> int:
+        """Channels on the finest grid."""
+        return self.widths[-1]
 
     @property
     def base(self) -> tuple[int, int, int]:
@@ -204,6 +212,7 @@ PRESETS = {
         penalty_share=0.25,
         alpha_start=5.0,
         alpha_end=15.0,
+        critic_alpha=0.2,
         judges_fakes=False,
         ema_decay=0.999,
         turns=True,
@@ -247,9 +256,12 @@ class AcWganOptions(makers.Options):
 
     Attributes:
         select: keep only the samples that the critic takes for real and for their class.
+        precision: of the networks, 32 or bf16; auto is the one that they learned in where this machine has it, else 32.
+            The manifest tells which.
     """
 
     select: bool = False
+    precision: Literal["auto", "32", "bf16"] = "auto"
 
 
 Options = AcWganOptions

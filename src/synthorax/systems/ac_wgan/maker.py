@@ -26,6 +26,8 @@ from synthorax.systems.ac_wgan.system import (
     GeneratedCubes,
 )
 from synthorax.tasks import made_masks
+from synthorax.training.config import Precision
+from synthorax.training.precision import of_sampling
 
 MOST_TRIES = 50
 """A selection gives up after this many attempts at a sample."""
@@ -75,11 +77,13 @@ class AcWganMaker:
                 not one sample that passes.
         """
         chosen = options_of(options, AcWganOptions, self.name)
+        precision = self._precision(chosen)
         self._check(asked)
         if not chosen.select:
-            return made_masks.noted(self._parts(asked, seed)) if self._system.segmenter else self._parts(asked, seed)
+            parts = self._parts(asked, seed, precision)
+            return made_masks.noted(parts) if self._system.segmenter else parts
         self._system.check_selects()
-        selected = self._noted(self._selected(asked, seed), asked)
+        selected = self._noted(self._selected(asked, seed, precision), asked)
         return made_masks.noted(selected) if self._system.segmenter else selected
 
     def select(self, asked: Sequence[Asked], seed: int, options: Options | None = None) -> Iterator[Samples]:
@@ -88,16 +92,20 @@ class AcWganMaker:
         Raises:
             InputError: as `sample`, but that none of them has to pass.
         """
-        options_of(options, AcWganOptions, self.name)
+        precision = self._precision(options_of(options, AcWganOptions, self.name))
         self._check(asked)
         self._system.check_selects()
-        return self._selected(asked, seed)
+        return self._selected(asked, seed, precision)
 
     def judge(self, hu: NDArray[np.int16]) -> NDArray[np.float64]:
         """Return the probability of a nodule by the critic's class head [n] in patches [n, z, y, x] of HU."""
         unit = self.spec.to_unit(torch.from_numpy(np.asarray(hu, np.float32)))[:, None]
         probabilities = self._system.judge(unit).classes.softmax(1)[:, POSITIVE]
         return probabilities.numpy().astype(np.float64)
+
+    def _precision(self, options: AcWganOptions) -> Precision:
+        """The arithmetic of sampling here."""
+        return of_sampling(options.precision, self._system.config.precision, self._system.device.type)
 
     def _check(self, asked: Sequence[Asked]) -> None:
         if not asked:
@@ -113,20 +121,20 @@ class AcWganMaker:
                 check_attributes(attributes)
                 self._system.check_asked(attributes)
 
-    def _parts(self, asked: Sequence[Asked], seed: int) -> Iterator[Samples]:
+    def _parts(self, asked: Sequence[Asked], seed: int, precision: Precision) -> Iterator[Samples]:
         notes = self._doubts(asked)
         for start in range(0, len(asked), CHUNK):
             index = np.arange(start, min(start + CHUNK, len(asked)))
-            yield self._samples(self._made(index, seed, asked), asked, notes)
+            yield self._samples(self._made(index, seed, asked, precision), asked, notes, precision)
             notes = ()
 
-    def _selected(self, asked: Sequence[Asked], seed: int) -> Iterator[Samples]:
+    def _selected(self, asked: Sequence[Asked], seed: int, precision: Precision) -> Iterator[Samples]:
         notes, progress = self._doubts(asked), _Progress(len(asked))
         for start in range(0, len(asked), CHUNK):
             waiting = np.arange(start, min(start + CHUNK, len(asked)))
             kept: list[GeneratedCubes] = []
             for attempt in range(MOST_TRIES):
-                made = self._made(waiting, seed, asked, attempt)
+                made = self._made(waiting, seed, asked, precision, attempt)
                 good = self._system.passes(made)
                 kept.append(made.rows(good))
                 progress(int(good.sum()), len(good))
@@ -136,7 +144,7 @@ class AcWganMaker:
             part = GeneratedCubes.joined(kept)
             part = part.rows(np.argsort(part.index))
             tried = int((part.attempt + 1).sum()) + len(waiting) * MOST_TRIES
-            yield replace(self._samples(part, asked, notes), tried=tried)
+            yield replace(self._samples(part, asked, notes, precision), tried=tried)
             notes = ()
 
     def _noted(self, parts: Iterator[Samples], asked: Sequence[Asked]) -> Iterator[Samples]:
@@ -151,7 +159,9 @@ class AcWganMaker:
         assert last is not None
         yield replace(last, notes=(*last.notes, *_selection_notes(len(asked), found)))
 
-    def _made(self, index: NDArray[np.int64], seed: int, asked: Sequence[Asked], attempt: int = 0) -> GeneratedCubes:
+    def _made(
+        self, index: NDArray[np.int64], seed: int, asked: Sequence[Asked], precision: Precision, attempt: int = 0
+    ) -> GeneratedCubes:
         """Samples of a seed by their numbers; each is the same whatever others are made with it."""
         has_nodule = np.array([bool(asked[i]) for i in index], bool)
         groups = []
@@ -159,7 +169,7 @@ class AcWganMaker:
             chosen = index[has_nodule == positive]
             if len(chosen):
                 each = [asked[i][0] if positive else NoduleAttributes() for i in chosen]
-                groups.append(self._system.made(chosen, seed, each, positive, attempt))
+                groups.append(self._system.made(chosen, seed, each, positive, attempt, precision))
         made = GeneratedCubes.joined(groups)
         return made.rows(np.argsort(made.index, kind="stable"))
 
@@ -169,7 +179,9 @@ class AcWganMaker:
         doubts = dict.fromkeys(note for one in each for note in self._system.doubts(one))
         return (*doubts, *((NO_MASKS,) if each and self._system.segmenter is None else ()))
 
-    def _samples(self, made: GeneratedCubes, asked: Sequence[Asked], notes: tuple[str, ...]) -> Samples:
+    def _samples(
+        self, made: GeneratedCubes, asked: Sequence[Asked], notes: tuple[str, ...], precision: Precision
+    ) -> Samples:
         samples = Samples(
             arrays={"ct": made.hu},
             index=made.index,
@@ -180,7 +192,7 @@ class AcWganMaker:
             lineage=self.lineage,
             notes=notes,
             tried=len(made.index),
-            arithmetic={"sample_batch": SAMPLE_BATCH},
+            arithmetic={"sample_batch": SAMPLE_BATCH, "precision": precision},
         )
         segmenter = self._system.segmenter
         return samples if segmenter is None else made_masks.with_masks(samples, segmenter)

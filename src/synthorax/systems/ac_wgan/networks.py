@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from synthorax.errors import InputError
-from synthorax.nn.resampling import ConvPool, UpsampleConv, folded, unfolded
+from synthorax.nn.resampling import ConvPool, UpsampleConv, folded, unfolded, without_grid
 from synthorax.nodule import NoduleAttributes
 from synthorax.systems.ac_wgan.config import AcWganConfig, Attribute
 
@@ -86,7 +86,9 @@ class Generator(nn.Module):
         features = self.start(latents).unflatten(1, self.base)
         for block in self.blocks:
             features = block(features, latents, self.grain_of(noise) if block.takes_grain else None)
-        return unfolded(torch.tanh(self.out(features)), self.fold)
+        with torch.autocast(features.device.type, enabled=False):  # a voxel in bfloat16 would be rounded to 3 HU
+            made = torch.tanh(self.out(features.to(self.out.weight.dtype)))
+        return made if self.fold == 1 else without_grid(unfolded(made, self.fold))
 
     def grain_of(self, noise: Float[Tensor, "b n"]) -> Float[Tensor, "b g z y x"]:
         """The white noise after the noise vector, on the finest grid."""

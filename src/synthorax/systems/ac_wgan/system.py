@@ -20,6 +20,7 @@ from synthorax.seeding import derive, generator
 from synthorax.systems.ac_wgan.config import AcWganConfig
 from synthorax.systems.ac_wgan.networks import Critic, Critique, Generator, decode_attributes, encode_attributes
 from synthorax.tasks import made_masks
+from synthorax.training.config import Precision
 from synthorax.training.losses import (
     attribute_loss,
     class_loss,
@@ -284,7 +285,7 @@ class AcWgan(TrainedSystem):
                 "attributes_fake": attribute_loss(of_fake.attributes.float(), attributes),
             }
             learned = [loss for name, loss in auxiliary.items() if self.config.judges_fakes or name.endswith("real")]
-            ((wasserstein + alpha * sum(learned)) / n_parts).backward()
+            ((wasserstein + self.config.critic_alpha * alpha * sum(learned)) / n_parts).backward()
             fakes.append(fake)
             found = {"wasserstein": -wasserstein, "penalty": penalty, **auxiliary}
             sums = {name: sums.get(name, 0) + value.detach() / n_parts for name, value in found.items()}
@@ -422,11 +423,13 @@ class AcWgan(TrainedSystem):
         asked: Sequence[NoduleAttributes],
         positive: bool,
         attempt: int = 0,
+        precision: Precision = "32",
     ) -> GeneratedCubes:
         """Make the samples of a seed with these numbers; a negative one is told nothing, as in training.
 
         Args:
             asked: attributes of each of them.
+            precision: of the networks; while the model is trained it is that of training.
         """
         keys = [(int(i), attempt) if attempt else (int(i),) for i in index]
         noise = np.array([generator(seed, "ac-wgan", *key).standard_normal(self.config.drawn) for key in keys])
@@ -446,7 +449,7 @@ class AcWgan(TrainedSystem):
         cubes, judged = [], []
         for part in parts(padded, len(padded["noise"]) // SAMPLE_BATCH):
             inputs = [part[name].to(self.device) for name in ("noise", "label", "attributes")]
-            with self.autocast():
+            with self.autocast(precision):
                 made = network(*inputs).float()
                 judgement = self._critic(made)
             cubes.append(made.cpu())

@@ -29,6 +29,11 @@ class DetectorConfig(_NetworkConfig):
     kind: Literal["detector"] = "detector"
     width: PositiveInt = 32
 
+    @property
+    def finest_width(self) -> int:
+        """Channels of the first convolution."""
+        return self.width
+
 
 class ResNetConfig(_NetworkConfig):
     """A 3D ResNet or ResNeXt as Hara et al. (CVPR 2018) have it, for papers/2.
@@ -48,6 +53,11 @@ class ResNetConfig(_NetworkConfig):
     width: PositiveInt = 64
     stem: Literal["video", "cube"] = "video"
 
+    @property
+    def finest_width(self) -> int:
+        """Channels of the first convolution."""
+        return self.width
+
     @model_validator(mode="after")
     def _check(self) -> ResNetConfig:
         if self.architecture == "resnext-101" and 2 * self.width % CARDINALITY:
@@ -60,6 +70,11 @@ class SqueezeNetConfig(_NetworkConfig):
 
     kind: Literal["squeezenet"] = "squeezenet"
 
+    @property
+    def finest_width(self) -> int:
+        """Channels of the first convolution."""
+        return 64
+
 
 class UNetConfig(_NetworkConfig):
     """NiftyNet's 3D U-Net, the segmenter of papers/4.
@@ -70,6 +85,11 @@ class UNetConfig(_NetworkConfig):
 
     kind: Literal["unet"] = "unet"
     width: PositiveInt = 32
+
+    @property
+    def finest_width(self) -> int:
+        """Channels of the first convolution."""
+        return self.width
 
 
 class MonaiUNetConfig(_NetworkConfig):
@@ -83,6 +103,11 @@ class MonaiUNetConfig(_NetworkConfig):
     kind: Literal["monai-unet"] = "monai-unet"
     channels: tuple[PositiveInt, ...] = Field(default=(32, 64, 128, 256), min_length=2)
     residual_units: int = Field(default=2, ge=0)
+
+    @property
+    def finest_width(self) -> int:
+        """Channels of the first convolution."""
+        return self.channels[0]
 
 
 NetworkConfig = Annotated[
