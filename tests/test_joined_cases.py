@@ -339,3 +339,9 @@ def test_a_mask_of_many_nodules_is_read_once(tmp_path, monkeypatch):
     (source,) = patch_sources([tmp_path / "nodules.csv"]).sources
     assert [region.voxels for region in source.read().regions] == [32, 18]
     assert len(opened) == 1
+
+
+def test_synthetic_cases_of_no_patient_of_the_store_are_split_like_patients(real, tmp_path):
+    store = prepare(real, tmp_path / "store", synthetic=[samples(tmp_path / "made", 10)])
+    assert {split: len(patients) for split, patients in store.splits.items()} == {"train": 14, "val": 2, "test": 4}
+    assert store.splits == split_patients(dict.fromkeys([*PATIENTS, *(f"synthetic-{i:05d}" for i in range(10))]))
