@@ -24,8 +24,6 @@ from synthorax.makers import Lineage
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.provenance import SEEN_BEFORE, fingerprint, patient_key
 from synthorax.studies.trials import Study
-from synthorax.systems.ac_wgan.config import PRESETS, TrainingOptions
-from synthorax.systems.ac_wgan.training import training
 from synthorax.training.run_folder import RunFolder, seen_patients
 from synthorax.volume import Volume
 
@@ -146,16 +144,20 @@ def test_a_run_tells_whom_the_makers_of_its_synthetic_cases_know(tmp_path):
 
 
 def test_the_patients_of_a_model_are_with_its_samples_in_the_store_and_with_what_is_trained_on_them(
-    untrained_gan, tmp_path
+    untrained_gan, tmp_path, monkeypatch
 ):
+    """Even if the system that is trained says nothing of its data."""
     made = api.sample(untrained_gan, 2, seed=1, diameter_mm=8.0)
     api.write_samples(tmp_path / "made", made, seed=1)
     store = api.prepare("patches", tmp_path / "made", tmp_path / "store", split=(1, 0, 0), workers=1)
     assert {case.lineage for case in store.cases} == {untrained_gan.lineage}
-    config = PRESETS["smoke"].model_copy(update={"negatives": False})
-    seen = seen_patients(training(config, store, 0, TrainingOptions()).data)
-    assert patient_key("somebody else") in set(map(patient_key, seen))
-    assert "somebody else" not in seen
+    monkeypatch.setattr("synthorax.training.loop.fit", lambda *_, **__: None)
+    for name in ("tells", "forgets"):
+        api.train("ac-wgan", store, tmp_path / name, preset="smoke", settings={"negatives": False}, device="cpu")
+        seen = seen_patients(json.loads((tmp_path / name / "data.json").read_text()))
+        assert patient_key("somebody else") in set(map(patient_key, seen))
+        assert "somebody else" not in seen
+        monkeypatch.setattr("synthorax.systems.ac_wgan.training.training_data", lambda store: {})
 
 
 def test_a_run_begun_before_its_synthetic_cases_were_noted_goes_on_and_one_with_others_does_not(tmp_path):

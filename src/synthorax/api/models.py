@@ -18,6 +18,7 @@ MOST_SAMPLES = 10_000_000
 
 if TYPE_CHECKING:
     from synthorax.datasets.shapes import ShapeSet
+    from synthorax.datasets.store import Store
     from synthorax.hub import Model
     from synthorax.makers import Maker
     from synthorax.training.loop import Outcome
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 def train(
     system: str,
-    data: str | Path | ShapeSet,
+    data: str | Path | Store | ShapeSet,
     out: str | Path,
     *,
     preset: str | None = None,
@@ -64,6 +65,8 @@ def train(
     """
     began = time.monotonic()
     from synthorax import hub
+    from synthorax.datasets.lineage import training_data
+    from synthorax.datasets.store import Store
     from synthorax.io.atomic import working_in
     from synthorax.provenance import SEEN_BEFORE, UNTOLD
     from synthorax.training.config import choose
@@ -105,7 +108,10 @@ def train(
             training = entry.load("training", "training")(config, data, seed, chosen)
         training.model.check(fabric.world_size)
         settled["config"] = config
+        # A system of another package may not tell whom the synthetic cases that it learns from know.
         about = dict(training.data)
+        if entry.data == "store":
+            about = training_data(Store.of(cast("str | Path | Store", data))) | about
         if first is not None:
             hub.start_from(training.model, first)
             settled["from"] = first.sha256
