@@ -43,7 +43,7 @@ def train(
     """Train a system into a run folder, or go on where an earlier call stopped.
 
     Args:
-        system: a trained one of the registry, such as lung, ac-wgan or features.
+        system: the name of a trained one of the registry, such as lung or features.
         data: for LuNG `lidc`, a file or folder of masks, or a `ShapeSet`; for systems that learn from patches a store.
         preset: a configuration of the system by its name; the system's first one if not given.
         settings: fields of the system's configuration that differ from the preset.
@@ -146,8 +146,8 @@ def sample(model: str | Path | Model | Maker, n: int, *, seed: int = 0, **wanted
 
     Args:
         wanted: attributes of the nodules that the model heeds, such as `diameter_mm`, `texture` and `malignancy`;
-            `positive=False` for patches without a nodule; and the options of its system, such as `select` of the
-            AC-WGAN-GP, or `near`, `radius` and `walk` of LuNG (`synthorax sample MODEL --help`).
+            `positive=False` for patches without a nodule; and the options of its system, such as `select` of a GAN
+            with a critic, or `near`, `radius` and `walk` of LuNG (`synthorax sample MODEL --help`).
 
     Returns:
         Samples, whose `arrays` hold `ct` and `mask`, or `occupancy` and `mask`, [n, z, y, x].

@@ -1,0 +1,27 @@
+"""A system is known to its own package and to its line of the registry alone."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import synthorax
+from synthorax.registry import BUILT_IN
+
+SOURCE = Path(synthorax.__file__).parent
+STUDIED = "lung"
+"""The system with a study and a demo of its own."""
+SYSTEMS = [entry for entry in BUILT_IN if entry.package.startswith("synthorax.systems.") and entry.name != STUDIED]
+
+
+@pytest.mark.parametrize("entry", SYSTEMS, ids=lambda entry: entry.name)
+def test_no_file_outside_a_systems_package_names_it_but_the_registry(entry):
+    own = SOURCE.joinpath(*entry.package.split(".")[1:])
+    name = re.compile(entry.name.replace("-", "[-_]?"), re.IGNORECASE)
+    others = [file for file in SOURCE.rglob("*.py") if own not in file.parents and name.search(file.read_text())]
+    assert [file.relative_to(SOURCE).as_posix() for file in others] == ["registry.py"]
+
+
+def test_every_package_of_systems_has_a_line_in_the_registry():
+    packages = {f"synthorax.systems.{path.parent.name}" for path in (SOURCE / "systems").glob("*/__init__.py")}
+    assert packages == {entry.package for entry in BUILT_IN if entry.package.startswith("synthorax.systems.")}
