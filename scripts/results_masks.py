@@ -20,12 +20,11 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from pages import picture, spread, table
 from synthorax import api, hub
-from synthorax.datasets.patches import PatchDataset, PatchSpec, Place
+from synthorax.datasets.patches import PatchDataset, Place
 from synthorax.datasets.places import negative_places, nodule_places
 from synthorax.datasets.store import Store
 from synthorax.figures import SYNTHETIC, Slice, ct_slices
@@ -33,6 +32,7 @@ from synthorax.io.atomic import atomic_file
 from synthorax.makers import Generator, Samples
 from synthorax.metrics.bootstrap import Statistic, difference, mean_of, patient_bootstrap
 from synthorax.nodule import NoduleAttributes
+from synthorax.patch import PatchSpec
 from synthorax.seeding import generator
 from synthorax.shapes.diameter import axial_diameter_mm
 from synthorax.shapes.overlap import dice
@@ -190,7 +190,7 @@ def made_diameters(samples: Samples) -> dict[str, NDArray[np.float64]]:
 
 def real_diameters(windows: Windows) -> dict[str, NDArray[np.float64]]:
     """Diameters of real nodules: as stated, of readers' masks, of the segmenter's, and by half-width."""
-    hu = windows.spec.to_hu(torch.from_numpy(windows.ct[:, 0])).numpy()
+    hu = windows.spec.to_hu(windows.ct[:, 0])
     return {
         "stated": windows.attribute("diameter_mm"),
         "readers' mask": widths_mm(windows.truth, windows.spec),
@@ -223,8 +223,7 @@ def page(real: Path, work: Path, out: Path, name: str) -> Iterator[str]:
     store = api.prepare("patches", real / "luna16-nodules", work / "store")
     model = hub.load(name)
     system, maker = cast(AcWgan, model.system), cast(Generator, hub.find(model, "makes patches"))
-    spec = PatchSpec(maker.spec.size, maker.spec.spacing_mm, maker.spec.window_hu)
-    cache = work / "cache"
+    spec, cache = maker.spec, work / "cache"
 
     def outlined(split: str) -> list[Place]:
         return [place for place in nodule_places(store.in_split(split)) if place.nodule and place.nodule.label]
