@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Put the segmenter of a run into a bundled model, whose other weights stay bit for bit.
 
-    synthorax train ac-wgan --data STORE --preset compact --from NAME --set steps=0 --set segmenter_steps=1500 --out RUN
+    synthorax train ac-wgan --data STORE --preset compact --from NAME --set steps=0 --set segmenter_steps=600 --out RUN
     python scripts/add_segmenter.py RUN NAME [--measured FIGURES.yaml]
 
 The segmenter and the model must have learned on the same data. FIGURES.yaml is as in `bundle_model.py`; its rows come

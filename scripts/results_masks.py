@@ -39,7 +39,7 @@ from synthorax.shapes.overlap import dice
 from synthorax.studies.conditions import half_widths_mm, rank_correlation_of
 from synthorax.studies.results import machine
 from synthorax.systems.ac_wgan.system import AcWgan
-from synthorax.tasks.made_masks import FAINT, nodule_in_the_middle, nodule_voxels
+from synthorax.tasks.made_masks import nodule_in_the_middle, nodule_voxels
 
 SEED = 0
 MADE = 400
@@ -47,6 +47,8 @@ OFFSET_MM = 9.0
 """Farthest that a real nodule is moved from the middle of its window along each axis."""
 BALLS = tuple(np.arange(0.9, 1.41, 0.05).round(2).tolist())
 """Diameters of centred balls, as shares of the stated one, of which the validation patients choose the best."""
+FAINT = 3.5
+"""Nodules of a texture below this are ground glass or part-solid."""
 BANDS_MM = (0.0, 6.0, 8.0, 12.0, 18.0, np.inf)
 SHOWN_MM, SHOWN_TEXTURES = (5.0, 8.0, 12.0, 18.0), (1.0, 1.0, 2.0, 3.0, 3.0, 5.0, 5.0, 5.0)
 SHEET = "masks-made.png"

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from synthorax.datasets.augmentation import Augmentation
-from synthorax.datasets.patches import PatchDataset, Place
+from synthorax.datasets.patches import PatchDataset
 from synthorax.datasets.places import negative_places, nodule_places
 from synthorax.datasets.store import CaseEntry, Store
 from synthorax.errors import InputError
@@ -48,19 +48,12 @@ SCALE = (0.9, 1.1)
 SHIFT_HU, NOISE_HU = 20.0, 25.0
 """Standard deviation of the HU added to a window as a whole, and of the strongest noise added to its voxels: made
 patches have the noise of no scanner."""
-LUNG_HU = -850.0
-CONTRAST = (0.4, 1.1)
-"""Half of the windows have their HU beyond those of lung multiplied by a factor of this range, so that solid nodules
-teach what faint ones look like, of which there are few."""
-FAINT = 3.5
-"""Nodules of a texture below this, ground glass and part-solid, are a stratum of their own."""
 BATCH = 12
 """Windows of a training step."""
 RATE, RISE, DECAY = 3e-3, 50, 1e-4
 """Greatest learning rate, the steps that it takes to rise there, and AdamW's weight decay."""
-SMOOTH, EMPTY_SMOOTH = 1.0, 200.0
-"""Voxels added to both sides of Dice's fraction in windows with a nodule and in windows without one. With few of them a
-window without a nodule costs everything for a handful of voxels, and the segmenter learns to miss small nodules."""
+SMOOTH = 1.0
+"""Voxels added to both sides of Dice's fraction, so that it has a gradient in a window without a nodule."""
 NEAR_MM = 4.0
 """A made nodule has a voxel at most this far from the middle of its patch."""
 MEASURED = {"diameter_is": "measured"}
@@ -133,7 +126,7 @@ class WindowBatches:
             InputError: no nodule with an outline, or patches that the segmenter cannot take.
         """
         window = window_of(spec)
-        places = _by_stratum([place for place in nodule_places(cases) if place.nodule and place.nodule.label])
+        places = [place for place in nodule_places(cases) if place.nodule and place.nodule.label]
         if not places:
             found = "no training nodule of which a mask is known"
             raise InputError(store.path, found, "masks to learn from, or segmenter_steps=0, which makes no masks")
@@ -153,33 +146,16 @@ class WindowBatches:
         return self._varied(ct, mask, generator(self.nodules.seed, "segmenter windows", step))
 
     def _varied(self, ct: Tensor, mask: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
-        """Exchange y and x in half of the windows, lower the contrast of half, and shift and roughen all."""
+        """Exchange y and x in half of the windows, and shift and roughen the HU of all."""
         spec = self.nodules.spec
         if spec.size[1] == spec.size[2] and spec.spacing_mm[1] == spec.spacing_mm[2]:
             turned = torch.from_numpy(rng.random(len(ct)) < 0.5)[:, None, None, None, None]
             ct, mask = torch.where(turned, ct.mT, ct), torch.where(turned, mask.mT, mask)
         a_window = (len(ct), 1, 1, 1, 1)
-        contrast = np.where(rng.random(a_window) < 0.5, 1, rng.uniform(*CONTRAST, a_window))
         shift = rng.normal(0, SHIFT_HU, a_window)
         noise = rng.uniform(0, NOISE_HU, a_window) * rng.standard_normal(ct.shape)
-        factor, added = (torch.from_numpy(values.astype(np.float32)) for values in (contrast, shift + noise))
-        hu = (spec.to_hu(ct) - LUNG_HU) * factor + LUNG_HU + added
+        hu = spec.to_hu(ct) + torch.from_numpy((shift + noise).astype(np.float32))
         return {"ct": spec.to_unit(hu), "mask": mask}
-
-
-def _by_stratum(places: Sequence[Place]) -> list[Place]:
-    """Label places by stratum: faint nodules, the narrower ones of the others, the wider ones.
-
-    A batch shows as many of each.
-    """
-    widths = [place.nodule.attributes.diameter_mm or 0.0 for place in places if place.nodule]
-    middle = float(np.median(widths)) if widths else 0.0
-    made = []
-    for place, width in zip(places, widths, strict=True):
-        assert place.nodule is not None
-        faint = (place.nodule.attributes.texture or 5.0) < FAINT
-        made.append(replace(place, label=0 if faint else 1 if width < middle else 2))
-    return made
 
 
 def segmenter_rate(step: int, steps: int) -> float:
@@ -191,8 +167,7 @@ def segmenter_loss(logits: Float[Tensor, "b 1 z y x"], mask: Float[Tensor, "b 1 
     """Return the cross-entropy of the voxels plus the mean soft Dice loss of the windows."""
     inside = logits.sigmoid()
     both, found, true = (values.sum((1, 2, 3, 4)) for values in (inside * mask, inside, mask))
-    smooth = torch.where(true > 0, SMOOTH, EMPTY_SMOOTH)
-    soft = (2 * both + smooth) / (found + true + smooth)
+    soft = (2 * both + SMOOTH) / (found + true + SMOOTH)
     return functional.binary_cross_entropy_with_logits(logits, mask) + (1 - soft).mean()
 
 

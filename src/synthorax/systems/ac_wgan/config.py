@@ -169,7 +169,7 @@ class AcWganConfig(PatchSettings):
         return self
 
 
-SEGMENTER_STEPS = 1500
+SEGMENTER_STEPS = 600
 """Steps in which a segmenter learns enough, .3 to .4 s each on one core for cubes of 24 mm."""
 ALL_ATTRIBUTES: tuple[Attribute, ...] = ("diameter_mm", "texture", "malignancy")
 

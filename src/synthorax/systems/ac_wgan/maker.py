@@ -37,7 +37,7 @@ WORTH_TELLING_S = 10.0
 """A selection that will take longer than this says so after its first attempt."""
 NO_MASKS = (
     "this model has no segmenter: its nodules have no masks, and their diameters are not measured; "
-    "train one with --set segmenter_steps=1500"
+    "train one with --set segmenter_steps=600"
 )
 
 
