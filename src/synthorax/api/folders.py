@@ -100,6 +100,7 @@ def inject_folder(
     finder_of(lungs)
     check_workers(workers)
     told = told_of(method, "injects", options)
+    method, options = _placed(method), {name: _placed(value) for name, value in options.items()}
     folder, out = Path(folder).resolve(), Path(out).resolve()
     if out == folder or out in folder.parents or folder in out.parents:
         raise InputError(out, "the folder of scans, or one within or around it", "a folder beside it")
@@ -121,6 +122,11 @@ def inject_folder(
         begin(out, wanted, {case.case_id: case.source.key for case in cases}, overwrite)
         failed = dict(passed_over) | _run(job, cases, workers, cluster)
         return collected(out, wanted, [case.case_id for case in cases], failed, found.notes)
+
+
+def _placed(value: Any) -> Any:
+    """A path as workers find it, whatever folder they are in; anything else as it is."""
+    return Path(value).resolve() if isinstance(value, str | Path) and Path(value).exists() else value
 
 
 @dataclass(frozen=True)

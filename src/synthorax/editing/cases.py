@@ -51,7 +51,9 @@ def begin(out: Path, wanted: Mapping[str, Any], keys: Mapping[str, str], overwri
     try:
         begun = read_mapping(out / REQUEST)
     except InputError:
-        check_folder_is_free(out)
+        check_folder_is_free(out, overwrite=True)
+        if any(out.iterdir()):
+            raise InputError(out, "a result of another kind", "an empty or new folder") from None
         begun = {}
     earlier = begun.pop("cases", {})
     wanted = json.loads(json.dumps(wanted))  # as it will be read again
