@@ -7,7 +7,8 @@ import yaml
 from synthorax.errors import InputError
 from synthorax.systems.ac_wgan.config import PRESETS
 from synthorax.training.more_steps import with_more_steps
-from synthorax.training.run_folder import HAD_STEPS, RunFolder
+from synthorax.training.run_folder import RunFolder
+from synthorax.training.same_run import HAD_STEPS
 
 CONFIG = PRESETS["smoke"]
 
@@ -39,6 +40,14 @@ def test_with_more_steps_nothing_else_may_change(tmp_path, other):
     with pytest.raises(InputError, match="--from this run and another --out train its weights further"):
         opened(tmp_path / "run", steps=20, **other)
     assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["config"]["steps"] == 6
+
+
+def test_a_setting_that_differs_is_told_with_the_option_that_goes_on(tmp_path):
+    opened(tmp_path / "run", batch_size=8)
+    with pytest.raises(
+        InputError, match=r"a run with config\.batch_size 8; expected 4, as asked; --set batch_size=8 goes"
+    ):
+        opened(tmp_path / "run", batch_size=4)
 
 
 # --more-steps

@@ -71,7 +71,8 @@ def train(
     from synthorax.provenance import SEEN_BEFORE, UNTOLD
     from synthorax.training.config import choose
     from synthorax.training.more_steps import with_more_steps
-    from synthorax.training.run_folder import HAD_STEPS, RunFolder, check_run_folder
+    from synthorax.training.run_folder import RunFolder, check_run_folder
+    from synthorax.training.same_run import HAD_STEPS
 
     entry = registry().trained(system)
     if max_minutes is not None and not max_minutes >= 0:

@@ -49,12 +49,12 @@ class Where:
     device
         auto (cuda where there is one, else cpu), cpu, cuda, or mps, which nobody has tried.
     devices
-        So many of them, each a process with its share of every batch.
+        Number of devices, each with a process of its own and a share of every batch.
     nodes
         Hosts, on each of which the same command runs, with MASTER_ADDR and MASTER_PORT of the first one and
         NODE_RANK 0, 1, ... in its environment; or by srun or torchrun. See docs/training.md.
     max_minutes
-        Stop cleanly so long after the command began; the same command goes on.
+        Stop cleanly this long after the command began; the same command goes on.
     """
 
     start: Annotated[str | None, Parameter(name="--from")] = None
@@ -134,7 +134,7 @@ def verb(entry: Entry, arguments: Sequence[str] = ()) -> Callable[..., None]:
         set
             One setting, KEY=VALUE; may be repeated.
         more_steps
-            Go on with the run in OUT for so many steps more than it had; the rest of the command stays as it was.
+            Go on with the run in OUT for this many steps more than it had; the rest of the command stays as it was.
         """
         given = {name: getattr(options, name) for name in options.model_fields_set} if options else {}
         own = {name: given.pop(name) for name in entry.flags if name in given}

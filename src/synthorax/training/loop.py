@@ -28,13 +28,13 @@ from synthorax.training.system import Batches, Stage, Training
 from synthorax.training.trainable import step_seed
 
 SAVE_EVERY_S = 30.0
-"""A kill loses at most so many seconds of work."""
+"""Seconds after which the state is saved; a kill loses the work of at most this time."""
 PREVIEWS = 20
-"""Pictures of a run."""
+"""Pictures that are drawn in the course of a run."""
 SHOWN = 4
-"""Figures on the progress line; the log has all."""
+"""Figures that the progress line shows; the log has all of them."""
 AHEAD = 2
-"""Batches made ready while an accelerator works; the CPU is busy with training itself."""
+"""Batches that are made in advance while an accelerator works; a CPU is busy with training itself."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Outcome:
     """How a call of `fit` ended.
 
     Attributes:
-        step: steps done in all, earlier calls included.
-        finished: whether those are all that were asked for.
+        step: steps that are done, those of earlier calls included.
+        finished: whether no step is left.
     """
 
     step: int
@@ -64,7 +64,7 @@ def fit(
     steps; the first of them writes. A validation is measured by each of them, on all held-out data.
 
     Args:
-        max_minutes: stop cleanly, state saved, after so long.
+        max_minutes: stop after this time, with the state saved.
 
     Raises:
         InputError: the run folder holds a damaged state, another process trains in it, or several processes of one

@@ -12,7 +12,8 @@ from typing import Any
 from synthorax.errors import InputError
 from synthorax.io.mappings import read_mapping
 from synthorax.training.files import CONFIG, STATE, whole
-from synthorax.training.run_folder import HAD_STEPS, read_state
+from synthorax.training.run_folder import read_state
+from synthorax.training.same_run import HAD_STEPS
 
 
 def with_more_steps(run: Path, more: int) -> tuple[int, int]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -24,7 +23,6 @@ import numpy as np
 import torch
 import yaml
 from numpy.typing import NDArray
-from pydantic import BaseModel, ValidationError
 from safetensors.torch import save
 
 from synthorax.errors import InputError, OutputError, reason
@@ -33,7 +31,6 @@ from synthorax.io.locks import TEMPORARY, clear_leftovers
 from synthorax.io.mappings import read_mapping
 from synthorax.provenance import SEEN_BEFORE, UNTOLD
 from synthorax.screen import say
-from synthorax.training.config import BEFORE_AUTO
 from synthorax.training.files import (
     BEST,
     CONFIG,
@@ -47,18 +44,15 @@ from synthorax.training.files import (
     whole,
     whole_lines,
 )
+from synthorax.training.same_run import check_config, check_same, plain
 from synthorax.training.trainable import Trainable
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
     from matplotlib.figure import Figure
 
-STEPS = "config.steps"
-"""The setting of which a run may get more."""
-HAD_STEPS = "had_steps"
-"""Of `config.yaml`: the steps that the run had before `--more-steps` gave it more."""
 LONGEST = 120
-"""Characters of a setting that an error shows."""
+"""Characters of another library's error that ours shows."""
 
 
 @dataclass(frozen=True)
@@ -91,19 +85,16 @@ class RunFolder:
         """
         check_run_folder(path)
         run = cls(path)
-        longer = False
+        longer = None
         if (path / CONFIG).exists():  # every process looks for itself, so that all of them stop if one has to
-            found = _filled(read_mapping(path / CONFIG), config)
-            longer = _is_longer(found, config)
-            was = _with_steps_of(found, config) if longer else found
-            run._check_same(CONFIG, _without_history(was), _without_history(config))
+            longer = check_config(path / CONFIG, read_mapping(path / CONFIG), config)
             noted = read_mapping(path / DATA)
             asked = {key: value for key, value in data.items() if key in noted or key not in (SEEN_BEFORE, UNTOLD)}
-            run._check_same(DATA, noted, asked)  # an older run notes less of whom its data know
+            check_same(path / DATA, noted, asked)  # an older run notes less of whom its data know
         if fabric is None or fabric.is_global_zero:
             run._make(config, data)
-            if longer:
-                before, now = (_flat(_plain(each))[STEPS] for each in (found, config))
+            if longer is not None:
+                before, now = longer
                 say(f"{path}: {now} steps in place of {before}; what depends on their number follows", error=True)
                 run._write_config(config)
         if fabric is not None:
@@ -125,7 +116,7 @@ class RunFolder:
 
     def _write_config(self, config: Mapping[str, Any]) -> None:
         with atomic_file(self.path / CONFIG) as file:
-            file.write_text(yaml.safe_dump(json.loads(json.dumps(_plain(config))), sort_keys=False))
+            file.write_text(yaml.safe_dump(json.loads(json.dumps(plain(config))), sort_keys=False))
 
     def save(self, model: Trainable, step: int, done: Mapping[str, int]) -> None:
         """Write the state after `step` steps, then the weights; each file is whole at any moment.
@@ -234,17 +225,6 @@ class RunFolder:
         with atomic_file(path) as file:
             file.write_text("".join(kept))
 
-    def _check_same(self, name: str, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-        found, expected = _flat(_plain(found)), _flat(_plain(expected))
-        for key in sorted(found.keys() | expected.keys()):
-            if found.get(key) != expected.get(key):
-                there, asked = (shorten(str(values.get(key)), LONGEST) for values in (found, expected))
-                way = "--from this run and another --out train its weights further"
-                if key == STEPS:
-                    way = f"--set {STEPS.split('.')[1]}={there}, or more, goes on with this run; so does --more-steps"
-                wanted = f"{asked}, as asked; {way}"
-                raise InputError(self.path / name, f"a run with {key} {there}", wanted)
-
 
 def read_state(path: Path) -> dict[str, Any]:
     """What a run's `state.pt` holds, read without running any code of it.
@@ -286,46 +266,3 @@ def seen_patients(data: Mapping[str, Any]) -> frozenset[str]:
         return frozenset()
     trained = data.get("patients", {}).get("train", []) or data.get("train_patients", [])
     return frozenset(map(str, (*trained, *data.get(SEEN_BEFORE, []))))
-
-
-def _filled(found: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run noted, with the defaults of fields that its models did not have then."""
-    made = dict(found)
-    for key, value in asked.items():
-        if isinstance(value, BaseModel):
-            noted = found.get(key)
-            if "precision" in type(value).model_fields and isinstance(noted, Mapping):
-                noted = {"precision": BEFORE_AUTO, **noted}
-            with suppress(ValidationError, InputError):
-                made[key] = type(value).model_validate(noted)
-    return made
-
-
-def _is_longer(found: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
-    """Whether a run is asked for more steps than it was made for."""
-    before, now = (_flat(_plain(each)).get(STEPS) for each in (found, asked))
-    return isinstance(before, int) and isinstance(now, int) and now > before
-
-
-def _with_steps_of(found: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run noted, with the number of steps asked for."""
-    tree = json.loads(json.dumps(_plain(found)))
-    tree["config"]["steps"] = _flat(_plain(asked))[STEPS]
-    return dict(tree)
-
-
-def _without_history(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What has to stay the same."""
-    return {key: value for key, value in config.items() if key != HAD_STEPS}
-
-
-def _plain(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """With models as mappings."""
-    return {k: v.model_dump(mode="json") if isinstance(v, BaseModel) else v for k, v in tree.items()}
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in json.loads(json.dumps(tree)).items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
