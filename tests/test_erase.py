@@ -44,7 +44,7 @@ class Eraser:
 @pytest.fixture(scope="module")
 def ill():
     """A coarse phantom with two nodules put in."""
-    ct = make_phantom(3, spacing_mm=(4.0, 3.0, 3.0), nodules=0).ct
+    ct = make_phantom(3, spacing_mm=(5.0, 4.0, 4.0), nodules=0).ct
     return sx.inject(ct, auto=2, diameter_mm=(12, 16), seed=2)
 
 

@@ -167,6 +167,7 @@ class _Sample:
         mask: float32 [z, y, x], the nodule's voxels where it is one half or more.
         middle: index (z, y, x) of the mask's middle.
         blur_mm: by which its edges are soft, as the voxels of its sample are large.
+        solid: how near its tissue is to soft tissue, 0 to 1; ground glass has soft edges of its own.
     """
 
     cover: NDArray[np.float32]
@@ -175,6 +176,7 @@ class _Sample:
     middle: NDArray[np.float64]
     spacing_mm: tuple[float, float, float]
     blur_mm: float
+    solid: float
     lung_hu: float
     attributes: NoduleAttributes
 
@@ -191,20 +193,22 @@ class _Sample:
         core = eroded(mask, CORE_MM, spacing)
         core = core if core.any() else mask & (smooth >= np.median(smooth[mask]))
         tissue = _spread(smooth, core, spacing)
-        dense = np.clip((hu - lung_hu) / np.maximum(tissue - lung_hu, 50), 0, 1)
+        solid = float(np.clip((np.median(tissue[core]) - lung_hu) / (TISSUE_HU - lung_hu), 0, 1))
+        edges = smooth + solid * (hu - smooth)  # noise would be taken for the edges of a faint nodule
+        dense = np.clip((edges - lung_hu) / np.maximum(tissue - lung_hu, 50), 0, 1)
         dense = np.where(core, 1, np.clip((dense - FAINT) / (1 - FAINT), 0, 1))
         nearness = np.clip(1 - distance_inside(~mask, spacing) / SHELL_MM, 0, 1)
         cover = (dense * nearness**2 * (3 - 2 * nearness)).astype(np.float32)
         known = made.nodules[i][0].attributes if made.nodules[i] else NoduleAttributes()
         blur_mm = VOXEL_BLUR * float(np.mean(made.spec.spacing_mm))
-        return cls(cover, tissue, share, np.argwhere(mask).mean(0), spacing, blur_mm, lung_hu, known)
+        return cls(cover, tissue, share, np.argwhere(mask).mean(0), spacing, blur_mm, solid, lung_hu, known)
 
     def fitted(
         self, patch: Volume, diameter_mm: float, scanner: Scanner
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
         """Cover, tissue and mask on a patch's voxels [z, y, x], scaled so that the mask has the diameter there.
 
-        Edges are steepened by as much as the scan is sharper than the sample.
+        Edges of solid nodules are steepened by as much as the scan is sharper than the sample.
         """
         scale = diameter_mm / axial_diameter_mm(np.argwhere(self.mask >= 0.5), self.spacing_mm)
         scale = float(np.clip(scale, *SCALES))
@@ -217,7 +221,7 @@ class _Sample:
                 break
             scale = float(np.clip(scale * diameter_mm / found, *SCALES))
         _, scale, mask = min(tried, key=lambda one: one[0])
-        steeper = float(np.clip(scale * self.blur_mm / scanner.blur_mm[1], 1, STEEPEST))
+        steeper = 1 + self.solid * (float(np.clip(scale * self.blur_mm / scanner.blur_mm[1], 1, STEEPEST)) - 1)
         cover = np.clip((self.cover - 0.5) * steeper + 0.5, 0, 1)
         return self._placed(cover, patch, scale), self._placed(self.tissue, patch, scale), mask
 
