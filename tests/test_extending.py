@@ -70,7 +70,7 @@ def home(packages, tmp_path_factory, chest):
     folder = tmp_path_factory.mktemp("toy")
     store_of(folder / "store", cases(4))
     write_image(folder / "scan.nii.gz", chest)
-    api.train("toy", folder / "store", folder / "run", preset="smoke", device="cpu")
+    assert main(["train", "toy", "--data", f"{folder}/store", "--out", f"{folder}/run", *SMOKE]) == 0
     return folder
 
 
