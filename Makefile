@@ -1,4 +1,4 @@
-# make demo | test | prove | lint | architecture | bench | results | results-lung | results-data | results-phantom | results-baselines | results-detection | results-masks
+# make demo | test | prove | lint | architecture | bench | results | results-lung | results-data | results-phantom | results-baselines | results-detection | results-masks | results-cores
 # make device-pack STORE=... [SIZE=24,24,24] [DEVICE_PYTHON=3.12]
 PYTHON ?= python3
 BIN := .venv/bin
@@ -7,7 +7,7 @@ SIZE ?= 24,24,24
 DEVICE_PYTHON ?= 3.12
 PLATFORMS := manylinux2014 manylinux_2_17 manylinux_2_24 manylinux_2_27 manylinux_2_28
 
-.PHONY: demo test prove lint architecture bench results results-lung results-data results-phantom results-baselines results-detection results-masks device-pack
+.PHONY: demo test prove lint architecture bench results results-lung results-data results-phantom results-baselines results-detection results-masks results-cores device-pack
 
 demo: $(INSTALLED)
 	$(BIN)/synthorax demo --out demo
@@ -51,6 +51,9 @@ results-detection: $(INSTALLED)
 
 results-masks: $(INSTALLED)
 	$(BIN)/python scripts/results_masks.py --out docs/results $(if $(MODEL),--model $(MODEL))
+
+results-cores: $(INSTALLED)
+	$(BIN)/python scripts/results_cores.py --out docs/results
 
 device-pack: $(INSTALLED)
 	mkdir -p build/device

@@ -2,7 +2,7 @@
 # CT cubes with and without a nodule, by the AC-WGAN-GP. The same command goes on where the last leg stopped.
 set -eu
 if [ $# -lt 3 ] || [ $# -gt 5 ]; then
-    echo "usage: $0 STORE OUT MINUTES [DEVICE] [PRESET]    (auto; compact, patch24, patch48, paper, large, smoke)" >&2
+    echo "usage: $0 STORE OUT MINUTES [DEVICE] [PRESET]    (auto; compact, folded24, patch24, patch48, paper, large, smoke)" >&2
     exit 2
 fi
 if command -v synthorax >/dev/null; then run=synthorax; else run="python3 -m synthorax"; fi
