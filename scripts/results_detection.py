@@ -154,7 +154,8 @@ def part(
 ) -> Part:
     """The AC-WGAN-GP's `compact` preset, trained on a store, and the study with it; goes on where it stopped."""
     run, out = (work.with_name(f"{work.name}-{what}") for what in ("gan", "study"))
-    api.train("ac-wgan", store.path, run, preset="compact", settings=gan, device="cpu")
+    settings = {**gan, "segmenter_steps": 0}  # no arm uses the masks
+    api.train("ac-wgan", store.path, run, preset="compact", settings=settings, device="cpu")
     model = hub.load(run)
     makers = [model.maker()]
     _, outcome = study_detection(store, config, out, makers=makers, amounts=amounts, trainings=trainings, device="cpu")
