@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import synthorax as sx
+from chests import chest
 from plugins import install
 from synthorax.cli import main
-from synthorax.datasets.phantoms import make_phantom
 from synthorax.errors import InputError
 from synthorax.io.dicom_out import write_ct_series
 from synthorax.io.images import read_image, write_image
@@ -43,9 +43,8 @@ class Eraser:
 
 @pytest.fixture(scope="module")
 def ill():
-    """A coarse phantom with two nodules put in."""
-    ct = make_phantom(3, spacing_mm=(5.0, 4.0, 4.0), nodules=0).ct
-    return sx.inject(ct, auto=2, diameter_mm=(12, 16), seed=2)
+    """A chest with two nodules put in."""
+    return sx.inject(chest(3), auto=2, diameter_mm=(12, 16), seed=2)
 
 
 def test_a_nodule_is_taken_out_at_a_place_and_outside_the_region_no_voxel_differs(ill):

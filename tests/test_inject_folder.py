@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import synthorax as sx
+from chests import chest
 from synthorax.cli import main
 from synthorax.datasets.phantoms import make_phantom
 from synthorax.errors import InputError, SynthoraxError
@@ -55,7 +56,7 @@ class Ball:
 
 @pytest.fixture(scope="module")
 def phantoms():
-    return [make_phantom(seed, spacing_mm=(5.0, 4.0, 4.0), nodules=0).ct for seed in (3, 4)]
+    return [chest(seed) for seed in (3, 4)]
 
 
 @pytest.fixture(scope="module")
