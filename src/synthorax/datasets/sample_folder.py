@@ -22,7 +22,6 @@ from synthorax.makers import Samples
 from synthorax.nodule import RATINGS, Nodule
 from synthorax.provenance import MANIFEST, Origin, manifest_writer
 from synthorax.shapes.features import FEATURES, shape_features
-from synthorax.shapes.mesh import surface
 from synthorax.volume import Volume
 
 Format = Literal["npy", "nifti", "mha", "stl"]
@@ -133,6 +132,8 @@ class _Shapes(ExitStack):
                     file = self._target / "masks" / (name + SUFFIX[kind])
                     write_image(file, Volume(mask, spacing), mark=self._origin.mark)
             if "stl" in self._formats:
+                from synthorax.shapes.mesh import surface  # needs SciPy, which patches of CT do not
+
                 mesh = surface(field, spacing)
                 write_stl(self._target / "meshes" / f"{name}.stl", mesh.triangles_mm, self._origin.mark)
             # A single voxel has an infinite f6, which JSON cannot say.

@@ -22,7 +22,6 @@ from torch.nn import functional
 
 from synthorax.datasets.augmentation import Augmentation
 from synthorax.datasets.patches import PatchDataset
-from synthorax.datasets.places import negative_places, nodule_places
 from synthorax.datasets.store import CaseEntry, Store
 from synthorax.errors import InputError
 from synthorax.makers import Samples
@@ -125,6 +124,8 @@ class WindowBatches:
         Raises:
             InputError: no nodule with an outline, or patches that the segmenter cannot take.
         """
+        from synthorax.datasets.places import negative_places, nodule_places  # needs SciPy, which sampling does not
+
         window = window_of(spec)
         places = [place for place in nodule_places(cases) if place.nodule and place.nodule.label]
         if not places:
