@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import synthorax as sx
+from synthorax.cli import main
 from synthorax.errors import InputError
 from synthorax.hub import Model
-from synthorax.nodule import NoduleAttributes, widest_mm
+from synthorax.nodule import RATINGS, NoduleAttributes, widest_mm
 from synthorax.provenance import manifest_writer, write_manifest
 from synthorax.systems.ac_wgan import maker as of_patches
 from synthorax.systems.ac_wgan import system as module
@@ -19,6 +20,7 @@ from synthorax.systems.ac_wgan.system import AcWgan
 from synthorax.systems.lung import maker as of_shapes
 from synthorax.systems.lung.config import PRESETS as LUNG_PRESETS
 from synthorax.systems.lung.system import Lung
+from toy_makers import Balls
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +117,18 @@ def test_what_a_model_cannot_make_is_refused(untrained_gan, options, said):
         with pytest.raises(InputError) as refused:
             function(untrained_gan, **options)
         assert said in str(refused.value)
+
+
+def test_every_rating_can_be_asked_for_on_the_command_line(tmp_path, monkeypatch):
+    maker = Balls(heeds=frozenset(RATINGS))
+    monkeypatch.setattr("synthorax.api.load", lambda *named: maker)
+    ratings = dict.fromkeys(RATINGS, 2.0) | {"texture": 3.0, "calcification": 6.0, "internal_structure": 4.0}
+    words = {"texture": "part-solid", "calcification": "none", "internal_structure": "air"}
+    flags = [f"--{name.replace('_', '-')}={words.get(name, value)}" for name, value in ratings.items()]
+    assert main(["sample", "ac-wgan", "-n", "1", *flags, "--out", str(tmp_path / "made")]) == 0
+    manifest = json.loads((tmp_path / "made" / "manifest.json").read_text())
+    assert manifest["samples"][0]["asked"] == ratings
+    assert manifest["how"] == {"drawn": "uniform", **ratings}
 
 
 def test_a_model_of_nodules_alone_makes_no_cubes_without_one():

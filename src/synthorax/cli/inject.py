@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from json import dumps
 from pathlib import Path
@@ -14,70 +14,20 @@ from synthorax import api
 from synthorax.anatomy.placement import Clearance, Site
 from synthorax.api.editing import LungFinder, told_of
 from synthorax.api.folders import holds_scans
+from synthorax.cli.attributes import Attributes
 from synthorax.cli.editing import given_options, scan_to_edit, with_method
 from synthorax.cli.options import parse_numbers, parse_places
 from synthorax.editing.cases import EditedFolder
 from synthorax.errors import InputError
 from synthorax.io.atomic import claiming
 from synthorax.makers import Options
-from synthorax.nodule import MOST_RATING, NoduleAttributes
+from synthorax.nodule import NoduleAttributes
 from synthorax.provenance import MANIFEST
 from synthorax.screen import say
 
-TEXTURES = {"ground-glass": 1.0, "part-solid": 3.0, "solid": 5.0}
-CALCIFICATIONS = {"popcorn": 1.0, "laminated": 2.0, "solid": 3.0, "non-central": 4.0, "central": 5.0, "none": 6.0}
-STRUCTURES = {"soft": 1.0, "fluid": 2.0, "fat": 3.0, "air": 4.0}
 RENDER = "render"
 """The method unless another one is named."""
 Several = Annotated[list[str] | None, Parameter(negative="", allow_leading_hyphen=True)]
-
-
-@Parameter(name="*")
-@dataclass(kw_only=True, frozen=True)
-class Attributes:
-    """What the nodules are like; attributes that are left out are the method's choice.
-
-    Parameters
-    ----------
-    texture
-        ground-glass, part-solid, solid, or LIDC's rating from 1 to 5.
-    calcification
-        none, solid, central, non-central, laminated, popcorn, or LIDC's rating from 1 to 6.
-    internal_structure
-        soft, fluid, fat, air, or LIDC's rating from 1 to 4.
-    spiculation
-        LIDC's rating from 1, none, to 5, marked.
-    lobulation
-        LIDC's rating from 1, none, to 5, marked.
-    sphericity
-        LIDC's rating from 1, linear, to 5, round.
-    margin
-        LIDC's rating from 1, poorly defined, to 5, sharp.
-    malignancy
-        LIDC's rating from 1, highly unlikely, to 5, highly suspicious.
-    """
-
-    texture: str | None = None
-    calcification: str | None = None
-    internal_structure: str | None = None
-    spiculation: float | None = None
-    lobulation: float | None = None
-    sphericity: float | None = None
-    margin: float | None = None
-    malignancy: float | None = None
-
-    def given(self) -> NoduleAttributes:
-        """As ratings.
-
-        Raises:
-            InputError: a word or a number that no rating has.
-        """
-        words = {"texture": TEXTURES, "calcification": CALCIFICATIONS, "internal_structure": STRUCTURES}
-        found = {}
-        for name, value in vars(self).items():
-            if value is not None:
-                found[name] = _rating(name, value, words.get(name, {}))
-        return NoduleAttributes(**found)
 
 
 @Parameter(name="*")
@@ -185,7 +135,7 @@ def inject(
     json
         Print the manifest's nodules as JSON.
     """
-    placing, given = placing or Placing(), (attributes or Attributes()).given()
+    placing, given = placing or Placing(), NoduleAttributes(**(attributes or Attributes()).given())
     diameters = parse_numbers(diameter, "--diameter", "mm, one or one a nodule", count=None)
     own = given_options(options)
     told_of(method, "injects", own)  # refuses a method that does not before anything is read
@@ -234,16 +184,3 @@ def _folder(made: EditedFolder, json: bool) -> int:
 
 def _counted(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"
-
-
-def _rating(name: str, value: str | float, words: Mapping[str, float]) -> float:
-    """A rating given as a word or a number."""
-    most = MOST_RATING.get(name, 5)
-    try:
-        rating = words[str(value)] if value in words else float(value)
-    except ValueError:
-        rating = 0.0
-    if not 1 <= rating <= most:
-        expected = ", ".join([*words, f"or 1 to {most}" if words else f"1 to {most}"])
-        raise InputError("--" + name.replace("_", "-"), repr(value), expected)
-    return rating

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from synthorax import api
+from synthorax.cli.attributes import Attributes
 from synthorax.cli.flags import with_options
 from synthorax.errors import InputError
 from synthorax.hub import system_of
@@ -64,8 +65,7 @@ def sample(
     seed: int = 0,
     positive: bool | None = None,
     diameter: float | None = None,
-    texture: float | None = None,
-    malignancy: float | None = None,
+    attributes: Attributes | None = None,
     options: Options | None = None,
     formats: str | None = None,
     device: str = "cpu",
@@ -87,10 +87,6 @@ def sample(
         Patches with a nodule, or without one.
     diameter
         Diameter of the nodules, mm.
-    texture
-        LIDC's rating from 1, ground glass, to 5, solid.
-    malignancy
-        LIDC's rating from 1 to 5.
     formats
         Shapes: any of npy,nifti,mha,stl; all if not given. Patches: nifti, mha; nifti if not given.
     device
@@ -98,8 +94,8 @@ def sample(
     overwrite
         Replace a folder that an earlier call made.
     """
-    asked: dict[str, Any] = {"diameter_mm": diameter, "texture": texture, "malignancy": malignancy}
-    asked = {name: value for name, value in {"positive": positive, **asked}.items() if value is not None}
+    asked: dict[str, Any] = {"positive": positive, "diameter_mm": diameter, **(attributes or Attributes()).given()}
+    asked = {name: value for name, value in asked.items() if value is not None}
     given = {name: getattr(options, name) for name in options.model_fields_set} if options else {}
     how: dict[str, object] = {"drawn": "uniform", **asked, **{name: _told(value) for name, value in given.items()}}
     if device != "cpu":

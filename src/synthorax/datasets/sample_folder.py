@@ -105,7 +105,8 @@ def write_samples(
                 for row in written.write(part, count):
                     tell_manifest(row)
                 count, tried = count + len(part), tried + part.tried
-    told = f"{count} {'patches' if is_patch else 'nodule shapes'} of {' x '.join(map(str, first.spec.size))} voxels"
+    one, several = ("patch", "patches") if is_patch else ("nodule shape", "nodule shapes")
+    told = f"{count} {one if count == 1 else several} of {' x '.join(map(str, first.spec.size))} voxels"
     return told if tried == count else f"{told}, selected from {tried}"
 
 

@@ -1,0 +1,76 @@
+"""Flags of the nodules' ratings, which every verb that makes nodules has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cyclopts import Parameter
+
+from synthorax.errors import InputError
+from synthorax.nodule import MOST_RATING
+
+TEXTURES = {"ground-glass": 1.0, "part-solid": 3.0, "solid": 5.0}
+CALCIFICATIONS = {"popcorn": 1.0, "laminated": 2.0, "solid": 3.0, "non-central": 4.0, "central": 5.0, "none": 6.0}
+STRUCTURES = {"soft": 1.0, "fluid": 2.0, "fat": 3.0, "air": 4.0}
+
+
+@Parameter(name="*")
+@dataclass(kw_only=True, frozen=True)
+class Attributes:
+    """What the nodules are like; attributes that are left out are the maker's choice.
+
+    Parameters
+    ----------
+    texture
+        ground-glass, part-solid, solid, or LIDC's rating from 1 to 5.
+    calcification
+        none, solid, central, non-central, laminated, popcorn, or LIDC's rating from 1 to 6.
+    internal_structure
+        soft, fluid, fat, air, or LIDC's rating from 1 to 4.
+    spiculation
+        LIDC's rating from 1, none, to 5, marked.
+    lobulation
+        LIDC's rating from 1, none, to 5, marked.
+    sphericity
+        LIDC's rating from 1, linear, to 5, round.
+    margin
+        LIDC's rating from 1, poorly defined, to 5, sharp.
+    subtlety
+        LIDC's rating from 1, extremely subtle, to 5, obvious.
+    malignancy
+        LIDC's rating from 1, highly unlikely, to 5, highly suspicious.
+    """
+
+    texture: str | None = None
+    calcification: str | None = None
+    internal_structure: str | None = None
+    spiculation: float | None = None
+    lobulation: float | None = None
+    sphericity: float | None = None
+    margin: float | None = None
+    subtlety: float | None = None
+    malignancy: float | None = None
+
+    def given(self) -> dict[str, float]:
+        """Return the ratings that were given, by name.
+
+        Raises:
+            InputError: a word or a number that the rating does not have.
+        """
+        words = {"texture": TEXTURES, "calcification": CALCIFICATIONS, "internal_structure": STRUCTURES}
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        return {name: _rating(name, value, words.get(name, {})) for name, value in given.items()}
+
+
+def _rating(name: str, value: str | float, words: Mapping[str, float]) -> float:
+    """The number of a rating that is given as a word or a number."""
+    most = MOST_RATING.get(name, 5)
+    try:
+        rating = words[str(value)] if value in words else float(value)
+    except ValueError:
+        rating = 0.0
+    if not 1 <= rating <= most:
+        expected = ", ".join([*words, f"or 1 to {most}" if words else f"1 to {most}"])
+        raise InputError("--" + name.replace("_", "-"), repr(value), expected)
+    return rating
