@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from types import SimpleNamespace
 
 import numpy as np
@@ -35,6 +36,7 @@ PAUSE = 400
 """The step of a child's run before which it waits for a signal, so that no test depends on how fast anybody is."""
 CHILD = """
 import os, signal, sys
+from itertools import count
 from pathlib import Path
 import synthorax.training.loop as loop
 from synthorax.systems.lung.system import Lung
@@ -205,7 +207,9 @@ def test_a_run_stopped_at_any_step_and_resumed_ends_with_the_bytes_of_one_that_w
     assert log(resumed.run.path) == log(whole)
 
 
-def test_a_run_given_a_moment_at_a_time_ends_with_the_bytes_of_one_that_was_not(lab, whole):
+def test_a_run_given_a_moment_at_a_time_ends_with_the_bytes_of_one_that_was_not(lab, whole, monkeypatch):
+    ticks = count()
+    monkeypatch.setattr(loop.time, "monotonic", lambda: 0.001 * next(ticks))  # goes on when it is looked at
     calls = 0
     finished = False
     while not finished:
