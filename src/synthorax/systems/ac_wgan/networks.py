@@ -87,8 +87,9 @@ class Generator(nn.Module):
         for block in self.blocks:
             features = block(features, latents, self.grain_of(noise) if block.takes_grain else None)
         with torch.autocast(features.device.type, enabled=False):  # a voxel in bfloat16 would be rounded to 3 HU
-            made = torch.tanh(self.out(features.to(self.out.weight.dtype)))
-        return made if self.fold == 1 else without_grid(unfolded(made, self.fold))
+            made = unfolded(self.out(features.to(self.out.weight.dtype)), self.fold)
+            # Before tanh: voxels that alternate between its ends would have grey means, and no gradient.
+            return torch.tanh(made if self.fold == 1 else without_grid(made))
 
     def grain_of(self, noise: Float[Tensor, "b n"]) -> Float[Tensor, "b g z y x"]:
         """The white noise after the noise vector, on the finest grid."""
