@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -191,8 +192,8 @@ def hash_of(array: NDArray[Any]) -> str:
 
 
 def hash_of_weights(path: Path) -> str:
-    """Hash of all tensors of a file, by name."""
-    found = load_file(path)
+    """Hash of all tensors of a file, by name; the facts of a model were once named `real.`."""
+    found = {re.sub(r"^facts\.", "real.", name): values for name, values in load_file(path).items()}
     return hashlib.sha256("".join(f"{name} {hash_of(found[name])}" for name in sorted(found)).encode()).hexdigest()[:16]
 
 
