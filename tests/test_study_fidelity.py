@@ -15,6 +15,7 @@ from synthorax.provenance import patient_key
 from synthorax.studies import fidelity_page
 from synthorax.studies.conditions import check_diameters, check_rating, half_widths_mm, rank_correlation_of
 from synthorax.studies.fidelity_page import logged, study_fidelity
+from synthorax.studies.results import check_study_folder
 from synthorax.studies.trials import Study
 from synthorax.tasks.classification import Classification
 from synthorax.tasks.config import DETECTION
@@ -198,6 +199,7 @@ def test_an_injector_is_measured_as_a_generator_is(store, extractor, tmp_path, m
     _, found = study_fidelity(
         store, CONFIG, tmp_path / "out", Dots(), extractor, extractor_name="tiny", samples=12, device="cpu"
     )
+    check_study_folder(tmp_path / "out")  # which another call goes on with
     assert list(found.likeness) == ["real, validation patients", "dots", "render"]
     assert found.checks[0].made["dots"].mean > 0.8
 

@@ -170,7 +170,8 @@ def _write(out: Path, store: Store, found: Fidelity, maker: Maker, extractor: Mo
         Arm(name, [], {measure: Interval(*value) for measure, value in row.items()}, {})
         for name, row in found.likeness.items()
     ]
-    out.mkdir(parents=True, exist_ok=True)  # where no network was trained that reads ratings
+    # The folder by which another call knows a study, also where no network reads ratings.
+    (out / "trainings").mkdir(parents=True, exist_ok=True)
     write_results(
         out / "results.json",
         "fidelity",
