@@ -139,8 +139,8 @@ def dice_lines(windows: Windows, moved: Windows, best: float) -> Iterator[str]:
         f"{share:g}": estimate(difference(own, mean_of(dice(windows.balls(share), windows.truth))), windows.patients)
         for share in (1.0, best)
     }
-    told = " and ".join(f"the ball of {share} times the stated diameter by {gain}" for share, gain in gains.items())
-    yield f"In the middle, the segmenter surpasses {told}."
+    told = "; ".join(f"that of the ball of {share} times the stated diameter: {gain}" for share, gain in gains.items())
+    yield f"The segmenter's Dice in the middle less {told}."
 
 
 def empty_lines(store: Store, windows: Windows, system: AcWgan, cache: Path) -> Iterator[str]:
