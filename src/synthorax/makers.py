@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, cast
 
 import numpy as np
@@ -38,6 +39,18 @@ class Options(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    def told(self) -> dict[str, Any]:
+        """Return how samples are drawn with these options, as a manifest tells it: files without their folders."""
+        given = {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
+        return {name: file_name(value) for name, value in given.items()}
+
+
+def file_name(value: Any) -> Any:
+    """Return an option as a manifest tells it: a file by its name, as its folders tell of the machine."""
+    if isinstance(value, tuple):
+        return [file_name(each) for each in value]
+    return Path(value).name if isinstance(value, str | Path) else value
 
 
 Chosen = TypeVar("Chosen", bound=Options)

@@ -97,7 +97,7 @@ def sample(
     asked: dict[str, Any] = {"positive": positive, "diameter_mm": diameter, **(attributes or Attributes()).given()}
     asked = {name: value for name, value in asked.items() if value is not None}
     given = {name: getattr(options, name) for name in options.model_fields_set} if options else {}
-    how: dict[str, object] = {"drawn": "uniform", **asked, **{name: _told(value) for name, value in given.items()}}
+    how: dict[str, object] = {"drawn": "uniform", **asked, **(options.told() if options else {})}
     if device != "cpu":
         how["device"] = device
     chosen = None if formats is None else [name.strip() for name in formats.split(",")]
@@ -105,13 +105,6 @@ def sample(
         made = api.sample_chunks(api.load(model, device), n, seed=seed, **asked, **given)
         told = api.write_samples(out, made, seed=seed, how=how, formats=chosen, overwrite=overwrite, tell=_warn)
     say(f"{out}: {told}")
-
-
-def _told(value: Any) -> Any:
-    """An option as the manifest tells of it: a file by its name, for its folders tell of the machine."""
-    if isinstance(value, tuple):
-        return [_told(each) for each in value]
-    return Path(value).name if isinstance(value, str | Path) else value
 
 
 def _warn(note: str) -> None:

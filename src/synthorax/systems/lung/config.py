@@ -138,6 +138,10 @@ ABOUT_PRESETS = {
 FLAGS = ("layers",)
 
 
+RADIUS = 0.2
+"""Half the width of the box of the latent space, whose axes go from -1 to 1, if `near` comes without a radius."""
+
+
 class LungOptions(makers.Options):
     """Options of sampling.
 
@@ -150,6 +154,16 @@ class LungOptions(makers.Options):
     near: NoduleShape | None = None
     radius: float | None = None
     walk: tuple[NoduleShape, NoduleShape] | None = None
+
+    def told(self) -> dict[str, Any]:
+        """Return how the latent space is sampled: near a nodule, between two, or, if nothing is said, uniformly."""
+        if self.near is not None:
+            radius = RADIUS if self.radius is None else self.radius
+            return {"drawn": "near", "nodule": makers.file_name(self.near), "radius": radius}
+        if self.walk is not None:
+            first, last = makers.file_name(self.walk)
+            return {"drawn": "walk", "from": first, "to": last}
+        return super().told()
 
 
 Options = LungOptions

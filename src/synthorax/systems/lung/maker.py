@@ -14,13 +14,11 @@ from synthorax.makers import Asked, Lineage, Options, Role, Samples, check_heeds
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.patch import PatchSpec
 from synthorax.shapes.diameter import axial_diameter_mm
-from synthorax.systems.lung.config import LungConfig, LungOptions, NoduleShape
+from synthorax.systems.lung.config import RADIUS, LungConfig, LungOptions, NoduleShape
 from synthorax.systems.lung.system import SAMPLE_BATCH, GeneratedShapes, Lung, within
 
 CHUNK = 4 * SAMPLE_BATCH
 """Nodules that are in memory at once."""
-RADIUS = 0.2
-"""Half the width of the box of the latent space, whose axes go from -1 to 1, if `near` comes without a radius."""
 
 
 class LungMaker:
