@@ -20,6 +20,7 @@ from synthorax.cli.options import parse_numbers, parse_places
 from synthorax.editing.cases import EditedFolder
 from synthorax.errors import InputError
 from synthorax.io.atomic import claiming
+from synthorax.io.mappings import read_mapping
 from synthorax.makers import Options
 from synthorax.nodule import NoduleAttributes
 from synthorax.provenance import MANIFEST
@@ -175,7 +176,7 @@ def _folder(made: EditedFolder, json: bool) -> int:
     for note in made.notes:
         say(f"synthorax: warning: {note}", error=True)
     if json:
-        print((made.out / MANIFEST).read_text(), end="")
+        print(dumps(read_mapping(made.out / MANIFEST), indent=1))
     else:
         failed = f"; {_counted(len(made.failed), 'scan')} failed, as the warnings tell" if made.failed else ""
         say(f"{made.out}: {_counted(len(made.cases), 'scan')}, {_counted(made.nodules, 'nodule')}{failed}")
