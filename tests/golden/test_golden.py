@@ -28,7 +28,7 @@ INJECTED = {
 }
 BUNDLED_SHA256 = (
     "1c9bc4b1a44847c129d452b8dcbbd3854e22134e1b7dcc4420b6e13dedab6526",
-    "13fb2a43e192eb060c7b226f1bf0edcc2a4072da98fd3498db5556aed3bb1d5f",
+    "af5050e9343279b2104762116ec85300d6f34fd78facd1024865fde120f22131",
 )
 """Of the bundled AC-WGAN-GP's weights that `samples.npz` was made of, and of the same GAN with a segmenter."""
 CUBES = {
