@@ -104,7 +104,8 @@ def test_rendering_does_not_erase_and_a_package_that_does_is_named_and_used(ill,
     command = ["erase", str(tmp_path / "ill.nii.gz"), "--at", place, "--diameter", "12", "--out", str(tmp_path / "new")]
     assert main([*command, "--with", "render"]) == 2
     assert capsys.readouterr().err == (
-        "synthorax: method: found 'render'; expected one that erases: none comes with synthorax, so a run folder\n"
+        "synthorax: method: found 'render'; expected one that erases: no method that comes with synthorax does; "
+        "name a run folder or a system of another package that does\n"
     )
     modules = {
         "entry": """
