@@ -28,7 +28,7 @@ INJECTED = {
 }
 BUNDLED_SHA256 = (
     "1c9bc4b1a44847c129d452b8dcbbd3854e22134e1b7dcc4420b6e13dedab6526",
-    "af5050e9343279b2104762116ec85300d6f34fd78facd1024865fde120f22131",
+    "22c7dec3a67b12a48b1fe4593440cffff48cb20c2d9f857f67ab81e1c8dbcad9",
 )
 """Of the bundled AC-WGAN-GP's weights that `samples.npz` was made of, and of the same GAN with a segmenter."""
 CUBES = {
