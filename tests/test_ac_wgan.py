@@ -25,14 +25,14 @@ from synthorax.errors import InputError, TrainingError
 from synthorax.io.images import read_image, write_image
 from synthorax.io.tables import write_table
 from synthorax.makers import Lineage, Samples
+from synthorax.nn.conditions import ALIKE, USUAL_DIAMETER_MM, encoded
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.patch import PatchSpec
 from synthorax.region import Region
 from synthorax.systems.ac_wgan import maker as of_patches
 from synthorax.systems.ac_wgan import system as module
 from synthorax.systems.ac_wgan.config import PRESETS, TrainingOptions, ac_wgan_config
-from synthorax.systems.ac_wgan.networks import USUAL_DIAMETER_MM, encode_attributes
-from synthorax.systems.ac_wgan.system import ALIKE, LEAST_CONFIDENCE, LEAST_QUANTILE, SAMPLE_BATCH, AcWgan
+from synthorax.systems.ac_wgan.system import LEAST_CONFIDENCE, LEAST_QUANTILE, SAMPLE_BATCH, AcWgan
 from synthorax.systems.ac_wgan.training import training as made_ready
 from synthorax.training import loop
 from synthorax.training.devices import make_fabric
@@ -800,7 +800,7 @@ def test_what_is_not_asked_for_is_as_a_real_nodule_has_it_that_is_like_what_is_a
     small = [NoduleAttributes(diameter_mm=4 + i / 100, texture=5, malignancy=1) for i in range(ALIKE)]
     large = [NoduleAttributes(diameter_mm=12 + i / 10, texture=1, malignancy=5) for i in range(ALIKE)]
     nobody = [NoduleAttributes(texture=3)]
-    model = AcWgan(config, real_attributes=encode_attributes([*small, *large, *nobody], names))
+    model = AcWgan(config, real_attributes=encoded([*small, *large, *nobody], names))
     told = model.sample(12, 0, NoduleAttributes(diameter_mm=13)).told
     assert told == pytest.approx(np.tile([13, 1, 5], (12, 1)), rel=1e-5)
     told = model.sample(12, 0, NoduleAttributes(texture=5)).told

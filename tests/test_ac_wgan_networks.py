@@ -14,10 +14,11 @@ from torch import nn
 from torch.nn import functional
 
 from synthorax.errors import InputError
+from synthorax.nn.conditions import encoded
 from synthorax.nn.resampling import ConvPool, UpsampleConv, folded, unfolded, without_grid
 from synthorax.nodule import NoduleAttributes
 from synthorax.systems.ac_wgan.config import PRESETS, AcWganConfig, ac_wgan_config
-from synthorax.systems.ac_wgan.networks import Critic, Generator, encode_attributes
+from synthorax.systems.ac_wgan.networks import Critic, Generator
 from synthorax.training.losses import gradient_penalty
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -231,10 +232,10 @@ def test_attributes_are_scaled_to_about_minus_1_to_1():
         NoduleAttributes(diameter_mm=4, texture=3),
         NoduleAttributes(),
     ]
-    found = encode_attributes(nodules, ("diameter_mm", "texture", "malignancy"))
+    found = encoded(nodules, ("diameter_mm", "texture", "malignancy"))
     expected = torch.tensor([[1, 1, -1], [-1, 0, math.nan], [math.nan] * 3])
     torch.testing.assert_close(found, expected, equal_nan=True)
-    assert encode_attributes(nodules, ()).shape == (3, 0)
+    assert encoded(nodules, ()).shape == (3, 0)
 
 
 @pytest.mark.parametrize(
@@ -248,7 +249,7 @@ def test_attributes_are_scaled_to_about_minus_1_to_1():
 )
 def test_attributes_that_cannot_be_are_refused(nodule, line):
     with pytest.raises(InputError, match=line):
-        encode_attributes([nodule], ("diameter_mm", "texture", "malignancy"))
+        encoded([nodule], ("diameter_mm", "texture", "malignancy"))
 
 
 # Blocks

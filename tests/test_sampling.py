@@ -11,6 +11,7 @@ import synthorax as sx
 from synthorax.cli import main
 from synthorax.errors import InputError
 from synthorax.hub import Model
+from synthorax.nn.conditions import encoded
 from synthorax.nodule import RATINGS, NoduleAttributes, widest_mm
 from synthorax.provenance import manifest_writer, write_manifest
 from synthorax.systems.ac_wgan import maker as of_patches
@@ -143,7 +144,7 @@ def test_a_radius_without_a_nodule_is_refused(lung):
 
 
 def test_beyond_what_a_model_has_learned_it_says_so(untrained_gan, tmp_path):
-    known = module.encode_attributes([NoduleAttributes(diameter_mm=d) for d in (5.0, 9.0)], ("diameter_mm",))
+    known = encoded([NoduleAttributes(diameter_mm=d) for d in (5.0, 9.0)], ("diameter_mm",))
     gan = AcWgan(PRESETS["smoke"].model_copy(update={"attributes": ("diameter_mm",)}), real_attributes=known)
     model = Model(gan, "d" * 64)
     within, beyond = (sx.sample(model, 1, diameter_mm=mm).notes for mm in (9.0, 12.0))

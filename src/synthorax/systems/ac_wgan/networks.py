@@ -8,7 +8,7 @@ linear and nothing follows the sum, as in the WGAN-GP program, so every block pa
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -19,15 +19,12 @@ from torch.nn import functional
 
 from synthorax.errors import InputError
 from synthorax.nn.resampling import ConvPool, UpsampleConv, folded, unfolded, without_grid
-from synthorax.nodule import NoduleAttributes
-from synthorax.systems.ac_wgan.config import AcWganConfig, Attribute
+from synthorax.systems.ac_wgan.config import AcWganConfig
 
 STYLE = 0.3
 """Gain of the layers that turn the noise vector into scales and shifts: at first these stay near 1 and 0."""
 SLOPE = 0.2
 """Of the leaky ReLUs. Not in the thesis; the usual one of GANs."""
-USUAL_DIAMETER_MM = 8.0
-"""Becomes 0; twice it 1, half of it -1. LIDC's median nodule."""
 
 
 class Critique(NamedTuple):
@@ -36,7 +33,7 @@ class Critique(NamedTuple):
     Attributes:
         score: how real, unbounded.
         classes: logits of the auxiliary classifier.
-        attributes: as `encode_attributes` scales them; the columns are the configuration's.
+        attributes: as `nn.conditions.encoded` scales them; the columns are the configuration's.
     """
 
     score: Float[Tensor, " b"]
@@ -80,7 +77,7 @@ class Generator(nn.Module):
         Args:
             noise: standard normal, the vector and after it the grain.
             labels: classes from 0; [1, 0] is negative and [0, 1] positive (section 3.1).
-            attributes: as `encode_attributes` gives them, nan where not known; all unknown if not given.
+            attributes: as `nn.conditions.encoded` gives them, nan where not known; all unknown if not given.
         """
         latents = self.latents(noise, labels, attributes)
         features = self.start(latents).unflatten(1, self.base)
@@ -146,37 +143,6 @@ class Critic(nn.Module):
         guesses = [head(features) for head in self.attributes.values()]
         attributes = torch.cat(guesses, 1) if guesses else features.new_zeros(len(cubes), 0)
         return Critique(self.score(features).squeeze(1), self.classes(features), attributes)
-
-
-def encode_attributes(nodules: Sequence[NoduleAttributes], names: Sequence[Attribute]) -> Float[Tensor, "b a"]:
-    """Diameters as log2 of their share of 8 mm, ratings of 1 to 5 as -1 to 1; nan where not known.
-
-    Raises:
-        InputError: a diameter that is not positive, or a rating that is not from 1 to 5.
-    """
-    columns = [[_encode(name, getattr(nodule, name)) for name in names] for nodule in nodules]
-    return torch.tensor(columns, dtype=torch.float32).reshape(len(nodules), len(names))
-
-
-def decode_attributes(values: Float[Tensor, "b a"], names: Sequence[Attribute]) -> Float[Tensor, "b a"]:
-    """The way back: millimetres, and ratings, which the critic's heads may guess beyond 1 to 5."""
-    columns = [
-        USUAL_DIAMETER_MM * torch.exp2(column) if name == "diameter_mm" else 2 * column + 3
-        for name, column in zip(names, values.unbind(1), strict=True)
-    ]
-    return torch.stack(columns, 1) if columns else values
-
-
-def _encode(name: Attribute, value: float | int | None) -> float:
-    if value is None:
-        return math.nan
-    if name == "diameter_mm":
-        if not 0 < value < math.inf:
-            raise InputError(name, f"{value:g}", "a positive diameter in mm")
-        return math.log2(value / USUAL_DIAMETER_MM)
-    if not 1 <= value <= 5:
-        raise InputError(name, f"{value:g}", "a rating from 1 to 5")
-    return (value - 3) / 2
 
 
 class _UpBlock(nn.Module):

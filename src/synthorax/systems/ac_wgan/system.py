@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from synthorax.errors import InputError
+from synthorax.nn.conditions import completed, decoded, encoded
 from synthorax.nodule import EDGE_MM, NoduleAttributes
 from synthorax.seeding import derive, generator
 from synthorax.systems.ac_wgan.config import AcWganConfig
-from synthorax.systems.ac_wgan.networks import Critic, Critique, Generator, decode_attributes, encode_attributes
+from synthorax.systems.ac_wgan.networks import Critic, Critique, Generator
 from synthorax.tasks import made_masks
 from synthorax.training.config import Precision
 from synthorax.training.losses import (
@@ -47,8 +48,6 @@ LEAST_QUANTILE = 0.25
 """A sample is kept if its class is so probable, and its score at least that quantile of real positives' scores."""
 CHUNK = 64
 """Cubes that are in memory at once, a multiple of `SAMPLE_BATCH`."""
-ALIKE = 20
-"""Attributes that were not asked for are those of one of this many training nodules most like what was."""
 PREVIEW_MM = (5.0, 8.0, 12.0, 18.0)
 SEGMENTER_STAGE = "segmenter"
 """Name of the stage of training in which the segmenter learns."""
@@ -99,30 +98,11 @@ class GeneratedCubes:
         return GeneratedCubes(asked=tuple(a for group in groups for a in group.asked), **arrays)
 
 
-def completed(
-    known: Float[Tensor, "k a"], asked: Float[Tensor, " a"], random: np.random.Generator
-) -> Float[Tensor, " a"]:
-    """Attributes of a nodule, those not asked for copied from a training nodule like it.
-
-    Args:
-        known: attributes of the training nodules, as `encode_attributes` scales them, nan where not known.
-        asked: nan where not asked for.
-        random: chooses among the `ALIKE` training nodules most similar in the attributes asked for.
-    """
-    given = ~asked.isnan()
-    unlike = (known - asked)[:, given].square().sum(1)
-    rows = unlike.isfinite().nonzero()[:, 0]
-    if given.all() or not len(rows):
-        return asked
-    nearest = rows[unlike[rows].argsort(stable=True)][: ALIKE if given.any() else None]
-    return torch.where(given, asked, known[nearest[int(random.integers(len(nearest)))]])
-
-
 class AcWgan(TrainedSystem):
     """Generator and critic with their training and everything they can make.
 
     Attributes:
-        facts: `attributes` [k, a] of the training nodules, as `encode_attributes` scales them, nan where not known;
+        facts: `attributes` [k, a] of the training nodules, as `nn.conditions.encoded` scales them, nan where not known;
             `least_score`, a quantile of their scores by the critic, which a selected sample reaches, nan until
             training ends.
         real_positives: batches of the training set's positives, for the selection; only where it is trained.
@@ -407,7 +387,7 @@ class AcWgan(TrainedSystem):
 
     def doubts(self, asked: NoduleAttributes) -> tuple[str, ...]:
         """What was asked for beyond all that the model has learned from."""
-        known = decode_attributes(self.facts["attributes"], self.config.attributes).numpy()
+        known = decoded(self.facts["attributes"], self.config.attributes).numpy()
         found = []
         for name, column in zip(self.config.attributes, known.T, strict=True):
             value, column = getattr(asked, name), column[np.isfinite(column)]
@@ -433,7 +413,7 @@ class AcWgan(TrainedSystem):
         """
         keys = [(int(i), attempt) if attempt else (int(i),) for i in index]
         noise = np.array([generator(seed, "ac-wgan", *key).standard_normal(self.config.drawn) for key in keys])
-        told = encode_attributes(asked if positive else [NoduleAttributes()] * len(index), self.config.attributes)
+        told = encoded(asked if positive else [NoduleAttributes()] * len(index), self.config.attributes)
         if positive:
             numbers = [generator(seed, "ac-wgan attributes", *key) for key in keys]
             known = self.facts["attributes"]
@@ -461,8 +441,8 @@ class AcWgan(TrainedSystem):
             hu=self._to_hu(torch.cat(cubes)[keep, 0]),
             labels=whole["label"].numpy(),
             asked=tuple(asked),
-            told=decode_attributes(told, self.config.attributes).numpy(),
-            judged=decode_attributes(attributes, self.config.attributes).numpy(),
+            told=decoded(told, self.config.attributes).numpy(),
+            judged=decoded(attributes, self.config.attributes).numpy(),
             scores=score.numpy(),
             confidence=confidence.numpy(),
             index=np.asarray(index),

@@ -15,9 +15,9 @@ from synthorax.datasets.patches import PatchDataset
 from synthorax.datasets.places import negative_places, nodule_places
 from synthorax.datasets.store import Store
 from synthorax.errors import InputError
+from synthorax.nn.conditions import encoded
 from synthorax.nodule import NoduleAttributes
 from synthorax.systems.ac_wgan.config import AcWganConfig, TrainingOptions
-from synthorax.systems.ac_wgan.networks import encode_attributes
 from synthorax.systems.ac_wgan.system import POSITIVE, SEGMENTER_STAGE, AcWgan
 from synthorax.tasks.made_masks import WindowBatches
 from synthorax.training.system import Stage, Training
@@ -47,7 +47,7 @@ def training(config: AcWganConfig, data: str | Path | Store, seed: int, options:
     turned = Augmentation(turn=config.turns)
     patches = PatchDataset(store, places, spec, augmentation=turned, seed=seed, cache=options.cache)
     known = [place.nodule.attributes if place.nodule else NoduleAttributes() for place in places]
-    attributes = encode_attributes(known, config.attributes)
+    attributes = encoded(known, config.attributes)
     batches = StepBatches(patches, attributes, config)
     model = AcWgan(config, seed, real_attributes=attributes[torch.from_numpy(patches.labels == POSITIVE)])
     model.real_positives = batches.positives
