@@ -37,6 +37,7 @@ from synthorax.seeding import generator
 from synthorax.shapes.diameter import axial_diameter_mm
 from synthorax.shapes.overlap import dice
 from synthorax.studies.conditions import half_widths_mm, rank_correlation_of
+from synthorax.studies.patch_makers import sample
 from synthorax.studies.results import machine
 from synthorax.systems.ac_wgan.system import AcWgan
 from synthorax.tasks.made_masks import nodule_in_the_middle, nodule_voxels
@@ -98,9 +99,8 @@ class Windows:
 
     def balls(self, share: float) -> NDArray[np.bool_]:
         """Balls in the middle, as wide as a share of the stated diameters."""
-        axes = [(np.arange(n) - (n - 1) / 2) * s for n, s in zip(self.spec.size, self.spec.spacing_mm, strict=True)]
-        radius = np.sqrt(sum(grid**2 for grid in np.meshgrid(*axes, indexing="ij")))
-        balls: NDArray[np.bool_] = radius <= share * self.attribute("diameter_mm")[:, None, None, None] / 2
+        radius_mm = share * self.attribute("diameter_mm")[:, None, None, None] / 2
+        balls: NDArray[np.bool_] = self.spec.distances_mm() <= radius_mm
         return balls
 
 
@@ -242,8 +242,7 @@ def page(real: Path, work: Path, out: Path, name: str) -> Iterator[str]:
     known = [place.nodule.attributes for place in outlined("train") if place.nodule]
     wide = maker.spec.widest_mm
     chosen = [known[i] for i in drawn if (known[i].diameter_mm or np.inf) <= wide]
-    asked = [(NoduleAttributes(**{a: getattr(one, a) for a in maker.heeds}),) for one in chosen]
-    made = Samples.joined(maker.sample(asked, SEED))
+    made = sample(maker, chosen, SEED)
     diameters, real_ones = made_diameters(made), real_diameters(windows)
     ratio = float(np.median(real_ones["readers' mask"] / real_ones["stated"]))
 

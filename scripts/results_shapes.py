@@ -217,7 +217,7 @@ def demo_lines(folder: Path, pictures: Path | None) -> Iterator[str]:
     if pictures is None:
         return
     seeds = demo_nodules(api.lidc_shapes(), SEED)
-    masks = api.sample(folder / "demo" / "run", 12, seed=SEED).arrays["mask"] > 0
+    masks = api.sample(folder / "demo" / "run", 12, seed=SEED).masks
     volumes = shape_features(masks, seeds.spacing_mm)[:, 4]
     real = seeds.select(np.argsort(seeds.occupancy.sum((1, 2, 3)))[np.linspace(4, 46, 6).astype(int)])
     figure = figures.surfaces(

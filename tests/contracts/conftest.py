@@ -17,6 +17,7 @@ from synthorax import api, hub
 from synthorax.errors import InputError
 from synthorax.makers import ATTRIBUTES
 from synthorax.nodule import NoduleAttributes
+from synthorax.patch import PatchSpec
 from synthorax.registry import BUILT_IN, registry
 from synthorax.training import loop
 from test_extending import install_toy
@@ -94,9 +95,8 @@ def run_of(train, tmp_path_factory):
 @pytest.fixture(scope="module")
 def sure_segmenter():
     """A segmenter that has learned for two steps finds anything; here it finds a ball in the middle."""
-    squares = np.ix_(*[(np.arange(16) - 7.5) ** 2] * 3)
+    ball = PatchSpec((16, 16, 16)).distances_mm() <= 3.0
     with pytest.MonkeyPatch.context() as patch:
-        ball = sum(squares) <= 3.0**2
         patch.setattr("synthorax.tasks.made_masks.nodule_voxels", lambda _, patches: np.stack([ball] * len(patches)))
         yield
 

@@ -15,6 +15,7 @@ from synthorax.errors import InputError, Stopped
 from synthorax.io.images import write_image
 from synthorax.makers import PARTS, Edit, Samples, check_maker, fill
 from synthorax.nodule import NoduleAttributes
+from synthorax.patch import PatchSpec
 from synthorax.provenance import patient_key
 from synthorax.registry import BUILT_IN, registry
 from synthorax.training import loop
@@ -65,8 +66,7 @@ def patches():
         shape = tuple(round(56 / s) for s in spacing)
         hu = np.rint(rng.normal(-850, 30, shape)).astype(np.float32)
         volumes.append(Volume(hu, spacing, (0.0, 0.0, 0.0)))
-        squares = np.ix_(*(((np.arange(n) - (n - 1) / 2) * s) ** 2 for n, s in zip(shape, spacing, strict=True)))
-        regions.append(sum(squares) <= 9.0**2)
+        regions.append(PatchSpec(shape, spacing).distances_mm() <= 9.0)
     return volumes, regions, [7, 8, 7]
 
 

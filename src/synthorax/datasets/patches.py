@@ -65,7 +65,7 @@ def extent_voxels(scan: Volume, size_mm: ArrayLike) -> NDArray[np.float64]:
 
 def moved_inside(scan: Volume, spec: PatchSpec, at_mm: NDArray[np.float64]) -> NDArray[np.float64]:
     """Places [n, 3], those moved whose patches would reach beyond a scan along an axis where it has room for them."""
-    needed = extent_voxels(scan, np.multiply(spec.size, spec.spacing_mm)[::-1])
+    needed = extent_voxels(scan, spec.size_mm[::-1])
     start = scan.to_voxel(at_mm) - (needed - 1) / 2
     moved = _inside(start, needed, np.array(scan.shape))
     beyond = (abs(moved - start) > TIE).any(1, keepdims=True)
@@ -184,7 +184,7 @@ def read_patch(
         stop = start + np.array(spec.size, int) + 2 * np.array(margin, int)
         return _box(store, place, scan, start, stop), _own(store, place, start, stop)
     # The centre, moved along the scan's own axes, so that the patch's extent along them stays inside.
-    needed = extent_voxels(scan, np.multiply(spec.size, spec.spacing_mm)[::-1])
+    needed = extent_voxels(scan, spec.size_mm[::-1])
     center = _inside(center - (needed - 1) / 2, needed, np.array(scan.shape)) + (needed - 1) / 2
     shape = np.array(spec.size) + 2 * np.array(margin)
     x, y, z = (scan.to_world(center) - ((shape - 1) / 2 * spec.spacing_mm)[::-1]).tolist()

@@ -123,7 +123,7 @@ class _Shapes(ExitStack):
 
     def write(self, part: Samples, count: int) -> Iterator[dict[str, Any]]:
         """Write a part, whose first sample is number `count`; give the manifest's entry of each."""
-        spacing, fields, masks = part.spec.spacing_mm, part.arrays["occupancy"], part.arrays["mask"] > 0
+        spacing, fields, masks = part.spec.spacing_mm, part.arrays["occupancy"], part.masks
         self._stack(masks)
         features = shape_features(masks, spacing).tolist()
         for i, (field, mask, values) in enumerate(zip(fields, masks, features, strict=True)):

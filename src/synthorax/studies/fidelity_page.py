@@ -20,7 +20,7 @@ from synthorax.figures import REAL, SYNTHETIC, Slice, ct_slices, training_curves
 from synthorax.hub import Model
 from synthorax.makers import Generator, Maker
 from synthorax.metrics.neighbours import nearest, nearest_volume
-from synthorax.nodule import NoduleAttributes, widest_mm
+from synthorax.nodule import NoduleAttributes
 from synthorax.report import write_page
 from synthorax.seeding import derive
 from synthorax.studies.conditions import SIDES, Check, check_diameters, check_rating
@@ -145,11 +145,7 @@ def study_fidelity(
     by_features = nearest(features(shown, spec.spacing_mm).values, features(real.hu, spec.spacing_mm).values).index
     attributes = [place.nodule.attributes for place in train.places if place.nodule]
     pictures = {
-        **{
-            name: grid(generator, real.hu, spec.spacing_mm, attributes, name, seed)
-            for name in SIDES
-            if name in maker.heeds
-        },
+        **{name: grid(generator, real.hu, attributes, name, seed) for name in SIDES if name in maker.heeds},
         "neighbours": side_by_side(
             {"sample": shown, "nearest by voxels": real.hu[by_voxels], "nearest by features": real.hu[by_features]}
         ),
@@ -200,7 +196,6 @@ def _write(out: Path, store: Store, found: Fidelity, maker: Maker, extractor: Mo
 def grid(
     maker: Generator,
     real: NDArray[np.float32],
-    spacing_mm: Sequence[float],
     known: Sequence[NoduleAttributes],
     name: str,
     seed: int,
@@ -208,8 +203,7 @@ def grid(
     """Samples by diameter (rows, of one noise each) and rating (columns), beside the real nodules most like them."""
     panels = []
     taken: set[int] = set()
-    widest = widest_mm(real.shape[1:], spacing_mm)
-    for mm in [mm for mm in DIAMETERS_MM if mm <= widest]:
+    for mm in [mm for mm in DIAMETERS_MM if mm <= maker.spec.widest_mm]:
         for rating in RATINGS:
             asked = replace(NoduleAttributes(diameter_mm=mm), **{name: rating})
             unlike = [_unlike(each, asked, name) + 99.0 * (i in taken) for i, each in enumerate(known)]

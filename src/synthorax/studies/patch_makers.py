@@ -17,7 +17,7 @@ from synthorax.datasets.store import Store
 from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_file
 from synthorax.makers import Asked, Generator, Judge, Maker, Method, Role, Samples
-from synthorax.nodule import NoduleAttributes, widest_mm
+from synthorax.nodule import NoduleAttributes
 from synthorax.provenance import fingerprint
 from synthorax.rendering.config import Options
 from synthorax.rendering.maker import maker as render
@@ -120,8 +120,8 @@ def without_nodule(maker: Generator, n: int, seed: int) -> NDArray[np.int16]:
 
 def judged(maker: Judge, patches: PatchDataset) -> NDArray[np.float64]:
     """Probability of a nodule in each patch by the maker's own judgement, [n]."""
-    hu = (patches.spec.to_hu(ct[:, 0]).round().numpy().astype(np.int16) for ct in cts(patches))
-    return np.concatenate([maker.judge(part) for part in hu]).astype(np.float64)
+    found = [maker.judge(patches.spec.to_int16(ct[:, 0].numpy())) for ct in cts(patches)]
+    return np.concatenate(found).astype(np.float64)
 
 
 def _asked(maker: Maker, nodules: Sequence[NoduleAttributes]) -> list[Asked]:
@@ -140,7 +140,7 @@ def nodules_of(train: PatchDataset, n: int, seed: int) -> list[NoduleAttributes]
     Raises:
         InputError: no nodule of a known diameter that the patches show whole.
     """
-    widest = widest_mm(train.spec.size, train.spec.spacing_mm)
+    widest = train.spec.widest_mm
     known = [each for each in with_diameter(train) if (each.diameter_mm or 0) <= widest]
     if not known:
         raise InputError("training nodules", f"none with a diameter up to {widest:g} mm", "one or more")
@@ -149,7 +149,7 @@ def nodules_of(train: PatchDataset, n: int, seed: int) -> list[NoduleAttributes]
 
 def too_wide(train: PatchDataset) -> str:
     """A sentence on the training nodules that `nodules_of` leaves out; empty if there are none."""
-    widest, known = widest_mm(train.spec.size, train.spec.spacing_mm), with_diameter(train)
+    widest, known = train.spec.widest_mm, with_diameter(train)
     wider = sum((each.diameter_mm or 0) > widest for each in known)
     told = f"{wider} of {len(known)} training nodules are wider than the {widest:g} mm that a patch shows whole"
     return f"{told}; made nodules are not asked to be like them." if wider else ""
