@@ -34,7 +34,7 @@ from synthorax.metrics.bootstrap import Statistic, difference, mean_of, patient_
 from synthorax.nodule import NoduleAttributes
 from synthorax.patch import PatchSpec
 from synthorax.seeding import generator
-from synthorax.shapes.diameter import axial_diameter_mm
+from synthorax.shapes.diameter import axial_diameters_mm
 from synthorax.shapes.overlap import dice
 from synthorax.studies.conditions import half_widths_mm, rank_correlation_of
 from synthorax.studies.patch_makers import sample
@@ -102,11 +102,6 @@ class Windows:
         radius_mm = share * self.attribute("diameter_mm")[:, None, None, None] / 2
         balls: NDArray[np.bool_] = self.spec.distances_mm() <= radius_mm
         return balls
-
-
-def widths_mm(masks: NDArray[np.bool_], spec: PatchSpec) -> NDArray[np.float64]:
-    """Longest chords within a slice [n]; nan where a mask is empty."""
-    return np.array([axial_diameter_mm(np.argwhere(mask), spec.spacing_mm) if mask.any() else np.nan for mask in masks])
 
 
 def estimate(statistic: Statistic, units: Sequence[str] | NDArray[np.int64], form: str = ".3f") -> str:
@@ -192,12 +187,12 @@ def made_diameters(samples: Samples) -> dict[str, NDArray[np.float64]]:
 
 def real_diameters(windows: Windows) -> dict[str, NDArray[np.float64]]:
     """Diameters of real nodules: as stated, of readers' masks, of the segmenter's, and by half-width."""
-    hu = windows.spec.to_hu(windows.ct[:, 0])
+    hu, spacing = windows.spec.to_hu(windows.ct[:, 0]), windows.spec.spacing_mm
     return {
         "stated": windows.attribute("diameter_mm"),
-        "readers' mask": widths_mm(windows.truth, windows.spec),
-        "segmenter's mask": widths_mm(windows.masks, windows.spec),
-        "half-width": half_widths_mm(hu, windows.spec.spacing_mm),
+        "readers' mask": axial_diameters_mm(windows.truth, spacing),
+        "segmenter's mask": axial_diameters_mm(windows.masks, spacing),
+        "half-width": half_widths_mm(hu, spacing),
     }
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from synthorax.annotations.reading import row_ends
+from synthorax.nodule import Nodule
 
 
 def axial_diameter_mm(inside: NDArray[np.int64], spacing_mm: tuple[float, float, float]) -> float:
@@ -17,6 +21,32 @@ def axial_diameter_mm(inside: NDArray[np.int64], spacing_mm: tuple[float, float,
     """
     slices = (inside[inside[:, 0] == z][:, :0:-1] for z in np.unique(inside[:, 0]))
     return max(_widest(row_ends(points), spacing_mm) for points in slices)
+
+
+def axial_diameters_mm(
+    masks: Iterable[NDArray[np.bool_]], spacing_mm: tuple[float, float, float]
+) -> NDArray[np.float64]:
+    """The diameters of nodules by their masks [z, y, x]; nan where a mask is empty.
+
+    Args:
+        spacing_mm: (z, y, x).
+    """
+    voxels = [np.argwhere(mask) for mask in masks]
+    return np.array([axial_diameter_mm(inside, spacing_mm) if len(inside) else np.nan for inside in voxels])
+
+
+def as_measured(nodule: Nodule, mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> Nodule:
+    """A made nodule as its mask shows it: centre, diameter to .01 mm, and label 1.
+
+    Args:
+        mask: [z, y, x], not empty.
+        spacing_mm: (z, y, x).
+    """
+    inside = np.argwhere(mask)
+    z, y, x = (inside.mean(0) * spacing_mm).tolist()
+    attributes = replace(nodule.attributes, diameter_mm=round(axial_diameter_mm(inside, spacing_mm), 2))
+    extra = {**nodule.extra, "diameter_is": "measured"}
+    return replace(nodule, center_mm=(x, y, z), attributes=attributes, label=1, extra=extra)
 
 
 def _widest(ends_px: NDArray[np.float64], spacing_mm: tuple[float, float, float]) -> float:

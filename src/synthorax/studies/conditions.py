@@ -22,7 +22,7 @@ from synthorax.metrics.roc import matched_auc_of
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.patch import PatchSpec
 from synthorax.seeding import derive
-from synthorax.shapes.diameter import axial_diameter_mm
+from synthorax.shapes.diameter import axial_diameters_mm
 from synthorax.studies.baselines import ALIKE
 from synthorax.studies.patch_makers import nodules_of, sample, sampled
 from synthorax.studies.results import Interval
@@ -119,8 +119,7 @@ def check_diameters(
         return over_seeds([rank_correlation_of(stated, half_widths_mm(seen, spacing))], units)
 
     def mask_widths(masks: NDArray) -> NDArray[np.float64]:
-        voxels = [np.argwhere(mask) for mask in masks]
-        return np.array([axial_diameter_mm(each, spacing) if len(each) else 0.0 for each in voxels])
+        return np.nan_to_num(axial_diameters_mm(masks, spacing), nan=0.0)
 
     nodules = {i: place.nodule.attributes for i, place in enumerate(test.places) if place.nodule}
     known = [i for i, each in nodules.items() if each.diameter_mm]

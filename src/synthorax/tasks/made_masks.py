@@ -25,10 +25,9 @@ from synthorax.datasets.patches import PatchDataset
 from synthorax.datasets.store import CaseEntry, Store
 from synthorax.errors import InputError
 from synthorax.makers import Samples
-from synthorax.nodule import Nodule
 from synthorax.patch import PatchSpec
 from synthorax.seeding import generator
-from synthorax.shapes.diameter import axial_diameter_mm
+from synthorax.shapes.diameter import as_measured
 from synthorax.tasks.networks.config import UNetConfig
 from synthorax.tasks.networks.unet import UNet3d
 
@@ -55,8 +54,6 @@ SMOOTH = 1.0
 """Voxels added to both sides of Dice's fraction, so that it has a gradient in a window without a nodule."""
 NEAR_MM = 4.0
 """A made nodule has a voxel at most this far from the middle of its patch."""
-MEASURED = {"diameter_is": "measured"}
-"""What a nodule's `extra` says of a diameter that is its mask's."""
 AT_ONCE = 16
 """Patches that go through the network together; the last group is padded, so a mask does not depend on its company."""
 
@@ -221,17 +218,9 @@ def with_masks(samples: Samples, network: nn.Module) -> Samples:
     for mask, voxels, own in zip(masks, found, samples.nodules, strict=True):
         piece = nodule_in_the_middle(voxels, samples.spec.spacing_mm)
         measured = own and piece.any()
-        nodules.append((_measured(own[0], piece, samples.spec.spacing_mm),) if measured else own)
+        nodules.append((as_measured(own[0], piece, samples.spec.spacing_mm),) if measured else own)
         mask[:] = piece if measured else 0
     return replace(samples, arrays={**samples.arrays, "mask": masks}, nodules=tuple(nodules))
-
-
-def _measured(nodule: Nodule, mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> Nodule:
-    """A made nodule as its mask shows it."""
-    inside = np.argwhere(mask)
-    z, y, x = (inside.mean(0) * spacing_mm).tolist()
-    attributes = replace(nodule.attributes, diameter_mm=round(axial_diameter_mm(inside, spacing_mm), 2))
-    return replace(nodule, center_mm=(x, y, z), attributes=attributes, label=1, extra={**nodule.extra, **MEASURED})
 
 
 def noted(parts: Iterator[Samples]) -> Iterator[Samples]:

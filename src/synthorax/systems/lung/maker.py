@@ -13,7 +13,7 @@ from synthorax.errors import InputError
 from synthorax.makers import Asked, Lineage, Options, Role, Samples, check_heeds, options_of
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.patch import PatchSpec
-from synthorax.shapes.diameter import axial_diameter_mm
+from synthorax.shapes.diameter import as_measured
 from synthorax.systems.lung.config import RADIUS, LungConfig, LungOptions, NoduleShape
 from synthorax.systems.lung.system import SAMPLE_BATCH, GeneratedShapes, Lung, within
 
@@ -85,24 +85,18 @@ class LungMaker:
 
     def _samples(self, made: GeneratedShapes, start: int, asked: Sequence[Asked]) -> Samples:
         n = len(made.fields)
+        unmeasured = Nodule("01", self.spec.middle_mm, NoduleAttributes())
         return Samples(
             arrays={"occupancy": made.fields, "mask": made.masks.astype(np.uint8)},
             index=np.arange(start, start + n),
             asked=tuple(asked[start : start + n]),
-            nodules=tuple((self._measured(mask),) for mask in made.masks),
+            nodules=tuple((as_measured(unmeasured, mask, self.spec.spacing_mm),) for mask in made.masks),
             details=tuple(made.details()),
             spec=self.spec,
             lineage=self.lineage,
             tried=n,
             arithmetic={"sample_batch": SAMPLE_BATCH},
         )
-
-    def _measured(self, mask: NDArray[np.bool_]) -> Nodule:
-        """The nodule of a mask: the mean of its voxels, and its longest chord in a slice."""
-        voxels, spacing = np.argwhere(mask), self.spec.spacing_mm
-        z, y, x = (voxels.mean(0) * spacing).tolist()
-        attributes = NoduleAttributes(diameter_mm=round(axial_diameter_mm(voxels, spacing), 2))
-        return Nodule("01", (x, y, z), attributes, label=1, extra={"diameter_is": "measured"})
 
 
 def _nodule(nodule: NoduleShape, config: LungConfig) -> NDArray[np.float32]:
