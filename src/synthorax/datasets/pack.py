@@ -325,20 +325,13 @@ class _Encode:
         ct, mask = read_patch(self.store, place, _spec(self.request), (margin,) * 3)
         region = Region.of(mask)
         has_voxels = nodule is not None and region.voxels > 0
-        return Case(
+        points = [point for point in self.store.points(place.case_id) if point.is_finding]
+        return replace(
+            entry.case(ct.voxels, [region] if has_voxels else [], points),
             case_id=name,
-            patient_id=place.patient_id,
             ct=ct,
-            regions=(region,) if has_voxels else (),
-            annotated="all" if nodule is None else entry.annotated,
             nodules=() if nodule is None else (replace(nodule, label=int(has_voxels)),),
-            points=tuple(point for point in self.store.points(place.case_id) if point.is_finding),
-            split=entry.given_split,
-            series_uid=entry.series_uid,
-            synthetic=entry.synthetic,
-            source_patient=entry.source_patient,
-            notes=entry.notes,
-            lineage=entry.lineage,
+            annotated="all" if nodule is None else entry.annotated,
         )
 
 
