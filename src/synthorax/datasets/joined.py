@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from synthorax.datasets.case import SPLITS, Case, CaseEntry
-from synthorax.datasets.lineage import HELD_OUT, HeldOut, held_out_of, why_not_train
+from synthorax.datasets.lineage import HELD_OUT, HeldOut, Leak, held_out_of, made_from, why_not_train
 from synthorax.datasets.patients import by_name
 from synthorax.datasets.reader_sources import LidcSource, LunaSource
 from synthorax.datasets.source_lists import patch_sources, tables_of
@@ -105,7 +105,7 @@ def in_training_alone(
     entries: Iterable[CaseEntry],
     splits: Mapping[str, Sequence[str]],
     aliases: Mapping[str, set[str]],
-) -> tuple[dict[str, list[str]], list[CaseEntry], dict[str, str]]:
+) -> tuple[dict[str, list[str]], list[CaseEntry], dict[str, Leak]]:
     """Put synthetic cases into training, less those that may know patients of validation or test.
 
     Args:
@@ -126,7 +126,7 @@ def in_training_alone(
         for patient in sorted(patients):
             if split_of.get(patient) in HELD_OUT:
                 held_out.setdefault(key, HeldOut(patient, split_of[patient]))
-    left: dict[str, str] = {}
+    left: dict[str, Leak] = {}
     train = dict.fromkeys(splits["train"])
     kept = []
     for entry in entries:
@@ -134,37 +134,25 @@ def in_training_alone(
             kept += [entry] if entry.patient_id in split_of else []
         elif entry.patient_id in dropped:
             continue  # its patient is one of those whom the store was not to have
-        elif reason := _why_not(entry, split_of, held_out):
-            left[entry.case_id] = reason
+        elif leak := _why_not(entry, split_of, held_out):
+            left[entry.case_id] = leak
         else:
             kept.append(entry)
             train[entry.patient_id] = None
     return {**{split: list(splits[split]) for split in SPLITS}, "train": sorted(train)}, kept, left
 
 
-def _why_not(entry: CaseEntry, split_of: Mapping[str, str], held_out: Mapping[str, HeldOut]) -> str:
+def _why_not(entry: CaseEntry, split_of: Mapping[str, str], held_out: Mapping[str, HeldOut]) -> Leak | None:
     if split_of.get(entry.patient_id) in HELD_OUT:
-        return f"it was made from a scan of patient {HeldOut(entry.patient_id, split_of[entry.patient_id])}"
+        return made_from(HeldOut(entry.patient_id, split_of[entry.patient_id]))
     if entry.lineage is None:
-        return "nothing tells whom its maker knows"
+        return Leak("nothing tells whom its maker knows", "of which nothing tells whom their makers know")
     return why_not_train(entry, held_out)
 
 
-def told(left: Mapping[str, str], kept: Iterable[CaseEntry]) -> list[str]:
+def told(left: Mapping[str, Leak], kept: Iterable[CaseEntry]) -> list[str]:
     """Notes on what became of the synthetic cases of a store with `only_train`."""
     made = sum(bool(entry.synthetic) for entry in kept)
-    causes = Counter(_cause(reason) for reason in left.values())
+    causes = Counter(leak.cause for leak in left.values())
     counted = "".join(f"; left out: {count} {cause}" for cause, count in causes.most_common())
     return [f"synthetic cases in training alone: {made}{counted}"]
-
-
-def _cause(reason: str) -> str:
-    """A reason without the names of patients, to count by."""
-    for start, cause in (
-        ("it was made", "made from scans of patients of validation or test"),
-        ("it has the outline", "with outlines of nodules of patients of validation or test"),
-        ("its maker, ", "by makers that know patients of validation or test, or do not tell whom they know"),
-    ):
-        if reason.startswith(start):
-            return cause
-    return "of which nothing tells whom their makers know"

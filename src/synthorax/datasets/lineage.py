@@ -19,6 +19,8 @@ ORIGIN = "shape_origin"
 """Column of a nodule's table: the patient whose outline the nodule was made from."""
 HELD_OUT = ("val", "test")
 """Splits whose patients no training may know."""
+BY_MAKERS = "by makers that know patients of validation or test, or do not tell whom they know"
+"""Cause of a leak, as the notes of a store count it."""
 
 
 class HeldOut(NamedTuple):
@@ -33,6 +35,18 @@ class HeldOut(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.patient_id} ({self.split})"
+
+
+class Leak(NamedTuple):
+    """Why a synthetic case must not be in training.
+
+    Attributes:
+        reason: with the name of a held-out patient, where one is known.
+        cause: without names, to count cases by.
+    """
+
+    reason: str
+    cause: str
 
 
 def held_out_patients(store: Store) -> dict[str, HeldOut]:
@@ -88,24 +102,30 @@ def leaks_in_training(store: Store) -> dict[str, str]:
     """Synthetic cases of training that may know held-out patients, by case id, each with the reason."""
     cases = [case for case in store.in_split("train") if case.synthetic]
     held_out = held_out_patients(store) if cases else {}
-    return {case.case_id: reason for case in cases if (reason := why_not_train(case, held_out))}
+    return {case.case_id: leak.reason for case in cases if (leak := why_not_train(case, held_out))}
 
 
-def why_not_train(case: CaseEntry, held_out: Mapping[str, HeldOut]) -> str:
-    """The reason why a synthetic case must not be in training; empty where it may.
+def why_not_train(case: CaseEntry, held_out: Mapping[str, HeldOut]) -> Leak | None:
+    """Why a synthetic case must not be in training; None where it may.
 
     A case without a lineage, as phantoms and older stores have them, is judged by the outlines that its nodules name.
     """
     lineage = case.lineage
     if case.source_patient in held_out:
-        return f"it was made from a scan of patient {held_out[case.source_patient]}"
+        return made_from(held_out[case.source_patient])
     if lineage is not None and not lineage.tells:
-        return f"its maker, {lineage.name or 'which is unknown'}, does not tell whom it knows"
+        return Leak(f"its maker, {lineage.name or 'which is unknown'}, does not tell whom it knows", BY_MAKERS)
     if outlined := sorted(str(held_out[key]) for key in {*_origins(case), *_outlines(case)} & held_out.keys()):
-        return f"it has the outline of a nodule of patient {outlined[0]}"
+        cause = "with outlines of nodules of patients of validation or test"
+        return Leak(f"it has the outline of a nodule of patient {outlined[0]}", cause)
     if lineage is not None and (seen := sorted(str(held_out[key]) for key in lineage.seen & held_out.keys())):
-        return f"its maker, {lineage.name}, knows {len(seen)} held-out patients, such as {seen[0]}"
-    return ""
+        return Leak(f"its maker, {lineage.name}, knows {len(seen)} held-out patients, such as {seen[0]}", BY_MAKERS)
+    return None
+
+
+def made_from(patient: HeldOut) -> Leak:
+    """The leak of a case made from a scan of a held-out patient."""
+    return Leak(f"it was made from a scan of patient {patient}", "made from scans of patients of validation or test")
 
 
 def outline_patients(store: Store) -> list[str]:

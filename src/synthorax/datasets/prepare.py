@@ -249,7 +249,7 @@ def _fill(
     splits = splits_of(given)
     if joined.only_train:
         splits, entries, left = in_training_alone(entries, splits, joined.aliases)
-        reasons += [{"case": case_id, "reason": reason} for case_id, reason in left.items()]
+        reasons += [{"case": case_id, "reason": leak.reason} for case_id, leak in left.items()]
         request = {**request, "notes": [*request.get("notes", []), *told(left, entries)]}
     patients = {patient for ids in splits.values() for patient in ids}
     entries = [entry for entry in entries if entry.patient_id in patients]
