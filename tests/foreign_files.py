@@ -51,9 +51,24 @@ def bare(file):
     file.write_bytes(buffer.getvalue())
 
 
+def edit(file, **elements):
+    """Change elements of a DICOM file; None deletes one."""
+    header = pydicom.dcmread(file)
+    for name, value in elements.items():
+        if value is None:
+            delattr(header, name)
+        else:
+            setattr(header, name, value)
+    header.save_as(file)
+
+
 def circle(cx, cy, r, z, n=40):
     t = np.linspace(0, 2 * np.pi, n, endpoint=False)
     return np.column_stack([cx + r * np.cos(t), cy + r * np.sin(t), np.full(n, z)])
+
+
+def square(z, low, high):
+    return np.array([[z, low, low], [z, low, high], [z, high, high], [z, high, low]], float)
 
 
 def write_contours(path, slices, structures, *, kind="CLOSED_PLANAR", frames=(), series=True, images=True):

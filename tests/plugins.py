@@ -1,6 +1,15 @@
 """Packages with systems of their own, as pip would install them."""
 
+import re
+import tomllib
+from pathlib import Path
 from textwrap import dedent
+
+from synthorax.registry import GROUP
+
+PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
+BLOCKS = dict(re.findall(r"```\w+\n# (\S+)\n(.*?)```", PAGE.read_text(), re.DOTALL))
+"""The text of each file of the package in docs/extending.md, by its path."""
 
 
 def install(folder, package, modules, entries):
@@ -24,3 +33,10 @@ def write_metadata(folder, package, entries):
     (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
     points = "".join(f"{name} = {place}\n" for name, place in entries.items())
     (about / "entry_points.txt").write_text(f"[synthorax.systems]\n{points}")
+
+
+def install_toy(folder):
+    """Install the package of docs/extending.md."""
+    modules = {Path(file).stem: text for file, text in BLOCKS.items() if file.endswith(".py")}
+    modules[""] = modules.pop("__init__")
+    install(folder, "toy", modules, tomllib.loads(BLOCKS["pyproject.toml"])["project"]["entry-points"][GROUP])

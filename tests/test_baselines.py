@@ -8,13 +8,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from stores import store_of
+from stores import cases, store_of
 from synthorax.datasets.places import nodule_places
-from synthorax.datasets.store import Case
 from synthorax.errors import InputError
 from synthorax.metrics.bootstrap import UndefinedError, mean_of
 from synthorax.nodule import Nodule, NoduleAttributes
-from synthorax.region import Region
 from synthorax.studies import baselines, trials
 from synthorax.studies.baselines import (
     ALIKE,
@@ -38,39 +36,8 @@ from synthorax.studies.trials import (
 )
 from synthorax.tasks.classification import Classification
 from synthorax.tasks.config import DETECTION, MALIGNANCY, SEGMENTATION
-from synthorax.volume import Volume
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-SPLITS = ("train", "val", "test")
-READERS = ((1, 2, 2, 1), (5, 5, 3, 3), (4, 5, 4, 4), (2, 3, 1, 2), (4, 4, 5, 3))
-"""By turns; of the second the median says malignant, and half of the readers is no majority."""
-
-
-def ball_case(name, diameter_mm, split, ratings, size=44, seed=0):
-    """A cube of noise as in lung with a ball in its middle."""
-    rng = np.random.default_rng(seed)
-    grid = np.stack(np.meshgrid(*[np.arange(size) - (size - 1) / 2] * 3, indexing="ij"))
-    mask = (grid**2).sum(0) <= (diameter_mm / 2) ** 2
-    hu = np.where(mask, 40, -850) + rng.normal(0, 30, mask.shape)
-    ct = Volume(np.rint(hu).astype(np.int16), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
-    center = ((size - 1) / 2,) * 3
-    given = {"malignancy": ratings} if ratings else {}
-    mean = float(np.mean(ratings)) if ratings else None
-    nodule = Nodule("01", center, NoduleAttributes(diameter_mm=diameter_mm, malignancy=mean), 1, given)
-    return Case(name, name, ct, (Region.of(mask),), (nodule,), annotated="all", split=split)
-
-
-def cases(per_split=12, **options):
-    """So many patients a split, whose nodules are the larger the more malignant."""
-    made = []
-    for split in SPLITS:
-        for i in range(per_split):
-            readers = options.get("readers", READERS)
-            ratings = options.get("ratings") or (() if "unrated" in options else readers[i % len(readers)])
-            mm = 3 + np.mean(ratings) + i % 4 if ratings else 6
-            made.append(ball_case(f"{split}{i:02d}", mm, split, ratings, options.get("size", 44), len(made)))
-    return made
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 from scipy.spatial.transform import Rotation
 
-from foreign_files import write_contours
+from foreign_files import edit, square, write_contours
 from synthorax import api
 from synthorax.errors import InputError
 from synthorax.geometry import AIR_HU
@@ -29,7 +29,6 @@ from synthorax.io.marks import find_marks
 from synthorax.io.scans import read_scan, write_scan
 from synthorax.volume import Volume
 
-IDENTIFIERS = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "AccessionNumber")
 MARK = "SYNTHETIC: for a test"
 
 
@@ -44,17 +43,6 @@ def series(tmp_path):
     write_ct_series(tmp_path / "ct", volume(), mark=None)
     (tmp_path / "ct" / ".synthorax").unlink()
     return tmp_path / "ct"
-
-
-def edit(file, **elements):
-    """Change elements of a DICOM file; None deletes one."""
-    header = pydicom.dcmread(file)
-    for name, value in elements.items():
-        if value is None:
-            delattr(header, name)
-        else:
-            setattr(header, name, value)
-    header.save_as(file)
 
 
 def compress_by_gdcm(file, kind):
@@ -360,10 +348,6 @@ def structure_set(path, scan, contours):
     """An RTSTRUCT of one structure: contours [n, (z, y, x)] of voxel indices; it names no image."""
     slices = write_ct_series(path.with_suffix(""), scan, mark=None)
     write_contours(path, slices, [("Nodule left", [scan.to_world(points) for points in contours])], images=False)
-
-
-def square(z, low, high):
-    return np.array([[z, low, low], [z, low, high], [z, high, high], [z, high, low]], float)
 
 
 def test_contours_are_painted_in_their_slices_and_inner_ones_are_holes(tmp_path):

@@ -6,15 +6,13 @@ import os
 import re
 import subprocess
 import sys
-import tomllib
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from plugins import install
-from stores import store_of
+from plugins import BLOCKS, PAGE, install, install_toy
+from stores import cases, store_of
 from synthorax import api, hub
 from synthorax.api.doctor import _systems
 from synthorax.cli import main
@@ -22,21 +20,11 @@ from synthorax.datasets.store import Store
 from synthorax.errors import InputError
 from synthorax.io.images import read_image, write_image
 from synthorax.provenance import patient_key
-from synthorax.registry import GROUP, registry
-from test_baselines import cases
+from synthorax.registry import registry
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
-BLOCKS = dict(re.findall(r"```\w+\n# (\S+)\n(.*?)```", PAGE.read_text(), re.DOTALL))
-"""The text of each file of the package, by its path."""
 SMOKE = ("--preset", "smoke", "--device", "cpu")
-
-
-def install_toy(folder):
-    modules = {Path(file).stem: text for file, text in BLOCKS.items() if file.endswith(".py")}
-    modules[""] = modules.pop("__init__")
-    install(folder, "toy", modules, tomllib.loads(BLOCKS["pyproject.toml"])["project"]["entry-points"][GROUP])
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,6 @@ from synthorax.training.run_folder import RunFolder, seen_patients
 from synthorax.volume import Volume
 
 GAN = Lineage("ac-wgan", "ab" * 32, frozenset(map(patient_key, ["P1", "P2"])))
-OUTLINES = Lineage("render", outlines=GAN.seen)
 MARK = "SYNTHETIC: test"
 
 

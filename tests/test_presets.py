@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from stores import store_of
+from stores import cases, store_of
 from synthorax import api, hub
 from synthorax.api import studies
 from synthorax.cli import main
@@ -16,7 +16,6 @@ from synthorax.patch import PatchSpec
 from synthorax.registry import registry
 from synthorax.tasks.config import task_config
 from synthorax.tasks.networks.config import DetectorConfig
-from test_baselines import cases
 from toy_makers import Balls, Dots
 
 

@@ -14,13 +14,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from foreign_files import write_contours
+from foreign_files import square, write_contours
 from synthorax import api
 from synthorax.cli import main
 from synthorax.io.dicom_out import write_ct_series, write_segmentation
 from synthorax.io.images import write_image
 from synthorax.io.tables import write_table
-from test_dicom import square
 from test_store import chest, content, folder, place
 
 pytestmark = pytest.mark.prove

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from stores import store_of
+from stores import ball_case, cases, store_of
 from synthorax.annotations.lidc_table import lidc_patients
 from synthorax.datasets.augmentation import Augmentation
 from synthorax.datasets.lineage import check_unseen, outline_patients
@@ -53,7 +53,6 @@ from synthorax.tasks.classification import Classification
 from synthorax.tasks.config import DETECTION
 from synthorax.tasks.scanning import find_nodules
 from synthorax.volume import Volume
-from test_baselines import ball_case, cases
 from toy_makers import Balls, Dots
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stores import store_of
+from stores import cases, store_of
 from synthorax.errors import InputError
 from synthorax.hub import Model
 from synthorax.makers import Lineage
@@ -21,7 +21,6 @@ from synthorax.tasks.classification import Classification
 from synthorax.tasks.config import DETECTION
 from synthorax.tasks.features.config import PRESETS as FEATURES
 from synthorax.tasks.features.system import FeatureNet
-from test_baselines import cases
 from toy_makers import Balls, Dots
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -8,12 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from foreign_files import bare, circle, write_contours, write_segments
+from foreign_files import bare, circle, edit, write_contours, write_segments
 from synthorax import api
 from synthorax.cli import main
 from synthorax.io.dicom_out import write_ct_series
 from synthorax.volume import Volume
-from test_dicom import edit
 
 PLACE = (-12.0, 0.0, 124.0)
 LEVELS = 100 + 2.0 * np.arange(24)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from golden import GOLDEN
-from plugins import write_metadata
+from plugins import install_toy, write_metadata
 from synthorax import api, hub
 from synthorax.errors import InputError
 from synthorax.makers import ATTRIBUTES
@@ -20,7 +20,6 @@ from synthorax.nodule import NoduleAttributes
 from synthorax.patch import PatchSpec
 from synthorax.registry import BUILT_IN, registry
 from synthorax.training import loop
-from test_extending import install_toy
 
 HERE = Path(__file__).parent
 GENERATORS = {"makes shapes", "makes patches"}
