@@ -110,14 +110,29 @@ def write_samples(
     return told if tried == count else f"{told}, selected from {tried}"
 
 
-class _Shapes(ExitStack):
-    """Writes nodule shapes: masks, meshes, one stack and a table of features."""
+class _Writer(ExitStack):
+    """Writes samples into a folder, in chosen formats and with the mark of their origin."""
 
     def __init__(self, target: Path, origin: Origin, formats: Sequence[str]) -> None:
         super().__init__()
         self._target, self._origin, self._formats = target, origin, formats
-        for name in ("masks",) * bool({"nifti", "mha"} & set(formats)) + ("meshes",) * ("stl" in formats):
-            (target / name).mkdir()
+
+    def _images(self, kind: str, name: str, volume: Volume) -> dict[str, str]:
+        """Write a volume into the folder `kind`, in every format of images; return the files by format."""
+        files = {form: f"{kind}/{name}{SUFFIX[form]}" for form in self._formats if form in SUFFIX}
+        for file in files.values():
+            (self._target / kind).mkdir(exist_ok=True)
+            write_image(self._target / file, volume, mark=self._origin.mark)
+        return files
+
+
+class _Shapes(_Writer):
+    """Writes nodule shapes: masks, meshes, one stack and a table of features."""
+
+    def __init__(self, target: Path, origin: Origin, formats: Sequence[str]) -> None:
+        super().__init__(target, origin, formats)
+        if "stl" in formats:
+            (target / "meshes").mkdir()
         self._tell_table = self.enter_context(table_writer(target / "features.csv"))
         self._stack = self.enter_context(_stack_writer(target / "shapes.npy" if "npy" in formats else None))
 
@@ -128,10 +143,7 @@ class _Shapes(ExitStack):
         features = shape_features(masks, spacing).tolist()
         for i, (field, mask, values) in enumerate(zip(fields, masks, features, strict=True)):
             name = f"{count + i:04d}"
-            for kind in OF_PATCHES:
-                if kind in self._formats:
-                    file = self._target / "masks" / (name + SUFFIX[kind])
-                    write_image(file, Volume(mask, spacing), mark=self._origin.mark)
+            self._images("masks", name, Volume(mask, spacing))
             if "stl" in self._formats:
                 from synthorax.shapes.mesh import surface  # needs SciPy, which patches of CT do not
 
@@ -143,12 +155,11 @@ class _Shapes(ExitStack):
             yield {"name": name, **part.details[i], "features_alnsb": row}
 
 
-class _Patches(ExitStack):
+class _Patches(_Writer):
     """Writes patches of CT: images, masks where there are any, and a table of nodules."""
 
     def __init__(self, target: Path, origin: Origin, formats: Sequence[str]) -> None:
-        super().__init__()
-        self._target, self._origin, self._formats = target, origin, formats
+        super().__init__(target, origin, formats)
         self._tell_table: Callable[[Mapping[str, Any]], None] | None = None
         (target / "images").mkdir()
 
@@ -160,7 +171,6 @@ class _Patches(ExitStack):
             entry: dict[str, Any] = {"files": files}
             masks: dict[str, str] = {}
             if "mask" in part.arrays:
-                (self._target / "masks").mkdir(exist_ok=True)
                 masks = self._images("masks", name, Volume(part.arrays["mask"][i], part.spec.spacing_mm))
                 entry["masks"] = masks
             for nodule in part.nodules[i]:
@@ -170,13 +180,6 @@ class _Patches(ExitStack):
             yield {**entry, "index": int(part.index[i]), "asked": asked[0] if len(asked) == 1 else asked} | dict(
                 part.details[i]
             )
-
-    def _images(self, kind: str, name: str, volume: Volume) -> dict[str, str]:
-        """Write a volume in every format; return the files by format."""
-        files = {form: f"{kind}/{name}{SUFFIX[form]}" for form in self._formats}
-        for file in files.values():
-            write_image(self._target / file, volume, mark=self._origin.mark)
-        return files
 
     def _tell_nodule(self, image: str, mask: Mapping[str, Any], patient: str, nodule: Nodule) -> None:
         if self._tell_table is None:  # a folder without a nodule has no table
