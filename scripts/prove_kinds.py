@@ -14,6 +14,7 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -190,11 +191,30 @@ def enhanced_ct(folder: Path) -> None:
 
 def dicom_seg(folder: Path) -> None:
     """A scan with a nodule and a lung in a DICOM SEG."""
+    slices = write_series(folder / "ct", thorax())
+    made = segmentation(slices, [ball(), ball(r=6)], ["Lung nodule", "Right lung"], uids=("2.25.8.3", "2.25.8.1"))
+    made.save_as(folder / "seg.dcm")
+
+
+def segmentation(
+    slices: Sequence[Any],
+    masks: Any,
+    names: Sequence[str],
+    kind: str = "BINARY",
+    *,
+    uids: tuple[str, str],
+    **more: Any,
+) -> Any:
+    """A SEG as highdicom makes it: a mask [z, y, x] for each name, or one label map.
+
+    Args:
+        kind: BINARY, FRACTIONAL or LABELMAP.
+        uids: of its series and of itself.
+        more: of highdicom's options.
+    """
     import highdicom
     from pydicom.sr.codedict import codes
 
-    slices = write_series(folder / "ct", thorax())
-    names = ("Lung nodule", "Right lung")
     described = [
         highdicom.seg.SegmentDescription(
             segment_number=i,
@@ -205,21 +225,22 @@ def dicom_seg(folder: Path) -> None:
         )
         for i, name in enumerate(names, start=1)
     ]
-    made = highdicom.seg.Segmentation(
+    series_uid, own_uid = uids
+    return highdicom.seg.Segmentation(
         source_images=slices,
-        pixel_array=np.stack([ball(), ball(r=6)], -1),
-        segmentation_type="BINARY",
+        pixel_array=masks if kind == "LABELMAP" else np.stack(masks, -1),
+        segmentation_type=kind,
         segment_descriptions=described,
-        series_instance_uid="2.25.8.3",
+        series_instance_uid=series_uid,
         series_number=300,
-        sop_instance_uid="2.25.8.1",
+        sop_instance_uid=own_uid,
         instance_number=1,
         manufacturer="x",
         manufacturer_model_name="x",
         software_versions="1",
         device_serial_number="1",
+        **more,
     )
-    made.save_as(folder / "seg.dcm")
 
 
 def rtstruct(folder: Path) -> None:

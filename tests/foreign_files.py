@@ -2,13 +2,12 @@
 
 import io
 
-import highdicom as hd
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.sr.codedict import codes
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
 
+from prove_kinds import segmentation
 from synthorax.nodule import RATINGS
 
 
@@ -113,31 +112,8 @@ def write_contours(path, slices, structures, *, kind="CLOSED_PLANAR", frames=(),
 
 def write_segments(path, slices, masks, names, kind="BINARY", *, references=True, edit=None, **more):
     """A SEG: a mask for each name, or one label map."""
-    described = [
-        hd.seg.SegmentDescription(
-            segment_number=i,
-            segment_label=name,
-            segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
-            segmented_property_type=codes.SCT.Nodule,
-            algorithm_type=hd.seg.SegmentAlgorithmTypeValues.MANUAL,
-        )
-        for i, name in enumerate(names, start=1)
-    ]
-    made = hd.seg.Segmentation(
-        source_images=slices,
-        pixel_array=masks if kind == "LABELMAP" else np.stack(masks, -1),
-        segmentation_type=kind,
-        segment_descriptions=described,
-        series_instance_uid=generate_uid(),
-        series_number=300,
-        sop_instance_uid=generate_uid(),
-        instance_number=1,
-        manufacturer="x",
-        manufacturer_model_name="x",
-        software_versions="1",
-        device_serial_number="1",
-        **more,
-    )
+    uids = (generate_uid(), generate_uid())
+    made = segmentation(slices, masks, names, kind, uids=uids, **more)
     if not references:
         del made.ReferencedSeriesSequence
     if edit:
