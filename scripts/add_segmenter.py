@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from bundle_model import CITATION, SEGMENTER, card_text, halved, minutes_of, read_rows, steps_of
+from bundle_model import CITATION, SEGMENTER, halved, minutes_of, read_rows, steps_of, write_model
 from synthorax import hub
 from synthorax.errors import InputError, SynthoraxError
 from synthorax.io.atomic import atomic_folder
-from synthorax.provenance import sha256
 from synthorax.training.files import CONFIG, DATA, LOG, WEIGHTS
 
 STEPS = "segmenter_steps"
@@ -60,13 +59,7 @@ def add_segmenter(
     facts[SEGMENTER] = {"steps": steps, "minutes": minutes_of(run / LOG)}
     config["config"][STEPS] = steps
     with atomic_folder(folder, overwrite=True) as made:
-        save_file({**others, **halved(segmenter, run / WEIGHTS)}, made / WEIGHTS)
-        (made / WEIGHTS).chmod(0o644)
-        facts["weights_sha256"] = sha256(made / WEIGHTS)
-        (made / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
-        (made / DATA).write_text(json.dumps(data, indent=1) + "\n")
-        (made / hub.CARD).write_text(card_text(facts, CITATION))
-        hub.load(made)
+        write_model(made, {**others, **halved(segmenter, run / WEIGHTS)}, config, data, facts, CITATION)
     return folder
 
 

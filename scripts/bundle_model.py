@@ -94,31 +94,52 @@ def bundle(
     folder, weights = (run, run / WEIGHTS) if run.is_dir() else (run.parent, run)
     config = yaml.safe_load((folder / CONFIG).read_text())
     data = _json(folder / DATA)
+    facts = {
+        "name": name,
+        "what": what,
+        "system": config["system"],
+        "preset": config["preset"],
+        "seed": config["seed"],
+        "steps": steps_of(folder, weights),
+        "minutes": minutes_of(folder / LOG),
+        "weights_sha256": "",
+        "data_fingerprint": data["fingerprint"],
+        "patients": {split: len(ids) for split, ids in _patients(data).items()},
+        **({SEEN_BEFORE: len(data[SEEN_BEFORE])} if SEEN_BEFORE in data else {}),
+        "figures": [dict(row) for row in measured],
+        "licence": licence,
+    }
     with atomic_folder(out / name, overwrite=overwrite) as made:
-        save_file(halved(to_sample(load_file(weights)), weights), made / WEIGHTS)
-        (made / WEIGHTS).chmod(0o644)
-        facts = {
-            "name": name,
-            "what": what,
-            "system": config["system"],
-            "preset": config["preset"],
-            "seed": config["seed"],
-            "steps": steps_of(folder, weights),
-            "minutes": minutes_of(folder / LOG),
-            "weights_sha256": sha256(made / WEIGHTS),
-            "data_fingerprint": data["fingerprint"],
-            "patients": {split: len(ids) for split, ids in _patients(data).items()},
-            **({SEEN_BEFORE: len(data[SEEN_BEFORE])} if SEEN_BEFORE in data else {}),
-            "figures": [dict(row) for row in measured],
-            "licence": licence,
-        }
-        (made / CONFIG).write_text(yaml.safe_dump({"format": hub.FORMAT, **config}, sort_keys=False))
-        (made / DATA).write_text(json.dumps(data, indent=1) + "\n")
-        (made / hub.CARD).write_text(card_text(facts, citation))
-        hub.load(made)
+        tensors = halved(to_sample(load_file(weights)), weights)
+        write_model(made, tensors, {"format": hub.FORMAT, **config}, data, facts, citation)
         if (mb := _megabytes(out) - _megabytes(out / name)) > MOST_MB:  # it is made beside the one it replaces
             raise InputError(out, f"{mb:.1f} MB of bundled models", f"at most {MOST_MB}")
     return out / name
+
+
+def write_model(
+    folder: Path,
+    weights: Mapping[str, Tensor],
+    config: Mapping[str, Any],
+    data: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    citation: str,
+) -> None:
+    """Write the files of a bundled model into a folder, and check that the model loads.
+
+    Args:
+        facts: of the card; `weights_sha256` is put in.
+
+    Raises:
+        InputError: files that are no model.
+    """
+    save_file(dict(weights), folder / WEIGHTS)
+    (folder / WEIGHTS).chmod(0o644)
+    (folder / CONFIG).write_text(yaml.safe_dump(dict(config), sort_keys=False))
+    (folder / DATA).write_text(json.dumps(data, indent=1) + "\n")
+    told = {**facts, "weights_sha256": sha256(folder / WEIGHTS)}
+    (folder / hub.CARD).write_text(card_text(told, citation))
+    hub.load(folder)
 
 
 def to_sample(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
