@@ -2,10 +2,13 @@
 
 import numpy as np
 
+from synthorax.datasets.patches import PatchDataset
+from synthorax.datasets.places import negative_places, nodule_places
 from synthorax.datasets.store import SPLITS, Case, Store, write_case, write_index
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.region import Region
 from synthorax.volume import Volume
+from toy_makers import SPEC
 
 READERS = ((1, 2, 2, 1), (5, 5, 3, 3), (4, 5, 4, 4), (2, 3, 1, 2), (4, 4, 5, 3))
 """By turns; of the second the median says malignant, and half of the readers is no majority."""
@@ -44,3 +47,10 @@ def cases(per_split=12, **options):
             mm = 3 + np.mean(ratings) + i % 4 if ratings else 6
             made.append(ball_case(f"{split}{i:02d}", mm, split, ratings, options.get("size", 44), len(made)))
     return made
+
+
+def patches_of(store, place, split="train", **options):
+    """Patches of `SPEC` around the nodules of a split, and corners of the same cubes without one."""
+    chosen = store.in_split(split)
+    places = nodule_places(chosen) + negative_places(store, chosen, SPEC, 0, 0)
+    return PatchDataset(store, places, SPEC, cache=place / "cache", **options)

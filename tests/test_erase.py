@@ -14,6 +14,7 @@ from synthorax.io.dicom_out import write_ct_series
 from synthorax.io.images import read_image, write_image
 from synthorax.makers import Filled, Lineage
 from synthorax.registry import registry
+from toy_makers import ball_mask
 
 LUNG_HU = -860
 
@@ -35,8 +36,7 @@ class Eraser:
 
     def fill(self, patch, edit):
         self.masks.append(edit.mask)
-        axes = [(np.arange(n) - (n - 1) / 2) * s for n, s in zip(patch.shape, patch.spacing_mm, strict=True)]
-        ball = sum(a**2 for a in np.ix_(*axes)) <= (edit.nodule.diameter_mm / 2 + 1) ** 2
+        ball = ball_mask(patch.shape, patch.spacing_mm, edit.nodule.diameter_mm + 2)
         gone = ball if edit.mask is None else edit.mask
         return Filled(np.where(gone, LUNG_HU, patch.voxels).astype(np.float32), None, edit.nodule)
 

@@ -25,6 +25,7 @@ from synthorax.io.tables import read_table, write_table
 from synthorax.makers import Filled, Lineage
 from synthorax.provenance import synthetic_patient
 from synthorax.seeding import derive
+from toy_makers import ball_mask
 
 NODULES = {"auto": 2, "diameter_mm": (14, 18), "seed": 4}
 
@@ -48,8 +49,7 @@ class Ball:
         return [self.fill(*one) for one in zip(patches, edits, seeds, strict=True)]
 
     def fill(self, patch, edit, seed):
-        axes = [(np.arange(n) - (n - 1) / 2) * s for n, s in zip(patch.shape, patch.spacing_mm, strict=True)]
-        ball = sum(a**2 for a in np.ix_(*axes)) <= (edit.nodule.diameter_mm / 2) ** 2
+        ball = ball_mask(patch.shape, patch.spacing_mm, edit.nodule.diameter_mm)
         noise = np.random.default_rng(seed).normal(0, 20, patch.shape)
         return Filled(np.where(ball, 100 + noise, patch.voxels).astype(np.float32), ball, edit.nodule)
 

@@ -29,8 +29,7 @@ def lung(spacing_mm=(1.5, 0.75, 0.75), width_mm=48, noise=True):
 
 
 def away_mm(shape, spacing_mm):
-    axes = [(np.arange(n) - (n - 1) / 2) * s for n, s in zip(shape, spacing_mm, strict=True)]
-    return np.sqrt(sum(a**2 for a in np.ix_(*axes)))
+    return PatchSpec(shape, spacing_mm).distances_mm()
 
 
 def in_painter(paint, **options):

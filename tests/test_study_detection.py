@@ -8,19 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from stores import ball_case, cases, store_of
+from stores import ball_case, cases, patches_of, store_of
 from synthorax.annotations.lidc_table import lidc_patients
 from synthorax.datasets.augmentation import Augmentation
 from synthorax.datasets.lineage import check_unseen, outline_patients
 from synthorax.datasets.mixed import MixedBatches
 from synthorax.datasets.patches import PatchDataset
-from synthorax.datasets.places import is_whole, negative_places, nodule_places
+from synthorax.datasets.places import is_whole, nodule_places
 from synthorax.datasets.store import Point
 from synthorax.errors import InputError
 from synthorax.makers import Lineage, Samples
 from synthorax.metrics.classification import Confusion
 from synthorax.nodule import NoduleAttributes
-from synthorax.patch import PatchSpec
 from synthorax.provenance import patient_key
 from synthorax.studies import trials
 from synthorax.studies.arms import (
@@ -53,11 +52,10 @@ from synthorax.tasks.classification import Classification
 from synthorax.tasks.config import DETECTION
 from synthorax.tasks.scanning import find_nodules
 from synthorax.volume import Volume
-from toy_makers import Balls, Dots
+from toy_makers import SPEC, Balls, Dots
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SPEC = PatchSpec((16, 16, 16))
 CONFIG = DETECTION["smoke"]
 
 
@@ -69,12 +67,6 @@ def place(tmp_path_factory):
 @pytest.fixture(scope="module")
 def store(place):
     return store_of(place / "store", cases(6))
-
-
-def patches_of(store, place, split="train", **options):
-    chosen = store.in_split(split)
-    places = nodule_places(chosen) + negative_places(store, chosen, SPEC, 0, 0)
-    return PatchDataset(store, places, SPEC, cache=place / "cache", **options)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stores import cases, store_of
+from stores import cases, patches_of, store_of
 from synthorax.errors import InputError
 from synthorax.hub import Model
 from synthorax.makers import Lineage
@@ -155,8 +155,6 @@ def test_the_rank_correlation_is_scipys():
 
 @pytest.fixture(scope="module")
 def patches(store):
-    from test_study_detection import patches_of
-
     return [patches_of(store, Path(store.path).parent, split) for split in ("train", "test")]
 
 

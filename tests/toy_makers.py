@@ -14,8 +14,9 @@ KNOWN = frozenset(["0" * 12])
 """A patient whom no store of the tests has."""
 
 
-def ball_mask(spec, diameter_mm):
-    return spec.distances_mm() <= diameter_mm / 2
+def ball_mask(shape, spacing_mm, diameter_mm):
+    """A ball in the middle of a patch."""
+    return PatchSpec(shape, spacing_mm).distances_mm() <= diameter_mm / 2
 
 
 @dataclass(eq=False)
@@ -60,7 +61,7 @@ class Balls:
         nodules = []
         for i, each in enumerate(asked):
             for one in each:
-                mask[i] = ball_mask(self.spec, one.diameter_mm or 6)
+                mask[i] = ball_mask(self.spec.size, self.spec.spacing_mm, one.diameter_mm or 6)
                 hu[i][mask[i] > 0] += 300 * (one.texture or 3)
             nodules.append(tuple(Nodule("1", self.spec.middle_mm, one, 1) for one in each))
         index, details = np.arange(start, start + count), ({},) * count
@@ -84,5 +85,5 @@ class Dots:
         return [self._fill(*each) for each in zip(patches, regions, edits, strict=True)]
 
     def _fill(self, patch, region, edit):
-        mask = ball_mask(PatchSpec(patch.shape, patch.spacing_mm), edit.nodule.diameter_mm) & region
+        mask = ball_mask(patch.shape, patch.spacing_mm, edit.nodule.diameter_mm) & region
         return Filled(np.where(mask, np.float32(0), patch.voxels), mask, edit.nodule, "LIDC-IDRI-0001")
