@@ -75,7 +75,7 @@ def join(folders: Sequence[Path], real: Sequence[Source], only_train: bool) -> J
     """
     scans = [source for source in real if isinstance(source, ScanSource | TableSource | LidcSource | LunaSource)]
     known = [Known(source.whose.patient_id, source.files) for source in scans]
-    aliases = by_name([patient for patient, _ in known], [one.person for one in known])
+    aliases = by_name([one.patient_id for one in known], [one.person for one in known])
     tables = [table for folder in folders for table in _tables(folder)]
     if not tables:
         return Joined((), only_train, aliases)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 from synthorax.annotations.nodule_table import TableImage
 from synthorax.datasets.case import Annotated
@@ -18,13 +19,14 @@ from synthorax.io.images import image_stem
 from synthorax.provenance import SYNTHETIC_PATIENT, sha256, synthetic_patient
 
 
-class Known(NamedTuple):
+@dataclass(frozen=True)
+class Known:
     """A scan of a patient whom other scans may have been made from."""
 
     patient_id: str
     files: Files
 
-    @property
+    @cached_property
     def person(self) -> Person:
         """The names by which `inject` may have known the patient."""
         if self.files.files and not self.files.patient_id:
@@ -58,9 +60,9 @@ def whose_scans(
     told_apart: set[str] = set()
     for i, patient in zip(asked, found, strict=True):
         patients[i] = patient
-    patients += [patient for patient, _ in known]
+    patients += [one.patient_id for one in known]
     sources += [("", "")] * len(known)
-    originals = _originals([*scans, *(files for _, files in known)], sources)
+    originals = _originals([*scans, *(one.files for one in known)], sources)
     for i, original in originals.items():
         patients[i] = synthetic_patient(patients[original])
     for i, patient in _namesakes(patients, sources, originals).items():
