@@ -33,7 +33,7 @@ from synthorax.tasks.networks.config import DetectorConfig
 AMOUNTS = (0.25, 1.0, 4.0)
 """Made nodules for each real one."""
 WIDER = 2
-"""The larger detector has so many times the channels (section 6)."""
+"""Channels of the larger detector for each one of the detector (section 6)."""
 PLAIN, REFERENCE, LARGER = "real alone", "flips", "larger detector, flips"
 LEAST_SELECTED = 0.8
 """Share of the samples asked for that must pass a selection; with fewer, an arm would have fewer made nodules than the
