@@ -180,6 +180,17 @@ class Edit:
     nodule: NoduleAttributes
     mask: NDArray[np.bool_] | None = None
 
+    @property
+    def diameter_mm(self) -> float:
+        """The nodule's diameter.
+
+        Raises:
+            InputError: none is given.
+        """
+        if self.nodule.diameter_mm is None:
+            raise InputError("nodule", "no diameter", "a diameter in mm")
+        return self.nodule.diameter_mm
+
 
 @dataclass(frozen=True, eq=False)
 class Filled:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import fft, special
 from scipy.ndimage import gaussian_filter, gaussian_filter1d, maximum_filter, minimum_filter, uniform_filter
 
-from synthorax.seeding import generator
+from synthorax.seeding import derive, generator
 from synthorax.volume import Volume
 
 FLAT_MM = 6.0
@@ -29,6 +29,8 @@ EDGE_MM = 3.0
 """Edges are looked for within so far: wide enough for both plateaus, narrow enough for one edge."""
 OUTSIDE_HU = -990.0
 """Less dense is the air around the patient, where values are clipped and noise looks small."""
+CONTEXT_MM = 20.0
+"""An edit looks at the scan up to this distance beyond its region, to measure blur and noise."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,11 @@ class Scanner:
         made = gaussian_filter1d(made, self.slice_grain_mm / spacing_mm[0], axis=0, mode="reflect")
         spread = made.std()
         return made * np.float32(self.noise_hu / spread) if spread > 0 else made
+
+    def noise_lost(self, share: NDArray[np.floating], spacing_mm: Sequence[float], seed: int) -> NDArray[np.floating]:
+        """The noise that a scan loses where this share of its voxels [z, y, x] is replaced."""
+        noise = self.noise(share.shape, spacing_mm, derive(seed, "noise"))
+        return np.sqrt(1 - (1 - np.clip(share, 0, 1)) ** 2) * noise
 
 
 def measure_scanner(ct: Volume, default: Scanner | None = None) -> Scanner:

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, zoom
 
 from synthorax.anatomy.morphology import distance_inside, eroded
-from synthorax.editing.learned import CONTEXT_MM, REACH_MM, SPREAD, diameter_of, noise_of, onto
+from synthorax.editing.learned import REACH_MM, SPREAD, onto
 from synthorax.errors import InputError
 from synthorax.makers import Edit, Filled, Generator, Options, Role, Samples
 from synthorax.nodule import NoduleAttributes
-from synthorax.scanner import Scanner, measure_scanner
+from synthorax.rendering.overlay import laid_over, lung_hu_of
+from synthorax.scanner import CONTEXT_MM, Scanner, measure_scanner
 from synthorax.seeding import derive
 from synthorax.shapes.diameter import axial_diameter_mm
 from synthorax.volume import Volume
@@ -50,10 +51,8 @@ VOXEL_BLUR = 0.85
 """Standard deviation of the blur of a sample's edges, in its voxels; interpolation adds to that of real scans."""
 STEEPEST = 2.0
 """Edges are made steeper by at most this factor."""
-LUNG_HU, DENSER_HU, TISSUE_HU = -850.0, -500.0, 30.0
-"""Lung where a patch shows none; the bound between lung and denser tissue; soft tissue."""
-DENSE_HU = 150.0
-"""Where a scan is this much denser than the nodule would be, it stays; where it is as dense, half of it stays."""
+TISSUE_HU = 30.0
+"""HU of soft tissue, of which a solid nodule is."""
 
 
 class Blended:
@@ -80,7 +79,7 @@ class Blended:
         Raises:
             InputError: a nodule wider than the generator's patches show whole, scaled as far as they are.
         """
-        diameter, widest = diameter_of(edit), self._generator.spec.widest_mm * SCALES[1]
+        diameter, widest = edit.diameter_mm, self._generator.spec.widest_mm * SCALES[1]
         if diameter > widest:
             raise InputError("diameter", f"{diameter:g} mm", f"at most {widest:g} mm with {self.name}")
         radius = SPREAD * diameter + REACH_MM
@@ -103,21 +102,19 @@ class Blended:
     def _filled(self, patch: Volume, region: NDArray[np.bool_], edit: Edit, seed: int) -> Filled:
         made, i, notes = self._drawn(edit, seed)
         sample = _Sample.of(made, i)
-        hu, scanner = patch.voxels.astype(np.float32), measure_scanner(patch)
-        cover, tissue, mask = sample.fitted(patch, diameter_of(edit), scanner)
+        patch, scanner = replace(patch, voxels=patch.voxels.astype(np.float32)), measure_scanner(patch)
+        cover, tissue, mask = sample.fitted(patch, edit.diameter_mm, scanner)
         # Of a voxel of ground glass a part is lung, and the scan's lung is another one than the sample's.
         lung_share = np.clip((TISSUE_HU - tissue) / (TISSUE_HU - sample.lung_hu), 0, 1)
-        tissue = tissue + lung_share * (_lung_hu(hu) - sample.lung_hu)
-        smooth = gaussian_filter(hu, np.divide(1.0, patch.spacing_mm))
-        cover = cover * np.clip((tissue + DENSE_HU - smooth) / (2 * DENSE_HU), 0, 1) * region
-        noise = noise_of(scanner, cover, patch, seed)
+        tissue = tissue + lung_share * (lung_hu_of(patch.voxels) - sample.lung_hu)
+        hu = laid_over(patch, cover, tissue, region, scanner, seed)
         given = {name: value for name, value in vars(edit.nodule).items() if value is not None}
         attributes = replace(sample.attributes, **given)
-        return Filled(hu + cover * (tissue - hu) + noise, mask & region, attributes, notes=notes)
+        return Filled(hu, mask & region, attributes, notes=notes)
 
     def _drawn(self, edit: Edit, seed: int) -> tuple[Samples, int, tuple[str, ...]]:
         """Return samples, which of them is the best, and what the generator tells of them."""
-        own, wanted = self._generator, diameter_of(edit)
+        own, wanted = self._generator, edit.diameter_mm
         asked = {name: value for name, value in vars(edit.nodule).items() if name in own.heeds}
         if "diameter_mm" in asked:
             asked["diameter_mm"] = min(wanted, own.spec.widest_mm)
@@ -150,7 +147,7 @@ def _flaws(made: Samples, i: int, diameter_mm: float) -> float:
     hu = gaussian_filter(made.ct[i].astype(np.float32), GRAIN_VOXELS)
     to_mask = distance_inside(~mask, spacing)
     shell = (to_mask > SHELL_MM) & (to_mask <= 2 * SHELL_MM)
-    attached = float((hu[shell] > (_lung_hu(hu) + np.median(hu[mask])) / 2).mean()) if shell.any() else 0.0
+    attached = float((hu[shell] > (lung_hu_of(hu) + np.median(hu[mask])) / 2).mean()) if shell.any() else 0.0
     ratio = diameter_mm / axial_diameter_mm(inside, spacing)
     low, high = SCALES
     beyond = log(ratio / high) if ratio > high else log(low / ratio) if ratio < low else 0.0
@@ -189,7 +186,7 @@ class _Sample:
         share = _finer((made.arrays["mask"][i] > 0).astype(np.float32))
         mask = share >= 0.5
         smooth = gaussian_filter(hu, FINER * GRAIN_VOXELS)
-        lung_hu = _lung_hu(smooth)
+        lung_hu = lung_hu_of(smooth)
         core = eroded(mask, CORE_MM, spacing)
         core = core if core.any() else mask & (smooth >= np.median(smooth[mask]))
         tissue = _spread(smooth, core, spacing)
@@ -238,12 +235,6 @@ def _finer(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Values [z, y, x] on voxels `FINER` times as small; the faces of the box stay where they are."""
     found: NDArray[np.float32] = zoom(values, FINER, order=3, mode="nearest", grid_mode=True)
     return found
-
-
-def _lung_hu(hu: NDArray[np.float32]) -> float:
-    """The lung of a patch."""
-    lung = hu[hu < DENSER_HU]
-    return float(np.median(lung)) if lung.size > 0.05 * hu.size else LUNG_HU
 
 
 def _spread(hu: NDArray[np.float32], core: NDArray[np.bool_], spacing_mm: Sequence[float]) -> NDArray[np.float32]:

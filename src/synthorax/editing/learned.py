@@ -14,23 +14,18 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from synthorax.errors import InputError
-from synthorax.geometry import resample_like
+from synthorax.geometry import AIR_HU, resample_like
 from synthorax.makers import Edit, Filled, Lineage, Role
 from synthorax.patch import PatchSpec
-from synthorax.scanner import Scanner, measure_scanner
-from synthorax.seeding import derive
+from synthorax.scanner import CONTEXT_MM, measure_scanner
 from synthorax.volume import Volume
 
-CONTEXT_MM = 20.0
-"""The scan within this distance of the region is looked at, for its blur and noise."""
 SPREAD, REACH_MM = 0.8, 6.0
 """An edit reaches this many diameters of its nodule and millimetres from the nodule's middle."""
 REPLACED_HU = 60.0
 """A voxel whose HU a network changes by this much is counted as replaced; by less, as replaced in part."""
 EVEN_MM = 1.0
 """Standard deviation of the Gaussian that evens out which voxels are counted as replaced."""
-AIR_HU = -1024.0
-"""HU of what lies beyond a patch."""
 
 InPainter = Callable[
     [NDArray[np.float32], NDArray[np.bool_], Edit, int], tuple[NDArray[np.float32], NDArray[np.bool_] | None]
@@ -68,7 +63,7 @@ class Learned:
         Raises:
             InputError: a nodule wider than the grid shows whole.
         """
-        diameter = diameter_of(edit)
+        diameter = edit.diameter_mm
         if diameter > self._spec.widest_mm:
             raise InputError("diameter", f"{diameter:g} mm", f"at most {self._spec.widest_mm:g} mm with {self.name}")
         half = min(self._spec.size_mm) / 2
@@ -104,20 +99,9 @@ class Learned:
         else:  # the fine noise of what was replaced goes, and noise of the same kind comes
             before = onto(replace(grid, voxels=there), patch)
             result = hu.voxels + share * (before + changed - hu.voxels)
-            result = result + noise_of(measure_scanner(patch), share, patch, seed)
+            result = result + measure_scanner(patch).noise_lost(share, patch.spacing_mm, seed)
         own = None if mask is None else _mask_onto(mask & allowed, grid, patch)
         return Filled(result, own, edit.nodule)
-
-
-def diameter_of(edit: Edit) -> float:
-    """The diameter of an edit's nodule in mm.
-
-    Raises:
-        InputError: none is given.
-    """
-    if edit.nodule.diameter_mm is None:
-        raise InputError("nodule", "no diameter", "a diameter in mm")
-    return edit.nodule.diameter_mm
 
 
 def _grid(patch: Volume, size: Sequence[int], spacing_mm: tuple[float, float, float]) -> Volume:
@@ -144,9 +128,3 @@ def _replaced(change: NDArray[np.float32], grid: Volume) -> NDArray[np.float32]:
     """How much of each voxel [z, y, x] a change replaces, 0 to 1; noise that came or went is no replacement."""
     strength = np.clip(abs(gaussian_filter(change, np.divide(EVEN_MM, grid.spacing_mm))) / REPLACED_HU, 0, 1)
     return (strength**2 * (3 - 2 * strength)).astype(np.float32)
-
-
-def noise_of(scanner: Scanner, share: NDArray[np.floating], patch: Volume, seed: int) -> NDArray[np.float32]:
-    """The noise [z, y, x] that a scan loses where this share of its voxels is replaced."""
-    noise = scanner.noise(patch.shape, patch.spacing_mm, derive(seed, "noise"))
-    return np.sqrt(1 - (1 - np.clip(share, 0, 1)) ** 2) * noise

@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from synthorax.errors import InputError
 from synthorax.makers import Edit, Filled, Lineage, Role
 from synthorax.nodule import NoduleAttributes
 from synthorax.rendering.appearance import Appearance, draw_appearance
+from synthorax.rendering.overlay import laid_over, lung_hu_of
 from synthorax.rendering.shapes import LidcShapes, ShapeSource
 from synthorax.rendering.solid import Solid, Spicules, solid_of_mask, turned
-from synthorax.scanner import Scanner, measure_scanner
+from synthorax.scanner import CONTEXT_MM, Scanner, measure_scanner
 from synthorax.seeding import derive, generator
 from synthorax.shapes.diameter import axial_diameter_mm
 from synthorax.volume import Volume
@@ -30,10 +30,6 @@ THINNEST = 0.15
 """A generous outline is at most this part of a shape's depth outside of it."""
 PART_MM = 0.7
 """Voxels are summed over parts no longer than this."""
-LUNG_HU = -850.0
-"""Lung around a nodule, where the patch shows none."""
-AIR_HU, DENSE_HU = -500.0, 150.0
-"""Air gives way to tissue; where it is so much denser than the nodule, the patch stays as it is."""
 GRAIN_HU, GRAIN_MM = 20.0, 1.5
 """The inside of a nodule varies by so much, over such distances."""
 HAZE_GRAIN = 0.25
@@ -50,9 +46,6 @@ SCALES = 0.7 * 2 ** (np.arange(21) / 20)
 """These scales are tried, of the one by which the shape itself has the diameter."""
 RENDERED = frozenset({"diameter_mm", "texture", "calcification", "internal_structure", "margin", "spiculation"})
 """Attributes that rendering makes; lobulation, sphericity and malignancy are the shape's own."""
-CONTEXT_MM = 20.0
-"""Around a nodule so much of the scan is looked at, for its blur and noise."""
-
 SPREAD = 1.1
 """No part of a nodule is further from its middle than so many of its diameters, and `SPINES_MM`."""
 SPINES_MM = 5.0
@@ -77,7 +70,7 @@ class Renderer:
 
     def reach_mm(self, edit: Edit) -> tuple[float, float]:
         """Half the width of the patch that it wants to see, and the radius of the ball that it may change."""
-        radius = SPREAD * _diameter(edit.nodule) + SPINES_MM
+        radius = SPREAD * edit.diameter_mm + SPINES_MM
         return radius + CONTEXT_MM, radius
 
     def fill_many(
@@ -100,11 +93,11 @@ class Renderer:
         return [self._filled(*one) for one in zip(patches, regions, edits, seeds, strict=True)]
 
     def _filled(self, patch: Volume, region: NDArray[np.bool_], edit: Edit, seed: int) -> Filled:
-        random, condition = generator(seed, "render"), edit.nodule
+        random, condition, diameter = generator(seed, "render"), edit.nodule, edit.diameter_mm
         shape = self._shapes(condition, derive(seed, "shape"))
         asked = {name: value for name, value in _given(condition).items() if name in RENDERED}
         wanted = replace(NoduleAttributes(**_given(shape.attributes) | asked), subtlety=None)
-        solid = fitted(turned(solid_of_mask(shape.mask, _diameter(condition)), random), patch, _diameter(condition))
+        solid = fitted(turned(solid_of_mask(shape.mask, diameter), random), patch, diameter)
         scanner = self._scanner or measure_scanner(patch)
         hu, nodule = render(patch, region, solid, draw_appearance(wanted, random), scanner, derive(seed, "inside"))
         return Filled(hu, nodule, wanted, shape.origin, shape.notes)
@@ -199,22 +192,16 @@ def render(
     parts = _parts(patch)
     points = _points(patch, box, parts)
     distance = solid.at(points)
-    cover, tissue_hu = _densities(points, distance, solid, appearance, _lung_hu(hu[box]), random, patch, parts)
+    cover, tissue_hu = _densities(points, distance, solid, appearance, lung_hu_of(hu[box]), random, patch, parts)
     edge = np.divide(appearance.edge_mm, patch.spacing_mm)
     cover, density = (gaussian_filter(_means(values, parts), edge) for values in (cover, cover * tissue_hu))
     if appearance.spicules:
         spines = np.maximum(_means(_spines(points, spicules), parts) - cover, 0)
         cover, density = cover + spines, density + spines * SPINE_HU
     cover, density = (scanner.blurred(values, patch.spacing_mm) for values in (cover, density))
-    there = hu[box]
-    smooth = gaussian_filter(there, np.divide(1.0, patch.spacing_mm))
     tissue = density / np.maximum(cover, 1e-6)
-    # Where the patch is denser than the nodule would be, it stays; up to there it gives way.
-    cover = cover * np.clip((tissue + DENSE_HU - smooth) / (2 * DENSE_HU), 0, 1) * region[box]
-    noise = scanner.noise(there.shape, patch.spacing_mm, derive(seed, "noise"))
-    made = hu.copy()
-    made[box] = there + cover * (tissue - there) + np.sqrt(1 - (1 - np.minimum(cover, 1)) ** 2) * noise
-    return made, outlined(solid, patch) & region
+    hu[box] = laid_over(replace(patch, voxels=hu[box]), cover, tissue, region[box], scanner, seed)
+    return hu, outlined(solid, patch) & region
 
 
 def draw_spicules(solid: Solid, count: int, random: np.random.Generator) -> Spicules:
@@ -308,12 +295,6 @@ def _grain(shape: tuple[int, ...], patch: Volume, parts: list[int], random: np.r
     return field / max(float(field.std()), 1e-6)
 
 
-def _lung_hu(hu: NDArray[np.float32]) -> float:
-    """The lung of a patch."""
-    lung = hu[hu < AIR_HU]
-    return float(np.median(lung)) if lung.size > 0.05 * hu.size else LUNG_HU
-
-
 def _parts(patch: Volume) -> list[int]:
     """Into how many parts voxels are cut along (z, y, x)."""
     return [max(1, int(np.ceil(s / PART_MM))) for s in patch.spacing_mm]
@@ -345,9 +326,3 @@ def _means(values: NDArray[np.float32], parts: list[int]) -> NDArray[np.float32]
 
 def _given(attributes: NoduleAttributes) -> dict[str, float]:
     return {name: value for name, value in vars(attributes).items() if value is not None}
-
-
-def _diameter(condition: NoduleAttributes) -> float:
-    if condition.diameter_mm is None:
-        raise InputError("nodule", "no diameter", "a diameter in mm")
-    return condition.diameter_mm
