@@ -40,17 +40,27 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
+    def given(self) -> dict[str, Any]:
+        """Return the options that were given, by name; those left at their defaults are not among them."""
+        return {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
+
     def told(self) -> dict[str, Any]:
         """Return how samples are drawn with these options, as a manifest tells it: files without their folders."""
-        given = {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
-        return {name: file_name(value) for name, value in given.items()}
+        return {name: as_told(value) for name, value in self.given().items()}
 
 
-def file_name(value: Any) -> Any:
-    """Return an option as a manifest tells it: a file by its name, as its folders tell of the machine."""
-    if isinstance(value, tuple):
-        return [file_name(each) for each in value]
-    return Path(value).name if isinstance(value, str | Path) else value
+def as_told(value: Any) -> Any:
+    """Return an option as a manifest tells it: a file by its name, as its folders tell of the machine.
+
+    What JSON cannot hold, such as a maker or a volume, is told by its name or its type.
+    """
+    if isinstance(value, tuple | list):
+        return [as_told(each) for each in value]
+    if isinstance(value, frozenset):
+        return sorted(value)
+    if isinstance(value, str | Path):
+        return Path(value).name
+    return value if isinstance(value, int | float | None) else getattr(value, "name", type(value).__name__)
 
 
 Chosen = TypeVar("Chosen", bound=Options)
@@ -360,7 +370,7 @@ def check_heeds(maker: Maker, asked: Iterable[NoduleAttributes]) -> None:
         InputError: names the attribute and those that the maker heeds.
     """
     for one in asked:
-        for name, value in vars(one).items():
-            if value is not None and name not in maker.heeds:
+        for name, value in one.given().items():
+            if name not in maker.heeds:
                 known = ", ".join(sorted(maker.heeds)) or "none"
                 raise InputError(name, f"{value:g}, which {maker.name} does not heed", f"attributes it heeds: {known}")

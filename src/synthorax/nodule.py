@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from synthorax.errors import InputError
@@ -27,6 +27,10 @@ class NoduleAttributes:
     lobulation: float | None = None
     spiculation: float | None = None
     texture: float | None = None
+
+    def given(self) -> dict[str, float]:
+        """Return the attributes that are not missing, by name."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
 
 RATINGS = (
@@ -93,12 +97,11 @@ class Nodule:
 
     def row(self) -> dict[str, Any]:
         """The nodule as JSON can hold it."""
-        given = {name: value for name, value in asdict(self.attributes).items() if value is not None}
         return {
             "nodule_id": self.nodule_id,
             "center_mm": [round(c, 4) for c in self.center_mm],
             "label": self.label,
-            "attributes": given,
+            "attributes": self.attributes.given(),
             "ratings": {name: list(values) for name, values in self.ratings.items()},
             "extra": dict(self.extra),
         }

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from synthorax.errors import InputError
+from synthorax.makers import as_told
 from synthorax.nodule import NoduleAttributes
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def erase(
             edited,
             Origin(chosen.name, chosen.lineage.model_sha256, seed),
             source=source,
-            about=about | {"labels": _told(labels), **told_of(method, "erases", options)},
+            about=about | {"labels": as_told(labels), **told_of(method, "erases", options)},
             keep_identity=keep_identity,
             overwrite=overwrite,
         )
@@ -295,7 +296,7 @@ def told_of(method: str | Path | Model | Method, role: Role, options: Mapping[st
         InputError: no such method, one that does not do such edits, or options that it does not have.
     """
     given = _options(method, role, options)
-    return {} if given is None else {name: _told(value) for name, value in given}
+    return {} if given is None else {name: as_told(value) for name, value in given}
 
 
 def _options(method: str | Path | Model | Method, role: Role, options: Mapping[str, Any]) -> Options | None:
@@ -311,12 +312,3 @@ def _options(method: str | Path | Model | Method, role: Role, options: Mapping[s
         names = f"{', '.join(can)}; or a run folder" if can else nobody
         raise InputError("method", repr(str(method)), f"one that {role}: {names}")
     return hub.system_of(method).make_options(options)
-
-
-def _told(value: Any) -> Any:
-    """An option as a manifest tells of it: a file by its name, for its folders tell of the machine."""
-    if isinstance(value, str | Path):
-        return Path(value).name
-    if isinstance(value, frozenset):
-        return sorted(value)
-    return value if isinstance(value, int | float | None) else getattr(value, "name", type(value).__name__)

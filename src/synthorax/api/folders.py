@@ -11,8 +11,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synthorax.api.editing import LungFinder, _told, finder_of, method_of, request_of, told_of
+from synthorax.api.editing import LungFinder, finder_of, method_of, request_of, told_of
 from synthorax.errors import InputError, Stopped, reason
+from synthorax.makers import as_told
 
 if TYPE_CHECKING:
     from synthorax.anatomy.placement import Clearance, Site
@@ -111,7 +112,7 @@ def inject_folder(
         "recipe": RECIPE,
         "folder": folder.name,
         "place": fingerprint(str(folder).encode("utf-8", "surrogatepass"))[:12],
-        "method": _told(method),
+        "method": as_told(method),
         "seed": seed,
         "request": request.about() | {"lungs": lungs, **told},
         "keep_identity": keep_identity,

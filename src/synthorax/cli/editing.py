@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from synthorax.cli.flags import with_options
 from synthorax.hub import able, system_of
@@ -45,11 +44,6 @@ def _others(role: Role, shown: str) -> str:
     others = [name for name in able((role,)) if name != shown]
     listed = f"Methods beside {shown}: {', '.join(others)}, or a run folder. " if others else ""
     return f"{listed}The flags of a method are told by `--with METHOD --help`." if others else ""
-
-
-def given_options(options: Options | None) -> dict[str, Any]:
-    """The options that were given, by name."""
-    return {name: getattr(options, name) for name in options.model_fields_set} if options else {}
 
 
 def scan_to_edit(path: Path, series: str | None, force: bool) -> Scan:

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from synthorax import api
 from synthorax.api.editing import told_of
-from synthorax.cli.editing import given_options, scan_to_edit, with_method
+from synthorax.cli.editing import scan_to_edit, with_method
 from synthorax.cli.options import parse_numbers, parse_places
 from synthorax.io.atomic import claiming
 from synthorax.makers import Options
@@ -76,7 +76,7 @@ def erase(
     json
         Print the manifest's erased nodules as JSON.
     """
-    own = given_options(options)
+    own = options.given() if options else {}
     told_of(method, "erases", own)  # refuses a method that does not before anything is read
     diameters = parse_numbers(diameter, "--diameter", "mm, one or one a nodule", count=None) if diameter else ()
     points, indices = (parse_places(*each) for each in ((at, "--at", "X,Y,Z"), (voxel, "--voxel", "I,J,K")))

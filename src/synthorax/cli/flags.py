@@ -44,9 +44,7 @@ def with_options(
     @wraps(verb)
     def chosen(*arguments: Any, **named: Any) -> Any:
         if (given := named.get(OPTIONS)) is not None:
-            named[OPTIONS] = make_options(
-                options, {name: getattr(given, name) for name in given.model_fields_set}, system
-            )
+            named[OPTIONS] = make_options(options, given.given(), system)
         return verb(*arguments, **named)
 
     own: Any = Annotated[Optional[_typed(options)], Parameter(name="*")]  # noqa: UP045

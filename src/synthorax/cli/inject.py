@@ -15,7 +15,7 @@ from synthorax.anatomy.placement import Clearance, Site
 from synthorax.api.editing import LungFinder, told_of
 from synthorax.api.folders import holds_scans
 from synthorax.cli.attributes import Attributes
-from synthorax.cli.editing import given_options, scan_to_edit, with_method
+from synthorax.cli.editing import scan_to_edit, with_method
 from synthorax.cli.options import parse_numbers, parse_places
 from synthorax.editing.cases import EditedFolder
 from synthorax.errors import InputError
@@ -138,7 +138,7 @@ def inject(
     """
     placing, given = placing or Placing(), NoduleAttributes(**(attributes or Attributes()).given())
     diameters = parse_numbers(diameter, "--diameter", "mm, one or one a nodule", count=None)
-    own = given_options(options)
+    own = options.given() if options else {}
     told_of(method, "injects", own)  # refuses a method that does not before anything is read
     shared: dict[str, Any] = {"auto": placing.auto, "diameter_mm": diameters, "attributes": given, "seed": seed}
     shared |= {"site": placing.site, "clearance": placing.clearance(), "lungs": lungs, "force": force}

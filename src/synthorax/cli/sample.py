@@ -96,7 +96,7 @@ def sample(
     """
     asked: dict[str, Any] = {"positive": positive, "diameter_mm": diameter, **(attributes or Attributes()).given()}
     asked = {name: value for name, value in asked.items() if value is not None}
-    given = {name: getattr(options, name) for name in options.model_fields_set} if options else {}
+    given = options.given() if options else {}
     how: dict[str, object] = {"drawn": "uniform", **asked, **(options.told() if options else {})}
     if device != "cpu":
         how["device"] = device

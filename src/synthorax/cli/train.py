@@ -136,7 +136,7 @@ def verb(entry: Entry, arguments: Sequence[str] = ()) -> Callable[..., None]:
         more_steps
             Go on with the run in OUT for this many steps more than it had; the rest of the command stays as it was.
         """
-        given = {name: getattr(options, name) for name in options.model_fields_set} if options else {}
+        given = options.given() if options else {}
         own = {name: given.pop(name) for name in entry.flags if name in given}
         settings = parse_settings(set or [], config, **own)
         given |= vars(where or Where()) | {"seed": seed, "more_steps": more_steps}

@@ -176,7 +176,7 @@ class _Patches(_Writer):
             for nodule in part.nodules[i]:
                 own = {"mask": masks[self._formats[0]], "mask_label": nodule.label} if masks and nodule.label else {}
                 self._tell_nodule(files[self._formats[0]], own, f"synthetic-{name}", nodule)
-            asked = [{key: value for key, value in vars(one).items() if value is not None} for one in part.asked[i]]
+            asked = [one.given() for one in part.asked[i]]
             yield {**entry, "index": int(part.index[i]), "asked": asked[0] if len(asked) == 1 else asked} | dict(
                 part.details[i]
             )

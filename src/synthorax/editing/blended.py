@@ -108,8 +108,7 @@ class Blended:
         lung_share = np.clip((TISSUE_HU - tissue) / (TISSUE_HU - sample.lung_hu), 0, 1)
         tissue = tissue + lung_share * (lung_hu_of(patch.voxels) - sample.lung_hu)
         hu = laid_over(patch, cover, tissue, region, scanner, seed)
-        given = {name: value for name, value in vars(edit.nodule).items() if value is not None}
-        attributes = replace(sample.attributes, **given)
+        attributes = replace(sample.attributes, **edit.nodule.given())
         return Filled(hu, mask & region, attributes, notes=notes)
 
     def _drawn(self, edit: Edit, seed: int) -> tuple[Samples, int, tuple[str, ...]]:

@@ -64,12 +64,11 @@ class Request:
 
     def about(self) -> dict[str, Any]:
         """What a manifest tells of it."""
-        asked = {name: value for name, value in vars(self.attributes).items() if value is not None}
         return {
             "at_mm": [list(point) for point in self.points_mm],
             "auto": self.auto,
             "diameters_mm": list(self.diameters_mm),
-            "attributes": asked,
+            "attributes": self.attributes.given(),
             "site": self.site,
             "clearance": vars(self.clearance),
             "force": self.force,

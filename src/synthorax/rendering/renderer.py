@@ -95,8 +95,8 @@ class Renderer:
     def _filled(self, patch: Volume, region: NDArray[np.bool_], edit: Edit, seed: int) -> Filled:
         random, condition, diameter = generator(seed, "render"), edit.nodule, edit.diameter_mm
         shape = self._shapes(condition, derive(seed, "shape"))
-        asked = {name: value for name, value in _given(condition).items() if name in RENDERED}
-        wanted = replace(NoduleAttributes(**_given(shape.attributes) | asked), subtlety=None)
+        asked = {name: value for name, value in condition.given().items() if name in RENDERED}
+        wanted = replace(NoduleAttributes(**shape.attributes.given() | asked), subtlety=None)
         solid = fitted(turned(solid_of_mask(shape.mask, diameter), random), patch, diameter)
         scanner = self._scanner or measure_scanner(patch)
         hu, nodule = render(patch, region, solid, draw_appearance(wanted, random), scanner, derive(seed, "inside"))
@@ -322,7 +322,3 @@ def _means(values: NDArray[np.float32], parts: list[int]) -> NDArray[np.float32]
     """The means over the parts of each voxel."""
     z, y, x = (n // k for n, k in zip(values.shape, parts, strict=True))
     return values.reshape(z, parts[0], y, parts[1], x, parts[2]).mean((1, 3, 5))
-
-
-def _given(attributes: NoduleAttributes) -> dict[str, float]:
-    return {name: value for name, value in vars(attributes).items() if value is not None}

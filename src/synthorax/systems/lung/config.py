@@ -159,9 +159,9 @@ class LungOptions(makers.Options):
         """Return how the latent space is sampled: near a nodule, between two, or, if nothing is said, uniformly."""
         if self.near is not None:
             radius = RADIUS if self.radius is None else self.radius
-            return {"drawn": "near", "nodule": makers.file_name(self.near), "radius": radius}
+            return {"drawn": "near", "nodule": makers.as_told(self.near), "radius": radius}
         if self.walk is not None:
-            first, last = makers.file_name(self.walk)
+            first, last = makers.as_told(self.walk)
             return {"drawn": "walk", "from": first, "to": last}
         return super().told()
 
