@@ -74,12 +74,9 @@ def inject(
             overlap, a method that does not inject, attributes that it does not heed, or options that it does not have.
         OutputError: the folder cannot be written.
     """
-    from synthorax.editing.output import write_edited
     from synthorax.editing.scan import inject_scan
     from synthorax.io.atomic import check_folder_is_free
-    from synthorax.io.dicom_kept import kept_elements
     from synthorax.makers import check_heeds
-    from synthorax.provenance import Origin
 
     if out is not None:
         check_folder_is_free(Path(out), overwrite=overwrite)
@@ -90,19 +87,10 @@ def inject(
     source = _scan(scan, series, force)
     known, told = (None, ()) if labels is None else _labels(labels, source.ct)
     edited = inject_scan(source, request, chosen, seed, finder, known).noting([*source.notes, *told])
-    if source.dicom and out is not None:
-        edited = edited.noting(kept_elements(source.dicom, keep_identity=keep_identity)[1])
-    if out is not None:
-        write_edited(
-            Path(out),
-            edited,
-            Origin(chosen.name, chosen.lineage.model_sha256, seed),
-            source=source,
-            about=request.about() | {"lungs": lungs, **told_of(method, "injects", options)},
-            keep_identity=keep_identity,
-            overwrite=overwrite,
-        )
-    return edited
+    if out is None:
+        return edited
+    about = request.about() | {"lungs": lungs, **told_of(method, "injects", options)}
+    return _written(Path(out), edited, chosen, seed, source, about, keep_identity, overwrite)
 
 
 def erase(
@@ -136,20 +124,15 @@ def erase(
         InputError: no CT in HU, no nodule, a place outside the scan, or a method that does not erase; tells which do.
         OutputError: the folder cannot be written.
     """
-    import numpy as np
-
     from synthorax.anatomy.placement import Ball
-    from synthorax.editing.output import write_edited
     from synthorax.editing.plan import check_diameters
     from synthorax.editing.scan import erase_scan
     from synthorax.io.atomic import check_folder_is_free
-    from synthorax.io.dicom_kept import kept_elements
-    from synthorax.provenance import Origin
 
     if out is not None:
         check_folder_is_free(Path(out), overwrite=overwrite)
     points = _points(at_mm)
-    diameters = tuple(np.atleast_1d(np.asarray(diameter_mm, float)).tolist())
+    diameters = _diameters(diameter_mm)
     check_diameters(diameters)
     if len(diameters) not in ({1, len(points)} if points else {0}):
         raise InputError("diameters", str(len(diameters)), f"1, or {len(points)}, one a place")
@@ -158,19 +141,32 @@ def erase(
     known, told = (None, ()) if labels is None else _labels(labels, source.ct)
     places = [Ball(*one) for one in zip(points, diameters * (len(points) if len(diameters) == 1 else 1), strict=True)]
     edited = erase_scan(source, places, chosen, seed, known).noting([*source.notes, *told])
-    if source.dicom and out is not None:
+    if out is None:
+        return edited
+    about = {"at_mm": [list(point) for point in points], "diameters_mm": list(diameters), "labels": as_told(labels)}
+    about |= told_of(method, "erases", options)
+    return _written(Path(out), edited, chosen, seed, source, about, keep_identity, overwrite)
+
+
+def _written(
+    out: Path,
+    edited: Edited,
+    method: Method,
+    seed: int,
+    source: Scan,
+    about: Mapping[str, Any],
+    keep_identity: bool,
+    overwrite: bool,
+) -> Edited:
+    """Write an edited scan; returns it with notes of what the written series keeps of its source's headers."""
+    from synthorax.editing.output import write_edited
+    from synthorax.io.dicom_kept import kept_elements
+    from synthorax.provenance import Origin
+
+    if source.dicom:
         edited = edited.noting(kept_elements(source.dicom, keep_identity=keep_identity)[1])
-    if out is not None:
-        about = {"at_mm": [list(point) for point in points], "diameters_mm": list(diameters)}
-        write_edited(
-            Path(out),
-            edited,
-            Origin(chosen.name, chosen.lineage.model_sha256, seed),
-            source=source,
-            about=about | {"labels": as_told(labels), **told_of(method, "erases", options)},
-            keep_identity=keep_identity,
-            overwrite=overwrite,
-        )
+    origin = Origin(method.name, method.lineage.model_sha256, seed)
+    write_edited(out, edited, origin, source=source, about=about, keep_identity=keep_identity, overwrite=overwrite)
     return edited
 
 
@@ -188,14 +184,18 @@ def request_of(
     Raises:
         InputError: as `Request`.
     """
-    import numpy as np
-
     from synthorax.anatomy.placement import Clearance
     from synthorax.editing.plan import Request
 
-    diameters = tuple(np.atleast_1d(np.asarray(diameter_mm, float)).tolist())
     attributes, clearance = attributes or NoduleAttributes(), clearance or Clearance()
-    return Request(points_mm, auto, diameters, attributes, site, clearance, force)
+    return Request(points_mm, auto, _diameters(diameter_mm), attributes, site, clearance, force)
+
+
+def _diameters(diameter_mm: float | Sequence[float]) -> tuple[float, ...]:
+    """One diameter or several."""
+    import numpy as np
+
+    return tuple(np.atleast_1d(np.asarray(diameter_mm, float)).tolist())
 
 
 def _points(at_mm: Sequence[float] | Sequence[Sequence[float]]) -> tuple[tuple[float, float, float], ...]:

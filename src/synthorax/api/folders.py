@@ -100,7 +100,7 @@ def inject_folder(
     request = request_of((), auto, diameter_mm, attributes, site, clearance, force)
     finder_of(lungs)
     check_workers(workers)
-    told = told_of(method, "injects", options)
+    about = request.about() | {"lungs": lungs, **told_of(method, "injects", options)}
     method, options = _placed(method), {name: _placed(value) for name, value in options.items()}
     folder, out = Path(folder).resolve(), Path(out).resolve()
     if out == folder or out in folder.parents or folder in out.parents:
@@ -114,11 +114,11 @@ def inject_folder(
         "place": fingerprint(str(folder).encode("utf-8", "surrogatepass"))[:12],
         "method": as_told(method),
         "seed": seed,
-        "request": request.about() | {"lungs": lungs, **told},
+        "request": about,
         "keep_identity": keep_identity,
         "patient_from": patient_from,
     }
-    job = _Inject(out, method, options, device, request, lungs, seed, keep_identity, uuid.uuid4().hex)
+    job = _Inject(out, method, options, device, request, about, lungs, seed, keep_identity, uuid.uuid4().hex)
     with working_in(out):
         begin(out, wanted, {case.case_id: case.source.key for case in cases}, overwrite)
         failed = dict(passed_over) | _run(job, cases, workers, cluster)
@@ -174,13 +174,19 @@ def _cases(sources: Sequence[Source], folder: Path, keep_identity: bool) -> tupl
 
 @dataclass(frozen=True)
 class _Inject:
-    """A picklable function: a case to why it was not made, empty where it was."""
+    """A picklable function: a case to why it was not made, empty where it was.
+
+    Attributes:
+        about: what each case's manifest tells of the request.
+        token: names the call, for which each process makes the method once.
+    """
 
     out: Path
     method: str | Path | Model | Method
     options: Mapping[str, Any]
     device: str
     request: Request
+    about: Mapping[str, Any]
     lungs: LungFinder
     seed: int
     keep_identity: bool
@@ -189,11 +195,9 @@ class _Inject:
     def __call__(self, case: _Case) -> tuple[str, ...]:
         try:
             if isinstance(self.method, str | Path) and not _has_no_weights(self.method):
-                from synthorax.datasets.one_thread import (
-                    in_one_thread,  # so that any number of processes makes the same
-                )
+                from synthorax.datasets.one_thread import in_one_thread
 
-                in_one_thread(self._make, case)
+                in_one_thread(self._make, case)  # any number of processes makes the same
             else:
                 self._make(case)
         except InputError as error:
@@ -216,13 +220,12 @@ class _Inject:
         seed = derive(self.seed, case.name)
         edited = inject_scan(scan, self.request, method, seed, finder_of(self.lungs), labels)
         left = kept_elements(scan.dicom, keep_identity=self.keep_identity)[1] if scan.dicom else ()
-        about = self.request.about() | {"lungs": self.lungs, **told_of(self.method, "injects", self.options)}
         write_edited(
             self.out / case.case_id,
             edited.noting([*notes, *left]),
             Origin(method.name, method.lineage.model_sha256, seed),
             source=scan,
-            about=about,
+            about=self.about,
             patient_id=case.source.whose.patient_id,
             keep_identity=self.keep_identity,
             overwrite=True,
