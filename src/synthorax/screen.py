@@ -25,3 +25,8 @@ def one_line(text: object) -> str:
 def say(text: object, *, error: bool = False, end: str = "\n") -> None:
     """Print plain text on standard output, or on standard error."""
     print(plain(text), file=sys.stderr if error else sys.stdout, end=end, flush=error)
+
+
+def warn(note: object) -> None:
+    """Print a warning on standard error."""
+    say(f"synthorax: warning: {note}", error=True)

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from synthorax import api
 from synthorax.registry import registry
-from synthorax.screen import say
+from synthorax.screen import say, warn
 
 NOT_SYNTHETIC = 1
 UNFIT = 1
@@ -47,7 +47,7 @@ def models(*, json: Annotated[bool, Parameter(name="--json")] = False) -> None:
     """
     found = api.models()
     for name, why in registry().broken.items():
-        say(f"synthorax: warning: the system {name} cannot be used: {why}", error=True)
+        warn(f"the system {name} cannot be used: {why}")
     if json:
         print(dumps(found, indent=1))
         return

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
 
-from synthorax.cli.flags import with_options
+from cyclopts import Parameter
+
+from synthorax.cli.flags import value_of, with_options
+from synthorax.cli.options import parse_places
 from synthorax.hub import able, system_of
+from synthorax.io.atomic import claiming
 from synthorax.io.scans import Scan, read_scan
 from synthorax.io.walk import told
 from synthorax.makers import Options, Role
-from synthorax.screen import say
+from synthorax.screen import warn
 
-WITH = "--with"
+Several = Annotated[list[str] | None, Parameter(negative="", allow_leading_hyphen=True)]
+"""An option that may be given several times."""
 
 
 def with_method(
@@ -26,12 +32,7 @@ def with_method(
     Args:
         default: the method where none is named.
     """
-    named = default
-    for word, following in pairwise([*arguments, ""]):
-        if word == WITH:
-            named = following
-        elif word.startswith(WITH + "="):
-            named = word.removeprefix(WITH + "=")
+    named = value_of("--with", arguments, default)
     is_known = named and (named in able((role,)) or Path(named).exists())
     if not is_known:
         return with_options(verb, Options, named or "a method")
@@ -46,9 +47,35 @@ def _others(role: Role, shown: str) -> str:
     return f"{listed}The flags of a method are told by `--with METHOD --help`." if others else ""
 
 
-def scan_to_edit(path: Path, series: str | None, force: bool) -> Scan:
-    """A scan as it is stored; what was left out beside it is told on the screen."""
-    read = read_scan(path, series, any_values=force, as_stored=True)
-    if read.dicom is not None and read.dicom.left_out:
-        say(f"synthorax: warning: left out {told(read.dicom.left_out)}", error=True)
-    return read
+@contextmanager
+def scan_to_edit(
+    scan: Path,
+    out: Path,
+    *,
+    beside: Iterable[object],
+    at: Sequence[str] | None,
+    voxel: Sequence[str] | None,
+    series: str | None,
+    force: bool,
+    overwrite: bool,
+) -> Iterator[tuple[Scan, list[list[float]]]]:
+    """Claim the folder to write, read a scan as it is stored, and give it with the places of `--at` and `--voxel`.
+
+    Files that were left out beside the scan are told on the screen.
+
+    Args:
+        beside: whatever else is read; paths among it are kept from being overwritten.
+
+    Yields:
+        The scan and the places (x, y, z) in world millimetres, LPS.
+
+    Raises:
+        InputError: places that are not three numbers, no CT in HU, or a folder that is not ours to write.
+    """
+    points, indices = parse_places(at, "--at", "X,Y,Z"), parse_places(voxel, "--voxel", "I,J,K")
+    sources = [Path(path) for path in (scan, *beside) if isinstance(path, str | Path)]
+    with claiming(out, overwrite=overwrite, sources=sources):
+        read = read_scan(scan, series, any_values=force, as_stored=True)
+        if read.dicom is not None and read.dicom.left_out:
+            warn(f"left out {told(read.dicom.left_out)}")
+        yield read, points + [read.ct.to_world(index[::-1]).tolist() for index in indices]

@@ -11,13 +11,10 @@ from cyclopts import Parameter
 
 from synthorax import api
 from synthorax.api.editing import told_of
-from synthorax.cli.editing import scan_to_edit, with_method
-from synthorax.cli.options import parse_numbers, parse_places
-from synthorax.io.atomic import claiming
+from synthorax.cli.editing import Several, scan_to_edit, with_method
+from synthorax.cli.options import parse_numbers
 from synthorax.makers import Options
-from synthorax.screen import say
-
-Several = Annotated[list[str] | None, Parameter(negative="", allow_leading_hyphen=True)]
+from synthorax.screen import say, warn
 
 
 def verb(arguments: Sequence[str]) -> Callable[..., int]:
@@ -79,11 +76,10 @@ def erase(
     own = options.given() if options else {}
     told_of(method, "erases", own)  # refuses a method that does not before anything is read
     diameters = parse_numbers(diameter, "--diameter", "mm, one or one a nodule", count=None) if diameter else ()
-    points, indices = (parse_places(*each) for each in ((at, "--at", "X,Y,Z"), (voxel, "--voxel", "I,J,K")))
-    sources = [Path(path) for path in (scan, nodules, *own.values()) if isinstance(path, str | Path)]
-    with claiming(out, overwrite=overwrite, sources=sources):
-        read = scan_to_edit(scan, series, force)
-        points += [read.ct.to_world(index[::-1]).tolist() for index in indices]
+    beside = (nodules, *own.values())
+    with scan_to_edit(
+        scan, out, beside=beside, at=at, voxel=voxel, series=series, force=force, overwrite=overwrite
+    ) as (read, points):
         made = api.erase(
             read,
             method,
@@ -99,7 +95,7 @@ def erase(
             **own,
         )
     for note in made.notes:
-        say(f"synthorax: warning: {note}", error=True)
+        warn(note)
     if json:
         print(dumps([nodule.row() for nodule in made.nodules]))
     else:

@@ -15,7 +15,7 @@ from synthorax.cli.options import parse_zyx
 from synthorax.errors import InputError
 from synthorax.io.atomic import new_file
 from synthorax.io.tables import read_table, table_text, write_table
-from synthorax.screen import say
+from synthorax.screen import say, warn
 from synthorax.shapes.features import FEATURES, Convention
 
 
@@ -58,7 +58,7 @@ def features(
         if unfinished is not None:
             write_table(unfinished, rows)
     for note in table.notes:
-        say(f"synthorax: warning: {note}", error=True)
+        warn(note)
     if out is not None:
         say(f"{out}: {len(rows)} nodules")
     elif json:

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import is_dataclass
 from functools import wraps
+from itertools import pairwise
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Optional, Union, get_args, get_origin, get_type_hints
@@ -60,6 +61,17 @@ def with_options(
     chosen.takes = lambda flag: f"{flag}: {system} has no such option; it takes {_flags(parameters, options)}"  # type: ignore[attr-defined]
     chosen.epilogue = epilogue  # type: ignore[attr-defined]
     return chosen
+
+
+def value_of(flag: str, arguments: Sequence[str], default: str = "") -> str:
+    """Return the last value that arguments give a flag, as `--flag VALUE` or `--flag=VALUE`."""
+    value = default
+    for word, following in pairwise([*arguments, ""]):
+        if word == flag:
+            value = following
+        elif word.startswith(flag + "="):
+            value = word.removeprefix(flag + "=")
+    return value
 
 
 def meanings(kind: type[BaseModel]) -> dict[str, str]:

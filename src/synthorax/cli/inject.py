@@ -15,20 +15,18 @@ from synthorax.anatomy.placement import Clearance, Site
 from synthorax.api.editing import LungFinder, told_of
 from synthorax.api.folders import holds_scans
 from synthorax.cli.attributes import Attributes
-from synthorax.cli.editing import scan_to_edit, with_method
-from synthorax.cli.options import parse_numbers, parse_places
+from synthorax.cli.editing import Several, scan_to_edit, with_method
+from synthorax.cli.options import parse_numbers
 from synthorax.editing.cases import EditedFolder
 from synthorax.errors import InputError
-from synthorax.io.atomic import claiming
 from synthorax.io.mappings import read_mapping
 from synthorax.makers import Options
 from synthorax.nodule import NoduleAttributes
 from synthorax.provenance import MANIFEST
-from synthorax.screen import say
+from synthorax.screen import say, warn
 
 RENDER = "render"
 """The method unless another one is named."""
-Several = Annotated[list[str] | None, Parameter(negative="", allow_leading_hyphen=True)]
 
 
 @Parameter(name="*")
@@ -153,14 +151,13 @@ def inject(
     for option, text in (("--workers", workers), ("--cluster", cluster), ("--patient-from", other_than_auto)):
         if text is not None:
             raise InputError(option, "given with one scan", "a folder of several scans")
-    points, indices = (parse_places(*each) for each in ((at, "--at", "X,Y,Z"), (voxel, "--voxel", "I,J,K")))
-    read_from = [path for path in (scan, nodules, *own.values()) if isinstance(path, str | Path)]
-    with claiming(out, overwrite=overwrite, sources=[Path(path) for path in read_from]):
-        read = scan_to_edit(scan, series, force)
-        points += [read.ct.to_world(index[::-1]).tolist() for index in indices]
+    beside = (nodules, *own.values())
+    with scan_to_edit(
+        scan, out, beside=beside, at=at, voxel=voxel, series=series, force=force, overwrite=overwrite
+    ) as (read, points):
         made = api.inject(read, method, at_mm=points, labels=nodules, out=out, **shared)
     for note in made.notes:
-        say(f"synthorax: warning: {note}", error=True)
+        warn(note)
     if json:
         print(dumps([nodule.row() for nodule in made.nodules]))
         return 0
@@ -174,7 +171,7 @@ def inject(
 def _folder(made: EditedFolder, json: bool) -> int:
     """Tell what became of a folder of scans; returns the exit code."""
     for note in made.notes:
-        say(f"synthorax: warning: {note}", error=True)
+        warn(note)
     if json:
         print(dumps(read_mapping(made.out / MANIFEST), indent=1))
     else:

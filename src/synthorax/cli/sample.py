@@ -17,7 +17,7 @@ from synthorax.hub import system_of
 from synthorax.io.atomic import claiming
 from synthorax.makers import Options
 from synthorax.registry import Entry, registry
-from synthorax.screen import say
+from synthorax.screen import say, warn
 
 
 def verb(arguments: Sequence[str]) -> Callable[..., None]:
@@ -103,9 +103,5 @@ def sample(
     chosen = None if formats is None else [name.strip() for name in formats.split(",")]
     with claiming(out, overwrite=overwrite, sources=[Path(model)]):
         made = api.sample_chunks(api.load(model, device), n, seed=seed, **asked, **given)
-        told = api.write_samples(out, made, seed=seed, how=how, formats=chosen, overwrite=overwrite, tell=_warn)
+        told = api.write_samples(out, made, seed=seed, how=how, formats=chosen, overwrite=overwrite, tell=warn)
     say(f"{out}: {told}")
-
-
-def _warn(note: str) -> None:
-    say(f"synthorax: warning: {note}", error=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,11 +11,11 @@ from cyclopts import Parameter
 from pydantic import BaseModel, Field, create_model
 
 from synthorax import api
-from synthorax.cli.flags import meanings, shown, with_options
+from synthorax.cli.flags import meanings, shown, value_of, with_options
 from synthorax.cli.options import parse_settings
 from synthorax.makers import Options
 from synthorax.registry import Entry, registry
-from synthorax.screen import say
+from synthorax.screen import say, warn
 
 if TYPE_CHECKING:
     from cyclopts import App
@@ -79,7 +78,7 @@ def add_systems(group: App, arguments: Sequence[str]) -> None:
     named = arguments[0] if arguments and not arguments[0].startswith("-") else ""
     if not named:
         for name, reason in registry().broken.items():
-            say(f"synthorax: warning: the system {name} cannot be used: {reason}", error=True)
+            warn(f"the system {name} cannot be used: {reason}")
     asked = registry().trained(named) if named else None
     for name in registry().having(lambda entry: entry.is_trained):
         entry = registry()[name]
@@ -147,8 +146,9 @@ def verb(entry: Entry, arguments: Sequence[str] = ()) -> Callable[..., None]:
         more = "; --more-steps N goes on" if "steps" in entry.config.model_fields else ""
         say(f"{out}: trained, {outcome.step} steps{more}")
 
-    named = next((name for flag, name in pairwise(arguments) if flag == "--preset" and name in presets), first)
-    epilogue = _settings_help(entry.config, named, presets[named])
+    named = value_of("--preset", arguments)
+    shown_preset = named if named in presets else first
+    epilogue = _settings_help(entry.config, shown_preset, presets[shown_preset])
     return with_options(train, _flags(entry), entry.name, epilogue=epilogue, kinds=kinds)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from synthorax.datasets.shape_sources import read_shapes
 from synthorax.datasets.shapes import ShapeSet
-from synthorax.screen import say
+from synthorax.screen import warn
 from synthorax.systems.lung.config import LungConfig, TrainingOptions
 from synthorax.systems.lung.system import Lung
 from synthorax.training.system import Stage, Training
@@ -23,7 +23,7 @@ def training(config: LungConfig, data: str | Path | ShapeSet, seed: int, options
     """
     shapes = read_shapes(data, config.grid, config.spacing_mm)
     for note in shapes.notes:
-        say(f"synthorax: warning: {note}", error=True)
+        warn(note)
     if options.nodules is not None:
         shapes = shapes.draw(options.nodules, seed)
     model, batches = Lung.for_training(config, shapes.occupancy, seed)
