@@ -315,12 +315,12 @@ def _run(job: _Inject, cases: Sequence[_Case], workers: int | None, cluster: str
         if not any(is_done(job.out / case.case_id) for case in cases):
             (job.out / REQUEST).unlink(missing_ok=True)
     if len(failed) == len(cases):
-        first = InputError(*next(iter(failed.values()))) if failed else InputError("folder", "no scan", "scans in HU")
-        if len(failed) < 2:
-            raise first
-        raise InputError(
-            f"{len(failed)} scans", f"none that can be edited; the first: {first}", "a CT of a chest in HU"
-        )
+        if not failed:
+            raise InputError("folder", "no scan", "scans in HU")
+        subject, found, expected = next(iter(failed.values()))
+        if len(failed) == 1:
+            raise InputError(subject, found, expected)
+        raise InputError(f"{len(failed)} scans", f"none that can be edited; the first: {subject}: {found}", expected)
     return {case_id: str(InputError(*error)) for case_id, error in failed.items()}
 
 
