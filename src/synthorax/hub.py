@@ -90,8 +90,7 @@ def find(
 def _maker(what: str | Path | Model | Maker, options: Options | None, device: str) -> Maker | None:
     """The maker that something names; None for a network that makes no voxels."""
     if isinstance(what, str | Path):
-        entry = registry().entries.get(str(what))
-        if entry is not None and not entry.is_trained and not Path(what).exists():
+        if (entry := _without_weights(what)) is not None:
             chosen = _named(entry.options() if options is None else options)
             return check_maker(entry.load("maker", "maker")(chosen), entry.roles)
         what = load(what)
@@ -126,11 +125,16 @@ def system_of(model: Path | str) -> Entry:
     Raises:
         InputError: no such model or system.
     """
-    entry = registry().entries.get(str(model))
-    if entry is not None and not entry.is_trained and not Path(model).exists():
+    if (entry := _without_weights(model)) is not None:
         return entry
     folder, _ = _places(model)
     return registry()[_read_config(folder / CONFIG)[0]]
+
+
+def _without_weights(name: str | Path) -> Entry | None:
+    """The system without weights of that name; None if there is none, or if a file or folder has the name."""
+    entry = registry().entries.get(str(name))
+    return entry if entry is not None and not entry.is_trained and not Path(name).exists() else None
 
 
 def able(roles: tuple[Role, ...]) -> list[str]:

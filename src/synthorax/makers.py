@@ -7,7 +7,7 @@ types alone, and never which system stands behind them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, cast
@@ -174,6 +174,29 @@ class Samples:
             notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
             tried=sum(part.tried for part in parts),
         )
+
+
+Counted = TypeVar("Counted")
+
+
+def noting_last(
+    parts: Iterable[Samples], count: Callable[[Samples], Counted], tell: Callable[[list[Counted]], tuple[str, ...]]
+) -> Iterator[Samples]:
+    """Give the parts of some samples, with notes on the last one that only all of them together can tell.
+
+    Args:
+        count: what the notes need to know of a part.
+        tell: the notes, by what was counted of each part.
+    """
+    counted: list[Counted] = []
+    last: Samples | None = None
+    for part in parts:
+        counted.append(count(part))
+        if last is not None:
+            yield last
+        last = part
+    if last is not None:
+        yield replace(last, notes=(*last.notes, *tell(counted)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -64,32 +64,32 @@ class Entry:
     @property
     def config(self) -> type[BaseModel]:
         """The class of its configuration."""
-        return self._part("config", "Config")
+        return self.load("config", "Config")
 
     @property
     def presets(self) -> Mapping[str, BaseModel]:
         """Its configurations by name."""
-        return self._part("config", "PRESETS")
+        return self.load("config", "PRESETS")
 
     @property
     def options(self) -> type[Options]:
         """The class of its options for sampling and editing."""
-        return self._part("config", "Options", Options)
+        return self.load("config", "Options", Options)
 
     @property
     def about_presets(self) -> Mapping[str, str]:
         """What each preset is, for the help; empty if the system does not say."""
-        return self._part("config", "ABOUT_PRESETS", {})
+        return self.load("config", "ABOUT_PRESETS", {})
 
     @property
     def flags(self) -> tuple[str, ...]:
         """Settings of its configuration that have a flag of their own."""
-        return self._part("config", "FLAGS", ())
+        return self.load("config", "FLAGS", ())
 
     @property
     def training_options(self) -> type[Options]:
         """The class of its options for training, beside the configuration."""
-        return self._part("config", "TrainingOptions", Options)
+        return self.load("config", "TrainingOptions", Options)
 
     def make_options(self, given: Mapping[str, Any]) -> Options:
         """Return the options of sampling and editing of these names and values.
@@ -107,13 +107,26 @@ class Entry:
         """
         return make_options(self.training_options, given, self.name)
 
-    def load(self, module: str, name: str) -> Any:
-        """An object of one of its modules.
+    def load(self, module: str, name: str, default: Any = None) -> Any:
+        """Return an object of one of its modules.
+
+        Args:
+            default: returned where the module lacks the object.
 
         Raises:
-            InputError: a module that does not load or lacks the object; names the package.
+            InputError: a module that does not load, or lacks the object and there is no default; names the package.
         """
-        return self._part(module, name)
+        mend = f"a system that fits this synthorax; update {self.distribution}"
+        try:
+            found = import_module(f"{self.package}.{module}")
+        except InputError:
+            raise
+        except (Exception, SystemExit) as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise InputError(self.name, f"{self.package}.{module} does not load ({reason})", mend) from error
+        if not hasattr(found, name) and default is None:
+            raise InputError(self.name, f"no {name} in {self.package}.{module}", mend)
+        return getattr(found, name, default)
 
     def check(self) -> None:
         """Refuse a system that lacks a part which its entry promises.
@@ -126,21 +139,6 @@ class Entry:
             _ = self.training_options, self.load("system", "System"), self.load("training", "training")
         else:
             check_maker(self.load("maker", "maker")(self.options()), self.roles)
-
-    def _part(self, module: str, name: str, default: Any = None) -> Any:
-        try:
-            found = import_module(f"{self.package}.{module}")
-        except InputError:
-            raise
-        except (Exception, SystemExit) as error:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            raise InputError(self.name, f"{self.package}.{module} does not load ({reason})", self._mend()) from error
-        if not hasattr(found, name) and default is None:
-            raise InputError(self.name, f"no {name} in {self.package}.{module}", self._mend())
-        return getattr(found, name, default)
-
-    def _mend(self) -> str:
-        return f"a system that fits this synthorax; update {self.distribution}"
 
 
 BUILT_IN = (

@@ -24,7 +24,7 @@ from synthorax.datasets.augmentation import Augmentation
 from synthorax.datasets.patches import PatchDataset
 from synthorax.datasets.store import CaseEntry, Store
 from synthorax.errors import InputError
-from synthorax.makers import Samples
+from synthorax.makers import Samples, noting_last
 from synthorax.patch import PatchSpec
 from synthorax.seeding import generator
 from synthorax.shapes.diameter import as_measured
@@ -225,16 +225,14 @@ def with_masks(samples: Samples, network: nn.Module) -> Samples:
 
 def noted(parts: Iterator[Samples]) -> Iterator[Samples]:
     """The parts of some samples, with a note on the last one if nodules were not found."""
-    last: Samples | None = None
-    made = missed = 0
-    for part in parts:
-        if last is not None:
-            yield last
-        last = part
-        made += sum(map(len, part.nodules))
-        missed += sum(not nodule.label for nodules in part.nodules for nodule in nodules)
-    if last is None:
-        return
-    told = f"{missed} of {made} nodules have no mask, as the segmenter found none in the middle"
-    notes = (f"{told}; their diameters are not measured",) if missed else ()
-    yield replace(last, notes=(*last.notes, *notes))
+
+    def count(part: Samples) -> tuple[int, int]:
+        nodules = [nodule for own in part.nodules for nodule in own]
+        return sum(not nodule.label for nodule in nodules), len(nodules)
+
+    def tell(counted: list[tuple[int, int]]) -> tuple[str, ...]:
+        missed, made = map(sum, zip(*counted, strict=True))
+        told = f"{missed} of {made} nodules have no mask, as the segmenter found none in the middle"
+        return (f"{told}; their diameters are not measured",) if missed else ()
+
+    return noting_last(parts, count, tell)

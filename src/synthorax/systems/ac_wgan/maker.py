@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from synthorax.errors import InputError
-from synthorax.makers import Asked, Lineage, Options, Role, Samples, check_heeds, options_of
+from synthorax.makers import Asked, Lineage, Options, Role, Samples, check_heeds, noting_last, options_of
 from synthorax.nodule import Nodule, NoduleAttributes, check_attributes
 from synthorax.patch import PatchSpec
 from synthorax.screen import say
@@ -56,8 +56,7 @@ class AcWganMaker:
     @property
     def spec(self) -> PatchSpec:
         """Grid and HU window of the patches."""
-        config = self._system.config
-        return PatchSpec(config.size, config.spacing_mm, config.window_hu)
+        return self._system.config.patch
 
     @property
     def selects(self) -> bool:
@@ -79,12 +78,13 @@ class AcWganMaker:
         chosen = options_of(options, AcWganOptions, self.name)
         precision = self._precision(chosen)
         self._check(asked)
-        if not chosen.select:
+        if chosen.select:
+            self._system.check_selects()
+            selected = self._selected(asked, seed, precision)
+            parts = noting_last(selected, len, lambda found: _selection_notes(len(asked), sum(found)))
+        else:
             parts = self._parts(asked, seed, precision)
-            return made_masks.noted(parts) if self._system.segmenter else parts
-        self._system.check_selects()
-        selected = self._noted(self._selected(asked, seed, precision), asked)
-        return made_masks.noted(selected) if self._system.segmenter else selected
+        return made_masks.noted(parts) if self._system.segmenter else parts
 
     def select(self, asked: Sequence[Asked], seed: int, options: Options | None = None) -> Iterator[Samples]:
         """Make patches anew until the critic takes each for real and for its class (section 4.2).
@@ -146,18 +146,6 @@ class AcWganMaker:
             tried = int((part.attempt + 1).sum()) + len(waiting) * MOST_TRIES
             yield replace(self._samples(part, asked, notes, precision), tried=tried)
             notes = ()
-
-    def _noted(self, parts: Iterator[Samples], asked: Sequence[Asked]) -> Iterator[Samples]:
-        """The parts of a selection, with a note on the last one of how many samples are missing."""
-        found = 0
-        last: Samples | None = None
-        for part in parts:
-            found += len(part)
-            if last is not None:
-                yield last
-            last = part
-        assert last is not None
-        yield replace(last, notes=(*last.notes, *_selection_notes(len(asked), found)))
 
     def _made(
         self, index: NDArray[np.int64], seed: int, asked: Sequence[Asked], precision: Precision, attempt: int = 0
