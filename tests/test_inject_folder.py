@@ -164,6 +164,17 @@ def test_a_scan_that_fails_is_named_and_the_others_go_on(folder, tmp_path, capsy
     assert not (tmp_path / "none").exists()
 
 
+def test_where_no_scan_can_be_edited_the_line_says_what_the_first_one_needs(folder, tmp_path):
+    message = "2 scans: found none that can be edited; the first: diameter: 80 mm; expected at most 50 mm with ball"
+
+    class Narrow(Ball):
+        def reach_mm(self, edit):
+            raise InputError("diameter", f"{edit.nodule.diameter_mm:g} mm", "at most 50 mm with ball")
+
+    with pytest.raises(InputError, match=message):
+        sx.inject_folder(folder, tmp_path / "out", Narrow(), auto=1, diameter_mm=80, workers=1)
+
+
 def test_nodules_that_the_folder_tells_of_stay_in_the_new_masks(phantoms, tmp_path):
     (tmp_path / "scans").mkdir()
     first = sx.inject(phantoms[0], Ball(), auto=1, diameter_mm=15, seed=1)
