@@ -165,7 +165,7 @@ def test_a_scan_that_fails_is_named_and_the_others_go_on(folder, tmp_path, capsy
 
 
 def test_where_no_scan_can_be_edited_the_line_says_what_the_first_one_needs(folder, tmp_path):
-    message = "2 scans: found none that can be edited; the first: diameter: 80 mm; expected at most 50 mm with ball"
+    message = "3 scans: found none that can be edited; the first: diameter: 80 mm; expected at most 50 mm with ball"
 
     class Narrow(Ball):
         def reach_mm(self, edit):
