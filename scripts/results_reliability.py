@@ -47,29 +47,37 @@ TOLD = re.compile(
 
 @dataclass(frozen=True)
 class Topic:
-    """What can go wrong in one way, and the tests that try instances of it: `FILE` or `FILE::PATTERN OF A NAME`."""
+    """One way to go wrong, and the tests that try instances of it.
+
+    Attributes:
+        tests: `FILE`, or `FILE::PATTERN` for those whose name the regular expression finds; files below `tests/`.
+    """
 
     title: str
     tests: tuple[str, ...]
 
 
 TOPICS = (
-    Topic("Structures that overlap, readings of one nodule, stray voxels", ("test_structures.py", "test_regions.py")),
-    Topic("Masks: fractions, part of the grid, segments by name", ("test_mask_values.py", "test_masks_on_images.py")),
-    Topic("Patients, their scans and masks told apart", ("test_right_patient.py", "test_patient_key.py")),
-    Topic("DICOM series: what is one, what is passed over", ("test_dicom_series.py",)),
-    Topic("DICOM headers: values that are none", ("test_dicom_headers.py",)),
-    Topic("NIfTI, MetaImage and NRRD: geometry and scaling", ("test_image_headers.py",)),
-    Topic("Tables and meshes", ("test_tables_and_meshes.py",)),
-    Topic("Unknown is not none: exports", ("test_export.py",)),
+    Topic("Structures that overlap, readings of one nodule, stray voxels", ("io/test_structures.py", "test_region.py")),
+    Topic("Masks: fractions, part of the grid, segments by name", ("io/test_fractions.py", "io/test_masks.py")),
+    Topic("Patients, their scans and masks told apart", ("datasets/test_right_patient.py", "test_provenance.py")),
+    Topic("DICOM series: what is one, what is passed over", ("io/test_dicom_series.py",)),
+    Topic("DICOM headers: values that are none", ("io/test_dicom_headers.py",)),
+    Topic("NIfTI, MetaImage and NRRD: geometry and scaling", ("io/test_image_headers.py",)),
+    Topic("Tables and meshes", ("io/test_tables_and_meshes.py",)),
+    Topic("Unknown is not none: exports", ("datasets/test_export.py",)),
     Topic(
-        "Stored files missing, swapped, flipped", ("test_store_integrity.py", "test_pack_bounds.py", "test_noted.py")
+        "Stored files missing, swapped, flipped",
+        ("datasets/test_store_integrity.py", "datasets/test_pack_bounds.py", "studies/test_noted.py"),
     ),
-    Topic("Chests that end within the lungs", ("test_cut_off_chests.py",)),
-    Topic("Nodules that cannot be as asked", ("test_injected_nodules.py", "test_sampling.py")),
-    Topic("Nothing of the user's destroyed, nothing half written", ("test_safety.py", "test_safety_kills.py")),
-    Topic("One line for what is wrong", ("test_safety_line.py",)),
-    Topic("What users met, from the command to the store", ("test_user_cases.py",)),
+    Topic("Chests that end within the lungs", ("anatomy/test_cut_off_chests.py",)),
+    Topic("Nodules that cannot be as asked", ("editing/test_injected_nodules.py", "cli/test_sample.py")),
+    Topic(
+        "Nothing of the user's destroyed, nothing half written",
+        ("whole_tool/test_safety.py", "whole_tool/test_safety_kills.py"),
+    ),
+    Topic("One line for what is wrong", ("whole_tool/test_safety_line.py",)),
+    Topic("What users met, from the command to the store", ("whole_tool/test_user_cases.py",)),
 )
 
 LONG_KINDS = {kind.name for kind in KINDS if kind.every > 1}
@@ -170,10 +178,11 @@ def tried(topics: Sequence[Topic], report: Path) -> list[Tried]:
 
 
 def _outcome(case: ElementTree.Element) -> tuple[str, str, str]:
-    """File, name and `passed`, `failed` or `skipped` of a test."""
+    """The file of a test below `tests/`, its name, and `passed`, `failed` or `skipped`."""
     parts = {child.tag for child in case}
     outcome = "failed" if parts & {"failure", "error"} else "skipped" if "skipped" in parts else "passed"
-    return case.get("classname", "").rpartition(".")[2] + ".py", case.get("name", ""), outcome
+    file = case.get("classname", "").removeprefix("tests.").replace(".", "/") + ".py"
+    return file, case.get("name", ""), outcome
 
 
 def _is_of(topic: Topic, file: str, name: str) -> bool:

@@ -25,7 +25,7 @@ from synthorax.training.run_folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]
 PATIENTS = {"train": ["LIDC-IDRI-0001", "LIDC-IDRI-0002"], "val": ["LIDC-IDRI-0003"], "test": []}
 FIGURES = [{"figure": "FID", "value": 41.2, "on": "96 patients"}, {"figure": "KID", "value": 0.02, "on": "96 patients"}]
 CONFIG = ac_wgan_config("smoke", {"ema_decay": 0.9})

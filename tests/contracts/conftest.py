@@ -12,27 +12,16 @@ import numpy as np
 import pytest
 
 from golden import GOLDEN
-from plugins import install_toy, write_metadata
 from synthorax import api, hub
-from synthorax.errors import InputError
-from synthorax.makers import ATTRIBUTES
-from synthorax.nodule import NoduleAttributes
 from synthorax.patch import PatchSpec
-from synthorax.registry import BUILT_IN, registry
+from synthorax.registry import registry
 from synthorax.training import loop
+from tests.helpers.plugins import install_toy, write_metadata
+from tests.helpers.systems import OTHERS, ROLES
 
 HERE = Path(__file__).parent
-GENERATORS = {"makes shapes", "makes patches"}
-OTHERS = {"toy": {"makes patches"}, "dabs": {"injects", "erases", "judges"}}
-"""Roles of the other packages' systems."""
-ROLES = {
-    name: frozenset(roles) | ({"injects"} if "makes patches" in roles else set())
-    for name, roles in ({entry.name: entry.roles for entry in BUILT_IN} | OTHERS).items()
-}
-"""What systems can do; whatever makes patches can be injected too."""
 SETTINGS = {"ac-wgan": {"segmenter_steps": 2}}
 """Beside the smallest preset: masks of its samples, without which nothing can be injected."""
-USUAL = NoduleAttributes(diameter_mm=6.0, texture=5.0, malignancy=3.0)
 
 
 @pytest.fixture(scope="module")
@@ -108,29 +97,3 @@ def maker_of(run_of, plugged_in):
         return hub.find(run_of(name) if registry()[name].is_trained else name, role)
 
     return find
-
-
-def entries(*roles):
-    """Names of the systems that can do one of some roles; all if none is given."""
-    return [name for name, own in ROLES.items() if not roles or own & set(roles)]
-
-
-def wanted(maker, n):
-    """`n` requests by turns, of those that a generator takes: all that it heeds, nothing of it, and no nodule."""
-    told = NoduleAttributes(**{name: value for name, value in vars(USUAL).items() if name in maker.heeds})
-    each = [(told,), *(one for one in ((NoduleAttributes(),), ()) if takes(maker, one))]
-    return [each[i % len(each)] for i in range(n)]
-
-
-def takes(maker, asked):
-    """Whether a generator makes what is asked for; a diameter may have to be said."""
-    try:
-        maker.sample([asked], 0)
-    except InputError:
-        return False
-    return True
-
-
-def not_heeded(maker):
-    """An attribute that a maker does not listen to."""
-    return NoduleAttributes(**{min(ATTRIBUTES - maker.heeds): 3.0})

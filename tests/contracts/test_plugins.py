@@ -4,12 +4,12 @@ import sys
 
 import pytest
 
-from plugins import install
 from synthorax import hub
 from synthorax.api.doctor import _systems
 from synthorax.cli import main
 from synthorax.errors import InputError
 from synthorax.registry import API, BUILT_IN, registry
+from tests.helpers.plugins import install
 
 ENTRY = """
 from synthorax.registry import Entry

@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from conftest import GENERATORS, OTHERS, ROLES, entries, not_heeded, takes, wanted
 from synthorax import api, hub
 from synthorax.errors import InputError, Stopped
 from synthorax.io.images import write_image
@@ -20,6 +19,7 @@ from synthorax.provenance import patient_key
 from synthorax.registry import BUILT_IN, registry
 from synthorax.training import loop
 from synthorax.volume import Volume
+from tests.helpers.systems import GENERATORS, OTHERS, ROLES, entries, not_heeded, takes, wanted
 
 pytestmark = pytest.mark.usefixtures("one_thread", "plugged_in", "lenient", "sure_segmenter")
 

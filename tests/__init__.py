@@ -1,0 +1,1 @@
+"""The tests of synthorax, in folders like those of its source."""

@@ -1,0 +1,190 @@
+"""Samples in any number, of what a model can make, and selections that find few."""
+
+import csv
+import json
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import synthorax as sx
+from synthorax.cli import main
+from synthorax.errors import InputError
+from synthorax.hub import Model
+from synthorax.nn.conditions import encoded
+from synthorax.nodule import RATINGS, NoduleAttributes, widest_mm
+from synthorax.provenance import manifest_writer, write_manifest
+from synthorax.systems.ac_wgan import maker as of_patches
+from synthorax.systems.ac_wgan import system as module
+from synthorax.systems.ac_wgan.config import PRESETS
+from synthorax.systems.ac_wgan.system import AcWgan
+from synthorax.systems.lung import maker as of_shapes
+from synthorax.systems.lung.config import PRESETS as LUNG_PRESETS
+from synthorax.systems.lung.system import Lung
+from tests.helpers.toy_makers import Balls
+
+
+@pytest.fixture(scope="module")
+def lung(ball):
+    return Model(Lung.for_training(LUNG_PRESETS["smoke"], ball(12)[None].astype(np.float32), 0)[0], "b" * 64)
+
+
+def test_a_list_written_item_by_item_is_the_manifest_written_whole(tmp_path):
+    for items in ([], [{"a": 1}], [{"a": {"b": [1, 2]}, "c": "line\nline"}, {"d": None}]):
+        write_manifest(tmp_path / "whole", {"seed": 1, "samples": items})
+        with manifest_writer(tmp_path / "parts", {"seed": 1}, "samples") as write:
+            for item in items:
+                write(item)
+        assert (tmp_path / "parts").read_text() == (tmp_path / "whole").read_text()
+    notes = []
+    with manifest_writer(tmp_path / "parts", {}, "samples", notes):
+        notes.append("late")
+    assert json.loads((tmp_path / "parts").read_text())["notes"] == ["late"]
+
+
+@pytest.mark.parametrize("options", [{}, {"positive": False}, {"diameter_mm": 9.0, "select": True}])
+def test_cubes_in_parts_are_the_cubes_at_once(untrained_gan, monkeypatch, options):
+    monkeypatch.setattr(module, "LEAST_CONFIDENCE", 0.0)
+    whole = sx.sample(untrained_gan, 40, seed=2, **options)
+    monkeypatch.setattr(of_patches, "CHUNK", 16)
+    parts = list(sx.sample_chunks(untrained_gan, 40, seed=2, **options))
+    assert [len(part) for part in parts] == [16, 16, 8]
+    np.testing.assert_array_equal(np.concatenate([part.ct for part in parts]), whole.ct)
+    np.testing.assert_array_equal(np.concatenate([part.index for part in parts]), np.arange(40))
+
+
+def test_shapes_in_parts_are_the_shapes_at_once(lung, ball, monkeypatch, tmp_path):
+    near = ball(10).astype(np.float32)
+    monkeypatch.setattr(of_shapes, "CHUNK", 64)
+    for options in ({}, {"near": near, "radius": 0.4}, {"walk": (near, ball(14).astype(np.float32))}):
+        whole = sx.sample(lung, 70, seed=2, **options)
+        parts = list(sx.sample_chunks(lung, 70, seed=2, **options))
+        np.testing.assert_array_equal(
+            np.concatenate([part.arrays["occupancy"] for part in parts]), whole.arrays["occupancy"]
+        )
+    for name, made in (("whole", whole), ("parts", parts)):
+        told = sx.write_samples(tmp_path / name, made, seed=2, formats=("npy", "stl"))
+        assert told == "70 nodule shapes of 20 x 40 x 40 voxels"
+    for file in ("shapes.npy", "features.csv", "manifest.json", "meshes/0069.stl"):
+        assert (tmp_path / "parts" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+    assert np.load(tmp_path / "parts" / "shapes.npy").shape == (70, 20, 40, 40)
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("kind", ["cubes", "shapes"])
+def test_ten_times_as_many_samples_take_no_more_memory(untrained_gan, lung, tmp_path, kind):
+    """Peaks of what NumPy and Python allocate, not PyTorch. 600 shapes are two whole parts, which are held at once."""
+    model, formats = (untrained_gan, ("mha",)) if kind == "cubes" else (lung, ("npy", "mha"))
+    peaks = []
+    for n in (200, 600, 2000):
+        tracemalloc.start()
+        sx.write_samples(tmp_path / str(n), sx.sample_chunks(model, n), seed=0, formats=formats)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[2] < 1.15 * max(peaks[:2])
+
+
+# What a model can make
+
+
+def test_the_widest_nodule_is_one_that_its_cube_shows_whole():
+    assert widest_mm((24, 24, 24), (1.0, 1.0, 1.0)) == 22
+    assert widest_mm((16, 32, 32), (1.5, 0.5, 1.0)) == 14
+    assert PRESETS["compact"].widest_mm == 22
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            {"diameter_mm": 60.0},
+            "diameter_mm: found 60 mm; expected 1 to 14 mm, which this model's cubes of 16 mm show",
+        ),
+        ({"diameter_mm": 14.5}, "expected 1 to 14 mm"),
+        ({"diameter_mm": 0.2}, "expected 1 to 14 mm"),
+        ({"diameter_mm": 1e308}, "expected 1 to 14 mm"),
+        ({"diameter_mm": float("nan")}, "expected 1 to 14 mm"),
+        ({"texture": 6.0}, "texture: found 6"),
+        ({"malignancy": float("nan")}, "malignancy: found nan"),
+        ({"positive": False, "diameter_mm": 8.0}, "diameter_mm: found 8, of patches without a nodule"),
+        ({"n": 10**9}, "number of samples: found 1000000000"),
+        ({"n": 0}, "number of samples: found 0"),
+        ({"seed": -1}, "seed: found -1"),
+    ],
+)
+def test_what_a_model_cannot_make_is_refused(untrained_gan, options, said):
+    options = {"n": 1, **options}
+    for function in (sx.sample, lambda *args, **more: list(sx.sample_chunks(*args, **more))):
+        with pytest.raises(InputError) as refused:
+            function(untrained_gan, **options)
+        assert said in str(refused.value)
+
+
+def test_every_rating_can_be_asked_for_on_the_command_line(tmp_path, monkeypatch):
+    maker = Balls(heeds=frozenset(RATINGS))
+    monkeypatch.setattr("synthorax.api.load", lambda *named: maker)
+    ratings = dict.fromkeys(RATINGS, 2.0) | {"texture": 3.0, "calcification": 6.0, "internal_structure": 4.0}
+    words = {"texture": "part-solid", "calcification": "none", "internal_structure": "air"}
+    flags = [f"--{name.replace('_', '-')}={words.get(name, value)}" for name, value in ratings.items()]
+    assert main(["sample", "ac-wgan", "-n", "1", *flags, "--out", str(tmp_path / "made")]) == 0
+    manifest = json.loads((tmp_path / "made" / "manifest.json").read_text())
+    assert manifest["samples"][0]["asked"] == ratings
+    assert manifest["how"] == {"drawn": "uniform", **ratings}
+
+
+def test_a_model_of_nodules_alone_makes_no_cubes_without_one():
+    gan = AcWgan(PRESETS["smoke"].model_copy(update={"negatives": False}))
+    with pytest.raises(InputError, match="learned no patches without a nodule"):
+        sx.sample(Model(gan, "c" * 64), 1, positive=False)
+
+
+def test_a_radius_without_a_nodule_is_refused(lung):
+    with pytest.raises(InputError, match=r"radius: found 0\.3 and no nodule; expected it with `near`"):
+        sx.sample(lung, 1, radius=0.3)
+
+
+def test_beyond_what_a_model_has_learned_it_says_so(untrained_gan, tmp_path):
+    known = encoded([NoduleAttributes(diameter_mm=d) for d in (5.0, 9.0)], ("diameter_mm",))
+    gan = AcWgan(PRESETS["smoke"].model_copy(update={"attributes": ("diameter_mm",)}), real_attributes=known)
+    model = Model(gan, "d" * 64)
+    within, beyond = (sx.sample(model, 1, diameter_mm=mm).notes for mm in (9.0, 12.0))
+    assert set(beyond) - set(within) == {"diameter_mm 12: the model learned from 5.0 to 9.0"}
+    told = []
+    sx.write_samples(tmp_path / "out", sx.sample_chunks(model, 2, diameter_mm=12.0), seed=0, tell=told.append)
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["notes"] == told
+    with open(tmp_path / "out" / "nodules.csv", newline="") as file:
+        assert [(row["diameter_mm"], row["diameter_is"]) for row in csv.DictReader(file)] == [("12", "asked")] * 2
+
+
+# Selections
+
+
+@pytest.fixture
+def choosy(untrained_gan, monkeypatch):
+    """A model one in four of whose samples reach the threshold, each tried once."""
+    monkeypatch.setattr(module, "LEAST_CONFIDENCE", 0.0)
+    monkeypatch.setattr(of_patches, "MOST_TRIES", 1)
+    system = AcWgan.restore(untrained_gan.system.config.model_dump(mode="json"), untrained_gan.system.weights())
+    scores = system.sample(40, 0).scores
+    system.facts["least_score"].fill_(float(np.quantile(scores, 0.75)))
+    return Model(system, "e" * 64)
+
+
+def test_a_selection_gives_what_it_found_and_tells_how_much(choosy, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(of_patches, "WORTH_TELLING_S", 0.0)
+    told = []
+    parts = sx.sample_chunks(choosy, 40, select=True)
+    text = sx.write_samples(tmp_path / "out", parts, seed=0, tell=told.append)
+    assert text == "10 patches of 16 x 16 x 16 voxels, selected from 40"
+    estimate = capsys.readouterr().err
+    assert estimate.startswith("selection: 10 of the first 40 samples passed; 40 need about ")
+    assert told[-1].startswith("selection: 10 of 40 samples reached the threshold in 1 attempts at each; for more, ")
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert (len(manifest["samples"]), manifest["notes"]) == (10, told)
+
+
+def test_a_selection_that_finds_nothing_writes_nothing(choosy, tmp_path):
+    choosy.system.facts["least_score"].fill_(1e9)
+    with pytest.raises(InputError, match="selection: found none of 3 samples"):
+        sx.write_samples(tmp_path / "out", sx.sample_chunks(choosy, 3, select=True), seed=0)
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,161 @@
+"""Nodules taken out of a scan: by a method of one's own, from another package, and by none that cannot."""
+
+import json
+
+import numpy as np
+import pytest
+
+import synthorax as sx
+from synthorax.cli import main
+from synthorax.errors import InputError
+from synthorax.io.dicom_out import write_ct_series
+from synthorax.io.images import read_image, write_image
+from synthorax.makers import Filled, Lineage
+from synthorax.registry import registry
+from tests.helpers.chests import chest
+from tests.helpers.plugins import install
+from tests.helpers.toy_makers import ball_mask
+
+LUNG_HU = -860
+
+
+class Eraser:
+    """A method that fills a nodule's voxels, or the ball of its diameter, with lung."""
+
+    name, lineage = "eraser", Lineage("eraser", "e" * 64)
+    heeds, roles = frozenset({"diameter_mm"}), frozenset({"erases"})
+
+    def __init__(self):
+        self.masks = []
+
+    def reach_mm(self, edit):
+        return edit.nodule.diameter_mm, edit.nodule.diameter_mm / 2 + 8
+
+    def fill_many(self, patches, regions, edits, seeds):
+        return [self.fill(patch, edit) for patch, edit in zip(patches, edits, strict=True)]
+
+    def fill(self, patch, edit):
+        self.masks.append(edit.mask)
+        ball = ball_mask(patch.shape, patch.spacing_mm, edit.nodule.diameter_mm + 2)
+        gone = ball if edit.mask is None else edit.mask
+        return Filled(np.where(gone, LUNG_HU, patch.voxels).astype(np.float32), None, edit.nodule)
+
+
+@pytest.fixture(scope="module")
+def ill():
+    """A chest with two nodules put in."""
+    return sx.inject(chest(3), auto=2, diameter_mm=(12, 16), seed=2)
+
+
+def test_a_nodule_is_taken_out_at_a_place_and_outside_the_region_no_voxel_differs(ill):
+    nodule = ill.nodules[1]
+    made = sx.erase(ill.ct, Eraser(), at_mm=nodule.center_mm, diameter_mm=16)
+    ball, region = ill.mask.voxels == 2, made.region.voxels
+    assert np.median(ill.ct.voxels[ball]) > -400
+    assert np.median(made.ct.voxels[ball]) == LUNG_HU
+    assert (made.ct.voxels == ill.ct.voxels)[~region].all()
+    assert made.kind == "erase"
+    assert not made.mask.voxels.any()
+
+
+def test_every_nodule_of_a_mask_is_taken_out_and_the_method_sees_its_voxels(ill):
+    method = Eraser()
+    made = sx.erase(ill.ct, method, labels=ill.mask)
+    assert [mask.sum() for mask in method.masks] == [(ill.mask.voxels == label).sum() for label in (1, 2)]
+    assert (made.ct.voxels[ill.mask.voxels > 0] == LUNG_HU).all()
+    assert [nodule.attributes.diameter_mm for nodule in made.nodules] == pytest.approx(
+        [nodule.attributes.diameter_mm for nodule in ill.nodules]
+    )
+
+
+def test_an_erased_scan_is_written_without_a_mask_and_is_no_scan_without_nodules(ill, tmp_path):
+    write_image(tmp_path / "ill.nii.gz", ill.ct)
+    write_ct_series(tmp_path / "series", ill.ct, mark=None)
+    for source, files in (
+        ("ill.nii.gz", {"ill.nii.gz", "ill_region.nii.gz", "manifest.json"}),
+        ("series", {"ct", "region.dcm", "manifest.json"}),
+    ):
+        out = tmp_path / f"healed-{source}"
+        made = sx.erase(tmp_path / source, Eraser(), at_mm=ill.nodules[0].center_mm, diameter_mm=12, out=out)
+        assert {path.name for path in out.iterdir()} - {".synthorax"} == files
+        assert len(json.loads((out / "manifest.json").read_text())["erased"]) == 1
+        (case,) = sx.prepare("scans", out, tmp_path / "store" / source, workers=1).cases
+        assert (case.annotated, case.nodules, bool(case.synthetic)) == ("none-known", (), True)
+    assert (read_image(tmp_path / "healed-ill.nii.gz" / "ill.nii.gz").voxels == made.ct.voxels).all()
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"at_mm": (0, 0, 0)}, "diameters: found 0; expected 1, or 1, one a place"),
+        ({"at_mm": (0, 0, 9000), "diameter_mm": 8}, "expected one in the scan"),
+        ({}, "nodules: found none; expected a place and a diameter, or a mask of nodules"),
+        ({"at_mm": (0, 0, 0), "diameter_mm": 800}, "expected 1 to 100 mm"),
+    ],
+)
+def test_an_erasure_of_nothing_is_refused(ill, asked, said):
+    with pytest.raises(InputError, match=said):
+        sx.erase(ill.ct, Eraser(), **asked)
+
+
+def test_rendering_does_not_erase_and_a_package_that_does_is_named_and_used(ill, tmp_path, monkeypatch, capsys):
+    write_image(tmp_path / "ill.nii.gz", ill.ct)
+    place = ",".join(map(str, ill.nodules[0].center_mm))
+    command = ["erase", str(tmp_path / "ill.nii.gz"), "--at", place, "--diameter", "12", "--out", str(tmp_path / "new")]
+    assert main([*command, "--with", "render"]) == 2
+    assert capsys.readouterr().err == (
+        "synthorax: method: found 'render'; expected one that erases: no method that comes with synthorax does; "
+        "name a run folder or a system of another package that does\n"
+    )
+    modules = {
+        "entry": """
+            from synthorax.registry import Entry
+            HEALER = Entry("healer", "heals", frozenset({"erases"}), "", "Fills balls with lung.")
+        """,
+        "config": """
+            from synthorax import makers
+
+            class Options(makers.Options):
+                '''Options of healing.
+
+                Attributes:
+                    hu: of the lung.
+                '''
+
+                hu: float = -860
+        """,
+        "maker": """
+            import numpy as np
+            from synthorax.makers import Filled, Lineage
+
+            class Healer:
+                name, lineage = "healer", Lineage("healer")
+                heeds, roles = frozenset({"diameter_mm"}), frozenset({"erases"})
+
+                def __init__(self, hu):
+                    self.hu = hu
+
+                def reach_mm(self, edit):
+                    return edit.nodule.diameter_mm, edit.nodule.diameter_mm
+
+                def fill_many(self, patches, regions, edits, seeds):
+                    made = [np.full(p.shape, self.hu, np.float32) for p in patches]
+                    return [Filled(hu, None, edit.nodule) for hu, edit in zip(made, edits)]
+
+            def maker(options):
+                return Healer(options.hu)
+        """,
+    }
+    install(tmp_path / "site", "heals", modules, {"healer": "heals.entry:HEALER"})
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    registry.cache_clear()
+    try:
+        assert main([*command, "--with", "render"]) == 2
+        assert "expected one that erases: healer; or a run folder" in capsys.readouterr().err
+        assert main([*command, "--with", "healer", "--hu", "-700"]) == 0
+        made = read_image(tmp_path / "new" / "ill.nii.gz")
+        z, y, x = np.rint(made.to_voxel(ill.nodules[0].center_mm)).astype(int)
+        assert made.voxels[z, y, x] == -700
+    finally:
+        monkeypatch.undo()
+        registry.cache_clear()

@@ -1,0 +1,1 @@
+"""What several test files use: inputs, stores, makers and packages that tests make."""

@@ -1,0 +1,42 @@
+"""Packages with systems of their own, as pip would install them."""
+
+import re
+import tomllib
+from pathlib import Path
+from textwrap import dedent
+
+from synthorax.registry import GROUP
+
+PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
+BLOCKS = dict(re.findall(r"```\w+\n# (\S+)\n(.*?)```", PAGE.read_text(), re.DOTALL))
+"""The text of each file of the package in docs/extending.md, by its path."""
+
+
+def install(folder, package, modules, entries):
+    """Write a package and its metadata into a folder of `sys.path`.
+
+    Args:
+        modules: text of each module, by its dotted name below the package; "" is `__init__`.
+        entries: `module:object` of each entry point, by its name.
+    """
+    for name, text in {"": "", **modules}.items():
+        file = (folder / package).joinpath(*name.split(".")) if name else folder / package / "__init__"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.with_suffix(".py").write_text(dedent(text))
+    write_metadata(folder, package, entries)
+
+
+def write_metadata(folder, package, entries):
+    """Write what tells Python that a package is installed, and which entry points it has."""
+    about = folder / f"{package}-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+    points = "".join(f"{name} = {place}\n" for name, place in entries.items())
+    (about / "entry_points.txt").write_text(f"[synthorax.systems]\n{points}")
+
+
+def install_toy(folder):
+    """Install the package of docs/extending.md."""
+    modules = {Path(file).stem: text for file, text in BLOCKS.items() if file.endswith(".py")}
+    modules[""] = modules.pop("__init__")
+    install(folder, "toy", modules, tomllib.loads(BLOCKS["pyproject.toml"])["project"]["entry-points"][GROUP])

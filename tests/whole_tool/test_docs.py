@@ -1,0 +1,63 @@
+"""What the documentation tells users to type."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from synthorax import api
+from synthorax.annotations.nodule_table import CENTER
+from synthorax.io.images import read_image, write_image
+from synthorax.io.tables import write_table
+from tests.helpers.cubes import chest as small_chest
+from tests.helpers.pages import ROOT, follow
+
+
+def test_every_step_of_the_page_on_own_data_works(tmp_path):
+    (tmp_path / "scans").mkdir()
+    for i, name in enumerate("abc"):
+        ct, mask = small_chest(seed=i)
+        write_image(tmp_path / "scans" / f"{name}.nii.gz", ct)
+        write_image(tmp_path / "scans" / f"{name}_mask.nii.gz", replace(ct, voxels=mask))
+    follow("own-data.md", tmp_path)
+    assert (tmp_path / "Dataset501_Nodules" / "dataset.json").is_file()
+
+
+def test_every_step_of_the_page_on_injection_works(tmp_path, chest):
+    write_image(tmp_path / "chest.nii.gz", chest)
+    follow("injection.md", tmp_path)
+    assert read_image(tmp_path / "more" / "chest_mask.nii.gz").voxels.max() == 4
+
+
+def test_every_step_of_the_page_on_exports_works(tmp_path):
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    names = range(6)
+    for i in names:
+        ct, mask = small_chest(seed=i)
+        write_image(scans / f"{i}.nii.gz", ct)
+        write_image(scans / f"{i}_mask.nii.gz", replace(ct, voxels=mask))
+    middle = dict(zip(CENTER, ct.to_world((np.array(ct.shape) - 1) / 2).tolist(), strict=True))
+    write_table(scans / "masks.csv", [{"image": f"{i}.nii.gz", "mask": f"{i}_mask.nii.gz"} for i in names])
+    write_table(scans / "points.csv", [{"image": "0.nii.gz", **middle, "diameter_mm": 10}])
+    api.prepare("patches", scans, tmp_path / "store", table=scans / "masks.csv", workers=1)
+    api.prepare("patches", scans, tmp_path / "points", table=scans / "points.csv", workers=1)
+    follow("export.md", tmp_path)
+    assert (tmp_path / "monai" / "dataset.json").is_file()
+    label = read_image(tmp_path / "Dataset502_Ignored" / "labelsTr" / "0.nii.gz").voxels
+    assert np.unique(label).tolist() == [0, 2]
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        *(f"docs/{name}.md" for name in ("architecture", "own-data", "injection", "export", "from-pylidc")),
+    ],
+)
+def test_links_within_the_project_lead_somewhere(page):
+    text = (ROOT / page).read_text()
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
+        assert ((ROOT / page).parent / target).exists(), target
