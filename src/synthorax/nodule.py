@@ -13,8 +13,9 @@ from synthorax.errors import InputError
 class NoduleAttributes:
     """A nodule's size and the nine LIDC ratings; anything may be missing.
 
-    Ratings are LIDC's scales (McNitt-Gray et al. 2007), here means over readers and so not always
-    whole: 1 to 5, but calcification 1 to 6 (6 is absent) and internal structure 1 to 4.
+    Ratings are LIDC's scales (McNitt-Gray et al. 2007): 1 to 5, here means over readers and so not always whole.
+    Calcification (1 to 6; 6 is absent) and internal structure (1 to 4) name kinds, of which there is no mean: they are
+    the kind that most readers named.
     """
 
     diameter_mm: float | None = None
@@ -47,6 +48,8 @@ RATINGS = (
 """The nine ratings, in the order the LIDC forms list them."""
 MOST_RATING = {"calcification": 6, "internal_structure": 4}
 """Where a rating does not go from 1 to 5."""
+ORDINARY_KIND = {"calcification": 6, "internal_structure": 1}
+"""Ratings that name kinds, and the kind that most nodules are of: no calcium, soft tissue."""
 
 
 EDGE_MM = 1.0
@@ -63,16 +66,35 @@ def widest_mm(size: Sequence[int], spacing_mm: Sequence[float]) -> float:
     return min(n * s for n, s in zip(size, spacing_mm, strict=True)) - 2 * EDGE_MM
 
 
+def agreed_ratings(ratings: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Return one value for each rating that several readers gave: the mean, or the kind that most of them named.
+
+    Where as many readers named one kind as another, the ordinary kind counts (`ORDINARY_KIND`) if it is among them, else
+    the first in LIDC's list.
+    """
+    return {name: _agreed(name, values) for name, values in ratings.items()}
+
+
+def _agreed(name: str, values: Sequence[float]) -> float:
+    if name not in ORDINARY_KIND:
+        return sum(map(float, values)) / len(values)
+    return float(max(sorted(set(values)), key=lambda kind: (values.count(kind), kind == ORDINARY_KIND[name])))
+
+
 def check_attributes(attributes: NoduleAttributes) -> None:
     """Refuse ratings that LIDC does not have.
 
     Raises:
-        InputError: one of them.
+        InputError: a rating outside its scale, or a kind that is not a whole number.
     """
     for name in RATINGS:
         value, most = getattr(attributes, name), MOST_RATING.get(name, 5)
-        if value is not None and not 1 <= value <= most:
+        if value is None:
+            continue
+        if not 1 <= value <= most:
             raise InputError(name, f"{value:g}", f"1 to {most}")
+        if name in ORDINARY_KIND and value != round(value):
+            raise InputError(name, f"{value:g}", f"a whole number from 1 to {most}, each of which names a kind")
 
 
 @dataclass(frozen=True)
@@ -82,7 +104,7 @@ class Nodule:
     Attributes:
         nodule_id: unique within its scan.
         center_mm: world position (x, y, z), LPS.
-        attributes: its size and ratings; of several readers the means.
+        attributes: its size and ratings; of several readers the means, or the kind that most named.
         label: its value in the scan's mask; 0 where no voxels are marked.
         ratings: what each reader gave, by name (`RATINGS`).
         extra: whatever else its source says of it, as text.
@@ -108,12 +130,13 @@ class Nodule:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Nodule:
-        """The nodule of such a row."""
+        """The nodule of such a row; older ones have means of kinds, which are counted anew from what readers named."""
         x, y, z = row["center_mm"]
+        kinds = {name: values for name, values in row["ratings"].items() if name in ORDINARY_KIND and values}
         return cls(
             nodule_id=row["nodule_id"],
             center_mm=(x, y, z),
-            attributes=NoduleAttributes(**row["attributes"]),
+            attributes=NoduleAttributes(**row["attributes"] | agreed_ratings(kinds)),
             label=row["label"],
             ratings={name: tuple(values) for name, values in row["ratings"].items()},
             extra=dict(row["extra"]),

@@ -12,7 +12,8 @@ from hypothesis.extra.numpy import arrays
 
 from synthorax.annotations.clustering import AnnotatedNodule, cluster
 from synthorax.annotations.reading import Contour, Reading, Scan
-from synthorax.nodule import RATINGS
+from synthorax.errors import InputError
+from synthorax.nodule import RATINGS, Nodule, NoduleAttributes, agreed_ratings, check_attributes
 from synthorax.region import Region
 
 SCAN = Scan("patient", "study", "series", 0.5, 2.0, 2.5, -100.0, 60)
@@ -152,6 +153,32 @@ def test_of_two_readings_of_a_reader_the_one_that_overlaps_more_joins_the_other_
     theirs, better, worse = reading(1, 10, 10, 12), reading(0, 11, 11, 12), reading(0, 17, 17, 12)
     for order in ([theirs, better, worse], [worse, better, theirs], [worse, theirs, better]):
         assert readings_of(cluster(order)) == {frozenset(map(id, (theirs, better))), frozenset([id(worse)])}
+
+
+@pytest.mark.parametrize(
+    ("name", "named", "agreed"),
+    [
+        ("calcification", (6, 6, 3, 6), 6),
+        ("calcification", (3, 6), 6),
+        ("calcification", (3, 3, 6), 3),
+        ("calcification", (5, 3), 3),
+        ("internal_structure", (1, 4), 1),
+        ("internal_structure", (4, 2, 4), 4),
+        ("texture", (5, 4), 4.5),
+    ],
+)
+def test_of_ratings_that_name_kinds_there_is_no_mean(name, named, agreed):
+    assert agreed_ratings({name: named}) == {name: agreed}
+
+
+def test_a_store_of_means_of_kinds_is_read_as_what_its_readers_named():
+    nodule = Nodule("01", (0, 0, 0), NoduleAttributes(calcification=5.25), ratings={"calcification": (6, 6, 3, 6)})
+    assert Nodule.from_row(nodule.row()).attributes.calcification == 6
+
+
+def test_a_kind_between_two_kinds_is_refused():
+    with pytest.raises(InputError, match="calcification: found 5.25; expected a whole number from 1 to 6"):
+        check_attributes(NoduleAttributes(calcification=5.25))
 
 
 def test_a_nodules_attributes_are_the_means_of_its_readings():

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from synthorax.annotations.reading import Reading, Scan
-from synthorax.nodule import RATINGS, NoduleAttributes
+from synthorax.nodule import RATINGS, NoduleAttributes, agreed_ratings
 from synthorax.region import Region, agreement
 
 READERS = 4
@@ -40,9 +40,9 @@ class AnnotatedNodule:
 
     @cached_property
     def attributes(self) -> NoduleAttributes:
-        """Diameter and ratings, each the mean over the readings."""
-        mean = {name: float(np.mean([r.ratings[name] for r in self.readings])) for name in RATINGS}
-        return NoduleAttributes(diameter_mm=float(np.mean([r.diameter_mm for r in self.readings])), **mean)
+        """Diameter and ratings, each the mean over the readings, or the kind that most readers named."""
+        agreed = agreed_ratings({name: [reading.ratings[name] for reading in self.readings] for name in RATINGS})
+        return NoduleAttributes(diameter_mm=float(np.mean([r.diameter_mm for r in self.readings])), **agreed)
 
 
 def cluster(readings: Sequence[Reading]) -> list[AnnotatedNodule]:

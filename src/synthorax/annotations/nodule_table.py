@@ -22,7 +22,7 @@ import numpy as np
 
 from synthorax.errors import InputError
 from synthorax.io.tables import read_table
-from synthorax.nodule import MOST_RATING, RATINGS, NoduleAttributes
+from synthorax.nodule import MOST_RATING, RATINGS, NoduleAttributes, agreed_ratings
 
 TABLE = "nodules.csv"
 CENTER = ("center_x_mm", "center_y_mm", "center_z_mm")
@@ -132,9 +132,7 @@ def _nodule(folder: Path, row: dict[str, str], number: int) -> NoduleRow | None:
         mask=folder / mask if mask else None,
         mask_label=label,
         center_mm=None if x is None or y is None or z is None else (x, y, z),
-        attributes=NoduleAttributes(
-            diameter_mm=diameter, **{name: float(np.mean(given)) for name, given in ratings.items()}
-        ),
+        attributes=NoduleAttributes(diameter_mm=diameter, **agreed_ratings(ratings)),
         ratings=ratings,
         extra={name: value for name, value in row.items() if name not in KNOWN},
     )

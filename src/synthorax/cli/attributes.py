@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cyclopts import Parameter
 
 from synthorax.errors import InputError
-from synthorax.nodule import MOST_RATING
+from synthorax.nodule import MOST_RATING, ORDINARY_KIND
 
 TEXTURES = {"ground-glass": 1.0, "part-solid": 3.0, "solid": 5.0}
 CALCIFICATIONS = {"popcorn": 1.0, "laminated": 2.0, "solid": 3.0, "non-central": 4.0, "central": 5.0, "none": 6.0}
@@ -70,7 +70,7 @@ def _rating(name: str, value: str | float, words: Mapping[str, float]) -> float:
         rating = words[str(value)] if value in words else float(value)
     except ValueError:
         rating = 0.0
-    if not 1 <= rating <= most:
+    if not 1 <= rating <= most or (name in ORDINARY_KIND and rating != round(rating)):
         expected = ", ".join([*words, f"or 1 to {most}" if words else f"1 to {most}"])
         raise InputError("--" + name.replace("_", "-"), repr(value), expected)
     return rating
