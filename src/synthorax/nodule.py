@@ -69,8 +69,8 @@ def widest_mm(size: Sequence[int], spacing_mm: Sequence[float]) -> float:
 def agreed_ratings(ratings: Mapping[str, Sequence[float]]) -> dict[str, float]:
     """Return one value for each rating that several readers gave: the mean, or the kind that most of them named.
 
-    Where as many readers named one kind as another, the ordinary kind counts (`ORDINARY_KIND`) if it is among them, else
-    the first in LIDC's list.
+    Where as many readers named one kind as another, the ordinary kind counts (`ORDINARY_KIND`) if it is among them,
+    else the first in LIDC's list.
     """
     return {name: _agreed(name, values) for name, values in ratings.items()}
 

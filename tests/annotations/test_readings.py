@@ -177,7 +177,7 @@ def test_a_store_of_means_of_kinds_is_read_as_what_its_readers_named():
 
 
 def test_a_kind_between_two_kinds_is_refused():
-    with pytest.raises(InputError, match="calcification: found 5.25; expected a whole number from 1 to 6"):
+    with pytest.raises(InputError, match=r"calcification: found 5\.25; expected a whole number from 1 to 6"):
         check_attributes(NoduleAttributes(calcification=5.25))
 
 
