@@ -9,7 +9,7 @@ from scipy.spatial.distance import cdist
 from scipy.stats import wasserstein_distance
 
 from synthorax.errors import InputError
-from synthorax.metrics.appearance import Nodules, border_distance, hu_distance, mean_hu, profile, profiles
+from synthorax.metrics.appearance import Nodules, border_distance, hu_distance, invisible, mean_hu, profile, profiles
 from synthorax.metrics.overlap import overlap
 
 MM = (1.0, 1.0, 1.0)
@@ -121,3 +121,36 @@ def test_bad_input_is_one_clear_line(ball):
     ):
         with pytest.raises(InputError, match=text):
             call()
+
+
+def with_ball(hu_above, diameter, noise, seed=0):
+    away = np.sqrt(((np.indices((21, 21, 21)) - 10.0) ** 2).sum(0))
+    lung = np.random.default_rng(seed).normal(-850, noise, (21, 21, 21))
+    return lung + hu_above * (away <= diameter / 2)
+
+
+def test_a_nodule_is_invisible_below_two_deviations_of_the_noise_over_its_voxels():
+    """A ball of 8 mm has 257 voxels of 1 mm, over which noise of 80 HU averages to 5 HU: 10 HU are seen, 9 are not."""
+    for above, expected in ((9.8, True), (10.2, False)):
+        hu = with_ball(above, 8, noise=0)
+        assert invisible(hu[None], [8.0], [80 * (257 / 256) ** 0.5], MM).tolist() == [expected]
+
+
+def test_a_vessel_in_the_shell_hides_a_nodule_unless_it_is_left_out():
+    hu = with_ball(200, 6, noise=20)
+    vessel = np.zeros(hu.shape, bool)
+    vessel[:, 6, :] = True
+    hu[vessel] = 3000
+    assert invisible(hu[None], [6.0], [20.0], MM).all()
+    assert not invisible(hu[None], [6.0], [20.0], MM, vessel[None]).any()
+
+
+def test_noise_alone_is_called_visible_as_often_as_two_deviations_are_passed():
+    hu = np.stack([with_ball(0, 6, noise=30, seed=i) for i in range(300)])
+    found = invisible(hu, [6.0] * 300, [30.0] * 300, MM)
+    assert found.mean() == pytest.approx(0.97, abs=0.03)  # the shell's own mean varies too
+
+
+def test_a_ball_that_fills_its_patch_has_no_shell_and_is_refused():
+    with pytest.raises(InputError, match="diameter: found 40 mm"):
+        invisible(with_ball(0, 6, 0)[None], [40.0], [10.0], MM)

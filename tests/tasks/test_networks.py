@@ -17,6 +17,7 @@ from synthorax.tasks.networks.config import (
     DetectorConfig,
     MonaiUNetConfig,
     NetworkConfig,
+    NoiseNetConfig,
     ResNetConfig,
     SqueezeNetConfig,
     UNetConfig,
@@ -32,6 +33,7 @@ CLASSIFIERS = {
     "resnet-50": ResNetConfig(architecture="resnet-50", width=4),
     "resnext-101": ResNetConfig(architecture="resnext-101", width=16, stem="cube"),
     "squeezenet": SqueezeNetConfig(),
+    "noise-net": NoiseNetConfig(width=8),
 }
 LEARNERS = [name for name in CLASSIFIERS if name != "resnext-101"]
 """A hundred layers take too long to train in a test; ResNet-50 has their blocks."""

@@ -21,6 +21,10 @@ EDGES_MM = tuple(range(-6, 7))
 """Shells of a profile, by millimetres from the mask's border; inside is negative."""
 SMALLEST_SHELL = 4
 """Fewer voxels of a shell say nothing."""
+SEEN = 2.0
+"""A nodule is visible from this many standard deviations of the noise on, averaged over the nodule's voxels."""
+LEAST_SHELL_MM = 2.0
+"""The shell around a nodule is at least this thick."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,6 +132,44 @@ def profile(nodules: Nodules, patients: ArrayLike, *, edges_mm: Sequence[float] 
     low[known], high[known] = np.nanquantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
     edges = np.asarray(edges_mm, np.float64)
     return Profile((edges[1:] + edges[:-1]) / 2, value, low, high)
+
+
+def invisible(
+    hu: NDArray,
+    diameters_mm: ArrayLike,
+    noise_hu: ArrayLike,
+    spacing_mm: Sequence[float],
+    others: NDArray[np.bool_] | None = None,
+) -> NDArray[np.bool_]:
+    """Whether nodules in the middle of patches cannot be told from what is around them, bool [n].
+
+    The mean HU of the ball of a nodule's diameter, less that of the shell about the ball, lies below `SEEN` standard
+    deviations of the noise averaged over as many voxels as the ball has. The shell is as thick as the ball's radius,
+    and 2 mm at least.
+
+    Args:
+        hu: [n, z, y, x].
+        diameters_mm: as asked for, [n].
+        noise_hu: standard deviation of the noise of each nodule's scan, [n].
+        others: voxels that the shells leave out, such as walls and vessels, bool [n, z, y, x].
+
+    Raises:
+        InputError: a ball without a voxel, or a shell without one.
+    """
+    found = []
+    middle = [(n - 1) / 2 * s for n, s in zip(hu.shape[1:], spacing_mm, strict=True)]
+    axes = [np.arange(n) * s - m for n, s, m in zip(hu.shape[1:], spacing_mm, middle, strict=True)]
+    away = np.sqrt(axes[0][:, None, None] ** 2 + axes[1][:, None] ** 2 + axes[2] ** 2)
+    for i, (diameter, noise) in enumerate(zip(np.asarray(diameters_mm), np.asarray(noise_hu), strict=True)):
+        radius = diameter / 2
+        ball = away <= radius
+        shell = (away <= max(2 * radius, radius + LEAST_SHELL_MM)) & ~ball
+        if others is not None:
+            shell &= ~others[i]
+        if not ball.any() or not shell.any():
+            raise InputError("diameter", f"{diameter:g} mm", "one with voxels in its ball and in the shell around it")
+        found.append(hu[i][ball].mean() - hu[i][shell].mean() < SEEN * noise / np.sqrt(ball.sum()))
+    return np.array(found)
 
 
 def border_distance(mask: NDArray[np.bool_], spacing_mm: Sequence[float]) -> NDArray[np.float32]:

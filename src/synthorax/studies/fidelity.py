@@ -44,8 +44,12 @@ class Patches:
     def parts(self, n: int, seed: int) -> list[Patches]:
         """Sets of different patients, as many in each as can be."""
         groups = np.array_split(generator(seed, "parts").permutation(np.unique(self.patients)), n)
-        inside = [np.isin(self.patients, group) for group in groups]
-        return [Patches(self.hu[rows], self.patients[rows]) for rows in inside]
+        return [self.among(group) for group in groups]
+
+    def among(self, patients: NDArray[np.str_]) -> Patches:
+        """Those of some patients."""
+        rows = np.isin(self.patients, patients)
+        return Patches(self.hu[rows], self.patients[rows])
 
 
 def likeness(

@@ -8,10 +8,12 @@ from synthorax.tasks.networks.config import (
     DetectorConfig,
     MonaiUNetConfig,
     NetworkConfig,
+    NoiseNetConfig,
     ResNetConfig,
     SqueezeNetConfig,
 )
 from synthorax.tasks.networks.detector import Detector
+from synthorax.tasks.networks.noise import NoiseNet
 from synthorax.tasks.networks.resnet import ResNet3d
 from synthorax.tasks.networks.squeezenet import SqueezeNet3d
 from synthorax.tasks.networks.unet import MonaiUNet, UNet3d
@@ -32,6 +34,8 @@ def build(config: NetworkConfig) -> nn.Module:
         return ResNet3d(config)
     if isinstance(config, SqueezeNetConfig):
         return SqueezeNet3d(config)
+    if isinstance(config, NoiseNetConfig):
+        return NoiseNet(config)
     if isinstance(config, MonaiUNetConfig):
         return MonaiUNet(config)
     return UNet3d(config)

@@ -76,6 +76,22 @@ class SqueezeNetConfig(_NetworkConfig):
         return 64
 
 
+class NoiseNetConfig(_NetworkConfig):
+    """A small classifier that sees a patch beside its noise (`networks.noise`).
+
+    Attributes:
+        width: channels of its first convolution.
+    """
+
+    kind: Literal["noise-net"] = "noise-net"
+    width: PositiveInt = 16
+
+    @property
+    def finest_width(self) -> int:
+        """Channels of the first convolution."""
+        return self.width
+
+
 class UNetConfig(_NetworkConfig):
     """NiftyNet's 3D U-Net, the segmenter of papers/4.
 
@@ -111,5 +127,6 @@ class MonaiUNetConfig(_NetworkConfig):
 
 
 NetworkConfig = Annotated[
-    DetectorConfig | ResNetConfig | SqueezeNetConfig | UNetConfig | MonaiUNetConfig, Field(discriminator="kind")
+    DetectorConfig | ResNetConfig | SqueezeNetConfig | NoiseNetConfig | UNetConfig | MonaiUNetConfig,
+    Field(discriminator="kind"),
 ]

@@ -1,0 +1,69 @@
+#!/usr/bin/env python3
+"""Put nodules into cubes of CT with whatever `synthorax` Python finds, so that two versions of it can be compared.
+
+    PYTHONPATH=CHECKOUT/src python scripts/rendering_made.py JOBS OUT.npz
+
+JOBS is a folder that `rendering_sites.write_jobs` wrote. OUT has `hu` int16 and `mask` bool [n, z, y, x] around each
+nodule, `visible` bool [n] as the version tells it, and `notes`, its notes on each as one text.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthorax.anatomy.placement import Ball
+from synthorax.editing.inject import Wanted, inject_nodules
+from synthorax.makers import Method
+from synthorax.nodule import NoduleAttributes
+from synthorax.parallel import map_processes
+from synthorax.rendering.config import Options
+from synthorax.rendering.maker import maker
+from synthorax.volume import Volume
+
+
+@dataclass(frozen=True)
+class Made:
+    """A picklable function of a job."""
+
+    method: Method
+    size: int
+
+    def __call__(
+        self, job: tuple[Mapping[str, Any], NDArray[np.int16]]
+    ) -> tuple[NDArray[np.int16], NDArray[np.bool_], bool, str]:
+        """HU and mask of the patch, whether the nodule is said to be visible, and the notes on it."""
+        row, cube = job
+        z, y, x = row["center"]
+        asked = {name: value for name, value in row["attributes"].items() if name in self.method.heeds}
+        place = Ball((x, y, z), row["attributes"]["diameter_mm"])
+        scan = Volume(cube, (1.0, 1.0, 1.0))
+        edited = inject_nodules(scan, [Wanted(place, NoduleAttributes(**asked), True)], self.method, row["seed"])
+        half = self.size // 2
+        box = tuple(slice(c - half, c + half) for c in (z, y, x))
+        seen = edited.nodules[0].extra["visible"] == "yes"
+        return edited.ct.voxels[box].astype(np.int16), edited.mask.voxels[box] > 0, seen, "\n".join(edited.notes)
+
+
+def main() -> None:
+    """Make all nodules."""
+    folder, out = map(Path, sys.argv[1:])
+    given = json.loads((folder / "jobs.json").read_text())
+    cubes = np.load(folder / "cubes.npz")["cubes"]
+    method = maker(Options(patients=frozenset(given["outlines"])))
+    jobs = [(row, cubes[row["cube"]]) for row in given["jobs"]]
+    hu, masks, visible, notes = zip(*map_processes(Made(method, given["size"]), jobs, chunk=8), strict=True)
+    np.savez_compressed(
+        out, hu=np.stack(hu), mask=np.stack(masks), visible=np.array(visible), notes=np.array(notes, dtype=str)
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,234 @@
+"""What is measured of rendered nodules beside real ones: all that `results_rendering.py` tells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rendering_sites import SIZE, Job, Real
+from synthorax import hub
+from synthorax.errors import InputError
+from synthorax.metrics.appearance import EDGES_MM, Nodules, invisible, mean_hu, profiles
+from synthorax.metrics.bootstrap import Statistic, patient_bootstrap
+from synthorax.metrics.distances import kid, kid_of_all
+from synthorax.metrics.estimates import Estimate
+from synthorax.metrics.features import Features
+from synthorax.scanner import measure_scanner
+from synthorax.shapes.diameter import axial_diameters_mm
+from synthorax.studies.conditions import half_widths_mm, rank_correlation_of
+from synthorax.studies.fidelity import Patches
+from synthorax.studies.told_apart import Controls, Judged, smallest_auc
+from synthorax.tasks.features.system import FeatureNet
+from synthorax.volume import Volume
+
+MM = (1.0, 1.0, 1.0)
+EXTRACTOR = "features-24mm"
+KINDS = ("solid", "part-solid", "ground glass", "calcified")
+DENSE_HU = -500
+"""Denser voxels that a scan had before are walls and vessels, which the shell around a nodule leaves out."""
+HIDDEN_MM, HIDDEN_HU = 2.0, -800
+"""For the surroundings alone, a ball that reaches so far beyond half of the diameter is filled with so many HU."""
+CUBE_HU = (-1024, 1023)
+"""The HU that the cubes of luna16-nodules are clipped to."""
+LEAST = 4
+"""Fewer nodules of a class have no figures."""
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """Nodules that a version of the renderer made, one a job.
+
+    Attributes:
+        hu: int16 [n, z, y, x], clipped as the cubes of the real ones are.
+        mask: bool [n, z, y, x].
+        visible: as the version says, bool [n].
+        notes: on each, one text [n].
+    """
+
+    hu: NDArray[np.int16]
+    mask: NDArray[np.bool_]
+    visible: NDArray[np.bool_]
+    notes: NDArray[np.str_]
+
+    @classmethod
+    def of(cls, file: Path) -> Made:
+        """Read what `rendering_made.py` wrote."""
+        found = np.load(file)
+        return cls(found["hu"].clip(*CUBE_HU), found["mask"], found["visible"], found["notes"])
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Real nodules, and the made one of each.
+
+    Attributes:
+        owners: the patient of each real nodule, [n].
+        hosts: the patient of the scan that each made one lies in, [n].
+        hu, mask: of the real ones [n, z, y, x].
+        before: HU of the places that the made ones were put into [n, z, y, x].
+    """
+
+    reals: Sequence[Real]
+    jobs: Sequence[Job]
+    owners: NDArray[np.str_]
+    hosts: NDArray[np.str_]
+    hu: NDArray[np.int16]
+    mask: NDArray[np.bool_]
+    before: NDArray[np.int16]
+
+    @classmethod
+    def of(cls, every: Sequence[Real], jobs: Sequence[Job]) -> Pairs:
+        """The real nodules of jobs, which count in a list of all."""
+        reals = [every[job.real] for job in jobs]
+        hu, mask = (np.stack(part) for part in zip(*(real.patch for real in reals), strict=True))
+        half = SIZE // 2
+        before = np.stack([every[job.cube].hu[tuple(slice(c - half, c + half) for c in job.center)] for job in jobs])
+        owners, hosts = np.array([real.patient for real in reals]), np.array([every[job.cube].patient for job in jobs])
+        return cls(reals, jobs, owners, hosts, hu, mask, before)
+
+    @property
+    def real(self) -> Patches:
+        """The real patches."""
+        return Patches(self.hu.astype(np.float32), self.owners)
+
+    def made(self, made: Made) -> Patches:
+        """The made patches, each of the patient around the nodule."""
+        return Patches(made.hu.astype(np.float32), self.hosts)
+
+    def rows(self, kind: str, split: str = "") -> NDArray[np.bool_]:
+        """The nodules of a class, `all` and `spiculated` among them, and of a split, all if empty, bool [n]."""
+        inside = [kind in ("all", real.kind) or (kind == "spiculated" and real.spiculated) for real in self.reals]
+        return np.array([here and split in ("", real.split) for here, real in zip(inside, self.reals, strict=True)])
+
+    def without_middle(self, patches: Patches) -> Patches:
+        """The surroundings alone: a ball about each nodule is filled."""
+        away = np.sqrt(((np.indices((SIZE,) * 3) - SIZE // 2) ** 2).sum(0))
+        radius = np.array([real.chord_mm / 2 + HIDDEN_MM for real in self.reals])[:, None, None, None]
+        return Patches(np.where(away <= radius, HIDDEN_HU, patches.hu).astype(np.float32), patches.patients)
+
+
+def interval(found: Estimate) -> list[float]:
+    """Value, low and high, as JSON can hold them."""
+    return [round(float(value), 4) for value in (found.value, found.low, found.high)]
+
+
+def told(pairs: Pairs, judged: Judged, split: str = "") -> dict[str, Any]:
+    """AUCs by class, and the smallest that could be found; None of a class with too few nodules or patients."""
+    found: dict[str, Any] = {}
+    for kind in ("all", *KINDS, "spiculated"):
+        rows = pairs.rows(kind, split)
+        n = int(rows.sum())
+        found[kind] = {"n": n, "smallest": round(smallest_auc(n, n), 3) if n else None, "auc": None}
+        if n >= LEAST:
+            with suppress(InputError):
+                found[kind]["auc"] = interval(judged.auc(np.tile(rows, 2)))
+    return found
+
+
+def control_figures(known: Controls) -> dict[str, Any]:
+    """The two controls."""
+    same, blurred = known.same, known.blurred
+    return {
+        "same": interval(same.auc()),
+        "blurred": interval(blurred.auc()),
+        "n": [int((each.labels == 1).sum()) for each in (same, blurred)],
+        "void": known.void,
+    }
+
+
+def kids(sets: Mapping[str, tuple[Patches, Patches]]) -> dict[str, list[float]]:
+    """KID x 1000 of the first patches to the second, and the bounds that hold 95 % of subsets of half of them."""
+    model = hub.load(EXTRACTOR)
+    assert isinstance(model.system, FeatureNet)
+    features = model.system.extractor(EXTRACTOR, model.sha256)
+    seen: dict[int, Features] = {}
+    found = {}
+    for name, pair in sets.items():
+        for each in pair:
+            if id(each) not in seen:
+                seen[id(each)] = features(each.hu, MM)
+        made, real = (seen[id(each)] for each in pair)
+        subsets = kid(real, made, seed=0)
+        values = (kid_of_all(real, made).value, subsets.low or 0.0, subsets.high or 0.0)
+        found[name] = [round(1000 * value, 1) for value in values]
+    return found
+
+
+def curves(pairs: Pairs, hu: NDArray, mask: NDArray[np.bool_], split: str) -> dict[str, Any]:
+    """Profiles and HU by class."""
+    found: dict[str, Any] = {}
+    for kind in (*KINDS, "spiculated"):
+        rows = pairs.rows(kind, split) & mask.any((1, 2, 3))
+        if rows.sum() < LEAST:
+            continue
+        nodules = Nodules(hu[rows].astype(np.float32), mask[rows], MM)
+        single, means = profiles(nodules), mean_hu(nodules)
+        within = np.array([float(hu[i][mask[i]].std()) for i in np.flatnonzero(rows)])
+        reached = np.isfinite(single).sum(0) >= max(3, len(single) / 5)
+        curve = [float(np.nanmedian(column)) if r else None for column, r in zip(single.T, reached, strict=True)]
+        inner = np.array([value if value is not None else np.nan for value in curve])[np.array(EDGES_MM[:-1]) < -2]
+        deep = float(np.nanmedian(inner)) if np.isfinite(inner).any() else None
+        found[kind] = {
+            "n": int(rows.sum()),
+            "hu": round(float(np.median(means)), 1),
+            "spread": round(float(np.std(means)), 1),
+            "within": round(float(np.median(within)), 1),
+            "deep": deep,
+            "curve": curve,
+        }
+    return found
+
+
+def diameters(hu: NDArray, mask: NDArray[np.bool_], asked: NDArray[np.float64], units: NDArray) -> dict[str, Any]:
+    """Asked for or stated against measured, by the width at half the height and by the mask."""
+    half, own = half_widths_mm(np.clip(hu, -1000, 400), MM), np.nan_to_num(axial_diameters_mm(mask, MM))
+    return {
+        "half-width": interval(_rank(asked, half, units)),
+        "mask": interval(_rank(asked, own, units)),
+        "median asked, half-width, mask": [round(float(np.median(each)), 2) for each in (asked, half, own)],
+    }
+
+
+def _rank(first: NDArray[np.float64], second: NDArray[np.float64], units: NDArray) -> Estimate:
+    statistic: Statistic = rank_correlation_of(first, second)
+    return patient_bootstrap(statistic, units, replicates=1000).interval()
+
+
+def unseen(pairs: Pairs, every: Sequence[Real], made: Made) -> dict[str, Any]:
+    """Nodules that cannot be told from what is around them: made ones, real ones, and those without a note."""
+    noise = np.array([measure_scanner(Volume(every[job.cube].hu, MM)).noise_hu for job in pairs.jobs])
+    own = np.array([measure_scanner(Volume(real.hu, MM)).noise_hu for real in pairs.reals])
+    asked = np.array([real.chord_mm for real in pairs.reals])
+    inner = (slice(None), *[slice(1, None)] * 3)  # an odd number of voxels, the nodule in the middle one
+    around = ((pairs.before > DENSE_HU) | made.mask)[inner]
+    hidden = invisible(made.hu[inner].astype(float), asked, noise, MM, around)
+    walls = (pairs.hu > DENSE_HU) | pairs.mask
+    real = invisible(pairs.hu[inner].astype(float), asked, own, MM, walls[inner])
+    rows = {
+        kind: {
+            "n": int((here := pairs.rows(kind)).sum()),
+            "made": int((hidden & here).sum()),
+            "real": int((real & here).sum()),
+            "without a note": int((hidden & made.visible & here).sum()),
+            "noted": int((~made.visible & here).sum()),
+        }
+        for kind in ("all", *KINDS)
+    }
+    return {"by class": rows, "noise": round(float(np.median(noise)), 1)}
+
+
+def write_judged(file: Path, judged: Judged) -> None:
+    """Keep a verdict."""
+    np.savez_compressed(file, labels=judged.labels, scores=judged.scores, patients=judged.patients, folds=judged.folds)
+
+
+def read_judged(file: Path) -> Judged:
+    """A verdict that `write_judged` kept."""
+    found = np.load(file)
+    return Judged(**{name: found[name] for name in ("labels", "scores", "patients", "folds")})
