@@ -42,7 +42,7 @@ from synthorax.metrics.appearance import EDGES_MM, Nodules, profiles
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.rendering.appearance import draw_appearance
 from synthorax.rendering.renderer import Renderer, render
-from synthorax.rendering.shapes import LidcShapes
+from synthorax.rendering.shapes import LidcOutlines
 from synthorax.rendering.solid import solid_of_mask
 from synthorax.scanner import measure_scanner
 from synthorax.seeding import derive, generator
@@ -183,14 +183,14 @@ def sheet(reals: list[Real], train_patients: list[str], out: Path) -> None:
     random = generator(SEED, "sheet")
     fitting = sorted((r for r in reals if 4 <= r.diameter_mm <= MOST_RENDERED_MM), key=lambda r: r.diameter_mm)
     chosen = [fitting[i] for i in np.linspace(0, len(fitting) - 1, SHEET).astype(int)]
-    renderer = Renderer(LidcShapes(train_patients))
+    renderer = Renderer(LidcOutlines(train_patients))
     rows: list[list[figures.Slice]] = [[], []]
     for i, real in enumerate(chosen):
         found = background(pool, real, random)
         assert found is not None
         cube, patch = found
         wanted = NoduleAttributes(**vars(real.nodule.attributes))
-        renderer = Renderer(LidcShapes(train_patients), measure_scanner(cube.hu))
+        renderer = Renderer(LidcOutlines(train_patients), measure_scanner(cube.hu))
         filled = fill(renderer, patch, np.ones(patch.shape, bool), Edit("inject", wanted), derive(SEED, "sheet", i))
         none = np.zeros(patch.shape[1:], bool)
         c = patch.shape[0] // 2

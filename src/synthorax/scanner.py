@@ -25,10 +25,11 @@ FLAT_SHARE = 0.2
 STEEP_SHARE = 0.15
 """So much of the edges, the steepest, are taken to be sharp but for the blur."""
 EDGE_HU = 600.0
-EDGE_MM = 3.0
-"""Edges are looked for within so far: wide enough for both plateaus, narrow enough for one edge."""
-OUTSIDE_HU = -990.0
-"""Less dense is the air around the patient, where values are clipped and noise looks small."""
+"""Edges have more contrast than this."""
+EDGE_REACH_MM = 3.0
+"""Edges are looked for within this distance: wide enough for both plateaus, narrow enough for one edge."""
+CLIPPED_AIR_HU = -990.0
+"""Voxels below this HU are air around the patient, where values are clipped and noise looks small."""
 CONTEXT_MM = 20.0
 """An edit looks at the scan up to this distance beyond its region, to measure blur and noise."""
 
@@ -94,7 +95,7 @@ def _noise(hu: NDArray[np.float32], spacing_mm: Sequence[float]) -> tuple[float,
     mean = uniform_filter(hu, size)
     variance = np.maximum(uniform_filter(hu**2, size) - mean**2, 0)
     around = uniform_filter(variance, (3, plane, plane))  # a single neighbourhood may look flat by chance
-    inside = minimum_filter(mean, size) > OUTSIDE_HU
+    inside = minimum_filter(mean, size) > CLIPPED_AIR_HU
     if inside.sum() < 50:
         return None
     flat = inside & (around <= np.quantile(around[inside], FLAT_SHARE))
@@ -124,7 +125,7 @@ def _blur(hu: NDArray[np.float32], spacing_mm: Sequence[float]) -> tuple[float, 
         for axis in axes:
             step = spacing_mm[axis]
             reach = [1, 1, 1]
-            reach[axis] = 2 * max(2, round(EDGE_MM / step)) + 1
+            reach[axis] = 2 * max(2, round(EDGE_REACH_MM / step)) + 1
             contrast = maximum_filter(hu, reach) - minimum_filter(hu, reach)
             slope = abs(np.diff(hu, axis=axis, append=np.take(hu, [-1], axis))) / step
             peak = slope == maximum_filter(slope, reach)

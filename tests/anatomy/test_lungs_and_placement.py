@@ -11,7 +11,7 @@ from synthorax.anatomy.learned import find_lungs_learned
 from synthorax.anatomy.lungs import find_lungs
 from synthorax.anatomy.morphology import distance_inside
 from synthorax.anatomy.placement import Ball, Clearance, Placement, check_in_scan
-from synthorax.anatomy.tissue import Tissue, tissue_map
+from synthorax.anatomy.tissue import TissueClass, tissue_map
 from synthorax.errors import InputError
 from synthorax.geometry import orient
 from synthorax.io.images import read_image
@@ -205,15 +205,15 @@ def test_tissues_are_spans_of_hu_and_the_outside_is_a_class_of_its_own():
     nodules = np.zeros(hu.shape, bool)
     nodules[0, 0, 1] = True
     ct = Volume(hu, (1.0, 1.0, 1.0))
-    names = [Tissue(code).name for code in tissue_map(ct, body, nodules).voxels[0, 0]]
+    names = [TissueClass(code).name for code in tissue_map(ct, body, nodules).voxels[0, 0]]
     assert names == ["OUTSIDE", "NODULE", "OTHER", "FAT", "FAT", "WATER", "SOFT", "SOFT", "BONE", "BONE", "SOFT"]
-    assert Tissue.OUTSIDE not in tissue_map(ct).voxels
+    assert TissueClass.OUTSIDE not in tissue_map(ct).voxels
 
 
 def test_the_tissues_of_a_torso_are_where_they_are(torso, room):
     ct, lungs, nodule, _ = torso
     labels = tissue_map(ct, room.on(ct).body.voxels, nodule).voxels
-    assert (labels[0, 0] == Tissue.OUTSIDE).all()
-    assert (labels[lungs & ~nodule] == Tissue.OTHER).mean() > 0.9
-    assert (labels[nodule] == Tissue.NODULE).all()
-    assert (labels[60, 100, 118:122] == Tissue.SOFT).all()  # the heart
+    assert (labels[0, 0] == TissueClass.OUTSIDE).all()
+    assert (labels[lungs & ~nodule] == TissueClass.OTHER).mean() > 0.9
+    assert (labels[nodule] == TissueClass.NODULE).all()
+    assert (labels[60, 100, 118:122] == TissueClass.SOFT).all()  # the heart

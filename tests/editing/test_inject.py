@@ -28,7 +28,7 @@ from synthorax.makers import Filled, Lineage
 from synthorax.nodule import NoduleAttributes
 from synthorax.provenance import sha256
 from synthorax.rendering.renderer import Renderer
-from synthorax.rendering.shapes import LidcShapes, OneShape
+from synthorax.rendering.shapes import LidcOutlines, OneShape
 from synthorax.seeding import derive
 from synthorax.shapes.diameter import axial_diameter_mm
 from synthorax.volume import Volume
@@ -90,7 +90,7 @@ def place(ct, lungs):
 
 @pytest.fixture(scope="module")
 def renderer():
-    return Renderer(LidcShapes())
+    return Renderer(LidcOutlines())
 
 
 # The promise of the region
@@ -512,7 +512,7 @@ def test_pleural_nodules_are_at_the_pleura_and_others_are_not(ct, lungs):
         for site in ("pleura", "lung"):
             request = Request((), 8, (diameter,), site=site)
             plan = plan_nodules(ct, request, 4, finder=lambda ct: lungs)
-            made = inject_nodules(ct, plan.wanted, Renderer(LidcShapes()), 4, lungs=lungs)
+            made = inject_nodules(ct, plan.wanted, Renderer(LidcOutlines()), 4, lungs=lungs)
             to_wall = distance_inside(lungs.on(ct).mask.voxels, ct.spacing_mm)
             gaps[site] = [to_wall[made.mask.voxels == nodule.label].min() for nodule in made.nodules]
         assert np.median(gaps["pleura"]) <= max(ct.spacing_mm)
@@ -543,7 +543,7 @@ def test_labels_are_checked_however_they_come(ct):
 def test_what_is_told_of_a_nodule_is_what_was_made(ct, place):
     """Malignancy and lobulation are the shape's, not the wish; what rendering makes is as it was asked for."""
     wish = NoduleAttributes(texture=1.0, margin=2.0, malignancy=5.0, lobulation=5.0)
-    drawn = LidcShapes()(replace(wish, diameter_mm=10.0), derive(derive(3, "nodule", 0), "shape"))
+    drawn = LidcOutlines()(replace(wish, diameter_mm=10.0), derive(derive(3, "nodule", 0), "shape"))
     (nodule,) = sx.inject(ct, at_mm=place, diameter_mm=10, attributes=wish, seed=3).nodules
     assert (nodule.attributes.texture, nodule.attributes.margin) == (1.0, 2.0)
     assert nodule.attributes.malignancy == drawn.attributes.malignancy

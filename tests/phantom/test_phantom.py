@@ -6,9 +6,10 @@ import pytest
 from scipy import ndimage
 
 from synthorax.anatomy.lungs import find_lungs
+from synthorax.anatomy.tissue import Tissue, TissueClass, tissue_classes, tissue_map
 from synthorax.errors import InputError
 from synthorax.phantom.anatomy import make_anatomy
-from synthorax.phantom.chest import Chest, Tissue, make_chest
+from synthorax.phantom.chest import Chest, make_chest
 from synthorax.phantom.raster import Grid, occupancy
 from synthorax.phantom.scan import loudness, scan
 from synthorax.phantom.tubes import chain
@@ -190,6 +191,12 @@ def test_tissues_have_their_densities(chest, hila):
     low, high = np.percentile(y, (15, 85))
     hu = chest.hu.voxels[lung]
     assert np.median(hu[y > high]) > np.median(hu[y < low]) + 15, "lung is denser where it lies low"
+
+
+def test_the_classes_of_the_phantoms_tissues_are_those_of_its_density(hila):
+    classes, by_density = tissue_classes(hila.tissues), tissue_map(hila.hu, hila.body).voxels
+    for one in (TissueClass.OTHER, TissueClass.FAT, TissueClass.SOFT):
+        assert (by_density[classes == one] == one).mean() > 0.9, one.name
 
 
 def test_bone_surrounds_the_lungs_but_is_not_in_them(chest):

@@ -12,7 +12,7 @@ from synthorax.makers import Edit, fill
 from synthorax.nodule import NoduleAttributes
 from synthorax.rendering.appearance import draw_appearance
 from synthorax.rendering.renderer import Renderer, fitted, outlined, render
-from synthorax.rendering.shapes import LidcShapes, OneShape
+from synthorax.rendering.shapes import LidcOutlines, OneShape
 from synthorax.rendering.solid import solid_of_mask, turned
 from synthorax.scanner import Scanner
 from synthorax.shapes.diameter import axial_diameter_mm
@@ -274,7 +274,7 @@ def test_only_allowed_patients_give_outlines():
     assert drawn <= set(some)
     with pytest.raises(InputError, match="LIDC"):
         draw_reading(NoduleAttributes(9), 0, ["nobody"])
-    shape = LidcShapes(some)(NoduleAttributes(9), 1)
+    shape = LidcOutlines(some)(NoduleAttributes(9), 1)
     assert shape.mask.voxels.any()
     assert shape.attributes.malignancy is not None
     assert shape.origin in some

@@ -24,10 +24,10 @@ WORKING_MM = 2.5
 """Blocks are no wider than this."""
 BODY_HU = -500
 """Denser than this is body."""
-LUNG_HU = -400
-"""Lung is less dense; half-way between lung and soft tissue."""
-LUMEN_HU, LEAK_HU = -940, -850
-"""The lumen of trachea and bronchi is less dense than lung; how much less, the growing finds between these."""
+LUNG_BELOW_HU = -400
+"""Lung is less dense than this, which lies half-way between lung and soft tissue."""
+LUMEN_BELOW_HU, LEAK_HU = -940, -850
+"""The airways grow from voxels below the first HU; the threshold is raised until they leak or reach the second."""
 LEAK_GROWTH = 1.5
 """A step that makes the airways so much larger has broken through their wall."""
 LEAST_LUNG_ML = 150.0
@@ -38,8 +38,8 @@ ADULT_CM2 = 400.0
 """Area in cm2 of a small adult's chest in a slice; of a smaller body smaller lungs and airways are expected."""
 LEAST_SHARE = 0.1
 """A part of the lungs has at least so much of the volume of the largest."""
-OUTSIDE_HU, UNSEEN_HU = -950, -1100
-"""The air around the patient, and gas, are less dense than the first; below the second the scanner saw nothing."""
+FREE_AIR_HU, UNSEEN_HU = -950, -1100
+"""Air around the patient and gas are below the first HU; below the second the scanner saw nothing."""
 CUT_MM = 8.0
 """A lung that the sides of the scan cut open has a voxel this far from everything else; gaps beside the skin do not."""
 OPENING_MM = 4.0
@@ -48,10 +48,10 @@ CLOSING_MM = 8.0
 """Gaps up to twice this wide are closed: hilar vessels, and nodules on the wall."""
 PARTING_MM = 4.0
 """Two lungs that touch are parted where they are less than twice as wide as this."""
-WALL_MM = 4.0
-"""Airways are so much wider than their lumen."""
-EDGE_MM = 1.2
-"""How far the edge of a mask is smoothed on its way to finer voxels."""
+AIRWAY_WALL_MM = 4.0
+"""Thickness of the wall of trachea and bronchi, by which their lumen is dilated."""
+MASK_EDGE_MM = 1.2
+"""Standard deviation of the Gaussian that smooths a mask's edge when it is resampled to finer voxels."""
 TRACHEA_MM2 = (40.0, 900.0)
 """Area of an adult's trachea in a slice."""
 TRACHEA_ML, MOST_AIRWAY_ML = 15.0, 120.0
@@ -134,7 +134,7 @@ def find_lungs(ct: Volume) -> Lungs:
         small = crop(small, [side.start for side in box], body[box].shape)
         hu, body = hu[box], body[box]
     sizes = _Sizes.of(body, spacing)
-    air = (hu < LUNG_HU) & body
+    air = (hu < LUNG_BELOW_HU) & body
     airways = _airways(hu, air, spacing, sizes)
     lungs = _large_parts(air & ~airways, hu, spacing, sizes.least_lung_ml)
     if lungs.any():
@@ -168,7 +168,7 @@ def _cut_lungs(
     """
     found = np.zeros_like(body)
     unseen = hu < UNSEEN_HU
-    labels, count = cc3d.connected_components((hu < LUNG_HU) & ~body & ~unseen, connectivity=6, return_N=True)
+    labels, count = cc3d.connected_components((hu < LUNG_BELOW_HU) & ~body & ~unseen, connectivity=6, return_N=True)
     least = _Sizes.of(body, spacing_mm).least_lung_ml * 1000 / np.prod(spacing_mm)
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
     for part, box in enumerate(ndimage.find_objects(labels.astype(np.int32)), start=1):
@@ -176,7 +176,7 @@ def _cut_lungs(
             continue
         wider = tuple(slice(max(side.start - 1, 0), side.stop + 1) for side in box)
         own = labels[wider] == part
-        if np.quantile(hu[wider][own], 0.1) < OUTSIDE_HU or distance_inside(own, spacing_mm).max() < CUT_MM:
+        if np.quantile(hu[wider][own], 0.1) < FREE_AIR_HU or distance_inside(own, spacing_mm).max() < CUT_MM:
             continue
         own = filled_slices(own)
         around = ndimage.binary_dilation(own) & ~own & ~unseen[wider]
@@ -195,7 +195,7 @@ def _large_parts(
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
     sizes[0] = 0
     for part in np.flatnonzero(sizes >= least_ml * 1000 / np.prod(spacing_mm)):
-        if np.median(hu[labels == part]) < OUTSIDE_HU:
+        if np.median(hu[labels == part]) < FREE_AIR_HU:
             sizes[part] = 0
     least = max(least_ml * 1000 / np.prod(spacing_mm), LEAST_SHARE * sizes.max())
     return (sizes >= least)[labels]
@@ -205,12 +205,12 @@ def _airways(
     hu: NDArray[np.float32], air: NDArray[np.bool_], spacing_mm: tuple[float, float, float], sizes: _Sizes
 ) -> NDArray[np.bool_]:
     """Trachea and large bronchi: grown from a round lumen in the upper slices, up to where it would leak into lung."""
-    seed = _trachea((hu < LUMEN_HU) & air, spacing_mm, sizes)
+    seed = _trachea((hu < LUMEN_BELOW_HU) & air, spacing_mm, sizes)
     found = np.zeros_like(air)
     if seed is None:
         return found
     known = 0.0
-    for most_hu in range(LUMEN_HU, LEAK_HU, 10):
+    for most_hu in range(LUMEN_BELOW_HU, LEAK_HU, 10):
         labels = cc3d.connected_components((hu < most_hu) & air, connectivity=6)
         grown = labels == labels[seed]
         volume_ml = float(grown.sum() * np.prod(spacing_mm)) / 1000
@@ -218,7 +218,7 @@ def _airways(
         if volume_ml > most_ml or (known > from_ml and volume_ml > LEAK_GROWTH * known):
             break
         known, found = volume_ml, grown
-    return dilated(found, WALL_MM, spacing_mm) & air if found.any() else found
+    return dilated(found, AIRWAY_WALL_MM, spacing_mm) & air if found.any() else found
 
 
 def _trachea(
@@ -280,11 +280,11 @@ def _parted(mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> 
 def _enlarged(mask: Volume, grid: Volume) -> Volume:
     """A mask of the blocks on other voxels, its edge smooth."""
     corners = mask.to_voxel(grid.to_world(list(product(*[(0, n - 1) for n in grid.shape]))))
-    margin = np.ceil(np.divide(4 * EDGE_MM, mask.spacing_mm)) + 1
+    margin = np.ceil(np.divide(4 * MASK_EDGE_MM, mask.spacing_mm)) + 1
     low = np.clip(np.floor(corners.min(0) - margin), 0, np.subtract(mask.shape, 1)).astype(int)
     high = np.clip(np.ceil(corners.max(0) + margin) + 1, low + 1, mask.shape).astype(int)
     near = crop(mask, low.tolist(), (high - low).tolist(), fill=0)
-    soft = ndimage.gaussian_filter(near.voxels.astype(np.float32), np.divide(EDGE_MM, mask.spacing_mm))
+    soft = ndimage.gaussian_filter(near.voxels.astype(np.float32), np.divide(MASK_EDGE_MM, mask.spacing_mm))
     soft = np.pad(soft, 1, mode="edge")  # the outer halves of the outermost blocks
     x, y, z = near.to_world((-1, -1, -1)).tolist()
     found = resample_like(replace(near, voxels=soft, origin_mm=(x, y, z)), grid, fill=0)

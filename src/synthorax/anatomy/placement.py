@@ -24,10 +24,10 @@ VESSEL_HU = -550
 """A block of lung so dense holds a vessel of about two millimetres or more."""
 WALL_BLUR_MM = 3.0
 """Within this distance of the lung wall, dense blocks are attributed to the wall, not to a vessel."""
-FAR_MM = 1e6
-"""Coordinates of more millimetres are told in powers of ten."""
-ATTACHED = (0.1, 0.5)
-"""An attached nodule's centre is so many radii from what it is attached to; shapes are flatter than balls."""
+SCIENTIFIC_FROM_MM = 1e6
+"""Coordinates from this on are written in powers of ten."""
+ATTACHED_RADII = (0.1, 0.5)
+"""Distances, in radii, of an attached nodule's centre from wall or vessel; shapes are flatter than balls."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class Placement:
         room = self._room(clearance)
         allowed = room >= radius
         if site != "lung":
-            near, far = np.multiply(ATTACHED, radius)
+            near, far = np.multiply(ATTACHED_RADII, radius)
             allowed &= (touched >= near) & (touched <= max(far, 1.1 * self._half))
         if not allowed.any():
             raise InputError("diameter", f"{diameter_mm:g} mm", _reason(site, room, clearance, self._to_end))
@@ -205,4 +205,4 @@ def _reason(site: Site, room: NDArray[np.float32], clearance: Clearance, to_end:
 
 
 def _text(point_mm: Sequence[float] | NDArray[np.float64]) -> str:
-    return "({}) mm".format(", ".join(f"{c:.1f}" if abs(c) < FAR_MM else f"{c:.3g}" for c in point_mm))
+    return "({}) mm".format(", ".join(f"{c:.1f}" if abs(c) < SCIENTIFIC_FROM_MM else f"{c:.3g}" for c in point_mm))

@@ -1,4 +1,4 @@
-"""The tissue label map of a CT, from which label-map-to-CT systems paint one.
+"""Tissues of a chest, and the coarser classes of the label map from which label-map-to-CT systems paint one.
 
 The classes are those of "label map to CT" (section 4.3.2) by spans of HU. There the air around the patient was of
 one class with the lung, so that nodules and lung tissue turned up outside the body; here it is a class of its own.
@@ -15,10 +15,27 @@ from numpy.typing import NDArray
 from synthorax.volume import Volume
 
 ARTEFACT_HU = 1900
-"""Denser is metal and streaks; it counts as soft tissue, as in the paper (section 3.2)."""
+"""Voxels above this HU are metal and streaks; they count as soft tissue, as in the paper (section 3.2)."""
+FAT_FROM_HU, BONE_ABOVE_HU = -200, 500
+"""Voxels from the first HU up to water are fat; voxels above the second are bone."""
 
 
 class Tissue(IntEnum):
+    """What fills most of a voxel of a phantom."""
+
+    OUTSIDE = 0
+    LUNG = 1
+    AIRWAY = 2
+    VESSEL = 3
+    FAT = 4
+    SOFT = 5
+    BLOOD = 6
+    BONE = 7
+    GAS = 8
+    TABLE = 9
+
+
+class TissueClass(IntEnum):
     """Classes of the label map; as the paper scales them, code / 3 - 1, they span -1 to 1."""
 
     OUTSIDE = 0
@@ -31,26 +48,43 @@ class Tissue(IntEnum):
     NODULE = 6
 
 
-FAT_HU, BONE_HU = -200, 500
-"""Fat from here up to water, bone above."""
+CLASS_OF = {
+    Tissue.OUTSIDE: TissueClass.OUTSIDE,
+    Tissue.LUNG: TissueClass.OTHER,
+    Tissue.AIRWAY: TissueClass.OTHER,
+    Tissue.VESSEL: TissueClass.SOFT,
+    Tissue.FAT: TissueClass.FAT,
+    Tissue.SOFT: TissueClass.SOFT,
+    Tissue.BLOOD: TissueClass.SOFT,
+    Tissue.BONE: TissueClass.BONE,
+    Tissue.GAS: TissueClass.OTHER,
+    Tissue.TABLE: TissueClass.OUTSIDE,
+}
+"""The class of each tissue in the label map."""
+
+
+def tissue_classes(tissues: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The `TissueClass` of every voxel of a map of `Tissue`, [z, y, x]."""
+    return np.array([CLASS_OF[tissue] for tissue in Tissue], np.uint8)[tissues]
 
 
 def tissue_map(ct: Volume, body: NDArray[np.bool_] | None = None, nodules: NDArray[np.bool_] | None = None) -> Volume:
-    """The class of every voxel of a CT.
+    """The `TissueClass` of every voxel of a CT, by its HU.
 
     Args:
         ct: HU [z, y, x].
-        body: bool [z, y, x], as of `find_lungs`; without it nothing is outside, as in a patch of lung.
-        nodules: bool [z, y, x]; they override.
+        body: bool [z, y, x], as `find_lungs` gives it; without it no voxel is outside, as in a patch of lung.
+        nodules: bool [z, y, x]; their voxels are `NODULE` whatever their HU.
 
     Returns:
-        uint8 [z, y, x] of `Tissue`.
+        uint8 [z, y, x] of `TissueClass`.
     """
-    edges = [FAT_HU, 0, 1, BONE_HU + 1, ARTEFACT_HU + 1]
-    spans = np.array([Tissue.OTHER, Tissue.FAT, Tissue.WATER, Tissue.SOFT, Tissue.BONE, Tissue.SOFT], np.uint8)
+    edges = [FAT_FROM_HU, 0, 1, BONE_ABOVE_HU + 1, ARTEFACT_HU + 1]
+    c = TissueClass
+    spans = np.array([c.OTHER, c.FAT, c.WATER, c.SOFT, c.BONE, c.SOFT], np.uint8)
     labels = spans[np.digitize(np.rint(ct.voxels), edges)]
     if body is not None:
-        labels[~body] = Tissue.OUTSIDE
+        labels[~body] = TissueClass.OUTSIDE
     if nodules is not None:
-        labels[nodules] = Tissue.NODULE
+        labels[nodules] = TissueClass.NODULE
     return replace(ct, voxels=labels)

@@ -92,7 +92,7 @@ def inject_folder(
         OutputError: the folder cannot be written.
     """
     from synthorax.datasets.source_lists import scan_sources
-    from synthorax.editing.cases import RECIPE, begin, collected
+    from synthorax.editing.cases import EDITED_CASES_RECIPE, begin, collected
     from synthorax.io.atomic import working_in
     from synthorax.parallel import check_workers
     from synthorax.provenance import fingerprint
@@ -109,7 +109,7 @@ def inject_folder(
     cases, passed_over = _cases(found.sources, folder, keep_identity)
     wanted = {
         "synthorax": version("synthorax"),
-        "recipe": RECIPE,
+        "recipe": EDITED_CASES_RECIPE,
         "folder": folder.name,
         "place": fingerprint(str(folder).encode("utf-8", "surrogatepass"))[:12],
         "method": as_told(method),
@@ -293,7 +293,7 @@ def _run(job: _Inject, cases: Sequence[_Case], workers: int | None, cluster: str
         InputError: none could be made.
     """
     from synthorax.datasets.progress import shown
-    from synthorax.editing.cases import REQUEST, is_done
+    from synthorax.editing.cases import CASES_REQUEST, is_done
     from synthorax.io.locks import clear_leftovers
     from synthorax.parallel import map_processes
 
@@ -313,7 +313,7 @@ def _run(job: _Inject, cases: Sequence[_Case], workers: int | None, cluster: str
     finally:
         clear_leftovers(job.out)  # of workers that were stopped
         if not any(is_done(job.out / case.case_id) for case in cases):
-            (job.out / REQUEST).unlink(missing_ok=True)
+            (job.out / CASES_REQUEST).unlink(missing_ok=True)
     if len(failed) == len(cases):
         if not failed:
             raise InputError("folder", "no scan", "scans in HU")

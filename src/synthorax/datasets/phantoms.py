@@ -20,7 +20,7 @@ from synthorax.phantom.scan import scan
 from synthorax.provenance import Origin
 from synthorax.region import regions_of
 from synthorax.rendering.renderer import Renderer
-from synthorax.rendering.shapes import LidcShapes
+from synthorax.rendering.shapes import LidcOutlines
 from synthorax.scanner import Scanner
 from synthorax.seeding import derive, generator
 from synthorax.volume import Volume
@@ -93,7 +93,7 @@ def make_phantom(
     scanner = Scanner((max(0.4 * spacing[0], 0.5), blur), noise, grain, 0.4 * spacing[0])
     chest = make_chest(derive(seed, "chest"), shape=size, spacing_mm=spacing)  # type: ignore[arg-type]
     wanted = _wanted(chest, count, derive(seed, "nodules"), patients)
-    renderer = Renderer(LidcShapes(patients), PERFECT)
+    renderer = Renderer(LidcOutlines(patients), PERFECT)
     edited = inject_nodules(chest.hu, wanted, renderer, derive(seed, "render"), lungs=truth_of_lungs(chest))
     ct = scan(edited.ct, chest.body, scanner, derive(seed, "scan"))
     return Phantom(ct, edited.mask, edited.nodules, chest, scanner)

@@ -17,7 +17,7 @@ from synthorax.datasets.manifests import Manifests
 from synthorax.datasets.patients import MOST_NAMED, Person
 from synthorax.datasets.sources import Files, ScanSource, Source, TableSource, Unreadable
 from synthorax.datasets.whose import Known, whose_scans
-from synthorax.editing.cases import REQUEST, is_stopped
+from synthorax.editing.cases import CASES_REQUEST, is_stopped
 from synthorax.errors import InputError
 from synthorax.io.dicom_file import read_about
 from synthorax.io.dicom_series import choose_series
@@ -143,7 +143,7 @@ def tables_of(folder: Path) -> list[Path]:
     if (folder / TABLE).is_file():
         return [folder / TABLE]
     files = list(files_below(folder))
-    if stopped := [path.parent for path in files if path.name == REQUEST and is_stopped(path.parent)]:
+    if stopped := [path.parent for path in files if path.name == CASES_REQUEST and is_stopped(path.parent)]:
         raise InputError(stopped[0], "cases of an injection that was stopped", "the same `inject` run to its end")
     images = [path for path in files if is_image(path)]
     return [*(path for path in files if path.name == TABLE), *Manifests().tables_of(images)]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, zoom
 
 from synthorax.anatomy.morphology import distance_inside, eroded
-from synthorax.editing.learned import REACH_MM, SPREAD, onto
+from synthorax.editing.learned import EDITED_DIAMETERS, EDITED_MARGIN_MM, onto
 from synthorax.errors import InputError
 from synthorax.makers import Edit, Filled, Generator, Options, Role, Samples
 from synthorax.nodule import NoduleAttributes
@@ -21,38 +21,38 @@ from synthorax.seeding import derive
 from synthorax.shapes.diameter import axial_diameter_mm
 from synthorax.volume import Volume
 
-DRAWN = 16
+DRAWN_SAMPLES = 16
 """Samples of a generator that are made for a nodule, of which one is taken."""
 ATTEMPTS = 3
-"""As many samples are made again, at most this often, until one of them has no more flaws than `CLOSE`."""
-CLOSE = 0.05
-"""Flaws of a sample that is good enough; `_flaws` says how they are counted."""
-SCALES = (0.75, 1.35)
+"""As many samples are made again, at most this often, until one of them has no more flaws than `MOST_FLAWS`."""
+MOST_FLAWS = 0.05
+"""Take a sample with at most this many flaws, as `_flaws` counts them, without drawing others."""
+SAMPLE_SCALES = (0.75, 1.35)
 """A generated nodule is made narrower or wider by a factor of this range, so that it has the diameter asked for."""
 STRETCHED = 0.1
-"""A nodule scaled by a factor e has this many flaws; one that would need a factor beyond `SCALES` by e has 1 more."""
-ATTACHED = 0.15
-"""A sample is worse the more of the shell around its nodule, beyond this share, is dense: it hangs on a wall."""
-FITTINGS = 4
+"""Flaws of a nodule scaled by a factor e; a nodule that needs a factor e beyond `SAMPLE_SCALES` has 1 more."""
+ATTACHED_SHARE = 0.15
+"""Share of the shell around a nodule that may be dense; more counts as flaws: such a nodule is attached."""
+SAMPLE_FITTINGS = 4
 """A nodule is scaled at most this often, until its mask on the scan's voxels has the diameter; the nearest counts."""
-SHELL_MM = 2.0
+FADE_MM = 2.0
 """Distance outside its mask at which a nodule has faded out, and thickness of the shell that is looked at beyond."""
 CORE_MM = 1.0
 """Voxels deeper in the mask than this show the nodule's tissue without partial volume."""
-NEAR_MM = 2.0
-"""Standard deviation of the Gaussian by which the core's tissue is continued outwards."""
+CORE_SPREAD_MM = 2.0
+"""Standard deviation of the Gaussian that continues the core's tissue outwards."""
 GRAIN_VOXELS = 0.6
 """Standard deviation of the Gaussian that takes a sample's own noise out of its tissue, in voxels of the sample."""
 FAINT = 0.06
 """A voxel outside the core with less of the nodule than this, which may be noise, has none."""
-FINER = 2
-"""A sample is taken apart on voxels this many times as small as its own, so that steep edges have no steps."""
+SAMPLE_REFINEMENT = 2
+"""A sample is taken apart on voxels this many times smaller than its own, so that steep edges show no steps."""
 VOXEL_BLUR = 0.85
 """Standard deviation of the blur of a sample's edges, in its voxels; interpolation adds to that of real scans."""
 STEEPEST = 2.0
 """Edges are made steeper by at most this factor."""
-TISSUE_HU = 30.0
-"""HU of soft tissue, of which a solid nodule is."""
+SOFT_TISSUE_HU = 30.0
+"""HU of a solid nodule's soft tissue."""
 
 
 class Blended:
@@ -79,10 +79,10 @@ class Blended:
         Raises:
             InputError: a nodule wider than the generator's patches show whole, scaled as far as they are.
         """
-        diameter, widest = edit.diameter_mm, self._generator.spec.widest_mm * SCALES[1]
+        diameter, widest = edit.diameter_mm, self._generator.spec.widest_mm * SAMPLE_SCALES[1]
         if diameter > widest:
             raise InputError("diameter", f"{diameter:g} mm", f"at most {widest:g} mm with {self.name}")
-        radius = SPREAD * diameter + REACH_MM
+        radius = EDITED_DIAMETERS * diameter + EDITED_MARGIN_MM
         return radius + CONTEXT_MM, radius
 
     def fill_many(
@@ -105,7 +105,7 @@ class Blended:
         patch, scanner = replace(patch, voxels=patch.voxels.astype(np.float32)), measure_scanner(patch)
         cover, tissue, mask = sample.fitted(patch, edit.diameter_mm, scanner)
         # Of a voxel of ground glass a part is lung, and the scan's lung is another one than the sample's.
-        lung_share = np.clip((TISSUE_HU - tissue) / (TISSUE_HU - sample.lung_hu), 0, 1)
+        lung_share = np.clip((SOFT_TISSUE_HU - tissue) / (SOFT_TISSUE_HU - sample.lung_hu), 0, 1)
         tissue = tissue + lung_share * (lung_hu_of(patch.voxels) - sample.lung_hu)
         hu = laid_over(patch, cover, tissue, region, scanner, seed)
         attributes = replace(sample.attributes, **edit.nodule.given())
@@ -119,18 +119,22 @@ class Blended:
             asked["diameter_mm"] = min(wanted, own.spec.widest_mm)
         least = inf
         for attempt in range(ATTEMPTS):
-            parts = own.sample([(NoduleAttributes(**asked),)] * DRAWN, derive(seed, "samples", attempt), self._options)
+            parts = own.sample(
+                [(NoduleAttributes(**asked),)] * DRAWN_SAMPLES, derive(seed, "samples", attempt), self._options
+            )
             made = Samples.joined(parts)
             if "mask" not in made.arrays:
                 raise InputError(self.name, "samples without masks", "a generator whose patches have masks")
             for i in range(len(made)):
                 if (flaws := _flaws(made, i, wanted)) < least:
                     chosen, least = (made, i), flaws
-            if least <= CLOSE:
+            if least <= MOST_FLAWS:
                 break
         if least == inf:
-            raise InputError(self.name, f"no nodule in {ATTEMPTS * DRAWN} samples", "attributes that it can make")
-        notes = tuple(f"of the {DRAWN} samples that it was chosen from: {note}" for note in chosen[0].notes)
+            raise InputError(
+                self.name, f"no nodule in {ATTEMPTS * DRAWN_SAMPLES} samples", "attributes that it can make"
+            )
+        notes = tuple(f"of the {DRAWN_SAMPLES} samples that it was chosen from: {note}" for note in chosen[0].notes)
         return *chosen, notes
 
 
@@ -145,17 +149,17 @@ def _flaws(made: Samples, i: int, diameter_mm: float) -> float:
         return inf
     hu = gaussian_filter(made.ct[i].astype(np.float32), GRAIN_VOXELS)
     to_mask = distance_inside(~mask, spacing)
-    shell = (to_mask > SHELL_MM) & (to_mask <= 2 * SHELL_MM)
+    shell = (to_mask > FADE_MM) & (to_mask <= 2 * FADE_MM)
     attached = float((hu[shell] > (lung_hu_of(hu) + np.median(hu[mask])) / 2).mean()) if shell.any() else 0.0
     ratio = diameter_mm / axial_diameter_mm(inside, spacing)
-    low, high = SCALES
+    low, high = SAMPLE_SCALES
     beyond = log(ratio / high) if ratio > high else log(low / ratio) if ratio < low else 0.0
-    return beyond + STRETCHED * abs(log(ratio)) + max(attached - ATTACHED, 0)
+    return beyond + STRETCHED * abs(log(ratio)) + max(attached - ATTACHED_SHARE, 0)
 
 
 @dataclass(frozen=True, eq=False)
 class _Sample:
-    """A generated nodule on voxels `FINER` than those of its sample.
+    """A generated nodule on voxels `SAMPLE_REFINEMENT` times smaller than those of its sample.
 
     Attributes:
         cover: float32 [z, y, x] from 0 to 1, how much of each voxel is nodule.
@@ -179,21 +183,21 @@ class _Sample:
     @classmethod
     def of(cls, made: Samples, i: int) -> _Sample:
         """Take the nodule of a sample out of its background."""
-        z, y, x = (s / FINER for s in made.spec.spacing_mm)
+        z, y, x = (s / SAMPLE_REFINEMENT for s in made.spec.spacing_mm)
         spacing = z, y, x
         hu = _finer(made.ct[i].astype(np.float32))
         share = _finer((made.arrays["mask"][i] > 0).astype(np.float32))
         mask = share >= 0.5
-        smooth = gaussian_filter(hu, FINER * GRAIN_VOXELS)
+        smooth = gaussian_filter(hu, SAMPLE_REFINEMENT * GRAIN_VOXELS)
         lung_hu = lung_hu_of(smooth)
         core = eroded(mask, CORE_MM, spacing)
         core = core if core.any() else mask & (smooth >= np.median(smooth[mask]))
         tissue = _spread(smooth, core, spacing)
-        solid = float(np.clip((np.median(tissue[core]) - lung_hu) / (TISSUE_HU - lung_hu), 0, 1))
+        solid = float(np.clip((np.median(tissue[core]) - lung_hu) / (SOFT_TISSUE_HU - lung_hu), 0, 1))
         edges = smooth + solid * (hu - smooth)  # noise would be taken for the edges of a faint nodule
         dense = np.clip((edges - lung_hu) / np.maximum(tissue - lung_hu, 50), 0, 1)
         dense = np.where(core, 1, np.clip((dense - FAINT) / (1 - FAINT), 0, 1))
-        nearness = np.clip(1 - distance_inside(~mask, spacing) / SHELL_MM, 0, 1)
+        nearness = np.clip(1 - distance_inside(~mask, spacing) / FADE_MM, 0, 1)
         cover = (dense * nearness**2 * (3 - 2 * nearness)).astype(np.float32)
         known = made.nodules[i][0].attributes if made.nodules[i] else NoduleAttributes()
         blur_mm = VOXEL_BLUR * float(np.mean(made.spec.spacing_mm))
@@ -207,15 +211,15 @@ class _Sample:
         Edges of solid nodules are steepened by as much as the scan is sharper than the sample.
         """
         scale = diameter_mm / axial_diameter_mm(np.argwhere(self.mask >= 0.5), self.spacing_mm)
-        scale = float(np.clip(scale, *SCALES))
+        scale = float(np.clip(scale, *SAMPLE_SCALES))
         tried = []
-        for _ in range(FITTINGS):
+        for _ in range(SAMPLE_FITTINGS):
             mask = self._placed(self.mask, patch, scale) >= 0.5
             found = axial_diameter_mm(np.argwhere(mask), patch.spacing_mm) if mask.any() else min(patch.spacing_mm) / 2
             tried.append((abs(found - diameter_mm), scale, mask))
             if tried[-1][0] <= min(patch.spacing_mm[1:]) / 2:
                 break
-            scale = float(np.clip(scale * diameter_mm / found, *SCALES))
+            scale = float(np.clip(scale * diameter_mm / found, *SAMPLE_SCALES))
         _, scale, mask = min(tried, key=lambda one: one[0])
         steeper = 1 + self.solid * (float(np.clip(scale * self.blur_mm / scanner.blur_mm[1], 1, STEEPEST)) - 1)
         cover = np.clip((self.cover - 0.5) * steeper + 0.5, 0, 1)
@@ -231,8 +235,8 @@ class _Sample:
 
 
 def _finer(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Values [z, y, x] on voxels `FINER` times as small; the faces of the box stay where they are."""
-    found: NDArray[np.float32] = zoom(values, FINER, order=3, mode="nearest", grid_mode=True)
+    """Values [z, y, x] on voxels `SAMPLE_REFINEMENT` times smaller; the faces of the box stay where they are."""
+    found: NDArray[np.float32] = zoom(values, SAMPLE_REFINEMENT, order=3, mode="nearest", grid_mode=True)
     return found
 
 
@@ -240,7 +244,7 @@ def _spread(hu: NDArray[np.float32], core: NDArray[np.bool_], spacing_mm: Sequen
     """The HU of a core [z, y, x], and outside it those of the core's voxels nearby."""
     result = np.where(core, hu, 0).astype(np.float32)
     known = core.astype(np.float32)
-    values, weights = (gaussian_filter(v, np.divide(NEAR_MM, spacing_mm)) for v in (result, known))
+    values, weights = (gaussian_filter(v, np.divide(CORE_SPREAD_MM, spacing_mm)) for v in (result, known))
     near = values / np.maximum(weights, 1e-6)
     mean = float(hu[core].mean())
     outside = np.where(weights > 1e-3, near, mean)

@@ -17,9 +17,9 @@ from synthorax.io.tables import read_table, write_table
 from synthorax.makers import Lineage
 from synthorax.provenance import MANIFEST, SYNTHETIC_MARK, write_manifest
 
-REQUEST = "request.json"
-"""Says what a folder of cases was asked for, and from which files each case is made."""
-RECIPE = 1
+CASES_REQUEST = "request.json"
+"""File that says what a folder of cases was asked for, and from which files each case is made."""
+EDITED_CASES_RECIPE = 1
 """Raised whenever the same request would give other cases."""
 
 
@@ -49,7 +49,7 @@ def begin(out: Path, wanted: Mapping[str, Any], keys: Mapping[str, str], overwri
         InputError: the folder holds something else, or cases of another request.
     """
     try:
-        begun = read_mapping(out / REQUEST)
+        begun = read_mapping(out / CASES_REQUEST)
     except InputError:
         check_folder_is_free(out, overwrite=True)
         if any(out.iterdir()):
@@ -65,14 +65,14 @@ def begin(out: Path, wanted: Mapping[str, Any], keys: Mapping[str, str], overwri
             _remove(out / case_id)
     for name in (TABLE, MANIFEST):
         (out / name).unlink(missing_ok=True)
-    with atomic_file(out / REQUEST) as file:
+    with atomic_file(out / CASES_REQUEST) as file:
         file.write_text(json.dumps({**wanted, "cases": dict(keys)}, indent=1) + "\n")
 
 
 def is_stopped(out: Path) -> bool:
     """Whether a folder holds cases of a request that was not done to its end, so that their table is not written."""
     try:
-        return not (out / TABLE).exists() and "cases" in read_mapping(out / REQUEST)
+        return not (out / TABLE).exists() and "cases" in read_mapping(out / CASES_REQUEST)
     except InputError:
         return False
 
@@ -138,5 +138,5 @@ def collected(
     }
     write_manifest(out / MANIFEST, manifest)
     of_cases = [f"{case_id}/{name}" for case_id in done for name in (MARK, *files_of(out / case_id))]
-    write_mark(out, sorted([TABLE, MANIFEST, REQUEST, *of_cases]))
+    write_mark(out, sorted([TABLE, MANIFEST, CASES_REQUEST, *of_cases]))
     return EditedFolder(out, tuple(done), len(rows), failed, tuple(told))

@@ -20,7 +20,7 @@ from synthorax.patch import PatchSpec
 from synthorax.scanner import CONTEXT_MM, measure_scanner
 from synthorax.volume import Volume
 
-SPREAD, REACH_MM = 0.8, 6.0
+EDITED_DIAMETERS, EDITED_MARGIN_MM = 0.8, 6.0
 """An edit reaches this many diameters of its nodule and millimetres from the nodule's middle."""
 REPLACED_HU = 60.0
 """A voxel whose HU a network changes by this much is counted as replaced; by less, as replaced in part."""
@@ -67,7 +67,7 @@ class Learned:
         if diameter > self._spec.widest_mm:
             raise InputError("diameter", f"{diameter:g} mm", f"at most {self._spec.widest_mm:g} mm with {self.name}")
         half = min(self._spec.size_mm) / 2
-        radius = min(SPREAD * diameter + REACH_MM, half)
+        radius = min(EDITED_DIAMETERS * diameter + EDITED_MARGIN_MM, half)
         return max(max(self._spec.size_mm) / 2, radius + CONTEXT_MM), radius
 
     def fill_many(

@@ -17,7 +17,8 @@ from synthorax.seeding import derive
 from synthorax.shapes.diameter import axial_diameter_mm
 from synthorax.volume import Volume
 
-DIAMETER_MM = (1.0, 100.0)
+NODULE_DIAMETER_MM = (1.0, 100.0)
+"""Diameters of nodules that can be injected or erased; others are refused."""
 
 Point = tuple[float, float, float]
 
@@ -76,8 +77,8 @@ class Request:
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
-    """What is to be put where.
+class InjectionPlan:
+    """The nodules to inject into a scan, and their places.
 
     Attributes:
         lungs: the scan's; None where none were found and that was allowed.
@@ -96,7 +97,7 @@ def plan_nodules(
     *,
     labels: Volume | None = None,
     finder: Callable[[Volume], Lungs] = find_lungs,
-) -> Plan:
+) -> InjectionPlan:
     """Where the nodules of a request go.
 
     Args:
@@ -134,7 +135,7 @@ def plan_nodules(
         assert placement is not None
         place = placement.find(diameter, derive(seed, "place", i), site=request.site, clearance=request.clearance)
         wanted.append(Wanted(place, request.attributes))
-    return Plan(tuple(wanted), lungs, tuple(notes))
+    return InjectionPlan(tuple(wanted), lungs, tuple(notes))
 
 
 def check_diameters(diameters_mm: Iterable[float]) -> None:
@@ -143,7 +144,7 @@ def check_diameters(diameters_mm: Iterable[float]) -> None:
     Raises:
         InputError: one of them.
     """
-    low, high = DIAMETER_MM
+    low, high = NODULE_DIAMETER_MM
     for diameter in diameters_mm:
         if not low <= diameter <= high:
             raise InputError("diameter", f"{diameter:g} mm", f"{low:g} to {high:g} mm")

@@ -17,7 +17,7 @@ from synthorax.anatomy.morphology import dilated, distance_inside
 from synthorax.geometry import crop, mirrored_crop
 from synthorax.volume import Volume
 
-WALL_MM = 3.0
+REGION_WALL_MM = 3.0
 """The region reaches this far into the wall of the lung, so that a nodule on the wall joins it."""
 FEATHER_MM = 2.0
 """The edit fades in over this distance from the border of the region inwards."""
@@ -98,7 +98,7 @@ def cut(ct: Volume, center_mm: Sequence[float], reach_mm: tuple[float, float], l
         ct: HU.
         center_mm: (x, y, z), LPS.
         reach_mm: half the width of the patch, and the radius of the ball that may change (`makers.Method.reach_mm`).
-        lungs: keep the region in them, and `WALL_MM` of their wall; without lungs it may be anywhere in the scan.
+        lungs: keep the region in them, and `REGION_WALL_MM` of their wall; without lungs it may be anywhere.
     """
     center = np.rint(ct.to_voxel(center_mm)).astype(int)
     sees, reaches = (np.ceil(np.divide(mm, ct.spacing_mm)).astype(int) for mm in (max(reach_mm), reach_mm[1]))
@@ -114,7 +114,7 @@ def cut(ct: Volume, center_mm: Sequence[float], reach_mm: tuple[float, float], l
     region[box] = labelled[box] = _ball(near, reach_mm[1])[in_near]
     if lungs is not None:
         lung = lungs.mask_on(near)
-        region[box] &= dilated(lung, WALL_MM, ct.spacing_mm)[in_near]
+        region[box] &= dilated(lung, REGION_WALL_MM, ct.spacing_mm)[in_near]
         labelled[box] &= dilated(lung, MASK_WALL_MM, ct.spacing_mm)[in_near]
     return Window(patch, region, labelled, box, at)
 

@@ -12,6 +12,7 @@ from synthorax.phantom.thorax import Shells
 from synthorax.seeding import generator
 
 DIAPHRAGM_MM = 2.5
+"""Thickness of the diaphragm."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,14 +11,12 @@ from numpy.typing import NDArray
 
 from synthorax.phantom.anatomy import make_anatomy
 from synthorax.phantom.layers import Painter
-from synthorax.phantom.painting import Canvas, Tissue
+from synthorax.phantom.painting import Canvas
 from synthorax.phantom.raster import Grid
 from synthorax.volume import Volume, check_spacing
 
-__all__ = ["Chest", "Tissue", "make_chest"]
-
-SLAB_VOXELS = 900_000
-"""The chest is painted in slabs of about so many voxels, which bounds the memory."""
+PAINTED_VOXELS = 900_000
+"""The chest is painted in slabs of about this many voxels, which bounds the memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +30,7 @@ class Chest:
         airways: bool [z, y, x], lumen of trachea and bronchi.
         vessels: bool [z, y, x], arteries and veins within the lungs.
         body: bool [z, y, x], all within the skin.
-        tissues: `Tissue` [z, y, x], what fills most of each voxel.
+        tissues: uint8 [z, y, x] of `anatomy.tissue.Tissue`, what fills most of each voxel.
     """
 
     hu: Volume
@@ -66,7 +64,7 @@ def make_chest(
     voxels = np.empty(shape, np.float32)
     lobes, tissues = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
     airways, vessels, body = (np.zeros(shape, np.bool_) for _ in range(3))
-    planes = max(1, SLAB_VOXELS // (shape[1] * shape[2]))
+    planes = max(1, PAINTED_VOXELS // (shape[1] * shape[2]))
 
     def paint(first: int) -> None:
         slab = slice(first, first + planes)

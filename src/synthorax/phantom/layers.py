@@ -5,24 +5,25 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from synthorax.anatomy.tissue import Tissue
+from synthorax.phantom.abdomen import DIAPHRAGM_MM
 from synthorax.phantom.anatomy import Anatomy
 from synthorax.phantom.lattice import Field, Solid, solid
 from synthorax.phantom.muscles import FASCIA_MM, armpits, back_muscles
-from synthorax.phantom.painting import Box, Canvas, Tissue
+from synthorax.phantom.painting import Box, Canvas
 from synthorax.phantom.pulmonary import emphysema, walled
 from synthorax.phantom.raster import occupancy
 from synthorax.phantom.table import Table
 from synthorax.phantom.texture import texture
 from synthorax.phantom.tubes import joined
 
-AIR_HU, LUMEN_HU, FAT_HU, MUSCLE_HU, SKIN_HU = -1000.0, -995.0, -102.0, 52.0, 30.0
+ROOM_AIR_HU, LUMEN_HU, FAT_HU, MUSCLE_HU, SKIN_HU = -1000.0, -995.0, -102.0, 52.0, 30.0
 CORTEX_HU, PLATE_HU, ENDPLATE_HU, MARROW_HU, DISC_HU = 780.0, 520.0, 620.0, 165.0, 82.0
 CARTILAGE_HU, CANAL_HU, WALL_HU, NODE_HU, EMPHYSEMA_HU = 105.0, 22.0, 30.0, 38.0, -960.0
 CORTEX_MM = 1.1
 SKIN_MM = 1.8
-DIAPHRAGM_MM = 2.5
 FISSURE_MM = 0.3
-GRAIN_HU = 17.0
+LUNG_GRAIN_HU = 17.0
 """Standard deviation of lung's density between places, vessels aside."""
 
 
@@ -60,7 +61,7 @@ class Painter:
 
     def paint(self, canvas: Canvas) -> None:
         """Paint a slab whose truth is all zero so far."""
-        air, frame = self.table.plane(canvas.grid, AIR_HU)
+        air, frame = self.table.plane(canvas.grid, ROOM_AIR_HU)
         canvas.hu[:], canvas.tissues[:] = air, frame
         soft = self.soft_grain.on(canvas.grid)
         self._trunk(canvas, soft)
@@ -116,7 +117,7 @@ class Painter:
         canvas.fill(self.spleen, organs.spleen_hu + 5 * soft, Tissue.SOFT)
         canvas.fill(self.stomach, 45.0, Tissue.SOFT)
         canvas.fill(self.content, organs.content_hu + 6 * soft, Tissue.SOFT)
-        canvas.fill(self.gas, AIR_HU, Tissue.GAS)
+        canvas.fill(self.gas, ROOM_AIR_HU, Tissue.GAS)
 
     def _mediastinum(self, canvas: Canvas, soft: NDArray[np.float32]) -> None:
         parts = self.anatomy.mediastinum
@@ -133,7 +134,7 @@ class Painter:
         y, build = canvas.grid.y, self.build
         level = build.lung_hu + build.gravity_hu * y / 190 + build.dependent_hu * np.clip((y - 72) / 25, 0, 1) ** 2
         grain = self.lung_grain.on(canvas.grid)
-        grain *= GRAIN_HU
+        grain *= LUNG_GRAIN_HU
         grain += level.astype(np.float32)[:, None]
         share = occupancy(canvas.near(self.holes), canvas.grid)
         grain += share * (EMPHYSEMA_HU - grain)

@@ -3,30 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
+from synthorax.anatomy.tissue import Tissue
 from synthorax.phantom.lattice import Solid
 from synthorax.phantom.raster import Grid, occupancy
 from synthorax.phantom.tubes import Tubes
-
-
-class Tissue(IntEnum):
-    """What a voxel is mostly made of."""
-
-    OUTSIDE = 0
-    LUNG = 1
-    AIRWAY = 2
-    VESSEL = 3
-    FAT = 4
-    SOFT = 5
-    BLOOD = 6
-    BONE = 7
-    GAS = 8
-    TABLE = 9
-
 
 Box = tuple[slice, slice, slice]
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from synthorax.phantom.tubes import Tubes
 
-SMALL_BOX, CHUNK = 1500, 400_000
-"""Boxes of fewer voxels than the first are drawn together, about so many voxels at a time."""
+SMALL_BOX, VOXELS_TOGETHER = 1500, 400_000
+"""Boxes of up to the first number of voxels are drawn together, about the second number of voxels at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +66,8 @@ def occupancy(tubes: Tubes, grid: Grid) -> NDArray[np.float32]:
         share = parts.share(i, z[:, None, None], y[None, :, None], x[None, None, :])
         np.maximum(found[box], share, out=found[box])
     small = np.flatnonzero((voxels > 0) & (voxels <= SMALL_BOX))
-    groups = np.searchsorted(np.cumsum(voxels[small]), np.arange(CHUNK, voxels[small].sum() + CHUNK, CHUNK))
+    ends = np.arange(VOXELS_TOGETHER, voxels[small].sum() + VOXELS_TOGETHER, VOXELS_TOGETHER)
+    groups = np.searchsorted(np.cumsum(voxels[small]), ends)
     flat = found.reshape(-1)
     for some in np.split(small, np.unique(groups)):
         if len(some):

@@ -11,8 +11,8 @@ from scipy.ndimage import gaussian_filter
 from synthorax.scanner import Scanner
 from synthorax.volume import Volume
 
-LEAST_HU, MOST_HU = -1024, 3071
-"""What 12 bits hold."""
+LEAST_STORED_HU, MOST_STORED_HU = -1024, 3071
+"""Range of HU that a scan of 12 bits stores; other values are clipped to it."""
 WATER_PER_MM = 0.019
 """Attenuation at the mean energy of a chest scan."""
 MAP_MM = 8.0
@@ -32,7 +32,7 @@ def scan(hu: Volume, body: NDArray[np.bool_], scanner: Scanner, seed: int) -> Vo
     noise = scanner.noise(hu.shape, hu.spacing_mm, seed)
     noise *= loudness(hu, body)
     made += noise
-    np.clip(np.rint(made, out=made), LEAST_HU, MOST_HU, out=made)
+    np.clip(np.rint(made, out=made), LEAST_STORED_HU, MOST_STORED_HU, out=made)
     return replace(hu, voxels=made.astype(np.int16))
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from synthorax.anatomy.tissue import Tissue
 from synthorax.phantom.lattice import HALF_MM, PITCH_MM, Field
-from synthorax.phantom.painting import Tissue
 from synthorax.phantom.raster import Grid
 
-HALF_WIDTH_MM, HOLLOW_MM, MATTRESS_MM, HEIGHT_MM, SHELL_MM = 215.0, 700.0, 8.0, 34.0, 2.2
-MATTRESS_HU, FOAM_HU, SHELL_HU = -930.0, -960.0, -350.0
+HALF_WIDTH_MM, HOLLOW_MM, MATTRESS_MM, HEIGHT_MM, TABLE_SHELL_MM = 215.0, 700.0, 8.0, 34.0, 2.2
+MATTRESS_HU, FOAM_HU, TABLE_SHELL_HU = -930.0, -960.0, -350.0
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Table:
         for low, high, value, tissue in (
             (-MATTRESS_MM, 0.0, MATTRESS_HU, Tissue.OUTSIDE),
             (0.0, HEIGHT_MM, FOAM_HU, Tissue.TABLE),
-            (0.0, SHELL_MM, SHELL_HU, Tissue.TABLE),
-            (HEIGHT_MM - SHELL_MM, HEIGHT_MM, SHELL_HU, Tissue.TABLE),
+            (0.0, TABLE_SHELL_MM, TABLE_SHELL_HU, Tissue.TABLE),
+            (HEIGHT_MM - TABLE_SHELL_MM, HEIGHT_MM, TABLE_SHELL_HU, Tissue.TABLE),
         ):
             share = np.clip((below - low) / grid.spacing_mm[1] + 0.5, 0, 1)
             share = share * np.clip((high - below) / grid.spacing_mm[1] + 0.5, 0, 1) * fade

@@ -12,7 +12,7 @@ from synthorax.io.images import is_image, open_image
 from synthorax.io.limits import read_bounded
 from synthorax.rendering.config import Options
 from synthorax.rendering.renderer import Renderer
-from synthorax.rendering.shapes import GeneratedShapes, LidcShapes, OneShape, ShapeSource
+from synthorax.rendering.shapes import LidcOutlines, OneShape, SampledShapes, ShapeSource
 from synthorax.volume import Volume
 
 MOST_ID_BYTES = 2**20
@@ -27,7 +27,7 @@ def maker(options: Options) -> Renderer:
             patients beside shapes of another source.
     """
     if options.shapes is None:
-        return Renderer(LidcShapes(_patients(options.patients)))
+        return Renderer(LidcOutlines(_patients(options.patients)))
     if options.patients is not None:
         raise InputError("patients", "shapes of another source", "no patients, which choose among LIDC-IDRI's outlines")
     return Renderer(_source(options.shapes))
@@ -44,7 +44,7 @@ def _source(shapes: object) -> ShapeSource:
         labels, notes = as_labels("shapes", shapes.voxels)
         return OneShape(replace(shapes, voxels=labels > 0), notes)
     if "makes shapes" in getattr(shapes, "roles", ()):
-        return GeneratedShapes(shapes)  # type: ignore[arg-type]
+        return SampledShapes(shapes)  # type: ignore[arg-type]
     if callable(shapes):
         return shapes  # type: ignore[return-value]
     raise InputError("shapes", type(shapes).__name__, "a mask, or a model that makes shapes")

@@ -12,18 +12,18 @@ from scipy.ndimage import gaussian_filter
 from synthorax.scanner import Scanner
 from synthorax.volume import Volume
 
-LUNG_HU = -850.0
-"""HU of lung where a patch shows none."""
-DENSER_HU = -500.0
-"""Voxels below this HU are counted as lung."""
-DENSE_HU = 150.0
-"""Where a scan is this much denser than the nodule would be, it stays; where it is as dense, half of it stays."""
+USUAL_LUNG_HU = -850.0
+"""HU assumed for the lung of a patch that shows less than a twentieth of lung."""
+MOST_LUNG_HU = -500.0
+"""Voxels below this HU are counted as the patch's lung."""
+STRUCTURE_MARGIN_HU = 150.0
+"""A scan's voxel this much denser than the nodule keeps its HU; one as dense as the nodule keeps half of it."""
 
 
 def lung_hu_of(hu: NDArray[np.float32]) -> float:
-    """The median HU of the lung in a patch [z, y, x]; `LUNG_HU` where lung is less than a twentieth of it."""
-    lung = hu[hu < DENSER_HU]
-    return float(np.median(lung)) if lung.size > 0.05 * hu.size else LUNG_HU
+    """The median HU of the lung in a patch [z, y, x]; `USUAL_LUNG_HU` where there is hardly any."""
+    lung = hu[hu < MOST_LUNG_HU]
+    return float(np.median(lung)) if lung.size > 0.05 * hu.size else USUAL_LUNG_HU
 
 
 def laid_over(
@@ -48,6 +48,6 @@ def laid_over(
     """
     hu = patch.voxels
     smooth = gaussian_filter(hu, np.divide(1.0, patch.spacing_mm))
-    cover = cover * np.clip((tissue + DENSE_HU - smooth) / (2 * DENSE_HU), 0, 1) * region
+    cover = cover * np.clip((tissue + STRUCTURE_MARGIN_HU - smooth) / (2 * STRUCTURE_MARGIN_HU), 0, 1) * region
     made: NDArray[np.float32] = hu + cover * (tissue - hu) + scanner.noise_lost(cover, patch.spacing_mm, seed)
     return made

@@ -19,8 +19,8 @@ from synthorax.makers import Edit, Filled, Lineage, Role
 from synthorax.nodule import NoduleAttributes
 from synthorax.rendering.appearance import Appearance, draw_appearance
 from synthorax.rendering.overlay import laid_over, lung_hu_of
-from synthorax.rendering.shapes import LidcShapes, ShapeSource
-from synthorax.rendering.solid import Solid, Spicules, solid_of_mask, turned
+from synthorax.rendering.shapes import LidcOutlines, ShapeSource
+from synthorax.rendering.solid import NoduleSolid, Spicules, solid_of_mask, turned
 from synthorax.scanner import CONTEXT_MM, Scanner, measure_scanner
 from synthorax.seeding import derive, generator
 from synthorax.shapes.diameter import axial_diameter_mm
@@ -30,25 +30,25 @@ THINNEST = 0.15
 """A generous outline is at most this part of a shape's depth outside of it."""
 PART_MM = 0.7
 """Voxels are summed over parts no longer than this."""
-GRAIN_HU, GRAIN_MM = 20.0, 1.5
-"""The inside of a nodule varies by so much, over such distances."""
+NODULE_GRAIN_HU, NODULE_GRAIN_MM = 20.0, 1.5
+"""Standard deviation of the HU inside a nodule, and of the Gaussian that correlates it."""
 HAZE_GRAIN = 0.25
 """Ground glass varies by so much of its density above lung."""
 SPINE_HU, SPINE_MM = 0.0, (0.9, 1.7)
 """Density of spicules, and their radius at the base."""
 TAPER = 0.75
 """A spicule loses so much of its radius up to its end."""
-FITTINGS = 5
-"""How often a shape is scaled, until its mask has the diameter asked for; the nearest counts."""
-CLOSE = 0.1
-"""A mask whose diameter misses the one asked for by more than this part of it is fitted by other scales and offsets."""
-SCALES = 0.7 * 2 ** (np.arange(21) / 20)
-"""These scales are tried, of the one by which the shape itself has the diameter."""
+SHAPE_FITTINGS = 5
+"""A shape is scaled at most this often until its mask has the requested diameter; the nearest counts."""
+DIAMETER_TOLERANCE = 0.1
+"""A mask that misses the requested diameter by more than this part of it is fitted by `TRIED_SCALES` and offsets."""
+TRIED_SCALES = 0.7 * 2 ** (np.arange(21) / 20)
+"""Factors, tried on the scale at which the shape itself has the requested diameter."""
 RENDERED = frozenset({"diameter_mm", "texture", "calcification", "internal_structure", "margin", "spiculation"})
 """Attributes that rendering makes; lobulation, sphericity and malignancy are the shape's own."""
-SPREAD = 1.1
-"""No part of a nodule is further from its middle than so many of its diameters, and `SPINES_MM`."""
-SPINES_MM = 5.0
+REACH_DIAMETERS = 1.1
+"""A nodule reaches at most this many diameters, plus `SPICULE_REACH_MM`, from its middle."""
+SPICULE_REACH_MM = 5.0
 
 
 class Renderer:
@@ -63,14 +63,14 @@ class Renderer:
     roles: frozenset[Role] = frozenset({"injects"})
 
     def __init__(self, shapes: ShapeSource | None = None, scanner: Scanner | None = None) -> None:
-        self._shapes = shapes or LidcShapes()
+        self._shapes = shapes or LidcOutlines()
         self._scanner = scanner
         self.heeds = RENDERED | self._shapes.heeds
         self.lineage: Lineage = replace(self._shapes.lineage, name=self.name)
 
     def reach_mm(self, edit: Edit) -> tuple[float, float]:
         """Half the width of the patch that it wants to see, and the radius of the ball that it may change."""
-        radius = SPREAD * edit.diameter_mm + SPINES_MM
+        radius = REACH_DIAMETERS * edit.diameter_mm + SPICULE_REACH_MM
         return radius + CONTEXT_MM, radius
 
     def fill_many(
@@ -103,7 +103,7 @@ class Renderer:
         return Filled(hu, nodule, wanted, shape.origin, shape.notes)
 
 
-def fitted(solid: Solid, patch: Volume, diameter_mm: float) -> Solid:
+def fitted(solid: NoduleSolid, patch: Volume, diameter_mm: float) -> NoduleSolid:
     """Scale a shape, and move it by up to half a pixel, so that its mask on the voxels of a patch has a diameter.
 
     Of a small nodule on coarse voxels few diameters are possible: one in the middle of a voxel is an odd number of
@@ -111,35 +111,37 @@ def fitted(solid: Solid, patch: Volume, diameter_mm: float) -> Solid:
     """
     tried = []
     of_itself = solid
-    for _ in range(FITTINGS):
+    for _ in range(SHAPE_FITTINGS):
         found = _mask_diameter_mm(solid, patch)
         tried.append((abs(diameter_mm - found), solid))
         if tried[-1][0] <= min(patch.spacing_mm[1:]) / 2:
             break
         solid = replace(solid, scale=solid.scale * float(np.clip(diameter_mm / found, 0.7, 1.5)))
     missed, nearest = min(tried, key=lambda one: one[0])
-    return nearest if missed <= CLOSE * diameter_mm else _searched(of_itself, nearest, patch, diameter_mm)
+    return nearest if missed <= DIAMETER_TOLERANCE * diameter_mm else _searched(of_itself, nearest, patch, diameter_mm)
 
 
-def _searched(solid: Solid, fallback: Solid, patch: Volume, diameter_mm: float) -> Solid:
-    """Of scales and offsets those whose mask is `CLOSE` to the diameter and whose scale is nearest to the shape's own.
+def _searched(solid: NoduleSolid, fallback: NoduleSolid, patch: Volume, diameter_mm: float) -> NoduleSolid:
+    """The scale and offset nearest to the shape's own whose mask has the diameter within `DIAMETER_TOLERANCE`.
 
     Args:
         solid: of the scale by which it has the diameter itself.
         fallback: taken where none comes nearer to the diameter.
     """
 
-    def stretched(one: Solid) -> float:
+    def stretched(one: NoduleSolid) -> float:
         return abs(float(np.log(one.scale / solid.scale)))
 
     _, y, x = patch.spacing_mm
     offsets = [(0.0, 0.0, 0.0), (0.0, 0.0, x / 2), (0.0, y / 2, 0.0), (0.0, y / 2, x / 2)]
     candidates = [
-        replace(solid, scale=solid.scale * float(scale), offset_mm=offset) for offset in offsets for scale in SCALES
+        replace(solid, scale=solid.scale * float(scale), offset_mm=offset)
+        for offset in offsets
+        for scale in TRIED_SCALES
     ]
     nearest, least = fallback, inf
     for one in sorted([fallback, *candidates], key=stretched):  # the first that is close enough is the one
-        missed = abs(_mask_diameter_mm(one, patch) - diameter_mm) - CLOSE * diameter_mm
+        missed = abs(_mask_diameter_mm(one, patch) - diameter_mm) - DIAMETER_TOLERANCE * diameter_mm
         if missed <= 0:
             return one
         if missed < least:
@@ -147,11 +149,11 @@ def _searched(solid: Solid, fallback: Solid, patch: Volume, diameter_mm: float) 
     return nearest
 
 
-def _mask_diameter_mm(solid: Solid, patch: Volume) -> float:
+def _mask_diameter_mm(solid: NoduleSolid, patch: Volume) -> float:
     return axial_diameter_mm(np.argwhere(outlined(solid, patch)), patch.spacing_mm)
 
 
-def outlined(solid: Solid, patch: Volume) -> NDArray[np.bool_]:
+def outlined(solid: NoduleSolid, patch: Volume) -> NDArray[np.bool_]:
     """The voxels of a patch that hold at least half as much of a shape in its middle as the voxel that holds most.
 
     Where a voxel lies wholly inside the shape, those are the voxels filled by half; between thick slices or on coarse
@@ -170,7 +172,7 @@ def outlined(solid: Solid, patch: Volume) -> NDArray[np.bool_]:
 def render(
     patch: Volume,
     region: NDArray[np.bool_],
-    solid: Solid,
+    solid: NoduleSolid,
     appearance: Appearance,
     scanner: Scanner,
     seed: int,
@@ -204,7 +206,7 @@ def render(
     return hu, outlined(solid, patch) & region
 
 
-def draw_spicules(solid: Solid, count: int, random: np.random.Generator) -> Spicules:
+def draw_spicules(solid: NoduleSolid, count: int, random: np.random.Generator) -> Spicules:
     """Spines in all directions, from inside the shape to up to its own radius beyond its outline."""
     directions = random.normal(size=(count, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
@@ -216,7 +218,7 @@ def draw_spicules(solid: Solid, count: int, random: np.random.Generator) -> Spic
 def _densities(
     points: NDArray[np.float32],
     distance: NDArray[np.float32],
-    solid: Solid,
+    solid: NoduleSolid,
     appearance: Appearance,
     lung_hu: float,
     random: np.random.Generator,
@@ -239,7 +241,7 @@ def _densities(
     above = (a.haze_hu - lung_hu) * (1 + HAZE_GRAIN * grain)
     core_hu = a.core_hu
     haze_cover = np.clip(above / max(core_hu - lung_hu, 1), 0, 1)
-    hu = core_hu + GRAIN_HU * grain
+    hu = core_hu + NODULE_GRAIN_HU * grain
     if a.cavity:
         wall = np.clip((inwards - 0.45) * depth / step + 0.5, 0, 1)
         hu = 35.0 + wall * (core_hu - 35.0)
@@ -291,7 +293,7 @@ def _spines(points: NDArray[np.float32], spicules: Spicules) -> NDArray[np.float
 def _grain(shape: tuple[int, ...], patch: Volume, parts: list[int], random: np.random.Generator) -> NDArray[np.float32]:
     """A smooth random field of unit variance on the parts of voxels."""
     white = random.standard_normal(shape, np.float32)
-    field = gaussian_filter(white, [GRAIN_MM * n / s for n, s in zip(parts, patch.spacing_mm, strict=True)])
+    field = gaussian_filter(white, [NODULE_GRAIN_MM * n / s for n, s in zip(parts, patch.spacing_mm, strict=True)])
     return field / max(float(field.std()), 1e-6)
 
 

@@ -18,8 +18,8 @@ from synthorax.volume import Volume
 
 SHAPED = frozenset({"lobulation", "sphericity", "malignancy"})
 """Attributes that a nodule has from its shape alone."""
-DRAWN = 32
-"""Of this many shapes of a generator the one nearest in width is taken, so that none is stretched much."""
+DRAWN_SHAPES = 32
+"""Shapes drawn from a generator, of which the one nearest in diameter is taken, so that none is stretched much."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ class ShapeSource(Protocol):
         ...
 
 
-class LidcShapes:
+class LidcOutlines:
     """Outlines of LIDC-IDRI's readers, of nodules that are most like what is wanted.
 
     Args:
@@ -102,7 +102,7 @@ class OneShape:
         return self._shape
 
 
-class GeneratedShapes:
+class SampledShapes:
     """New shapes of a generator, such as a trained LuNG.
 
     Args:
@@ -118,7 +118,7 @@ class GeneratedShapes:
     def __call__(self, wanted: NoduleAttributes, seed: int) -> Shape:
         """Return the mask of nearly the wanted width among some that the seed draws."""
         spacing = self._shapes.spec.spacing_mm
-        made = self._shapes.sample([(NoduleAttributes(),)] * DRAWN, seed)
+        made = self._shapes.sample([(NoduleAttributes(),)] * DRAWN_SHAPES, seed)
         masks = [mask > 0 for part in made for mask in part.arrays["mask"]]
         widths = np.array([axial_diameter_mm(np.argwhere(mask), spacing) for mask in masks])
         best = int(np.argmin(abs(np.log(widths / (wanted.diameter_mm or np.median(widths))))))

@@ -18,9 +18,10 @@ from synthorax.volume import Volume
 
 MARGIN = 3
 """Voxels around the shape in its own grid."""
-STEPS = 48
-"""A shape is kept in voxels of about this part of its width."""
-LEAST_MM, MOST_MM = 0.25, 1.0
+VOXELS_ACROSS = 48
+"""A shape is kept on about this many voxels across its width."""
+LEAST_VOXEL_MM, MOST_VOXEL_MM = 0.25, 1.0
+"""Bounds of those voxels' size."""
 TURNED = 2 * np.pi
 
 
@@ -43,7 +44,7 @@ class Spicules:
 
 
 @dataclass(frozen=True, eq=False)
-class Solid:
+class NoduleSolid:
     """A shape about the mean of its voxels.
 
     Attributes:
@@ -114,7 +115,7 @@ class Solid:
         return steps[outside.argmax(1)]
 
 
-def solid_of_mask(mask: Volume, diameter_mm: float | None = None) -> Solid:
+def solid_of_mask(mask: Volume, diameter_mm: float | None = None) -> NoduleSolid:
     """The shape of a mask [z, y, x], as a reader outlined it or a model made it.
 
     Between thick slices its outline is interpolated; it is about the middle of its box.
@@ -130,7 +131,7 @@ def solid_of_mask(mask: Volume, diameter_mm: float | None = None) -> Solid:
         raise InputError("nodule mask", "no voxel", "a nodule's voxels")
     inside = np.argwhere(present)
     extent = (np.ptp(inside, axis=0) + 1) * mask.spacing_mm
-    step = float(np.clip(extent.max() / STEPS, LEAST_MM, MOST_MM))
+    step = float(np.clip(extent.max() / VOXELS_ACROSS, LEAST_VOXEL_MM, MOST_VOXEL_MM))
     grid = tuple((np.ceil(extent / step).astype(int) + 2 * MARGIN).tolist())
     fine = resample(present, mask.spacing_mm, grid, (step,) * 3)
     assert fine is not None
@@ -142,10 +143,10 @@ def solid_of_mask(mask: Volume, diameter_mm: float | None = None) -> Solid:
     outside = edt.edt(~occupied, anisotropy=(step,) * 3, black_border=False)
     within = edt.edt(occupied, anisotropy=(step,) * 3, black_border=False)
     distance = np.where(occupied, half - within, outside - half).astype(np.float32)
-    return Solid(distance, step, (diameter_mm or own_mm) / own_mm)
+    return NoduleSolid(distance, step, (diameter_mm or own_mm) / own_mm)
 
 
-def turned(solid: Solid, random: np.random.Generator) -> Solid:
+def turned(solid: NoduleSolid, random: np.random.Generator) -> NoduleSolid:
     """The shape turned about z and mirrored at random, which leaves its diameter as it is."""
     z, y, x = (random.random(3) < 0.5).tolist()
     return replace(solid, angle=float(random.uniform(0, TURNED)), mirrored=(z, y, x))
