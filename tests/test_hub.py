@@ -22,6 +22,7 @@ from synthorax.provenance import sha256
 from synthorax.systems.ac_wgan.config import ac_wgan_config
 from synthorax.systems.ac_wgan.system import AcWgan
 from synthorax.training.run_folder import RunFolder
+from tests.helpers.files import flip
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -191,12 +192,6 @@ def test_the_script_bundles_and_tells_mistakes_in_one_line(run, tmp_path, monkey
 def change_config(folder, **changes):
     content = yaml.safe_load((folder / "config.yaml").read_text())
     (folder / "config.yaml").write_text(yaml.safe_dump(content | changes))
-
-
-def flip(file):
-    data = bytearray(file.read_bytes())
-    data[-1] ^= 1
-    file.write_bytes(data)
 
 
 def other_weights(folder):

@@ -26,6 +26,9 @@ from synthorax.io.images import read_image, write_image
 from synthorax.io.stl import read_stl
 from synthorax.registry import registry
 from synthorax.volume import Volume
+from tests.helpers.balls import ball_stack
+from tests.helpers.files import contents
+from tests.helpers.processes import loaded_by
 
 GRID = (20, 40, 40)
 SPACING_MM = (1.25, 0.7, 0.7)
@@ -37,10 +40,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def balls():
-    """Occupancies of four balls on LuNG's grid."""
-    z, y, x = np.indices(GRID)
-    distance = np.sqrt(((z - 10) * 1.25) ** 2 + ((y - 20) * 0.7) ** 2 + ((x - 20) * 0.7) ** 2)
-    return np.stack([np.clip((radius - distance) / 0.7 + 0.5, 0, 1) for radius in (2.5, 4, 5.5, 7)]).astype(np.float32)
+    return ball_stack()
 
 
 @pytest.fixture(scope="module")
@@ -87,23 +87,9 @@ def desk(balls, home, chest, tmp_path, monkeypatch):
     return tmp_path
 
 
-def contents(folder):
-    return {str(path.relative_to(folder)): path.is_file() and path.read_bytes() for path in folder.rglob("*")}
-
-
 def run(*arguments):
     """The command in a process of its own."""
     return subprocess.run([sys.executable, "-m", "synthorax", *arguments], capture_output=True, text=True, timeout=60)
-
-
-def loaded_by(arguments):
-    """The modules that a process has loaded after a successful command."""
-    code = (
-        f"import sys; from synthorax.cli import main; code = main({arguments!r}); print(*sys.modules); sys.exit(code)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return set(done.stdout.splitlines()[-1].split())
 
 
 def table(path):
@@ -375,7 +361,7 @@ def test_the_help_lists_every_verb(capsys):
 
 @pytest.mark.parametrize("option", ["--help", "--version"])
 def test_help_and_version_load_no_heavy_library(option):
-    loaded = loaded_by([option])
+    loaded = loaded_by(option)
     assert "synthorax.cli" in loaded
     assert not loaded & {"torch", "numpy", "SimpleITK", "scipy", "pydantic", "matplotlib"}
 
@@ -405,7 +391,7 @@ def test_importing_the_package_loads_no_heavy_library():
 
 
 def test_sampling_loads_no_training_library(home, tmp_path):
-    loaded = loaded_by(["sample", f"{home}/run", "-n", "1", "--out", f"{tmp_path}/made"])
+    loaded = loaded_by("sample", f"{home}/run", "-n", "1", "--out", f"{tmp_path}/made")
     assert "torch" in loaded
     assert not loaded & {"lightning_fabric", "lightning", "pytorch_lightning", "monai", "matplotlib"}
 

@@ -1,14 +1,12 @@
 """`synthorax train SYSTEM`: every system has its own presets, options and settings in the help."""
 
-import subprocess
-import sys
-
 import pytest
 
 from synthorax.cli import main
 from synthorax.cli.flags import meanings, shown
 from synthorax.cli.options import parse_settings
 from synthorax.registry import registry
+from tests.helpers.processes import loaded_by
 
 TRAINED = [entry for entry in registry().entries.values() if entry.is_trained]
 NAMES = [entry.name for entry in TRAINED]
@@ -18,14 +16,6 @@ def words(capsys, *arguments):
     """The help of a command, on one line."""
     assert main([*arguments, "--help"]) == 0
     return " ".join(capsys.readouterr().out.replace("│", " ").replace("•", " ").split())
-
-
-def loaded_by(*arguments):
-    """The modules that a process has loaded after showing a help."""
-    code = f"import sys; from synthorax.cli import main; main({[*arguments, '--help']!r}); print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return set(done.stdout.splitlines()[-1].split())
 
 
 def test_the_help_lists_every_system_that_is_trained_with_what_it_is(capsys):
@@ -69,13 +59,13 @@ def test_every_setting_can_be_given_as_the_help_shows_it(entry):
 
 def test_no_torch_and_no_other_systems_configuration_is_loaded_for_a_help():
     configs = {f"{entry.package}.config" for entry in TRAINED}
-    listed = loaded_by("train")
+    listed = loaded_by("train", "--help")
     assert "synthorax.registry" in listed
     assert not listed & {*configs, "torch"}
-    one = loaded_by("train", "ac-wgan")
+    one = loaded_by("train", "ac-wgan", "--help")
     assert one & configs == {"synthorax.systems.ac_wgan.config"}
     assert "torch" not in one
-    assert "synthorax.registry" not in loaded_by()
+    assert "synthorax.registry" not in loaded_by("--help")
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from synthorax import api, hub
 from synthorax.patch import PatchSpec
 from synthorax.registry import registry
 from synthorax.training import loop
+from tests.helpers.balls import ball_stack
 from tests.helpers.plugins import install_toy, write_metadata
 from tests.helpers.systems import OTHERS, ROLES
 
@@ -47,9 +48,7 @@ def data(tmp_path_factory):
     place = tmp_path_factory.mktemp("data")
     with ZipFile(GOLDEN / "runs.zip") as zipped:
         zipped.extractall(place)
-    z, y, x = np.indices((20, 40, 40))
-    distance = np.sqrt(((z - 10) * 1.25) ** 2 + ((y - 20) * 0.7) ** 2 + ((x - 20) * 0.7) ** 2)
-    np.save(place / "shapes.npy", np.stack([distance <= radius for radius in (2.5, 4, 5.5, 7)]))
+    np.save(place / "shapes.npy", ball_stack())
     return {"store": place / "store", "shapes": place / "shapes.npy"}
 
 

@@ -1,6 +1,7 @@
 """A store packed into one file, carried, and unpacked: the same store, or exactly the patches that training sees."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -24,6 +25,7 @@ from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.patch import PatchSpec
 from synthorax.region import Region, regions_of
 from synthorax.volume import Volume
+from tests.helpers.files import flip
 from tests.helpers.packs import members_of, row_with, written
 from tests.helpers.stores import store_of
 
@@ -276,9 +278,7 @@ def test_a_damaged_pack_is_told_in_one_line_and_nothing_is_written(whole, tmp_pa
 
 
 def test_a_flipped_byte_is_found(whole, tmp_path):
-    data = bytearray(whole.read_bytes())
-    data[len(data) // 3] ^= 1
-    (tmp_path / "bad.zip").write_bytes(data)
+    flip(shutil.copy(whole, tmp_path / "bad.zip"), at=1 / 3)
     with pytest.raises(InputError, match="damaged"):
         sx.unpack(tmp_path / "bad.zip", tmp_path / "back")
 

@@ -44,7 +44,8 @@ from synthorax.makers import Lineage, Samples
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.patch import PatchSpec
 from synthorax.volume import Volume
-from tests.helpers.cubes import LUNG_HU, chest, content, place, write_cubes
+from tests.helpers.cubes import LUNG_HU, chest, place, write_cubes
+from tests.helpers.files import contents
 
 
 @pytest.fixture
@@ -459,7 +460,7 @@ def test_new_voxels_under_an_old_header_are_seen(tmp_path):
 def test_the_same_sources_give_the_same_bytes_on_any_number_of_workers(folder, tmp_path):
     for name, workers in (("a", 1), ("b", 2)):
         api.prepare("patches", folder, tmp_path / name, workers=workers)
-    assert content(tmp_path / "a") == content(tmp_path / "b")
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
 def test_a_dask_cluster_gives_the_same_store(folder, tmp_path):
@@ -468,7 +469,7 @@ def test_a_dask_cluster_gives_the_same_store(folder, tmp_path):
     options = {"n_workers": 1, "threads_per_worker": 2, "processes": False, "dashboard_address": None}
     with distributed.LocalCluster(**options) as cluster:
         api.prepare("patches", folder, tmp_path / "b", cluster=cluster.scheduler_address)
-    assert content(tmp_path / "a") == content(tmp_path / "b")
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
 def test_a_cluster_that_does_not_answer_is_one_line(folder, tmp_path, monkeypatch):
@@ -502,10 +503,10 @@ def test_a_case_whose_row_is_gone_goes_too(folder, tmp_path):
 def test_a_store_of_another_request_is_left_alone_unless_asked(folder, tmp_path, capsys):
     command = ["prepare", "patches", str(folder), "--out", str(tmp_path / "store")]
     assert main(command) == 0
-    before = content(tmp_path / "store")
+    before = contents(tmp_path / "store")
     assert main([*command, "--seed", "5"]) == 2
     assert "seed 0" in capsys.readouterr().err
-    assert content(tmp_path / "store") == before
+    assert contents(tmp_path / "store") == before
     assert main([*command, "--seed", "5", "--overwrite"]) == 0
 
 
@@ -514,7 +515,7 @@ def test_a_folder_of_something_else_is_never_touched(folder, tmp_path):
     (tmp_path / "precious" / "thesis.txt").write_text("years of work")
     for options in ([], ["--overwrite"]):
         assert main(["prepare", "patches", str(folder), "--out", str(tmp_path / "precious"), *options]) == 2
-    assert content(tmp_path / "precious") == {"thesis.txt": b"years of work"}
+    assert contents(tmp_path / "precious") == {"thesis.txt": b"years of work"}
 
 
 def test_a_foreign_prepare_json_makes_no_store_of_a_folder(folder, tmp_path):
@@ -522,9 +523,9 @@ def test_a_foreign_prepare_json_makes_no_store_of_a_folder(folder, tmp_path):
     (out / "deep").mkdir(parents=True)
     (out / "prepare.json").write_text('{"a": 1}')
     (out / "deep" / "thesis.txt").write_text("years of work")
-    before = content(out)
+    before = contents(out)
     assert main(["prepare", "patches", str(folder), "--out", str(out), "--overwrite"]) == 2
-    assert content(out) == before
+    assert contents(out) == before
 
 
 def test_what_others_put_into_a_store_stays(folder, tmp_path):
@@ -545,10 +546,10 @@ WRONG_OPTIONS = [["--split", "1,1,1"], ["--split", "nan,0.5,0.5"], ["--cluster",
 def test_an_overwrite_that_cannot_be_done_leaves_the_store_as_it_was(folder, tmp_path, wrong, monkeypatch):
     monkeypatch.setattr("synthorax.parallel.CONNECT_SECONDS", 0.2)
     api.prepare("patches", folder, tmp_path / "store", workers=1)
-    before = content(tmp_path / "store")
+    before = contents(tmp_path / "store")
     command = ["prepare", "patches", str(folder), "--out", str(tmp_path / "store"), "--seed", "5", "--overwrite"]
     assert main([*command, *wrong]) == 2
-    assert content(tmp_path / "store") == before
+    assert contents(tmp_path / "store") == before
     assert len(Store(tmp_path / "store")) == 6
 
 
@@ -628,7 +629,7 @@ def test_a_killed_preparation_goes_on_to_the_same_bytes(folder, tmp_path):
     assert (
         subprocess.run([*command, "--out", str(tmp_path / "killed")], check=False, capture_output=True).returncode == 0
     )
-    assert content(tmp_path / "killed") == content(tmp_path / "whole")
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
 
 
 def test_info_tells_what_anything_holds(folder, tmp_path, capsys):

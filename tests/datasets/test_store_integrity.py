@@ -18,6 +18,7 @@ from synthorax.errors import InputError
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.region import Region, regions_of
 from synthorax.volume import Volume
+from tests.helpers.files import flip
 
 SHAPE = (40, 140, 20)
 SPLITS = {"train": ["Pa"], "val": [], "test": ["Pb"]}
@@ -47,12 +48,6 @@ def whole(tmp_path_factory):
 @pytest.fixture
 def store(whole, tmp_path):
     return shutil.copytree(whole, tmp_path / "store")
-
-
-def flip(path):
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
 
 
 def swap(one, other):

@@ -25,6 +25,7 @@ from synthorax.makers import Filled, Lineage
 from synthorax.provenance import synthetic_patient
 from synthorax.seeding import derive
 from tests.helpers.chests import chest
+from tests.helpers.files import contents
 from tests.helpers.toy_makers import ball_mask
 
 NODULES = {"auto": 2, "diameter_mm": (14, 18), "seed": 4}
@@ -76,10 +77,6 @@ def made(folder, tmp_path_factory):
     return sx.inject_folder(folder, tmp_path_factory.mktemp("made") / "one", Ball(), workers=1, **NODULES)
 
 
-def content(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 def test_every_scan_is_a_case_and_a_table_and_a_manifest_lie_over_all(made, folder, phantoms):
     series = synthetic_patient(sx.read_scan(folder / "cyd").patient_id)
     assert made.cases == ("ann_ct", "bob_ct", series)
@@ -111,12 +108,12 @@ def test_processes_one_of_which_is_killed_and_a_cluster_make_the_same_bytes(made
     with pytest.raises(SynthoraxError, match="a worker process was killed at"):
         sx.inject_folder(folder, tmp_path / "two", killer, workers=2, **NODULES)
     sx.inject_folder(folder, tmp_path / "two", killer, workers=2, **NODULES)
-    assert content(tmp_path / "two") == content(made.out)
+    assert contents(tmp_path / "two") == contents(made.out)
     options = {"n_workers": 1, "threads_per_worker": 2, "processes": False, "dashboard_address": None}
     with distributed.LocalCluster(**options) as cluster:
         address = cluster.scheduler_address
         sx.inject_folder(folder, tmp_path / "dask", Ball(), cluster=address, **NODULES)
-    assert content(tmp_path / "dask") == content(made.out)
+    assert contents(tmp_path / "dask") == contents(made.out)
 
 
 def test_a_stopped_call_makes_only_the_cases_that_are_missing_and_another_request_is_refused(made, folder, tmp_path):
@@ -126,14 +123,14 @@ def test_a_stopped_call_makes_only_the_cases_that_are_missing_and_another_reques
     (out / "nodules.csv").unlink()
     before = (out / "ann_ct" / "ct.nii.gz").stat().st_mtime_ns
     assert sx.inject_folder(folder, out, Ball(), workers=1, **NODULES) == replace(made, out=out)
-    assert content(out) == content(made.out)
+    assert contents(out) == contents(made.out)
     assert (out / "ann_ct" / "ct.nii.gz").stat().st_mtime_ns == before
     with pytest.raises(InputError, match="cases of another request \\(seed 4\\); expected the same request, or --over"):
         sx.inject_folder(folder, out, Ball(), workers=1, **NODULES | {"seed": 5})
-    assert content(out) == content(made.out)
+    assert contents(out) == contents(made.out)
     other = sx.inject_folder(folder, out, Ball(), workers=1, overwrite=True, **NODULES | {"seed": 5})
     assert other.cases == made.cases
-    assert content(out)["ann_ct/ct.nii.gz"] != content(made.out)["ann_ct/ct.nii.gz"]
+    assert contents(out)["ann_ct/ct.nii.gz"] != contents(made.out)["ann_ct/ct.nii.gz"]
 
 
 def test_every_reader_takes_the_folder_as_one_source(made, tmp_path):
@@ -215,14 +212,14 @@ def test_twenty_phantoms_over_two_processes_and_a_cluster_with_a_kill_each_are_t
     assert process.wait() == 1
     assert 8 <= len(list((tmp_path / "two").glob("*/manifest.json"))) < 20
     assert main(command) == 0
-    assert content(tmp_path / "two") == content(tmp_path / "one")
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
         worker = next(worker.pid for worker in cluster.workers.values())
         killing = Thread(target=lambda: (wait_for(tmp_path / "dask", 8), os.kill(worker, signal.SIGKILL)))
         killing.start()
         sx.inject_folder(tmp_path / "scans", tmp_path / "dask", cluster=cluster.scheduler_address, **wanted)
         killing.join()
-    assert content(tmp_path / "dask") == content(tmp_path / "one")
+    assert contents(tmp_path / "dask") == contents(tmp_path / "one")
 
 
 def wait_for(folder, cases):

@@ -18,6 +18,7 @@ from synthorax import api
 from synthorax.cli import main
 from synthorax.io.images import write_image
 from synthorax.training import loop
+from tests.helpers.runs import log
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -66,7 +67,7 @@ def images(folder):
 def log_of(run):
     """Each step's figures; a validation has a line of its own."""
     found = {}
-    for line in map(json.loads, (run / "log.jsonl").read_text().splitlines()):
+    for line in log(run):
         found[line["step"]] = found.get(line["step"], {}) | line
     return found
 

@@ -1,7 +1,6 @@
 """Small cubes of lung with one nodule, and folders of them as users have them."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
@@ -48,8 +47,3 @@ def write_cubes(where):
 def place(x, y, z, diameter_mm):
     """The columns of a nodule that has no mask."""
     return {"center_x_mm": x, "center_y_mm": y, "center_z_mm": z, "diameter_mm": diameter_mm}
-
-
-def content(store):
-    """Every file of a store and its bytes."""
-    return {str(p.relative_to(store)): p.read_bytes() for p in sorted(Path(store).rglob("*")) if p.is_file()}

@@ -19,16 +19,11 @@ from synthorax.metrics.distances import fid, inception_score, kid, kid_of_all
 from synthorax.metrics.extractors import INCEPTION_DIMENSIONS, FromNetwork, InceptionSlices
 from synthorax.metrics.features import ExtractorCard, Features
 from synthorax.provenance import sha256
+from tests.helpers.features import features
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 
 MM = (1.0, 1.0, 1.0)
-
-
-def seen(values, probabilities=None):
-    """Features of an extractor of no importance."""
-    values = np.asarray(values, float)
-    return Features(values, ExtractorCard("any", "00" * 32, values.shape[-1], "none"), probabilities)
 
 
 def gaussian(seed, n, mean, covariance):
@@ -90,13 +85,14 @@ def test_fid_of_gaussians_is_the_closed_form():
     random = np.random.default_rng(0)
     roots = random.normal(size=(2, 6, 6))
     means, covariances = random.normal(size=(2, 6)), roots @ roots.transpose(0, 2, 1) + np.eye(6)
-    sets = [seen(exactly(random.normal(size=(50, 6)), m, c)) for m, c in zip(means, covariances, strict=True)]
+    sets = [features(exactly(random.normal(size=(50, 6)), m, c)) for m, c in zip(means, covariances, strict=True)]
     expected = ((means[0] - means[1]) ** 2).sum() + np.trace(
         covariances[0] + covariances[1] - 2 * sqrtm(covariances[0] @ covariances[1]).real
     )
     assert fid(*sets).value == pytest.approx(expected)
     one = fid(
-        seen(exactly(random.normal(size=(9, 1)), [1], [[4]])), seen(exactly(random.normal(size=(7, 1)), [3], [[9]]))
+        features(exactly(random.normal(size=(9, 1)), [1], [[4]])),
+        features(exactly(random.normal(size=(7, 1)), [3], [[9]])),
     )
     assert one.value == pytest.approx((1 - 3) ** 2 + (2 - 3) ** 2)
 
@@ -104,15 +100,15 @@ def test_fid_of_gaussians_is_the_closed_form():
 def test_fid_holds_with_fewer_patches_than_features():
     random = np.random.default_rng(0)
     few, other = random.normal(size=(20, 300)), random.normal(size=(30, 300)) * 2
-    assert fid(seen(few), seen(few)).value == pytest.approx(0, abs=1e-9)
+    assert fid(features(few), features(few)).value == pytest.approx(0, abs=1e-9)
     # Rotated into the space that both span, where the covariances are small enough for the textbook's root.
     basis = np.linalg.svd(np.concatenate([few, other]), full_matrices=False)[2]
     a, b = (np.cov((x @ basis.T).T) + 1e-9 * np.eye(50) for x in (few, other))
     root = sqrtm(a @ b).real
     expected = ((few.mean(0) - other.mean(0)) ** 2).sum() + np.trace(a + b - 2 * root)
-    assert fid(seen(few), seen(other)).value == pytest.approx(expected, rel=1e-3)
-    wide = seen(random.normal(size=(40, 2048)))
-    assert 0 < fid(wide, seen(random.normal(size=(50, 2048)))).value < 4 * 2048
+    assert fid(features(few), features(other)).value == pytest.approx(expected, rel=1e-3)
+    wide = features(random.normal(size=(40, 2048)))
+    assert 0 < fid(wide, features(random.normal(size=(50, 2048)))).value < 4 * 2048
 
 
 @given(st.integers(0, 1000), st.integers(3, 40), st.integers(3, 40), st.integers(1, 12))
@@ -120,9 +116,9 @@ def test_fid_is_symmetric_and_knows_no_rotation(seed, n, m, d):
     random = np.random.default_rng(seed)
     a, b = random.normal(size=(n, d)), 2 * random.normal(size=(m, d)) + 1
     turn = np.linalg.qr(random.normal(size=(d, d)))[0]
-    value = fid(seen(a), seen(b)).value
-    assert fid(seen(b), seen(a)).value == pytest.approx(value)
-    assert fid(seen(a @ turn), seen(b @ turn)).value == pytest.approx(value)
+    value = fid(features(a), features(b)).value
+    assert fid(features(b), features(a)).value == pytest.approx(value)
+    assert fid(features(a @ turn), features(b @ turn)).value == pytest.approx(value)
 
 
 def test_kid_is_the_unbiased_estimate_of_sklearns_kernel():
@@ -130,11 +126,11 @@ def test_kid_is_the_unbiased_estimate_of_sklearns_kernel():
     a, b = random.normal(size=(7, 5)), random.normal(size=(9, 5)) + 0.5
     kernel = [polynomial_kernel(*pair, degree=3, gamma=1 / 5, coef0=1) for pair in ((a, a), (b, b), (a, b))]
     within = [(k.sum() - np.trace(k)) / (len(k) * (len(k) - 1)) for k in kernel[:2]]
-    assert kid_of_all(seen(a), seen(b)).value == pytest.approx(sum(within) - 2 * kernel[2].mean())
+    assert kid_of_all(features(a), features(b)).value == pytest.approx(sum(within) - 2 * kernel[2].mean())
 
 
 def test_kid_of_one_distribution_is_zero_on_average_where_fid_is_not():
-    sets = [[seen(gaussian(10 * i + k, 30, np.zeros(8), np.eye(8))) for k in (0, 1)] for i in range(150)]
+    sets = [[features(gaussian(10 * i + k, 30, np.zeros(8), np.eye(8))) for k in (0, 1)] for i in range(150)]
     values = np.array([kid_of_all(*pair).value for pair in sets])
     assert abs(values.mean()) < 3 * values.std() / np.sqrt(len(values))
     assert min(fid(*pair).value for pair in sets) > 0.3
@@ -143,7 +139,7 @@ def test_kid_of_one_distribution_is_zero_on_average_where_fid_is_not():
 
 
 def test_kids_subsets_spread_about_the_estimate_of_all():
-    a, b = (seen(gaussian(k, 400, np.full(8, 0.3 * k), np.eye(8))) for k in (0, 1))
+    a, b = (features(gaussian(k, 400, np.full(8, 0.3 * k), np.eye(8))) for k in (0, 1))
     whole, found = kid_of_all(a, b), kid(a, b)
     assert found.low < whole.value < found.high
     assert found.value == pytest.approx(whole.value, rel=0.1)
@@ -154,15 +150,15 @@ def test_kids_subsets_spread_about_the_estimate_of_all():
 
 def test_the_inception_score_is_the_number_of_classes_that_are_sure_and_even():
     sure = np.eye(5)[np.arange(100) % 5]
-    assert inception_score(seen(np.zeros((100, 2)), sure), splits=1).value == pytest.approx(5)
-    assert inception_score(seen(np.zeros((100, 2)), np.full((100, 5), 0.2))).value == pytest.approx(1)
-    assert inception_score(seen(np.zeros((9, 2)), sure[[0] * 9]), splits=3).value == pytest.approx(1)
+    assert inception_score(features(np.zeros((100, 2)), sure), splits=1).value == pytest.approx(5)
+    assert inception_score(features(np.zeros((100, 2)), np.full((100, 5), 0.2))).value == pytest.approx(1)
+    assert inception_score(features(np.zeros((9, 2)), sure[[0] * 9]), splits=3).value == pytest.approx(1)
     drawn = np.random.default_rng(0).dirichlet(np.full(4, 0.3), 60)
-    whole = inception_score(seen(np.zeros((60, 2)), drawn), splits=1)
+    whole = inception_score(features(np.zeros((60, 2)), drawn), splits=1)
     mean = drawn.mean(0)
     assert whole.value == pytest.approx(np.exp(np.mean((drawn * np.log(drawn / mean)).sum(1))))
     assert (whole.low, whole.n_real, whole.n_synthetic) == (None, 0, 60)
-    parts = inception_score(seen(np.zeros((60, 2)), drawn))
+    parts = inception_score(features(np.zeros((60, 2)), drawn))
     assert parts.low < parts.value < parts.high
 
 
@@ -240,7 +236,7 @@ def test_bad_input_is_one_clear_line(tmp_path, inception):
     text.write_text("no network")
     torch.jit.script(nn.Linear(2, 2)).save(str(other))
     torch.jit.script(Slices(7)).save(str(narrow))
-    two, three = seen(np.zeros((2, 2))), seen(np.zeros((5, 3)))
+    two, three = features(np.zeros((2, 2))), features(np.zeros((5, 3)))
     card = ExtractorCard("any", "", 2, "")
     for call, message in (
         (lambda: InceptionSlices(tmp_path / "none.pt"), "none.pt: found no such file; expected an Inception network"),
@@ -256,15 +252,15 @@ def test_bad_input_is_one_clear_line(tmp_path, inception):
         (lambda: small()(np.full((1, 8, 8, 8), np.nan), MM), "patches: found values that are not finite"),
         (lambda: small(dimensions=9)(np.zeros((1, 8, 8, 8)), MM), "features: found 8 columns; expected 9, as of small"),
         (lambda: fid(two, three), "expected the same extractor for all"),
-        (lambda: fid(two, seen([[0, 0]])), "synthetic features: found 1 patch; expected 2 or more"),
+        (lambda: fid(two, features([[0, 0]])), "synthetic features: found 1 patch; expected 2 or more"),
         (lambda: kid(two, two), "KID: found subsets of 1 from sets of 2 and 2"),
         (lambda: kid(two, two, size=2, subsets=0), "KID: found 0 subsets"),
         (lambda: small(window_hu=(400, -1000)), "window: found 400 to -1000 HU; expected the lower end first"),
         (lambda: inception_score(two), "any: found no class probabilities"),
-        (lambda: inception_score(seen(np.zeros((2, 2)), np.eye(2))), "splits: found 10 of 2 patches"),
+        (lambda: inception_score(features(np.zeros((2, 2)), np.eye(2))), "splits: found 10 of 2 patches"),
         (lambda: Features(np.zeros((0, 2)), card), "features: found shape"),
-        (lambda: seen([[0, np.inf]]), "features: found 1 values that are not finite"),
-        (lambda: seen(np.zeros((2, 2)), np.ones((2, 2))), "rows that are no distribution"),
+        (lambda: features([[0, np.inf]]), "features: found 1 values that are not finite"),
+        (lambda: features(np.zeros((2, 2)), np.ones((2, 2))), "rows that are no distribution"),
     ):
         with pytest.raises(InputError, match=message):
             call()

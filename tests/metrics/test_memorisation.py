@@ -10,18 +10,14 @@ from scipy.spatial.distance import cdist
 from skimage.metrics import structural_similarity
 
 from synthorax.errors import InputError
-from synthorax.metrics.features import ExtractorCard, Features
 from synthorax.metrics.memorisation import membership, memorisation
 from synthorax.metrics.ms_ssim import WEIGHTS, diversity, ms_ssim, scales_of
 from synthorax.metrics.neighbours import nearest, nearest_volume
+from tests.helpers.features import features
 
 
 def volumes(seed, n=2, size=32):
     return gaussian_filter(np.random.default_rng(seed).normal(0, 3000, (n, size, size, size)), (0, 2, 2, 2)) - 500
-
-
-def seen(values):
-    return Features(values, ExtractorCard("any", "00" * 32, values.shape[1], "none"))
 
 
 def patients(seed, n, each=3, first=0):
@@ -29,7 +25,7 @@ def patients(seed, n, each=3, first=0):
     random = np.random.default_rng([seed, first])
     sizes = random.integers(1, each + 1, n)
     level = np.repeat(random.normal(size=(n, 5)), sizes, 0)
-    return seen(level + 0.5 * random.normal(size=level.shape)), np.repeat(np.arange(first, first + n), sizes)
+    return features(level + 0.5 * random.normal(size=level.shape)), np.repeat(np.arange(first, first + n), sizes)
 
 
 def test_one_scale_is_skimages_ssim():
@@ -129,7 +125,7 @@ def test_fresh_samples_are_not_taken_for_memorised():
 
 def test_copies_are_taken_for_memorised():
     (known, p), (fresh, q) = patients(0, 120), patients(0, 40, first=500)
-    copies = seen(known.values + 0.01 * np.random.default_rng(0).normal(size=known.values.shape))
+    copies = features(known.values + 0.01 * np.random.default_rng(0).normal(size=known.values.shape))
     found = memorisation(copies, known, fresh, p, q)
     assert found.attraction.value == found.nearer.value == 1
     assert found.attraction.low > 0.95
@@ -141,7 +137,7 @@ def test_copies_are_taken_for_memorised():
 
 def test_a_few_copies_among_many_fresh_samples_are_seen():
     (known, p), (fresh, q), (made, _) = patients(1, 120), patients(1, 120, first=500), patients(1, 300, 1, 900)
-    some = seen(np.concatenate([made.values[:200], known.values[:100] + 0.01]))
+    some = features(np.concatenate([made.values[:200], known.values[:100] + 0.01]))
     found = memorisation(some, known, fresh, p, q)
     assert 0.55 < found.attraction.low < found.attraction.high < 0.85
     assert 0.5 < membership(some, known, fresh, p, q).auc.low < 0.99
@@ -149,7 +145,7 @@ def test_a_few_copies_among_many_fresh_samples_are_seen():
 
 def test_samples_without_variety_are_near_everyone_and_drawn_to_no_one():
     (known, p), (fresh, q) = patients(2, 120), patients(2, 120, first=500)
-    middling = seen(0.3 * patients(2, 300, 1, 900)[0].values)
+    middling = features(0.3 * patients(2, 300, 1, 900)[0].values)
     found = memorisation(middling, known, fresh, p, q)
     assert found.nearer.low > 0.6
     assert found.attraction.low < 0.5 < found.attraction.high
@@ -157,7 +153,7 @@ def test_samples_without_variety_are_near_everyone_and_drawn_to_no_one():
 
 def test_what_hangs_on_one_patient_is_not_known_well():
     (known, p), (fresh, q) = patients(3, 40), patients(3, 40, first=500)
-    one = seen(known.values[p == 5][:1] + 0.01 * np.random.default_rng(0).normal(size=(100, 5)))
+    one = features(known.values[p == 5][:1] + 0.01 * np.random.default_rng(0).normal(size=(100, 5)))
     found = memorisation(one, known, fresh, p, q).attraction
     assert (found.value, found.low) == (1, 0.5)
 
@@ -177,7 +173,7 @@ def test_bad_input_is_one_clear_line():
         (lambda: memorisation(known, known, fresh, p, p[: len(q)]), "in training and held out, as 0"),
         (lambda: memorisation(known, known, fresh, p, np.full(len(q), 9)), "patients: found 1 of them"),
         (lambda: memorisation(known, known, fresh, p[1:], q), "patients: found .* rows; expected"),
-        (lambda: membership(seen(known.values[:, :3]), known, fresh, p, q), "expected the same extractor for all"),
+        (lambda: membership(features(known.values[:, :3]), known, fresh, p, q), "expected the same extractor for all"),
     ):
         with pytest.raises(InputError, match=text):
             call()

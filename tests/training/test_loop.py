@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import struct
 import subprocess
 import sys
@@ -34,6 +33,8 @@ from synthorax.training.guards import Guards, finite
 from synthorax.training.run_folder import RunFolder
 from synthorax.training.system import Stage, Training, Validation
 from synthorax.training.trainable import Limit, Share, Trainable, parts
+from tests.helpers.balls import ball_stack
+from tests.helpers.runs import log, stopping_at, timeless_log, weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -100,28 +101,11 @@ def fit(model, folder, steps=12, given=batches, log_every=1, validation=None, **
     return loop.fit(training, run, make_fabric("cpu"), **options)
 
 
-def stopping_at(last, number=signal.SIGTERM):
-    def batch_at(step):
-        if step == last:
-            os.kill(os.getpid(), number)
-        return batches(step)
-
-    return batch_at
-
-
 def stop_and_resume(make, folder, last, **options):
     """A run stopped after `last + 1` steps, then finished by a fresh model."""
     with pytest.raises(KeyboardInterrupt):
-        fit(make(), folder, given=stopping_at(last), **options)
+        fit(make(), folder, given=stopping_at(batches, last), **options)
     return fit(make(), folder, **options)
-
-
-def content(folder, name="weights.safetensors"):
-    return (folder / name).read_bytes()
-
-
-def log(folder):
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
 def events(folder):
@@ -226,7 +210,7 @@ def test_averages_are_saved_and_loaded_and_leave_training_alone(tmp_path):
 def test_a_run_with_averages_resumes_to_the_same_bytes(tmp_path, last):
     fit(Toy(decay=0.9), tmp_path / "whole")
     stop_and_resume(lambda: Toy(decay=0.9), tmp_path / "run", last)
-    assert content(tmp_path / "run") == content(tmp_path / "whole")
+    assert weights(tmp_path / "run") == weights(tmp_path / "whole")
 
 
 def test_averages_that_a_run_did_not_keep_start_from_its_network():
@@ -276,7 +260,7 @@ def test_a_collapse_leaves_the_state_before_it_and_training_goes_on_from_there(t
     Toy().load_weights(load_file(tmp_path / "run" / "weights.safetensors"))
     assert fit(Told([1] * 8), tmp_path / "run", steps=8).finished
     fit(Told([1] * 8), tmp_path / "whole", steps=8)
-    assert content(tmp_path / "run") == content(tmp_path / "whole")
+    assert weights(tmp_path / "run") == weights(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -341,7 +325,7 @@ def test_a_resumed_run_shows_every_step_once_and_pictures_as_one_that_was_not_di
         return batches(step)
 
     with pytest.raises(KeyboardInterrupt):
-        fit(Drawing(), tmp_path / "run", given=stopping_at(4))
+        fit(Drawing(), tmp_path / "run", given=stopping_at(batches, 4))
     with pytest.raises(Killed):  # after lines and pictures of steps that were not saved
         fit(Drawing(), tmp_path / "run", given=batch_at)
     assert [step for step, _ in shown(tmp_path / "run", "loss")] == list(range(1, 10))
@@ -397,7 +381,7 @@ def test_the_best_weights_are_those_of_the_best_validation_and_of_equals_the_fir
     toy = Toy()
     fit(toy, tmp_path / "run", steps=11, validation=validated(toy, values, larger_is_better=larger))
     fit(Toy(), tmp_path / "until", steps=best)
-    assert content(tmp_path / "run", "best.safetensors") == content(tmp_path / "until")
+    assert (tmp_path / "run" / "best.safetensors").read_bytes() == weights(tmp_path / "until")
     assert best_of(tmp_path / "run") == {"step": best, "value": values[best]}
     assert [(line["step"], line["v"]) for line in log(tmp_path / "run") if "v" in line] == list(values.items())
 
@@ -409,10 +393,10 @@ def test_a_resumed_run_keeps_the_best_weights_of_one_that_was_not_disturbed(tmp_
         first, second = Toy(), Toy()
         if name == "run":
             with pytest.raises(KeyboardInterrupt):
-                fit(first, tmp_path / name, given=stopping_at(last), validation=validated(first, values))
+                fit(first, tmp_path / name, given=stopping_at(batches, last), validation=validated(first, values))
         fit(second, tmp_path / name, validation=validated(second, values))
     for file in ("best.safetensors", "weights.safetensors"):
-        assert content(tmp_path / "run", file) == content(tmp_path / "whole", file)
+        assert (tmp_path / "run" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
     assert best_of(tmp_path / "run") == best_of(tmp_path / "whole") == {"step": 10, "value": 2}
 
 
@@ -429,7 +413,7 @@ def test_a_validation_that_is_no_number_stops_the_run_and_leaves_the_best_alone(
     with pytest.raises(TrainingError, match="step 4: v is nan"):
         fit(toy, tmp_path / "run", validation=validated(toy, {2: 5, 4: float("nan")}))
     fit(Toy(), tmp_path / "until", steps=2)
-    assert content(tmp_path / "run", "best.safetensors") == content(tmp_path / "until")
+    assert (tmp_path / "run" / "best.safetensors").read_bytes() == weights(tmp_path / "until")
 
 
 def test_a_figure_to_select_by_that_validation_does_not_have_is_one_clear_line(tmp_path):
@@ -505,12 +489,8 @@ def test_the_precision_that_is_asked_for_is_that_of_the_run_and_in_its_notes(tmp
 
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory):
-    """A stack of four balls on LuNG's grid."""
-    z, y, x = np.indices((20, 40, 40))
-    distance = np.sqrt(((z - 10) * 1.25) ** 2 + ((y - 20) * 0.7) ** 2 + ((x - 20) * 0.7) ** 2)
-    stack = [np.clip((radius - distance) / 0.7 + 0.5, 0, 1) for radius in (2.5, 4, 5.5, 7)]
     path = tmp_path_factory.mktemp("shapes") / "balls.npy"
-    np.save(path, np.stack(stack).astype(np.float32))
+    np.save(path, ball_stack())
     return path
 
 
@@ -520,11 +500,6 @@ def lung(shapes, tmp_path_factory):
     folder = tmp_path_factory.mktemp("lung") / "run"
     api.train("lung", shapes, folder, preset="smoke", device="cpu")
     return folder
-
-
-def figures(folder):
-    """The lines of a run's log, but for its clock."""
-    return [{k: v for k, v in line.items() if k not in ("seconds", "steps_per_second")} for line in log(folder)]
 
 
 def test_two_processes_train_lung_as_one_does_and_one_of_them_writes_and_speaks(shapes, lung, tmp_path):
@@ -539,7 +514,7 @@ def test_two_processes_train_lung_as_one_does_and_one_of_them_writes_and_speaks(
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{tmp_path / 'run'}: trained, 60 steps\n"
-    alone, together = figures(lung), figures(tmp_path / "run")
+    alone, together = timeless_log(lung), timeless_log(tmp_path / "run")
     assert [line["step"] for line in together] == [line["step"] for line in alone]
     for one, two in zip(alone, together, strict=True):
         assert two == pytest.approx(one, rel=1e-4)

@@ -14,6 +14,7 @@ import pytest
 
 from synthorax.errors import InputError, SynthoraxError
 from synthorax.training import processes
+from tests.helpers.runs import log
 
 RUN = """
 import os, sys, time
@@ -169,7 +170,7 @@ def test_two_hosts_train_one_model_and_the_first_one_speaks(train, tmp_path):
     first, second = (told(process) for process in hosts(train))
     assert first == (f"{tmp_path / 'run'}: trained, 60 steps\n", [], 0)
     assert second == ("", [], 0)
-    assert [json.loads(line)["step"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()] == [50, 60]
+    assert [record["step"] for record in log(tmp_path / "run")] == [50, 60]
 
 
 def test_hosts_that_do_not_share_the_run_folder_are_told_so(train, tmp_path):

@@ -1,6 +1,5 @@
 """Trainings of several stages: which networks learn from what, and that a stop anywhere resumes to the same bytes."""
 
-import json
 import os
 import signal
 from dataclasses import replace
@@ -19,6 +18,7 @@ from synthorax.training.devices import make_fabric
 from synthorax.training.run_folder import RunFolder
 from synthorax.training.system import Stage, Training, Validation
 from synthorax.training.trainable import Trainable
+from tests.helpers.runs import log
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -104,10 +104,6 @@ def same(one, other):
     if isinstance(one, list | tuple):
         return len(one) == len(other) and all(map(same, one, other))
     return one == other
-
-
-def log(folder):
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import json
 import os
 import pathlib
 import random
@@ -29,6 +28,8 @@ from synthorax.training.board import Board
 from synthorax.training.devices import make_fabric
 from synthorax.training.run_folder import RunFolder
 from synthorax.training.system import Stage, Training
+from tests.helpers.balls import ball_stack
+from tests.helpers.runs import log, stopping_at, timeless_log, weights
 
 STEPS = 60
 CHILD_STEPS = 900
@@ -67,10 +68,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def stack():
-    """Occupancies of four balls on LuNG's grid."""
-    z, y, x = np.indices((20, 40, 40))
-    distance = np.sqrt(((z - 10) * 1.25) ** 2 + ((y - 20) * 0.7) ** 2 + ((x - 20) * 0.7) ** 2)
-    return np.stack([np.clip((radius - distance) / 0.7 + 0.5, 0, 1) for radius in (2.5, 4, 5.5, 7)]).astype(np.float32)
+    return ball_stack()
 
 
 @pytest.fixture(scope="module")
@@ -143,19 +141,6 @@ def wait_for(process, condition):
         time.sleep(0.01)
 
 
-def weights(folder):
-    return (folder / "weights.safetensors").read_bytes()
-
-
-def log(folder):
-    """The lines of the log but for their clock; every one must be whole."""
-    records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [
-        {key: value for key, value in record.items() if key not in ("seconds", "steps_per_second")}
-        for record in records
-    ]
-
-
 def saved_step(folder):
     return torch.load(folder / "state.pt", weights_only=True)["step"]
 
@@ -164,23 +149,12 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def stopping_at(batches, last, number=signal.SIGTERM):
-    """The same batches, with a signal to this process while step `last` is prepared."""
-
-    def batch_at(step):
-        if step == last:
-            os.kill(os.getpid(), number)
-        return batches(step)
-
-    return batch_at
-
-
 # Stopped and resumed
 
 
 def test_a_run_folder_holds_what_it_says(whole):
     assert names(whole) == ["config.yaml", "data.json", "log.jsonl", "state.pt", "tensorboard", "weights.safetensors"]
-    assert [record["step"] for record in log(whole)] == [50, 60]
+    assert [record["step"] for record in timeless_log(whole)] == [50, 60]
     assert saved_step(whole) == STEPS
 
 
@@ -204,7 +178,7 @@ def test_a_run_stopped_at_any_step_and_resumed_ends_with_the_bytes_of_one_that_w
     assert asked == list(range(last + 1, STEPS))
     assert (outcome.step, outcome.finished) == (STEPS, True)
     assert weights(resumed.run.path) == weights(whole)
-    assert log(resumed.run.path) == log(whole)
+    assert timeless_log(resumed.run.path) == timeless_log(whole)
 
 
 def test_a_run_given_a_moment_at_a_time_ends_with_the_bytes_of_one_that_was_not(lab, whole, monkeypatch):
@@ -221,7 +195,7 @@ def test_a_run_given_a_moment_at_a_time_ends_with_the_bytes_of_one_that_was_not(
         assert calls < 100
     assert calls > 1
     assert weights(given.run.path) == weights(whole)
-    assert log(given.run.path) == log(whole)
+    assert timeless_log(given.run.path) == timeless_log(whole)
 
 
 def test_minutes_count_from_the_beginning_of_the_call_as_the_data_are_made_ready(data, tmp_path, monkeypatch):
@@ -265,8 +239,7 @@ def test_the_seconds_of_the_log_go_on_where_a_stopped_run_had_them(lab, monkeypa
     clock[0] += 1000
     resumed = lab()
     fit(resumed, ticking(resumed.batches), log_every=10)
-    lines = [json.loads(line) for line in (resumed.run.path / "log.jsonl").read_text().splitlines()]
-    assert [line["seconds"] for line in lines] == [10, 20, 30, 40, 50, 60]
+    assert [record["seconds"] for record in log(resumed.run.path)] == [10, 20, 30, 40, 50, 60]
 
 
 def test_a_second_interrupt_stops_at_once(lab, monkeypatch):
@@ -326,10 +299,10 @@ def test_a_difference_of_hundreds_of_patients_is_told_in_a_short_line(tmp_path):
 
 
 def test_a_finished_run_that_is_asked_for_again_stays_as_it_is(data, whole):
-    before = weights(whole), log(whole)
+    before = weights(whole), timeless_log(whole)
     outcome = api.train("lung", data, whole, preset="smoke", device="cpu")
     assert (outcome.step, outcome.finished) == (STEPS, True)
-    assert (weights(whole), log(whole)) == before
+    assert (weights(whole), timeless_log(whole)) == before
 
 
 def test_the_handlers_of_signals_are_given_back(lab):
@@ -367,7 +340,7 @@ def kill_and_resume(data, folder, moment, expected):
         hub.load(folder)
     assert train_long(data, folder).finished
     assert weights(folder) == weights(expected)
-    assert log(folder) == log(expected)
+    assert timeless_log(folder) == timeless_log(expected)
 
 
 def test_a_killed_run_goes_on_to_the_bytes_of_one_that_was_not(data, long_whole, tmp_path):
@@ -381,7 +354,7 @@ def test_a_killed_run_goes_on_to_the_bytes_of_one_that_was_not(data, long_whole,
     hub.load(folder)
     assert train_long(data, folder).finished
     assert weights(folder) == weights(long_whole)
-    assert log(folder) == log(long_whole)
+    assert timeless_log(folder) == timeless_log(long_whole)
 
 
 @pytest.mark.prove
@@ -401,14 +374,14 @@ def test_a_run_killed_ten_times_ends_with_the_bytes_of_one_that_was_not(data, lo
         process.communicate()
     assert train_long(data, folder).finished
     assert weights(folder) == weights(long_whole)
-    assert log(folder) == log(long_whole)
+    assert timeless_log(folder) == timeless_log(long_whole)
 
 
 def test_a_run_killed_before_its_first_save_starts_its_log_anew(lab, whole):
     killed = lab()
     killed.run.log({"step": 50, "seconds": 1.0, "mse": 123.0})
     fit(lab())
-    assert log(killed.run.path) == log(whole)
+    assert timeless_log(killed.run.path) == timeless_log(whole)
 
 
 def test_a_run_killed_while_its_folder_was_made_can_be_started(data, whole, tmp_path):
@@ -427,7 +400,7 @@ def test_a_half_written_last_line_of_the_log_is_trimmed(lab, whole, tail):
     with open(stopped.run.path / "log.jsonl", "a") as file:
         file.write(tail)
     fit(lab())
-    assert log(stopped.run.path) == log(whole)
+    assert timeless_log(stopped.run.path) == timeless_log(whole)
 
 
 def test_lines_of_steps_after_the_last_save_are_dropped(lab, whole):
@@ -437,7 +410,7 @@ def test_lines_of_steps_after_the_last_save_are_dropped(lab, whole):
     for step in (50, 60):
         stopped.run.log({"step": step, "seconds": 1.0, "mse": 123.0})
     fit(lab())
-    assert log(stopped.run.path) == log(whole)
+    assert timeless_log(stopped.run.path) == timeless_log(whole)
 
 
 # Figures that are no numbers
@@ -453,7 +426,7 @@ def test_a_nan_stops_the_run_and_keeps_the_last_good_state(lab, whole, monkeypat
     with pytest.raises(TrainingError, match="step 32: mse is nan"):
         fit(broken, nan_from(broken.batches, 31), log_every=10)
     assert saved_step(broken.run.path) == 31
-    assert [record["step"] for record in log(broken.run.path)] == [10, 20, 30]
+    assert [record["step"] for record in timeless_log(broken.run.path)] == [10, 20, 30]
     assert np.isfinite(hub.load(broken.run.path).system.sample(3, 0).fields).all()
     fit(lab())
     assert weights(broken.run.path) == weights(whole)
@@ -500,12 +473,12 @@ def test_a_stop_soon_after_a_nan_does_not_save_it(lab, monkeypatch, how):
     ],
 )
 def test_a_run_does_not_go_on_with_other_settings_or_data(data, whole, change, named):
-    before = weights(whole), log(whole), names(whole)
+    before = weights(whole), timeless_log(whole), names(whole)
     with pytest.raises(InputError) as caught:
         api.train("lung", data, whole, **({"preset": "smoke", "device": "cpu"} | change))
     assert named in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert (weights(whole), log(whole), names(whole)) == before
+    assert (weights(whole), timeless_log(whole), names(whole)) == before
 
 
 def test_a_run_does_not_go_on_with_nodules_that_changed_under_the_same_name(stack, whole, tmp_path):

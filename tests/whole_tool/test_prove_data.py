@@ -19,7 +19,8 @@ from synthorax.cli import main
 from synthorax.io.dicom_out import write_ct_series, write_segmentation
 from synthorax.io.images import write_image
 from synthorax.io.tables import write_table
-from tests.helpers.cubes import chest, content, place, write_cubes
+from tests.helpers.cubes import chest, place, write_cubes
+from tests.helpers.files import contents
 from tests.helpers.foreign_files import square, write_contours
 
 pytestmark = pytest.mark.prove
@@ -249,7 +250,7 @@ def test_twenty_kills_end_in_the_same_bytes(folder, tmp_path):
             shutil.rmtree(tmp_path / "killed", ignore_errors=True)
     subprocess.run(command, check=True, capture_output=True)
     assert killed >= 5
-    assert content(tmp_path / "killed") == content(tmp_path / "whole")
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
 
 
 def test_a_full_disk_is_one_line_and_a_second_try_ends_well(folder, tmp_path):

@@ -1,6 +1,5 @@
 """Masks of the AC-WGAN-GP's nodules: its segmenter's training, its samples, and the way of both into a store."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -28,20 +27,13 @@ from synthorax.training.devices import make_fabric
 from synthorax.training.loop import fit
 from synthorax.training.run_folder import RunFolder
 from synthorax.volume import Volume
+from tests.helpers.runs import log
 from tests.helpers.stores import store_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 NODULE = (NoduleAttributes(diameter_mm=8.0),)
 BOTH = {"steps": 2, "segmenter_steps": 3}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def without_pictures():
-    """They take most of the time of a small run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(AcWgan, "preview", lambda self: None)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -101,9 +93,8 @@ def samples_of(system, asked, seed=0):
 
 
 def test_a_run_trains_the_segmenter_first_and_then_the_gan_alone(run):
-    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    assert ["segmenter_loss" in line for line in log] == [True] * 3 + [False] * 2
-    assert ["wasserstein" in line for line in log] == [False] * 3 + [True] * 2
+    assert ["segmenter_loss" in record for record in log(run)] == [True] * 3 + [False] * 2
+    assert ["wasserstein" in record for record in log(run)] == [False] * 3 + [True] * 2
     assert any(key.startswith("segmenter.") for key in load_file(run / "weights.safetensors"))
 
 

@@ -37,19 +37,10 @@ from synthorax.training import loop
 from synthorax.training.devices import make_fabric
 from synthorax.training.run_folder import RunFolder
 from synthorax.volume import Volume
+from tests.helpers.runs import stopping_at, timeless_log, weights
 from tests.helpers.stores import store_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-PREVIEW = AcWgan.preview
-
-
-@pytest.fixture(scope="module", autouse=True)
-def without_pictures():
-    """They take most of the time of a small run; `test_pictures` draws some."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(AcWgan, "preview", lambda self: None)
-        yield
 
 
 def ball_case(name, diameter_mm, split="train", size=40, ratings=None, seed=0, mm=1.0):
@@ -100,15 +91,6 @@ def started(training, **options):
     """The model, ready for single steps."""
     training.model.prepare_training(make_fabric("cpu", **options))
     return training.model
-
-
-def weights(folder):
-    return (folder / "weights.safetensors").read_bytes()
-
-
-def log(folder):
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in ("seconds", "steps_per_second")} for line in lines]
 
 
 @pytest.fixture(scope="module")
@@ -224,21 +206,12 @@ def test_a_generator_that_ignores_its_noise_is_stopped_as_a_collapse(store, cach
 
 
 def test_a_sound_generator_is_far_from_the_limits(whole):
-    for line in log(whole[0]):
+    for line in timeless_log(whole[0]):
         assert line["diversity"] > 0.1
         assert line["penalty"] < 50
 
 
 # Stopped and resumed
-
-
-def stopping_at(batches, last, number=signal.SIGTERM):
-    def batch_at(step):
-        if step == last:
-            os.kill(os.getpid(), number)
-        return batches(step)
-
-    return batch_at
 
 
 @pytest.mark.parametrize(("last", "decay"), [(0, 0.0), (1, 0.0), (3, 0.0), (4, 0.0), (2, 0.9)])
@@ -253,7 +226,7 @@ def test_a_run_stopped_at_any_step_and_resumed_ends_with_the_bytes_of_one_that_w
     hub.load(tmp_path)
     assert fit(prepared(store, cache, ema_decay=decay), tmp_path).finished
     assert weights(tmp_path) == weights(undisturbed)
-    assert log(tmp_path) == log(undisturbed)
+    assert timeless_log(tmp_path) == timeless_log(undisturbed)
 
 
 @pytest.fixture(scope="module")
@@ -337,10 +310,10 @@ def test_a_run_killed_between_two_saves_goes_on_to_the_same_bytes(store, cache, 
     done = subprocess.run(arguments, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=240)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert torch.load(tmp_path / "run" / "state.pt", weights_only=True)["step"] == 3
-    assert len(log(tmp_path / "run")) == 5
+    assert len(timeless_log(tmp_path / "run")) == 5
     assert fit(prepared(store, cache), tmp_path / "run").finished
     assert weights(tmp_path / "run") == weights(whole[0])
-    assert log(tmp_path / "run") == log(whole[0])
+    assert timeless_log(tmp_path / "run") == timeless_log(whole[0])
 
 
 # Several processes
@@ -372,7 +345,7 @@ def test_two_processes_train_as_one_does_and_one_of_them_writes(store, cache, wh
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("done 6") == 1
-    alone, together = log(whole[0]), log(tmp_path / "run")
+    alone, together = timeless_log(whole[0]), timeless_log(tmp_path / "run")
     assert [line["step"] for line in together] == [line["step"] for line in alone]
     assert together[0] == pytest.approx(alone[0], rel=1e-4)
     assert together[-1] == pytest.approx(alone[-1], rel=2e-3)
@@ -570,7 +543,7 @@ sx.write_samples(home / "out", sx.sample(model, 2), seed=0)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert len(log(tmp_path / "run")) == PRESETS["smoke"].steps
+    assert len(timeless_log(tmp_path / "run")) == PRESETS["smoke"].steps
     assert len(list((tmp_path / "out").rglob("*.nii.gz"))) == 2
 
 
@@ -736,8 +709,8 @@ def test_fine_tuning_starts_from_another_run_and_refuses_other_networks(store, c
         assert "\n" not in str(caught.value)
 
 
-def test_a_picture_shows_slices_of_what_it_makes_of_the_same_noise(whole, monkeypatch):
-    monkeypatch.setattr(AcWgan, "preview", PREVIEW)
+def test_a_picture_shows_slices_of_what_it_makes_of_the_same_noise(whole, preview, monkeypatch):
+    monkeypatch.setattr(AcWgan, "preview", preview)
     model = whole[1]
     seen = []
     monkeypatch.setattr(model, "sample", lambda *args: seen.append(AcWgan.sample(model, *args)) or seen[-1])

@@ -14,17 +14,11 @@ from synthorax.systems.lung.base_set import base_set, half_pixel_shift, repair_i
 from synthorax.systems.lung.config import PRESETS, LungConfig, lung_config
 from synthorax.systems.lung.networks import ShapeAutoencoder
 from synthorax.systems.lung.system import SAMPLE_BATCH, Lung, TrainingData
+from tests.helpers.balls import ball_stack
 
 SMALL_GRID = (4, 6, 8)
 EIGHTEEN = ndimage.generate_binary_structure(3, 2)
 DIAGONALS = [((0, y, x), (-1, -1 - y, -1 - x)) for y, x in product((0, -1), repeat=2)]
-
-
-def balls(radii_mm=(2.5, 4, 5.5, 7)):
-    """Occupancies of balls in the middle of LuNG's grid."""
-    z, y, x = np.indices((20, 40, 40))
-    distance = np.sqrt(((z - 10) * 1.25) ** 2 + ((y - 20) * 0.7) ** 2 + ((x - 20) * 0.7) ** 2)
-    return np.stack([np.clip((radius - distance) / 0.7 + 0.5, 0, 1) for radius in radii_mm]).astype(np.float32)
 
 
 def random_occupancy(n, grid, seed=0):
@@ -33,7 +27,7 @@ def random_occupancy(n, grid, seed=0):
 
 def train(config, steps=None, seed=0):
     """A model trained without a run folder, and the figures of every step."""
-    system, data = Lung.for_training(config, balls(), seed)
+    system, data = Lung.for_training(config, ball_stack(), seed)
     system.prepare_training(Fabric(accelerator="cpu", devices=1))
     count = config.iterations if steps is None else steps
     return system, [system.training_step(data(step), step)["mse"].item() for step in range(count)]
@@ -51,7 +45,7 @@ def trained():
 @pytest.fixture(scope="module")
 def wild():
     """A model whose fields are mostly in pieces: its generator's first layer is far too steep."""
-    system, _ = Lung.for_training(lung_config("smoke", {"support": "all"}), balls(), 5)
+    system, _ = Lung.for_training(lung_config("smoke", {"support": "all"}), ball_stack(), 5)
     with torch.no_grad():
         for layer in system.networks["autoencoder"].generator:
             if isinstance(layer, torch.nn.Linear):
@@ -95,7 +89,7 @@ def test_a_shifted_voxel_is_the_mean_of_itself_and_its_neighbours_before_it_in_x
 
 
 def test_the_shift_moves_a_nodule_by_half_a_pixel_in_x_and_y_only():
-    ball = balls((5,))[0]
+    ball = ball_stack((5,))[0]
     before, after = ndimage.center_of_mass(ball), ndimage.center_of_mass(half_pixel_shift(ball))
     assert np.subtract(after, before) == pytest.approx([0, 0.5, 0.5], abs=1e-4)
 
@@ -272,7 +266,7 @@ def test_any_layer_string_splits_at_its_narrowest_layer_into_feature_and_generat
 
 
 def test_latents_stay_between_minus_one_and_one_and_grey_values_between_zero_and_one(wild):
-    occupancy = np.concatenate([balls(), random_occupancy(8, (20, 40, 40))])
+    occupancy = np.concatenate([ball_stack(), random_occupancy(8, (20, 40, 40))])
     latents = wild.encode(occupancy)
     assert abs(latents).max() <= 1
     fields = wild.decode(np.float32([[1, 1, 1], [-1, -1, -1], [0, 0, 0]]))
@@ -283,7 +277,7 @@ def test_latents_stay_between_minus_one_and_one_and_grey_values_between_zero_and
 
 @pytest.mark.parametrize("layers", ["8_3_16_64", "8_2", "3", "4_1_8"])
 def test_initialisation_from_the_data_spreads_the_latents_and_starts_at_the_mean_sample(layers):
-    system, data = Lung.for_training(lung_config("smoke", {"layers": layers}), balls(), 0)
+    system, data = Lung.for_training(lung_config("smoke", {"layers": layers}), ball_stack(), 0)
     network = system.networks["autoencoder"]
     with torch.no_grad():
         raw = network.features[:-1](data.voxels)
@@ -295,10 +289,10 @@ def test_initialisation_from_the_data_spreads_the_latents_and_starts_at_the_mean
 
 def test_first_weights_depend_on_the_seed_alone():
     torch.manual_seed(1)
-    one, _ = Lung.for_training(PRESETS["smoke"], balls(), 3)
+    one, _ = Lung.for_training(PRESETS["smoke"], ball_stack(), 3)
     torch.manual_seed(2)
-    same, _ = Lung.for_training(PRESETS["smoke"], balls(), 3)
-    other, _ = Lung.for_training(PRESETS["smoke"], balls(), 4)
+    same, _ = Lung.for_training(PRESETS["smoke"], ball_stack(), 3)
+    other, _ = Lung.for_training(PRESETS["smoke"], ball_stack(), 4)
     weights, again, different = one.weights(), same.weights(), other.weights()
     assert all(torch.equal(weights[name], again[name]) for name in weights)
     assert not all(torch.equal(weights[name], different[name]) for name in weights)
@@ -314,7 +308,7 @@ def test_a_short_training_lowers_the_error_to_less_than_half():
 
 
 def test_the_logged_error_is_1000_times_the_mean_square_over_all_voxels_of_the_grid():
-    system, data = Lung.for_training(PRESETS["smoke"], balls(), 0)
+    system, data = Lung.for_training(PRESETS["smoke"], ball_stack(), 0)
     fields = torch.zeros(32, 20 * 40 * 40)
     support = system.networks["autoencoder"].support
     fields[:, support] = data(0)
@@ -328,7 +322,7 @@ def test_the_logged_error_is_1000_times_the_mean_square_over_all_voxels_of_the_g
 
 def test_adam_starts_anew_in_every_round():
     config = lung_config("smoke", {"iterations": 12, "rounds": 3})
-    system, data = Lung.for_training(config, balls(), 0)
+    system, data = Lung.for_training(config, ball_stack(), 0)
     system.prepare_training(Fabric(accelerator="cpu", devices=1))
     ages = []
     for step in range(12):
@@ -340,7 +334,7 @@ def test_adam_starts_anew_in_every_round():
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
 def test_the_learning_rate_is_the_same_in_every_round_and_never_above_the_setting(schedule):
     config = lung_config("smoke", {"schedule": schedule, "learning_rate": 2e-3})
-    system, data = Lung.for_training(config, balls(), 0)
+    system, data = Lung.for_training(config, ball_stack(), 0)
     system.prepare_training(Fabric(accelerator="cpu", devices=1))
     rates = []
     for step in range(60):
@@ -382,16 +376,16 @@ def test_no_base_sample_is_left_out_for_good_where_batches_do_not_divide_the_bas
 
 
 def test_a_batch_larger_than_the_base_set_is_the_base_set():
-    _, data = Lung.for_training(lung_config("smoke", {"batch_size": 5000}), balls((5,)), 0)
+    _, data = Lung.for_training(lung_config("smoke", {"batch_size": 5000}), ball_stack((5,)), 0)
     assert data(0).shape[0] == data(7).shape[0] == 16
 
 
 @pytest.mark.parametrize("support", ["all", "base"])
 def test_the_support_keeps_every_voxel_that_some_base_sample_uses(support):
     config = lung_config("smoke", {"support": support})
-    system, data = Lung.for_training(config, balls(), 0)
+    system, data = Lung.for_training(config, ball_stack(), 0)
     chosen = system.networks["autoencoder"].support
-    samples = base_set(balls()).reshape(64, -1)
+    samples = base_set(ball_stack()).reshape(64, -1)
     assert len(chosen) == (32_000 if support == "all" else (samples > 0).any(0).sum())
     np.testing.assert_array_equal(data.voxels.numpy(), samples[:, chosen])
     assert data.voxels.sum().item() == pytest.approx(samples.sum(), rel=1e-5)
@@ -446,7 +440,7 @@ def test_no_samples_are_an_empty_set_of_the_right_shape(trained):
 
 
 def test_a_walk_ends_at_what_its_two_nodules_are_encoded_to(trained):
-    small, *_, large = balls()
+    small, *_, large = ball_stack()
     walk = trained.walk(small, large, 5)
     ends = trained.generate(trained.encode(np.stack([small, large])))
     np.testing.assert_array_equal(walk.fields[[0, -1]], ends.fields)
@@ -457,12 +451,12 @@ def test_a_walk_ends_at_what_its_two_nodules_are_encoded_to(trained):
 @pytest.mark.parametrize("steps", [-1, 0, 1])
 def test_a_walk_has_at_least_its_two_ends(trained, steps):
     with pytest.raises(InputError, match="walk"):
-        trained.walk(balls()[0], balls()[1], steps)
+        trained.walk(ball_stack()[0], ball_stack()[1], steps)
 
 
 @pytest.mark.parametrize("radius", [0.01, 0.2, 2.0])
 def test_nodules_near_another_stay_within_the_radius_and_the_latent_cube(trained, radius):
-    nodule = balls()[2]
+    nodule = ball_stack()[2]
     centre = trained.encode(nodule[None])
     near = trained.near(nodule, 40, radius, seed=1)
     away = abs(near.latents - centre)
@@ -472,18 +466,18 @@ def test_nodules_near_another_stay_within_the_radius_and_the_latent_cube(trained
 
 @pytest.mark.parametrize("radius", [0.2, 1.0, 2.0])
 def test_no_two_nodules_near_another_are_the_same(trained, radius):
-    near = trained.near(balls()[2], 40, radius, seed=1)
+    near = trained.near(ball_stack()[2], 40, radius, seed=1)
     assert len(np.unique(near.latents, axis=0)) == 40
 
 
 @pytest.mark.parametrize("radius", [0.0, -0.1, 2.1, float("nan"), float("inf")])
 def test_a_radius_outside_the_latent_space_is_refused(trained, radius):
     with pytest.raises(InputError, match="radius"):
-        trained.near(balls()[0], 2, radius, seed=0)
+        trained.near(ball_stack()[0], 2, radius, seed=0)
 
 
 def test_a_nearer_radius_makes_nodules_more_like_the_given_one(trained):
-    nodule = balls()[1]
+    nodule = ball_stack()[1]
     own = trained.generate(trained.encode(nodule[None])).fields
     close, far = (abs(trained.near(nodule, 20, r, seed=0).fields - own).mean() for r in (0.05, 1.0))
     assert close < far / 2
@@ -521,13 +515,13 @@ def test_a_model_restored_from_its_weights_makes_the_same_samples(trained):
 
 
 def test_a_trained_model_tells_its_seeds_apart_by_size(trained):
-    made = trained.generate(trained.encode(balls()))
+    made = trained.generate(trained.encode(ball_stack()))
     volumes = made.masks.sum((1, 2, 3))
     assert volumes[-1] > 2 * volumes[0]
 
 
 def test_samples_are_decoded_where_the_networks_are(monkeypatch):
-    system, _ = Lung.for_training(lung_config("smoke", {}), balls(), 0)
+    system, _ = Lung.for_training(lung_config("smoke", {}), ball_stack(), 0)
     system.move(torch.device("meta"))
     asked = []
     monkeypatch.setattr(

@@ -1,0 +1,12 @@
+"""Balls: nodules whose volume and width are known in closed form."""
+
+import numpy as np
+
+from synthorax.datasets.shapes import LUNG_GRID, LUNG_SPACING_MM
+
+
+def ball_stack(radii_mm=(2.5, 4, 5.5, 7)):
+    """Occupancies, float32 [n, 20, 40, 40] of [0, 1], of balls on LuNG's grid, with edges a pixel wide."""
+    z, y, x = (s * (i - n // 2) for s, i, n in zip(LUNG_SPACING_MM, np.indices(LUNG_GRID), LUNG_GRID, strict=True))
+    distance = np.sqrt(z**2 + y**2 + x**2)
+    return np.stack([np.clip((radius - distance) / 0.7 + 0.5, 0, 1) for radius in radii_mm]).astype(np.float32)

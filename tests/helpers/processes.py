@@ -1,0 +1,15 @@
+"""The command in processes of its own."""
+
+import subprocess
+import sys
+
+
+def loaded_by(*arguments):
+    """Names of the modules that a process has loaded after the command, which must succeed."""
+    code = (
+        f"import sys; from synthorax.cli import main; code = main({list(arguments)!r}); "
+        "print(*sys.modules); sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.splitlines()[-1].split())
