@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Put the segmenter of a run into a bundled model, whose other weights stay bit for bit.
 
-    synthorax train ac-wgan --data STORE --preset compact --from NAME --set steps=0 --set segmenter_steps=600 --out RUN
-    python scripts/add_segmenter.py RUN NAME [--measured FIGURES.yaml]
+    synthorax train ac-wgan --data STORE --preset compact --from NAME --set steps=0 --set segmenter_steps=3000 --out RUN
+    python scripts/add_segmenter.py RUN NAME [--after EARLIER ...] [--measured FIGURES.yaml]
 
-The segmenter and the model must have learned on the same data. FIGURES.yaml is as in `bundle_model.py`; its rows come
+The segmenter and the model must have learned on the same data. EARLIER are the runs whose weights RUN began from, of
+which the card counts steps and minutes too. FIGURES.yaml is as in `bundle_model.py`; its rows come
 after those of the card, or take the place of those that tell the same figure.
 """
 
@@ -32,7 +33,12 @@ GRID = ("size", "spacing_mm", "window_hu")
 
 
 def add_segmenter(
-    run: Path, name: str, *, measured: Sequence[Mapping[str, Any]] = (), out: Path = hub.PRETRAINED
+    run: Path,
+    name: str,
+    *,
+    after: Sequence[Path] = (),
+    measured: Sequence[Mapping[str, Any]] = (),
+    out: Path = hub.PRETRAINED,
 ) -> Path:
     """Write the bundled model's folder anew; returns it.
 
@@ -56,7 +62,11 @@ def add_segmenter(
     facts = dict(hub.read_card(folder).facts)
     replaced = {row["figure"] for row in measured}
     facts["figures"] = [*(row for row in facts["figures"] if row["figure"] not in replaced), *map(dict, measured)]
-    facts[SEGMENTER] = {"steps": steps, "minutes": minutes_of(run / LOG)}
+    runs = [*after, run]
+    facts[SEGMENTER] = {
+        "steps": sum(steps_of(each, each / WEIGHTS) for each in runs),
+        "minutes": round(sum(minutes_of(each / LOG) for each in runs), 1),
+    }
     config["config"][STEPS] = steps
     with atomic_folder(folder, overwrite=True) as made:
         write_model(made, {**others, **halved(segmenter, run / WEIGHTS)}, config, data, facts, CITATION)
@@ -68,6 +78,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("name")
+    parser.add_argument("--after", type=Path, nargs="*", default=[])
     parser.add_argument("--measured", type=Path)
     parser.add_argument("--out", type=Path, default=hub.PRETRAINED)
     options = vars(parser.parse_args())
