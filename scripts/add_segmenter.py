@@ -64,7 +64,7 @@ def add_segmenter(
     facts["figures"] = [*(row for row in facts["figures"] if row["figure"] not in replaced), *map(dict, measured)]
     runs = [*after, run]
     facts[SEGMENTER] = {
-        "steps": sum(steps_of(each, each / WEIGHTS) for each in runs),
+        "steps": sum(yaml.safe_load((each / CONFIG).read_text())["config"][STEPS] for each in runs),
         "minutes": round(sum(minutes_of(each / LOG) for each in runs), 1),
     }
     config["config"][STEPS] = steps

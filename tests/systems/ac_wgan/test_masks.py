@@ -190,5 +190,7 @@ def test_a_runs_segmenter_is_put_into_a_bundled_model_whose_other_weights_stay(r
     assert model.system.segmenter is not None
     assert card.facts["segmenter"]["steps"] == 3
     assert card.facts["figures"] == [{"figure": "Dice", "value": 0.7}]
+    script.add_segmenter(run, "tiny", after=[run], out=tmp_path / "shelf")
+    assert hub.read_card(folder).facts["segmenter"]["steps"] == 6
     with pytest.raises(InputError, match="no segmenter"):
         script.add_segmenter(alone, "tiny", out=tmp_path / "shelf")
