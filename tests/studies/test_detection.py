@@ -45,6 +45,7 @@ from synthorax.studies.detection import (
 from synthorax.studies.detection_page import study_detection
 from synthorax.studies.filled_patches import FilledPatches
 from synthorax.studies.patch_makers import NEGATIVE, POSITIVE, check_maker_fits, nodules_of, rendering
+from synthorax.studies.results import check_study_folder
 from synthorax.studies.scan_search import ScanSearch, scan_search
 from synthorax.studies.trials import Scores, Splits, Study
 from synthorax.tasks.classification import Classification
@@ -529,3 +530,12 @@ def test_amounts_that_are_none_are_refused(store, place, amount):
     with pytest.raises(InputError, match="made nodules for each real one"):
         detection_study(study, CONFIG, amounts=(amount,))
     assert not (place / "none").exists()
+
+
+@pytest.mark.parametrize("part", ["trainings", "made"])
+def test_a_study_that_was_killed_with_any_part_of_it_on_disk_goes_on(tmp_path, part):
+    (tmp_path / "out" / part).mkdir(parents=True)
+    check_study_folder(tmp_path / "out")
+    (tmp_path / "other" / "photos").mkdir(parents=True)
+    with pytest.raises(InputError, match="a folder that is not empty"):
+        check_study_folder(tmp_path / "other")

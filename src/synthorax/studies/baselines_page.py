@@ -9,7 +9,7 @@ from synthorax.datasets.store import Store
 from synthorax.errors import InputError
 from synthorax.report import write_page
 from synthorax.studies.baselines import detection, malignancy, segmentation
-from synthorax.studies.results import Arm, check_study_folder, machine, write_results
+from synthorax.studies.results import TRAININGS, Arm, check_study_folder, machine, write_results
 from synthorax.studies.trials import Study, check_trainings
 from synthorax.tasks.config import TaskConfig
 
@@ -46,7 +46,7 @@ def study_baselines(
     if unknown := set(configs) - set(TASKS):
         raise InputError("task", repr(min(unknown)), " or ".join(TASKS))
     check_study_folder(out)
-    study = Study(store, out / "trainings", range(seed, seed + trainings), device)
+    study = Study(store, out / TRAININGS, range(seed, seed + trainings), device)
     arms = {name: TASKS[name](study, config) for name, config in configs.items()}
     named = [Arm(f"{task}: {arm.name}", arm.seeds, arm.metrics, arm.paper) for task in arms for arm in arms[task]]
     write_results(

@@ -31,7 +31,7 @@ from synthorax.metrics.roc import auc_of
 from synthorax.studies.arms import AMOUNTS, REFERENCE, alone, beside, made_patches, notes_of, own_head, recipes
 from synthorax.studies.baselines import brightness, detection_splits
 from synthorax.studies.patch_makers import NEGATIVE, POSITIVE, as_generator, judged, labelled, rendering
-from synthorax.studies.results import Arm, Interval, Test
+from synthorax.studies.results import MADE, Arm, Interval, Test
 from synthorax.studies.scan_search import scan_search
 from synthorax.studies.trials import (
     MEASURES,
@@ -140,7 +140,7 @@ def detection_study(
     splits = detection_splits(study, config, negatives)
     search = scan_search(study.store)
     n_real = int((splits.train.labels == POSITIVE).sum())
-    folder = None if baseline else study.out.parent / "made"
+    folder = None if baseline else study.out.parent / MADE
     generators = {name: as_generator(maker, splits.train) for name, maker in named.items()}
     like = study.key(splits)[:12]
     made = {name: made_patches(folder, like, splits.train, name, maker, amounts) for name, maker in generators.items()}

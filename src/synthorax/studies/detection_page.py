@@ -15,7 +15,7 @@ from synthorax.report import write_page
 from synthorax.studies.arms import AMOUNTS, REFERENCE
 from synthorax.studies.detection import STRATA, Outcome, detection_study
 from synthorax.studies.patch_makers import check_maker_fits
-from synthorax.studies.results import check_study_folder, machine, write_results
+from synthorax.studies.results import TRAININGS, check_study_folder, machine, write_results
 from synthorax.studies.trials import Study, check_trainings
 from synthorax.tasks.config import TaskConfig
 
@@ -54,7 +54,7 @@ def study_detection(
     for maker in makers:
         check_maker_fits(maker, store, config)
     check_study_folder(out)
-    study = Study(store, out / "trainings", range(seed, seed + trainings), device)
+    study = Study(store, out / TRAININGS, range(seed, seed + trainings), device)
     outcome = detection_study(study, config, makers, amounts=amounts, negatives=negatives, thesis=thesis)
     write_results(
         out / "results.json",

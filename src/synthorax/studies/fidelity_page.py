@@ -36,7 +36,7 @@ from synthorax.studies.patch_makers import (
     too_wide,
     with_diameter,
 )
-from synthorax.studies.results import Arm, Interval, check_study_folder, machine, write_results
+from synthorax.studies.results import TRAININGS, Arm, Interval, check_study_folder, machine, write_results
 from synthorax.studies.trials import Study
 from synthorax.tasks.config import TaskConfig
 from synthorax.tasks.features.system import FeatureNet
@@ -107,7 +107,7 @@ def study_fidelity(
     check_unseen(extractor.lineage, store)
     check_maker_fits(maker, store, config)
     check_study_folder(out)
-    study = Study(store, out / "trainings", (seed,), device)
+    study = Study(store, out / TRAININGS, (seed,), device)
     spec = config.patch
 
     def nodules(*splits: str, empty: bool = False) -> PatchDataset:
@@ -167,7 +167,7 @@ def _write(out: Path, store: Store, found: Fidelity, maker: Maker, extractor: Mo
         for name, row in found.likeness.items()
     ]
     # The folder by which another call knows a study, also where no network reads ratings.
-    (out / "trainings").mkdir(parents=True, exist_ok=True)
+    (out / TRAININGS).mkdir(parents=True, exist_ok=True)
     write_results(
         out / "results.json",
         "fidelity",

@@ -76,13 +76,17 @@ class Test:
     p_holm: float | None
 
 
+TRAININGS, MADE = "trainings", "made"
+"""Folders that a study that was stopped goes on from: what it trained, and patches that it made for its arms."""
+
+
 def check_study_folder(out: Path) -> None:
-    """Refuse a folder that holds something other than a study's trainings.
+    """Refuse a folder that holds something other than a study, finished or stopped.
 
     Raises:
         InputError: it does.
     """
-    if out.exists() and not (out / "trainings").is_dir():
+    if not any((out / part).is_dir() for part in (TRAININGS, MADE)):
         check_folder_is_free(out)
 
 

@@ -28,7 +28,7 @@ from synthorax.shapes.classification import (
     nearest_centroid,
 )
 from synthorax.shapes.features import FEATURES
-from synthorax.studies.results import Arm, check_study_folder, machine, write_results
+from synthorax.studies.results import TRAININGS, Arm, check_study_folder, machine, write_results
 from synthorax.studies.shapes import (
     COMPARISON_SEEDS,
     ORIGINAL_SEEDS,
@@ -107,8 +107,8 @@ def study_shapes(
     if n_nodules is not None:
         kept, features = measurable(kept.draw(n_nodules, seed))
     fabric = make_fabric(device)
-    (out / "trainings").mkdir(parents=True, exist_ok=True)
-    study = ShapeStudy(kept, features, config, out / "trainings", fabric)
+    (out / TRAININGS).mkdir(parents=True, exist_ok=True)
+    study = ShapeStudy(kept, features, config, out / TRAININGS, fabric)
     original = kept.fingerprint == ORIGINAL_SEEDS
     of_paper = original and config.layers == "32_3_64_1024"
     plan = plan or Plan("main", config.layers, held_out=True, paper=RELEASED if of_paper else {})
