@@ -28,7 +28,7 @@ from synthorax.tasks.classification import Classification
 from synthorax.tasks.config import TaskConfig
 from synthorax.tasks.networks.config import NoiseNetConfig
 from synthorax.training.devices import kind_of, make_fabric
-from synthorax.training.precision import of_auto
+from synthorax.training.precision import with_precision
 
 TELLER = TaskConfig(
     network=NoiseNetConfig(),
@@ -214,9 +214,9 @@ def _learned(
     kinds = [rows[labels[rows] == label] for label in (0, 1)]
     if not all(map(len, kinds)):
         raise InputError("patches", "a kind from the patients of one fold alone", "both kinds in every part")
-    chosen = of_auto(kind_of(device), config.finest_width) if config.precision == "auto" else config.precision
-    task = Classification(config.model_copy(update={"precision": chosen}), seed)
-    task.prepare_training(make_fabric(device, precision=chosen))
+    config = with_precision(config, kind_of(device))
+    task = Classification(config, seed)
+    task.prepare_training(make_fabric(device, precision=config.precision))
     task.enter("network")
     window = _window(config)
     for step in range(config.steps):

@@ -54,13 +54,13 @@ def of_auto(device: str, finest_width: int) -> Automatic:
     return "bf16" if wide and multiplies_bf16(device) else "32"
 
 
-def with_precision(config: Config, device: str, run: Path, *, hosts: int = 1) -> Config:
+def with_precision(config: Config, device: str, run: Path | None = None, *, hosts: int = 1) -> Config:
     """Return a configuration whose precision is no longer `auto`: that of the run, if there is one, or the rule's.
 
     Args:
         config: of a system or task; one without a precision is returned as it is.
         device: cpu or cuda.
-        run: the run folder, which may not exist yet.
+        run: the run folder, which may not exist yet; None for a network that no run keeps.
         hosts: of several, whose processors may differ, a CPU takes `32`.
 
     Raises:
@@ -68,7 +68,8 @@ def with_precision(config: Config, device: str, run: Path, *, hosts: int = 1) ->
     """
     if getattr(config, "precision", None) != "auto":
         return config
-    noted = read_mapping(run / "config.yaml").get("config") if (run / "config.yaml").exists() else None
+    kept = None if run is None else run / "config.yaml"
+    noted = read_mapping(kept).get("config") if kept is not None and kept.exists() else None
     found: Precision
     if isinstance(noted, dict):
         found = noted.get("precision", BEFORE_AUTO)
