@@ -15,6 +15,7 @@ from synthorax.errors import InputError
 from synthorax.metrics import checks
 from synthorax.metrics.bootstrap import Statistic, ratio, resampled
 from synthorax.metrics.estimates import CONFIDENCE
+from synthorax.patch import PatchSpec
 from synthorax.volume import check_spacing
 
 EDGES_MM = tuple(range(-6, 7))
@@ -138,7 +139,7 @@ def invisible(
     hu: NDArray,
     diameters_mm: ArrayLike,
     noise_hu: ArrayLike,
-    spacing_mm: Sequence[float],
+    spacing_mm: tuple[float, float, float],
     others: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.bool_]:
     """Whether nodules in the middle of patches cannot be told from what is around them, bool [n].
@@ -157,9 +158,7 @@ def invisible(
         InputError: a ball without a voxel, or a shell without one.
     """
     found = []
-    middle = [(n - 1) / 2 * s for n, s in zip(hu.shape[1:], spacing_mm, strict=True)]
-    axes = [np.arange(n) * s - m for n, s, m in zip(hu.shape[1:], spacing_mm, middle, strict=True)]
-    away = np.sqrt(axes[0][:, None, None] ** 2 + axes[1][:, None] ** 2 + axes[2] ** 2)
+    away = PatchSpec(hu.shape[1:], spacing_mm).distances_mm()
     for i, (diameter, noise) in enumerate(zip(np.asarray(diameters_mm), np.asarray(noise_hu), strict=True)):
         radius = diameter / 2
         ball = away <= radius
