@@ -46,8 +46,8 @@ RATINGS = (
     "malignancy",
 )
 """The nine ratings, in the order the LIDC forms list them."""
-MOST_RATING = {"calcification": 6, "internal_structure": 4}
-"""Where a rating does not go from 1 to 5."""
+MOST_RATING = dict.fromkeys(RATINGS, 5) | {"calcification": 6, "internal_structure": 4}
+"""The highest value of each rating; the lowest is 1."""
 ORDINARY_KIND = {"calcification": 6, "internal_structure": 1}
 """Ratings that name kinds, and the kind that most nodules are of: no calcium, soft tissue."""
 
@@ -88,7 +88,7 @@ def check_attributes(attributes: NoduleAttributes) -> None:
         InputError: a rating outside its scale, or a kind that is not a whole number.
     """
     for name in RATINGS:
-        value, most = getattr(attributes, name), MOST_RATING.get(name, 5)
+        value, most = getattr(attributes, name), MOST_RATING[name]
         if value is None:
             continue
         if not 1 <= value <= most:

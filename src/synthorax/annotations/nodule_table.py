@@ -164,7 +164,7 @@ def _number(row: dict[str, str], name: str) -> float | None:
 
 
 def _ratings(name: str, text: str) -> tuple[float, ...]:
-    most = MOST_RATING.get(name, 5)
+    most = MOST_RATING[name]
     try:
         given = [float(part) for part in text.replace(";", " ").split()]
     except ValueError:

@@ -65,7 +65,7 @@ class Attributes:
 
 def _rating(name: str, value: str | float, words: Mapping[str, float]) -> float:
     """The number of a rating that is given as a word or a number."""
-    most = MOST_RATING.get(name, 5)
+    most = MOST_RATING[name]
     try:
         rating = words[str(value)] if value in words else float(value)
     except ValueError:

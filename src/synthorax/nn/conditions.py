@@ -35,8 +35,11 @@ def decoded(values: Float[Tensor, "b a"], names: Sequence[str]) -> Float[Tensor,
     """Return encoded values in millimetres and ratings; what a network guessed may lie outside a rating's scale."""
     columns = []
     for name, column in zip(names, values.unbind(1), strict=True):
-        middle, half = _scale(name)
-        columns.append(USUAL_DIAMETER_MM * torch.exp2(column) if name == "diameter_mm" else half * column + middle)
+        if name == "diameter_mm":
+            columns.append(USUAL_DIAMETER_MM * torch.exp2(column))
+        else:
+            middle, half = _scale(name)
+            columns.append(half * column + middle)
     return torch.stack(columns, 1) if columns else values
 
 
@@ -68,11 +71,11 @@ def _encoded(name: str, value: float | int | None) -> float:
         return math.log2(value / USUAL_DIAMETER_MM)
     middle, half = _scale(name)
     if not abs(value - middle) <= half:
-        raise InputError(name, f"{value:g}", f"a rating from 1 to {MOST_RATING.get(name, 5)}")
+        raise InputError(name, f"{value:g}", f"a rating from 1 to {MOST_RATING[name]}")
     return (value - middle) / half
 
 
 def _scale(name: str) -> tuple[float, float]:
     """The middle of a rating's scale, and half of its width."""
-    most = MOST_RATING.get(name, 5)
+    most = MOST_RATING[name]
     return (1 + most) / 2, (most - 1) / 2
