@@ -254,6 +254,7 @@ BAD = [
     (INJECT + IN_LUNG + "--texture wool", "--texture"),
     (INJECT + IN_LUNG + "--texture 6", "--texture"),
     (INJECT + IN_LUNG + "--calcification chalk", "--calcification"),
+    (INJECT + IN_LUNG + "--calcification 5.25", "a whole number from 1 to 6"),
     (INJECT + IN_LUNG + "--spiculation 0", "--spiculation"),
     (INJECT + IN_LUNG + "--with magic", "magic"),
     (INJECT + IN_LUNG + "--shapes nowhere.nii.gz", "nowhere.nii.gz"),

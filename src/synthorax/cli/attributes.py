@@ -71,6 +71,7 @@ def _rating(name: str, value: str | float, words: Mapping[str, float]) -> float:
     except ValueError:
         rating = 0.0
     if not 1 <= rating <= most or (name in ORDINARY_KIND and rating != round(rating)):
-        expected = ", ".join([*words, f"or 1 to {most}" if words else f"1 to {most}"])
+        number = f"a whole number from 1 to {most}" if name in ORDINARY_KIND else f"1 to {most}"
+        expected = ", ".join([*words, f"or {number}" if words else number])
         raise InputError("--" + name.replace("_", "-"), repr(value), expected)
     return rating
