@@ -1,31 +1,29 @@
-"""What the tests share: runtime types, the real data, the LIDC nodules, and a ball."""
+"""Checks of array types at run time, the switch for long proofs, and the fixtures that many test files use."""
 
 import os
 import signal
 from pathlib import Path
 
 import jaxtyping
-import numpy as np
 import pytest
 import torch
 from hypothesis import settings
 
-from synthorax.volume import Volume
+from synthorax.datasets.shapes import LUNG_GRID, LUNG_SPACING_MM
+from tests.helpers.balls import ball_mask
+from tests.helpers.chests import chest_of_two_lungs
 
-# Before anything imports a system, so that its array annotations are checked whenever it is called.
+# The hook checks array annotations in every call of a system; only what is imported after it is checked.
 jaxtyping.install_import_hook("synthorax.systems", "beartype.beartype")
 
-# A shell that starts the tests in the background, and nohup, ignore these signals for all that is started from there,
-# the commands too that a test interrupts.
+# nohup, and a shell that starts the tests in the background, make every process they start ignore these signals: the
+# commands that tests interrupt would not stop.
 for ending in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
     if signal.getsignal(ending) == signal.SIG_IGN:
         signal.signal(ending, signal.default_int_handler if ending == signal.SIGINT else signal.SIG_DFL)
 
 settings.register_profile("synthorax", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("synthorax")
-
-LUNG_GRID = (20, 40, 40)
-LUNG_SPACING_MM = (1.25, 0.7, 0.7)
 
 
 def pytest_addoption(parser):
@@ -42,7 +40,7 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
-    """Nothing is read from the user's cache folder or left there; the workers of a run share theirs."""
+    """Give the tests a cache folder of their own, which the workers of one run share; the user's stays untouched."""
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     patch = pytest.MonkeyPatch()
@@ -53,7 +51,7 @@ def own_cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def one_thread():
-    """Threads only get in each other's way with networks as small as the tests'."""
+    """Run torch in one thread: networks as small as those of the tests are slower in several."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -62,7 +60,7 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def real_data():
-    """The folder that holds lung-seeds, lidc-scans and luna16-nodules."""
+    """The folder with `lung-seeds`, `lidc-scans` and `luna16-nodules`; without it, tests that use it are skipped."""
     if not os.environ.get("SYNTHORAX_REAL_DATA"):
         pytest.skip("set SYNTHORAX_REAL_DATA to the folder of unpacked real data")
     return Path(os.environ["SYNTHORAX_REAL_DATA"])
@@ -70,29 +68,19 @@ def real_data():
 
 @pytest.fixture(scope="session")
 def ball():
-    """Make a ball's mask, bool [z, y, x], in the middle of LuNG's grid or another."""
+    """A function that makes the mask, bool [z, y, x], of a ball `offset_mm` (z, y, x) from the middle of a grid."""
 
     def make(diameter_mm, grid=LUNG_GRID, spacing_mm=LUNG_SPACING_MM, offset_mm=(0, 0, 0)):
-        squares = [
-            ((np.arange(n) - (n - 1) / 2) * step - shift) ** 2
-            for n, step, shift in zip(grid, spacing_mm, offset_mm, strict=True)
-        ]
-        z, y, x = np.ix_(*squares)
-        return z + y + x <= (diameter_mm / 2) ** 2
+        center = [(n - 1) / 2 + shift / step for n, step, shift in zip(grid, spacing_mm, offset_mm, strict=True)]
+        return ball_mask(grid, diameter_mm, spacing_mm, center)
 
     return make
 
 
 @pytest.fixture(scope="session")
 def chest():
-    """Two lungs in a body, HU; the middle of one is at (-70, 0, 0) mm."""
-    step = 4.0
-    z, y, x = np.meshgrid(*[(np.arange(n) - (n - 1) / 2) * step for n in (60, 64, 96)], indexing="ij")
-    lungs = (z / 100) ** 2 + (y / 70) ** 2 + ((abs(x) - 70) / 45) ** 2 <= 1
-    hu = np.where((y / 110) ** 2 + (x / 160) ** 2 <= 1, np.where(lungs, -850, 40), -1000)
-    hu = hu + np.random.default_rng(0).normal(0, 10, hu.shape)
-    first = tuple(-(n - 1) / 2 * step for n in reversed(hu.shape))
-    return Volume(np.rint(hu).astype(np.int16), (step,) * 3, first)
+    """A trunk with two lungs, HU; the middle of one is at (-70, 0, 0) mm."""
+    return chest_of_two_lungs()
 
 
 @pytest.fixture(scope="session")
@@ -105,7 +93,7 @@ def lidc_readings():
 
 @pytest.fixture(scope="session")
 def lidc_nodules(lidc_readings):
-    """The clustered nodules of every LIDC scan; some ten seconds."""
+    """The clustered nodules of every LIDC scan; takes about ten seconds."""
     from synthorax.annotations.clustering import cluster
 
     return [cluster(readings) for readings in lidc_readings]
@@ -113,7 +101,7 @@ def lidc_nodules(lidc_readings):
 
 @pytest.fixture(scope="session")
 def lidc():
-    """Every LIDC nodule that two readers agree on, on LuNG's grid; some fifteen seconds."""
+    """Every LIDC nodule that two readers agree on, on LuNG's grid; takes about fifteen seconds."""
     from synthorax.datasets.lidc import LidcRequest, lidc_shapes
 
     return lidc_shapes(LidcRequest())
@@ -121,7 +109,7 @@ def lidc():
 
 @pytest.fixture(scope="session")
 def untrained_gan():
-    """An AC-WGAN-GP that has learned nothing, whose selection lets all pass, as a model."""
+    """A model of the AC-WGAN-GP that has learned nothing, and whose selection accepts every sample."""
     from synthorax.hub import Model
     from synthorax.systems.ac_wgan.config import PRESETS
     from synthorax.systems.ac_wgan.system import AcWgan
@@ -133,7 +121,7 @@ def untrained_gan():
 
 @pytest.fixture(scope="module")
 def lenient():
-    """An untrained critic is sure of nothing."""
+    """Let an untrained critic select: its confidence never reaches the usual least one."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("synthorax.systems.ac_wgan.system.LEAST_CONFIDENCE", 0.0)
         yield

@@ -10,14 +10,11 @@ from synthorax.datasets.store import Case
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.region import Region, paint_labels, regions_of
 from synthorax.volume import Volume
+from tests.helpers.balls import ball_mask
 from tests.helpers.stores import store_of
 
 SHAPE = (9, 10, 11)
 masks = arrays(bool, SHAPE, elements=st.booleans())
-
-
-def ball(center, radius):
-    return sum((axis - c) ** 2 for axis, c in zip(np.indices(SHAPE), center, strict=True)) <= radius**2
 
 
 @given(masks)
@@ -36,7 +33,7 @@ def test_the_part_of_a_region_in_a_box_is_what_cutting_the_whole_mask_gives(mask
 
 
 def test_where_regions_overlap_the_smaller_lies_on_top_whatever_their_order():
-    large, small = Region.of(ball((4, 5, 5), 4)), Region.of(ball((4, 5, 5), 2))
+    large, small = Region.of(ball_mask(SHAPE, 8, center=(4, 5, 5))), Region.of(ball_mask(SHAPE, 4, center=(4, 5, 5)))
     assert paint_labels([large, small], SHAPE)[4, 5, 5] == 2
     assert paint_labels([small, large], SHAPE)[4, 5, 5] == 1
 
@@ -58,7 +55,7 @@ def test_a_label_map_gives_back_its_regions():
 def overlapping(tmp_path):
     """A store of one case with two overlapping nodules."""
     hu = np.random.default_rng(0).integers(-900, 50, SHAPE).astype(np.int16)
-    regions = (Region.of(ball((4, 5, 5), 4)), Region.of(ball((4, 5, 6), 2)))
+    regions = (Region.of(ball_mask(SHAPE, 8, center=(4, 5, 5))), Region.of(ball_mask(SHAPE, 4, center=(4, 5, 6))))
     nodules = tuple(Nodule(f"{i}", (0.0, 0.0, 0.0), NoduleAttributes(), i) for i in (1, 2))
     case = Case("a", "P", Volume(hu, (1.0, 1.0, 1.0)), regions, nodules, annotated="some", source_patient="0" * 12)
     return store_of(tmp_path / "store", [case]), regions

@@ -22,12 +22,12 @@ from tests.helpers.systems import OTHERS, ROLES
 
 HERE = Path(__file__).parent
 SETTINGS = {"ac-wgan": {"segmenter_steps": 2}}
-"""Beside the smallest preset: masks of its samples, without which nothing can be injected."""
+"""Settings beside the smallest preset: two steps for masks, without which no sample can be injected."""
 
 
 @pytest.fixture(scope="module")
 def plugged_in(tmp_path_factory):
-    """The other packages are installed while a module of tests runs; gives the folders of `sys.path` they are in."""
+    """Install the other packages while a module of tests runs; gives the folders of `sys.path` that hold them."""
     place = tmp_path_factory.mktemp("site-packages")
     install_toy(place)
     write_metadata(place, "dabs", {"dabs": "dabs:ENTRY"})
@@ -44,7 +44,7 @@ def plugged_in(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """What systems are trained on, by its kind."""
+    """The store and the shapes that systems are trained on, by the kind of data that a system names."""
     place = tmp_path_factory.mktemp("data")
     with ZipFile(GOLDEN / "runs.zip") as zipped:
         zipped.extractall(place)
@@ -54,7 +54,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def train(data, plugged_in):
-    """Train a system's smallest preset into a folder, on a store of its own or on the usual data."""
+    """A function that trains the smallest preset of a system into a folder, on a given store or on `data`."""
 
     def run(name, out, store=None):
         given = {"preset": "smoke", "settings": SETTINGS.get(name, {}), "seed": 3, "device": "cpu"}
@@ -67,7 +67,7 @@ def train(data, plugged_in):
 
 @pytest.fixture(scope="module")
 def run_of(train, tmp_path_factory):
-    """The run folder of a trained system, made when it is first asked for."""
+    """A function that gives the run folder of a system, which is trained at the first call."""
     made = {}
 
     def run(name):
@@ -81,7 +81,7 @@ def run_of(train, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def sure_segmenter():
-    """A segmenter that has learned for two steps finds anything; here it finds a ball in the middle."""
+    """Replace the segmenter, whose two steps of training make its masks arbitrary, by a ball in the middle."""
     ball = PatchSpec((16, 16, 16)).distances_mm() <= 3.0
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("synthorax.tasks.made_masks.nodule_voxels", lambda _, patches: np.stack([ball] * len(patches)))
@@ -90,7 +90,7 @@ def sure_segmenter():
 
 @pytest.fixture(scope="module")
 def maker_of(run_of, plugged_in):
-    """A system's maker of a role."""
+    """A function that gives the maker of a system for a role."""
 
     def find(name, role):
         return hub.find(run_of(name) if registry()[name].is_trained else name, role)

@@ -14,29 +14,18 @@ from synthorax.patch import PatchSpec
 from synthorax.region import Region
 from synthorax.studies.scan_search import scan_search
 from synthorax.volume import Volume
+from tests.helpers.balls import ball_mask
+from tests.helpers.cubes import ball_case
 from tests.helpers.stores import store_of
 
 SPEC = PatchSpec((16, 16, 16))
 
 
-def ball(shape, center, diameter):
-    return sum((axis - c) ** 2 for axis, c in zip(np.indices(shape), center, strict=True)) <= (diameter / 2) ** 2
-
-
-def lung(shape, seed=0):
-    return (np.random.default_rng(seed).normal(-850, 30, shape)).astype(np.int16)
-
-
 def cube(name, *, diameter=None, outlined=True, size=48, series="", origin=(0.0, 0.0, 0.0), annotated="all"):
-    """A cube of lung of 1 mm voxels with a nodule of 8 mm in its middle."""
-    shape = (size,) * 3
-    mask = ball(shape, ((size - 1) / 2,) * 3, 8)
-    hu = np.where(mask, 30, lung(shape)).astype(np.int16)
-    ct = Volume(hu, (1.0, 1.0, 1.0), origin)
-    center = tuple(ct.to_world(((size - 1) / 2,) * 3).tolist())
-    nodule = Nodule("01", center, NoduleAttributes(diameter_mm=diameter), int(outlined))
-    regions = (Region.of(mask),) if outlined else ()
-    return Case(name, f"P{series or name}", ct, regions, (nodule,), annotated=annotated, series_uid=series)
+    """A cube of lung of 1 mm voxels with a nodule of 8 mm in its middle, said to have another diameter or none."""
+    case = ball_case(name, 8, size=size, origin_mm=origin, outlined=outlined)
+    nodule = replace(case.nodules[0], attributes=NoduleAttributes(diameter_mm=diameter))
+    return replace(case, patient_id=f"P{series or name}", nodules=(nodule,), annotated=annotated, series_uid=series)
 
 
 def apart_mm(place, point, size=16):
@@ -111,7 +100,7 @@ def test_what_augmentation_may_show_around_a_patch_is_without_a_nodule_too(tmp_p
 def test_where_some_nodules_are_known_corners_lie_beside_nothing_as_dense_as_a_nodule(tmp_path, capsys):
     shape = (48, 48, 48)
     case = cube("a", annotated="some")
-    unknown = ball(shape, (8, 8, 8), 6)
+    unknown = ball_mask(shape, 6, center=(8, 8, 8))
     hu = np.where(unknown, 20, case.ct.voxels).astype(np.int16)
     store = store_of(tmp_path / "store", [replace(case, ct=replace(case.ct, voxels=hu))])
     found = negative_places(store, store.cases, SPEC, 8, 0, cache=tmp_path / "cache")
@@ -128,7 +117,7 @@ def test_where_some_nodules_are_known_corners_lie_beside_nothing_as_dense_as_a_n
 def scans(chest, tmp_path_factory):
     """A chest as it may be annotated, with a nodule of 16 mm in a lung."""
     at = np.rint(chest.to_voxel((-70.0, 0.0, 0.0))).astype(int)
-    mask = ball(chest.shape, at, 4)
+    mask = ball_mask(chest.shape, 4, center=at)
     ct = replace(chest, voxels=np.where(mask, 40, chest.voxels).astype(np.int16))
     nodule = Nodule("01", tuple(chest.to_world(at).tolist()), NoduleAttributes(diameter_mm=16.0), 1)
     case = Case("all", "all", ct, (Region.of(mask),), (nodule,), annotated="all")

@@ -44,7 +44,7 @@ from synthorax.makers import Lineage, Samples
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.patch import PatchSpec
 from synthorax.volume import Volume
-from tests.helpers.cubes import LUNG_HU, chest, place, write_cubes
+from tests.helpers.cubes import LUNG_HU, ball_in_lung, place, write_cubes
 from tests.helpers.files import contents
 
 
@@ -57,7 +57,7 @@ def folder(tmp_path):
 
 
 def test_a_crop_stays_where_it_was_and_air_lies_around_it():
-    ct, _ = chest()
+    ct, _ = ball_in_lung()
     box = crop(ct, (-2, 5, 38), (6, 4, 5))
     assert box.shape == (6, 4, 5)
     np.testing.assert_allclose(box.to_world([2, 0, 0]), ct.to_world([0, 5, 38]))
@@ -71,7 +71,7 @@ def test_a_crop_stays_where_it_was_and_air_lies_around_it():
 
 @pytest.mark.parametrize("axes", ["LPS", "RAS", "SPL", "AIR"])
 def test_a_turned_volume_has_every_voxel_where_it_was(axes):
-    ct, _ = chest((4, 5, 6))
+    ct, _ = ball_in_lung((4, 5, 6))
     turned = orient(ct, axes)
     z, y, x = np.unravel_index(np.argmax(turned.voxels), turned.shape)
     np.testing.assert_allclose(
@@ -83,7 +83,7 @@ def test_a_turned_volume_has_every_voxel_where_it_was(axes):
 def test_axes_that_are_none_are_refused():
     for axes in ("LPX", "LLS", "LP"):
         with pytest.raises(InputError, match="axes"):
-            orient(chest((2, 2, 2))[0], axes)
+            orient(ball_in_lung((2, 2, 2))[0], axes)
 
 
 def test_a_resampled_volume_has_its_faces_where_they_were_and_a_plane_stays_a_plane():
@@ -105,7 +105,7 @@ def test_a_folder_of_cubes_becomes_a_store_with_all_that_its_table_says(folder, 
     store = api.prepare("patches", folder, tmp_path / "store", workers=2)
     assert store.splits == {"train": ["P0"], "val": ["P1"], "test": ["P2"]}
     case = store.read("3")
-    ct, mask = chest(seed=3)
+    ct, mask = ball_in_lung(seed=3)
     np.testing.assert_array_equal(case.ct.voxels, ct.voxels)
     np.testing.assert_allclose(case.ct.affine, ct.affine)
     np.testing.assert_array_equal(case.label_map(), mask)
@@ -121,13 +121,13 @@ def test_a_store_is_plain_zarr(folder, tmp_path):
     api.prepare("patches", folder, tmp_path / "store", workers=1)
     group = zarr.open_group(tmp_path / "store", mode="r")
     assert group["2/ct"].dtype == np.int16
-    np.testing.assert_array_equal(group["2/ct"][:], chest(seed=2)[0].voxels)
+    np.testing.assert_array_equal(group["2/ct"][:], ball_in_lung(seed=2)[0].voxels)
     assert group["2/ct"].metadata.dimension_names == ("z", "y", "x")
-    assert np.unpackbits(group["2/regions"][:]).sum() == chest(seed=2)[1].sum()
+    assert np.unpackbits(group["2/regions"][:]).sum() == ball_in_lung(seed=2)[1].sum()
 
 
 def test_a_nodule_may_be_given_by_its_centre_and_an_image_may_have_none(folder, tmp_path):
-    ct, _ = chest()
+    ct, _ = ball_in_lung()
     rows = [
         {"image": "images/0.mha", **place(*ct.to_world([10, 20, 20]), 9)},
         {"image": "images/1.mha", **place("", "", "", "")},
@@ -167,7 +167,7 @@ def test_a_table_that_does_not_fit_is_refused_by_its_line(folder, tmp_path, chan
 def test_what_cannot_be_read_is_left_out_and_named(folder, tmp_path, capsys):
     (folder / "images" / "1.mha").write_bytes(b"not an image")
     (folder / "masks" / "2.nii.gz").unlink()
-    ct, mask = chest()
+    ct, mask = ball_in_lung()
     write_image(folder / "masks" / "3.nii.gz", replace(ct, voxels=mask, origin_mm=(0, 0, 0)))
     write_image(folder / "masks" / "4.nii.gz", replace(ct, voxels=np.zeros(ct.shape, bool)))
     assert main(["prepare", "patches", str(folder), "--out", str(tmp_path / "store")]) == 0
@@ -197,7 +197,7 @@ def test_where_nothing_can_be_read_nothing_is_written(tmp_path, capsys):
 
 def test_scans_in_several_forms_become_one_store(tmp_path):
     source = tmp_path / "scans"
-    ct, mask = chest()
+    ct, mask = ball_in_lung()
     headers = write_ct_series(source / "dicom" / "ct", ct, mark=None)
     two = mask.copy()
     two[:3, :5, :5] = True
@@ -233,7 +233,7 @@ def test_structures_that_are_no_expression_are_refused(folder, tmp_path):
 def test_a_table_may_tell_of_the_nodules_of_whole_scans(tmp_path):
     source = tmp_path / "scans"
     source.mkdir()
-    ct, _ = chest()
+    ct, _ = ball_in_lung()
     write_image(source / "a.nii.gz", ct)
     write_image(source / "b.nii.gz", ct)
     row = {"image": "b.nii.gz", "patient_id": "B", **place(*ct.to_world([3, 4, 5]), 6)}
@@ -378,7 +378,7 @@ def test_a_scan_without_annotations_is_left_out_of_lidc(tmp_path, folder):
 
 
 def test_a_mask_on_axes_the_other_way_round_is_brought_to_the_images(folder, tmp_path):
-    ct, mask = chest(seed=0)
+    ct, mask = ball_in_lung(seed=0)
     off_middle = mask.copy()
     off_middle[:, :, :20] = False
     write_image(folder / "masks" / "0.nii.gz", orient(replace(ct, voxels=off_middle.astype(np.uint8)), "RAS"))
@@ -403,7 +403,7 @@ def test_a_nodule_that_another_covers_keeps_its_row_and_its_voxels(folder, tmp_p
 
 
 def test_a_mask_of_a_series_that_is_not_there_is_named(tmp_path):
-    ct, mask = chest()
+    ct, mask = ball_in_lung()
     headers = write_ct_series(tmp_path / "in" / "ct", ct, mark=None)
     labels = replace(ct, voxels=mask.astype(np.uint8))
     write_segmentation(tmp_path / "in" / "seg.dcm", labels, headers, ["nodule"], mark=None)
@@ -434,7 +434,7 @@ def test_a_table_in_a_folder_of_scans_is_used(folder, tmp_path):
 def test_names_that_differ_after_their_first_dot_are_different_patients(tmp_path):
     names = ["1.3.6.1.100.nii.gz", "1.3.6.1.200.nii.gz"]
     for name in names:
-        write_image(tmp_path / name, chest()[0])
+        write_image(tmp_path / name, ball_in_lung()[0])
     write_table(tmp_path / "nodules.csv", [{"image": name, **place("", "", "", "")} for name in names])
     store = api.prepare("patches", tmp_path, tmp_path / "store", workers=1)
     assert {case.patient_id for case in store.cases} == {"1.3.6.1.100", "1.3.6.1.200"}
@@ -446,9 +446,9 @@ def test_cases_of_one_name_get_numbers_that_no_other_has():
 
 def test_new_voxels_under_an_old_header_are_seen(tmp_path):
     (tmp_path / "in").mkdir()
-    write_image(tmp_path / "in" / "a.mhd", chest(seed=1)[0])
+    write_image(tmp_path / "in" / "a.mhd", ball_in_lung(seed=1)[0])
     first = api.prepare("scans", tmp_path / "in", tmp_path / "store", workers=1)
-    write_image(tmp_path / "b.mhd", chest(seed=2)[0])
+    write_image(tmp_path / "b.mhd", ball_in_lung(seed=2)[0])
     shutil.copy(tmp_path / "b.zraw", tmp_path / "in" / "a.zraw")
     second = api.prepare("scans", tmp_path / "in", tmp_path / "store", workers=1)
     assert first.fingerprint != second.fingerprint
@@ -483,7 +483,7 @@ def test_preparing_again_reads_only_what_has_changed(folder, tmp_path, monkeypat
     first = api.prepare("patches", folder, tmp_path / "store", workers=1)
     written = {p: p.stat().st_mtime_ns for p in (tmp_path / "store").rglob("c/*/*/*")}
     time.sleep(0.01)
-    ct, _ = chest(seed=77)
+    ct, _ = ball_in_lung(seed=77)
     write_image(folder / "images" / "4.mha", ct)
     second = api.prepare("patches", folder, tmp_path / "store", workers=1)
     changed = {p.parts[-6] for p in written if p.stat().st_mtime_ns != written[p]}
@@ -638,8 +638,8 @@ def test_info_tells_what_anything_holds(folder, tmp_path, capsys):
     assert found["cases"] == 6
     assert found["nodules"] == {"train": 2, "val": 2, "test": 2}
     assert api.info(folder / "images" / "0.mha")["spacing_zyx_mm"] == [1.25, 0.8, 0.8]
-    assert api.info(folder / "masks" / "0.nii.gz")["voxels_of_label"]["1"] == int(chest()[1].sum())
-    write_ct_series(tmp_path / "ct", chest()[0], mark=None)
+    assert api.info(folder / "masks" / "0.nii.gz")["voxels_of_label"]["1"] == int(ball_in_lung()[1].sum())
+    write_ct_series(tmp_path / "ct", ball_in_lung()[0], mark=None)
     assert api.info(tmp_path / "ct")["series"][0]["shape_zyx"] == [20, 40, 40]
     np.save(tmp_path / "a.npy", np.zeros((2, 3)))
     assert api.info(tmp_path / "a.npy")["shape"] == [2, 3]
@@ -653,7 +653,7 @@ def test_info_tells_what_anything_holds(folder, tmp_path, capsys):
 
 
 def test_verify_says_yes_or_no_by_its_exit_code(folder, tmp_path, capsys):
-    api.write_scan(tmp_path / "made.nii.gz", chest()[0], mark="SYNTHETIC: for a test")
+    api.write_scan(tmp_path / "made.nii.gz", ball_in_lung()[0], mark="SYNTHETIC: for a test")
     assert main(["verify", str(tmp_path / "made.nii.gz")]) == 0
     assert "synthetic" in capsys.readouterr().out
     assert main(["verify", str(folder / "images" / "0.mha")]) == 1
@@ -738,7 +738,7 @@ SPEC = PatchSpec((12, 16, 16), (1.25, 0.8, 0.8))
 def test_a_patch_of_the_scans_own_spacing_is_cut_along_its_voxels(store):
     place = nodule_places(store.cases)[0]
     ct, mask = read_patch(store, place, SPEC)
-    whole, ball = chest()
+    whole, ball = ball_in_lung()
     np.testing.assert_array_equal(ct.voxels, whole.voxels[4:16, 12:28, 12:28])
     np.testing.assert_array_equal(mask, ball[4:16, 12:28, 12:28])
     np.testing.assert_allclose(ct.to_world([0, 0, 0]), whole.to_world([4, 12, 12]), atol=1e-6)
@@ -747,7 +747,7 @@ def test_a_patch_of_the_scans_own_spacing_is_cut_along_its_voxels(store):
 def test_a_patch_of_another_spacing_is_interpolated_where_it_lies(store):
     place = nodule_places(store.cases)[0]
     ct, mask = read_patch(store, place, PatchSpec((10, 10, 10), (1.0, 1.0, 1.0)))
-    whole, ball = chest()
+    whole, ball = ball_in_lung()
     at = whole.to_voxel(ct.to_world(np.argwhere(np.ones(ct.shape))))
     wanted = map_coordinates(whole.voxels.astype(float), at.T, order=1).reshape(ct.shape)
     np.testing.assert_allclose(ct.voxels, wanted, atol=0.51)
@@ -755,12 +755,12 @@ def test_a_patch_of_another_spacing_is_interpolated_where_it_lies(store):
 
 
 def test_a_patch_at_the_edge_is_moved_inside_and_a_larger_one_shows_the_edge(store):
-    corner = replace(nodule_places(store.cases)[0], center_mm=tuple(chest()[0].to_world([0, 0, 0])))
+    corner = replace(nodule_places(store.cases)[0], center_mm=tuple(ball_in_lung()[0].to_world([0, 0, 0])))
     ct, _ = read_patch(store, corner, SPEC)
-    np.testing.assert_array_equal(ct.voxels, chest()[0].voxels[:12, :16, :16])
+    np.testing.assert_array_equal(ct.voxels, ball_in_lung()[0].voxels[:12, :16, :16])
     wide, _ = read_patch(store, nodule_places(store.cases)[0], PatchSpec((24, 44, 44), (1.25, 0.8, 0.8)))
-    np.testing.assert_array_equal(wide.voxels[2:-2, 2:-2, 2:-2], chest()[0].voxels)
-    np.testing.assert_array_equal(wide.voxels[0, 2:-2, 2:-2], chest()[0].voxels[0])
+    np.testing.assert_array_equal(wide.voxels[2:-2, 2:-2, 2:-2], ball_in_lung()[0].voxels)
+    np.testing.assert_array_equal(wide.voxels[0, 2:-2, 2:-2], ball_in_lung()[0].voxels[0])
 
 
 @pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 1.0), (1.25, 0.8, 0.8)])
@@ -771,13 +771,15 @@ def test_a_place_outside_the_scan_is_refused(store, spacing_mm):
 
 
 def test_a_patch_is_the_same_whatever_may_be_done_to_it_and_however_the_scan_lies(store, tmp_path):
-    near_edge = [replace(p, center_mm=tuple(chest()[0].to_world([7, 9, 20]))) for p in nodule_places(store.cases)[:1]]
+    near_edge = [
+        replace(p, center_mm=tuple(ball_in_lung()[0].to_world([7, 9, 20]))) for p in nodule_places(store.cases)[:1]
+    ]
     plain, moved = (
         PatchDataset(store, near_edge, SPEC, augmentation=a, cache=tmp_path / "cache", workers=1)[0]
         for a in (Augmentation(), Augmentation(shift_voxels=4, scale=(0.8, 1.2)))
     )
     assert torch.equal(plain["ct"], moved["ct"])
-    write_image(tmp_path / "turned.nii.gz", orient(chest()[0], "RAS"))
+    write_image(tmp_path / "turned.nii.gz", orient(ball_in_lung()[0], "RAS"))
     turned = api.prepare("scans", tmp_path / "turned.nii.gz", tmp_path / "turned", workers=1)
     there = replace(near_edge[0], case_id=turned.cases[0].case_id, nodule=None)
     ct, _ = read_patch(turned, there, SPEC)
@@ -788,7 +790,7 @@ def test_a_store_that_was_prepared_again_is_read_anew(folder, tmp_path):
     spec = PatchSpec((6, 8, 8), (1.25, 0.8, 0.8))
     for seed, shape in ((0, (20, 40, 40)), (9, (12, 20, 20))):
         for i in range(6):
-            ct, mask = chest(shape, seed=seed)
+            ct, mask = ball_in_lung(shape, seed=seed)
             write_image(folder / "images" / f"{i}.mha", ct)
             write_image(folder / "masks" / f"{i}.nii.gz", replace(ct, voxels=mask))
         store = api.prepare("patches", folder, tmp_path / "store", workers=1)
@@ -923,8 +925,8 @@ def test_nnunet_finds_images_labels_and_splits(store, tmp_path):
     assert about["file_ending"] == ".nii.gz"
     image, label = (sitk.ReadImage(str(root / name)) for name in ("imagesTr/1_0000.nii.gz", "labelsTr/1.nii.gz"))
     assert image.GetOrigin() == label.GetOrigin()
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(image), chest(seed=1)[0].voxels)
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(label), chest(seed=1)[1])
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image), ball_in_lung(seed=1)[0].voxels)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(label), ball_in_lung(seed=1)[1])
     assert json.loads((root / "splits_final.json").read_text()) == [{"train": ["0", "1"], "val": ["2", "3"]}]
     assert sorted(p.name for p in (root / "imagesTs").iterdir()) == ["4_0000.nii.gz", "5_0000.nii.gz"]
 
@@ -944,7 +946,7 @@ def test_monai_finds_lists_boxes_and_masks(store, tmp_path):
 
 
 def test_samples_can_be_handed_on_too(tmp_path):
-    inside = chest()[1][None]
+    inside = ball_in_lung()[1][None]
     made = Samples(
         arrays={"occupancy": inside.astype(np.float32), "mask": inside.astype(np.uint8)},
         index=np.arange(1),

@@ -12,9 +12,9 @@ from synthorax.io.dicom_out import write_ct_series
 from synthorax.io.images import read_image, write_image
 from synthorax.makers import Filled, Lineage
 from synthorax.registry import registry
-from tests.helpers.chests import chest
+from tests.helpers.balls import ball_mask
+from tests.helpers.chests import small_chest
 from tests.helpers.plugins import install
-from tests.helpers.toy_makers import ball_mask
 
 LUNG_HU = -860
 
@@ -36,7 +36,7 @@ class Eraser:
 
     def fill(self, patch, edit):
         self.masks.append(edit.mask)
-        ball = ball_mask(patch.shape, patch.spacing_mm, edit.nodule.diameter_mm + 2)
+        ball = ball_mask(patch.shape, edit.nodule.diameter_mm + 2, patch.spacing_mm)
         gone = ball if edit.mask is None else edit.mask
         return Filled(np.where(gone, LUNG_HU, patch.voxels).astype(np.float32), None, edit.nodule)
 
@@ -44,7 +44,7 @@ class Eraser:
 @pytest.fixture(scope="module")
 def ill():
     """A chest with two nodules put in."""
-    return sx.inject(chest(3), auto=2, diameter_mm=(12, 16), seed=2)
+    return sx.inject(small_chest(3), auto=2, diameter_mm=(12, 16), seed=2)
 
 
 def test_a_nodule_is_taken_out_at_a_place_and_outside_the_region_no_voxel_differs(ill):

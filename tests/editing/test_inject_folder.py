@@ -24,9 +24,9 @@ from synthorax.io.tables import read_table, write_table
 from synthorax.makers import Filled, Lineage
 from synthorax.provenance import synthetic_patient
 from synthorax.seeding import derive
-from tests.helpers.chests import chest
+from tests.helpers.balls import ball_mask
+from tests.helpers.chests import small_chest
 from tests.helpers.files import contents
-from tests.helpers.toy_makers import ball_mask
 
 NODULES = {"auto": 2, "diameter_mm": (14, 18), "seed": 4}
 
@@ -50,14 +50,14 @@ class Ball:
         return [self.fill(*one) for one in zip(patches, edits, seeds, strict=True)]
 
     def fill(self, patch, edit, seed):
-        ball = ball_mask(patch.shape, patch.spacing_mm, edit.nodule.diameter_mm)
+        ball = ball_mask(patch.shape, edit.nodule.diameter_mm, patch.spacing_mm)
         noise = np.random.default_rng(seed).normal(0, 20, patch.shape)
         return Filled(np.where(ball, 100 + noise, patch.voxels).astype(np.float32), ball, edit.nodule)
 
 
 @pytest.fixture(scope="module")
 def phantoms():
-    return [chest(seed) for seed in (3, 4)]
+    return [small_chest(seed) for seed in (3, 4)]
 
 
 @pytest.fixture(scope="module")

@@ -113,7 +113,7 @@ def test_an_erasure_comes_with_the_nodules_mask_on_the_in_painters_grid():
     assert (made.hu == patch.voxels)[~region].all()
 
 
-class Balls:
+class SoftBalls:
     """A generator whose nodule is a soft ball, `off` times as wide as asked, beside a wall in every second sample."""
 
     name, lineage, heeds = (
@@ -157,7 +157,7 @@ class Balls:
 @pytest.mark.parametrize("off", [0.85, 1.0, 1.25])
 def test_a_blended_nodule_has_the_diameter_asked_for_whatever_the_generator_makes_of_it(off):
     patch = lung()
-    made, region = edited(Blended(Balls(off)), patch, 12)
+    made, region = edited(Blended(SoftBalls(off)), patch, 12)
     assert axial_diameter_mm(np.argwhere(made.mask), patch.spacing_mm) == pytest.approx(12, abs=0.8)
     assert (made.hu == patch.voxels)[~region].all()
     assert made.attributes == NoduleAttributes(diameter_mm=12, malignancy=4.0)
@@ -165,7 +165,7 @@ def test_a_blended_nodule_has_the_diameter_asked_for_whatever_the_generator_make
 
 def test_a_blended_nodule_has_no_box_no_halo_and_the_noise_of_the_scan_once():
     patch = lung((1.0, 0.7, 0.7))
-    made, _ = edited(Blended(Balls()), patch, 14)
+    made, _ = edited(Blended(SoftBalls()), patch, 14)
     away = away_mm(patch.shape, patch.spacing_mm)
     change = made.hu - patch.voxels
     rings = [change[(away > r) & (away <= r + 1)].mean() for r in (10, 11, 12, 13, 14, 15)]
@@ -177,7 +177,7 @@ def test_a_blended_nodule_has_no_box_no_halo_and_the_noise_of_the_scan_once():
 
 def test_ground_glass_lies_on_the_lung_of_the_scan():
     patch = lung()
-    method = Blended(Balls(lung_hu=-780.0))
+    method = Blended(SoftBalls(lung_hu=-780.0))
     glass = Edit("inject", NoduleAttributes(diameter_mm=14, texture=1.0))
     made = fill(method, patch, np.ones(patch.shape, bool), glass, 1)
     core = away_mm(patch.shape, patch.spacing_mm) < 4
@@ -188,7 +188,7 @@ def test_ground_glass_lies_on_the_lung_of_the_scan():
 def test_what_is_denser_in_the_scan_than_the_nodule_stays():
     patch = lung()
     patch.voxels[..., : patch.shape[2] // 2] = 700
-    made, _ = edited(Blended(Balls()), patch, 14)
+    made, _ = edited(Blended(SoftBalls()), patch, 14)
     wall = np.zeros(patch.shape, bool)
     wall[..., : patch.shape[2] // 2 - 5] = True
     assert (made.hu == patch.voxels)[wall].all()
@@ -196,16 +196,16 @@ def test_what_is_denser_in_the_scan_than_the_nodule_stays():
 
 def test_a_blend_depends_on_its_own_patch_and_seed_alone_and_another_seed_gives_another():
     patch, other = lung(width_mm=30), lung((1.0, 1.0, 1.0), 24)
-    method, every = Blended(Balls()), [np.ones(p.shape, bool) for p in (patch, other)]
+    method, every = Blended(SoftBalls()), [np.ones(p.shape, bool) for p in (patch, other)]
     both = method.fill_many([other, patch], every[::-1], [wish(8), wish(10)], [5, 6])
     assert (both[1].hu == fill(method, patch, every[0], wish(10), 6).hu).all()
     assert (both[1].hu != fill(method, patch, every[0], wish(10), 7).hu).any()
 
 
 def test_generators_of_patches_inject_and_those_without_masks_say_so():
-    method = hub.find(Balls(), "injects")
-    assert method.lineage == Balls.lineage
+    method = hub.find(SoftBalls(), "injects")
+    assert method.lineage == SoftBalls.lineage
     with pytest.raises(InputError, match="samples without masks; expected a generator whose patches have masks"):
-        edited(hub.find(Balls(masks=False), "injects"), lung(), 10)
+        edited(hub.find(SoftBalls(masks=False), "injects"), lung(), 10)
     with pytest.raises(InputError, match=r"at most 40\.5 mm with balls"):
         method.reach_mm(wish(50))

@@ -1,1 +1,1 @@
-"""What several test files use: inputs, stores, makers and packages that tests make."""
+"""Inputs, stores, makers, packages and checks that several test files use."""

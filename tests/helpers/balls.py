@@ -5,6 +5,17 @@ import numpy as np
 from synthorax.datasets.shapes import LUNG_GRID, LUNG_SPACING_MM
 
 
+def ball_mask(shape, diameter_mm, spacing_mm=(1.0, 1.0, 1.0), center=None):
+    """The mask, bool [z, y, x], of the voxels whose centres lie within a ball.
+
+    Args:
+        center: of the ball, in voxels (z, y, x); the middle of the grid if None.
+    """
+    center = [(n - 1) / 2 for n in shape] if center is None else center
+    axes = np.ix_(*[(np.arange(n) - c) * s for n, c, s in zip(shape, center, spacing_mm, strict=True)])
+    return sum(axis**2 for axis in axes) <= (diameter_mm / 2) ** 2
+
+
 def ball_stack(radii_mm=(2.5, 4, 5.5, 7)):
     """Occupancies, float32 [n, 20, 40, 40] of [0, 1], of balls on LuNG's grid, with edges a pixel wide."""
     z, y, x = (s * (i - n // 2) for s, i, n in zip(LUNG_SPACING_MM, np.indices(LUNG_GRID), LUNG_GRID, strict=True))

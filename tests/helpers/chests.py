@@ -1,12 +1,23 @@
-"""Chests that cost nothing, for tests that need lungs to be found and no more."""
+"""Plain chests, made in milliseconds, in which lungs are found."""
 
 import numpy as np
 
 from synthorax.volume import Volume
 
 
-def chest(seed):
-    """Two ellipsoids of lung in a cylinder of tissue, with noise."""
+def chest_of_two_lungs():
+    """A trunk with two ellipsoids of lung, HU, in voxels of 4 mm around (0, 0, 0) mm; one lung is about (-70, 0, 0)."""
+    step = 4.0
+    z, y, x = np.meshgrid(*[(np.arange(n) - (n - 1) / 2) * step for n in (60, 64, 96)], indexing="ij")
+    lungs = (z / 100) ** 2 + (y / 70) ** 2 + ((abs(x) - 70) / 45) ** 2 <= 1
+    hu = np.where((y / 110) ** 2 + (x / 160) ** 2 <= 1, np.where(lungs, -850, 40), -1000)
+    hu = hu + np.random.default_rng(0).normal(0, 10, hu.shape)
+    first = tuple(-(n - 1) / 2 * step for n in reversed(hu.shape))
+    return Volume(np.rint(hu).astype(np.int16), (step,) * 3, first)
+
+
+def small_chest(seed):
+    """A smaller trunk with two ellipsoids of lung, HU, in voxels of 6 x 4.5 x 4.5 mm; its noise is of the seed."""
     z, y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in (40, 72, 72)), indexing="ij")
     hu = np.where(x**2 + 1.4 * y**2 < 0.8, 40.0, -1000.0)
     for side in (-0.4, 0.4):

@@ -1,33 +1,63 @@
-"""Small cubes of lung with one nodule, and folders of them as users have them."""
+"""Cubes of lung with a ball in the middle: images, cases of a store, and folders as users have them."""
 
 from dataclasses import replace
 
 import numpy as np
 
+from synthorax.datasets.case import Case
 from synthorax.io.images import write_image
 from synthorax.io.tables import write_table
+from synthorax.nodule import Nodule, NoduleAttributes
+from synthorax.region import Region
 from synthorax.volume import Volume
+from tests.helpers.balls import ball_mask
 
-LUNG_HU = -850
+LUNG_HU, SOFT_TISSUE_HU = -850, 40
+"""Means of the noise outside and inside the ball."""
+ORIGIN_MM = (-30.0, 12.5, -200.0)
+"""A place at which nobody mistakes millimetres for voxels."""
 
 
-def chest(shape=(20, 40, 40), spacing_mm=(1.25, 0.8, 0.8), origin_mm=(-30.0, 12.5, -200.0), seed=0):
-    """Noise as in lung, with a soft ball in the middle; and the ball's mask."""
-    rng = np.random.default_rng(seed)
-    voxels = rng.normal(LUNG_HU, 30, shape)
-    grid = np.stack(np.meshgrid(*[np.arange(n) - (n - 1) / 2 for n in shape], indexing="ij"), -1) * spacing_mm
-    mask = (grid**2).sum(-1) <= 5**2
-    voxels[mask] = rng.normal(40, 20, mask.sum())
-    return Volume(np.rint(voxels).astype(np.int16), spacing_mm, origin_mm), mask
+def ball_in_lung(shape=(20, 40, 40), spacing_mm=(1.25, 0.8, 0.8), origin_mm=ORIGIN_MM, diameter_mm=10, seed=0):
+    """A ball of soft tissue in the middle of lung, both with noise of 30 HU.
+
+    Returns:
+        The volume, and the ball's mask, bool [z, y, x].
+    """
+    mask = ball_mask(shape, diameter_mm, spacing_mm)
+    hu = np.where(mask, SOFT_TISSUE_HU, LUNG_HU) + np.random.default_rng(seed).normal(0, 30, shape)
+    return Volume(np.rint(hu).astype(np.int16), spacing_mm, origin_mm), mask
+
+
+def ball_case(
+    name, diameter_mm, *, ratings=None, split=None, size=44, voxel_mm=1.0, origin_mm=ORIGIN_MM, seed=0, outlined=True
+):
+    """A wholly annotated case of a patient of its own: a ball in a cube of lung.
+
+    Args:
+        name: of the case and of the patient.
+        ratings: of each reader, by attribute; the nodule has their means.
+        size: voxels along an edge of the cube.
+        outlined: whether the nodule has voxels.
+    """
+    ct, mask = ball_in_lung((size,) * 3, (voxel_mm,) * 3, origin_mm, diameter_mm, seed)
+    given = {attribute: tuple(values) for attribute, values in (ratings or {}).items()}
+    attributes = NoduleAttributes(diameter_mm, **{name: float(np.mean(values)) for name, values in given.items()})
+    center_mm = tuple(ct.to_world(((size - 1) / 2,) * 3).tolist())
+    nodule = Nodule("01", center_mm, attributes, int(outlined), given)
+    return Case(name, name, ct, (Region.of(mask),) * outlined, (nodule,), annotated="all", split=split)
 
 
 def write_cubes(where):
-    """Write six cubes of three patients into a folder, with masks, ratings of two readers and splits; returns it."""
+    """Write six cubes with masks and a table of them into a new folder; return the folder.
+
+    Each of three patients has two cubes and a split of its own; two readers have rated the malignancy.
+    """
     (where / "images").mkdir(parents=True)
     (where / "masks").mkdir()
     rows = []
     for i in range(6):
-        ct, mask = chest(seed=i)
+        ct, mask = ball_in_lung(seed=i)
         write_image(where / "images" / f"{i}.mha", ct)
         write_image(where / "masks" / f"{i}.nii.gz", replace(ct, voxels=mask))
         rows.append(
@@ -45,5 +75,5 @@ def write_cubes(where):
 
 
 def place(x, y, z, diameter_mm):
-    """The columns of a nodule that has no mask."""
+    """The columns of a table for a nodule that has no mask."""
     return {"center_x_mm": x, "center_y_mm": y, "center_z_mm": z, "diameter_mm": diameter_mm}

@@ -1,4 +1,4 @@
-"""Files as scanners, planning systems and the tools of LIDC's readers write them."""
+"""Files as scanners, treatment planning systems and the tools of LIDC's readers write them."""
 
 import io
 
@@ -12,7 +12,13 @@ from synthorax.nodule import RATINGS
 
 
 def write_slices(folder, *, count=4, low_mm=100.0, step_mm=2.0, first=1, seed=0, change=None, **elements):
-    """CT slices 6 x 5 of random HU, named 0001.dcm and so on; `change(header, index)` may alter each."""
+    """Write CT slices of 6 x 5 random HU, named 0001.dcm, 0002.dcm and so on; return the folder.
+
+    Args:
+        first: instance number of the first slice, from which the names count too.
+        change: called with each header and its index before it is written.
+        elements: DICOM elements that all slices have.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     shared = {
@@ -43,7 +49,7 @@ def write_slices(folder, *, count=4, low_mm=100.0, step_mm=2.0, first=1, seed=0,
 
 
 def bare(file):
-    """Store a data set without preamble and file meta group, as treatment planning systems do."""
+    """Write a DICOM file again without preamble and file meta group, as treatment planning systems do."""
     buffer = io.BytesIO()
     header = pydicom.Dataset(pydicom.dcmread(file))
     pydicom.dcmwrite(buffer, header, implicit_vr=True, little_endian=True, enforce_file_format=False)
@@ -51,7 +57,7 @@ def bare(file):
 
 
 def edit(file, **elements):
-    """Change elements of a DICOM file; None deletes one."""
+    """Change elements of a DICOM file; an element set to None is deleted."""
     header = pydicom.dcmread(file)
     for name, value in elements.items():
         if value is None:
@@ -62,16 +68,26 @@ def edit(file, **elements):
 
 
 def circle(cx, cy, r, z, n=40):
+    """Points [n, (x, y, z)] on a circle in a slice."""
     t = np.linspace(0, 2 * np.pi, n, endpoint=False)
     return np.column_stack([cx + r * np.cos(t), cy + r * np.sin(t), np.full(n, z)])
 
 
 def square(z, low, high):
+    """Corners [4, (z, y, x)], in voxels, of a square in a slice."""
     return np.array([[z, low, low], [z, low, high], [z, high, high], [z, high, low]], float)
 
 
 def write_contours(path, slices, structures, *, kind="CLOSED_PLANAR", frames=(), series=True, images=True):
-    """An RTSTRUCT: (name, contours [n, (x, y, z) mm]) in the order of the file."""
+    """Write an RTSTRUCT of a series.
+
+    Args:
+        slices: headers of the series.
+        structures: (name, contours [n, (x, y, z) mm]) of each, in the order of the file.
+        frames: (name, frame of reference) of structures in another frame than the series.
+        series: whether the file names the series.
+        images: whether each contour names its slice.
+    """
     header, first = Dataset(), slices[0]
     header.file_meta = FileMetaDataset()
     header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -111,7 +127,14 @@ def write_contours(path, slices, structures, *, kind="CLOSED_PLANAR", frames=(),
 
 
 def write_segments(path, slices, masks, names, kind="BINARY", *, references=True, edit=None, **more):
-    """A SEG: a mask for each name, or one label map."""
+    """Write a DICOM SEG of a series.
+
+    Args:
+        slices: headers of the series.
+        masks: one for each name, or one label map of all.
+        references: whether the file names the series.
+        edit: called with the data set before it is written.
+    """
     uids = (generate_uid(), generate_uid())
     made = segmentation(slices, masks, names, kind, uids=uids, **more)
     if not references:
@@ -122,7 +145,13 @@ def write_segments(path, slices, masks, names, kind="BINARY", *, references=True
 
 
 def lidc_xml(readers, series, study=""):
-    """An annotation file of LIDC-IDRI: for each reader the outlines (x, y) of one nodule, by patient z."""
+    """The text of an annotation file of LIDC-IDRI.
+
+    Args:
+        readers: for each reader the outline of one nodule in each slice, points (x, y) by the z of the patient in mm.
+        series: UID of the scan.
+        study: UID of the study.
+    """
     sessions = ""
     for outlines in readers:
         ratings = "".join(f"<{n}>3</{n}>" for n in RATINGS if n != "internal_structure")

@@ -1,17 +1,17 @@
-"""Packs taken apart and put together again, changed, as tests do."""
+"""Packs taken apart, changed and put together again."""
 
 import json
 import zipfile
 
 
 def members_of(path):
-    """The members of a pack by their names."""
+    """The bytes of each member of a pack, by its name."""
     with zipfile.ZipFile(path) as file:
         return {name: file.read(name) for name in file.namelist()}
 
 
 def written(path, members, compression=zipfile.ZIP_STORED):
-    """Write members into a new pack; returns its path."""
+    """Write members into a new pack; return its path."""
     with zipfile.ZipFile(path, "w", compression) as file:
         for name, content in members.items():
             file.writestr(name, content)
@@ -19,7 +19,7 @@ def written(path, members, compression=zipfile.ZIP_STORED):
 
 
 def row_with(**changes):
-    """A function that changes the row of the first case among the members of a pack."""
+    """A function that takes the members of a pack and changes columns of its first case in the index."""
 
     def change(members):
         index = json.loads(members["index.json"])

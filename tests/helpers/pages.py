@@ -11,7 +11,10 @@ BLOCK = re.compile(r"^```(\w+) ?(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def follow(page, folder):
-    """Do what a page says."""
+    """Do in a folder what a page of `docs` says: write its CSV files, run its commands and its Python.
+
+    A block of Python goes on from the blocks before it. Any block that fails fails the test.
+    """
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(folder)}
     python = ""
     for language, name, text in BLOCK.findall((ROOT / "docs" / page).read_text()):

@@ -1,4 +1,4 @@
-"""Packages with systems of their own, as pip would install them."""
+"""Packages that bring systems, laid out as pip installs them."""
 
 import re
 import tomllib
@@ -9,11 +9,11 @@ from synthorax.registry import GROUP
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
 BLOCKS = dict(re.findall(r"```\w+\n# (\S+)\n(.*?)```", PAGE.read_text(), re.DOTALL))
-"""The text of each file of the package in docs/extending.md, by its path."""
+"""The files of the example package in docs/extending.md: text by path."""
 
 
 def install(folder, package, modules, entries):
-    """Write a package and its metadata into a folder of `sys.path`.
+    """Write a package and its metadata into a folder that is, or will be, on `sys.path`.
 
     Args:
         modules: text of each module, by its dotted name below the package; "" is `__init__`.
@@ -27,7 +27,7 @@ def install(folder, package, modules, entries):
 
 
 def write_metadata(folder, package, entries):
-    """Write what tells Python that a package is installed, and which entry points it has."""
+    """Write the metadata by which Python knows an installed package and its entry points."""
     about = folder / f"{package}-1.0.dist-info"
     about.mkdir()
     (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
@@ -36,7 +36,7 @@ def write_metadata(folder, package, entries):
 
 
 def install_toy(folder):
-    """Install the package of docs/extending.md."""
+    """Install the example package of docs/extending.md into a folder."""
     modules = {Path(file).stem: text for file, text in BLOCKS.items() if file.endswith(".py")}
     modules[""] = modules.pop("__init__")
     install(folder, "toy", modules, tomllib.loads(BLOCKS["pyproject.toml"])["project"]["entry-points"][GROUP])

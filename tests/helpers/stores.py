@@ -1,21 +1,19 @@
-"""Stores of cases that tests make."""
+"""Stores of cubes with a nodule each, and their patches."""
 
 import numpy as np
 
 from synthorax.datasets.patches import PatchDataset
 from synthorax.datasets.places import negative_places, nodule_places
-from synthorax.datasets.store import SPLITS, Case, Store, write_case, write_index
-from synthorax.nodule import Nodule, NoduleAttributes
-from synthorax.region import Region
-from synthorax.volume import Volume
+from synthorax.datasets.store import SPLITS, Store, write_case, write_index
+from tests.helpers.cubes import ball_case
 from tests.helpers.toy_makers import SPEC
 
 READERS = ((1, 2, 2, 1), (5, 5, 3, 3), (4, 5, 4, 4), (2, 3, 1, 2), (4, 4, 5, 3))
-"""By turns; of the second the median says malignant, and half of the readers is no majority."""
+"""Malignancy by the readers of each nodule; the second has a median of malignant and no majority for it."""
 
 
 def store_of(folder, cases):
-    """A store of cases, each patient in the split of the case, or in train."""
+    """Write a store of cases; a patient whose case names no split is in train."""
     folder.mkdir(parents=True, exist_ok=True)
     entries = [write_case(folder, case, "test") for case in cases]
     splits = {name: {case.patient_id for case in cases if (case.split or "train") == name} for name in SPLITS}
@@ -23,34 +21,25 @@ def store_of(folder, cases):
     return Store(folder)
 
 
-def ball_case(name, diameter_mm, split, ratings, size=44, seed=0):
-    """A cube of noise as in lung with a ball in its middle."""
-    rng = np.random.default_rng(seed)
-    grid = np.stack(np.meshgrid(*[np.arange(size) - (size - 1) / 2] * 3, indexing="ij"))
-    mask = (grid**2).sum(0) <= (diameter_mm / 2) ** 2
-    hu = np.where(mask, 40, -850) + rng.normal(0, 30, mask.shape)
-    ct = Volume(np.rint(hu).astype(np.int16), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
-    center = ((size - 1) / 2,) * 3
-    given = {"malignancy": ratings} if ratings else {}
-    mean = float(np.mean(ratings)) if ratings else None
-    nodule = Nodule("01", center, NoduleAttributes(diameter_mm=diameter_mm, malignancy=mean), 1, given)
-    return Case(name, name, ct, (Region.of(mask),), (nodule,), annotated="all", split=split)
+def cases(per_split=12, *, readers=READERS, size=44):
+    """Cases of `per_split` patients in each split, a nodule each, the larger the more malignant.
 
-
-def cases(per_split=12, **options):
-    """`per_split` patients in each split, whose nodules are the larger the more malignant."""
+    Args:
+        readers: malignancy ratings of one nodule each, dealt out by turns; () is a nodule that nobody rated.
+        size: voxels along an edge of the cubes.
+    """
     made = []
     for split in SPLITS:
         for i in range(per_split):
-            readers = options.get("readers", READERS)
-            ratings = options.get("ratings") or (() if "unrated" in options else readers[i % len(readers)])
-            mm = 3 + np.mean(ratings) + i % 4 if ratings else 6
-            made.append(ball_case(f"{split}{i:02d}", mm, split, ratings, options.get("size", 44), len(made)))
+            rated = readers[i % len(readers)]
+            mm = 3 + np.mean(rated) + i % 4 if rated else 6
+            ratings = {"malignancy": rated} if rated else {}
+            made.append(ball_case(f"{split}{i:02d}", mm, ratings=ratings, split=split, size=size, seed=len(made)))
     return made
 
 
 def patches_of(store, place, split="train", **options):
-    """Patches of `SPEC` around the nodules of a split, and corners of the same cubes without one."""
+    """Patches of `SPEC` around the nodules of a split, and in the corners of the same cubes, which hold none."""
     chosen = store.in_split(split)
     places = nodule_places(chosen) + negative_places(store, chosen, SPEC, 0, 0)
     return PatchDataset(store, places, SPEC, cache=place / "cache", **options)

@@ -1,4 +1,4 @@
-"""Makers without weights that tests put in the place of systems."""
+"""Makers without weights, used in the place of trained systems."""
 
 from dataclasses import dataclass, field
 
@@ -8,23 +8,19 @@ from synthorax.makers import Filled, Lineage, Samples, check_heeds
 from synthorax.nodule import Nodule
 from synthorax.patch import PatchSpec
 from synthorax.seeding import generator
+from tests.helpers.balls import ball_mask
 
 SPEC = PatchSpec((16, 16, 16))
 KNOWN = frozenset(["0" * 12])
-"""A patient whom no store of the tests has."""
-
-
-def ball_mask(shape, spacing_mm, diameter_mm):
-    """A ball in the middle of a patch."""
-    return PatchSpec(shape, spacing_mm).distances_mm() <= diameter_mm / 2
+"""The key of a patient who is in no store of the tests."""
 
 
 @dataclass(eq=False)
 class Balls:
-    """A generator of balls in noise whose density is their texture, with masks; it judges by the middle's brightness.
+    """A generator of patches with masks: balls in noise, denser with their texture. It judges by the HU in the middle.
 
     Attributes:
-        passing: share of each part's samples that its selection takes.
+        passing: share of the samples of each part that its selection keeps.
         parts: samples in a part.
     """
 
@@ -61,7 +57,7 @@ class Balls:
         nodules = []
         for i, each in enumerate(asked):
             for one in each:
-                mask[i] = ball_mask(self.spec.size, self.spec.spacing_mm, one.diameter_mm or 6)
+                mask[i] = ball_mask(self.spec.size, one.diameter_mm or 6, self.spec.spacing_mm)
                 hu[i][mask[i] > 0] += 300 * (one.texture or 3)
             nodules.append(tuple(Nodule("1", self.spec.middle_mm, one, 1) for one in each))
         index, details = np.arange(start, start + count), ({},) * count
@@ -71,7 +67,7 @@ class Balls:
 
 @dataclass(frozen=True)
 class Dots:
-    """An injector of a ball of 0 HU of the diameter that is asked for."""
+    """An injector of balls of 0 HU that have the requested diameter."""
 
     name: str = "dots"
     heeds: frozenset = frozenset({"diameter_mm"})
@@ -85,5 +81,5 @@ class Dots:
         return [self._fill(*each) for each in zip(patches, regions, edits, strict=True)]
 
     def _fill(self, patch, region, edit):
-        mask = ball_mask(patch.shape, patch.spacing_mm, edit.nodule.diameter_mm) & region
+        mask = ball_mask(patch.shape, edit.nodule.diameter_mm, patch.spacing_mm) & region
         return Filled(np.where(mask, np.float32(0), patch.voxels), mask, edit.nodule, "LIDC-IDRI-0001")

@@ -267,10 +267,10 @@ def refused(run, study, config, said):
 
 
 def test_a_store_of_one_class_is_refused_before_any_training(tmp_path, no_training):
-    benign = store_of(tmp_path / "benign", cases(5, ratings=(1, 2, 1), size=34))
+    benign = store_of(tmp_path / "benign", cases(5, readers=[(1, 2, 1)], size=34))
     study = Study(benign, tmp_path / "out", (0,), "cpu", tmp_path / "cache")
     refused(malignancy, study, MALIGNANCY["smoke"], f"0 train patients with class 1; expected {LEAST_PATIENTS} or more")
-    tight = store_of(tmp_path / "tight", cases(5, ratings=(1, 2, 1), size=16))
+    tight = store_of(tmp_path / "tight", cases(5, readers=[(1, 2, 1)], size=16))
     study = Study(tight, tmp_path / "out", (0,), "cpu", tmp_path / "cache")
     refused(detection, study, DETECTION["smoke"], "0 train patients with class 0")
 
@@ -296,7 +296,7 @@ def test_a_split_without_patients_is_refused_before_any_training(tmp_path, no_tr
 
 
 def test_nodules_nobody_rated_are_no_store_for_malignancy(tmp_path, no_training):
-    unrated = store_of(tmp_path / "unrated", cases(5, unrated=True))
+    unrated = store_of(tmp_path / "unrated", cases(5, readers=[()]))
     study = Study(unrated, tmp_path / "out", (0,), "cpu", tmp_path / "cache")
     refused(malignancy, study, MALIGNANCY["smoke"], "no nodule or place of the classes")
 

@@ -52,7 +52,8 @@ from synthorax.tasks.classification import Classification
 from synthorax.tasks.config import DETECTION
 from synthorax.tasks.scanning import find_nodules
 from synthorax.volume import Volume
-from tests.helpers.stores import ball_case, cases, patches_of, store_of
+from tests.helpers.cubes import ball_case
+from tests.helpers.stores import cases, patches_of, store_of
 from tests.helpers.toy_makers import SPEC, Balls, Dots
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -420,7 +421,7 @@ def test_a_second_call_trains_and_makes_nothing(result, store, place, monkeypatc
 
 def whole_case(name, split, seed):
     """A wide, deep block of lung with two balls."""
-    case = ball_case(name, 16, split, (), 40, seed)
+    case = ball_case(name, 16, split=split, size=40, seed=seed)
     hu = np.full((80, 80, 80), -850, np.int16) + np.random.default_rng(seed).integers(-30, 30, (80, 80, 80))
     hu[20:60, 20:60, 20:60] = case.ct.voxels
     region = replace(case.regions[0], corner=tuple(n + 20 for n in case.regions[0].corner))

@@ -202,7 +202,7 @@ def test_an_injector_is_measured_as_a_generator_is(store, extractor, tmp_path, m
 
 
 def test_a_rating_that_nobody_gave_is_told_of_and_not_read(tmp_path):
-    store = store_of(tmp_path / "store", cases(5, unrated=True))
+    store = store_of(tmp_path / "store", cases(5, readers=[()]))
     study = Study(store, tmp_path / "out", (0,), "cpu", tmp_path / "cache")
     [found] = check_rating(study, CONFIG, {}, None, "texture", 4)
     assert found.real is None

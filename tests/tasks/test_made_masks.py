@@ -5,13 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from synthorax.datasets.case import Case
 from synthorax.datasets.store import Store
 from synthorax.errors import InputError
 from synthorax.makers import Lineage, Samples
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.patch import PatchSpec
-from synthorax.region import Region
 from synthorax.tasks.made_masks import (
     WindowBatches,
     new_segmenter,
@@ -22,30 +20,15 @@ from synthorax.tasks.made_masks import (
     window_of,
     with_masks,
 )
-from synthorax.volume import Volume
+from tests.helpers.cubes import ball_case
 from tests.helpers.stores import store_of
 
 SPEC = PatchSpec((16, 16, 16))
 
 
-def cubes(n: int = 3, *, outlined: bool = True) -> list[Case]:
-    """Cubes of 48 mm of lung with a ball of 10 mm in the middle."""
-    made = []
-    for i in range(n):
-        z, y, x = np.ogrid[:48, :48, :48]
-        ball = (z - 24) ** 2 + (y - 24) ** 2 + (x - 24) ** 2 <= 25
-        voxels = np.where(ball, 40, -800).astype(np.int16) + np.random.default_rng(i).integers(-30, 30, (48, 48, 48))
-        nodule = Nodule("1", (24.0, 24.0, 24.0), NoduleAttributes(diameter_mm=10), label=int(outlined))
-        regions = (Region.of(ball),) if outlined else ()
-        made.append(
-            Case(f"c{i}", f"p{i}", Volume(voxels.astype(np.int16), (1, 1, 1)), regions, (nodule,), annotated="all")
-        )
-    return made
-
-
 @pytest.fixture(scope="module")
 def store(tmp_path_factory) -> Store:
-    return store_of(tmp_path_factory.mktemp("cubes"), cubes())
+    return store_of(tmp_path_factory.mktemp("cubes"), [ball_case(f"c{i}", 10, size=48, seed=i) for i in range(3)])
 
 
 def batches(store: Store, tmp_path, size: int = 12) -> WindowBatches:
@@ -82,7 +65,7 @@ def test_windows_are_no_wider_than_32_mm():
 
 def test_a_store_without_outlines_is_refused_before_anything_is_read(tmp_path):
     with pytest.raises(InputError, match="no training nodule of which a mask is known"):
-        batches(store_of(tmp_path / "store", cubes(1, outlined=False)), tmp_path)
+        batches(store_of(tmp_path / "store", [ball_case("c", 10, size=48, outlined=False)]), tmp_path)
 
 
 def test_the_made_nodule_is_the_piece_in_the_middle():

@@ -10,11 +10,8 @@ from torch.nn import functional
 from synthorax.datasets.augmentation import Augmentation
 from synthorax.datasets.patches import PatchDataset
 from synthorax.datasets.places import corner_places, nodule_places
-from synthorax.datasets.store import Case
 from synthorax.errors import InputError
 from synthorax.metrics.roc import auc
-from synthorax.nodule import Nodule, NoduleAttributes
-from synthorax.region import Region
 from synthorax.shapes.overlap import dice
 from synthorax.tasks.classification import AT_ONCE, Classification
 from synthorax.tasks.config import TASKS, TaskConfig, task_config
@@ -23,7 +20,7 @@ from synthorax.tasks.features.system import FeatureNet
 from synthorax.tasks.networks.config import DetectorConfig, ResNetConfig, UNetConfig
 from synthorax.tasks.segmentation import Segmentation
 from synthorax.tasks.training import check_size, train_task
-from synthorax.volume import Volume
+from tests.helpers.cubes import ball_case
 from tests.helpers.stores import store_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -185,16 +182,8 @@ def test_the_weights_of_a_seed_are_its_own():
 
 def ball_store(folder):
     """Cubes of 40 mm with a ball in the middle, a patient each: eight to learn from and six for validation."""
-    cases = []
-    for i in range(14):
-        rng = np.random.default_rng(i)
-        grid = np.stack(np.meshgrid(*[np.arange(40) - 19.5] * 3, indexing="ij"))
-        mask = (grid**2).sum(0) <= (2.5 + i % 3 / 2) ** 2
-        hu = np.where(mask, rng.normal(40, 20, mask.shape), rng.normal(-850, 30, mask.shape))
-        ct = Volume(np.rint(hu).astype(np.int16), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
-        nodule = Nodule("01", (19.5, 19.5, 19.5), NoduleAttributes(diameter_mm=5 + i % 3), 1)
-        split = "train" if i < 8 else "val"
-        cases.append(Case(f"P{i}", f"P{i}", ct, (Region.of(mask),), (nodule,), annotated="all", split=split))
+    splits = ["train"] * 8 + ["val"] * 6
+    cases = [ball_case(f"P{i}", 5 + i % 3, split=splits[i], size=40, seed=i) for i in range(14)]
     return store_of(folder, cases)
 
 

@@ -10,14 +10,14 @@ from synthorax import api
 from synthorax.annotations.nodule_table import CENTER
 from synthorax.io.images import read_image, write_image
 from synthorax.io.tables import write_table
-from tests.helpers.cubes import chest as small_chest
+from tests.helpers.cubes import ball_in_lung
 from tests.helpers.pages import ROOT, follow
 
 
 def test_every_step_of_the_page_on_own_data_works(tmp_path):
     (tmp_path / "scans").mkdir()
     for i, name in enumerate("abc"):
-        ct, mask = small_chest(seed=i)
+        ct, mask = ball_in_lung(seed=i)
         write_image(tmp_path / "scans" / f"{name}.nii.gz", ct)
         write_image(tmp_path / "scans" / f"{name}_mask.nii.gz", replace(ct, voxels=mask))
     follow("own-data.md", tmp_path)
@@ -35,7 +35,7 @@ def test_every_step_of_the_page_on_exports_works(tmp_path):
     scans.mkdir()
     names = range(6)
     for i in names:
-        ct, mask = small_chest(seed=i)
+        ct, mask = ball_in_lung(seed=i)
         write_image(scans / f"{i}.nii.gz", ct)
         write_image(scans / f"{i}_mask.nii.gz", replace(ct, voxels=mask))
     middle = dict(zip(CENTER, ct.to_world((np.array(ct.shape) - 1) / 2).tolist(), strict=True))

@@ -19,7 +19,7 @@ from synthorax.cli import main
 from synthorax.io.dicom_out import write_ct_series, write_segmentation
 from synthorax.io.images import write_image
 from synthorax.io.tables import write_table
-from tests.helpers.cubes import chest, place, write_cubes
+from tests.helpers.cubes import ball_in_lung, place, write_cubes
 from tests.helpers.files import contents
 from tests.helpers.foreign_files import square, write_contours
 
@@ -48,14 +48,14 @@ def folder(tmp_path):
 
 def image(suffix):
     def make(where):
-        write_image(where / f"scan{suffix}", chest()[0])
+        write_image(where / f"scan{suffix}", ball_in_lung()[0])
         return "scans", where / f"scan{suffix}"
 
     return make
 
 
 def mask(where):
-    ct, ball = chest()
+    ct, ball = ball_in_lung()
     write_image(where / "scan.mha", ct)
     write_image(where / "mask.nii.gz", replace(ct, voxels=ball))
     write_table(where / "nodules.csv", [{"image": "scan.mha", "mask": "mask.nii.gz"}])
@@ -63,33 +63,33 @@ def mask(where):
 
 
 def table(where):
-    write_image(where / "scan.mha", chest()[0])
+    write_image(where / "scan.mha", ball_in_lung()[0])
     row = {"image": "scan.mha", "patient_id": "P", "split": "val", "malignancy": "4 3"}
     write_table(where / "nodules.csv", [row | place(-14.4, 28.1, -188.1, 8)])
     return "patches", where / "nodules.csv"
 
 
 def luna(where):
-    write_image(where / "1.2.3.mhd", chest()[0])
+    write_image(where / "1.2.3.mhd", ball_in_lung()[0])
     row = {"seriesuid": "1.2.3", "coordX": -14.4, "coordY": 28.1, "coordZ": -188.1, "diameter_mm": 8}
     write_table(where / "annotations.csv", [row])
     return "luna16", where / "annotations.csv"
 
 
 def dicom(where):
-    write_ct_series(where / "ct", chest((4, 16, 16))[0], mark=None)
+    write_ct_series(where / "ct", ball_in_lung((4, 16, 16))[0], mark=None)
     return "scans", where / "ct" / "0002.dcm"
 
 
 def segmentation(where):
-    ct, ball = chest()
+    ct, ball = ball_in_lung()
     headers = write_ct_series(where / "ct", ct, mark=None)
     write_segmentation(where / "seg.dcm", replace(ct, voxels=ball.astype(np.uint8)), headers, ["nodule"], mark=None)
     return "scans", where / "seg.dcm"
 
 
 def structures(where):
-    ct, _ = chest()
+    ct, _ = ball_in_lung()
     headers = write_ct_series(where / "ct", ct, mark=None)
     contours = [ct.to_world(square(z, 10.5, 20.5)) for z in (8, 9)]
     write_contours(where / "rt.dcm", headers, [("Nodule left", contours)], images=False)
@@ -97,7 +97,7 @@ def structures(where):
 
 
 def xml(where):
-    write_image(where / "ct.nii.gz", chest()[0])
+    write_image(where / "ct.nii.gz", ball_in_lung()[0])
     (where / "a.xml").write_text(XML)
     return "lidc", where / "a.xml"
 
@@ -195,7 +195,7 @@ def test_broken_files_are_told_in_one_line_and_leave_nothing(kind, tmp_path, cap
 def test_headers_that_claim_too_much_allocate_nothing(suffix, size, tmp_path, capsys):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     source = tmp_path / f"scan{suffix}"
-    write_image(source, chest()[0])
+    write_image(source, ball_in_lung()[0])
     data = source.read_bytes()
     text = b"%d %d %d" % size
     if suffix == ".mha":
@@ -214,7 +214,7 @@ def test_headers_that_claim_too_much_allocate_nothing(suffix, size, tmp_path, ca
 def test_a_compression_bomb_is_not_unpacked(tmp_path, capsys):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     source = tmp_path / "scan.nii.gz"
-    write_image(source, chest()[0])
+    write_image(source, ball_in_lung()[0])
     head = gzip.decompress(source.read_bytes())[:352]
     for size in ((1290, 1290, 1290), (40, 40, 20)):
         with gzip.open(source, "wb", compresslevel=6) as stream:
@@ -228,7 +228,7 @@ def test_a_compression_bomb_is_not_unpacked(tmp_path, capsys):
 
 def test_entities_that_multiply_are_not_expanded(tmp_path, capsys):
     entities = "".join(f'<!ENTITY a{i + 1} "{f"&a{i};" * 10}">' for i in range(10))
-    write_image(tmp_path / "ct.nii.gz", chest()[0])
+    write_image(tmp_path / "ct.nii.gz", ball_in_lung()[0])
     (tmp_path / "a.xml").write_text(
         f'<!DOCTYPE x [<!ENTITY a0 "ha">{entities}]><LidcReadMessage>&a10;</LidcReadMessage>'
     )

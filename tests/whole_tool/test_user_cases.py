@@ -12,6 +12,7 @@ from synthorax import api
 from synthorax.cli import main
 from synthorax.io.dicom_out import write_ct_series
 from synthorax.volume import Volume
+from tests.helpers.balls import ball_mask
 from tests.helpers.foreign_files import bare, circle, edit, write_contours, write_segments
 
 PLACE = (-12.0, 0.0, 124.0)
@@ -36,8 +37,7 @@ def sphere(r):
 
 
 def ball(r):
-    z, y, x = np.meshgrid(np.arange(24), np.arange(64), np.arange(64), indexing="ij")
-    return (((z - 12) * 2.0) ** 2 + (y - 32) ** 2 + (x - 20) ** 2 <= r * r).astype(np.uint8)
+    return ball_mask((24, 64, 64), 2 * r, (2.0, 1.0, 1.0), (12, 32, 20)).astype(np.uint8)
 
 
 def write(folder, ct=None, patient="P1", **elements):

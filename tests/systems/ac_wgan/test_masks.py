@@ -12,13 +12,11 @@ import add_segmenter as script
 from bundle_model import bundle
 from synthorax import api, hub
 from synthorax.cli import main
-from synthorax.datasets.case import Case
 from synthorax.datasets.store import Store
 from synthorax.errors import InputError
 from synthorax.io.tables import read_table
 from synthorax.makers import Lineage, Samples
-from synthorax.nodule import Nodule, NoduleAttributes
-from synthorax.region import Region
+from synthorax.nodule import NoduleAttributes
 from synthorax.shapes.diameter import axial_diameter_mm
 from synthorax.systems.ac_wgan.config import TrainingOptions, ac_wgan_config
 from synthorax.systems.ac_wgan.system import AcWgan
@@ -26,7 +24,7 @@ from synthorax.systems.ac_wgan.training import training as made_ready
 from synthorax.training.devices import make_fabric
 from synthorax.training.loop import fit
 from synthorax.training.run_folder import RunFolder
-from synthorax.volume import Volume
+from tests.helpers.cubes import ball_case
 from tests.helpers.runs import log
 from tests.helpers.stores import store_of
 
@@ -39,14 +37,8 @@ BOTH = {"steps": 2, "segmenter_steps": 3}
 @pytest.fixture(scope="module")
 def store(tmp_path_factory) -> Store:
     """Cubes of 40 mm of lung with a ball of 8 mm in the middle."""
-    z, y, x = np.ogrid[:40, :40, :40]
-    ball = (z - 20) ** 2 + (y - 20) ** 2 + (x - 20) ** 2 <= 16
-    cases = []
-    for i in range(4):
-        noise = np.random.default_rng(i).normal(0, 20, ball.shape)
-        ct = Volume((np.where(ball, 40, -800) + noise).astype(np.int16), (1, 1, 1))
-        nodule = Nodule("1", (20.0, 20.0, 20.0), NoduleAttributes(diameter_mm=8, texture=5, malignancy=3), 1)
-        cases.append(Case(f"c{i}", f"p{i}", ct, (Region.of(ball),), (nodule,), annotated="all"))
+    ratings = {"texture": (5,), "malignancy": (3,)}
+    cases = [ball_case(f"c{i}", 8, ratings=ratings, size=40, seed=i) for i in range(4)]
     return store_of(tmp_path_factory.mktemp("cubes"), cases)
 
 

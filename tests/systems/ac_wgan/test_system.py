@@ -27,7 +27,6 @@ from synthorax.makers import Lineage, Samples
 from synthorax.nn.conditions import ALIKE, USUAL_DIAMETER_MM, encoded
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.patch import PatchSpec
-from synthorax.region import Region
 from synthorax.systems.ac_wgan import maker as of_patches
 from synthorax.systems.ac_wgan import system as module
 from synthorax.systems.ac_wgan.config import PRESETS, TrainingOptions, ac_wgan_config
@@ -36,32 +35,19 @@ from synthorax.systems.ac_wgan.training import training as made_ready
 from synthorax.training import loop
 from synthorax.training.devices import make_fabric
 from synthorax.training.run_folder import RunFolder
-from synthorax.volume import Volume
+from tests.helpers.balls import ball_mask
+from tests.helpers.cubes import ball_case
 from tests.helpers.runs import stopping_at, timeless_log, weights
 from tests.helpers.stores import store_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def ball_case(name, diameter_mm, split="train", size=40, ratings=None, seed=0, mm=1.0):
-    """A cube of noise as in lung with a soft ball in its middle; each is its own patient's."""
-    rng = np.random.default_rng(seed)
-    z, y, x = np.meshgrid(*[(np.arange(size) - (size - 1) / 2) * mm] * 3, indexing="ij")
-    mask = z**2 + y**2 + x**2 <= (diameter_mm / 2) ** 2
-    voxels = np.where(mask, rng.normal(40, 20, mask.shape), rng.normal(-850, 30, mask.shape))
-    ct = Volume(np.rint(voxels).astype(np.int16), (mm,) * 3, (float(rng.integers(-50, 50)), 0.0, 0.0))
-    x_mm, y_mm, z_mm = ct.to_world((np.array(ct.shape) - 1) / 2).tolist()
-    given = {key: (value,) for key, value in (ratings or {}).items()}
-    attributes = NoduleAttributes(diameter_mm=diameter_mm, **(ratings or {}))
-    nodule = Nodule("01", (x_mm, y_mm, z_mm), attributes, 1, given)
-    return Case(name, name, ct, (Region.of(mask),), (nodule,), annotated="all", split=split)
-
-
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     """Twelve cubes; nodules grow, and one has no rating of its texture."""
     cases = [
-        ball_case(f"P{i:02d}", 4 + i / 4, ratings={"malignancy": 1 + i % 5, **({"texture": 5} if i else {})}, seed=i)
+        ball_case(f"P{i:02d}", 4 + i / 4, ratings={"malignancy": [1 + i % 5]} | ({"texture": [5]} if i else {}), seed=i)
         for i in range(12)
     ]
     return store_of(tmp_path_factory.mktemp("store") / "store", cases)
@@ -434,8 +420,7 @@ def scan(chest, tmp_path_factory):
     """A store of a chest with a mass of 36 mm in a lung, twice, by its mask; and that mask."""
     folder = tmp_path_factory.mktemp("scan")
     (at,) = [np.rint(chest.to_voxel((-70.0, 0.0, 0.0))).astype(int)]
-    z, y, x = np.indices(chest.shape)
-    mask = ((z - at[0]) ** 2 + (y - at[1]) ** 2 + (x - at[2]) ** 2) * 4.0**2 <= 18**2
+    mask = ball_mask(chest.shape, 36, chest.spacing_mm, at)
     rows = []
     for name in ("a", "b"):
         write_image(folder / f"{name}.nii.gz", replace(chest, voxels=np.where(mask, 40, chest.voxels).astype(np.int16)))
