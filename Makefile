@@ -1,4 +1,5 @@
 # make demo | test | prove | lint | architecture | bench | results | results-lung | results-data | results-phantom | results-baselines | results-detection | results-masks | results-cores
+# make results-rendering [BEFORE=CHECKOUT]: the renderer of this checkout, beside that of another one
 # make device-pack STORE=... [SIZE=24,24,24] [DEVICE_PYTHON=3.12]
 PYTHON ?= python3
 BIN := .venv/bin
@@ -7,7 +8,7 @@ SIZE ?= 24,24,24
 DEVICE_PYTHON ?= 3.12
 PLATFORMS := manylinux2014 manylinux_2_17 manylinux_2_24 manylinux_2_27 manylinux_2_28
 
-.PHONY: demo test prove lint architecture bench results results-lung results-data results-phantom results-baselines results-detection results-masks results-cores device-pack
+.PHONY: demo test prove lint architecture bench results results-lung results-data results-phantom results-baselines results-detection results-masks results-cores results-rendering device-pack
 
 demo: $(INSTALLED)
 	$(BIN)/synthorax demo --out demo
@@ -54,6 +55,15 @@ results-masks: $(INSTALLED)
 
 results-cores: $(INSTALLED)
 	$(BIN)/python scripts/results_cores.py --out docs/results
+
+RENDERED := $(BIN)/python scripts/results_rendering.py
+RENDERING := build/results-rendering
+
+results-rendering: $(INSTALLED)
+	$(RENDERED) measure $(RENDERING)/after
+	$(if $(BEFORE),$(RENDERED) measure $(RENDERING)/before --src $(BEFORE)/src)
+	$(if $(BEFORE),$(RENDERED) time $(RENDERING)/after --before $(BEFORE)/src)
+	$(RENDERED) page --after $(RENDERING)/after $(if $(BEFORE),--before $(RENDERING)/before) --out docs/results
 
 device-pack: $(INSTALLED)
 	mkdir -p build/device

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 MEASURED = """
@@ -31,11 +33,17 @@ def whole_process(arguments: Sequence[str]) -> tuple[float, float]:
     return cost.seconds, cost.gigabytes
 
 
-def process_cost(arguments: Sequence[str]) -> Cost:
-    """What a `synthorax` command takes, from its start to its end; on a busy machine compare user CPU."""
+def process_cost(arguments: Sequence[str], source: Path | None = None) -> Cost:
+    """What a `synthorax` command takes, from its start to its end; on a busy machine compare user CPU.
+
+    Args:
+        source: the folder of the package, if not the one that Python finds here.
+    """
     command = [sys.executable, "-m", "synthorax", *arguments]
     # From a small process: a child's greatest memory counts that of the process it was forked from.
-    told = subprocess.run([sys.executable, "-c", MEASURED, *command], check=True, capture_output=True, text=True).stdout
+    environment = os.environ | ({"PYTHONPATH": str(source)} if source else {})
+    measured = [sys.executable, "-c", MEASURED, *command]
+    told = subprocess.run(measured, check=True, capture_output=True, text=True, env=environment).stdout
     seconds, user, kilobytes = map(float, told.split()[-3:])
     return Cost(seconds, user, kilobytes / 2**20)
 

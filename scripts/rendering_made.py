@@ -28,6 +28,9 @@ from synthorax.rendering.config import Options
 from synthorax.rendering.maker import maker
 from synthorax.volume import Volume
 
+Job = tuple[Mapping[str, Any], NDArray[np.int16], NDArray[np.bool_] | None]
+"""A row of the jobs, the cube it is of, and the mask whose shape its nodule gets, if one is given."""
+
 
 @dataclass(frozen=True)
 class Made:
@@ -36,16 +39,16 @@ class Made:
     method: Method
     size: int
 
-    def __call__(
-        self, job: tuple[Mapping[str, Any], NDArray[np.int16]]
-    ) -> tuple[NDArray[np.int16], NDArray[np.bool_], bool, str]:
+    def __call__(self, job: Job) -> tuple[NDArray[np.int16], NDArray[np.bool_], bool, str]:
         """HU and mask of the patch, whether the nodule is said to be visible, and the notes on it."""
-        row, cube = job
+        row, cube, shape = job
         z, y, x = row["center"]
-        asked = {name: value for name, value in row["attributes"].items() if name in self.method.heeds}
+        spacing = (1.0, 1.0, 1.0)
+        method = self.method if shape is None else maker(Options(shapes=Volume(shape, spacing)))
+        asked = {name: value for name, value in row["attributes"].items() if name in method.heeds}
         place = Ball((x, y, z), row["attributes"]["diameter_mm"])
-        scan = Volume(cube, (1.0, 1.0, 1.0))
-        edited = inject_nodules(scan, [Wanted(place, NoduleAttributes(**asked), True)], self.method, row["seed"])
+        wanted = Wanted(place, NoduleAttributes(**asked), True)
+        edited = inject_nodules(Volume(cube, spacing), [wanted], method, row["seed"])
         half = self.size // 2
         box = tuple(slice(c - half, c + half) for c in (z, y, x))
         seen = edited.nodules[0].extra["visible"] == "yes"
@@ -56,9 +59,10 @@ def main() -> None:
     """Make all nodules."""
     folder, out = map(Path, sys.argv[1:])
     given = json.loads((folder / "jobs.json").read_text())
-    cubes = np.load(folder / "cubes.npz")["cubes"]
+    arrays = np.load(folder / "arrays.npz")
+    cubes, shapes = arrays["cubes"], arrays["shapes"] if "shapes" in arrays else [None] * len(given["jobs"])
     method = maker(Options(patients=frozenset(given["outlines"])))
-    jobs = [(row, cubes[row["cube"]]) for row in given["jobs"]]
+    jobs: list[Job] = [(row, cubes[row["cube"]], shape) for row, shape in zip(given["jobs"], shapes, strict=True)]
     hu, masks, visible, notes = zip(*map_processes(Made(method, given["size"]), jobs, chunk=8), strict=True)
     np.savez_compressed(
         out, hu=np.stack(hu), mask=np.stack(masks), visible=np.array(visible), notes=np.array(notes, dtype=str)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +33,10 @@ EXTRACTOR = "features-24mm"
 KINDS = ("solid", "part-solid", "ground glass", "calcified")
 DENSE_HU = -500
 """Denser voxels that a scan had before are walls and vessels, which the shell around a nodule leaves out."""
-HIDDEN_MM, HIDDEN_HU = 2.0, -800
-"""For the surroundings alone, a ball that reaches so far beyond half of the diameter is filled with so many HU."""
+RIM_MM, HIDDEN_HU = 2.0, -800
+"""A nodule alone is shown with this much of what is around it, and the rest of its patch has these HU."""
+View = Literal["whole", "nodule alone", "surroundings alone"]
+VIEWS: tuple[View, ...] = get_args(View)
 CUBE_HU = (-1024, 1023)
 """The HU that the cubes of luna16-nodules are clipped to."""
 LEAST = 4
@@ -70,7 +73,7 @@ class Pairs:
     Attributes:
         owners: the patient of each real nodule, [n].
         hosts: the patient of the scan that each made one lies in, [n].
-        hu, mask: of the real ones [n, z, y, x].
+        hu, mask, outline: of the real ones [n, z, y, x].
         before: HU of the places that the made ones were put into [n, z, y, x].
     """
 
@@ -80,17 +83,18 @@ class Pairs:
     hosts: NDArray[np.str_]
     hu: NDArray[np.int16]
     mask: NDArray[np.bool_]
+    outline: NDArray[np.bool_]
     before: NDArray[np.int16]
 
     @classmethod
     def of(cls, every: Sequence[Real], jobs: Sequence[Job]) -> Pairs:
         """The real nodules of jobs, which count in a list of all."""
         reals = [every[job.real] for job in jobs]
-        hu, mask = (np.stack(part) for part in zip(*(real.patch for real in reals), strict=True))
+        hu, mask, outline = (np.stack(part) for part in zip(*(real.patch for real in reals), strict=True))
         half = SIZE // 2
         before = np.stack([every[job.cube].hu[tuple(slice(c - half, c + half) for c in job.center)] for job in jobs])
         owners, hosts = np.array([real.patient for real in reals]), np.array([every[job.cube].patient for job in jobs])
-        return cls(reals, jobs, owners, hosts, hu, mask, before)
+        return cls(reals, jobs, owners, hosts, hu, mask, outline, before)
 
     @property
     def real(self) -> Patches:
@@ -106,11 +110,17 @@ class Pairs:
         inside = [kind in ("all", real.kind) or (kind == "spiculated" and real.spiculated) for real in self.reals]
         return np.array([here and split in ("", real.split) for here, real in zip(inside, self.reals, strict=True)])
 
-    def without_middle(self, patches: Patches) -> Patches:
-        """The surroundings alone: a ball about each nodule is filled."""
+    def seen(self, patches: Patches, view: View) -> Patches:
+        """What of the patches is shown: all, or the ball of the nodule and `RIM_MM` about it alone, or all but it.
+
+        The ball is that of the real twin's mask; what is not shown is `HIDDEN_HU`.
+        """
+        if view == "whole":
+            return patches
         away = np.sqrt(((np.indices((SIZE,) * 3) - SIZE // 2) ** 2).sum(0))
-        radius = np.array([real.chord_mm / 2 + HIDDEN_MM for real in self.reals])[:, None, None, None]
-        return Patches(np.where(away <= radius, HIDDEN_HU, patches.hu).astype(np.float32), patches.patients)
+        ball = away <= np.array([real.chord_mm / 2 + RIM_MM for real in self.reals])[:, None, None, None]
+        shown = ball if view == "nodule alone" else ~ball
+        return Patches(np.where(shown, patches.hu, HIDDEN_HU).astype(np.float32), patches.patients)
 
 
 def interval(found: Estimate) -> list[float]:
@@ -160,11 +170,11 @@ def kids(sets: Mapping[str, tuple[Patches, Patches]]) -> dict[str, list[float]]:
     return found
 
 
-def curves(pairs: Pairs, hu: NDArray, mask: NDArray[np.bool_], split: str) -> dict[str, Any]:
+def curves(pairs: Pairs, hu: NDArray, mask: NDArray[np.bool_]) -> dict[str, Any]:
     """Profiles and HU by class."""
     found: dict[str, Any] = {}
     for kind in (*KINDS, "spiculated"):
-        rows = pairs.rows(kind, split) & mask.any((1, 2, 3))
+        rows = pairs.rows(kind) & mask.any((1, 2, 3))
         if rows.sum() < LEAST:
             continue
         nodules = Nodules(hu[rows].astype(np.float32), mask[rows], MM)
@@ -200,27 +210,38 @@ def _rank(first: NDArray[np.float64], second: NDArray[np.float64], units: NDArra
     return patient_bootstrap(statistic, units, replicates=1000).interval()
 
 
-def unseen(pairs: Pairs, every: Sequence[Real], made: Made) -> dict[str, Any]:
-    """Nodules that cannot be told from what is around them: made ones, real ones, and those without a note."""
-    noise = np.array([measure_scanner(Volume(every[job.cube].hu, MM)).noise_hu for job in pairs.jobs])
-    own = np.array([measure_scanner(Volume(real.hu, MM)).noise_hu for real in pairs.reals])
-    asked = np.array([real.chord_mm for real in pairs.reals])
+def unseen(
+    pairs: Pairs, every: Sequence[Real], made: Made, asked_mm: NDArray[np.float64], kinds: Sequence[str]
+) -> dict[str, dict[str, int]]:
+    """By class, how many nodules cannot be told from what is around them, and how many of these have no note."""
+    noise = np.array([_noise_hu(every[job.cube]) for job in pairs.jobs])
     inner = (slice(None), *[slice(1, None)] * 3)  # an odd number of voxels, the nodule in the middle one
-    around = ((pairs.before > DENSE_HU) | made.mask)[inner]
-    hidden = invisible(made.hu[inner].astype(float), asked, noise, MM, around)
-    walls = (pairs.hu > DENSE_HU) | pairs.mask
-    real = invisible(pairs.hu[inner].astype(float), asked, own, MM, walls[inner])
-    rows = {
+    walls = ((pairs.before > DENSE_HU) | made.mask)[inner]
+    hidden = invisible(made.hu[inner].astype(float), asked_mm, noise, MM, walls)
+    own = np.array([_noise_hu(real) for real in pairs.reals])
+    chords = np.array([real.chord_mm for real in pairs.reals])
+    # A real nodule's walls and vessels are not known without it, so all that is dense beyond its mask is left out.
+    real = invisible(pairs.hu[inner].astype(float), chords, own, MM, ((pairs.hu > DENSE_HU) | pairs.mask)[inner])
+    return {
         kind: {
             "n": int((here := pairs.rows(kind)).sum()),
-            "made": int((hidden & here).sum()),
             "real": int((real & here).sum()),
+            "made": int((hidden & here).sum()),
             "without a note": int((hidden & made.visible & here).sum()),
             "noted": int((~made.visible & here).sum()),
         }
-        for kind in ("all", *KINDS)
+        for kind in kinds
     }
-    return {"by class": rows, "noise": round(float(np.median(noise)), 1)}
+
+
+@cache
+def _noise_hu(real: Real) -> float:
+    return measure_scanner(Volume(real.hu, MM)).noise_hu
+
+
+def judged_file(view: View) -> str:
+    """The name of the file of a verdict."""
+    return f"judged-{view.replace(' ', '-')}.npz"
 
 
 def write_judged(file: Path, judged: Judged) -> None:

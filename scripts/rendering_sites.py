@@ -16,11 +16,14 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation, maximum_filter, uniform_filter
+from scipy.ndimage import binary_dilation, map_coordinates, maximum_filter, uniform_filter
 
+from synthorax.annotations.lidc_table import LidcScan, read_lidc_scans
+from synthorax.annotations.reading import Reading
 from synthorax.datasets.store import Store
-from synthorax.nodule import ORDINARY_KIND, Nodule, NoduleAttributes
+from synthorax.nodule import ORDINARY_KIND, RATINGS, Nodule, NoduleAttributes
 from synthorax.parallel import map_processes
+from synthorax.region import agreement
 from synthorax.seeding import derive, generator
 from synthorax.shapes.diameter import axial_diameter_mm
 
@@ -42,8 +45,15 @@ GROUND_GLASS, SOLID = 2.0, 4.5
 """Mean rating of texture up to which a nodule is ground glass, and from which on it is solid."""
 SPICULATED = 3.0
 """Of the 811 nodules up to `WIDEST_MM` 42 are rated 3 or more, but 23 are rated 3.5 or more."""
-CORE_WEIGHT = 2.0
-"""How much the share of dense voxels in the middle of a place counts beside those of the two shells."""
+CORE_WEIGHT, WEIGHTS = 2.0, (1.0, 1.0, 0.01)
+"""How much the share of dense voxels in the middle of a place counts, those of the two shells, and the HU of lung."""
+
+MATCHED = tuple(name for name in RATINGS if name != "internal_structure")
+"""The ratings that luna16-nodules has of every reader, by which a nodule's readings in LIDC-IDRI's table are known."""
+LEAST_MATCH = 0.7
+"""Dice of the readers' outlines with the mask of a cube below which they are not known to lie at one place."""
+NEAR_Z_MM = 3.0
+"""A reading that ends farther above or below a nodule's middle is of another nodule."""
 
 Kind = Literal["solid", "part-solid", "ground glass", "calcified"]
 
@@ -54,7 +64,12 @@ class Real:
 
     Attributes:
         hu: int16 [z, y, x], the cube of 1 mm voxels with the nodule in its middle.
-        mask: bool [z, y, x].
+        mask: bool [z, y, x], of all voxels that any reader outlined, or nearly so.
+        asked_mm: longest chord within a slice of a reader's outline, the mean over the nodule's readers. The mask's
+            chord is 1.14 times as long in the median, LUNA16's diameter 0.80 times.
+        outline: bool [z, y, x], of the reader whose outline has the median volume: a renderer's shapes are outlines
+            of single readers.
+        match: Dice of the voxels that any reader outlined, put where `outline` lies, with the mask.
     """
 
     patient: str
@@ -62,6 +77,9 @@ class Real:
     hu: NDArray[np.int16]
     mask: NDArray[np.bool_]
     nodule: Nodule
+    asked_mm: float
+    outline: NDArray[np.bool_]
+    match: float
 
     @cached_property
     def stated_mm(self) -> float:
@@ -70,7 +88,7 @@ class Real:
 
     @cached_property
     def chord_mm(self) -> float:
-        """The longest chord of the mask within a slice, which is what a renderer takes a diameter for."""
+        """The longest chord of the mask within a slice."""
         return axial_diameter_mm(np.argwhere(self.mask), (1.0, 1.0, 1.0))
 
     @cached_property
@@ -80,8 +98,8 @@ class Real:
 
     @property
     def attributes(self) -> NoduleAttributes:
-        """The readers' ratings but that of subtlety; the diameter is the chord."""
-        return replace(self.nodule.attributes, subtlety=None, diameter_mm=round(self.chord_mm, 2))
+        """The readers' ratings but that of subtlety, and the diameter as they measure it."""
+        return replace(self.nodule.attributes, subtlety=None, diameter_mm=round(self.asked_mm, 2))
 
     @property
     def kind(self) -> Kind:
@@ -98,15 +116,20 @@ class Real:
         return (self.nodule.attributes.spiculation or 1) >= SPICULATED
 
     @property
-    def patch(self) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
-        """HU and mask [z, y, x] of `SIZE` voxels around the middle."""
+    def patch(self) -> tuple[NDArray[np.int16], NDArray[np.bool_], NDArray[np.bool_]]:
+        """HU, mask and outline [z, y, x] of `SIZE` voxels around the middle."""
         box = (slice(self.hu.shape[0] // 2 - SIZE // 2, self.hu.shape[0] // 2 + SIZE // 2),) * 3
-        return self.hu[box], self.mask[box]
+        return self.hu[box], self.mask[box], self.outline[box]
+
+    @property
+    def outlined(self) -> bool:
+        """Whether the readers' outlines lie where the mask does, so that HU within them can be told."""
+        return self.match >= LEAST_MATCH and bool(self.outline.any())
 
 
 def real_nodules(store: Store) -> list[Real]:
     """The nodules of a store of cubes that have ratings, a mask and a diameter of at most `WIDEST_MM`."""
-    found = []
+    found, scans = [], read_lidc_scans()
     for split in store.splits:
         for entry in store.in_split(split):
             nodule = entry.nodules[0]
@@ -115,8 +138,54 @@ def real_nodules(store: Store) -> list[Real]:
                 case = store.read(entry.case_id)
                 if (region := case.region(nodule)) is not None:
                     mask = region.within((0, 0, 0), entry.shape)
-                    found.append(Real(entry.patient_id, split, case.ct.voxels.astype(np.int16), mask, nodule))
+                    readings = readings_of(nodule, scans[nodule.extra["series_uid"]], mask)
+                    chord = float(np.mean([_chord_mm(reading) for reading in readings]))
+                    agreed, match = outline_of(readings, mask)
+                    hu = case.ct.voxels.astype(np.int16)
+                    found.append(Real(entry.patient_id, split, hu, mask, nodule, chord, agreed, match))
     return found
+
+
+def readings_of(nodule: Nodule, scan: LidcScan, mask: NDArray[np.bool_]) -> list[Reading]:
+    """The readings of a nodule: those of its height whose ratings are a reader's of the nodule.
+
+    Where there are more of these than readers, those whose chords are most like that of the mask.
+    """
+    rated = set(zip(*(nodule.ratings[name] for name in MATCHED), strict=True))
+    found = []
+    for reading in scan.readings:
+        slices = [contour.slice_index for contour in reading.contours]
+        low, high = (
+            reading.scan.first_slice_z_mm + reading.scan.slice_spacing_mm * k for k in (min(slices), max(slices))
+        )
+        near = low - NEAR_Z_MM <= nodule.center_mm[2] <= high + NEAR_Z_MM
+        if near and tuple(reading.ratings[name] for name in MATCHED) in rated:
+            found.append(reading)
+    own = axial_diameter_mm(np.argwhere(mask), (1.0, 1.0, 1.0))
+    readers = len(nodule.ratings[MATCHED[0]])
+    return sorted(found, key=lambda reading: abs(np.log(_chord_mm(reading) / own)))[:readers]
+
+
+def outline_of(readings: Sequence[Reading], mask: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], float]:
+    """A reader's outline in a cube, and the Dice of all that the readers outlined with the mask.
+
+    The reader is the one whose outline has the median volume, of two the smaller. The table does not tell where a scan
+    lies along x and y, so the middle of all that the readers outlined is put into the middle of the mask.
+    """
+    corner, counts = agreement([reading.region for reading in readings])
+    spacing = np.array(readings[0].scan.voxel_mm)[:, None, None, None]
+    index = np.indices(mask.shape) - np.argwhere(mask).mean(0)[:, None, None, None]
+    at = index / spacing + np.argwhere(counts).mean(0)[:, None, None, None]
+    one = sorted(readings, key=lambda reading: reading.region.voxels)[(len(readings) - 1) // 2]
+    found, union = (
+        map_coordinates(each.astype(np.float32), at, order=1) >= 0.5
+        for each in (one.region.within(corner, counts.shape), counts > 0)
+    )
+    return found, float(2 * (union & mask).sum() / max(union.sum() + mask.sum(), 1))
+
+
+def _chord_mm(reading: Reading) -> float:
+    return axial_diameter_mm(reading.region.indices(), reading.scan.voxel_mm)
 
 
 @dataclass(frozen=True)
@@ -144,18 +213,18 @@ def matched_jobs(reals: Sequence[Real], seed: int) -> list[Job]:
         cube = np.concatenate([np.full(len(places[i].centers), i) for i in rows])
         centers = np.concatenate([places[i].centers for i in rows])
         dense = np.concatenate([places[i].dense for i in rows])
+        lung = np.concatenate([places[i].lung for i in rows])
         means = np.concatenate([places[i].means for i in rows])
         patients = np.array([reals[i].patient for i in cube])
         free, often = np.ones(len(cube), bool), Counter[int]()
         for i in generator(seed, "order", split).permutation(rows).tolist():
             own = reals[i]
-            core, near, far = _shells(dense, own.radius)
-            mean = means[:, own.radius]
+            core, mean = dense[:, own.radius] / (2 * own.radius + 1) ** 3, means[:, own.radius]
             fits = free & (patients != own.patient) & (core <= CORE_DENSE) & (mean > CORE_HU[0]) & (mean < CORE_HU[1])
             if not fits.any():
                 continue
-            _, own_near, own_far = _own_shells(own)
-            unlike = abs(near - own_near) + abs(far - own_far) + CORE_WEIGHT * core
+            around = zip(_shells(dense, lung, own.radius), _own_shells(own), WEIGHTS, strict=True)
+            unlike = CORE_WEIGHT * core + sum(weight * abs(theirs - ours) for theirs, ours, weight in around)
             best = int(np.where(fits, unlike, np.inf).argmin())
             at = int(cube[best])
             z, y, x = centers[best].tolist()
@@ -174,11 +243,13 @@ class _Places:
     Attributes:
         centers: [p, (z, y, x)].
         dense: number of dense voxels in the cube of half-width r about each, [p, r].
+        lung: sum of the HU in it, of which dense voxels have `DENSE_HU`, [p, r].
         means: mean HU in it, [p, r].
     """
 
     centers: NDArray[np.int64]
     dense: NDArray[np.float64]
+    lung: NDArray[np.float64]
     means: NDArray[np.float32]
 
 
@@ -190,9 +261,12 @@ def _places(real: Real) -> _Places:
     centers = centers[taken[tuple(centers.T)] == 0]
     at = tuple(centers.T)
     dense, hu = (real.hu > DENSE_HU).astype(np.float32), real.hu.astype(np.float32)
-    counts = [_sums(dense, r)[at] for r in range(FAR_MM + 1)]
-    means = [_sums(hu, r)[at] / (2 * r + 1) ** 3 for r in range(FAR_MM + 1)]
-    return _Places(centers, np.stack(counts, 1).astype(np.float64), np.stack(means, 1).astype(np.float32))
+    counts, lung, means = (
+        np.stack([_sums(values, r)[at] for r in range(FAR_MM + 1)], 1)
+        for values in (dense, hu.clip(None, DENSE_HU), hu)
+    )
+    voxels = (2 * np.arange(FAR_MM + 1) + 1) ** 3
+    return _Places(centers, counts.astype(np.float64), lung.astype(np.float64), (means / voxels).astype(np.float32))
 
 
 def _sums(values: NDArray[np.float32], radius: int) -> NDArray[np.float32]:
@@ -202,44 +276,64 @@ def _sums(values: NDArray[np.float32], radius: int) -> NDArray[np.float32]:
     return sums
 
 
-def _shells(dense: NDArray[np.float64], radius: int) -> tuple[NDArray, NDArray, NDArray]:
-    """Shares of dense voxels in the middle and in the two shells, each [p]."""
-    gap, near = min(radius + GAP_MM, FAR_MM - 1), min(radius + NEAR_MM, FAR_MM - 1)
+def _radii(radius: int) -> tuple[int, int, int]:
+    """Half-widths between which the two shells about a nodule lie."""
+    return min(radius + GAP_MM, FAR_MM - 2), min(radius + NEAR_MM, FAR_MM - 1), FAR_MM
 
-    def share(inner: int, outer: int) -> NDArray[np.float64]:
-        voxels = (2 * outer + 1) ** 3 - (2 * inner + 1) ** 3
-        shares: NDArray[np.float64] = (dense[:, outer] - dense[:, inner]) / max(voxels, 1)
-        return shares
 
-    return dense[:, radius] / (2 * radius + 1) ** 3, share(gap, near), share(near, FAR_MM)
+def _shells(dense: NDArray[np.float64], lung: NDArray[np.float64], radius: int) -> tuple[NDArray, NDArray, NDArray]:
+    """Shares of dense voxels in the two shells, and the HU of lung in both together, each [p]."""
+    gap, near, far = _radii(radius)
+
+    def mean(sums: NDArray[np.float64], inner: int, outer: int) -> NDArray[np.float64]:
+        means: NDArray[np.float64] = (sums[:, outer] - sums[:, inner]) / ((2 * outer + 1) ** 3 - (2 * inner + 1) ** 3)
+        return means
+
+    return mean(dense, gap, near), mean(dense, near, far), mean(lung, gap, far)
 
 
 def _own_shells(real: Real) -> tuple[float, float, float]:
     """The same of a real nodule's surroundings; its own voxels, and 2 mm around them, count neither way."""
     outside = ~binary_dilation(real.mask, iterations=GAP_MM)
-    dense = (real.hu > DENSE_HU) & outside
     middle = real.hu.shape[0] // 2
-    gap, near = min(real.radius + GAP_MM, FAR_MM - 1), min(real.radius + NEAR_MM, FAR_MM - 1)
+    gap, near, far = _radii(real.radius)
 
-    def count(values: NDArray[np.bool_], radius: int) -> int:
-        return int(values[(slice(middle - radius, middle + radius + 1),) * 3].sum())
+    def mean(values: NDArray, inner: int, outer: int) -> float:
+        shell = np.zeros(real.hu.shape, bool)
+        shell[(slice(middle - outer, middle + outer + 1),) * 3] = True
+        shell[(slice(middle - inner, middle + inner + 1),) * 3] = False
+        inside = shell & outside
+        return float(values[inside].mean()) if inside.any() else float(values[shell].mean())
 
-    def share(inner: int, outer: int) -> float:
-        return (count(dense, outer) - count(dense, inner)) / max(count(outside, outer) - count(outside, inner), 1)
-
-    return 0.0, share(gap, near), share(near, FAR_MM)
+    dense = real.hu > DENSE_HU
+    return mean(dense, gap, near), mean(dense, near, far), mean(real.hu.clip(None, DENSE_HU), gap, far)
 
 
-def write_jobs(folder: Path, reals: Sequence[Real], jobs: Sequence[Job], outlines: Sequence[str]) -> None:
+def write_jobs(
+    folder: Path,
+    reals: Sequence[Real],
+    jobs: Sequence[Job],
+    outlines: Sequence[str],
+    attributes: Sequence[NoduleAttributes],
+    *,
+    own_shapes: bool = False,
+) -> None:
     """Write what `rendering_made.py` reads.
 
     Args:
         outlines: patients whose outlines may be used.
+        attributes: of each job's nodule.
+        own_shapes: every nodule gets the shape of its real twin's outline.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(folder / "cubes.npz", cubes=np.stack([real.hu for real in reals]))
+    cubes = sorted({job.cube for job in jobs})
+    numbers = {cube: k for k, cube in enumerate(cubes)}
+    arrays = {"cubes": np.stack([reals[cube].hu for cube in cubes])}
+    if own_shapes:
+        arrays["shapes"] = np.stack([reals[job.real].outline for job in jobs])
+    np.savez_compressed(folder / "arrays.npz", **arrays)  # type: ignore[arg-type]
     rows = [
-        {"cube": job.cube, "center": job.center, "attributes": reals[job.real].attributes.given(), "seed": job.seed}
-        for job in jobs
+        {"cube": numbers[job.cube], "center": job.center, "attributes": one.given(), "seed": job.seed}
+        for job, one in zip(jobs, attributes, strict=True)
     ]
     (folder / "jobs.json").write_text(json.dumps({"size": SIZE, "outlines": list(outlines), "jobs": rows}))

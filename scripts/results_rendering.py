@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,29 +30,43 @@ import numpy as np
 from pages import spread
 from rendering_measures import (
     KINDS,
+    MM,
+    VIEWS,
     Made,
     Pairs,
+    View,
     control_figures,
     curves,
     diameters,
+    judged_file,
     kids,
     read_judged,
     told,
     unseen,
     write_judged,
 )
+from rendering_page import Version, page
 from rendering_sites import Job, Real, matched_jobs, real_nodules, write_jobs
+from rendering_times import times
 from synthorax import api
 from synthorax.datasets.lineage import outline_patients
+from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_file
+from synthorax.nodule import NoduleAttributes
 from synthorax.provenance import fingerprint
+from synthorax.seeding import generator
+from synthorax.shapes.diameter import axial_diameters_mm
 from synthorax.studies.fidelity import Patches
 from synthorax.studies.results import machine
 from synthorax.studies.told_apart import TELLER, Controls, controls, told_apart
 
 SEED = 0
+FAINT, FAINT_MM = 150, (3.0, 5.0)
+"""As many nodules of ground glass of these diameters are asked for, to see that those that noise hides have a note."""
 HERE = Path(__file__).resolve().parent
 WORK = Path("build") / "results-rendering"
+QUICK_PROFILES = 40
+"""Solid nodules of which `--quick` renders the own outlines."""
 QUICK_SOLID = 2
 """Of the solid nodules of training patients, `--quick` takes one in so many."""
 
@@ -78,14 +93,29 @@ def quick_jobs(reals: Sequence[Real], jobs: Sequence[Job]) -> list[Job]:
     return [job for job in train if job.real in kept or job not in solid]
 
 
-def render_all(reals: Sequence[Real], jobs: Sequence[Job], outlines: Sequence[str], out: Path, src: Path) -> Made:
-    """Render every job by a version of the package."""
-    folder = WORK / f"jobs-{jobs_key(jobs)}"
-    if not (folder / "jobs.json").exists():
-        write_jobs(folder, reals, jobs, outlines)
-    command = [sys.executable, str(HERE / "rendering_made.py"), str(folder), str(out / "made.npz")]
+def render_all(
+    pairs: Pairs,
+    every: Sequence[Real],
+    outlines: Sequence[str],
+    file: Path,
+    src: Path,
+    attributes: Sequence[NoduleAttributes] | None = None,
+    *,
+    own_shapes: bool = False,
+) -> Made:
+    """Render a nodule for each real one by a version of the package.
+
+    Args:
+        file: the patches are written to it.
+        attributes: of each nodule; those of its real twin if not given.
+        own_shapes: each has the shape of its twin's mask.
+    """
+    folder = WORK / f"jobs-{jobs_key(pairs.jobs)}-{file.stem}"
+    asked = attributes or [real.attributes for real in pairs.reals]
+    write_jobs(folder, every, pairs.jobs, outlines, asked, own_shapes=own_shapes)
+    command = [sys.executable, str(HERE / "rendering_made.py"), str(folder), str(file)]
     subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": str(src)})
-    return Made.of(out / "made.npz")
+    return Made.of(file)
 
 
 def jobs_key(jobs: Sequence[Job]) -> str:
@@ -93,13 +123,14 @@ def jobs_key(jobs: Sequence[Job]) -> str:
     return fingerprint(repr([(job.real, job.cube, job.center, job.seed) for job in jobs]).encode())[:12]
 
 
-def known_controls(pairs: Pairs) -> Controls:
+def known_controls(pairs: Pairs, view: View) -> Controls:
     """The controls, which do not depend on what is made; from an earlier call if there was one."""
     code = (HERE.parent / "src" / "synthorax" / "studies" / "told_apart.py").read_bytes()
-    key = fingerprint(code + repr(TELLER).encode() + pairs.hu.tobytes())[:16]
+    real = pairs.seen(pairs.real, view)
+    key = fingerprint(code + repr(TELLER).encode() + real.hu.tobytes())[:16]
     kept = [WORK / f"controls-{key}-{name}.npz" for name in ("same", "blurred")]
     if not all(file.exists() for file in kept):
-        found = controls(pairs.real, SEED, device="cpu")
+        found = controls(real, SEED, device="cpu")
         for file, judged in zip(kept, (found.same, found.blurred), strict=True):
             write_judged(file, judged)
     return Controls(*(read_judged(file) for file in kept))
@@ -113,34 +144,56 @@ def measure(out: Path, src: Path, quick: bool) -> dict[str, Any]:
     jobs = quick_jobs(reals, jobs) if quick else jobs
     pairs = Pairs.of(reals, jobs)
     say(started, f"{len(jobs)} places")
-    made = render_all(reals, jobs, outlines, out, src)
+    made = render_all(pairs, reals, outlines, out / "made.npz", src)
     say(started, "rendered")
-    split = "train" if quick else "test"
     figures: dict[str, Any] = {
         "jobs": jobs_key(jobs),
         "quick": quick,
         "machine": machine(),
         "notes": {"nodules": len(jobs), "noted": int((made.notes != "").sum())},
-        "curves": {
-            "real": curves(pairs, pairs.hu, pairs.mask, split),
-            "made": curves(pairs, made.hu, made.mask, split),
-        },
+        "curves": own_curves(reals, jobs, outlines, out, src, quick),
     }
     show_curves(figures["curves"])
     figures["kid"] = measured_kids(pairs, made, quick)
     say(started, "KID x 1000: " + ", ".join(f"{name} {three(v, '.1f')}" for name, v in figures["kid"].items()))
-    judged = told_apart(pairs.real, pairs.made(made), SEED, device="cpu")
-    write_judged(out / "judged.npz", judged)
-    figures["told"] = {name or "every": told(pairs, judged, name) for name in ({""} if quick else {"", "test"})}
-    for name, rows in figures["told"].items():
-        say(started, f"told apart, {name} patients: {shown(rows)}")
-    figures["controls"] = control_figures(known_controls(pairs))
-    say(started, f"controls: {figures['controls']}")
+    figures["told"], figures["controls"] = {}, {}
+    for view in VIEWS[: 2 if quick else 3]:
+        shown = pairs.seen(pairs.real, view), pairs.seen(pairs.made(made), view)
+        judged = told_apart(*shown, SEED, device="cpu")
+        write_judged(out / judged_file(view), judged)
+        splits = {"every": ""} if quick else {"every": "", "test": "test"}
+        figures["told"][view] = {name: told(pairs, judged, split) for name, split in splits.items()}
+        for name, rows in figures["told"][view].items():
+            say(started, f"told apart, {view}, {name}: {in_one_line(rows)}")
+        figures["controls"][view] = control_figures(known_controls(pairs, view))
+        say(started, f"controls, {view}: {figures['controls'][view]}")
     if not quick:
         figures |= more(pairs, reals, made, started)
+        figures["invisible"] |= faint(pairs, reals, outlines, out, src)
+        say(started, f"invisible: {figures['invisible']}")
     with atomic_file(out / "figures.json") as file:
         file.write_text(json.dumps(figures, indent=1))
     return figures
+
+
+def own_curves(
+    reals: Sequence[Real], jobs: Sequence[Job], outlines: Sequence[str], out: Path, src: Path, quick: bool
+) -> dict[str, Any]:
+    """HU and profiles of real nodules, and of their own outlines rendered at the places with their ratings.
+
+    Of val and test patients; with `--quick` of training patients, where few of the nodules are solid.
+    """
+    chosen = [job for job in jobs if reals[job.real].outlined and (quick or reals[job.real].split != "train")]
+    if quick:
+        solid = [job for job in chosen if reals[job.real].kind == "solid"]
+        chosen = [job for job in chosen if job not in solid[QUICK_PROFILES:]]
+    pairs = Pairs.of(reals, chosen)
+    widths = axial_diameters_mm((real.outline for real in pairs.reals), MM)
+    asked = [
+        replace(real.attributes, diameter_mm=mm) for real, mm in zip(pairs.reals, widths.round(2).tolist(), strict=True)
+    ]
+    made = render_all(pairs, reals, outlines, out / "own-outlines.npz", src, asked, own_shapes=True)
+    return {"real": curves(pairs, pairs.hu, pairs.outline), "made": curves(pairs, made.hu, made.mask)}
 
 
 def measured_kids(pairs: Pairs, made: Made, quick: bool) -> dict[str, list[float]]:
@@ -163,17 +216,15 @@ def measured_kids(pairs: Pairs, made: Made, quick: bool) -> dict[str, list[float
 
 def more(pairs: Pairs, reals: Sequence[Real], made: Made, started: float) -> dict[str, Any]:
     """What `--quick` leaves out."""
-    around = told_apart(pairs.without_middle(pairs.real), pairs.without_middle(pairs.made(made)), SEED, device="cpu")
     rows = pairs.rows("all", "test")
-    asked = np.array([real.chord_mm for real in pairs.reals])[rows]
+    asked = np.array([real.asked_mm for real in pairs.reals])[rows]
     stated = np.array([real.stated_mm for real in pairs.reals])[rows]
     found = {
-        "surroundings": {name or "every": told(pairs, around, name) for name in ("", "test")},
-        "invisible": unseen(pairs, reals, made),
+        "invisible": unseen(pairs, reals, made, np.array([real.asked_mm for real in pairs.reals]), ("all", *KINDS)),
         "diameters": {
             "made, asked": diameters(made.hu[rows], made.mask[rows], asked, pairs.hosts[rows]),
-            "real, chord of the mask": diameters(pairs.hu[rows], pairs.mask[rows], asked, pairs.owners[rows]),
-            "real, stated": diameters(pairs.hu[rows], pairs.mask[rows], stated, pairs.owners[rows]),
+            "real, as readers measure": diameters(pairs.hu[rows], pairs.outline[rows], asked, pairs.owners[rows]),
+            "real, stated": diameters(pairs.hu[rows], pairs.outline[rows], stated, pairs.owners[rows]),
         },
     }
     for name, value in found.items():
@@ -187,12 +238,25 @@ def three(found: Sequence[float], form: str) -> str:
     return spread(value, low, high, form)
 
 
+def faint(
+    pairs: Pairs, reals: Sequence[Real], outlines: Sequence[str], out: Path, src: Path
+) -> dict[str, dict[str, int]]:
+    """Ground glass of 3 to 5 mm at places of test patients, of which noise hides some."""
+    jobs = [job for job in pairs.jobs if reals[job.real].split == "test"][:FAINT]
+    widths = generator(SEED, "faint").uniform(*FAINT_MM, len(jobs)).round(1)
+    asked = [NoduleAttributes(diameter_mm=mm, texture=1.0) for mm in widths.tolist()]
+    some = Pairs.of(reals, jobs)
+    made = render_all(some, reals, outlines, out / "faint.npz", src, asked)
+    found = unseen(some, reals, made, widths, ["all"])["all"]
+    return {"faint": found | {"real": 0}}
+
+
 def say(started: float, text: str) -> None:
     """Tell of the progress."""
     print(f"{time.monotonic() - started:5.0f} s  {text}", flush=True)
 
 
-def shown(rows: Mapping[str, Any]) -> str:
+def in_one_line(rows: Mapping[str, Any]) -> str:
     """AUCs by class in one line."""
     return "; ".join(
         f"{kind} ({row['n']}) {three(row['auc'], '.3f') if row['auc'] else 'too few'}" for kind, row in rows.items()
@@ -212,6 +276,25 @@ def show_curves(found: Mapping[str, Mapping[str, Any]]) -> None:
             )
 
 
+def write_page(before: Path | None, after: Path, out: Path) -> None:
+    """Write rendering.md and its pictures.
+
+    Raises:
+        InputError: figures of other places than those of today, or of `--quick`.
+    """
+    reals, jobs, _ = sites(Path(os.environ["SYNTHORAX_REAL_DATA"]))
+    folders = {"before": before, "after": after} if before else {"rendered": after}
+    versions = [Version.of(name, folder) for name, folder in folders.items() if folder is not None]
+    for version, folder in zip(versions, folders.values(), strict=True):
+        if version.figures["jobs"] != jobs_key(jobs):
+            raise InputError(folder, "figures of other places", "those of `measure` without --quick, by this version")
+    kept = after / "times.json"
+    known = json.loads(kept.read_text()) if kept.exists() else None
+    lines = list(page(Pairs.of(reals, jobs), versions, known, out))
+    with atomic_file(out / "rendering.md") as file:
+        file.write_text("\n".join(lines).rstrip() + "\n")
+
+
 def main() -> None:
     """Measure, or write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -220,9 +303,26 @@ def main() -> None:
     verb.add_argument("out", type=Path)
     verb.add_argument("--src", type=Path, default=HERE.parent / "src")
     verb.add_argument("--quick", action="store_true")
+    verb = verbs.add_parser("time")
+    verb.add_argument("out", type=Path)
+    verb.add_argument("--before", type=Path, required=True)
+    verb.add_argument("--after", type=Path, default=HERE.parent / "src")
+    verb = verbs.add_parser("page")
+    verb.add_argument("--before", type=Path)
+    verb.add_argument("--after", type=Path, required=True)
+    verb.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     if given.verb == "measure":
         measure(given.out, given.src.resolve(), given.quick)
+    elif given.verb == "time":
+        sources = {"before": given.before.resolve(), "after": given.after.resolve()}
+        WORK.mkdir(parents=True, exist_ok=True)
+        found = times(Path(os.environ["SYNTHORAX_REAL_DATA"]), WORK, sources)
+        with atomic_file(given.out / "times.json") as file:
+            file.write_text(json.dumps(found, indent=1))
+        print(json.dumps(found, indent=1))
+    else:
+        write_page(given.before, given.after, given.out)
 
 
 if __name__ == "__main__":
