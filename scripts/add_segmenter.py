@@ -27,8 +27,8 @@ from synthorax.errors import InputError, SynthoraxError
 from synthorax.io.atomic import atomic_folder
 from synthorax.training.files import CONFIG, DATA, LOG, WEIGHTS
 
-STEPS = "segmenter_steps"
-GRID = ("size", "spacing_mm", "window_hu")
+SEGMENTER_STEPS = "segmenter_steps"
+GRID_SETTINGS = ("size", "spacing_mm", "window_hu")
 """Settings that the model and the segmenter must share."""
 
 
@@ -49,13 +49,15 @@ def add_segmenter(
     hub.load(folder), hub.load(run)
     config, own = (yaml.safe_load((where / CONFIG).read_text()) for where in (folder, run))
     data, its = (json.loads((where / DATA).read_text()) for where in (folder, run))
-    steps = own["config"].get(STEPS, 0)
+    steps = own["config"].get(SEGMENTER_STEPS, 0)
     if not steps or steps_of(run, run / WEIGHTS) < steps:
-        raise InputError(run, "no segmenter that has come to its end", f"a run with {STEPS}, to its end")
+        raise InputError(run, "no segmenter that has come to its end", f"a run with {SEGMENTER_STEPS}, to its end")
     if (data["fingerprint"], data["patients"]) != (its["fingerprint"], its["patients"]):
         raise InputError(run, f"data {its['fingerprint'][:16]}", f"those of {name}, {data['fingerprint'][:16]}")
-    if any(config["config"][key] != own["config"][key] for key in GRID):
-        raise InputError(run, "patches of another grid", ", ".join(f"{key} {config['config'][key]}" for key in GRID))
+    if any(config["config"][key] != own["config"][key] for key in GRID_SETTINGS):
+        raise InputError(
+            run, "patches of another grid", ", ".join(f"{key} {config['config'][key]}" for key in GRID_SETTINGS)
+        )
     prefix = f"{SEGMENTER}."
     segmenter = {key: tensor for key, tensor in load_file(run / WEIGHTS).items() if key.startswith(prefix)}
     others = {key: tensor for key, tensor in load_file(folder / WEIGHTS).items() if not key.startswith(prefix)}
@@ -64,10 +66,10 @@ def add_segmenter(
     facts["figures"] = [*(row for row in facts["figures"] if row["figure"] not in replaced), *map(dict, measured)]
     runs = [*after, run]
     facts[SEGMENTER] = {
-        "steps": sum(yaml.safe_load((each / CONFIG).read_text())["config"][STEPS] for each in runs),
+        "steps": sum(yaml.safe_load((each / CONFIG).read_text())["config"][SEGMENTER_STEPS] for each in runs),
         "minutes": round(sum(minutes_of(each / LOG) for each in runs), 1),
     }
-    config["config"][STEPS] = steps
+    config["config"][SEGMENTER_STEPS] = steps
     with atomic_folder(folder, overwrite=True) as made:
         write_model(made, {**others, **halved(segmenter, run / WEIGHTS)}, config, data, facts, CITATION)
     return folder

@@ -111,7 +111,7 @@ def bundle(
     }
     with atomic_folder(out / name, overwrite=overwrite) as made:
         tensors = halved(to_sample(load_file(weights)), weights)
-        write_model(made, tensors, {"format": hub.FORMAT, **config}, data, facts, citation)
+        write_model(made, tensors, {"format": hub.MODEL_FORMAT, **config}, data, facts, citation)
         if (mb := _megabytes(out) - _megabytes(out / name)) > MOST_MB:  # it is made beside the one it replaces
             raise InputError(out, f"{mb:.1f} MB of bundled models", f"at most {MOST_MB}")
     return out / name

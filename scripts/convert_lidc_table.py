@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from synthorax.annotations.reading import Contour, Reading, Scan
+from synthorax.annotations.reading import AnnotatedScan, Contour, Reading
 from synthorax.region import Region
 
 TARGET = Path(__file__).resolve().parents[1] / "src/synthorax/annotations/lidc_table.npz"
@@ -100,7 +100,7 @@ def convert(database: sqlite3.Connection) -> dict[str, np.ndarray]:
             f"SELECT id, _nodule_id, {RATINGS} FROM annotations WHERE scan_id = ? ORDER BY id", (scan_id,)
         ).fetchall()
         outlines = [contours_of(database, row[0]) for row in rows]
-        grid = Scan("", "", "", 1.0, slice_grid[-1][1], 1.0, slice_grid[-1][0], len(z))
+        grid = AnnotatedScan("", "", "", 1.0, slice_grid[-1][1], 1.0, slice_grid[-1][0], len(z))
         regions = [
             Reading(grid, 0, tuple(Contour(grid.slice_index(at), xy, bool(included)) for included, at, xy in o)).region
             for o in outlines

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from synthorax.patch import NETWORK_WINDOW_HU
+
 SIZE = 48
-WINDOW_HU = (-1000.0, 400.0)
 SHIFT_VOXELS = 3
 SCALE = (0.9, 1.1)
 Batches = Callable[[NDArray[np.int64]], dict[str, torch.Tensor]]
@@ -26,7 +27,7 @@ def torchio_batches(hu: NDArray[np.int16], masks: NDArray[np.uint8], *, scaling:
     import torchio as tio
 
     flip = tio.RandomFlip((0, 1, 2), flip_probability=0.5)
-    unit = tio.RescaleIntensity((-1, 1), in_min_max=WINDOW_HU, include=["ct"])
+    unit = tio.RescaleIntensity((-1, 1), in_min_max=NETWORK_WINDOW_HU, include=["ct"])
     affine = tio.RandomAffine(scales=SCALE, degrees=0, translation=SHIFT_VOXELS, isotropic=True)
     made = tio.Compose([flip, affine, tio.CropOrPad(SIZE), unit] if scaling else [flip, unit])
     cut = tio.UniformSampler(SIZE)
@@ -40,7 +41,12 @@ def lean_torchio_batches(hu: NDArray[np.int16], masks: NDArray[np.uint8], *, sca
     flip = tio.RandomFlip((0, 1, 2), flip_probability=0.5, copy=False)
     unit = tio.Lambda(_to_unit, types_to_apply=[tio.INTENSITY], copy=False)
     affine = tio.RandomAffine(
-        scales=SCALE, degrees=0, translation=SHIFT_VOXELS, isotropic=True, default_pad_value=WINDOW_HU[0], copy=False
+        scales=SCALE,
+        degrees=0,
+        translation=SHIFT_VOXELS,
+        isotropic=True,
+        default_pad_value=NETWORK_WINDOW_HU[0],
+        copy=False,
     )
     steps = [affine, tio.CropOrPad(SIZE, copy=False), flip, unit] if scaling else [flip, unit]
     made = tio.Compose(steps, copy=False)
@@ -55,7 +61,7 @@ def lean_torchio_batches(hu: NDArray[np.int16], masks: NDArray[np.uint8], *, sca
 
 
 def _to_unit(hu: torch.Tensor) -> torch.Tensor:
-    low, high = WINDOW_HU
+    low, high = NETWORK_WINDOW_HU
     return ((hu - low) * (2 / (high - low)) - 1).clamp_(-1, 1)
 
 
@@ -96,7 +102,7 @@ def monai_batches(hu: NDArray[np.int16], masks: NDArray[np.uint8], *, scaling: b
         )
     else:
         steps.append(RandSpatialCropd(both, (SIZE,) * 3, random_size=False))
-    low, high = WINDOW_HU
+    low, high = NETWORK_WINDOW_HU
     made = Compose([*steps, ScaleIntensityRanged("ct", low, high, -1, 1, clip=True)])
 
     def batch(rows: NDArray[np.int64]) -> dict[str, torch.Tensor]:

@@ -26,7 +26,7 @@ from synthorax.makers import Lineage
 from synthorax.nodule import NoduleAttributes
 from synthorax.studies.results import machine
 from synthorax.systems.ac_wgan.config import PRESETS, AcWganConfig, AcWganOptions
-from synthorax.systems.ac_wgan.system import SAMPLE_BATCH, AcWgan
+from synthorax.systems.ac_wgan.system import CUBE_BATCH, AcWgan
 from synthorax.tasks.classification import Classification
 from synthorax.tasks.config import DETECTION
 from synthorax.training.devices import make_fabric
@@ -83,7 +83,7 @@ def sampling_of(config: AcWganConfig, precision: Literal["32", "bf16"]) -> Calla
     """Return the making of one batch of samples by a fresh model."""
     maker = AcWgan(config).maker(Lineage("ac-wgan", "0" * 64))
     options = AcWganOptions(precision=precision)
-    return lambda: list(maker.sample([(NoduleAttributes(),)] * SAMPLE_BATCH, 0, options))
+    return lambda: list(maker.sample([(NoduleAttributes(),)] * CUBE_BATCH, 0, options))
 
 
 def detecting_of(precision: Literal["32", "bf16"]) -> Callable[[], object]:

@@ -24,7 +24,7 @@ from synthorax.datasets.places import LUNG_SHARE, nodule_places
 from synthorax.datasets.store import Store
 from synthorax.io.atomic import atomic_file
 from synthorax.studies.arms import REFERENCE
-from synthorax.studies.detection import STRATA, TESTED, Outcome
+from synthorax.studies.detection import STRATA, TESTED, DetectionOutcome
 from synthorax.studies.detection_page import differences, study_detection
 from synthorax.studies.fidelity import Patches
 from synthorax.studies.fidelity_page import Fidelity, side_by_side, study_fidelity
@@ -70,7 +70,7 @@ def arm_lines(arms: list[Arm], shown: Sequence[str], *, thesis: bool = False) ->
     yield from table(["arm", *names], rows)
 
 
-def test_lines(outcome: Outcome) -> Iterator[str]:
+def test_lines(outcome: DetectionOutcome) -> Iterator[str]:
     """Arms against each other, by what the study is about."""
     rows = []
     for test in outcome.tests:
@@ -80,7 +80,7 @@ def test_lines(outcome: Outcome) -> Iterator[str]:
     yield from table(["AUC of", "less that of", "difference (95 %)", "p", "p, Holm"], rows)
 
 
-def strata_lines(outcome: Outcome) -> Iterator[str]:
+def strata_lines(outcome: DetectionOutcome) -> Iterator[str]:
     """Sensitivity by diameter, and of nodules that are not solid."""
     heads = [f"{name} ({outcome.counts[name]})" for name in STRATA]
     rows = [[arm.name, *(cell(arm.metrics.get(name)) for name in STRATA)] for arm in outcome.arms]
@@ -94,7 +94,7 @@ def chance(p: float | None) -> str:
     return f"{p:.4f}" if p >= LEAST_SHOWN else f"< {LEAST_SHOWN:.4f}"
 
 
-def confusion_lines(outcome: Outcome) -> Iterator[str]:
+def confusion_lines(outcome: DetectionOutcome) -> Iterator[str]:
     """Decisions on the test patients."""
     rows = [[name, *(f"{n:.1f}" for n in (tp, fn, fp, tn))] for name, (tp, fp, tn, fn) in outcome.confusions.items()]
     yield from table(["arm", "found", "missed", "false alarms", "rightly left"], rows)
@@ -127,7 +127,7 @@ class Part:
     store: Store
     config: TaskConfig
     model: hub.Model
-    outcome: Outcome
+    outcome: DetectionOutcome
 
 
 def few_part(real: Path, work: Path) -> Part:
@@ -284,7 +284,7 @@ def counts(store: Store) -> str:
     return ", ".join(f"{len(ids)} {name}" for name, ids in store.splits.items())
 
 
-def verdict(outcome: Outcome, few: Outcome, found: Fidelity) -> Iterator[str]:
+def verdict(outcome: DetectionOutcome, few: DetectionOutcome, found: Fidelity) -> Iterator[str]:
     """What it comes to, from the figures alone."""
     yield f"With all training patients: {compared(outcome)}"
     yield ""
@@ -294,7 +294,7 @@ def verdict(outcome: Outcome, few: Outcome, found: Fidelity) -> Iterator[str]:
     yield f"KID x 1000 against the training nodules: {kids}."
 
 
-def compared(outcome: Outcome) -> str:
+def compared(outcome: DetectionOutcome) -> str:
     """The AUC of real patches with flips, and which arms differ from another."""
     base = next(arm for arm in outcome.arms if arm.name == REFERENCE).metrics["auc"]
     sure = [test for test in outcome.tests if test.metric == TESTED[0] and (test.p_holm or 1) < 0.05]

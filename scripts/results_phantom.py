@@ -204,7 +204,7 @@ def sheet(reals: list[Real], train_patients: list[str], out: Path) -> None:
 
 def planes(scans: dict[str, Volume], out: Path) -> None:
     """Axial, coronal and sagittal slices of scans, a row a scan, at two windows."""
-    for name, window in (("lung", figures.LUNG_WINDOW_HU), ("soft", SOFT_WINDOW_HU)):
+    for name, window in (("lung", figures.DISPLAY_WINDOW_HU), ("soft", SOFT_WINDOW_HU)):
         panels = []
         for label, scan in scans.items():
             cube = resample(scan, (VIEW_MM,) * 3)

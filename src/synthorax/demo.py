@@ -39,10 +39,11 @@ from synthorax.volume import Volume
 
 NODULES = 51
 """As many as LuNG had."""
-DIAMETER_MM = (5.0, 12.0)
-"""Mean longest diameter of the demo's nodules: what is common and hard to find, and quick to learn."""
+DEMO_DIAMETER_MM = (5.0, 12.0)
+"""Mean longest diameters of the demo's nodules: common, hard to find, and quick to learn."""
 GENERATED = 400
-SHOWN = 12
+SHOWN_SHAPES = 12
+"""Shapes that the page shows."""
 INJECTED_MM = (8.0, 12.0, 16.0)
 AROUND_VOXELS = 30
 VOLUME = list(FEATURES).index("f5")
@@ -95,7 +96,7 @@ def _run_demo(out: Path, seed: int, preset: str) -> Path:
             "generated": shape_features(made.masks, seeds.spacing_mm),
         }
     with clock.part("Files for 3D Slicer and Blender", console):
-        api.write_samples(out / "nodules", made.rows(np.arange(SHOWN)), seed=seed, overwrite=True)
+        api.write_samples(out / "nodules", made.rows(np.arange(SHOWN_SHAPES)), seed=seed, overwrite=True)
     with clock.part("A chest, and three of the new nodules in it", console):
         chest = make_phantom(derive(seed, "demo"), nodules=0).ct
         injected = api.inject(
@@ -119,7 +120,7 @@ def _run_demo(out: Path, seed: int, preset: str) -> Path:
 
 def demo_nodules(lidc: LidcShapes, seed: int) -> ShapeSet:
     """The demo's nodules: of middle size, each of another patient, drawn by the seed."""
-    low, high = DIAMETER_MM
+    low, high = DEMO_DIAMETER_MM
     sizes = [record.attributes.diameter_mm or 0.0 for record in lidc.shapes.records]
     return lidc.shapes.select([i for i, size in enumerate(sizes) if low <= size <= high]).draw(NODULES, seed)
 
@@ -151,10 +152,10 @@ def _page_content(
             columns=len(shown),
         ),
         "generated": figures.surfaces(
-            list(made.masks[:SHOWN]),
+            list(made.masks[:SHOWN_SHAPES]),
             spacing,
-            captions=[f"{i:04d}   {v:.0f} mm³" for i, v in enumerate(features["generated"][:SHOWN, VOLUME])],
-            colours=[figures.SYNTHETIC] * SHOWN,
+            captions=[f"{i:04d}   {v:.0f} mm³" for i, v in enumerate(features["generated"][:SHOWN_SHAPES, VOLUME])],
+            colours=[figures.SYNTHETIC] * SHOWN_SHAPES,
             columns=6,
         ),
         "slices": figures.slices(
@@ -177,7 +178,7 @@ def _page_content(
         "repair": _repair_figure(system, made, spacing),
         "n_real": len(seeds),
         "counts": lidc.counts,
-        "diameter_mm": DIAMETER_MM,
+        "diameter_mm": DEMO_DIAMETER_MM,
         "n_generated": len(made),
         "clean": sum(each["pieces_before_reconnection"] == 1 for each in made.details),
         "inverted": sum(each["inverted_by_network"] for each in made.details),
@@ -192,7 +193,7 @@ def _page_content(
         "citation": CITATION,
         "machine": f"{platform.machine()}, Python {platform.python_version()}",
         "date": date.today().isoformat(),
-        "n_files": SHOWN,
+        "n_files": SHOWN_SHAPES,
     }
     return content
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-MOST_TEXT = 600
-"""Characters of each part of an error that are shown."""
+LONGEST_ERROR_PART = 600
+"""Characters that an error shows of each of its parts."""
 
 
 class SynthoraxError(Exception):
@@ -35,9 +35,9 @@ class InputError(SynthoraxError):
 
 
 def _cut(text: object) -> str:
-    """Text of at most `MOST_TEXT` characters: a damaged file may hold a word of a megabyte."""
+    """Text of at most `LONGEST_ERROR_PART` characters: a damaged file may hold a word of a megabyte."""
     words = str(text)
-    return words if len(words) <= MOST_TEXT else f"{words[:MOST_TEXT]}..."
+    return words if len(words) <= LONGEST_ERROR_PART else f"{words[:LONGEST_ERROR_PART]}..."
 
 
 class OutputError(SynthoraxError):

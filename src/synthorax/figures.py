@@ -22,7 +22,7 @@ from synthorax.shapes.mesh import surface
 
 REAL, SYNTHETIC = "#3b6ea5", "#d9822b"
 """Real is blue and synthetic is orange in every picture."""
-LUNG_WINDOW_HU = (-1350.0, 150.0)
+DISPLAY_WINDOW_HU = (-1350.0, 150.0)
 """Radiology's lung window: centre -600, width 1500."""
 INK, PAPER = "#1d2733", "#ffffff"
 DPI = 110
@@ -119,7 +119,7 @@ class Slice:
 
 
 def ct_slices(
-    slices: Sequence[Slice], *, half: int, columns: int = 5, window_hu: tuple[float, float] = LUNG_WINDOW_HU
+    slices: Sequence[Slice], *, half: int, columns: int = 5, window_hu: tuple[float, float] = DISPLAY_WINDOW_HU
 ) -> Figure:
     """Slices of CT with the outlines of masks, all at one window.
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 CARD = "card.md"
-FORMAT = 1
-"""Of a model's folder; a higher one is of a later synthorax."""
+MODEL_FORMAT = 1
+"""Format of a model's folder; a later synthorax wrote a higher one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,13 +248,15 @@ def _read_config(file: Path) -> tuple[str, Mapping[str, Any]]:
     """System and configuration of a model."""
     try:
         content = read_mapping(file, "configuration")
-        name, config, form = str(content["system"]), dict(content["config"]), content.get("format", FORMAT)
+        name, config, form = str(content["system"]), dict(content["config"]), content.get("format", MODEL_FORMAT)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(
             file, "a damaged configuration", "system and config, as `synthorax train` wrote them"
         ) from error
-    if form != FORMAT:
-        raise InputError(file, f"a model of format {form}", f"format {FORMAT}, which this synthorax reads; update it")
+    if form != MODEL_FORMAT:
+        raise InputError(
+            file, f"a model of format {form}", f"format {MODEL_FORMAT}, which this synthorax reads; update it"
+        )
     package = content.get("distribution", OWN)
     known = registry().entries.get(name)
     if known is None or known.distribution != package:

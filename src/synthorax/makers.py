@@ -8,7 +8,7 @@ types alone, and never which system stands behind them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, cast
 
@@ -28,7 +28,6 @@ EditKind = Literal["inject", "erase"]
 Array = Literal["ct", "mask", "occupancy"]
 Asked = tuple[NoduleAttributes, ...]
 """The nodules asked of one sample: none, one, or several where a maker makes whole scans."""
-ATTRIBUTES = frozenset(f.name for f in fields(NoduleAttributes))
 
 
 class Options(BaseModel):

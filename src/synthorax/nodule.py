@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from synthorax.errors import InputError
@@ -34,6 +34,7 @@ class NoduleAttributes:
         return {name: value for name, value in vars(self).items() if value is not None}
 
 
+ATTRIBUTES = tuple(f.name for f in fields(NoduleAttributes))
 RATINGS = (
     "subtlety",
     "internal_structure",
@@ -50,10 +51,14 @@ MOST_RATING = dict.fromkeys(RATINGS, 5) | {"calcification": 6, "internal_structu
 """The highest value of each rating; the lowest is 1."""
 ORDINARY_KIND = {"calcification": 6, "internal_structure": 1}
 """Ratings that name kinds, and the kind that most nodules are of: no calcium, soft tissue."""
-
-
-EDGE_MM = 1.0
-"""A cube shows a nodule whole if this much lies between the nodule and each face."""
+BENIGN_UP_TO, MALIGNANT_FROM = 2, 4
+"""Ratings of malignancy up to which a nodule counts as benign, and from which it counts as malignant."""
+SEEN = 2.0
+"""A nodule is visible from this many standard deviations of the noise on, averaged over the nodule's voxels."""
+LEAST_SHELL_MM = 2.0
+"""Least thickness of the shell around a nodule with which the nodule's HU are compared."""
+FACE_MARGIN_MM = 1.0
+"""A cube shows a nodule whole if at least this distance lies between the nodule and each face."""
 
 
 def widest_mm(size: Sequence[int], spacing_mm: Sequence[float]) -> float:
@@ -63,7 +68,7 @@ def widest_mm(size: Sequence[int], spacing_mm: Sequence[float]) -> float:
         size: voxels (z, y, x).
         spacing_mm: of the voxels (z, y, x).
     """
-    return min(n * s for n, s in zip(size, spacing_mm, strict=True)) - 2 * EDGE_MM
+    return min(n * s for n, s in zip(size, spacing_mm, strict=True)) - 2 * FACE_MARGIN_MM
 
 
 def agreed_ratings(ratings: Mapping[str, Sequence[float]]) -> dict[str, float]:

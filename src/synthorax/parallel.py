@@ -20,8 +20,8 @@ from synthorax.io.locks import uninterrupted
 CONNECT_SECONDS = 10
 MOST_WORKERS = 1024
 """Processes of one call; no machine has more cores to give them."""
-AHEAD = 2
-"""Batches given out for each worker; more would only fill the memory when results are slowly taken."""
+BATCHES_PER_WORKER = 2
+"""Batches handed out for each worker; more would fill the memory where results are taken slowly."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -84,7 +84,7 @@ def _map_pool(
                 while batch := list(islice(jobs, chunk)):
                     with uninterrupted():  # Python loses a Ctrl-C that comes while it forks
                         waiting.append(pool.submit(_call, function, batch))
-                    if len(waiting) >= AHEAD * workers:
+                    if len(waiting) >= BATCHES_PER_WORKER * workers:
                         yield from waiting.popleft().result()
                 while waiting:
                     yield from waiting.popleft().result()

@@ -16,10 +16,12 @@ from synthorax.volume import check_spacing
 
 NETWORK_WINDOW_HU = (-1000.0, 400.0)
 """HU that networks see as -1 to 1, unless their configuration says otherwise; values beyond are clipped."""
-MOST_VOXELS = 256**3
-"""Voxels of the largest patch; no machine trains on larger ones."""
+MOST_PATCH_VOXELS = 256**3
+"""Voxels of the largest patch or shape, 256 along each axis; no machine trains on thousands of larger ones."""
 MOST_HU = 1e5
 """Bound of a window's ends on both sides of 0 HU; beyond it a value is a slip of the pen."""
+NEGATIVE, POSITIVE = 0, 1
+"""Labels of patches without and with a nodule in the middle."""
 PositiveMm = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Values = TypeVar("Values")
 """A NumPy array or a torch tensor; the same class is returned."""
@@ -111,8 +113,8 @@ class PatchSettings(BaseModel):
 
     @model_validator(mode="after")
     def _check_patch(self) -> PatchSettings:
-        if math.prod(self.size) > MOST_VOXELS:
-            raise InputError("size", str(self.size), f"at most {MOST_VOXELS} voxels")
+        if math.prod(self.size) > MOST_PATCH_VOXELS:
+            raise InputError("size", str(self.size), f"at most {MOST_PATCH_VOXELS} voxels")
         if not -MOST_HU < self.window_hu[0] < self.window_hu[1] < MOST_HU:
             raise InputError("window_hu", str(self.window_hu), "low < high")
         return self

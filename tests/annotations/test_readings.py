@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from synthorax.annotations.clustering import AnnotatedNodule, cluster
-from synthorax.annotations.reading import Contour, Reading, Scan
+from synthorax.annotations.reading import AnnotatedScan, Contour, Reading
 from synthorax.errors import InputError
 from synthorax.nodule import RATINGS, Nodule, NoduleAttributes, agreed_ratings, check_attributes
 from synthorax.region import Region
 
-SCAN = Scan("patient", "study", "series", 0.5, 2.0, 2.5, -100.0, 60)
+SCAN = AnnotatedScan("patient", "study", "series", 0.5, 2.0, 2.5, -100.0, 60)
 
 regions = st.builds(Region, st.tuples(*[st.integers(-3, 6)] * 3), arrays(bool, st.tuples(*[st.integers(1, 5)] * 3)))
 

@@ -46,7 +46,7 @@ def test_a_list_written_item_by_item_is_the_manifest_written_whole(tmp_path):
 def test_cubes_in_parts_are_the_cubes_at_once(untrained_gan, monkeypatch, options):
     monkeypatch.setattr(module, "LEAST_CONFIDENCE", 0.0)
     whole = sx.sample(untrained_gan, 40, seed=2, **options)
-    monkeypatch.setattr(of_patches, "CHUNK", 16)
+    monkeypatch.setattr(of_patches, "CUBES_AT_ONCE", 16)
     parts = list(sx.sample_chunks(untrained_gan, 40, seed=2, **options))
     assert [len(part) for part in parts] == [16, 16, 8]
     np.testing.assert_array_equal(np.concatenate([part.ct for part in parts]), whole.ct)
@@ -55,7 +55,7 @@ def test_cubes_in_parts_are_the_cubes_at_once(untrained_gan, monkeypatch, option
 
 def test_shapes_in_parts_are_the_shapes_at_once(lung, ball, monkeypatch, tmp_path):
     near = ball(10).astype(np.float32)
-    monkeypatch.setattr(of_shapes, "CHUNK", 64)
+    monkeypatch.setattr(of_shapes, "SHAPES_AT_ONCE", 64)
     for options in ({}, {"near": near, "radius": 0.4}, {"walk": (near, ball(14).astype(np.float32))}):
         whole = sx.sample(lung, 70, seed=2, **options)
         parts = list(sx.sample_chunks(lung, 70, seed=2, **options))
@@ -163,7 +163,7 @@ def test_beyond_what_a_model_has_learned_it_says_so(untrained_gan, tmp_path):
 def choosy(untrained_gan, monkeypatch):
     """A model one in four of whose samples reach the threshold, each tried once."""
     monkeypatch.setattr(module, "LEAST_CONFIDENCE", 0.0)
-    monkeypatch.setattr(of_patches, "MOST_TRIES", 1)
+    monkeypatch.setattr(of_patches, "SELECTION_TRIES", 1)
     system = AcWgan.restore(untrained_gan.system.config.model_dump(mode="json"), untrained_gan.system.weights())
     scores = system.sample(40, 0).scores
     system.facts["least_score"].fill_(float(np.quantile(scores, 0.75)))

@@ -13,7 +13,7 @@ from synthorax import api
 from synthorax.annotations.nodule_table import CENTER
 from synthorax.datasets.export import export
 from synthorax.datasets.export_items import Content, Item, ball
-from synthorax.datasets.store import Case, Point, Store
+from synthorax.datasets.store import Case, MarkedPoint, Store
 from synthorax.errors import InputError
 from synthorax.io.images import write_image
 from synthorax.io.tables import write_table
@@ -261,7 +261,7 @@ def test_a_scan_of_which_not_every_nodule_is_known_is_left_out_unless_asked_for(
 
 def test_marks_too_small_to_be_outlined_are_counted(tmp_path):
     volume = grid()
-    point = Point("small nodule", tuple(volume.to_world((4, 5, 5)).tolist()))
+    point = MarkedPoint("small nodule", tuple(volume.to_world((4, 5, 5)).tolist()))
     case = Case("a", "P", volume, points=(point, replace(point, kind="non-nodule")), annotated="all")
     store = store_of(tmp_path / "store", [case]).path
     (store / "prepare.json").write_text("{}")

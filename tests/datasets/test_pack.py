@@ -19,7 +19,7 @@ from synthorax.datasets.pack import Pack
 from synthorax.datasets.pack_codec import decode_ct, decode_regions, encode_ct, encode_regions
 from synthorax.datasets.patches import read_patch
 from synthorax.datasets.places import negative_places, nodule_places
-from synthorax.datasets.store import Case, Point, Store, write_case, write_index
+from synthorax.datasets.store import Case, MarkedPoint, Store, write_case, write_index
 from synthorax.errors import InputError
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.patch import PatchSpec
@@ -46,7 +46,7 @@ def cube(number, spacing_mm=(1.0, 1.0, 1.0), mask=True):
         attributes = NoduleAttributes(diameter_mm=3.0 + label, malignancy=2.5)
         given_ratings = {"malignancy": (2.0, 3.0)}
         nodules.append(Nodule(f"n{label}", (x, y, z), attributes, label * mask, given_ratings, {"reader": "A"}))
-    points = (Point("candidate", (1.25, 2.5, 800.0)),)
+    points = (MarkedPoint("candidate", (1.25, 2.5, 800.0)),)
     regions = tuple(regions_of(labels, (1, 2))) if mask else ()
     case = Case(f"case {number}", f"P{number}", ct, regions, tuple(nodules), points, "all")
     return replace(case, split="train" if number < 2 else None, series_uid=f"1.2.{number}", notes=("mended",))

@@ -8,7 +8,7 @@ import pytest
 from synthorax.datasets import places as module
 from synthorax.datasets.patches import read_patch
 from synthorax.datasets.places import CLEAR_MM, LARGEST_MM, corner_places, lung_places, negative_places
-from synthorax.datasets.store import Case, Point, Store, write_index
+from synthorax.datasets.store import Case, MarkedPoint, Store, write_index
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.patch import PatchSpec
 from synthorax.region import Region
@@ -74,8 +74,8 @@ def test_nodules_and_findings_of_other_cubes_of_the_same_scan_count(tmp_path):
     one, other = cube("a", series="1.2"), cube("b", series="1.2", origin=(16.0, 16.0, 16.0))
     alone = store_of(tmp_path / "alone", [one])
     both = store_of(tmp_path / "both", [one, other])
-    pointed = store_of(tmp_path / "pointed", [replace(one, points=(Point("small nodule", (39.5, 39.5, 39.5)),))])
-    candidate = store_of(tmp_path / "candidate", [replace(one, points=(Point("candidate", (39.5, 39.5, 39.5)),))])
+    pointed = store_of(tmp_path / "pointed", [replace(one, points=(MarkedPoint("small nodule", (39.5, 39.5, 39.5)),))])
+    candidate = store_of(tmp_path / "candidate", [replace(one, points=(MarkedPoint("candidate", (39.5, 39.5, 39.5)),))])
     assert len(corner_places(alone, alone.cases, SPEC)) == 8
     assert len(corner_places(both, both.cases[:1], SPEC)) == 7
     assert len(corner_places(pointed, pointed.cases, SPEC)) == 7
@@ -164,6 +164,6 @@ def test_a_detector_is_only_led_over_scans_of_which_all_nodules_are_known(scans,
 def test_the_recipe_of_places_is_part_of_what_they_are_kept_by(tmp_path, monkeypatch):
     store = store_of(tmp_path / "store", [cube("a")])
     for recipe in (4, 5):
-        monkeypatch.setattr(module, "RECIPE", recipe)
+        monkeypatch.setattr(module, "PLACES_RECIPE", recipe)
         negative_places(store, store.cases, SPEC, 8, 0, cache=tmp_path / "cache")
     assert len(list((tmp_path / "cache").iterdir())) == 2

@@ -13,7 +13,7 @@ from zarr.codecs import BloscCodec, GzipCodec
 import synthorax as sx
 from synthorax.cli import main
 from synthorax.datasets.case import CaseEntry
-from synthorax.datasets.store import Case, Point, Store, write_case, write_index
+from synthorax.datasets.store import Case, MarkedPoint, Store, write_case, write_index
 from synthorax.errors import InputError
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.region import Region, regions_of
@@ -31,7 +31,7 @@ def case_of(name):
     mask[4:9, 60:70, 3:9] = True
     ct = Volume(hu, (2.0, 1.0, 1.0), (-10.0, -70.0, 300.0))
     nodule = Nodule("01", (-4.0, -5.5, 312.0), NoduleAttributes(diameter_mm=8.0), 1)
-    points = (Point("candidate", (0.0, 0.0, 310.0)),)
+    points = (MarkedPoint("candidate", (0.0, 0.0, 310.0)),)
     return Case(name, f"P{name}", ct, (Region.of(mask),), (nodule,), points, "all")
 
 

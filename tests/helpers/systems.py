@@ -1,8 +1,7 @@
 """The systems that the contracts are run over, their roles, and requests that they take."""
 
 from synthorax.errors import InputError
-from synthorax.makers import ATTRIBUTES
-from synthorax.nodule import NoduleAttributes
+from synthorax.nodule import ATTRIBUTES, NoduleAttributes
 from synthorax.registry import BUILT_IN
 
 GENERATORS = {"makes shapes", "makes patches"}
@@ -39,4 +38,4 @@ def takes(maker, asked):
 
 def not_heeded(maker):
     """A nodule with one attribute, which the maker does not heed."""
-    return NoduleAttributes(**{min(ATTRIBUTES - maker.heeds): 3.0})
+    return NoduleAttributes(**{min(set(ATTRIBUTES) - maker.heeds): 3.0})

@@ -11,7 +11,7 @@ from skimage.metrics import structural_similarity
 
 from synthorax.errors import InputError
 from synthorax.metrics.memorisation import membership, memorisation
-from synthorax.metrics.ms_ssim import WEIGHTS, diversity, ms_ssim, scales_of
+from synthorax.metrics.ms_ssim import SCALE_WEIGHTS, diversity, ms_ssim, scales_of
 from synthorax.metrics.neighbours import nearest, nearest_volume
 from tests.helpers.features import features
 
@@ -43,7 +43,7 @@ def test_two_scales_are_wangs_formula():
     line = np.exp(-(np.arange(-5, 6) ** 2) / 4.5)
     window = np.einsum("i,j,k", *[line / line.sum()] * 3)
     expected = 1.0
-    for scale, weight in enumerate(np.array(WEIGHTS[:2]) / sum(WEIGHTS[:2])):
+    for scale, weight in enumerate(np.array(SCALE_WEIGHTS[:2]) / sum(SCALE_WEIGHTS[:2])):
         ma, mb, aa, bb, ab = (fftconvolve(v, window, "valid") for v in (a, b, a * a, b * b, a * b))
         found = (2 * (ab - ma * mb) + 900) / (aa - ma**2 + bb - mb**2 + 900)  # (0.03 x 1000)^2
         if scale:

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from synthorax.errors import InputError
-from synthorax.shapes.acceptance import ALNSB_LIMITS, LUNG_LIMITS, WARM_UP, Analysis, Score, accept, analyse, measure
+from synthorax.shapes.acceptance import (
+    ALNSB_LIMITS,
+    LUNG_LIMITS,
+    WARM_UP_NODULES,
+    Analysis,
+    Score,
+    accept,
+    analyse,
+    measure,
+)
 from synthorax.systems.lung.base_set import base_set, to_occupancy
 
 SPACING_MM = (1.25, 0.7, 0.7)
@@ -35,12 +44,12 @@ def test_nodules_like_the_seeds_are_nearly_all_accepted():
 
 def test_nodules_far_from_the_seeds_are_kept_as_often_as_twelve_draws_of_seven_tenths():
     kept = accept(all_passed(np.full((20_000, N_FEATURES), 1e6)), normal(200), seed=0)
-    assert kept[:WARM_UP].all()
-    assert kept[WARM_UP:].mean() == pytest.approx(0.7**N_FEATURES, rel=0.25)
+    assert kept[:WARM_UP_NODULES].all()
+    assert kept[WARM_UP_NODULES:].mean() == pytest.approx(0.7**N_FEATURES, rel=0.25)
 
 
 def test_a_nodule_that_pulls_the_mean_back_is_always_accepted():
-    features = np.concatenate([np.full((WARM_UP, N_FEATURES), 3.0), np.full((1, N_FEATURES), -50.0)])
+    features = np.concatenate([np.full((WARM_UP_NODULES, N_FEATURES), 3.0), np.full((1, N_FEATURES), -50.0)])
     assert accept(all_passed(features), normal(200), seed=0).all()
 
 
@@ -49,7 +58,7 @@ def test_only_nodules_that_pass_the_pre_filter_are_kept_or_warm_up():
     passed = np.arange(100) % 3 == 0
     kept = accept(Analysis(features, passed), normal(200), seed=0)
     assert not (kept & ~passed).any()
-    assert kept[np.flatnonzero(passed)[:WARM_UP]].all()
+    assert kept[np.flatnonzero(passed)[:WARM_UP_NODULES]].all()
 
 
 def test_acceptance_is_decided_by_its_seed():
@@ -76,7 +85,7 @@ def test_a_shift_of_half_a_deviation_is_the_feature_mmse_it_should_be():
 
 def test_too_few_kept_nodules_are_refused():
     with pytest.raises(InputError, match="kept of"):
-        measure(all_passed(normal(WARM_UP)), normal(50), mse=0.1, seed=0)
+        measure(all_passed(normal(WARM_UP_NODULES)), normal(50), mse=0.1, seed=0)
 
 
 def test_pieces_under_five_voxels_do_not_count(ball):

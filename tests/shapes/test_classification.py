@@ -5,10 +5,10 @@ import pytest
 
 from synthorax.errors import InputError
 from synthorax.shapes.classification import (
-    BENIGN,
+    BENIGN_CENTROID,
     DEVIATION,
     MEAN,
-    SUSPICIOUS,
+    SUSPICIOUS_CENTROID,
     centroid_distances,
     cross_validated_auc,
     fit_svm,
@@ -46,7 +46,7 @@ def within_a_ball(n, seed=0):
 
 
 def test_a_centroids_own_point_is_of_its_class():
-    points = MEAN + DEVIATION * [SUSPICIOUS, BENIGN]
+    points = MEAN + DEVIATION * [SUSPICIOUS_CENTROID, BENIGN_CENTROID]
     assert nearest_centroid(points).tolist() == [True, False]
     np.testing.assert_allclose(centroid_distances(points).diagonal(), 0, atol=1e-20)
 

@@ -7,7 +7,7 @@ from synthorax import api
 from synthorax.datasets.shape_files import nodule_masks
 from synthorax.errors import InputError
 from synthorax.io.images import write_image
-from synthorax.shapes.features import BATCH, shape_features
+from synthorax.shapes.features import MASKS_AT_ONCE, shape_features
 from synthorax.volume import Volume
 
 SPACING_MM = (1.25, 0.7, 0.7)
@@ -29,7 +29,7 @@ def ragged_masks(n, shape, seed=0):
 
 @CONVENTIONS
 def test_a_stack_of_several_batches_gives_each_mask_its_own_figures_in_its_own_row(convention):
-    masks = ragged_masks(2 * BATCH + 3, (12, 40, 70))
+    masks = ragged_masks(2 * MASKS_AT_ONCE + 3, (12, 40, 70))
     together = shape_features(masks, SPACING_MM, convention)
     alone = np.concatenate([shape_features(mask[None], SPACING_MM, convention) for mask in masks])
     np.testing.assert_allclose(together, alone, rtol=1e-12)

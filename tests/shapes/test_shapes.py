@@ -23,7 +23,7 @@ from synthorax.io.images import write_image
 from synthorax.io.tables import read_table, write_table
 from synthorax.nodule import RATINGS, NoduleAttributes
 from synthorax.shapes.mesh import surface
-from synthorax.shapes.resampling import PRESENT, STEPS, resample
+from synthorax.shapes.resampling import OCCUPANCY_STEPS, PRESENT, resample
 from synthorax.volume import Volume
 
 EIGHTEEN = ndimage.generate_binary_structure(3, 2)
@@ -60,7 +60,7 @@ def test_a_resampled_mask_is_one_piece_of_occupancy_in_even_steps(mask, spacing_
     assert ndimage.label(shape > 0, EIGHTEEN)[1] == 1
     assert shape[shape > 0].min() >= PRESENT
     assert shape.max() <= 1
-    np.testing.assert_array_equal(shape * STEPS, np.rint(shape * STEPS))
+    np.testing.assert_array_equal(shape * OCCUPANCY_STEPS, np.rint(shape * OCCUPANCY_STEPS))
 
 
 def test_a_mask_on_the_grids_own_spacing_lies_where_it_lay(ball):

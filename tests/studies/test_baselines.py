@@ -12,10 +12,11 @@ from synthorax.datasets.places import nodule_places
 from synthorax.errors import InputError
 from synthorax.metrics.bootstrap import UndefinedError, mean_of
 from synthorax.nodule import Nodule, NoduleAttributes
-from synthorax.studies import baselines, trials
+from synthorax.patch import POSITIVE
+from synthorax.studies import trials
 from synthorax.studies.baselines import (
-    ALIKE,
-    STRATA_MM,
+    LIKE_SIZE_RATIO,
+    MALIGNANCY_STRATA_MM,
     by_size,
     detection,
     malignancy,
@@ -163,11 +164,11 @@ def test_the_auc_among_nodules_of_like_size_is_that_of_counting_their_pairs():
     scores = np.round(mm + rng.normal(0, 3, 120))
     places = [SimpleNamespace(patient_id=f"P{i // 2}") for i in range(120)]
     found = by_size(SimpleNamespace(labels=labels, places=places), [scores], mm)
-    stratum = np.searchsorted(STRATA_MM, mm, side="right")
+    stratum = np.searchsorted(MALIGNANCY_STRATA_MM, mm, side="right")
     alike = {
         "auc": lambda i, j: True,
         "within strata": lambda i, j: stratum[i] == stratum[j],
-        "pairs of like size": lambda i, j: max(mm[i], mm[j]) <= ALIKE * min(mm[i], mm[j]),
+        "pairs of like size": lambda i, j: max(mm[i], mm[j]) <= LIKE_SIZE_RATIO * min(mm[i], mm[j]),
     }
     assert set(found) == set(alike)
     for name, comparable in alike.items():
@@ -315,4 +316,4 @@ def test_patients_and_not_nodules_are_counted(store, study):
     check_splits(store, splits, [1])
     one = study.splits(SEGMENTATION["smoke"], lambda split: nodule_places(store.in_split(split))[:2] * 9)
     with pytest.raises(InputError, match="2 train patients with class 1"):
-        check_splits(store, one, [baselines.NODULE])
+        check_splits(store, one, [POSITIVE])

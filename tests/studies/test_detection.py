@@ -14,11 +14,12 @@ from synthorax.datasets.lineage import check_unseen, outline_patients
 from synthorax.datasets.mixed import MixedBatches
 from synthorax.datasets.patches import PatchDataset
 from synthorax.datasets.places import is_whole, nodule_places
-from synthorax.datasets.store import Point
+from synthorax.datasets.store import MarkedPoint
 from synthorax.errors import InputError
 from synthorax.makers import Lineage, Samples
 from synthorax.metrics.classification import Confusion
 from synthorax.nodule import NoduleAttributes
+from synthorax.patch import NEGATIVE, POSITIVE
 from synthorax.provenance import patient_key
 from synthorax.studies import trials
 from synthorax.studies.arms import (
@@ -44,7 +45,7 @@ from synthorax.studies.detection import (
 )
 from synthorax.studies.detection_page import study_detection
 from synthorax.studies.filled_patches import FilledPatches
-from synthorax.studies.patch_makers import NEGATIVE, POSITIVE, check_maker_fits, nodules_of, rendering
+from synthorax.studies.patch_makers import check_maker_fits, nodules_of, rendering
 from synthorax.studies.results import check_study_folder
 from synthorax.studies.scan_search import ScanSearch, scan_search
 from synthorax.studies.trials import Scores, Splits, Study
@@ -478,7 +479,7 @@ def test_marks_on_candidates_of_another_detector_are_false_and_on_findings_neith
     marks[::2, 4] = 2.0  # beside the nodule, and surer
     found = {}
     for kind in ("candidate", "non-nodule"):
-        points = (Point(kind, beside),)
+        points = (MarkedPoint(kind, beside),)
         store = store_of(tmp_path / kind, [replace(case, points=points) for case in made])
         found[kind] = scan_search(store).froc([Scores(np.zeros(0), np.zeros(0), marks)]).mean
     assert found["non-nodule"] == 1

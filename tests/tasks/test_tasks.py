@@ -13,7 +13,7 @@ from synthorax.datasets.places import corner_places, nodule_places
 from synthorax.errors import InputError
 from synthorax.metrics.roc import auc
 from synthorax.shapes.overlap import dice
-from synthorax.tasks.classification import AT_ONCE, Classification
+from synthorax.tasks.classification import SCORED_AT_ONCE, Classification
 from synthorax.tasks.config import TASKS, TaskConfig, task_config
 from synthorax.tasks.features.config import PRESETS as FEATURES
 from synthorax.tasks.features.system import FeatureNet
@@ -99,9 +99,9 @@ def test_a_segmenter_learns_to_outline_a_ball(segmenter):
 
 
 def test_what_is_said_of_a_patch_does_not_depend_on_its_company(classifier, segmenter):
-    patches = balls(10_001, AT_ONCE + 9)["ct"]
+    patches = balls(10_001, SCORED_AT_ONCE + 9)["ct"]
     whole = classifier.probabilities(patches)
-    assert whole.shape == (AT_ONCE + 9, 2)
+    assert whole.shape == (SCORED_AT_ONCE + 9, 2)
     assert whole.sum(1) == pytest.approx(1)
     np.testing.assert_allclose(classifier.probabilities(patches[[3]]), whole[[3]], atol=1e-5)
     np.testing.assert_allclose(classifier.probabilities(patches.flip(0))[::-1], whole, atol=1e-5)
@@ -116,9 +116,9 @@ def test_a_prediction_changes_nothing_that_training_goes_on_from(classifier):
 
 def test_features_are_the_last_channels_of_each_patch():
     task = FeatureNet(FEATURES["smoke"])
-    patches = balls(10_002, AT_ONCE + 1)["ct"]
+    patches = balls(10_002, SCORED_AT_ONCE + 1)["ct"]
     found = task.extractor("fresh", "")(task.config.patch.to_hu(patches[:, 0]).numpy(), (1.0, 1.0, 1.0))
-    assert found.values.shape == (AT_ONCE + 1, task.network.feature_size)
+    assert found.values.shape == (SCORED_AT_ONCE + 1, task.network.feature_size)
     with torch.no_grad():
         alone = task.network.features(patches[-1:])
     np.testing.assert_allclose(found.values[-1:], alone, atol=1e-4)

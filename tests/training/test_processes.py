@@ -102,7 +102,7 @@ def wait_for_group_to_end(process, seconds=300):
         ('if rank == 1: training.read_shapes = failing(InputError("boxes", "holes", "none"))', "boxes: found holes", 2),
         (
             'if rank == 1: loop.finite = failing(InputError("a", "b", "c"))\n'
-            "    else: processes.PATIENCE_S = 1; loop.finite = lambda *_: time.sleep(300)",
+            "    else: processes.PROCESS_PATIENCE_S = 1; loop.finite = lambda *_: time.sleep(300)",
             "a: found b; expected c",
             2,
         ),

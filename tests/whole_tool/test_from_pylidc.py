@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from synthorax.annotations.clustering import AnnotatedNodule
-from synthorax.annotations.reading import Contour, Reading, Scan
+from synthorax.annotations.reading import AnnotatedScan, Contour, Reading
 from synthorax.io.images import write_image
 from synthorax.nodule import RATINGS
 from synthorax.volume import Volume
@@ -37,7 +37,7 @@ def test_every_step_of_the_page_works(tmp_path):
 
 @pytest.fixture
 def scan():
-    return Scan("P", "", SERIES, 0.7, 2.0, 2.0, 100.0, 8)
+    return AnnotatedScan("P", "", SERIES, 0.7, 2.0, 2.0, 100.0, 8)
 
 
 def reading(scan, reader, low, high):

@@ -9,6 +9,9 @@ import edt
 import numpy as np
 from numpy.typing import NDArray
 
+Box = tuple[slice, slice, slice]
+"""Slices (z, y, x) of a box of voxels."""
+
 
 def distance_inside(
     mask: NDArray[np.bool_], spacing_mm: Sequence[float], *, border_is_outside: bool = False
@@ -49,7 +52,7 @@ def filled_slices(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return filled
 
 
-def box_around(mask: NDArray[np.bool_], margin: int | Sequence[int] = 0) -> tuple[slice, slice, slice]:
+def box_around(mask: NDArray[np.bool_], margin: int | Sequence[int] = 0) -> Box:
     """The smallest box that holds a mask's voxels, widened by a margin and cut at the array's faces.
 
     Args:

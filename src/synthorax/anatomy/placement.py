@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthorax.anatomy.lungs import Lungs
-from synthorax.anatomy.morphology import box_around, distance_inside
+from synthorax.anatomy.morphology import Box, box_around, distance_inside
 from synthorax.errors import InputError
 from synthorax.geometry import crop
 from synthorax.seeding import generator
@@ -171,9 +171,7 @@ def check_in_scan(ct: Volume, point_mm: Sequence[float]) -> None:
         raise InputError("place", _text(point_mm), inside)
 
 
-def _to_ends(
-    lung: NDArray[np.bool_], box: tuple[slice, slice, slice], spacing_mm: Sequence[float]
-) -> NDArray[np.float64]:
+def _to_ends(lung: NDArray[np.bool_], box: Box, spacing_mm: Sequence[float]) -> NDArray[np.float64]:
     """Millimetres from each block of a box to the nearest face of the scan that cuts the lungs off.
 
     The first and the last slice always count: a nodule there would be cut off, whether the lung is or not.

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from synthorax.annotations.reading import Reading, Scan
+from synthorax.annotations.reading import AnnotatedScan, Reading
 from synthorax.nodule import RATINGS, NoduleAttributes, agreed_ratings
 from synthorax.region import Region, agreement
 
@@ -25,7 +25,7 @@ class AnnotatedNodule:
     readings: tuple[Reading, ...]
 
     @property
-    def scan(self) -> Scan:
+    def scan(self) -> AnnotatedScan:
         return self.readings[0].scan
 
     @cached_property

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from synthorax.annotations.clustering import AnnotatedNodule
-from synthorax.annotations.reading import Scan
+from synthorax.annotations.reading import AnnotatedScan
 from synthorax.errors import InputError
 from synthorax.geometry import orient
 from synthorax.nodule import RATINGS, Nodule
 from synthorax.region import Region
 from synthorax.volume import Volume
 
-SAME_SPACING = 0.02
-"""Relative difference of spacings that is rounding."""
+SPACING_ROUNDING = 0.02
+"""Relative difference of two spacings that is taken for rounding."""
 
 
 def as_read(volume: Volume) -> Volume:
@@ -33,16 +33,16 @@ def as_read(volume: Volume) -> Volume:
     return orient(volume, "RAS" if turned else "LPS")
 
 
-def slice_grid(volume: Volume, *, patient_id: str = "", study_uid: str = "", series_uid: str = "") -> Scan:
+def slice_grid(volume: Volume, *, patient_id: str = "", study_uid: str = "", series_uid: str = "") -> AnnotatedScan:
     """The slice grid of a volume that is `as_read`.
 
     Raises:
         InputError: its pixels are not square.
     """
     _, row, column = volume.spacing_mm
-    if abs(row - column) > SAME_SPACING * row:
+    if abs(row - column) > SPACING_ROUNDING * row:
         raise InputError("outlines", f"pixels of {row:g} x {column:g} mm", "square pixels")
-    return Scan(
+    return AnnotatedScan(
         patient_id=patient_id,
         study_uid=study_uid,
         series_uid=series_uid,
@@ -85,7 +85,7 @@ def label_nodules(
             (grid.pixel_spacing_mm, scan.pixel_spacing_mm, "pixels"),
             (grid.slice_spacing_mm, scan.slice_spacing_mm, "slices"),
         ):
-            if abs(ours - theirs) > SAME_SPACING * theirs:
+            if abs(ours - theirs) > SPACING_ROUNDING * theirs:
                 raise InputError(f"scan {scan.series_uid}", f"{what} {ours:g} mm apart", f"{theirs:g} mm, as annotated")
         offset = round((scan.first_slice_z_mm - grid.first_slice_z_mm) / grid.slice_spacing_mm)
         has_voxels = bool(region.mask.any())

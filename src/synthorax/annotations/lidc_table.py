@@ -19,24 +19,24 @@ from importlib.resources import files
 
 import numpy as np
 
-from synthorax.annotations.reading import Contour, Reading, Scan
+from synthorax.annotations.reading import AnnotatedScan, Contour, Reading
 from synthorax.errors import InputError
 from synthorax.nodule import RATINGS, NoduleAttributes
 from synthorax.seeding import generator
 
-TABLE = files("synthorax.annotations") / "lidc_table.npz"
+LIDC_TABLE = files("synthorax.annotations") / "lidc_table.npz"
 CITATION = "LIDC-IDRI (CC BY 3.0): Armato et al. 2015, doi:10.7937/K9/TCIA.2015.LO9QL9SX; Armato et al. 2011"
 LIKENESS = tuple(name for name in RATINGS if name not in ("subtlety", "calcification", "internal_structure"))
 """Ratings by which nodules are alike: those that are degrees of something, and belong to the nodule."""
-ALIKE = 40
-"""A reading is drawn from so many that are most like what is asked for."""
+ALIKE_READINGS = 40
+"""A reading is drawn from this many readings most similar to the attributes asked for."""
 
 
 @dataclass(frozen=True, eq=False)
 class LidcScan:
     """A scan and its readings of nodules of 3 mm or more; possibly none."""
 
-    scan: Scan
+    scan: AnnotatedScan
     readings: list[Reading]
 
 
@@ -82,7 +82,7 @@ def draw_reading(wanted: NoduleAttributes, seed: int, patients: Collection[str] 
         if (value := getattr(wanted, name)) is not None:
             unlike += (table["reading_ratings"][:, RATINGS.index(name)] - value) ** 2
     unlike[~allowed] = np.inf
-    most = np.sort(unlike)[min(ALIKE, int(allowed.sum())) - 1]
+    most = np.sort(unlike)[min(ALIKE_READINGS, int(allowed.sum())) - 1]
     i = int(generator(seed, "reading").choice(np.flatnonzero(unlike <= most)))
     scan = _scan(table, int(table["reading_scan"][i]))
     return _reading(table, i, scan, _contours_of(table, i, scan))
@@ -96,12 +96,12 @@ def lidc_patients() -> list[str]:
 
 @cache
 def _read() -> dict[str, np.ndarray]:
-    with TABLE.open("rb") as file:
+    with LIDC_TABLE.open("rb") as file:
         return dict(np.load(file))
 
 
-def _scan(table: dict[str, np.ndarray], i: int) -> Scan:
-    return Scan(
+def _scan(table: dict[str, np.ndarray], i: int) -> AnnotatedScan:
+    return AnnotatedScan(
         patient_id=str(table["scan_patient_id"][i]),
         study_uid=str(table["scan_study_uid"][i]),
         series_uid=str(table["scan_series_uid"][i]),
@@ -113,7 +113,7 @@ def _scan(table: dict[str, np.ndarray], i: int) -> Scan:
     )
 
 
-def _reading(table: dict[str, np.ndarray], i: int, scan: Scan, contours: Sequence[Contour]) -> Reading:
+def _reading(table: dict[str, np.ndarray], i: int, scan: AnnotatedScan, contours: Sequence[Contour]) -> Reading:
     return Reading(
         scan=scan,
         reader=int(table["reading_reader"][i]),
@@ -136,13 +136,13 @@ def _widths_mm() -> np.ndarray:
     return np.maximum(longest - 1, 1) * table["scan_pixel_spacing_mm"][table["reading_scan"]]
 
 
-def _contours_of(table: dict[str, np.ndarray], reading: int, scan: Scan) -> list[Contour]:
+def _contours_of(table: dict[str, np.ndarray], reading: int, scan: AnnotatedScan) -> list[Contour]:
     """The contours of one reading."""
     ends = np.concatenate([[0], np.cumsum(table["contour_points"], dtype=np.int64)])
     return [_contour(table, i, ends, scan) for i in np.flatnonzero(table["contour_reading"] == reading).tolist()]
 
 
-def _contour(table: dict[str, np.ndarray], i: int, ends: np.ndarray, scan: Scan) -> Contour:
+def _contour(table: dict[str, np.ndarray], i: int, ends: np.ndarray, scan: AnnotatedScan) -> Contour:
     return Contour(
         slice_index=scan.slice_index(table["contour_z_mm"][i]),
         points_px=np.cumsum(table["point_steps_px"][ends[i] : ends[i + 1]], axis=0, dtype=np.int16),
@@ -150,7 +150,7 @@ def _contour(table: dict[str, np.ndarray], i: int, ends: np.ndarray, scan: Scan)
     )
 
 
-def _contours(table: dict[str, np.ndarray], scans: list[Scan]) -> list[list[Contour]]:
+def _contours(table: dict[str, np.ndarray], scans: list[AnnotatedScan]) -> list[list[Contour]]:
     """The contours of each reading."""
     contours: list[list[Contour]] = [[] for _ in table["reading_scan"]]
     ends = np.concatenate([[0], np.cumsum(table["contour_points"], dtype=np.int64)])

@@ -10,14 +10,15 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from synthorax.annotations.reading import Contour, Reading, Scan
+from synthorax.annotations.reading import AnnotatedScan, Contour, Reading
 from synthorax.errors import InputError
 from synthorax.nodule import RATINGS
 
 XML_RATINGS = {"internal_structure": "internalStructure"}
 """Names of ratings that the files spell otherwise."""
-MOST_BYTES = 64 * 1024 * 1024
-MOST_PIXELS = 4096
+MOST_XML_BYTES = 64 * 1024 * 1024
+MOST_COORDINATE = 4096
+"""Pixels along a side of a slice; a contour beyond it is damaged."""
 MOST_SLICES = 4096
 """An outline further than this from the first slice is damage; a scan may be a part of the one that was read."""
 
@@ -52,7 +53,7 @@ class LidcXml:
     study_uid: str
     sessions: tuple[ElementTree.Element, ...]
 
-    def readings(self, scan: Scan) -> list[Reading]:
+    def readings(self, scan: AnnotatedScan) -> list[Reading]:
         """The outlined nodules of 3 mm or more.
 
         Args:
@@ -87,7 +88,7 @@ class LidcXml:
                 self.path, f"a damaged reading ({error})", "outlines and ratings of LIDC's form"
             ) from error
 
-    def _readings(self, scan: Scan) -> Iterator[Reading]:
+    def _readings(self, scan: AnnotatedScan) -> Iterator[Reading]:
         for reader, session in enumerate(self.sessions):
             for nodule in _all(session, "unblindedReadNodule"):
                 ratings = _first(nodule, "characteristics")
@@ -100,14 +101,14 @@ class LidcXml:
                         raise ValueError(f"ratings {sorted(given.values())}")
                     yield Reading(scan=scan, reader=reader, contours=contours, ratings=given)
 
-    def _contours(self, nodule: ElementTree.Element, scan: Scan) -> Iterator[Contour]:
+    def _contours(self, nodule: ElementTree.Element, scan: AnnotatedScan) -> Iterator[Contour]:
         for roi in _all(nodule, "roi"):
             points = [(int(_text(p, "xCoord")), int(_text(p, "yCoord"))) for p in _all(roi, "edgeMap")]
             if len(points) <= 1:
                 continue
             index = scan.slice_index(float(_text(roi, "imageZposition")))
             array = np.array(points)
-            if abs(index) > MOST_SLICES or array.min() < 0 or array.max() >= MOST_PIXELS:
+            if abs(index) > MOST_SLICES or array.min() < 0 or array.max() >= MOST_COORDINATE:
                 raise ValueError(f"an outline in slice {index} of {scan.n_slices}, pixels to {array.max()}")
             if np.array_equal(array[0], array[-1]):
                 array = array[:-1]
@@ -137,8 +138,8 @@ def read_lidc_xml(path: Path) -> LidcXml:
         InputError: no XML, or not LIDC's of a CT.
     """
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise InputError(path, f"{path.stat().st_size} bytes", f"an annotation file of at most {MOST_BYTES}")
+        if path.stat().st_size > MOST_XML_BYTES:
+            raise InputError(path, f"{path.stat().st_size} bytes", f"an annotation file of at most {MOST_XML_BYTES}")
         root = ElementTree.parse(path).getroot()
     except (ElementTree.ParseError, UnicodeDecodeError, LookupError, ValueError) as error:
         raise InputError(path, "no readable XML", "an annotation file of LIDC-IDRI") from error

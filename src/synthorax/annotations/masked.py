@@ -15,7 +15,8 @@ STRAY_VOXELS = 2
 """A piece of at most this many voxels is stray where its mask has a larger one."""
 MOST_PIECES = 1000
 """A mask of more pieces than this is noise, or no mask of nodules."""
-MOST_NAMES = 6
+MOST_MASKS_NAMED = 6
+"""Masks that a note names."""
 SAME_NODULE = 0.5
 """Two masks are of one nodule if they share more than this part of the smaller: nodules that touch share little, and
 readings of one nodule, or its core, lie within each other."""
@@ -118,7 +119,7 @@ def same_nodules(masked: Sequence[Masked]) -> tuple[list[MaskedNodule], list[str
 
 def named(names: Sequence[str]) -> str:
     """Names of masks in a row, the first few if there are many."""
-    return ", ".join(names[:MOST_NAMES]) + ", ..." * (len(names) > MOST_NAMES)
+    return ", ".join(names[:MOST_MASKS_NAMED]) + ", ..." * (len(names) > MOST_MASKS_NAMED)
 
 
 def _half(regions: Sequence[Region]) -> Region:

@@ -24,7 +24,8 @@ from synthorax.errors import InputError
 from synthorax.io.tables import read_table
 from synthorax.nodule import MOST_RATING, RATINGS, NoduleAttributes, agreed_ratings
 
-TABLE = "nodules.csv"
+NODULE_TABLE = "nodules.csv"
+"""Name of the table of a folder's nodules."""
 CENTER = ("center_x_mm", "center_y_mm", "center_z_mm")
 KNOWN = ("image", "mask", "mask_label", *CENTER, "diameter_mm", "patient_id", "split", "nodule_id", *RATINGS)
 
@@ -61,7 +62,7 @@ class TableImage:
     patient_id: str
     split: str | None
     nodules: tuple[NoduleRow, ...] = field(default=())
-    table: Path = Path(TABLE)
+    table: Path = Path(NODULE_TABLE)
 
 
 def read_nodule_table(path: Path) -> list[TableImage]:

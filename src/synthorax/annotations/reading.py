@@ -13,7 +13,7 @@ from synthorax.region import Region
 
 
 @dataclass(frozen=True)
-class Scan:
+class AnnotatedScan:
     """The slice grid that readings were drawn on, and whose it is.
 
     Attributes:
@@ -90,7 +90,7 @@ class Reading:
         ratings: the LIDC ratings by name (`nodule.RATINGS`).
     """
 
-    scan: Scan
+    scan: AnnotatedScan
     reader: int
     contours: tuple[Contour, ...]
     ratings: Mapping[str, int] = field(default_factory=dict)

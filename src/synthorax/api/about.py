@@ -14,27 +14,27 @@ from synthorax.provenance import MANIFEST
 from synthorax.training.files import CONFIG, DATA, read_log
 
 if TYPE_CHECKING:
-    from synthorax.io.marks import Found
+    from synthorax.io.marks import FoundMark
     from synthorax.volume import Volume
 
-MOST_NAMED = 5
+MOST_DAMAGED_NAMED = 5
 """Damaged files that an error names."""
 HASHES = {
     True: "one a file; `synthorax info STORE --check` compares them all",
     False: "one a case, none of chunks, as format 1 has it; prepare the store again to have them",
 }
-MOST_LABELS = 32
-"""More values than these are not a label map."""
+MOST_LABEL_VALUES = 32
+"""An image with more different values is no label map."""
 
 
-def verify(path: str | Path) -> list[Found]:
+def verify(path: str | Path) -> list[FoundMark]:
     """The synthetic marks of a file or folder; none for a patient's.
 
     Raises:
         InputError: nothing there, or a file that cannot be read.
     """
     from synthorax.datasets.store import is_store
-    from synthorax.io.marks import Found, find_marks
+    from synthorax.io.marks import FoundMark, find_marks
 
     path = Path(path)
     if path.is_dir() and is_store(path):
@@ -43,7 +43,7 @@ def verify(path: str | Path) -> list[Found]:
         cases = Store(path).cases
         marked = [case.synthetic for case in cases if case.synthetic]
         partly = len(marked) < len(cases)
-        return [Found(marked[0], f"{len(marked)} of {len(cases)} cases of the store", partly)] if marked else []
+        return [FoundMark(marked[0], f"{len(marked)} of {len(cases)} cases of the store", partly)] if marked else []
     return find_marks(path)
 
 
@@ -119,8 +119,8 @@ def _damage(path: Path, files: int, errors: Sequence[InputError]) -> InputError:
     """One error for all damaged files of a store: the first as it is told alone, then the others' names."""
     subject, found, expected = errors[0].args
     others = [Path(error.args[0]).relative_to(path).as_posix() for error in errors[1:]]
-    named = f", and {len(others)} more damaged of {files}: {', '.join(others[:MOST_NAMED])}" if others else ""
-    return InputError(subject, found + named + ", ..." * (len(others) > MOST_NAMED), expected)
+    named = f", and {len(others)} more damaged of {files}: {', '.join(others[:MOST_DAMAGED_NAMED])}" if others else ""
+    return InputError(subject, found + named + ", ..." * (len(others) > MOST_DAMAGED_NAMED), expected)
 
 
 def _run(path: Path) -> dict[str, Any]:
@@ -238,7 +238,7 @@ def _volume(volume: Volume) -> dict[str, Any]:
     about: dict[str, Any] = {**_grid(volume), "dtype": str(volume.voxels.dtype), **_ends(volume.voxels)}
     if volume.voxels.dtype.kind in "bu":
         labels, counts = np.unique(volume.voxels, return_counts=True)
-        if len(labels) <= MOST_LABELS:
+        if len(labels) <= MOST_LABEL_VALUES:
             about["voxels_of_label"] = dict(zip(map(str, labels), counts.tolist(), strict=True))
     return about
 

@@ -28,7 +28,8 @@ LEAST_PYTHON = (3, 11)
 LEAST_MEMORY_GB = 4
 LEAST_DISK_GB = 1
 REAL_DATA = "SYNTHORAX_REAL_DATA"
-BATCH = 8
+TIMED_BATCH = 8
+"""Patches that a timed layer takes together."""
 CONVOLUTIONS = ((8, 24), (64, 12))
 """Channels and voxels of a side: `compact`'s finest grid, and a wide network's."""
 RUNS = 3
@@ -36,7 +37,7 @@ CUDA_BUILD = "torch built for CUDA, as its installation page tells"
 
 
 @dataclass(frozen=True)
-class Finding:
+class MachineCheck:
     """One thing that was looked at.
 
     Attributes:
@@ -50,7 +51,7 @@ class Finding:
     advice: str = ""
 
 
-def doctor() -> list[Finding]:
+def doctor() -> list[MachineCheck]:
     """Python, packages, torch, memory, GPU, disk, cache folder, extras, others' systems, and a 3D convolution's time.
 
     It writes one small file into the cache folder and removes it.
@@ -61,56 +62,62 @@ def doctor() -> list[Finding]:
     return [*found, *_computer(), *_gpu(), *_places(), *_extras(), *_systems(), _real_data(), _convolutions()]
 
 
-def is_fit(found: Sequence[Finding]) -> bool:
+def is_fit(found: Sequence[MachineCheck]) -> bool:
     """Whether nothing is missing that is needed."""
     return all(finding.state != "missing" for finding in found)
 
 
-def _python() -> Iterator[Finding]:
+def _python() -> Iterator[MachineCheck]:
     least = ".".join(map(str, LEAST_PYTHON))
     fits = sys.version_info >= LEAST_PYTHON
-    yield Finding("python", "ok" if fits else "missing", platform.python_version(), "" if fits else f"Python {least}")
+    yield MachineCheck(
+        "python", "ok" if fits else "missing", platform.python_version(), "" if fits else f"Python {least}"
+    )
 
 
-def _packages() -> Iterator[Finding]:
+def _packages() -> Iterator[MachineCheck]:
     needed = [_name(line) for line in requires("synthorax") or () if "extra ==" not in line]
     absent = [name for name in needed if not _has(name)]
     found = f"{len(needed) - len(absent)} of {len(needed)} that are needed"
-    yield Finding("packages", "missing" if absent else "ok", found, f"pip install {' '.join(absent)}" if absent else "")
+    yield MachineCheck(
+        "packages", "missing" if absent else "ok", found, f"pip install {' '.join(absent)}" if absent else ""
+    )
 
 
-def _computer() -> Iterator[Finding]:
+def _computer() -> Iterator[MachineCheck]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    yield Finding("processor", "ok", f"{cores} cores, {platform.machine()}, {platform.system()}")
+    yield MachineCheck("processor", "ok", f"{cores} cores, {platform.machine()}, {platform.system()}")
     memory = _memory_gb()
     if memory is None:
-        yield Finding("memory", "note", "cannot be read here", f"{LEAST_MEMORY_GB} GB or more")
+        yield MachineCheck("memory", "note", "cannot be read here", f"{LEAST_MEMORY_GB} GB or more")
     else:
         few = memory < LEAST_MEMORY_GB
         advice = f"{LEAST_MEMORY_GB} GB, for whole scans" if few else ""
-        yield Finding("memory", "note" if few else "ok", f"{memory:.1f} GB", advice)
+        yield MachineCheck("memory", "note" if few else "ok", f"{memory:.1f} GB", advice)
 
 
-def _gpu() -> Iterator[Finding]:
+def _gpu() -> Iterator[MachineCheck]:
     import torch
 
     built = f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU only"
-    yield Finding("torch", "ok", f"{torch.__version__}, built for {built}, {torch.get_num_threads()} threads")
+    yield MachineCheck("torch", "ok", f"{torch.__version__}, built for {built}, {torch.get_num_threads()} threads")
     if torch.cuda.is_available():
         for number in range(torch.cuda.device_count()):
             card = torch.cuda.get_device_properties(number)
             bf16 = "bf16" if torch.cuda.is_bf16_supported() else "no bf16"
-            yield Finding(f"gpu {number}", "ok", f"{card.name}, {card.total_memory / 1e9:.0f} GB, {bf16}")
+            yield MachineCheck(f"gpu {number}", "ok", f"{card.name}, {card.total_memory / 1e9:.0f} GB, {bf16}")
     elif torch.backends.mps.is_available():
-        yield Finding("gpu", "note", "Apple's, on which nobody has tried this", "--device mps, to try it")
+        yield MachineCheck("gpu", "note", "Apple's, on which nobody has tried this", "--device mps, to try it")
     elif torch.version.cuda is None:
         advice = f"with an NVIDIA card: {CUDA_BUILD}"
-        yield Finding("gpu", "note", "none: this torch is built for the CPU only", advice)
+        yield MachineCheck("gpu", "note", "none: this torch is built for the CPU only", advice)
     else:
-        yield Finding("gpu", "note", "none that torch can use", "a driver that `nvidia-smi` sees; else --device cpu")
+        yield MachineCheck(
+            "gpu", "note", "none that torch can use", "a driver that `nvidia-smi` sees; else --device cpu"
+        )
 
 
-def _places() -> Iterator[Finding]:
+def _places() -> Iterator[MachineCheck]:
     import platformdirs
 
     yield _disk("disk here", Path.cwd())
@@ -122,12 +129,12 @@ def _places() -> Iterator[Finding]:
             file.seek(0)
             assert file.read() == b"written"
     except OSError as error:
-        yield Finding("cache", "missing", f"{cache}: {reason(error)}", "a folder to write to")
+        yield MachineCheck("cache", "missing", f"{cache}: {reason(error)}", "a folder to write to")
     else:
         yield _disk("cache", cache)
 
 
-def _extras() -> Iterator[Finding]:
+def _extras() -> Iterator[MachineCheck]:
     of_extra: dict[str, list[str]] = {}
     for line in requires("synthorax") or ():
         if match := re.search(r"extra == ['\"]([\w-]+)['\"]", line):
@@ -135,10 +142,10 @@ def _extras() -> Iterator[Finding]:
     for extra, names in of_extra.items():
         there = all(_has(name) for name in names)
         advice = "" if there else f"pip install 'synthorax[{extra}]'"
-        yield Finding(f"extra {extra}", "ok" if there else "note", "there" if there else "not there", advice)
+        yield MachineCheck(f"extra {extra}", "ok" if there else "note", "there" if there else "not there", advice)
 
 
-def _systems() -> Iterator[Finding]:
+def _systems() -> Iterator[MachineCheck]:
     """Other packages' systems: whether each loads and has what its entry promises."""
     found = registry()
     for name, entry in found.entries.items():
@@ -148,23 +155,27 @@ def _systems() -> Iterator[Finding]:
             entry.check()
         except Exception as error:  # whatever another package raises
             told = " ".join(f"{entry.distribution}: {error}".split())
-            yield Finding(f"system {name}", "note", told, "the other systems work; update or uninstall this package")
+            yield MachineCheck(
+                f"system {name}", "note", told, "the other systems work; update or uninstall this package"
+            )
         else:
-            yield Finding(f"system {name}", "ok", f"of {entry.distribution}: {entry.help}")
+            yield MachineCheck(f"system {name}", "ok", f"of {entry.distribution}: {entry.help}")
     for name, why in found.broken.items():
-        yield Finding(f"system {name}", "note", why, "the other systems work; update or uninstall this package")
+        yield MachineCheck(f"system {name}", "note", why, "the other systems work; update or uninstall this package")
 
 
-def _real_data() -> Finding:
+def _real_data() -> MachineCheck:
     folder = os.environ.get(REAL_DATA)
     if not folder:
-        return Finding("real data", "note", f"{REAL_DATA} is not set", "only some tests and results pages need it")
+        return MachineCheck("real data", "note", f"{REAL_DATA} is not set", "only some tests and results pages need it")
     if not Path(folder).is_dir():
-        return Finding("real data", "note", f"{REAL_DATA} names no folder: {folder}", "the folder of unpacked data")
-    return Finding("real data", "ok", folder)
+        return MachineCheck(
+            "real data", "note", f"{REAL_DATA} names no folder: {folder}", "the folder of unpacked data"
+        )
+    return MachineCheck("real data", "ok", folder)
 
 
-def _convolutions() -> Finding:
+def _convolutions() -> MachineCheck:
     """A forward and a backward pass of 3D convolutions, narrow and wide, and what `precision=auto` is for each."""
     import torch
 
@@ -182,7 +193,9 @@ def _convolutions() -> Finding:
             found.append(f"{channels} channels: {ms} (auto: {of_auto(device, channels)})")
     except RuntimeError as error:  # such as a GPU that this torch has no kernels for
         told = f"does not run: {(str(error).strip() or 'no reason given').splitlines()[0]}"
-        return Finding(name, "note", told, "--device cpu, or a torch built for this GPU" if device == "cuda" else "")
+        return MachineCheck(
+            name, "note", told, "--device cpu, or a torch built for this GPU" if device == "cuda" else ""
+        )
     finally:
         torch.backends.cudnn.allow_tf32 = before
     if not multiplies_bf16(device):
@@ -190,7 +203,7 @@ def _convolutions() -> Finding:
     else:
         rule = "bf16 here" if device == "cuda" else f"bf16 here for networks of {WIDE} channels or more"
     advice = f"--set precision=auto, the default, is {rule}; precision=32 and precision=bf16 force either"
-    return Finding(name, "ok", f"channels last, {'; '.join(found)}", advice)
+    return MachineCheck(name, "ok", f"channels last, {'; '.join(found)}", advice)
 
 
 def _milliseconds(layer: nn.Module, side: int, precision: Precision) -> float:
@@ -200,7 +213,7 @@ def _milliseconds(layer: nn.Module, side: int, precision: Precision) -> float:
     torch.backends.cudnn.allow_tf32 = precision != "32"
     weight = next(layer.parameters())
     layer.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    values = torch.ones(BATCH, weight.shape[1], side, side, side, device=weight.device, requires_grad=True)
+    values = torch.ones(TIMED_BATCH, weight.shape[1], side, side, side, device=weight.device, requires_grad=True)
     values = values.to(memory_format=torch.channels_last_3d)
     least = float("inf")
     for _ in range(RUNS + 1):  # the first one warms up
@@ -214,10 +227,10 @@ def _milliseconds(layer: nn.Module, side: int, precision: Precision) -> float:
     return 1e3 * least
 
 
-def _disk(name: str, folder: Path) -> Finding:
+def _disk(name: str, folder: Path) -> MachineCheck:
     free = shutil.disk_usage(folder).free / 1e9
     few = free < LEAST_DISK_GB
-    return Finding(name, "note" if few else "ok", f"{folder}, {free:.1f} GB free", "make room" if few else "")
+    return MachineCheck(name, "note" if few else "ok", f"{folder}, {free:.1f} GB free", "make room" if few else "")
 
 
 def _memory_gb() -> float | None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from synthorax.makers import Method, Options, Role
     from synthorax.volume import Volume
 
-LungFinder = Literal["density", "lungmask"]
+LungFinderName = Literal["density", "lungmask"]
 
 
 def inject(
@@ -36,7 +36,7 @@ def inject(
     site: Site = "lung",
     clearance: Clearance | None = None,
     labels: str | Path | Volume | None = None,
-    lungs: LungFinder = "density",
+    lungs: LungFinderName = "density",
     series: str | None = None,
     force: bool = False,
     out: str | Path | None = None,
@@ -213,7 +213,7 @@ def _points(at_mm: Sequence[float] | Sequence[Sequence[float]]) -> tuple[tuple[f
         raise InputError("place", str(at_mm), "x, y and z in millimetres") from error
 
 
-def finder_of(lungs: LungFinder) -> Callable[[Volume], Lungs]:
+def finder_of(lungs: LungFinderName) -> Callable[[Volume], Lungs]:
     """How lungs are found.
 
     Raises:

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synthorax.api.editing import LungFinder, finder_of, method_of, request_of, told_of
+from synthorax.api.editing import LungFinderName, finder_of, method_of, request_of, told_of
 from synthorax.errors import InputError, Stopped, reason
 from synthorax.makers import as_told
 
@@ -61,7 +61,7 @@ def inject_folder(
     seed: int = 0,
     site: Site = "lung",
     clearance: Clearance | None = None,
-    lungs: LungFinder = "density",
+    lungs: LungFinderName = "density",
     force: bool = False,
     patient_from: str = "auto",
     keep_identity: bool = False,
@@ -187,7 +187,7 @@ class _Inject:
     device: str
     request: Request
     about: Mapping[str, Any]
-    lungs: LungFinder
+    lungs: LungFinderName
     seed: int
     keep_identity: bool
     token: str

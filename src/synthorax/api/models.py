@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from synthorax.errors import InputError
-from synthorax.makers import ATTRIBUTES, Generator, Samples
-from synthorax.nodule import NoduleAttributes
+from synthorax.makers import Generator, Samples
+from synthorax.nodule import ATTRIBUTES, NoduleAttributes
 from synthorax.registry import OWN, registry
 
 MOST_SAMPLES = 10_000_000
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from synthorax.datasets.store import Store
     from synthorax.hub import Model
     from synthorax.makers import Maker
-    from synthorax.training.loop import Outcome
+    from synthorax.training.loop import FitOutcome
 
 
 def train(
@@ -39,7 +39,7 @@ def train(
     nodes: int = 1,
     max_minutes: float | None = None,
     **options: Any,
-) -> Outcome:
+) -> FitOutcome:
     """Train a system into a run folder, or go on where an earlier call stopped.
 
     Args:

@@ -104,12 +104,12 @@ def study_baselines(
     """
     from synthorax.datasets.store import Store
     from synthorax.io.atomic import working_in
-    from synthorax.studies.baselines_page import TASKS
+    from synthorax.studies.baselines_page import BASELINE_STUDIES
     from synthorax.studies.baselines_page import study_baselines as run
     from synthorax.tasks.config import task_config
 
-    if unknown := sorted(set(tasks) - set(TASKS)) or ([] if tasks else ["none"]):
-        raise InputError("task", repr(unknown[0]), " or ".join(TASKS))
+    if unknown := sorted(set(tasks) - set(BASELINE_STUDIES)) or ([] if tasks else ["none"]):
+        raise InputError("task", repr(unknown[0]), " or ".join(BASELINE_STUDIES))
     check_count("trainings", trainings, 1)
     configs = {task: task_config(task, preset, (settings or {}).get(task, {})) for task in tasks}
     store = Store.of(data)
@@ -266,7 +266,7 @@ def _on_the_patches_of(makers: Sequence[Maker], config: TaskConfig, settings: Ma
     What changes is told on the screen. Injectors work on any grid.
     """
     from synthorax.screen import say
-    from synthorax.studies.patch_makers import GRID
+    from synthorax.studies.patch_makers import GRID_SETTINGS
     from synthorax.tasks.config import TaskConfig
 
     for maker in makers:
@@ -274,7 +274,7 @@ def _on_the_patches_of(makers: Sequence[Maker], config: TaskConfig, settings: Ma
             break
     else:
         return config
-    own = {name: getattr(cast("Generator", maker).spec, name) for name in GRID if name not in settings}
+    own = {name: getattr(cast("Generator", maker).spec, name) for name in GRID_SETTINGS if name not in settings}
     other = {name: value for name, value in own.items() if value != getattr(config, name)}
     if not other:
         return config

@@ -45,7 +45,7 @@ VERBS = {
 """What users can do, in the order they would: verb -> (help, where it is). At a place with `()` stands a function that
 makes the verb for the arguments after it, as its flags depend on them."""
 
-GROUPS = {
+VERB_GROUPS = {
     "prepare": "Turn a source into data that can be trained on.",
     "train": "Train a system; the same command goes on where it stopped.",
     "study": "The papers' experiments, each ending in a table with intervals and a page.",
@@ -64,7 +64,7 @@ def build_app(arguments: Sequence[str] = ()) -> App:
         result_action="return_value",
         suppress_keyboard_interrupt=False,
     )
-    groups = {name: App(name=name, help=text) for name, text in GROUPS.items()}
+    groups = {name: App(name=name, help=text) for name, text in VERB_GROUPS.items()}
     for group in groups.values():
         app.command(group)
     if list(arguments[:1]) == ["train"]:  # its commands are the systems, and only that verb looks for them

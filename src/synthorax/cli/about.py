@@ -13,7 +13,8 @@ from synthorax.registry import registry
 from synthorax.screen import say, warn
 
 NOT_SYNTHETIC = 1
-UNFIT = 1
+UNFIT_EXIT = 1
+"""Exit code of `doctor` on a machine that is not fit."""
 
 
 def info(path: Path, *, check: bool = False, json: Annotated[bool, Parameter(name="--json")] = False) -> None:
@@ -79,7 +80,7 @@ def doctor(*, json: Annotated[bool, Parameter(name="--json")] = False) -> int:
             advice = f" -> {finding.advice}" if finding.advice else ""
             say(f"{finding.state:<8}{finding.name}: {finding.found}{advice}")
         say("fit" if is_fit(found) else "not fit: see what is missing")
-    return 0 if is_fit(found) else UNFIT
+    return 0 if is_fit(found) else UNFIT_EXIT
 
 
 def _print(found: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from synthorax import api
 from synthorax.anatomy.placement import Clearance, Site
-from synthorax.api.editing import LungFinder, told_of
+from synthorax.api.editing import LungFinderName, told_of
 from synthorax.api.folders import holds_scans
 from synthorax.cli.attributes import Attributes
 from synthorax.cli.editing import Several, scan_to_edit, with_method
@@ -75,7 +75,7 @@ def inject(
     attributes: Attributes | None = None,
     options: Options | None = None,
     nodules: Path | None = None,
-    lungs: LungFinder = "density",
+    lungs: LungFinderName = "density",
     series: str | None = None,
     seed: int = 0,
     out: Path,

@@ -22,7 +22,7 @@ from synthorax.errors import ElsewhereError, Stopped
 
 AT_HAND = ("path", "file", "mask", "image", "scan", "table", "folder", "source")
 """Names that our functions have for the file they read."""
-LONGEST = 200
+LONGEST_UNFORESEEN = 200
 """Characters of an unforeseen error's own text that the line shows."""
 
 
@@ -77,7 +77,7 @@ def unforeseen(error: Exception, arguments: Sequence[str]) -> str:
     if isinstance(error, MemoryError):
         return f"{at}there is not enough memory for this; smaller input or fewer --workers need less"
     words = str(error) if isinstance(error, ElsewhereError) else f"{type(error).__name__}: {error}"
-    words = " ".join(words.split())[:LONGEST].rstrip(": ")
+    words = " ".join(words.split())[:LONGEST_UNFORESEEN].rstrip(": ")
     try:
         handle, name = tempfile.mkstemp(prefix="synthorax-error-", suffix=".txt")
         with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as report:

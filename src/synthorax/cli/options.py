@@ -10,11 +10,10 @@ from typing import Any, TypeVar
 
 from synthorax.errors import InputError
 from synthorax.io.mappings import parse_yaml, read_mapping
+from synthorax.patch import MOST_PATCH_VOXELS
 
-LAYERS = re.compile(r"\d+(_\d+)+")
+LAYERS_TEXT = re.compile(r"\d+(_\d+)+")
 """Layers as in 32_3_64_1024, which YAML takes for a number."""
-MOST_PATCH_VOXELS = 2**24
-"""Of a patch or shape: 256 along each axis. Thousands of them are held at once."""
 LEAST_MM, MOST_MM = 1e-3, 1e3
 """Sizes of a voxel: below a thousandth of a millimetre or above a metre it is a slip of the pen."""
 Number = TypeVar("Number", int, float)
@@ -62,7 +61,7 @@ def parse_settings(pairs: Sequence[str], config: Path | None, **named: Any) -> d
         if not separator:
             raise InputError("--set", repr(pair), "KEY=VALUE")
         try:
-            settings[key] = value if LAYERS.fullmatch(value) else parse_yaml(value)
+            settings[key] = value if LAYERS_TEXT.fullmatch(value) else parse_yaml(value)
         except ValueError as error:
             raise InputError("--set", repr(pair), "KEY=VALUE") from error
     return settings | {name: value for name, value in named.items() if value is not None}

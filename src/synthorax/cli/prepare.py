@@ -15,7 +15,7 @@ from synthorax.api.data import SourceKind
 from synthorax.cli.options import parse_zyx
 from synthorax.datasets import summary
 from synthorax.datasets.lidc import LidcRequest
-from synthorax.datasets.shape_files import TABLE
+from synthorax.datasets.shape_files import SHAPE_TABLE
 from synthorax.datasets.store import Annotated, Store
 from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_folder
@@ -58,7 +58,7 @@ def shapes(
     with atomic_folder(out, overwrite=overwrite) as folder:
         made = lidc_shapes(readers=request.readers, grid=request.grid, spacing_mm=request.spacing_mm)
         np.save(folder / "shapes.npy", made.shapes.occupancy)
-        write_table(folder / TABLE, [record.row() for record in made.shapes.records])
+        write_table(folder / SHAPE_TABLE, [record.row() for record in made.shapes.records])
         write_manifest(
             folder / MANIFEST,
             {

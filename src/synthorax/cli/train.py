@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cyclopts import App
 
 Settings = Annotated[list[str] | None, Parameter(negative="")]
-DATA: Mapping[str, Any] = {
+DATA_PARAMETERS: Mapping[str, Any] = {
     "store": Annotated[
         Path, Parameter(help="A store, as `synthorax prepare` makes; its training patients are learned from.")
     ],
@@ -104,7 +104,7 @@ def verb(entry: Entry, arguments: Sequence[str] = ()) -> Callable[..., None]:
     first = next(iter(presets))
     about = " ".join(f"{name}: {text}" for name, text in entry.about_presets.items())
     kinds = {
-        "data": DATA[entry.data],
+        "data": DATA_PARAMETERS[entry.data],
         "preset": Annotated[Literal[tuple(presets)], Parameter(help=about)],
     }
 

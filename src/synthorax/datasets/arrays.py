@@ -26,8 +26,8 @@ from synthorax.io.limits import read_bounded
 
 METADATA = "zarr.json"
 MOST_METADATA_BYTES = 2**16
-CODEC, LEVEL = "zstd", 1
-"""Of Blosc."""
+CODEC, CODEC_LEVEL = "zstd", 1
+"""Blosc's codec, and its level of compression."""
 BLOSC_HEADER_BYTES = 16
 ZSTD_FORMAT = 4
 """Blosc's number of Zstandard, in the upper three bits of its header's flags."""
@@ -59,7 +59,7 @@ class Layout:
     def compressed(self, chunk: NDArray) -> bytes:
         """The bytes of a chunk on disk."""
         shuffle = {"bitshuffle": blosc.BITSHUFFLE, "noshuffle": blosc.NOSHUFFLE}[self.shuffle]
-        data: bytes = blosc.compress(np.ascontiguousarray(chunk, self.dtype), CODEC.encode(), LEVEL, shuffle)
+        data: bytes = blosc.compress(np.ascontiguousarray(chunk, self.dtype), CODEC.encode(), CODEC_LEVEL, shuffle)
         return data
 
     def chunk_of(self, shape: Sequence[int]) -> tuple[int, ...]:
@@ -73,7 +73,7 @@ class Layout:
     def metadata(self, shape: Sequence[int]) -> dict[str, Any]:
         """What `zarr.json` says of an array of a shape."""
         item = np.dtype(self.dtype).itemsize
-        blosc_ = {"typesize": item, "cname": CODEC, "clevel": LEVEL, "shuffle": self.shuffle, "blocksize": 0}
+        blosc_ = {"typesize": item, "cname": CODEC, "clevel": CODEC_LEVEL, "shuffle": self.shuffle, "blocksize": 0}
         little = {"configuration": {"endian": "little"}} if item > 1 else {}
         return {
             "shape": list(shape),
@@ -90,11 +90,12 @@ class Layout:
         }
 
 
-ARRAYS = {
+CASE_ARRAYS = {
     "ct": Layout("int16", (32, 128, 128), ("z", "y", "x"), outside=AIR_HU),
     "regions": Layout("uint8", (2**20,), ("byte",)),
 }
-"""The arrays of a case. Chunks are so small that a nodule's cube touches few, and so large that a scan has few."""
+"""The arrays of a case. Chunks are small enough that a nodule's cube touches few of them, and large enough that a scan
+has few."""
 
 
 def write_array(folder: Path, layout: Layout, values: NDArray) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from synthorax.datasets import rows
 from synthorax.io.limits import MOST_VOXELS
 from synthorax.lineage import Lineage
-from synthorax.nodule import Nodule, NoduleAttributes
+from synthorax.nodule import ATTRIBUTES, Nodule, NoduleAttributes
 from synthorax.provenance import without_folders
 from synthorax.region import Region, paint_labels
 from synthorax.volume import Volume
@@ -25,22 +25,23 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 Annotated = Literal["all", "some", "none-known"]
 """Whether every nodule of a scan is known: all of them, some, or nobody has said anything."""
 ANNOTATED: tuple[Annotated, ...] = ("all", "some", "none-known")
-Box = tuple[tuple[int, int, int], tuple[int, int, int]]
+VoxelBox = tuple[tuple[int, int, int], tuple[int, int, int]]
 """Corner and shape, both (z, y, x), in voxels."""
 CANDIDATE = "candidate"
+STORE_FORMAT = 2
+"""Format of the stores that are written; formats up to it are read."""
 MOST_REGION_BYTES = 2**26
 """Packed bits of all the regions of a case: four organs that fill half of a large scan, or any number of nodules."""
-MOST_SIDE = 2**16
-"""Voxels along an axis."""
+MOST_AXIS_VOXELS = 2**16
+"""Most voxels of a case along an axis."""
 ORTHONORMAL = 1e-4
 """Largest deviation of an axis's direction, as `Volume` allows."""
 KNOW_ALL = ("lidc", "luna16", "patches", "phantom")
 """Kinds of sources whose scans have all their nodules marked."""
-ATTRIBUTES = tuple(field.name for field in fields(NoduleAttributes))
 
 
 @dataclass(frozen=True)
-class Point:
+class MarkedPoint:
     """A place of a scan that is not an outlined nodule.
 
     Attributes:
@@ -61,7 +62,7 @@ class Point:
         return {"kind": self.kind, "center_mm": [round(c, 4) for c in self.center_mm]}
 
     @classmethod
-    def from_row(cls, row: Any) -> Point:
+    def from_row(cls, row: Any) -> MarkedPoint:
         """The point of such a row; raises ValueError."""
         row = rows.table(row, "point")
         x, y, z = rows.numbers(rows.field(row, "center_mm"), "center_mm", 3)
@@ -89,7 +90,7 @@ class Case:
     ct: Volume
     regions: tuple[Region, ...] = ()
     nodules: tuple[Nodule, ...] = ()
-    points: tuple[Point, ...] = ()
+    points: tuple[MarkedPoint, ...] = ()
     annotated: Annotated = "none-known"
     split: Split | None = None
     series_uid: str = ""
@@ -130,7 +131,7 @@ class CaseEntry:
     origin_mm: tuple[float, float, float]
     direction: tuple[tuple[float, ...], ...]
     nodules: tuple[Nodule, ...]
-    boxes: tuple[Box, ...] | None
+    boxes: tuple[VoxelBox, ...] | None
     annotated: Annotated
     synthetic: str
     sha256: str
@@ -176,7 +177,7 @@ class CaseEntry:
             }
         )
 
-    def case(self, ct: NDArray[np.int16], regions: Sequence[Region], points: Sequence[Point]) -> Case:
+    def case(self, ct: NDArray[np.int16], regions: Sequence[Region], points: Sequence[MarkedPoint]) -> Case:
         """The case of this entry, with its voxels [z, y, x] in HU, its nodules' regions and its points."""
         return Case(
             case_id=self.case_id,
@@ -274,7 +275,7 @@ def upgraded(row: Mapping[str, Any], source: Mapping[str, Any]) -> dict[str, Any
     return {**row, "boxes": boxes, "annotated": "all" if known else "none-known"}
 
 
-def packed_bytes(box: Box) -> int:
+def packed_bytes(box: VoxelBox) -> int:
     """Bytes of the packed bits of a region with this box."""
     return -(-math.prod(box[1]) // 8)
 
@@ -284,7 +285,7 @@ def pack_regions(regions: Sequence[Region]) -> NDArray[np.uint8]:
     return np.concatenate([np.zeros(0, np.uint8), *(np.packbits(region.mask) for region in regions)])
 
 
-def unpack_regions(bits: NDArray[np.uint8], boxes: Sequence[Box]) -> tuple[Region, ...]:
+def unpack_regions(bits: NDArray[np.uint8], boxes: Sequence[VoxelBox]) -> tuple[Region, ...]:
     """The regions with these boxes whose bits `pack_regions` packed."""
     found, start = [], 0
     for box in boxes:
@@ -298,11 +299,11 @@ def unpack_regions(bits: NDArray[np.uint8], boxes: Sequence[Box]) -> tuple[Regio
 def _triple(value: Any, name: str, least: int) -> tuple[int, int, int]:
     if len(rows.items(value, name)) != 3:
         raise ValueError(f"{name} {str(value)[:60]} where three whole numbers were expected")
-    z, y, x = (rows.whole(one, name, least, MOST_SIDE) for one in value)
+    z, y, x = (rows.whole(one, name, least, MOST_AXIS_VOXELS) for one in value)
     return z, y, x
 
 
-def _box(value: Any, shape: tuple[int, int, int]) -> Box:
+def _box(value: Any, shape: tuple[int, int, int]) -> VoxelBox:
     if len(rows.items(value, "box")) != 2:
         raise ValueError(f"box {str(value)[:60]} where a corner and a shape were expected")
     corner, size = _triple(value[0], "corner of a box", 0), _triple(value[1], "shape of a box", 1)

@@ -12,7 +12,7 @@ from synthorax.provenance import fingerprint
 
 MOST_LETTERS = 100
 """A longer name is cut, and the end of its hash keeps it apart from others."""
-RESERVED = re.compile(r"(zarr\.json|prepare\.json|(con|prn|aux|nul|com\d|lpt\d)(\..*)?)", re.IGNORECASE)
+RESERVED_NAMES = re.compile(r"(zarr\.json|prepare\.json|(con|prn|aux|nul|com\d|lpt\d)(\..*)?)", re.IGNORECASE)
 """Names of a store's own files, and names that Windows keeps for devices."""
 
 
@@ -50,7 +50,7 @@ def _repeated(names: Sequence[str]) -> set[str]:
 def _clean(stem: str) -> str:
     """A stem as the name of a folder."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", stem).strip("._") or "case"
-    if RESERVED.fullmatch(name):
+    if RESERVED_NAMES.fullmatch(name):
         name = f"case_{name}"
     if len(name) > MOST_LETTERS:
         name = f"{name[:MOST_LETTERS]}-{fingerprint(stem.encode('utf-8', 'surrogatepass'))[:8]}"

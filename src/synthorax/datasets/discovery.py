@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from synthorax.annotations.nodule_table import TABLE
+from synthorax.annotations.nodule_table import NODULE_TABLE
 from synthorax.datasets.mask_matching import MaskFile, ScanHeader, match_masks
 from synthorax.datasets.patients import MOST_NAMED, Person
 from synthorax.datasets.sources import Files, Unreadable
 from synthorax.errors import InputError
 from synthorax.io.dicom_file import read_about
 from synthorax.io.dicom_masks import MODALITIES, read_references
-from synthorax.io.dicom_series import COPY, LOCALIZER, SeriesFiles, group_series
+from synthorax.io.dicom_series import FILE_COPY, LOCALIZER, SeriesFiles, group_series
 from synthorax.io.images import image_stem, is_image
 from synthorax.io.walk import LeftOut, survey
 
@@ -25,8 +25,8 @@ MASK_WORDS = re.compile(
     r"masks?|seg(mentation)?s?|labels?(t[rs])?|annotations?|nodules?|lesions?|tumou?rs?|gtv", re.IGNORECASE
 )
 """An image whose name or folder holds one of these words, and is else called as another image, may be its mask."""
-HARMLESS = (LOCALIZER, COPY)
-"""Files beside a series that were passed over for these reasons are no masks."""
+MASKLESS_REASONS = (LOCALIZER, FILE_COPY)
+"""A file that was passed over for one of these reasons is no mask."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def find_scans(folder: Path) -> FoundScans:
     images = [path for path in paths if is_image(path) and SEGMENTED_LUNGS not in path.parts]
     found = group_series([path for path in paths if not is_image(path)], surveyed.left_out if surveyed else ())
     series = [one for one in found if one.modality == "CT" and not one.is_localizer]
-    harmless = {left for one in series for left in one.left_out if left[1] in HARMLESS}
+    harmless = {left for one in series for left in one.left_out if left[1] in MASKLESS_REASONS}
     refused = [_unreadable(folder, left) for left in found.left_out if left not in harmless]
     refused += [
         _unreadable(folder, (one.files[0], "localizer images, and no slices")) for one in found if one.is_localizer
@@ -83,7 +83,7 @@ def find_scans(folder: Path) -> FoundScans:
         scans=tuple(files for files, _ in scans),
         people=tuple(person for _, person in scans),
         refused=tuple(refused),
-        tables=tuple(path for path in paths if path.name == TABLE),
+        tables=tuple(path for path in paths if path.name == NODULE_TABLE),
         notes=tuple(_not_read(paths, found.series)),
     )
 
@@ -120,7 +120,7 @@ def _of_series(
     series: SeriesFiles, header: ScanHeader, masks: tuple[Path, ...], doubts: tuple[str, ...], base: Path
 ) -> tuple[Files, Person]:
     """A DICOM series as files to be read, and whose it is."""
-    lost = [reason for _, reason in series.left_out if reason not in HARMLESS]
+    lost = [reason for _, reason in series.left_out if reason not in MASKLESS_REASONS]
     if lost:
         doubts = (*doubts, f"{len(lost)} files beside it were not read and may be masks of it")
     files = Files(header.folder, series.uid, series.patient_id, series.files, masks, doubts, series.left_out)
@@ -148,10 +148,14 @@ def _not_read(paths: Sequence[Path], series: Sequence[SeriesFiles]) -> list[str]
     if others:
         counted = ", ".join(f"{count} {modality}" for modality, count in sorted(others.items()))
         notes.append(f"DICOM files that are neither CT nor masks were not read: {counted}")
-    lists = [path for path in paths if path.suffix.lower() in (".csv", ".tsv", ".xlsx", ".xls") and path.name != TABLE]
+    lists = [
+        path for path in paths if path.suffix.lower() in (".csv", ".tsv", ".xlsx", ".xls") and path.name != NODULE_TABLE
+    ]
     if lists:
         named = ", ".join(dict.fromkeys(path.name for path in lists[:MOST_NAMED])) + ", ..." * (len(lists) > MOST_NAMED)
-        notes.append(f"{len(lists)} tables were not read ({named}); a table of nodules is {TABLE}, or given by --table")
+        notes.append(
+            f"{len(lists)} tables were not read ({named}); a table of nodules is {NODULE_TABLE}, or given by --table"
+        )
     return notes
 
 

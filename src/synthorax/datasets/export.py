@@ -19,7 +19,7 @@ from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_folder
 from synthorax.nodule import Nodule
 
-Layout = Literal["nnunet", "monai"]
+ExportLayout = Literal["nnunet", "monai"]
 Unknown = Literal["leave-out", "include"]
 Voxelless = Literal["refuse", "balls", "ignore", "leave-out"]
 
@@ -53,7 +53,7 @@ def export(
         OutputError: it cannot be written.
     """
     for subject, found, known in (
-        ("layout", layout, Layout),
+        ("layout", layout, ExportLayout),
         ("unknown", unknown, Unknown),
         ("voxelless", voxelless, Voxelless),
     ):

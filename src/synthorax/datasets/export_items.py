@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from synthorax.annotations.nodule_table import TABLE, read_nodule_table
+from synthorax.annotations.nodule_table import NODULE_TABLE, read_nodule_table
 from synthorax.datasets.case import CaseEntry
 from synthorax.datasets.manifests import Manifests
 from synthorax.datasets.store import SPLITS, Annotated, Store
@@ -26,9 +26,9 @@ from synthorax.provenance import MANIFEST
 from synthorax.region import Region
 from synthorax.volume import Volume
 
-UNFIT = re.compile(r'[\x00-\x1f\x7f/\\\\:*?"<>|]')
-"""What the name of a file cannot hold on every system."""
-NAMED = 5
+UNFIT_CHARACTERS = re.compile(r'[\x00-\x1f\x7f/\\\\:*?"<>|]')
+"""Characters that a file's name cannot hold on every system."""
+MOST_CASES_NAMED = 5
 """Cases that a message names; of further ones it gives the number."""
 
 
@@ -155,7 +155,7 @@ def sample_items(folder: Path) -> list[Item]:
     masks, images = _images(folder / "masks"), _images(folder / "images")
     if not masks and not images:
         raise InputError(folder, "no images", "samples written with --formats nifti or mha")
-    table = read_nodule_table(folder / TABLE) if (folder / TABLE).is_file() else []
+    table = read_nodule_table(folder / NODULE_TABLE) if (folder / NODULE_TABLE).is_file() else []
     empty = [image_stem(sample.scan) for sample in Manifests().samples(folder) if sample.is_empty]
     listed: dict[str, tuple[Nodule, ...]] = dict.fromkeys(empty, ())
     listed |= {
@@ -267,8 +267,8 @@ def number(n: int, noun: str) -> str:
 
 def few(names: Sequence[str]) -> str:
     """The first names of a list, and how many more there are."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
+    more = f" and {len(names) - MOST_CASES_NAMED} more" if len(names) > MOST_CASES_NAMED else ""
+    return ", ".join(names[:MOST_CASES_NAMED]) + more
 
 
 def file_name(name: str, taken: set[str], refused: Sequence[str] = ()) -> str:
@@ -278,7 +278,7 @@ def file_name(name: str, taken: set[str], refused: Sequence[str] = ()) -> str:
         taken: stems in use, folded: some file systems do not tell upper from lower case.
         refused: endings that the reader of the files takes for something else.
     """
-    stem = UNFIT.sub("-", name).lstrip(".-").rstrip(" .") or "case"
+    stem = UNFIT_CHARACTERS.sub("-", name).lstrip(".-").rstrip(" .") or "case"
     if stem.endswith(tuple(refused)):
         stem += "-ct"
     found, number = stem, 1

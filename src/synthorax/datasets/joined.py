@@ -17,8 +17,8 @@ from synthorax.datasets.whose import Known
 from synthorax.errors import InputError
 from synthorax.lineage import Lineage
 
-PREFIX = "synthetic-"
-"""How the names of cases begin that join a store."""
+JOINED_PREFIX = "synthetic-"
+"""Start of the names of cases that join a store."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def join(folders: Sequence[Path], real: Sequence[Source], only_train: bool) -> J
     used = {source.case_id.casefold() for source in real if not isinstance(source, Unreadable)}
     made: list[Source] = []
     for source in found.sources:
-        name = source.case_id if source.case_id.casefold().startswith(PREFIX) else PREFIX + source.case_id
+        name = source.case_id if source.case_id.casefold().startswith(JOINED_PREFIX) else JOINED_PREFIX + source.case_id
         number, case_id = 1, name
         while case_id.casefold() in used:
             number, case_id = number + 1, f"{name}-{number + 1}"

@@ -13,7 +13,7 @@ import platformdirs
 from numpy.typing import NDArray
 
 from synthorax.annotations.clustering import AnnotatedNodule, cluster
-from synthorax.annotations.lidc_table import TABLE, read_lidc_table
+from synthorax.annotations.lidc_table import LIDC_TABLE, read_lidc_table
 from synthorax.annotations.reading import Reading
 from synthorax.datasets.shapes import LUNG_GRID, LUNG_SPACING_MM, ShapeRecord, ShapeSet
 from synthorax.errors import InputError, OutputError
@@ -22,7 +22,7 @@ from synthorax.parallel import map_processes
 from synthorax.provenance import fingerprint
 from synthorax.shapes.resampling import resample
 
-RECIPE = 2
+LIDC_SHAPES_RECIPE = 2
 """Raised whenever the same request would give other shapes, so that no old cache is read."""
 NO_CONSENSUS = "without consensus"
 TOO_LARGE = "larger than the grid"
@@ -76,7 +76,7 @@ def lidc_shapes(request: LidcRequest, workers: int | None = None) -> LidcShapes:
 def cached_lidc_shapes(request: LidcRequest, cache: Path | None = None) -> LidcShapes:
     """`lidc_shapes`, remembered in the user's cache folder; a cache that cannot be written is done without."""
     cache = cache or platformdirs.user_cache_path("synthorax")
-    key = fingerprint(json.dumps([RECIPE, asdict(request)]).encode() + TABLE.read_bytes())[:16]
+    key = fingerprint(json.dumps([LIDC_SHAPES_RECIPE, asdict(request)]).encode() + LIDC_TABLE.read_bytes())[:16]
     file = cache / f"lidc-shapes-{key}.npz"
     if (known := _read_cache(file, request)) is not None:
         return known

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from synthorax.annotations.nodule_table import TABLE, TableImage, read_nodule_table
+from synthorax.annotations.nodule_table import NODULE_TABLE, TableImage, read_nodule_table
 from synthorax.datasets.case import ANNOTATED, Annotated
 from synthorax.errors import InputError
 from synthorax.io.atomic import MARK
@@ -114,7 +114,7 @@ class Manifests:
     def tables_of(self, scans: Iterable[Path]) -> list[Path]:
         """The places of tables that folders of samples do not have, as none of their samples has a nodule."""
         homes = {scan.parent.parent for scan in scans if scan in self._samples(scan.parent.parent)}
-        return sorted(home / TABLE for home in homes if not (home / TABLE).exists())
+        return sorted(home / NODULE_TABLE for home in homes if not (home / NODULE_TABLE).exists())
 
     def usual(self, image: TableImage) -> Annotated:
         """What a table tells of an image: all nodules; of an edited scan those put in, not those of its patient.

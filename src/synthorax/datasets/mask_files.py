@@ -22,8 +22,8 @@ from synthorax.volume import Volume
 
 NOT_TAKEN = "structure not taken for a nodule: "
 """Notes on structures by their names begin with this."""
-MOST_NAMES = 100
-"""Structures that are not taken are named up to this number a scan."""
+MOST_STRUCTURES_NOTED = 100
+"""Structures not taken for nodules that the notes of a scan name."""
 FAR_MM = 5.0
 """A centre further than this from the nodule's voxels contradicts them."""
 
@@ -83,8 +83,10 @@ def masked_nodules(masks: Sequence[Path], scan: Scan, expression: str | None) ->
             notes += [told] * bool(told)
             found += parts
     nodules, told_of_same = same_nodules(found)
-    notes += told_of_same + [NOT_TAKEN + name for name in list(others)[:MOST_NAMES]]
-    notes += [f"{len(others) - MOST_NAMES} more structures are not taken for nodules"] * (len(others) > MOST_NAMES)
+    notes += told_of_same + [NOT_TAKEN + name for name in list(others)[:MOST_STRUCTURES_NOTED]]
+    notes += [f"{len(others) - MOST_STRUCTURES_NOTED} more structures are not taken for nodules"] * (
+        len(others) > MOST_STRUCTURES_NOTED
+    )
     return NodulesOfMasks(tuple(nodules), tuple(notes), is_whole)
 
 

@@ -23,13 +23,13 @@ from numpy.typing import ArrayLike
 
 from synthorax.datasets.export_items import Content, Item, Report, ball, center_voxel, few, file_name, write_json
 from synthorax.io.images import write_image
+from synthorax.io.nifti import NIFTI_SUFFIX
 from synthorax.nodule import Nodule
 from synthorax.region import paint_labels
 from synthorax.volume import Volume
 
 LISTS = {"train": "training", "val": "validation", "test": "testing"}
-SUFFIX = ".nii.gz"
-ABOUT = (
+DATASET_DESCRIPTION = (
     "Lung nodules in CT, written by synthorax. box: centre and size (x, y, z, width, height, depth) in mm, world LPS,"
     " for AffineBoxToImageCoordinated(affine_lps_to_ras=True) of images turned to RAS; in voxels as MaskToBox makes it."
     " label: the class of each box. mask: a label map, a label a nodule; where nodules overlap, the smaller is on top."
@@ -40,7 +40,9 @@ RENAMED = "cases renamed, as a file system cannot hold their names"
 PAINTED = "nodules without voxels are balls of their diameter in the masks"
 NO_MASK = "no mask is written, as the voxels of a nodule are not known; its box is"
 OBLIQUE = "scans oblique to the patient's axes; their boxes are right in voxels, read by MONAI's transform"
-EMPTY = "cases without a nodule have `box: []`; MONAI's transforms need StandardizeEmptyBoxd before the others then"
+EMPTY_BOXES = (
+    "cases without a nodule have `box: []`; MONAI's transforms need StandardizeEmptyBoxd before the others then"
+)
 
 
 def write(items: Iterable[Item], folder: Path, name: str, report: Report, *, balls: bool = False) -> None:
@@ -59,16 +61,16 @@ def write(items: Iterable[Item], folder: Path, name: str, report: Report, *, bal
     (folder / "images").mkdir()
     (folder / "masks").mkdir()
     taken: set[str] = set()
-    told: dict[str, list[str]] = {sentence: [] for sentence in (RENAMED, PAINTED, NO_MASK, OBLIQUE, EMPTY)}
+    told: dict[str, list[str]] = {sentence: [] for sentence in (RENAMED, PAINTED, NO_MASK, OBLIQUE, EMPTY_BOXES)}
     for item in items:
         stem = file_name(item.name, taken)
         content = item.read()
         row: dict[str, Any] = {"patient_id": item.patient_id}
         if item.has_ct:
-            row["image"] = f"images/{stem}{SUFFIX}"
+            row["image"] = f"images/{stem}{NIFTI_SUFFIX}"
             write_image(folder / row["image"], content.grid, mark=item.mark)
         if balls or not item.voxelless:
-            row["mask"] = f"masks/{stem}{SUFFIX}"
+            row["mask"] = f"masks/{stem}{NIFTI_SUFFIX}"
             write_image(folder / row["mask"], _mask(content, item), mark=item.mark)
         else:
             told[NO_MASK].append(item.name)
@@ -80,11 +82,11 @@ def write(items: Iterable[Item], folder: Path, name: str, report: Report, *, bal
             (RENAMED, stem != item.name),
             (PAINTED, balls and bool(item.voxelless)),
             (OBLIQUE, not is_straight(content.grid)),
-            (EMPTY, not item.nodules),
+            (EMPTY_BOXES, not item.nodules),
         ):
             told[sentence] += [item.name] * holds
     report.notes += [f"{sentence}: {few(names)}" for sentence, names in told.items() if names]
-    about = {"name": name, "description": ABOUT, "notes": report.notes, "labels": {"0": "nodule"}}
+    about = {"name": name, "description": DATASET_DESCRIPTION, "notes": report.notes, "labels": {"0": "nodule"}}
     write_json(folder / "dataset.json", about | lists)
 
 

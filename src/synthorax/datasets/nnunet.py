@@ -17,15 +17,16 @@ from numpy.typing import NDArray
 from synthorax.datasets.export_items import Content, Item, Report, ball, few, file_name, write_json
 from synthorax.datasets.store import SPLITS
 from synthorax.io.images import write_image
+from synthorax.io.nifti import NIFTI_SUFFIX
 
-SUFFIX = ".nii.gz"
 FOLDER = re.compile(r"Dataset\d{3}(_.*)?")
 """How nnU-Net finds a data set: by the three digits of its folder's name."""
 TAKEN_FOR_LABELS = "_seg"
 """A case whose name ends so is passed over among the preprocessed files, where `NAME_seg` holds the labels of NAME."""
-FOLDS = 5
-"""Folds that nnU-Net makes by itself, of at least as many cases."""
-NODULE, IGNORE = 1, 2
+NNUNET_FOLDS = 5
+"""Folds that nnU-Net makes of a data set with at least this many cases."""
+NODULE_LABEL, IGNORE_LABEL = 1, 2
+"""Labels of nodules, and of voxels that nnU-Net leaves out of training."""
 
 
 def write(
@@ -66,14 +67,14 @@ def write(
         content = item.read()
         if item.voxelless:
             painted.append(item.name)
-        labels = replace(content.grid, voxels=label_map(item, content, IGNORE if ignore else NODULE))
-        write_image(folder / f"images{part}" / f"{stem}_0000{SUFFIX}", content.grid, mark=item.mark)
-        write_image(folder / f"labels{part}" / f"{stem}{SUFFIX}", labels, mark=item.mark)
+        labels = replace(content.grid, voxels=label_map(item, content, IGNORE_LABEL if ignore else NODULE_LABEL))
+        write_image(folder / f"images{part}" / f"{stem}_0000{NIFTI_SUFFIX}", content.grid, mark=item.mark)
+        write_image(folder / f"labels{part}" / f"{stem}{NIFTI_SUFFIX}", labels, mark=item.mark)
         names[item.split].append(stem)
         report.count(item)
         if item.split != "test":
             patients[item.patient_id] += 1
-            has_nodules |= bool((labels.voxels == NODULE).any())
+            has_nodules |= bool((labels.voxels == NODULE_LABEL).any())
     if painted:
         what = "nnU-Net's ignore label, where it learns nothing" if ignore else "nodule"
         report.notes.append(f"nodules without voxels are balls of their diameter, labelled as {what}: {few(painted)}")
@@ -95,9 +96,9 @@ def write(
         "name": name,
         "description": "Lung nodules in CT, written by synthorax; all nodules of a scan have one label.",
         "channel_names": {"0": "CT"},
-        "labels": {"background": 0, "nodule": NODULE} | ({"ignore": IGNORE} if ignore and painted else {}),
+        "labels": {"background": 0, "nodule": NODULE_LABEL} | ({"ignore": IGNORE_LABEL} if ignore and painted else {}),
         "numTraining": len(train) + len(val),
-        "file_ending": SUFFIX,
+        "file_ending": NIFTI_SUFFIX,
         "notes": report.notes,
     }
     if renamed:
@@ -111,7 +112,7 @@ def label_map(item: Item, content: Content, without_voxels: int) -> NDArray[np.u
     for nodule in item.voxelless:
         ball(content.grid, nodule, item.name).paint(labels, without_voxels)
     for region in content.regions:
-        region.paint(labels, NODULE)
+        region.paint(labels, NODULE_LABEL)
     return labels
 
 
@@ -120,8 +121,8 @@ def _without_splits(n: int, patients: Counter[str], missing: str) -> str:
     if not n:
         return "no training cases: nnU-Net can predict imagesTs, and has nothing to train on"
     told = f"no case is in {missing}, so there is no splits_final.json"
-    if n < FOLDS:
-        return f"{told}; nnU-Net needs {FOLDS} cases for its own folds and has {n}: train it with fold `all`"
+    if n < NNUNET_FOLDS:
+        return f"{told}; nnU-Net needs {NNUNET_FOLDS} cases for its own folds and has {n}: train it with fold `all`"
     several = sum(count > 1 for count in patients.values())
     parted = f", which part {several} patients of several cases: give such data a val share" if several else ""
-    return f"{told}; nnU-Net makes {FOLDS} folds of the {n} cases{parted}"
+    return f"{told}; nnU-Net makes {NNUNET_FOLDS} folds of the {n} cases{parted}"

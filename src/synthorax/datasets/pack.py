@@ -30,7 +30,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from synthorax.datasets import rows
-from synthorax.datasets.case import Case, CaseEntry, Point, lineages_apart, lineages_joined, upgraded
+from synthorax.datasets.case import (
+    STORE_FORMAT,
+    Case,
+    CaseEntry,
+    MarkedPoint,
+    lineages_apart,
+    lineages_joined,
+    upgraded,
+)
 from synthorax.datasets.pack_codec import decode_ct, decode_mask, decode_regions, encode_ct, encode_regions
 from synthorax.datasets.progress import shown
 from synthorax.errors import InputError
@@ -43,14 +51,14 @@ if TYPE_CHECKING:
     from synthorax.datasets.store import Store
     from synthorax.patch import PatchSpec
 
-FORMAT = 2
-INDEX = "index.json"
-WRITTEN = "what `synthorax pack` wrote"
-MOST_INDEX_BYTES = 2**26
+PACK_FORMAT = 2
+PACK_INDEX = "index.json"
+EXPECTED_PACK = "what `synthorax pack` wrote"
+MOST_PACK_INDEX_BYTES = 2**26
 LARGEST_STEP_HU = 64
 MOST_MARGIN = 256
 """Voxels around a patch; no shift or scaling takes more."""
-DAMAGE = (
+PACK_DAMAGE = (
     BadZipFile,
     OSError,
     ValueError,
@@ -63,7 +71,7 @@ DAMAGE = (
     zlib.error,
     Image.DecompressionBombError,
 )
-"""What Python's and Pillow's readers raise of files that are damaged, encrypted or too large."""
+"""Exceptions that Python's and Pillow's readers raise for a damaged, encrypted or too large pack."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +124,8 @@ class Pack:
         try:
             self._open()
         except FileNotFoundError:
-            raise InputError(path, "nothing", WRITTEN) from None
-        except DAMAGE as error:
+            raise InputError(path, "nothing", EXPECTED_PACK) from None
+        except PACK_DAMAGE as error:
             raise self._damage(error) from error
 
     def _open(self) -> None:
@@ -126,10 +134,10 @@ class Pack:
             raise ValueError("no regular file")
         self._zip = ZipFile(self.path)
         rows.unique([member.filename for member in self._zip.infolist()], "member")
-        index = rows.json_object(self._read(INDEX, MOST_INDEX_BYTES))
+        index = rows.json_object(self._read(PACK_INDEX, MOST_PACK_INDEX_BYTES))
         self.format: int = rows.whole(rows.field(index, "format"), "format", 1, 2**31)
-        if self.format > FORMAT:
-            expected = f"format 1 or {FORMAT}; a newer synthorax wrote it: update synthorax"
+        if self.format > PACK_FORMAT:
+            expected = f"format 1 or {PACK_FORMAT}; a newer synthorax wrote it: update synthorax"
             raise InputError(self.path, f"a pack of format {self.format}", expected)
         self.source = rows.table(rows.field(index, "source"), "source")
         cases = lineages_joined(rows.items(rows.field(index, "cases"), "cases"), index.get("lineages", []))
@@ -140,7 +148,7 @@ class Pack:
         rows.unique([entry.case_id for entry in self.entries], "case_id")
         self.splits = rows.splits(rows.field(index, "splits"), [entry.patient_id for entry in self.entries])
         self.of = rows.sha256(rows.field(index, "of"), "fingerprint")
-        self.store_format: int = rows.whole(index.get("store_format", 1), "format", 1, FORMAT)
+        self.store_format: int = rows.whole(index.get("store_format", 1), "format", 1, STORE_FORMAT)
         self.whole = bool(rows.field(index, "whole"))
         self.request = rows.table(rows.field(index, "request"), "request")
         self._step = rows.whole(rows.field(self.request, "hu_step"), "hu_step", 1, LARGEST_STEP_HU)
@@ -157,7 +165,7 @@ class Pack:
         """
         try:
             return decode_ct(self._read(f"{number}.ct"), self.entries[number].shape, self._step)
-        except DAMAGE as error:
+        except PACK_DAMAGE as error:
             raise self._damage(error) from error
 
     def regions(self, number: int) -> tuple[Region, ...]:
@@ -172,7 +180,7 @@ class Pack:
                 labels = decode_mask(self._read(f"{number}.mask"), entry.shape)
                 return tuple(regions_of(labels, range(1, entry.labels + 1)))
             return decode_regions(self._read(f"{number}.regions"), entry.boxes) if entry.boxes else ()
-        except DAMAGE as error:
+        except PACK_DAMAGE as error:
             raise self._damage(error) from error
 
     def mask(self, number: int) -> NDArray | None:
@@ -192,15 +200,15 @@ class Pack:
         """
         return self.entries[number].case(self.ct(number), self.regions(number), self.points(number))
 
-    def points(self, number: int) -> tuple[Point, ...]:
+    def points(self, number: int) -> tuple[MarkedPoint, ...]:
         """What else is marked in a case.
 
         Raises:
             InputError: a damaged pack.
         """
         try:
-            return tuple(Point.from_row(row) for row in rows.items(self.rows[number].get("points", []), "points"))
-        except DAMAGE as error:
+            return tuple(MarkedPoint.from_row(row) for row in rows.items(self.rows[number].get("points", []), "points"))
+        except PACK_DAMAGE as error:
             raise self._damage(error) from error
 
     def _read(self, name: str, most: int | None = None) -> bytes:
@@ -213,7 +221,7 @@ class Pack:
         return self._zip.read(member)
 
     def _damage(self, error: Exception) -> InputError:
-        return InputError(self.path, f"no pack, or a damaged one ({' '.join(str(error).split())[:120]})", WRITTEN)
+        return InputError(self.path, f"no pack, or a damaged one ({' '.join(str(error).split())[:120]})", EXPECTED_PACK)
 
 
 def pack_store(
@@ -240,7 +248,7 @@ def pack_store(
         what = "case" if request.size is None else "nodule"
         raise InputError(store.path, f"no {what} in {', '.join(request.splits)}", "one or more")
     index: dict[str, Any] = {
-        "format": FORMAT,
+        "format": PACK_FORMAT,
         "synthorax": version("synthorax"),
         "request": asdict(request),
         "of": store.fingerprint,
@@ -260,7 +268,7 @@ def pack_store(
                 zipped.writestr(ZipInfo(f"{number}.regions"), regions)
         index["cases"], lineages = lineages_apart(index["cases"])
         index |= {"lineages": lineages} if lineages else {}
-        zipped.writestr(ZipInfo(INDEX), json.dumps(index, allow_nan=False))
+        zipped.writestr(ZipInfo(PACK_INDEX), json.dumps(index, allow_nan=False))
     return Pack(out)
 
 
@@ -279,13 +287,12 @@ def unpack_store(pack: Pack, out: Path, *, overwrite: bool = False) -> Store:
         InputError: a damaged pack, or a folder that is not ours to replace.
         OutputError: the store cannot be written.
     """
-    from synthorax.datasets.store import FORMAT as STORE_FORMAT
-    from synthorax.datasets.store import REQUEST, Store, write_case, write_index
+    from synthorax.datasets.store import STORE_REQUEST, Store, write_case, write_index
 
     made = {"kind": "pack", "of": pack.of, **pack.request}
     with atomic_folder(out, overwrite=overwrite) as folder:
         request = {"synthorax": version("synthorax"), **made}
-        (folder / REQUEST).write_text(json.dumps(request, indent=1) + "\n")
+        (folder / STORE_REQUEST).write_text(json.dumps(request, indent=1) + "\n")
         entries = [
             write_case(folder, pack.case(number), f"pack {pack.of} {number}")
             for number in shown(range(len(pack)), "unpack", len(pack))
@@ -298,7 +305,7 @@ def unpack_store(pack: Pack, out: Path, *, overwrite: bool = False) -> Store:
     return Store(out)
 
 
-Job = tuple[str, "Place | None"]
+PackJob = tuple[str, "Place | None"]
 """The name of a case to be written, and the place that it is a patch of; None for a case of the store."""
 
 
@@ -309,7 +316,7 @@ class _Encode:
     store: Store
     request: PackRequest
 
-    def __call__(self, job: Job) -> tuple[dict[str, Any], bytes, bytes | None]:
+    def __call__(self, job: PackJob) -> tuple[dict[str, Any], bytes, bytes | None]:
         name, place = job
         case = self.store.read(name) if place is None else self._patch(name, place)
         voxels = np.rint(case.ct.voxels / self.request.hu_step).astype(np.int16)
@@ -335,7 +342,7 @@ class _Encode:
         )
 
 
-def _patches(store: Store, request: PackRequest) -> list[Job]:
+def _patches(store: Store, request: PackRequest) -> list[PackJob]:
     """A patch a nodule, and those without one that training would find."""
     from synthorax.datasets.places import negative_places, nodule_places
 
@@ -347,7 +354,7 @@ def _patches(store: Store, request: PackRequest) -> list[Job]:
             margin, count = (request.margin,) * 3, len(nodules)
             places += dict.fromkeys(negative_places(store, cases, _spec(request), count, request.seed, margin=margin))
     seen: Counter[str] = Counter()
-    jobs: list[Job] = []
+    jobs: list[PackJob] = []
     for place in places:
         jobs.append((f"{place.case_id}-{seen[place.case_id]}", place))
         seen[place.case_id] += 1

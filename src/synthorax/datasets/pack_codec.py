@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from synthorax.datasets import rows
-from synthorax.datasets.case import Box, pack_regions, packed_bytes, unpack_regions
+from synthorax.datasets.case import VoxelBox, pack_regions, packed_bytes, unpack_regions
 from synthorax.region import Region
 
 SLAB_VOXELS = 2**24
 """Voxels of one picture, at most; Pillow warns of larger ones."""
 MOST_SLICE_VOXELS = 2**26
 """Voxels of a slice; a larger one is no CT."""
-MOST_HEADER_BYTES = 2**20
-"""Of what is said of the pictures of a case, before them."""
+MOST_PICTURE_HEADER_BYTES = 2**20
+"""Bytes of the header before the pictures of a case."""
 MOST_PLANE_BITS = 2**30
 """Of a label map of format 1, over all its bit planes."""
 PICTURE_MODES = ("I;16", "I;16L", "I")
@@ -50,7 +50,7 @@ def decode_ct(data: bytes, shape: Sequence[int], step: int = 1) -> NDArray[np.in
         ValueError: not what `encode_ct` made of this shape.
         OSError: not pictures.
     """
-    first = data[:MOST_HEADER_BYTES].partition(b"\n")[0]
+    first = data[:MOST_PICTURE_HEADER_BYTES].partition(b"\n")[0]
     start = len(first) + 1
     (depth,), *headers = rows.items(json.loads(first), "pictures")
     z, y, x = shape
@@ -76,7 +76,7 @@ def encode_regions(regions: Sequence[Region]) -> bytes:
     return zlib.compress(pack_regions(regions).tobytes(), 9)
 
 
-def decode_regions(data: bytes, boxes: Sequence[Box]) -> tuple[Region, ...]:
+def decode_regions(data: bytes, boxes: Sequence[VoxelBox]) -> tuple[Region, ...]:
     """The way back.
 
     Raises:

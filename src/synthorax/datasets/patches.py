@@ -32,7 +32,7 @@ from synthorax.volume import Volume
 
 SAME_SPACING_MM = 1e-3
 TIE = 1e-4
-RECIPE = 4
+PATCHES_RECIPE = 4
 """Raised whenever the same request would give other patches, so that no old cache is read."""
 
 
@@ -243,7 +243,7 @@ def _cached(
     """Patches with their margins, int16 HU and uint8 masks [n, z, y, x], from the cache if they are there."""
     z, y, x = (n + 2 * m for n, m in zip(spec.size, margin, strict=True))
     folder = cache or platformdirs.user_cache_path("synthorax")
-    request = [RECIPE, store.fingerprint, asdict(replace(spec, window_hu=NETWORK_WINDOW_HU)), margin]
+    request = [PATCHES_RECIPE, store.fingerprint, asdict(replace(spec, window_hu=NETWORK_WINDOW_HU)), margin]
     where = [(p.case_id, p.center_mm, p.nodule.label if p.nodule else 0) for p in places]
     key = fingerprint(json.dumps([request, where]).encode())[:16]
     files = [folder / f"patches-{key}-{name}.npy" for name in ("ct", "mask")]

@@ -25,7 +25,7 @@ COLLECTION = re.compile(
     re.IGNORECASE,
 )
 """Folders of these names hold the scans of many patients."""
-MOST_SCANS = 10
+MOST_SCANS_OF_ONE = 10
 """A folder of more scans than this holds several patients."""
 MOST_NAMED = 5
 """Patients or files that a note names, at most."""
@@ -158,7 +158,9 @@ def _by_path(paths: Sequence[Path]) -> tuple[dict[Path, str], list[str]]:
             (
                 folder
                 for folder in folders
-                if below[folder] <= MOST_SCANS and below[folder] < len(paths) and not COLLECTION.fullmatch(folder.name)
+                if below[folder] <= MOST_SCANS_OF_ONE
+                and below[folder] < len(paths)
+                and not COLLECTION.fullmatch(folder.name)
             ),
             None,
         )

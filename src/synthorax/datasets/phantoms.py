@@ -25,22 +25,24 @@ from synthorax.scanner import Scanner
 from synthorax.seeding import derive, generator
 from synthorax.volume import Volume
 
-MOST_SCANS = 100_000
+MOST_PHANTOMS = 100_000
 """Phantom patients of one store: at a megabyte each they fill a disk."""
 FIELD_MM = 336.0
 """Width, depth and height of the scans; the lungs of most people fit."""
 SPACING_MM = (1.5, 1.5, 1.5)
 SLICE_MM, PIXEL_MM = (0.6, 2.5), (0.6, 0.9)
 """Voxels of scanners that vary (LUNA16 has such)."""
-DIAMETER_MM = (3.0, 30.0)
-"""A nodule; smaller is a micronodule, larger a mass."""
+PHANTOM_DIAMETER_MM = (3.0, 30.0)
+"""Diameters of a phantom's nodules; smaller ones are micronodules, larger ones masses."""
 SITES: dict[Site, float] = {"lung": 0.65, "pleura": 0.25, "vessel": 0.1}
 """About where nodules of LIDC-IDRI are."""
 KERNELS = ((0.75, 0.85), (0.5, 0.6), (0.35, 0.45))
 """Grain and blur in the slice, mm: soft, standard and sharp."""
-NOISE_HU = (12.0, 45.0)
+PHANTOM_NOISE_HU = (12.0, 45.0)
+"""Range of the noise's standard deviation."""
 MOST_MEAN = 50.0
-CLEARANCE = Clearance(wall_mm=1.0, vessel_mm=None, nodule_mm=5.0)
+PHANTOM_CLEARANCE = Clearance(wall_mm=1.0, vessel_mm=None, nodule_mm=5.0)
+"""Distances that a phantom's nodules in the lung keep from other things."""
 TRIES = 4
 PERFECT = Scanner(blur_mm=(0.0, 0.0), noise_hu=0.0)
 
@@ -87,7 +89,7 @@ def make_phantom(
     random = generator(seed, "phantom")
     grain, blur = KERNELS[int(random.integers(len(KERNELS)))]
     own = (float(random.uniform(*SLICE_MM)), *(float(random.uniform(*PIXEL_MM)),) * 2)
-    noise, count = float(random.uniform(*NOISE_HU)), int(random.poisson(nodules))
+    noise, count = float(random.uniform(*PHANTOM_NOISE_HU)), int(random.poisson(nodules))
     spacing = spacing_mm or own
     size = shape or tuple(round(FIELD_MM / s) for s in spacing)
     scanner = Scanner((max(0.4 * spacing[0], 0.5), blur), noise, grain, 0.4 * spacing[0])
@@ -118,11 +120,11 @@ def _wanted(chest: Chest, count: int, seed: int, patients: Sequence[str] | None)
         for attempt in range(TRIES):
             own = derive(seed, i, attempt)
             like = draw_reading(NoduleAttributes(), own, patients)
-            diameter = float(np.clip(like.diameter_mm, *DIAMETER_MM))
+            diameter = float(np.clip(like.diameter_mm, *PHANTOM_DIAMETER_MM))
             site = generator(own, "site").choice(list(SITES), p=list(SITES.values()))
             try:
                 assert placement is not None
-                place = placement.find(diameter, own, site=str(site), clearance=CLEARANCE)  # type: ignore[arg-type]
+                place = placement.find(diameter, own, site=str(site), clearance=PHANTOM_CLEARANCE)  # type: ignore[arg-type]
             except InputError:
                 continue  # too large for what is left of these lungs
             wanted.append(Wanted(place, NoduleAttributes(**like.ratings)))
@@ -203,8 +205,8 @@ def phantom_sources(
     Raises:
         InputError: no scan asked for, fewer nodules than none, or fractions that are no shares of one.
     """
-    if not 1 <= count <= MOST_SCANS:
-        raise InputError("scans", str(count), "1 or more" if count < 1 else f"at most {MOST_SCANS}")
+    if not 1 <= count <= MOST_PHANTOMS:
+        raise InputError("scans", str(count), "1 or more" if count < 1 else f"at most {MOST_PHANTOMS}")
     _check_mean(nodules)
     ids = [f"phantom-{i:04d}" for i in range(count)]
     splits = split_patients(dict.fromkeys(ids), fractions, seed)

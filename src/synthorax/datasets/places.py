@@ -31,9 +31,10 @@ from synthorax.region import Region
 from synthorax.seeding import generator
 from synthorax.volume import Volume
 
-LUNG_HU = (-980, -500)
+HEALTHY_LUNG_HU = (-980, -500)
+"""Range of the HU of aerated lung."""
 LUNG_SHARE = 0.4
-"""Part of a cube's corner that must have the HU of lung."""
+"""Least share of a cube's corner with HU in that range."""
 CLEAR_MM = 5.0
 """Least distance of a patch without a nodule from a nodule; of a nodule without outline, from the ball it may fill."""
 CLEAR_IN_CUBE_MM = 0.0
@@ -41,14 +42,15 @@ CLEAR_IN_CUBE_MM = 0.0
 LARGEST_MM = 30.0
 """Diameter assumed of a nodule of which only the centre is known; a larger one is called a mass."""
 POINT_MM = 5.0
-"""Diameter assumed of what readers marked by a point, which they do with what is small."""
+"""Diameter assumed of a nodule that readers marked by a point, as they mark small ones."""
 DENSE_MM, DENSE_HU = 5.0, -500.0
 """In a scan of which some nodules are known, no cube of this width next to a patch has more HU than this in the mean.
 A solid nodule of that diameter has; so have the larger vessels, and the wall."""
 WHOLE_MM = 150.0
 """A case at least this wide and deep is a scan, whose lungs can be found; a smaller one is a cube."""
-MOST_TRIES = 30
-RECIPE = 4
+PLACE_TRIES = 30
+"""Candidates drawn for each healthy site before the search gives up."""
+PLACES_RECIPE = 4
 """Raised whenever the same request would give other places, so that no old cache is read."""
 
 Classify = Callable[[Nodule], int | None]
@@ -86,7 +88,7 @@ def negative_places(
         cache: folder for what was found once, the user's cache folder if not given.
     """
     cases = list(cases)
-    request = [RECIPE, store.fingerprint, [case.case_id for case in cases], spec.size, spec.spacing_mm]
+    request = [PLACES_RECIPE, store.fingerprint, [case.case_id for case in cases], spec.size, spec.spacing_mm]
     key = fingerprint(json.dumps([*request, list(margin), count, seed]).encode())[:16]
     file = (cache or platformdirs.user_cache_path("synthorax")) / f"places-{key}.json"
     with suppress(OSError, ValueError, LookupError, TypeError, RecursionError, InputError):
@@ -132,7 +134,7 @@ def corner_places(
             if not near.is_clear((x, y, z), reach):
                 continue
             hu = ct.voxels[tuple(slice(a, a + k) for a, k in zip(corner, step, strict=True))]
-            if ((hu > LUNG_HU[0]) & (hu < LUNG_HU[1])).mean() < LUNG_SHARE:
+            if ((hu > HEALTHY_LUNG_HU[0]) & (hu < HEALTHY_LUNG_HU[1])).mean() < LUNG_SHARE:
                 continue
             if dense is None or not dense[_box_around(ct, (x, y, z), reach + DENSE_MM / 2)].any():
                 made.append(Place(case.case_id, case.patient_id, (x, y, z), None, label))
@@ -167,7 +169,7 @@ def lung_places(
         scan, near = case.grid(), known.of(case)
         random = generator(seed, "lung places", case.case_id)
         wanted = (i + 1) * count // len(cases) - len(made)
-        inside = random.permutation(np.argwhere(allowed.voxels))[: MOST_TRIES * wanted]
+        inside = random.permutation(np.argwhere(allowed.voxels))[: PLACE_TRIES * wanted]
         for at in moved_inside(scan, spec, allowed.to_world(inside)):
             if len(made) == (i + 1) * count // len(cases):
                 break

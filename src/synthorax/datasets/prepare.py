@@ -23,8 +23,8 @@ from synthorax.datasets.joined import Joined, in_training_alone, told
 from synthorax.datasets.sources import Source, Unreadable
 from synthorax.datasets.splits import FRACTIONS, split_patients
 from synthorax.datasets.store import (
-    INDEX,
-    REQUEST,
+    STORE_INDEX,
+    STORE_REQUEST,
     CaseEntry,
     Store,
     is_case,
@@ -51,7 +51,7 @@ from synthorax.provenance import without_folders
 
 BESIDE = ".preparing-"
 """How the name of a folder begins that a store is prepared in which another one will be replaced by."""
-RECIPE = 4
+STORE_RECIPE = 4
 """Raised whenever the same sources would give another store."""
 
 
@@ -86,7 +86,7 @@ class _ReadAndWrite:
 
 def _key(source: Source) -> str:
     """What a case is read from, and how; it need not be read again where this is the same."""
-    return f"{RECIPE} {source.key}"
+    return f"{STORE_RECIPE} {source.key}"
 
 
 def _take_over(case: Path, target: Path) -> None:
@@ -133,7 +133,7 @@ def prepare_store(
     """
     if train_patients is not None:
         request = {**request, "train_patients": train_patients}
-    wanted = {"synthorax": version("synthorax"), "recipe": RECIPE, **request}
+    wanted = {"synthorax": version("synthorax"), "recipe": STORE_RECIPE, **request}
     sources = [*sources, *joined.sources]
     notes = [*notes, *joined.notes]
     names = Counter(source.case_id for source in sources if not isinstance(source, Unreadable))
@@ -174,7 +174,7 @@ def _where(sources: Sequence[Source], out: Path, wanted: Mapping[str, Any]) -> P
     keeps it where it is: then its index is taken away first, and no one reads it half replaced.
     """
     beside = out.with_name(BESIDE + out.name)
-    replaced = (out / INDEX).is_file() and any(
+    replaced = (out / STORE_INDEX).is_file() and any(
         (out / source.case_id).is_dir() and known_entry(out, source.case_id, _key(source)) is None
         for source in sources
         if not isinstance(source, Unreadable)
@@ -183,7 +183,7 @@ def _where(sources: Sequence[Source], out: Path, wanted: Mapping[str, Any]) -> P
     if (begun := _begun(beside)) is not None and not (is_beside and begun == wanted):
         shutil.rmtree(beside)
     if replaced and not is_beside:
-        (out / INDEX).unlink()
+        (out / STORE_INDEX).unlink()
     return beside if is_beside else out
 
 
@@ -204,8 +204,8 @@ def _fill(
     Args:
         earlier: a store whose cases are taken where their sources are the same.
     """
-    is_finished = (out / INDEX).is_file()
-    before = (out / REQUEST).read_bytes() if (out / REQUEST).is_file() else None
+    is_finished = (out / STORE_INDEX).is_file()
+    before = (out / STORE_REQUEST).read_bytes() if (out / STORE_REQUEST).is_file() else None
     if not is_finished:
         _write_request(out, wanted)
     entries: list[CaseEntry] = []
@@ -261,7 +261,7 @@ def _fill(
         if folder.name not in present and is_case(folder) and other_than_ours(folder) is None:
             shutil.rmtree(folder)
     of_cases = [f"{case_id}/{name}" for case_id in present for name in (MARK, *files_of(out / case_id))]
-    write_mark(out, [INDEX, REQUEST, *of_cases])
+    write_mark(out, [STORE_INDEX, STORE_REQUEST, *of_cases])
 
 
 def _without_folders(error: InputError) -> str:
@@ -271,23 +271,23 @@ def _without_folders(error: InputError) -> str:
 
 
 def _write_request(out: Path, wanted: Mapping[str, Any]) -> None:
-    with atomic_file(out / REQUEST) as file:
+    with atomic_file(out / STORE_REQUEST) as file:
         file.write_text(json.dumps(wanted, indent=1) + "\n")
 
 
 def _take_back(out: Path, request: bytes | None) -> None:
     """Leave a folder as it was found: no case was written."""
     if request is None:
-        (out / REQUEST).unlink(missing_ok=True)
+        (out / STORE_REQUEST).unlink(missing_ok=True)
     else:
-        with atomic_file(out / REQUEST) as file:
+        with atomic_file(out / STORE_REQUEST) as file:
             file.write_bytes(request)
 
 
 def _begun(out: Path) -> dict[str, Any] | None:
     """The request of the store that a folder holds or was to hold."""
     try:
-        found = read_mapping(out / REQUEST)
+        found = read_mapping(out / STORE_REQUEST)
     except InputError:
         return None
     return found if "synthorax" in found else None

@@ -14,12 +14,13 @@ from synthorax.datasets.discovery import find_scans
 from synthorax.datasets.manifests import Manifests
 from synthorax.datasets.patients import first_names, linked
 from synthorax.datasets.reader_sources import LidcSource, LunaSource
-from synthorax.datasets.source_lists import Found
+from synthorax.datasets.source_lists import FoundSources
 from synthorax.datasets.sources import Files, Whose
 from synthorax.errors import InputError
 from synthorax.io.walk import files_below
 
-HEAD_BYTES = 4096
+XML_HEAD_BYTES = 4096
+"""First bytes of an XML file in which a chest radiograph's root element is looked for."""
 
 
 class XmlFile(NamedTuple):
@@ -29,7 +30,7 @@ class XmlFile(NamedTuple):
     series_uid: str
 
 
-def lidc_sources(folder: Path, readers: int) -> Found:
+def lidc_sources(folder: Path, readers: int) -> FoundSources:
     """LIDC-IDRI as downloaded: every CT series with its XML file, or with the readings of the package's table."""
     known = read_lidc_scans()
     by_uid, by_folder = _xml_files(folder)
@@ -66,10 +67,10 @@ def lidc_sources(folder: Path, readers: int) -> Found:
     if alone:
         names = first_names(sorted(str(path.relative_to(folder)) for path in alone))
         notes.append(f"{len(alone)} XML files are of scans that are not here: {names}")
-    return Found((*made, *scans.refused), tuple(notes))
+    return FoundSources((*made, *scans.refused), tuple(notes))
 
 
-def luna16_sources(folder: Path, readers: int) -> Found:
+def luna16_sources(folder: Path, readers: int) -> FoundSources:
     """LUNA16 as downloaded: every scan that its tables may tell of, with nodules, candidates, voxels and ratings."""
     tables = {path.name: path for path in files_below(folder) if path.suffix.lower() == ".csv"}
     if "annotations.csv" not in tables:
@@ -105,7 +106,7 @@ def luna16_sources(folder: Path, readers: int) -> Found:
         notes.append(
             f"annotations.csv names {len(absent)} scans ({nodules} nodules) that are not here, {absent[0]} first"
         )
-    return Found((*made, *found.refused), tuple(notes))
+    return FoundSources((*made, *found.refused), tuple(notes))
 
 
 def _whose(patient: str, key: str, files: Files, manifests: Manifests) -> Whose:
@@ -122,6 +123,6 @@ def _xml_files(folder: Path) -> tuple[dict[str, XmlFile], dict[Path, XmlFile]]:
             by_uid[uid] = by_folder[path.parent] = XmlFile(path, uid)
         except InputError:
             with open(path, "rb") as file:
-                if b"<IdriReadMessage" not in file.read(HEAD_BYTES):  # which is of a chest radiograph
+                if b"<IdriReadMessage" not in file.read(XML_HEAD_BYTES):  # which is of a chest radiograph
                     by_folder.setdefault(path.parent, XmlFile(path, ""))
     return by_uid, by_folder

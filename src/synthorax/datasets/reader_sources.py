@@ -15,7 +15,7 @@ from synthorax.annotations.luna16 import Finding
 from synthorax.annotations.reading import Reading
 from synthorax.datasets.mask_files import check_inside
 from synthorax.datasets.sources import Files, Whose, how_annotated, made_case, source_key, upright
-from synthorax.datasets.store import CANDIDATE, Case, Point
+from synthorax.datasets.store import CANDIDATE, Case, MarkedPoint
 from synthorax.errors import InputError
 from synthorax.geometry import turned_region
 from synthorax.io.scans import Scan
@@ -133,7 +133,7 @@ class LunaSource:
         without = [nodule.nodule_id for nodule in nodules if not nodule.label]
         if without and self.readings:
             notes.append(f"nodules {', '.join(without)}: no outline of LIDC's table there")
-        points = tuple(Point("nodule" if c.is_nodule else CANDIDATE, c.center_mm) for c in self.candidates)
+        points = tuple(MarkedPoint("nodule" if c.is_nodule else CANDIDATE, c.center_mm) for c in self.candidates)
         if not self.is_listed:
             notes.append("neither LUNA16's tables nor LIDC's know this scan")
         return replace(
@@ -181,14 +181,14 @@ def _check_same_scan(xml: Path, annotated: LidcXml, scan: Scan, ct: Volume) -> l
     )
 
 
-def _point(mark: Mark, ct: Volume) -> Point | None:
+def _point(mark: Mark, ct: Volume) -> MarkedPoint | None:
     """A reader's point in the world; None if it is not in this part of the scan."""
     column, row = mark.pixel
     z = (mark.z_mm - ct.origin_mm[2]) / ct.spacing_mm[0]
     if not -0.5 <= z <= ct.shape[0] - 0.5:
         return None
     x_mm, y_mm, z_mm = ct.to_world([round(z), row, column]).tolist()
-    return Point(mark.kind, (x_mm, y_mm, z_mm))
+    return MarkedPoint(mark.kind, (x_mm, y_mm, z_mm))
 
 
 def _nearest(nodules: list[Nodule], finding: Finding) -> Nodule | None:

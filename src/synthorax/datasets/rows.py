@@ -7,10 +7,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-MOST_TEXT = 2**16
-"""Characters of a single text."""
-RESERVED = ("zarr.json", "prepare.json")
-"""Names that a store needs for itself."""
+LONGEST_ROW_TEXT = 2**16
+"""Characters of the longest text in a row."""
+STORE_FILES = ("zarr.json", "prepare.json")
+"""Names of a store's own files."""
 MOST_NAME_BYTES = 255
 """Bytes of a file's name, which file systems allow."""
 
@@ -35,7 +35,7 @@ def field(row: Mapping[str, Any], name: str) -> Any:
 
 def text(value: Any, name: str) -> str:
     """A text."""
-    if not isinstance(value, str) or len(value) > MOST_TEXT:
+    if not isinstance(value, str) or len(value) > LONGEST_ROW_TEXT:
         raise ValueError(f"{name} {_shown(value)} where a text was expected")
     return value
 
@@ -104,7 +104,7 @@ def folder_name(value: Any, name: str) -> str:
     bad = not isinstance(value, str) or not value or value.startswith(".") or not value.isprintable()
     if (
         bad
-        or value.lower() in RESERVED
+        or value.lower() in STORE_FILES
         or set(value) & set("/\\:")
         or len(value.encode("utf-8", "surrogatepass")) > MOST_NAME_BYTES
     ):

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from synthorax.annotations.nodule_table import CENTER, TABLE
+from synthorax.annotations.nodule_table import CENTER, NODULE_TABLE
 from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_folder
 from synthorax.io.images import write_image
@@ -25,7 +25,8 @@ from synthorax.shapes.features import FEATURES, shape_features
 from synthorax.volume import Volume
 
 Format = Literal["npy", "nifti", "mha", "stl"]
-SUFFIX = {"nifti": ".nii.gz", "mha": ".mha"}
+SUFFIX_OF_FORMAT = {"nifti": ".nii.gz", "mha": ".mha"}
+"""Suffix of the image files of each format."""
 OF_SHAPES: tuple[Format, ...] = get_args(Format)
 """Formats of nodule shapes; all are written if none are asked for."""
 OF_PATCHES: tuple[Format, ...] = ("nifti", "mha")
@@ -119,7 +120,7 @@ class _Writer(ExitStack):
 
     def _images(self, kind: str, name: str, volume: Volume) -> dict[str, str]:
         """Write a volume into the folder `kind`, in every format of images; return the files by format."""
-        files = {form: f"{kind}/{name}{SUFFIX[form]}" for form in self._formats if form in SUFFIX}
+        files = {form: f"{kind}/{name}{SUFFIX_OF_FORMAT[form]}" for form in self._formats if form in SUFFIX_OF_FORMAT}
         for file in files.values():
             (self._target / kind).mkdir(exist_ok=True)
             write_image(self._target / file, volume, mark=self._origin.mark)
@@ -183,7 +184,7 @@ class _Patches(_Writer):
 
     def _tell_nodule(self, image: str, mask: Mapping[str, Any], patient: str, nodule: Nodule) -> None:
         if self._tell_table is None:  # a folder without a nodule has no table
-            self._tell_table = self.enter_context(table_writer(self._target / TABLE))
+            self._tell_table = self.enter_context(table_writer(self._target / NODULE_TABLE))
         blank = {"mask": "", "mask_label": ""} if (self._target / "masks").is_dir() else {}
         attributes = {name: "" if value is None else value for name, value in vars(nodule.attributes).items()}
         rated = {name: attributes[name] for name in ("diameter_mm", *RATINGS)}

@@ -22,9 +22,9 @@ from synthorax.provenance import MANIFEST
 from synthorax.shapes.resampling import resample
 from synthorax.volume import check_spacing
 
-MOST_LABELS = 1000
-TABLE = "nodules.csv"
-"""The table of a folder that `prepare shapes` made."""
+MOST_SHAPES_IN_MAP = 1000
+SHAPE_TABLE = "nodules.csv"
+"""Name of the table of a folder that `prepare shapes` made."""
 ANALYZER_THRESHOLD = 0.1
 """A voxel of a NumPy stack above this is nodule to LuNG's analyzer; so is every value of a seed. Images are masks or
 probabilities (`io.fractions`)."""
@@ -115,7 +115,7 @@ def read_shape_set(path: Path, grid: tuple[int, int, int], spacing_mm: tuple[flo
             )
         shapes.append(shape)
         records.append(ShapeRecord(shape_id=nodule.name, patient_id=nodule.name))
-    if (path / MARK).is_file() and (table := path / TABLE).is_file():
+    if (path / MARK).is_file() and (table := path / SHAPE_TABLE).is_file():
         records = _read_records(table, len(shapes))
     return ShapeSet(np.array(shapes, np.float32), spacing_mm, tuple(records), tuple(notes))
 
@@ -198,8 +198,8 @@ def _read_stack(file: Path) -> Iterable[NDArray]:
 def _labels(voxels: NDArray, file: Path) -> NDArray:
     """The labels of a map, ascending; of an empty one 1, so that its emptiness is found."""
     labels = np.unique(voxels[voxels != 0])
-    if len(labels) > MOST_LABELS:
-        raise InputError(file, f"{len(labels)} labels", f"a mask, or a map of at most {MOST_LABELS} nodules")
+    if len(labels) > MOST_SHAPES_IN_MAP:
+        raise InputError(file, f"{len(labels)} labels", f"a mask, or a map of at most {MOST_SHAPES_IN_MAP} nodules")
     return labels if len(labels) else np.array([1])
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from synthorax.annotations.nodule_table import TABLE, TableImage
+from synthorax.annotations.nodule_table import NODULE_TABLE, TableImage
 from synthorax.datasets.case import Annotated
 from synthorax.datasets.case_ids import case_ids
 from synthorax.datasets.discovery import FoundScans, find_scans, masks_by_name
@@ -26,7 +26,7 @@ from synthorax.io.walk import files_below
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundSources:
     """The sources of a store.
 
     Attributes:
@@ -44,7 +44,7 @@ def scan_sources(
     *,
     stated: Annotated | None = None,
     patient_from: str = "auto",
-) -> Found:
+) -> FoundSources:
     """Whole scans: those of tables, with the nodules of their rows, and others, with those of the DICOM masks beside.
 
     Args:
@@ -84,7 +84,7 @@ def scan_sources(
     for case_id, image in zip(ids[len(pairs) :], missing, strict=True):
         reason = InputError(image.table, f"image {image.image.name}, which is not in {folder}", "images of that folder")
         made.append(Unreadable(case_id, reason))
-    return Found((*made, *found.refused), (*told, *notes, *found.notes))
+    return FoundSources((*made, *found.refused), (*told, *notes, *found.notes))
 
 
 def patch_sources(
@@ -94,7 +94,7 @@ def patch_sources(
     stated: Annotated | None = None,
     patient_from: str = "auto",
     known: Sequence[Known] = (),
-) -> Found:
+) -> FoundSources:
     """The images of tables.
 
     Args:
@@ -120,7 +120,7 @@ def patch_sources(
             made.append(Unreadable(case_id, one))
         else:
             made.append(TableSource(case_id, one, image.nodules, structures, of_case, manifests.usual(image)))
-    return Found(tuple(made), (*told, *notes))
+    return FoundSources(tuple(made), (*told, *notes))
 
 
 def find_tables(folder: Path) -> list[Path]:
@@ -131,7 +131,7 @@ def find_tables(folder: Path) -> list[Path]:
     """
     if found := tables_of(folder):
         return found
-    raise InputError(folder, f"no {TABLE}", "a folder with its table, or --table FILE.csv")
+    raise InputError(folder, f"no {NODULE_TABLE}", "a folder with its table, or --table FILE.csv")
 
 
 def tables_of(folder: Path) -> list[Path]:
@@ -140,13 +140,13 @@ def tables_of(folder: Path) -> list[Path]:
     Raises:
         InputError: cases of an injection that was stopped, before the table of all of them was written.
     """
-    if (folder / TABLE).is_file():
-        return [folder / TABLE]
+    if (folder / NODULE_TABLE).is_file():
+        return [folder / NODULE_TABLE]
     files = list(files_below(folder))
     if stopped := [path.parent for path in files if path.name == CASES_REQUEST and is_stopped(path.parent)]:
         raise InputError(stopped[0], "cases of an injection that was stopped", "the same `inject` run to its end")
     images = [path for path in files if is_image(path)]
-    return [*(path for path in files if path.name == TABLE), *Manifests().tables_of(images)]
+    return [*(path for path in files if path.name == NODULE_TABLE), *Manifests().tables_of(images)]
 
 
 def _joined(tables: Sequence[Path], manifests: Manifests) -> tuple[list[TableImage], list[str]]:
@@ -200,7 +200,7 @@ def _doubted(scans: Sequence[Files], rows: Sequence[TableImage | None]) -> list[
         beside = masks.get(files.path, []) if row is None and not files.files else []
         if beside:
             names = ", ".join(path.name for path in beside[:MOST_NAMED])
-            doubt = f"{names} may be its masks and were not read; name them in {TABLE}, columns image and mask"
+            doubt = f"{names} may be its masks and were not read; name them in {NODULE_TABLE}, columns image and mask"
             files = replace(files, doubts=(*files.doubts, doubt))
         made.append(files)
     return made

@@ -38,10 +38,10 @@ from synthorax.region import Region
 from synthorax.shapes.diameter import axial_diameter_mm
 from synthorax.volume import Volume
 
-SAME_PLACE_MM = 0.5
-"""Two rows whose centres lie within this distance and that name no masks are of one nodule."""
-NEAR_MM = 3.0
-"""A nodule of a table is that of a mask if their centres lie within this distance, or within half of its diameter."""
+SAME_ROW_MM = 0.5
+"""Two rows that name no masks are of one nodule if their centres lie within this distance."""
+TABLE_TO_MASK_MM = 3.0
+"""A nodule of a table is a mask's nodule if their centres lie within this distance, or within half its diameter."""
 
 
 class Source(Protocol):
@@ -336,7 +336,7 @@ def _of_row(row: NoduleRow, region: Region | None, label: int, ct: Volume) -> No
 def _nearest(found: Sequence[MaskedNodule], row: NoduleRow, ct: Volume) -> MaskedNodule | None:
     """The nodule of a mask that lies where a row says; None if there is none."""
     assert row.center_mm is not None
-    reach = max(NEAR_MM, (row.attributes.diameter_mm or 0) / 2)
+    reach = max(TABLE_TO_MASK_MM, (row.attributes.diameter_mm or 0) / 2)
     gaps = [distance_mm(masked.region, row.center_mm, ct) for masked in found]
     best = int(np.argmin(gaps)) if gaps else 0
     return found[best] if gaps and gaps[best] <= reach else None
@@ -348,7 +348,7 @@ def _same(row: NoduleRow, other: NoduleRow) -> bool:
         return False
     if row.center_mm is None or other.center_mm is None:
         return True
-    return float(np.linalg.norm(np.subtract(row.center_mm, other.center_mm))) <= SAME_PLACE_MM
+    return float(np.linalg.norm(np.subtract(row.center_mm, other.center_mm))) <= SAME_ROW_MM
 
 
 def _same_voxels(region: Region, other: Region) -> bool:

@@ -24,14 +24,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthorax.datasets import rows, store_v1
-from synthorax.datasets.arrays import ARRAYS, StoredArray, keys_of, write_array
+from synthorax.datasets.arrays import CASE_ARRAYS, StoredArray, keys_of, write_array
 from synthorax.datasets.case import (
     CANDIDATE,
     SPLITS,
+    STORE_FORMAT,
     Annotated,
     Case,
     CaseEntry,
-    Point,
+    MarkedPoint,
     Split,
     lineages_apart,
     lineages_joined,
@@ -54,21 +55,20 @@ __all__ = [
     "Annotated",
     "Case",
     "CaseEntry",
-    "Point",
+    "MarkedPoint",
     "Split",
     "Store",
     "write_case",
     "write_index",
 ]
 
-FORMAT = 2
-INDEX = "zarr.json"
-REQUEST = "prepare.json"
-"""What a store is prepared from, written first; a store may be gone on with by the same request only."""
+STORE_INDEX = "zarr.json"
+STORE_REQUEST = "prepare.json"
+"""File with the request that a store is prepared from, written first; only the same request goes on with a store."""
 ATTRIBUTE = "synthorax"
-MOST_INDEX_BYTES = 2**26
-"""Of the index of a store, some 90,000 cases of one nodule each, and of the file of a case."""
-WRITTEN = "what `synthorax prepare` wrote"
+MOST_STORE_INDEX_BYTES = 2**26
+"""Bytes of a store's largest index, of some 90,000 cases with one nodule each, and of the largest file of a case."""
+EXPECTED_STORE = "what `synthorax prepare` wrote"
 ArrayName = Literal["ct", "mask"]
 
 
@@ -94,21 +94,21 @@ def write_case(store: Path, case: Case, source_key: str) -> CaseEntry:
     content.update(json.dumps([entry.row(), points], sort_keys=True).encode())
     entry = replace(entry, sha256=content.hexdigest())
     with atomic_folder(store / case.case_id, overwrite=True, alone=False) as folder:
-        hashes = {"ct": write_array(folder / "ct", ARRAYS["ct"], ct)}
+        hashes = {"ct": write_array(folder / "ct", CASE_ARRAYS["ct"], ct)}
         if case.regions:
-            hashes["regions"] = write_array(folder / "regions", ARRAYS["regions"], bits)
-        about = {"format": FORMAT, "source": source_key, "entry": entry.row(), "points": points, "arrays": hashes}
+            hashes["regions"] = write_array(folder / "regions", CASE_ARRAYS["regions"], bits)
+        about = {"format": STORE_FORMAT, "source": source_key, "entry": entry.row(), "points": points, "arrays": hashes}
         data = _group(about)
-        (folder / INDEX).write_bytes(data)
+        (folder / STORE_INDEX).write_bytes(data)
     return replace(entry, metadata_sha256=fingerprint(data))
 
 
 def known_entry(store: Path, case_id: str, source_key: str) -> CaseEntry | None:
     """The entry of a case that was written from the same source before."""
     try:
-        data = read_bounded(store / case_id / INDEX, MOST_INDEX_BYTES)
+        data = read_bounded(store / case_id / STORE_INDEX, MOST_STORE_INDEX_BYTES)
         about = _about(data)
-        if about["format"] != FORMAT or about["source"] != source_key:
+        if about["format"] != STORE_FORMAT or about["source"] != source_key:
             return None
         return replace(CaseEntry.from_row(about["entry"]), metadata_sha256=fingerprint(data))
     except (InputError, ValueError, KeyError):
@@ -118,7 +118,7 @@ def known_entry(store: Path, case_id: str, source_key: str) -> CaseEntry | None:
 def is_case(folder: Path) -> bool:
     """Whether a folder of a store holds a finished case; another store that lies in it does not count."""
     try:
-        return "entry" in _about(read_bounded(folder / INDEX, MOST_INDEX_BYTES))
+        return "entry" in _about(read_bounded(folder / STORE_INDEX, MOST_STORE_INDEX_BYTES))
     except (InputError, ValueError):
         return False
 
@@ -145,7 +145,7 @@ def write_index(
     content = json.dumps([[e.case_id, e.sha256] for e in entries] + [splits], sort_keys=True)
     cases, lineages = lineages_apart([entry.row() for entry in entries])
     index = {
-        "format": FORMAT,
+        "format": STORE_FORMAT,
         "source": dict(source),
         "fingerprint": fingerprint(content),
         "splits": splits,
@@ -154,15 +154,17 @@ def write_index(
         **({"lineages": lineages} if lineages else {}),
     }
     data = _group(index | {"sha256": _own_hash(index)})
-    if len(data) > MOST_INDEX_BYTES:
-        raise OutputError(store / INDEX, f"{len(entries)} cases are too many for one store; prepare two of half each")
-    with atomic_file(store / INDEX) as file:
+    if len(data) > MOST_STORE_INDEX_BYTES:
+        raise OutputError(
+            store / STORE_INDEX, f"{len(entries)} cases are too many for one store; prepare two of half each"
+        )
+    with atomic_file(store / STORE_INDEX) as file:
         file.write_bytes(data)
 
 
 def is_store(path: Path) -> bool:
     """Whether a folder holds a store, complete or not."""
-    return (path / REQUEST).is_file()
+    return (path / STORE_REQUEST).is_file()
 
 
 @dataclass(frozen=True)
@@ -194,19 +196,19 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if not (path / INDEX).exists():
+        if not (path / STORE_INDEX).exists():
             found = "a store that was not finished" if is_store(path) else "no store"
-            raise InputError(path, found, f"{WRITTEN}, to its end")
-        data = read_bounded(path / INDEX, MOST_INDEX_BYTES, "the index of a store")
+            raise InputError(path, found, f"{EXPECTED_STORE}, to its end")
+        data = read_bounded(path / STORE_INDEX, MOST_STORE_INDEX_BYTES, "the index of a store")
         try:
             self._open(_about(data))
         except ValueError as error:
-            raise InputError(path, f"a damaged store ({error})", WRITTEN) from error
+            raise InputError(path, f"a damaged store ({error})", EXPECTED_STORE) from error
 
     def _open(self, index: dict[str, Any]) -> None:
         self.format: int = rows.whole(rows.field(index, "format"), "format", 1, 2**31)
-        if self.format > FORMAT:
-            expected = f"format 1 or {FORMAT}; a newer synthorax wrote it: update synthorax"
+        if self.format > STORE_FORMAT:
+            expected = f"format 1 or {STORE_FORMAT}; a newer synthorax wrote it: update synthorax"
             raise InputError(self.path, f"a store of format {self.format}", expected)
         self.source = rows.table(rows.field(index, "source"), "source")
         cases = rows.items(rows.field(index, "cases"), "cases")
@@ -259,7 +261,7 @@ class Store:
         ct = self._array(case_id, "ct").read((0, 0, 0), entry.shape)
         return entry.case(ct, self._regions(entry), self.points(case_id))
 
-    def points(self, case_id: str) -> tuple[Point, ...]:
+    def points(self, case_id: str) -> tuple[MarkedPoint, ...]:
         """What else is marked in a case."""
         return self._metadata(case_id).points
 
@@ -292,7 +294,7 @@ class Store:
             box = paint_labels(self._regions(entry), shape, start)
         else:
             low, high = np.clip([start, np.add(start, shape)], 0, entry.shape).tolist()
-            box = np.full(tuple(shape), ARRAYS[array].outside, ARRAYS[array].dtype)
+            box = np.full(tuple(shape), CASE_ARRAYS[array].outside, CASE_ARRAYS[array].dtype)
             if all(b > a for a, b in zip(low, high, strict=True)):
                 inside = tuple(slice(a - s, b - s) for a, b, s in zip(low, high, start, strict=True))
                 box[inside] = self._array(case_id, array).read(low, high)
@@ -339,13 +341,13 @@ class Store:
         hashes = None
         if self.format > 1:
             hashes = self._metadata(case_id).hashes.get(name)
-            if hashes is None or set(hashes) != set(keys_of(ARRAYS[name], shape)):
+            if hashes is None or set(hashes) != set(keys_of(CASE_ARRAYS[name], shape)):
                 found = f"no hashes of the array {name} with shape {shape}"
-                raise InputError(folder / INDEX, found, f"those that were written; {self._remedy(folder)}")
-        return StoredArray(folder / name, ARRAYS[name], shape, hashes, self._remedy(folder))
+                raise InputError(folder / STORE_INDEX, found, f"those that were written; {self._remedy(folder)}")
+        return StoredArray(folder / name, CASE_ARRAYS[name], shape, hashes, self._remedy(folder))
 
     def _metadata(self, case_id: str) -> _CaseFile:
-        file = self.path / case_id / INDEX
+        file = self.path / case_id / STORE_INDEX
         try:
             expected = self[case_id].metadata_sha256
             return _checked_metadata(file, expected) if expected else _read_metadata(file, "")
@@ -386,18 +388,18 @@ class _CaseFile:
         hashes: of the files of each array.
     """
 
-    points: tuple[Point, ...]
+    points: tuple[MarkedPoint, ...]
     hashes: dict[str, dict[str, str]]
 
 
 def _read_metadata(file: Path, sha256: str) -> _CaseFile:
-    data = read_bounded(file, MOST_INDEX_BYTES)
+    data = read_bounded(file, MOST_STORE_INDEX_BYTES)
     if sha256 and fingerprint(data) != sha256:
         raise ValueError("not as it was written")
     about = _about(data)
-    points = tuple(Point.from_row(row) for row in rows.items(rows.field(about, "points"), "points"))
+    points = tuple(MarkedPoint.from_row(row) for row in rows.items(rows.field(about, "points"), "points"))
     hashes = {
-        rows.one_of(name, "array", tuple(ARRAYS)): {
+        rows.one_of(name, "array", tuple(CASE_ARRAYS)): {
             key: rows.sha256(value, key) for key, value in rows.table(files, name).items()
         }
         for name, files in rows.table(about.get("arrays", {}), "arrays").items()

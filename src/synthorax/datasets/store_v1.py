@@ -10,7 +10,7 @@ from pathlib import Path
 from numpy.typing import NDArray
 
 from synthorax.datasets import rows
-from synthorax.datasets.arrays import ARRAYS, METADATA, Layout, StoredArray
+from synthorax.datasets.arrays import CASE_ARRAYS, METADATA, Layout, StoredArray
 from synthorax.datasets.case import CaseEntry
 from synthorax.errors import InputError
 from synthorax.io.limits import read_bounded
@@ -18,7 +18,7 @@ from synthorax.region import Region, regions_of
 
 MASK = Layout("uint8", (32, 128, 128), ("z", "y", "x"))
 REMEDY = "prepare the store again, or unpack it again"
-MOST_BYTES = 2**26
+MOST_V1_METADATA_BYTES = 2**26
 
 
 def regions(case: Path, entry: CaseEntry) -> tuple[Region, ...]:
@@ -46,11 +46,11 @@ def check(case: Path, entry: CaseEntry) -> tuple[int, list[InputError]]:
         InputError: the case cannot be read.
     """
     try:
-        about = rows.json_object(read_bounded(case / METADATA, MOST_BYTES))["attributes"]["synthorax"]
+        about = rows.json_object(read_bounded(case / METADATA, MOST_V1_METADATA_BYTES))["attributes"]["synthorax"]
         row, points = about["entry"] | {"sha256": ""}, about["points"]
     except (ValueError, LookupError, TypeError) as error:
         raise InputError(case / METADATA, f"a damaged case ({error})", f"what was written; {REMEDY}") from error
-    ct = StoredArray(case / "ct", ARRAYS["ct"], entry.shape, None, REMEDY).read((0, 0, 0), entry.shape)
+    ct = StoredArray(case / "ct", CASE_ARRAYS["ct"], entry.shape, None, REMEDY).read((0, 0, 0), entry.shape)
     content = hashlib.sha256(ct.data)
     if entry.has_mask:
         content.update(_mask(case, entry.shape).data)

@@ -12,8 +12,8 @@ from synthorax.datasets.store import Store
 
 MOST_LINES = 10
 """Lines on cases or files that are shown; `info` shows all."""
-MOST_NAMES = 20
-"""Structures that are named; `info` names all."""
+MOST_STRUCTURES_SHOWN = 20
+"""Structures that the summary names; `info` names all."""
 
 
 def structures_not_taken(store: Store) -> dict[str, int]:
@@ -80,8 +80,8 @@ def lines(store: Store) -> list[str]:
         told = [f"{text.format(counts[name])} ({name})" for name, text in what.items() if counts[name]]
         made.append(f"known of the scans: {'; '.join(told)}; --annotated states it")
     if names := structures_not_taken(store):
-        shown = ", ".join(f"{name} ({count})" for name, count in list(names.items())[:MOST_NAMES])
-        more = f" and {len(names) - MOST_NAMES} more" * (len(names) > MOST_NAMES)
+        shown = ", ".join(f"{name} ({count})" for name, count in list(names.items())[:MOST_STRUCTURES_SHOWN])
+        more = f" and {len(names) - MOST_STRUCTURES_SHOWN} more" * (len(names) > MOST_STRUCTURES_SHOWN)
         made.append(
             f"structures not taken for nodules, and in how many cases (--structures takes others): {shown}{more}"
         )

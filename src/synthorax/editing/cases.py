@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synthorax.annotations.nodule_table import TABLE
+from synthorax.annotations.nodule_table import NODULE_TABLE
 from synthorax.errors import InputError
 from synthorax.io.atomic import MARK, atomic_file, check_folder_is_free, files_of, other_than_ours, write_mark
 from synthorax.io.mappings import read_mapping
@@ -63,7 +63,7 @@ def begin(out: Path, wanted: Mapping[str, Any], keys: Mapping[str, str], overwri
     for case_id in earlier:
         if begun != wanted or keys.get(case_id) != earlier[case_id]:
             _remove(out / case_id)
-    for name in (TABLE, MANIFEST):
+    for name in (NODULE_TABLE, MANIFEST):
         (out / name).unlink(missing_ok=True)
     with atomic_file(out / CASES_REQUEST) as file:
         file.write_text(json.dumps({**wanted, "cases": dict(keys)}, indent=1) + "\n")
@@ -72,7 +72,7 @@ def begin(out: Path, wanted: Mapping[str, Any], keys: Mapping[str, str], overwri
 def is_stopped(out: Path) -> bool:
     """Whether a folder holds cases of a request that was not done to its end, so that their table is not written."""
     try:
-        return not (out / TABLE).exists() and "cases" in read_mapping(out / CASES_REQUEST)
+        return not (out / NODULE_TABLE).exists() and "cases" in read_mapping(out / CASES_REQUEST)
     except InputError:
         return False
 
@@ -111,7 +111,7 @@ def collected(
         told += [f"{case_id}: {note}" for note in content["notes"]]
         kept = ("seed", "patient_id", "files", "nodules", "region_voxels")
         entries.append({"case": case_id, **{name: content[name] for name in kept}})
-        for row in read_table(out / case_id / TABLE):
+        for row in read_table(out / case_id / NODULE_TABLE):
             paths = {name: f"{case_id}/{row[name]}" for name in ("image", "mask")}
             rows.append({**row, **paths})
     if len(hashes := {lineage.model_sha256 for lineage in lineages}) > 1:
@@ -120,7 +120,7 @@ def collected(
         )
     told += [f"{case_id}: left out: {why}" for case_id, why in failed.items()]
     columns = dict.fromkeys((name for row in rows for name in row), "")
-    write_table(out / TABLE, [{**columns, **row} for row in rows])
+    write_table(out / NODULE_TABLE, [{**columns, **row} for row in rows])
     lineage = lineages[0]
     for other in lineages[1:]:
         lineage = lineage.joined(other)
@@ -138,5 +138,5 @@ def collected(
     }
     write_manifest(out / MANIFEST, manifest)
     of_cases = [f"{case_id}/{name}" for case_id in done for name in (MARK, *files_of(out / case_id))]
-    write_mark(out, sorted([TABLE, MANIFEST, CASES_REQUEST, *of_cases]))
+    write_mark(out, sorted([NODULE_TABLE, MANIFEST, CASES_REQUEST, *of_cases]))
     return EditedFolder(out, tuple(done), len(rows), failed, tuple(told))

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from synthorax.annotations.nodule_table import CENTER, TABLE
+from synthorax.annotations.nodule_table import CENTER, NODULE_TABLE
 from synthorax.editing.edited import Edited
 from synthorax.editing.plan import ball_around
 from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_folder
 from synthorax.io.dicom_out import write_ct_series, write_segmentation
-from synthorax.io.images import WRITTEN, image_stem, write_image
+from synthorax.io.images import WRITTEN_SUFFIXES, image_stem, write_image
 from synthorax.io.mappings import read_mapping
 from synthorax.io.scans import Scan
 from synthorax.io.tables import write_table
@@ -68,7 +68,7 @@ def write_edited(
             files, masks = _write_images(folder, edited, region, origin, source)
             patient = synthetic_patient(patient_id) if patient_id else _patient_of_image(source)
         if edited.kind == "inject":
-            write_table(folder / TABLE, _rows(nodules, files, masks, patient))
+            write_table(folder / NODULE_TABLE, _rows(nodules, files, masks, patient))
         manifest = {
             "synthetic": origin.mark,
             "method": origin.system,
@@ -117,7 +117,7 @@ def _write_images(
     stem = image_stem(name)
     suffix = name[len(stem) :].lower()
     stem = stem.encode("utf-8", "replace").decode().replace("?", "_")  # a table holds Unicode alone
-    suffix = suffix if suffix in WRITTEN else ".nrrd" if suffix == ".nhdr" else ".nii.gz"
+    suffix = suffix if suffix in WRITTEN_SUFFIXES else ".nrrd" if suffix == ".nhdr" else ".nii.gz"
     files = {"scan": stem + suffix, "mask": f"{stem}_mask{suffix}", "region": f"{stem}_region{suffix}"}
     volumes = {"scan": edited.ct, "mask": edited.mask, "region": region}
     if edited.kind == "erase":

@@ -10,16 +10,13 @@ from numpy.typing import NDArray
 
 from synthorax.anatomy.lungs import Lungs
 from synthorax.geometry import crop
+from synthorax.nodule import LEAST_SHELL_MM, SEEN
 from synthorax.region import Region
 from synthorax.scanner import measure_scanner
 from synthorax.volume import Volume
 
 SHELL = 2.0
 """Outer radius of the shell around a nodule, in radii of the nodule."""
-LEAST_SHELL_MM = 2.0
-"""The shell is at least this thick."""
-SEEN = 2.0
-"""A nodule is visible from this many standard deviations of the noise on, averaged over the nodule's voxels."""
 NOISE_MM = 20.0
 """Noise is measured within this distance of the nodule."""
 

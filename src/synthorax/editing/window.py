@@ -24,7 +24,8 @@ FEATHER_MM = 2.0
 MASK_WALL_MM = 0.75
 """Voxels deeper in the wall than this are not labelled: the wall hides the nodule there."""
 
-Box = tuple[slice, ...]
+Slices = tuple[slice, ...]
+"""Slices (z, y, x) of a box of voxels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +43,8 @@ class Window:
     patch: Volume
     region: NDArray[np.bool_]
     labelled: NDArray[np.bool_]
-    box: Box
-    at: Box
+    box: Slices
+    at: Slices
 
     @property
     def start(self) -> tuple[int, int, int]:

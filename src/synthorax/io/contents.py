@@ -6,8 +6,8 @@ import gzip
 import zlib
 from pathlib import Path
 
-HEAD_BYTES = 1024
-"""First bytes of a file that are looked at."""
+FIRST_BYTES = 1024
+"""First bytes of a file by which its kind is told."""
 STARTS = (
     (b"version https://git-lfs", "a Git LFS pointer in place of the file; `git lfs pull` fetches it"),
     (b"\x89PNG", "a PNG picture"),
@@ -34,7 +34,7 @@ def what_is(path: Path) -> str:
     """
     try:
         with open(path, "rb") as file:
-            head = file.read(HEAD_BYTES)
+            head = file.read(FIRST_BYTES)
     except OSError:
         return ""
     if not head:
@@ -43,7 +43,7 @@ def what_is(path: Path) -> str:
         return _kind(head)
     try:
         with gzip.open(path) as packed:
-            inside = packed.read(HEAD_BYTES)
+            inside = packed.read(FIRST_BYTES)
     except (OSError, EOFError, zlib.error):
         return "a gzip file that was cut off or damaged"
     return f"a gzip file that holds {_kind(inside) or 'something else'}" if inside else "a gzip file that holds nothing"

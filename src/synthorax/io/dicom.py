@@ -42,8 +42,8 @@ MOST_SERIES_BYTES = MOST_BYTES + 2**29
 """Files of more bytes together are refused as one series: the largest scan has 1 GiB of pixels."""
 SAME_POSITION_MM = 1e-3
 """Slices nearer than this lie at one place."""
-UNEVEN = 0.05
-"""Slices may lie this far from even, in slice distances: positions are often rounded to 0.01 mm."""
+UNEVEN_SLICES = 0.05
+"""Slices may lie this share of their distance off an even row: positions are often rounded to 0.01 mm."""
 TILT_DEGREES = 0.1
 """Slices that shift by more than this angle, as those of a tilted gantry do, are refused."""
 NO_AIR_HU = -200
@@ -262,13 +262,13 @@ def _check_even(where: Path, planes: Sequence[Plane], depth: NDArray[np.float64]
     steps = np.diff(depth)
     usual = float(np.median(steps))
     worst = int(np.argmax(np.abs(steps - usual)))
-    if abs(steps[worst] - usual) > UNEVEN * usual:
+    if abs(steps[worst] - usual) > UNEVEN_SLICES * usual:
         between = (
             f"{planes[worst].name} (at {depth[worst]:g} mm) and {planes[worst + 1].name} ({depth[worst + 1]:g} mm)"
         )
-        others = int((np.abs(steps - usual) > UNEVEN * usual).sum()) - 1
+        others = int((np.abs(steps - usual) > UNEVEN_SLICES * usual).sum()) - 1
         missing = steps[worst] / usual - 1
-        if round(missing) >= 1 and abs(missing - round(missing)) < UNEVEN * (round(missing) + 1):
+        if round(missing) >= 1 and abs(missing - round(missing)) < UNEVEN_SLICES * (round(missing) + 1):
             found = f"{round(missing)} slice{'s' * (round(missing) > 1)} missing between {between}"
         else:
             found = f"uneven slices: {steps[worst]:g} mm instead of {usual:g} mm between {between}"

@@ -21,8 +21,8 @@ from synthorax.io.limits import MOST_BYTES, check_file
 from synthorax.io.walk import not_regular
 
 PREAMBLE_BYTES = 128
-PREFIX = b"DICM"
-HEAD_BYTES = PREAMBLE_BYTES + len(PREFIX)
+DICOM_PREFIX = b"DICM"
+DICOM_HEAD_BYTES = PREAMBLE_BYTES + len(DICOM_PREFIX)
 MOST_FILE_BYTES = MOST_BYTES + 2**27
 """A DICOM file of more bytes is refused: the largest multi-frame CT has 1 GiB of pixels."""
 MOST_READS = 500_000
@@ -33,8 +33,8 @@ MOST_ITEMS = 150_000
 """A data set of more sequence items is refused: pydicom takes 14 microseconds and a kilobyte for an empty one."""
 FEW_BYTES = 2**20
 """A file of fewer bytes cannot hold `MOST_ITEMS` items, and they are not counted."""
-MOST_HEADER_BYTES = 2**24
-"""Bytes before the pixels at most: items are counted in them, and no more are inflated for a header."""
+MOST_DICOM_HEADER_BYTES = 2**24
+"""Most bytes before the pixels: items are counted in them, and no more are inflated for a header."""
 CHUNK_BYTES = 2**20
 """Bytes that are inflated at once."""
 INFLATED_BYTES = 2**26
@@ -83,7 +83,7 @@ def is_dicom(path: Path) -> bool:
         return False
     try:
         with open(path, "rb") as file:
-            return _is_dicom(file.read(HEAD_BYTES))
+            return _is_dicom(file.read(DICOM_HEAD_BYTES))
     except OSError:
         return False
 
@@ -93,7 +93,7 @@ def what_else(path: Path) -> str:
     if kind := what_is(path):
         return kind
     size = path.stat().st_size
-    return f"{size} bytes that are no DICOM; it was cut off" if size <= HEAD_BYTES else "no DICOM file"
+    return f"{size} bytes that are no DICOM; it was cut off" if size <= DICOM_HEAD_BYTES else "no DICOM file"
 
 
 def read_data_set(path: Path, *, pixels: bool, only: list[Any] | None = None) -> Dataset:
@@ -121,11 +121,11 @@ def read_data_set(path: Path, *, pixels: bool, only: list[Any] | None = None) ->
 
 
 def _parsed(path: Path, source: BinaryIO, size: int, *, pixels: bool, only: list[Any] | None) -> Dataset:
-    head = source.read(HEAD_BYTES)
+    head = source.read(DICOM_HEAD_BYTES)
     if not _is_dicom(head):
         raise InputError(path, what_else(path), "a DICOM file")
     try:
-        source.seek(len(PREFIX) if head.startswith(PREFIX) else 0)
+        source.seek(len(DICOM_PREFIX) if head.startswith(DICOM_PREFIX) else 0)
         if size > FEW_BYTES:
             _check_items(path, source)
         try:
@@ -148,7 +148,7 @@ def _parsed(path: Path, source: BinaryIO, size: int, *, pixels: bool, only: list
 
 def _inflated(path: Path, meta: bytes, source: BinaryIO, *, pixels: bool, only: list[Any] | None) -> Dataset:
     """The data set that was deflated: its bytes behind a file meta group that says so no more."""
-    inflater, data, taken, most = zlib.decompressobj(-zlib.MAX_WBITS), bytearray(), 0, MOST_HEADER_BYTES
+    inflater, data, taken, most = zlib.decompressobj(-zlib.MAX_WBITS), bytearray(), 0, MOST_DICOM_HEADER_BYTES
     while not inflater.eof and len(data) <= most and (chunk := source.read(CHUNK_BYTES)):
         taken += len(chunk)
         if pixels:
@@ -181,7 +181,7 @@ def _inflated(path: Path, meta: bytes, source: BinaryIO, *, pixels: bool, only: 
 def _check_items(path: Path, source: BinaryIO) -> None:
     """Refuse more sequence items than a data set has, before each becomes an object."""
     start = source.tell()
-    head = source.read(MOST_HEADER_BYTES)
+    head = source.read(MOST_DICOM_HEADER_BYTES)
     source.seek(start)
     if max(head.count(b"\xfe\xff\x00\xe0"), head.count(b"\xff\xfe\xe0\x00")) > MOST_ITEMS:
         raise InputError(path, f"more than {MOST_ITEMS} sequence items", "a DICOM file of fewer")
@@ -197,7 +197,7 @@ def _at_zeros(tag: int, vr: str | None, length: int) -> bool:
 
 
 def _is_dicom(head: bytes) -> bool:
-    return head[PREAMBLE_BYTES:] == PREFIX or head.startswith(PREFIX) or _begins_bare(head)
+    return head[PREAMBLE_BYTES:] == DICOM_PREFIX or head.startswith(DICOM_PREFIX) or _begins_bare(head)
 
 
 def _begins_bare(head: bytes) -> bool:

@@ -10,12 +10,12 @@ from synthorax.io.dicom_elements import text
 
 SYNTHESIZING_EQUIPMENT = "109100"
 """Of the standard's purposes of contributing equipment (CID 7005)."""
-MARKED = "SYNTHETIC:"
-"""How the mark begins where other programs carry it on."""
+DICOM_MARK_START = "SYNTHETIC:"
+"""Start of the mark in elements that other programs copy."""
 CARRIED = ("DerivationDescription", "ImageComments", "SeriesDescription", "StudyDescription")
 """Text elements that programs keep when they convert a file, and that therefore may hold the mark."""
-GROUPS = ("SharedFunctionalGroupsSequence", "UnassignedSharedConvertedAttributesSequence")
-"""Where a multi-frame image keeps what its slices had in their headers."""
+FRAME_GROUPS = ("SharedFunctionalGroupsSequence", "UnassignedSharedConvertedAttributesSequence")
+"""Sequences in which a multi-frame image keeps the header elements of its slices."""
 
 
 def read_mark(header: Dataset) -> str:
@@ -25,7 +25,7 @@ def read_mark(header: Dataset) -> str:
         if said and (described := _described(place)):
             return described
         for keyword in CARRIED:
-            if (found := text(place, keyword)).startswith(MARKED):
+            if (found := text(place, keyword)).startswith(DICOM_MARK_START):
                 return found
         if said:
             return "SyntheticData YES"
@@ -47,7 +47,7 @@ def _described(header: Dataset) -> str:
 def _places(header: Dataset) -> Iterator[Dataset]:
     """The header, and the groups that all frames of a multi-frame image share."""
     yield header
-    for name in GROUPS:
+    for name in FRAME_GROUPS:
         try:
             items = list(header.get(name) or ())[:1]
         except Exception:  # as above

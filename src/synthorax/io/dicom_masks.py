@@ -14,14 +14,14 @@ from synthorax.io.dicom import read_header
 from synthorax.io.dicom_seg import read_segments, segment_names
 from synthorax.io.rtstruct import read_contours, structure_names
 from synthorax.io.structure import Structure
-from synthorax.io.structure_names import StructureName, Wanted, is_nodule
+from synthorax.io.structure_names import StructureFilter, StructureName, is_nodule
 from synthorax.region import Region, paint_labels
 from synthorax.volume import Volume
 
 MODALITIES = ("SEG", "RTSTRUCT")
 MOST_DEPTH = 8
 """Sequences within sequences are looked into to this depth."""
-WHOLE = "a whole DICOM SEG or RTSTRUCT"
+EXPECTED_MASKS = "a whole DICOM SEG or RTSTRUCT"
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,13 @@ def list_structures(path: Path) -> list[StructureName]:
     except Exception as error:  # pydicom lets through whatever damage its parser stumbles over
         raise _damaged(path, error) from error
     if not named:
-        raise InputError(path, "no readable segmentation or structure set (it names no structure)", WHOLE)
+        raise InputError(path, "no readable segmentation or structure set (it names no structure)", EXPECTED_MASKS)
     return named
 
 
-def read_structures(path: Path, scan: Volume, wanted: Wanted = is_nodule, *, frame_uid: str = "") -> list[Structure]:
+def read_structures(
+    path: Path, scan: Volume, wanted: StructureFilter = is_nodule, *, frame_uid: str = ""
+) -> list[Structure]:
     """The wanted segments or structures of a file on the voxels of a scan, each by itself; they may overlap.
 
     Those that cannot be used come with the reason instead of a region.
@@ -191,4 +193,4 @@ def _header(path: Path) -> Dataset:
 
 def _damaged(path: Path, error: Exception) -> InputError:
     reason = " ".join(str(error).split())[:100]
-    return InputError(path, f"no readable segmentation or structure set ({reason})", WHOLE)
+    return InputError(path, f"no readable segmentation or structure set ({reason})", EXPECTED_MASKS)

@@ -35,8 +35,9 @@ from synthorax.volume import Volume
 MANUFACTURER = "synthorax"
 NO_DATE = "19700101"
 """Date of a segmentation, which must have one; today's would make it differ from the same one made tomorrow."""
-MOST_LABELS = 255
-SAME_PLACE_MM = 0.01
+MOST_SEG_LABELS = 255
+SAME_GRID_MM = 0.01
+"""Distance within which the ends of a segmentation must lie at the ends of its series."""
 CONTRIBUTING_EQUIPMENT = 0x0018A001
 
 
@@ -120,7 +121,7 @@ def write_segmentation(
     if not labels.voxels.any():
         raise InputError("segmentation", "no label set", "a label map")
     low, high = int(labels.voxels.min()), int(labels.voxels.max())
-    if not 0 <= low <= high <= min(len(names), MOST_LABELS):
+    if not 0 <= low <= high <= min(len(names), MOST_SEG_LABELS):
         raise InputError("segmentation", f"labels {low} to {high}", f"0 to {len(names)}, the names")
     _check_on_series(labels, series)
     marked = np.flatnonzero(labels.voxels.any((1, 2)))
@@ -205,7 +206,7 @@ def _check_on_series(labels: Volume, series: Sequence[Dataset]) -> None:
         raise InputError("segmentation", found, f"{len(series)} of {series[0].Rows} x {series[0].Columns}, the series'")
     places = labels.to_world([[0, 0, 0], [slices - 1, 0, 0]])
     theirs = np.array([header.ImagePositionPatient for header in (series[0], series[-1])], float)
-    if np.abs(places - theirs).max() > SAME_PLACE_MM:
+    if np.abs(places - theirs).max() > SAME_GRID_MM:
         raise InputError(
             "segmentation", f"slices from {places[0].tolist()} mm", f"{theirs[0].tolist()} mm, the series'"
         )

@@ -24,7 +24,7 @@ from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, J
 from synthorax.errors import InputError
 from synthorax.geometry import AIR_HU
 from synthorax.io.dicom_elements import brief
-from synthorax.io.dicom_planes import MOST_VOXELS, Plane, Size, claimed_size, stored_pixels
+from synthorax.io.dicom_planes import MOST_SCAN_VOXELS, Plane, Size, claimed_size, stored_pixels
 
 LARGEST_EXPANSION = 100
 """Compressed slices that claim more than 256 MiB, and more than 100 times what is stored, are refused."""
@@ -38,8 +38,8 @@ SIZE_OF_JPEG2000 = b"\xff\x4f\xff\x51"
 MOST_TILES = 4096
 """A JPEG 2000 picture of more tiles is refused: tiles of 64 pixels make as many of the largest slice."""
 STDERR = 2
-HARMLESS = re.compile("extraneous bytes before marker")
-"""What a decoder says of bytes that it skips between the pixels' own."""
+HARMLESS_WARNING = re.compile("extraneous bytes before marker")
+"""A decoder's warning about bytes that it skips between the pixels' own."""
 STARTS_OF_FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC} | {0xF7}
 """Markers of JPEG and JPEG-LS that are followed by the size of the picture."""
 
@@ -59,9 +59,9 @@ def check_claims(planes: Sequence[Plane]) -> tuple[int, int]:
             raise InputError(plane.file, found, f"{rows} x {columns}, as {first.file.name} has")
         stored += len(stored_pixels(header))
     voxels = len(planes) * rows * columns
-    if voxels > MOST_VOXELS:
+    if voxels > MOST_SCAN_VOXELS:
         found = f"{len(planes)} slices of {rows} x {columns} pixels"
-        raise InputError(first.file.parent, found, f"at most {MOST_VOXELS} voxels")
+        raise InputError(first.file.parent, found, f"at most {MOST_SCAN_VOXELS} voxels")
     if 2 * voxels > max(FREE_BYTES, LARGEST_EXPANSION * stored):
         raise InputError(first.file.parent, f"{stored} bytes of pixels for {voxels} voxels", "a CT, which needs more")
     return rows, columns
@@ -108,7 +108,7 @@ def _decode_file(planes: Sequence[Plane], indices: Sequence[int], voxels: NDArra
                     raise InputError(file, f"pixels of shape {stored.shape}", f"{voxels.shape[1:]}, as its header says")
                 padding = _padding(file, header, stored.dtype)
                 _rescale(stored, planes[index].slope, planes[index].intercept, padding, out=voxels[index])
-        harmful = [said for said in complaints if not HARMLESS.search(said)]
+        harmful = [said for said in complaints if not HARMLESS_WARNING.search(said)]
         if harmful:
             raise InputError(file, f"pixels that are damaged ({brief(harmful[0], 120)})", "a readable CT slice")
     except InputError:

@@ -16,11 +16,11 @@ from synthorax.io.dicom_elements import brief, is_localizer, numbers, text
 from synthorax.io.dicom_file import CT_CLASSES
 from synthorax.io.limits import MOST_BYTES
 
-MOST_PIXELS = 4096 * 4096
+MOST_SLICE_PIXELS = 4096 * 4096
 """A slice of more pixels is refused."""
-MOST_VOXELS = MOST_BYTES // 2
+MOST_SCAN_VOXELS = MOST_BYTES // 2
 """A scan of more voxels, each int16, is refused."""
-SAME_SPACING = 0.02
+SAME_RECONSTRUCTION = 0.02
 """ImagerPixelSpacing stands for PixelSpacing if ReconstructionDiameter / Columns differs from it by at most 2 %."""
 HU_TYPES = {"": "", "HU": "", "US": "unspecified", "HU_MOD": "modified HU"}
 """Types of rescale that are read as HU, and what those mean that are noted. CT without a type is HU by the standard."""
@@ -85,13 +85,15 @@ def claimed_size(file: Path, header: Dataset) -> Size:
         samples = int(header.get("SamplesPerPixel") or 1)
     except Exception as error:  # pydicom raises whatever its conversion stumbles over.
         raise InputError(file, "no readable Rows, Columns and NumberOfFrames", "a CT image") from error
-    if not 0 < size.rows * size.columns <= MOST_PIXELS:
-        raise InputError(file, f"{size.rows} x {size.columns} pixels", f"1 to {MOST_PIXELS}")
+    if not 0 < size.rows * size.columns <= MOST_SLICE_PIXELS:
+        raise InputError(file, f"{size.rows} x {size.columns} pixels", f"1 to {MOST_SLICE_PIXELS}")
     colours = text(header, "PhotometricInterpretation")
     if samples != 1 or colours not in ("MONOCHROME1", "MONOCHROME2", ""):
         raise InputError(file, f"{samples} values a pixel, {brief(colours)}", "grey values (MONOCHROME2)")
-    if not 0 < size.voxels <= MOST_VOXELS:
-        raise InputError(file, f"{size.frames} frames of {size.rows} x {size.columns}", f"1 to {MOST_VOXELS} voxels")
+    if not 0 < size.voxels <= MOST_SCAN_VOXELS:
+        raise InputError(
+            file, f"{size.frames} frames of {size.rows} x {size.columns}", f"1 to {MOST_SCAN_VOXELS} voxels"
+        )
     return size
 
 
@@ -143,7 +145,7 @@ def _frames(file: Path, header: Dataset, count: int) -> Iterator[Plane]:
             yield _plane(file, header, flat, frame)
 
 
-GROUPS = {
+HEADER_OF_GROUP = {
     "PixelMeasuresSequence": ("PixelSpacing", "SliceThickness"),
     "PlanePositionSequence": ("ImagePositionPatient",),
     "PlaneOrientationSequence": ("ImageOrientationPatient",),
@@ -155,7 +157,7 @@ GROUPS = {
     "CTAcquisitionDetailsSequence": ("DataCollectionDiameter",),
     "FrameAnatomySequence": (),
 }
-"""The functional groups of an Enhanced CT, and what a slice of a classic CT has in its header instead."""
+"""The functional groups of an Enhanced CT, and the header elements of a classic CT's slice that they stand for."""
 FUNCTIONAL_GROUPS = (0x52009229, 0x52009230)
 CONVERTED = ("UnassignedSharedConvertedAttributesSequence", "UnassignedPerFrameConvertedAttributesSequence")
 """Where a Legacy Converted CT keeps other elements of its slices."""
@@ -165,7 +167,7 @@ def _flat(header: Dataset, shared: Dataset, own: Dataset) -> Dataset:
     """What the header of a classic slice would say of a frame."""
     flat = Dataset()
     for groups in (shared, own):
-        for sequence, keywords in GROUPS.items():
+        for sequence, keywords in HEADER_OF_GROUP.items():
             items = groups.get(sequence)
             for keyword in keywords if items else ():
                 if keyword in items[0]:
@@ -219,7 +221,7 @@ def _spacing(file: Path, header: Dataset, image: Dataset) -> tuple[NDArray[np.fl
         raise InputError(file, f"{keyword} {spacing_mm.tolist()}", "positive millimetres")
     if notes and text(header, "ReconstructionDiameter"):
         width_mm = numbers(file, header, "ReconstructionDiameter", 1)[0] / int(image.Columns)
-        if abs(width_mm - spacing_mm[1]) > SAME_SPACING * width_mm:
+        if abs(width_mm - spacing_mm[1]) > SAME_RECONSTRUCTION * width_mm:
             found = f"no PixelSpacing, and ImagerPixelSpacing {spacing_mm.tolist()} where the diameter of"
             found += f" reconstruction gives {width_mm:.4g} mm"
             raise InputError(file, found, "PixelSpacing")

@@ -17,15 +17,15 @@ from pydicom.pixels import iter_pixels
 from synthorax.errors import InputError
 from synthorax.io.fractions import HALF, fault_of_half
 from synthorax.io.structure import MOST_STRUCTURE_VOXELS, Structure, check_size, place_on
-from synthorax.io.structure_names import StructureName, Wanted
+from synthorax.io.structure_names import StructureFilter, StructureName
 from synthorax.volume import Volume
 
-MOST_BYTES = 2**30
+MOST_SEG_BYTES = 2**30
 MOST_FRAMES = 2**17
-MOST_SIDE = 4096
+MOST_FRAME_SIDE = 4096
 """Pixels along a side of a frame."""
-UNEVEN = 0.1
-"""Frames may lie this far from even distances, in distances."""
+UNEVEN_FRAMES = 0.1
+"""Frames may lie this share of their distance off an even row."""
 
 
 class _Plane(NamedTuple):
@@ -48,7 +48,7 @@ def segment_names(header: Dataset) -> list[StructureName]:
     return found
 
 
-def read_segments(path: Path, scan: Volume, wanted: Wanted) -> Iterator[Structure]:
+def read_segments(path: Path, scan: Volume, wanted: StructureFilter) -> Iterator[Structure]:
     """The wanted segments of a SEG on the voxels of a scan.
 
     Args:
@@ -57,16 +57,18 @@ def read_segments(path: Path, scan: Volume, wanted: Wanted) -> Iterator[Structur
     Raises:
         InputError: the file as a whole cannot be read.
     """
-    if path.stat().st_size > MOST_BYTES:
-        raise InputError(path, f"{path.stat().st_size} bytes", f"a segmentation of at most {MOST_BYTES}")
+    if path.stat().st_size > MOST_SEG_BYTES:
+        raise InputError(path, f"{path.stat().st_size} bytes", f"a segmentation of at most {MOST_SEG_BYTES}")
     header = pydicom.dcmread(BytesIO(path.read_bytes()))
     chosen = {named.number: named for named in segment_names(header) if wanted(named)}
     if not chosen:
         return
     rows, columns, frames = (int(header.get(n) or 1) for n in ("Rows", "Columns", "NumberOfFrames"))
     groups = header.get("PerFrameFunctionalGroupsSequence") or [Dataset()] * frames
-    if not (0 < rows <= MOST_SIDE and 0 < columns <= MOST_SIDE and 0 < frames <= MOST_FRAMES):
-        raise InputError(path, f"{frames} frames of {rows} x {columns}", f"at most {MOST_FRAMES} of {MOST_SIDE} x ...")
+    if not (0 < rows <= MOST_FRAME_SIDE and 0 < columns <= MOST_FRAME_SIDE and 0 < frames <= MOST_FRAMES):
+        raise InputError(
+            path, f"{frames} frames of {rows} x {columns}", f"at most {MOST_FRAMES} of {MOST_FRAME_SIDE} x ..."
+        )
     if len(groups) != frames:
         raise InputError(path, f"{frames} frames and places of {len(groups)}", "a place for each frame")
     shared = (header.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
@@ -160,7 +162,7 @@ def _step(depth: NDArray[np.float64], measures: Dataset, scan: Volume) -> float:
     for step in steps:
         if np.isfinite(step) and step > 0.01:
             levels = depth / step
-            if np.abs(levels - np.rint(levels)).max() <= UNEVEN and (len(gaps) == 0 or gaps.min() > step / 2):
+            if np.abs(levels - np.rint(levels)).max() <= UNEVEN_FRAMES and (len(gaps) == 0 or gaps.min() > step / 2):
                 return float(step)
     raise InputError("its frames", f"planes {gaps.min():.3g} to {gaps.max():.3g} mm apart", "evenly spaced planes")
 

@@ -32,7 +32,7 @@ OTHER_KINDS = (
 )
 """Files of these names are not meant for slices, and are passed over without a word unless they are DICOM."""
 LOCALIZER = "a localizer image"
-COPY = "a copy of a file in another folder"
+FILE_COPY = "a copy of a file in another folder"
 """Reasons why files beside a series are passed over that can be no masks of it."""
 OTHER_NAMES = ("dicomdir", "license", "licence", "readme", "thumbs.db", "desktop.ini", "lockfile", "version")
 
@@ -221,7 +221,7 @@ def _across_folders(folders: Sequence[Members]) -> tuple[list[Members], list[Lef
         for file, about in members:
             twin = known.get(_instance(about))
             if twin is not None and filecmp.cmp(twin, file, shallow=False):
-                copies.append((file, COPY))
+                copies.append((file, FILE_COPY))
             else:
                 new.append((file, about))
         if not new:

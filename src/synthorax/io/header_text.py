@@ -10,15 +10,15 @@ from pathlib import Path, PurePosixPath
 from synthorax.errors import InputError
 from synthorax.io.limits import check_file
 
-MOST_HEADER_BYTES = 2**20
-"""A header ends before this; those of large segmentations take a tenth of it."""
+MOST_TEXT_HEADER_BYTES = 2**20
+"""Bytes of the longest header that is read; headers of large segmentations take a tenth of it."""
 MOST_FILES = 10_000
 """Data files of one image."""
-MOST_NAME = 1000
+LONGEST_FILE_NAME = 1000
 """Characters of a data file's name."""
 PATTERN = re.compile(r"(\S*%\S*) +([+-]?[0-9]{1,9}) +([+-]?[0-9]{1,9}) +([+-]?[0-9]{1,9})(?: +[0-9])?")
 """Data files by a pattern of their names, and the first number, the last and the step."""
-WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
+WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
 NUMBER = re.compile(r"[+-]?(?:(?:[0-9]{1,40}\.?[0-9]{0,40}|\.[0-9]{1,40})(?:e[+-]?[0-9]{1,4})?|nan|inf)", re.IGNORECASE)
 
 
@@ -31,7 +31,7 @@ def header_bytes(path: Path, expected: str) -> bytes:
     check_file(path, expected)
     try:
         with open(path, "rb") as file:
-            return file.read(MOST_HEADER_BYTES)
+            return file.read(MOST_TEXT_HEADER_BYTES)
     except OSError as error:
         raise InputError(path, "a file that cannot be read", expected) from error
 
@@ -42,7 +42,7 @@ def whole_numbers(path: Path, field: str, text: str, count: int | None = None) -
     Raises:
         InputError: another number of them, or something else.
     """
-    return [int(part) for part in _parts(path, field, text, count, WHOLE, "whole numbers")]
+    return [int(part) for part in _parts(path, field, text, count, WHOLE_NUMBER, "whole numbers")]
 
 
 def numbers(path: Path, field: str, text: str, count: int | None = None) -> list[float]:
@@ -88,7 +88,13 @@ def _data_files(path: Path, names: Sequence[str]) -> tuple[Path, ...]:
         raise InputError(path, f"{len(names)} files of voxels", f"1 to {MOST_FILES}")
     for name in names:
         parts = PurePosixPath(name).parts
-        if not 0 < len(name) <= MOST_NAME or "\0" in name or name.startswith("/") or ".." in parts or ":\\" in name:
+        if (
+            not 0 < len(name) <= LONGEST_FILE_NAME
+            or "\0" in name
+            or name.startswith("/")
+            or ".." in parts
+            or ":\\" in name
+        ):
             found = f"voxels in the file {shown(name)}"
             raise InputError(path, found, "a file beside the header; move it there and name it without a folder")
     return tuple(path.parent / name for name in names)

@@ -16,10 +16,10 @@ from synthorax.io.voxels import read_voxels
 from synthorax.provenance import SYNTHETIC_MARK
 from synthorax.volume import Volume
 
-SUFFIXES = (*nifti.SUFFIXES, *metaimage.SUFFIXES, *nrrd.SUFFIXES)
-"""What can be read."""
-WRITTEN = tuple(suffix for suffix in SUFFIXES if suffix != ".nhdr")
-"""What can be written."""
+IMAGE_SUFFIXES = (*nifti.NIFTI_SUFFIXES, *metaimage.METAIMAGE_SUFFIXES, *nrrd.NRRD_SUFFIXES)
+"""Suffixes of the images that can be read."""
+WRITTEN_SUFFIXES = tuple(suffix for suffix in IMAGE_SUFFIXES if suffix != ".nhdr")
+"""Suffixes of the images that can be written."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,13 +37,13 @@ class Image:
 
 def is_image(path: Path) -> bool:
     """Whether the name is of a format that `read_image` takes."""
-    return path.name.lower().endswith(SUFFIXES)
+    return path.name.lower().endswith(IMAGE_SUFFIXES)
 
 
 def image_stem(path: str | Path) -> str:
     """An image's name without its suffix, which may be of two parts; other names as they are."""
     name = Path(path).name
-    suffix = next((s for s in sorted(SUFFIXES, key=len, reverse=True) if name.lower().endswith(s)), "")
+    suffix = next((s for s in sorted(IMAGE_SUFFIXES, key=len, reverse=True) if name.lower().endswith(s)), "")
     return name[: len(name) - len(suffix)]
 
 
@@ -110,11 +110,11 @@ def write_image(path: Path, volume: Volume, *, mark: str | None = None) -> None:
         OutputError: the file cannot be written.
     """
     name = path.name.lower()
-    if not name.endswith(WRITTEN):
-        raise OutputError(path, f"images are written as {', '.join(WRITTEN)}")
+    if not name.endswith(WRITTEN_SUFFIXES):
+        raise OutputError(path, f"images are written as {', '.join(WRITTEN_SUFFIXES)}")
     if volume.voxels.dtype.kind not in "biuf" or volume.voxels.dtype == np.float16:
         raise OutputError(path, f"voxels of {volume.voxels.dtype} have no place in an image")
-    if name.endswith(nifti.SUFFIXES):
+    if name.endswith(nifti.NIFTI_SUFFIXES):
         nifti.write_nifti(path, volume, mark)
         return
     write = {".mha": write_mha, ".mhd": write_mhd, ".nrrd": write_nrrd}[path.suffix.lower()]
@@ -122,11 +122,11 @@ def write_image(path: Path, volume: Volume, *, mark: str | None = None) -> None:
 
 
 def _has_text_header(path: Path) -> bool:
-    return path.name.lower().endswith((*metaimage.SUFFIXES, *nrrd.SUFFIXES))
+    return path.name.lower().endswith((*metaimage.METAIMAGE_SUFFIXES, *nrrd.NRRD_SUFFIXES))
 
 
 def _described(path: Path) -> Described:
-    return (nrrd if path.name.lower().endswith(nrrd.SUFFIXES) else metaimage).read_header(path)
+    return (nrrd if path.name.lower().endswith(nrrd.NRRD_SUFFIXES) else metaimage).read_header(path)
 
 
 def describe(path: Path) -> Described | None:

@@ -31,10 +31,10 @@ TEMPORARY = ".tmp-synthorax-"
 REPLACED = TEMPORARY + "replaced-"
 """How the name of a folder begins that is being replaced, where a file system cannot exchange two folders at once."""
 LOCK = ".lock"
-MOST_NAME = 50
+LONGEST_TARGET_NAME = 50
 """Characters of a target's name in a temporary name; a file system's names end at 255 bytes."""
-PATIENCE_S = 10.0
-"""How long a lock is waited for that no process has signed; a process that only looks for leftovers holds it so."""
+LOCK_PATIENCE_S = 10.0
+"""Seconds to wait for a lock that no process has signed; a process that looks for leftovers holds it unsigned."""
 
 _claimed: ContextVar[frozenset[str]] = ContextVar("claimed", default=frozenset())
 
@@ -136,7 +136,7 @@ def temporary_folder(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def _temporary(target: Path, *, is_folder: bool) -> Iterator[Path]:
-    suffix = "-" + target.name[-MOST_NAME:]
+    suffix = "-" + target.name[-LONGEST_TARGET_NAME:]
     path, handle = None, None
     try:
         with uninterrupted():
@@ -204,8 +204,8 @@ def try_lock(path: Path) -> int | None:
 
 def _take(target: Path) -> tuple[Path, int]:
     """The lock file of a target, and the open handle that holds it."""
-    lock = target.parent / (TEMPORARY + target.name[-MOST_NAME:] + LOCK)
-    deadline = time.monotonic() + PATIENCE_S
+    lock = target.parent / (TEMPORARY + target.name[-LONGEST_TARGET_NAME:] + LOCK)
+    deadline = time.monotonic() + LOCK_PATIENCE_S
     while True:
         try:
             handle = _open(lock)

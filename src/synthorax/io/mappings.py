@@ -10,8 +10,8 @@ import yaml
 
 from synthorax.errors import InputError
 
-MOST_BYTES = 64 * 2**20
-"""Of a JSON file; ids of a million patients take a third of it."""
+MOST_JSON_BYTES = 64 * 2**20
+"""Bytes of the largest JSON file that is read; ids of a million patients take a third of it."""
 MOST_YAML_BYTES = 2**18
 """Of a YAML file, which takes a second to read then; a run's settings take a hundredth of it."""
 
@@ -53,7 +53,7 @@ def read_mapping(path: Path, what: str = "file") -> dict[str, Any]:
         if not path.is_file():
             raise InputError(path, "no regular file", expected)
         is_json = path.suffix == ".json"
-        if (size := path.stat().st_size) > (most := MOST_BYTES if is_json else MOST_YAML_BYTES):
+        if (size := path.stat().st_size) > (most := MOST_JSON_BYTES if is_json else MOST_YAML_BYTES):
             raise InputError(path, f"{size} bytes", f"{most} at most")
         text = path.read_text(encoding="utf-8")
         content = json.loads(text) if is_json else parse_yaml(text)

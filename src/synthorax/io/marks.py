@@ -15,15 +15,15 @@ from synthorax.io.stl import read_stl_header
 from synthorax.io.walk import check_listed, not_regular, survey
 from synthorax.provenance import MANIFEST
 
-MARKED = "SYNTHETIC"
-"""How a mark begins."""
+MARK_START = "SYNTHETIC"
+"""Start of every synthetic mark."""
 SIDECAR_FIELDS = ("synthetic", "ImageComments")
 """Fields of a JSON sidecar that may hold the mark: ours, and dcm2niix's."""
 MOST_MANIFEST_BYTES = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundMark:
     """A synthetic mark.
 
     Attributes:
@@ -37,7 +37,7 @@ class Found:
     partly: bool = False
 
 
-def find_marks(path: Path) -> list[Found]:
+def find_marks(path: Path) -> list[FoundMark]:
     """The marks of a file or folder: in the headers of its images and slices, in its sidecar.
 
     In a folder, a file that cannot be read counts as one without a mark.
@@ -51,15 +51,15 @@ def find_marks(path: Path) -> list[Found]:
         marks, unreadable = _in_folder(path)
         if marked := [mark for mark in marks if mark]:
             place = f"{len(marked)} of {len(marks)} files" + f", {unreadable} unreadable" * bool(unreadable)
-            found.append(Found(marked[0], place, bool(unreadable) or len(marked) < len(marks)))
+            found.append(FoundMark(marked[0], place, bool(unreadable) or len(marked) < len(marks)))
     elif kind := not_regular(path):
         raise InputError(path, kind, "a file or folder")
     elif text := _in_header(path):
-        found.append(Found(text, "its header"))
+        found.append(FoundMark(text, "its header"))
     ours = [folder / MANIFEST for folder in [path, *path.parents][:3] if (folder / MARK).is_file()]
     for manifest in [sidecar(path), *ours] if is_image(path) else ours:
         if text := _in_manifest(manifest):
-            found.append(Found(text, str(manifest)))
+            found.append(FoundMark(text, str(manifest)))
             break
     return found
 
@@ -92,7 +92,7 @@ def _in_header(path: Path) -> str | None:
         return dicom.read_mark(dicom.read_header(path))
     else:
         return None
-    return text if text.startswith(MARKED) else ""
+    return text if text.startswith(MARK_START) else ""
 
 
 def _in_manifest(path: Path) -> str:
@@ -101,6 +101,6 @@ def _in_manifest(path: Path) -> str:
             return ""
         content = dict(json.loads(path.read_text()))
         said = [str(content.get(field, "")) for field in SIDECAR_FIELDS]
-        return next((text for text in said if text.startswith(MARKED)), "")
+        return next((text for text in said if text.startswith(MARK_START)), "")
     except (OSError, ValueError, TypeError, RecursionError):
         return ""

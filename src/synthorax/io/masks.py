@@ -17,7 +17,7 @@ from synthorax.io.fractions import as_labels
 from synthorax.io.header_text import shown
 from synthorax.io.images import is_image, open_image
 from synthorax.io.placing import times
-from synthorax.io.segments import Segmentation, list_segments, read_segments
+from synthorax.io.segments import NamedSegments, list_segments, read_segments
 from synthorax.io.structure_names import StructureName, is_nodule
 from synthorax.region import paint_labels
 from synthorax.volume import Volume
@@ -140,7 +140,7 @@ def _segments_on(path: Path, ct: Volume, label: int | str | None) -> Labels:
     return Labels(placed, tuple(dict.fromkeys(notes)))
 
 
-def _chosen(path: Path, found: Segmentation, label: int | str | None) -> list[int]:
+def _chosen(path: Path, found: NamedSegments, label: int | str | None) -> list[int]:
     """Which segments a table means: those of a value or name, of several of a value the one that is a nodule."""
     every = list(enumerate(found.segments))
     if isinstance(label, str):

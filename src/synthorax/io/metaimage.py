@@ -17,8 +17,8 @@ from synthorax.io.placing import ASSUMED_AXES, Placed, mirrored, place, scale_of
 from synthorax.io.voxels import Stored
 from synthorax.volume import Volume
 
-SUFFIXES = (".mha", ".mhd")
-TYPES = {
+METAIMAGE_SUFFIXES = (".mha", ".mhd")
+METAIMAGE_TYPES = {
     "MET_CHAR": "i1",
     "MET_UCHAR": "u1",
     "MET_SHORT": "i2",
@@ -34,13 +34,13 @@ TYPES = {
 }
 NAME = re.compile(r"[!-<>-~]{1,64}")
 """Of a field: `DimSize`, or ITK's `dim[0]` and `0008|0060`."""
-LIST = re.compile(r"LIST( +[0-9])?", re.IGNORECASE)
-"""In place of a file: the names of several follow, a line each."""
+METAIMAGE_LIST = re.compile(r"LIST( +[0-9])?", re.IGNORECASE)
+"""Stands in place of a data file's name where the names of several follow, one a line."""
 FROM_TOWARDS = str.maketrans("LRPASI", "RLAPIS")
 """AnatomicalOrientation names where an axis comes from: RAI is what is LPS elsewhere."""
 SCALES = (("elementtointensityfunctionslope", "1"), ("elementtointensityfunctionoffset", "0"))
 """Fields of a scale of the values, and what they say where there is none."""
-EXPECTED = "a MetaImage (MHA or MHD)"
+EXPECTED_METAIMAGE = "a MetaImage (MHA or MHD)"
 
 
 def read_header(path: Path) -> Described:
@@ -49,7 +49,7 @@ def read_header(path: Path) -> Described:
     Raises:
         InputError: no MetaImage, not one volume of three axes, voxels that are not read, no usable geometry.
     """
-    fields, end = _fields(path, header_bytes(path, EXPECTED))
+    fields, end = _fields(path, header_bytes(path, EXPECTED_METAIMAGE))
     dims = whole_numbers(path, "NDims", _needed(path, fields, "NDims"), 1)[0]
     if not 1 <= dims <= 8:
         raise InputError(path, f"NDims {dims}", "3")
@@ -87,17 +87,17 @@ def _fields(path: Path, content: bytes) -> tuple[dict[str, str], int]:
             raise InputError(path, f"{shown(key)} twice in the header", "each field once")
         fields[key] = file_name(value.strip()) if key == "elementdatafile" else value.strip().decode("utf-8", "replace")
         if key == "elementdatafile":
-            if LIST.fullmatch(fields[key]):
+            if METAIMAGE_LIST.fullmatch(fields[key]):
                 fields["list"] = file_name(content[start:])
             return fields, start
     if "ndims" in fields:
-        raise InputError(path, "a header without ElementDataFile; it was cut off or damaged", EXPECTED)
-    raise InputError(path, what_is(path) or "no header of a MetaImage", EXPECTED)
+        raise InputError(path, "a header without ElementDataFile; it was cut off or damaged", EXPECTED_METAIMAGE)
+    raise InputError(path, what_is(path) or "no header of a MetaImage", EXPECTED_METAIMAGE)
 
 
 def _needed(path: Path, fields: Mapping[str, str], name: str) -> str:
     if name.lower() not in fields:
-        raise InputError(path, f"a header without {name}", EXPECTED)
+        raise InputError(path, f"a header without {name}", EXPECTED_METAIMAGE)
     return fields[name.lower()]
 
 
@@ -111,12 +111,12 @@ def _says(path: Path, fields: Mapping[str, str], name: str, default: bool) -> bo
 
 def _stored(path: Path, fields: Mapping[str, str], shape: tuple[int, int, int], end: int) -> Stored:
     kind = _needed(path, fields, "ElementType").upper()
-    if kind not in TYPES:
+    if kind not in METAIMAGE_TYPES:
         raise InputError(path, f"ElementType {shown(kind)}", "a whole or floating number a voxel, such as MET_SHORT")
     if not _says(path, fields, "BinaryData", True):
         raise InputError(path, "voxels as text (BinaryData = False)", "binary voxels; write the image again as such")
     name = "ElementByteOrderMSB" if "elementbyteordermsb" in fields else "BinaryDataByteOrderMSB"
-    dtype = np.dtype(TYPES[kind]).newbyteorder(">" if _says(path, fields, name, False) else "<")
+    dtype = np.dtype(METAIMAGE_TYPES[kind]).newbyteorder(">" if _says(path, fields, name, False) else "<")
     skip = whole_numbers(path, "HeaderSize", fields.get("headersize", "0"), 1)[0]
     packed = _says(path, fields, "CompressedData", False)
     if skip < -1 or (skip and packed):

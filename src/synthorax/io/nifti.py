@@ -18,13 +18,15 @@ from synthorax.io.atomic import atomic_file
 from synthorax.io.contents import what_is
 from synthorax.io.limits import check_file
 from synthorax.io.placing import ASSUMED_AXES, MOST_ORIGIN_MM, Placed, place, scale_of_unit, times
-from synthorax.io.voxels import DAMAGED, GZIP_MAGIC, Encoding, Pieces, Stored, read_voxels, unpacked
+from synthorax.io.voxels import DAMAGED, DEFLATE_LEVEL, GZIP_MAGIC, Encoding, Pieces, Stored, read_voxels, unpacked
 from synthorax.volume import Volume
 
-SUFFIXES = (".nii", ".nii.gz")
+NIFTI_SUFFIX = ".nii.gz"
+"""Suffix of the NIfTI files that the exports write."""
+NIFTI_SUFFIXES = (".nii", NIFTI_SUFFIX)
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-HEADER_BYTES = 352
-"""Of a NIfTI-1 file without extensions, up to its first voxel."""
+NIFTI_HEADER_BYTES = 352
+"""Bytes of a NIfTI-1 file without extensions before its first voxel."""
 HEADERS = {348: (nib.Nifti1Header, 352), 540: (nib.Nifti2Header, 544)}
 """By the number that a file begins with, its size: the kind of header, and the least place of its first voxel."""
 MOST_OFFSET = 2**24
@@ -33,8 +35,6 @@ SCANNER = 1
 """Code of an sform or qform in the coordinates of the scanner."""
 AGREE_MM = 0.1
 """An sform and a qform that differ by more, at a corner of the image, are told."""
-LEVEL = 1
-"""Of ISA-L's 0 to 3; the higher ones gain 2 % in size."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +146,7 @@ def write_nifti(path: Path, volume: Volume, mark: str | None = None) -> None:
     image.header.set_slope_inter(1, 0)
     with atomic_file(path) as file:
         if path.name.lower().endswith(".gz"):
-            with igzip_threaded.open(file, "wb", compresslevel=LEVEL, threads=2) as stream:
+            with igzip_threaded.open(file, "wb", compresslevel=DEFLATE_LEVEL, threads=2) as stream:
                 _write(image, voxels, stream)
         else:
             with open(file, "wb") as stream:
@@ -154,8 +154,8 @@ def write_nifti(path: Path, volume: Volume, mark: str | None = None) -> None:
 
 
 def _write(image: nib.Nifti1Image, voxels: NDArray, stream: IOBase) -> None:
-    image.header["vox_offset"] = HEADER_BYTES
-    stream.write(image.header.binaryblock.ljust(HEADER_BYTES, b"\0"))
+    image.header["vox_offset"] = NIFTI_HEADER_BYTES
+    stream.write(image.header.binaryblock.ljust(NIFTI_HEADER_BYTES, b"\0"))
     for plane in voxels:
         stream.write(np.ascontiguousarray(plane, plane.dtype.newbyteorder("<")).data)
 

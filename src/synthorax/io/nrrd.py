@@ -16,9 +16,9 @@ from synthorax.io.limits import MOST_BYTES
 from synthorax.io.placing import ASSUMED_AXES, Placed, mirrored, place, scale_of_unit
 from synthorax.io.voxels import MOST_SKIPPED_LINES, Encoding, Stored
 
-SUFFIXES = (".nrrd", ".nhdr")
-EXPECTED = "an NRRD file"
-TYPES = {
+NRRD_SUFFIXES = (".nrrd", ".nhdr")
+EXPECTED_NRRD = "an NRRD file"
+NRRD_TYPES = {
     "i1": ("signed char", "int8", "int8_t"),
     "u1": ("uchar", "unsigned char", "uint8", "uint8_t"),
     "i2": ("short", "short int", "signed short", "signed short int", "int16", "int16_t"),
@@ -38,7 +38,7 @@ TYPES = {
     "f4": ("float",),
     "f8": ("double",),
 }
-DTYPES = {name: np.dtype(kind) for kind, names in TYPES.items() for name in names}
+DTYPES = {name: np.dtype(kind) for kind, names in NRRD_TYPES.items() for name in names}
 ENCODINGS: dict[str, Encoding] = {"raw": "raw", "gzip": "deflate", "gz": "deflate", "bzip2": "bzip2", "bz2": "bzip2"}
 TO_LPS = {
     "left-posterior-superior": (1, 1, 1),
@@ -56,8 +56,8 @@ ALIASES = {
     "byteskip": "byte skip",
     "axismins": "axis mins",
 }
-LIST = re.compile(r"LIST( +[0-9])?")
-"""In place of a file: the names of several follow, a line each."""
+NRRD_LIST = re.compile(r"LIST( +[0-9])?")
+"""Stands in place of a data file's name where the names of several follow, one a line."""
 VECTOR = re.compile(r"\(([^()]*)\)|none", re.IGNORECASE)
 MOST_SEGMENTS = 10_000
 
@@ -69,7 +69,7 @@ def read_header(path: Path) -> Described:
         InputError: no NRRD, not one volume of three axes or layers of segments, voxels that are not read, no usable
             geometry.
     """
-    fields, pairs, end = _fields(path, header_bytes(path, EXPECTED))
+    fields, pairs, end = _fields(path, header_bytes(path, EXPECTED_NRRD))
     dims = whole_numbers(path, "dimension", _needed(path, fields, "dimension"), 1)[0]
     if not 1 <= dims <= 16:
         raise InputError(path, f"dimension {dims}", "3")
@@ -95,12 +95,12 @@ def read_header(path: Path) -> Described:
 def _fields(path: Path, content: bytes) -> tuple[dict[str, str], dict[str, str], int]:
     """Fields by their names in small letters, key-value pairs, and where the header ends, which is at an empty line."""
     if not content.startswith(b"NRRD000"):
-        raise InputError(path, what_is(path) or "no header of an NRRD file", EXPECTED)
+        raise InputError(path, what_is(path) or "no header of an NRRD file", EXPECTED_NRRD)
     fields: dict[str, str] = {}
     pairs: dict[str, str] = {}
     start = content.find(b"\n") + 1
     if not start:
-        raise InputError(path, "a header that was cut off", EXPECTED)
+        raise InputError(path, "a header that was cut off", EXPECTED_NRRD)
     while start < len(content):
         stop = content.find(b"\n", start)
         stop = len(content) if stop < 0 else stop
@@ -122,17 +122,17 @@ def _fields(path: Path, content: bytes) -> tuple[dict[str, str], dict[str, str],
             raise InputError(path, f"{shown(key)} twice in the header", "each field once")
         is_file = key == "data file"
         fields[key] = file_name(value.strip()) if is_file else value.strip().decode("utf-8", "replace")
-        if is_file and LIST.fullmatch(fields[key]):
+        if is_file and NRRD_LIST.fullmatch(fields[key]):
             fields["list"] = file_name(content[start:])
             return fields, pairs, start
     if "data file" in fields:
         return fields, pairs, len(content)
-    raise InputError(path, "a header without an end; it was cut off or damaged", EXPECTED)
+    raise InputError(path, "a header without an end; it was cut off or damaged", EXPECTED_NRRD)
 
 
 def _needed(path: Path, fields: Mapping[str, str], name: str) -> str:
     if name not in fields:
-        raise InputError(path, f"a header without `{name}`", EXPECTED)
+        raise InputError(path, f"a header without `{name}`", EXPECTED_NRRD)
     return fields[name]
 
 

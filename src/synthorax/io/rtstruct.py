@@ -14,7 +14,7 @@ from pydicom.tag import Tag
 from synthorax.errors import InputError
 from synthorax.io.dicom import read_header
 from synthorax.io.structure import Structure, check_size
-from synthorax.io.structure_names import StructureName, Wanted
+from synthorax.io.structure_names import StructureFilter, StructureName
 from synthorax.region import Region
 from synthorax.volume import Volume
 
@@ -48,7 +48,7 @@ def structure_names(header: Dataset) -> list[StructureName]:
     return [StructureName(number, name, kinds.get(number, "")) for number, name in listed.items()]
 
 
-def read_contours(path: Path, scan: Volume, wanted: Wanted, frame_uid: str) -> Iterator[Structure]:
+def read_contours(path: Path, scan: Volume, wanted: StructureFilter, frame_uid: str) -> Iterator[Structure]:
     """The wanted structures of an RTSTRUCT on the voxels of a scan.
 
     Args:

@@ -19,7 +19,7 @@ MOST_VALUE = 2**16
 
 
 @dataclass(frozen=True, eq=False)
-class Segmentation:
+class NamedSegments:
     """Named segments on one grid.
 
     Attributes:
@@ -44,7 +44,7 @@ def list_segments(path: Path) -> tuple[Segment, ...]:
     return header.segments if header is not None else ()
 
 
-def read_segments(path: Path) -> Segmentation:
+def read_segments(path: Path) -> NamedSegments:
     """The segments of an image, each with the voxels of its value in its layer.
 
     Raises:
@@ -67,7 +67,7 @@ def read_segments(path: Path) -> Segmentation:
         regions |= dict(zip(members, found, strict=True))
     place = header.placed
     empty = np.broadcast_to(np.uint8(0), layers.shape[1:])
-    return Segmentation(
+    return NamedSegments(
         grid=Volume(empty, place.spacing_mm, place.origin_mm, place.direction),
         segments=header.segments,
         regions=tuple(regions[segment] for segment in header.segments),

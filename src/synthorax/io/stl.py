@@ -12,9 +12,10 @@ from synthorax.io.atomic import atomic_file
 from synthorax.io.contents import what_is
 from synthorax.io.limits import check_file, read_bounded
 
-EXPECTED = "a binary STL file"
-MOST_BYTES = 2**30
-HEADER_BYTES = 80
+EXPECTED_STL = "a binary STL file"
+MOST_STL_BYTES = 2**30
+STL_HEADER_BYTES = 80
+"""Bytes before the number of triangles; synthorax writes its mark there."""
 START_BYTES = 84
 """Header and number of triangles."""
 _TRIANGLE = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
@@ -33,7 +34,7 @@ def write_stl(path: Path, triangles_mm: NDArray[np.floating], mark: str) -> None
     records["normal"] = np.divide(normal, length, out=np.zeros_like(normal), where=length > 0)
     records["corners"] = triangles_mm
     # A binary STL must not begin with the word "solid", which marks the text format.
-    header = mark.encode("ascii", "replace")[:HEADER_BYTES].ljust(HEADER_BYTES)
+    header = mark.encode("ascii", "replace")[:STL_HEADER_BYTES].ljust(STL_HEADER_BYTES)
     with atomic_file(path) as file:
         file.write_bytes(header + np.uint32(len(records)).tobytes() + records.tobytes())
 
@@ -45,16 +46,16 @@ def read_stl(path: Path) -> tuple[NDArray[np.float32], str]:
         InputError: no binary STL, one that was cut off or damaged, corners that are no numbers.
     """
     header = read_stl_header(path)
-    content = read_bounded(path, MOST_BYTES, EXPECTED)
-    count = int.from_bytes(content[HEADER_BYTES:START_BYTES], "little")
+    content = read_bounded(path, MOST_STL_BYTES, EXPECTED_STL)
+    count = int.from_bytes(content[STL_HEADER_BYTES:START_BYTES], "little")
     if len(content) != START_BYTES + count * _TRIANGLE.itemsize:
         if _is_text(content):
-            raise InputError(path, "an STL file of text", f"{EXPECTED}; save the mesh as such")
+            raise InputError(path, "an STL file of text", f"{EXPECTED_STL}; save the mesh as such")
         found = f"{len(content)} bytes, and {count} triangles by its header; it was cut off or damaged"
         raise InputError(path, found, f"{START_BYTES + count * _TRIANGLE.itemsize} bytes")
     corners = np.frombuffer(content, _TRIANGLE, offset=START_BYTES)["corners"].copy()
     if not np.isfinite(corners).all():
-        raise InputError(path, "corners that are no numbers", EXPECTED)
+        raise InputError(path, "corners that are no numbers", EXPECTED_STL)
     return corners, header
 
 
@@ -64,14 +65,14 @@ def read_stl_header(path: Path) -> str:
     Raises:
         InputError: no STL file.
     """
-    check_file(path, EXPECTED, most_bytes=MOST_BYTES)
+    check_file(path, EXPECTED_STL, most_bytes=MOST_STL_BYTES)
     with open(path, "rb") as file:
         start = file.read(1024)
     if _is_text(start):
         return start.split(b"\n", 1)[0].decode("ascii", "replace").strip()[len("solid") :].strip()
     if len(start) < START_BYTES:
-        raise InputError(path, what_is(path) or f"{len(start)} bytes", EXPECTED)
-    return start[:HEADER_BYTES].decode("ascii", "replace").rstrip(" \0")
+        raise InputError(path, what_is(path) or f"{len(start)} bytes", EXPECTED_STL)
+    return start[:STL_HEADER_BYTES].decode("ascii", "replace").rstrip(" \0")
 
 
 def _is_text(start: bytes) -> bool:

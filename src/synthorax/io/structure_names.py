@@ -13,7 +13,7 @@ NODULE_WORDS = (
     r"(?<![a-z])(mass(es|a|e|en)?|findings?|(rund)?herde?|(lungen|rund)?knoten)(?![a-z])",
     r"结节|結節|肿瘤|腫瘤|肿块|腫塊|病灶|узел|узелок|опухол",
 )
-NODULE = re.compile("|".join(NODULE_WORDS), re.IGNORECASE)
+NODULE_NAME = re.compile("|".join(NODULE_WORDS), re.IGNORECASE)
 """A structure whose name holds one of these words is a nodule, in English, German, French, Spanish, Italian,
 Portuguese, Russian, Chinese or Japanese; GTV is the gross tumour volume of radiotherapy."""
 DERIVED = re.compile(
@@ -62,7 +62,7 @@ class StructureName:
         return self.name or f"structure {self.number}"
 
 
-Wanted = Callable[[StructureName], bool]
+StructureFilter = Callable[[StructureName], bool]
 REPEATED_GROUP = re.compile(r"(?<!\\)\)(?:[*+]|\{\d*,)")
 """A group that is repeated any number of times; the time a search takes may double with each character of a name."""
 
@@ -75,7 +75,7 @@ def is_nodule(structure: StructureName) -> bool:
     """
     if DERIVED.search(structure.name):
         return False
-    if NODULE.search(structure.name):
+    if NODULE_NAME.search(structure.name):
         return True
     return structure.code in NODULE_CODES and not ANATOMY.search(structure.name)
 
@@ -86,11 +86,11 @@ def may_be_nodule(structure: StructureName) -> bool:
     >>> [may_be_nodule(StructureName(1, name)) for name in ("ROI-1", "Segment_1", "BODY", "PTV")]
     [True, True, False, False]
     """
-    says_else = ANATOMY.search(structure.name) or DERIVED.search(structure.name) or NODULE.search(structure.name)
+    says_else = ANATOMY.search(structure.name) or DERIVED.search(structure.name) or NODULE_NAME.search(structure.name)
     return not is_nodule(structure) and not says_else
 
 
-def wanted_structures(expression: str | None) -> Wanted:
+def wanted_structures(expression: str | None) -> StructureFilter:
     """The test that chooses structures: a regular expression found anywhere in the name, or `is_nodule` without one.
 
     Raises:

@@ -18,9 +18,9 @@ from synthorax.io.contents import what_is
 from synthorax.io.header_text import shown
 from synthorax.io.limits import read_bounded
 
-EXPECTED = "a CSV file with a header"
-MOST_BYTES = 2**27
-"""Largest table that is read; LUNA16's candidates take half of it."""
+EXPECTED_CSV = "a CSV file with a header"
+MOST_TABLE_BYTES = 2**27
+"""Bytes of the largest table that is read; LUNA16's candidates take half of it."""
 MOST_ROWS, MOST_COLUMNS, MOST_CELLS = 2_000_000, 10_000, 8_000_000
 """Of the largest table that is read, whose cells take some hundred bytes each. LUNA16's candidates are 755,000 rows."""
 MOST_CELL = 2**17
@@ -40,7 +40,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
     Raises:
         InputError: no text, no rows, rows of unequal length, a column twice, or more than is read.
     """
-    text = _decoded(path, read_bounded(path, MOST_BYTES, EXPECTED))
+    text = _decoded(path, read_bounded(path, MOST_TABLE_BYTES, EXPECTED_CSV))
     if text.count("\n") > MOST_ROWS:
         raise InputError(path, f"{text.count(chr(10))} lines", f"a table of at most {MOST_ROWS} rows")
     header_line = text[: text.find("\n") if "\n" in text else len(text)]
@@ -66,7 +66,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
         if len(made) * len(named) > MOST_CELLS:
             raise InputError(path, f"more than {MOST_CELLS} cells", "a smaller table")
     if not made:
-        raise InputError(path, "no rows", EXPECTED)
+        raise InputError(path, "no rows", EXPECTED_CSV)
     return made
 
 
@@ -148,11 +148,11 @@ def _decoded(path: Path, content: bytes) -> str:
         text = content.decode("utf-16") if content.startswith(UTF16) else content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         found = what_is(path) or f"text that is not UTF-8 (byte {error.start})"
-        raise InputError(path, found, f"{EXPECTED}; save it as `CSV UTF-8`") from error
+        raise InputError(path, found, f"{EXPECTED_CSV}; save it as `CSV UTF-8`") from error
     if "\0" in text:
-        raise InputError(path, "zero bytes, which no table has", f"{EXPECTED}; save it as `CSV UTF-8`")
+        raise InputError(path, "zero bytes, which no table has", f"{EXPECTED_CSV}; save it as `CSV UTF-8`")
     if text.lstrip()[:64].lower().startswith(("<!doctype", "<html", "<?xml", "version https://git-lfs")):
-        raise InputError(path, what_is(path), EXPECTED)
+        raise InputError(path, what_is(path), EXPECTED_CSV)
     return text
 
 
@@ -163,4 +163,4 @@ def _rows(path: Path, text: str, delimiter: str) -> Iterator[list[str]]:
     try:
         yield from (cells for cells in reader if cells)
     except csv.Error as error:
-        raise InputError(path, f"line {reader.line_num}: {error}", EXPECTED) from error
+        raise InputError(path, f"line {reader.line_num}: {error}", EXPECTED_CSV) from error

@@ -13,11 +13,9 @@ from numpy.typing import NDArray
 from synthorax.geometry import axes_of
 from synthorax.io import metaimage, nrrd
 from synthorax.io.atomic import atomic_file
-from synthorax.io.voxels import ZLIB_OR_GZIP
+from synthorax.io.voxels import DEFLATE_LEVEL, ZLIB_OR_GZIP
 from synthorax.volume import Volume
 
-LEVEL = 1
-"""Of ISA-L's 0 to 3; the higher ones gain 2 % in size."""
 ZLIB, GZIP = 15, ZLIB_OR_GZIP - 16
 """Window bits that choose the wrapping of deflate."""
 
@@ -82,7 +80,7 @@ def _metaimage(volume: Volume, notes: Mapping[str, str], data_file: bytes, packe
         "ElementSpacing": _numbers(volume.spacing_mm[::-1]),
         "DimSize": " ".join(map(str, volume.shape[::-1])),
         **notes,
-        "ElementType": next(name for name, kind in metaimage.TYPES.items() if kind == _kind(volume)),
+        "ElementType": next(name for name, kind in metaimage.METAIMAGE_TYPES.items() if kind == _kind(volume)),
     }
     lines = [f"{name} = {value}\n".encode() for name, value in fields.items()]
     return b"".join((*lines, b"ElementDataFile = ", data_file, b"\n"))
@@ -91,7 +89,7 @@ def _metaimage(volume: Volume, notes: Mapping[str, str], data_file: bytes, packe
 def _nrrd(volume: Volume, notes: Mapping[str, str]) -> bytes:
     axes = volume.direction * volume.spacing_mm[::-1]
     fields = {
-        "type": nrrd.TYPES[_kind(volume)][0],
+        "type": nrrd.NRRD_TYPES[_kind(volume)][0],
         "dimension": "3",
         "space": "left-posterior-superior",
         "sizes": " ".join(map(str, volume.shape[::-1])),
@@ -116,7 +114,7 @@ def _numbers(values: NDArray | tuple[float, ...], between: str = " ") -> str:
 
 def _packed(voxels: NDArray, window_bits: int) -> list[bytes]:
     """The voxels as a stream of deflate, in pieces."""
-    packer = isal_zlib.compressobj(LEVEL, wbits=window_bits)
+    packer = isal_zlib.compressobj(DEFLATE_LEVEL, wbits=window_bits)
     planes = (np.ascontiguousarray(plane, plane.dtype.newbyteorder("<")) for plane in voxels)
     return [*(packer.compress(plane.data) for plane in planes), packer.flush()]
 

@@ -15,6 +15,7 @@ from synthorax.errors import InputError
 from synthorax.metrics import checks
 from synthorax.metrics.bootstrap import Statistic, ratio, resampled
 from synthorax.metrics.estimates import CONFIDENCE
+from synthorax.nodule import LEAST_SHELL_MM, SEEN
 from synthorax.patch import PatchSpec
 from synthorax.volume import check_spacing
 
@@ -22,10 +23,6 @@ EDGES_MM = tuple(range(-6, 7))
 """Shells of a profile, by millimetres from the mask's border; inside is negative."""
 SMALLEST_SHELL = 4
 """Fewer voxels of a shell say nothing."""
-SEEN = 2.0
-"""A nodule is visible from this many standard deviations of the noise on, averaged over the nodule's voxels."""
-LEAST_SHELL_MM = 2.0
-"""The shell around a nodule is at least this thick."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,9 +22,10 @@ from synthorax.metrics.features import ExtractorCard, Features
 from synthorax.provenance import sha256
 from synthorax.volume import check_spacing
 
-WINDOW_HU = (-1000.0, 200.0)
+ASTRA_WINDOW_HU = (-1000.0, 200.0)
+"""HU that ASTRA's network sees as 0 to 1."""
 DIMENSIONS = 2048
-STAGES = ((64, 3, 1), (128, 8, 2), (256, 36, 2), (512, 3, 2))
+RESNET_STAGES = ((64, 3, 1), (128, 8, 2), (256, 36, 2), (512, 3, 2))
 """Width, blocks and stride of ResNet-152's stages."""
 
 
@@ -49,7 +50,7 @@ class AstraEncoder:
         self._network.load_state_dict(stored.get("state_dict", stored))
         self._network.eval().to(device)
         self._size, self._device = size, device
-        window = f"{WINDOW_HU[0]:g} to {WINDOW_HU[1]:g} HU mapped to 0 to 1"
+        window = f"{ASTRA_WINDOW_HU[0]:g} to {ASTRA_WINDOW_HU[1]:g} HU mapped to 0 to 1"
         prepared = f"{window}, averaged to {' x '.join(map(str, size))} voxels"
         self.card = ExtractorCard("Astra I3ResNet-152", sha256(file), DIMENSIONS, prepared)
 
@@ -57,7 +58,7 @@ class AstraEncoder:
         """See `Extractor`; the whole of a scan is fitted to `size`, whatever its voxels."""
         scans = checks.volumes("scans", patches_hu)
         check_spacing(spacing_mm)
-        low, high = WINDOW_HU
+        low, high = ASTRA_WINDOW_HU
 
         def see(batch: Tensor) -> tuple[Tensor, None]:
             fitted = interpolate(batch[:, None].to(self._device), self._size, mode="area")
@@ -76,7 +77,7 @@ class InflatedResNet(nn.Module):
         self.conv1 = nn.Conv3d(3, 64, (3, 7, 7), (1, 2, 2), (1, 3, 3), bias=False)
         self.bn1 = nn.BatchNorm3d(64)
         width = 64
-        for number, (inner, blocks, stride) in enumerate(STAGES, 1):
+        for number, (inner, blocks, stride) in enumerate(RESNET_STAGES, 1):
             first = _Bottleneck(width, inner, stride)
             width = 4 * inner
             rest = [_Bottleneck(width, inner) for _ in range(blocks - 1)]
@@ -86,7 +87,7 @@ class InflatedResNet(nn.Module):
         """Scans [b, 1, z, x, y] from 0 to 1 to features [b, 2048, z / 16, x / 32, y / 32]."""
         seen = relu(self.bn1(self.conv1(scans.expand(-1, 3, -1, -1, -1))))
         seen = nn.functional.max_pool3d(seen, 3, 2, 1)
-        for number in range(1, len(STAGES) + 1):
+        for number in range(1, len(RESNET_STAGES) + 1):
             seen = self.get_submodule(f"layer{number}")(seen)
         return seen
 

@@ -16,8 +16,8 @@ from synthorax.seeding import generator
 
 SUBSETS, SUBSET_SIZE = 100, 1000
 """As Binkowski et al. 2018 average KID."""
-SPLITS = 10
-"""As Salimans et al. 2016 average the inception score."""
+INCEPTION_SPLITS = 10
+"""Parts over which the inception score is averaged (Salimans et al. 2016)."""
 ROWS_AT_ONCE = 2048
 """Bounds the memory of kernels of whole sets."""
 
@@ -101,7 +101,7 @@ def kid_of_all(real: Features, synthetic: Features) -> Figure:
     return Figure("KID of all", value, None, None, len(real), len(synthetic), real.extractor)
 
 
-def inception_score(synthetic: Features, *, splits: int = SPLITS, seed: int = 0) -> Figure:
+def inception_score(synthetic: Features, *, splits: int = INCEPTION_SPLITS, seed: int = 0) -> Figure:
     """How sure and how varied the classes of patches are (Salimans et al. 2016), as mean over splits.
 
     It is exp of the mean divergence of a patch's classes from the set's. Low and high are Student's t interval of the

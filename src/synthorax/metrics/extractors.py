@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from synthorax.errors import InputError
 from synthorax.metrics import checks
 from synthorax.metrics.features import ExtractorCard, Features
+from synthorax.patch import NETWORK_WINDOW_HU
 from synthorax.provenance import sha256
 from synthorax.volume import check_spacing
 
-SAME_SPACING = 1e-3
-"""Voxel sizes that differ by less, relatively, are the same."""
+SPACING_TOLERANCE = 1e-3
+"""Relative difference of voxel sizes up to which they count as the same."""
 INCEPTION_DIMENSIONS = 2048
 
 
@@ -67,7 +68,7 @@ class FromNetwork:
         """See `Extractor`."""
         patches = checks.volumes("patches", patches_hu)
         check_spacing(spacing_mm)
-        if not np.allclose(spacing_mm, self._spacing_mm, rtol=SAME_SPACING, atol=0):
+        if not np.allclose(spacing_mm, self._spacing_mm, rtol=SPACING_TOLERANCE, atol=0):
             raise InputError(
                 "patches", f"voxels of {tuple(spacing_mm)} mm", f"{self._spacing_mm}, as of {self.card.name}"
             )
@@ -101,7 +102,7 @@ class InceptionSlices:
         self,
         path: Path | str,
         *,
-        window_hu: tuple[float, float] = (-1000.0, 400.0),
+        window_hu: tuple[float, float] = NETWORK_WINDOW_HU,
         classes: bool = False,
         batch: int = 16,
         device: str = "cpu",

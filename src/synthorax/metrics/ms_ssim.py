@@ -17,8 +17,8 @@ from synthorax.seeding import generator
 
 WINDOW, SIGMA = 11, 1.5
 """Voxels of the Gaussian window, and its standard deviation."""
-WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-"""Of the scales, finest first; of fewer scales, the first ones, made to sum to 1."""
+SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+"""Weights of the scales, finest first; with fewer scales, the first ones, normalised to sum to 1."""
 STABILITY = (0.01, 0.03)
 PAIRS = 200
 
@@ -30,7 +30,7 @@ def scales_of(shape: Sequence[int]) -> int:
         InputError: a volume that the window does not fit into.
     """
     smallest, scales = min(shape), 0
-    while smallest >= WINDOW and scales < len(WEIGHTS):
+    while smallest >= WINDOW and scales < len(SCALE_WEIGHTS):
         smallest, scales = smallest // 2, scales + 1
     if not scales:
         raise InputError("volume", f"{' x '.join(map(str, shape))} voxels", f"{WINDOW} or more along each axis")
@@ -55,7 +55,7 @@ def ms_ssim(first: ArrayLike, second: ArrayLike, value_range: float) -> float:
     if not value_range > 0:
         raise InputError("value range", f"{value_range}", "a positive one")
     scales = scales_of(a.shape)
-    weights = np.array(WEIGHTS[:scales]) / sum(WEIGHTS[:scales])
+    weights = np.array(SCALE_WEIGHTS[:scales]) / sum(SCALE_WEIGHTS[:scales])
     made = 1.0
     for scale in range(scales):
         luminance, structure = _similarity(a, b, value_range)

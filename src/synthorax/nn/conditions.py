@@ -15,7 +15,7 @@ from synthorax.nodule import MOST_RATING, NoduleAttributes
 
 USUAL_DIAMETER_MM = 8.0
 """This diameter becomes 0, twice of it 1 and half of it -1. It is LIDC's median."""
-ALIKE = 20
+ALIKE_NODULES = 20
 """Attributes that were not asked for are copied from one of this many training nodules most similar in the others."""
 
 
@@ -51,14 +51,14 @@ def completed(
     Args:
         known: encoded attributes of the training nodules, nan where not known.
         asked: nan where not asked for.
-        random: chooses among the `ALIKE` training nodules most similar in the attributes asked for.
+        random: chooses among the `ALIKE_NODULES` training nodules most similar in the attributes asked for.
     """
     given = ~asked.isnan()
     unlike = (known - asked)[:, given].square().sum(1)
     rows = unlike.isfinite().nonzero()[:, 0]
     if given.all() or not len(rows):
         return asked
-    nearest = rows[unlike[rows].argsort(stable=True)][: ALIKE if given.any() else None]
+    nearest = rows[unlike[rows].argsort(stable=True)][: ALIKE_NODULES if given.any() else None]
     return torch.where(given, asked, known[nearest[int(random.integers(len(nearest)))]])
 
 

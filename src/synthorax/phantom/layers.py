@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from synthorax.anatomy.morphology import Box
 from synthorax.anatomy.tissue import Tissue
 from synthorax.phantom.abdomen import DIAPHRAGM_MM
 from synthorax.phantom.anatomy import Anatomy
 from synthorax.phantom.lattice import Field, Solid, solid
 from synthorax.phantom.muscles import FASCIA_MM, armpits, back_muscles
-from synthorax.phantom.painting import Box, Canvas
+from synthorax.phantom.painting import Canvas
 from synthorax.phantom.pulmonary import emphysema, walled
 from synthorax.phantom.raster import occupancy
 from synthorax.phantom.table import Table

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from synthorax.anatomy.morphology import Box
 from synthorax.anatomy.tissue import Tissue
 from synthorax.phantom.lattice import Solid
 from synthorax.phantom.raster import Grid, occupancy
 from synthorax.phantom.tubes import Tubes
-
-Box = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True, eq=False)

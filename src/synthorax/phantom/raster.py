@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from synthorax.anatomy.morphology import Box
 from synthorax.phantom.tubes import Tubes
 
 SMALL_BOX, VOXELS_TOGETHER = 1500, 400_000
@@ -30,11 +31,11 @@ class Grid:
         """Voxels along (z, y, x)."""
         return len(self.z), len(self.y), len(self.x)
 
-    def part(self, box: tuple[slice, slice, slice]) -> Grid:
+    def part(self, box: Box) -> Grid:
         """The grid of a box of the voxels."""
         return Grid(self.z[box[0]], self.y[box[1]], self.x[box[2]], self.spacing_mm)
 
-    def between(self, low_mm: NDArray[np.float64], high_mm: NDArray[np.float64]) -> tuple[slice, slice, slice]:
+    def between(self, low_mm: NDArray[np.float64], high_mm: NDArray[np.float64]) -> Box:
         """The box of voxels between two world points (z, y, x)."""
         found = [
             slice(int(np.searchsorted(c, a)), int(np.searchsorted(c, b, side="right")))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from synthorax.anatomy.morphology import Box
 from synthorax.phantom.build import Build
 from synthorax.phantom.raster import Grid
 from synthorax.phantom.thorax import BACK_POWER, FRONT_POWER, PLEURA, profile
@@ -41,7 +42,7 @@ class Drum:
     axis: NDArray[np.float64]
     half_mm: tuple[float, float, float]
 
-    def distance(self, grid: Grid) -> tuple[tuple[slice, slice, slice], NDArray[np.float32]]:
+    def distance(self, grid: Grid) -> tuple[Box, NDArray[np.float32]]:
         """Where it may lie on a grid, and signed millimetres there [z, y, x]."""
         wide, deep, high = self.half_mm
         reach = np.array([high + 4, deep + 4, wide + 4]) + max(grid.spacing_mm)

@@ -21,8 +21,8 @@ the straighter, more radial branches that vessels have."""
 WIDEST_TURN = np.radians(50)
 PIECE_MM = 3.5
 """Length of the capsules a curved branch is drawn with."""
-UNEVEN = 0.6
-"""How far from the centroid a splitting plane may lie, in standard deviations; real branching is uneven."""
+UNEVEN_SPLIT = 0.6
+"""Standard deviation of a splitting plane's distance from the centroid, in standard deviations of the targets."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +139,7 @@ def _side(
     height = np.einsum("ij,ij->i", targets - ends[group], normal[group])
     mean = np.bincount(group, height, n) / np.maximum(count, 1)
     spread = np.sqrt(np.maximum(np.bincount(group, height**2, n) / np.maximum(count, 1) - mean**2, 0))
-    level = mean + UNEVEN * spread * rng.standard_normal(n)
+    level = mean + UNEVEN_SPLIT * spread * rng.standard_normal(n)
     return (height > level[group]).astype(np.int64)
 
 

@@ -15,7 +15,7 @@ from synthorax.shapes.reconnection import label_components
 
 SMALLEST_PIECE = 5
 """18-connected pieces of fewer voxels are dropped before anything is measured."""
-WARM_UP = 20
+WARM_UP_NODULES = 20
 """The first nodules that pass the pre-filter are kept unconditionally, to start the running mean."""
 MEMORY = 0.95
 """Share of the old running mean in the new one."""
@@ -98,7 +98,7 @@ def accept(analysis: Analysis, seeds: NDArray[np.float64], seed: int) -> NDArray
 
     A feature that moves its running mean away from the seeds' mean, and is more than three of their
     standard deviations off by the paper's d, keeps the nodule with probability 0.7 + 0.9/d; every
-    feature is tested on its own. The first `WARM_UP` that pass the pre-filter are kept as they are.
+    feature is tested on its own. The first `WARM_UP_NODULES` that pass the pre-filter are kept as they are.
 
     Args:
         seeds: features of the seeds, float64 [n, 12].
@@ -110,7 +110,7 @@ def accept(analysis: Analysis, seeds: NDArray[np.float64], seed: int) -> NDArray
     n_kept = 0
     for i in np.flatnonzero(analysis.passed):
         values = analysis.features[i]
-        if n_kept < WARM_UP:
+        if n_kept < WARM_UP_NODULES:
             running = running + (1 - MEMORY) * values
         else:
             away = ((values > mean) & (running > mean)) | ((values < mean) & (running < mean))
@@ -159,14 +159,16 @@ def measure(analysis: Analysis, seeds: NDArray[np.float64], mse: float, seed: in
 def measure_kept(analysis: Analysis, accepted: NDArray[np.bool_], seeds: NDArray[np.float64], mse: float) -> Score:
     """`measure` where it is known which nodules are kept, [n]."""
     kept = np.flatnonzero(accepted)
-    if len(kept) <= WARM_UP:
-        raise InputError("generated nodules", f"{len(kept)} kept of {len(analysis.passed)}", f"more than {WARM_UP}")
-    values = analysis.features[kept[WARM_UP:]]
+    if len(kept) <= WARM_UP_NODULES:
+        raise InputError(
+            "generated nodules", f"{len(kept)} kept of {len(analysis.passed)}", f"more than {WARM_UP_NODULES}"
+        )
+    values = analysis.features[kept[WARM_UP_NODULES:]]
     deviation = _deviation(seeds)
     gaps = np.linalg.norm((values[:, None] - seeds[None]) / deviation, axis=2)
     varying = np.isfinite(deviation)
     return Score(
-        acceptance=(len(kept) - WARM_UP) / (len(analysis.passed) - WARM_UP),
+        acceptance=(len(kept) - WARM_UP_NODULES) / (len(analysis.passed) - WARM_UP_NODULES),
         feature_distance=float(gaps.min(1).mean()),
         feature_mmse=float((((values.mean(0) - seeds.mean(0)) / deviation)[varying] ** 2).mean()),
         mse=mse,

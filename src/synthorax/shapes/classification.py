@@ -14,12 +14,15 @@ from synthorax.shapes.features import FEATURES
 
 MEAN = np.array([25.614, 9.291, 27.070, 0.5243, 186.48, 1.5633, 0.7481, 0.5351, 9.220, 26.025, 5.091, 0.3675])
 DEVIATION = np.array([23.144, 4.305, 13.315, 0.3106, 265.43, 0.1702, 0.1602, 0.2217, 7.055, 17.526, 6.859, 0.2051])
-SUSPICIOUS = np.array([3.996, 1.582, 2.362, -0.293, 4.051, 0.979, 1.341, 1.450, -0.378, 1.111, -0.742, 0.671])
-BENIGN = np.array([-0.190, -0.075, -0.113, 0.014, -0.193, -0.047, -0.064, -0.069, 0.018, -0.053, 0.035, -0.032])
+SUSPICIOUS_CENTROID = np.array([3.996, 1.582, 2.362, -0.293, 4.051, 0.979, 1.341, 1.450, -0.378, 1.111, -0.742, 0.671])
+BENIGN_CENTROID = np.array(
+    [-0.190, -0.075, -0.113, 0.014, -0.193, -0.047, -0.064, -0.069, 0.018, -0.053, 0.035, -0.032]
+)
 """The released classifier: what it makes z-scores with, in the units of `FEATURES`, and its centroids among them."""
 
-GRID = {"svc__C": (0.1, 1, 10, 100), "svc__gamma": (0.001, 0.01, 0.1)}
-FOLDS, RESAMPLES = 5, 2000
+HYPERPARAMETERS = {"svc__C": (0.1, 1, 10, 100), "svc__gamma": (0.001, 0.01, 0.1)}
+CLASSIFIER_FOLDS, RESAMPLES = 5, 2000
+"""Folds of the cross-validation, and bootstrap resamples of the patients."""
 
 
 def centroid_distances(features: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -32,7 +35,7 @@ def centroid_distances(features: NDArray[np.float64]) -> NDArray[np.float64]:
         InputError: another shape, or values that are not finite.
     """
     scores = (_checked(features) - MEAN) / DEVIATION
-    return ((scores[:, None] - [SUSPICIOUS, BENIGN]) ** 2).sum(2)
+    return ((scores[:, None] - [SUSPICIOUS_CENTROID, BENIGN_CENTROID]) ** 2).sum(2)
 
 
 def nearest_centroid(features: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -86,7 +89,9 @@ def fit_svm(
     folds, _ = _folds(features, suspicious, groups, derive(seed, "choose"))
     # No logarithm of the skewed features first: it moves the AUC on LIDC's nodules by 0.0002.
     pipeline = make_pipeline(StandardScaler(), SVC(class_weight="balanced"))
-    search = GridSearchCV(pipeline, GRID, cv=folds, scoring=lambda fitted, x, y: _in_order(fitted, x, y).mean())
+    search = GridSearchCV(
+        pipeline, HYPERPARAMETERS, cv=folds, scoring=lambda fitted, x, y: _in_order(fitted, x, y).mean()
+    )
     return SuspicionClassifier(search.fit(features, suspicious).best_estimator_)
 
 
@@ -122,7 +127,7 @@ def _in_order(pipeline: Any, features: NDArray[np.float64], suspicious: NDArray[
 def _folds(
     features: NDArray[np.float64], suspicious: NDArray[np.bool_], groups: ArrayLike | None, seed: int
 ) -> tuple[list[tuple[NDArray[np.int64], NDArray[np.int64]]], NDArray[np.int64]]:
-    """`FOLDS` folds, or as many as can have both classes each; and whose nodule each is, from 0, [n]."""
+    """`CLASSIFIER_FOLDS` folds, or as many as can have both classes each; and whose nodule each is, from 0, [n]."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     n = len(_checked(features))
@@ -131,7 +136,7 @@ def _folds(
         found = f"{suspicious.dtype} {suspicious.shape} and groups {patients.shape}"
         raise InputError("suspicious", found, f"bool ({n},) and groups ({n},)")
     fewest = min(len(np.unique(patients[suspicious == kind])) for kind in (False, True))
-    for n_folds in range(min(FOLDS, fewest), 1, -1):
+    for n_folds in range(min(CLASSIFIER_FOLDS, fewest), 1, -1):
         splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed % 2**32)
         folds = list(splitter.split(features, suspicious, patients))
         if all(len(np.unique(suspicious[held_out])) == 2 for _, held_out in folds):

@@ -44,7 +44,7 @@ FEATURES = {
 SCAN_TILE = 32
 """Side of the tiles in which ALNSB's labelling walks a slice, in pixels."""
 
-BATCH = 64
+MASKS_AT_ONCE = 64
 """Masks measured together. Each is cut to its box first, so memory follows the nodules, not the grid around them."""
 
 
@@ -86,8 +86,8 @@ def shape_features(
 def _of_like_size(edges: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
     """The indices of boxes whose edges are `edges` [n, axes], in batches of boxes nearly alike in size."""
     order = np.argsort(edges.prod(1), kind="stable")
-    for start in range(0, len(order), BATCH):
-        yield order[start : start + BATCH]
+    for start in range(0, len(order), MASKS_AT_ONCE):
+        yield order[start : start + MASKS_AT_ONCE]
 
 
 def _features(

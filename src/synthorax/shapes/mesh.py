@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from synthorax.shapes.reconnection import ON_THRESHOLD
 
-CLEARANCE = 1e-3
-"""How far values are kept from the level of a surface."""
+LEVEL_CLEARANCE = 1e-3
+"""Least difference of a voxel's value from the level of the surface; nearer values are moved away."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +54,9 @@ def surface(
 
     # A value at the very level would put several vertices into one place and open the mesh there.
     values = np.asarray(field, np.float64)
-    values = np.where(values >= level, np.maximum(values, level + CLEARANCE), np.minimum(values, level - CLEARANCE))
+    values = np.where(
+        values >= level, np.maximum(values, level + LEVEL_CLEARANCE), np.minimum(values, level - LEVEL_CLEARANCE)
+    )
     padded = np.pad(values, 1)
     vertices, faces, _, _ = marching_cubes(padded, level, spacing=tuple(spacing_mm), allow_degenerate=False)
     vertices = (vertices - np.asarray(spacing_mm))[:, ::-1] + np.asarray(origin_mm)

@@ -12,7 +12,7 @@ from synthorax.shapes.reconnection import label_components
 
 PRESENT = 0.5
 """Least occupancy that counts: a voxel is nodule if half of it is, which keeps the nodule's volume."""
-STEPS = 128
+OCCUPANCY_STEPS = 128
 """Occupancy is kept in steps of 1/128: exact in half precision, finer than readers agree."""
 FINE_STEPS = 4
 """Thin slices interpolated for each voxel of the new grid."""
@@ -54,7 +54,7 @@ def resample(
     labels, n = label_components(occupancy > 0)
     if n > 1:
         occupancy[labels != 1 + np.bincount(labels.ravel())[1:].argmax()] = 0
-    return (np.round(np.minimum(occupancy, 1) * STEPS) / STEPS).astype(np.float32)
+    return (np.round(np.minimum(occupancy, 1) * OCCUPANCY_STEPS) / OCCUPANCY_STEPS).astype(np.float32)
 
 
 def _thin_slices(mask: NDArray[np.bool_], n: int) -> NDArray[np.bool_]:

@@ -14,18 +14,9 @@ from numpy.typing import NDArray
 from synthorax.datasets.mixed import MixedBatches
 from synthorax.datasets.patches import PatchDataset
 from synthorax.makers import Generator
+from synthorax.patch import NEGATIVE, POSITIVE
 from synthorax.seeding import derive
-from synthorax.studies.patch_makers import (
-    NEGATIVE,
-    POSITIVE,
-    kept_patches,
-    key_of,
-    nodules_of,
-    sampled,
-    selected,
-    too_wide,
-    without_nodule,
-)
+from synthorax.studies.patch_makers import kept_patches, key_of, nodules_of, sampled, selected, too_wide, without_nodule
 from synthorax.studies.trials import Feed
 from synthorax.tasks.config import TaskConfig
 from synthorax.tasks.networks.config import DetectorConfig

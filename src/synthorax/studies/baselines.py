@@ -14,7 +14,8 @@ from synthorax.datasets.patches import PatchDataset, Place
 from synthorax.datasets.places import negative_places, nodule_places
 from synthorax.metrics.bootstrap import mean_of
 from synthorax.metrics.roc import auc_of, matched_auc_of
-from synthorax.nodule import Nodule
+from synthorax.nodule import MALIGNANT_FROM, Nodule
+from synthorax.patch import POSITIVE
 from synthorax.shapes.overlap import dice
 from synthorax.studies.results import Arm, Interval
 from synthorax.studies.trials import Scores, Splits, Study, check_splits, decisions, defined, over_seeds, patients_of
@@ -23,14 +24,11 @@ from synthorax.tasks.config import TaskConfig
 from synthorax.tasks.segmentation import Segmentation
 from synthorax.tasks.training import augmentation, check_size
 
-MALIGNANT = 4
-NODULE = 1
-"""Label of a nodule's patch, if it has no other class."""
 Rule = Literal["median", "majority"]
-ALIKE = 1.15
-"""Nodules are of like size if neither is so many times as wide as the other."""
-STRATA_MM = (0.0, 8.0, 12.0, np.inf)
-"""Strata of diameter within which malignancy is told apart."""
+LIKE_SIZE_RATIO = 1.15
+"""Two nodules are of like size if the larger diameter is at most this many times the smaller."""
+MALIGNANCY_STRATA_MM = (0.0, 8.0, 12.0, np.inf)
+"""Edges of the strata of diameter within which malignancy is told apart."""
 TISSUE_HU = -400
 """The trivial segmenter: what is denser and joined to the middle."""
 
@@ -45,8 +43,8 @@ def malignancy_of(nodule: Nodule, rule: Rule) -> int | None:
     if ratings[0] is None:
         return None
     if rule == "median":
-        return int(np.median(np.array(ratings, float)) >= MALIGNANT)
-    return int(2 * sum(rating >= MALIGNANT for rating in ratings if rating is not None) > len(ratings))
+        return int(np.median(np.array(ratings, float)) >= MALIGNANT_FROM)
+    return int(2 * sum(rating >= MALIGNANT_FROM for rating in ratings if rating is not None) > len(ratings))
 
 
 def detection_splits(study: Study, config: TaskConfig, negatives: float = 1.0) -> Splits:
@@ -116,9 +114,9 @@ def malignancy(study: Study, config: TaskConfig) -> list[Arm]:
 def by_size(patches: PatchDataset, scores: Sequence[NDArray], diameters: NDArray[np.float64]) -> dict[str, Interval]:
     """AUC over all nodules, within strata of diameter, and over pairs of like size."""
     labels, patients = patches.labels, patients_of(patches)
-    stratum = np.digitize(diameters, STRATA_MM)
+    stratum = np.digitize(diameters, MALIGNANCY_STRATA_MM)
     ratio = np.abs(np.log(diameters[:, None] / diameters))
-    pairs = {"within strata": stratum[:, None] == stratum, "pairs of like size": ratio <= np.log(ALIKE)}
+    pairs = {"within strata": stratum[:, None] == stratum, "pairs of like size": ratio <= np.log(LIKE_SIZE_RATIO)}
 
     def matched(comparable: NDArray[np.bool_]) -> Interval:
         return over_seeds([matched_auc_of(labels, found, comparable) for found in scores], patients)
@@ -140,7 +138,7 @@ def segmentation(study: Study, config: TaskConfig) -> list[Arm]:
         return [place for place in nodule_places(study.store.in_split(split)) if place.nodule and place.nodule.label]
 
     splits = study.splits(config, places)
-    check_splits(study.store, splits, [NODULE])
+    check_splits(study.store, splits, [POSITIVE])
     found = study.scores("segmenter", config, splits)
     whole, patients = all_of(splits.test), patients_of(splits.test)
     truth = whole["mask"][:, 0].numpy() > 0

@@ -13,7 +13,7 @@ from synthorax.studies.results import TRAININGS, Arm, check_study_folder, machin
 from synthorax.studies.trials import Study, check_trainings
 from synthorax.tasks.config import TaskConfig
 
-TASKS = {"detection": detection, "malignancy": malignancy, "segmentation": segmentation}
+BASELINE_STUDIES = {"detection": detection, "malignancy": malignancy, "segmentation": segmentation}
 TITLES = {
     "detection": "A nodule, or a patch of the same scans without one",
     "malignancy": "Malignant or benign, as readers rate it",
@@ -43,11 +43,11 @@ def study_baselines(
         InputError: a store that no study can be made of, or a folder that holds something else.
     """
     check_trainings(trainings)
-    if unknown := set(configs) - set(TASKS):
-        raise InputError("task", repr(min(unknown)), " or ".join(TASKS))
+    if unknown := set(configs) - set(BASELINE_STUDIES):
+        raise InputError("task", repr(min(unknown)), " or ".join(BASELINE_STUDIES))
     check_study_folder(out)
     study = Study(store, out / TRAININGS, range(seed, seed + trainings), device)
-    arms = {name: TASKS[name](study, config) for name, config in configs.items()}
+    arms = {name: BASELINE_STUDIES[name](study, config) for name, config in configs.items()}
     named = [Arm(f"{task}: {arm.name}", arm.seeds, arm.metrics, arm.paper) for task in arms for arm in arms[task]]
     write_results(
         out / "results.json",

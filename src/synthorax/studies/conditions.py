@@ -23,7 +23,7 @@ from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.patch import PatchSpec
 from synthorax.seeding import derive
 from synthorax.shapes.diameter import axial_diameters_mm
-from synthorax.studies.baselines import ALIKE
+from synthorax.studies.baselines import LIKE_SIZE_RATIO
 from synthorax.studies.patch_makers import nodules_of, sample, sampled
 from synthorax.studies.results import Interval
 from synthorax.studies.trials import Study, check_splits, defined, over_seeds, patients_of
@@ -231,5 +231,5 @@ def check_rating(
 def _alike(nodules: Sequence[NoduleAttributes]) -> NDArray[np.bool_]:
     """Whether two nodules are of like diameter, [n, n]."""
     mm = np.array([each.diameter_mm for each in nodules], float)
-    found: NDArray[np.bool_] = np.abs(np.log(mm[:, None] / mm)) <= np.log(ALIKE)
+    found: NDArray[np.bool_] = np.abs(np.log(mm[:, None] / mm)) <= np.log(LIKE_SIZE_RATIO)
     return found

@@ -28,9 +28,10 @@ from synthorax.metrics.bootstrap import (
 from synthorax.metrics.classification import Confusion, confusion
 from synthorax.metrics.comparisons import holm
 from synthorax.metrics.roc import auc_of
+from synthorax.patch import NEGATIVE, POSITIVE
 from synthorax.studies.arms import AMOUNTS, REFERENCE, alone, beside, made_patches, notes_of, own_head, recipes
 from synthorax.studies.baselines import brightness, detection_splits
-from synthorax.studies.patch_makers import NEGATIVE, POSITIVE, as_generator, judged, labelled, rendering
+from synthorax.studies.patch_makers import as_generator, judged, labelled, rendering
 from synthorax.studies.results import MADE, Arm, Interval, Test
 from synthorax.studies.scan_search import scan_search
 from synthorax.studies.trials import (
@@ -59,9 +60,10 @@ TESTED = ("auc", "sensitivity", "specificity")
 """The first is what the study is about; the others explain it."""
 LEAST_TRAININGS = 3
 """With fewer nothing is known of how far trainings lie apart."""
-STRATA_MM = {"below 6 mm": (0.0, 6.0), "6 to 8 mm": (6.0, 8.0), "from 8 mm": (8.0, inf)}
+DETECTION_STRATA_MM = {"below 6 mm": (0.0, 6.0), "6 to 8 mm": (6.0, 8.0), "from 8 mm": (8.0, inf)}
+"""Strata of diameter, by name."""
 NOT_SOLID = "not solid"
-STRATA = (*STRATA_MM, NOT_SOLID)
+STRATA = (*DETECTION_STRATA_MM, NOT_SOLID)
 DETECTION_MEASURES: dict[str, Measure] = MEASURES | {
     "precision at 1:71": lambda found: _at_share(found)[0],
     "f1 at 1:71": lambda found: _at_share(found)[1],
@@ -86,7 +88,7 @@ def _at_share(found: Confusion) -> tuple[NDArray[np.float64], NDArray[np.float64
 
 
 @dataclass(frozen=True)
-class Outcome:
+class DetectionOutcome:
     """What the study found.
 
     Attributes:
@@ -117,7 +119,7 @@ def detection_study(
     negatives: float = 1.0,
     baseline: Method | None = None,
     thesis: str = "",
-) -> Outcome:
+) -> DetectionOutcome:
     """Train a detector with and without made nodules and measure it on the test patients.
 
     Args:
@@ -166,7 +168,7 @@ def detection_study(
         if search is not None and name in trained:
             metrics |= defined({"froc": partial(search.froc, scores)})
         arms.append(Arm(name, list(study.seeds) if name in trained else [], metrics, published.get(name, {})))
-    return Outcome(
+    return DetectionOutcome(
         arms=arms,
         tests=compared(found, pairs, splits),
         confusions={name: confusion_means(scores, splits) for name, scores in found.items()},
@@ -187,7 +189,7 @@ def stratum_rows(patches: PatchDataset) -> dict[str, NDArray[np.bool_]]:
     nodules = [place.nodule.attributes if place.nodule else None for place in patches.places]
     mm = np.array([each.diameter_mm or np.nan if each else np.nan for each in nodules], float)
     texture = np.array([each.texture or np.nan if each else np.nan for each in nodules], float)
-    rows = {name: (mm >= low) & (mm < high) for name, (low, high) in STRATA_MM.items()}
+    rows = {name: (mm >= low) & (mm < high) for name, (low, high) in DETECTION_STRATA_MM.items()}
     return rows | {NOT_SOLID: texture < SUBSOLID}
 
 

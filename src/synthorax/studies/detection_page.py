@@ -13,7 +13,7 @@ from synthorax.figures import forest
 from synthorax.makers import Maker
 from synthorax.report import write_page
 from synthorax.studies.arms import AMOUNTS, REFERENCE
-from synthorax.studies.detection import STRATA, Outcome, detection_study
+from synthorax.studies.detection import STRATA, DetectionOutcome, detection_study
 from synthorax.studies.patch_makers import check_maker_fits
 from synthorax.studies.results import TRAININGS, check_study_folder, machine, write_results
 from synthorax.studies.trials import Study, check_trainings
@@ -32,7 +32,7 @@ def study_detection(
     seed: int = 0,
     device: str = "auto",
     thesis: str = "",
-) -> tuple[Path, Outcome]:
+) -> tuple[Path, DetectionOutcome]:
     """Train and measure every arm; goes on where an earlier call stopped.
 
     Args:
@@ -87,7 +87,7 @@ def study_detection(
     return page, outcome
 
 
-def differences(outcome: Outcome) -> Figure:
+def differences(outcome: DetectionOutcome) -> Figure:
     """What each trained arm changes about the AUC, with its interval."""
     trained = {arm.name for arm in outcome.arms if arm.seeds}
     tests = [test for test in outcome.tests if test.metric == "auc" and test.b == REFERENCE and test.a in trained]

@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from synthorax.datasets.patches import PatchDataset
-from synthorax.metrics.distances import SPLITS, fid, inception_score, kid_of_all
+from synthorax.metrics.distances import INCEPTION_SPLITS, fid, inception_score, kid_of_all
 from synthorax.metrics.features import Extractor
 from synthorax.metrics.memorisation import membership, memorisation
 from synthorax.metrics.ms_ssim import diversity
 from synthorax.seeding import generator
 from synthorax.studies.trials import patients_of
 
-BLUR_VOXELS = 1.5
+BLURRED_CONTROL_VOXELS = 1.5
+"""Standard deviation of the Gaussian that blurs the real patches of a control."""
 VALUE_RANGE_HU = 1400.0
 """Of the lung window, for MS-SSIM."""
 
@@ -72,7 +73,7 @@ def likeness(
     for name, hu in samples.items():
         made = extractor(hu, spacing_mm)
         frechet, kernel = fid(known, made), kid_of_all(known, made)
-        inception = inception_score(made, splits=min(SPLITS, len(made)), seed=seed)
+        inception = inception_score(made, splits=min(INCEPTION_SPLITS, len(made)), seed=seed)
         recalled = memorisation(made, known, fresh, real.patients, held_out.patients, seed=seed)
         attacked = membership(made, known, fresh, real.patients, held_out.patients, seed=seed)
         alike = diversity(hu, VALUE_RANGE_HU, seed=seed).ms_ssim
@@ -93,7 +94,7 @@ def sanity_samples(real: Patches, other: Patches, seed: int = 0) -> dict[str, ND
     n = len(other.hu)
     return {
         "real, other patients": other.hu,
-        "the same, blurred": gaussian_filter(other.hu, (0, *[BLUR_VOXELS] * 3)),
+        "the same, blurred": gaussian_filter(other.hu, (0, *[BLURRED_CONTROL_VOXELS] * 3)),
         "noise of the same mean and spread": random.normal(other.hu.mean(), other.hu.std(), other.hu.shape),
         "copies of the real": real.hu[random.integers(len(real.hu), size=n)],
     }

@@ -21,12 +21,12 @@ from synthorax.hub import Model
 from synthorax.makers import Generator, Maker
 from synthorax.metrics.neighbours import nearest, nearest_volume
 from synthorax.nodule import NoduleAttributes
+from synthorax.patch import POSITIVE
 from synthorax.report import write_page
 from synthorax.seeding import derive
 from synthorax.studies.conditions import SIDES, Check, check_diameters, check_rating
 from synthorax.studies.fidelity import Patches, likeness
 from synthorax.studies.patch_makers import (
-    POSITIVE,
     as_generator,
     check_maker_fits,
     nodules_of,
@@ -43,8 +43,9 @@ from synthorax.tasks.features.system import FeatureNet
 from synthorax.training.files import LOG, read_log
 
 DIAMETERS_MM = (5.0, 8.0, 12.0, 18.0)
-RATINGS = (1.0, 3.0, 5.0)
-SHOWN = 8
+ASKED_RATINGS = (1.0, 3.0, 5.0)
+"""Ratings that the columns of the figure ask for."""
+SHOWN_SAMPLES = 8
 """Samples beside their nearest neighbours."""
 LEAST_SAMPLES = 4
 """Fewer selected ones have no figures."""
@@ -140,7 +141,7 @@ def study_fidelity(
     features = extractor.system.extractor(extractor_name, extractor.sha256)
     held_out = Patches.of(test)
     rows = likeness(made, real, held_out, features, spec.spacing_mm, seed)
-    shown = made.get(passed, made[maker.name])[:SHOWN]
+    shown = made.get(passed, made[maker.name])[:SHOWN_SAMPLES]
     by_voxels = nearest_volume(shown, real.hu).index
     by_features = nearest(features(shown, spec.spacing_mm).values, features(real.hu, spec.spacing_mm).values).index
     attributes = [place.nodule.attributes for place in train.places if place.nodule]
@@ -204,7 +205,7 @@ def grid(
     panels = []
     taken: set[int] = set()
     for mm in [mm for mm in DIAMETERS_MM if mm <= maker.spec.widest_mm]:
-        for rating in RATINGS:
+        for rating in ASKED_RATINGS:
             asked = replace(NoduleAttributes(diameter_mm=mm), **{name: rating})
             unlike = [_unlike(each, asked, name) + 99.0 * (i in taken) for i, each in enumerate(known)]
             like = int(np.argmin(unlike))
@@ -214,7 +215,7 @@ def grid(
             theirs, rated = known[like].diameter_mm, getattr(known[like], name)
             words = f"real: {theirs:.0f}, {rated:.1f}" if theirs and rated else "real, not rated"
             panels.append(_panel(real[like], words, REAL))
-    return ct_slices(panels, half=max(real.shape[2:]) // 2, columns=2 * len(RATINGS))
+    return ct_slices(panels, half=max(real.shape[2:]) // 2, columns=2 * len(ASKED_RATINGS))
 
 
 def _unlike(each: NoduleAttributes, asked: NoduleAttributes, name: str) -> float:

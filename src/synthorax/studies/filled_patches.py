@@ -20,7 +20,7 @@ from synthorax.volume import Volume
 
 PART = 512
 """Samples that are in memory at once."""
-Job = tuple[NDArray[np.float32], NoduleAttributes, int]
+FillJob = tuple[NDArray[np.float32], NoduleAttributes, int]
 """A background in HU [z, y, x], the nodule asked for and the seed of its making."""
 
 
@@ -77,7 +77,7 @@ class FilledPatches(Generator):
             jobs = [(hu[k], one, derive(seed, "rendered", start + k)) for k, one in enumerate(part)]
             yield self._samples(index, part, self._filled(jobs))
 
-    def _filled(self, jobs: Sequence[Job]) -> list[Filled]:
+    def _filled(self, jobs: Sequence[FillJob]) -> list[Filled]:
         """The patches, over processes; those of a method with a model in this process, whose threads it uses."""
         spacing = self.spec.spacing_mm
         if not self._method.lineage.model_sha256:
@@ -123,7 +123,7 @@ class _Fill:
     method: Method
     spacing_mm: tuple[float, float, float]
 
-    def __call__(self, job: Job) -> Filled:
+    def __call__(self, job: FillJob) -> Filled:
         hu, nodule, seed = job
         patch = Volume(hu, self.spacing_mm)
         return fill(self.method, patch, np.ones(patch.shape, bool), Edit("inject", nodule), seed)

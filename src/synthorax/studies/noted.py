@@ -18,10 +18,10 @@ from synthorax.io.mappings import read_mapping
 
 MOST_SCORE_BYTES = 2**30
 """Of a training's scores; masks of a thousand patches of 64 x 64 x 64 voxels take a quarter of it."""
-EXPECTED = "what this study wrote; delete the file, and the same command makes it again"
+EXPECTED_NOTE = "what this study wrote; delete the file, and the same command makes it again"
 
-DAMAGE = (OSError, ValueError, LookupError, TypeError, EOFError, NotImplementedError, BadZipFile, zlib.error)
-"""What reading a damaged archive ends in."""
+NOTE_DAMAGE = (OSError, ValueError, LookupError, TypeError, EOFError, NotImplementedError, BadZipFile, zlib.error)
+"""Exceptions that reading a damaged archive of scores ends in."""
 
 
 def read_scores(note: Path, n_val: int, n_test: int) -> tuple[NDArray, NDArray, NDArray[np.float64]]:
@@ -40,8 +40,8 @@ def read_scores(note: Path, n_val: int, n_test: int) -> tuple[NDArray, NDArray, 
             val, test, marks = (_array(zipped.read(f"{name}.npy")) for name in ("val", "test", "marks"))
         if len(val) != n_val or len(test) != n_test or val.shape[1:] != test.shape[1:] or marks.shape[1:] != (5,):
             raise ValueError(f"scores of {len(val)} and {len(test)} patches, not of {n_val} and {n_test}")
-    except DAMAGE as error:
-        raise InputError(note, f"damaged scores ({_words(error)})", EXPECTED) from error
+    except NOTE_DAMAGE as error:
+        raise InputError(note, f"damaged scores ({_words(error)})", EXPECTED_NOTE) from error
     return val, test, marks
 
 
@@ -62,7 +62,7 @@ def read_figures(note: Path, expected: Mapping[str, tuple[int, ...]]) -> dict[st
             if (values := np.array(found[name], float)).shape != shape:
                 raise ValueError(f"{name} of shape {values.shape}, not {shape}")
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
-        raise InputError(note, f"damaged figures ({_words(error)})", EXPECTED) from error
+        raise InputError(note, f"damaged figures ({_words(error)})", EXPECTED_NOTE) from error
     return found
 
 

@@ -26,11 +26,9 @@ from synthorax.studies.filled_patches import FilledPatches
 from synthorax.tasks.classification import cts
 from synthorax.tasks.config import TaskConfig
 
-NEGATIVE, POSITIVE = 0, 1
-"""Classes of patches without and with a nodule in the middle."""
-GRID = ("size", "spacing_mm", "window_hu")
-"""What a maker's patches must share with those of a task."""
-ABOUT = 8
+GRID_SETTINGS = ("size", "spacing_mm", "window_hu")
+"""Settings that a maker's patches must share with the patches of a task."""
+HASH_DIGITS = 8
 """Digits of a model's hash that tell models of one name apart."""
 
 
@@ -60,7 +58,7 @@ def check_maker_fits(maker: Maker, store: Store, config: TaskConfig) -> None:
         raise InputError("model", f"{maker.name}, which {' and '.join(sorted(maker.roles)) or 'measures'}", expected)
     if "makes patches" in maker.roles:
         own, wanted = cast(Generator, maker).spec, config.patch
-        for name in GRID:
+        for name in GRID_SETTINGS:
             if (found := getattr(own, name)) != (asked := getattr(wanted, name)):
                 raise InputError("model", f"patches of {maker.name} with {name} {found}", f"the task's {asked}")
     check_unseen(maker.lineage, store)
@@ -86,7 +84,7 @@ def labelled(makers: Sequence[Maker]) -> dict[str, Maker]:
     """
     often = Counter(maker.name for maker in makers)
     names = [
-        f"{maker.name} {maker.lineage.model_sha256[:ABOUT]}".strip() if often[maker.name] > 1 else maker.name
+        f"{maker.name} {maker.lineage.model_sha256[:HASH_DIGITS]}".strip() if often[maker.name] > 1 else maker.name
         for maker in makers
     ]
     if twice := [name for name, n in Counter(names).items() if n > 1]:

@@ -16,8 +16,7 @@ import numpy as np
 from scipy.stats import t
 
 from synthorax.io.atomic import atomic_file, check_folder_is_free
-
-CONFIDENCE = 0.95
+from synthorax.metrics.estimates import CONFIDENCE
 
 
 @dataclass(frozen=True)

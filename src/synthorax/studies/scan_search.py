@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthorax.anatomy.lungs import find_lungs
-from synthorax.datasets.places import is_whole
+from synthorax.datasets.places import POINT_MM, is_whole
 from synthorax.datasets.progress import tell
 from synthorax.datasets.store import CaseEntry, Store
 from synthorax.metrics.bootstrap import UndefinedError
@@ -21,9 +21,6 @@ from synthorax.studies.trials import Scores, over_seeds
 from synthorax.tasks.classification import Classification
 from synthorax.tasks.scanning import SETTINGS, find_nodules
 from synthorax.volume import Volume
-
-POINT_MM = 5.0
-"""Of what is marked without a diameter."""
 
 
 def scan_search(store: Store) -> ScanSearch | None:

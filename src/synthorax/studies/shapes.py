@@ -21,7 +21,7 @@ from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_file
 from synthorax.provenance import fingerprint
 from synthorax.seeding import derive, generator
-from synthorax.shapes.acceptance import WARM_UP, Analysis, accept, analyse, measure, measure_kept
+from synthorax.shapes.acceptance import WARM_UP_NODULES, Analysis, accept, analyse, measure, measure_kept
 from synthorax.shapes.features import shape_features
 from synthorax.shapes.overlap import dice, greatest_dice
 from synthorax.shapes.reconnection import ON_THRESHOLD
@@ -32,15 +32,15 @@ from synthorax.systems.lung.config import LungConfig
 from synthorax.systems.lung.feedback import Feedback, train_in_rounds
 from synthorax.systems.lung.system import GeneratedShapes, Lung
 
-CHUNK = 500
+NODULES_AT_ONCE = 500
 """Nodules generated and analysed at once; bounds the memory."""
-COPY = 0.95
+COPY_DICE = 0.95
 """Dice overlap with a training sample from which a nodule counts as a copy of it."""
 COMPARISON_SEEDS = 2
 """Trainings of an arm that is compared, as in tables I and II."""
 HELD_OUT_SHARE = 0.2
 
-Comparison = Literal["sizes", "feedback", "depth", "fit"]
+ShapesComparison = Literal["sizes", "feedback", "depth", "fit"]
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def _table(acceptance: float, mse: float, feature_distance: float, **more: float
     return {"acceptance": acceptance / 100, "mse": mse, "feature_distance": feature_distance, **more}
 
 
-def comparison_plans(comparison: Comparison, layers: str) -> list[Plan]:
+def comparison_plans(comparison: ShapesComparison, layers: str) -> list[Plan]:
     """The arms of one of the paper's comparisons.
 
     sizes: figures 5 to 7. feedback: tables I and II. depth: of the feature network (section III-B).
@@ -226,14 +226,14 @@ class ShapeStudy:
         own = derive(seed, "accept")
         kept = accept(sampled.analysis, self.features, own)
         metrics |= {"acceptance": 0.0} | dict(zip(("mse", "dice"), self.reproduction(system), strict=True))
-        if kept.sum() > WARM_UP:
+        if kept.sum() > WARM_UP_NODULES:
             score = measure_kept(sampled.analysis, kept, self.features, metrics["mse"])
             metrics |= {"score": score.score} | asdict(score)
         metrics |= {
             "pre_filter": float(sampled.analysis.passed.mean()),
             "clean": float((sampled.n_components == 1).mean()),
             "inverted": float(sampled.inverted.mean()),
-            "copies": float((sampled.overlap > COPY).mean()),
+            "copies": float((sampled.overlap > COPY_DICE).mean()),
             "overlap": float(sampled.overlap.mean()),
         }
         if plan.held_out:
@@ -251,8 +251,8 @@ class ShapeStudy:
         """`n` nodules of a model, analysed chunk by chunk."""
         base = base_set(self.nodules.occupancy) > 0
         parts = []
-        for start in range(0, n, CHUNK):
-            made = system.sample(min(CHUNK, n - start), seed, start, reconnected=reconnected)
+        for start in range(0, n, NODULES_AT_ONCE):
+            made = system.sample(min(NODULES_AT_ONCE, n - start), seed, start, reconnected=reconnected)
             parts.append((self.analyse(made.fields), made.n_components, made.inverted, greatest_dice(made.masks, base)))
         analyses, *columns = zip(*parts, strict=True)
         whole = Analysis(np.concatenate([a.features for a in analyses]), np.concatenate([a.passed for a in analyses]))

@@ -17,6 +17,7 @@ from synthorax.datasets.lidc import LidcRequest, cached_lidc_shapes
 from synthorax.datasets.shapes import ShapeSet
 from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_file
+from synthorax.nodule import BENIGN_UP_TO, MALIGNANT_FROM
 from synthorax.report import write_page
 from synthorax.seeding import derive
 from synthorax.shapes.acceptance import accept
@@ -33,8 +34,8 @@ from synthorax.studies.shapes import (
     COMPARISON_SEEDS,
     ORIGINAL_SEEDS,
     RELEASED,
-    Comparison,
     Plan,
+    ShapesComparison,
     ShapeStudy,
     comparison_plans,
     measurable,
@@ -44,12 +45,11 @@ from synthorax.systems.lung.config import LungConfig
 from synthorax.systems.lung.system import Lung
 from synthorax.training.devices import make_fabric
 
-COMPARISONS: tuple[Comparison, ...] = get_args(Comparison)
+COMPARISONS: tuple[ShapesComparison, ...] = get_args(ShapesComparison)
 CLASSIFIED = 1000
 """Accepted nodules in the plane of the classifier's distances (figure 11)."""
-MALIGNANT, BENIGN = 4, 2
-"""Mean malignancy rating of a suspicious nodule at least, of another at most."""
-SHOWN = 6
+SHOWN_NODULES = 6
+"""Nodules that the page shows."""
 GREY, RED = "#8a949e", "#a3333d"
 
 
@@ -172,8 +172,8 @@ def _classify(study: ShapeStudy, system: Lung) -> Classified:
     kept = sampled.features[accept(sampled, study.features, seed)][:CLASSIFIED]
     rated, features = measurable(cached_lidc_shapes(LidcRequest()).shapes)
     rating = np.array([record.attributes.malignancy or np.nan for record in rated.records])
-    clear = (rating >= MALIGNANT) | (rating <= BENIGN)
-    suspicious = rating[clear] >= MALIGNANT
+    clear = (rating >= MALIGNANT_FROM) | (rating <= BENIGN_UP_TO)
+    suspicious = rating[clear] >= MALIGNANT_FROM
     patients = np.array([record.patient_id for record in rated.records])[clear]
     machine = fit_svm(features[clear], suspicious, patients, 0)
     return Classified(
@@ -199,20 +199,20 @@ def _pictures(
     """The paper's figures 2 and 5 to 11, those that the study's arms allow, and the front."""
     nodules, spacing = study.nodules.occupancy, study.nodules.spacing_mm
     by_size = np.argsort(study.features[:, list(FEATURES).index("f5")])
-    shown = by_size[np.linspace(0.2 * len(by_size), len(by_size) - 1, SHOWN).astype(int)]
-    walk = system.walk(nodules[shown[1]], nodules[shown[3]], SHOWN)
+    shown = by_size[np.linspace(0.2 * len(by_size), len(by_size) - 1, SHOWN_NODULES).astype(int)]
+    walk = system.walk(nodules[shown[1]], nodules[shown[3]], SHOWN_NODULES)
     made = system.sample(100, 0)
-    accepted = np.flatnonzero(accept(study.analyse(made.fields), study.features, 0))[:SHOWN]
+    accepted = np.flatnonzero(accept(study.analyse(made.fields), study.features, 0))[:SHOWN_NODULES]
     real = [f"real {i}" for i in shown]
     pictures = {
         "figure 2": figures.slices(
-            list(to_input(nodules[shown])), spacing, captions=real, colours=[figures.REAL] * SHOWN
+            list(to_input(nodules[shown])), spacing, captions=real, colours=[figures.REAL] * SHOWN_NODULES
         ),
         "figure 8": figures.slices(
             list(walk.fields),
             spacing,
-            captions=[f"step {i + 1}" for i in range(SHOWN)],
-            colours=[figures.SYNTHETIC] * SHOWN,
+            captions=[f"step {i + 1}" for i in range(SHOWN_NODULES)],
+            colours=[figures.SYNTHETIC] * SHOWN_NODULES,
         ),
         "figure 9": figures.slices(
             list(made.fields[accepted]),

@@ -41,10 +41,11 @@ TELLER = TaskConfig(
 )
 """Network and budget: of patches of 22^3 voxels of 1 mm it sees windows of 20^3. 200 steps are the fewest of 100, 200
 and 300 at which it tells the blurred patches of 240 patients from the sharp ones with an AUC above .95."""
-FOLDS = 3
+TOLD_APART_FOLDS = 3
+"""Folds of patients: the network scores each fold after training on the others."""
 LOOKS = 4
 """Windows and turns of a patch over which its score is the mean."""
-BLUR_VOXELS = 0.5
+TOLD_APART_BLUR_VOXELS = 0.5
 """Standard deviation of the Gaussian that blurs the patches of the second control."""
 LEAST_BLURRED = 0.9
 """AUC of sharp against blurred patches below which the network sees too little for its verdict to count."""
@@ -139,7 +140,7 @@ def told_apart(
         judged = judge(
             Patches(rows.hu[half], rows.patients[half]), labels[half], derive(seed, "half", k), config, device
         )
-        scores[half], folds[half] = judged.scores, judged.folds + FOLDS * k
+        scores[half], folds[half] = judged.scores, judged.folds + TOLD_APART_FOLDS * k
     return Judged(labels, scores, rows.patients, folds)
 
 
@@ -150,7 +151,7 @@ def controls(real: Patches, seed: int = 0, *, config: TaskConfig = TELLER, devic
         InputError: as `told_apart`.
     """
     first, second = (real.among(half) for half in _halves(real, real, seed))
-    blurred = np.stack([gaussian_filter(hu.astype(np.float32), BLUR_VOXELS) for hu in first.hu])
+    blurred = np.stack([gaussian_filter(hu.astype(np.float32), TOLD_APART_BLUR_VOXELS) for hu in first.hu])
     pairs = {"same": (first, second), "blurred": (first, Patches(np.rint(blurred), first.patients))}
     found = {
         name: judge(
@@ -175,7 +176,7 @@ def judge(patches: Patches, labels: NDArray[np.int64], seed: int, config: TaskCo
         raise InputError("patches", f"{size} voxels", f"{wanted}, the network's window and {margin} on each side")
     folds = folds_of(patches.patients, seed)
     scores = np.zeros(len(labels))
-    for k in range(FOLDS):
+    for k in range(TOLD_APART_FOLDS):
         task = _learned(patches, labels, np.flatnonzero(folds != k), derive(seed, "fold", k), config, device)
         held_out = np.flatnonzero(folds == k)
         found = _scores(task, patches.hu[held_out], derive(seed, "looks", k))
@@ -190,10 +191,10 @@ def folds_of(patients: NDArray[np.str_], seed: int) -> NDArray[np.int64]:
         InputError: fewer patients than folds.
     """
     names, index = np.unique(patients, return_inverse=True)
-    if len(names) < FOLDS:
-        raise InputError("patients", f"{len(names)} of them", f"{FOLDS} or more, one a fold")
+    if len(names) < TOLD_APART_FOLDS:
+        raise InputError("patients", f"{len(names)} of them", f"{TOLD_APART_FOLDS} or more, one a fold")
     fold = np.empty(len(names), np.int64)
-    fold[generator(seed, "folds").permutation(len(names))] = np.arange(len(names)) % FOLDS
+    fold[generator(seed, "folds").permutation(len(names))] = np.arange(len(names)) % TOLD_APART_FOLDS
     return fold[index]
 
 

@@ -17,7 +17,7 @@ from rich.markup import escape
 
 from synthorax.datasets.augmentation import Augmentation
 from synthorax.datasets.lineage import check_synthetic_cases
-from synthorax.datasets.patches import RECIPE, PatchDataset, Place
+from synthorax.datasets.patches import PATCHES_RECIPE, PatchDataset, Place
 from synthorax.datasets.store import Store
 from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_file
@@ -61,7 +61,7 @@ class Splits:
     @property
     def key(self) -> str:
         """Of every patch in them, and of their classes."""
-        content: list[object] = [RECIPE]
+        content: list[object] = [PATCHES_RECIPE]
         for patches in vars(self).values():
             places = [(place.case_id, place.center_mm, place.label) for place in patches.places]
             content += [asdict(patches.spec), places]

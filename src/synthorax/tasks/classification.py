@@ -16,8 +16,9 @@ from synthorax.tasks.config import TaskConfig
 from synthorax.tasks.networks.build import build
 from synthorax.training.trainable import Share, Trainable
 
-AT_ONCE = 64
-READ_AT_ONCE = 8 * AT_ONCE
+SCORED_AT_ONCE = 64
+"""Patches that go through the network together."""
+READ_AT_ONCE = 8 * SCORED_AT_ONCE
 
 
 class Task(Trainable):
@@ -64,7 +65,7 @@ class Task(Trainable):
         """Of patches [n, 1, z, y, x] within -1 to 1, on the CPU."""
         self.network.eval()
         found = []
-        for part in patches.split(AT_ONCE):
+        for part in patches.split(SCORED_AT_ONCE):
             with self.autocast():
                 found.append(self.network(part.to(self.device, memory_format=self.memory_format)).float().cpu())
         return torch.cat(found)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, PositiveInt
 
 from synthorax.patch import PatchSettings
 from synthorax.tasks.networks.config import DetectorConfig, NetworkConfig, ResNetConfig, UNetConfig
-from synthorax.training.config import Precision, choose
-
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+from synthorax.training.config import NotNegative, Positive, Precision, choose
 
 
 class TaskConfig(PatchSettings):

@@ -30,6 +30,7 @@ from synthorax.seeding import generator
 from synthorax.shapes.diameter import as_measured
 from synthorax.tasks.networks.config import UNetConfig
 from synthorax.tasks.networks.unet import UNet3d
+from synthorax.tasks.segmentation import DICE_SMOOTHING
 
 WIDTH = 4
 """Channels of the segmenter's first convolution, which gives .3 million weights, .6 MB in half precision."""
@@ -39,22 +40,20 @@ MULTIPLE = 8
 """The voxels of a window are a multiple of this along each axis, as the network asks for."""
 OFFSET = 0.4
 """Farthest that a nodule's centre lies from the middle of its window, as a share of the window's width."""
-EMPTY = 3
+EMPTY_EVERY = 3
 """One of this many windows holds no nodule."""
 SCALE = (0.9, 1.1)
 """Least and most magnification of a window."""
-SHIFT_HU, NOISE_HU = 20.0, 25.0
+SHIFT_HU, MOST_ADDED_NOISE_HU = 20.0, 25.0
 """Standard deviation of the HU added to a window as a whole, and of the strongest noise added to its voxels: made
 patches have the noise of no scanner."""
-BATCH = 12
+WINDOW_BATCH = 12
 """Windows of a training step."""
 RATE, RISE, DECAY = 3e-3, 50, 1e-4
 """Greatest learning rate, the steps that it takes to rise there, and AdamW's weight decay."""
-SMOOTH = 1.0
-"""Voxels added to both sides of Dice's fraction, so that it has a gradient in a window without a nodule."""
-NEAR_MM = 4.0
+MIDDLE_MM = 4.0
 """A made nodule has a voxel at most this far from the middle of its patch."""
-AT_ONCE = 16
+SEGMENTED_AT_ONCE = 16
 """Patches that go through the network together; the last group is padded, so a mask does not depend on its company."""
 
 
@@ -108,7 +107,7 @@ class WindowBatches:
         spec: PatchSpec,
         seed: int,
         *,
-        size: int = BATCH,
+        size: int = WINDOW_BATCH,
         cache: Path | None = None,
     ) -> WindowBatches:
         """Make the windows of a store's cases ready.
@@ -136,7 +135,7 @@ class WindowBatches:
 
     def __call__(self, step: int) -> dict[str, Tensor]:
         """Return ct, float32 [b, 1, z, y, x] within -1 to 1, and mask, float32 [b, 1, z, y, x] of 0 and 1."""
-        n_empty = self.size // EMPTY if self.others is not None else 0
+        n_empty = self.size // EMPTY_EVERY if self.others is not None else 0
         parts = [self.nodules.batch(step, self.size - n_empty)]
         if self.others is not None and n_empty:
             parts.append(self.others.batch(step, n_empty))
@@ -151,7 +150,7 @@ class WindowBatches:
             ct, mask = torch.where(turned, ct.mT, ct), torch.where(turned, mask.mT, mask)
         a_window = (len(ct), 1, 1, 1, 1)
         shift = rng.normal(0, SHIFT_HU, a_window)
-        noise = rng.uniform(0, NOISE_HU, a_window) * rng.standard_normal(ct.shape)
+        noise = rng.uniform(0, MOST_ADDED_NOISE_HU, a_window) * rng.standard_normal(ct.shape)
         hu = spec.to_hu(ct) + torch.from_numpy((shift + noise).astype(np.float32))
         return {"ct": spec.to_unit(hu), "mask": mask}
 
@@ -165,7 +164,7 @@ def segmenter_loss(logits: Float[Tensor, "b 1 z y x"], mask: Float[Tensor, "b 1 
     """Return the cross-entropy of the voxels plus the mean soft Dice loss of the windows."""
     inside = logits.sigmoid()
     both, found, true = (values.sum((1, 2, 3, 4)) for values in (inside * mask, inside, mask))
-    soft = (2 * both + SMOOTH) / (found + true + SMOOTH)
+    soft = (2 * both + DICE_SMOOTHING) / (found + true + DICE_SMOOTHING)
     return functional.binary_cross_entropy_with_logits(logits, mask) + (1 - soft).mean()
 
 
@@ -178,9 +177,9 @@ def nodule_voxels(network: nn.Module, patches: Float[Tensor, "n 1 z y x"]) -> ND
     """
     was_training, device = network.training, next(network.parameters()).device
     network.eval()
-    padded = torch.cat([patches, patches[:1].expand(-len(patches) % AT_ONCE, *patches.shape[1:])])
+    padded = torch.cat([patches, patches[:1].expand(-len(patches) % SEGMENTED_AT_ONCE, *patches.shape[1:])])
     try:
-        found = [network(part.to(device)).float().cpu() > 0 for part in padded.split(AT_ONCE)]
+        found = [network(part.to(device)).float().cpu() > 0 for part in padded.split(SEGMENTED_AT_ONCE)]
     finally:
         network.train(was_training)
     voxels: NDArray[np.bool_] = torch.cat(found)[: len(patches), 0].numpy()
@@ -191,11 +190,11 @@ def nodule_in_the_middle(voxels: NDArray[np.bool_], spacing_mm: Sequence[float])
     """Return the connected piece of a patch's voxels that is the made nodule, bool [z, y, x]; none if there is none.
 
     A generator puts its nodule in the middle. The nodule is the piece nearest to the middle, if that lies within
-    `NEAR_MM`.
+    `MIDDLE_MM`.
     """
     where = np.argwhere(voxels)
     apart_mm = np.linalg.norm((where - (np.array(voxels.shape) - 1) / 2) * spacing_mm, axis=1)
-    if not len(where) or apart_mm.min() > NEAR_MM:
+    if not len(where) or apart_mm.min() > MIDDLE_MM:
         return np.zeros_like(voxels)
     labels = cc3d.connected_components(voxels, connectivity=6)
     piece: NDArray[np.bool_] = labels == labels[tuple(where[apart_mm.argmin()])]

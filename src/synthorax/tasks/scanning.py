@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from synthorax.geometry import orient, resample
 from synthorax.patch import PatchSpec
-from synthorax.tasks.classification import AT_ONCE, Classification
+from synthorax.tasks.classification import SCORED_AT_ONCE, Classification
 from synthorax.volume import Volume
 
 COARSE_MM = 8.0
@@ -21,9 +21,9 @@ MOST_COARSE = 60
 """Windows that are looked at more finely."""
 APART_MM = 6.0
 """Of marks so close the best one is kept."""
-MOST = 60
-"""Marks a scan; at LUNA16's eight false positives a scan in the mean, few scans have so many."""
-SETTINGS = (COARSE_MM, FINER, MOST_COARSE, APART_MM, MOST)
+MOST_MARKS = 60
+"""Marks kept a scan; at LUNA16's eight false positives a scan in the mean, few scans have as many."""
+SETTINGS = (COARSE_MM, FINER, MOST_COARSE, APART_MM, MOST_MARKS)
 """By which marks are told from those of another search."""
 
 
@@ -57,7 +57,7 @@ def find_nodules(task: Classification, ct: Volume, lungs: Volume) -> NDArray[np.
         found = windows(around.reshape(-1, 3)).reshape(around.shape[:2])
         best = found.argmax(1)
         places, scores = _apart(around[np.arange(len(places)), best], found.max(1), spec, MOST_COARSE)
-    return np.column_stack([scan.to_world(windows.middles(places)), scores])[:MOST]
+    return np.column_stack([scan.to_world(windows.middles(places)), scores])[:MOST_MARKS]
 
 
 class _Windows:
@@ -72,7 +72,7 @@ class _Windows:
     def __call__(self, places: NDArray[np.int64]) -> NDArray[np.float64]:
         """Log of the odds of a nodule in the middle of each window, [n]."""
         scores = [np.zeros(0)]
-        for part in np.array_split(places, -(-len(places) // AT_ONCE) or 1):
+        for part in np.array_split(places, -(-len(places) // SCORED_AT_ONCE) or 1):
             hu = torch.from_numpy(self._cut[tuple(part.T)].astype(np.float32))
             logits = self._task.logits(self._spec.to_unit(hu)[:, None]) if len(part) else torch.zeros(0, 2)
             scores.append((logits[:, 1] - logits[:, 0]).numpy().astype(np.float64))

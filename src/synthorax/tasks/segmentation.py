@@ -13,8 +13,8 @@ from synthorax.datasets.patches import PatchDataset
 from synthorax.shapes.overlap import dice
 from synthorax.tasks.classification import Task, all_of
 
-SMOOTH = 1.0
-"""Added to both sides of Dice's fraction, so that an empty mask has a gradient."""
+DICE_SMOOTHING = 1.0
+"""Voxels added to both sides of Dice's fraction, so that it has a gradient where there is no nodule."""
 
 
 class Segmentation(Task):
@@ -27,7 +27,7 @@ class Segmentation(Task):
         mask = batch["mask"][:, 0]
         inside = logits.softmax(1)[:, 1]
         both = (inside * mask).sum((1, 2, 3))
-        soft = (2 * both + SMOOTH) / (inside.sum((1, 2, 3)) + mask.sum((1, 2, 3)) + SMOOTH)
+        soft = (2 * both + DICE_SMOOTHING) / (inside.sum((1, 2, 3)) + mask.sum((1, 2, 3)) + DICE_SMOOTHING)
         return functional.cross_entropy(logits, mask.long()) + (1 - soft).mean()
 
     def masks(self, patches: Tensor) -> NDArray[np.bool_]:

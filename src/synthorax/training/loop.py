@@ -29,16 +29,16 @@ from synthorax.training.trainable import step_seed
 
 SAVE_EVERY_S = 30.0
 """Seconds after which the state is saved; a kill loses the work of at most this time."""
-PREVIEWS = 20
-"""Pictures that are drawn in the course of a run."""
-SHOWN = 4
+PREVIEWS_A_RUN = 20
+"""Pictures drawn in the course of a run."""
+SHOWN_FIGURES = 4
 """Figures that the progress line shows; the log has all of them."""
-AHEAD = 2
-"""Batches that are made in advance while an accelerator works; a CPU is busy with training itself."""
+BATCHES_AHEAD = 2
+"""Batches made in advance while an accelerator works; a CPU is busy with training itself."""
 
 
 @dataclass(frozen=True)
-class Outcome:
+class FitOutcome:
     """How a call of `fit` ended.
 
     Attributes:
@@ -56,7 +56,7 @@ def fit(
     fabric: Fabric,
     *,
     max_minutes: float | None = None,
-) -> Outcome:
+) -> FitOutcome:
     """Train until all steps are done, going on from what the run folder holds.
 
     Stages, batches, noise and learning rates are functions of the step alone, so a run that was stopped or killed
@@ -78,7 +78,7 @@ def fit(
         return _fit(training, run, fabric, max_minutes)
 
 
-def _fit(training: Training, run: RunFolder, fabric: Fabric, max_minutes: float | None) -> Outcome:
+def _fit(training: Training, run: RunFolder, fabric: Fabric, max_minutes: float | None) -> FitOutcome:
     """`fit` in a folder that is this run's alone."""
     model, steps = training.model, training.steps
     validation = training.validation
@@ -96,7 +96,7 @@ def _fit(training: Training, run: RunFolder, fabric: Fabric, max_minutes: float 
         _progress(disable=not first) as progress,
         _stop_request() as stop,
         Board(run.path, step, enabled=first) as board,
-        Supply(training.batch, step, steps, ahead=AHEAD if fabric.device.type == "cuda" else 0) as supply,
+        Supply(training.batch, step, steps, ahead=BATCHES_AHEAD if fabric.device.type == "cuda" else 0) as supply,
     ):
         task = progress.add_task(model.name, total=steps, completed=step, figures="")
         metrics: dict[str, torch.Tensor] = {}
@@ -132,7 +132,7 @@ def _fit(training: Training, run: RunFolder, fabric: Fabric, max_minutes: float 
                     run.log({"step": step, **found})
                     board.scalars(found, step)
                     run.keep_best(model, step, found[validation.select], validation.larger_is_better)
-            if first and (step % max(steps // PREVIEWS, 1) == 0 or step == steps):
+            if first and (step % max(steps // PREVIEWS_A_RUN, 1) == 0 or step == steps):
                 _picture(training, run, board, step)
             if first and guards.content and time.monotonic() - saved > SAVE_EVERY_S:
                 finite(metrics, step)
@@ -147,7 +147,7 @@ def _fit(training: Training, run: RunFolder, fabric: Fabric, max_minutes: float 
     fabric.barrier()
     if stop and step < steps:
         raise Stopped(stop[0], f"after step {step}, which is saved; the same command goes on")
-    return Outcome(step, finished=step == steps)
+    return FitOutcome(step, finished=step == steps)
 
 
 def _title(training: Training, stage: Stage) -> str:
@@ -243,8 +243,8 @@ def _stop_request() -> Iterator[list[int]]:
 
 def _shown(rate: float, figures: Mapping[str, float]) -> str:
     """What the progress line tells."""
-    first = [f"{name} {value:.4g}" for name, value in list(figures.items())[:SHOWN]]
-    return "  ".join([f"{rate:.3g}/s", *first, *(["..."] if len(figures) > SHOWN else [])])
+    first = [f"{name} {value:.4g}" for name, value in list(figures.items())[:SHOWN_FIGURES]]
+    return "  ".join([f"{rate:.3g}/s", *first, *(["..."] if len(figures) > SHOWN_FIGURES else [])])
 
 
 def _progress(*, disable: bool, console: Console | None = None) -> Progress:

@@ -16,7 +16,7 @@ from torch.nn import functional
 NO_CLASS = -1
 """The label of a sample whose class is not known."""
 
-Score = Callable[[Tensor], Tensor]
+ScoreFunction = Callable[[Tensor], Tensor]
 """Samples [b, ...] to scores [b] or maps of scores [b, ...]; a sample's must not depend on the others."""
 
 
@@ -31,7 +31,7 @@ def wasserstein_generator_loss(fake: Float[Tensor, "b ..."]) -> Float[Tensor, ""
 
 
 def gradient_penalty(
-    critic: Score,
+    critic: ScoreFunction,
     real: Float[Tensor, "b ..."],
     fake: Float[Tensor, "b ..."],
     epsilon: Float[Tensor, " b"],
@@ -55,7 +55,7 @@ def gradient_penalty(
         return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
 
 
-def r1_penalty(critic: Score, real: Float[Tensor, "b ..."]) -> Float[Tensor, ""]:
+def r1_penalty(critic: ScoreFunction, real: Float[Tensor, "b ..."]) -> Float[Tensor, ""]:
     """||gradient of f at real samples||^2, without the half some write (Mescheder et al. 2018; papers/5)."""
     with torch.autocast(real.device.type, enabled=False):
         gradient = _gradient(critic, real.detach().to(_precise(real)))
@@ -118,7 +118,7 @@ def masked_l1_loss(
     return (errors / mask.expand_as(made).flatten(1).sum(1).clamp_min(1e-6)).mean()
 
 
-def _gradient(critic: Score, samples: Tensor) -> Tensor:
+def _gradient(critic: ScoreFunction, samples: Tensor) -> Tensor:
     """The gradient of every sample's summed score, itself differentiable."""
     samples = samples.requires_grad_()
     (gradient,) = torch.autograd.grad(critic(samples).sum(), samples, create_graph=True)

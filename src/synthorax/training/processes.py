@@ -22,8 +22,8 @@ from synthorax.screen import one_line, say
 
 FAILED, LEFT = "synthorax/failed", "synthorax/left"
 LISTEN_S = 0.5
-PATIENCE_S = 10.0
-"""So long the first process waits: for the others to leave, and for itself to notice what another one told."""
+PROCESS_PATIENCE_S = 10.0
+"""Seconds that the first process waits for the others to leave, and for a message of another process."""
 
 
 def launch(fabric: Fabric) -> None:
@@ -138,14 +138,15 @@ class Alarm:
                 self._leave()
             if rung and not self._first:
                 self._leave()
-            if rung and not self._off.wait(PATIENCE_S):  # a process cannot always be woken from waiting for others
+            # A process cannot always be woken from waiting for others.
+            if rung and not self._off.wait(PROCESS_PATIENCE_S):
                 told = Told(**json.loads(self._store.get(FAILED)))
                 say(one_line(f"synthorax: {told.line}"), error=True)
                 os._exit(told.code)
 
     def _wait_for_others(self) -> None:
         """So that none of them finds the store gone, of which PyTorch would complain at length."""
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + PROCESS_PATIENCE_S
         while self._store.add(LEFT, 0) < self._world - 1 and time.monotonic() < deadline:
             time.sleep(0.05)
 

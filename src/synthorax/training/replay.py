@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-WARM_UP = 3
-"""Calls that run as they are before one is recorded, as CUDA's libraries set themselves up."""
+WARM_UP_CALLS = 3
+"""Calls run as they are before one is recorded, as CUDA's libraries set themselves up."""
 
 Part = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 """Tensors to tensors, and gradients of parameters that had none before; nothing random, no look at a value."""
@@ -37,7 +37,7 @@ class Replayed:
         """What the part makes of the inputs; the parameters have its gradients."""
         if not (self._enabled and all(tensor.is_cuda for tensor in inputs.values())):
             return self._part(inputs)
-        if self._calls < WARM_UP:
+        if self._calls < WARM_UP_CALLS:
             self._calls += 1
             return self._beside(inputs)
         if self._graph is None:

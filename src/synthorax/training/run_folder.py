@@ -51,8 +51,8 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
     from matplotlib.figure import Figure
 
-LONGEST = 120
-"""Characters of another library's error that ours shows."""
+LONGEST_CAUSE = 120
+"""Characters of another library's error that an error of ours shows."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ class RunFolder:
             self.beyond.update({str(name): whole(count) for name, count in state["beyond"].items()})
         except Exception as error:  # PyTorch raises errors of every kind over a damaged file
             words = " ".join(f"{type(error).__name__}: {error}".split())
-            found = f"a state that does not load ({shorten(words, LONGEST)})"
+            found = f"a state that does not load ({shorten(words, LONGEST_CAUSE)})"
             raise InputError(path, found, "the state of this run; without the file the run starts anew") from error
         now = {name: count for name, count in done(step).items() if count}
         if stages != now:

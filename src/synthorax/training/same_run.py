@@ -14,11 +14,11 @@ from pydantic import BaseModel, ValidationError
 from synthorax.errors import InputError
 from synthorax.training.config import BEFORE_AUTO
 
-STEPS = "config.steps"
-"""The setting of which a run may get more."""
+STEPS_SETTING = "config.steps"
+"""The one setting that may grow when a run is gone on with."""
 HAD_STEPS = "had_steps"
 """Of `config.yaml`: the steps that the run had before `--more-steps` gave it more."""
-LONGEST = 120
+LONGEST_SETTING = 120
 """Characters of a setting that an error shows."""
 
 
@@ -35,9 +35,9 @@ def check_config(file: Path, found: Mapping[str, Any], asked: Mapping[str, Any])
     """
     found = {key: _with_defaults(found.get(key), asked.get(key)) for key in found.keys() - {HAD_STEPS}}
     asked = {key: value for key, value in asked.items() if key != HAD_STEPS}
-    before, now = (_flat(plain(each)).get(STEPS) for each in (found, asked))
+    before, now = (_flat(plain(each)).get(STEPS_SETTING) for each in (found, asked))
     is_longer = isinstance(before, int) and isinstance(now, int) and now > before
-    check_same(file, found, asked, aside=frozenset({STEPS}) if is_longer else frozenset())
+    check_same(file, found, asked, aside=frozenset({STEPS_SETTING}) if is_longer else frozenset())
     return (before, now) if is_longer else None  # type: ignore[return-value]
 
 
@@ -57,10 +57,10 @@ def check_same(
     for key in sorted((found.keys() | asked.keys()) - aside):
         if found.get(key) == asked.get(key):
             continue
-        there, wanted = (shorten(str(values.get(key)), LONGEST) for values in (found, asked))
+        there, wanted = (shorten(str(values.get(key)), LONGEST_SETTING) for values in (found, asked))
         way = "--from this run and another --out train its weights further"
         setting = key.removeprefix("config.")
-        if key == STEPS:
+        if key == STEPS_SETTING:
             way = f"--set {setting}={there}, or more, goes on with this run; so does --more-steps"
         elif key in found and setting != key and not set(". ") & set(setting + there):
             way = f"--set {setting}={there} goes on with this run; {way}"

@@ -18,7 +18,7 @@ from synthorax.nn.conditions import encoded
 from synthorax.nn.resampling import ConvPool, UpsampleConv, folded, unfolded, without_grid
 from synthorax.nodule import NoduleAttributes
 from synthorax.systems.ac_wgan.config import PRESETS, AcWganConfig, ac_wgan_config
-from synthorax.systems.ac_wgan.networks import Critic, Generator
+from synthorax.systems.ac_wgan.networks import Critic, CubeGenerator
 from synthorax.training.losses import gradient_penalty
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -32,7 +32,7 @@ FOUR_MB = 4 * 2**20
 def networks(config, seed=0):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return Generator(config), Critic(config)
+        return CubeGenerator(config), Critic(config)
 
 
 def normal(*shape, seed=0):
@@ -45,7 +45,7 @@ def count(network):
 
 def sizes(config):
     with torch.device("meta"):
-        return count(Generator(config)), count(Critic(config))
+        return count(CubeGenerator(config)), count(Critic(config))
 
 
 # Configuration
@@ -140,10 +140,10 @@ def test_the_networks_have_the_parameters_of_their_description(config):
 
 def test_the_stated_counts_are_true():
     generator, critic = sizes(PRESETS["paper"])
-    assert f"{generator:,} parameters" in Generator.__doc__
+    assert f"{generator:,} parameters" in CubeGenerator.__doc__
     assert f"{critic:,} parameters" in Critic.__doc__
     with torch.device("meta"):
-        assert f"{count(Generator(PRESETS['paper']).start):,}" in Generator.__doc__
+        assert f"{count(CubeGenerator(PRESETS['paper']).start):,}" in CubeGenerator.__doc__
 
 
 def test_both_networks_of_compact_fit_4_mb_in_half_precision():
@@ -405,14 +405,14 @@ CRITIC_STEP = """
 import json, resource
 import torch
 from synthorax.systems.ac_wgan.config import PRESETS
-from synthorax.systems.ac_wgan.networks import Critic, Generator
+from synthorax.systems.ac_wgan.networks import Critic, CubeGenerator
 from synthorax.training.losses import class_loss, gradient_penalty, wasserstein_critic_loss
 
 n = 8
 torch.manual_seed(0)
 torch.set_num_threads(1)
 config = PRESETS["paper"]
-generator, critic = (made(config).to(memory_format=torch.channels_last_3d) for made in (Generator, Critic))
+generator, critic = (made(config).to(memory_format=torch.channels_last_3d) for made in (CubeGenerator, Critic))
 optimizer = torch.optim.Adam(critic.parameters(), lr=config.critic_learning_rate, betas=config.betas)
 real, labels = torch.rand(n, 1, *config.size) * 2 - 1, torch.arange(n) % 2
 with torch.no_grad():

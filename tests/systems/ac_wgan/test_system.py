@@ -24,13 +24,13 @@ from synthorax.errors import InputError, TrainingError
 from synthorax.io.images import read_image, write_image
 from synthorax.io.tables import write_table
 from synthorax.makers import Lineage, Samples
-from synthorax.nn.conditions import ALIKE, USUAL_DIAMETER_MM, encoded
+from synthorax.nn.conditions import ALIKE_NODULES, USUAL_DIAMETER_MM, encoded
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.patch import PatchSpec
 from synthorax.systems.ac_wgan import maker as of_patches
 from synthorax.systems.ac_wgan import system as module
 from synthorax.systems.ac_wgan.config import PRESETS, TrainingOptions, ac_wgan_config
-from synthorax.systems.ac_wgan.system import LEAST_CONFIDENCE, LEAST_QUANTILE, SAMPLE_BATCH, AcWgan
+from synthorax.systems.ac_wgan.system import CUBE_BATCH, LEAST_CONFIDENCE, LEAST_QUANTILE, AcWgan
 from synthorax.systems.ac_wgan.training import training as made_ready
 from synthorax.training import loop
 from synthorax.training.devices import make_fabric
@@ -455,7 +455,7 @@ def test_patches_without_a_nodule_lie_in_the_lungs_of_whole_scans_and_miss_every
 
 def test_places_in_a_scan_that_falls_short_are_made_up_for_in_the_next(scan, monkeypatch):
     store, _ = scan
-    monkeypatch.setattr(where, "MOST_TRIES", 1)  # some of which miss
+    monkeypatch.setattr(where, "PLACE_TRIES", 1)  # some of which miss
     found = [place.case_id for place in lung_places(store, store.cases[::-1], PatchSpec(), 40, 0)]
     assert found.count("b") < 20 < found.count("a")
 
@@ -541,8 +541,8 @@ def model(whole):
 
 
 def test_a_sample_of_a_seed_is_the_same_whatever_their_number(model):
-    many = model.sample(2 * SAMPLE_BATCH + 3, 7)
-    for n in (1, 5, SAMPLE_BATCH, SAMPLE_BATCH + 1):
+    many = model.sample(2 * CUBE_BATCH + 3, 7)
+    for n in (1, 5, CUBE_BATCH, CUBE_BATCH + 1):
         few = model.sample(n, 7)
         for name in ("hu", "scores", "confidence", "judged", "labels", "index"):
             np.testing.assert_array_equal(getattr(few, name), getattr(many, name)[:n])
@@ -641,7 +641,7 @@ def test_each_sample_is_made_anew_until_it_is_above_both_thresholds(model, monke
 def test_samples_that_never_pass_are_left_out_of_a_selection_which_tells_of_it(model, monkeypatch):
     chosen = selective(model)
     monkeypatch.setattr(module, "LEAST_CONFIDENCE", 0.0)
-    monkeypatch.setattr(of_patches, "MOST_TRIES", 1)
+    monkeypatch.setattr(of_patches, "SELECTION_TRIES", 1)
     good = chosen.passes(chosen.sample(12, 0))
     found = selected(chosen, [NoduleAttributes()] * 12)
     np.testing.assert_array_equal(found.index, np.flatnonzero(good))
@@ -755,8 +755,8 @@ def test_the_program_of_the_paper_size_step_runs(monkeypatch, capsys):
 def test_what_is_not_asked_for_is_as_a_real_nodule_has_it_that_is_like_what_is_asked():
     config = PRESETS["smoke"]
     names = config.attributes
-    small = [NoduleAttributes(diameter_mm=4 + i / 100, texture=5, malignancy=1) for i in range(ALIKE)]
-    large = [NoduleAttributes(diameter_mm=12 + i / 10, texture=1, malignancy=5) for i in range(ALIKE)]
+    small = [NoduleAttributes(diameter_mm=4 + i / 100, texture=5, malignancy=1) for i in range(ALIKE_NODULES)]
+    large = [NoduleAttributes(diameter_mm=12 + i / 10, texture=1, malignancy=5) for i in range(ALIKE_NODULES)]
     nobody = [NoduleAttributes(texture=3)]
     model = AcWgan(config, real_attributes=encoded([*small, *large, *nobody], names))
     told = model.sample(12, 0, NoduleAttributes(diameter_mm=13)).told

@@ -13,7 +13,7 @@ from synthorax.shapes.reconnection import ON_THRESHOLD
 from synthorax.systems.lung.base_set import base_set, half_pixel_shift, repair_inverted, to_input, to_occupancy
 from synthorax.systems.lung.config import PRESETS, LungConfig, lung_config
 from synthorax.systems.lung.networks import ShapeAutoencoder
-from synthorax.systems.lung.system import SAMPLE_BATCH, Lung, TrainingData
+from synthorax.systems.lung.system import LATENT_BATCH, Lung, TrainingData
 from tests.helpers.balls import ball_stack
 
 SMALL_GRID = (4, 6, 8)
@@ -415,13 +415,13 @@ def test_what_is_no_stack_of_seeds_is_refused_before_training_and_before_encodin
 
 
 def test_a_sample_is_the_same_however_many_are_made_and_wherever_the_count_starts(trained):
-    many = trained.sample(SAMPLE_BATCH + 6, seed=9)
+    many = trained.sample(LATENT_BATCH + 6, seed=9)
     few = trained.sample(5, seed=9)
-    late = trained.sample(4, seed=9, start=SAMPLE_BATCH + 2)
+    late = trained.sample(4, seed=9, start=LATENT_BATCH + 2)
     for name in ("latents", "fields", "inverted", "n_components"):
         whole = getattr(many, name)
         np.testing.assert_array_equal(getattr(few, name), whole[:5])
-        np.testing.assert_array_equal(getattr(late, name), whole[SAMPLE_BATCH + 2 :])
+        np.testing.assert_array_equal(getattr(late, name), whole[LATENT_BATCH + 2 :])
 
 
 def test_another_seed_gives_other_samples_which_fill_the_latent_cube(trained):

@@ -12,13 +12,11 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from synthorax import makers
 from synthorax.errors import InputError
 from synthorax.patch import PatchSettings
-from synthorax.training.config import Precision, choose
+from synthorax.training.config import NotNegative, Positive, Precision, choose
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Attribute = Literal["diameter_mm", "texture", "malignancy"]
-Share = Annotated[float, Field(gt=0, le=1)]
+PositiveShare = Annotated[float, Field(gt=0, le=1)]
 
 MOST_WIDE = 2**16
 """Channels, entries of the noise and cubes of a batch at most."""
@@ -92,14 +90,14 @@ class AcWganConfig(PatchSettings):
     generator_learning_rate: Positive = 1e-4
     critic_learning_rate: Positive = 1e-4
     betas: tuple[Decay, Decay] = (0.0, 0.9)
-    rate_end: Share = 1.0
+    rate_end: PositiveShare = 1.0
     rate_end_from: float = Field(default=0.5, ge=0, lt=1)
     penalty: NotNegative = 10.0
-    penalty_share: Share = 1.0
+    penalty_share: PositiveShare = 1.0
     alpha_start: NotNegative = 1.0
     alpha_end: NotNegative = 10.0
     alpha_end_from: float = Field(default=0.75, ge=0, le=1)
-    critic_alpha: Share = 1.0
+    critic_alpha: PositiveShare = 1.0
     judges_fakes: bool = True
     ema_decay: Decay = 0.0
     accumulate: PositiveInt = 1

@@ -15,21 +15,15 @@ from numpy.typing import NDArray
 from synthorax.errors import InputError
 from synthorax.makers import Asked, Lineage, Options, Role, Samples, check_heeds, noting_last, options_of
 from synthorax.nodule import Nodule, NoduleAttributes, check_attributes
-from synthorax.patch import PatchSpec
+from synthorax.patch import POSITIVE, PatchSpec
 from synthorax.screen import say
 from synthorax.systems.ac_wgan.config import AcWganOptions
-from synthorax.systems.ac_wgan.system import (
-    CHUNK,
-    POSITIVE,
-    SAMPLE_BATCH,
-    AcWgan,
-    GeneratedCubes,
-)
+from synthorax.systems.ac_wgan.system import CUBE_BATCH, CUBES_AT_ONCE, AcWgan, GeneratedCubes
 from synthorax.tasks import made_masks
 from synthorax.training.config import Precision
 from synthorax.training.precision import of_sampling
 
-MOST_TRIES = 50
+SELECTION_TRIES = 50
 """A selection gives up after this many attempts at a sample."""
 TELL_EVERY_S = 20.0
 """Seconds between two lines that say how far a selection is."""
@@ -64,7 +58,7 @@ class AcWganMaker:
         return self._system.has_threshold
 
     def sample(self, asked: Sequence[Asked], seed: int, options: Options | None = None) -> Iterator[Samples]:
-        """Make patches in parts of at most `CHUNK`; attributes not asked for are those of a similar training nodule.
+        """Make patches in parts of at most `CUBES_AT_ONCE`; attributes left out are copied from a similar real nodule.
 
         Where the model has a segmenter, nodules have masks, whose diameters and centres are theirs.
 
@@ -123,17 +117,17 @@ class AcWganMaker:
 
     def _parts(self, asked: Sequence[Asked], seed: int, precision: Precision) -> Iterator[Samples]:
         notes = self._doubts(asked)
-        for start in range(0, len(asked), CHUNK):
-            index = np.arange(start, min(start + CHUNK, len(asked)))
+        for start in range(0, len(asked), CUBES_AT_ONCE):
+            index = np.arange(start, min(start + CUBES_AT_ONCE, len(asked)))
             yield self._samples(self._made(index, seed, asked, precision), asked, notes, precision)
             notes = ()
 
     def _selected(self, asked: Sequence[Asked], seed: int, precision: Precision) -> Iterator[Samples]:
         notes, progress = self._doubts(asked), _Progress(len(asked))
-        for start in range(0, len(asked), CHUNK):
-            waiting = np.arange(start, min(start + CHUNK, len(asked)))
+        for start in range(0, len(asked), CUBES_AT_ONCE):
+            waiting = np.arange(start, min(start + CUBES_AT_ONCE, len(asked)))
             kept: list[GeneratedCubes] = []
-            for attempt in range(MOST_TRIES):
+            for attempt in range(SELECTION_TRIES):
                 made = self._made(waiting, seed, asked, precision, attempt)
                 good = self._system.passes(made)
                 kept.append(made.rows(good))
@@ -143,7 +137,7 @@ class AcWganMaker:
                     break
             part = GeneratedCubes.joined(kept)
             part = part.rows(np.argsort(part.index))
-            tried = int((part.attempt + 1).sum()) + len(waiting) * MOST_TRIES
+            tried = int((part.attempt + 1).sum()) + len(waiting) * SELECTION_TRIES
             yield replace(self._samples(part, asked, notes, precision), tried=tried)
             notes = ()
 
@@ -180,7 +174,7 @@ class AcWganMaker:
             lineage=self.lineage,
             notes=notes,
             tried=len(made.index),
-            arithmetic={"sample_batch": SAMPLE_BATCH, "precision": precision},
+            arithmetic={"sample_batch": CUBE_BATCH, "precision": precision},
         )
         segmenter = self._system.segmenter
         return samples if segmenter is None else made_masks.with_masks(samples, segmenter)
@@ -224,9 +218,10 @@ def _selection_notes(n: int, found: int) -> tuple[str, ...]:
         return ()
     more = "another seed, conditions that more samples meet, or no selection"
     if not found:
-        raise InputError("selection", f"none of {n} samples after {MOST_TRIES} attempts at each", more)
+        raise InputError("selection", f"none of {n} samples after {SELECTION_TRIES} attempts at each", more)
     return (
-        f"selection: {found} of {n} samples reached the threshold in {MOST_TRIES} attempts at each; for more, {more}",
+        f"selection: {found} of {n} samples reached the threshold in {SELECTION_TRIES} attempts at each; "
+        f"for more, {more}",
     )
 
 
@@ -242,7 +237,7 @@ class _Progress:
         now, is_first = time.monotonic(), not self._of
         self._found, self._of = self._found + found, self._of + of
         if is_first:
-            needed = min(self._n * of / found if found else np.inf, self._n * float(MOST_TRIES))
+            needed = min(self._n * of / found if found else np.inf, self._n * float(SELECTION_TRIES))
             seconds = (now - self._began) / of * needed
             if seconds > WORTH_TELLING_S:
                 text = f"{found} of the first {of} samples passed; {self._n} need about {needed:.0f} samples"

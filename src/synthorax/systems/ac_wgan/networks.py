@@ -41,7 +41,7 @@ class Critique(NamedTuple):
     attributes: Float[Tensor, "b a"]
 
 
-class Generator(nn.Module):
+class CubeGenerator(nn.Module):
     """Noise and a condition to cubes.
 
     A linear layer to the base grid, three residual blocks that each double it, a convolution and tanh. The thesis'

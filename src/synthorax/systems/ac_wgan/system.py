@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from synthorax.errors import InputError
 from synthorax.nn.conditions import completed, decoded, encoded
-from synthorax.nodule import EDGE_MM, NoduleAttributes
+from synthorax.nodule import FACE_MARGIN_MM, NoduleAttributes
+from synthorax.patch import NEGATIVE, POSITIVE
 from synthorax.seeding import derive, generator
 from synthorax.systems.ac_wgan.config import AcWganConfig
-from synthorax.systems.ac_wgan.networks import Critic, Critique, Generator
+from synthorax.systems.ac_wgan.networks import Critic, Critique, CubeGenerator
 from synthorax.tasks import made_masks
 from synthorax.training.config import Precision
 from synthorax.training.losses import (
@@ -40,14 +41,13 @@ if TYPE_CHECKING:
     from synthorax.makers import Lineage
     from synthorax.systems.ac_wgan.maker import AcWganMaker
 
-POSITIVE = 1
-SAMPLE_BATCH = 16
+CUBE_BATCH = 16
 """Cubes made at once; the last batch is padded, so a sample does not depend on its company."""
 LEAST_CONFIDENCE = 0.9
 LEAST_QUANTILE = 0.25
 """A sample is kept if its class is so probable, and its score at least that quantile of real positives' scores."""
-CHUNK = 64
-"""Cubes that are in memory at once, a multiple of `SAMPLE_BATCH`."""
+CUBES_AT_ONCE = 64
+"""Cubes in memory at once, a multiple of `CUBE_BATCH`."""
 PREVIEW_MM = (5.0, 8.0, 12.0, 18.0)
 SEGMENTER_STAGE = "segmenter"
 """Name of the stage of training in which the segmenter learns."""
@@ -55,8 +55,8 @@ OLD_FACTS = "real."
 """How the names of facts began in older files of weights."""
 
 
-ARRAYS = ("hu", "labels", "told", "judged", "scores", "confidence", "index", "attempt")
-"""Of `GeneratedCubes`: those with a row a cube."""
+CUBE_ARRAYS = ("hu", "labels", "told", "judged", "scores", "confidence", "index", "attempt")
+"""Fields of `GeneratedCubes` with one row a cube."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,13 +88,13 @@ class GeneratedCubes:
     def rows(self, rows: NDArray) -> GeneratedCubes:
         """Some of them."""
         asked = tuple(self.asked[i] for i in np.arange(len(self.hu))[rows])
-        arrays = {name: value[rows] for name, value in vars(self).items() if name in ARRAYS}
+        arrays = {name: value[rows] for name, value in vars(self).items() if name in CUBE_ARRAYS}
         return GeneratedCubes(asked=asked, **arrays)
 
     @staticmethod
     def joined(groups: Sequence[GeneratedCubes]) -> GeneratedCubes:
         """Several groups as one."""
-        arrays = {name: np.concatenate([vars(group)[name] for group in groups]) for name in ARRAYS}
+        arrays = {name: np.concatenate([vars(group)[name] for group in groups]) for name in CUBE_ARRAYS}
         return GeneratedCubes(asked=tuple(a for group in groups for a in group.asked), **arrays)
 
 
@@ -128,7 +128,7 @@ class AcWgan(TrainedSystem):
             real_attributes = torch.zeros(0, len(config.attributes))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(seed, "ac-wgan weights"))
-            networks: dict[str, nn.Module] = {"generator": Generator(config), "critic": Critic(config)}
+            networks: dict[str, nn.Module] = {"generator": CubeGenerator(config), "critic": Critic(config)}
             if config.segmenter_steps:
                 torch.manual_seed(derive(seed, "segmenter weights"))
                 networks["segmenter"] = made_masks.new_segmenter()
@@ -173,8 +173,8 @@ class AcWgan(TrainedSystem):
         if n % each or n < 2:
             parts_of = f"{world} processes in {self.config.accumulate} parts"
             raise InputError("batch size", str(n), f"2 or more, and a multiple of {each}, for {parts_of}")
-        if self.segmenter is not None and made_masks.BATCH % world:
-            shared = f"a number that the segmenter's batch of {made_masks.BATCH} windows can be shared by"
+        if self.segmenter is not None and made_masks.WINDOW_BATCH % world:
+            shared = f"a number that the segmenter's batch of {made_masks.WINDOW_BATCH} windows can be shared by"
             raise InputError("processes", str(world), f"{shared}; or segmenter_steps=0, which makes no masks")
 
     def prepare_training(self, fabric: Fabric) -> None:
@@ -349,7 +349,7 @@ class AcWgan(TrainedSystem):
             InputError: attributes that do not fit.
         """
         each = [asked] if isinstance(asked, NoduleAttributes) else list(asked)
-        parts = [np.arange(start, min(start + CHUNK, n)) for start in range(0, n, CHUNK)]
+        parts = [np.arange(start, min(start + CUBES_AT_ONCE, n)) for start in range(0, n, CUBES_AT_ONCE)]
         made = [self.made(part, seed, [each[i % len(each)] for i in part], positive) for part in parts]
         return GeneratedCubes.joined(made)
 
@@ -381,7 +381,7 @@ class AcWgan(TrainedSystem):
         """
         mm, low, high = asked.diameter_mm, max(self.config.spacing_mm), self.config.widest_mm
         if mm is not None and "diameter_mm" in self.config.attributes and not low <= mm <= high:
-            width = high + 2 * EDGE_MM
+            width = high + 2 * FACE_MARGIN_MM
             expected = f"{low:g} to {high:g} mm, which this model's cubes of {width:g} mm show whole"
             raise InputError("diameter_mm", f"{mm:g} mm", expected)
 
@@ -420,14 +420,14 @@ class AcWgan(TrainedSystem):
             told = torch.stack([completed(known, row, own) for row, own in zip(told, numbers, strict=True)])
         whole = {
             "noise": torch.from_numpy(noise.astype(np.float32)),
-            "label": torch.full((len(index),), POSITIVE if positive else 0),
+            "label": torch.full((len(index),), POSITIVE if positive else NEGATIVE),
             "attributes": told,
         }
-        padding = -len(index) % SAMPLE_BATCH
+        padding = -len(index) % CUBE_BATCH
         padded = {name: torch.cat([t, t[:1].expand(padding, *t.shape[1:])]) for name, t in whole.items()}
-        network = cast(Generator, self.averages.get("generator", self._generator))
+        network = cast(CubeGenerator, self.averages.get("generator", self._generator))
         cubes, judged = [], []
-        for part in parts(padded, len(padded["noise"]) // SAMPLE_BATCH):
+        for part in parts(padded, len(padded["noise"]) // CUBE_BATCH):
             inputs = [part[name].to(self.device) for name in ("noise", "label", "attributes")]
             with self.autocast(precision):
                 made = network(*inputs).float()
@@ -452,7 +452,7 @@ class AcWgan(TrainedSystem):
     @torch.no_grad()
     def judge(self, cubes: Float[Tensor, "n 1 z y x"]) -> Critique:
         """What the critic says of cubes within -1 to 1, batch by batch, on the CPU."""
-        found = [self._critic(part.to(self.device)) for part in cubes.split(SAMPLE_BATCH)]
+        found = [self._critic(part.to(self.device)) for part in cubes.split(CUBE_BATCH)]
         return Critique(*(torch.cat(values).float().cpu() for values in zip(*found, strict=True)))
 
     def _to_hu(self, unit: Float[Tensor, "n z y x"]) -> NDArray[np.int16]:
@@ -463,8 +463,8 @@ class AcWgan(TrainedSystem):
         return self._critic(cubes).score
 
     @property
-    def _generator(self) -> Generator:
-        return cast(Generator, self.networks["generator"])
+    def _generator(self) -> CubeGenerator:
+        return cast(CubeGenerator, self.networks["generator"])
 
     @property
     def segmenter(self) -> nn.Module | None:

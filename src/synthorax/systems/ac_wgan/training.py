@@ -17,12 +17,14 @@ from synthorax.datasets.store import Store
 from synthorax.errors import InputError
 from synthorax.nn.conditions import encoded
 from synthorax.nodule import NoduleAttributes
+from synthorax.patch import POSITIVE
 from synthorax.systems.ac_wgan.config import AcWganConfig, TrainingOptions
-from synthorax.systems.ac_wgan.system import POSITIVE, SEGMENTER_STAGE, AcWgan
+from synthorax.systems.ac_wgan.system import SEGMENTER_STAGE, AcWgan
 from synthorax.tasks.made_masks import WindowBatches
 from synthorax.training.system import Stage, Training
 
-READ_AT_ONCE = 32
+NODULES_READ_AT_ONCE = 32
+"""Nodules' patches read at once where all of them are read as they are."""
 
 
 def training(config: AcWganConfig, data: str | Path | Store, seed: int, options: TrainingOptions) -> Training:
@@ -80,7 +82,7 @@ class StepBatches:
     def positives(self) -> Iterator[Tensor]:
         """Every nodule's patch as it is, [b, 1, z, y, x]."""
         rows = torch.from_numpy(self.patches.labels == POSITIVE).nonzero()[:, 0]
-        for part in rows.split(READ_AT_ONCE):
+        for part in rows.split(NODULES_READ_AT_ONCE):
             yield self.patches.rows(part.tolist())["ct"]
 
     def _of(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -25,7 +25,8 @@ NEARNESS = 2 / 3
 """Width of the neighbourhood in which nodules should be alike, in mean distances between places."""
 LANDMARKS = 512
 """The quadratic assignment takes at most so many nodules; others start from the landmarks like them."""
-ALIKE = 3
+ALIKE_LANDMARKS = 3
+"""A nodule that is no landmark starts at the mean place of this many landmarks most similar to it."""
 
 
 def arrange(
@@ -46,7 +47,7 @@ def arrange(
     landmarks = generator(seed, "landmarks").permutation(len(fields))[:LANDMARKS]
     distances = _distances(vectors, vectors[landmarks])
     places = _assign(distances[landmarks], latent_size, seed)
-    alike = np.argsort(distances, axis=1)[:, :ALIKE]
+    alike = np.argsort(distances, axis=1)[:, :ALIKE_LANDMARKS]
     weights = 1 / (np.take_along_axis(distances, alike, 1) + 1e-3)
     wanted = (places[alike] * weights[..., None]).sum(1) / weights.sum(1, keepdims=True)
     spread = _spread(len(fields), latent_size, seed)

@@ -13,9 +13,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt,
 from synthorax import makers
 from synthorax.datasets.shapes import LUNG_GRID, LUNG_SPACING_MM
 from synthorax.errors import InputError
+from synthorax.patch import PositiveMm
 from synthorax.training.config import choose
 
-PositiveMm = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NoduleShape = str | Path | NDArray
 """A nodule's shape as users give it: FILE, FILE:ROW (a row counted from 0, or the label in an image), or occupancy
 [z, y, x] on the model's grid."""

@@ -14,8 +14,8 @@ from scipy.special import expit, logit
 
 from synthorax.shapes.reconnection import ON_THRESHOLD
 
-FAINTEST = 0.01
-"""Less is background, so that most voxels are zero in every sample."""
+LEAST_OCCUPANCY = 0.01
+"""Voxels with less occupancy are background, so that most voxels are zero in every sample."""
 
 
 def signed_depth(fields: NDArray[np.float32], spacing_mm: tuple[float, float, float]) -> NDArray[np.float32]:
@@ -31,4 +31,4 @@ def signed_depth(fields: NDArray[np.float32], spacing_mm: tuple[float, float, fl
 def soft_field(depth_mm: NDArray[np.float32], edge_mm: float) -> NDArray[np.float32]:
     """A field that is `ON_THRESHOLD` at the edge and whose log odds rise by 1 every `edge_mm` inwards."""
     field = expit(depth_mm / edge_mm + logit(ON_THRESHOLD)).astype(np.float32)
-    return np.where(field < FAINTEST, np.float32(0), field)
+    return np.where(field < LEAST_OCCUPANCY, np.float32(0), field)

@@ -27,8 +27,8 @@ from synthorax.systems.lung.networks import ShapeAutoencoder
 
 ENCODER_RIDGE = 1e-3
 """Of the feature network's regressions, as a share of the mean squared length of its input."""
-FAINTEST = 1e-4
-"""A voxel that no sample uses starts with this probability."""
+LEAST_PROBABILITY = 1e-4
+"""Probability with which the fit starts at a voxel that no sample uses."""
 MOST_REGRESSED = 4096
 """The regressions see at most so many samples, drawn at random."""
 MOST_MORPHS = 4096
@@ -92,7 +92,7 @@ def prepare_fit(
     hidden = autoencoder.generator[:-2](latents)
     share = (weights / weights.sum())[:, None]
     mean_hidden = (share * hidden).sum(0)
-    bias = torch.logit((share * voxels).sum(0), eps=FAINTEST)
+    bias = torch.logit((share * voxels).sum(0), eps=LEAST_PROBABILITY)
     hidden = hidden - mean_hidden
     scaled = (hidden * weights[:, None].sqrt()).double()
     bound = scaled.T @ scaled / 4

@@ -15,10 +15,10 @@ from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.patch import PatchSpec
 from synthorax.shapes.diameter import as_measured
 from synthorax.systems.lung.config import RADIUS, LungConfig, LungOptions, NoduleShape
-from synthorax.systems.lung.system import SAMPLE_BATCH, GeneratedShapes, Lung, within
+from synthorax.systems.lung.system import LATENT_BATCH, GeneratedShapes, Lung, within
 
-CHUNK = 4 * SAMPLE_BATCH
-"""Nodules that are in memory at once."""
+SHAPES_AT_ONCE = 4 * LATENT_BATCH
+"""Shapes in memory at once."""
 
 
 class LungMaker:
@@ -40,7 +40,7 @@ class LungMaker:
         return PatchSpec(self._system.config.grid, self._system.config.spacing_mm)
 
     def sample(self, asked: Sequence[Asked], seed: int, options: Options | None = None) -> Iterator[Samples]:
-        """Make shapes in parts of at most `CHUNK`: uniform in the latent space, near a nodule, or between two.
+        """Make shapes in parts of at most `SHAPES_AT_ONCE`: uniform in the latent space, near a nodule, or between two.
 
         Steps of a `walk` depend on their number, `len(asked)`; all other samples do not.
 
@@ -56,8 +56,8 @@ class LungMaker:
         check_heeds(self, {one[0] for one in asked})
         latents = self._latents(len(asked), seed, chosen)
         return (
-            self._samples(self._system.generate(latents(start, min(start + CHUNK, len(asked)))), start, asked)
-            for start in range(0, len(asked), CHUNK)
+            self._samples(self._system.generate(latents(start, min(start + SHAPES_AT_ONCE, len(asked)))), start, asked)
+            for start in range(0, len(asked), SHAPES_AT_ONCE)
         )
 
     def select(self, asked: Sequence[Asked], seed: int, options: Options | None = None) -> Iterator[Samples]:
@@ -95,7 +95,7 @@ class LungMaker:
             spec=self.spec,
             lineage=self.lineage,
             tried=n,
-            arithmetic={"sample_batch": SAMPLE_BATCH},
+            arithmetic={"sample_batch": LATENT_BATCH},
         )
 
 

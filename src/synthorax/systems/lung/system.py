@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from synthorax.makers import Lineage
     from synthorax.systems.lung.maker import LungMaker
 
-SAMPLE_BATCH = 64
+LATENT_BATCH = 64
 """Latent vectors decoded at once; the last batch is padded, so a sample does not depend on its company."""
 MOMENTUM = 0.9
 """Nesterov's, of the fit."""
@@ -257,9 +257,9 @@ class Lung(TrainedSystem):
     @torch.no_grad()
     def decode(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:
         """The generator network's raw fields [n, z, y, x] of latent vectors [n, latent]."""
-        padding = -len(latents) % SAMPLE_BATCH
+        padding = -len(latents) % LATENT_BATCH
         padded = torch.from_numpy(np.pad(latents, ((0, padding), (0, 0)))).to(self.device)
-        fields = [self._autoencoder.decode(batch) for batch in padded.split(SAMPLE_BATCH)]
+        fields = [self._autoencoder.decode(batch) for batch in padded.split(LATENT_BATCH)]
         if not fields:
             return np.zeros((0, *self.config.grid), np.float32)
         return torch.cat(fields)[: len(latents)].cpu().numpy()

@@ -15,8 +15,8 @@ from synthorax.tasks.networks.resnet import ResNet3d
 
 GREY_LEVELS = 127.5
 """The published networks saw grey levels of 0 to 255 less their mean; ours see -1 to 1."""
-NAMED = 3
-"""Tensors an error names."""
+MOST_TENSORS_NAMED = 3
+"""Tensors that an error names."""
 
 
 def load_kinetics(network: ResNet3d, path: Path) -> None:
@@ -69,5 +69,5 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def _listed(fault: str, names: list[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return f"{fault}: {', '.join(names[:NAMED])}{more}" if names else ""
+    more = f" and {len(names) - MOST_TENSORS_NAMED} more" if len(names) > MOST_TENSORS_NAMED else ""
+    return f"{fault}: {', '.join(names[:MOST_TENSORS_NAMED])}{more}" if names else ""

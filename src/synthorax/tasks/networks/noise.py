@@ -11,7 +11,7 @@ from synthorax.tasks.networks.config import NoiseNetConfig
 
 GAIN = 30.0
 """Factor by which the noise is multiplied: 23 HU of a window of 1400 HU become 1."""
-MOST = 3.0
+MOST_NOISE = 3.0
 """Bound of the multiplied noise on both sides of 0, so that edges do not drown it."""
 
 
@@ -38,7 +38,7 @@ class NoiseNet(PatchClassifier):
 
     def maps(self, patches: Float[Tensor, "b 1 z y x"]) -> Float[Tensor, "b f k j i"]:
         """A quarter of the patch along every axis."""
-        noise = ((patches - _mean(patches)) * GAIN).clamp(-MOST, MOST)
+        noise = ((patches - _mean(patches)) * GAIN).clamp(-MOST_NOISE, MOST_NOISE)
         return self.layers(torch.cat([patches, noise], 1))
 
     def classify(self, maps: Float[Tensor, "b f k j i"]) -> Float[Tensor, "b n"]:

@@ -13,7 +13,7 @@ from torch.nn import functional
 from synthorax.tasks.networks.classifier import PatchClassifier
 from synthorax.tasks.networks.config import CARDINALITY, ResNetConfig
 
-LAYERS = {
+RESNET_BLOCKS = {
     "resnet-10": (1, 1, 1, 1),
     "resnet-18": (2, 2, 2, 2),
     "resnet-34": (3, 4, 6, 3),
@@ -66,7 +66,7 @@ class ResNet3d(PatchClassifier):
     def _stage(self, channels: int, index: int) -> nn.Sequential:
         """Blocks, of which the first changes the channels and, but in the first stage, halves the grid."""
         blocks: list[nn.Module] = []
-        for i in range(LAYERS[self.architecture][index]):
+        for i in range(RESNET_BLOCKS[self.architecture][index]):
             stride = 2 if index and not i else 1
             if self.architecture in BASIC:
                 block: _Block = BasicBlock(self._channels, channels, stride, self.shortcut)

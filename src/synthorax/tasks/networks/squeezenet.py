@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from synthorax.tasks.networks.classifier import PatchClassifier
 from synthorax.tasks.networks.config import SqueezeNetConfig
 
-STAGES = ((16, 128), (32, 256), (48, 384), (64, 512))
+FIRE_STAGES = ((16, 128), (32, 256), (48, 384), (64, 512))
 """Squeezed and given channels of the two Fire blocks after each pooling."""
 
 
@@ -26,7 +26,7 @@ class SqueezeNet3d(PatchClassifier):
         super().__init__()
         layers = [nn.Conv3d(1, 64, 3, (1, 2, 2), padding=1), nn.BatchNorm3d(64), nn.ReLU(inplace=True)]
         channels = 64
-        for squeezed, given in STAGES:
+        for squeezed, given in FIRE_STAGES:
             layers += [nn.MaxPool3d(3, 2, padding=1), Fire(channels, squeezed, given), Fire(given, squeezed, given)]
             channels = given
         self.layers = nn.Sequential(*layers)
