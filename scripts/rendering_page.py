@@ -20,7 +20,7 @@ from synthorax import figures
 from synthorax.errors import InputError
 from synthorax.metrics.appearance import EDGES_MM
 from synthorax.seeding import generator
-from synthorax.studies.told_apart import TOLD_APART_BLUR_VOXELS, TOLD_APART_FOLDS, LEAST_BLURRED, POWER, TELLER, Judged
+from synthorax.studies.told_apart import LEAST_BLURRED, POWER, TELLER, TOLD_APART_BLUR_VOXELS, TOLD_APART_FOLDS, Judged
 
 COLUMNS = 8
 SHEETS = {
