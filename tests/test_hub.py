@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 import bundle_model as script
 import synthorax as sx
 from synthorax import hub
+from synthorax.api import machine
 from synthorax.cli import build_app, main
 from synthorax.errors import InputError
 from synthorax.provenance import sha256
@@ -312,12 +313,11 @@ def test_doctor_finds_this_machine_fit_and_leaves_nothing(capsys, tmp_path, monk
 
 
 def test_doctor_says_what_is_missing_and_how_to_get_it(capsys, tmp_path, monkeypatch):
-    module = sys.modules["synthorax.api.doctor"]
     monkeypatch.setattr("platformdirs.user_cache_path", lambda name: tmp_path / name)
-    monkeypatch.setattr(module, "requires", lambda _: ["torch>=2", "no-such-part>=1 ; extra == 'rare'"])
+    monkeypatch.setattr(machine, "requires", lambda _: ["torch>=2", "no-such-part>=1 ; extra == 'rare'"])
     assert main(["doctor"]) == 0
     assert "note    extra rare: not there -> pip install 'synthorax[rare]'" in capsys.readouterr().out
-    monkeypatch.setattr(module, "requires", lambda _: ["torch>=2", "no-such-part>=1"])
+    monkeypatch.setattr(machine, "requires", lambda _: ["torch>=2", "no-such-part>=1"])
     assert main(["doctor"]) == 1
     told = capsys.readouterr().out
     assert "missing packages: 1 of 2 that are needed -> pip install no-such-part" in told
@@ -329,7 +329,7 @@ def test_doctor_says_when_a_device_has_no_kernels(capsys, tmp_path, monkeypatch)
         raise RuntimeError("CUDA error: no kernel image is available\nCompile with TORCH_USE_CUDA_DSA")
 
     monkeypatch.setattr("platformdirs.user_cache_path", lambda name: tmp_path / name)
-    monkeypatch.setattr(sys.modules["synthorax.api.doctor"], "_milliseconds", no_kernels)
+    monkeypatch.setattr(machine, "_milliseconds", no_kernels)
     before = torch.backends.cudnn.allow_tf32
     assert main(["doctor"]) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "convolution" in line]

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
         write_samples,
         write_scan,
     )
-    from synthorax.api.doctor import doctor
-    from synthorax.api.pack import pack, unpack
+    from synthorax.api.machine import doctor
+    from synthorax.api.packs import pack, unpack
     from synthorax.api.pretrained import models
 
 __version__ = version("synthorax")

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from synthorax import hub
-from synthorax.api.doctor import _systems
+from synthorax.api.machine import _systems
 from synthorax.cli import main
 from synthorax.errors import InputError
 from synthorax.registry import API, BUILT_IN, registry

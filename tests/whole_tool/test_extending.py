@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from synthorax import api, hub
-from synthorax.api.doctor import _systems
+from synthorax.api.machine import _systems
 from synthorax.cli import main
 from synthorax.datasets.store import Store
 from synthorax.errors import InputError

@@ -1,4 +1,4 @@
-"""One name stands for one thing: no constant, class or type of the package is defined in two modules."""
+"""One name stands for one thing: none is defined in two modules, and none of a package hides a module of it."""
 
 import ast
 import re
@@ -35,3 +35,29 @@ def test_no_constant_class_or_type_is_defined_in_two_modules():
     several = {name: where for name, where in modules.items() if len(where) > 1}
     assert len(modules) > 1000
     assert several.keys() <= OF_EVERY_SYSTEM, {n: w for n, w in several.items() if n not in OF_EVERY_SYSTEM}
+
+
+def offered(package: ast.Module, inside: str) -> Iterator[str]:
+    """Names that a package's `__init__.py` defines, imports from elsewhere than `inside`, or lists in `__all__`."""
+    for node in ast.walk(package):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            yield node.targets[0].id
+            if node.targets[0].id == "__all__":
+                yield from ast.literal_eval(node.value)
+        elif isinstance(node, ast.ImportFrom) and node.module not in (inside, "__future__"):
+            yield from (name.asname or name.name for name in node.names)
+
+
+def test_no_name_that_a_package_offers_hides_a_module_of_the_package():
+    packages = sorted(SOURCE.rglob("__init__.py"))
+    hidden = {}
+    for init in packages:
+        inside = ".".join(["synthorax", *init.parent.relative_to(SOURCE).parts])
+        modules = {path.stem for path in init.parent.glob("*.py")} | {
+            path.parent.name for path in init.parent.glob("*/__init__.py")
+        }
+        hidden[inside] = modules & set(offered(ast.parse(init.read_text()), inside))
+    assert len(packages) > 20
+    assert not any(hidden.values()), {name: found for name, found in hidden.items() if found}

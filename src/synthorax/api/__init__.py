@@ -6,14 +6,15 @@ needs them.
 
 from synthorax.api.about import info, verify
 from synthorax.api.data import export, make_phantom, open_store, prepare, prepare_phantom, read_scan, write_scan
-from synthorax.api.doctor import doctor
 from synthorax.api.editing import erase, inject
 from synthorax.api.folders import inject_folder
-from synthorax.api.models import load, sample, sample_chunks, train, write_samples
-from synthorax.api.pack import pack, unpack
-from synthorax.api.pretrained import models  # after the module of that name, whose place it takes
+from synthorax.api.machine import doctor
+from synthorax.api.packs import pack, unpack
+from synthorax.api.pretrained import models
+from synthorax.api.sampling import load, sample, sample_chunks, write_samples
 from synthorax.api.shapes import FeatureTable, features, lidc_shapes, read_shapes
 from synthorax.api.studies import study_baselines, study_detection, study_fidelity, study_shapes
+from synthorax.api.training import train
 
 __all__ = [
     "FeatureTable",

@@ -70,7 +70,7 @@ def doctor(*, json: Annotated[bool, Parameter(name="--json")] = False) -> int:
     json
         Print JSON.
     """
-    from synthorax.api.doctor import is_fit
+    from synthorax.api.machine import is_fit
 
     found = api.doctor()
     if json:
