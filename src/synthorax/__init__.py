@@ -1,7 +1,7 @@
 """synthorax makes synthetic lung nodules and chest CT, and proves whether they help.
 
-The functions here are the verbs of the `synthorax` command. They are loaded when first used, so
-`import synthorax as sx` costs nothing.
+The functions here are the verbs of the `synthorax` command; the types are those of scans, nodules and patches. Each is
+loaded when first used, so `import synthorax as sx` costs nothing.
 """
 
 from __future__ import annotations
@@ -39,9 +39,18 @@ if TYPE_CHECKING:
     from synthorax.api.machine import doctor
     from synthorax.api.packs import pack, unpack
     from synthorax.api.pretrained import models
+    from synthorax.datasets.patches import PatchDataset
+    from synthorax.nodule import Nodule, NoduleAttributes
+    from synthorax.patch import PatchSpec
+    from synthorax.volume import Volume
 
 __version__ = version("synthorax")
 __all__ = [
+    "Nodule",
+    "NoduleAttributes",
+    "PatchDataset",
+    "PatchSpec",
+    "Volume",
     "doctor",
     "erase",
     "export",
@@ -70,12 +79,19 @@ __all__ = [
     "write_samples",
     "write_scan",
 ]
+_MODULE_OF_TYPE = {
+    "Nodule": "synthorax.nodule",
+    "NoduleAttributes": "synthorax.nodule",
+    "PatchDataset": "synthorax.datasets.patches",
+    "PatchSpec": "synthorax.patch",
+    "Volume": "synthorax.volume",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'synthorax' has no attribute {name!r}")
-    return getattr(import_module("synthorax.api"), name)
+    return getattr(import_module(_MODULE_OF_TYPE.get(name, "synthorax.api")), name)
 
 
 def __dir__() -> list[str]:

@@ -28,6 +28,14 @@ def crop(volume: Volume, start: Sequence[int], shape: Sequence[int], *, fill: fl
     Args:
         start: index (z, y, x) of the first voxel; may be negative.
         shape: voxels along (z, y, x).
+
+    >>> import numpy as np
+    >>> scan = Volume(np.zeros((40, 64, 64), np.int16), (2.5, 0.7, 0.7))
+    >>> box = crop(scan, (10, -2, 0), (8, 16, 16))
+    >>> box.shape, box.origin_mm
+    ((8, 16, 16), (0.0, -1.4, 25.0))
+    >>> box.voxels[0, :4, 0].tolist()  # two rows lie outside of the scan
+    [-1024, -1024, 0, 0]
     """
     first = np.asarray(start)
     low, high = np.clip([first, first + shape], 0, volume.shape)
@@ -72,6 +80,11 @@ def orient(volume: Volume, axes: str = "LPS") -> Volume:
 
     Raises:
         InputError: not one letter of each of L/R, P/A and S/I.
+
+    >>> import numpy as np
+    >>> scan = Volume(np.zeros((40, 64, 32), np.int16), (2.5, 0.7, 0.7))
+    >>> axes_of(scan), axes_of(orient(scan, "RAS")), orient(scan, "SPL").shape
+    ('LPS', 'RAS', (32, 64, 40))
     """
     wanted = [next((i for i, pair in enumerate(PATIENT_AXES) if letter in pair), -1) for letter in axes.upper()]
     if sorted(wanted) != [0, 1, 2]:
@@ -136,6 +149,11 @@ def resample(
     Args:
         spacing_mm: (z, y, x).
         nearest: take the nearest voxel instead, as for labels.
+
+    >>> import numpy as np
+    >>> scan = Volume(np.zeros((40, 64, 64), np.int16), (2.5, 0.75, 0.75))
+    >>> resample(scan, (1.0, 1.0, 1.0)).shape
+    (100, 48, 48)
     """
     check_spacing(spacing_mm)
     shape = np.maximum(np.rint(np.multiply(volume.shape, volume.spacing_mm) / spacing_mm), 1).astype(int)

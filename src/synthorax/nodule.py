@@ -16,6 +16,13 @@ class NoduleAttributes:
     Ratings are LIDC's scales (McNitt-Gray et al. 2007): 1 to 5, here means over readers and so not always whole.
     Calcification (1 to 6; 6 is absent) and internal structure (1 to 4) name kinds, of which there is no mean: they are
     the kind that most readers named.
+
+    >>> import synthorax as sx
+    >>> asked = sx.NoduleAttributes(diameter_mm=8, texture=5)
+    >>> asked.given()
+    {'diameter_mm': 8, 'texture': 5}
+    >>> print(asked.malignancy)
+    None
     """
 
     diameter_mm: float | None = None
@@ -67,6 +74,9 @@ def widest_mm(size: Sequence[int], spacing_mm: Sequence[float]) -> float:
     Args:
         size: voxels (z, y, x).
         spacing_mm: of the voxels (z, y, x).
+
+    >>> widest_mm(size=(24, 24, 24), spacing_mm=(1.0, 1.0, 1.0))
+    22.0
     """
     return min(n * s for n, s in zip(size, spacing_mm, strict=True)) - 2 * FACE_MARGIN_MM
 
@@ -76,6 +86,9 @@ def agreed_ratings(ratings: Mapping[str, Sequence[float]]) -> dict[str, float]:
 
     Where as many readers named one kind as another, the ordinary kind counts (`ORDINARY_KIND`) if it is among them,
     else the first in LIDC's list.
+
+    >>> agreed_ratings({"malignancy": (3, 4, 5), "calcification": (6, 6, 3)})
+    {'malignancy': 4.0, 'calcification': 6.0}
     """
     return {name: _agreed(name, values) for name, values in ratings.items()}
 
@@ -113,6 +126,14 @@ class Nodule:
         label: its value in the scan's mask; 0 where no voxels are marked.
         ratings: what each reader gave, by name (`RATINGS`).
         extra: whatever else its source says of it, as text.
+
+    >>> import synthorax as sx
+    >>> known = sx.NoduleAttributes(diameter_mm=8, malignancy=3.67)
+    >>> nodule = sx.Nodule("01", (-61.5, 12.0, -148.0), known, ratings={"malignancy": (3, 4, 4)})
+    >>> nodule.attributes.malignancy, nodule.ratings["malignancy"]
+    (3.67, (3, 4, 4))
+    >>> sx.Nodule.from_row(nodule.row()) == nodule
+    True
     """
 
     nodule_id: str

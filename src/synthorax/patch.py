@@ -38,6 +38,14 @@ class PatchSpec:
 
     Raises:
         InputError: a size or spacing that is not positive, or a window whose low end is not below its high end.
+
+    >>> import numpy as np
+    >>> import synthorax as sx
+    >>> spec = sx.PatchSpec(size=(24, 24, 24), spacing_mm=(1.25, 1.0, 1.0))
+    >>> spec.size_mm, spec.widest_mm
+    ((30.0, 24.0, 24.0), 22.0)
+    >>> spec.to_unit(np.array([-1000.0, -300.0, 400.0, 1500.0])).tolist()
+    [-1.0, 0.0, 1.0, 1.0]
     """
 
     size: tuple[int, int, int] = (48, 48, 48)

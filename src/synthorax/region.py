@@ -16,6 +16,15 @@ class Region:
     Attributes:
         corner: index (z, y, x) of the box's first voxel; the box may reach beyond the scan.
         mask: bool [z, y, x]; True at the marked voxels.
+
+    >>> import numpy as np
+    >>> mask = np.zeros((40, 64, 64), bool)
+    >>> mask[10:14, 30:36, 20:26] = True
+    >>> region = Region.of(mask)
+    >>> region.corner, region.shape, region.voxels
+    ((10, 30, 20), (4, 6, 6), 144)
+    >>> bool((region.within((0, 0, 0), mask.shape) == mask).all())
+    True
     """
 
     corner: tuple[int, int, int]

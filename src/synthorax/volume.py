@@ -33,6 +33,14 @@ class Volume:
 
     Raises:
         InputError: not three axes, a spacing that is not positive, a direction that is no rotation.
+
+    >>> import numpy as np
+    >>> import synthorax as sx
+    >>> scan = sx.Volume(np.zeros((40, 64, 64), np.int16), spacing_mm=(2.5, 0.7, 0.7), origin_mm=(-20.0, -10.0, -300.0))
+    >>> scan.to_world((10, 0, 0)).tolist()  # (x, y, z) of the first voxel of slice 10
+    [-20.0, -10.0, -275.0]
+    >>> scan.to_voxel((-20.0, -10.0, -275.0)).tolist()  # and back: (z, y, x)
+    [10.0, 0.0, 0.0]
     """
 
     voxels: NDArray

@@ -202,6 +202,14 @@ def open_store(path: str | Path) -> Store:
 
     Raises:
         InputError: no store, or one that was not finished.
+
+    >>> import synthorax as sx
+    >>> store = sx.open_store("store")
+    >>> [case.case_id for case in store.in_split("train")]
+    ['train00', 'train01']
+    >>> case = store.read("train00")
+    >>> case.ct.shape, case.nodules[0].attributes.diameter_mm
+    ((32, 32, 32), 4.5)
     """
     from synthorax.datasets.store import Store
 
@@ -216,6 +224,11 @@ def read_scan(path: str | Path, series: str | None = None) -> Scan:
 
     Raises:
         InputError: nothing readable there, or no CT in HU.
+
+    >>> import synthorax as sx
+    >>> scan = sx.read_scan("chest.nii.gz")
+    >>> scan.ct.shape, scan.ct.spacing_mm
+    ((60, 64, 96), (4.0, 4.0, 4.0))
     """
     from synthorax.io.scans import read_scan as read
 
@@ -285,6 +298,12 @@ def write_scan(
     Raises:
         InputError: a folder that holds something else.
         OutputError: it cannot be written.
+
+    >>> import synthorax as sx
+    >>> scan = sx.read_scan("chest.nii.gz").ct
+    >>> sx.write_scan("made.nii.gz", scan, mark="SYNTHETIC: to try it out")
+    >>> sx.verify("made.nii.gz")[0].text
+    'SYNTHETIC: to try it out'
     """
     from synthorax.io.scans import write_scan as write
 

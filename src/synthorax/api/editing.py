@@ -73,6 +73,14 @@ def inject(
         InputError: no CT of a chest in HU, a place that is not in the lungs, a diameter that fits nowhere, nodules that
             overlap, a method that does not inject, attributes that it does not heed, or options that it does not have.
         OutputError: the folder cannot be written.
+
+    >>> import synthorax as sx
+    >>> made = sx.inject("chest.nii.gz", at_mm=(-70.0, 2.0, 2.0), diameter_mm=12, seed=1)
+    >>> len(made.nodules), int(made.mask.voxels.max())
+    (1, 1)
+    >>> changed = made.ct.voxels != sx.read_scan("chest.nii.gz").ct.voxels
+    >>> bool(changed[~made.region.voxels].any())  # outside the region every voxel is as it was
+    False
     """
     from synthorax.editing.scan import inject_scan
     from synthorax.io.atomic import check_folder_is_free

@@ -7,7 +7,12 @@ from typing import Any
 
 
 def models() -> list[dict[str, Any]]:
-    """What is told of each bundled model: name, system, what it makes, figures, patients, licence, megabytes."""
+    """What is told of each bundled model: name, system, what it makes, figures, patients, licence, megabytes.
+
+    >>> import synthorax as sx
+    >>> [(model["name"], model["system"]) for model in sx.models()]
+    [('ac-wgan', 'ac-wgan'), ('features-24mm', 'features')]
+    """
     from synthorax import hub
 
     return [{**hub.read_card(folder).facts, "mb": _mb(folder)} for folder in hub.bundled().values()]

@@ -52,6 +52,13 @@ def sample(model: str | Path | Model | Maker, n: int, *, seed: int = 0, **wanted
     Raises:
         InputError: no such model, one that makes no samples, `n` below 1, attributes that it does not heed or cannot
             make, or options that it does not have.
+
+    >>> import synthorax as sx
+    >>> made = sx.sample("ac-wgan", 2, seed=7, diameter_mm=8)
+    >>> made.arrays["ct"].shape, made.arrays["mask"].shape
+    ((2, 24, 24, 24), (2, 24, 24, 24))
+    >>> made.asked[0][0].given()
+    {'diameter_mm': 8}
     """
     return Samples.joined(sample_chunks(model, n, seed=seed, **wanted))
 

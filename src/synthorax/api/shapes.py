@@ -60,6 +60,16 @@ def features(
 
     Raises:
         InputError: what was given holds no nodule masks.
+
+    >>> import numpy as np
+    >>> import synthorax as sx
+    >>> masks = np.zeros((1, 12, 40, 40), bool)
+    >>> masks[0, 4:8, 14:26, 14:26] = True
+    >>> table = sx.features(masks, spacing_mm=(1.0, 1.0, 1.0))
+    >>> table.values.shape
+    (1, 12)
+    >>> table.rows()[0]["f5"]  # the volume, mm3
+    576.0
     """
     from synthorax.datasets.shape_files import ANALYZER_THRESHOLD, checked_masks, nodule_masks
     from synthorax.datasets.shapes import LUNG_SPACING_MM

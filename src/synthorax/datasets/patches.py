@@ -88,6 +88,18 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
 
     Raises:
         InputError: no places, or one outside its scan.
+
+    >>> import synthorax as sx
+    >>> from synthorax.datasets.places import nodule_places
+    >>> store = sx.open_store("store")
+    >>> patches = sx.PatchDataset(store, nodule_places(store.in_split("train")), sx.PatchSpec(size=(16, 16, 16)))
+    >>> patches.places[0].nodule.attributes.diameter_mm
+    4.5
+    >>> patches[0]["ct"].shape
+    torch.Size([1, 16, 16, 16])
+    >>> batch = patches.batch(step=0, size=8)
+    >>> batch["ct"].shape, batch["mask"].shape, batch["label"].tolist()
+    (torch.Size([8, 1, 16, 16, 16]), torch.Size([8, 1, 16, 16, 16]), [1, 1, 1, 1, 1, 1, 1, 1])
     """
 
     def __init__(

@@ -58,7 +58,18 @@ Classify = Callable[[Nodule], int | None]
 
 
 def nodule_places(cases: Iterable[CaseEntry], classify: Classify = lambda nodule: 1) -> list[Place]:
-    """A place at each nodule."""
+    """A place at each nodule.
+
+    Malignant against benign, without the nodules between the two:
+
+    >>> import synthorax as sx
+    >>> store = sx.open_store("store")
+    >>> def malignant(nodule):
+    ...     rating = nodule.attributes.malignancy
+    ...     return None if 2 < rating < 4 else int(rating >= 4)
+    >>> [(place.nodule.attributes.malignancy, place.label) for place in nodule_places(store.cases, malignant)]
+    [(1.5, 0), (4.0, 1), (1.5, 0), (4.0, 1), (1.5, 0), (4.0, 1)]
+    """
     return [
         Place(case.case_id, case.patient_id, nodule.center_mm, nodule, label)
         for case in cases

@@ -147,6 +147,13 @@ def patient_bootstrap(
     Raises:
         InputError: fewer than 2 patients, not as many as rows, or a statistic that is not defined on the data or on
             many replicates.
+
+    >>> from synthorax.metrics.roc import auc_of
+    >>> labels, scores = [0, 0, 0, 0, 1, 1, 1, 1], [0.1, 0.2, 0.4, 0.6, 0.3, 0.5, 0.8, 0.9]
+    >>> patients = ["P1", "P1", "P2", "P3", "P4", "P4", "P5", "P6"]
+    >>> found = patient_bootstrap(auc_of(labels, scores), patients).interval()
+    >>> found.value, round(found.low, 3), round(found.high, 3)
+    (0.8125, 0.333, 1.0)
     """
     replicated = resampled(statistic, patients, replicates=replicates, seed=seed)
     return Bootstrap.of(float(statistic.values(np.ones((1, statistic.rows)))[0]), replicated)

@@ -70,6 +70,9 @@ def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
 
     Raises:
         InputError: none, or one outside of 0 to 1.
+
+    >>> holm([0.01, 0.04, 0.03]).round(3).tolist()
+    [0.03, 0.06, 0.06]
     """
     found = checks.vector("p values", p_values)
     if ((found < 0) | (found > 1)).any():

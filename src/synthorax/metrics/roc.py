@@ -27,6 +27,9 @@ def auc(labels: ArrayLike, scores: ArrayLike) -> float:
 
     Raises:
         InputError: one class only, lengths that differ, values that are not finite.
+
+    >>> auc([0, 0, 1, 1], [0.1, 0.4, 0.4, 0.8])
+    0.875
     """
     return float(auc_of(labels, scores).values(np.ones((1, np.size(labels))))[0])
 
@@ -110,6 +113,10 @@ def delong_interval(labels: ArrayLike, scores: ArrayLike, confidence: float = CO
 
     Raises:
         InputError: as `delong_covariance`.
+
+    >>> found = delong_interval([0, 0, 0, 0, 1, 1, 1, 1], [0.1, 0.2, 0.4, 0.6, 0.3, 0.5, 0.8, 0.9])
+    >>> found.value, round(found.low, 3), round(found.high, 3)
+    (0.8125, 0.329, 0.975)
     """
     values, covariance = delong_covariance(labels, np.asarray(scores, float)[None])
     value, error = float(values[0]), float(covariance[0, 0]) ** 0.5

@@ -18,6 +18,10 @@ def axial_diameter_mm(inside: NDArray[np.int64], spacing_mm: tuple[float, float,
     Args:
         inside: indices (z, y, x) of its voxels, [n, 3].
         spacing_mm: (z, y, x).
+
+    >>> row = np.array([[3, 10, x] for x in range(20, 28)])  # eight voxels of 0.7 mm beside each other
+    >>> round(axial_diameter_mm(row, (2.5, 0.7, 0.7)), 2)
+    5.6
     """
     slices = (inside[inside[:, 0] == z][:, :0:-1] for z in np.unique(inside[:, 0]))
     return max(_widest(row_ends(points), spacing_mm) for points in slices)

@@ -7,7 +7,13 @@ from numpy.typing import NDArray
 
 
 def dice(masks: NDArray[np.bool_], others: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Dice overlap [n] of each mask [n, z, y, x] with the other of its row; 0 where both are empty."""
+    """Dice overlap [n] of each mask [n, z, y, x] with the other of its row; 0 where both are empty.
+
+    >>> mask = np.zeros((1, 4, 4, 4), bool)
+    >>> mask[:, :2] = True
+    >>> dice(mask, np.ones((1, 4, 4, 4), bool)).round(3).tolist()
+    [0.667]
+    """
     both = (masks & others).sum((1, 2, 3))
     return 2 * both / np.maximum(masks.sum((1, 2, 3)) + others.sum((1, 2, 3)), 1)
 
