@@ -37,7 +37,7 @@ from synthorax.seeding import generator
 from synthorax.shapes.diameter import axial_diameters_mm
 from synthorax.shapes.overlap import dice
 from synthorax.studies.conditions import half_widths_mm, rank_correlation_of
-from synthorax.studies.patch_makers import sample
+from synthorax.studies.patch_makers import samples_for
 from synthorax.studies.results import machine
 from synthorax.systems.ac_wgan.system import AcWgan
 from synthorax.tasks.made_masks import nodule_in_the_middle, nodule_voxels
@@ -237,7 +237,7 @@ def page(real: Path, work: Path, out: Path, name: str) -> Iterator[str]:
     known = [place.nodule.attributes for place in outlined("train") if place.nodule]
     wide = maker.spec.widest_mm
     chosen = [known[i] for i in drawn if (known[i].diameter_mm or np.inf) <= wide]
-    made = sample(maker, chosen, SEED)
+    made = samples_for(maker, chosen, SEED)
     diameters, real_ones = made_diameters(made), real_diameters(windows)
     ratio = float(np.median(real_ones["readers' mask"] / real_ones["stated"]))
 

@@ -33,7 +33,7 @@ from synthorax.anatomy.morphology import distance_inside
 from synthorax.datasets.phantoms import Phantom, make_phantom
 from synthorax.datasets.store import Store
 from synthorax.editing.edited import Edited
-from synthorax.geometry import crop, resample
+from synthorax.geometry import crop, resample_to_spacing
 from synthorax.io.atomic import atomic_file
 from synthorax.io.dicom_out import write_ct_series
 from synthorax.io.scans import read_scan
@@ -207,7 +207,7 @@ def planes(scans: dict[str, Volume], out: Path) -> None:
     for name, window in (("lung", figures.DISPLAY_WINDOW_HU), ("soft", SOFT_WINDOW_HU)):
         panels = []
         for label, scan in scans.items():
-            cube = resample(scan, (VIEW_MM,) * 3)
+            cube = resample_to_spacing(scan, (VIEW_MM,) * 3)
             lungs = find_lungs(cube)
             inside = np.argwhere(lungs.mask.voxels) * lungs.mask.spacing_mm / VIEW_MM
             (z0, y0, x0), (z1, y1, x1) = inside.min(0), inside.max(0)

@@ -141,7 +141,7 @@ def turned_region(region: Region, volume: Volume, like: Volume) -> Region:
     return Region((k, j, i), box.voxels)
 
 
-def resample(
+def resample_to_spacing(
     volume: Volume, spacing_mm: tuple[float, float, float], *, nearest: bool = False, fill: float = AIR_HU
 ) -> Volume:
     """The volume on voxels of another size, by linear interpolation; its faces stay where they are.
@@ -152,7 +152,7 @@ def resample(
 
     >>> import numpy as np
     >>> scan = Volume(np.zeros((40, 64, 64), np.int16), (2.5, 0.75, 0.75))
-    >>> resample(scan, (1.0, 1.0, 1.0)).shape
+    >>> resample_to_spacing(scan, (1.0, 1.0, 1.0)).shape
     (100, 48, 48)
     """
     check_spacing(spacing_mm)

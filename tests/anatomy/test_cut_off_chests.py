@@ -10,7 +10,7 @@ from synthorax.anatomy.lungs import find_lungs
 from synthorax.anatomy.morphology import box_around, closed, dilated, eroded, filled_slices
 from synthorax.anatomy.placement import Clearance, Placement
 from synthorax.errors import InputError
-from synthorax.geometry import crop, resample
+from synthorax.geometry import crop, resample_to_spacing
 from synthorax.volume import Volume
 
 HALF_MM = {"z": 100.0, "y": 70.0, "x": 115.0}
@@ -109,7 +109,7 @@ def test_one_lung_is_enough(chest):
 
 @pytest.mark.parametrize("deep_mm", [10.0, 20.0])
 def test_thick_slices_have_lungs(chest, deep_mm):
-    ct = resample(chest, (deep_mm, 4.0, 4.0))
+    ct = resample_to_spacing(chest, (deep_mm, 4.0, 4.0))
     assert ml(find_lungs(ct).mask) == pytest.approx(lungs_within(chest), rel=0.06)
 
 

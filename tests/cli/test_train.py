@@ -3,7 +3,7 @@
 import pytest
 
 from synthorax.cli import main
-from synthorax.cli.flags import meanings, shown
+from synthorax.cli.flags import meanings, setting_text
 from synthorax.cli.options import parse_settings
 from synthorax.registry import registry
 from tests.helpers.processes import loaded_by
@@ -53,7 +53,7 @@ def test_settings_are_shown_as_the_preset_has_them(capsys):
 def test_every_setting_can_be_given_as_the_help_shows_it(entry):
     for config in entry.presets.values():
         values = config.model_dump(mode="json")
-        given = parse_settings([f"{name}={shown(value)}" for name, value in values.items()], None)
+        given = parse_settings([f"{name}={setting_text(value)}" for name, value in values.items()], None)
         assert entry.config.model_validate(given) == config
 
 

@@ -16,7 +16,7 @@ from synthorax.datasets.case_ids import case_ids
 from synthorax.datasets.discovery import masks_by_name
 from synthorax.datasets.manifests import Manifests
 from synthorax.datasets.mask_matching import MaskFile, ScanHeader, match_masks
-from synthorax.datasets.patients import Person, linked, patients_of
+from synthorax.datasets.patients import Person, linked, tell_patients_apart
 from synthorax.errors import InputError
 from synthorax.io.dicom_file import About
 from synthorax.io.dicom_masks import MaskReferences
@@ -132,32 +132,34 @@ def test_six_folders_of_one_file_name_are_six_patients(tmp_path, capsys):
     ],
 )
 def test_patients_of_images_are_told_by_folder_or_name(paths, rule, wanted):
-    assert patients_of([Person(Path(path)) for path in paths], rule)[0] == wanted
+    assert tell_patients_apart([Person(Path(path)) for path in paths], rule)[0] == wanted
 
 
 @pytest.mark.parametrize("rule", ["(", "nowhere"])
 def test_a_rule_for_patients_that_does_not_fit_is_refused(rule):
     with pytest.raises(InputError, match="patient-from"):
-        patients_of([Person(Path("a/b.nii"))], rule)
+        tell_patients_apart([Person(Path("a/b.nii"))], rule)
 
 
 def test_ids_that_name_nobody_are_not_one_patient_and_are_told():
     for nobody in ("", "ANON", "0", "Unknown"):
-        ids, notes = patients_of([person(f"{i}", nobody, study=f"1.2.{i}") for i in range(3)])
+        ids, notes = tell_patients_apart([person(f"{i}", nobody, study=f"1.2.{i}") for i in range(3)])
         assert len(set(ids)) == 3
         assert "3 patients were told apart" in notes[0]
-    ids, _ = patients_of([person("a", "ANON", "DOE^JOHN", study="1"), person("b", "ANON", "John Doe", study="2")])
+    ids, _ = tell_patients_apart(
+        [person("a", "ANON", "DOE^JOHN", study="1"), person("b", "ANON", "John Doe", study="2")]
+    )
     assert ids[0] == ids[1]
 
 
 def test_one_id_of_two_people_is_told_and_birth_dates_part_them():
-    ids, notes = patients_of([person("a", "7", "Doe^J", "19500101"), person("b", "7", "Roe^R", "19600101")])
+    ids, notes = tell_patients_apart([person("a", "7", "Doe^J", "19500101"), person("b", "7", "Roe^R", "19600101")])
     assert ids[0] != ids[1]
     assert "a, b" in notes[0]
-    ids, notes = patients_of([person("a", "7", "Doe^J"), person("b", "7", "Roe^R")])
+    ids, notes = tell_patients_apart([person("a", "7", "Doe^J"), person("b", "7", "Roe^R")])
     assert ids == ["7", "7"]
     assert "2 different names (a, b)" in notes[0]
-    ids, notes = patients_of([person("a", "P1", study="s"), person("b", "P2", study="s")])
+    ids, notes = tell_patients_apart([person("a", "P1", study="s"), person("b", "P2", study="s")])
     assert ids == ["P1", "P2"]
     assert "study s is of patients P1, P2" in notes[0]
 

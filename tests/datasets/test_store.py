@@ -35,7 +35,7 @@ from synthorax.datasets.sample_folder import write_samples
 from synthorax.datasets.splits import split_patients
 from synthorax.datasets.store import Store
 from synthorax.errors import InputError
-from synthorax.geometry import crop, from_sitk, orient, pad, resample, to_sitk
+from synthorax.geometry import crop, from_sitk, orient, pad, resample_to_spacing, to_sitk
 from synthorax.io.dicom_out import write_ct_series, write_segmentation
 from synthorax.io.images import read_image, write_image
 from synthorax.io.locks import claim
@@ -89,12 +89,12 @@ def test_axes_that_are_none_are_refused():
 def test_a_resampled_volume_has_its_faces_where_they_were_and_a_plane_stays_a_plane():
     z, y, x = np.meshgrid(*[np.arange(n) for n in (10, 20, 30)], indexing="ij")
     plane = Volume((3 * z + 2 * y - x).astype(np.float32), (2.0, 1.0, 1.0), (5.0, 6.0, 7.0))
-    fine = resample(plane, (1.0, 0.5, 0.5))
+    fine = resample_to_spacing(plane, (1.0, 0.5, 0.5))
     assert fine.shape == (20, 40, 60)
     np.testing.assert_allclose(fine.to_world([-0.5, -0.5, -0.5]), plane.to_world([-0.5, -0.5, -0.5]))
     at = plane.to_voxel(fine.to_world([9, 21, 33]))
     assert fine.voxels[9, 21, 33] == pytest.approx(at @ [3, 2, -1], abs=1e-4)
-    whole = resample(replace(plane, voxels=plane.voxels.astype(np.int16)), (1.0, 0.5, 0.5))
+    whole = resample_to_spacing(replace(plane, voxels=plane.voxels.astype(np.int16)), (1.0, 0.5, 0.5))
     assert np.abs(whole.voxels - fine.voxels).max() <= 0.5
 
 

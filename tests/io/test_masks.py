@@ -8,7 +8,7 @@ import pytest
 from synthorax.api import features, prepare
 from synthorax.datasets.store import Store
 from synthorax.errors import InputError
-from synthorax.geometry import crop, orient, resample
+from synthorax.geometry import crop, orient, resample_to_spacing
 from synthorax.io.images import write_image
 from synthorax.io.masks import place_labels, read_labels_on, read_nodule_on
 from synthorax.shapes.features import shape_features
@@ -51,7 +51,7 @@ def test_a_mask_whose_voxels_are_the_images_is_taken(mask, told):
         moved(MASK, (0.5, 0, 0)),
         replace(MASK, spacing_mm=(2.5, 0.703125, 0.703125)),
         replace(MASK, spacing_mm=(2.0, 0.68, 0.68)),
-        resample(MASK, (2.0, 1.0, 1.0), nearest=True, fill=0),
+        resample_to_spacing(MASK, (2.0, 1.0, 1.0), nearest=True, fill=0),
         replace(MASK, direction=np.array([[np.cos(0.1), -np.sin(0.1), 0], [np.sin(0.1), np.cos(0.1), 0], [0, 0, 1]])),
     ],
     ids=["half a voxel off", "other slices", "other pixels", "coarser", "rotated"],

@@ -18,10 +18,10 @@ from synthorax.studies.baselines import (
     LIKE_SIZE_RATIO,
     MALIGNANCY_STRATA_MM,
     by_size,
-    detection,
-    malignancy,
+    detection_arms,
+    malignancy_arms,
     malignancy_of,
-    segmentation,
+    segmentation_arms,
 )
 from synthorax.studies.trials import (
     LEAST_PATIENTS,
@@ -57,9 +57,9 @@ def study(store, place):
 
 
 STUDIES = {
-    "detection": (detection, DETECTION["smoke"]),
-    "malignancy": (malignancy, MALIGNANCY["smoke"]),
-    "segmentation": (segmentation, SEGMENTATION["smoke"]),
+    "detection": (detection_arms, DETECTION["smoke"]),
+    "malignancy": (malignancy_arms, MALIGNANCY["smoke"]),
+    "segmentation": (segmentation_arms, SEGMENTATION["smoke"]),
 }
 
 
@@ -112,8 +112,8 @@ def test_a_second_call_reads_the_notes_and_trains_nothing(arms, study, no_traini
 def test_another_configuration_or_seed_trains_anew(arms, study, no_training):
     config = DETECTION["smoke"]
     for changed in (
-        partial(detection, study, config.model_copy(update={"learning_rate": 0.5})),
-        partial(detection, replace(study, seeds=(2,)), config),
+        partial(detection_arms, study, config.model_copy(update={"learning_rate": 0.5})),
+        partial(detection_arms, replace(study, seeds=(2,)), config),
     ):
         with pytest.raises(AssertionError, match="trained"):
             changed()
@@ -270,10 +270,12 @@ def refused(run, study, config, said):
 def test_a_store_of_one_class_is_refused_before_any_training(tmp_path, no_training):
     benign = store_of(tmp_path / "benign", cases(5, readers=[(1, 2, 1)], size=34))
     study = Study(benign, tmp_path / "out", (0,), "cpu", tmp_path / "cache")
-    refused(malignancy, study, MALIGNANCY["smoke"], f"0 train patients with class 1; expected {LEAST_PATIENTS} or more")
+    refused(
+        malignancy_arms, study, MALIGNANCY["smoke"], f"0 train patients with class 1; expected {LEAST_PATIENTS} or more"
+    )
     tight = store_of(tmp_path / "tight", cases(5, readers=[(1, 2, 1)], size=16))
     study = Study(tight, tmp_path / "out", (0,), "cpu", tmp_path / "cache")
-    refused(detection, study, DETECTION["smoke"], "0 train patients with class 0")
+    refused(detection_arms, study, DETECTION["smoke"], "0 train patients with class 0")
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -286,7 +288,7 @@ def test_a_store_of_too_few_patients_is_refused_before_any_training(tmp_path, no
 def test_a_store_that_one_rule_of_malignancy_makes_benign_is_refused_before_any_training(tmp_path, no_training):
     halves = cases(12, readers=((1, 2, 2, 1), (5, 5, 3, 3)), size=34)
     study = Study(store_of(tmp_path / "halves", halves), tmp_path / "out", (0,), "cpu", tmp_path / "cache")
-    refused(malignancy, study, MALIGNANCY["smoke"], "0 train patients with class 1")
+    refused(malignancy_arms, study, MALIGNANCY["smoke"], "0 train patients with class 1")
 
 
 def test_a_split_without_patients_is_refused_before_any_training(tmp_path, no_training):
@@ -299,7 +301,7 @@ def test_a_split_without_patients_is_refused_before_any_training(tmp_path, no_tr
 def test_nodules_nobody_rated_are_no_store_for_malignancy(tmp_path, no_training):
     unrated = store_of(tmp_path / "unrated", cases(5, readers=[()]))
     study = Study(unrated, tmp_path / "out", (0,), "cpu", tmp_path / "cache")
-    refused(malignancy, study, MALIGNANCY["smoke"], "no nodule or place of the classes")
+    refused(malignancy_arms, study, MALIGNANCY["smoke"], "no nodule or place of the classes")
 
 
 @pytest.mark.parametrize("name", STUDIES)

@@ -12,7 +12,7 @@ from synthorax.hub import Model
 from synthorax.makers import Lineage
 from synthorax.provenance import patient_key
 from synthorax.studies import fidelity_page
-from synthorax.studies.conditions import check_diameters, check_rating, half_widths_mm, rank_correlation_of
+from synthorax.studies.conditions import check_rating, check_widths, half_widths_mm, rank_correlation_of
 from synthorax.studies.fidelity_page import logged, study_fidelity
 from synthorax.studies.results import check_study_folder
 from synthorax.studies.trials import Study
@@ -178,14 +178,14 @@ class Unmasked(Balls):
 
 def test_a_generator_that_makes_what_is_asked_is_told_from_one_that_does_not(patches):
     makers = {"obedient": Balls(), "deaf": Deaf(), "unasked": Balls(heeds=frozenset({"texture"}))}
-    found = check_diameters(makers, *patches, 30)[0]
+    found = check_widths(makers, *patches, 30)[0]
     assert set(found.made) == {"obedient", "deaf"}
     assert found.made["obedient"].low > 0.9
     assert abs(found.made["deaf"].mean) < 0.5
 
 
 def test_masks_are_compared_with_the_voxels_not_with_what_was_asked(patches):
-    found = check_diameters({"deaf": Deaf(), "unmasked": Unmasked()}, *patches, 30)[1]
+    found = check_widths({"deaf": Deaf(), "unmasked": Unmasked()}, *patches, 30)[1]
     assert set(found.made) == {"deaf"}
     assert found.made["deaf"].low > 0.9
     assert found.real.mean > 0.9

@@ -9,6 +9,10 @@ from pathlib import Path
 SOURCE = Path(__file__).parents[2] / "src" / "synthorax"
 OF_EVERY_SYSTEM = {"Config", "PRESETS", "ABOUT_PRESETS", "Options", "TrainingOptions", "FLAGS", "System"}
 """Names by which the registry finds the parts of a system's package (`docs/extending.md`)."""
+OF_EVERY_FORMAT = {"read_header", "read_mark", "write"}
+"""Functions that do one thing for each file format or layout, in the format's module."""
+OF_EVERY_PACKAGE = {"training"}
+"""The function by which the registry makes a system's training."""
 TYPE_VARIABLES = {"TypeVar", "ParamSpec"}
 """Type variables belong to the functions of their module and have no meaning beyond it."""
 
@@ -61,3 +65,39 @@ def test_no_name_that_a_package_offers_hides_a_module_of_the_package():
         hidden[inside] = modules & set(offered(ast.parse(init.read_text()), inside))
     assert len(packages) > 20
     assert not any(hidden.values()), {name: found for name, found in hidden.items() if found}
+
+
+def public_functions(module: ast.Module) -> list[str]:
+    return [node.name for node in module.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
+
+
+def imports(module: ast.Module, name: str) -> bool:
+    """Whether a module imports another, or something of it, anywhere."""
+    inside, _, last = name.rpartition(".")
+    return any(
+        node.module == name or (node.module == inside and any(found.name == last for found in node.names))
+        for node in ast.walk(module)
+        if isinstance(node, ast.ImportFrom)
+    )
+
+
+def test_no_public_function_has_the_name_of_another():
+    """Verbs aside: a function of `cli` is a command, called by its verb; one of `api` calls the room's of that name."""
+    modules = {
+        ".".join(["synthorax", *path.relative_to(SOURCE).with_suffix("").parts]): ast.parse(path.read_text())
+        for path in SOURCE.rglob("*.py")
+        if path.relative_to(SOURCE).parts[0] != "cli"
+    }
+    defined_in = defaultdict(set)
+    for where, module in modules.items():
+        for name in public_functions(module):
+            defined_in[name].add(where)
+    several = {}
+    for name, where in defined_in.items():
+        verbs = {module for module in where if module.startswith("synthorax.api.")}
+        called = {one for one in where - verbs if any(imports(modules[verb], one) for verb in verbs)}
+        if len(where - called) > 1 or len(called) > 1:
+            several[name] = where
+    allowed = OF_EVERY_FORMAT | OF_EVERY_PACKAGE
+    assert len(defined_in) > 500
+    assert several.keys() == allowed, {name: where for name, where in several.items() if name not in allowed}

@@ -174,7 +174,7 @@ def _file(path: Path) -> dict[str, Any]:
     from synthorax.io.arrays import open_npy
     from synthorax.io.contents import what_is
     from synthorax.io.dicom import is_dicom, read_header, read_mark, read_series_files
-    from synthorax.io.dicom_elements import text
+    from synthorax.io.dicom_elements import element_text
     from synthorax.io.images import is_image, open_image
     from synthorax.io.images import read_mark as read_image_mark
     from synthorax.io.segments import list_segments
@@ -193,8 +193,8 @@ def _file(path: Path) -> dict[str, Any]:
     if is_dicom(path):
         header = read_header(path)
         names = ("Modality", "PatientID", "SeriesInstanceUID", "SOPInstanceUID", "Rows", "Columns", "NumberOfFrames")
-        about = {name: text(header, name) for name in names}
-        if text(header, "NumberOfFrames") not in ("", "1") and about["Modality"] == "CT":
+        about = {name: element_text(header, name) for name in names}
+        if element_text(header, "NumberOfFrames") not in ("", "1") and about["Modality"] == "CT":
             try:
                 about |= _volume(read_series_files([path]).volume)
             except InputError as error:

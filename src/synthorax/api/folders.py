@@ -254,7 +254,7 @@ def _read(source: ScanSource | TableSource, force: bool) -> tuple[Scan, Volume |
     from synthorax.datasets.sources import TableSource
     from synthorax.geometry import turned_like
     from synthorax.io.scans import read_scan
-    from synthorax.io.walk import told
+    from synthorax.io.walk import listed
 
     files = source.files
     scan = (
@@ -264,7 +264,7 @@ def _read(source: ScanSource | TableSource, force: bool) -> tuple[Scan, Volume |
     )
     notes = [*scan.notes, *files.doubts]
     if files.left_out:
-        notes.append(f"left out {told(files.left_out)}")
+        notes.append(f"left out {listed(files.left_out)}")
     if not (isinstance(source, TableSource) or files.masks):
         return scan, None, notes
     known = source.read()
@@ -292,7 +292,7 @@ def _run(job: _Inject, cases: Sequence[_Case], workers: int | None, cluster: str
     Raises:
         InputError: none could be made.
     """
-    from synthorax.datasets.progress import shown
+    from synthorax.datasets.progress import with_progress
     from synthorax.editing.cases import CASES_REQUEST, is_done
     from synthorax.io.locks import clear_leftovers
     from synthorax.parallel import map_processes
@@ -303,7 +303,7 @@ def _run(job: _Inject, cases: Sequence[_Case], workers: int | None, cluster: str
     outcomes = map_processes(job, missing, workers=workers, chunk=1, cluster=cluster, name=lambda case: case.case_id)
     try:
         with closing(outcomes) if isinstance(outcomes, Generator) else nullcontext():
-            for case, outcome in zip(missing, shown(outcomes, "inject", len(missing)), strict=True):
+            for case, outcome in zip(missing, with_progress(outcomes, "inject", len(missing)), strict=True):
                 finished += 1
                 if outcome:
                     failed[case.case_id] = outcome

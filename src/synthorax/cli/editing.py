@@ -14,7 +14,7 @@ from synthorax.cli.options import parse_places
 from synthorax.hub import able, system_of
 from synthorax.io.atomic import claiming
 from synthorax.io.scans import Scan, read_scan
-from synthorax.io.walk import told
+from synthorax.io.walk import listed
 from synthorax.makers import Options, Role
 from synthorax.screen import warn
 
@@ -77,5 +77,5 @@ def scan_to_edit(
     with claiming(out, overwrite=overwrite, sources=sources):
         read = read_scan(scan, series, any_values=force, as_stored=True)
         if read.dicom is not None and read.dicom.left_out:
-            warn(f"left out {told(read.dicom.left_out)}")
+            warn(f"left out {listed(read.dicom.left_out)}")
         yield read, points + [read.ct.to_world(index[::-1]).tolist() for index in indices]

@@ -85,7 +85,7 @@ def meanings(kind: type[BaseModel]) -> dict[str, str]:
     return {name: found[name] for name in kind.model_fields if name in found}
 
 
-def shown(value: Any) -> str:
+def setting_text(value: Any) -> str:
     """Return a setting as `--set` takes it."""
     if isinstance(value, str):
         return value

@@ -272,7 +272,7 @@ def _given(options: StoreOptions) -> dict[str, Any]:
 
 def _tell(out: Path, store: Store) -> None:
     """Show what is in a store and what is not: the first line as the result, the others as remarks."""
-    first, *more = summary.lines(store)
+    first, *more = summary.summary_lines(store)
     for line in more:
         say(f"  {line}", error=True)
     say(f"{out}: {first}")

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from pydantic import BaseModel, Field, create_model
 
 from synthorax import api
-from synthorax.cli.flags import meanings, shown, value_of, with_options
+from synthorax.cli.flags import meanings, setting_text, value_of, with_options
 from synthorax.cli.options import parse_settings
 from synthorax.makers import Options
 from synthorax.registry import Entry, registry
@@ -165,6 +165,7 @@ def _settings_help(kind: type[BaseModel], preset: str, config: BaseModel) -> str
     """Every setting with its value in a preset and what it means, in Markdown."""
     texts = meanings(kind)
     lines = [
-        f"- `{name}={shown(value)}`: {texts.get(name, '')}" for name, value in config.model_dump(mode="json").items()
+        f"- `{name}={setting_text(value)}`: {texts.get(name, '')}"
+        for name, value in config.model_dump(mode="json").items()
     ]
     return "\n".join([f"Settings that `--set KEY=VALUE` takes, with their values in preset {preset}:", "", *lines])

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import track
 
 from synthorax.datasets import monai, nnunet
-from synthorax.datasets.export_items import Item, Report, few, number
+from synthorax.datasets.export_items import Item, Report, few, quantity
 from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_folder
 from synthorax.nodule import Nodule
@@ -112,7 +112,7 @@ def _that_fit(items: Sequence[Item], layout: str, voxelless: str, report: Report
     first, bad = next(iter(lacking.items()))
     by_diameter = layout == "monai" or voxelless != "refuse"
     missing = "mask or diameter" if by_diameter else "mask"
-    found = f"{number(len(bad), 'nodule')} without a {missing} ({few([n.nodule_id for n in bad])})"
+    found = f"{quantity(len(bad), 'nodule')} without a {missing} ({few([n.nodule_id for n in bad])})"
     more = f", and {len(lacking) - 1} more such cases" if len(lacking) > 1 else ""
     instead = (
         "" if by_diameter else "the layout monai, whose boxes need a diameter alone, or --voxelless balls, ignore or "

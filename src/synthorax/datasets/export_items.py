@@ -96,7 +96,7 @@ class Report:
 
     def __str__(self) -> str:
         splits = ", ".join(f"{split} {self.cases[split]}" for split in SPLITS)
-        return f"{number(self.cases.total(), 'case')} ({splits}), {number(self.nodules, 'nodule')}"
+        return f"{quantity(self.cases.total(), 'case')} ({splits}), {quantity(self.nodules, 'nodule')}"
 
 
 def store_items(store: Store) -> list[Item]:
@@ -260,7 +260,7 @@ def write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
-def number(n: int, noun: str) -> str:
+def quantity(n: int, noun: str) -> str:
     """A number with its noun."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 

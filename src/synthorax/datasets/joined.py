@@ -150,7 +150,7 @@ def _why_not(entry: CaseEntry, split_of: Mapping[str, str], held_out: Mapping[st
     return why_not_train(entry, held_out)
 
 
-def told(left: Mapping[str, Leak], kept: Iterable[CaseEntry]) -> list[str]:
+def synthetic_notes(left: Mapping[str, Leak], kept: Iterable[CaseEntry]) -> list[str]:
     """Notes on what became of the synthetic cases of a store with `only_train`."""
     made = sum(bool(entry.synthetic) for entry in kept)
     causes = Counter(leak.cause for leak in left.values())

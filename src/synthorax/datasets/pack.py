@@ -40,7 +40,7 @@ from synthorax.datasets.case import (
     upgraded,
 )
 from synthorax.datasets.pack_codec import decode_ct, decode_mask, decode_regions, encode_ct, encode_regions
-from synthorax.datasets.progress import shown
+from synthorax.datasets.progress import with_progress
 from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_folder, new_file
 from synthorax.provenance import without_folders
@@ -147,7 +147,7 @@ class Pack:
         self.entries = tuple(CaseEntry.from_row(row) for row in self.rows)
         rows.unique([entry.case_id for entry in self.entries], "case_id")
         self.splits = rows.splits(rows.field(index, "splits"), [entry.patient_id for entry in self.entries])
-        self.of = rows.sha256(rows.field(index, "of"), "fingerprint")
+        self.of = rows.sha256_text(rows.field(index, "of"), "fingerprint")
         self.store_format: int = rows.whole(index.get("store_format", 1), "format", 1, STORE_FORMAT)
         self.whole = bool(rows.field(index, "whole"))
         self.request = rows.table(rows.field(index, "request"), "request")
@@ -261,7 +261,7 @@ def pack_store(
     }
     encoded = map_processes(_Encode(store, request), jobs, workers=workers, chunk=16)
     with new_file(out, overwrite=overwrite, is_ours=is_pack) as file, ZipFile(file, "w") as zipped:
-        for number, (row, ct, regions) in enumerate(shown(encoded, "pack", len(jobs))):
+        for number, (row, ct, regions) in enumerate(with_progress(encoded, "pack", len(jobs))):
             index["cases"].append(row)
             zipped.writestr(ZipInfo(f"{number}.ct"), ct)
             if regions is not None:
@@ -295,7 +295,7 @@ def unpack_store(pack: Pack, out: Path, *, overwrite: bool = False) -> Store:
         (folder / STORE_REQUEST).write_text(json.dumps(request, indent=1) + "\n")
         entries = [
             write_case(folder, pack.case(number), f"pack {pack.of} {number}")
-            for number in shown(range(len(pack)), "unpack", len(pack))
+            for number in with_progress(range(len(pack)), "unpack", len(pack))
         ]
         source = pack.source if pack.whole else made | {"packed": pack.source}
         write_index(folder, entries, pack.splits, source=source, skipped=pack.skipped)

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from synthorax.datasets.augmentation import Augmentation
 from synthorax.datasets.one_thread import in_one_thread
-from synthorax.datasets.progress import shown
+from synthorax.datasets.progress import with_progress
 from synthorax.datasets.store import Store
 from synthorax.errors import InputError, OutputError
 from synthorax.geometry import resample_like
@@ -268,7 +268,7 @@ def _cached(
     voxels = np.empty((len(places), z, y, x), np.int16)
     masks = np.empty((len(places), z, y, x), np.uint8)
     read = map_processes(_Read(store, spec, margin), places, workers=workers, chunk=32)
-    for i, (ct, mask) in enumerate(shown(read, "patches", len(places))):
+    for i, (ct, mask) in enumerate(with_progress(read, "patches", len(places))):
         voxels[i], masks[i] = ct, mask
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -69,7 +69,7 @@ class Person:
         )
 
 
-def patients_of(scans: Sequence[Person], rule: str = "auto") -> tuple[list[str], list[str]]:
+def tell_patients_apart(scans: Sequence[Person], rule: str = "auto") -> tuple[list[str], list[str]]:
     """The patient id of each scan, and notes on how patients were told apart.
 
     Args:

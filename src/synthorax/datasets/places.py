@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from synthorax.anatomy.lungs import find_lungs
 from synthorax.datasets.patches import Place, extent_voxels, moved_inside
-from synthorax.datasets.progress import shown, tell
+from synthorax.datasets.progress import tell, with_progress
 from synthorax.datasets.store import CaseEntry, Store
 from synthorax.errors import InputError, OutputError
 from synthorax.io.atomic import atomic_file
@@ -131,7 +131,7 @@ def corner_places(
     known = _KnownOfScans(store)
     reach = _reach_mm(spec, margin)
     cases = [case for case in cases if case.annotated != "none-known"]
-    for case in shown(cases, "corners", len(cases)):
+    for case in with_progress(cases, "corners", len(cases)):
         near = known.of(case)
         ct = store.read_box(case.case_id, (0, 0, 0), case.shape)
         dense = _dense(ct) if case.annotated == "some" else None
@@ -173,7 +173,7 @@ def lung_places(
     made: list[Place] = []
     known = _KnownOfScans(store)
     reach = _reach_mm(spec, margin)
-    found = shown(map_processes(_Allowed(store, tuple(reach.tolist())), cases, chunk=1), "lungs", len(cases))
+    found = with_progress(map_processes(_Allowed(store, tuple(reach.tolist())), cases, chunk=1), "lungs", len(cases))
     for i, (case, allowed) in enumerate(zip(cases, found, strict=True)):
         if allowed is None:
             continue

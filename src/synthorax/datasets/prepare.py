@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from synthorax.datasets.case import shared
-from synthorax.datasets.joined import Joined, in_training_alone, told
+from synthorax.datasets.joined import Joined, in_training_alone, synthetic_notes
 from synthorax.datasets.sources import Source, Unreadable
 from synthorax.datasets.splits import FRACTIONS, split_patients
 from synthorax.datasets.store import (
@@ -250,7 +250,7 @@ def _fill(
     if joined.only_train:
         splits, entries, left = in_training_alone(entries, splits, joined.aliases)
         reasons += [{"case": case_id, "reason": leak.reason} for case_id, leak in left.items()]
-        request = {**request, "notes": [*request.get("notes", []), *told(left, entries)]}
+        request = {**request, "notes": [*request.get("notes", []), *synthetic_notes(left, entries)]}
     patients = {patient for ids in splits.values() for patient in ids}
     entries = [entry for entry in entries if entry.patient_id in patients]
     present = {entry.case_id for entry in entries}

@@ -9,7 +9,7 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 
-def shown(items: Iterable[Item], what: str, total: int) -> Iterable[Item]:
+def with_progress(items: Iterable[Item], what: str, total: int) -> Iterable[Item]:
     """The items, with a bar on a terminal where there are any."""
     from rich.console import Console
     from rich.progress import track

@@ -92,7 +92,7 @@ def one_of(value: Any, name: str, choices: Sequence[Any]) -> Any:
     return value
 
 
-def sha256(value: Any, name: str) -> str:
+def sha256_text(value: Any, name: str) -> str:
     """64 hex digits."""
     if not isinstance(value, str) or len(value) != 64 or not set(value) <= set("0123456789abcdef"):
         raise ValueError(f"{name} {_shown(value)} where a SHA-256 was expected")

@@ -51,7 +51,7 @@ def scan_sources(
         table: of nodules; every `nodules.csv` of the folder and its subfolders if not given.
         structures: regular expression of the segments and structures that are nodules.
         stated: whether every nodule of the scans is known, if the user says so.
-        patient_from: how patients are told apart (`patients.patients_of`).
+        patient_from: how patients are told apart (`patients.tell_patients_apart`).
 
     Raises:
         InputError: no scan, a table that does not fit, or a patient in two splits.

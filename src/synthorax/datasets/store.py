@@ -219,9 +219,9 @@ class Store:
         cases = lineages_joined(cases, index.get("lineages", []))
         self.cases = tuple(CaseEntry.from_row(row) for row in cases)
         for case in self.cases if self.format > 1 else ():
-            rows.sha256(case.metadata_sha256, f"case {case.case_id}: metadata_sha256")
+            rows.sha256_text(case.metadata_sha256, f"case {case.case_id}: metadata_sha256")
         self.splits = rows.splits(rows.field(index, "splits"), [case.patient_id for case in self.cases])
-        self.fingerprint = rows.sha256(rows.field(index, "fingerprint"), "fingerprint")
+        self.fingerprint = rows.sha256_text(rows.field(index, "fingerprint"), "fingerprint")
         self.skipped = rows.table_of_texts(rows.field(index, "skipped"), "skipped")
         rows.unique([case.case_id for case in self.cases], "case_id")
 
@@ -400,7 +400,7 @@ def _read_metadata(file: Path, sha256: str) -> _CaseFile:
     points = tuple(MarkedPoint.from_row(row) for row in rows.items(rows.field(about, "points"), "points"))
     hashes = {
         rows.one_of(name, "array", tuple(CASE_ARRAYS)): {
-            key: rows.sha256(value, key) for key, value in rows.table(files, name).items()
+            key: rows.sha256_text(value, key) for key, value in rows.table(files, name).items()
         }
         for name, files in rows.table(about.get("arrays", {}), "arrays").items()
     }

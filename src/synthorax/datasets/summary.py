@@ -60,7 +60,7 @@ def case_notes(store: Store) -> dict[str, list[str]]:
     return {case_id: told for case_id, told in notes.items() if told}
 
 
-def lines(store: Store) -> list[str]:
+def summary_lines(store: Store) -> list[str]:
     """The summary, of at most some 40 lines; the first says how many cases, nodules and patients there are."""
     nodules = [nodule for case in store.cases for nodule in case.nodules]
     masked = sum(nodule.label > 0 for nodule in nodules)

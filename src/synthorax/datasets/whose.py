@@ -11,7 +11,7 @@ from pathlib import Path
 from synthorax.annotations.nodule_table import TableImage
 from synthorax.datasets.case import Annotated
 from synthorax.datasets.manifests import Manifests
-from synthorax.datasets.patients import MOST_NAMED, Person, linked, patients_of
+from synthorax.datasets.patients import MOST_NAMED, Person, linked, tell_patients_apart
 from synthorax.datasets.sources import Files, Whose
 from synthorax.errors import InputError
 from synthorax.io.dicom_file import read_about
@@ -55,7 +55,7 @@ def whose_scans(
         for i, (name, _) in enumerate(sources):
             given[i] = given[i] or (synthetic_patient(image_stem(name)) if name else "")
     asked = [i for i, patient in enumerate(given) if not patient]
-    found, notes = patients_of([people[i] for i in asked], patient_from)
+    found, notes = tell_patients_apart([people[i] for i in asked], patient_from)
     patients = list(given)
     told_apart: set[str] = set()
     for i, patient in zip(asked, found, strict=True):

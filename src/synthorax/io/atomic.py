@@ -71,7 +71,7 @@ def new_file(
         InputError: a file that may not be replaced, or another process writes there.
         OutputError: as of `atomic_file`.
     """
-    target = place(target)
+    target = resolved_output(target)
 
     def check() -> None:
         check_file_is_free(target, overwrite=overwrite, is_ours=is_ours, sources=sources)
@@ -126,7 +126,7 @@ def claiming(
     """
     check_folder_is_free(target, overwrite=overwrite, sources=sources)
     _check_can_go(target)
-    target = place(target)
+    target = resolved_output(target)
     with _parents(target):
         if not alone or any(parent.name.startswith(TEMPORARY) for parent in target.parents):
             yield target  # in a folder that nobody else writes to
@@ -148,7 +148,7 @@ def working_in(folder: Path) -> Iterator[Path]:
         InputError: a file of that name, or another process writes there.
         OutputError: the folder cannot be made.
     """
-    target = place(folder)
+    target = resolved_output(folder)
     if target.exists() and not target.is_dir():
         raise InputError(folder, "a file", "a folder to write into")
     with _parents(target), claim(target):
@@ -182,7 +182,7 @@ def _parents(target: Path) -> Iterator[None]:
                 parent.rmdir()
 
 
-def place(target: Path) -> Path:
+def resolved_output(target: Path) -> Path:
     """The absolute path of an output, with links followed.
 
     Raises:
@@ -202,7 +202,7 @@ def check_folder_is_free(target: Path, *, overwrite: bool = False, sources: Sequ
     Raises:
         InputError: as `atomic_folder` says.
     """
-    asked, target = target, place(target)
+    asked, target = target, resolved_output(target)
     if not target.exists():
         return
     if not target.is_dir():
@@ -227,7 +227,7 @@ def _check_can_go(target: Path) -> None:
     Raises:
         InputError: a disk is mounted there, or it is the working directory.
     """
-    asked, target = target, place(target)
+    asked, target = target, resolved_output(target)
     if not target.exists():
         return
     if os.path.ismount(target):

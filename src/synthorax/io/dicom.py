@@ -13,14 +13,14 @@ from pydicom.dataset import Dataset
 
 from synthorax.errors import InputError
 from synthorax.io.dicom_bounds import is_dicom
-from synthorax.io.dicom_elements import brief, text
+from synthorax.io.dicom_elements import brief, element_text
 from synthorax.io.dicom_file import About, read_about, read_header, read_whole
 from synthorax.io.dicom_mark import read_mark
 from synthorax.io.dicom_pixels import check_claims, hounsfield
 from synthorax.io.dicom_planes import Plane, classic_header, planes_of, stored_pixels
 from synthorax.io.dicom_series import FoundSeries, SeriesFiles, choose_series, find_series
 from synthorax.io.limits import MOST_BYTES
-from synthorax.io.walk import LeftOut, counted, told
+from synthorax.io.walk import LeftOut, counted, listed
 from synthorax.volume import Volume
 
 __all__ = [
@@ -149,10 +149,10 @@ def read_series_files(files: Sequence[Path], left_out: Sequence[LeftOut] = ()) -
             origin_mm=(x, y, z),
             direction=np.column_stack([x_axis, y_axis, normal]),
         ),
-        patient_id=text(header, "PatientID"),
-        study_uid=text(header, "StudyInstanceUID"),
-        series_uid=text(header, "SeriesInstanceUID"),
-        sop_uids=tuple(text(plane.header, "SOPInstanceUID") for plane in planes),
+        patient_id=element_text(header, "PatientID"),
+        study_uid=element_text(header, "StudyInstanceUID"),
+        series_uid=element_text(header, "SeriesInstanceUID"),
+        sop_uids=tuple(element_text(plane.header, "SOPInstanceUID") for plane in planes),
         header=header,
         notes=tuple(notes),
         mark=next(filter(None, marks), ""),
@@ -171,9 +171,9 @@ def _check_one_patient(read: Sequence[tuple[Path, Dataset]]) -> None:
     """Refuse slices of several patients, studies, series or frames of reference, naming two."""
     file, first = read[0]
     for keyword in ONE_PATIENT:
-        wanted = text(first, keyword)
+        wanted = element_text(first, keyword)
         for other_file, other in read[1:]:
-            if (found := text(other, keyword)) != wanted:
+            if (found := element_text(other, keyword)) != wanted:
                 raise InputError(
                     file.parent,
                     f"slices of two scans: {keyword} {brief(wanted) or 'empty'} in {file.name},"
@@ -195,7 +195,7 @@ def _planes(read: Sequence[tuple[Path, Dataset]]) -> tuple[list[Plane], list[Lef
 
 def _beside(left_out: Sequence[LeftOut]) -> str:
     """Of files that were left out and may be the slices that are missing, for the end of a message."""
-    return f"; left out beside it: {told(left_out)}" if left_out else ""
+    return f"; left out beside it: {listed(left_out)}" if left_out else ""
 
 
 def _notes(planes: Sequence[Plane], voxels: NDArray[np.int16], left_out: Sequence[LeftOut]) -> list[str]:
@@ -231,7 +231,7 @@ def _without_copies(planes: Sequence[Plane], normal: NDArray[np.float64]) -> tup
         if (plane.position_mm - one.position_mm) @ normal > SAME_POSITION_MM:
             kept.append(plane)
             continue
-        same = plane.header is not one.header and text(one.header, "SOPInstanceUID") == text(
+        same = plane.header is not one.header and element_text(one.header, "SOPInstanceUID") == element_text(
             plane.header, "SOPInstanceUID"
         )
         if not same or stored_pixels(one.header) != stored_pixels(plane.header):

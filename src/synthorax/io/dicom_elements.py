@@ -18,7 +18,7 @@ BINARY_VRS = ("US", "SS", "UL", "SL", "UV", "SV", "FL", "FD", "AT", "OB", "OW", 
 """Types of elements whose bytes are no text."""
 
 
-def text(header: Dataset, keyword: str) -> str:
+def element_text(header: Dataset, keyword: str) -> str:
     r"""An element as text, as it is written: several values with `\` between them; empty if there is none.
 
     Bytes that its character set does not have, and characters that a terminal obeys, become `?`.
@@ -43,7 +43,7 @@ def brief(text: str, most: int = 64) -> str:
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
-def numbers(file: Path, header: Dataset, keyword: str, count: int) -> NDArray[np.float64]:
+def element_numbers(file: Path, header: Dataset, keyword: str, count: int) -> NDArray[np.float64]:
     """The numbers of an element.
 
     Raises:
@@ -55,7 +55,7 @@ def numbers(file: Path, header: Dataset, keyword: str, count: int) -> NDArray[np
         value = [] if value is None else [value] if isinstance(value, (str, int, float)) else list(value)
         values = np.array([float(v) for v in value])
     except Exception as error:  # pydicom raises whatever its conversion stumbles over.
-        written = text(header, keyword)
+        written = element_text(header, keyword)
         raise InputError(file, f"{keyword} {brief(written)!r}", f"{plural} with decimal points") from error
     if not len(values):
         raise InputError(file, f"no {keyword}", "a slice that has it")
@@ -66,7 +66,7 @@ def numbers(file: Path, header: Dataset, keyword: str, count: int) -> NDArray[np
 
 def is_localizer(header: Dataset) -> bool:
     """Whether an image is an overview, not a slice."""
-    return "LOCALIZER" in text(header, "ImageType").upper().split("\\")
+    return "LOCALIZER" in element_text(header, "ImageType").upper().split("\\")
 
 
 def _printable(text: str) -> str:

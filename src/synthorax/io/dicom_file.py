@@ -18,7 +18,7 @@ from pydicom.uid import (
 
 from synthorax.errors import InputError
 from synthorax.io.dicom_bounds import read_data_set
-from synthorax.io.dicom_elements import brief, is_localizer, text
+from synthorax.io.dicom_elements import brief, element_text, is_localizer
 
 CT_CLASSES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 """SOP classes whose slices can be read as a volume."""
@@ -85,8 +85,8 @@ def read_about(path: Path) -> About:
         InputError: it is no DICOM file, or cannot be read.
     """
     header = read_data_set(path, pixels=False, only=ABOUT_TAGS)
-    sop_class = text(header, "SOPClassUID") or text(header.file_meta, "MediaStorageSOPClassUID")
-    modality = text(header, "Modality").upper().split("\\")[0]
+    sop_class = element_text(header, "SOPClassUID") or element_text(header.file_meta, "MediaStorageSOPClassUID")
+    modality = element_text(header, "Modality").upper().split("\\")[0]
     if sop_class in CT_CLASSES:
         modality = modality or "CT"
         if "Rows" not in header:
@@ -95,20 +95,20 @@ def read_about(path: Path) -> About:
         name = brief(UID(sop_class).name) if sop_class else "no SOP class"
         raise InputError(path, f"no Modality ({name}); it was cut off, or is no image", "a CT, SEG or RTSTRUCT")
     return About(
-        series_uid=text(header, "SeriesInstanceUID"),
-        patient_id=text(header, "PatientID"),
+        series_uid=element_text(header, "SeriesInstanceUID"),
+        patient_id=element_text(header, "PatientID"),
         modality=modality,
-        description=text(header, "SeriesDescription"),
-        study_uid=text(header, "StudyInstanceUID"),
-        frame_of_reference=text(header, "FrameOfReferenceUID"),
-        patient_name=text(header, "PatientName"),
-        birth_date=text(header, "PatientBirthDate"),
+        description=element_text(header, "SeriesDescription"),
+        study_uid=element_text(header, "StudyInstanceUID"),
+        frame_of_reference=element_text(header, "FrameOfReferenceUID"),
+        patient_name=element_text(header, "PatientName"),
+        birth_date=element_text(header, "PatientBirthDate"),
         sop_class=sop_class,
-        sop_uid=text(header, "SOPInstanceUID"),
+        sop_uid=element_text(header, "SOPInstanceUID"),
         orientation=_orientation(header),
-        position_mm=text(header, "ImagePositionPatient"),
-        series_number=text(header, "SeriesNumber"),
-        number=text(header, "InstanceNumber"),
+        position_mm=element_text(header, "ImagePositionPatient"),
+        series_number=element_text(header, "SeriesNumber"),
+        number=element_text(header, "InstanceNumber"),
         is_localizer=is_localizer(header),
     )
 

@@ -18,7 +18,7 @@ from pydicom.multival import MultiValue
 from pydicom.valuerep import format_number_as_ds
 
 from synthorax.io.dicom import CtSeries
-from synthorax.io.dicom_elements import text
+from synthorax.io.dicom_elements import element_text
 
 ACQUISITION = (
     "KVP",
@@ -70,7 +70,7 @@ def kept_elements(source: CtSeries, *, keep_identity: bool) -> tuple[Dataset, tu
     """
     kept, notes = Dataset(), []
     for keyword in ACQUISITION + IDENTITY * keep_identity:
-        if not text(source.header, keyword):
+        if not element_text(source.header, keyword):
             continue  # what is written has a value of its own, or none
         try:
             kept.add(_legal(source.header, keyword))
@@ -115,7 +115,7 @@ def _legal(header: Dataset, keyword: str) -> DataElement:
 
 def _check_character_set(header: Dataset) -> None:
     """Refuse characters beyond ASCII whose character set is not named, or is not known."""
-    sets = text(header, "SpecificCharacterSet").split("\\")
+    sets = element_text(header, "SpecificCharacterSet").split("\\")
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         convert_encodings(sets)

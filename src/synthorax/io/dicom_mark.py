@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pydicom.dataset import Dataset
 
-from synthorax.io.dicom_elements import text
+from synthorax.io.dicom_elements import element_text
 
 SYNTHESIZING_EQUIPMENT = "109100"
 """Of the standard's purposes of contributing equipment (CID 7005)."""
@@ -21,11 +21,11 @@ FRAME_GROUPS = ("SharedFunctionalGroupsSequence", "UnassignedSharedConvertedAttr
 def read_mark(header: Dataset) -> str:
     """What a header says of being synthetic; empty if nothing."""
     for place in _places(header):
-        said = text(place, "SyntheticData") == "YES"
+        said = element_text(place, "SyntheticData") == "YES"
         if said and (described := _described(place)):
             return described
         for keyword in CARRIED:
-            if (found := text(place, keyword)).startswith(DICOM_MARK_START):
+            if (found := element_text(place, keyword)).startswith(DICOM_MARK_START):
                 return found
         if said:
             return "SyntheticData YES"
@@ -37,8 +37,8 @@ def _described(header: Dataset) -> str:
     try:
         for item in header.get("ContributingEquipmentSequence") or []:
             purposes = item.get("PurposeOfReferenceCodeSequence") or [Dataset()]
-            if text(purposes[0], "CodeValue") == SYNTHESIZING_EQUIPMENT and "ContributionDescription" in item:
-                return text(item, "ContributionDescription")
+            if element_text(purposes[0], "CodeValue") == SYNTHESIZING_EQUIPMENT and "ContributionDescription" in item:
+                return element_text(item, "ContributionDescription")
     except Exception:  # a damaged sequence, of which pydicom raises whatever it stumbles over
         return ""
     return ""

@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 from synthorax.errors import InputError
 from synthorax.geometry import orient, turned_like
 from synthorax.io.dicom import read_header
-from synthorax.io.dicom_seg import read_segments, segment_names
+from synthorax.io.dicom_seg import read_dicom_segments, segment_names
 from synthorax.io.rtstruct import read_contours, structure_names
 from synthorax.io.structure import Structure
 from synthorax.io.structure_names import StructureFilter, StructureName, is_nodule
@@ -74,7 +74,7 @@ def read_structures(
         raise InputError(path, f"frame of reference {theirs}", f"{frame_uid}, the scan's")
     try:
         if header.Modality == "SEG":
-            return list(read_segments(path, scan, wanted))
+            return list(read_dicom_segments(path, scan, wanted))
         return list(read_contours(path, scan, wanted, frame_uid))
     except InputError as error:
         raise InputError(path, *error.args[1:]) from error

@@ -19,7 +19,7 @@ from pydicom.valuerep import format_number_as_ds
 from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_file, atomic_folder
 from synthorax.io.dicom import CtSeries
-from synthorax.io.dicom_elements import text
+from synthorax.io.dicom_elements import element_text
 from synthorax.io.dicom_kept import kept_elements
 from synthorax.provenance import (
     ANONYMOUS_PATIENT,
@@ -241,7 +241,7 @@ def _common(
     header.PatientIdentityRemoved = "YES"
     header.DeidentificationMethod = f"identity replaced by {MANUFACTURER}"
     study = content if source is None else source.study_uid or source.series_uid or content
-    frame = study if source is None else text(source.header, "FrameOfReferenceUID") or study
+    frame = study if source is None else element_text(source.header, "FrameOfReferenceUID") or study
     header.StudyInstanceUID = generate_uid(entropy_srcs=[key, study, "study"])
     header.FrameOfReferenceUID = generate_uid(entropy_srcs=[key, study, frame, "frame"])
     header.SeriesInstanceUID = generate_uid(entropy_srcs=[content, "series"])

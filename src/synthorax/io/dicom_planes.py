@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID, CTImageStorage
 
 from synthorax.errors import InputError
-from synthorax.io.dicom_elements import brief, is_localizer, numbers, text
+from synthorax.io.dicom_elements import brief, element_numbers, element_text, is_localizer
 from synthorax.io.dicom_file import CT_CLASSES
 from synthorax.io.limits import MOST_BYTES
 
@@ -87,7 +87,7 @@ def claimed_size(file: Path, header: Dataset) -> Size:
         raise InputError(file, "no readable Rows, Columns and NumberOfFrames", "a CT image") from error
     if not 0 < size.rows * size.columns <= MOST_SLICE_PIXELS:
         raise InputError(file, f"{size.rows} x {size.columns} pixels", f"1 to {MOST_SLICE_PIXELS}")
-    colours = text(header, "PhotometricInterpretation")
+    colours = element_text(header, "PhotometricInterpretation")
     if samples != 1 or colours not in ("MONOCHROME1", "MONOCHROME2", ""):
         raise InputError(file, f"{samples} values a pixel, {brief(colours)}", "grey values (MONOCHROME2)")
     if not 0 < size.voxels <= MOST_SCAN_VOXELS:
@@ -112,8 +112,8 @@ def planes_of(file: Path, header: Dataset) -> list[Plane]:
     Raises:
         InputError: not CT, a size that no CT has, no place, or no rescale to HU.
     """
-    modality = text(header, "Modality").upper().split("\\")[0]
-    kind = text(header, "SOPClassUID") or text(header.file_meta, "MediaStorageSOPClassUID")
+    modality = element_text(header, "Modality").upper().split("\\")[0]
+    kind = element_text(header, "SOPClassUID") or element_text(header.file_meta, "MediaStorageSOPClassUID")
     if modality not in ("CT", "") or (not modality and kind not in CT_CLASSES):
         raise InputError(file, f"modality {brief(modality) or 'unknown'}", "CT")
     if kind not in CT_CLASSES:
@@ -189,7 +189,7 @@ def classic_header(plane: Plane) -> Dataset:
 
 
 def _plane(file: Path, header: Dataset, slice_header: Dataset, frame: int | None) -> Plane:
-    orientation = numbers(file, slice_header, "ImageOrientationPatient", 6)
+    orientation = element_numbers(file, slice_header, "ImageOrientationPatient", 6)
     row, column = orientation[:3], orientation[3:]
     if not np.allclose([row @ row, column @ column, row @ column], [1, 1, 0], atol=1e-3):
         raise InputError(file, f"ImageOrientationPatient {orientation.tolist()}", "two orthogonal directions")
@@ -202,10 +202,10 @@ def _plane(file: Path, header: Dataset, slice_header: Dataset, frame: int | None
         frame=frame,
         orientation=orientation,
         spacing_mm=spacing_mm,
-        position_mm=numbers(file, slice_header, "ImagePositionPatient", 3),
+        position_mm=element_numbers(file, slice_header, "ImagePositionPatient", 3),
         slope=slope,
         intercept=intercept,
-        number=text(header, "InstanceNumber") if frame is None else "",
+        number=element_text(header, "InstanceNumber") if frame is None else "",
         notes=(*doubted, *typed),
     )
 
@@ -213,14 +213,14 @@ def _plane(file: Path, header: Dataset, slice_header: Dataset, frame: int | None
 def _spacing(file: Path, header: Dataset, image: Dataset) -> tuple[NDArray[np.float64], list[str]]:
     """Millimetres between rows and between columns, with a note where they stand in another element."""
     keyword, notes = "PixelSpacing", []
-    if not text(header, keyword) and text(header, "ImagerPixelSpacing"):
+    if not element_text(header, keyword) and element_text(header, "ImagerPixelSpacing"):
         keyword = "ImagerPixelSpacing"
         notes = ["PixelSpacing is missing; ImagerPixelSpacing is taken for it"]
-    spacing_mm = numbers(file, header, keyword, 2)
+    spacing_mm = element_numbers(file, header, keyword, 2)
     if not (spacing_mm > 0).all():
         raise InputError(file, f"{keyword} {spacing_mm.tolist()}", "positive millimetres")
-    if notes and text(header, "ReconstructionDiameter"):
-        width_mm = numbers(file, header, "ReconstructionDiameter", 1)[0] / int(image.Columns)
+    if notes and element_text(header, "ReconstructionDiameter"):
+        width_mm = element_numbers(file, header, "ReconstructionDiameter", 1)[0] / int(image.Columns)
         if abs(width_mm - spacing_mm[1]) > SAME_RECONSTRUCTION * width_mm:
             found = f"no PixelSpacing, and ImagerPixelSpacing {spacing_mm.tolist()} where the diameter of"
             found += f" reconstruction gives {width_mm:.4g} mm"
@@ -234,14 +234,16 @@ MOST_SLOPE = 2.0**16
 
 def _rescale(file: Path, header: Dataset) -> tuple[float, float, list[str]]:
     """Slope and intercept to HU, with a note where the header does not say that it is HU."""
-    missing = [name for name in ("RescaleSlope", "RescaleIntercept") if not text(header, name)]
+    missing = [name for name in ("RescaleSlope", "RescaleIntercept") if not element_text(header, name)]
     if missing:
         found = f"no rescale to HU: {' and '.join(missing)} missing"
         raise InputError(file, found, "a CT with RescaleSlope and RescaleIntercept")
-    kind = text(header, "RescaleType").upper()
+    kind = element_text(header, "RescaleType").upper()
     if kind not in HU_TYPES:
         raise InputError(file, f"no rescale to HU: RescaleType {brief(kind)}", "HU")
-    slope, intercept = (float(numbers(file, header, name, 1)[0]) for name in ("RescaleSlope", "RescaleIntercept"))
+    slope, intercept = (
+        float(element_numbers(file, header, name, 1)[0]) for name in ("RescaleSlope", "RescaleIntercept")
+    )
     if not 0 < abs(slope) <= MOST_SLOPE or abs(intercept) > MOST_SLOPE:
         raise InputError(file, f"a rescale of {slope:g} x + {intercept:g}", "one that gives HU")
     meaning = HU_TYPES[kind]

@@ -16,7 +16,7 @@ from pydicom.pixels import iter_pixels
 
 from synthorax.errors import InputError
 from synthorax.io.fractions import HALF, fault_of_half
-from synthorax.io.structure import MOST_STRUCTURE_VOXELS, Structure, check_size, place_on
+from synthorax.io.structure import MOST_STRUCTURE_VOXELS, Structure, check_box_voxels, place_on
 from synthorax.io.structure_names import StructureFilter, StructureName
 from synthorax.volume import Volume
 
@@ -48,7 +48,7 @@ def segment_names(header: Dataset) -> list[StructureName]:
     return found
 
 
-def read_segments(path: Path, scan: Volume, wanted: StructureFilter) -> Iterator[Structure]:
+def read_dicom_segments(path: Path, scan: Volume, wanted: StructureFilter) -> Iterator[Structure]:
     """The wanted segments of a SEG on the voxels of a scan.
 
     Args:
@@ -89,7 +89,7 @@ def read_segments(path: Path, scan: Volume, wanted: StructureFilter) -> Iterator
             if (plane := _boxed(frame, marked, pixels / np.float32(most) if most != 1 else marked)) is not None:
                 planes[number].append(plane)
                 kept += plane.values.size
-                check_size(path, (kept,))
+                check_box_voxels(path, (kept,))
     for number, named in chosen.items():
         yield _structure(named, planes[number], groups, shared, scan, header if kind == "FRACTIONAL" else None)
 
@@ -142,7 +142,7 @@ def _volume(planes: list[_Plane], groups: list[Dataset], shared: Dataset, scan: 
     levels = np.rint((depth - depth[start]) / step)
     top, side = (min(p.corner[a] for p in planes) for a in (0, 1))
     bottom, far = (max(p.corner[a] + p.values.shape[a] for p in planes) for a in (0, 1))
-    check_size("its frames", (levels.max() + 1, bottom - top, far - side))
+    check_box_voxels("its frames", (levels.max() + 1, bottom - top, far - side))
     voxels = np.zeros((int(levels.max()) + 1, bottom - top, far - side), planes[0].values.dtype)
     for level, plane in zip(levels.astype(int).tolist(), planes, strict=True):
         row, column = plane.corner[0] - top, plane.corner[1] - side

@@ -18,7 +18,7 @@ from synthorax.errors import InputError
 from synthorax.io.dicom_bounds import is_dicom, what_else
 from synthorax.io.dicom_elements import brief
 from synthorax.io.dicom_file import CT_CLASSES, About, read_about
-from synthorax.io.walk import LeftOut, not_regular, survey, told
+from synthorax.io.walk import LeftOut, listed, not_regular, survey
 
 SAME_ORIENTATION = 2e-3
 """Direction cosines that differ by less are one orientation: headers round."""
@@ -107,7 +107,7 @@ def find_series(path: Path) -> FoundSeries:
     else:
         found = group_series([path])
     if not len(found):
-        beside = f" that can be read; left out: {told(found.left_out)}" if found.left_out else ""
+        beside = f" that can be read; left out: {listed(found.left_out)}" if found.left_out else ""
         raise InputError(path, f"no DICOM file{beside}", "a DICOM series")
     return found
 

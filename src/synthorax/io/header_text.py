@@ -45,7 +45,7 @@ def whole_numbers(path: Path, field: str, text: str, count: int | None = None) -
     return [int(part) for part in _parts(path, field, text, count, WHOLE_NUMBER, "whole numbers")]
 
 
-def numbers(path: Path, field: str, text: str, count: int | None = None) -> list[float]:
+def decimal_numbers(path: Path, field: str, text: str, count: int | None = None) -> list[float]:
     """The numbers of a field, which spaces part; NaN and infinity too.
 
     Raises:
@@ -57,7 +57,7 @@ def numbers(path: Path, field: str, text: str, count: int | None = None) -> list
 def _parts(path: Path, field: str, text: str, count: int | None, pattern: re.Pattern[str], what: str) -> list[str]:
     parts = text.split(maxsplit=MOST_FILES)
     if not all(pattern.fullmatch(part) for part in parts) or (count is not None and len(parts) != count):
-        raise InputError(path, f"{field} {shown(text)}", f"{_several(count)}{what}")
+        raise InputError(path, f"{field} {quoted(text)}", f"{_several(count)}{what}")
     return parts
 
 
@@ -95,7 +95,7 @@ def _data_files(path: Path, names: Sequence[str]) -> tuple[Path, ...]:
             or ".." in parts
             or ":\\" in name
         ):
-            found = f"voxels in the file {shown(name)}"
+            found = f"voxels in the file {quoted(name)}"
             raise InputError(path, found, "a file beside the header; move it there and name it without a folder")
     return tuple(path.parent / name for name in names)
 
@@ -112,18 +112,18 @@ def _pattern_files(path: Path, pattern: str, *numbers: str) -> tuple[Path, ...]:
     first, last, step = map(int, numbers)
     found = re.fullmatch(r"([^%]*)%(0?)([0-9]{0,2})[di]([^%]*)", pattern)
     if found is None or step == 0 or not 0 <= (last - first) // step < MOST_FILES:
-        raise InputError(path, f"voxels in the files {shown(pattern)}", "one %d and a range of numbers")
+        raise InputError(path, f"voxels in the files {quoted(pattern)}", "one %d and a range of numbers")
     before, zero, width, after = found.groups()
     count = range(first, last + (1 if step > 0 else -1), step)
     return _data_files(path, [f"{before}{n:{zero}{width or 1}d}{after}" for n in count])
 
 
-def file_name(raw: bytes) -> str:
+def decoded_name(raw: bytes) -> str:
     """A name in a header as the system has it, whatever its encoding."""
     return os.fsdecode(raw)
 
 
-def shown(text: str, most: int = 60) -> str:
+def quoted(text: str, most: int = 60) -> str:
     """Text of a file as an error shows it: short, in quotes, and without characters that a terminal obeys."""
     return repr(text if len(text) <= most else text[: most - 3] + "...")
 

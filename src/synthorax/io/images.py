@@ -10,7 +10,7 @@ import numpy as np
 from synthorax.errors import InputError, OutputError
 from synthorax.io import metaimage, nifti, nrrd
 from synthorax.io.described import MARKED_FIELDS, Described
-from synthorax.io.header_text import shown
+from synthorax.io.header_text import quoted
 from synthorax.io.text_images import write_mha, write_mhd, write_nrrd
 from synthorax.io.voxels import read_voxels
 from synthorax.provenance import SYNTHETIC_MARK
@@ -86,7 +86,7 @@ def open_image(path: Path) -> Image:
 def layers_of(header: Described) -> str:
     """What a segmentation of several layers holds, in words."""
     names = "; ".join(segment.name for segment in header.segments)
-    return f"{header.stored.shape[header.layer_axis or 0]} layers of overlapping segments ({shown(names, 200)})"
+    return f"{header.stored.shape[header.layer_axis or 0]} layers of overlapping segments ({quoted(names, 200)})"
 
 
 def read_mark(path: Path) -> str:

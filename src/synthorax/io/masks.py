@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from synthorax.errors import InputError
 from synthorax.geometry import crop, orient, turned_like
 from synthorax.io.fractions import as_labels
-from synthorax.io.header_text import shown
+from synthorax.io.header_text import quoted
 from synthorax.io.images import is_image, open_image
 from synthorax.io.placing import times
 from synthorax.io.segments import NamedSegments, list_segments, read_segments
@@ -70,12 +70,12 @@ def _segment_labels(path: Path, ct: Volume, nodules: Sequence[int]) -> Labels:
     if not nodules:
         raise InputError(
             path,
-            f"{len(found.segments)} segments that overlap ({shown(names, 200)}), none a nodule by its name",
+            f"{len(found.segments)} segments that overlap ({quoted(names, 200)}), none a nodule by its name",
             "segments called nodule, or a map of labels",
         )
     labels = paint_labels([found.regions[i] for i in nodules], found.grid.shape)
     placed = place_labels(path, replace(found.grid, voxels=labels), ct)
-    left = [shown(segment.name) for i, segment in enumerate(found.segments) if i not in nodules]
+    left = [quoted(segment.name) for i, segment in enumerate(found.segments) if i not in nodules]
     notes = (f"{path.name}: not taken for nodules: {', '.join(left[:20])}",) if left else ()
     return Labels(placed.voxels, (*found.notes, *placed.notes, *notes))
 
@@ -97,7 +97,7 @@ def read_nodule_on(
     if is_image(path) and list_segments(path):
         return _segments_on(path, ct, label)
     if isinstance(label, str):
-        raise InputError(path, f"mask_label {shown(label)}, and a mask without named segments", "a whole number")
+        raise InputError(path, f"mask_label {quoted(label)}, and a mask without named segments", "a whole number")
     values, notes = read(path, ct)
     marked = values > 0 if label is None else values == label
     if not marked.any():
@@ -127,12 +127,12 @@ def _segments_on(path: Path, ct: Volume, label: int | str | None) -> Labels:
     for i in chosen:
         region = found.regions[i]
         if not region.voxels:
-            raise InputError(path, f"no voxel in the segment {shown(found.segments[i].name)}", "a nodule")
+            raise InputError(path, f"no voxel in the segment {quoted(found.segments[i].name)}", "a nodule")
         x, y, z = found.grid.to_world(region.corner).tolist()
         one = place_labels(path, replace(found.grid, voxels=region.mask, origin_mm=(x, y, z)), ct)
         placed |= one.voxels
         notes += one.notes
-    names = ", ".join(shown(found.segments[i].name) for i in chosen[:8]) + ", ..." * (len(chosen) > 8)
+    names = ", ".join(quoted(found.segments[i].name) for i in chosen[:8]) + ", ..." * (len(chosen) > 8)
     if len(chosen) > 1:
         notes.append(f"{path.name}: segments {names} are taken together for one nodule; mask_label parts them")
     elif len(found.segments) > 1:
@@ -156,7 +156,7 @@ def _chosen(path: Path, found: NamedSegments, label: int | str | None) -> list[i
     wanted = "none a nodule by its name" if label is None else f"{len(chosen)} of them of label {label}"
     raise InputError(
         path,
-        f"{len(found.segments)} segments ({shown(names, 200)}), {wanted}",
+        f"{len(found.segments)} segments ({quoted(names, 200)}), {wanted}",
         "one segment, its name or value in the column mask_label",
     )
 

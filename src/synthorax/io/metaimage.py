@@ -12,7 +12,7 @@ from synthorax.errors import InputError
 from synthorax.geometry import axes_of
 from synthorax.io.contents import what_is
 from synthorax.io.described import MARK_KEYS, Described
-from synthorax.io.header_text import file_name, header_bytes, named_files, numbers, shown, whole_numbers
+from synthorax.io.header_text import decimal_numbers, decoded_name, header_bytes, named_files, quoted, whole_numbers
 from synthorax.io.placing import ASSUMED_AXES, Placed, mirrored, place, scale_of_unit
 from synthorax.io.voxels import Stored
 from synthorax.volume import Volume
@@ -84,11 +84,13 @@ def _fields(path: Path, content: bytes) -> tuple[dict[str, str], int]:
         if not equals or not NAME.fullmatch(key):
             break
         if key in fields:
-            raise InputError(path, f"{shown(key)} twice in the header", "each field once")
-        fields[key] = file_name(value.strip()) if key == "elementdatafile" else value.strip().decode("utf-8", "replace")
+            raise InputError(path, f"{quoted(key)} twice in the header", "each field once")
+        fields[key] = (
+            decoded_name(value.strip()) if key == "elementdatafile" else value.strip().decode("utf-8", "replace")
+        )
         if key == "elementdatafile":
             if METAIMAGE_LIST.fullmatch(fields[key]):
-                fields["list"] = file_name(content[start:])
+                fields["list"] = decoded_name(content[start:])
             return fields, start
     if "ndims" in fields:
         raise InputError(path, "a header without ElementDataFile; it was cut off or damaged", EXPECTED_METAIMAGE)
@@ -105,14 +107,14 @@ def _says(path: Path, fields: Mapping[str, str], name: str, default: bool) -> bo
     """A field that is True or False."""
     text = fields.get(name.lower(), str(default)).strip().lower()
     if text not in ("true", "false", "t", "f", "1", "0", "yes", "no"):
-        raise InputError(path, f"{name} {shown(text)}", "True or False")
+        raise InputError(path, f"{name} {quoted(text)}", "True or False")
     return text[0] in "ty1"
 
 
 def _stored(path: Path, fields: Mapping[str, str], shape: tuple[int, int, int], end: int) -> Stored:
     kind = _needed(path, fields, "ElementType").upper()
     if kind not in METAIMAGE_TYPES:
-        raise InputError(path, f"ElementType {shown(kind)}", "a whole or floating number a voxel, such as MET_SHORT")
+        raise InputError(path, f"ElementType {quoted(kind)}", "a whole or floating number a voxel, such as MET_SHORT")
     if not _says(path, fields, "BinaryData", True):
         raise InputError(path, "voxels as text (BinaryData = False)", "binary voxels; write the image again as such")
     name = "ElementByteOrderMSB" if "elementbyteordermsb" in fields else "BinaryDataByteOrderMSB"
@@ -137,7 +139,7 @@ def _placed(path: Path, fields: Mapping[str, str], dims: int, shape: tuple[int, 
     spacing = np.ones(3)
     if given:
         key = next(iter(given))
-        spacing = np.array(numbers(path, key, given[key], dims)[:3])
+        spacing = np.array(decimal_numbers(path, key, given[key], dims)[:3])
     else:
         told.append(f"{name}: no voxel size in the header (ElementSpacing); 1 x 1 x 1 mm is taken")
     unit = fields.get("distanceunits", "mm").strip()
@@ -145,16 +147,18 @@ def _placed(path: Path, fields: Mapping[str, str], dims: int, shape: tuple[int, 
     told += doubts
     origin = np.zeros(3)
     if key := next((key for key in ("Offset", "Position", "Origin") if key.lower() in fields), ""):
-        origin = np.array(numbers(path, key, fields[key.lower()], dims)[:3])
+        origin = np.array(decimal_numbers(path, key, fields[key.lower()], dims)[:3])
     else:
         told.append(f"{name}: no position in the header (Offset); 0,0,0 is taken")
     direction = np.eye(3)
     if key := next((key for key in ("TransformMatrix", "Rotation", "Orientation") if key.lower() in fields), ""):
-        matrix = np.reshape(numbers(path, key, fields[key.lower()], dims**2), (dims, dims))
+        matrix = np.reshape(decimal_numbers(path, key, fields[key.lower()], dims**2), (dims, dims))
         direction = matrix[:3, :3].T  # a row of the header is an axis of the image
     else:
         told.append(f"{name}: no orientation in the header (TransformMatrix); {ASSUMED_AXES}")
-    if any(float(numbers(path, key, fields.get(key, default), 1)[0]) != float(default) for key, default in SCALES):
+    if any(
+        float(decimal_numbers(path, key, fields.get(key, default), 1)[0]) != float(default) for key, default in SCALES
+    ):
         told.append(f"{name}: ElementToIntensityFunction is not applied; the voxels are taken as stored")
     placed = place(path, spacing * scale, direction, origin * scale, shape, told)
     notes = (*placed.notes, *mirrored(path, placed.direction))
@@ -162,5 +166,5 @@ def _placed(path: Path, fields: Mapping[str, str], dims: int, shape: tuple[int, 
     axes = axes_of(Volume(np.zeros((1, 1, 1)), placed.spacing_mm, placed.origin_mm, placed.direction))
     if len(stated) == 3 and "?" not in stated and stated.translate(FROM_TOWARDS) != axes:
         is_ = axes.translate(FROM_TOWARDS)
-        notes += (f"{name}: AnatomicalOrientation is {shown(stated)}, the axes are {is_}; the axes are taken",)
+        notes += (f"{name}: AnatomicalOrientation is {quoted(stated)}, the axes are {is_}; the axes are taken",)
     return Placed(placed.spacing_mm, placed.origin_mm, placed.direction, notes)

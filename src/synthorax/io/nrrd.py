@@ -11,7 +11,7 @@ import numpy as np
 from synthorax.errors import InputError
 from synthorax.io.contents import what_is
 from synthorax.io.described import MARK_KEYS, Described, Segment
-from synthorax.io.header_text import file_name, header_bytes, named_files, numbers, shown, whole_numbers
+from synthorax.io.header_text import decimal_numbers, decoded_name, header_bytes, named_files, quoted, whole_numbers
 from synthorax.io.limits import MOST_BYTES
 from synthorax.io.placing import ASSUMED_AXES, Placed, mirrored, place, scale_of_unit
 from synthorax.io.voxels import MOST_SKIPPED_LINES, Encoding, Stored
@@ -112,18 +112,18 @@ def _fields(path: Path, content: bytes) -> tuple[dict[str, str], dict[str, str],
             continue
         name, colon, value = line.partition(b":")
         if not colon:
-            raise InputError(path, f"the header line {shown(line.decode('latin1'))}", "lines of `field: value`")
+            raise InputError(path, f"the header line {quoted(line.decode('latin1'))}", "lines of `field: value`")
         if value.startswith(b"="):
             pairs[name.decode("utf-8", "replace")] = value[1:].decode("utf-8", "replace")
             continue
         key = name.strip().decode("latin1").lower()
         key = ALIASES.get(key, key)
         if key in fields:
-            raise InputError(path, f"{shown(key)} twice in the header", "each field once")
+            raise InputError(path, f"{quoted(key)} twice in the header", "each field once")
         is_file = key == "data file"
-        fields[key] = file_name(value.strip()) if is_file else value.strip().decode("utf-8", "replace")
+        fields[key] = decoded_name(value.strip()) if is_file else value.strip().decode("utf-8", "replace")
         if is_file and NRRD_LIST.fullmatch(fields[key]):
-            fields["list"] = file_name(content[start:])
+            fields["list"] = decoded_name(content[start:])
             return fields, pairs, start
     if "data file" in fields:
         return fields, pairs, len(content)
@@ -159,8 +159,8 @@ def _vectors(path: Path, fields: Mapping[str, str], count: int) -> list[list[flo
     text = fields["space directions"]
     found = VECTOR.findall(text)
     if len(found) != count or VECTOR.sub("", text).strip():
-        raise InputError(path, f"space directions {shown(text)}", f"{count} vectors, as in (1,0,0) (0,1,0) (0,0,1)")
-    vectors = [numbers(path, "space directions", v.replace(",", " "), 3) if v.strip() else None for v in found]
+        raise InputError(path, f"space directions {quoted(text)}", f"{count} vectors, as in (1,0,0) (0,1,0) (0,0,1)")
+    vectors = [decimal_numbers(path, "space directions", v.replace(",", " "), 3) if v.strip() else None for v in found]
     return [None if vector is None or np.isnan(vector).all() else vector for vector in vectors]
 
 
@@ -173,14 +173,14 @@ def _placed(
     signs = np.array(TO_LPS.get(space, (1, 1, 1)))
     if space and space not in TO_LPS:
         if space.endswith("-time") or len(space) == 4:
-            raise InputError(path, f"space {shown(space)}", "a volume without an axis of time")
-        told.append(f"{name}: space {shown(space)}, which does not say where the patient lies; {ASSUMED_AXES}")
+            raise InputError(path, f"space {quoted(space)}", "a volume without an axis of time")
+        told.append(f"{name}: space {quoted(space)}, which does not say where the patient lies; {ASSUMED_AXES}")
     scale = 1.0
     if units := re.findall(r'"([^"]*)"', fields.get("space units", "")):
         scale, doubts = scale_of_unit(path, units[0])
         told += doubts
         if len(set(units)) > 1:
-            raise InputError(path, f"space units {shown(fields['space units'])}", "one unit for all axes")
+            raise InputError(path, f"space units {quoted(fields['space units'])}", "one unit for all axes")
     if "space directions" in fields:
         vectors = _vectors(path, fields, dims)
         axes = np.array([vectors[axis] for axis in spatial], float).T
@@ -192,10 +192,12 @@ def _placed(
         first = fields.get("space origin", "")
         if first:
             vector = VECTOR.fullmatch(first)
-            origin = signs * numbers(path, "space origin", (vector[1] or "" if vector else first).replace(",", " "), 3)
+            origin = signs * decimal_numbers(
+                path, "space origin", (vector[1] or "" if vector else first).replace(",", " "), 3
+            )
     else:
         spacing, direction, first = np.ones(3), np.eye(3), fields.get("axis mins", "")
-        given = np.array(numbers(path, "spacings", fields["spacings"], dims)) if "spacings" in fields else None
+        given = np.array(decimal_numbers(path, "spacings", fields["spacings"], dims)) if "spacings" in fields else None
         if given is not None and not np.isnan(given[spatial]).any():
             spacing = given[spatial]
         else:
@@ -203,9 +205,9 @@ def _placed(
         told.append(f"{name}: no orientation in the header (space directions); {ASSUMED_AXES}")
         if "space origin" in fields:
             first = fields["space origin"]
-            origin = signs * numbers(path, "space origin", first.strip("() ").replace(",", " "), 3)
+            origin = signs * decimal_numbers(path, "space origin", first.strip("() ").replace(",", " "), 3)
         elif first:
-            origin = np.array(numbers(path, "axis mins", first, dims))[spatial]
+            origin = np.array(decimal_numbers(path, "axis mins", first, dims))[spatial]
             centers = fields.get("centers", "").lower().split()
             nodes = np.array([axis < len(centers) and centers[axis] == "node" for axis in spatial])
             origin = np.where(nodes, origin, origin + spacing / 2)  # from the edge of a cell to its centre
@@ -220,12 +222,12 @@ def _placed(
 def _stored(path: Path, fields: Mapping[str, str], shape: tuple[int, ...], end: int) -> Stored:
     kind = " ".join(_needed(path, fields, "type").lower().split())
     if kind not in DTYPES:
-        raise InputError(path, f"type {shown(kind)}", "a whole or floating number a voxel, such as short")
+        raise InputError(path, f"type {quoted(kind)}", "a whole or floating number a voxel, such as short")
     encoding = _needed(path, fields, "encoding").lower()
     if encoding not in ENCODINGS:
-        raise InputError(path, f"encoding {shown(encoding)}", "raw, gzip or bzip2; write the image again")
+        raise InputError(path, f"encoding {quoted(encoding)}", "raw, gzip or bzip2; write the image again")
     if (order := fields.get("endian", "little").lower()) not in ("little", "big"):
-        raise InputError(path, f"endian {shown(order)}", "little or big")
+        raise InputError(path, f"endian {quoted(order)}", "little or big")
     dtype = DTYPES[kind].newbyteorder("<" if order == "little" else ">")
     skip = whole_numbers(path, "byte skip", fields.get("byte skip", "0"), 1)[0]
     lines = whole_numbers(path, "line skip", fields.get("line skip", "0"), 1)[0]
@@ -257,6 +259,6 @@ def _segments(path: Path, pairs: Mapping[str, str], layers: int) -> tuple[Segmen
         default = "1" if alone else str(i + 1)
         value = whole_numbers(path, f"Segment{i}_LabelValue", pairs.get(f"Segment{i}_LabelValue", default), 1)[0]
         if not 0 <= layer < layers:
-            raise InputError(path, f"segment {shown(name)} in layer {layer} of {layers}", "a layer that is there")
+            raise InputError(path, f"segment {quoted(name)} in layer {layer} of {layers}", "a layer that is there")
         found.append(Segment(name, layer, value))
     return tuple(found)

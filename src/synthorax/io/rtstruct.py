@@ -13,7 +13,7 @@ from pydicom.tag import Tag
 
 from synthorax.errors import InputError
 from synthorax.io.dicom import read_header
-from synthorax.io.structure import Structure, check_size
+from synthorax.io.structure import Structure, check_box_voxels
 from synthorax.io.structure_names import StructureFilter, StructureName
 from synthorax.region import Region
 from synthorax.volume import Volume
@@ -81,7 +81,7 @@ def read_contours(path: Path, scan: Volume, wanted: StructureFilter, frame_uid: 
             made = Structure(named, reason=str(error), is_whole=False)
         if made.region is not None:
             kept += made.region.mask.size
-            check_size(path, (kept,))
+            check_box_voxels(path, (kept,))
         yield made
 
 
@@ -155,7 +155,7 @@ def _painted(contours: list[NDArray[np.float64]], scan: Volume) -> tuple[Region,
     high = np.clip(np.ceil(points.max(0)) + 1, low, scan.shape[1:]).astype(int)
     first = int(np.clip(np.ceil(levels[0] - reach), 0, scan.shape[0]))
     stop = int(np.clip(np.floor(levels[-1] + reach) + 1, first, scan.shape[0]))
-    check_size("its contours", (stop - first, *(high - low)))
+    check_box_voxels("its contours", (stop - first, *(high - low)))
     mask = np.zeros((stop - first, *(high - low)), bool)
     done: dict[int, NDArray[np.bool_]] = {}
     overlapping = 0

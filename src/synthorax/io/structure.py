@@ -97,7 +97,7 @@ def _resampled(upright: Volume, scan: Volume) -> tuple[Region, list[str], bool]:
     return Region.of(mask).moved(low), notes, is_inside
 
 
-def check_size(subject: object, sides: NDArray | tuple[int, ...]) -> None:
+def check_box_voxels(subject: object, sides: NDArray | tuple[int, ...]) -> None:
     """Refuse a box that does not fit into memory.
 
     Raises:

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_file
 from synthorax.io.contents import what_is
-from synthorax.io.header_text import shown
+from synthorax.io.header_text import quoted
 from synthorax.io.limits import read_bounded
 
 EXPECTED_CSV = "a CSV file with a header"
@@ -53,7 +53,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
     if len(named) > MOST_COLUMNS:
         raise InputError(path, f"{len(named)} columns", f"a table of at most {MOST_COLUMNS}")
     if twice := [name for name, count in Counter(named).items() if count > 1]:
-        raise InputError(path, f"the column {shown(twice[0])} twice", "each column once")
+        raise InputError(path, f"the column {quoted(twice[0])} twice", "each column once")
     made = []
     for line, cells in enumerate(rows, start=2):
         if not any(cell.strip() for cell in cells):

@@ -103,7 +103,7 @@ def check_listed(folder: Path) -> None:
         raise InputError(folder, f"a folder that cannot be listed ({error.strerror})", "one that can") from error
 
 
-def told(left_out: Sequence[LeftOut], most: int = 5) -> str:
+def listed(left_out: Sequence[LeftOut], most: int = 5) -> str:
     """One line that names the files that were passed over: `a.dcm (an empty file), b.dcm (a pipe) and 3 more`."""
     named = ", ".join(f"{path.name} ({reason})" for path, reason in left_out[:most])
     return named + f" and {len(left_out) - most} more" * (len(left_out) > most)

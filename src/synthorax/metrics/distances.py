@@ -11,7 +11,7 @@ from scipy.stats import t
 
 from synthorax.errors import InputError
 from synthorax.metrics.estimates import CONFIDENCE
-from synthorax.metrics.features import ExtractorCard, Features, check_same
+from synthorax.metrics.features import ExtractorCard, Features, common_extractor
 from synthorax.seeding import generator
 
 SUBSETS, SUBSET_SIZE = 100, 1000
@@ -124,7 +124,7 @@ def inception_score(synthetic: Features, *, splits: int = INCEPTION_SPLITS, seed
 
 
 def _check_pair(real: Features, synthetic: Features) -> None:
-    check_same(real, synthetic)
+    common_extractor(real, synthetic)
     for name, each in (("real features", real), ("synthetic features", synthetic)):
         if len(each) < 2:
             raise InputError(name, f"{len(each)} patch", "2 or more")

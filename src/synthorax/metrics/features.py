@@ -61,7 +61,7 @@ class Features:
         return len(self.values)
 
 
-def check_same(*sets: Features) -> ExtractorCard:
+def common_extractor(*sets: Features) -> ExtractorCard:
     """The extractor that all features are of.
 
     Raises:

@@ -15,7 +15,7 @@ from synthorax.errors import InputError
 from synthorax.metrics import checks
 from synthorax.metrics.bootstrap import Statistic, patient_bootstrap, ratio
 from synthorax.metrics.estimates import Estimate
-from synthorax.metrics.features import ExtractorCard, Features, check_same
+from synthorax.metrics.features import ExtractorCard, Features, common_extractor
 from synthorax.metrics.neighbours import nearest
 from synthorax.metrics.roc import auc_of
 
@@ -78,7 +78,7 @@ def memorisation(
     Raises:
         InputError: fewer than 2 patients on a side, one who is on both, or features of different extractors.
     """
-    card = check_same(samples, training, held_out)
+    card = common_extractor(samples, training, held_out)
     made, known, fresh = samples.values, training.values, held_out.values
     known_patient, fresh_patient = _apart(training_patients, held_out_patients, len(known), len(fresh))
     gaps = np.concatenate([nearest(made, known).distance, nearest(fresh, known).distance])
@@ -117,7 +117,7 @@ def membership(
     Raises:
         InputError: fewer than 2 patients on a side, one who is on both, or features of different extractors.
     """
-    card = check_same(samples, members, non_members)
+    card = common_extractor(samples, members, non_members)
     made, known, fresh = samples.values, members.values, non_members.values
     known_patient, fresh_patient = _apart(member_patients, non_member_patients, len(known), len(fresh))
     gaps = nearest(np.concatenate([known, fresh]), made).distance

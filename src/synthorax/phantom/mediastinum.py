@@ -11,8 +11,8 @@ import numpy as np
 
 from synthorax.phantom.build import Build
 from synthorax.phantom.lattice import Field, add_tubes, distance, ellipsoid, empty, union
-from synthorax.phantom.thorax import PLEURA, profile, reference_axes
-from synthorax.phantom.tubes import Tubes, chain, curve, joined
+from synthorax.phantom.thorax import PLEURA, reference_axes, section_at
+from synthorax.phantom.tubes import Tubes, chain, joined, smooth_tube
 from synthorax.seeding import generator
 
 Course = tuple[tuple[float, float, float, float], ...]
@@ -128,7 +128,7 @@ def tube(build: Build, course: Course, *, heart: bool = False) -> Tubes:
     known = np.array(course, dtype=np.float64)
     factor = build.heart if heart else 1.0
     points = np.array(HEART_CENTER) + (known[:, :3] - HEART_CENTER) * factor if heart else known[:, :3]
-    return curve(build.to_world(points), known[:, 3] * build.size * factor)
+    return smooth_tube(build.to_world(points), known[:, 3] * build.size * factor)
 
 
 def make_mediastinum(build: Build, seed: int) -> Mediastinum:
@@ -188,7 +188,7 @@ def _septum(build: Build) -> Field:
     """Fat and pleura that part the lungs where nothing else does: thin behind the sternum, wide at the inlet."""
     x, y, z = reference_axes(build)
     height = z[:, :1, :1]
-    _, front, _ = profile(PLEURA, height)
+    _, front, _ = section_at(PLEURA, height)
     middle = np.interp(height, (-150, 0, 40, 60, 75, 90, 110, 130, 140, 150), (14, 11, 12, 15, 18, 22, 27, 34, 41, 50))
     wide = (
         3.0

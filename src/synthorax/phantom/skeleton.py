@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from synthorax.anatomy.morphology import Box
 from synthorax.phantom.build import Build
 from synthorax.phantom.raster import Grid
-from synthorax.phantom.thorax import BACK_POWER, FRONT_POWER, PLEURA, profile
-from synthorax.phantom.tubes import Tubes, chain, curve, joined
+from synthorax.phantom.thorax import BACK_POWER, FRONT_POWER, PLEURA, section_at
+from synthorax.phantom.tubes import Tubes, chain, joined, smooth_tube
 from synthorax.seeding import generator
 
 VERTEBRAE_MM = (
@@ -100,7 +100,7 @@ def cage_point(height: NDArray, around: NDArray, out_mm: float | NDArray, side: 
         out_mm: outwards, in the slice.
         side: -1 right, 1 left.
     """
-    wide, front, back = profile(PLEURA, np.asarray(height))
+    wide, front, back = section_at(PLEURA, np.asarray(height))
     middle, deep = (front + back) / 2, (back - front) / 2
     angle = np.pi * np.asarray(around)
     s, c = np.sin(angle), np.cos(angle)
@@ -148,7 +148,7 @@ def _ribs(build: Build, rng: np.random.Generator) -> tuple[Tubes, Tubes]:
 def _cartilage(build: Build, rib: NDArray[np.float64], number: int, side: int) -> Tubes:
     """From the end of a rib on to the breast bone."""
     goal = float(CARTILAGE_TO_MM[number])
-    _, front, _ = profile(PLEURA, np.array([goal]))
+    _, front, _ = section_at(PLEURA, np.array([goal]))
     x = 18.0 if number else 26.0
     last = np.array([side * (x + max(number - 6, 0) * 9), front[0] - 6.0, goal])
     start, way = rib[-1], rib[-1] - rib[-2]
@@ -168,7 +168,7 @@ def _cartilage(build: Build, rib: NDArray[np.float64], number: int, side: int) -
 
 def cage_front(x: NDArray, height: NDArray) -> NDArray:
     """Reference y of the front of the pleura at (x, z)."""
-    wide, front, back = profile(PLEURA, height)
+    wide, front, back = section_at(PLEURA, height)
     middle, deep = (front + back) / 2, (back - front) / 2
     share = np.clip(np.abs(x) / wide, 0, 0.98)
     return middle - deep * (1 - share**FRONT_POWER) ** (1 / FRONT_POWER)
@@ -222,7 +222,7 @@ def _breast_bone(build: Build) -> list[Tubes]:
     heights = np.array([112, 104, 94, 84, 76, 66, 50, 30, 10, -6, -14, -30])
     halves = np.array([25, 25, 21, 17, 15, 14.5, 15, 17, 18, 16, 8, 4.5])
     thick = np.array([6, 6, 5.5, 5, 5, 5, 5, 5, 5, 4.5, 3.5, 2.5])
-    _, front, _ = profile(PLEURA, heights)
+    _, front, _ = section_at(PLEURA, heights)
     points = build.to_world(np.column_stack([np.full(12, 2.0), front - 10.5, heights]))
     left_right = build.to_world([1.0, 0, 0]) - build.to_world([0.0, 0, 0])
     return [chain(points, thick * build.size, wide=left_right, squeeze=thick / halves)]
@@ -237,7 +237,7 @@ def _shoulders(build: Build) -> list[Tubes]:
         arm = ((158, 36, 142, 20), (170, 33, 152, 20), (184, 29, 168, 13), (196, 24, 190, 10.5), (206, 12, 260, 10.5))
         for course in (collar, arm):
             known = np.array(course) * (side, 1, 1, 1)
-            parts.append(curve(build.to_world(known[:, :3]), known[:, 3] * build.size, step_mm=5.0))
+            parts.append(smooth_tube(build.to_world(known[:, :3]), known[:, 3] * build.size, step_mm=5.0))
     return parts
 
 

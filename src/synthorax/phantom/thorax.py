@@ -14,7 +14,7 @@ from scipy.interpolate import PchipInterpolator
 
 from synthorax.phantom.build import Build
 from synthorax.phantom.lattice import HALF_MM, Field, add_tubes, at_points, axes, distance, empty, intersection, union
-from synthorax.phantom.tubes import Tubes, curve
+from synthorax.phantom.tubes import Tubes, smooth_tube
 from synthorax.seeding import generator
 
 Knots = tuple[tuple[float, float, float, float], ...]
@@ -68,7 +68,7 @@ def reference_axes(build: Build) -> tuple[Field, Field, Field]:
     return full[0].astype(np.float32), full[1].astype(np.float32), full[2].astype(np.float32)
 
 
-def profile(knots: Knots, z: NDArray) -> list[NDArray]:
+def section_at(knots: Knots, z: NDArray) -> list[NDArray]:
     """Half-width, front and back at a height, smooth between the knots (Fritsch and Carlson 1980)."""
     heights, *columns = np.array(knots).T
     within = np.clip(z, heights[0], heights[-1])
@@ -79,7 +79,7 @@ def tube_of_sections(knots: Knots, place: tuple[Field, Field, Field], back_power
     """A body of superelliptic sections; signed distance near its surface, closed above the last knot."""
     x, y, z = place
     heights = z[:, :1, :1]
-    wide, front, back = profile(knots, heights)
+    wide, front, back = section_at(knots, heights)
     middle, deep = (front + back) / 2, (back - front) / 2
     power = np.where(y < middle, FRONT_POWER, back_power)
     radius = (np.abs(x / wide) ** power + np.abs((y - middle) / deep) ** power) ** (1 / power)
@@ -109,7 +109,7 @@ def make_shells(build: Build) -> Shells:
     _, y, z = place
     muscle = tube_of_sections(MUSCLE, place, 3.2)
     for side in (-1, 1):
-        arm = curve(build.to_world(np.array(SHOULDER) * (side, 1, 1)), np.array(SHOULDER_RADII) * build.size)
+        arm = smooth_tube(build.to_world(np.array(SHOULDER) * (side, 1, 1)), np.array(SHOULDER_RADII) * build.size)
         add_tubes(muscle, arm, 30.0)
     front = np.clip(-y / 100, 0, 1)
     back = np.clip(y / 100, 0, 1)

@@ -81,7 +81,7 @@ def chain(
     return Tubes(points[:-1], points[1:], radii[:-1], radii[1:], axes[:-1], flat[:-1])
 
 
-def curve(points: ArrayLike, radii_mm: ArrayLike, step_mm: float = 6.0) -> Tubes:
+def smooth_tube(points: ArrayLike, radii_mm: ArrayLike, step_mm: float = 6.0) -> Tubes:
     """A smooth tube through points, after Catmull and Rom (1974).
 
     Args:

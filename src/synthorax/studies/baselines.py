@@ -70,7 +70,7 @@ def detection_splits(study: Study, config: TaskConfig, negatives: float = 1.0) -
     return splits
 
 
-def detection(study: Study, config: TaskConfig) -> list[Arm]:
+def detection_arms(study: Study, config: TaskConfig) -> list[Arm]:
     """Nodules against patches of the same scans without one."""
     check_size(Classification(config))
 
@@ -89,7 +89,7 @@ def brightness(patches: PatchDataset) -> NDArray[np.float64]:
     return np.concatenate(found).astype(np.float64)
 
 
-def malignancy(study: Study, config: TaskConfig) -> list[Arm]:
+def malignancy_arms(study: Study, config: TaskConfig) -> list[Arm]:
     """Malignant against benign by the readers, beside the diameter alone, also among nodules of like size."""
     check_size(Classification(config))
 
@@ -130,7 +130,7 @@ def _diameter(place: Place) -> float:
     return place.nodule.attributes.diameter_mm or 0.0
 
 
-def segmentation(study: Study, config: TaskConfig) -> list[Arm]:
+def segmentation_arms(study: Study, config: TaskConfig) -> list[Arm]:
     """A nodule's voxels in the patch around it."""
     check_size(Segmentation(config))
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from synthorax.datasets.store import Store
 from synthorax.errors import InputError
 from synthorax.report import write_page
-from synthorax.studies.baselines import detection, malignancy, segmentation
+from synthorax.studies.baselines import detection_arms, malignancy_arms, segmentation_arms
 from synthorax.studies.results import TRAININGS, Arm, check_study_folder, machine, write_results
 from synthorax.studies.trials import Study, check_trainings
 from synthorax.tasks.config import TaskConfig
 
-BASELINE_STUDIES = {"detection": detection, "malignancy": malignancy, "segmentation": segmentation}
+BASELINE_STUDIES = {"detection": detection_arms, "malignancy": malignancy_arms, "segmentation": segmentation_arms}
 TITLES = {
     "detection": "A nodule, or a patch of the same scans without one",
     "malignancy": "Malignant or benign, as readers rate it",

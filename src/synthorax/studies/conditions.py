@@ -24,7 +24,7 @@ from synthorax.patch import PatchSpec
 from synthorax.seeding import derive
 from synthorax.shapes.diameter import axial_diameters_mm
 from synthorax.studies.baselines import LIKE_SIZE_RATIO
-from synthorax.studies.patch_makers import nodules_of, sample, sampled
+from synthorax.studies.patch_makers import nodules_of, sampled, samples_for
 from synthorax.studies.results import Interval
 from synthorax.studies.trials import Study, check_splits, defined, over_seeds, patients_of
 from synthorax.tasks.classification import Classification
@@ -96,7 +96,7 @@ def rank_correlation_of(first: NDArray[np.float64], second: NDArray[np.float64])
     return by_rows(value, len(first))
 
 
-def check_diameters(
+def check_widths(
     makers: Mapping[str, Generator], train: PatchDataset, test: PatchDataset, n: int, seed: int = 0
 ) -> list[Check]:
     """Compare the width at half the height of a nodule's profile with its diameter and with the width of its mask.
@@ -128,7 +128,7 @@ def check_diameters(
     asked = nodules_of(train, n, seed)
     stated = np.array([each.diameter_mm or np.nan for each in asked])
     samples: dict[str, Samples] = {
-        name: sample(maker, asked, derive(seed, "diameters")) for name, maker in makers.items()
+        name: samples_for(maker, asked, derive(seed, "diameters")) for name, maker in makers.items()
     }
     outlined = masks.any((1, 2, 3))
     real_masks = {"real": partial(correlation, mask_widths(masks[outlined]), hu[outlined], patients[outlined])}

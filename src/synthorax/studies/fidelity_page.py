@@ -24,7 +24,7 @@ from synthorax.nodule import NoduleAttributes
 from synthorax.patch import POSITIVE
 from synthorax.report import write_page
 from synthorax.seeding import derive
-from synthorax.studies.conditions import SIDES, Check, check_diameters, check_rating
+from synthorax.studies.conditions import SIDES, Check, check_rating, check_widths
 from synthorax.studies.fidelity import Patches, likeness
 from synthorax.studies.patch_makers import (
     as_generator,
@@ -126,7 +126,7 @@ def study_fidelity(
     baseline = rendering(store)
     makers = {each.name: as_generator(each, train) for each in (maker, baseline)}
     generator = makers[maker.name]
-    checks = check_diameters(makers, train, test, samples, seed)
+    checks = check_widths(makers, train, test, samples, seed)
     for name in SIDES:
         checks += check_rating(study, config, makers, train, name, samples // 2, seed)
     asked = nodules_of(train, len(val), derive(seed, "likeness"))

@@ -92,14 +92,14 @@ def labelled(makers: Sequence[Maker]) -> dict[str, Maker]:
     return dict(zip(names, makers, strict=True))
 
 
-def sample(maker: Generator, nodules: Sequence[NoduleAttributes], seed: int) -> Samples:
+def samples_for(maker: Generator, nodules: Sequence[NoduleAttributes], seed: int) -> Samples:
     """A patch for each nodule, of which the maker is told the attributes that it heeds."""
     return Samples.joined(maker.sample(_asked(maker, nodules), seed))
 
 
 def sampled(maker: Generator, nodules: Sequence[NoduleAttributes], seed: int) -> NDArray[np.int16]:
     """Patches in HU [n, z, y, x], one for each nodule."""
-    return sample(maker, nodules, seed).ct
+    return samples_for(maker, nodules, seed).ct
 
 
 def selected(maker: Generator, nodules: Sequence[NoduleAttributes], seed: int) -> NDArray[np.int16]:

@@ -9,7 +9,7 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from synthorax.geometry import orient, resample
+from synthorax.geometry import orient, resample_to_spacing
 from synthorax.patch import PatchSpec
 from synthorax.tasks.classification import SCORED_AT_ONCE, Classification
 from synthorax.volume import Volume
@@ -38,7 +38,7 @@ def find_nodules(task: Classification, ct: Volume, lungs: Volume) -> NDArray[np.
         x, y, z in mm (LPS) and score, the log of the odds, [c, 4].
     """
     spec = task.config.patch
-    scan = resample(orient(ct), spec.spacing_mm)
+    scan = resample_to_spacing(orient(ct), spec.spacing_mm)
     windows = _Windows(task, scan, spec)
     steps = np.maximum(np.rint(COARSE_MM / np.array(spec.spacing_mm)), 1).astype(int)
     grid = np.stack(

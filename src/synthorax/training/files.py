@@ -48,7 +48,7 @@ def parse_record(line: str) -> dict[str, Any] | None:
     """A line of the log; None if it is damaged."""
     try:
         record = json.loads(line)
-        record["step"] = whole(record["step"])
+        record["step"] = checked_count(record["step"])
         numbers = [value for name, value in record.items() if name != "step"]
         is_sound = all(isinstance(value, int | float) for value in numbers)
         return record if is_sound else None
@@ -56,7 +56,7 @@ def parse_record(line: str) -> dict[str, Any] | None:
         return None
 
 
-def whole(number: Any) -> int:
+def checked_count(number: Any) -> int:
     """A count that is 0 or more.
 
     Raises:

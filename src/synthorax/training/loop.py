@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column
 
 from synthorax.errors import InputError, Stopped
-from synthorax.io.atomic import place
+from synthorax.io.atomic import resolved_output
 from synthorax.io.locks import claim
 from synthorax.training.board import Board
 from synthorax.training.guards import Guards, finite, sound
@@ -74,7 +74,7 @@ def fit(
         Stopped: asked to stop by SIGINT, SIGTERM or SIGHUP; the state is saved.
         KeyboardInterrupt: a second SIGINT stops at once, unsaved.
     """
-    with claim(place(run.path)) if fabric.is_global_zero else nullcontext():
+    with claim(resolved_output(run.path)) if fabric.is_global_zero else nullcontext():
         return _fit(training, run, fabric, max_minutes)
 
 

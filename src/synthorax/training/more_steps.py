@@ -11,7 +11,7 @@ from typing import Any
 
 from synthorax.errors import InputError
 from synthorax.io.mappings import read_mapping
-from synthorax.training.files import CONFIG, STATE, whole
+from synthorax.training.files import CONFIG, STATE, checked_count
 from synthorax.training.run_folder import read_state
 from synthorax.training.same_run import HAD_STEPS
 
@@ -35,8 +35,8 @@ def with_more_steps(run: Path, more: int) -> tuple[int, int]:
         raise InputError(run, "no run", "a run that has begun; --set steps=N gives a new run its steps")
     noted = read_mapping(run / CONFIG)
     try:
-        steps, had = whole(noted["config"]["steps"]), noted.get(HAD_STEPS)
-        had = None if had is None else whole(had)
+        steps, had = checked_count(noted["config"]["steps"]), noted.get(HAD_STEPS)
+        had = None if had is None else checked_count(had)
     except (LookupError, TypeError, ValueError) as error:
         raise InputError(run / CONFIG, "no number of steps", "a run's configuration with config.steps") from error
     done = _done(run / STATE)
@@ -56,7 +56,7 @@ def _done(state: Path) -> int:
         return 0
     try:
         found: dict[str, Any] = read_state(state)
-        return whole([*found["done"].values()][-1] if "done" in found else found["step"])
+        return checked_count([*found["done"].values()][-1] if "done" in found else found["step"])
     except Exception as error:  # PyTorch raises errors of every kind over a damaged file
         expected = "the state of this run; without the file the run starts anew"
         raise InputError(state, "a state that does not load", expected) from error

@@ -39,12 +39,12 @@ from synthorax.training.files import (
     PREVIEWS,
     STATE,
     WEIGHTS,
+    checked_count,
     parse_record,
     read_log,
-    whole,
     whole_lines,
 )
-from synthorax.training.same_run import check_config, check_same, plain
+from synthorax.training.same_run import as_mappings, check_config, check_same
 from synthorax.training.trainable import Trainable
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class RunFolder:
 
     def _write_config(self, config: Mapping[str, Any]) -> None:
         with atomic_file(self.path / CONFIG) as file:
-            file.write_text(yaml.safe_dump(json.loads(json.dumps(plain(config))), sort_keys=False))
+            file.write_text(yaml.safe_dump(json.loads(json.dumps(as_mappings(config))), sort_keys=False))
 
     def save(self, model: Trainable, step: int, done: Mapping[str, int]) -> None:
         """Write the state after `step` steps, then the weights; each file is whole at any moment.
@@ -162,13 +162,13 @@ class RunFolder:
             for name, optimizer in model.optimizers.items():
                 optimizer.load_state_dict(state["optimizers"][name])
             model.memory = {str(k): tensor.to(model.device) for k, tensor in state.get("memory", {}).items()}
-            step = whole(state["step"])
-            stages = {str(name): whole(count) for name, count in state.get("done", done(step)).items() if count}
+            step = checked_count(state["step"])
+            stages = {str(name): checked_count(count) for name, count in state.get("done", done(step)).items() if count}
             best = {str(name): float(value) for name, value in state["best"].items()}
             if best and set(best) != {"step", "value"}:
                 raise ValueError(f"a best validation of {sorted(best)}")
-            self.best.update(best, **({"step": whole(best["step"])} if best else {}))
-            self.beyond.update({str(name): whole(count) for name, count in state["beyond"].items()})
+            self.best.update(best, **({"step": checked_count(best["step"])} if best else {}))
+            self.beyond.update({str(name): checked_count(count) for name, count in state["beyond"].items()})
         except Exception as error:  # PyTorch raises errors of every kind over a damaged file
             words = " ".join(f"{type(error).__name__}: {error}".split())
             found = f"a state that does not load ({shorten(words, LONGEST_CAUSE)})"

@@ -35,7 +35,7 @@ def check_config(file: Path, found: Mapping[str, Any], asked: Mapping[str, Any])
     """
     found = {key: _with_defaults(found.get(key), asked.get(key)) for key in found.keys() - {HAD_STEPS}}
     asked = {key: value for key, value in asked.items() if key != HAD_STEPS}
-    before, now = (_flat(plain(each)).get(STEPS_SETTING) for each in (found, asked))
+    before, now = (_flat(as_mappings(each)).get(STEPS_SETTING) for each in (found, asked))
     is_longer = isinstance(before, int) and isinstance(now, int) and now > before
     check_same(file, found, asked, aside=frozenset({STEPS_SETTING}) if is_longer else frozenset())
     return (before, now) if is_longer else None  # type: ignore[return-value]
@@ -53,7 +53,7 @@ def check_same(
     Raises:
         InputError: says what differs, and how to go on.
     """
-    found, asked = _flat(plain(found)), _flat(plain(asked))
+    found, asked = _flat(as_mappings(found)), _flat(as_mappings(asked))
     for key in sorted((found.keys() | asked.keys()) - aside):
         if found.get(key) == asked.get(key):
             continue
@@ -67,7 +67,7 @@ def check_same(
         raise InputError(file, f"a run with {key} {there}", f"{wanted}, as asked; {way}")
 
 
-def plain(tree: Mapping[str, Any]) -> dict[str, Any]:
+def as_mappings(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Return a mapping with its models as mappings."""
     return {k: v.model_dump(mode="json") if isinstance(v, BaseModel) else v for k, v in tree.items()}
 
