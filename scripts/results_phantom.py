@@ -1,10 +1,9 @@
 #!/usr/bin/env python3
-"""Measure lungs, rendered nodules, the phantom and injection; write docs/results/phantom.md with its pictures.
+"""Measure lungs, the phantom and injection; write docs/results/phantom.md with its pictures.
 
     python scripts/results_phantom.py --out docs/results
 
-SYNTHORAX_REAL_DATA names a folder that holds `lidc-scans` and `luna16-nodules`. The constants of rendering were set
-on patients of the training split; nodules compared here are of val and test.
+SYNTHORAX_REAL_DATA names a folder that holds `lidc-scans`.
 """
 
 from __future__ import annotations
@@ -14,16 +13,14 @@ import os
 import resource
 import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation, gaussian_filter, uniform_filter
+from scipy.ndimage import gaussian_filter, uniform_filter
 
 from measuring import whole_process
 from pages import table
@@ -31,21 +28,11 @@ from synthorax import api, figures
 from synthorax.anatomy.lungs import find_lungs
 from synthorax.anatomy.morphology import distance_inside
 from synthorax.datasets.phantoms import Phantom, make_phantom
-from synthorax.datasets.store import Store
 from synthorax.editing.edited import Edited
-from synthorax.geometry import crop, resample_to_spacing
+from synthorax.geometry import resample_to_spacing
 from synthorax.io.atomic import atomic_file
 from synthorax.io.dicom_out import write_ct_series
 from synthorax.io.scans import read_scan
-from synthorax.makers import Edit, fill
-from synthorax.metrics.appearance import EDGES_MM, Nodules, profiles
-from synthorax.nodule import Nodule, NoduleAttributes
-from synthorax.rendering.appearance import draw_appearance
-from synthorax.rendering.renderer import Renderer, render
-from synthorax.rendering.shapes import LidcOutlines
-from synthorax.rendering.solid import solid_of_mask
-from synthorax.scanner import measure_scanner
-from synthorax.seeding import derive, generator
 from synthorax.shapes.overlap import dice
 from synthorax.studies.results import machine
 from synthorax.volume import Volume
@@ -55,10 +42,6 @@ PHANTOM_SEEDS = (0, 1, 2, 3, 4, 5)
 SHOWN_SEED = 3
 SOFT_WINDOW_HU = (-160.0, 240.0)
 VIEW_MM = 1.5
-MOST_RENDERED_MM = 14.0
-"""Wider nodules find no lung to be put into within a 50 mm cube."""
-SHEET, SHEET_HALF = 24, 14
-FREE_HU = -600
 NODULES_INJECTED = 12
 HU_BINS = {
     "air and lung": (-1100, -500),
@@ -67,139 +50,6 @@ HU_BINS = {
     "denser": (100, 300),
     "bone": (300, 3072),
 }
-
-
-@dataclass(frozen=True, eq=False)
-class Real:
-    """A nodule of luna16-nodules: a cube of HU, its mask, what is known of it."""
-
-    hu: Volume
-    mask: NDArray[np.bool_]
-    nodule: Nodule
-
-    @property
-    def kind(self) -> str:
-        """Its class by texture, or calcified."""
-        a = self.nodule.attributes
-        if (a.calcification or 6) < 4.5:
-            return "calcified"
-        return "ground glass" if (a.texture or 5) < 2 else "part-solid" if (a.texture or 5) < 4 else "solid"
-
-    @property
-    def diameter_mm(self) -> float:
-        """As LUNA16 has it."""
-        return self.nodule.attributes.diameter_mm or 0.0
-
-
-def real_nodules(store: Store) -> list[Real]:
-    """Rated nodules of val and test."""
-    found = []
-    for entry in [*store.in_split("val"), *store.in_split("test")]:
-        case = store.read(entry.case_id)
-        nodule = entry.nodules[0]
-        region = case.region(nodule)
-        if region is not None and nodule.attributes.texture is not None and nodule.attributes.diameter_mm:
-            found.append(Real(case.ct, region.within((0, 0, 0), entry.shape), nodule))
-    return found
-
-
-def free_places(real: Real) -> NDArray[np.float32]:
-    """Millimetres to the nearest wall, vessel of some width, or nodule, at each voxel of a cube of 1 mm voxels."""
-    taken = (uniform_filter(real.hu.voxels.astype(np.float32), 5) > FREE_HU) | binary_dilation(real.mask, iterations=2)
-    free: NDArray[np.float32] = distance_inside(~taken, (1, 1, 1))
-    return free
-
-
-def background(pool: list[tuple[Real, NDArray]], own: Real, random: np.random.Generator) -> tuple[Real, Volume] | None:
-    """A patch of another patient's lung in which a nodule of the same diameter has room, and the cube it is of."""
-    need = own.diameter_mm / 2 + 2
-    margin = int(np.clip(need + 4, SHEET_HALF, 22))
-    for i in random.permutation(len(pool)):
-        cube, free = pool[i]
-        if cube is own:
-            continue
-        inner = np.argwhere(free[margin:-margin, margin:-margin, margin:-margin] >= need) + margin
-        if len(inner):
-            at = inner[random.integers(len(inner))]
-            half = int(min(at.min(), (np.array(free.shape) - 1 - at).min()))
-            return cube, crop(cube.hu, (at - half).tolist(), (2 * half + 1,) * 3)
-    return None
-
-
-def profile(hu: NDArray, mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Median HU of one nodule by millimetres from its mask's edge."""
-    return profiles(Nodules(hu[None], mask[None], (1.0, 1.0, 1.0)))[0]
-
-
-def median_profile(found: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """The median over nodules at each depth that a fifth of them, and at least three, reach."""
-    stacked = np.array(found)
-    reached = np.isfinite(stacked).sum(0) >= max(3, len(stacked) / 5)
-    return np.array([np.nanmedian(column) if r else np.nan for column, r in zip(stacked.T, reached, strict=True)])
-
-
-def rendering_lines(reals: list[Real], out: Path) -> Iterator[str]:
-    """HU and profiles of real nodules against their own masks rendered into other patients' lungs."""
-    pool = [(real, free_places(real)) for real in reals]
-    pairs: dict[str, list[tuple[NDArray, NDArray, Real, NDArray, NDArray]]] = defaultdict(list)
-    for i, real in enumerate(reals):
-        random = generator(SEED, "rendering", i)
-        found = background(pool, real, random) if real.diameter_mm <= MOST_RENDERED_MM else None
-        if found is None:
-            continue
-        cube, patch = found
-        solid = solid_of_mask(Volume(real.mask, (1.0, 1.0, 1.0)))
-        ratings = real.nodule.ratings.get("calcification", (6.0,))
-        attributes = NoduleAttributes(**vars(real.nodule.attributes) | {"calcification": float(np.median(ratings))})
-        appearance = draw_appearance(attributes, random)
-        hu, mask = render(
-            patch, np.ones(patch.shape, bool), solid, appearance, measure_scanner(cube.hu), derive(SEED, i)
-        )
-        pairs[real.kind].append((profile(real.hu.voxels, real.mask), profile(hu, mask), real, hu, mask))
-    yield "| | nodules | HU in the mask, real | rendered | spread over nodules, real | rendered | HU deeper than 2 mm, real | rendered | profile differs by, mean abs HU |"
-    yield "|---|---|---|---|---|---|---|---|---|"
-    panels = {}
-    middle = (np.array(EDGES_MM[:-1]) + EDGES_MM[1:]) / 2
-    for kind in ("solid", "part-solid", "ground glass", "calcified"):
-        rows = pairs[kind]
-        means = [[r.hu.voxels[r.mask].mean() for _, _, r, _, _ in rows], [hu[mask].mean() for *_, hu, mask in rows]]
-        curves = [median_profile([row[0] for row in rows]), median_profile([row[1] for row in rows])]
-        deep = [
-            np.nanmedian(curve[middle < -2]) if np.isfinite(curve[middle < -2]).any() else np.nan for curve in curves
-        ]
-        gap = np.nanmean(abs(curves[0] - curves[1]))
-        yield (
-            f"| {kind} | {len(rows)} | {np.median(means[0]):.0f} | {np.median(means[1]):.0f} | {np.std(means[0]):.0f} | {np.std(means[1]):.0f}"
-            f" | {deep[0]:.0f} | {deep[1]:.0f} | {gap:.0f} |"
-        )
-        panels[f"{kind}, {len(rows)}"] = {"real": (middle, curves[0]), "rendered": (middle, curves[1])}
-    figure = figures.lines(panels, [figures.REAL, figures.SYNTHETIC], "mm from the edge of the mask", "HU, median")
-    figure.savefig(out / "phantom-profiles.png")
-
-
-def sheet(reals: list[Real], train_patients: list[str], out: Path) -> None:
-    """24 real nodules, and below each one rendered of the same diameter and ratings, in another patient's lung."""
-    pool = [(real, free_places(real)) for real in reals]
-    random = generator(SEED, "sheet")
-    fitting = sorted((r for r in reals if 4 <= r.diameter_mm <= MOST_RENDERED_MM), key=lambda r: r.diameter_mm)
-    chosen = [fitting[i] for i in np.linspace(0, len(fitting) - 1, SHEET).astype(int)]
-    renderer = Renderer(LidcOutlines(train_patients))
-    rows: list[list[figures.Slice]] = [[], []]
-    for i, real in enumerate(chosen):
-        found = background(pool, real, random)
-        assert found is not None
-        cube, patch = found
-        wanted = NoduleAttributes(**vars(real.nodule.attributes))
-        renderer = Renderer(LidcOutlines(train_patients), measure_scanner(cube.hu))
-        filled = fill(renderer, patch, np.ones(patch.shape, bool), Edit("inject", wanted), derive(SEED, "sheet", i))
-        none = np.zeros(patch.shape[1:], bool)
-        c = patch.shape[0] // 2
-        rows[0].append(
-            figures.Slice(real.hu.voxels[25], np.zeros((50, 50), bool), f"real, {real.diameter_mm:.0f} mm", (25, 25))
-        )
-        rows[1].append(figures.Slice(filled.hu[c], none, "rendered", (c, c), figures.SYNTHETIC))
-    panels = [panel for k in range(0, SHEET, 8) for row in rows for panel in row[k : k + 8]]
-    figures.ct_slices(panels, half=SHEET_HALF, columns=8).savefig(out / "phantom-sheet.png", bbox_inches="tight")
 
 
 def planes(scans: dict[str, Volume], out: Path) -> None:
@@ -407,24 +257,7 @@ def page(real: Path, work: Path, out: Path) -> Iterator[str]:
     yield ""
     yield "## Rendered nodules beside real ones"
     yield ""
-    api.prepare("patches", real / "luna16-nodules", work / "cubes")
-    store = Store(work / "cubes")
-    reals = real_nodules(store)
-    yield f"{len(reals)} rated nodules of the val and test patients of luna16-nodules; those up to {MOST_RENDERED_MM:g} mm with room in another"
-    yield "patient's cube: the real mask and ratings, rendered there, against the nodule itself. The constants were set on the training patients."
-    yield "Calcified nodules of the cubes are clipped at 1023 HU."
-    yield ""
-    yield from rendering_lines(reals, out)
-    yield ""
-    yield "Rendered ground glass is more alike from one nodule to the next than real ground glass is, some of which has a denser middle."
-    yield ""
-    yield "![HU by distance from the mask's edge](phantom-profiles.png)"
-    yield ""
-    yield f"{SHEET} real nodules in the upper rows; below each one that is rendered: the same diameter and ratings, the outline of another nodule,"
-    yield "of a training patient, in the lung of yet another patient."
-    yield ""
-    sheet(reals, store.splits["train"], out)
-    yield "![24 real and 24 rendered nodules](phantom-sheet.png)"
+    yield "Contact sheets, HU and profiles by class, and what a network tells apart: [rendering.md](rendering.md), written by `make results-rendering`."
     yield ""
     yield "## An injection"
     yield ""
