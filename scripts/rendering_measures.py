@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from rendering_sites import SIZE, Job, Real
 from synthorax import hub
 from synthorax.errors import InputError
-from synthorax.metrics.appearance import EDGES_MM, Nodules, invisible, mean_hu, profiles
+from synthorax.metrics.appearance import EDGES_MM, Nodules, mean_hu, profiles
 from synthorax.metrics.bootstrap import Statistic, patient_bootstrap
+from synthorax.metrics.contrast import invisible
 from synthorax.metrics.distances import kid, kid_of_all
 from synthorax.metrics.estimates import Estimate
 from synthorax.metrics.features import Features

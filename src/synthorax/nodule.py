@@ -60,10 +60,6 @@ ORDINARY_KIND = {"calcification": 6, "internal_structure": 1}
 """Ratings that name kinds, and the kind that most nodules are of: no calcium, soft tissue."""
 BENIGN_UP_TO, MALIGNANT_FROM = 2, 4
 """Ratings of malignancy up to which a nodule counts as benign, and from which it counts as malignant."""
-SEEN = 2.0
-"""A nodule is visible from this many standard deviations of the noise on, averaged over the nodule's voxels."""
-LEAST_SHELL_MM = 2.0
-"""Least thickness of the shell around a nodule with which the nodule's HU are compared."""
 FACE_MARGIN_MM = 1.0
 """A cube shows a nodule whole if at least this distance lies between the nodule and each face."""
 

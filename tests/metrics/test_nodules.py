@@ -9,7 +9,8 @@ from scipy.spatial.distance import cdist
 from scipy.stats import wasserstein_distance
 
 from synthorax.errors import InputError
-from synthorax.metrics.appearance import Nodules, border_distance, hu_distance, invisible, mean_hu, profile, profiles
+from synthorax.metrics.appearance import Nodules, border_distance, hu_distance, mean_hu, profile, profiles
+from synthorax.metrics.contrast import invisible
 from synthorax.metrics.overlap import overlap
 
 MM = (1.0, 1.0, 1.0)

@@ -10,10 +10,11 @@ import numpy as np
 from synthorax.anatomy.lungs import Lungs
 from synthorax.anatomy.placement import Ball
 from synthorax.editing.edited import Edited, by_nodule
-from synthorax.editing.visibility import Contrast, contrast
+from synthorax.editing.visibility import contrast
 from synthorax.editing.window import cut
 from synthorax.errors import InputError
 from synthorax.makers import Edit, Method, fill
+from synthorax.metrics.contrast import Contrast
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.provenance import patient_key
 from synthorax.region import Region, paint_labels, regions_of

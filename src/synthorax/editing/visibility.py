@@ -3,40 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from synthorax.anatomy.lungs import Lungs
 from synthorax.geometry import crop
-from synthorax.nodule import LEAST_SHELL_MM, SEEN
+from synthorax.metrics.contrast import Contrast, ball_and_shell, shell_radius_mm
 from synthorax.region import Region
 from synthorax.scanner import measure_scanner
 from synthorax.volume import Volume
 
-SHELL = 2.0
-"""Outer radius of the shell around a nodule, in radii of the nodule."""
 NOISE_MM = 20.0
 """Noise is measured within this distance of the nodule."""
-
-
-@dataclass(frozen=True)
-class Contrast:
-    """How far a nodule stands out.
-
-    Attributes:
-        hu: mean of its ball less the mean of the shell around the ball.
-        least_hu: what the noise alone would make of the difference.
-    """
-
-    hu: float
-    least_hu: float
-
-    @property
-    def visible(self) -> bool:
-        """Whether the nodule is denser than its surroundings by more than noise explains."""
-        return self.hu >= self.least_hu
 
 
 def contrast(
@@ -51,17 +30,16 @@ def contrast(
         lungs: what of the ball and of the shell lies in them is compared; all of both if one of them misses the lungs.
         others: nodules that the shell leaves out.
     """
-    radius = diameter_mm / 2
-    outer = max(SHELL * radius, radius + LEAST_SHELL_MM, 1.5 * max(ct.spacing_mm))
+    outer = shell_radius_mm(diameter_mm, ct.spacing_mm)
     center = nodule.indices().mean(0)
     near, low = _around(ct, center, outer)
     axes = [(np.arange(n) + a - c) * s for n, a, c, s in zip(near.shape, low, center, ct.spacing_mm, strict=True)]
     away = np.sqrt(axes[0][:, None, None] ** 2 + axes[1][:, None] ** 2 + axes[2] ** 2)
+    ball, shell = ball_and_shell(away, diameter_mm, ct.spacing_mm)
     own = nodule.within(low, near.shape)
-    ball = away <= radius
     if not ball.any():
         ball = own
-    shell = (away <= outer) & ~ball & ~own
+    shell &= ~own
     for other in others:
         shell &= ~other.within(low, near.shape)
     if lungs is not None:
@@ -70,14 +48,12 @@ def contrast(
             ball, shell = ball & lung, shell & lung
     if not shell.any():
         return Contrast(0.0, np.inf)
-    hu = float(near.voxels[ball].mean() - near.voxels[shell].mean())
-    least = SEEN / np.sqrt(ball.sum())
     # Structure around the nodule varies at least as much as the noise, which takes longer to measure.
-    if hu < least * float(near.voxels[shell].std()):
-        noise_hu = measure_scanner(_around(ct, center, outer + NOISE_MM)[0]).noise_hu
-    else:
-        noise_hu = float(near.voxels[shell].std())
-    return Contrast(hu, float(least * noise_hu))
+    found = Contrast.of(near.voxels, ball, shell, float(near.voxels[shell].std()))
+    if found.visible:
+        return found
+    noise_hu = measure_scanner(_around(ct, center, outer + NOISE_MM)[0]).noise_hu
+    return Contrast.of(near.voxels, ball, shell, noise_hu)
 
 
 def _around(ct: Volume, center: NDArray[np.float64], reach_mm: float) -> tuple[Volume, list[int]]:

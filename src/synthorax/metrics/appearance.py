@@ -15,8 +15,6 @@ from synthorax.errors import InputError
 from synthorax.metrics import checks
 from synthorax.metrics.bootstrap import Statistic, ratio, resampled
 from synthorax.metrics.estimates import CONFIDENCE
-from synthorax.nodule import LEAST_SHELL_MM, SEEN
-from synthorax.patch import PatchSpec
 from synthorax.volume import check_spacing
 
 EDGES_MM = tuple(range(-6, 7))
@@ -130,42 +128,6 @@ def profile(nodules: Nodules, patients: ArrayLike, *, edges_mm: Sequence[float] 
     low[known], high[known] = np.nanquantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
     edges = np.asarray(edges_mm, np.float64)
     return Profile((edges[1:] + edges[:-1]) / 2, value, low, high)
-
-
-def invisible(
-    hu: NDArray,
-    diameters_mm: ArrayLike,
-    noise_hu: ArrayLike,
-    spacing_mm: tuple[float, float, float],
-    others: NDArray[np.bool_] | None = None,
-) -> NDArray[np.bool_]:
-    """Whether nodules in the middle of patches cannot be told from what is around them, bool [n].
-
-    The mean HU of the ball of a nodule's diameter, less that of the shell about the ball, lies below `SEEN` standard
-    deviations of the noise averaged over as many voxels as the ball has. The shell is as thick as the ball's radius,
-    and 2 mm at least.
-
-    Args:
-        hu: [n, z, y, x].
-        diameters_mm: as asked for, [n].
-        noise_hu: standard deviation of the noise of each nodule's scan, [n].
-        others: voxels that the shells leave out, such as walls and vessels, bool [n, z, y, x].
-
-    Raises:
-        InputError: a ball without a voxel, or a shell without one.
-    """
-    found = []
-    away = PatchSpec(hu.shape[1:], spacing_mm).distances_mm()
-    for i, (diameter, noise) in enumerate(zip(np.asarray(diameters_mm), np.asarray(noise_hu), strict=True)):
-        radius = diameter / 2
-        ball = away <= radius
-        shell = (away <= max(2 * radius, radius + LEAST_SHELL_MM)) & ~ball
-        if others is not None:
-            shell &= ~others[i]
-        if not ball.any() or not shell.any():
-            raise InputError("diameter", f"{diameter:g} mm", "one with voxels in its ball and in the shell around it")
-        found.append(hu[i][ball].mean() - hu[i][shell].mean() < SEEN * noise / np.sqrt(ball.sum()))
-    return np.array(found)
 
 
 def border_distance(mask: NDArray[np.bool_], spacing_mm: Sequence[float]) -> NDArray[np.float32]:
