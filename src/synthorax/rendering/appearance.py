@@ -19,12 +19,16 @@ CALCIUM: dict[int, CalciumPattern] = {
     6: "none",
 }
 """LIDC's rating of calcification."""
-CORE_HU = {1: (35.0, 18.0), 2: (5.0, 8.0), 3: (-90.0, 15.0), 4: (-900.0, 40.0)}
+CORE_HU = {1: (25.0, 45.0), 2: (5.0, 8.0), 3: (-90.0, 15.0), 4: (-900.0, 40.0)}
 """Mean and spread of a dense nodule's inside, by LIDC's rating of internal structure: soft, fluid, fat, air."""
 SOLID_TEXTURE, HAZY_TEXTURE = 4.5, 1.5
 """LIDC's rating of texture from which on a nodule is all solid, and down to which it is all ground glass."""
-OUTLINE_MM = (0.15, 0.3)
+OUTLINE_MM = (0.3, 0.35)
 """Mean and spread of how far outside of the half density readers draw."""
+
+SPICULES, TAGS, VESSELS = 0.8, 0.5, 0.5
+"""Mean numbers of strands: spicules of a nodule of 10 mm by the square of how far its spiculation lies above 1, strands
+to the pleura by that distance, strands to vessels of a nodule of 10 mm."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,9 @@ class Appearance:
         calcium_hu: density of it.
         outline_mm: how far outside of where its density is half a reader would outline it.
         edge_mm: how far the edge is blurred beyond what the scanner does.
-        spicules: how many.
+        spicules: strands that end in the lung.
+        tags: strands to the pleura, where it is near.
+        vessels: strands to vessels that are near.
     """
 
     core_hu: float
@@ -51,7 +57,9 @@ class Appearance:
     calcium_hu: float
     outline_mm: float
     edge_mm: float
-    spicules: int
+    spicules: int = 0
+    tags: int = 0
+    vessels: int = 0
 
 
 def draw_appearance(condition: NoduleAttributes, random: np.random.Generator) -> Appearance:
@@ -61,17 +69,20 @@ def draw_appearance(condition: NoduleAttributes, random: np.random.Generator) ->
     mean, spread = CORE_HU.get(structure, CORE_HU[1])
     share = np.clip((texture - HAZY_TEXTURE) / (SOLID_TEXTURE - HAZY_TEXTURE), 0, 1)
     core_share = 1.0 if share == 1 else 0.0 if share == 0 else float(np.clip(share * random.normal(1, 0.15), 0.1, 0.9))
-    spiculation = _given(condition.spiculation, 1.0)
+    spiculation = float(np.clip(_given(condition.spiculation, 1.0), 1, 5))
+    wide = _given(condition.diameter_mm, 10.0) / 10
     return Appearance(
         core_hu=float(random.normal(mean, spread)),
         core_share=core_share,
-        haze_hu=float(random.normal(-600 + 240 * share, 60)),
+        haze_hu=float(random.normal(-540 + 210 * share, 60)),
         cavity=structure == 4,
         calcium=CALCIUM.get(round(_given(condition.calcification, 6.0)), "none"),
         calcium_hu=float(random.uniform(700, 1600)),
-        outline_mm=float(np.clip(random.normal(*OUTLINE_MM), -0.4, 0.8)),
+        outline_mm=float(np.clip(random.normal(*OUTLINE_MM), -0.3, 1.2)),
         edge_mm=0.35 * float(np.clip(5 - _given(condition.margin, 4.5), 0, 4)),
-        spicules=int(random.poisson(4 * np.clip(spiculation - 1, 0, 4) ** 2)),
+        spicules=int(random.poisson(SPICULES * wide * (spiculation - 1) ** 2)),
+        tags=int(random.poisson(TAGS * (spiculation - 1))),
+        vessels=int(random.poisson(VESSELS * wide * (1 + spiculation) / 2)),
     )
 
 

@@ -20,24 +20,29 @@ from synthorax.nodule import NoduleAttributes
 from synthorax.rendering.appearance import Appearance, draw_appearance
 from synthorax.rendering.overlay import laid_over, lung_hu_of
 from synthorax.rendering.shapes import LidcOutlines, ShapeSource
-from synthorax.rendering.solid import NoduleSolid, Spicules, solid_of_mask, turned
+from synthorax.rendering.solid import NoduleSolid, solid_of_mask, turned
+from synthorax.rendering.strands import draw_strands, share_of
 from synthorax.scanner import CONTEXT_MM, Scanner, measure_scanner
 from synthorax.seeding import derive, generator
 from synthorax.shapes.diameter import axial_diameter_mm
 from synthorax.volume import Volume
 
-THINNEST = 0.15
+THINNEST = 0.22
 """A generous outline is at most this part of a shape's depth outside of it."""
 PART_MM = 0.7
 """Voxels are summed over parts no longer than this."""
 NODULE_GRAIN_HU, NODULE_GRAIN_MM = 20.0, 1.5
 """Standard deviation of the HU inside a nodule, and of the Gaussian that correlates it."""
-HAZE_GRAIN = 0.25
-"""Ground glass varies by so much of its density above lung."""
-SPINE_HU, SPINE_MM = 0.0, (0.9, 1.7)
-"""Density of spicules, and their radius at the base."""
-TAPER = 0.75
-"""A spicule loses so much of its radius up to its end."""
+ROUGH_MM, ROUGHEST, ROUGH_LENGTH_MM = 0.8, 0.2, 1.5
+"""Standard deviation of how far a nodule's edge lies off its outline, its largest part of the depth, and its length."""
+CORE_ROUGH = 0.25
+"""The edge of a dense core lies off by this standard deviation, in depths."""
+FAINTEST_HU = 150.0
+"""Ground glass is at least this much denser than the lung."""
+HAZE_GRAIN = 0.3
+"""Standard deviation of the density of ground glass above lung, of that density."""
+STRAND_HU = 0.0
+"""HU of strands."""
 SHAPE_FITTINGS = 5
 """A shape is scaled at most this often until its mask has the requested diameter; the nearest counts."""
 DIAMETER_TOLERANCE = 0.1
@@ -99,7 +104,9 @@ class Renderer:
         wanted = replace(NoduleAttributes(**shape.attributes.given() | asked), subtlety=None)
         solid = fitted(turned(solid_of_mask(shape.mask, diameter), random), patch, diameter)
         scanner = self._scanner or measure_scanner(patch)
-        hu, nodule = render(patch, region, solid, draw_appearance(wanted, random), scanner, derive(seed, "inside"))
+        drawn = draw_appearance(replace(wanted, diameter_mm=diameter), random)
+        reach = self.reach_mm(edit)[1]
+        hu, nodule = render(patch, region, solid, drawn, scanner, derive(seed, "inside"), reach)
         return Filled(hu, nodule, wanted, shape.origin, shape.notes)
 
 
@@ -176,20 +183,26 @@ def render(
     appearance: Appearance,
     scanner: Scanner,
     seed: int,
+    reach_mm: float | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """A patch with a shape of given appearance in its middle.
 
     Args:
         region: bool [z, y, x], where it may be changed.
+        reach_mm: strands lead at most this far from the middle; as far as the patch does if not given.
 
     Returns:
         HU float32 [z, y, x], and the nodule's voxels as a reader would outline them, bool [z, y, x].
     """
     random = generator(seed)
     hu = patch.voxels.astype(np.float32)
-    spicules = draw_spicules(solid, appearance.spicules, random)
-    spread = float(np.linalg.norm(spicules.origin_mm)) + spicules.to_mm.max(initial=0)
-    reach = max(solid.reach_mm, spread) + 3 * max(scanner.blur_mm) + appearance.edge_mm
+    blur = 3 * max(scanner.blur_mm)
+    if reach_mm is None:
+        reach_mm = min(n * s / 2 for n, s in zip(patch.shape, patch.spacing_mm, strict=True))
+    room = max(reach_mm, solid.reach_mm)
+    strands = draw_strands(solid, appearance, replace(patch, voxels=hu), room - blur / 2, random)
+    spread = max((float(np.linalg.norm(s.points_mm, axis=1).max()) for s in strands), default=0.0)
+    reach = max(solid.reach_mm, spread) + blur + appearance.edge_mm
     box = _box(patch, reach)
     parts = _parts(patch)
     points = _points(patch, box, parts)
@@ -197,22 +210,14 @@ def render(
     cover, tissue_hu = _densities(points, distance, solid, appearance, lung_hu_of(hu[box]), random, patch, parts)
     edge = np.divide(appearance.edge_mm, patch.spacing_mm)
     cover, density = (gaussian_filter(_means(values, parts), edge) for values in (cover, cover * tissue_hu))
-    if appearance.spicules:
-        spines = np.maximum(_means(_spines(points, spicules), parts) - cover, 0)
-        cover, density = cover + spines, density + spines * SPINE_HU
+    if strands:
+        strand_share = 1.0 if appearance.core_share else 0.35
+        beside = np.maximum(strand_share * _means(share_of(points, strands, PART_MM), parts) - cover, 0)
+        cover, density = cover + beside, density + beside * STRAND_HU
     cover, density = (scanner.blurred(values, patch.spacing_mm) for values in (cover, density))
     tissue = density / np.maximum(cover, 1e-6)
     hu[box] = laid_over(replace(patch, voxels=hu[box]), cover, tissue, region[box], scanner, seed)
     return hu, outlined(solid, patch) & region
-
-
-def draw_spicules(solid: NoduleSolid, count: int, random: np.random.Generator) -> Spicules:
-    """Spines in all directions, from inside the shape to up to its own radius beyond its outline."""
-    directions = random.normal(size=(count, 3))
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    outline = solid.radius_mm(directions) if count else np.zeros(0)
-    length = random.uniform(1.5, np.maximum(3.0, 1.3 * solid.depth_mm), count)
-    return Spicules(solid.deepest_mm, directions, 0.8 * outline, outline + length, random.uniform(*SPINE_MM, count))
 
 
 def _densities(
@@ -230,15 +235,15 @@ def _densities(
     step = PART_MM / 2
     outline_mm = min(a.outline_mm, THINNEST * solid.depth_mm)
     depth = max(solid.depth_mm - outline_mm, 0.3)
-    within = distance + outline_mm
+    rough = _grain(points.shape[1:], patch, parts, random, ROUGH_LENGTH_MM)
+    within = distance + outline_mm + min(ROUGH_MM, ROUGHEST * solid.depth_mm) * rough
     body = np.clip(0.5 - within / step, 0, 1)
     # How far in, from 0 at the outline to 1 in the middle.
     inwards = np.clip(-within / depth, 0, 1)
-    grain = _grain(points.shape[1:], patch, parts, random)
-    core = (
-        np.clip((inwards - (1 - a.core_share)) * depth / step + 0.5, 0, 1) if a.core_share < 1 else np.ones_like(body)
-    )
-    above = (a.haze_hu - lung_hu) * (1 + HAZE_GRAIN * grain)
+    grain = _grain(points.shape[1:], patch, parts, random, NODULE_GRAIN_MM)
+    dense = inwards + CORE_ROUGH * _grain(points.shape[1:], patch, parts, random, 0.5 * depth)
+    core = np.clip((dense - (1 - a.core_share)) * depth / step + 0.5, 0, 1) if a.core_share < 1 else np.ones_like(body)
+    above = max(a.haze_hu - lung_hu, FAINTEST_HU) * (1 + HAZE_GRAIN * grain)
     core_hu = a.core_hu
     haze_cover = np.clip(above / max(core_hu - lung_hu, 1), 0, 1)
     hu = core_hu + NODULE_GRAIN_HU * grain
@@ -270,30 +275,12 @@ def _calcium(
     return np.clip((0.35 * depth - aside) * sharp / depth + 0.5, 0, 1)
 
 
-def _spines(points: NDArray[np.float32], spicules: Spicules) -> NDArray[np.float32]:
-    """Share of each part of a voxel that spicules fill."""
-    found = np.zeros(points.shape[1:], np.float32)
-    points = points - spicules.origin_mm.astype(np.float32)[:, None, None, None]
-    grid = points[0, :, 0, 0], points[1, 0, :, 0], points[2, 0, 0, :]
-    for direction, start, end, width in zip(
-        spicules.directions.astype(np.float32), spicules.from_mm, spicules.to_mm, spicules.width_mm, strict=True
-    ):
-        ends = np.outer((start, end), direction)
-        low, high = ends.min(0) - width - PART_MM, ends.max(0) + width + PART_MM
-        box = tuple(slice(*np.searchsorted(axis, (a, b))) for axis, a, b in zip(grid, low, high, strict=True))
-        here = points[(slice(None), *box)]
-        along = np.tensordot(direction, here, 1)
-        away = np.sqrt(np.maximum((here**2).sum(0) - along**2, 0))
-        radius = width * (1 - TAPER * (along - start) / (end - start))
-        share = np.where((along > start) & (along < end), np.clip(0.5 + (radius - away) / PART_MM, 0, 1), 0)
-        found[box] = np.maximum(found[box], share)
-    return found
-
-
-def _grain(shape: tuple[int, ...], patch: Volume, parts: list[int], random: np.random.Generator) -> NDArray[np.float32]:
+def _grain(
+    shape: tuple[int, ...], patch: Volume, parts: list[int], random: np.random.Generator, length_mm: float
+) -> NDArray[np.float32]:
     """A smooth random field of unit variance on the parts of voxels."""
     white = random.standard_normal(shape, np.float32)
-    field = gaussian_filter(white, [NODULE_GRAIN_MM * n / s for n, s in zip(parts, patch.spacing_mm, strict=True)])
+    field = gaussian_filter(white, [length_mm * n / s for n, s in zip(parts, patch.spacing_mm, strict=True)])
     return field / max(float(field.std()), 1e-6)
 
 

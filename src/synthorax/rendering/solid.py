@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import cos, sin
@@ -22,25 +23,9 @@ VOXELS_ACROSS = 48
 """A shape is kept on about this many voxels across its width."""
 LEAST_VOXEL_MM, MOST_VOXEL_MM = 0.25, 1.0
 """Bounds of those voxels' size."""
+ROUNDED = 0.5
+"""A shape is smoothed along each axis by a Gaussian of this part of the spacing of the voxels it was outlined in."""
 TURNED = 2 * np.pi
-
-
-@dataclass(frozen=True, eq=False)
-class Spicules:
-    """Tapering spines that stand on a shape.
-
-    Attributes:
-        origin_mm: where they all point from, (z, y, x) from the shape's centre.
-        directions: unit vectors [n, (z, y, x)].
-        from_mm, to_mm: where each begins and ends, from the origin [n].
-        width_mm: radius at its base [n].
-    """
-
-    origin_mm: NDArray[np.float64]
-    directions: NDArray[np.float64]
-    from_mm: NDArray[np.float64]
-    to_mm: NDArray[np.float64]
-    width_mm: NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,15 +120,21 @@ def solid_of_mask(mask: Volume, diameter_mm: float | None = None) -> NoduleSolid
     grid = tuple((np.ceil(extent / step).astype(int) + 2 * MARGIN).tolist())
     fine = resample(present, mask.spacing_mm, grid, (step,) * 3)
     assert fine is not None
-    occupied = gaussian_filter(fine, 1) > PRESENT
-    if not occupied.any():
-        occupied = fine > 0
+    occupied = _rounded(fine, mask.spacing_mm, step)
     own_mm = axial_diameter_mm(np.argwhere(occupied), (step,) * 3)
     half = step / 2
     outside = edt.edt(~occupied, anisotropy=(step,) * 3, black_border=False)
     within = edt.edt(occupied, anisotropy=(step,) * 3, black_border=False)
     distance = np.where(occupied, half - within, outside - half).astype(np.float32)
     return NoduleSolid(distance, step, (diameter_mm or own_mm) / own_mm)
+
+
+def _rounded(fine: NDArray[np.float32], spacing_mm: Sequence[float], step_mm: float) -> NDArray[np.bool_]:
+    """A shape [z, y, x] without the edges that slices and pixels leave, of the volume that it had."""
+    smooth = gaussian_filter(fine, [max(1.0, ROUNDED * s / step_mm) for s in spacing_mm])
+    count = int((fine >= PRESENT).sum()) or 1
+    level = np.partition(smooth.ravel(), smooth.size - count)[smooth.size - count]
+    return smooth >= level
 
 
 def turned(solid: NoduleSolid, random: np.random.Generator) -> NoduleSolid:
