@@ -24,13 +24,13 @@ SEGMENTS = 7
 """Segments of a strand."""
 SMOOTH_MM = 0.7
 """Standard deviation of the blur under which vessels are looked for."""
-VESSEL_HU = 250.0
+DENSER_THAN_LUNG_HU = 250.0
 """A voxel this much denser than the lung belongs to a vessel or to the pleura."""
 WALL_MM = 5.0
 """A cube of this width that is mostly dense lies in the chest wall or a large vessel, on whose surface strands end."""
 NEAREST_MM, FARTHEST_MM = 2.0, 12.0
 """Least and greatest distance from the nodule's outline to a vessel or a wall that a strand is drawn to."""
-APART_MM = 4.0
+ENDS_APART_MM = 4.0
 """Distance between the ends of two strands."""
 LENGTH_MM, LENGTH_SPREAD = 8.0, 0.5
 """Median length of a spicule beyond the outline of a nodule of 10 mm, and the standard deviation of its logarithm."""
@@ -39,7 +39,7 @@ RADIUS_MM, TIP_MM = (0.8, 1.4), 0.45
 """Range of a strand's radius where it leaves the nodule, and its radius at the end."""
 BEND = 0.14
 """Standard deviation of how far the middle of a strand lies off its chord, in its lengths."""
-INSIDE = 0.8
+ROOT_SHARE = 0.8
 """A strand begins at this share of the way from the nodule's deepest point to its outline."""
 
 
@@ -98,7 +98,7 @@ def find_ends(patch: Volume, solid: NoduleSolid, reach_mm: float) -> Ends:
     points = np.stack(np.meshgrid(*axes, indexing="ij")).astype(np.float32)
     near = (points**2).sum(0) <= reach_mm**2
     smooth = gaussian_filter(hu, np.divide(SMOOTH_MM, patch.spacing_mm))
-    dense = smooth > lung_hu_of(hu) + VESSEL_HU
+    dense = smooth > lung_hu_of(hu) + DENSER_THAN_LUNG_HU
     wall = uniform_filter(dense.astype(np.float32), [max(1, round(WALL_MM / s)) for s in patch.spacing_mm]) > 0.5
     away = solid.at(points)
     near &= dense & (away >= NEAREST_MM) & (away <= FARTHEST_MM)
@@ -108,13 +108,13 @@ def find_ends(patch: Volume, solid: NoduleSolid, reach_mm: float) -> Ends:
 def _apart(
     ends: NDArray[np.float64], count: int, solid: NoduleSolid, random: np.random.Generator
 ) -> list[NDArray[np.float64]]:
-    """Some of the ends, the nearer the likelier, none within `APART_MM` of another."""
+    """Some of the ends, the nearer the likelier, none within `ENDS_APART_MM` of another."""
     found: list[NDArray[np.float64]] = []
     while len(ends) and len(found) < count:
         away = solid.at(ends.T[:, :, None, None])[:, 0, 0] if ends.ndim == 2 else np.zeros(0)
         weight = np.exp(-away / NEAREST_MM)
         found.append(ends[random.choice(len(ends), p=weight / weight.sum())])
-        ends = ends[np.linalg.norm(ends - found[-1], axis=1) > APART_MM]
+        ends = ends[np.linalg.norm(ends - found[-1], axis=1) > ENDS_APART_MM]
     return found
 
 
@@ -123,7 +123,7 @@ def _strand(solid: NoduleSolid, end: NDArray[np.float64], random: np.random.Gene
     origin = solid.deepest_mm
     length = float(np.linalg.norm(end - origin))
     direction = (end - origin) / length
-    start = origin + INSIDE * min(float(solid.radius_mm(direction[None])[0]), length) * direction
+    start = origin + ROOT_SHARE * min(float(solid.radius_mm(direction[None])[0]), length) * direction
     aside = random.normal(size=3)
     aside -= (aside @ direction) * direction
     aside *= 2 * BEND * random.normal() * np.linalg.norm(end - start) / max(float(np.linalg.norm(aside)), 1e-6)
