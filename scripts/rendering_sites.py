@@ -178,7 +178,7 @@ def outline_of(readings: Sequence[Reading], mask: NDArray[np.bool_]) -> tuple[ND
     at = index / spacing + np.argwhere(counts).mean(0)[:, None, None, None]
     one = sorted(readings, key=lambda reading: reading.region.voxels)[(len(readings) - 1) // 2]
     found, union = (
-        map_coordinates(each.astype(np.float32), at, order=1) >= 0.5
+        map_coordinates(each.astype(np.float32), at, order=1, mode="grid-constant") >= 0.5
         for each in (one.region.within(corner, counts.shape), counts > 0)
     )
     return found, float(2 * (union & mask).sum() / max(union.sum() + mask.sum(), 1))

@@ -55,6 +55,7 @@ def inject(
         auto: put so many more in places that are found.
         diameter_mm: longest chord in a slice: of all, or of one after the other, those of `at_mm` first.
         attributes: of all; what is missing is as the shape's own nodule has it.
+        seed: what is drawn depends on it and on the scan's voxels: one seed gives other nodules in another scan.
         site: where `auto` puts them: in the lung by itself, attached to the pleura, or to a vessel.
         clearance: of those places; 2 mm from the wall, 0 from vessels and 5 from other nodules if not given.
         labels: nodules that are in the scan; new ones stay clear of them and get the labels after theirs.

@@ -14,7 +14,6 @@ from synthorax.editing.edited import Edited
 from synthorax.editing.plan import ball_around
 from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_folder
-from synthorax.io.dicom_out import write_ct_series, write_segmentation
 from synthorax.io.images import WRITTEN_SUFFIXES, image_stem, write_image
 from synthorax.io.mappings import read_mapping
 from synthorax.io.scans import Scan
@@ -90,6 +89,8 @@ def _write_dicom(
     folder: Path, edited: Edited, region: Volume, origin: Origin, source: Scan, keep_identity: bool
 ) -> tuple[dict[str, str], str]:
     """Write series and segmentations; returns the files by what they are, and the patient id of the series."""
+    from synthorax.io.dicom_out import write_ct_series, write_segmentation
+
     headers = write_ct_series(
         folder / SERIES,
         edited.ct,

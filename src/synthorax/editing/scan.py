@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -17,15 +18,21 @@ from synthorax.errors import InputError
 from synthorax.geometry import AIR_HU, orient
 from synthorax.io.scans import Scan
 from synthorax.makers import Method
+from synthorax.seeding import derive
 from synthorax.volume import Volume
 
 LungFinder = Callable[[Volume], Lungs]
+
+SEED_STEP = (2, 8, 8)
+"""Every so many voxels along (z, y, x) tell one scan from another."""
 
 
 def inject_scan(
     scan: Scan, request: Request, method: Method, seed: int, finder: LungFinder, labels: Volume | None = None
 ) -> Edited:
     """Put the nodules of a request into a scan; its lungs are found once.
+
+    What is drawn depends on the seed and on the scan, so that scans edited with one seed get different nodules.
 
     Args:
         scan: HU as stored, on any axes; NaN is what the scanner did not see, and stays.
@@ -37,8 +44,9 @@ def inject_scan(
     known = None if labels is None else orient(labels, "LPS")
 
     def edit(upright: Volume) -> Edited:
-        plan = plan_nodules(upright, request, seed, labels=known, finder=finder)
-        made = inject_nodules(upright, plan.wanted, method, seed, lungs=plan.lungs, labels=known)
+        own = seed_in_scan(seed, upright)
+        plan = plan_nodules(upright, request, own, labels=known, finder=finder)
+        made = inject_nodules(upright, plan.wanted, method, own, lungs=plan.lungs, labels=known)
         return made.noting(plan.notes)
 
     return edited_upright(scan, edit)
@@ -56,7 +64,17 @@ def erase_scan(scan: Scan, places: Sequence[Ball], method: Method, seed: int, la
     """
     known = [] if labels is None else unwanted_of(orient(labels, "LPS"))
     unwanted = [*(Unwanted(place) for place in places), *known]
-    return edited_upright(scan, lambda upright: erase_nodules(upright, unwanted, method, seed))
+    return edited_upright(scan, lambda upright: erase_nodules(upright, unwanted, method, seed_in_scan(seed, upright)))
+
+
+def seed_in_scan(seed: int, upright: Volume) -> int:
+    """A seed of a scan's own: scans that differ in their voxels have different ones.
+
+    Args:
+        upright: HU [z, y, x] on axes that lead along LPS, so that the file format does not matter.
+    """
+    some = upright.voxels[:: SEED_STEP[0], :: SEED_STEP[1], :: SEED_STEP[2]]
+    return derive(seed, "scan", zlib.crc32(np.rint(some).astype("<i4").tobytes()))
 
 
 def edited_upright(scan: Scan, edit: Callable[[Volume], Edited]) -> Edited:

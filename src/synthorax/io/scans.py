@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from synthorax.errors import InputError
 from synthorax.geometry import AIR_HU
-from synthorax.io import dicom
 from synthorax.io.atomic import atomic_file
 from synthorax.io.contents import what_is
-from synthorax.io.dicom_kept import kept_elements
-from synthorax.io.dicom_out import write_ct_series
 from synthorax.io.images import image_stem, is_image, open_image, write_image
 from synthorax.io.walk import not_regular
 from synthorax.provenance import write_manifest
 from synthorax.volume import Volume
+
+if TYPE_CHECKING:
+    from synthorax.io.dicom import CtSeries
 
 AIR_BELOW_HU = -200
 """A CT of a chest has some air in it, and a picture that was scaled has not."""
@@ -43,7 +43,7 @@ class Scan:
     ct: Volume
     patient_id: str = ""
     series_uid: str = ""
-    dicom: dicom.CtSeries | None = None
+    dicom: CtSeries | None = None
     notes: tuple[str, ...] = ()
     path: Path | None = None
 
@@ -77,6 +77,8 @@ def read_scan(path: Path, series: str | None = None, *, any_values: bool = False
             return Scan(image.volume, notes=notes, path=path)
         volume, cut = _as_int16(path, image.volume)
         return Scan(volume, notes=(*notes, *cut), path=path)
+    from synthorax.io import dicom  # pydicom takes longer to import than an image to read
+
     if path.is_file() and not dicom.is_dicom(path):
         kind = not_regular(path) or what_is(path) or "a file of no known kind"
         raise InputError(path, kind, "a DICOM folder, NIfTI, MHA, MHD or NRRD")
@@ -84,7 +86,7 @@ def read_scan(path: Path, series: str | None = None, *, any_values: bool = False
     return replace(of_series(found), path=path.parent if path.is_file() else path)
 
 
-def of_series(found: dicom.CtSeries) -> Scan:
+def of_series(found: CtSeries) -> Scan:
     """The scan of a DICOM series."""
     return Scan(found.volume, found.patient_id, found.series_uid, found, found.notes)
 
@@ -163,6 +165,9 @@ def write_scan(
             with atomic_file(sidecar(path)) as file:
                 write_manifest(file, details)
         return
+    from synthorax.io.dicom_kept import kept_elements
+    from synthorax.io.dicom_out import write_ct_series
+
     series = source.dicom if source else None
     if series is not None and (not_kept := kept_elements(series, keep_identity=keep_identity)[1]):
         details["notes"] = [*details.get("notes", []), *not_kept]

@@ -31,18 +31,22 @@ THINNEST = 0.22
 """A generous outline is at most this part of a shape's depth outside of it."""
 PART_MM = 0.7
 """Voxels are summed over parts no longer than this."""
-NODULE_GRAIN_HU, NODULE_GRAIN_MM = 20.0, 1.5
+NODULE_GRAIN_HU, NODULE_GRAIN_MM = 22.0, 1.0
 """Standard deviation of the HU inside a nodule, and of the Gaussian that correlates it."""
-ROUGH_MM, ROUGHEST, ROUGH_LENGTH_MM = 0.8, 0.2, 1.5
-"""Standard deviation of how far a nodule's edge lies off its outline, its largest part of the depth, and its length."""
-CORE_ROUGH = 0.25
+BUMP_MM, DENT_MM, ROUGH_LENGTH_MM = 1.0, 0.6, 1.2
+"""How far a nodule's edge lies outside and inside of its outline, by standard deviations of a field of this length."""
+ROUGHEST = 0.4
+"""`BUMP_MM` is at most this part of a shape's depth, and `DENT_MM` in proportion."""
+CORE_ROUGH = 0.2
 """The edge of a dense core lies off by this standard deviation, in depths."""
 FAINTEST_HU = 150.0
 """Ground glass is at least this much denser than the lung."""
-HAZE_GRAIN = 0.3
+HAZE_GRAIN = 0.2
 """Standard deviation of the density of ground glass above lung, of that density."""
 STRAND_HU = 0.0
 """HU of strands."""
+HAZY_STRAND = 0.35
+"""Share of tissue in the strands of pure ground glass."""
 SHAPE_FITTINGS = 5
 """A shape is scaled at most this often until its mask has the requested diameter; the nearest counts."""
 DIAMETER_TOLERANCE = 0.1
@@ -211,8 +215,8 @@ def render(
     edge = np.divide(appearance.edge_mm, patch.spacing_mm)
     cover, density = (gaussian_filter(_means(values, parts), edge) for values in (cover, cover * tissue_hu))
     if strands:
-        strand_share = 1.0 if appearance.core_share else 0.35
-        beside = np.maximum(strand_share * _means(share_of(points, strands, PART_MM), parts) - cover, 0)
+        tissue = 1.0 if appearance.core_share else HAZY_STRAND
+        beside = np.maximum(tissue * _means(share_of(points, strands, PART_MM), parts) - cover, 0)
         cover, density = cover + beside, density + beside * STRAND_HU
     cover, density = (scanner.blurred(values, patch.spacing_mm) for values in (cover, density))
     tissue = density / np.maximum(cover, 1e-6)
@@ -236,7 +240,8 @@ def _densities(
     outline_mm = min(a.outline_mm, THINNEST * solid.depth_mm)
     depth = max(solid.depth_mm - outline_mm, 0.3)
     rough = _grain(points.shape[1:], patch, parts, random, ROUGH_LENGTH_MM)
-    within = distance + outline_mm + min(ROUGH_MM, ROUGHEST * solid.depth_mm) * rough
+    rough *= np.where(rough < 0, BUMP_MM, DENT_MM) * min(a.roughness, ROUGHEST * solid.depth_mm / BUMP_MM)
+    within = distance + outline_mm + rough
     body = np.clip(0.5 - within / step, 0, 1)
     # How far in, from 0 at the outline to 1 in the middle.
     inwards = np.clip(-within / depth, 0, 1)

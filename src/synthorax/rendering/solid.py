@@ -23,8 +23,9 @@ VOXELS_ACROSS = 48
 """A shape is kept on about this many voxels across its width."""
 LEAST_VOXEL_MM, MOST_VOXEL_MM = 0.25, 1.0
 """Bounds of those voxels' size."""
-ROUNDED = 0.5
-"""A shape is smoothed along each axis by a Gaussian of this part of the spacing of the voxels it was outlined in."""
+ROUNDED_SLICES, ROUNDED_VOXELS = 0.3, 1.0
+"""A shape is smoothed by a Gaussian, across its slices of this part of their spacing, within them of so many of its own
+voxels. A wider one would shorten its longest chord, by which it is scaled, and so make all else of it too wide."""
 TURNED = 2 * np.pi
 
 
@@ -131,7 +132,8 @@ def solid_of_mask(mask: Volume, diameter_mm: float | None = None) -> NoduleSolid
 
 def _rounded(fine: NDArray[np.float32], spacing_mm: Sequence[float], step_mm: float) -> NDArray[np.bool_]:
     """A shape [z, y, x] without the edges that slices and pixels leave, of the volume that it had."""
-    smooth = gaussian_filter(fine, [max(1.0, ROUNDED * s / step_mm) for s in spacing_mm])
+    across = max(ROUNDED_VOXELS, ROUNDED_SLICES * spacing_mm[0] / step_mm)
+    smooth = gaussian_filter(fine, [across, ROUNDED_VOXELS, ROUNDED_VOXELS])
     count = int((fine >= PRESENT).sum()) or 1
     level = np.partition(smooth.ravel(), smooth.size - count)[smooth.size - count]
     return smooth >= level
