@@ -138,6 +138,12 @@ def test_the_same_seed_gives_the_same_scan_and_another_another(ct):
     assert one.nodules[0].center_mm != other.nodules[0].center_mm
 
 
+def test_scans_edited_with_one_seed_get_nodules_of_their_own(ct, place):
+    other = replace(ct, voxels=ct.voxels + 1)
+    one, two = (sx.inject(scan, at_mm=place, diameter_mm=12, seed=1) for scan in (ct, other))
+    assert (one.mask.voxels != two.mask.voxels).any()
+
+
 def test_a_nodule_does_not_depend_on_those_after_it(ct):
     one, two = sx.inject(ct, auto=1, diameter_mm=8, seed=4), sx.inject(ct, auto=2, diameter_mm=8, seed=4)
     assert two.nodules[0] == one.nodules[0]

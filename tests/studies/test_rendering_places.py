@@ -1,10 +1,19 @@
-"""Places at which rendered nodules are compared with real ones."""
+"""Real nodules that rendered ones are compared with, and the places at which they are."""
 
 import numpy as np
 import pytest
+from scipy.ndimage import distance_transform_edt
 
-from rendering_sites import SIZE, Real, matched_jobs
+from rendering_sites import LEAST_MATCH, MATCHED, SIZE, Real, matched_jobs, outline_of, readings_of
+from synthorax.annotations.lidc_table import read_lidc_scans
+from synthorax.io.images import read_image
+from synthorax.io.tables import read_table
 from synthorax.nodule import Nodule, NoduleAttributes
+from synthorax.rendering.appearance import draw_appearance
+from synthorax.rendering.renderer import render
+from synthorax.rendering.solid import solid_of_mask
+from synthorax.scanner import Scanner
+from synthorax.volume import Volume
 
 
 def cube(i, beside_wall):
@@ -55,3 +64,38 @@ def test_a_nodule_beside_a_wall_gets_a_place_with_more_wall_around_it(reals, job
 def test_places_are_those_of_the_seed(reals, jobs):
     assert matched_jobs(reals, seed=0) == jobs
     assert matched_jobs(reals, seed=1) != jobs
+
+
+def test_rendered_nodules_have_the_densities_of_real_ones_within_a_readers_outline(real_data):
+    """Of val patients; the constants were set on train."""
+    folder = real_data / "luna16-nodules"
+    scans, real, made = read_lidc_scans(), [], []
+    for i, row in enumerate(read_table(folder / "nodules.csv")):
+        if row["split"] != "val" or not row["texture"] or not row["diameter_mm"]:
+            continue
+        readers = {name: [float(v) for v in row[name].split()] for name in MATCHED}
+        rated = {name: float(np.mean(values)) for name, values in readers.items()}
+        if rated["texture"] < 4.5 or rated["calcification"] < 5.5 or not 6 <= float(row["diameter_mm"]) <= 14:
+            continue
+        image, mask = (read_image(folder / row[name]) for name in ("image", "mask"))
+        nodule = Nodule("1", image.to_world(np.subtract(image.shape, 1) / 2), NoduleAttributes(), 1, readers)
+        outline, match = outline_of(readings_of(nodule, scans[row["series_uid"]], mask.voxels > 0), mask.voxels > 0)
+        if match < LEAST_MATCH:
+            continue
+        patch = Volume(np.full((41,) * 3, -850.0, np.float32), (1.0, 1.0, 1.0))
+        appearance = draw_appearance(NoduleAttributes(**rated), np.random.default_rng(i))
+        solid = solid_of_mask(Volume(outline, (1.0, 1.0, 1.0)))
+        scanner = Scanner((0.7, 0.6), 0.0)
+        rendered, drawn = render(patch, np.ones(patch.shape, bool), solid, appearance, scanner, i)
+        real.append(shells(image.voxels, outline))
+        made.append(shells(rendered, drawn))
+    assert len(real) >= 20
+    real, made = np.nanmedian(real, 0), np.nanmedian(made, 0)
+    assert abs(real - made).max() < 100
+    assert real[0] > real[1] + 150 > real[2] + 300
+
+
+def shells(hu, mask):
+    """Mean HU deeper than 1 mm, within 1 mm of the edge inside, and within 1 mm outside."""
+    away = np.where(mask, -distance_transform_edt(mask), distance_transform_edt(~mask))
+    return [hu[part].mean() if part.any() else np.nan for part in (away < -1.5, mask & (away >= -1), away == 1)]

@@ -2,7 +2,7 @@
 
 The shape's density is summed over the parts of each voxel (partial volume), blurred as the scanner of the patch blurs,
 and laid over what is there: air gives way to tissue, and vessels, walls and bone, which are as dense already, stay.
-The nodule has the noise that the patch has. What each constant was measured on is told in docs/results/phantom.md.
+The nodule has the noise that the patch has. What each constant was measured on is told in docs/results/rendering.md.
 """
 
 from __future__ import annotations
@@ -215,8 +215,8 @@ def render(
     edge = np.divide(appearance.edge_mm, patch.spacing_mm)
     cover, density = (gaussian_filter(_means(values, parts), edge) for values in (cover, cover * tissue_hu))
     if strands:
-        tissue = 1.0 if appearance.core_share else HAZY_STRAND
-        beside = np.maximum(tissue * _means(share_of(points, strands, PART_MM), parts) - cover, 0)
+        thickness = 1.0 if appearance.core_share else HAZY_STRAND
+        beside = np.maximum(thickness * _means(share_of(points, strands, PART_MM), parts) - cover, 0)
         cover, density = cover + beside, density + beside * STRAND_HU
     cover, density = (scanner.blurred(values, patch.spacing_mm) for values in (cover, density))
     tissue = density / np.maximum(cover, 1e-6)

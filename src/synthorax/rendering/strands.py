@@ -76,10 +76,7 @@ def draw_strands(
         return []
     ends = find_ends(patch, solid, reach_mm)
     origin = solid.deepest_mm
-    chosen = [
-        *_apart(ends.wall, appearance.tags, solid, random),
-        *_apart(ends.vessels, appearance.vessels, solid, random),
-    ]
+    chosen = _apart(ends.wall, appearance.tags, solid, random) + _apart(ends.vessels, appearance.vessels, solid, random)
     directions = random.normal(size=(appearance.spicules, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     wide = 2 * solid.depth_mm
@@ -111,8 +108,7 @@ def _apart(
     """Some of the ends, the nearer the likelier, none within `ENDS_APART_MM` of another."""
     found: list[NDArray[np.float64]] = []
     while len(ends) and len(found) < count:
-        away = solid.at(ends.T[:, :, None, None])[:, 0, 0] if ends.ndim == 2 else np.zeros(0)
-        weight = np.exp(-away / NEAREST_MM)
+        weight = np.exp(-solid.at(ends.T) / NEAREST_MM)
         found.append(ends[random.choice(len(ends), p=weight / weight.sum())])
         ends = ends[np.linalg.norm(ends - found[-1], axis=1) > ENDS_APART_MM]
     return found
@@ -153,7 +149,8 @@ def share_of(points: NDArray[np.float32], strands: Sequence[Strand], part_mm: fl
             box = tuple(slice(*np.searchsorted(axis, (a, b))) for axis, a, b in zip(grid, low, high, strict=True))
             here = points[(slice(None), *box)] - first.astype(np.float32)[:, None, None, None]
             along = (last - first).astype(np.float32)
-            share = np.clip(np.tensordot(along, here, 1) / max(float(along @ along), 1e-12), 0, 1)
+            projected = (along[:, None, None, None] * here).sum(0)  # not by BLAS, which differs between machines
+            share = np.clip(projected / max(float((along**2).sum()), 1e-12), 0, 1)
             away = np.sqrt(((here - along[:, None, None, None] * share) ** 2).sum(0))
             radius = wide + (narrow - wide) * share
             found[box] = np.maximum(found[box], np.clip(0.5 + (radius - away) / part_mm, 0, 1))
