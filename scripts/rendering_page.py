@@ -75,7 +75,7 @@ def page(pairs: Pairs, versions: Sequence[Version], times: Mapping[str, Any] | N
     yield f"Written by `make results-rendering` on {date.today().isoformat()}: {here}. Seed 0."
     yield ""
     yield f"{len(pairs.jobs)} rated nodules of luna16-nodules with a LUNA16 diameter up to {WIDEST_MM:g} mm ({', '.join(f'{n} of {split} patients' for split, n in counts.items())}). Each has a rendered twin: the mean of"
-    yield "its readers' ratings, the diameter as they measure it (the longest chord of a reader's outline, the mean over readers), the outline of another nodule, of a training patient, and a place"
+    yield "its readers' ratings, the longest chord of the outline of the reader of median volume on the cube's voxels as its diameter, the outline of another nodule, of a training patient, and a place"
     yield "in a cube of another patient of the same split. The place has no nodule within 11 mm along each axis, healthy lung in the middle, and around it as much dense tissue, shell by shell, and lung of like HU as the real nodule has. The constants of rendering"
     yield "were set on the training patients."
     yield ""

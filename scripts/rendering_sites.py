@@ -65,8 +65,8 @@ class Real:
     Attributes:
         hu: int16 [z, y, x], the cube of 1 mm voxels with the nodule in its middle.
         mask: bool [z, y, x], of all voxels that any reader outlined, or nearly so.
-        asked_mm: longest chord within a slice of a reader's outline, the mean over the nodule's readers. The mask's
-            chord is 1.14 times as long in the median, LUNA16's diameter 0.80 times.
+        asked_mm: longest chord within a slice of `outline`, on the voxels of the cube, as that of a rendered mask is
+            measured. Where the outline is not known, the mean of the chords of the readers' outlines.
         outline: bool [z, y, x], of the reader whose outline has the median volume: a renderer's shapes are outlines
             of single readers.
         match: Dice of the voxels that any reader outlined, put where `outline` lies, with the mask.
@@ -98,7 +98,7 @@ class Real:
 
     @property
     def attributes(self) -> NoduleAttributes:
-        """The readers' ratings but that of subtlety, and the diameter as they measure it."""
+        """The readers' ratings but that of subtlety, and the diameter `asked_mm`."""
         return replace(self.nodule.attributes, subtlety=None, diameter_mm=round(self.asked_mm, 2))
 
     @property
@@ -141,6 +141,8 @@ def real_nodules(store: Store) -> list[Real]:
                     readings = readings_of(nodule, scans[nodule.extra["series_uid"]], mask)
                     chord = float(np.mean([_chord_mm(reading) for reading in readings]))
                     agreed, match = outline_of(readings, mask)
+                    if match >= LEAST_MATCH:
+                        chord = axial_diameter_mm(np.argwhere(agreed), (1.0, 1.0, 1.0))
                     hu = case.ct.voxels.astype(np.int16)
                     found.append(Real(entry.patient_id, split, hu, mask, nodule, chord, agreed, match))
     return found

@@ -56,8 +56,8 @@ def test_a_shape_knows_its_distance(ball):
     solid = solid_of_mask(ball_mask(ball, 12), 12)
     radii = np.array([0, 2, 5, 8, 20.0])
     found = solid.at(np.array([radii * 0, radii * 0.6, radii * 0.8]))
-    assert found == pytest.approx(radii - 6, abs=0.6)
-    assert solid.depth_mm == pytest.approx(6, abs=0.6)
+    assert found == pytest.approx(radii - 6, abs=0.75)  # to the nearest of its voxels outside
+    assert solid.depth_mm == pytest.approx(6, abs=0.75)
 
 
 @pytest.mark.parametrize("spacing_mm", SPACINGS)

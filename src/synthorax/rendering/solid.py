@@ -23,7 +23,7 @@ VOXELS_ACROSS = 48
 """A shape is kept on about this many voxels across its width."""
 LEAST_VOXEL_MM, MOST_VOXEL_MM = 0.25, 1.0
 """Bounds of those voxels' size."""
-ROUNDED_SLICES, ROUNDED_VOXELS = 0.3, 1.0
+ROUNDED_SLICES, ROUNDED_VOXELS = 0.3, 0.5
 """A shape is smoothed by a Gaussian, across its slices of this part of their spacing, within them of so many of its own
 voxels. A wider one would shorten its longest chord, by which it is scaled, and so make all else of it too wide."""
 TURNED = 2 * np.pi
