@@ -206,7 +206,7 @@ def test_thick_slices_show_the_same_tissue_as_thin_ones(ball, monkeypatch):
         return (hu - patch.voxels).sum() * np.prod(spacing_mm)
 
     masses = [mass(spacing_mm) for spacing_mm in [(0.5, 0.5, 0.5), *SPACINGS, (4.0, 0.8, 0.8)]]
-    assert np.ptp(masses) / np.mean(masses) < 0.06
+    assert np.ptp(masses) / np.mean(masses) < 0.08
     whole = 4 / 3 * np.pi * 4**3 * (35 - LUNG_HU)
     assert whole * 0.6 < np.mean(masses) < whole * 1.3
 
