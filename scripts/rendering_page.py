@@ -106,6 +106,8 @@ def page(pairs: Pairs, versions: Sequence[Version], times: Mapping[str, Any] | N
         yield "## Seconds"
         yield ""
         yield from time_lines(times)
+    yield ""
+    yield "Names of the package that stood for several things, and what each became, are in [names.md](../names.md)."
 
 
 def chosen(pairs: Pairs, group: str) -> NDArray[np.int64]:
