@@ -106,7 +106,9 @@ class Renderer:
         shape = self._shapes(condition, derive(seed, "shape"))
         asked = {name: value for name, value in condition.given().items() if name in RENDERED}
         wanted = replace(NoduleAttributes(**shape.attributes.given() | asked), subtlety=None)
-        solid = fitted(turned(solid_of_mask(shape.mask, diameter), random), patch, diameter)
+        solid = turned(solid_of_mask(shape.mask, diameter), random)
+        z, y, x = (random.uniform(-0.5, 0.5, 3) * patch.spacing_mm).tolist()  # the middle voxel has its middle
+        solid = fitted(replace(solid, offset_mm=(z, y, x)), patch, diameter)
         scanner = self._scanner or measure_scanner(patch)
         drawn = draw_appearance(replace(wanted, diameter_mm=diameter), random)
         reach = self.reach_mm(edit)[1]
@@ -143,8 +145,9 @@ def _searched(solid: NoduleSolid, fallback: NoduleSolid, patch: Volume, diameter
     def stretched(one: NoduleSolid) -> float:
         return abs(float(np.log(one.scale / solid.scale)))
 
+    z, _, _ = solid.offset_mm
     _, y, x = patch.spacing_mm
-    offsets = [(0.0, 0.0, 0.0), (0.0, 0.0, x / 2), (0.0, y / 2, 0.0), (0.0, y / 2, x / 2)]
+    offsets = [solid.offset_mm, (z, 0.0, 0.0), (z, 0.0, x / 2), (z, y / 2, 0.0), (z, y / 2, x / 2)]
     candidates = [
         replace(solid, scale=solid.scale * float(scale), offset_mm=offset)
         for offset in offsets
