@@ -216,13 +216,11 @@ def unseen(
 ) -> dict[str, dict[str, int]]:
     """By class, how many nodules cannot be told from what is around them, and how many of these have no note."""
     noise = np.array([_noise_hu(every[job.cube]) for job in pairs.jobs])
-    inner = (slice(None), *[slice(1, None)] * 3)  # an odd number of voxels, the nodule in the middle one
-    walls = ((pairs.before > DENSE_HU) | made.mask)[inner]
-    hidden = invisible(made.hu[inner].astype(float), asked_mm, noise, MM, walls)
+    hidden = invisible(made.hu, asked_mm, noise, MM, (pairs.before > DENSE_HU) | made.mask, _middles(made.mask))
     own = np.array([_noise_hu(real) for real in pairs.reals])
     chords = np.array([real.chord_mm for real in pairs.reals])
     # A real nodule's walls and vessels are not known without it, so all that is dense beyond its mask is left out.
-    real = invisible(pairs.hu[inner].astype(float), chords, own, MM, ((pairs.hu > DENSE_HU) | pairs.mask)[inner])
+    real = invisible(pairs.hu, chords, own, MM, (pairs.hu > DENSE_HU) | pairs.mask, _middles(pairs.mask))
     return {
         kind: {
             "n": int((here := pairs.rows(kind)).sum()),
@@ -233,6 +231,12 @@ def unseen(
         }
         for kind in kinds
     }
+
+
+def _middles(masks: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The mean indices of masks [n, z, y, x]; the middle of the patch of an empty one."""
+    middle = (np.array(masks.shape[1:]) - 1) / 2
+    return np.array([np.argwhere(mask).mean(0) if mask.any() else middle for mask in masks])
 
 
 @cache

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from synthorax.errors import InputError
-from synthorax.patch import PatchSpec
 
 SEEN = 2.0
 """A nodule is visible from this many standard deviations of the noise on, averaged over the nodule's voxels."""
@@ -40,7 +39,8 @@ class Contrast:
             ball, shell: bool [z, y, x], neither empty.
             noise_hu: standard deviation of the noise of one voxel.
 
-        >>> ball, shell = ball_and_shell(PatchSpec((21, 21, 21)).distances_mm(), 8.0, (1.0, 1.0, 1.0))
+        >>> away_mm = np.sqrt(((np.indices((21, 21, 21)) - 10) ** 2).sum(0))
+        >>> ball, shell = ball_and_shell(away_mm, 8.0, (1.0, 1.0, 1.0))
         >>> found = Contrast.of(np.where(ball, -840.0, -850.0), ball, shell, noise_hu=80.0)
         >>> found.hu, round(found.least_hu, 2), found.visible
         (10.0, 9.98, True)
@@ -84,21 +84,26 @@ def invisible(
     noise_hu: ArrayLike,
     spacing_mm: tuple[float, float, float],
     others: NDArray[np.bool_] | None = None,
+    middles: ArrayLike | None = None,
 ) -> NDArray[np.bool_]:
-    """Whether the noise hides the nodules in the middle of patches, bool [n]: none is `Contrast.visible`.
+    """Whether the noise hides the nodules of patches, bool [n]: none is `Contrast.visible`.
 
     Args:
         hu: [n, z, y, x].
         diameters_mm: as asked for, [n].
         noise_hu: standard deviation of the noise of each nodule's scan, [n].
         others: voxels that the shells leave out, such as walls and vessels, bool [n, z, y, x].
+        middles: indices (z, y, x) of the middle of each nodule, [n, 3]; that of the patch if not given.
 
     Raises:
         InputError: a ball without a voxel, or a shell without one.
     """
     found = []
-    away = PatchSpec(hu.shape[1:], spacing_mm).distances_mm()
+    voxels = np.indices(hu.shape[1:])
+    own = np.broadcast_to((np.array(hu.shape[1:]) - 1) / 2 if middles is None else middles, (len(hu), 3))
     for i, (diameter, noise) in enumerate(zip(np.asarray(diameters_mm), np.asarray(noise_hu), strict=True)):
+        steps = (voxels - own[i][:, None, None, None]) * np.array(spacing_mm)[:, None, None, None]
+        away = np.sqrt((steps**2).sum(0))
         ball, shell = ball_and_shell(away, diameter, spacing_mm)
         if others is not None:
             shell &= ~others[i]
