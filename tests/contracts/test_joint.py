@@ -1,5 +1,6 @@
 """A system is known to its own package and to its line of the registry alone."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -18,8 +19,17 @@ SYSTEMS = [entry for entry in BUILT_IN if entry.package.startswith("synthorax.sy
 def test_no_file_outside_a_systems_package_names_it_but_the_registry(entry):
     own = SOURCE.joinpath(*entry.package.split(".")[1:])
     name = re.compile(entry.name.replace("-", "[-_]?"), re.IGNORECASE)
-    others = [file for file in SOURCE.rglob("*.py") if own not in file.parents and name.search(file.read_text())]
+    others = [file for file in SOURCE.rglob("*.py") if own not in file.parents and name.search(code_of(file))]
     assert [file.relative_to(SOURCE).as_posix() for file in others] == ["registry.py"]
+
+
+def code_of(file):
+    """The code of a module without its docstrings, whose examples may name a model, and without comments."""
+    tree = ast.parse(file.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            node.value = ast.Constant("")
+    return ast.unparse(tree)
 
 
 def test_every_package_of_systems_has_a_line_in_the_registry():

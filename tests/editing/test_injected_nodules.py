@@ -147,7 +147,7 @@ def test_every_injection_of_a_patient_is_that_patients(series, slab, tmp_path):
 def test_nodules_that_overlap_keep_their_voxels_in_files(series, slab, tmp_path):
     image = tmp_path / "chest.nii.gz"
     write_image(image, slab)
-    asked = {"at_mm": [PLACE, tuple(np.add(PLACE, (8, 0, 0)))], "diameter_mm": (20, 16), "seed": 2, "force": True}
+    asked = {"at_mm": [PLACE, tuple(np.add(PLACE, (4, 0, 0)))], "diameter_mm": (20, 16), "seed": 2, "force": True}
     made = sx.inject(image, **asked, out=tmp_path / "images")
     sizes = [region.voxels for region in made.regions]
     assert made.hidden(1)
