@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from synthorax.errors import InputError
 
@@ -121,6 +120,8 @@ def _bridges(labels: NDArray[np.integer]) -> tuple[NDArray[np.int64], ...]:
 
 def _join_by_paths(field: NDArray[np.float32], labels: NDArray[np.integer], n: int) -> None:
     """Set the voxels of shortest paths from the largest component to each other one, nearest first."""
+    from scipy.spatial import cKDTree  # takes a tenth of a second to import, which no injection needs
+
     points = np.argwhere(labels)
     label = labels[labels > 0]
     joined = label == np.bincount(label, minlength=n + 1).argmax()
