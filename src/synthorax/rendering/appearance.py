@@ -21,11 +21,11 @@ CALCIUM: dict[int, CalciumPattern] = {
 """LIDC's rating of calcification."""
 CORE_HU = {1: (25.0, 45.0), 2: (5.0, 8.0), 3: (-90.0, 15.0), 4: (-900.0, 40.0)}
 """Mean and spread of a dense nodule's inside, by LIDC's rating of internal structure: soft, fluid, fat, air."""
-SOLID_TEXTURE, HAZY_TEXTURE = 4.5, 1.5
+SOLID_TEXTURE, HAZY_TEXTURE = 4.5, 2.0
 """LIDC's rating of texture from which on a nodule is all solid, and down to which it is all ground glass."""
-OUTLINE_MM, CALCIFIED_OUTLINE_MM = (-0.2, 0.35), (0.12, 0.2)
+OUTLINE_MM, CALCIFIED_OUTLINE_MM = (-0.17, 0.35), (0.12, 0.2)
 """Mean and spread of how far outside of the half density readers draw, and outside of that of calcified nodules."""
-HAZE_HU, SOLID_HAZE_HU, HAZE_SPREAD_HU = -530.0, -330.0, 130.0
+HAZE_HU, SOLID_HAZE_HU, HAZE_SPREAD_HU = -560.0, -330.0, 105.0
 """Mean HU of ground glass, of the haze around a core that is nearly all of a nodule, and the spread of both."""
 CALCIUM_HU = (1000.0, 1500.0)
 """Range of the HU of calcium."""
