@@ -14,8 +14,10 @@ from synthorax.region import Region
 from synthorax.scanner import measure_scanner
 from synthorax.volume import Volume
 
-NOISE_MM = 20.0
+NOISE_MM = 25.0
 """Noise is measured within this distance of the nodule."""
+SURELY = 1.5
+"""A nodule is visible, whatever the noise is, if this many times the spread of HU around it leave it so."""
 
 
 def contrast(
@@ -48,11 +50,11 @@ def contrast(
             ball, shell = ball & lung, shell & lung
     if not shell.any():
         return Contrast(0.0, np.inf)
-    # Structure around the nodule varies at least as much as the noise, which takes longer to measure.
-    found = Contrast.of(near.voxels, ball, shell, float(near.voxels[shell].std()))
+    # What is around the nodule varies about as much as the noise at least, which takes longer to measure.
+    found = Contrast.of(near.voxels, ball, shell, SURELY * float(near.voxels[shell].std()))
     if found.visible:
         return found
-    noise_hu = measure_scanner(_around(ct, center, outer + NOISE_MM)[0]).noise_hu
+    noise_hu = measure_scanner(_around(ct, center, max(outer, NOISE_MM))[0]).noise_hu
     return Contrast.of(near.voxels, ball, shell, noise_hu)
 
 
