@@ -31,6 +31,12 @@ def encoded(nodules: Sequence[NoduleAttributes], names: Sequence[str]) -> Float[
     return torch.tensor(columns, dtype=torch.float32).reshape(len(nodules), len(names))
 
 
+def with_given(values: Float[Tensor, "b a"]) -> Float[Tensor, "b 2*a"]:
+    """Return encoded attributes as networks see them: each value, 0 if not known, and whether it is known, 0 or 1."""
+    known = (~values.isnan()).to(values.dtype)
+    return torch.stack([values.nan_to_num(0), known], 2).flatten(1)
+
+
 def decoded(values: Float[Tensor, "b a"], names: Sequence[str]) -> Float[Tensor, "b a"]:
     """Return encoded values in millimetres and ratings; what a network guessed may lie outside a rating's scale."""
     columns = []

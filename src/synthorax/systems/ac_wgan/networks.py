@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from synthorax.errors import InputError
+from synthorax.nn.conditions import with_given
 from synthorax.nn.resampling import ConvPool, UpsampleConv, folded, unfolded, without_grid
 from synthorax.systems.ac_wgan.config import AcWganConfig
 
@@ -99,8 +100,7 @@ class CubeGenerator(nn.Module):
         condition = noise.new_zeros(len(noise), self.conditions)
         condition[:, : self.n_classes] = functional.one_hot(labels, self.n_classes)
         if attributes is not None:
-            condition[:, self.n_classes :: 2] = attributes.nan_to_num(0)
-            condition[:, self.n_classes + 1 :: 2] = (~attributes.isnan()).to(noise.dtype)
+            condition[:, self.n_classes :] = with_given(attributes)
         return torch.cat([condition, noise[:, self.conditions : self.noise]], 1)
 
 
