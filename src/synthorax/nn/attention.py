@@ -1,8 +1,8 @@
 """Contextual attention in 3D (Yu et al. 2018): every place takes the features of unmasked places that look like it.
 
 The program of that paper has it in 2D. The order of its operations is kept; pasted patches overlap eightfold in 3D. Two
-things differ. The mask is coarsened by its maximum where the program takes the nearest voxel, which may overlook a
-masked one. Fused scores are not carried from the end of one row to the start of the next.
+things differ. A patch counts as masked if any voxel from its first to its last is, where the program looks at every
+second voxel and may overlook one. Fused scores are not carried from the end of one row to the start of the next.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from torch.utils.checkpoint import checkpoint
 
 MATCH_WIDTH, PASTE_WIDTH, PASTE_STRIDE = 3, 4, 2
 """Width in coarse voxels of the patches that are compared; width and step in voxels of the patches that are pasted."""
+MATCH_REACH = 5
+"""Voxels along an axis from the first to the last of a patch that is compared, which hold those that are pasted too."""
 OVERLAP = (PASTE_WIDTH // PASTE_STRIDE) ** 3
 """Number of pasted patches that cover a voxel, by which their sum is divided. At the border fewer cover it."""
 SHARPNESS = 10.0
@@ -58,7 +60,7 @@ def contextual_attention(
         grid = (whole.shape[2] // 2, whole.shape[3] // 2, whole.shape[4] // 2)
         matched = _patches(coarse, MATCH_WIDTH, 1)
         norms = matched.norm(dim=2).clamp_min(LEAST_NORM)
-        near = functional.max_pool3d(functional.max_pool3d(masked, 2), MATCH_WIDTH, stride=1, padding=1)
+        near = functional.max_pool3d(masked, MATCH_REACH, stride=2, padding=MATCH_REACH // 2)
         pasted = _patches(functional.pad(whole, (1, 1) * 3), PASTE_WIDTH, PASTE_STRIDE)
         constant = (matched, norms, near.flatten(1) == 0, pasted, grid, fuse)
         planes = grid[1] * grid[2] if fuse else 1

@@ -1,0 +1,140 @@
+"""Critics of in-painted patches: one sees the surroundings of the edit, one the whole patch (papers/2, section 2.2).
+
+Each is a tower of 5^3 convolutions of stride 2 with leaky ReLUs and a linear end, as in Yu et al. (2018), without a
+statistic over the batch, as the gradient penalty asks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from synthorax.errors import InputError
+from synthorax.nn.initialisation import initialise_glorot
+from synthorax.nn.local_crop import LocalCrop
+
+LOCAL_WIDTHS, GLOBAL_WIDTHS = (1, 2, 4, 8), (1, 2, 4, 4)
+"""Channels after each convolution of the local and of the global critic, as multiples of the first."""
+LEAK = 0.2
+"""Slope of the leaky ReLUs below 0."""
+
+
+class Verdict(NamedTuple):
+    """What a critic says of patches or crops, in single precision.
+
+    Attributes:
+        score: how real, unbounded.
+        classes: logits of the auxiliary classifier; None from a critic without it.
+    """
+
+    score: Float[Tensor, " b"]
+    classes: Float[Tensor, "b n"] | None
+
+
+class PatchCritic(nn.Module):
+    """A critic of patches of one size.
+
+    Score and classes share one tower of convolutions. Where the score depends on a condition, its tower sees that
+    beside the patch, and the classes have a tower of their own: they could be read off the condition.
+
+    Args:
+        size: voxels (z, y, x) of what it judges.
+        widths: channels after each convolution.
+        classes: of the auxiliary classifier; 0 leaves it out.
+        maps: channels of the condition that the score depends on.
+    """
+
+    def __init__(self, size: Sequence[int], widths: Sequence[int], *, classes: int = 0, maps: int = 0) -> None:
+        super().__init__()
+        self.size, self.maps = tuple(size), maps
+        features = widths[-1] * math.prod(math.ceil(n / 2 ** len(widths)) for n in size)
+        self.tower = _tower(1 + maps, widths)
+        self.class_tower = _tower(1, widths) if classes and maps else None
+        self.score_head = nn.Linear(features, 1)
+        self.class_head = nn.Linear(features, classes) if classes else None
+
+    def forward(self, patches: Float[Tensor, "b 1 z y x"], maps: Float[Tensor, "b m _ _ _"] | None = None) -> Verdict:
+        """Judge patches within -1 to 1.
+
+        Args:
+            maps: the condition; axes of length 1 are repeated. A critic built without maps does not look at it.
+
+        Raises:
+            InputError: patches of another size, or none or too many maps for a critic that depends on them.
+        """
+        features = self.tower(self._beside(patches, maps))
+        score = self.score_head(features)[:, 0].float()
+        if self.class_head is None:
+            return Verdict(score, None)
+        own = features if self.class_tower is None else self.class_tower(patches)
+        return Verdict(score, self.class_head(own).float())
+
+    def score(
+        self, patches: Float[Tensor, "b 1 z y x"], maps: Float[Tensor, "b m _ _ _"] | None = None
+    ) -> Float[Tensor, " b"]:
+        """Return the score alone, without the work that the classes need, as for the gradient penalty."""
+        found: Tensor = self.score_head(self.tower(self._beside(patches, maps)))[:, 0].float()
+        return found
+
+    def _beside(self, patches: Tensor, maps: Tensor | None) -> Tensor:
+        """Patches, and the condition as channels where the score depends on it."""
+        if tuple(patches.shape[1:]) != (1, *self.size):
+            raise InputError("patches", f"a tensor of {list(patches.shape)}", f"[b, 1, z, y, x] of {self.size} voxels")
+        if not self.maps:
+            return patches
+        if maps is None or maps.shape[1] != self.maps:
+            raise InputError("maps", "none" if maps is None else f"{maps.shape[1]} channels", f"{self.maps} channels")
+        return torch.cat([patches, maps.expand(-1, -1, *self.size).to(patches.dtype)], 1)
+
+
+class Verdicts(NamedTuple):
+    """What both critics say."""
+
+    local: Verdict
+    whole: Verdict
+
+
+class InPaintingCritic(nn.Module):
+    """A critic of the surroundings of an edit and one of the whole patch.
+
+    Args:
+        size: voxels (z, y, x) of a patch.
+        width: channels of the first convolutions; 64 as published.
+        classes: of the auxiliary classifier on top of each; 3 in papers/2: fake, benign and malignant.
+        maps: channels of the condition that the scores depend on, see `PatchCritic`.
+    """
+
+    def __init__(self, size: Sequence[int], *, width: int = 64, classes: int = 0, maps: int = 0) -> None:
+        super().__init__()
+        half = [n // 2 for n in size]
+        self.local = PatchCritic(half, [width * n for n in LOCAL_WIDTHS], classes=classes, maps=maps)
+        self.whole = PatchCritic(size, [width * n for n in GLOBAL_WIDTHS], classes=classes, maps=maps)
+        initialise_glorot(self)
+
+    def forward(
+        self,
+        patches: Float[Tensor, "b 1 z y x"],
+        crop: LocalCrop,
+        maps: Float[Tensor, "b m 1 1 1"] | None = None,
+    ) -> Verdicts:
+        """Judge patches within -1 to 1, and their crops.
+
+        Args:
+            crop: `LocalCrop.around` the edits' regions.
+            maps: the condition, the same all over a patch.
+        """
+        return Verdicts(self.local(crop(patches), maps), self.whole(patches, maps))
+
+
+def _tower(channels: int, widths: Sequence[int]) -> nn.Sequential:
+    """Convolutions that each halve the grid, rounding up, and all features in a row."""
+    layers: list[nn.Module] = []
+    for width in widths:
+        layers += [nn.Conv3d(channels, width, 5, stride=2, padding=2), nn.LeakyReLU(LEAK)]
+        channels = width
+    return nn.Sequential(*layers, nn.Flatten())

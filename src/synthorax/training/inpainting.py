@@ -1,0 +1,111 @@
+"""The losses of an in-painter and its two critics (papers/2, equations 1 to 5), put together from `training.losses`.
+
+The paper prints the WGAN-GP of whole patches: the critics see all that the in-painter made, and the penalty counts the
+whole gradient. The in-painting program that it builds on (Yu et al. 2018) shows the critics composites, which are real
+outside the edit, and counts the gradient inside it alone. `as_printed` chooses the former. Sums over both critics weigh
+them alike.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from synthorax.nn.critics import InPaintingCritic, Verdicts
+from synthorax.nn.inpainter import InPainted, pasted
+from synthorax.nn.local_crop import LocalCrop
+from synthorax.training.losses import (
+    class_loss,
+    gradient_penalty,
+    l1_loss,
+    masked_l1_loss,
+    wasserstein_critic_loss,
+    wasserstein_generator_loss,
+)
+
+
+def reconstruction_loss(
+    made: InPainted,
+    patches: Float[Tensor, "b 1 z y x"],
+    region: Float[Tensor, "b 1 z y x"],
+    *,
+    global_weight: float = 1.0,
+) -> Float[Tensor, ""]:
+    """Return L_masked + lambda1 * L_global (equation 1), summed over both stages.
+
+    Args:
+        global_weight: lambda1, which the paper does not give.
+    """
+    stages = (made.coarse, made.refined)
+    losses = [masked_l1_loss(one, patches, region) + global_weight * l1_loss(one, patches) for one in stages]
+    return torch.stack(losses).sum()
+
+
+def shown_to_critics(
+    made: InPainted,
+    patches: Float[Tensor, "b 1 z y x"],
+    region: Float[Tensor, "b 1 z y x"],
+    *,
+    as_printed: bool = False,
+) -> Float[Tensor, "b 1 z y x"]:
+    """Return the fakes that the critics judge: the second stage's, whose gradient goes on into the first."""
+    return made.refined if as_printed else pasted(made.refined, patches, region)
+
+
+def critics_loss(real: Verdicts, fake: Verdicts) -> Float[Tensor, ""]:
+    """Return the negative of what the critics estimate of the Wasserstein distance (equation 2 without penalty)."""
+    return torch.stack([wasserstein_critic_loss(a.score, b.score) for a, b in zip(real, fake, strict=True)]).sum()
+
+
+def adversarial_loss(fake: Verdicts) -> Float[Tensor, ""]:
+    """Return what the in-painter is to make small: the negative of both critics' scores of its fakes."""
+    return torch.stack([wasserstein_generator_loss(verdict.score) for verdict in fake]).sum()
+
+
+def domain_loss(verdicts: Verdicts, labels: Int[Tensor, " b"]) -> Float[Tensor, ""]:
+    """Return L_cls of both critics (equation 3), the mean over samples whose label is not `losses.NO_CLASS`.
+
+    Raises:
+        ValueError: critics without an auxiliary classifier.
+    """
+    losses = []
+    for verdict in verdicts:
+        if verdict.classes is None:
+            raise ValueError("critics without an auxiliary classifier have no class loss")
+        losses.append(class_loss(verdict.classes, labels))
+    return torch.stack(losses).sum()
+
+
+def critics_penalty(
+    critic: InPaintingCritic,
+    real: Float[Tensor, "b 1 z y x"],
+    fake: Float[Tensor, "b 1 z y x"],
+    region: Float[Tensor, "b 1 z y x"],
+    crop: LocalCrop,
+    epsilon: Float[Tensor, " b"],
+    maps: Float[Tensor, "b m 1 1 1"] | None = None,
+    *,
+    as_printed: bool = False,
+) -> Float[Tensor, ""]:
+    """Return the gradient penalties of both critics (equation 2), each between real and fake samples that it sees.
+
+    Args:
+        fake: what `shown_to_critics` returned.
+        crop: `LocalCrop.around` the regions.
+        epsilon: the share of the real sample, uniform within 0 to 1; one a sample, the same for both critics.
+        maps: the condition, for critics that depend on it.
+    """
+    penalties = [
+        gradient_penalty(
+            partial(judge.score, maps=maps), seen(real), seen(fake), epsilon, None if as_printed else seen(region)
+        )
+        for judge, seen in ((critic.local, crop), (critic.whole, _all_of))
+    ]
+    return torch.stack(penalties).sum()
+
+
+def _all_of(patches: Tensor) -> Tensor:
+    return patches
