@@ -64,7 +64,7 @@ FACE_MARGIN_MM = 1.0
 """A cube shows a nodule whole if at least this distance lies between the nodule and each face."""
 
 
-def widest_mm(size: Sequence[int], spacing_mm: Sequence[float]) -> float:
+def widest_mm(size: Sequence[float], spacing_mm: Sequence[float]) -> float:
     """Diameter of the widest nodule that a cube shows whole around its middle.
 
     Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar, cast
 
@@ -74,10 +75,17 @@ class PatchSpec:
         z, y, x = ((n - 1) / 2 * s for n, s in zip(self.size, self.spacing_mm, strict=True))
         return x, y, z
 
-    def distances_mm(self) -> NDArray[np.float64]:
-        """Return the distance of each voxel from the middle, [z, y, x]."""
-        axes = [(np.arange(n) - (n - 1) / 2) * s for n, s in zip(self.size, self.spacing_mm, strict=True)]
-        distances: NDArray[np.float64] = np.sqrt(sum(grid**2 for grid in np.meshgrid(*axes, indexing="ij")))
+    def distances_mm(self, center: Sequence[float] | NDArray | None = None) -> NDArray[np.float64]:
+        """Return the distance of each voxel from a place in the patch, [z, y, x].
+
+        Args:
+            center: index (z, y, x), fractions allowed; the middle if None.
+        """
+        center = [(n - 1) / 2 for n in self.size] if center is None else center
+        steps = zip(self.size, center, self.spacing_mm, strict=True)
+        distances: NDArray[np.float64] = np.sqrt(
+            sum(a**2 for a in np.ix_(*[(np.arange(n) - c) * s for n, c, s in steps]))
+        )
         return distances
 
     def to_unit(self, hu: Values) -> Values:

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from synthorax.datasets.augmentation import Augmentation
+from synthorax.datasets.augmentation import Augmentation, Drawn
 from synthorax.datasets.one_thread import in_one_thread
 from synthorax.datasets.progress import with_progress
 from synthorax.datasets.store import Store
@@ -159,7 +159,10 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
 
     def _cut(self, rows: NDArray[np.int64], rng: np.random.Generator | None) -> dict[str, Tensor]:
         augmentation = Augmentation(flip=False) if rng is None else self.augmentation
-        drawn = augmentation.draw(rng or np.random.default_rng(0), len(rows))
+        return self._augmented(rows, augmentation.draw(rng or np.random.default_rng(0), len(rows)))
+
+    def _augmented(self, rows: NDArray[np.int64], drawn: Drawn) -> dict[str, Tensor]:
+        """What a batch holds of some places, after what was drawn for each of them."""
         hu = drawn.apply(self._voxels[rows], self.spec.size)
         mask = torch.from_numpy(drawn.apply_nearest(self._masks[rows], self.spec.size))
         return {
@@ -186,26 +189,48 @@ def read_patch(
     """
     entry = store[place.case_id]
     scan = entry.grid()
-    center = scan.to_voxel(place.center_mm)
-    if not scan.holds(center):
+    if not scan.holds(scan.to_voxel(place.center_mm)):
         raise InputError(f"{store.path}, case {place.case_id}", f"a place at {place.center_mm} mm", "one in the scan")
-    upright = np.allclose(scan.direction, np.eye(3), atol=1e-4)
-    if upright and np.allclose(scan.spacing_mm, spec.spacing_mm, atol=SAME_SPACING_MM):
-        start = np.floor(center - np.array(spec.size) / 2 + 1 + TIE)  # half-way goes up, whatever the rounding of mm
-        start = _inside(start, np.array(spec.size), np.array(scan.shape)).astype(int) - np.array(margin, int)
-        stop = start + np.array(spec.size, int) + 2 * np.array(margin, int)
+    grid = patch_grid(scan, place.center_mm, spec, margin)
+    if _has_grid_of(scan, spec):
+        start = np.rint(scan.to_voxel(grid.origin_mm)).astype(int)
+        stop = start + np.array(grid.shape)
         return _box(store, place, scan, start, stop), _own(store, place, start, stop)
-    # The centre, moved along the scan's own axes, so that the patch's extent along them stays inside.
-    needed = extent_voxels(scan, spec.size_mm[::-1])
-    center = _inside(center - (needed - 1) / 2, needed, np.array(scan.shape)) + (needed - 1) / 2
-    shape = np.array(spec.size) + 2 * np.array(margin)
-    x, y, z = (scan.to_world(center) - ((shape - 1) / 2 * spec.spacing_mm)[::-1]).tolist()
-    grid = Volume(np.broadcast_to(np.int16(0), shape.tolist()), spec.spacing_mm, (x, y, z))
-    corners = scan.to_voxel([grid.to_world(c) for c in product(*[(0, n - 1) for n in shape])])
+    corners = scan.to_voxel([grid.to_world(c) for c in product(*[(0, n - 1) for n in grid.shape])])
     low, high = np.floor(corners.min(0)).astype(int), np.ceil(corners.max(0)).astype(int) + 1
     ct = _box(store, place, scan, low, high)
     own = replace(ct, voxels=_own(store, place, low, high))
     return resample_like(ct, grid), resample_like(own, grid, nearest=True, fill=0).voxels
+
+
+def patch_grid(
+    scan: Volume, center_mm: Sequence[float], spec: PatchSpec, margin: tuple[int, int, int] = (0, 0, 0)
+) -> Volume:
+    """The geometry of the patch that `read_patch` reads around a place; its voxels are 0 and take no memory.
+
+    Args:
+        scan: the geometry of the scan.
+        center_mm: (x, y, z) in the scan.
+        margin: voxels around a patch that are read too.
+    """
+    center, size, length = scan.to_voxel(center_mm), np.array(spec.size), np.array(scan.shape)
+    shape = size + 2 * np.array(margin)
+    zeros = np.broadcast_to(np.int16(0), shape.tolist())
+    if _has_grid_of(scan, spec):
+        start = np.floor(center - size / 2 + 1 + TIE)  # half-way goes up, whatever the rounding of mm
+        x, y, z = scan.to_world(_inside(start, size, length) - margin).tolist()
+        return Volume(zeros, scan.spacing_mm, (x, y, z), scan.direction)
+    # The centre, moved along the scan's own axes, so that the patch's extent along them stays inside.
+    needed = extent_voxels(scan, spec.size_mm[::-1])
+    center = _inside(center - (needed - 1) / 2, needed, length) + (needed - 1) / 2
+    x, y, z = (scan.to_world(center) - ((shape - 1) / 2 * spec.spacing_mm)[::-1]).tolist()
+    return Volume(zeros, spec.spacing_mm, (x, y, z))
+
+
+def _has_grid_of(scan: Volume, spec: PatchSpec) -> bool:
+    """Whether patches are cut along a scan's voxels, and nothing is interpolated."""
+    upright = np.allclose(scan.direction, np.eye(3), atol=1e-4)
+    return upright and np.allclose(scan.spacing_mm, spec.spacing_mm, atol=SAME_SPACING_MM)
 
 
 def _inside(start: NDArray[np.float64], size: NDArray, shape: NDArray[np.int64]) -> NDArray[np.float64]:

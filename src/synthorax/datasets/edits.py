@@ -1,0 +1,193 @@
+"""Patches with the ball that an edit may change: around a nodule, or at a healthy place of the lung.
+
+A network that fills balls learns from them to make nodules where there are some, and lung where there is none.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from synthorax.datasets.augmentation import Augmentation, Drawn
+from synthorax.datasets.patches import PatchDataset, Place, patch_grid
+from synthorax.datasets.places import Classify, negative_places
+from synthorax.datasets.progress import tell
+from synthorax.datasets.store import CaseEntry, Store
+from synthorax.errors import InputError
+from synthorax.nodule import NoduleAttributes, widest_mm
+from synthorax.patch import NEGATIVE, POSITIVE, PatchSpec
+from synthorax.seeding import generator
+
+
+class EditPatches(PatchDataset):
+    """Patches of a store, each with the ball to edit and what is known of the nodule in it.
+
+    Items and batches hold what those of `PatchDataset` hold (`ct` from -1 to 1 within the window, `mask`, `label`,
+    `index`), and besides
+
+    - `region`, float32 [b, 1, z, y, x]: 1 in the ball around the nodule's centre, 0 outside;
+    - `mask_known`, bool [b]: whether `mask` shows every voxel of the place's nodule. It is false, and the mask empty,
+      where nobody outlined the nodule; at a healthy place the empty mask is the truth;
+    - `healthy`, bool [b]: whether the patch has no nodule.
+
+    Attributes:
+        diameters_mm: of the balls without their margin, float64 [n].
+        attributes: what is known of the nodule of each place, None where unknown; all None at a healthy place. The
+            condition of a batch is `nn.conditions.encoded(attributes, names)[batch["index"]]`, NaN where unknown.
+
+    Args:
+        diameters_mm: one a place.
+        margin_mm: added to the radius of each ball.
+        augmentation: flips, turns and shifts.
+
+    Raises:
+        InputError: no places, a ball that the patch does not show whole or that is narrower than a voxel, or an
+            augmentation that scales, after which a nodule's diameter is another.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        places: Sequence[Place],
+        spec: PatchSpec,
+        diameters_mm: Sequence[float],
+        *,
+        margin_mm: float = 0.0,
+        augmentation: Augmentation = Augmentation(),  # noqa: B008  (frozen)
+        seed: int = 0,
+        cache: Path | None = None,
+        workers: int | None = None,
+    ) -> None:
+        if augmentation.scale != (1.0, 1.0):
+            expected = "flips, turns and shifts, which leave a nodule its diameter"
+            raise InputError("augmentation", f"scale {augmentation.scale}", expected)
+        low, high = _widths_mm(spec, augmentation)
+        for mm in diameters_mm:
+            if not low <= mm + 2 * margin_mm <= high:
+                found = f"{mm:g} mm and a margin of {margin_mm:g} mm on both sides"
+                raise InputError("ball to edit", found, f"{low:g} to {high:g} mm in all, as a patch shows it whole")
+        super().__init__(store, places, spec, augmentation=augmentation, seed=seed, cache=cache, workers=workers)
+        self.diameters_mm = np.array(diameters_mm, np.float64)
+        self.attributes = tuple(p.nodule.attributes if p.nodule else NoduleAttributes() for p in self.places)
+        self._radii_mm = self.diameters_mm / 2 + margin_mm
+        margin = augmentation.margin(spec.size)
+        z, y, x = (n + 2 * m for n, m in zip(spec.size, margin, strict=True))
+        self._padded = replace(spec, size=(z, y, x))
+        grids = [patch_grid(store[place.case_id].grid(), place.center_mm, spec, margin) for place in self.places]
+        self._centers = [grid.to_voxel(p.center_mm) for grid, p in zip(grids, self.places, strict=True)]
+        self._healthy = np.array([place.nodule is None for place in self.places])
+        self._mask_known = self._healthy | np.array([mask.any() for mask in self._masks])
+
+    def _augmented(self, rows: NDArray[np.int64], drawn: Drawn) -> dict[str, Tensor]:
+        region = drawn.apply_nearest(np.stack([self._ball(row) for row in rows]), self.spec.size)
+        return {
+            **super()._augmented(rows, drawn),
+            "region": torch.from_numpy(region).float()[:, None],
+            "mask_known": torch.from_numpy(self._mask_known[rows]),
+            "healthy": torch.from_numpy(self._healthy[rows]),
+        }
+
+    def _ball(self, row: int) -> NDArray[np.bool_]:
+        """The ball of a place in its patch with the augmentation's margin, [z, y, x]; it holds a voxel at least."""
+        center = self._centers[row]
+        ball: NDArray[np.bool_] = self._padded.distances_mm(center) <= self._radii_mm[row]
+        nearest = np.clip(np.rint(center).astype(int), 0, np.array(ball.shape) - 1)
+        ball[tuple(nearest)] = True
+        return ball
+
+    @property
+    def outlined(self) -> int:
+        """Number of nodules with a mask."""
+        return int((self._mask_known & ~self._healthy).sum())
+
+
+def edit_patches(
+    store: Store,
+    cases: Iterable[CaseEntry],
+    spec: PatchSpec,
+    *,
+    classify: Classify = lambda nodule: POSITIVE,
+    healthy: int = 0,
+    margin_mm: float = 0.0,
+    augmentation: Augmentation = Augmentation(),  # noqa: B008  (frozen)
+    seed: int = 0,
+    cache: Path | None = None,
+) -> EditPatches:
+    """Return the patches of all nodules of some cases that an edit could make, and of healthy places.
+
+    A healthy place gets the diameter of one of the nodules, drawn by the seed. The screen tells what there is, and
+    how many nodules were left out for which reason.
+
+    Args:
+        classify: a nodule's label, 1 or more; None leaves it out. Healthy places have the label 0.
+        healthy: number of healthy places to look for in whole scans; cubes give all that they have. 0: none.
+        margin_mm: added to the radius of each ball.
+        augmentation: flips, turns and shifts.
+        cache: folder for decoded patches, the user's cache folder if not given.
+
+    Raises:
+        InputError: no nodule is left, such as where the patches are narrower than the ball of each; or healthy places
+            were asked for and there are none.
+    """
+    cases = list(cases)
+    nodules, diameters, told = _editable(cases, classify, margin_mm, _widths_mm(spec, augmentation))
+    if not nodules:
+        raise InputError(store.path, f"no nodule to edit{told}", "nodules whose balls the patches show whole")
+    places = list(nodules)
+    if healthy:
+        margin = augmentation.margin(spec.size)
+        others = negative_places(store, cases, spec, healthy, seed, NEGATIVE, margin=margin, cache=cache)
+        if not others:
+            expected = "larger cubes or whole scans of which all nodules are known, or healthy=0"
+            raise InputError(store.path, f"{len(nodules)} nodules and no room for a patch without one", expected)
+        places += others
+        diameters += generator(seed, "diameters of healthy places").choice(sorted(diameters), len(others)).tolist()
+    patches = EditPatches(
+        store, places, spec, diameters, margin_mm=margin_mm, augmentation=augmentation, seed=seed, cache=cache
+    )
+    counts = f"{len(nodules)} nodules, {len(nodules) - patches.outlined} of them without a mask"
+    tell(f"patches to edit: {counts}; {len(places) - len(nodules)} healthy places{told}")
+    return patches
+
+
+def _editable(
+    cases: Sequence[CaseEntry], classify: Classify, margin_mm: float, widths_mm: tuple[float, float]
+) -> tuple[list[Place], list[float], str]:
+    """The nodules that patches can show, their diameters, and what to tell of those left out.
+
+    Args:
+        widths_mm: least and largest diameter of a ball.
+    """
+    low, high = widths_mm
+    places, diameters, left_out = [], [], Counter[str]()
+    for case in cases:
+        for nodule in case.nodules:
+            label, mm = classify(nodule), nodule.attributes.diameter_mm
+            if label == NEGATIVE:
+                raise ValueError(f"a nodule of class {NEGATIVE}, which is that of healthy places")
+            if label is None:
+                left_out["without a class"] += 1
+            elif mm is None:
+                left_out["without a diameter"] += 1
+            elif mm + 2 * margin_mm > high:
+                left_out[f"with a ball wider than the {high:g} mm that a patch shows whole"] += 1
+            elif mm + 2 * margin_mm < low:
+                left_out[f"with a ball narrower than a voxel of {low:g} mm"] += 1
+            else:
+                places.append(Place(case.case_id, case.patient_id, nodule.center_mm, nodule, label))
+                diameters.append(float(mm))
+    told = ", ".join(f"{count} {why}" for why, count in left_out.items())
+    return places, diameters, f"; left out: {told}" if told else ""
+
+
+def _widths_mm(spec: PatchSpec, augmentation: Augmentation) -> tuple[float, float]:
+    """The least and the largest diameter of a ball around the middle that augmented patches show whole."""
+    room = [n - 2 * augmentation.shift_voxels for n in spec.size]
+    return max(spec.spacing_mm), widest_mm(room, spec.spacing_mm)

@@ -1,0 +1,158 @@
+"""Patches to edit: the ball lies around the nodule, and nothing unknown passes for known."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from synthorax.datasets.augmentation import Augmentation
+from synthorax.datasets.edits import EditPatches, edit_patches
+from synthorax.datasets.patches import Place, read_patch
+from synthorax.errors import InputError
+from synthorax.nn.conditions import encoded
+from synthorax.nodule import NoduleAttributes
+from synthorax.patch import PatchSpec
+from tests.helpers.cubes import ball_case
+from tests.helpers.stores import store_of
+
+CUBE = PatchSpec((16, 16, 16))
+FLAT = PatchSpec((16, 24, 24), (2.0, 1.0, 1.0))
+AS_IT_IS = Augmentation(flip=False)
+
+
+def moved(case, offset):
+    """A case whose nodule lies `offset` voxels (z, y, x) of 1 mm further."""
+    nodule = case.nodules[0]
+    center_mm = tuple(np.add(nodule.center_mm, offset[::-1]).tolist())
+    return replace(case, regions=(case.regions[0].moved(offset),), nodules=(replace(nodule, center_mm=center_mm),))
+
+
+def of_diameter(case, diameter_mm):
+    """A case of which another diameter of its nodule is stated."""
+    attributes = replace(case.nodules[0].attributes, diameter_mm=diameter_mm)
+    return replace(case, nodules=(replace(case.nodules[0], attributes=attributes),))
+
+
+@pytest.fixture
+def made(tmp_path):
+    """A function that makes the patches of cases, with a cache of their own."""
+
+    def make(cases, spec=CUBE, **options):
+        store = store_of(tmp_path / "store", cases)
+        return edit_patches(store, store.cases, spec, cache=tmp_path / "cache", **options)
+
+    return make
+
+
+@pytest.mark.parametrize("spec", [CUBE, FLAT])
+@pytest.mark.parametrize("offset", [(0, 0, 0), (10, -12, 9)])
+def test_the_region_is_every_voxel_within_the_radius_of_the_nodules_centre_in_mm(tmp_path, spec, offset):
+    """The nodule far from the middle of its cube makes the patch move inside, and so lies off its middle."""
+    store = store_of(tmp_path / "store", [moved(ball_case("a", 8, size=40), offset)])
+    patches = edit_patches(store, store.cases, spec, margin_mm=1.5, augmentation=AS_IT_IS, cache=tmp_path / "cache")
+    nodule = store["a"].nodules[0]
+    grid, _ = read_patch(store, Place("a", "a", nodule.center_mm, nodule, 1), spec)
+    points = grid.to_world(np.moveaxis(np.indices(grid.shape), 0, -1))
+    expected = np.linalg.norm(points - nodule.center_mm, axis=-1) <= 4 + 1.5
+    assert np.array_equal(patches[0]["region"][0].numpy(), expected)
+    assert 0.8 < expected.sum() * np.prod(spec.spacing_mm) / (4 / 3 * np.pi * 5.5**3) < 1.2
+
+
+def test_region_mask_and_voxels_are_flipped_and_turned_together(made):
+    """The ball of the nodule's own diameter holds its outline, also where both lie off the middle of the patch."""
+    patches = made([moved(ball_case("a", 8, size=40), (12, -13, 14))], augmentation=Augmentation(turn=True))
+    batch = patches.batch(0, 12)
+    plain = patches[0]
+    assert len({tuple(np.argwhere(one.numpy())[:, 1:].mean(0)) for one in batch["mask"]}) > 4
+    for mask, region in zip(batch["mask"], batch["region"], strict=True):
+        assert mask.sum() == plain["mask"].sum()
+        assert torch.equal(mask * region, mask)
+
+
+def test_shifted_patches_show_the_whole_ball_where_the_nodule_is(made):
+    patches = made([ball_case("a", 8, size=40)], augmentation=Augmentation(shift_voxels=3))
+    batch = patches.batch(0, 8)
+    assert {int(region.sum()) for region in batch["region"]} == {int(patches[0]["region"].sum())}
+    assert all(torch.equal(mask * region, mask) for mask, region in zip(batch["mask"], batch["region"], strict=True))
+
+
+def test_a_nodule_without_outline_has_an_unknown_mask_and_is_not_healthy(made, capsys):
+    patches = made([ball_case("a", 8), ball_case("b", 8, outlined=False)], augmentation=AS_IT_IS)
+    outlined, lost = patches[0], patches[1]
+    assert (bool(outlined["mask_known"]), bool(lost["mask_known"])) == (True, False)
+    assert outlined["mask"].any()
+    assert not lost["mask"].any()
+    assert not lost["healthy"]
+    assert "2 nodules, 1 of them without a mask; 0 healthy places" in capsys.readouterr().err
+
+
+def test_a_healthy_place_has_a_true_empty_mask_and_a_nodules_diameter(made):
+    patches = made([ball_case("a", 6, size=48), ball_case("b", 9, size=48)], healthy=4)
+    healthy = [i for i, place in enumerate(patches.places) if place.nodule is None]
+    assert len(healthy) == 16
+    assert set(patches.diameters_mm[healthy]) == {6, 9}
+    for item in (patches[i] for i in healthy):
+        assert item["healthy"]
+        assert item["mask_known"]
+        assert not item["mask"].any()
+        assert item["label"] == 0
+
+
+def test_a_scan_of_which_nobody_said_anything_gives_no_healthy_place(made):
+    cases = [replace(ball_case("a", 6, size=48), annotated="none-known"), ball_case("b", 6, size=48)]
+    patches = made(cases, healthy=4)
+    assert {place.case_id for place in patches.places if place.nodule is None} == {"b"}
+
+
+def test_what_is_left_out_is_counted_and_said(made, capsys):
+    sizes = {"a": 8, "wide": 30, "narrow": 0.5, "unsized": None}
+    cases = [of_diameter(ball_case(name, 8, ratings={"malignancy": (5,)}), mm) for name, mm in sizes.items()]
+    cases.append(ball_case("unrated", 8))
+    patches = made(cases, classify=lambda nodule: 2 if nodule.attributes.malignancy else None)
+    assert [place.case_id for place in patches.places] == ["a"]
+    assert patches[0]["label"] == 2
+    said = capsys.readouterr().err
+    assert "left out: 1 with a ball wider than the 14 mm that a patch shows whole" in said
+    for why in ("1 with a ball narrower than a voxel of 1 mm", "1 without a diameter", "1 without a class"):
+        assert why in said
+
+
+def test_patches_narrower_than_every_ball_are_refused_in_one_line(made):
+    with pytest.raises(InputError, match="no nodule to edit; left out: 1 with a ball wider than the 14 mm") as refused:
+        made([ball_case("a", 12)], margin_mm=2)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_ball_that_a_patch_does_not_show_whole_is_refused(tmp_path):
+    store = store_of(tmp_path / "store", [ball_case("a", 8)])
+    place = Place("a", "a", store["a"].nodules[0].center_mm, None, 0)
+    with pytest.raises(InputError, match="ball to edit: found 13 mm and a margin of 1 mm on both sides"):
+        EditPatches(store, [place], CUBE, [13.0], margin_mm=1, cache=tmp_path / "cache")
+
+
+def test_no_room_for_a_healthy_place_is_told_and_scaling_is_refused(made):
+    with pytest.raises(InputError, match="no room for a patch without one"):
+        made([ball_case("a", 8, size=20)], healthy=4)
+    with pytest.raises(InputError, match="scale"):
+        made([ball_case("a", 8)], augmentation=Augmentation(scale=(0.9, 1.1)))
+
+
+def test_the_condition_of_a_batch_has_its_unknown_values_marked(made):
+    patches = made([ball_case("a", 8, ratings={"malignancy": (5, 5)}), ball_case("b", 8)], augmentation=AS_IT_IS)
+    assert patches.attributes == (NoduleAttributes(8, malignancy=5), NoduleAttributes(8))
+    condition = encoded(patches.attributes, ("diameter_mm", "malignancy"))[patches.rows([1, 0])["index"]]
+    assert condition.isnan().tolist() == [[False, True], [False, False]]
+    assert condition[1].tolist() == [0, 1]
+
+
+def test_a_batch_is_a_function_of_the_seed_and_the_step(made, tmp_path):
+    cases = [ball_case(name, mm, size=48) for name, mm in (("a", 6), ("b", 8), ("c", 10))]
+    one, two = (made(cases, healthy=4, seed=3) for _ in range(2))
+    two.batch(0, 4)
+    first, second = one.batch(1, 6), two.batch(1, 6)
+    assert first.keys() == second.keys() >= {"ct", "mask", "label", "index", "region", "mask_known", "healthy"}
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not torch.equal(first["index"], one.with_seed(4).batch(1, 6)["index"])
+    assert first["ct"].dtype == torch.float32
+    assert first["ct"].abs().max() <= 1
