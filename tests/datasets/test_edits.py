@@ -84,7 +84,14 @@ def test_a_nodule_without_outline_has_an_unknown_mask_and_is_not_healthy(made, c
     assert outlined["mask"].any()
     assert not lost["mask"].any()
     assert not lost["healthy"]
-    assert "2 nodules, 1 of them without a mask; 0 healthy places" in capsys.readouterr().err
+    said = "2 nodules, 1 of them without a mask (a ball holds 100% of the others' outlines in the median); 0 healthy"
+    assert said in capsys.readouterr().err
+
+
+def test_how_much_of_an_outline_a_ball_holds_is_a_ratio_of_volumes(made):
+    """Outlines of 12 mm whose stated diameter is 9 mm: a ball of three quarters of the width."""
+    cases = [of_diameter(ball_case("a", 12), 9), ball_case("b", 6), ball_case("c", 6, outlined=False)]
+    np.testing.assert_allclose(made(cases).shares_in_ball(), [0.75**3, 1], atol=0.03)
 
 
 def test_a_healthy_place_has_a_true_empty_mask_and_a_nodules_diameter(made):

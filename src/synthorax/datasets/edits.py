@@ -102,10 +102,13 @@ class EditPatches(PatchDataset):
         ball[tuple(nearest)] = True
         return ball
 
-    @property
-    def outlined(self) -> int:
-        """Number of nodules with a mask."""
-        return int((self._mask_known & ~self._healthy).sum())
+    def shares_in_ball(self) -> NDArray[np.float64]:
+        """Return how much of each outlined nodule its ball holds, 0 to 1; what it leaves out, a network sees."""
+        outlined = np.flatnonzero(self._mask_known & ~self._healthy).tolist()
+        masks = (self._masks[row] > 0 for row in outlined)
+        return np.array(
+            [(mask & self._ball(row)).sum() / mask.sum() for row, mask in zip(outlined, masks, strict=True)]
+        )
 
 
 def edit_patches(
@@ -152,7 +155,10 @@ def edit_patches(
     patches = EditPatches(
         store, places, spec, diameters, margin_mm=margin_mm, augmentation=augmentation, seed=seed, cache=cache
     )
-    counts = f"{len(nodules)} nodules, {len(nodules) - patches.outlined} of them without a mask"
+    shares = patches.shares_in_ball()
+    counts = f"{len(nodules)} nodules, {len(nodules) - len(shares)} of them without a mask"
+    if len(shares):
+        counts += f" (a ball holds {np.median(shares):.0%} of the others' outlines in the median)"
     tell(f"patches to edit: {counts}; {len(places) - len(nodules)} healthy places{told}")
     return patches
 
