@@ -47,7 +47,7 @@ def slopes(critic, crop):
     patch = torch.zeros(2, 1, *SIZE)
     for judge, seen in ((critic.local, crop(patch)), (critic.whole, patch)):
         seen.requires_grad_()
-        (slope,) = torch.autograd.grad(judge.score(seen).sum(), seen)
+        (slope,) = torch.autograd.grad(judge(seen).score.sum(), seen)
         yield slope
 
 

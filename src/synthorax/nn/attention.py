@@ -25,7 +25,7 @@ LEAST_NORM = 1e-4
 """A patch whose norm is below this is divided by this instead of its norm."""
 SCORE_BYTES = 2**26
 """Bytes of the scores that are in memory at a time, unless those of one place, or of one plane with `fuse`, need more.
-The softmax needs as much again."""
+While a block is computed there are up to four tensors of this size."""
 
 
 def contextual_attention(
@@ -71,7 +71,7 @@ def contextual_attention(
         for start in starts:
             places = (start, min(start + rows, matched.shape[1]))
             if again:
-                blocks.append(checkpoint(_attended, *constant, places, use_reentrant=False))
+                blocks.append(checkpoint(_attended, *constant, places, use_reentrant=False, preserve_rng_state=False))
             else:
                 blocks.append(_attended(*constant, places))
         found = _overlaid(torch.cat(blocks, 1), grid) / OVERLAP

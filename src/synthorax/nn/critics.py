@@ -39,8 +39,9 @@ class Verdict(NamedTuple):
 class PatchCritic(nn.Module):
     """A critic of patches of one size.
 
-    Score and classes share one tower of convolutions. Where the score depends on a condition, its tower sees that
-    beside the patch, and the classes have a tower of their own: they could be read off the condition.
+    Score and classes share a tower of convolutions that sees the patch alone. A score that depends on a condition has a
+    second tower beside it, of half the width, which sees the patch and the condition. The classes do not share that
+    one: they could be read off the condition.
 
     Args:
         size: voxels (z, y, x) of what it judges.
@@ -52,11 +53,12 @@ class PatchCritic(nn.Module):
     def __init__(self, size: Sequence[int], widths: Sequence[int], *, classes: int = 0, maps: int = 0) -> None:
         super().__init__()
         self.size, self.maps = tuple(size), maps
-        features = widths[-1] * math.prod(math.ceil(n / 2 ** len(widths)) for n in size)
-        self.tower = _tower(1 + maps, widths)
-        self.class_tower = _tower(1, widths) if classes and maps else None
-        self.score_head = nn.Linear(features, 1)
-        self.class_head = nn.Linear(features, classes) if classes else None
+        ends = math.prod(math.ceil(n / 2 ** len(widths)) for n in size)
+        told = [width // 2 for width in widths] if maps else [0]
+        self.tower = _tower(1, widths)
+        self.told_tower = _tower(1 + maps, told) if maps else None
+        self.score_head = nn.Linear((widths[-1] + told[-1]) * ends, 1)
+        self.class_head = nn.Linear(widths[-1] * ends, classes) if classes else None
 
     def forward(self, patches: Float[Tensor, "b 1 z y x"], maps: Float[Tensor, "b m _ _ _"] | None = None) -> Verdict:
         """Judge patches within -1 to 1.
@@ -67,29 +69,20 @@ class PatchCritic(nn.Module):
         Raises:
             InputError: patches of another size, or none or too many maps for a critic that depends on them.
         """
-        features = self.tower(self._beside(patches, maps))
-        score = self.score_head(features)[:, 0].float()
-        if self.class_head is None:
-            return Verdict(score, None)
-        own = features if self.class_tower is None else self.class_tower(patches)
-        return Verdict(score, self.class_head(own).float())
+        self._check(patches, maps)
+        features = self.tower(patches)
+        seen = features
+        if self.told_tower is not None and maps is not None:
+            beside = torch.cat([patches, maps.expand(-1, -1, *self.size).to(patches.dtype)], 1)
+            seen = torch.cat([features, self.told_tower(beside)], 1)
+        classes = None if self.class_head is None else self.class_head(features).float()
+        return Verdict(self.score_head(seen)[:, 0].float(), classes)
 
-    def score(
-        self, patches: Float[Tensor, "b 1 z y x"], maps: Float[Tensor, "b m _ _ _"] | None = None
-    ) -> Float[Tensor, " b"]:
-        """Return the score alone, without the work that the classes need, as for the gradient penalty."""
-        found: Tensor = self.score_head(self.tower(self._beside(patches, maps)))[:, 0].float()
-        return found
-
-    def _beside(self, patches: Tensor, maps: Tensor | None) -> Tensor:
-        """Patches, and the condition as channels where the score depends on it."""
+    def _check(self, patches: Tensor, maps: Tensor | None) -> None:
         if tuple(patches.shape[1:]) != (1, *self.size):
             raise InputError("patches", f"a tensor of {list(patches.shape)}", f"[b, 1, z, y, x] of {self.size} voxels")
-        if not self.maps:
-            return patches
-        if maps is None or maps.shape[1] != self.maps:
+        if self.maps and (maps is None or maps.shape[1] != self.maps):
             raise InputError("maps", "none" if maps is None else f"{maps.shape[1]} channels", f"{self.maps} channels")
-        return torch.cat([patches, maps.expand(-1, -1, *self.size).to(patches.dtype)], 1)
 
 
 class Verdicts(NamedTuple):

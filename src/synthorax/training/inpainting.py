@@ -8,13 +8,11 @@ them alike.
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from synthorax.nn.critics import InPaintingCritic, Verdicts
+from synthorax.nn.critics import InPaintingCritic, PatchCritic, Verdicts
 from synthorax.nn.inpainter import InPainted, pasted
 from synthorax.nn.local_crop import LocalCrop
 from synthorax.training.losses import (
@@ -98,14 +96,9 @@ def critics_penalty(
         epsilon: the share of the real sample, uniform within 0 to 1; one a sample, the same for both critics.
         maps: the condition, for critics that depend on it.
     """
-    penalties = [
-        gradient_penalty(
-            partial(judge.score, maps=maps), seen(real), seen(fake), epsilon, None if as_printed else seen(region)
-        )
-        for judge, seen in ((critic.local, crop), (critic.whole, _all_of))
-    ]
-    return torch.stack(penalties).sum()
 
+    def penalty(judge: PatchCritic, real: Tensor, fake: Tensor, region: Tensor) -> Tensor:
+        mask = None if as_printed else region
+        return gradient_penalty(lambda between: judge(between, maps).score, real, fake, epsilon, mask)
 
-def _all_of(patches: Tensor) -> Tensor:
-    return patches
+    return penalty(critic.local, crop(real), crop(fake), crop(region)) + penalty(critic.whole, real, fake, region)
