@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from statistics import median
+from typing import Any, Literal
 
 from synthorax.errors import InputError
 
@@ -58,6 +59,9 @@ MOST_RATING = dict.fromkeys(RATINGS, 5) | {"calcification": 6, "internal_structu
 """The highest value of each rating; the lowest is 1."""
 ORDINARY_KIND = {"calcification": 6, "internal_structure": 1}
 """Ratings that name kinds, and the kind that most nodules are of: no calcium, soft tissue."""
+MalignancyRule = Literal["median", "majority"]
+"""By which a nodule is malignant: the median of its readers' ratings, or more than half of them, reach
+`MALIGNANT_FROM`."""
 BENIGN_UP_TO, MALIGNANT_FROM = 2, 4
 """Ratings of malignancy up to which a nodule counts as benign, and from which it counts as malignant."""
 FACE_MARGIN_MM = 1.0
@@ -163,3 +167,20 @@ class Nodule:
             ratings={name: tuple(values) for name, values in row["ratings"].items()},
             extra=dict(row["extra"]),
         )
+
+
+def malignancy_of(nodule: Nodule, rule: MalignancyRule = "median") -> int | None:
+    """Return 1 for a malignant nodule, 0 for a benign one, and None for one that nobody rated.
+
+    papers/2 says "the majority score >= 4".
+
+    Args:
+        rule: which of its readers' ratings count.
+    """
+    ratings = nodule.ratings.get("malignancy") or (nodule.attributes.malignancy,)
+    known = [rating for rating in ratings if rating is not None]
+    if not known:
+        return None
+    if rule == "median":
+        return int(median(known) >= MALIGNANT_FROM)
+    return int(2 * sum(rating >= MALIGNANT_FROM for rating in known) > len(known))

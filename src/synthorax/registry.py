@@ -157,6 +157,13 @@ BUILT_IN = (
         "The AC-WGAN-GP, a generator of CT cubes with and without a nodule.",
     ),
     Entry(
+        "class-aware",
+        "synthorax.systems.class_aware",
+        frozenset({"injects"}),
+        "store",
+        "The class-aware in-painter: benign or malignant nodules of a size, grown into a scan.",
+    ),
+    Entry(
         "features",
         "synthorax.tasks.features",
         frozenset(),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from scipy.ndimage import gaussian_filter
 from synthorax.errors import InputError
 from synthorax.geometry import AIR_HU, resample_like
 from synthorax.makers import Edit, Filled, Lineage, Role
+from synthorax.nodule import NoduleAttributes
 from synthorax.patch import PatchSpec
 from synthorax.scanner import CONTEXT_MM, measure_scanner
 from synthorax.volume import Volume
@@ -27,10 +29,26 @@ REPLACED_HU = 60.0
 EVEN_MM = 1.0
 """Standard deviation of the Gaussian that evens out which voxels are counted as replaced."""
 
-InPainter = Callable[
-    [NDArray[np.float32], NDArray[np.bool_], Edit, int], tuple[NDArray[np.float32], NDArray[np.bool_] | None]
-]
-"""`(hu, region, edit, seed)` on a network's grid, [z, y, x], to the HU after the edit and the nodule's mask or None."""
+
+class Painted(NamedTuple):
+    """What an in-painter made of a patch, on its own grid.
+
+    Attributes:
+        hu: after the edit [z, y, x].
+        mask: of the nodule [z, y, x], or None.
+        attributes: the nodule's; those that were asked for if not given.
+        outline, notes: as of `makers.Filled`.
+    """
+
+    hu: NDArray[np.float32]
+    mask: NDArray[np.bool_] | None = None
+    attributes: NoduleAttributes | None = None
+    outline: str = ""
+    notes: tuple[str, ...] = ()
+
+
+PaintPatch = Callable[[NDArray[np.float32], NDArray[np.bool_], Edit, int], tuple[Any, ...]]
+"""`(hu, region, edit, seed)` on a network's grid, [z, y, x], to the fields of `Painted`, the first two at least."""
 
 
 class Learned:
@@ -45,7 +63,7 @@ class Learned:
 
     def __init__(
         self,
-        fill: InPainter,
+        fill: PaintPatch,
         spec: PatchSpec,
         *,
         name: str,
@@ -87,7 +105,7 @@ class Learned:
         seen = there.clip(*self._spec.window_hu)
         allowed = _mask_onto(region, patch, grid)
         asked = edit if edit.mask is None else replace(edit, mask=_mask_onto(edit.mask, patch, grid))
-        made, mask = self._fill(seen.copy(), allowed, asked, seed)
+        made, mask, attributes, outline, notes = Painted(*self._fill(seen.copy(), allowed, asked, seed))
         if made.shape != seen.shape or not np.isfinite(made).all():
             raise InputError(self.name, f"a patch {made.shape} with or without NaN", f"finite HU, {seen.shape}")
         # Beyond the window the in-painter saw a clipped value; what it left there is left in the scan.
@@ -101,7 +119,7 @@ class Learned:
             result = hu.voxels + share * (before + changed - hu.voxels)
             result = result + measure_scanner(patch).noise_lost(share, patch.spacing_mm, seed)
         own = None if mask is None else _mask_onto(mask & allowed, grid, patch)
-        return Filled(result, own, edit.nodule)
+        return Filled(result, own, attributes or edit.nodule, outline, notes)
 
 
 def _grid(patch: Volume, size: Sequence[int], spacing_mm: tuple[float, float, float]) -> Volume:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal, get_args
+from typing import get_args
 
 import cc3d
 import numpy as np
@@ -14,7 +14,7 @@ from synthorax.datasets.patches import PatchDataset, Place
 from synthorax.datasets.places import negative_places, nodule_places
 from synthorax.metrics.bootstrap import mean_of
 from synthorax.metrics.roc import auc_of, matched_auc_of
-from synthorax.nodule import MALIGNANT_FROM, Nodule
+from synthorax.nodule import MalignancyRule, malignancy_of
 from synthorax.patch import POSITIVE
 from synthorax.shapes.overlap import dice
 from synthorax.studies.results import Arm, Interval
@@ -24,27 +24,12 @@ from synthorax.tasks.config import TaskConfig
 from synthorax.tasks.segmentation import Segmentation
 from synthorax.tasks.training import augmentation, check_size
 
-Rule = Literal["median", "majority"]
 LIKE_SIZE_RATIO = 1.15
 """Two nodules are of like size if the larger diameter is at most this many times the smaller."""
 MALIGNANCY_STRATA_MM = (0.0, 8.0, 12.0, np.inf)
 """Edges of the strata of diameter within which malignancy is told apart."""
 TISSUE_HU = -400
 """The trivial segmenter: what is denser and joined to the middle."""
-
-
-def malignancy_of(nodule: Nodule, rule: Rule) -> int | None:
-    """1 malignant, 0 benign, None where nobody rated it (papers/2 says "the majority score >= 4").
-
-    Args:
-        rule: the median of the readers is 4 or more, or more than half of them say so.
-    """
-    ratings = nodule.ratings.get("malignancy") or (nodule.attributes.malignancy,)
-    if ratings[0] is None:
-        return None
-    if rule == "median":
-        return int(np.median(np.array(ratings, float)) >= MALIGNANT_FROM)
-    return int(2 * sum(rating >= MALIGNANT_FROM for rating in ratings if rating is not None) > len(ratings))
 
 
 def detection_splits(study: Study, config: TaskConfig, negatives: float = 1.0) -> Splits:
@@ -93,11 +78,13 @@ def malignancy_arms(study: Study, config: TaskConfig) -> list[Arm]:
     """Malignant against benign by the readers, beside the diameter alone, also among nodules of like size."""
     check_size(Classification(config))
 
-    def places(rule: Rule, split: str) -> list[Place]:
+    def places(rule: MalignancyRule, split: str) -> list[Place]:
         rated = nodule_places(study.store.in_split(split), lambda nodule: malignancy_of(nodule, rule))
         return [place for place in rated if _diameter(place)]  # whose width is not known has no like in size
 
-    by_rule: dict[Rule, Splits] = {rule: study.splits(config, partial(places, rule)) for rule in get_args(Rule)}
+    by_rule: dict[MalignancyRule, Splits] = {
+        rule: study.splits(config, partial(places, rule)) for rule in get_args(MalignancyRule)
+    }
     for splits in by_rule.values():  # before the first training
         check_splits(study.store, splits, [0, 1])
     arms = []
