@@ -10,6 +10,8 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from synthorax.errors import InputError
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+PositiveShare = Annotated[float, Field(gt=0, le=1)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Precision = Annotated[
     Literal["auto", "32", "tf32", "bf16"],

@@ -5,18 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from synthorax import makers
 from synthorax.errors import InputError
 from synthorax.patch import PatchSettings
-from synthorax.training.config import NotNegative, Positive, Precision, choose
+from synthorax.training.config import Decay, NotNegative, Positive, PositiveShare, Precision, choose
 
-Decay = Annotated[float, Field(ge=0, lt=1)]
 Attribute = Literal["diameter_mm", "texture", "malignancy"]
-PositiveShare = Annotated[float, Field(gt=0, le=1)]
 
 MOST_WIDE = 2**16
 """Channels, entries of the noise and cubes of a batch at most."""

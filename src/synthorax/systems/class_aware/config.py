@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
@@ -12,13 +12,11 @@ from synthorax import makers
 from synthorax.errors import InputError
 from synthorax.nodule import MalignancyRule
 from synthorax.patch import PatchSettings
-from synthorax.training.config import NotNegative, Positive, Precision
+from synthorax.training.config import Decay, NotNegative, Positive, PositiveShare, Precision
 
-Decay = Annotated[float, Field(ge=0, lt=1)]
-Share = Annotated[float, Field(gt=0, le=1)]
 Shown = Literal["texture", "spiculation", "lobulation", "margin"]
 
-STEP = 4
+SIZE_MULTIPLE = 4
 """Sizes are divisible by this, as both stages halve the grid twice."""
 MOST_CHANNELS = 2**12
 """Channels, and patches of a batch, at most."""
@@ -94,13 +92,13 @@ class ClassAwareConfig(PatchSettings):
     in_painter_class_weight: NotNegative = 0.1
     mask_weight: NotNegative = 0.1
     penalty: NotNegative = 10.0
-    penalty_share: Share = 1.0
+    penalty_share: PositiveShare = 1.0
     critics_told: bool = False
     as_printed: bool = False
     learning_rate: Positive = 1e-4
     critic_learning_rate: Positive = 1e-4
     betas: tuple[Decay, Decay] = (0.5, 0.9)
-    rate_end: Share = 1.0
+    rate_end: PositiveShare = 1.0
     ema_decay: Decay = 0.0
     turns: bool = False
     precision: Precision = "auto"
@@ -135,10 +133,10 @@ class ClassAwareConfig(PatchSettings):
         if max(self.width, self.critic_width, self.batch_size) > MOST_CHANNELS:
             largest = max(self.width, self.critic_width, self.batch_size)
             raise InputError("width, critic_width or batch_size", str(largest), f"at most {MOST_CHANNELS}")
-        if any(n % STEP for n in self.size):
-            raise InputError("size", str(self.size), f"voxels divisible by {STEP}")
-        if self.width % STEP:
-            raise InputError("width", str(self.width), f"a multiple of {STEP}")
+        if any(n % SIZE_MULTIPLE for n in self.size):
+            raise InputError("size", str(self.size), f"voxels divisible by {SIZE_MULTIPLE}")
+        if self.width % SIZE_MULTIPLE:
+            raise InputError("width", str(self.width), f"a multiple of {SIZE_MULTIPLE}")
         if len(set(self.shown)) < len(self.shown):
             raise InputError("shown", ", ".join(self.shown), "each attribute at most once")
         if self.turns and (self.size[1] != self.size[2] or self.spacing_mm[1] != self.spacing_mm[2]):

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 BENIGN, MALIGNANT = 1, 2
 """Classes of real patches; 0 is a patch that was made (section 2.2)."""
-MADE = 0
+MADE_CLASS = 0
 CLASSES_STAGE = "classes"
 """Name of the stage in which the classifiers learn and classes are flipped; before it only gaps are filled."""
 FILL_STAGE = "fill"
@@ -152,7 +152,7 @@ class ClassAware(TrainedSystem):
         wasserstein = critics_loss(of_real, of_fake)
         loss, figures = wasserstein, {"wasserstein": -wasserstein.detach(), "penalty": penalty.detach()}
         if self.stage == CLASSES_STAGE:
-            of_class = domain_loss(of_real, label) + domain_loss(of_fake, torch.full_like(label, MADE))
+            of_class = domain_loss(of_real, label) + domain_loss(of_fake, torch.full_like(label, MADE_CLASS))
             loss = loss + config.class_weight * of_class
             figures["class_critic"] = of_class.detach()
         loss.backward()

@@ -53,7 +53,7 @@ def training(config: ClassAwareConfig, data: str | Path | Store, seed: int, opti
     if config.outlines and not patches.outlined:
         raise InputError(store.path, "nodules without outlines", "a store with masks, or --set outlines=false")
     attributes = encoded(patches.attributes, config.shown)
-    fill, classes = (StepBatches(patches, attributes, config, stage) for stage in (FILL_STAGE, CLASSES_STAGE))
+    fill, classes = (ClassBatches(patches, attributes, config, stage) for stage in (FILL_STAGE, CLASSES_STAGE))
     model = ClassAware(config, seed, attributes)
     model.shown = fill.shown()
     about = {"patches": len(patches), "classes": counts, **training_data(store)}
@@ -69,7 +69,7 @@ CLASSES = {"benign": BENIGN, "malignant": MALIGNANT}
 
 
 @dataclass(frozen=True, eq=False)
-class StepBatches:
+class ClassBatches:
     """A batch for each critic update of a step, with as many patches of each class.
 
     Attributes:
