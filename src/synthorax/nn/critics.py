@@ -132,9 +132,10 @@ class SinglePrecisionConv3d(nn.Conv3d):
     On processors oneDNN's gradient of a bfloat16 kernel that is wider than its input is not a number now and then.
     """
 
-    def forward(self, input: Tensor) -> Tensor:
-        with torch.autocast(input.device.type, enabled=False):
-            return super().forward(input.to(self.weight.dtype))
+    def forward(self, patches: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b d z y x"]:
+        """Convolve in the precision of the weights."""
+        with torch.autocast(patches.device.type, enabled=False):
+            return super().forward(patches.to(self.weight.dtype))
 
 
 def _tower(channels: int, widths: Sequence[int], size: Sequence[int]) -> nn.Sequential:
