@@ -50,7 +50,7 @@ def training(config: ClassAwareConfig, data: str | Path | Store, seed: int, opti
     if missing := [name for name, count in counts.items() if not count]:
         found = f"{len(patches)} rated training nodules, none of them {missing[0]} by the {config.rule} rule"
         raise InputError(store.path, found, "training nodules of both classes")
-    if config.outlines and not patches.outlined:
+    if config.outlines and not len(patches.shares_in_ball()):
         raise InputError(store.path, "nodules without outlines", "a store with masks, or --set outlines=false")
     attributes = encoded(patches.attributes, config.shown)
     fill, classes = (ClassBatches(patches, attributes, config, stage) for stage in (FILL_STAGE, CLASSES_STAGE))
@@ -94,7 +94,7 @@ class ClassBatches:
         return self._of(self.patches.rows(range(min(PREVIEWED, len(self.patches)))))
 
     def _of(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        mask = one_readers(batch["mask"], self.config.spacing_mm)
+        mask = one_readers(batch["mask"], self.config.spacing_mm) * batch["region"]
         malignant = 2.0 * (batch["label"] == MALIGNANT) - 1
         maps = condition_maps(
             malignant, self.attributes[batch["index"]], mask if self.config.outlines else None, batch["ct"].shape[2:]
