@@ -1,0 +1,146 @@
+"""The seam of an edit: the step in HU across the border of the region that was edited.
+
+A step is the HU of a voxel just inside the border less that of its face neighbour outside. Noise makes such steps
+everywhere, so steps are averaged along the border first (a Gaussian of `ALONG_MM`): noise averages out, an edge that
+follows the border stays. The seam is the mean size of the averaged steps.
+
+Vessels and walls that cross a border make steps in every scan. So a seam is compared with the scan's own: the steps
+across the same border before the edit, and across the same border moved elsewhere in the scan before the edit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_array
+from scipy.spatial import cKDTree
+
+from synthorax.errors import InputError
+from synthorax.metrics import checks
+from synthorax.metrics.bootstrap import Statistic, ratio
+from synthorax.volume import check_spacing
+
+ALONG_MM = 1.5
+"""Standard deviation of the Gaussian that averages steps along a border, in mm."""
+ALONG_REACH = 3.0
+"""The Gaussian ends at this many standard deviations."""
+MOVED_MM = 3.0
+"""Distance in mm, along each axis, between the places to which a border is moved."""
+
+
+@dataclass(frozen=True)
+class Seam:
+    """The steps across the border of one edit.
+
+    Attributes:
+        made_hu: after the edit.
+        own_hu: before the edit.
+        rank: share of the places elsewhere in the scan before the edit at which the same border has a smaller step
+            than `made_hu`; equal steps count a half. NaN where the patch has no other place for the border.
+        own_rank: the same share for `own_hu`.
+    """
+
+    made_hu: float
+    own_hu: float
+    rank: float
+    own_rank: float
+
+
+@dataclass(frozen=True, eq=False)
+class Border:
+    """The pairs of face neighbours of which one lies in a region and one outside it.
+
+    Attributes:
+        inside, outside: index (z, y, x) of each pair's voxels, int64 [p, 3].
+        along: share that pair j has in the average at pair i, [p, p]; rows sum to 1.
+        shape: voxels (z, y, x) of the patch.
+        spacing_mm: voxel size (z, y, x).
+    """
+
+    inside: NDArray[np.int64]
+    outside: NDArray[np.int64]
+    along: csr_array
+    shape: tuple[int, ...]
+    spacing_mm: Sequence[float]
+
+    @classmethod
+    def of(cls, region: NDArray[np.bool_], spacing_mm: Sequence[float]) -> Border:
+        """The border of a region; faces of the patch are no border.
+
+        Args:
+            region: bool [z, y, x], the voxels that an edit might change.
+            spacing_mm: voxel size (z, y, x).
+
+        Raises:
+            InputError: a region that is empty or fills its patch.
+        """
+        check_spacing(spacing_mm)
+        ends: tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]] = ([], [])
+        for axis in range(3):
+            low, high = (np.delete(np.arange(region.shape[axis]), end) for end in (-1, 0))
+            first, second = np.take(region, low, axis), np.take(region, high, axis)
+            step = np.eye(3, dtype=np.int64)[axis]
+            for mine, inner, outer in ((first & ~second, 0, 1), (second & ~first, 1, 0)):
+                at = np.argwhere(mine)
+                ends[0].append(at + inner * step)
+                ends[1].append(at + outer * step)
+        inside, outside = map(np.concatenate, ends)
+        if not len(inside):
+            found = "one that fills its patch" if region.any() else "an empty one"
+            raise InputError("region", found, "voxels inside and outside the region, whose border is measured")
+        middles = cKDTree((inside + outside) / 2 * np.asarray(spacing_mm))
+        near = middles.sparse_distance_matrix(middles, ALONG_REACH * ALONG_MM, output_type="coo_matrix").tocsr()
+        near.data = np.exp(-((near.data / ALONG_MM) ** 2) / 2)
+        return cls(inside, outside, csr_array(near.multiply(1 / near.sum(1))), region.shape, tuple(spacing_mm))
+
+    def seam(self, before: ArrayLike, after: ArrayLike) -> Seam:
+        """Measure the seam that an edit left here.
+
+        Args:
+            before, after: HU [z, y, x] of the patch.
+
+        Raises:
+            InputError: patches of other shapes than the region.
+        """
+        old, new = np.asarray(before, np.float64), np.asarray(after, np.float64)
+        if not old.shape == new.shape == self.shape:
+            raise InputError("patches", f"shapes {old.shape} and {new.shape}", f"{self.shape}, as of the region")
+        own, made = self.step_hu(old), self.step_hu(new)
+        elsewhere = self.steps_elsewhere_hu(old)
+        return Seam(made, own, _rank(made, elsewhere), _rank(own, elsewhere))
+
+    def step_hu(self, hu: NDArray[np.floating]) -> float:
+        """The mean size of the averaged steps in a patch [z, y, x]."""
+        return float(self._steps_hu(hu, np.zeros((1, 3), np.int64))[0])
+
+    def steps_elsewhere_hu(self, hu: NDArray[np.floating]) -> NDArray[np.float64]:
+        """The same for the border moved by multiples of `MOVED_MM`, wherever a patch [z, y, x] holds it whole, [k]."""
+        low = np.minimum(self.inside.min(0), self.outside.min(0))
+        high = np.array(self.shape) - 1 - np.maximum(self.inside.max(0), self.outside.max(0))
+        steps = [max(round(MOVED_MM / spacing), 1) for spacing in self.spacing_mm]
+        by = product(*(range(-(a // s) * s, b + 1, s) for a, b, s in zip(low, high, steps, strict=True)))
+        return self._steps_hu(hu, np.array([each for each in by if any(each)], np.int64).reshape(-1, 3))
+
+    def _steps_hu(self, hu: NDArray[np.floating], moves: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The mean size of the averaged steps across the border after each of some moves [k, 3], [k]."""
+        found = []
+        for move in moves:
+            step = hu[tuple((self.inside + move).T)] - hu[tuple((self.outside + move).T)]
+            found.append(abs(self.along @ step).mean())
+        return np.array(found, np.float64)
+
+
+def seam_ratio_of(seams: Sequence[Seam]) -> Statistic:
+    """The mean step after some edits over the mean step before them; 1 is a seam as high as the scans' own steps."""
+    made, own = (checks.vector("steps", [getattr(each, name) for each in seams]) for name in ("made_hu", "own_hu"))
+    return Statistic(len(seams), lambda weights: ratio(weights @ made, weights @ own))
+
+
+def _rank(step_hu: float, elsewhere_hu: NDArray[np.float64]) -> float:
+    if not len(elsewhere_hu):
+        return float("nan")
+    return float((elsewhere_hu < step_hu).mean() + (elsewhere_hu == step_hu).mean() / 2)
