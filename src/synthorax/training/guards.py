@@ -1,4 +1,4 @@
-"""Figures that no run should go on with: not numbers, or for long where a generator has collapsed."""
+"""Figures that stop a run: those that are not finite, and those that are out of their bounds for long."""
 
 from __future__ import annotations
 
@@ -54,19 +54,20 @@ class Guards:
         return not any(self._beyond.values())
 
     def check(self, figures: Mapping[str, float], step: int) -> None:
-        """Count how long each figure has been beyond its limit.
+        """Count how long each figure has been out of its bounds since its warm-up.
 
         Raises:
-            TrainingError: one of them for too long.
+            TrainingError: one of them for too many lines of the log; says what it means and what can be done.
         """
         for name, limit in self._limits.items():
-            if name not in figures:
+            if name not in figures or step <= limit.warm_up:
                 continue
             value = figures[name]
             self._beyond[name] = 0 if limit.low <= value <= limit.high else self._beyond[name] + 1
             if self._beyond[name] >= limit.records:
                 bound = f"below {limit.low:g}" if value < limit.low else f"above {limit.high:g}"
+                remedy = f"; {limit.remedy}" if limit.remedy else ""
                 raise TrainingError(
                     f"step {step}: {limit.meaning}: {name} is {value:.4g}, {bound} for {limit.records} lines of the "
-                    "log; the state before is kept"
+                    f"log; the state before is kept{remedy}"
                 )

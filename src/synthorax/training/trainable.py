@@ -64,15 +64,19 @@ class Limit:
     """Where a figure of training may not stay; the loop stops a run whose figure does.
 
     Attributes:
-        low, high: beyond them something is wrong.
-        records: so many lines of the log in a row.
-        meaning: what is wrong then, for the error.
+        meaning: what is wrong when the figure lies below `low` or above `high`, for the error.
+        low, high: bounds of the figure.
+        records: consecutive lines of the log with the figure out of bounds that stop the run.
+        warm_up: steps of the whole training up to which the figure is not looked at.
+        remedy: what the user can do, for the end of the error.
     """
 
     meaning: str
     low: float = -np.inf
     high: float = np.inf
     records: int = 10
+    warm_up: int = 0
+    remedy: str = ""
 
 
 class Trainable(ABC):
