@@ -99,16 +99,22 @@ def test_made_nodules_that_are_as_smooth_as_the_real_ones_like_them_are_at_1():
     real = InsideAndAround(np.array([10.0, 10, 40, 40]), np.full(4, 20.0))
     made = InsideAndAround(np.array([15.0, 60]), np.full(2, 30.0))
     same = Counterparts(np.array([0, 0, 1, 1]), np.arange(4)[:, None], 2, 4)
-    assert value(quotient_of(made.inside_hu, made.around_hu)) == pytest.approx(1.25)
+    assert value(quotient_of(made.inside_hu, made.around_hu)) == pytest.approx(1)
     assert value(relative_to_real_of(made, real, same)) == pytest.approx(1)
     other = Counterparts(np.array([0, 1]), np.array([[2], [3]]), 2, 4)
-    assert value(relative_to_real_of(made, real, other)) == pytest.approx(1.25 / 2)
+    assert value(relative_to_real_of(made, real, other)) == pytest.approx(0.5)
+
+
+def test_one_calcified_nodule_does_not_decide_and_a_constant_one_is_as_rough_as_rounding():
+    assert value(quotient_of([10.0] * 9 + [320], [10.0] * 10)) == pytest.approx(32**0.1)
+    assert value(quotient_of([0.0], [12**0.5])) == pytest.approx(1 / 12)
 
 
 def test_made_nodules_without_a_real_one_like_them_do_not_count():
     real = InsideAndAround(np.array([10.0]), np.array([20.0]))
     made = InsideAndAround(np.array([10.0, 1e6]), np.array([20.0, 20]))
-    assert value(relative_to_real_of(made, real, Counterparts(np.array([0]), np.array([[0]]), 2, 1))) == 1
+    found = value(relative_to_real_of(made, real, Counterparts(np.array([0]), np.array([[0]]), 2, 1)))
+    assert found == pytest.approx(1)
 
 
 def test_marks_of_another_shape_are_refused():

@@ -7,6 +7,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from synthorax.errors import InputError
+from synthorax.makers import Lineage
 from synthorax.metrics.appearance import Nodules
 from synthorax.nodule import NoduleAttributes
 from synthorax.studies.in_painting import RealNodules, in_painting_figures
@@ -128,6 +129,28 @@ def test_nodules_are_painted_into_the_middle_of_patches_that_change_in_their_reg
     assert np.argwhere(made.masks[2]).mean(0) == pytest.approx([8, 12, 12])  # moved into the scan
     assert made.masks[0].sum() > 3 * made.masks[2].sum()
     assert (made.bare == made.after).all()
+
+
+def test_what_a_method_refuses_is_told_and_the_rest_is_measured(real):
+    class Picky(Dots):
+        def fill_many(self, patches, regions, edits, seeds):
+            if edits[0].diameter_mm < 6:
+                raise InputError("picky", "a small nodule", "a large one")
+            return super().fill_many(patches, regions, edits, seeds)
+
+    cube = Volume(np.random.default_rng(0).normal(-850, 25, (40, 40, 40)).astype(np.int16), MM)
+    large = [HealthySite(cube, (20.0, 20.0, 20.0), ASKED, patient) for patient in "ab"]
+    small = replace(large[0], asked=replace(ASKED, diameter_mm=5.0))
+    method = Picky(lineage=Lineage("picky", "a" * 64))  # a method with a model works in this process
+    made = painted(method, [large[0], small, large[1]], (0, 1), (24, 24, 24))
+    assert made.sites.tolist() == [0, 0, 2, 2]
+    found = in_painting_figures(made, real)
+    assert found.refused == tuple(
+        f"site 1, seed {k}: picky: found a small nodule; expected a large one" for k in (0, 1)
+    )
+    assert (found.seam.n, found.diversity_shape.n) == (4, 2)
+    with pytest.raises(InputError, match=r"none at which dots puts a nodule \(site 0, seed 0: picky"):
+        painted(method, [small], (0, 1), (24, 24, 24))
 
 
 def test_sites_and_patches_that_do_not_fit_are_refused_in_one_line(real):

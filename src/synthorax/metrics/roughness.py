@@ -4,11 +4,13 @@ Roughness is the standard deviation of white noise that would make second differ
 three neighbours in a row or a column of a slice. A second difference lets no level and no slope pass. The deviation is
 taken from the median size of the differences, so that a few vessels in lung do not count as its texture.
 
-A nodule that a network made too smooth has too little roughness inside. Comparing its inside with the lung around it
-is not enough, because a real nodule's inside is not as rough as lung either: lung has small vessels and walls that
-soft tissue lacks, and ground glass has more of them. The fair comparison is relative: the inside over the lung around
-it, of made nodules, against the same quotient of real nodules alike in diameter and texture rating. Voxels within
-`CORE_DEPTH_MM` of the mask's border are left out, because they are partly lung; nodules without a core have no figure.
+A nodule that a network made too smooth has too little roughness inside, compared with the lung around it. But lung has
+small vessels and walls that soft tissue lacks, ground glass has more of them, and near its edge every nodule is rough
+by partial volume. So a nodule's quotient of inside and around is held to that of real nodules alike in diameter and
+texture rating, measured in the same way. Voxels within `CORE_DEPTH_MM` of the mask's border are left out; nodules
+without a core, as are most below 9 mm, have no figure. In cubes of 1 mm the quotient of 124 real solid nodules is 1.02
+in the geometric mean; with cores of 3 mm depth, which 47 of them have, it is 0.53. It varies between nodules by a
+factor of 1.9, so that 15 % are told only from about 75 nodules on.
 
 Lung that an edit painted anew beside its nodule is lung like the lung that was there: there the roughness after the
 edit is compared with that before it, over the same voxels.
@@ -37,6 +39,8 @@ AROUND_MM = (2.0, 12.0)
 """The lung around a nodule lies between these distances in mm from its mask."""
 LEAST_DIFFERENCES = 12
 """Fewest second differences that a roughness is taken from."""
+ROUNDED_HU = 12**-0.5
+"""Roughness that rounding to whole HU makes; quotients take none for smaller."""
 WHITE_GAIN = 6**0.5
 """Standard deviation of the second differences of white noise, in standard deviations of the noise."""
 
@@ -148,17 +152,23 @@ def inside_and_around(
     return InsideAndAround(np.array(inside, np.float64), np.array(beside, np.float64))
 
 
-def quotient_of(inside_hu: ArrayLike, around_hu: ArrayLike) -> Statistic:
-    """The mean of some roughnesses over the mean of others, row by row of one nodule, as a statistic to bootstrap."""
-    inside = checks.vector("roughness inside", inside_hu)
-    around = checks.vector("roughness around", around_hu, len(inside))
-    return Statistic(len(inside), lambda weights: ratio(weights @ inside, weights @ around))
+def quotient_of(first_hu: ArrayLike, second_hu: ArrayLike) -> Statistic:
+    """The geometric mean of some roughnesses over others, row by row of one nodule, as a statistic to bootstrap.
+
+    The geometric mean, because a calcified nodule is many times as rough as others and would decide an arithmetic one.
+
+    Args:
+        first_hu, second_hu: [n]; less than `ROUNDED_HU` counts as that much.
+    """
+    quotients = _log_quotients(first_hu, second_hu)
+    return Statistic(len(quotients), lambda weights: np.exp(ratio(weights @ quotients, weights.sum(1))))
 
 
 def relative_to_real_of(made: InsideAndAround, real: InsideAndAround, counterparts: Counterparts) -> Statistic:
     """The quotient of inside and around of made nodules over that of the real nodules like them; 1 is as real ones.
 
-    Its rows are the n made nodules, then the m real ones. Made nodules without a real one do not count.
+    Both are geometric means. The rows are the n made nodules, then the m real ones. Made nodules without a real one
+    do not count.
 
     Args:
         made, real: of n made and m real nodules, all known.
@@ -168,16 +178,19 @@ def relative_to_real_of(made: InsideAndAround, real: InsideAndAround, counterpar
         InputError: not as many as the counterparts have.
     """
     n, m, known = counterparts.n_made, counterparts.n_real, counterparts.known
-    own, theirs = (
-        [checks.vector(f"roughness {name}", values, rows) for name, values in vars(one).items()]
-        for one, rows in ((made, n), (real, m))
-    )
-    first = counterparts.real[:, 0]
+    own, theirs = _log_quotients(made.inside_hu, made.around_hu, n), _log_quotients(real.inside_hu, real.around_hu, m)
+    of_comparison = theirs[counterparts.real[:, 0]]
 
     def values(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        inside, around = (counterparts.means(each[first], weights[:, n:]) for each in theirs)
-        counted = weights[:, :n] * (known & np.isfinite(inside))
-        expected = ratio((counted * np.nan_to_num(inside)).sum(1), (counted * np.nan_to_num(around)).sum(1))
-        return ratio(ratio(counted @ own[0], counted @ own[1]), expected)
+        expected = counterparts.means(of_comparison, weights[:, n:])
+        counted = weights[:, :n] * (known & np.isfinite(expected))
+        return np.exp(ratio((counted * (own - np.nan_to_num(expected))).sum(1), counted.sum(1)))
 
     return Statistic(n + m, values)
+
+
+def _log_quotients(first_hu: ArrayLike, second_hu: ArrayLike, rows: int | None = None) -> NDArray[np.float64]:
+    first = checks.vector("roughness", first_hu, rows)
+    second = checks.vector("roughness", second_hu, len(first))
+    quotients: NDArray[np.float64] = np.log(np.maximum(first, ROUNDED_HU) / np.maximum(second, ROUNDED_HU))
+    return quotients

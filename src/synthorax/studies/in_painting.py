@@ -79,6 +79,7 @@ class InPaintingFigures:
         texture_to_real: quotient of made nodules over that of the real nodules like them; 1 is as real ones.
         lung: roughness of lung in the region after the edit over that before it; 1 is as the scan.
         texture_bare, texture_bare_to_real, lung_bare: the same three without the scan's noise put back in.
+        refused: sites and seeds that the method made no nodule for, a sentence each.
     """
 
     seam: Measured
@@ -95,6 +96,7 @@ class InPaintingFigures:
     texture_bare: Measured
     texture_bare_to_real: Measured
     lung_bare: Measured
+    refused: tuple[str, ...]
 
     def missed(self) -> tuple[str, ...]:
         """A sentence for each goal that is missed or could not be measured.
@@ -158,6 +160,7 @@ def in_painting_figures(made: Painted, real: RealNodules, seed: int = 0) -> InPa
         texture_bare=without["texture"] if without else missing,
         texture_bare_to_real=without["texture_to_real"] if without else missing,
         lung_bare=without["lung"] if without else missing,
+        refused=made.refused,
     )
 
 

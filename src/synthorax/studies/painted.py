@@ -53,6 +53,7 @@ class Painted:
         patients: of each site.
         spacing_mm: voxel size (z, y, x).
         bare: as `after`, without the scan's noise put back in; None where the method cannot leave it out.
+        refused: why there is no patch of a site and seed, a sentence each.
 
     Raises:
         InputError: arrays of different shapes, or a patch without a voxel of its nodule.
@@ -68,6 +69,7 @@ class Painted:
     patients: NDArray[np.str_]
     spacing_mm: tuple[float, float, float]
     bare: NDArray | None = None
+    refused: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         arrays = [self.before, self.after, self.regions, self.masks, *([] if self.bare is None else [self.bare])]
@@ -96,7 +98,7 @@ def painted(
     *,
     bare: Method | None = None,
 ) -> Painted:
-    """Put a nodule into each site by each seed.
+    """Put a nodule into each site by each seed; what the method refuses is told in `refused`.
 
     Args:
         method: injects nodules; it is told the attributes that it heeds.
@@ -105,8 +107,8 @@ def painted(
         bare: the same method without the scan's noise put back in.
 
     Raises:
-        InputError: no site, scans of different spacing, a scan smaller than the patches, or a site where no nodule
-            could be put.
+        InputError: no site, scans of different spacing, a scan smaller than the patches, or no site where the method
+            puts a nodule.
     """
     if not sites or any(site.asked.diameter_mm is None for site in sites):
         raise InputError(
@@ -119,32 +121,45 @@ def painted(
     jobs = [(site, seed) for site in sites for seed in seeds]
     work = _Paint(method, bare, size)
     # A method with a model computes in this process, whose threads it uses.
-    made = list(map(work, jobs) if method.lineage.model_sha256 else map_processes(work, jobs, chunk=4))
-    before, after, regions, masks, without = zip(*made, strict=True)
+    found = list(map(work, jobs) if method.lineage.model_sha256 else map_processes(work, jobs, chunk=4))
+    numbers = [(site, seed) for site in range(len(sites)) for seed in seeds]
+    there = [(*number, one) for number, one in zip(numbers, found, strict=True) if not isinstance(one, str)]
+    refused = [
+        f"site {i}, seed {seed}: {one}" for (i, seed), one in zip(numbers, found, strict=True) if isinstance(one, str)
+    ]
+    if not there:
+        raise InputError("sites", f"none at which {method.name} puts a nodule ({refused[0]})", "one or more")
+    before, after, regions, masks, without = zip(*(one for _, _, one in there), strict=True)
     return Painted(
         before=np.stack(before),
         after=np.stack(after),
         regions=np.stack(regions),
         masks=np.stack(masks),
-        sites=np.repeat(np.arange(len(sites)), len(seeds)),
-        seeds=np.tile(np.asarray(seeds, np.int64), len(sites)),
+        sites=np.array([site for site, _, _ in there], np.int64),
+        seeds=np.array([seed for _, seed, _ in there], np.int64),
         asked=[site.asked for site in sites],
         patients=np.array([site.patient for site in sites]),
         spacing_mm=sites[0].ct.spacing_mm,
         bare=None if bare is None else np.stack(without),
+        refused=tuple(refused),
     )
 
 
 @dataclass(frozen=True)
 class _Paint:
-    """A picklable function of a site and a seed to HU before and after, region, mask, and HU without noise."""
+    """A picklable function of a site and a seed to the patch, or to why there is none."""
 
     method: Method
     bare: Method | None
     size: tuple[int, int, int]
 
-    def __call__(self, job: tuple[HealthySite, int]) -> PaintedPatch:
-        site, seed = job
+    def __call__(self, job: tuple[HealthySite, int]) -> PaintedPatch | str:
+        try:
+            return self._painted(*job)
+        except InputError as error:
+            return str(error)
+
+    def _painted(self, site: HealthySite, seed: int) -> PaintedPatch:
         heeded = {name: value for name, value in site.asked.given().items() if name in self.method.heeds}
         wanted = Wanted(Ball(site.center_mm, site.asked.diameter_mm or 0.0), NoduleAttributes(**heeded), True)
         middle = np.rint(site.ct.to_voxel(site.center_mm)).astype(int)
