@@ -93,6 +93,15 @@ def test_a_nodule_that_only_moved_is_the_same_nodule():
     assert (found.hu.tolist(), found.shape.tolist()) == ([0], [0])
 
 
+def test_a_wall_beside_one_of_two_nodules_is_no_difference_of_the_nodules():
+    mask = ball_mask(SHAPE, 7)
+    alone = np.where(mask, 0.0, -850.0)
+    beside = alone.copy()
+    beside[..., 19:] = 40.0  # 3 mm from the mask, within the reach of the Gaussian
+    found = distances(Nodules(np.stack([alone, beside]), np.stack([mask, mask]), MM), [[0, 1]])
+    assert found.hu.tolist() == [0]
+
+
 def test_the_shape_of_two_balls_is_apart_by_what_their_volumes_do_not_share():
     masks = np.stack([ball_mask(SHAPE, mm) for mm in (8, 12)])
     found = distances(Nodules(np.where(masks, 0.0, -850.0), masks, MM), [[0, 1]])
