@@ -93,11 +93,12 @@ def test_a_nodule_that_only_moved_is_the_same_nodule():
     assert (found.hu.tolist(), found.shape.tolist()) == ([0], [0])
 
 
-def test_a_wall_beside_one_of_two_nodules_is_no_difference_of_the_nodules():
+def test_a_wall_and_a_vessel_beside_one_of_two_nodules_are_no_difference_of_the_nodules():
     mask = ball_mask(SHAPE, 7)
     alone = np.where(mask, 0.0, -850.0)
     beside = alone.copy()
-    beside[..., 19:] = 40.0  # 3 mm from the mask, within the reach of the Gaussian
+    beside[..., 19:] = 40.0  # both within the reach of the Gaussian
+    beside[8:10, 8:10, 8:10] = 40.0  # at a corner of the mask's box
     found = distances(Nodules(np.stack([alone, beside]), np.stack([mask, mask]), MM), [[0, 1]])
     assert found.hu.tolist() == [0]
 
