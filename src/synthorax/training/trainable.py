@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Set
 from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -101,7 +102,7 @@ class Trainable(ABC):
     """
 
     name: ClassVar[str]
-    limits: ClassVar[Mapping[str, Limit]] = {}
+    limits: Mapping[str, Limit] = MappingProxyType({})
     memory_format: ClassVar[torch.memory_format] = torch.contiguous_format
 
     def __init__(

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from synthorax import makers
 from synthorax.errors import InputError
@@ -211,11 +211,9 @@ class TrainingOptions(makers.Options):
 
     Attributes:
         cache: folder for decoded patches; the user's cache folder if not given.
-        healthy: healthy places to learn from beside the nodules' own.
     """
 
     cache: Path | None = None
-    healthy: NonNegativeInt = 0
 
 
 Config = ClassAwareConfig

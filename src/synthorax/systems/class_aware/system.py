@@ -20,6 +20,7 @@ from synthorax.nn.local_crop import LocalCrop
 from synthorax.seeding import derive
 from synthorax.systems.class_aware.config import ClassAwareConfig
 from synthorax.training.config import Precision
+from synthorax.training.diversity import SeedDiversity
 from synthorax.training.inpainting import (
     adversarial_loss,
     critics_loss,
@@ -49,6 +50,11 @@ PREVIEWED = 6
 
 class ClassAware(TrainedSystem):
     """In-painter and critics.
+
+    Attributes:
+        shown: training patches for the preview, as the batches have them.
+        seed_diversity: logs how far two fills by two draws of noise are apart; None for a network that is told
+            outlines, which bring the variety.
 
     Facts: `attributes` [n, a], what is known of the training nodules, encoded; NaN where it is not.
 
@@ -82,6 +88,7 @@ class ClassAware(TrainedSystem):
         )
         self.config: ClassAwareConfig = config
         self.shown: Mapping[str, Tensor] | None = None
+        self.seed_diversity: SeedDiversity | None = None
 
     @classmethod
     def restore(cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> ClassAware:
@@ -189,6 +196,11 @@ class ClassAware(TrainedSystem):
             loss.backward()
         finally:
             self._critic.requires_grad_(True)
+        if self.seed_diversity is not None:
+            other = self._noise(f"{self.stage} other seed", step, ct)
+            with torch.no_grad(), self.autocast():
+                again = _single(self._in_painter(ct, region, other, told))
+            figures["diversity"] = self.mean_of_all(self.seed_diversity(made.refined, again.refined, region))
         self.update("in_painter")
         return {name: value.detach() for name, value in figures.items()}
 

@@ -17,6 +17,7 @@ from synthorax.nodule import Nodule, malignancy_of
 from synthorax.systems.class_aware.conditions import condition_maps, one_readers
 from synthorax.systems.class_aware.config import ClassAwareConfig, TrainingOptions
 from synthorax.systems.class_aware.system import BENIGN, CLASSES_STAGE, FILL_STAGE, MALIGNANT, PREVIEWED, ClassAware
+from synthorax.training.diversity import SeedDiversity, diversity_limit, real_distance_hu
 from synthorax.training.system import Stage, Training
 
 
@@ -56,6 +57,9 @@ def training(config: ClassAwareConfig, data: str | Path | Store, seed: int, opti
     fill, classes = (ClassBatches(patches, attributes, config, stage) for stage in (FILL_STAGE, CLASSES_STAGE))
     model = ClassAware(config, seed, attributes)
     model.shown = fill.shown()
+    if not config.outlines:
+        model.seed_diversity = SeedDiversity(_real_distance_hu(patches, seed), config.patch)
+        model.limits = {"diversity": diversity_limit(round(WARM_UP * config.steps))}
     about = {"patches": len(patches), "classes": counts, **training_data(store)}
     stages = [
         Stage(FILL_STAGE, config.plain_steps, fill),
@@ -65,7 +69,16 @@ def training(config: ClassAwareConfig, data: str | Path | Store, seed: int, opti
     return Training(model, stages, about, max(config.steps // 400, 1), config.precision)
 
 
+def _real_distance_hu(patches: EditPatches, seed: int) -> float:
+    """How far pairs of real nodules that are alike lie apart, for the guard of variety."""
+    whole = patches.rows(range(len(patches)))
+    patients = [place.patient_id for place in patches.places]
+    return real_distance_hu(whole["ct"], whole["region"], patches.attributes, patients, patches.spec, seed)
+
+
 CLASSES = {"benign": BENIGN, "malignant": MALIGNANT}
+WARM_UP = 0.1
+"""Share of the steps after which two seeds have to make two nodules."""
 
 
 @dataclass(frozen=True, eq=False)
