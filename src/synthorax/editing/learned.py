@@ -30,7 +30,7 @@ EVEN_MM = 1.0
 """Standard deviation of the Gaussian that evens out which voxels are counted as replaced."""
 
 
-class PaintedPatch(NamedTuple):
+class GridFill(NamedTuple):
     """What an in-painter made of a patch, on its own grid.
 
     Attributes:
@@ -48,7 +48,7 @@ class PaintedPatch(NamedTuple):
 
 
 PaintPatch = Callable[[NDArray[np.float32], NDArray[np.bool_], Edit, int], tuple[Any, ...]]
-"""`(hu, region, edit, seed)` on a network's grid, [z, y, x], to the fields of `PaintedPatch`, the first two at least."""
+"""`(hu, region, edit, seed)` on a network's grid, [z, y, x], to the first two fields of `GridFill` or more."""
 
 
 class Learned:
@@ -105,7 +105,7 @@ class Learned:
         seen = there.clip(*self._spec.window_hu)
         allowed = _mask_onto(region, patch, grid)
         asked = edit if edit.mask is None else replace(edit, mask=_mask_onto(edit.mask, patch, grid))
-        made, mask, attributes, outline, notes = PaintedPatch(*self._fill(seen.copy(), allowed, asked, seed))
+        made, mask, attributes, outline, notes = GridFill(*self._fill(seen.copy(), allowed, asked, seed))
         if made.shape != seen.shape or not np.isfinite(made).all():
             raise InputError(self.name, f"a patch {made.shape} with or without NaN", f"finite HU, {seen.shape}")
         # Beyond the window the in-painter saw a clipped value; what it left there is left in the scan.

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from synthorax.annotations.lidc_table import lidc_patients
-from synthorax.editing.learned import Learned, PaintedPatch
+from synthorax.editing.learned import GridFill, Learned
 from synthorax.errors import InputError
 from synthorax.makers import Edit, Lineage, Role
 from synthorax.nn.conditions import completed, encoded
@@ -46,7 +46,7 @@ class ClassAwareMethod(Learned):
             self._painted, config.patch, name=system.name, lineage=lineage, heeds=frozenset(told), roles=roles
         )
 
-    def _painted(self, hu: NDArray[np.float32], region: NDArray[np.bool_], edit: Edit, seed: int) -> PaintedPatch:
+    def _painted(self, hu: NDArray[np.float32], region: NDArray[np.bool_], edit: Edit, seed: int) -> GridFill:
         """Fill the ball of a nodule in the middle of a patch of HU [z, y, x]."""
         config, spec = self._config, self._config.patch
         check_attributes(edit.nodule)
@@ -76,7 +76,7 @@ class ClassAwareMethod(Learned):
         precision = of_sampling("auto", config.precision, self._system.device.type)
         unit, mask = self._system.filled(patch, seen, maps, noise, precision)
         made = spec.to_hu(unit.numpy())
-        return PaintedPatch(np.where(ball, made, hu), outline if mask is None else mask, wanted, origin, notes)
+        return GridFill(np.where(ball, made, hu), outline if mask is None else mask, wanted, origin, notes)
 
     def _outline(self, wanted: NoduleAttributes, seed: int) -> tuple[Shape, NDArray[np.bool_]]:
         """An outline of a nodule like the one wanted, of its diameter, on the in-painter's grid [z, y, x]."""
