@@ -8,15 +8,16 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from synthorax.anatomy.morphology import distance_inside
 from synthorax.nn.conditions import with_given
-from synthorax.shapes.diameter import axial_diameter_mm
 
-UNION_CHORD = 1.14
-"""The longest chord of all that any reader outlined, which stores of LUNA16's nodules have as mask, in that of one
-reader's outline: the median over luna16-nodules."""
+ONE_READERS_SHARE = 0.61
+"""Volume of one reader's outline, in that of all that any reader outlined, which stores of LUNA16's nodules have as
+mask: the median over luna16-nodules."""
+SMOOTHED_MM = 1.0
+"""Standard deviation of the Gaussian whose highest values in a mask are the voxels that are kept of it."""
 
 
 def condition_maps(
@@ -41,7 +42,7 @@ def condition_maps(
 def one_readers(
     masks: Float[Tensor, "b 1 z y x"], spacing_mm: tuple[float, float, float]
 ) -> Float[Tensor, "b 1 z y x"]:
-    """Return masks of all that any reader outlined, shrunk to about what one reader outlined.
+    """Return masks of all that any reader outlined, shrunk to the volume that one reader outlined.
 
     A nodule that a user asks for has the diameter of its mask, and readers measure one outline.
     """
@@ -50,11 +51,12 @@ def one_readers(
 
 
 def _shrunk(mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> NDArray[np.bool_]:
-    """A mask [z, y, x] without the shell by which all readers' outlines reach beyond one's."""
-    if not mask.any():
+    """The voxels of a mask [z, y, x] that lie deepest in it, `ONE_READERS_SHARE` of them."""
+    kept = round(ONE_READERS_SHARE * int(mask.sum()))
+    if not kept:
         return mask
-    chord = axial_diameter_mm(np.argwhere(mask), spacing_mm)
-    # Distances count from the middles of voxels outside, half a voxel beyond the edge.
-    shell = chord / 2 * (1 - 1 / UNION_CHORD) + min(spacing_mm) / 2
-    inside: NDArray[np.bool_] = distance_inside(mask, spacing_mm, border_is_outside=False) >= shell
-    return inside if inside.any() else mask
+    depth = np.where(mask, gaussian_filter(mask.astype(np.float32), np.divide(SMOOTHED_MM, spacing_mm)), 0)
+    deepest = np.argsort(depth, axis=None, kind="stable")[-kept:]
+    found = np.zeros_like(mask)
+    found.ravel()[deepest] = True
+    return found

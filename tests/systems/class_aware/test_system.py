@@ -1,0 +1,133 @@
+"""The class-aware in-painter: what it learns from, what it is told, and what it fills."""
+
+import numpy as np
+import pytest
+import torch
+
+from synthorax.errors import InputError
+from synthorax.makers import Edit, Lineage, fill
+from synthorax.nn.critics import InPaintingCritic
+from synthorax.nn.local_crop import LocalCrop
+from synthorax.nodule import NoduleAttributes
+from synthorax.systems.class_aware.conditions import condition_maps, one_readers
+from synthorax.systems.class_aware.config import PRESETS, ClassAwareConfig, TrainingOptions
+from synthorax.systems.class_aware.system import BENIGN, CLASSES_STAGE, FILL_STAGE, MALIGNANT, ClassAware
+from synthorax.systems.class_aware.training import training
+from synthorax.volume import Volume
+from tests.helpers.stores import cases, store_of
+
+SMOKE = PRESETS["smoke"]
+MM = (1.0, 1.0, 1.0)
+
+
+def made_ready(tmp_path, config=SMOKE, *, readers=((1.0, 2.0, 1.0), (5.0, 4.0, 5.0)), seed=0):
+    store = store_of(tmp_path / "store", cases(8, readers=readers, size=24))
+    return training(config, store, seed, TrainingOptions(cache=tmp_path / "cache"))
+
+
+def test_a_batch_has_as_many_malignant_nodules_as_benign_ones_and_maps_that_say_which(tmp_path):
+    ready = made_ready(tmp_path)
+    (first, _) = ready.stages[0].batches(0)
+    assert sorted(first["label"].tolist()) == [BENIGN, BENIGN, MALIGNANT, MALIGNANT]
+    assert first["maps"][:, 0, 0, 0, 0].tolist() == [2.0 * (label == MALIGNANT) - 1 for label in first["label"]]
+    assert (first["maps"][:, -1] <= first["region"][:, 0]).all()
+
+
+def test_classes_come_in_after_two_thirds_of_the_steps(tmp_path):
+    ready = made_ready(tmp_path)
+    assert [(stage.name, stage.steps) for stage in ready.stages] == [(FILL_STAGE, 4), (CLASSES_STAGE, 2)]
+
+
+def test_a_class_without_training_nodules_is_refused(tmp_path):
+    with pytest.raises(InputError, match="none of them malignant by the median rule"):
+        made_ready(tmp_path, readers=((1.0, 2.0, 1.0),))
+
+
+def test_patches_smaller_than_every_ball_are_refused(tmp_path):
+    with pytest.raises(InputError, match="no nodule to edit"):
+        made_ready(tmp_path, SMOKE.model_copy(update={"margin_mm": 30.0}))
+
+
+def test_flipped_rows_are_told_the_other_class_and_their_own_attributes():
+    system = ClassAware(SMOKE)
+    label = torch.tensor([BENIGN, MALIGNANT, BENIGN, MALIGNANT])
+    malignant = 2.0 * (label == MALIGNANT) - 1
+    maps = condition_maps(malignant, torch.full((4, 1), 0.5), torch.ones(4, 1, 16, 16, 16), (16, 16, 16))
+    system.enter(FILL_STAGE)
+    assert torch.equal(system._told(maps, label)[1], label)
+    system.enter(CLASSES_STAGE)
+    told, wanted = system._told(maps, label)
+    assert wanted.tolist() == [MALIGNANT, BENIGN, BENIGN, MALIGNANT]
+    assert told[:, 0, 0, 0, 0].tolist() == [1.0, -1.0, -1.0, 1.0]
+    assert torch.equal(told[:, 1:], maps[:, 1:])
+
+
+def test_unknown_attributes_are_marked():
+    maps = condition_maps(torch.tensor([1.0]), torch.tensor([[0.25, torch.nan]]), None, (2, 2, 2))
+    assert maps[0, :, 1, 1, 1].tolist() == [1.0, 0.25, 1.0, 0.0, 0.0]
+
+
+def test_all_readers_outlines_shrink_to_one_readers(ball):
+    union = torch.from_numpy(ball(20, (25, 25, 25), MM).astype(np.float32))[None, None]
+    one = one_readers(union, MM)
+    assert one.sum() / union.sum() == pytest.approx(0.61, abs=0.01)
+    away = torch.from_numpy(np.sqrt(((np.indices((25, 25, 25)) - 12.0) ** 2).sum(0)))
+    assert away[one[0, 0] > 0].max() <= away[(union - one)[0, 0] > 0].min() + 0.5  # the shell is gone
+
+
+def test_the_papers_patches_are_the_default_and_others_are_divisible_by_4():
+    with pytest.raises(InputError, match="divisible by 4"):
+        ClassAwareConfig(size=(30, 64, 64))
+    assert PRESETS["paper"].size == (32, 64, 64)
+    assert PRESETS["paper"].spacing_mm == (2.0, 1.0, 1.0)
+    assert (PRESETS["paper"].critics_told, PRESETS["paper"].outlines) == (True, False)
+
+
+def filled(system, seed=0, mm=8.0, **attributes):
+    """Lung with a nodule put into its middle."""
+    method = system.maker(Lineage("class-aware"))
+    reach, radius = method.reach_mm(Edit("inject", NoduleAttributes(diameter_mm=mm)))
+    n = 2 * int(np.ceil(reach)) + 1
+    hu = np.random.default_rng(0).normal(-850, 20, (n, n, n)).astype(np.float32)
+    region = np.sqrt(((np.indices(hu.shape) - n // 2) ** 2).sum(0)) <= radius
+    edit = Edit("inject", NoduleAttributes(diameter_mm=mm, **attributes))
+    return hu, fill(method, Volume(hu, MM), region, edit, seed)
+
+
+def test_what_was_asked_for_is_what_is_told_of_the_nodule_and_whose_outline_it_had():
+    _, made = filled(ClassAware(SMOKE), malignancy=5.0, texture=2.0)
+    assert made.attributes.malignancy == 5.0
+    assert made.attributes.texture == 2.0
+    assert made.outline.startswith("LIDC-IDRI-")
+
+
+def test_seeds_have_outlines_of_their_own():
+    system = ClassAware(SMOKE)
+    (_, first), (_, again), (_, other) = (filled(system, seed) for seed in (1, 1, 2))
+    assert (first.mask == again.mask).all()
+    assert (first.mask != other.mask).any()
+
+
+def test_without_outlines_the_network_itself_says_where_the_nodule_is():
+    system = ClassAware(SMOKE.model_copy(update={"outlines": False}))
+    _, made = filled(system)
+    assert made.mask is not None
+    assert made.outline == ""
+
+
+def test_a_nodule_narrower_than_a_voxel_is_refused():
+    with pytest.raises(InputError, match="of a voxel"):
+        filled(ClassAware(SMOKE), mm=0.8)
+
+
+def test_bfloat16_gradients_of_the_critics_are_numbers():
+    """In bfloat16 oneDNN's gradient of a kernel that is wider than its input is not one, now and then."""
+    torch.manual_seed(0)
+    critic = InPaintingCritic((32, 32, 32), width=8, classes=3)
+    patches = torch.rand(8, 1, 32, 32, 32) * 2 - 1
+    region = torch.zeros_like(patches)
+    region[..., 10:22, 10:22, 10:22] = 1
+    with torch.autocast("cpu", torch.bfloat16):
+        verdicts = critic(patches, LocalCrop.around(region))
+    sum(verdict.score.mean() + verdict.classes.logsumexp(1).mean() for verdict in verdicts).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in critic.parameters())
