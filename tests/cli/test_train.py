@@ -71,7 +71,10 @@ def test_no_torch_and_no_other_systems_configuration_is_loaded_for_a_help():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("train alchemy", "system: found 'alchemy'; expected one that is trained: lung or ac-wgan or features"),
+        (
+            "train alchemy",
+            "system: found 'alchemy'; expected one that is trained: lung or ac-wgan or class-aware or features",
+        ),
         ("train render", "system: found 'render'; expected one that is trained"),
         ("train lung --data lidc --out new --nodules none", "--nodules: found 'none'; expected a valid integer"),
         ("train lung --data lidc --out new --nodules 0", "nodules: found 0; expected greater than 0"),
