@@ -20,8 +20,8 @@ SMOKE = PRESETS["smoke"]
 MM = (1.0, 1.0, 1.0)
 
 
-def made_ready(tmp_path, config=SMOKE, *, readers=((1.0, 2.0, 1.0), (5.0, 4.0, 5.0)), seed=0):
-    store = store_of(tmp_path / "store", cases(8, readers=readers, size=24))
+def made_ready(tmp_path, config=SMOKE, *, readers=((1.0, 2.0, 1.0), (5.0, 4.0, 5.0)), per_split=8, seed=0):
+    store = store_of(tmp_path / "store", cases(per_split, readers=readers, size=24))
     return training(config, store, seed, TrainingOptions(cache=tmp_path / "cache"))
 
 
@@ -46,6 +46,12 @@ def test_a_class_without_training_nodules_is_refused(tmp_path):
 def test_patches_smaller_than_every_ball_are_refused(tmp_path):
     with pytest.raises(InputError, match="no nodule to edit"):
         made_ready(tmp_path, SMOKE.model_copy(update={"margin_mm": 30.0}))
+
+
+def test_a_store_without_two_nodules_alike_trains_and_says_that_variety_is_not_watched(tmp_path, capsys):
+    ready = made_ready(tmp_path, SMOKE.model_copy(update={"outlines": False}), per_split=2)
+    assert "diversity" not in ready.model.limits
+    assert "is not watched" in "".join(capsys.readouterr())
 
 
 def test_flipped_rows_are_told_the_other_class_and_their_own_attributes():

@@ -10,6 +10,7 @@ from torch import Tensor
 from synthorax.datasets.augmentation import Augmentation
 from synthorax.datasets.edits import EditPatches, edit_patches
 from synthorax.datasets.lineage import training_data
+from synthorax.datasets.progress import tell
 from synthorax.datasets.store import Store
 from synthorax.errors import InputError
 from synthorax.nn.conditions import encoded
@@ -58,8 +59,11 @@ def training(config: ClassAwareConfig, data: str | Path | Store, seed: int, opti
     model = ClassAware(config, seed, attributes)
     model.shown = fill.shown()
     if not config.outlines:
-        model.seed_diversity = SeedDiversity(_real_distance_hu(patches, seed), config.patch)
-        model.limits = {"diversity": diversity_limit(round(WARM_UP * config.steps))}
+        try:
+            model.seed_diversity = SeedDiversity(_real_distance_hu(patches, seed), config.patch)
+            model.limits = {"diversity": diversity_limit(round(WARM_UP * config.steps))}
+        except InputError as error:  # a small store
+            tell(f"whether two seeds make one nodule is not watched: {error}")
     about = {"patches": len(patches), "classes": counts, **training_data(store)}
     stages = [
         Stage(FILL_STAGE, config.plain_steps, fill),
