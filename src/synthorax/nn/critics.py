@@ -57,8 +57,8 @@ class PatchCritic(nn.Module):
         self.size, self.maps = tuple(size), maps
         ends = math.prod(math.ceil(n / 2 ** len(widths)) for n in size)
         told = [width // 2 for width in widths] if maps else [0]
-        self.tower = _tower(1, widths, size)
-        self.told_tower = _tower(1 + maps, told, size) if maps else None
+        self.tower = _tower(1, widths)
+        self.told_tower = _tower(1 + maps, told) if maps else None
         self.score_head = nn.Linear((widths[-1] + told[-1]) * ends, 1)
         self.class_head = nn.Linear(widths[-1] * ends, classes) if classes else None
 
@@ -126,23 +126,10 @@ class InPaintingCritic(nn.Module):
         return Verdicts(self.local(crop(patches), maps), self.whole(patches, maps))
 
 
-class SinglePrecisionConv3d(nn.Conv3d):
-    """A convolution in single precision whatever the autocast around it.
-
-    On processors oneDNN's gradient of a bfloat16 kernel that is wider than its input is not a number now and then.
-    """
-
-    def forward(self, patches: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b d z y x"]:
-        """Convolve in the precision of the weights."""
-        with torch.autocast(patches.device.type, enabled=False):
-            return super().forward(patches.to(self.weight.dtype))
-
-
-def _tower(channels: int, widths: Sequence[int], size: Sequence[int]) -> nn.Sequential:
-    """Convolutions that each halve a grid of this size, rounding up, and all features in a row."""
+def _tower(channels: int, widths: Sequence[int]) -> nn.Sequential:
+    """Convolutions that each halve the grid, rounding up, and all features in a row."""
     layers: list[nn.Module] = []
     for width in widths:
-        convolution = SinglePrecisionConv3d if min(size) < KERNEL else nn.Conv3d
-        layers += [convolution(channels, width, KERNEL, stride=2, padding=KERNEL // 2), nn.LeakyReLU(LEAK)]
-        channels, size = width, [math.ceil(n / 2) for n in size]
+        layers += [nn.Conv3d(channels, width, KERNEL, stride=2, padding=KERNEL // 2), nn.LeakyReLU(LEAK)]
+        channels = width
     return nn.Sequential(*layers, nn.Flatten())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Set
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from synthorax.errors import InputError
+from synthorax.nn.small_grids import SmallGridsInSingle
 from synthorax.seeding import derive, generator
 from synthorax.training.config import Precision
 
@@ -196,15 +197,19 @@ class Trainable(ABC):
         """Where the networks are."""
         return next(next(iter(self.networks.values())).parameters()).device
 
-    def autocast(self, precision: Precision = "32") -> AbstractContextManager[Any]:
-        """Return a context in which networks run in the precision that training was begun with.
+    @contextmanager
+    def autocast(self, precision: Precision = "32") -> Iterator[None]:
+        """A context in which networks run in the precision that training was begun with.
 
         Args:
             precision: of a model that is not trained here.
         """
         if self._fabric is not None:
-            return self._fabric.autocast()
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16")
+            cast: AbstractContextManager[Any] = self._fabric.autocast()
+        else:
+            cast = torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16")
+        with cast, SmallGridsInSingle():
+            yield
 
     def drawn(self, kind: str, step: int, *shape: int, uniform: bool = False) -> Tensor:
         """Noise of a step, on the device: standard normal, or uniform in 0 to 1; this process's rows of it.
