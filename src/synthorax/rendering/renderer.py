@@ -106,14 +106,24 @@ class Renderer:
         shape = self._shapes(condition, derive(seed, "shape"))
         asked = {name: value for name, value in condition.given().items() if name in RENDERED}
         wanted = replace(NoduleAttributes(**shape.attributes.given() | asked), subtlety=None)
-        solid = turned(solid_of_mask(shape.mask, diameter), random)
-        z, y, x = (random.uniform(-0.5, 0.5, 3) * patch.spacing_mm).tolist()  # the middle voxel has its middle
-        solid = fitted(replace(solid, offset_mm=(z, y, x)), patch, diameter)
+        solid = placed(shape.mask, patch, diameter, random)
         scanner = self._scanner or measure_scanner(patch)
         drawn = draw_appearance(replace(wanted, diameter_mm=diameter), random)
         reach = self.reach_mm(edit)[1]
         hu, nodule = render(patch, region, solid, drawn, scanner, derive(seed, "inside"), reach)
         return Filled(hu, nodule, wanted, shape.origin, shape.notes)
+
+
+def placed(mask: Volume, patch: Volume, diameter_mm: float, random: np.random.Generator) -> NoduleSolid:
+    """The shape of a mask, turned and mirrored at random, with its middle anywhere in the middle voxel of a patch.
+
+    Args:
+        mask: [z, y, x], on voxels of its own.
+        diameter_mm: of the shape's mask on the voxels of the patch, as near as they allow.
+    """
+    solid = turned(solid_of_mask(mask, diameter_mm), random)
+    z, y, x = (random.uniform(-0.5, 0.5, 3) * patch.spacing_mm).tolist()
+    return fitted(replace(solid, offset_mm=(z, y, x)), patch, diameter_mm)
 
 
 def fitted(solid: NoduleSolid, patch: Volume, diameter_mm: float) -> NoduleSolid:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,9 +13,8 @@ from synthorax.makers import Edit, Lineage, Role
 from synthorax.nn.conditions import completed, encoded
 from synthorax.nodule import MALIGNANT_FROM, NoduleAttributes, check_attributes
 from synthorax.provenance import patient_key
-from synthorax.rendering.renderer import fitted, outlined
+from synthorax.rendering.renderer import outlined, placed
 from synthorax.rendering.shapes import SHAPED, LidcOutlines, Shape
-from synthorax.rendering.solid import solid_of_mask, turned
 from synthorax.seeding import derive, generator
 from synthorax.systems.class_aware.conditions import condition_maps
 from synthorax.systems.class_aware.system import ClassAware
@@ -81,11 +78,9 @@ class ClassAwareMethod(Learned):
     def _outline(self, wanted: NoduleAttributes, seed: int) -> tuple[Shape, NDArray[np.bool_]]:
         """An outline of a nodule like the one wanted, of its diameter, on the in-painter's grid [z, y, x]."""
         assert self._outlines is not None
-        spec, random = self._config.patch, generator(seed, "outline")
+        spec = self._config.patch
         shape = self._outlines(wanted, derive(seed, "outline"))
         grid = Volume(np.zeros(spec.size, np.float32), spec.spacing_mm)
-        solid = turned(solid_of_mask(shape.mask, wanted.diameter_mm), random)
-        z, y, x = (random.uniform(-0.5, 0.5, 3) * spec.spacing_mm).tolist()
         assert wanted.diameter_mm is not None
-        solid = fitted(replace(solid, offset_mm=(z, y, x)), grid, wanted.diameter_mm)
+        solid = placed(shape.mask, grid, wanted.diameter_mm, generator(seed, "outline"))
         return shape, outlined(solid, grid)
