@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from synthorax.anatomy.lungs import Lungs
 from synthorax.geometry import crop
 from synthorax.metrics.contrast import Contrast, ball_and_shell, shell_radius_mm
+from synthorax.patch import PatchSpec
 from synthorax.region import Region
 from synthorax.scanner import measure_scanner
 from synthorax.volume import Volume
@@ -35,8 +36,8 @@ def contrast(
     outer = shell_radius_mm(diameter_mm, ct.spacing_mm)
     center = nodule.indices().mean(0)
     near, low = _around(ct, center, outer)
-    axes = [(np.arange(n) + a - c) * s for n, a, c, s in zip(near.shape, low, center, ct.spacing_mm, strict=True)]
-    away = np.sqrt(axes[0][:, None, None] ** 2 + axes[1][:, None] ** 2 + axes[2] ** 2)
+    z, y, x = near.shape
+    away = PatchSpec((z, y, x), ct.spacing_mm).distances_mm(center - low)
     ball, shell = ball_and_shell(away, diameter_mm, ct.spacing_mm)
     own = nodule.within(low, near.shape)
     if not ball.any():

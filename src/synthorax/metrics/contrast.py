@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from synthorax.errors import InputError
+from synthorax.patch import PatchSpec
 
 SEEN = 2.0
 """A nodule is visible from this many standard deviations of the noise on, averaged over the nodule's voxels."""
@@ -39,8 +40,7 @@ class Contrast:
             ball, shell: bool [z, y, x], neither empty.
             noise_hu: standard deviation of the noise of one voxel.
 
-        >>> away_mm = np.sqrt(((np.indices((21, 21, 21)) - 10) ** 2).sum(0))
-        >>> ball, shell = ball_and_shell(away_mm, 8.0, (1.0, 1.0, 1.0))
+        >>> ball, shell = ball_and_shell(PatchSpec((21, 21, 21)).distances_mm(), 8.0, (1.0, 1.0, 1.0))
         >>> found = Contrast.of(np.where(ball, -840.0, -850.0), ball, shell, noise_hu=80.0)
         >>> found.hu, round(found.least_hu, 2), found.visible
         (10.0, 9.98, True)
@@ -99,12 +99,10 @@ def invisible(
         InputError: a ball without a voxel, or a shell without one.
     """
     found = []
-    voxels = np.indices(hu.shape[1:])
-    own = np.broadcast_to((np.array(hu.shape[1:]) - 1) / 2 if middles is None else middles, (len(hu), 3))
+    grid = PatchSpec(hu.shape[1:], spacing_mm)
+    centers = [None] * len(hu) if middles is None else np.asarray(middles)
     for i, (diameter, noise) in enumerate(zip(np.asarray(diameters_mm), np.asarray(noise_hu), strict=True)):
-        steps = (voxels - own[i][:, None, None, None]) * np.array(spacing_mm)[:, None, None, None]
-        away = np.sqrt((steps**2).sum(0))
-        ball, shell = ball_and_shell(away, diameter, spacing_mm)
+        ball, shell = ball_and_shell(grid.distances_mm(centers[i]), diameter, spacing_mm)
         if others is not None:
             shell &= ~others[i]
         if not ball.any() or not shell.any():
