@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -136,26 +136,23 @@ class ClassAware(TrainedSystem):
         with torch.no_grad(), self.autocast():
             made = self._in_painter(ct, region, noise, told)
         fake = shown_to_critics(_single(made), ct, region, as_printed=config.as_printed)
-        crop, asked = LocalCrop.around(region), told[:, :1].amax((2, 3, 4), keepdim=True)
-        own = real["maps"][:, :1].amax((2, 3, 4), keepdim=True)
+        crop, asked, own = LocalCrop.around(region), self._shown_class(told), self._shown_class(real["maps"])
         rows = slice(math.ceil(config.penalty_share * len(ct)))
         epsilon = self.drawn(f"{kind} penalty", step, len(ct) * self.share.world, uniform=True)
-        some = LocalCrop.around(region[rows])
         with self.autocast():
             penalty = critics_penalty(
                 critic,
                 ct[rows],
                 fake[rows],
                 region[rows],
-                some,
+                LocalCrop.around(region[rows]),
                 epsilon[rows],
-                own[rows] if config.critics_told else None,
+                None if own is None else own[rows],
                 as_printed=config.as_printed,
             )
         (config.penalty * penalty).backward()
         with self.autocast():
-            of_real = critic(ct, crop, own if config.critics_told else None)
-            of_fake = critic(fake, crop, asked if config.critics_told else None)
+            of_real, of_fake = critic(ct, crop, own), critic(fake, crop, asked)
         wasserstein = critics_loss(of_real, of_fake)
         loss, figures = wasserstein, {"wasserstein": -wasserstein.detach(), "penalty": penalty.detach()}
         if self.stage == CLASSES_STAGE:
@@ -178,12 +175,11 @@ class ClassAware(TrainedSystem):
             with self.autocast():
                 made = _single(self._in_painter(ct, region, noise, told))
             fake = shown_to_critics(made, ct, region, as_printed=config.as_printed)
-            asked = told[:, :1].amax((2, 3, 4), keepdim=True) if config.critics_told else None
             with self.autocast():
-                judged = self._critic(fake, LocalCrop.around(region), asked)
+                judged = self._critic(fake, LocalCrop.around(region), self._shown_class(told))
             adversarial = adversarial_loss(judged)
             reconstruction = reconstruction_loss(
-                _rows(made, own), ct[own], region[own], global_weight=config.global_weight
+                _each(made, lambda part: part[own]), ct[own], region[own], global_weight=config.global_weight
             )
             loss = config.reconstruction * reconstruction + config.adversarial * adversarial
             figures = {"adversarial": adversarial, "reconstruction": reconstruction}
@@ -213,6 +209,10 @@ class ClassAware(TrainedSystem):
         flips[:n] = -1
         told = torch.cat([maps[:, :1] * flips[:, None, None, None, None].to(maps.dtype), maps[:, 1:]], 1)
         return told, torch.where(flips < 0, BENIGN + MALIGNANT - label, label)
+
+    def _shown_class(self, maps: Tensor) -> Tensor | None:
+        """The class of each sample's maps [b, 1, 1, 1, 1], for critics that are told; the map is the same all over."""
+        return maps[:, :1, :1, :1, :1] if self.config.critics_told else None
 
     def _noise(self, kind: str, step: int, like: Tensor) -> Tensor:
         """Uniform noise within -1 to 1 for each voxel of a batch (section 2.1)."""
@@ -276,18 +276,18 @@ class ClassAware(TrainedSystem):
 System = ClassAware
 
 
+def _each(made: InPainted, change: Callable[[Tensor], Tensor]) -> InPainted:
+    """What was made, each part of it changed."""
+    return InPainted(change(made.coarse), change(made.refined), None if made.mask is None else change(made.mask))
+
+
 def _single(made: InPainted) -> InPainted:
     """The same in single precision."""
-    return InPainted(*(None if each is None else each.float() for each in made))  # type: ignore[arg-type]
-
-
-def _rows(made: InPainted, rows: Tensor) -> InPainted:
-    """Some rows."""
-    return InPainted(*(None if each is None else each[rows] for each in made))  # type: ignore[arg-type]
+    return _each(made, Tensor.float)
 
 
 def _mask_loss(logits: Tensor, mask: Tensor, known: Tensor, region: Tensor) -> Tensor:
     """Binary cross-entropy in the region, of the samples whose mask is known."""
-    each = functional.binary_cross_entropy_with_logits(logits, mask, reduction="none") * region
+    each = functional.binary_cross_entropy_with_logits(logits, mask, reduction="none")
     counted = known.float()[:, None, None, None, None] * region
     return (each * counted).sum() / counted.sum().clamp_min(1)
