@@ -15,16 +15,16 @@ SIZE = (8, 16, 24)
 
 def painter(**options):
     torch.manual_seed(0)
-    return InPaintingNet(2, **{"width": 4, "masks": True, **options})
+    return InPaintingNet(2, **{"maps": 1, "width": 4, "masks": True, **options})
 
 
 def inputs(seed=0):
-    """Patches [2, 1, 8, 16, 24], a region of 4 x 6 x 6 voxels in them, noise, and two maps of one value each."""
+    """Patches [2, 1, 8, 16, 24], a region of 4 x 6 x 6 voxels in them, noise, two conditions and a map."""
     random = torch.Generator().manual_seed(seed)
     patches, noise = (torch.rand(2, 1, *SIZE, generator=random) * 2 - 1 for _ in range(2))
     region = torch.zeros(2, 1, *SIZE)
     region[:, :, 2:6, 5:11, 9:15] = 1
-    return patches, region, noise, torch.randn(2, 2, 1, 1, 1, generator=random)
+    return patches, region, noise, torch.randn(2, 2, generator=random), torch.randn(2, 1, *SIZE, generator=random)
 
 
 def count(network):
@@ -32,7 +32,7 @@ def count(network):
 
 
 def test_a_composite_has_the_very_bits_of_the_patch_outside_the_region():
-    patches, region, noise, _ = inputs()
+    patches, region, noise, *_ = inputs()
     made = pasted(noise.bfloat16(), patches, region)
     outside = region == 0
     assert torch.equal(made[outside], patches[outside])
@@ -48,59 +48,74 @@ def test_both_stages_fill_whole_patches_within_the_window(fold):
 
 @pytest.mark.parametrize("fold", [1, 2])
 def test_what_is_in_the_hole_is_not_seen(fold):
-    network, (patches, region, noise, maps) = painter(fold=fold), inputs()
+    network, (patches, region, *others) = painter(fold=fold), inputs()
     other = torch.where(region > 0, -patches, patches)
-    for one, two in zip(network(patches, region, noise, maps), network(other, region, noise, maps), strict=True):
+    for one, two in zip(network(patches, region, *others), network(other, region, *others), strict=True):
         assert torch.equal(one, two)
 
 
 def test_noise_counts_in_the_region_alone():
-    network, (patches, region, noise, maps) = painter(), inputs()
-    made = network(patches, region, noise, maps).refined
-    assert torch.equal(made, network(patches, region, noise * region, maps).refined)
-    assert not torch.equal(made, network(patches, region, -noise, maps).refined)
+    network, (patches, region, noise, *told) = painter(), inputs()
+    made = network(patches, region, noise, *told).refined
+    assert torch.equal(made, network(patches, region, noise * region, *told).refined)
+    assert not torch.equal(made, network(patches, region, -noise, *told).refined)
 
 
-def test_a_condition_is_the_same_as_a_map_that_repeats_it():
-    network, (patches, region, noise, maps) = painter(), inputs()
-    repeated = maps.expand(-1, -1, *SIZE)
-    made = network(patches, region, noise, maps).refined
-    assert torch.equal(made, network(patches, region, noise, repeated).refined)
-    assert not torch.equal(made, network(patches, region, noise, -maps).refined)
+@pytest.mark.parametrize("fold", [1, 2])
+def test_conditions_and_maps_count(fold):
+    network, (patches, region, noise, conditions, maps) = painter(fold=fold), inputs()
+    made = network(patches, region, noise, conditions, maps).refined
+    assert not torch.equal(made, network(patches, region, noise, -conditions, maps).refined)
+    assert not torch.equal(made, network(patches, region, noise, conditions, -maps).refined)
+
+
+def test_a_condition_counts_as_a_map_that_repeats_it():
+    """With the weights of the one moved to the other."""
+    network, (patches, region, noise, conditions, maps) = painter(), inputs()
+    other = InPaintingNet(0, maps=3, width=4, masks=True)
+    weights = network.state_dict()
+    for name in ("coarse.0.0.0.weight", "dilated.0.0.0.weight", "matched.0.0.weight"):
+        weights[name] = weights[name][:, [0, 1, 2, 5, 6, 3, 4]]  # patch, region, noise, map, ones, two conditions
+    other.load_state_dict(weights)
+    repeated = torch.cat([conditions[:, :, None, None, None].expand(-1, -1, *SIZE), maps], 1)
+    found = other(patches, region, noise, torch.zeros(2, 0), repeated)
+    torch.testing.assert_close(found.refined, network(patches, region, noise, conditions, maps).refined)
 
 
 def test_the_loss_of_the_second_stage_reaches_every_weight():
     """The region lies at one end, so that the attention finds patches without it."""
-    network, (patches, region, noise, maps) = painter(), inputs()
-    made = network(patches, region.roll(8, 4), noise, maps)
+    network, (patches, region, *others) = painter(), inputs()
+    made = network(patches, region.roll(8, 4), *others)
     (made.refined.sum() + made.mask.sum()).backward()
     unreached = [name for name, weight in network.named_parameters() if weight.grad is None or not weight.grad.any()]
     assert unreached == []
 
 
 def test_the_widths_and_dilations_are_the_programs_in_3d():
-    """Counted by hand from the channels: 1/2 to 4 times the width, 4 + maps channels in, 1 out."""
+    """Counted by hand from the channels: 1/2 to 4 times the width; patch, region, noise, ones and the condition in."""
 
     def weights(kernel, *channels):
         return sum(kernel**3 * a * b + b for a, b in pairwise(channels))
 
-    c, maps = 8, 3
-    start, up = weights(5, 4 + maps, c), weights(3, 4 * c, 2 * c, 2 * c, c, c // 2, 1)
+    c, told = 8, 3
+    start, up = weights(5, 4 + told, c), weights(3, 4 * c, 2 * c, 2 * c, c, c // 2, 1)
     coarse = start + weights(3, c, 2 * c, 2 * c, *[4 * c] * 3) + weights(3, *[4 * c] * 6) + up
     dilated = start + weights(3, c, c, 2 * c, 2 * c, *[4 * c] * 2) + weights(3, *[4 * c] * 4)
     matched = start + weights(3, c, c, 2 * c, *[4 * c] * 3) + weights(3, *[4 * c] * 3)
     joined = weights(3, 8 * c, 4 * c, 4 * c) + up
-    assert count(InPaintingNet(maps, width=c)) == coarse + dilated + matched + joined
-    reach = {layer.dilation[0] for layer in InPaintingNet(maps, width=c).modules() if hasattr(layer, "dilation")}
+    assert count(InPaintingNet(told, width=c)) == coarse + dilated + matched + joined
+    reach = {layer.dilation[0] for layer in InPaintingNet(told, width=c).modules() if hasattr(layer, "dilation")}
     assert reach == {1, 2, 4, 8}
 
 
-def test_patches_that_cannot_be_halved_twice_and_other_maps_are_refused():
-    patches, region, noise, maps = inputs()
+def test_patches_that_cannot_be_halved_twice_and_other_conditions_are_refused():
+    patches, region, noise, conditions, maps = inputs()
     with pytest.raises(InputError, match="divisible by 4"):
-        painter()(*(one[..., :22] for one in (patches, region, noise)), maps)
-    with pytest.raises(InputError, match="1 channels"):
-        painter()(patches, region, noise, maps[:, :1])
+        painter()(*(one[..., :22] for one in (patches, region, noise)), conditions, maps[..., :22])
+    with pytest.raises(InputError, match=r"conditions: found 1 channels"):
+        painter()(patches, region, noise, conditions[:, :1], maps)
+    with pytest.raises(InputError, match=r"maps: found 0 channels"):
+        painter()(patches, region, noise, conditions)
 
 
 def test_it_learns_in_bfloat16_and_makes_voxels_in_single_precision():

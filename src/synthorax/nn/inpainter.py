@@ -21,8 +21,8 @@ from synthorax.nn.resampling import UpsampleConv, folded, unfolded
 
 STEP = 4
 """Voxels of a patch along each axis for one on the coarsest grid."""
-OWN_CHANNELS = 4
-"""Channels that a stage sees beside the condition: the patch, ones, the region, and the noise in the region."""
+OWN_CHANNELS = 3
+"""Channels of voxels that a stage sees beside the maps: the patch, the region, and the noise in the region."""
 
 
 class InPainted(NamedTuple):
@@ -50,13 +50,15 @@ class InPaintingNet(nn.Module):
     """Patches with a hole, noise and a condition to whole patches.
 
     Args:
-        maps: channels of the condition.
+        conditions: numbers of the condition, each the same all over a patch.
+        maps: channels of the condition that differ from voxel to voxel, such as an outline.
         width: channels of the first convolution, a multiple of 4; 32 as published.
         dilations: of the convolutions on the coarsest grid; 2, 4, 8 and 16 in the 2D program.
         fuse: see `contextual_attention`.
         masks: whether a second head says which voxels are the nodule's.
         fold: 1, or 2: blocks of 2^3 voxels enter as channels in the place of the first step of stride 2, and leave as
-            channels in the place of the last upsampling. No layer but the last then runs on all voxels.
+            channels in the place of the last upsampling. No layer but the last then runs on all voxels. Conditions
+            that are the same all over enter once for each block.
 
     Raises:
         InputError: a width that is no multiple of 4, or another fold.
@@ -64,8 +66,9 @@ class InPaintingNet(nn.Module):
 
     def __init__(
         self,
-        maps: int,
+        conditions: int,
         *,
+        maps: int = 0,
         width: int = 32,
         dilations: Sequence[int] = (2, 4, 8),
         fuse: bool = False,
@@ -77,8 +80,8 @@ class InPaintingNet(nn.Module):
             raise InputError("width", str(width), f"a multiple of {STEP}")
         if fold not in (1, 2):
             raise InputError("fold", str(fold), "1 or 2")
-        c, channels = width, OWN_CHANNELS + maps
-        self.maps, self.fuse = maps, fuse
+        c, channels = width, (OWN_CHANNELS + maps) * fold**3 + 1 + conditions
+        self.conditions, self.maps, self.fuse, self.fold = conditions, maps, fuse, fold
         dilated = [_conv(4 * c, 4 * c, dilation=n) for n in dilations]
         self.coarse = nn.Sequential(
             _Encoder(channels, (c, 2 * c, 2 * c, 4 * c), fold), *dilated, *_convs(4 * c), _Decoder(c, fold, outputs=1)
@@ -97,7 +100,8 @@ class InPaintingNet(nn.Module):
         patches: Float[Tensor, "b 1 z y x"],
         region: Float[Tensor, "b 1 z y x"],
         noise: Float[Tensor, "b 1 z y x"],
-        maps: Float[Tensor, "b m _ _ _"],
+        conditions: Float[Tensor, "b k"],
+        maps: Float[Tensor, "b m z y x"] | None = None,
     ) -> InPainted:
         """Fill the region of patches.
 
@@ -105,28 +109,36 @@ class InPaintingNet(nn.Module):
             patches: within -1 to 1; what they have in the region is not seen. Sizes are divisible by 4.
             region: 1 where to fill, 0 elsewhere.
             noise: any; it is seen in the region alone. papers/2 draws it uniformly from -1 to 1.
-            maps: the condition; axes of length 1 are repeated, so `condition[:, :, None, None, None]` is a map too.
+            conditions: the same all over a patch.
+            maps: the part of the condition that differs from voxel to voxel.
 
         Raises:
-            InputError: other sizes, or another number of maps.
+            InputError: other sizes, or another number of conditions or maps.
         """
         check_patches(patches, (STEP,) * 3, STEP)
-        if maps.shape[1] != self.maps:
-            raise InputError("maps", f"{maps.shape[1]} channels", f"{self.maps}, as the network was built for")
-        size = patches.shape[2:]
-        told = [torch.ones_like(patches), region, noise * region, maps.expand(-1, -1, *size).to(patches.dtype)]
+        self._check(conditions, maps)
+        told = [region, noise * region, *([] if maps is None else [maps.to(patches.dtype)])]
+        beside = folded(torch.cat(told, 1), self.fold)
+        same = torch.cat([conditions.new_ones(len(conditions), 1), conditions], 1).to(patches.dtype)
+        beside = torch.cat([beside, same[:, :, None, None, None].expand(-1, -1, *beside.shape[2:])], 1)
         hole = pasted(torch.zeros_like(patches), patches, region)
-        coarse = self.coarse(torch.cat([hole, *told], 1)).clip(-1, 1)
-        seen = torch.cat([pasted(coarse, patches, region), *told], 1)
+        coarse = self.coarse(torch.cat([folded(hole, self.fold), beside], 1)).clip(-1, 1)
+        seen = torch.cat([folded(pasted(coarse, patches, region), self.fold), beside], 1)
         # A feature is masked if any voxel of its block is: none that saw the hole is borrowed from.
         masked = functional.max_pool3d(region, STEP)
         borrowed = self.borrowed(contextual_attention(self.matched(seen), masked, fuse=self.fuse))
         made = self.refined(torch.cat([self.dilated(seen), borrowed], 1))
         return InPainted(coarse, made[:, :1].clip(-1, 1), made[:, 1:] if made.shape[1] > 1 else None)
 
+    def _check(self, conditions: Tensor, maps: Tensor | None) -> None:
+        given = 0 if maps is None else maps.shape[1]
+        for name, found, own in (("conditions", conditions.shape[1], self.conditions), ("maps", given, self.maps)):
+            if found != own:
+                raise InputError(name, f"{found} channels", f"{own}, as the network was built for")
+
 
 class _Encoder(nn.Sequential):
-    """Six convolutions from voxels to the coarsest grid, the first with a 5^3 kernel, the second and fourth halving.
+    """Six convolutions from folded voxels to the coarsest grid, the first with a 5^3 kernel, two of them halving.
 
     Args:
         widths: channels after each of the first four.
@@ -145,8 +157,7 @@ class _Encoder(nn.Sequential):
         first, second, third, fourth = widths
         end = end or fourth
         super().__init__(
-            _Folded(fold),
-            _conv(channels * fold**3, first, kernel=5 if fold == 1 else 3),
+            _conv(channels, first, kernel=5 if fold == 1 else 3),
             _conv(first, second, stride=2 // fold),
             _conv(second, third),
             _conv(third, fourth, stride=2),
@@ -178,17 +189,6 @@ class _Decoder(nn.Module):
         with torch.autocast(voxels.device.type, enabled=False):
             made: Tensor = self.out(voxels.to(self.out.weight.dtype))
         return made
-
-
-class _Folded(nn.Module):
-    """`nn.resampling.folded` as a layer."""
-
-    def __init__(self, n: int) -> None:
-        super().__init__()
-        self.n = n
-
-    def forward(self, voxels: Tensor) -> Tensor:
-        return folded(voxels, self.n)
 
 
 def _conv(

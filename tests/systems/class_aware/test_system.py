@@ -10,7 +10,7 @@ from synthorax.nn.critics import InPaintingCritic
 from synthorax.nn.local_crop import LocalCrop
 from synthorax.nn.small_grids import SmallGridsInSingle
 from synthorax.nodule import NoduleAttributes
-from synthorax.systems.class_aware.conditions import condition_maps, one_readers
+from synthorax.systems.class_aware.conditions import conditions_of, one_readers
 from synthorax.systems.class_aware.config import PRESETS, ClassAwareConfig, TrainingOptions
 from synthorax.systems.class_aware.system import BENIGN, CLASSES_STAGE, FILL_STAGE, MALIGNANT, ClassAware
 from synthorax.systems.class_aware.training import training
@@ -26,12 +26,12 @@ def made_ready(tmp_path, config=SMOKE, *, readers=((1.0, 2.0, 1.0), (5.0, 4.0, 5
     return training(config, store, seed, TrainingOptions(cache=tmp_path / "cache"))
 
 
-def test_a_batch_has_as_many_malignant_nodules_as_benign_ones_and_maps_that_say_which(tmp_path):
+def test_a_batch_has_as_many_malignant_nodules_as_benign_ones_and_is_told_which(tmp_path):
     ready = made_ready(tmp_path)
     (first, _) = ready.stages[0].batches(0)
     assert sorted(first["label"].tolist()) == [BENIGN, BENIGN, MALIGNANT, MALIGNANT]
-    assert first["maps"][:, 0, 0, 0, 0].tolist() == [2.0 * (label == MALIGNANT) - 1 for label in first["label"]]
-    assert (first["maps"][:, -1] <= first["region"][:, 0]).all()
+    assert first["told"][:, 0].tolist() == [2.0 * (label == MALIGNANT) - 1 for label in first["label"]]
+    assert (first["outline"] <= first["region"]).all()
 
 
 def test_classes_come_in_after_two_thirds_of_the_steps(tmp_path):
@@ -59,19 +59,19 @@ def test_flipped_rows_are_told_the_other_class_and_their_own_attributes():
     system = ClassAware(SMOKE)
     label = torch.tensor([BENIGN, MALIGNANT, BENIGN, MALIGNANT])
     malignant = 2.0 * (label == MALIGNANT) - 1
-    maps = condition_maps(malignant, torch.full((4, 1), 0.5), torch.ones(4, 1, 16, 16, 16), (16, 16, 16))
+    own = conditions_of(malignant, torch.full((4, 1), 0.5))
     system.enter(FILL_STAGE)
-    assert torch.equal(system._told(maps, label)[1], label)
+    assert torch.equal(system._told(own, label)[1], label)
     system.enter(CLASSES_STAGE)
-    told, wanted = system._told(maps, label)
+    told, wanted = system._told(own, label)
     assert wanted.tolist() == [MALIGNANT, BENIGN, BENIGN, MALIGNANT]
-    assert told[:, 0, 0, 0, 0].tolist() == [1.0, -1.0, -1.0, 1.0]
-    assert torch.equal(told[:, 1:], maps[:, 1:])
+    assert told[:, 0].tolist() == [1.0, -1.0, -1.0, 1.0]
+    assert torch.equal(told[:, 1:], own[:, 1:])
 
 
 def test_unknown_attributes_are_marked():
-    maps = condition_maps(torch.tensor([1.0]), torch.tensor([[0.25, torch.nan]]), None, (2, 2, 2))
-    assert maps[0, :, 1, 1, 1].tolist() == [1.0, 0.25, 1.0, 0.0, 0.0]
+    told = conditions_of(torch.tensor([1.0]), torch.tensor([[0.25, torch.nan]]))
+    assert told[0].tolist() == [1.0, 0.25, 1.0, 0.0, 0.0]
 
 
 def test_all_readers_outlines_shrink_to_one_readers(ball):

@@ -1,8 +1,6 @@
-"""What the in-painter is told, as channels beside the patch."""
+"""What the in-painter is told beside the patch: numbers, and an outline."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -20,23 +18,14 @@ SMOOTHED_MM = 1.0
 """Standard deviation of the Gaussian whose highest values in a mask are the voxels that are kept of it."""
 
 
-def condition_maps(
-    malignant: Float[Tensor, " b"],
-    attributes: Float[Tensor, "b a"],
-    outline: Float[Tensor, "b 1 z y x"] | None,
-    size: Sequence[int],
-) -> Float[Tensor, "b m z y x"]:
-    """Return the condition as maps: the class, each attribute with a mark of whether it is known, and the outline.
+def conditions_of(malignant: Float[Tensor, " b"], attributes: Float[Tensor, "b a"]) -> Float[Tensor, "b k"]:
+    """Return the condition: the class, and each attribute with a mark of whether it is known.
 
     Args:
         malignant: 1 malignant, -1 benign.
         attributes: encoded, NaN where not known.
-        outline: 1 inside the nodule; None for a network that is not told.
-        size: voxels of the maps (z, y, x).
     """
-    told = torch.cat([malignant[:, None].float(), with_given(attributes)], 1)
-    maps = told[:, :, None, None, None].expand(-1, -1, *size)
-    return maps if outline is None else torch.cat([maps, outline.to(maps.dtype)], 1)
+    return torch.cat([malignant[:, None].float(), with_given(attributes)], 1)
 
 
 def one_readers(

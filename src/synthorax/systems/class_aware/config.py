@@ -109,9 +109,9 @@ class ClassAwareConfig(PatchSettings):
         return self.width
 
     @property
-    def maps(self) -> int:
-        """Channels of the condition: the class, each attribute with a mark of whether it is known, and the outline."""
-        return 1 + 2 * len(self.shown) + self.outlines
+    def conditions(self) -> int:
+        """Numbers of the condition: the class, and each attribute with a mark of whether it is known."""
+        return 1 + 2 * len(self.shown)
 
     @property
     def plain_steps(self) -> int:
@@ -169,7 +169,7 @@ PRESETS = {
         outlines=True,
         margin_mm=3.0,
         batch_size=8,
-        steps=12_000,
+        steps=8_000,
         n_critic=1,
         adversarial=1e-2,
         penalty_share=0.25,

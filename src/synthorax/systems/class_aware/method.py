@@ -16,7 +16,7 @@ from synthorax.provenance import patient_key
 from synthorax.rendering.renderer import outlined, placed
 from synthorax.rendering.shapes import SHAPED, LidcOutlines, Shape
 from synthorax.seeding import derive, generator
-from synthorax.systems.class_aware.conditions import condition_maps
+from synthorax.systems.class_aware.conditions import conditions_of
 from synthorax.systems.class_aware.system import ClassAware
 from synthorax.training.precision import of_sampling
 from synthorax.volume import Volume
@@ -57,8 +57,8 @@ class ClassAwareMethod(Learned):
         if self._outlines is not None:
             shape, outline = self._outline(edit.nodule, seed)
             outline &= ball
-            told = {name: value for name, value in shape.attributes.given().items() if name in self.heeds}
-            wanted = NoduleAttributes(**told | edit.nodule.given())
+            own = {name: value for name, value in shape.attributes.given().items() if name in self.heeds}
+            wanted = NoduleAttributes(**own | edit.nodule.given())
             origin, notes = shape.origin, shape.notes
         malignant = 1.0 if (wanted.malignancy or 0) >= MALIGNANT_FROM else -1.0
         attributes = completed(
@@ -67,11 +67,11 @@ class ClassAwareMethod(Learned):
         random = generator(seed, "class-aware noise")
         noise = torch.from_numpy(random.uniform(-1, 1, (1, 1, *spec.size)).astype(np.float32))
         map_of_outline = None if outline is None else torch.from_numpy(outline.astype(np.float32))[None, None]
-        maps = condition_maps(torch.tensor([malignant]), attributes[None], map_of_outline, spec.size)
+        told = conditions_of(torch.tensor([malignant]), attributes[None])
         patch = spec.to_unit(torch.from_numpy(hu.astype(np.float32))[None, None])
         seen = torch.from_numpy(ball.astype(np.float32))[None, None]
         precision = of_sampling("auto", config.precision, self._system.device.type)
-        unit, mask = self._system.filled(patch, seen, maps, noise, precision)
+        unit, mask = self._system.filled(patch, seen, told, noise, map_of_outline, precision)
         made = spec.to_hu(unit.numpy())
         return GridFill(np.where(ball, made, hu), outline if mask is None else mask, wanted, origin, notes)
 

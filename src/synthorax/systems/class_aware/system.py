@@ -69,7 +69,8 @@ class ClassAware(TrainedSystem):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(seed, "weights"))
             in_painter = InPaintingNet(
-                config.maps,
+                config.conditions,
+                maps=1 if config.outlines else 0,
                 width=config.width,
                 dilations=config.dilations,
                 masks=not config.outlines,
@@ -116,7 +117,8 @@ class ClassAware(TrainedSystem):
 
         Args:
             batch: for each critic update ct [b, 1, z, y, x] within -1 to 1, region [b, 1, z, y, x], label [b] (BENIGN
-                or MALIGNANT), maps [b, m, z, y, x] of its own class, and mask [b, 1, z, y, x] with mask_known [b].
+                or MALIGNANT), told [b, k] with its own class first, outline [b, 1, z, y, x] for a network that is told
+                outlines, and mask [b, 1, z, y, x] with mask_known [b].
         """
         whole = step + (self.config.plain_steps if self.stage == CLASSES_STAGE else 0)
         for name, rate in self._rates().items():
@@ -131,12 +133,12 @@ class ClassAware(TrainedSystem):
         """An update of both critics by equation 2, and by equation 3 once the classifiers are in."""
         config, critic = self.config, self._critic
         ct, region, label = real["ct"], real["region"], real["label"]
-        told, _ = self._told(real["maps"], label)
+        told, _ = self._told(real["told"], label)
         noise = self._noise(kind, step, ct)
         with torch.no_grad(), self.autocast():
-            made = self._in_painter(ct, region, noise, told)
+            made = self._in_painter(ct, region, noise, told, real.get("outline"))
         fake = shown_to_critics(_single(made), ct, region, as_printed=config.as_printed)
-        crop, asked, own = LocalCrop.around(region), self._shown_class(told), self._shown_class(real["maps"])
+        crop, asked, own = LocalCrop.around(region), self._shown_class(told), self._shown_class(real["told"])
         rows = slice(math.ceil(config.penalty_share * len(ct)))
         epsilon = self.drawn(f"{kind} penalty", step, len(ct) * self.share.world, uniform=True)
         with self.autocast():
@@ -167,13 +169,13 @@ class ClassAware(TrainedSystem):
         """An update of the in-painter by equations 1, 2 and 4 in one sum; flipped rows have no equation 1."""
         config = self.config
         ct, region = real["ct"], real["region"]
-        told, wanted = self._told(real["maps"], real["label"])
+        told, wanted = self._told(real["told"], real["label"])
         noise = self._noise(f"{self.stage} in-painter", step, ct)
         own = (wanted == real["label"]).nonzero()[:, 0]
         self._critic.requires_grad_(False)
         try:
             with self.autocast():
-                made = _single(self._in_painter(ct, region, noise, told))
+                made = _single(self._in_painter(ct, region, noise, told, real.get("outline")))
             fake = shown_to_critics(made, ct, region, as_printed=config.as_printed)
             with self.autocast():
                 judged = self._critic(fake, LocalCrop.around(region), self._shown_class(told))
@@ -195,24 +197,25 @@ class ClassAware(TrainedSystem):
         if self.seed_diversity is not None:
             other = self._noise(f"{self.stage} other seed", step, ct)
             with torch.no_grad(), self.autocast():
-                again = _single(self._in_painter(ct, region, other, told))
+                again = _single(self._in_painter(ct, region, other, told, real.get("outline")))
             figures["diversity"] = self.mean_of_all(self.seed_diversity(made.refined, again.refined, region))
         self.update("in_painter")
         return {name: value.detach() for name, value in figures.items()}
 
-    def _told(self, maps: Tensor, label: Int[Tensor, " b"]) -> tuple[Tensor, Int[Tensor, " b"]]:
-        """The maps with the classes that are to be made, and these classes; the first rows are flipped in time."""
+    def _told(
+        self, told: Float[Tensor, "b k"], label: Int[Tensor, " b"]
+    ) -> tuple[Float[Tensor, "b k"], Int[Tensor, " b"]]:
+        """The conditions with the classes to be made, and these; in the last stage the first rows are flipped."""
         n = self.config.flipped_rows // self.share.world if self.stage == CLASSES_STAGE else 0
         if not n:
-            return maps, label
-        flips = torch.ones(len(label), device=label.device)
-        flips[:n] = -1
-        told = torch.cat([maps[:, :1] * flips[:, None, None, None, None].to(maps.dtype), maps[:, 1:]], 1)
-        return told, torch.where(flips < 0, BENIGN + MALIGNANT - label, label)
+            return told, label
+        flips = torch.ones_like(told)
+        flips[:n, 0] = -1
+        return told * flips, torch.where(flips[:, 0] < 0, BENIGN + MALIGNANT - label, label)
 
-    def _shown_class(self, maps: Tensor) -> Tensor | None:
-        """The class of each sample's maps [b, 1, 1, 1, 1], for critics that are told; the map is the same all over."""
-        return maps[:, :1, :1, :1, :1] if self.config.critics_told else None
+    def _shown_class(self, told: Float[Tensor, "b k"]) -> Tensor | None:
+        """The class of each sample [b, 1, 1, 1, 1], for critics that are told."""
+        return told[:, :1, None, None, None] if self.config.critics_told else None
 
     def _noise(self, kind: str, step: int, like: Tensor) -> Tensor:
         """Uniform noise within -1 to 1 for each voxel of a batch (section 2.1)."""
@@ -226,15 +229,16 @@ class ClassAware(TrainedSystem):
         self,
         patch: Float[Tensor, "1 1 z y x"],
         region: Float[Tensor, "1 1 z y x"],
-        maps: Float[Tensor, "1 m z y x"],
+        told: Float[Tensor, "1 k"],
         noise: Float[Tensor, "1 1 z y x"],
+        outline: Float[Tensor, "1 1 z y x"] | None = None,
         precision: Precision = "32",
     ) -> tuple[Float[Tensor, "z y x"], NDArray[np.bool_] | None]:
         """Fill a patch; returns it within -1 to 1, and the mask of a network with that head, [z, y, x]."""
         network = cast(InPaintingNet, self.averages.get("in_painter", self._in_painter))
-        inputs = [each.to(self.device) for each in (patch, region, noise, maps)]
+        inputs = [each.to(self.device) for each in (patch, region, noise, told)]
         with self.autocast(precision):
-            made = _single(network(*inputs))
+            made = _single(network(*inputs, None if outline is None else outline.to(self.device)))
         whole = pasted(made.refined, inputs[0], inputs[1])[0, 0].cpu()
         mask = None if made.mask is None else (made.mask[0, 0] > 0).cpu().numpy() & (region[0, 0].numpy() > 0)
         return whole, mask
@@ -246,7 +250,8 @@ class ClassAware(TrainedSystem):
         from synthorax.figures import REAL, SYNTHETIC, Slice, ct_slices
 
         batch = self.shown
-        ct, region, maps = (batch[name][:PREVIEWED] for name in ("ct", "region", "maps"))
+        ct, region, told = (batch[name][:PREVIEWED] for name in ("ct", "region", "told"))
+        outline = batch["outline"][:PREVIEWED].split(1) if self.config.outlines else [None] * len(ct)
         z, y, x = (n // 2 for n in ct.shape[2:])
         none = np.zeros(ct.shape[2:], bool)
         rows = [[(row[0], "real", REAL) for row in ct]]
@@ -254,8 +259,8 @@ class ClassAware(TrainedSystem):
         noises = [2 * torch.rand(ct.shape, generator=random) - 1 for _ in range(2)]
         for value, name in ((-1.0, "benign"), (1.0, "malignant")):
             for noise in noises:
-                own = torch.cat([torch.full_like(maps[:, :1], value), maps[:, 1:]], 1)
-                parts = zip(*(each.split(1) for each in (ct, region, own, noise)), strict=True)
+                own = torch.cat([torch.full_like(told[:, :1], value), told[:, 1:]], 1)
+                parts = zip(*(each.split(1) for each in (ct, region, own, noise)), outline, strict=True)
                 rows.append([(self.filled(*part)[0], name, SYNTHETIC) for part in parts])
         panels = [
             Slice(self.config.patch.to_hu(cube.numpy())[z], none[z], name, (y, x), colour)

@@ -15,7 +15,7 @@ from synthorax.datasets.store import Store
 from synthorax.errors import InputError
 from synthorax.nn.conditions import encoded
 from synthorax.nodule import Nodule, malignancy_of
-from synthorax.systems.class_aware.conditions import condition_maps, one_readers
+from synthorax.systems.class_aware.conditions import conditions_of, one_readers
 from synthorax.systems.class_aware.config import ClassAwareConfig, TrainingOptions
 from synthorax.systems.class_aware.system import BENIGN, CLASSES_STAGE, FILL_STAGE, MALIGNANT, PREVIEWED, ClassAware
 from synthorax.training.diversity import SeedDiversity, diversity_limit, real_distance_hu
@@ -100,7 +100,7 @@ class ClassBatches:
     stage: str
 
     def __call__(self, step: int) -> list[dict[str, Tensor]]:
-        """For each update ct, region and mask [b, 1, z, y, x], maps [b, m, z, y, x], label and mask_known [b]."""
+        """For each update ct, region, mask, perhaps outline [b, 1, z, y, x], told [b, k], label and mask_known [b]."""
         n = self.config.n_critic
         before = self.config.plain_steps * n if self.stage == CLASSES_STAGE else 0
         turns = range(before + step * n, before + (step + 1) * n)
@@ -113,8 +113,7 @@ class ClassBatches:
     def _of(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         mask = one_readers(batch["mask"], self.config.spacing_mm) * batch["region"]
         malignant = 2.0 * (batch["label"] == MALIGNANT) - 1
-        maps = condition_maps(
-            malignant, self.attributes[batch["index"]], mask if self.config.outlines else None, batch["ct"].shape[2:]
-        )
+        told = conditions_of(malignant, self.attributes[batch["index"]])
         kept = {name: batch[name] for name in ("ct", "region", "label", "mask_known")}
-        return {**kept, "mask": mask, "maps": maps}
+        outline = {"outline": mask} if self.config.outlines else {}
+        return {**kept, **outline, "mask": mask, "told": told}
