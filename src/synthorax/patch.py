@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, TypeVar, cast
 
 import numpy as np
@@ -69,6 +69,19 @@ class PatchSpec:
         """Diameter of the widest nodule that the patch shows whole around its middle."""
         return widest_mm(self.size, self.spacing_mm)
 
+    def of_nodule(self, diameter_mm: float) -> PatchSpec:
+        """Return the patch around a nodule, which is the same for every diameter; see `ScaledPatch`."""
+        return self
+
+    def every_view(self, diameter_mm: float) -> tuple[PatchSpec, ...]:
+        """Return the patches by which training shows a nodule: this one."""
+        return (self,)
+
+    def magnified(self, scale: float) -> PatchSpec:
+        """Return as many voxels that are `scale` times as large."""
+        z, y, x = (scale * s for s in self.spacing_mm)
+        return replace(self, spacing_mm=(z, y, x)) if scale != 1 else self
+
     @property
     def middle_mm(self) -> tuple[float, float, float]:
         """The middle (x, y, z) in millimetres of the patch, whose first voxel lies at (0, 0, 0)."""
@@ -103,6 +116,60 @@ class PatchSpec:
     def to_int16(self, unit: NDArray[np.float32]) -> NDArray[np.int16]:
         """Map -1 to 1 back to HU, rounded to whole numbers."""
         return np.rint(self.to_hu(unit)).astype(np.int16)
+
+
+@dataclass(frozen=True)
+class ScaledPatch:
+    """Patches of one number of voxels, whose voxels grow with the diameter of the nodule in the middle.
+
+    Attributes:
+        finest: the narrowest patch, which no nodule makes narrower.
+        diameters: widths of the patches along their shortest axis, in diameters of the nodule. Training shows a nodule
+            by each of them, an edit by the middle one.
+        coarsest: voxels are at most this many times as large as those of `finest`.
+
+    Raises:
+        InputError: no width or one that is not above 1, or `coarsest` below 1.
+
+    >>> scaled = ScaledPatch(PatchSpec((32, 32, 32), (0.5, 0.5, 0.5)), (2.0, 2.5, 3.0), coarsest=4.0)
+    >>> scaled.of_nodule(4.0).size_mm, scaled.of_nodule(12.0).size_mm, scaled.widest_mm
+    ((16.0, 16.0, 16.0), (30.0, 30.0, 30.0), 25.6)
+    """
+
+    finest: PatchSpec
+    diameters: tuple[float, ...]
+    coarsest: float
+
+    def __post_init__(self) -> None:
+        if not (self.diameters and min(self.diameters) > 1 and 1 <= self.coarsest < math.inf):
+            found = f"{self.diameters or 'no'} diameters wide, voxels magnified {self.coarsest:g} times at most"
+            raise InputError("patch", found, "widths above 1 diameter, and a magnification of 1 or more")
+
+    def of_nodule(self, diameter_mm: float) -> PatchSpec:
+        """Return the patch in which a nodule of this diameter is edited."""
+        return self._view(diameter_mm, self._middle)
+
+    def every_view(self, diameter_mm: float) -> tuple[PatchSpec, ...]:
+        """Return the patches by which training shows a nodule of this diameter, one for each of `diameters`."""
+        return tuple(self._view(diameter_mm, diameters) for diameters in self.diameters)
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """Voxels (z, y, x) of every patch."""
+        return self.finest.size
+
+    @property
+    def widest_mm(self) -> float:
+        """Diameter of the widest nodule whose patch is as many diameters wide as an edit wants."""
+        return self.coarsest * min(self.finest.size_mm) / self._middle
+
+    @property
+    def _middle(self) -> float:
+        return sorted(self.diameters)[len(self.diameters) // 2]
+
+    def _view(self, diameter_mm: float, diameters: float) -> PatchSpec:
+        scale = diameters * diameter_mm / min(self.finest.size_mm)
+        return self.finest.magnified(min(max(scale, 1.0), self.coarsest))
 
 
 class PatchSettings(BaseModel):

@@ -12,13 +12,18 @@ from synthorax.datasets.patches import Place, read_patch
 from synthorax.errors import InputError
 from synthorax.nn.conditions import encoded
 from synthorax.nodule import NoduleAttributes
-from synthorax.patch import PatchSpec
+from synthorax.patch import PatchSpec, ScaledPatch
 from tests.helpers.cubes import ball_case
 from tests.helpers.stores import store_of
 
 CUBE = PatchSpec((16, 16, 16))
 FLAT = PatchSpec((16, 24, 24), (2.0, 1.0, 1.0))
 AS_IT_IS = Augmentation(flip=False)
+
+
+def wider_by(mm):
+    """A rule by which the ball to edit is wider than its nodule."""
+    return lambda diameter_mm, spec: diameter_mm + mm
 
 
 def moved(case, offset):
@@ -50,7 +55,9 @@ def made(tmp_path):
 def test_the_region_is_every_voxel_within_the_radius_of_the_nodules_centre_in_mm(tmp_path, spec, offset):
     """The nodule far from the middle of its cube makes the patch move inside, and so lies off its middle."""
     store = store_of(tmp_path / "store", [moved(ball_case("a", 8, size=40), offset)])
-    patches = edit_patches(store, store.cases, spec, margin_mm=1.5, augmentation=AS_IT_IS, cache=tmp_path / "cache")
+    patches = edit_patches(
+        store, store.cases, spec, ball_mm=wider_by(3), augmentation=AS_IT_IS, cache=tmp_path / "cache"
+    )
     nodule = store["a"].nodules[0]
     grid, _ = read_patch(store, Place("a", "a", nodule.center_mm, nodule, 1), spec)
     points = grid.to_world(np.moveaxis(np.indices(grid.shape), 0, -1))
@@ -127,15 +134,15 @@ def test_what_is_left_out_is_counted_and_said(made, capsys):
 
 def test_patches_narrower_than_every_ball_are_refused_in_one_line(made):
     with pytest.raises(InputError, match="no nodule to edit; left out: 1 with a ball wider than the 14 mm") as refused:
-        made([ball_case("a", 12)], margin_mm=2)
+        made([ball_case("a", 12)], ball_mm=wider_by(4))
     assert "\n" not in str(refused.value)
 
 
 def test_a_ball_that_a_patch_does_not_show_whole_is_refused(tmp_path):
     store = store_of(tmp_path / "store", [ball_case("a", 8)])
     place = Place("a", "a", store["a"].nodules[0].center_mm, None, 0)
-    with pytest.raises(InputError, match="ball to edit: found 13 mm and a margin of 1 mm on both sides"):
-        EditPatches(store, [place], CUBE, [13.0], margin_mm=1, cache=tmp_path / "cache")
+    with pytest.raises(InputError, match="ball to edit: found 15 mm for a nodule of 13 mm"):
+        EditPatches(store, [place], CUBE, [13.0], ball_mm=wider_by(2), cache=tmp_path / "cache")
 
 
 def test_no_room_for_a_healthy_place_is_told_and_scaling_is_refused(made):
@@ -163,3 +170,38 @@ def test_a_batch_is_a_function_of_the_seed_and_the_step(made, tmp_path):
     assert not torch.equal(first["index"], one.with_seed(4).batch(1, 6)["index"])
     assert first["ct"].dtype == torch.float32
     assert first["ct"].abs().max() <= 1
+
+
+def half_the_patch(diameter_mm, spec):
+    return min(spec.size_mm) / 2
+
+
+def test_patches_that_grow_with_the_nodule_show_all_nodules_and_their_balls_alike(made):
+    """Of a nodule twice as wide every voxel is twice as large; by a wider view it fills less of the patch."""
+    cases = [ball_case("a", 5, size=48, voxel_mm=0.5), ball_case("b", 10, size=48)]
+    scaled = ScaledPatch(PatchSpec((16, 16, 16), (0.25, 0.25, 0.25)), (2.0, 3.0), coarsest=20.0)
+    patches = made(cases, scaled, ball_mm=half_the_patch, augmentation=AS_IT_IS)
+    assert [place.scale * 0.25 * 16 for place in patches.places] == pytest.approx([10, 15, 20, 30])
+    one, wider, double, _ = (patches[i] for i in range(4))
+    assert torch.equal(one["region"], double["region"])
+    assert torch.equal(one["region"], wider["region"])
+    assert one["region"].sum() == pytest.approx(4 / 3 * np.pi * 4**3, rel=0.1)
+    assert (one["mask"] != double["mask"]).float().mean() < 0.02
+    assert int(one["mask"].sum()) == pytest.approx(1.5**3 * int(wider["mask"].sum()), rel=0.15)
+
+
+def test_what_a_growing_patch_cannot_show_is_left_out_and_said(made, capsys):
+    scaled = ScaledPatch(PatchSpec((16, 16, 16)), (2.0,), coarsest=1.5)
+    cases = [ball_case(name, mm, size=32) for name, mm in (("small", 3), ("large", 12), ("gross", 22))]
+    patches = made([*cases, ball_case("cut", 11, size=20)], scaled, ball_mm=half_the_patch)
+    assert [(place.case_id, place.scale) for place in patches.places] == [("small", 1), ("large", 1.5), ("gross", 1.5)]
+    assert "left out: 1 with a patch wider than the scan" in capsys.readouterr().err
+
+
+def test_a_healthy_place_is_as_wide_as_the_patch_of_the_diameter_it_was_given(made):
+    scaled = ScaledPatch(PatchSpec((8, 8, 8)), (2.0,), coarsest=3.0)
+    patches = made([ball_case("a", 5, size=48), ball_case("b", 9, size=48)], scaled, healthy=4)
+    healthy = [i for i, place in enumerate(patches.places) if place.nodule is None]
+    assert {mm / patches.places[i].scale for i, mm in enumerate(patches.diameters_mm)} == {4.0}
+    assert set(patches.diameters_mm[healthy]) == {5, 9}
+    assert not any(patches[i]["mask"].any() for i in healthy)

@@ -11,7 +11,7 @@ from synthorax.editing.learned import Learned
 from synthorax.errors import InputError
 from synthorax.makers import Edit, Lineage, Samples, fill
 from synthorax.nodule import Nodule, NoduleAttributes
-from synthorax.patch import PatchSpec
+from synthorax.patch import PatchSpec, ScaledPatch
 from synthorax.scanner import Scanner
 from synthorax.shapes.diameter import axial_diameter_mm
 from synthorax.volume import Volume
@@ -67,6 +67,26 @@ def test_an_in_painted_ball_lies_in_the_middle_of_an_oblique_patch_and_is_as_wid
     assert axial_diameter_mm(where, patch.spacing_mm) == pytest.approx(12, abs=1.5)
     core = away_mm(patch.shape, patch.spacing_mm) < 3.5
     assert made.hu[core].mean() == pytest.approx(0, abs=15)
+
+
+@pytest.mark.parametrize("diameter_mm", [3.0, 6.0, 24.0])
+def test_a_grid_that_grows_with_the_nodule_shows_nodules_of_every_diameter_alike(diameter_mm):
+    scaled = ScaledPatch(PatchSpec((32, 32, 32), (0.25, 0.25, 0.25)), (2.0, 2.5, 3.0), coarsest=8.0)
+    voxels = []
+
+    def paint(hu, region, edit, seed):
+        voxels.append(scaled.of_nodule(edit.diameter_mm).spacing_mm[0])
+        ball = PatchSpec(hu.shape).distances_mm() <= edit.diameter_mm / voxels[-1] / 2
+        return np.where(ball, 0, hu).astype(np.float32), ball
+
+    patch = lung((0.75, 0.75, 0.75), 80)
+    method = Learned(paint, scaled, name="toy", lineage=Lineage("toy"), heeds=frozenset(), roles=frozenset())
+    made, region = edited(method, patch, diameter_mm)
+    assert voxels == [max(2.5 * diameter_mm / 32, 0.25)]
+    assert axial_diameter_mm(np.argwhere(made.mask), patch.spacing_mm) == pytest.approx(diameter_mm, abs=1.3)
+    assert not (made.hu != patch.voxels)[~region].any()
+    with pytest.raises(InputError, match=r"at most 25\.6 mm with toy"):
+        method.reach_mm(wish(26))
 
 
 def test_what_an_in_painter_leaves_stays_to_the_bit_even_beyond_its_window_and_where_it_only_hums():

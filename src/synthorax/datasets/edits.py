@@ -6,7 +6,7 @@ A network that fills balls learns from them to make nodules where there are some
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,14 +16,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from synthorax.datasets.augmentation import Augmentation, Drawn
-from synthorax.datasets.patches import PatchDataset, Place, patch_grid
+from synthorax.datasets.patches import PatchDataset, Place, extent_voxels, patch_grid
 from synthorax.datasets.places import Classify, negative_places
 from synthorax.datasets.progress import tell
 from synthorax.datasets.store import CaseEntry, Store
 from synthorax.errors import InputError
 from synthorax.nodule import NoduleAttributes, widest_mm
-from synthorax.patch import NEGATIVE, POSITIVE, PatchSpec
+from synthorax.patch import NEGATIVE, POSITIVE, PatchSpec, ScaledPatch
 from synthorax.seeding import generator
+
+BallRule = Callable[[float, PatchSpec], float]
+"""A nodule's diameter and the patch that shows it to the diameter of the ball that an edit may change; all in mm."""
+HEALTHY_WIDTHS = 4
+"""Healthy places are looked for by patches of this many widths, where patches grow with the nodule."""
+
+
+def as_wide_as_the_nodule(diameter_mm: float, spec: PatchSpec) -> float:
+    """Return the diameter itself: the ball is as wide as the nodule."""
+    return diameter_mm
 
 
 class EditPatches(PatchDataset):
@@ -38,13 +48,14 @@ class EditPatches(PatchDataset):
     - `healthy`, bool [b]: whether the patch has no nodule.
 
     Attributes:
-        diameters_mm: of the balls without their margin, float64 [n].
+        diameters_mm: of the nodules, and at healthy places of nodules that could be there, float64 [n].
         attributes: what is known of the nodule of each place, None where unknown; all None at a healthy place. The
             condition of a batch is `nn.conditions.encoded(attributes, names)[batch["index"]]`, NaN where unknown.
 
     Args:
+        spec: grid and window of a patch whose place has the scale 1.
         diameters_mm: one a place.
-        margin_mm: added to the radius of each ball.
+        ball_mm: the diameter of each ball.
         augmentation: flips, turns and shifts.
 
     Raises:
@@ -59,7 +70,7 @@ class EditPatches(PatchDataset):
         spec: PatchSpec,
         diameters_mm: Sequence[float],
         *,
-        margin_mm: float = 0.0,
+        ball_mm: BallRule = as_wide_as_the_nodule,
         augmentation: Augmentation = Augmentation(),  # noqa: B008  (frozen)
         seed: int = 0,
         cache: Path | None = None,
@@ -68,19 +79,25 @@ class EditPatches(PatchDataset):
         if augmentation.scale != (1.0, 1.0):
             expected = "flips, turns and shifts, which leave a nodule its diameter"
             raise InputError("augmentation", f"scale {augmentation.scale}", expected)
-        low, high = _widths_mm(spec, augmentation)
-        for mm in diameters_mm:
-            if not low <= mm + 2 * margin_mm <= high:
-                found = f"{mm:g} mm and a margin of {margin_mm:g} mm on both sides"
-                raise InputError("ball to edit", found, f"{low:g} to {high:g} mm in all, as a patch shows it whole")
+        views = [spec.magnified(place.scale) for place in places]
+        balls = [ball_mm(mm, view) for mm, view in zip(diameters_mm, views, strict=True)]
+        for ball, mm, view in zip(balls, diameters_mm, views, strict=True):
+            low, high = _widths_mm(view, augmentation)
+            if not low <= ball <= high:
+                found = f"{ball:g} mm for a nodule of {mm:g} mm"
+                raise InputError("ball to edit", found, f"{low:g} to {high:g} mm, as a patch shows it whole")
         super().__init__(store, places, spec, augmentation=augmentation, seed=seed, cache=cache, workers=workers)
         self.diameters_mm = np.array(diameters_mm, np.float64)
         self.attributes = tuple(p.nodule.attributes if p.nodule else NoduleAttributes() for p in self.places)
-        self._radii_mm = self.diameters_mm / 2 + margin_mm
+        # In the millimetres of a patch of scale 1, whose distances serve for all places.
+        self._radii_mm = np.array(balls) / 2 / [place.scale for place in self.places]
         margin = augmentation.margin(spec.size)
         z, y, x = (n + 2 * m for n, m in zip(spec.size, margin, strict=True))
         self._padded = replace(spec, size=(z, y, x))
-        grids = [patch_grid(store[place.case_id].grid(), place.center_mm, spec, margin) for place in self.places]
+        grids = [
+            patch_grid(store[place.case_id].grid(), place.center_mm, view, margin)
+            for place, view in zip(self.places, views, strict=True)
+        ]
         self._centers = [grid.to_voxel(p.center_mm) for grid, p in zip(grids, self.places, strict=True)]
         self._healthy = np.array([place.nodule is None for place in self.places])
         self._mask_known = self._healthy | np.array([mask.any() for mask in self._masks])
@@ -114,24 +131,25 @@ class EditPatches(PatchDataset):
 def edit_patches(
     store: Store,
     cases: Iterable[CaseEntry],
-    spec: PatchSpec,
+    spec: PatchSpec | ScaledPatch,
     *,
     classify: Classify = lambda nodule: POSITIVE,
     healthy: int = 0,
-    margin_mm: float = 0.0,
+    ball_mm: BallRule = as_wide_as_the_nodule,
     augmentation: Augmentation = Augmentation(),  # noqa: B008  (frozen)
     seed: int = 0,
     cache: Path | None = None,
 ) -> EditPatches:
     """Return the patches of all nodules of some cases that an edit could make, and of healthy places.
 
-    A healthy place gets the diameter of one of the nodules, drawn by the seed. The screen tells what there is, and
-    how many nodules were left out for which reason.
+    Where patches grow with the nodule, each nodule has a patch by every view of it. A healthy place gets the diameter
+    of one of the nodules, drawn by the seed. The screen tells what there is, and how many nodules were left out for
+    which reason.
 
     Args:
         classify: a nodule's label, 1 or more; None leaves it out. Healthy places have the label 0.
         healthy: number of healthy places to look for in whole scans; cubes give all that they have. 0: none.
-        margin_mm: added to the radius of each ball.
+        ball_mm: the diameter of each ball.
         augmentation: flips, turns and shifts.
         cache: folder for decoded patches, the user's cache folder if not given.
 
@@ -140,23 +158,28 @@ def edit_patches(
             were asked for and there are none.
     """
     cases = list(cases)
-    nodules, diameters, told = _editable(cases, classify, margin_mm, _widths_mm(spec, augmentation))
+    nodules, diameters, told = _editable(cases, spec, classify, ball_mm, augmentation)
     if not nodules:
         raise InputError(store.path, f"no nodule to edit{told}", "nodules whose balls the patches show whole")
-    places = list(nodules)
+    places, base = list(nodules), spec.finest if isinstance(spec, ScaledPatch) else spec
     if healthy:
         margin = augmentation.margin(spec.size)
-        others = negative_places(store, cases, spec, healthy, seed, NEGATIVE, margin=margin, cache=cache)
-        if not others:
+        random = generator(seed, "diameters of healthy places")
+        for view, some in _widths(spec, diameters):
+            count = -(-healthy * len(some) // len(nodules))
+            found = negative_places(store, cases, view, count, seed, NEGATIVE, margin=margin, cache=cache)
+            for place, mm in zip(found, random.choice(some, len(found)).tolist(), strict=True):
+                places.append(replace(place, scale=_scale(spec.of_nodule(mm), base)))
+                diameters.append(mm)
+        if len(places) == len(nodules):
             expected = "larger cubes or whole scans of which all nodules are known, or healthy=0"
             raise InputError(store.path, f"{len(nodules)} nodules and no room for a patch without one", expected)
-        places += others
-        diameters += generator(seed, "diameters of healthy places").choice(sorted(diameters), len(others)).tolist()
     patches = EditPatches(
-        store, places, spec, diameters, margin_mm=margin_mm, augmentation=augmentation, seed=seed, cache=cache
+        store, places, base, diameters, ball_mm=ball_mm, augmentation=augmentation, seed=seed, cache=cache
     )
     shares = patches.shares_in_ball()
-    counts = f"{len(nodules)} nodules, {len(nodules) - len(shares)} of them without a mask"
+    what = "nodules" if isinstance(spec, PatchSpec) else "views of nodules"
+    counts = f"{len(nodules)} {what}, {len(nodules) - len(shares)} of them without a mask"
     if len(shares):
         counts += f" (a ball holds {np.median(shares):.0%} of the others' outlines in the median)"
     tell(f"patches to edit: {counts}; {len(places) - len(nodules)} healthy places{told}")
@@ -164,15 +187,15 @@ def edit_patches(
 
 
 def _editable(
-    cases: Sequence[CaseEntry], classify: Classify, margin_mm: float, widths_mm: tuple[float, float]
+    cases: Sequence[CaseEntry],
+    spec: PatchSpec | ScaledPatch,
+    classify: Classify,
+    ball_mm: BallRule,
+    augmentation: Augmentation,
 ) -> tuple[list[Place], list[float], str]:
-    """The nodules that patches can show, their diameters, and what to tell of those left out.
-
-    Args:
-        widths_mm: least and largest diameter of a ball.
-    """
-    low, high = widths_mm
+    """The patches of nodules that show them and their balls, the nodules' diameters, and what to tell of others."""
     places, diameters, left_out = [], [], Counter[str]()
+    base = spec.finest if isinstance(spec, ScaledPatch) else spec
     for case in cases:
         for nodule in case.nodules:
             label, mm = classify(nodule), nodule.attributes.diameter_mm
@@ -180,17 +203,46 @@ def _editable(
                 raise ValueError(f"a nodule of class {NEGATIVE}, which is that of healthy places")
             if label is None:
                 left_out["without a class"] += 1
-            elif mm is None:
+                continue
+            if mm is None:
                 left_out["without a diameter"] += 1
-            elif mm + 2 * margin_mm > high:
-                left_out[f"with a ball wider than the {high:g} mm that a patch shows whole"] += 1
-            elif mm + 2 * margin_mm < low:
-                left_out[f"with a ball narrower than a voxel of {low:g} mm"] += 1
-            else:
-                places.append(Place(case.case_id, case.patient_id, nodule.center_mm, nodule, label))
-                diameters.append(float(mm))
+                continue
+            place = Place(case.case_id, case.patient_id, nodule.center_mm, nodule, label)
+            for view in spec.every_view(mm):
+                if why := _why_not_shown(case, view, view != base, ball_mm(mm, view), augmentation):
+                    left_out[why] += 1
+                else:
+                    places.append(replace(place, scale=_scale(view, base)))
+                    diameters.append(float(mm))
     told = ", ".join(f"{count} {why}" for why, count in left_out.items())
     return places, diameters, f"; left out: {told}" if told else ""
+
+
+def _why_not_shown(
+    case: CaseEntry, view: PatchSpec, magnified: bool, ball_mm: float, augmentation: Augmentation
+) -> str:
+    """Why a patch does not show a ball around a nodule; empty if it does."""
+    low, high = _widths_mm(view, augmentation)
+    if ball_mm > high:
+        return f"with a ball wider than the {high:g} mm that a patch shows whole"
+    if ball_mm < low:
+        return f"with a ball narrower than a voxel of {low:g} mm"
+    if magnified and (extent_voxels(case.grid(), view.size_mm[::-1]) > case.shape).any():
+        return "with a patch wider than the scan"
+    return ""
+
+
+def _widths(spec: PatchSpec | ScaledPatch, diameters_mm: Sequence[float]) -> list[tuple[PatchSpec, list[float]]]:
+    """Patches of several widths, each with those of the diameters whose own patches are no wider."""
+    if isinstance(spec, PatchSpec):
+        return [(spec, sorted(diameters_mm))]
+    parts = np.array_split(np.sort(diameters_mm), HEALTHY_WIDTHS)
+    return [(spec.of_nodule(float(part[-1])), part.tolist()) for part in parts if len(part)]
+
+
+def _scale(view: PatchSpec, base: PatchSpec) -> float:
+    """How many times as large as those of another patch the voxels of a patch are."""
+    return view.spacing_mm[0] / base.spacing_mm[0]
 
 
 def _widths_mm(spec: PatchSpec, augmentation: Augmentation) -> tuple[float, float]:

@@ -44,6 +44,7 @@ class Place:
         center_mm: (x, y, z), LPS.
         nodule: at its centre; None for a patch without one.
         label: its class, from 0.
+        scale: voxels of the patch are this many times as large as those of the `PatchSpec` by which it is read.
     """
 
     case_id: str
@@ -51,6 +52,7 @@ class Place:
     center_mm: tuple[float, float, float]
     nodule: Nodule | None
     label: int
+    scale: float = 1.0
 
 
 def extent_voxels(scan: Volume, size_mm: ArrayLike) -> NDArray[np.float64]:
@@ -182,12 +184,13 @@ def read_patch(
     reaches beyond the scan is moved inside where it fits, and shows the scan's edge voxels beyond it where not.
 
     Args:
+        spec: of a patch whose place has the scale 1.
         margin: voxels around the patch that are read too.
 
     Raises:
         InputError: a place outside its scan.
     """
-    entry = store[place.case_id]
+    entry, spec = store[place.case_id], spec.magnified(place.scale)
     scan = entry.grid()
     if not scan.holds(scan.to_voxel(place.center_mm)):
         raise InputError(f"{store.path}, case {place.case_id}", f"a place at {place.center_mm} mm", "one in the scan")
@@ -281,7 +284,9 @@ def _cached(
     z, y, x = (n + 2 * m for n, m in zip(spec.size, margin, strict=True))
     folder = cache or platformdirs.user_cache_path("synthorax")
     request = [PATCHES_RECIPE, store.fingerprint, asdict(replace(spec, window_hu=NETWORK_WINDOW_HU)), margin]
-    where = [(p.case_id, p.center_mm, p.nodule.label if p.nodule else 0) for p in places]
+    where: list[tuple[object, ...]] = [(p.case_id, p.center_mm, p.nodule.label if p.nodule else 0) for p in places]
+    if any(place.scale != 1 for place in places):
+        where.append(tuple(place.scale for place in places))
     key = fingerprint(json.dumps([request, where]).encode())[:16]
     files = [folder / f"patches-{key}-{name}.npy" for name in ("ct", "mask")]
     try:

@@ -18,7 +18,7 @@ from synthorax.errors import InputError
 from synthorax.geometry import AIR_HU, resample_like
 from synthorax.makers import Edit, Filled, Lineage, Role
 from synthorax.nodule import NoduleAttributes
-from synthorax.patch import PatchSpec
+from synthorax.patch import PatchSpec, ScaledPatch
 from synthorax.scanner import CONTEXT_MM, measure_scanner
 from synthorax.volume import Volume
 
@@ -56,7 +56,8 @@ class Learned:
 
     Args:
         fill: the in-painter; `Edit.mask` comes to it on its own grid too. HU are clipped to the window of `spec`.
-        spec: grid and HU window of what it sees.
+        spec: grid and HU window of what it sees, the same for every nodule or growing with it; `fill` sees the patch
+            of `spec.of_nodule(edit.diameter_mm)`.
         name, lineage, heeds, roles: of the maker.
         keeps_noise: whether its output has the noise of a scan already.
     """
@@ -64,7 +65,7 @@ class Learned:
     def __init__(
         self,
         fill: PaintPatch,
-        spec: PatchSpec,
+        spec: PatchSpec | ScaledPatch,
         *,
         name: str,
         lineage: Lineage,
@@ -84,9 +85,9 @@ class Learned:
         diameter = edit.diameter_mm
         if diameter > self._spec.widest_mm:
             raise InputError("diameter", f"{diameter:g} mm", f"at most {self._spec.widest_mm:g} mm with {self.name}")
-        half = min(self._spec.size_mm) / 2
-        radius = min(EDITED_DIAMETERS * diameter + EDITED_MARGIN_MM, half)
-        return max(max(self._spec.size_mm) / 2, radius + CONTEXT_MM), radius
+        size_mm = self._spec.of_nodule(diameter).size_mm
+        radius = min(EDITED_DIAMETERS * diameter + EDITED_MARGIN_MM, min(size_mm) / 2)
+        return max(max(size_mm) / 2, radius + CONTEXT_MM), radius
 
     def fill_many(
         self,
@@ -100,9 +101,10 @@ class Learned:
 
     def _filled(self, patch: Volume, region: NDArray[np.bool_], edit: Edit, seed: int) -> Filled:
         hu = replace(patch, voxels=patch.voxels.astype(np.float32))
-        grid = _grid(patch, self._spec.size, self._spec.spacing_mm)
+        spec = self._spec.of_nodule(edit.diameter_mm)
+        grid = _grid(patch, spec.size, spec.spacing_mm)
         there: NDArray[np.float32] = resample_like(hu, grid, fill=AIR_HU).voxels  # as patches are read for training
-        seen = there.clip(*self._spec.window_hu)
+        seen = there.clip(*spec.window_hu)
         allowed = _mask_onto(region, patch, grid)
         asked = edit if edit.mask is None else replace(edit, mask=_mask_onto(edit.mask, patch, grid))
         made, mask, attributes, outline, notes = GridFill(*self._fill(seen.copy(), allowed, asked, seed))

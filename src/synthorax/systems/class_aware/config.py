@@ -11,7 +11,7 @@ from pydantic import Field, PositiveInt, model_validator
 from synthorax import makers
 from synthorax.errors import InputError
 from synthorax.nodule import MalignancyRule
-from synthorax.patch import PatchSettings
+from synthorax.patch import PatchSettings, PatchSpec
 from synthorax.training.config import Decay, NotNegative, Positive, PositiveShare, Precision
 
 Shown = Literal["texture", "spiculation", "lobulation", "margin"]
@@ -122,6 +122,10 @@ class ClassAwareConfig(PatchSettings):
     def flipped_rows(self) -> int:
         """Rows of a batch that are filled as the other class once the classifiers are in."""
         return math.floor(self.flipped * self.batch_size)
+
+    def ball_mm(self, diameter_mm: float, spec: PatchSpec) -> float:
+        """The diameter of the ball that is filled for a nodule."""
+        return diameter_mm + 2 * self.margin_mm
 
     def rate(self, step: int) -> float:
         """The share of the learning rates at a step of the whole training."""

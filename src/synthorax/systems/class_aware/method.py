@@ -51,7 +51,7 @@ class ClassAwareMethod(Learned):
         if diameter < max(spec.spacing_mm):
             found = f"{diameter:g} mm"
             raise InputError("diameter", found, f"at least the {max(spec.spacing_mm):g} mm of a voxel of {self.name}")
-        ball = (spec.distances_mm() <= diameter / 2 + config.margin_mm) & region
+        ball = (2 * spec.distances_mm() <= config.ball_mm(diameter, spec)) & region
         wanted, outline, origin = edit.nodule, None, ""
         notes: tuple[str, ...] = ()
         if self._outlines is not None:

@@ -43,7 +43,7 @@ def training(config: ClassAwareConfig, data: str | Path | Store, seed: int, opti
         store.in_split("train"),
         config.patch,
         classify=classify,
-        margin_mm=config.margin_mm,
+        ball_mm=config.ball_mm,
         augmentation=Augmentation(turn=config.turns),
         seed=seed,
         cache=options.cache,
