@@ -283,6 +283,10 @@ BAD = [
     ("study detection --data notes.txt --out new", "notes.txt"),
     ("study detection --data nowhere --out new --amounts much", "--amounts"),
     ("study detection --data nowhere --out new --set stepps=3", "stepps"),
+    ("study malignancy --data nowhere --out new", "nowhere"),
+    ("study malignancy --data nowhere --out new --arms raw,more", "more"),
+    ("study malignancy --data nowhere --out new --ratios two", "--ratios"),
+    ("study malignancy --data nowhere --out new --model lung", "lung"),
     ("study fidelity --data nowhere --out new", "nowhere"),
     ("study fidelity --data nowhere --out new --samples 1", "samples"),
 ]

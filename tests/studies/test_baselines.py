@@ -11,18 +11,11 @@ from sklearn.metrics import roc_auc_score
 from synthorax.datasets.places import nodule_places
 from synthorax.errors import InputError
 from synthorax.metrics.bootstrap import UndefinedError, mean_of
-from synthorax.nodule import Nodule, NoduleAttributes
+from synthorax.nodule import Nodule, NoduleAttributes, malignancy_of
 from synthorax.patch import POSITIVE
 from synthorax.studies import trials
-from synthorax.studies.baselines import (
-    LIKE_SIZE_RATIO,
-    MALIGNANCY_STRATA_MM,
-    by_size,
-    detection_arms,
-    malignancy_arms,
-    malignancy_of,
-    segmentation_arms,
-)
+from synthorax.studies.baselines import detection_arms, malignancy_arms, segmentation_arms
+from synthorax.studies.malignant_or_benign import LIKE_SIZE_RATIO, MALIGNANCY_STRATA_MM, by_size
 from synthorax.studies.trials import (
     LEAST_PATIENTS,
     Scores,

@@ -77,6 +77,9 @@ def test_every_preset_of_study_shapes_is_one_of_lung(preset):
         ("detection", {"trainings": 0}, "trainings: found 0"),
         ("detection", {"trainings": 10**9}, "trainings: found 1000000000"),
         ("baselines", {"trainings": 10**9}, "trainings: found 1000000000"),
+        ("malignancy", {"ratios": (2.0, float("nan"))}, "ratios: found nan"),
+        ("malignancy", {"trainings": 0}, "trainings: found 0"),
+        ("malignancy", {"rule": "mean"}, "rule: found 'mean'; expected median or majority"),
         ("fidelity", {"samples": 3}, "samples: found 3; expected 4 to "),
         ("fidelity", {"samples": 10**9}, "samples: found 1000000000"),
         ("shapes", {"samples": 0}, "samples: found 0"),
@@ -107,6 +110,7 @@ def store(tmp_path_factory):
     [
         ["study", "baselines", "--trainings", "1"],
         ["study", "detection", "--trainings", "1"],
+        ["study", "malignancy", "--trainings", "1"],
         ["study", "fidelity"],
         ["train", "ac-wgan"],
         ["train", "features"],

@@ -13,7 +13,7 @@ from synthorax.api.packs import pack, unpack
 from synthorax.api.pretrained import models
 from synthorax.api.sampling import load, sample, sample_chunks, write_samples
 from synthorax.api.shapes import FeatureTable, features, lidc_shapes, read_shapes
-from synthorax.api.studies import study_baselines, study_detection, study_fidelity, study_shapes
+from synthorax.api.studies import study_baselines, study_detection, study_fidelity, study_malignancy, study_shapes
 from synthorax.api.training import train
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "study_baselines",
     "study_detection",
     "study_fidelity",
+    "study_malignancy",
     "study_shapes",
     "train",
     "unpack",

@@ -12,7 +12,7 @@ from synthorax.errors import InputError
 if TYPE_CHECKING:
     from synthorax.datasets.shapes import ShapeSet
     from synthorax.datasets.store import Store
-    from synthorax.makers import Generator, Maker
+    from synthorax.makers import Generator, Maker, Method
     from synthorax.tasks.config import TaskConfig
 
 MOST_FOLD = 1000
@@ -179,6 +179,77 @@ def study_detection(
             seed=seed,
             device=device,
             thesis=hub.system_of(default).name,
+        )[0]
+
+
+def study_malignancy(
+    data: str | Path | Store,
+    out: str | Path,
+    *,
+    models: Sequence[str | Path | Maker] | None = None,
+    preset: str = "compact",
+    settings: Mapping[str, Any] | None = None,
+    arms: Sequence[str] | None = None,
+    ratios: Sequence[float] = (0.5, 1.0, 2.0, 4.0),
+    rule: str = "median",
+    trainings: int = 5,
+    seed: int = 0,
+    device: str = "auto",
+) -> Path:
+    """Do made malignant nodules help to tell malignant from benign ones (papers/2)? Goes on where it stopped.
+
+    Args:
+        data: a store with ratings of malignancy.
+        models: injectors, each by a bundled model's or a system's name, a run folder, or as it is; every bundled one
+            if not given. Rendering is always an arm.
+        settings: fields of the classifier's configuration that differ from the preset.
+        arms: any of raw, weighted, oversampled, flips, malignant, benign, flips-made; all if not given.
+        ratios: made malignant nodules for each real one.
+        rule: `median` or `majority`, which ratings are malignant.
+        trainings: of each arm.
+        seed: of the first training; the others count on.
+
+    Returns:
+        The page; `results.json` is beside it.
+
+    Raises:
+        InputError: a store with too few patients of either class, a maker that injects nothing or knows patients who
+            are held out, settings that do not fit.
+    """
+    from typing import get_args
+
+    from synthorax import hub
+    from synthorax.datasets.store import Store
+    from synthorax.io.atomic import working_in
+    from synthorax.nodule import MalignancyRule
+    from synthorax.studies.malignancy_page import study_malignancy as run
+    from synthorax.studies.malignancy_recipes import ArmKind
+    from synthorax.tasks.config import task_config
+
+    kinds, rules = get_args(ArmKind), get_args(MalignancyRule)
+    if unknown := sorted(set(arms or ()) - set(kinds)):
+        raise InputError("arms", repr(unknown[0]), ", ".join(kinds))
+    if rule not in rules:
+        raise InputError("rule", repr(rule), " or ".join(rules))
+    for ratio in ratios:
+        check_number("ratios", ratio, 0, MOST_FOLD)
+    check_count("trainings", trainings, 1)
+    config = task_config("malignancy", preset, settings or {})
+    chosen = [name for name in hub.able(("injects",)) if name in hub.bundled()] if models is None else models
+    makers = [cast("Method", hub.find(model, "injects", device=device)) for model in chosen]
+    store = Store.of(data)
+    with working_in(Path(out)):
+        return run(
+            store,
+            config,
+            Path(out),
+            makers=makers,
+            arms=cast("Sequence[ArmKind]", kinds if arms is None else tuple(arms)),
+            ratios=ratios,
+            rule=cast("MalignancyRule", rule),
+            trainings=trainings,
+            seed=seed,
+            device=device,
         )[0]
 
 

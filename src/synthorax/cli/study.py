@@ -189,23 +189,87 @@ def detection(
     device
         auto (cuda where there is one, else cpu), cpu, cuda, or mps, which nobody has tried.
     """
-    try:
-        swept = [float(amount) for amount in _names(amounts)]
-    except ValueError as error:
-        raise InputError("--amounts", repr(amounts), "numbers, as in 0.25,1,4") from error
     page = api.study_detection(
         data,
         out,
         models=[] if model == ["none"] else model,
         preset=preset,
         settings=parse_settings(set or [], config),
-        amounts=swept,
+        amounts=_numbers("--amounts", amounts),
         negatives=negatives,
         trainings=trainings,
         seed=seed,
         device=device,
     )
     say(page)
+
+
+def malignancy(
+    *,
+    data: Path,
+    out: Path,
+    model: Annotated[list[str] | None, Parameter(negative="")] = None,
+    preset: Literal["paper", "compact", "smoke"] = "compact",
+    arms: str = "raw,weighted,oversampled,flips,malignant,benign,flips-made",
+    ratios: str = "0.5,1,2,4",
+    rule: Literal["median", "majority"] = "median",
+    trainings: int = 5,
+    seed: int = 0,
+    config: Path | None = None,
+    set: Annotated[list[str] | None, Parameter(negative="")] = None,  # noqa: A002  (the option's name)
+    device: str = "auto",
+) -> None:
+    """Do made malignant nodules help to tell malignant from benign ones?
+
+    Rendered and generated malignant nodules beside real ones, against weighted losses, oversampling, flips and turns,
+    the diameter alone, and 12 shape features. Writes results.json and index.html. A study that was stopped goes on with
+    the training it was at.
+
+    Parameters
+    ----------
+    data
+        A store, as `synthorax prepare` makes, whose nodules have ratings of malignancy.
+    out
+        Folder to write.
+    model
+        Puts nodules into patches: a bundled model's or a system's name, or a run folder; may be repeated. All bundled
+        ones if not given; none puts rendering alone, which is always an arm, to the test.
+    preset
+        Of the classifier. compact: a small ResNet on 32 mm, a minute a training. paper: ResNet-50 on 64 mm, takes a
+        GPU. smoke: seconds. `--set network.architecture=resnet-152` takes another of the paper's networks.
+    arms
+        Any of raw,weighted,oversampled,flips (real nodules alone), malignant,benign (made ones in the contexts of
+        malignant or benign training nodules) and flips-made (made ones with flips and turns).
+    ratios
+        Made malignant nodules for each real one in malignant contexts, an arm each; the paper has 2.
+    rule
+        A nodule is malignant if the median of its readers' ratings is 4 or more, or if the majority rates it so.
+    trainings
+        Of each arm; their spread is in the intervals.
+    seed
+        Of the first training; the others count on.
+    config
+        YAML file of settings of the classifier.
+    set
+        One setting, KEY=VALUE; may be repeated.
+    device
+        auto (cuda where there is one, else cpu), cpu, cuda, or mps, which nobody has tried.
+    """
+    say(
+        api.study_malignancy(
+            data,
+            out,
+            models=[] if model == ["none"] else model,
+            preset=preset,
+            settings=parse_settings(set or [], config),
+            arms=_names(arms),
+            ratios=_numbers("--ratios", ratios),
+            rule=rule,
+            trainings=trainings,
+            seed=seed,
+            device=device,
+        )
+    )
 
 
 def fidelity(
@@ -266,3 +330,11 @@ def fidelity(
 def _names(text: str) -> list[str]:
     """The parts of a list with commas."""
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _numbers(option: str, text: str) -> list[float]:
+    """The numbers of a list with commas."""
+    try:
+        return [float(part) for part in _names(text)]
+    except ValueError as error:
+        raise InputError(option, repr(text), "numbers, as in 0.5,1,4") from error

@@ -92,8 +92,6 @@ class EditPatches(PatchDataset):
         # In the millimetres of a patch of scale 1, whose distances serve for all places.
         self._radii_mm = np.array(balls) / 2 / [place.scale for place in self.places]
         margin = augmentation.margin(spec.size)
-        z, y, x = (n + 2 * m for n, m in zip(spec.size, margin, strict=True))
-        self._padded = replace(spec, size=(z, y, x))
         grids = [
             patch_grid(store[place.case_id].grid(), place.center_mm, view, margin)
             for place, view in zip(self.places, views, strict=True)
@@ -114,7 +112,7 @@ class EditPatches(PatchDataset):
     def _ball(self, row: int) -> NDArray[np.bool_]:
         """The ball of a place in its patch with the augmentation's margin, [z, y, x]; it holds a voxel at least."""
         center = self._centers[row]
-        ball: NDArray[np.bool_] = self._padded.distances_mm(center) <= self._radii_mm[row]
+        ball: NDArray[np.bool_] = self.padded.distances_mm(center) <= self._radii_mm[row]
         nearest = np.clip(np.rint(center).astype(int), 0, np.array(ball.shape) - 1)
         ball[tuple(nearest)] = True
         return ball

@@ -128,16 +128,31 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
     def __len__(self) -> int:
         return len(self.places)
 
+    @property
+    def padded(self) -> PatchSpec:
+        """The grid of a patch with the margin that its augmentation may show."""
+        z, y, x = (n + 2 * m for n, m in zip(self.spec.size, self.augmentation.margin(self.spec.size), strict=True))
+        return replace(self.spec, size=(z, y, x))
+
+    def with_margin(self, rows: NDArray[np.int64]) -> NDArray[np.int16]:
+        """HU [n, z, y, x] of some places as they are, on the grid `padded`."""
+        found: NDArray[np.int16] = self._voxels[rows]
+        return found
+
+    def masks_with_margin(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """The nodules [n, z, y, x] of some places, on the grid `padded`."""
+        return self._masks[rows] > 0
+
     def with_seed(self, seed: int) -> PatchDataset:
         """The same patches, drawn and augmented by another seed."""
         other = copy(self)
         other.seed = seed
         return other
 
-    def flipped(self, flip: bool) -> PatchDataset:
-        """The same patches, flipped in training or not."""
+    def flipped(self, flip: bool, turn: bool = False) -> PatchDataset:
+        """The same patches, in training flipped and turned or not."""
         other = copy(self)
-        other.augmentation = replace(self.augmentation, flip=flip)
+        other.augmentation = replace(self.augmentation, flip=flip, turn=turn)
         return other
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:

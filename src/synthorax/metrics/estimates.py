@@ -8,6 +8,8 @@ CONFIDENCE = 0.95
 """Of intervals, if nothing else is asked for."""
 ALPHA = 0.05
 """Level of tests, if nothing else is asked for."""
+POWER = 0.8
+"""Share of all studies that would find the smallest difference that is told of."""
 
 
 @dataclass(frozen=True)

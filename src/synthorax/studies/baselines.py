@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from synthorax.datasets.patches import PatchDataset, Place
 from synthorax.datasets.places import negative_places, nodule_places
 from synthorax.metrics.bootstrap import mean_of
-from synthorax.metrics.roc import auc_of, matched_auc_of
-from synthorax.nodule import MalignancyRule, malignancy_of
+from synthorax.nodule import MalignancyRule
 from synthorax.patch import POSITIVE
 from synthorax.shapes.overlap import dice
+from synthorax.studies.malignant_or_benign import by_size, diameters_of, malignancy_splits
 from synthorax.studies.results import Arm, Interval
 from synthorax.studies.trials import Scores, Splits, Study, check_splits, decisions, defined, over_seeds, patients_of
 from synthorax.tasks.classification import Classification, all_of, cts
@@ -24,10 +24,6 @@ from synthorax.tasks.config import TaskConfig
 from synthorax.tasks.segmentation import Segmentation
 from synthorax.tasks.training import augmentation, check_size
 
-LIKE_SIZE_RATIO = 1.15
-"""Two nodules are of like size if the larger diameter is at most this many times the smaller."""
-MALIGNANCY_STRATA_MM = (0.0, 8.0, 12.0, np.inf)
-"""Edges of the strata of diameter within which malignancy is told apart."""
 TISSUE_HU = -400
 """The trivial segmenter: what is denser and joined to the middle."""
 
@@ -78,43 +74,18 @@ def malignancy_arms(study: Study, config: TaskConfig) -> list[Arm]:
     """Malignant against benign by the readers, beside the diameter alone, also among nodules of like size."""
     check_size(Classification(config))
 
-    def places(rule: MalignancyRule, split: str) -> list[Place]:
-        rated = nodule_places(study.store.in_split(split), lambda nodule: malignancy_of(nodule, rule))
-        return [place for place in rated if _diameter(place)]  # whose width is not known has no like in size
-
     by_rule: dict[MalignancyRule, Splits] = {
-        rule: study.splits(config, partial(places, rule)) for rule in get_args(MalignancyRule)
-    }
-    for splits in by_rule.values():  # before the first training
-        check_splits(study.store, splits, [0, 1])
+        rule: malignancy_splits(study, config, rule) for rule in get_args(MalignancyRule)
+    }  # before the first training
     arms = []
     for rule, splits in by_rule.items():
         found = study.scores(f"malignancy {rule}", config, splits)
-        diameters = np.array([_diameter(place) for place in splits.test.places])
+        diameters = diameters_of(splits.test)
         networks = [scores.test for scores in found]
         title = f"{rule} of 4 or more" if rule == "median" else "more than half say 4 or more"
         arms.append(Arm(f"{title}: network", list(study.seeds), by_size(splits.test, networks, diameters), {}))
         arms.append(Arm(f"{title}: diameter alone", [], by_size(splits.test, [diameters], diameters), {}))
     return arms
-
-
-def by_size(patches: PatchDataset, scores: Sequence[NDArray], diameters: NDArray[np.float64]) -> dict[str, Interval]:
-    """AUC over all nodules, within strata of diameter, and over pairs of like size."""
-    labels, patients = patches.labels, patients_of(patches)
-    stratum = np.digitize(diameters, MALIGNANCY_STRATA_MM)
-    ratio = np.abs(np.log(diameters[:, None] / diameters))
-    pairs = {"within strata": stratum[:, None] == stratum, "pairs of like size": ratio <= np.log(LIKE_SIZE_RATIO)}
-
-    def matched(comparable: NDArray[np.bool_]) -> Interval:
-        return over_seeds([matched_auc_of(labels, found, comparable) for found in scores], patients)
-
-    metrics = {"auc": over_seeds([auc_of(labels, found) for found in scores], patients)}
-    return metrics | defined({name: partial(matched, comparable) for name, comparable in pairs.items()})
-
-
-def _diameter(place: Place) -> float:
-    assert place.nodule is not None
-    return place.nodule.attributes.diameter_mm or 0.0
 
 
 def segmentation_arms(study: Study, config: TaskConfig) -> list[Arm]:
@@ -129,7 +100,7 @@ def segmentation_arms(study: Study, config: TaskConfig) -> list[Arm]:
     found = study.scores("segmenter", config, splits)
     whole, patients = all_of(splits.test), patients_of(splits.test)
     truth = whole["mask"][:, 0].numpy() > 0
-    diameters = np.array([_diameter(place) for place in splits.test.places])
+    diameters = diameters_of(splits.test)
     trivial = np.stack([_joined_to_the_middle(cube) for cube in config.patch.to_hu(whole["ct"][:, 0]).numpy()])
     arms = []
     for name, seeds, masks in (

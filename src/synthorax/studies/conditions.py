@@ -23,7 +23,7 @@ from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.patch import PatchSpec
 from synthorax.seeding import derive
 from synthorax.shapes.diameter import axial_diameters_mm
-from synthorax.studies.baselines import LIKE_SIZE_RATIO
+from synthorax.studies.malignant_or_benign import LIKE_SIZE_RATIO
 from synthorax.studies.patch_makers import nodules_of, sampled, samples_for
 from synthorax.studies.results import Interval
 from synthorax.studies.trials import Study, check_splits, defined, over_seeds, patients_of

@@ -20,6 +20,8 @@ from synthorax.volume import Volume
 
 PART = 512
 """Samples that are in memory at once."""
+TOGETHER = 16
+"""Patches that a method with a model fills at a time."""
 FillJob = tuple[NDArray[np.float32], NoduleAttributes, int]
 """A background in HU [z, y, x], the nodule asked for and the seed of its making."""
 
@@ -75,18 +77,8 @@ class FilledPatches(Generator):
             hu = self._backgrounds.spec.to_hu(self._backgrounds.rows(rows[index].tolist())["ct"][:, 0]).numpy()
             part = nodules[start : start + PART]
             jobs = [(hu[k], one, derive(seed, "rendered", start + k)) for k, one in enumerate(part)]
-            yield self._samples(index, part, self._filled(jobs))
-
-    def _filled(self, jobs: Sequence[FillJob]) -> list[Filled]:
-        """The patches, over processes; those of a method with a model in this process, whose threads it uses."""
-        spacing = self.spec.spacing_mm
-        if not self._method.lineage.model_sha256:
-            return list(map_processes(_Fill(self._method, spacing), jobs))
-        patches = [Volume(hu, spacing) for hu, _, _ in jobs]
-        regions = [np.ones(patch.shape, bool) for patch in patches]
-        return self._method.fill_many(
-            patches, regions, [Edit("inject", one) for _, one, _ in jobs], [seed for _, _, seed in jobs]
-        )
+            filled = filled_all(self._method, self.spec.spacing_mm, jobs)
+            yield self._samples(index, part, [_done(one) for one in filled])
 
     def _samples(
         self, index: NDArray[np.int64], nodules: Sequence[NoduleAttributes], filled: Sequence[Filled]
@@ -116,14 +108,49 @@ class FilledPatches(Generator):
         return Nodule("1", self.spec.middle_mm, attributes, 1 if mask.any() else 0, extra={"diameter_is": known_from})
 
 
+def _done(one: Filled | InputError) -> Filled:
+    if isinstance(one, InputError):
+        raise one
+    return one
+
+
+def filled_all(
+    method: Method, spacing_mm: tuple[float, float, float], jobs: Sequence[FillJob]
+) -> list[Filled | InputError]:
+    """Put a nodule into the middle of each background, every voxel of which may change.
+
+    A method without a model works in several processes; one with a model in this one, whose threads it uses.
+
+    Returns:
+        What each became, or why the method refuses it.
+    """
+    single = _Fill(method, spacing_mm)
+    if not method.lineage.model_sha256:
+        return list(map_processes(single, jobs))
+    found: list[Filled | InputError] = []
+    for start in range(0, len(jobs), TOGETHER):
+        part = jobs[start : start + TOGETHER]
+        patches = [Volume(hu, spacing_mm) for hu, _, _ in part]
+        regions = [np.ones(patch.shape, bool) for patch in patches]
+        edits = [Edit("inject", nodule) for _, nodule, _ in part]
+        try:
+            found += method.fill_many(patches, regions, edits, [seed for _, _, seed in part])
+        except InputError:
+            found += map(single, part)
+    return found
+
+
 @dataclass(frozen=True)
 class _Fill:
-    """A picklable function: a background, the nodule asked for and a seed to the filled patch."""
+    """A picklable function: a background, the nodule asked for and a seed to the filled patch, or why there is none."""
 
     method: Method
     spacing_mm: tuple[float, float, float]
 
-    def __call__(self, job: FillJob) -> Filled:
+    def __call__(self, job: FillJob) -> Filled | InputError:
         hu, nodule, seed = job
         patch = Volume(hu, self.spacing_mm)
-        return fill(self.method, patch, np.ones(patch.shape, bool), Edit("inject", nodule), seed)
+        try:
+            return fill(self.method, patch, np.ones(patch.shape, bool), Edit("inject", nodule), seed)
+        except InputError as error:
+            return error

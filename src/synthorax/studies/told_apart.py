@@ -20,7 +20,7 @@ from scipy.stats import norm
 from synthorax.datasets.augmentation import Augmentation
 from synthorax.errors import InputError
 from synthorax.metrics.bootstrap import difference, patient_bootstrap
-from synthorax.metrics.estimates import ALPHA, Comparison, Estimate
+from synthorax.metrics.estimates import ALPHA, POWER, Comparison, Estimate
 from synthorax.metrics.roc import auc_of
 from synthorax.seeding import derive, generator
 from synthorax.studies.fidelity import Patches
@@ -49,7 +49,6 @@ TOLD_APART_BLUR_VOXELS = 0.5
 """Standard deviation of the Gaussian that blurs the patches of the second control."""
 LEAST_BLURRED = 0.9
 """AUC of sharp against blurred patches below which the network sees too little for its verdict to count."""
-POWER = 0.8
 
 
 @dataclass(frozen=True, eq=False)

@@ -188,7 +188,7 @@ class Study:
         for seed in self.seeds:
             self.console.print(f"[bold]{escape(name)}[/bold], training seed {seed}")
             out = self.out / f"{name}-{seed}".replace(" ", "-")
-            make_batches = partial(feed.batches, splits.train.with_seed(seed).flipped(config.flip))
+            make_batches = partial(feed.batches, splits.train.with_seed(seed).flipped(config.flip, config.turn))
             task = kind(config, seed)
             found.append(trial(task, splits, make_batches, out, key, device=self.device, search=search))
         return found

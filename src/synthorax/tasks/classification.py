@@ -77,8 +77,9 @@ class Classification(Task):
     name = "classification"
 
     def loss(self, logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-        """Cross-entropy."""
-        return functional.cross_entropy(logits, batch["label"])
+        """Cross-entropy; where the batch has `weight` [b], each row counts by it."""
+        each = functional.cross_entropy(logits, batch["label"], reduction="none")
+        return (each * batch["weight"]).mean() if "weight" in batch else each.mean()
 
     def probabilities(self, patches: Tensor) -> NDArray[np.float64]:
         """Of each class, [n, k]."""

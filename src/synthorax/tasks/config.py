@@ -27,6 +27,7 @@ class TaskConfig(PatchSettings):
         late_from: share of the steps after which the learning rate is the late one.
         weight_decay: decoupled from the gradient.
         flip: each axis with probability one half.
+        turn: by 90 degrees about the z axis with probability one half.
         shift_voxels: at most so far along each axis.
         scale: least and most magnification.
         validate_every: steps between two looks at the validation patients, the best of which decides.
@@ -43,6 +44,7 @@ class TaskConfig(PatchSettings):
     late_from: float = Field(default=0.5, ge=0, le=1)
     weight_decay: NotNegative = 0.0
     flip: bool = True
+    turn: bool = False
     shift_voxels: NotNegative = 0.0
     scale: tuple[Positive, Positive] = (1.0, 1.0)
     validate_every: PositiveInt = 50

@@ -65,7 +65,7 @@ def train_task(
 
 def augmentation(config: TaskConfig) -> Augmentation:
     """What happens to its training patches."""
-    return Augmentation(config.flip, config.shift_voxels, config.scale)
+    return Augmentation(config.flip, config.shift_voxels, config.scale, config.turn)
 
 
 def check_size(task: Task) -> None:

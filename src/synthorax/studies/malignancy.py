@@ -1,0 +1,284 @@
+"""Do made malignant nodules help to tell malignant from benign ones? The study of papers/2, with the arms it lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from math import inf
+from typing import cast, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from synthorax.datasets.patches import PatchDataset
+from synthorax.errors import InputError
+from synthorax.makers import Method
+from synthorax.metrics.bootstrap import difference, patient_bootstrap, seed_and_patient_comparison
+from synthorax.metrics.classification import confusion_of
+from synthorax.metrics.comparisons import holm
+from synthorax.metrics.estimates import ALPHA, POWER
+from synthorax.metrics.roc import auc_of, delong_comparison
+from synthorax.nodule import MalignancyRule
+from synthorax.shapes.features import shape_features
+from synthorax.studies.contexts import BENIGN_CLASS, MALIGNANT_CLASS, Contexts
+from synthorax.studies.malignancy_recipes import (
+    PAPER_RATIO,
+    RATIOS,
+    RAW,
+    WEIGHTED,
+    ArmKind,
+    MadeNodules,
+    recipes_with_made,
+    recipes_without_made,
+)
+from synthorax.studies.malignant_or_benign import by_size, diameters_of, malignancy_splits
+from synthorax.studies.patch_makers import labelled, rendering
+from synthorax.studies.results import Arm, Interval
+from synthorax.studies.trials import (
+    Measure,
+    Scores,
+    Splits,
+    Study,
+    defined,
+    over_seeds,
+    patients_of,
+)
+from synthorax.tasks.classification import Classification
+from synthorax.tasks.config import TaskConfig
+from synthorax.tasks.training import check_size
+
+DIAMETER, SHAPE_FEATURES = "diameter alone", "logistic regression on 12 shape features"
+THRESHOLD = 0.5
+"""Probability from which a nodule is called malignant, as of the larger of two outputs."""
+MALIGNANCY_MEASURES: dict[str, Measure] = {
+    "accuracy": lambda found: found.accuracy,
+    "sensitivity": lambda found: found.sensitivity,
+    "specificity": lambda found: found.specificity,
+}
+PAPER_COUNTS = {"train": (1016, 233), "val": (128, 28), "test": (133, 24)}
+"""Benign and malignant patches of the paper (table 1)."""
+PAPER_RESULTS: Mapping[str, Mapping[str, tuple[float, float, float, float]]] = {
+    "resnet-50": {
+        RAW: (0.8216, 0.6666, 0.8496, 0.8286),
+        WEIGHTED: (0.8662, 0.6666, 0.9022, 0.8161),
+        "made": (0.8216, 0.7083, 0.8421, 0.8746),
+    },
+    "resnet-101": {
+        RAW: (0.8853, 0.6666, 0.9248, 0.8320),
+        WEIGHTED: (0.7961, 0.7499, 0.8045, 0.8154),
+        "made": (0.9044, 0.5833, 0.9624, 0.8458),
+    },
+    "resnet-152": {
+        RAW: (0.8917, 0.5833, 0.9473, 0.8756),
+        WEIGHTED: (0.8598, 0.7083, 0.8872, 0.8098),
+        "made": (0.9171, 0.5833, 0.9774, 0.8812),
+    },
+    "resnext-101": {
+        RAW: (0.9044, 0.6249, 0.9548, 0.8558),
+        WEIGHTED: (0.8471, 0.6666, 0.8796, 0.8342),
+        "made": (0.8853, 0.6666, 0.9248, 0.8768),
+    },
+    "mean": {
+        RAW: (0.8757, 0.6353, 0.9191, 0.8480),
+        WEIGHTED: (0.8423, 0.6978, 0.8683, 0.8188),
+        "made": (0.8821, 0.6353, 0.9266, 0.8696),
+    },
+}
+"""Table 2: accuracy, sensitivity, specificity and AUC by network and arm."""
+PAPER_COLUMNS = (*MALIGNANCY_MEASURES, "auc")
+
+
+@dataclass(frozen=True)
+class MalignancyTest:
+    """Two arms against each other.
+
+    Attributes:
+        a, b: arms; the difference is the AUC of a less that of b, in the mean over their trainings.
+        low, high: 95 % interval over patients and trainings.
+        p: of no difference; None with one training.
+        p_holm: corrected for all tests.
+        delong: difference of the AUCs of the trainings' mean scores.
+        p_delong: its p by DeLong, which takes nodules for independent.
+    """
+
+    a: str
+    b: str
+    difference: float
+    low: float
+    high: float
+    p: float | None
+    p_holm: float | None
+    delong: float
+    p_delong: float
+
+
+@dataclass(frozen=True)
+class MalignancyOutcome:
+    """What the study found.
+
+    Attributes:
+        arms: with their figures.
+        tests: of the arms against each other.
+        smallest: difference of two AUCs that would be found in 80 % of all cases; None without a test.
+        counts: benign and malignant patches of each split, and patients.
+        made: number of made patches in each arm.
+        drawn: patches that each training drew.
+        notes: sentences on what was left out or is missing.
+        models: hashes of the makers' weights, by maker.
+    """
+
+    arms: list[Arm]
+    tests: list[MalignancyTest]
+    smallest: float | None
+    counts: dict[str, dict[str, int]]
+    made: dict[str, int]
+    drawn: int
+    notes: tuple[str, ...] = ()
+    models: dict[str, str] = field(default_factory=dict)
+
+
+def malignancy_study(
+    study: Study,
+    config: TaskConfig,
+    makers: Sequence[Method] = (),
+    *,
+    arms: Sequence[ArmKind] = get_args(ArmKind),
+    ratios: Sequence[float] = RATIOS,
+    rule: MalignancyRule = "median",
+    baseline: Method | None = None,
+) -> MalignancyOutcome:
+    """Train a classifier with and without made malignant nodules and measure it on the test patients.
+
+    Crops and scales of the configuration are in every arm, as in the paper.
+
+    Args:
+        makers: put nodules into patches; their arms come after those of the baseline. One that replaces the nodule
+            that was there has arms in malignant contexts; each has one in benign contexts.
+        arms: kinds of arms to train; the raw one is always trained.
+        ratios: made malignant nodules for each real one, in malignant contexts.
+        rule: which ratings are malignant.
+        baseline: the trivial method; rendering outlines of LIDC's training patients if not given.
+
+    Raises:
+        InputError: a store of too few patients, a ratio that is none, one maker twice, patches that cannot be turned.
+    """
+    if wrong := [ratio for ratio in ratios if not 0 < ratio < inf]:
+        raise InputError("ratios", f"{wrong[0]:g}", "made malignant nodules for each real one, more than 0")
+    check_size(Classification(config))
+    plain = config.model_copy(update={"flip": False, "turn": False})
+    splits = malignancy_splits(study, plain, rule)
+    contexts = Contexts.of(study.store, splits.train)
+    named = labelled([baseline or rendering(study.store), *makers])
+    n_real = int((splits.train.labels == MALIGNANT_CLASS).sum())
+    recipes = recipes_without_made(plain, arms)
+    notes = [_left_out(contexts)] if contexts.left_out else []
+    if {"malignant", "benign", "flips-made"} & set(arms):
+        makes = MadeNodules(study, splits, contexts, n_real)
+        recipes += recipes_with_made(plain, cast(Mapping[str, Method], named), makes, arms, ratios)
+        notes += makes.notes
+    found = {each.name: study.scores(each.name, each.config, splits, feed=each.feed) for each in recipes}
+    pairs = [(each.name, other) for each in recipes for other in each.against if other in found and other != each.name]
+    figures = {name: _figures(scores, splits) for name, scores in found.items()}
+    told = [Arm(name, list(study.seeds), figures[name], _paper(config, name)) for name in found]
+    tests = _compared(found, pairs, splits)
+    return MalignancyOutcome(
+        arms=told + _trivial(splits),
+        tests=tests,
+        smallest=_smallest(tests),
+        counts={name: _counts(patches) for name, patches in vars(splits).items()},
+        made={each.name: 0 if each.made is None else len(each.made) for each in recipes},
+        drawn=config.steps * config.batch_size,
+        notes=tuple(notes),
+        models={name: maker.lineage.model_sha256 for name, maker in named.items() if maker.lineage.model_sha256},
+    )
+
+
+def _left_out(contexts: Contexts) -> str:
+    every = len(contexts.train)
+    return f"{contexts.left_out} of {every} training nodules lie off the middle of their patch: none is made there."
+
+
+def _counts(patches: PatchDataset) -> dict[str, int]:
+    return {
+        "benign": int((patches.labels == BENIGN_CLASS).sum()),
+        "malignant": int((patches.labels == MALIGNANT_CLASS).sum()),
+        "patients": len(np.unique(patients_of(patches))),
+    }
+
+
+def _figures(found: Sequence[Scores], splits: Splits, *, decides: bool = True) -> dict[str, Interval]:
+    """AUC of all nodules and among those of like size, and the decisions at `THRESHOLD`."""
+    labels, patients = splits.test.labels, patients_of(splits.test)
+
+    def over(measure: Measure) -> Interval:
+        return over_seeds([confusion_of(labels, scores.test, THRESHOLD, measure) for scores in found], patients)
+
+    decisions = {name: partial(over, measure) for name, measure in MALIGNANCY_MEASURES.items()} if decides else {}
+    return defined(decisions) | by_size(splits.test, [scores.test for scores in found], diameters_of(splits.test))
+
+
+def _paper(config: TaskConfig, name: str) -> dict[str, float]:
+    """The paper's figures of the same network and arm; their mean over networks for one that it does not have."""
+    network = getattr(config.network, "architecture", "")
+    rows = PAPER_RESULTS.get(network, PAPER_RESULTS["mean"])
+    is_its_own = name.startswith("raw + ") and name.endswith(f"malignant contexts x {PAPER_RATIO:g}")
+    row = rows.get("made" if is_its_own else name)
+    return dict(zip(PAPER_COLUMNS, row, strict=True)) if row else {}
+
+
+def _trivial(splits: Splits) -> list[Arm]:
+    """What the diameter alone says, and a logistic regression on the shape features of the outlines."""
+    by_diameter = [Scores(diameters_of(splits.val), diameters_of(splits.test))]
+    arms = [Arm(DIAMETER, [], _figures(by_diameter, splits, decides=False), {})]
+    train, test = (_shapes(patches) for patches in (splits.train, splits.test))
+    if train is not None and test is not None:
+        model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(train, splits.train.labels)
+        scores = [Scores(np.zeros(0), model.predict_proba(test)[:, MALIGNANT_CLASS])]
+        arms.append(Arm(SHAPE_FEATURES, [], _figures(scores, splits), {}))
+    return arms
+
+
+def _shapes(patches: PatchDataset) -> NDArray[np.float64] | None:
+    """The 12 shape features of the nodules [n, 12]; None where a nodule has no outline."""
+    masks = patches.masks_with_margin(np.arange(len(patches)))
+    if not masks.any((1, 2, 3)).all():
+        return None
+    found = shape_features(masks, patches.spec.spacing_mm, "corrected")
+    return np.where(np.isfinite(found), found, 0.0)
+
+
+def _compared(
+    found: Mapping[str, Sequence[Scores]], pairs: Sequence[tuple[str, str]], splits: Splits
+) -> list[MalignancyTest]:
+    """AUCs against each other, training by training, on the same patients."""
+    labels, patients = splits.test.labels, patients_of(splits.test)
+    tests = []
+    for a, b in pairs:
+        both = zip(found[a], found[b], strict=True)
+        apart = [difference(auc_of(labels, one.test), auc_of(labels, other.test)) for one, other in both]
+        if len(apart) > 1:
+            test = seed_and_patient_comparison(apart, patients)
+        else:
+            test = patient_bootstrap(apart[0], patients).comparison()
+        means = [np.mean([scores.test for scores in found[name]], 0) for name in (a, b)]
+        delong = delong_comparison(labels, *means)
+        p = test.p if len(apart) > 1 else None
+        tests.append(MalignancyTest(a, b, test.difference, test.low, test.high, p, None, delong.difference, delong.p))
+    known = [test.p for test in tests if test.p is not None]
+    if not known:
+        return tests
+    corrected = iter(holm(known))
+    return [test if test.p is None else replace(test, p_holm=float(next(corrected))) for test in tests]
+
+
+def _smallest(tests: Sequence[MalignancyTest]) -> float | None:
+    """The difference found in `POWER` of all cases at the median width of the intervals."""
+    if not tests:
+        return None
+    half = float(np.median([(test.high - test.low) / 2 for test in tests]))
+    return half * float(1 + norm.ppf(POWER) / norm.ppf(1 - ALPHA / 2))

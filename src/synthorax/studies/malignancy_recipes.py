@@ -1,0 +1,149 @@
+"""The arms of the study of malignancy: what each trains, and on which made nodules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthorax.datasets.pooled import PooledBatches
+from synthorax.makers import Method
+from synthorax.seeding import derive
+from synthorax.studies.contexts import (
+    MALIGNANT_CLASS,
+    ContextKind,
+    Contexts,
+    MadeInContexts,
+    made_in_contexts,
+    replaces,
+)
+from synthorax.studies.patch_makers import key_of
+from synthorax.studies.results import MADE
+from synthorax.studies.trials import Feed, Splits, Study
+from synthorax.tasks.config import TaskConfig
+
+RATIOS = (0.5, 1.0, 2.0, 4.0)
+"""Made malignant nodules for each real one."""
+PAPER_RATIO = 2.0
+"""463 made ones beside 233 (table 1)."""
+ArmKind = Literal["raw", "weighted", "oversampled", "flips", "malignant", "benign", "flips-made"]
+"""Arms: without made nodules; made ones in malignant or in benign contexts; made ones with flips and turns."""
+RAW, WEIGHTED, FLIPS = "raw", "weighted loss", "flips and turns"
+
+
+@dataclass(frozen=True, eq=False)
+class MalignancyRecipe:
+    """What an arm trains on, and the arms that it is compared with.
+
+    Attributes:
+        made: malignant patches with the margin of the real ones, or None.
+        repeats: how often each real malignant patch is in the pool.
+        weighted: both classes count the same in the loss.
+    """
+
+    name: str
+    config: TaskConfig
+    made: NDArray[np.int16] | None = None
+    repeats: int = 1
+    weighted: bool = False
+    against: tuple[str, ...] = (RAW,)
+
+    @property
+    def feed(self) -> Feed:
+        """The batches of a training."""
+        made = {} if self.made is None else {MALIGNANT_CLASS: self.made}
+        key = repr(("pooled", self.repeats, self.weighted, {label: key_of(each) for label, each in made.items()}))
+        pooled = partial(
+            PooledBatches,
+            size=self.config.batch_size,
+            made=made,
+            repeats={MALIGNANT_CLASS: self.repeats},
+            weighted=self.weighted,
+        )
+        return Feed(key, pooled)
+
+
+def in_contexts(maker: str, kind: str, ratio: float) -> str:
+    """The arm of a maker's nodules in malignant or benign contexts."""
+    return f"raw + {maker}, {kind} contexts x {ratio:g}"
+
+
+def with_flips(maker: str) -> str:
+    """The arm of a maker's nodules with flips and turns."""
+    return f"{FLIPS} + {maker}, malignant contexts x {PAPER_RATIO:g}"
+
+
+@dataclass(eq=False)
+class MadeNodules:
+    """Makes the nodules of the arms, as many as are asked for, and keeps what there is to tell."""
+
+    study: Study
+    splits: Splits
+    contexts: Contexts
+    n_real: int
+    notes: list[str] = field(default_factory=list)
+
+    def __call__(self, name: str, method: Method, kind: ContextKind, ratio: float) -> MadeInContexts:
+        """Make `ratio` nodules for each real malignant one."""
+        n = max(round(ratio * self.n_real), 1)
+        made = made_in_contexts(
+            method,
+            name,
+            self.contexts,
+            kind,
+            n,
+            derive(0, "contexts"),
+            folder=self.study.out.parent / MADE,
+            like=self.study.key(self.splits),
+        )
+        if made.note and made.note not in self.notes:
+            self.notes.append(made.note)
+        return made
+
+
+def recipes_without_made(config: TaskConfig, arms: Sequence[ArmKind]) -> list[MalignancyRecipe]:
+    """The arms of real patches alone."""
+    flipped = config.model_copy(update={"flip": True, "turn": True})
+    repeats = 1 + round(PAPER_RATIO)
+    found = {
+        "raw": MalignancyRecipe(RAW, config, against=()),
+        "weighted": MalignancyRecipe(WEIGHTED, config, weighted=True),
+        "oversampled": MalignancyRecipe(f"malignant ones {repeats} times", config, repeats=repeats),
+        "flips": MalignancyRecipe(FLIPS, flipped),
+    }
+    return [recipe for kind, recipe in found.items() if kind == "raw" or kind in arms]
+
+
+def recipes_with_made(
+    config: TaskConfig,
+    named: Mapping[str, Method],
+    makes: MadeNodules,
+    arms: Sequence[ArmKind],
+    ratios: Sequence[float],
+) -> list[MalignancyRecipe]:
+    """The arms of made nodules: each is compared with the arm without them, and with the makers before."""
+    flipped = config.model_copy(update={"flip": True, "turn": True})
+    most = max(*ratios, PAPER_RATIO)
+    found: list[MalignancyRecipe] = []
+    earlier: list[str] = []
+    for name, method in named.items():
+        benign = in_contexts(name, "benign", PAPER_RATIO)
+        if "benign" in arms:
+            patches = makes(name, method, "benign", PAPER_RATIO).patches
+            found.append(MalignancyRecipe(benign, config, patches, against=(RAW, *earlier)))
+        if {"malignant", "flips-made"} & set(arms) and replaces(method, makes.contexts, derive(0, "probe")):
+            patches = makes(name, method, "malignant", most).patches  # each ratio takes the first of them
+            for ratio in ratios if "malignant" in arms else ():
+                some = patches[: max(round(ratio * makes.n_real), 1)]
+                against = (RAW, *earlier, benign) if ratio == PAPER_RATIO else (RAW,)
+                arm = in_contexts(name, "malignant", ratio)
+                found.append(MalignancyRecipe(arm, config, some, against=against))
+            if "flips-made" in arms:
+                some = patches[: max(round(PAPER_RATIO * makes.n_real), 1)]
+                found.append(MalignancyRecipe(with_flips(name), flipped, some, against=(FLIPS,)))
+        earlier.append(benign)
+    return found

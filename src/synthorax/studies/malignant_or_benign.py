@@ -1,0 +1,58 @@
+"""Malignant against benign nodules by their readers' ratings, and an AUC among nodules of like size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthorax.datasets.patches import PatchDataset, Place
+from synthorax.datasets.places import nodule_places
+from synthorax.metrics.roc import auc_of, matched_auc_of
+from synthorax.nodule import MalignancyRule, malignancy_of
+from synthorax.studies.results import Interval
+from synthorax.studies.trials import Splits, Study, check_splits, defined, over_seeds, patients_of
+from synthorax.tasks.config import TaskConfig
+
+LIKE_SIZE_RATIO = 1.15
+"""Two nodules are of like size if the larger diameter is at most this many times the smaller."""
+MALIGNANCY_STRATA_MM = (0.0, 8.0, 12.0, np.inf)
+"""Edges of the strata of diameter within which malignancy is told apart."""
+
+
+def malignancy_splits(study: Study, config: TaskConfig, rule: MalignancyRule) -> Splits:
+    """Patches of the rated nodules of each split, 0 benign and 1 malignant; nodules without a diameter are left out.
+
+    Raises:
+        InputError: a split of too few patients of either class.
+    """
+
+    def places(split: str) -> list[Place]:
+        rated = nodule_places(study.store.in_split(split), lambda nodule: malignancy_of(nodule, rule))
+        return [place for place in rated if place.nodule and place.nodule.attributes.diameter_mm]
+
+    splits = study.splits(config, places)
+    check_splits(study.store, splits, [0, 1])
+    return splits
+
+
+def diameters_of(patches: PatchDataset) -> NDArray[np.float64]:
+    """The diameter of the nodule of each patch in mm, 0 where it is not known, [n]."""
+    nodules = [place.nodule.attributes if place.nodule else None for place in patches.places]
+    return np.array([(each.diameter_mm or 0.0) if each else 0.0 for each in nodules])
+
+
+def by_size(patches: PatchDataset, scores: Sequence[NDArray], diameters: NDArray[np.float64]) -> dict[str, Interval]:
+    """AUC over all nodules, within strata of diameter, and over pairs of like size."""
+    labels, patients = patches.labels, patients_of(patches)
+    stratum = np.digitize(diameters, MALIGNANCY_STRATA_MM)
+    ratio = np.abs(np.log(diameters[:, None] / diameters))
+    pairs = {"within strata": stratum[:, None] == stratum, "pairs of like size": ratio <= np.log(LIKE_SIZE_RATIO)}
+
+    def matched(comparable: NDArray[np.bool_]) -> Interval:
+        return over_seeds([matched_auc_of(labels, found, comparable) for found in scores], patients)
+
+    metrics = {"auc": over_seeds([auc_of(labels, found) for found in scores], patients)}
+    return metrics | defined({name: partial(matched, comparable) for name, comparable in pairs.items()})
