@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 CARD = "card.md"
+EDITS: frozenset[Role] = frozenset({"injects", "erases"})
+"""Roles of systems whose makers are given their options when they are made."""
 MODEL_FORMAT = 1
 """Format of a model's folder; a later synthorax wrote a higher one."""
 
@@ -49,13 +51,16 @@ class Model:
         """Whose data stands behind the weights; patients are named by their keys, as samples leave the machine."""
         return Lineage(self.system.name, self.sha256, frozenset(map(patient_key, self.seen)), tells=bool(self.seen))
 
-    def maker(self) -> Maker:
+    def maker(self, options: Options | None = None) -> Maker:
         """Return what makes voxels with this model.
+
+        Args:
+            options: of its editing; those of a generator are given to `sample`.
 
         Raises:
             InputError: a model that makes none, or that lacks what its roles promise.
         """
-        made = self.system.maker(self.lineage)
+        made = self.system.maker(self.lineage) if options is None else self.system.editor(self.lineage, options)
         return check_maker(made, made.roles)
 
 
@@ -96,13 +101,14 @@ def _maker(what: str | Path | Model | Maker, options: Options | None, device: st
         what = load(what)
     if not isinstance(what, Model):
         return check_maker(what, what.roles)
-    if not registry()[what.system.name].roles:
+    roles = registry()[what.system.name].roles
+    if not roles:
         return None
     if device != "cpu":
         from synthorax.training.devices import make_fabric
 
         what.system.move(make_fabric(device).device)
-    return what.maker()
+    return what.maker(None if options is None or roles.isdisjoint(EDITS) else _named(options))
 
 
 def _named(options: Options) -> Options:
@@ -114,7 +120,7 @@ def _named(options: Options) -> Options:
         value = getattr(options, name)
         is_model = isinstance(value, Model) or (isinstance(value, str | Path) and not is_image(Path(value)))
         for mark in field.metadata:
-            if isinstance(mark, Names) and is_model:
+            if isinstance(mark, Names) and is_model and value not in mark.words:
                 found[name] = find(value, mark.role)
     return options.model_copy(update=found)
 

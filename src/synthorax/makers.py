@@ -83,9 +83,13 @@ class Names:
     """Marks an option, by `Annotated`, that may name a model: the model's maker of that role is put in its place.
 
     A value that is an image's path, or no path, stays as it is.
+
+    Attributes:
+        words: values that name no model.
     """
 
     role: Role
+    words: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from synthorax.errors import InputError
 from synthorax.io.fractions import as_labels
 from synthorax.io.images import is_image, open_image
 from synthorax.io.limits import read_bounded
-from synthorax.rendering.config import Options
+from synthorax.rendering.config import LIDC, Options
 from synthorax.rendering.renderer import Renderer
 from synthorax.rendering.shapes import LidcOutlines, OneShape, SampledShapes, ShapeSource
 from synthorax.volume import Volume
@@ -26,14 +27,24 @@ def maker(options: Options) -> Renderer:
         InputError: shapes that are neither a mask nor a maker of shapes; patients that LIDC-IDRI does not have, or
             patients beside shapes of another source.
     """
-    if options.shapes is None:
-        return Renderer(LidcOutlines(_patients(options.patients)))
-    if options.patients is not None:
+    source = shape_source(options.shapes, _patients(options.patients))
+    if options.patients is not None and not isinstance(source, LidcOutlines):
         raise InputError("patients", "shapes of another source", "no patients, which choose among LIDC-IDRI's outlines")
-    return Renderer(_source(options.shapes))
+    return Renderer(source)
 
 
-def _source(shapes: object) -> ShapeSource:
+def shape_source(shapes: object, patients: Collection[str] | None = None) -> ShapeSource:
+    """Return where shapes come from that an option names.
+
+    Args:
+        shapes: a mask (file or volume), a maker of shapes, a source as it is, or `lidc` or None: LIDC-IDRI's outlines.
+        patients: of LIDC-IDRI, whose outlines may be used; all if not given.
+
+    Raises:
+        InputError: none of these.
+    """
+    if shapes is None or (isinstance(shapes, str) and shapes == LIDC):
+        return LidcOutlines(patients)
     if isinstance(shapes, str | Path):
         if not is_image(Path(shapes)):
             raise InputError(shapes, "no image", "a mask, or a model that makes shapes")

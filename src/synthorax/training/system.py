@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from synthorax.errors import InputError
-from synthorax.makers import Lineage, Maker
+from synthorax.makers import Lineage, Maker, Options
 from synthorax.training.config import Precision
 from synthorax.training.trainable import Trainable
 
@@ -33,6 +33,10 @@ class System(Trainable):
             InputError: a system that makes none.
         """
         raise InputError("model", f"one of {self.name}, which makes no voxels", "a model that makes samples")
+
+    def editor(self, lineage: Lineage, options: Options) -> Maker:
+        """Return what edits scans with some options: the maker, which heeds none unless a system says otherwise."""
+        return self.maker(lineage)
 
 
 @dataclass(frozen=True)

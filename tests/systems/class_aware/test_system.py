@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from synthorax.datasets.outlines import one_readers
 from synthorax.errors import InputError
 from synthorax.makers import Edit, Lineage, fill
 from synthorax.nn.critics import InPaintingCritic
 from synthorax.nn.local_crop import LocalCrop
 from synthorax.nn.small_grids import SmallGridsInSingle
 from synthorax.nodule import NoduleAttributes
-from synthorax.systems.class_aware.conditions import conditions_of, one_readers
+from synthorax.systems.class_aware.conditions import conditions_of
 from synthorax.systems.class_aware.config import PRESETS, ClassAwareConfig, TrainingOptions
 from synthorax.systems.class_aware.system import BENIGN, CLASSES_STAGE, FILL_STAGE, MALIGNANT, ClassAware
 from synthorax.systems.class_aware.training import training
@@ -76,7 +77,7 @@ def test_unknown_attributes_are_marked():
 
 def test_all_readers_outlines_shrink_to_one_readers(ball):
     union = torch.from_numpy(ball(20, (25, 25, 25), MM).astype(np.float32))[None, None]
-    one = one_readers(union, MM)
+    one = one_readers(union, [MM])
     assert one.sum() / union.sum() == pytest.approx(0.61, abs=0.01)
     away = torch.from_numpy(np.sqrt(((np.indices((25, 25, 25)) - 12.0) ** 2).sum(0)))
     assert away[one[0, 0] > 0].max() <= away[(union - one)[0, 0] > 0].min() + 0.5  # the shell is gone

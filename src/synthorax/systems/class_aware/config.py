@@ -11,18 +11,16 @@ from pydantic import Field, PositiveInt, model_validator
 from synthorax import makers
 from synthorax.errors import InputError
 from synthorax.nodule import MalignancyRule
-from synthorax.patch import PatchSettings, PatchSpec
-from synthorax.training.config import Decay, NotNegative, Positive, PositiveShare, Precision
-
-Shown = Literal["texture", "spiculation", "lobulation", "margin"]
+from synthorax.patch import PatchSpec
+from synthorax.rendering.config import ShapeOptions
+from synthorax.training.config import NotNegative, Positive, PositiveShare
+from synthorax.training.in_painter_config import ALL_SHOWN, MOST_CHANNELS, ToldSettings
 
 SIZE_MULTIPLE = 4
 """Sizes are divisible by this, as both stages halve the grid twice."""
-MOST_CHANNELS = 2**12
-"""Channels, and patches of a batch, at most."""
 
 
-class ClassAwareConfig(PatchSettings):
+class ClassAwareConfig(ToldSettings):
     """The networks and their training. The defaults are the paper's where it says, and stated where it does not.
 
     Attributes:
@@ -35,14 +33,11 @@ class ClassAwareConfig(PatchSettings):
         fold: with 2 the in-painter's finest grid has half the voxels along each axis, and blocks of voxels are its
             channels, for a fraction of the work. 1, as published, leaves the voxels as they are.
         shown: attributes that the in-painter is told beside the class. Not in the paper, which has none.
-        outlines: the in-painter is told the nodule's outline too, and makes what is inside and around it. Outlines of
-            other patients then bring the variety that a reconstruction loss takes away: in trials without them every
-            seed gave the same nodule. Not in the paper. Without outlines a second head gives the mask of what was
-            made.
+        outlines: the in-painter is told the nodule's outline too, and makes what is inside and around it. Not in the
+            paper. Without outlines a second head gives the mask of what was made.
         margin_mm: the ball that is filled is wider by this than half the nodule's diameter; 0 in the paper.
         rule: a nodule is malignant if the median of its readers' ratings is 4 or more, or if the majority rate it so
             (section 3.1 says "the majority score >= 4").
-        batch_size: patches of an update. Not in the paper.
         steps: of `n_critic` updates of the critics and one of the in-painter. Not in the paper.
         n_critic: critic updates a step.
         classes_from: share of the steps after which the critics' classifiers and the flipped classes come in. The
@@ -60,14 +55,6 @@ class ClassAwareConfig(PatchSettings):
         critics_told: the critics' scores depend on the class, as printed in section 2.2; their classifiers do not.
         as_printed: critics see all that the in-painter makes, and the penalty counts the whole gradient, as equation 2
             is printed; else they see composites, and the gradient counts inside the ball alone, as in the 2D program.
-        learning_rate: Adam's, of the in-painter.
-        critic_learning_rate: Adam's, of the critics.
-        betas: Adam's.
-        rate_end: share of both learning rates that is left at the last step; they fall linearly in the last third.
-        ema_decay: of a running mean of the in-painter's weights, which then fills; 0 is none.
-        turns: training patches are turned by 90 degrees about the z axis half of the time, beside the flips.
-        precision: of the layers, `auto`, `32`, `tf32` or `bf16`; weights, losses and the gradient penalty stay in 32
-            bits. A run notes what `auto` was.
     """
 
     size: tuple[PositiveInt, PositiveInt, PositiveInt] = (32, 64, 64)
@@ -76,12 +63,8 @@ class ClassAwareConfig(PatchSettings):
     critic_width: PositiveInt = 64
     dilations: tuple[PositiveInt, ...] = Field(default=(2, 4, 8), max_length=8)
     fold: Literal[1, 2] = 1
-    shown: tuple[Shown, ...] = ()
-    outlines: bool = False
     margin_mm: NotNegative = 0.0
     rule: MalignancyRule = "median"
-    batch_size: PositiveInt = 16
-    steps: PositiveInt = 20_000
     n_critic: PositiveInt = 5
     classes_from: float = Field(default=2 / 3, ge=0, le=1)
     flipped: float = Field(default=0.5, ge=0, lt=1)
@@ -95,13 +78,6 @@ class ClassAwareConfig(PatchSettings):
     penalty_share: PositiveShare = 1.0
     critics_told: bool = False
     as_printed: bool = False
-    learning_rate: Positive = 1e-4
-    critic_learning_rate: Positive = 1e-4
-    betas: tuple[Decay, Decay] = (0.5, 0.9)
-    rate_end: PositiveShare = 1.0
-    ema_decay: Decay = 0.0
-    turns: bool = False
-    precision: Precision = "auto"
 
     @property
     def finest_width(self) -> int:
@@ -127,29 +103,16 @@ class ClassAwareConfig(PatchSettings):
         """The diameter of the ball that is filled for a nodule."""
         return diameter_mm + 2 * self.margin_mm
 
-    def rate(self, step: int) -> float:
-        """The share of the learning rates at a step of the whole training."""
-        left = 3 * (self.steps - step) / self.steps
-        return self.rate_end + (1 - self.rate_end) * min(max(left, 0.0), 1.0)
-
     @model_validator(mode="after")
     def _check(self) -> ClassAwareConfig:
-        if max(self.width, self.critic_width, self.batch_size) > MOST_CHANNELS:
-            largest = max(self.width, self.critic_width, self.batch_size)
-            raise InputError("width, critic_width or batch_size", str(largest), f"at most {MOST_CHANNELS}")
+        if (largest := max(self.width, self.critic_width)) > MOST_CHANNELS:
+            raise InputError("width or critic_width", str(largest), f"at most {MOST_CHANNELS}")
         if any(n % SIZE_MULTIPLE for n in self.size):
             raise InputError("size", str(self.size), f"voxels divisible by {SIZE_MULTIPLE}")
         if self.width % SIZE_MULTIPLE:
             raise InputError("width", str(self.width), f"a multiple of {SIZE_MULTIPLE}")
-        if len(set(self.shown)) < len(self.shown):
-            raise InputError("shown", ", ".join(self.shown), "each attribute at most once")
-        if self.turns and (self.size[1] != self.size[2] or self.spacing_mm[1] != self.spacing_mm[2]):
-            found = f"true for {self.size} voxels of {self.spacing_mm} mm"
-            raise InputError("turns", found, "patches that are as wide along x as along y")
         return self
 
-
-ALL_SHOWN: tuple[Shown, ...] = ("texture", "spiculation", "lobulation", "margin")
 
 PRESETS = {
     "paper": ClassAwareConfig(critics_told=True, as_printed=True),
@@ -206,10 +169,6 @@ ABOUT_PRESETS = {
 }
 
 
-class ClassAwareOptions(makers.Options):
-    """Options of in-painting: none beside the nodule's attributes."""
-
-
 class TrainingOptions(makers.Options):
     """Options of training, beside the configuration.
 
@@ -221,4 +180,4 @@ class TrainingOptions(makers.Options):
 
 
 Config = ClassAwareConfig
-Options = ClassAwareOptions
+Options = ShapeOptions

@@ -10,15 +10,17 @@ from torch import Tensor
 from synthorax.datasets.augmentation import Augmentation
 from synthorax.datasets.edits import EditPatches, edit_patches
 from synthorax.datasets.lineage import training_data
+from synthorax.datasets.outlines import one_readers
 from synthorax.datasets.progress import tell
 from synthorax.datasets.store import Store
 from synthorax.errors import InputError
 from synthorax.nn.conditions import encoded
 from synthorax.nodule import Nodule, malignancy_of
-from synthorax.systems.class_aware.conditions import conditions_of, one_readers
+from synthorax.systems.class_aware.conditions import conditions_of
 from synthorax.systems.class_aware.config import ClassAwareConfig, TrainingOptions
-from synthorax.systems.class_aware.system import BENIGN, CLASSES_STAGE, FILL_STAGE, MALIGNANT, PREVIEWED, ClassAware
+from synthorax.systems.class_aware.system import BENIGN, CLASSES_STAGE, FILL_STAGE, MALIGNANT, ClassAware
 from synthorax.training.diversity import SeedDiversity, diversity_limit, real_distance_hu
+from synthorax.training.in_painter import PREVIEWED
 from synthorax.training.system import Stage, Training
 
 
@@ -111,7 +113,7 @@ class ClassBatches:
         return self._of(self.patches.rows(range(min(PREVIEWED, len(self.patches)))))
 
     def _of(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        mask = one_readers(batch["mask"], self.config.spacing_mm) * batch["region"]
+        mask = one_readers(batch["mask"], [self.config.spacing_mm] * len(batch["mask"])) * batch["region"]
         malignant = 2.0 * (batch["label"] == MALIGNANT) - 1
         told = conditions_of(malignant, self.attributes[batch["index"]])
         kept = {name: batch[name] for name in ("ct", "region", "label", "mask_known")}

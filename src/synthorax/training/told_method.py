@@ -1,0 +1,89 @@
+"""An in-painter as a method that puts nodules into scans: told their attributes and outlines, it fills a ball."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from synthorax.annotations.lidc_table import lidc_patients
+from synthorax.editing.learned import GridFill, Learned
+from synthorax.editing.told_shapes import ToldShape, told_shape
+from synthorax.errors import InputError
+from synthorax.makers import Edit, Lineage, Role
+from synthorax.nn.conditions import completed, encoded
+from synthorax.nodule import NoduleAttributes, check_attributes
+from synthorax.provenance import patient_key
+from synthorax.rendering.maker import shape_source
+from synthorax.rendering.shapes import ShapeSource
+from synthorax.seeding import generator
+from synthorax.training.in_painter import ToldInPainter
+from synthorax.training.precision import of_sampling
+
+
+class ToldMethod(Learned):
+    """A `Method` around a trained in-painter.
+
+    Args:
+        shapes: where outlines come from, as of `rendering.maker.shape_source`; those of LIDC-IDRI's patients whom the
+            network learned from if not given, of all patients if it learned from none of them.
+
+    Raises:
+        InputError: shapes for a network that is told none, or that are neither a mask nor a maker of shapes.
+    """
+
+    def __init__(self, system: ToldInPainter, lineage: Lineage, shapes: object = None) -> None:
+        config = system.config
+        self._system, self._config = system, config
+        self._shapes: ShapeSource | None = None
+        if config.outlines:
+            own = [patient for patient in lidc_patients() if patient_key(patient) in lineage.seen]
+            self._shapes = shape_source(shapes, own or None)
+            lineage = lineage.joined(self._shapes.lineage)
+        elif shapes is not None:
+            found = f"given to a {system.name} that was not trained to be told shapes"
+            raise InputError("shapes", found, "none, or a model that was trained with outlines=true")
+        told = {"diameter_mm", *system.heeds, *config.shown} | (self._shapes.heeds if self._shapes else set())
+        roles: frozenset[Role] = frozenset({"injects"})
+        super().__init__(
+            self._painted, config.view, name=system.name, lineage=lineage, heeds=frozenset(told), roles=roles
+        )
+
+    def _painted(self, hu: NDArray[np.float32], region: NDArray[np.bool_], edit: Edit, seed: int) -> GridFill:
+        """Fill the ball of a nodule in the middle of a patch of HU [z, y, x]."""
+        config, spec = self._config, self._config.view.of_nodule(edit.diameter_mm)
+        check_attributes(edit.nodule)
+        if edit.diameter_mm < max(spec.spacing_mm):
+            found = f"{edit.diameter_mm:g} mm"
+            raise InputError("diameter", found, f"at least the {max(spec.spacing_mm):g} mm of a voxel of {self.name}")
+        ball = (2 * spec.distances_mm() <= config.ball_mm(edit.diameter_mm, spec)) & region
+        wanted, told = edit.nodule, None
+        if self._shapes is not None:
+            told = told_shape(self._shapes, wanted, spec, ball, seed)
+            known = {name: value for name, value in told.shape.attributes.given().items() if name in self.heeds}
+            wanted = NoduleAttributes(**known | wanted.given())
+        unit, mask = self._filled_ball(spec.to_unit(hu.astype(np.float32)), ball, wanted, told, seed)
+        made = np.where(ball, spec.to_hu(unit), hu)
+        if told is None:
+            return GridFill(made, mask, wanted)
+        return GridFill(made, told.mask, wanted, told.shape.origin, told.notes)
+
+    def _filled_ball(
+        self,
+        patch: NDArray[np.float32],
+        ball: NDArray[np.bool_],
+        wanted: NoduleAttributes,
+        told: ToldShape | None,
+        seed: int,
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
+        """A patch within -1 to 1 and a mask, [z, y, x], as the network makes them."""
+        config, system = self._config, self._system
+        attributes = completed(
+            system.facts["attributes"], encoded([wanted], config.shown)[0], generator(seed, "attributes")
+        )
+        noise = generator(seed, f"{self.name} noise").uniform(-1, 1, patch.shape).astype(np.float32)
+        seen, inside, random = (torch.from_numpy(each)[None, None] for each in (patch, ball.astype(np.float32), noise))
+        outline = None if told is None else torch.from_numpy(told.mask.astype(np.float32))[None, None]
+        precision = of_sampling("auto", config.precision, system.device.type)
+        unit, mask = system.filled(seen, inside, system.condition(wanted, attributes[None]), random, outline, precision)
+        return unit.numpy(), mask
