@@ -45,15 +45,18 @@ def map_processes(
         name: of an item, to tell which one a worker had when it was killed.
 
     Raises:
-        InputError: fewer than one worker or more than `MOST_WORKERS`; no Dask, or nothing answers at its address.
+        InputError: fewer than one worker or more than `MOST_WORKERS`; no Dask, or nothing answers at its address; a
+            function that cannot be sent to other processes.
         SynthoraxError: a worker was killed.
     """
     check_workers(workers)
     if cluster is not None:
+        _check_pickles(function)
         return _map_cluster(function, items, cluster)
     workers = min(workers or os.cpu_count() or 1, -(-len(items) // chunk))
     if workers <= 1:
         return map(function, items)
+    _check_pickles(function)
     return _map_pool(function, items, workers, chunk, name)
 
 
@@ -65,6 +68,16 @@ def check_workers(workers: int | None) -> None:
     """
     if workers is not None and not 1 <= workers <= MOST_WORKERS:
         raise InputError("workers", str(workers), f"1 to {MOST_WORKERS} processes")
+
+
+def _check_pickles(function: Callable[..., object]) -> None:
+    """Refuse a function that cannot be sent to other processes."""
+    try:
+        pickle.dumps(function)
+    except Exception as error:  # of many kinds, and of the user's own classes
+        found = f"one that cannot be sent to other processes ({error})"
+        expected = "one of a class that a module defines, or a single worker"
+        raise InputError("method or function", found, expected) from error
 
 
 def _map_pool(

@@ -332,6 +332,18 @@ def dies(item):
     time.sleep(600)
 
 
+def test_what_cannot_be_sent_to_other_processes_is_refused_and_one_process_does_it():
+    class Own:
+        """A class of a function, as of a maker that somebody defined in a notebook's cell."""
+
+        def __call__(self, item):
+            return 2 * item
+
+    with pytest.raises(InputError, match="cannot be sent to other processes"):
+        map_processes(Own(), [1, 2, 3], workers=2, chunk=1)
+    assert list(map_processes(Own(), [1, 2, 3], workers=1, chunk=1)) == [2, 4, 6]
+
+
 def test_a_killed_worker_is_told_with_what_it_had(monkeypatch):
     with pytest.raises(SynthoraxError, match=r"a worker process was killed at large scan, perhaps for want of memory"):
         list(map_processes(dies, ["small scan", "large scan"], workers=2, chunk=1, name=str))
