@@ -1,16 +1,19 @@
 """The texture of nodules and of the lung around them, as roughness: how much HU vary from voxel to voxel.
 
-Roughness is the standard deviation of white noise that would make second differences as large as those found between
-three neighbours in a row or a column of a slice. A second difference lets no level and no slope pass. The deviation is
-taken from the median size of the differences, so that a few vessels in lung do not count as its texture.
+Roughness is the standard deviation of white noise that would make mixed differences as large as those found. A mixed
+difference is taken of the four voxels of a square in a slice, one diagonal less the other. No level, no slope and no
+edge along a row or a column passes. The deviation is taken from the median size of the differences, so that a few
+vessels in lung do not count as its texture.
 
-A nodule that a network made too smooth has too little roughness inside, compared with the lung around it. But lung has
-small vessels and walls that soft tissue lacks, ground glass has more of them, and near its edge every nodule is rough
-by partial volume. So a nodule's quotient of inside and around is held to that of real nodules alike in diameter and
-texture rating, measured in the same way. Voxels within `CORE_DEPTH_MM` of the mask's border are left out; nodules
-without a core, as are most below 9 mm, have no figure. In cubes of 1 mm the quotient of 124 real solid nodules is 1.02
-in the geometric mean; with cores of 3 mm depth, which 47 of them have, it is 0.53. It varies between nodules by a
-factor of 1.9, so that 15 % are told only from about 75 nodules on.
+A nodule that a network made too smooth has too little roughness inside, compared with the lung around it. Near its
+edge every nodule is rough by partial volume, so voxels within `CORE_DEPTH_MM` of the mask's border are left out;
+nodules without a core, as are most below 9 mm, have no figure. Measured within one reader's outline in cubes of 1 mm,
+112 real nodules of training and validation patients are 0.98 times as rough as their lung, in the geometric mean.
+Within all that any reader outlined the core comes nearer to the edge, and the quotient is 1.19: masks of one kind are
+compared. The quotient varies between nodules by a factor of 1.8, so that 15 % are told only from about 60 nodules on.
+
+Blurred by a Gaussian of 1 mm the same nodules keep 0.33 of their roughness; with the scanner's noise (`scanner`) put
+back in it is 1.01 of what it was. Second differences in a row, which let edges pass, keep 0.59 and rise to 1.11.
 
 Lung that an edit painted anew beside its nodule is lung like the lung that was there: there the roughness after the
 edit is compared with that before it, over the same voxels.
@@ -38,19 +41,19 @@ CORE_DEPTH_MM = 2.0
 AROUND_MM = (2.0, 12.0)
 """The lung around a nodule lies between these distances in mm from its mask."""
 LEAST_DIFFERENCES = 12
-"""Fewest second differences that a roughness is taken from."""
+"""Fewest mixed differences that a roughness is taken from."""
 ROUNDED_HU = 12**-0.5
 """Roughness that rounding to whole HU makes; quotients take none for smaller."""
-WHITE_GAIN = 6**0.5
-"""Standard deviation of the second differences of white noise, in standard deviations of the noise."""
+WHITE_GAIN = 2.0
+"""Standard deviation of the mixed differences of white noise, in standard deviations of the noise."""
 
 
 def roughness_hu(hu: ArrayLike, inside: ArrayLike) -> float:
-    """The roughness in HU of the marked voxels of a patch; NaN where they have under 12 second differences.
+    """The roughness in HU of the marked voxels of a patch; NaN where they have under 12 mixed differences.
 
     Args:
         hu: [z, y, x].
-        inside: bool [z, y, x]; all three voxels of a difference are marked.
+        inside: bool [z, y, x]; all four voxels of a difference are marked.
 
     Raises:
         InputError: shapes that differ.
@@ -58,11 +61,8 @@ def roughness_hu(hu: ArrayLike, inside: ArrayLike) -> float:
     values, marked = np.asarray(hu, np.float64), np.asarray(inside, bool)
     if values.shape != marked.shape or values.ndim != 3:
         raise InputError("marked voxels", f"shape {marked.shape}", f"{values.shape}, as of the HU, [z, y, x]")
-    found = []
-    for axis in (1, 2):
-        v, m = np.moveaxis(values, axis, 0), np.moveaxis(marked, axis, 0)
-        found.append(np.diff(v, 2, axis=0)[m[:-2] & m[1:-1] & m[2:]])
-    differences = np.concatenate(found)
+    rows = marked[:, 1:] & marked[:, :-1]
+    differences = np.diff(np.diff(values, axis=1), axis=2)[rows[:, :, 1:] & rows[:, :, :-1]]
     if len(differences) < LEAST_DIFFERENCES:
         return float("nan")
     return float(np.median(abs(differences)) / norm.ppf(0.75) / WHITE_GAIN)

@@ -43,7 +43,8 @@ class RealNodules:
     """Real nodules, each in the middle of a patch.
 
     Attributes:
-        nodules: HU, masks and spacing.
+        nodules: HU, masks and spacing. A mask is what one reader outlined, as those of made nodules are: within all
+            that any reader outlined a nodule's core is rougher.
         attributes, patients: [m].
     """
 
