@@ -128,6 +128,9 @@ def test_nodules_are_painted_into_the_middle_of_patches_that_change_in_their_reg
     assert np.argwhere(made.masks[0]).mean(0) == pytest.approx([12, 12, 12])
     assert np.argwhere(made.masks[2]).mean(0) == pytest.approx([8, 12, 12])  # moved into the scan
     assert made.masks[0].sum() > 3 * made.masks[2].sum()
+    near = made.around(made.masks, (9, 9, 9))
+    assert np.argwhere(near[2]).mean(0) == pytest.approx([4, 4, 4])  # around the place, wherever it lies in the patch
+    assert made.around(made.after, (24, 24, 24)).shape == made.after.shape
     assert (made.bare == made.after).all()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +15,11 @@ from synthorax.makers import Method
 from synthorax.metrics.appearance import Nodules
 from synthorax.nodule import NoduleAttributes
 from synthorax.parallel import map_processes
+from synthorax.seeding import derive
 from synthorax.volume import Volume
 
-PaintedPatch = tuple[NDArray, NDArray, NDArray[np.bool_], NDArray[np.bool_], NDArray | None]
-"""HU before and after [z, y, x], region, mask, and HU without the scan's noise or None."""
+PaintedPatch = tuple[NDArray, NDArray, NDArray[np.bool_], NDArray[np.bool_], NDArray | None, NDArray[np.int64]]
+"""HU before and after [z, y, x], region, mask, HU without the scan's noise or None, and the index of the place."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +44,8 @@ class HealthySite:
 class Painted:
     """Patches into which nodules were put; the patches of one site differ by their seed alone.
 
+    Site i of a seed is painted alike whichever sites come after it.
+
     Attributes:
         before, after: HU [n, z, y, x].
         regions: bool [n, z, y, x], the voxels that might change.
@@ -54,6 +57,7 @@ class Painted:
         spacing_mm: voxel size (z, y, x).
         bare: as `after`, without the scan's noise put back in; None where the method cannot leave it out.
         refused: why there is no patch of a site and seed, a sentence each.
+        middles: index (z, y, x) of the place in each patch, int64 [n, 3]; the middle of the patch if not given.
 
     Raises:
         InputError: arrays of different shapes, or a patch without a voxel of its nodule.
@@ -70,6 +74,7 @@ class Painted:
     spacing_mm: tuple[float, float, float]
     bare: NDArray | None = None
     refused: tuple[str, ...] = ()
+    middles: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         arrays = [self.before, self.after, self.regions, self.masks, *([] if self.bare is None else [self.bare])]
@@ -83,6 +88,37 @@ class Painted:
     def owners(self) -> NDArray[np.str_]:
         """The patient of each patch, [n]."""
         return self.patients[self.sites]
+
+    def around(self, values: NDArray, size: tuple[int, int, int]) -> NDArray:
+        """The parts of patches [n, z, y, x] around the places, of another size; moved inside where they reach beyond.
+
+        Args:
+            values: such as `after` or `masks`.
+            size: voxels (z, y, x), the index of the place is the half of each, rounded down.
+        """
+        shape = np.array(values.shape[1:])
+        middles = np.tile(shape // 2, (len(values), 1)) if self.middles is None else self.middles
+        starts = np.clip(middles - np.array(size) // 2, 0, shape - size)
+        return np.stack(
+            [
+                each[tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))]
+                for each, start in zip(values, starts.tolist(), strict=True)
+            ]
+        )
+
+    def rows(self, rows: NDArray[np.int64]) -> Painted:
+        """Some of the patches."""
+        return replace(
+            self,
+            before=self.before[rows],
+            after=self.after[rows],
+            regions=self.regions[rows],
+            masks=self.masks[rows],
+            sites=self.sites[rows],
+            seeds=self.seeds[rows],
+            bare=None if self.bare is None else self.bare[rows],
+            middles=None if self.middles is None else self.middles[rows],
+        )
 
     @property
     def wanted(self) -> list[NoduleAttributes]:
@@ -118,7 +154,8 @@ def painted(
         raise InputError("sites", f"scans with voxels of {' and '.join(map(str, sorted(spacings)))} mm", "one size")
     if small := [site.ct.shape for site in sites if np.less(site.ct.shape, size).any()]:
         raise InputError("sites", f"a scan of {small[0]} voxels", f"{size} or more, the size of the patches")
-    jobs = [(site, seed) for site in sites for seed in seeds]
+    # Seeds of two sites are as independent as those of one.
+    jobs = [(site, derive(seed, "site", i)) for i, site in enumerate(sites) for seed in seeds]
     work = _Paint(method, bare, size)
     # A method with a model computes in this process, whose threads it uses.
     found = list(map(work, jobs) if method.lineage.model_sha256 else map_processes(work, jobs, chunk=4))
@@ -129,7 +166,7 @@ def painted(
     ]
     if not there:
         raise InputError("sites", f"none at which {method.name} puts a nodule ({refused[0]})", "one or more")
-    before, after, regions, masks, without = zip(*(one for _, _, one in there), strict=True)
+    before, after, regions, masks, without, middles = zip(*(one for _, _, one in there), strict=True)
     return Painted(
         before=np.stack(before),
         after=np.stack(after),
@@ -142,6 +179,7 @@ def painted(
         spacing_mm=sites[0].ct.spacing_mm,
         bare=None if bare is None else np.stack(without),
         refused=tuple(refused),
+        middles=np.stack(middles),
     )
 
 
@@ -172,4 +210,4 @@ class _Paint:
         before, after, region, mask = (
             volume.voxels[box] for volume in (site.ct, edited.ct, edited.region, edited.mask)
         )
-        return before, after, region > 0, mask > 0, without
+        return before, after, region > 0, mask > 0, without, middle - start
