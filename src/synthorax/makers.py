@@ -209,7 +209,8 @@ class Edit:
     Attributes:
         kind: put a nodule in, or take one out.
         nodule: attributes wanted of the new nodule, or known of the one that is there; the diameter is always given.
-        mask: bool [z, y, x] on the voxels of the patch, the nodule that is there; None where it is not known.
+        mask: bool [z, y, x] on the voxels of the patch: the nodule that is there, or the one that is to be made, by
+            methods that are told shapes; None where it is not known.
     """
 
     kind: EditKind

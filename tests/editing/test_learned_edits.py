@@ -99,6 +99,14 @@ def test_what_an_in_painter_leaves_stays_to_the_bit_even_beyond_its_window_and_w
     assert abs(edited(humming, patch, 12)[0].hu - patch.voxels).max() < 5
 
 
+def test_without_noise_a_method_gives_what_the_in_painter_made():
+    patch = lung((1.0, 1.0, 1.0))
+    method = in_painter(lambda hu, region, edit, seed: ball_of(hu, edit))
+    core = away_mm(patch.shape, patch.spacing_mm) < 4
+    assert edited(method.without_noise(), patch, 12)[0].hu[core] == pytest.approx(0, abs=1)
+    assert edited(method, patch, 12)[0].hu[core].std() > 5
+
+
 def test_what_was_replaced_has_the_noise_of_the_scan_once():
     patch = lung((1.0, 0.7, 0.7))
     core = away_mm(patch.shape, patch.spacing_mm) < 8

@@ -7,8 +7,9 @@ brought back to the scan's voxels, and the scan's noise is put back in.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +48,24 @@ class GridFill(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
+class GridEdit(NamedTuple):
+    """An edit on an in-painter's own grid, [z, y, x].
+
+    Attributes:
+        before: HU of the patch, as they are.
+        seen: the same within the in-painter's window, as it saw them.
+        allowed: bool, the voxels that may change.
+        asked: the edit, with its mask on the grid.
+        made: what came out.
+    """
+
+    before: Volume
+    seen: NDArray[np.float32]
+    allowed: NDArray[np.bool_]
+    asked: Edit
+    made: GridFill
+
+
 PaintPatch = Callable[[NDArray[np.float32], NDArray[np.bool_], Edit, int], tuple[Any, ...]]
 """`(hu, region, edit, seed)` on a network's grid, [z, y, x], to the first two fields of `GridFill` or more."""
 
@@ -74,7 +93,14 @@ class Learned:
         keeps_noise: bool = False,
     ) -> None:
         self._fill, self._spec, self._keeps_noise = fill, spec, keeps_noise
+        self._puts_noise_back = not keeps_noise
         self.name, self.lineage, self.heeds, self.roles = name, lineage, heeds, roles
+
+    def without_noise(self) -> Self:
+        """Return the same method, but for the scan's noise, which is not put back in where voxels are replaced."""
+        other = copy(self)
+        other._puts_noise_back = False
+        return other
 
     def reach_mm(self, edit: Edit) -> tuple[float, float]:
         """Half the width of the patch that it wants to see, and the radius of the ball that it may change.
@@ -99,27 +125,41 @@ class Learned:
         """Do the edits on the in-painter's grid, and bring back what it changed."""
         return [self._filled(*one) for one in zip(patches, regions, edits, seeds, strict=True)]
 
-    def _filled(self, patch: Volume, region: NDArray[np.bool_], edit: Edit, seed: int) -> Filled:
-        hu = replace(patch, voxels=patch.voxels.astype(np.float32))
+    def on_grid(self, patch: Volume, region: NDArray[np.bool_], edit: Edit, seed: int) -> GridEdit:
+        """Do an edit on the in-painter's own grid, and bring nothing back to the scan.
+
+        Args:
+            patch: HU [z, y, x].
+            region: bool [z, y, x], where the patch may change.
+
+        Raises:
+            InputError: an in-painter whose result is not finite, or not of its grid.
+        """
         spec = self._spec.of_nodule(edit.diameter_mm)
-        grid = _grid(patch, spec.size, spec.spacing_mm)
-        there: NDArray[np.float32] = resample_like(hu, grid, fill=AIR_HU).voxels  # as patches are read for training
-        seen = there.clip(*spec.window_hu)
+        hu = replace(patch, voxels=patch.voxels.astype(np.float32))
+        grid = resample_like(hu, _grid(patch, spec.size, spec.spacing_mm), fill=AIR_HU)  # as it is read for training
+        seen = grid.voxels.clip(*spec.window_hu)
         allowed = _mask_onto(region, patch, grid)
         asked = edit if edit.mask is None else replace(edit, mask=_mask_onto(edit.mask, patch, grid))
-        made, mask, attributes, outline, notes = GridFill(*self._fill(seen.copy(), allowed, asked, seed))
-        if made.shape != seen.shape or not np.isfinite(made).all():
-            raise InputError(self.name, f"a patch {made.shape} with or without NaN", f"finite HU, {seen.shape}")
+        made = GridFill(*self._fill(seen.copy(), allowed, asked, seed))
+        if made.hu.shape != seen.shape or not np.isfinite(made.hu).all():
+            raise InputError(self.name, f"a patch {made.hu.shape} with or without NaN", f"finite HU, {seen.shape}")
+        return GridEdit(grid, seen, allowed, asked, made)
+
+    def _filled(self, patch: Volume, region: NDArray[np.bool_], edit: Edit, seed: int) -> Filled:
+        grid, seen, allowed, _, (made, mask, attributes, outline, notes) = self.on_grid(patch, region, edit, seed)
+        hu, there = patch.voxels.astype(np.float32), grid.voxels
         # Beyond the window the in-painter saw a clipped value; what it left there is left in the scan.
         change = (np.where(made == seen, 0, made - there) * allowed).astype(np.float32)
         changed, share = (onto(replace(grid, voxels=v), patch, fill=0) for v in (change, _replaced(change, grid)))
         share = share * region
         if self._keeps_noise:
-            result = hu.voxels + share * changed
-        else:  # the fine noise of what was replaced goes, and noise of the same kind comes
-            before = onto(replace(grid, voxels=there), patch)
-            result = hu.voxels + share * (before + changed - hu.voxels)
-            result = result + measure_scanner(patch).noise_lost(share, patch.spacing_mm, seed)
+            result = hu + share * changed
+        else:  # the fine noise of what was replaced goes, and noise of the same kind may come
+            before = onto(grid, patch)
+            result = hu + share * (before + changed - hu)
+            if self._puts_noise_back:
+                result = result + measure_scanner(patch).noise_lost(share, patch.spacing_mm, seed)
         own = None if mask is None else _mask_onto(mask & allowed, grid, patch)
         return Filled(result, own, attributes or edit.nodule, outline, notes)
 

@@ -45,8 +45,22 @@ def told_shape(
     grid = Volume(np.zeros(spec.size, np.float32), spec.spacing_mm)
     assert wanted.diameter_mm is not None
     whole = outlined(placed(shape.mask, grid, wanted.diameter_mm, generator(seed, "outline")), grid)
+    return _cut_to(ball, whole, shape)
+
+
+def told_mask(mask: NDArray[np.bool_], spec: PatchSpec, ball: NDArray[np.bool_]) -> ToldShape:
+    """Return a nodule's own mask on a patch as its shape, neither scaled nor turned.
+
+    Args:
+        mask: bool [z, y, x] on the grid of the patch.
+        ball: bool [z, y, x], beyond which the shape is cut off.
+    """
+    return _cut_to(ball, mask, Shape(Volume(mask, spec.spacing_mm)))
+
+
+def _cut_to(ball: NDArray[np.bool_], whole: NDArray[np.bool_], shape: Shape) -> ToldShape:
     mask = whole & ball
     notes = shape.notes
-    if (cut := 1 - mask.sum() / whole.sum()) > CUT_SHARE:
+    if (cut := 1 - mask.sum() / max(whole.sum(), 1)) > CUT_SHARE and whole.any():
         notes = (*notes, f"{cut:.0%} of the shape's voxels lie beyond what the method may change, and were cut off")
     return ToldShape(mask, shape, notes)

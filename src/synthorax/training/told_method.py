@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from synthorax.annotations.lidc_table import lidc_patients
 from synthorax.editing.learned import GridFill, Learned
-from synthorax.editing.told_shapes import ToldShape, told_shape
+from synthorax.editing.told_shapes import ToldShape, told_mask, told_shape
 from synthorax.errors import InputError
 from synthorax.makers import Edit, Lineage, Role
 from synthorax.nn.conditions import completed, encoded
@@ -59,7 +59,10 @@ class ToldMethod(Learned):
         ball = (2 * spec.distances_mm() <= config.ball_mm(edit.diameter_mm, spec)) & region
         wanted, told = edit.nodule, None
         if self._shapes is not None:
-            told = told_shape(self._shapes, wanted, spec, ball, seed)
+            if edit.mask is None:
+                told = told_shape(self._shapes, wanted, spec, ball, seed)
+            else:
+                told = told_mask(edit.mask, spec, ball)
             known = {name: value for name, value in told.shape.attributes.given().items() if name in self.heeds}
             wanted = NoduleAttributes(**known | wanted.given())
         unit, mask = self._filled_ball(spec.to_unit(hu.astype(np.float32)), ball, wanted, told, seed)

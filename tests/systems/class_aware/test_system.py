@@ -109,6 +109,16 @@ def test_what_was_asked_for_is_what_is_told_of_the_nodule_and_whose_outline_it_h
     assert made.outline.startswith("LIDC-IDRI-")
 
 
+def test_a_nodule_whose_shape_is_given_by_an_edit_has_that_shape(ball):
+    method = ClassAware(SMOKE).maker(Lineage("class-aware"))
+    shape, hu = ball(7, (24, 24, 24), MM), np.full((24, 24, 24), -850, np.float32)
+    shape[:, :12] = False
+    edit = Edit("inject", NoduleAttributes(diameter_mm=8.0), shape)
+    made = fill(method, Volume(hu, MM), np.ones(hu.shape, bool), edit, 0)
+    assert (made.mask == shape).all()
+    assert made.outline == ""
+
+
 def test_seeds_have_outlines_of_their_own():
     system = ClassAware(SMOKE)
     (_, first), (_, again), (_, other) = (filled(system, seed) for seed in (1, 1, 2))
