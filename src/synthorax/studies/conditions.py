@@ -27,9 +27,7 @@ from synthorax.studies.malignant_or_benign import LIKE_SIZE_RATIO
 from synthorax.studies.patch_makers import nodules_of, sampled, samples_for
 from synthorax.studies.results import Interval
 from synthorax.studies.trials import Study, check_splits, defined, over_seeds, patients_of
-from synthorax.tasks.classification import Classification
 from synthorax.tasks.config import TaskConfig
-from synthorax.tasks.training import train_task
 
 Rating = Literal["texture", "malignancy"]
 SIDES: dict[Rating, tuple[float, float]] = {"texture": (2.0, 5.0), "malignancy": (2.0, 4.0)}
@@ -189,16 +187,7 @@ def check_rating(
         check_splits(study.store, splits, [0, 1])
     except InputError as error:
         return [Check(what, None, {}, f"not read: {error.args[1]}")]
-    task = Classification(config, seed)
-    key = study.key(splits, repr((config, seed)))
-    reader = train_task(
-        task,
-        partial(splits.train.with_seed(seed).batch, size=config.batch_size),
-        lambda: task.validate(splits.val),
-        study.out / f"rating-{name}-{key[:16]}",
-        {"fingerprint": key},
-        device=study.device,
-    )
+    reader = study.reader(f"rating-{name}", config, splits, seed)
     spec = config.patch
 
     def read(hu: NDArray) -> NDArray[np.float64]:

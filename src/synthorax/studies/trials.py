@@ -172,6 +172,19 @@ class Study:
         """Of the store's content, of every patch, and of what else something is made from."""
         return fingerprint("\n".join((self.store.fingerprint, splits.key, *more)).encode())
 
+    def reader(self, name: str, config: TaskConfig, splits: Splits, seed: int = 0) -> Classification:
+        """A classifier trained on the real patches, to judge others; from an earlier call if there was one.
+
+        Args:
+            name: of the folder that keeps it.
+            seed: of the training.
+        """
+        task = Classification(config, seed)
+        key = self.key(splits, repr((config, seed)))
+        batches = partial(splits.train.with_seed(seed).batch, size=config.batch_size)
+        out, about = self.out / f"{name}-{key[:16]}", {"fingerprint": key}
+        return train_task(task, batches, lambda: task.validate(splits.val), out, about, device=self.device)
+
     def scores(
         self, name: str, config: TaskConfig, splits: Splits, *, feed: Feed | None = None, search: Search | None = None
     ) -> list[Scores]:

@@ -1,0 +1,164 @@
+"""Does the class take? Benign and malignant in-paintings of the same sites and seeds, measured side by side.
+
+Two measures say what has changed of a nodule that is painted twice: what can be measured of each nodule, in pairs, and
+by how much a classifier that learned malignancy on real nodules alone, and never saw synthesis, tells them apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthorax.errors import InputError
+from synthorax.metrics.appearance import Nodules
+from synthorax.metrics.bootstrap import mean_of, patient_bootstrap
+from synthorax.metrics.borders import margin_steepness, seen_nodule
+from synthorax.metrics.estimates import Comparison, Estimate
+from synthorax.metrics.roc import auc_of
+from synthorax.patch import NETWORK_WINDOW_HU
+from synthorax.shapes.features import FEATURES, shape_features
+from synthorax.studies.conditions import half_widths_mm
+from synthorax.studies.painted import Painted
+
+PROFILE_VOXELS = 21
+"""Voxels along each axis of the patches in which the width at half the height is measured."""
+IRREGULAR = list(FEATURES).index("f9")
+"""Column of surface³ / volume² among the shape features: 1 for a sphere, more with every lobe and spicule."""
+WIDTH, MARGIN, IRREGULARITY, DENSITY = "width, mm", "margin, HU/mm", "irregularity", "HU"
+NODULE_MEASURES = {
+    WIDTH: "width at half the height of the profile around the place, in mm",
+    MARGIN: "mean HU gradient in the margin of the nodule as it is seen, in HU per mm",
+    IRREGULARITY: "surface³ / volume² of the nodule as it is seen, 1 for a sphere: lobes and spicules",
+    DENSITY: "mean HU of the nodule as it is seen",
+}
+"""What is measured of a nodule. As it is seen: `metrics.borders.seen_nodule`, not the mask that a method returns."""
+Scorer = Callable[[NDArray[np.float32]], NDArray[np.float64]]
+"""Patches of HU [n, z, y, x] to scores [n], higher for what looks malignant."""
+
+
+@dataclass(frozen=True)
+class PairedMeasure:
+    """A measure of nodules painted twice.
+
+    Attributes:
+        n: pairs in which both have it.
+        benign, malignant: means.
+        difference: malignant less benign, with the interval over patients.
+    """
+
+    n: int
+    benign: float
+    malignant: float
+    difference: Comparison
+
+
+@dataclass(frozen=True)
+class ClassFigures:
+    """What asking for the other class changes.
+
+    Attributes:
+        pairs: sites and seeds painted as both.
+        measures: by the names of `NODULE_MEASURES`.
+        auc: of malignant against benign in-paintings, by a classifier that saw real nodules alone.
+        wins: share of the pairs in which the malignant one has the higher score; equal ones count a half.
+    """
+
+    pairs: int
+    measures: Mapping[str, PairedMeasure]
+    auc: Estimate
+    wins: Estimate
+
+
+def nodule_measures(
+    hu: NDArray, masks: NDArray[np.bool_], around: NDArray, spacing_mm: tuple[float, float, float]
+) -> dict[str, NDArray[np.float64]]:
+    """Measure nodules; NaN where nothing is seen of one.
+
+    Args:
+        hu: HU [n, z, y, x].
+        masks: bool [n, z, y, x], where the nodules are said to be, none empty.
+        around: HU of smaller patches with the nodules in their middles, [n, z, y, x].
+
+    Returns:
+        By the names of `NODULE_MEASURES`, [n] each.
+    """
+    clipped = np.clip(hu, *NETWORK_WINDOW_HU)
+    found = {name: np.full(len(hu), np.nan) for name in NODULE_MEASURES}
+    found[WIDTH] = half_widths_mm(np.clip(around, *NETWORK_WINDOW_HU), spacing_mm)
+    for i, (patch, mask) in enumerate(zip(clipped, masks, strict=True)):
+        try:
+            seen = seen_nodule(patch, mask, spacing_mm)
+        except InputError:  # no lung around it
+            continue
+        if seen.any():
+            found[MARGIN][i] = margin_steepness(patch, seen, spacing_mm)
+            found[IRREGULARITY][i] = shape_features(seen[None], spacing_mm, "corrected")[0, IRREGULAR]
+            found[DENSITY][i] = patch[seen].mean()
+    return found
+
+
+def real_measures(nodules: Nodules) -> dict[str, NDArray[np.float64]]:
+    """The same of real nodules in the middles of their patches."""
+    n = len(nodules)
+    spacing = tuple(nodules.spacing_mm)
+    middles = np.tile(np.array(nodules.hu.shape[1:]) // 2, (n, 1))
+    starts = middles[0] - PROFILE_VOXELS // 2
+    box = tuple(slice(a, a + PROFILE_VOXELS) for a in starts.tolist())
+    return nodule_measures(nodules.hu, nodules.masks, nodules.hu[(slice(None), *box)], spacing)  # type: ignore[arg-type]
+
+
+def class_figures(
+    benign: Painted, malignant: Painted, score: Scorer, size: tuple[int, int, int], seed: int = 0
+) -> ClassFigures:
+    """Compare in-paintings of the same sites and seeds.
+
+    Args:
+        benign, malignant: of the same sites; those that only one of them has are left out.
+        score: of a classifier.
+        size: voxels (z, y, x) of the patches that it sees.
+        seed: of the intervals.
+
+    Raises:
+        InputError: in-paintings of other sites, or no pair.
+    """
+    if not np.array_equal(benign.patients, malignant.patients):
+        raise InputError("in-paintings", "other sites for the other class", "the same sites")
+    first, second = _paired(benign, malignant)
+    units = first.owners
+    found = [_measures_of(each) for each in (first, second)]
+    measures = {}
+    for name in NODULE_MEASURES:
+        known = np.isfinite(found[0][name]) & np.isfinite(found[1][name])
+        if len(np.unique(units[known])) < 2:
+            continue
+        low, high = (each[name][known] for each in found)
+        compared = patient_bootstrap(mean_of(high - low), units[known], seed=seed).comparison()
+        measures[name] = PairedMeasure(int(known.sum()), float(low.mean()), float(high.mean()), compared)
+    scores = [score(each.around(each.after, size).astype(np.float32)) for each in (first, second)]
+    labels = np.repeat([0, 1], len(units))
+    auc = patient_bootstrap(auc_of(labels, np.concatenate(scores)), np.tile(units, 2), seed=seed)
+    higher = (scores[1] > scores[0]) + (scores[1] == scores[0]) / 2
+    wins = patient_bootstrap(mean_of(higher), units, seed=seed)
+    return ClassFigures(len(units), measures, auc.interval(), wins.interval())
+
+
+def _measures_of(made: Painted) -> dict[str, NDArray[np.float64]]:
+    around = made.around(made.after, (PROFILE_VOXELS,) * 3)
+    return nodule_measures(made.after, made.masks, around, made.spacing_mm)
+
+
+def _paired(benign: Painted, malignant: Painted) -> tuple[Painted, Painted]:
+    """Those patches of both whose site and seed the other has, in the same order."""
+    keys = [_numbers(each) for each in (benign, malignant)]
+    both = sorted(set(keys[0]) & set(keys[1]))
+    if not both:
+        raise InputError("in-paintings", "no site and seed painted as both classes", "one or more")
+    rows = [np.array([own.index(key) for key in both]) for own in keys]
+    return benign.rows(rows[0]), malignant.rows(rows[1])
+
+
+def _numbers(made: Painted) -> Sequence[tuple[int, int]]:
+    return list(zip(made.sites.tolist(), made.seeds.tolist(), strict=True))
