@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 
 from synthorax.errors import InputError
 from synthorax.nodule import NoduleAttributes
-from synthorax.studies.class_taken import DENSITY, IRREGULARITY, MARGIN, WIDTH, class_figures
+from synthorax.studies.class_taken import HALF_WIDTH, IRREGULARITY, MEAN_HU, STEEPNESS, class_figures
 from synthorax.studies.painted import Painted
 
 MM = (1.0, 1.0, 1.0)
@@ -53,9 +53,9 @@ def benign():
 def test_larger_denser_softer_and_wavier_nodules_are_measured_as_such(benign):
     found = class_figures(benign, painted_as(13, 1.5, 200.0, lobes=1.5, seed=1), denser, (20, 20, 20))
     assert found.pairs == 2 * SITES
-    assert found.measures[WIDTH].difference.difference == pytest.approx(3, abs=1)
-    assert found.measures[DENSITY].difference.low > 0
-    assert found.measures[MARGIN].difference.high < 0
+    assert found.measures[HALF_WIDTH].difference.difference == pytest.approx(3, abs=1)
+    assert found.measures[MEAN_HU].difference.low > 0
+    assert found.measures[STEEPNESS].difference.high < 0
     assert found.measures[IRREGULARITY].difference.low > 0
     assert found.auc.value == 1
     assert found.wins.value == 1
@@ -73,7 +73,7 @@ def test_pairs_are_those_of_site_and_seed_in_whatever_order(benign):
     found = class_figures(benign, turned, denser, (20, 20, 20))
     assert found.pairs == 2 * SITES - 1
     assert found.wins.value == 0.5
-    assert found.measures[WIDTH].difference.difference == 0
+    assert found.measures[HALF_WIDTH].difference.difference == 0
 
 
 def test_in_paintings_of_other_sites_or_without_a_pair_are_refused(benign):

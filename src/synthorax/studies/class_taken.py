@@ -27,12 +27,12 @@ PROFILE_VOXELS = 21
 """Voxels along each axis of the patches in which the width at half the height is measured."""
 IRREGULAR = list(FEATURES).index("f9")
 """Column of surface³ / volume² among the shape features: 1 for a sphere, more with every lobe and spicule."""
-WIDTH, MARGIN, IRREGULARITY, DENSITY = "width, mm", "margin, HU/mm", "irregularity", "HU"
+HALF_WIDTH, STEEPNESS, IRREGULARITY, MEAN_HU = "width, mm", "margin, HU/mm", "irregularity", "HU"
 NODULE_MEASURES = {
-    WIDTH: "width at half the height of the profile around the place, in mm",
-    MARGIN: "mean HU gradient in the margin of the nodule as it is seen, in HU per mm",
+    HALF_WIDTH: "width at half the height of the profile around the place, in mm",
+    STEEPNESS: "mean HU gradient in the margin of the nodule as it is seen, in HU per mm",
     IRREGULARITY: "surface³ / volume² of the nodule as it is seen, 1 for a sphere: lobes and spicules",
-    DENSITY: "mean HU of the nodule as it is seen",
+    MEAN_HU: "mean HU of the nodule as it is seen",
 }
 """What is measured of a nodule. As it is seen: `metrics.borders.seen_nodule`, not the mask that a method returns."""
 Scorer = Callable[[NDArray[np.float32]], NDArray[np.float64]]
@@ -87,16 +87,16 @@ def nodule_measures(
     """
     clipped = np.clip(hu, *NETWORK_WINDOW_HU)
     found = {name: np.full(len(hu), np.nan) for name in NODULE_MEASURES}
-    found[WIDTH] = half_widths_mm(np.clip(around, *NETWORK_WINDOW_HU), spacing_mm)
+    found[HALF_WIDTH] = half_widths_mm(np.clip(around, *NETWORK_WINDOW_HU), spacing_mm)
     for i, (patch, mask) in enumerate(zip(clipped, masks, strict=True)):
         try:
             seen = seen_nodule(patch, mask, spacing_mm)
         except InputError:  # no lung around it
             continue
         if seen.any():
-            found[MARGIN][i] = margin_steepness(patch, seen, spacing_mm)
+            found[STEEPNESS][i] = margin_steepness(patch, seen, spacing_mm)
             found[IRREGULARITY][i] = shape_features(seen[None], spacing_mm, "corrected")[0, IRREGULAR]
-            found[DENSITY][i] = patch[seen].mean()
+            found[MEAN_HU][i] = patch[seen].mean()
     return found
 
 
