@@ -164,6 +164,20 @@ BUILT_IN = (
         "The class-aware in-painter: benign or malignant nodules of a size, grown into a scan.",
     ),
     Entry(
+        "injector",
+        "synthorax.systems.injector",
+        frozenset({"injects"}),
+        "store",
+        "The nodule injector of CT-SGAN: a nodule into the erased middle of a volume as wide as 2 to 2.5 nodules.",
+    ),
+    Entry(
+        "eraser",
+        "synthorax.systems.eraser",
+        frozenset({"erases"}),
+        "store",
+        "The nodule eraser of CT-SGAN: healthy lung in the place of a nodule.",
+    ),
+    Entry(
         "features",
         "synthorax.tasks.features",
         frozenset(),

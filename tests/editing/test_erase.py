@@ -104,8 +104,7 @@ def test_rendering_does_not_erase_and_a_package_that_does_is_named_and_used(ill,
     command = ["erase", str(tmp_path / "ill.nii.gz"), "--at", place, "--diameter", "12", "--out", str(tmp_path / "new")]
     assert main([*command, "--with", "render"]) == 2
     assert capsys.readouterr().err == (
-        "synthorax: method: found 'render'; expected one that erases: no method that comes with synthorax does; "
-        "name a run folder or a system of another package that does\n"
+        "synthorax: method: found 'render'; expected one that erases: eraser; or a run folder\n"
     )
     modules = {
         "entry": """
@@ -151,7 +150,7 @@ def test_rendering_does_not_erase_and_a_package_that_does_is_named_and_used(ill,
     registry.cache_clear()
     try:
         assert main([*command, "--with", "render"]) == 2
-        assert "expected one that erases: healer; or a run folder" in capsys.readouterr().err
+        assert "expected one that erases: eraser, healer; or a run folder" in capsys.readouterr().err
         assert main([*command, "--with", "healer", "--hu", "-700"]) == 0
         made = read_image(tmp_path / "new" / "ill.nii.gz")
         z, y, x = np.rint(made.to_voxel(ill.nodules[0].center_mm)).astype(int)

@@ -317,7 +317,5 @@ def _options(method: str | Path | Model | Method, role: Role, options: Mapping[s
             raise InputError(next(iter(options)), "given beside a maker", "a maker made with these options")
         return None
     if str(method) not in (can := hub.able((role,))) and not Path(method).exists():
-        nobody = "no method that comes with synthorax does; name a run folder or a system of another package that does"
-        names = f"{', '.join(can)}; or a run folder" if can else nobody
-        raise InputError("method", repr(str(method)), f"one that {role}: {names}")
+        raise InputError("method", repr(str(method)), f"one that {role}: {', '.join(can)}; or a run folder")
     return hub.system_of(method).make_options(options)

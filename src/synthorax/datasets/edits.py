@@ -100,6 +100,10 @@ class EditPatches(PatchDataset):
         self._healthy = np.array([place.nodule is None for place in self.places])
         self._mask_known = self._healthy | np.array([mask.any() for mask in self._masks])
 
+    def view_of(self, row: int) -> PatchSpec:
+        """The grid of a place's patch."""
+        return self.spec.magnified(self.places[row].scale)
+
     def _augmented(self, rows: NDArray[np.int64], drawn: Drawn) -> dict[str, Tensor]:
         region = drawn.apply_nearest(np.stack([self._ball(row) for row in rows]), self.spec.size)
         return {
@@ -161,17 +165,11 @@ def edit_patches(
         raise InputError(store.path, f"no nodule to edit{told}", "nodules whose balls the patches show whole")
     places, base = list(nodules), spec.finest if isinstance(spec, ScaledPatch) else spec
     if healthy:
-        margin = augmentation.margin(spec.size)
-        random = generator(seed, "diameters of healthy places")
-        for view, some in _widths(spec, diameters):
-            count = -(-healthy * len(some) // len(nodules))
-            found = negative_places(store, cases, view, count, seed, NEGATIVE, margin=margin, cache=cache)
-            for place, mm in zip(found, random.choice(some, len(found)).tolist(), strict=True):
-                places.append(replace(place, scale=_scale(spec.of_nodule(mm), base)))
-                diameters.append(mm)
-        if len(places) == len(nodules):
-            expected = "larger cubes or whole scans of which all nodules are known, or healthy=0"
-            raise InputError(store.path, f"{len(nodules)} nodules and no room for a patch without one", expected)
+        found = healthy_places(
+            store, cases, spec, diameters, healthy, seed, margin=augmentation.margin(spec.size), cache=cache
+        )
+        places += [place for place, _ in found]
+        diameters += [mm for _, mm in found]
     patches = EditPatches(
         store, places, base, diameters, ball_mm=ball_mm, augmentation=augmentation, seed=seed, cache=cache
     )
@@ -182,6 +180,42 @@ def edit_patches(
         counts += f" (a ball holds {np.median(shares):.0%} of the others' outlines in the median)"
     tell(f"patches to edit: {counts}; {len(places) - len(nodules)} healthy places{told}")
     return patches
+
+
+def healthy_places(
+    store: Store,
+    cases: Sequence[CaseEntry],
+    spec: PatchSpec | ScaledPatch,
+    diameters_mm: Sequence[float],
+    count: int,
+    seed: int,
+    *,
+    margin: tuple[int, int, int] = (0, 0, 0),
+    cache: Path | None = None,
+) -> list[tuple[Place, float]]:
+    """Return places without a nodule, each with the diameter of a nodule that could be there and a patch for it.
+
+    Args:
+        diameters_mm: drawn from by the seed.
+        count: about as many in whole scans; cubes give all that they have.
+        margin: voxels (z, y, x) around a patch that augmentation may show.
+        cache: as of `edit_patches`.
+
+    Raises:
+        InputError: there are none.
+    """
+    found: list[tuple[Place, float]] = []
+    random = generator(seed, "diameters of healthy places")
+    base = spec.finest if isinstance(spec, ScaledPatch) else spec
+    for view, some in _widths(spec, diameters_mm):
+        own = -(-count * len(some) // len(diameters_mm))
+        places = negative_places(store, cases, view, own, seed, NEGATIVE, margin=margin, cache=cache)
+        for place, mm in zip(places, random.choice(some, len(places)).tolist(), strict=True):
+            found.append((replace(place, scale=_scale(spec.of_nodule(mm), base)), mm))
+    if not found:
+        expected = "larger cubes or whole scans of which all nodules are known"
+        raise InputError(store.path, "no room for a patch without a nodule", expected)
+    return found
 
 
 def _editable(

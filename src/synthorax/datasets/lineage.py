@@ -142,19 +142,23 @@ def outline_patients(store: Store) -> list[str]:
     return [patient for patient in allowed if patient_key(patient) in train] or allowed
 
 
-def training_data(store: Store) -> dict[str, Any]:
+def training_data(store: Store, *makers: Lineage) -> dict[str, Any]:
     """What `data.json` of a run on a store's training tells: fingerprint, patients, and whom its synthetic cases know.
+
+    Args:
+        makers: of other synthetic data that the run learns from.
 
     Patients known by their keys alone are written as `ANONYMOUS-` and the key, of which `patient_key` gives the key.
     """
     cases = [case for case in store.in_split("train") if case.synthetic]
     known = {key: name for case in cases for key, name in _origins(case).items()}
-    keys = {key for case in cases for key in (case.lineage.patients if case.lineage else ()) if key not in known}
+    lineages = [*(case.lineage for case in cases if case.lineage), *makers]
+    keys = {key for lineage in lineages for key in lineage.patients if key not in known}
     trained = {patient_key(patient) for patient in store.splits["train"]}
     names = {key: ANONYMOUS_PATIENT + key for key in keys} | known
     before = sorted(name for key, name in names.items() if key not in trained)
     told = {"fingerprint": store.fingerprint, "patients": store.splits}
-    untold = any(case.lineage is not None and not case.lineage.tells for case in cases)
+    untold = not all(lineage.tells for lineage in lineages)
     return told | ({SEEN_BEFORE: before} if before else {}) | ({UNTOLD: True} if untold else {})
 
 

@@ -1,7 +1,8 @@
-"""Critics of in-painted patches: one sees the surroundings of the edit, one the whole patch (papers/2, section 2.2).
+"""Critics of in-painted patches.
 
-Each is a tower of 5^3 convolutions of stride 2 with leaky ReLUs and a linear end, as in Yu et al. (2018), without a
-statistic over the batch, as the gradient penalty asks.
+Those of papers/2 (section 2.2) are two, one of the surroundings of the edit and one of the whole patch, each a tower of
+5^3 convolutions of stride 2 with leaky ReLUs and a linear end, as in Yu et al. (2018), without a statistic over the
+batch, as the gradient penalty asks. That of papers/5's injector scores every part of a patch by itself.
 """
 
 from __future__ import annotations
@@ -124,6 +125,29 @@ class InPaintingCritic(nn.Module):
             maps: the condition, the same all over a patch.
         """
         return Verdicts(self.local(crop(patches), maps), self.whole(patches, maps))
+
+
+class ScoreMapCritic(nn.Module):
+    """A critic that scores overlapping parts of patches (Isola et al. 2017): 4^3 convolutions of stride 2, leaky ReLUs.
+
+    Args:
+        channels: of the patches, and of what it sees beside them.
+        widths: channels after each convolution.
+    """
+
+    def __init__(self, channels: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for width in widths:
+            layers += [nn.Conv3d(channels, width, 4, stride=2, padding=1), nn.LeakyReLU(LEAK)]
+            channels = width
+        self.scores = nn.Sequential(*layers, nn.Conv3d(channels, 1, 3, padding=1))
+        initialise_glorot(self)
+
+    def forward(self, seen: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b 1 _ _ _"]:
+        """Return a score for each part, unbounded, in single precision."""
+        scores: Tensor = self.scores(seen)
+        return scores.float()
 
 
 def _tower(channels: int, widths: Sequence[int]) -> nn.Sequential:

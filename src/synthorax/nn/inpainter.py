@@ -82,16 +82,16 @@ class InPaintingNet(nn.Module):
             raise InputError("fold", str(fold), "1 or 2")
         c, channels = width, (OWN_CHANNELS + maps) * fold**3 + 1 + conditions
         self.conditions, self.maps, self.fuse, self.fold = conditions, maps, fuse, fold
-        dilated = [_conv(4 * c, 4 * c, dilation=n) for n in dilations]
+        dilated = [activated_conv(4 * c, 4 * c, dilation=n) for n in dilations]
         self.coarse = nn.Sequential(
             _Encoder(channels, (c, 2 * c, 2 * c, 4 * c), fold), *dilated, *_convs(4 * c), _Decoder(c, fold, outputs=1)
         )
-        dilated = [_conv(4 * c, 4 * c, dilation=n) for n in dilations]
+        dilated = [activated_conv(4 * c, 4 * c, dilation=n) for n in dilations]
         self.dilated = nn.Sequential(_Encoder(channels, (c, c, 2 * c, 2 * c), fold, 4 * c), *dilated)
         self.matched = _Encoder(channels, (c, c, 2 * c, 4 * c), fold, last=nn.ReLU)
         self.borrowed = _convs(4 * c)
         self.refined = nn.Sequential(
-            _conv(8 * c, 4 * c), _conv(4 * c, 4 * c), _Decoder(c, fold, outputs=2 if masks else 1)
+            activated_conv(8 * c, 4 * c), activated_conv(4 * c, 4 * c), _Decoder(c, fold, outputs=2 if masks else 1)
         )
         initialise_glorot(self)
 
@@ -157,12 +157,12 @@ class _Encoder(nn.Sequential):
         first, second, third, fourth = widths
         end = end or fourth
         super().__init__(
-            _conv(channels, first, kernel=5 if fold == 1 else 3),
-            _conv(first, second, stride=2 // fold),
-            _conv(second, third),
-            _conv(third, fourth, stride=2),
-            _conv(fourth, end),
-            _conv(end, end, last=last),
+            activated_conv(channels, first, kernel=5 if fold == 1 else 3),
+            activated_conv(first, second, stride=2 // fold),
+            activated_conv(second, third),
+            activated_conv(third, fourth, stride=2),
+            activated_conv(fourth, end),
+            activated_conv(end, end, last=last),
         )
 
 
@@ -175,13 +175,13 @@ class _Decoder(nn.Module):
     def __init__(self, width: int, fold: int, outputs: int) -> None:
         super().__init__()
         self.fold = fold
-        self.middle = nn.Sequential(UpsampleConv(4 * width, 2 * width), nn.ELU(), _conv(2 * width, 2 * width))
+        self.middle = nn.Sequential(UpsampleConv(4 * width, 2 * width), nn.ELU(), activated_conv(2 * width, 2 * width))
         if fold == 1:
             channels = width // 2
-            self.finest = nn.Sequential(UpsampleConv(2 * width, width), nn.ELU(), _conv(width, channels))
+            self.finest = nn.Sequential(UpsampleConv(2 * width, width), nn.ELU(), activated_conv(width, channels))
         else:
             channels = width // 4
-            self.finest = _conv(2 * width, channels * fold**3)
+            self.finest = activated_conv(2 * width, channels * fold**3)
         self.out = nn.Conv3d(channels, outputs, 3, padding=1)
 
     def forward(self, features: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b o 4*z 4*y 4*x"]:
@@ -191,7 +191,7 @@ class _Decoder(nn.Module):
         return made
 
 
-def _conv(
+def activated_conv(
     channels_in: int,
     channels_out: int,
     *,
@@ -207,4 +207,4 @@ def _conv(
 
 def _convs(channels: int) -> nn.Sequential:
     """Two convolutions of the same width."""
-    return nn.Sequential(_conv(channels, channels), _conv(channels, channels))
+    return nn.Sequential(activated_conv(channels, channels), activated_conv(channels, channels))

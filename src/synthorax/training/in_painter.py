@@ -33,7 +33,7 @@ PREVIEWED = 6
 """Training patches that a preview fills."""
 
 
-class Made(NamedTuple):
+class FilledBatch(NamedTuple):
     """What a network made of patches, in single precision.
 
     Attributes:
@@ -137,7 +137,7 @@ class ToldInPainter(InPainter):
         noise: Float[Tensor, "b 1 z y x"],
         told: Float[Tensor, "b k"],
         outline: Float[Tensor, "b 1 z y x"] | None,
-    ) -> Made:
+    ) -> FilledBatch:
         """Return what the in-painter, or its running mean, makes of patches."""
 
     def maker(self, lineage: Lineage) -> ToldMethod:
@@ -168,7 +168,7 @@ class ToldInPainter(InPainter):
             made = self.make(
                 self.filling, patch, region, noise, told, None if outline is None else outline.to(self.device)
             )
-        whole = pasted(made.values, patch, region)[0, 0].cpu()
+        whole = pasted(made.values.clip(-1, 1), patch, region)[0, 0].cpu()
         mask = None if made.mask is None else ((made.mask > 0) & (region > 0))[0, 0].cpu().numpy()
         return whole, mask
 

@@ -18,7 +18,7 @@ from synthorax.seeding import derive
 from synthorax.systems.class_aware.conditions import conditions_of
 from synthorax.systems.class_aware.config import ClassAwareConfig
 from synthorax.training.diversity import SeedDiversity
-from synthorax.training.in_painter import CRITIC, IN_PAINTER, Made, ToldInPainter, mask_loss
+from synthorax.training.in_painter import CRITIC, IN_PAINTER, FilledBatch, ToldInPainter, mask_loss
 from synthorax.training.inpainting import (
     adversarial_loss,
     critics_loss,
@@ -195,9 +195,9 @@ class ClassAware(ToldInPainter):
         noise: Float[Tensor, "b 1 z y x"],
         told: Float[Tensor, "b k"],
         outline: Float[Tensor, "b 1 z y x"] | None,
-    ) -> Made:
+    ) -> FilledBatch:
         made = _single(network(patches, region, noise, told, outline))
-        return Made(made.refined, made.mask)
+        return FilledBatch(made.refined, made.mask)
 
     def preview(self) -> Figure | None:
         """Middle slices of training patches: real, as benign with two seeds, and as malignant with the same seeds."""

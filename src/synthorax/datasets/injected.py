@@ -1,0 +1,210 @@
+"""Healthy patches of a store with nodules put into them, beside the patches as they were."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from synthorax.anatomy.placement import Ball
+from synthorax.datasets.augmentation import Augmentation, Drawn
+from synthorax.datasets.edits import BallRule, EditPatches, as_wide_as_the_nodule, healthy_places
+from synthorax.datasets.patches import Place, extent_voxels, patch_grid
+from synthorax.datasets.progress import tell, with_progress
+from synthorax.datasets.store import CaseEntry, Store
+from synthorax.editing.inject import Wanted, inject_nodules
+from synthorax.errors import InputError, OutputError
+from synthorax.geometry import resample_like
+from synthorax.io.atomic import atomic_file
+from synthorax.makers import Edit, Method
+from synthorax.nodule import NoduleAttributes
+from synthorax.parallel import map_processes
+from synthorax.patch import PatchSpec, ScaledPatch
+from synthorax.provenance import fingerprint
+from synthorax.seeding import derive, generator
+
+INJECTED_RECIPE = 1
+"""Raised whenever the same request would give other patches, so that no old cache is read."""
+PutInSite = tuple[Place, NoduleAttributes, int]
+"""A healthy place, the nodule asked for, and the seed of its making."""
+
+
+class InjectedPatches(EditPatches):
+    """Patches at healthy places, as they are and with a nodule in the middle.
+
+    Items and batches hold what those of `EditPatches` hold, with the mask of the nodule that was put in, and besides
+    `injected`, float32 [b, 1, z, y, x] from -1 to 1: the patch with the nodule.
+
+    Args:
+        injected: int16 HU [n, z, y, x] of the patches with nodules, as wide as augmentation may show.
+        put_in: uint8 [n, z, y, x], the voxels of the nodules.
+        options: as of `EditPatches`.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        places: Sequence[Place],
+        spec: PatchSpec,
+        diameters_mm: Sequence[float],
+        injected: NDArray[np.int16],
+        put_in: NDArray[np.uint8],
+        *,
+        ball_mm: BallRule = as_wide_as_the_nodule,
+        augmentation: Augmentation = Augmentation(),  # noqa: B008  (frozen)
+        seed: int = 0,
+        cache: Path | None = None,
+    ) -> None:
+        super().__init__(
+            store, places, spec, diameters_mm, ball_mm=ball_mm, augmentation=augmentation, seed=seed, cache=cache
+        )
+        self._injected, self._put_in = injected, put_in
+
+    def _augmented(self, rows: NDArray[np.int64], drawn: Drawn) -> dict[str, Tensor]:
+        hu = drawn.apply(self._injected[rows], self.spec.size)
+        mask = torch.from_numpy(drawn.apply_nearest(self._put_in[rows], self.spec.size))
+        made = super()._augmented(rows, drawn)
+        return made | {"injected": self.spec.to_unit(hu)[:, None], "mask": mask.float()[:, None]}
+
+
+def injected_patches(
+    store: Store,
+    cases: Iterable[CaseEntry],
+    spec: PatchSpec | ScaledPatch,
+    method: Method,
+    *,
+    healthy: int,
+    ball_mm: BallRule = as_wide_as_the_nodule,
+    augmentation: Augmentation = Augmentation(),  # noqa: B008  (frozen)
+    seed: int = 0,
+    cache: Path | None = None,
+) -> InjectedPatches:
+    """Return healthy patches of some cases with nodules as large, and of the same attributes, as the cases' own.
+
+    Nodules are put in on the voxels of the scans, as `inject` does. The screen tells how many the method refused.
+
+    Args:
+        method: injects nodules; it is told the attributes that it heeds.
+        healthy: number of healthy places to look for in whole scans; cubes give all that they have.
+        ball_mm, augmentation, cache: as of `edit_patches`.
+
+    Raises:
+        InputError: no nodule of known diameter, no healthy place, or none at which the method puts a nodule.
+    """
+    cases = list(cases)
+    known = [nodule.attributes for case in cases for nodule in case.nodules if nodule.attributes.diameter_mm]
+    if not known:
+        raise InputError(store.path, "no nodule of known diameter", "nodules whose like can be put into healthy places")
+    alike: dict[float, list[NoduleAttributes]] = {}
+    for one in known:
+        heeded = {name: value for name, value in one.given().items() if name in method.heeds}
+        alike.setdefault(float(one.diameter_mm or 0), []).append(NoduleAttributes(**heeded))
+    margin = augmentation.margin(spec.size)
+    every = [float(one.diameter_mm or 0) for one in known]
+    found = healthy_places(store, cases, spec, every, healthy, seed, margin=margin, cache=cache)
+    random = generator(seed, "nodules of healthy places")
+    sites: list[PutInSite] = [
+        (place, alike[mm][int(random.integers(len(alike[mm])))], derive(seed, "put in", i))
+        for i, (place, mm) in enumerate(found)
+    ]
+    base = spec.finest if isinstance(spec, ScaledPatch) else spec
+    diameters = [mm for _, mm in found]
+    hu, masks = _put_in(store, sites, diameters, base, margin, method, cache)
+    kept = [i for i in range(len(sites)) if masks[i].any()]
+    tell(f"nodules by {method.name} put into {len(kept)} healthy patches; {len(sites) - len(kept)} left out, refused")
+    if not kept:
+        raise InputError(store.path, f"no healthy place at which {method.name} puts a nodule", "one or more")
+    return InjectedPatches(
+        store,
+        [sites[i][0] for i in kept],
+        base,
+        [diameters[i] for i in kept],
+        hu[kept],
+        masks[kept],
+        ball_mm=ball_mm,
+        augmentation=augmentation,
+        seed=seed,
+        cache=cache,
+    )
+
+
+@dataclass(frozen=True)
+class _PutIn:
+    """A picklable function: a site and a diameter to the patch with its nodule and the nodule's voxels.
+
+    Both are None where the method refuses.
+    """
+
+    store: Store
+    spec: PatchSpec
+    margin: tuple[int, int, int]
+    method: Method
+
+    def __call__(self, job: tuple[PutInSite, float]) -> tuple[NDArray[np.int16], NDArray[np.uint8]] | None:
+        (place, attributes, seed), diameter = job
+        scan = self.store[place.case_id].grid()
+        wanted = Wanted(Ball(place.center_mm, diameter), attributes, anywhere=True)
+        view = self.spec.magnified(place.scale)
+        grid = patch_grid(scan, place.center_mm, view, self.margin)
+        try:
+            reach = max(self.method.reach_mm(Edit("inject", wanted.condition)))
+            wide = np.maximum(np.multiply(grid.shape, view.spacing_mm)[::-1], 2 * reach)
+            center, half = scan.to_voxel(place.center_mm), extent_voxels(scan, wide) / 2
+            low = np.clip(np.floor(center - half).astype(int), 0, np.subtract(scan.shape, 1))
+            high = np.clip(np.ceil(center + half).astype(int) + 2, low + 1, scan.shape)
+            edited = inject_nodules(self.store.read_box(place.case_id, low, high - low), [wanted], self.method, seed)
+        except InputError:
+            return None
+        mask = resample_like(edited.mask, grid, nearest=True, fill=0).voxels
+        return resample_like(edited.ct, grid).voxels, (mask > 0).astype(np.uint8)
+
+
+def _put_in(
+    store: Store,
+    sites: Sequence[PutInSite],
+    diameters_mm: Sequence[float],
+    spec: PatchSpec,
+    margin: tuple[int, int, int],
+    method: Method,
+    cache: Path | None,
+) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
+    """Patches with nodules, int16 HU and uint8 masks [n, z, y, x], from the cache if they are there.
+
+    The mask of a site that the method refuses is empty.
+    """
+    request = [
+        INJECTED_RECIPE,
+        version("synthorax"),
+        store.fingerprint,
+        asdict(spec),
+        margin,
+        method.lineage.row(),
+        list(diameters_mm),
+    ]
+    where = [(p.case_id, p.center_mm, p.scale, attributes.given(), seed) for p, attributes, seed in sites]
+    key = fingerprint(json.dumps([request, where]).encode())[:16]
+    file = (cache or platformdirs.user_cache_path("synthorax")) / f"injected-{key}.npz"
+    with suppress(OSError, ValueError, LookupError, EOFError), np.load(file, allow_pickle=False) as kept:
+        return kept["ct"], kept["mask"]
+    size = [n + 2 * m for n, m in zip(spec.size, margin, strict=True)]
+    voxels, masks = np.zeros((len(sites), *size), np.int16), np.zeros((len(sites), *size), np.uint8)
+    work, jobs = _PutIn(store, spec, margin, method), list(zip(sites, diameters_mm, strict=True))
+    # A method with a model computes in this process, whose threads it uses.
+    made = map(work, jobs) if method.lineage.model_sha256 else map_processes(work, jobs, chunk=8)
+    for i, one in enumerate(with_progress(made, "nodules put in", len(jobs))):
+        if one is not None:
+            voxels[i], masks[i] = one
+    with suppress(OSError, OutputError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(file) as temporary, open(temporary, "wb") as stream:
+            np.savez(stream, ct=voxels, mask=masks)
+    return voxels, masks

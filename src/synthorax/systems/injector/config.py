@@ -1,0 +1,107 @@
+"""What an injector is, as one frozen and typed object. No torch here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import model_validator
+
+from synthorax import makers
+from synthorax.patch import PatchSpec
+from synthorax.rendering.config import ShapeOptions
+from synthorax.training.config import NotNegative
+from synthorax.training.in_painter_config import ALL_SHOWN, ToldSettings
+from synthorax.training.voi_config import VoiSettings
+
+
+class InjectorConfig(VoiSettings, ToldSettings):
+    """The networks and their training. The defaults are the paper's where it says, and stated where it does not.
+
+    The paper names the works that it builds on and gives figures B.1 to B.3; numbers are those of Jin et al. (2018).
+
+    Attributes:
+        erased: diameter of the ball that is erased and filled, as a share of the VOI's width. Half in the paper: in a
+            VOI of 2 diameters the blurred edge of a nodule then stays beside it, and gives the nodule away.
+        shown: attributes that the injector is told. Not in the paper, which has none.
+        outlines: the injector is told the nodule's outline, and noise fills the ball. Not in the paper, whose injector
+            sees the erased VOI alone, so that one place always gets the same nodule. Without outlines a second head
+            gives the mask of what was made.
+        mask_weight: weight of the loss of the mask's head; counts without `outlines` alone.
+    """
+
+    erased: float = 0.5
+    mask_weight: NotNegative = 0.1
+
+    def ball_mm(self, diameter_mm: float, spec: PatchSpec) -> float:
+        """The diameter of the ball that is erased and filled, the same for every nodule that a VOI shows."""
+        return self.erased * min(spec.size_mm)
+
+    @property
+    def conditions(self) -> int:
+        """Numbers of the condition: each attribute with a mark of whether it is known."""
+        return 2 * len(self.shown)
+
+    @model_validator(mode="after")
+    def _check(self) -> InjectorConfig:
+        self.check_ball("erased", self.erased)
+        return self
+
+
+PRESETS = {
+    "paper": InjectorConfig(),
+    "compact": InjectorConfig(
+        size=(32, 32, 32),
+        spacing_mm=(0.5, 0.5, 0.5),
+        erased=0.7,
+        widths=(48, 64, 96),
+        critic_widths=(32, 64, 96),
+        fold=2,
+        shown=("diameter_mm", *ALL_SHOWN),
+        outlines=True,
+        near_voxels=2,
+        near_weight=1.0,
+        reconstruction=20.0,
+        batch_size=8,
+        steps=12_000,
+        warm_up=0.1,
+        learning_rate=2e-4,
+        critic_learning_rate=2e-4,
+        rate_end=0.05,
+        ema_decay=0.999,
+        turns=True,
+    ),
+    "smoke": InjectorConfig(
+        size=(16, 16, 16),
+        spacing_mm=(0.75, 0.75, 0.75),
+        erased=0.8,
+        widths=(4, 8),
+        critic_widths=(4, 8),
+        fold=2,
+        shown=("texture",),
+        outlines=True,
+        near_voxels=1,
+        batch_size=4,
+        steps=6,
+        warm_up=0.5,
+    ),
+}
+
+ABOUT_PRESETS = {
+    "paper": "VOIs of 64^3, as published, on a GPU.",
+    "compact": "VOIs of 32^3 for a CPU, folded; told outline, diameter, texture, spiculation, lobulation and margin.",
+    "smoke": "seconds.",
+}
+
+
+class TrainingOptions(makers.Options):
+    """Options of training, beside the configuration.
+
+    Attributes:
+        cache: folder for decoded patches; the user's cache folder if not given.
+    """
+
+    cache: Path | None = None
+
+
+Config = InjectorConfig
+Options = ShapeOptions

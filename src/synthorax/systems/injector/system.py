@@ -1,0 +1,104 @@
+"""The injector: its training step, and the fillings that it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from synthorax.nn.conditions import with_given
+from synthorax.nn.critics import ScoreMapCritic
+from synthorax.nn.inpainter import pasted
+from synthorax.nn.unet import PatchUNet
+from synthorax.nodule import NoduleAttributes
+from synthorax.seeding import derive
+from synthorax.systems.injector.config import InjectorConfig
+from synthorax.training.in_painter import FilledBatch, ToldInPainter, mask_loss
+from synthorax.training.inpainting import multi_mask_loss
+from synthorax.training.trainable import FACTS
+from synthorax.training.voi_gan import ADVERSARIAL_STAGE, update_voi_gan
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Injector(ToldInPainter):
+    """A U-Net that fills the erased ball of a VOI, and its critic.
+
+    Args:
+        attributes: as of `ToldInPainter`.
+    """
+
+    name = "injector"
+    config: InjectorConfig
+
+    def __init__(self, config: InjectorConfig, seed: int = 0, attributes: Tensor | None = None) -> None:
+        seen, outputs = (4, 1) if config.outlines else (1, 2)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive(seed, "weights"))
+            in_painter = PatchUNet(seen, config.conditions, outputs, config.widths, fold=config.fold)
+            critic = ScoreMapCritic(3 if config.outlines else 2, config.critic_widths)
+        super().__init__(config, in_painter, critic, seed, attributes)
+
+    @classmethod
+    def restore(cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Injector:
+        model = cls(InjectorConfig.model_validate(dict(config)), attributes=weights[FACTS + "attributes"])
+        model.load_weights(weights)
+        return model
+
+    def training_step(self, batch: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
+        """An update of the injector, and after the warm-up one of the critic.
+
+        Args:
+            batch: ct [b, 1, z, y, x] within -1 to 1, region and mask [b, 1, z, y, x], told [b, k], mask_known [b],
+                and outline [b, 1, z, y, x] for a network that is told outlines.
+        """
+        config = self.config
+        self.set_rates(step + (config.warm_up_steps if self.stage == ADVERSARIAL_STAGE else 0))
+        ct, region, outline = batch["ct"], batch["region"], batch.get("outline")
+        noise = self.uniform_noise(self.stage, step, ct)
+        with self.autocast():
+            made = self.make(self.networks["in_painter"], ct, region, noise, batch["told"], outline)
+        reconstruction = multi_mask_loss(
+            made.values, ct, region, batch["mask"], dilation=config.near_voxels, weight=config.near_weight
+        )
+        loss, figures = config.reconstruction * reconstruction, {"reconstruction": reconstruction.detach()}
+        if made.mask is not None:
+            of_mask = mask_loss(made.mask, batch["mask"], batch["mask_known"].float(), region)
+            loss, figures["mask"] = loss + config.mask_weight * of_mask, of_mask.detach()
+        beside = region if outline is None else torch.cat([region, outline], 1)
+        return figures | update_voi_gan(self, made.values, ct, region, beside, loss)
+
+    def condition(self, wanted: NoduleAttributes, attributes: Float[Tensor, "1 a"]) -> Float[Tensor, "1 k"]:
+        return with_given(attributes)
+
+    def make(
+        self,
+        network: nn.Module,
+        patches: Float[Tensor, "b 1 z y x"],
+        region: Float[Tensor, "b 1 z y x"],
+        noise: Float[Tensor, "b 1 z y x"],
+        told: Float[Tensor, "b k"],
+        outline: Float[Tensor, "b 1 z y x"] | None,
+    ) -> FilledBatch:
+        seen = pasted(torch.zeros_like(patches), patches, region)
+        if outline is not None:
+            seen = torch.cat([seen, region, noise * region, outline], 1)
+        made = network(seen, told)
+        return FilledBatch(made[:, :1], made[:, 1:] if made.shape[1] > 1 else None)
+
+    def preview(self) -> Figure | None:
+        """Middle slices of training VOIs: real, filled with their own outline, and filled with the next one's."""
+        if self.shown is None:
+            return None
+        told, outline = self.shown["told"], self.shown.get("outline")
+        variants = [("own outline" if self.config.outlines else "filled", told, outline)]
+        if outline is not None:
+            variants.append(("another's", told, outline.roll(1, 0)))
+        return self.previewed(variants)
+
+
+System = Injector

@@ -1,0 +1,84 @@
+"""The injector made ready for the loop: the VOIs of training nodules, and what it is told of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from synthorax.datasets.augmentation import Augmentation
+from synthorax.datasets.edits import EditPatches, edit_patches
+from synthorax.datasets.lineage import training_data
+from synthorax.datasets.outlines import one_readers
+from synthorax.datasets.store import Store
+from synthorax.errors import InputError
+from synthorax.nn.conditions import encoded, with_given
+from synthorax.systems.injector.config import InjectorConfig, TrainingOptions
+from synthorax.systems.injector.system import Injector
+from synthorax.training.in_painter import PREVIEWED
+from synthorax.training.system import Training
+from synthorax.training.voi_gan import voi_stages
+
+
+def training(config: InjectorConfig, data: str | Path | Store, seed: int, options: TrainingOptions) -> Training:
+    """Return a fresh model and the VOIs of the nodules of a store's training patients.
+
+    Args:
+        data: a prepared store.
+
+    Raises:
+        InputError: no store, or one without training nodules; for a model that is told outlines, one whose nodules
+            have none.
+    """
+    store = Store.of(data)
+    patches = edit_patches(
+        store,
+        store.in_split("train"),
+        config.view,
+        ball_mm=config.ball_mm,
+        augmentation=Augmentation(turn=config.turns),
+        seed=seed,
+        cache=options.cache,
+    )
+    if config.outlines and not len(patches.shares_in_ball()):
+        raise InputError(store.path, "nodules without outlines", "a store with masks, or --set outlines=false")
+    attributes = encoded(patches.attributes, config.shown)
+    vois = NoduleVois(patches, attributes, config)
+    model = Injector(config, seed, attributes)
+    model.shown = vois.shown()
+    about = {"patches": len(patches), **training_data(store)}
+    stages = voi_stages(config, lambda start: NoduleVois(patches, attributes, config, start))
+    return Training(model, stages, about, max(config.steps // 400, 1), config.precision)
+
+
+@dataclass(frozen=True, eq=False)
+class NoduleVois:
+    """Batches of VOIs around nodules.
+
+    Attributes:
+        attributes: [places, a], encoded.
+        start: step of the whole training at which the stage begins.
+    """
+
+    patches: EditPatches
+    attributes: Tensor
+    config: InjectorConfig
+    start: int = 0
+
+    def __call__(self, step: int) -> dict[str, Tensor]:
+        """Return ct, region, mask and perhaps outline [b, 1, z, y, x], told [b, k] and mask_known [b]."""
+        return self._of(self.patches.batch(self.start + step, self.config.batch_size))
+
+    def shown(self) -> dict[str, Tensor]:
+        """Return some VOIs as they are, of nodules that follow one another, for the preview."""
+        rows = range(0, len(self.patches), len(self.config.voi))
+        return self._of(self.patches.rows(rows[:PREVIEWED]))
+
+    def _of(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        spacings = [self.patches.view_of(row).spacing_mm for row in batch["index"].tolist()]
+        mask = one_readers(batch["mask"], spacings) * batch["region"]
+        outline = {"outline": mask} if self.config.outlines else {}
+        told = with_given(self.attributes[batch["index"]])
+        kept = {name: batch[name] for name in ("ct", "region", "mask_known")}
+        return {**kept, **outline, "mask": mask, "told": told}

@@ -1,0 +1,74 @@
+"""Nodules put into healthy patches: what is beside them stays, and what the method refuses is left out and told."""
+
+import numpy as np
+import pytest
+from torch.nn.functional import max_pool3d
+
+from synthorax.datasets.augmentation import Augmentation
+from synthorax.datasets.injected import injected_patches
+from synthorax.errors import InputError
+from synthorax.makers import Filled, Lineage
+from synthorax.patch import PatchSpec, ScaledPatch
+from tests.helpers.cubes import ball_case
+from tests.helpers.stores import store_of
+
+VIEW = ScaledPatch(PatchSpec((12, 12, 12)), (2.0,), coarsest=3.0)
+
+
+class Balls:
+    """Puts dense balls of the asked diameter in; refuses those wider than `most_mm`."""
+
+    name, lineage, heeds, roles = "balls", Lineage("balls"), frozenset({"texture"}), frozenset({"injects"})
+
+    def __init__(self, most_mm=100.0):
+        self.most_mm = most_mm
+
+    def reach_mm(self, edit):
+        if edit.diameter_mm > self.most_mm:
+            raise InputError("diameter", "too much", "less")
+        return 8.0, 8.0
+
+    def fill_many(self, patches, regions, edits, seeds):
+        made = []
+        for patch, region, edit in zip(patches, regions, edits, strict=True):
+            ball = (PatchSpec(patch.shape, patch.spacing_mm).distances_mm() <= edit.diameter_mm / 2) & region
+            made.append(Filled(np.where(ball, 500, patch.voxels).astype(np.float32), ball, edit.nodule))
+        return made
+
+
+@pytest.fixture
+def made(tmp_path):
+    """A function that puts nodules of 5 and 7 mm into the healthy corners of two cubes."""
+
+    def make(method, **options):
+        store = store_of(tmp_path / "store", [ball_case("a", 5, size=48), ball_case("b", 7, size=48)])
+        options = {"cache": tmp_path / "cache"} | options
+        return injected_patches(store, store.cases, VIEW, method, healthy=4, **options)
+
+    return make
+
+
+def test_a_nodule_lies_in_the_middle_of_a_healthy_patch_and_nothing_beside_it_changes(made):
+    patches = made(Balls(), augmentation=Augmentation(turn=True))
+    batch = patches.batch(0, 8)
+    apart = batch["injected"] != batch["ct"]
+    near = max_pool3d(batch["mask"], 5, stride=1, padding=2)
+    assert not (apart & (near == 0)).any()  # a voxel of the scan reaches over two of the patch
+    core = max_pool3d(1 - batch["mask"], 5, stride=1, padding=2) == 0
+    assert (batch["injected"][core] == 1).all()
+    assert not (batch["ct"] == 1).any()
+    assert batch["healthy"].all()
+    scales = [patches.places[row].scale for row in batch["index"]]
+    widths = [
+        2 * (3 * int(mask.sum()) / 4 / np.pi) ** (1 / 3) * s for mask, s in zip(batch["mask"], scales, strict=True)
+    ]
+    assert widths == pytest.approx(patches.diameters_mm[batch["index"]], abs=0.8)
+
+
+def test_places_that_the_method_refuses_are_left_out_and_counted(made, capsys, tmp_path):
+    patches = made(Balls(most_mm=6))
+    assert set(patches.diameters_mm) == {5}
+    left = capsys.readouterr().err.split("healthy patches; ")[1].split(" left out")[0]
+    assert int(left) > 0
+    with pytest.raises(InputError, match="no healthy place at which balls puts a nodule"):
+        made(Balls(most_mm=1), cache=tmp_path / "another")
