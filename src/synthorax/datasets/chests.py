@@ -1,0 +1,334 @@
+"""Whole chests of a store on one grid, decoded once into a cache, and slabs of their slices for a network."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import platformdirs
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from synthorax.anatomy.lungs import find_lungs
+from synthorax.anatomy.morphology import box_around
+from synthorax.anatomy.placement import Ball
+from synthorax.datasets.places import is_whole
+from synthorax.datasets.progress import tell, with_progress
+from synthorax.datasets.store import Case, CaseEntry, Store
+from synthorax.editing.erase import Unwanted, erase_nodules
+from synthorax.editing.plan import ball_around
+from synthorax.errors import InputError, OutputError, reason
+from synthorax.geometry import resized_box
+from synthorax.io.atomic import atomic_file
+from synthorax.makers import Method
+from synthorax.parallel import map_processes
+from synthorax.patch import PatchSpec
+from synthorax.provenance import fingerprint
+from synthorax.seeding import derive, generator
+from synthorax.volume import Volume
+
+ChestRegion = Literal["lungs", "cube"]
+"""What of a case becomes a chest: the box of its lungs, resized; or, of a cube, its middle at one spacing."""
+LUNG_BOX_MARGIN_MM = 10.0
+"""The box of the lungs reaches this far beyond them, where the scan does, so that the wall around them is in it."""
+CHESTS_RECIPE = 1
+"""Raised whenever the same request would give other chests, so that no old cache is read."""
+MOST_LEFT_OUT_NAMED = 3
+"""Cases left out that one line names; it counts them all."""
+
+
+@dataclass(frozen=True)
+class ChestGrid:
+    """The voxels that every chest is put on.
+
+    Attributes:
+        size: voxels (z, y, x).
+        region: what of a case is put on them.
+        cube_mm: spacing (z, y, x) of the voxels of a cube's middle; of the box of the lungs it follows from the box.
+    """
+
+    size: tuple[int, int, int]
+    region: ChestRegion = "lungs"
+    cube_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    def holds(self, case: CaseEntry) -> bool:
+        """Whether a case is of the kind that the region asks for: a whole scan, or a cube wide enough."""
+        if self.region == "lungs":
+            return is_whole(case)
+        width = np.multiply(case.shape, case.spacing_mm)
+        return not is_whole(case) and bool((width >= np.multiply(np.subtract(self.size, 1), self.cube_mm)).all())
+
+
+class Chests:
+    """Whole chests on one grid.
+
+    `batch(step, ...)` gives slabs of slices for a step of training, a function of the seed and the step.
+
+    Attributes:
+        cases: whose chests they are, in order.
+        voxels: int16 HU [n, z, y, x], mapped from the cache.
+        spacing_mm: float64 [n, (z, y, x)], of the voxels of each chest.
+        nodules_left: nodules that were not taken out, by case, as nothing tells where they reach or nobody erased them.
+        window: grid and HU window in which networks see the chests.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[CaseEntry],
+        voxels: NDArray[np.int16],
+        spacing_mm: NDArray[np.float64],
+        nodules_left: Mapping[str, int],
+        window: PatchSpec,
+        seed: int,
+    ) -> None:
+        self.cases, self.voxels, self.spacing_mm = tuple(cases), voxels, spacing_mm
+        self.nodules_left, self.window, self.seed = nodules_left, window, seed
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    @property
+    def without_nodules(self) -> bool:
+        """Whether it is known of every chest that no nodule is left in it."""
+        return not any(self.nodules_left.values()) and all(case.annotated == "all" for case in self.cases)
+
+    def chest(self, index: int) -> Volume:
+        """A chest in HU [z, y, x] with its spacing."""
+        z, y, x = self.spacing_mm[index].tolist()
+        return Volume(self.voxels[index], (z, y, x))
+
+    def whole(self, rows: Sequence[int]) -> Float[Tensor, "b 1 z y x"]:
+        """Some chests from -1 to 1."""
+        return self.window.to_unit(torch.from_numpy(self.voxels[list(rows)].astype(np.float32)))[:, None]
+
+    def drawn(self, step: int, size: int) -> NDArray[np.int64]:
+        """The chests of a step's batch, [size]: every chest is seen once before any is seen again."""
+        seen = np.arange(step * size, (step + 1) * size)
+        orders = {
+            turn: generator(self.seed, "order", int(turn)).permutation(len(self)) for turn in {*seen // len(self)}
+        }
+        return np.array([orders[i // len(self)][i % len(self)] for i in seen.tolist()])
+
+    def batch(self, step: int, size: int, *, depth: int, slices: int) -> dict[str, Tensor]:
+        """Slabs for a step of training, each at a place of its own along z.
+
+        Args:
+            size: slabs.
+            depth: slices of a slab.
+            slices: of the slab that are looked at one by one.
+
+        Returns:
+            slab: float32 [b, depth + 2, y, x] from -1 to 1, with a neighbour before its first slice and after its last;
+            start: int64 [b], the slice of the chest that is the slab's first, from 1;
+            chosen: int64 [b, slices], slices of the slab, counted from its first, each at most once;
+            index: int64 [b], of the chest.
+        """
+        random = generator(self.seed, "batch", step)
+        index, last = self.drawn(step, size), self.voxels.shape[1] - 1
+        start = random.integers(1, last - depth + 1, size)
+        chosen = np.array([np.sort(random.permutation(depth)[:slices]) for _ in range(size)])
+        hu = np.stack([self.voxels[i, z - 1 : z + depth + 1] for i, z in zip(index, start, strict=True)])
+        return {
+            "slab": self.window.to_unit(torch.from_numpy(hu.astype(np.float32))),
+            "start": torch.from_numpy(start),
+            "chosen": torch.from_numpy(chosen),
+            "index": torch.from_numpy(index),
+        }
+
+
+def slices_of(slab: Float[Tensor, "b d y x"], chosen: Int[Tensor, "b n"], channels: int) -> Float[Tensor, "b*n c y x"]:
+    """Slices of slabs with their neighbours as channels.
+
+    Args:
+        slab: with a neighbour before its first slice and after its last.
+        chosen: slices, counted from the slab's first.
+        channels: 3 for a slice between its neighbours, 1 for the slice alone.
+    """
+    rows = torch.arange(len(slab))[:, None, None]
+    reach = torch.arange(channels) - channels // 2
+    return slab[rows, chosen[:, :, None] + 1 + reach].flatten(0, 1)
+
+
+def read_chests(
+    store: Store,
+    cases: Sequence[CaseEntry],
+    grid: ChestGrid,
+    window_hu: tuple[float, float],
+    *,
+    eraser: Method | None = None,
+    seed: int = 0,
+    cache: Path | None = None,
+    workers: int | None = None,
+) -> Chests:
+    """Return the chests of some cases on one grid; the screen tells which cases have none, and of the spacings.
+
+    Args:
+        eraser: takes the nodules out first, each in the scan's own voxels; they stay if not given, which is told.
+        seed: of the batches.
+        cache: folder for what was decoded, the user's cache folder if not given.
+        workers: processes; one a core if not given.
+
+    Raises:
+        InputError: no case of the kind that the grid asks for, or none with lungs.
+        OutputError: the cache cannot be written.
+    """
+    kept = [case for case in cases if grid.holds(case)]
+    z, y, x = grid.size
+    if not kept:
+        wanted = (
+            f"whole scans, of at least {z} slices" if grid.region == "lungs" else f"cubes of {z} x {y} x {x} voxels"
+        )
+        found = f"{len(cases)} training cases, none of them {'a whole scan' if grid.region == 'lungs' else 'so wide'}"
+        other = "cube" if grid.region == "lungs" else "lungs"
+        raise InputError(store.path, found, f"{wanted}; or region={other}")
+    by = None if eraser is None else [eraser.name, eraser.lineage.model_sha256]
+    request = [CHESTS_RECIPE, store.fingerprint, grid.size, grid.region, grid.cube_mm, by]
+    key = fingerprint(json.dumps([*request, [case.case_id for case in kept]]))[:16]
+    folder = cache or platformdirs.user_cache_path("synthorax")
+    about, file = folder / f"chests-{key}.json", folder / f"chests-{key}.npy"
+    rows = _known(about, file, grid.size)
+    if rows is None:
+        rows = _decode(_ReadChest(store, grid, eraser), kept, file, about, workers)
+    voxels = np.load(file, mmap_mode="r")[: len(rows)]
+    spacing = np.array([row["spacing_mm"] for row in rows])
+    left = {row["case"]: row["nodules_left"] for row in rows}
+    chests = Chests(
+        [store[row["case"]] for row in rows], voxels, spacing, left, PatchSpec(grid.size, window_hu=window_hu), seed
+    )
+    tell(_told(chests, cases, eraser is not None))
+    return chests
+
+
+@dataclass(frozen=True)
+class _ReadChest:
+    """A picklable function: a case to its chest in HU and the nodules left in it; or why there is none."""
+
+    store: Store
+    grid: ChestGrid
+    eraser: Method | None
+
+    def __call__(self, entry: CaseEntry) -> tuple[Volume, int] | str:
+        try:
+            case = self.store.read(entry.case_id)
+            case, left = _erased(case, self.eraser)
+            if self.grid.region == "lungs":
+                return _box_of_lungs(case.ct, self.grid.size), left
+            return _middle(case.ct, self.grid), left
+        except InputError as error:
+            return str(error)
+
+
+def _erased(case: Case, eraser: Method | None) -> tuple[Case, int]:
+    """A case without those of its nodules that can be taken out, and the number of the others."""
+    unwanted = []
+    for nodule in case.nodules:
+        region, diameter = case.region(nodule), nodule.attributes.diameter_mm
+        if region is not None:
+            unwanted.append(Unwanted(ball_around(region, case.ct), region))
+        elif diameter is not None and case.ct.holds(case.ct.to_voxel(nodule.center_mm)):
+            unwanted.append(Unwanted(Ball(nodule.center_mm, diameter)))
+    if eraser is None or not unwanted:
+        return case, len(case.nodules)
+    edited = erase_nodules(case.ct, unwanted, eraser, derive(0, "erase", case.case_id))
+    return replace(case, ct=edited.ct), len(case.nodules) - len(unwanted)
+
+
+def _box_of_lungs(ct: Volume, size: tuple[int, int, int]) -> Volume:
+    """The box of the lungs with its margin, resized.
+
+    Raises:
+        InputError: no lungs, or fewer slices around them than a chest of this size has neighbours for.
+    """
+    mask = find_lungs(ct).mask
+    box = box_around(mask.voxels, 0)
+    corners = np.array([[side.start - 0.5 for side in box], [side.stop - 0.5 for side in box]])
+    faces = np.sort(ct.to_voxel(mask.to_world(corners)), 0)  # of the blocks that lungs are found on
+    margin = LUNG_BOX_MARGIN_MM / np.array(ct.spacing_mm)
+    low = np.clip(np.floor(faces[0] - margin + 0.5), 0, None).astype(int)
+    high = np.minimum(np.ceil(faces[1] + margin + 0.5), ct.shape).astype(int)
+    return resized_box(ct, low.tolist(), high.tolist(), size)
+
+
+def _middle(ct: Volume, grid: ChestGrid) -> Volume:
+    """The middle of a cube at the grid's spacing."""
+    extent = np.multiply(grid.size, grid.cube_mm) / ct.spacing_mm
+    low = np.clip(np.rint((ct.shape - extent) / 2), 0, None).astype(int)
+    high = np.minimum(low + np.rint(extent).astype(int), ct.shape)
+    return resized_box(ct, low.tolist(), high.tolist(), grid.size)
+
+
+def _known(about: Path, file: Path, size: tuple[int, int, int]) -> list[dict[str, Any]] | None:
+    """What the cache tells of the chests that are in it; None where they are not."""
+    try:
+        rows = json.loads(about.read_text())["chests"]
+        voxels = np.load(file, mmap_mode="r", allow_pickle=False)
+        known = [{name: row[name] for name in ("case", "spacing_mm", "nodules_left")} for row in rows]
+    except (OSError, ValueError, LookupError, TypeError, EOFError, RecursionError):
+        return None
+    return known if voxels.shape[1:] == size and len(voxels) >= len(known) > 0 else None
+
+
+def _decode(
+    read: _ReadChest, cases: Sequence[CaseEntry], file: Path, about: Path, workers: int | None
+) -> list[dict[str, Any]]:
+    """Write the chests of some cases into the cache, one at a time; returns what is known of each.
+
+    Raises:
+        InputError: no case has one.
+        OutputError: the cache cannot be written.
+    """
+    rows: list[dict[str, Any]] = []
+    reasons: list[str] = []
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(file) as temporary, open(temporary, "wb") as stream:
+            shape = (len(cases), *read.grid.size)
+            descr = np.lib.format.dtype_to_descr(np.dtype(np.int16))
+            np.lib.format.write_array_header_1_0(stream, {"descr": descr, "fortran_order": False, "shape": shape})
+            made = map_processes(read, cases, workers=workers, chunk=1, name=lambda case: case.case_id)
+            for case, found in zip(cases, with_progress(made, "chests", len(cases)), strict=True):
+                if isinstance(found, str):
+                    reasons.append(f"{case.case_id}: {found}")
+                    continue
+                chest, left = found
+                stream.write(np.ascontiguousarray(chest.voxels, np.int16).data)
+                rows.append({"case": case.case_id, "spacing_mm": list(chest.spacing_mm), "nodules_left": left})
+            stream.write(bytes(2 * math.prod(read.grid.size) * (len(cases) - len(rows))))
+            if not rows:
+                found = f"{len(cases)} training scans without lungs; the first: {reasons[0]}"
+                raise InputError(read.store.path, found, "chest CT in HU")
+        with atomic_file(about) as temporary:
+            temporary.write_text(json.dumps({"chests": rows}))
+    except OSError as error:
+        raise OutputError(file, reason(error)) from error
+    return rows
+
+
+def _told(chests: Chests, cases: Sequence[CaseEntry], is_erased: bool) -> str:
+    """What the screen says of the chests of some cases."""
+    z, y, x = chests.voxels.shape[1:]
+    spacings = [
+        f"{low:.3g} to {high:.3g}" for low, high in zip(chests.spacing_mm.min(0), chests.spacing_mm.max(0), strict=True)
+    ]
+    used = {case.case_id for case in chests.cases}
+    scans = {tuple(np.round(case.spacing_mm, 2)) for case in chests.cases}
+    told = f"{len(chests)} chests of {z} x {y} x {x} voxels, of {' x '.join(spacings)} mm (z, y, x)"
+    if len(scans) > 1:
+        told += f", resized from scans of {len(scans)} spacings"
+    if left_out := [case.case_id for case in cases if case.case_id not in used]:
+        more = ", ..." * (len(left_out) > MOST_LEFT_OUT_NAMED)
+        told += f"; {len(left_out)} training cases are none: {', '.join(left_out[:MOST_LEFT_OUT_NAMED])}{more}"
+    if nodules := sum(chests.nodules_left.values()):
+        with_them = sum(bool(n) for n in chests.nodules_left.values())
+        why = "of which no place and diameter is known" if is_erased else "as no eraser was given"
+        told += f"; {nodules} nodules of {with_them} chests stay in them, {why}"
+    if unknown := sum(case.annotated != "all" for case in chests.cases):
+        told += f"; in {unknown} of them not all nodules are known, and may be there"
+    return told
