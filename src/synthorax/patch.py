@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, TypeVar, cast
 
@@ -170,6 +170,15 @@ class ScaledPatch:
     def _view(self, diameter_mm: float, diameters: float) -> PatchSpec:
         scale = diameters * diameter_mm / min(self.finest.size_mm)
         return self.finest.magnified(min(max(scale, 1.0), self.coarsest))
+
+
+BallRule = Callable[[float, PatchSpec], float]
+"""A nodule's diameter and the patch that shows it to the diameter of the ball that an edit may change; all in mm."""
+
+
+def as_wide_as_the_nodule(diameter_mm: float, spec: PatchSpec) -> float:
+    """Return the diameter itself: the ball is as wide as the nodule."""
+    return diameter_mm
 
 
 class PatchSettings(BaseModel):

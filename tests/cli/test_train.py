@@ -84,6 +84,19 @@ def test_no_torch_and_no_other_systems_configuration_is_loaded_for_a_help():
             "train ac-wgan --data s --out new --layers 3_3",
             "--layers: ac-wgan has no such option; it takes --data",
         ),
+        *(
+            (f"train class-aware --data s --out new --preset smoke --set {setting}", f"setting {said}")
+            for setting, said in (
+                ("width=6", "width: found 6; expected a multiple of 4"),
+                ("size=16,16,16", "size: found '16,16,16'; expected a list, such as [16, 16, 16]"),
+                ("size=[16,16]", "size: found [16, 16]; expected a list, such as [16, 16, 16]"),
+                ("size=[30,16,16]", "size: found (30, 16, 16); expected voxels divisible by 4"),
+                ("shown=texture", "shown: found 'texture'; expected a list, such as [texture]"),
+                ("shown=[roundness]", "shown.0: found 'roundness'; expected 'diameter_mm', 'texture'"),
+                ("batchsize=3", "batchsize: found 3; expected a setting that there is, such as batch_size or size"),
+            )
+        ),
+        ("train class-aware --data nowhere --out new", "nowhere: found no store"),
         ("train ac-wgan --data s --out new --more-steps 5", "new: found no run; expected a run that has begun"),
         ("train lung --data lidc --out new --more-steps 5", "more steps: found lung, whose training does not go on"),
     ],

@@ -141,6 +141,38 @@ def test_an_erasure_comes_with_the_nodules_mask_on_the_in_painters_grid():
     assert (made.hu == patch.voxels)[~region].all()
 
 
+@pytest.mark.parametrize("spacing_mm", [(2.5, 0.8, 0.8), (5.0, 1.6, 1.6)])
+@pytest.mark.parametrize("off", [0.8, 1.0, 1.25])
+def test_a_nodule_has_the_diameter_on_the_voxels_of_the_scan_that_was_asked_for(spacing_mm, off):
+    def paint(hu, region, edit, seed):
+        half = np.multiply([0.5, 1, 1], off * edit.diameter_mm / 2)  # flat, as many nodules are
+        z, y, x = np.indices(hu.shape) - (np.array(hu.shape).reshape(3, 1, 1, 1) - 1) / 2
+        inside = (z / half[0]) ** 2 + (y / half[1]) ** 2 + (x / half[2]) ** 2 <= 1
+        return np.where(inside, 0, hu).astype(np.float32), inside
+
+    patch = lung(spacing_mm)
+    made, _ = edited(in_painter(paint), patch, 10)
+    assert axial_diameter_mm(np.argwhere(made.mask), patch.spacing_mm) == pytest.approx(10, abs=spacing_mm[1])
+    assert made.attributes.diameter_mm == 10
+
+
+@pytest.mark.parametrize("kind", ["in-painted", "blended"])
+def test_a_nodule_narrower_than_slices_are_thick_is_refused_and_one_as_wide_has_voxels(kind):
+    patch = lung((5.0, 0.8, 0.8))
+    method = in_painter(lambda hu, region, edit, seed: ball_of(hu, edit)) if kind == "in-painted" else BLENDED
+    with pytest.raises(InputError, match=r"4 mm; expected at least 5 mm with .*, as voxels are 5 x 0\.8 x 0\.8 mm"):
+        edited(method, patch, 4)
+    made, _ = edited(method, patch, 5)
+    assert axial_diameter_mm(np.argwhere(made.mask), patch.spacing_mm) == pytest.approx(5, abs=1)
+
+
+def test_a_nodule_whose_ball_the_grid_does_not_show_whole_is_refused():
+    method = in_painter(lambda hu, region, edit, seed: ball_of(hu, edit), ball_mm=lambda mm, spec: mm + 6)
+    assert method.reach_mm(wish(24))[1] == 16  # 30 of 32 mm
+    with pytest.raises(InputError, match=r"24\.5 mm; expected at most 24 mm with toy"):
+        method.reach_mm(wish(24.5))
+
+
 class SoftBalls:
     """A generator whose nodule is a soft ball, `off` times as wide as asked, beside a wall in every second sample."""
 
@@ -180,6 +212,9 @@ class SoftBalls:
 
     def part(self, arrays, asked, nodules, n):
         return Samples(arrays, np.arange(n), tuple(asked), nodules, ({},) * n, SPEC, self.lineage, (), n)
+
+
+BLENDED = Blended(SoftBalls())
 
 
 @pytest.mark.parametrize("off", [0.85, 1.0, 1.25])

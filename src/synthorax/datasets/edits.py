@@ -6,7 +6,7 @@ A network that fills balls learns from them to make nodules where there are some
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,18 +22,11 @@ from synthorax.datasets.progress import tell
 from synthorax.datasets.store import CaseEntry, Store
 from synthorax.errors import InputError
 from synthorax.nodule import NoduleAttributes, widest_mm
-from synthorax.patch import NEGATIVE, POSITIVE, PatchSpec, ScaledPatch
+from synthorax.patch import NEGATIVE, POSITIVE, BallRule, PatchSpec, ScaledPatch, as_wide_as_the_nodule
 from synthorax.seeding import generator
 
-BallRule = Callable[[float, PatchSpec], float]
-"""A nodule's diameter and the patch that shows it to the diameter of the ball that an edit may change; all in mm."""
 HEALTHY_WIDTHS = 4
 """Healthy places are looked for by patches of this many widths, where patches grow with the nodule."""
-
-
-def as_wide_as_the_nodule(diameter_mm: float, spec: PatchSpec) -> float:
-    """Return the diameter itself: the ball is as wide as the nodule."""
-    return diameter_mm
 
 
 class EditPatches(PatchDataset):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, zoom
 
 from synthorax.anatomy.morphology import distance_inside, eroded
-from synthorax.editing.learned import EDITED_DIAMETERS, EDITED_MARGIN_MM, onto
+from synthorax.editing.learned import EDITED_DIAMETERS, EDITED_MARGIN_MM, check_not_thinner, half_filled, onto
 from synthorax.errors import InputError
 from synthorax.makers import Edit, Filled, Generator, Options, Role, Samples
 from synthorax.nodule import NoduleAttributes
@@ -95,11 +95,13 @@ class Blended:
         """Blend a nodule into the middle of each patch; attributes not asked for are those that its sample has.
 
         Raises:
-            InputError: samples without masks, or none with a nodule.
+            InputError: samples without masks, or none with a nodule; a nodule narrower than a voxel of its patch is
+                thick.
         """
         return [self._filled(*one) for one in zip(patches, regions, edits, seeds, strict=True)]
 
     def _filled(self, patch: Volume, region: NDArray[np.bool_], edit: Edit, seed: int) -> Filled:
+        check_not_thinner(edit.diameter_mm, patch, self.name)
         made, i, notes = self._drawn(edit, seed)
         sample = _Sample.of(made, i)
         patch, scanner = replace(patch, voxels=patch.voxels.astype(np.float32)), measure_scanner(patch)
@@ -214,7 +216,7 @@ class _Sample:
         scale = float(np.clip(scale, *SAMPLE_SCALES))
         tried = []
         for _ in range(SAMPLE_FITTINGS):
-            mask = self._placed(self.mask, patch, scale) >= 0.5
+            mask = half_filled(self._placed(self.mask, patch, scale))
             found = axial_diameter_mm(np.argwhere(mask), patch.spacing_mm) if mask.any() else min(patch.spacing_mm) / 2
             tried.append((abs(found - diameter_mm), scale, mask))
             if tried[-1][0] <= min(patch.spacing_mm[1:]) / 2:

@@ -67,8 +67,8 @@ def inject_nodules(
         labels: uint8, the nodules that the scan has; the new ones get the labels after theirs.
 
     Raises:
-        InputError: too many nodules, a nodule without a voxel where nodules may be, or a method whose result is not
-            what `makers.Method` promises.
+        InputError: too many nodules, a nodule without a voxel or without one where nodules may be, or a method whose
+            result is not what `makers.Method` promises.
     """
     voxels = ct.voxels.copy()
     region = np.zeros(ct.shape, bool)
@@ -84,6 +84,10 @@ def inject_nodules(
         window = cut(made, one.place.center_mm, method.reach_mm(edit), None if one.anywhere else lungs)
         filled = fill(method, window.patch, window.region, edit, derive(seed, "nodule", i))
         assert filled.mask is not None
+        if not filled.mask.any():
+            voxel = " x ".join(f"{s:.3g}" for s in ct.spacing_mm)
+            found = f"{one.place.diameter_mm:g} mm, of which {method.name} made no voxel of {voxel} mm (z, y, x)"
+            raise InputError("diameter", found, "a wider nodule, or another place or seed")
         mask = window.nodule(filled.mask)
         if not mask.any():
             place = ", ".join(f"{c:.1f}" for c in one.place.center_mm)

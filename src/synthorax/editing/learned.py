@@ -19,8 +19,9 @@ from synthorax.errors import InputError
 from synthorax.geometry import AIR_HU, resample_like
 from synthorax.makers import Edit, Filled, Lineage, Role
 from synthorax.nodule import NoduleAttributes
-from synthorax.patch import PatchSpec, ScaledPatch
+from synthorax.patch import BallRule, PatchSpec, ScaledPatch, as_wide_as_the_nodule
 from synthorax.scanner import CONTEXT_MM, measure_scanner
+from synthorax.shapes.diameter import axial_diameter_mm
 from synthorax.volume import Volume
 
 EDITED_DIAMETERS, EDITED_MARGIN_MM = 0.8, 6.0
@@ -29,6 +30,12 @@ REPLACED_HU = 60.0
 """A voxel whose HU a network changes by this much is counted as replaced; by less, as replaced in part."""
 EVEN_MM = 1.0
 """Standard deviation of the Gaussian that evens out which voxels are counted as replaced."""
+FITTINGS = 3
+"""A nodule is made at most this often, until its mask on the scan's voxels has the diameter; the nearest counts."""
+FITTED_SCALES = (0.75, 1.4)
+"""Range of the factor by which the in-painter is asked for another diameter, so that the scan shows the one wanted."""
+MISSED_SHARE = 0.1
+"""A mask that misses the diameter by more than this part of it, and by more than half a pixel, is fitted."""
 
 
 class GridFill(NamedTuple):
@@ -79,6 +86,7 @@ class Learned:
             of `spec.of_nodule(edit.diameter_mm)`.
         name, lineage, heeds, roles: of the maker.
         keeps_noise: whether its output has the noise of a scan already.
+        ball_mm: the diameter of the ball that it fills for a nodule in a patch; as wide as the nodule if not given.
     """
 
     def __init__(
@@ -91,8 +99,9 @@ class Learned:
         heeds: frozenset[str],
         roles: frozenset[Role],
         keeps_noise: bool = False,
+        ball_mm: BallRule = as_wide_as_the_nodule,
     ) -> None:
-        self._fill, self._spec, self._keeps_noise = fill, spec, keeps_noise
+        self._fill, self._spec, self._keeps_noise, self._ball_mm = fill, spec, keeps_noise, ball_mm
         self._puts_noise_back = not keeps_noise
         self.name, self.lineage, self.heeds, self.roles = name, lineage, heeds, roles
 
@@ -106,11 +115,11 @@ class Learned:
         """Half the width of the patch that it wants to see, and the radius of the ball that it may change.
 
         Raises:
-            InputError: a nodule wider than the grid shows whole.
+            InputError: a nodule whose ball is wider than the grid shows whole.
         """
         diameter = edit.diameter_mm
-        if diameter > self._spec.widest_mm:
-            raise InputError("diameter", f"{diameter:g} mm", f"at most {self._spec.widest_mm:g} mm with {self.name}")
+        if not self._shows(diameter):
+            raise InputError("diameter", f"{diameter:g} mm", f"at most {self._widest_mm():.3g} mm with {self.name}")
         size_mm = self._spec.of_nodule(diameter).size_mm
         radius = min(EDITED_DIAMETERS * diameter + EDITED_MARGIN_MM, min(size_mm) / 2)
         return max(max(size_mm) / 2, radius + CONTEXT_MM), radius
@@ -122,8 +131,46 @@ class Learned:
         edits: Sequence[Edit],
         seeds: Sequence[int],
     ) -> list[Filled]:
-        """Do the edits on the in-painter's grid, and bring back what it changed."""
-        return [self._filled(*one) for one in zip(patches, regions, edits, seeds, strict=True)]
+        """Do the edits on the in-painter's grid, and bring back what it changed.
+
+        A nodule whose mask on the voxels of its patch misses the diameter asked for is made wider or narrower.
+
+        Raises:
+            InputError: a nodule that is to be made narrower than a voxel of its patch is thick.
+        """
+        return [self._fitted(*one) for one in zip(patches, regions, edits, seeds, strict=True)]
+
+    def _shows(self, diameter_mm: float) -> bool:
+        """Whether the grid shows a nodule and the ball that is filled for it whole."""
+        spec = self._spec.of_nodule(diameter_mm)
+        return diameter_mm <= self._spec.widest_mm and self._ball_mm(diameter_mm, spec) <= spec.widest_mm
+
+    def _widest_mm(self) -> float:
+        """The widest nodule that the grid shows with its ball, to a hundredth of a millimetre."""
+        low, high = 0.0, self._spec.widest_mm
+        while not self._shows(high) and high - low > 0.01:
+            low, high = ((low + high) / 2, high) if self._shows((low + high) / 2) else (low, (low + high) / 2)
+        return high
+
+    def _fitted(self, patch: Volume, region: NDArray[np.bool_], edit: Edit, seed: int) -> Filled:
+        """Do an edit; a new nodule gets its diameter on the patch's voxels, as near as `FITTINGS` tries bring it."""
+        if edit.kind == "erase" or edit.mask is not None:
+            return self._filled(patch, region, edit, seed)
+        wanted, asked = edit.diameter_mm, edit.diameter_mm
+        check_not_thinner(wanted, patch, self.name)
+        tried = []
+        for _ in range(FITTINGS):
+            one = replace(edit, nodule=replace(edit.nodule, diameter_mm=asked))
+            filled = self._filled(patch, region, one, seed)
+            found = _diameter_mm(filled.mask, patch)
+            tried.append((abs(found - wanted), filled))
+            if tried[-1][0] <= max(MISSED_SHARE * wanted, min(patch.spacing_mm[1:]) / 2):
+                break
+            asked = float(np.clip(asked * wanted / found, *np.multiply(FITTED_SCALES, wanted)))
+            if not self._shows(asked):
+                break
+        nearest = min(tried, key=lambda one: one[0])[1]
+        return replace(nearest, attributes=replace(nearest.attributes, diameter_mm=wanted))
 
     def on_grid(self, patch: Volume, region: NDArray[np.bool_], edit: Edit, seed: int) -> GridEdit:
         """Do an edit on the in-painter's own grid, and bring nothing back to the scan.
@@ -180,8 +227,41 @@ def onto(values: Volume, grid: Volume, *, fill: float = AIR_HU) -> NDArray[np.fl
 
 
 def _mask_onto(mask: NDArray[np.bool_], own: Volume, grid: Volume) -> NDArray[np.bool_]:
-    """A mask [z, y, x] on other voxels: those that it fills by half."""
-    return onto(replace(own, voxels=mask.astype(np.float32)), grid, fill=0) >= 0.5
+    """A mask [z, y, x] on other voxels."""
+    return half_filled(onto(replace(own, voxels=mask.astype(np.float32)), grid, fill=0))
+
+
+def half_filled(share: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return the voxels that hold at least half as much of a nodule as the voxel that holds most, [z, y, x].
+
+    Those are the voxels filled by half, unless none is filled wholly, as where slices are as thick as the nodule.
+
+    Args:
+        share: how much of each voxel is nodule, 0 to 1.
+    """
+    return (share > 0) & (share >= 0.5 * min(float(share.max()), 1.0))
+
+
+def check_not_thinner(diameter_mm: float, patch: Volume, name: str) -> None:
+    """Refuse a nodule that is narrower than the voxels of a patch are thick: the patch shows no lung of its size.
+
+    Args:
+        name: of the method.
+
+    Raises:
+        InputError: such a diameter.
+    """
+    if diameter_mm < max(patch.spacing_mm):
+        voxel = " x ".join(f"{s:.3g}" for s in patch.spacing_mm)
+        expected = f"at least {max(patch.spacing_mm):.3g} mm with {name}, as voxels are {voxel} mm (z, y, x)"
+        raise InputError("diameter", f"{diameter_mm:g} mm", expected)
+
+
+def _diameter_mm(mask: NDArray[np.bool_] | None, patch: Volume) -> float:
+    """The diameter of a mask [z, y, x]; half a pixel of an empty one."""
+    if mask is None or not mask.any():
+        return min(patch.spacing_mm[1:]) / 2
+    return axial_diameter_mm(np.argwhere(mask), patch.spacing_mm)
 
 
 def _replaced(change: NDArray[np.float32], grid: Volume) -> NDArray[np.float32]:

@@ -46,7 +46,13 @@ class ToldMethod(Learned):
         told = {"diameter_mm", *system.heeds, *config.shown} | (self._shapes.heeds if self._shapes else set())
         roles: frozenset[Role] = frozenset({"injects"})
         super().__init__(
-            self._painted, config.view, name=system.name, lineage=lineage, heeds=frozenset(told), roles=roles
+            self._painted,
+            config.view,
+            name=system.name,
+            lineage=lineage,
+            heeds=frozenset(told),
+            roles=roles,
+            ball_mm=config.ball_mm,
         )
 
     def _painted(self, hu: NDArray[np.float32], region: NDArray[np.bool_], edit: Edit, seed: int) -> GridFill:

@@ -91,15 +91,15 @@ def test_the_papers_patches_are_the_default_and_others_are_divisible_by_4():
     assert (PRESETS["paper"].critics_told, PRESETS["paper"].outlines) == (True, False)
 
 
-def filled(system, seed=0, mm=8.0, **attributes):
+def filled(system, seed=0, mm=8.0, spacing_mm=1.0, **attributes):
     """Lung with a nodule put into its middle."""
     method = system.maker(Lineage("class-aware"))
     reach, radius = method.reach_mm(Edit("inject", NoduleAttributes(diameter_mm=mm)))
-    n = 2 * int(np.ceil(reach)) + 1
+    n = 2 * int(np.ceil(reach / spacing_mm)) + 1
     hu = np.random.default_rng(0).normal(-850, 20, (n, n, n)).astype(np.float32)
-    region = np.sqrt(((np.indices(hu.shape) - n // 2) ** 2).sum(0)) <= radius
+    region = np.sqrt(((np.indices(hu.shape) - n // 2) ** 2).sum(0)) <= radius / spacing_mm
     edit = Edit("inject", NoduleAttributes(diameter_mm=mm, **attributes))
-    return hu, fill(method, Volume(hu, MM), region, edit, seed)
+    return hu, fill(method, Volume(hu, (spacing_mm,) * 3), region, edit, seed)
 
 
 def test_what_was_asked_for_is_what_is_told_of_the_nodule_and_whose_outline_it_had():
@@ -134,8 +134,8 @@ def test_without_outlines_the_network_itself_says_where_the_nodule_is():
 
 
 def test_a_nodule_narrower_than_a_voxel_is_refused():
-    with pytest.raises(InputError, match="of a voxel"):
-        filled(ClassAware(SMOKE), mm=0.8)
+    with pytest.raises(InputError, match="at least the 1 mm of a voxel of class-aware"):
+        filled(ClassAware(SMOKE), mm=0.8, spacing_mm=0.5)
 
 
 def test_bfloat16_gradients_of_the_critics_are_numbers():
