@@ -178,6 +178,13 @@ BUILT_IN = (
         "The nodule eraser of CT-SGAN: healthy lung in the place of a nodule.",
     ),
     Entry(
+        "flow",
+        "synthorax.systems.flow",
+        frozenset({"makes patches", "injects", "erases"}),
+        "store",
+        "Flow matching: nodules drawn into a scan or out of it by any of their attributes, and CT patches.",
+    ),
+    Entry(
         "features",
         "synthorax.tasks.features",
         frozenset(),

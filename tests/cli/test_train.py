@@ -74,7 +74,7 @@ def test_no_torch_and_no_other_systems_configuration_is_loaded_for_a_help():
         (
             "train alchemy",
             "system: found 'alchemy'; expected one that is trained: lung or ac-wgan or class-aware or injector or "
-            "eraser or features",
+            "eraser or flow or features",
         ),
         ("train render", "system: found 'render'; expected one that is trained"),
         ("train lung --data lidc --out new --nodules none", "--nodules: found 'none'; expected a valid integer"),

@@ -12,13 +12,15 @@ from synthorax.registry import BUILT_IN
 SOURCE = Path(synthorax.__file__).parent
 STUDIED = "lung"
 """The system with a study and a demo of its own."""
+OF_PYYAML = "default_flow_style"
+"""A parameter of PyYAML whose name holds that of a system."""
 SYSTEMS = [entry for entry in BUILT_IN if entry.package.startswith("synthorax.systems.") and entry.name != STUDIED]
 
 
 @pytest.mark.parametrize("entry", SYSTEMS, ids=lambda entry: entry.name)
 def test_no_file_outside_a_systems_package_names_it_but_the_registry(entry):
     own = SOURCE.joinpath(*entry.package.split(".")[1:])
-    name = re.compile(entry.name.replace("-", "[-_]?"), re.IGNORECASE)
+    name = re.compile(rf"(?<![a-z]){entry.name.replace('-', '[-_]?')}(?![a-z])", re.IGNORECASE)
     others = [file for file in SOURCE.rglob("*.py") if own not in file.parents and name.search(code_of(file))]
     assert [file.relative_to(SOURCE).as_posix() for file in others] == ["registry.py"]
 
@@ -29,7 +31,7 @@ def code_of(file):
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             node.value = ast.Constant("")
-    return ast.unparse(tree)
+    return ast.unparse(tree).replace(OF_PYYAML, "")
 
 
 def test_every_package_of_systems_has_a_line_in_the_registry():

@@ -32,6 +32,7 @@ for name in sys.argv[1:]:
 """
 EDITS = {"injects": "inject", "erases": "erase"}
 EDITORS = [(name, role) for name in entries() for role in EDITS if role in ROLES[name]]
+SHAPED_BY_OPTION = [e.name for e in BUILT_IN if "injects" in e.roles and "shapes" in e.options.model_fields]
 TRAINED = [*(entry.name for entry in BUILT_IN if entry.is_trained), "toy"]
 
 
@@ -191,6 +192,31 @@ def test_edits_done_together_equal_each_done_alone(name, role, maker_of, patches
 
 
 @pytest.mark.parametrize(("name", "role"), EDITORS)
+def test_an_editor_with_the_usual_options_makes_what_it_makes_without_any(name, role, maker_of, run_of, patches):
+    entry = registry()[name]
+    what = run_of(name) if entry.is_trained else name
+    chosen = hub.find(what, role, entry.make_options({}))
+    volumes, regions, seeds = (each[:1] for each in patches)
+    asked = edits(EDITS[role], regions, volumes)
+    (usual,), (found,) = (each.fill_many(volumes, regions, asked, seeds) for each in (maker_of(name, role), chosen))
+    assert found.hu.tobytes() == usual.hu.tobytes()
+
+
+@pytest.mark.parametrize("name", SHAPED_BY_OPTION)
+def test_an_option_reaches_what_injects(name, run_of, patches):
+    """A flat shape of one's own gives a flat nodule."""
+    what = run_of(name) if registry()[name].is_trained else name
+    shape = Volume(np.ones((1, 9, 9), bool), (1.0, 1.0, 1.0))
+    (volume, *_), (region, *_), _ = patches
+    edit = Edit("inject", NoduleAttributes(diameter_mm=7.0))
+    found = [
+        fill(hub.find(what, "injects", registry()[name].make_options(given)), volume, region, edit, 3).mask.sum()
+        for given in ({"shapes": shape}, {})
+    ]
+    assert found[0] < 0.7 * found[1]
+
+
+@pytest.mark.parametrize(("name", "role"), EDITORS)
 def test_an_edit_reaches_no_farther_than_the_method_sees(name, role, maker_of):
     context, region = maker_of(name, role).reach_mm(Edit(EDITS[role], NoduleAttributes(diameter_mm=8.0)))
     assert context >= region > 4.0
@@ -276,7 +302,7 @@ def test_whom_a_maker_of_patches_knows_is_known_to_what_is_trained_on_them(name,
     assert maker.lineage.seen
     samples = maker.sample([wanted(maker, 1)[0]] * 3, 4)
     api.write_samples(tmp_path / "samples", samples, seed=4)
-    check_survives(maker.lineage, frozenset(), tmp_path / "samples", train, tmp_path)
+    check_survives(maker.lineage, maker.lineage.outlines, tmp_path / "samples", train, tmp_path)
 
 
 @pytest.mark.parametrize("name", entries("injects"))
@@ -285,7 +311,7 @@ def test_whom_an_injector_knows_is_known_to_what_is_trained_on_its_scans(name, m
     write_image(tmp_path / "chest.nii.gz", chest)
     out = tmp_path / "injected"
     edited = api.inject(
-        tmp_path / "chest.nii.gz", method, at_mm=(-70.0, 0.0, 0.0), diameter_mm=14.0, out=out, force=True
+        tmp_path / "chest.nii.gz", method, at_mm=(-70.0, 0.0, 0.0), diameter_mm=7.0, out=out, force=True
     )
     origins = {nodule.extra.get("shape_origin", "") for nodule in edited.nodules} - {""}
     check_survives(method.lineage, frozenset(map(patient_key, origins)), out, train, tmp_path)

@@ -309,9 +309,12 @@ def told_of(method: str | Path | Model | Method, role: Role, options: Mapping[st
 
 
 def _options(method: str | Path | Model | Method, role: Role, options: Mapping[str, Any]) -> Options | None:
-    """The options of a method by its name; None of a maker, which has been given its options before."""
+    """The options of a method by its name or model; None of a maker, which has been given its options before."""
     from synthorax import hub
+    from synthorax.registry import registry
 
+    if isinstance(method, hub.Model):
+        return registry()[method.system.name].make_options(options)
     if not isinstance(method, str | Path):
         if options:
             raise InputError(next(iter(options)), "given beside a maker", "a maker made with these options")

@@ -69,6 +69,8 @@ def sample_chunks(model: str | Path | Model | Maker, n: int, *, seed: int = 0, *
     Raises:
         InputError: as `sample` does, at the call.
     """
+    from synthorax import hub
+
     if not 1 <= n <= MOST_SAMPLES:
         raise InputError("number of samples", str(n), f"1 to {MOST_SAMPLES}")
     maker = generator_of(model)
@@ -78,7 +80,7 @@ def sample_chunks(model: str | Path | Model | Maker, n: int, *, seed: int = 0, *
     if positive is False and attributes:
         name, value = next(iter(attributes.items()))
         raise InputError(name, f"{value:g}, of patches without a nodule", "it for nodules alone")
-    options = registry()[maker.name].make_options(given) if given else None
+    options = hub.named(registry()[maker.name].make_options(given)) if given else None
     asked = () if positive is False else (NoduleAttributes(**attributes),)
     return maker.sample([asked] * n, seed, options)
 

@@ -49,6 +49,9 @@ class EditPatches(PatchDataset):
         spec: grid and window of a patch whose place has the scale 1.
         diameters_mm: one a place.
         ball_mm: the diameter of each ball.
+        varied: each patch of a batch gets a ball of its own, whose radius is drawn evenly from that of `ball_mm` to the
+            largest that the patch shows whole. Its width then tells little of the nodule's. Places as they are have
+            the ball of `ball_mm`.
         augmentation: flips, turns and shifts.
 
     Raises:
@@ -64,6 +67,7 @@ class EditPatches(PatchDataset):
         diameters_mm: Sequence[float],
         *,
         ball_mm: BallRule = as_wide_as_the_nodule,
+        varied: bool = False,
         augmentation: Augmentation = Augmentation(),  # noqa: B008  (frozen)
         seed: int = 0,
         cache: Path | None = None,
@@ -84,42 +88,54 @@ class EditPatches(PatchDataset):
         self.attributes = tuple(p.nodule.attributes if p.nodule else NoduleAttributes() for p in self.places)
         # In the millimetres of a patch of scale 1, whose distances serve for all places.
         self._radii_mm = np.array(balls) / 2 / [place.scale for place in self.places]
+        self._most_mm = _widths_mm(spec, augmentation)[1] / 2 if varied else None
         margin = augmentation.margin(spec.size)
         grids = [
             patch_grid(store[place.case_id].grid(), place.center_mm, view, margin)
             for place, view in zip(self.places, views, strict=True)
         ]
         self._centers = [grid.to_voxel(p.center_mm) for grid, p in zip(grids, self.places, strict=True)]
-        self._healthy = np.array([place.nodule is None for place in self.places])
-        self._mask_known = self._healthy | np.array([mask.any() for mask in self._masks])
+        self.healthy = np.array([place.nodule is None for place in self.places])
+        self._mask_known = self.healthy | np.array([mask.any() for mask in self._masks])
 
     def view_of(self, row: int) -> PatchSpec:
         """The grid of a place's patch."""
         return self.spec.magnified(self.places[row].scale)
 
-    def _augmented(self, rows: NDArray[np.int64], drawn: Drawn) -> dict[str, Tensor]:
-        region = drawn.apply_nearest(np.stack([self._ball(row) for row in rows]), self.spec.size)
+    def _augmented(self, rows: NDArray[np.int64], drawn: Drawn, rng: np.random.Generator | None) -> dict[str, Tensor]:
+        radii = self._radii_mm[rows]
+        if rng is not None and self._most_mm is not None:
+            radii = rng.uniform(radii, np.maximum(radii, self._most_mm))
+        balls = [self._ball(row, mm) for row, mm in zip(rows.tolist(), radii.tolist(), strict=True)]
+        region = drawn.apply_nearest(np.stack(balls), self.spec.size)
         return {
-            **super()._augmented(rows, drawn),
+            **super()._augmented(rows, drawn, rng),
             "region": torch.from_numpy(region).float()[:, None],
             "mask_known": torch.from_numpy(self._mask_known[rows]),
-            "healthy": torch.from_numpy(self._healthy[rows]),
+            "healthy": torch.from_numpy(self.healthy[rows]),
         }
 
-    def _ball(self, row: int) -> NDArray[np.bool_]:
-        """The ball of a place in its patch with the augmentation's margin, [z, y, x]; it holds a voxel at least."""
+    def _ball(self, row: int, radius_mm: float) -> NDArray[np.bool_]:
+        """A ball about a place in its patch with the augmentation's margin, [z, y, x]; it holds a voxel at least.
+
+        Args:
+            radius_mm: in a patch of scale 1.
+        """
         center = self._centers[row]
-        ball: NDArray[np.bool_] = self.padded.distances_mm(center) <= self._radii_mm[row]
+        ball: NDArray[np.bool_] = self.padded.distances_mm(center) <= radius_mm
         nearest = np.clip(np.rint(center).astype(int), 0, np.array(ball.shape) - 1)
         ball[tuple(nearest)] = True
         return ball
 
     def shares_in_ball(self) -> NDArray[np.float64]:
         """Return how much of each outlined nodule its ball holds, 0 to 1; what it leaves out, a network sees."""
-        outlined = np.flatnonzero(self._mask_known & ~self._healthy).tolist()
+        outlined = np.flatnonzero(self._mask_known & ~self.healthy).tolist()
         masks = (self._masks[row] > 0 for row in outlined)
         return np.array(
-            [(mask & self._ball(row)).sum() / mask.sum() for row, mask in zip(outlined, masks, strict=True)]
+            [
+                (mask & self._ball(row, self._radii_mm[row])).sum() / mask.sum()
+                for row, mask in zip(outlined, masks, strict=True)
+            ]
         )
 
 
@@ -131,6 +147,7 @@ def edit_patches(
     classify: Classify = lambda nodule: POSITIVE,
     healthy: int = 0,
     ball_mm: BallRule = as_wide_as_the_nodule,
+    varied: bool = False,
     augmentation: Augmentation = Augmentation(),  # noqa: B008  (frozen)
     seed: int = 0,
     cache: Path | None = None,
@@ -145,6 +162,7 @@ def edit_patches(
         classify: a nodule's label, 1 or more; None leaves it out. Healthy places have the label 0.
         healthy: number of healthy places to look for in whole scans; cubes give all that they have. 0: none.
         ball_mm: the diameter of each ball.
+        varied: as of `EditPatches`.
         augmentation: flips, turns and shifts.
         cache: folder for decoded patches, the user's cache folder if not given.
 
@@ -164,7 +182,15 @@ def edit_patches(
         places += [place for place, _ in found]
         diameters += [mm for _, mm in found]
     patches = EditPatches(
-        store, places, base, diameters, ball_mm=ball_mm, augmentation=augmentation, seed=seed, cache=cache
+        store,
+        places,
+        base,
+        diameters,
+        ball_mm=ball_mm,
+        varied=varied,
+        augmentation=augmentation,
+        seed=seed,
+        cache=cache,
     )
     shares = patches.shares_in_ball()
     what = "nodules" if isinstance(spec, PatchSpec) else "views of nodules"

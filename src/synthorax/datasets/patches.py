@@ -176,10 +176,14 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
 
     def _cut(self, rows: NDArray[np.int64], rng: np.random.Generator | None) -> dict[str, Tensor]:
         augmentation = Augmentation(flip=False) if rng is None else self.augmentation
-        return self._augmented(rows, augmentation.draw(rng or np.random.default_rng(0), len(rows)))
+        return self._augmented(rows, augmentation.draw(rng or np.random.default_rng(0), len(rows)), rng)
 
-    def _augmented(self, rows: NDArray[np.int64], drawn: Drawn) -> dict[str, Tensor]:
-        """What a batch holds of some places, after what was drawn for each of them."""
+    def _augmented(self, rows: NDArray[np.int64], drawn: Drawn, rng: np.random.Generator | None) -> dict[str, Tensor]:
+        """What a batch holds of some places, after what was drawn for each of them.
+
+        Args:
+            rng: of whatever else is drawn for a batch; None for places as they are.
+        """
         hu = drawn.apply(self._voxels[rows], self.spec.size)
         mask = torch.from_numpy(drawn.apply_nearest(self._masks[rows], self.spec.size))
         return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -39,6 +39,7 @@ class Shape:
     notes: tuple[str, ...] = ()
 
 
+@runtime_checkable
 class ShapeSource(Protocol):
     """Gives a shape for a nodule that is wanted.
 

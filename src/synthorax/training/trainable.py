@@ -230,8 +230,11 @@ class Trainable(ABC):
         assert isinstance(mean, Tensor)
         return mean
 
-    def update(self, name: str) -> None:
+    def update(self, name: str, most_gradient: float | None = None) -> None:
         """A step of an optimiser by the gradients that are there, their mean over all processes; then they are none.
+
+        Args:
+            most_gradient: a mean gradient of a greater norm is scaled down to it.
 
         Processes average gradients here and not inside wrapped networks, because critics with a gradient penalty
         go through a network several times, and backwards twice, before one update.
@@ -243,6 +246,9 @@ class Trainable(ABC):
             mean = self.mean_of_all(flat)
             for gradient, own in zip(gradients, mean.split([g.numel() for g in gradients]), strict=True):
                 gradient.copy_(own.view_as(gradient))
+        if most_gradient is not None:
+            learned = [p for group in optimizer.param_groups for p in group["params"]]
+            torch.nn.utils.clip_grad_norm_(learned, most_gradient)
         optimizer.step()
         optimizer.zero_grad()
 

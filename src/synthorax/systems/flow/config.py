@@ -1,0 +1,217 @@
+"""What a flow is, as one frozen and typed object. No torch here."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from synthorax import makers
+from synthorax.errors import InputError
+from synthorax.patch import PatchSettings, PatchSpec, ScaledPatch
+from synthorax.rendering.config import ShapeOptions
+from synthorax.training.config import Decay, NotNegative, Positive, PositiveShare, Precision
+
+Shown = Literal[
+    "diameter_mm",
+    "texture",
+    "malignancy",
+    "spiculation",
+    "lobulation",
+    "margin",
+    "sphericity",
+    "calcification",
+    "subtlety",
+]
+ALL_SHOWN: tuple[Shown, ...] = (
+    "diameter_mm",
+    "texture",
+    "malignancy",
+    "spiculation",
+    "lobulation",
+    "margin",
+    "sphericity",
+    "calcification",
+    "subtlety",
+)
+Share = Annotated[float, Field(ge=0, lt=1)]
+MOST_CHANNELS = 2**12
+"""Channels of a layer, and patches of a batch, at most."""
+
+
+class FlowConfig(PatchSettings):
+    """The network and its training.
+
+    Attributes:
+        size: voxels of a patch (z, y, x), divisible by `fold` and by 2 for each of `widths` but the first.
+        spacing_mm: of the voxels (z, y, x) where the nodule is small.
+        window_hu: HU (low, high) that become -1 and 1.
+        diameters: a patch is at least this many diameters of its nodule wide, so that voxels grow with large nodules.
+            Training shows large nodules by each of these widths; an edit takes the middle one.
+        coarsest: voxels grow at most by this factor.
+        widths: channels of the network's grids from the finest to the coarsest, multiples of 8.
+        blocks: residual blocks of each grid on the way down, and again on the way up.
+        fold: voxels along each axis that become channels on the finest grid.
+        embedding: numbers that the time and the condition are turned into.
+        shown: attributes that the network may be told.
+        margin_mm: an edit fills a ball that is wider by this than the nodule, on each side.
+        least_margin_mm: the narrowest margin in training, which draws the ball from this one to the widest that the
+            patch shows, so that its width tells nothing of the diameter.
+        outlined: share of nodules whose outline is told in training.
+        withheld: share of the known attributes that are not told.
+        told_nothing: share of patches of which nothing is told, neither whether there is a nodule, for guidance.
+        whole: share of patches of which all voxels are drawn, so that the network makes patches out of nothing too.
+        nodule_weight: least share of a patch's loss that lies on the nodule and the voxels next to it, where an
+            outline is told.
+        time_mean, time_spread: mean and standard deviation of the logit of training's times, 0 noise and 1 CT.
+        batch_size: patches of an update, as many without a nodule as of each of three classes of diameters.
+        steps: of training.
+        learning_rate: AdamW's.
+        betas: AdamW's.
+        weight_decay: AdamW's.
+        most_gradient: gradients of a greater norm are scaled down to it.
+        rate_end: share of the learning rate that is left at the last step.
+        rate_end_from: share of the steps after which the learning rate begins to fall linearly.
+        ema_decay: of a running mean of the weights, which then makes nodules; 0 is none.
+        turns: training patches are turned by 90 degrees about the z axis half of the time, beside the flips.
+        precision: of the layers, `auto`, `32`, `tf32` or `bf16`; weights and losses stay in 32 bits. A run notes what
+            `auto` was.
+    """
+
+    size: tuple[PositiveInt, PositiveInt, PositiveInt] = (24, 24, 24)
+    diameters: tuple[float, ...] = Field(default=(1.75, 2.0, 2.5), min_length=1, max_length=8)
+    coarsest: float = Field(default=2.0, ge=1, le=8)
+    widths: tuple[PositiveInt, ...] = Field(default=(32, 96, 128), min_length=1, max_length=6)
+    blocks: int = Field(default=2, ge=1, le=8)
+    fold: Literal[1, 2, 4] = 2
+    embedding: PositiveInt = 192
+    shown: tuple[Shown, ...] = ALL_SHOWN
+    margin_mm: NotNegative = 4.5
+    least_margin_mm: NotNegative = 2.5
+    outlined: Share = 0.75
+    withheld: Share = 0.2
+    told_nothing: Share = 0.1
+    whole: Share = 0.1
+    nodule_weight: Share = 0.3
+    time_mean: float = 0.0
+    time_spread: Positive = 1.0
+    batch_size: PositiveInt = 16
+    steps: PositiveInt = 20_000
+    learning_rate: Positive = 3e-4
+    betas: tuple[Decay, Decay] = (0.9, 0.99)
+    weight_decay: NotNegative = 0.01
+    most_gradient: Positive = 1.0
+    rate_end: PositiveShare = 0.02
+    rate_end_from: Share = 0.7
+    ema_decay: Decay = 0.999
+    turns: bool = True
+    precision: Precision = "auto"
+
+    @property
+    def finest_width(self) -> int:
+        """Channels on the finest grid."""
+        return self.widths[0]
+
+    @property
+    def view(self) -> ScaledPatch:
+        """The patches around nodules, whose voxels grow with large ones."""
+        return ScaledPatch(self.patch, self.diameters, self.coarsest)
+
+    def least_ball_mm(self, diameter_mm: float, spec: PatchSpec) -> float:
+        """The diameter of the narrowest ball that training fills for a nodule."""
+        return min(diameter_mm + 2 * self.least_margin_mm, max(spec.widest_mm, diameter_mm))
+
+    def ball_mm(self, diameter_mm: float, spec: PatchSpec) -> float:
+        """The diameter of the ball that an edit fills for a nodule."""
+        return min(diameter_mm + 2 * self.margin_mm, max(spec.widest_mm, diameter_mm))
+
+    def rate(self, step: int) -> float:
+        """The share of the learning rate at a step."""
+        left = (self.steps - step) / (self.steps - self.rate_end_from * self.steps)
+        return self.rate_end + (1 - self.rate_end) * min(max(left, 0.0), 1.0)
+
+    @model_validator(mode="after")
+    def _check(self) -> FlowConfig:
+        largest = max(*self.widths, self.embedding, self.batch_size)
+        if largest > MOST_CHANNELS:
+            raise InputError("widths, embedding or batch_size", str(largest), f"at most {MOST_CHANNELS}")
+        multiple = self.fold * 2 ** (len(self.widths) - 1)
+        if any(n % multiple for n in self.size):
+            raise InputError("size", str(self.size), f"voxels divisible by {multiple}")
+        if not (min(self.diameters) > 1 and math.isfinite(max(self.diameters))):
+            raise InputError("diameters", str(self.diameters), "widths above 1")
+        if self.least_margin_mm > self.margin_mm:
+            raise InputError("least_margin_mm", f"{self.least_margin_mm:g}", f"at most margin_mm, {self.margin_mm:g}")
+        if len(set(self.shown)) < len(self.shown) or "diameter_mm" not in self.shown:
+            raise InputError("shown", ", ".join(self.shown) or "none", "each attribute once, diameter_mm among them")
+        if self.turns and (self.size[1] != self.size[2] or self.spacing_mm[1] != self.spacing_mm[2]):
+            found = f"true for {self.size} voxels of {self.spacing_mm} mm"
+            raise InputError("turns", found, "patches that are as wide along x as along y")
+        return self
+
+
+PRESETS = {
+    "compact": FlowConfig(),
+    "large": FlowConfig(
+        size=(64, 64, 64),
+        spacing_mm=(0.75, 0.75, 0.75),
+        coarsest=1.5,
+        widths=(96, 192, 256, 320),
+        embedding=512,
+        batch_size=32,
+        steps=100_000,
+        learning_rate=2e-4,
+        ema_decay=0.9995,
+    ),
+    "smoke": FlowConfig(
+        size=(16, 16, 16),
+        widths=(8, 16),
+        blocks=1,
+        embedding=16,
+        margin_mm=2.0,
+        least_margin_mm=1.0,
+        whole=0.25,
+        batch_size=4,
+        steps=6,
+        ema_decay=0.5,
+    ),
+}
+
+ABOUT_PRESETS = {
+    "compact": "patches of 24 mm, wider for large nodules; for a CPU.",
+    "large": "patches of 48 mm and 64 voxels, on a GPU.",
+    "smoke": "seconds.",
+}
+
+
+class FlowOptions(ShapeOptions):
+    """Options of drawing nodules, of erasing and of sampling.
+
+    Attributes:
+        steps: from noise to CT, 1 to 200. Each takes as long as the others; from about 8 on more change little.
+        solver: euler, or heun, which asks the network twice a step.
+        guidance: 1 draws as nodules of the condition were in training; more makes what was asked for more pronounced,
+            at twice the time.
+        precision: of the network, 32 or bf16; auto is the one that it learned in where this machine has it, else 32.
+    """
+
+    steps: int = Field(default=16, ge=1, le=200)
+    solver: Literal["euler", "heun"] = "euler"
+    guidance: float = Field(default=1.0, ge=0, le=20)
+    precision: Literal["auto", "32", "bf16"] = "auto"
+
+
+class TrainingOptions(makers.Options):
+    """Options of training, beside the configuration.
+
+    Attributes:
+        cache: folder for decoded patches; the user's cache folder if not given.
+    """
+
+    cache: Path | None = None
+
+
+Config = FlowConfig
+Options = FlowOptions

@@ -1,0 +1,151 @@
+"""The network of a rectified flow: a U-Net on folded voxels, told the time and the condition in every block."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from synthorax.errors import InputError
+from synthorax.nn.patches import check_patches
+from synthorax.nn.resampling import folded, unfolded
+
+GROUPS = 8
+"""Groups of every norm; widths are multiples of it."""
+MAPS = 3
+"""Channels of voxels that the network sees: the patch with noise in its region, the region, and the outline."""
+TIME_WAVES = 32
+"""Frequencies whose sine and cosine tell the time."""
+FASTEST_WAVE = 1000.0
+"""Radians of the fastest of them from time 0 to 1; the slowest has 1."""
+
+
+class VelocityNet(nn.Module):
+    """A patch on its way from noise to CT, the time and a condition to the direction in which the patch moves.
+
+    Blocks of `fold`^3 voxels enter and leave as channels, so that no layer but the last two runs on all voxels.
+
+    Args:
+        conditions: numbers of the condition, each the same all over a patch.
+        widths: channels of each grid, from the finest to the coarsest, multiples of `GROUPS`.
+        blocks: residual blocks of each grid on the way down, and again on the way up.
+        fold: voxels along each axis that become channels.
+        embedding: numbers that the time and the condition are turned into.
+
+    Raises:
+        InputError: a width that is no multiple of `GROUPS`.
+    """
+
+    def __init__(
+        self, conditions: int, *, widths: Sequence[int], blocks: int = 2, fold: int = 2, embedding: int = 256
+    ) -> None:
+        super().__init__()
+        if any(width % GROUPS for width in widths):
+            raise InputError("widths", ", ".join(map(str, widths)), f"multiples of {GROUPS}")
+        self.conditions, self.fold = conditions, fold
+        first = widths[0]
+        self.embedded = nn.Sequential(
+            nn.Linear(2 * TIME_WAVES + conditions, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU()
+        )
+        self.entry = _conv(MAPS * fold**3, first)
+        self.down, self.halving = nn.ModuleList(), nn.ModuleList()
+        for width, coarser in zip(widths, [*widths[1:], None], strict=True):
+            self.down.append(nn.ModuleList(_Block(width, width, embedding) for _ in range(blocks)))
+            if coarser is not None:
+                self.halving.append(nn.Conv3d(width, coarser, 2, stride=2))
+        self.doubling, self.up = nn.ModuleList(), nn.ModuleList()
+        for width, coarser in zip(reversed(widths[:-1]), reversed(widths[1:]), strict=True):
+            self.doubling.append(nn.ConvTranspose3d(coarser, width, 2, stride=2))
+            entering = [2 * width, *[width] * (blocks - 1)]
+            self.up.append(nn.ModuleList(_Block(channels, width, embedding) for channels in entering))
+        self.last = nn.GroupNorm(GROUPS, first)
+        self.out = _conv(first, fold**3)
+        nn.init.zeros_(self.out.weight)
+        assert self.out.bias is not None
+        nn.init.zeros_(self.out.bias)
+
+    @property
+    def step(self) -> int:
+        """Voxels of a patch along each axis for one on the coarsest grid."""
+        return self.fold * 2 ** len(self.halving)
+
+    def forward(
+        self,
+        patches: Float[Tensor, "b 1 z y x"],
+        region: Float[Tensor, "b 1 z y x"],
+        outline: Float[Tensor, "b 1 z y x"],
+        time: Float[Tensor, " b"],
+        told: Float[Tensor, "b k"],
+    ) -> Float[Tensor, "b 1 z y x"]:
+        """Return the velocity: CT less noise, as expected from what is seen. It counts in the region alone.
+
+        Args:
+            patches: time * CT + (1 - time) * noise in the region, CT outside it. Sizes are divisible by `step`.
+            region: 1 where the patch is drawn from noise, else 0.
+            outline: 1 in the nodule to be drawn; 0 all over where none is told.
+            time: 0, all noise, to 1, all CT.
+            told: the condition.
+
+        Raises:
+            InputError: other sizes, or another number of conditions.
+        """
+        check_patches(patches, (self.step,) * 3, self.step)
+        if told.shape[1] != self.conditions:
+            found = f"{told.shape[1]} numbers"
+            raise InputError("condition", found, f"{self.conditions}, as the network was built for")
+        embedded = self.embedded(torch.cat([waves(time), told], 1))
+        features = self.entry(folded(torch.cat([patches, region, outline], 1), self.fold))
+        kept = []
+        for depth, blocks in enumerate(self.down):
+            for block in blocks:  # type: ignore[attr-defined]
+                features = block(features, embedded)
+            if depth < len(self.halving):
+                kept.append(features)
+                features = self.halving[depth](features)
+        for double, blocks in zip(self.doubling, self.up, strict=True):
+            features = torch.cat([double(features), kept.pop()], 1)
+            for block in blocks:  # type: ignore[attr-defined]
+                features = block(features, embedded)
+        features = functional.silu(self.last(features))
+        with torch.autocast(features.device.type, enabled=False):  # in bfloat16 a voxel would be rounded to some HU
+            made: Tensor = self.out(features.to(self.out.weight.dtype))
+        return unfolded(made, self.fold)
+
+
+class _Block(nn.Module):
+    """Two convolutions beside a shortcut; the embedding scales and shifts what comes out of the second norm.
+
+    The second convolution begins at 0, so that a fresh block changes nothing.
+    """
+
+    def __init__(self, entering: int, width: int, embedding: int) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.GroupNorm(GROUPS, entering), nn.SiLU(), _conv(entering, width))
+        self.norm = nn.GroupNorm(GROUPS, width)
+        self.told = nn.Linear(embedding, 2 * width)
+        self.second = _conv(width, width)
+        self.shortcut = nn.Conv3d(entering, width, 1) if entering != width else nn.Identity()
+        nn.init.zeros_(self.second.weight)
+
+    def forward(self, features: Float[Tensor, "b c z y x"], embedded: Float[Tensor, "b e"]) -> Tensor:
+        """Features of the same grid, `width` channels."""
+        scale, shift = self.told(embedded)[:, :, None, None, None].chunk(2, 1)
+        told = self.norm(self.first(features)) * (1 + scale) + shift
+        added: Tensor = self.shortcut(features) + self.second(functional.silu(told))
+        return added
+
+
+def waves(time: Float[Tensor, " b"]) -> Float[Tensor, "b w"]:
+    """The sine and the cosine of times at `TIME_WAVES` frequencies, 1 to `FASTEST_WAVE`, each by the same factor."""
+    steps = torch.arange(TIME_WAVES, device=time.device) / (TIME_WAVES - 1)
+    angles = time[:, None] * torch.exp(steps * math.log(FASTEST_WAVE))
+    return torch.cat([angles.sin(), angles.cos()], 1)
+
+
+def _conv(entering: int, width: int) -> nn.Conv3d:
+    """A 3^3 convolution padded with zeros."""
+    return nn.Conv3d(entering, width, 3, padding=1)

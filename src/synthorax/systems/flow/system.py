@@ -1,0 +1,300 @@
+"""The flow: its training step, and the patches that it draws."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from synthorax.errors import InputError
+from synthorax.nn.inpainter import pasted
+from synthorax.seeding import derive
+from synthorax.systems.flow.conditions import ABSENT, conditions_of, nothing_of, width_of
+from synthorax.systems.flow.config import FlowConfig, FlowOptions
+from synthorax.systems.flow.networks import VelocityNet
+from synthorax.systems.flow.sampler import integrated
+from synthorax.training.config import Precision
+from synthorax.training.system import System as TrainedSystem
+from synthorax.training.trainable import FACTS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from synthorax.makers import Lineage, Options
+    from synthorax.systems.flow.method import FlowMaker
+
+USUAL_HU, SPREAD_HU = -600.0, 350.0
+"""Mean and standard deviation of the HU within 9 mm of LUNA16's nodules; they become 0 and 1 for the flow."""
+NODULE_REACH = 3
+"""Width in voxels of the cube by which an outline is widened where the loss weighs the nodule."""
+PREVIEWED = 6
+"""Training patches whose nodules the preview draws anew, by two seeds, and erases."""
+PREVIEW_STEPS = 8
+"""Steps from noise to CT in the preview."""
+
+
+class Asked(NamedTuple):
+    """Patches to draw in, and what is told of each.
+
+    Attributes:
+        patches: from -1 to 1; what they have in the region is not seen.
+        region: 1 where to draw, else 0.
+        outline: 1 in the nodule's outline; 0 all over where none is told.
+        told: as `conditions_of` gives it.
+        nothing: the condition that tells nothing, for guidance.
+    """
+
+    patches: Float[Tensor, "b 1 z y x"]
+    region: Float[Tensor, "b 1 z y x"]
+    outline: Float[Tensor, "b 1 z y x"]
+    told: Float[Tensor, "b k"]
+    nothing: Float[Tensor, "b k"]
+
+    def on(self, device: torch.device) -> Asked:
+        """The same on a device."""
+        return Asked(*(each.to(device) for each in self))
+
+
+class Flow(TrainedSystem):
+    """A rectified flow from noise to CT within a region (Liu et al. 2023), and its network's velocity.
+
+    Attributes:
+        shown: training patches for the preview, as the batches have them.
+        held_out: batches of validation patients, whose loss decides which weights are kept; none where there are none.
+
+    Facts: `attributes` [n, a], what is known of the training nodules, encoded, NaN where it is not; `healthy`, the
+    number of training patches without a nodule.
+
+    Args:
+        attributes: [n, a], of the training nodules; without them, as where weights are loaded, an empty table.
+        healthy: the fact of that name.
+    """
+
+    name = "flow"
+    memory_format = torch.channels_last_3d
+
+    def __init__(self, config: FlowConfig, seed: int = 0, attributes: Tensor | None = None, healthy: int = 0) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive(seed, "weights"))
+            network = VelocityNet(
+                width_of(len(config.shown)),
+                widths=config.widths,
+                blocks=config.blocks,
+                fold=config.fold,
+                embedding=config.embedding,
+            )
+        known = torch.zeros(0, len(config.shown)) if attributes is None else attributes
+        super().__init__(
+            config,
+            {"velocity": network},
+            seed=seed,
+            decays={"velocity": config.ema_decay},
+            facts={"attributes": known, "healthy": torch.tensor(float(healthy))},
+        )
+        self.config: FlowConfig = config
+        self.shown: Mapping[str, Tensor] | None = None
+        self.held_out: Sequence[Mapping[str, Tensor]] = ()
+
+    @classmethod
+    def restore(cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Flow:
+        model = cls(FlowConfig.model_validate(dict(config)), attributes=weights[FACTS + "attributes"])
+        model.load_weights(weights)
+        return model
+
+    def maker(self, lineage: Lineage) -> FlowMaker:
+        from synthorax.systems.flow.method import FlowMaker
+
+        return FlowMaker(self, lineage)
+
+    def editor(self, lineage: Lineage, options: Options) -> FlowMaker:
+        from synthorax.systems.flow.method import FlowMaker
+
+        return FlowMaker(self, lineage, options)
+
+    @property
+    def learned_healthy(self) -> bool:
+        """Whether it learned what lung without a nodule is like."""
+        return bool(self.facts["healthy"] > 0)
+
+    def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        config = self.config
+        optimizer = torch.optim.AdamW(
+            self.networks["velocity"].parameters(),
+            lr=config.learning_rate,
+            betas=config.betas,
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+        return {"velocity": optimizer}
+
+    def check(self, world: int) -> None:
+        if self.config.batch_size % world:
+            raise InputError("batch size", str(self.config.batch_size), f"a multiple of {world}, the processes")
+
+    def training_step(self, batch: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
+        """An update by the error of the velocity, CT less noise, at a time between them.
+
+        Args:
+            batch: ct [b, 1, z, y, x] within -1 to 1, region, outline [b, 1, z, y, x], told [b, k], outlined [b].
+        """
+        config = self.config
+        for group in self.optimizers["velocity"].param_groups:
+            group["lr"] = config.learning_rate * config.rate(step)
+        n = len(batch["ct"]) * self.share.world
+        logits = config.time_mean + config.time_spread * self.drawn("time", step, n)
+        noise = self.drawn("noise", step, n, *batch["ct"].shape[1:])
+        with self.autocast():
+            error = self._error(self._network, batch, logits.sigmoid(), noise)
+        loss = (error * loss_weights(batch, config.nodule_weight)).flatten(1).sum(1).mean()
+        loss.backward()
+        self.update("velocity", config.most_gradient)
+        return {"loss": loss.detach(), "nodule": _mean_in(error.detach(), batch["outline"])}
+
+    def _error(
+        self, network: VelocityNet, batch: Mapping[str, Tensor], time: Float[Tensor, " b"], noise: Tensor
+    ) -> Float[Tensor, "b 1 z y x"]:
+        """The square of the velocity's error."""
+        ct = self._normal(batch["ct"])
+        share = time[:, None, None, None, None]
+        under_way = torch.where(batch["region"] > 0, share * ct + (1 - share) * noise, ct)
+        found = network(under_way, batch["region"], batch["outline"], time, batch["told"])
+        return (found.float() - (ct - noise)).square()
+
+    @torch.no_grad()
+    def validation(self) -> dict[str, float]:
+        """The loss on held-out nodules, at the same times and with the same noise whenever it is measured."""
+        network, found = self._drawing, []
+        for i, batch in enumerate(self.held_out):
+            random = torch.Generator().manual_seed(derive(self.seed, "validation", i))
+            n = len(batch["ct"])
+            time = (torch.arange(n) + 0.5) / n
+            noise = torch.randn(batch["ct"].shape, generator=random)
+            moved = {name: value.to(self.device) for name, value in batch.items()}
+            with self.autocast():
+                error = self._error(network, moved, time.to(self.device), noise.to(self.device))
+            found.append((error * loss_weights(moved, self.config.nodule_weight)).flatten(1).sum(1))
+        return {"validation_loss": float(torch.cat(found).mean())}
+
+    @torch.no_grad()
+    def drawn_in(
+        self,
+        asked: Asked,
+        noise: Float[Tensor, "b 1 z y x"],
+        options: FlowOptions,
+        precision: Precision = "32",
+    ) -> Float[Tensor, "b 1 z y x"]:
+        """Draw the regions of patches from noise; returns patches from -1 to 1, on the CPU."""
+        network, own = self._drawing, asked.on(self.device)
+        ct = self._normal(own.patches)
+        without = torch.zeros_like(own.outline)
+
+        def velocity(made: Tensor, now: float) -> Tensor:
+            seen = torch.where(own.region > 0, made, ct)
+            time = torch.full((len(ct),), now, device=ct.device)
+
+            def along(outline: Tensor, told: Tensor) -> Tensor:
+                with self.autocast(precision):
+                    return network(seen, own.region, outline, time, told).float()
+
+            if options.guidance == 1:
+                return along(own.outline, own.told)
+            usual = along(without, own.nothing)
+            return usual + options.guidance * (along(own.outline, own.told) - usual)
+
+        made = integrated(velocity, noise.to(self.device), options.steps, options.solver)
+        return pasted(self._unit(made).clip(-1, 1), own.patches, own.region).cpu()
+
+    def preview(self) -> Figure | None:
+        """Middle slices of training patches: real, their nodules drawn anew by two seeds, and erased."""
+        if self.shown is None:
+            return None
+        import numpy as np
+
+        from synthorax.figures import REAL, SYNTHETIC, Slice, ct_slices
+
+        batch = {name: value[:PREVIEWED] for name, value in self.shown.items()}
+        n, attributes = len(batch["ct"]), len(self.config.shown)
+        nothing = nothing_of(batch["scale"], attributes)
+        absent = conditions_of(
+            batch["scale"],
+            torch.full((n,), ABSENT),
+            torch.zeros(n, dtype=torch.bool),
+            torch.full((n, attributes), torch.nan),
+        )
+        as_told = Asked(batch["ct"], batch["region"], batch["outline"], batch["told"], nothing)
+        erased = as_told._replace(outline=torch.zeros_like(batch["outline"]), told=absent)
+        random = torch.Generator().manual_seed(derive(self.seed, "preview"))
+        noises = [torch.randn(batch["ct"].shape, generator=random) for _ in range(2)]
+        how = FlowOptions(steps=PREVIEW_STEPS)
+        rows = [(batch["ct"], "real", REAL)]
+        rows += [(self.drawn_in(as_told, noise, how), "drawn", SYNTHETIC) for noise in noises]
+        rows += [(self.drawn_in(erased, noises[0], how), "erased", SYNTHETIC)]
+        z, y, x = (length // 2 for length in self.config.size)
+        none = np.zeros(self.config.size, bool)
+        panels = [
+            Slice(self.config.patch.to_hu(cube[0].numpy())[z], none[z], name, (y, x), colour)
+            for cubes, name, colour in rows
+            for cube in cubes
+        ]
+        return ct_slices(panels, half=max(y, x), columns=n)
+
+    def _normal(self, unit: Tensor) -> Tensor:
+        """Patches from -1 to 1 as the flow has them."""
+        middle, half = self._scale
+        return (unit * half + middle - USUAL_HU) / SPREAD_HU
+
+    def _unit(self, normal: Tensor) -> Tensor:
+        """The way back from `_normal`."""
+        middle, half = self._scale
+        return (normal * SPREAD_HU + USUAL_HU - middle) / half
+
+    @property
+    def _scale(self) -> tuple[float, float]:
+        """The middle of the HU window, and half of its width."""
+        low, high = self.config.window_hu
+        return (low + high) / 2, (high - low) / 2
+
+    @property
+    def _network(self) -> VelocityNet:
+        return cast(VelocityNet, self.networks["velocity"])
+
+    @property
+    def _drawing(self) -> VelocityNet:
+        """The network that draws: the running mean if there is one."""
+        return cast(VelocityNet, self.averages.get("velocity", self._network))
+
+
+System = Flow
+
+
+def loss_weights(batch: Mapping[str, Tensor], nodule_weight: float) -> Float[Tensor, "b 1 z y x"]:
+    """Return the weight of each voxel in a patch's loss; they sum to 1 over the region.
+
+    Where an outline is told, the nodule and the voxels next to it have at least `nodule_weight` of it together, however
+    small they are. Elsewhere all voxels count alike, as what is likelier to be a nodule must not count more where the
+    network has to find out where one may be.
+
+    Args:
+        batch: region, outline [b, 1, z, y, x].
+    """
+    region = batch["region"]
+    near = functional.max_pool3d(batch["outline"], NODULE_REACH, stride=1, padding=NODULE_REACH // 2) * region
+    all_voxels, near_voxels = (_count(each).clamp_min(1) for each in (region, near))
+    least = nodule_weight * (_count(near) > 0)
+    share = torch.maximum(least, _count(near) / all_voxels)
+    rest = region - near
+    return near * share / near_voxels + rest * (1 - share) / _count(rest).clamp_min(1)
+
+
+def _count(each: Tensor) -> Tensor:
+    """The sum over each patch, [b, 1, 1, 1, 1]."""
+    return each.sum((1, 2, 3, 4), keepdim=True)
+
+
+def _mean_in(error: Tensor, inside: Tensor) -> Tensor:
+    """The mean of errors within outlines."""
+    return (error * inside).sum() / inside.sum().clamp_min(1)

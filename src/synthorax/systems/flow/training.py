@@ -1,0 +1,175 @@
+"""The flow made ready for the loop: nodules and healthy places, and what is told of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from synthorax.datasets.augmentation import Augmentation
+from synthorax.datasets.edits import EditPatches, edit_patches
+from synthorax.datasets.lineage import training_data
+from synthorax.datasets.outlines import one_readers
+from synthorax.datasets.progress import tell
+from synthorax.datasets.store import Store
+from synthorax.errors import InputError
+from synthorax.nn.conditions import encoded
+from synthorax.nodule import Nodule, NoduleAttributes
+from synthorax.seeding import generator
+from synthorax.shapes.diameter import axial_diameters_mm
+from synthorax.systems.flow.conditions import ABSENT, NOT_TOLD, PRESENT, conditions_of
+from synthorax.systems.flow.config import FlowConfig, TrainingOptions
+from synthorax.systems.flow.system import PREVIEWED, Flow
+from synthorax.training.system import Stage, Training, Validation
+
+SIZE_CLASSES_MM = (5.5, 9.0)
+"""Diameters between the three classes of nodules of which a batch has as many each; thirds of LUNA16's."""
+MEASURED_AT_ONCE = 256
+"""Masks whose diameters are measured at once."""
+VALIDATIONS = 40
+"""How often a training measures the loss on held-out patients."""
+HELD_OUT_BATCHES = 8
+"""Batches of held-out patients that are measured."""
+
+
+def training(config: FlowConfig, data: str | Path | Store, seed: int, options: TrainingOptions) -> Training:
+    """Return a fresh model and the patches of a store's training patients, with nodules and without.
+
+    Where a store has no room for a patch without a nodule, the model learns from nodules alone, which the screen tells;
+    it then neither erases nor samples patches without a nodule.
+
+    Args:
+        data: a prepared store.
+
+    Raises:
+        InputError: no store, or one without training nodules that the patches show.
+    """
+    store = Store.of(data)
+    patches = _patches(store, "train", config, seed, options.cache)
+    rows = FlowRows(patches, encoded(with_widths(patches), config.shown), config)
+    model = Flow(config, seed, rows.of_nodules, int(patches.healthy.sum()))
+    model.shown = rows.shown()
+    validation = None
+    try:
+        held_out = _patches(store, "val", config, seed, options.cache)
+        others = FlowRows(held_out, encoded(with_widths(held_out), config.shown), config)
+        model.held_out = [others(turn) for turn in range(HELD_OUT_BATCHES)]
+        validation = Validation(model.validation, max(config.steps // VALIDATIONS, 1), "validation_loss")
+    except InputError as error:
+        tell(f"no loss on validation patients decides which weights are kept: {error}")
+    about = {"patches": len(patches), "healthy": int(patches.healthy.sum()), **training_data(store)}
+    stage = Stage("flow", config.steps, rows)
+    return Training(model, [stage], about, max(config.steps // 400, 1), config.precision, validation)
+
+
+def _patches(store: Store, split: str, config: FlowConfig, seed: int, cache: Path | None) -> EditPatches:
+    """The patches of a split, with healthy places if it has room for any."""
+
+    def found(healthy: int) -> EditPatches:
+        return edit_patches(
+            store,
+            cases,
+            config.view,
+            classify=size_class,
+            healthy=healthy,
+            ball_mm=config.least_ball_mm,
+            varied=True,
+            augmentation=Augmentation(turn=config.turns),
+            seed=seed,
+            cache=cache,
+        )
+
+    cases = store.in_split(split)
+    try:
+        return found(max(sum(len(case.nodules) for case in cases), 1))
+    except InputError as error:
+        patches = found(0)
+        tell(f"learns from nodules alone, not to erase: {error}")
+        return patches
+
+
+def size_class(nodule: Nodule) -> int:
+    """The class of a nodule's diameter, 1 to 3, or 1 where it has none."""
+    return 1 + sum((nodule.attributes.diameter_mm or 0) >= mm for mm in SIZE_CLASSES_MM)
+
+
+def with_widths(patches: EditPatches) -> list[NoduleAttributes]:
+    """Return what is known of each place's nodule, with the longest chord of its outline in a slice as its diameter.
+
+    By that chord users ask for nodules. LUNA16's diameters are means of readers and directions, which are a seventh
+    smaller. A nodule without an outline keeps its stated diameter.
+    """
+    found = list(patches.attributes)
+    for start in range(0, len(patches), MEASURED_AT_ONCE):
+        part = range(start, min(start + MEASURED_AT_ONCE, len(patches)))
+        masks = _outlines(patches, patches.rows(part))[:, 0].numpy() > 0
+        widths = axial_diameters_mm(masks, patches.spec.spacing_mm)
+        for row, mm in zip(part, widths, strict=True):
+            if np.isfinite(mm):
+                found[row] = replace(found[row], diameter_mm=float(mm * patches.places[row].scale))
+    return found
+
+
+def _outlines(patches: EditPatches, batch: dict[str, Tensor]) -> Tensor:
+    """The outlines of a batch as one reader draws them, [b, 1, z, y, x]."""
+    spacings = [patches.spec.magnified(patches.places[i].scale).spacing_mm for i in batch["index"].tolist()]
+    return one_readers(batch["mask"], spacings)
+
+
+@dataclass(frozen=True, eq=False)
+class FlowRows:
+    """Batches, as a function of the step.
+
+    Attributes:
+        attributes: [places, a], encoded.
+    """
+
+    patches: EditPatches
+    attributes: Tensor
+    config: FlowConfig
+
+    def __call__(self, step: int) -> dict[str, Tensor]:
+        """For a step ct, region, outline [b, 1, z, y, x], told [b, k] and scale [b]."""
+        config = self.config
+        batch = self.patches.batch(step, config.batch_size)
+        random = generator(self.patches.seed, "told", step)
+        n = len(batch["ct"])
+        nothing, whole, outlined = (
+            torch.from_numpy(random.random(n) < share) for share in (config.told_nothing, config.whole, config.outlined)
+        )
+        withheld = torch.from_numpy(random.random((n, len(config.shown))) < config.withheld)
+        batch["region"][whole] = 1
+        return self._with_told(batch, nothing, outlined, withheld | nothing[:, None])
+
+    @property
+    def of_nodules(self) -> Tensor:
+        """Encoded attributes of each nodule once, by the first of its views, [nodules, a]."""
+        nodules = [place.nodule for place in self.patches.places]
+        first = [i for i, own in enumerate(nodules) if own is not None and (i == 0 or own is not nodules[i - 1])]
+        return self.attributes[first]
+
+    def shown(self) -> dict[str, Tensor]:
+        """The first patches as they are, with all that is known of them, for the preview."""
+        batch = self.patches.rows(range(min(PREVIEWED, len(self.patches))))
+        n = len(batch["ct"])
+        no = torch.zeros(n, dtype=torch.bool)
+        return self._with_told(batch, no, ~no, no[:, None])
+
+    def _with_told(
+        self, batch: dict[str, Tensor], nothing: Tensor, outlined: Tensor, withheld: Tensor
+    ) -> dict[str, Tensor]:
+        outlined = outlined & batch["mask_known"] & ~batch["healthy"] & ~nothing
+        outline = _outlines(self.patches, batch) * batch["region"]
+        presence = torch.where(batch["healthy"], ABSENT, PRESENT).masked_fill(nothing, NOT_TOLD)
+        attributes = self.attributes[batch["index"]].masked_fill(withheld, NOT_TOLD)
+        scale = torch.tensor([self.patches.places[i].scale for i in batch["index"].tolist()])
+        return {
+            "ct": batch["ct"],
+            "region": batch["region"],
+            "outline": outline * outlined[:, None, None, None, None],
+            "told": conditions_of(scale, presence, outlined, attributes),
+            "scale": scale,
+        }
