@@ -176,6 +176,19 @@ def half_the_patch(diameter_mm, spec):
     return min(spec.size_mm) / 2
 
 
+def test_a_varied_ball_is_as_wide_for_small_nodules_as_for_large_ones_and_holds_each(made):
+    """Balls of cubes of 16 mm are at most 14 mm wide."""
+    cases = [ball_case(f"{mm:g} {i}", mm) for mm in (4, 9) for i in range(2)]
+    patches = made(cases, ball_mm=wider_by(2), varied=True, classify=lambda nodule: 1)
+    batch = patches.batch(0, 64)
+    widths = 2 * (batch["region"].sum((1, 2, 3, 4)) * 3 / 4 / np.pi) ** (1 / 3)
+    small = torch.from_numpy(patches.diameters_mm[batch["index"]] == 4)
+    assert (widths[small].min(), widths[small].max()) == (pytest.approx(6, abs=1.5), pytest.approx(14, abs=1.5))
+    assert (widths[~small].min(), widths[~small].max()) == (pytest.approx(11, abs=1.5), pytest.approx(14, abs=1.5))
+    as_it_is = patches.rows([0])["region"].sum()
+    assert 2 * (as_it_is * 3 / 4 / np.pi) ** (1 / 3) == pytest.approx(6, abs=0.5)
+
+
 def test_patches_that_grow_with_the_nodule_show_all_nodules_and_their_balls_alike(made):
     """Of a nodule twice as wide every voxel is twice as large; by a wider view it fills less of the patch."""
     cases = [ball_case("a", 5, size=48, voxel_mm=0.5), ball_case("b", 10, size=48)]

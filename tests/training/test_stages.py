@@ -198,3 +198,15 @@ def test_a_validation_is_measured_in_the_last_stage_alone(tmp_path):
 def test_a_stage_of_a_network_that_there_is_not_is_told(tmp_path):
     with pytest.raises(KeyError, match="stage first: teecher"):
         Pair().enter("first", frozenset({"teecher"}))
+
+
+@pytest.mark.parametrize(("most", "norm"), [(0.5, 0.5), (100.0, 10.0), (None, 10.0)])
+def test_a_gradient_steeper_than_the_most_is_scaled_down_to_it_and_others_are_left(most, norm):
+    model = Pair()
+    network = model.networks["teacher"]
+    model.optimizers = {"teacher": torch.optim.SGD(network.parameters(), lr=1.0)}
+    before = torch.cat([parameter.detach().clone().flatten() for parameter in network.parameters()])
+    network.weight.grad, network.bias.grad = torch.tensor([[6.0, 0.0, 0.0]]), torch.tensor([8.0])
+    model.update("teacher", most)
+    after = torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
+    assert float((after - before).norm()) == pytest.approx(norm, rel=1e-4)

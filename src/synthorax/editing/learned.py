@@ -208,7 +208,9 @@ class Learned:
             if self._puts_noise_back:
                 result = result + measure_scanner(patch).noise_lost(share, patch.spacing_mm, seed)
         own = None if mask is None else _mask_onto(mask & allowed, grid, patch)
-        if edit.kind == "inject" and edit.mask is not None:  # the outline asked for, which the grid's voxels would blunt
+        if (
+            edit.kind == "inject" and edit.mask is not None
+        ):  # the outline asked for, which the grid's voxels would blunt
             own = edit.mask & region
         return Filled(result, own, attributes or edit.nodule, outline, notes)
 

@@ -61,6 +61,8 @@ class FlowMaker(Learned, Generator):
         options: of edits; those of samples come with each call.
     """
 
+    takes_outlines = True
+
     def __init__(self, system: Flow, lineage: Lineage, options: Options | None = None) -> None:
         config = system.config
         self._system, self._config, self.spec = system, config, config.patch
