@@ -96,7 +96,7 @@ def _maker(what: str | Path | Model | Maker, options: Options | None, device: st
     """The maker that something names; None for a network that makes no voxels."""
     if isinstance(what, str | Path):
         if (entry := _without_weights(what)) is not None:
-            chosen = named(entry.options() if options is None else options)
+            chosen = with_makers(entry.options() if options is None else options)
             return check_maker(entry.load("maker", "maker")(chosen), entry.roles)
         what = load(what)
     if not isinstance(what, Model):
@@ -108,10 +108,10 @@ def _maker(what: str | Path | Model | Maker, options: Options | None, device: st
         from synthorax.training.devices import make_fabric
 
         what.system.move(make_fabric(device).device)
-    return what.maker(None if options is None or roles.isdisjoint(EDITS) else named(options))
+    return what.maker(None if options is None or roles.isdisjoint(EDITS) else with_makers(options))
 
 
-def named(options: Options) -> Options:
+def with_makers(options: Options) -> Options:
     """The options with a maker in the place of each model that one of them may name (`makers.Names`)."""
     from synthorax.io.images import is_image
 

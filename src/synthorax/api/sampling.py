@@ -80,7 +80,7 @@ def sample_chunks(model: str | Path | Model | Maker, n: int, *, seed: int = 0, *
     if positive is False and attributes:
         name, value = next(iter(attributes.items()))
         raise InputError(name, f"{value:g}, of patches without a nodule", "it for nodules alone")
-    options = hub.named(registry()[maker.name].make_options(given)) if given else None
+    options = hub.with_makers(registry()[maker.name].make_options(given)) if given else None
     asked = () if positive is False else (NoduleAttributes(**attributes),)
     return maker.sample([asked] * n, seed, options)
 

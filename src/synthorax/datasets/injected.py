@@ -69,10 +69,10 @@ class InjectedPatches(EditPatches):
         )
         self._injected, self._put_in = injected, put_in
 
-    def _augmented(self, rows: NDArray[np.int64], drawn: Drawn) -> dict[str, Tensor]:
+    def _augmented(self, rows: NDArray[np.int64], drawn: Drawn, rng: np.random.Generator | None) -> dict[str, Tensor]:
         hu = drawn.apply(self._injected[rows], self.spec.size)
         mask = torch.from_numpy(drawn.apply_nearest(self._put_in[rows], self.spec.size))
-        made = super()._augmented(rows, drawn)
+        made = super()._augmented(rows, drawn, rng)
         return made | {"injected": self.spec.to_unit(hu)[:, None], "mask": mask.float()[:, None]}
 
 

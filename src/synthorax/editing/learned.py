@@ -194,7 +194,7 @@ class Learned:
         return GridEdit(grid, seen, allowed, asked, made)
 
     def _filled(self, patch: Volume, region: NDArray[np.bool_], edit: Edit, seed: int) -> Filled:
-        grid, seen, allowed, _, (made, mask, attributes, outline, notes) = self.on_grid(patch, region, edit, seed)
+        grid, seen, allowed, asked, (made, mask, attributes, outline, notes) = self.on_grid(patch, region, edit, seed)
         hu, there = patch.voxels.astype(np.float32), grid.voxels
         # Beyond the window the in-painter saw a clipped value; what it left there is left in the scan.
         change = (np.where(made == seen, 0, made - there) * allowed).astype(np.float32)
@@ -208,10 +208,8 @@ class Learned:
             if self._puts_noise_back:
                 result = result + measure_scanner(patch).noise_lost(share, patch.spacing_mm, seed)
         own = None if mask is None else _mask_onto(mask & allowed, grid, patch)
-        if (
-            edit.kind == "inject" and edit.mask is not None
-        ):  # the outline asked for, which the grid's voxels would blunt
-            own = edit.mask & region
+        if edit.kind == "inject" and edit.mask is not None and mask is not None and (mask == asked.mask).all():
+            own = edit.mask & region  # made as asked for: the grid's voxels would blunt it
         return Filled(result, own, attributes or edit.nodule, outline, notes)
 
 

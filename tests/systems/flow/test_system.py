@@ -13,10 +13,10 @@ from synthorax.nn.conditions import encoded
 from synthorax.nodule import NoduleAttributes
 from synthorax.patch import PatchSpec
 from synthorax.registry import registry
-from synthorax.systems.flow.conditions import conditions_of, nothing_of
+from synthorax.systems.flow.conditions import flow_conditions, nothing_told
 from synthorax.systems.flow.config import PRESETS, FlowConfig, FlowOptions, TrainingOptions
 from synthorax.systems.flow.sampler import integrated
-from synthorax.systems.flow.system import Asked, Flow, loss_weights
+from synthorax.systems.flow.system import Flow, Gaps, loss_weights
 from synthorax.systems.flow.training import training
 from synthorax.volume import Volume
 from tests.helpers.cubes import ball_case
@@ -133,12 +133,12 @@ def test_without_guidance_to_the_condition_it_does_not_count_and_with_more_it_co
     outline[..., 6:10, 6:10, 6:10] = 1
     scale = torch.ones(1)
     told, nothing = (
-        conditions_of(scale, torch.tensor([presence]), torch.tensor([outlined]), torch.full((1, 9), torch.nan))
+        flow_conditions(scale, torch.tensor([presence]), torch.tensor([outlined]), torch.full((1, 9), torch.nan))
         for presence, outlined in ((1.0, True), (math.nan, False))
     )
 
     def drawn(asked_told, asked_outline, guidance):
-        asked = Asked(patch, torch.ones_like(patch), asked_outline, asked_told, nothing)
+        asked = Gaps(patch, torch.ones_like(patch), asked_outline, asked_told, nothing)
         return system.drawn_in(asked, noise, FlowOptions(steps=1, guidance=guidance))
 
     plain = drawn(nothing, torch.zeros_like(patch), 1.0)
@@ -153,10 +153,10 @@ def test_what_lies_outside_the_region_stays_and_what_lies_in_it_is_not_seen():
     patch, noise = (torch.randn(1, 1, 16, 16, 16, generator=random).clip(-1, 1) for _ in range(2))
     region = torch.zeros_like(patch)
     region[..., 4:12, 4:12, 4:12] = 1
-    nothing = nothing_of(torch.ones(1), len(SMOKE.shown))
+    nothing = nothing_told(torch.ones(1), len(SMOKE.shown))
 
     def drawn(seen):
-        asked = Asked(seen, region, torch.zeros_like(seen), nothing, nothing)
+        asked = Gaps(seen, region, torch.zeros_like(seen), nothing, nothing)
         return system.drawn_in(asked, noise, FlowOptions(steps=2))
 
     made = drawn(patch)
@@ -174,7 +174,7 @@ def test_a_given_mask_is_the_nodules_outline():
 
 @pytest.mark.parametrize("mask", [blob((16, 16, 16)), blob((4, 4, 4), at=(20, 20, 29)), np.zeros((41, 41, 41), bool)])
 def test_a_mask_that_the_patch_cannot_hold_is_refused(mask):
-    with pytest.raises(InputError, match="mask: .*expected voxels within the ball"):
+    with pytest.raises(InputError, match=r"mask: .*expected voxels within the ball"):
         edited(awake(), Edit("inject", NoduleAttributes(6.0), mask), region_mm=16)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from synthorax.nn.conditions import with_given
 
-ABSENT, PRESENT, NOT_TOLD = -1.0, 1.0, math.nan
+HAS_NONE, HAS_NODULE, NOT_TOLD = -1.0, 1.0, math.nan
 """Whether there is a nodule in the region."""
 
 
@@ -19,7 +19,7 @@ def width_of(attributes: int) -> int:
     return 2 + 2 * (1 + attributes)
 
 
-def conditions_of(
+def flow_conditions(
     scale: Float[Tensor, " b"],
     presence: Float[Tensor, " b"],
     outlined: Bool[Tensor, " b"],
@@ -29,7 +29,7 @@ def conditions_of(
 
     Args:
         scale: how many times as large as the smallest ones the patch's voxels are. It is always told.
-        presence: `PRESENT`, `ABSENT` or `NOT_TOLD`.
+        presence: `HAS_NODULE`, `HAS_NONE` or `NOT_TOLD`.
         outlined: whether an outline is told; if not, an outline without a voxel says nothing.
         attributes: encoded, NaN where not told.
     """
@@ -37,7 +37,7 @@ def conditions_of(
     return torch.cat([scale[:, None].log2(), outlined[:, None].float(), marked], 1)
 
 
-def nothing_of(scale: Float[Tensor, " b"], attributes: int) -> Float[Tensor, "b k"]:
+def nothing_told(scale: Float[Tensor, " b"], attributes: int) -> Float[Tensor, "b k"]:
     """Return the condition that tells nothing but the size of the voxels."""
     unknown = torch.full((len(scale), attributes), NOT_TOLD)
-    return conditions_of(scale, torch.full_like(scale, NOT_TOLD), torch.zeros(len(scale), dtype=torch.bool), unknown)
+    return flow_conditions(scale, torch.full_like(scale, NOT_TOLD), torch.zeros(len(scale), dtype=torch.bool), unknown)

@@ -13,8 +13,9 @@ from synthorax.errors import InputError
 from synthorax.patch import PatchSettings, PatchSpec, ScaledPatch
 from synthorax.rendering.config import ShapeOptions
 from synthorax.training.config import Decay, NotNegative, Positive, PositiveShare, Precision
+from synthorax.training.in_painter_config import MOST_CHANNELS
 
-Shown = Literal[
+ShownAttribute = Literal[
     "diameter_mm",
     "texture",
     "malignancy",
@@ -25,7 +26,7 @@ Shown = Literal[
     "calcification",
     "subtlety",
 ]
-ALL_SHOWN: tuple[Shown, ...] = (
+ALL_ATTRIBUTES_SHOWN: tuple[ShownAttribute, ...] = (
     "diameter_mm",
     "texture",
     "malignancy",
@@ -36,9 +37,7 @@ ALL_SHOWN: tuple[Shown, ...] = (
     "calcification",
     "subtlety",
 )
-Share = Annotated[float, Field(ge=0, lt=1)]
-MOST_CHANNELS = 2**12
-"""Channels of a layer, and patches of a batch, at most."""
+ShareBelowOne = Annotated[float, Field(ge=0, lt=1)]
 
 
 class FlowConfig(PatchSettings):
@@ -87,14 +86,14 @@ class FlowConfig(PatchSettings):
     blocks: int = Field(default=2, ge=1, le=8)
     fold: Literal[1, 2, 4] = 2
     embedding: PositiveInt = 192
-    shown: tuple[Shown, ...] = ALL_SHOWN
+    shown: tuple[ShownAttribute, ...] = ALL_ATTRIBUTES_SHOWN
     margin_mm: NotNegative = 4.5
     least_margin_mm: NotNegative = 2.5
-    outlined: Share = 0.75
-    withheld: Share = 0.2
-    told_nothing: Share = 0.1
-    whole: Share = 0.1
-    nodule_weight: Share = 0.3
+    outlined: ShareBelowOne = 0.75
+    withheld: ShareBelowOne = 0.2
+    told_nothing: ShareBelowOne = 0.1
+    whole: ShareBelowOne = 0.1
+    nodule_weight: ShareBelowOne = 0.3
     time_mean: float = 0.0
     time_spread: Positive = 1.0
     batch_size: PositiveInt = 16
@@ -104,7 +103,7 @@ class FlowConfig(PatchSettings):
     weight_decay: NotNegative = 0.01
     most_gradient: Positive = 1.0
     rate_end: PositiveShare = 0.02
-    rate_end_from: Share = 0.7
+    rate_end_from: ShareBelowOne = 0.7
     ema_decay: Decay = 0.999
     turns: bool = True
     precision: Precision = "auto"

@@ -14,10 +14,9 @@ from torch import Tensor
 from synthorax.anatomy.morphology import dilated
 from synthorax.annotations.lidc_table import lidc_patients
 from synthorax.editing.learned import GridFill, Learned
-from synthorax.editing.told_shapes import told_shape
+from synthorax.editing.told_shapes import ToldShape, told_mask, told_shape
 from synthorax.errors import InputError
-from synthorax.makers import Asked as AskedNodules
-from synthorax.makers import Edit, Generator, Lineage, Options, Role, Samples, check_heeds, options_of
+from synthorax.makers import Asked, Edit, Generator, Lineage, Options, Role, Samples, check_heeds, options_of
 from synthorax.nn.conditions import completed, decoded, encoded
 from synthorax.nodule import Nodule, NoduleAttributes, check_attributes
 from synthorax.patch import PatchSpec
@@ -26,9 +25,9 @@ from synthorax.rendering.maker import shape_source
 from synthorax.rendering.shapes import ShapeSource
 from synthorax.seeding import derive, generator
 from synthorax.shapes.diameter import as_measured, axial_diameter_mm
-from synthorax.systems.flow.conditions import ABSENT, PRESENT, conditions_of, nothing_of
+from synthorax.systems.flow.conditions import HAS_NODULE, HAS_NONE, flow_conditions, nothing_told
 from synthorax.systems.flow.config import FlowOptions
-from synthorax.systems.flow.system import Asked, Flow
+from synthorax.systems.flow.system import Flow, Gaps
 from synthorax.training.precision import of_sampling
 
 DRAWN_AT_ONCE = 8
@@ -60,8 +59,6 @@ class FlowMaker(Learned, Generator):
     Args:
         options: of edits; those of samples come with each call.
     """
-
-    takes_outlines = True
 
     def __init__(self, system: Flow, lineage: Lineage, options: Options | None = None) -> None:
         config = system.config
@@ -100,15 +97,25 @@ class FlowMaker(Learned, Generator):
             return GridFill(self._drawn(hu, ball, None, spec, seed))
         self._check(edit.nodule)
         if edit.mask is None:
-            wish = self._wish(edit.nodule, spec, ball, seed, self._shapes)
+            wish = self._wish(edit.nodule, told_shape(self._shapes, edit.nodule, spec, ball, seed))
         else:
-            if (edit.mask & ~ball).any() or not edit.mask.any():
-                wide = axial_diameter_mm(np.argwhere(edit.mask), spec.spacing_mm) if edit.mask.any() else 0
-                most = self._config.ball_mm(edit.diameter_mm, spec)
-                found = f"voxels {wide:.3g} mm wide, or beside the middle, for a nodule of {edit.diameter_mm:g} mm"
-                raise InputError("mask", found, f"voxels within the ball of {most:g} mm that {self.name} fills")
-            wish = Wish(edit.nodule, edit.mask)
+            self._check_mask(edit, spec)
+            wish = self._wish(edit.nodule, told_mask(edit.mask, spec, ball))
         return GridFill(self._drawn(hu, ball, wish, spec, seed), wish.outline, wish.told, wish.origin, wish.notes)
+
+    def _check_mask(self, edit: Edit, spec: PatchSpec) -> None:
+        """Refuse a mask for which there is no room around the middle of a patch.
+
+        Raises:
+            InputError: names its width and that of the ball that is filled.
+        """
+        assert edit.mask is not None
+        most = self._config.ball_mm(edit.diameter_mm, spec)
+        inside = np.argwhere(edit.mask)
+        if not len(inside) or (2 * spec.distances_mm()[edit.mask]).max() > most:
+            wide = f"{axial_diameter_mm(inside, spec.spacing_mm):.3g} mm wide" if len(inside) else "no voxel"
+            found = f"{wide}, or beside the middle, for a nodule of {edit.diameter_mm:g} mm"
+            raise InputError("mask", found, f"voxels within the ball of {most:g} mm that {self.name} fills")
 
     def _drawn(
         self, hu: NDArray[np.float32], ball: NDArray[np.bool_], wish: Wish | None, spec: PatchSpec, seed: int
@@ -132,25 +139,22 @@ class FlowMaker(Learned, Generator):
         has = [wish is not None for wish in wishes]
         outlines = [np.zeros(size, bool) if wish is None else wish.outline for wish in wishes]
         told = [NoduleAttributes() if wish is None else wish.told for wish in wishes]
-        presence = torch.tensor([PRESENT if one else ABSENT for one in has])
+        presence = torch.tensor([HAS_NODULE if one else HAS_NONE for one in has])
         attributes = encoded(told, self._config.shown)
-        asked = Asked(
+        asked = Gaps(
             _stacked(patches),
             _stacked(balls),
             _stacked(outlines),
-            conditions_of(scale, presence, torch.tensor(has), attributes),
-            nothing_of(scale, len(self._config.shown)),
+            flow_conditions(scale, presence, torch.tensor(has), attributes),
+            nothing_told(scale, len(self._config.shown)),
         )
         noises = [generator(seed, "flow noise").standard_normal(size, np.float32) for seed in seeds]
         precision = of_sampling(options.precision, self._config.precision, self._system.device.type)
         made = self._system.drawn_in(asked, _stacked(noises), options, precision)
         return made[:, 0].numpy()
 
-    def _wish(
-        self, asked: NoduleAttributes, spec: PatchSpec, ball: NDArray[np.bool_], seed: int, shapes: ShapeSource
-    ) -> Wish:
-        """What the network is told of a nodule that is asked for: an outline, and its own nodule's attributes too."""
-        found = told_shape(shapes, asked, spec, ball, seed)
+    def _wish(self, asked: NoduleAttributes, found: ToldShape) -> Wish:
+        """What the network is told of a nodule: its outline, and where nothing is asked for, the outlined nodule's."""
         own = {name: value for name, value in found.shape.attributes.given().items() if name in self._heard}
         return Wish(NoduleAttributes(**own | asked.given()), found.mask, found.shape.origin, found.notes)
 
@@ -172,7 +176,7 @@ class FlowMaker(Learned, Generator):
                 expected = f"{low:.3g} to {high:.3g}{unit}, as the training nodules of {self.name} have"
                 raise InputError(name, f"{value:g}{unit}", expected)
 
-    def sample(self, asked: Sequence[AskedNodules], seed: int, options: Options | None = None) -> Iterator[Samples]:
+    def sample(self, asked: Sequence[Asked], seed: int, options: Options | None = None) -> Iterator[Samples]:
         """Make patches out of noise alone, `DRAWN_AT_ONCE` in a part; each depends on its own number alone.
 
         Where no diameter is asked for, that of a training nodule like the one asked for is taken.
@@ -198,9 +202,7 @@ class FlowMaker(Learned, Generator):
         shapes = self._shapes if options is None else self._shapes_of(chosen, self.lineage)
         return self._parts(asked, seed, chosen, shapes)
 
-    def _parts(
-        self, asked: Sequence[AskedNodules], seed: int, options: FlowOptions, shapes: ShapeSource
-    ) -> Iterator[Samples]:
+    def _parts(self, asked: Sequence[Asked], seed: int, options: FlowOptions, shapes: ShapeSource) -> Iterator[Samples]:
         spec = self.spec
         for start in range(0, len(asked), DRAWN_AT_ONCE):
             index = list(range(start, min(start + DRAWN_AT_ONCE, len(asked))))
@@ -213,7 +215,7 @@ class FlowMaker(Learned, Generator):
             unit = self._unit([empty] * n, [everywhere] * n, wishes, seeds, spec, options)[: len(index)]
             yield self._samples(unit, index, each[: len(index)], wishes[: len(index)])
 
-    def _of_sample(self, asked: AskedNodules, seed: int, shapes: ShapeSource) -> Wish | None:
+    def _of_sample(self, asked: Asked, seed: int, shapes: ShapeSource) -> Wish | None:
         """What the network is told of the nodule of a sample; None of one without a nodule."""
         if not asked:
             return None
@@ -223,13 +225,13 @@ class FlowMaker(Learned, Generator):
             whole = completed(self._of_training, encoded([nodule], shown)[0], random)
             mm = float(decoded(whole[None], shown)[0, shown.index("diameter_mm")])
             nodule = replace(nodule, diameter_mm=min(mm, self.spec.widest_mm))
-        return self._wish(nodule, self.spec, np.ones(self.spec.size, bool), seed, shapes)
+        return self._wish(nodule, told_shape(shapes, nodule, self.spec, np.ones(self.spec.size, bool), seed))
 
     def _samples(
         self,
         unit: NDArray[np.float32],
         index: Sequence[int],
-        asked: Sequence[AskedNodules],
+        asked: Sequence[Asked],
         wishes: Sequence[Wish | None],
     ) -> Samples:
         spec = self.spec

@@ -13,11 +13,12 @@ from torch.nn import functional
 from synthorax.errors import InputError
 from synthorax.nn.inpainter import pasted
 from synthorax.seeding import derive
-from synthorax.systems.flow.conditions import ABSENT, conditions_of, nothing_of, width_of
+from synthorax.systems.flow.conditions import HAS_NONE, flow_conditions, nothing_told, width_of
 from synthorax.systems.flow.config import FlowConfig, FlowOptions
 from synthorax.systems.flow.networks import VelocityNet
 from synthorax.systems.flow.sampler import integrated
 from synthorax.training.config import Precision
+from synthorax.training.in_painter import PREVIEWED
 from synthorax.training.system import System as TrainedSystem
 from synthorax.training.trainable import FACTS
 
@@ -31,20 +32,18 @@ USUAL_HU, SPREAD_HU = -600.0, 350.0
 """Mean and standard deviation of the HU within 9 mm of LUNA16's nodules; they become 0 and 1 for the flow."""
 NODULE_REACH = 3
 """Width in voxels of the cube by which an outline is widened where the loss weighs the nodule."""
-PREVIEWED = 6
-"""Training patches whose nodules the preview draws anew, by two seeds, and erases."""
 PREVIEW_STEPS = 8
 """Steps from noise to CT in the preview."""
 
 
-class Asked(NamedTuple):
-    """Patches to draw in, and what is told of each.
+class Gaps(NamedTuple):
+    """Patches with a gap to draw in each, and what is told of it.
 
     Attributes:
         patches: from -1 to 1; what they have in the region is not seen.
         region: 1 where to draw, else 0.
         outline: 1 in the nodule's outline; 0 all over where none is told.
-        told: as `conditions_of` gives it.
+        told: as `flow_conditions` gives it.
         nothing: the condition that tells nothing, for guidance.
     """
 
@@ -54,9 +53,9 @@ class Asked(NamedTuple):
     told: Float[Tensor, "b k"]
     nothing: Float[Tensor, "b k"]
 
-    def on(self, device: torch.device) -> Asked:
+    def on(self, device: torch.device) -> Gaps:
         """The same on a device."""
-        return Asked(*(each.to(device) for each in self))
+        return Gaps(*(each.to(device) for each in self))
 
 
 class Flow(TrainedSystem):
@@ -182,13 +181,13 @@ class Flow(TrainedSystem):
     @torch.no_grad()
     def drawn_in(
         self,
-        asked: Asked,
+        gaps: Gaps,
         noise: Float[Tensor, "b 1 z y x"],
         options: FlowOptions,
         precision: Precision = "32",
     ) -> Float[Tensor, "b 1 z y x"]:
         """Draw the regions of patches from noise; returns patches from -1 to 1, on the CPU."""
-        network, own = self._drawing, asked.on(self.device)
+        network, own = self._drawing, gaps.on(self.device)
         ct = self._normal(own.patches)
         without = torch.zeros_like(own.outline)
 
@@ -218,14 +217,14 @@ class Flow(TrainedSystem):
 
         batch = {name: value[:PREVIEWED] for name, value in self.shown.items()}
         n, attributes = len(batch["ct"]), len(self.config.shown)
-        nothing = nothing_of(batch["scale"], attributes)
-        absent = conditions_of(
+        nothing = nothing_told(batch["scale"], attributes)
+        absent = flow_conditions(
             batch["scale"],
-            torch.full((n,), ABSENT),
+            torch.full((n,), HAS_NONE),
             torch.zeros(n, dtype=torch.bool),
             torch.full((n, attributes), torch.nan),
         )
-        as_told = Asked(batch["ct"], batch["region"], batch["outline"], batch["told"], nothing)
+        as_told = Gaps(batch["ct"], batch["region"], batch["outline"], batch["told"], nothing)
         erased = as_told._replace(outline=torch.zeros_like(batch["outline"]), told=absent)
         random = torch.Generator().manual_seed(derive(self.seed, "preview"))
         noises = [torch.randn(batch["ct"].shape, generator=random) for _ in range(2)]

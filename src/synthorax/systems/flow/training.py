@@ -20,9 +20,10 @@ from synthorax.nn.conditions import encoded
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.seeding import generator
 from synthorax.shapes.diameter import axial_diameters_mm
-from synthorax.systems.flow.conditions import ABSENT, NOT_TOLD, PRESENT, conditions_of
+from synthorax.systems.flow.conditions import HAS_NODULE, HAS_NONE, NOT_TOLD, flow_conditions
 from synthorax.systems.flow.config import FlowConfig, TrainingOptions
-from synthorax.systems.flow.system import PREVIEWED, Flow
+from synthorax.systems.flow.system import Flow
+from synthorax.training.in_painter import PREVIEWED
 from synthorax.training.system import Stage, Training, Validation
 
 SIZE_CLASSES_MM = (5.5, 9.0)
@@ -115,7 +116,7 @@ def with_widths(patches: EditPatches) -> list[NoduleAttributes]:
 
 def _outlines(patches: EditPatches, batch: dict[str, Tensor]) -> Tensor:
     """The outlines of a batch as one reader draws them, [b, 1, z, y, x]."""
-    spacings = [patches.spec.magnified(patches.places[i].scale).spacing_mm for i in batch["index"].tolist()]
+    spacings = [patches.view_of(i).spacing_mm for i in batch["index"].tolist()]
     return one_readers(batch["mask"], spacings)
 
 
@@ -163,13 +164,13 @@ class FlowRows:
     ) -> dict[str, Tensor]:
         outlined = outlined & batch["mask_known"] & ~batch["healthy"] & ~nothing
         outline = _outlines(self.patches, batch) * batch["region"]
-        presence = torch.where(batch["healthy"], ABSENT, PRESENT).masked_fill(nothing, NOT_TOLD)
+        presence = torch.where(batch["healthy"], HAS_NONE, HAS_NODULE).masked_fill(nothing, NOT_TOLD)
         attributes = self.attributes[batch["index"]].masked_fill(withheld, NOT_TOLD)
         scale = torch.tensor([self.patches.places[i].scale for i in batch["index"].tolist()])
         return {
             "ct": batch["ct"],
             "region": batch["region"],
             "outline": outline * outlined[:, None, None, None, None],
-            "told": conditions_of(scale, presence, outlined, attributes),
+            "told": flow_conditions(scale, presence, outlined, attributes),
             "scale": scale,
         }
