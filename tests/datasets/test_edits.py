@@ -146,7 +146,7 @@ def test_a_ball_that_a_patch_does_not_show_whole_is_refused(tmp_path):
 
 
 def test_no_room_for_a_healthy_place_is_told_and_scaling_is_refused(made):
-    with pytest.raises(InputError, match="no room for a patch without one"):
+    with pytest.raises(InputError, match="no room for a patch without a nodule"):
         made([ball_case("a", 8, size=20)], healthy=4)
     with pytest.raises(InputError, match="scale"):
         made([ball_case("a", 8)], augmentation=Augmentation(scale=(0.9, 1.1)))
