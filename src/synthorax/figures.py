@@ -12,18 +12,32 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LightSource
+from matplotlib.colors import LightSource, ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, zoom
 
+from synthorax.anatomy.tissue import TissueClass
 from synthorax.shapes.mesh import surface
 
 REAL, SYNTHETIC = "#3b6ea5", "#d9822b"
 """Real is blue and synthetic is orange in every picture."""
 DISPLAY_WINDOW_HU = (-1350.0, 150.0)
 """Radiology's lung window: centre -600, width 1500."""
+TISSUE_WINDOW_HU = (-1000.0, 400.0)
+"""A window in which air, lung, fat, soft tissue and bone all differ."""
+CLASS_COLOURS = {
+    TissueClass.OUTSIDE: "#10141a",
+    TissueClass.OTHER: "#3a4f66",
+    TissueClass.FAT: "#e8c95c",
+    TissueClass.WATER: "#58a6d6",
+    TissueClass.SOFT: "#c96f5a",
+    TissueClass.BONE: "#f4f1e6",
+    TissueClass.NODULE: "#35d07f",
+}
+"""Of each tissue class, in the order of their codes."""
 INK, PAPER = "#1d2733", "#ffffff"
 DPI = 110
 DISPLAY_LEVEL = 0.4
@@ -144,6 +158,43 @@ def ct_slices(
         axes.set_ylim(min(y + reach, height) - 0.5, max(y - reach, 0) - 0.5)
         axes.set_title(shown.caption, fontsize=7.5, color=INK)
     figure.subplots_adjust(0.01, 0.01, 0.99, 1 - 0.2 / (2.4 * rows), 0.05, 0.12)
+    return figure
+
+
+def tissue_slices(
+    tissues: Sequence[NDArray[np.uint8]],
+    rows: Mapping[str, Sequence[NDArray[np.number]]],
+    *,
+    captions: Sequence[str],
+    window_hu: tuple[float, float] = TISSUE_WINDOW_HU,
+) -> Figure:
+    """Slices of label maps in the colours of their tissue classes, and below them slices of CT.
+
+    Args:
+        tissues: uint8 [y, x] of `TissueClass` each, one a column.
+        rows: HU [y, x] of each column, by what the row shows.
+        captions: one a column.
+    """
+    colours = ListedColormap(list(CLASS_COLOURS.values()))
+    size = 1.7
+    width = max(size * len(tissues), 5.0)  # the legend is as wide
+    figure = Figure(figsize=(width + 0.5, size * (len(rows) + 1) + 0.5), dpi=DPI, facecolor=PAPER)
+    grid = figure.subplots(len(rows) + 1, len(tissues), squeeze=False)
+    for axes, tissue, caption in zip(grid[0], tissues, captions, strict=True):
+        axes.imshow(tissue, cmap=colours, vmin=-0.5, vmax=len(CLASS_COLOURS) - 0.5, interpolation="nearest")
+        axes.set_title(caption, fontsize=7.5, color=INK)
+    for own, (name, shown) in zip(grid[1:], rows.items(), strict=True):
+        for axes, hu in zip(own, shown, strict=True):
+            axes.imshow(hu, cmap="gray", vmin=window_hu[0], vmax=window_hu[1], interpolation="nearest")
+        own[0].set_ylabel(name, fontsize=7.5, color=INK)
+    grid[0][0].set_ylabel("label map", fontsize=7.5, color=INK)
+    for axes in grid.ravel():
+        axes.set_xticks([])
+        axes.set_yticks([])
+    handles = [Patch(facecolor=colour, edgecolor=INK, linewidth=0.4) for colour in CLASS_COLOURS.values()]
+    names = [own.name.lower() for own in CLASS_COLOURS]
+    figure.legend(handles, names, loc="lower center", ncols=len(names), fontsize=7, frameon=False, handlelength=1)
+    figure.tight_layout(rect=(0, 0.25 / figure.get_figheight(), 1, 1), pad=0.4)
     return figure
 
 

@@ -42,6 +42,8 @@ FREE_AIR_HU, UNSEEN_HU = -950, -1100
 """Air around the patient and gas are below the first HU; below the second the scanner saw nothing."""
 CUT_MM = 8.0
 """A lung that the sides of the scan cut open has a voxel this far from everything else; gaps beside the skin do not."""
+BODY_EDGE_MM = 3.0
+"""The body's border in its blocks of voxels lies at most this far from the skin."""
 OPENING_MM = 4.0
 """Parts thinner than twice this, such as the table, are not taken for the body."""
 CLOSING_MM = 8.0
@@ -120,14 +122,8 @@ def find_lungs(ct: Volume) -> Lungs:
     Raises:
         InputError: nothing in the scan has a lung's density and size.
     """
-    import SimpleITK as sitk
-
-    blocks = [
-        min(max(1, int(WORKING_MM / s)), n) for s, n in zip(reversed(ct.spacing_mm), reversed(ct.shape), strict=True)
-    ]
-    small = orient(from_sitk(sitk.BinShrink(to_sitk(ct), blocks)), "LPS")
+    small, hu = _blocks(ct)
     spacing = small.spacing_mm
-    hu = ndimage.gaussian_filter(small.voxels.astype(np.float32), 0.5)
     body = _body(hu, spacing)
     if body.any():  # what is around it costs as much time as what is in it
         box = box_around(body, 1)
@@ -146,6 +142,34 @@ def find_lungs(ct: Volume) -> Lungs:
             "scan", f"no lung of {sizes.least_lung_ml:.3g} ml", "a chest CT in HU with the wall around its lungs"
         )
     return Lungs(small, *(replace(small, voxels=mask) for mask in (lungs, airways, body)))
+
+
+def find_body(ct: Volume) -> NDArray[np.bool_]:
+    """The voxels [z, y, x] of a chest CT in HU that are the patient's, lungs filled; none where there is no patient.
+
+    Within `BODY_EDGE_MM` of the border that the blocks of `_body` have, the scan's own voxels decide.
+    """
+    small, hu = _blocks(ct)
+    body = _body(hu, small.spacing_mm)
+    if not body.any():
+        return np.zeros(ct.shape, bool)
+    inner, outer = (
+        _enlarged(replace(small, voxels=changed(body, BODY_EDGE_MM, small.spacing_mm)), ct).voxels
+        for changed in (eroded, dilated)
+    )
+    found: NDArray[np.bool_] = inner | (outer & (ct.voxels > BODY_HU))
+    return found
+
+
+def _blocks(ct: Volume) -> tuple[Volume, NDArray[np.float32]]:
+    """The means of a scan's blocks, on LPS axes, and the same without the noise of single blocks."""
+    import SimpleITK as sitk
+
+    blocks = [
+        min(max(1, int(WORKING_MM / s)), n) for s, n in zip(reversed(ct.spacing_mm), reversed(ct.shape), strict=True)
+    ]
+    small = orient(from_sitk(sitk.BinShrink(to_sitk(ct), blocks)), "LPS")
+    return small, ndimage.gaussian_filter(small.voxels.astype(np.float32), 0.5)
 
 
 def _body(hu: NDArray[np.float32], spacing_mm: tuple[float, float, float]) -> NDArray[np.bool_]:

@@ -23,6 +23,8 @@ HASHES = {
     True: "one a file; `synthorax info STORE --check` compares them all",
     False: "one a case, none of chunks, as format 1 has it; prepare the store again to have them",
 }
+MOST_DRAWN = 6
+"""Cases of a store whose label maps are drawn."""
 MOST_LABEL_VALUES = 32
 """An image with more different values is no label map."""
 
@@ -47,15 +49,17 @@ def verify(path: str | Path) -> list[FoundMark]:
     return find_marks(path)
 
 
-def info(path: str | Path, *, check: bool = False) -> dict[str, Any]:
+def info(path: str | Path, *, check: bool = False, draw: str | Path | None = None) -> dict[str, Any]:
     """What a store, run folder, bundled model, folder of samples, scan, mask or array holds.
 
     Args:
         check: read every file of a store and compare its hash with the one that was written.
+        draw: file (PNG) for a picture of the label maps of a store's tissues, beside the CT.
 
     Raises:
-        InputError: nothing that is known; with `check`, a file of the store that is missing or not as it was written,
-            or something other than a store.
+        InputError: nothing that is known; with `check`, a file of the store that is missing or not as it was written;
+            with `check` or `draw` something other than a store; with `draw` a store without label maps.
+        OutputError: the picture cannot be written.
     """
     from synthorax import hub
     from synthorax.datasets.store import is_store
@@ -68,10 +72,13 @@ def info(path: str | Path, *, check: bool = False) -> dict[str, Any]:
         raise InputError(path, "nothing", "a file or folder")
     if check and not (path.is_dir() and is_store(path)):
         raise InputError(path, "no store", "a store, the only thing whose files --check can compare")
+    if draw is not None and not (path.is_dir() and is_store(path)):
+        raise InputError(path, "no store", "a store with label maps of tissues, which --draw shows")
     if path.is_dir():
         check_listed(path)
         if is_store(path):
-            return _store(path, check)
+            about = _store(path, check)
+            return about | ({} if draw is None else {"drawn": _draw(path, Path(draw))})
         if (path / hub.CARD).is_file():
             card = hub.read_card(path)
             return {"holds": "bundled model", **card.facts, "card": card.text}
@@ -103,6 +110,7 @@ def _store(path: Path, check: bool) -> dict[str, Any]:
         "patients": {name: len(patients) for name, patients in store.splits.items()},
         "nodules": {name: sum(len(case.nodules) for case in store.in_split(name)) for name in store.splits},
         "masked_nodules": sum(nodule.label > 0 for nodule in nodules),
+        "label_maps_of_tissues": sum(case.has_tissue for case in store.cases),
         "annotated": summary.annotation_counts(store),
         "structures_not_taken": summary.structures_not_taken(store),
         "diameter_mm": _quartiles(diameters),
@@ -113,6 +121,36 @@ def _store(path: Path, check: bool) -> dict[str, Any]:
         "notes": summary.case_notes(store),
         "fingerprint": store.fingerprint,
     }
+
+
+def _draw(path: Path, out: Path) -> str:
+    """Draw the label maps of some cases of a store, in the slice with most of a nodule; returns what was drawn."""
+    from synthorax.anatomy.tissue import TissueClass
+    from synthorax.datasets.store import Store
+    from synthorax.datasets.tissue import class_shares
+    from synthorax.figures import tissue_slices
+    from synthorax.io.atomic import new_file
+
+    store = Store(path)
+    cases = [case for case in store.cases if case.has_tissue]
+    if not cases:
+        raise InputError(path, "a store without label maps of tissues", "one that was prepared with --tissue")
+    chosen = [cases[i] for i in np.unique(np.linspace(0, len(cases) - 1, MOST_DRAWN).round().astype(int))]
+    tissues, hu, captions, shares = [], [], [], []
+    for entry in chosen:
+        case = store.read(entry.case_id)
+        assert case.tissue is not None
+        area = (case.tissue == TissueClass.NODULE).sum((1, 2))
+        z = int(area.argmax()) if area.any() else len(area) // 2
+        tissues.append(case.tissue[z])
+        hu.append(case.ct.voxels[z])
+        captions.append(f"{entry.case_id[-24:]}, slice {z}")
+        shares.append(class_shares(case.tissue))
+    with new_file(out, overwrite=False, is_ours=lambda _: False, sources=[path]) as file:
+        tissue_slices(tissues, {"CT": hu}, captions=captions).savefig(file, format="png")
+    means = {name: float(np.mean([one[name] for one in shares])) for name in shares[0]}
+    told = ", ".join(f"{share:.1%} {name}" for name, share in means.items())
+    return f"{out.name}, {len(chosen)} of {len(cases)} cases with label maps; of their voxels {told}"
 
 
 def _damage(path: Path, files: int, errors: Sequence[InputError]) -> InputError:

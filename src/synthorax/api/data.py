@@ -30,6 +30,7 @@ def prepare(
     patient_from: str = "auto",
     synthetic: Sequence[str | Path] | None = None,
     only_train: bool = False,
+    tissue: bool = False,
     split: Sequence[float] = (0.7, 0.1, 0.2),
     train_patients: int | None = None,
     seed: int = 0,
@@ -59,6 +60,7 @@ def prepare(
         only_train: synthetic scans, those of the source too, are training scans alone, so that validation and test
             stay real. Those made from scans or outlines of patients of validation or test are left out and told, and
             so are those whose maker has seen such patients, or does not tell whom it has seen.
+        tissue: make a label map of each case's tissues by its HU (`anatomy.tissue`), its nodules in it.
         split: shares of patients in train, val and test, where the source does not say.
         train_patients: keep at most so many of train, as if there were no more; all if not given.
         workers: processes; one a core if not given.
@@ -115,6 +117,7 @@ def prepare(
         request,
         notes=found.notes,
         joined=join(made, found.sources, only_train),
+        tissue=tissue,
         fractions=split,
         train_patients=train_patients,
         seed=seed,
@@ -130,6 +133,7 @@ def prepare_phantom(
     *,
     spacing_mm: tuple[float, float, float] | None = (1.5, 1.5, 1.5),
     nodules: float = 2.5,
+    tissue: bool = False,
     split: Sequence[float] = (0.7, 0.1, 0.2),
     train_patients: int | None = None,
     seed: int = 0,
@@ -145,6 +149,7 @@ def prepare_phantom(
         scans: how many.
         spacing_mm: (z, y, x); each scan's own, as scanners vary, if None.
         nodules: mean number in a scan.
+        tissue: keep the label map of each phantom's tissues, its nodules in it.
         split: shares of patients in train, val and test.
         train_patients: keep at most so many of train, as if there were no more; all if not given.
         workers: processes; one a core if not given.
@@ -171,6 +176,7 @@ def prepare_phantom(
         sources,
         Path(out).resolve(),
         request,
+        tissue=tissue,
         fractions=split,
         train_patients=train_patients,
         seed=seed,

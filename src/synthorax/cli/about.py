@@ -17,7 +17,13 @@ UNFIT_EXIT = 1
 """Exit code of `doctor` on a machine that is not fit."""
 
 
-def info(path: Path, *, check: bool = False, json: Annotated[bool, Parameter(name="--json")] = False) -> None:
+def info(
+    path: Path,
+    *,
+    check: bool = False,
+    draw: Path | None = None,
+    json: Annotated[bool, Parameter(name="--json")] = False,
+) -> None:
     """What a path holds: a store, run folder, folder of samples, DICOM folder, scan, mask or array; a model's card.
 
     Parameters
@@ -26,10 +32,12 @@ def info(path: Path, *, check: bool = False, json: Annotated[bool, Parameter(nam
         File or folder, or the name of a bundled model.
     check
         Read every file of a store and compare its hash with the one that was written.
+    draw
+        Picture (PNG) to write of the label maps of a store's tissues, beside the CT.
     json
         Print JSON.
     """
-    found = api.info(path, check=check)
+    found = api.info(path, check=check, draw=draw)
     if json:
         print(dumps(found, indent=1))
     elif found["holds"] == "bundled model":

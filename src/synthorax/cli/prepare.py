@@ -81,6 +81,9 @@ class StoreOptions:
     ----------
     out
         Store to write, a Zarr 3 group.
+    tissue
+        Keep a label map of each case's tissues (outside, lung and other, fat, water, soft, bone, nodule), from which
+        systems paint CT. The phantom knows its own; of other scans the HU tell.
     split
         Shares of patients in train, val and test, where the source does not say.
     train_patients
@@ -96,6 +99,7 @@ class StoreOptions:
     """
 
     out: Path
+    tissue: typing.Annotated[bool, Parameter(negative="")] = False
     split: str = "0.7,0.1,0.2"
     train_patients: int | None = None
     seed: int = 0

@@ -93,6 +93,7 @@ class Layout:
 CASE_ARRAYS = {
     "ct": Layout("int16", (32, 128, 128), ("z", "y", "x"), outside=AIR_HU),
     "regions": Layout("uint8", (2**20,), ("byte",)),
+    "tissue": Layout("uint8", (32, 128, 128), ("z", "y", "x")),
 }
 """The arrays of a case. Chunks are small enough that a nodule's cube touches few of them, and large enough that a scan
 has few."""

@@ -36,6 +36,8 @@ MOST_AXIS_VOXELS = 2**16
 """Most voxels of a case along an axis."""
 ORTHONORMAL = 1e-4
 """Largest deviation of an axis's direction, as `Volume` allows."""
+WHOLE_MM = 150.0
+"""A case at least this wide and deep is a scan, whose lungs can be found; a smaller one is a cube."""
 KNOW_ALL = ("lidc", "luna16", "patches", "phantom")
 """Kinds of sources whose scans have all their nodules marked."""
 
@@ -83,6 +85,7 @@ class Case:
         source_patient: `provenance.patient_key` of the patient whose scan a synthetic case was made from.
         notes: what was left out or mended when it was read.
         lineage: whose data stands behind a synthetic case; None for a patient's, and where nothing tells.
+        tissue: uint8 [z, y, x] of `anatomy.tissue.TissueClass`, the nodules in it; None where no label map was made.
     """
 
     case_id: str
@@ -98,6 +101,7 @@ class Case:
     source_patient: str = ""
     notes: tuple[str, ...] = ()
     lineage: Lineage | None = None
+    tissue: NDArray[np.uint8] | None = None
 
     def label_map(self) -> NDArray[np.uint8] | NDArray[np.uint16]:
         """The label of each voxel's nodule [z, y, x], 0 outside them; where nodules overlap, of the smaller."""
@@ -121,6 +125,7 @@ class CaseEntry:
         metadata_sha256: of the file `zarr.json` of the case, which holds the hashes of all chunks; empty in format 1.
         given_split: what its source said; a store's splits are `Store.splits`.
         lineage: whose data stands behind a synthetic case; None for a patient's, and where nothing tells.
+        has_tissue: whether the store holds the label map of its tissues.
     """
 
     case_id: str
@@ -140,6 +145,12 @@ class CaseEntry:
     given_split: Split | None = None
     notes: tuple[str, ...] = ()
     lineage: Lineage | None = None
+    has_tissue: bool = False
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the case is a scan with lungs to be found in it, and no cube."""
+        return spans_a_chest(self.shape, self.spacing_mm)
 
     @property
     def has_mask(self) -> bool:
@@ -174,11 +185,18 @@ class CaseEntry:
                 "given_split": case.split,
                 "notes": [without_folders(note) for note in case.notes],
                 **({} if case.lineage is None else {"lineage": case.lineage.row()}),
+                **({} if case.tissue is None else {"has_tissue": True}),
             }
         )
 
-    def case(self, ct: NDArray[np.int16], regions: Sequence[Region], points: Sequence[MarkedPoint]) -> Case:
-        """The case of this entry, with its voxels [z, y, x] in HU, its nodules' regions and its points."""
+    def case(
+        self,
+        ct: NDArray[np.int16],
+        regions: Sequence[Region],
+        points: Sequence[MarkedPoint],
+        tissue: NDArray[np.uint8] | None = None,
+    ) -> Case:
+        """The case of this entry, with its voxels [z, y, x] in HU, its nodules' regions, its points and its tissues."""
         return Case(
             case_id=self.case_id,
             patient_id=self.patient_id,
@@ -193,13 +211,15 @@ class CaseEntry:
             source_patient=self.source_patient,
             notes=self.notes,
             lineage=self.lineage,
+            tissue=tissue,
         )
 
     def row(self) -> dict[str, Any]:
-        """The entry as JSON can hold it; without `lineage` where there is none, so that older hashes still hold."""
+        """The entry as JSON can hold it, without the fields that older stores do not have where they say nothing."""
         row = vars(self) | {"nodules": [nodule.row() for nodule in self.nodules]}
-        del row["lineage"]
-        return row if self.lineage is None else row | {"lineage": self.lineage.row()}
+        del row["lineage"], row["has_tissue"]
+        row |= {} if self.lineage is None else {"lineage": self.lineage.row()}
+        return row | ({"has_tissue": True} if self.has_tissue else {})
 
     @classmethod
     def from_row(cls, row: Any) -> CaseEntry:
@@ -252,6 +272,7 @@ class CaseEntry:
             given_split=None if given is None else rows.one_of(given, "given_split", SPLITS),
             notes=rows.texts(row.get("notes", []), "notes"),
             lineage=None if row.get("lineage") is None else _lineage(row["lineage"]),
+            has_tissue=row.get("has_tissue") is True,
         )
 
     def volume(self, voxels: NDArray) -> Volume:
@@ -261,6 +282,11 @@ class CaseEntry:
     def grid(self) -> Volume:
         """The geometry of the case; its voxels are 0 and take no memory."""
         return self.volume(np.broadcast_to(np.int16(0), self.shape))
+
+
+def spans_a_chest(shape: Sequence[int], spacing_mm: Sequence[float]) -> bool:
+    """Whether a grid of voxels (z, y, x) is as wide and deep as a chest, `WHOLE_MM` or more."""
+    return min(n * s for n, s in zip(shape[1:], spacing_mm[1:], strict=True)) >= WHOLE_MM
 
 
 def upgraded(row: Mapping[str, Any], source: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from torch import Tensor
 from synthorax.anatomy.lungs import find_lungs
 from synthorax.anatomy.morphology import box_around
 from synthorax.anatomy.placement import Ball
-from synthorax.datasets.places import is_whole
 from synthorax.datasets.progress import tell, with_progress
 from synthorax.datasets.store import Case, CaseEntry, Store
 from synthorax.editing.erase import Unwanted, erase_nodules
@@ -61,9 +60,9 @@ class ChestGrid:
     def holds(self, case: CaseEntry) -> bool:
         """Whether a case is of the kind that the region asks for: a whole scan, or a cube wide enough."""
         if self.region == "lungs":
-            return is_whole(case)
+            return case.is_whole
         width = np.multiply(case.shape, case.spacing_mm)
-        return not is_whole(case) and bool((width >= np.multiply(np.subtract(self.size, 1), self.cube_mm)).all())
+        return not case.is_whole and bool((width >= np.multiply(np.subtract(self.size, 1), self.cube_mm)).all())
 
 
 class Chests:

@@ -4,6 +4,7 @@
     FILE/index.json  what was packed, the store's fingerprint and splits, and a row a case
     FILE/<n>.ct      HU of case n: one step of the reversible 5/3 wavelet along z, then lossless JPEG 2000
     FILE/<n>.regions the packed bits of its nodules' boxed masks, deflated; missing where nobody marked voxels
+    FILE/<n>.tissue  the tissue class of each voxel, deflated; only of whole cases whose store has it
 
 What a file claims of its sizes is compared with the rows of its index, and those with what a scan may have, before
 anything is allocated. Packs of format 1, which hold label maps, are still read.
@@ -39,8 +40,16 @@ from synthorax.datasets.case import (
     lineages_joined,
     upgraded,
 )
-from synthorax.datasets.pack_codec import decode_ct, decode_mask, decode_regions, encode_ct, encode_regions
-from synthorax.datasets.progress import with_progress
+from synthorax.datasets.pack_codec import (
+    decode_classes,
+    decode_ct,
+    decode_mask,
+    decode_regions,
+    encode_classes,
+    encode_ct,
+    encode_regions,
+)
+from synthorax.datasets.progress import tell, with_progress
 from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_folder, new_file
 from synthorax.provenance import without_folders
@@ -198,7 +207,22 @@ class Pack:
         Raises:
             InputError: a damaged pack.
         """
-        return self.entries[number].case(self.ct(number), self.regions(number), self.points(number))
+        tissue = self.tissue(number)
+        return self.entries[number].case(self.ct(number), self.regions(number), self.points(number), tissue)
+
+    def tissue(self, number: int) -> NDArray[np.uint8] | None:
+        """The tissue class of each voxel [z, y, x] of a case; None where its store had none.
+
+        Raises:
+            InputError: a damaged pack.
+        """
+        entry = self.entries[number]
+        if not entry.has_tissue:
+            return None
+        try:
+            return decode_classes(self._read(f"{number}.tissue"), entry.shape)
+        except PACK_DAMAGE as error:
+            raise self._damage(error) from error
 
     def points(self, number: int) -> tuple[MarkedPoint, ...]:
         """What else is marked in a case.
@@ -244,6 +268,8 @@ def pack_store(
             raise InputError("split", repr(split), " or ".join(SPLITS))
     cases = [case for case in store.cases if store.split_of(case.patient_id) in request.splits]
     jobs = [(case.case_id, None) for case in cases] if request.size is None else _patches(store, request)
+    if request.size is not None and any(case.has_tissue for case in cases):
+        tell("label maps of tissues are left out: a pack of patches has none")
     if not jobs:
         what = "case" if request.size is None else "nodule"
         raise InputError(store.path, f"no {what} in {', '.join(request.splits)}", "one or more")
@@ -261,11 +287,10 @@ def pack_store(
     }
     encoded = map_processes(_Encode(store, request), jobs, workers=workers, chunk=16)
     with new_file(out, overwrite=overwrite, is_ours=is_pack) as file, ZipFile(file, "w") as zipped:
-        for number, (row, ct, regions) in enumerate(with_progress(encoded, "pack", len(jobs))):
+        for number, (row, members) in enumerate(with_progress(encoded, "pack", len(jobs))):
             index["cases"].append(row)
-            zipped.writestr(ZipInfo(f"{number}.ct"), ct)
-            if regions is not None:
-                zipped.writestr(ZipInfo(f"{number}.regions"), regions)
+            for kind, data in members.items():
+                zipped.writestr(ZipInfo(f"{number}.{kind}"), data)
         index["cases"], lineages = lineages_apart(index["cases"])
         index |= {"lineages": lineages} if lineages else {}
         zipped.writestr(ZipInfo(PACK_INDEX), json.dumps(index, allow_nan=False))
@@ -311,17 +336,22 @@ PackJob = tuple[str, "Place | None"]
 
 @dataclass(frozen=True)
 class _Encode:
-    """A picklable function: a job to its case's row and bytes."""
+    """A picklable function: a job to its case's row, and the bytes of its members by their kinds."""
 
     store: Store
     request: PackRequest
 
-    def __call__(self, job: PackJob) -> tuple[dict[str, Any], bytes, bytes | None]:
+    def __call__(self, job: PackJob) -> tuple[dict[str, Any], dict[str, bytes]]:
         name, place = job
         case = self.store.read(name) if place is None else self._patch(name, place)
         voxels = np.rint(case.ct.voxels / self.request.hu_step).astype(np.int16)
         row = CaseEntry.of(case).row() | {"points": [point.row() for point in case.points]}
-        return row, encode_ct(voxels), encode_regions(case.regions) if case.regions else None
+        members = {"ct": encode_ct(voxels)}
+        if case.regions:
+            members["regions"] = encode_regions(case.regions)
+        if case.tissue is not None:
+            members["tissue"] = encode_classes(case.tissue)
+        return row, members
 
     def _patch(self, name: str, place: Place) -> Case:
         """The patch of a place as a case; one without a nodule has no margin, which might show one."""

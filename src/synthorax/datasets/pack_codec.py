@@ -86,6 +86,20 @@ def decode_regions(data: bytes, boxes: Sequence[VoxelBox]) -> tuple[Region, ...]
     return unpack_regions(np.frombuffer(bits, np.uint8), boxes)
 
 
+def encode_classes(tissue: NDArray[np.uint8]) -> bytes:
+    """The tissue class of each voxel [z, y, x], deflated."""
+    return zlib.compress(np.ascontiguousarray(tissue).tobytes(), 6)
+
+
+def decode_classes(data: bytes, shape: Sequence[int]) -> NDArray[np.uint8]:
+    """The way back.
+
+    Raises:
+        ValueError: not what `encode_classes` made of this shape.
+    """
+    return np.frombuffer(_inflated(data, math.prod(shape)), np.uint8).reshape(tuple(shape))
+
+
 def decode_mask(data: bytes, shape: Sequence[int]) -> NDArray[np.uint8]:
     """The label map [z, y, x] of a case of format 1: a byte that counts its bit planes, and those, deflated.
 

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from synthorax.anatomy.lungs import Lungs
 from synthorax.anatomy.placement import Clearance, Placement, Site
+from synthorax.anatomy.tissue import TissueClass, tissue_classes
 from synthorax.annotations.lidc_table import draw_reading, lidc_patients
 from synthorax.datasets.splits import FRACTIONS, split_patients
 from synthorax.datasets.store import SPLITS, Case, Split
@@ -64,6 +66,13 @@ class Phantom:
     nodules: tuple[Nodule, ...]
     chest: Chest
     scanner: Scanner
+
+    @property
+    def tissue(self) -> NDArray[np.uint8]:
+        """The `TissueClass` of every voxel [z, y, x], the nodules in it."""
+        classes = tissue_classes(self.chest.tissues)
+        classes[self.mask.voxels > 0] = TissueClass.NODULE
+        return classes
 
 
 def make_phantom(
@@ -182,6 +191,7 @@ class PhantomSource:
             split=self.split,
             synthetic=Origin("phantom", "", seed).mark,
             notes=notes,
+            tissue=made.tissue,
         )
 
     @staticmethod

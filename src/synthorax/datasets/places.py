@@ -46,8 +46,6 @@ POINT_MM = 5.0
 DENSE_MM, DENSE_HU = 5.0, -500.0
 """In a scan of which some nodules are known, no cube of this width next to a patch has more HU than this in the mean.
 A solid nodule of that diameter has; so have the larger vessels, and the wall."""
-WHOLE_MM = 150.0
-"""A case at least this wide and deep is a scan, whose lungs can be found; a smaller one is a cube."""
 PLACE_TRIES = 30
 """Candidates drawn for each healthy site before the search gives up."""
 PLACES_RECIPE = 4
@@ -107,8 +105,8 @@ def negative_places(
         found = [Place(case.case_id, case.patient_id, (x, y, z), None, label) for case, (x, y, z) in known]
         tell(_told(cases, found))
         return found
-    whole = [case for case in cases if is_whole(case)]
-    found = corner_places(store, [case for case in cases if not is_whole(case)], spec, label, margin)
+    whole = [case for case in cases if case.is_whole]
+    found = corner_places(store, [case for case in cases if not case.is_whole], spec, label, margin)
     found += lung_places(store, whole, spec, count, seed, label, margin) if whole else []
     with suppress(OSError, OutputError):
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -190,11 +188,6 @@ def lung_places(
     return made
 
 
-def is_whole(case: CaseEntry) -> bool:
-    """Whether a case is a scan with lungs to be found in it, and no cube."""
-    return bool(min(np.multiply(case.shape, case.spacing_mm)[1:]) >= WHOLE_MM)
-
-
 @dataclass(frozen=True, eq=False)
 class _Known:
     """The nodules and findings of a scan, in world millimetres.
@@ -235,7 +228,7 @@ class _KnownOfScans:
         scan = _scan_of(case)
         if scan not in self._known:
             self._known[scan] = self._read(self._cases[scan])
-        return replace(self._known[scan], clear_mm=CLEAR_MM if is_whole(case) else CLEAR_IN_CUBE_MM)
+        return replace(self._known[scan], clear_mm=CLEAR_MM if case.is_whole else CLEAR_IN_CUBE_MM)
 
     def _read(self, cases: Sequence[CaseEntry]) -> _Known:
         voxels, balls = [np.zeros((0, 3))], []

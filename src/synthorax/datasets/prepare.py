@@ -32,6 +32,7 @@ from synthorax.datasets.store import (
     write_case,
     write_index,
 )
+from synthorax.datasets.tissue import with_tissue
 from synthorax.errors import InputError, Stopped, reason
 from synthorax.io.atomic import (
     MARK,
@@ -61,9 +62,10 @@ class _ReadAndWrite:
 
     store: Path
     earlier: Path | None
+    tissue: bool
 
     def __call__(self, source: Source) -> CaseEntry | InputError:
-        key = _key(source)
+        key = _key(source, self.tissue)
         if (known := known_entry(self.store, source.case_id, key)) is not None:
             return known
         if self.earlier and (known := known_entry(self.earlier, source.case_id, key)) is not None:
@@ -71,6 +73,7 @@ class _ReadAndWrite:
             return known
         try:
             case = source.read()
+            case = with_tissue(case) if self.tissue else replace(case, tissue=None)
         except InputError as error:
             return error
         except OSError as error:
@@ -84,9 +87,9 @@ class _ReadAndWrite:
             return error
 
 
-def _key(source: Source) -> str:
+def _key(source: Source, tissue: bool) -> str:
     """What a case is read from, and how; it need not be read again where this is the same."""
-    return f"{STORE_RECIPE} {source.key}"
+    return f"{STORE_RECIPE} {source.key}" + " with tissue" * tissue
 
 
 def _take_over(case: Path, target: Path) -> None:
@@ -109,6 +112,7 @@ def prepare_store(
     *,
     notes: Sequence[str] = (),
     joined: Joined = Joined(),  # noqa: B008  (frozen)
+    tissue: bool = False,
     fractions: Sequence[float] = FRACTIONS,
     train_patients: int | None = None,
     seed: int = 0,
@@ -122,6 +126,7 @@ def prepare_store(
         request: what the sources were made from; says whether a folder's store is of the same.
         notes: how the sources were found, kept in the store as `source["notes"]`.
         joined: synthetic cases beside those of the sources.
+        tissue: make the label map of each case's tissues, which the source knows or its HU tell.
         fractions: of patients in train, val and test whose split is not given.
         train_patients: the store has at most so many of train and leaves the others out; all if not given.
         workers: processes; one a core if not given.
@@ -133,6 +138,8 @@ def prepare_store(
     """
     if train_patients is not None:
         request = {**request, "train_patients": train_patients}
+    if tissue:
+        request = {**request, "tissue": True}
     wanted = {"synthorax": version("synthorax"), "recipe": STORE_RECIPE, **request}
     sources = [*sources, *joined.sources]
     notes = [*notes, *joined.notes]
@@ -143,11 +150,12 @@ def prepare_store(
     _check_may_prepare(out, wanted, overwrite)
     with working_in(out) as out:
         _check_may_prepare(out, wanted, overwrite)  # again, now that no other process writes there
-        at = _where(sources, out, wanted)
+        at = _where(sources, out, wanted, tissue)
         at.mkdir(exist_ok=True)
         earlier = None if at == out else out
         about = {**request, "notes": list(notes)} if notes else request
-        _fill(sources, at, wanted, about, joined, splits_of, earlier=earlier, workers=workers, cluster=cluster)
+        read = _ReadAndWrite(at, earlier, tissue)
+        _fill(sources, at, wanted, about, joined, splits_of, read, workers=workers, cluster=cluster)
         if at != out:
             put_folder(at, out)
             shutil.rmtree(at, ignore_errors=True)
@@ -167,7 +175,7 @@ def _check_may_prepare(out: Path, wanted: Mapping[str, Any], overwrite: bool) ->
         raise InputError(out, f"a store of {_differences(begun, wanted)}", "the same request, or --overwrite")
 
 
-def _where(sources: Sequence[Source], out: Path, wanted: Mapping[str, Any]) -> Path:
+def _where(sources: Sequence[Source], out: Path, wanted: Mapping[str, Any], tissue: bool) -> Path:
     """Where to write the cases: into the store, or into a folder beside it.
 
     A finished store whose cases have to be replaced stays whole until the new one is. What else a user has put into it
@@ -175,7 +183,7 @@ def _where(sources: Sequence[Source], out: Path, wanted: Mapping[str, Any]) -> P
     """
     beside = out.with_name(BESIDE + out.name)
     replaced = (out / STORE_INDEX).is_file() and any(
-        (out / source.case_id).is_dir() and known_entry(out, source.case_id, _key(source)) is None
+        (out / source.case_id).is_dir() and known_entry(out, source.case_id, _key(source, tissue)) is None
         for source in sources
         if not isinstance(source, Unreadable)
     )
@@ -194,16 +202,12 @@ def _fill(
     request: Mapping[str, Any],
     joined: Joined,
     splits_of: Callable[[Mapping[str, str | None]], dict[str, list[str]]],
+    read: _ReadAndWrite,
     *,
-    earlier: Path | None,
     workers: int | None,
     cluster: str | None,
 ) -> None:
-    """`prepare_store` in a folder that is ours alone; what was there stays until a case can be read.
-
-    Args:
-        earlier: a store whose cases are taken where their sources are the same.
-    """
+    """`prepare_store` in a folder that is ours alone; what was there stays until a case can be read."""
     is_finished = (out / STORE_INDEX).is_file()
     before = (out / STORE_REQUEST).read_bytes() if (out / STORE_REQUEST).is_file() else None
     if not is_finished:
@@ -218,7 +222,6 @@ def _fill(
         TextColumn("{task.description}"),
         console=Console(stderr=True),
     )
-    read = _ReadAndWrite(out, earlier)
     try:
         outcomes = map_processes(read, sources, workers=workers, chunk=1, cluster=cluster, name=lambda s: s.case_id)
         with bar, closing(outcomes) if isinstance(outcomes, Generator) else nullcontext():

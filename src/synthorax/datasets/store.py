@@ -4,6 +4,7 @@
     STORE/<case>/zarr.json      a group; nodules and points of the case, and the SHA-256 of each file of its arrays
     STORE/<case>/ct             int16 HU [z, y, x], chunked and compressed
     STORE/<case>/regions        uint8, the packed bits of one boxed mask a nodule; missing where nobody marked voxels
+    STORE/<case>/tissue         uint8 [z, y, x], the tissue class of each voxel; only where a store was asked for it
 
 The index holds its own hash and that of each case's `zarr.json`, which holds those of the chunks: no file can be
 exchanged, cut or lost without being told when it is read. A case appears whole or not at all. The index is written
@@ -69,7 +70,7 @@ ATTRIBUTE = "synthorax"
 MOST_STORE_INDEX_BYTES = 2**26
 """Bytes of a store's largest index, of some 90,000 cases with one nodule each, and of the largest file of a case."""
 EXPECTED_STORE = "what `synthorax prepare` wrote"
-ArrayName = Literal["ct", "mask"]
+ArrayName = Literal["ct", "mask", "tissue"]
 
 
 def write_case(store: Path, case: Case, source_key: str) -> CaseEntry:
@@ -91,12 +92,17 @@ def write_case(store: Path, case: Case, source_key: str) -> CaseEntry:
     points = [point.row() for point in case.points]
     content = hashlib.sha256(ct.data)
     content.update(bits.data)
+    tissue = None if case.tissue is None else np.ascontiguousarray(case.tissue, np.uint8)
+    if tissue is not None:
+        content.update(tissue.data)
     content.update(json.dumps([entry.row(), points], sort_keys=True).encode())
     entry = replace(entry, sha256=content.hexdigest())
     with atomic_folder(store / case.case_id, overwrite=True, alone=False) as folder:
         hashes = {"ct": write_array(folder / "ct", CASE_ARRAYS["ct"], ct)}
         if case.regions:
             hashes["regions"] = write_array(folder / "regions", CASE_ARRAYS["regions"], bits)
+        if tissue is not None:
+            hashes["tissue"] = write_array(folder / "tissue", CASE_ARRAYS["tissue"], tissue)
         about = {"format": STORE_FORMAT, "source": source_key, "entry": entry.row(), "points": points, "arrays": hashes}
         data = _group(about)
         (folder / STORE_INDEX).write_bytes(data)
@@ -259,7 +265,8 @@ class Store:
         """
         entry = self[case_id]
         ct = self._array(case_id, "ct").read((0, 0, 0), entry.shape)
-        return entry.case(ct, self._regions(entry), self.points(case_id))
+        tissue = self._array(case_id, "tissue").read((0, 0, 0), entry.shape) if entry.has_tissue else None
+        return entry.case(ct, self._regions(entry), self.points(case_id), tissue)
 
     def points(self, case_id: str) -> tuple[MarkedPoint, ...]:
         """What else is marked in a case."""
@@ -278,17 +285,21 @@ class Store:
         return self._regions(entry, label)[0]
 
     def read_box(self, case_id: str, start: Sequence[int], shape: Sequence[int], array: ArrayName = "ct") -> Volume:
-        """A box of a case's voxels; outside the scan it is air, or no nodule.
+        """A box of a case's voxels; outside the scan it is air, no nodule, or outside the body.
 
         Args:
             start: index (z, y, x) of its first voxel; may be negative.
             shape: voxels along (z, y, x).
-            array: `ct` for HU; `mask` for the nodules' labels, where they overlap of the smaller.
+            array: `ct` for HU; `mask` for the nodules' labels, where they overlap of the smaller; `tissue` for the
+                classes of `anatomy.tissue.TissueClass`.
 
         Raises:
-            InputError: no such case, or one that is not as it was written.
+            InputError: no such case, one that is not as it was written, or one without the label map of its tissues.
         """
         entry = self[case_id]
+        if array == "tissue" and not entry.has_tissue:
+            expected = "a store with label maps; prepare it with --tissue"
+            raise InputError(f"{self.path}, case {case_id}", "no label map of its tissues", expected)
         box: NDArray
         if array == "mask":
             box = paint_labels(self._regions(entry), shape, start)
@@ -337,7 +348,7 @@ class Store:
 
     def _array(self, case_id: str, name: str) -> StoredArray:
         entry, folder = self[case_id], self.path / case_id
-        shape = entry.shape if name == "ct" else (sum(map(packed_bytes, entry.boxes or ())),)
+        shape = entry.shape if name != "regions" else (sum(map(packed_bytes, entry.boxes or ())),)
         hashes = None
         if self.format > 1:
             hashes = self._metadata(case_id).hashes.get(name)

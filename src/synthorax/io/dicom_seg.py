@@ -48,6 +48,28 @@ def segment_names(header: Dataset) -> list[StructureName]:
     return found
 
 
+def seg_grid(path: Path) -> Volume:
+    """The grid of a SEG's own frames, whose voxels are 0: all their rows and columns, from the first plane to the last.
+
+    Raises:
+        InputError: frames without a place, of several orientations, or at uneven distances.
+    """
+    header = pydicom.dcmread(path, stop_before_pixels=True)
+    rows, columns = (int(header.get(name) or 0) for name in ("Rows", "Columns"))
+    groups = header.get("PerFrameFunctionalGroupsSequence") or [Dataset()]
+    if not (0 < rows <= MOST_FRAME_SIDE and 0 < columns <= MOST_FRAME_SIDE and len(groups) <= MOST_FRAMES):
+        raise InputError(
+            path, f"{len(groups)} frames of {rows} x {columns}", f"at most {MOST_FRAMES} of {MOST_FRAME_SIDE} x ..."
+        )
+    frames = _Frames.of(list(groups), (header.get("SharedFunctionalGroupsSequence") or [Dataset()])[0])
+    step = _step(frames.depth, frames.measures, None)
+    planes = round(float(frames.depth.max()) / step) + 1
+    check_box_voxels(path, (planes, rows, columns))
+    x, y, z = frames.first.tolist()
+    voxels = np.broadcast_to(np.uint8(0), (planes, rows, columns))
+    return Volume(voxels, (step, *frames.pixel_mm), (x, y, z), frames.axes)
+
+
 def read_dicom_segments(path: Path, scan: Volume, wanted: StructureFilter) -> Iterator[Structure]:
     """The wanted segments of a SEG on the voxels of a scan.
 
@@ -123,23 +145,10 @@ def _structure(
 
 def _volume(planes: list[_Plane], groups: list[Dataset], shared: Dataset, scan: Volume) -> Volume:
     """The planes of a segment in the box that holds them, with its place in the world."""
-    own = [groups[plane.frame] for plane in planes]
-    orientation = _one(
-        [_numbers(_group(g, shared, "PlaneOrientationSequence"), "ImageOrientationPatient", 6) for g in own]
-    )
-    measures = [_group(g, shared, "PixelMeasuresSequence") for g in own]
-    row_mm, column_mm = _one([_numbers(m, "PixelSpacing", 2) for m in measures]).tolist()
-    positions = np.array([_numbers(_group(g, shared, "PlanePositionSequence"), "ImagePositionPatient", 3) for g in own])
-    left, _, right = np.linalg.svd(orientation.reshape(2, 3), full_matrices=False)
-    x_axis, y_axis = left @ right
-    normal = np.cross(x_axis, y_axis)
-    depth = positions @ normal
-    start = int(np.argmin(depth))
-    sideways = np.abs((positions - positions[start]) @ np.column_stack([x_axis, y_axis])).max()
-    if sideways > min(row_mm, column_mm) / 2:
-        raise InputError("its frames", f"frames shifted sideways by {sideways:.3g} mm", "one stack of planes")
-    step = _step(depth - depth[start], measures[0], scan)
-    levels = np.rint((depth - depth[start]) / step)
+    frames = _Frames.of([groups[plane.frame] for plane in planes], shared)
+    row_mm, column_mm = frames.pixel_mm
+    step = _step(frames.depth, frames.measures, scan)
+    levels = np.rint(frames.depth / step)
     top, side = (min(p.corner[a] for p in planes) for a in (0, 1))
     bottom, far = (max(p.corner[a] + p.values.shape[a] for p in planes) for a in (0, 1))
     check_box_voxels("its frames", (levels.max() + 1, bottom - top, far - side))
@@ -148,15 +157,59 @@ def _volume(planes: list[_Plane], groups: list[Dataset], shared: Dataset, scan: 
         row, column = plane.corner[0] - top, plane.corner[1] - side
         box = voxels[level, row : row + plane.values.shape[0], column : column + plane.values.shape[1]]
         np.maximum(box, plane.values, out=box)
-    x, y, z = (positions[start] + x_axis * side * column_mm + y_axis * top * row_mm).tolist()
-    return Volume(voxels, (step, row_mm, column_mm), (x, y, z), np.column_stack([x_axis, y_axis, normal]))
+    x, y, z = (frames.first + frames.axes[:, 0] * side * column_mm + frames.axes[:, 1] * top * row_mm).tolist()
+    return Volume(voxels, (step, row_mm, column_mm), (x, y, z), frames.axes)
 
 
-def _step(depth: NDArray[np.float64], measures: Dataset, scan: Volume) -> float:
-    """The distance of planes, mm, of which all their depths are multiples; planes without a voxel have no frame."""
+class _Frames(NamedTuple):
+    """Where frames lie: parallel planes, one above the other.
+
+    Attributes:
+        first: (x, y, z) of the first pixel of the lowest plane.
+        axes: columns are the world directions of the x, y and z array axes.
+        pixel_mm: along (y, x).
+        depth: millimetres of each frame above the lowest plane.
+        measures: what the first frame says of its pixels and slices.
+    """
+
+    first: NDArray[np.float64]
+    axes: NDArray[np.float64]
+    pixel_mm: tuple[float, float]
+    depth: NDArray[np.float64]
+    measures: Dataset
+
+    @classmethod
+    def of(cls, own: list[Dataset], shared: Dataset) -> _Frames:
+        """The place of frames by their functional groups; raises InputError."""
+        orientation = _one(
+            [_numbers(_group(g, shared, "PlaneOrientationSequence"), "ImageOrientationPatient", 6) for g in own]
+        )
+        measures = [_group(g, shared, "PixelMeasuresSequence") for g in own]
+        row_mm, column_mm = _one([_numbers(m, "PixelSpacing", 2) for m in measures]).tolist()
+        positions = np.array(
+            [_numbers(_group(g, shared, "PlanePositionSequence"), "ImagePositionPatient", 3) for g in own]
+        )
+        left, _, right = np.linalg.svd(orientation.reshape(2, 3), full_matrices=False)
+        x_axis, y_axis = left @ right
+        normal = np.cross(x_axis, y_axis)
+        depth = positions @ normal
+        start = int(np.argmin(depth))
+        sideways = np.abs((positions - positions[start]) @ np.column_stack([x_axis, y_axis])).max()
+        if sideways > min(row_mm, column_mm) / 2:
+            raise InputError("its frames", f"frames shifted sideways by {sideways:.3g} mm", "one stack of planes")
+        axes = np.column_stack([x_axis, y_axis, normal])
+        return cls(positions[start], axes, (row_mm, column_mm), depth - depth[start], measures[0])
+
+
+def _step(depth: NDArray[np.float64], measures: Dataset, scan: Volume | None) -> float:
+    """The distance of planes, mm, of which all their depths are multiples; planes without a voxel have no frame.
+
+    Args:
+        scan: whose slices the planes may be.
+    """
     stated = [float(measures.get(name) or 0) for name in ("SpacingBetweenSlices", "SliceThickness")]
     gaps = np.diff(np.unique(np.round(depth, 3)))
-    nearest, slices = gaps.min(initial=np.inf), scan.spacing_mm[0]
+    nearest, slices = gaps.min(initial=np.inf), 0.0 if scan is None else scan.spacing_mm[0]
     like_scan = slices if np.isclose(nearest, slices, rtol=0.02) else 0.0
     steps = [abs(s) for s in (like_scan, stated[0], nearest, slices, stated[1])]
     for step in steps:
@@ -164,6 +217,8 @@ def _step(depth: NDArray[np.float64], measures: Dataset, scan: Volume) -> float:
             levels = depth / step
             if np.abs(levels - np.rint(levels)).max() <= UNEVEN_FRAMES and (len(gaps) == 0 or gaps.min() > step / 2):
                 return float(step)
+    if not len(gaps):
+        raise InputError("its frames", "one plane, of no stated thickness", "SliceThickness")
     raise InputError("its frames", f"planes {gaps.min():.3g} to {gaps.max():.3g} mm apart", "evenly spaced planes")
 
 

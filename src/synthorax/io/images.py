@@ -29,10 +29,12 @@ class Image:
     Attributes:
         volume: voxels as stored, HU where the header scales them.
         notes: what was doubted, assumed or mended in its header, each with the file's name.
+        assumed: whether the header does not say how the axes lie; those of LPS are taken.
     """
 
     volume: Volume
     notes: tuple[str, ...] = ()
+    assumed: bool = False
 
 
 def is_image(path: Path) -> bool:
@@ -80,7 +82,8 @@ def open_image(path: Path) -> Image:
         raise InputError(path, layers_of(header), expected)
     voxels, notes = read_voxels(header.stored)
     place = header.placed
-    return Image(Volume(voxels, place.spacing_mm, place.origin_mm, place.direction), (*place.notes, *notes))
+    volume = Volume(voxels, place.spacing_mm, place.origin_mm, place.direction)
+    return Image(volume, (*place.notes, *notes), place.assumed)
 
 
 def layers_of(header: Described) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -150,21 +151,22 @@ def _placed(path: Path, fields: Mapping[str, str], dims: int, shape: tuple[int, 
         origin = np.array(decimal_numbers(path, key, fields[key.lower()], dims)[:3])
     else:
         told.append(f"{name}: no position in the header (Offset); 0,0,0 is taken")
-    direction = np.eye(3)
+    direction, assumed = np.eye(3), False
     if key := next((key for key in ("TransformMatrix", "Rotation", "Orientation") if key.lower() in fields), ""):
         matrix = np.reshape(decimal_numbers(path, key, fields[key.lower()], dims**2), (dims, dims))
         direction = matrix[:3, :3].T  # a row of the header is an axis of the image
     else:
         told.append(f"{name}: no orientation in the header (TransformMatrix); {ASSUMED_AXES}")
+        assumed = True
     if any(
         float(decimal_numbers(path, key, fields.get(key, default), 1)[0]) != float(default) for key, default in SCALES
     ):
         told.append(f"{name}: ElementToIntensityFunction is not applied; the voxels are taken as stored")
-    placed = place(path, spacing * scale, direction, origin * scale, shape, told)
+    placed = place(path, spacing * scale, direction, origin * scale, shape, told, assumed=assumed)
     notes = (*placed.notes, *mirrored(path, placed.direction))
     stated = fields.get("anatomicalorientation", "").strip().upper()
     axes = axes_of(Volume(np.zeros((1, 1, 1)), placed.spacing_mm, placed.origin_mm, placed.direction))
     if len(stated) == 3 and "?" not in stated and stated.translate(FROM_TOWARDS) != axes:
         is_ = axes.translate(FROM_TOWARDS)
         notes += (f"{name}: AnatomicalOrientation is {quoted(stated)}, the axes are {is_}; the axes are taken",)
-    return Placed(placed.spacing_mm, placed.origin_mm, placed.direction, notes)
+    return replace(placed, notes=notes)

@@ -52,8 +52,8 @@ class NiftiHeader:
     notes: tuple[str, ...]
 
 
-def read_nifti(path: Path) -> tuple[Volume, tuple[str, ...]]:
-    """A NIfTI-1 or NIfTI-2 image with its geometry, and what was doubted or mended in its header.
+def read_nifti(path: Path) -> tuple[Volume, tuple[str, ...], bool]:
+    """A NIfTI-1 or NIfTI-2 image with its geometry, what was doubted in its header, and whether its axes are assumed.
 
     Voxels as stored. Where the header scales them, int16 or int32 if slope and intercept are whole numbers, else
     float32.
@@ -66,7 +66,8 @@ def read_nifti(path: Path) -> tuple[Volume, tuple[str, ...]]:
     if header.scale is not None:
         voxels = scaled(voxels, *header.scale)
     place = header.placed
-    return Volume(voxels, place.spacing_mm, place.origin_mm, place.direction), (*place.notes, *notes)
+    volume = Volume(voxels, place.spacing_mm, place.origin_mm, place.direction)
+    return volume, (*place.notes, *notes), place.assumed
 
 
 def read_header(path: Path) -> NiftiHeader:
@@ -216,7 +217,7 @@ def _placed(path: Path, header: nib.Nifti1Header, shape: tuple[int, int, int], n
         if raw["qform_code"] > 0 or raw["sform_code"] > 0:
             raise InputError(path, "neither a usable sform nor qform", "a header with the position of its voxels")
         told.append(f"{path.name}: no orientation in the header (sform and qform codes 0); {ASSUMED_AXES}, from 0,0,0")
-        return place(path, np.round(pixdim * scale, 6), np.eye(3), np.zeros(3), shape, told)
+        return place(path, np.round(pixdim * scale, 6), np.eye(3), np.zeros(3), shape, told, assumed=True)
     use_sform = sform is not None and (qform is None or raw["sform_code"] == SCANNER)
     affine = sform if use_sform else qform
     assert affine is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -214,9 +215,10 @@ def _placed(
     if not first or not np.isfinite(origin).any():
         told.append(f"{name}: no position in the header (space origin); 0,0,0 is taken")
         origin = np.zeros(3)
-    placed = place(path, spacing * scale, direction, origin * scale, shape, told)
+    assumed = "space directions" not in fields or space not in TO_LPS
+    placed = place(path, spacing * scale, direction, origin * scale, shape, told, assumed=assumed)
     notes = (*placed.notes, *mirrored(path, placed.direction))
-    return Placed(placed.spacing_mm, placed.origin_mm, placed.direction, notes)
+    return replace(placed, notes=notes)
 
 
 def _stored(path: Path, fields: Mapping[str, str], shape: tuple[int, ...], end: int) -> Stored:

@@ -47,12 +47,14 @@ class Placed:
         spacing_mm: (z, y, x).
         origin_mm: (x, y, z), LPS.
         direction: columns are the world directions of the x, y and z array axes.
+        assumed: whether the header does not say how the axes lie, so that `ASSUMED_AXES` are taken.
     """
 
     spacing_mm: tuple[float, float, float]
     origin_mm: tuple[float, float, float]
     direction: NDArray[np.float64]
     notes: tuple[str, ...] = ()
+    assumed: bool = False
 
 
 def place(
@@ -62,6 +64,8 @@ def place(
     origin_xyz: ArrayLike,
     shape_zyx: Sequence[int],
     notes: Sequence[str] = (),
+    *,
+    assumed: bool = False,
 ) -> Placed:
     """The geometry that a header gives, its axes at right angles.
 
@@ -71,6 +75,7 @@ def place(
         origin_xyz: LPS mm of the first voxel.
         shape_zyx: voxels, which tell how far a crooked axis leads astray.
         notes: what the reader of the format found.
+        assumed: whether the direction is `ASSUMED_AXES`, as the header gives none.
 
     Raises:
         InputError: no usable voxel size, position or direction; axes that are not at right angles.
@@ -104,7 +109,7 @@ def place(
         told.append(f"{path.name}: voxels of {times(spacing)} mm are unusual for a CT; is the header in millimetres?")
     x, y, z = spacing.tolist()
     first_x, first_y, first_z = origin.tolist()
-    return Placed((z, y, x), (first_x, first_y, first_z), straight, tuple(told))
+    return Placed((z, y, x), (first_x, first_y, first_z), straight, tuple(told), assumed)
 
 
 def scale_of_unit(path: Path, unit: str) -> tuple[float, tuple[str, ...]]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthorax.anatomy.lungs import find_lungs
-from synthorax.datasets.places import POINT_MM, is_whole
+from synthorax.datasets.places import POINT_MM
 from synthorax.datasets.progress import tell
 from synthorax.datasets.store import CaseEntry, Store
 from synthorax.metrics.bootstrap import UndefinedError
@@ -28,7 +28,7 @@ def scan_search(store: Store) -> ScanSearch | None:
 
     Scans of which not all nodules are known are left out: a mark on one that nobody marked would count as false.
     """
-    scans = [case for case in store.in_split("test") if is_whole(case)]
+    scans = [case for case in store.in_split("test") if case.is_whole]
     whole = [case for case in scans if case.annotated == "all"]
     if len(whole) < len(scans):
         tell(f"{len(scans) - len(whole)} whole test scans are not searched: not all of their nodules are known")
