@@ -68,3 +68,12 @@ class Lineage:
             raise ValueError("a lineage with a value that is no text")
         name, model_sha256, seen, outlines = map(str, texts)
         return cls(name, model_sha256, frozenset(seen.split()), frozenset(outlines.split()), row.get("tells", True))
+
+
+def joined_lineages(lineages: Iterable[Lineage]) -> Lineage:
+    """The lineage of all that some makers made together; its name tells theirs, each once."""
+    makers = list(dict.fromkeys(lineages))
+    whole = makers[0]
+    for other in makers[1:]:
+        whole = whole.joined(other)
+    return replace(whole, name=", ".join(dict.fromkeys(one.name for one in makers)))

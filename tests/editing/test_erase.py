@@ -1,6 +1,7 @@
 """Nodules taken out of a scan: by a method of one's own, from another package, and by none that cannot."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -96,6 +97,24 @@ def test_an_erased_scan_is_written_without_a_mask_and_is_no_scan_without_nodules
 def test_an_erasure_of_nothing_is_refused(ill, asked, said):
     with pytest.raises(InputError, match=said):
         sx.erase(ill.ct, Eraser(), **asked)
+
+
+def test_a_place_without_a_nodule_is_refused_and_erased_only_by_force(ill):
+    healthy = (256.0, 160.0, 40.0)
+    with pytest.raises(
+        InputError, match=r"where nothing of 10 mm is denser than the lung around it; expected .* --force"
+    ):
+        sx.erase(ill.ct, Eraser(), at_mm=healthy, diameter_mm=10)
+    made = sx.erase(ill.ct, Eraser(), at_mm=healthy, diameter_mm=10, force=True)
+    assert "erased at (256.0, 160.0, 40.0) mm, where nothing" in made.notes[0]
+
+
+def test_a_nodule_on_the_wall_which_is_denser_than_its_shell_nowhere_is_taken_for_one(ill):
+    beside = tuple(np.add(ill.nodules[1].center_mm, (0, 0, 0)))
+    hu = ill.ct.voxels.copy()
+    x = round(ill.ct.to_voxel(beside)[2])
+    hu[:, :, x + 1 :] = 300
+    assert sx.erase(replace(ill.ct, voxels=hu), Eraser(), at_mm=beside, diameter_mm=16).nodules
 
 
 def test_rendering_does_not_erase_and_a_package_that_does_is_named_and_used(ill, tmp_path, monkeypatch, capsys):

@@ -88,6 +88,20 @@ def draw_reading(wanted: NoduleAttributes, seed: int, patients: Collection[str] 
     return _reading(table, i, scan, _contours_of(table, i, scan))
 
 
+def scans_with_readings() -> list[int]:
+    """The numbers of the scans with a nodule that was outlined."""
+    numbers: list[int] = np.unique(_read()["reading_scan"]).tolist()
+    return numbers
+
+
+def readings_of_scan(number: int) -> list[Reading]:
+    """The readings of nodules of 3 mm or more of a scan."""
+    table = _read()
+    scan = _scan(table, number)
+    rows = np.flatnonzero(table["reading_scan"] == number).tolist()
+    return [_reading(table, i, scan, _contours_of(table, i, scan)) for i in rows]
+
+
 def lidc_patients() -> list[str]:
     """The patients with a nodule that was outlined, sorted."""
     table = _read()

@@ -13,6 +13,7 @@ from synthorax.api.packs import pack, unpack
 from synthorax.api.pretrained import models
 from synthorax.api.sampling import load, sample, sample_chunks, write_samples
 from synthorax.api.shapes import FeatureTable, features, lidc_shapes, read_shapes
+from synthorax.api.side_by_side import inject_each
 from synthorax.api.studies import study_baselines, study_detection, study_fidelity, study_malignancy, study_shapes
 from synthorax.api.training import train
 
@@ -24,6 +25,7 @@ __all__ = [
     "features",
     "info",
     "inject",
+    "inject_each",
     "inject_folder",
     "lidc_shapes",
     "load",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from synthorax.anatomy.lungs import Lungs
     from synthorax.anatomy.placement import Clearance, Site
     from synthorax.editing.edited import Edited
-    from synthorax.editing.plan import Request
+    from synthorax.editing.plan import AskedNodule, AutoLidc, Request
     from synthorax.hub import Model
     from synthorax.io.scans import Scan
     from synthorax.makers import Method, Options, Role
@@ -29,8 +29,9 @@ def inject(
     method: str | Path | Model | Method = "render",
     *,
     at_mm: Sequence[float] | Sequence[Sequence[float]] = (),
-    auto: int = 0,
-    diameter_mm: float | Sequence[float],
+    auto: int | AutoLidc = 0,
+    diameter_mm: float | Sequence[float] = (),
+    plan: str | Path | None = None,
     attributes: NoduleAttributes | None = None,
     seed: int = 0,
     site: Site = "lung",
@@ -52,8 +53,10 @@ def inject(
         method: `render`, the classical baseline; a model that makes patches with masks, by its name or run folder; or
             another maker that injects.
         at_mm: a place (x, y, z) in world millimetres, LPS, or several; each is moved to the nearest voxel.
-        auto: put so many more in places that are found.
+        auto: put so many more in places that are found; `lidc`: as many, of such diameters, as a scan of LIDC-IDRI has.
         diameter_mm: longest chord in a slice: of all, or of one after the other, those of `at_mm` first.
+        plan: a table of nodules in the place of all these, a row each, as `editing.plan_table` has it: places,
+            diameters, ratings and methods.
         attributes: of all; what is missing is as the shape's own nodule has it.
         seed: what is drawn depends on it and on the scan's voxels: one seed gives other nodules in another scan.
         site: where `auto` puts them: in the lung by itself, attached to the pleura, or to a vessel.
@@ -85,21 +88,21 @@ def inject(
     """
     from synthorax.editing.scan import inject_scan
     from synthorax.io.atomic import check_folder_is_free
-    from synthorax.makers import check_heeds
 
     if out is not None:
         check_folder_is_free(Path(out), overwrite=overwrite)
-    request = request_of(_points(at_mm), auto, diameter_mm, attributes, site, clearance, force)
+    planned = () if plan is None else planned_of_one_scan(Path(plan))
+    request = request_of(points_of(at_mm), auto, diameter_mm, attributes, site, clearance, force, planned)
     finder = finder_of(lungs)
     chosen = method_of(method, "injects", options, device)
-    check_heeds(chosen, [request.attributes])
-    source = _scan(scan, series, force)
-    known, told = (None, ()) if labels is None else _labels(labels, source.ct)
-    edited = inject_scan(source, request, chosen, seed, finder, known).noting([*source.notes, *told])
+    others = methods_of_plan(request.planned, chosen, device, request.attributes)
+    source = read_scan_given(scan, series, force)
+    known, told = (None, ()) if labels is None else labels_given(labels, source.ct)
+    edited = inject_scan(source, request, chosen, seed, finder, known, others).noting([*source.notes, *told])
     if out is None:
         return edited
     about = request.about() | {"lungs": lungs, **told_of(method, "injects", options)}
-    return _written(Path(out), edited, chosen, seed, source, about, keep_identity, overwrite)
+    return write_one(Path(out), edited, seed, source, about, keep_identity=keep_identity, overwrite=overwrite)
 
 
 def erase(
@@ -130,7 +133,8 @@ def erase(
         series, force, keep_identity, overwrite, device, options: as of `inject`.
 
     Raises:
-        InputError: no CT in HU, no nodule, a place outside the scan, or a method that does not erase; tells which do.
+        InputError: no CT in HU, no nodule, a place outside the scan or without a nodule, or a method that does not
+            erase; tells which do.
         OutputError: the folder cannot be written.
     """
     from synthorax.anatomy.placement import Ball
@@ -140,53 +144,68 @@ def erase(
 
     if out is not None:
         check_folder_is_free(Path(out), overwrite=overwrite)
-    points = _points(at_mm)
+    points = points_of(at_mm)
     diameters = _diameters(diameter_mm)
     check_diameters(diameters)
     if len(diameters) not in ({1, len(points)} if points else {0}):
         raise InputError("diameters", str(len(diameters)), f"1, or {len(points)}, one a place")
     chosen = method_of(method, "erases", options, device)
-    source = _scan(scan, series, force)
-    known, told = (None, ()) if labels is None else _labels(labels, source.ct)
+    source = read_scan_given(scan, series, force)
+    known, told = (None, ()) if labels is None else labels_given(labels, source.ct)
     places = [Ball(*one) for one in zip(points, diameters * (len(points) if len(diameters) == 1 else 1), strict=True)]
-    edited = erase_scan(source, places, chosen, seed, known).noting([*source.notes, *told])
+    edited = erase_scan(source, places, chosen, seed, known, force=force).noting([*source.notes, *told])
     if out is None:
         return edited
     about = {"at_mm": [list(point) for point in points], "diameters_mm": list(diameters), "labels": as_told(labels)}
     about |= told_of(method, "erases", options)
-    return _written(Path(out), edited, chosen, seed, source, about, keep_identity, overwrite)
+    return write_one(Path(out), edited, seed, source, about, keep_identity=keep_identity, overwrite=overwrite)
 
 
-def _written(
+def write_one(
     out: Path,
     edited: Edited,
-    method: Method,
     seed: int,
     source: Scan,
     about: Mapping[str, Any],
-    keep_identity: bool,
-    overwrite: bool,
+    *,
+    patient_id: str = "",
+    keep_identity: bool = False,
+    overwrite: bool = False,
+    alone: bool = True,
 ) -> Edited:
-    """Write an edited scan; returns it with notes of what the written series keeps of its source's headers."""
+    """Write an edited scan; returns it with notes of what the written series keeps of its source's headers.
+
+    Arguments as of `editing.output.write_edited`.
+    """
     from synthorax.editing.output import write_edited
     from synthorax.io.dicom_kept import kept_elements
     from synthorax.provenance import Origin
 
     if source.dicom:
         edited = edited.noting(kept_elements(source.dicom, keep_identity=keep_identity)[1])
-    origin = Origin(method.name, method.lineage.model_sha256, seed)
-    write_edited(out, edited, origin, source=source, about=about, keep_identity=keep_identity, overwrite=overwrite)
+    write_edited(
+        out,
+        edited,
+        Origin(edited.lineage.name, edited.lineage.model_sha256, seed),
+        source=source,
+        about=about,
+        patient_id=patient_id,
+        keep_identity=keep_identity,
+        overwrite=overwrite,
+        alone=alone,
+    )
     return edited
 
 
 def request_of(
     points_mm: tuple[tuple[float, float, float], ...],
-    auto: int,
+    auto: int | AutoLidc,
     diameter_mm: float | Sequence[float],
     attributes: NoduleAttributes | None,
     site: Site,
     clearance: Clearance | None,
     force: bool,
+    planned: tuple[AskedNodule, ...] = (),
 ) -> Request:
     """What somebody asks for, checked; defaults where nothing is given.
 
@@ -197,7 +216,43 @@ def request_of(
     from synthorax.editing.plan import Request
 
     attributes, clearance = attributes or NoduleAttributes(), clearance or Clearance()
-    return Request(points_mm, auto, _diameters(diameter_mm), attributes, site, clearance, force)
+    return Request(points_mm, auto, _diameters(diameter_mm), attributes, site, clearance, force, planned)
+
+
+def planned_of_one_scan(plan: Path) -> tuple[AskedNodule, ...]:
+    """The nodules of a table that is about one scan.
+
+    Raises:
+        InputError: a table that does not fit, or of several scans.
+    """
+    from synthorax.editing.plan_table import read_plan
+
+    found = read_plan(plan)
+    if len(found) > 1:
+        raise InputError(plan, f"nodules of {len(found)} scans", "a table about one scan, or a folder of scans")
+    return next(iter(found.values()))
+
+
+def methods_of_plan(
+    asked: Sequence[AskedNodule], method: Method, device: str, attributes: NoduleAttributes | None = None
+) -> dict[str, Method]:
+    """The methods that nodules of a plan name, by these names.
+
+    Args:
+        method: of the nodules that name none.
+        attributes: of the nodules that are in no plan.
+
+    Raises:
+        InputError: no such method, or attributes that it does not heed.
+    """
+    from synthorax.makers import check_heeds
+
+    names = dict.fromkeys(one.method for one in asked if one.method)
+    others = {name: method_of(name, "injects", {}, device) for name in names}
+    for one in asked:
+        check_heeds(others.get(one.method, method), [one.attributes])
+    check_heeds(method, [attributes or NoduleAttributes()])
+    return others
 
 
 def _diameters(diameter_mm: float | Sequence[float]) -> tuple[float, ...]:
@@ -207,7 +262,7 @@ def _diameters(diameter_mm: float | Sequence[float]) -> tuple[float, ...]:
     return tuple(np.atleast_1d(np.asarray(diameter_mm, float)).tolist())
 
 
-def _points(at_mm: Sequence[float] | Sequence[Sequence[float]]) -> tuple[tuple[float, float, float], ...]:
+def points_of(at_mm: Sequence[float] | Sequence[Sequence[float]]) -> tuple[tuple[float, float, float], ...]:
     """One place or several.
 
     Raises:
@@ -237,7 +292,7 @@ def finder_of(lungs: LungFinderName) -> Callable[[Volume], Lungs]:
     return finders[lungs]
 
 
-def _scan(scan: str | Path | Scan | Volume, series: str | None, force: bool) -> Scan:
+def read_scan_given(scan: str | Path | Scan | Volume, series: str | None, force: bool) -> Scan:
     """Whatever was given as a scan, its voxels as they are.
 
     Raises:
@@ -259,7 +314,7 @@ def _scan(scan: str | Path | Scan | Volume, series: str | None, force: bool) -> 
         return Scan(scan, notes=(str(doubt),))
 
 
-def _labels(labels: str | Path | Volume, ct: Volume) -> tuple[Volume, tuple[str, ...]]:
+def labels_given(labels: str | Path | Volume, ct: Volume) -> tuple[Volume, tuple[str, ...]]:
     """A mask's labels on the grid of a scan, and notes on how they came there.
 
     Raises:

@@ -11,7 +11,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synthorax.api.editing import LungFinderName, finder_of, method_of, request_of, told_of
+from synthorax.api.editing import (
+    LungFinderName,
+    finder_of,
+    method_of,
+    methods_of_plan,
+    request_of,
+    told_of,
+    write_one,
+)
+from synthorax.api.side_by_side import methods_by_name, write_each
 from synthorax.errors import InputError, Stopped, reason
 from synthorax.makers import as_told
 
@@ -19,7 +28,7 @@ if TYPE_CHECKING:
     from synthorax.anatomy.placement import Clearance, Site
     from synthorax.datasets.sources import ScanSource, Source, TableSource
     from synthorax.editing.cases import EditedFolder
-    from synthorax.editing.plan import Request
+    from synthorax.editing.plan import AutoLidc, Request
     from synthorax.hub import Model
     from synthorax.io.scans import Scan
     from synthorax.makers import Method
@@ -53,10 +62,11 @@ def holds_scans(path: str | Path) -> bool:
 def inject_folder(
     folder: str | Path,
     out: str | Path,
-    method: str | Path | Model | Method = "render",
+    method: str | Path | Model | Method | Sequence[str | Path | Model | Method] = "render",
     *,
-    auto: int,
-    diameter_mm: float | Sequence[float],
+    auto: int | AutoLidc = 0,
+    diameter_mm: float | Sequence[float] = (),
+    plan: str | Path | None = None,
     attributes: NoduleAttributes | None = None,
     seed: int = 0,
     site: Site = "lung",
@@ -79,50 +89,78 @@ def inject_folder(
     folder has voxels of are kept clear of and stay in the new masks.
 
     Args:
-        auto: nodules put into each scan, in places that are found.
+        method: as of `inject`; or several, each of which fills the same sites of each scan (`inject_each`).
+        auto: nodules put into each scan, in places that are found; `lidc`: as many, of such diameters, as a scan of
+            LIDC-IDRI has, drawn for each scan.
         diameter_mm: of all, or of one after the other in each scan.
+        plan: a table of nodules in the place of number, diameters and attributes, a row each, as `editing.plan_table`
+            has it. Its column `image` names a scan by its path below the folder, or by the UID of its DICOM series.
+            Scans that it does not name are left out.
         patient_from: how the patients of images are told apart, as of `prepare`; each has a synthetic patient.
         workers: processes; one a core if not given.
         cluster: address of a Dask scheduler to use instead, whose workers see the same files.
         overwrite: make every case of `out` anew if it was asked for something else before.
-        method, attributes, seed, site, clearance, lungs, force, keep_identity, device, options: as of `inject`.
+        attributes, seed, site, clearance, lungs, force, keep_identity, device, options: as of `inject`.
 
     Raises:
-        InputError: no scan that could be edited, a request that `inject` refuses, a folder that holds something else.
+        InputError: no scan that could be edited, a request that `inject` refuses, a table that does not fit or names a
+            scan that is not there, a folder that holds something else.
         OutputError: the folder cannot be written.
     """
+    import numpy as np
+
     from synthorax.datasets.source_lists import scan_sources
     from synthorax.editing.cases import EDITED_CASES_RECIPE, begin, collected
+    from synthorax.editing.plan_table import read_plan
     from synthorax.io.atomic import working_in
     from synthorax.parallel import check_workers
     from synthorax.provenance import fingerprint
 
-    request = request_of((), auto, diameter_mm, attributes, site, clearance, force)
+    methods = tuple(method) if isinstance(method, list | tuple) else (method,)
+    if plan is not None and (len(methods) > 1 or auto or attributes is not None or np.size(diameter_mm)):
+        raise InputError("plan", "beside several methods, a number, diameters or attributes", "one or the other")
+    plans: dict[str, Request] | None = None
+    if plan is None:
+        requests = {"": request_of((), auto, diameter_mm, attributes, site, clearance, force)}
+        about: dict[str, Any] = requests[""].about()
+    else:
+        plans = {
+            image: request_of((), 0, (), None, site, clearance, force, planned)
+            for image, planned in read_plan(Path(plan)).items()
+        }
+        about = {"plan": {image: one.about() for image, one in plans.items()}}
     finder_of(lungs)
     check_workers(workers)
-    about = request.about() | {"lungs": lungs, **told_of(method, "injects", options)}
-    method, options = _placed(method), {name: _placed(value) for name, value in options.items()}
+    told = [told_of(each, "injects", options) for each in methods]
+    about |= {"lungs": lungs, **told[0]}
+    methods = tuple(_placed(each) for each in methods)
+    options = {name: _placed(value) for name, value in options.items()}
     folder, out = Path(folder).resolve(), Path(out).resolve()
     if out == folder or out in folder.parents or folder in out.parents:
         raise InputError(out, "the folder of scans, or one within or around it", "a folder beside it")
     found = scan_sources(folder, patient_from=patient_from)
     cases, passed_over = _cases(found.sources, folder, keep_identity)
+    notes = found.notes
+    if plans is not None:
+        cases, requests = _planned(cases, plans, Path(plan or ""))
+        if left := len(found.sources) - len(passed_over) - len(cases):
+            notes = (*notes, f"left out: {left} of the scans, which have no row in {Path(plan or '').name}")
     wanted = {
         "synthorax": version("synthorax"),
         "recipe": EDITED_CASES_RECIPE,
         "folder": folder.name,
         "place": fingerprint(str(folder).encode("utf-8", "surrogatepass"))[:12],
-        "method": as_told(method),
+        "method": as_told(methods[0]) if len(methods) == 1 else [as_told(each) for each in methods],
         "seed": seed,
         "request": about,
         "keep_identity": keep_identity,
         "patient_from": patient_from,
     }
-    job = _Inject(out, method, options, device, request, about, lungs, seed, keep_identity, uuid.uuid4().hex)
+    job = _Inject(out, methods, options, device, requests, about, lungs, seed, keep_identity, uuid.uuid4().hex)
     with working_in(out):
         begin(out, wanted, {case.case_id: case.source.key for case in cases}, overwrite)
         failed = dict(passed_over) | _run(job, cases, workers, cluster)
-        return collected(out, wanted, [case.case_id for case in cases], failed, found.notes)
+        return collected(out, wanted, [case.case_id for case in cases], failed, notes)
 
 
 def _placed(value: Any) -> Any:
@@ -172,20 +210,44 @@ def _cases(sources: Sequence[Source], folder: Path, keep_identity: bool) -> tupl
     return [_Case(*one) for one in zip(case_ids(stems, paths), scans, names, strict=True)], failed
 
 
+def _planned(
+    cases: Sequence[_Case], plans: Mapping[str, Request], plan: Path
+) -> tuple[list[_Case], dict[str, Request]]:
+    """The scans that a plan names, and the request of each, by the scans' names.
+
+    Raises:
+        InputError: a scan that is not there, or no column that names scans.
+    """
+    if "" in plans:
+        raise InputError(
+            plan, "no column image", "the scan of each row, by its path below the folder or its series UID"
+        )
+    names = {alias: case for case in cases for alias in (case.case_id, case.name)}
+    if unknown := [image for image in plans if image not in names]:
+        example = next((case.name for case in cases), "none is there")
+        raise InputError(plan, f"{unknown[0]}, which is no scan of the folder", f"scans such as {example}")
+    requests = {names[image].name: request for image, request in plans.items()}
+    if len(requests) < len(plans):
+        raise InputError(plan, "a scan by two names", "the same name in all rows of a scan")
+    return [case for case in cases if case.name in requests], requests
+
+
 @dataclass(frozen=True)
 class _Inject:
     """A picklable function: a case to why it was not made, empty where it was.
 
     Attributes:
+        methods: one, or several that fill the same sites.
+        requests: what each scan is asked for, by its name; that of all under an empty name.
         about: what each case's manifest tells of the request.
-        token: names the call, for which each process makes the method once.
+        token: names the call, for which each process makes the methods once.
     """
 
     out: Path
-    method: str | Path | Model | Method
+    methods: tuple[str | Path | Model | Method, ...]
     options: Mapping[str, Any]
     device: str
-    request: Request
+    requests: Mapping[str, Request]
     about: Mapping[str, Any]
     lungs: LungFinderName
     seed: int
@@ -194,7 +256,7 @@ class _Inject:
 
     def __call__(self, case: _Case) -> tuple[str, ...]:
         try:
-            if isinstance(self.method, str | Path) and not _has_no_weights(self.method):
+            if any(isinstance(each, str | Path) and not _has_no_weights(each) for each in self._named(case)):
                 from synthorax.datasets.one_thread import in_one_thread
 
                 in_one_thread(self._make, case)  # any number of processes makes the same
@@ -206,41 +268,48 @@ class _Inject:
             return (Path(error.filename or case.case_id).name, reason(error), "a readable file")
         return ()
 
+    def _named(self, case: _Case) -> list[str | Path | Model | Method]:
+        """All methods that a case needs."""
+        return [*self.methods, *(one.method for one in self._request(case).planned if one.method)]
+
+    def _request(self, case: _Case) -> Request:
+        return self.requests.get(case.name) or self.requests[""]
+
     def _make(self, case: _Case) -> None:
-        from synthorax.editing.output import write_edited
-        from synthorax.editing.scan import inject_scan
-        from synthorax.io.dicom_kept import kept_elements
+        from synthorax.editing.scan import inject_by_each
         from synthorax.makers import check_heeds
-        from synthorax.provenance import Origin
         from synthorax.seeding import derive
 
-        method = self._method()
-        check_heeds(method, [self.request.attributes])
-        scan, labels, notes = _read(case.source, self.request.force)
+        methods, request = self._chosen(), self._request(case)
+        first = next(iter(methods.values()))
+        others = methods_of_plan(request.planned, first, self.device)
+        for method in methods.values():
+            check_heeds(method, [request.attributes])
+        scan, labels, notes = _read(case.source, request.force)
         seed = derive(self.seed, case.name)
-        edited = inject_scan(scan, self.request, method, seed, finder_of(self.lungs), labels)
-        left = kept_elements(scan.dicom, keep_identity=self.keep_identity)[1] if scan.dicom else ()
-        write_edited(
-            self.out / case.case_id,
-            edited.noting([*notes, *left]),
-            Origin(method.name, method.lineage.model_sha256, seed),
-            source=scan,
-            about=self.about,
-            patient_id=case.source.whose.patient_id,
-            keep_identity=self.keep_identity,
-            overwrite=True,
-            alone=False,
-        )
+        made = inject_by_each(scan, request, [*methods.values()], seed, finder_of(self.lungs), labels, others)
+        edited = {name: one.noting(notes) for name, one in zip(methods, made, strict=True)}
+        where: dict[str, Any] = {"patient_id": case.source.whose.patient_id, "keep_identity": self.keep_identity}
+        where |= {"overwrite": True, "alone": False}
+        about = self.about if "" in self.requests else {**self.about, "plan": {case.name: request.about()}}
+        if len(edited) > 1:
+            write_each(self.out / case.case_id, edited, seed, scan, dict.fromkeys(edited, about), **where)
+        else:
+            write_one(self.out / case.case_id, next(iter(edited.values())), seed, scan, about, **where)
 
-    def _method(self) -> Method:
-        """The method, made once in each process that works for a call."""
+    def _chosen(self) -> Mapping[str, Method]:
+        """The methods by their names, made once in each process that works for a call."""
         if _made.get("token") != self.token:
-            _made.update(token=self.token, method=method_of(self.method, "injects", self.options, self.device))
-        return _made["method"]
+            if len(self.methods) > 1:
+                made = methods_by_name(self.methods, self.options, self.device)
+            else:
+                made = {"": method_of(self.methods[0], "injects", self.options, self.device)}
+            _made.update(token=self.token, methods=made)
+        return _made["methods"]
 
 
 _made: dict[str, Any] = {}
-"""The method of the call that this process works for."""
+"""The methods of the call that this process works for."""
 
 
 def _read(source: ScanSource | TableSource, force: bool) -> tuple[Scan, Volume | None, list[str]]:

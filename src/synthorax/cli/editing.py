@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
+from pydantic import create_model
 
-from synthorax.cli.flags import value_of, with_options
+from synthorax.cli.flags import meanings, value_of, with_options
 from synthorax.cli.options import parse_places
 from synthorax.hub import able, system_of
 from synthorax.io.atomic import claiming
@@ -25,19 +26,41 @@ Several = Annotated[list[str] | None, Parameter(negative="", allow_leading_hyphe
 def with_method(
     verb: Callable[..., int], arguments: Sequence[str], role: Role, default: str = ""
 ) -> Callable[..., int]:
-    """Return a verb with the flags of the method that its arguments name after `--with`.
+    """Return a verb with the flags of the methods that its arguments name after `--with`.
 
-    A method that is not known gives it the general flags alone, and the verb itself tells of it.
+    Of several methods it has the flags that all of them have. A method that is not known gives it the general flags
+    alone, and the verb itself tells of it.
 
     Args:
         default: the method where none is named.
     """
     named = value_of("--with", arguments, default)
-    is_known = named and (named in able((role,)) or Path(named).exists())
-    if not is_known:
+    methods = named_methods(named)
+    if not methods or not all(one in able((role,)) or Path(one).exists() for one in methods):
         return with_options(verb, Options, named or "a method")
-    entry = system_of(named)
-    return with_options(verb, entry.options, entry.name, epilogue=_others(role, entry.name))
+    entries = [system_of(one) for one in methods]
+    if len(entries) == 1:
+        return with_options(verb, entries[0].options, entries[0].name, epilogue=_others(role, entries[0].name))
+    return with_options(verb, _shared([entry.options for entry in entries]), " and ".join(methods))
+
+
+def named_methods(text: str) -> list[str]:
+    """The methods that a text names: one, or several with commas between them; an existing path is one."""
+    return [text] if Path(text).exists() else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _shared(options: Sequence[type[Options]]) -> type[Options]:
+    """A class of the options that several classes have alike."""
+    first = options[0]
+    fields: dict[str, Any] = {
+        name: (field.annotation, field)
+        for name, field in first.model_fields.items()
+        if all(name in one.model_fields and one.model_fields[name].annotation == field.annotation for one in options)
+    }
+    texts = meanings(first)
+    for name, (_, field) in fields.items():
+        field.description = field.description or texts.get(name)
+    return create_model("SharedOptions", __base__=Options, **fields)
 
 
 def _others(role: Role, shown: str) -> str:

@@ -65,7 +65,7 @@ def erase(
     device
         cpu, cuda, or auto, cuda where there is one.
     force
-        Go on with a warning where the scan is doubtful.
+        Go on with a warning where the scan is doubtful, or a place has no nodule to be seen.
     keep_identity
         Keep the patient and study of a DICOM series.
     overwrite

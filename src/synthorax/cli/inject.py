@@ -15,9 +15,10 @@ from synthorax.anatomy.placement import Clearance, Site
 from synthorax.api.editing import LungFinderName, told_of
 from synthorax.api.folders import holds_scans
 from synthorax.cli.attributes import Attributes
-from synthorax.cli.editing import Several, scan_to_edit, with_method
+from synthorax.cli.editing import Several, named_methods, scan_to_edit, with_method
 from synthorax.cli.options import parse_numbers
 from synthorax.editing.cases import EditedFolder
+from synthorax.editing.plan import AutoLidc
 from synthorax.errors import InputError
 from synthorax.io.mappings import read_mapping
 from synthorax.makers import Options
@@ -37,7 +38,8 @@ class Placing:
     Parameters
     ----------
     auto
-        Number of nodules to put in places that are found, in each scan.
+        Number of nodules to put in places that are found, in each scan; or lidc: as many, of such diameters, as a scan
+        of LIDC-IDRI has, drawn for each scan.
     site
         In the lung by itself, attached to the pleura, or attached to a vessel.
     wall_mm
@@ -48,7 +50,7 @@ class Placing:
         Clearance from other nodules; negative: it does not matter.
     """
 
-    auto: int = 0
+    auto: int | AutoLidc = 0
     site: Site = "lung"
     wall_mm: float = 2.0
     vessel_mm: float = 0.0
@@ -71,7 +73,8 @@ def inject(
     at: Several = None,
     voxel: Several = None,
     placing: Placing | None = None,
-    diameter: str,
+    diameter: str | None = None,
+    plan: Path | None = None,
     attributes: Attributes | None = None,
     options: Options | None = None,
     nodules: Path | None = None,
@@ -91,7 +94,7 @@ def inject(
     """Nodules put into a chest CT: the scan, mask, edit region and manifest, as NIfTI or DICOM as it came.
 
     Of a folder of scans each becomes such a folder below OUT, under one table and one manifest. A scan that fails is
-    named, the others go on, and the exit code is 1; the same command makes the cases that are missing.
+    named and left out, and the others go on; the same command makes the cases that are missing.
 
     Parameters
     ----------
@@ -99,13 +102,18 @@ def inject(
         A DICOM folder or file, NIfTI, MHA, MHD or NRRD, in HU; or a folder of several scans.
     method
         How nodules are made: render is the classical baseline, real outlines rendered into the scan; a model that makes
-        patches with masks, by its name or run folder, has its nodules blended in.
+        patches with masks, by its name or run folder, has its nodules blended in. Several, with commas between them,
+        fill the same sites, each in a folder of its own below OUT, with one table, one manifest and a picture.
     at
         A place X,Y,Z in world millimetres, LPS; may be given several times.
     voxel
         A place I,J,K in voxels, along the image's own axes x, y, z and counted from 0; may be given several times.
     diameter
         Longest chord in a slice, mm: of all, or of one after the other: 8 or 6,8,12.
+    plan
+        Table of nodules, a row each, in the place of places, number, diameters and attributes: diameter_mm, and if
+        wanted image (of a folder of scans, the path below it), center_x_mm, center_y_mm, center_z_mm, LIDC's ratings
+        and method.
     nodules
         Mask of nodules that are in the scan; new ones stay clear of them and get the labels after theirs.
     lungs
@@ -135,10 +143,17 @@ def inject(
         Print the manifest's nodules as JSON.
     """
     placing, given = placing or Placing(), NoduleAttributes(**(attributes or Attributes()).given())
-    diameters = parse_numbers(diameter, "--diameter", "mm, one or one a nodule", count=None)
+    diameters = parse_numbers(diameter, "--diameter", "mm, one or one a nodule", count=None) if diameter else ()
     own = options.given() if options else {}
-    told_of(method, "injects", own)  # refuses a method that does not before anything is read
-    shared: dict[str, Any] = {"auto": placing.auto, "diameter_mm": diameters, "attributes": given, "seed": seed}
+    methods = named_methods(method)
+    for one in methods:
+        told_of(one, "injects", own)  # refuses a method that does not before anything is read
+    if plan is not None:
+        _check_alone(plan, at=at, voxel=voxel, auto=placing.auto, diameter=diameter, attributes=given.given())
+        if len(methods) > 1:
+            raise InputError("--with", "several methods beside --plan", "one, or a column method in the table")
+    shared: dict[str, Any] = {"auto": placing.auto, "diameter_mm": diameters, "seed": seed}
+    shared |= {"attributes": given} if plan is None else {}
     shared |= {"site": placing.site, "clearance": placing.clearance(), "lungs": lungs, "force": force}
     shared |= {"keep_identity": keep_identity, "overwrite": overwrite, "device": device, **own}
     of_folder: dict[str, Any] = {"patient_from": patient_from, "workers": workers, "cluster": cluster}
@@ -146,7 +161,8 @@ def inject(
         for option, value in (("--at", at), ("--voxel", voxel), ("--nodules", nodules)):
             if value:
                 raise InputError(option, "given with a folder of several scans", "--auto, or one scan, or --series")
-        return _folder(api.inject_folder(scan, out, method, **shared, **of_folder), json)
+        by = methods if len(methods) > 1 else method
+        return _folder(api.inject_folder(scan, out, by, plan=plan, **shared, **of_folder), json)
     other_than_auto = None if patient_from == "auto" else patient_from
     for option, text in (("--workers", workers), ("--cluster", cluster), ("--patient-from", other_than_auto)):
         if text is not None:
@@ -155,17 +171,35 @@ def inject(
     with scan_to_edit(
         scan, out, beside=beside, at=at, voxel=voxel, series=series, force=force, overwrite=overwrite
     ) as (read, points):
-        made = api.inject(read, method, at_mm=points, labels=nodules, out=out, **shared)
-    for note in made.notes:
-        warn(note)
+        if len(methods) > 1:
+            edited = api.inject_each(read, methods, at_mm=points, labels=nodules, out=out, **shared)
+        else:
+            edited = {"": api.inject(read, method, at_mm=points, labels=nodules, plan=plan, out=out, **shared)}
+    for name, made in edited.items():
+        for note in made.notes:
+            warn(f"{name}: {note}" if name else note)
     if json:
-        print(dumps([nodule.row() for nodule in made.nodules]))
+        print(dumps([nodule.row() for made in edited.values() for nodule in made.nodules]))
         return 0
-    for nodule in made.nodules:
-        place = ",".join(f"{c:.1f}" for c in nodule.center_mm)
-        say(f"nodule {nodule.nodule_id}: {nodule.attributes.diameter_mm:.1f} mm at {place} mm")
-    say(f"{out}: scan, mask, region and manifest")
+    for name, made in edited.items():
+        for nodule in made.nodules:
+            place = ",".join(f"{c:.1f}" for c in nodule.center_mm)
+            by = f" by {name}" if name else ""
+            say(f"nodule {nodule.nodule_id}{by}: {nodule.attributes.diameter_mm:.1f} mm at {place} mm")
+    each = (
+        "for each method scan, mask, region and manifest; a picture"
+        if len(edited) > 1
+        else "scan, mask, region and manifest"
+    )
+    say(f"{out}: {each}")
     return 0
+
+
+def _check_alone(plan: Path, **others: object) -> None:
+    """Refuse whatever else says which nodules there are to be, beside a table of them."""
+    for option, value in others.items():
+        if value:
+            raise InputError(f"--{option}", f"given beside --plan {plan.name}", "a table of nodules, or these options")
 
 
 def _folder(made: EditedFolder, json: bool) -> int:
@@ -177,7 +211,7 @@ def _folder(made: EditedFolder, json: bool) -> int:
     else:
         failed = f"; {_counted(len(made.failed), 'scan')} failed, as the warnings tell" if made.failed else ""
         say(f"{made.out}: {_counted(len(made.cases), 'scan')}, {_counted(made.nodules, 'nodule')}{failed}")
-    return int(bool(made.failed))
+    return 0
 
 
 def _counted(number: int, what: str) -> str:

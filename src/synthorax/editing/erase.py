@@ -10,6 +10,7 @@ import numpy as np
 from synthorax.anatomy.placement import Ball, check_in_scan
 from synthorax.editing.edited import Edited, by_nodule
 from synthorax.editing.plan import ball_around
+from synthorax.editing.visibility import may_hold_nodule
 from synthorax.editing.window import cut
 from synthorax.errors import InputError
 from synthorax.makers import Edit, Method, fill
@@ -37,22 +38,26 @@ def unwanted_of(labels: Volume) -> list[Unwanted]:
     return [Unwanted(ball_around(region, labels), region) for region in regions if region.voxels]
 
 
-def erase_nodules(ct: Volume, unwanted: Sequence[Unwanted], method: Method, seed: int) -> Edited:
+def erase_nodules(
+    ct: Volume, unwanted: Sequence[Unwanted], method: Method, seed: int, *, force: bool = False
+) -> Edited:
     """Take nodules out of a scan, one after the other.
 
     Args:
         ct: HU; slices are those of the first axis, so the scan should be oriented.
+        force: go on, with a note, where there is no nodule to be seen.
 
     Raises:
-        InputError: no nodule, a place outside the scan, or a method whose result is not what `makers.Method` promises.
+        InputError: no nodule, a place outside the scan or without a nodule, or a method whose result is not what
+            `makers.Method` promises.
     """
     if not unwanted:
         raise InputError("nodules", "none", "a place and a diameter, or a mask of nodules")
+    told = [(note, f"{i + 1:02d}") for i, one in enumerate(unwanted) if (note := _doubt(ct, one.place, force))]
     voxels, region = ct.voxels.copy(), np.zeros(ct.shape, bool)
     made = replace(ct, voxels=voxels)  # shares the array, in which every edit is made
-    nodules, told = [], []
+    nodules = []
     for i, one in enumerate(unwanted):
-        check_in_scan(ct, one.place.center_mm)
         edit = Edit("erase", NoduleAttributes(diameter_mm=one.place.diameter_mm))
         window = cut(made, one.place.center_mm, method.reach_mm(edit))
         if one.own is not None:
@@ -72,3 +77,19 @@ def erase_nodules(ct: Volume, unwanted: Sequence[Unwanted], method: Method, seed
         kind="erase",
         notes=tuple(by_nodule(told)),
     )
+
+
+def _doubt(ct: Volume, place: Ball, force: bool) -> str:
+    """Why there may be no nodule at a place; empty if there may be one.
+
+    Raises:
+        InputError: the place is outside the scan, or there is none and going on was not asked for.
+    """
+    check_in_scan(ct, place.center_mm)
+    if may_hold_nodule(ct, place.center_mm, place.diameter_mm):
+        return ""
+    where = ", ".join(f"{c:.1f}" for c in place.center_mm)
+    found = f"({where}) mm, where nothing of {place.diameter_mm:.3g} mm is denser than the lung around it"
+    if not force:
+        raise InputError("place", found, "the middle of a nodule; or --force")
+    return f"erased at {found}"

@@ -13,6 +13,7 @@ from synthorax.editing.edited import Edited, by_nodule
 from synthorax.editing.visibility import contrast
 from synthorax.editing.window import cut
 from synthorax.errors import InputError
+from synthorax.lineage import joined_lineages
 from synthorax.makers import Edit, Method, fill
 from synthorax.metrics.contrast import Contrast
 from synthorax.nodule import Nodule, NoduleAttributes
@@ -35,11 +36,13 @@ class Wanted:
     Attributes:
         attributes: those that are given; the diameter is the place's.
         anywhere: do not keep it in the lungs.
+        method: makes it; that of the others if not given.
     """
 
     place: Ball
     attributes: NoduleAttributes = field(default_factory=NoduleAttributes)
     anywhere: bool = False
+    method: Method | None = None
 
     @property
     def condition(self) -> NoduleAttributes:
@@ -76,13 +79,13 @@ def inject_nodules(
     if first + len(wanted) - 1 > MOST_NODULES:
         raise InputError("nodules", str(first + len(wanted) - 1), f"at most {MOST_NODULES} in a scan")
     regions = [] if labels is None else regions_of(labels.voxels, range(1, first))
-    nodules, notes, told, outlines = [], [], [], []
+    nodules, notes, told, outlines, lineages = [], [], [], [], []
     made = replace(ct, voxels=voxels)  # shares the array, into which every nodule is put
     for i, one in enumerate(wanted):
-        label = first + i
+        label, by = first + i, one.method or method
         edit = Edit("inject", one.condition)
-        window = cut(made, one.place.center_mm, method.reach_mm(edit), None if one.anywhere else lungs)
-        filled = fill(method, window.patch, window.region, edit, derive(seed, "nodule", i))
+        window = cut(made, one.place.center_mm, by.reach_mm(edit), None if one.anywhere else lungs)
+        filled = fill(by, window.patch, window.region, edit, derive(seed, "nodule", i))
         assert filled.mask is not None
         if not filled.mask.any():
             voxel = " x ".join(f"{s:.3g}" for s in ct.spacing_mm)
@@ -102,6 +105,7 @@ def inject_nodules(
         notes += _notes(f"nodule {label:02d}", diameter, wanted_mm, seen, ct)
         told += [(note, f"{label:02d}") for note in filled.notes]
         outlines.append(filled.outline)
+        lineages.append(by.lineage)
         nodules.append(
             Nodule(
                 nodule_id=f"{label:02d}",
@@ -109,7 +113,7 @@ def inject_nodules(
                 attributes=replace(filled.attributes, diameter_mm=diameter),
                 label=label,
                 extra={
-                    "method": method.name,
+                    "method": by.name,
                     "wanted_diameter_mm": f"{wanted_mm:g}",
                     "shape_origin": filled.outline,
                     "visible": "yes" if seen.visible else "no",
@@ -122,7 +126,7 @@ def inject_nodules(
         mask=painted,
         region=replace(ct, voxels=region),
         nodules=tuple(nodules),
-        lineage=method.lineage.with_outlines(map(patient_key, outlines)),
+        lineage=joined_lineages(lineages or [method.lineage]).with_outlines(map(patient_key, outlines)),
         notes=(*by_nodule(told), *notes),
         regions=tuple(regions),
     )

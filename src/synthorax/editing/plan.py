@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from synthorax.anatomy.lungs import Lungs, find_lungs
 from synthorax.anatomy.placement import Ball, Clearance, Placement, Site, check_in_scan
+from synthorax.annotations.lidc_draws import draw_lidc_diameters
 from synthorax.editing.inject import MOST_NODULES, Wanted
 from synthorax.errors import InputError
 from synthorax.nodule import NoduleAttributes, check_attributes
@@ -21,6 +22,32 @@ NODULE_DIAMETER_MM = (1.0, 100.0)
 """Diameters of nodules that can be injected or erased; others are refused."""
 
 Point = tuple[float, float, float]
+AutoLidc = Literal["lidc"]
+LIDC_AUTO: AutoLidc = "lidc"
+"""Asks for as many nodules, of such diameters, as a scan of LIDC-IDRI has."""
+
+
+@dataclass(frozen=True)
+class AskedNodule:
+    """A nodule that somebody asks for.
+
+    Attributes:
+        point_mm: its place (x, y, z), LPS; one is found if not given.
+        method: name of the method that makes it; the call's if empty.
+        is_drawn: whether its diameter was drawn: where it fits nowhere it is left out, and that is told.
+    """
+
+    diameter_mm: float
+    attributes: NoduleAttributes = field(default_factory=NoduleAttributes)
+    point_mm: Point | None = None
+    method: str = ""
+    is_drawn: bool = False
+
+    def about(self) -> dict[str, Any]:
+        """What a manifest tells of it."""
+        place = {} if self.point_mm is None else {"at_mm": list(self.point_mm)}
+        by = {"method": self.method} if self.method else {}
+        return {"diameter_mm": self.diameter_mm, **place, **by, "attributes": self.attributes.given()}
 
 
 @dataclass(frozen=True)
@@ -29,11 +56,12 @@ class Request:
 
     Attributes:
         points_mm: places (x, y, z), LPS.
-        auto: so many more, in places that are found.
-        diameters_mm: of all, or one a nodule: first those of the points.
+        auto: so many more, in places that are found; `lidc`: as many, of such diameters, as a scan of LIDC-IDRI has.
+        diameters_mm: of all, or one a nodule: first those of the points. Those that are drawn have their own.
         attributes: of all.
         site, clearance: of the places that are found.
         force: go on where a place or the scan is doubtful.
+        planned: nodules one by one, in the place of points, number, diameters and attributes.
 
     Raises:
         InputError: no nodule or too many, a site, rating or diameter that there is not, or more or fewer diameters
@@ -41,31 +69,60 @@ class Request:
     """
 
     points_mm: tuple[Point, ...]
-    auto: int
+    auto: int | AutoLidc
     diameters_mm: tuple[float, ...]
     attributes: NoduleAttributes = field(default_factory=NoduleAttributes)
     site: Site = "lung"
     clearance: Clearance = field(default_factory=Clearance)
     force: bool = False
+    planned: tuple[AskedNodule, ...] = ()
 
     def __post_init__(self) -> None:
-        count = len(self.points_mm) + self.auto
-        if self.auto < 0 or not 1 <= count <= MOST_NODULES:
-            found = f"{len(self.points_mm)} places and {self.auto} to be found"
-            raise InputError("nodules", found, f"1 to {MOST_NODULES} nodules in all")
+        if isinstance(self.auto, str) and self.auto != LIDC_AUTO:
+            raise InputError("auto", repr(self.auto), f"a number of nodules, or {LIDC_AUTO}")
         if self.site not in get_args(Site):
             raise InputError("site", repr(self.site), " or ".join(get_args(Site)))
-        check_attributes(self.attributes)
-        for point in self.points_mm:
+        if self.planned and (self.points_mm or self.auto or self.diameters_mm):
+            raise InputError("plan", "beside places, a number or diameters", "a plan, or these")
+        count = self._stated
+        if not (self.auto == LIDC_AUTO or count >= 1) or count > MOST_NODULES or (count < len(self.points_mm)):
+            found = f"{len(self.points_mm)} places and {self.auto} to be found"
+            raise InputError("nodules", found, f"1 to {MOST_NODULES} nodules in all")
+        points = [*self.points_mm, *(one.point_mm for one in self.planned if one.point_mm)]
+        for point in points:
             if len(point) != 3 or not all(isfinite(c) for c in point):
                 raise InputError("place", repr(tuple(point)), "x, y and z in millimetres")
-        check_diameters(self.diameters_mm)
-        if len(self.diameters_mm) not in (1, count):
-            raise InputError("diameters", str(len(self.diameters_mm)), f"1, or {count}, one a nodule")
+        check_diameters([*self.diameters_mm, *(one.diameter_mm for one in self.planned)])
+        for attributes in (self.attributes, *(one.attributes for one in self.planned)):
+            check_attributes(attributes)
+        if not self.planned and len(self.diameters_mm) not in ({1, count} if count else {0}):
+            expected = f"1, or {count}, one a nodule" if count else "none, as those of LIDC-IDRI are drawn"
+            raise InputError("diameters", str(len(self.diameters_mm)), expected)
+
+    @property
+    def _stated(self) -> int:
+        """Number of nodules beside those that are drawn."""
+        if self.planned:
+            return len(self.planned)
+        return len(self.points_mm) + (0 if self.auto == LIDC_AUTO else int(self.auto))
+
+    def nodules(self, seed: int) -> tuple[AskedNodule, ...]:
+        """The nodules, those with a place first.
+
+        Args:
+            seed: of those that are drawn.
+        """
+        if self.planned:
+            return tuple(sorted(self.planned, key=lambda one: one.point_mm is None))
+        places = [*self.points_mm, *[None] * (self._stated - len(self.points_mm))]
+        diameters = self.diameters_mm * (len(places) if len(self.diameters_mm) == 1 else 1)
+        stated = [AskedNodule(mm, self.attributes, at) for mm, at in zip(diameters, places, strict=True)]
+        drawn = draw_lidc_diameters(derive(seed, LIDC_AUTO)) if self.auto == LIDC_AUTO else ()
+        return (*stated, *(AskedNodule(mm, self.attributes, is_drawn=True) for mm in drawn))
 
     def about(self) -> dict[str, Any]:
         """What a manifest tells of it."""
-        return {
+        told = {
             "at_mm": [list(point) for point in self.points_mm],
             "auto": self.auto,
             "diameters_mm": list(self.diameters_mm),
@@ -74,6 +131,7 @@ class Request:
             "clearance": vars(self.clearance),
             "force": self.force,
         }
+        return told | ({"planned": [one.about() for one in self.planned]} if self.planned else {})
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,11 +139,13 @@ class InjectionPlan:
     """The nodules to inject into a scan, and their places.
 
     Attributes:
+        methods: name of the method that makes each; the call's where it is empty.
         lungs: the scan's; None where none were found and that was allowed.
-        notes: what was objected to and allowed.
+        notes: what was objected to and allowed, and what was left out.
     """
 
     wanted: tuple[Wanted, ...]
+    methods: tuple[str, ...]
     lungs: Lungs | None
     notes: tuple[str, ...]
 
@@ -97,45 +157,61 @@ def plan_nodules(
     *,
     labels: Volume | None = None,
     finder: Callable[[Volume], Lungs] = find_lungs,
+    check: Callable[[AskedNodule], None] = lambda one: None,
 ) -> InjectionPlan:
     """Where the nodules of a request go.
 
     Args:
         labels: nodules that are there, which new ones must not touch.
+        check: refuses a nodule that is drawn and the method cannot make.
 
     Raises:
         InputError: no lungs, a place outside them or on another nodule, or none for a diameter; places outside the
-            scan, even if doubtful ones are allowed.
+            scan, even if doubtful ones are allowed; or no nodule of those that were drawn fits anywhere.
     """
     notes: list[str] = []
-    diameters = request.diameters_mm * (len(request.points_mm) + request.auto if len(request.diameters_mm) == 1 else 1)
     taken = nodule_balls(labels) if labels is not None else []
+    asked = request.nodules(seed)
     lungs = placement = None
     try:
         lungs = finder(ct)
         placement = Placement(lungs, taken)
     except InputError as error:
-        if not request.force or request.auto:
+        if not request.force or any(one.point_mm is None for one in asked):
             raise
         notes.append(str(error))
-    wanted = []
-    for point, diameter in zip(request.points_mm, diameters, strict=False):
-        place = Ball(point, diameter)
-        check_in_scan(ct, point)
-        doubt = placement.objection(place) if placement else None
-        if doubt is not None and not request.force:
-            raise doubt
-        if doubt is not None:
-            notes.append(str(doubt))
-        in_lungs = placement is not None and placement.is_in_lungs(point)
-        wanted.append(Wanted(place, request.attributes, anywhere=not in_lungs))
-        if placement is not None:
-            placement.take(place)
-    for i, diameter in enumerate(diameters[len(request.points_mm) :]):
-        assert placement is not None
-        place = placement.find(diameter, derive(seed, "place", i), site=request.site, clearance=request.clearance)
-        wanted.append(Wanted(place, request.attributes))
-    return InjectionPlan(tuple(wanted), lungs, tuple(notes))
+    wanted, methods, found, refused = [], [], 0, None
+    for one in asked:
+        anywhere = False
+        if one.point_mm is not None:
+            place = Ball(one.point_mm, one.diameter_mm)
+            check_in_scan(ct, one.point_mm)
+            doubt = placement.objection(place) if placement else None
+            if doubt is not None and not request.force:
+                raise doubt
+            if doubt is not None:
+                notes.append(str(doubt))
+            anywhere = placement is None or not placement.is_in_lungs(one.point_mm)
+            if placement is not None:
+                placement.take(place)
+        else:
+            assert placement is not None
+            own, found = derive(seed, "place", found), found + 1
+            try:
+                if one.is_drawn:
+                    check(one)
+                place = placement.find(one.diameter_mm, own, site=request.site, clearance=request.clearance)
+            except InputError as error:
+                if not one.is_drawn:
+                    raise
+                refused = error
+                notes.append(f"a nodule of {one.diameter_mm:.1f} mm, drawn as LIDC-IDRI has them, is left out: {error}")
+                continue
+        wanted.append(Wanted(place, one.attributes, anywhere))
+        methods.append(one.method)
+    if not wanted and refused is not None:
+        raise refused
+    return InjectionPlan(tuple(wanted), tuple(methods), lungs, tuple(notes))
 
 
 def check_diameters(diameters_mm: Iterable[float]) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from types import MappingProxyType
 
 import numpy as np
 
@@ -13,11 +15,11 @@ from synthorax.anatomy.placement import Ball
 from synthorax.editing.edited import Edited
 from synthorax.editing.erase import Unwanted, erase_nodules, unwanted_of
 from synthorax.editing.inject import inject_nodules
-from synthorax.editing.plan import Request, plan_nodules
+from synthorax.editing.plan import AskedNodule, InjectionPlan, Request, plan_nodules
 from synthorax.errors import InputError
 from synthorax.geometry import AIR_HU, orient
 from synthorax.io.scans import Scan
-from synthorax.makers import Method
+from synthorax.makers import Edit, Method
 from synthorax.seeding import derive
 from synthorax.volume import Volume
 
@@ -28,7 +30,13 @@ SEED_STEP = (2, 8, 8)
 
 
 def inject_scan(
-    scan: Scan, request: Request, method: Method, seed: int, finder: LungFinder, labels: Volume | None = None
+    scan: Scan,
+    request: Request,
+    method: Method,
+    seed: int,
+    finder: LungFinder,
+    labels: Volume | None = None,
+    others: Mapping[str, Method] = MappingProxyType({}),
 ) -> Edited:
     """Put the nodules of a request into a scan; its lungs are found once.
 
@@ -37,34 +45,68 @@ def inject_scan(
     Args:
         scan: HU as stored, on any axes; NaN is what the scanner did not see, and stays.
         labels: uint8 on the scan's grid, the nodules that it has.
+        others: methods of nodules that name one, by these names.
 
     Raises:
         InputError: as `plan_nodules` and `inject_nodules`; an error of the scan names its file.
     """
-    known = None if labels is None else orient(labels, "LPS")
+    return inject_by_each(scan, request, [method], seed, finder, labels, others)[0]
 
-    def edit(upright: Volume) -> Edited:
+
+def inject_by_each(
+    scan: Scan,
+    request: Request,
+    methods: Sequence[Method],
+    seed: int,
+    finder: LungFinder,
+    labels: Volume | None = None,
+    others: Mapping[str, Method] = MappingProxyType({}),
+) -> list[Edited]:
+    """Put the nodules of a request into a scan by each of several methods, all at the same sites.
+
+    Returns:
+        For each method the scan as `inject_scan` makes it. Nodules that are drawn, and that one of the methods cannot
+        make, are in none.
+    """
+    known = None if labels is None else orient(labels, "LPS")
+    plans: list[InjectionPlan] = []
+
+    def check(one: AskedNodule) -> None:
+        for method in methods:
+            method.reach_mm(Edit("inject", replace(one.attributes, diameter_mm=one.diameter_mm)))
+
+    def edit(method: Method, upright: Volume) -> Edited:
         own = seed_in_scan(seed, upright)
-        plan = plan_nodules(upright, request, own, labels=known, finder=finder)
-        made = inject_nodules(upright, plan.wanted, method, own, lungs=plan.lungs, labels=known)
+        if not plans:
+            plans.append(plan_nodules(upright, request, own, labels=known, finder=finder, check=check))
+        (plan,) = plans
+        wanted = [replace(one, method=others.get(name)) for one, name in zip(plan.wanted, plan.methods, strict=True)]
+        made = inject_nodules(upright, wanted, method, own, lungs=plan.lungs, labels=known)
         return made.noting(plan.notes)
 
-    return edited_upright(scan, edit)
+    return [edited_upright(scan, partial(edit, method)) for method in methods]
 
 
-def erase_scan(scan: Scan, places: Sequence[Ball], method: Method, seed: int, labels: Volume | None = None) -> Edited:
+def erase_scan(
+    scan: Scan, places: Sequence[Ball], method: Method, seed: int, labels: Volume | None = None, *, force: bool = False
+) -> Edited:
     """Take nodules out of a scan: those at some places, and those of a label map.
 
     Args:
         scan: HU as stored, on any axes; NaN is what the scanner did not see, and stays.
         labels: uint8 on the scan's grid.
+        force: as of `erase_nodules`.
 
     Raises:
         InputError: as `erase_nodules`.
     """
     known = [] if labels is None else unwanted_of(orient(labels, "LPS"))
     unwanted = [*(Unwanted(place) for place in places), *known]
-    return edited_upright(scan, lambda upright: erase_nodules(upright, unwanted, method, seed_in_scan(seed, upright)))
+
+    def edit(upright: Volume) -> Edited:
+        return erase_nodules(upright, unwanted, method, seed_in_scan(seed, upright), force=force)
+
+    return edited_upright(scan, edit)
 
 
 def seed_in_scan(seed: int, upright: Volume) -> int:

@@ -1,4 +1,4 @@
-"""Whether a nodule in a scan can be told from what is around it."""
+"""Whether a nodule in a scan can be told from what is around it, and whether there is any."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from synthorax.geometry import crop
 from synthorax.metrics.contrast import Contrast, ball_and_shell, shell_radius_mm
 from synthorax.patch import PatchSpec
 from synthorax.region import Region
+from synthorax.rendering.overlay import lung_hu_of
 from synthorax.scanner import measure_scanner
 from synthorax.volume import Volume
 
 NOISE_MM = 25.0
 """Noise is measured within this distance of the nodule."""
+DENSER_HU = 100.0
+"""A place whose middle is denser than the lung around it by this may hold a nodule, even one on a wall."""
 SURELY = 1.5
 """A nodule is visible, whatever the noise is, if this many times the spread of HU around it leave it so."""
 
@@ -57,6 +60,24 @@ def contrast(
         return found
     noise_hu = measure_scanner(_around(ct, center, max(outer, NOISE_MM))[0]).noise_hu
     return Contrast.of(near.voxels, ball, shell, noise_hu)
+
+
+def may_hold_nodule(ct: Volume, center_mm: Sequence[float], diameter_mm: float) -> bool:
+    """Whether a place may hold a nodule: it stands out from the shell around it, or its middle is denser than lung.
+
+    Args:
+        ct: HU.
+        center_mm: (x, y, z), LPS.
+    """
+    near, low = _around(ct, ct.to_voxel(center_mm), max(shell_radius_mm(diameter_mm, ct.spacing_mm), NOISE_MM / 2))
+    z, y, x = near.shape
+    middle = ct.to_voxel(center_mm) - low
+    away = PatchSpec((z, y, x), ct.spacing_mm).distances_mm(middle)
+    core = away <= max(diameter_mm / 4, away.min())
+    if float(near.voxels[core].mean()) > lung_hu_of(near.voxels) + DENSER_HU:
+        return True
+    own = Region.of(away <= max(diameter_mm / 2, away.min()))
+    return contrast(near, own, diameter_mm).visible
 
 
 def _around(ct: Volume, center: NDArray[np.float64], reach_mm: float) -> tuple[Volume, list[int]]:

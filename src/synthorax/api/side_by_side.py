@@ -1,0 +1,178 @@
+"""The same sites of a scan filled by several methods, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from synthorax.api.editing import (
+    LungFinderName,
+    finder_of,
+    labels_given,
+    method_of,
+    points_of,
+    read_scan_given,
+    request_of,
+    told_of,
+)
+from synthorax.errors import InputError
+from synthorax.makers import as_told
+from synthorax.nodule import NoduleAttributes
+
+if TYPE_CHECKING:
+    from synthorax.anatomy.placement import Clearance, Site
+    from synthorax.editing.edited import Edited
+    from synthorax.editing.plan import AutoLidc
+    from synthorax.hub import Model
+    from synthorax.io.scans import Scan
+    from synthorax.makers import Method
+    from synthorax.volume import Volume
+
+MOST_PICTURED = 8
+"""Nodules that the picture shows."""
+PICTURED_MM = 25.0
+"""The picture shows this far around a nodule, or twice its diameter where that is farther."""
+BEFORE = "before"
+"""Caption of the scan without new nodules; no method has the name."""
+
+
+def inject_each(
+    scan: str | Path | Scan | Volume,
+    methods: Sequence[str | Path | Model | Method],
+    *,
+    at_mm: Sequence[float] | Sequence[Sequence[float]] = (),
+    auto: int | AutoLidc = 0,
+    diameter_mm: float | Sequence[float] = (),
+    attributes: NoduleAttributes | None = None,
+    seed: int = 0,
+    site: Site = "lung",
+    clearance: Clearance | None = None,
+    labels: str | Path | Volume | None = None,
+    lungs: LungFinderName = "density",
+    series: str | None = None,
+    force: bool = False,
+    out: str | Path | None = None,
+    keep_identity: bool = False,
+    overwrite: bool = False,
+    device: str = "cpu",
+    **options: Any,
+) -> dict[str, Edited]:
+    """Put nodules into a chest CT by each of several methods, at the same sites.
+
+    Args:
+        methods: two or more, each as of `inject`; all of them have to heed the attributes and to have the options.
+        out: folder to write to: a folder for each method, as `inject` writes it, and over them nodules.csv,
+            manifest.json and a picture of all nodules.
+        at_mm, auto, diameter_mm, attributes, seed, site, clearance, labels: as of `inject`.
+        lungs, series, force, keep_identity, overwrite, device, options: as of `inject`.
+
+    Returns:
+        The scan by each method, by the methods' names.
+
+    Raises:
+        InputError: as `inject`; or fewer than two methods.
+        OutputError: the folder cannot be written.
+    """
+    from synthorax.editing.scan import inject_by_each
+    from synthorax.io.atomic import check_folder_is_free
+    from synthorax.makers import check_heeds
+
+    if out is not None:
+        check_folder_is_free(Path(out), overwrite=overwrite)
+    request = request_of(points_of(at_mm), auto, diameter_mm, attributes, site, clearance, force)
+    finder = finder_of(lungs)
+    chosen = methods_by_name(methods, options, device)
+    for method in chosen.values():
+        check_heeds(method, [request.attributes])
+    source = read_scan_given(scan, series, force)
+    known, told = (None, ()) if labels is None else labels_given(labels, source.ct)
+    made = inject_by_each(source, request, [*chosen.values()], seed, finder, known)
+    edited = {name: one.noting([*source.notes, *told]) for name, one in zip(chosen, made, strict=True)}
+    if out is not None:
+        about = {name: request.about() | {"lungs": lungs} for name in edited}
+        for name, given in zip(edited, methods, strict=True):
+            about[name] |= told_of(given, "injects", options)
+        write_each(Path(out), edited, seed, source, about, keep_identity=keep_identity, overwrite=overwrite)
+    return edited
+
+
+def methods_by_name(
+    methods: Sequence[str | Path | Model | Method], options: Mapping[str, Any], device: str
+) -> dict[str, Method]:
+    """Several methods by the names that their folders have: those they were given by, or their systems'.
+
+    Raises:
+        InputError: fewer than two, one that does not inject, or one that lacks the options.
+    """
+    if len(methods) < 2:
+        raise InputError("methods", str(len(methods)), "two or more, to be compared")
+    found: dict[str, Method] = {}
+    for method in methods:
+        maker = method_of(method, "injects", options, device)
+        stem = str(as_told(method)) if isinstance(method, str | Path) else maker.name
+        number, name = 1, stem
+        while name in found or name == BEFORE:
+            number, name = number + 1, f"{stem}-{number + 1}"
+        found[name] = maker
+    return found
+
+
+def write_each(
+    out: Path,
+    edited: Mapping[str, Edited],
+    seed: int,
+    source: Scan,
+    about: Mapping[str, Mapping[str, Any]],
+    *,
+    patient_id: str = "",
+    keep_identity: bool = False,
+    overwrite: bool = False,
+    alone: bool = True,
+) -> None:
+    """Write what several methods made of a scan, with a picture; arguments as of `write_side_by_side`."""
+    from synthorax.editing.side_by_side import write_side_by_side
+    from synthorax.io.dicom_kept import kept_elements
+
+    left = kept_elements(source.dicom, keep_identity=keep_identity)[1] if source.dicom else ()
+
+    def picture(file: Path) -> None:
+        _draw(file, source.ct, edited)
+
+    write_side_by_side(
+        out,
+        {name: one.noting(left) for name, one in edited.items()},
+        seed,
+        source=source,
+        about=about,
+        picture=picture,
+        patient_id=patient_id,
+        keep_identity=keep_identity,
+        overwrite=overwrite,
+        alone=alone,
+    )
+
+
+def _draw(file: Path, before: Volume, edited: Mapping[str, Edited]) -> None:
+    """Draw a row for each site: the middle slice before, and after each method with the nodule's outline."""
+    import numpy as np
+
+    from synthorax.figures import REAL, SYNTHETIC, Slice, ct_slices
+    from synthorax.geometry import orient
+
+    whole = orient(before, "LPS")
+    volumes = {name: (orient(one.ct, "LPS").voxels, orient(one.mask, "LPS").voxels) for name, one in edited.items()}
+    none = np.zeros(whole.shape[1:], bool)
+    panels = []
+    first = next(iter(edited.values()))
+    for i, nodule in enumerate(first.nodules[:MOST_PICTURED]):
+        z, y, x = np.rint(whole.to_voxel(nodule.center_mm)).astype(int).tolist()
+        wide = max(PICTURED_MM, 2 * float(nodule.extra["wanted_diameter_mm"]))
+        half = int(np.ceil(wide / whole.spacing_mm[2]))
+        caption = f"{float(nodule.extra['wanted_diameter_mm']):.3g} mm, {BEFORE}"
+        panels.append(Slice(whole.voxels[z], none, caption, (y, x), REAL, half))
+        for name, one in edited.items():
+            hu, mask = (voxels[z] for voxels in volumes[name])
+            panels.append(Slice(hu, mask == one.nodules[i].label, name, (y, x), SYNTHETIC, half))
+    figure = ct_slices(panels, half=half, columns=1 + len(edited))
+    figure.savefig(file, format="png")

@@ -1,0 +1,102 @@
+"""One scan with the nodules of several methods at the same sites: a folder for each, under one table and manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from synthorax.annotations.nodule_table import NODULE_TABLE
+from synthorax.editing.edited import Edited
+from synthorax.editing.output import write_edited
+from synthorax.io.atomic import atomic_folder
+from synthorax.io.mappings import read_mapping
+from synthorax.io.scans import Scan
+from synthorax.io.tables import read_table, write_table
+from synthorax.lineage import joined_lineages
+from synthorax.provenance import MANIFEST, SYNTHETIC_MARK, Origin, write_manifest
+
+SIDE_BY_SIDE = "side-by-side.png"
+"""Picture of the nodules of all methods."""
+
+
+def write_side_by_side(
+    out: Path,
+    edited: Mapping[str, Edited],
+    seed: int,
+    *,
+    source: Scan,
+    about: Mapping[str, Mapping[str, Any]],
+    picture: Callable[[Path], None],
+    patient_id: str = "",
+    keep_identity: bool = False,
+    overwrite: bool = False,
+    alone: bool = True,
+) -> None:
+    """Write what several methods made of a scan, all or nothing.
+
+    The folder holds a folder for each method, as `write_edited` writes it, and over them nodules.csv, manifest.json
+    and a picture.
+
+    Args:
+        edited: by the method's name.
+        about: what was asked of each method.
+        picture: writes the picture to a file.
+        patient_id, keep_identity, overwrite, alone: as of `write_edited`.
+
+    Raises:
+        InputError: the folder is not ours to replace.
+        OutputError: it cannot be written.
+    """
+    rows, methods, notes = [], [], []
+    with atomic_folder(out, overwrite=overwrite, alone=alone) as folder:
+        for name, one in edited.items():
+            origin = Origin(one.lineage.name, one.lineage.model_sha256, seed)
+            write_edited(
+                folder / name,
+                one,
+                origin,
+                source=source,
+                about=about[name],
+                patient_id=patient_id,
+                keep_identity=keep_identity,
+                alone=False,
+            )
+            for row in read_table(folder / name / NODULE_TABLE):
+                rows.append({**row, **{column: f"{name}/{row[column]}" for column in ("image", "mask")}})
+            content = read_mapping(folder / name / MANIFEST)
+            kept = ("model_sha256", "request", "files", "nodules", "region_voxels", "lineage")
+            methods.append({"method": name, **{key: content[key] for key in kept}})
+            notes += [(note, name) for note in one.notes]
+        columns = dict.fromkeys((column for row in rows for column in row), "")
+        write_table(folder / NODULE_TABLE, [{**columns, **row} for row in rows])
+        picture(folder / SIDE_BY_SIDE)
+        lineage = joined_lineages(one.lineage for one in edited.values())
+        manifest = {
+            "synthetic": SYNTHETIC_MARK,
+            "method": lineage.name,
+            "model_sha256": lineage.model_sha256,
+            "seed": seed,
+            "patient_id": content["patient_id"],
+            "source": content["source"],
+            "annotated": "some",
+            "files": {"picture": SIDE_BY_SIDE},
+            "methods": methods,
+            "nodules": [nodule for method in methods for nodule in method["nodules"]],
+            "region_voxels": sum(method["region_voxels"] for method in methods),
+            "lineage": lineage.row(),
+            "notes": by_method(notes),
+        }
+        write_manifest(folder / MANIFEST, manifest)
+
+
+def by_method(told: list[tuple[str, str]]) -> list[str]:
+    """Notes, each once, with the methods that it is about before it.
+
+    Args:
+        told: (note, method) pairs.
+    """
+    about: dict[str, list[str]] = {}
+    for note, method in told:
+        about.setdefault(note, []).append(method)
+    return [f"{', '.join(of)}: {note}" for note, of in about.items()]
