@@ -46,7 +46,7 @@ def with_method(
 
 def named_methods(text: str) -> list[str]:
     """The methods that a text names: one, or several with commas between them; an existing path is one."""
-    return [text] if Path(text).exists() else [part.strip() for part in text.split(",") if part.strip()]
+    return [text] if text and Path(text).exists() else [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _shared(options: Sequence[type[Options]]) -> type[Options]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from json import dumps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -18,7 +18,6 @@ from synthorax.cli.attributes import Attributes
 from synthorax.cli.editing import Several, named_methods, scan_to_edit, with_method
 from synthorax.cli.options import parse_numbers
 from synthorax.editing.cases import EditedFolder
-from synthorax.editing.plan import AutoLidc
 from synthorax.errors import InputError
 from synthorax.io.mappings import read_mapping
 from synthorax.makers import Options
@@ -50,7 +49,7 @@ class Placing:
         Clearance from other nodules; negative: it does not matter.
     """
 
-    auto: int | AutoLidc = 0
+    auto: int | Literal["lidc"] = 0
     site: Site = "lung"
     wall_mm: float = 2.0
     vessel_mm: float = 0.0
