@@ -94,7 +94,7 @@ def injected_patches(
 
     Args:
         method: injects nodules; it is told the attributes that it heeds.
-        healthy: number of healthy places to look for in whole scans; cubes give all that they have.
+        healthy: most patches; of more healthy places as many are drawn.
         ball_mm, augmentation, cache: as of `edit_patches`.
 
     Raises:
@@ -112,6 +112,7 @@ def injected_patches(
     every = [float(one.diameter_mm or 0) for one in known]
     found = healthy_places(store, cases, spec, every, healthy, seed, margin=margin, cache=cache)
     random = generator(seed, "nodules of healthy places")
+    found = [found[i] for i in sorted(random.permutation(len(found))[:healthy].tolist())]
     sites: list[PutInSite] = [
         (place, alike[mm][int(random.integers(len(alike[mm])))], derive(seed, "put in", i))
         for i, (place, mm) in enumerate(found)
@@ -119,7 +120,7 @@ def injected_patches(
     base = spec.finest if isinstance(spec, ScaledPatch) else spec
     diameters = [mm for _, mm in found]
     hu, masks = _put_in(store, sites, diameters, base, margin, method, cache)
-    kept = [i for i in range(len(sites)) if masks[i].any()]
+    kept = np.flatnonzero(masks.any((1, 2, 3))).tolist()
     tell(f"nodules by {method.name} put into {len(kept)} healthy patches; {len(sites) - len(kept)} left out, refused")
     if not kept:
         raise InputError(store.path, f"no healthy place at which {method.name} puts a nodule", "one or more")
@@ -128,8 +129,8 @@ def injected_patches(
         [sites[i][0] for i in kept],
         base,
         [diameters[i] for i in kept],
-        hu[kept],
-        masks[kept],
+        hu if len(kept) == len(hu) else hu[kept],
+        masks if len(kept) == len(hu) else masks[kept],
         ball_mm=ball_mm,
         augmentation=augmentation,
         seed=seed,
@@ -192,9 +193,11 @@ def _put_in(
     ]
     where = [(p.case_id, p.center_mm, p.scale, attributes.given(), seed) for p, attributes, seed in sites]
     key = fingerprint(json.dumps([request, where]).encode())[:16]
-    file = (cache or platformdirs.user_cache_path("synthorax")) / f"injected-{key}.npz"
-    with suppress(OSError, ValueError, LookupError, EOFError), np.load(file, allow_pickle=False) as kept:
-        return kept["ct"], kept["mask"]
+    folder = cache or platformdirs.user_cache_path("synthorax")
+    files = [folder / f"injected-{key}-{name}.npy" for name in ("ct", "mask")]
+    with suppress(OSError, ValueError, EOFError):
+        ct, mask = (np.load(file, mmap_mode="r", allow_pickle=False) for file in files)
+        return ct, mask
     size = [n + 2 * m for n, m in zip(spec.size, margin, strict=True)]
     voxels, masks = np.zeros((len(sites), *size), np.int16), np.zeros((len(sites), *size), np.uint8)
     work, jobs = _PutIn(store, spec, margin, method), list(zip(sites, diameters_mm, strict=True))
@@ -203,8 +206,11 @@ def _put_in(
     for i, one in enumerate(with_progress(made, "nodules put in", len(jobs))):
         if one is not None:
             voxels[i], masks[i] = one
-    with suppress(OSError, OutputError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(file) as temporary, open(temporary, "wb") as stream:
-            np.savez(stream, ct=voxels, mask=masks)
-    return voxels, masks
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, array in ((files[0], voxels), (files[1], masks)):
+            with atomic_file(file) as temporary, open(temporary, "wb") as stream:
+                np.lib.format.write_array(stream, array)
+    except (OSError, OutputError):
+        return voxels, masks
+    return np.load(files[0], mmap_mode="r"), np.load(files[1], mmap_mode="r")

@@ -23,8 +23,7 @@ class EraserConfig(VoiSettings):
             change fades over the outer `FADED` of the ball.
         told_masks: share of the training VOIs of which the eraser is told the nodule's voxels; so it heeds a mask, and
             does without one. 0 in the paper.
-        healthy: number of healthy places to look for in whole scans; cubes give all that they have. The paper has 600
-            scans without nodules.
+        healthy: healthy VOIs at most. The paper has 600 scans without nodules.
     """
 
     changed: float = 0.6
