@@ -56,11 +56,11 @@ def data(tmp_path_factory):
 def train(data, plugged_in):
     """A function that trains the smallest preset of a system into a folder, on a given store or on `data`."""
 
-    def run(name, out, store=None):
+    def run(name, out, store=None, **more):
         given = {"preset": "smoke", "settings": SETTINGS.get(name, {}), "seed": 3, "device": "cpu"}
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(loop, "_picture", lambda *_: None)  # it takes longer than the training
-            return api.train(name, store or data[registry()[name].data], out, **given)
+            return api.train(name, store or data[registry()[name].data], out, **given, **more)
 
     return run
 

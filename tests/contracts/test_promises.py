@@ -5,6 +5,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from dataclasses import replace
+from shutil import copytree
 
 import numpy as np
 import pytest
@@ -260,6 +261,16 @@ def test_a_run_that_was_stopped_and_went_on_ends_with_the_bytes_of_one_that_did_
     whole, parts = run_of(name), tmp_path / "run"
     for file in sorted(whole.glob("*.safetensors")):
         assert (parts / file.name).read_bytes() == file.read_bytes(), file.name
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in TRAINED if name not in OTHERS and "steps" in registry()[name].config.model_fields]
+)
+def test_a_finished_run_gets_more_steps_as_often_as_it_is_asked_for_them(name, train, run_of, tmp_path):
+    copytree(run_of(name), tmp_path / "run")
+    had = train(name, tmp_path / "run").step
+    steps = [train(name, tmp_path / "run", more_steps=more).step for more in (4, 3)]
+    assert steps == [had + 4, had + 7]
 
 
 @pytest.mark.parametrize("name", TRAINED)

@@ -174,12 +174,21 @@ def test_weights_without_a_fact_are_those_of_another_model():
         Pair().load_weights(weights)
 
 
-def test_only_the_last_stage_may_get_more_steps_once_it_has_begun(whole, tmp_path):
+@pytest.mark.parametrize(("first", "last"), [(FIRST, LAST + 2), (FIRST + 2, LAST), (FIRST - 1, LAST + 3)])
+def test_a_stage_that_is_over_keeps_its_steps_and_the_last_gets_the_others(first, last, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         fit(stopping_after(training_of(Pair()), FIRST + 2), tmp_path / "run")
-    with pytest.raises(InputError, match="4 of first, 2 of last; expected 6 of first"):
-        fit(training_of(Pair(), first=FIRST + 3), tmp_path / "run")
-    assert fit(training_of(Pair(), last=LAST + 2), tmp_path / "run").step == FIRST + LAST + 2
+    model = Pair()
+    assert fit(training_of(model, first=first, last=last), tmp_path / "run").step == FIRST + LAST + 2
+    assert model.seen == [("last", step) for step in range(2, LAST + 2)]
+    assert model.begun == FIRST
+
+
+def test_a_stage_that_has_not_begun_may_not_have_come_before(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        fit(stopping_after(training_of(Pair()), FIRST - 1), tmp_path / "run")
+    with pytest.raises(InputError, match="3 of first; expected 2 of first, 1 of last"):
+        fit(training_of(Pair(), first=FIRST - 2), tmp_path / "run")
 
 
 def test_a_validation_is_measured_in_the_last_stage_alone(tmp_path):

@@ -591,7 +591,7 @@ def test_a_full_disk_leaves_the_last_whole_files_and_no_rubbish(lab, monkeypatch
             disk.enter_context(files_no_larger_than(room))
         patch.setattr(pathlib.Path, "replace", then_full)
         with pytest.raises(OutputError) as caught:
-            starved.run.save(starved.system, 30, {"autoencoder": 30})
+            starved.run.save(Training(starved.system, [Stage("autoencoder", 40, starved.batches)]), 30)
     assert "\n" not in str(caught.value)
     assert names(folder) == there
     changed = {name for name in before if (folder / name).read_bytes() != before[name]}

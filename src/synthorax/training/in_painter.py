@@ -206,7 +206,10 @@ def mask_loss(
     known: Float[Tensor, " b"],
     region: Float[Tensor, "b 1 z y x"],
 ) -> Float[Tensor, ""]:
-    """Return the binary cross-entropy in the region, of the samples whose mask is known (1 in `known`, else 0)."""
-    each = functional.binary_cross_entropy_with_logits(logits, mask, reduction="none")
-    counted = known[:, None, None, None, None] * region
-    return (each * counted).sum() / counted.sum().clamp_min(1)
+    """Return the binary cross-entropy, the mean over each region and over samples whose mask is known (1 in `known`).
+
+    A small nodule counts as much as a large one; without a known mask the loss is 0.
+    """
+    each = functional.binary_cross_entropy_with_logits(logits, mask, reduction="none") * region
+    means = each.flatten(1).sum(1) / region.flatten(1).sum(1).clamp_min(1)
+    return (means * known).sum() / known.sum().clamp_min(1)

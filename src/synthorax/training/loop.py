@@ -80,10 +80,10 @@ def fit(
 
 def _fit(training: Training, run: RunFolder, fabric: Fabric, max_minutes: float | None) -> FitOutcome:
     """`fit` in a folder that is this run's alone."""
-    model, steps = training.model, training.steps
-    validation = training.validation
+    model, validation = training.model, training.validation
     model.prepare_training(fabric)
-    step = run.resume(model, training.done)
+    step, training = run.resume(training)
+    steps = training.steps
     if _any(fabric, step != fabric.broadcast(step)):
         raise InputError(run.path, "other states on other hosts", "a folder that all of them share")
     first = fabric.is_global_zero
@@ -104,7 +104,7 @@ def _fit(training: Training, run: RunFolder, fabric: Fabric, max_minutes: float 
         while step < steps and not _any(fabric, time.monotonic() >= deadline or bool(stop)):
             before, (stage, within) = stage, training.at(step)
             if stage is not before:
-                model.enter(stage.name, stage.trains)
+                model.enter(stage.name, stage.trains, step - within)
                 progress.update(task, description=_title(training, stage))
             torch.manual_seed(step_seed(model.seed, step, fabric.global_rank))
             batch = fabric.to_device(model.share.of(supply[step]))
@@ -137,13 +137,13 @@ def _fit(training: Training, run: RunFolder, fabric: Fabric, max_minutes: float 
             if first and guards.content and time.monotonic() - saved > SAVE_EVERY_S:
                 finite(metrics, step)
                 sound(model, step)
-                run.save(model, step, training.done(step))
+                run.save(training, step)
                 saved = time.monotonic()
         finite(metrics, step)
         if first:
             sound(model, step)
             model.conclude()
-            run.save(model, step, training.done(step))
+            run.save(training, step)
     fabric.barrier()
     if stop and step < steps:
         raise Stopped(stop[0], f"after step {step}, which is saved; the same command goes on")

@@ -19,7 +19,7 @@ from synthorax.training.same_run import HAD_STEPS
 def with_more_steps(run: Path, more: int) -> tuple[int, int]:
     """Return the steps that a run had before it was given more, and those that it has then.
 
-    Where a training has several stages, these are the steps of the last one, as the setting `steps` is.
+    They are counted as the setting `steps` counts them: those of all stages, or of the last one alone.
 
     Args:
         run: folder of a run that has begun.
@@ -51,11 +51,14 @@ def with_more_steps(run: Path, more: int) -> tuple[int, int]:
 
 
 def _done(state: Path) -> int:
-    """Steps of the last stage that a saved state has behind it."""
+    """Steps that a saved state has behind it, as the setting `steps` counts them; at least 0."""
     if not state.is_file():
         return 0
     try:
         found: dict[str, Any] = read_state(state)
+        if found.get("asked_steps") is not None:
+            return max(checked_count(found["asked_steps"]) - checked_count(found["left"]), 0)
+        # A state that does not tell: `steps` counted those of the last stage.
         return checked_count([*found["done"].values()][-1] if "done" in found else found["step"])
     except Exception as error:  # PyTorch raises errors of every kind over a damaged file
         expected = "the state of this run; without the file the run starts anew"

@@ -11,7 +11,7 @@ previews/             what the model makes of the same noise as it learns
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -50,6 +50,8 @@ from synthorax.training.trainable import Trainable
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
     from matplotlib.figure import Figure
+
+    from synthorax.training.system import Training
 
 LONGEST_CAUSE = 120
 """Characters of another library's error that an error of ours shows."""
@@ -118,18 +120,17 @@ class RunFolder:
         with atomic_file(self.path / CONFIG) as file:
             file.write_text(yaml.safe_dump(json.loads(json.dumps(as_mappings(config))), sort_keys=False))
 
-    def save(self, model: Trainable, step: int, done: Mapping[str, int]) -> None:
-        """Write the state after `step` steps, then the weights; each file is whole at any moment.
-
-        Args:
-            done: how many of the steps are each stage's.
-        """
+    def save(self, training: Training, step: int) -> None:
+        """Write the state after `step` steps, then the weights; each file is whole at any moment."""
+        model = training.model
         weights = model.weights()
         optimizers = {name: o.state_dict() for name, o in model.optimizers.items()}
         # Both libraries report a full disk as an error of their own kind, so the bytes are written here.
         state = {
             "step": step,
-            "done": dict(done),
+            "done": training.done(step),
+            "left": training.steps - step,
+            "asked_steps": getattr(model.config, "steps", None),
             "weights": weights,
             "memory": {name: tensor.detach().cpu() for name, tensor in model.memory.items()},
             "optimizers": optimizers,
@@ -143,19 +144,20 @@ class RunFolder:
         with atomic_file(self.path / WEIGHTS) as file:
             file.write_bytes(save(weights))
 
-    def resume(self, model: Trainable, done: Callable[[int], Mapping[str, int]]) -> int:
-        """Bring the system to the saved state; returns the steps done, 0 for a fresh run.
+    def resume(self, training: Training) -> tuple[int, Training]:
+        """Bring the system to the saved state.
 
-        Args:
-            done: how many of the first so many steps are each stage's.
+        Returns:
+            The steps done, 0 for a fresh run, and the training whose stages that are over have the steps they had.
 
         Raises:
             InputError: the state is damaged, of other networks, or its steps were those of other stages.
         """
+        model = training.model
         path = self.path / STATE
         if not path.exists():
             self._trim_log(0)
-            return 0
+            return 0, training
         try:
             state = read_state(path)
             model.load_weights(state["weights"])
@@ -163,7 +165,11 @@ class RunFolder:
                 optimizer.load_state_dict(state["optimizers"][name])
             model.memory = {str(k): tensor.to(model.device) for k, tensor in state.get("memory", {}).items()}
             step = checked_count(state["step"])
-            stages = {str(name): checked_count(count) for name, count in state.get("done", done(step)).items() if count}
+            stages = {
+                str(name): checked_count(count)
+                for name, count in state.get("done", training.done(step)).items()
+                if count
+            }
             best = {str(name): float(value) for name, value in state["best"].items()}
             if best and set(best) != {"step", "value"}:
                 raise ValueError(f"a best validation of {sorted(best)}")
@@ -173,12 +179,13 @@ class RunFolder:
             words = " ".join(f"{type(error).__name__}: {error}".split())
             found = f"a state that does not load ({shorten(words, LONGEST_CAUSE)})"
             raise InputError(path, found, "the state of this run; without the file the run starts anew") from error
-        now = {name: count for name, count in done(step).items() if count}
+        training = training.going_on(stages)
+        now = {name: count for name, count in training.done(step).items() if count}
         if stages != now:
             there, asked = (", ".join(f"{n} of {name}" for name, n in each.items()) for each in (stages, now))
             raise InputError(path, f"steps {there}", f"{asked}, as asked; only the last stage may get more steps")
         self._trim_log(step)
-        return step
+        return step, training
 
     def keep_best(self, model: Trainable, step: int, value: float, larger_is_better: bool) -> None:
         """Write the weights as the best ones, if no validation before was as good."""

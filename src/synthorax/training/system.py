@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
@@ -81,7 +81,7 @@ class Training:
     """All that the loop needs to train.
 
     Attributes:
-        stages: one after the other. The last one has the steps that a run may get more of, so a system puts the
+        stages: one after the other. The last one gets the steps that a run may get more of, so a system puts the
             networks that profit from longer training last.
         data: what the run folder tells of the data: fingerprint, and patients of every split.
         log_every: steps between two lines of the log.
@@ -117,6 +117,23 @@ class Training:
         """Return the global batch of a step of the whole training, on the CPU."""
         stage, within = self.at(step)
         return stage.batches(within)
+
+    def going_on(self, done: Mapping[str, int]) -> Training:
+        """Return the training of a run that has steps behind it: a stage that is over keeps the steps that it had.
+
+        The last stage gets what that leaves of all steps. Where stages are shares of a number of steps, more steps
+        would else make stages longer that are over.
+
+        Args:
+            done: steps of each stage that are done, by name.
+        """
+        stages = list(self.stages)
+        latest = max((i for i, stage in enumerate(stages) if done.get(stage.name)), default=0)
+        kept = [replace(stage, steps=done.get(stage.name, 0)) for stage in stages[:latest]]
+        left = sum(stage.steps for stage in stages[:latest]) - sum(stage.steps for stage in kept)
+        stages = [*kept, *stages[latest:]]
+        stages[-1] = replace(stages[-1], steps=max(stages[-1].steps + left, 0))
+        return replace(self, stages=stages)
 
     def done(self, step: int) -> dict[str, int]:
         """Return how many steps of each stage, in their order, are done after `step` steps of the whole training."""

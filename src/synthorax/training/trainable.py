@@ -98,6 +98,7 @@ class Trainable(ABC):
             `state.pt` alone. Every process of a training has to hold the same.
         optimizers: by name; empty until `prepare_training`.
         stage: name of the stage that training is in; empty before training.
+        begun: steps of the whole training before this stage.
         learning: names of the networks that learn in this stage.
         share: of the global batch.
     """
@@ -131,7 +132,7 @@ class Trainable(ABC):
         self.facts = {name: fact.clone() for name, fact in (facts or {}).items()}
         self.memory: dict[str, Tensor] = {}
         self.optimizers: dict[str, Optimizer] = {}
-        self.stage = ""
+        self.stage, self.begun = "", 0
         self.learning: Set[str] = self.networks.keys()
         self.share = Share()
         self._fabric: Fabric | None = None
@@ -172,16 +173,18 @@ class Trainable(ABC):
         self.move(fabric.device)
         self.optimizers = self.make_optimizers()
 
-    def enter(self, stage: str, trains: Set[str] | None = None) -> None:
+    def enter(self, stage: str, trains: Set[str] | None = None, begun: int = 0) -> None:
         """Begin a stage or go on in it; a stage that was stopped is entered again, so nothing may be learned here.
 
         Args:
             trains: names of the networks that learn; None: all.
+            begun: steps of the whole training before the stage.
 
         Raises:
             KeyError: a network that the model does not have.
         """
         self.stage, self.learning = stage, self.networks.keys() if trains is None else trains
+        self.begun = begun
         if unknown := self.learning - self.networks.keys():
             raise KeyError(f"networks of stage {stage}: {', '.join(sorted(unknown))}")
         for name, network in self.networks.items():

@@ -12,9 +12,11 @@ from synthorax.nn.local_crop import LocalCrop
 from synthorax.nn.small_grids import SmallGridsInSingle
 from synthorax.nodule import NoduleAttributes
 from synthorax.systems.class_aware.conditions import conditions_of
-from synthorax.systems.class_aware.config import PRESETS, ClassAwareConfig, TrainingOptions
+from synthorax.systems.class_aware.config import PRESETS, ClassAwareConfig, TrainingOptions, spread_rows
 from synthorax.systems.class_aware.system import BENIGN, CLASSES_STAGE, FILL_STAGE, MALIGNANT, ClassAware
 from synthorax.systems.class_aware.training import training
+from synthorax.training.in_painter import mask_loss
+from synthorax.training.trainable import Share
 from synthorax.volume import Volume
 from tests.helpers.stores import cases, store_of
 
@@ -56,18 +58,62 @@ def test_a_store_without_two_nodules_alike_trains_and_says_that_variety_is_not_w
     assert "is not watched" in "".join(capsys.readouterr())
 
 
+def told_of(system, label):
+    own = conditions_of(2.0 * (label == MALIGNANT) - 1, torch.full((len(label), 1), 0.5))
+    return own, *system._told(own, label)
+
+
 def test_flipped_rows_are_told_the_other_class_and_their_own_attributes():
     system = ClassAware(SMOKE)
     label = torch.tensor([BENIGN, MALIGNANT, BENIGN, MALIGNANT])
-    malignant = 2.0 * (label == MALIGNANT) - 1
-    own = conditions_of(malignant, torch.full((4, 1), 0.5))
     system.enter(FILL_STAGE)
-    assert torch.equal(system._told(own, label)[1], label)
+    assert torch.equal(told_of(system, label)[2], label)
     system.enter(CLASSES_STAGE)
-    told, wanted = system._told(own, label)
-    assert wanted.tolist() == [MALIGNANT, BENIGN, BENIGN, MALIGNANT]
-    assert told[:, 0].tolist() == [1.0, -1.0, -1.0, 1.0]
+    own, told, wanted = told_of(system, label)
+    assert wanted.tolist() == [MALIGNANT, MALIGNANT, BENIGN, BENIGN]
+    assert told[:, 0].tolist() == [1.0, 1.0, -1.0, -1.0]
     assert torch.equal(told[:, 1:], own[:, 1:])
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_any_number_of_processes_flip_and_penalise_the_same_rows_as_many_of_each_class(world):
+    system = ClassAware(SMOKE.model_copy(update={"batch_size": 16, "penalty_share": 0.25}))
+    system.enter(CLASSES_STAGE)
+    label = torch.tensor([BENIGN, MALIGNANT] * 8)
+    whole, penalised = told_of(system, label)[2], system._rows(system.config.penalty_rows)
+    assert [int((whole[label == one] != one).sum()) for one in (BENIGN, MALIGNANT)] == [4, 4]
+    assert [int(penalised[label == one].sum()) for one in (BENIGN, MALIGNANT)] == [2, 2]
+    parts, rows = [], []
+    for rank in range(world):
+        system.share = Share(rank, world)
+        system.check(world)
+        parts.append(told_of(system, system.share.of(label))[2])
+        rows.append(system._rows(system.config.penalty_rows))
+    assert torch.equal(torch.cat(parts), whole)
+    assert torch.equal(torch.cat(rows), penalised)
+
+
+@pytest.mark.parametrize("count", range(9))
+def test_rows_are_spread_over_a_batch(count):
+    chosen = spread_rows(count, 8)
+    assert chosen.sum() == count
+    if count % 2 == 0:
+        assert chosen[:4].sum() == chosen[4:].sum()
+
+
+def test_a_batch_that_cannot_be_shared_or_has_no_halves_is_refused():
+    with pytest.raises(InputError, match="8, 2 rows of which are penalised; expected one of which 4 processes"):
+        ClassAware(SMOKE.model_copy(update={"batch_size": 8, "penalty_share": 0.25})).check(4)
+    with pytest.raises(InputError, match="as half of a batch is of each class"):
+        ClassAwareConfig(batch_size=7)
+
+
+def test_the_loss_of_masks_is_a_mean_over_nodules_and_takes_no_notice_of_unknown_ones():
+    region, mask = torch.zeros(3, 1, 4, 4, 4), torch.zeros(3, 1, 4, 4, 4)
+    region[0, ..., :2], region[1], region[2] = 1, 1, 1
+    logits = torch.tensor([0.0, 20.0, 20.0]).view(3, 1, 1, 1, 1).expand_as(mask)
+    loss = mask_loss(logits, mask, torch.tensor([1.0, 1.0, 0.0]), region)
+    assert loss.item() == pytest.approx((np.log(2) + 20) / 2, rel=1e-5)
 
 
 def test_unknown_attributes_are_marked():

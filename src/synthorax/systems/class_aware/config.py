@@ -6,6 +6,8 @@ import math
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, PositiveInt, model_validator
 
 from synthorax import makers
@@ -99,6 +101,11 @@ class ClassAwareConfig(ToldSettings):
         """Rows of a batch that are filled as the other class once the classifiers are in."""
         return math.floor(self.flipped * self.batch_size)
 
+    @property
+    def penalty_rows(self) -> int:
+        """Rows of a batch at which the gradient penalty is taken."""
+        return math.ceil(self.penalty_share * self.batch_size)
+
     def ball_mm(self, diameter_mm: float, spec: PatchSpec) -> float:
         """The diameter of the ball that is filled for a nodule."""
         return diameter_mm + 2 * self.margin_mm
@@ -109,9 +116,24 @@ class ClassAwareConfig(ToldSettings):
             raise InputError("width or critic_width", str(largest), f"at most {MOST_CHANNELS}")
         if any(n % SIZE_MULTIPLE for n in self.size):
             raise InputError("size", str(self.size), f"voxels divisible by {SIZE_MULTIPLE}")
+        if self.batch_size % 2:
+            raise InputError("batch_size", str(self.batch_size), "an even number, as half of a batch is of each class")
         if self.width % SIZE_MULTIPLE:
             raise InputError("width", str(self.width), f"a multiple of {SIZE_MULTIPLE}")
         return self
+
+
+def spread_rows(count: int, size: int) -> NDArray[np.bool_]:
+    """Choose rows of a batch evenly, bool [size]: equal parts of the batch have as many, if their number divides it.
+
+    The classes of a batch take turns, and the rows chosen are of one class and the other in turn if there is room.
+    """
+    if count > size / 2:
+        return ~spread_rows(size - count, size)
+    chosen = np.zeros(size, bool)
+    which = np.arange(count)
+    chosen[which * size // max(count, 1) + which % 2] = True
+    return chosen
 
 
 PRESETS = {

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from synthorax.errors import InputError
 from synthorax.nn.critics import InPaintingCritic
 from synthorax.nn.inpainter import InPainted, InPaintingNet
 from synthorax.nn.local_crop import LocalCrop
 from synthorax.nodule import MALIGNANT_FROM, NoduleAttributes
 from synthorax.seeding import derive
 from synthorax.systems.class_aware.conditions import conditions_of
-from synthorax.systems.class_aware.config import ClassAwareConfig
-from synthorax.training.diversity import SeedDiversity
+from synthorax.systems.class_aware.config import ClassAwareConfig, spread_rows
 from synthorax.training.in_painter import CRITIC, IN_PAINTER, FilledBatch, ToldInPainter, mask_loss
 from synthorax.training.inpainting import (
     adversarial_loss,
@@ -31,6 +30,8 @@ from synthorax.training.trainable import FACTS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from synthorax.training.diversity import SeedDiversity
 
 BENIGN, MALIGNANT = 1, 2
 """Classes of real patches; 0 is a patch that was made (section 2.2)."""
@@ -78,6 +79,13 @@ class ClassAware(ToldInPainter):
         model.load_weights(weights)
         return model
 
+    def check(self, world: int) -> None:
+        super().check(world)
+        for what, count in (("flipped", self.config.flipped_rows), ("penalised", self.config.penalty_rows)):
+            if count % world:
+                found = f"{self.config.batch_size}, {count} rows of which are {what}"
+                raise InputError("batch size", found, f"one of which {world} processes get as many such rows each")
+
     def training_step(self, batch: Sequence[Mapping[str, Tensor]], step: int) -> dict[str, Tensor]:
         """`n_critic` updates of the critics, each by its own batch, and one of the in-painter by the last.
 
@@ -86,8 +94,7 @@ class ClassAware(ToldInPainter):
                 or MALIGNANT), told [b, k] with its own class first, outline [b, 1, z, y, x] for a network that is told
                 outlines, and mask [b, 1, z, y, x] with mask_known [b].
         """
-        whole = step + (self.config.plain_steps if self.stage == CLASSES_STAGE else 0)
-        self.set_rates(whole)
+        self.set_rates(self.begun + step)
         figures: dict[str, Tensor] = {}
         for turn, real in enumerate(batch):
             figures |= self._critic_update(real, f"{self.stage} critic {turn}", step)
@@ -103,7 +110,7 @@ class ClassAware(ToldInPainter):
             made = self._in_painter(ct, region, noise, told, real.get("outline"))
         fake = shown_to_critics(_single(made), ct, region, as_printed=config.as_printed)
         crop, asked, own = LocalCrop.around(region), self._shown_class(told), self._shown_class(real["told"])
-        rows = slice(math.ceil(config.penalty_share * len(ct)))
+        rows = self._rows(config.penalty_rows)
         epsilon = self.drawn(f"{kind} penalty", step, len(ct) * self.share.world, uniform=True)
         with self.autocast():
             penalty = critics_penalty(
@@ -171,13 +178,16 @@ class ClassAware(ToldInPainter):
     def _told(
         self, told: Float[Tensor, "b k"], label: Int[Tensor, " b"]
     ) -> tuple[Float[Tensor, "b k"], Int[Tensor, " b"]]:
-        """The conditions with the classes to be made, and these; in the last stage the first rows are flipped."""
-        n = self.config.flipped_rows // self.share.world if self.stage == CLASSES_STAGE else 0
-        if not n:
-            return told, label
+        """The conditions with the classes to be made, and these; in the last stage some rows are flipped."""
         flips = torch.ones_like(told)
-        flips[:n, 0] = -1
+        if self.stage == CLASSES_STAGE:
+            flips[self._rows(self.config.flipped_rows), 0] = -1
         return told * flips, torch.where(flips[:, 0] < 0, BENIGN + MALIGNANT - label, label)
+
+    def _rows(self, count: int) -> Bool[Tensor, " b"]:
+        """Which rows of this process's share are among `count` of the batch, the same for any number of processes."""
+        size = self.config.batch_size
+        return torch.from_numpy(spread_rows(count, size)[self.share.rows(size)]).to(self.device)
 
     def _shown_class(self, told: Float[Tensor, "b k"]) -> Tensor | None:
         """The class of each sample [b, 1, 1, 1, 1], for critics that are told."""

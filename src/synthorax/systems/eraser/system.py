@@ -18,7 +18,7 @@ from synthorax.systems.eraser.config import EraserConfig
 from synthorax.training.config import Precision
 from synthorax.training.in_painter import IN_PAINTER, PREVIEWED, InPainter
 from synthorax.training.inpainting import multi_mask_loss
-from synthorax.training.voi_gan import ADVERSARIAL_STAGE, update_voi_gan
+from synthorax.training.voi_gan import update_voi_gan
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -64,7 +64,7 @@ class Eraser(InPainter):
                 and mask of the nodules, [b, 1, z, y, x].
         """
         config = self.config
-        self.set_rates(step + (config.warm_up_steps if self.stage == ADVERSARIAL_STAGE else 0))
+        self.set_rates(self.begun + step)
         ct, region, mask = batch["ct"], batch["region"], batch["mask"]
         told = self.drawn(f"{self.stage} told", step, len(ct) * self.share.world, uniform=True) < config.told_masks
         with self.autocast():

@@ -19,7 +19,7 @@ from synthorax.systems.injector.config import InjectorConfig
 from synthorax.training.in_painter import FilledBatch, ToldInPainter, mask_loss
 from synthorax.training.inpainting import multi_mask_loss
 from synthorax.training.trainable import FACTS
-from synthorax.training.voi_gan import ADVERSARIAL_STAGE, update_voi_gan
+from synthorax.training.voi_gan import update_voi_gan
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,7 +57,7 @@ class Injector(ToldInPainter):
                 and outline [b, 1, z, y, x] for a network that is told outlines.
         """
         config = self.config
-        self.set_rates(step + (config.warm_up_steps if self.stage == ADVERSARIAL_STAGE else 0))
+        self.set_rates(self.begun + step)
         ct, region, outline = batch["ct"], batch["region"], batch.get("outline")
         noise = self.uniform_noise(self.stage, step, ct)
         with self.autocast():
