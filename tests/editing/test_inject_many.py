@@ -101,7 +101,10 @@ def test_a_plan_that_does_not_fit_is_refused_by_its_line(row, said, tmp_path):
 
 def test_the_nodules_of_a_plan_lie_at_its_places_and_are_made_by_its_methods(chest, tmp_path, monkeypatch):
     dense, soft = Ball("dense", 300.0, seen=["one"]), Ball("soft", -300.0, seen=["two"])
-    monkeypatch.setattr("synthorax.api.editing.method_of", lambda name, *_: {"dense": dense, "soft": soft}[str(name)])
+    for module in ("editing", "edit_requests"):
+        monkeypatch.setattr(
+            f"synthorax.api.{module}.method_of", lambda name, *_: {"dense": dense, "soft": soft}[str(name)]
+        )
     plan = planned(tmp_path / "plan.csv", ("", *LEFT, 20, "soft"), ("", *RIGHT, 16, ""), ("", "", "", "", 12, "soft"))
     monkeypatch.setattr("synthorax.api.editing.told_of", lambda *_: {})
     made = sx.inject(chest, "dense", plan=plan)

@@ -6,34 +6,25 @@ import signal
 import uuid
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synthorax.api.editing import (
-    LungFinderName,
-    finder_of,
-    method_of,
-    methods_of_plan,
-    request_of,
-    told_of,
-    write_one,
-)
+from synthorax.api.edit_requests import LungFinderName, finder_of, method_of, methods_of_plan, request_of, told_of
+from synthorax.api.editing import write_one
+from synthorax.api.folder_cases import ScanCase, planned_cases, read_case, scan_cases, without_folder
 from synthorax.api.side_by_side import methods_by_name, write_each
 from synthorax.errors import InputError, Stopped, reason
 from synthorax.makers import as_told
 
 if TYPE_CHECKING:
     from synthorax.anatomy.placement import Clearance, Site
-    from synthorax.datasets.sources import ScanSource, Source, TableSource
     from synthorax.editing.cases import EditedFolder
     from synthorax.editing.plan import AutoLidc, Request
     from synthorax.hub import Model
-    from synthorax.io.scans import Scan
     from synthorax.makers import Method
     from synthorax.nodule import NoduleAttributes
-    from synthorax.volume import Volume
 
 
 def holds_scans(path: str | Path) -> bool:
@@ -139,10 +130,10 @@ def inject_folder(
     if out == folder or out in folder.parents or folder in out.parents:
         raise InputError(out, "the folder of scans, or one within or around it", "a folder beside it")
     found = scan_sources(folder, patient_from=patient_from)
-    cases, passed_over = _cases(found.sources, folder, keep_identity)
+    cases, passed_over = scan_cases(found.sources, folder, keep_identity)
     notes = found.notes
     if plans is not None:
-        cases, requests = _planned(cases, plans, Path(plan or ""))
+        cases, requests = planned_cases(cases, plans, Path(plan or ""))
         if left := len(found.sources) - len(passed_over) - len(cases):
             notes = (*notes, f"left out: {left} of the scans, which have no row in {Path(plan or '').name}")
     wanted = {
@@ -169,70 +160,6 @@ def _placed(value: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class _Case:
-    """A scan to be edited.
-
-    Attributes:
-        case_id: name of its folder.
-        name: what its seed is derived from: its series UID, or its path below the folder of scans.
-    """
-
-    case_id: str
-    source: ScanSource | TableSource
-    name: str
-
-
-def _cases(sources: Sequence[Source], folder: Path, keep_identity: bool) -> tuple[list[_Case], dict[str, str]]:
-    """The scans of some sources, and why others are none.
-
-    A DICOM series has its synthetic patient's name, unless the identity is kept; an image has its own.
-    """
-    from synthorax.datasets.case_ids import case_ids
-    from synthorax.datasets.discovery import masks_by_name
-    from synthorax.datasets.sources import ScanSource, TableSource, Unreadable
-    from synthorax.provenance import synthetic_patient
-
-    scans = [source for source in sources if isinstance(source, ScanSource | TableSource)]
-    failed = {s.case_id: str(InputError(*map(_named, s.reason.args))) for s in sources if isinstance(s, Unreadable)}
-    images = [scan.files.path for scan in scans if not scan.files.files]
-    masks = {mask: scan for scan, found in masks_by_name(images).items() for mask in found}
-    for scan in scans:
-        if (of := masks.get(scan.files.path)) is not None:
-            failed[scan.case_id] = f"an image that looks like a mask of {of.name}, which is not kept clear of"
-    scans = [scan for scan in scans if scan.files.path not in masks]
-    stems, paths = [], []
-    for scan in scans:
-        is_series = bool(scan.files.files)
-        patient = scan.files.patient_id or scan.files.series_uid
-        stems.append((patient if keep_identity else synthetic_patient(patient)) if is_series else scan.files.stem)
-        paths.append(None if is_series else scan.files.path.relative_to(folder if folder.is_dir() else folder.parent))
-    names = [scan.files.series_uid or str(path) for scan, path in zip(scans, paths, strict=True)]
-    return [_Case(*one) for one in zip(case_ids(stems, paths), scans, names, strict=True)], failed
-
-
-def _planned(
-    cases: Sequence[_Case], plans: Mapping[str, Request], plan: Path
-) -> tuple[list[_Case], dict[str, Request]]:
-    """The scans that a plan names, and the request of each, by the scans' names.
-
-    Raises:
-        InputError: a scan that is not there, or no column that names scans.
-    """
-    if "" in plans:
-        raise InputError(
-            plan, "no column image", "the scan of each row, by its path below the folder or its series UID"
-        )
-    names = {alias: case for case in cases for alias in (case.case_id, case.name)}
-    if unknown := [image for image in plans if image not in names]:
-        example = next((case.name for case in cases), "none is there")
-        raise InputError(plan, f"{unknown[0]}, which is no scan of the folder", f"scans such as {example}")
-    requests = {names[image].name: request for image, request in plans.items()}
-    if len(requests) < len(plans):
-        raise InputError(plan, "a scan by two names", "the same name in all rows of a scan")
-    return [case for case in cases if case.name in requests], requests
-
-
-@dataclass(frozen=True)
 class _Inject:
     """A picklable function: a case to why it was not made, empty where it was.
 
@@ -254,7 +181,7 @@ class _Inject:
     keep_identity: bool
     token: str
 
-    def __call__(self, case: _Case) -> tuple[str, ...]:
+    def __call__(self, case: ScanCase) -> tuple[str, ...]:
         try:
             if any(isinstance(each, str | Path) and not _has_no_weights(each) for each in self._named(case)):
                 from synthorax.datasets.one_thread import in_one_thread
@@ -263,19 +190,19 @@ class _Inject:
             else:
                 self._make(case)
         except InputError as error:
-            return tuple(map(_named, error.args))
+            return tuple(map(without_folder, error.args))
         except OSError as error:
             return (Path(error.filename or case.case_id).name, reason(error), "a readable file")
         return ()
 
-    def _named(self, case: _Case) -> list[str | Path | Model | Method]:
+    def _named(self, case: ScanCase) -> list[str | Path | Model | Method]:
         """All methods that a case needs."""
         return [*self.methods, *(one.method for one in self._request(case).planned if one.method)]
 
-    def _request(self, case: _Case) -> Request:
+    def _request(self, case: ScanCase) -> Request:
         return self.requests.get(case.name) or self.requests[""]
 
-    def _make(self, case: _Case) -> None:
+    def _make(self, case: ScanCase) -> None:
         from synthorax.editing.scan import inject_by_each
         from synthorax.makers import check_heeds
         from synthorax.seeding import derive
@@ -285,7 +212,7 @@ class _Inject:
         others = methods_of_plan(request.planned, first, self.device)
         for method in methods.values():
             check_heeds(method, [request.attributes])
-        scan, labels, notes = _read(case.source, request.force)
+        scan, labels, notes = read_case(case.source, request.force)
         seed = derive(self.seed, case.name)
         made = inject_by_each(scan, request, [*methods.values()], seed, finder_of(self.lungs), labels, others)
         edited = {name: one.noting(notes) for name, one in zip(methods, made, strict=True)}
@@ -312,50 +239,13 @@ _made: dict[str, Any] = {}
 """The methods of the call that this process works for."""
 
 
-def _read(source: ScanSource | TableSource, force: bool) -> tuple[Scan, Volume | None, list[str]]:
-    """A scan as it is stored, the labels of the nodules that it is known to have, and notes.
-
-    Raises:
-        InputError: no scan in HU.
-    """
-    import numpy as np
-
-    from synthorax.datasets.sources import TableSource
-    from synthorax.geometry import turned_like
-    from synthorax.io.scans import read_scan
-    from synthorax.io.walk import listed
-
-    files = source.files
-    scan = (
-        replace(files.read(), path=files.path)
-        if files.files
-        else read_scan(files.path, any_values=force, as_stored=True)
-    )
-    notes = [*scan.notes, *files.doubts]
-    if files.left_out:
-        notes.append(f"left out {listed(files.left_out)}")
-    if not (isinstance(source, TableSource) or files.masks):
-        return scan, None, notes
-    known = source.read()
-    notes += [note for note in known.notes if note not in notes]
-    without = [nodule.nodule_id for nodule in known.nodules if known.region(nodule) is None]
-    if without:
-        notes.append(
-            f"nodules {', '.join(without)} are known without voxels: they are not kept clear of, nor in the mask"
-        )
-    if len(without) == len(known.nodules):
-        return scan, None, notes
-    labels = replace(known.ct, voxels=known.label_map().astype(np.uint8))
-    return scan, turned_like(labels, scan.ct), notes
-
-
 def _has_no_weights(method: str | Path) -> bool:
     from synthorax import hub
 
     return not hub.system_of(method).is_trained
 
 
-def _run(job: _Inject, cases: Sequence[_Case], workers: int | None, cluster: str | None) -> dict[str, str]:
+def _run(job: _Inject, cases: Sequence[ScanCase], workers: int | None, cluster: str | None) -> dict[str, str]:
     """Make the cases that are missing; returns why others could not be made, by their names.
 
     Raises:
@@ -391,10 +281,3 @@ def _run(job: _Inject, cases: Sequence[_Case], workers: int | None, cluster: str
             raise InputError(subject, found, expected)
         raise InputError(f"{len(failed)} scans", f"none that can be edited; the first: {subject}: {found}", expected)
     return {case_id: str(InputError(*error)) for case_id, error in failed.items()}
-
-
-def _named(part: object) -> str:
-    """A part of an error as a result may keep it: a file by its name."""
-    from synthorax.provenance import without_folders
-
-    return Path(part).name if isinstance(part, Path) else without_folders(str(part))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synthorax.api.editing import (
+from synthorax.api.edit_requests import (
     LungFinderName,
     finder_of,
     labels_given,

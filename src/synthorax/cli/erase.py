@@ -10,7 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from synthorax import api
-from synthorax.api.editing import told_of
+from synthorax.api.edit_requests import told_of
 from synthorax.cli.editing import Several, scan_to_edit, with_method
 from synthorax.cli.options import parse_numbers
 from synthorax.makers import Options

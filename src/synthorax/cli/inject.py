@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from synthorax import api
 from synthorax.anatomy.placement import Clearance, Site
-from synthorax.api.editing import LungFinderName, told_of
+from synthorax.api.edit_requests import LungFinderName, told_of
 from synthorax.api.folders import holds_scans
 from synthorax.cli.attributes import Attributes
 from synthorax.cli.editing import Several, named_methods, scan_to_edit, with_method

@@ -1,0 +1,126 @@
+"""The scans of a folder as cases: found, named, matched with a plan, and read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from synthorax.errors import InputError
+
+if TYPE_CHECKING:
+    from synthorax.datasets.sources import ScanSource, Source, TableSource
+    from synthorax.editing.plan import Request
+    from synthorax.io.scans import Scan
+    from synthorax.volume import Volume
+
+
+@dataclass(frozen=True)
+class ScanCase:
+    """A scan to be edited.
+
+    Attributes:
+        case_id: name of its folder.
+        name: what its seed is derived from: its series UID, or its path below the folder of scans.
+    """
+
+    case_id: str
+    source: ScanSource | TableSource
+    name: str
+
+
+def scan_cases(sources: Sequence[Source], folder: Path, keep_identity: bool) -> tuple[list[ScanCase], dict[str, str]]:
+    """The scans of some sources, and why others are none.
+
+    A DICOM series has its synthetic patient's name, unless the identity is kept; an image has its own.
+    """
+    from synthorax.datasets.case_ids import case_ids
+    from synthorax.datasets.discovery import masks_by_name
+    from synthorax.datasets.sources import ScanSource, TableSource, Unreadable
+    from synthorax.provenance import synthetic_patient
+
+    scans = [source for source in sources if isinstance(source, ScanSource | TableSource)]
+    failed = {
+        s.case_id: str(InputError(*map(without_folder, s.reason.args))) for s in sources if isinstance(s, Unreadable)
+    }
+    images = [scan.files.path for scan in scans if not scan.files.files]
+    masks = {mask: scan for scan, found in masks_by_name(images).items() for mask in found}
+    for scan in scans:
+        if (of := masks.get(scan.files.path)) is not None:
+            failed[scan.case_id] = f"an image that looks like a mask of {of.name}, which is not kept clear of"
+    scans = [scan for scan in scans if scan.files.path not in masks]
+    stems, paths = [], []
+    for scan in scans:
+        is_series = bool(scan.files.files)
+        patient = scan.files.patient_id or scan.files.series_uid
+        stems.append((patient if keep_identity else synthetic_patient(patient)) if is_series else scan.files.stem)
+        paths.append(None if is_series else scan.files.path.relative_to(folder if folder.is_dir() else folder.parent))
+    names = [scan.files.series_uid or str(path) for scan, path in zip(scans, paths, strict=True)]
+    return [ScanCase(*one) for one in zip(case_ids(stems, paths), scans, names, strict=True)], failed
+
+
+def planned_cases(
+    cases: Sequence[ScanCase], plans: Mapping[str, Request], plan: Path
+) -> tuple[list[ScanCase], dict[str, Request]]:
+    """The scans that a plan names, and the request of each, by the scans' names.
+
+    Raises:
+        InputError: a scan that is not there, or no column that names scans.
+    """
+    if "" in plans:
+        raise InputError(
+            plan, "no column image", "the scan of each row, by its path below the folder or its series UID"
+        )
+    names = {alias: case for case in cases for alias in (case.case_id, case.name)}
+    if unknown := [image for image in plans if image not in names]:
+        example = next((case.name for case in cases), "none is there")
+        raise InputError(plan, f"{unknown[0]}, which is no scan of the folder", f"scans such as {example}")
+    requests = {names[image].name: request for image, request in plans.items()}
+    if len(requests) < len(plans):
+        raise InputError(plan, "a scan by two names", "the same name in all rows of a scan")
+    return [case for case in cases if case.name in requests], requests
+
+
+def read_case(source: ScanSource | TableSource, force: bool) -> tuple[Scan, Volume | None, list[str]]:
+    """A scan as it is stored, the labels of the nodules that it is known to have, and notes.
+
+    Raises:
+        InputError: no scan in HU.
+    """
+    import numpy as np
+
+    from synthorax.datasets.sources import TableSource
+    from synthorax.geometry import turned_like
+    from synthorax.io.scans import read_scan
+    from synthorax.io.walk import listed
+
+    files = source.files
+    scan = (
+        replace(files.read(), path=files.path)
+        if files.files
+        else read_scan(files.path, any_values=force, as_stored=True)
+    )
+    notes = [*scan.notes, *files.doubts]
+    if files.left_out:
+        notes.append(f"left out {listed(files.left_out)}")
+    if not (isinstance(source, TableSource) or files.masks):
+        return scan, None, notes
+    known = source.read()
+    notes += [note for note in known.notes if note not in notes]
+    without = [nodule.nodule_id for nodule in known.nodules if known.region(nodule) is None]
+    if without:
+        notes.append(
+            f"nodules {', '.join(without)} are known without voxels: they are not kept clear of, nor in the mask"
+        )
+    if len(without) == len(known.nodules):
+        return scan, None, notes
+    labels = replace(known.ct, voxels=known.label_map().astype(np.uint8))
+    return scan, turned_like(labels, scan.ct), notes
+
+
+def without_folder(part: object) -> str:
+    """A part of an error as a result may keep it: a file by its name."""
+    from synthorax.provenance import without_folders
+
+    return Path(part).name if isinstance(part, Path) else without_folders(str(part))
