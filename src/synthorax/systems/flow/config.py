@@ -82,7 +82,7 @@ class FlowConfig(PatchSettings):
     size: tuple[PositiveInt, PositiveInt, PositiveInt] = (24, 24, 24)
     diameters: tuple[float, ...] = Field(default=(1.75, 2.0, 2.5), min_length=1, max_length=8)
     coarsest: float = Field(default=2.0, ge=1, le=8)
-    widths: tuple[PositiveInt, ...] = Field(default=(32, 96, 128), min_length=1, max_length=6)
+    widths: tuple[PositiveInt, ...] = Field(default=(48, 96, 112), min_length=1, max_length=6)
     blocks: int = Field(default=2, ge=1, le=8)
     fold: Literal[1, 2, 4] = 2
     embedding: PositiveInt = 192
@@ -94,7 +94,7 @@ class FlowConfig(PatchSettings):
     told_nothing: ShareBelowOne = 0.1
     whole: ShareBelowOne = 0.1
     nodule_weight: ShareBelowOne = 0.3
-    time_mean: float = 0.0
+    time_mean: float = 0.3
     time_spread: Positive = 1.0
     batch_size: PositiveInt = 16
     steps: PositiveInt = 20_000
