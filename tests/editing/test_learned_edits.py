@@ -123,6 +123,26 @@ def test_what_was_replaced_has_the_noise_of_the_scan_once():
     assert deviations[True] == pytest.approx(SCANNER.noise_hu, rel=0.15)
 
 
+def test_an_in_painter_whose_masks_are_known_beforehand_makes_each_nodule_once_and_the_same():
+    """It makes nodules narrower than asked for, so that the diameter is found by trying."""
+    patch, filled = lung(), []
+
+    def paint(hu, region, edit, seed):
+        filled.append(edit.diameter_mm)
+        return ball_of(hu, wish(0.8 * edit.diameter_mm))
+
+    def outline(region, edit, seed):
+        return ball_of(1.0 * region, wish(0.8 * edit.diameter_mm))[1]
+
+    plain, _ = edited(in_painter(paint), patch, 10)
+    assert len(filled) > 1
+    filled.clear()
+    known, _ = edited(in_painter(paint, outline=outline), patch, 10)
+    assert len(filled) == 1
+    assert known.hu.tobytes() == plain.hu.tobytes()
+    assert (known.mask == plain.mask).all()
+
+
 def test_an_outline_that_is_made_as_asked_for_is_the_nodules_to_the_voxel_though_the_grid_has_other_voxels():
     patch = lung()
     own = np.zeros(patch.shape, bool)

@@ -73,6 +73,8 @@ class GridEdit(NamedTuple):
     made: GridFill
 
 
+OutlineOnGrid = Callable[[NDArray[np.bool_], Edit, int], NDArray[np.bool_]]
+"""`(region, edit, seed)` on a network's grid to the mask of the nodule to be made, [z, y, x]."""
 PaintPatch = Callable[[NDArray[np.float32], NDArray[np.bool_], Edit, int], tuple[Any, ...]]
 """`(hu, region, edit, seed)` on a network's grid, [z, y, x], to the first two fields of `GridFill` or more."""
 
@@ -87,6 +89,8 @@ class Learned:
         name, lineage, heeds, roles: of the maker.
         keeps_noise: whether its output has the noise of a scan already.
         ball_mm: the diameter of the ball that it fills for a nodule in a patch; as wide as the nodule if not given.
+        outline: the mask that `fill` will return, of an in-painter whose masks are known beforehand. Diameters are then
+            fitted by masks alone, and each nodule is made once.
     """
 
     def __init__(
@@ -100,8 +104,10 @@ class Learned:
         roles: frozenset[Role],
         keeps_noise: bool = False,
         ball_mm: BallRule = as_wide_as_the_nodule,
+        outline: OutlineOnGrid | None = None,
     ) -> None:
         self._fill, self._spec, self._keeps_noise, self._ball_mm = fill, spec, keeps_noise, ball_mm
+        self._outline = outline
         self._puts_noise_back = not keeps_noise
         self.name, self.lineage, self.heeds, self.roles = name, lineage, heeds, roles
 
@@ -161,16 +167,26 @@ class Learned:
         tried = []
         for _ in range(FITTINGS):
             one = replace(edit, nodule=replace(edit.nodule, diameter_mm=asked))
-            filled = self._filled(patch, region, one, seed)
-            found = _diameter_mm(filled.mask, patch)
-            tried.append((abs(found - wanted), filled))
+            made = self._filled(patch, region, one, seed) if self._outline is None else None
+            mask = self._known_mask(patch, region, one, seed) if made is None else made.mask
+            found = _diameter_mm(mask, patch)
+            tried.append((abs(found - wanted), one, made))
             if tried[-1][0] <= max(MISSED_SHARE * wanted, min(patch.spacing_mm[1:]) / 2):
                 break
             asked = float(np.clip(asked * wanted / found, *np.multiply(FITTED_SCALES, wanted)))
             if not self._shows(asked):
                 break
-        nearest = min(tried, key=lambda one: one[0])[1]
-        return replace(nearest, attributes=replace(nearest.attributes, diameter_mm=wanted))
+        _, one, made = min(tried, key=lambda each: each[0])
+        filled = made or self._filled(patch, region, one, seed)
+        return replace(filled, attributes=replace(filled.attributes, diameter_mm=wanted))
+
+    def _known_mask(self, patch: Volume, region: NDArray[np.bool_], edit: Edit, seed: int) -> NDArray[np.bool_]:
+        """The mask on the patch's voxels [z, y, x] that a nodule will have."""
+        assert self._outline is not None
+        spec = self._spec.of_nodule(edit.diameter_mm)
+        grid = _grid(patch, spec.size, spec.spacing_mm)
+        allowed = _mask_onto(region, patch, grid)
+        return _mask_onto(self._outline(allowed, edit, seed) & allowed, grid, patch)
 
     def on_grid(self, patch: Volume, region: NDArray[np.bool_], edit: Edit, seed: int) -> GridEdit:
         """Do an edit on the in-painter's own grid, and bring nothing back to the scan.

@@ -53,29 +53,44 @@ class ToldMethod(Learned):
             heeds=frozenset(told),
             roles=roles,
             ball_mm=config.ball_mm,
+            outline=None if self._shapes is None else self._told_outline,
         )
 
     def _painted(self, hu: NDArray[np.float32], region: NDArray[np.bool_], edit: Edit, seed: int) -> GridFill:
         """Fill the ball of a nodule in the middle of a patch of HU [z, y, x]."""
-        config, spec = self._config, self._config.view.of_nodule(edit.diameter_mm)
+        spec = self._config.view.of_nodule(edit.diameter_mm)
         check_attributes(edit.nodule)
         if edit.diameter_mm < max(spec.spacing_mm):
             found = f"{edit.diameter_mm:g} mm"
             raise InputError("diameter", found, f"at least the {max(spec.spacing_mm):g} mm of a voxel of {self.name}")
-        ball = (2 * spec.distances_mm() <= config.ball_mm(edit.diameter_mm, spec)) & region
         wanted, told = edit.nodule, None
         if self._shapes is not None:
-            if edit.mask is None:
-                told = told_shape(self._shapes, wanted, spec, ball, seed)
-            else:
-                told = told_mask(edit.mask, spec, ball)
+            told = self._told(region, edit, seed)
             known = {name: value for name, value in told.shape.attributes.given().items() if name in self.heeds}
             wanted = NoduleAttributes(**known | wanted.given())
+        ball = self._ball(region, edit.diameter_mm)
         unit, mask = self._filled_ball(spec.to_unit(hu.astype(np.float32)), ball, wanted, told, seed)
         made = np.where(ball, spec.to_hu(unit), hu)
         if told is None:
             return GridFill(made, mask, wanted)
         return GridFill(made, told.mask, wanted, told.shape.origin, told.notes)
+
+    def _ball(self, region: NDArray[np.bool_], diameter_mm: float) -> NDArray[np.bool_]:
+        """The part of a region [z, y, x] that is filled for a nodule."""
+        spec = self._config.view.of_nodule(diameter_mm)
+        ball: NDArray[np.bool_] = (2 * spec.distances_mm() <= self._config.ball_mm(diameter_mm, spec)) & region
+        return ball
+
+    def _told(self, region: NDArray[np.bool_], edit: Edit, seed: int) -> ToldShape:
+        """The outline that the network is told of a nodule, by a seed where none is given."""
+        assert self._shapes is not None
+        spec, ball = self._config.view.of_nodule(edit.diameter_mm), self._ball(region, edit.diameter_mm)
+        if edit.mask is not None:
+            return told_mask(edit.mask, spec, ball)
+        return told_shape(self._shapes, edit.nodule, spec, ball, seed)
+
+    def _told_outline(self, region: NDArray[np.bool_], edit: Edit, seed: int) -> NDArray[np.bool_]:
+        return self._told(region, edit, seed).mask
 
     def _filled_ball(
         self,

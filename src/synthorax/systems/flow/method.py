@@ -16,7 +16,7 @@ from synthorax.annotations.lidc_table import lidc_patients
 from synthorax.editing.learned import GridFill, Learned
 from synthorax.editing.told_shapes import ToldShape, told_mask, told_shape
 from synthorax.errors import InputError
-from synthorax.makers import Asked, Edit, Generator, Lineage, Options, Role, Samples, check_heeds, options_of
+from synthorax.makers import Asked, Edit, Filled, Generator, Lineage, Options, Role, Samples, check_heeds, options_of
 from synthorax.nn.conditions import completed, decoded, encoded
 from synthorax.nodule import Nodule, NoduleAttributes, check_attributes
 from synthorax.patch import PatchSpec
@@ -29,6 +29,7 @@ from synthorax.systems.flow.conditions import HAS_NODULE, HAS_NONE, flow_conditi
 from synthorax.systems.flow.config import FlowOptions
 from synthorax.systems.flow.system import Flow, Gaps
 from synthorax.training.precision import of_sampling
+from synthorax.volume import Volume
 
 DRAWN_AT_ONCE = 8
 """Patches made at once; the last part is padded, so that a patch does not depend on its company."""
@@ -80,6 +81,8 @@ class FlowMaker(Learned, Generator):
             heeds=frozenset({"diameter_mm", *self._heard, *self._shapes.heeds}),
             roles=frozenset(roles),
             keeps_noise=True,
+            ball_mm=config.ball_mm,
+            outline=self._told_outline,
         )
 
     def _shapes_of(self, options: FlowOptions, lineage: Lineage) -> ShapeSource:
@@ -87,21 +90,50 @@ class FlowMaker(Learned, Generator):
         own = [patient for patient in lidc_patients() if patient_key(patient) in lineage.seen]
         return shape_source(options.shapes, own or None)
 
+    def fill_many(
+        self,
+        patches: Sequence[Volume],
+        regions: Sequence[NDArray[np.bool_]],
+        edits: Sequence[Edit],
+        seeds: Sequence[int],
+    ) -> list[Filled]:
+        """Draw nodules, or lung in the place of nodules, into the middle of patches.
+
+        Raises:
+            InputError: attributes beyond those of the training nodules, or an outline that the patch has no room for.
+        """
+        for edit in edits:
+            if edit.kind == "inject":
+                self._check(edit.nodule)
+        return super().fill_many(patches, regions, edits, seeds)
+
     def _painted(self, hu: NDArray[np.float32], region: NDArray[np.bool_], edit: Edit, seed: int) -> GridFill:
         """Draw the ball of an edit in the middle of a patch of HU [z, y, x]."""
-        spec = self._config.view.of_nodule(edit.diameter_mm)
-        ball = (2 * spec.distances_mm() <= self._config.ball_mm(edit.diameter_mm, spec)) & region
+        spec, ball = self._config.view.of_nodule(edit.diameter_mm), self._ball(region, edit.diameter_mm)
         if edit.kind == "erase":
             if edit.mask is not None:
                 ball |= _widened(edit.mask, spec) & region
             return GridFill(self._drawn(hu, ball, None, spec, seed))
-        self._check(edit.nodule)
-        if edit.mask is None:
-            wish = self._wish(edit.nodule, told_shape(self._shapes, edit.nodule, spec, ball, seed))
-        else:
+        if edit.mask is not None:
             self._check_mask(edit, spec)
-            wish = self._wish(edit.nodule, told_mask(edit.mask, spec, ball))
+        wish = self._wish(edit.nodule, self._told(region, edit, seed))
         return GridFill(self._drawn(hu, ball, wish, spec, seed), wish.outline, wish.told, wish.origin, wish.notes)
+
+    def _ball(self, region: NDArray[np.bool_], diameter_mm: float) -> NDArray[np.bool_]:
+        """The part of a region [z, y, x] that is drawn for a nodule."""
+        spec = self._config.view.of_nodule(diameter_mm)
+        ball: NDArray[np.bool_] = (2 * spec.distances_mm() <= self._config.ball_mm(diameter_mm, spec)) & region
+        return ball
+
+    def _told(self, region: NDArray[np.bool_], edit: Edit, seed: int) -> ToldShape:
+        """The outline that the network is told of a nodule, by a seed where none is given."""
+        spec, ball = self._config.view.of_nodule(edit.diameter_mm), self._ball(region, edit.diameter_mm)
+        if edit.mask is not None:
+            return told_mask(edit.mask, spec, ball)
+        return told_shape(self._shapes, edit.nodule, spec, ball, seed)
+
+    def _told_outline(self, region: NDArray[np.bool_], edit: Edit, seed: int) -> NDArray[np.bool_]:
+        return self._told(region, edit, seed).mask
 
     def _check_mask(self, edit: Edit, spec: PatchSpec) -> None:
         """Refuse a mask for which there is no room around the middle of a patch.
