@@ -7,33 +7,12 @@ from torch.nn.functional import max_pool3d
 from synthorax.datasets.augmentation import Augmentation
 from synthorax.datasets.injected import injected_patches
 from synthorax.errors import InputError
-from synthorax.makers import Filled, Lineage
 from synthorax.patch import PatchSpec, ScaledPatch
 from tests.helpers.cubes import ball_case
 from tests.helpers.stores import store_of
+from tests.helpers.toy_makers import DenseBalls
 
 VIEW = ScaledPatch(PatchSpec((12, 12, 12)), (2.0,), coarsest=3.0)
-
-
-class Balls:
-    """Puts dense balls of the asked diameter in; refuses those wider than `most_mm`."""
-
-    name, lineage, heeds, roles = "balls", Lineage("balls"), frozenset({"texture"}), frozenset({"injects"})
-
-    def __init__(self, most_mm=100.0):
-        self.most_mm = most_mm
-
-    def reach_mm(self, edit):
-        if edit.diameter_mm > self.most_mm:
-            raise InputError("diameter", "too much", "less")
-        return 8.0, 8.0
-
-    def fill_many(self, patches, regions, edits, seeds):
-        made = []
-        for patch, region, edit in zip(patches, regions, edits, strict=True):
-            ball = (PatchSpec(patch.shape, patch.spacing_mm).distances_mm() <= edit.diameter_mm / 2) & region
-            made.append(Filled(np.where(ball, 500, patch.voxels).astype(np.float32), ball, edit.nodule))
-        return made
 
 
 @pytest.fixture
@@ -49,7 +28,7 @@ def made(tmp_path):
 
 
 def test_a_nodule_lies_in_the_middle_of_a_healthy_patch_and_nothing_beside_it_changes(made):
-    patches = made(Balls(), augmentation=Augmentation(turn=True))
+    patches = made(DenseBalls(), augmentation=Augmentation(turn=True))
     batch = patches.batch(0, 8)
     apart = batch["injected"] != batch["ct"]
     near = max_pool3d(batch["mask"], 5, stride=1, padding=2)
@@ -66,9 +45,9 @@ def test_a_nodule_lies_in_the_middle_of_a_healthy_patch_and_nothing_beside_it_ch
 
 
 def test_places_that_the_method_refuses_are_left_out_and_counted(made, capsys, tmp_path):
-    patches = made(Balls(most_mm=6))
+    patches = made(DenseBalls(most_mm=6))
     assert set(patches.diameters_mm) == {5}
     left = capsys.readouterr().err.split("healthy patches; ")[1].split(" left out")[0]
     assert int(left) > 0
     with pytest.raises(InputError, match="no healthy place at which balls puts a nodule"):
-        made(Balls(most_mm=1), cache=tmp_path / "another")
+        made(DenseBalls(most_mm=1), cache=tmp_path / "another")

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from synthorax.errors import InputError
 from synthorax.makers import Filled, Lineage, Samples, check_heeds
 from synthorax.nodule import Nodule
 from synthorax.patch import PatchSpec
@@ -83,3 +84,24 @@ class Dots:
     def _fill(self, patch, region, edit):
         mask = ball_mask(patch.shape, edit.nodule.diameter_mm, patch.spacing_mm) & region
         return Filled(np.where(mask, np.float32(0), patch.voxels), mask, edit.nodule, "LIDC-IDRI-0001")
+
+
+class DenseBalls:
+    """Puts dense balls of the asked diameter in; refuses those wider than `most_mm`."""
+
+    name, lineage, heeds, roles = "balls", Lineage("balls"), frozenset({"texture"}), frozenset({"injects"})
+
+    def __init__(self, most_mm=100.0):
+        self.most_mm = most_mm
+
+    def reach_mm(self, edit):
+        if edit.diameter_mm > self.most_mm:
+            raise InputError("diameter", "too much", "less")
+        return 8.0, 8.0
+
+    def fill_many(self, patches, regions, edits, seeds):
+        made = []
+        for patch, region, edit in zip(patches, regions, edits, strict=True):
+            ball = (PatchSpec(patch.shape, patch.spacing_mm).distances_mm() <= edit.diameter_mm / 2) & region
+            made.append(Filled(np.where(ball, 500, patch.voxels).astype(np.float32), ball, edit.nodule))
+        return made

@@ -13,7 +13,7 @@ from synthorax.datasets.augmentation import Augmentation
 from synthorax.datasets.lineage import check_unseen, outline_patients
 from synthorax.datasets.mixed import MixedBatches
 from synthorax.datasets.patches import PatchDataset
-from synthorax.datasets.places import is_whole, nodule_places
+from synthorax.datasets.places import nodule_places
 from synthorax.datasets.store import MarkedPoint
 from synthorax.errors import InputError
 from synthorax.makers import Lineage, Samples
@@ -458,8 +458,8 @@ def test_marks_on_the_nodules_of_whole_scans_make_the_froc(tmp_path, monkeypatch
         tmp_path / "store",
         [whole_case(f"{split}{i}", split, i) for i in range(3) for split in ("train", "val", "test")],
     )
-    assert all(is_whole(case) for case in store.cases)
-    assert not is_whole(replace(store.cases[0], shape=(50, 50, 50)))
+    assert all(case.is_whole for case in store.cases)
+    assert not replace(store.cases[0], shape=(50, 50, 50)).is_whole
     search = ScanSearch(store, tuple(store.in_split("test")))
     at = np.array([[i, 79.0, 79.0, 79.0, 1.0] for i in range(3)])
     right, wrong = (Scores(np.zeros(0), np.zeros(0), at + np.array([0, shift, 0, 0, 0])) for shift in (0, 40))

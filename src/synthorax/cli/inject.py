@@ -18,6 +18,7 @@ from synthorax.cli.attributes import Attributes
 from synthorax.cli.editing import Several, named_methods, scan_to_edit, with_method
 from synthorax.cli.options import parse_numbers
 from synthorax.editing.cases import EditedFolder
+from synthorax.editing.plan import LIDC_AUTO
 from synthorax.errors import InputError
 from synthorax.io.mappings import read_mapping
 from synthorax.makers import Options
@@ -143,6 +144,8 @@ def inject(
     """
     placing, given = placing or Placing(), NoduleAttributes(**(attributes or Attributes()).given())
     diameters = parse_numbers(diameter, "--diameter", "mm, one or one a nodule", count=None) if diameter else ()
+    if plan is None and not diameters and placing.auto != LIDC_AUTO:
+        raise InputError("--diameter", "none", "mm, one or one a nodule; --auto lidc and --plan bring their own")
     own = options.given() if options else {}
     methods = named_methods(method)
     for one in methods:

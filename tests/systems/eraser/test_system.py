@@ -13,8 +13,8 @@ from synthorax.systems.eraser.config import PRESETS, TrainingOptions
 from synthorax.systems.eraser.system import Eraser
 from synthorax.systems.eraser.training import training
 from synthorax.volume import Volume
-from tests.datasets.test_injected import Balls
 from tests.helpers.stores import cases, store_of
+from tests.helpers.toy_makers import DenseBalls
 
 SMOKE = PRESETS["smoke"]
 MM = (1.0, 1.0, 1.0)
@@ -25,7 +25,7 @@ def ready(tmp_path):
     """A function that makes a training ready whose nodules are dense balls."""
 
     def make(lineage=Lineage("balls"), **settings):  # noqa: B008  (frozen)
-        method = Balls()
+        method = DenseBalls()
         method.lineage = lineage
         store = store_of(tmp_path / "store", cases(4, size=40))
         options = TrainingOptions(maker=method, cache=tmp_path / "cache")
