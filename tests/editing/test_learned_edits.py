@@ -89,6 +89,19 @@ def test_a_grid_that_grows_with_the_nodule_shows_nodules_of_every_diameter_alike
         method.reach_mm(wish(26))
 
 
+def test_beyond_a_patch_that_is_narrower_than_its_grid_an_in_painter_sees_the_patch_mirrored():
+    seen = []
+
+    def paint(hu, region, edit, seed):
+        seen.append(hu)
+        return ball_of(hu, edit)
+
+    patch = lung((1.5, 0.75, 0.75), 15)
+    made, _ = edited(in_painter(paint), patch, 6)
+    assert seen[0].min() > LUNG_HU - 6 * SCANNER.noise_hu  # no air
+    assert made.hu.shape == patch.shape
+
+
 def test_what_an_in_painter_leaves_stays_to_the_bit_even_beyond_its_window_and_where_it_only_hums():
     patch = lung()
     patch.voxels[:, :8] = 900  # bone, of which the in-painter sees 400

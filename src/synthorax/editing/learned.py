@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from synthorax.errors import InputError
-from synthorax.geometry import AIR_HU, resample_like
+from synthorax.geometry import AIR_HU, mirrored_crop, resample_like
 from synthorax.makers import Edit, Filled, Lineage, Role
 from synthorax.nodule import NoduleAttributes
 from synthorax.patch import BallRule, PatchSpec, ScaledPatch, as_wide_as_the_nodule
@@ -28,6 +28,8 @@ EDITED_DIAMETERS, EDITED_MARGIN_MM = 0.8, 6.0
 """An edit reaches this many diameters of its nodule and millimetres from the nodule's middle."""
 REPLACED_HU = 60.0
 """A voxel whose HU a network changes by this much is counted as replaced; by less, as replaced in part."""
+SAME_WIDTH_MM = 1e-3
+"""A grid that reaches beyond a patch by no more than this is taken to be as wide."""
 EVEN_MM = 1.0
 """Standard deviation of the Gaussian that evens out which voxels are counted as replaced."""
 FITTINGS = 3
@@ -199,8 +201,9 @@ class Learned:
             InputError: an in-painter whose result is not finite, or not of its grid.
         """
         spec = self._spec.of_nodule(edit.diameter_mm)
-        hu = replace(patch, voxels=patch.voxels.astype(np.float32))
-        grid = resample_like(hu, _grid(patch, spec.size, spec.spacing_mm), fill=AIR_HU)  # as it is read for training
+        grid = _grid(patch, spec.size, spec.spacing_mm)
+        hu = _reaching(replace(patch, voxels=patch.voxels.astype(np.float32)), grid)
+        grid = resample_like(hu, grid, fill=AIR_HU)  # as it is read for training
         seen = grid.voxels.clip(*spec.window_hu)
         allowed = _mask_onto(region, patch, grid)
         asked = edit if edit.mask is None else replace(edit, mask=_mask_onto(edit.mask, patch, grid))
@@ -234,6 +237,15 @@ def _grid(patch: Volume, size: Sequence[int], spacing_mm: tuple[float, float, fl
     grid = Volume(np.zeros(tuple(size), np.float32), spacing_mm, direction=patch.direction)
     at = patch.to_world((np.array(patch.shape) - 1) / 2) - grid.to_world((np.array(grid.shape) - 1) / 2)
     return replace(grid, origin_mm=tuple(at.tolist()))
+
+
+def _reaching(patch: Volume, grid: Volume) -> Volume:
+    """A patch, with its mirror image beyond its faces where a grid around its middle is wider than it."""
+    wider = np.subtract(np.multiply(grid.shape, grid.spacing_mm), np.multiply(patch.shape, patch.spacing_mm)) / 2
+    beyond = np.where(wider > SAME_WIDTH_MM, np.ceil(wider / patch.spacing_mm).astype(int) + 1, 0)
+    if not beyond.any():
+        return patch
+    return mirrored_crop(patch, (-beyond).tolist(), (np.array(patch.shape) + 2 * beyond).tolist())
 
 
 def onto(values: Volume, grid: Volume, *, fill: float = AIR_HU) -> NDArray[np.float32]:
