@@ -210,7 +210,7 @@ class Edit:
         kind: put a nodule in, or take one out.
         nodule: attributes wanted of the new nodule, or known of the one that is there; the diameter is always given.
         mask: bool [z, y, x] on the voxels of the patch: the nodule that is there, or the one that is to be made, by
-            methods that are told shapes; None where it is not known.
+            methods that are told shapes, which have a `takes_outlines` that is true; None where it is not known.
     """
 
     kind: EditKind

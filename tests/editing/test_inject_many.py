@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 import synthorax as sx
 from synthorax.annotations.lidc_draws import draw_lidc_diameters
 from synthorax.cli import main
+from synthorax.editing.learned import Learned
 from synthorax.editing.plan import AskedNodule, Request
 from synthorax.editing.plan_table import read_plan
 from synthorax.errors import InputError
@@ -16,6 +18,7 @@ from synthorax.io.images import read_image, write_image
 from synthorax.io.tables import read_table, write_table
 from synthorax.makers import Filled, Lineage
 from synthorax.nodule import NoduleAttributes
+from synthorax.patch import PatchSpec
 from synthorax.provenance import patient_key
 from tests.helpers.balls import ball_mask
 from tests.helpers.chests import small_chest
@@ -211,3 +214,42 @@ def test_the_verb_takes_several_methods_with_the_flags_that_they_share_and_a_pla
     assert main([*command[:-1], str(tmp_path / "planned"), "--plan", str(plan)]) == 0
     assert main([*command[:-1], str(tmp_path / "none"), "--plan", str(plan), "--auto", "2"]) == 2
     assert "--auto: found given beside --plan plan.csv" in capsys.readouterr().err
+
+
+def as_outlined(hu, region, edit, seed):
+    """What an in-painter makes that puts 0 HU into its outline."""
+    return np.where(edit.mask, 0.0, hu).astype(np.float32), edit.mask
+
+
+def test_outlines_become_nodules_of_exactly_their_voxels(chest, tmp_path):
+    labels = np.zeros(chest.shape, np.uint8)
+    for label, place in enumerate((LEFT, RIGHT), 1):
+        z, y, x = np.rint(chest.to_voxel(place)).astype(int)
+        labels[z - 1 : z + 1, y - label : y + 2, x - 2 : x + 3] = label
+    write_image(tmp_path / "outlines.nii.gz", replace(chest, voxels=labels))
+    method = Learned(
+        as_outlined,
+        PatchSpec((32, 32, 32), (2.0, 2.0, 2.0)),
+        name="told",
+        lineage=Lineage("told"),
+        heeds=frozenset({"texture"}),
+        roles=frozenset({"injects"}),
+        keeps_noise=True,
+        outline=lambda region, edit, seed: edit.mask,
+    )
+    made = sx.inject(chest, method, outlines=tmp_path / "outlines.nii.gz", attributes=NoduleAttributes(texture=2.0))
+    assert (made.mask.voxels == labels).all()
+    assert [nodule.attributes.texture for nodule in made.nodules] == [2.0, 2.0]
+
+
+def test_outlines_are_refused_by_methods_that_choose_their_own_and_beside_places(chest):
+    labels = np.zeros(chest.shape, np.uint8)
+    z, y, x = np.rint(chest.to_voxel(LEFT)).astype(int)
+    labels[z - 1 : z + 2, y - 2 : y + 3, x - 2 : x + 3] = 1
+    outlines = replace(chest, voxels=labels)
+    with pytest.raises(InputError, match="given to render, which chooses its own"):
+        sx.inject(chest, outlines=outlines)
+    with pytest.raises(InputError, match="a plan, or these"):
+        sx.inject(chest, outlines=outlines, at_mm=LEFT, diameter_mm=8)
+    with pytest.raises(InputError, match="no voxel above 0"):
+        sx.inject(chest, outlines=replace(chest, voxels=0 * labels))

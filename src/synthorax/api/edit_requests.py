@@ -59,6 +59,26 @@ def planned_of_one_scan(plan: Path) -> tuple[AskedNodule, ...]:
     return next(iter(found.values()))
 
 
+def outlined_in(
+    outlines: str | Path | Volume, ct: Volume, attributes: NoduleAttributes | None, planned: tuple[AskedNodule, ...]
+) -> tuple[tuple[AskedNodule, ...], tuple[str, ...]]:
+    """The nodules of a mask on the grid of a scan, and notes on how the mask came there.
+
+    Args:
+        attributes: of all.
+        planned: nodules of a table, beside which there may be none.
+
+    Raises:
+        InputError: a mask beside a table, on another grid, or without a label.
+    """
+    from synthorax.editing.plan import outlined_nodules
+
+    if planned:
+        raise InputError("outlines", "given beside a plan", "one of the two")
+    found, notes = labels_given(outlines, ct)
+    return outlined_nodules(found, attributes or NoduleAttributes()), notes
+
+
 def methods_of_plan(
     asked: Sequence[AskedNodule], method: Method, device: str, attributes: NoduleAttributes | None = None
 ) -> dict[str, Method]:

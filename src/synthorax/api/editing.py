@@ -13,6 +13,7 @@ from synthorax.api.edit_requests import (
     method_of,
     methods_of_plan,
     one_or_several,
+    outlined_in,
     planned_of_one_scan,
     points_of,
     read_scan_given,
@@ -41,6 +42,7 @@ def inject(
     auto: int | AutoLidc = 0,
     diameter_mm: float | Sequence[float] = (),
     plan: str | Path | None = None,
+    outlines: str | Path | Volume | None = None,
     attributes: NoduleAttributes | None = None,
     seed: int = 0,
     site: Site = "lung",
@@ -66,6 +68,8 @@ def inject(
         diameter_mm: longest chord in a slice: of all, or of one after the other, those of `at_mm` first.
         plan: a table of nodules in the place of all these, a row each, as `editing.plan_table` has it: places,
             diameters, ratings and methods.
+        outlines: a mask on the scan's grid in the place of all these: each label becomes a nodule of exactly its
+            voxels, by a method that is told outlines.
         attributes: of all; what is missing is as the shape's own nodule has it.
         seed: what is drawn depends on it and on the scan's voxels: one seed gives other nodules in another scan.
         site: where `auto` puts them: in the lung by itself, attached to the pleura, or to a vessel.
@@ -101,13 +105,18 @@ def inject(
     if out is not None:
         check_folder_is_free(Path(out), overwrite=overwrite)
     planned = () if plan is None else planned_of_one_scan(Path(plan))
-    request = request_of(points_of(at_mm), auto, diameter_mm, attributes, site, clearance, force, planned)
+    if outlines is None:
+        request = request_of(points_of(at_mm), auto, diameter_mm, attributes, site, clearance, force, planned)
     finder = finder_of(lungs)
     chosen = method_of(method, "injects", options, device)
-    others = methods_of_plan(request.planned, chosen, device, request.attributes)
     source = read_scan_given(scan, series, force)
+    placed: tuple[str, ...] = ()
+    if outlines is not None:
+        planned, placed = outlined_in(outlines, source.ct, attributes, planned)
+        request = request_of(points_of(at_mm), auto, diameter_mm, None, site, clearance, force, planned)
+    others = methods_of_plan(request.planned, chosen, device, request.attributes)
     known, told = (None, ()) if labels is None else labels_given(labels, source.ct)
-    edited = inject_scan(source, request, chosen, seed, finder, known, others).noting([*source.notes, *told])
+    edited = inject_scan(source, request, chosen, seed, finder, known, others).noting([*source.notes, *told, *placed])
     if out is None:
         return edited
     about = request.about() | {"lungs": lungs, **told_of(method, "injects", options)}

@@ -75,6 +75,7 @@ def inject(
     placing: Placing | None = None,
     diameter: str | None = None,
     plan: Path | None = None,
+    outlines: Path | None = None,
     attributes: Attributes | None = None,
     options: Options | None = None,
     nodules: Path | None = None,
@@ -114,6 +115,9 @@ def inject(
         Table of nodules, a row each, in the place of places, number, diameters and attributes: diameter_mm, and if
         wanted image (of a folder of scans, the path below it), center_x_mm, center_y_mm, center_z_mm, LIDC's ratings
         and method.
+    outlines
+        Mask on the scan's grid in the place of all these: each label becomes a nodule of exactly its voxels, by a
+        method that is told outlines.
     nodules
         Mask of nodules that are in the scan; new ones stay clear of them and get the labels after theirs.
     lungs
@@ -151,16 +155,20 @@ def inject(
     for one in methods:
         told_of(one, "injects", own)  # refuses a method that does not before anything is read
     if plan is not None:
-        _check_alone(plan, at=at, voxel=voxel, auto=placing.auto, diameter=diameter, attributes=given.given())
+        _check_alone("--plan", plan, at=at, voxel=voxel, auto=placing.auto, diameter=diameter, attributes=given.given())
         if len(methods) > 1:
             raise InputError("--with", "several methods beside --plan", "one, or a column method in the table")
+    if outlines is not None:
+        _check_alone("--outlines", outlines, at=at, voxel=voxel, auto=placing.auto, diameter=diameter, plan=plan)
+        if len(methods) > 1:
+            raise InputError("--with", "several methods beside --outlines", "one")
     shared: dict[str, Any] = {"auto": placing.auto, "diameter_mm": diameters, "seed": seed}
     shared |= {"attributes": given} if plan is None else {}
     shared |= {"site": placing.site, "clearance": placing.clearance(), "lungs": lungs, "force": force}
     shared |= {"keep_identity": keep_identity, "overwrite": overwrite, "device": device, **own}
     of_folder: dict[str, Any] = {"patient_from": patient_from, "workers": workers, "cluster": cluster}
     if series is None and holds_scans(scan):
-        for option, value in (("--at", at), ("--voxel", voxel), ("--nodules", nodules)):
+        for option, value in (("--at", at), ("--voxel", voxel), ("--nodules", nodules), ("--outlines", outlines)):
             if value:
                 raise InputError(option, "given with a folder of several scans", "--auto, or one scan, or --series")
         by = methods if len(methods) > 1 else method
@@ -169,14 +177,15 @@ def inject(
     for option, text in (("--workers", workers), ("--cluster", cluster), ("--patient-from", other_than_auto)):
         if text is not None:
             raise InputError(option, "given with one scan", "a folder of several scans")
-    beside = (nodules, *own.values())
+    beside = (nodules, outlines, *own.values())
     with scan_to_edit(
         scan, out, beside=beside, at=at, voxel=voxel, series=series, force=force, overwrite=overwrite
     ) as (read, points):
         if len(methods) > 1:
             edited = api.inject_each(read, methods, at_mm=points, labels=nodules, out=out, **shared)
         else:
-            edited = {"": api.inject(read, method, at_mm=points, labels=nodules, plan=plan, out=out, **shared)}
+            asked: dict[str, Any] = {"at_mm": points, "plan": plan, "outlines": outlines}
+            edited = {"": api.inject(read, method, labels=nodules, out=out, **asked, **shared)}
     for name, made in edited.items():
         for note in made.notes:
             warn(f"{name}: {note}" if name else note)
@@ -197,11 +206,11 @@ def inject(
     return 0
 
 
-def _check_alone(plan: Path, **others: object) -> None:
-    """Refuse whatever else says which nodules there are to be, beside a table of them."""
+def _check_alone(flag: str, file: Path, **others: object) -> None:
+    """Refuse whatever else says which nodules there are to be, beside a file that does."""
     for option, value in others.items():
         if value:
-            raise InputError(f"--{option}", f"given beside --plan {plan.name}", "a table of nodules, or these options")
+            raise InputError(f"--{option}", f"given beside {flag} {file.name}", f"{flag}, or these options")
 
 
 def _folder(made: EditedFolder, json: bool) -> int:

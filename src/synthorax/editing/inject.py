@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from synthorax.anatomy.lungs import Lungs
 from synthorax.anatomy.placement import Ball
@@ -37,12 +38,14 @@ class Wanted:
         attributes: those that are given; the diameter is the place's.
         anywhere: do not keep it in the lungs.
         method: makes it; that of the others if not given.
+        outline: the voxels of the scan that it is to have; the method's choice if not given.
     """
 
     place: Ball
     attributes: NoduleAttributes = field(default_factory=NoduleAttributes)
     anywhere: bool = False
     method: Method | None = None
+    outline: Region | None = None
 
     @property
     def condition(self) -> NoduleAttributes:
@@ -70,8 +73,8 @@ def inject_nodules(
         labels: uint8, the nodules that the scan has; the new ones get the labels after theirs.
 
     Raises:
-        InputError: too many nodules, a nodule without a voxel or without one where nodules may be, or a method whose
-            result is not what `makers.Method` promises.
+        InputError: too many nodules, a nodule without a voxel or without one where nodules may be, an outline for a
+            method that takes none, or a method whose result is not what `makers.Method` promises.
     """
     voxels = ct.voxels.copy()
     region = np.zeros(ct.shape, bool)
@@ -85,6 +88,8 @@ def inject_nodules(
         label, by = first + i, one.method or method
         edit = Edit("inject", one.condition)
         window = cut(made, one.place.center_mm, by.reach_mm(edit), None if one.anywhere else lungs)
+        if one.outline is not None:
+            edit = replace(edit, mask=_outline_for(by, one.outline.within(window.start, window.patch.shape)))
         filled = fill(by, window.patch, window.region, edit, derive(seed, "nodule", i))
         assert filled.mask is not None
         if not filled.mask.any():
@@ -130,6 +135,18 @@ def inject_nodules(
         notes=(*by_nodule(told), *notes),
         regions=tuple(regions),
     )
+
+
+def _outline_for(method: Method, outline: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The outline itself, for a method that takes outlines.
+
+    Raises:
+        InputError: another method.
+    """
+    if not getattr(method, "takes_outlines", False):
+        expected = "a method that is told the outlines of its nodules, such as an in-painter that was trained to be"
+        raise InputError("outlines", f"given to {method.name}, which chooses its own", expected)
+    return outline
 
 
 def _notes(name: str, diameter_mm: float, wanted_mm: float, seen: Contrast, ct: Volume) -> list[str]:

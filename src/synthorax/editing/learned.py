@@ -84,6 +84,9 @@ PaintPatch = Callable[[NDArray[np.float32], NDArray[np.bool_], Edit, int], tuple
 class Learned:
     """A `makers.Method` around an in-painter, which sees the middle of a patch on a grid of its own.
 
+    Attributes:
+        takes_outlines: whether a new nodule may be asked for by its mask.
+
     Args:
         fill: the in-painter; `Edit.mask` comes to it on its own grid too. HU are clipped to the window of `spec`.
         spec: grid and HU window of what it sees, the same for every nodule or growing with it; `fill` sees the patch
@@ -110,6 +113,7 @@ class Learned:
     ) -> None:
         self._fill, self._spec, self._keeps_noise, self._ball_mm = fill, spec, keeps_noise, ball_mm
         self._outline = outline
+        self.takes_outlines = outline is not None
         self._puts_noise_back = not keeps_noise
         self.name, self.lineage, self.heeds, self.roles = name, lineage, heeds, roles
 

@@ -12,6 +12,7 @@ from synthorax.anatomy.placement import Ball, Clearance, Placement, Site, check_
 from synthorax.annotations.lidc_draws import draw_lidc_diameters
 from synthorax.editing.inject import MOST_NODULES, Wanted
 from synthorax.errors import InputError
+from synthorax.geometry import orient
 from synthorax.nodule import NoduleAttributes, check_attributes
 from synthorax.region import Region, regions_of
 from synthorax.seeding import derive
@@ -35,6 +36,7 @@ class AskedNodule:
         point_mm: its place (x, y, z), LPS; one is found if not given.
         method: name of the method that makes it; the call's if empty.
         is_drawn: whether its diameter was drawn: where it fits nowhere it is left out, and that is told.
+        outline: the voxels that it is to have, of the scan with its axes along LPS; the method's choice if not given.
     """
 
     diameter_mm: float
@@ -42,12 +44,14 @@ class AskedNodule:
     point_mm: Point | None = None
     method: str = ""
     is_drawn: bool = False
+    outline: Region | None = None
 
     def about(self) -> dict[str, Any]:
         """What a manifest tells of it."""
         place = {} if self.point_mm is None else {"at_mm": list(self.point_mm)}
         by = {"method": self.method} if self.method else {}
-        return {"diameter_mm": self.diameter_mm, **place, **by, "attributes": self.attributes.given()}
+        voxels = {} if self.outline is None else {"outlined_voxels": self.outline.voxels}
+        return {"diameter_mm": self.diameter_mm, **place, **by, **voxels, "attributes": self.attributes.given()}
 
 
 @dataclass(frozen=True)
@@ -207,7 +211,7 @@ def plan_nodules(
                 refused = error
                 notes.append(f"a nodule of {one.diameter_mm:.1f} mm, drawn as LIDC-IDRI has them, is left out: {error}")
                 continue
-        wanted.append(Wanted(place, one.attributes, anywhere))
+        wanted.append(Wanted(place, one.attributes, anywhere, outline=one.outline))
         methods.append(one.method)
     if not wanted and refused is not None:
         raise refused
@@ -224,6 +228,23 @@ def check_diameters(diameters_mm: Iterable[float]) -> None:
     for diameter in diameters_mm:
         if not low <= diameter <= high:
             raise InputError("diameter", f"{diameter:g} mm", f"{low:g} to {high:g} mm")
+
+
+def outlined_nodules(outlines: Volume, attributes: NoduleAttributes) -> tuple[AskedNodule, ...]:
+    """Return a nodule for each label of a map: about the mean of its voxels, as wide as they are.
+
+    Args:
+        attributes: of all.
+
+    Raises:
+        InputError: a map without a label.
+    """
+    upright = orient(outlines, "LPS")
+    regions = regions_of(upright.voxels, range(1, int(upright.voxels.max()) + 1))
+    balls = [(ball_around(region, upright), region) for region in regions if region.voxels]
+    if not balls:
+        raise InputError("outlines", "no voxel above 0", "a mask of the nodules to be made")
+    return tuple(AskedNodule(ball.diameter_mm, attributes, ball.center_mm, outline=own) for ball, own in balls)
 
 
 def nodule_balls(labels: Volume) -> list[Ball]:
