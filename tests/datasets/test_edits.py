@@ -138,6 +138,13 @@ def test_patches_narrower_than_every_ball_are_refused_in_one_line(made):
     assert "\n" not in str(refused.value)
 
 
+def test_patches_wider_than_the_scan_are_left_out_as_its_edge_would_go_on_in_them(made):
+    wide = PatchSpec((48, 48, 48))
+    with pytest.raises(InputError, match="no nodule to edit; left out: 1 with a patch wider than the scan"):
+        made([ball_case("a", 8, size=44)], wide)
+    assert len(made([ball_case("a", 8, size=44), ball_case("b", 8, size=48)], wide)) == 1
+
+
 def test_a_ball_that_a_patch_does_not_show_whole_is_refused(tmp_path):
     store = store_of(tmp_path / "store", [ball_case("a", 8)])
     place = Place("a", "a", store["a"].nodules[0].center_mm, None, 0)

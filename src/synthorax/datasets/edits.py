@@ -25,6 +25,8 @@ from synthorax.nodule import NoduleAttributes, widest_mm
 from synthorax.patch import NEGATIVE, POSITIVE, BallRule, PatchSpec, ScaledPatch, as_wide_as_the_nodule
 from synthorax.seeding import generator
 
+SPARE_VOXELS = 0.01
+"""A patch is counted as wider than its scan from this many voxels on, as directions are rounded."""
 HEALTHY_WIDTHS = 4
 """Healthy places are looked for by patches of this many widths, where patches grow with the nodule."""
 
@@ -173,7 +175,9 @@ def edit_patches(
     cases = list(cases)
     nodules, diameters, told = _editable(cases, spec, classify, ball_mm, augmentation)
     if not nodules:
-        raise InputError(store.path, f"no nodule to edit{told}", "nodules whose balls the patches show whole")
+        raise InputError(
+            store.path, f"no nodule to edit{told}", "patches that fit into the scans and show the nodules' balls whole"
+        )
     places, base = list(nodules), spec.finest if isinstance(spec, ScaledPatch) else spec
     if healthy:
         found = healthy_places(
@@ -260,7 +264,7 @@ def _editable(
                 continue
             place = Place(case.case_id, case.patient_id, nodule.center_mm, nodule, label)
             for view in spec.every_view(mm):
-                if why := _why_not_shown(case, view, view != base, ball_mm(mm, view), augmentation):
+                if why := _why_not_shown(case, view, ball_mm(mm, view), augmentation):
                     left_out[why] += 1
                 else:
                     places.append(replace(place, scale=_scale(view, base)))
@@ -269,16 +273,14 @@ def _editable(
     return places, diameters, f"; left out: {told}" if told else ""
 
 
-def _why_not_shown(
-    case: CaseEntry, view: PatchSpec, magnified: bool, ball_mm: float, augmentation: Augmentation
-) -> str:
+def _why_not_shown(case: CaseEntry, view: PatchSpec, ball_mm: float, augmentation: Augmentation) -> str:
     """Why a patch does not show a ball around a nodule; empty if it does."""
     low, high = _widths_mm(view, augmentation)
     if ball_mm > high:
         return f"with a ball wider than the {high:g} mm that a patch shows whole"
     if ball_mm < low:
         return f"with a ball narrower than a voxel of {low:g} mm"
-    if magnified and (extent_voxels(case.grid(), view.size_mm[::-1]) > case.shape).any():
+    if (extent_voxels(case.grid(), view.size_mm[::-1]) > np.add(case.shape, SPARE_VOXELS)).any():
         return "with a patch wider than the scan"
     return ""
 
