@@ -1,0 +1,94 @@
+#!/usr/bin/env python3
+"""What one injection into a whole scan takes as a process by learned methods, beside rendering in the same run.
+
+    python scripts/injection_times.py RUN [RUN ...] [--runs 5] [--out FIGURES.json]
+
+RUN is whatever `synthorax inject --with` takes. The scan is LIDC-IDRI-0003 (512 x 512 x 140 voxels) in the folder that
+SYNTHORAX_REAL_DATA names. The methods take turns, so that other work on the machine slows all of them alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from measuring import Cost, process_cost
+from synthorax.studies.results import machine
+
+RUNS = 5
+MOST_ABOVE_S, MOST_GB = 2.5, 2.0
+"""A learned method may take this many seconds more than rendering, and this much memory."""
+BUSY = 1.5
+"""Where rendering takes this many times its CPU seconds, other work slows the machine, and CPU seconds count."""
+RENDER = "render"
+ASKED = ("--auto", "1", "--diameter", "8", "--seed", "7")
+
+
+def beside_render(methods: Mapping[str, str], scan: Path, work: Path, runs: int = RUNS) -> dict[str, dict[str, float]]:
+    """Return medians of whole processes by method, rendering first, and how far each lies above rendering.
+
+    Args:
+        methods: what `--with` takes, by the name in the result.
+        work: folder that is written into.
+        runs: processes of each method.
+
+    Returns:
+        For each method `seconds` by the clock, `user` seconds of CPU, `gigabytes` at most, and of learned ones the
+        medians of the differences of processes that ran one after the other, `above_s` and `above_user_s`.
+    """
+    every = {RENDER: RENDER, **methods}
+    costs: dict[str, list[Cost]] = {name: [] for name in every}
+    for _ in range(runs):
+        for name, method in every.items():
+            command = ["inject", str(scan), *ASKED, "--with", method, "--out", str(work / name), "--overwrite"]
+            costs[name].append(process_cost(command))
+    found = {}
+    for name, own in costs.items():
+        found[name] = {
+            "seconds": round(median(cost.seconds for cost in own), 2),
+            "user": round(median(cost.user_seconds for cost in own), 2),
+            "gigabytes": round(max(cost.gigabytes for cost in own), 2),
+        }
+        if name != RENDER:
+            pairs = list(zip(own, costs[RENDER], strict=True))
+            found[name]["above_s"] = round(median(a.seconds - b.seconds for a, b in pairs), 2)
+            found[name]["above_user_s"] = round(median(a.user_seconds - b.user_seconds for a, b in pairs), 2)
+    return found
+
+
+def main() -> None:
+    """Measure, and print a line for each method."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("models", nargs="+")
+    parser.add_argument("--runs", type=int, default=RUNS)
+    parser.add_argument("--out", type=Path)
+    chosen = parser.parse_args()
+    scan = Path(os.environ["SYNTHORAX_REAL_DATA"]) / "lidc-scans" / "LIDC-IDRI-0003" / "ct.nii.gz"
+    methods = {Path(model).name: str(model) for model in chosen.models}
+    with tempfile.TemporaryDirectory() as work:
+        found: dict[str, Any] = beside_render(methods, scan, Path(work), chosen.runs)
+    is_busy = found[RENDER]["seconds"] > BUSY * found[RENDER]["user"]
+    for name, figures in found.items():
+        above = ""
+        if name != RENDER:
+            counted = figures["above_user_s" if is_busy else "above_s"]
+            kept = counted <= MOST_ABOVE_S and figures["gigabytes"] <= MOST_GB
+            above = f"; above {RENDER} {figures['above_s']:.2f} s, {figures['above_user_s']:.2f} s of CPU: "
+            above += f"{'within' if kept else 'BEYOND'} {MOST_ABOVE_S:g} s and {MOST_GB:g} GB"
+            above += ", by CPU, as the machine is busy" * is_busy
+        print(
+            f"{name}: {figures['seconds']:.2f} s, {figures['user']:.2f} s of CPU, {figures['gigabytes']:.2f} GB{above}"
+        )
+    print(json.dumps(machine()))
+    if chosen.out:
+        chosen.out.write_text(json.dumps({"machine": machine(), "methods": found}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
