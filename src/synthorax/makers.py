@@ -1,8 +1,8 @@
 """The contract of everything that makes voxels: a maker, its samples and its edits. No torch here.
 
 A system implements one or more roles. A `Generator` makes samples from nothing, a `Method` edits a patch of a scan, a
-`Judge` says how sure it is that patches hold a nodule. The verbs, the studies and the editing of scans know these
-types alone, and never which system stands behind them.
+`Painter` paints CT from label maps of tissues, a `Judge` says how sure it is that patches hold a nodule. The verbs, the
+studies and the editing of scans know these types alone, and never which system stands behind them.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.patch import PatchSpec
 from synthorax.volume import Volume
 
-Role = Literal["makes shapes", "makes patches", "injects", "erases", "judges"]
-"""What a maker can do: the first two are a `Generator`'s, the next two a `Method`'s, the last is a `Judge`'s."""
+Role = Literal["makes shapes", "makes patches", "injects", "erases", "paints", "judges"]
+"""What a maker can do: the first two are a `Generator`'s, the next two a `Method`'s, then a `Painter`'s and a
+`Judge`'s."""
 EditKind = Literal["inject", "erase"]
 Array = Literal["ct", "mask", "occupancy"]
 Asked = tuple[NoduleAttributes, ...]
@@ -331,6 +332,39 @@ class Method(Maker, Protocol):
         ...
 
 
+class Painter(Maker, Protocol):
+    """Paints CT from label maps of tissues, window by window; `editing.painting` puts the windows together.
+
+    Attributes:
+        spec: voxels of the smallest window, their spacing, and the HU window.
+        largest: voxels (z, y, x) of the largest window; every size between the two will do.
+        overlap: voxels (z, y, x) by which neighbouring windows overlap at least.
+        context: slices before and after a window that it wants to see.
+        codes: classes of `anatomy.tissue.TissueClass` that it has learned.
+    """
+
+    spec: PatchSpec
+    largest: tuple[int, int, int]
+    overlap: tuple[int, int, int]
+    context: int
+    codes: frozenset[int]
+
+    def paint(self, labels: Volume, at_voxel: tuple[int, int, int], seed: int) -> Volume:
+        """Paint a window of a label map.
+
+        What is drawn for a voxel depends on `seed` and on its own place in the whole map alone, so that overlapping
+        windows have the same texture.
+
+        Args:
+            labels: uint8 [z + 2 * context, y, x] of `anatomy.tissue.TissueClass`, at the painter's spacing.
+            at_voxel: index (z, y, x) in the whole map of the first voxel that is painted.
+
+        Returns:
+            HU, float32 [z, y, x], with the place of those voxels.
+        """
+        ...
+
+
 class Judge(Maker, Protocol):
     """Says how sure it is that patches hold a nodule."""
 
@@ -361,11 +395,13 @@ def fill(method: Method, patch: Volume, region: NDArray[np.bool_], edit: Edit, s
 
 _GENERATOR = ("makes_empty", "selects", "spec", "sample", "select")
 _METHOD = ("reach_mm", "fill_many")
+_PAINTER = ("spec", "largest", "overlap", "context", "codes", "paint")
 PARTS: Mapping[Role, tuple[str, ...]] = {
     "makes shapes": _GENERATOR,
     "makes patches": _GENERATOR,
     "injects": _METHOD,
     "erases": _METHOD,
+    "paints": _PAINTER,
     "judges": ("spec", "judge"),
 }
 """What a maker of each role must have; more is tested by the contract tests."""

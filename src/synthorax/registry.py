@@ -185,6 +185,13 @@ BUILT_IN = (
         "Flow matching: nodules drawn into a scan or out of it by any of their attributes, and CT patches.",
     ),
     Entry(
+        "translation",
+        "synthorax.systems.translation",
+        frozenset({"paints"}),
+        "store",
+        "Pix2Pix and CycleGAN: label maps of tissues, nodules in them, painted as CT.",
+    ),
+    Entry(
         "features",
         "synthorax.tasks.features",
         frozenset(),

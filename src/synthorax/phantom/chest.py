@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthorax.phantom.anatomy import make_anatomy
-from synthorax.phantom.layers import Painter
+from synthorax.phantom.layers import ChestPainter
 from synthorax.phantom.painting import Canvas
 from synthorax.phantom.raster import Grid
 from synthorax.volume import Volume, check_spacing
@@ -60,7 +60,7 @@ def make_chest(
     """
     check_spacing(spacing_mm)
     z, y, x = ((np.arange(n, dtype=np.float64) - (n - 1) / 2) * s for n, s in zip(shape, spacing_mm, strict=True))
-    painter = Painter(make_anatomy(seed), seed, spacing_mm)
+    painter = ChestPainter(make_anatomy(seed), seed, spacing_mm)
     voxels = np.empty(shape, np.float32)
     lobes, tissues = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
     airways, vessels, body = (np.zeros(shape, np.bool_) for _ in range(3))

@@ -28,7 +28,7 @@ LUNG_GRAIN_HU = 17.0
 """Standard deviation of lung's density between places, vessels aside."""
 
 
-class Painter:
+class ChestPainter:
     """An anatomy made ready for voxels of a size; paints any slab of them."""
 
     def __init__(self, anatomy: Anatomy, seed: int, spacing_mm: tuple[float, float, float]) -> None:

@@ -233,6 +233,15 @@ class Trainable(ABC):
         assert isinstance(mean, Tensor)
         return mean
 
+    def rows_of_all(self, rows: Tensor) -> Tensor:
+        """The rows [b, ...] of the global batch, in its order, of which each process has its part."""
+        if self.share.world == 1:
+            return rows
+        assert self._fabric is not None
+        gathered = self._fabric.all_gather(rows)
+        assert isinstance(gathered, Tensor)
+        return gathered.flatten(0, 1)
+
     def update(self, name: str, most_gradient: float | None = None) -> None:
         """A step of an optimiser by the gradients that are there, their mean over all processes; then they are none.
 

@@ -1,0 +1,122 @@
+"""A painted label map as files: the CT, the masks of its nodules, the label map that it was painted from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthorax.annotations.nodule_table import CENTER, NODULE_TABLE
+from synthorax.editing.label_nodules import LabelledNodules
+from synthorax.errors import OutputError, reason
+from synthorax.io.atomic import atomic_folder
+from synthorax.io.images import write_image
+from synthorax.io.tables import write_table
+from synthorax.makers import Lineage
+from synthorax.nodule import RATINGS, Nodule
+from synthorax.provenance import MANIFEST, Origin, write_manifest
+
+UNPACKED = ".painted.bin"
+"""File of the voxels that are painted so far, in the folder that is written; gone when it is done."""
+
+
+@dataclass(frozen=True, eq=False)
+class PaintedFrom:
+    """What a painted CT was made from.
+
+    Attributes:
+        labelled: the label map with its nodules, on the painter's grid.
+        origin: system, model and seed.
+        lineage: whose data stands behind painter, label map and nodules.
+        patient_id: of the synthetic patient.
+        annotated: whether every nodule of the label map is known: `all`, `some` or `none-known`.
+        request: what was asked for.
+        source: what the label map was read from.
+        notes: what was mended, decided or came out otherwise than it was asked for.
+    """
+
+    labelled: LabelledNodules
+    origin: Origin
+    lineage: Lineage
+    patient_id: str
+    annotated: str
+    request: Mapping[str, Any]
+    source: Mapping[str, str]
+    notes: tuple[str, ...]
+
+
+def write_painted(
+    out: Path,
+    made: PaintedFrom,
+    slabs: Iterable[tuple[int, NDArray[np.int16]]],
+    *,
+    suffix: str = ".nii.gz",
+    overwrite: bool = False,
+    alone: bool = True,
+) -> None:
+    """Write a painted CT, all or nothing, slab by slab as it is painted.
+
+    The folder holds `ct`, the HU; `mask`, a label a nodule, exact by construction; `labels`, the classes of
+    `anatomy.tissue.TissueClass`; nodules.csv, from which `prepare` makes a store, where there is a nodule; and
+    manifest.json. The images say in their headers that they are synthetic.
+
+    Args:
+        slabs: index of the first slice, and HU [z, y, x], from the first slice to the last.
+        suffix: of the images.
+        alone: as of `atomic_folder`.
+
+    Raises:
+        InputError: the folder is not ours to replace.
+        OutputError: it cannot be written.
+    """
+    labels = made.labelled.labels
+    files = {"scan": f"ct{suffix}", "mask": f"mask{suffix}", "labels": f"labels{suffix}"}
+    with atomic_folder(out, overwrite=overwrite, alone=alone) as folder:
+        unpacked = folder / UNPACKED
+        try:
+            with open(unpacked, "wb") as stream:
+                for _, slab in slabs:
+                    stream.write(np.ascontiguousarray(slab, np.int16).data)
+            voxels = np.memmap(unpacked, np.int16, "r", shape=labels.shape)
+        except OSError as error:
+            raise OutputError(out, reason(error)) from error
+        write_image(folder / files["scan"], replace(labels, voxels=voxels), mark=made.origin.mark)
+        del voxels
+        unpacked.unlink()
+        write_image(folder / files["mask"], made.labelled.mask, mark=made.origin.mark)
+        write_image(folder / files["labels"], labels, mark=made.origin.mark)
+        rows = [_row(nodule, files, made.patient_id) for nodule in made.labelled.nodules]
+        if rows:
+            write_table(folder / NODULE_TABLE, rows)
+        manifest = {
+            "synthetic": made.origin.mark,
+            "method": made.origin.system,
+            "model_sha256": made.origin.model_sha256,
+            "seed": made.origin.seed,
+            "patient_id": made.patient_id,
+            "source": dict(made.source),
+            "request": dict(made.request),
+            "files": files,
+            "annotated": made.annotated,
+            "nodules": [nodule.row() for nodule in made.labelled.nodules],
+            "lineage": made.lineage.row(),
+            "notes": list(made.notes),
+        }
+        write_manifest(folder / MANIFEST, manifest)
+
+
+def _row(nodule: Nodule, files: Mapping[str, str], patient: str) -> dict[str, Any]:
+    """A nodule as `prepare` reads it; one of a map without ratings has none."""
+    attributes = {name: "" if value is None else value for name, value in vars(nodule.attributes).items()}
+    extra = {"from": "", "wanted_diameter_mm": "", "shape_origin": "", "share_in_lung": ""} | dict(nodule.extra)
+    return (
+        {"image": files["scan"], "patient_id": patient, "nodule_id": nodule.nodule_id}
+        | {"mask": files["mask"], "mask_label": nodule.label}
+        | dict(zip(CENTER, nodule.center_mm, strict=True))
+        | {"diameter_mm": attributes["diameter_mm"], **{name: attributes[name] for name in RATINGS}}
+        | extra
+    )

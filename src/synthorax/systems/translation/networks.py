@@ -1,0 +1,273 @@
+"""Painters of label maps and their critics, for slices [b, c, y, x] and for volumes [b, c, z, y, x] alike.
+
+`ThesisResNet`, `ThesisUNet` and `ThesisCritic` have the layers of sections 4.3.4 and 4.3.5. Where the thesis
+contradicts itself: its residual blocks have the 128 channels of the layer before them (256 cannot be added to those),
+the decoder's 1026 channels are 512 and the 512 of a skip, and the last deconvolution doubles the grid.
+
+`LocalPainter` and `LocalCritic` are this project's. An instance norm takes the mean of a window away, so that it paints
+a window of lung alone and one of soft tissue alone the same, and the same tissue otherwise in every window. Here the
+channels of each voxel are scaled by themselves alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.parametrizations import spectral_norm
+from torch.utils.checkpoint import checkpoint
+
+from synthorax.nn.resampling import folded, unfolded
+
+End = Literal["tanh", "linear", "classes"]
+"""What the last layer's values become: within -1 to 1, themselves, or shares of the classes."""
+PUBLISHED_SPREAD = 0.02
+"""Standard deviation of the first weights of every convolution (Zhu et al. 2017, Isola et al. 2017)."""
+LEAK = 0.2
+"""Slope of the leaky ReLUs below 0."""
+DROPOUT = 0.5
+CONVS: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
+"""Convolutions by the number of axes."""
+DECONVS: dict[int, Callable[..., nn.Module]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+INSTANCE_NORMS: dict[int, Callable[..., nn.Module]] = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+BATCH_NORMS: dict[int, Callable[..., nn.Module]] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+
+
+class ThesisResNet(nn.Module):
+    """CycleGAN's generator (section 4.3.5): 7, down, down, residual blocks, up, up, 7.
+
+    Args:
+        axes: 2 for slices, 3 for volumes.
+        checkpoints: compute layers again where their gradients are taken.
+    """
+
+    def __init__(
+        self, axes: int, channels: int, outputs: int, *, width: int, blocks: int, end: End, checkpoints: bool = False
+    ) -> None:
+        super().__init__()
+        conv, deconv, norm = CONVS[axes], DECONVS[axes], INSTANCE_NORMS[axes]
+
+        def activated(*layers: nn.Module, features: int) -> nn.Sequential:
+            return nn.Sequential(*layers, norm(features), nn.ReLU())
+
+        wide, wider = 2 * width, 4 * width
+        up: dict[str, Any] = {"stride": 2, "padding": 1, "output_padding": 1}
+        self.layers = nn.ModuleList(
+            [
+                activated(conv(channels, width, 7, padding=3, padding_mode="reflect"), features=width),
+                activated(conv(width, wide, 3, stride=2, padding=1), features=wide),
+                activated(conv(wide, wider, 3, stride=2, padding=1), features=wider),
+                *(_Residual(conv, norm, wider) for _ in range(blocks)),
+                activated(deconv(wider, wide, 3, **up), features=wide),
+                activated(deconv(wide, width, 3, **up), features=width),
+                conv(width, outputs, 7, padding=3, padding_mode="reflect"),
+            ]
+        )
+        self._end, self._checkpoints = end, checkpoints
+        initialise_published(self)
+
+    def forward(self, windows: Float[Tensor, "b c ..."]) -> Float[Tensor, "b d ..."]:
+        """Paint windows whose sides are multiples of 4."""
+        features = windows
+        for layer in self.layers:
+            features = _applied(layer, features, self._checkpoints)
+        return ended(features, self._end)
+
+
+class _Residual(nn.Module):
+    def __init__(self, conv: Callable[..., nn.Module], norm: Callable[..., nn.Module], width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            conv(width, width, 3, padding=1), norm(width), nn.ReLU(), conv(width, width, 3, padding=1), norm(width)
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features + self.layers(features)
+
+
+class ThesisUNet(nn.Module):
+    """Pix2Pix's generator (section 4.3.4): a U-Net down to a single voxel, with dropout in its first three layers up.
+
+    Args:
+        axes: 2 for slices, 3 for volumes.
+        levels: how often the grid is halved.
+    """
+
+    def __init__(
+        self, axes: int, channels: int, outputs: int, *, width: int, levels: int, end: End, checkpoints: bool = False
+    ) -> None:
+        super().__init__()
+        conv, deconv, norm = CONVS[axes], DECONVS[axes], BATCH_NORMS[axes]
+        widths = [width * min(2**i, 8) for i in range(levels)]
+        sampling: dict[str, Any] = {"kernel_size": 4, "stride": 2, "padding": 1}
+        down: list[nn.Module] = [nn.Sequential(conv(channels, width, **sampling), nn.LeakyReLU(LEAK))]
+        for before, own in pairwise(widths):
+            down.append(nn.Sequential(conv(before, own, **sampling), norm(own), nn.LeakyReLU(LEAK)))
+        up: list[nn.Module] = []
+        for i in range(levels - 1):
+            taken = widths[-1] if i == 0 else 2 * widths[-1 - i]
+            own = widths[-2 - i]
+            dropout = [nn.Dropout(DROPOUT)] if i < 3 else []
+            up.append(nn.Sequential(deconv(taken, own, **sampling), norm(own), *dropout, nn.ReLU()))
+        self.down, self.up = nn.ModuleList(down), nn.ModuleList(up)
+        self.last = deconv(2 * width, outputs, **sampling)
+        self._end, self._checkpoints = end, checkpoints
+        initialise_published(self)
+
+    def forward(self, windows: Float[Tensor, "b c ..."]) -> Float[Tensor, "b d ..."]:
+        """Paint windows whose sides are divisible by two to the power of `levels`."""
+        features, skips = windows, []
+        for layer in self.down:
+            features = _applied(layer, features, self._checkpoints)
+            skips.append(features)
+        for layer, skip in zip(self.up, reversed(skips[:-1]), strict=True):
+            features = torch.cat([_applied(layer, features, self._checkpoints), skip], 1)
+        return ended(self.last(features), self._end)
+
+
+class ThesisCritic(nn.Module):
+    """The PatchGAN of both models: four convolutions of stride 2, and a score, through a sigmoid, for each place.
+
+    Args:
+        axes: 2 for slices, 3 for volumes.
+        norm: `instance` for CycleGAN, `batch` for Pix2Pix.
+    """
+
+    def __init__(self, axes: int, channels: int, *, width: int, norm: Literal["instance", "batch"]) -> None:
+        super().__init__()
+        conv = CONVS[axes]
+        normed = (INSTANCE_NORMS if norm == "instance" else BATCH_NORMS)[axes]
+        widths = [width * 2**i for i in range(4)]
+        layers: list[nn.Module] = [conv(channels, width, 4, stride=2, padding=1), nn.LeakyReLU(LEAK)]
+        for before, own in pairwise(widths):
+            layers += [conv(before, own, 4, stride=2, padding=1), normed(own), nn.LeakyReLU(LEAK)]
+        self.layers = nn.Sequential(*layers)
+        self.score = conv(widths[-1], 1, 4)
+        self._same = (1, 2) * axes  # as many places as features, as Keras pads an even kernel
+        initialise_published(self)
+
+    def forward(self, windows: Float[Tensor, "b c ..."]) -> Float[Tensor, "b 1 ..."]:
+        """Judge windows: 1 real, 0 painted."""
+        return self.score(functional.pad(self.layers(windows), self._same)).float().sigmoid()
+
+
+class LocalPainter(nn.Module):
+    """A painter without statistics over a window: a head, a coarser grid with residual blocks, and a skip around it.
+
+    Args:
+        axes: 2 for slices, 3 for volumes.
+        fold: 1, or 2: blocks of voxels enter and leave as channels.
+    """
+
+    def __init__(
+        self, axes: int, channels: int, outputs: int, *, width: int, blocks: int, end: End, fold: int = 1
+    ) -> None:
+        super().__init__()
+        conv = CONVS[axes]
+        block = fold**axes
+        wider = 2 * width
+        self.head = conv(channels * block, width, 3, padding=1)
+        self.down = nn.Sequential(_LocalNorm(width), nn.SiLU(), conv(width, wider, 4, stride=2, padding=1))
+        self.blocks = nn.ModuleList([_LocalBlock(conv, wider) for _ in range(blocks)])
+        self.up = nn.Sequential(
+            _LocalNorm(wider), nn.SiLU(), nn.Upsample(scale_factor=2), conv(wider, width, 3, padding=1)
+        )
+        self.joined = conv(2 * width, width, 3, padding=1)
+        self.last = nn.Sequential(_LocalNorm(width), nn.SiLU(), conv(width, outputs * block, 3, padding=1))
+        self._end, self._fold, self._axes = end, fold, axes
+
+    def forward(self, windows: Float[Tensor, "b c ..."]) -> Float[Tensor, "b d ..."]:
+        """Paint windows whose sides are multiples of twice the fold."""
+        features = _folded(windows, self._fold, self._axes)
+        head = self.head(features)
+        features = self.down(head)
+        for block in self.blocks:
+            features = block(features)
+        features = self.last(self.joined(torch.cat([head, self.up(features)], 1)))
+        return ended(_unfolded(features, self._fold, self._axes), self._end)
+
+
+class _LocalBlock(nn.Module):
+    def __init__(self, conv: Callable[..., nn.Module], width: int) -> None:
+        super().__init__()
+        layers = [_LocalNorm(width), nn.SiLU(), conv(width, width, 3, padding=1)]
+        self.layers = nn.Sequential(*layers, _LocalNorm(width), nn.SiLU(), conv(width, width, 3, padding=1))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features + self.layers(features)
+
+
+class _LocalNorm(nn.Module):
+    """The channels of each voxel, divided by the root of their mean square."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(channels))
+
+    def forward(self, features: Float[Tensor, "b c ..."]) -> Float[Tensor, "b c ..."]:
+        size = features.float().square().mean(1, keepdim=True).add(1e-6).rsqrt().to(features.dtype)
+        return features * size * self.scale.view(-1, *[1] * (features.ndim - 2))
+
+
+class LocalCritic(nn.Module):
+    """A PatchGAN without norms or sigmoid, whose layers are bounded by their largest singular value.
+
+    Three convolutions halve the grid, so that a score sees some 20 voxels along each axis.
+
+    Args:
+        axes: 2 for slices, 3 for volumes.
+    """
+
+    def __init__(self, axes: int, channels: int, *, width: int) -> None:
+        super().__init__()
+        conv = CONVS[axes]
+        layers: list[nn.Module] = []
+        for before, own in ((channels, width), (width, 2 * width), (2 * width, 4 * width)):
+            layers += [spectral_norm(conv(before, own, 4, stride=2, padding=1)), nn.LeakyReLU(LEAK)]
+        self.layers = nn.Sequential(*layers, spectral_norm(conv(4 * width, 1, 3, padding=1)))
+
+    def forward(self, windows: Float[Tensor, "b c ..."]) -> Float[Tensor, "b 1 ..."]:
+        """Judge windows, unbounded: near 1 real, near 0 painted."""
+        scores: Tensor = self.layers(windows)
+        return scores.float()
+
+
+def ended(features: Float[Tensor, "b c ..."], end: End) -> Float[Tensor, "b c ..."]:
+    """The values of a last layer as its end has them, in single precision."""
+    features = features.float()
+    if end == "tanh":
+        return features.tanh()
+    return features.softmax(1) if end == "classes" else features
+
+
+def initialise_published(network: nn.Module) -> None:
+    """Set convolutions to normal weights of `PUBLISHED_SPREAD` and no biases, and BatchNorms to weights about 1."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+            nn.init.normal_(layer.weight, 0.0, PUBLISHED_SPREAD)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        elif isinstance(layer, nn.BatchNorm2d | nn.BatchNorm3d):
+            nn.init.normal_(layer.weight, 1.0, PUBLISHED_SPREAD)
+            nn.init.zeros_(layer.bias)
+
+
+def _applied(layer: nn.Module, features: Tensor, checkpoints: bool) -> Tensor:
+    if checkpoints and torch.is_grad_enabled():
+        again: Tensor = checkpoint(layer, features, use_reentrant=False)
+        return again
+    made: Tensor = layer(features)
+    return made
+
+
+def _folded(windows: Tensor, fold: int, axes: int) -> Tensor:
+    return folded(windows, fold) if axes == 3 else functional.pixel_unshuffle(windows, fold)
+
+
+def _unfolded(features: Tensor, fold: int, axes: int) -> Tensor:
+    return unfolded(features, fold) if axes == 3 else functional.pixel_shuffle(features, fold)
