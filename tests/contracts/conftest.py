@@ -13,11 +13,13 @@ import pytest
 
 from golden import GOLDEN
 from synthorax import api, hub
+from synthorax.datasets.store import Store
 from synthorax.patch import PatchSpec
 from synthorax.registry import registry
 from synthorax.training import loop
 from tests.helpers.balls import ball_stack
 from tests.helpers.plugins import install_toy, write_metadata
+from tests.helpers.stores import labelled
 from tests.helpers.systems import OTHERS, ROLES
 
 HERE = Path(__file__).parent
@@ -49,7 +51,8 @@ def data(tmp_path_factory):
     with ZipFile(GOLDEN / "runs.zip") as zipped:
         zipped.extractall(place)
     np.save(place / "shapes.npy", ball_stack())
-    return {"store": place / "store", "shapes": place / "shapes.npy"}
+    store = labelled(Store(place / "store"), place / "labelled")
+    return {"store": store.path, "shapes": place / "shapes.npy"}
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from synthorax import api, hub
+from synthorax.editing.painting import painted_slabs
 from synthorax.errors import InputError, Stopped
 from synthorax.io.images import write_image
 from synthorax.makers import PARTS, Edit, Samples, check_maker, fill
@@ -221,6 +222,44 @@ def test_an_option_reaches_what_injects(name, run_of, patches):
 def test_an_edit_reaches_no_farther_than_the_method_sees(name, role, maker_of):
     context, region = maker_of(name, role).reach_mm(Edit(EDITS[role], NoduleAttributes(diameter_mm=8.0)))
     assert context >= region > 4.0
+
+
+def label_map(shape, seed=0):
+    """A label map of blocks of all tissue classes."""
+    blocks = np.random.default_rng(seed).integers(0, 7, [-(-n // 4) for n in shape]).astype(np.uint8)
+    voxels = blocks.repeat(4, 0).repeat(4, 1).repeat(4, 2)[: shape[0], : shape[1], : shape[2]]
+    return Volume(np.ascontiguousarray(voxels), (1.0, 1.0, 1.0), (3.0, 2.0, 1.0))
+
+
+@pytest.mark.parametrize("name", entries("paints"))
+def test_a_painter_gives_finite_hu_at_the_place_of_its_window_the_same_for_a_seed(name, maker_of):
+    painter = maker_of(name, "paints")
+    assert all(a <= b for a, b in zip(painter.spec.size, painter.largest, strict=True))
+    for size in (
+        painter.spec.size,
+        [min(n + 5, most) for n, most in zip(painter.spec.size, painter.largest, strict=True)],
+    ):
+        labels = label_map((size[0] + 2 * painter.context, *size[1:]))
+        made, again = (painter.paint(labels, (7, 0, 40), 1) for _ in range(2))
+        assert made.shape == tuple(size)
+        assert made.voxels.dtype == np.float32
+        assert np.isfinite(made.voxels).all()
+        assert made.voxels.tobytes() == again.voxels.tobytes()
+        assert made.origin_mm == (3.0, 2.0, 1.0 + painter.context)
+
+
+@pytest.mark.parametrize("name", entries("paints"))
+def test_a_map_of_several_windows_is_painted_slab_by_slab_and_its_texture_belongs_to_the_voxel(name, maker_of):
+    painter = maker_of(name, "paints")
+    labels = label_map([n + 11 for n in painter.spec.size])
+    painter.largest = painter.spec.size
+    slabs = list(painted_slabs(labels, painter, 3))
+    assert sum(len(slab) for _, slab in slabs) == labels.shape[0]
+    assert all(slab.dtype == np.int16 for _, slab in slabs)
+    again = list(painted_slabs(labels, painter, 3))
+    assert all(np.array_equal(one, other) for (_, one), (_, other) in zip(slabs, again, strict=True))
+    other = list(painted_slabs(labels, painter, 4))
+    assert not np.array_equal(slabs[0][1], other[0][1])
 
 
 @pytest.mark.parametrize("name", entries("judges"))

@@ -4,7 +4,8 @@ import numpy as np
 
 from synthorax.datasets.patches import PatchDataset
 from synthorax.datasets.places import negative_places, nodule_places
-from synthorax.datasets.store import SPLITS, Store, write_case, write_index
+from synthorax.datasets.store import SPLITS, STORE_REQUEST, Store, write_case, write_index
+from synthorax.datasets.tissue import with_tissue
 from tests.helpers.cubes import ball_case
 from tests.helpers.toy_makers import SPEC
 
@@ -18,6 +19,15 @@ def store_of(folder, cases):
     entries = [write_case(folder, case, "test") for case in cases]
     splits = {name: {case.patient_id for case in cases if (case.split or "train") == name} for name in SPLITS}
     write_index(folder, entries, splits, source={}, skipped=[])
+    return Store(folder)
+
+
+def labelled(store, folder):
+    """Write a copy of a store whose cases have the label maps of their tissues."""
+    folder.mkdir(parents=True)
+    entries = [write_case(folder, with_tissue(store.read(case.case_id)), "labelled") for case in store.cases]
+    write_index(folder, entries, store.splits, source=store.source, skipped=[])
+    (folder / STORE_REQUEST).write_text("{}")
     return Store(folder)
 
 
