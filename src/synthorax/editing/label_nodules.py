@@ -37,9 +37,9 @@ CLASS_HU = {
     TissueClass.NODULE: 40,
 }
 """About the mean HU of each class, by which lungs are found in a label map as in a CT."""
-LUMEN_HU = -990
+NARROW_HU = -990
 """HU that stand for `OTHER` where it is enclosed in a slice as narrowly as in an airway."""
-LUMEN_MM2 = 900.0
+NARROW_MM2 = 900.0
 """Area in a slice up to which enclosed `OTHER` may be an airway."""
 WALLED_MM = 150.0
 """A label map at least this wide and deep has the wall around the lungs in it."""
@@ -157,7 +157,7 @@ def lungs_of_labels(labels: Volume) -> Lungs:
     hu = np.array([CLASS_HU[own] for own in TissueClass], np.int16)[classes]
     other = classes == TissueClass.OTHER
     if (classes == TissueClass.OUTSIDE).any() or _is_wide(labels):
-        hu[_narrow(other, labels.spacing_mm)] = LUMEN_HU
+        hu[_narrow(other, labels.spacing_mm)] = NARROW_HU
         if not (classes == TissueClass.OUTSIDE).any():  # tables without such a class have the air around as other
             hu[_at_corners(other)] = CLASS_HU[TissueClass.OUTSIDE]
         try:
@@ -192,7 +192,7 @@ def _at_corners(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def _narrow(mask: NDArray[np.bool_], spacing_mm: Sequence[float]) -> NDArray[np.bool_]:
     """The parts of a mask [z, y, x] that are as small in a slice as an airway."""
-    most = LUMEN_MM2 / (spacing_mm[1] * spacing_mm[2])
+    most = NARROW_MM2 / (spacing_mm[1] * spacing_mm[2])
     made = np.zeros_like(mask)
     for out, own in zip(made, mask, strict=True):
         parts, count = cc3d.connected_components(own, connectivity=4, return_N=True)

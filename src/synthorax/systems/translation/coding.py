@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from synthorax.anatomy.tissue import TissueClass
-from synthorax.systems.translation.config import CLASSES, TranslationConfig
+from synthorax.systems.translation.config import LABEL_CLASSES, TranslationConfig
 
 THESIS_CODES = (0, 0, 1, 2, 3, 4, 5)
 """The thesis' code of each class, in the order of `TissueClass`: there the air around the patient is other tissue."""
@@ -36,12 +36,12 @@ def coded(
     if config.channels == 1:
         codes = torch.tensor(THESIS_CODES, device=tissue.device)[tissue.long()]
         return (codes / THESIS_SCALE - 1)[:, None]
-    return functional.one_hot(tissue.long(), CLASSES).movedim(-1, 1).float()
+    return functional.one_hot(tissue.long(), LABEL_CLASSES).movedim(-1, 1).float()
 
 
 def cleaned(tissue: UInt8[Tensor, "b z y x"]) -> UInt8[Tensor, "b z y x"]:
     """The most frequent class of each voxel and its neighbours, in its slice and across; nodules stay to the voxel."""
-    shares = functional.one_hot(tissue.long(), CLASSES).movedim(-1, 1).float()
+    shares = functional.one_hot(tissue.long(), LABEL_CLASSES).movedim(-1, 1).float()
     around = functional.avg_pool3d(shares, 3, stride=1, padding=1, count_include_pad=False)
     found = (around + 1e-3 * shares).argmax(1).to(torch.uint8)  # a tie leaves the voxel as it is
     nodule = tissue == TissueClass.NODULE

@@ -17,13 +17,13 @@ THESIS_WINDOW_HU = (-2000.0, 2000.0)
 """HU that become -1 and 1 where they are divided by 2000 (section 4.3.3)."""
 THESIS_PIXEL_MM = 0.48828125
 """Width of a pixel of every scan (section 3.2); slices are 1 mm apart."""
-CLASSES = 7
+LABEL_CLASSES = 7
 """Classes of a label map: the thesis' six, and the air around the patient."""
-MOST_WIDE = 2**10
+MOST_TOGETHER = 2**10
 """Channels of a layer, windows of a batch and painted windows kept at most."""
 LEAST_PUBLISHED = 32
 """Voxels of the narrowest window whose places the thesis' critic can tell apart."""
-MULTIPLE = 4
+WINDOW_MULTIPLE = 4
 """Sizes of windows are divisible by this, as the networks halve the grid twice."""
 
 
@@ -63,8 +63,8 @@ class TranslationConfig(PatchSettings):
         adversarial: weight of the critics' judgement in the painters' loss.
         cycle: weight of the cycle loss of CycleGAN.
         reconstruction: weight of the distance to the label map's own CT, for Pix2Pix.
-        pooled: that distance is taken between means of so many voxels along each axis, so that noise is the critic's
-            affair alone.
+        pooled: that distance is taken between means over so many voxels along each axis, an odd number, so that noise
+            is the critic's affair alone.
         pool: painted windows that are kept, of which CycleGAN's critics see one in place of a new one half of the
             time.
         ema_decay: of a running mean of the painter's weights, which then paints; 0 is none.
@@ -111,7 +111,7 @@ class TranslationConfig(PatchSettings):
     @property
     def channels(self) -> int:
         """Channels of a label map."""
-        return CLASSES if self.inputs == "labels" and not self.as_published else 1
+        return LABEL_CLASSES if self.inputs == "labels" and not self.as_published else 1
 
     @property
     def depth(self) -> int:
@@ -134,13 +134,13 @@ class TranslationConfig(PatchSettings):
 
     @model_validator(mode="after")
     def _check(self) -> TranslationConfig:
-        if (largest := max(self.width, self.critic_width, self.batch_size, self.pool, self.noise)) > MOST_WIDE:
-            raise InputError("width, critic_width, batch_size, pool or noise", str(largest), f"at most {MOST_WIDE}")
+        if (largest := max(self.width, self.critic_width, self.batch_size, self.pool, self.noise)) > MOST_TOGETHER:
+            raise InputError("width, critic_width, batch_size, pool or noise", str(largest), f"at most {MOST_TOGETHER}")
         if self.slices % 2 == 0 or (self.slices > 1 and not self.by_slices):
             found = f"{self.slices} for windows of {self.size} voxels"
             raise InputError("slices", found, "an odd number, and 1 where windows have several slices")
-        if any(n % (MULTIPLE * self.fold) or n < 8 for n in self.size[1 if self.by_slices else 0 :]):
-            expected = f"multiples of {MULTIPLE * self.fold} from 8 on; z may be 1"
+        if any(n % (WINDOW_MULTIPLE * self.fold) or n < 8 for n in self.size[1 if self.by_slices else 0 :]):
+            expected = f"multiples of {WINDOW_MULTIPLE * self.fold} from 8 on; z may be 1"
             raise InputError("size", str(self.size), expected)
         if self.as_published and (self.fold > 1 or self.noise):
             raise InputError("as_published", f"true with fold {self.fold} and noise {self.noise}", "fold 1, noise 0")
@@ -156,8 +156,8 @@ class TranslationConfig(PatchSettings):
         if self.turns and (self.size[1] != self.size[2] or self.spacing_mm[1] != self.spacing_mm[2]):
             found = f"true for {self.size} voxels of {self.spacing_mm} mm"
             raise InputError("turns", found, "windows that are as wide along x as along y")
-        if any(n % self.pooled for n in self.size if n > 1):
-            raise InputError("pooled", f"{self.pooled} for windows of {self.size} voxels", "a divisor of the sizes")
+        if self.pooled % 2 == 0 or self.pooled > min(n for n in self.size if n > 1):
+            raise InputError("pooled", f"{self.pooled} for windows of {self.size} voxels", "an odd number within them")
         return self
 
 
@@ -171,7 +171,7 @@ _OURS = TranslationConfig(
     turns=True,
     betas=(0.5, 0.9),
     reconstruction=10.0,
-    pooled=2,
+    pooled=3,
     ema_decay=0.999,
 )
 
@@ -184,8 +184,10 @@ PRESETS = {
     "paper2d": _PAPER,
     "paper3d": _changed(_PAPER, size=(128, 128, 128), batch_size=1, checkpoints=True),
     "patch48": _changed(_OURS, size=(48, 48, 48), batch_size=4, steps=20_000),
-    "compact2d": _changed(_OURS, size=(1, 48, 48), width=24, blocks=4, batch_size=16, steps=8_000),
-    "compact": _changed(_OURS, size=(32, 32, 32), width=24, blocks=3, fold=2, batch_size=4, steps=8_000),
+    "compact2d": _changed(_OURS, size=(1, 48, 48), width=24, critic_width=24, blocks=4, batch_size=16, steps=8_000),
+    "compact": _changed(
+        _OURS, size=(32, 32, 32), width=24, critic_width=24, blocks=3, fold=2, batch_size=4, steps=8_000
+    ),
     "smoke": _changed(
         _OURS, size=(16, 16, 16), width=8, blocks=1, critic_width=4, fold=2, batch_size=2, steps=6, pool=3
     ),

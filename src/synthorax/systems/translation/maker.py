@@ -15,7 +15,7 @@ from synthorax.makers import Lineage, Painter, Role
 from synthorax.patch import PatchSpec
 from synthorax.seeding import voxel_noise
 from synthorax.systems.translation.coding import coded
-from synthorax.systems.translation.config import MULTIPLE
+from synthorax.systems.translation.config import WINDOW_MULTIPLE
 from synthorax.systems.translation.system import Translation
 from synthorax.training.precision import of_sampling
 from synthorax.volume import Volume
@@ -24,7 +24,7 @@ LARGEST = (64, 128, 128)
 """Voxels (z, y, x) of the largest window of a painter without statistics over a window."""
 SLICES_AT_ONCE = 16
 """Slices that a painter of slices paints together."""
-OVERLAP = 16
+WINDOW_OVERLAP = 16
 """Voxels by which windows overlap along an axis that is longer than one of them."""
 HU_LIMITS = (-1024.0, 3071.0)
 """Range of HU that a scan of 12 bits stores; other values are clipped to it."""
@@ -41,7 +41,7 @@ class TranslationPainter(Painter):
         self.name, self.lineage = system.name, lineage
         self.spec: PatchSpec = config.patch
         self.largest = config.size if config.as_published else LARGEST
-        self.overlap = tuple(min(OVERLAP, n // 4) if n > 1 else 0 for n in config.size)  # type: ignore[assignment]
+        self.overlap = tuple(min(WINDOW_OVERLAP, n // 4) if n > 1 else 0 for n in config.size)  # type: ignore[assignment]
         if config.by_slices:
             self.largest = (SLICES_AT_ONCE, *self.largest[1:])
         self.context = config.slices // 2 if config.by_slices else 0
@@ -89,7 +89,7 @@ class TranslationPainter(Painter):
     def _padded(self, tissue: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The window with its last voxels repeated up to the sizes that the networks take."""
         config = self._system.config
-        more = [-n % (MULTIPLE * config.fold) for n in tissue.shape]
+        more = [-n % (WINDOW_MULTIPLE * config.fold) for n in tissue.shape]
         if config.by_slices:
             more[0] = 0
         return np.pad(tissue, [(0, n) for n in more], mode="edge")

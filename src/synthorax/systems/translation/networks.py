@@ -22,14 +22,13 @@ from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.utils.checkpoint import checkpoint
 
+from synthorax.nn.critics import LEAK
 from synthorax.nn.resampling import folded, unfolded
 
 End = Literal["tanh", "linear", "classes"]
 """What the last layer's values become: within -1 to 1, themselves, or shares of the classes."""
 PUBLISHED_SPREAD = 0.02
 """Standard deviation of the first weights of every convolution (Zhu et al. 2017, Isola et al. 2017)."""
-LEAK = 0.2
-"""Slope of the leaky ReLUs below 0."""
 DROPOUT = 0.5
 CONVS: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
 """Convolutions by the number of axes."""
@@ -159,9 +158,11 @@ class ThesisCritic(nn.Module):
 class LocalPainter(nn.Module):
     """A painter without statistics over a window: a head, a coarser grid with residual blocks, and a skip around it.
 
+    Its last convolution sees the window's own voxels too, so that edges and noise are as sharp as they are.
+
     Args:
         axes: 2 for slices, 3 for volumes.
-        fold: 1, or 2: blocks of voxels enter and leave as channels.
+        fold: 1, or 2: blocks of voxels enter and leave as channels, and no layer but the last runs on all voxels.
     """
 
     def __init__(
@@ -170,7 +171,7 @@ class LocalPainter(nn.Module):
         super().__init__()
         conv = CONVS[axes]
         block = fold**axes
-        wider = 2 * width
+        wider, finest = 2 * width, max(width // 4, outputs)
         self.head = conv(channels * block, width, 3, padding=1)
         self.down = nn.Sequential(_LocalNorm(width), nn.SiLU(), conv(width, wider, 4, stride=2, padding=1))
         self.blocks = nn.ModuleList([_LocalBlock(conv, wider) for _ in range(blocks)])
@@ -178,18 +179,19 @@ class LocalPainter(nn.Module):
             _LocalNorm(wider), nn.SiLU(), nn.Upsample(scale_factor=2), conv(wider, width, 3, padding=1)
         )
         self.joined = conv(2 * width, width, 3, padding=1)
-        self.last = nn.Sequential(_LocalNorm(width), nn.SiLU(), conv(width, outputs * block, 3, padding=1))
+        self.finest = nn.Sequential(_LocalNorm(width), nn.SiLU(), conv(width, finest * block, 3, padding=1), nn.SiLU())
+        self.last = conv(finest + channels, outputs, 3, padding=1)
         self._end, self._fold, self._axes = end, fold, axes
 
     def forward(self, windows: Float[Tensor, "b c ..."]) -> Float[Tensor, "b d ..."]:
         """Paint windows whose sides are multiples of twice the fold."""
-        features = _folded(windows, self._fold, self._axes)
-        head = self.head(features)
+        head = self.head(_folded(windows, self._fold, self._axes))
         features = self.down(head)
         for block in self.blocks:
             features = block(features)
-        features = self.last(self.joined(torch.cat([head, self.up(features)], 1)))
-        return ended(_unfolded(features, self._fold, self._axes), self._end)
+        features = self.finest(self.joined(torch.cat([head, self.up(features)], 1)))
+        voxels = _unfolded(features, self._fold, self._axes)
+        return ended(self.last(torch.cat([voxels, windows.to(voxels.dtype)], 1)), self._end)
 
 
 class _LocalBlock(nn.Module):

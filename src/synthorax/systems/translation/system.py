@@ -13,7 +13,7 @@ from torch.nn import functional
 from synthorax.errors import InputError
 from synthorax.seeding import derive, generator
 from synthorax.systems.translation.coding import coded
-from synthorax.systems.translation.config import CLASSES, TranslationConfig
+from synthorax.systems.translation.config import LABEL_CLASSES, TranslationConfig
 from synthorax.systems.translation.networks import (
     End,
     LocalCritic,
@@ -41,7 +41,7 @@ PAINTER, READER, CT_CRITIC, LABEL_CRITIC = "painter", "reader", "ct_critic", "la
 """Networks: label map to CT, CT to label map, and the critics of each; Pix2Pix has the first and the third."""
 CT_POOL, LABEL_POOL = "ct_pool", "label_pool"
 """Tensors of `memory`: painted CT and read label maps of earlier steps."""
-LEAST_SPREAD, WARM_UP = 0.05, 0.05
+LEAST_SPREAD, SPREAD_WARM_UP = 0.05, 0.05
 """Painted windows that vary by less than this share of what real ones do have collapsed, after this share of the
 steps."""
 SHOWN_SEEDS = 2
@@ -63,10 +63,10 @@ class Translation(TrainedSystem):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(seed, "translation weights"))
             networks = _networks(config)
-        classes = torch.full((CLASSES,), float("nan")) if classes is None else classes
+        classes = torch.full((LABEL_CLASSES,), float("nan")) if classes is None else classes
         super().__init__(config, networks, seed=seed, decays={PAINTER: config.ema_decay}, facts={"classes": classes})
         meaning = "the painter makes nearly the same of every voxel (collapse)"
-        warm_up = round(WARM_UP * config.steps)
+        warm_up = round(SPREAD_WARM_UP * config.steps)
         remedy = "start again with another seed, or with more windows in a batch"
         self.limits = {"spread": Limit(meaning, low=LEAST_SPREAD, warm_up=warm_up, remedy=remedy)}
         self.shown: Mapping[str, Tensor] | None = None
@@ -75,7 +75,7 @@ class Translation(TrainedSystem):
     def restore(cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Translation:
         model = cls(TranslationConfig.model_validate(dict(config)))
         model.load_weights(weights)
-        if model.facts["classes"].shape != (CLASSES,):
+        if model.facts["classes"].shape != (LABEL_CLASSES,):
             raise ValueError("shares of other classes than those of label maps")
         return model
 
@@ -215,11 +215,11 @@ class Translation(TrainedSystem):
         return windows[:, :, self.config.slices // 2] if self.config.by_slices else windows
 
     def _means(self, ct: Tensor) -> Tensor:
-        """Means of blocks of voxels, between which the reconstruction is measured."""
+        """Means around each voxel, between which the reconstruction is measured."""
         if self.config.pooled == 1:
             return ct
         pool = functional.avg_pool2d if self.config.by_slices else functional.avg_pool3d
-        return pool(ct, self.config.pooled)
+        return pool(ct, self.config.pooled, stride=1)
 
     def _noise(self, tissue: UInt8[Tensor, "b d y x"], step: int) -> dict[str, Tensor]:
         """The random numbers of a step, by what they are for."""

@@ -24,11 +24,11 @@ from synthorax.systems.translation.config import TrainingOptions, TranslationCon
 from synthorax.systems.translation.system import Translation
 from synthorax.training.system import Stage, Training
 
-SOFT_TISSUE_HU = 40.0
+METAL_BECOMES_HU = 40.0
 """Metal and streaks, voxels above `ARTEFACT_HU`, become soft tissue (section 3.2, which does not say of which HU)."""
 ALIKE_SPACING = 0.05
 """Two stores' voxels differ by at most this share: what one scanner blurs more would tell painted from real CT."""
-PREVIEWED = 6
+WINDOWS_SHOWN = 6
 
 
 def training(config: TranslationConfig, data: str | Path | Store, seed: int, options: TrainingOptions) -> Training:
@@ -112,8 +112,8 @@ class WindowPairs:
 
     def shown(self) -> dict[str, Tensor]:
         """Windows of the same places, where there is CT beside the label maps, for the preview."""
-        maps = self._drawn(self.labels, "shown", 0, PREVIEWED)
-        cts = maps if self.labels is self.cts else self._drawn(self.cts, "shown", 0, PREVIEWED)
+        maps = self._drawn(self.labels, "shown", 0, WINDOWS_SHOWN)
+        cts = maps if self.labels is self.cts else self._drawn(self.cts, "shown", 0, WINDOWS_SHOWN)
         assert maps.tissue is not None
         return {"tissue": torch.from_numpy(maps.tissue), "ct": self._unit(cts.ct)}
 
@@ -144,7 +144,7 @@ class WindowPairs:
     def _unit(self, hu: NDArray[np.int16]) -> Tensor:
         """HU [b, d, y, x] as networks see them, [b, 1, d, y, x]; metal is soft tissue, as in the label maps."""
         ct = torch.from_numpy(hu.astype(np.float32))
-        ct[ct > ARTEFACT_HU] = SOFT_TISSUE_HU
+        ct[ct > ARTEFACT_HU] = METAL_BECOMES_HU
         return self.config.patch.to_unit(ct)[:, None]
 
 
