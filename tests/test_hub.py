@@ -23,6 +23,7 @@ from synthorax.provenance import sha256
 from synthorax.systems.ac_wgan.config import ac_wgan_config
 from synthorax.systems.ac_wgan.system import AcWgan
 from synthorax.training.run_folder import RunFolder
+from synthorax.training.system import Stage, Training
 from tests.helpers.files import flip
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -45,7 +46,7 @@ def run(tmp_path_factory):
         model.facts["least_score"].fill_(1 / 3)
     settled = {"system": "ac-wgan", "preset": "smoke", "seed": 3, "config": CONFIG.model_dump(mode="json")}
     made = RunFolder.open(folder, settled, {"fingerprint": "f" * 64, "patches": 9, "patients": PATIENTS})
-    made.save(model, 6, {"gan": 6})
+    made.save(Training(model, [Stage("gan", 6, lambda step: None)]), 6)
     for step, seconds in enumerate(MINUTES):  # the third line is of a second call
         made.log({"step": step, "seconds": seconds})
     return folder
@@ -54,7 +55,9 @@ def run(tmp_path_factory):
 @pytest.fixture
 def shelf(run, tmp_path, monkeypatch):
     """A place of bundled models with one in it, `tiny`."""
-    script.bundle(run, "tiny", what="CT cubes of 16 mm", measured=FIGURES, out=tmp_path / "shelf")
+    script.bundle(
+        run, "tiny", what="CT cubes of 16 mm", measured=FIGURES, limits=["No vessels."], out=tmp_path / "shelf"
+    )
     monkeypatch.setattr(hub, "PRETRAINED", tmp_path / "shelf")
     return tmp_path / "shelf"
 
@@ -134,8 +137,10 @@ def test_the_card_tells_how_it_was_made_on_whom_and_how_good_it_is(shelf):
     assert facts["patients"] == {"train": 2, "val": 1, "test": 0}
     assert facts["figures"] == FIGURES
     assert json.loads((shelf / "tiny" / "data.json").read_text())["patients"] == PATIENTS
+    assert facts["limits"] == ["No vessels."]
     for said in ("| FID | 41.2 | 96 patients |", "CC BY 3.0", "10.7937/K9/TCIA.2015.LO9QL9SX", "2 patients in train"):
         assert said in card.text
+    assert "## Limits\n\n- No vessels." in card.text
 
 
 def test_a_bundled_model_tells_whom_it_and_those_before_it_have_seen(run, shelf, tmp_path):
@@ -375,7 +380,9 @@ def test_a_recipe_gives_a_command_that_there_is(recipe, preset, tmp_path):
 
 
 @pytest.mark.parametrize("recipe", sorted(file.name for file in (ROOT / "recipes").glob("*.sh")))
-@pytest.mark.parametrize("given", [[], ["store", "run"], ["store", "run", "1", "cpu", "smoke", "more"]], ids=len)
+@pytest.mark.parametrize(
+    "given", [[], ["store", "run"], ["store", "run", "1", "cpu", "smoke", "more", "most"]], ids=len
+)
 def test_a_recipe_says_how_it_is_used(recipe, given):
     done = subprocess.run([ROOT / "recipes" / recipe, *given], capture_output=True, text=True)
     assert done.returncode == 2
