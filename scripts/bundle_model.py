@@ -2,6 +2,7 @@
 """Make a bundled model out of a run: weights in half precision, configuration, patients and a card.
 
     python scripts/bundle_model.py RUN NAME --what "CT cubes of 24 mm with a nodule" [--measured FIGURES.yaml]
+        [--limit "A sentence on what it cannot do." ...]
 
 RUN is a run folder, or a weights file in one such as its best.safetensors. FIGURES.yaml is a list of rows, each a
 mapping of the columns, such as `{figure: FID, value: 41.2, low: 39.8, high: 43.0, on: "96 test patients"}`.
@@ -58,6 +59,10 @@ patients it was trained on measures its memory.
 
 {measured}
 
+## Limits
+
+{limits}
+
 ## Licence and citation
 
 {licence}.
@@ -72,6 +77,7 @@ def bundle(
     *,
     what: str,
     measured: Sequence[Mapping[str, Any]] = (),
+    limits: Sequence[str] = (),
     licence: str = LICENCE,
     citation: str = CITATION,
     out: Path = hub.PRETRAINED,
@@ -83,6 +89,7 @@ def bundle(
         run: a run folder, or a weights file in one.
         what: it makes, a phrase.
         measured: rows of a table, each a mapping of its columns.
+        limits: what it cannot do, or does not do well, a sentence each.
         out: where bundled models are.
 
     Raises:
@@ -107,6 +114,7 @@ def bundle(
         "patients": {split: len(ids) for split, ids in _patients(data).items()},
         **({SEEN_BEFORE: len(data[SEEN_BEFORE])} if SEEN_BEFORE in data else {}),
         "figures": [dict(row) for row in measured],
+        "limits": list(limits),
         "licence": licence,
     }
     with atomic_folder(out / name, overwrite=overwrite) as made:
@@ -173,7 +181,8 @@ def card_text(facts: Mapping[str, Any], citation: str) -> str:
     if SEEN_BEFORE in facts:
         patients += f" Patients known by models it was started from or makers of its data: {facts[SEEN_BEFORE]}."
     told = dict(facts) | {"minutes": minutes, "patients": patients, "segmenter": _segmenter(facts)}
-    text = TEXT.format(**told, measured=_table(facts["figures"]), citation=citation)
+    limits = "\n".join(f"- {limit}" for limit in told.pop("limits", ())) or "None noted."
+    text = TEXT.format(**told, measured=_table(facts["figures"]), limits=limits, citation=citation)
     return f"---\n{yaml.safe_dump(dict(facts), sort_keys=False)}---\n{text}"
 
 
@@ -237,6 +246,7 @@ def main() -> int:
     parser.add_argument("name")
     parser.add_argument("--what", required=True)
     parser.add_argument("--measured", type=Path)
+    parser.add_argument("--limit", action="append", default=[], dest="limits")
     parser.add_argument("--licence", default=LICENCE)
     parser.add_argument("--citation", default=CITATION)
     parser.add_argument("--out", type=Path, default=hub.PRETRAINED)

@@ -25,10 +25,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from prove_kinds import chest, nifti, nothing, pack
+from prove_kinds import ball, chest, nifti, nothing, pack
 from prove_processes import Ended, Forked, command_line, import_everything, run_forked
 
 TRAIN = "train lung --data in/shapes/shapes.npy --out out --preset smoke --set iterations=60 --set reflected=false"
+TRAIN_IN_PAINTER = "train class-aware --data in/rated-store --out out --preset smoke --set steps=9 --device cpu"
+"""Of two stages."""
+RATED = 6
+"""Nodules that the in-painter learns from, every other one malignant."""
 COMMANDS = (
     ("prepare phantom --scans 3 --spacing 12,12,12 --out out --workers 2 --overwrite --seed {}", 1),
     ("prepare patches in/patches{} --out out --workers 2 --overwrite", 1),
@@ -39,6 +43,7 @@ COMMANDS = (
     ("unpack in/pack{}/p.zip --out out --overwrite", 1),
     ("features in/shapes/{}.npy --out out --overwrite", 1),
     (TRAIN, 0),
+    (TRAIN_IN_PAINTER, 0),
 )
 """Commands, with a place for what differs between the earlier call and the one that is stopped; `train` goes on."""
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -117,6 +122,15 @@ def _inputs(folder: Path) -> None:
     pack(folder / "pack1")
     from synthorax import api
 
+    rated = ["image,mask,malignancy"]
+    for i in range(RATED):
+        inside = ball(center=(6, 16, 16))
+        noise = np.random.default_rng(i).normal(0, 20, inside.shape)
+        nifti(f"{i}.nii.gz", np.rint(np.where(inside, 50, -850) + noise).astype(np.int16))(folder / "rated")
+        nifti(f"{i}_mask.nii.gz", inside)(folder / "rated")
+        rated.append(f"{i}.nii.gz,{i}_mask.nii.gz,{1 + 4 * (i % 2)}")
+    (folder / "rated" / "nodules.csv").write_text("\n".join(rated) + "\n")
+    api.prepare("patches", folder / "rated", folder / "rated-store", split=(1, 0, 0), workers=1)
     api.pack(folder / "store", folder / "two.zip", hu_step=2)
     (folder / "pack2").mkdir()
     (folder / "two.zip").rename(folder / "pack2" / "p.zip")

@@ -85,9 +85,8 @@ def find(
 
         return Blended(cast(Generator, maker), options)
     if maker is None or maker.roles.isdisjoint(roles):
-        can = ", ".join(able(roles))
         found = " and ".join(sorted(maker.roles)) if maker else "makes no voxels"
-        expected = f"one that {' or '.join(roles)}" + (f": {can}" if can else "; none here does")
+        expected = f"one that {' or '.join(roles)}: {who(roles)}"
         raise InputError(what if isinstance(what, str | Path) else "maker", f"a system that {found}", expected)
     return maker
 
@@ -144,11 +143,28 @@ def _without_weights(name: str | Path) -> Entry | None:
 
 
 def able(roles: tuple[Role, ...]) -> list[str]:
-    """Return the names of the systems and of the bundled models that have one of some roles, sorted."""
-    wanted = {*roles, *(("makes patches",) if "injects" in roles else ())}
-    systems = registry().having(lambda entry: not entry.roles.isdisjoint(wanted))
-    models = [name for name, folder in bundled().items() if not system_of(folder).roles.isdisjoint(wanted)]
+    """Return the names of the systems without weights and of the bundled models that have one of some roles, sorted."""
+    systems = [name for name in _having(roles) if not registry()[name].is_trained]
+    models = [name for name, folder in bundled().items() if system_of(folder).name in _having(roles)]
     return sorted({*systems, *models})
+
+
+def who(roles: tuple[Role, ...], but: str = "") -> str:
+    """Tell who has one of some roles: the names that can be used, and the systems whose run folders can.
+
+    Args:
+        but: leave this name out.
+    """
+    can = [name for name in able(roles) if name != but]
+    trained = [name for name in _having(roles) if registry()[name].is_trained and name not in {*can, but}]
+    runs = f"a run folder of {' or '.join(trained)}" if trained else "a run folder"
+    return f"{', '.join(can)}; or {runs}" if can else runs
+
+
+def _having(roles: tuple[Role, ...]) -> list[str]:
+    """Names of the systems that have one of some roles; those that make patches inject too."""
+    wanted = {*roles, *(("makes patches",) if "injects" in roles else ())}
+    return sorted(registry().having(lambda entry: not entry.roles.isdisjoint(wanted)))
 
 
 def default(role: Role) -> str:

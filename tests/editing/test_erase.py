@@ -9,7 +9,7 @@ import pytest
 import synthorax as sx
 from synthorax.cli import main
 from synthorax.errors import InputError
-from synthorax.hub import able
+from synthorax.hub import who
 from synthorax.io.dicom_out import write_ct_series
 from synthorax.io.images import read_image, write_image
 from synthorax.makers import Filled, Lineage
@@ -127,9 +127,8 @@ def test_rendering_does_not_erase_and_a_package_that_does_is_named_and_used(ill,
     place = ",".join(map(str, ill.nodules[0].center_mm))
     command = ["erase", str(tmp_path / "ill.nii.gz"), "--at", place, "--diameter", "12", "--out", str(tmp_path / "new")]
     assert main([*command, "--with", "render"]) == 2
-    known = ", ".join(able(("erases",)))
-    assert capsys.readouterr().err == (
-        f"synthorax: method: found 'render'; expected one that erases: {known}; or a run folder\n"
+    assert (
+        capsys.readouterr().err == f"synthorax: method: found 'render'; expected one that erases: {who(('erases',))}\n"
     )
     modules = {
         "entry": """

@@ -216,9 +216,8 @@ def test_what_a_method_does_outside_of_its_region_is_not_seen(ct, place):
 
 
 def test_methods_are_known_by_name(ct):
-    with pytest.raises(
-        InputError, match="'magic'; expected one that injects: ac-wgan, class-aware, flow, injector, render"
-    ):
+    known = "ac-wgan, render; or a run folder of class-aware or flow or injector"
+    with pytest.raises(InputError, match=f"'magic'; expected one that injects: {known}"):
         sx.inject(ct, "magic", auto=1, diameter_mm=8)
 
 

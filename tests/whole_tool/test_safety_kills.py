@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from prove_kills import FAULTS
+from tests.helpers.stores import cases, store_of
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 KILLS = 100
@@ -56,6 +57,7 @@ def small_disk(tmp_path):
         "sample ac-wgan -n 60",
         "inject {input}/chest.nii.gz --auto 1 --diameter 12",
         "train lung --data {input}/balls.npy --preset smoke --device cpu",
+        "train class-aware --data {input}/store --preset smoke --device cpu",
     ],
 )
 def test_a_full_disk_is_one_line_that_says_so_and_nothing_is_left(small_disk, tmp_path, command):
@@ -68,6 +70,7 @@ def test_a_full_disk_is_one_line_that_says_so_and_nothing_is_left(small_disk, tm
     masks = np.zeros((4, 20, 40, 40), np.float32)
     masks[:, 8:12, 18:22, 18:22] = 1
     np.save(tmp_path / "input" / "balls.npy", masks)
+    store_of(tmp_path / "input" / "store", cases(2, readers=((1, 2, 1), (5, 4, 5)), size=24))
     (small_disk / "filler").write_bytes(bytes(2_000_000 if command.startswith("train") else 1_500_000))
     words = command.format(input=tmp_path / "input").split()
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -220,6 +220,6 @@ def _options(method: str | Path | Model | Method, role: Role, options: Mapping[s
         if options:
             raise InputError(next(iter(options)), "given beside a maker", "a maker made with these options")
         return None
-    if str(method) not in (can := hub.able((role,))) and not Path(method).exists():
-        raise InputError("method", repr(str(method)), f"one that {role}: {', '.join(can)}; or a run folder")
+    if str(method) not in hub.able((role,)) and not Path(method).exists():
+        raise InputError("method", repr(str(method)), f"one that {role}: {hub.who((role,))}")
     return hub.system_of(method).make_options(options)

@@ -12,7 +12,7 @@ from pydantic import create_model
 
 from synthorax.cli.flags import meanings, value_of, with_options
 from synthorax.cli.options import parse_places
-from synthorax.hub import able, system_of
+from synthorax.hub import able, system_of, who
 from synthorax.io.atomic import claiming
 from synthorax.io.scans import Scan, read_scan
 from synthorax.io.walk import listed
@@ -64,10 +64,8 @@ def _shared(options: Sequence[type[Options]]) -> type[Options]:
 
 
 def _others(role: Role, shown: str) -> str:
-    """Which other methods there are, and that their flags may be others."""
-    others = [name for name in able((role,)) if name != shown]
-    listed = f"Methods beside {shown}: {', '.join(others)}, or a run folder. " if others else ""
-    return f"{listed}The flags of a method are told by `--with METHOD --help`." if others else ""
+    """Which methods there are, and that the flags of others may be others."""
+    return f"Methods beside {shown}: {who((role,), but=shown)}. The flags of each are told by `--with METHOD --help`."
 
 
 @contextmanager
