@@ -138,6 +138,15 @@ def test_patches_narrower_than_every_ball_are_refused_in_one_line(made):
     assert "\n" not in str(refused.value)
 
 
+def test_nodules_without_an_outline_are_left_out_where_a_network_is_told_outlines(made, capsys):
+    cases = [ball_case("a", 8), ball_case("b", 8, outlined=False)]
+    assert len(made(cases)) == 2
+    assert [place.case_id for place in made(cases, outlined=True).places] == ["a"]
+    assert "left out: 1 without an outline" in capsys.readouterr().err
+    with pytest.raises(InputError, match="nodules with outlines, or outlines=false"):
+        made(cases[1:], outlined=True)
+
+
 def test_patches_wider_than_the_scan_are_left_out_as_its_edge_would_go_on_in_them(made):
     wide = PatchSpec((48, 48, 48))
     with pytest.raises(InputError, match="no nodule to edit; left out: 1 with a patch wider than the scan"):

@@ -67,7 +67,9 @@ IN_PAINTER_GB = {"paper": 9.0, "patch48": 9.0}
 @pytest.mark.parametrize("preset", IN_PAINTER_GB)
 def test_a_step_of_a_large_class_aware_preset_fits_the_stated_memory(preset, capsys):
     """Five critic updates and one of the in-painter by 16 patches each; minutes on a CPU."""
-    done = subprocess.run([sys.executable, "-c", IN_PAINTER_STEP, preset, "{}"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", IN_PAINTER_STEP, preset, "{}"], capture_output=True, text=True, check=True
+    )
     found = json.loads(done.stdout)
     with capsys.disabled():
         print(f"\nA step of class-aware {preset}: {found['seconds']:.0f} s of CPU, at most {found['gigabytes']:.1f} GB")

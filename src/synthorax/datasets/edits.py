@@ -150,6 +150,7 @@ def edit_patches(
     healthy: int = 0,
     ball_mm: BallRule = as_wide_as_the_nodule,
     varied: bool = False,
+    outlined: bool = False,
     augmentation: Augmentation = Augmentation(),  # noqa: B008  (frozen)
     seed: int = 0,
     cache: Path | None = None,
@@ -165,6 +166,7 @@ def edit_patches(
         healthy: number of healthy places to look for in whole scans; cubes give all that they have. 0: none.
         ball_mm: the diameter of each ball.
         varied: as of `EditPatches`.
+        outlined: leave out nodules that nobody outlined.
         augmentation: flips, turns and shifts.
         cache: folder for decoded patches, the user's cache folder if not given.
 
@@ -173,11 +175,11 @@ def edit_patches(
             were asked for and there are none.
     """
     cases = list(cases)
-    nodules, diameters, told = _editable(cases, spec, classify, ball_mm, augmentation)
+    nodules, diameters, told = _editable(cases, spec, classify, ball_mm, augmentation, outlined)
     if not nodules:
-        raise InputError(
-            store.path, f"no nodule to edit{told}", "patches that fit into the scans and show the nodules' balls whole"
-        )
+        expected = "patches that fit into the scans and show the nodules' balls whole"
+        expected += "; and nodules with outlines, or outlines=false" * outlined
+        raise InputError(store.path, f"no nodule to edit{told}", expected)
     places, base = list(nodules), spec.finest if isinstance(spec, ScaledPatch) else spec
     if healthy:
         found = healthy_places(
@@ -247,6 +249,7 @@ def _editable(
     classify: Classify,
     ball_mm: BallRule,
     augmentation: Augmentation,
+    outlined: bool,
 ) -> tuple[list[Place], list[float], str]:
     """The patches of nodules that show them and their balls, the nodules' diameters, and what to tell of others."""
     places, diameters, left_out = [], [], Counter[str]()
@@ -261,6 +264,9 @@ def _editable(
                 continue
             if mm is None:
                 left_out["without a diameter"] += 1
+                continue
+            if outlined and not nodule.label:
+                left_out["without an outline"] += 1
                 continue
             place = Place(case.case_id, case.patient_id, nodule.center_mm, nodule, label)
             for view in spec.every_view(mm):

@@ -124,7 +124,7 @@ class InPaintingNet(nn.Module):
         hole = pasted(torch.zeros_like(patches), patches, region)
         coarse = self.coarse(torch.cat([folded(hole, self.fold), beside], 1)).clip(-1, 1)
         seen = torch.cat([folded(pasted(coarse, patches, region), self.fold), beside], 1)
-        # A feature is masked if any voxel of its block is: none that saw the hole is borrowed from.
+        # A feature is masked if any voxel of its block lies in the hole, so that none is borrowed from it.
         masked = functional.max_pool3d(region, STEP)
         borrowed = self.borrowed(contextual_attention(self.matched(seen), masked, fuse=self.fuse))
         made = self.refined(torch.cat([self.dilated(seen), borrowed], 1))

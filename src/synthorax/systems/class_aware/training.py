@@ -46,6 +46,7 @@ def training(config: ClassAwareConfig, data: str | Path | Store, seed: int, opti
         config.patch,
         classify=classify,
         ball_mm=config.ball_mm,
+        outlined=config.outlines,
         augmentation=Augmentation(turn=config.turns),
         seed=seed,
         cache=options.cache,
@@ -54,8 +55,6 @@ def training(config: ClassAwareConfig, data: str | Path | Store, seed: int, opti
     if missing := [name for name, count in counts.items() if not count]:
         found = f"{len(patches)} rated training nodules, none of them {missing[0]} by the {config.rule} rule"
         raise InputError(store.path, found, "training nodules of both classes")
-    if config.outlines and not len(patches.shares_in_ball()):
-        raise InputError(store.path, "nodules without outlines", "a store with masks, or --set outlines=false")
     attributes = encoded(patches.attributes, config.shown)
     fill, classes = (ClassBatches(patches, attributes, config, stage) for stage in (FILL_STAGE, CLASSES_STAGE))
     model = ClassAware(config, seed, attributes)

@@ -12,7 +12,6 @@ from synthorax.datasets.edits import EditPatches, edit_patches
 from synthorax.datasets.lineage import training_data
 from synthorax.datasets.outlines import one_readers
 from synthorax.datasets.store import Store
-from synthorax.errors import InputError
 from synthorax.nn.conditions import encoded, with_given
 from synthorax.systems.injector.config import InjectorConfig, TrainingOptions
 from synthorax.systems.injector.system import Injector
@@ -37,12 +36,11 @@ def training(config: InjectorConfig, data: str | Path | Store, seed: int, option
         store.in_split("train"),
         config.view,
         ball_mm=config.ball_mm,
+        outlined=config.outlines,
         augmentation=Augmentation(turn=config.turns),
         seed=seed,
         cache=options.cache,
     )
-    if config.outlines and not len(patches.shares_in_ball()):
-        raise InputError(store.path, "nodules without outlines", "a store with masks, or --set outlines=false")
     attributes = encoded(patches.attributes, config.shown)
     vois = NoduleVois(patches, attributes, config)
     model = Injector(config, seed, attributes)
