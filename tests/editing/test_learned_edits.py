@@ -112,6 +112,15 @@ def test_what_an_in_painter_leaves_stays_to_the_bit_even_beyond_its_window_and_w
     assert abs(edited(humming, patch, 12)[0].hu - patch.voxels).max() < 5
 
 
+def test_nothing_is_interpolated_where_a_scan_has_the_grids_voxels():
+    patch = lung((1.0, 1.0, 1.0))
+    assert patch.shape[0] % 2 == 1  # around a voxel, while the grid's middle is between two
+    found = in_painter(lambda hu, region, edit, seed: ball_of(hu, edit))
+    seen = found.on_grid(patch, np.ones(patch.shape, bool), wish(12), 0).before.voxels
+    start = (patch.shape[0] - 1) // 2 - 15
+    assert seen == pytest.approx(patch.voxels[(slice(start, start + 32),) * 3], abs=0.01)
+
+
 def test_without_noise_a_method_gives_what_the_in_painter_made():
     patch = lung((1.0, 1.0, 1.0))
     method = in_painter(lambda hu, region, edit, seed: ball_of(hu, edit))

@@ -39,6 +39,9 @@ FITTED_SCALES = (0.75, 1.4)
 MISSED_SHARE = 0.1
 """A mask that misses the diameter by more than this part of it, and by more than half a pixel, is fitted."""
 
+SAME_VOXELS_MM = 1e-3
+"""Two spacings that differ by at most this many mm along each axis are the same."""
+
 
 class GridFill(NamedTuple):
     """What an in-painter made of a patch, on its own grid.
@@ -237,9 +240,15 @@ class Learned:
 
 
 def _grid(patch: Volume, size: Sequence[int], spacing_mm: tuple[float, float, float]) -> Volume:
-    """A grid of zeros around the middle of a patch, along the patch's axes."""
+    """A grid of zeros around the middle of a patch, along the patch's axes.
+
+    Where the patch has the grid's spacing the grid lies on its voxels, as patches for training do, since interpolating
+    half-way between voxels would take noise and edges away; its middle is then up to half a voxel off.
+    """
     grid = Volume(np.zeros(tuple(size), np.float32), spacing_mm, direction=patch.direction)
     at = patch.to_world((np.array(patch.shape) - 1) / 2) - grid.to_world((np.array(grid.shape) - 1) / 2)
+    if np.allclose(patch.spacing_mm, spacing_mm, atol=SAME_VOXELS_MM):
+        at = patch.to_world(np.floor(patch.to_voxel(at) + 0.5 + 1e-6))  # half-way goes up, as in training
     return replace(grid, origin_mm=tuple(at.tolist()))
 
 
