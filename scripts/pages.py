@@ -26,3 +26,11 @@ def picture(figure: Figure, path: Path, text: str) -> Iterator[str]:
 def spread(value: float, low: float | None, high: float | None, form: str) -> str:
     """A figure with its interval, if it has one."""
     return f"{value:{form}}" + ("" if low is None else f" ({low:{form}} to {high:{form}})")
+
+
+def three(found: Sequence[float] | None, form: str) -> str:
+    """A value, low and high, as figures hold them."""
+    if found is None:
+        return "not measured"
+    value, low, high = found
+    return spread(value, low, high, form)

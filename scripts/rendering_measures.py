@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rendering_sites import SIZE, Job, Real
 from synthorax import hub
 from synthorax.errors import InputError
+from synthorax.io.atomic import atomic_file
 from synthorax.metrics.appearance import EDGES_MM, Nodules, mean_hu, profiles
 from synthorax.metrics.bootstrap import Statistic, patient_bootstrap
 from synthorax.metrics.contrast import invisible
@@ -251,7 +252,8 @@ def judged_file(view: View) -> str:
 
 def write_judged(file: Path, judged: Judged) -> None:
     """Keep a verdict."""
-    np.savez_compressed(file, labels=judged.labels, scores=judged.scores, patients=judged.patients, folds=judged.folds)
+    with atomic_file(file) as temporary, open(temporary, "wb") as stream:
+        np.savez_compressed(stream, **vars(judged))
 
 
 def read_judged(file: Path) -> Judged:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pages import picture, spread, table
+from pages import picture, table, three
 from rendering_measures import KINDS, LEAST, RIM_MM, VIEWS, Made, Pairs, judged_file, read_judged
 from rendering_sites import SIZE, SPICULATED, WIDEST_MM
 from synthorax import figures
@@ -57,12 +57,6 @@ class Version:
             Made.of(folder / "made.npz"),
             {view: read_judged(folder / judged_file(view)) for view in VIEWS},
         )
-
-
-def three(found: Sequence[float], form: str) -> str:
-    """A value with its interval."""
-    value, low, high = found
-    return spread(value, low, high, form)
 
 
 def page(pairs: Pairs, versions: Sequence[Version], times: Mapping[str, Any] | None, out: Path) -> Iterator[str]:

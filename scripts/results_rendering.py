@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import pickle
 import subprocess
 import sys
 import time
@@ -27,62 +26,42 @@ from typing import Any
 
 import numpy as np
 
-from pages import spread
+from known_sites import SEED, WORK, jobs_key, known_controls, sites
+from pages import three
 from rendering_measures import (
     KINDS,
     MM,
     VIEWS,
     Made,
     Pairs,
-    View,
     control_figures,
     curves,
     diameters,
     judged_file,
     kids,
-    read_judged,
     told,
     unseen,
     write_judged,
 )
 from rendering_page import Version, page
-from rendering_sites import Job, Real, matched_jobs, real_nodules, write_jobs
+from rendering_sites import Job, Real, write_jobs
 from rendering_times import times
-from synthorax import api
-from synthorax.datasets.lineage import outline_patients
 from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_file
 from synthorax.nodule import NoduleAttributes
-from synthorax.provenance import fingerprint
 from synthorax.seeding import generator
 from synthorax.shapes.diameter import axial_diameters_mm
 from synthorax.studies.fidelity import Patches
 from synthorax.studies.results import machine
-from synthorax.studies.told_apart import TELLER, Controls, controls, told_apart
+from synthorax.studies.told_apart import told_apart
 
-SEED = 0
 FAINT, FAINT_MM = 150, (3.0, 5.0)
 """As many nodules of ground glass of these diameters are asked for, to see that those that noise hides have a note."""
 HERE = Path(__file__).resolve().parent
-WORK = Path("build") / "results-rendering"
 QUICK_PROFILES = 40
 """Solid nodules of which `--quick` renders the own outlines."""
 QUICK_SOLID = 2
 """Of the solid nodules of training patients, `--quick` takes one in so many."""
-
-
-def sites(real: Path) -> tuple[list[Real], list[Job], list[str]]:
-    """Real nodules, a place for each, and the patients whose outlines may be used; kept for later calls."""
-    WORK.mkdir(parents=True, exist_ok=True)
-    store = api.prepare("patches", real / "luna16-nodules", WORK / "store")
-    code = fingerprint((HERE / "rendering_sites.py").read_bytes() + store.fingerprint.encode())[:16]
-    kept = WORK / f"sites-{code}.pickle"
-    if not kept.exists():
-        reals = real_nodules(store)
-        found = reals, matched_jobs(reals, SEED), sorted(outline_patients(store))
-        with atomic_file(kept) as file:
-            file.write_bytes(pickle.dumps(found))
-    return pickle.loads(kept.read_bytes())  # written above, by this script
 
 
 def quick_jobs(reals: Sequence[Real], jobs: Sequence[Job]) -> list[Job]:
@@ -116,24 +95,6 @@ def render_all(
     command = [sys.executable, str(HERE / "rendering_made.py"), str(folder), str(file)]
     subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": str(src)})
     return Made.of(file)
-
-
-def jobs_key(jobs: Sequence[Job]) -> str:
-    """By which the same places are known."""
-    return fingerprint(repr([(job.real, job.cube, job.center, job.seed) for job in jobs]).encode())[:12]
-
-
-def known_controls(pairs: Pairs, view: View) -> Controls:
-    """The controls, which do not depend on what is made; from an earlier call if there was one."""
-    code = (HERE.parent / "src" / "synthorax" / "studies" / "told_apart.py").read_bytes()
-    real = pairs.seen(pairs.real, view)
-    key = fingerprint(code + repr(TELLER).encode() + real.hu.tobytes())[:16]
-    kept = [WORK / f"controls-{key}-{name}.npz" for name in ("same", "blurred")]
-    if not all(file.exists() for file in kept):
-        found = controls(real, SEED, device="cpu")
-        for file, judged in zip(kept, (found.same, found.blurred), strict=True):
-            write_judged(file, judged)
-    return Controls(*(read_judged(file) for file in kept))
 
 
 def measure(out: Path, src: Path, quick: bool) -> dict[str, Any]:
@@ -230,12 +191,6 @@ def more(pairs: Pairs, reals: Sequence[Real], made: Made, started: float) -> dic
     for name, value in found.items():
         say(started, f"{name}: {value}")
     return found
-
-
-def three(found: Sequence[float], form: str) -> str:
-    """A value with its interval."""
-    value, low, high = found
-    return spread(value, low, high, form)
 
 
 def faint(

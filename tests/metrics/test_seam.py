@@ -6,7 +6,7 @@ from scipy.ndimage import gaussian_filter
 
 from synthorax.errors import InputError
 from synthorax.metrics.bootstrap import patient_bootstrap
-from synthorax.metrics.seam import Border, seam_ratio_of
+from synthorax.metrics.seam import Border, inner_seam_ratio_of, seam_ratio_of, steps_across_spheres_hu
 from tests.helpers.balls import ball_mask
 
 MM = (1.0, 1.0, 1.0)
@@ -92,3 +92,29 @@ def test_a_region_without_a_border_is_refused(border):
             Border.of(inside, MM)
     with pytest.raises(InputError, match="patches: found shapes"):
         border.seam(noise(0), noise(0)[1:])
+
+
+def test_a_faint_ball_around_a_nodule_is_a_seam_where_it_ends_and_the_nodule_itself_is_none():
+    mask, ball = ball_mask(SHAPE, 8), ball_mask(SHAPE, 16)
+    nodule = 900 * gaussian_filter(mask.astype(float), 0.6)
+    found = {}
+    for halo_hu in (0, 30):
+        scans = [noise(i) for i in range(4)]
+        made = [scan + nodule + halo_hu * ball for scan in scans]
+        steps = [
+            steps_across_spheres_hu(old, new, mask, [14.5] * 3, 8.0, MM) for old, new in zip(scans, made, strict=True)
+        ]
+        found[halo_hu] = float(inner_seam_ratio_of(steps).values(np.ones((1, 4)))[0])
+        sizes = np.mean(steps, 0)[:, 0]
+    assert found[0] == pytest.approx(1, abs=0.03)
+    assert found[30] > 2
+    assert sizes.argmax() == 1  # 4 mm outside the nodule of 8 mm, where the ball of 16 mm ends
+
+
+def test_spheres_that_the_patch_does_not_show_or_that_lie_along_the_nodule_have_no_steps():
+    scan = noise(0)
+    assert np.isnan(steps_across_spheres_hu(scan, scan, ball_mask(SHAPE, 8), [14.5] * 3, 60.0, MM)).all()
+    long = np.zeros(SHAPE, bool)
+    long[5:25, 5:25, 5:25] = True
+    found = steps_across_spheres_hu(scan, scan, long, [14.5] * 3, 8.0, MM)
+    assert np.isnan(found).all()

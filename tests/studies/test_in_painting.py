@@ -47,7 +47,7 @@ def real():
     return RealNodules(Nodules(hu, masks, MM), [ASKED] * 24, np.array([f"R{i // 2}" for i in range(24)]))
 
 
-def in_painted(one_shape=False, nodule_noise_hu=25.0, lung_noise_hu=25.0, lung_more_hu=0.0, seed=1):
+def in_painted(one_shape=False, nodule_noise_hu=25.0, lung_noise_hu=25.0, lung_more_hu=0.0, ball_more_hu=0.0, seed=1):
     """Two seeds at ten sites, by an in-painter that paints all of the region anew."""
     random = np.random.default_rng(seed)
     before, after, masks = [], [], []
@@ -56,6 +56,7 @@ def in_painted(one_shape=False, nodule_noise_hu=25.0, lung_noise_hu=25.0, lung_m
         for shape in shapes[:1] * 2 if one_shape else shapes:
             paint = np.where(REGION, lung(random, lung_noise_hu) + lung_more_hu, scan)
             before.append(scan)
+            paint = paint + ball_more_hu * ball_mask(SHAPE, 16)
             after.append(with_nodule(paint, shape, random, nodule_noise_hu))
             masks.append(shape)
     return Painted(
@@ -79,7 +80,14 @@ def missed(made, real):
 def test_an_in_painter_as_good_as_real_nodules_reaches_every_goal(real):
     found = in_painting_figures(in_painted(), real)
     assert found.missed() == ()
-    for figure in (found.seam, found.diversity_hu, found.diversity_shape, found.texture_to_real, found.lung):
+    for figure in (
+        found.seam,
+        found.inner_seam,
+        found.diversity_hu,
+        found.diversity_shape,
+        found.texture_to_real,
+        found.lung,
+    ):
         assert figure.estimate.low < figure.estimate.value < figure.estimate.high
         assert figure.estimate.value == pytest.approx(1, abs=0.2)
     assert (found.seam.n, found.diversity_hu.n, found.texture.n, found.lung.n) == (20, 10, 20, 20)
@@ -93,7 +101,11 @@ def test_one_nodule_for_all_seeds_misses_diversity_alone_though_its_noise_differ
 def test_a_smooth_nodule_and_smooth_lung_miss_the_texture_and_a_step_at_the_border_the_seam(real):
     assert missed(in_painted(nodule_noise_hu=5), real) == {"texture_to_real"}
     assert missed(in_painted(lung_noise_hu=5), real) == {"lung"}
-    assert missed(in_painted(lung_more_hu=15), real) == {"seam"}
+    assert missed(in_painted(lung_more_hu=15), real) == {"seam", "inner_seam"}
+
+
+def test_the_edge_of_the_ball_that_was_filled_is_a_seam_inside_the_region(real):
+    assert missed(in_painted(ball_more_hu=30), real) == {"inner_seam"}
 
 
 def test_texture_is_given_with_the_noise_put_back_in_and_without(real):

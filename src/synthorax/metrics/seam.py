@@ -6,6 +6,9 @@ follows the border stays. The seam is the mean size of the averaged steps.
 
 Vessels and walls that cross a border make steps in every scan. So a seam is compared with the scan's own: the steps
 across the same border before the edit, and across the same border moved elsewhere in the scan before the edit.
+
+A method fades out before it reaches the border of its region, and leaves its own edge inside: the ball that a network
+filled. So steps are measured across spheres around the nodule too, from `LEAST_SPHERE_MM` outside the ball asked for.
 """
 
 from __future__ import annotations
@@ -19,9 +22,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 
+from synthorax.anatomy.morphology import distance_inside
 from synthorax.errors import InputError
 from synthorax.metrics import checks
 from synthorax.metrics.bootstrap import Statistic, ratio
+from synthorax.patch import PatchSpec
 from synthorax.volume import check_spacing
 
 ALONG_MM = 1.5
@@ -30,6 +35,14 @@ ALONG_REACH = 3.0
 """The Gaussian ends at this many standard deviations."""
 MOVED_MM = 3.0
 """Distance in mm, along each axis, between the places to which a border is moved."""
+
+LEAST_SPHERE_MM, SPHERES = 3.0, 4
+"""The smallest sphere lies this far in mm outside the ball of the nodule asked for; so many lie 1 mm apart. There real
+nodules of other patients, pasted with 1 mm of what was around them, have 1.06 of the steps of the place before."""
+OFF_MASK_MM = 2.0
+"""Steps nearer than this in mm to the nodule's mask do not count as a seam: they may be its edge."""
+LEAST_STEPS = 50
+"""Fewer steps of a sphere have no figure."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +138,11 @@ class Border:
         by = product(*(range(-(a // s) * s, b + 1, s) for a, b, s in zip(low, high, steps, strict=True)))
         return self._steps_hu(hu, np.array([each for each in by if any(each)], np.int64).reshape(-1, 3))
 
+    def averaged_steps_hu(self, hu: NDArray[np.floating]) -> NDArray[np.float64]:
+        """The steps in a patch [z, y, x], averaged along the border, [p]."""
+        found: NDArray[np.float64] = self.along @ (hu[tuple(self.inside.T)] - hu[tuple(self.outside.T)])
+        return found
+
     def _steps_hu(self, hu: NDArray[np.floating], moves: NDArray[np.int64]) -> NDArray[np.float64]:
         """The mean size of the averaged steps across the border after each of some moves [k, 3], [k]."""
         found = []
@@ -138,6 +156,58 @@ def seam_ratio_of(seams: Sequence[Seam]) -> Statistic:
     """The mean step after some edits over the mean step before them; 1 is a seam as high as the scans' own steps."""
     made, own = (checks.vector("steps", [getattr(each, name) for each in seams]) for name in ("made_hu", "own_hu"))
     return Statistic(len(seams), lambda weights: ratio(weights @ made, weights @ own))
+
+
+def steps_across_spheres_hu(
+    before: ArrayLike,
+    after: ArrayLike,
+    mask: NDArray[np.bool_],
+    middle: Sequence[float] | NDArray[np.number],
+    diameter_mm: float,
+    spacing_mm: tuple[float, float, float],
+) -> NDArray[np.float64]:
+    """Mean size of the averaged steps across spheres around a nodule, [`SPHERES`, (after, before)].
+
+    Args:
+        before, after: HU [z, y, x] of a patch.
+        mask: bool [z, y, x], the nodule that was made.
+        middle: index (z, y, x) of the place.
+        diameter_mm: of the ball asked for.
+        spacing_mm: voxel size (z, y, x).
+
+    Returns:
+        NaN for spheres that the patch does not show, or that lie along the nodule.
+    """
+    old, new = np.asarray(before, np.float64), np.asarray(after, np.float64)
+    found = np.full((SPHERES, 2), np.nan)
+    away = PatchSpec(mask.shape, spacing_mm).distances_mm(middle)
+    off_mask = distance_inside(~mask, spacing_mm) > OFF_MASK_MM
+    for k in range(SPHERES):
+        ball = away <= diameter_mm / 2 + LEAST_SPHERE_MM + k
+        if ball.all() or not ball.any():
+            continue
+        border = Border.of(ball, spacing_mm)
+        counted = off_mask[tuple(border.inside.T)]
+        if counted.sum() >= LEAST_STEPS:
+            found[k] = [abs(border.averaged_steps_hu(hu))[counted].mean() for hu in (new, old)]
+    return found
+
+
+def inner_seam_ratio_of(steps: Sequence[NDArray[np.float64]]) -> Statistic:
+    """The mean step after some edits over that before them, of the sphere where this is largest; 1 is no seam.
+
+    Args:
+        steps: of each edit, as `steps_across_spheres_hu` gives them.
+    """
+    every = np.stack(steps)
+    made, own = (np.nan_to_num(every[..., i]) for i in (0, 1))
+
+    def values(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        ratios = ratio(weights @ made, weights @ own)
+        largest: NDArray[np.float64] = np.where(np.isfinite(ratios), ratios, -np.inf).max(1)
+        return np.where(np.isfinite(largest), largest, np.nan)
+
+    return Statistic(len(every), values)
 
 
 def _rank(step_hu: float, elsewhere_hu: NDArray[np.float64]) -> float:

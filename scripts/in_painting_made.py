@@ -1,0 +1,214 @@
+"""Nodules that methods put into the sites of held-out patients: what is made once, and measured by several figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from known_sites import SEED, kept
+from pasted_nodules import PASTED, Pasted
+from rendering_measures import CUBE_HU, MM, Made, Pairs
+from rendering_sites import SIZE, Job, Real
+from synthorax import hub
+from synthorax.datasets.lineage import check_unseen
+from synthorax.datasets.store import Store
+from synthorax.editing.learned import Learned
+from synthorax.errors import InputError
+from synthorax.makers import Method
+from synthorax.metrics.appearance import Nodules
+from synthorax.nodule import NoduleAttributes, malignancy_of
+from synthorax.provenance import fingerprint
+from synthorax.seeding import generator
+from synthorax.studies.in_painting import RealNodules
+from synthorax.studies.painted import HealthySite, Painted, painted
+from synthorax.studies.patch_makers import rendering
+from synthorax.volume import Volume
+
+RENDER = "render"
+PATCH = (40, 40, 40)
+"""Voxels of the patches that are kept; the widest edit region has a radius of 17 mm."""
+CLASSES = {"benign": 1.0, "malignant": 5.0}
+"""Ratings of malignancy that are asked for."""
+SOURCE = Path(hub.__file__).parent
+CODE = ("editing", "rendering", "systems", "nn", "training", "anatomy", "shapes", "scanner.py", "geometry.py")
+"""Parts of the package that nodules are made by; others made nodules are kept under another key."""
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Sites of held-out patients, each with the real nodule whose attributes are asked for there.
+
+    Attributes:
+        every: all real nodules.
+        jobs: their numbers, and the sites.
+    """
+
+    every: Sequence[Real]
+    jobs: Sequence[Job]
+
+    @cached_property
+    def pairs(self) -> Pairs:
+        """Real nodules and places."""
+        return Pairs.of(self.every, self.jobs)
+
+    @cached_property
+    def training(self) -> list[Real]:
+        """Outlined nodules of training patients."""
+        return [real for real in self.every if real.split == "train" and real.outlined]
+
+    @cached_property
+    def real(self) -> RealNodules:
+        """All outlined nodules, those that made ones are compared with."""
+        reals = [real for real in self.every if real.outlined]
+        nodules = Nodules(_middles([real.hu for real in reals]), _middles([real.outline for real in reals]), MM)
+        return RealNodules(nodules, [real.attributes for real in reals], np.array([real.patient for real in reals]))
+
+    def sites(self, rows: Sequence[int], asked: Sequence[NoduleAttributes]) -> list[HealthySite]:
+        """Some of the sites, and what is to be put there."""
+        found = []
+        for i, one in zip(rows, asked, strict=True):
+            (z, y, x), cube = self.jobs[i].center, self.every[self.jobs[i].cube]
+            found.append(HealthySite(Volume(cube.hu, MM), (float(x), float(y), float(z)), one, cube.patient))
+        return found
+
+    def asked(self, rows: Sequence[int], names: Sequence[str] = ()) -> list[NoduleAttributes]:
+        """Attributes of the real nodules of some sites, all or those of some names and the diameter."""
+        found = [self.every[self.jobs[i].real].attributes for i in rows]
+        if not names:
+            return found
+        return [NoduleAttributes(**{n: v for n, v in each.given().items() if n in names}) for each in found]
+
+
+def _middles(cubes: Sequence[NDArray]) -> NDArray:
+    """The middle `PATCH` of cubes [z, y, x], [n, z, y, x]."""
+    start = [(n - m) // 2 for n, m in zip(cubes[0].shape, PATCH, strict=True)]
+    box = tuple(slice(a, a + m) for a, m in zip(start, PATCH, strict=True))
+    return np.stack([cube[box] for cube in cubes])
+
+
+def named_methods(asked: Sequence[str], store: Store, places: Places) -> dict[str, Method]:
+    """The methods by their names; the control comes last.
+
+    Args:
+        asked: `NAME=MODEL` or a model: `render`, a bundled model's name or a run folder, whose system names it.
+
+    Raises:
+        InputError: two of one name, or a method that knows a patient who is held out.
+    """
+    found: dict[str, Method] = {}
+    for text in asked:
+        name, _, what = text.rpartition("=")
+        method = rendering(store) if what == RENDER else cast(Method, hub.find(what, "injects"))
+        check_unseen(method.lineage, store)
+        name = name or (what if not Path(what).exists() else method.name)
+        if name in found or name == PASTED:
+            raise InputError("--method", f"{name} twice", "NAME=MODEL, with a name of its own for each")
+        found[name] = method
+    control = Pasted(places.training)
+    check_unseen(control.lineage, store)
+    return {**found, PASTED: cast(Method, control)}
+
+
+@dataclass(frozen=True, eq=False)
+class Making:
+    """What one method makes at the places; kept in a folder.
+
+    Attributes:
+        name: of the method on the page.
+        rows: numbers of the sites where both seeds and both classes are made; all have a nodule of their own.
+    """
+
+    name: str
+    method: Method
+    places: Places
+    rows: Sequence[int]
+    folder: Path
+
+    @cached_property
+    def twins(self) -> Painted:
+        """At each site a nodule with all attributes of the real one; with and without the scan's noise."""
+        every = range(len(self.places.jobs))
+        return self._painted("twins", every, self.places.asked(every), (0,), bare=True)
+
+    @cached_property
+    def seeds(self) -> Painted:
+        """At some sites two nodules of the real one's diameter and texture."""
+        asked = self.places.asked(self.rows, ("diameter_mm", "texture"))
+        return self._painted("seeds", self.rows, asked, (0, 1))
+
+    def of_class(self, name: str, *, own_diameters: bool = False) -> Painted:
+        """At some sites nodules of a class.
+
+        Args:
+            name: of `CLASSES`.
+            own_diameters: drawn from the training nodules of the class; else those of the real nodules, which both
+                classes share.
+        """
+        asked = self.places.asked(self.rows, ("diameter_mm",))
+        if own_diameters:
+            widths = class_diameters(self.places.every, name)
+            drawn = generator(SEED, "diameters", name).choice(widths, len(asked)).tolist()
+            asked = [NoduleAttributes(diameter_mm=mm) for mm in drawn]
+        asked = [replace(each, malignancy=CLASSES[name]) for each in asked]
+        return self._painted(f"{name}{'-own' if own_diameters else ''}", self.rows, asked, (0,))
+
+    def shown(self, name: str, rows: Sequence[int], seeds: Sequence[int]) -> Painted:
+        """Nodules of a class for a picture."""
+        asked = [replace(each, malignancy=CLASSES[name]) for each in self.places.asked(rows, ("diameter_mm",))]
+        return self._painted(f"shown-{name}", rows, asked, seeds)
+
+    def _painted(
+        self,
+        what: str,
+        rows: Sequence[int],
+        asked: Sequence[NoduleAttributes],
+        seeds: Sequence[int],
+        *,
+        bare: bool = False,
+    ) -> Painted:
+        jobs = [self.places.jobs[i] for i in rows]
+        content = [self._key, repr([(job.cube, job.center) for job in jobs]), repr(asked), repr(list(seeds)), str(bare)]
+        key = fingerprint("\n".join(content).encode())[:16]
+        without = self.method.without_noise() if bare and isinstance(self.method, Learned) else None
+        return kept(
+            self.folder / f"{self.name}-{what}-{key}.pickle",
+            lambda: painted(self.method, self.places.sites(rows, asked), seeds, PATCH, bare=cast(Method, without)),
+        )
+
+    @cached_property
+    def _key(self) -> str:
+        """Of the method and of the code that it makes nodules by."""
+        files = [file for part in CODE for file in sorted([SOURCE / part, *(SOURCE / part).rglob("*.py")])]
+        files += [Path(__file__).with_name("pasted_nodules.py")] if self.name == PASTED else []
+        code = b"".join(file.read_bytes() for file in files if file.is_file())
+        own = repr((self.method.name, self.method.lineage.model_sha256, sorted(self.method.lineage.outlines)))
+        return fingerprint(code + own.encode())
+
+
+def class_diameters(reals: Sequence[Real], name: str) -> list[float]:
+    """Diameters of the training nodules of a class, as readers outline them."""
+    wanted = list(CLASSES).index(name)
+    train = [real for real in reals if real.split == "train" and malignancy_of(real.nodule) == wanted]
+    return [round(real.asked_mm, 2) for real in train]
+
+
+def common_rows(makings: Sequence[Making]) -> list[int]:
+    """The sites at which every method made its twin."""
+    there = [set(making.twins.sites.tolist()) for making in makings]
+    return sorted(set.intersection(*there))
+
+
+def made_twins(making: Making, rows: Sequence[int]) -> Made:
+    """The twins of some sites, as patches of `SIZE` voxels, in the order of the sites."""
+    twins = making.twins
+    order = {site: k for k, site in enumerate(twins.sites.tolist())}
+    chosen = twins.rows(np.array([order[row] for row in rows]))
+    hu, masks = (chosen.around(each, (SIZE,) * 3) for each in (chosen.after, chosen.masks))
+    there = np.ones(len(rows), bool)
+    return Made(hu.clip(*CUBE_HU).astype(np.int16), masks, there, np.array([""] * len(rows)))

@@ -1,0 +1,197 @@
+"""What is measured of nodules that methods put into healthy sites: all that `results_in_painting.py` tells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from in_painting_made import CLASSES, RENDER, Making, Places, made_twins
+from known_sites import SEED, WORK, known_controls, known_verdict
+from rendering_measures import MM, VIEWS, Made, Pairs, control_figures, diameters, interval, kids, unseen
+from rendering_sites import Real
+from synthorax.datasets.store import Store
+from synthorax.editing.learned import Learned
+from synthorax.metrics.bootstrap import patient_bootstrap
+from synthorax.metrics.estimates import Comparison, Estimate
+from synthorax.studies.class_taken import IRREGULARITY, NODULE_MEASURES, STEEPNESS, class_figures, real_measures
+from synthorax.studies.conditions import rank_correlation_of
+from synthorax.studies.fidelity import Patches
+from synthorax.studies.in_painting import InPaintingFigures, Measured, in_painting_figures
+from synthorax.studies.malignant_or_benign import by_size, diameters_of, malignancy_splits
+from synthorax.studies.reconstruction import HeldOutNodule, reconstructed, reconstruction_figures
+from synthorax.studies.told_apart import smallest_auc
+from synthorax.studies.trials import Splits, Study
+from synthorax.tasks.classification import Classification
+from synthorax.tasks.config import TASKS
+from synthorax.volume import Volume
+
+READERS, QUICK_READERS = 3, 1
+"""Trainings of the classifier of malignancy, whose mean probability counts."""
+RATED = {STEEPNESS: "margin", IRREGULARITY: "spiculation"}
+"""Measures, and the ratings of real nodules that they should go with."""
+
+
+def in_painting_rows(making: Making) -> dict[str, Any]:
+    """Seam and texture of the twins, diversity of the seeds, and the goals that are missed."""
+    real = making.places.real
+    of_twins, of_seeds = in_painting_figures(making.twins, real, SEED), in_painting_figures(making.seeds, real, SEED)
+    found = replace(of_twins, diversity_hu=of_seeds.diversity_hu, diversity_shape=of_seeds.diversity_shape)
+    names = [each.name for each in fields(InPaintingFigures) if each.name != "refused"]
+    figures: dict[str, Any] = {name: _measured(getattr(found, name)) for name in names}
+    return figures | {"missed": list(found.missed()), "refused": [*found.refused, *of_seeds.refused]}
+
+
+def _measured(found: Measured) -> dict[str, Any]:
+    return {"n": found.n, "value": None if found.estimate is None else interval(found.estimate)}
+
+
+def _compared(found: Comparison) -> list[float]:
+    return interval(Estimate(found.difference, found.low, found.high))
+
+
+def kid_rows(places: Places, makings: Sequence[Making], rows: Sequence[int]) -> dict[str, list[float]]:
+    """KID x 1000 against the real nodules of training patients, of the same sites for all."""
+    pairs = places.pairs
+    train = [real for real in places.every if real.split == "train"]
+    known = Patches(
+        np.stack([real.patch[0] for real in train]).astype(np.float32), np.array([real.patient for real in train])
+    )
+    chosen = np.asarray(rows)
+    sets = {"real": Patches(pairs.real.hu[chosen], pairs.owners[chosen])}
+    sets |= {making.name: _patches(pairs, made_twins(making, rows), chosen) for making in makings}
+    sets["places without a nodule"] = Patches(pairs.before[chosen].astype(np.float32), pairs.hosts[chosen])
+    return kids({name: (each, known) for name, each in sets.items()})
+
+
+def _patches(pairs: Pairs, made: Made, rows: NDArray[np.int64]) -> Patches:
+    return Patches(made.hu.astype(np.float32), pairs.hosts[rows])
+
+
+def told_rows(pairs: Pairs, makings: Sequence[Making], rows: Sequence[int], views: int) -> dict[str, Any]:
+    """By view, the AUC of each method beside the controls, and what it is less that of rendering.
+
+    Args:
+        pairs: of the sites of `rows`.
+    """
+    found: dict[str, Any] = {}
+    for view in VIEWS[:views]:
+        real = pairs.seen(pairs.real, view)
+        judged = {
+            making.name: known_verdict(real, pairs.seen(pairs.made(made_twins(making, rows)), view))
+            for making in makings
+        }
+        against = judged.get(RENDER)
+        found[view] = {
+            "controls": control_figures(known_controls(pairs, view)),
+            "smallest": round(smallest_auc(len(rows), len(rows)), 3),
+            "methods": {
+                name: {
+                    "auc": interval(each.auc()),
+                    "less rendered": None if against in (None, each) else _compared(each.less(against)),
+                }
+                for name, each in judged.items()
+            },
+        }
+    return found
+
+
+def width_rows(pairs: Pairs, every: Sequence[Real], making: Making, rows: Sequence[int]) -> dict[str, Any]:
+    """Diameters asked for against measured ones, and nodules that the noise hides."""
+    made = made_twins(making, rows)
+    asked = np.array([real.asked_mm for real in pairs.reals])
+    hidden = unseen(pairs, every, made, asked, ["all"])["all"]
+    return diameters(made.hu, made.mask, asked, pairs.hosts) | {"invisible": hidden["made"], "n": len(rows)}
+
+
+class MalignancyReaders:
+    """Classifiers of malignancy that learned from real training patients alone.
+
+    Attributes:
+        size: voxels of the patches that they see.
+    """
+
+    def __init__(self, store: Store, trainings: int) -> None:
+        self._config = TASKS["malignancy"]["compact"]
+        self._study = Study(store, WORK / "readers", range(trainings), device="cpu", cache=WORK / "cache")
+        self.size = self._config.size
+
+    @cached_property
+    def _splits(self) -> Splits:
+        return malignancy_splits(self._study, self._config, "median")
+
+    @cached_property
+    def _readers(self) -> list[Classification]:
+        return [self._study.reader("malignancy", self._config, self._splits, seed) for seed in self._study.seeds]
+
+    def __call__(self, hu: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The mean probability of a malignant nodule, [n]."""
+        unit = self._config.patch.to_unit(torch.from_numpy(np.array(hu, np.float32)))[:, None]
+        found: NDArray[np.float64] = np.mean([reader.probabilities(unit)[:, 1] for reader in self._readers], 0)
+        return found
+
+    def real(self, split: str) -> dict[str, list[float]]:
+        """AUC on the real nodules of a split, of all and of pairs alike in size."""
+        patches = getattr(self._splits, split)
+        scores = self(self._config.patch.to_hu(patches.rows(range(len(patches)))["ct"][:, 0]).numpy())
+        found = by_size(patches, [scores], diameters_of(patches))
+        return {name: [round(float(v or 0), 4) for v in (one.mean, one.low, one.high)] for name, one in found.items()}
+
+
+def class_rows(making: Making, readers: MalignancyReaders) -> dict[str, Any]:
+    """What asking for the other class changes, with the same diameters and with those of the class."""
+    found = {}
+    for name, own in (("same diameters", False), ("diameters of the class", True)):
+        benign, malignant = (making.of_class(each, own_diameters=own) for each in CLASSES)
+        figures = class_figures(benign, malignant, readers, readers.size, SEED)
+        found[name] = {
+            "pairs": figures.pairs,
+            "auc": interval(figures.auc),
+            "wins": interval(figures.wins),
+            "measures": {
+                measure: {
+                    "n": one.n,
+                    "benign": round(one.benign, 3),
+                    "malignant": round(one.malignant, 3),
+                    "difference": _compared(one.difference),
+                    "p": round(one.difference.p, 4),
+                }
+                for measure, one in figures.measures.items()
+            },
+        }
+    return found
+
+
+def real_measure_rows(places: Places) -> dict[str, Any]:
+    """The measures of real nodules: rank correlation with what readers rate, and means of benign and malignant ones."""
+    real = places.real
+    values = real_measures(real.nodules)
+    found: dict[str, Any] = {"n": len(real.patients), "ratings": {}, "means": {}}
+    for measure, rating in RATED.items():
+        rated = np.array([getattr(each, rating) or np.nan for each in real.attributes])
+        known = np.isfinite(rated) & np.isfinite(values[measure])
+        statistic = rank_correlation_of(values[measure][known], rated[known])
+        compared = patient_bootstrap(statistic, real.patients[known], replicates=1000, seed=SEED)
+        found["ratings"][measure] = {"rating": rating, "correlation": interval(compared.interval())}
+    malignancy = np.array([each.malignancy or np.nan for each in real.attributes])
+    for measure in NODULE_MEASURES:
+        found["means"][measure] = {
+            "benign": round(float(np.nanmean(values[measure][malignancy <= 2])), 3),
+            "malignant": round(float(np.nanmean(values[measure][malignancy >= 4])), 3),
+        }
+    return found
+
+
+def reconstruction_rows(places: Places, method: Learned) -> dict[str, Any]:
+    """How well a method gives back the held-out nodules."""
+    held_out = [real for real in dict.fromkeys(places.pairs.reals) if real.outlined]
+    nodules = [HeldOutNodule(Volume(real.hu, MM), real.outline, real.attributes, real.patient) for real in held_out]
+    nodule_hu = float(np.mean([real.hu[real.outline].clip(-1000, 400).mean() for real in places.training]))
+    found = reconstruction_figures(reconstructed(method, nodules, SEED), nodule_hu, SEED)
+    names = [each.name for each in fields(found) if each.name != "n"]
+    return {"n": found.n, "flat HU": round(nodule_hu), **{name: interval(getattr(found, name)) for name in names}}

@@ -1,0 +1,254 @@
+"""Parts of pages on in-painted nodules, from the figures that `results_in_painting.py measure` wrote."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from in_painting_sheets import MANY_SEEDS, SAME_SITE, SHEET
+from pages import table, three
+from pasted_nodules import LIKE_NOISE, PASTED
+from rendering_measures import RIM_MM
+from rendering_sites import SIZE, WIDEST_MM
+from synthorax.metrics.borders import SEEN_REACH_MM
+from synthorax.metrics.roughness import CORE_DEPTH_MM
+from synthorax.metrics.seed_diversity import DIVERSITY_BLUR_MM
+from synthorax.studies.class_taken import NODULE_MEASURES
+from synthorax.studies.in_painting import LEAST_SEED_DIVERSITY, TEXTURE_WITHIN
+from synthorax.studies.told_apart import LEAST_BLURRED, POWER, TELLER, TOLD_APART_BLUR_VOXELS
+
+CONTROL = "real nodules, pasted"
+IN_PAINTING = {
+    "seam": "seam: steps across the border, after / before",
+    "rank": "share of places elsewhere in the scan with smaller steps, after",
+    "own_rank": "the same before",
+    "diversity_hu": "diversity in HU",
+    "diversity_shape": "diversity in shape",
+    "texture": "texture: nodule / lung around",
+    "texture_to_real": "the same / that of real nodules alike",
+    "texture_bare": "texture, noise not put back",
+    "texture_bare_to_real": "the same / that of real nodules alike",
+    "lung": "lung painted anew: after / before",
+    "lung_bare": "the same, noise not put back",
+}
+"""Figures of `InPaintingFigures`, as the page names them."""
+ERRORS = {
+    "told": "told outline and attributes",
+    "blank": "the same, told an empty outline",
+    "flat": "no network: the outline painted flat",
+    "lung": "no network: lung alone",
+}
+OVERLAPS = {
+    "mask_seen": "the mask returned, and the nodule seen in the reconstruction",
+    "mask_real": "the mask returned, and the reader's outline",
+    "seen_real": "the nodule seen in the reconstruction, and the outline",
+    "real_seen_real": "the nodule seen in the real patch, and the outline",
+}
+
+
+def read_figures(measured: Path) -> dict[str, Any]:
+    """The figures of a folder."""
+    found: dict[str, Any] = json.loads((measured / "figures.json").read_text())
+    return found
+
+
+def named(name: str) -> str:
+    """A method as the page names it."""
+    return CONTROL if name == PASTED else name
+
+
+def sites_lines(figures: Mapping[str, Any]) -> Iterator[str]:
+    """Which sites the figures are of."""
+    counts = ", ".join(f"{n} of {split} patients" for split, n in figures["sites"].items())
+    yield f"Sites: {counts}, whom no method has seen. Each has no nodule, lies in a cube of another patient than the nodule whose attributes are asked for there, and has as much dense tissue"
+    yield f"around it, shell by shell, as that nodule has. Nodules are up to {WIDEST_MM:g} mm wide by LUNA16's diameter. {figures['common sites']} sites where every method made a nodule are in KID and in what is told apart."
+    yield ""
+    yield f"The control is not a method: real nodules of training patients, alike in diameter and texture, are pasted into the same sites, each drawn from the {LIKE_NOISE} whose scans' noise is most like the site's. A measure holds"
+    yield "if it says of them what it says of real nodules where they grew."
+
+
+def in_painting_lines(figures: Mapping[str, Any], methods: Sequence[str] = ()) -> Iterator[str]:
+    """Seam, diversity and texture by method, and the goals that are missed.
+
+    Args:
+        methods: those that are shown; all if none are named.
+    """
+    rows = _chosen(figures, methods)
+    yield f"Steps across the border of the edit region are averaged along it. Diversity: distance of two seeds at one site over that of two real nodules alike in diameter and texture, after a Gaussian of {DIVERSITY_BLUR_MM:g} mm, and as 1 - Dice"
+    yield f"of the masks; the goal is {LEAST_SEED_DIVERSITY:g}. Texture: roughness deeper than {CORE_DEPTH_MM:g} mm in the outline over that of the lung around it, before the edit; the goals are 1 ± {TEXTURE_WITHIN:g} against real nodules alike, and for lung that was painted anew."
+    yield "Intervals of 95 % over patients."
+    yield ""
+    cells = [
+        [text, *(f"{three(found[name]['value'], '.2f')}, {found[name]['n']}" for found in rows.values())]
+        for name, text in IN_PAINTING.items()
+    ]
+    yield from table(["figure, number measured", *map(named, rows)], cells)
+    yield ""
+    real = next(iter(rows.values()))["texture_real"]
+    yield f"The texture of {real['n']} real nodules is {three(real['value'], '.2f')} of that of the lung around them."
+    yield ""
+    for name, found in rows.items():
+        missed = "; ".join(found["missed"]) or "no goal is missed"
+        refused = f" Refused at {len(found['refused'])} places: {found['refused'][0]}." if found["refused"] else ""
+        yield f"- {named(name)}: {missed}.{refused}"
+
+
+def _chosen(figures: Mapping[str, Any], methods: Sequence[str]) -> dict[str, Any]:
+    """The in-painting figures of some methods, and of the control."""
+    every = {name: one["in-painting"] for name, one in figures["methods"].items()}
+    return {name: found for name, found in every.items() if not methods or name in (*methods, PASTED)}
+
+
+def kid_lines(figures: Mapping[str, Any]) -> Iterator[str]:
+    """KID of patches by method."""
+    yield f"KID x 1000 to the real nodules of training patients, features of features-24mm on patches of {SIZE} mm; {figures['common sites']} patches in each set. In brackets the bounds that hold 95 % of random subsets of half of it."
+    yield ""
+    yield from table(["", "KID x 1000"], [[named(name), three(found, ".0f")] for name, found in figures["kid"].items()])
+
+
+def told_lines(figures: Mapping[str, Any]) -> Iterator[str]:
+    """AUCs of a fresh network that tells made from real."""
+    yield f"A fresh {TELLER.network.kind} of {TELLER.steps} steps tells made from real patches of patients that it has not seen; .5 is perfect. It counts beside its controls alone: real against real must hold .5, real against the same blurred by"
+    yield f"{TOLD_APART_BLUR_VOXELS:g} voxel must be {LEAST_BLURRED:g} at least. The nodule alone is the ball of the real nodule's mask and {RIM_MM:g} mm about it."
+    for view, one in figures["told"].items():
+        yield ""
+        rows = [
+            [
+                named(name),
+                three(found["auc"], ".3f"),
+                three(found["less rendered"], "+.3f") if found["less rendered"] else "",
+            ]
+            for name, found in one["methods"].items()
+        ]
+        control = one["controls"]
+        rows += [["real against real", three(control["same"], ".3f"), ""]]
+        rows += [["real against blurred", three(control["blurred"], ".3f"), ""]]
+        yield from table([view, "AUC", "less rendered"], rows)
+        yield ""
+        yield f"{figures['common sites']} real and as many made patches: an AUC of {one['smallest']:.3f} would be found in {POWER:.0%} of cases. The verdict {control['void'] or 'counts'}."
+
+
+def width_lines(figures: Mapping[str, Any]) -> Iterator[str]:
+    """Diameters asked for against measured ones."""
+    yield "Rank correlation of the diameter asked for with the width at half the height of the profile, and with the longest chord of the mask; nodules that the noise hides."
+    yield ""
+    rows = []
+    for name, one in figures["methods"].items():
+        found = one["widths"]
+        medians = " / ".join(f"{value:.1f}" for value in found["median asked, half-width, mask"])
+        hidden = f"{found['invisible']} of {found['n']}"
+        rows.append([named(name), three(found["half-width"], ".2f"), three(found["mask"], ".2f"), medians, hidden])
+    yield from table(
+        ["", "by the half-width", "by the mask", "medians asked / half-width / mask, mm", "invisible"], rows
+    )
+
+
+def sheet_lines(measured: Path, out: Path, name: str) -> Iterator[str]:
+    """The contact sheet of a method, and its key."""
+    yield f"{SHEET} real and {SHEET} made nodules in pairs of like diameter, of {2 * SHEET} sites, shuffled by the seed; axial slices through the middle, {SIZE} mm wide, lung window. The key is the second picture."
+    yield ""
+    for file, text in ((f"sheet-{name}.png", "shuffled"), (f"sheet-{name}-key.png", "the key")):
+        yield from _shown(measured, out, file, f"Real nodules and nodules by {name}, {text}")
+
+
+def class_lines(figures: Mapping[str, Any], measured: Path, out: Path, name: str) -> Iterator[str]:
+    """What asking for the other class changes, by a method that heeds malignancy."""
+    readers, real = figures["readers"], figures["real measures"]
+    yield f"The same sites and seeds are painted benign (malignancy 1) and malignant (5), asked for diameter and class alone. A classifier of malignancy that learned from real training patients alone ({readers['n']} trainings, mean probability) tells the two apart."
+    yield ""
+    rows = [
+        [
+            f"real nodules of {split} patients",
+            three(found["auc"], ".3f"),
+            three(found["pairs of like size"], ".3f") if "pairs of like size" in found else "",
+        ]
+        for split, found in readers.items()
+        if split != "n"
+    ]
+    figures_of = figures["methods"][name]["class"]
+    for which, found in figures_of.items():
+        rows.append(
+            [f"{name}, {which}, {found['pairs']} pairs", three(found["auc"], ".3f"), three(found["wins"], ".3f")]
+        )
+    yield from table(
+        ["", "AUC", "of like size: AUC of real pairs; share of made pairs whose malignant one scores higher"], rows
+    )
+    yield ""
+    rows = []
+    for which, found in figures_of.items():
+        for measure, one in found["measures"].items():
+            means = real["means"][measure]
+            rows.append(
+                [
+                    f"{which}: {measure}",
+                    f"{one['benign']:.3g}",
+                    f"{one['malignant']:.3g}",
+                    three(one["difference"], "+.3g"),
+                    f"{one['p']:.3f}",
+                    f"{means['benign']:.3g} / {means['malignant']:.3g}",
+                ]
+            )
+    yield from table(["", "benign", "malignant", "difference in pairs", "p", "real, benign / malignant"], rows)
+    yield ""
+    yield "; ".join(f"{measure}: {text}" for measure, text in NODULE_MEASURES.items()) + "."
+    told = [
+        f"{measure} and the rating of {one['rating']} {three(one['correlation'], '.2f')}"
+        for measure, one in real["ratings"].items()
+    ]
+    yield f"A nodule is seen where it is denser than half-way from lung to its core, up to {SEEN_REACH_MM:g} mm beyond its mask. Rank correlations on {real['n']} real nodules: {', '.join(told)}."
+    yield ""
+    yield from _shown(
+        measured, out, f"classes-{name}.png", f"{SAME_SITE} sites before, and painted as both classes with two seeds"
+    )
+    yield from _shown(measured, out, f"seeds-{name}.png", f"Two sites and {MANY_SEEDS} seeds, benign above malignant")
+
+
+def reconstruction_lines(figures: Mapping[str, Any], name: str) -> Iterator[str]:
+    """How well a method gives back held-out nodules."""
+    found = figures["methods"][name]["reconstruction"]
+    yield f"{found['n']} real nodules of held-out patients: the ball is hidden and filled. Mean absolute HU over the hidden voxels, within the network's window. Flat: {found['flat HU']} HU, the mean of training nodules, in the outline and lung around it;"
+    yield "lung is the mean of the patch's lung that is not hidden."
+    yield ""
+    yield from table(["fill", "error, HU"], [[text, three(found[key], ".0f")] for key, text in ERRORS.items()])
+    yield ""
+    yield from table(["masks", "Dice"], [[text, three(found[key], ".2f")] for key, text in OVERLAPS.items()])
+
+
+def _shown(measured: Path, out: Path, file: str, text: str) -> Iterator[str]:
+    """A picture of the measured folder, copied beside the page."""
+    if measured.resolve() != out.resolve():
+        shutil.copyfile(measured / file, out / file)
+    yield f"![{text}]({file})"
+    yield ""
+
+
+def whole_page(measured: Path, out: Path) -> Iterator[str]:
+    """All parts, to look at."""
+    figures = read_figures(measured)
+    here = ", ".join(f"{key} {value}" for key, value in figures["machine"].items())
+    yield "# In-painted nodules beside real ones"
+    yield ""
+    yield f"{here}; {figures['cpu minutes']} CPU minutes{', quick' if figures['quick'] else ''}."
+    yield ""
+    yield from sites_lines(figures)
+    parts = {
+        "Seam, diversity, texture": in_painting_lines(figures),
+        "KID": kid_lines(figures),
+        "Told apart from real ones": told_lines(figures),
+        "Diameters": width_lines(figures),
+    }
+    for name, one in figures["methods"].items():
+        if name != PASTED:
+            parts[f"{name}: real or made?"] = sheet_lines(measured, out, name)
+        if "class" in one:
+            parts[f"{name}: does the class take?"] = class_lines(figures, measured, out, name)
+        if "reconstruction" in one:
+            parts[f"{name}: reconstruction"] = reconstruction_lines(figures, name)
+    for title, lines in parts.items():
+        yield ""
+        yield f"## {title}"
+        yield ""
+        yield from lines

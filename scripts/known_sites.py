@@ -1,0 +1,80 @@
+"""Sites, real nodules, controls and verdicts of the results pages, kept between calls."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rendering_measures import Pairs, View, read_judged, write_judged
+from rendering_sites import Job, Real, matched_jobs, real_nodules
+from synthorax import api
+from synthorax.datasets.lineage import outline_patients
+from synthorax.io.atomic import atomic_file
+from synthorax.provenance import fingerprint
+from synthorax.studies import told_apart as told_apart_module
+from synthorax.studies.fidelity import Patches
+from synthorax.studies.told_apart import TELLER, Controls, Judged, controls, told_apart
+
+SEED = 0
+HERE = Path(__file__).resolve().parent
+WORK = Path("build") / "results-rendering"
+STORE = WORK / "store"
+Kept = TypeVar("Kept")
+
+
+def kept(file: Path, make: Callable[[], Kept]) -> Kept:
+    """What `make` gives, or gave in an earlier call that wrote the file; its name holds a key of all that it is of."""
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        found = make()
+        with atomic_file(file) as temporary:
+            temporary.write_bytes(pickle.dumps(found, protocol=pickle.HIGHEST_PROTOCOL))
+        return found
+    result: Kept = pickle.loads(file.read_bytes())  # written above
+    return result
+
+
+def sites(real: Path) -> tuple[list[Real], list[Job], list[str]]:
+    """Real nodules, a place for each, and the patients whose outlines may be used."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    store = api.prepare("patches", real / "luna16-nodules", STORE)
+    code = fingerprint((HERE / "rendering_sites.py").read_bytes() + store.fingerprint.encode())[:16]
+
+    def found() -> tuple[list[Real], list[Job], list[str]]:
+        reals = real_nodules(store)
+        return reals, matched_jobs(reals, SEED), sorted(outline_patients(store))
+
+    return kept(WORK / f"sites-{code}.pickle", found)
+
+
+def jobs_key(jobs: Sequence[Job]) -> str:
+    """By which the same places are known."""
+    return fingerprint(repr([(job.real, job.cube, job.center, job.seed) for job in jobs]).encode())[:12]
+
+
+def known_controls(pairs: Pairs, view: View) -> Controls:
+    """The controls, which do not depend on what is made."""
+    real = pairs.seen(pairs.real, view)
+    files = [WORK / f"controls-{_key(real)}-{name}.npz" for name in ("same", "blurred")]
+    if not all(file.exists() for file in files):
+        found = controls(real, SEED, device="cpu")
+        for file, judged in zip(files, (found.same, found.blurred), strict=True):
+            write_judged(file, judged)
+    return Controls(*(read_judged(file) for file in files))
+
+
+def known_verdict(real: Patches, made: Patches) -> Judged:
+    """What a fresh network says of made patches among real ones."""
+    file = WORK / f"verdict-{_key(real, made)}.npz"
+    if not file.exists():
+        write_judged(file, told_apart(real, made, SEED, device="cpu"))
+    return read_judged(file)
+
+
+def _key(*sets: Patches) -> str:
+    """Of patches, and of the network that judges them."""
+    code = Path(str(told_apart_module.__file__)).read_bytes()
+    content: list[Any] = [each.hu.tobytes() + repr(each.patients.tolist()).encode() for each in sets]
+    return fingerprint(b"".join([code, repr(TELLER).encode(), *content]))[:16]

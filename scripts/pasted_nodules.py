@@ -1,0 +1,98 @@
+"""The control of in-painting figures: real nodules of training patients, pasted into the same sites.
+
+A measure that does not say of them what it says of real nodules measures the paste, or the site. So that the texture is
+that of the site's scan, a nodule comes from a scan whose noise is much like that of the site's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rendering_sites import Real
+from synthorax.anatomy.morphology import distance_inside
+from synthorax.editing.learned import EDITED_DIAMETERS, EDITED_MARGIN_MM
+from synthorax.errors import InputError
+from synthorax.makers import Edit, Filled, Lineage, Role
+from synthorax.metrics.counterparts import alike
+from synthorax.provenance import fingerprint, patient_key
+from synthorax.scanner import CONTEXT_MM, measure_scanner
+from synthorax.seeding import generator
+from synthorax.volume import Volume
+
+PASTED = "pasted"
+RIM_MM, FADE_MM = 1.0, 1.0
+"""A nodule is pasted with this much of what is around all that its readers outlined, and fades out over this much."""
+LIKE_NOISE = 4
+"""Of the nodules like the one wanted, one of so many is drawn whose scans' noise is most like that of the site's."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pasted:
+    """A `makers.Method` that pastes real nodules alike in diameter and texture.
+
+    Args:
+        donors: nodules of training patients.
+    """
+
+    donors: Sequence[Real]
+    name: str = PASTED
+    heeds: frozenset[str] = frozenset({"diameter_mm", "texture"})
+    roles: frozenset[Role] = frozenset({"injects"})
+
+    @cached_property
+    def lineage(self) -> Lineage:
+        """The donors' patients. The donors are its model, so that it works in the process that has them."""
+        donors = b"".join(real.hu.tobytes() for real in self.donors)
+        return Lineage(self.name, fingerprint(donors), frozenset(patient_key(real.patient) for real in self.donors))
+
+    @cached_property
+    def noise_hu(self) -> NDArray[np.float64]:
+        """Noise of the donors' scans, [n]."""
+        return np.array([measure_scanner(Volume(real.hu, (1.0, 1.0, 1.0))).noise_hu for real in self.donors])
+
+    def reach_mm(self, edit: Edit) -> tuple[float, float]:
+        """As a learned method that has no grid."""
+        radius = EDITED_DIAMETERS * edit.diameter_mm + EDITED_MARGIN_MM
+        return radius + CONTEXT_MM, radius
+
+    def fill_many(
+        self,
+        patches: Sequence[Volume],
+        regions: Sequence[NDArray[np.bool_]],
+        edits: Sequence[Edit],
+        seeds: Sequence[int],
+    ) -> list[Filled]:
+        """Paste a nodule into the middle voxel of each patch of 1 mm voxels."""
+        return [self._pasted(*one) for one in zip(patches, regions, edits, seeds, strict=True)]
+
+    def _pasted(self, patch: Volume, region: NDArray[np.bool_], edit: Edit, seed: int) -> Filled:
+        rows = np.flatnonzero(alike([edit.nodule], [real.attributes for real in self.donors])[0])
+        if not len(rows):
+            raise InputError(self.name, f"no real nodule like {edit.nodule.given()}", "one to paste")
+        unlike = abs(np.log(self.noise_hu[rows] / measure_scanner(patch).noise_hu))
+        real = self.donors[int(generator(seed, "donor").choice(rows[np.argsort(unlike, kind="stable")[:LIKE_NOISE]]))]
+        share = np.clip(1 + (RIM_MM - distance_inside(~real.mask, patch.spacing_mm)) / FADE_MM, 0, 1)
+        # Donors have an even number of voxels, and lie between the two in the middle.
+        start = np.array(patch.shape) // 2 - np.array(real.hu.shape) // 2
+        mine, theirs = _overlap(start, real.hu.shape, patch.shape)
+        hu, mask = patch.voxels.astype(np.float32), np.zeros(patch.shape, bool)
+        hu[theirs] += share[mine] * (real.hu[mine] - hu[theirs])
+        mask[theirs] = real.outline[mine]
+        return Filled(hu, mask & region, edit.nodule, outline=real.patient)
+
+
+def _overlap(
+    start: NDArray[np.int64], own: Sequence[int], other: Sequence[int]
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """The part of an array that lies in another one, and the same part of the other."""
+    mine, theirs = [], []
+    for a, n, m in zip(start.tolist(), own, other, strict=True):
+        low, high = max(a, 0), min(a + n, m)
+        mine.append(slice(low - a, high - a))
+        theirs.append(slice(low, high))
+    return tuple(mine), tuple(theirs)

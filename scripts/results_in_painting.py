@@ -1,0 +1,131 @@
+#!/usr/bin/env python3
+"""Measure nodules that any methods put into the same healthy sites of held-out patients, beside real nodules.
+
+    python scripts/results_in_painting.py measure OUT --method render --method ac-wgan --method class-aware=RUN [--quick]
+    python scripts/results_in_painting.py page OUT --out FOLDER
+
+`measure` writes `figures.json` and pictures into OUT; `page` writes all of it as one page to look at. Pages of results
+take parts of it from `in_painting_page.py`. Sites are those of validation and test patients, whom no method may have
+seen; `--quick` takes those of validation patients alone, so that a method may be changed by what it tells, and leaves out
+what takes long. What was made and judged is kept. SYNTHORAX_REAL_DATA names a folder that holds `luna16-nodules`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from in_painting_made import Making, Places, common_rows, named_methods
+from in_painting_measures import (
+    QUICK_READERS,
+    READERS,
+    MalignancyReaders,
+    class_rows,
+    in_painting_rows,
+    kid_rows,
+    real_measure_rows,
+    reconstruction_rows,
+    told_rows,
+    width_rows,
+)
+from in_painting_page import whole_page
+from in_painting_sheets import class_pictures, contact_sheet
+from known_sites import STORE, jobs_key, sites
+from measuring import user_seconds
+from pasted_nodules import PASTED
+from rendering_measures import Pairs
+from synthorax import open_store
+from synthorax.editing.learned import Learned
+from synthorax.io.atomic import atomic_file
+from synthorax.studies.results import machine
+
+EVERY_SITE, QUICK_EVERY_SITE = 2, 3
+"""Both seeds and both classes are made at one in so many sites."""
+
+
+def measure(out: Path, asked: Sequence[str], quick: bool) -> dict[str, Any]:
+    """Make and measure; writes `figures.json`."""
+    torch.set_num_threads(1)  # small networks: two threads take longer than one
+    started = time.monotonic()
+    out.mkdir(parents=True, exist_ok=True)
+    every, jobs, _ = sites(Path(os.environ["SYNTHORAX_REAL_DATA"]))
+    splits = ("val",) if quick else ("val", "test")
+    places = Places(every, [job for job in jobs if every[job.real].split in splits])
+    store = open_store(STORE)
+    some = range(0, len(places.jobs), QUICK_EVERY_SITE if quick else EVERY_SITE)
+    methods = named_methods(asked, store, places)
+    makings = {name: Making(name, method, places, some, out / "made") for name, method in methods.items()}
+    figures: dict[str, Any] = {
+        "quick": quick,
+        "machine": machine(),
+        "jobs": jobs_key(places.jobs),
+        "sites": {split: sum(every[job.real].split == split for job in places.jobs) for split in splits},
+        "methods": {name: {"sha256": method.lineage.model_sha256} for name, method in methods.items()},
+    }
+    for name, making in makings.items():
+        figures["methods"][name]["in-painting"] = in_painting_rows(making)
+        say(started, f"{name}: {figures['methods'][name]['in-painting']['missed']}")
+    rows = common_rows(list(makings.values()))
+    pairs = Pairs.of(every, [places.jobs[i] for i in rows])
+    figures["common sites"] = len(rows)
+    figures["kid"] = kid_rows(places, list(makings.values()), rows)
+    say(started, f"KID x 1000: {figures['kid']}")
+    for name, making in makings.items():
+        figures["methods"][name]["widths"] = width_rows(pairs, every, making, rows)
+    readers = MalignancyReaders(store, QUICK_READERS if quick else READERS)
+    figures["readers"] = {split: readers.real(split) for split in splits} | {"n": QUICK_READERS if quick else READERS}
+    figures["real measures"] = real_measure_rows(places)
+    say(started, f"real nodules: {figures['readers']}, {figures['real measures']}")
+    for name, making in makings.items():
+        if name != PASTED:
+            contact_sheet(pairs, making, rows, out)
+        if "malignancy" in making.method.heeds:
+            figures["methods"][name]["class"] = class_rows(making, readers)
+            class_pictures(making, out)
+            say(started, f"{name}, class: {figures['methods'][name]['class']}")
+        if isinstance(making.method, Learned):
+            figures["methods"][name]["reconstruction"] = reconstruction_rows(places, making.method)
+            say(started, f"{name}, reconstruction: {figures['methods'][name]['reconstruction']}")
+    figures["told"] = told_rows(pairs, list(makings.values()), rows, 1 if quick else 2)
+    say(started, f"told apart: {figures['told']}")
+    figures["cpu minutes"] = round(user_seconds() / 60, 1)
+    with atomic_file(out / "figures.json") as file:
+        file.write_text(json.dumps(figures, indent=1))
+    return figures
+
+
+def say(started: float, text: str) -> None:
+    """Tell of the progress."""
+    print(f"{time.monotonic() - started:5.0f} s  {text}", flush=True)
+
+
+def main() -> None:
+    """Measure, or write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verb = verbs.add_parser("measure")
+    verb.add_argument("out", type=Path)
+    verb.add_argument("--method", action="append", required=True, dest="methods", metavar="[NAME=]MODEL")
+    verb.add_argument("--quick", action="store_true")
+    verb = verbs.add_parser("page")
+    verb.add_argument("measured", type=Path, metavar="OUT")
+    verb.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    if given.verb == "measure":
+        measure(given.out, given.methods, given.quick)
+        return
+    given.out.mkdir(parents=True, exist_ok=True)
+    lines = list(whole_page(given.measured, given.out))
+    with atomic_file(given.out / "in-painting.md") as file:
+        file.write_text("\n".join(lines).rstrip() + "\n")
+
+
+if __name__ == "__main__":
+    main()
