@@ -138,9 +138,10 @@ class Making:
 
     @cached_property
     def seeds(self) -> Painted:
-        """At some sites two nodules of the real one's diameter and texture."""
+        """At some sites two nodules of the real one's diameter and texture; of the control two real ones."""
         asked = self.places.asked(self.rows, ("diameter_mm", "texture"))
-        return self._painted("seeds", self.rows, asked, (0, 1))
+        found = self._painted("seeds", self.rows, asked, (0, 1))
+        return _of_two_nodules(found) if self.name == PASTED else found
 
     def of_class(self, name: str, *, own_diameters: bool = False) -> Painted:
         """At some sites nodules of a class.
@@ -189,6 +190,13 @@ class Making:
         code = b"".join(file.read_bytes() for file in files if file.is_file())
         own = repr((self.method.name, self.method.lineage.model_sha256, sorted(self.method.lineage.outlines)))
         return fingerprint(code + own.encode())
+
+
+def _of_two_nodules(made: Painted) -> Painted:
+    """The patches of those sites whose seeds pasted different nodules."""
+    rows = [np.flatnonzero(made.sites == site) for site in np.unique(made.sites)]
+    differ = [own for own in rows if len(own) > 1 and (made.masks[own] != made.masks[own[0]]).any()]
+    return made.rows(np.concatenate(differ))
 
 
 def class_diameters(reals: Sequence[Real], name: str) -> list[float]:

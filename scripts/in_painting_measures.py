@@ -22,7 +22,7 @@ from synthorax.metrics.estimates import Comparison, Estimate
 from synthorax.studies.class_taken import IRREGULARITY, NODULE_MEASURES, STEEPNESS, class_figures, real_measures
 from synthorax.studies.conditions import rank_correlation_of
 from synthorax.studies.fidelity import Patches
-from synthorax.studies.in_painting import InPaintingFigures, Measured, in_painting_figures
+from synthorax.studies.in_painting import InPaintingFigures, Measured, diversity_figures, in_painting_figures
 from synthorax.studies.malignant_or_benign import by_size, diameters_of, malignancy_splits
 from synthorax.studies.reconstruction import HeldOutNodule, reconstructed, reconstruction_figures
 from synthorax.studies.told_apart import smallest_auc
@@ -40,11 +40,15 @@ RATED = {STEEPNESS: "margin", IRREGULARITY: "spiculation"}
 def in_painting_rows(making: Making) -> dict[str, Any]:
     """Seam and texture of the twins, diversity of the seeds, and the goals that are missed."""
     real = making.places.real
-    of_twins, of_seeds = in_painting_figures(making.twins, real, SEED), in_painting_figures(making.seeds, real, SEED)
-    found = replace(of_twins, diversity_hu=of_seeds.diversity_hu, diversity_shape=of_seeds.diversity_shape)
+    seeds = diversity_figures(making.seeds, real, SEED)
+    found = replace(
+        in_painting_figures(making.twins, real, SEED),
+        diversity_hu=seeds["diversity_hu"],
+        diversity_shape=seeds["diversity_shape"],
+    )
     names = [each.name for each in fields(InPaintingFigures) if each.name != "refused"]
     figures: dict[str, Any] = {name: _measured(getattr(found, name)) for name in names}
-    return figures | {"missed": list(found.missed()), "refused": [*found.refused, *of_seeds.refused]}
+    return figures | {"missed": list(found.missed()), "refused": [*making.twins.refused, *making.seeds.refused]}
 
 
 def _measured(found: Measured) -> dict[str, Any]:

@@ -15,14 +15,16 @@ from rendering_measures import RIM_MM
 from rendering_sites import SIZE, WIDEST_MM
 from synthorax.metrics.borders import SEEN_REACH_MM
 from synthorax.metrics.roughness import CORE_DEPTH_MM
+from synthorax.metrics.seam import LEAST_SPHERE_MM
 from synthorax.metrics.seed_diversity import DIVERSITY_BLUR_MM
 from synthorax.studies.class_taken import NODULE_MEASURES
-from synthorax.studies.in_painting import LEAST_SEED_DIVERSITY, TEXTURE_WITHIN
+from synthorax.studies.in_painting import INNER_SEAM_WITHIN, LEAST_SEED_DIVERSITY, TEXTURE_WITHIN
 from synthorax.studies.told_apart import LEAST_BLURRED, POWER, TELLER, TOLD_APART_BLUR_VOXELS
 
 CONTROL = "real nodules, pasted"
 IN_PAINTING = {
     "seam": "seam: steps across the border, after / before",
+    "inner_seam": "the same across the worst sphere inside",
     "rank": "share of places elsewhere in the scan with smaller steps, after",
     "own_rank": "the same before",
     "diversity_hu": "diversity in HU",
@@ -66,8 +68,8 @@ def sites_lines(figures: Mapping[str, Any]) -> Iterator[str]:
     yield f"Sites: {counts}, whom no method has seen. Each has no nodule, lies in a cube of another patient than the nodule whose attributes are asked for there, and has as much dense tissue"
     yield f"around it, shell by shell, as that nodule has. Nodules are up to {WIDEST_MM:g} mm wide by LUNA16's diameter. {figures['common sites']} sites where every method made a nodule are in KID and in what is told apart."
     yield ""
-    yield f"The control is not a method: real nodules of training patients, alike in diameter and texture, are pasted into the same sites, each drawn from the {LIKE_NOISE} whose scans' noise is most like the site's. A measure holds"
-    yield "if it says of them what it says of real nodules where they grew."
+    yield f"The control is not a method: real nodules of training patients, alike in diameter and texture, are pasted into the same sites, each drawn from the {LIKE_NOISE} whose scans' noise is most like the site's. Seam, texture and"
+    yield "diversity hold if they say of them what they say of real nodules where they grew; of diversity the sites count whose two seeds drew two nodules."
 
 
 def in_painting_lines(figures: Mapping[str, Any], methods: Sequence[str] = ()) -> Iterator[str]:
@@ -77,7 +79,7 @@ def in_painting_lines(figures: Mapping[str, Any], methods: Sequence[str] = ()) -
         methods: those that are shown; all if none are named.
     """
     rows = _chosen(figures, methods)
-    yield f"Steps across the border of the edit region are averaged along it. Diversity: distance of two seeds at one site over that of two real nodules alike in diameter and texture, after a Gaussian of {DIVERSITY_BLUR_MM:g} mm, and as 1 - Dice"
+    yield f"Steps across the border of the edit region are averaged along it; so are those across spheres from {LEAST_SPHERE_MM:g} mm outside the ball asked for, where a method's own edge may lie (goal {1 + INNER_SEAM_WITHIN:g}). Diversity: distance of two seeds at one site over that of two real nodules alike in diameter and texture, after a Gaussian of {DIVERSITY_BLUR_MM:g} mm, and as 1 - Dice"
     yield f"of the masks; the goal is {LEAST_SEED_DIVERSITY:g}. Texture: roughness deeper than {CORE_DEPTH_MM:g} mm in the outline over that of the lung around it, before the edit; the goals are 1 ± {TEXTURE_WITHIN:g} against real nodules alike, and for lung that was painted anew."
     yield "Intervals of 95 % over patients."
     yield ""
@@ -137,7 +139,8 @@ def width_lines(figures: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     rows = []
     for name, one in figures["methods"].items():
-        found = one["widths"]
+        if (found := one.get("widths")) is None:
+            continue
         medians = " / ".join(f"{value:.1f}" for value in found["median asked, half-width, mask"])
         hidden = f"{found['invisible']} of {found['n']}"
         rows.append([named(name), three(found["half-width"], ".2f"), three(found["mask"], ".2f"), medians, hidden])

@@ -27,7 +27,7 @@ from synthorax.volume import Volume
 PASTED = "pasted"
 RIM_MM, FADE_MM = 1.0, 1.0
 """A nodule is pasted with this much of what is around all that its readers outlined, and fades out over this much."""
-LIKE_NOISE = 4
+LIKE_NOISE = 8
 """Of the nodules like the one wanted, one of so many is drawn whose scans' noise is most like that of the site's."""
 
 

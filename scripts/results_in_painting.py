@@ -72,20 +72,22 @@ def measure(out: Path, asked: Sequence[str], quick: bool) -> dict[str, Any]:
     for name, making in makings.items():
         figures["methods"][name]["in-painting"] = in_painting_rows(making)
         say(started, f"{name}: {figures['methods'][name]['in-painting']['missed']}")
-    rows = common_rows(list(makings.values()))
+    judged = [making for name, making in makings.items() if name != PASTED]  # the edge of what is pasted can be told
+    rows = common_rows(judged)
     pairs = Pairs.of(every, [places.jobs[i] for i in rows])
     figures["common sites"] = len(rows)
-    figures["kid"] = kid_rows(places, list(makings.values()), rows)
+    figures["kid"] = kid_rows(places, judged, rows)
     say(started, f"KID x 1000: {figures['kid']}")
-    for name, making in makings.items():
+    for making in judged:
+        name = making.name
         figures["methods"][name]["widths"] = width_rows(pairs, every, making, rows)
     readers = MalignancyReaders(store, QUICK_READERS if quick else READERS)
     figures["readers"] = {split: readers.real(split) for split in splits} | {"n": QUICK_READERS if quick else READERS}
     figures["real measures"] = real_measure_rows(places)
     say(started, f"real nodules: {figures['readers']}, {figures['real measures']}")
-    for name, making in makings.items():
-        if name != PASTED:
-            contact_sheet(pairs, making, rows, out)
+    for making in judged:
+        name = making.name
+        contact_sheet(pairs, making, rows, out)
         if "malignancy" in making.method.heeds:
             figures["methods"][name]["class"] = class_rows(making, readers)
             class_pictures(making, out)
@@ -93,7 +95,7 @@ def measure(out: Path, asked: Sequence[str], quick: bool) -> dict[str, Any]:
         if isinstance(making.method, Learned):
             figures["methods"][name]["reconstruction"] = reconstruction_rows(places, making.method)
             say(started, f"{name}, reconstruction: {figures['methods'][name]['reconstruction']}")
-    figures["told"] = told_rows(pairs, list(makings.values()), rows, 1 if quick else 2)
+    figures["told"] = told_rows(pairs, judged, rows, 1 if quick else 2)
     say(started, f"told apart: {figures['told']}")
     figures["cpu minutes"] = round(user_seconds() / 60, 1)
     with atomic_file(out / "figures.json") as file:
