@@ -37,7 +37,7 @@ LEAST_SEED_DIVERSITY = 0.7
 TEXTURE_WITHIN = 0.15
 """Goal: texture differs from real nodules', and that of lung painted anew from the scan's, by at most this share."""
 
-ROUNDING = 5e-3
+ROUNDED_SEAM = 5e-3
 """A seam that is higher by less than this part of the scan's own steps, as rounding to whole HU makes it, is none."""
 INNER_SEAM_WITHIN = 0.1
 """Goal: steps across spheres around a nodule rise by at most this share; by .06 they do around real nodules, pasted."""
@@ -112,7 +112,7 @@ class InPaintingFigures:
         A seam misses its goal where even the low end of its interval lies above it.
         """
         goals = {
-            "seam": ("at most the scan's own steps, 1", lambda found: found.low <= 1 + ROUNDING),
+            "seam": ("at most the scan's own steps, 1", lambda found: found.low <= 1 + ROUNDED_SEAM),
             "inner_seam": (f"at most {1 + INNER_SEAM_WITHIN:g} of the scan's own steps", _hidden),
             "diversity_hu": (f"at least {LEAST_SEED_DIVERSITY:g} of real pairs' distance", _diverse),
             "diversity_shape": (f"at least {LEAST_SEED_DIVERSITY:g} of real pairs' distance", _diverse),
