@@ -272,6 +272,16 @@ def test_a_judgement_is_a_probability_that_does_not_depend_on_the_others(name, m
     np.testing.assert_allclose(judge.judge(hu[:3]), found[:3], atol=1e-5)  # batches of other sizes round otherwise
 
 
+@pytest.mark.parametrize("name", entries("injects"))
+def test_a_place_where_nothing_is_lung_is_refused_and_told_of_where_it_is_wanted(name, maker_of, chest):
+    method = maker_of(name, "injects")
+    for place in ((0.0, 0.0, 0.0), chest.to_world((2.0, 2.0, 2.0)).tolist()):  # in the body, and in the air around it
+        with pytest.raises(InputError, match="expected one in the lungs"):
+            api.inject(chest, method, at_mm=place, diameter_mm=8.0)
+        made = api.inject(chest, method, at_mm=place, diameter_mm=8.0, force=True)
+        assert any("expected one in the lungs" in note for note in made.notes)
+
+
 @contextmanager
 def after(checks):
     """A signal that arrives before a loop's step of that number."""
