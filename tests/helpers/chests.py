@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from synthorax.anatomy.tissue import TissueClass
 from synthorax.volume import Volume
 
 
@@ -24,3 +25,17 @@ def small_chest(seed):
         hu[((x - side) / 0.3) ** 2 + (y / 0.55) ** 2 + (z / 0.9) ** 2 < 1] = -850
     noise = np.random.default_rng(seed).normal(0, 15, hu.shape)
     return Volume(np.rint(hu + noise).astype(np.int16), (6.0, 4.5, 4.5))
+
+
+def labels_of_two_lungs():
+    """The label map of `chest_of_two_lungs`, without its noise."""
+    ct = chest_of_two_lungs()
+    body = np.broadcast_to(_trunk(ct), ct.shape)
+    classes = np.where(body, np.where(ct.voxels < -400, TissueClass.OTHER, TissueClass.SOFT), TissueClass.OUTSIDE)
+    return Volume(classes.astype(np.uint8), ct.spacing_mm, ct.origin_mm)
+
+
+def _trunk(ct):
+    """The elliptical trunk of a chest, bool [1, y, x]."""
+    x, y, _ = np.moveaxis(ct.to_world(np.stack(np.indices((1, *ct.shape[1:])), -1)), -1, 0)
+    return (y / 110) ** 2 + (x / 160) ** 2 <= 1

@@ -16,6 +16,7 @@ from synthorax.api.shapes import FeatureTable, features, lidc_shapes, read_shape
 from synthorax.api.side_by_side import inject_each
 from synthorax.api.studies import study_baselines, study_detection, study_fidelity, study_malignancy, study_shapes
 from synthorax.api.training import train
+from synthorax.api.translating import translate, translate_store
 
 __all__ = [
     "FeatureTable",
@@ -45,6 +46,8 @@ __all__ = [
     "study_malignancy",
     "study_shapes",
     "train",
+    "translate",
+    "translate_store",
     "unpack",
     "verify",
     "write_samples",

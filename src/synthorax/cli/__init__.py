@@ -29,6 +29,7 @@ VERBS = {
     "sample": ("New nodules out of a trained model.", "sample:verb()"),
     "inject": ("Nodules put into a chest CT of yours.", "inject:verb()"),
     "erase": ("Nodules taken out of a chest CT of yours.", "erase:verb()"),
+    "translate": ("CT painted from a label map of tissues, nodules put in.", "translate:translate"),
     "study shapes": ("How good a generator of shapes is: LuNG's experiment, with the paper's figures.", "study:shapes"),
     "study baselines": ("What real patches alone give: the bars that synthesis must lift.", "study:baselines"),
     "study detection": ("Do made nodules help a detector, and which?", "study:detection"),

@@ -79,12 +79,12 @@ class Manifests:
             return Lineage(name, tells=False)
 
     def other_images(self, scans: Iterable[Path]) -> set[Path]:
-        """The images beside synthetic scans that are no scans of their own: masks, edit regions, further formats."""
+        """The images beside synthetic scans that are no scans: masks, edit regions, label maps, further formats."""
         found: set[Path] = set()
         for scan in scans:
             files = self.of(scan.parent).get("files")
             if isinstance(files, dict):
-                found |= {scan.parent / str(files[name]) for name in ("mask", "region") if name in files}
+                found |= {scan.parent / str(files[name]) for name in ("mask", "region", "labels") if name in files}
             home = scan.parent.parent
             sample = self._samples(home).get(scan)
             is_mask = scan.parent.name == MASKS and isinstance(self.of(home).get("samples"), list)

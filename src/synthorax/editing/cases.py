@@ -72,7 +72,7 @@ def begin(out: Path, wanted: Mapping[str, Any], keys: Mapping[str, str], overwri
 def is_stopped(out: Path) -> bool:
     """Whether a folder holds cases of a request that was not done to its end, so that their table is not written."""
     try:
-        return not (out / NODULE_TABLE).exists() and "cases" in read_mapping(out / CASES_REQUEST)
+        return not (out / MANIFEST).exists() and "cases" in read_mapping(out / CASES_REQUEST)
     except InputError:
         return False
 
@@ -110,8 +110,9 @@ def collected(
         lineages.append(Lineage.from_row(content["lineage"]))
         told += [f"{case_id}: {note}" for note in content["notes"]]
         kept = ("seed", "patient_id", "files", "nodules", "region_voxels")
-        entries.append({"case": case_id, **{name: content[name] for name in kept}})
-        for row in read_table(out / case_id / NODULE_TABLE):
+        entries.append({"case": case_id, **{name: content[name] for name in kept if name in content}})
+        table = out / case_id / NODULE_TABLE
+        for row in read_table(table) if table.is_file() else []:
             paths = {name: f"{case_id}/{row[name]}" for name in ("image", "mask")}
             rows.append({**row, **paths})
     if len(hashes := {lineage.model_sha256 for lineage in lineages}) > 1:
@@ -119,8 +120,9 @@ def collected(
             out, f"cases by {len(hashes)} different weights", "cases of one model; --overwrite makes them anew"
         )
     told += [f"{case_id}: left out: {why}" for case_id, why in failed.items()]
-    columns = dict.fromkeys((name for row in rows for name in row), "")
-    write_table(out / NODULE_TABLE, [{**columns, **row} for row in rows])
+    if rows:
+        columns = dict.fromkeys((name for row in rows for name in row), "")
+        write_table(out / NODULE_TABLE, [{**columns, **row} for row in rows])
     lineage = lineages[0]
     for other in lineages[1:]:
         lineage = lineage.joined(other)
@@ -138,5 +140,5 @@ def collected(
     }
     write_manifest(out / MANIFEST, manifest)
     of_cases = [f"{case_id}/{name}" for case_id in done for name in (MARK, *files_of(out / case_id))]
-    write_mark(out, sorted([NODULE_TABLE, MANIFEST, CASES_REQUEST, *of_cases]))
+    write_mark(out, sorted([*[NODULE_TABLE] * bool(rows), MANIFEST, CASES_REQUEST, *of_cases]))
     return EditedFolder(out, tuple(done), len(rows), failed, tuple(told))

@@ -21,8 +21,8 @@ from synthorax.geometry import crop
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.provenance import patient_key
 from synthorax.region import Region, paint_labels, regions_of
+from synthorax.rendering.renderer import outlined, placed
 from synthorax.rendering.shapes import SHAPED, Shape, ShapeSource
-from synthorax.rendering.solid import solid_of_mask, turned
 from synthorax.seeding import derive, generator
 from synthorax.shapes.diameter import axial_diameter_mm
 from synthorax.volume import Volume
@@ -49,6 +49,8 @@ SPREAD = 0.2
 """A nodule for which no diameter is asked is scaled by e to a power of up to this, up or down."""
 DRAWN_MM = (3.0, 30.0)
 """Diameters of such nodules."""
+GRID_MARGIN_MM = 3.0
+"""Room around a nodule on the voxels that its shape is put on."""
 PLACE_ATTEMPTS = 8
 """Shapes tried for a nodule of no stated diameter, until one is narrow enough for what is left of the lungs."""
 
@@ -228,29 +230,25 @@ def _placed(wanted: WantedNodules, i: int, placement: Placement, shapes: ShapeSo
 
 
 def _voxels(labels: Volume, place: Ball, shape: Shape, lungs: Lungs, seed: int) -> tuple[Region, float]:
-    """The voxels of a nodule, and the share of them that was lung and other tissue without a class.
+    """The voxels of a nodule about the voxel nearest to its place, and the share of them that was `OTHER` before.
 
     Raises:
-        InputError: none, as the voxels are too large.
+        InputError: none, as the lung there is too narrow.
     """
-    solid = turned(solid_of_mask(shape.mask, place.diameter_mm), generator(seed))
-    center = labels.to_voxel(place.center_mm)
-    reach = np.ceil(solid.reach_mm / np.array(labels.spacing_mm)).astype(int) + 1
-    low = np.clip(np.floor(center).astype(int) - reach, 0, None)
-    high = np.minimum(np.ceil(center).astype(int) + reach + 1, labels.shape)
-    axes = [(np.arange(a, b) - c) * s for a, b, c, s in zip(low, high, center, labels.spacing_mm, strict=True)]
-    inside = solid.at(np.stack(np.meshgrid(*axes, indexing="ij"))) <= 0
-    near = crop(labels, low.tolist(), (high - low).tolist())
-    wide = crop(labels, (low - 3).tolist(), (high - low + 6).tolist(), fill=int(TissueClass.OUTSIDE))
-    lung = dilated(lungs.mask_on(wide), MASK_WALL_MM, labels.spacing_mm)[3:-3, 3:-3, 3:-3]
-    inside &= lung & (near.voxels != TissueClass.NODULE)
+    middle = np.rint(labels.to_voxel(place.center_mm)).astype(int)
+    reach = np.ceil((place.diameter_mm + 2 * GRID_MARGIN_MM) / np.array(labels.spacing_mm)).astype(int)
+    start = (middle - reach).tolist()
+    grid = crop(labels, start, (2 * reach + 1).tolist(), fill=int(TissueClass.OUTSIDE))
+    solid = placed(shape.mask, grid, place.diameter_mm, generator(seed))
+    lung = dilated(lungs.mask_on(grid), MASK_WALL_MM, labels.spacing_mm)
+    inside = outlined(solid, grid) & lung & (grid.voxels != TissueClass.NODULE)
+    inside &= Region((0, 0, 0), np.ones(labels.shape, bool)).within(start, grid.shape)
     if not inside.any():
         where = ", ".join(f"{c:.1f}" for c in place.center_mm)
-        voxel = " x ".join(f"{s:.3g}" for s in labels.spacing_mm)
-        found = f"a nodule of {place.diameter_mm:.1f} mm at ({where}) mm without a voxel of {voxel} mm (z, y, x)"
+        found = f"a nodule of {place.diameter_mm:.1f} mm at ({where}) mm without a voxel in the lung"
         raise InputError("nodules", found, "a larger diameter, or a label map of smaller voxels")
-    share = float((near.voxels[inside] == TissueClass.OTHER).mean())
-    return Region.of(inside).moved(low.tolist()), share
+    share = float((grid.voxels[inside] == TissueClass.OTHER).mean())
+    return Region.of(inside).moved(start), share
 
 
 def _of_map(region: Region, label: int, labels: Volume) -> Nodule:
