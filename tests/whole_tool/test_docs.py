@@ -54,7 +54,10 @@ def test_every_step_of_the_page_on_exports_works(tmp_path):
     [
         "README.md",
         "CONTRIBUTING.md",
-        *(f"docs/{name}.md" for name in ("architecture", "own-data", "injection", "export", "from-pylidc")),
+        *(
+            f"docs/{name}.md"
+            for name in ("architecture", "own-data", "injection", "translation", "export", "from-pylidc")
+        ),
     ],
 )
 def test_links_within_the_project_lead_somewhere(page):

@@ -33,7 +33,7 @@ MOST_VOLUMES = 100_000
 
 
 @dataclass(frozen=True, eq=False)
-class Painted:
+class Translated:
     """A CT painted from a label map.
 
     Attributes:
@@ -68,7 +68,7 @@ def translate(
     out: str | Path | None = None,
     overwrite: bool = False,
     device: str = "cpu",
-) -> Painted:
+) -> Translated:
     """Paint a CT from a label map of tissues, with nodules put in whose masks are known to the voxel.
 
     Args:
@@ -106,7 +106,7 @@ def translate(
     lineage = painter.lineage.joined(told) if told else painter.lineage
     lineage = replace(lineage, outlines=lineage.outlines | patients | made.outlines)
     notes = (*notes, *made.notes)
-    painted = Painted(None, made.mask, made.labels, made.nodules, lineage, notes)
+    painted = Translated(None, made.mask, made.labels, made.nodules, lineage, notes)
     if out is None:
         return replace(painted, ct=job.painted(made))
     request = {**_told(wanted), "codes": as_told(codes), "shapes": as_told(shapes)}
