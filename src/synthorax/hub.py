@@ -87,7 +87,8 @@ def find(
     if maker is None or maker.roles.isdisjoint(roles):
         found = " and ".join(sorted(maker.roles)) if maker else "makes no voxels"
         expected = f"one that {' or '.join(roles)}: {who(roles)}"
-        raise InputError(what if isinstance(what, str | Path) else "maker", f"a system that {found}", expected)
+        named = what.system.name if isinstance(what, Model) else getattr(maker, "name", "maker")
+        raise InputError(what if isinstance(what, str | Path) else named, f"a system that {found}", expected)
     return maker
 
 
