@@ -148,16 +148,20 @@ class FlowRows:
     @property
     def of_nodules(self) -> Tensor:
         """Encoded attributes of each nodule once, by the first of its views, [nodules, a]."""
-        nodules = [place.nodule for place in self.patches.places]
-        first = [i for i, own in enumerate(nodules) if own is not None and (i == 0 or own is not nodules[i - 1])]
-        return self.attributes[first]
+        return self.attributes[self._first_views]
 
     def shown(self) -> dict[str, Tensor]:
-        """The first patches as they are, with all that is known of them, for the preview."""
-        batch = self.patches.rows(range(min(PREVIEWED, len(self.patches))))
+        """The first nodules as they are, with all that is known of them, for the preview."""
+        batch = self.patches.rows(self._first_views[:PREVIEWED])
         n = len(batch["ct"])
         no = torch.zeros(n, dtype=torch.bool)
         return self._with_told(batch, no, ~no, no[:, None])
+
+    @property
+    def _first_views(self) -> list[int]:
+        """For each nodule the row of the first of its views, which follow each other."""
+        nodules = [place.nodule for place in self.patches.places]
+        return [i for i, own in enumerate(nodules) if own is not None and (i == 0 or own is not nodules[i - 1])]
 
     def _with_told(
         self, batch: dict[str, Tensor], nothing: Tensor, outlined: Tensor, withheld: Tensor
