@@ -135,7 +135,7 @@ class Learned:
         diameter = edit.diameter_mm
         if not self._shows(diameter):
             raise InputError("diameter", f"{diameter:g} mm", f"at most {self._widest_mm():.3g} mm with {self.name}")
-        size_mm = self._spec.of_nodule(diameter).size_mm
+        size_mm = self.view_of(edit).size_mm
         radius = min(EDITED_DIAMETERS * diameter + EDITED_MARGIN_MM, min(size_mm) / 2)
         return max(max(size_mm) / 2, radius + CONTEXT_MM), radius
 
@@ -154,6 +154,10 @@ class Learned:
             InputError: a nodule that is to be made narrower than a voxel of its patch is thick.
         """
         return [self._fitted(*one) for one in zip(patches, regions, edits, seeds, strict=True)]
+
+    def view_of(self, edit: Edit) -> PatchSpec:
+        """The grid in which an edit is done: that of its nodule's diameter, unless a method has reasons of its own."""
+        return self._spec.of_nodule(edit.diameter_mm)
 
     def _shows(self, diameter_mm: float) -> bool:
         """Whether the grid shows a nodule and the ball that is filled for it whole."""
@@ -192,7 +196,7 @@ class Learned:
     def _known_mask(self, patch: Volume, region: NDArray[np.bool_], edit: Edit, seed: int) -> NDArray[np.bool_]:
         """The mask on the patch's voxels [z, y, x] that a nodule will have."""
         assert self._outline is not None
-        spec = self._spec.of_nodule(edit.diameter_mm)
+        spec = self.view_of(edit)
         grid = _grid(patch, spec.size, spec.spacing_mm)
         allowed = _mask_onto(region, patch, grid)
         return _mask_onto(self._outline(allowed, edit, seed) & allowed, grid, patch)
@@ -207,7 +211,7 @@ class Learned:
         Raises:
             InputError: an in-painter whose result is not finite, or not of its grid.
         """
-        spec = self._spec.of_nodule(edit.diameter_mm)
+        spec = self.view_of(edit)
         grid = _grid(patch, spec.size, spec.spacing_mm)
         hu = _reaching(replace(patch, voxels=patch.voxels.astype(np.float32)), grid)
         grid = resample_like(hu, grid, fill=AIR_HU)  # as it is read for training

@@ -224,6 +224,14 @@ def test_an_erasure_has_no_mask_and_reaches_over_the_whole_nodule_even_where_it_
     assert changed[wide].mean() > 0.9
 
 
+def test_lung_is_drawn_on_small_voxels_where_a_nodule_as_wide_has_larger_ones():
+    method = awake(config=PRESETS["compact"]).maker(Lineage("flow"))
+    wide, widest = (NoduleAttributes(mm) for mm in (16.0, 20.0))
+    assert method.view_of(Edit("inject", wide)).spacing_mm[0] == pytest.approx(4 / 3)
+    assert method.view_of(Edit("erase", wide)).spacing_mm == MM
+    assert method.view_of(Edit("erase", widest)).spacing_mm[0] == pytest.approx(5 / 3)
+
+
 def test_a_sample_without_a_diameter_has_that_of_a_training_nodule():
     maker = awake().maker(Lineage("flow"))
     made = Samples.joined(maker.sample([(NoduleAttributes(),)] * 6, 0))

@@ -109,7 +109,7 @@ class FlowMaker(Learned, Generator):
 
     def _painted(self, hu: NDArray[np.float32], region: NDArray[np.bool_], edit: Edit, seed: int) -> GridFill:
         """Draw the ball of an edit in the middle of a patch of HU [z, y, x]."""
-        spec, ball = self._config.view.of_nodule(edit.diameter_mm), self._ball(region, edit.diameter_mm)
+        spec, ball = self.view_of(edit), self._ball(region, edit)
         if edit.kind == "erase":
             if edit.mask is not None:
                 ball |= _widened(edit.mask, spec) & region
@@ -119,15 +119,25 @@ class FlowMaker(Learned, Generator):
         wish = self._wish(edit.nodule, self._told(region, edit, seed))
         return GridFill(self._drawn(hu, ball, wish, spec, seed), wish.outline, wish.told, wish.origin, wish.notes)
 
-    def _ball(self, region: NDArray[np.bool_], diameter_mm: float) -> NDArray[np.bool_]:
-        """The part of a region [z, y, x] that is drawn for a nodule."""
-        spec = self._config.view.of_nodule(diameter_mm)
-        ball: NDArray[np.bool_] = (2 * spec.distances_mm() <= self._config.ball_mm(diameter_mm, spec)) & region
+    def view_of(self, edit: Edit) -> PatchSpec:
+        """The grid in which an edit is done; lung is drawn on the smallest voxels if they show the ball.
+
+        Stores of cubes have no larger patches without a nodule to learn from.
+        """
+        least = self._config.least_ball_mm(edit.diameter_mm, self.spec)
+        if edit.kind == "erase" and least >= edit.diameter_mm + 2 * self._config.least_margin_mm:
+            return self.spec
+        return super().view_of(edit)
+
+    def _ball(self, region: NDArray[np.bool_], edit: Edit) -> NDArray[np.bool_]:
+        """The part of a region [z, y, x] that is drawn for an edit."""
+        spec = self.view_of(edit)
+        ball: NDArray[np.bool_] = (2 * spec.distances_mm() <= self._config.ball_mm(edit.diameter_mm, spec)) & region
         return ball
 
     def _told(self, region: NDArray[np.bool_], edit: Edit, seed: int) -> ToldShape:
         """The outline that the network is told of a nodule, by a seed where none is given."""
-        spec, ball = self._config.view.of_nodule(edit.diameter_mm), self._ball(region, edit.diameter_mm)
+        spec, ball = self.view_of(edit), self._ball(region, edit)
         if edit.mask is not None:
             return told_mask(edit.mask, spec, ball)
         return told_shape(self._shapes, edit.nodule, spec, ball, seed)
