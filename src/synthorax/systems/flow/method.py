@@ -1,9 +1,8 @@
-"""The flow as a maker: it draws nodules into patches of a scan, draws lung over them, and makes patches of CT."""
+"""The flow as a method: it draws nodules into patches of a scan, and lung over nodules."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,23 +15,21 @@ from synthorax.annotations.lidc_table import lidc_patients
 from synthorax.editing.learned import GridFill, Learned
 from synthorax.editing.told_shapes import ToldShape, told_mask, told_shape
 from synthorax.errors import InputError
-from synthorax.makers import Asked, Edit, Filled, Generator, Lineage, Options, Role, Samples, check_heeds, options_of
-from synthorax.nn.conditions import completed, decoded, encoded
-from synthorax.nodule import Nodule, NoduleAttributes, check_attributes
+from synthorax.makers import Edit, Filled, Lineage, Role
+from synthorax.nn.conditions import decoded, encoded
+from synthorax.nodule import NoduleAttributes, check_attributes
 from synthorax.patch import PatchSpec
 from synthorax.provenance import patient_key
 from synthorax.rendering.maker import shape_source
 from synthorax.rendering.shapes import ShapeSource
-from synthorax.seeding import derive, generator
-from synthorax.shapes.diameter import as_measured, axial_diameter_mm
+from synthorax.seeding import generator
+from synthorax.shapes.diameter import axial_diameter_mm
 from synthorax.systems.flow.conditions import HAS_NODULE, HAS_NONE, flow_conditions, nothing_told
 from synthorax.systems.flow.config import FlowOptions
 from synthorax.systems.flow.system import Flow, Gaps
-from synthorax.training.precision import of_sampling
+from synthorax.training.precision import Automatic, of_sampling
 from synthorax.volume import Volume
 
-DRAWN_AT_ONCE = 8
-"""Patches made at once; the last part is padded, so that a patch does not depend on its company."""
 ROUNDED = 1e-3
 """Attributes may lie beyond the range by what rounding makes."""
 ERASED_MARGIN_MM = 2.0
@@ -54,41 +51,36 @@ class Wish(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-class FlowMaker(Learned, Generator):
-    """A `Method` and a `Generator` around a trained flow.
+class FlowMethod(Learned):
+    """A `Method` around a trained flow.
+
+    Attributes:
+        spec: grid and HU window of patches around small nodules.
+        learned_healthy: whether it can draw lung without a nodule.
+        range_of: the least and greatest value of each attribute that the training nodules had.
 
     Args:
-        options: of edits; those of samples come with each call.
+        roles: beside injecting, and erasing where it can.
     """
 
-    def __init__(self, system: Flow, lineage: Lineage, options: Options | None = None) -> None:
+    def __init__(self, system: Flow, lineage: Lineage, options: FlowOptions, roles: frozenset[Role]) -> None:
         config = system.config
-        self._system, self._config, self.spec = system, config, config.patch
-        self._options = options_of(options, FlowOptions, system.name)
-        self._of_training = system.facts["attributes"]
-        known = ~self._of_training.isnan().all(0)
-        self._heard = [name for name, is_known in zip(config.shown, known.tolist(), strict=True) if is_known]
-        self._shapes = self._shapes_of(self._options, lineage)
-        self.makes_empty = system.learned_healthy
-        roles: list[Role] = ["injects"]
-        roles += ["erases"] if self.makes_empty else []
-        roles += ["makes patches"] if config.whole else []
+        self.system, self._config, self.spec, self._options = system, config, config.patch, options
+        self.learned_healthy = system.learned_healthy
+        self.range_of = _ranges(system.facts["attributes"], config.shown)
+        self._shapes = shapes_of(options, lineage)
+        edits: frozenset[Role] = frozenset({"injects", "erases"} if self.learned_healthy else {"injects"})
         super().__init__(
             self._painted,
             config.view,
             name=system.name,
             lineage=lineage.joined(self._shapes.lineage),
-            heeds=frozenset({"diameter_mm", *self._heard, *self._shapes.heeds}),
-            roles=frozenset(roles),
+            heeds=frozenset({"diameter_mm", *self.range_of, *self._shapes.heeds}),
+            roles=roles | edits,
             keeps_noise=True,
             ball_mm=config.ball_mm,
             outline=self._told_outline,
         )
-
-    def _shapes_of(self, options: FlowOptions, lineage: Lineage) -> ShapeSource:
-        """Where outlines come from: if nothing else is asked for, from LIDC's readers of the training patients."""
-        own = [patient for patient in lidc_patients() if patient_key(patient) in lineage.seen]
-        return shape_source(options.shapes, own or None)
 
     def fill_many(
         self,
@@ -104,7 +96,7 @@ class FlowMaker(Learned, Generator):
         """
         for edit in edits:
             if edit.kind == "inject":
-                self._check(edit.nodule)
+                self.check(edit.nodule)
         return super().fill_many(patches, regions, edits, seeds)
 
     def _painted(self, hu: NDArray[np.float32], region: NDArray[np.bool_], edit: Edit, seed: int) -> GridFill:
@@ -116,7 +108,7 @@ class FlowMaker(Learned, Generator):
             return GridFill(self._drawn(hu, ball, None, spec, seed))
         if edit.mask is not None:
             self._check_mask(edit, spec)
-        wish = self._wish(edit.nodule, self._told(region, edit, seed))
+        wish = self.wish(edit.nodule, self._told(region, edit, seed))
         return GridFill(self._drawn(hu, ball, wish, spec, seed), wish.outline, wish.told, wish.origin, wish.notes)
 
     def view_of(self, edit: Edit) -> PatchSpec:
@@ -163,10 +155,10 @@ class FlowMaker(Learned, Generator):
         self, hu: NDArray[np.float32], ball: NDArray[np.bool_], wish: Wish | None, spec: PatchSpec, seed: int
     ) -> NDArray[np.float32]:
         """HU [z, y, x] with the ball drawn anew, with a nodule or without one."""
-        made = self._unit([spec.to_unit(hu)], [ball], [wish], [seed], spec, self._options)[0]
+        made = self.drawn([spec.to_unit(hu)], [ball], [wish], [seed], spec, self._options)[0]
         return np.where(ball, spec.to_hu(made), hu)
 
-    def _unit(
+    def drawn(
         self,
         patches: Sequence[NDArray[np.float32]],
         balls: Sequence[NDArray[np.bool_]],
@@ -191,16 +183,23 @@ class FlowMaker(Learned, Generator):
             nothing_told(scale, len(self._config.shown)),
         )
         noises = [generator(seed, "flow noise").standard_normal(size, np.float32) for seed in seeds]
-        precision = of_sampling(options.precision, self._config.precision, self._system.device.type)
-        made = self._system.drawn_in(asked, _stacked(noises), options, precision)
+        made = self.system.drawn_in(asked, _stacked(noises), options, self.precision(options))
         return made[:, 0].numpy()
 
-    def _wish(self, asked: NoduleAttributes, found: ToldShape) -> Wish:
-        """What the network is told of a nodule: its outline, and where nothing is asked for, the outlined nodule's."""
-        own = {name: value for name, value in found.shape.attributes.given().items() if name in self._heard}
+    def precision(self, options: FlowOptions) -> Automatic:
+        """The arithmetic in which the network draws here."""
+        return of_sampling(options.precision, self._config.precision, self.system.device.type)
+
+    def wish(self, asked: NoduleAttributes, found: ToldShape) -> Wish:
+        """Return what the network is told of a nodule: its outline, and what is known of the outlined nodule too.
+
+        What is known lies within what the training nodules had.
+        """
+        known = found.shape.attributes.given()
+        own = {name: float(np.clip(known[name], *ends)) for name, ends in self.range_of.items() if name in known}
         return Wish(NoduleAttributes(**own | asked.given()), found.mask, found.shape.origin, found.notes)
 
-    def _check(self, asked: NoduleAttributes) -> None:
+    def check(self, asked: NoduleAttributes) -> None:
         """Refuse attributes beyond those of the training nodules.
 
         Raises:
@@ -208,94 +207,28 @@ class FlowMaker(Learned, Generator):
         """
         check_attributes(asked)
         for name, value in asked.given().items():
-            if name not in self._heard:
-                continue
-            column = self._of_training[:, self._config.shown.index(name)]
-            ends = torch.stack([column.nan_to_num(torch.inf).amin(), column.nan_to_num(-torch.inf).amax()])
-            low, high = decoded(ends[:, None], [name])[:, 0].tolist()
+            low, high = self.range_of.get(name, (-np.inf, np.inf))
             if not low - ROUNDED <= value <= high + ROUNDED:
                 unit = " mm" if name == "diameter_mm" else ""
                 expected = f"{low:.3g} to {high:.3g}{unit}, as the training nodules of {self.name} have"
                 raise InputError(name, f"{value:g}{unit}", expected)
 
-    def sample(self, asked: Sequence[Asked], seed: int, options: Options | None = None) -> Iterator[Samples]:
-        """Make patches out of noise alone, `DRAWN_AT_ONCE` in a part; each depends on its own number alone.
 
-        Where no diameter is asked for, that of a training nodule like the one asked for is taken.
+def shapes_of(options: FlowOptions, lineage: Lineage) -> ShapeSource:
+    """Return where outlines come from: if nothing else is asked for, from LIDC's readers of the training patients."""
+    own = [patient for patient in lidc_patients() if patient_key(patient) in lineage.seen]
+    return shape_source(options.shapes, own or None)
 
-        Raises:
-            InputError: several nodules in a patch, none of a model that learned no patch without one, attributes that
-                it does not heed or beyond those of its training nodules, or a nodule that the patch does not show.
-        """
-        chosen = options_of(options, FlowOptions, self.name)
-        if not asked:
-            raise InputError("number of samples", "0", "1 or more")
-        for one in set(asked):
-            if len(one) > 1:
-                raise InputError("nodules of a sample", str(len(one)), f"at most 1, in a patch of {self.name}")
-            if not one and not self.makes_empty:
-                raise InputError("model", "one that learned no patches without a nodule", "patches with a nodule")
-            check_heeds(self, one)
-            for nodule in one:
-                self._check(nodule)
-                if (nodule.diameter_mm or 0) > self.spec.widest_mm:
-                    expected = f"at most {self.spec.widest_mm:g} mm in a patch of {self.name}"
-                    raise InputError("diameter_mm", f"{nodule.diameter_mm:g} mm", expected)
-        shapes = self._shapes if options is None else self._shapes_of(chosen, self.lineage)
-        return self._parts(asked, seed, chosen, shapes)
 
-    def _parts(self, asked: Sequence[Asked], seed: int, options: FlowOptions, shapes: ShapeSource) -> Iterator[Samples]:
-        spec = self.spec
-        for start in range(0, len(asked), DRAWN_AT_ONCE):
-            index = list(range(start, min(start + DRAWN_AT_ONCE, len(asked))))
-            padded = index + index[-1:] * (DRAWN_AT_ONCE - len(index))
-            seeds = [derive(seed, "sample", i) for i in padded]
-            each = [asked[i] for i in padded]
-            wishes = [self._of_sample(one, own, shapes) for one, own in zip(each, seeds, strict=True)]
-            empty, everywhere = np.zeros(spec.size, np.float32), np.ones(spec.size, bool)
-            n = len(padded)
-            unit = self._unit([empty] * n, [everywhere] * n, wishes, seeds, spec, options)[: len(index)]
-            yield self._samples(unit, index, each[: len(index)], wishes[: len(index)])
-
-    def _of_sample(self, asked: Asked, seed: int, shapes: ShapeSource) -> Wish | None:
-        """What the network is told of the nodule of a sample; None of one without a nodule."""
-        if not asked:
-            return None
-        (nodule,) = asked
-        if nodule.diameter_mm is None:  # that of a training nodule alike, no wider than the patch shows
-            random, shown = generator(seed, "diameter"), self._config.shown
-            whole = completed(self._of_training, encoded([nodule], shown)[0], random)
-            mm = float(decoded(whole[None], shown)[0, shown.index("diameter_mm")])
-            nodule = replace(nodule, diameter_mm=min(mm, self.spec.widest_mm))
-        return self._wish(nodule, told_shape(shapes, nodule, self.spec, np.ones(self.spec.size, bool), seed))
-
-    def _samples(
-        self,
-        unit: NDArray[np.float32],
-        index: Sequence[int],
-        asked: Sequence[Asked],
-        wishes: Sequence[Wish | None],
-    ) -> Samples:
-        spec = self.spec
-        masks = [np.zeros(spec.size, bool) if wish is None else wish.outline for wish in wishes]
-
-        def nodules(wish: Wish | None) -> tuple[Nodule, ...]:
-            if wish is None:
-                return ()
-            return (as_measured(Nodule("01", spec.middle_mm, wish.told), wish.outline, spec.spacing_mm),)
-
-        return Samples(
-            {"ct": spec.to_int16(unit), "mask": np.stack(masks).astype(np.uint8)},
-            np.array(index),
-            tuple(asked),
-            tuple(map(nodules, wishes)),
-            tuple({"outline": patient_key(wish.origin)} if wish and wish.origin else {} for wish in wishes),
-            spec,
-            self.lineage,
-            tuple(dict.fromkeys(note for wish in wishes if wish for note in wish.notes)),
-            len(index),
-            {"sample_batch": DRAWN_AT_ONCE},
-        )
+def _ranges(known: Tensor, names: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """The least and the greatest value of each attribute in a table of encoded ones; none of unknown attributes."""
+    found = {}
+    for name, column in zip(names, known.unbind(1), strict=True):
+        values = column[~column.isnan()]
+        if len(values):
+            low, high = decoded(torch.stack([values.amin(), values.amax()])[:, None], [name])[:, 0].tolist()
+            found[name] = (low, high)
+    return found
 
 
 def _stacked(patches: Sequence[NDArray]) -> Tensor:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from synthorax.makers import Lineage, Options
-    from synthorax.systems.flow.method import FlowMaker
+    from synthorax.systems.flow.maker import FlowMaker
 
 USUAL_HU, SPREAD_HU = -600.0, 350.0
 """Mean and standard deviation of the HU within 9 mm of LUNA16's nodules; they become 0 and 1 for the flow."""
@@ -105,12 +105,12 @@ class Flow(TrainedSystem):
         return model
 
     def maker(self, lineage: Lineage) -> FlowMaker:
-        from synthorax.systems.flow.method import FlowMaker
+        from synthorax.systems.flow.maker import FlowMaker
 
         return FlowMaker(self, lineage)
 
     def editor(self, lineage: Lineage, options: Options) -> FlowMaker:
-        from synthorax.systems.flow.method import FlowMaker
+        from synthorax.systems.flow.maker import FlowMaker
 
         return FlowMaker(self, lineage, options)
 
