@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,6 +21,7 @@ from scipy.ndimage import gaussian_filter, zoom
 
 from synthorax.anatomy.tissue import TissueClass
 from synthorax.shapes.mesh import surface
+from synthorax.volume import Volume
 
 REAL, SYNTHETIC = "#3b6ea5", "#d9822b"
 """Real is blue and synthetic is orange in every picture."""
@@ -195,6 +196,35 @@ def tissue_slices(
     names = [own.name.lower() for own in CLASS_COLOURS]
     figure.legend(handles, names, loc="lower center", ncols=len(names), fontsize=7, frameon=False, handlelength=1)
     figure.tight_layout(rect=(0, 0.25 / figure.get_figheight(), 1, 1), pad=0.4)
+    return figure
+
+
+def chest_planes(
+    scans: Sequence[Volume],
+    colour: str,
+    *,
+    captions: Sequence[str] = (),
+    window_hu: tuple[float, float] = DISPLAY_WINDOW_HU,
+) -> Figure:
+    """The middle axial, coronal and sagittal plane of each scan, a column a scan, in millimetres.
+
+    Args:
+        colour: of the captions, such as `REAL` or `SYNTHETIC`.
+        captions: of the columns.
+    """
+    figure = Figure(figsize=(2.2 * len(scans), 6.4), dpi=DPI, facecolor=PAPER)
+    grid = figure.subplots(3, len(scans), squeeze=False)
+    low, high = window_hu
+    for column, scan in enumerate(scans):
+        for axis, axes in enumerate(grid[:, column]):
+            plane = scan.voxels.take(scan.shape[axis] // 2, axis)
+            rows, columns = (spacing for i, spacing in enumerate(scan.spacing_mm) if i != axis)
+            origin: Literal["upper", "lower"] = "lower" if axis else "upper"  # heads are up, faces in front
+            axes.imshow(plane, cmap="gray", vmin=low, vmax=high, aspect=rows / columns, origin=origin)
+            axes.set_axis_off()
+        if captions:
+            grid[0, column].set_title(captions[column], fontsize=7.5, color=colour)
+    figure.subplots_adjust(0.01, 0.01, 0.99, 0.96 if captions else 0.99, 0.03, 0.03)
     return figure
 
 

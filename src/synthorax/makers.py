@@ -1,8 +1,9 @@
 """The contract of everything that makes voxels: a maker, its samples and its edits. No torch here.
 
-A system implements one or more roles. A `Generator` makes samples from nothing, a `Method` edits a patch of a scan, a
-`Painter` paints CT from label maps of tissues, a `Judge` says how sure it is that patches hold a nodule. The verbs, the
-studies and the editing of scans know these types alone, and never which system stands behind them.
+A system implements one or more roles. A `Generator` makes samples from nothing, a `Streams` whole scans slab by slab, a
+`Method` edits a patch of a scan, a `Painter` paints CT from label maps of tissues, a `Judge` says how sure it is that
+patches hold a nodule. The verbs, the studies and the editing of scans know these types alone, and never which system
+stands behind them.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.patch import PatchSpec
 from synthorax.volume import Volume
 
-Role = Literal["makes shapes", "makes patches", "injects", "erases", "paints", "judges"]
-"""What a maker can do: the first two are a `Generator`'s, the next two a `Method`'s, then a `Painter`'s and a
-`Judge`'s."""
+Role = Literal["makes shapes", "makes patches", "makes scans", "injects", "erases", "paints", "judges"]
+"""What a maker can do. The first two are roles of a `Generator`, the third of a `Streams`, then two of a `Method`, one of
+a `Painter` and one of a `Judge`."""
 EditKind = Literal["inject", "erase"]
 Array = Literal["ct", "mask", "occupancy"]
 Asked = tuple[NoduleAttributes, ...]
@@ -305,6 +306,82 @@ class Generator(Maker, Protocol):
         raise InputError("selection", f"{self.name}, which selects nothing", "a maker that selects its samples")
 
 
+@dataclass(frozen=True, eq=False)
+class ScanStream:
+    """A scan that is made slab by slab, while its slabs are asked for.
+
+    Attributes:
+        shape: voxels (z, y, x) of the whole scan.
+        spacing_mm: of its voxels (z, y, x).
+        slabs: HU, int16 [n, y, x], of neighbouring axial slices, from the feet up; together the whole scan, once.
+        details: whatever else the manifest tells of the scan, as JSON can hold it.
+        arithmetic: what has to be the same to make the same bits again, such as the slices computed at once.
+        notes: what came out otherwise than it was asked for.
+    """
+
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+    slabs: Iterator[NDArray[np.int16]]
+    details: Mapping[str, Any] = field(default_factory=dict)
+    arithmetic: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def grid(self) -> Volume:
+        """The geometry of the scan; its voxels are 0 and take no memory."""
+        return Volume(np.broadcast_to(np.int16(0), self.shape), self.spacing_mm)
+
+    def checked(self) -> Iterator[NDArray[np.int16]]:
+        """Give the slabs, and see that they are what was said.
+
+        Raises:
+            InputError: slabs of other voxels, or fewer or more slices than the scan has.
+        """
+        z, y, x = self.shape
+        made = 0
+        for slab in self.slabs:
+            made += len(slab)
+            if slab.dtype != np.int16 or slab.shape[1:] != (y, x) or made > z:
+                raise InputError("slab", f"{slab.dtype} {slab.shape}", f"int16 slices of {y} x {x}, {z} in all")
+            yield slab
+        if made != z:
+            raise InputError("scan", f"{made} slices", f"{z}")
+
+    def whole(self) -> Volume:
+        """Make the scan in memory.
+
+        Raises:
+            InputError: as `checked`.
+        """
+        voxels = np.empty(self.shape, np.int16)
+        made = 0
+        for slab in self.checked():
+            voxels[made : made + len(slab)] = slab
+            made += len(slab)
+        return replace(self.grid(), voxels=voxels)
+
+
+class Streams(Maker, Protocol):
+    """Makes whole scans slab by slab, in memory that does not follow their depth.
+
+    Attributes:
+        nodules_known: `all` where it is known that its scans have no nodule, such as those of a model whose training
+            scans had none; `none-known` where they may have some.
+    """
+
+    nodules_known: Literal["all", "none-known"]
+
+    def scan(self, index: int, seed: int, options: Options | None = None) -> ScanStream:
+        """Begin the scan of a number in a seed, which depends on both and on `options` alone.
+
+        Args:
+            options: of the system's own class; its defaults if not given.
+
+        Raises:
+            InputError: options that do not fit; at the call, before the first slab.
+        """
+        ...
+
+
 class Method(Maker, Protocol):
     """Edits patches of CT: puts a nodule in, takes one out, or both, as its roles say."""
 
@@ -399,6 +476,7 @@ _PAINTER = ("spec", "largest", "overlap", "context", "codes", "paint")
 PARTS: Mapping[Role, tuple[str, ...]] = {
     "makes shapes": _GENERATOR,
     "makes patches": _GENERATOR,
+    "makes scans": ("nodules_known", "scan"),
     "injects": _METHOD,
     "erases": _METHOD,
     "paints": _PAINTER,

@@ -192,6 +192,20 @@ BUILT_IN = (
         "Pix2Pix and CycleGAN: label maps of tissues, nodules in them, painted as CT.",
     ),
     Entry(
+        "ct-sgan",
+        "synthorax.systems.ct_sgan",
+        frozenset({"makes scans"}),
+        "store",
+        "CT-SGAN: whole chest CT, made slab by slab, of any depth.",
+    ),
+    Entry(
+        "volume-gan",
+        "synthorax.systems.volume_gan",
+        frozenset({"makes scans"}),
+        "store",
+        "A vanilla 3D GAN of whole chests, with which CT-SGAN is compared.",
+    ),
+    Entry(
         "features",
         "synthorax.tasks.features",
         frozenset(),

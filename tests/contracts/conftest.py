@@ -23,8 +23,13 @@ from tests.helpers.stores import labelled
 from tests.helpers.systems import OTHERS, ROLES
 
 HERE = Path(__file__).parent
-SETTINGS = {"ac-wgan": {"segmenter_steps": 2}}
-"""Settings beside the smallest preset: two steps for masks, without which no sample can be injected."""
+SETTINGS = {
+    "ac-wgan": {"segmenter_steps": 2},
+    "ct-sgan": {"region": "cube"},
+    "volume-gan": {"region": "cube"},
+}
+"""Settings beside the smallest preset: two steps for masks, without which no sample can be injected; makers of scans
+learn from cubes, as there is no whole scan."""
 
 
 @pytest.fixture(scope="module")

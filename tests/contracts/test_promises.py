@@ -14,7 +14,7 @@ from synthorax import api, hub
 from synthorax.editing.painting import painted_slabs
 from synthorax.errors import InputError, Stopped
 from synthorax.io.images import write_image
-from synthorax.makers import PARTS, Edit, Samples, check_maker, fill
+from synthorax.makers import PARTS, Edit, Options, Samples, check_maker, fill
 from synthorax.nodule import NoduleAttributes
 from synthorax.patch import PatchSpec
 from synthorax.provenance import SEEN_BEFORE, patient_key
@@ -164,6 +164,35 @@ def test_an_attribute_that_a_maker_does_not_heed_is_refused_before_anything_is_m
 def test_a_patch_without_a_nodule_is_made_or_refused_as_the_maker_says(name, generator):
     maker = generator(name)
     assert takes(maker, ()) == maker.makes_empty
+
+
+@pytest.mark.parametrize("name", entries("makes scans"))
+def test_a_scan_of_a_number_in_a_seed_is_the_same_whenever_it_is_made(name, maker_of):
+    maker = maker_of(name, "makes scans")
+    scans = [maker.scan(index, seed).whole() for index, seed in ((3, 5), (0, 5), (3, 5), (3, 6))]
+    assert np.array_equal(scans[0].voxels, scans[2].voxels)
+    assert scans[0].spacing_mm == scans[2].spacing_mm
+    for other in (1, 3):
+        assert not np.array_equal(scans[0].voxels, scans[other].voxels)
+
+
+@pytest.mark.parametrize("name", entries("makes scans"))
+def test_a_scan_is_what_its_stream_said(name, maker_of):
+    stream = maker_of(name, "makes scans").scan(1, 2)
+    assert len(stream.shape) == 3
+    assert min(stream.spacing_mm) > 0
+    slabs = list(stream.checked())
+    assert sum(map(len, slabs)) == stream.shape[0]
+    assert json.loads(json.dumps([stream.details, stream.arithmetic], allow_nan=False))
+
+
+@pytest.mark.parametrize("name", entries("makes scans"))
+def test_options_of_another_system_are_refused_before_a_scan_is_begun(name, maker_of):
+    class Others(Options):
+        pass
+
+    with pytest.raises(InputError, match="options"):
+        maker_of(name, "makes scans").scan(0, 0, Others())
 
 
 @pytest.mark.parametrize(("name", "role"), EDITORS)
@@ -331,6 +360,9 @@ def test_a_model_that_is_read_back_has_the_same_weights_and_makes_the_same(name,
     found = again.system.weights()
     assert found.keys() == weights.keys()
     assert all(found[key].numpy().tobytes() == weights[key].numpy().tobytes() for key in weights)
+    if "makes scans" in entry.roles:
+        one, other = (each.maker().scan(0, 1).whole() for each in (model, again))
+        assert np.array_equal(one.voxels, other.voxels)
     if entry.roles & GENERATORS:
         one, other = (made(each.maker(), wanted(each.maker(), 3)) for each in (model, again))
         assert alike(one, other)
@@ -346,13 +378,17 @@ def test_a_model_knows_the_patients_it_was_trained_on(name, run_of, data):
     assert lineage.seen == frozenset(map(patient_key, [*trained, *patients.get(SEEN_BEFORE, [])]))
 
 
-def check_survives(lineage, outlines, folder, train, place):
-    """What a maker knows is known to a store of what it made, and to a model that is trained on the store."""
+def check_survives(lineage, outlines, folder, train, place, by="toy"):
+    """What a maker knows is known to a store of what it made, and to a model that is trained on the store.
+
+    Args:
+        by: the system of that model.
+    """
     store = api.prepare("patches", folder, place / "store", split=(1, 0, 0), workers=1)
     for case in store.cases:
         assert (case.lineage.name, case.lineage.model_sha256) == (lineage.name, lineage.model_sha256)
         assert (case.lineage.seen, case.lineage.outlines) == (lineage.seen, outlines)
-    train("toy", place / "run", store.path)
+    train(by, place / "run", store.path)
     assert hub.load(place / "run").lineage.seen >= lineage.seen | outlines
 
 
@@ -363,6 +399,14 @@ def test_whom_a_maker_of_patches_knows_is_known_to_what_is_trained_on_them(name,
     samples = maker.sample([wanted(maker, 1)[0]] * 3, 4)
     api.write_samples(tmp_path / "samples", samples, seed=4)
     check_survives(maker.lineage, maker.lineage.outlines, tmp_path / "samples", train, tmp_path)
+
+
+@pytest.mark.parametrize("name", entries("makes scans"))
+def test_whom_a_maker_of_scans_knows_is_known_to_what_is_trained_on_them(name, maker_of, train, tmp_path):
+    maker = maker_of(name, "makes scans")
+    assert maker.lineage.seen
+    api.sample_scans(maker, 2, tmp_path / "scans", seed=4)
+    check_survives(maker.lineage, frozenset(), tmp_path / "scans", train, tmp_path, by=name)
 
 
 @pytest.mark.parametrize("name", entries("injects"))

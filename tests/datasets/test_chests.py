@@ -7,7 +7,8 @@ import torch
 from synthorax.anatomy.lungs import find_lungs
 from synthorax.datasets import chests as module
 from synthorax.datasets.case import Case
-from synthorax.datasets.chests import LUNG_BOX_MARGIN_MM, ChestGrid, read_chests, slices_of
+from synthorax.datasets.chest_grid import ChestGrid
+from synthorax.datasets.chests import LUNG_BOX_MARGIN_MM, read_chests, slices_of
 from synthorax.errors import InputError
 from synthorax.geometry import resized_box
 from synthorax.makers import Filled, Lineage
@@ -121,8 +122,8 @@ def test_nodules_are_taken_out_in_the_scans_own_voxels_or_told_to_stay(read, cap
     left = read(scan("a", nodule=True), grid=ChestGrid((32, 32, 32)))
     assert left.voxels.max() > 300
     assert not left.without_nodules
-    assert "1 nodules of 1 chests stay in them, as no eraser was given" in capsys.readouterr().err
-    erased = read(scan("a", nodule=True), grid=ChestGrid((32, 32, 32)), eraser=Flattener())
+    assert "1 nodules of 1 chests stay in them, as they were not erased" in capsys.readouterr().err
+    erased = read(scan("a", nodule=True), grid=ChestGrid((32, 32, 32)), erased_by=Flattener())
     assert erased.voxels.max() < 300
     assert erased.without_nodules
     assert "stay in them" not in capsys.readouterr().err

@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from synthorax.errors import InputError
-from synthorax.makers import Filled, Lineage, Samples, check_heeds
+from synthorax.makers import Filled, Lineage, Samples, ScanStream, check_heeds
 from synthorax.nodule import Nodule
 from synthorax.patch import PatchSpec
-from synthorax.seeding import generator
+from synthorax.seeding import derive, generator
 from tests.helpers.balls import ball_mask
+from tests.helpers.chests import small_chest
 
 SPEC = PatchSpec((16, 16, 16))
 KNOWN = frozenset(["0" * 12])
@@ -64,6 +65,34 @@ class Balls:
         index, details = np.arange(start, start + count), ({},) * count
         arrays = {"ct": hu.astype(np.int16), "mask": mask}
         return Samples(arrays, index, tuple(asked), tuple(nodules), details, self.spec, self.lineage, (), count)
+
+
+@dataclass(frozen=True)
+class Chests:
+    """A maker of scans: small chests with noise of their own, made slice by slice.
+
+    Attributes:
+        depth: slices of each.
+        stops_before: number of the scan at which it stops, as a process that is killed does.
+    """
+
+    name: str = "chests"
+    heeds: frozenset = frozenset()
+    roles: frozenset = frozenset({"makes scans"})
+    nodules_known: str = "all"
+    depth: int = 40
+    stops_before: int | None = None
+    lineage: Lineage = field(default_factory=lambda: Lineage("chests", "c" * 64, KNOWN))
+
+    def scan(self, index, seed, options=None):
+        return ScanStream((self.depth, 72, 72), (6.0, 4.5, 4.5), self._slices(index, seed), {"number": index})
+
+    def _slices(self, index, seed):
+        if index == self.stops_before:
+            raise KeyboardInterrupt
+        chest = small_chest(derive(seed, index)).voxels
+        for z in range(self.depth):
+            yield chest[z % len(chest)][None]
 
 
 @dataclass(frozen=True)

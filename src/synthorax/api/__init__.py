@@ -12,6 +12,7 @@ from synthorax.api.machine import doctor
 from synthorax.api.packs import pack, unpack
 from synthorax.api.pretrained import models
 from synthorax.api.sampling import load, sample, sample_chunks, write_samples
+from synthorax.api.scans import WITH_NODULES, sample_scan, sample_scans
 from synthorax.api.shapes import FeatureTable, features, lidc_shapes, read_shapes
 from synthorax.api.side_by_side import inject_each
 from synthorax.api.studies import study_baselines, study_detection, study_fidelity, study_malignancy, study_shapes
@@ -19,6 +20,7 @@ from synthorax.api.training import train
 from synthorax.api.translating import translate, translate_store
 
 __all__ = [
+    "WITH_NODULES",
     "FeatureTable",
     "doctor",
     "erase",
@@ -40,6 +42,8 @@ __all__ = [
     "read_shapes",
     "sample",
     "sample_chunks",
+    "sample_scan",
+    "sample_scans",
     "study_baselines",
     "study_detection",
     "study_fidelity",

@@ -62,6 +62,7 @@ def info(path: str | Path, *, check: bool = False, draw: str | Path | None = Non
         OutputError: the picture cannot be written.
     """
     from synthorax import hub
+    from synthorax.datasets.scan_folder import is_scan_folder, rows_of
     from synthorax.datasets.store import is_store
     from synthorax.io.walk import check_listed
 
@@ -86,6 +87,8 @@ def info(path: str | Path, *, check: bool = False, draw: str | Path | None = Non
             return _run(path)
         if (path / MANIFEST).is_file():
             return _samples(path)
+        if is_scan_folder(path):
+            return {"holds": "samples that were not finished", "samples": len(rows_of(path))}
         return _dicom(path)
     return _file(path)
 

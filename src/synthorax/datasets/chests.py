@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import platformdirs
@@ -19,6 +19,7 @@ from torch import Tensor
 from synthorax.anatomy.lungs import find_lungs
 from synthorax.anatomy.morphology import box_around
 from synthorax.anatomy.placement import Ball
+from synthorax.datasets.chest_grid import ChestGrid
 from synthorax.datasets.progress import tell, with_progress
 from synthorax.datasets.store import Case, CaseEntry, Store
 from synthorax.editing.erase import Unwanted, erase_nodules
@@ -33,36 +34,12 @@ from synthorax.provenance import fingerprint
 from synthorax.seeding import derive, generator
 from synthorax.volume import Volume
 
-ChestRegion = Literal["lungs", "cube"]
-"""What of a case becomes a chest: the box of its lungs, resized; or, of a cube, its middle at one spacing."""
 LUNG_BOX_MARGIN_MM = 10.0
 """The box of the lungs reaches this far beyond them, where the scan does, so that the wall around them is in it."""
 CHESTS_RECIPE = 1
 """Raised whenever the same request would give other chests, so that no old cache is read."""
 MOST_LEFT_OUT_NAMED = 3
 """Cases left out that one line names; it counts them all."""
-
-
-@dataclass(frozen=True)
-class ChestGrid:
-    """The voxels that every chest is put on.
-
-    Attributes:
-        size: voxels (z, y, x).
-        region: what of a case is put on them.
-        cube_mm: spacing (z, y, x) of the voxels of a cube's middle; of the box of the lungs it follows from the box.
-    """
-
-    size: tuple[int, int, int]
-    region: ChestRegion = "lungs"
-    cube_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)
-
-    def holds(self, case: CaseEntry) -> bool:
-        """Whether a case is of the kind that the region asks for: a whole scan, or a cube wide enough."""
-        if self.region == "lungs":
-            return case.is_whole
-        width = np.multiply(case.shape, case.spacing_mm)
-        return not case.is_whole and bool((width >= np.multiply(np.subtract(self.size, 1), self.cube_mm)).all())
 
 
 class Chests:
@@ -161,7 +138,7 @@ def read_chests(
     grid: ChestGrid,
     window_hu: tuple[float, float],
     *,
-    eraser: Method | None = None,
+    erased_by: Method | None = None,
     seed: int = 0,
     cache: Path | None = None,
     workers: int | None = None,
@@ -169,7 +146,7 @@ def read_chests(
     """Return the chests of some cases on one grid; the screen tells which cases have none, and of the spacings.
 
     Args:
-        eraser: takes the nodules out first, each in the scan's own voxels; they stay if not given, which is told.
+        erased_by: takes the nodules out first, each in the scan's own voxels; they stay if not given, which is told.
         seed: of the batches.
         cache: folder for what was decoded, the user's cache folder if not given.
         workers: processes; one a core if not given.
@@ -178,7 +155,7 @@ def read_chests(
         InputError: no case of the kind that the grid asks for, or none with lungs.
         OutputError: the cache cannot be written.
     """
-    kept = [case for case in cases if grid.holds(case)]
+    kept = [case for case in cases if _fits(case, grid)]
     z, y, x = grid.size
     if not kept:
         wanted = (
@@ -187,21 +164,21 @@ def read_chests(
         found = f"{len(cases)} training cases, none of them {'a whole scan' if grid.region == 'lungs' else 'so wide'}"
         other = "cube" if grid.region == "lungs" else "lungs"
         raise InputError(store.path, found, f"{wanted}; or region={other}")
-    by = None if eraser is None else [eraser.name, eraser.lineage.model_sha256]
+    by = None if erased_by is None else [erased_by.name, erased_by.lineage.model_sha256]
     request = [CHESTS_RECIPE, store.fingerprint, grid.size, grid.region, grid.cube_mm, by]
     key = fingerprint(json.dumps([*request, [case.case_id for case in kept]]))[:16]
     folder = cache or platformdirs.user_cache_path("synthorax")
     about, file = folder / f"chests-{key}.json", folder / f"chests-{key}.npy"
     rows = _known(about, file, grid.size)
     if rows is None:
-        rows = _decode(_ReadChest(store, grid, eraser), kept, file, about, workers)
+        rows = _decode(_ReadChest(store, grid, erased_by), kept, file, about, workers)
     voxels = np.load(file, mmap_mode="r")[: len(rows)]
     spacing = np.array([row["spacing_mm"] for row in rows])
     left = {row["case"]: row["nodules_left"] for row in rows}
     chests = Chests(
         [store[row["case"]] for row in rows], voxels, spacing, left, PatchSpec(grid.size, window_hu=window_hu), seed
     )
-    tell(_told(chests, cases, eraser is not None))
+    tell(_told(chests, cases, erased_by is not None))
     return chests
 
 
@@ -211,12 +188,12 @@ class _ReadChest:
 
     store: Store
     grid: ChestGrid
-    eraser: Method | None
+    erased_by: Method | None
 
     def __call__(self, entry: CaseEntry) -> tuple[Volume, int] | str:
         try:
             case = self.store.read(entry.case_id)
-            case, left = _erased(case, self.eraser)
+            case, left = _erased(case, self.erased_by)
             if self.grid.region == "lungs":
                 return _box_of_lungs(case.ct, self.grid.size), left
             return _middle(case.ct, self.grid), left
@@ -224,7 +201,15 @@ class _ReadChest:
             return str(error)
 
 
-def _erased(case: Case, eraser: Method | None) -> tuple[Case, int]:
+def _fits(case: CaseEntry, grid: ChestGrid) -> bool:
+    """Whether a case is of the kind that a grid asks for: a whole scan, or a cube wide enough."""
+    if grid.region == "lungs":
+        return case.is_whole
+    width = np.multiply(case.shape, case.spacing_mm)
+    return not case.is_whole and bool((width >= np.multiply(np.subtract(grid.size, 1), grid.cube_mm)).all())
+
+
+def _erased(case: Case, erased_by: Method | None) -> tuple[Case, int]:
     """A case without those of its nodules that can be taken out, and the number of the others."""
     unwanted = []
     for nodule in case.nodules:
@@ -233,9 +218,9 @@ def _erased(case: Case, eraser: Method | None) -> tuple[Case, int]:
             unwanted.append(Unwanted(ball_around(region, case.ct), region))
         elif diameter is not None and case.ct.holds(case.ct.to_voxel(nodule.center_mm)):
             unwanted.append(Unwanted(Ball(nodule.center_mm, diameter)))
-    if eraser is None or not unwanted:
+    if erased_by is None or not unwanted:
         return case, len(case.nodules)
-    edited = erase_nodules(case.ct, unwanted, eraser, derive(0, "erase", case.case_id))
+    edited = erase_nodules(case.ct, unwanted, erased_by, derive(0, "erase", case.case_id))
     return replace(case, ct=edited.ct), len(case.nodules) - len(unwanted)
 
 
@@ -326,7 +311,7 @@ def _told(chests: Chests, cases: Sequence[CaseEntry], is_erased: bool) -> str:
         told += f"; {len(left_out)} training cases are none: {', '.join(left_out[:MOST_LEFT_OUT_NAMED])}{more}"
     if nodules := sum(chests.nodules_left.values()):
         with_them = sum(bool(n) for n in chests.nodules_left.values())
-        why = "of which no place and diameter is known" if is_erased else "as no eraser was given"
+        why = "of which no place and diameter is known" if is_erased else "as they were not erased"
         told += f"; {nodules} nodules of {with_them} chests stay in them, {why}"
     if unknown := sum(case.annotated != "all" for case in chests.cases):
         told += f"; in {unknown} of them not all nodules are known, and may be there"

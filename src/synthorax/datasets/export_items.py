@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthorax.annotations.nodule_table import NODULE_TABLE, read_nodule_table
-from synthorax.datasets.case import CaseEntry
+from synthorax.datasets.case import ANNOTATED, CaseEntry
 from synthorax.datasets.manifests import Manifests
 from synthorax.datasets.store import SPLITS, Annotated, Store
 from synthorax.errors import InputError
@@ -166,10 +166,21 @@ def sample_items(folder: Path) -> list[Item]:
         )
         for row in table
     }
-    return [_sample(name, images.get(name), masks.get(name), listed.get(name), mark) for name in sorted(masks | images)]
+    known = manifest.get("annotated", "all")
+    if known not in ANNOTATED:
+        raise InputError(folder / MANIFEST, f"annotated {str(known)[:40]!r}", " or ".join(ANNOTATED))
+    names = sorted(masks | images)
+    return [_sample(name, images.get(name), masks.get(name), listed.get(name), mark, known) for name in names]
 
 
-def _sample(name: str, image: Path | None, mask: Path | None, listed: tuple[Nodule, ...] | None, mark: str) -> Item:
+def _sample(
+    name: str,
+    image: Path | None,
+    mask: Path | None,
+    listed: tuple[Nodule, ...] | None,
+    mark: str,
+    known: Annotated,
+) -> Item:
     nodules = listed or ()
     if mask is not None:
         content = _sample_content(None, mask)
@@ -180,7 +191,7 @@ def _sample(name: str, image: Path | None, mask: Path | None, listed: tuple[Nodu
         patient_id=f"synthetic-{name}",
         nodules=nodules,
         outlined=frozenset(nodule.label for nodule in nodules if nodule.label),
-        annotated="none-known" if mask is None and listed is None else "all",
+        annotated="none-known" if mask is None and listed is None else known,
         has_ct=image is not None,
         mark=mark,
         read=lambda: _sample_content(image, mask),

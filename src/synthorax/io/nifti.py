@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import IOBase
 from itertools import product
@@ -137,28 +139,51 @@ def write_nifti(path: Path, volume: Volume, mark: str | None = None) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    affine = LPS_FROM_RAS @ volume.affine
-    voxels = volume.voxels.view(np.uint8) if volume.voxels.dtype == np.bool_ else volume.voxels
+    with nifti_writer(path, volume, mark) as write:
+        write(volume.voxels)
+
+
+@contextmanager
+def nifti_writer(path: Path, grid: Volume, mark: str | None = None) -> Iterator[Callable[[NDArray], None]]:
+    """Write a NIfTI-1 file slab by slab; gives the function that writes the next slices [n, y, x].
+
+    Args:
+        grid: geometry and type of the whole; its voxels are not looked at.
+        mark: as of `write_nifti`.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    affine = LPS_FROM_RAS @ grid.affine
+    voxels = _whole_numbers(grid.voxels)
     image = nib.Nifti1Image(voxels.T, affine, dtype=voxels.dtype)
     image.header.set_xyzt_units("mm")
     image.set_sform(affine, code="scanner")
     image.set_qform(affine, code="scanner")
     image.header["descrip"] = (mark or "").encode("ascii", "replace")
     image.header.set_slope_inter(1, 0)
-    with atomic_file(path) as file:
-        if path.name.lower().endswith(".gz"):
-            with igzip_threaded.open(file, "wb", compresslevel=DEFLATE_LEVEL, threads=2) as stream:
-                _write(image, voxels, stream)
-        else:
-            with open(file, "wb") as stream:
-                _write(image, voxels, stream)
-
-
-def _write(image: nib.Nifti1Image, voxels: NDArray, stream: IOBase) -> None:
     image.header["vox_offset"] = NIFTI_HEADER_BYTES
-    stream.write(image.header.binaryblock.ljust(NIFTI_HEADER_BYTES, b"\0"))
-    for plane in voxels:
-        stream.write(np.ascontiguousarray(plane, plane.dtype.newbyteorder("<")).data)
+    with atomic_file(path) as file, _opened(file) as stream:
+        stream.write(image.header.binaryblock.ljust(NIFTI_HEADER_BYTES, b"\0"))
+
+        def write(slices: NDArray) -> None:
+            for plane in _whole_numbers(slices):
+                stream.write(np.ascontiguousarray(plane, voxels.dtype.newbyteorder("<")).data)
+
+        yield write
+
+
+def _opened(file: Path) -> IOBase:
+    """A file open for writing, compressed if its name says so."""
+    if file.name.lower().endswith(".gz"):
+        packed: IOBase = igzip_threaded.open(file, "wb", compresslevel=DEFLATE_LEVEL, threads=2)
+        return packed
+    return open(file, "wb")
+
+
+def _whole_numbers(voxels: NDArray) -> NDArray:
+    """The voxels, those of bool as uint8."""
+    return voxels.view(np.uint8) if voxels.dtype == np.bool_ else voxels
 
 
 def _parsed(path: Path, head: bytearray, pieces: Pieces) -> tuple[nib.Nifti1Header, int]:

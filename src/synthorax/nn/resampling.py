@@ -1,4 +1,4 @@
-"""A 3^3 convolution at double the grid and back, on the coarse grid alone.
+"""A convolution of width 3 at double the grid and back, on the coarse grid alone.
 
 Upsampling to the nearest neighbour repeats every voxel eight times, and mean pooling adds up eight neighbours, so
 each is one strided convolution with a 4^3 kernel: the 3^3 kernel added to itself shifted by one along every axis.
@@ -27,6 +27,18 @@ class UpsampleConv(nn.Conv3d):
         """Channels `channels_in` to `channels_out`, every axis doubled."""
         kernel = _widen(self.weight.flip(2, 3, 4)).transpose(0, 1)
         return functional.conv_transpose3d(input, kernel, self.bias, stride=2, padding=1)
+
+
+class UpsampleConv2d(nn.Conv2d):
+    """The same in two dimensions, with 4 multiplications an output pixel of the fine grid instead of 9."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__(channels_in, channels_out, 3, padding=1)
+
+    def forward(self, input: Float[Tensor, "b c y x"]) -> Float[Tensor, "b d 2*y 2*x"]:  # noqa: A002
+        """Channels `channels_in` to `channels_out`, both axes doubled."""
+        kernel = _widen(self.weight.flip(2, 3)).transpose(0, 1)
+        return functional.conv_transpose2d(input, kernel, self.bias, stride=2, padding=1)
 
 
 class ConvPool(nn.Conv3d):
@@ -64,22 +76,23 @@ def without_grid(voxels: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b c z y x
     return functional.avg_pool3d(functional.pad(voxels, (1, 0) * 3, mode="replicate"), 2, stride=1)
 
 
-def _widen(kernel: Float[Tensor, "d c 3 3 3"]) -> Float[Tensor, "d c 4 4 4"]:
-    """A kernel plus itself shifted by one, along each axis in turn.
+def _widen(kernel: Float[Tensor, "d c ..."]) -> Float[Tensor, "d c ..."]:
+    """A kernel of width 3 plus itself shifted by one, along each axis in turn.
 
     Where layers run in bfloat16 one matrix product does it, in a fifth of the time; elsewhere the order of the sums is
     kept, so that samples of a model keep their bits.
     """
     if torch.is_autocast_enabled(kernel.device.type):
-        return (kernel.flatten(2) @ _widening(kernel.device)).unflatten(2, (4, 4, 4))
-    for axis in (2, 3, 4):
+        axes = kernel.dim() - 2
+        return (kernel.flatten(2) @ _widening(kernel.device, axes)).unflatten(2, (4,) * axes)
+    for axis in range(2, kernel.dim()):
         zeros = torch.zeros_like(kernel.narrow(axis, 0, 1))
         kernel = torch.cat([kernel, zeros], axis) + torch.cat([zeros, kernel], axis)
     return kernel
 
 
 @cache
-def _widening(device: torch.device) -> Float[Tensor, "27 64"]:
-    """The matrix of `_widen`."""
+def _widening(device: torch.device, axes: int) -> Float[Tensor, "n m"]:
+    """The matrix [3^axes, 4^axes] of `_widen`."""
     with torch.no_grad(), torch.autocast(device.type, enabled=False):
-        return _widen(torch.eye(27, device=device).unflatten(1, (3, 3, 3))[None]).flatten(2)[0]
+        return _widen(torch.eye(3**axes, device=device).unflatten(1, (3,) * axes)[None]).flatten(2)[0]

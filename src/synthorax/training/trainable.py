@@ -87,7 +87,8 @@ class Trainable(ABC):
     Attributes:
         name: what users call it.
         limits: guards, by the figure they look at.
-        memory_format: of the networks' weights and inputs.
+        memory_format: of the networks' weights and inputs; those of 2D convolutions are `channels_last` where it is
+            `channels_last_3d`.
         config: frozen; with the weights it is the whole model.
         seed: of weights, noise and whatever else is drawn.
         networks: by name; their tensors, those of `averages` and the `facts` are what `weights.safetensors` holds.
@@ -125,8 +126,9 @@ class Trainable(ABC):
         self.config = config
         self.seed = seed
         self.networks: dict[str, nn.Module] = dict(networks)
-        for network in self.networks.values():  # now, as the layout decides how sums are rounded, in sampling too
-            network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        if self.memory_format != torch.contiguous_format:
+            for network in self.networks.values():  # now, as the layout decides how sums are rounded, in sampling too
+                lay_out_channels_last(network)
         self.decays = {name: decay for name, decay in (decays or {}).items() if decay}
         self.averages = {name: deepcopy(self.networks[name]).requires_grad_(False) for name in self.decays}
         self.facts = {name: fact.clone() for name, fact in (facts or {}).items()}
@@ -312,6 +314,15 @@ class Trainable(ABC):
             yield name + AVERAGE, average
 
 
+def lay_out_channels_last(network: nn.Module) -> None:
+    """Lay out the weights of a network's 2D and 3D convolutions with the channels last."""
+    for weight in network.parameters():
+        if weight.dim() in CHANNELS_LAST:
+            weight.data = weight.data.to(memory_format=CHANNELS_LAST[weight.dim()])
+
+
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+"""The layout of weights with so many axes."""
 AVERAGE = "_average"
 FACTS = "facts."
 """How the names of facts begin in a file of weights."""

@@ -1,0 +1,264 @@
+"""Whole scans out of a model, with nodules put into some of them, written as they are made."""
+
+from __future__ import annotations
+
+import signal
+import uuid
+from collections.abc import Generator, Mapping
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from math import floor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from synthorax.api.editing import method_of, request_of
+from synthorax.api.sampling import MOST_SAMPLES
+from synthorax.errors import InputError, Stopped
+from synthorax.makers import as_told
+from synthorax.registry import registry
+
+if TYPE_CHECKING:
+    from synthorax.datasets.scan_folder import ScanFolder
+    from synthorax.hub import Model
+    from synthorax.lineage import Lineage
+    from synthorax.makers import Maker, Method, Options, Streams
+    from synthorax.volume import Volume
+
+WITH_NODULES = 0.5
+"""Share of the scans that get nodules where a method for them is named, as papers/5 has it."""
+
+
+def sample_scan(
+    model: str | Path | Model | Maker, index: int = 0, *, seed: int = 0, device: str = "cpu", **options: Any
+) -> Volume:
+    """Make the scan of a number in a seed, in memory.
+
+    Args:
+        model: one that makes scans, by its name or run folder.
+        options: of its system, such as `depth`.
+
+    Returns:
+        HU, int16 [z, y, x].
+
+    Raises:
+        InputError: no such model, one that makes no scans, or options that it does not have.
+    """
+    maker = streams_of(model, device)
+    return maker.scan(index, seed, _options(maker, options)).whole()
+
+
+def sample_scans(
+    model: str | Path | Model | Maker,
+    n: int,
+    out: str | Path,
+    *,
+    seed: int = 0,
+    inject: str | Path | Model | Method | None = None,
+    share: float = WITH_NODULES,
+    diameter_mm: float | None = None,
+    workers: int = 1,
+    cluster: str | None = None,
+    overwrite: bool = False,
+    device: str = "cpu",
+    **options: Any,
+) -> ScanFolder:
+    """Make `n` scans and write each slab by slab, so that the memory does not follow their depth.
+
+    Scan i of a seed is the same whatever `n` is. Called again, the scans that are missing are made.
+
+    Args:
+        model: one that makes scans, by its name or run folder.
+        out: folder to write: images, masks, `nodules.csv` and `manifest.json`, of which `prepare patches` makes a
+            store. A scan that gets nodules is held in memory as a whole.
+        inject: a method that puts nodules into some scans, as `inject` takes it: as many, of such diameters, as scans
+            of LIDC-IDRI have, in places that are found; no scan gets any if not given.
+        share: of the scans that get nodules. Which ones depends on the seed; of any number it is this share, to one.
+        diameter_mm: of one nodule in each of those scans, in the place of LIDC-IDRI's numbers and diameters.
+        workers: processes; one uses every core for one scan.
+        cluster: address of a Dask scheduler to use instead, whose workers see the same files.
+        overwrite: remove scans of another request that lie in `out`.
+        device: of the networks.
+        options: of the model's system, such as `depth`.
+
+    Raises:
+        InputError: no such model, one that makes no scans, a method that does not inject, options that do not fit, or a
+            folder that holds something else.
+        OutputError: the folder cannot be written, or the disk is full; the same call goes on.
+    """
+    from synthorax.datasets.scan_folder import SCANS_RECIPE, scans_begun
+    from synthorax.parallel import check_workers
+
+    if not 1 <= n <= MOST_SAMPLES:
+        raise InputError("number of scans", str(n), f"1 to {MOST_SAMPLES}")
+    if not 0 <= share <= 1:
+        raise InputError("share", f"{share:g}", "0 to 1")
+    check_workers(workers)
+    maker = streams_of(model, device)
+    chosen = _options(maker, options)
+    first = maker.scan(0, seed, chosen)  # refuses what does not fit, before anything is written
+    method = None if inject is None else method_of(inject, "injects", {}, device)
+    request: dict[str, Any] = {
+        "makes": "scans",
+        "synthorax": version("synthorax"),
+        "recipe": SCANS_RECIPE,
+        "system": maker.name,
+        "model_sha256": maker.lineage.model_sha256,
+        "seed": seed,
+        "how": {} if chosen is None else chosen.told(),
+        "arithmetic": {**first.arithmetic, **({} if device == "cpu" else {"device": device})},
+    }
+    if method is not None:
+        request["inject"] = {"method": as_told(inject), "model_sha256": method.lineage.model_sha256, "share": share}
+        request["inject"] |= {"diameter_mm": diameter_mm} if diameter_mm else {"like": "LIDC-IDRI"}
+        _asked(diameter_mm)  # refuses a diameter that no nodule has
+    if workers == 1 and cluster is None:  # what is loaded here need not be loaded again
+        model, inject = maker, method
+    model, inject = _placed(model), _placed(inject)
+    with scans_begun(Path(out), request, n, overwrite) as rows:
+        job = _Make(Path(out).resolve(), model, inject, chosen, seed, share, diameter_mm, device, uuid.uuid4().hex)
+        _run(job, rows, n, workers, cluster)
+        return _finished(Path(out), rows, maker, method, request)
+
+
+def streams_of(model: str | Path | Model | Maker, device: str = "cpu") -> Streams:
+    """Return the maker of scans that something names.
+
+    Raises:
+        InputError: no such model, or one that makes no scans.
+    """
+    from synthorax import hub
+
+    return cast("Streams", hub.find(model, "makes scans", device=device))
+
+
+def gets_nodules(index: int, share: float, seed: int) -> bool:
+    """Whether a scan is of the share that gets nodules; of the first n scans n times the share are, to one.
+
+    >>> [gets_nodules(i, 0.5, seed=7) for i in range(6)]
+    [False, True, False, True, False, True]
+    """
+    from synthorax.seeding import generator
+
+    first = float(generator(seed, "scans with nodules").random())
+    return floor((index + 1) * share + first) > floor(index * share + first)
+
+
+def _options(maker: Streams, given: Mapping[str, Any]) -> Options | None:
+    return registry()[maker.name].make_options(given) if given else None
+
+
+def _placed(value: Any) -> Any:
+    """A path as workers find it, whatever folder they are in; anything else as it is."""
+    return Path(value).resolve() if isinstance(value, str | Path) and Path(value).exists() else value
+
+
+def _asked(diameter_mm: float | None) -> Any:
+    """The request of nodules for a scan.
+
+    Raises:
+        InputError: a diameter that no nodule has.
+    """
+    auto: Any = "lidc" if diameter_mm is None else 1
+    return request_of((), auto, () if diameter_mm is None else diameter_mm, None, "lung", None, False)
+
+
+@dataclass(frozen=True)
+class _Make:
+    """A picklable function: the index of a scan to its row, after its files are there.
+
+    Attributes:
+        token: names the call, for which each process loads the makers once.
+    """
+
+    out: Path
+    model: Any
+    inject: Any
+    options: Options | None
+    seed: int
+    share: float
+    diameter_mm: float | None
+    device: str
+    token: str
+
+    def __call__(self, index: int) -> dict[str, Any]:
+        from synthorax.anatomy.lungs import find_lungs
+        from synthorax.datasets.scan_folder import write_stream, write_with_nodules
+        from synthorax.editing.scan import inject_scan
+        from synthorax.io.scans import Scan
+        from synthorax.provenance import Origin
+        from synthorax.seeding import derive
+
+        maker, method = self._makers()
+        stream = maker.scan(index, self.seed, self.options)
+        origin = Origin(maker.name, maker.lineage.model_sha256, self.seed)
+        if method is None or not gets_nodules(index, self.share, self.seed):
+            return write_stream(self.out, index, stream, origin)
+        ct = stream.whole()
+        own = derive(self.seed, "nodules", index)
+        try:
+            edited = inject_scan(Scan(ct), _asked(self.diameter_mm), method, own, find_lungs)
+        except InputError as error:
+            whole = replace(stream, slabs=iter([ct.voxels]), notes=(*stream.notes, f"no nodule was put in: {error}"))
+            return write_stream(self.out, index, whole, origin)
+        noted = replace(stream, notes=(*stream.notes, *edited.notes))
+        row = write_with_nodules(self.out, index, noted, edited.ct, edited.mask, edited.nodules, origin)
+        return {**row, "outlines": sorted(edited.lineage.outlines)}
+
+    def _makers(self) -> tuple[Streams, Method | None]:
+        """The maker and the method, made once in each process that works for a call."""
+        if _loaded.get("token") != self.token:
+            method = None if self.inject is None else method_of(self.inject, "injects", {}, self.device)
+            _loaded.update(token=self.token, makers=(streams_of(self.model, self.device), method))
+        return cast("tuple[Streams, Method | None]", _loaded["makers"])
+
+
+_loaded: dict[str, Any] = {}
+"""The makers of the call that this process works for."""
+
+
+def _run(job: _Make, rows: dict[int, dict[str, Any]], n: int, workers: int, cluster: str | None) -> None:
+    """Make the scans that are missing, and say of each that it is there."""
+    from synthorax.datasets.progress import with_progress
+    from synthorax.datasets.scan_folder import IMAGES_FOLDER, MASKS_FOLDER, add_row, scan_name
+    from synthorax.io.locks import clear_leftovers
+    from synthorax.parallel import map_processes
+
+    missing = [index for index in range(n) if index not in rows]
+    made = map_processes(job, missing, workers=workers, chunk=1, cluster=cluster, name=scan_name)
+    try:
+        with closing(made) if isinstance(made, Generator) else nullcontext():
+            for row in with_progress(made, "scans", len(missing)):
+                add_row(job.out, row)
+                rows[row["index"]] = row
+    except KeyboardInterrupt as stopped:
+        text = f"after {len(rows)} of {n} scans; the same command goes on"
+        raise Stopped(getattr(stopped, "number", signal.SIGINT), text) from None
+    finally:
+        for folder in (IMAGES_FOLDER, MASKS_FOLDER):
+            clear_leftovers(job.out / folder)  # of workers that were stopped
+
+
+def _finished(
+    out: Path, rows: Mapping[int, dict[str, Any]], maker: Streams, method: Method | None, request: Mapping[str, Any]
+) -> ScanFolder:
+    """Write the table and the manifest over all scans."""
+    from synthorax.datasets.scan_folder import finish_scans
+    from synthorax.provenance import Origin
+
+    lineage: Lineage = maker.lineage
+    has = any(row["nodules"] for row in rows.values())
+    if method is not None and has:
+        outlines = [outline for row in rows.values() for outline in row.get("outlines", ())]
+        lineage = lineage.joined(replace(method.lineage, outlines=frozenset(outlines)))
+    known = maker.nodules_known if maker.nodules_known == "all" or not has else "some"
+    about = {
+        "synthetic": Origin(maker.name, maker.lineage.model_sha256, request["seed"]).mark,
+        "system": maker.name,
+        "model_sha256": maker.lineage.model_sha256,
+        "seed": request["seed"],
+        "how": dict(request["how"]),
+        **request["arithmetic"],
+        **({"inject": request["inject"]} if "inject" in request else {}),
+    }
+    return finish_scans(out, rows, lineage, known, about)

@@ -1,0 +1,251 @@
+"""A folder of made scans: written one by one, gone on with after a kill, and listed in one table and one manifest.
+
+    images/00000.nii.gz    HU, marked as synthetic in the header
+    masks/00000.nii.gz     the labels of its nodules, where it was given any
+    nodules.csv            one row a nodule, from which `prepare patches` makes a store
+    manifest.json          what made them, and for each its details
+    request.json           what the scans were asked for, and how; scans of another request are refused
+    samples.jsonl          a line for each scan that is there, written after its files
+
+A scan counts once its line is there, so that whatever a kill or a full disk leaves is made anew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from synthorax.annotations.nodule_table import CENTER, NODULE_TABLE
+from synthorax.errors import InputError, OutputError, reason
+from synthorax.io.atomic import MARK, atomic_file, check_folder_is_free, other_than_ours, working_in, write_mark
+from synthorax.io.locks import clear_leftovers
+from synthorax.io.mappings import read_mapping
+from synthorax.io.nifti import NIFTI_SUFFIX, nifti_writer, write_nifti
+from synthorax.io.tables import write_table
+from synthorax.lineage import Lineage
+from synthorax.makers import ScanStream
+from synthorax.nodule import RATINGS, Nodule
+from synthorax.provenance import MANIFEST, Origin, manifest_writer
+from synthorax.volume import Volume
+
+SCANS_REQUEST, SCANS_MADE = "request.json", "samples.jsonl"
+"""Files of a folder of scans that say what they were asked for, and which are there."""
+SCANS_RECIPE = 1
+"""Raised whenever the same request would give other scans."""
+IMAGES_FOLDER, MASKS_FOLDER = "images", "masks"
+
+
+@dataclass(frozen=True)
+class ScanFolder:
+    """What is in a folder of made scans.
+
+    Attributes:
+        scans: number of them.
+        nodules: how many they were given together.
+        notes: what came out otherwise than it was asked for, with the scan's name before it.
+    """
+
+    out: Path
+    scans: int
+    nodules: int
+    notes: tuple[str, ...]
+
+
+@contextmanager
+def scans_begun(out: Path, request: Mapping[str, Any], n: int, overwrite: bool) -> Iterator[dict[int, dict[str, Any]]]:
+    """Keep a folder for `n` scans of a request for as long as the block runs; gives the rows of those that are there.
+
+    Args:
+        request: without `n`, which may grow.
+        overwrite: remove the scans of another request that lie there.
+
+    Raises:
+        InputError: the folder holds something else, scans of another request, or more than `n` of this one.
+        OutputError: the folder cannot be written.
+    """
+    with working_in(out) as out:
+        wanted = json.loads(json.dumps(request))
+        begun = _request(out)
+        if begun is None:
+            check_folder_is_free(out, overwrite=True)
+            if any(out.iterdir()):
+                raise InputError(out, "a result of another kind", "an empty or new folder")
+        elif begun != wanted and not overwrite:
+            other = ", ".join(f"{k} {begun.get(k)}" for k in sorted({*begun, *wanted}) if begun.get(k) != wanted.get(k))
+            raise InputError(out, f"scans of another request ({other})", "the same request, or --overwrite")
+        for folder in (IMAGES_FOLDER, MASKS_FOLDER):
+            clear_leftovers(out / folder)
+        rows = rows_of(out) if begun == wanted else {}
+        if begun not in (None, wanted):
+            _remove(out)
+        if len(rows) > n:
+            raise InputError(out, f"{len(rows)} scans of this request", f"-n {len(rows)} or more, or another folder")
+        for name in (NODULE_TABLE, MANIFEST):
+            (out / name).unlink(missing_ok=True)
+        (out / IMAGES_FOLDER).mkdir(exist_ok=True)
+        with atomic_file(out / SCANS_REQUEST) as file:
+            file.write_text(json.dumps(wanted, indent=1) + "\n")
+        yield rows
+
+
+def is_scan_folder(path: Path) -> bool:
+    """Whether a folder holds made scans, all that were asked for or some."""
+    return (path / SCANS_MADE).is_file() and _request(path) is not None
+
+
+def rows_of(out: Path) -> dict[int, dict[str, Any]]:
+    """The rows of the scans that are there, by their index; a line that was cut off or whose files are gone is none."""
+    rows: dict[int, dict[str, Any]] = {}
+    with suppress(OSError):
+        for line in (out / SCANS_MADE).read_text(errors="replace").splitlines():
+            with suppress(ValueError, TypeError, LookupError):
+                row = json.loads(line)
+                files = [*row["files"].values(), *row.get("masks", {}).values()]
+                if all((out / file).is_file() for file in files):
+                    rows[int(row["index"])] = row
+    return rows
+
+
+def scan_name(index: int) -> str:
+    """The name of a scan's files, without their suffix."""
+    return f"{index:05d}"
+
+
+def write_stream(out: Path, index: int, stream: ScanStream, origin: Origin) -> dict[str, Any]:
+    """Write a scan as it is made, whole or not at all; return its row.
+
+    Raises:
+        InputError: slabs that are not what the stream said.
+        OutputError: it cannot be written.
+    """
+    file = f"{IMAGES_FOLDER}/{scan_name(index)}{NIFTI_SUFFIX}"
+    with nifti_writer(out / file, stream.grid(), origin.mark) as write:
+        for slab in stream.checked():
+            write(slab)
+    return row_of(index, file, stream)
+
+
+def write_with_nodules(
+    out: Path, index: int, stream: ScanStream, ct: Volume, mask: Volume, nodules: Sequence[Nodule], origin: Origin
+) -> dict[str, Any]:
+    """Write a scan with nodules put into it, and their mask; return its row.
+
+    Args:
+        stream: what the scan was before.
+        ct: HU, with nodules.
+
+    Raises:
+        OutputError: they cannot be written.
+    """
+    name = scan_name(index) + NIFTI_SUFFIX
+    files = {folder: f"{folder}/{name}" for folder in (IMAGES_FOLDER, MASKS_FOLDER)}
+    (out / MASKS_FOLDER).mkdir(exist_ok=True)
+    write_nifti(out / files[MASKS_FOLDER], mask, origin.mark)
+    write_nifti(out / files[IMAGES_FOLDER], ct, origin.mark)
+    told = {"masks": {"nifti": files[MASKS_FOLDER]}, "nodules": [nodule.row() for nodule in nodules]}
+    return row_of(index, files[IMAGES_FOLDER], stream) | told
+
+
+def row_of(index: int, file: str, stream: ScanStream) -> dict[str, Any]:
+    """What a manifest tells of a scan."""
+    return {
+        "files": {"nifti": file},
+        "index": index,
+        "asked": [],
+        "shape_zyx": list(stream.shape),
+        "spacing_zyx_mm": list(stream.spacing_mm),
+        **stream.details,
+        "nodules": [],
+        "notes": list(stream.notes),
+    }
+
+
+def add_row(out: Path, row: Mapping[str, Any]) -> None:
+    """Say that a scan is there.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        with open(out / SCANS_MADE, "a") as stream:
+            stream.write("\n" + json.dumps(row, allow_nan=False))  # a line that was cut off before ends here
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        raise OutputError(out / SCANS_MADE, reason(error)) from error
+
+
+def finish_scans(
+    out: Path, rows: Mapping[int, dict[str, Any]], lineage: Lineage, annotated: str, about: Mapping[str, Any]
+) -> ScanFolder:
+    """Write the table of nodules and the manifest over all scans.
+
+    Args:
+        lineage: of all makers together.
+        annotated: what is known of the nodules of the scans.
+        about: what else the manifest tells of all of them.
+
+    Raises:
+        OutputError: they cannot be written.
+    """
+    ordered = [rows[index] for index in sorted(rows)]
+    notes = [f"{scan_name(row['index'])}: {note}" for row in ordered for note in row["notes"]]
+    nodules = [(row, Nodule.from_row(one)) for row in ordered for one in row["nodules"]]
+    head = {**about, "annotated": annotated, "lineage": lineage.row(), "formats": ["nifti"]}
+    try:
+        if nodules:
+            table = [_table_row(row, nodule) for row, nodule in nodules]
+            blank = dict.fromkeys((name for row in table for name in row), "")
+            write_table(out / NODULE_TABLE, [{**blank, **row} for row in table])
+        with atomic_file(out / MANIFEST) as file, manifest_writer(file, head, "samples", notes) as tell:
+            for row in ordered:
+                tell(row)
+        files = [file for row in ordered for of in ("files", "masks") for file in row.get(of, {}).values()]
+        tables = [NODULE_TABLE] if nodules else []
+        write_mark(out, [*files, *tables, MANIFEST, SCANS_REQUEST, SCANS_MADE])
+    except OSError as error:
+        raise OutputError(out, reason(error)) from error
+    return ScanFolder(out, len(ordered), len(nodules), tuple(notes))
+
+
+def _table_row(row: Mapping[str, Any], nodule: Nodule) -> dict[str, Any]:
+    attributes = {name: "" if value is None else value for name, value in vars(nodule.attributes).items()}
+    return {
+        "image": row["files"]["nifti"],
+        "mask": row["masks"]["nifti"],
+        "mask_label": nodule.label,
+        "patient_id": f"synthetic-{scan_name(row['index'])}",
+        "nodule_id": nodule.nodule_id,
+        **dict(zip(CENTER, nodule.center_mm, strict=True)),
+        **{name: attributes[name] for name in ("diameter_mm", *RATINGS)},
+        **nodule.extra,
+    }
+
+
+def _request(out: Path) -> dict[str, Any] | None:
+    """The request of a folder; None where there is none."""
+    try:
+        found = read_mapping(out / SCANS_REQUEST)
+    except InputError:
+        return None
+    return dict(found) if found.get("makes") == "scans" else None
+
+
+def _remove(out: Path) -> None:
+    """Remove the scans of a folder.
+
+    Raises:
+        InputError: something else is in it.
+    """
+    if (out / MARK).is_file() and (other := other_than_ours(out)) is not None:
+        raise InputError(out, f"scans to be replaced, with {other} beside them", "that elsewhere")
+    for row in rows_of(out).values():
+        for file in (*row["files"].values(), *row.get("masks", {}).values()):
+            (out / file).unlink(missing_ok=True)
+    for name in (MARK, SCANS_MADE, SCANS_REQUEST):
+        (out / name).unlink(missing_ok=True)

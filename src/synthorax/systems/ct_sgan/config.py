@@ -1,0 +1,204 @@
+"""What a CT-SGAN is, as one frozen and typed object. No torch here."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from synthorax.errors import InputError
+from synthorax.training.scan_config import MOST_SCAN_CHANNELS, ScanOptions, ScanSettings, ScanTrainingOptions
+
+MOST_LEVELS = 8
+"""Grids of different sizes in a network at most."""
+MOST_SCAN_SLICES = 8192
+"""Slices of a scan at most."""
+
+
+class CtSganConfig(ScanSettings):
+    """The networks and their training; the defaults are the paper's where it says.
+
+    Where the paper is silent they are those of the works that it builds on: the residual networks, their penalty and
+    their optimiser are of Mescheder et al. (2018), the critic of slabs of Tulyakov et al. (2018).
+
+    Attributes:
+        patient_noise: entries of the noise that all slices of a scan share; 0 is the ablation without it.
+        slice_noise: entries of the noise of each slice, which a bidirectional LSTM turns into its latent vector; 0 is
+            the ablation without it.
+        positions: cosines of the slice's position that the LSTM is told beside its noise. Not in the paper, where the
+            LSTM has to count.
+        hidden: entries of the LSTM's state in each direction, so half of the slice's latent vector.
+        widths: channels of the slice generator from its coarsest grid to its finest, each of twice the size.
+        fold: pixels along each axis that become channels of the finest grid: with 2 it has half the pixels along each
+            axis, in the generator and in both critics. 1, as in the paper, leaves the pixels as they are.
+        grain: channels of white noise on the finest grid of each slice, of which a slice sees those of its neighbours
+            too, so that the noise of CT need not come out of the latent vectors. Not in the paper.
+        styled: the latent vector also scales and shifts the channels of every block. Not in the paper.
+        channels: 3, a slice between its neighbours, as in the paper; 1 is the ablation.
+        slab: slices of a slab, of which the critic of slabs sees the middle channels (T).
+        slices: of a slab that the critic of slices sees (N).
+        slice_widths: channels of the critic of slices from its finest grid to its coarsest, each of half the size.
+        slab_widths: channels of the critic of slabs; each convolution halves the size of the slices, not their number.
+    """
+
+    size: tuple[PositiveInt, PositiveInt, PositiveInt] = (224, 224, 224)
+    patient_noise: NonNegativeInt = 128
+    slice_noise: NonNegativeInt = 128
+    positions: NonNegativeInt = 0
+    hidden: PositiveInt = 64
+    widths: tuple[PositiveInt, ...] = Field(default=(1024, 512, 256, 128, 64, 64), min_length=2, max_length=MOST_LEVELS)
+    fold: Literal[1, 2, 4] = 1
+    grain: NonNegativeInt = 0
+    styled: bool = False
+    channels: Literal[1, 3] = 3
+    slab: PositiveInt = 16
+    slices: PositiveInt = 8
+    slice_widths: tuple[PositiveInt, ...] = Field(
+        default=(64, 128, 256, 512, 1024, 1024), min_length=2, max_length=MOST_LEVELS
+    )
+    slab_widths: tuple[PositiveInt, ...] = Field(default=(64, 128, 256, 512), min_length=1, max_length=MOST_LEVELS)
+
+    @property
+    def finest(self) -> tuple[int, int]:
+        """The finest grid (y, x) of the networks: that of the slices unless they are folded."""
+        return self.size[1] // self.fold, self.size[2] // self.fold
+
+    @property
+    def finest_width(self) -> int:
+        """Channels of the generator on the finest grid."""
+        return self.widths[-1]
+
+    @property
+    def base(self) -> tuple[int, int]:
+        """The coarsest grid (y, x) of the generator."""
+        y, x = (n // 2 ** (len(self.widths) - 1) for n in self.finest)
+        return y, x
+
+    @property
+    def latent(self) -> int:
+        """Entries of a slice's whole latent vector: the patient's noise, what the LSTM gives, what is told."""
+        return self.patient_noise + 2 * self.hidden + self.conditions
+
+    @property
+    def path(self) -> int:
+        """Slices with two neighbours in a scan of the trained depth, each of which has a latent vector."""
+        return self.size[0] - 2
+
+    @model_validator(mode="after")
+    def _check(self) -> CtSganConfig:
+        numbers = (*self.widths, *self.slice_widths, *self.slab_widths, self.latent, self.slice_noise, self.grain)
+        if (most := max(numbers)) > MOST_SCAN_CHANNELS:
+            raise InputError("widths, noise or grain", str(most), f"at most {MOST_SCAN_CHANNELS}")
+        halved = max(len(self.widths), len(self.slice_widths)) - 1
+        multiple = self.fold * 2 ** (len(self.widths) - 1)
+        if any(n % multiple for n in self.size[1:]):
+            raise InputError("size", str(self.size), f"slices of pixels divisible by {multiple}")
+        if min(self.finest) < 2 ** max(halved, len(self.slab_widths)):
+            raise InputError("widths", f"{halved + 1} grids of slices of {self.size[1:]}", "fewer, or larger slices")
+        if not self.slice_noise + self.positions:
+            raise InputError("slice_noise", "0, and no positions", "either, for slices that differ")
+        if not self.slices <= self.slab <= self.path:
+            found = f"{self.slices} slices of slabs of {self.slab}"
+            raise InputError("slices", found, f"slices <= slab <= {self.path}, in scans of {self.size[0]} slices")
+        return self
+
+
+PRESETS = {
+    "paper": CtSganConfig(),
+    "compact": CtSganConfig(
+        size=(128, 128, 128),
+        told=("spacing",),
+        positions=8,
+        hidden=48,
+        patient_noise=64,
+        slice_noise=32,
+        widths=(160, 160, 112, 80, 48),
+        fold=2,
+        grain=2,
+        styled=True,
+        slab=8,
+        slices=4,
+        slice_widths=(32, 64, 96, 128, 128),
+        slab_widths=(16, 32, 64, 96),
+        penalty_every=4,
+        steps=24_000,
+        generator_learning_rate=4e-4,
+        critic_learning_rate=4e-4,
+        rate_end=0.05,
+    ),
+    "patch48": CtSganConfig(
+        size=(48, 48, 48),
+        region="cube",
+        positions=8,
+        hidden=48,
+        patient_noise=64,
+        slice_noise=32,
+        widths=(128, 112, 80, 48),
+        fold=2,
+        grain=2,
+        styled=True,
+        slab=8,
+        slices=4,
+        slice_widths=(32, 64, 96),
+        slab_widths=(16, 32, 64),
+        penalty_every=4,
+        batch_size=8,
+        steps=20_000,
+        generator_learning_rate=4e-4,
+        critic_learning_rate=4e-4,
+        rate_end=0.05,
+    ),
+    "smoke": CtSganConfig(
+        size=(16, 16, 16),
+        told=("spacing", "nodules"),
+        positions=2,
+        hidden=8,
+        patient_noise=8,
+        slice_noise=8,
+        widths=(16, 8),
+        fold=2,
+        grain=1,
+        styled=True,
+        slab=4,
+        slices=2,
+        slice_widths=(8, 8),
+        slab_widths=(8, 8),
+        penalty_every=2,
+        batch_size=2,
+        steps=6,
+        ema_decay=0.9,
+    ),
+}
+"""Million parameters of generator, critic of slices and critic of slabs:
+
+- `paper` as published, on a GPU;
+- `compact` for two cores: scans of 128^3, folded slices, noise for the texture, styles, the spacing told;
+- `patch48` for cubes of 48 mm;
+- `smoke` for seconds.
+"""
+
+ABOUT_PRESETS = {
+    "paper": "chests of 224^3, as published, on a GPU.",
+    "compact": "chests of 128^3 for two cores, told the spacing.",
+    "patch48": "48 slices of 48 x 48 pixels, out of cubes.",
+    "smoke": "seconds.",
+}
+
+
+class CtSganOptions(ScanOptions):
+    """Options of sampling.
+
+    Attributes:
+        depth: slices of each scan, 3 or more; as many as in training if not given. The chest is as high as it would be,
+            in thinner or thicker slices.
+    """
+
+    depth: int | None = Field(default=None, ge=3, le=MOST_SCAN_SLICES)
+
+
+class TrainingOptions(ScanTrainingOptions):
+    """Options of training, beside the configuration."""
+
+
+Config = CtSganConfig
+Options = CtSganOptions

@@ -1,0 +1,200 @@
+"""CT-SGAN: its training step (papers/5, section 2, equation 2), and its scans slab by slab."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from synthorax.datasets.chests import slices_of
+from synthorax.datasets.one_thread import each_in_one_thread, in_one_thread
+from synthorax.seeding import derive, generator
+from synthorax.systems.ct_sgan.config import CtSganConfig, CtSganOptions
+from synthorax.systems.ct_sgan.networks import LatentPath, SlabCritic, SliceCritic, SliceGenerator
+from synthorax.training.scan_config import ScanOptions
+from synthorax.training.scan_gan import GENERATOR, ScanFacts, ScanGan, ScanRequest
+
+SLICES, SLABS = "slices", "slabs"
+"""Names of the critics."""
+SLICES_AT_ONCE = 4
+"""Slices of a scan made at once, which the memory of sampling follows; the last ones are padded to as many."""
+
+
+class CtSgan(ScanGan):
+    """Latent path and slice generator, and the critics of slices and of slabs.
+
+    Args:
+        known: of the training scans; without it, as where weights are loaded, nothing.
+    """
+
+    name = "ct-sgan"
+    config: CtSganConfig
+    sampling = CtSganOptions
+
+    def __init__(self, config: CtSganConfig, seed: int = 0, known: ScanFacts | None = None) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive(seed, "weights"))
+            made = nn.ModuleDict({"path": LatentPath(config), "slice": SliceGenerator(config)})
+            networks = {GENERATOR: made, SLICES: SliceCritic(config), SLABS: SlabCritic(config)}
+        super().__init__(config, networks, seed, known or ScanFacts.none())
+
+    @classmethod
+    def restore(cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> CtSgan:
+        model = cls(CtSganConfig.model_validate(dict(config)))
+        model.load_weights(weights)
+        return model
+
+    def training_step(self, batch: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
+        """An update of each critic, then one of the generator; all see the same places of the scans.
+
+        Args:
+            batch: as `Chests.batch` gives it.
+        """
+        config = self.config
+        self.set_rates(step)
+        start, chosen = batch["start"], batch["chosen"]
+        told, position = self.told(batch["index"]), self._position(start, chosen)
+        told_slices = told.repeat_interleave(config.slices, 0)
+        real = batch["slab"][:, None, 1:-1], slices_of(batch["slab"], chosen, config.channels)
+        with torch.no_grad(), self.autocast():
+            made = self._made("critics", step, start, told)
+        fake = self._shown(made, chosen)
+        slabs, slices = cast(SlabCritic, self.networks[SLABS]), cast(SliceCritic, self.networks[SLICES])
+        figures = self.update_critic(SLABS, lambda x: slabs(x, told), real[0], fake[0], step)
+        figures |= self.update_critic(SLICES, lambda x: slices(x, position, told_slices), real[1], fake[1], step)
+        for critic in (slabs, slices):
+            critic.requires_grad_(False)
+        try:
+            with self.autocast():
+                again = self._made("generator", step, start, told)
+                own = self._shown(again, chosen)
+                of_slab, of_slices = slabs(own[0], told), slices(own[1], position, told_slices)
+            loss = self.generator_loss(of_slab) + config.slices * self.generator_loss(
+                of_slices
+            )  # the sum of equation 2
+            loss.backward()
+        finally:
+            for critic in (slabs, slices):
+                critic.requires_grad_(True)
+        self.update(GENERATOR)
+        return {**figures, "generator": loss.detach(), **self.diversity(real[0], fake[0], own[0].detach())}
+
+    def _position(self, start: Int[Tensor, " b"], chosen: Int[Tensor, "b n"]) -> Float[Tensor, " m"]:
+        """The position of each chosen slice among the slices with two neighbours, from 0 to 1, slab by slab."""
+        return ((start[:, None] - 1 + chosen).flatten() / (self.config.path - 1)).float()
+
+    def _made(
+        self, kind: str, step: int, start: Int[Tensor, " b"], told: Float[Tensor, "b k"]
+    ) -> Float[Tensor, "b d c y x"]:
+        """The slices of a slab of each of some made scans.
+
+        Args:
+            kind: names the noise.
+            start: the slice of the scan that is the slab's first, from 1.
+        """
+        config, n = self.config, len(start) * self.share.world
+        noise = self.drawn(f"{kind} slices", step, n, config.path, config.slice_noise)
+        drawn = self.drawn(f"{kind} patient", step, n, 4 * config.hidden + config.patient_noise)
+        state, patient = drawn[:, : 4 * config.hidden], drawn[:, 4 * config.hidden :]
+        made = cast(nn.ModuleDict, self.networks[GENERATOR])
+        path = made["path"](noise, state)
+        rows = torch.arange(len(start), device=path.device)[:, None]
+        of_slab = path[rows, (start - 1)[:, None] + torch.arange(config.slab, device=path.device)]
+        constant = torch.cat([patient, told], 1)[:, None].expand(-1, config.slab, -1)
+        grain = None
+        if config.grain:
+            fine = self.drawn(f"{kind} grain", step, n, config.slab + 2, config.grain, *config.finest)
+            grain = _with_neighbours(fine).flatten(0, 1)
+        slices: Tensor = made["slice"](torch.cat([constant, of_slab], 2).flatten(0, 1), grain)
+        return slices.unflatten(0, (len(start), config.slab))
+
+    def _shown(self, made: Float[Tensor, "b d c y x"], chosen: Int[Tensor, "b n"]) -> tuple[Tensor, Tensor]:
+        """What the critics see: middle channels of all slices [b, 1, d, y, x], and the chosen slices [b*n, c, y, x]."""
+        middle = made[:, None, :, self.config.channels // 2]
+        rows = torch.arange(len(made), device=made.device)[:, None]
+        return middle, made[rows, chosen].flatten(0, 1)
+
+    @property
+    def arithmetic(self) -> dict[str, Any]:
+        return {"slices_at_once": SLICES_AT_ONCE}
+
+    def size_of(self, options: ScanOptions) -> tuple[int, int, int]:
+        depth = options.depth if isinstance(options, CtSganOptions) else None
+        return (depth or self.config.size[0], *self.config.size[1:])
+
+    def slabs(self, request: ScanRequest) -> Iterator[NDArray[np.int16]]:
+        """Make a scan slab by slab: the middle channels of its slices, and the outer neighbours of the first and last.
+
+        A scan deeper or shallower than those of training has the same path of latent vectors, with more or fewer places
+        on it. Several slabs are made at once, each in one thread, so that the bits are those of any number of cores.
+        """
+        latents = in_one_thread(self._latents, request)
+        last = len(latents) - 1
+
+        def slab(first: int) -> NDArray[np.int16]:
+            made = self._slices(request, latents, first)
+            middle = made[:, self.config.channels // 2]
+            below, above = made[: int(first == 0), 0], made[len(made) - int(first + len(made) > last) :, -1]
+            return np.concatenate([below, middle, above])
+
+        yield from each_in_one_thread(slab, range(0, len(latents), SLICES_AT_ONCE))
+
+    @torch.no_grad()
+    def _latents(self, request: ScanRequest) -> Float[Tensor, "d n"]:
+        """The whole latent vectors of the slices with two neighbours of a scan."""
+        config = self.config
+        random = generator(request.seed, "ct-sgan", request.index)
+        noise, state, patient = (
+            torch.from_numpy(random.standard_normal((1, *shape), np.float32)).to(self.device)
+            for shape in ((config.path, config.slice_noise), (4 * config.hidden,), (config.patient_noise,))
+        )
+        path = cast(nn.ModuleDict, self.sampler)["path"](noise, state)[0]
+        of_slices = _stretched(path, config.size[0], request.size[0])
+        told = self.told(torch.tensor([request.row]), request.nodules)
+        return torch.cat([torch.cat([patient, told], 1).expand(len(of_slices), -1), of_slices], 1)
+
+    @torch.no_grad()
+    def _slices(self, request: ScanRequest, latents: Float[Tensor, "d n"], first: int) -> NDArray[np.int16]:
+        """Some slices in HU [n, c, y, x]; as many as are made at once, less those beyond the last."""
+        part = latents[first : first + SLICES_AT_ONCE]
+        padded = torch.cat([part, part[-1:].expand(SLICES_AT_ONCE - len(part), -1)])
+        with self.autocast(request.precision):
+            slices = cast(nn.ModuleDict, self.sampler)["slice"](padded, self._grain(request, first))
+        return self.to_int16(slices[: len(part)])
+
+    def _grain(self, request: ScanRequest, first: int) -> Float[Tensor, "b g v u"] | None:
+        """The grain of some slices and of their neighbours; each slice has its own, whatever is made with it."""
+        if not self.config.grain:
+            return None
+        shape = (self.config.grain, *self.config.finest)
+        numbers = range(first, first + SLICES_AT_ONCE + 2)
+        drawn = [generator(request.seed, "grain", request.index, z).standard_normal(shape, np.float32) for z in numbers]
+        return _with_neighbours(torch.from_numpy(np.stack(drawn))[None].to(self.device))[0]
+
+
+System = CtSgan
+
+
+def _with_neighbours(fine: Float[Tensor, "b n g v u"]) -> Float[Tensor, "b m h v u"]:
+    """Grain of slices with that of both neighbours as channels; the first and last slices are neighbours alone."""
+    return torch.cat([fine[:, :-2], fine[:, 1:-1], fine[:, 2:]], 2)
+
+
+def _stretched(path: Float[Tensor, "p h"], trained: int, depth: int) -> Float[Tensor, "d h"]:
+    """The latent vectors of the slices with two neighbours of a scan of another depth, interpolated linearly.
+
+    Args:
+        trained: slices of the scans that the path is of.
+    """
+    if depth == trained:
+        return path
+    at = (torch.arange(1, depth - 1, dtype=torch.float64) + 0.5) * (trained / depth) - 1.5
+    at = at.clamp(0, len(path) - 1).to(path.device)
+    low = at.floor().long().clamp(max=max(len(path) - 2, 0))
+    share = (at - low).to(path.dtype)[:, None]
+    return torch.lerp(path[low], path[(low + 1).clamp(max=len(path) - 1)], share)

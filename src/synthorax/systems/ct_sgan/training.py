@@ -1,0 +1,47 @@
+"""CT-SGAN made ready for the loop: the chests of a store's training patients, and slabs of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from torch import Tensor
+
+from synthorax import hub
+from synthorax.datasets.chests import Chests
+from synthorax.datasets.store import Store
+from synthorax.makers import Method
+from synthorax.systems.ct_sgan.config import CtSganConfig, TrainingOptions
+from synthorax.systems.ct_sgan.system import CtSgan
+from synthorax.training.scan_gan import ScanFacts, training_chests
+from synthorax.training.system import Stage, Training
+
+
+def training(config: CtSganConfig, data: str | Path | Store, seed: int, options: TrainingOptions) -> Training:
+    """Return a fresh model and the chests of a store's training patients.
+
+    Args:
+        data: a prepared store.
+
+    Raises:
+        InputError: no store, or one without whole scans, or without cubes for a model of cubes.
+    """
+    erased_by = None if options.erased_by is None else cast(Method, hub.find(options.erased_by, "erases"))
+    chests, about = training_chests(config, Store.of(data), erased_by, seed, options.cache)
+    model = CtSgan(config, seed, ScanFacts.of(chests))
+    stage = Stage("gan", config.steps, SlabBatches(chests, config))
+    return Training(model, [stage], about, max(config.steps // 400, 1), config.precision)
+
+
+@dataclass(frozen=True, eq=False)
+class SlabBatches:
+    """A batch of slabs for each step."""
+
+    chests: Chests
+    config: CtSganConfig
+
+    def __call__(self, step: int) -> dict[str, Tensor]:
+        """As `Chests.batch`."""
+        config = self.config
+        return self.chests.batch(step, config.batch_size, depth=config.slab, slices=config.slices)

@@ -1,0 +1,51 @@
+"""The generator and critic of a vanilla 3D GAN: convolutions of width 4 and stride 2 (Wu et al. 2016)."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from synthorax.nn.critics import LEAK
+from synthorax.systems.volume_gan.config import VolumeGanConfig
+
+
+class VolumeGenerator(nn.Module):
+    """Noise, and what is told, to a scan."""
+
+    def __init__(self, config: VolumeGanConfig) -> None:
+        super().__init__()
+        self.base = (config.widths[0], *config.base)
+        self.start = nn.Linear(config.noise + config.conditions, math.prod(self.base))
+        layers: list[nn.Module] = [nn.BatchNorm3d(config.widths[0]), nn.ReLU()]
+        for a, b in pairwise(config.widths):
+            layers += [nn.ConvTranspose3d(a, b, 4, 2, 1, bias=False), nn.BatchNorm3d(b), nn.ReLU()]
+        self.body = nn.Sequential(*layers)
+        self.out = nn.ConvTranspose3d(config.widths[-1], 1, 4, 2, 1)
+
+    def forward(self, noise: Float[Tensor, "b n"], told: Float[Tensor, "b k"]) -> Float[Tensor, "b 1 z y x"]:
+        """Scans within -1 to 1."""
+        features = self.body(self.start(torch.cat([noise, told], 1)).unflatten(1, self.base))
+        with torch.autocast(features.device.type, enabled=False):  # a voxel in bfloat16 would be rounded to 3 HU
+            return torch.tanh(self.out(features.float()))
+
+
+class VolumeCritic(nn.Module):
+    """A scan, with what is told as constant channels, to a score."""
+
+    def __init__(self, config: VolumeGanConfig) -> None:
+        super().__init__()
+        widths = config.widths[::-1]
+        layers: list[nn.Module] = []
+        for i, (a, b) in enumerate(pairwise((1 + config.conditions, *widths))):
+            layers += [nn.Conv3d(a, b, 4, 2, 1), *([nn.BatchNorm3d(b)] if i else []), nn.LeakyReLU(LEAK)]
+        self.body = nn.Sequential(*layers)
+        self.score = nn.Linear(widths[-1] * math.prod(config.base), 1)
+
+    def forward(self, scans: Float[Tensor, "b 1 z y x"], told: Float[Tensor, "b k"]) -> Float[Tensor, " b"]:
+        """Scores, unbounded."""
+        beside = told[:, :, None, None, None].expand(-1, -1, *scans.shape[2:])
+        return self.score(self.body(torch.cat([scans, beside], 1)).flatten(1))[:, 0].float()

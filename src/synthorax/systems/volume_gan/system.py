@@ -1,0 +1,96 @@
+"""The vanilla 3D GAN: its training step, and its scans, which are made in one piece and resized."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from synthorax.datasets.one_thread import in_one_thread
+from synthorax.geometry import resized_box
+from synthorax.seeding import derive, generator
+from synthorax.systems.volume_gan.config import VolumeGanConfig, VolumeGanOptions
+from synthorax.systems.volume_gan.networks import VolumeCritic, VolumeGenerator
+from synthorax.training.scan_config import ScanOptions
+from synthorax.training.scan_gan import GENERATOR, ScanFacts, ScanGan, ScanRequest
+from synthorax.volume import Volume
+
+VOLUMES = "volumes"
+"""Name of the critic."""
+
+
+class VolumeGan(ScanGan):
+    """Generator and critic of whole scans.
+
+    Args:
+        known: of the training scans; without it, as where weights are loaded, nothing.
+    """
+
+    name = "volume-gan"
+    config: VolumeGanConfig
+    sampling = VolumeGanOptions
+
+    def __init__(self, config: VolumeGanConfig, seed: int = 0, known: ScanFacts | None = None) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive(seed, "weights"))
+            networks = {GENERATOR: VolumeGenerator(config), VOLUMES: VolumeCritic(config)}
+        super().__init__(config, networks, seed, known or ScanFacts.none())
+
+    @classmethod
+    def restore(cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> VolumeGan:
+        model = cls(VolumeGanConfig.model_validate(dict(config)))
+        model.load_weights(weights)
+        return model
+
+    def training_step(self, batch: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
+        """An update of the critic, then one of the generator.
+
+        Args:
+            batch: ct [b, 1, z, y, x] within -1 to 1, and index [b], of the scans.
+        """
+        self.set_rates(step)
+        real, told, n = batch["ct"], self.told(batch["index"]), len(batch["index"]) * self.share.world
+        made, critic = cast(VolumeGenerator, self.networks[GENERATOR]), cast(VolumeCritic, self.networks[VOLUMES])
+        with torch.no_grad(), self.autocast():
+            fake = made(self.drawn("critic", step, n, self.config.noise), told)
+        figures = self.update_critic(VOLUMES, lambda scans: critic(scans, told), real, fake, step)
+        critic.requires_grad_(False)
+        try:
+            with self.autocast():
+                again = made(self.drawn("generator", step, n, self.config.noise), told)
+                score = critic(again, told)
+            loss = self.generator_loss(score)
+            loss.backward()
+        finally:
+            critic.requires_grad_(True)
+        self.update(GENERATOR)
+        return {**figures, "generator": loss.detach(), **self.diversity(real, fake, again.detach())}
+
+    def size_of(self, options: ScanOptions) -> tuple[int, int, int]:
+        edge = options.edge if isinstance(options, VolumeGanOptions) else None
+        return (edge, edge, edge) if edge else self.config.size
+
+    def slabs(self, request: ScanRequest) -> Iterator[NDArray[np.int16]]:
+        """Make a scan in one piece; the whole of it is in memory, and one thread makes it."""
+        yield in_one_thread(self._scan, request)
+
+    @torch.no_grad()
+    def _scan(self, request: ScanRequest) -> NDArray[np.int16]:
+        """A scan in HU [z, y, x], resized if it was asked for in other voxels."""
+        made = self.sampler.eval()
+        random = generator(request.seed, "volume-gan", request.index)
+        noise = torch.from_numpy(random.standard_normal((1, self.config.noise), np.float32)).to(self.device)
+        told = self.told(torch.tensor([request.row]), request.nodules)
+        with self.autocast(request.precision):
+            scan = Volume(self.to_int16(made(noise, told))[0, 0], (1.0, 1.0, 1.0))
+        made.train()
+        return (
+            scan.voxels if request.size == scan.shape else resized_box(scan, (0,) * 3, scan.shape, request.size).voxels
+        )
+
+
+System = VolumeGan
