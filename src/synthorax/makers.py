@@ -24,8 +24,8 @@ from synthorax.patch import PatchSpec
 from synthorax.volume import Volume
 
 Role = Literal["makes shapes", "makes patches", "makes scans", "injects", "erases", "paints", "judges"]
-"""What a maker can do. The first two are roles of a `Generator`, the third of a `Streams`, then two of a `Method`, one of
-a `Painter` and one of a `Judge`."""
+"""What a maker can do. The first two are roles of a `Generator`, the third of a `Streams`, then two of a `Method`, one
+of a `Painter` and one of a `Judge`."""
 EditKind = Literal["inject", "erase"]
 Array = Literal["ct", "mask", "occupancy"]
 Asked = tuple[NoduleAttributes, ...]

@@ -49,6 +49,13 @@ def test_every_step_of_the_page_on_exports_works(tmp_path):
     assert np.unique(label).tolist() == [0, 2]
 
 
+@pytest.mark.prove
+def test_every_step_of_the_page_on_whole_chests_works(tmp_path):
+    follow("scans.md", tmp_path)
+    assert read_image(tmp_path / "scans" / "images" / "00001.nii.gz").shape == (24, 16, 16)
+    assert (tmp_path / "more" / "manifest.json").is_file()
+
+
 @pytest.mark.parametrize(
     "page",
     [
@@ -56,7 +63,7 @@ def test_every_step_of_the_page_on_exports_works(tmp_path):
         "CONTRIBUTING.md",
         *(
             f"docs/{name}.md"
-            for name in ("architecture", "own-data", "injection", "translation", "export", "from-pylidc")
+            for name in ("architecture", "own-data", "injection", "translation", "export", "from-pylidc", "scans")
         ),
     ],
 )
