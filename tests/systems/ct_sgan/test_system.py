@@ -86,7 +86,7 @@ def test_a_scan_is_the_same_however_many_slices_are_made_at_once_and_threads_mak
         assert np.array_equal(scan(made).voxels, first)
     finally:
         torch.set_num_threads(1)
-    monkeypatch.setattr(module, "SLICES_AT_ONCE", 5)
+    monkeypatch.setattr(module, "SCAN_SLICES_AT_ONCE", 5)
     assert np.abs(scan(made).voxels.astype(int) - first).max() <= 1
 
 

@@ -21,7 +21,7 @@ from synthorax.training.scan_gan import GENERATOR, ScanFacts, ScanGan, ScanReque
 
 SLICES, SLABS = "slices", "slabs"
 """Names of the critics."""
-SLICES_AT_ONCE = 4
+SCAN_SLICES_AT_ONCE = 4
 """Slices of a scan made at once, which the memory of sampling follows; the last ones are padded to as many."""
 
 
@@ -121,7 +121,7 @@ class CtSgan(ScanGan):
 
     @property
     def arithmetic(self) -> dict[str, Any]:
-        return {"slices_at_once": SLICES_AT_ONCE}
+        return {"slices_at_once": SCAN_SLICES_AT_ONCE}
 
     def size_of(self, options: ScanOptions) -> tuple[int, int, int]:
         depth = options.depth if isinstance(options, CtSganOptions) else None
@@ -142,7 +142,7 @@ class CtSgan(ScanGan):
             below, above = made[: int(first == 0), 0], made[len(made) - int(first + len(made) > last) :, -1]
             return np.concatenate([below, middle, above])
 
-        yield from each_in_one_thread(slab, range(0, len(latents), SLICES_AT_ONCE))
+        yield from each_in_one_thread(slab, range(0, len(latents), SCAN_SLICES_AT_ONCE))
 
     @torch.no_grad()
     def _latents(self, request: ScanRequest) -> Float[Tensor, "d n"]:
@@ -161,8 +161,8 @@ class CtSgan(ScanGan):
     @torch.no_grad()
     def _slices(self, request: ScanRequest, latents: Float[Tensor, "d n"], first: int) -> NDArray[np.int16]:
         """Some slices in HU [n, c, y, x]; as many as are made at once, less those beyond the last."""
-        part = latents[first : first + SLICES_AT_ONCE]
-        padded = torch.cat([part, part[-1:].expand(SLICES_AT_ONCE - len(part), -1)])
+        part = latents[first : first + SCAN_SLICES_AT_ONCE]
+        padded = torch.cat([part, part[-1:].expand(SCAN_SLICES_AT_ONCE - len(part), -1)])
         with self.autocast(request.precision):
             slices = cast(nn.ModuleDict, self.sampler)["slice"](padded, self._grain(request, first))
         return self.to_int16(slices[: len(part)])
@@ -172,7 +172,7 @@ class CtSgan(ScanGan):
         if not self.config.grain:
             return None
         shape = (self.config.grain, *self.config.finest)
-        numbers = range(first, first + SLICES_AT_ONCE + 2)
+        numbers = range(first, first + SCAN_SLICES_AT_ONCE + 2)
         drawn = [generator(request.seed, "grain", request.index, z).standard_normal(shape, np.float32) for z in numbers]
         return _with_neighbours(torch.from_numpy(np.stack(drawn))[None].to(self.device))[0]
 
