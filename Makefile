@@ -1,4 +1,4 @@
-# make demo | test | prove | lint | architecture | bench | results | results-lung | results-data | results-phantom | results-baselines | results-detection | results-masks | results-cores
+# make demo | test | prove | lint | architecture | bench | results | results-lung | results-data | results-phantom | results-baselines | results-detection | results-masks | results-cores | results-malignancy [FEW_RUN=RUN]
 # make results-rendering [BEFORE=CHECKOUT]: the renderer of this checkout, beside that of another one
 # make device-pack STORE=... [SIZE=24,24,24] [DEVICE_PYTHON=3.12]
 PYTHON ?= python3
@@ -8,7 +8,7 @@ SIZE ?= 24,24,24
 DEVICE_PYTHON ?= 3.12
 PLATFORMS := manylinux2014 manylinux_2_17 manylinux_2_24 manylinux_2_27 manylinux_2_28
 
-.PHONY: demo test prove lint architecture bench results results-lung results-data results-phantom results-baselines results-detection results-masks results-cores results-rendering device-pack
+.PHONY: demo test prove lint architecture bench results results-lung results-data results-phantom results-baselines results-detection results-masks results-cores results-rendering results-malignancy device-pack
 
 demo: $(INSTALLED)
 	$(BIN)/synthorax demo --out demo
@@ -64,6 +64,13 @@ results-rendering: $(INSTALLED)
 	$(if $(BEFORE),$(RENDERED) measure $(RENDERING)/before --src $(BEFORE)/src)
 	$(if $(BEFORE),$(RENDERED) time $(RENDERING)/after --before $(BEFORE)/src)
 	$(RENDERED) page --after $(RENDERING)/after $(if $(BEFORE),--before $(RENDERING)/before) --out docs/results
+
+IN_PAINTING := build/results-in-painting
+
+results-malignancy: $(INSTALLED)
+	$(BIN)/python scripts/results_in_painting.py measure $(IN_PAINTING) --method render --method ac-wgan --method class-aware
+	$(BIN)/python scripts/injection_times.py class-aware --out $(IN_PAINTING)/times.json
+	$(BIN)/python scripts/results_malignancy.py --out docs/results --measured $(IN_PAINTING) $(if $(FEW_RUN),--few-run $(FEW_RUN))
 
 device-pack: $(INSTALLED)
 	mkdir -p build/device

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from in_painting_sheets import MANY_SEEDS, SAME_SITE, SHEET
+from injection_times import MOST_ABOVE_S, MOST_GB
 from pages import table, three
 from pasted_nodules import LIKE_NOISE, PASTED
 from rendering_measures import RIM_MM
@@ -218,6 +219,26 @@ def reconstruction_lines(figures: Mapping[str, Any], name: str) -> Iterator[str]
     yield from table(["fill", "error, HU"], [[text, three(found[key], ".0f")] for key, text in ERRORS.items()])
     yield ""
     yield from table(["masks", "Dice"], [[text, three(found[key], ".2f")] for key, text in OVERLAPS.items()])
+
+
+def times_lines(measured: Path) -> Iterator[str]:
+    """What an injection into a whole scan takes as a process, from `times.json` of `injection_times.py`."""
+    times = json.loads((measured / "times.json").read_text())
+    here = ", ".join(f"{key} {value}" for key, value in times["machine"].items())
+    yield f"`synthorax inject` of one nodule into a scan of 512 x 512 x 140 voxels, from its start to its end; medians of processes that took turns. The goal is {MOST_ABOVE_S:g} s above rendering and {MOST_GB:g} GB. {here}."
+    yield ""
+    rows = [
+        [
+            name,
+            f"{found['seconds']:.2f}",
+            f"{found['user']:.2f}",
+            f"{found['above_s']:+.2f}" if "above_s" in found else "",
+            f"{found['above_user_s']:+.2f}" if "above_user_s" in found else "",
+            f"{found['gigabytes']:.2f}",
+        ]
+        for name, found in times["methods"].items()
+    ]
+    yield from table(["", "seconds", "CPU s", "seconds above rendering", "CPU s above rendering", "GB at most"], rows)
 
 
 def _shown(measured: Path, out: Path, file: str, text: str) -> Iterator[str]:

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """Run the study of malignancy with all patients, with a tenth of them, and with a ResNet-50; write its results page.
 
-    python scripts/results_malignancy.py --out docs/results [--few-run FOLDER] [--realism FOLDER]
+    python scripts/results_malignancy.py --out docs/results --measured FOLDER [--few-run FOLDER]
+    python scripts/results_malignancy.py --without-models
 
 SYNTHORAX_REAL_DATA names a folder that holds `luna16-nodules`. Trainings are kept in build/results-malignancy, so that a
-run that was stopped goes on. `--few-run` is a class-aware in-painter trained on the tenth alone (the store
-build/results-malignancy/few-store); without it one is trained. `--realism` is what `scripts/results_in_painting.py`
-measured of the bundled one.
+run that was stopped goes on. `--measured` is the folder of `scripts/results_in_painting.py measure` with `render`,
+`ac-wgan` and `class-aware`, and of `scripts/injection_times.py class-aware --out FOLDER/times.json`. `--few-run` is a
+class-aware in-painter trained on the tenth alone (the store build/results-malignancy/few-store); without it one is
+trained. `--without-models` trains the arms that need no model, and writes nothing.
 """
 
 from __future__ import annotations
@@ -18,18 +20,30 @@ from datetime import date
 from pathlib import Path
 from typing import Any, cast, get_args
 
+from in_painting_page import (
+    class_lines,
+    in_painting_lines,
+    kid_lines,
+    read_figures,
+    reconstruction_lines,
+    sheet_lines,
+    sites_lines,
+    times_lines,
+    told_lines,
+    width_lines,
+)
 from pages import picture, spread, table
 from synthorax import api, hub
 from synthorax.datasets.store import Store
 from synthorax.io.atomic import atomic_file
 from synthorax.makers import Method
-from synthorax.studies.malignancy import PAPER_COUNTS, PAPER_RESULTS, MalignancyOutcome
+from synthorax.studies.malignancy import PAPER_COUNTS, PAPER_RESULTS, MalignancyOutcome, MalignancyTest
 from synthorax.studies.malignancy_page import malignancy_differences, study_malignancy
-from synthorax.studies.malignancy_recipes import PAPER_RATIO, RATIOS, RAW, ArmKind
+from synthorax.studies.malignancy_recipes import PAPER_RATIO, RATIOS, RAW, ArmKind, in_contexts
 from synthorax.studies.results import Arm, Interval, machine
 from synthorax.tasks.config import TaskConfig, task_config
 
-MODEL, GAN = "class-aware", "ac-wgan"
+RENDER, GAN, MODEL = "render", "ac-wgan", "class-aware"
 TRAININGS = 5
 FEW_PATIENTS, FEW_STEPS = 33, 250
 FEW_IN_PAINTER = {"steps": 2500}
@@ -80,6 +94,18 @@ def test_lines(outcome: MalignancyOutcome) -> Iterator[str]:
     ]
     heads = ["AUC of", "less that of", "difference (95 %)", "p", "p, Holm", "of mean scores", "p, DeLong"]
     yield from table(heads, rows)
+
+
+def study_text(outcome: MalignancyOutcome) -> Iterator[str]:
+    """What was trained and measured, and how the tables are to be read."""
+    yield f"Cubes of 32 mm around LUNA16's nodules; a nodule is malignant if the median of its readers' ratings is 4 or more. Every training draws {outcome.drawn:,} patches (half with {FEW_PATIENTS} patients, {DEEP['steps'] * DEEP['batch_size']:,} for the ResNet-50),"
+    yield "crops and scales in every arm; the weights with the best AUC of the validation patients were measured once on the test patients. Rendered and ac-wgan nodules are made in benign contexts alone, as they leave"
+    yield "parts of the nodule that was there; the class-aware in-painter also replaces the nodule in malignant contexts, as the paper has it. In a malignant context a made nodule has the"
+    yield "diameter of the one that was there; in a benign one that of a malignant training nodule, none smaller than the nodule that was there where there is such a one."
+    yield ""
+    yield "Means over the trainings; 95 % intervals resample test patients and trainings, p is Student's t over both. One model of each method made all its nodules: how much another training of it would differ is in no interval. DeLong's"
+    yield "test compares the trainings' mean scores and takes nodules of one patient for independent. A nodule is called malignant from a probability of .5 on. `within strata` compares nodules below 8 mm, of 8 to 12 mm and wider with each"
+    yield "other alone, `pairs of like size` those whose diameters differ by 15 % at most: there the diameter says little. In italics the paper's figures, of other patients: beside ours, not against them."
 
 
 def smallest_line(outcome: MalignancyOutcome) -> str:
@@ -133,13 +159,23 @@ def arm_of(outcome: MalignancyOutcome, name: str) -> Arm:
     return next(arm for arm in outcome.arms if arm.name == name)
 
 
+def made_test(outcome: MalignancyOutcome) -> MalignancyTest:
+    """The paper's comparison: real nodules with the in-painter's malignant ones, and without."""
+    wanted = in_contexts(MODEL, "malignant", PAPER_RATIO)
+    return next(test for test in outcome.tests if (test.a, test.b) == (wanted, RAW))
+
+
 def verdict(outcome: MalignancyOutcome) -> str:
-    """What made nodules change, in a sentence."""
-    raw = arm_of(outcome, RAW).metrics["auc"]
-    sure = [test for test in outcome.tests if test.p_holm is not None and test.p_holm < SURE]
-    better = ", ".join(f"{test.a} than {test.b}" for test in sure if test.difference > 0) or "no arm than another"
-    worse = ", ".join(f"{test.a} than {test.b}" for test in sure if test.difference < 0) or "no arm than another"
-    return f"real nodules alone reach an AUC of {cell(raw)}. With p < .05 after correction, better: {better}; worse: {worse}."
+    """What made nodules change, in sentences."""
+    raw, test = arm_of(outcome, RAW).metrics["auc"], made_test(outcome)
+    sure = [each for each in outcome.tests if each.p_holm is not None and each.p_holm < SURE]
+    better = ", ".join(f"{each.a} than {each.b}" for each in sure if each.difference > 0) or "no arm than another"
+    worse = ", ".join(f"{each.a} than {each.b}" for each in sure if each.difference < 0) or "no arm than another"
+    change = spread(test.difference, test.low, test.high, "+.3f")
+    return (
+        f"a classifier of real nodules alone reaches an AUC of {cell(raw)}; {PAPER_RATIO:g} malignant nodules by {MODEL} for each"
+        f" real one change it by {change}. With p < {SURE:g} after correction, better: {better}; worse: {worse}."
+    )
 
 
 def makers(run: str | Path) -> list[Method]:
@@ -163,7 +199,7 @@ def run_study(
     )[1]
 
 
-def page(real: Path, work: Path, few_run: Path | None, out: Path) -> Iterator[str]:
+def page(real: Path, work: Path, few_run: Path | None, measured: Path, out: Path) -> Iterator[str]:
     """The lines of the page."""
     store = api.prepare("patches", real / "luna16-nodules", work / "store")
     few_store = api.prepare("patches", real / "luna16-nodules", work / "few-store", train_patients=FEW_PATIENTS)
@@ -178,11 +214,12 @@ def page(real: Path, work: Path, few_run: Path | None, out: Path) -> Iterator[st
     here = ", ".join(f"{name} {value}" for name, value in machine().items())
     yield "# Do made malignant nodules help to tell malignant from benign ones?"
     yield ""
-    yield f"Written by `make results-malignancy` on {date.today().isoformat()}: {here}."
+    yield f"With all training patients {verdict(outcome)}"
+    yield f"With {FEW_PATIENTS} of them, of whom the in-painter knows no more either, {verdict(few)}"
     yield ""
-    yield f"With all training patients: {verdict(outcome)}"
+    yield f"Written by `make results-malignancy` on {date.today().isoformat()}: {here}. Weights of {MODEL}: {outcome.models[MODEL][:16]}."
     yield ""
-    yield f"With {FEW_PATIENTS} of them, of whom the in-painter knows no more either: {verdict(few)}"
+    yield from study_text(outcome)
     yield ""
     yield from count_lines(outcome)
     yield ""
@@ -199,12 +236,35 @@ def page(real: Path, work: Path, few_run: Path | None, out: Path) -> Iterator[st
     yield "The paper's networks had learned from videos (Kinetics); such weights were not at hand, and ours began at random."
     yield ""
     yield from paper_lines()
+    yield from in_painted_lines(measured, out)
+
+
+def in_painted_lines(measured: Path, out: Path) -> Iterator[str]:
+    """What the in-painter's nodules are like, beside real ones and those of other methods."""
+    figures = read_figures(measured)
+    parts = {
+        "In-painted nodules beside real ones": sites_lines(figures),
+        "Does the class take?": class_lines(figures, measured, out, MODEL),
+        "Seam, diversity and texture": in_painting_lines(figures, (RENDER, GAN, MODEL)),
+        "KID": kid_lines(figures),
+        "Told apart from real ones": told_lines(figures),
+        "Real or made?": sheet_lines(measured, out, MODEL),
+        "Diameters": width_lines(figures),
+        "Reconstruction of real nodules": reconstruction_lines(figures, MODEL),
+        "One nodule in a whole scan": times_lines(measured),
+    }
+    for title, lines in parts.items():
+        yield ""
+        yield f"## {title}"
+        yield ""
+        yield from lines
 
 
 def main() -> None:
     """Measure everything, then write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--measured", type=Path)
     parser.add_argument("--few-run", type=Path)
     parser.add_argument("--without-models", action="store_true", help="train the arms that need no model, and stop")
     given = parser.parse_args()
@@ -214,7 +274,9 @@ def main() -> None:
     if given.without_models:
         without_models(real, work)
         return
-    lines = list(page(real, work, given.few_run, given.out))
+    if not given.out or not given.measured:
+        parser.error("--out and --measured are needed for the page")
+    lines = list(page(real, work, given.few_run, given.measured, given.out))
     with atomic_file(given.out / "malignancy.md") as file:
         file.write_text("\n".join(lines) + "\n")
 
