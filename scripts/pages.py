@@ -8,6 +8,16 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 
+def titled(title: str, result: Sequence[str], lines: Iterable[str]) -> list[str]:
+    """A page: its title, its result in a few sentences, and its lines.
+
+    Args:
+        result: sentences; the lines may add them while they are measured.
+    """
+    measured = list(lines)
+    return [f"# {title}", "", *result, "", *measured]
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
     """A table's lines, one of cells to a row."""
     yield "| " + " | ".join(columns) + " |"

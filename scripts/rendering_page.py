@@ -29,6 +29,8 @@ SHEETS = {
     "part-solid": "part-solid (mean texture between 2 and 4.5)",
     "4 mm": "stated diameter of 3 to 5 mm",
 }
+MAIN_KINDS = ("solid", "part-solid", "ground glass")
+"""Classes whose HU the page's result tells."""
 BEFORE_COLOUR = "#9a9a9a"
 CLASSES = ("all", *KINDS, "spiculated")
 
@@ -64,8 +66,6 @@ def page(pairs: Pairs, versions: Sequence[Version], times: Mapping[str, Any] | N
     last = versions[-1].figures
     here = ", ".join(f"{k} {v}" for k, v in last["machine"].items())
     counts = {split: int(pairs.rows("all", split).sum()) for split in ("train", "val", "test")}
-    yield "# Rendered nodules beside real ones"
-    yield ""
     yield f"Written by `make results-rendering` on {date.today().isoformat()}: {here}. Seed 0."
     yield ""
     yield f"{len(pairs.jobs)} rated nodules of luna16-nodules with a LUNA16 diameter up to {WIDEST_MM:g} mm ({', '.join(f'{n} of {split} patients' for split, n in counts.items())}). Each has a rendered twin: the mean of"
@@ -102,6 +102,14 @@ def page(pairs: Pairs, versions: Sequence[Version], times: Mapping[str, Any] | N
         yield from time_lines(times)
     yield ""
     yield "Names of the package that stood for several things, and what each became, are in [names.md](../names.md)."
+
+
+def result(version: Version) -> str:
+    """The page's result in two sentences."""
+    curves, told = version.figures["curves"], version.figures["told"]["whole"]["test"]["all"]
+    gaps = {kind: abs(curves["made"][kind]["hu"] - curves["real"][kind]["hu"]) for kind in MAIN_KINDS}
+    differs = ", ".join(f"{gap:.0f} HU for {kind}" for kind, gap in gaps.items())
+    return f"A fresh network tells rendered nodules from real ones of test patients with an AUC of {auc(told)}; .5 would be perfect. The median HU of rendered and real nodules differ by {differs}."
 
 
 def chosen(pairs: Pairs, group: str) -> NDArray[np.int64]:

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from pages import table
+from pages import table, titled
 from synthorax.io.atomic import atomic_file
 from synthorax.makers import Lineage
 from synthorax.nodule import NoduleAttributes
@@ -120,12 +120,10 @@ def shares(work: Callable[[], object]) -> dict[str, float]:
     return {name: value / sum(sums.values()) for name, value in sums.items()}
 
 
-def page(repeats: int) -> Iterator[str]:
-    """Give the page's lines."""
+def page(repeats: int, result: list[str]) -> Iterator[str]:
+    """Give the page's lines; adds the sentences of its result."""
     flags = processor_flags()
     here = ", ".join(sorted(BF16_FLAGS & flags)) or "none"
-    yield "# Cores: what bfloat16 buys, and where a training step's time goes"
-    yield ""
     told = ", ".join(f"{name} {value}" for name, value in machine().items())
     yield f"Written by `make results-cores` on {date.today()}: {told}."
     yield f"Processor: {model_name()}; its instructions for bfloat16: {here}."
@@ -141,6 +139,14 @@ def page(repeats: int) -> Iterator[str]:
     found = in_turns({each: detecting_of(each) for each in PRECISIONS}, repeats)
     width = DETECTION["compact"].finest_width
     rows.append((f"the detector, {width}", "training step", *figures(found), of_auto("cpu", width)))
+    by_name = {(name, what): (float(single), float(bf16)) for name, what, single, bf16, *_ in rows}
+    compact_s, folded_s = (by_name[name, "training step"] for name in list(networks())[:2])
+    result.append(
+        f"A training step of `folded24` in bfloat16 takes {folded_s[1]:.2f} s of a core, {compact_s[0] / folded_s[1]:.1f} times less than one of `compact` in single precision takes ({compact_s[0]:.2f} s)."
+    )
+    result.append(
+        f"bfloat16 alone makes steps {min(a / b for a, b in by_name.values()):.1f} to {max(a / b for a, b in by_name.values()):.1f} times as fast here, the more the wider the network is."
+    )
     yield from table(("network", "work", "32, s", "bf16, s", "32 / bf16", "`auto` here"), rows)
     yield ""
     yield "A training step of `compact` is two critic updates with 8 cubes each and one of the generator; of the others one and one."
@@ -202,7 +208,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="steps of each kind")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    lines = list(page(options.repeats))
+    result: list[str] = []
+    lines = titled("Which network is cheapest on a CPU", result, page(options.repeats, result))
     with atomic_file(options.out / "cores.md") as file:
         file.write_text("\n".join(lines))
 

@@ -22,7 +22,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from pages import picture, spread, table
+from pages import picture, spread, table, titled
 from synthorax import api, hub
 from synthorax.datasets.patches import PatchDataset, Place
 from synthorax.datasets.places import negative_places, nodule_places
@@ -110,7 +110,7 @@ def estimate(statistic: Statistic, units: Sequence[str] | NDArray[np.int64], for
     return spread(found.value, found.low, found.high, form)
 
 
-def dice_lines(windows: Windows, moved: Windows, best: float) -> Iterator[str]:
+def dice_lines(windows: Windows, moved: Windows, best: float, result: list[str]) -> Iterator[str]:
     """Dice against readers' masks, of the segmenter and of centred balls."""
     mm, texture = windows.attribute("diameter_mm"), windows.attribute("texture", missing=5.0)
     strata = {"all": mm > 0, "below 8 mm": mm < 8, "from 8 mm": mm >= 8, "ground glass, part-solid": texture < FAINT}
@@ -128,6 +128,9 @@ def dice_lines(windows: Windows, moved: Windows, best: float) -> Iterator[str]:
         cells = [estimate(mean_of(overlaps, rows_in & counted), where.patients) for rows_in in strata.values()]
         rows.append([name, *cells])
     yield from table(["", *(f"{name} ({int(inside.sum())})" for name, inside in strata.items())], rows)
+    result.append(
+        f"The masks that ac-wgan gives its nodules are drawn by a segmenter whose Dice with readers' masks on real nodules of test patients is {rows[0][1]}; a centred ball of the stated diameter has {rows[2][1]}."
+    )
     yield ""
     own = mean_of(dice(windows.masks, windows.truth))
     gains = {
@@ -215,8 +218,8 @@ def best_ball(windows: Windows) -> float:
     return max(BALLS, key=lambda share: float(dice(windows.balls(share), windows.truth).mean()))
 
 
-def page(real: Path, work: Path, out: Path, name: str) -> Iterator[str]:
-    """The lines of the page."""
+def page(real: Path, work: Path, out: Path, name: str, result: list[str]) -> Iterator[str]:
+    """The lines of the page; adds the sentences of its result."""
     store = api.prepare("patches", real / "luna16-nodules", work / "store")
     model = hub.load(name)
     system, maker = cast(AcWgan, model.system), cast(Generator, hub.find(model, "makes patches"))
@@ -243,8 +246,6 @@ def page(real: Path, work: Path, out: Path, name: str) -> Iterator[str]:
 
     here = ", ".join(f"{k} {v}" for k, v in machine().items())
     weights = sum(p.numel() for p in system.segmenter.parameters()) if system.segmenter else 0
-    yield "# Masks of made nodules"
-    yield ""
     yield f"Written by `make results-masks` on {date.today().isoformat()}: {here}. Seed {SEED}. Weights of {name}: {model.sha256[:16]}."
     yield ""
     yield f"A segmenter of {weights:,} weights, a part of the model, gives made nodules their masks. It learned on the {len(store.splits['train'])} training patients of the store: windows of {spec.size[0]} mm at random offsets, a third"
@@ -254,7 +255,7 @@ def page(real: Path, work: Path, out: Path, name: str) -> Iterator[str]:
     yield ""
     yield f"Mean Dice against readers' masks, {len(places)} nodules of {len(set(windows.patients))} patients, 95 % intervals over patients; in the head, numbers of nodules. The share {best:g} of the better ball was chosen on the validation patients."
     yield ""
-    yield from dice_lines(windows, moved, best)
+    yield from dice_lines(windows, moved, best, result)
     yield ""
     yield from empty_lines(store, windows, system, cache)
     yield ""
@@ -276,6 +277,10 @@ def page(real: Path, work: Path, out: Path, name: str) -> Iterator[str]:
     yield ""
     yield "Rank correlations, 95 % intervals over nodules:"
     yield ""
+    asked_mm, told_mm = diameters["asked"], diameters["in the table"]
+    has_mask = np.isfinite(told_mm)
+    found = estimate(rank_correlation_of(asked_mm[has_mask], told_mm[has_mask]), np.flatnonzero(has_mask), ".2f")
+    result.append(f"Diameters of the masks follow the diameters asked for with a rank correlation of {found}.")
     yield from correlation_lines(diameters, np.arange(len(made)))
     yield ""
     yield "Medians and 10th to 90th percentiles, mm:"
@@ -293,7 +298,9 @@ def main() -> None:
     chosen = parser.parse_args()
     work = Path("build") / "results-masks"
     work.mkdir(parents=True, exist_ok=True)
-    lines = list(page(Path(os.environ["SYNTHORAX_REAL_DATA"]), work, chosen.out, chosen.model))
+    result: list[str] = []
+    measured = page(Path(os.environ["SYNTHORAX_REAL_DATA"]), work, chosen.out, chosen.model, result)
+    lines = titled("Masks of made nodules", result, measured)
     with atomic_file(chosen.out / "masks.md") as file:
         file.write_text("\n".join(lines).rstrip() + "\n")
 

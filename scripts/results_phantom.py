@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, uniform_filter
 
 from measuring import whole_process
-from pages import table
+from pages import table, titled
 from synthorax import api, figures
 from synthorax.anatomy.lungs import find_lungs
 from synthorax.anatomy.morphology import distance_inside
@@ -120,7 +120,7 @@ def noise_spectrum(ct: Volume, soft: NDArray[np.bool_], pixels: int = 16) -> tup
     return (edges[:-1] + edges[1:]) / 2, curve / curve.sum(), float(np.sqrt(np.median(variance))) if count else np.nan
 
 
-def phantom_lines(real: Volume, out: Path) -> Iterator[str]:
+def phantom_lines(real: Volume, out: Path, result: list[str]) -> Iterator[str]:
     """The phantom beside a real chest."""
     real_lungs = find_lungs(real).on(real)
     columns = {"LIDC-IDRI-0003": chest_numbers(real, real_lungs.mask.voxels, real_lungs.body.voxels)}
@@ -157,6 +157,14 @@ def phantom_lines(real: Volume, out: Path) -> Iterator[str]:
     yield "![the same, soft-tissue window](phantom-planes-soft.png)"
     yield ""
     rows = columns["LIDC-IDRI-0003"]
+    deep = "vessels, % of the lung deeper than 5 mm"
+    shares = [column[deep] for name, column in columns.items() if name != "LIDC-IDRI-0003"]
+    result.append(
+        f"A phantom chest of 224 x 224 x 224 voxels with nodules is made in {np.mean(seconds):.1f} s, and the lungs found in it agree with its own (Dice {min(scores):.3f} or more)."
+    )
+    result.append(
+        f"Vessels fill {min(shares):.1f} to {max(shares):.1f} % of its lungs deeper than 5 mm; in one real chest they fill {rows[deep]:.1f} %. Where it falls short is listed below."
+    )
     yield from table(["", *columns], [[row, *(f"{found[row]:.3g}" for found in columns.values())] for row in rows])
     yield ""
     yield "![normalised noise power](phantom-noise.png)"
@@ -235,18 +243,16 @@ def injection_lines(real: Path, work: Path, out: Path) -> Iterator[str]:
     yield "![twelve nodules put into LIDC-IDRI-0003, outlined and bare](phantom-injected.png)"
 
 
-def page(real: Path, work: Path, out: Path) -> Iterator[str]:
-    """The lines of the page."""
+def page(real: Path, work: Path, out: Path, result: list[str]) -> Iterator[str]:
+    """The lines of the page; adds the sentences of its result."""
     chest = read_scan(real / "lidc-scans" / "LIDC-IDRI-0003" / "ct.nii.gz").ct
     slab = read_scan(real / "lidc-scans" / "LIDC-IDRI-0001").ct
     here = ", ".join(f"{k} {v}" for k, v in machine().items())
-    yield "# A chest to work in"
-    yield ""
     yield f"Written by `make results-phantom` on {date.today().isoformat()}: {here}."
     yield ""
-    yield "## The phantom beside a real chest"
+    yield "## Anatomy and noise"
     yield ""
-    yield from phantom_lines(chest, out)
+    yield from phantom_lines(chest, out, result)
     yield ""
     yield from SHORTFALLS
     yield ""
@@ -284,7 +290,8 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     real = Path(os.environ["SYNTHORAX_REAL_DATA"])
     with tempfile.TemporaryDirectory() as name:
-        lines = list(page(real, Path(name), out))
+        result: list[str] = []
+        lines = titled("The phantom beside a real chest", result, page(real, Path(name), out, result))
     with atomic_file(out / "phantom.md") as file:
         file.write_text("\n".join(lines) + "\n")
 

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from measuring import user_seconds
+from pages import titled
 from synthorax.annotations.clustering import AnnotatedNodule, cluster
 from synthorax.annotations.lidc_table import LidcScan, read_lidc_scans
 from synthorax.io.atomic import atomic_file
@@ -113,11 +114,9 @@ def comparison(ours: dict[str, LidcScan], theirs: dict[str, Any], reading: float
     return {"seconds": seconds, "nodules": nodules, "other": other_clusters, "consensus": consensus, **rows}
 
 
-def lines(found: dict[str, Any], breaks: str) -> Iterator[str]:
-    """The lines of the page."""
+def lines(found: dict[str, Any], breaks: str, result: list[str]) -> Iterator[str]:
+    """The lines of the page; adds the sentences of its result."""
     here = ", ".join(f"{k} {v}" for k, v in machine().items())
-    yield "# LIDC-IDRI by pylidc and by synthorax"
-    yield ""
     yield f"Written by `scripts/results_pylidc.py` on {date.today().isoformat()}: {here}; pylidc 0.2.3."
     yield ""
     yield f"Without help pylidc says: `{breaks}` With the removed names put back, over all readings:"
@@ -128,6 +127,12 @@ def lines(found: dict[str, Any], breaks: str) -> Iterator[str]:
     boxes = np.array(found["box"])
     centres = np.array(found["centre"])
     seconds = found["seconds"]
+    result.append(
+        f"pylidc and synthorax mark as many voxels in {np.mean(found['mask']):.1%} of readings, and synthorax takes {seconds['theirs'] / seconds['ours']:.0f} times less CPU for the whole data set."
+    )
+    result.append(
+        f"pylidc's diameters are {more.mean():.2f} mm larger in the mean, a pixel, since it measures the outline that lies outside the nodule."
+    )
     yield "| | pylidc | synthorax |"
     yield "|---|---|---|"
     yield f"| readings | {len(diameters)} | {len(diameters)} |"
@@ -169,7 +174,9 @@ def main() -> None:
         breaks = str(pylidc.query(pylidc.Annotation).first().diameter)
     except AttributeError as error:
         breaks = str(error).splitlines()[0]
-    page = list(lines(comparison(ours, theirs_by_series(), reading), breaks))
+    result: list[str] = []
+    compared = comparison(ours, theirs_by_series(), reading)
+    page = titled("LIDC-IDRI by pylidc and by synthorax", result, lines(compared, breaks, result))
     with atomic_file(arguments.out / "pylidc.md") as file:
         file.write_text("\n".join(page) + "\n")
 

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from known_sites import SEED, WORK, jobs_key, known_controls, sites
-from pages import three
+from pages import three, titled
 from rendering_measures import (
     KINDS,
     MM,
@@ -43,7 +43,7 @@ from rendering_measures import (
     unseen,
     write_judged,
 )
-from rendering_page import Version, page
+from rendering_page import Version, page, result
 from rendering_sites import Job, Real, write_jobs
 from rendering_times import times
 from synthorax.errors import InputError
@@ -245,7 +245,9 @@ def write_page(before: Path | None, after: Path, out: Path) -> None:
             raise InputError(folder, "figures of other places", "those of `measure` without --quick, by this version")
     kept = after / "times.json"
     known = json.loads(kept.read_text()) if kept.exists() else None
-    lines = list(page(Pairs.of(reals, jobs), versions, known, out))
+    lines = titled(
+        "Rendered nodules beside real ones", [result(versions[-1])], page(Pairs.of(reals, jobs), versions, known, out)
+    )
     with atomic_file(out / "rendering.md") as file:
         file.write_text("\n".join(lines).rstrip() + "\n")
 
