@@ -232,9 +232,9 @@ def page(real: Path, work: Path, run: Path | None, out: Path) -> Iterator[str]:
     here = ", ".join(f"{k} {v}" for k, v in machine().items())
     yield "# Do a GAN's nodules help a detector?"
     yield ""
-    yield f"Written by `make results-detection` on {date.today().isoformat()}: {here}. Weights of {MODEL}: {model.sha256[:16]}."
-    yield ""
     yield from verdict(outcome, few.outcome, found)
+    yield ""
+    yield f"Written by `make results-detection` on {date.today().isoformat()}: {here}. Weights of {MODEL}: {model.sha256[:16]}."
     yield ""
     yield "## The study"
     yield ""
