@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from synthorax.api import (
         erase,
+        erase_folder,
         export,
         features,
         info,
@@ -59,6 +60,7 @@ __all__ = [
     "Volume",
     "doctor",
     "erase",
+    "erase_folder",
     "export",
     "features",
     "info",

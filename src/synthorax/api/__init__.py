@@ -7,6 +7,7 @@ needs them.
 from synthorax.api.about import info, verify
 from synthorax.api.data import export, make_phantom, open_store, prepare, prepare_phantom, read_scan, write_scan
 from synthorax.api.editing import erase, inject
+from synthorax.api.erased_folders import erase_folder
 from synthorax.api.folders import inject_folder
 from synthorax.api.machine import doctor
 from synthorax.api.packs import pack, unpack
@@ -24,6 +25,7 @@ __all__ = [
     "FeatureTable",
     "doctor",
     "erase",
+    "erase_folder",
     "export",
     "features",
     "info",

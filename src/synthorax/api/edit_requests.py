@@ -13,7 +13,7 @@ from synthorax.nodule import NoduleAttributes
 
 if TYPE_CHECKING:
     from synthorax.anatomy.lungs import Lungs
-    from synthorax.anatomy.placement import Clearance, Site
+    from synthorax.anatomy.placement import Ball, Clearance, Site
     from synthorax.editing.plan import AskedNodule, AutoLidc, Request
     from synthorax.hub import Model
     from synthorax.io.scans import Scan
@@ -57,6 +57,23 @@ def planned_of_one_scan(plan: Path) -> tuple[AskedNodule, ...]:
     if len(found) > 1:
         raise InputError(plan, f"nodules of {len(found)} scans", "a table about one scan, or a folder of scans")
     return next(iter(found.values()))
+
+
+def planned_balls(plan: Path, planned: Sequence[AskedNodule]) -> tuple[Ball, ...]:
+    """Return where the nodules of a table are that are to be taken out; what it says of their kind does not count.
+
+    Raises:
+        InputError: a nodule without a place, or a diameter that no nodule has.
+    """
+    from synthorax.anatomy.placement import Ball
+    from synthorax.editing.plan import check_diameters
+
+    check_diameters(one.diameter_mm for one in planned)
+    placed = [Ball(one.point_mm, one.diameter_mm) for one in planned if one.point_mm is not None]
+    if len(placed) < len(planned):
+        expected = "center_x_mm, center_y_mm and center_z_mm of each nodule that is to be taken out"
+        raise InputError(plan, f"{len(planned) - len(placed)} rows without a centre", expected)
+    return tuple(placed)
 
 
 def outlined_in(

@@ -14,6 +14,7 @@ from synthorax.api.edit_requests import (
     methods_of_plan,
     one_or_several,
     outlined_in,
+    planned_balls,
     planned_of_one_scan,
     points_of,
     read_scan_given,
@@ -129,6 +130,7 @@ def erase(
     *,
     at_mm: Sequence[float] | Sequence[Sequence[float]] = (),
     diameter_mm: float | Sequence[float] = (),
+    plan: str | Path | None = None,
     labels: str | Path | Volume | None = None,
     seed: int = 0,
     series: str | None = None,
@@ -146,6 +148,8 @@ def erase(
         method: a maker that erases, by its name or run folder.
         at_mm: the middle (x, y, z) of a nodule in world millimetres, LPS, or of several.
         diameter_mm: of all nodules at `at_mm`, or of one after the other.
+        plan: a table of nodules with their centres and diameters, which are taken out too, as `editing.plan_table` has
+            it.
         labels: a mask of nodules, all of which are taken out too.
         out: folder to write to: the scan in its own format, region and manifest.json.
         series, force, keep_identity, overwrite, device, options: as of `inject`.
@@ -167,14 +171,16 @@ def erase(
     check_diameters(diameters)
     if len(diameters) not in ({1, len(points)} if points else {0}):
         raise InputError("diameters", str(len(diameters)), f"1, or {len(points)}, one a place")
+    planned = () if plan is None else planned_balls(Path(plan), planned_of_one_scan(Path(plan)))
     chosen = method_of(method, "erases", options, device)
     source = read_scan_given(scan, series, force)
     known, told = (None, ()) if labels is None else labels_given(labels, source.ct)
     places = [Ball(*one) for one in zip(points, diameters * (len(points) if len(diameters) == 1 else 1), strict=True)]
-    edited = erase_scan(source, places, chosen, seed, known, force=force).noting([*source.notes, *told])
+    edited = erase_scan(source, [*places, *planned], chosen, seed, known, force=force).noting([*source.notes, *told])
     if out is None:
         return edited
     about = {"at_mm": [list(point) for point in points], "diameters_mm": list(diameters), "labels": as_told(labels)}
+    about |= {"plan": as_told(plan), "force": force}
     about |= told_of(method, "erases", options)
     return write_one(Path(out), edited, seed, source, about, keep_identity=keep_identity, overwrite=overwrite)
 

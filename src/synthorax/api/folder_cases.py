@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from synthorax.errors import InputError
 
 if TYPE_CHECKING:
     from synthorax.datasets.sources import ScanSource, Source, TableSource
-    from synthorax.editing.plan import Request
     from synthorax.io.scans import Scan
+    from synthorax.nodule import Nodule
     from synthorax.volume import Volume
+
+Planned = TypeVar("Planned")
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def scan_cases(sources: Sequence[Source], folder: Path, keep_identity: bool) -> 
     masks = {mask: scan for scan, found in masks_by_name(images).items() for mask in found}
     for scan in scans:
         if (of := masks.get(scan.files.path)) is not None:
-            failed[scan.case_id] = f"an image that looks like a mask of {of.name}, which is not kept clear of"
+            failed[scan.case_id] = f"it looks like a mask of {of.name}, and is not used, as no nodules.csv names it"
     scans = [scan for scan in scans if scan.files.path not in masks]
     stems, paths = [], []
     for scan in scans:
@@ -61,9 +63,9 @@ def scan_cases(sources: Sequence[Source], folder: Path, keep_identity: bool) -> 
 
 
 def planned_cases(
-    cases: Sequence[ScanCase], plans: Mapping[str, Request], plan: Path
-) -> tuple[list[ScanCase], dict[str, Request]]:
-    """The scans that a plan names, and the request of each, by the scans' names.
+    cases: Sequence[ScanCase], plans: Mapping[str, Planned], plan: Path
+) -> tuple[list[ScanCase], dict[str, Planned]]:
+    """The scans that a plan names, and what it has for each, by the scans' names.
 
     Raises:
         InputError: a scan that is not there, or no column that names scans.
@@ -82,8 +84,23 @@ def planned_cases(
     return [case for case in cases if case.name in requests], requests
 
 
-def read_case(source: ScanSource | TableSource, force: bool) -> tuple[Scan, Volume | None, list[str]]:
-    """A scan as it is stored, the labels of the nodules that it is known to have, and notes.
+class KnownScan(NamedTuple):
+    """A scan as it is stored, and the nodules that the files around it tell of.
+
+    Attributes:
+        labels: uint8 on the scan's grid, the nodules whose voxels are known; None if there are none.
+        without: the nodules of which no voxels are known.
+        notes: what was left out or mended.
+    """
+
+    scan: Scan
+    labels: Volume | None
+    without: tuple[Nodule, ...]
+    notes: tuple[str, ...]
+
+
+def read_case(source: ScanSource | TableSource, force: bool) -> KnownScan:
+    """Read a scan and its nodules.
 
     Raises:
         InputError: no scan in HU.
@@ -105,18 +122,16 @@ def read_case(source: ScanSource | TableSource, force: bool) -> tuple[Scan, Volu
     if files.left_out:
         notes.append(f"left out {listed(files.left_out)}")
     if not (isinstance(source, TableSource) or files.masks):
-        return scan, None, notes
+        return KnownScan(scan, None, (), tuple(notes))
     known = source.read()
     notes += [note for note in known.notes if note not in notes]
-    without = [nodule.nodule_id for nodule in known.nodules if known.region(nodule) is None]
-    if without:
-        notes.append(
-            f"nodules {', '.join(without)} are known without voxels: they are not kept clear of, nor in the mask"
-        )
+    without = tuple(nodule for nodule in known.nodules if known.region(nodule) is None)
     if len(without) == len(known.nodules):
-        return scan, None, notes
+        return KnownScan(scan, None, without, tuple(notes))
+    if len(known.regions) > (most := np.iinfo(np.uint8).max):
+        raise InputError("nodules", f"{len(known.regions)} in a scan", f"at most {most}")
     labels = replace(known.ct, voxels=known.label_map().astype(np.uint8))
-    return scan, turned_like(labels, scan.ct), notes
+    return KnownScan(scan, turned_like(labels, scan.ct), without, tuple(notes))
 
 
 def without_folder(part: object) -> str:

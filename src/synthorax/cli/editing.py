@@ -1,9 +1,10 @@
-"""What `synthorax inject` and `erase` share: flags of the method that they name, and the scan as it is read."""
+"""What `synthorax inject` and `erase` share: flags of their method, the scan as it is read, what came of a folder."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from json import dumps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,12 +13,16 @@ from pydantic import create_model
 
 from synthorax.cli.flags import meanings, value_of, with_options
 from synthorax.cli.options import parse_places
+from synthorax.editing.cases import EditedFolder
+from synthorax.errors import InputError
 from synthorax.hub import able, system_of, who
 from synthorax.io.atomic import claiming
+from synthorax.io.mappings import read_mapping
 from synthorax.io.scans import Scan, read_scan
 from synthorax.io.walk import listed
 from synthorax.makers import Options, Role
-from synthorax.screen import warn
+from synthorax.provenance import MANIFEST
+from synthorax.screen import say, warn
 
 Several = Annotated[list[str] | None, Parameter(negative="", allow_leading_hyphen=True)]
 """An option that may be given several times."""
@@ -100,3 +105,34 @@ def scan_to_edit(
         if read.dicom is not None and read.dicom.left_out:
             warn(f"left out {listed(read.dicom.left_out)}")
         yield read, points + [read.ct.to_world(index[::-1]).tolist() for index in indices]
+
+
+def refuse_given(options: Mapping[str, object], where: str, expected: str) -> None:
+    """Refuse options that do not go with what is edited.
+
+    Args:
+        options: by their flags; those that are empty were not given.
+        where: what they were given with.
+
+    Raises:
+        InputError: the first that was given.
+    """
+    for option, value in options.items():
+        if value:
+            raise InputError(option, f"given with {where}", expected)
+
+
+def tell_folder(made: EditedFolder, json: bool) -> int:
+    """Tell what became of a folder of scans; returns the exit code."""
+    for note in made.notes:
+        warn(note)
+    if json:
+        print(dumps(read_mapping(made.out / MANIFEST), indent=1))
+    else:
+        failed = f"; {_counted(len(made.failed), 'scan')} failed, as the warnings tell" if made.failed else ""
+        say(f"{made.out}: {_counted(len(made.cases), 'scan')}, {_counted(made.nodules, 'nodule')}{failed}")
+    return 0
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"

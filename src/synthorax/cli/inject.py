@@ -15,15 +15,12 @@ from synthorax.anatomy.placement import Clearance, Site
 from synthorax.api.edit_requests import LungFinderName, told_of
 from synthorax.api.folders import holds_scans
 from synthorax.cli.attributes import Attributes
-from synthorax.cli.editing import Several, named_methods, scan_to_edit, with_method
+from synthorax.cli.editing import Several, named_methods, refuse_given, scan_to_edit, tell_folder, with_method
 from synthorax.cli.options import parse_numbers
-from synthorax.editing.cases import EditedFolder
 from synthorax.editing.plan import LIDC_AUTO
 from synthorax.errors import InputError
-from synthorax.io.mappings import read_mapping
 from synthorax.makers import Options
 from synthorax.nodule import NoduleAttributes
-from synthorax.provenance import MANIFEST
 from synthorax.screen import say, warn
 
 RENDER = "render"
@@ -168,15 +165,13 @@ def inject(
     shared |= {"keep_identity": keep_identity, "overwrite": overwrite, "device": device, **own}
     of_folder: dict[str, Any] = {"patient_from": patient_from, "workers": workers, "cluster": cluster}
     if series is None and holds_scans(scan):
-        for option, value in (("--at", at), ("--voxel", voxel), ("--nodules", nodules), ("--outlines", outlines)):
-            if value:
-                raise InputError(option, "given with a folder of several scans", "--auto, or one scan, or --series")
+        of_one = {"--at": at, "--voxel": voxel, "--nodules": nodules, "--outlines": outlines}
+        refuse_given(of_one, "a folder of several scans", "--auto, or one scan, or --series")
         by = methods if len(methods) > 1 else method
-        return _folder(api.inject_folder(scan, out, by, plan=plan, **shared, **of_folder), json)
+        return tell_folder(api.inject_folder(scan, out, by, plan=plan, **shared, **of_folder), json)
     other_than_auto = None if patient_from == "auto" else patient_from
-    for option, text in (("--workers", workers), ("--cluster", cluster), ("--patient-from", other_than_auto)):
-        if text is not None:
-            raise InputError(option, "given with one scan", "a folder of several scans")
+    running = {"--workers": workers is not None, "--cluster": cluster, "--patient-from": other_than_auto}
+    refuse_given(running, "one scan", "a folder of several scans")
     beside = (nodules, outlines, *own.values())
     with scan_to_edit(
         scan, out, beside=beside, at=at, voxel=voxel, series=series, force=force, overwrite=overwrite
@@ -211,19 +206,3 @@ def _check_alone(flag: str, file: Path, **others: object) -> None:
     for option, value in others.items():
         if value:
             raise InputError(f"--{option}", f"given beside {flag} {file.name}", f"{flag}, or these options")
-
-
-def _folder(made: EditedFolder, json: bool) -> int:
-    """Tell what became of a folder of scans; returns the exit code."""
-    for note in made.notes:
-        warn(note)
-    if json:
-        print(dumps(read_mapping(made.out / MANIFEST), indent=1))
-    else:
-        failed = f"; {_counted(len(made.failed), 'scan')} failed, as the warnings tell" if made.failed else ""
-        say(f"{made.out}: {_counted(len(made.cases), 'scan')}, {_counted(made.nodules, 'nodule')}{failed}")
-    return 0
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"

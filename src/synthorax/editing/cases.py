@@ -30,7 +30,7 @@ class EditedFolder:
     Attributes:
         out: holds a folder for each case, `nodules.csv` and `manifest.json`.
         cases: names of the cases that are there.
-        nodules: how many they have together.
+        nodules: how many they have together; after an erasure, how many were taken out.
         failed: why there is no case of a scan, by the case's name.
         notes: what came out otherwise than it was asked for, with the case's name before it.
     """
@@ -97,20 +97,21 @@ def _remove(case: Path) -> None:
 def collected(
     out: Path, wanted: Mapping[str, Any], cases: Sequence[str], failed: Mapping[str, str], notes: Sequence[str]
 ) -> EditedFolder:
-    """Write the table and the manifest over all cases.
+    """Write the manifest over all cases, and the table of the nodules that were put in.
 
     Raises:
         InputError: cases of different weights.
     """
     rows: list[dict[str, str]] = []
-    entries, told, lineages = [], list(notes), []
+    entries, told, lineages, erased = [], list(notes), [], 0
     done = [case_id for case_id in cases if is_done(out / case_id)]
     for case_id in done:
         content = read_mapping(out / case_id / MANIFEST)
         lineages.append(Lineage.from_row(content["lineage"]))
         told += [f"{case_id}: {note}" for note in content["notes"]]
-        kept = ("seed", "patient_id", "files", "nodules", "region_voxels")
+        kept = ("seed", "patient_id", "files", "nodules", "erased", "region_voxels")
         entries.append({"case": case_id, **{name: content[name] for name in kept if name in content}})
+        erased += len(content.get("erased", ()))
         table = out / case_id / NODULE_TABLE
         for row in read_table(table) if table.is_file() else []:
             paths = {name: f"{case_id}/{row[name]}" for name in ("image", "mask")}
@@ -132,7 +133,7 @@ def collected(
         "model_sha256": lineage.model_sha256,
         "seed": wanted["seed"],
         "request": wanted["request"],
-        "annotated": "some",
+        "annotated": "some" if rows else "none-known",
         "lineage": lineage.row(),
         "cases": entries,
         "failed": [{"case": case_id, "reason": why} for case_id, why in failed.items()],
@@ -141,4 +142,4 @@ def collected(
     write_manifest(out / MANIFEST, manifest)
     of_cases = [f"{case_id}/{name}" for case_id in done for name in (MARK, *files_of(out / case_id))]
     write_mark(out, sorted([*[NODULE_TABLE] * bool(rows), MANIFEST, CASES_REQUEST, *of_cases]))
-    return EditedFolder(out, tuple(done), len(rows), failed, tuple(told))
+    return EditedFolder(out, tuple(done), len(rows) + erased, failed, tuple(told))

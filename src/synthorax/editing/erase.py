@@ -59,7 +59,13 @@ def erase_nodules(
     nodules = []
     for i, one in enumerate(unwanted):
         edit = Edit("erase", NoduleAttributes(diameter_mm=one.place.diameter_mm))
-        window = cut(made, one.place.center_mm, method.reach_mm(edit))
+        try:
+            reach_mm = method.reach_mm(edit)
+        except InputError as error:
+            if len(unwanted) == 1:
+                raise
+            raise InputError(f"nodule {i + 1:02d}, {error.args[0]}", *error.args[1:]) from error
+        window = cut(made, one.place.center_mm, reach_mm)
         if one.own is not None:
             edit = replace(edit, mask=one.own.within(window.start, window.patch.shape))
         filled = fill(method, window.patch, window.region, edit, derive(seed, "nodule", i))

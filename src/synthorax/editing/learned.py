@@ -134,7 +134,7 @@ class Learned:
         """
         diameter = edit.diameter_mm
         if not self._shows(diameter):
-            raise InputError("diameter", f"{diameter:g} mm", f"at most {self._widest_mm():.3g} mm with {self.name}")
+            raise InputError("diameter", f"{diameter:.4g} mm", f"at most {self._widest_mm():.3g} mm with {self.name}")
         size_mm = self.view_of(edit).size_mm
         radius = min(EDITED_DIAMETERS * diameter + EDITED_MARGIN_MM, min(size_mm) / 2)
         return max(max(size_mm) / 2, radius + CONTEXT_MM), radius

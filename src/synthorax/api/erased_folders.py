@@ -1,0 +1,139 @@
+"""Nodules taken out of every scan of a folder."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from synthorax.api.edit_requests import planned_balls, told_of
+from synthorax.api.editing import write_one
+from synthorax.api.folder_cases import ScanCase, planned_cases, read_case
+from synthorax.api.folder_runs import FolderEdit, edit_scans, scans_to_edit, where_workers_are
+from synthorax.errors import InputError
+
+if TYPE_CHECKING:
+    from synthorax.anatomy.placement import Ball
+    from synthorax.editing.cases import EditedFolder
+    from synthorax.hub import Model
+    from synthorax.makers import Method, Role
+    from synthorax.nodule import Nodule
+
+
+def erase_folder(
+    folder: str | Path,
+    out: str | Path,
+    method: str | Path | Model | Method,
+    *,
+    plan: str | Path | None = None,
+    seed: int = 0,
+    force: bool = False,
+    patient_from: str = "auto",
+    keep_identity: bool = False,
+    workers: int | None = None,
+    cluster: str | None = None,
+    overwrite: bool = False,
+    device: str = "cpu",
+    **options: Any,
+) -> EditedFolder:
+    """Take the known nodules out of every scan of a folder and its subfolders.
+
+    Each scan becomes a folder of `out` as `erase` writes it, with one manifest over all. A scan that fails, or of which
+    no nodule is known, is named, and the others go on; called again, the cases that are missing are made.
+
+    Args:
+        method: a maker that erases, by its name or run folder.
+        plan: a table of nodules, a row each, as `editing.plan_table` has it: `image`, the scan by its path below the
+            folder or by the UID of its DICOM series, the centre, and `diameter_mm`. Scans that it does not name are
+            left out. If not given, the nodules are those that a `nodules.csv` or a DICOM mask of the folder tells of.
+        seed, force, patient_from, keep_identity, workers, cluster, overwrite, device: as of `inject_folder`.
+        options: the method's own.
+
+    Raises:
+        InputError: no scan that could be edited, a table that does not fit or names a scan that is not there, a method
+            that does not erase, or a folder that holds something else.
+        OutputError: the folder cannot be written.
+    """
+    from synthorax.editing.plan_table import read_plan
+    from synthorax.parallel import check_workers
+
+    places: dict[str, tuple[Ball, ...]] | None = None
+    if plan is not None:
+        places = {image: planned_balls(Path(plan), nodules) for image, nodules in read_plan(Path(plan)).items()}
+    check_workers(workers)
+    about: dict[str, Any] = {"force": force, **told_of(method, "erases", options)}
+    options = {name: where_workers_are(value) for name, value in options.items()}
+    scans = scans_to_edit(folder, out, patient_from, keep_identity)
+    if places is not None:
+        cases, places = planned_cases(scans.cases, places, Path(plan or ""))
+        scans = scans.only(cases, Path(plan or ""))
+    told = None if places is None else {name: [_told(ball) for ball in balls] for name, balls in places.items()}
+    job = _Erase(
+        scans.out,
+        (where_workers_are(method),),
+        options,
+        device,
+        seed,
+        keep_identity,
+        uuid.uuid4().hex,
+        places,
+        about,
+    )
+    running: dict[str, Any] = {"patient_from": patient_from, "workers": workers, "cluster": cluster}
+    return edit_scans(scans, job, about | {"plan": told}, overwrite=overwrite, **running)
+
+
+@dataclass(frozen=True)
+class _Erase(FolderEdit):
+    """Takes the nodules out of the scan of a case.
+
+    Attributes:
+        places: nodules by the name of their scan; None for those that the folder tells of.
+        about: what each case's manifest tells of the request.
+    """
+
+    verb: ClassVar[str] = "erase"
+    role: ClassVar[Role] = "erases"
+    places: Mapping[str, tuple[Ball, ...]] | None
+    about: Mapping[str, Any]
+
+    def make(self, case: ScanCase) -> None:
+        """Write the folder of a case."""
+        from synthorax.editing.scan import erase_scan
+        from synthorax.seeding import derive
+
+        (method,) = self.chosen().values()
+        known = read_case(case.source, bool(self.about["force"]))
+        if self.places is None:
+            labels, places = known.labels, [_ball_of(nodule) for nodule in known.without]
+        else:
+            labels, places = None, [*self.places[case.name]]
+        if labels is None and not places:
+            raise InputError("nodules", "none known", "a nodules.csv of the folder, a DICOM mask, or --plan")
+        seed = derive(self.seed, case.name)
+        made = erase_scan(known.scan, places, method, seed, labels, force=bool(self.about["force"]))
+        own = {} if self.places is None else {"plan": [_told(ball) for ball in places]}
+        edited, about = made.noting(known.notes), {**self.about, **own}
+        write_one(self.out / case.case_id, edited, seed, known.scan, about, **self.where(case))
+
+
+def _ball_of(nodule: Nodule) -> Ball:
+    """Where a nodule reaches of which no voxels are known.
+
+    Raises:
+        InputError: no diameter.
+    """
+    from synthorax.anatomy.placement import Ball
+    from synthorax.editing.plan import check_diameters
+
+    diameter = nodule.attributes.diameter_mm
+    if diameter is None:
+        raise InputError(f"nodule {nodule.nodule_id}", "neither voxels nor a diameter", "one of them, to be taken out")
+    check_diameters([diameter])
+    return Ball(nodule.center_mm, diameter)
+
+
+def _told(ball: Ball) -> dict[str, Any]:
+    return {"at_mm": list(ball.center_mm), "diameter_mm": ball.diameter_mm}
