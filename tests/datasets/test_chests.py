@@ -93,7 +93,7 @@ def test_averaging_keeps_the_mean_and_interpolating_the_place():
 def test_cases_that_are_no_whole_scans_are_named_and_none_at_all_is_refused(read, capsys):
     chests = read(scan("a"), ball_case("cube", 8))
     assert [case.case_id for case in chests.cases] == ["a"]
-    assert "1 training cases are none: cube" in capsys.readouterr().err
+    assert "1 cases are none: cube" in capsys.readouterr().err
 
 
 def test_a_store_of_cubes_is_refused_as_chests_and_taken_as_cubes(read):
@@ -138,7 +138,7 @@ def test_scans_of_which_not_all_nodules_are_known_are_told(read, capsys):
 def test_a_scan_without_lungs_is_left_out_and_one_alone_is_refused(read, capsys):
     blank = Case("blank", "blank", Volume(np.zeros((40, 72, 72), np.int16), (6.0, 4.5, 4.5)), annotated="all")
     assert len(read(scan("a"), blank)) == 1
-    assert "1 training cases are none: blank" in capsys.readouterr().err
+    assert "1 cases are none: blank" in capsys.readouterr().err
     with pytest.raises(InputError, match=r"1 training scans without lungs; the first: blank: scan: found no lung"):
         read(blank)
 

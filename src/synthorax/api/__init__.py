@@ -16,7 +16,14 @@ from synthorax.api.sampling import load, sample, sample_chunks, write_samples
 from synthorax.api.scans import WITH_NODULES, sample_scan, sample_scans
 from synthorax.api.shapes import FeatureTable, features, lidc_shapes, read_shapes
 from synthorax.api.side_by_side import inject_each
-from synthorax.api.studies import study_baselines, study_detection, study_fidelity, study_malignancy, study_shapes
+from synthorax.api.studies import (
+    study_baselines,
+    study_detection,
+    study_fidelity,
+    study_malignancy,
+    study_shapes,
+    study_volumes,
+)
 from synthorax.api.training import train
 from synthorax.api.translating import translate, translate_store
 
@@ -51,6 +58,7 @@ __all__ = [
     "study_fidelity",
     "study_malignancy",
     "study_shapes",
+    "study_volumes",
     "train",
     "translate",
     "translate_store",

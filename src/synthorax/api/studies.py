@@ -12,7 +12,7 @@ from synthorax.errors import InputError
 if TYPE_CHECKING:
     from synthorax.datasets.shapes import ShapeSet
     from synthorax.datasets.store import Store
-    from synthorax.makers import Generator, Maker, Method
+    from synthorax.makers import Generator, Maker, Method, Streams
     from synthorax.tasks.config import TaskConfig
 
 MOST_FOLD = 1000
@@ -308,6 +308,82 @@ def study_fidelity(
             samples=samples,
             seed=seed,
             device=device,
+        )[0]
+
+
+def study_volumes(
+    data: str | Path | Store,
+    out: str | Path,
+    *,
+    models: Sequence[str | Path | Maker],
+    inject: str | Path | Maker = "render",
+    erase: str | Path | Maker | None = None,
+    ablations: Sequence[str | Path | Maker] = (),
+    preset: str = "compact",
+    settings: Mapping[str, Any] | None = None,
+    made: int = 400,
+    compared: int = 100,
+    trainings: int = 3,
+    seed: int = 0,
+    device: str = "auto",
+    cache: str | Path | None = None,
+) -> Path:
+    """Are made chests like real ones, and does pre-training on them help (papers/5)? Goes on where it stopped.
+
+    Args:
+        data: a store of whole scans, or of cubes for models of cubes.
+        models: makers of scans, each by a bundled model's name, a run folder, or as it is; the first is under study,
+            the others are compared with it.
+        inject: puts nodules into real and made chests, as in `sample_scans`.
+        erase: takes them out of real ones; without it they stay, and the design of the paper is not had.
+        ablations: makers of scans that are compared with real chests, but train no classifier.
+        settings: fields of the classifier's configuration that differ from the preset.
+        made: scans of each model that classifiers learn from; 0 leaves the classifiers out.
+        compared: scans of each model that are compared with real ones.
+        trainings: of each arm.
+        seed: of the first training; the others count on.
+        cache: folder for the decoded chests; the user's cache folder if not given.
+
+    Returns:
+        The page; `results.json` is beside it.
+
+    Raises:
+        InputError: a store with too few patients, a model that makes no scans or that knows patients who are held
+            out, settings that do not fit.
+    """
+    from synthorax import hub
+    from synthorax.datasets.store import Store
+    from synthorax.io.atomic import working_in
+    from synthorax.studies.volumes_page import study_volumes as run
+    from synthorax.tasks.config import task_config
+
+    if not models:
+        raise InputError("models", "none", "a model that makes scans, such as a run folder of ct-sgan")
+    check_count("made", made, 0)
+    check_count("compared", compared, 4)
+    check_count("trainings", trainings, 1)
+    config = task_config("volumes", preset, settings or {})
+    store = Store.of(data)
+    makers, others = (
+        [cast("Streams", hub.find(model, "makes scans", device=device)) for model in each]
+        for each in (models, ablations)
+    )
+    eraser = None if erase is None else cast("Method", hub.find(erase, "erases", device=device))
+    with working_in(Path(out)):
+        return run(
+            store,
+            config,
+            Path(out),
+            makers=makers,
+            injector=cast("Method", hub.find(inject, "injects", device=device)),
+            eraser=eraser,
+            ablations=others,
+            made=made,
+            compared=compared,
+            trainings=trainings,
+            seed=seed,
+            device=device,
+            cache=None if cache is None else Path(cache),
         )[0]
 
 

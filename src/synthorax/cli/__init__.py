@@ -34,6 +34,7 @@ VERBS = {
     "study baselines": ("What real patches alone give: the bars that synthesis must lift.", "study:baselines"),
     "study detection": ("Do made nodules help a detector, and which?", "study:detection"),
     "study malignancy": ("Do made malignant nodules help to tell malignant from benign ones?", "study:malignancy"),
+    "study volumes": ("Are made chests like real ones, and does pre-training on them help?", "study:volumes"),
     "study fidelity": ("Are made cubes like real ones, new, varied, and what was asked for?", "study:fidelity"),
     "export": ("A store or folder of samples in nnU-Net's or MONAI's layout.", "export:export"),
     "info": ("What a store, run, model, folder of samples, scan or mask holds.", "about:info"),

@@ -327,6 +327,84 @@ def fidelity(
     say(page)
 
 
+def volumes(
+    *,
+    data: Path,
+    out: Path,
+    model: Annotated[list[str], Parameter(negative="")],
+    inject: str = "render",
+    erase: str | None = None,
+    ablation: Annotated[list[str] | None, Parameter(negative="")] = None,
+    preset: Literal["paper", "compact", "patch48", "smoke"] = "compact",
+    made: int = 400,
+    compared: int = 100,
+    trainings: int = 3,
+    seed: int = 0,
+    config: Path | None = None,
+    set: Annotated[list[str] | None, Parameter(negative="")] = None,  # noqa: A002  (the option's name)
+    device: str = "auto",
+    cache: Path | None = None,
+) -> None:
+    """Are made chests like real ones, and does pre-training on them help to find nodules?
+
+    Compares made chests with real ones slice by slice, then trains 3D-SqueezeNets on real chests, on made ones, and on
+    made and then real ones. Writes results.json and index.html. A study that was stopped goes on where it was.
+
+    Parameters
+    ----------
+    data
+        A store of whole scans, or of cubes for models of cubes, as `synthorax prepare` makes.
+    out
+        Folder to write.
+    model
+        Makes scans: a run folder of ct-sgan or volume-gan; may be repeated. The first is under study, the others are
+        compared with it.
+    inject
+        Puts nodules into chests, by its name or run folder.
+    erase
+        Takes nodules out of real chests, by its name or run folder. Without one they stay, and source and device may
+        give the label away.
+    ablation
+        Makes scans that are compared with real chests alone; may be repeated.
+    preset
+        Of the classifier. compact: chests of 64^3 voxels, minutes a training. patch48: cubes of 48 mm. paper: 224^3,
+        takes a GPU. smoke: seconds.
+    made
+        Scans of each model that classifiers learn from, half with nodules; 0 trains no classifier.
+    compared
+        Scans of each model that are compared with real ones.
+    trainings
+        Of each arm; their spread is in the intervals.
+    seed
+        Of the first training; the others count on.
+    config
+        YAML file of settings of the classifier.
+    set
+        One setting, KEY=VALUE; may be repeated.
+    device
+        auto (cuda where there is one, else cpu), cpu, cuda, or mps, which nobody has tried.
+    cache
+        Folder for the decoded chests; the user's cache folder if not given.
+    """
+    page = api.study_volumes(
+        data,
+        out,
+        models=model,
+        inject=inject,
+        erase=erase,
+        ablations=ablation or (),
+        preset=preset,
+        settings=parse_settings(set or [], config),
+        made=made,
+        compared=compared,
+        trainings=trainings,
+        seed=seed,
+        device=device,
+        cache=cache,
+    )
+    say(page)
+
+
 def _names(text: str) -> list[str]:
     """The parts of a list with commas."""
     return [name.strip() for name in text.split(",") if name.strip()]

@@ -161,7 +161,7 @@ def read_chests(
         wanted = (
             f"whole scans, of at least {z} slices" if grid.region == "lungs" else f"cubes of {z} x {y} x {x} voxels"
         )
-        found = f"{len(cases)} training cases, none of them {'a whole scan' if grid.region == 'lungs' else 'so wide'}"
+        found = f"{len(cases)} cases, none of them {'a whole scan' if grid.region == 'lungs' else 'so wide'}"
         other = "cube" if grid.region == "lungs" else "lungs"
         raise InputError(store.path, found, f"{wanted}; or region={other}")
     by = None if erased_by is None else [erased_by.name, erased_by.lineage.model_sha256]
@@ -286,7 +286,7 @@ def _decode(
                 rows.append({"case": case.case_id, "spacing_mm": list(chest.spacing_mm), "nodules_left": left})
             stream.write(bytes(2 * math.prod(read.grid.size) * (len(cases) - len(rows))))
             if not rows:
-                found = f"{len(cases)} training scans without lungs; the first: {reasons[0]}"
+                found = f"{len(cases)} scans without lungs; the first: {reasons[0]}"
                 raise InputError(read.store.path, found, "chest CT in HU")
         with atomic_file(about) as temporary:
             temporary.write_text(json.dumps({"chests": rows}))
@@ -308,7 +308,7 @@ def _told(chests: Chests, cases: Sequence[CaseEntry], is_erased: bool) -> str:
         told += f", resized from scans of {len(scans)} spacings"
     if left_out := [case.case_id for case in cases if case.case_id not in used]:
         more = ", ..." * (len(left_out) > MOST_LEFT_OUT_NAMED)
-        told += f"; {len(left_out)} training cases are none: {', '.join(left_out[:MOST_LEFT_OUT_NAMED])}{more}"
+        told += f"; {len(left_out)} cases are none: {', '.join(left_out[:MOST_LEFT_OUT_NAMED])}{more}"
     if nodules := sum(chests.nodules_left.values()):
         with_them = sum(bool(n) for n in chests.nodules_left.values())
         why = "of which no place and diameter is known" if is_erased else "as they were not erased"

@@ -32,7 +32,7 @@ from synthorax.metrics.roc import auc_of
 from synthorax.provenance import fingerprint
 from synthorax.studies.noted import read_scores
 from synthorax.studies.results import Interval
-from synthorax.tasks.classification import Classification, Task, cts
+from synthorax.tasks.classification import Classification, LabelledRows, Task, cts
 from synthorax.tasks.config import TaskConfig
 from synthorax.tasks.segmentation import Segmentation
 from synthorax.tasks.training import augmentation, train_task
@@ -80,6 +80,20 @@ class Scores:
     val: NDArray
     test: NDArray
     marks: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 5)))
+
+
+class Tested(Protocol):
+    """What a task is selected by and measured on."""
+
+    @property
+    def val(self) -> LabelledRows:
+        """Of the validation patients."""
+        ...
+
+    @property
+    def test(self) -> LabelledRows:
+        """Of the test patients."""
+        ...
 
 
 class Search(Protocol):
@@ -209,7 +223,7 @@ class Study:
 
 def trial(
     task: Task,
-    splits: Splits,
+    splits: Tested,
     make_batches: Callable[[], Batches],
     out: Path,
     data_key: str,
@@ -242,12 +256,15 @@ def trial(
     return scores
 
 
-def _validate(task: Task, patches: PatchDataset) -> dict[str, float]:
-    assert isinstance(task, Classification | Segmentation)
+def _validate(task: Task, patches: LabelledRows) -> dict[str, float]:
+    if isinstance(task, Segmentation):
+        assert isinstance(patches, PatchDataset)
+        return task.validate(patches)
+    assert isinstance(task, Classification)
     return task.validate(patches)
 
 
-def _says(task: Task, patches: PatchDataset) -> NDArray:
+def _says(task: Task, patches: LabelledRows) -> NDArray:
     if isinstance(task, Segmentation):
         return np.concatenate([task.masks(ct) for ct in cts(patches)])
     assert isinstance(task, Classification)

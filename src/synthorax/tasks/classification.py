@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,6 +20,23 @@ from synthorax.training.trainable import Share, Trainable
 SCORED_AT_ONCE = 64
 """Patches that go through the network together."""
 READ_AT_ONCE = 8 * SCORED_AT_ONCE
+
+
+class LabelledRows(Protocol):
+    """What a classifier is measured on: a `PatchDataset`, or whole volumes."""
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Classes, [n]."""
+        ...
+
+    def __len__(self) -> int:
+        """How many there are."""
+        ...
+
+    def rows(self, rows: Sequence[int]) -> dict[str, Tensor]:
+        """Some of them as they are: ct [b, 1, z, y, x] within -1 to 1, and label [b]."""
+        ...
 
 
 class Task(Trainable):
@@ -85,7 +103,7 @@ class Classification(Task):
         """Of each class, [n, k]."""
         return self.logits(patches).softmax(1).numpy().astype(np.float64)
 
-    def validate(self, patches: PatchDataset) -> dict[str, float]:
+    def validate(self, patches: LabelledRows) -> dict[str, float]:
         """Cross-entropy, every class weighing the same, and the AUC of two classes."""
         from synthorax.metrics.roc import auc
 
@@ -103,7 +121,7 @@ def all_of(patches: PatchDataset) -> dict[str, Tensor]:
     return patches.rows(range(len(patches)))
 
 
-def cts(patches: PatchDataset) -> Iterator[Tensor]:
+def cts(patches: LabelledRows) -> Iterator[Tensor]:
     """The CT [n, 1, z, y, x] of every patch as it is, some at a time: a hundred thousand would not fit the memory."""
     for start in range(0, len(patches), READ_AT_ONCE):
         yield patches.rows(range(start, min(start + READ_AT_ONCE, len(patches))))["ct"]

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, PositiveInt
 
 from synthorax.patch import PatchSettings
-from synthorax.tasks.networks.config import DetectorConfig, NetworkConfig, ResNetConfig, UNetConfig
+from synthorax.tasks.networks.config import DetectorConfig, NetworkConfig, ResNetConfig, SqueezeNetConfig, UNetConfig
 from synthorax.training.config import NotNegative, Positive, Precision, choose
 
 
@@ -129,10 +129,53 @@ SEGMENTATION = {
 }
 """papers/4's network on cubes around nodules."""
 
+VOLUMES = {
+    "paper": TaskConfig(
+        network=SqueezeNetConfig(),
+        size=(224, 224, 224),
+        batch_size=8,
+        steps=20_000,
+        learning_rate=1e-4,
+        shift_voxels=8,
+        scale=(0.9, 1.1),
+        validate_every=250,
+    ),
+    "compact": TaskConfig(
+        network=SqueezeNetConfig(),
+        size=(64, 64, 64),
+        batch_size=8,
+        steps=600,
+        learning_rate=1e-4,
+        shift_voxels=3,
+        scale=(0.9, 1.1),
+    ),
+    "patch48": TaskConfig(
+        network=SqueezeNetConfig(),
+        size=(48, 48, 48),
+        batch_size=16,
+        steps=600,
+        learning_rate=1e-4,
+        shift_voxels=3,
+        scale=(0.9, 1.1),
+    ),
+    "smoke": TaskConfig(
+        network=SqueezeNetConfig(),
+        size=(16, 32, 32),
+        batch_size=4,
+        steps=4,
+        learning_rate=1e-4,
+        shift_voxels=1,
+        validate_every=2,
+    ),
+}
+"""papers/5: 3D-SqueezeNet on whole volumes, Adam of 1e-4 throughout; batches and steps are not said. The voxels are
+those of the chests, whose spacing differs. Only the arm of plain augmentation flips, moves and scales."""
+
 TASKS: Mapping[str, Mapping[str, TaskConfig]] = {
     "detection": DETECTION,
     "malignancy": MALIGNANCY,
     "segmentation": SEGMENTATION,
+    "volumes": VOLUMES,
 }
 
 

@@ -165,7 +165,7 @@ def test_critics_of_slices_are_told_where_the_slices_of_both_kinds_lie():
 
 def test_a_store_of_whole_scans_or_none_is_told_by_its_path(tmp_path):
     store = store_of(tmp_path / "store", cases(1, size=20))
-    with pytest.raises(InputError, match=rf"{store.path}: found 1 training cases, none of them a whole scan"):
+    with pytest.raises(InputError, match=rf"{store.path}: found 1 cases, none of them a whole scan"):
         training(SMOKE, store, 0, TrainingOptions(cache=tmp_path / "cache"))
     ready = training(SMOKE.model_copy(update={"region": "cube"}), store, 0, TrainingOptions(cache=tmp_path / "cache"))
     assert isinstance(Store.of(store), Store)

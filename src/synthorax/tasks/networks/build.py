@@ -10,11 +10,13 @@ from synthorax.tasks.networks.config import (
     NetworkConfig,
     NoiseNetConfig,
     ResNetConfig,
+    SliceNetConfig,
     SqueezeNetConfig,
 )
 from synthorax.tasks.networks.detector import Detector
 from synthorax.tasks.networks.noise import NoiseNet
 from synthorax.tasks.networks.resnet import ResNet3d
+from synthorax.tasks.networks.slices import SliceNet
 from synthorax.tasks.networks.squeezenet import SqueezeNet3d
 from synthorax.tasks.networks.unet import MonaiUNet, UNet3d
 
@@ -36,6 +38,8 @@ def build(config: NetworkConfig) -> nn.Module:
         return SqueezeNet3d(config)
     if isinstance(config, NoiseNetConfig):
         return NoiseNet(config)
+    if isinstance(config, SliceNetConfig):
+        return SliceNet(config)
     if isinstance(config, MonaiUNetConfig):
         return MonaiUNet(config)
     return UNet3d(config)

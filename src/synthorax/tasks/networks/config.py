@@ -92,6 +92,22 @@ class NoiseNetConfig(_NetworkConfig):
         return self.width
 
 
+class SliceNetConfig(_NetworkConfig):
+    """A small classifier of slices, patches of one slice (`networks.slices`).
+
+    Attributes:
+        widths: channels of its convolutions, each of which halves the slice.
+    """
+
+    kind: Literal["slice-net"] = "slice-net"
+    widths: tuple[PositiveInt, ...] = Field(default=(16, 32, 64, 64), min_length=1)
+
+    @property
+    def finest_width(self) -> int:
+        """Channels of the first convolution."""
+        return self.widths[0]
+
+
 class UNetConfig(_NetworkConfig):
     """NiftyNet's 3D U-Net, the segmenter of papers/4.
 
@@ -127,6 +143,6 @@ class MonaiUNetConfig(_NetworkConfig):
 
 
 NetworkConfig = Annotated[
-    DetectorConfig | ResNetConfig | SqueezeNetConfig | NoiseNetConfig | UNetConfig | MonaiUNetConfig,
+    DetectorConfig | ResNetConfig | SqueezeNetConfig | NoiseNetConfig | SliceNetConfig | UNetConfig | MonaiUNetConfig,
     Field(discriminator="kind"),
 ]

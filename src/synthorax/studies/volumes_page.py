@@ -1,0 +1,298 @@
+"""`synthorax study volumes`: results.json and a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from synthorax.datasets.chest_grid import ChestGrid, ChestRegion
+from synthorax.datasets.chests import Chests, read_chests
+from synthorax.datasets.lineage import check_unseen
+from synthorax.datasets.store import SPLITS, Split, Store
+from synthorax.errors import InputError
+from synthorax.figures import REAL, SYNTHETIC, chest_planes, forest
+from synthorax.makers import Maker, Method, Streams
+from synthorax.metrics.chest_anatomy import UsualChests
+from synthorax.patch import PatchSpec
+from synthorax.provenance import fingerprint
+from synthorax.report import write_page
+from synthorax.seeding import derive
+from synthorax.studies.chest_edits import ChestEdits, kept_chests, on_grid
+from synthorax.studies.chest_fidelity import (
+    BLURRED_CHESTS,
+    REAL_REAL,
+    ChestChecks,
+    Distances,
+    SliceFeatures,
+    blurred_chests,
+    chest_checks,
+    slice_distances,
+)
+from synthorax.studies.chest_sets import ChestMaking, ChestSet, SplitChests
+from synthorax.studies.patch_makers import labelled
+from synthorax.studies.results import MADE, TRAININGS, check_study_folder, machine, write_results
+from synthorax.studies.slice_reader import slice_reader
+from synthorax.studies.trials import Study, check_trainings
+from synthorax.studies.volumes import REAL_ONLY, ChestSplits, VolumesOutcome, chest_arms, volumes_study
+from synthorax.tasks.classification import Classification
+from synthorax.tasks.config import TaskConfig
+from synthorax.tasks.training import check_size
+from synthorax.volume import Volume
+
+SHOWN_CHESTS = 4
+"""Chests of a picture: the first ones of the seed, and the worst one."""
+PAPER_TABLE: Mapping[str, tuple[tuple[float, float] | None, tuple[float, float] | None]] = {
+    "real": ((2.16, 0.26), (130.72, 31.05)),
+    "3D GAN, 128^3": (None, (206.34, 59.12)),
+    "CT-SGAN, 224^3": ((2.37, 0.0), (145.18, 25.97)),
+}
+"""Table 1: inception score and FID, mean and standard deviation. The text has an IS of 2.2129 for real scans."""
+
+
+@dataclass(frozen=True, eq=False)
+class VolumesReport:
+    """All that the study found.
+
+    Attributes:
+        outcome: of the classifiers; None where they were left out.
+        distances: by set, of slices to those of real chests.
+        checks: by set, and of fresh real chests.
+        extractor: name and hash of the network of the distances.
+        pictures: by set.
+        grid: voxels and kind of the chests.
+        counts: chests of each split, and made ones.
+        notes: what the study lacks.
+    """
+
+    outcome: VolumesOutcome | None
+    distances: Mapping[str, Distances]
+    checks: Mapping[str, ChestChecks]
+    extractor: str
+    pictures: Mapping[str, Figure]
+    grid: ChestGrid
+    counts: Mapping[str, int]
+    notes: tuple[str, ...]
+
+
+def study_volumes(
+    store: Store,
+    config: TaskConfig,
+    out: Path,
+    *,
+    makers: Sequence[Streams],
+    injector: Method,
+    eraser: Method | None = None,
+    ablations: Sequence[Streams] = (),
+    made: int = 400,
+    compared: int = 100,
+    trainings: int = 3,
+    seed: int = 0,
+    device: str = "auto",
+    cache: Path | None = None,
+) -> tuple[Path, VolumesReport]:
+    """Compare made chests with real ones, then train and measure every arm; goes on where an earlier call stopped.
+
+    Args:
+        makers: of scans; the first one is under study, and its scans' voxels are those of all chests.
+        injector: puts nodules into real and made chests.
+        eraser: takes them out; without one all chests with nodules keep them.
+        ablations: makers that are compared with real chests, but train no classifier.
+        made: scans of each maker that classifiers learn from; 0 leaves the classifiers out.
+        compared: scans of each maker that are compared with real ones.
+        trainings: of each arm.
+        seed: of the first; the others count on.
+        cache: folder for the decoded chests.
+
+    Returns:
+        The page, with `results.json` beside it, and what was found.
+
+    Raises:
+        InputError: a store that no study can be made of, a maker that knows its held-out patients, or a folder that
+            holds something else.
+    """
+    check_trainings(trainings)
+    others: list[Maker] = [injector, *([eraser] if eraser is not None else []), *makers, *ablations]
+    for maker in others:
+        check_unseen(maker.lineage, store)
+    check_size(Classification(config))
+    named = cast(Mapping[str, Streams], labelled([*makers, *ablations]))
+    check_study_folder(out)
+    study = Study(store, out / TRAININGS, range(seed, seed + trainings), device, cache)
+    region: ChestRegion = "lungs" if any(case.is_whole for case in store.cases) else "cube"
+    first = makers[0].scan(0, 0)
+    grid = ChestGrid(first.shape, region, first.spacing_mm)
+    splits = {str(name): _chests_of(store, name, grid, config, eraser, cache) for name in SPLITS}
+    counts = {name: len(split.kept) for name, split in splits.items()}
+    report = _compared(study, splits, named, grid, config, compared)
+    notes = [] if eraser is not None else [WITHOUT_ERASER]
+    if made:
+        edits = ChestEdits(injector, eraser, region)
+        by = [(each.name, each.lineage.model_sha256) for each in ([injector, eraser] if eraser else [injector])]
+        key = fingerprint(repr((store.fingerprint, grid, config.size, by)))
+        making = ChestMaking(study, edits, PatchSpec(config.size, window_hu=config.window_hu), key)
+        learned = {name: making.made(name, named[name], made) for name in list(named)[: len(makers)]}
+        sham = making.design(splits["train"], sham=True) if eraser is not None else None
+        arms = chest_arms(making.design(splits["train"]), sham, learned)
+        tested = ChestSplits(making.design(splits["val"]), making.test(splits["test"]))
+        report = replace(report, outcome=volumes_study(study, config, arms, tested, region))
+        counts |= {f"made by {name}": len(chests) for name, chests in learned.items()}
+        notes += [_lost(name, chests, made) for name, chests in learned.items() if len(chests) < made]
+    report = replace(report, counts=counts, notes=tuple(notes))
+    _write(store, config, out, report, named, injector, eraser, trainings)
+    return out / "index.html", report
+
+
+WITHOUT_ERASER = (
+    "No eraser was given: chests with nodules keep them and others get some, so a classifier may learn the source."
+)
+
+
+def _lost(name: str, chests: ChestSet, asked: int) -> str:
+    return f"{asked - len(chests)} of {asked} scans of {name} have no room for a nodule and are left out."
+
+
+def _chests_of(
+    store: Store, name: Split, grid: ChestGrid, config: TaskConfig, eraser: Method | None, cache: Path | None
+) -> SplitChests:
+    """The chests of a split, with and without their nodules."""
+    cases = store.in_split(name)
+    kept = read_chests(store, cases, grid, config.window_hu, cache=cache)
+    erased = None
+    if eraser is not None:
+        erased = read_chests(store, cases, grid, config.window_hu, erased_by=eraser, cache=cache)
+    return SplitChests(name, kept, erased)
+
+
+def _compared(
+    study: Study,
+    splits: Mapping[str, SplitChests],
+    named: Mapping[str, Streams],
+    grid: ChestGrid,
+    config: TaskConfig,
+    compared: int,
+) -> VolumesReport:
+    """Made chests against real ones."""
+    clean = {name: split.erased or split.kept for name, split in splits.items()}
+    training = _voxels(clean["train"])
+    fresh = [*_voxels(clean["val"]), *_voxels(clean["test"])]
+    edge = min(grid.size)
+    if len(set(grid.size)) > 1:
+        raise InputError("model", f"scans of {grid.size} voxels", "cubes, whose slices are alike in three orientations")
+    key = fingerprint(repr((study.store.fingerprint, grid)))
+    reader = slice_reader(training, edge, study.out / f"slice-reader-{key[:12]}", key, device=study.device)
+    scans = {name: _scans_of(study, name, maker, grid, compared) for name, maker in named.items()}
+    real = SliceFeatures.of(reader, fresh)
+    sets = {BLURRED_CHESTS: SliceFeatures.of(reader, blurred_chests(fresh))}
+    sets |= {name: SliceFeatures.of(reader, list(each)) for name, each in scans.items()}
+    usual = UsualChests.of(training)
+    checks = {REAL_REAL: chest_checks(fresh, training, fresh, usual, is_real=True)}
+    checks |= {name: chest_checks(list(each), training, fresh, usual) for name, each in scans.items()}
+    pictures = {REAL_REAL: _picture(fresh, clean["test"].spacing_mm[0], None, REAL, config)}
+    for name, each in scans.items():
+        spacing = np.array(named[name].scan(0, derive(0, "study scans")).spacing_mm)
+        pictures[name] = _picture(list(each), spacing, checks[name].worst, SYNTHETIC, config)
+    card = reader.card
+    return VolumesReport(
+        None,
+        slice_distances(real, sets, reader),
+        checks,
+        f"{card.name} {card.sha256[:16]}, {card.dimensions} features, {card.preprocessing}",
+        pictures,
+        grid,
+        {},
+        (),
+    )
+
+
+def _voxels(chests: Chests) -> list[NDArray]:
+    return [chests.voxels[i] for i in range(len(chests))]
+
+
+def _scans_of(study: Study, name: str, maker: Streams, grid: ChestGrid, n: int) -> NDArray[np.int16]:
+    """The first scans of a maker on the grid, [n, z, y, x]."""
+    key = fingerprint(repr((maker.name, maker.lineage.model_sha256, grid.size)))
+    seed = derive(0, "study scans")
+
+    def make(index: int) -> NDArray[np.int16]:
+        return on_grid(maker.scan(index, seed).whole(), grid.size)
+
+    return kept_chests(study.out.parent / MADE, f"{name} scans", key, list(range(n)), make, grid.size)
+
+
+def _picture(
+    scans: Sequence[NDArray], spacing: NDArray[np.float64], worst: int | None, colour: str, config: TaskConfig
+) -> Figure:
+    """The first scans in three planes, and the one that is furthest outside of the range of real chests."""
+    shown = [*range(min(SHOWN_CHESTS, len(scans))), *([] if worst is None else [worst])]
+    captions = [f"number {i}" for i in shown[:SHOWN_CHESTS]] + [f"the worst, number {i}" for i in shown[SHOWN_CHESTS:]]
+    z, y, x = spacing.tolist()
+    volumes = [Volume(np.asarray(scans[i]), (z, y, x)) for i in shown]
+    return chest_planes(volumes, colour, captions=captions, window_hu=config.window_hu)
+
+
+def _write(
+    store: Store,
+    config: TaskConfig,
+    out: Path,
+    report: VolumesReport,
+    named: Mapping[str, Streams],
+    injector: Method,
+    eraser: Method | None,
+    trainings: int,
+) -> None:
+    outcome = report.outcome
+    models = {name: maker.lineage.model_sha256 for name, maker in named.items()}
+    models |= {each.name: each.lineage.model_sha256 for each in (injector, eraser) if each is not None}
+    found: dict[str, Any] = {}
+    if outcome is not None:
+        found = {
+            "tests": [asdict(test) for test in outcome.tests],
+            "smallest_difference": outcome.smallest,
+            "sets": outcome.counts,
+            "drawn": outcome.drawn,
+            "bias": asdict(outcome.bias),
+        }
+    write_results(
+        out / "results.json",
+        "volumes",
+        {"fingerprint": store.fingerprint, "source": store.source},
+        [] if outcome is None else outcome.arms,
+        **found,
+        distances={name: asdict(each) for name, each in report.distances.items()},
+        checks={name: asdict(each) for name, each in report.checks.items()},
+        extractor=report.extractor,
+        grid=asdict(report.grid),
+        counts=dict(report.counts),
+        notes=list(report.notes),
+        splits=store.splits,
+        config=config.model_dump(mode="json"),
+        models=models,
+    )
+    write_page(
+        out / "index.html",
+        "study_volumes.html",
+        report=report,
+        outcome=outcome,
+        columns=[] if outcome is None else list(dict.fromkeys(name for arm in outcome.arms for name in arm.metrics)),
+        picture_of_tests=None if outcome is None else volume_differences(outcome),
+        paper_table=PAPER_TABLE,
+        real_real=REAL_REAL,
+        network=config.network.kind,
+        size=" x ".join(map(str, config.size)),
+        trainings=trainings,
+        models=models,
+        machine=machine(),
+    )
+
+
+def volume_differences(outcome: VolumesOutcome) -> Figure:
+    """What each arm changes about the accuracy of real chests alone, with its interval."""
+    tests = [test for test in outcome.tests if test.b == REAL_ONLY and test.metric == "accuracy"]
+    rows = {f"{test.a}, less {test.b}": (test.difference, test.low, test.high) for test in tests}
+    return forest(rows, "difference of the accuracy")
