@@ -139,7 +139,7 @@ def test_a_scan_without_lungs_is_left_out_and_one_alone_is_refused(read, capsys)
     blank = Case("blank", "blank", Volume(np.zeros((40, 72, 72), np.int16), (6.0, 4.5, 4.5)), annotated="all")
     assert len(read(scan("a"), blank)) == 1
     assert "1 cases are none: blank" in capsys.readouterr().err
-    with pytest.raises(InputError, match=r"1 training scans without lungs; the first: blank: scan: found no lung"):
+    with pytest.raises(InputError, match=r"1 scans without lungs; the first: blank: scan: found no lung"):
         read(blank)
 
 

@@ -18,7 +18,7 @@ from synthorax.patch import PatchSpec
 from synthorax.provenance import patient_key
 from synthorax.region import Region
 from synthorax.seeding import derive
-from synthorax.studies import chest_sets
+from synthorax.studies import chest_sets, volumes
 from synthorax.studies.chest_sets import ERASED, HEALTHY, INJECTED, KEPT, SHAM, ChestSet
 from synthorax.studies.slice_reader import slice_reader
 from synthorax.studies.volumes import (
@@ -27,13 +27,13 @@ from synthorax.studies.volumes import (
     SHAM_ARM,
     ChestBatches,
     chest_arms,
-    plain,
     rows_of_size,
     synthetic_only,
     synthetic_then_real,
     told_alone,
+    unaugmented,
 )
-from synthorax.tasks.config import VOLUMES
+from synthorax.tasks.config import VOLUME_TASKS
 from synthorax.volume import Volume
 from tests.helpers.balls import ball_mask
 from tests.helpers.chests import small_chest
@@ -42,14 +42,15 @@ from tests.helpers.toy_makers import KNOWN, Chests, Dots
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-EDGE = 48
-CONFIG = VOLUMES["smoke"].model_copy(update={"steps": 2, "validate_every": 2})
+EDGE = 40
+CONFIG = VOLUME_TASKS["smoke"].model_copy(update={"steps": 2, "validate_every": 2})
 BALL_MM = 24.0
+SIZES_MM = (16.0, 20.0)
 
 
 @dataclass(frozen=True)
 class CubicChests(Chests):
-    """The chests of `Chests` in 48^3 voxels."""
+    """The chests of `Chests` in 40^3 voxels."""
 
     def scan(self, index, seed, options=None):
         chest = small_chest(derive(seed, index))
@@ -100,6 +101,8 @@ def store(place):
 
 def study(store, out, monkeypatch, **options):
     monkeypatch.setattr("synthorax.studies.chest_sets.lidc_diameters", lambda seed, region: (24.0,))
+    for module in (chest_sets, volumes):
+        monkeypatch.setattr(module, "SIZES_STUDIED_MM", SIZES_MM)
     monkeypatch.setattr("synthorax.studies.volumes_page.slice_reader", partial(slice_reader, steps=2))
     monkeypatch.setattr("synthorax.studies.volumes_page.read_chests", partial(read_chests, workers=1))
     given = {"models": [CubicChests()], "inject": Dots(), "erase": Wipes(), "preset": "smoke", "device": "cpu"}
@@ -127,7 +130,7 @@ def test_the_design_erases_half_of_the_nodules_and_injects_half_of_the_others(fo
 def test_the_test_set_has_every_chest_without_nodules_and_with_one_of_each_size(found):
     test = found[1]["sets"]["test"]
     assert (test[HEALTHY], test[ERASED], test[KEPT], test[SHAM]) == (4, 4, 4, 8)
-    assert 8 < test[INJECTED] <= 8 * len(chest_sets.SIZES_STUDIED_MM)
+    assert 8 < test[INJECTED] <= 8 * len(SIZES_MM)
 
 
 def test_every_arm_has_its_accuracy_and_is_compared_with_real_chests_alone(found):
@@ -193,7 +196,7 @@ def test_a_training_draws_made_chests_first_and_then_real_ones_as_many_of_each_c
     real, made = chests([0, 100], [0, 1]), chests([-500, -400], [0, 1])
     (arm,) = [one for one in chest_arms(real, None, {"m": made}) if one.name == synthetic_then_real("m")]
     assert [share for share, _ in arm.sets] == [0.0, 0.5]
-    batches = ChestBatches([(0, made), (5, real)], plain(CONFIG), 0, "lungs")
+    batches = ChestBatches([(0, made), (5, real)], unaugmented(CONFIG), 0, "lungs")
     early, late = batches(4), batches(5)
     hu = CONFIG.patch.to_hu
     assert hu(early["ct"])[:, 0, 0, 0, 0].round().tolist() == [-500, -500, -400, -400]

@@ -1,6 +1,6 @@
 """Whether the anatomy of a chest goes on from slice to slice, against the range of real chests.
 
-The measures need no lungs to be found, so that they can be had of any scan: air is what is darker than `AIR_BELOW_HU`.
+The measures need no lungs to be found, so that they can be had of any scan: air is what is darker than `DARK_AIR_HU`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from synthorax.errors import InputError
 
-AIR_BELOW_HU = -400.0
+DARK_AIR_HU = -400.0
 """A voxel darker than this is counted as air, in the lungs or around the body."""
 CURVE_POINTS = 32
 """Places along z at which the share of air is compared."""
@@ -23,7 +23,7 @@ FAR_SLICES = 0.1
 
 def air_curve(hu: NDArray[np.number], points: int = CURVE_POINTS) -> NDArray[np.float64]:
     """The share of air in the slices of a scan [z, y, x], from the feet up, at some places along z."""
-    share = (hu < AIR_BELOW_HU).mean((1, 2))
+    share = (hu < DARK_AIR_HU).mean((1, 2))
     at = (np.arange(points) + 0.5) / points * len(share) - 0.5
     return np.interp(at, np.arange(len(share)), share)
 
@@ -46,7 +46,7 @@ def chest_measures(hu: NDArray[np.number], usual: NDArray[np.float64]) -> dict[s
     if hu.ndim != 3 or len(hu) < 3:
         raise InputError("scan", f"{hu.shape}", "HU [z, y, x] of 3 slices or more")
     curve = air_curve(hu, len(usual))
-    air = hu < AIR_BELOW_HU
+    air = hu < DARK_AIR_HU
     left = air[:, :, : hu.shape[2] // 2].sum()
     right = air[:, :, (hu.shape[2] + 1) // 2 :].sum()
     return {

@@ -66,7 +66,7 @@ class SliceFeatures:
 
 
 @dataclass(frozen=True)
-class Distances:
+class SliceDistances:
     """A set of scans against real ones.
 
     Attributes:
@@ -85,8 +85,8 @@ class Distances:
 
 def slice_distances(
     real: SliceFeatures, sets: Mapping[str, SliceFeatures], reader: SliceReader, seed: int = 0, draws: int = DRAWS
-) -> dict[str, Distances]:
-    """Distances of halves of the real scans to their other half (`REAL_REAL`), and to as many scans of each set.
+) -> dict[str, SliceDistances]:
+    """SliceDistances of halves of the real scans to their other half (`REAL_REAL`), and to as many scans of each set.
 
     Args:
         real: of patients on whom no maker was trained.
@@ -135,12 +135,12 @@ def _score(made: SliceFeatures, rows: NDArray, reader: SliceReader) -> float:
     return inception_score(Features(values, reader.card, classes), splits=1).value
 
 
-def _distances(rows: NDArray[np.float64], scores: Sequence[float]) -> Distances:
+def _distances(rows: NDArray[np.float64], scores: Sequence[float]) -> SliceDistances:
     """Of rows [draw, 2, orientation, place]."""
     means = rows.mean((2, 3))
     by_orientation = dict(zip(ORIENTATIONS, rows[:, 0].mean((0, 2)).tolist(), strict=True))
     spread = float(rows[:, 0].mean(0).std())
-    return Distances(_range(means[:, 0]), _range(means[:, 1]), by_orientation, spread, _range(np.array(scores)))
+    return SliceDistances(_range(means[:, 0]), _range(means[:, 1]), by_orientation, spread, _range(np.array(scores)))
 
 
 def _range(values: NDArray[np.float64]) -> Estimate:

@@ -218,7 +218,7 @@ def check_chests(config: TaskConfig, arms: Sequence[ChestArm], splits: ChestSpli
 
 def _scores(study: Study, config: TaskConfig, arm: ChestArm, splits: ChestSplits, region: ChestRegion) -> list[Scores]:
     """Of every training seed."""
-    own = config if arm.augmented else plain(config)
+    own = config if arm.augmented else unaugmented(config)
     sets = [(round(share * config.steps), chests) for share, chests in arm.sets]
     key = fingerprint(repr([(first, chests.key) for first, chests in sets] + [splits.val.key, splits.test.key]))
     found = []
@@ -234,7 +234,7 @@ def _same(batches: ChestBatches) -> ChestBatches:
     return batches
 
 
-def plain(config: TaskConfig) -> TaskConfig:
+def unaugmented(config: TaskConfig) -> TaskConfig:
     """A configuration that does not flip, move or scale."""
     return config.model_copy(update={"flip": False, "turn": False, "shift_voxels": 0.0, "scale": (1.0, 1.0)})
 
@@ -328,7 +328,7 @@ def _bias(
     """Whether source or traces of edits give the label away."""
     test, val = splits.test, splits.val
     one_each = np.isin(test.kinds, (KEPT, HEALTHY, ERASED)) | (
-        (test.kinds == INJECTED) & (test.diameters == SIZES_STUDIED_MM[2])
+        (test.kinds == INJECTED) & (test.diameters == SIZES_STUDIED_MM[len(SIZES_STUDIED_MM) // 2])
     )
     few = replace(study, seeds=list(study.seeds)[:1])
 

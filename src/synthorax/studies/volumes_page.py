@@ -28,7 +28,7 @@ from synthorax.studies.chest_fidelity import (
     BLURRED_CHESTS,
     REAL_REAL,
     ChestChecks,
-    Distances,
+    SliceDistances,
     SliceFeatures,
     blurred_chests,
     chest_checks,
@@ -71,7 +71,7 @@ class VolumesReport:
     """
 
     outcome: VolumesOutcome | None
-    distances: Mapping[str, Distances]
+    distances: Mapping[str, SliceDistances]
     checks: Mapping[str, ChestChecks]
     extractor: str
     pictures: Mapping[str, Figure]

@@ -129,7 +129,7 @@ SEGMENTATION = {
 }
 """papers/4's network on cubes around nodules."""
 
-VOLUMES = {
+VOLUME_TASKS = {
     "paper": TaskConfig(
         network=SqueezeNetConfig(),
         size=(224, 224, 224),
@@ -175,7 +175,7 @@ TASKS: Mapping[str, Mapping[str, TaskConfig]] = {
     "detection": DETECTION,
     "malignancy": MALIGNANCY,
     "segmentation": SEGMENTATION,
-    "volumes": VOLUMES,
+    "volumes": VOLUME_TASKS,
 }
 
 

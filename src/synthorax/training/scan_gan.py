@@ -56,16 +56,16 @@ class ScanRequest:
     Attributes:
         seed, index: the scan's number in its seed.
         row: the training scan that has the spacing and the nodules which the networks are told.
-        nodules: told in the place of that scan's; None leaves them as that scan has them.
         size: voxels (z, y, x).
         precision: of the networks.
+        options: of the system's own class; nodules that they ask for are told in the place of that scan's.
     """
 
     seed: int
     index: int
     row: int
-    nodules: bool | None
     size: tuple[int, int, int]
+    options: ScanOptions
     precision: Precision = "32"
 
 
@@ -242,6 +242,10 @@ class ScanGan(System):
         """Voxels (z, y, x) of a scan that is made with some options."""
         return self.config.size
 
+    def like_scan(self, index: int, options: ScanOptions) -> int:
+        """The number of the scan whose spacing a scan has: its own, unless options say otherwise."""
+        return index
+
     @abstractmethod
     def slabs(self, request: ScanRequest) -> Iterator[NDArray[np.int16]]:
         """Make a scan slab by slab, HU [n, y, x], from the feet up."""
@@ -263,7 +267,7 @@ class ScanGan(System):
         scans = []
         for index in range(PREVIEWED_SCANS):
             row = self.row_of(0, index)
-            request = ScanRequest(0, index, row, None, self.config.size)
+            request = ScanRequest(0, index, row, self.config.size, self.sampling())
             hu = np.concatenate(list(self.slabs(request)))
             scans.append(Volume(hu, self.spacing_of(row, self.config.size)))
         return chest_planes(scans, SYNTHETIC, window_hu=self.config.window_hu)

@@ -25,14 +25,14 @@ class ScanMaker(Streams):
         """Begin a scan; it is as large as a training scan drawn by the seed, in as many voxels as are asked for."""
         system = self._system
         chosen = options_of(options, system.sampling, self.name)
-        row = system.row_of(seed, index, chosen.nodules)
+        row = system.row_of(seed, system.like_scan(index, chosen), chosen.nodules)
         size = system.size_of(chosen)
         precision = of_sampling(chosen.precision, system.config.precision, system.device.type)
         told = {} if chosen.nodules is None else {"nodules_told": chosen.nodules}
         return ScanStream(
             shape=size,
             spacing_mm=system.spacing_of(row, size),
-            slabs=system.slabs(ScanRequest(seed, index, row, chosen.nodules, size, precision)),
+            slabs=system.slabs(ScanRequest(seed, index, row, size, chosen, precision)),
             details={"index": index, **told},
             arithmetic={**system.arithmetic, "precision": precision},
         )

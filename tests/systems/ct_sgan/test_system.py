@@ -108,6 +108,16 @@ def test_both_noises_change_a_scan_and_each_can_be_left_out():
         stepped(made)
 
 
+def test_a_patient_or_a_path_can_be_kept_while_the_other_noise_varies():
+    made = model(grain=0)
+    own = scan(made, 1)
+    assert np.array_equal(scan(made, 5, patient=1, path=1).voxels, own.voxels)
+    assert scan(made, 5, patient=1).spacing_mm == own.spacing_mm
+    both = [scan(made, 1, patient=2).voxels, scan(made, 1, path=2).voxels]
+    assert not any(np.array_equal(each, own.voxels) for each in both)
+    assert np.array_equal(both[0], scan(made, 2, path=1).voxels)
+
+
 def test_the_grain_of_a_slice_is_told_to_its_neighbours():
     fine = torch.arange(5.0)[None, :, None, None, None]
     assert module._with_neighbours(fine)[0, :, :, 0, 0].tolist() == [[0, 1, 2], [1, 2, 3], [2, 3, 4]]

@@ -191,9 +191,14 @@ class CtSganOptions(ScanOptions):
     Attributes:
         depth: slices of each scan, 3 or more; as many as in training if not given. The chest is as high as it would be,
             in thinner or thicker slices.
+        patient: number of the scan whose patient noise and spacing every scan has; each has its own if not given.
+        path: number of the scan whose slice noise every scan has; each has its own if not given. The grain, which makes
+            the texture alone, is always the scan's own.
     """
 
     depth: int | None = Field(default=None, ge=3, le=MOST_SCAN_SLICES)
+    patient: NonNegativeInt | None = None
+    path: NonNegativeInt | None = None
 
 
 class TrainingOptions(ScanTrainingOptions):

@@ -127,6 +127,10 @@ class CtSgan(ScanGan):
         depth = options.depth if isinstance(options, CtSganOptions) else None
         return (depth or self.config.size[0], *self.config.size[1:])
 
+    def like_scan(self, index: int, options: ScanOptions) -> int:
+        patient = options.patient if isinstance(options, CtSganOptions) else None
+        return index if patient is None else patient
+
     def slabs(self, request: ScanRequest) -> Iterator[NDArray[np.int16]]:
         """Make a scan slab by slab: the middle channels of its slices, and the outer neighbours of the first and last.
 
@@ -147,16 +151,23 @@ class CtSgan(ScanGan):
     @torch.no_grad()
     def _latents(self, request: ScanRequest) -> Float[Tensor, "d n"]:
         """The whole latent vectors of the slices with two neighbours of a scan."""
-        config = self.config
-        random = generator(request.seed, "ct-sgan", request.index)
-        noise, state, patient = (
-            torch.from_numpy(random.standard_normal((1, *shape), np.float32)).to(self.device)
-            for shape in ((config.path, config.slice_noise), (4 * config.hidden,), (config.patient_noise,))
-        )
+        options = request.options
+        assert isinstance(options, CtSganOptions)
+        noise, state, _ = self._noise(request.seed, request.index if options.path is None else options.path)
+        _, _, patient = self._noise(request.seed, self.like_scan(request.index, options))
         path = cast(nn.ModuleDict, self.sampler)["path"](noise, state)[0]
-        of_slices = _stretched(path, config.size[0], request.size[0])
-        told = self.told(torch.tensor([request.row]), request.nodules)
+        of_slices = _stretched(path, self.config.size[0], request.size[0])
+        told = self.told(torch.tensor([request.row]), request.options.nodules)
         return torch.cat([torch.cat([patient, told], 1).expand(len(of_slices), -1), of_slices], 1)
+
+    def _noise(self, seed: int, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The noise of a scan's slices, of the ends of its path, and of its patient, each [1, ...]."""
+        config, random = self.config, generator(seed, "ct-sgan", index)
+        shapes = ((config.path, config.slice_noise), (4 * config.hidden,), (config.patient_noise,))
+        noise, state, patient = (
+            torch.from_numpy(random.standard_normal((1, *shape), np.float32)).to(self.device) for shape in shapes
+        )
+        return noise, state, patient
 
     @torch.no_grad()
     def _slices(self, request: ScanRequest, latents: Float[Tensor, "d n"], first: int) -> NDArray[np.int16]:

@@ -84,7 +84,7 @@ class VolumeGan(ScanGan):
         made = self.sampler.eval()
         random = generator(request.seed, "volume-gan", request.index)
         noise = torch.from_numpy(random.standard_normal((1, self.config.noise), np.float32)).to(self.device)
-        told = self.told(torch.tensor([request.row]), request.nodules)
+        told = self.told(torch.tensor([request.row]), request.options.nodules)
         with self.autocast(request.precision):
             scan = Volume(self.to_int16(made(noise, told))[0, 0], (1.0, 1.0, 1.0))
         made.train()

@@ -1,0 +1,368 @@
+#!/usr/bin/env python3
+"""Run the study of volumes on phantoms and on cubes of real nodules, and write its results page.
+
+    python scripts/results_volumes.py --out docs/results --run RUN --gan RUN [--erase RUN] [--ablation RUN]... [--cubes RUN GAN]
+
+The runs are trained beforehand: RUN and GAN on the training patients of build/results-volumes/phantoms (`--prepare` makes that store,
+and beside it `healthy`, the same patients without nodules), those of `--cubes` on the training patients of build/results-volumes/cubes,
+for which SYNTHORAX_REAL_DATA names a folder that holds `luna16-nodules`. `--costs` measures seconds and memory first; without it the
+figures of an earlier call are taken. Trainings and made chests are kept in build/results-volumes: a run that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pages import picture, spread, table
+from synthorax import api, hub
+from synthorax.datasets.store import Store
+from synthorax.io.atomic import atomic_file
+from synthorax.makers import Method, Streams
+from synthorax.metrics.chest_copies import coarse
+from synthorax.metrics.estimates import Estimate
+from synthorax.studies.chest_fidelity import BLURRED_CHESTS, REAL_REAL
+from synthorax.studies.results import Interval, machine
+from synthorax.studies.volumes_page import PAPER_TABLE, VolumesReport, study_volumes, volume_differences
+from synthorax.tasks.config import task_config
+
+PHANTOMS, SPLIT, NODULES = 300, (2 / 3, 0.4 / 3, 0.6 / 3), 0.7
+"""Phantom patients, their split into 200, 40 and 60, and the mean number of nodules, with which half have none."""
+MADE, COMPARED, TRAININGS = 400, 100, 3
+CUBES_MADE, CUBES_COMPARED = 600, 150
+KEPT_NOISES = 5
+"""Patients, and paths of slices, of the grids that tell what each noise does."""
+GOALS = {"compact": (128, 13.0, 6.0), "paper": (224, 60.0, 20.0)}
+"""Slices, and seconds on two cores without and with AMX, by preset."""
+MOST_GIGABYTES = 1.5
+HA_GAN = "HA-GAN (Sun et al. 2022) with random weights, 256^3 on two such cores: 9.5 to 13 CPU seconds and 5.6 GB."
+CORES = 2
+
+
+def cell(value: Interval | None) -> str:
+    """A figure with its interval."""
+    return "" if value is None else spread(value.mean, value.low, value.high, ".3f")
+
+
+def estimate(value: Estimate | None, form: str) -> str:
+    """A value with its range."""
+    return "" if value is None else spread(value.value, value.low, value.high, form)
+
+
+def distance_lines(report: VolumesReport) -> Iterator[str]:
+    """Table 1 beside ours."""
+    rows = [
+        [
+            name,
+            estimate(row.fid, ".2f"),
+            f"{row.places:.2f}",
+            estimate(row.kid, ".2f"),
+            *(f"{each:.2f}" for each in row.by_orientation.values()),
+            estimate(row.score, ".2f"),
+        ]
+        for name, row in report.distances.items()
+    ]
+    for name, (score, distance) in PAPER_TABLE.items():
+        assert distance is not None
+        own = f"*{score[0]:.2f}*" if score else ""
+        rows.append([f"*paper, {name}*", f"*{distance[0]:.2f}*", f"*{distance[1]:.2f}*", "", "", "", "", own])
+    heads = ["set", "FID", "over places, ±", "KID x 1000", "axial", "coronal", "sagittal", "IS"]
+    yield from table(heads, rows)
+    yield ""
+    yield f"Extractor: {report.extractor}. Mean and 95 % range over draws of as many scans as half of the real ones of validation and test."
+    yield "The paper's figures are of Inception and other chests: orders may be compared, values not."
+    yield ""
+
+
+def far_line(report: VolumesReport, model: str, gan: str) -> str:
+    """Whether the distance to real/real is under half of the 3D GAN's, in a sentence."""
+    floor = report.distances[REAL_REAL].fid.value
+    own, other = (report.distances[name].fid.value - floor for name in (model, gan))
+    told = f"Beyond real/real ({floor:.2f}) {model} is {own:.2f} in FID, {gan} {other:.2f}"
+    blurred = report.distances[BLURRED_CHESTS].fid.value - floor
+    held = "under half of it" if own < other / 2 else f"{own / other:.2f} of it, not under half"
+    return f"{told}: {held}. Real chests blurred by a voxel are {blurred:.2f} beyond it."
+
+
+def check_lines(report: VolumesReport) -> Iterator[str]:
+    """Anatomy, diversity and copies."""
+    names = list(report.checks[REAL_REAL].outside)
+    rows = [
+        [
+            name,
+            f"{row.anomalies:.1%}",
+            *(f"{row.outside[measure]:.1%}" for measure in names),
+            estimate(row.ms_ssim, ".3f"),
+            "" if row.copies is None else row.copies,
+            ", ".join(f"{each:.0f}" for each in row.nearest),
+        ]
+        for name, row in report.checks.items()
+    ]
+    heads = ["set", "outside in any measure", *names, "MS-SSIM of pairs", "copies", "HU to the nearest training chest"]
+    yield from table(heads, rows)
+    yield ""
+    yield "Outside: of the range of the training chests. A copy is nearer to a training chest than any chest of another patient, after"
+    yield "alignment; distances are least, median and greatest."
+    yield ""
+
+
+def arm_lines(report: VolumesReport) -> Iterator[str]:
+    """The arms' figures and their tests."""
+    outcome = report.outcome
+    assert outcome is not None
+    names = list(dict.fromkeys(name for arm in outcome.arms for name in arm.metrics))
+    yield from table(["arm", *names], [[arm.name, *(cell(arm.metrics.get(n)) for n in names)] for arm in outcome.arms])
+    yield ""
+    rows = [
+        [
+            test.a,
+            test.b,
+            test.metric,
+            f"{test.difference:+.3f} ({test.low:+.3f} to {test.high:+.3f})",
+            "" if test.p is None else f"{test.p:.3f}",
+            "" if test.p_holm is None else f"{test.p_holm:.3f}",
+        ]
+        for test in outcome.tests
+    ]
+    yield from table(["arm", "less", "figure", "difference (95 %)", "p", "p, Holm"], rows)
+    yield ""
+    yield "The paper draws its accuracies (figure 3b) and gives no numbers: with 10,000 made volumes before 900 real ones the accuracy rises at"
+    yield "all six sizes, significantly at 14 and 16."
+    yield ""
+
+
+def bias_lines(report: VolumesReport) -> Iterator[str]:
+    """What gives the label or the source away."""
+    assert report.outcome is not None
+    bias = report.outcome.bias
+    told = "" if bias.told_sham is None else f", with sham edits {bias.told_sham:.3f}"
+    yield f"Told source and edits alone, the label is known with an AUC of {bias.told:.3f}{told}."
+    if bias.source is not None:
+        low, high = (0.5 + each for each in (bias.source.low, bias.source.high))
+        known = (
+            "it does not know the source" if bias.source.equivalent else "that it does not know the source is not shown"
+        )
+        yield f"A classifier that was asked for the source reaches {0.5 + bias.source.difference:.3f} ({low:.3f} to {high:.3f}, 90 %): within .5 ± {bias.source.margin:g}, {known}."
+    if bias.edited is not None:
+        yield f"One that was asked for edits reaches {estimate(bias.edited, '.3f')}."
+    if bias.sham_called is not None:
+        yield f"Healthy chests with a sham edit are called positive more often than others by {cell(bias.sham_called)}."
+    yield ""
+
+
+def verdict(report: VolumesReport) -> str:
+    """What made chests change, in a sentence."""
+    outcome = report.outcome
+    assert outcome is not None
+    sure = [test for test in outcome.tests if test.p_holm is not None and test.p_holm < 0.05]
+    better = ", ".join(f"{t.a} than {t.b} ({t.metric})" for t in sure if t.difference > 0) or "no arm than another"
+    worse = ", ".join(f"{t.a} than {t.b} ({t.metric})" for t in sure if t.difference < 0) or "no arm than another"
+    least = (
+        ""
+        if outcome.smallest is None
+        else f" The smallest difference of two accuracies that these test patients would show in 80 % of all cases is {outcome.smallest:.3f}."
+    )
+    return f"{least} With p < .05 after correction, better: {better}; worse: {worse}.".strip()
+
+
+def study_lines(report: VolumesReport, out: Path, name: str, model: str, gan: str) -> Iterator[str]:
+    """All of one study."""
+    yield from (note for note in report.notes)
+    yield ""
+    for of, figure in report.pictures.items():
+        yield f"{of}, by number and not by eye:"
+        yield ""
+        yield from picture(
+            figure, out / f"volumes-{name}-{of.replace(' ', '-').replace(',', '')}.png", f"three planes of {of}"
+        )
+    yield far_line(report, model, gan)
+    yield ""
+    yield from distance_lines(report)
+    yield from check_lines(report)
+    if report.outcome is not None:
+        yield f"**{verdict(report)}**"
+        yield ""
+        yield from picture(
+            volume_differences(report.outcome), out / f"volumes-{name}-differences.png", "differences of the accuracy"
+        )
+        yield from arm_lines(report)
+        yield from bias_lines(report)
+
+
+def noise_shares(model: str | Path) -> dict[str, float]:
+    """Shares of the variance of voxels that patient, path, and both together have, over a grid of both.
+
+    Two-way analysis of variance on the coarse grid of the copies, where the grain is averaged away.
+    """
+    chests = [
+        api.sample_scan(model, p * KEPT_NOISES + s, patient=p, path=s).voxels
+        for p in range(KEPT_NOISES)
+        for s in range(KEPT_NOISES)
+    ]
+    values: NDArray[np.float64] = coarse(chests).reshape(KEPT_NOISES, KEPT_NOISES, -1).astype(np.float64)
+    mean = values.mean((0, 1))
+    of_patient, of_path = values.mean(1) - mean, values.mean(0) - mean
+    rest = values - mean - of_patient[:, None] - of_path[None]
+    parts = {
+        "patient": (of_patient**2).mean(),
+        "path of slices": (of_path**2).mean(),
+        "both together": (rest**2).mean(),
+    }
+    whole = sum(parts.values())
+    return {name: float(part / whole) for name, part in parts.items()}
+
+
+def cost_lines(costs: dict[str, Any]) -> Iterator[str]:
+    """Seconds and memory against depth, and the training step beside the 3D GAN's."""
+    rows = [
+        [
+            f"{one['system']} `{one['preset']}`",
+            one["depth"],
+            one["precision"],
+            f"{one['cpu_seconds']:.1f}",
+            f"{one['cpu_seconds'] / CORES:.1f}",
+            f"{one['gigabytes']:.2f}",
+        ]
+        for one in costs["chests"]
+    ]
+    has_amx = any(flag.startswith("amx") for flag in costs["flags"])
+    yield f"Processor flags that count: {', '.join(costs['flags']) or 'none'}. Random weights; the file is written too."
+    yield ""
+    yield from table(["chest", "slices, or edge", "precision", "CPU seconds", "by two cores", "GB"], rows)
+    yield ""
+    for preset, (depth, without, with_amx) in GOALS.items():
+        found = [
+            one for one in costs["chests"] if (one["system"], one["preset"], one["depth"]) == ("ct-sgan", preset, depth)
+        ]
+        if not found:
+            continue
+        best = min(found, key=lambda one: float(one["cpu_seconds"]))
+        goal = with_amx if has_amx else without
+        seconds = best["cpu_seconds"] / CORES
+        held = "held" if seconds < goal and best["gigabytes"] < MOST_GIGABYTES else "missed"
+        yield f"`{preset}`, {depth} slices in {best['precision']}: {seconds:.1f} s on two cores and {best['gigabytes']:.2f} GB; goal {goal:g} s and {MOST_GIGABYTES:g} GB {'with' if has_amx else 'without'} AMX: {held}."
+        yield ""
+    yield HA_GAN
+    yield ""
+    rows = [
+        [one["system"], one["precision"], f"{one['cpu_seconds']:.2f}", f"{one['gigabytes']:.2f}"]
+        for one in costs["steps"]
+    ]
+    yield "A training step of `compact` on 128^3, batch 4, one thread:"
+    yield ""
+    yield from table(["system", "precision", "CPU seconds", "GB"], rows)
+    yield ""
+    counted = ", ".join(f"`{name}` {n / 1e6:.2f}" for name, n in costs["parameters"].items())
+    yield f"Million weights in all networks of ct-sgan: {counted}."
+    yield ""
+
+
+def run_study(
+    store: Store,
+    out: Path,
+    preset: str,
+    runs: Sequence[str | Path],
+    erase: str | None,
+    ablations: Sequence[str | Path],
+    made: int,
+    compared: int,
+) -> VolumesReport:
+    """A study; it goes on where it stopped."""
+    return study_volumes(
+        store,
+        task_config("volumes", preset, {}),
+        out,
+        makers=[cast(Streams, hub.find(run, "makes scans")) for run in runs],
+        injector=cast(Method, hub.find("render", "injects")),
+        eraser=None if erase is None else cast(Method, hub.find(erase, "erases")),
+        ablations=[cast(Streams, hub.find(run, "makes scans")) for run in ablations],
+        made=made,
+        compared=compared,
+        trainings=TRAININGS,
+        device="cpu",
+    )[1]
+
+
+def phantoms(work: Path) -> Store:
+    """The store of the study, and beside it the same patients without nodules, on whom a model may be trained."""
+    store = api.prepare_phantom(work / "phantoms", scans=PHANTOMS, nodules=NODULES, split=SPLIT)
+    api.prepare_phantom(work / "healthy", scans=PHANTOMS, nodules=0.0, split=SPLIT)
+    return store
+
+
+def page(given: argparse.Namespace, work: Path) -> Iterator[str]:
+    """The lines of the page."""
+    costs = json.loads((work / "costs.json").read_text())
+    runs = [given.run, given.gan]
+    model, gan = (hub.find(run, "makes scans").name for run in runs)
+    whole = run_study(
+        phantoms(work), work / "phantom-study", "compact", runs, given.erase, given.ablation, MADE, COMPARED
+    )
+    here = ", ".join(f"{name} {value}" for name, value in machine().items())
+    yield "# Whole chests: are made ones like real ones, and do they help?"
+    yield ""
+    yield f"Written by `scripts/results_volumes.py` on {date.today().isoformat()}: {here}."
+    yield ""
+    yield f"On {PHANTOMS} phantoms ({whole.counts['train']} to train, {whole.counts['val']} to validate, {whole.counts['test']} to test). Phantoms stand for real chests here: {far_line(whole, model, gan)}"
+    yield ""
+    yield from study_lines(whole, given.out, "phantoms", model, gan)
+    yield "## What each noise does"
+    yield ""
+    shares = noise_shares(given.run)
+    yield f"Of the variance over {KEPT_NOISES} patients and {KEPT_NOISES} paths of slices: {', '.join(f'{name} {share:.0%}' for name, share in shares.items())}."
+    yield "The models of `--ablation` are rows of the tables above: without patient noise, without slice noise, with one channel, with the Jensen-Shannon objective."
+    yield ""
+    yield "## Seconds, memory and training"
+    yield ""
+    yield from cost_lines(costs)
+    if given.cubes:
+        real = Path(os.environ["SYNTHORAX_REAL_DATA"])
+        store = api.prepare("patches", real / "luna16-nodules", work / "cubes")
+        cubes = run_study(
+            store, work / "cube-study", "patch48", given.cubes, given.erase, [], CUBES_MADE, CUBES_COMPARED
+        )
+        yield "## Cubes of 48 mm around real nodules"
+        yield ""
+        yield from study_lines(cubes, given.out, "cubes", model, gan)
+
+
+def main() -> None:
+    """Prepare, measure costs, or run the studies and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--run", help="CT-SGAN, a name or run folder")
+    parser.add_argument("--gan", help="the 3D GAN, a run folder")
+    parser.add_argument("--erase", help="takes nodules out")
+    parser.add_argument("--ablation", action="append", default=[], help="another run folder")
+    parser.add_argument("--cubes", nargs=2, metavar=("RUN", "GAN"), help="models of cubes")
+    parser.add_argument("--prepare", action="store_true", help="make the stores of phantoms, and stop")
+    parser.add_argument("--costs", action="store_true", help="measure seconds and memory, and stop")
+    given = parser.parse_args()
+    work = Path("build") / "results-volumes"
+    work.mkdir(parents=True, exist_ok=True)
+    if given.prepare:
+        phantoms(work)
+    if given.costs:
+        command = [sys.executable, Path(__file__).with_name("volumes_costs.py"), "--out", work / "costs.json"]
+        subprocess.run([str(part) for part in command], check=True)
+    if given.prepare or given.costs:
+        return
+    if not (given.out and given.run and given.gan):
+        parser.error("--out, --run and --gan")
+    lines = list(page(given, work))
+    with atomic_file(given.out / "volumes.md") as file:
+        file.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
