@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar, cast
+from typing import Any, Literal, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -409,18 +409,21 @@ class Method(Maker, Protocol):
         ...
 
 
+@runtime_checkable
 class Painter(Maker, Protocol):
     """Paints CT from label maps of tissues, window by window; `editing.painting` puts the windows together.
 
     Attributes:
-        spec: voxels of the smallest window, their spacing, and the HU window.
+        spacing_mm: of the voxels that it paints (z, y, x).
+        smallest: voxels (z, y, x) of the smallest window.
         largest: voxels (z, y, x) of the largest window; every size between the two will do.
         overlap: voxels (z, y, x) by which neighbouring windows overlap at least.
         context: slices before and after a window that it wants to see.
         codes: classes of `anatomy.tissue.TissueClass` that it has learned.
     """
 
-    spec: PatchSpec
+    spacing_mm: tuple[float, float, float]
+    smallest: tuple[int, int, int]
     largest: tuple[int, int, int]
     overlap: tuple[int, int, int]
     context: int
@@ -472,7 +475,7 @@ def fill(method: Method, patch: Volume, region: NDArray[np.bool_], edit: Edit, s
 
 _GENERATOR = ("makes_empty", "selects", "spec", "sample", "select")
 _METHOD = ("reach_mm", "fill_many")
-_PAINTER = ("spec", "largest", "overlap", "context", "codes", "paint")
+_PAINTER = ("spacing_mm", "smallest", "largest", "overlap", "context", "codes", "paint")
 PARTS: Mapping[Role, tuple[str, ...]] = {
     "makes shapes": _GENERATOR,
     "makes patches": _GENERATOR,

@@ -187,7 +187,7 @@ BUILT_IN = (
     Entry(
         "translation",
         "synthorax.systems.translation",
-        frozenset({"paints"}),
+        frozenset({"paints", "makes patches"}),
         "store",
         "Pix2Pix and CycleGAN: label maps of tissues, nodules in them, painted as CT.",
     ),

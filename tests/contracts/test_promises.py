@@ -263,10 +263,10 @@ def label_map(shape, seed=0):
 @pytest.mark.parametrize("name", entries("paints"))
 def test_a_painter_gives_finite_hu_at_the_place_of_its_window_the_same_for_a_seed(name, maker_of):
     painter = maker_of(name, "paints")
-    assert all(a <= b for a, b in zip(painter.spec.size, painter.largest, strict=True))
+    assert all(a <= b for a, b in zip(painter.smallest, painter.largest, strict=True))
     for size in (
-        painter.spec.size,
-        [min(n + 5, most) for n, most in zip(painter.spec.size, painter.largest, strict=True)],
+        painter.smallest,
+        [min(n + 5, most) for n, most in zip(painter.smallest, painter.largest, strict=True)],
     ):
         labels = label_map((size[0] + 2 * painter.context, *size[1:]))
         made, again = (painter.paint(labels, (7, 0, 40), 1) for _ in range(2))
@@ -280,8 +280,8 @@ def test_a_painter_gives_finite_hu_at_the_place_of_its_window_the_same_for_a_see
 @pytest.mark.parametrize("name", entries("paints"))
 def test_a_map_of_several_windows_is_painted_slab_by_slab_and_its_texture_belongs_to_the_voxel(name, maker_of):
     painter = maker_of(name, "paints")
-    labels = label_map([n + 11 for n in painter.spec.size])
-    painter.largest = painter.spec.size
+    labels = label_map([n + 11 for n in painter.smallest])
+    painter.largest = painter.smallest
     slabs = list(painted_slabs(labels, painter, 3))
     assert sum(len(slab) for _, slab in slabs) == labels.shape[0]
     assert all(slab.dtype == np.int16 for _, slab in slabs)

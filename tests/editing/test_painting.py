@@ -9,7 +9,6 @@ from synthorax.anatomy.tissue import TissueClass
 from synthorax.editing.painting import check_paintable, notes_on_classes, on_painters_grid, painted_slabs
 from synthorax.errors import InputError
 from synthorax.makers import Lineage
-from synthorax.patch import PatchSpec
 from synthorax.seeding import voxel_noise
 from synthorax.volume import Volume
 
@@ -25,7 +24,7 @@ class PlainPainter:
     context: int = 0
     codes: frozenset = frozenset(int(own) for own in TissueClass)
 
-    name, lineage, spec = "plain", Lineage("plain"), PatchSpec((4, 8, 8))
+    name, lineage, smallest, spacing_mm = "plain", Lineage("plain"), (4, 8, 8), (1.0, 1.0, 1.0)
 
     def paint(self, labels, at_voxel, seed):
         n = labels.shape[0] - 2 * self.context

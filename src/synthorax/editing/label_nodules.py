@@ -126,27 +126,53 @@ def put_nodules(labels: Volume, wanted: WantedNodules, shapes: ShapeSource, seed
     Raises:
         InputError: no lungs, or a diameter that fits nowhere; tells the widest that does.
     """
-    found = cc3d.connected_components(labels.voxels == TissueClass.NODULE, connectivity=26)
-    had = regions_of(found.astype(np.int32), range(1, int(found.max()) + 1)) if found.any() else []
-    if len(had) + wanted.count > MOST_NODULES:
-        raise InputError("nodules", f"{len(had)} in the label map and {wanted.count}", f"at most {MOST_NODULES} in all")
-    regions = list(had)
-    nodules = [_of_map(region, i, labels) for i, region in enumerate(had, start=1)]
-    outlines: set[str] = set()
-    notes: list[str] = []
-    made = replace(labels, voxels=labels.voxels.copy())
+    made = as_labelled(labels)
+    if len(made.regions) + wanted.count > MOST_NODULES:
+        found = f"{len(made.regions)} in the label map and {wanted.count}"
+        raise InputError("nodules", found, f"at most {MOST_NODULES} in all")
     if wanted.count:
         lungs = lungs_of_labels(labels)
-        placement = Placement(lungs, [ball_around(region, labels) for region in had])
+        placement = Placement(lungs, [ball_around(region, labels) for region in made.regions])
         for i in range(wanted.count):
-            place, shape = _placed(wanted, i, placement, shapes, derive(seed, "nodule", i))
-            region, share = _voxels(made, place, shape, lungs, derive(seed, "turned", i))
-            region.paint(made.voxels, TissueClass.NODULE)
-            regions.append(region)
-            nodules.append(_put_in(region, len(regions), made, place, shape, share))
-            outlines |= {patient_key(shape.origin)} if shape.origin else set()
-            notes += [note for note in shape.notes if note not in notes]
-    return LabelledNodules(made, tuple(regions), tuple(nodules), frozenset(outlines), tuple(notes))
+            place, shape = find_place(wanted, i, placement, shapes, derive(seed, "nodule", i))
+            made = with_nodule(made, place, shape, lungs, derive(seed, "turned", i))
+    return made
+
+
+def as_labelled(labels: Volume) -> LabelledNodules:
+    """A label map with the nodules that it has, each a connected part of its class."""
+    voxels = labels.voxels.copy()
+    is_nodule = voxels == TissueClass.NODULE
+    regions: list[Region] = []
+    if is_nodule.any():
+        found = cc3d.connected_components(is_nodule, connectivity=26)
+        regions = regions_of(found.astype(np.int32), range(1, int(found.max()) + 1))
+    nodules = tuple(_of_map(region, i, labels) for i, region in enumerate(regions, start=1))
+    return LabelledNodules(replace(labels, voxels=voxels), tuple(regions), nodules, frozenset(), ())
+
+
+def with_nodule(made: LabelledNodules, place: Ball, shape: Shape, lungs: Lungs, seed: int) -> LabelledNodules:
+    """A label map with one more nodule; the voxels of `made` are changed in place.
+
+    Args:
+        place: about whose nearest voxel it lies, and its diameter.
+        lungs: on whatever voxels; the nodule has none outside them.
+        seed: by which the shape is turned and mirrored.
+
+    Raises:
+        InputError: no voxel of the nodule lies in the lungs.
+    """
+    region, share = _voxels(made.labels, place, shape, lungs, seed)
+    region.paint(made.labels.voxels, TissueClass.NODULE)
+    nodule = _put_in(region, len(made.regions) + 1, made.labels, place, shape, share)
+    outlines = {patient_key(shape.origin)} if shape.origin else set()
+    return LabelledNodules(
+        made.labels,
+        (*made.regions, region),
+        (*made.nodules, nodule),
+        made.outlines | outlines,
+        tuple(dict.fromkeys([*made.notes, *shape.notes])),
+    )
 
 
 def lungs_of_labels(labels: Volume) -> Lungs:
@@ -206,7 +232,9 @@ def _narrow(mask: NDArray[np.bool_], spacing_mm: Sequence[float]) -> NDArray[np.
     return made
 
 
-def _placed(wanted: WantedNodules, i: int, placement: Placement, shapes: ShapeSource, seed: int) -> tuple[Ball, Shape]:
+def find_place(
+    wanted: WantedNodules, i: int, placement: Placement, shapes: ShapeSource, seed: int
+) -> tuple[Ball, Shape]:
     """A place and a shape for a nodule.
 
     Raises:

@@ -29,7 +29,7 @@ def on_painters_grid(labels: Volume, painter: Painter) -> tuple[Volume, tuple[st
         labels: uint8 of `TissueClass`.
     """
     upright = orient(labels, "LPS")
-    wanted = painter.spec.spacing_mm
+    wanted = painter.spacing_mm
     if np.allclose(upright.spacing_mm, wanted, rtol=SAME_SPACING, atol=0):
         return upright, ()
     fill = int(TissueClass.OUTSIDE)
@@ -48,9 +48,9 @@ def check_paintable(subject: object, labels: Volume, painter: Painter) -> None:
     Raises:
         InputError: it is; tells both sizes.
     """
-    if any(n < k for n, k in zip(labels.shape, painter.spec.size, strict=True)):
-        found, least = (" x ".join(map(str, size)) for size in (labels.shape, painter.spec.size))
-        spacing = " x ".join(f"{s:.3g}" for s in painter.spec.spacing_mm)
+    if any(n < k for n, k in zip(labels.shape, painter.smallest, strict=True)):
+        found, least = (" x ".join(map(str, size)) for size in (labels.shape, painter.smallest))
+        spacing = " x ".join(f"{s:.3g}" for s in painter.spacing_mm)
         expected = f"at least {least} voxels (z, y, x) of {spacing} mm, the smallest window of {painter.name}"
         raise InputError(subject, f"a label map of {found} voxels of that size", expected)
 

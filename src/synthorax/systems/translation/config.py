@@ -10,7 +10,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from synthorax import makers
 from synthorax.errors import InputError
-from synthorax.patch import PatchSettings
+from synthorax.patch import MOST_PATCH_VOXELS, PatchSettings, PatchSpec
 from synthorax.training.config import Decay, NotNegative, Positive, PositiveShare, Precision
 
 THESIS_WINDOW_HU = (-2000.0, 2000.0)
@@ -69,6 +69,9 @@ class TranslationConfig(PatchSettings):
             time.
         ema_decay: of a running mean of the painter's weights, which then paints; 0 is none.
         checkpoints: layers are computed again where their gradients are taken, for less memory.
+        sample_size: voxels (z, y, x) of the volumes that `sample` paints (128^3 in section 4.5).
+        templates: nodules of the training data whose shapes the model keeps, for the volumes that `sample` paints; 15
+            in section 4.5.
         precision: of the layers, `auto`, `32`, `tf32` or `bf16`; weights and losses stay in 32 bits. A run notes what
             `auto` was.
     """
@@ -101,7 +104,14 @@ class TranslationConfig(PatchSettings):
     pool: NonNegativeInt = 50
     ema_decay: Decay = 0.0
     checkpoints: bool = False
+    sample_size: tuple[PositiveInt, PositiveInt, PositiveInt] = (128, 128, 128)
+    templates: NonNegativeInt = 128
     precision: Precision = "auto"
+
+    @property
+    def sample_spec(self) -> PatchSpec:
+        """Grid of the volumes that are sampled."""
+        return PatchSpec(self.sample_size, self.spacing_mm, self.window_hu)
 
     @property
     def by_slices(self) -> bool:
@@ -136,6 +146,11 @@ class TranslationConfig(PatchSettings):
     def _check(self) -> TranslationConfig:
         if (largest := max(self.width, self.critic_width, self.batch_size, self.pool, self.noise)) > MOST_TOGETHER:
             raise InputError("width, critic_width, batch_size, pool or noise", str(largest), f"at most {MOST_TOGETHER}")
+        if math.prod(self.sample_size) > MOST_PATCH_VOXELS or any(
+            n < k for n, k in zip(self.sample_size, self.size, strict=True)
+        ):
+            expected = f"at least a window, {self.size}, and at most {MOST_PATCH_VOXELS} voxels"
+            raise InputError("sample_size", str(self.sample_size), expected)
         if self.slices % 2 == 0 or (self.slices > 1 and not self.by_slices):
             found = f"{self.slices} for windows of {self.size} voxels"
             raise InputError("slices", found, "an odd number, and 1 where windows have several slices")
@@ -161,7 +176,7 @@ class TranslationConfig(PatchSettings):
         return self
 
 
-_PAPER = TranslationConfig(as_published=True, at_nodules=1.0, centred=True)
+_PAPER = TranslationConfig(as_published=True, at_nodules=1.0, centred=True, templates=15)
 _OURS = TranslationConfig(
     spacing_mm=(1.0, 1.0, 1.0),
     window_hu=(-1024.0, 1000.0),
@@ -189,7 +204,17 @@ PRESETS = {
         _OURS, size=(32, 32, 32), width=24, critic_width=24, blocks=3, fold=2, batch_size=4, steps=8_000
     ),
     "smoke": _changed(
-        _OURS, size=(16, 16, 16), width=8, blocks=1, critic_width=4, fold=2, batch_size=2, steps=6, pool=3
+        _OURS,
+        size=(16, 16, 16),
+        width=8,
+        blocks=1,
+        critic_width=4,
+        fold=2,
+        batch_size=2,
+        steps=6,
+        pool=3,
+        sample_size=(24, 24, 24),
+        templates=8,
     ),
 }
 
@@ -202,6 +227,22 @@ ABOUT_PRESETS = {
     "smoke": "seconds.",
 }
 FLAGS = ("model", "inputs", "slices")
+
+
+class TranslationOptions(makers.Options):
+    """Options of sampling.
+
+    Attributes:
+        labels: store whose training cases' label maps are painted; those of phantoms, which have no patient, if not
+            given.
+        shapes: of the nodules: a mask, a model that makes shapes, such as a trained LuNG, or lidc, the outlines of
+            LIDC-IDRI's readers; those that the model keeps of its training if not given.
+        without: share of the volumes that get no nodule; 0.2 in the thesis.
+    """
+
+    labels: Path | None = None
+    shapes: Path | str | None = None
+    without: float = Field(default=0.0, ge=0, le=1)
 
 
 class TrainingOptions(makers.Options):
@@ -217,3 +258,4 @@ class TrainingOptions(makers.Options):
 
 
 Config = TranslationConfig
+Options = TranslationOptions

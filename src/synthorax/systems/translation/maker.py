@@ -1,7 +1,8 @@
-"""The translation as a maker: a `Painter` of label maps."""
+"""The translation as a maker: a `Painter` of label maps, and a `Generator` of whole volumes painted from some."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,11 +12,22 @@ from numpy.typing import NDArray
 from synthorax.anatomy.tissue import TissueClass
 from synthorax.errors import InputError
 from synthorax.geometry import AIR_HU
-from synthorax.makers import Lineage, Painter, Role
+from synthorax.makers import (
+    Asked,
+    Generator,
+    Lineage,
+    Options,
+    Painter,
+    Role,
+    Samples,
+    check_heeds,
+    options_of,
+)
 from synthorax.patch import PatchSpec
 from synthorax.seeding import voxel_noise
 from synthorax.systems.translation.coding import coded
-from synthorax.systems.translation.config import WINDOW_MULTIPLE
+from synthorax.systems.translation.config import WINDOW_MULTIPLE, TranslationOptions
+from synthorax.systems.translation.sampling import VolumeSampler
 from synthorax.systems.translation.system import Translation
 from synthorax.training.precision import of_sampling
 from synthorax.volume import Volume
@@ -30,16 +42,18 @@ HU_LIMITS = (-1024.0, 3071.0)
 """Range of HU that a scan of 12 bits stores; other values are clipped to it."""
 
 
-class TranslationPainter(Painter):
-    """Paints label maps by a trained painter; see `makers.Painter`."""
+class TranslationPainter(Painter, Generator):
+    """Paints label maps by a trained painter, and samples volumes; see `makers.Painter` and `makers.Generator`."""
 
-    heeds: frozenset[str] = frozenset()
-    roles: frozenset[Role] = frozenset({"paints"})
+    heeds: frozenset[str] = frozenset({"diameter_mm"})
+    roles: frozenset[Role] = frozenset({"paints", "makes patches"})
+    makes_empty = True
 
     def __init__(self, system: Translation, lineage: Lineage) -> None:
         config = system.config
         self.name, self.lineage = system.name, lineage
-        self.spec: PatchSpec = config.patch
+        self.spec: PatchSpec = config.sample_spec
+        self.spacing_mm, self.smallest = config.spacing_mm, config.size
         self.largest = config.size if config.as_published else LARGEST
         self.overlap = tuple(min(WINDOW_OVERLAP, n // 4) if n > 1 else 0 for n in config.size)  # type: ignore[assignment]
         if config.by_slices:
@@ -60,8 +74,8 @@ class TranslationPainter(Painter):
             InputError: a window smaller than the smallest or larger than the largest.
         """
         shape = np.subtract(labels.shape, (2 * self.context, 0, 0))
-        if (shape < self.spec.size).any() or (shape > self.largest).any():
-            raise InputError("window", f"{tuple(shape.tolist())} voxels", f"{self.spec.size} to {self.largest}")
+        if (shape < self.smallest).any() or (shape > self.largest).any():
+            raise InputError("window", f"{tuple(shape.tolist())} voxels", f"{self.smallest} to {self.largest}")
         tissue, outside = self._known(labels.voxels)
         padded = self._padded(tissue)
         start = np.subtract(at_voxel, (self.context, 0, 0)).tolist()
@@ -76,6 +90,24 @@ class TranslationPainter(Painter):
         hu[outside[depth]] = AIR_HU
         x, y, z = labels.to_world((self.context, 0, 0)).tolist()
         return replace(labels, voxels=hu.astype(np.float32), origin_mm=(x, y, z))
+
+    def sample(self, asked: Sequence[Asked], seed: int, options: Options | None = None) -> Iterator[Samples]:
+        """Paint a volume for each entry of `asked`, with its nodule in the middle.
+
+        The nodule's shape is that of a training nodule, and the anatomy a phantom's, if `options` does not say
+        otherwise.
+
+        Args:
+            options: `TranslationOptions`.
+
+        Raises:
+            InputError: several nodules in a volume, attributes other than the diameter, shapes or label maps that
+                there are not.
+        """
+        chosen = options_of(options, TranslationOptions, self.name)
+        check_heeds(self, [nodule for nodules in asked for nodule in nodules])
+        sampler = VolumeSampler.of(self, self.spec, self._system.templates, chosen)
+        return sampler.samples(asked, seed, chosen.without)
 
     def _known(self, tissue: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """The classes as they are shown to the painter, and the voxels outside, if it has learned of none."""
@@ -131,8 +163,3 @@ class TranslationPainter(Painter):
 
     def _tensor(self, values: NDArray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self._system.device)
-
-
-def _neighbours(values: torch.Tensor, slices: int) -> torch.Tensor:
-    """Values [c, z, y, x] as the slices that each slice is painted from, [z - slices + 1, c, slices, y, x]."""
-    return values.unfold(1, slices, 1).permute(1, 0, 4, 2, 3)

@@ -23,6 +23,7 @@ from synthorax.systems.translation.networks import (
     ThesisUNet,
 )
 from synthorax.systems.translation.pool import exchanged
+from synthorax.systems.translation.templates import Templates
 from synthorax.training.losses import (
     l1_loss,
     least_squares_discriminator_loss,
@@ -52,19 +53,33 @@ class Translation(TrainedSystem):
     """A painter of label maps, for CycleGAN the reader of CT, and critics.
 
     Attributes:
-        facts: `classes` [7], the share of each tissue class in the label maps that were learned from.
+        facts: `classes` [7], the share of each tissue class in the label maps that were learned from; `templates` and
+            `template_mm`, shapes of training nodules (`templates.py`).
         shown: windows for the preview, as of a batch; None where it is not trained.
     """
 
     name = "translation"
     config: TranslationConfig
 
-    def __init__(self, config: TranslationConfig, seed: int = 0, classes: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        config: TranslationConfig,
+        seed: int = 0,
+        classes: Tensor | None = None,
+        templates: Templates | None = None,
+    ) -> None:
+        """A model with fresh networks.
+
+        Args:
+            classes: as of the facts; not known if not given.
+            templates: none if not given.
+        """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(seed, "translation weights"))
             networks = _networks(config)
         classes = torch.full((LABEL_CLASSES,), float("nan")) if classes is None else classes
-        super().__init__(config, networks, seed=seed, decays={PAINTER: config.ema_decay}, facts={"classes": classes})
+        facts = {"classes": classes, **(templates or Templates.none()).tensors()}
+        super().__init__(config, networks, seed=seed, decays={PAINTER: config.ema_decay}, facts=facts)
         meaning = "the painter makes nearly the same of every voxel (collapse)"
         warm_up = round(SPREAD_WARM_UP * config.steps)
         remedy = "start again with another seed, or with more windows in a batch"
@@ -77,7 +92,13 @@ class Translation(TrainedSystem):
         model.load_weights(weights)
         if model.facts["classes"].shape != (LABEL_CLASSES,):
             raise ValueError("shares of other classes than those of label maps")
+        model.templates.check()
         return model
+
+    @property
+    def templates(self) -> Templates:
+        """Shapes of training nodules."""
+        return Templates.of_tensors(self.facts)
 
     def maker(self, lineage: Lineage) -> TranslationPainter:
         from synthorax.systems.translation.maker import TranslationPainter

@@ -22,6 +22,7 @@ from synthorax.seeding import generator
 from synthorax.systems.translation.coding import cleaned
 from synthorax.systems.translation.config import TrainingOptions, TranslationConfig
 from synthorax.systems.translation.system import Translation
+from synthorax.systems.translation.templates import templates_of
 from synthorax.training.system import Stage, Training
 
 METAL_BECOMES_HU = 40.0
@@ -51,7 +52,8 @@ def training(config: TranslationConfig, data: str | Path | Store, seed: int, opt
     cts = _windows(store, config, seed, options, tissue=other is None)
     labels = cts if other is None else _windows(other, config, seed, options, tissue=True)
     counts = labels.class_counts()
-    model = Translation(config, seed, torch.from_numpy(counts / counts.sum()).float())
+    shapes = templates_of(other or store, (other or store).in_split("train"), config.templates, seed)
+    model = Translation(config, seed, torch.from_numpy(counts / counts.sum()).float(), shapes)
     batches = WindowPairs(labels, cts, config)
     model.shown = batches.shown()
     about = {"windows_of": len(labels.cases), "nodules": len(labels.nodules), **training_data(store)}

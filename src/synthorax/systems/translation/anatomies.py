@@ -1,0 +1,122 @@
+"""Label maps that whole volumes are cut from: those of phantoms, or of a store's cases."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from synthorax.anatomy.lungs import Lungs
+from synthorax.anatomy.placement import Ball
+from synthorax.anatomy.tissue import tissue_classes
+from synthorax.datasets.store import Store
+from synthorax.editing.label_nodules import as_labelled, lungs_of_labels
+from synthorax.editing.plan import ball_around
+from synthorax.errors import InputError
+from synthorax.geometry import orient
+from synthorax.patch import PatchSpec
+from synthorax.phantom.chest import make_chest
+from synthorax.provenance import patient_key
+from synthorax.seeding import derive, generator
+from synthorax.volume import Volume
+
+PER_CHEST = 8
+"""Volumes that are cut from one phantom."""
+FINEST_MM = 1.5
+"""Phantoms are made on voxels no smaller than this; volumes of smaller ones take the nearest."""
+PHANTOM_MM = 336.0
+"""Width, depth and height of a phantom's label map."""
+
+
+@dataclass(frozen=True, eq=False)
+class Anatomy:
+    """A label map, on voxels of its own, and what is known of it.
+
+    Attributes:
+        labels: uint8 of `TissueClass`, its axes along LPS.
+        taken: the nodules that it has.
+        told: of the manifest.
+    """
+
+    labels: Volume
+    lungs: Lungs
+    taken: tuple[Ball, ...]
+    told: dict[str, str]
+
+
+@runtime_checkable
+class Anatomies(Protocol):
+    """Gives the label map of a sample by its number.
+
+    Attributes:
+        patients: keys of the patients whose anatomies they may be.
+    """
+
+    patients: frozenset[str]
+
+    def __call__(self, index: int, seed: int) -> Anatomy:
+        """The label map of a sample, a function of its number and the seed."""
+        ...
+
+
+class Phantoms:
+    """Procedural chests, a new one for every `PER_CHEST` samples."""
+
+    patients: frozenset[str] = frozenset()
+
+    def __init__(self, spacing_mm: tuple[float, float, float]) -> None:
+        z, y, x = (max(s, FINEST_MM) for s in spacing_mm)
+        self._spacing = z, y, x
+
+    def __call__(self, index: int, seed: int) -> Anatomy:
+        """The label map of a phantom."""
+        return _phantom(derive(seed, "anatomy", index // PER_CHEST), self._spacing)
+
+
+@lru_cache(maxsize=1)
+def _phantom(seed: int, spacing_mm: tuple[float, float, float]) -> Anatomy:
+    z, y, x = (round(PHANTOM_MM / s) for s in spacing_mm)
+    chest = make_chest(seed, shape=(z, y, x), spacing_mm=spacing_mm)
+    labels = replace(chest.hu, voxels=tissue_classes(chest.tissues))
+    return Anatomy(labels, lungs_of_labels(labels), (), {"anatomy": f"phantom of seed {seed}"})
+
+
+class StoredMaps:
+    """Label maps of a store's training cases; the nodules in them stay.
+
+    Raises:
+        InputError: no case with a label map that is as large as a volume.
+    """
+
+    def __init__(self, store: Store, spec: PatchSpec) -> None:
+        self._store = store
+        known = [case for case in store.in_split("train") if case.has_tissue]
+        self._cases = [case for case in known if _is_as_wide(case.grid(), spec)]
+        if not self._cases:
+            wanted = " x ".join(f"{mm:g}" for mm in spec.size_mm)
+            found = f"{len(known)} training cases with label maps of tissues, none of them of {wanted} mm (z, y, x)"
+            raise InputError(store.path, found, "one or more as large as a volume, prepared with --tissue")
+        self.patients = frozenset(patient_key(case.patient_id) for case in self._cases if not case.synthetic)
+        self.patients |= frozenset(key for case in self._cases if case.lineage for key in case.lineage.patients)
+        self._read = lru_cache(maxsize=1)(self._anatomy)
+
+    def __call__(self, index: int, seed: int) -> Anatomy:
+        """The label map of a case that the seed draws."""
+        return self._read(int(generator(seed, "anatomy", index // PER_CHEST).integers(len(self._cases))))
+
+    def _anatomy(self, number: int) -> Anatomy:
+        case = self._store.read(self._cases[number].case_id)
+        assert case.tissue is not None
+        labels = orient(replace(case.ct, voxels=case.tissue), "LPS")
+        had = as_labelled(labels).regions
+        taken = tuple(ball_around(region, labels) for region in had)
+        return Anatomy(labels, lungs_of_labels(labels), taken, {"anatomy": f"case {case.case_id}"})
+
+
+def _is_as_wide(grid: Volume, spec: PatchSpec) -> bool:
+    """Whether a case is as wide as a volume along each axis, to half a voxel."""
+    upright = orient(grid, "LPS")
+    width = np.multiply(upright.shape, upright.spacing_mm)
+    return bool((width + np.divide(spec.spacing_mm, 2) >= spec.size_mm).all())
