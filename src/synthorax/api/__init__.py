@@ -21,6 +21,7 @@ from synthorax.api.studies import (
     study_detection,
     study_fidelity,
     study_malignancy,
+    study_segmentation,
     study_shapes,
     study_volumes,
 )
@@ -57,6 +58,7 @@ __all__ = [
     "study_detection",
     "study_fidelity",
     "study_malignancy",
+    "study_segmentation",
     "study_shapes",
     "study_volumes",
     "train",

@@ -253,6 +253,70 @@ def study_malignancy(
         )[0]
 
 
+def study_segmentation(
+    data: str | Path | Store,
+    out: str | Path,
+    *,
+    models: Sequence[str | Path | Maker],
+    preset: str = "compact",
+    settings: Mapping[str, Any] | None = None,
+    arms: Sequence[str] | None = None,
+    trainings: int = 3,
+    seed: int = 0,
+    device: str = "auto",
+) -> Path:
+    """How many real scans do synthetic ones replace for a segmenter (papers/4)? Goes on where it stopped.
+
+    Args:
+        data: a store with label maps of tissues. The n real patients are those of validation.
+        models: each by a bundled model's or a system's name, a run folder, or as it is; the first paints and is in
+            every arm, the others paint or inject and have an arm each. Rendering is always one of these.
+        settings: fields of the segmenter's configuration that differ from the preset.
+        arms: any of real, published, mixed, amounts, templates, sources; all if not given.
+        trainings: of each arm.
+        seed: of the first training; the others count on.
+
+    Returns:
+        The page; `results.json` is beside it.
+
+    Raises:
+        InputError: a store without label maps or with too few patients, a first model that does not paint, one that
+            makes other voxels or knows patients who are held out, settings that do not fit.
+    """
+    from typing import get_args
+
+    from synthorax import hub
+    from synthorax.datasets.store import Store
+    from synthorax.io.atomic import working_in
+    from synthorax.studies.segmentation_arms import SegmenterArmKind
+    from synthorax.studies.segmentation_config import SEGMENTERS
+    from synthorax.studies.segmentation_page import study_segmentation as run
+    from synthorax.training.config import choose
+
+    kinds = get_args(SegmenterArmKind)
+    if unknown := sorted(set(arms or ()) - set(kinds)):
+        raise InputError("arms", repr(unknown[0]), ", ".join(kinds))
+    check_count("trainings", trainings, 1)
+    config = choose(SEGMENTERS, preset, settings or {})
+    makers: list[Maker] = []
+    for model in models:
+        roles = hub.system_of(model).roles if isinstance(model, str | Path) else model.roles
+        paints = not makers or "paints" in roles
+        makers.append(hub.find(model, "paints" if paints else "injects", device=device))
+    store = Store.of(data)
+    with working_in(Path(out)):
+        return run(
+            store,
+            config,
+            Path(out),
+            makers=makers,
+            arms=cast("Sequence[SegmenterArmKind]", kinds if arms is None else tuple(arms)),
+            trainings=trainings,
+            seed=seed,
+            device=device,
+        )[0]
+
+
 def study_fidelity(
     data: str | Path | Store,
     out: str | Path,

@@ -35,6 +35,7 @@ VERBS = {
     "study detection": ("Do made nodules help a detector, and which?", "study:detection"),
     "study malignancy": ("Do made malignant nodules help to tell malignant from benign ones?", "study:malignancy"),
     "study volumes": ("Are made chests like real ones, and does pre-training on them help?", "study:volumes"),
+    "study segmentation": ("How many real scans do synthetic ones replace for a segmenter?", "study:segmentation"),
     "study fidelity": ("Are made cubes like real ones, new, varied, and what was asked for?", "study:fidelity"),
     "export": ("A store or folder of samples in nnU-Net's or MONAI's layout.", "export:export"),
     "info": ("What a store, run, model, folder of samples, scan or mask holds.", "about:info"),

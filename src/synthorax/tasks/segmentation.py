@@ -23,12 +23,19 @@ class Segmentation(Task):
     name = "segmentation"
 
     def loss(self, logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-        """Cross-entropy and soft Dice (papers/4 has Dice alone, which starts slowly where nodules are small)."""
+        """Cross-entropy and soft Dice (papers/4 has Dice alone, which starts slowly where nodules are small).
+
+        Where the batch has `counted` [b, 1, z, y, x], voxels of 0 count in neither.
+        """
         mask = batch["mask"][:, 0]
-        inside = logits.softmax(1)[:, 1]
+        each, inside = functional.cross_entropy(logits, mask.long(), reduction="none"), logits.softmax(1)[:, 1]
+        entropy = each.mean()
+        if "counted" in batch:
+            known = batch["counted"][:, 0]
+            entropy, inside = (each * known).sum() / known.sum().clamp(min=1), inside * known
         both = (inside * mask).sum((1, 2, 3))
         soft = (2 * both + DICE_SMOOTHING) / (inside.sum((1, 2, 3)) + mask.sum((1, 2, 3)) + DICE_SMOOTHING)
-        return functional.cross_entropy(logits, mask.long()) + (1 - soft).mean()
+        return entropy + (1 - soft).mean()
 
     def masks(self, patches: Tensor) -> NDArray[np.bool_]:
         """The nodules' voxels, [n, z, y, x]."""

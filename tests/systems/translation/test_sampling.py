@@ -38,11 +38,6 @@ def painter(store):
     return TranslationPainter(system, Lineage("translation", "0" * 64, frozenset({"x"})))
 
 
-@pytest.fixture(autouse=True)
-def coarse(monkeypatch):
-    monkeypatch.setattr("synthorax.systems.translation.anatomies.FINEST_MM", 6.0)
-
-
 def made(painter, asked, seed=1, **options):
     return Samples.joined(painter.sample(asked, seed, TranslationOptions(**options) if options else None))
 

@@ -24,14 +24,12 @@ from synthorax.volume import Volume
 
 PER_CHEST = 8
 """Volumes that are cut from one phantom."""
-FINEST_MM = 1.5
-"""Phantoms are made on voxels no smaller than this; volumes of smaller ones take the nearest."""
 PHANTOM_MM = 336.0
 """Width, depth and height of a phantom's label map."""
 
 
 @dataclass(frozen=True, eq=False)
-class Anatomy:
+class LabelledAnatomy:
     """A label map, on voxels of its own, and what is known of it.
 
     Attributes:
@@ -56,31 +54,36 @@ class Anatomies(Protocol):
 
     patients: frozenset[str]
 
-    def __call__(self, index: int, seed: int) -> Anatomy:
+    def __call__(self, index: int, seed: int) -> LabelledAnatomy:
         """The label map of a sample, a function of its number and the seed."""
         ...
 
 
 class Phantoms:
-    """Procedural chests, a new one for every `PER_CHEST` samples."""
+    """Procedural chests, a new one for every `PER_CHEST` samples.
+
+    Args:
+        spacing_mm: of a volume's voxels.
+        finest_mm: least width of a phantom's voxels.
+    """
 
     patients: frozenset[str] = frozenset()
 
-    def __init__(self, spacing_mm: tuple[float, float, float]) -> None:
-        z, y, x = (max(s, FINEST_MM) for s in spacing_mm)
+    def __init__(self, spacing_mm: tuple[float, float, float], finest_mm: float) -> None:
+        z, y, x = (max(s, finest_mm) for s in spacing_mm)
         self._spacing = z, y, x
 
-    def __call__(self, index: int, seed: int) -> Anatomy:
+    def __call__(self, index: int, seed: int) -> LabelledAnatomy:
         """The label map of a phantom."""
         return _phantom(derive(seed, "anatomy", index // PER_CHEST), self._spacing)
 
 
 @lru_cache(maxsize=1)
-def _phantom(seed: int, spacing_mm: tuple[float, float, float]) -> Anatomy:
+def _phantom(seed: int, spacing_mm: tuple[float, float, float]) -> LabelledAnatomy:
     z, y, x = (round(PHANTOM_MM / s) for s in spacing_mm)
     chest = make_chest(seed, shape=(z, y, x), spacing_mm=spacing_mm)
     labels = replace(chest.hu, voxels=tissue_classes(chest.tissues))
-    return Anatomy(labels, lungs_of_labels(labels), (), {"anatomy": f"phantom of seed {seed}"})
+    return LabelledAnatomy(labels, lungs_of_labels(labels), (), {"anatomy": f"phantom of seed {seed}"})
 
 
 class StoredMaps:
@@ -102,17 +105,17 @@ class StoredMaps:
         self.patients |= frozenset(key for case in self._cases if case.lineage for key in case.lineage.patients)
         self._read = lru_cache(maxsize=1)(self._anatomy)
 
-    def __call__(self, index: int, seed: int) -> Anatomy:
+    def __call__(self, index: int, seed: int) -> LabelledAnatomy:
         """The label map of a case that the seed draws."""
         return self._read(int(generator(seed, "anatomy", index // PER_CHEST).integers(len(self._cases))))
 
-    def _anatomy(self, number: int) -> Anatomy:
+    def _anatomy(self, number: int) -> LabelledAnatomy:
         case = self._store.read(self._cases[number].case_id)
         assert case.tissue is not None
         labels = orient(replace(case.ct, voxels=case.tissue), "LPS")
         had = as_labelled(labels).regions
         taken = tuple(ball_around(region, labels) for region in had)
-        return Anatomy(labels, lungs_of_labels(labels), taken, {"anatomy": f"case {case.case_id}"})
+        return LabelledAnatomy(labels, lungs_of_labels(labels), taken, {"anatomy": f"case {case.case_id}"})
 
 
 def _is_as_wide(grid: Volume, spec: PatchSpec) -> bool:

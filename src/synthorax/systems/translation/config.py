@@ -70,6 +70,8 @@ class TranslationConfig(PatchSettings):
         ema_decay: of a running mean of the painter's weights, which then paints; 0 is none.
         checkpoints: layers are computed again where their gradients are taken, for less memory.
         sample_size: voxels (z, y, x) of the volumes that `sample` paints (128^3 in section 4.5).
+        phantom_mm: least width of the voxels of the phantoms whose label maps they have; smaller voxels take the class
+            of the nearest.
         templates: nodules of the training data whose shapes the model keeps, for the volumes that `sample` paints; 15
             in section 4.5.
         precision: of the layers, `auto`, `32`, `tf32` or `bf16`; weights and losses stay in 32 bits. A run notes what
@@ -105,6 +107,7 @@ class TranslationConfig(PatchSettings):
     ema_decay: Decay = 0.0
     checkpoints: bool = False
     sample_size: tuple[PositiveInt, PositiveInt, PositiveInt] = (128, 128, 128)
+    phantom_mm: Positive = 1.5
     templates: NonNegativeInt = 128
     precision: Precision = "auto"
 
@@ -214,6 +217,7 @@ PRESETS = {
         steps=6,
         pool=3,
         sample_size=(24, 24, 24),
+        phantom_mm=6.0,
         templates=8,
     ),
 }

@@ -106,7 +106,7 @@ class TranslationPainter(Painter, Generator):
         """
         chosen = options_of(options, TranslationOptions, self.name)
         check_heeds(self, [nodule for nodules in asked for nodule in nodules])
-        sampler = VolumeSampler.of(self, self.spec, self._system.templates, chosen)
+        sampler = VolumeSampler.of(self, self.spec, self._system.templates, self._system.config.phantom_mm, chosen)
         return sampler.samples(asked, seed, chosen.without)
 
     def _known(self, tissue: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:

@@ -27,7 +27,7 @@ from synthorax.rendering.config import LIDC
 from synthorax.rendering.maker import shape_source
 from synthorax.rendering.shapes import ShapeSource
 from synthorax.seeding import derive, generator
-from synthorax.systems.translation.anatomies import Anatomies, Anatomy, Phantoms, StoredMaps
+from synthorax.systems.translation.anatomies import Anatomies, LabelledAnatomy, Phantoms, StoredMaps
 from synthorax.systems.translation.config import TranslationOptions
 from synthorax.systems.translation.templates import Templates, TemplateShapes
 from synthorax.volume import Volume
@@ -55,8 +55,13 @@ class VolumeSampler:
     lineage: Lineage
 
     @classmethod
-    def of(cls, painter: Painter, spec: PatchSpec, templates: Templates, options: TranslationOptions) -> VolumeSampler:
+    def of(
+        cls, painter: Painter, spec: PatchSpec, templates: Templates, phantom_mm: float, options: TranslationOptions
+    ) -> VolumeSampler:
         """The sampler that options ask for.
+
+        Args:
+            phantom_mm: least width of a phantom's voxels.
 
         Raises:
             InputError: shapes or label maps that there are not.
@@ -69,7 +74,7 @@ class VolumeSampler:
                 named = hub.find(named, "makes shapes")
             shapes = shape_source(named)
             lineage = lineage.joined(shapes.lineage)
-        anatomies: Anatomies = Phantoms(spec.spacing_mm)
+        anatomies: Anatomies = Phantoms(spec.spacing_mm, phantom_mm)
         if options.labels is not None:
             anatomies = StoredMaps(Store(options.labels), spec)
             lineage = replace(lineage, outlines=lineage.outlines | anatomies.patients)
@@ -102,7 +107,7 @@ class VolumeSampler:
             yield replace(made, notes=tuple(note for note in made.notes if note not in told))
             told |= {*made.notes}
 
-    def _sample(self, i: int, asked: Asked, anatomy: Anatomy, seed: int) -> Samples:
+    def _sample(self, i: int, asked: Asked, anatomy: LabelledAnatomy, seed: int) -> Samples:
         placement = Placement(anatomy.lungs, list(anatomy.taken))
         shape = None
         if asked:

@@ -1,0 +1,98 @@
+"""How the study of segmentation trains and measures its networks, as one frozen and typed object. No torch here."""
+
+from __future__ import annotations
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from synthorax.errors import InputError
+from synthorax.patch import PatchSpec
+from synthorax.tasks.config import TaskConfig
+from synthorax.tasks.networks.config import UNetConfig
+
+HALVED = 8
+"""The U-Net halves its grid three times: volumes and windows are multiples of this many voxels along each axis."""
+
+
+class SegmenterConfig(TaskConfig):
+    """The thesis' U-Net, the volumes that it is measured on, and the windows of them that it learns from.
+
+    Attributes:
+        size: voxels of a window (z, y, x).
+        volume: voxels of a volume (z, y, x), which is segmented whole.
+        empty: voxels of a test volume without a nodule.
+        at_nodules: share of the windows that lie around a voxel of a nodule; the others lie around any other voxel.
+        offset_voxels: farthest, along each axis, that this voxel lies from the middle of its window.
+        checkpoints: steps after which the network is measured, in order; the last ends the training.
+        headline: the checkpoint of the main figures, chosen before anything was measured.
+    """
+
+    volume: tuple[PositiveInt, PositiveInt, PositiveInt] = (48, 48, 48)
+    empty: tuple[PositiveInt, PositiveInt, PositiveInt] = (24, 24, 24)
+    at_nodules: float = Field(default=0.5, gt=0, le=1)
+    offset_voxels: NonNegativeInt = 8
+    checkpoints: tuple[PositiveInt, ...] = Field(default=(140, 350, 420), min_length=1)
+    headline: PositiveInt = 350
+
+    @property
+    def volume_spec(self) -> PatchSpec:
+        """Grid of a volume."""
+        return PatchSpec(self.volume, self.spacing_mm, self.window_hu)
+
+    @property
+    def empty_spec(self) -> PatchSpec:
+        """Grid of a test volume without a nodule."""
+        return PatchSpec(self.empty, self.spacing_mm, self.window_hu)
+
+    @model_validator(mode="after")
+    def _check(self) -> SegmenterConfig:
+        sides = (*self.size, *self.volume, *self.empty)
+        if any(n % HALVED for n in sides) or any(n > m for n, m in zip(self.size, self.volume, strict=True)):
+            found = f"{self.size}, {self.volume} and {self.empty}"
+            raise InputError("size, volume or empty", found, f"multiples of {HALVED}, no window larger than a volume")
+        if list(self.checkpoints) != sorted(set(self.checkpoints)) or self.checkpoints[-1] != self.steps:
+            expected = f"rising numbers, the last of them the {self.steps} steps"
+            raise InputError("checkpoints", str(self.checkpoints), expected)
+        if self.headline not in self.checkpoints:
+            raise InputError("headline", str(self.headline), " or ".join(map(str, self.checkpoints)))
+        return self
+
+
+SEGMENTERS = {
+    "paper": SegmenterConfig(
+        network=UNetConfig(),
+        size=(96, 96, 96),
+        volume=(128, 128, 128),
+        empty=(128, 128, 128),
+        spacing_mm=(1.0, 0.48828125, 0.48828125),
+        batch_size=2,
+        steps=120_000,
+        late_rate=1e-3,
+        turn=True,
+        offset_voxels=24,
+        checkpoints=(25_000, 50_000, 75_000, 100_000, 120_000),
+        headline=100_000,
+    ),
+    "compact": SegmenterConfig(
+        network=UNetConfig(width=8),
+        size=(32, 32, 32),
+        batch_size=4,
+        steps=420,
+        late_rate=3e-4,
+        turn=True,
+    ),
+    "smoke": SegmenterConfig(
+        network=UNetConfig(width=2),
+        size=(16, 16, 16),
+        volume=(24, 24, 24),
+        empty=(16, 16, 16),
+        batch_size=2,
+        steps=4,
+        turn=True,
+        offset_voxels=4,
+        checkpoints=(2, 4),
+        headline=2,
+    ),
+}
+"""papers/4, section 4.2: NiftyNet's U-Net on balanced windows of 96^3, two of them a step, measured after 100,000 and
+120,000 steps; its rate is not said. `compact` has a quarter of the widths, for a CPU. Every arm is flipped and
+turned."""

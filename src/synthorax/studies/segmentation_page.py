@@ -1,0 +1,135 @@
+"""`synthorax study segmentation`: results.json and a page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from synthorax.datasets.store import Store
+from synthorax.figures import INK, REAL, SYNTHETIC, forest, lines
+from synthorax.makers import Maker
+from synthorax.report import write_page
+from synthorax.studies.results import TRAININGS, check_study_folder, machine, write_results
+from synthorax.studies.segmentation import SegmentationOutcome, segmentation_study
+from synthorax.studies.segmentation_arms import FEW, FOLD, FULL, SegmenterArmKind, beside_few
+from synthorax.studies.segmentation_config import SegmenterConfig
+from synthorax.studies.segmentation_figures import COMPARED
+from synthorax.studies.trials import Study, check_trainings
+
+COLOURS = (REAL, SYNTHETIC, "#6b9e78", INK)
+"""Of the arms of N real patients, of n with synthetic volumes, of n alone, and of synthetic volumes alone."""
+
+
+def study_segmentation(
+    store: Store,
+    config: SegmenterConfig,
+    out: Path,
+    *,
+    makers: Sequence[Maker],
+    arms: Sequence[SegmenterArmKind] = get_args(SegmenterArmKind),
+    trainings: int = 3,
+    seed: int = 0,
+    device: str = "auto",
+) -> tuple[Path, SegmentationOutcome]:
+    """Train and measure every arm; goes on where an earlier call stopped.
+
+    Args:
+        makers: a painter first, which is in every arm; then painters and injectors with an arm each.
+        arms: kinds of arms.
+        trainings: of each arm; their spread is in the intervals.
+        seed: of the first; the others count on.
+
+    Returns:
+        The page, with `results.json` beside it, and what was found.
+
+    Raises:
+        InputError: a store that no study can be made of, a maker that does not fit it or knows its patients of
+            validation or test, or a folder that holds something else.
+    """
+    check_trainings(trainings)
+    check_study_folder(out)
+    study = Study(store, out / TRAININGS, range(seed, seed + trainings), device)
+    outcome = segmentation_study(study, config, makers, arms=arms)
+    write_results(
+        out / "results.json",
+        "segmentation",
+        {"fingerprint": store.fingerprint, "source": store.source},
+        outcome.arms,
+        **{name: value for name, value in asdict(outcome).items() if name != "arms"},
+        splits=store.splits,
+        config=config.model_dump(mode="json"),
+    )
+    page = out / "index.html"
+    write_page(
+        page,
+        "study_segmentation.html",
+        outcome=outcome,
+        columns=list(dict.fromkeys(name for arm in outcome.arms for name in arm.metrics)),
+        compared=COMPARED,
+        sentence=replaced_sentence(outcome),
+        picture_of_tests=segmentation_differences(outcome),
+        picture_of_steps=over_iterations(outcome),
+        picture_of_amounts=over_amounts(outcome),
+        headline=config.headline,
+        last=config.checkpoints[-1],
+        trainings=trainings,
+        size=" x ".join(map(str, config.size)),
+        volume=" x ".join(map(str, config.volume)),
+        machine=machine(),
+    )
+    return page, outcome
+
+
+def replaced_sentence(outcome: SegmentationOutcome) -> str:
+    """What the study is about, in a sentence."""
+    told, counts = outcome.replaced, outcome.counts
+    beyond = " (the curve of real patients ends there)" if told.high >= told.most else ""
+    return (
+        f"By the mean Dice of the test volumes, {FOLD * counts['n volumes']} synthetic volumes beside "
+        f"{counts['n patients']} real patients replaced {told.patients:.0f} further real patients "
+        f"(95 % interval {told.low:.0f} to {told.high:.0f} of {told.most}{beyond})."
+    )
+
+
+def segmentation_differences(outcome: SegmentationOutcome) -> Figure:
+    """What each arm changes about the Dice of another, with its interval."""
+    tests = [test for test in outcome.tests if test.measure == COMPARED[0]]
+    rows = {f"{test.a}, less {test.b}": (test.difference, test.low, test.high) for test in tests}
+    return forest(rows, "difference of the mean Dice")
+
+
+def over_iterations(outcome: SegmentationOutcome) -> Figure:
+    """Sensitivity, Dice and F2 at every checkpoint, of n and N real patients and of n with synthetic volumes."""
+    steps = np.array(list(outcome.curves), float)
+    names = (FULL, beside_few("", FOLD, main=True), FEW, "N synthetic")
+    panels = {
+        measure: {
+            name: (steps, np.array([outcome.curves[int(step)][name][measure].mean for step in steps]))
+            for name in names
+            if name in outcome.curves[int(steps[0])]
+        }
+        for measure in COMPARED
+    }
+    return lines(panels, COLOURS[: len(panels[COMPARED[0]])], "steps", "")
+
+
+def over_amounts(outcome: SegmentationOutcome) -> Figure:
+    """Dice by the number of real patients alone, and by the number of synthetic volumes beside n."""
+    dice = {arm.name: arm.metrics[COMPARED[0]].mean for arm in outcome.arms}
+    few = outcome.learned[FEW]
+    alone = sorted((real, dice[name]) for name, (real, _, made) in outcome.learned.items() if not made)
+    beside = sorted(
+        (made, dice[name])
+        for name, (real, _, made) in outcome.learned.items()
+        if real == few[0] and (not made or name.endswith("n synthetic"))
+    )
+    panels = {
+        "real patients alone": {"real": tuple(np.array(alone, float).T)},
+        "synthetic volumes beside n real patients": {"synthetic": tuple(np.array(beside, float).T)},
+    }
+    return lines(panels, (REAL,), "number", "mean Dice")
