@@ -422,7 +422,7 @@ def study_volumes(
     from synthorax.tasks.config import task_config
 
     if not models:
-        raise InputError("models", "none", "a model that makes scans, such as a run folder of ct-sgan")
+        raise InputError("models", "none", "a model that makes scans, by its name or run folder")
     check_count("made", made, 0)
     check_count("compared", compared, 4)
     check_count("trainings", trainings, 1)

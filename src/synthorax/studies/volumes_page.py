@@ -50,7 +50,7 @@ SHOWN_CHESTS = 4
 PAPER_TABLE: Mapping[str, tuple[tuple[float, float] | None, tuple[float, float] | None]] = {
     "real": ((2.16, 0.26), (130.72, 31.05)),
     "3D GAN, 128^3": (None, (206.34, 59.12)),
-    "CT-SGAN, 224^3": ((2.37, 0.0), (145.18, 25.97)),
+    "its own model, 224^3": ((2.37, 0.0), (145.18, 25.97)),
 }
 """Table 1: inception score and FID, mean and standard deviation. The text has an IS of 2.2129 for real scans."""
 
