@@ -7,7 +7,7 @@ and all, then text.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -71,7 +71,7 @@ def find(
 
     Args:
         what: a maker as it is; the name of a system without weights; else a model, as `load` takes it. One that makes
-            patches injects too: their nodules are blended into scans (`editing.blended`).
+            patches and does not paint injects too: their nodules are blended into scans (`editing.blended`).
         options: of the system, for its editing; or for the sampling of patches that are blended into scans.
         device: of a model's networks.
 
@@ -80,7 +80,7 @@ def find(
     """
     roles = (role,) if isinstance(role, str) else role
     maker = _maker(what, options, device)
-    if maker is not None and maker.roles.isdisjoint(roles) and "injects" in roles and "makes patches" in maker.roles:
+    if maker is not None and maker.roles.isdisjoint(roles) and "injects" in roles and blends(maker.roles):
         from synthorax.editing.blended import Blended  # takes the half second that importing SciPy takes
 
         return Blended(cast(Generator, maker), options)
@@ -163,9 +163,20 @@ def who(roles: tuple[Role, ...], but: str = "") -> str:
 
 
 def _having(roles: tuple[Role, ...]) -> list[str]:
-    """Names of the systems that have one of some roles; those that make patches inject too."""
-    wanted = {*roles, *(("makes patches",) if "injects" in roles else ())}
-    return sorted(registry().having(lambda entry: not entry.roles.isdisjoint(wanted)))
+    """Names of the systems that have one of some roles; those whose patches are blended into scans inject too."""
+
+    def has(entry: Entry) -> bool:
+        return not entry.roles.isdisjoint(roles) or ("injects" in roles and blends(entry.roles))
+
+    return sorted(registry().having(has))
+
+
+def blends(roles: Collection[str]) -> bool:
+    """Whether nodules of a maker with these roles are blended into scans out of the patches that it makes.
+
+    Not those of a painter: its volumes are parts of a chest, of which a nodule would take many, minutes of work.
+    """
+    return "makes patches" in roles and "paints" not in roles
 
 
 def default(role: Role) -> str:

@@ -11,6 +11,7 @@ from synthorax.anatomy.tissue import TissueClass
 from synthorax.cli import main
 from synthorax.datasets.store import STORE_REQUEST
 from synthorax.datasets.tissue import with_tissue
+from synthorax.errors import InputError
 from synthorax.hub import Model
 from synthorax.io.images import read_image, write_image
 from synthorax.provenance import patient_key
@@ -144,6 +145,12 @@ def test_a_share_of_the_volumes_gets_nodules_and_the_others_keep_those_of_their_
     assert had == [1] * 10
     assert 2 <= sum(put_in) <= 8
     assert made.nodules == 10 + sum(put_in)
+
+
+def test_a_store_of_which_no_map_has_room_is_refused_and_leaves_nothing_behind(store, painter, tmp_path):
+    with pytest.raises(InputError, match=r"no case of train with what was asked for .*the widest that fits"):
+        api.translate_store(store, painter, tmp_path / "out", nodules=1, diameter_mm=99)
+    assert not (tmp_path / "out").exists()
 
 
 def read(out):

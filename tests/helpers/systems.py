@@ -1,6 +1,7 @@
 """The systems that the contracts are run over, their roles, and requests that they take."""
 
 from synthorax.errors import InputError
+from synthorax.hub import blends
 from synthorax.nodule import ATTRIBUTES, NoduleAttributes
 from synthorax.registry import BUILT_IN
 
@@ -8,10 +9,10 @@ GENERATORS = {"makes shapes", "makes patches"}
 OTHERS = {"toy": {"makes patches"}, "dabs": {"injects", "erases", "judges"}}
 """Roles of the systems of other packages."""
 ROLES = {
-    name: frozenset(roles) | ({"injects"} if "makes patches" in roles else set())
+    name: frozenset(roles) | ({"injects"} if blends(roles) else set())
     for name, roles in ({entry.name: entry.roles for entry in BUILT_IN} | OTHERS).items()
 }
-"""Roles of every system; patches that a system makes can be injected, so such a system injects too."""
+"""Roles of every system; a system whose patches are blended into scans injects too."""
 USUAL = NoduleAttributes(diameter_mm=6.0, texture=5.0, malignancy=3.0)
 
 

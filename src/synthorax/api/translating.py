@@ -153,7 +153,7 @@ def translate_store(
 
     from synthorax.datasets.progress import with_progress
     from synthorax.datasets.store import SPLITS, Store
-    from synthorax.editing.cases import begin, collected, is_done
+    from synthorax.editing.cases import CASES_REQUEST, begin, collected, is_done
     from synthorax.io.atomic import working_in
     from synthorax.seeding import derive, generator
 
@@ -203,9 +203,9 @@ def translate_store(
                 job, folder / case_id, made, lineage, notes, request, source_of, patient, case.annotated, alone=False
             )
         if len(failed) == count:
-            raise InputError(
-                opened.path, f"no volume that can be made; the first: {next(iter(failed.values()))}", "one"
-            )
+            (folder / CASES_REQUEST).unlink(missing_ok=True)
+            found = f"no case of {split} with what was asked for ({next(iter(failed.values()))})"
+            raise InputError(opened.path, found, "one or more whose label maps have room for it")
         return collected(folder, about, ids, failed, ())
 
 

@@ -134,7 +134,14 @@ def put_nodules(labels: Volume, wanted: WantedNodules, shapes: ShapeSource, seed
         lungs = lungs_of_labels(labels)
         placement = Placement(lungs, [ball_around(region, labels) for region in made.regions])
         for i in range(wanted.count):
-            place, shape = find_place(wanted, i, placement, shapes, derive(seed, "nodule", i))
+            try:
+                place, shape = find_place(wanted, i, placement, shapes, derive(seed, "nodule", i))
+            except InputError as error:
+                if not i:
+                    raise
+                subject, found, expected = error.args
+                before = f"{i} of the {wanted.count} nodules found a place before"
+                raise InputError(subject, found, f"{expected}; {before}") from error
             made = with_nodule(made, place, shape, lungs, derive(seed, "turned", i))
     return made
 

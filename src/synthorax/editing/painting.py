@@ -51,8 +51,8 @@ def check_paintable(subject: object, labels: Volume, painter: Painter) -> None:
     if any(n < k for n, k in zip(labels.shape, painter.smallest, strict=True)):
         found, least = (" x ".join(map(str, size)) for size in (labels.shape, painter.smallest))
         spacing = " x ".join(f"{s:.3g}" for s in painter.spacing_mm)
-        expected = f"at least {least} voxels (z, y, x) of {spacing} mm, the smallest window of {painter.name}"
-        raise InputError(subject, f"a label map of {found} voxels of that size", expected)
+        expected = f"at least {least} of them (z, y, x), the smallest window of {painter.name}"
+        raise InputError(subject, f"a label map of {found} voxels of {spacing} mm", expected)
 
 
 def notes_on_classes(labels: Volume, painter: Painter) -> tuple[str, ...]:

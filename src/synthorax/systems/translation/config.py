@@ -204,7 +204,15 @@ PRESETS = {
     "patch48": _changed(_OURS, size=(48, 48, 48), batch_size=4, steps=20_000),
     "compact2d": _changed(_OURS, size=(1, 48, 48), width=24, critic_width=24, blocks=4, batch_size=16, steps=8_000),
     "compact": _changed(
-        _OURS, size=(32, 32, 32), width=24, critic_width=24, blocks=3, fold=2, batch_size=4, steps=8_000
+        _OURS,
+        model="pix2pix",
+        size=(32, 32, 32),
+        width=32,
+        critic_width=24,
+        blocks=4,
+        fold=2,
+        batch_size=4,
+        steps=12_000,
     ),
     "smoke": _changed(
         _OURS,
@@ -227,7 +235,7 @@ ABOUT_PRESETS = {
     "paper3d": "the same layers on volumes of 128^3.",
     "patch48": "volumes of 48 mm, a channel for each class, noise for texture, no norm over a window.",
     "compact2d": "the same by slices of 48 mm, for a CPU.",
-    "compact": "the same by volumes of 32 mm, folded, for a CPU.",
+    "compact": "Pix2Pix by volumes of 32 mm, folded, for a CPU.",
     "smoke": "seconds.",
 }
 FLAGS = ("model", "inputs", "slices")
