@@ -155,7 +155,7 @@ def sheet_lines(measured: Path, out: Path, name: str) -> Iterator[str]:
     yield f"{SHEET} real and {SHEET} made nodules in pairs of like diameter, of {2 * SHEET} sites, shuffled by the seed; axial slices through the middle, {SIZE} mm wide, lung window. The key is the second picture."
     yield ""
     for file, text in ((f"sheet-{name}.png", "shuffled"), (f"sheet-{name}-key.png", "the key")):
-        yield from _shown(measured, out, file, f"Real nodules and nodules by {name}, {text}")
+        yield from shown_beside(measured, out, file, f"Real nodules and nodules by {name}, {text}")
 
 
 def class_lines(figures: Mapping[str, Any], measured: Path, out: Path, name: str) -> Iterator[str]:
@@ -204,10 +204,12 @@ def class_lines(figures: Mapping[str, Any], measured: Path, out: Path, name: str
     ]
     yield f"A nodule is seen where it is denser than half-way from lung to its core, up to {SEEN_REACH_MM:g} mm beyond its mask. Rank correlations on {real['n']} real nodules: {', '.join(told)}."
     yield ""
-    yield from _shown(
+    yield from shown_beside(
         measured, out, f"classes-{name}.png", f"{SAME_SITE} sites before, and painted as both classes with two seeds"
     )
-    yield from _shown(measured, out, f"seeds-{name}.png", f"Two sites and {MANY_SEEDS} seeds, benign above malignant")
+    yield from shown_beside(
+        measured, out, f"seeds-{name}.png", f"Two sites and {MANY_SEEDS} seeds, benign above malignant"
+    )
 
 
 def reconstruction_lines(figures: Mapping[str, Any], name: str) -> Iterator[str]:
@@ -225,7 +227,7 @@ def times_lines(measured: Path) -> Iterator[str]:
     """What an injection into a whole scan takes as a process, from `times.json` of `injection_times.py`."""
     times = json.loads((measured / "times.json").read_text())
     here = ", ".join(f"{key} {value}" for key, value in times["machine"].items())
-    yield f"`synthorax inject` of one nodule into a scan of 512 x 512 x 140 voxels, from its start to its end; medians of processes that took turns. The goal is {MOST_ABOVE_S:g} s above rendering and {MOST_GB:g} GB. {here}."
+    yield f"`synthorax inject` of one nodule into a scan of 512 x 512 x 140 voxels, or `erase` of one, from its start to its end; medians of processes that took turns. The goal is {MOST_ABOVE_S:g} s above rendering and {MOST_GB:g} GB. {here}."
     yield ""
     rows = [
         [
@@ -241,7 +243,7 @@ def times_lines(measured: Path) -> Iterator[str]:
     yield from table(["", "seconds", "CPU s", "seconds above rendering", "CPU s above rendering", "GB at most"], rows)
 
 
-def _shown(measured: Path, out: Path, file: str, text: str) -> Iterator[str]:
+def shown_beside(measured: Path, out: Path, file: str, text: str) -> Iterator[str]:
     """A picture of the measured folder, copied beside the page."""
     if measured.resolve() != out.resolve():
         shutil.copyfile(measured / file, out / file)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,20 +66,36 @@ def contact_sheet(pairs: Pairs, making: Making, rows: Sequence[int], out: Path, 
     """
     made = made_twins(making, rows)
     sheet = drawn_sheet(np.array([real.asked_mm for real in pairs.reals]), making.name, seed)
-    none, middle = np.zeros((SIZE, SIZE), bool), SIZE // 2
+    middle = SIZE // 2
+
+    def shown(real: bool, number: int) -> tuple[NDArray, NDArray, str]:
+        hu, mask = ((pairs.hu if real else made.hu), (pairs.outline if real else made.mask))
+        text = f"{'real' if real else 'made'}, {pairs.reals[number].asked_mm:.0f} mm"
+        return hu[number, middle], mask[number, middle], text
+
+    write_sheet(sheet, shown, SIZE, out, making.name)
+    return sheet
+
+
+def write_sheet(
+    sheet: Sheet, shown: Callable[[bool, int], tuple[NDArray, NDArray, str]], size: int, out: Path, name: str
+) -> None:
+    """Write a contact sheet, `sheet-NAME.png`, and its key, `sheet-NAME-key.png`.
+
+    Args:
+        shown: whether a panel is real and its number, to HU and mask [y, x] of a slice and what the key says of it.
+        size: width of a slice.
+    """
+    none = np.zeros((size, size), bool)
     for is_key in (False, True):
         panels = []
-        for panel, (real, i) in enumerate(zip(sheet.real, sheet.numbers, strict=True), start=1):
-            caption, mm = str(panel), pairs.reals[i].asked_mm
-            mask = none
-            if is_key:
-                caption = f"{panel}: {'real' if real else 'made'}, {mm:.0f} mm"
-                mask = (pairs.outline if real else made.mask)[i, middle]
-            hu = (pairs.hu if real else made.hu)[i, middle]
-            panels.append(Slice(hu, mask, caption, (middle, middle), REAL if real else SYNTHETIC))
-        figure = ct_slices(panels, half=middle, columns=SHEET_COLUMNS)
-        figure.savefig(out / f"sheet-{making.name}{'-key' if is_key else ''}.png", bbox_inches="tight")
-    return sheet
+        for panel, (real, number) in enumerate(zip(sheet.real, sheet.numbers, strict=True), start=1):
+            hu, mask, text = shown(real, number)
+            caption = f"{panel}: {text}" if is_key else str(panel)
+            colour = REAL if real else SYNTHETIC
+            panels.append(Slice(hu, mask if is_key else none, caption, (size // 2, size // 2), colour))
+        figure = ct_slices(panels, half=size // 2, columns=SHEET_COLUMNS)
+        figure.savefig(out / f"sheet-{name}{'-key' if is_key else ''}.png", bbox_inches="tight")
 
 
 def class_pictures(making: Making, out: Path) -> None:

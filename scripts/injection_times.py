@@ -1,24 +1,28 @@
 #!/usr/bin/env python3
-"""What one injection into a whole scan takes as a process by learned methods, beside rendering in the same run.
+"""What one injection into a whole scan, or one erasure, takes as a process by learned methods, beside rendering.
 
-    python scripts/injection_times.py RUN [RUN ...] [--runs 5] [--out FIGURES.json]
+    python scripts/injection_times.py RUN [RUN ...] [--eraser RUN ...] [--runs 5] [--out FIGURES.json]
 
-RUN is whatever `synthorax inject --with` takes. The scan is LIDC-IDRI-0003 (512 x 512 x 140 voxels) in the folder that
-SYNTHORAX_REAL_DATA names. The methods take turns, so that other work on the machine slows all of them alike.
+RUN is whatever `synthorax inject --with` takes, or `erase --with`. The nodule to be erased is one that rendering put
+in. The scan is LIDC-IDRI-0003 (512 x 512 x 140 voxels) in the folder that SYNTHORAX_REAL_DATA names. The methods take
+turns, so that other work on the machine slows all of them alike.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
+from types import MappingProxyType
 from typing import Any
 
 from measuring import Cost, process_cost
+from synthorax.annotations.nodule_table import CENTER, NODULE_TABLE
 from synthorax.studies.results import machine
 
 RUNS = 5
@@ -30,24 +34,40 @@ RENDER = "render"
 ASKED = ("--auto", "1", "--diameter", "8", "--seed", "7")
 
 
-def beside_render(methods: Mapping[str, str], scan: Path, work: Path, runs: int = RUNS) -> dict[str, dict[str, float]]:
+def beside_render(
+    methods: Mapping[str, str],
+    scan: Path,
+    work: Path,
+    runs: int = RUNS,
+    erasers: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, dict[str, float]]:
     """Return medians of whole processes by method, rendering first, and how far each lies above rendering.
 
     Args:
         methods: what `--with` takes, by the name in the result.
         work: folder that is written into.
         runs: processes of each method.
+        erasers: what `erase --with` takes, by the name in the result.
 
     Returns:
         For each method `seconds` by the clock, `user` seconds of CPU, `gigabytes` at most, and of learned ones the
         medians of the differences of processes that ran one after the other, `above_s` and `above_user_s`.
     """
-    every = {RENDER: RENDER, **methods}
+    injecting = {
+        name: ["inject", str(scan), *ASKED, "--with", each] for name, each in ({RENDER: RENDER} | dict(methods)).items()
+    }
+    erasing = {}
+    if erasers:
+        ill = work / "ill"
+        process_cost([*injecting[RENDER], "--out", str(ill), "--overwrite"])
+        erasing = {
+            name: ["erase", str(ill / scan.name), *_place(ill), "--with", each] for name, each in erasers.items()
+        }
+    every = injecting | erasing
     costs: dict[str, list[Cost]] = {name: [] for name in every}
     for _ in range(runs):
-        for name, method in every.items():
-            command = ["inject", str(scan), *ASKED, "--with", method, "--out", str(work / name), "--overwrite"]
-            costs[name].append(process_cost(command))
+        for name, command in every.items():
+            costs[name].append(process_cost([*command, "--out", str(work / name), "--overwrite"]))
     found = {}
     for name, own in costs.items():
         found[name] = {
@@ -62,17 +82,26 @@ def beside_render(methods: Mapping[str, str], scan: Path, work: Path, runs: int 
     return found
 
 
+def _place(injected: Path) -> list[str]:
+    """Place and diameter of the nodule of a folder that `inject` wrote, as flags of `erase`."""
+    with (injected / NODULE_TABLE).open() as file:
+        row = next(csv.DictReader(file))
+    return ["--at", ",".join(row[name] for name in CENTER), "--diameter", row["diameter_mm"]]
+
+
 def main() -> None:
     """Measure, and print a line for each method."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("models", nargs="+")
+    parser.add_argument("models", nargs="*")
+    parser.add_argument("--eraser", action="append", default=[], dest="erasers", metavar="RUN")
     parser.add_argument("--runs", type=int, default=RUNS)
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
     scan = Path(os.environ["SYNTHORAX_REAL_DATA"]) / "lidc-scans" / "LIDC-IDRI-0003" / "ct.nii.gz"
     methods = {Path(model).name: str(model) for model in chosen.models}
+    erasers = {f"erase by {Path(model).name}": str(model) for model in chosen.erasers}
     with tempfile.TemporaryDirectory() as work:
-        found: dict[str, Any] = beside_render(methods, scan, Path(work), chosen.runs)
+        found: dict[str, Any] = beside_render(methods, scan, Path(work), chosen.runs, erasers)
     is_busy = found[RENDER]["seconds"] > BUSY * found[RENDER]["user"]
     for name, figures in found.items():
         above = ""

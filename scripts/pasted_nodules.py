@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rendering_sites import Real
-from synthorax.anatomy.morphology import distance_inside
 from synthorax.editing.learned import EDITED_DIAMETERS, EDITED_MARGIN_MM
 from synthorax.errors import InputError
 from synthorax.makers import Edit, Filled, Lineage, Role
@@ -22,11 +21,10 @@ from synthorax.metrics.counterparts import alike
 from synthorax.provenance import fingerprint, patient_key
 from synthorax.scanner import CONTEXT_MM, measure_scanner
 from synthorax.seeding import generator
+from synthorax.studies.pasting import pasted_share
 from synthorax.volume import Volume
 
 PASTED = "pasted"
-RIM_MM, FADE_MM = 1.0, 1.0
-"""A nodule is pasted with this much of what is around all that its readers outlined, and fades out over this much."""
 LIKE_NOISE = 8
 """Of the nodules like the one wanted, one of so many is drawn whose scans' noise is most like that of the site's."""
 
@@ -76,7 +74,7 @@ class Pasted:
             raise InputError(self.name, f"no real nodule like {edit.nodule.given()}", "one to paste")
         unlike = abs(np.log(self.noise_hu[rows] / measure_scanner(patch).noise_hu))
         real = self.donors[int(generator(seed, "donor").choice(rows[np.argsort(unlike, kind="stable")[:LIKE_NOISE]]))]
-        share = np.clip(1 + (RIM_MM - distance_inside(~real.mask, patch.spacing_mm)) / FADE_MM, 0, 1)
+        share = pasted_share(real.mask, patch.spacing_mm)
         # Donors have an even number of voxels, and lie between the two in the middle.
         start = np.array(patch.shape) // 2 - np.array(real.hu.shape) // 2
         mine, theirs = _overlap(start, real.hu.shape, patch.shape)

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from numpy.typing import NDArray
+from torch import Tensor
 
 from synthorax.datasets.patches import patch_grid
 from synthorax.errors import InputError
@@ -92,7 +94,7 @@ class Detectors:
     def log_odds(self, hu: NDArray[np.number]) -> NDArray[np.float64]:
         """Of a nodule in the middle of patches in HU [n, z, y, x], [n]."""
         patches = self.spec.to_unit(torch.from_numpy(hu.astype(np.float32)))[:, None]
-        return np.mean([_log_odds(task, patches) for task in self.tasks], 0)
+        return np.mean([log_odds_of(task, patches) for task in self.tasks], 0)
 
     def rated(self, places: Sequence[tuple[Volume, Sequence[float]]], patients: Sequence[str]) -> Rated:
         """What they say of places in scans.
@@ -155,10 +157,11 @@ def _resampled(statistic: Statistic, parts: Sequence[Rated], seed: int) -> Boots
     return patient_bootstrap(statistic, np.concatenate([each.patients for each in parts]), seed=seed)
 
 
-def _log_odds(task: Classification, patches: torch.Tensor) -> NDArray[np.float64]:
+def log_odds_of(task: Classification, patches: Float[Tensor, "n 1 z y x"]) -> NDArray[np.float64]:
+    """What a detector says of patches within -1 to 1: the log odds of a nodule in the middle, [n]."""
     logits = task.logits(patches)
     return (logits[:, 1] - logits[:, 0]).numpy().astype(np.float64)
 
 
 def _all_log_odds(task: Classification, splits: Splits) -> NDArray[np.float64]:
-    return np.concatenate([_log_odds(task, ct) for ct in cts(splits.val)])
+    return np.concatenate([log_odds_of(task, ct) for ct in cts(splits.val)])

@@ -1,0 +1,240 @@
+"""The page on injector and eraser, from the figures that `results_injection.py` wrote."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from in_painting_page import (
+    in_painting_lines,
+    kid_lines,
+    read_figures,
+    reconstruction_lines,
+    sheet_lines,
+    shown_beside,
+    sites_lines,
+    times_lines,
+    told_lines,
+    width_lines,
+)
+from in_painting_sheets import SHEET
+from injection_times import MOST_ABOVE_S, MOST_GB
+from pages import table, three
+from synthorax.studies.healed import BESIDE_NODULE_MM
+from synthorax.studies.in_painting import TEXTURE_WITHIN
+
+INJECTOR, RENDER = "injector", "render"
+FILES = {
+    "geometry": "size, spacing, origin and direction as the source's",
+    "outside": "voxels outside the region as the source's",
+    "region as in memory": "region.dcm as in memory",
+    "mask as in memory": "mask.dcm as in memory",
+}
+"""What is looked at of an edited DICOM series, as the page names it."""
+
+
+def injection_page(measured: Path, out: Path) -> Iterator[str]:
+    """The lines of the page; pictures are copied beside it."""
+    figures, painted = read_figures(measured), read_figures(measured / "in-painting")
+    here = ", ".join(f"{key} {value}" for key, value in figures["machine"].items())
+    minutes = figures["cpu minutes"] + painted["cpu minutes"]
+    yield "# Nodules put in and taken out, beside real ones"
+    yield ""
+    yield from result_lines(figures)
+    yield ""
+    yield f"Written by `python scripts/results_injection.py` on {date.today().isoformat()}; {here}; {minutes:.0f} CPU minutes{', quick' if figures['quick'] else ''}. Injector and eraser: papers/5, appendix B."
+    yield ""
+    yield from summary_lines(figures, painted, measured)
+    parts = {
+        "Injected nodules and a detector": injected_lines(figures),
+        "Injected nodules told from real ones": told_lines(painted),
+        "KID": kid_lines(painted),
+        "Seam, diversity, texture": in_painting_lines(painted),
+        "Diameters": width_lines(painted),
+        "Reconstruction": reconstruction_lines(painted, INJECTOR),
+        "Injected or real?": sheet_lines(measured / "in-painting", out, INJECTOR),
+        "Erased nodules and a detector": erased_lines(figures),
+        "Lung in the place of a nodule": healed_lines(figures),
+        "Erased or healthy?": erased_sheet_lines(figures, measured, out),
+        "The paper's figures": picture_lines(figures, measured, out),
+        "Whole scans": times_lines(measured) if (measured / "times.json").exists() else iter(["Not timed."]),
+        "DICOM": file_lines(figures),
+    }
+    parts = {"Sites": sites_lines(painted), **parts}
+    for title, lines in parts.items():
+        yield ""
+        yield f"## {title}"
+        yield ""
+        yield from lines
+
+
+def result_lines(figures: Mapping[str, Any]) -> Iterator[str]:
+    """What was found, in two sentences."""
+    said = []
+    for name, found in figures["injected"].items():
+        said.append(f"{name} {_left(found['way left'])}")
+    yield f"Put in: of the way from healthy lung to the response of detectors to real nodules of the same diameters, made nodules leave, by method: {'; '.join(said)}."
+    yield ""
+    said = [
+        f"{name}, {text}, {_left(one['way left'])}"
+        for name, told in figures["erased"].items()
+        for text, one in told.items()
+    ]
+    yield f"Taken out: of the way from real nodules to healthy sites of the same scans, by method: {'; '.join(said)}."
+
+
+def _left(found: Mapping[str, Any]) -> str:
+    shown = "shown to be" if found["equivalent"] else "not shown to be"
+    return f"{three(found['value'], '.2f')}, {shown} within {found['margin']:g}"
+
+
+def summary_lines(figures: Mapping[str, Any], painted: Mapping[str, Any], measured: Path) -> Iterator[str]:
+    """What the page says, in a table."""
+    rows = []
+    for name, found in figures["injected"].items():
+        rows.append([f"{name}: as detectors see real nodules", _verdict(found["way left"]), "equivalence"])
+    for name, told in figures["erased"].items():
+        for text, found in told.items():
+            rows.append([f"{name}, {text}: as detectors see healthy lung", _verdict(found["way left"]), "equivalence"])
+    view, told = next(iter(painted["told"].items()))
+    for name, found in told["methods"].items():
+        rows.append([f"{name}: told from real ones, {view}", three(found["auc"], ".3f"), "AUC; .5 is perfect"])
+    if (measured / "times.json").exists():
+        for name, found in json.loads((measured / "times.json").read_text())["methods"].items():
+            if name != RENDER:
+                rows.append([f"{name}: seconds above rendering, memory", _cost(found), _goal(found)])
+    yield from table(["", "found", "measure"], rows)
+
+
+def injected_lines(figures: Mapping[str, Any]) -> Iterator[str]:
+    """Detectors' responses to injected nodules."""
+    yield f"{_detectors(figures)} Each nodule was asked for with the diameter and the ratings of a real one, which it is compared with. The way left: how far the mean response lies from that to the real nodules, as a share of the way from the sites before."
+    yield ""
+    yield from _response_lines(figures["injected"], "real nodules")
+    yield ""
+    yield from _size_lines(figures["injected"])
+
+
+def erased_lines(figures: Mapping[str, Any]) -> Iterator[str]:
+    """Detectors' responses to the places of erased nodules."""
+    yield f"{_detectors(figures)} Real nodules, and healthy sites of the same scans. The way left: how far the mean response lies from that at healthy sites, as a share of the way from the nodules."
+    yield ""
+    rows = {f"{name}, {text}": found for name, told in figures["erased"].items() for text, found in told.items()}
+    yield from _response_lines(rows, "healthy sites")
+    yield ""
+    yield from _size_lines(rows)
+    yield ""
+    for name, found in rows.items():
+        refused = f"; refused: {len(found['refused'])}, such as {found['refused'][0]}" if found["refused"] else ""
+        yield f"- {name}: {found['n']} nodules taken out, {found['doubted']} of them by `--force`, as they cannot be seen{refused}."
+
+
+def healed_lines(figures: Mapping[str, Any]) -> Iterator[str]:
+    """How like the lung of its scan the lung is that an eraser made."""
+    yield f"The nodule's voxels after the erasure, beside the lung of the scan {BESIDE_NODULE_MM:g} mm and more from nodule and edit region; and voxels of the same shape at healthy sites of the same scan, which have vessels too. HU: distance of the median from the lung's. Texture: roughness over the lung's; the goal is healthy sites' ± {TEXTURE_WITHIN:g}. Seam: steps across the border of the region, after / before."
+    yield ""
+    rows = []
+    for name, told in figures["erased"].items():
+        for text, found in told.items():
+            one = found["healed"]
+            rows.append(
+                [
+                    f"{name}, {text}, {one['n']}",
+                    f"{three(one['apart'], '.0f')}; healthy sites {three(one['site apart'], '.0f')}",
+                    _verdict(one["more"], ".0f"),
+                    f"{three(one['texture'], '.2f')}; healthy sites {three(one['site texture'], '.2f')}",
+                    three(one["seam"], ".2f"),
+                ]
+            )
+    yield from table(["nodules", "HU apart", "HU more than healthy sites", "texture", "seam"], rows)
+
+
+def erased_sheet_lines(figures: Mapping[str, Any], measured: Path, out: Path) -> Iterator[str]:
+    """Contact sheets of erased places and healthy sites."""
+    yield f"{SHEET} places of erased nodules, told their voxels, and {SHEET} healthy sites, each of another scan, shuffled by the seed; axial slices through the middle, lung window. The key is the second picture."
+    yield ""
+    for name in figures["erased"]:
+        for file, text in ((f"sheet-{name}-erased.png", "shuffled"), (f"sheet-{name}-erased-key.png", "the key")):
+            yield from shown_beside(measured, out, file, f"Healthy sites and places erased by {name}, {text}")
+
+
+def picture_lines(figures: Mapping[str, Any], measured: Path, out: Path) -> Iterator[str]:
+    """Figures B.1 to B.3."""
+    shown = ", ".join(f"{mm:.0f}" for mm in figures["shown mm"])
+    yield f"B.1, nodules of {shown} mm put into LIDC-IDRI-0003: the volume of interest, what the injector does not see, what it makes, and the scan before and after."
+    yield ""
+    yield from shown_beside(measured, out, "injection-injector.png", "The injector, step by step")
+    yield "B.2, real nodules of LIDC-IDRI-0001 and 0003 taken out: the volume of interest, what the eraser makes, and the scan before and after with the nodule's outline."
+    yield ""
+    yield from shown_beside(measured, out, "injection-eraser.png", "The eraser, step by step")
+    yield "B.3, radii of LIDC-IDRI's nodules, means over their readers, beside those that `--auto lidc` draws."
+    yield ""
+    yield from shown_beside(measured, out, "injection-radii.png", "Radii of nodules")
+    rows = [[name, *row] for name, row in figures["radii"].items()]
+    yield from table(["", "nodules", "median radius, mm", "95th percentile, mm", "nodules a scan"], rows)
+
+
+def file_lines(figures: Mapping[str, Any]) -> Iterator[str]:
+    """Edited DICOM series, read by others."""
+    yield "A nodule is put into the 25 original DICOM slices of LIDC-IDRI-0001, and taken out of what was written; series are compared by SimpleITK (GDCM), segmentations read by highdicom."
+    yield ""
+    names = list(figures["files"])
+    rows = [
+        [text, *("" if key not in one else "yes" if one[key] else "NO" for one in figures["files"].values())]
+        for key, text in FILES.items()
+    ]
+    rows += [
+        [
+            "voxels changed, of those in the region",
+            *(f"{f['changed']} of {f['region']}" for f in figures["files"].values()),
+        ]
+    ]
+    yield from table(["", *names], rows)
+
+
+def _response_lines(found: Mapping[str, Any], goal: str) -> Iterator[str]:
+    """Responses, and the two tests of equivalence."""
+    rows = []
+    for name, one in found.items():
+        for kind, value in one["log odds"].items():
+            called, n = one["called"][kind], one["places"][kind]
+            rows.append([f"{name}: {kind}", n, three(value, ".2f"), three(called, ".3f")])
+    yield from table(["", "places", "mean log odds", "called nodules"], rows)
+    yield ""
+    rows = [[name, _verdict(one["way left"]), _verdict(one["called more"], ".3f")] for name, one in found.items()]
+    yield from table([f"against {goal}", "way left", "called nodules more often"], rows)
+    one = next(iter(found.values()))
+    yield ""
+    yield f"Intervals of 95 % over patients; of the tests, of 90 %, which lie within the margin where both one-sided tests reject. Margins, stated beforehand: {one['way left']['margin']:g} of the way, {one['called more']['margin']:g} of the places."
+
+
+def _size_lines(found: Mapping[str, Any]) -> Iterator[str]:
+    rows = []
+    for name, one in found.items():
+        for stratum, row in one["by size"].items():
+            cells = [f"{kind} {v[0]:.2f}, {v[1]:.2f}" for kind, v in row.items() if kind != "n"]
+            rows.append([f"{name}: {stratum}", row["n"], "; ".join(cells)])
+    yield from table(["", "nodules", "mean log odds, share called nodules"], rows)
+
+
+def _detectors(figures: Mapping[str, Any]) -> str:
+    n = figures["detectors"]
+    trained = f"{n} detectors of 24 mm cubes" if n > 1 else "A detector of 24 mm cubes"
+    return f"{trained} learned from real patches of training patients; validation patients set where a place is called a nodule. Judged on {figures['split']} patients, whom no method has seen."
+
+
+def _verdict(found: Mapping[str, Any], form: str = ".2f") -> str:
+    said = "the same" if found["equivalent"] else "NOT SHOWN to be the same"
+    return f"{three(found['value'], form)}: {said} within {found['margin']:g} (p {found['p']:.3f})"
+
+
+def _cost(found: Mapping[str, Any]) -> str:
+    return f"{found['above_s']:.2f} s, {found['above_user_s']:.2f} s of CPU; {found['gigabytes']:.2f} GB"
+
+
+def _goal(found: Mapping[str, Any]) -> str:
+    kept = min(found["above_s"], found["above_user_s"]) <= MOST_ABOVE_S and found["gigabytes"] <= MOST_GB
+    return f"{'within' if kept else 'BEYOND'} {MOST_ABOVE_S:g} s and {MOST_GB:g} GB"
