@@ -1,4 +1,5 @@
 # make demo | test | prove | lint | architecture | bench | results | results-lung | results-data | results-phantom | results-baselines | results-detection | results-masks | results-cores | results-malignancy [FEW_RUN=RUN]
+# make results-injection | results-false-alarms [FEW="--model few:RUN --eraser few:RUN"]: with the bundled injector and eraser, and runs of a tenth of the patients
 # make results-rendering [BEFORE=CHECKOUT]: the renderer of this checkout, beside that of another one
 # make device-pack STORE=... [SIZE=24,24,24] [DEVICE_PYTHON=3.12]
 PYTHON ?= python3
@@ -8,7 +9,7 @@ SIZE ?= 24,24,24
 DEVICE_PYTHON ?= 3.12
 PLATFORMS := manylinux2014 manylinux_2_17 manylinux_2_24 manylinux_2_27 manylinux_2_28
 
-.PHONY: demo test prove lint architecture bench results results-lung results-data results-phantom results-baselines results-detection results-masks results-cores results-rendering results-malignancy device-pack
+.PHONY: demo test prove lint architecture bench results results-lung results-data results-phantom results-baselines results-detection results-masks results-cores results-rendering results-malignancy results-injection results-false-alarms device-pack
 
 demo: $(INSTALLED)
 	$(BIN)/synthorax demo --out demo
@@ -71,6 +72,18 @@ results-malignancy: $(INSTALLED)
 	$(BIN)/python scripts/results_in_painting.py measure $(IN_PAINTING) --method render --method ac-wgan --method class-aware
 	$(BIN)/python scripts/injection_times.py class-aware --out $(IN_PAINTING)/times.json
 	$(BIN)/python scripts/results_malignancy.py --out docs/results --measured $(IN_PAINTING) $(if $(FEW_RUN),--few-run $(FEW_RUN))
+
+INJECTION := build/results-injection
+FALSE_ALARMS := build/results-false-alarms
+
+results-injection: $(INSTALLED)
+	$(BIN)/python scripts/results_injection.py measure $(INJECTION) --injector injector --eraser eraser --method ac-wgan --method class-aware
+	$(BIN)/python scripts/results_injection.py time $(INJECTION) --injector injector --eraser eraser
+	$(BIN)/python scripts/results_injection.py page $(INJECTION) --out docs/results
+
+results-false-alarms: $(INSTALLED)
+	$(BIN)/python scripts/results_false_alarms.py measure $(FALSE_ALARMS) --model ac-wgan --model class-aware --model injector --eraser eraser $(FEW)
+	$(BIN)/python scripts/results_false_alarms.py page $(FALSE_ALARMS) --out docs/results
 
 device-pack: $(INSTALLED)
 	mkdir -p build/device

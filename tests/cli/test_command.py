@@ -283,6 +283,8 @@ BAD = [
     ("study detection --data notes.txt --out new", "notes.txt"),
     ("study detection --data nowhere --out new --amounts much", "--amounts"),
     ("study detection --data nowhere --out new --set stepps=3", "stepps"),
+    ("study false-alarms --data nowhere --chests nowhere --out new", "nowhere"),
+    ("study false-alarms --data nowhere --chests nowhere --out new --model nothing", "nothing"),
     ("study malignancy --data nowhere --out new", "nowhere"),
     ("study malignancy --data nowhere --out new --arms raw,more", "more"),
     ("study malignancy --data nowhere --out new --ratios two", "--ratios"),

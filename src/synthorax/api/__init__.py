@@ -19,6 +19,7 @@ from synthorax.api.side_by_side import inject_each
 from synthorax.api.studies import (
     study_baselines,
     study_detection,
+    study_false_alarms,
     study_fidelity,
     study_malignancy,
     study_segmentation,
@@ -56,6 +57,7 @@ __all__ = [
     "sample_scans",
     "study_baselines",
     "study_detection",
+    "study_false_alarms",
     "study_fidelity",
     "study_malignancy",
     "study_segmentation",

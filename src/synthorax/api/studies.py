@@ -182,6 +182,64 @@ def study_detection(
         )[0]
 
 
+def study_false_alarms(
+    data: str | Path | Store,
+    chests: str | Path | Store,
+    out: str | Path,
+    *,
+    models: Sequence[str | Path | Maker] = (),
+    erasers: Sequence[str | Path | Maker] = (),
+    preset: str = "compact",
+    settings: Mapping[str, Any] | None = None,
+    trainings: int = 2,
+    seed: int = 0,
+    device: str = "auto",
+) -> Path:
+    """Which nodules help a detector that is led over whole chests? Goes on where an earlier call stopped.
+
+    Args:
+        data: a store of nodules in cubes.
+        chests: a store of whole chests, of whose nodules nobody has to say anything; with at least one training and two
+            test patients.
+        models: injectors, each by a bundled model's or a system's name, a run folder, or as it is; rendering is always
+            an arm.
+        erasers: makers that erase; the places of training nodules that they took out are negatives of their arms.
+        settings: fields of the detector's configuration that differ from the preset.
+        trainings: of each arm.
+        seed: of the first training; the others count on.
+
+    Returns:
+        The page; `results.json` is beside it.
+
+    Raises:
+        InputError: stores with too few patients, a maker that does not inject or erase or that knows patients who are
+            held out, settings that do not fit.
+    """
+    from synthorax import hub
+    from synthorax.datasets.store import Store
+    from synthorax.io.atomic import working_in
+    from synthorax.studies.false_alarms_page import study_false_alarms as run
+    from synthorax.tasks.config import task_config
+
+    check_count("trainings", trainings, 1)
+    config = task_config("detection", preset, settings or {})
+    injectors = [hub.find(model, "injects", device=device) for model in models]
+    healers = [hub.find(model, "erases", device=device) for model in erasers]
+    cubes, whole = Store.of(data), Store.of(chests)
+    with working_in(Path(out)):
+        return run(
+            cubes,
+            whole,
+            config,
+            Path(out),
+            injectors=injectors,
+            erasers=healers,
+            trainings=trainings,
+            seed=seed,
+            device=device,
+        )[0]
+
+
 def study_malignancy(
     data: str | Path | Store,
     out: str | Path,

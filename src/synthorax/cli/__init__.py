@@ -33,6 +33,7 @@ VERBS = {
     "study shapes": ("How good a generator of shapes is: LuNG's experiment, with the paper's figures.", "study:shapes"),
     "study baselines": ("What real patches alone give: the bars that synthesis must lift.", "study:baselines"),
     "study detection": ("Do made nodules help a detector, and which?", "study:detection"),
+    "study false-alarms": ("Which made nodules spare a detector false alarms in whole chests?", "study:false_alarms"),
     "study malignancy": ("Do made malignant nodules help to tell malignant from benign ones?", "study:malignancy"),
     "study volumes": ("Are made chests like real ones, and does pre-training on them help?", "study:volumes"),
     "study segmentation": ("How many real scans do synthetic ones replace for a segmenter?", "study:segmentation"),

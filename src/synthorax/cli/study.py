@@ -204,6 +204,67 @@ def detection(
     say(page)
 
 
+def false_alarms(
+    *,
+    data: Path,
+    chests: Path,
+    out: Path,
+    model: Annotated[list[str] | None, Parameter(negative="")] = None,
+    eraser: Annotated[list[str] | None, Parameter(negative="")] = None,
+    preset: Literal["paper", "compact", "smoke"] = "compact",
+    trainings: int = 2,
+    seed: int = 0,
+    config: Path | None = None,
+    set: Annotated[list[str] | None, Parameter(negative="")] = None,  # noqa: A002  (the option's name)
+    device: str = "auto",
+) -> None:
+    """A harder question: which made nodules, put into whole chests, spare a detector false alarms in others?
+
+    Patches without a nodule are vessels, hila and walls of whole chests that look like one, and false alarms of a first
+    detector. Writes results.json and index.html. A study that was stopped goes on with the training it was at.
+
+    Parameters
+    ----------
+    data
+        A store of nodules in cubes, as `synthorax prepare` makes.
+    chests
+        A store of whole chests, as `synthorax prepare scans` makes. Nothing has to be known of their nodules: places
+        near masses, and dense spots by themselves, count neither as nodules nor as false alarms.
+    out
+        Folder to write.
+    model
+        Puts nodules into the training chests: a bundled model's or a system's name, or a run folder; may be repeated.
+        Rendering, and pasting real nodules, are always arms.
+    eraser
+        Takes training nodules out, whose places are then patches without one; may be repeated.
+    preset
+        Of the detector. compact: 24 mm cubes, a minute a training. paper: 48 mm, takes a GPU. smoke: seconds.
+    trainings
+        Of each arm.
+    seed
+        Of the first training; the others count on.
+    config
+        YAML file of settings of the detector.
+    set
+        One setting, KEY=VALUE; may be repeated.
+    device
+        auto (cuda where there is one, else cpu), cpu, cuda, or mps, which nobody has tried.
+    """
+    page = api.study_false_alarms(
+        data,
+        chests,
+        out,
+        models=model or [],
+        erasers=eraser or [],
+        preset=preset,
+        settings=parse_settings(set or [], config),
+        trainings=trainings,
+        seed=seed,
+        device=device,
+    )
+    say(page)
+
+
 def malignancy(
     *,
     data: Path,

@@ -119,7 +119,7 @@ def injected_patches(
     ]
     base = spec.finest if isinstance(spec, ScaledPatch) else spec
     diameters = [mm for _, mm in found]
-    hu, masks = _put_in(store, sites, diameters, base, margin, method, cache)
+    hu, masks = put_into_sites(store, sites, diameters, base, margin, method, cache)
     kept = np.flatnonzero(masks.any((1, 2, 3))).tolist()
     tell(f"nodules by {method.name} put into {len(kept)} healthy patches; {len(sites) - len(kept)} left out, refused")
     if not kept:
@@ -169,7 +169,7 @@ class _PutIn:
         return resample_like(edited.ct, grid).voxels, (mask > 0).astype(np.uint8)
 
 
-def _put_in(
+def put_into_sites(
     store: Store,
     sites: Sequence[PutInSite],
     diameters_mm: Sequence[float],
@@ -178,9 +178,14 @@ def _put_in(
     method: Method,
     cache: Path | None,
 ) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
-    """Patches with nodules, int16 HU and uint8 masks [n, z, y, x], from the cache if they are there.
+    """Return patches with nodules, int16 HU and uint8 masks [n, z, y, x], from the cache if they are there.
 
-    The mask of a site that the method refuses is empty.
+    Nodules are put in on the voxels of the scans. The mask of a site that the method refuses is empty.
+
+    Args:
+        sites: places of the store's scans, each with a nodule's attributes that the method heeds and a seed.
+        diameters_mm: of the nodules, [n].
+        margin: voxels (z, y, x) around a patch that are kept too.
     """
     request = [
         INJECTED_RECIPE,

@@ -77,11 +77,22 @@ def check_unseen(lineage: Lineage, store: Store) -> None:
     Raises:
         InputError: it does, or does not tell.
     """
+    check_unseen_patients(lineage, {key: str(patient) for key, patient in held_out_patients(store).items()})
+
+
+def check_unseen_patients(lineage: Lineage, held_out: Mapping[str, str]) -> None:
+    """Refuse a maker that knows some patients, or does not tell whom it knows.
+
+    Args:
+        held_out: names of the patients, by `provenance.patient_key`.
+
+    Raises:
+        InputError: it does, or does not tell.
+    """
     if not lineage.tells:
         found = f"{lineage.name}, which does not tell from whom it learned"
         raise InputError("model", found, "one with a record of its patients, data.json")
-    held_out = held_out_patients(store)
-    if leaked := sorted(str(held_out[key]) for key in lineage.patients & held_out.keys()):
+    if leaked := sorted(held_out[key] for key in lineage.patients & held_out.keys()):
         found = f"{lineage.name}, which knows {len(leaked)} patients who are held out here, such as {leaked[0]}"
         raise InputError("model", found, "one trained on this store, or on other patients")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ from synthorax.tasks.config import TaskConfig
 
 GRID_SETTINGS = ("size", "spacing_mm", "window_hu")
 """Settings that a maker's patches must share with the patches of a task."""
+Kind = TypeVar("Kind", bound=np.generic)
 HASH_DIGITS = 8
 """Digits of a model's hash that tell models of one name apart."""
 
@@ -159,8 +160,8 @@ def with_diameter(patches: PatchDataset) -> list[NoduleAttributes]:
     return [attributes for attributes in nodules if attributes.diameter_mm]
 
 
-def kept_patches(file: Path, make: Callable[[], NDArray[np.int16]]) -> NDArray[np.int16]:
-    """Patches [n, z, y, x] from a file, which is made if it is missing or damaged.
+def kept_patches(file: Path, make: Callable[[], NDArray[Kind]]) -> NDArray[Kind]:
+    """Patches [n, z, y, x], or another array, from a file, which is made if it is missing or damaged.
 
     Raises:
         OutputError: it cannot be written.

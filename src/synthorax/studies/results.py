@@ -99,8 +99,12 @@ def machine() -> dict[str, Any]:
     }
 
 
-def write_results(path: Path, study: str, data: Mapping[str, Any], arms: Sequence[Arm], **more: Any) -> None:
-    """Write `results.json`: study, data with its fingerprint, arms, what else is given, machine and date."""
+def write_results(path: Path, study: str, data: Mapping[str, Any], arms: Sequence[Any], **more: Any) -> None:
+    """Write `results.json`: study, data with its fingerprint, arms, what else is given, machine and date.
+
+    Args:
+        arms: of any study, as dataclasses.
+    """
     content = {"study": study, "data": dict(data), "arms": [asdict(arm) for arm in arms], **more}
     content |= {"machine": machine(), "date": date.today().isoformat()}
     with atomic_file(path) as file:

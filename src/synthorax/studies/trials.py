@@ -251,9 +251,18 @@ def trial(
     if search is not None:
         assert isinstance(trained, Classification)
         scores = Scores(scores.val, scores.test, search(trained))
+    write_scores(note, scores)
+    return scores
+
+
+def write_scores(note: Path, scores: Scores) -> None:
+    """Write what a training says, for `noted.read_scores`.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     with atomic_file(note) as temporary, open(temporary, "wb") as stream:
         np.savez_compressed(stream, **vars(scores))
-    return scores
 
 
 def _validate(task: Task, patches: LabelledRows) -> dict[str, float]:

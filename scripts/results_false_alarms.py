@@ -1,0 +1,173 @@
+#!/usr/bin/env python3
+"""Run the study of false alarms in whole chests, with all training patients and with a tenth; write its page.
+
+    python scripts/results_false_alarms.py measure OUT [--model [FEW:]RUN ...] [--eraser [FEW:]RUN ...]
+    python scripts/results_false_alarms.py page OUT --out docs/results
+
+`--model` names injectors and `--eraser` erasers; those with `few:` before them are of the arms with a tenth of the
+patients, from whom alone they have to have learned. SYNTHORAX_REAL_DATA names a folder that holds `luna16-nodules` and
+`chests`. Trainings are kept in OUT, so that a run that was stopped goes on. With three injectors and an eraser all of it
+takes some two hours of a core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pages import table
+from synthorax import api
+from synthorax.io.atomic import atomic_file
+from synthorax.studies.alarm_arms import CORNERS, HARD, HARD_SHARE, PASTED_ARM
+from synthorax.studies.alarm_figures import ALARMS, FIGURES, FOUND
+from synthorax.studies.chest_places import FROM_MASS_MM, LOOK_ALIKE_KINDS, MASS_MM, TREE_ML
+from synthorax.studies.unmarked_chests import MOST_FALSE_ALARMS, MOST_OF_KIND
+from synthorax.tasks.scanning import MOST_MARKS
+
+TRAININGS = 2
+FEW_PATIENTS, FEW_STEPS = 33, 600
+"""A tenth of the training patients, whose detectors learn for half as many steps."""
+CHEST_SPLIT, CHEST_SEED = (4 / 7, 1 / 7, 2 / 7), 0
+"""Of the seven chests four are trained on, one validates, and two are tested on."""
+FEW = "few:"
+"""Before the models that learned from few patients."""
+PARTS = {"all": "All training patients", "few": f"{FEW_PATIENTS} training patients"}
+
+
+def measure(out: Path, models: Sequence[str], erasers: Sequence[str]) -> None:
+    """Run both studies, or go on with them."""
+    real = Path(os.environ["SYNTHORAX_REAL_DATA"])
+    out.mkdir(parents=True, exist_ok=True)
+    chests = api.prepare("scans", real / "chests", out / "chests", split=CHEST_SPLIT, seed=CHEST_SEED)
+    cubes = api.prepare("patches", real / "luna16-nodules", out / "store")
+    few = api.prepare("patches", real / "luna16-nodules", out / "few-store", train_patients=FEW_PATIENTS)
+    for part, store, settings in (("all", cubes, {}), ("few", few, {"steps": FEW_STEPS})):
+        api.study_false_alarms(
+            store,
+            chests,
+            out / part,
+            models=_of(part, models),
+            erasers=_of(part, erasers),
+            settings=settings,
+            trainings=TRAININGS,
+            device="cpu",
+        )
+
+
+def _of(part: str, named: Sequence[str]) -> list[str]:
+    """The models of a part."""
+    return [one.removeprefix(FEW) for one in named if one.startswith(FEW) == (part == "few")]
+
+
+def page_lines(measured: Path) -> Iterator[str]:
+    """The page."""
+    found = {part: json.loads((measured / part / "results.json").read_text()) for part in PARTS}
+    yield "# Which nodules spare a detector false alarms in whole chests?"
+    yield ""
+    for part, text in PARTS.items():
+        yield f"{text}: {verdict(found[part])}"
+        yield ""
+    one = found["all"]
+    here = ", ".join(f"{key} {value}" for key, value in one["machine"].items())
+    yield f"Written by `python scripts/results_false_alarms.py` on {one['date']}: {here}."
+    yield ""
+    yield "## The study"
+    yield ""
+    yield from study_lines(one)
+    for part, text in PARTS.items():
+        yield ""
+        yield f"## {text}"
+        yield ""
+        yield from arm_lines(found[part])
+
+
+def verdict(found: Mapping[str, Any]) -> str:
+    """Which arms have surely fewer, or more, false alarms than the reference."""
+    arms = {arm["name"]: arm for arm in found["arms"]}
+    own = arms[HARD]["figures"][ALARMS]
+    sure = {
+        name: arm["against"][ALARMS]["difference"]
+        for name, arm in arms.items()
+        if arm["against"] and arm["p_holm"][ALARMS] < 0.05
+    }
+    fewer = ", ".join(f"{name} ({d:+.1f})" for name, d in sure.items() if d < 0) or "no arm"
+    more = ", ".join(f"{name} ({d:+.1f})" for name, d in sure.items() if d > 0) or "no arm"
+    n = found["counts"]["test chests"]
+    return f"with look-alikes as negatives a detector that finds {FOUND:.0%} of the nodules raises {own['value']:.1f} false alarms a chest ({own['low']:.1f} to {own['high']:.1f}; {n} chests). With p < .05 after correction, fewer: {fewer}; more: {more}."
+
+
+def study_lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """What was looked at."""
+    counts = found["counts"]
+    kinds = ", ".join(
+        f"{sum(counts[f'{split} look-alikes: {kind}'] for split in ('train', 'val', 'test'))} at {kind}"
+        for kind in LOOK_ALIKE_KINDS
+    )
+    yield "Corners of nodule cubes as patches without a nodule leave a detector little to learn: an AUC of .997. Here the patches without one are look-alikes of whole chests too:"
+    yield f"spots that stand out and are joined to the wall or to a tree of vessels of {TREE_ML:g} ml, up to {MOST_OF_KIND} of a kind in a chest ({kinds}), and up to {MOST_FALSE_ALARMS} places a chest that a first detector takes"
+    yield f"for nodules. Nobody outlined what these chests hold: places within {FROM_MASS_MM:g} mm of dense tissue that holds a ball of {MASS_MM:g} mm, and dense spots by themselves, are neither nodules nor false alarms. A small nodule on a wall or a vessel"
+    yield "that nobody marked can still be among the look-alikes."
+    yield ""
+    yield f"Look-alikes take the place of {HARD_SHARE:.0%} of the patches without a nodule, made nodules that of as many with one. Arms: “{CORNERS}” has no look-alikes; “{HARD}” is what the others are compared with; “{PASTED_ARM}” has real training nodules,"
+    yield "pasted into training chests, the trivial way; the others have nodules put into the same chests by a method, as `inject --auto` places them, or, as negatives, the places of training nodules that an eraser took out."
+    yield ""
+    yield f"Tested on {counts['test chests']} chests of other patients: false alarms are the marks of a detector that is led over the lungs, at the threshold where it finds {FOUND:.0%} of {counts['nodules pasted into test chests']} real nodules of test patients that were pasted into these chests, so"
+    yield f"that the scanner gives no class away. AUC in chests: those nodules against look-alikes of the same chests. AUC in cubes: the question of the earlier study. Intervals are of 95 % over patients; after them what each training has. Of a chest the {MOST_MARKS} surest marks are kept."
+
+
+def arm_lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """Figures, and differences."""
+    rows = []
+    for arm in found["arms"]:
+        cells = []
+        for figure in FIGURES:
+            value, each = arm["figures"][figure], ", ".join(f"{one:.3g}" for one in arm["each"][figure])
+            cells.append(f"{value['value']:.3g} ({value['low']:.3g} to {value['high']:.3g}); {each}")
+        rows.append([arm["name"], *cells])
+    yield from table(["arm", *FIGURES], rows)
+    yield ""
+    rows = [
+        [
+            arm["name"],
+            figure,
+            f"{arm['against'][figure]['difference']:+.3f} ({arm['against'][figure]['low']:+.3f} to {arm['against'][figure]['high']:+.3f})",
+            f"{arm['against'][figure]['p']:.4f}",
+            f"{arm['p_holm'][figure]:.4f}",
+        ]
+        for arm in found["arms"]
+        if arm["against"]
+        for figure in FIGURES
+    ]
+    yield from table([f"against “{HARD}”", "figure", "difference", "p", "p, Holm"], rows)
+    yield ""
+    for note in found["notes"]:
+        yield f"- {note}."
+    models = "; ".join(f"{name} {sha[:16]}" for name, sha in found["models"].items())
+    yield f"Weights: {models or 'none'}. Every training drew {found['drawn']:,} patches."
+
+
+def main() -> None:
+    """Run the studies, or write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verb = verbs.add_parser("measure")
+    verb.add_argument("out", type=Path)
+    verb.add_argument("--model", action="append", default=[], dest="models")
+    verb.add_argument("--eraser", action="append", default=[], dest="erasers")
+    verb = verbs.add_parser("page")
+    verb.add_argument("measured", type=Path, metavar="OUT")
+    verb.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    if given.verb == "measure":
+        measure(given.out, given.models, given.erasers)
+        return
+    with atomic_file(given.out / "false-alarms.md") as file:
+        file.write_text("\n".join(page_lines(given.measured)).rstrip() + "\n")
+
+
+if __name__ == "__main__":
+    main()

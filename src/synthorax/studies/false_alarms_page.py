@@ -1,0 +1,95 @@
+"""`synthorax study false-alarms`: results.json and a page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from synthorax.datasets.store import Store
+from synthorax.figures import forest
+from synthorax.makers import Maker
+from synthorax.report import write_page
+from synthorax.studies.alarm_arms import HARD
+from synthorax.studies.alarm_figures import ALARMS, AUC_CHESTS, FIGURES, FOUND
+from synthorax.studies.chest_places import FROM_MASS_MM, MASS_MM
+from synthorax.studies.false_alarms import AlarmOutcome, false_alarm_study
+from synthorax.studies.results import TRAININGS, check_study_folder, machine, write_results
+from synthorax.studies.trials import Study, check_trainings
+from synthorax.tasks.config import TaskConfig
+from synthorax.tasks.scanning import MOST_MARKS
+
+
+def study_false_alarms(
+    store: Store,
+    chests: Store,
+    config: TaskConfig,
+    out: Path,
+    *,
+    injectors: Sequence[Maker] = (),
+    erasers: Sequence[Maker] = (),
+    trainings: int = 2,
+    seed: int = 0,
+    device: str = "auto",
+) -> tuple[Path, AlarmOutcome]:
+    """Train and measure every arm; goes on where an earlier call stopped.
+
+    Args:
+        store: nodules in cubes.
+        chests: whole chests.
+        injectors, erasers: makers that have arms of their own.
+        trainings: of each arm.
+        seed: of the first; the others count on.
+
+    Returns:
+        The page, with `results.json` beside it, and what was found.
+
+    Raises:
+        InputError: as `false_alarm_study`, or a folder that holds something else.
+    """
+    check_trainings(trainings)
+    check_study_folder(out)
+    study = Study(store, out / TRAININGS, range(seed, seed + trainings), device)
+    outcome = false_alarm_study(study, chests, config, injectors, erasers)
+    write_results(
+        out / "results.json",
+        "false-alarms",
+        {"fingerprint": store.fingerprint, "source": store.source, "chests": chests.fingerprint},
+        outcome.arms,
+        counts=outcome.counts,
+        notes=outcome.notes,
+        models=outcome.models,
+        drawn=outcome.drawn,
+        splits=store.splits,
+        chest_splits=chests.splits,
+        config=config.model_dump(mode="json"),
+    )
+    page = out / "index.html"
+    write_page(
+        page,
+        "study_false_alarms.html",
+        outcome=outcome,
+        figures=FIGURES,
+        alarms=ALARMS,
+        found=FOUND,
+        reference=HARD,
+        mass_mm=MASS_MM,
+        from_mass_mm=FROM_MASS_MM,
+        most_marks=MOST_MARKS,
+        pictures=[fewer_alarms(outcome, figure) for figure in (ALARMS, AUC_CHESTS)],
+        trainings=trainings,
+        size=" x ".join(map(str, config.size)),
+        machine=machine(),
+    )
+    return page, outcome
+
+
+def fewer_alarms(outcome: AlarmOutcome, figure: str) -> Figure:
+    """What each arm changes about a figure, with its interval."""
+    rows = {
+        arm.name: (arm.against[figure].difference, arm.against[figure].low, arm.against[figure].high)
+        for arm in outcome.arms
+        if arm.against
+    }
+    return forest(rows, f"{figure} less that of “{HARD}”")
