@@ -134,6 +134,6 @@ class ChestMap:
         return tuple(np.clip(at, 0, np.subtract(grid.shape, 1)).T)
 
 
-def counted(look_alikes: Sequence[LookAlike]) -> dict[LookAlikeKind, int]:
+def count_by_kind(look_alikes: Sequence[LookAlike]) -> dict[LookAlikeKind, int]:
     """How many there are of each kind."""
     return {kind: sum(one.kind == kind for one in look_alikes) for kind in LOOK_ALIKE_KINDS}

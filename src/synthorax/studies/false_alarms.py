@@ -32,7 +32,7 @@ from synthorax.studies.alarm_arms import (
 )
 from synthorax.studies.alarm_figures import AlarmArm, AlarmPatients, alarm_arms
 from synthorax.studies.baselines import detection_splits
-from synthorax.studies.chest_places import LOOK_ALIKE_KINDS, counted
+from synthorax.studies.chest_places import LOOK_ALIKE_KINDS, count_by_kind
 from synthorax.studies.patch_makers import labelled, rendering
 from synthorax.studies.trials import Splits, Study, patients_of
 from synthorax.studies.unmarked_chests import UnmarkedChests
@@ -169,7 +169,7 @@ def _counts(
     }
     for split, chests in parts.items():
         found[f"{split} chests"] = len(chests.cases)
-        kinds = counted([one for each in chests.look_alikes for one in each])
+        kinds = count_by_kind([one for each in chests.look_alikes for one in each])
         found |= {f"{split} look-alikes: {kind}": kinds[kind] for kind in LOOK_ALIKE_KINDS}
         found[f"{split} false alarms of the first detector"] = alarms[split]
     return found
