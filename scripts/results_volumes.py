@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Run the study of volumes on phantoms and on cubes of real nodules, and write its results page.
 
-    python scripts/results_volumes.py --out docs/results --run RUN --gan RUN [--erase RUN] [--ablation RUN]... [--cubes RUN GAN]
+    python scripts/results_volumes.py --out docs/results [--run RUN --gan RUN] [--erase RUN] [--ablation RUN]... [--cubes RUN GAN]
 
-The runs are trained beforehand: RUN and GAN on the training patients of build/results-volumes/phantoms (`--prepare` makes that store,
+Without runs the page has seconds and memory alone. The runs are trained beforehand: RUN and GAN on the training patients of build/results-volumes/phantoms (`--prepare` makes that store,
 and beside it `healthy`, the same patients without nodules), those of `--cubes` on the training patients of build/results-volumes/cubes,
 for which SYNTHORAX_REAL_DATA names a folder that holds `luna16-nodules`. `--costs` measures seconds and memory first; without it the
 figures of an earlier call are taken. Trainings and made chests are kept in build/results-volumes: a run that was stopped goes on.
@@ -32,6 +32,7 @@ from synthorax.makers import Method, Streams
 from synthorax.metrics.chest_copies import coarse
 from synthorax.metrics.estimates import Estimate
 from synthorax.studies.chest_fidelity import BLURRED_CHESTS, REAL_REAL
+from synthorax.studies.patch_makers import rendering
 from synthorax.studies.results import Interval, machine
 from synthorax.studies.volumes_page import PAPER_TABLE, VolumesReport, study_volumes, volume_differences
 from synthorax.tasks.config import task_config
@@ -271,21 +272,21 @@ def run_study(
     store: Store,
     out: Path,
     preset: str,
-    runs: Sequence[str | Path],
+    model: str | Path,
     erase: str | None,
-    ablations: Sequence[str | Path],
+    others: Sequence[str | Path],
     made: int,
     compared: int,
 ) -> VolumesReport:
-    """A study; it goes on where it stopped."""
+    """A study that trains classifiers on one model's chests; the others' are compared with real ones alone."""
     return study_volumes(
         store,
         task_config("volumes", preset, {}),
         out,
-        makers=[cast(Streams, hub.find(run, "makes scans")) for run in runs],
-        injector=cast(Method, hub.find("render", "injects")),
+        makers=[cast(Streams, hub.find(model, "makes scans"))],
+        injector=rendering(store),
         eraser=None if erase is None else cast(Method, hub.find(erase, "erases")),
-        ablations=[cast(Streams, hub.find(run, "makes scans")) for run in ablations],
+        ablations=[cast(Streams, hub.find(run, "makes scans")) for run in others],
         made=made,
         compared=compared,
         trainings=TRAININGS,
@@ -302,25 +303,16 @@ def phantoms(work: Path) -> Store:
 
 def page(given: argparse.Namespace, work: Path) -> Iterator[str]:
     """The lines of the page."""
-    costs = json.loads((work / "costs.json").read_text())
-    runs = [given.run, given.gan]
-    model, gan = (hub.find(run, "makes scans").name for run in runs)
-    whole = run_study(
-        phantoms(work), work / "phantom-study", "compact", runs, given.erase, given.ablation, MADE, COMPARED
-    )
     here = ", ".join(f"{name} {value}" for name, value in machine().items())
+    costs = json.loads((work / "costs.json").read_text())
     yield "# Whole chests: are made ones like real ones, and do they help?"
     yield ""
+    if given.run is None:
+        yield "No model of whole chests is trained yet, so neither question has an answer. What a chest takes is measured, with random weights:"
+    else:
+        yield from whole_lines(given, work)
+    yield ""
     yield f"Written by `scripts/results_volumes.py` on {date.today().isoformat()}: {here}."
-    yield ""
-    yield f"On {PHANTOMS} phantoms ({whole.counts['train']} to train, {whole.counts['val']} to validate, {whole.counts['test']} to test). Phantoms stand for real chests here: {far_line(whole, model, gan)}"
-    yield ""
-    yield from study_lines(whole, given.out, "phantoms", model, gan)
-    yield "## What each noise does"
-    yield ""
-    shares = noise_shares(given.run)
-    yield f"Of the variance over {KEPT_NOISES} patients and {KEPT_NOISES} paths of slices: {', '.join(f'{name} {share:.0%}' for name, share in shares.items())}."
-    yield "The models of `--ablation` are rows of the tables above: without patient noise, without slice noise, with one channel, with the Jensen-Shannon objective."
     yield ""
     yield "## Seconds, memory and training"
     yield ""
@@ -328,12 +320,36 @@ def page(given: argparse.Namespace, work: Path) -> Iterator[str]:
     if given.cubes:
         real = Path(os.environ["SYNTHORAX_REAL_DATA"])
         store = api.prepare("patches", real / "luna16-nodules", work / "cubes")
-        cubes = run_study(
-            store, work / "cube-study", "patch48", given.cubes, given.erase, [], CUBES_MADE, CUBES_COMPARED
-        )
+        run, gan = given.cubes
+        cubes = run_study(store, work / "cube-study", "patch48", run, given.erase, [gan], CUBES_MADE, CUBES_COMPARED)
         yield "## Cubes of 48 mm around real nodules"
         yield ""
-        yield from study_lines(cubes, given.out, "cubes", model, gan)
+        yield from study_lines(cubes, given.out, "cubes", *named(run, gan))
+
+
+def whole_lines(given: argparse.Namespace, work: Path) -> Iterator[str]:
+    """What was found on whole chests."""
+    others = [given.gan, *given.ablation]
+    whole = run_study(phantoms(work), work / "phantom-study", "compact", given.run, given.erase, others, MADE, COMPARED)
+    model, gan = named(given.run, given.gan)
+    counts = whole.counts
+    yield f"On {PHANTOMS} phantoms, which stand for real chests here ({counts['train']} to train, {counts['val']} to validate, {counts['test']} to test): {far_line(whole, model, gan)}"
+    if whole.outcome is not None:
+        yield verdict(whole)
+    yield ""
+    yield from study_lines(whole, given.out, "phantoms", model, gan)
+    yield "## What each noise does"
+    yield ""
+    shares = noise_shares(given.run)
+    told = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
+    yield f"Of the variance over {KEPT_NOISES} patients and {KEPT_NOISES} paths of slices: {told}."
+    yield "The models of `--ablation` are rows of the tables above: without patient noise, without slice noise, with one channel, with the Jensen-Shannon objective."
+
+
+def named(run: str | Path, gan: str | Path) -> tuple[str, str]:
+    """What tables call the model under study and the 3D GAN."""
+    model, other = (hub.find(each, "makes scans").name for each in (run, gan))
+    return model, other
 
 
 def main() -> None:
@@ -357,8 +373,8 @@ def main() -> None:
         subprocess.run([str(part) for part in command], check=True)
     if given.prepare or given.costs:
         return
-    if not (given.out and given.run and given.gan):
-        parser.error("--out, --run and --gan")
+    if not given.out or (given.run is None) != (given.gan is None):
+        parser.error("--out; and --run with --gan, or neither")
     lines = list(page(given, work))
     with atomic_file(given.out / "volumes.md") as file:
         file.write_text("\n".join(lines) + "\n")

@@ -13,7 +13,7 @@ from synthorax.studies.chest_fidelity import (
     chest_checks,
     slice_distances,
 )
-from synthorax.studies.slice_reader import PLACES, SliceBatches, slice_reader
+from synthorax.studies.slice_reader import READ_PLACES, SliceBatches, slice_reader
 from synthorax.tasks.config import TaskConfig
 from synthorax.tasks.networks.config import SliceNetConfig
 
@@ -49,11 +49,13 @@ def reader(training, tmp_path_factory):
 
 
 def test_the_class_of_a_slice_is_its_orientation_and_place():
-    ramp = np.arange(PLACES, dtype=np.int16)[:, None, None] * 100 + np.zeros((PLACES, PLACES, PLACES), np.int16)
-    config = TaskConfig(network=SliceNetConfig(n_classes=30), size=(1, PLACES, PLACES), batch_size=30)
+    ramp = np.arange(READ_PLACES, dtype=np.int16)[:, None, None] * 100 + np.zeros(
+        (READ_PLACES, READ_PLACES, READ_PLACES), np.int16
+    )
+    config = TaskConfig(network=SliceNetConfig(n_classes=30), size=(1, READ_PLACES, READ_PLACES), batch_size=30)
     batch = SliceBatches([ramp], config, 0)(0)
     hu = config.patch.to_hu(batch["ct"][:, 0, 0])
-    axial = batch["label"] < PLACES
+    axial = batch["label"] < READ_PLACES
     assert axial.any()
     assert (hu[axial].mean((1, 2)).round() == (batch["label"][axial] * 100).clamp(max=400)).all()
     assert (hu[~axial].std((1, 2)) > 1).all()

@@ -18,20 +18,19 @@ from synthorax.patch import PatchSpec
 from synthorax.provenance import patient_key
 from synthorax.region import Region
 from synthorax.seeding import derive
-from synthorax.studies import chest_sets, volumes
+from synthorax.studies import chest_sets, edit_traces, volumes
 from synthorax.studies.chest_sets import ERASED, HEALTHY, INJECTED, KEPT, SHAM, ChestSet
+from synthorax.studies.chest_training import ChestBatches, unaugmented
+from synthorax.studies.edit_traces import told_alone
 from synthorax.studies.slice_reader import slice_reader
 from synthorax.studies.volumes import (
     AUGMENTED,
     REAL_ONLY,
     SHAM_ARM,
-    ChestBatches,
     chest_arms,
     rows_of_size,
     synthetic_only,
     synthetic_then_real,
-    told_alone,
-    unaugmented,
 )
 from synthorax.tasks.config import VOLUME_TASKS
 from synthorax.volume import Volume
@@ -101,7 +100,7 @@ def store(place):
 
 def study(store, out, monkeypatch, **options):
     monkeypatch.setattr("synthorax.studies.chest_sets.lidc_diameters", lambda seed, region: (24.0,))
-    for module in (chest_sets, volumes):
+    for module in (chest_sets, edit_traces, volumes):
         monkeypatch.setattr(module, "SIZES_STUDIED_MM", SIZES_MM)
     monkeypatch.setattr("synthorax.studies.volumes_page.slice_reader", partial(slice_reader, steps=2))
     monkeypatch.setattr("synthorax.studies.volumes_page.read_chests", partial(read_chests, workers=1))

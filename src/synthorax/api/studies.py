@@ -438,7 +438,7 @@ def study_volumes(
     out: str | Path,
     *,
     models: Sequence[str | Path | Maker],
-    inject: str | Path | Maker = "render",
+    inject: str | Path | Maker | None = None,
     erase: str | Path | Maker | None = None,
     ablations: Sequence[str | Path | Maker] = (),
     preset: str = "compact",
@@ -456,7 +456,7 @@ def study_volumes(
         data: a store of whole scans, or of cubes for models of cubes.
         models: makers of scans, each by a bundled model's name, a run folder, or as it is; the first is under study,
             the others are compared with it.
-        inject: puts nodules into real and made chests, as in `sample_scans`.
+        inject: puts nodules into real and made chests; rendering outlines of LIDC's training patients if not given.
         erase: takes them out of real ones; without it they stay, and the design of the paper is not had.
         ablations: makers of scans that are compared with real chests, but train no classifier.
         settings: fields of the classifier's configuration that differ from the preset.
@@ -476,6 +476,7 @@ def study_volumes(
     from synthorax import hub
     from synthorax.datasets.store import Store
     from synthorax.io.atomic import working_in
+    from synthorax.studies.patch_makers import rendering
     from synthorax.studies.volumes_page import study_volumes as run
     from synthorax.tasks.config import task_config
 
@@ -490,6 +491,7 @@ def study_volumes(
         [cast("Streams", hub.find(model, "makes scans", device=device)) for model in each]
         for each in (models, ablations)
     )
+    injector = rendering(store) if inject is None else cast("Method", hub.find(inject, "injects", device=device))
     eraser = None if erase is None else cast("Method", hub.find(erase, "erases", device=device))
     with working_in(Path(out)):
         return run(
@@ -497,7 +499,7 @@ def study_volumes(
             config,
             Path(out),
             makers=makers,
-            injector=cast("Method", hub.find(inject, "injects", device=device)),
+            injector=injector,
             eraser=eraser,
             ablations=others,
             made=made,

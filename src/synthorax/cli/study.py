@@ -455,7 +455,7 @@ def volumes(
     data: Path,
     out: Path,
     model: Annotated[list[str], Parameter(negative="")],
-    inject: str = "render",
+    inject: str | None = None,
     erase: str | None = None,
     ablation: Annotated[list[str] | None, Parameter(negative="")] = None,
     preset: Literal["paper", "compact", "patch48", "smoke"] = "compact",
@@ -483,7 +483,7 @@ def volumes(
         Makes scans: a run folder of ct-sgan or volume-gan; may be repeated. The first is under study, the others are
         compared with it.
     inject
-        Puts nodules into chests, by its name or run folder.
+        Puts nodules into chests, by its name or run folder; rendered outlines of LIDC's training patients if not given.
     erase
         Takes nodules out of real chests, by its name or run folder. Without one they stay, and source and device may
         give the label away.

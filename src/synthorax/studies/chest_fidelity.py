@@ -7,7 +7,7 @@ of the real ones, drawn anew `DRAWS` times, so that distances of all arms are of
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from synthorax.errors import InputError
+from synthorax.geometry import resized_box
 from synthorax.metrics.chest_anatomy import UsualChests
 from synthorax.metrics.chest_copies import chest_copies
 from synthorax.metrics.distances import fid, inception_score, kid_of_all
@@ -24,6 +25,7 @@ from synthorax.metrics.ms_ssim import diversity, scales_of
 from synthorax.seeding import generator
 from synthorax.studies.fidelity import VALUE_RANGE_HU
 from synthorax.studies.slice_reader import ORIENTATIONS, SliceReader, slice_of
+from synthorax.volume import Volume
 
 COMPARED_PLACES = 16
 """Places along each orientation at which sets are compared."""
@@ -53,7 +55,7 @@ class SliceFeatures:
     probabilities: NDArray[np.float32]
 
     @classmethod
-    def of(cls, reader: SliceReader, scans: Sequence[NDArray]) -> SliceFeatures:
+    def of(cls, reader: SliceReader, scans: Iterable[NDArray]) -> SliceFeatures:
         """Of scans, HU [z, y, x] each."""
         found = [reader(_slices(hu)) for hu in scans]
         shape = (len(found), len(ORIENTATIONS), COMPARED_PLACES, len(AROUND_PLACE), -1)
@@ -159,9 +161,9 @@ def _slices(hu: NDArray) -> NDArray:
     return np.stack(found)
 
 
-def blurred_chests(scans: Sequence[NDArray]) -> list[NDArray]:
+def blurred_chests(scans: Iterable[NDArray]) -> Iterator[NDArray]:
     """The control that must be further from real chests than they are from each other."""
-    return [gaussian_filter(hu.astype(np.float32), CHEST_BLUR_VOXELS) for hu in scans]
+    return (gaussian_filter(hu.astype(np.float32), CHEST_BLUR_VOXELS) for hu in scans)
 
 
 @dataclass(frozen=True)
@@ -222,8 +224,5 @@ def chest_checks(
 
 def _reduced(hu: NDArray, edge: int) -> NDArray[np.float32]:
     """A scan on the grid of MS-SSIM, within the lung window."""
-    from synthorax.geometry import resized_box
-    from synthorax.volume import Volume
-
     volume = Volume(np.ascontiguousarray(hu), (1.0, 1.0, 1.0))
     return np.clip(resized_box(volume, (0, 0, 0), hu.shape, (edge,) * 3).voxels.astype(np.float32), -1000, 400)

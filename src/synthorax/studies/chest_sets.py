@@ -96,6 +96,11 @@ FIELDS = ("hu", "labels", "patients", "kinds", "source", "diameters")
 """Of a `ChestSet`, those with a row a chest."""
 
 
+def without_nodules(chests: ChestSet) -> NDArray[np.bool_]:
+    """Which chests have no nodule and no edit of a healthy place, bool [n]."""
+    return np.isin(chests.kinds, (HEALTHY, ERASED))
+
+
 @dataclass(frozen=True, eq=False)
 class SplitChests:
     """The chests of a split, as they are and with their nodules erased.

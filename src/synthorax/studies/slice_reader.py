@@ -27,7 +27,7 @@ from synthorax.training.files import BEST
 
 ORIENTATIONS = ("axial", "coronal", "sagittal")
 """Of the slices, in the order of the axes that they are across."""
-PLACES = 10
+READ_PLACES = 10
 """Places along an orientation that the network tells apart."""
 READER_STEPS, READER_VALIDATE_EVERY = 600, 100
 READER_BATCH = 60
@@ -66,7 +66,7 @@ class SliceBatches:
         orientations = random.integers(len(ORIENTATIONS), size=n)
         chosen = random.integers(len(self.chests), size=n)
         hu = [slice_of(self.chests[i], o, p) for i, o, p in zip(chosen, orientations, places, strict=True)]
-        label = orientations * PLACES + np.minimum((places * PLACES).astype(np.int64), PLACES - 1)
+        label = orientations * READ_PLACES + np.minimum((places * READ_PLACES).astype(np.int64), READ_PLACES - 1)
         return {"ct": _unit(self.config, np.stack(hu)), "label": torch.from_numpy(label)}
 
 
@@ -109,7 +109,7 @@ def slice_reader(
         key: of the chests.
     """
     config = TaskConfig(
-        network=SliceNetConfig(n_classes=len(ORIENTATIONS) * PLACES),
+        network=SliceNetConfig(n_classes=len(ORIENTATIONS) * READ_PLACES),
         size=(1, size, size),
         batch_size=READER_BATCH,
         steps=steps,

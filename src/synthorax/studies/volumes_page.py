@@ -35,11 +35,12 @@ from synthorax.studies.chest_fidelity import (
     slice_distances,
 )
 from synthorax.studies.chest_sets import ChestMaking, ChestSet, SplitChests
+from synthorax.studies.chest_training import ChestSplits
 from synthorax.studies.patch_makers import labelled
 from synthorax.studies.results import MADE, TRAININGS, check_study_folder, machine, write_results
 from synthorax.studies.slice_reader import slice_reader
 from synthorax.studies.trials import Study, check_trainings
-from synthorax.studies.volumes import REAL_ONLY, ChestSplits, VolumesOutcome, chest_arms, volumes_study
+from synthorax.studies.volumes import PAPER_COUNTS_OF_CHESTS, REAL_ONLY, VolumesOutcome, chest_arms, volumes_study
 from synthorax.tasks.classification import Classification
 from synthorax.tasks.config import TaskConfig
 from synthorax.tasks.training import check_size
@@ -131,6 +132,10 @@ def study_volumes(
     counts = {name: len(split.kept) for name, split in splits.items()}
     report = _compared(study, splits, named, grid, config, compared)
     notes = [] if eraser is not None else [WITHOUT_ERASER]
+    if unknown := sum(case.annotated != "all" for split in splits.values() for case in split.kept.cases):
+        notes.append(
+            f"In {unknown} chests not all nodules are known; those that are not may be in chests taken for healthy."
+        )
     if made:
         edits = ChestEdits(injector, eraser, region)
         by = [(each.name, each.lineage.model_sha256) for each in ([injector, eraser] if eraser else [injector])]
@@ -186,17 +191,17 @@ def _compared(
         raise InputError("model", f"scans of {grid.size} voxels", "cubes, whose slices are alike in three orientations")
     key = fingerprint(repr((study.store.fingerprint, grid)))
     reader = slice_reader(training, edge, study.out / f"slice-reader-{key[:12]}", key, device=study.device)
-    scans = {name: _scans_of(study, name, maker, grid, compared) for name, maker in named.items()}
     real = SliceFeatures.of(reader, fresh)
     sets = {BLURRED_CHESTS: SliceFeatures.of(reader, blurred_chests(fresh))}
-    sets |= {name: SliceFeatures.of(reader, list(each)) for name, each in scans.items()}
     usual = UsualChests.of(training)
     checks = {REAL_REAL: chest_checks(fresh, training, fresh, usual, is_real=True)}
-    checks |= {name: chest_checks(list(each), training, fresh, usual) for name, each in scans.items()}
     pictures = {REAL_REAL: _picture(fresh, clean["test"].spacing_mm[0], None, REAL, config)}
-    for name, each in scans.items():
-        spacing = np.array(named[name].scan(0, derive(0, "study scans")).spacing_mm)
-        pictures[name] = _picture(list(each), spacing, checks[name].worst, SYNTHETIC, config)
+    for name, maker in named.items():  # one set at a time is in memory
+        scans = list(_scans_of(study, name, maker, grid, compared))
+        sets[name] = SliceFeatures.of(reader, scans)
+        checks[name] = chest_checks(scans, training, fresh, usual)
+        spacing = np.array(maker.scan(0, derive(0, "study scans")).spacing_mm)
+        pictures[name] = _picture(scans, spacing, checks[name].worst, SYNTHETIC, config)
     card = reader.card
     return VolumesReport(
         None,
@@ -282,6 +287,7 @@ def _write(
         columns=[] if outcome is None else list(dict.fromkeys(name for arm in outcome.arms for name in arm.metrics)),
         picture_of_tests=None if outcome is None else volume_differences(outcome),
         paper_table=PAPER_TABLE,
+        paper_counts=PAPER_COUNTS_OF_CHESTS,
         real_real=REAL_REAL,
         network=config.network.kind,
         size=" x ".join(map(str, config.size)),
