@@ -46,8 +46,13 @@ from synthorax.tasks.config import TaskConfig, task_config
 RENDER, GAN, MODEL = "render", "ac-wgan", "class-aware"
 TRAININGS = 5
 FEW_PATIENTS, FEW_STEPS = 33, 250
-FEW_IN_PAINTER = {"steps": 2500}
-DEEP: dict[str, Any] = {"network": {"architecture": "resnet-50", "width": 64}, "batch_size": 16, "steps": 300}
+FEW_IN_PAINTER = {"steps": 1500}
+"""Some 180 times through the patches of the tenth."""
+DEEP: dict[str, Any] = {
+    "network": {"kind": "resnet", "architecture": "resnet-50", "width": 64},
+    "batch_size": 16,
+    "steps": 300,
+}
 """ResNet-50 at its full width, on the patches of `compact`, six times through the training patches."""
 DEEP_TRAININGS = 3
 DEEP_ARMS: tuple[ArmKind, ...] = ("raw", "flips", "malignant")
@@ -190,10 +195,10 @@ def run_study(
     run: str | Path | None,
     arms: Sequence[ArmKind] = get_args(ArmKind),
     trainings: int = TRAININGS,
+    ratios: Sequence[float] = (PAPER_RATIO,),
 ) -> MalignancyOutcome:
     """A study with the methods under test; with rendering alone if there is no run."""
     methods = [] if run is None else makers(run)
-    ratios = RATIOS if trainings == TRAININGS else (PAPER_RATIO,)
     return study_malignancy(
         store, config, out, makers=methods, arms=arms, ratios=ratios, trainings=trainings, device="cpu"
     )[1]
@@ -204,7 +209,7 @@ def page(real: Path, work: Path, few_run: Path | None, measured: Path, out: Path
     store = api.prepare("patches", real / "luna16-nodules", work / "store")
     few_store = api.prepare("patches", real / "luna16-nodules", work / "few-store", train_patients=FEW_PATIENTS)
     config = task_config("malignancy", "compact", {})
-    outcome = run_study(store, config, work / "study", MODEL)
+    outcome = run_study(store, config, work / "study", MODEL, ratios=RATIOS)
     if few_run is None:
         few_run = work / "few-run"
         api.train(MODEL, few_store.path, few_run, preset="compact", settings=FEW_IN_PAINTER, device="cpu")
