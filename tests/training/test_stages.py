@@ -15,6 +15,7 @@ from synthorax.errors import InputError
 from synthorax.seeding import generator
 from synthorax.training import loop
 from synthorax.training.devices import make_fabric
+from synthorax.training.files import read_log
 from synthorax.training.run_folder import RunFolder
 from synthorax.training.system import Stage, Training, Validation
 from synthorax.training.trainable import Trainable
@@ -125,6 +126,10 @@ def test_a_run_stopped_after_any_step_resumes_to_the_same_bytes(whole, tmp_path,
     assert (tmp_path / "run" / weights).read_bytes() == (whole / weights).read_bytes()
     states = [torch.load(folder / "state.pt", weights_only=True) for folder in (tmp_path / "run", whole)]
     assert same(*states)
+    curves = [[(row["step"], row["stage"]) for row in read_log(folder)] for folder in (tmp_path / "run", whole)]
+    assert curves[0] == curves[1] == list(enumerate(["first"] * FIRST + ["last"] * LAST, start=1))
+    times = [row["seconds"] for row in read_log(tmp_path / "run")]
+    assert times == sorted(times)
 
 
 def test_each_stage_counts_its_own_steps_and_gets_its_own_batches(tmp_path):

@@ -10,10 +10,12 @@ from synthorax.errors import InputError, reason
 
 CONFIG, DATA, WEIGHTS, STATE, LOG = "config.yaml", "data.json", "weights.safetensors", "state.pt", "log.jsonl"
 BEST, PREVIEWS = "best.safetensors", "previews"
+STAGE = "stage"
+"""Key of a log's line that names the stage of a training of several stages; all other values are numbers."""
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:
-    """The lines of a run's log, each a mapping with `step` and numbers; none if there is no log.
+    """The lines of a run's log, each a mapping of `step`, numbers and perhaps `STAGE`; none if there is no log.
 
     A last line without its end was cut off by a kill, and is left out.
 
@@ -49,8 +51,8 @@ def parse_record(line: str) -> dict[str, Any] | None:
     try:
         record = json.loads(line)
         record["step"] = checked_count(record["step"])
-        numbers = [value for name, value in record.items() if name != "step"]
-        is_sound = all(isinstance(value, int | float) for value in numbers)
+        numbers = [value for name, value in record.items() if name != STAGE]
+        is_sound = isinstance(record.get(STAGE, ""), str) and all(isinstance(value, int | float) for value in numbers)
         return record if is_sound else None
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError, OverflowError):
         return None

@@ -22,6 +22,7 @@ from synthorax.errors import InputError, Stopped
 from synthorax.io.atomic import resolved_output
 from synthorax.io.locks import claim
 from synthorax.training.board import Board
+from synthorax.training.files import STAGE
 from synthorax.training.guards import Guards, finite, sound
 from synthorax.training.run_folder import RunFolder
 from synthorax.training.system import Batches, Stage, Training
@@ -114,7 +115,7 @@ def _fit(training: Training, run: RunFolder, fabric: Fabric, max_minutes: float 
             if step % training.log_every == 0 or step == steps:
                 figures = finite(_mean(fabric, metrics), step)
                 record = {"step": step, "seconds": round(earlier + time.monotonic() - started, 2), **figures}
-                told = {"stage": stage.name} if len(training.stages) > 1 else {}
+                told = {STAGE: stage.name} if len(training.stages) > 1 else {}
                 if first:
                     run.log(record | told | {"steps_per_second": rate(step)})
                     board.scalars(figures, step)
