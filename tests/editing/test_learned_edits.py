@@ -13,6 +13,7 @@ from synthorax.makers import Edit, Lineage, Samples, fill
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.patch import PatchSpec, ScaledPatch
 from synthorax.scanner import Scanner
+from synthorax.seeding import generator
 from synthorax.shapes.diameter import axial_diameter_mm
 from synthorax.volume import Volume
 
@@ -143,6 +144,22 @@ def test_what_was_replaced_has_the_noise_of_the_scan_once():
         deviations[keeps] = made.hu[core].std()
     assert deviations[False] == pytest.approx(SCANNER.noise_hu, rel=0.2)  # measured in the flattest parts, it is less
     assert deviations[True] == pytest.approx(SCANNER.noise_hu, rel=0.15)
+
+
+def test_an_in_painters_own_noise_is_exchanged_for_that_of_the_scan_and_its_edges_stay():
+    patch = lung((1.0, 1.0, 1.0))
+    away = away_mm(patch.shape, patch.spacing_mm)
+
+    def paint(hu, region, edit, seed):
+        made, ball = ball_of(hu, edit)
+        return (made + 40 * ball * generator(seed, "noise").standard_normal(hu.shape)).astype(np.float32), ball
+
+    method = in_painter(paint)
+    made, bare = edited(method, patch, 22)[0], edited(method.without_noise(), patch, 22)[0]
+    assert bare.hu[away < 8].std() > 30
+    assert made.hu[away < 8].std() == pytest.approx(SCANNER.noise_hu, rel=0.25)
+    edges = [one.hu[away < 10].mean() - one.hu[(away > 12) & (away < 14)].mean() for one in (made, bare)]
+    assert edges[0] == pytest.approx(edges[1], rel=0.02)
 
 
 def test_an_in_painter_whose_masks_are_known_beforehand_makes_each_nodule_once_and_the_same():
