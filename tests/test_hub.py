@@ -87,7 +87,7 @@ def test_what_is_there_goes_before_a_name(run, shelf, tmp_path, monkeypatch):
 
 
 def test_an_unknown_name_is_told_with_those_that_there_are(shelf, tmp_path, monkeypatch):
-    with pytest.raises(InputError, match=r"^giant: .*no bundled model of that name.*or one of tiny$"):
+    with pytest.raises(InputError, match=r"^giant: .*no bundled model of that name.*or a bundled model: tiny$"):
         hub.load("giant")
     monkeypatch.setattr(hub, "PRETRAINED", tmp_path / "empty")
     with pytest.raises(InputError, match="no model is bundled"):
@@ -208,8 +208,8 @@ def other_weights(folder):
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lambda f: flip(f / "weights.safetensors"), "as card.md tells"),
-        (lambda f: (f / "weights.safetensors").write_bytes(b""), "as card.md tells"),
+        (lambda f: flip(f / "weights.safetensors"), "as in card.md"),
+        (lambda f: (f / "weights.safetensors").write_bytes(b""), "as in card.md"),
         (lambda f: (f / "weights.safetensors").unlink(), "no weights.safetensors"),
         (lambda f: (f / "card.md").write_text("no facts"), "no readable card"),
         (lambda f: (f / "card.md").write_text("---\na: [\n---\n"), "no readable card"),

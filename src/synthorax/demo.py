@@ -1,4 +1,4 @@
-"""The whole way in miniature, from real nodule shapes to a page of new ones and a chest with some of them."""
+"""The demo: train on real nodule shapes, generate new ones, put three into a chest, and show all of it on a page."""
 
 from __future__ import annotations
 
@@ -38,27 +38,32 @@ from synthorax.training.files import read_log
 from synthorax.volume import Volume
 
 NODULES = 51
-"""As many as LuNG had."""
+"""Real nodules that the demo trains on; LuNG (papers/1) had 51 too."""
 DEMO_DIAMETER_MM = (5.0, 12.0)
-"""Mean longest diameters of the demo's nodules: common, hard to find, and quick to learn."""
+"""Range of the longest diameter, mean over readers, of the real nodules: common, hard to detect, quick to learn."""
 GENERATED = 400
+"""Shapes that the trained model generates."""
 SHOWN_SHAPES = 12
-"""Shapes that the page shows."""
+"""Generated shapes that the page shows and whose files are written."""
 INJECTED_MM = (8.0, 12.0, 16.0)
+"""Diameters of the nodules that are put into the chest."""
 AROUND_VOXELS = 30
+"""Pixels shown on each side of an injected nodule's centre."""
 VOLUME = list(FEATURES).index("f5")
+"""Column of the volume, in cubic millimetres, among the shape features."""
 WALK_STEPS = 6
+"""Shapes in the walk through latent space from one real nodule to another, both ends included."""
 
 
 @dataclass
 class Clock:
-    """How long each part took, in seconds."""
+    """The seconds that each part of the demo took, by its name."""
 
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def part(self, name: str, console: Console) -> Iterator[None]:
-        """Time the block and say that it runs."""
+        """Print the name of a part and time the block that does it."""
         console.print(f"[bold]{name}[/bold]")
         started = time.perf_counter()
         yield
@@ -68,10 +73,18 @@ class Clock:
 def run_demo(out: Path, *, seed: int = 0, preset: str = "smooth") -> Path:
     """Train on real shapes, generate, repair, measure, and write `index.html` into `out`.
 
-    A demo that was stopped goes on where it was.
+    If an earlier demo in `out` was stopped, training goes on from its last saved step.
+
+    Args:
+        out: a new folder, or the folder of an earlier demo.
+        seed: of every random choice.
+        preset: of LuNG's training.
 
     Returns:
-        The page.
+        The path of the page.
+
+    Raises:
+        InputError: `out` is a file, or a folder with anything in it but an earlier demo.
     """
     with working_in(out):
         return _run_demo(out, seed, preset)
@@ -119,7 +132,7 @@ def _run_demo(out: Path, seed: int, preset: str) -> Path:
 
 
 def demo_nodules(lidc: LidcShapes, seed: int) -> ShapeSet:
-    """The demo's nodules: of middle size, each of another patient, drawn by the seed."""
+    """Draw `NODULES` real shapes with a diameter within `DEMO_DIAMETER_MM`, each of another patient."""
     low, high = DEMO_DIAMETER_MM
     sizes = [record.attributes.diameter_mm or 0.0 for record in lidc.shapes.records]
     return lidc.shapes.select([i for i, size in enumerate(sizes) if low <= size <= high]).draw(NODULES, seed)
@@ -133,7 +146,7 @@ def _page_content(
     features: dict[str, NDArray[np.float64]],
     run: Path,
 ) -> dict[str, object]:
-    """Everything the page's template names."""
+    """The values that the page's template asks for, by name."""
     system = model.system
     assert isinstance(system, Lung)
     spacing = seeds.spacing_mm
@@ -199,7 +212,7 @@ def _page_content(
 
 
 def _chest_figure(chest: Volume, injected: Edited) -> figures.Figure:
-    """The slice of each nodule put in: whole, and its surroundings before and after."""
+    """Draw the slice through each injected nodule: the whole slice, then the nodule's surroundings before and after."""
     shown = []
     for nodule in injected.nodules:
         z, y, x = np.rint(chest.to_voxel(nodule.center_mm)).astype(int).tolist()
@@ -219,7 +232,7 @@ def _chest_figure(chest: Volume, injected: Edited) -> figures.Figure:
 
 
 def _repair_figure(system: Lung, made: Samples, spacing: tuple[float, float, float]) -> figures.Figure | None:
-    """A nodule that came out in pieces, before and after: the one that took the most voxels to join."""
+    """Draw the generated nodule whose pieces took the most voxels to join, before and after; None if all were whole."""
     pieces = np.array([each["pieces_before_reconnection"] for each in made.details])
     broken = np.flatnonzero(pieces > 1)
     if not len(broken):

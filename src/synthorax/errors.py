@@ -1,27 +1,30 @@
-"""What can go wrong for a user, as exceptions that read as one line."""
+"""The exceptions that this package raises on purpose, each of which reads as one line."""
 
 from __future__ import annotations
 
 LONGEST_ERROR_PART = 600
-"""Characters that an error shows of each of its parts."""
+"""Most characters that an `InputError` shows of what was found, and of what was expected."""
 
 
 class SynthoraxError(Exception):
-    """Base of every error this package raises on purpose.
+    """Base of every error that this package raises on purpose.
 
-    The command line prints its text as one line and exits with `exit_code`.
+    The command line prints the error's text as one line and exits with `exit_code`.
     """
 
     exit_code = 1
 
 
 class InputError(SynthoraxError):
-    """Something the user gave cannot be used.
+    """An input of the user's cannot be used: a file, an option or an argument.
 
     Args:
-        subject: what was looked at, usually a file or an option.
-        found: what it holds.
-        expected: what would have been right.
+        subject: the file, option or argument.
+        found: its content or value.
+        expected: contents or values that are accepted.
+
+    >>> print(InputError("--workers", "0", "1 to 1024 processes"))
+    --workers: found 0; expected 1 to 1024 processes
     """
 
     exit_code = 2
@@ -35,18 +38,23 @@ class InputError(SynthoraxError):
 
 
 def _cut(text: object) -> str:
-    """Text of at most `LONGEST_ERROR_PART` characters: a damaged file may hold a word of a megabyte."""
+    """Cut a text to `LONGEST_ERROR_PART` characters: a damaged file may hold a word of a megabyte."""
     words = str(text)
     return words if len(words) <= LONGEST_ERROR_PART else f"{words[:LONGEST_ERROR_PART]}..."
 
 
 class OutputError(SynthoraxError):
-    """A result cannot be written where it was asked for."""
+    """A result cannot be written.
+
+    Args:
+        target: the file or folder that should have been written.
+        reason: what prevents it.
+    """
 
     exit_code = 2
 
     def __init__(self, target: object, reason: str) -> None:
-        super().__init__(target, reason)  # as they are, so that the error comes whole out of another process
+        super().__init__(target, reason)  # unpickling in another process calls the class with these arguments
         self.reason = reason
 
     def __str__(self) -> str:
@@ -54,14 +62,15 @@ class OutputError(SynthoraxError):
 
 
 SIGNALLED = 128
-"""A command that a signal ends has this plus the signal's number as its exit code."""
+"""The exit code of a command that a signal ended is this plus the number of the signal, as in a shell."""
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asked this process to end; what it had begun is cleaned up as after Ctrl-C.
+    """A signal asked this process to end; unfinished output is removed, as after Ctrl-C.
 
     Attributes:
-        number: of the signal.
+        number: number of the signal.
+        text: line for the screen; may be empty.
     """
 
     def __init__(self, number: int, text: str = "") -> None:
@@ -70,19 +79,19 @@ class Stopped(KeyboardInterrupt):
         self.text = text
 
     def __str__(self) -> str:
-        return getattr(self, "text", "")  # which another signal may have kept `__init__` from setting
+        return getattr(self, "text", "")  # a second signal may have interrupted `__init__` before `text` was set
 
 
 class ElsewhereError(Exception):
-    """An error that nobody foresaw, of another process; its text says of which kind, a note has the traceback."""
+    """An unexpected error of another process. Its text names the error's type; a note holds the traceback."""
 
 
 class TrainingError(SynthoraxError):
-    """A training run stopped because a figure left the range where training makes sense."""
+    """A training run stopped: a weight or a logged figure was not finite, or a figure left its limits for too long."""
 
 
 def reason(error: OSError) -> str:
-    """What went wrong, in the system's words."""
-    if error.errno is None and str(error).endswith(" written"):  # NumPy's, which counts what it could not write
+    """Return what went wrong in the operating system's words, in lower case."""
+    if error.errno is None and str(error).endswith(" written"):  # NumPy's text: "N requested and M written"
         return "no space left on device, or a quota is used up"
     return (error.strerror or str(error)).lower()

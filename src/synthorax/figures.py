@@ -1,6 +1,6 @@
-"""Pictures drawn one way everywhere: surfaces, slices, histograms, curves.
+"""Pictures in one style: surfaces and slices of nodules, CT slices, label maps, histograms, curves.
 
-Every function returns a Matplotlib figure; nothing here touches files or global plotting state.
+Every function returns a Matplotlib figure. None of them writes files or uses Matplotlib's global state.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from synthorax.shapes.mesh import surface
 from synthorax.volume import Volume
 
 REAL, SYNTHETIC = "#3b6ea5", "#d9822b"
-"""Real is blue and synthetic is orange in every picture."""
+"""Colours of real data, blue, and of synthetic data, orange, in every picture."""
 DISPLAY_WINDOW_HU = (-1350.0, 150.0)
-"""Radiology's lung window: centre -600, width 1500."""
+"""Radiology's lung window, centre -600 HU and width 1500 HU."""
 TISSUE_WINDOW_HU = (-1000.0, 400.0)
-"""A window in which air, lung, fat, soft tissue and bone all differ."""
+"""A window that shows air, lung, fat, soft tissue and bone in different greys."""
 CLASS_COLOURS = {
     TissueClass.OUTSIDE: "#10141a",
     TissueClass.OTHER: "#3a4f66",
@@ -38,11 +38,11 @@ CLASS_COLOURS = {
     TissueClass.BONE: "#f4f1e6",
     TissueClass.NODULE: "#35d07f",
 }
-"""Of each tissue class, in the order of their codes."""
+"""Colour of each tissue class, in the order of the classes' codes."""
 INK, PAPER = "#1d2733", "#ffffff"
 DPI = 110
 DISPLAY_LEVEL = 0.4
-"""Below one half, so that a bridge of single voxels is not smoothed away."""
+"""Level of a smoothed mask at which its surface is drawn; below 0.5, so that bridges one voxel wide stay visible."""
 
 
 def surfaces(
@@ -54,14 +54,17 @@ def surfaces(
     columns: int,
     extent_mm: float | None = None,
 ) -> Figure:
-    """Nodules as shaded surfaces, all at one scale, seen obliquely from above.
+    """Draw nodules as shaded surfaces, all at one scale, seen obliquely from above.
 
-    The surface is smoothed by less than a voxel for display, so that the grid does not distract.
+    Masks are smoothed by less than a voxel, so that the steps between voxels do not distract.
 
     Args:
         masks: bool [z, y, x] each.
-        captions: a line under each.
-        extent_mm: width of each view; that of the widest nodule if not given.
+        spacing_mm: voxel size (z, y, x).
+        captions: a line under each nodule.
+        colours: of each nodule.
+        columns: nodules in a row of the figure.
+        extent_mm: width of each view; the width of the widest nodule if not given.
     """
     meshes = [surface(*_smooth(mask, spacing_mm), level=DISPLAY_LEVEL) for mask in masks]
     centred = [m.triangles_mm - (m.vertices_mm.min(0) + m.vertices_mm.max(0)) / 2 for m in meshes]
@@ -93,7 +96,15 @@ def slices(
     colours: Sequence[str],
     n_slices: int = 8,
 ) -> Figure:
-    """The middle slices of each field, a row a nodule, as in the paper's figure 2."""
+    """Draw the middle axial slices of occupancy fields, one row for each nodule, as in figure 2 of papers/1.
+
+    Args:
+        fields: [z, y, x] each, from 0 to 1, all of one shape.
+        spacing_mm: voxel size (z, y, x).
+        captions: of the rows.
+        colours: frame of each row.
+        n_slices: slices shown of each field.
+    """
     height = fields[0].shape[0]
     first = (height - n_slices) // 2
     aspect = spacing_mm[1] / spacing_mm[2]
@@ -116,13 +127,15 @@ def slices(
 
 @dataclass(frozen=True, eq=False)
 class Slice:
-    """A slice of a CT.
+    """A picture of one slice of a CT, for `ct_slices`.
 
     Attributes:
-        hu: [y, x].
-        mask: bool [y, x], outlined.
-        center: (y, x) of what is shown.
-        half: pixels shown on each side of it, if not those of the figure.
+        hu: HU [y, x].
+        mask: bool [y, x]; its outline is drawn.
+        caption: line above the picture.
+        center: pixel (y, x) in the middle of the picture.
+        colour: of the outline.
+        half: pixels shown on each side of `center`; the `half` of `ct_slices` if None.
     """
 
     hu: NDArray[np.number]
@@ -136,10 +149,13 @@ class Slice:
 def ct_slices(
     slices: Sequence[Slice], *, half: int, columns: int = 5, window_hu: tuple[float, float] = DISPLAY_WINDOW_HU
 ) -> Figure:
-    """Slices of CT with the outlines of masks, all at one window.
+    """Draw CT slices with the outlines of their masks, all in one window.
 
     Args:
-        half: pixels shown on each side of the centre, where a slice does not say.
+        slices: one for each picture.
+        half: pixels shown on each side of a slice's centre, unless the slice has a `half` of its own.
+        columns: pictures in a row.
+        window_hu: HU (low, high) drawn black and white.
     """
     columns = min(columns, len(slices))
     rows = -(-len(slices) // columns)
@@ -169,16 +185,17 @@ def tissue_slices(
     captions: Sequence[str],
     window_hu: tuple[float, float] = TISSUE_WINDOW_HU,
 ) -> Figure:
-    """Slices of label maps in the colours of their tissue classes, and below them slices of CT.
+    """Draw slices of label maps in the colours of their tissue classes, and below each the same slice of some CTs.
 
     Args:
-        tissues: uint8 [y, x] of `TissueClass` each, one a column.
-        rows: HU [y, x] of each column, by what the row shows.
-        captions: one a column.
+        tissues: uint8 [y, x] each, codes of `TissueClass`; one for each column.
+        rows: name of a row of CT slices -> HU [y, x] for each column.
+        captions: of the columns.
+        window_hu: HU (low, high) drawn black and white.
     """
     colours = ListedColormap(list(CLASS_COLOURS.values()))
     size = 1.7
-    width = max(size * len(tissues), 5.0)  # the legend is as wide
+    width = max(size * len(tissues), 5.0)  # inches; the legend takes 5
     figure = Figure(figsize=(width + 0.5, size * (len(rows) + 1) + 0.5), dpi=DPI, facecolor=PAPER)
     grid = figure.subplots(len(rows) + 1, len(tissues), squeeze=False)
     for axes, tissue, caption in zip(grid[0], tissues, captions, strict=True):
@@ -206,11 +223,13 @@ def chest_planes(
     captions: Sequence[str] = (),
     window_hu: tuple[float, float] = DISPLAY_WINDOW_HU,
 ) -> Figure:
-    """The middle axial, coronal and sagittal plane of each scan, a column a scan, in millimetres.
+    """Draw the middle axial, coronal and sagittal plane of each scan in true proportions, a column for each scan.
 
     Args:
+        scans: HU [z, y, x], with axes along LPS.
         colour: of the captions, such as `REAL` or `SYNTHETIC`.
         captions: of the columns.
+        window_hu: HU (low, high) drawn black and white.
     """
     figure = Figure(figsize=(2.2 * len(scans), 6.4), dpi=DPI, facecolor=PAPER)
     grid = figure.subplots(3, len(scans), squeeze=False)
@@ -219,7 +238,8 @@ def chest_planes(
         for axis, axes in enumerate(grid[:, column]):
             plane = scan.voxels.take(scan.shape[axis] // 2, axis)
             rows, columns = (spacing for i, spacing in enumerate(scan.spacing_mm) if i != axis)
-            origin: Literal["upper", "lower"] = "lower" if axis else "upper"  # heads are up, faces in front
+            # The head is up; in the axial plane the front is up.
+            origin: Literal["upper", "lower"] = "lower" if axis else "upper"
             axes.imshow(plane, cmap="gray", vmin=low, vmax=high, aspect=rows / columns, origin=origin)
             axes.set_axis_off()
         if captions:
@@ -235,11 +255,15 @@ def histograms(
     *,
     columns: int = 4,
 ) -> Figure:
-    """How each feature is distributed in some groups.
+    """Draw the histogram of each feature in several groups, with the groups' medians as lines.
+
+    Values beyond the first and last percentile are counted in the outermost bars.
 
     Args:
         groups: label -> values [n, features].
-        names: short name and description of each feature, in the order of the columns.
+        names: short name -> description of each feature, in the order of the values' columns.
+        colours: of the groups.
+        columns: histograms in a row.
     """
     rows = -(-len(names) // columns)
     figure = Figure(figsize=(2.6 * columns, 1.75 * rows), dpi=DPI, facecolor=PAPER)
@@ -263,7 +287,7 @@ def histograms(
 
 
 def curve(x: Sequence[float], y: Sequence[float], x_label: str, y_label: str) -> Figure:
-    """One falling figure on a logarithmic axis."""
+    """Draw a curve with a logarithmic y axis."""
     figure = Figure(figsize=(5.2, 2.4), dpi=DPI, facecolor=PAPER)
     axes = figure.subplots()
     axes.semilogy(x, y, color=SYNTHETIC, linewidth=1.6)
@@ -281,11 +305,14 @@ def scatter(
     diagonal: bool = False,
     logarithmic: bool = False,
 ) -> Figure:
-    """Points of some groups in one plane.
+    """Draw points of several groups in one plane.
 
     Args:
-        groups: label -> x and y.
-        diagonal: draw the line where both are equal.
+        groups: label -> x and y, [n] each.
+        colours: of the groups.
+        x_label, y_label: of the axes.
+        diagonal: draw the line y = x.
+        logarithmic: of both axes.
     """
     figure = Figure(figsize=(5.2, 4.0), dpi=DPI, facecolor=PAPER)
     axes = figure.subplots()
@@ -311,11 +338,12 @@ def lines(
     x_label: str,
     y_label: str,
 ) -> Figure:
-    """Lines of some groups, in panels side by side with one scale.
+    """Draw lines of several groups in panels side by side, which share the y axis.
 
     Args:
-        panels: title -> label -> x and y.
-        colours: of the groups, in their order.
+        panels: title of a panel -> label of a line -> x and y, [n] each.
+        colours: of the lines, in their order.
+        x_label, y_label: of the axes.
     """
     figure = Figure(figsize=(2.6 * len(panels) + 0.4, 2.8), dpi=DPI, facecolor=PAPER)
     grid = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
@@ -331,7 +359,13 @@ def lines(
 
 @dataclass(frozen=True)
 class Numbered:
-    """A point of `numbered`, by the names of its values."""
+    """A point in the panels of `numbered`.
+
+    Attributes:
+        name: written beside its number in the list below the panels.
+        colour: of the point.
+        values: name -> value; a `Panel` names the two that place the point in it.
+    """
 
     name: str
     colour: str
@@ -340,11 +374,12 @@ class Numbered:
 
 @dataclass(frozen=True)
 class Panel:
-    """Two values against each other.
+    """A panel of `numbered`: two values of each point against each other.
 
     Attributes:
-        x: name and label of the value along x; so `y`.
-        x_range: the part that is shown, if not all.
+        x, y: name of the value along the axis, and the axis' label.
+        x_range, y_range: ends (low, high) of the axis; chosen to hold all points if None.
+        logarithmic: whether the y axis is.
     """
 
     x: tuple[str, str]
@@ -355,7 +390,15 @@ class Panel:
 
 
 def numbered(points: Sequence[Numbered], panels: Sequence[Panel], columns: int = 4) -> Figure:
-    """Points as numbers in several planes, with the names of the numbers below. A point may lack a value."""
+    """Draw points as numbers in several panels, with a list of the numbers' names below.
+
+    A point that lacks one of a panel's two values is left out of that panel.
+
+    Args:
+        points: numbered from 1 in their order.
+        panels: side by side.
+        columns: of the list of names.
+    """
     lines = -(-len(points) // columns)
     height = 3.4 + 0.16 * lines
     figure = Figure(figsize=(3.7 * len(panels), height), dpi=DPI, facecolor=PAPER)
@@ -383,7 +426,14 @@ def numbered(points: Sequence[Numbered], panels: Sequence[Panel], columns: int =
 
 
 def bars(groups: Mapping[str, Sequence[float]], labels: Sequence[str], colours: Sequence[str], y_label: str) -> Figure:
-    """Groups of bars side by side, one cluster a label; NaN leaves a bar out."""
+    """Draw a cluster of bars for each label, with a bar for each group.
+
+    Args:
+        groups: name -> a value for each label; NaN leaves the bar out.
+        labels: of the clusters.
+        colours: of the groups.
+        y_label: of the y axis.
+    """
     figure = Figure(figsize=(max(5.2, 0.75 * len(labels) + 1), 2.8), dpi=DPI, facecolor=PAPER)
     axes = figure.subplots()
     width = 0.8 / len(groups)
@@ -397,10 +447,11 @@ def bars(groups: Mapping[str, Sequence[float]], labels: Sequence[str], colours: 
 
 
 def forest(rows: Mapping[str, tuple[float, float, float]], x_label: str) -> Figure:
-    """Differences with their intervals, one under the other, beside a line of no difference.
+    """Draw differences with their confidence intervals, one under the other, and a line at zero.
 
     Args:
-        rows: value, low and high by name.
+        rows: name -> difference and the ends of its interval (value, low, high).
+        x_label: of the x axis.
     """
     figure = Figure(figsize=(6.4, 0.26 * len(rows) + 0.9), dpi=DPI, facecolor=PAPER)
     axes = figure.subplots()
@@ -418,11 +469,11 @@ def forest(rows: Mapping[str, tuple[float, float, float]], x_label: str) -> Figu
 def training_curves(
     panels: Mapping[str, Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]], window: int
 ) -> Figure:
-    """Noisy curves, each smoothed by a running mean with the band that holds 95 % of its values nearby.
+    """Draw noisy training curves as running means, in bands that hold 95 % of the averaged values.
 
     Args:
-        panels: title -> label -> steps and values, one a line of the log.
-        window: lines that are averaged.
+        panels: title of a panel -> label of a curve -> steps and values, [n] each.
+        window: neighbouring values that are averaged.
     """
     columns = min(len(panels), 3)
     rows = -(-len(panels) // columns)
@@ -444,7 +495,7 @@ def training_curves(
 
 
 def _legend(axes: Axes, columns: int) -> None:
-    """The legend above the axes, where no point can be."""
+    """Put the legend above the axes, where it cannot cover a point."""
     place: Any = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2, "columnspacing": 1.2}
     axes.legend(fontsize=7.5, frameon=False, ncols=columns, handletextpad=0.4, **place)
 
@@ -462,7 +513,7 @@ def _label(axes: Axes, x_label: str, y_label: str) -> None:
 def _smooth(
     mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]
 ) -> tuple[NDArray[np.float32], tuple[float, float, float]]:
-    """A soft field of about cubic voxels that crosses `DISPLAY_LEVEL` near the mask's surface."""
+    """Blur a mask on nearly cubic voxels, for a smooth surface at `DISPLAY_LEVEL`; give the field and its spacing."""
     factor = tuple(max(1, round(s / min(spacing_mm))) for s in spacing_mm)
     padded = np.pad(mask, 2).astype(np.float32)
     finer = zoom(padded, factor, order=1, mode="grid-constant", grid_mode=True)

@@ -1,4 +1,4 @@
-"""Volumes cut out, turned and resampled, each voxel staying where it is in the world."""
+"""Cropping, reorienting and resampling of volumes; every voxel keeps its place in the world."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ if TYPE_CHECKING:
     import SimpleITK as sitk
 
 PATIENT_AXES = ("LR", "PA", "SI")
-"""Towards these letters world x, y and z grow and shrink."""
+"""Anatomical directions in which world x, y and z grow (first letters) and shrink (second letters)."""
 AIR_HU = -1024
-"""What lies outside a scan."""
+"""HU of voxels outside a scan."""
 
 
 def crop(volume: Volume, start: Sequence[int], shape: Sequence[int], *, fill: float = AIR_HU) -> Volume:
-    """A box of voxels; what lies outside the volume is `fill`, so that this pads as well.
+    """Cut out a box of voxels; it may reach beyond the volume, so that this pads as well.
 
     Args:
+        volume: of any type of voxel.
         start: index (z, y, x) of the first voxel; may be negative.
         shape: voxels along (z, y, x).
+        fill: value of voxels outside the volume.
 
     >>> import numpy as np
     >>> scan = Volume(np.zeros((40, 64, 64), np.int16), (2.5, 0.7, 0.7))
@@ -50,9 +52,10 @@ def crop(volume: Volume, start: Sequence[int], shape: Sequence[int], *, fill: fl
 
 
 def mirrored_crop(volume: Volume, start: Sequence[int], shape: Sequence[int]) -> Volume:
-    """Cut out a box of voxels that meets the volume; beyond the volume its mirror image goes on.
+    """Cut out a box of voxels; beyond the volume's faces the volume is mirrored.
 
     Args:
+        volume: has at least one voxel in common with the box.
         start: index (z, y, x) of the first voxel; may be negative.
         shape: voxels along (z, y, x).
     """
@@ -67,19 +70,20 @@ def mirrored_crop(volume: Volume, start: Sequence[int], shape: Sequence[int]) ->
 
 
 def pad(volume: Volume, before: Sequence[int], after: Sequence[int], *, fill: float = AIR_HU) -> Volume:
-    """A volume with so many voxels more before and after it along (z, y, x)."""
+    """Add voxels of value `fill`: along (z, y, x), `before` of them before the volume and `after` of them after it."""
     shape = np.add(volume.shape, before) + np.asarray(after)
     return crop(volume, np.negative(before).tolist(), shape.tolist(), fill=fill)
 
 
 def orient(volume: Volume, axes: str = "LPS") -> Volume:
-    """The same voxels with the x, y and z array axes nearest to three anatomical directions.
+    """Flip and transpose the array so that its x, y and z axes point nearest to three anatomical directions.
 
     Args:
-        axes: where x, y and z lead to, such as LPS (left, posterior, superior) or RAS.
+        volume: any orientation.
+        axes: directions in which x, y and z grow, such as LPS (left, posterior, superior) or RAS.
 
     Raises:
-        InputError: not one letter of each of L/R, P/A and S/I.
+        InputError: `axes` does not have one letter each of L/R, P/A and S/I.
 
     >>> import numpy as np
     >>> scan = Volume(np.zeros((40, 64, 32), np.int16), (2.5, 0.7, 0.7))
@@ -107,7 +111,7 @@ def orient(volume: Volume, axes: str = "LPS") -> Volume:
 
 
 def axes_of(volume: Volume) -> str:
-    """Where the x, y and z array axes lead to, by the nearest directions of a patient, such as LPS."""
+    """Return the anatomical directions nearest to those in which the x, y and z array axes grow, such as LPS."""
     nearness = np.abs(volume.direction)
     letters = [""] * 3
     for _ in range(3):
@@ -118,20 +122,22 @@ def axes_of(volume: Volume) -> str:
 
 
 def turned_like(volume: Volume, like: Volume) -> Volume:
-    """The voxels of an `orient`ed volume in the order that they had, with the geometry that they had.
+    """Undo `orient`: return the voxels of `volume` in the axis order and with the geometry of `like`.
 
     Args:
-        like: what was oriented.
+        volume: a volume that `orient` made of `like`, its voxels perhaps edited since.
+        like: the volume before `orient`.
     """
     return replace(like, voxels=orient(volume, axes_of(like)).voxels)
 
 
 def turned_region(region: Region, volume: Volume, like: Volume) -> Region:
-    """The same voxels of the world, marked on the grid of a volume that was turned by `orient`.
+    """Return a region of `volume` as a region of `like`, the same scan in another orientation.
 
     Args:
-        volume: whose voxels the region marks.
-        like: the volume turned.
+        region: marked voxels of `volume`.
+        volume: a scan.
+        like: the same scan as `orient` turned it.
     """
     if not region.mask.size:
         return region
@@ -144,11 +150,16 @@ def turned_region(region: Region, volume: Volume, like: Volume) -> Region:
 def resample_to_spacing(
     volume: Volume, spacing_mm: tuple[float, float, float], *, nearest: bool = False, fill: float = AIR_HU
 ) -> Volume:
-    """The volume on voxels of another size, by linear interpolation; its faces stay where they are.
+    """Resample a volume to voxels of another size by linear interpolation; its outer faces keep their places.
 
     Args:
-        spacing_mm: (z, y, x).
-        nearest: take the nearest voxel instead, as for labels.
+        volume: of any type of voxel; whole numbers stay whole, rounded.
+        spacing_mm: voxel size (z, y, x) of the result.
+        nearest: take the nearest voxel instead of interpolating, as for labels.
+        fill: value of voxels outside the volume.
+
+    Raises:
+        InputError: the spacing is not three positive numbers.
 
     >>> import numpy as np
     >>> scan = Volume(np.zeros((40, 64, 64), np.int16), (2.5, 0.75, 0.75))
@@ -166,11 +177,14 @@ def resample_to_spacing(
 def resample_like(
     volume: Volume, grid: Volume, shape: Sequence[int] | None = None, *, nearest: bool = False, fill: float = AIR_HU
 ) -> Volume:
-    """The volume on the voxels of another, by linear interpolation.
+    """Resample a volume on the voxel grid of another by linear interpolation.
 
     Args:
+        volume: of any type of voxel; whole numbers stay whole, rounded.
         grid: gives spacing, origin and direction.
-        shape: voxels along (z, y, x), the grid's if not given.
+        shape: voxels along (z, y, x); the shape of `grid` if not given.
+        nearest: take the nearest voxel instead of interpolating, as for labels.
+        fill: value of voxels outside the volume.
     """
     import SimpleITK as sitk
 
@@ -185,21 +199,22 @@ def resample_like(
     if nearest or dtype.kind == "f":
         return from_sitk(filter_.Execute(image), dtype)
     made = from_sitk(filter_.Execute(sitk.Cast(image, sitk.sitkFloat32)))
-    return replace(made, voxels=np.rint(made.voxels).astype(dtype))  # ITK would cut off the fractions
+    return replace(made, voxels=np.rint(made.voxels).astype(dtype))  # ITK truncates instead of rounding
 
 
 def resized_box(volume: Volume, start: Sequence[int], stop: Sequence[int], shape: Sequence[int]) -> Volume:
-    """Resize a box of the volume's voxels; the outer faces of the box stay where they are.
+    """Resample a box of a volume to another number of voxels; the outer faces of the box keep their places.
 
-    Along an axis that gets fewer voxels, each is a mean weighted by a triangle as wide as two new voxels, so that no
-    voxel is passed over and noise is averaged; along one that gets more, they are interpolated linearly.
+    Along an axis that gets fewer voxels, each new voxel is a mean weighted by a triangle two new voxels wide, so that
+    every old voxel counts and noise is averaged. Along an axis that gets more voxels, they are interpolated linearly.
 
     Args:
-        start, stop: indices (z, y, x) of the first voxel and of the one after the last.
+        volume: of any type of voxel.
+        start, stop: indices (z, y, x) of the box's first voxel and of the voxel after its last.
         shape: voxels (z, y, x) of the result.
 
     Returns:
-        Values of the volume's own type, whole numbers rounded.
+        Voxels of the volume's own type; whole numbers are rounded.
 
     >>> import numpy as np
     >>> scan = Volume(np.arange(8, dtype=np.int16)[:, None, None] * np.ones((1, 4, 4), np.int16), (1.0, 1.0, 1.0))
@@ -209,7 +224,8 @@ def resized_box(volume: Volume, start: Sequence[int], stop: Sequence[int], shape
     """
     box = volume.voxels[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))]
     along_z, along_y, along_x = (_weights(n, m) for n, m in zip(box.shape, shape, strict=True))
-    planes = np.stack([along_y @ plane.astype(np.float32) @ along_x.T for plane in box])  # a whole scan in floats is 4x
+    # Plane by plane, because a whole scan in float32 takes twice the scan's memory.
+    planes = np.stack([along_y @ plane.astype(np.float32) @ along_x.T for plane in box])
     voxels = np.tensordot(along_z, planes, 1)
     dtype = volume.voxels.dtype
     step = np.divide(box.shape, shape)
@@ -220,7 +236,7 @@ def resized_box(volume: Volume, start: Sequence[int], stop: Sequence[int], shape
 
 
 def _weights(n: int, m: int) -> NDArray[np.float32]:
-    """The weights [m, n] of n voxels in each of m that take their place."""
+    """The weights [m, n] with which n old voxels along an axis enter each of m new ones."""
     step = n / m
     centers = (np.arange(m) + 0.5) * step - 0.5
     apart = np.abs(np.arange(n) - np.clip(centers, 0, n - 1)[:, None])
@@ -229,7 +245,7 @@ def _weights(n: int, m: int) -> NDArray[np.float32]:
 
 
 def to_sitk(volume: Volume) -> sitk.Image:
-    """The volume as a SimpleITK image; bool voxels become uint8."""
+    """Return the volume as a SimpleITK image; bool voxels become uint8."""
     import SimpleITK as sitk
 
     voxels = volume.voxels.view(np.uint8) if volume.voxels.dtype == np.bool_ else volume.voxels
@@ -241,7 +257,7 @@ def to_sitk(volume: Volume) -> sitk.Image:
 
 
 def from_sitk(image: sitk.Image, dtype: np.dtype | None = None) -> Volume:
-    """A volume of a SimpleITK image."""
+    """Return a SimpleITK image as a volume, its voxels cast to `dtype` if given."""
     import SimpleITK as sitk
 
     x, y, z = image.GetSpacing()

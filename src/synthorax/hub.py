@@ -1,8 +1,8 @@
-"""Finding a model, whatever it is called: a bundled one's name, a run folder, or a weights file in one.
+"""Finding and loading a model by the name of a bundled model, its run folder, or a weights file.
 
-A bundled model is a folder of `pretrained/` with `config.yaml` and `weights.safetensors` as a run folder has them,
-`data.json`, the patients it and its ancestors have seen, and `card.md`: YAML between two lines of `---`, weights' hash
-and all, then text.
+A bundled model is a folder of `pretrained/`. Like a run folder it has `config.yaml`, `weights.safetensors` and
+`data.json`, which lists the patients that the model and the models it was started from were trained on. It also has
+`card.md`: YAML between two lines of `---`, with the hash of the weights, then text.
 """
 
 from __future__ import annotations
@@ -27,19 +27,20 @@ if TYPE_CHECKING:
 PRETRAINED = Path(__file__).parent / "pretrained"
 CARD = "card.md"
 EDITS: frozenset[Role] = frozenset({"injects", "erases"})
-"""Roles of systems whose makers are given their options when they are made."""
+"""Roles whose makers get their options when they are made, not at each call."""
 MODEL_FORMAT = 1
-"""Format of a model's folder; a later synthorax wrote a higher one."""
+"""Format of a model's folder; a folder with a higher number was written by a later synthorax."""
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A system with weights, and the hash that names them.
+    """A trained system, the hash of its weights and the patients behind them.
 
     Attributes:
-        seen: ids of the patients of the split that it was trained on, and of those of all models that it was started
-            from; not of the validation that chose its weights. Empty where `data.json`, beside the weights, does not
-            tell.
+        system: networks with their weights.
+        sha256: hash of the weights file.
+        seen: ids of the patients that the model, and all models that it was started from, were trained on; without
+            the validation patients, by whom its weights were chosen. Empty if no `data.json` lies beside the weights.
     """
 
     system: System
@@ -48,17 +49,17 @@ class Model:
 
     @property
     def lineage(self) -> Lineage:
-        """Whose data stands behind the weights; patients are named by their keys, as samples leave the machine."""
+        """The patients behind the weights, named by their keys: samples carry them away from this machine."""
         return Lineage(self.system.name, self.sha256, frozenset(map(patient_key, self.seen)), tells=bool(self.seen))
 
     def maker(self, options: Options | None = None) -> Maker:
-        """Return what makes voxels with this model.
+        """Return the maker of voxels that uses this model.
 
         Args:
-            options: of its editing; those of a generator are given to `sample`.
+            options: of its editing; the options of a generator are given to its `sample` instead.
 
         Raises:
-            InputError: a model that makes none, or that lacks what its roles promise.
+            InputError: the model makes no voxels, or its maker lacks a part that its roles promise.
         """
         made = self.system.maker(self.lineage) if options is None else self.system.editor(self.lineage, options)
         return check_maker(made, made.roles)
@@ -67,21 +68,24 @@ class Model:
 def find(
     what: str | Path | Model | Maker, role: Role | tuple[Role, ...], options: Options | None = None, device: str = "cpu"
 ) -> Maker:
-    """Return a maker that has a role, or one of several, whatever names it.
+    """Return a maker that has a role, or one of several roles.
+
+    A model that makes patches, unless it paints, can be found as one that injects: its nodules are blended into scans
+    (`editing.blended`).
 
     Args:
-        what: a maker as it is; the name of a system without weights; else a model, as `load` takes it. One that makes
-            patches and does not paint injects too: their nodules are blended into scans (`editing.blended`).
-        options: of the system, for its editing; or for the sampling of patches that are blended into scans.
-        device: of a model's networks.
+        what: a maker, which is returned as it is; the name of a system without weights; or a model, as `load` takes it.
+        role: one role, or several of which the maker has at least one.
+        options: of the system's editing; or of its sampling, if its patches are blended into scans.
+        device: on which the model's networks run.
 
     Raises:
-        InputError: no such system or model, or one that has none of the roles; says which systems and models do.
+        InputError: there is no such system or model, or it has none of the roles; names the systems and models that do.
     """
     roles = (role,) if isinstance(role, str) else role
     maker = _maker(what, options, device)
     if maker is not None and maker.roles.isdisjoint(roles) and "injects" in roles and blends(maker.roles):
-        from synthorax.editing.blended import Blended  # takes the half second that importing SciPy takes
+        from synthorax.editing.blended import Blended  # imports SciPy, which takes half a second
 
         return Blended(cast(Generator, maker), options)
     if maker is None or maker.roles.isdisjoint(roles):
@@ -93,7 +97,7 @@ def find(
 
 
 def _maker(what: str | Path | Model | Maker, options: Options | None, device: str) -> Maker | None:
-    """The maker that something names; None for a network that makes no voxels."""
+    """The maker that `what` is or names; None for a network that makes no voxels."""
     if isinstance(what, str | Path):
         if (entry := _without_weights(what)) is not None:
             chosen = with_makers(entry.options() if options is None else options)
@@ -112,7 +116,7 @@ def _maker(what: str | Path | Model | Maker, options: Options | None, device: st
 
 
 def with_makers(options: Options) -> Options:
-    """The options with a maker in the place of each model that one of them may name (`makers.Names`)."""
+    """Return the options with each model that an option names (`makers.Names`) replaced by the model's maker."""
     from synthorax.io.images import is_image
 
     found = {}
@@ -126,10 +130,16 @@ def with_makers(options: Options) -> Options:
 
 
 def system_of(model: Path | str) -> Entry:
-    """Return the system of a model, or the system without weights, of that name; reads no weights.
+    """Return the registry's entry of a model's system, or of a system without weights; reads no weights.
+
+    Args:
+        model: a model, as `load` takes it, or the name of a system without weights.
 
     Raises:
-        InputError: no such model or system.
+        InputError: there is no such model or system.
+
+    >>> system_of("ac-wgan").name, system_of("render").is_trained
+    ('ac-wgan', False)
     """
     if (entry := _without_weights(model)) is not None:
         return entry
@@ -138,7 +148,7 @@ def system_of(model: Path | str) -> Entry:
 
 
 def _without_weights(name: str | Path) -> Entry | None:
-    """The system without weights of that name; None if there is none, or if a file or folder has the name."""
+    """The system without weights of that name; None if there is none, or if there is a file or folder of that name."""
     entry = registry().entries.get(str(name))
     return entry if entry is not None and not entry.is_trained and not Path(name).exists() else None
 
@@ -151,10 +161,11 @@ def able(roles: tuple[Role, ...]) -> list[str]:
 
 
 def who(roles: tuple[Role, ...], but: str = "") -> str:
-    """Tell who has one of some roles: the names that can be used, and the systems whose run folders can.
+    """Return, for a message, what has one of some roles: systems without weights, bundled models, run folders.
 
     Args:
-        but: leave this name out.
+        roles: of which one is enough.
+        but: a name to leave out.
     """
     can = [name for name in able(roles) if name != but]
     trained = [name for name in _having(roles) if registry()[name].is_trained and name not in {*can, but}]
@@ -163,7 +174,7 @@ def who(roles: tuple[Role, ...], but: str = "") -> str:
 
 
 def _having(roles: tuple[Role, ...]) -> list[str]:
-    """Names of the systems that have one of some roles; those whose patches are blended into scans inject too."""
+    """Names of the systems that have one of some roles; one whose patches can be blended into scans injects too."""
 
     def has(entry: Entry) -> bool:
         return not entry.roles.isdisjoint(roles) or ("injects" in roles and blends(entry.roles))
@@ -172,48 +183,52 @@ def _having(roles: tuple[Role, ...]) -> list[str]:
 
 
 def blends(roles: Collection[str]) -> bool:
-    """Whether nodules of a maker with these roles are blended into scans out of the patches that it makes.
+    """Whether the nodules of a maker with these roles can be blended into scans, out of the patches that it makes.
 
-    Not those of a painter: its volumes are parts of a chest, of which a nodule would take many, minutes of work.
+    A painter's are not: it makes its volumes from label maps, and a nodule would need many of them, minutes of work.
     """
     return "makes patches" in roles and "paints" not in roles
 
 
 def default(role: Role) -> str:
-    """Return the first bundled model that has a role.
+    """Return the name of the first bundled model that has a role.
 
     Raises:
-        InputError: none has.
+        InputError: no bundled model has it.
     """
     for name, folder in bundled().items():
         if role in system_of(folder).roles:
             return name
-    raise InputError("model", "none is bundled that " + role, "a model's run folder")
+    raise InputError("model", f"no bundled model that {role}", "a model's run folder")
 
 
 def start_from(model: Trainable, first: Model) -> None:
-    """Give a fresh model the weights of another, to go on from.
+    """Give a fresh model the weights of another, from which training goes on.
+
+    Args:
+        model: of which no step was trained.
+        first: gives its weights.
 
     Raises:
-        InputError: weights of another system, or of other networks.
+        InputError: `first` is of another system, or its networks have other sizes.
     """
     if first.system.name != model.name:
-        raise InputError("from", f"a model of {first.system.name}", f"one of {model.name}")
+        raise InputError("from", f"a model of {first.system.name}", f"a model of {model.name}")
     try:
         model.start_from(first.system.weights())
     except RuntimeError as error:
         raise InputError(
-            "from", f"weights that do not fit ({_reason(error)})", f"a model of this {model.name}"
+            "from", f"weights that do not fit ({_reason(error)})", f"a {model.name} with networks of the same sizes"
         ) from error
 
 
 @dataclass(frozen=True)
 class Card:
-    """What is told of a bundled model.
+    """The card of a bundled model.
 
     Attributes:
         facts: name, system, preset, what it makes, figures, patients, licence, `weights_sha256` and more.
-        text: the same to be read, Markdown.
+        text: the same for a human reader, in Markdown.
     """
 
     facts: Mapping[str, Any]
@@ -221,15 +236,15 @@ class Card:
 
 
 def bundled() -> dict[str, Path]:
-    """The folders of the models that come with the package, by name."""
+    """Return the folders of the models that come with the package, by the models' names."""
     return {card.parent.name: card.parent for card in sorted(PRETRAINED.glob(f"*/{CARD}"))}
 
 
 def read_card(folder: Path) -> Card:
-    """The card of a bundled model.
+    """Read the card of a bundled model.
 
     Raises:
-        InputError: none, or one that is not as `scripts/bundle_model.py` writes it.
+        InputError: there is no card, or it is not as `scripts/bundle_model.py` writes it.
     """
     try:
         _, facts, text = (folder / CARD).read_text().split("---\n", 2)
@@ -239,25 +254,25 @@ def read_card(folder: Path) -> Card:
 
 
 def load(model: Path | str) -> Model:
-    """A model, ready to sample.
+    """Load a model with its weights, ready to sample.
 
     Args:
-        model: a bundled model's name, a run folder, or a weights file with its `config.yaml` beside it. What is
-            there as a file or folder goes before a name. Of a run with a validation the best weights are taken.
+        model: a bundled model's name, a run folder, or a weights file with its `config.yaml` beside it. A file or
+            folder of that name goes before a bundled model. If the run was validated, its best weights are loaded.
 
     Raises:
-        InputError: no such model; a run without weights yet; weights that are damaged, of another system, version
-            or shape, or not those that the card tells of; damaged `data.json`.
+        InputError: there is no such model; the run has not saved weights yet; the weights are damaged, of another
+            system, version or network size, or their hash is not the card's; `data.json` is damaged.
     """
     folder, weights = _places(model)
     if not weights.is_file():
-        raise InputError(folder, f"no {WEIGHTS}", "a run that has saved at least once")
+        raise InputError(folder, f"no {WEIGHTS}", "a run that has saved its weights at least once")
     name, config = _read_config(folder / CONFIG)
     digest = sha256(weights)
     if (folder / CARD).is_file() and weights.name == WEIGHTS:
         told = str(read_card(folder).facts.get("weights_sha256"))
         if told != digest:
-            raise InputError(weights, f"weights of hash {digest[:16]}", f"{told[:16]}, as {CARD} tells")
+            raise InputError(weights, f"weights of SHA-256 {digest[:16]}...", f"{told[:16]}..., as in {CARD}")
     return Model(_restore(name, config, folder / CONFIG, weights), digest, _seen(folder / DATA))
 
 
@@ -266,7 +281,7 @@ def _places(model: Path | str) -> tuple[Path, Path]:
     path = Path(model)
     if not path.exists():
         if str(model) not in (known := bundled()):
-            names = f"or one of {', '.join(known)}" if known else "no model is bundled"
+            names = f"or a bundled model: {', '.join(known)}" if known else "no model is bundled"
             found = "no config.yaml, and no bundled model of that name"
             raise InputError(model, found, f"a run folder, as `synthorax train` makes; {names}")
         path = known[str(model)]
@@ -303,19 +318,19 @@ def _read_config(file: Path) -> tuple[str, Mapping[str, Any]]:
 
 
 def _seen(file: Path) -> frozenset[str]:
-    """The patients that a model has seen, as its data tell; none if there is no such file."""
-    from synthorax.training.run_folder import seen_patients  # takes the second that importing torch takes
+    """The patients that a model has seen, by its `data.json`; empty if there is no such file."""
+    from synthorax.training.run_folder import seen_patients  # imports torch, which takes a second
 
     if not file.is_file():
         return frozenset()
     try:
         return seen_patients(read_mapping(file))
     except (ValueError, TypeError, AttributeError) as error:
-        raise InputError(file, "nothing that can be read", "a model's patients, as `synthorax train` wrote") from error
+        raise InputError(file, "a damaged file", "a model's patients, as `synthorax train` writes them") from error
 
 
 def _restore(name: str, config: Mapping[str, Any], file: Path, weights: Path) -> System:
-    """The system of a configuration and a weights file, in 32 bits."""
+    """The system of a configuration with the weights of a file, in float32."""
     from pydantic import ValidationError
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -331,24 +346,24 @@ def _restore(name: str, config: Mapping[str, Any], file: Path, weights: Path) ->
     except ValidationError as error:
         first = error.errors()[0]
         setting = ".".join(map(str, first["loc"]))
-        found = f"a damaged configuration, or one of another version ({setting}: {first['msg']})"
+        found = f"a damaged configuration, or a configuration of another version ({setting}: {first['msg']})"
         raise InputError(file, found, f"settings that {name} has in this synthorax") from error
-    except InputError as error:  # of a setting, which does not know whose it is
+    except InputError as error:  # about a setting, which does not know its file
         raise InputError(file, f"{error.args[0]} {error.args[1]}", error.args[2]) from error
     except (RuntimeError, LookupError, TypeError, ValueError) as error:
-        expected = f"those of {name} as {file.name} describes it"
+        expected = f"weights of {name} as {file.name} describes it"
         raise InputError(
-            weights, f"damaged weights, or those of other networks ({_reason(error)})", expected
+            weights, f"damaged weights, or weights of other networks ({_reason(error)})", expected
         ) from error
     for key, tensor in system.weights().items():
         if not key.startswith(FACTS) and not tensor.isfinite().all():
             raise InputError(
-                weights, f"NaN or infinite weights ({key})", "finite ones; train again, or copy them again"
+                weights, f"NaN or infinite weights ({key})", "finite weights; copy the file again, or train again"
             )
     return system
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong, on one line."""
+    """The error's text on one line; of several lines the last."""
     lines = str(error).splitlines() or [type(error).__name__]
     return " ".join(" ".join(lines[-1:] if len(lines) > 1 else lines).split())[:200]

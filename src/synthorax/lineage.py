@@ -1,4 +1,7 @@
-"""Whose data stands behind a maker or a sample. Neither torch nor pydantic here: packs are read without them."""
+"""The lineage of a maker or a sample: the patients whose data stand behind it.
+
+Neither torch nor pydantic here: packs are read without them.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,22 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Lineage:
-    """Whose data stands behind a maker or a sample.
+    """The patients whose data stand behind a maker or a sample.
 
     Patients are named by `provenance.patient_key`, so that a lineage may leave the machine with the samples.
 
     Attributes:
         name: of the maker.
-        model_sha256: hash of its weights; empty if it has none.
-        seen: patients whom the weights, or those they were started from, learned from.
+        model_sha256: hash of the maker's weights; empty for a maker without weights.
+        seen: patients on whom the weights, or weights that they were started from, were trained.
         outlines: patients whose outlines or label maps were put into samples.
-        tells: whether `seen` is known. A model without a record of its patients tells nothing.
+        tells: whether `seen` is known; False for a model without a record of its patients.
+
+    >>> shapes = Lineage("lung", seen=frozenset({"3bb5d67ab461"}))
+    >>> scans = Lineage("ct-sgan", seen=frozenset({"0a1b2c3d4e5f"}))
+    >>> both = scans.joined(shapes)
+    >>> both.name, sorted(both.patients)
+    ('ct-sgan', ['0a1b2c3d4e5f', '3bb5d67ab461'])
     """
 
     name: str
@@ -29,15 +38,15 @@ class Lineage:
 
     @property
     def patients(self) -> frozenset[str]:
-        """Every patient of whom a sample may tell something."""
+        """All patients whose data a sample may show."""
         return self.seen | self.outlines
 
     def with_outlines(self, outlines: Iterable[str]) -> Lineage:
-        """The same lineage, with these patients as the only ones whose outlines were used."""
+        """Return the lineage with `outlines` replaced by these patients; empty keys are left out."""
         return replace(self, outlines=frozenset(outlines) - {""})
 
     def joined(self, other: Lineage) -> Lineage:
-        """The lineage of a composite of two makers; the first one names it."""
+        """Return the lineage of samples that two makers made together, under the name of the first."""
         return Lineage(
             self.name,
             self.model_sha256,
@@ -47,7 +56,7 @@ class Lineage:
         )
 
     def row(self) -> dict[str, Any]:
-        """The lineage as JSON can hold it; patients are words of one text, as hundreds of lines hide what is around."""
+        """Return the lineage as JSON can hold it; patients are joined in one text, to take one line of a manifest."""
         return {
             "name": self.name,
             "model_sha256": self.model_sha256,
@@ -58,20 +67,20 @@ class Lineage:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Lineage:
-        """The lineage of such a row.
+        """Return the lineage of a row that `row()` made.
 
         Raises:
-            ValueError: a row that `row()` did not make.
+            ValueError: a value is not of its type.
         """
         texts = [row.get("name"), *(row.get(name, "") for name in ("model_sha256", "seen", "outlines"))]
         if not all(isinstance(text, str) for text in texts) or not isinstance(row.get("tells", True), bool):
-            raise ValueError("a lineage with a value that is no text")
+            raise ValueError("a lineage with a value of another type")
         name, model_sha256, seen, outlines = map(str, texts)
         return cls(name, model_sha256, frozenset(seen.split()), frozenset(outlines.split()), row.get("tells", True))
 
 
 def joined_lineages(lineages: Iterable[Lineage]) -> Lineage:
-    """The lineage of all that some makers made together; its name tells theirs, each once."""
+    """Return the lineage of samples that several makers made together; its name lists the makers' names, each once."""
     makers = list(dict.fromkeys(lineages))
     whole = makers[0]
     for other in makers[1:]:

@@ -1,9 +1,9 @@
 """The contract of everything that makes voxels: a maker, its samples and its edits. No torch here.
 
-A system implements one or more roles. A `Generator` makes samples from nothing, a `Streams` whole scans slab by slab, a
-`Method` edits a patch of a scan, a `Painter` paints CT from label maps of tissues, a `Judge` says how sure it is that
-patches hold a nodule. The verbs, the studies and the editing of scans know these types alone, and never which system
-stands behind them.
+A system implements one or more roles. A `Generator` makes shapes or patches from noise. A `Streams` makes whole scans
+slab by slab. A `Method` edits a patch of a scan. A `Painter` paints CT from label maps of tissues. A `Judge` gives the
+probability that a patch holds a nodule. The verbs, the studies and the editing of scans use these types alone; they
+never depend on the system behind them.
 """
 
 from __future__ import annotations
@@ -24,36 +24,40 @@ from synthorax.patch import PatchSpec
 from synthorax.volume import Volume
 
 Role = Literal["makes shapes", "makes patches", "makes scans", "injects", "erases", "paints", "judges"]
-"""What a maker can do. The first two are roles of a `Generator`, the third of a `Streams`, then two of a `Method`, one
-of a `Painter` and one of a `Judge`."""
+"""Tasks of makers. `makes shapes` and `makes patches` are roles of a `Generator`, `makes scans` of a `Streams`,
+`injects` and `erases` of a `Method`, `paints` of a `Painter` and `judges` of a `Judge`."""
 EditKind = Literal["inject", "erase"]
 Array = Literal["ct", "mask", "occupancy"]
 Asked = tuple[NoduleAttributes, ...]
-"""The nodules asked of one sample: none, one, or several where a maker makes whole scans."""
+"""The nodules requested in one sample: none, one, or several in a maker's whole scans."""
 
 
 class Options(BaseModel):
-    """The options of a system's sampling or editing, beside the nodules' attributes; the verbs make flags of them.
+    """Options of a system's sampling or editing, beside the nodules' attributes.
 
-    A system's `config.Options` inherits this class. Every field has a default, and the docstring's `Attributes`
-    section is its help.
+    A system's `config.Options` inherits this class. The verbs make a flag of each field; its line in the `Attributes`
+    section of the docstring is the flag's help. Every field has a default.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     def given(self) -> dict[str, Any]:
-        """Return the options that were given, by name; those left at their defaults are not among them."""
+        """Return the options that the caller set, by name, without those left at their defaults."""
         return {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
 
     def told(self) -> dict[str, Any]:
-        """Return how samples are drawn with these options, as a manifest tells it: files without their folders."""
+        """Return the options that the caller set as a manifest records them, see `as_told`."""
         return {name: as_told(value) for name, value in self.given().items()}
 
 
 def as_told(value: Any) -> Any:
-    """Return an option as a manifest tells it: a file by its name, as its folders tell of the machine.
+    """Return the value of an option as a manifest records it.
 
-    What JSON cannot hold, such as a maker or a volume, is told by its name or its type.
+    A file is recorded by its name, because its folders say something about the user's machine. A value that JSON cannot
+    hold, such as a maker or a volume, is recorded by its name or its type.
+
+    >>> as_told("/home/me/outlines/one.nii.gz")
+    'one.nii.gz'
     """
     if isinstance(value, tuple | list):
         return [as_told(each) for each in value]
@@ -68,10 +72,10 @@ Chosen = TypeVar("Chosen", bound=Options)
 
 
 def options_of(options: Options | None, kind: type[Chosen], name: str) -> Chosen:
-    """Return options of a system's own class; its defaults if none are given.
+    """Return the options if they are of a system's own class, or that class's defaults for None.
 
     Raises:
-        InputError: options of another class.
+        InputError: the options are of another class.
     """
     if options is None:
         return kind()
@@ -82,12 +86,13 @@ def options_of(options: Options | None, kind: type[Chosen], name: str) -> Chosen
 
 @dataclass(frozen=True)
 class Names:
-    """Marks an option, by `Annotated`, that may name a model: the model's maker of that role is put in its place.
+    """Mark, in an option's `Annotated` type, that the option may name a model; `hub.with_makers` puts its maker there.
 
-    A value that is an image's path, or no path, stays as it is.
+    A value that is the path of an image, or neither a path nor a text, is kept.
 
     Attributes:
-        words: values that name no model.
+        role: of the model's maker.
+        words: values of the option that are not names of models.
     """
 
     role: Role
@@ -96,21 +101,22 @@ class Names:
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Samples of a generator, or a part of them; every sequence has an entry a sample.
+    """Some or all of the samples of a generator; n samples.
 
     Attributes:
-        arrays: [n, z, y, x]. `ct`: int16 HU. `mask`: uint8, the label of each voxel's nodule, 0 outside. `occupancy`:
-            float32 from 0 to 1, the share of a voxel that a shape fills; its surface at one half is the mesh.
-        index: int64 [n], the number of the sample in its seed.
-        asked: the nodules as they were asked for.
-        nodules: the nodules as they are: label in the mask, centre in millimetres of the patch, whose first voxel
-            lies at (0, 0, 0), and attributes. `extra["diameter_is"]` says where the diameter comes from: `measured`
-            on the mask, or, without one, `asked`, `told` to the network, or `judged` by it.
-        details: whatever else the manifest tells of a sample, as JSON can hold it.
+        arrays: [n, z, y, x] each. `ct`: int16 HU. `mask`: uint8, the label of each voxel's nodule, 0 outside.
+            `occupancy`: float32 from 0 to 1, the share of a voxel that a shape fills; the mesh is its surface at 0.5.
+        index: int64 [n], the number of each sample within its seed.
+        asked: the nodules requested in each sample.
+        nodules: the nodules in each sample: label in the mask, centre in millimetres of the patch, whose first voxel
+            lies at (0, 0, 0), and attributes. `extra["diameter_is"]` gives the source of the diameter: `measured` on
+            the mask, or without a mask `asked` by the caller, `told` to the network, or `judged` by the network.
+        details: further entries of each sample in the manifest, as JSON can hold them.
         spec: grid of the samples.
-        notes: what came out otherwise than it was asked for.
-        tried: samples that were made for these; more than there are where a selection threw some away.
-        arithmetic: what has to be the same to make the same bits again, such as the samples computed at once.
+        lineage: patients whose data stand behind the samples.
+        notes: differences from what was requested, a sentence each.
+        tried: samples that were generated to get these; more than n if a selection rejected some.
+        arithmetic: conditions for making the same bits again, such as the number of samples computed at once.
     """
 
     arrays: Mapping[Array, NDArray[Any]]
@@ -136,17 +142,17 @@ class Samples:
 
     @property
     def ct(self) -> NDArray[np.int16]:
-        """HU [n, z, y, x]; raises KeyError for shapes."""
+        """HU [n, z, y, x]. Raises KeyError for shapes, which have no CT."""
         return self.arrays["ct"]
 
     @property
     def masks(self) -> NDArray[np.bool_]:
-        """The voxels of nodules, bool [n, z, y, x]; raises KeyError for patches of a maker without masks."""
+        """The voxels of nodules, bool [n, z, y, x]. Raises KeyError if the maker makes no masks."""
         inside: NDArray[np.bool_] = self.arrays["mask"] > 0
         return inside
 
     def rows(self, rows: NDArray[Any]) -> Samples:
-        """Some of the samples, by their positions or by a bool [n]."""
+        """Return some of the samples, chosen by their positions or by a bool [n]."""
         chosen = np.arange(len(self))[rows].tolist()
         return replace(
             self,
@@ -160,10 +166,10 @@ class Samples:
 
     @staticmethod
     def joined(parts: Iterable[Samples]) -> Samples:
-        """Several parts as one; notes that say the same are kept once.
+        """Join several parts of some samples; a note that several parts have is kept once.
 
         Raises:
-            InputError: no part.
+            InputError: there is no part.
         """
         parts = list(parts)
         if not parts:
@@ -187,11 +193,12 @@ Counted = TypeVar("Counted")
 def noting_last(
     parts: Iterable[Samples], count: Callable[[Samples], Counted], tell: Callable[[list[Counted]], tuple[str, ...]]
 ) -> Iterator[Samples]:
-    """Give the parts of some samples, with notes on the last one that only all of them together can tell.
+    """Yield the parts of some samples; the last part also gets notes about all parts together.
 
     Args:
-        count: what the notes need to know of a part.
-        tell: the notes, by what was counted of each part.
+        parts: of the samples, in order.
+        count: returns the facts about a part that the notes need.
+        tell: returns the notes, from the facts about each part.
     """
     counted: list[Counted] = []
     last: Samples | None = None
@@ -206,13 +213,13 @@ def noting_last(
 
 @dataclass(frozen=True, eq=False)
 class Edit:
-    """A change of a scan that is asked for.
+    """A requested edit of a patch of a scan.
 
     Attributes:
-        kind: put a nodule in, or take one out.
-        nodule: attributes wanted of the new nodule, or known of the one that is there; the diameter is always given.
-        mask: bool [z, y, x] on the voxels of the patch: the nodule that is there, or the one that is to be made, by
-            methods that are told shapes, which have a `takes_outlines` that is true; None where it is not known.
+        kind: `inject` puts a nodule in, `erase` takes one out.
+        nodule: attributes requested of the new nodule, or known of the nodule to erase; always with a diameter.
+        mask: bool [z, y, x] on the voxels of the patch, or None if not known. For `erase`, the nodule's voxels. For
+            `inject`, the requested shape, given only to methods whose `takes_outlines` is true.
     """
 
     kind: EditKind
@@ -224,7 +231,7 @@ class Edit:
         """The nodule's diameter.
 
         Raises:
-            InputError: none is given.
+            InputError: the nodule's attributes have no diameter.
         """
         if self.nodule.diameter_mm is None:
             raise InputError("nodule", "no diameter", "a diameter in mm")
@@ -236,12 +243,12 @@ class Filled:
     """A patch after an edit.
 
     Attributes:
-        hu: float32 [z, y, x].
+        hu: HU, float32 [z, y, x].
         mask: bool [z, y, x], the new nodule's voxels as a reader would outline them; None after an erasure.
-        attributes: the nodule's: those that were asked for, and those that the method chose.
-        outline: the patient whose outline or label map the nodule started from, as its source names the patient;
-            empty where there is none. A test set must not hold that patient.
-        notes: what came out otherwise than it was asked for.
+        attributes: of the nodule, both requested and chosen by the method.
+        outline: the patient whose outline or label map the nodule was made from, as its source names the patient;
+            empty if there is none. A test set must not hold that patient.
+        notes: differences from what was requested, a sentence each.
     """
 
     hu: NDArray[np.float32]
@@ -255,10 +262,10 @@ class Maker(Protocol):
     """Anything that makes voxels.
 
     Attributes:
-        name: of its system, as the verbs call it.
-        lineage: whose data stands behind it.
-        heeds: attributes of a nodule that it listens to; asking for another one is refused.
-        roles: the protocols of this module that it fulfils.
+        name: of its system, as users give it to the verbs.
+        lineage: patients whose data stand behind it.
+        heeds: names of the nodule attributes that it can be conditioned on; a request for any other is refused.
+        roles: its tasks; each implies a protocol of this module.
     """
 
     name: str
@@ -268,14 +275,12 @@ class Maker(Protocol):
 
 
 class Generator(Maker, Protocol):
-    """Makes samples from nothing: nodule shapes (`occupancy`, `mask`), or patches of CT (`ct`, and `mask` if it can).
+    """Makes samples from noise: nodule shapes (`occupancy`, `mask`) or patches of CT (`ct`, with some makers `mask`).
 
     Attributes:
-        makes_empty: whether a patch without a nodule, `()`, may be asked for.
-        selects: whether it can select samples by a judgement of its own (`select`).
+        makes_empty: whether a patch without a nodule, `()`, may be requested; False unless a class sets it.
+        selects: whether `select` works; False unless a class sets it.
         spec: grid of the samples.
-
-    A class that inherits it makes no empty patches and selects nothing, unless it says otherwise.
     """
 
     makes_empty: bool = False
@@ -283,40 +288,42 @@ class Generator(Maker, Protocol):
     spec: PatchSpec
 
     def sample(self, asked: Sequence[Asked], seed: int, options: Options | None = None) -> Iterator[Samples]:
-        """Make a sample for each entry of `asked`, in parts that fit the memory.
+        """Make a sample for each entry of `asked`, in parts that fit into memory.
 
-        Sample i depends on `seed`, `asked[i]`, `options` and i alone, unless `options` says otherwise.
+        Sample i depends on `seed`, `asked[i]`, `options` and i alone, unless the docstring of the options says
+        otherwise.
 
         Args:
-            asked: for each sample the nodules it is to hold.
+            asked: for each sample, the nodules that it is to hold.
+            seed: of the samples.
             options: of the system's own class; its defaults if not given.
 
         Raises:
-            InputError: attributes that it does not heed or cannot make, or options that do not fit; at the call,
-                before the first part.
+            InputError: the maker does not heed or cannot make a requested attribute, or the options do not fit. Raised
+                by the call itself, before the first part.
         """
         ...
 
     def select(self, asked: Sequence[Asked], seed: int, options: Options | None = None) -> Iterator[Samples]:
-        """Make samples anew until each passes the maker's own selection; those that never do are left out.
+        """Make samples anew until each passes the maker's own selection; samples that never pass are left out.
 
         Raises:
-            InputError: as `sample`; or a maker that does not select.
+            InputError: as of `sample`; or the maker does not select.
         """
         raise InputError("selection", f"{self.name}, which selects nothing", "a maker that selects its samples")
 
 
 @dataclass(frozen=True, eq=False)
 class ScanStream:
-    """A scan that is made slab by slab, while its slabs are asked for.
+    """A scan whose slabs are generated as the caller iterates over them.
 
     Attributes:
         shape: voxels (z, y, x) of the whole scan.
-        spacing_mm: of its voxels (z, y, x).
-        slabs: HU, int16 [n, y, x], of neighbouring axial slices, from the feet up; together the whole scan, once.
-        details: whatever else the manifest tells of the scan, as JSON can hold it.
-        arithmetic: what has to be the same to make the same bits again, such as the slices computed at once.
-        notes: what came out otherwise than it was asked for.
+        spacing_mm: voxel size (z, y, x).
+        slabs: HU, int16 [n, y, x] each; neighbouring axial slices from the feet up, each slice of the scan once.
+        details: further entries of the scan in the manifest, as JSON can hold them.
+        arithmetic: conditions for making the same bits again, such as the number of slices computed at once.
+        notes: differences from what was requested, a sentence each.
     """
 
     shape: tuple[int, int, int]
@@ -327,14 +334,14 @@ class ScanStream:
     notes: tuple[str, ...] = ()
 
     def grid(self) -> Volume:
-        """The geometry of the scan; its voxels are 0 and take no memory."""
+        """Return the geometry of the scan, with voxels of 0 that take no memory."""
         return Volume(np.broadcast_to(np.int16(0), self.shape), self.spacing_mm)
 
     def checked(self) -> Iterator[NDArray[np.int16]]:
-        """Give the slabs, and see that they are what was said.
+        """Yield the slabs, and check them against `shape`.
 
         Raises:
-            InputError: slabs of other voxels, or fewer or more slices than the scan has.
+            InputError: a slab is not int16 or has slices of another size, or there are more or fewer slices in all.
         """
         z, y, x = self.shape
         made = 0
@@ -361,35 +368,37 @@ class ScanStream:
 
 
 class Streams(Maker, Protocol):
-    """Makes whole scans slab by slab, in memory that does not follow their depth.
+    """Makes whole scans slab by slab, in memory that does not grow with their depth.
 
     Attributes:
-        nodules_known: `all` where it is known that its scans have no nodule, such as those of a model whose training
-            scans had none; `none-known` where they may have some.
+        nodules_known: `all` if its scans are known to have no nodule, for example because the training scans had none;
+            `none-known` if they may have nodules.
     """
 
     nodules_known: Literal["all", "none-known"]
 
     def scan(self, index: int, seed: int, options: Options | None = None) -> ScanStream:
-        """Begin the scan of a number in a seed, which depends on both and on `options` alone.
+        """Return scan number `index` of a seed, whose voxels depend on `index`, `seed` and `options` alone.
 
         Args:
+            index: number of the scan, from 0.
+            seed: of the scans.
             options: of the system's own class; its defaults if not given.
 
         Raises:
-            InputError: options that do not fit; at the call, before the first slab.
+            InputError: the options do not fit. Raised by the call itself, before the first slab.
         """
         ...
 
 
 class Method(Maker, Protocol):
-    """Edits patches of CT: puts a nodule in, takes one out, or both, as its roles say."""
+    """Edits patches of CT: puts nodules in (role `injects`), takes them out (`erases`), or both."""
 
     def reach_mm(self, edit: Edit) -> tuple[float, float]:
-        """Tell how far an edit reaches, in millimetres from its middle.
+        """Return how far an edit reaches from its middle, in millimetres.
 
         Returns:
-            Half the width of the patch that the method wants to see, and the radius of the ball that it may change.
+            Half the width of the patch that the method needs, and the radius of the ball that it may change.
         """
         ...
 
@@ -400,11 +409,16 @@ class Method(Maker, Protocol):
         edits: Sequence[Edit],
         seeds: Sequence[int],
     ) -> list[Filled]:
-        """Do edits in the middle of patches; each result depends on its own patch, region, edit and seed alone.
+        """Do one edit in the middle of each patch; a result depends on its own patch, region, edit and seed alone.
 
         Args:
-            patches: HU [z, y, x], on the voxels of their scans.
-            regions: bool [z, y, x], where each patch may change; elsewhere it stays bit for bit.
+            patches: HU [z, y, x] each, at the spacing of their scans.
+            regions: bool [z, y, x] each, the voxels that may change; all others keep their bits.
+            edits: one for each patch.
+            seeds: one for each patch.
+
+        Returns:
+            A result for each patch.
         """
         ...
 
@@ -414,11 +428,11 @@ class Painter(Maker, Protocol):
     """Paints CT from label maps of tissues, window by window; `editing.painting` puts the windows together.
 
     Attributes:
-        spacing_mm: of the voxels that it paints (z, y, x).
+        spacing_mm: spacing (z, y, x) of the voxels that it paints.
         smallest: voxels (z, y, x) of the smallest window.
-        largest: voxels (z, y, x) of the largest window; every size between the two will do.
+        largest: voxels (z, y, x) of the largest window; every size between the smallest and the largest is accepted.
         overlap: voxels (z, y, x) by which neighbouring windows overlap at least.
-        context: slices before and after a window that it wants to see.
+        context: slices before and after a window that `paint` needs besides the window.
         codes: classes of `anatomy.tissue.TissueClass` that it has learned.
     """
 
@@ -432,44 +446,56 @@ class Painter(Maker, Protocol):
     def paint(self, labels: Volume, at_voxel: tuple[int, int, int], seed: int) -> Volume:
         """Paint a window of a label map.
 
-        What is drawn for a voxel depends on `seed` and on its own place in the whole map alone, so that overlapping
+        The noise at a voxel depends on `seed` and on the voxel's place in the whole map alone, so that overlapping
         windows have the same texture.
 
         Args:
-            labels: uint8 [z + 2 * context, y, x] of `anatomy.tissue.TissueClass`, at the painter's spacing.
-            at_voxel: index (z, y, x) in the whole map of the first voxel that is painted.
+            labels: uint8 [z + 2 * context, y, x], codes of `anatomy.tissue.TissueClass`, at the painter's spacing.
+            at_voxel: index (z, y, x) in the whole map of the window's first voxel, after the context.
+            seed: of the noise.
 
         Returns:
-            HU, float32 [z, y, x], with the place of those voxels.
+            HU, float32 [z, y, x], placed where the window is, without the context.
         """
         ...
 
 
 class Judge(Maker, Protocol):
-    """Says how sure it is that patches hold a nodule."""
+    """Gives the probability that a patch holds a nodule.
+
+    Attributes:
+        spec: grid of the patches that it takes.
+    """
 
     spec: PatchSpec
 
     def judge(self, hu: NDArray[np.int16]) -> NDArray[np.float64]:
-        """Return the probability of a nodule [n] in patches [n, z, y, x] of HU on its grid."""
+        """Return the probability of a nodule [n] in each of the patches, HU [n, z, y, x]."""
         ...
 
 
 def fill(method: Method, patch: Volume, region: NDArray[np.bool_], edit: Edit, seed: int) -> Filled:
     """Do one edit in the middle of a patch.
 
+    Args:
+        method: does the edit.
+        patch: HU [z, y, x], at the spacing of its scan.
+        region: bool [z, y, x], the voxels that may change.
+        edit: with the role that the method has.
+        seed: of the edit.
+
     Raises:
-        InputError: a method whose result is not what `Filled` promises; names the method.
+        InputError: the method's result is not as `Filled` promises; names the method.
     """
     found = method.fill_many([patch], [region], [edit], [seed])
     if len(found) != 1:
-        raise InputError(method.name, f"{len(found)} results of one edit", "a result for each edit")
+        raise InputError(method.name, f"{len(found)} results for one edit", "one result for each edit")
     filled = found[0]
     if filled.hu.shape != patch.shape or not np.isfinite(filled.hu).all():
-        raise InputError(method.name, f"voxels {filled.hu.shape} of a patch", f"finite HU, {patch.shape}")
+        raise InputError(method.name, f"a result of {filled.hu.shape} voxels", f"{patch.shape} voxels of finite HU")
     if edit.kind == "inject" and (filled.mask is None or (filled.mask.shape, filled.mask.dtype) != (patch.shape, bool)):
         found_mask = "no mask" if filled.mask is None else f"a mask {filled.mask.shape} of {filled.mask.dtype}"
-        raise InputError(method.name, f"{found_mask} of an injected nodule", f"bool, {patch.shape}")
+        raise InputError(method.name, f"{found_mask} of an injected nodule", f"a mask {patch.shape} of bool")
     return filled
 
 
@@ -485,14 +511,18 @@ PARTS: Mapping[Role, tuple[str, ...]] = {
     "paints": _PAINTER,
     "judges": ("spec", "judge"),
 }
-"""What a maker of each role must have; more is tested by the contract tests."""
+"""Attributes and methods that a maker of each role must have; the contract tests check what these do."""
 
 
 def check_maker(maker: object, roles: Iterable[Role]) -> Maker:
-    """Refuse a maker that does not have what its roles ask for.
+    """Return the maker if it has the parts that its roles require.
+
+    Args:
+        maker: any object.
+        roles: that it must have.
 
     Raises:
-        InputError: names what is missing.
+        InputError: names the missing parts, or the roles that the maker has instead.
     """
     names = ["name", "lineage", "heeds", "roles"]
     names += [name for role in roles for name in PARTS[role]]
@@ -508,10 +538,10 @@ def check_maker(maker: object, roles: Iterable[Role]) -> Maker:
 
 
 def check_heeds(maker: Maker, asked: Iterable[NoduleAttributes]) -> None:
-    """Refuse attributes that a maker does not listen to.
+    """Refuse requested attributes that a maker does not heed.
 
     Raises:
-        InputError: names the attribute and those that the maker heeds.
+        InputError: names the attribute, and the attributes that the maker heeds.
     """
     for one in asked:
         for name, value in one.given().items():

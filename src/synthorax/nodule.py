@@ -1,4 +1,4 @@
-"""What is known of a nodule: its place, and the one type every condition is written in."""
+"""A nodule: its place, and its attributes, which are also the condition that makers take."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from synthorax.errors import InputError
 
 @dataclass(frozen=True)
 class NoduleAttributes:
-    """A nodule's size and the nine LIDC ratings; anything may be missing.
+    """A nodule's diameter and the nine LIDC ratings; None where an attribute is not known or not requested.
 
-    Ratings are LIDC's scales (McNitt-Gray et al. 2007): 1 to 5, here means over readers and so not always whole.
-    Calcification (1 to 6; 6 is absent) and internal structure (1 to 4) name kinds, of which there is no mean: they are
-    the kind that most readers named.
+    Ratings have LIDC's scales (McNitt-Gray et al. 2007) from 1 to 5. They are means over readers, so they may have
+    fractions. Calcification (1 to 6; 6 is absent) and internal structure (1 to 4) are codes of kinds, which have no
+    mean; they are the kind that most readers chose.
 
     >>> import synthorax as sx
     >>> asked = sx.NoduleAttributes(diameter_mm=8, texture=5)
@@ -38,7 +38,7 @@ class NoduleAttributes:
     texture: float | None = None
 
     def given(self) -> dict[str, float]:
-        """Return the attributes that are not missing, by name."""
+        """Return the attributes that are not None, by name."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
 
@@ -58,12 +58,12 @@ RATINGS = (
 MOST_RATING = dict.fromkeys(RATINGS, 5) | {"calcification": 6, "internal_structure": 4}
 """The highest value of each rating; the lowest is 1."""
 ORDINARY_KIND = {"calcification": 6, "internal_structure": 1}
-"""Ratings that name kinds, and the kind that most nodules are of: no calcium, soft tissue."""
+"""The ratings that are codes of kinds, with the kind of most nodules: no calcification, soft tissue."""
 MalignancyRule = Literal["median", "majority"]
-"""By which a nodule is malignant: the median of its readers' ratings, or more than half of them, reach
-`MALIGNANT_FROM`."""
+"""Rule by which a nodule is malignant: `median`, the median of its readers' ratings is at least `MALIGNANT_FROM`;
+`majority`, more than half of the ratings are."""
 BENIGN_UP_TO, MALIGNANT_FROM = 2, 4
-"""Ratings of malignancy up to which a nodule counts as benign, and from which it counts as malignant."""
+"""Highest rating of malignancy of a benign nodule, and lowest rating of a malignant one."""
 FACE_MARGIN_MM = 1.0
 """A cube shows a nodule whole if at least this distance lies between the nodule and each face."""
 
@@ -82,10 +82,13 @@ def widest_mm(size: Sequence[float], spacing_mm: Sequence[float]) -> float:
 
 
 def agreed_ratings(ratings: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """Return one value for each rating that several readers gave: the mean, or the kind that most of them named.
+    """Return one value for each rating that several readers gave: the mean, or of a kind the most frequent one.
 
-    Where as many readers named one kind as another, the ordinary kind counts (`ORDINARY_KIND`) if it is among them,
-    else the first in LIDC's list.
+    If two kinds are equally frequent, the ordinary kind (`ORDINARY_KIND`) counts if it is one of them, otherwise the
+    kind with the lower code.
+
+    Args:
+        ratings: name of a rating (`RATINGS`) -> the value of each reader.
 
     >>> agreed_ratings({"malignancy": (3, 4, 5), "calcification": (6, 6, 3)})
     {'malignancy': 4.0, 'calcification': 6.0}
@@ -100,10 +103,10 @@ def _agreed(name: str, values: Sequence[float]) -> float:
 
 
 def check_attributes(attributes: NoduleAttributes) -> None:
-    """Refuse ratings that LIDC does not have.
+    """Refuse ratings outside LIDC's scales.
 
     Raises:
-        InputError: a rating outside its scale, or a kind that is not a whole number.
+        InputError: a rating is outside its scale, or the code of a kind is not a whole number.
     """
     for name in RATINGS:
         value, most = getattr(attributes, name), MOST_RATING[name]
@@ -112,7 +115,7 @@ def check_attributes(attributes: NoduleAttributes) -> None:
         if not 1 <= value <= most:
             raise InputError(name, f"{value:g}", f"1 to {most}")
         if name in ORDINARY_KIND and value != round(value):
-            raise InputError(name, f"{value:g}", f"a whole number from 1 to {most}, each of which names a kind")
+            raise InputError(name, f"{value:g}", f"a whole number from 1 to {most}, the code of a kind")
 
 
 @dataclass(frozen=True)
@@ -122,10 +125,10 @@ class Nodule:
     Attributes:
         nodule_id: unique within its scan.
         center_mm: world position (x, y, z), LPS.
-        attributes: its size and ratings; of several readers the means, or the kind that most named.
-        label: its value in the scan's mask; 0 where no voxels are marked.
-        ratings: what each reader gave, by name (`RATINGS`).
-        extra: whatever else its source says of it, as text.
+        attributes: diameter and ratings, agreed over the readers (`agreed_ratings`).
+        label: value of its voxels in the scan's mask; 0 if no voxels are marked.
+        ratings: name of a rating (`RATINGS`) -> the value of each reader.
+        extra: further facts that its source states, as text.
 
     >>> import synthorax as sx
     >>> known = sx.NoduleAttributes(diameter_mm=8, malignancy=3.67)
@@ -144,7 +147,7 @@ class Nodule:
     extra: Mapping[str, str] = field(default_factory=dict)
 
     def row(self) -> dict[str, Any]:
-        """The nodule as JSON can hold it."""
+        """Return the nodule as JSON can hold it."""
         return {
             "nodule_id": self.nodule_id,
             "center_mm": [round(c, 4) for c in self.center_mm],
@@ -156,7 +159,10 @@ class Nodule:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Nodule:
-        """The nodule of such a row; older ones have means of kinds, which are counted anew from what readers named."""
+        """Return the nodule of a row that `row()` made.
+
+        Older versions wrote the mean code of a kind; the kind is agreed anew from the readers' values.
+        """
         x, y, z = row["center_mm"]
         kinds = {name: values for name, values in row["ratings"].items() if name in ORDINARY_KIND and values}
         return cls(
@@ -170,12 +176,17 @@ class Nodule:
 
 
 def malignancy_of(nodule: Nodule, rule: MalignancyRule = "median") -> int | None:
-    """Return 1 for a malignant nodule, 0 for a benign one, and None for one that nobody rated.
+    """Return 1 for a malignant nodule, 0 for any other, and None for a nodule without a rating of malignancy.
 
     papers/2 says "the majority score >= 4".
 
     Args:
-        rule: which of its readers' ratings count.
+        nodule: its readers' ratings count; if it has none, its `attributes`.
+        rule: median or majority of the readers' ratings.
+
+    >>> rated = Nodule("01", (0.0, 0.0, 0.0), NoduleAttributes(), ratings={"malignancy": (3, 5)})
+    >>> malignancy_of(rated), malignancy_of(rated, "majority")
+    (1, 0)
     """
     ratings = nodule.ratings.get("malignancy") or (nodule.attributes.malignancy,)
     known = [rating for rating in ratings if rating is not None]

@@ -1,4 +1,4 @@
-"""The one place that spreads work over processes."""
+"""Work spread over the processes of this machine or of a Dask cluster."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from synthorax.errors import InputError, SynthoraxError
 from synthorax.io.locks import uninterrupted
 
 CONNECT_SECONDS = 10
+"""Seconds that a Dask scheduler has to answer."""
 MOST_WORKERS = 1024
-"""Processes of one call; no machine has more cores to give them."""
+"""Most processes of one call; more are a slip of the pen."""
 BATCHES_PER_WORKER = 2
-"""Batches handed out for each worker; more would fill the memory where results are taken slowly."""
+"""Batches per worker that are handed out before their results are taken; more would fill the memory."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -35,19 +36,27 @@ def map_processes(
     cluster: str | None = None,
     name: Callable[[Item], str] | None = None,
 ) -> Iterator[Result]:
-    """`function` of every item, in order, as results arrive; one worker a core by default.
+    """Call a function on every item in other processes, and yield the results in the order of the items.
 
-    `function` and the items must pickle. A single worker, or few items, stay in this process. Workers end when this
-    process does, however it ends, and when the results are no longer asked for.
+    With a single worker, or no more items than `chunk`, the work is done in this process. Workers end when this process
+    ends, in whatever way, and when the iterator is closed.
 
     Args:
-        cluster: address of a Dask scheduler, such as `tcp://host:8786`, whose workers see the same files.
-        name: of an item, to tell which one a worker had when it was killed.
+        function: must pickle, as must the items.
+        items: in order.
+        workers: processes; as many as the machine has cores if not given.
+        chunk: items that are sent to a worker at once.
+        cluster: address of a Dask scheduler, such as `tcp://host:8786`, whose workers see the same files; `workers` and
+            `chunk` do not matter then.
+        name: returns the name of an item, to say in an error which item a worker had when it was killed.
 
     Raises:
-        InputError: fewer than one worker or more than `MOST_WORKERS`; no Dask, or nothing answers at its address; a
-            function that cannot be sent to other processes.
+        InputError: `workers` is below 1 or above `MOST_WORKERS`; Dask is not installed, or no scheduler answers; the
+            function cannot be sent to other processes.
         SynthoraxError: a worker was killed.
+
+    >>> list(map_processes(abs, [-3, 1, -2]))
+    [3, 1, 2]
     """
     check_workers(workers)
     if cluster is not None:
@@ -61,10 +70,10 @@ def map_processes(
 
 
 def check_workers(workers: int | None) -> None:
-    """Refuse a number of processes that no machine has use for.
+    """Refuse a number of worker processes below 1 or above `MOST_WORKERS`; None is accepted.
 
     Raises:
-        InputError: below 1 or above `MOST_WORKERS`.
+        InputError: names the number.
     """
     if workers is not None and not 1 <= workers <= MOST_WORKERS:
         raise InputError("workers", str(workers), f"1 to {MOST_WORKERS} processes")
@@ -74,9 +83,9 @@ def _check_pickles(function: Callable[..., object]) -> None:
     """Refuse a function that cannot be sent to other processes."""
     try:
         pickle.dumps(function)
-    except Exception as error:  # of many kinds, and of the user's own classes
-        found = f"one that cannot be sent to other processes ({error})"
-        expected = "one of a class that a module defines, or a single worker"
+    except Exception as error:  # a class may raise anything when it is pickled
+        found = f"an object that cannot be sent to other processes ({error})"
+        expected = "an object of a class that a module defines, or a single worker"
         raise InputError("method or function", found, expected) from error
 
 
@@ -95,21 +104,21 @@ def _map_pool(
         with ProcessPoolExecutor(workers, initializer=_begin, initargs=(slots, taken)) as pool:
             try:
                 while batch := list(islice(jobs, chunk)):
-                    with uninterrupted():  # Python loses a Ctrl-C that comes while it forks
+                    with uninterrupted():  # Python loses a Ctrl-C during a fork
                         waiting.append(pool.submit(_call, function, batch))
                     if len(waiting) >= BATCHES_PER_WORKER * workers:
                         yield from waiting.popleft().result()
                 while waiting:
                     yield from waiting.popleft().result()
-            except BaseException:  # such as Ctrl-C, or that nobody wants the other results
-                processes = dict(pool._processes or {})  # Python offers no other way to end workers before 3.14
+            except BaseException:  # Ctrl-C, or the iterator was closed, or an error of an item
+                processes = dict(pool._processes or {})  # before Python 3.14 there is no public way to end workers
                 for process in processes.values():
                     process.terminate()
                 raise
     except BrokenProcessPool as error:
         at = _at_hand(slots, processes)
         told = "" if name is None or not at else " at " + " or ".join(name(items[index]) for index in at)
-        advice = "perhaps for want of memory; use fewer with --workers"
+        advice = "perhaps because the memory was full; use fewer with --workers"
         raise SynthoraxError(f"a worker process was killed{told}, {advice}") from error
 
 
@@ -118,7 +127,7 @@ _slot = 0
 
 
 def _begin(slots: Any, taken: Any) -> None:
-    """Make this process a worker: it ends with its parent, and leaves Ctrl-C to it."""
+    """Make this process a worker: it ends when its parent ends, and ignores Ctrl-C, to which the parent reacts."""
     global _slots, _slot
     with taken.get_lock():
         _slots, _slot = slots, 2 * taken.value
@@ -138,7 +147,7 @@ def _end_with_parent() -> None:
 
 
 def _call(function: Callable[[Item], Result], batch: Sequence[tuple[int, Item]]) -> list[Result]:
-    """Some items in a worker, which notes which one it has."""
+    """Call the function on a batch of items in a worker, noting in shared memory which item is at hand."""
     results = []
     for index, item in batch:
         _slots[_slot + 1] = index
@@ -154,7 +163,7 @@ def _call(function: Callable[[Item], Result], batch: Sequence[tuple[int, Item]])
 
 
 def _pickles(error: Exception) -> bool:
-    """Whether an error comes out of another process as it is."""
+    """Whether an error keeps its class when it is sent from another process."""
     try:
         return type(pickle.loads(pickle.dumps(error))) is type(error)
     except Exception:
@@ -162,7 +171,7 @@ def _pickles(error: Exception) -> bool:
 
 
 def _at_hand(slots: Sequence[int], processes: Mapping[int, Any]) -> list[int]:
-    """The items that killed workers had; those of all workers where it cannot be told which one was killed."""
+    """Indices of the items that killed workers had; the items of all workers if it is not known which were killed."""
     had = {slots[i]: slots[i + 1] for i in range(0, len(slots), 2) if slots[i + 1] >= 0}
     ended_by_pool = (None, 0, -signal.SIGTERM)
     killed = [pid for pid, process in processes.items() if process.exitcode not in ended_by_pool]

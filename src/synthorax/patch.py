@@ -1,4 +1,4 @@
-"""The grid and the HU window of the patches that a network takes or makes. No torch here."""
+"""The voxel grid and the HU window of the patches that a network takes or makes. No torch here."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from synthorax.nodule import widest_mm
 from synthorax.volume import check_spacing
 
 NETWORK_WINDOW_HU = (-1000.0, 400.0)
-"""HU that networks see as -1 to 1, unless their configuration says otherwise; values beyond are clipped."""
+"""Default HU (low, high) that networks see as -1 and 1; values beyond are clipped."""
 MOST_PATCH_VOXELS = 256**3
-"""Voxels of the largest patch or shape, 256 along each axis; no machine trains on thousands of larger ones."""
+"""Most voxels of a patch or a shape, such as 256 along each axis; training on larger ones fits no machine."""
 MOST_HU = 1e5
-"""Bound of a window's ends on both sides of 0 HU; beyond it a value is a slip of the pen."""
+"""A window's ends must lie within this many HU of 0; a value beyond is a slip of the pen."""
 NEGATIVE, POSITIVE = 0, 1
 """Labels of patches without and with a nodule in the middle."""
 PositiveMm = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Values = TypeVar("Values")
-"""A NumPy array or a torch tensor; the same class is returned."""
+"""A NumPy array or a torch tensor; functions return the class that they are given."""
 
 
 @dataclass(frozen=True)
 class PatchSpec:
-    """The grid of a patch and the window in which a network sees its HU.
+    """The voxel grid of a patch and the HU window in which a network sees it.
 
     Attributes:
         size: voxels (z, y, x).
-        spacing_mm: of the voxels (z, y, x).
+        spacing_mm: voxel size (z, y, x).
         window_hu: HU (low, high) that become -1 and 1; values beyond are clipped.
 
     Raises:
-        InputError: a size or spacing that is not positive, or a window whose low end is not below its high end.
+        InputError: the size or the spacing is not positive, or the window's low end is not below its high end.
 
     >>> import numpy as np
     >>> import synthorax as sx
@@ -60,7 +60,7 @@ class PatchSpec:
 
     @property
     def size_mm(self) -> tuple[float, float, float]:
-        """Width of the patch along (z, y, x)."""
+        """Width of the patch along (z, y, x) in mm."""
         z, y, x = (n * s for n, s in zip(self.size, self.spacing_mm, strict=True))
         return z, y, x
 
@@ -70,29 +70,29 @@ class PatchSpec:
         return widest_mm(self.size, self.spacing_mm)
 
     def of_nodule(self, diameter_mm: float) -> PatchSpec:
-        """Return the patch around a nodule, which is the same for every diameter; see `ScaledPatch`."""
+        """Return the grid of the patch around a nodule: this one for every diameter. `ScaledPatch` adapts it."""
         return self
 
     def every_view(self, diameter_mm: float) -> tuple[PatchSpec, ...]:
-        """Return the patches by which training shows a nodule: this one."""
+        """Return the grids in which training shows a nodule: this one alone."""
         return (self,)
 
     def magnified(self, scale: float) -> PatchSpec:
-        """Return as many voxels that are `scale` times as large."""
+        """Return a patch of the same number of voxels, each `scale` times as wide."""
         z, y, x = (scale * s for s in self.spacing_mm)
         return replace(self, spacing_mm=(z, y, x)) if scale != 1 else self
 
     @property
     def middle_mm(self) -> tuple[float, float, float]:
-        """The middle (x, y, z) in millimetres of the patch, whose first voxel lies at (0, 0, 0)."""
+        """Position (x, y, z) in mm of the patch's middle; its first voxel lies at (0, 0, 0)."""
         z, y, x = ((n - 1) / 2 * s for n, s in zip(self.size, self.spacing_mm, strict=True))
         return x, y, z
 
     def distances_mm(self, center: Sequence[float] | NDArray | None = None) -> NDArray[np.float64]:
-        """Return the distance of each voxel from a place in the patch, [z, y, x].
+        """Return the distance in mm of each voxel from a place in the patch, [z, y, x].
 
         Args:
-            center: index (z, y, x), fractions allowed; the middle if None.
+            center: index (z, y, x) of the place, fractions allowed; the middle if None.
         """
         center = [(n - 1) / 2 for n in self.size] if center is None else center
         steps = zip(self.size, center, self.spacing_mm, strict=True)
@@ -102,34 +102,34 @@ class PatchSpec:
         return distances
 
     def to_unit(self, hu: Values) -> Values:
-        """Map HU, float, any shape, to -1 to 1; values beyond the window are clipped."""
+        """Map HU (float, any shape) to -1 to 1; values beyond the window are clipped."""
         low, high = self.window_hu
         unit: Any = cast(Any, hu) - (low + high) / 2
-        unit *= 2 / (high - low)  # in place: batches of training are hundreds of megabytes
+        unit *= 2 / (high - low)  # in place, because a training batch may take hundreds of megabytes
         return cast(Values, unit.clip(-1, 1))
 
     def to_hu(self, unit: Values) -> Values:
-        """Map -1 to 1, float, any shape, back to HU."""
+        """Map -1 to 1 (float, any shape) back to HU."""
         low, high = self.window_hu
         return cast(Values, (cast(Any, unit) + 1) * ((high - low) / 2) + low)
 
     def to_int16(self, unit: NDArray[np.float32]) -> NDArray[np.int16]:
-        """Map -1 to 1 back to HU, rounded to whole numbers."""
+        """Map -1 to 1 back to HU, rounded to int16."""
         return np.rint(self.to_hu(unit)).astype(np.int16)
 
 
 @dataclass(frozen=True)
 class ScaledPatch:
-    """Patches of one number of voxels, whose voxels grow with the diameter of the nodule in the middle.
+    """Patches with a fixed number of voxels, whose voxel size grows with the diameter of the nodule in the middle.
 
     Attributes:
-        finest: the narrowest patch, which no nodule makes narrower.
-        diameters: widths of the patches along their shortest axis, in diameters of the nodule. Training shows a nodule
-            by each of them, an edit by the middle one.
-        coarsest: voxels are at most this many times as large as those of `finest`.
+        finest: the patch with the smallest voxels, in which small nodules are shown.
+        diameters: widths of the patch along its shortest axis, in nodule diameters. Training shows a nodule in each of
+            these widths; an edit uses the middle one.
+        coarsest: voxels are at most this many times as wide as the voxels of `finest`.
 
     Raises:
-        InputError: no width or one that is not above 1, or `coarsest` below 1.
+        InputError: there is no width, a width is not above 1, or `coarsest` is below 1.
 
     >>> scaled = ScaledPatch(PatchSpec((32, 32, 32), (0.5, 0.5, 0.5)), (2.0, 2.5, 3.0), coarsest=4.0)
     >>> scaled.of_nodule(4.0).size_mm, scaled.of_nodule(12.0).size_mm, scaled.widest_mm
@@ -146,11 +146,11 @@ class ScaledPatch:
             raise InputError("patch", found, "widths above 1 diameter, and a magnification of 1 or more")
 
     def of_nodule(self, diameter_mm: float) -> PatchSpec:
-        """Return the patch in which a nodule of this diameter is edited."""
+        """Return the grid of the patch in which a nodule of this diameter is edited."""
         return self._view(diameter_mm, self._middle)
 
     def every_view(self, diameter_mm: float) -> tuple[PatchSpec, ...]:
-        """Return the patches by which training shows a nodule of this diameter, one for each of `diameters`."""
+        """Return the grids in which training shows a nodule of this diameter, one for each of `diameters`."""
         return tuple(self._view(diameter_mm, diameters) for diameters in self.diameters)
 
     @property
@@ -160,7 +160,7 @@ class ScaledPatch:
 
     @property
     def widest_mm(self) -> float:
-        """Diameter of the widest nodule whose patch is as many diameters wide as an edit wants."""
+        """Diameter in mm above which the patch of an edit no longer grows with the nodule."""
         return self.coarsest * min(self.finest.size_mm) / self._middle
 
     @property
@@ -173,7 +173,8 @@ class ScaledPatch:
 
 
 BallRule = Callable[[float, PatchSpec], float]
-"""A nodule's diameter and the patch that shows it to the diameter of the ball that an edit may change; all in mm."""
+"""Function of a nodule's diameter and the patch that shows it, to the diameter of the ball that an edit may change.
+Both diameters are in mm."""
 
 
 def as_wide_as_the_nodule(diameter_mm: float, spec: PatchSpec) -> float:
@@ -182,13 +183,13 @@ def as_wide_as_the_nodule(diameter_mm: float, spec: PatchSpec) -> float:
 
 
 class PatchSettings(BaseModel):
-    """The settings of a configuration that describe its patches; configurations of networks inherit them.
+    """The settings of a configuration that describe its patches; configurations of networks inherit this class.
 
-    They stay settings of their own (`size`, not `patch.size`), so that run folders and `--set size=...` keep working.
+    They are three settings (`size`, not `patch.size`), as in existing run folders and in `--set size=...`.
 
     Attributes:
         size: voxels of a patch (z, y, x).
-        spacing_mm: of its voxels (z, y, x).
+        spacing_mm: voxel size (z, y, x).
         window_hu: HU (low, high) that become -1 and 1.
     """
 
@@ -200,7 +201,7 @@ class PatchSettings(BaseModel):
 
     @property
     def patch(self) -> PatchSpec:
-        """The patches as one object."""
+        """The three settings as one `PatchSpec`."""
         return PatchSpec(self.size, self.spacing_mm, self.window_hu)
 
     @model_validator(mode="after")
@@ -208,5 +209,5 @@ class PatchSettings(BaseModel):
         if math.prod(self.size) > MOST_PATCH_VOXELS:
             raise InputError("size", str(self.size), f"at most {MOST_PATCH_VOXELS} voxels")
         if not -MOST_HU < self.window_hu[0] < self.window_hu[1] < MOST_HU:
-            raise InputError("window_hu", str(self.window_hu), "low < high")
+            raise InputError("window_hu", str(self.window_hu), f"low < high, both between {-MOST_HU:g} and {MOST_HU:g}")
         return self

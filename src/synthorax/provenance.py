@@ -1,4 +1,4 @@
-"""Where a result comes from, and the mark that it is synthetic."""
+"""The provenance of a result: its synthetic mark, patients' keys, hashes and manifests."""
 
 from __future__ import annotations
 
@@ -13,28 +13,32 @@ from pathlib import Path
 from typing import Any
 
 SYNTHETIC_MARK = "SYNTHETIC: made by synthorax, not a patient"
-"""Written inside every file of generated voxels; at most 79 characters, the NIfTI header's room."""
+"""Text that every file of generated voxels holds; at most 79 characters fit into a NIfTI header."""
 MANIFEST = "manifest.json"
-"""The sidecar of a folder."""
+"""File in a folder of results that says how they were made."""
 
 
 SYNTHETIC_PATIENT = "SYNTHETIC-"
-"""What the patient id of a synthetic scan begins with; the key of its source's patient follows."""
+"""Prefix of the patient id of a synthetic scan; the key of the patient it was made from follows."""
 ANONYMOUS_PATIENT = "ANONYMOUS-"
-"""What the patient id of a patient's own scan begins with that was written without identity; the key follows."""
+"""Prefix of the patient id of a real scan that was written without identity; the patient's key follows."""
 KEY_DIGITS = 12
+"""Hexadecimal digits of a patient's key."""
 SEEN_BEFORE = "seen_before"
-"""Of a run's `data.json`: patients of whom a run knows by the model that it started from, or by synthetic cases."""
+"""Entry of a run's `data.json`: patients behind the model that the run started from, and behind synthetic cases."""
 UNTOLD = "untold"
-"""Of a run's `data.json`: true where the maker of a synthetic case, or the model it started from, tells no patients."""
+"""Entry of a run's `data.json`: true if the model that the run started from, or the maker of a synthetic case, has no
+record of its patients."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What is needed to make a sample again.
+    """The facts from which a sample can be made again.
 
     Attributes:
-        model_sha256: hash of the weights file, empty where no model was used.
+        system: name of the system that made it.
+        model_sha256: hash of the weights file; empty if no model was used.
+        seed: of the sample.
     """
 
     system: str
@@ -48,11 +52,10 @@ class Origin:
 
 
 def patient_key(patient_id: str) -> str:
-    """A name for a patient that does not tell who the patient is: 12 hex digits of the SHA-256 of the patient id.
+    """Return a name for a patient that hides the identity: 12 hexadecimal digits of the SHA-256 of the patient id.
 
-    The key of a synthetic or anonymous patient is the key of the patient that it was made from, so that a scan
-    injected twice still belongs to its first source. Spaces around the id do not count; an empty id, which says
-    nothing, has an empty key.
+    A synthetic or anonymous patient has the key of the patient that it was made from, so that a scan injected twice
+    still belongs to its first source. Spaces around the id do not count. An empty id has an empty key.
 
     >>> patient_key("LIDC-IDRI-0001")
     '3bb5d67ab461'
@@ -67,12 +70,12 @@ def patient_key(patient_id: str) -> str:
 
 
 def synthetic_patient(patient_id: str) -> str:
-    """The patient id of every synthetic scan made from a scan of this patient: `SYNTHETIC-` and `patient_key`."""
+    """Return the patient id of every synthetic scan made from this patient's scans: `SYNTHETIC-` and the key."""
     return SYNTHETIC_PATIENT + patient_key(patient_id)
 
 
 def without_folders(text: str) -> str:
-    """A message as a result may keep it: files by their names, nothing of the folders of the machine they lie on.
+    """Return a message with each absolute path cut to the file's name, so that a result says nothing of the machine.
 
     >>> without_folders("/home/me/scans/a.nii: found text")
     'a.nii: found text'
@@ -81,18 +84,18 @@ def without_folders(text: str) -> str:
 
 
 def sha256(path: Path) -> str:
-    """Hash of a file's bytes."""
+    """Return the SHA-256 of a file's bytes, in hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fingerprint(data: bytes | str) -> str:
-    """Hash of bytes or text in memory, to recognise a data set by; text may hold names of files that are no Unicode."""
+    """Return the SHA-256 of bytes or text in hexadecimal digits; the text may hold file names that are not Unicode."""
     return hashlib.sha256(data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data).hexdigest()
 
 
 def write_manifest(path: Path, content: dict[str, Any]) -> None:
-    """The sidecar of a folder of results: JSON, with the version that made it."""
+    """Write a manifest: JSON of `content`, after the version of this package."""
     path.write_text(_manifest(content) + "\n")
 
 
@@ -100,12 +103,13 @@ def write_manifest(path: Path, content: dict[str, Any]) -> None:
 def manifest_writer(
     path: Path, content: dict[str, Any], name: str, notes: Sequence[str] = ()
 ) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """Write a manifest with a list that is too long for the memory; gives the function that writes an item.
+    """Write a manifest whose last entry is a long list, item by item; yields the function that writes an item.
 
     Args:
-        content: the entries before the list.
+        path: of the manifest.
+        content: entries before the list.
         name: of the list.
-        notes: come after it, if there are any by then.
+        notes: an entry after the list, if there are any at the end of the block; the caller may add to them in it.
     """
     with open(path, "w") as stream:
         stream.write(_manifest(content).removesuffix("\n}") + f',\n "{name}": [')

@@ -1,4 +1,4 @@
-"""The voxels of one nodule as a boxed bit mask, so that nodules of a scan may overlap."""
+"""The voxels of one nodule as a mask in a box of the scan, so that nodules may overlap."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """A box of a scan's voxels, some of which are marked.
+    """Marked voxels of a scan, in a box around them.
 
     Attributes:
         corner: index (z, y, x) of the box's first voxel; the box may reach beyond the scan.
@@ -32,7 +32,7 @@ class Region:
 
     @classmethod
     def of(cls, mask: NDArray) -> Region:
-        """The marked voxels of a whole scan [z, y, x] in the smallest box; a mask without one gives an empty box."""
+        """Return the region of a whole scan's mask [z, y, x] in its smallest box; an empty box if none is marked."""
         marked = mask if mask.dtype == np.bool_ else mask != 0
         sides = []
         for axis in range(3):
@@ -56,30 +56,31 @@ class Region:
         return int(np.count_nonzero(self.mask))
 
     def indices(self) -> NDArray[np.int64]:
-        """Indices [n, (z, y, x)] of the marked voxels in the scan."""
+        """Return the indices in the scan of the marked voxels, [n, (z, y, x)]."""
         return np.argwhere(self.mask) + self.corner
 
     def moved(self, by: Iterable[int]) -> Region:
-        """The region with its box (z, y, x) voxels further along each axis."""
+        """Return the region shifted `by` voxels along (z, y, x)."""
         z, y, x = (int(a + b) for a, b in zip(self.corner, by, strict=True))
         return Region((z, y, x), self.mask)
 
     def within(self, start: Sequence[int], shape: Sequence[int]) -> NDArray[np.bool_]:
-        """The marked voxels of another box of the scan, bool [z, y, x].
+        """Return which voxels of another box of the scan are marked, bool [z, y, x].
 
         Args:
-            start: index (z, y, x) of the box's first voxel; may be negative.
-            shape: its size in voxels (z, y, x).
+            start: index (z, y, x) in the scan of that box's first voxel; may be negative.
+            shape: size of that box in voxels (z, y, x).
         """
         box = np.zeros(tuple(shape), bool)
         self.paint(box, True, start)
         return box
 
     def paint(self, labels: NDArray, value: int, start: Sequence[int] = (0, 0, 0)) -> None:
-        """Set the marked voxels of an array [z, y, x] to a value; marked voxels outside the array are left out.
+        """Set the marked voxels of an array to a value; marked voxels outside the array are ignored.
 
         Args:
-            labels: changed in place.
+            labels: array [z, y, x], changed in place.
+            value: written into it.
             start: index (z, y, x) in the scan of the array's first voxel.
         """
         if (sides := self._shared(start, labels.shape)) is not None:
@@ -87,12 +88,12 @@ class Region:
             labels[theirs][self.mask[mine]] = value
 
     def overlap(self, other: Region) -> int:
-        """Number of voxels that both regions mark."""
+        """Return the number of voxels that both regions mark."""
         sides = self._shared(other.corner, other.mask.shape)
         return 0 if sides is None else int(np.count_nonzero(self.mask[sides[0]] & other.mask[sides[1]]))
 
     def _shared(self, start: Sequence[int], shape: Sequence[int]) -> tuple[tuple[slice, ...], tuple[slice, ...]] | None:
-        """Where this box and another meet, as slices of each; None if they do not."""
+        """The overlap of this box with another, as slices of this box and of the other; None if they do not overlap."""
         low = np.maximum(self.corner, start)
         high = np.minimum(np.add(self.corner, self.mask.shape), np.add(start, shape))
         if (high <= low).any():
@@ -105,10 +106,10 @@ class Region:
 
 
 def agreement(regions: Sequence[Region]) -> tuple[tuple[int, int, int], NDArray[np.uint16]]:
-    """How many regions mark each voxel, in the smallest box around the boxes of all of them.
+    """Count how many regions mark each voxel, in the smallest box around all of their boxes.
 
     Returns:
-        Index (z, y, x) of the box's first voxel, and the counts [z, y, x].
+        Index (z, y, x) in the scan of the box's first voxel, and the counts [z, y, x].
     """
     corner = np.min([r.corner for r in regions], axis=0)
     counts = np.zeros(np.max([np.add(r.corner, r.shape) for r in regions], axis=0) - corner, np.uint16)
@@ -122,14 +123,15 @@ def agreement(regions: Sequence[Region]) -> tuple[tuple[int, int, int], NDArray[
 def paint_labels(
     regions: Sequence[Region], shape: Sequence[int], start: Sequence[int] = (0, 0, 0)
 ) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """A label map [z, y, x] in which region i has the label i + 1. Where regions overlap, the smaller lies on top.
+    """Return a label map in which region i has the label i + 1; where regions overlap, the smaller one lies on top.
 
     Args:
-        shape: of the map, in voxels (z, y, x).
+        regions: of one scan.
+        shape: voxels (z, y, x) of the map.
         start: index (z, y, x) in the scan of the map's first voxel.
 
     Returns:
-        uint8, or uint16 where there are more than 255 regions.
+        [z, y, x], uint8, or uint16 for more than 255 regions.
     """
     labels = np.zeros(tuple(shape), np.uint8 if len(regions) <= np.iinfo(np.uint8).max else np.uint16)
     for i in sorted(range(len(regions)), key=lambda i: -regions[i].voxels):
@@ -138,7 +140,7 @@ def paint_labels(
 
 
 def regions_of(labels: NDArray[np.integer], wanted: Iterable[int]) -> list[Region]:
-    """The regions of labels of a map [z, y, x], in the order asked for; a label that is not there has an empty one."""
+    """Return the region of each wanted label of a map [z, y, x], in their order; a label without voxels is empty."""
     from scipy.ndimage import find_objects
 
     boxes = find_objects(labels)

@@ -1,7 +1,7 @@
-"""Which systems there are, a line each; nothing of a system is imported before it is asked for. No torch here.
+"""The list of systems. A system is imported when it is used; no torch here.
 
-Another package takes part by an entry point of the group `synthorax.systems` that names an `Entry`. Entry points are
-found wherever the package is installed, so also in spawned processes and in the workers of a cluster.
+Another package adds a system by an entry point of the group `synthorax.systems` that names an `Entry`. Entry points are
+found wherever the package is installed, also in spawned processes and in the workers of a cluster.
 """
 
 from __future__ import annotations
@@ -19,33 +19,39 @@ from synthorax.errors import InputError
 from synthorax.makers import PARTS, Options, Role, check_maker
 
 API = 1
-"""Of the contract between this package and a system: `synthorax.makers`, `.patch` and `.training.system`."""
+"""Version of the contract between this package and a system: `synthorax.makers`, `.patch` and `.training.system`."""
 OWN = "synthorax"
-"""The distribution that this package comes in."""
+"""The distribution that holds this package."""
 GROUP = "synthorax.systems"
 """Entry-point group of other packages' systems."""
 Data = Literal["store", "shapes", ""]
-"""What a system is trained on: a prepared store, nodule shapes, or nothing."""
+"""A system's training data: a prepared store, nodule shapes, or none for a system without weights."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a system is, and what it can do.
+    """A system: its package and its roles.
 
-    Its package has `config`, without torch: `Options` of sampling and editing. A trained system (`data` is not empty)
-    has there also `Config`, `PRESETS`, the first of which is the default, and if it wants to `ABOUT_PRESETS`, a line
-    each, `TrainingOptions`, and `FLAGS`, the settings that have a flag of their own; and it has `system` (the class
-    `System`, with `restore` and `maker`) and `training` (the function `training(config, data, seed, options)`). A
-    system without weights has `maker` (the function `maker(options)`).
+    The package of a system without weights has two modules:
+
+    - `config`, without torch: `Options`, the class of its options for sampling and editing.
+    - `maker`: the function `maker(options)`.
+
+    The package of a trained system has three modules:
+
+    - `config`, without torch: `Options`, `Config`, and `PRESETS`, the first of which is the default. Optional are
+      `ABOUT_PRESETS`, a line of help for each preset; `TrainingOptions`; and `FLAGS`, the settings that have a flag.
+    - `system`: the class `System` with `restore` and `maker`.
+    - `training`: the function `training(config, data, seed, options)`.
 
     Attributes:
-        name: what users call it.
+        name: by which users choose the system.
         package: module path.
-        roles: the roles of its maker; none for a network that only measures.
-        data: what it is trained on: a prepared store, nodule shapes, or nothing.
+        roles: of its maker; empty for a network that only measures.
+        data: its training data; empty for a system without weights.
         help: one line for the verbs' help.
-        api: of the contract it was written for.
-        distribution: what to install where it is missing; set for other packages' systems.
+        api: version of the contract for which it was written.
+        distribution: package to install where the system is missing; set for other packages' systems.
     """
 
     name: str
@@ -78,7 +84,7 @@ class Entry:
 
     @property
     def about_presets(self) -> Mapping[str, str]:
-        """What each preset is, for the help; empty if the system does not say."""
+        """A line of help for each preset; empty if the system gives none."""
         return self.load("config", "ABOUT_PRESETS", {})
 
     @property
@@ -92,29 +98,31 @@ class Entry:
         return self.load("config", "TrainingOptions", Options)
 
     def make_options(self, given: Mapping[str, Any]) -> Options:
-        """Return the options of sampling and editing of these names and values.
+        """Return the options for sampling and editing with these values, by name.
 
         Raises:
-            InputError: an option that the system does not have, or a value that does not fit.
+            InputError: the system has no such option, or a value does not fit.
         """
         return make_options(self.options, given, self.name)
 
     def make_training_options(self, given: Mapping[str, Any]) -> Options:
-        """Return the options of training of these names and values.
+        """Return the options for training with these values, by name.
 
         Raises:
-            InputError: an option that the system does not have, or a value that does not fit.
+            InputError: the system has no such option, or a value does not fit.
         """
         return make_options(self.training_options, given, self.name)
 
     def load(self, module: str, name: str, default: Any = None) -> Any:
-        """Return an object of one of its modules.
+        """Return an object of one of the system's modules.
 
         Args:
-            default: returned where the module lacks the object.
+            module: name of the module in the system's package.
+            name: of the object.
+            default: returned if the module lacks the object.
 
         Raises:
-            InputError: a module that does not load, or lacks the object and there is no default; names the package.
+            InputError: the module does not load, or lacks the object and there is no default; names the package.
         """
         mend = f"a system that fits this synthorax; update {self.distribution}"
         try:
@@ -132,7 +140,7 @@ class Entry:
         """Refuse a system that lacks a part which its entry promises.
 
         Raises:
-            InputError: names the part and the package; of a maker without weights also what its roles ask for.
+            InputError: names the missing part and the package.
         """
         _ = self.options, self.presets if self.is_trained else {}
         if self.is_trained:
@@ -168,7 +176,7 @@ BUILT_IN = (
         "synthorax.systems.injector",
         frozenset({"injects"}),
         "store",
-        "The nodule injector of CT-SGAN: a nodule into the erased middle of a volume as wide as 2 to 2.5 nodules.",
+        "The nodule injector of CT-SGAN: a nodule drawn into the erased middle of a volume 2 to 2.5 diameters wide.",
     ),
     Entry(
         "eraser",
@@ -182,7 +190,7 @@ BUILT_IN = (
         "synthorax.systems.flow",
         frozenset({"makes patches", "injects", "erases"}),
         "store",
-        "Flow matching: nodules drawn into a scan or out of it by any of their attributes, and CT patches.",
+        "Flow matching: nodules drawn into a scan by any of their attributes, or erased from it; and CT patches.",
     ),
     Entry(
         "translation",
@@ -196,7 +204,7 @@ BUILT_IN = (
         "synthorax.systems.ct_sgan",
         frozenset({"makes scans"}),
         "store",
-        "CT-SGAN: whole chest CT, made slab by slab, of any depth.",
+        "CT-SGAN: whole chest CT of any depth, made slab by slab.",
     ),
     Entry(
         "volume-gan",
@@ -210,7 +218,7 @@ BUILT_IN = (
         "synthorax.tasks.features",
         frozenset(),
         "store",
-        "The network whose features generated patches are compared by.",
+        "The network by whose features FID and KID compare generated with real patches.",
     ),
     Entry(
         "render",
@@ -228,8 +236,8 @@ class Registry:
     """All systems.
 
     Attributes:
-        entries: by name, those of this package first.
-        broken: other packages' systems that cannot be used, by name, each with the reason.
+        entries: name -> system, this package's systems first.
+        broken: name -> reason, of other packages' systems that cannot be used.
     """
 
     entries: Mapping[str, Entry]
@@ -240,31 +248,31 @@ class Registry:
             return self.entries[name]
         if name in self.broken:
             raise InputError(f"system {name}", self.broken[name], "a system that loads")
-        raise InputError("system", repr(name), " or ".join(self.entries))
+        raise InputError("system", repr(name), f"one of {', '.join(self.entries)}")
 
     def trained(self, name: str) -> Entry:
         """Return a system that can be trained.
 
         Raises:
-            InputError: no such system, or one that has nothing to train.
+            InputError: there is no such system, or it has no weights to train.
         """
         found = self[name] if name in self.broken and name not in self.entries else self.entries.get(name)
         if found is None or not found.is_trained:
-            expected = " or ".join(self.having(lambda entry: entry.is_trained))
-            raise InputError("system", repr(name), f"one that is trained: {expected}")
+            expected = ", ".join(self.having(lambda entry: entry.is_trained))
+            raise InputError("system", repr(name), f"a system with weights to train: {expected}")
         return found
 
     def having(self, holds: Callable[[Entry], bool]) -> list[str]:
-        """Names of the systems of which something holds."""
+        """Return the names of the systems for which `holds` is true."""
         return [name for name, entry in self.entries.items() if holds(entry)]
 
 
 @cache
 def registry() -> Registry:
-    """The systems of this package and of the installed ones that have an entry point of the group.
+    """Return the systems of this package and of installed packages with an entry point of the group.
 
-    An entry point that does not load, is no `Entry`, was written for another contract, or has the name of a system
-    that is there already is named in `broken`; the others go on.
+    An entry point is listed in `broken`, and does not disturb the others, if it does not load, is no `Entry`, was
+    written for another version of the contract, or has the name of an earlier system.
     """
     entries = {entry.name: entry for entry in BUILT_IN}
     broken: dict[str, str] = {}
@@ -278,15 +286,20 @@ def registry() -> Registry:
 
 
 def make_options(kind: type[Options], given: Mapping[str, Any], system: str) -> Options:
-    """Return the options of a class of a system's by their names and values.
+    """Return options of a class with these values, by name.
+
+    Args:
+        kind: class of the options.
+        given: name -> value.
+        system: name of the system, for errors.
 
     Raises:
-        InputError: an option that the class does not have, or a value that does not fit.
+        InputError: the class has no such option, or a value does not fit.
     """
     known = ", ".join(kind.model_fields) or "none"
     for name in given:
         if name not in kind.model_fields:
-            raise InputError(name, f"an option that {system} does not have", f"options that it has: {known}")
+            raise InputError(name, f"an option that {system} does not have", f"options of {system}: {known}")
     try:
         return kind(**given)
     except ValidationError as error:
@@ -296,10 +309,10 @@ def make_options(kind: type[Options], given: Mapping[str, Any], system: str) -> 
 
 
 def _entry(point: EntryPoint, known: Mapping[str, Entry]) -> Entry | str:
-    """The entry of an entry point, or why there is none."""
+    """The entry of an entry point, or the reason why it cannot be used."""
     where = point.dist.name if point.dist else point.module
     if point.name in known:
-        return f"{where} has a system of this name too; that of {known[point.name].distribution} is used"
+        return f"{where} has a system of this name too; the system of {known[point.name].distribution} is used"
     try:
         found = point.load()
     except (Exception, SystemExit) as error:
@@ -307,11 +320,11 @@ def _entry(point: EntryPoint, known: Mapping[str, Entry]) -> Entry | str:
     if not isinstance(found, Entry):
         return f"{where}: {point.value} is a {type(found).__name__}, not a synthorax.registry.Entry"
     if found.api != API:
-        return f"{where}: made for contract {found.api}; this synthorax has {API}; update the older of the two"
+        return f"{where}: made for contract {found.api}, but this synthorax has {API}; update the older of the two"
     if found.name != point.name:
         return f"{where}: an entry named {found.name!r} under the entry point {point.name!r}"
     if unknown := sorted(set(found.roles) - PARTS.keys()):
-        return f"{where}: the role {unknown[0]!r}; a system {', '.join(PARTS)}"
+        return f"{where}: the role {unknown[0]!r} is unknown; the roles are {', '.join(PARTS)}"
     if found.data not in get_args(Data):
-        return f"{where}: trained on {found.data!r}; a system learns from a store, from shapes, or from nothing ('')"
+        return f"{where}: unknown training data {found.data!r}; a system is trained on store, shapes or nothing ('')"
     return Entry(**{**vars(found), "distribution": where})

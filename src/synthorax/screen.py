@@ -1,6 +1,6 @@
-"""What a terminal is given to show.
+"""Printing text on a terminal, with control characters spelled out.
 
-Names of files and patients come from anywhere, and some of their characters a terminal obeys instead of showing.
+Names of files and patients may hold characters that a terminal obeys instead of showing them.
 """
 
 from __future__ import annotations
@@ -13,17 +13,21 @@ OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e
 
 
 def plain(text: object) -> str:
-    """Text with every character that a terminal would obey spelled out by its number; lines and tabs stay."""
+    r"""Return the text with each character that a terminal would obey as its escape sequence; line ends and tabs stay.
+
+    >>> print(plain("chest\x1b[2J.nii"))
+    chest\x1b[2J.nii
+    """
     return OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
 
 
 def one_line(text: object) -> str:
-    """`plain` text on one line."""
+    """Return the `plain` text on one line, with line ends as their escape sequences."""
     return plain(text).replace("\r", "\\r").replace("\n", "\\n")
 
 
 def say(text: object, *, error: bool = False, end: str = "\n") -> None:
-    """Print plain text on standard output, or on standard error."""
+    """Print `plain` text on standard output, or on standard error if `error` is true."""
     print(plain(text), file=sys.stderr if error else sys.stdout, end=end, flush=error)
 
 

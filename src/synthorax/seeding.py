@@ -1,8 +1,7 @@
 """Random numbers as a pure function of a seed and an index.
 
-Nothing in the package draws from a global generator. Sample 17 of seed 7 is the same numbers
-whether it is drawn alone, in a shard or in a whole run, and step 300 of a training run sees the
-same batch before and after a kill.
+Nothing in the package draws from a global generator. Sample 17 of seed 7 is the same whether it is drawn alone, in a
+shard or in a whole run, and step 300 of a training run gets the same batch before and after a kill.
 """
 
 from __future__ import annotations
@@ -17,19 +16,19 @@ from numpy.typing import NDArray
 from synthorax.errors import InputError
 
 NOISE_BLOCK = 32
-"""Voxels along each axis that share a stream of `voxel_noise`."""
+"""`voxel_noise` draws the numbers of a cube of this many voxels along each axis from one stream."""
 MOST_NOISE_BLOCKS = 2**20
-"""Blocks from the origin in each direction that have a stream of their own."""
+"""Most blocks of `voxel_noise` between the origin and a voxel, along each axis and in each direction."""
 
 
 def derive(seed: int, *index: int | str) -> int:
-    """A 63-bit seed for the stream named by `index`; torch generators take it directly."""
+    """Return a 63-bit seed for the stream named by `index`; a torch generator takes it as it is."""
     state = _sequence(seed, *index).generate_state(1, np.uint64)[0]
     return int(state >> np.uint64(1))
 
 
 def generator(seed: int, *index: int | str) -> np.random.Generator:
-    """A NumPy generator for the stream named by `index`, independent of every other stream.
+    """Return a NumPy generator for the stream named by `index`, independent of every other stream.
 
     >>> generator(7, "sample", 17).integers(100, size=3).tolist()
     [46, 78, 88]
@@ -42,12 +41,14 @@ def generator(seed: int, *index: int | str) -> np.random.Generator:
 def voxel_noise(
     seed: int, start: Sequence[int], shape: Sequence[int], *index: int | str, uniform: bool = False
 ) -> NDArray[np.float32]:
-    """White noise on a box of an endless grid: the number at a voxel depends on the seed, `index` and its place alone.
+    """Draw white noise on a box of an endless grid; each voxel depends on `seed`, `index` and its place alone.
 
     Args:
+        seed: 0 or more.
         start: place (z, y, x) of the box's first voxel; may be negative.
         shape: voxels (z, y, x).
-        uniform: from 0 to 1; else standard normal.
+        index: names the stream.
+        uniform: draw uniformly from 0 to 1 instead of standard normally.
 
     >>> whole = voxel_noise(7, (-3, 0, 0), (40, 50, 6))
     >>> bool((voxel_noise(7, (10, 20, 2), (5, 6, 3)) == whole[13:18, 20:26, 2:5]).all())

@@ -1,4 +1,4 @@
-"""Voxels with their place in the world."""
+"""A volume: voxels and the geometry that places them in the world."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from synthorax.errors import InputError
 
 
 def check_spacing(spacing_mm: Sequence[float]) -> None:
-    """Refuse what is no voxel size (z, y, x).
+    """Refuse a voxel size (z, y, x) in mm that is not three positive numbers.
 
     Raises:
-        InputError: not three positive numbers.
+        InputError: names the voxel size.
     """
     if len(spacing_mm) != 3 or not all(np.isfinite(s) and s > 0 for s in spacing_mm):
         raise InputError("spacing", f"{tuple(spacing_mm)} mm", "three positive millimetres (z, y, x)")
@@ -32,7 +32,8 @@ class Volume:
         direction: 3x3; its columns are the world directions of the x, y and z array axes.
 
     Raises:
-        InputError: not three axes, a spacing that is not positive, a direction that is no rotation.
+        InputError: the array does not have three axes, the spacing is not positive, or the columns of the direction
+            are not perpendicular unit vectors.
 
     >>> import numpy as np
     >>> import synthorax as sx
@@ -51,8 +52,7 @@ class Volume:
     def __post_init__(self) -> None:
         if self.voxels.ndim != 3:
             raise InputError("volume", f"shape {self.voxels.shape}", "three axes [z, y, x]")
-        if not all(np.isfinite(s) and s > 0 for s in self.spacing_mm):
-            raise InputError("volume", f"spacing {self.spacing_mm} mm", "positive millimetres")
+        check_spacing(self.spacing_mm)
         if not np.allclose(self.direction.T @ self.direction, np.eye(3), atol=1e-4):
             raise InputError("volume", f"direction {self.direction.tolist()}", "orthonormal axes")
 
@@ -64,23 +64,23 @@ class Volume:
 
     @property
     def affine(self) -> NDArray[np.float64]:
-        """4x4 from voxel indices (x, y, z, 1) to world millimetres (x, y, z, 1), LPS."""
+        """The 4x4 matrix from voxel indices (x, y, z, 1) to world millimetres (x, y, z, 1), LPS."""
         matrix = np.eye(4)
         matrix[:3, :3] = self.direction * np.asarray(self.spacing_mm[::-1])
         matrix[:3, 3] = self.origin_mm
         return matrix
 
     def to_world(self, indices_zyx: ArrayLike) -> NDArray[np.float64]:
-        """World millimetres [..., (x, y, z)] of voxel indices [..., (z, y, x)], fractions allowed."""
+        """Return world millimetres [..., (x, y, z)] of voxel indices [..., (z, y, x)]; fractions are allowed."""
         indices_xyz = np.asarray(indices_zyx, dtype=np.float64)[..., ::-1]
         return indices_xyz @ self.affine[:3, :3].T + self.affine[:3, 3]
 
     def to_voxel(self, points_xyz_mm: ArrayLike) -> NDArray[np.float64]:
-        """Fractional voxel indices [..., (z, y, x)] of world millimetres [..., (x, y, z)]."""
+        """Return fractional voxel indices [..., (z, y, x)] of world millimetres [..., (x, y, z)]."""
         offset = np.asarray(points_xyz_mm, dtype=np.float64) - self.affine[:3, 3]
         return (offset @ np.linalg.inv(self.affine[:3, :3]).T)[..., ::-1]
 
     def holds(self, index_zyx: ArrayLike) -> bool:
-        """Whether a fractional index (z, y, x) lies in a voxel, which reaches half a voxel around its centre."""
+        """Whether a fractional index (z, y, x) lies inside the volume, up to the faces of its outermost voxels."""
         index = np.asarray(index_zyx)
         return bool((index >= -0.5).all() and (index <= np.array(self.shape) - 0.5).all())

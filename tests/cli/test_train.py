@@ -71,8 +71,8 @@ def test_no_torch_and_no_other_systems_configuration_is_loaded_for_a_help():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("train alchemy", f"system: found 'alchemy'; expected one that is trained: {' or '.join(NAMES)}"),
-        ("train render", "system: found 'render'; expected one that is trained"),
+        ("train alchemy", f"system: found 'alchemy'; expected a system with weights to train: {', '.join(NAMES)}"),
+        ("train render", "system: found 'render'; expected a system with weights to train"),
         ("train lung --data lidc --out new --nodules none", "--nodules: found 'none'; expected a valid integer"),
         ("train lung --data lidc --out new --nodules 0", "nodules: found 0; expected greater than 0"),
         ("train lung --data lidc --out new --layers 3x3", "setting layers: found '3x3'"),

@@ -56,9 +56,9 @@ def test_a_system_of_another_package_is_found_and_told_by_its_distribution(insta
         ("", "toys.entry:gone", "does not load (AttributeError"),
         (entry_text(name="other"), "toys.entry:entry", "an entry named 'other' under the entry point 'toy'"),
         ("import sys; sys.exit('no licence')", "toys.entry:entry", "does not load (SystemExit: no licence)"),
-        (entry_text(data="scans"), "toys.entry:entry", "trained on 'scans'"),
+        (entry_text(data="scans"), "toys.entry:entry", "unknown training data 'scans'"),
         (entry_text().replace("makes patches", "makes coffee"), "toys.entry:entry", "the role 'makes coffee'"),
-        (entry_text(api=API + 1), "toys.entry:entry", f"made for contract {API + 1}; this synthorax has {API}"),
+        (entry_text(api=API + 1), "toys.entry:entry", f"made for contract {API + 1}, but this synthorax has {API}"),
     ],
     ids=["import", "error", "type", "object", "name", "exit", "data", "role", "contract"],
 )
@@ -75,7 +75,7 @@ def test_a_system_that_does_not_load_is_named_with_the_reason_and_the_others_go_
 def test_a_built_in_name_stays_this_packages_and_the_clash_is_told(installed):
     found = installed("toys", {"ac-wgan": "toys.entry:entry"}, entry=entry_text("ac-wgan"))
     assert found["ac-wgan"].package == "synthorax.systems.ac_wgan"
-    assert found.broken["ac-wgan"] == "toys has a system of this name too; that of synthorax is used"
+    assert found.broken["ac-wgan"] == "toys has a system of this name too; the system of synthorax is used"
 
 
 @pytest.mark.parametrize(

@@ -177,7 +177,7 @@ def test_what_cannot_be_read_is_left_out_and_named(folder, tmp_path, capsys):
     store = Store(tmp_path / "store")
     assert [skip["case"] for skip in store.skipped] == ["1"]
     assert "1.mha" in store.skipped[0]["reason"]
-    for case_id, why in (("2", "no file 2.nii.gz"), ("3", "at 0, 0, 0 mm"), ("4", "no voxel set")):
+    for case_id, why in (("2", "no file 2.nii.gz"), ("3", "at 0, 0, 0 mm"), ("4", "no marked voxel")):
         assert store[case_id].nodules == ()
         assert store[case_id].annotated == "none-known"  # a lost nodule makes no healthy scan
         assert any(why in note for note in store[case_id].notes)

@@ -413,7 +413,7 @@ def test_a_segmentation_of_another_number_of_slices_or_names_is_not_written(tmp_
         with pytest.raises(InputError, match="segmentation"):
             write_segmentation(tmp_path / "seg.dcm", labels, series_, names, mark=MARK)
     for moved in ({"origin_mm": (0.0, 0.0, 0.0)}, {"voxels": np.ones((6, 5, 5), np.uint8)}):
-        with pytest.raises(InputError, match="the series'"):
+        with pytest.raises(InputError, match="as the series has"):
             write_segmentation(tmp_path / "seg.dcm", replace(labels, **moved), headers, ["a", "b"], mark=MARK)
     with pytest.raises(InputError, match="no label"):
         write_segmentation(tmp_path / "seg.dcm", replace(scan, voxels=labels.voxels * 0), headers, ["a"], mark=MARK)

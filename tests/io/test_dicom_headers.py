@@ -241,14 +241,14 @@ def test_a_jpeg_2000_picture_of_many_colours_or_tiles_is_not_decoded(tmp_path, t
 
 def test_runs_that_are_longer_than_the_slice_are_not_decoded(tmp_path):
     write_slices(tmp_path, change=compressed(RLELossless, b"\x81\0" * 100_000))
-    with pytest.raises(InputError, match="200000 bytes for a slice of 60"):
+    with pytest.raises(InputError, match="200000 compressed bytes for a slice of 60"):
         read_ct_series(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("elements", "said"),
     [
-        ({"Rows": 4096, "Columns": 4096}, "bytes of pixels; it was cut off"),
+        ({"Rows": 4096, "Columns": 4096}, "bytes of pixels; the file was cut off"),
         ({"NumberOfFrames": 2}, "2 frames"),
         ({"Rows": 60_000, "Columns": 60_000}, "60000 x 60000 pixels"),
     ],

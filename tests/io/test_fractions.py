@@ -60,7 +60,7 @@ def test_a_blurred_mask_is_refused_rather_than_cut_to_its_middle():
 
     mask = np.zeros((20, 30, 30), np.float32)
     mask[8:12, 10:18, 10:18] = 1
-    with pytest.raises(InputError, match=r"up to 0\.\d+, of which \d+ voxels reach 0.5 and \d+ half of the peak"):
+    with pytest.raises(InputError, match=r"up to 0\.\d+: \d+ voxels reach 0.5, but \d+ reach half of that peak"):
         as_labels("soft.nrrd", gaussian_filter(mask, 2.0))
     values, notes = as_labels("soft.nrrd", gaussian_filter(mask, 0.7))
     assert 0.8 * 256 < values.sum() < 1.2 * 256

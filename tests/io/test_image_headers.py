@@ -120,7 +120,7 @@ def test_a_nifti_has_the_values_that_its_header_scales(tmp_path, raw, slope, int
 
 @pytest.mark.parametrize(
     ("slope", "intercept", "told"),
-    [(-1, 0, "turns the voxels' values round"), (np.inf, 0, "no numbers"), (2, np.nan, "no numbers")],
+    [(-1, 0, "inverts the voxels' values"), (np.inf, 0, "not finite"), (2, np.nan, "not finite")],
 )
 def test_a_doubtful_scale_is_told(tmp_path, slope, intercept, told):
     notes = open_image(nifti(tmp_path / "a.nii", scl_slope=slope, scl_inter=intercept)).notes
@@ -190,7 +190,7 @@ def test_more_voxels_than_the_header_says_are_told(tmp_path):
     ):
         found = open_image(path)
         np.testing.assert_array_equal(found.volume.voxels, HU)
-        assert "more voxels in the file than the 3x4x5 of its header" in found.notes[0]
+        assert "the file has more voxels than the 3x4x5 of its header" in found.notes[0]
 
 
 # Geometry
@@ -217,15 +217,15 @@ def test_of_an_sform_and_a_qform_that_differ_itks_is_taken_and_told(tmp_path, sf
     path = nifti(tmp_path / "a.nii", srow_x=[-0.7, 0, 0, 22], sform_code=sform_code, qform_code=qform_code)
     found = open_image(path)
     assert found.volume.origin_mm[0] == pytest.approx(origin)
-    told = [f"a.nii: sform and qform differ by 10 mm; the {used} is taken, as ITK does"] if used else []
+    told = [f"a.nii: sform and qform differ by 10 mm; the {used} is used, as in ITK"] if used else []
     assert list(found.notes) == told
 
 
 @pytest.mark.parametrize(
     ("leave", "told"),
     [
-        ("ElementSpacing", "no voxel size in the header (ElementSpacing); 1 x 1 x 1 mm is taken"),
-        ("Offset", "no position in the header (Offset); 0,0,0 is taken"),
+        ("ElementSpacing", "no voxel size in the header (ElementSpacing); 1 x 1 x 1 mm is assumed"),
+        ("Offset", "no position in the header (Offset); 0,0,0 is assumed"),
         ("TransformMatrix", "no orientation in the header (TransformMatrix)"),
     ],
 )
@@ -242,7 +242,7 @@ def test_what_a_metaimage_leaves_open_is_told(tmp_path, leave, told):
         (["space directions"], {"spacings": "0.7 0.8 2"}, ["no orientation"]),
         (["space origin"], {}, ["no position"]),
         (["space"], {}, ["no `space` in the header"]),
-        ([], {"space": "scanner-xyz"}, ["space 'scanner-xyz', which does not say where the patient lies"]),
+        ([], {"space": "scanner-xyz"}, ["space 'scanner-xyz' does not relate the axes to the patient"]),
     ],
 )
 def test_what_an_nrrd_leaves_open_is_told(tmp_path, leave, fields, told):
@@ -271,7 +271,7 @@ def test_ras_and_las_are_turned_into_lps(tmp_path):
 def test_an_orientation_that_contradicts_the_matrix_is_told(tmp_path):
     assert not open_image(mha(tmp_path / "a.mha", AnatomicalOrientation="RAI")).notes
     (note,) = open_image(mha(tmp_path / "b.mha", AnatomicalOrientation="LPI")).notes
-    assert "AnatomicalOrientation is 'LPI', the axes are RAI; the axes are taken" in note
+    assert "AnatomicalOrientation is 'LPI', but the axes are RAI; the axes are used" in note
 
 
 @pytest.mark.parametrize(
@@ -348,7 +348,7 @@ def test_a_metaimage_that_cannot_be_placed_or_read_is_refused_in_one_line(tmp_pa
         ({"endian": "middle"}, "endian 'middle'"),
         ({"space_directions": "(1,0,0) (0,1,0)"}, "space directions"),
         ({"space_directions": "(1,0,0) (0,1,0) (0,0,x)"}, "space directions"),
-        ({"space_directions": "(1,0,0) (0,1,0) none"}, "2 axes of space"),
+        ({"space_directions": "(1,0,0) (0,1,0) none"}, "2 spatial axes"),
         ({"space_origin": "(1,2)"}, "space origin"),
         ({"data_file": "/etc/passwd"}, "voxels in the file '/etc/passwd'"),
         ({"data_file": "x%%n.raw 1 3 1"}, "voxels in the files"),
@@ -513,7 +513,7 @@ def test_segments_of_one_layer_are_told_by_their_values(tmp_path):
 
 def test_several_volumes_that_are_no_segments_are_refused(tmp_path):
     path = nrrd(tmp_path / "a.nrrd", HU.tobytes() * 2, dimension="4", sizes="2 5 4 3", leave=["space directions"])
-    with pytest.raises(InputError, match="4 axes of space"):
+    with pytest.raises(InputError, match="4 spatial axes"):
         read_image(path)
 
 
@@ -525,7 +525,7 @@ def test_values_that_no_int16_holds_are_cut_and_told(tmp_path):
     voxels[0, 0, :2] = -40000, 70000
     scan = read_scan(nifti(tmp_path / "a.nii", voxels))
     assert scan.ct.voxels[0, 0, :3].tolist() == [-32768, 32767, -960]
-    assert scan.notes == ("a.nii: 2 voxels below -32768 or above 32767 HU were cut to these",)
+    assert scan.notes == ("a.nii: 2 voxels below -32768 or above 32767 HU were clipped to these",)
 
 
 def test_what_a_header_leaves_open_is_among_the_scans_notes(tmp_path):
@@ -579,5 +579,5 @@ def test_scans_of_any_name_become_cases_and_what_is_no_file_is_left_out(tmp_path
 
 
 def test_raw_values_of_a_scanner_are_refused_with_what_to_do(tmp_path):
-    with pytest.raises(InputError, match=r"values from 0 to 2180; .* HU plus 1024, which is to be taken off"):
+    with pytest.raises(InputError, match=r"values from 0 to 2180; .* HU plus 1024: subtract 1024"):
         read_scan(nifti(tmp_path / "a.nii", (HU + 1000).astype(np.uint16) + np.uint16(1000) * (HU > 0)))

@@ -99,14 +99,14 @@ def test_labels_that_are_taken_together_are_told(tmp_path):
     write_image(tmp_path / "m.nrrd", replace(CT, voxels=NODULE + 2 * np.roll(NODULE, 9, 2)))
     found = read_nodule_on(tmp_path / "m.nrrd", CT)
     assert found.voxels.sum() == 2 * NODULE.sum()
-    assert "labels 1, 2 are taken together for one nodule; mask_label parts them" in found.notes[0]
+    assert "labels 1, 2 are taken as one nodule; mask_label chooses one of them" in found.notes[0]
 
 
 @pytest.mark.parametrize(
     ("values", "label", "found"),
     [
-        (NODULE * 255, 1, "no voxel of label 1, but of 255"),
-        (NODULE * 0, None, "no voxel set in the image"),
+        (NODULE * 255, 1, "labels 255, but not 1"),
+        (NODULE * 0, None, "no marked voxel in the image"),
         (NODULE * 0.3, None, "probabilities up to 0.3, none of which reaches 0.5"),
         (NODULE * 37.5, None, "fractions from 0 to 37.5"),
         (NODULE.astype(np.int16) * -1, None, "values from -1 to 0"),
@@ -165,9 +165,9 @@ def test_segments_of_one_layer_are_found_by_value_and_name(tmp_path):
 @pytest.mark.parametrize(
     ("segments", "label", "found"),
     [
-        ({"a": NODULE, "b": OTHER}, None, "2 segments ('a: 1; b: 1'), none a nodule by its name"),
-        ({"a": NODULE, "b": OTHER}, 1, "2 of them of label 1"),
-        ({"a": NODULE, "b": OTHER}, "c", "0 of them of label c"),
+        ({"a": NODULE, "b": OTHER}, None, "2 segments ('a: 1; b: 1'), none with the name of a nodule"),
+        ({"a": NODULE, "b": OTHER}, 1, "2 of them with label 1"),
+        ({"a": NODULE, "b": OTHER}, "c", "0 of them with label c"),
         ({"nodule": NODULE * 0}, None, "no voxel in the segment 'nodule'"),
     ],
 )

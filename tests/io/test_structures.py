@@ -116,8 +116,8 @@ def test_a_contour_that_is_drawn_twice_counts_once_and_two_that_overlap_are_both
             "CLOSED_PLANAR",
             "across the slices",
         ),
-        (np.array([[1e30, 0, 110], [0, 1e30, 110], [0, -1e30, 110]]), "CLOSED_PLANAR", "lie nowhere"),
-        (np.array([[np.nan, 0, 110], [0, 3, 110], [0, -3, 110]]), "CLOSED_PLANAR", "lie nowhere"),
+        (np.array([[1e30, 0, 110], [0, 1e30, 110], [0, -1e30, 110]]), "CLOSED_PLANAR", "not finite or far outside"),
+        (np.array([[np.nan, 0, 110], [0, 3, 110], [0, -3, 110]]), "CLOSED_PLANAR", "not finite or far outside"),
     ],
 )
 def test_a_contour_that_cannot_be_used_is_left_out_alone_and_told(scanned, tmp_path, points, kind, why):

@@ -39,7 +39,7 @@ def test_a_table_is_read_as_spreadsheets_write_it(tmp_path, content):
         ("image,note\nMüller,a\n".encode("latin1"), "not UTF-8"),
         ("image,note\na,b\n".encode("utf-16-le"), "zero bytes"),
         (b"image,mask,image\na,b,c\n", "the column 'image' twice"),
-        (b"image,mask\na,b,c\n", "3 cells in line 2; expected 2, as in the header"),
+        (b"image,mask\na,b,c\n", "3 cells in line 2; expected 2 cells, as in the header"),
         (b"image,mask\na\n", "1 cells in line 2"),
         (b"image,mask\n", "no rows"),
         (b"\n\n,,\n", "no rows"),
@@ -85,13 +85,13 @@ TRIANGLES = np.eye(3, dtype=np.float32)[None]
 @pytest.mark.parametrize(
     ("change", "found"),
     [
-        (lambda content: content[:-1], "133 bytes, and 1 triangles by its header"),
+        (lambda content: content[:-1], "133 bytes for 1 triangles"),
         (lambda content: content + b"x", "135 bytes, and 1 triangles"),
         (lambda content: content[:80] + b"\xff\xff\xff\xff" + content[84:], "4294967295 triangles"),
-        (lambda content: content[:96] + b"\0\0\xc0\x7f" + content[100:], "corners that are no numbers"),
+        (lambda content: content[:96] + b"\0\0\xc0\x7f" + content[100:], "corners that are not finite"),
         (lambda content: b"", "an empty file"),
         (lambda content: b"\xff" * 50, "50 bytes"),
-        (lambda content: b"solid a\nfacet normal 0 0 1\nendsolid a\n" * 3, "an STL file of text"),
+        (lambda content: b"solid a\nfacet normal 0 0 1\nendsolid a\n" * 3, "a text STL file"),
     ],
 )
 def test_a_damaged_or_text_mesh_is_refused(tmp_path, change, found):

@@ -570,7 +570,7 @@ def test_a_model_has_seen_what_its_ancestors_have_seen(tmp_path):
 
 def test_weights_of_other_sizes_or_of_another_system_are_refused_in_one_line(shapes, lung, tmp_path):
     other = hub.Model(AcWgan(PRESETS["smoke"]), "0" * 64)
-    misfit = r"^from: found weights that do not fit.*a model of this lung"
+    misfit = r"^from: found weights that do not fit.*a lung with networks of the same sizes"
     for start, settings, told in (
         (lung, {"layers": "8_2_16_64"}, misfit),
         (other, {}, r"^from: found a model of ac-wgan; expected one of lung$"),

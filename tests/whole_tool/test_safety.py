@@ -345,7 +345,9 @@ def test_what_cannot_be_sent_to_other_processes_is_refused_and_one_process_does_
 
 
 def test_a_killed_worker_is_told_with_what_it_had(monkeypatch):
-    with pytest.raises(SynthoraxError, match=r"a worker process was killed at large scan, perhaps for want of memory"):
+    with pytest.raises(
+        SynthoraxError, match=r"a worker process was killed at large scan, perhaps because the memory was full"
+    ):
         list(map_processes(dies, ["small scan", "large scan"], workers=2, chunk=1, name=str))
 
 

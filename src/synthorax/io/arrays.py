@@ -14,17 +14,17 @@ from synthorax.io.limits import MOST_BYTES, check_file
 
 
 def open_npy(path: Path) -> NDArray:
-    """The array of a `.npy` file, mapped and not read; of numbers or bools.
+    """Map the array of a `.npy` file into memory without reading it.
 
     Raises:
-        InputError: no such file, objects or text, a file that was cut off, more bytes than are read.
+        InputError: there is no such file, it holds Python objects or text, it was cut off, or it is too large.
     """
     check_file(path, "a .npy file", most_bytes=MOST_BYTES)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of headers as Python 2 wrote them, which NumPy mends
+            warnings.simplefilter("ignore")  # NumPy warns of headers that Python 2 wrote, and reads them
             array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # NumPy's parser of headers raises errors of many kinds over a damaged one
+    except Exception as error:  # NumPy raises errors of many kinds over a damaged header
         found = what_is(path) or "no readable NumPy array"
         found = "a NumPy array that was cut off or damaged" if found == "a NumPy array" else found
         raise InputError(path, found, "a .npy file of numbers") from error

@@ -1,7 +1,7 @@
-"""Writing that is either finished or has not happened, and that replaces only what an earlier call made.
+"""Atomic writing: a file or folder is written whole or not at all, and replaces only the output of an earlier call.
 
-A file or folder is made under a hidden temporary name beside its target and put in its place at the end. What lies at
-the target is looked at when the work begins, so that no work is done in vain, and again when the result is put there.
+A file or folder is written under a hidden temporary name beside its target and renamed at the end. The target is
+checked when the work begins, so that no work is done in vain, and again before the result takes its place.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from synthorax.errors import InputError, OutputError, reason
 from synthorax.io.locks import REPLACED, TEMPORARY, claim, clear_leftovers, temporary_file, temporary_folder, try_lock
 
 MARK = ".synthorax"
-"""A file of this name says that we made its folder. It lists the files we made: with others in it, the folder stays."""
+"""File in every folder that synthorax made, with a list of the folder's files. A folder with other files is kept."""
 OF_FILE_BROWSERS = (".DS_Store", "Thumbs.db", "desktop.ini")
-"""Files that file browsers leave in folders; nobody misses them."""
+"""Files that file browsers leave in folders; they do not keep a folder from being replaced."""
 AT_WORKING_DIRECTORY = -100
 EXCHANGE, NO_REPLACE = 2, 1
 """Linux's constants: AT_FDCWD, RENAME_EXCHANGE and RENAME_NOREPLACE."""
@@ -29,13 +29,14 @@ EXCHANGE, NO_REPLACE = 2, 1
 
 @contextmanager
 def atomic_file(target: Path, *, check: Callable[[], None] | None = None) -> Iterator[Path]:
-    """A temporary path of the target's suffixes; renamed to `target` if the block succeeds.
+    """Yield a temporary path with the target's suffixes, which is renamed to `target` if the block succeeds.
 
     Args:
-        check: called before the file is put in its place; raises if what lies there by then may not be replaced.
+        target: file to write.
+        check: called before the rename; raises an error if the target may not be replaced.
 
     Raises:
-        OutputError: the folder is missing or not writable, the disk is full, the target is a folder.
+        OutputError: the folder is missing or not writable, the disk is full, or the target is a folder.
     """
     temporary = None
     try:
@@ -60,15 +61,16 @@ def atomic_file(target: Path, *, check: Callable[[], None] | None = None) -> Ite
 def new_file(
     target: Path, *, overwrite: bool, is_ours: Callable[[Path], bool], sources: Sequence[Path] = ()
 ) -> Iterator[Path]:
-    """`atomic_file` at a place that the user named, claimed for as long as the block runs.
+    """Yield a temporary path as `atomic_file` does, for a target that the user named and no other process may write.
 
     Args:
+        target: file to write.
         overwrite: replace a file that an earlier call made.
-        is_ours: whether a file was made by an earlier call.
-        sources: files that are read, which are never replaced.
+        is_ours: tells whether a file was made by an earlier call.
+        sources: input files, which are never replaced.
 
     Raises:
-        InputError: a file that may not be replaced, or another process writes there.
+        InputError: there is a file that may not be replaced, or another process writes there.
         OutputError: as of `atomic_file`.
     """
     target = resolved_output(target)
@@ -78,22 +80,23 @@ def new_file(
 
     check()
     with claim(target), atomic_file(target, check=check) as temporary:
-        check()  # what another process wrote while this one waited for the lock
+        check()  # again: another process may have written while this one waited for the lock
         yield temporary
 
 
 @contextmanager
 def atomic_folder(target: Path, *, overwrite: bool = False, alone: bool = True) -> Iterator[Path]:
-    """A temporary folder; put at `target` if the block succeeds, removed if it fails.
+    """Yield a temporary folder, which is renamed to `target` if the block succeeds and removed if it fails.
 
     Args:
-        overwrite: replace a folder that an earlier call made, if nothing else is in it.
+        target: folder to write.
+        overwrite: replace a folder that an earlier call made, if it holds no other files.
         alone: claim the target; not needed in a folder that is claimed as a whole.
 
     Raises:
-        InputError: the target exists, unless it is empty, or `overwrite` is given and we made it; or another process
-            writes there.
-        OutputError: it cannot be made.
+        InputError: the target exists, unless it is empty, or an earlier call made it and `overwrite` is given; or
+            another process writes there.
+        OutputError: the folder cannot be written.
     """
     with claiming(target, overwrite=overwrite, alone=alone) as target:
         temporary = None
@@ -106,7 +109,7 @@ def atomic_folder(target: Path, *, overwrite: bool = False, alone: bool = True) 
                 put_folder(temporary, target)
         except OSError as error:
             _tell(error, target, temporary)
-        except OutputError as error:  # of a file in the temporary folder, whose name means nothing to anybody
+        except OutputError as error:  # names a file of the temporary folder, which the user does not know
             raise OutputError(target, error.reason) from error
 
 
@@ -114,38 +117,39 @@ def atomic_folder(target: Path, *, overwrite: bool = False, alone: bool = True) 
 def claiming(
     target: Path, *, overwrite: bool = False, sources: Sequence[Path] = (), alone: bool = True
 ) -> Iterator[Path]:
-    """Keep a place for the folder that will be put there at the end of long work; gives its absolute path.
+    """Reserve the target of long work for this process, and yield its absolute path.
 
     Args:
-        overwrite, alone: as of `atomic_folder`, which may be called within the block.
-        sources: files and folders that are read, which are never replaced.
+        target: folder that the block writes at its end, for example by `atomic_folder`.
+        overwrite, alone: as of `atomic_folder`.
+        sources: input files and folders, which are never replaced.
 
     Raises:
-        InputError: as of `atomic_folder`, at once.
-        OutputError: the folder beside it cannot be made or written to.
+        InputError: as of `atomic_folder`, but before the block.
+        OutputError: the folder above the target cannot be made or written to.
     """
     check_folder_is_free(target, overwrite=overwrite, sources=sources)
     _check_can_go(target)
     target = resolved_output(target)
     with _parents(target):
         if not alone or any(parent.name.startswith(TEMPORARY) for parent in target.parents):
-            yield target  # in a folder that nobody else writes to
+            yield target  # a folder above it is claimed already
             return
         with claim(target):
             if target.is_dir():
                 clear_leftovers(target)
-            check_folder_is_free(target, overwrite=overwrite, sources=sources)  # now that nobody else writes there
+            check_folder_is_free(target, overwrite=overwrite, sources=sources)  # nobody else writes now
             yield target
 
 
 @contextmanager
 def working_in(folder: Path) -> Iterator[Path]:
-    """Keep a folder for this call alone that is written to where it stands; gives its absolute path.
+    """Claim a folder that the block writes into directly, not under a temporary name; yield its absolute path.
 
-    The folder is made, and removed again if nothing is in it at the end. What killed calls left in it is removed.
+    The folder is made if needed, and removed if it is empty at the end. Unfinished files of killed calls are removed.
 
     Raises:
-        InputError: a file of that name, or another process writes there.
+        InputError: there is a file of that name, or another process writes there.
         OutputError: the folder cannot be made.
     """
     target = resolved_output(folder)
@@ -168,7 +172,7 @@ def working_in(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def _parents(target: Path) -> Iterator[None]:
-    """Make the folders above a target; at the end those that are still empty are removed again."""
+    """Make the folders above a target; at the end, remove those of them that are still empty."""
     missing = [parent for parent in target.parents if not parent.exists()]
     try:
         try:
@@ -178,18 +182,18 @@ def _parents(target: Path) -> Iterator[None]:
         yield
     finally:
         for parent in missing:
-            with suppress(OSError):  # it stays if the result is in it
+            with suppress(OSError):  # the folder is not empty
                 parent.rmdir()
 
 
 def resolved_output(target: Path) -> Path:
-    """The absolute path of an output, with links followed.
+    """Return the absolute path of an output, with links followed.
 
     Raises:
-        InputError: a name that begins with ~, or a link that leads to itself.
+        InputError: the name begins with ~, or a link leads to itself.
     """
     if os.path.expanduser(target) != str(target):
-        raise InputError(target, "a ~ that the shell has left as it is", "the whole path; or `--out ~/NAME`, without =")
+        raise InputError(target, "a ~ that the shell did not expand", "the whole path; or `--out ~/NAME`, without =")
     try:
         return target.resolve()
     except (OSError, RuntimeError) as error:
@@ -197,10 +201,15 @@ def resolved_output(target: Path) -> Path:
 
 
 def check_folder_is_free(target: Path, *, overwrite: bool = False, sources: Sequence[Path] = ()) -> None:
-    """Refuse a folder that holds something which is not ours to replace.
+    """Refuse a target folder that may not be replaced.
+
+    Args:
+        target: folder to write.
+        overwrite: a folder that an earlier call made may be replaced.
+        sources: input files and folders, which are never replaced.
 
     Raises:
-        InputError: as `atomic_folder` says.
+        InputError: the target is a file, holds an input, is not empty, or holds files that no earlier call made.
     """
     asked, target = target, resolved_output(target)
     if not target.exists():
@@ -210,7 +219,7 @@ def check_folder_is_free(target: Path, *, overwrite: bool = False, sources: Sequ
     for source in map(Path, sources):
         if source.exists() and target in ((real := source.resolve()), *real.parents):
             is_it = "the input itself" if real == target else f"a folder that holds the input, {source}"
-            raise InputError(asked, is_it, "another folder to write")
+            raise InputError(asked, is_it, "another folder to write into")
     if all(path.name.startswith(TEMPORARY) for path in target.iterdir()):
         return
     if not (overwrite and (target / MARK).is_file()):
@@ -222,10 +231,10 @@ def check_folder_is_free(target: Path, *, overwrite: bool = False, sources: Sequ
 
 
 def _check_can_go(target: Path) -> None:
-    """Refuse a folder that no other can be put in the place of.
+    """Refuse a target folder that cannot be renamed.
 
     Raises:
-        InputError: a disk is mounted there, or it is the working directory.
+        InputError: a disk is mounted there, or the working directory is the folder or lies in it.
     """
     asked, target = target, resolved_output(target)
     if not target.exists():
@@ -240,10 +249,16 @@ def _check_can_go(target: Path) -> None:
 def check_file_is_free(
     target: Path, *, overwrite: bool, is_ours: Callable[[Path], bool], sources: Sequence[Path] = ()
 ) -> None:
-    """Refuse a file that is not ours to replace.
+    """Refuse a target file that may not be replaced.
+
+    Args:
+        target: file to write.
+        overwrite: a file that an earlier call made may be replaced.
+        is_ours: tells whether a file was made by an earlier call.
+        sources: input files, which are never replaced.
 
     Raises:
-        InputError: as `new_file` says.
+        InputError: the target is a folder or an input, exists without `overwrite`, or was not made by an earlier call.
     """
     if not os.path.lexists(target):
         return
@@ -258,17 +273,18 @@ def check_file_is_free(
 
 
 def write_mark(folder: Path, files: Sequence[str] | None = None) -> None:
-    """Say in a folder that we made it, and which files.
+    """Write the file `MARK` into a folder: synthorax made the folder and these files.
 
     Args:
-        files: relative to the folder; all there are if not given.
+        folder: to be marked.
+        files: paths relative to the folder; all files of the folder if not given.
     """
     listed = sorted(files_of(folder) if files is None else files)
     (folder / MARK).write_text(json.dumps(listed, indent=0) + "\n")
 
 
 def files_of(folder: Path) -> Iterator[str]:
-    """Every file below a folder, and links to folders, relative to it; its own mark is left out."""
+    """Yield the relative path of every file below a folder and of links to folders, but not of its own `MARK`."""
     for at, folders, names in os.walk(folder):
         links = [name for name in folders if os.path.islink(os.path.join(at, name))]
         for name in names + links:
@@ -277,7 +293,10 @@ def files_of(folder: Path) -> Iterator[str]:
 
 
 def other_than_ours(folder: Path) -> str | None:
-    """A file of a folder that its mark does not list; none in a folder whose mark is empty, as marks once were."""
+    """Return the relative path of a file that the folder's `MARK` does not list, or None if there is none.
+
+    Older versions wrote an empty `MARK`, which is taken to list all files.
+    """
     try:
         text = (folder / MARK).read_text()
         listed = set(json.loads(text)) if text.strip() else None
@@ -292,9 +311,13 @@ def other_than_ours(folder: Path) -> str | None:
 
 
 def put_folder(temporary: Path, target: Path) -> None:
-    """Put a folder at a place that is free, or holds a folder to be replaced, which is then at `temporary`."""
+    """Rename a folder to a target that is free, or exchange it with the folder there, which is then at `temporary`.
+
+    Raises:
+        InputError: a file or folder that synthorax did not make has appeared at the target.
+    """
     try:
-        temporary.rename(target)  # The system refuses if anything but an empty folder is there.
+        temporary.rename(target)  # the system refuses to replace anything but an empty folder
         return
     except (FileExistsError, NotADirectoryError):
         raise InputError(target, "a file that appeared meanwhile", "a folder to write into") from None
@@ -303,11 +326,11 @@ def put_folder(temporary: Path, target: Path) -> None:
             raise
     if not (target / MARK).is_file():
         raise InputError(target, "a folder that appeared meanwhile", "an empty or new folder")
-    lock = try_lock(target)  # lest another process takes what is replaced for a leftover before it was looked at
+    lock = try_lock(target)  # so that no other process removes the replaced folder as a leftover before it is checked
     try:
         replaced = os.stat(target)
         if _exchange(temporary, target):
-            if not os.path.samestat(os.stat(temporary), replaced):  # another one came in its place just now
+            if not os.path.samestat(os.stat(temporary), replaced):  # another folder took its place just now
                 _exchange(temporary, target)
                 raise InputError(target, "a folder that appeared meanwhile", "an empty or new folder")
             return
@@ -326,12 +349,12 @@ def put_folder(temporary: Path, target: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Exchange two paths in one step, so that a kill finds either; False where the system cannot."""
+    """Exchange two paths in one step, so that a kill leaves either state; False if the system cannot do that."""
     return _renameat2(one, other, EXCHANGE)
 
 
 def _rename_to_nothing(temporary: Path, target: Path) -> None:
-    """Rename a file to a name that does not exist, and fail if it exists by now."""
+    """Rename a file to a name that does not exist; raises InputError if a file of that name has appeared."""
     if _renameat2(temporary, target, NO_REPLACE):
         return
     if os.path.lexists(target):
@@ -350,7 +373,7 @@ def _renameat2(one: Path, other: Path, flags: int) -> bool:
 
 
 def _tell(error: OSError, target: Path, temporary: Path | None) -> None:
-    """Raise an error of writing as one of the target; that of another file, such as an input, stays itself."""
+    """Raise an error of the temporary file as an OutputError of the target; an error of another file as it is."""
     at = error.filename
     if isinstance(at, str | bytes) and temporary is not None:
         path = Path(os.fsdecode(at)).absolute()

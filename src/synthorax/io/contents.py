@@ -1,4 +1,4 @@
-"""What a file holds that is not what its name says: its first bytes tell."""
+"""The kind of a file by its first bytes, for errors about a file that is not what its name says."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import zlib
 from pathlib import Path
 
 FIRST_BYTES = 1024
-"""First bytes of a file by which its kind is told."""
+"""Bytes from which the kind of a file is found."""
 STARTS = (
     (b"version https://git-lfs", "a Git LFS pointer in place of the file; `git lfs pull` fetches it"),
     (b"\x89PNG", "a PNG picture"),
@@ -28,9 +28,9 @@ TEXT = frozenset(range(32, 127)) | {9, 10, 13}
 
 
 def what_is(path: Path) -> str:
-    """The kind of a file's content, for an error: `an empty file`, `an HTML page`, ...; empty where nothing is known.
+    """Return the kind of a file's content in words for an error, such as `an HTML page`; empty if it is not known.
 
-    Looks into a gzip file.
+    Of a gzip file, the content is looked at.
     """
     try:
         with open(path, "rb") as file:

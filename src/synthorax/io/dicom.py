@@ -1,4 +1,4 @@
-"""CT series as volumes in HU."""
+"""Reading a DICOM CT series as a volume in HU."""
 
 from __future__ import annotations
 
@@ -39,15 +39,16 @@ __all__ = [
 ]
 
 MOST_SERIES_BYTES = MOST_BYTES + 2**29
-"""Files of more bytes together are refused as one series: the largest scan has 1 GiB of pixels."""
+"""Most bytes of all files of a series; the largest scan that is read has 1 GiB of pixels."""
 SAME_POSITION_MM = 1e-3
-"""Slices nearer than this lie at one place."""
+"""Slices that are nearer to each other than this count as slices at one position."""
 UNEVEN_SLICES = 0.05
-"""Slices may lie this share of their distance off an even row: positions are often rounded to 0.01 mm."""
+"""A distance between slices may differ by this share from the median distance; positions are often rounded to 0.01 mm.
+"""
 TILT_DEGREES = 0.1
-"""Slices that shift by more than this angle, as those of a tilted gantry do, are refused."""
+"""A stack of slices that leans by more than this angle, as with a tilted gantry, is refused."""
 NO_AIR_HU = -200
-"""Values of a type that is only taken for HU must go below this: a CT of a chest has air in it."""
+"""If the header leaves open whether values are HU, some must be below this, as the air in a CT of a chest is."""
 ONE_PATIENT = (
     "PatientID",
     "PatientName",
@@ -57,20 +58,21 @@ ONE_PATIENT = (
     "SeriesNumber",
     "FrameOfReferenceUID",
 )
-"""What all slices of a series have alike."""
+"""Elements that are the same in all slices of one series."""
 
 
 @dataclass(frozen=True, eq=False)
 class CtSeries:
-    """A CT series as a volume, with what is needed to refer to it.
+    """A CT series as a volume, with the UIDs and the header by which other DICOM objects refer to it.
 
     Attributes:
-        volume: int16 HU; the z axis is the normal of the slices.
-        sop_uids: of each slice, in the order of the z axis; frames of one file have the same.
+        volume: HU, int16 [z, y, x]; the z axis is the normal of the slices.
+        patient_id, study_uid, series_uid: as the header has them; empty if missing.
+        sop_uids: SOP instance UID of each slice in the order of the z axis; frames of one file share a UID.
         header: of the first slice, without pixels.
-        notes: what was left out of the series or doubted, without names of files, which may be a patient's.
+        notes: files that were left out and doubts about values, without file names, which may name a patient.
         mark: the synthetic mark; empty for a patient's scan.
-        left_out: files that were passed over, each with the reason.
+        left_out: files that were not used, each with the reason.
     """
 
     volume: Volume
@@ -85,30 +87,31 @@ class CtSeries:
 
     @property
     def patient(self) -> str:
-        """The patient id, or what else tells this patient from others: the UID of the study or of the series."""
+        """The patient id; if it is empty, the UID of the study, or else of the series."""
         return self.patient_id or self.study_uid or self.series_uid
 
 
 def read_ct_series(path: Path, series: str | None = None) -> CtSeries:
-    """Read a CT series of a folder as a volume in HU, slices sorted by their position along the normal.
+    """Read a CT series of a folder as a volume in HU, slices sorted by their position along their normal.
 
     Args:
         path: a folder; or a slice, whose series is read from its folder.
-        series: UID of a series, or its end, where the folder holds several.
+        series: UID of the series, or the end of the UID; needed if the folder holds several.
 
     Raises:
-        InputError: no such series, not CT, a tilted gantry, slices that are missing, double or uneven, slices of
-            several patients, no rescale to HU, or pixels that cannot be decoded.
+        InputError: there is no such series; it is not CT; the gantry is tilted; slices are missing, double, unevenly
+            spaced or of several patients; there is no rescale to HU; or pixels cannot be decoded.
     """
     chosen = choose_series(path, series)
     return read_series_files(chosen.files, chosen.left_out)
 
 
 def read_series_files(files: Sequence[Path], left_out: Sequence[LeftOut] = ()) -> CtSeries:
-    """Read a CT series of its files; as `read_ct_series`.
+    """Read the files of one CT series, as `read_ct_series` does.
 
     Args:
-        left_out: files that lie beside them and were passed over, told in the notes and in errors on missing slices.
+        files: of the series, in any order.
+        left_out: other files of the folder, with reasons; they are named in the notes and in errors on missing slices.
     """
     where = files[0].parent
     _check_bytes(where, files)
@@ -122,7 +125,7 @@ def read_series_files(files: Sequence[Path], left_out: Sequence[LeftOut] = ()) -
     for plane in planes:
         _check_like_first(plane, planes[0])
     left, _, right = np.linalg.svd(planes[0].orientation.reshape(2, 3), full_matrices=False)
-    x_axis, y_axis = left @ right  # the nearest orthonormal ones: headers round
+    x_axis, y_axis = left @ right  # the nearest orthonormal axes, because headers round
     normal = np.cross(x_axis, y_axis)
     planes = [planes[i] for i in np.argsort([plane.position_mm @ normal for plane in planes], kind="stable")]
     planes, copies = _without_copies(planes, normal)
@@ -140,7 +143,7 @@ def read_series_files(files: Sequence[Path], left_out: Sequence[LeftOut] = ()) -
     marks = [read_mark(header) for header in {id(plane.header): plane.header for plane in planes}.values()]
     if any(marks) and not all(marks):
         notes.append(
-            f"{sum(map(bool, marks))} of {len(marks)} files say that they are synthetic; the scan counts as such"
+            f"{sum(map(bool, marks))} of {len(marks)} files say that they are synthetic; the scan counts as synthetic"
         )
     return CtSeries(
         volume=Volume(
@@ -161,14 +164,14 @@ def read_series_files(files: Sequence[Path], left_out: Sequence[LeftOut] = ()) -
 
 
 def _check_bytes(where: Path, files: Sequence[Path]) -> None:
-    """Refuse more bytes than a series has, before any of them is read."""
+    """Refuse a series of more than `MOST_SERIES_BYTES`, before its files are read."""
     total = sum(file.stat().st_size for file in files if file.is_file())
     if total > MOST_SERIES_BYTES:
         raise InputError(where, f"{total} bytes of one series", f"at most {MOST_SERIES_BYTES}")
 
 
 def _check_one_patient(read: Sequence[tuple[Path, Dataset]]) -> None:
-    """Refuse slices of several patients, studies, series or frames of reference, naming two."""
+    """Refuse slices of several patients, studies, series or frames of reference; the error names two of them."""
     file, first = read[0]
     for keyword in ONE_PATIENT:
         wanted = element_text(first, keyword)
@@ -183,7 +186,7 @@ def _check_one_patient(read: Sequence[tuple[Path, Dataset]]) -> None:
 
 
 def _planes(read: Sequence[tuple[Path, Dataset]]) -> tuple[list[Plane], list[LeftOut]]:
-    """The slices of files, and the files that hold none."""
+    """The slices of the files, and the files that hold localizer images alone."""
     planes, left_out = [], []
     for file, header in read:
         found = planes_of(file, header)
@@ -194,20 +197,20 @@ def _planes(read: Sequence[tuple[Path, Dataset]]) -> tuple[list[Plane], list[Lef
 
 
 def _beside(left_out: Sequence[LeftOut]) -> str:
-    """Of files that were left out and may be the slices that are missing, for the end of a message."""
+    """The end of a message: the files that were left out, which may be the missing slices."""
     return f"; left out beside it: {listed(left_out)}" if left_out else ""
 
 
 def _notes(planes: Sequence[Plane], voxels: NDArray[np.int16], left_out: Sequence[LeftOut]) -> list[str]:
-    """What was left out and what was doubted, each once.
+    """Notes on files that were left out and on doubts about slices, each once.
 
     Raises:
-        InputError: values that are only taken for HU, and cannot be.
+        InputError: the header leaves open whether values are HU, and none of them is low enough for air.
     """
     doubts = Counter(note for plane in planes for note in plane.notes)
     if any("taken for HU" in doubt for doubt in doubts) and voxels.min() > NO_AIR_HU:
         found = f"{next(iter(doubts))}, but they are {voxels.min()} to {voxels.max()}"
-        raise InputError(planes[0].file.parent, found, f"HU of a CT, air below {NO_AIR_HU}")
+        raise InputError(planes[0].file.parent, found, f"HU of a CT, with air below {NO_AIR_HU}")
     notes = [f"left out: {counted(left_out)}"] * bool(left_out)
     return notes + [
         note + f" (in {count} of {len(planes)} slices)" * (count < len(planes)) for note, count in doubts.items()
@@ -215,7 +218,7 @@ def _notes(planes: Sequence[Plane], voxels: NDArray[np.int16], left_out: Sequenc
 
 
 def _check_like_first(plane: Plane, first: Plane) -> None:
-    """Refuse a slice that is turned or scaled unlike the first."""
+    """Refuse a slice whose orientation or pixel spacing differs from the first slice's."""
     which = "" if plane.frame is None else f"{plane.name} with "
     if not np.allclose(plane.orientation, first.orientation, atol=1e-3):
         raise InputError(plane.file, f"{which}another orientation than other slices", "slices of one orientation")
@@ -224,7 +227,7 @@ def _check_like_first(plane: Plane, first: Plane) -> None:
 
 
 def _without_copies(planes: Sequence[Plane], normal: NDArray[np.float64]) -> tuple[list[Plane], list[LeftOut]]:
-    """The slices without copies of the same instance; different ones at one place are refused."""
+    """The slices without copies of one instance, and the copies; different slices at one position are refused."""
     kept, copies = [planes[0]], []
     for plane in planes[1:]:
         one = kept[-1]
@@ -242,7 +245,7 @@ def _without_copies(planes: Sequence[Plane], normal: NDArray[np.float64]) -> tup
 
 
 def _check_not_woven(where: Path, planes: Sequence[Plane]) -> None:
-    """Refuse slices that are numbered twice: two scans that nothing else tells apart."""
+    """Refuse slices whose instance numbers occur twice: two scans whose headers are otherwise alike."""
     numbers = Counter(plane.number for plane in planes if plane.number)
     twice = [number for number, count in numbers.items() if count > 1]
     if len(numbers) > 1 and 2 * len(twice) >= len(numbers):
@@ -256,7 +259,7 @@ def _check_not_woven(where: Path, planes: Sequence[Plane]) -> None:
 
 
 def _check_even(where: Path, planes: Sequence[Plane], depth: NDArray[np.float64], beside: str) -> float:
-    """The distance of slices in mm, which must be the same throughout."""
+    """The distance between slices in mm; unevenly spaced slices are refused."""
     if len(depth) < 2:
         raise InputError(where, f"one slice{beside}", "two or more")
     steps = np.diff(depth)
@@ -284,7 +287,7 @@ def _check_upright(
     normal: NDArray[np.float64],
     spacing: NDArray[np.float64],
 ) -> None:
-    """Refuse slices that are shifted against each other, as a tilted gantry does."""
+    """Refuse slices that are shifted sideways against each other, as with a tilted gantry."""
     sideways = np.linalg.norm(positions - positions[0] - np.outer(depth - depth[0], normal), axis=1)
     angle = float(np.degrees(np.arctan2(sideways[-1], depth[-1] - depth[0])))
     if sideways.max() > spacing.min() / 2 or angle > TILT_DEGREES:

@@ -1,4 +1,4 @@
-"""The data set of a DICOM file, read within bounds: of bytes, elements, sequence items, and what is inflated."""
+"""Reading a DICOM data set within bounds on its bytes, elements and sequence items, and on the bytes it inflates to."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ PREAMBLE_BYTES = 128
 DICOM_PREFIX = b"DICM"
 DICOM_HEAD_BYTES = PREAMBLE_BYTES + len(DICOM_PREFIX)
 MOST_FILE_BYTES = MOST_BYTES + 2**27
-"""A DICOM file of more bytes is refused: the largest multi-frame CT has 1 GiB of pixels."""
+"""Most bytes of a DICOM file; the largest multi-frame CT has 1 GiB of pixels."""
 MOST_READS = 500_000
-"""A data set of more reads is refused. A CT slice takes some 300, a multi-frame CT some 100 for each frame."""
+"""Most reads that parsing a data set may take. A CT slice takes some 300, a multi-frame CT some 100 for each frame."""
 LONG_READ = 2**20
-"""Longer reads are cut to what the file has, lest a damaged length allocates what it says."""
+"""Reads of more bytes are limited to the size of the file, because a damaged length may claim gigabytes."""
 MOST_ITEMS = 150_000
-"""A data set of more sequence items is refused: pydicom takes 14 microseconds and a kilobyte for an empty one."""
+"""Most sequence items of a data set; pydicom takes 14 microseconds and a kilobyte for an empty item."""
 FEW_BYTES = 2**20
-"""A file of fewer bytes cannot hold `MOST_ITEMS` items, and they are not counted."""
+"""A file of fewer bytes cannot hold `MOST_ITEMS` items, so its items are not counted."""
 MOST_DICOM_HEADER_BYTES = 2**24
-"""Most bytes before the pixels: items are counted in them, and no more are inflated for a header."""
+"""Most bytes before the pixels. Items are counted in them, and for a header no more bytes are inflated."""
 CHUNK_BYTES = 2**20
-"""Bytes that are inflated at once."""
+"""Bytes of a deflated file that are read at once."""
 INFLATED_BYTES = 2**26
-"""Any data set may inflate to these 64 MiB."""
+"""Every data set may inflate to this many bytes (64 MiB); beyond, `MOST_INFLATION` holds."""
 MOST_INFLATION = 50
-"""A larger one that inflates to more than 50 times its file is refused; CT inflates 2 to 5 times."""
+"""A data set may inflate to this many times the bytes of its file; CT inflates 2 to 5 times."""
 BARE_GROUPS = (0x0002, 0x0008)
-"""Groups of elements that a data set without preamble begins with."""
+"""Groups of the first element of a data set that is stored without preamble."""
 
 
 class _Deflated(Exception):
-    """What follows is deflated; raised instead of inflating it without bounds."""
+    """The rest of the file is deflated; raised instead of inflating it without bounds."""
 
 
 class _TooMuch(Exception):
@@ -54,7 +54,7 @@ class _TooMuch(Exception):
 
 
 class _Counted:
-    """Counts reads, and refuses to read to the end, which pydicom does only to inflate."""
+    """Count the reads of a stream; refuse a read to the end, which pydicom does only to inflate."""
 
     reads = 0
     bytes_of_file = MOST_FILE_BYTES
@@ -78,7 +78,7 @@ class _Opened(_Counted, BufferedReader):
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a regular file has the DICOM preamble, or begins as a data set that is stored without one."""
+    """Whether a path is a regular file with the DICOM preamble, or one that begins as a data set without preamble."""
     if not_regular(path):
         return False
     try:
@@ -89,7 +89,7 @@ def is_dicom(path: Path) -> bool:
 
 
 def what_else(path: Path) -> str:
-    """What a file is that is no DICOM, in words: `an empty file`, `a PDF document`, `text`."""
+    """Return the kind of a file that is not DICOM, in words: `an empty file`, `a PDF document`, `text`."""
     if kind := what_is(path):
         return kind
     size = path.stat().st_size
@@ -100,15 +100,16 @@ def read_data_set(path: Path, *, pixels: bool, only: list[Any] | None = None) ->
     """Read the data set of a DICOM file, with or without preamble.
 
     Args:
-        pixels: read to the end, instead of to the first element of pixels.
+        path: of the file.
+        pixels: read to the end, instead of only up to the pixels.
         only: tags of the elements to read; all if not given.
 
     Raises:
-        InputError: no DICOM file, one that cannot be read or was cut off, or one beyond the bounds.
+        InputError: the file is not DICOM, cannot be read, was cut off, or exceeds the bounds of this module.
     """
     size = check_file(path, "a DICOM file", most_bytes=MOST_FILE_BYTES)
     try:
-        # Pixels from memory: parsing takes many small reads.
+        # A small file is parsed in memory, because parsing takes many small reads.
         is_small = pixels and size <= INFLATED_BYTES
         source: Any = _Memory(path.read_bytes()) if is_small else _Opened(FileIO(os.fspath(path)))
         source.bytes_of_file = size
@@ -131,7 +132,7 @@ def _parsed(path: Path, source: BinaryIO, size: int, *, pixels: bool, only: list
         try:
             header = read_partial(source, _at_zeros if pixels else _at_pixels, force=True, specific_tags=only)
             if not len(header) and not only:  # pydicom drops all of a data set whose last element has no end
-                raise InputError(path, "a DICOM file that was cut off", "a whole one")
+                raise InputError(path, "a DICOM file that was cut off", "a whole DICOM file")
             return header
         except _Deflated:
             start = source.tell()
@@ -141,13 +142,13 @@ def _parsed(path: Path, source: BinaryIO, size: int, *, pixels: bool, only: list
     except (InputError, OSError):
         raise
     except _TooMuch as error:
-        raise InputError(path, f"more than {MOST_READS} elements", "a DICOM file of fewer") from error
-    except Exception as error:  # pydicom lets through whatever its parser stumbles over.
-        raise InputError(path, "a damaged DICOM file", "a readable one") from error
+        raise InputError(path, f"more than {MOST_READS} elements", "a DICOM file with fewer elements") from error
+    except Exception as error:  # pydicom raises whatever error a damaged file causes in its parser
+        raise InputError(path, "a damaged DICOM file", "a readable DICOM file") from error
 
 
 def _inflated(path: Path, meta: bytes, source: BinaryIO, *, pixels: bool, only: list[Any] | None) -> Dataset:
-    """The data set that was deflated: its bytes behind a file meta group that says so no more."""
+    """The data set of a deflated file, parsed from inflated bytes after a file meta group that is changed to plain."""
     inflater, data, taken, most = zlib.decompressobj(-zlib.MAX_WBITS), bytearray(), 0, MOST_DICOM_HEADER_BYTES
     while not inflater.eof and len(data) <= most and (chunk := source.read(CHUNK_BYTES)):
         taken += len(chunk)
@@ -172,19 +173,19 @@ def _inflated(path: Path, meta: bytes, source: BinaryIO, *, pixels: bool, only: 
     try:
         header = read_partial(plain_source, _at_zeros if pixels else at_pixels, force=True, specific_tags=only)
     except _Deflated as error:
-        raise InputError(path, "a damaged DICOM file", "a readable one") from error
+        raise InputError(path, "a damaged DICOM file", "a readable DICOM file") from error
     if is_too_much and not stopped:
         raise InputError(path, f"{taken} bytes that inflate to more than {most}", "a CT, which inflates less")
     return header
 
 
 def _check_items(path: Path, source: BinaryIO) -> None:
-    """Refuse more sequence items than a data set has, before each becomes an object."""
+    """Refuse more than `MOST_ITEMS` sequence items, before pydicom makes an object of each."""
     start = source.tell()
     head = source.read(MOST_DICOM_HEADER_BYTES)
     source.seek(start)
     if max(head.count(b"\xfe\xff\x00\xe0"), head.count(b"\xff\xfe\xe0\x00")) > MOST_ITEMS:
-        raise InputError(path, f"more than {MOST_ITEMS} sequence items", "a DICOM file of fewer")
+        raise InputError(path, f"more than {MOST_ITEMS} sequence items", "a DICOM file with fewer items")
 
 
 def _at_pixels(tag: int, vr: str | None, length: int) -> bool:

@@ -1,4 +1,4 @@
-"""Elements of DICOM headers as text and numbers, whatever bytes they hold."""
+"""Elements of DICOM headers as text and numbers, also of damaged headers."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from pydicom.multival import MultiValue
 from synthorax.errors import InputError
 
 BINARY_VRS = ("US", "SS", "UL", "SL", "UV", "SV", "FL", "FD", "AT", "OB", "OW", "OF", "OD", "OL", "OV", "SQ", "UN")
-"""Types of elements whose bytes are no text."""
+"""Value representations (VRs) of elements whose bytes are not text."""
 
 
 def element_text(header: Dataset, keyword: str) -> str:
-    r"""An element as text, as it is written: several values with `\` between them; empty if there is none.
+    r"""Return an element as text as it is written, several values with `\` between them; empty if it is missing.
 
-    Bytes that its character set does not have, and characters that a terminal obeys, become `?`.
+    Bytes that are not in its character set, and control characters, become `?`.
     """
     tag, stored = tag_for_keyword(keyword) or 0, None
     try:
@@ -39,15 +39,21 @@ def element_text(header: Dataset, keyword: str) -> str:
 
 
 def brief(text: str, most: int = 64) -> str:
-    """The start of a text, for a message."""
+    """Return a text cut to at most `most` characters, for a message."""
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def element_numbers(file: Path, header: Dataset, keyword: str, count: int) -> NDArray[np.float64]:
-    """The numbers of an element.
+    """Return the numbers of an element, [count].
+
+    Args:
+        file: named by errors.
+        header: holds the element.
+        keyword: of the element, such as `PixelSpacing`.
+        count: numbers that it must have.
 
     Raises:
-        InputError: it is missing, or does not hold `count` finite numbers.
+        InputError: the element is missing, or does not hold `count` finite numbers.
     """
     plural = f"{count} number{'s' * (count > 1)}"
     try:
@@ -58,19 +64,19 @@ def element_numbers(file: Path, header: Dataset, keyword: str, count: int) -> ND
         written = element_text(header, keyword)
         raise InputError(file, f"{keyword} {brief(written)!r}", f"{plural} with decimal points") from error
     if not len(values):
-        raise InputError(file, f"no {keyword}", "a slice that has it")
+        raise InputError(file, f"no {keyword}", f"a slice with {keyword}")
     if len(values) != count or not np.isfinite(values).all():
-        raise InputError(file, f"{keyword} {brief(str(values.tolist()))}", f"{plural}, and finite")
+        raise InputError(file, f"{keyword} {brief(str(values.tolist()))}", f"{count} finite number{'s' * (count > 1)}")
     return values
 
 
 def is_localizer(header: Dataset) -> bool:
-    """Whether an image is an overview, not a slice."""
+    """Whether an image is a localizer (an overview), not a slice."""
     return "LOCALIZER" in element_text(header, "ImageType").upper().split("\\")
 
 
 def _printable(text: str) -> str:
-    """Text without the characters that a terminal obeys and those that were not decoded: `?` in their place."""
+    """The text with `?` in place of control characters and of bytes that could not be decoded."""
     text = text.strip(" \0")
     if text.isprintable() and "\ufffd" not in text:
         return text

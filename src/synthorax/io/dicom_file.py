@@ -1,4 +1,4 @@
-"""What a DICOM file is: whose, of which series, and what it shows."""
+"""The patient, series and kind of a DICOM file, read from its header."""
 
 from __future__ import annotations
 
@@ -48,17 +48,21 @@ ABOUT_TAGS: list[Any] = [
 
 @dataclass(frozen=True)
 class About:
-    """What a DICOM file is. Text that is missing or cannot be read is empty.
+    """The patient, series and kind of a DICOM file. Text that is missing or cannot be read is empty.
 
     Attributes:
-        modality: such as CT, MR, SEG; empty for a directory of other files. A CT image that does not say so is CT.
-        patient_name, birth_date: of the patient, to tell patients apart whose ids are alike.
+        series_uid, study_uid, sop_uid: SeriesInstanceUID, StudyInstanceUID and SOPInstanceUID.
+        patient_id: PatientID.
+        modality: such as CT, MR or SEG; empty for a DICOMDIR. An image of a CT class without Modality counts as CT.
+        description: SeriesDescription.
+        frame_of_reference: FrameOfReferenceUID.
+        patient_name, birth_date: distinguish patients that share a patient id.
         sop_class: UID of the kind of object.
-        orientation: ImageOrientationPatient; empty where it has none, as multi-frame images, or no usable one.
+        orientation: ImageOrientationPatient; empty if it is missing, as in multi-frame images, or not usable.
         position_mm: ImagePositionPatient as written.
-        series_number: SeriesNumber as written, to tell series apart whose UIDs are alike.
+        series_number: SeriesNumber as written; distinguishes series that share a UID.
         number: InstanceNumber as written.
-        is_localizer: whether it is an overview image, which is no slice.
+        is_localizer: whether the image is a localizer (an overview), not a slice.
     """
 
     series_uid: str
@@ -79,10 +83,10 @@ class About:
 
 
 def read_about(path: Path) -> About:
-    """What a DICOM file is, without reading all of it.
+    """Read the patient, series and kind of a DICOM file, without its pixels.
 
     Raises:
-        InputError: it is no DICOM file, or cannot be read.
+        InputError: the file is not DICOM, cannot be read, or has no Modality.
     """
     header = read_data_set(path, pixels=False, only=ABOUT_TAGS)
     sop_class = element_text(header, "SOPClassUID") or element_text(header.file_meta, "MediaStorageSOPClassUID")
@@ -90,10 +94,10 @@ def read_about(path: Path) -> About:
     if sop_class in CT_CLASSES:
         modality = modality or "CT"
         if "Rows" not in header:
-            raise InputError(path, "a CT image without rows; its header was cut off or damaged", "a whole one")
+            raise InputError(path, "a CT image without Rows; its header was cut off or damaged", "a whole CT image")
     if not modality and sop_class != MediaStorageDirectoryStorage:
         name = brief(UID(sop_class).name) if sop_class else "no SOP class"
-        raise InputError(path, f"no Modality ({name}); it was cut off, or is no image", "a CT, SEG or RTSTRUCT")
+        raise InputError(path, f"no Modality ({name}); it was cut off or is not an image", "a CT, SEG or RTSTRUCT")
     return About(
         series_uid=element_text(header, "SeriesInstanceUID"),
         patient_id=element_text(header, "PatientID"),
@@ -114,29 +118,29 @@ def read_about(path: Path) -> About:
 
 
 def read_header(path: Path) -> Dataset:
-    """The header of a DICOM file, without pixels.
+    """Read the header of a DICOM file, without pixels.
 
     Raises:
-        InputError: it is no DICOM file, or cannot be read.
+        InputError: the file is not DICOM, or cannot be read.
     """
     return read_data_set(path, pixels=False)
 
 
 def read_whole(path: Path) -> Dataset:
-    """The data set of a DICOM file, with its pixels as they are stored.
+    """Read the data set of a DICOM file, with its pixels as they are stored.
 
     Raises:
-        InputError: it is no DICOM file, cannot be read, or inflates beyond all measure.
+        InputError: the file is not DICOM, cannot be read, or inflates to too many bytes.
     """
     return read_data_set(path, pixels=True)
 
 
 def _orientation(header: Dataset) -> tuple[float, ...]:
-    """The six direction cosines of an image, if they are of two orthogonal directions; else none."""
+    """The six direction cosines of an image if they are two orthogonal unit vectors, otherwise ()."""
     try:
         cosines = tuple(float(v) for v in header.get("ImageOrientationPatient") or ())
         a, b, c, d, e, f = cosines
-    except Exception:  # too few numbers, or whatever pydicom's conversion stumbles over
+    except Exception:  # too few numbers, or any error of pydicom's conversion
         return ()
     is_orthogonal = max(abs(a * d + b * e + c * f), abs(a**2 + b**2 + c**2 - 1), abs(d**2 + e**2 + f**2 - 1)) < 1e-3
     return cosines if is_orthogonal else ()

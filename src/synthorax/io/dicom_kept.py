@@ -1,4 +1,4 @@
-"""What a series that is made from another keeps of its header, in a form that may be written."""
+"""The header elements that a derived DICOM series keeps of its source, in a form that may be written."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ACQUISITION = (
     "PatientPosition",
     "BodyPartExamined",
 )
-"""How a scan was acquired; nothing of whose it is."""
+"""Elements that describe how a scan was acquired, without the patient's identity; always kept."""
 IDENTITY = (
     "PatientName",
     "PatientID",
@@ -50,20 +50,24 @@ IDENTITY = (
     "FrameOfReferenceUID",
     "PositionReferenceIndicator",
 )
-"""What is kept besides where the patient's identity is asked for."""
+"""Elements that are also kept if the patient's identity is to be kept."""
 UID_CHARACTERS = re.compile(r"[0-9.]{1,64}")
-"""UIDs are kept if they are of these, although a part that begins with 0 is not legal: others refer to them so."""
+"""A UID of these characters is kept. DICOM forbids parts that begin with 0, but other files refer to such UIDs too."""
 ENUMERATED = {"PatientSex": ("M", "F", "O")}
-"""Values that DICOM allows where it allows no others; segmentations of a series with others cannot be written."""
+"""Elements for which DICOM lists the only allowed values; no segmentation of a series with another can be written."""
 SIMPLE_TEXT = ("AS", "CS", "DA", "DS", "IS", "TM", "UI")
-"""VRs of digits and Latin letters, which no character set changes."""
+"""Value representations (VRs) that hold only ASCII, so that the character set of the file does not matter."""
 
 
 def kept_elements(source: CtSeries, *, keep_identity: bool) -> tuple[Dataset, tuple[str, ...]]:
-    """Copy the elements that a series made from another keeps.
+    """Copy the header elements that a derived series keeps of its source.
 
     An element whose value DICOM does not allow, such as a tube voltage `120kV` or a birth date `anonymous`, is left
-    out, and a note says so without the value.
+    out, with a note that does not repeat the value.
+
+    Args:
+        source: series from which the other is derived.
+        keep_identity: copy `IDENTITY` too, not only `ACQUISITION`.
 
     Returns:
         A data set that can be written, and the notes.
@@ -71,25 +75,25 @@ def kept_elements(source: CtSeries, *, keep_identity: bool) -> tuple[Dataset, tu
     kept, notes = Dataset(), []
     for keyword in ACQUISITION + IDENTITY * keep_identity:
         if not element_text(source.header, keyword):
-            continue  # what is written has a value of its own, or none
+            continue  # the writer sets a value of its own, or leaves the element out
         try:
             kept.add(_legal(source.header, keyword))
-        except Exception:  # pydicom raises whatever its conversion and its writer stumble over.
+        except Exception:  # pydicom's conversion and its writer raise errors of any kind
             vr = dictionary_VR(tag_for_keyword(keyword) or 0)
             notes.append(f"{keyword} of the source is no legal value of DICOM's type {vr} and was not copied")
     return kept, tuple(notes)
 
 
 def _legal(header: Dataset, keyword: str) -> DataElement:
-    """An element as it may be written.
+    """The element in a form that may be written.
 
     Raises:
-        Exception: it may not; of whatever kind pydicom raises.
+        Exception: of any kind, if there is no such form.
     """
     tag = tag_for_keyword(keyword) or 0
     vr = dictionary_VR(tag)
     with warnings.catch_warnings():
-        # pydicom warns of text that it cannot decode, and goes on; of numbers and UIDs it warns too often.
+        # A warning means that pydicom could not decode text. It also warns of numbers and UIDs that can be kept.
         warnings.simplefilter("ignore" if vr in SIMPLE_TEXT else "error")
         value = header[keyword].value
         if vr not in SIMPLE_TEXT and not str(value or "").isascii():
@@ -114,7 +118,7 @@ def _legal(header: Dataset, keyword: str) -> DataElement:
 
 
 def _check_character_set(header: Dataset) -> None:
-    """Refuse characters beyond ASCII whose character set is not named, or is not known."""
+    """Refuse a header with non-ASCII text whose character set is missing or unknown."""
     sets = element_text(header, "SpecificCharacterSet").split("\\")
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
@@ -124,7 +128,7 @@ def _check_character_set(header: Dataset) -> None:
 
 
 def _legal_value(vr: str, value: Any) -> str | int:
-    """One value as text or whole number."""
+    """A value in legal form: a whole number for IS, text for other VRs. Raises ValueError if it has none."""
     written = str(value).strip(" \0")
     if "\ufffd" in written or not written.isprintable():
         raise ValueError("text that was not decoded")

@@ -9,17 +9,17 @@ from pydicom.dataset import Dataset
 from synthorax.io.dicom_elements import element_text
 
 SYNTHESIZING_EQUIPMENT = "109100"
-"""Of the standard's purposes of contributing equipment (CID 7005)."""
+"""Code of synthesizing equipment among DICOM's purposes of contributing equipment (CID 7005)."""
 DICOM_MARK_START = "SYNTHETIC:"
-"""Start of the mark in elements that other programs copy."""
+"""Start of the mark in text elements."""
 CARRIED = ("DerivationDescription", "ImageComments", "SeriesDescription", "StudyDescription")
-"""Text elements that programs keep when they convert a file, and that therefore may hold the mark."""
+"""Text elements that other programs keep when they convert a file, so that they may hold the mark."""
 FRAME_GROUPS = ("SharedFunctionalGroupsSequence", "UnassignedSharedConvertedAttributesSequence")
 """Sequences in which a multi-frame image keeps the header elements of its slices."""
 
 
 def read_mark(header: Dataset) -> str:
-    """What a header says of being synthetic; empty if nothing."""
+    """Return the synthetic mark of a header, or `SyntheticData YES` if it has that element alone; empty if neither."""
     for place in _places(header):
         said = element_text(place, "SyntheticData") == "YES"
         if said and (described := _described(place)):
@@ -33,13 +33,13 @@ def read_mark(header: Dataset) -> str:
 
 
 def _described(header: Dataset) -> str:
-    """What the equipment says that synthesised an image."""
+    """The description of the equipment that synthesised an image; empty if there is none."""
     try:
         for item in header.get("ContributingEquipmentSequence") or []:
             purposes = item.get("PurposeOfReferenceCodeSequence") or [Dataset()]
             if element_text(purposes[0], "CodeValue") == SYNTHESIZING_EQUIPMENT and "ContributionDescription" in item:
                 return element_text(item, "ContributionDescription")
-    except Exception:  # a damaged sequence, of which pydicom raises whatever it stumbles over
+    except Exception:  # pydicom raises errors of any kind over a damaged sequence
         return ""
     return ""
 

@@ -1,4 +1,4 @@
-"""Nodule masks out of DICOM segmentations (SEG) and structure sets (RTSTRUCT)."""
+"""Reading nodule masks from DICOM segmentations (SEG) and structure sets (RTSTRUCT)."""
 
 from __future__ import annotations
 
@@ -20,16 +20,18 @@ from synthorax.volume import Volume
 
 MODALITIES = ("SEG", "RTSTRUCT")
 MOST_DEPTH = 8
-"""Sequences within sequences are looked into to this depth."""
+"""Sequences nested deeper than this are not searched for references."""
 EXPECTED_MASKS = "a whole DICOM SEG or RTSTRUCT"
 
 
 @dataclass(frozen=True)
 class MaskReferences:
-    """What a SEG or RTSTRUCT tells of the scan that it was drawn on; what it does not tell is empty.
+    """The scan on which a SEG or RTSTRUCT was drawn, by its references; a missing reference is empty.
 
     Attributes:
-        frame_uids: frames of reference.
+        series_uids: UIDs of the series.
+        frame_uids: UIDs of the frames of reference.
+        study_uid, patient_id: of the scan.
     """
 
     series_uids: frozenset[str]
@@ -39,15 +41,15 @@ class MaskReferences:
 
 
 def list_structures(path: Path) -> list[StructureName]:
-    """The segments or structures that a file names, in its order.
+    """Return the names of a file's segments or structures, in its order.
 
     Raises:
-        InputError: another modality, or a damaged file.
+        InputError: the file is neither SEG nor RTSTRUCT, or damaged.
     """
     header = _header(path)
     try:
         named = segment_names(header) if header.Modality == "SEG" else structure_names(header)
-    except Exception as error:  # pydicom lets through whatever damage its parser stumbles over
+    except Exception as error:  # pydicom raises errors of any kind over a damaged file
         raise _damaged(path, error) from error
     if not named:
         raise InputError(path, "no readable segmentation or structure set (it names no structure)", EXPECTED_MASKS)
@@ -57,21 +59,23 @@ def list_structures(path: Path) -> list[StructureName]:
 def read_structures(
     path: Path, scan: Volume, wanted: StructureFilter = is_nodule, *, frame_uid: str = ""
 ) -> list[Structure]:
-    """The wanted segments or structures of a file on the voxels of a scan, each by itself; they may overlap.
+    """Read segments or structures of a file as regions of a scan, one by one, because they may overlap.
 
-    Those that cannot be used come with the reason instead of a region.
+    A structure that cannot be used has the reason instead of a region.
 
     Args:
-        scan: gives the grid; axes as `geometry.orient` gives them.
-        frame_uid: the scan's frame of reference, if it is known.
+        path: of the SEG or RTSTRUCT.
+        scan: gives the grid, in the orientation LPS (`geometry.orient`).
+        wanted: chooses structures by their names.
+        frame_uid: the scan's frame of reference; empty if not known.
 
     Raises:
-        InputError: another modality, or a file that cannot be read as a whole.
+        InputError: the file is neither SEG nor RTSTRUCT, or cannot be read at all.
     """
     header = _header(path)
     theirs = str(header.get("FrameOfReferenceUID", "") or "")
     if header.Modality == "SEG" and frame_uid and theirs and theirs != frame_uid:
-        raise InputError(path, f"frame of reference {theirs}", f"{frame_uid}, the scan's")
+        raise InputError(path, f"frame of reference {theirs}", f"{frame_uid}, as the scan has it")
     try:
         if header.Modality == "SEG":
             return list(read_dicom_segments(path, scan, wanted))
@@ -85,35 +89,40 @@ def read_structures(
 
 
 def chosen_structures(path: Path, scan: Volume) -> list[Structure]:
-    """The structures that somebody means who names a file: those that are nodules, or the only one.
+    """Read the structures of a file that are nodules by their names, or its only structure.
 
     Args:
-        scan: axes as `geometry.orient` gives them.
+        path: of the SEG or RTSTRUCT.
+        scan: gives the grid, in the orientation LPS (`geometry.orient`).
 
     Raises:
-        InputError: several structures and none of a nodule's name; or none that can be used.
+        InputError: there are several structures and none has a nodule's name; or none can be used.
     """
     named = list_structures(path)
     nodules = [structure.number for structure in named if is_nodule(structure)]
     if not nodules and len(named) != 1:
         names = ", ".join(map(str, named[:20])) or "no structure"
-        raise InputError(path, names, "a structure of a nodule's name, or a file of one structure")
+        raise InputError(path, names, "a structure with a nodule's name, or a file with one structure")
     read = read_structures(path, scan, lambda s: s.number in nodules if nodules else True)
     if not any(structure.region for structure in read):
         reasons = "; ".join(f"{s.named}: {s.reason}" for s in read[:3])
-        raise InputError(path, f"no voxel of the scan ({reasons})", "nodules within it")
+        raise InputError(path, f"no voxel within the scan ({reasons})", "nodules within the scan")
     return read
 
 
 def read_masks(path: Path, scan: Volume) -> tuple[Volume, list[str]]:
-    """The structures that `chosen_structures` gives, on the voxels of a scan.
+    """Read the structures that `chosen_structures` chooses as a label map of a scan.
+
+    Args:
+        path: of the SEG or RTSTRUCT.
+        scan: gives the grid, in any orientation.
 
     Returns:
-        A label map, uint8 or uint16 [z, y, x], and the names of the labels 1, 2, ...; where two overlap, the smaller
-        lies on top.
+        A label map, uint8 or uint16 [z, y, x], and the names of the labels 1, 2, ...; where two structures overlap,
+        the smaller lies on top.
 
     Raises:
-        InputError: as `chosen_structures`.
+        InputError: as of `chosen_structures`.
     """
     upright = orient(scan, "LPS")
     regions: list[Region] = []
@@ -127,10 +136,10 @@ def read_masks(path: Path, scan: Volume) -> tuple[Volume, list[str]]:
 
 
 def read_references(path: Path) -> MaskReferences:
-    """What a SEG or RTSTRUCT tells of the scan that it was drawn on, less its slices (`read_slice_references`).
+    """Read the references of a SEG or RTSTRUCT to its scan, without slices (see `read_slice_references`).
 
     Raises:
-        InputError: another modality, or a damaged file.
+        InputError: the file is neither SEG nor RTSTRUCT, or damaged.
     """
     header = _header(path)
     try:
@@ -149,10 +158,10 @@ def read_references(path: Path) -> MaskReferences:
 
 
 def read_slice_references(path: Path) -> frozenset[str]:
-    """SOP instance UIDs of the slices that a SEG or RTSTRUCT was drawn on; a structure set may name thousands.
+    """Read the SOP instance UIDs of the slices on which a SEG or RTSTRUCT was drawn; there may be thousands.
 
     Raises:
-        InputError: another modality, or a damaged file.
+        InputError: the file is neither SEG nor RTSTRUCT, or damaged.
     """
     header = _header(path)
     try:
@@ -167,7 +176,7 @@ def _below(item: Dataset, name: str) -> list[Dataset]:
 
 
 def _items(header: Dataset) -> Iterator[Dataset]:
-    """A data set and all items of its sequences."""
+    """Yield a data set and all items of its sequences, to a depth of `MOST_DEPTH`."""
     stack = [(header, 0)]
     while stack:
         item, depth = stack.pop()

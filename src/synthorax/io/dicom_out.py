@@ -1,4 +1,4 @@
-"""CT series and segmentations written as DICOM, which say inside that they are synthetic."""
+"""Writing CT series and segmentations as DICOM, with the synthetic mark in their headers."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from synthorax.volume import Volume
 
 MANUFACTURER = "synthorax"
 NO_DATE = "19700101"
-"""Date of a segmentation, which must have one; today's would make it differ from the same one made tomorrow."""
+"""Date of every segmentation. DICOM requires a date, and today's would change the bytes from one day to the next."""
 MOST_SEG_LABELS = 255
 SAME_GRID_MM = 0.01
-"""Distance within which the ends of a segmentation must lie at the ends of its series."""
+"""The first and the last slice of a segmentation must lie within this distance of those of its series."""
 CONTRIBUTING_EQUIPMENT = 0x0018A001
 
 
@@ -52,26 +52,28 @@ def write_ct_series(
     sidecar: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> list[Dataset]:
-    """Write a volume as a CT series, a file a slice, all or nothing; the same volume gives the same bytes.
+    """Write a volume as a CT series with a file for each slice, whole or not at all; same volume, same bytes.
 
-    Without `keep_identity`, the patient is named by `patient_key` of the source's patient, and the UIDs of study and
-    frame of reference are hashes of the source's: what is made from one study lies together, and what is made from
-    one patient's scans is one patient's. Series and slices have UIDs of their own, by the voxels.
+    Without `keep_identity`, the patient is named by the `patient_key` of the source's patient, and the UIDs of study
+    and frame of reference are hashes of the source's UIDs. So series made from one study belong to one study, and
+    series made from one patient's scans to one patient. The UIDs of series and slices are hashes of the voxels.
 
     Args:
-        volume: HU, rounded to whole numbers.
-        mark: the synthetic mark; None for voxels that are a patient's.
-        source: the series that the volume was made from. `dicom_kept.kept_elements` tells what of its header is kept.
-        keep_identity: keep its patient, study and frame of reference, so that it lies beside the source in a PACS.
+        folder: to write.
+        volume: HU [z, y, x], rounded to whole numbers.
+        mark: the synthetic mark; None for a patient's own voxels.
+        source: series from which the volume was made; `dicom_kept.kept_elements` copies elements of its header.
+        keep_identity: keep the patient, study and frame of reference of the source, to lie beside it in a PACS.
         description: of the series.
-        sidecar: written into the folder as manifest.json.
+        sidecar: content of the folder's `manifest.json`; not written if None.
+        overwrite: replace a folder that an earlier call made.
 
     Returns:
-        The slices' headers, without pixels, as a segmentation refers to them.
+        The slices' headers, without pixels, to which a segmentation refers.
 
     Raises:
-        InputError: the folder is not ours to replace.
-        OutputError: it cannot be written.
+        InputError: the folder may not be replaced.
+        OutputError: the folder cannot be written.
     """
     hu = np.clip(np.rint(volume.voxels), -(2**15), 2**15 - 1).astype("<i2")
     whose = "" if source is None else source.series_uid if keep_identity else patient_key(source.patient)
@@ -104,25 +106,28 @@ def write_segmentation(
     what: Literal["Nodules", "Edit region"] = "Nodules",
     regions: Sequence[Region] = (),
 ) -> None:
-    """Write a label map as a DICOM segmentation of a CT series, a binary segment a label.
+    """Write a label map as a DICOM segmentation of a CT series, with a binary segment for each label.
 
     Args:
-        labels: whole numbers; 1 is the first of `names`, and so on; 0 is none. The voxels of the series.
-        series: headers of its slices, in the order of the labels' z axis.
-        what: they are; an edit region is not to be taken for a nodule.
-        regions: the voxels of each label, where they overlap; those of the label map if not given.
+        path: file to write.
+        labels: whole numbers [z, y, x] on the voxels of the series; label 1 has the first of `names`, and so on.
+        series: headers of the series' slices, in the order of the labels' z axis.
+        names: of the labels.
+        mark: the synthetic mark; None for a patient's own nodules.
+        what: kind of the segments; edit regions are coded so that no program takes them for nodules.
+        regions: voxels of each label, for labels that overlap; taken from the label map if not given.
 
     Raises:
-        InputError: no label set, labels without names, or another grid than the series'.
+        InputError: no voxel has a label, a label has no name, or the labels' grid is not that of the series.
         OutputError: the file cannot be written.
     """
     import highdicom as hd
 
     if not labels.voxels.any():
-        raise InputError("segmentation", "no label set", "a label map")
+        raise InputError("segmentation", "no labelled voxel", "a label map with labels")
     low, high = int(labels.voxels.min()), int(labels.voxels.max())
     if not 0 <= low <= high <= min(len(names), MOST_SEG_LABELS):
-        raise InputError("segmentation", f"labels {low} to {high}", f"0 to {len(names)}, the names")
+        raise InputError("segmentation", f"labels {low} to {high}", f"labels 0 to {len(names)}, one for each name")
     _check_on_series(labels, series)
     marked = np.flatnonzero(labels.voxels.any((1, 2)))
     covered = slice(int(marked[0]), int(marked[-1]) + 1)  # slices without a label have no frame and cost time
@@ -179,7 +184,7 @@ def write_segmentation(
 
 
 def _without_chance(segmentation: Dataset, content: str) -> None:
-    """Take out what differs each time the same segmentation is made: its UID of dimensions, and the time of day."""
+    """Replace the random UID of the dimensions and the time of writing, so that the same labels give the same bytes."""
     uid = generate_uid(entropy_srcs=[content, "dimensions"])
     for sequence in (segmentation.DimensionOrganizationSequence, segmentation.DimensionIndexSequence):
         for item in sequence:
@@ -192,7 +197,7 @@ def _without_chance(segmentation: Dataset, content: str) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Ignore warnings of values that are kept as the source has them, such as a UID with a leading zero."""
+    """Ignore warnings about values that are kept as the source has them, such as a UID with a leading zero."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -203,17 +208,18 @@ def _check_on_series(labels: Volume, series: Sequence[Dataset]) -> None:
     slices, rows, columns = labels.shape
     if (len(series), int(series[0].Rows), int(series[0].Columns)) != (slices, rows, columns):
         found = f"{slices} slices of {rows} x {columns}"
-        raise InputError("segmentation", found, f"{len(series)} of {series[0].Rows} x {series[0].Columns}, the series'")
+        expected = f"{len(series)} slices of {series[0].Rows} x {series[0].Columns}, as the series has"
+        raise InputError("segmentation", found, expected)
     places = labels.to_world([[0, 0, 0], [slices - 1, 0, 0]])
     theirs = np.array([header.ImagePositionPatient for header in (series[0], series[-1])], float)
     if np.abs(places - theirs).max() > SAME_GRID_MM:
         raise InputError(
-            "segmentation", f"slices from {places[0].tolist()} mm", f"{theirs[0].tolist()} mm, the series'"
+            "segmentation", f"slices from {places[0].tolist()} mm", f"{theirs[0].tolist()} mm, as the series has"
         )
 
 
 def _sharing(header: Dataset) -> Dataset:
-    """A header with the very elements of another, to add some to; copies of them would take half of the time."""
+    """A header that shares the elements of another, to which some are added; copying them would double the time."""
     new = Dataset(dict(header.items()))
     new.file_meta = FileMetaDataset()
     new.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -279,7 +285,7 @@ def _common(
 
 
 def _equipment(mark: str) -> Dataset:
-    """An item of the Contributing Equipment Sequence: what synthesised these voxels (CID 7005)."""
+    """An item of the Contributing Equipment Sequence that names synthorax as the synthesizing equipment (CID 7005)."""
     purpose, item = Dataset(), Dataset()
     code = codes.cid7005.SynthesizingEquipment
     purpose.CodeValue, purpose.CodingSchemeDesignator, purpose.CodeMeaning = (
@@ -295,5 +301,5 @@ def _equipment(mark: str) -> Dataset:
 
 
 def _decimals(values: Iterable[float]) -> list[str]:
-    """Numbers as DICOM's decimal strings of at most 16 characters."""
+    """Numbers as decimal strings of at most 16 characters, as DICOM requires."""
     return [format_number_as_ds(float(v)) for v in values]

@@ -1,4 +1,4 @@
-"""Pixels of CT slices in HU, decoded only after what they claim to be has been held against what is stored."""
+"""Decoding the pixels of CT slices to HU, after the sizes in the header were checked against the stored bytes."""
 
 from __future__ import annotations
 
@@ -27,28 +27,31 @@ from synthorax.io.dicom_elements import brief
 from synthorax.io.dicom_planes import MOST_SCAN_VOXELS, Plane, Size, claimed_size, stored_pixels
 
 LARGEST_EXPANSION = 100
-"""Compressed slices that claim more than 256 MiB, and more than 100 times what is stored, are refused."""
+"""Slices whose voxels take more than this many times their stored bytes are refused, beyond `FREE_BYTES`."""
 FREE_BYTES = 2**28
+"""Voxels of up to this many bytes (256 MiB) are decoded, whatever is stored."""
 MOST_FRAME_BYTES = 2
-"""A compressed frame of more than twice its pixels' bytes and 64 KiB is refused: RLE makes up to 64 bytes of one."""
+"""A compressed frame may take this many times the bytes of its pixels, plus `FRAME_HEADER_BYTES`. More is refused,
+because run-length coding can make 64 bytes of one."""
 FRAME_HEADER_BYTES = 65_536
 LOW, HIGH = -(2**15), 2**15 - 1
+"""Range of int16."""
 SIZE_OF_JPEG2000 = b"\xff\x4f\xff\x51"
-"""A codestream begins with these markers; its size follows."""
+"""First bytes of a JPEG 2000 codestream; the size of the picture follows."""
 MOST_TILES = 4096
-"""A JPEG 2000 picture of more tiles is refused: tiles of 64 pixels make as many of the largest slice."""
+"""Most tiles of a JPEG 2000 picture; the largest slice has this many tiles of 64 x 64 pixels."""
 STDERR = 2
 HARMLESS_WARNING = re.compile("extraneous bytes before marker")
-"""A decoder's warning about bytes that it skips between the pixels' own."""
+"""Warning of a decoder about bytes that it skips; the pixels are not affected."""
 STARTS_OF_FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC} | {0xF7}
-"""Markers of JPEG and JPEG-LS that are followed by the size of the picture."""
+"""Markers of JPEG and JPEG-LS after which the size of the picture follows."""
 
 
 def check_claims(planes: Sequence[Plane]) -> tuple[int, int]:
-    """Rows and columns of slices that all have the same, and that together are no more than a scan.
+    """Check the sizes that headers claim, and return the rows and columns, which are the same in all slices.
 
     Raises:
-        InputError: another size than other slices, more voxels than a scan has, or than the files can hold.
+        InputError: slices differ in size, have too many voxels together, or have more than their files can hold.
     """
     first, stored = planes[0], 0
     rows, columns = int(first.header.Rows), int(first.header.Columns)
@@ -56,27 +59,31 @@ def check_claims(planes: Sequence[Plane]) -> tuple[int, int]:
         size = claimed_size(plane.file, header)
         if (size.rows, size.columns) != (rows, columns):
             found = f"{size.rows} x {size.columns} pixels"
-            raise InputError(plane.file, found, f"{rows} x {columns}, as {first.file.name} has")
+            raise InputError(plane.file, found, f"{rows} x {columns} pixels, as {first.file.name} has")
         stored += len(stored_pixels(header))
     voxels = len(planes) * rows * columns
     if voxels > MOST_SCAN_VOXELS:
         found = f"{len(planes)} slices of {rows} x {columns} pixels"
         raise InputError(first.file.parent, found, f"at most {MOST_SCAN_VOXELS} voxels")
     if 2 * voxels > max(FREE_BYTES, LARGEST_EXPANSION * stored):
-        raise InputError(first.file.parent, f"{stored} bytes of pixels for {voxels} voxels", "a CT, which needs more")
+        found = f"{stored} bytes of pixels for {voxels} voxels"
+        raise InputError(first.file.parent, found, "a CT, whose voxels take more bytes")
     return rows, columns
 
 
 def hounsfield(planes: Sequence[Plane]) -> tuple[NDArray[np.int16], list[str]]:
-    """The voxels [z, y, x] of slices in HU, rounded; values beyond int16 are cut, and padding becomes air.
+    """Decode slices to HU. HU are rounded, values beyond int16 are clipped, and padding becomes air.
 
-    The pixels of each file are let go as soon as they are decoded.
+    The stored pixels of each file are freed as soon as they are decoded.
+
+    Args:
+        planes: in the order of the z axis.
 
     Returns:
-        The voxels, and a note where a decoder complained of what does not change them.
+        HU, int16 [z, y, x], and notes on harmless warnings of decoders.
 
     Raises:
-        InputError: pixels that are damaged, cut off, of another size than the header says, or of a coding that
+        InputError: pixels are damaged, were cut off, have another size than the header says, or have a coding that
             cannot be decoded.
     """
     rows, columns = check_claims(planes)
@@ -86,14 +93,14 @@ def hounsfield(planes: Sequence[Plane]) -> tuple[NDArray[np.int16], list[str]]:
     for index, plane in enumerate(planes):
         of_file.setdefault(id(plane.header), []).append(index)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom warns of what it mends.
+        warnings.simplefilter("ignore")  # pydicom warns of faults that it mends
         for indices in of_file.values():
             complaints.update(_decode_file(planes, indices, voxels))
-    return voxels, [f"a decoder said of {count} files: {said}" for said, count in complaints.items()]
+    return voxels, [f"the decoder warned about {count} files: {said}" for said, count in complaints.items()]
 
 
 def _decode_file(planes: Sequence[Plane], indices: Sequence[int], voxels: NDArray[np.int16]) -> set[str]:
-    """Decode the slices of one file into their places among the voxels; harmless complaints of the decoder."""
+    """Decode the slices of one file into their places in `voxels`; return harmless warnings of the decoder."""
     file, header = planes[indices[0]].file, planes[indices[0]].header
     try:
         size = claimed_size(file, header)
@@ -113,7 +120,7 @@ def _decode_file(planes: Sequence[Plane], indices: Sequence[int], voxels: NDArra
             raise InputError(file, f"pixels that are damaged ({brief(harmful[0], 120)})", "a readable CT slice")
     except InputError:
         raise
-    except Exception as error:  # Decoders raise whatever damaged pixels make them stumble over.
+    except Exception as error:  # decoders raise errors of any kind over damaged pixels
         reason = brief(str(error).split("\n")[0], 120)
         raise InputError(file, f"pixels that cannot be decoded ({reason})", "a readable CT slice") from error
     header.pop("PixelData", None)
@@ -143,18 +150,19 @@ def overheard() -> Iterator[list[str]]:
 
 
 def _check_stored(file: Path, header: Dataset, size: Size) -> None:
-    """Hold what the header claims against the pixels that are stored, before anything is allocated for them.
+    """Check the header's claims against the stored pixels, before memory is allocated for the decoded ones.
 
     Raises:
-        InputError: too few bytes, a coding that cannot be decoded, or a compressed picture of another size.
+        InputError: there are too few bytes, the coding cannot be decoded, or a compressed picture has another size.
     """
     allocated, bits = int(header.get("BitsAllocated") or 0), int(header.get("BitsStored") or 0)
     high_bit = int(header.get("HighBit", bits - 1))
     if allocated not in (8, 16, 32) or not 0 < bits <= allocated or high_bit != bits - 1:
         found = f"{bits} bits of {allocated}, the highest at {high_bit}"
-        raise InputError(file, found, "pixels of 8, 16 or 32 bits, the highest one below their number")
+        raise InputError(file, found, "pixels of 8, 16 or 32 bits, with HighBit = BitsStored - 1")
     if not (pixels := stored_pixels(header)):
-        raise InputError(file, "no pixels; it was cut off, or they are not whole numbers", "a CT slice with pixels")
+        found = "no whole-number pixels; the file was cut off, or its pixels are floats"
+        raise InputError(file, found, "a CT slice with pixels")
     frame_bytes = size.rows * size.columns * allocated // 8
     syntax = header.file_meta.get("TransferSyntaxUID")
     if syntax is None:
@@ -164,28 +172,29 @@ def _check_stored(file: Path, header: Dataset, size: Size) -> None:
         raise InputError(file, f"the transfer syntax {brief(UID(syntax).name)}", expected)
     if not UID(syntax).is_encapsulated:
         if len(pixels) < frame_bytes * size.frames:
-            found = f"{len(pixels)} bytes of pixels; it was cut off"
-            raise InputError(file, found, f"{frame_bytes * size.frames}, as its header says")
+            found = f"{len(pixels)} bytes of pixels; the file was cut off"
+            raise InputError(file, found, f"{frame_bytes * size.frames} bytes, as its header says")
         return
     for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
-        header.pop(keyword, None)  # so that the decoder sees the very frames that are checked here
+        header.pop(keyword, None)  # so that the decoder finds the same frames as the check below
     if not _is_whole(pixels):
-        found = "compressed pixels that do not end where they say; it was cut off or damaged"
+        found = "compressed pixels of another length than they state; the file was cut off or damaged"
         raise InputError(file, found, "a whole slice; copy it again")
     for frame in generate_frames(pixels, number_of_frames=size.frames):
         if len(frame) > MOST_FRAME_BYTES * frame_bytes + FRAME_HEADER_BYTES:
-            raise InputError(file, f"{len(frame)} bytes for a slice of {frame_bytes}", "a compressed slice")
+            found = f"{len(frame)} compressed bytes for a slice of {frame_bytes} bytes"
+            raise InputError(file, found, "a compressed slice")
         found_size = _picture_size(frame, UID(syntax))
         if found_size is not None and found_size != (size.rows, size.columns):
             found = f"a compressed picture of {found_size[0]} x {found_size[1]} pixels"
-            raise InputError(file, found, f"{size.rows} x {size.columns}, as its header says")
+            raise InputError(file, found, f"{size.rows} x {size.columns} pixels, as its header says")
 
 
 ITEM, SEQUENCE_DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 
 
 def _is_whole(fragments: bytes) -> bool:
-    """Whether items of the lengths that they state follow each other to the end (PS3.5, annex A.4)."""
+    """Whether the fragments are whole: items that follow each other by their stated lengths (PS3.5, annex A.4)."""
     at = 0
     while at + 8 <= len(fragments):
         tag, length = fragments[at : at + 4], int.from_bytes(fragments[at + 4 : at + 8], "little")
@@ -205,16 +214,16 @@ def _can_decode(syntax: UID) -> bool:
 
 
 def _bare_syntax(header: Dataset) -> UID:
-    """The transfer syntax of a data set that is stored without saying which."""
+    """The transfer syntax of a data set whose file does not name one."""
     implicit, little = header.original_encoding
     return UID("1.2.840.10008.1.2" if implicit else "1.2.840.10008.1.2.1" if little else "1.2.840.10008.1.2.2")
 
 
 def _picture_size(frame: bytes, syntax: UID) -> tuple[int, int] | None:
-    """Rows and columns that a compressed picture has of itself; None for RLE, which has none.
+    """Rows and columns stated inside a compressed picture; None for RLE, which states none.
 
     Raises:
-        ValueError: no picture of grey values, or one of too many tiles.
+        ValueError: the picture has colours or too many tiles, or is damaged.
     """
     if syntax in JPEG2000TransferSyntaxes:
         if not frame.startswith(SIZE_OF_JPEG2000):
@@ -233,7 +242,7 @@ def _picture_size(frame: bytes, syntax: UID) -> tuple[int, int] | None:
 
 
 def _jpeg_size(frame: bytes) -> tuple[int, int]:
-    """Rows and columns by the header of a JPEG or JPEG-LS picture of grey values."""
+    """Rows and columns in the header of a grey JPEG or JPEG-LS picture; raises ValueError if there are none."""
     place = 2
     while frame[place] == 0xFF:
         marker = frame[place + 1]
@@ -261,7 +270,7 @@ def _rescale(
     shift = int(intercept) if slope == 1 and float(intercept).is_integer() and abs(intercept) < 2**30 else None
     low, high = int(stored.min()), int(stored.max())
     if shift is not None and low + shift >= LOW and high + shift <= HIGH and stored.dtype.kind in "iu":
-        # int16 wraps, and the result is within it.
+        # The sum may wrap in int16, but the result lies within int16, so that it is right.
         np.add(stored.astype(np.int16, copy=False), np.uint16(shift & 0xFFFF).astype(np.int16), out=out)
     else:
         with np.errstate(over="ignore"):
@@ -275,7 +284,7 @@ def _rescale(
 
 
 def _padding(file: Path, header: Dataset, dtype: np.dtype) -> tuple[int, int] | None:
-    """The stored values that stand for no pixel, from and to; None if there are none among values of `dtype`."""
+    """The first and the last stored value that mark padding; None if values of `dtype` cannot be padding."""
     if "PixelPaddingValue" not in header:
         return None
     try:
@@ -285,9 +294,9 @@ def _padding(file: Path, header: Dataset, dtype: np.dtype) -> tuple[int, int] | 
         if isinstance(value, bytes) and len(value) == 2:
             value = int.from_bytes(value, "little")  # written as OW
         ends = [int(value), int(value if limit is None else limit)]
-    except Exception as error:  # pydicom raises whatever its conversion stumbles over.
-        raise InputError(file, "a PixelPaddingValue that cannot be read", "a whole number, or none") from error
-    # The element may be written unsigned where the pixels are signed, and the other way round.
+    except Exception as error:  # pydicom raises errors of any kind over a damaged element
+        raise InputError(file, "a PixelPaddingValue that cannot be read", "a whole number, or no element") from error
+    # Some files write the element unsigned although pixels are signed, or signed although they are unsigned.
     bounds = np.iinfo(dtype)
     span = int(bounds.max) - int(bounds.min) + 1
     ends = [end - span if end > bounds.max else end + span if end < bounds.min else end for end in ends]

@@ -1,4 +1,4 @@
-"""Where the slices of CT files lie, and how their stored values become HU: a file a slice, or a file of many frames."""
+"""The position and the rescale to HU of the slices in CT files, which hold one slice or many frames each."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from synthorax.io.dicom_file import CT_CLASSES
 from synthorax.io.limits import MOST_BYTES
 
 MOST_SLICE_PIXELS = 4096 * 4096
-"""A slice of more pixels is refused."""
+"""Most pixels of a slice."""
 MOST_SCAN_VOXELS = MOST_BYTES // 2
-"""A scan of more voxels, each int16, is refused."""
+"""Most voxels of a scan, each int16."""
 SAME_RECONSTRUCTION = 0.02
-"""ImagerPixelSpacing stands for PixelSpacing if ReconstructionDiameter / Columns differs from it by at most 2 %."""
+"""ImagerPixelSpacing replaces a missing PixelSpacing if it is within 2 % of ReconstructionDiameter / Columns."""
 HU_TYPES = {"": "", "HU": "", "US": "unspecified", "HU_MOD": "modified HU"}
-"""Types of rescale that are read as HU, and what those mean that are noted. CT without a type is HU by the standard."""
+"""Values of RescaleType that are read as HU, and the meaning of those that get a note. By the DICOM standard, CT
+without a RescaleType is HU."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,15 +32,16 @@ class Plane:
     """One slice of a CT series.
 
     Attributes:
+        file: that holds the slice.
         header: of the file.
-        slice_header: what it says of this slice.
-        frame: index of the frame in its file; None where the file is one slice.
-        orientation: unit vectors of a row and of a column, in LPS.
-        spacing_mm: between rows, and between columns.
+        slice_header: the elements about this slice alone; the same as `header` if the file holds one slice.
+        frame: index of the frame in its file; None if the file holds one slice.
+        orientation: unit vectors along a row and along a column, LPS, [6].
+        spacing_mm: distance between rows and distance between columns.
         position_mm: (x, y, z) of the centre of the first pixel, LPS.
         slope, intercept: HU = stored value * slope + intercept.
         number: InstanceNumber of the file as written; empty for a frame.
-        notes: what was doubted.
+        notes: doubts about the header.
     """
 
     file: Path
@@ -56,13 +58,13 @@ class Plane:
 
     @property
     def name(self) -> str:
-        """The file, and the number of the frame, from 1, where it has several."""
+        """The name of the file, and if it has several frames the number of the frame, from 1."""
         return self.file.name if self.frame is None else f"frame {self.frame + 1} of {self.file.name}"
 
 
 @dataclass(frozen=True)
 class Size:
-    """What a header claims of its pixels."""
+    """The size of an image by its header."""
 
     rows: int
     columns: int
@@ -70,20 +72,20 @@ class Size:
 
     @property
     def voxels(self) -> int:
-        """Of all frames."""
+        """Number of pixels in all frames."""
         return self.rows * self.columns * self.frames
 
 
 def claimed_size(file: Path, header: Dataset) -> Size:
-    """The size of an image of grey values, as its header claims.
+    """Return the size of a grey image by its header.
 
     Raises:
-        InputError: colours, or more pixels than a CT has.
+        InputError: the image has colours, or too many pixels for a CT.
     """
     try:
         size = Size(int(header.Rows), int(header.Columns), int(header.get("NumberOfFrames") or 1))
         samples = int(header.get("SamplesPerPixel") or 1)
-    except Exception as error:  # pydicom raises whatever its conversion stumbles over.
+    except Exception as error:  # pydicom raises errors of any kind over damaged elements
         raise InputError(file, "no readable Rows, Columns and NumberOfFrames", "a CT image") from error
     if not 0 < size.rows * size.columns <= MOST_SLICE_PIXELS:
         raise InputError(file, f"{size.rows} x {size.columns} pixels", f"1 to {MOST_SLICE_PIXELS}")
@@ -98,19 +100,19 @@ def claimed_size(file: Path, header: Dataset) -> Size:
 
 
 def stored_pixels(header: Dataset) -> bytes:
-    """The pixels as they are stored; empty if there are none, or none that can be read."""
+    """Return the bytes of PixelData as they are stored; empty if they are missing or cannot be read."""
     try:
         pixels = header.get("PixelData")
-    except Exception:  # pydicom raises whatever its conversion stumbles over.
+    except Exception:  # as above
         return b""
     return pixels if isinstance(pixels, bytes) else b""
 
 
 def planes_of(file: Path, header: Dataset) -> list[Plane]:
-    """The slices of a CT file, localizers left out.
+    """Return the slices of a CT file, without localizers.
 
     Raises:
-        InputError: not CT, a size that no CT has, no place, or no rescale to HU.
+        InputError: the file is not CT, or its size, position, orientation or rescale to HU is missing or not usable.
     """
     modality = element_text(header, "Modality").upper().split("\\")[0]
     kind = element_text(header, "SOPClassUID") or element_text(header.file_meta, "MediaStorageSOPClassUID")
@@ -122,20 +124,21 @@ def planes_of(file: Path, header: Dataset) -> list[Plane]:
     size = claimed_size(file, header)
     if kind == CTImageStorage:
         if size.frames > 1:
-            raise InputError(file, f"SOP class CT Image Storage of {size.frames} frames", "one frame a file")
+            raise InputError(file, f"SOP class CT Image Storage with {size.frames} frames", "one frame in each file")
         return [] if is_localizer(header) else [_plane(file, header, header, None)]
     return list(_frames(file, header, size.frames))
 
 
 def _frames(file: Path, header: Dataset, count: int) -> Iterator[Plane]:
-    """The frames of an Enhanced CT, each with the groups that it has of its own or shares."""
+    """The frames of an Enhanced CT, each with the elements of its own and of the shared functional groups."""
     try:
         shared = (header.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
         own = list(header.get("PerFrameFunctionalGroupsSequence") or [])
-    except Exception as error:  # pydicom raises whatever its parser stumbles over.
+    except Exception as error:  # as above
         raise InputError(file, "damaged functional groups", "an Enhanced CT") from error
     if len(own) not in (0, count):
-        raise InputError(file, f"{count} frames and functional groups of {len(own)}", "groups of every frame")
+        found = f"{count} frames, but functional groups for {len(own)}"
+        raise InputError(file, found, "functional groups for every frame")
     for frame in range(count):
         try:
             flat = _flat(header, shared, own[frame] if own else Dataset())
@@ -157,14 +160,15 @@ HEADER_OF_GROUP = {
     "CTAcquisitionDetailsSequence": ("DataCollectionDiameter",),
     "FrameAnatomySequence": (),
 }
-"""The functional groups of an Enhanced CT, and the header elements of a classic CT's slice that they stand for."""
+"""Functional groups of an Enhanced CT, with the elements in them that a classic CT slice has in its header."""
 FUNCTIONAL_GROUPS = (0x52009229, 0x52009230)
+"""Tags of the shared and the per-frame functional groups."""
 CONVERTED = ("UnassignedSharedConvertedAttributesSequence", "UnassignedPerFrameConvertedAttributesSequence")
-"""Where a Legacy Converted CT keeps other elements of its slices."""
+"""Functional groups in which a Legacy Converted CT keeps other elements of the original slices."""
 
 
 def _flat(header: Dataset, shared: Dataset, own: Dataset) -> Dataset:
-    """What the header of a classic slice would say of a frame."""
+    """The elements of a frame as the header of a classic CT slice would have them."""
     flat = Dataset()
     for groups in (shared, own):
         for sequence, keywords in HEADER_OF_GROUP.items():
@@ -180,7 +184,7 @@ def _flat(header: Dataset, shared: Dataset, own: Dataset) -> Dataset:
 
 
 def classic_header(plane: Plane) -> Dataset:
-    """The header of a slice without pixels; of a frame, as a file of its own would have it."""
+    """Return the header of a slice; the header of a frame is made as if the frame were a file of its own."""
     if plane.frame is None:
         return plane.header
     made = Dataset({tag: element for tag, element in plane.header.items() if tag not in FUNCTIONAL_GROUPS})
@@ -211,29 +215,29 @@ def _plane(file: Path, header: Dataset, slice_header: Dataset, frame: int | None
 
 
 def _spacing(file: Path, header: Dataset, image: Dataset) -> tuple[NDArray[np.float64], list[str]]:
-    """Millimetres between rows and between columns, with a note where they stand in another element."""
+    """Millimetres between rows and between columns, with a note if they come from ImagerPixelSpacing."""
     keyword, notes = "PixelSpacing", []
     if not element_text(header, keyword) and element_text(header, "ImagerPixelSpacing"):
         keyword = "ImagerPixelSpacing"
-        notes = ["PixelSpacing is missing; ImagerPixelSpacing is taken for it"]
+        notes = ["PixelSpacing is missing; ImagerPixelSpacing is used instead"]
     spacing_mm = element_numbers(file, header, keyword, 2)
     if not (spacing_mm > 0).all():
         raise InputError(file, f"{keyword} {spacing_mm.tolist()}", "positive millimetres")
     if notes and element_text(header, "ReconstructionDiameter"):
         width_mm = element_numbers(file, header, "ReconstructionDiameter", 1)[0] / int(image.Columns)
         if abs(width_mm - spacing_mm[1]) > SAME_RECONSTRUCTION * width_mm:
-            found = f"no PixelSpacing, and ImagerPixelSpacing {spacing_mm.tolist()} where the diameter of"
-            found += f" reconstruction gives {width_mm:.4g} mm"
+            found = f"no PixelSpacing, and ImagerPixelSpacing {spacing_mm.tolist()} mm, although the reconstruction"
+            found += f" diameter gives {width_mm:.4g} mm"
             raise InputError(file, found, "PixelSpacing")
     return spacing_mm, notes
 
 
 MOST_SLOPE = 2.0**16
-"""Largest slope and intercept of a rescale to HU; a slice of one more would be all of the largest HU that is stored."""
+"""Largest slope and intercept of a rescale to HU; larger ones would clip all values of a slice to the ends of int16."""
 
 
 def _rescale(file: Path, header: Dataset) -> tuple[float, float, list[str]]:
-    """Slope and intercept to HU, with a note where the header does not say that it is HU."""
+    """Slope and intercept of the rescale to HU, with a note if the header leaves open whether it gives HU."""
     missing = [name for name in ("RescaleSlope", "RescaleIntercept") if not element_text(header, name)]
     if missing:
         found = f"no rescale to HU: {' and '.join(missing)} missing"
@@ -245,6 +249,6 @@ def _rescale(file: Path, header: Dataset) -> tuple[float, float, list[str]]:
         float(element_numbers(file, header, name, 1)[0]) for name in ("RescaleSlope", "RescaleIntercept")
     )
     if not 0 < abs(slope) <= MOST_SLOPE or abs(intercept) > MOST_SLOPE:
-        raise InputError(file, f"a rescale of {slope:g} x + {intercept:g}", "one that gives HU")
+        raise InputError(file, f"a rescale of {slope:g} x + {intercept:g}", "a rescale that gives HU")
     meaning = HU_TYPES[kind]
     return slope, intercept, [f"RescaleType is {kind} ({meaning}); its values are taken for HU"] * bool(meaning)

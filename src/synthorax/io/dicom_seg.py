@@ -1,4 +1,4 @@
-"""The segments of a DICOM segmentation (SEG), each by itself: binary, fractional or a label map; they may overlap."""
+"""Reading the segments of a DICOM segmentation (SEG): binary, fractional or a label map; segments may overlap."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ MOST_FRAMES = 2**17
 MOST_FRAME_SIDE = 4096
 """Pixels along a side of a frame."""
 UNEVEN_FRAMES = 0.1
-"""Frames may lie this share of their distance off an even row."""
+"""A frame may lie off an evenly spaced stack by this share of the spacing."""
 
 
 class _Plane(NamedTuple):
-    """What a frame has of a segment: values [y, x] of a box, the box's first pixel, and the frame's index."""
+    """The part of a segment in one frame: the frame's index, the box's first pixel (y, x), and its values [y, x]."""
 
     frame: int
     corner: tuple[int, int]
@@ -37,10 +37,10 @@ class _Plane(NamedTuple):
 
 
 def segment_names(header: Dataset) -> list[StructureName]:
-    """The segments of a SEG as its header lists them."""
+    """Return the segments that the header of a SEG lists, without the background of a label map."""
     found = []
     for item in header.SegmentSequence:
-        if int(item.SegmentNumber) == 0:  # the background of a label map
+        if int(item.SegmentNumber) == 0:  # background of a label map
             continue
         codes = item.get("SegmentedPropertyTypeCodeSequence") or [Dataset()]
         name = str(item.get("SegmentLabel", "") or item.get("SegmentDescription", "")).strip()[:64]
@@ -49,10 +49,10 @@ def segment_names(header: Dataset) -> list[StructureName]:
 
 
 def seg_grid(path: Path) -> Volume:
-    """The grid of a SEG's own frames, whose voxels are 0: all their rows and columns, from the first plane to the last.
+    """Return the grid of a SEG's own frames, from the first plane to the last, with voxels of 0.
 
     Raises:
-        InputError: frames without a place, of several orientations, or at uneven distances.
+        InputError: frames have no position, several orientations, or uneven distances.
     """
     header = pydicom.dcmread(path, stop_before_pixels=True)
     rows, columns = (int(header.get(name) or 0) for name in ("Rows", "Columns"))
@@ -71,16 +71,18 @@ def seg_grid(path: Path) -> Volume:
 
 
 def read_dicom_segments(path: Path, scan: Volume, wanted: StructureFilter) -> Iterator[Structure]:
-    """The wanted segments of a SEG on the voxels of a scan.
+    """Read the wanted segments of a SEG as regions of a scan.
 
     Args:
-        scan: axes as `geometry.orient` gives them.
+        path: of the SEG.
+        scan: gives the grid, in the orientation LPS (`geometry.orient`).
+        wanted: chooses segments by their names.
 
     Raises:
-        InputError: the file as a whole cannot be read.
+        InputError: the file cannot be read at all.
     """
     if path.stat().st_size > MOST_SEG_BYTES:
-        raise InputError(path, f"{path.stat().st_size} bytes", f"a segmentation of at most {MOST_SEG_BYTES}")
+        raise InputError(path, f"{path.stat().st_size} bytes", f"a segmentation of at most {MOST_SEG_BYTES} bytes")
     header = pydicom.dcmread(BytesIO(path.read_bytes()))
     chosen = {named.number: named for named in segment_names(header) if wanted(named)}
     if not chosen:
@@ -92,12 +94,12 @@ def read_dicom_segments(path: Path, scan: Volume, wanted: StructureFilter) -> It
             path, f"{frames} frames of {rows} x {columns}", f"at most {MOST_FRAMES} of {MOST_FRAME_SIDE} x ..."
         )
     if len(groups) != frames:
-        raise InputError(path, f"{frames} frames and places of {len(groups)}", "a place for each frame")
+        raise InputError(path, f"{frames} frames, but positions for {len(groups)}", "a position for each frame")
     shared = (header.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
     kind = str(header.get("SegmentationType", "BINARY")).upper()
     if kind == "LABELMAP":
         if header.get("BitsAllocated") == 1:
-            raise InputError(path, "a label map of one bit a voxel", "SegmentationType BINARY, or 8 or 16 bits")
+            raise InputError(path, "a label map with one bit per voxel", "SegmentationType BINARY, or 8 or 16 bits")
         members = {i: set(chosen) for i in range(frames)}
     else:
         numbers = (int(_group(g, shared, "SegmentIdentificationSequence").ReferencedSegmentNumber) for g in groups)
@@ -124,7 +126,7 @@ def _structure(
     scan: Volume,
     fractional: Dataset | None,
 ) -> Structure:
-    """A segment out of its planes, or the reason why there is none."""
+    """A segment from its planes, or the reason why it cannot be used."""
     notes: list[str] = []
     if not planes:
         return Structure(named, reason="it has no voxel", is_whole=False)
@@ -144,7 +146,7 @@ def _structure(
 
 
 def _volume(planes: list[_Plane], groups: list[Dataset], shared: Dataset, scan: Volume) -> Volume:
-    """The planes of a segment in the box that holds them, with its place in the world."""
+    """The planes of a segment as a volume: the smallest box that holds them, placed in the world."""
     frames = _Frames.of([groups[plane.frame] for plane in planes], shared)
     row_mm, column_mm = frames.pixel_mm
     step = _step(frames.depth, frames.measures, scan)
@@ -162,14 +164,14 @@ def _volume(planes: list[_Plane], groups: list[Dataset], shared: Dataset, scan: 
 
 
 class _Frames(NamedTuple):
-    """Where frames lie: parallel planes, one above the other.
+    """The positions of frames, which are parallel planes one above the other.
 
     Attributes:
-        first: (x, y, z) of the first pixel of the lowest plane.
-        axes: columns are the world directions of the x, y and z array axes.
-        pixel_mm: along (y, x).
-        depth: millimetres of each frame above the lowest plane.
-        measures: what the first frame says of its pixels and slices.
+        first: (x, y, z) in mm of the first pixel of the lowest plane.
+        axes: 3x3; its columns are the world directions of the x, y and z array axes.
+        pixel_mm: pixel size along (y, x).
+        depth: height in mm of each frame above the lowest plane, [n].
+        measures: item of the first frame's PixelMeasuresSequence.
     """
 
     first: NDArray[np.float64]
@@ -180,7 +182,7 @@ class _Frames(NamedTuple):
 
     @classmethod
     def of(cls, own: list[Dataset], shared: Dataset) -> _Frames:
-        """The place of frames by their functional groups; raises InputError."""
+        """Return the positions of frames by their functional groups; raises InputError if they are no stack."""
         orientation = _one(
             [_numbers(_group(g, shared, "PlaneOrientationSequence"), "ImageOrientationPatient", 6) for g in own]
         )
@@ -202,10 +204,12 @@ class _Frames(NamedTuple):
 
 
 def _step(depth: NDArray[np.float64], measures: Dataset, scan: Volume | None) -> float:
-    """The distance of planes, mm, of which all their depths are multiples; planes without a voxel have no frame.
+    """The spacing of planes in mm, of which the depth of every plane is a multiple; empty planes have no frame.
 
     Args:
-        scan: whose slices the planes may be.
+        depth: of each plane in mm, [n].
+        measures: item of a PixelMeasuresSequence, which may state the spacing.
+        scan: its slice spacing is tried too.
     """
     stated = [float(measures.get(name) or 0) for name in ("SpacingBetweenSlices", "SliceThickness")]
     gaps = np.diff(np.unique(np.round(depth, 3)))
@@ -218,29 +222,30 @@ def _step(depth: NDArray[np.float64], measures: Dataset, scan: Volume | None) ->
             if np.abs(levels - np.rint(levels)).max() <= UNEVEN_FRAMES and (len(gaps) == 0 or gaps.min() > step / 2):
                 return float(step)
     if not len(gaps):
-        raise InputError("its frames", "one plane, of no stated thickness", "SliceThickness")
+        raise InputError("its frames", "one plane without a thickness", "SliceThickness")
     raise InputError("its frames", f"planes {gaps.min():.3g} to {gaps.max():.3g} mm apart", "evenly spaced planes")
 
 
 def _frames(
     path: Path, header: Dataset, wanted: list[int], rows: int, columns: int
 ) -> Iterator[tuple[int, NDArray[np.uint8] | NDArray[np.uint16]]]:
-    """The wanted frames, index and pixels [y, x], one at a time."""
+    """Yield the index and the pixels [y, x] of each wanted frame."""
     if int(header.get("SamplesPerPixel", 1)) != 1:
-        raise InputError(path, f"{header.SamplesPerPixel} samples a pixel", "one")
+        raise InputError(path, f"{header.SamplesPerPixel} samples per pixel", "1 sample per pixel")
     if header.file_meta.TransferSyntaxUID.is_compressed and not header.file_meta.TransferSyntaxUID.is_deflated:
         yield from zip(wanted, iter_pixels(header, indices=wanted, raw=True), strict=True)
         return
     data, pixels, bits = header.PixelData, rows * columns, int(header.BitsAllocated)
     if bits not in (1, 8, 16):
-        raise InputError(path, f"{bits} bits a pixel", "1, 8 or 16")
+        raise InputError(path, f"{bits} bits per pixel", "1, 8 or 16 bits per pixel")
     order = "<" if header.file_meta.TransferSyntaxUID.is_little_endian else ">"
     for frame in wanted:
         first = frame * pixels * bits
         stop = first + pixels * bits
         part = data[first // 8 : -(-stop // 8)]
         if len(part) < -(-stop // 8) - first // 8:
-            raise InputError(path, f"{len(data)} bytes of pixels; it was cut off", f"{-(-stop // 8)} or more")
+            found = f"{len(data)} bytes of pixels; the file was cut off"
+            raise InputError(path, found, f"at least {-(-stop // 8)} bytes")
         if bits == 1:
             values = np.unpackbits(np.frombuffer(part, np.uint8), bitorder="little")[first % 8 :][:pixels]
         else:
@@ -249,7 +254,7 @@ def _frames(
 
 
 def _boxed(frame: int, marked: NDArray[np.bool_], values: NDArray) -> _Plane | None:
-    """The part of a frame that is marked; None if nothing is."""
+    """The smallest box of a frame that holds its marked pixels; None if no pixel is marked."""
     in_rows, in_columns = (np.flatnonzero(marked.any(axis)) for axis in (1, 0))
     if not len(in_rows):
         return None
@@ -259,10 +264,10 @@ def _boxed(frame: int, marked: NDArray[np.bool_], values: NDArray) -> _Plane | N
 
 
 def _group(own: Dataset, shared: Dataset, name: str) -> Dataset:
-    """The item of a functional group, of the frame or of all frames."""
+    """The item of a functional group of the frame itself, or else of all frames."""
     items = own.get(name) or shared.get(name)
     if not items:
-        raise InputError("its frames", f"no {name}", "frames with their place in the patient")
+        raise InputError("its frames", f"no {name}", "frames with their position in the patient")
     return items[0]
 
 
@@ -275,7 +280,7 @@ def _numbers(item: Dataset, name: str, count: int) -> NDArray[np.float64]:
 
 
 def _one(values: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """What all frames share."""
+    """The value that all frames share; raises InputError if they differ."""
     if np.abs(np.array(values) - values[0]).max() > 1e-3:
         raise InputError("its frames", "frames of several orientations or pixel sizes", "parallel frames of one size")
     return values[0]

@@ -1,8 +1,8 @@
-"""Which DICOM files of a folder are one series.
+"""Grouping the DICOM files of a folder into series.
 
-A series UID alone does not tell: anonymisers delete it, or give all patients the same. Files are one series if patient,
-study, series, frame of reference, kind of object and orientation are the same. Files of several folders are one series
-only if nothing speaks against it.
+The series UID alone is not enough, because anonymisers delete it or give all patients the same. Files are one series if
+patient, study, series, frame of reference, kind of object and orientation are the same. Files of several folders are
+one series only if their UIDs, positions and instance numbers are all present and all different.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from synthorax.io.dicom_file import CT_CLASSES, About, read_about
 from synthorax.io.walk import LeftOut, listed, not_regular, survey
 
 SAME_ORIENTATION = 2e-3
-"""Direction cosines that differ by less are one orientation: headers round."""
+"""Direction cosines that differ by less than this are one orientation, because headers round."""
 MOST_LISTED = 20
-"""A message that asks to choose lists this many series at most."""
+"""Most series that a message lists to choose from."""
 OTHER_KINDS = (
     *(".txt", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".md", ".html", ".htm", ".pdf", ".log", ".ini"),
     *(".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".svg", ".py", ".ipynb", ".xls", ".xlsx", ".doc"),
     *(".docx", ".npy", ".npz", ".stl", ".obj", ".zraw", ".raw", ".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".nhdr"),
     *(".safetensors", ".pt", ".exe", ".bat", ".dll", ".db", ".inf"),
 )
-"""Files of these names are not meant for slices, and are passed over without a word unless they are DICOM."""
+"""Files with these suffixes are not expected to be DICOM; if they are not, they are ignored without a note."""
 LOCALIZER = "a localizer image"
 FILE_COPY = "a copy of a file in another folder"
-"""Reasons why files beside a series are passed over that can be no masks of it."""
+"""Reasons why a file beside a series is left out that also rule out that it is a mask."""
 OTHER_NAMES = ("dicomdir", "license", "licence", "readme", "thumbs.db", "desktop.ini", "lockfile", "version")
 
 
@@ -42,11 +42,15 @@ class SeriesFiles:
     """The files of one series.
 
     Attributes:
-        modality: such as CT, MR, SEG.
-        part: 2, 3, ... where others have the same series UID and are not the same series; else 1.
-        apart: what keeps it from being one series with part 1, such as `another patient`.
-        is_localizer: whether it holds overview images only.
-        left_out: files in its folders that were passed over, each with the reason.
+        uid, study_uid: SeriesInstanceUID and StudyInstanceUID; empty if missing.
+        patient_id: PatientID.
+        modality: such as CT, MR or SEG.
+        description: SeriesDescription.
+        files: sorted by path.
+        part: 1, or 2, 3, ... for further series with the same UID.
+        apart: the difference from part 1, such as `another patient`; empty for part 1.
+        is_localizer: whether it holds only localizers (overview images).
+        left_out: files in its folders that belong to no series, each with the reason.
     """
 
     uid: str
@@ -62,7 +66,7 @@ class SeriesFiles:
 
     @property
     def key(self) -> str:
-        """The series UID, and where others have the same, `#` and a number."""
+        """The series UID, followed by `#` and the part if that is 2 or more."""
         return self.uid + f"#{self.part}" * (self.part > 1)
 
     def __str__(self) -> str:
@@ -74,10 +78,11 @@ class SeriesFiles:
 
 @dataclass(frozen=True)
 class FoundSeries(Sequence[SeriesFiles]):
-    """The series of a folder, sorted by their UIDs, as a sequence.
+    """The series of a folder, as a sequence sorted by UID.
 
     Attributes:
-        left_out: files and folders that were passed over, each with the reason.
+        series: all series.
+        left_out: files and folders that belong to no series, each with the reason.
     """
 
     series: tuple[SeriesFiles, ...]
@@ -97,7 +102,7 @@ def find_series(path: Path) -> FoundSeries:
     """Find the series of a folder and its subfolders, or of one file.
 
     Raises:
-        InputError: nothing there, or no DICOM file that can be read.
+        InputError: the path does not exist, or there is no DICOM file that can be read.
     """
     if path.is_dir():
         surveyed = survey(path)
@@ -113,14 +118,15 @@ def find_series(path: Path) -> FoundSeries:
 
 
 def group_series(files: Iterable[Path], left_out: Sequence[LeftOut] = ()) -> FoundSeries:
-    """Put DICOM files together to series.
+    """Group DICOM files into series.
 
     Args:
-        left_out: what was passed over already.
+        files: to group.
+        left_out: files that were left out before, for the result.
 
     Returns:
-        The series, perhaps none, and every file that was passed over with the reason; files whose names say that
-        they are something else, such as `.csv`, are passed over without a word.
+        The series, perhaps none, and every file that was left out with the reason, except files such as `.csv`, whose
+        names say that they are not DICOM.
     """
     passed_over = list(left_out)
     alike: dict[tuple, Members] = defaultdict(list)
@@ -157,19 +163,23 @@ def group_series(files: Iterable[Path], left_out: Sequence[LeftOut] = ()) -> Fou
 
 
 def choose_series(path: Path, series: str | None = None) -> SeriesFiles:
-    """The one CT series of a folder, or the one whose UID is or ends in `series`; of a slice, the series it is of.
+    """Return the CT series that is meant by a path.
+
+    Args:
+        path: a folder with one CT series; or a slice, whose series is returned.
+        series: UID of the series, or the end of the UID, if the folder holds several.
 
     Raises:
-        InputError: no CT series, or several to choose from.
+        InputError: there is no such series, or several.
     """
     if path.is_file():
         if not is_dicom(path):
             raise InputError(path, what_else(path), "a DICOM file")
-        read_about(path)  # for its own error
+        read_about(path)  # raises the error of this file, if it cannot be read
         found = group_series(sorted(file for file in path.parent.iterdir() if not not_regular(file)))
         mine = [one for one in found if path in one.files]
         if not mine:
-            reason = next((why for file, why in found.left_out if file == path), "no slice of a series")
+            reason = next((why for file, why in found.left_out if file == path), "a file of no series")
             raise InputError(path, reason, "a slice of a CT series")
         return mine[0]
     found = find_series(path)
@@ -184,7 +194,7 @@ def choose_series(path: Path, series: str | None = None) -> SeriesFiles:
     listed = "; ".join(map(str, (wanted or found)[:MOST_LISTED])) + "; ..." * (len(wanted or found) > MOST_LISTED)
     if not wanted:
         raise InputError(path, listed, f"a series whose UID ends in {series}" if series else "a CT series")
-    raise InputError(path, f"{len(wanted)} series: {listed}", "one series; choose by its UID or the end of it")
+    raise InputError(path, f"{len(wanted)} series: {listed}", "one series; choose it by its UID or the end of the UID")
 
 
 def _whose(about: About) -> tuple[str, ...]:
@@ -192,13 +202,16 @@ def _whose(about: About) -> tuple[str, ...]:
 
 
 def _identity(about: About) -> tuple:
-    """What the files of one series have alike, besides orientation and perhaps folder."""
+    """The values that all files of one series share, besides the orientation."""
     kind = "CT" if about.sop_class in CT_CLASSES else about.sop_class
     return (*_whose(about), about.series_number, about.frame_of_reference, about.modality, kind)
 
 
 def _by_orientation(members: Members) -> list[Members]:
-    """Files of one orientation each; those without a usable one go with the others, to be refused by name."""
+    """Groups of files of one orientation each; a file without a usable orientation joins another group.
+
+    Reading the series then refuses such a file by its name.
+    """
     groups: list[tuple[tuple[float, ...], Members]] = []
     for file, about in sorted(members, key=lambda member: not member[1].orientation):
         for orientation, group in groups:
@@ -212,7 +225,7 @@ def _by_orientation(members: Members) -> list[Members]:
 
 
 def _across_folders(folders: Sequence[Members]) -> tuple[list[Members], list[LeftOut]]:
-    """Series of files that are alike in all but their folder, and the files that are copies of others."""
+    """Merge files of several folders that differ in nothing but the folder; returns the series and the copied files."""
     series: list[Members] = []
     copies: list[LeftOut] = []
     for members in folders:
@@ -240,7 +253,7 @@ def _instance(about: About) -> tuple[str, ...]:
 
 
 def _continues(group: Members, new: Members) -> bool:
-    """Whether files of another folder are other slices of the same series: nothing is missing, and nothing double."""
+    """Whether files of another folder are further slices of a series: all identifiers are present and different."""
     whole = [about for _, about in [*group, *new]]
     if whole[0].modality != "CT":
         return True
@@ -257,7 +270,7 @@ def _continues(group: Members, new: Members) -> bool:
 
 
 def _numbered(groups: list[Members], overviews: list[Members], left_out: Sequence[LeftOut]) -> tuple[SeriesFiles, ...]:
-    """Series files in the order of UID and place, numbered where they share a UID."""
+    """The series in the order of UID and path; series that share a UID are numbered."""
     made: list[SeriesFiles] = []
     first: dict[str, About] = {}
     parts: dict[str, int] = defaultdict(int)
@@ -283,7 +296,7 @@ def _numbered(groups: list[Members], overviews: list[Members], left_out: Sequenc
 
 
 def _difference(one: About, other: About, part: int) -> str:
-    """What keeps two series of one UID apart, in words."""
+    """The difference between two series with one UID, in words."""
     if part == 1:
         return ""
     named = {
@@ -300,6 +313,6 @@ def _difference(one: About, other: About, part: int) -> str:
 
 
 def _is_other(file: Path) -> bool:
-    """Whether a name says that a file is not meant for a slice."""
+    """Whether a file's name says that it is not DICOM."""
     name = file.name.lower()
     return name.endswith(OTHER_KINDS) or name in OTHER_NAMES

@@ -1,7 +1,7 @@
-"""One rule for what the values of a mask mean.
+"""One rule for the values of a mask: labels or probabilities.
 
-Whole numbers are labels. Fractions from 0 to 1 are probabilities, and a voxel belongs to the nodule from a half on.
-Probabilities so blurred that a half keeps only the middle of the nodule are refused, and so is any other fraction.
+Whole numbers are labels. Fractions from 0 to 1 are probabilities, and voxels of 0.5 or more belong to the nodule.
+Refused are probabilities so blurred that 0.5 keeps only the middle of the nodule, and all other fractions.
 """
 
 from __future__ import annotations
@@ -14,23 +14,28 @@ from synthorax.errors import InputError
 HALF = 0.5
 """A voxel of at least this probability belongs to the nodule."""
 SMALLEST_SHARE = 0.5
-"""Probabilities are refused if fewer than this share of the voxels above half of their peak reach a half."""
+"""Of the voxels above half the peak probability, at least this share must reach `HALF`; otherwise the mask is blurred.
+"""
 ROUNDING = 1e-3
-"""Values this near to a whole number, or this far outside 0 to 1, come from rounding and scaling."""
+"""Rounding and scaling may move a value off a whole number, or outside 0 to 1, by this much."""
 
 
 def as_labels(subject: object, voxels: NDArray) -> tuple[NDArray, tuple[str, ...]]:
-    """The labels of a mask's voxels, and a note where they were probabilities.
+    """Return the labels of a mask's voxels, with a note if the voxels were probabilities.
 
     Args:
         subject: file or argument that an error names.
         voxels: bool, integers or floats of any shape.
 
     Returns:
-        Whole numbers from 0, of an integer type: uint8 for bools, probabilities, and floats that hold labels to 255.
+        Labels of an integer type, 0 or more: uint8 for bools, for probabilities, and for floats with labels up to 255.
 
     Raises:
-        InputError: negative, not finite, fractions outside 0 to 1, or probabilities that `fault_of_half` refuses.
+        InputError: values are negative, not finite, fractions above 1, or probabilities that `fault_of_half` refuses.
+
+    >>> labels, notes = as_labels("mask.nii", np.array([0.0, 0.4, 0.9, 1.0]))
+    >>> labels.tolist(), notes
+    ([0, 0, 1, 1], ('mask.nii: probabilities up to 1; the 2 voxels of 0.5 or more are taken',))
     """
     if voxels.dtype == np.bool_:
         return voxels.view(np.uint8), ()
@@ -51,7 +56,8 @@ def as_labels(subject: object, voxels: NDArray) -> tuple[NDArray, tuple[str, ...
         found = f"fractions from {low:g} to {high:g}"
         raise InputError(subject, found, "whole numbers (labels), or probabilities from 0 to 1")
     if fault := fault_of_half(voxels):
-        raise InputError(subject, f"probabilities {fault}", "a mask that is not blurred; cut it at the value you mean")
+        expected = "a mask that is not blurred; threshold it yourself at the value that outlines the nodule"
+        raise InputError(subject, f"probabilities {fault}", expected)
     inside = voxels >= HALF
     taken = f"the {np.count_nonzero(inside)} voxels of {HALF:g} or more are taken"
     note = f"{_name(subject)}: probabilities up to {high:.3g}; {taken}"
@@ -59,21 +65,24 @@ def as_labels(subject: object, voxels: NDArray) -> tuple[NDArray, tuple[str, ...
 
 
 def fault_of_half(probabilities: NDArray) -> str:
-    """Why a half does not outline the nodule in probabilities of any shape; empty if it does.
+    """Return why a threshold of 0.5 would not outline the nodule in these probabilities; empty if it does.
 
-    A mask of a few voxels that was blurred keeps a peak little above a half, and a half would keep its middle alone.
+    After blurring, a mask of a few voxels has a peak little above 0.5, and the threshold would keep its middle alone.
+
+    Args:
+        probabilities: of any shape.
     """
     peak = float(probabilities.max())
     if peak < HALF:
         return f"up to {peak:.3g}, none of which reaches {HALF:g}"
     kept, around = (int(np.count_nonzero(probabilities >= least)) for least in (HALF, peak / 2))
     if kept < SMALLEST_SHARE * around:
-        return f"up to {peak:.3g}, of which {kept} voxels reach {HALF:g} and {around} half of the peak"
+        return f"up to {peak:.3g}: {kept} voxels reach {HALF:g}, but {around} reach half of that peak"
     return ""
 
 
 def _are_whole(values: NDArray) -> bool:
-    """Whether every value is near a whole number; in pieces, so that a probability map is told by its first."""
+    """Whether every value is near a whole number; tested in pieces, so that a probability map fails at the first."""
     flat = values.reshape(-1) if values.flags.c_contiguous else values.ravel()
     return all(
         bool((np.abs(piece - np.rint(piece)) <= ROUNDING).all())
@@ -82,5 +91,5 @@ def _are_whole(values: NDArray) -> bool:
 
 
 def _name(subject: object) -> str:
-    """A file's name, which a note may hold: its folders are the machine's affair."""
+    """A file's name without its folders, which a note must not hold; other subjects as text."""
     return getattr(subject, "name", None) or str(subject)

@@ -1,4 +1,4 @@
-"""Headers of text, as MetaImage and NRRD have them: bounded, and every number in them checked."""
+"""Text headers, as MetaImage and NRRD have them: read within bounds, with every number checked."""
 
 from __future__ import annotations
 
@@ -11,22 +11,26 @@ from synthorax.errors import InputError
 from synthorax.io.limits import check_file
 
 MOST_TEXT_HEADER_BYTES = 2**20
-"""Bytes of the longest header that is read; headers of large segmentations take a tenth of it."""
+"""Most bytes of a header; headers of large segmentations take a tenth of it."""
 MOST_FILES = 10_000
-"""Data files of one image."""
+"""Most data files of one image."""
 LONGEST_FILE_NAME = 1000
-"""Characters of a data file's name."""
+"""Most characters of a data file's name."""
 PATTERN = re.compile(r"(\S*%\S*) +([+-]?[0-9]{1,9}) +([+-]?[0-9]{1,9}) +([+-]?[0-9]{1,9})(?: +[0-9])?")
-"""Data files by a pattern of their names, and the first number, the last and the step."""
+"""Value of a field that names data files by a printf-like pattern, the first number, the last number and the step."""
 WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
 NUMBER = re.compile(r"[+-]?(?:(?:[0-9]{1,40}\.?[0-9]{0,40}|\.[0-9]{1,40})(?:e[+-]?[0-9]{1,4})?|nan|inf)", re.IGNORECASE)
 
 
 def header_bytes(path: Path, expected: str) -> bytes:
-    """The first bytes of a file, among which its header ends.
+    """Return the first `MOST_TEXT_HEADER_BYTES` of a file, which hold its header.
+
+    Args:
+        path: of the file.
+        expected: kind of file, for errors.
 
     Raises:
-        InputError: no regular file, or one that cannot be read.
+        InputError: the path is not a regular file, or cannot be read.
     """
     check_file(path, expected)
     try:
@@ -37,19 +41,27 @@ def header_bytes(path: Path, expected: str) -> bytes:
 
 
 def whole_numbers(path: Path, field: str, text: str, count: int | None = None) -> list[int]:
-    """The whole numbers of a field, which spaces part.
+    """Return the whole numbers of a field, which are separated by spaces.
+
+    Args:
+        path: of the file, for errors.
+        field: name of the field, for errors.
+        text: value of the field.
+        count: numbers that there must be; any if None.
 
     Raises:
-        InputError: another number of them, or something else.
+        InputError: there are more or fewer numbers, or something else.
     """
     return [int(part) for part in _parts(path, field, text, count, WHOLE_NUMBER, "whole numbers")]
 
 
 def decimal_numbers(path: Path, field: str, text: str, count: int | None = None) -> list[float]:
-    """The numbers of a field, which spaces part; NaN and infinity too.
+    """Return the numbers of a field, which are separated by spaces and may be NaN or infinite.
+
+    Args: as of `whole_numbers`.
 
     Raises:
-        InputError: another number of them, or something else.
+        InputError: there are more or fewer numbers, or something else.
     """
     return [float(part) for part in _parts(path, field, text, count, NUMBER, "numbers")]
 
@@ -62,14 +74,16 @@ def _parts(path: Path, field: str, text: str, count: int | None, pattern: re.Pat
 
 
 def named_files(path: Path, fields: Mapping[str, str], value: str) -> tuple[Path, ...]:
-    """The files of voxels of a header: of its list, of a pattern with a range of numbers, or one.
+    """Return the data files that a header names: in a list, by a pattern with a range of numbers, or a single one.
 
     Args:
-        fields: of the header; `list` has a name a line where the header ends in a list.
-        value: what the field that names the files holds.
+        path: of the header.
+        fields: of the header; if the header ends in a list of files, `list` has a name on each line.
+        value: of the field that names the files.
 
     Raises:
-        InputError: a file that lies elsewhere, too many, none; or no such pattern.
+        InputError: a file does not lie beside or below the header, there are too many files or none, or the pattern
+            is not valid.
     """
     if "list" in fields:
         return _data_files(path, [line.strip() for line in fields["list"].splitlines() if line.strip()])
@@ -79,10 +93,10 @@ def named_files(path: Path, fields: Mapping[str, str], value: str) -> tuple[Path
 
 
 def _data_files(path: Path, names: Sequence[str]) -> tuple[Path, ...]:
-    """The files that a header names for its voxels; they lie beside it or in folders below.
+    """The paths of data files by their names.
 
     Raises:
-        InputError: one that lies elsewhere, too many, none.
+        InputError: a file does not lie beside or below the header, or there are too many files or none.
     """
     if not 0 < len(names) <= MOST_FILES:
         raise InputError(path, f"{len(names)} files of voxels", f"1 to {MOST_FILES}")
@@ -101,13 +115,15 @@ def _data_files(path: Path, names: Sequence[str]) -> tuple[Path, ...]:
 
 
 def _pattern_files(path: Path, pattern: str, *numbers: str) -> tuple[Path, ...]:
-    """The files of a printf-like pattern (`slice%03d.raw`) and a range of numbers, both ends included.
+    """The data files of a printf-like pattern (`slice%03d.raw`) and a range of numbers, both ends included.
 
     Args:
-        numbers: the first, the last, and the step.
+        path: of the header.
+        pattern: with one `%d`.
+        numbers: first number, last number and step, as text.
 
     Raises:
-        InputError: no such pattern, or too many files.
+        InputError: the pattern is not valid, or there are too many files.
     """
     first, last, step = map(int, numbers)
     found = re.fullmatch(r"([^%]*)%(0?)([0-9]{0,2})[di]([^%]*)", pattern)
@@ -119,12 +135,12 @@ def _pattern_files(path: Path, pattern: str, *numbers: str) -> tuple[Path, ...]:
 
 
 def decoded_name(raw: bytes) -> str:
-    """A name in a header as the system has it, whatever its encoding."""
+    """Return a file name in a header as the operating system has it, whatever its encoding."""
     return os.fsdecode(raw)
 
 
 def quoted(text: str, most: int = 60) -> str:
-    """Text of a file as an error shows it: short, in quotes, and without characters that a terminal obeys."""
+    """Return a text of a file for an error: cut to `most` characters, in quotes, control characters escaped."""
     return repr(text if len(text) <= most else text[: most - 3] + "...")
 
 

@@ -1,4 +1,4 @@
-"""NIfTI, MHA, MHD and NRRD with their geometry."""
+"""Reading and writing NIfTI, MHA, MHD and NRRD images with their geometry."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Image:
     """An image that was read.
 
     Attributes:
-        volume: voxels as stored, HU where the header scales them.
-        notes: what was doubted, assumed or mended in its header, each with the file's name.
-        assumed: whether the header does not say how the axes lie; those of LPS are taken.
+        volume: voxels as stored, or scaled if the header has a scale.
+        notes: doubts, assumptions and repairs of its header, each with the file's name.
+        assumed: whether the header gives no orientation, so that LPS is assumed.
     """
 
     volume: Volume
@@ -38,19 +38,19 @@ class Image:
 
 
 def is_image(path: Path) -> bool:
-    """Whether the name is of a format that `read_image` takes."""
+    """Whether the name has the suffix of a format that `read_image` reads."""
     return path.name.lower().endswith(IMAGE_SUFFIXES)
 
 
 def image_stem(path: str | Path) -> str:
-    """An image's name without its suffix, which may be of two parts; other names as they are."""
+    """Return an image's name without its suffix, such as `.nii.gz`; other names as they are."""
     name = Path(path).name
     suffix = next((s for s in sorted(IMAGE_SUFFIXES, key=len, reverse=True) if name.lower().endswith(s)), "")
     return name[: len(name) - len(suffix)]
 
 
 def stored_files(path: Path) -> list[Path]:
-    """The files of an image: itself, and those that its header names for its voxels."""
+    """Return the files of an image: the file itself, and the data files that its header names."""
     if not _has_text_header(path):
         return [path]
     try:
@@ -60,19 +60,20 @@ def stored_files(path: Path) -> list[Path]:
 
 
 def read_image(path: Path) -> Volume:
-    """An image with its geometry, voxels as stored.
+    """Read an image as a volume.
 
     Raises:
-        InputError: as `open_image`.
+        InputError: as of `open_image`.
     """
     return open_image(path).volume
 
 
 def open_image(path: Path) -> Image:
-    """An image with its geometry, and what was doubted in its header.
+    """Read an image with its geometry and notes on its header.
 
     Raises:
-        InputError: no image, not one volume of three axes, no usable geometry, a broken file.
+        InputError: the file is not an image, does not hold one volume of three axes, has no usable geometry, or is
+            damaged.
     """
     if not _has_text_header(path):
         return Image(*nifti.read_nifti(path))
@@ -87,16 +88,16 @@ def open_image(path: Path) -> Image:
 
 
 def layers_of(header: Described) -> str:
-    """What a segmentation of several layers holds, in words."""
+    """Return the layers and segments of a segmentation in words, for an error."""
     names = "; ".join(segment.name for segment in header.segments)
     return f"{header.stored.shape[header.layer_axis or 0]} layers of overlapping segments ({quoted(names, 200)})"
 
 
 def read_mark(path: Path) -> str:
-    """The synthetic mark in an image's header; empty where there is none, whatever else the header notes.
+    """Return the synthetic mark in an image's header; empty if there is none.
 
     Raises:
-        InputError: no image.
+        InputError: the file is not an image.
     """
     said = _described(path).said if _has_text_header(path) else nifti.read_header(path).notes
     return next((text for text in said if text.startswith(SYNTHETIC_MARK.partition(":")[0])), "")
@@ -106,8 +107,10 @@ def write_image(path: Path, volume: Volume, *, mark: str | None = None) -> None:
     """Write a volume as NIfTI, MHA, MHD + zraw or NRRD, by the name's suffix; bool voxels become uint8.
 
     Args:
-        mark: the synthetic mark, put into the header (NIfTI `descrip`, else `SyntheticData` and the fields that
-            other programs take along when they convert an image).
+        path: file to write.
+        volume: voxels [z, y, x] and geometry.
+        mark: the synthetic mark, written into the header: into `descrip` of NIfTI, otherwise into `SyntheticData` and
+            the fields that other programs keep when they convert an image.
 
     Raises:
         OutputError: the file cannot be written.
@@ -116,7 +119,7 @@ def write_image(path: Path, volume: Volume, *, mark: str | None = None) -> None:
     if not name.endswith(WRITTEN_SUFFIXES):
         raise OutputError(path, f"images are written as {', '.join(WRITTEN_SUFFIXES)}")
     if volume.voxels.dtype.kind not in "biuf" or volume.voxels.dtype == np.float16:
-        raise OutputError(path, f"voxels of {volume.voxels.dtype} have no place in an image")
+        raise OutputError(path, f"images do not hold voxels of type {volume.voxels.dtype}")
     if name.endswith(nifti.NIFTI_SUFFIXES):
         nifti.write_nifti(path, volume, mark)
         return
@@ -133,9 +136,9 @@ def _described(path: Path) -> Described:
 
 
 def describe(path: Path) -> Described | None:
-    """What the header of an MHA, MHD or NRRD file says; None for a NIfTI.
+    """Read the header of an MHA, MHD or NRRD file; None for a NIfTI.
 
     Raises:
-        InputError: no image.
+        InputError: the file is not an image.
     """
     return _described(path) if _has_text_header(path) else None

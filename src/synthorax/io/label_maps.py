@@ -1,7 +1,7 @@
-"""Label maps of whole anatomies: the codes of a file's voxels, with the place that the file itself gives them.
+"""Reading label maps of whole anatomies: a code for each voxel, with the geometry of the file itself.
 
-A mask of nodules lies on a scan, whose place it may take over. A label map from which a scan is painted has none but
-its own, so a file that does not say where its voxels lie is refused.
+A mask of nodules may take over the geometry of its scan. A label map from which a scan is painted has no scan, so a
+file without geometry is refused.
 """
 
 from __future__ import annotations
@@ -25,17 +25,21 @@ PLACED_LABELS = (
     "a label map that says where its voxels lie; save it with the geometry of its scan "
     "(SimpleITK: labels.CopyInformation(scan))"
 )
-"""What is expected in place of a file without geometry."""
+"""What an error asks for in place of a file without geometry."""
 
 
 def read_label_map(path: Path) -> Image:
-    """The codes of a label map, uint8 or uint16 [z, y, x], and notes on what was mended or decided to get them.
+    """Read the codes of a label map.
 
-    NIfTI, MHA, MHD, NRRD, segmentations of 3D Slicer, whose codes are the segments' values, and DICOM SEG, whose codes
-    are the segments' numbers. Where segments overlap, the smaller lies on top.
+    Formats are NIfTI, MHA, MHD, NRRD, segmentations of 3D Slicer (codes are the segments' values), and DICOM SEG (codes
+    are the segments' numbers). Where segments overlap, the smaller lies on top.
+
+    Returns:
+        Codes, uint8 or uint16 [z, y, x], with notes on repairs and assumptions.
 
     Raises:
-        InputError: no label map, codes that are no whole numbers from 0 to `MOST_CODE`, or no place in the world.
+        InputError: the file is not a label map, codes are not whole numbers from 0 to `MOST_CODE`, or the file gives no
+            geometry.
     """
     if path.suffix.lower() in (".npy", ".npz"):
         raise InputError(path, "an array, which has no voxel size and no place", PLACED_LABELS)
@@ -57,7 +61,7 @@ def read_label_map(path: Path) -> Image:
     if image.assumed:
         raise InputError(path, "a label map whose header gives no orientation", PLACED_LABELS)
     values, notes = as_labels(path, image.volume.voxels)
-    if notes:  # probabilities of one structure
+    if notes:  # the values are probabilities of one structure
         raise InputError(path, "probabilities", "a label map: a whole number for each tissue")
     if values.max() > MOST_CODE:
         raise InputError(path, f"codes up to {values.max()}", f"codes from 0 to {MOST_CODE}")
@@ -77,14 +81,14 @@ def _of_dicom(path: Path) -> Image:
         found = "a folder" if path.is_dir() else "no file" if not path.exists() else "a file of no known kind"
         raise InputError(path, found, "a label map: NIfTI, MHA, MHD, NRRD or DICOM SEG")
     if str(read_header(path).get("Modality", "")) == "RTSTRUCT":
-        raise InputError(path, "an RTSTRUCT, whose contours are on no voxels of their own", PLACED_LABELS)
-    list_structures(path)  # refuses another modality
+        raise InputError(path, "an RTSTRUCT, which has contours but no voxels", PLACED_LABELS)
+    list_structures(path)  # raises an error for any modality but SEG
     grid = orient(seg_grid(path), "LPS")
     read = read_structures(path, grid, lambda structure: True)
     lost = [f"{one.named}: {one.reason}" for one in read if one.region is None]
     known = [one for one in read if one.region is not None]
     if not known:
-        raise InputError(path, f"no segment that can be used ({'; '.join(lost[:3])})", "segments with voxels")
+        raise InputError(path, f"no usable segment ({'; '.join(lost[:3])})", "segments with voxels")
     notes = [f"{path.name}: {reason}; left out" for reason in lost]
     notes += [f"{path.name}: {one.named}: {note}" for one in known for note in one.notes]
     codes = _painted([one.region for one in known if one.region], [one.named.number for one in known], grid.shape)
@@ -92,7 +96,7 @@ def _of_dicom(path: Path) -> Image:
 
 
 def _painted(regions: list[Region] | tuple[Region, ...], codes: list[int], shape: tuple[int, int, int]) -> NDArray:
-    """The code of each voxel [z, y, x]; where regions overlap, of the smaller."""
+    """The code of each voxel [z, y, x]; where regions overlap, the code of the smaller."""
     order = paint_labels(regions, shape)
     table = np.array([0, *codes], np.uint8 if max(codes) < 256 else np.uint16)
     return table[order]

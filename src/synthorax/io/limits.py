@@ -1,4 +1,4 @@
-"""What a path and a header may claim before anything is read or allocated for them."""
+"""Limits on files and on the sizes that headers claim, checked before anything is read or allocated."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 from synthorax.errors import InputError
 
 MOST_VOXELS = 2**29
-"""Largest volume that is read, whatever its type: 512 x 512 x 2048."""
+"""Most voxels of a volume, whatever their type: 512 x 512 x 2048."""
 MOST_BYTES = 2**30
-"""Largest array of voxels that is read: 1 GiB, which is `MOST_VOXELS` of int16."""
+"""Most bytes of a volume's voxels: 1 GiB, which is `MOST_VOXELS` of int16."""
 MOST_DEFLATION = 1032
-"""Deflate cannot make a file smaller than by this factor."""
+"""Largest ratio of inflated to compressed bytes that deflate can reach."""
 KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a pipe"),
@@ -25,14 +25,15 @@ KINDS = (
 
 
 def check_file(path: Path, expected: str = "a file", *, most_bytes: int | None = None) -> int:
-    """The size in bytes of a regular file; a pipe or device, which may never end, is refused before it is opened.
+    """Return the size in bytes of a regular file; a pipe or device, which may never end, is refused unopened.
 
     Args:
-        expected: what the error says would have been right.
+        path: of the file.
+        expected: kind of file, for errors.
         most_bytes: refuse a larger file.
 
     Raises:
-        InputError: nothing there, no regular file, or one that is too large.
+        InputError: there is no such file, it is not a regular file, or it is too large.
     """
     try:
         status = path.stat()
@@ -48,10 +49,10 @@ def check_file(path: Path, expected: str = "a file", *, most_bytes: int | None =
 
 
 def read_bounded(path: Path, most_bytes: int, expected: str = "a file") -> bytes:
-    """The content of a regular file.
+    """Return the content of a regular file of at most `most_bytes`.
 
     Raises:
-        InputError: as `check_file`, or a file that cannot be read.
+        InputError: as of `check_file`, or the file cannot be read.
     """
     check_file(path, expected, most_bytes=most_bytes)
     try:
@@ -64,14 +65,17 @@ def read_bounded(path: Path, most_bytes: int, expected: str = "a file") -> bytes
 def check_claim(
     path: Path, shape: Sequence[int], voxel_bytes: int, *, compressed: bool, stored_in: Path | None
 ) -> None:
-    """Refuse a header that claims more bytes of voxels than are read, or than its file can hold.
+    """Refuse a header that claims more voxels than `MOST_VOXELS` and `MOST_BYTES` allow, or than its file can hold.
 
     Args:
-        compressed: whether deflate packed the voxels.
-        stored_in: the file that holds the voxels, if it is known.
+        path: of the header.
+        shape: claimed voxels along each axis.
+        voxel_bytes: bytes of a voxel.
+        compressed: whether the voxels are deflated.
+        stored_in: the file that holds the voxels; None if that is not checked.
 
     Raises:
-        InputError: as said.
+        InputError: the claim is too large.
     """
     sizes = [int(n) for n in shape]
     claimed = math.prod(sizes) * voxel_bytes
@@ -83,11 +87,11 @@ def check_claim(
         found = stored_in.stat().st_size if stored_in.is_file() else 0
         if claimed > found * (MOST_DEFLATION if compressed else 1):
             needed = f"{claimed} bytes of voxels, as its header says"
-            raise InputError(path, f"{found} bytes; it was cut off or damaged", needed)
+            raise InputError(path, f"{found} bytes; the file was cut off or damaged", needed)
 
 
 def _reason(error: Exception) -> str:
-    """Why the system will not open a path."""
+    """The system's reason for not opening a path."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror[0].lower() + error.strerror[1:]
     return "a name that no file can have"

@@ -1,8 +1,8 @@
 """Locks that end with the process that holds them, and the names of unfinished files.
 
 An unfinished file or folder has a hidden name that begins with `TEMPORARY`, and the process that writes it holds a lock
-(`flock`) on it. The system takes the lock away when the process ends, however it ends. So a temporary name that nobody
-holds a lock on was left by a process that is dead, and the next call that writes into the same folder removes it.
+(`flock`) on it. The system releases the lock when the process ends, in whatever way. So an unlocked temporary file was
+left by a process that has ended, and the next call that writes into the same folder removes it.
 """
 
 from __future__ import annotations
@@ -23,35 +23,37 @@ from synthorax.errors import InputError, OutputError, reason
 
 try:
     import fcntl
-except ImportError:  # Windows: nothing is locked there, and nothing that a killed process left is removed
+except ImportError:  # Windows: there are no locks, and the leftovers of killed processes are not removed
     fcntl = None  # type: ignore[assignment]
 
 TEMPORARY = ".tmp-synthorax-"
-"""How the names of unfinished files and folders begin."""
+"""Prefix of the names of unfinished files and folders."""
 REPLACED = TEMPORARY + "replaced-"
-"""How the name of a folder begins that is being replaced, where a file system cannot exchange two folders at once."""
+"""Prefix of the name of a folder that is being replaced, on file systems that cannot exchange two folders in one step.
+"""
 LOCK = ".lock"
+"""Suffix of a lock file."""
 LONGEST_TARGET_NAME = 50
-"""Characters of a target's name in a temporary name; a file system's names end at 255 bytes."""
+"""Most characters of the target's name in a temporary name; file systems allow names of 255 bytes."""
 LOCK_PATIENCE_S = 10.0
-"""Seconds to wait for a lock that no process has signed; a process that looks for leftovers holds it unsigned."""
+"""Seconds to wait for a lock whose file names no process. A process that removes leftovers holds such locks briefly."""
 
 _claimed: ContextVar[frozenset[str]] = ContextVar("claimed", default=frozenset())
 
 
 @contextmanager
 def claim(target: Path) -> Iterator[None]:
-    """Be the only one to write to a file or folder until the block ends.
+    """Keep other processes and threads from writing to a file or folder until the block ends.
 
-    A block within a block of the same thread may claim the same target again. The lock is a hidden file beside the
-    target, or in it where the folder beside cannot be written to; it is removed at the end.
+    Within the block, the same thread may claim the target again. The lock is a hidden file beside the target, or inside
+    the target if the folder above cannot be written to; it is removed at the end.
 
     Args:
-        target: absolute; the folder beside it must exist.
+        target: absolute path; the folder above it must exist.
 
     Raises:
-        InputError: another process or thread writes there; the text has its process id.
-        OutputError: the lock cannot be made.
+        InputError: another process or thread writes there; names its process id.
+        OutputError: the lock file cannot be made.
     """
     key = str(target)
     if key in _claimed.get():
@@ -72,14 +74,14 @@ def claim(target: Path) -> Iterator[None]:
             with uninterrupted():
                 _claimed.set(_claimed.get() - {key})
                 with suppress(OSError):
-                    lock.unlink()  # before the lock is let go: who takes it then finds no name, and makes a new one
+                    lock.unlink()  # before the lock is released: the next process sees that, and makes a new file
                 os.close(handle)
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Let signals that end the work wait for the end of the block, so that nothing is made that nobody removes."""
-    if threading.current_thread() is not threading.main_thread():  # the only one that they reach
+    """Delay signals that end the process to the end of the block, so that no file is made that is never removed."""
+    if threading.current_thread() is not threading.main_thread():  # Python handles signals in the main thread alone
         yield
         return
     numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -97,9 +99,9 @@ def uninterrupted() -> Iterator[None]:
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Remove what killed processes left unfinished in a folder, and bring back what one of them was replacing.
+    """Remove the unfinished files of killed processes from a folder, and restore a folder that one was replacing.
 
-    What a living process writes, and whatever has another name, stays.
+    Files of living processes, and files whose names do not begin with `TEMPORARY`, are kept.
     """
     try:
         names = [entry.name for entry in os.scandir(folder) if entry.name.startswith(TEMPORARY)]
@@ -122,14 +124,14 @@ def clear_leftovers(folder: Path) -> None:
 
 @contextmanager
 def temporary_file(target: Path) -> Iterator[Path]:
-    """A new empty file beside the target, locked; it is removed at the end if it is still there."""
+    """Yield a new empty locked file beside the target; it is removed at the end if it is still there."""
     with _temporary(target, is_folder=False) as path:
         yield path
 
 
 @contextmanager
 def temporary_folder(target: Path) -> Iterator[Path]:
-    """A new empty folder beside the target, locked; it is removed at the end if it is still there."""
+    """Yield a new empty locked folder beside the target; it is removed at the end if it is still there."""
     with _temporary(target, is_folder=True) as path:
         yield path
 
@@ -161,7 +163,7 @@ def _temporary(target: Path, *, is_folder: bool) -> Iterator[Path]:
 
 
 def _lock_new(path: Path, handle: int | None) -> int | None:
-    """Lock a path that was just made; None if another process took it for a leftover first, -1 without locks."""
+    """Lock a path that was just made; None if another process removed it as a leftover, -1 if there are no locks."""
     if handle is None:
         if fcntl is None:
             return -1
@@ -176,7 +178,7 @@ def _lock_new(path: Path, handle: int | None) -> int | None:
     except BlockingIOError:
         os.close(handle)
         return None
-    except OSError:  # A file system without locks, such as some that lie on other machines: nobody clears there.
+    except OSError:  # a file system without locks, such as some network drives, on which no leftovers are removed
         return handle
     if _names(path, handle):
         return handle
@@ -185,7 +187,7 @@ def _lock_new(path: Path, handle: int | None) -> int | None:
 
 
 def try_lock(path: Path) -> int | None:
-    """An open handle that locks a file or folder; None if somebody else does, or it cannot be locked."""
+    """Lock a file or folder and return the open handle; None if another process holds the lock or locking fails."""
     if fcntl is None:
         return None
     try:
@@ -203,7 +205,7 @@ def try_lock(path: Path) -> int | None:
 
 
 def _take(target: Path) -> tuple[Path, int]:
-    """The lock file of a target, and the open handle that holds it."""
+    """Lock the lock file of a target; returns its path and the open handle."""
     lock = target.parent / (TEMPORARY + target.name[-LONGEST_TARGET_NAME:] + LOCK)
     deadline = time.monotonic() + LOCK_PATIENCE_S
     while True:
@@ -212,7 +214,7 @@ def _take(target: Path) -> tuple[Path, int]:
         except OSError:
             if lock.parent == target or not target.is_dir():
                 raise
-            lock = target / (TEMPORARY + LOCK)  # a folder that is written to where it stands, such as a mounted one
+            lock = target / (TEMPORARY + LOCK)  # the folder above is read-only, as above a mounted disk
             continue
         if fcntl is None:
             return lock, handle
@@ -223,10 +225,10 @@ def _take(target: Path) -> tuple[Path, int]:
             os.close(handle)
             if owner or time.monotonic() > deadline:
                 found = f"another process{owner and f' ({owner})'} writing there"
-                raise InputError(target, found, "one at a time: wait for it to end, or give another --out") from error
+                raise InputError(target, found, "no other writer: wait for it to end, or give another --out") from error
             time.sleep(0.01)
             continue
-        except OSError:  # without locks what lies there is still looked at twice, at the start and at the end
+        except OSError:  # a file system without locks; the target is still checked at the start and at the end
             return lock, handle
         if _names(lock, handle):
             with suppress(OSError):
@@ -240,11 +242,11 @@ def _open(lock: Path) -> int:
     try:
         return os.open(lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
     except PermissionError:
-        return os.open(lock, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))  # another user's
+        return os.open(lock, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))  # the lock file of another user
 
 
 def _owner(handle: int) -> str:
-    """Who holds a lock: its process id, with the host's name if that is not this one; empty if nobody has signed."""
+    """The process id in a lock file, with the host's name if it is another host; empty if the file names no process."""
     with suppress(OSError):
         process, _, host = os.pread(handle, 300, 0).decode(errors="replace").partition(" ")
         if process.isdecimal():
@@ -253,7 +255,7 @@ def _owner(handle: int) -> str:
 
 
 def _names(path: Path, handle: int) -> bool:
-    """Whether a path still names the file that a handle has open."""
+    """Whether a path still leads to the file that a handle has open."""
     try:
         return os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(handle))
     except OSError:

@@ -1,4 +1,4 @@
-"""Mappings out of YAML and JSON files, read with bounds: nobody knows who wrote them."""
+"""Reading mappings from YAML and JSON files within bounds, because the files may come from anywhere."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import yaml
 from synthorax.errors import InputError
 
 MOST_JSON_BYTES = 64 * 2**20
-"""Bytes of the largest JSON file that is read; ids of a million patients take a third of it."""
+"""Most bytes of a JSON file; ids of a million patients take a third of it."""
 MOST_YAML_BYTES = 2**18
-"""Of a YAML file, which takes a second to read then; a run's settings take a hundredth of it."""
+"""Most bytes of a YAML file. It takes a second to read then; a run's settings take a hundredth of it."""
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without aliases, by which a few hundred bytes name billions of values."""
+    """A YAML loader that refuses aliases, by which a few hundred bytes can expand to billions of values."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
@@ -26,10 +26,11 @@ class _Loader(yaml.SafeLoader):
 
 
 def parse_yaml(text: str) -> Any:
-    """What a YAML text says: plain values, lists and mappings.
+    """Return the content of a YAML text: plain values, lists and mappings.
 
     Raises:
-        ValueError: no YAML; one with aliases; nested too deep; a value that JSON does not have, such as a date.
+        ValueError: the text is not YAML, has aliases, is nested too deeply, or has a value that JSON lacks, such as a
+            date.
     """
     try:
         content = yaml.load(text, _Loader)
@@ -40,13 +41,14 @@ def parse_yaml(text: str) -> Any:
 
 
 def read_mapping(path: Path, what: str = "file") -> dict[str, Any]:
-    """The mapping that a YAML or JSON file holds.
+    """Read the mapping of a YAML or JSON file.
 
     Args:
-        what: the file is, for the error.
+        path: of the file.
+        what: name of its content for errors, such as `configuration`.
 
     Raises:
-        InputError: the file is damaged, too large, or holds something else.
+        InputError: the file is damaged, too large, or does not hold a mapping.
     """
     expected = "a file that holds a mapping, as synthorax wrote it"
     try:
@@ -54,7 +56,7 @@ def read_mapping(path: Path, what: str = "file") -> dict[str, Any]:
             raise InputError(path, "no regular file", expected)
         is_json = path.suffix == ".json"
         if (size := path.stat().st_size) > (most := MOST_JSON_BYTES if is_json else MOST_YAML_BYTES):
-            raise InputError(path, f"{size} bytes", f"{most} at most")
+            raise InputError(path, f"{size} bytes", f"at most {most} bytes")
         text = path.read_text(encoding="utf-8")
         content = json.loads(text) if is_json else parse_yaml(text)
     except (OSError, ValueError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""Finding the synthetic mark: inside a file, or in the sidecar beside it."""
+"""Finding the synthetic mark in a file, in a folder's files, or in the sidecar beside them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from synthorax.provenance import MANIFEST
 MARK_START = "SYNTHETIC"
 """Start of every synthetic mark."""
 SIDECAR_FIELDS = ("synthetic", "ImageComments")
-"""Fields of a JSON sidecar that may hold the mark: ours, and dcm2niix's."""
+"""Fields of a JSON sidecar that may hold the mark: our own, and that of dcm2niix."""
 MOST_MANIFEST_BYTES = 256 * 1024 * 1024
 
 
@@ -27,9 +27,9 @@ class FoundMark:
     """A synthetic mark.
 
     Attributes:
-        text: what it says.
-        place: where it is.
-        partly: whether other files of the folder have none.
+        text: of the mark.
+        place: file, header or number of files in which it was found, in words.
+        partly: whether other files of the folder have no mark.
     """
 
     text: str
@@ -38,12 +38,12 @@ class FoundMark:
 
 
 def find_marks(path: Path) -> list[FoundMark]:
-    """The marks of a file or folder: in the headers of its images and slices, in its sidecar.
+    """Return the marks of a file or folder: in the headers of its images and slices, and in its sidecar.
 
-    In a folder, a file that cannot be read counts as one without a mark.
+    In a folder, a file that cannot be read counts as a file without a mark.
 
     Raises:
-        InputError: nothing there, or a file that cannot be read.
+        InputError: the path does not exist, or cannot be read.
     """
     found = []
     if path.is_dir():
@@ -65,7 +65,7 @@ def find_marks(path: Path) -> list[FoundMark]:
 
 
 def _in_folder(folder: Path) -> tuple[list[str], int]:
-    """The marks of a folder's files, empty for those without, and how many cannot be read."""
+    """The mark of each file of a folder, empty for files without one, and the number of files that cannot be read."""
     surveyed = survey(folder)
     marks: list[str] = []
     unreadable = sum("cannot" in reason for _, reason in surveyed.left_out)
@@ -78,12 +78,12 @@ def _in_folder(folder: Path) -> tuple[list[str], int]:
             marks.append(mark)
     closed = [path for path, reason in surveyed.left_out if "cannot" in reason]
     if closed and not any(marks):
-        raise InputError(closed[0], "a file or folder that cannot be read", "one that can; it may hold the mark")
+        raise InputError(closed[0], "a file or folder that cannot be read", "readable files; this may hold the mark")
     return marks, unreadable
 
 
 def _in_header(path: Path) -> str | None:
-    """A file's own mark; empty if it has none, None if a file of its kind never has one."""
+    """The mark inside a file; empty if there is none, None if a file of its kind cannot hold a mark."""
     if is_image(path):
         text = read_mark(path)
     elif path.suffix.lower() == ".stl":

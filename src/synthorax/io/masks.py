@@ -1,4 +1,4 @@
-"""Masks on the voxels of an image: label maps of all or part of its grid, and named segments."""
+"""Reading masks on the voxels of an image: label maps of all or part of its grid, and named segments."""
 
 from __future__ import annotations
 
@@ -23,26 +23,31 @@ from synthorax.region import paint_labels
 from synthorax.volume import Volume
 
 MOST_OFF = 0.25
-"""A mask whose voxels lie further off an image's voxels than this part of a voxel, anywhere, is of another grid."""
+"""Largest offset between a mask's voxels and the image's, in voxels; beyond it the mask has another grid."""
 TOLD_OFF = 0.05
-"""From this part of a voxel on, a mask's offset is told."""
+"""An offset above this, in voxels, gets a note."""
 
 
 class Labels(NamedTuple):
-    """The labels of a mask on the voxels of an image [z, y, x], and what was mended or left out to get them."""
+    """The labels of a mask on the voxels of an image [z, y, x], and notes on repairs and on voxels left out."""
 
     voxels: NDArray
     notes: tuple[str, ...] = ()
 
 
 def read_labels_on(path: Path, ct: Volume) -> Labels:
-    """The labels of a mask whose voxels are voxels of an image: of all of it or a part, its axes any way round.
+    """Read the labels of a mask on the voxels of an image.
 
-    A DICOM segmentation or structure set becomes labels 1, 2, ... wherever it lies, and so do the segments of a
-    segmentation of 3D Slicer that are nodules by their names, if any are.
+    The mask's grid is that of the image or a part of it, in any orientation. The structures of a DICOM SEG or RTSTRUCT
+    on any grid become labels 1, 2, ..., and so do the segments of a segmentation of 3D Slicer whose names are those of
+    nodules; if no segment has such a name, the labels are kept.
+
+    Args:
+        path: of the mask.
+        ct: gives the voxels.
 
     Raises:
-        InputError: no mask, or one of other voxels.
+        InputError: the file is not a mask, or its grid is not that of the image.
     """
     if not is_image(path):
         from synthorax.io.dicom_masks import read_masks
@@ -64,14 +69,14 @@ def read_labels_on(path: Path, ct: Volume) -> Labels:
 
 
 def _segment_labels(path: Path, ct: Volume, nodules: Sequence[int]) -> Labels:
-    """Labels 1, 2, ... of these segments; where they overlap, the smaller lies on top."""
+    """Labels 1, 2, ... for the segments with these indices; where they overlap, the smaller lies on top."""
     found = read_segments(path)
     names = "; ".join(segment.name for segment in found.segments)
     if not nodules:
         raise InputError(
             path,
-            f"{len(found.segments)} segments that overlap ({quoted(names, 200)}), none a nodule by its name",
-            "segments called nodule, or a map of labels",
+            f"{len(found.segments)} segments that overlap ({quoted(names, 200)}), none with the name of a nodule",
+            "segments with nodule in their names, or a label map",
         )
     labels = paint_labels([found.regions[i] for i in nodules], found.grid.shape)
     placed = place_labels(path, replace(found.grid, voxels=labels), ct)
@@ -83,35 +88,37 @@ def _segment_labels(path: Path, ct: Volume, nodules: Sequence[int]) -> Labels:
 def read_nodule_on(
     path: Path, ct: Volume, label: int | str | None = None, *, read: Callable[[Path, Volume], Labels] = read_labels_on
 ) -> Labels:
-    """The voxels of one nodule of a mask on the voxels of an image, bool [z, y, x].
+    """Read one nodule of a mask on the voxels of an image, as labels that are bool [z, y, x].
 
     Args:
-        label: the nodule's value in the mask. In a segmentation of 3D Slicer, the value or the name of its segment; if
-            not given, all segments that are nodules by their names (`io.structure_names`), or the only segment. In any
-            other mask, all labels if not given.
-        read: another `read_labels_on`, such as one that remembers a mask of many nodules.
+        path: of the mask.
+        ct: gives the voxels.
+        label: value of the nodule in the mask; all labels if not given. In a segmentation of 3D Slicer, the value or
+            the name of a segment; if not given, all segments with names of nodules (`io.structure_names`), or the only
+            segment.
+        read: replaces `read_labels_on`, for example by a function that caches a mask of many nodules.
 
     Raises:
-        InputError: as `read_labels_on`; no voxel of that label; segments of which none is meant.
+        InputError: as of `read_labels_on`; no voxel has the label; or it is not clear which segment is meant.
     """
     if is_image(path) and list_segments(path):
         return _segments_on(path, ct, label)
     if isinstance(label, str):
-        raise InputError(path, f"mask_label {quoted(label)}, and a mask without named segments", "a whole number")
+        raise InputError(path, f"mask_label {quoted(label)} for a mask without named segments", "a whole number")
     values, notes = read(path, ct)
     marked = values > 0 if label is None else values == label
     if not marked.any():
         _refuse_empty(path, values, label)
     if label is None and len(found := np.unique(values[marked])) > 1:
-        notes += (f"{path.name}: labels {_some(found)} are taken together for one nodule; mask_label parts them",)
+        notes += (f"{path.name}: labels {_some(found)} are taken as one nodule; mask_label chooses one of them",)
     return Labels(marked, notes)
 
 
 def _refuse_empty(path: Path, values: NDArray, label: int | None) -> None:
     found = np.unique(values[values > 0])
     if label is None or not len(found):
-        raise InputError(path, "no voxel set in the image", "a nodule; leave the mask out where there is none")
-    raise InputError(path, f"no voxel of label {label}, but of {_some(found)}", f"label {found[0]}, or another mask")
+        raise InputError(path, "no marked voxel in the image", "a nodule; give no mask if there is none")
+    raise InputError(path, f"labels {_some(found)}, but not {label}", f"label {found[0]}, or another mask")
 
 
 def _some(labels: NDArray) -> str:
@@ -134,14 +141,14 @@ def _segments_on(path: Path, ct: Volume, label: int | str | None) -> Labels:
         notes += one.notes
     names = ", ".join(quoted(found.segments[i].name) for i in chosen[:8]) + ", ..." * (len(chosen) > 8)
     if len(chosen) > 1:
-        notes.append(f"{path.name}: segments {names} are taken together for one nodule; mask_label parts them")
+        notes.append(f"{path.name}: segments {names} are taken as one nodule; mask_label chooses one of them")
     elif len(found.segments) > 1:
         notes.append(f"{path.name}: the segment {names} is taken for the nodule")
     return Labels(placed, tuple(dict.fromkeys(notes)))
 
 
 def _chosen(path: Path, found: NamedSegments, label: int | str | None) -> list[int]:
-    """Which segments a table means: those of a value or name, of several of a value the one that is a nodule."""
+    """The indices of the segments with a value or name; if several share the value, the one with a nodule's name."""
     every = list(enumerate(found.segments))
     if isinstance(label, str):
         chosen = [i for i, segment in every if segment.name.strip().lower() == label.lower()]
@@ -153,21 +160,26 @@ def _chosen(path: Path, found: NamedSegments, label: int | str | None) -> list[i
     if len(nodules) == 1:
         return nodules
     names = "; ".join(f"{segment.name}: {segment.value}" for segment in found.segments)
-    wanted = "none a nodule by its name" if label is None else f"{len(chosen)} of them of label {label}"
+    wanted = "none with the name of a nodule" if label is None else f"{len(chosen)} of them with label {label}"
     raise InputError(
         path,
         f"{len(found.segments)} segments ({quoted(names, 200)}), {wanted}",
-        "one segment, its name or value in the column mask_label",
+        "one segment; write its name or value into the column mask_label",
     )
 
 
 def place_labels(subject: object, mask: Volume, ct: Volume) -> Labels:
-    """The labels of a mask on the voxels of an image, which are the mask's own voxels: cropped, padded or turned.
+    """Crop, pad and reorient a mask to the voxels of an image; nothing is resampled.
 
-    The mask's corners may lie `MOST_OFF` of a voxel off the image's voxels, as the headers round their numbers.
+    The mask's corners may lie up to `MOST_OFF` of a voxel off the image's voxels, because headers round.
+
+    Args:
+        subject: file or argument that errors and notes name.
+        mask: labels [z, y, x].
+        ct: gives the voxels.
 
     Raises:
-        InputError: other voxels, or a mask that lies outside the image.
+        InputError: the mask has another grid, or lies outside the image.
     """
     upright, grid = orient(mask, "LPS"), orient(ct, "LPS")
     corners = np.array(list(product((0, 1), repeat=3))) * (np.array(upright.shape) - 1)
@@ -198,7 +210,7 @@ def place_labels(subject: object, mask: Volume, ct: Volume) -> Labels:
 
 
 def _grid(volume: Volume) -> str:
-    """A volume's voxels in words, along x, y and z as `info` shows them for its axes."""
+    """A volume's grid in words, along x, y and z as `synthorax info` shows it."""
     return (
         f"{' x '.join(map(str, volume.shape[::-1]))} (x, y, z) of {times(volume.spacing_mm[::-1])} mm "
         f"at {', '.join(f'{c:.6g}' for c in volume.origin_mm)} mm"

@@ -1,4 +1,4 @@
-"""The headers of MetaImage files: MHA, and MHD with its voxels in other files."""
+"""Reading the headers of MetaImage files: MHA, and MHD with its voxels in other files."""
 
 from __future__ import annotations
 
@@ -34,21 +34,22 @@ METAIMAGE_TYPES = {
     "MET_DOUBLE": "f8",
 }
 NAME = re.compile(r"[!-<>-~]{1,64}")
-"""Of a field: `DimSize`, or ITK's `dim[0]` and `0008|0060`."""
+"""Name of a field, such as `DimSize`, or `dim[0]` and `0008|0060` as ITK writes them."""
 METAIMAGE_LIST = re.compile(r"LIST( +[0-9])?", re.IGNORECASE)
-"""Stands in place of a data file's name where the names of several follow, one a line."""
+"""Value of ElementDataFile if the names of several data files follow, one on each line."""
 FROM_TOWARDS = str.maketrans("LRPASI", "RLAPIS")
-"""AnatomicalOrientation names where an axis comes from: RAI is what is LPS elsewhere."""
+"""Table to convert AnatomicalOrientation, which names the side an axis comes from: its RAI is LPS elsewhere."""
 SCALES = (("elementtointensityfunctionslope", "1"), ("elementtointensityfunctionoffset", "0"))
-"""Fields of a scale of the values, and what they say where there is none."""
+"""Fields that scale the values, with the values that leave them unscaled."""
 EXPECTED_METAIMAGE = "a MetaImage (MHA or MHD)"
 
 
 def read_header(path: Path) -> Described:
-    """What the header of an MHA or MHD file says.
+    """Read the header of an MHA or MHD file.
 
     Raises:
-        InputError: no MetaImage, not one volume of three axes, voxels that are not read, no usable geometry.
+        InputError: the file is not a MetaImage, does not hold one volume of three axes, has a type or coding of voxels
+            that is not supported, or has no usable geometry.
     """
     fields, end = _fields(path, header_bytes(path, EXPECTED_METAIMAGE))
     dims = whole_numbers(path, "NDims", _needed(path, fields, "NDims"), 1)[0]
@@ -60,7 +61,7 @@ def read_header(path: Path) -> Described:
     channels = whole_numbers(path, "ElementNumberOfChannels", fields.get("elementnumberofchannels", "1"), 1)[0]
     if len(sizes) != 3 or channels != 1:
         found = f"{channels} values in each of {' x '.join(map(str, sizes))} voxels"
-        raise InputError(path, found, "one volume of three axes, one value a voxel")
+        raise InputError(path, found, "one volume of three axes with one value per voxel")
     shape = (sizes[2], sizes[1], sizes[0])
     return Described(
         stored=_stored(path, fields, shape, end),
@@ -70,7 +71,7 @@ def read_header(path: Path) -> Described:
 
 
 def _fields(path: Path, content: bytes) -> tuple[dict[str, str], int]:
-    """The fields by their names in small letters, and where the header ends, which is after ElementDataFile."""
+    """The fields by their names in lower case, and the byte after ElementDataFile, where the header ends."""
     fields: dict[str, str] = {}
     start = 0
     while (stop := content.find(b"\n", start)) >= 0 or start < len(content):
@@ -81,7 +82,7 @@ def _fields(path: Path, content: bytes) -> tuple[dict[str, str], int]:
         if not equals and not key:
             continue
         if "ndims" in fields and not (equals and NAME.fullmatch(key)):
-            continue  # ITK writes what an image was read with, DICOM's text of several lines too
+            continue  # a further line of a text field; ITK copies DICOM texts of several lines into the header
         if not equals or not NAME.fullmatch(key):
             break
         if key in fields:
@@ -105,7 +106,7 @@ def _needed(path: Path, fields: Mapping[str, str], name: str) -> str:
 
 
 def _says(path: Path, fields: Mapping[str, str], name: str, default: bool) -> bool:
-    """A field that is True or False."""
+    """The value of a field that is True or False; `default` if it is missing."""
     text = fields.get(name.lower(), str(default)).strip().lower()
     if text not in ("true", "false", "t", "f", "1", "0", "yes", "no"):
         raise InputError(path, f"{name} {quoted(text)}", "True or False")
@@ -115,9 +116,9 @@ def _says(path: Path, fields: Mapping[str, str], name: str, default: bool) -> bo
 def _stored(path: Path, fields: Mapping[str, str], shape: tuple[int, int, int], end: int) -> Stored:
     kind = _needed(path, fields, "ElementType").upper()
     if kind not in METAIMAGE_TYPES:
-        raise InputError(path, f"ElementType {quoted(kind)}", "a whole or floating number a voxel, such as MET_SHORT")
+        raise InputError(path, f"ElementType {quoted(kind)}", "one integer or float per voxel, such as MET_SHORT")
     if not _says(path, fields, "BinaryData", True):
-        raise InputError(path, "voxels as text (BinaryData = False)", "binary voxels; write the image again as such")
+        raise InputError(path, "voxels as text (BinaryData = False)", "binary voxels; write the image again as binary")
     name = "ElementByteOrderMSB" if "elementbyteordermsb" in fields else "BinaryDataByteOrderMSB"
     dtype = np.dtype(METAIMAGE_TYPES[kind]).newbyteorder(">" if _says(path, fields, name, False) else "<")
     skip = whole_numbers(path, "HeaderSize", fields.get("headersize", "0"), 1)[0]
@@ -142,7 +143,7 @@ def _placed(path: Path, fields: Mapping[str, str], dims: int, shape: tuple[int, 
         key = next(iter(given))
         spacing = np.array(decimal_numbers(path, key, given[key], dims)[:3])
     else:
-        told.append(f"{name}: no voxel size in the header (ElementSpacing); 1 x 1 x 1 mm is taken")
+        told.append(f"{name}: no voxel size in the header (ElementSpacing); 1 x 1 x 1 mm is assumed")
     unit = fields.get("distanceunits", "mm").strip()
     scale, doubts = scale_of_unit(path, "mm" if unit in ("?", "") else unit)
     told += doubts
@@ -150,11 +151,11 @@ def _placed(path: Path, fields: Mapping[str, str], dims: int, shape: tuple[int, 
     if key := next((key for key in ("Offset", "Position", "Origin") if key.lower() in fields), ""):
         origin = np.array(decimal_numbers(path, key, fields[key.lower()], dims)[:3])
     else:
-        told.append(f"{name}: no position in the header (Offset); 0,0,0 is taken")
+        told.append(f"{name}: no position in the header (Offset); 0,0,0 is assumed")
     direction, assumed = np.eye(3), False
     if key := next((key for key in ("TransformMatrix", "Rotation", "Orientation") if key.lower() in fields), ""):
         matrix = np.reshape(decimal_numbers(path, key, fields[key.lower()], dims**2), (dims, dims))
-        direction = matrix[:3, :3].T  # a row of the header is an axis of the image
+        direction = matrix[:3, :3].T  # each row in the header is the direction of one axis
     else:
         told.append(f"{name}: no orientation in the header (TransformMatrix); {ASSUMED_AXES}")
         assumed = True
@@ -168,5 +169,5 @@ def _placed(path: Path, fields: Mapping[str, str], dims: int, shape: tuple[int, 
     axes = axes_of(Volume(np.zeros((1, 1, 1)), placed.spacing_mm, placed.origin_mm, placed.direction))
     if len(stated) == 3 and "?" not in stated and stated.translate(FROM_TOWARDS) != axes:
         is_ = axes.translate(FROM_TOWARDS)
-        notes += (f"{name}: AnatomicalOrientation is {quoted(stated)}, the axes are {is_}; the axes are taken",)
+        notes += (f"{name}: AnatomicalOrientation is {quoted(stated)}, but the axes are {is_}; the axes are used",)
     return replace(placed, notes=notes)

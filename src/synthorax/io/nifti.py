@@ -1,4 +1,4 @@
-"""NIfTI: nibabel for the header, ISA-L for the compression, which takes a tenth of zlib's time."""
+"""Reading and writing NIfTI: headers by nibabel, compression by ISA-L, which takes a tenth of zlib's time."""
 
 from __future__ import annotations
 
@@ -28,24 +28,26 @@ NIFTI_SUFFIX = ".nii.gz"
 NIFTI_SUFFIXES = (".nii", NIFTI_SUFFIX)
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 NIFTI_HEADER_BYTES = 352
-"""Bytes of a NIfTI-1 file without extensions before its first voxel."""
+"""Bytes before the first voxel of a NIfTI-1 file without extensions."""
 HEADERS = {348: (nib.Nifti1Header, 352), 540: (nib.Nifti2Header, 544)}
-"""By the number that a file begins with, its size: the kind of header, and the least place of its first voxel."""
+"""Size of the header, with which a file begins -> class of the header, and the least byte at which voxels may begin."""
 MOST_OFFSET = 2**24
-"""Bytes of header and extensions before the first voxel."""
+"""Most bytes of header and extensions before the first voxel."""
 SCANNER = 1
-"""Code of an sform or qform in the coordinates of the scanner."""
+"""Code of an sform or qform in scanner coordinates."""
 AGREE_MM = 0.1
-"""An sform and a qform that differ by more, at a corner of the image, are told."""
+"""If sform and qform place a corner of the image further apart than this, a note says so."""
 
 
 @dataclass(frozen=True, eq=False)
 class NiftiHeader:
-    """What a NIfTI header says, checked.
+    """A NIfTI header that was read and checked.
 
     Attributes:
-        scale: slope and intercept of the voxels; None where they are as stored.
-        notes: its `descrip` and `aux_file`, in which dcm2niix keeps the start of DICOM's ImageComments.
+        placed: geometry of the voxels.
+        stored: where and how the voxels are stored.
+        scale: slope and intercept of the voxels; None if voxels are used as stored.
+        notes: its `descrip` and `aux_file`; dcm2niix writes the start of DICOM's ImageComments into them.
     """
 
     placed: Placed
@@ -55,13 +57,14 @@ class NiftiHeader:
 
 
 def read_nifti(path: Path) -> tuple[Volume, tuple[str, ...], bool]:
-    """A NIfTI-1 or NIfTI-2 image with its geometry, what was doubted in its header, and whether its axes are assumed.
+    """Read a NIfTI-1 or NIfTI-2 image.
 
-    Voxels as stored. Where the header scales them, int16 or int32 if slope and intercept are whole numbers, else
-    float32.
+    Returns:
+        The volume, notes on its header, and whether its orientation is assumed. Voxels keep their type unless the
+        header scales them; then they are int16 or int32 if slope and intercept are whole numbers, otherwise float32.
 
     Raises:
-        InputError: no NIfTI, not three axes, axes not at right angles, or a file that was cut off or damaged.
+        InputError: the file is not NIfTI, does not have three axes at right angles, was cut off or is damaged.
     """
     header = read_header(path)
     voxels, notes = read_voxels(header.stored)
@@ -73,10 +76,10 @@ def read_nifti(path: Path) -> tuple[Volume, tuple[str, ...], bool]:
 
 
 def read_header(path: Path) -> NiftiHeader:
-    """The header of a NIfTI file, without its voxels.
+    """Read the header of a NIfTI file, without its voxels.
 
     Raises:
-        InputError: no NIfTI file, not three axes, or a geometry that cannot be used.
+        InputError: the file is not NIfTI, does not have three axes, or has no usable geometry.
     """
     file_bytes = check_file(path, "a NIfTI file")
     try:
@@ -117,9 +120,9 @@ def read_header(path: Path) -> NiftiHeader:
 
 
 def scaled(voxels: NDArray, slope: float, intercept: float) -> NDArray:
-    """`voxels` times slope plus intercept: int16 or int32 where all three are whole numbers and fit, else float32.
+    """Return `voxels * slope + intercept`, as int16 or int32 if all values are whole and fit, otherwise as float32.
 
-    Where the results are as large as the voxels they take their place in memory.
+    Results of the same number of bytes overwrite `voxels`.
     """
     dtype: type[np.generic] = np.float32
     if voxels.dtype.kind in "biu" and slope == round(slope) and intercept == round(intercept):
@@ -127,14 +130,19 @@ def scaled(voxels: NDArray, slope: float, intercept: float) -> NDArray:
         dtype = np.int16 if ends[0] >= -(2**15) and ends[1] < 2**15 else dtype
         dtype = np.int32 if dtype is np.float32 and ends[0] >= -(2**31) and ends[1] < 2**31 else dtype
     made = voxels.view(dtype) if voxels.itemsize == np.dtype(dtype).itemsize else np.empty(voxels.shape, dtype)
-    with np.errstate(over="ignore"):  # what single precision cannot hold is infinite, and refused as no HU
-        for plane, values in zip(made, voxels, strict=True):  # double precision of a whole scan takes too much room
+    with np.errstate(over="ignore"):  # a value beyond float32 becomes infinite, and is refused later as no HU
+        for plane, values in zip(made, voxels, strict=True):  # plane by plane: a scan in float64 takes gigabytes
             plane[:] = values * np.float64(slope) + intercept
     return made
 
 
 def write_nifti(path: Path, volume: Volume, mark: str | None = None) -> None:
-    """Write a volume as NIfTI-1, geometry in both qform and sform; `mark` becomes the `descrip`.
+    """Write a volume as NIfTI-1, with its geometry in both qform and sform.
+
+    Args:
+        path: file to write.
+        volume: voxels [z, y, x] and geometry; bool voxels become uint8.
+        mark: the synthetic mark, written into `descrip`.
 
     Raises:
         OutputError: the file cannot be written.
@@ -145,11 +153,12 @@ def write_nifti(path: Path, volume: Volume, mark: str | None = None) -> None:
 
 @contextmanager
 def nifti_writer(path: Path, grid: Volume, mark: str | None = None) -> Iterator[Callable[[NDArray], None]]:
-    """Write a NIfTI-1 file slab by slab; gives the function that writes the next slices [n, y, x].
+    """Write a NIfTI-1 file slab by slab; yields the function that writes the next slices [n, y, x].
 
     Args:
-        grid: geometry and type of the whole; its voxels are not looked at.
-        mark: as of `write_nifti`.
+        path: file to write.
+        grid: gives geometry, shape and type of the whole volume; its voxels are not written.
+        mark: the synthetic mark, written into `descrip`.
 
     Raises:
         OutputError: the file cannot be written.
@@ -174,7 +183,7 @@ def nifti_writer(path: Path, grid: Volume, mark: str | None = None) -> Iterator[
 
 
 def _opened(file: Path) -> IOBase:
-    """A file open for writing, compressed if its name says so."""
+    """A file open for writing, compressed if its name ends in `.gz`."""
     if file.name.lower().endswith(".gz"):
         packed: IOBase = igzip_threaded.open(file, "wb", compresslevel=DEFLATE_LEVEL, threads=2)
         return packed
@@ -182,12 +191,12 @@ def _opened(file: Path) -> IOBase:
 
 
 def _whole_numbers(voxels: NDArray) -> NDArray:
-    """The voxels, those of bool as uint8."""
+    """The voxels, with bool as uint8."""
     return voxels.view(np.uint8) if voxels.dtype == np.bool_ else voxels
 
 
 def _parsed(path: Path, head: bytearray, pieces: Pieces) -> tuple[nib.Nifti1Header, int]:
-    """The header, and the least place of its first voxel."""
+    """The header, and the least byte at which its voxels may begin."""
     for order, sign in (("little", "<"), ("big", ">")):
         size = int.from_bytes(head[:4], order)  # type: ignore[arg-type]
         if size in HEADERS:
@@ -198,7 +207,7 @@ def _parsed(path: Path, head: bytearray, pieces: Pieces) -> tuple[nib.Nifti1Head
 
 
 def _three_axes(path: Path, dim: NDArray[np.integer]) -> tuple[int, int, int]:
-    """Voxels along (z, y, x); axes of one element after the third are left out."""
+    """Voxels along (z, y, x); further axes must have one element."""
     count = int(dim[0])
     sizes = [int(n) for n in dim[1 : count + 1]] if 1 <= count <= 7 else []
     while len(sizes) > 3 and sizes[-1] == 1:
@@ -211,21 +220,24 @@ def _three_axes(path: Path, dim: NDArray[np.integer]) -> tuple[int, int, int]:
 
 
 def _scale(path: Path, slope: float, intercept: float) -> tuple[tuple[float, float] | None, tuple[str, ...]]:
-    """Slope and intercept if they change anything, and a note where they are doubtful."""
+    """Slope and intercept, or None if they leave the voxels as they are; and a note if they are doubtful."""
     if slope == 0 or (np.isnan(slope) and np.isnan(intercept)):  # which the format has for "no scaling"
         return None, ()
     if not (np.isfinite(slope) and np.isfinite(intercept)):
-        note = f"scl_slope {slope:g} and scl_inter {intercept:g} are no numbers; the voxels are taken as stored"
+        note = f"scl_slope {slope:g} and scl_inter {intercept:g} are not finite; the voxels are used as stored"
         return None, (f"{path.name}: {note}",)
     if max(abs(slope), abs(intercept)) > 1e9:
         raise InputError(path, f"scl_slope {slope:g} and scl_inter {intercept:g}", "a scale that gives HU")
     if slope < 0:
-        return (slope, intercept), (f"{path.name}: scl_slope {slope:g} turns the voxels' values round",)
+        return (slope, intercept), (f"{path.name}: scl_slope {slope:g} is negative, which inverts the voxels' values",)
     return ((slope, intercept) if (slope, intercept) != (1, 0) else None), ()
 
 
 def _placed(path: Path, header: nib.Nifti1Header, shape: tuple[int, int, int], notes: tuple[str, ...]) -> Placed:
-    """The geometry, by the rule of ITK: the sform if it is of the scanner or alone, else the qform, else LPS from 0."""
+    """The geometry, chosen as ITK does: the sform if its code is `SCANNER` or there is no qform, else the qform.
+
+    Without either, the orientation is assumed to be LPS and the origin 0.
+    """
     raw = header.structarr
     told = list(notes)
     scale, doubts = scale_of_unit(path, _unit(header))
@@ -233,11 +245,11 @@ def _placed(path: Path, header: nib.Nifti1Header, shape: tuple[int, int, int], n
     pixdim = raw["pixdim"][1:4].astype(np.float64)
     sform = header.get_sform() if raw["sform_code"] > 0 else None
     if sform is not None and not _is_usable(sform):
-        told.append(f"{path.name}: an sform that cannot be used is left out")
+        told.append(f"{path.name}: the sform is not usable and is ignored")
         sform = None
     qform = _qform(header) if raw["qform_code"] > 0 else None
     if raw["qform_code"] > 0 and qform is None:
-        told.append(f"{path.name}: a qform that cannot be used is left out")
+        told.append(f"{path.name}: the qform is not usable and is ignored")
     if sform is None and qform is None:
         if raw["qform_code"] > 0 or raw["sform_code"] > 0:
             raise InputError(path, "neither a usable sform nor qform", "a header with the position of its voxels")
@@ -251,27 +263,27 @@ def _placed(path: Path, header: nib.Nifti1Header, shape: tuple[int, int, int], n
         apart = float(np.linalg.norm((corners @ (sform - qform).T)[:, :3], axis=1).max()) * scale
         if apart > AGREE_MM:
             used = "the sform" if use_sform else "the qform"
-            told.append(f"{path.name}: sform and qform differ by {apart:.4g} mm; {used} is taken, as ITK does")
+            told.append(f"{path.name}: sform and qform differ by {apart:.4g} mm; {used} is used, as in ITK")
     if not use_sform and (pixdim < 0).any():
         told.append(f"{path.name}: a negative voxel size ({times(pixdim)} mm) is taken as positive")
     affine = LPS_FROM_RAS @ affine
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     if use_sform and pixdim.all() and not np.allclose(spacing, np.abs(pixdim), rtol=0.01):
-        sizes = f"voxels of {times(spacing)} mm by the sform, of {times(pixdim)} mm by pixdim"
-        told.append(f"{path.name}: {sizes}; the sform is taken")
+        sizes = f"voxels of {times(spacing)} mm by the sform, but of {times(pixdim)} mm by pixdim"
+        told.append(f"{path.name}: {sizes}; the sform is used")
     direction = np.divide(affine[:3, :3], spacing, out=np.zeros((3, 3)), where=spacing > 0)
-    # The header holds single precision.
+    # The header has single precision, so that further digits are not meant.
     return place(path, np.round(spacing * scale, 6), direction, affine[:3, 3] * scale, shape, told)
 
 
 def _unit(header: nib.Nifti1Header) -> str:
-    """The header's unit of length; millimetres where it has none, as most writers leave it."""
+    """The header's unit of length; millimetres if it has none, as in files of most writers."""
     code = int(header.structarr["xyzt_units"]) & 7
     return {0: "mm", 1: "meter", 2: "mm", 3: "micron"}.get(code, f"code {code}")
 
 
 def _qform(header: nib.Nifti1Header) -> NDArray[np.float64] | None:
-    """The affine of the quaternion; None if it is none."""
+    """The affine of the qform's quaternion; None if it is not usable."""
     sound = header.copy()
     sound["pixdim"][0] = -1 if sound["pixdim"][0] < 0 else 1
     sound["pixdim"][1:4] = np.abs(sound["pixdim"][1:4])
@@ -286,5 +298,5 @@ def _qform(header: nib.Nifti1Header) -> NDArray[np.float64] | None:
 
 
 def _is_usable(affine: NDArray[np.float64]) -> bool:
-    """Whether an affine has a place for every voxel."""
+    """Whether an affine has finite values of sensible size and no axis of length zero."""
     return bool((np.abs(affine) < MOST_ORIGIN_MM).all() and affine[:3, :3].any(axis=0).all())

@@ -1,4 +1,4 @@
-"""The headers of NRRD files, attached (.nrrd) and detached (.nhdr), and the segments that 3D Slicer notes in them."""
+"""Reading NRRD headers, attached (.nrrd) and detached (.nhdr), with the segments that 3D Slicer writes into them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ TO_LPS = {
     "left-anterior-superior": (1, -1, 1),
     "las": (1, -1, 1),
 }
-"""Signs that take the coordinates of a space to LPS."""
+"""Signs that convert the coordinates of a space to LPS."""
 ALIASES = {
     "centerings": "centers",
     "datafile": "data file",
@@ -58,17 +58,17 @@ ALIASES = {
     "axismins": "axis mins",
 }
 NRRD_LIST = re.compile(r"LIST( +[0-9])?")
-"""Stands in place of a data file's name where the names of several follow, one a line."""
+"""Value of `data file` if the names of several data files follow, one on each line."""
 VECTOR = re.compile(r"\(([^()]*)\)|none", re.IGNORECASE)
 MOST_SEGMENTS = 10_000
 
 
 def read_header(path: Path) -> Described:
-    """What the header of an NRRD file says.
+    """Read the header of an NRRD file.
 
     Raises:
-        InputError: no NRRD, not one volume of three axes or layers of segments, voxels that are not read, no usable
-            geometry.
+        InputError: the file is not NRRD, holds neither one volume of three axes nor layers of segments, has a type or
+            coding of voxels that is not supported, or has no usable geometry.
     """
     fields, pairs, end = _fields(path, header_bytes(path, EXPECTED_NRRD))
     dims = whole_numbers(path, "dimension", _needed(path, fields, "dimension"), 1)[0]
@@ -79,8 +79,8 @@ def read_header(path: Path) -> Described:
     others = [axis for axis in range(dims) if axis not in spatial and sizes[axis] != 1]
     about = _segments(path, pairs, sizes[others[0]] if others else 1)
     if len(others) > 1 or (others and not about):
-        found = f"{' x '.join(map(str, sizes))} values, of which {' x '.join(str(sizes[a]) for a in others)} in a voxel"
-        raise InputError(path, found, "one volume of three axes, one value a voxel")
+        found = f"{' x '.join(map(str, sizes))} values, {' x '.join(str(sizes[a]) for a in others)} in each voxel"
+        raise InputError(path, found, "one volume of three axes with one value per voxel")
     kept = [axis for axis in range(dims) if axis in spatial or axis in others]
     shape = (sizes[spatial[2]], sizes[spatial[1]], sizes[spatial[0]])
     in_memory = kept[::-1]
@@ -94,7 +94,7 @@ def read_header(path: Path) -> Described:
 
 
 def _fields(path: Path, content: bytes) -> tuple[dict[str, str], dict[str, str], int]:
-    """Fields by their names in small letters, key-value pairs, and where the header ends, which is at an empty line."""
+    """Fields by their names in lower case, key-value pairs, and the byte after the empty line that ends the header."""
     if not content.startswith(b"NRRD000"):
         raise InputError(path, what_is(path) or "no header of an NRRD file", EXPECTED_NRRD)
     fields: dict[str, str] = {}
@@ -138,7 +138,7 @@ def _needed(path: Path, fields: Mapping[str, str], name: str) -> str:
 
 
 def _spatial_axes(path: Path, fields: Mapping[str, str], sizes: Sequence[int]) -> list[int]:
-    """The three axes of the image that are of space, fastest first."""
+    """The indices of the three spatial axes, fastest first."""
     dims = len(sizes)
     if "space directions" in fields:
         axes = [axis for axis, vector in enumerate(_vectors(path, fields, dims)) if vector is not None]
@@ -150,13 +150,13 @@ def _spatial_axes(path: Path, fields: Mapping[str, str], sizes: Sequence[int]) -
         while len(axes) > 3 and sizes[axes[-1]] == 1:
             axes.pop()
     if len(axes) != 3:
-        found = f"{len(axes)} axes of space among sizes {' '.join(map(str, sizes))}"
+        found = f"{len(axes)} spatial axes among sizes {' '.join(map(str, sizes))}"
         raise InputError(path, found, "one volume of three axes")
     return axes
 
 
 def _vectors(path: Path, fields: Mapping[str, str], count: int) -> list[list[float] | None]:
-    """`space directions`: a vector of three numbers an axis; None for an axis that is not of space."""
+    """The vectors of `space directions`, one for each axis; None for an axis that is not spatial."""
     text = fields["space directions"]
     found = VECTOR.findall(text)
     if len(found) != count or VECTOR.sub("", text).strip():
@@ -174,8 +174,8 @@ def _placed(
     signs = np.array(TO_LPS.get(space, (1, 1, 1)))
     if space and space not in TO_LPS:
         if space.endswith("-time") or len(space) == 4:
-            raise InputError(path, f"space {quoted(space)}", "a volume without an axis of time")
-        told.append(f"{name}: space {quoted(space)}, which does not say where the patient lies; {ASSUMED_AXES}")
+            raise InputError(path, f"space {quoted(space)}", "a volume without a time axis")
+        told.append(f"{name}: space {quoted(space)} does not relate the axes to the patient; {ASSUMED_AXES}")
     scale = 1.0
     if units := re.findall(r'"([^"]*)"', fields.get("space units", "")):
         scale, doubts = scale_of_unit(path, units[0])
@@ -189,7 +189,7 @@ def _placed(
             spacing = np.linalg.norm(axes, axis=0)
             direction = signs[:, None] * np.divide(axes, spacing, out=np.zeros((3, 3)), where=spacing > 0)
         if not space:
-            told.append(f"{name}: no `space` in the header, which says where the patient lies; {ASSUMED_AXES}")
+            told.append(f"{name}: no `space` in the header to relate the axes to the patient; {ASSUMED_AXES}")
         first = fields.get("space origin", "")
         if first:
             vector = VECTOR.fullmatch(first)
@@ -202,7 +202,7 @@ def _placed(
         if given is not None and not np.isnan(given[spatial]).any():
             spacing = given[spatial]
         else:
-            told.append(f"{name}: no voxel size in the header; 1 x 1 x 1 mm is taken")
+            told.append(f"{name}: no voxel size in the header; 1 x 1 x 1 mm is assumed")
         told.append(f"{name}: no orientation in the header (space directions); {ASSUMED_AXES}")
         if "space origin" in fields:
             first = fields["space origin"]
@@ -211,9 +211,9 @@ def _placed(
             origin = np.array(decimal_numbers(path, "axis mins", first, dims))[spatial]
             centers = fields.get("centers", "").lower().split()
             nodes = np.array([axis < len(centers) and centers[axis] == "node" for axis in spatial])
-            origin = np.where(nodes, origin, origin + spacing / 2)  # from the edge of a cell to its centre
+            origin = np.where(nodes, origin, origin + spacing / 2)  # `axis mins` is the edge of a cell, not its centre
     if not first or not np.isfinite(origin).any():
-        told.append(f"{name}: no position in the header (space origin); 0,0,0 is taken")
+        told.append(f"{name}: no position in the header (space origin); 0,0,0 is assumed")
         origin = np.zeros(3)
     assumed = "space directions" not in fields or space not in TO_LPS
     placed = place(path, spacing * scale, direction, origin * scale, shape, told, assumed=assumed)
@@ -224,7 +224,7 @@ def _placed(
 def _stored(path: Path, fields: Mapping[str, str], shape: tuple[int, ...], end: int) -> Stored:
     kind = " ".join(_needed(path, fields, "type").lower().split())
     if kind not in DTYPES:
-        raise InputError(path, f"type {quoted(kind)}", "a whole or floating number a voxel, such as short")
+        raise InputError(path, f"type {quoted(kind)}", "one integer or float per voxel, such as short")
     encoding = _needed(path, fields, "encoding").lower()
     if encoding not in ENCODINGS:
         raise InputError(path, f"encoding {quoted(encoding)}", "raw, gzip or bzip2; write the image again")
@@ -239,28 +239,28 @@ def _stored(path: Path, fields: Mapping[str, str], shape: tuple[int, ...], end: 
     name = fields.get("data file", "")
     if not name:
         if path.name.lower().endswith(".nhdr"):
-            raise InputError(path, "a header without `data file`", "the name of the file of its voxels")
+            raise InputError(path, "a header without `data file`", "the name of the file that holds the voxels")
         return Stored(path, shape, dtype, (path,), ENCODINGS[encoding], end, lines, skip)
     files = named_files(path, fields, name)
     return Stored(path, shape, dtype, files, ENCODINGS[encoding], 0, lines, skip)
 
 
 def _segments(path: Path, pairs: Mapping[str, str], layers: int) -> tuple[Segment, ...]:
-    """The segments that 3D Slicer noted; () for any other image.
+    """The segments that 3D Slicer wrote into the header; () for any other image.
 
     Raises:
-        InputError: a segment of a layer that is not there.
+        InputError: a segment's layer does not exist.
     """
     found = []
     count = next((i for i in range(MOST_SEGMENTS) if not {f"Segment{i}_ID", f"Segment{i}_Name"} & pairs.keys()), 0)
     for i in range(count):
         name = pairs.get(f"Segment{i}_Name") or pairs[f"Segment{i}_ID"]
-        # Slicer before 4.11 gave every segment a layer of its own and noted neither layer nor value.
+        # Slicer before 4.11 gave every segment a layer of its own and wrote neither layer nor value.
         alone = layers > 1 and f"Segment{i}_Layer" not in pairs
         layer = i if alone else whole_numbers(path, f"Segment{i}_Layer", pairs.get(f"Segment{i}_Layer", "0"), 1)[0]
         default = "1" if alone else str(i + 1)
         value = whole_numbers(path, f"Segment{i}_LabelValue", pairs.get(f"Segment{i}_LabelValue", default), 1)[0]
         if not 0 <= layer < layers:
-            raise InputError(path, f"segment {quoted(name)} in layer {layer} of {layers}", "a layer that is there")
+            raise InputError(path, f"segment {quoted(name)} in layer {layer}", f"layers 0 to {layers - 1}")
         found.append(Segment(name, layer, value))
     return tuple(found)

@@ -1,4 +1,4 @@
-"""Where a header puts its voxels: checked, mended within bounds, and told where the header leaves it open."""
+"""The geometry of an image header: checked, corrected within bounds, with notes on all that was assumed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from synthorax.errors import InputError
 
-ASSUMED_AXES = "x to the left, y to the back and z to the head are taken"
-"""The axes of a header that gives none, as SimpleITK and 3D Slicer take them."""
+ASSUMED_AXES = "x to the left, y to the back and z to the head are assumed"
+"""Note on a header without orientation; SimpleITK and 3D Slicer assume the same."""
 MM_PER_UNIT = {
     "mm": 1.0,
     "millimeter": 1.0,
@@ -30,24 +30,27 @@ MM_PER_UNIT = {
     "inch": 25.4,
 }
 SINGLE_PRECISION = 1e-4
-"""Cosine between axes that comes from rounding, and is mended without a note."""
+"""Axes whose cosine is at most this are at right angles but for rounding; they are corrected without a note."""
 MOST_MOVED = 0.5
-"""Axes that are not at right angles are straightened if no voxel moves by more than this share of a voxel."""
+"""Axes that are not at right angles are straightened if no voxel moves by more than this, in voxels."""
 USUAL_MM = (0.1, 15.0)
-"""Voxels of a chest CT are of such sizes; others are told."""
+"""Voxel sizes of chest CT; a size outside this range gets a note."""
 MOST_SPACING_MM = 1e3
+"""Largest voxel size that is accepted."""
 MOST_ORIGIN_MM = 1e6
+"""Largest coordinate of a first voxel that is accepted."""
 
 
 @dataclass(frozen=True, eq=False)
 class Placed:
-    """The geometry of a `Volume`, and what was doubted or mended in it.
+    """The geometry of a `Volume`, with notes on doubts and corrections.
 
     Attributes:
-        spacing_mm: (z, y, x).
-        origin_mm: (x, y, z), LPS.
-        direction: columns are the world directions of the x, y and z array axes.
-        assumed: whether the header does not say how the axes lie, so that `ASSUMED_AXES` are taken.
+        spacing_mm: voxel size (z, y, x).
+        origin_mm: position (x, y, z) of the first voxel, LPS.
+        direction: 3x3; its columns are the world directions of the x, y and z array axes.
+        notes: doubts, assumptions and corrections, each with the file's name.
+        assumed: whether the header gives no orientation, so that LPS is assumed.
     """
 
     spacing_mm: tuple[float, float, float]
@@ -67,18 +70,19 @@ def place(
     *,
     assumed: bool = False,
 ) -> Placed:
-    """The geometry that a header gives, its axes at right angles.
+    """Check the geometry of a header and put its axes at right angles.
 
     Args:
-        spacing_xyz: mm; a negative one turns its axis round.
-        direction: 3x3, columns near unit length.
-        origin_xyz: LPS mm of the first voxel.
-        shape_zyx: voxels, which tell how far a crooked axis leads astray.
-        notes: what the reader of the format found.
-        assumed: whether the direction is `ASSUMED_AXES`, as the header gives none.
+        path: of the file, for errors and notes.
+        spacing_xyz: voxel size in mm; a negative size flips its axis.
+        direction: 3x3; columns of about unit length are the world directions of the x, y and z array axes.
+        origin_xyz: position of the first voxel in mm, LPS.
+        shape_zyx: voxels; decide how far straightening the axes moves the last voxel.
+        notes: of the format's reader, which come first.
+        assumed: whether the header gives no orientation, so that LPS is assumed.
 
     Raises:
-        InputError: no usable voxel size, position or direction; axes that are not at right angles.
+        InputError: the voxel size, position or direction is not usable, or the axes are too far off right angles.
     """
     spacing, axes, origin = (np.asarray(values, np.float64) for values in (spacing_xyz, direction, origin_xyz))
     told = list(notes)
@@ -104,7 +108,7 @@ def place(
             f"by more than {moved:.2f} of a voxel"
         )
     if np.abs(lengths - 1).max() > 1e-3:
-        told.append(f"{path.name}: directions of length {times(lengths)}; taken as unit vectors")
+        told.append(f"{path.name}: directions of length {times(lengths)} are scaled to unit vectors")
     if spacing.min() < USUAL_MM[0] or spacing.max() > USUAL_MM[1]:
         told.append(f"{path.name}: voxels of {times(spacing)} mm are unusual for a CT; is the header in millimetres?")
     x, y, z = spacing.tolist()
@@ -113,22 +117,22 @@ def place(
 
 
 def scale_of_unit(path: Path, unit: str) -> tuple[float, tuple[str, ...]]:
-    """Millimetres in a header's unit of length, 1 for an unknown one, and a note where it is not the millimetre."""
+    """Return the millimetres in a unit of length, 1 for an unknown unit, and a note if the unit is not mm."""
     scale = MM_PER_UNIT.get(unit.lower().rstrip("s") or "mm")
     if scale is None:
-        return 1.0, (f"{path.name}: an unknown unit of length ({unit[:20]!r}); millimetres are taken",)
+        return 1.0, (f"{path.name}: an unknown unit of length ({unit[:20]!r}); millimetres are assumed",)
     return scale, () if scale == 1 else (f"{path.name}: lengths in {unit}; converted to mm",)
 
 
 def mirrored(path: Path, direction: NDArray[np.float64]) -> tuple[str, ...]:
-    """A note for axes that are left-handed, which no scanner writes; an image may have been mirrored on its way."""
+    """Return a note if the axes are left-handed, which no scanner writes: the image may have been mirrored."""
     if np.linalg.det(direction) > 0:
         return ()
-    return (f"{path.name}: left-handed axes, as the header says; look whether the image is mirrored",)
+    return (f"{path.name}: left-handed axes in the header; check that the image is not mirrored",)
 
 
 def times(sizes: ArrayLike) -> str:
-    """Sizes along x, y, z as text."""
+    """Return sizes as text, such as `0.7 x 0.7 x 2.5`."""
     return " x ".join(f"{size:g}" for size in np.asarray(sizes, float).tolist())
 
 

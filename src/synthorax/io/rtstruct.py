@@ -1,4 +1,4 @@
-"""The structures of a radiotherapy structure set (RTSTRUCT), each by itself: closed contours become voxels."""
+"""Reading the structures of a radiotherapy structure set (RTSTRUCT), whose closed contours become voxels."""
 
 from __future__ import annotations
 
@@ -21,23 +21,25 @@ from synthorax.volume import Volume
 CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 CONTOUR_DATA = Tag("ContourData")
 MOST_OFF_PLANE = 0.5
-"""The points of a contour may differ by this much in depth, in slice distances; else it lies across the slices."""
+"""Largest range of depth of a contour's points, in slice spacings; a contour with more lies across the slices."""
 SAME_PLANE = 0.05
-"""Contours whose depths differ by less than this, in slice distances, lie in one plane."""
+"""Contours whose depths differ by less than this, in slice spacings, lie in one plane."""
 NEAR_PLANE = 0.6
-"""A slice shows the nearest plane of contours within this many distances of planes, and at least of slices."""
+"""A slice shows the nearest plane of contours if it is within this distance, in units of the planes' spacing or of the
+slices', whichever is larger."""
 MOST_APART = 3.0
-"""Planes further apart than this, in slice distances, are not one contour drawn on every second or third slice."""
+"""Up to this spacing, in slice spacings, planes are taken as contours drawn on every second or third slice, and the
+slices between them are painted too."""
 INSIDE = 0.95
-"""A contour of which at least this part lies within what is painted in its plane is a hole."""
+"""A contour is a hole if at least this share of it lies within voxels that are painted already in its plane."""
 FARTHEST = 1e6
-"""Millimetres from the origin; coordinates beyond are damage."""
+"""Largest distance in mm of a point from the origin; points beyond are damaged."""
 MOST_CROSSINGS = 2**22
-"""Rows of contour edges that are filled at once."""
+"""Most rows of pixels that the edges of a contour may cross in all."""
 
 
 def structure_names(header: Dataset) -> list[StructureName]:
-    """The structures of an RTSTRUCT as its header lists them, those without contours too."""
+    """Return the structures of an RTSTRUCT in the order of its header, also those without contours."""
     kinds = {int(item.ReferencedROINumber): _kind(item) for item in header.get("RTROIObservationsSequence") or []}
     listed = {
         int(item.ROINumber): str(item.get("ROIName", "")).strip()[:64]
@@ -49,14 +51,16 @@ def structure_names(header: Dataset) -> list[StructureName]:
 
 
 def read_contours(path: Path, scan: Volume, wanted: StructureFilter, frame_uid: str) -> Iterator[Structure]:
-    """The wanted structures of an RTSTRUCT on the voxels of a scan.
+    """Read the wanted structures of an RTSTRUCT as regions of a scan.
 
     Args:
-        scan: axes as `geometry.orient` gives them.
-        frame_uid: the scan's frame of reference; empty if it is not known. A structure of another frame is refused.
+        path: of the RTSTRUCT.
+        scan: gives the grid, in the orientation LPS (`geometry.orient`).
+        wanted: chooses structures by their names.
+        frame_uid: the scan's frame of reference; empty if not known. A structure of another frame is not used.
 
     Raises:
-        InputError: the file as a whole cannot be read.
+        InputError: the file cannot be read at all.
     """
     header = read_header(path)
     frames = {
@@ -72,7 +76,7 @@ def read_contours(path: Path, scan: Volume, wanted: StructureFilter, frame_uid: 
             continue
         theirs = frames.get(named.number, "")
         if frame_uid and theirs and theirs != frame_uid:
-            reason = f"it is drawn on frame of reference {theirs}, and the scan is on {frame_uid}"
+            reason = f"it is drawn on frame of reference {theirs}, but the scan has {frame_uid}"
             yield Structure(named, reason=reason, is_whole=False)
             continue
         try:
@@ -91,7 +95,7 @@ def _kind(item: Dataset) -> str:
 
 
 def _structure(named: StructureName, drawn: Sequence[Dataset], scan: Volume) -> Structure:
-    """A structure out of its contours; contours that cannot be used are left out and counted."""
+    """A structure from its contours; unusable contours are left out, counted in its notes."""
     if not drawn:
         return Structure(named, reason="it has no contour", is_whole=False)
     left_out: Counter[str] = Counter()
@@ -112,10 +116,10 @@ def _structure(named: StructureName, drawn: Sequence[Dataset], scan: Volume) -> 
 
 
 def _in_slices(contour: Dataset, scan: Volume) -> NDArray[np.float64]:
-    """The points [n, (z, y, x)] of a contour in voxels of the scan.
+    """The points of a contour as voxel indices of the scan, [n, (z, y, x)].
 
     Raises:
-        InputError: its second argument says why the contour cannot be used.
+        InputError: the contour cannot be used; the second argument of the error says why.
     """
     kind = str(contour.get("ContourGeometricType", "")).strip().upper()
     if kind not in CLOSED:
@@ -128,7 +132,7 @@ def _in_slices(contour: Dataset, scan: Volume) -> NDArray[np.float64]:
     except (ValueError, TypeError) as error:
         raise InputError("contour", "damaged points", "numbers by threes") from error
     if not (np.abs(points) <= FARTHEST).all():  # NaN too
-        raise InputError("contour", "points that lie nowhere", "millimetres")
+        raise InputError("contour", "points that are not finite or far outside any scan", "millimetres")
     if len(points) < 3:
         raise InputError("contour", "fewer than three points", "a closed contour")
     indices = scan.to_voxel(points)
@@ -138,7 +142,7 @@ def _in_slices(contour: Dataset, scan: Volume) -> NDArray[np.float64]:
 
 
 def _painted(contours: list[NDArray[np.float64]], scan: Volume) -> tuple[Region, list[str], bool]:
-    """The voxels within contours [n, (z, y, x) voxels], notes, and whether all contours lie in the scan."""
+    """The voxels within contours of voxel indices [n, (z, y, x)], notes, and whether all contours lie in the scan."""
     depths = np.array([float(c[:, 0].mean()) for c in contours])
     order = np.argsort(depths, kind="stable")
     starts = np.flatnonzero(np.diff(depths[order], prepend=-np.inf) > SAME_PLANE)
@@ -169,7 +173,7 @@ def _painted(contours: list[NDArray[np.float64]], scan: Volume) -> tuple[Region,
             done = {nearest: plane}
         mask[index - first] = done[nearest]
     if overlapping:
-        notes.append(f"{overlapping} contours overlap another of the same slice in part; both are filled")
+        notes.append(f"{overlapping} contours partly overlap another contour of the same slice; both are filled")
     edge = scan.shape[1:]
     beyond = sum(not -reach <= level <= scan.shape[0] - 1 + reach for level in levels)
     is_inside = not beyond and bool(((points > -1) & (points < edge)).all())
@@ -178,13 +182,13 @@ def _painted(contours: list[NDArray[np.float64]], scan: Volume) -> tuple[Region,
 
 
 def _plane(contours: list[NDArray[np.float64]], shape: tuple[int, ...]) -> tuple[NDArray[np.bool_], int]:
-    """The pixels [y, x] within the contours [n, (y, x)] of one plane.
+    """The pixels within the contours [n, (y, x)] of one plane.
 
-    A contour inside another is a hole, one inside a hole is filled again, and a contour that is drawn twice counts
-    once.
+    A contour inside another is a hole, a contour inside a hole is filled again, and a contour that is drawn twice
+    counts once.
 
     Returns:
-        The mask, and the number of contours that overlap others in part.
+        A mask, bool [y, x], and the number of contours that partly overlap others.
     """
     plane = np.zeros(shape, bool)
     filled, overlapping = set(), 0
@@ -203,15 +207,16 @@ def _plane(contours: list[NDArray[np.float64]], shape: tuple[int, ...]) -> tuple
 
 
 def _filled(points: NDArray[np.float64], shape: Sequence[int]) -> tuple[NDArray[np.bool_], tuple[int, int]]:
-    """The pixels inside a polygon or on its edge, by the even-odd rule, in a box of an image.
+    """The pixels inside a polygon or on its edge, by the even-odd rule, in the box that holds them.
 
-    A contour that leads into a hole and back along the same line (a keyhole) leaves the hole empty.
+    A keyhole contour, which leads into a hole and back along the same line, leaves the hole empty.
 
     Args:
-        points: [n, (y, x)] in pixels.
+        points: corners [n, (y, x)] in pixels.
+        shape: pixels (y, x) of the whole image.
 
     Returns:
-        A mask [y, x], and the index (row, column) of its first pixel.
+        A mask [y, x] of the box, and the index (row, column) of the box's first pixel.
     """
     points = np.round(points, 6)
     top, side = np.clip(np.ceil(points.min(0)), 0, shape).astype(int).tolist()
@@ -223,11 +228,12 @@ def _filled(points: NDArray[np.float64], shape: Sequence[int]) -> tuple[NDArray[
     (y0, x0), (y1, x1) = ends[:, 0].T, ends[:, 1].T
     change = np.zeros((bottom - top, far - side + 1), np.int32)
     for lowest, highest in ((np.ceil(y0), np.ceil(y1) - 1), (np.floor(y0) + 1, np.floor(y1))):
-        # Edges that hold their upper end and not their lower, and the reverse: together they hold the outline.
+        # First pass: edges include their upper ends. Second pass: their lower ends. Together they include the outline.
         lowest, highest = (np.clip(v, top, bottom).astype(int) for v in (lowest, highest + 1))
         counts = np.maximum(highest - lowest, 0)
         if counts.sum() > MOST_CROSSINGS:
-            raise InputError("its contours", f"a contour that crosses {counts.sum()} rows", f"{MOST_CROSSINGS}")
+            found = f"a contour that crosses {counts.sum()} rows of pixels"
+            raise InputError("its contours", found, f"at most {MOST_CROSSINGS} rows")
         edge = np.repeat(np.arange(len(counts)), counts)
         row = np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts, counts) + lowest[edge]
         column = x0[edge] + (row - y0[edge]) * (x1[edge] - x0[edge]) / (y1[edge] - y0[edge])

@@ -1,4 +1,4 @@
-"""A scan in HU, whatever it is stored as, in and out."""
+"""Reading and writing a scan in HU: DICOM, NIfTI, MHA, MHD or NRRD."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from synthorax.io.dicom import CtSeries
 
 AIR_BELOW_HU = -200
-"""A CT of a chest has some air in it, and a picture that was scaled has not."""
+"""A CT has voxels below this HU, because there is air in it; a mask or a scaled picture has none."""
 
 UNSHIFTED_MOST = 600
-"""Values from 0 to more than this are perhaps a scanner's raw values; masks and pictures stay below."""
+"""Values from 0 to above this may be HU plus 1024, as scanners store them; masks and pictures stay below."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,11 +33,11 @@ class Scan:
     """A scan that was read.
 
     Attributes:
-        ct: HU; int16 if it was not read as it is stored.
-        patient_id, series_uid: where the file says so, else empty.
-        dicom: the series it was, if it was one.
-        notes: what was mended or doubted when it was read.
-        path: where it was read from.
+        ct: HU [z, y, x]; int16, or the stored type if it was read `as_stored`.
+        patient_id, series_uid: of a DICOM series; empty for an image.
+        dicom: the DICOM series; None for an image.
+        notes: repairs and doubts, a sentence each.
+        path: the file or folder; None for a scan that was not read from one.
     """
 
     ct: Volume
@@ -49,21 +49,26 @@ class Scan:
 
 
 def read_scan(path: Path, series: str | None = None, *, any_values: bool = False, as_stored: bool = False) -> Scan:
-    """A CT scan: a DICOM folder or file, NIfTI, MHA, MHD or NRRD.
+    """Read a CT scan from a DICOM folder or file, NIfTI, MHA, MHD or NRRD.
 
     Args:
-        series: UID of a DICOM series, or its end, where a folder holds several.
-        any_values: take an image of values that no CT of a chest has, and say so in the notes.
-        as_stored: leave an image's voxels as they are, fractions and blanks (NaN) too; whole numbers if not.
+        path: of the scan.
+        series: UID of a DICOM series, or the end of the UID; needed if the folder holds several.
+        any_values: accept an image whose values are not those of a CT, with a note.
+        as_stored: keep the type of an image's voxels, with fractions and blanks (NaN); otherwise voxels become int16.
 
     Raises:
-        InputError: nothing readable there, or no CT in HU.
+        InputError: there is nothing readable, or no CT in HU.
+
+    >>> scan = read_scan(Path("chest.nii.gz"))
+    >>> scan.ct.voxels.dtype, scan.ct.voxels.ndim
+    (dtype('int16'), 3)
     """
     if not path.exists():
         raise InputError(path, "nothing", "a scan: a DICOM folder, NIfTI, MHA, MHD or NRRD")
     if is_image(path) and not path.is_dir():
         if series is not None:
-            raise InputError(path, f"an image, and series {series} asked for", "DICOM, where a series is to be chosen")
+            raise InputError(path, f"an image, for which --series {series} has no meaning", "DICOM, or no --series")
         image = open_image(path)
         notes = image.notes
         try:
@@ -77,7 +82,7 @@ def read_scan(path: Path, series: str | None = None, *, any_values: bool = False
             return Scan(image.volume, notes=notes, path=path)
         volume, cut = _as_int16(path, image.volume)
         return Scan(volume, notes=(*notes, *cut), path=path)
-    from synthorax.io import dicom  # pydicom takes longer to import than an image to read
+    from synthorax.io import dicom  # importing pydicom takes longer than reading an image
 
     if path.is_file() and not dicom.is_dicom(path):
         kind = not_regular(path) or what_is(path) or "a file of no known kind"
@@ -87,18 +92,20 @@ def read_scan(path: Path, series: str | None = None, *, any_values: bool = False
 
 
 def of_series(found: CtSeries) -> Scan:
-    """The scan of a DICOM series."""
+    """Return a DICOM series as a scan."""
     return Scan(found.volume, found.patient_id, found.series_uid, found, found.notes)
 
 
 def check_hounsfield(subject: object, volume: Volume, *, blanks: bool = False) -> None:
-    """Refuse values that no CT has.
+    """Refuse voxels whose values are not HU of a CT.
 
     Args:
-        blanks: NaN is taken for what the scanner did not see.
+        subject: file or argument that an error names.
+        volume: voxels [z, y, x].
+        blanks: accept NaN, as outside the scanner's field of view.
 
     Raises:
-        InputError: not finite, or no air, as in a mask or in a picture that was scaled.
+        InputError: values are not finite, or none is as low as air, as in a mask or a scaled picture.
     """
     voxels = volume.voxels
     if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
@@ -109,19 +116,20 @@ def check_hounsfield(subject: object, volume: Volume, *, blanks: bool = False) -
     low, high = voxels.min(), voxels.max()
     if low > AIR_BELOW_HU or high == low:
         is_shifted = low >= 0 and high > UNSHIFTED_MOST
-        hint = "; values from 0 on are often HU plus 1024, which is to be taken off" if is_shifted else ""
-        raise InputError(subject, f"values from {low:g} to {high:g}", f"HU of a CT, air below {AIR_BELOW_HU}{hint}")
+        hint = "; values from 0 on are often HU plus 1024: subtract 1024" if is_shifted else ""
+        expected = f"HU of a CT, with air below {AIR_BELOW_HU}{hint}"
+        raise InputError(subject, f"values from {low:g} to {high:g}", expected)
 
 
 def _as_int16(path: Path, volume: Volume) -> tuple[Volume, tuple[str, ...]]:
-    """The volume in whole HU, and a note where values lay outside int16."""
+    """The volume in whole HU, with notes on values outside int16 and on NaN, which becomes air."""
     voxels = volume.voxels
     if voxels.dtype == np.int16:
         return volume, ()
     low, high = -(2**15), 2**15 - 1
     made = np.empty(voxels.shape, np.int16)
     cut = blank = 0
-    for plane, values in zip(made, voxels, strict=True):  # a copy of a whole scan in double precision takes gigabytes
+    for plane, values in zip(made, voxels, strict=True):  # plane by plane: a scan in float64 takes gigabytes
         known = np.where(np.isnan(values), AIR_HU, values) if voxels.dtype.kind == "f" else values
         inside = np.clip(known, low, high)
         cut += int(np.count_nonzero(inside != known))
@@ -129,9 +137,9 @@ def _as_int16(path: Path, volume: Volume) -> tuple[Volume, tuple[str, ...]]:
         plane[:] = np.rint(inside) if voxels.dtype.kind == "f" else inside
     notes = []
     if cut:
-        notes.append(f"{path.name}: {cut} voxels below {low} or above {high} HU were cut to these")
+        notes.append(f"{path.name}: {cut} voxels below {low} or above {high} HU were clipped to these")
     if blank:
-        notes.append(f"{path.name}: {blank} voxels that are no numbers were set to {AIR_HU} HU")
+        notes.append(f"{path.name}: {blank} voxels without a value (NaN) were set to {AIR_HU} HU")
     return replace(volume, voxels=made), tuple(notes)
 
 
@@ -145,18 +153,20 @@ def write_scan(
     keep_identity: bool = False,
     overwrite: bool = False,
 ) -> None:
-    """Write a scan as an image, by the name's suffix, or else as a folder of DICOM slices; with a sidecar.
+    """Write a scan as an image if the name has an image's suffix, otherwise as a folder of DICOM slices.
 
     Args:
-        mark: the synthetic mark, put into headers and sidecar; None for a patient's scan, which gets no sidecar.
-        about: what else the sidecar tells.
-        source: what it was made from; a DICOM series gives its acquisition to the one that is written.
-        keep_identity: keep the patient and study of that series too.
-        overwrite: replace a DICOM folder that we made.
+        path: file or folder to write.
+        volume: HU [z, y, x].
+        mark: the synthetic mark for the headers and the sidecar; None for a patient's scan, which gets no sidecar.
+        about: further entries of the sidecar.
+        source: scan from which this one was made; elements of its DICOM header are copied.
+        keep_identity: copy the patient and the study of `source` too.
+        overwrite: replace a DICOM folder that an earlier call made.
 
     Raises:
-        InputError: a folder that holds something else.
-        OutputError: it cannot be written.
+        InputError: the DICOM folder may not be replaced.
+        OutputError: the scan cannot be written.
     """
     details: dict[str, Any] = {"synthetic": mark, **(about or {})}
     if is_image(path):
@@ -183,5 +193,5 @@ def write_scan(
 
 
 def sidecar(path: Path) -> Path:
-    """Where an image's sidecar lies: beside it, `.json` in place of its suffix."""
+    """Return the path of an image's sidecar: the image's path with the suffix `.json`."""
     return path.with_name(image_stem(path) + ".json")

@@ -1,4 +1,4 @@
-"""The segments of a segmentation that 3D Slicer wrote (.seg.nrrd), by their names; they may overlap."""
+"""Reading the named segments of a segmentation of 3D Slicer (.seg.nrrd); segments may overlap."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from synthorax.region import Region, regions_of
 from synthorax.volume import Volume
 
 MOST_VALUE = 2**16
-"""Labels up to this are found in one pass over their layer."""
+"""The voxels of labels up to this value are found in one pass over a layer; larger labels take a pass each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,9 +23,10 @@ class NamedSegments:
     """Named segments on one grid.
 
     Attributes:
-        grid: the place of the voxels; its own are all 0.
+        grid: geometry of the segments; its own voxels are 0.
         segments: name, layer and value of each, in the file's order.
-        regions: the voxels of each, in voxels of the grid; empty where a segment has none.
+        regions: voxels of each segment on the grid; an empty region if it has none.
+        notes: doubts, assumptions and corrections of the header.
     """
 
     grid: Volume
@@ -35,27 +36,28 @@ class NamedSegments:
 
 
 def list_segments(path: Path) -> tuple[Segment, ...]:
-    """The segments that the header of an image names; () where it is no segmentation.
+    """Return the segments that an image's header names; () if the image is not a segmentation.
 
     Raises:
-        InputError: no image.
+        InputError: the file is not an image.
     """
     header = describe(path)
     return header.segments if header is not None else ()
 
 
 def read_segments(path: Path) -> NamedSegments:
-    """The segments of an image, each with the voxels of its value in its layer.
+    """Read the segments of a segmentation with their voxels.
 
     Raises:
-        InputError: no segmentation, or a broken file.
+        InputError: the file is not a segmentation, or damaged.
     """
     header = describe(path)
     if header is None or not header.segments:
         raise InputError(path, "an image without named segments", "a segmentation of 3D Slicer (.seg.nrrd)")
     voxels, notes = read_voxels(header.stored)
     if voxels.dtype.kind not in "ui":
-        raise InputError(path, f"segments of type {voxels.dtype}", "whole numbers; export the segmentation as labels")
+        expected = "segments of whole numbers; export the segmentation as labels"
+        raise InputError(path, f"segments of type {voxels.dtype}", expected)
     layers = voxels[None] if header.layer_axis is None else np.moveaxis(voxels, header.layer_axis, 0)
     regions: dict[Segment, Region] = {}
     for number, layer in enumerate(layers):

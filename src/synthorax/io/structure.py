@@ -1,4 +1,4 @@
-"""One segment or structure of a file, on the voxels of a scan."""
+"""A segment or structure that was read from a file, placed on the voxels of a scan."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from synthorax.region import Region
 from synthorax.volume import Volume
 
 MOST_STRUCTURE_VOXELS = 2**29
-"""A structure in a larger box is refused, and so are structures whose boxes together hold more voxels."""
+"""Most voxels in the box of a structure, and in the boxes of all structures of a file together."""
 SAME_VOXEL = 0.2
-"""A mask lies on the voxels of a scan if its first and last voxels miss the scan's by at most this part of a voxel."""
+"""A mask is on the grid of a scan if its first and last voxels are off the scan's by at most this, in voxels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,10 +26,11 @@ class Structure:
     """A segment or structure that was read, or the reason why it cannot be used.
 
     Attributes:
-        region: its voxels in the scan; None where there is a reason.
+        named: its number, name and code.
+        region: its voxels in the scan; None if it cannot be used.
         reason: why it cannot be used; empty if it can.
         notes: parts of it that were left out or guessed.
-        is_whole: whether all of it was used; False where contours were left out or voxels lie outside the scan.
+        is_whole: whether all of it was used: no contour was left out, and no voxel lies outside the scan.
     """
 
     named: StructureName
@@ -40,14 +41,16 @@ class Structure:
 
 
 def place_on(values: Volume, scan: Volume) -> tuple[Region, list[str], bool]:
-    """The voxels of a scan where a boxed mask of another grid is a half or more.
+    """Place a mask on the voxels of a scan; voxels where it is 0.5 or more belong to the region.
+
+    The mask is resampled by linear interpolation if its voxels are not voxels of the scan.
 
     Args:
-        values: bool, or fractions from 0 to 1, axes any way round.
-        scan: gives the grid; axes as `geometry.orient` gives them.
+        values: bool, or fractions from 0 to 1, [z, y, x], on a grid of its own in any orientation.
+        scan: gives the grid, in the orientation LPS (`geometry.orient`).
 
     Returns:
-        The region, without voxels outside the scan; notes; and whether nothing of the mask lies outside the scan.
+        The region within the scan, notes, and whether all of the mask lies in the scan.
     """
     upright = orient(values, "LPS")
     first, last = (scan.to_voxel(upright.to_world(end)) for end in ((0, 0, 0), np.array(upright.shape) - 1))
@@ -71,7 +74,7 @@ def place_on(values: Volume, scan: Volume) -> tuple[Region, list[str], bool]:
 
 
 def _resampled(upright: Volume, scan: Volume) -> tuple[Region, list[str], bool]:
-    """`place_on` for a grid of other voxels, by linear interpolation."""
+    """`place_on` for a mask that must be resampled."""
     size = " x ".join(f"{s:.3g}" for s in upright.spacing_mm)
     notes = [f"its voxels of {size} mm (z, y, x) are not the scan's; it was resampled"]
     around = np.array(list(product((-1, 1), repeat=3)))
@@ -98,11 +101,15 @@ def _resampled(upright: Volume, scan: Volume) -> tuple[Region, list[str], bool]:
 
 
 def check_box_voxels(subject: object, sides: NDArray | tuple[int, ...]) -> None:
-    """Refuse a box that does not fit into memory.
+    """Refuse a box of more than `MOST_STRUCTURE_VOXELS` voxels.
+
+    Args:
+        subject: file or part of it that the error names.
+        sides: voxels along each axis.
 
     Raises:
-        InputError: more than `MOST_STRUCTURE_VOXELS` voxels.
+        InputError: the box is too large.
     """
     voxels = float(np.prod(np.asarray(sides, float)))
     if not voxels <= MOST_STRUCTURE_VOXELS:
-        raise InputError(subject, f"a box of {voxels:.3g} voxels", f"at most {MOST_STRUCTURE_VOXELS}")
+        raise InputError(subject, f"a box of {voxels:.3g} voxels", f"at most {MOST_STRUCTURE_VOXELS} voxels")

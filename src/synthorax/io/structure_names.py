@@ -1,4 +1,4 @@
-"""Which segments and structures are nodules, by what they are called and how they are coded."""
+"""Rules that recognise nodules among segments and structures by their names and codes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ NODULE_WORDS = (
     r"结节|結節|肿瘤|腫瘤|肿块|腫塊|病灶|узел|узелок|опухол",
 )
 NODULE_NAME = re.compile("|".join(NODULE_WORDS), re.IGNORECASE)
-"""A structure whose name holds one of these words is a nodule, in English, German, French, Spanish, Italian,
-Portuguese, Russian, Chinese or Japanese; GTV is the gross tumour volume of radiotherapy."""
+"""A structure whose name contains one of these words is a nodule. The words are English, German, French, Spanish,
+Italian, Portuguese, Russian, Chinese and Japanese; GTV is the gross tumour volume of radiotherapy."""
 DERIVED = re.compile(
     r"non[-_ ]?nodul|edit region|"
     r"lymph|(?<![a-z])ln(?![a-z])|gtv[-_ ]?n(od(al|es?)?)?\d*(?![a-z])|"  # nodes lie outside the lung
@@ -24,14 +24,15 @@ DERIVED = re.compile(
     r"(minus|without|excluding|excl|ohne|sans|sub|(?<![a-z])no)[-_ .]+(the )?(i?gtv|tumou?r|nodul|lesion|mass)",
     re.IGNORECASE,
 )
-"""Names that hold such a word and mean something else: margins around a tumour, a lung without it, lymph nodes."""
+"""Names that contain such a word but mean something else: a margin around a tumour, a lung without its tumour, a lymph
+node."""
 ANATOMY = re.compile(
     r"body|external|skin|patient|couch|table|lung|lobe|heart|cord|spin|esoph|oesoph|trache|bronch|carina|airway|aorta|"
     r"vessel|arter|vein|ven[ao]|liver|kidney|spleen|stomach|bone|rib|vertebr|sternum|thora|chest|mediast|breast|muscle|"
     r"diaphragm|thyroid|pleura|edit region|background",
     re.IGNORECASE,
 )
-"""A structure of such a name is no nodule by its code alone: many files code all of their segments alike."""
+"""A structure with such a name is not a nodule, even if its code says so: many files give all segments one code."""
 NODULE_CODES = frozenset(
     {
         *("27925004", "427359005", "308689002"),  # nodule, solitary nodule of lung, coin lesion of lung
@@ -42,15 +43,16 @@ NODULE_CODES = frozenset(
         *("M-03010", "M-01100", "M-03000", "M-8FFFF", "M-80003", "M-80006"),  # the same in the codes of SRT
     }
 )
-"""Codes of SNOMED CT and SRT that say nodule, and GTV, the type that a structure set gives to a gross tumour volume."""
+"""Codes of nodules in SNOMED CT and SRT, and GTV, the interpreted type of a gross tumour volume in a structure set."""
 
 
 @dataclass(frozen=True)
 class StructureName:
-    """What a segment or structure is called.
+    """The name and code of a segment or structure.
 
     Attributes:
-        number: segment number or ROI number, by which its file knows it.
+        number: segment number or ROI number in its file.
+        name: as the file has it; may be empty.
         code: of its property type or its interpreted type; empty if there is none.
     """
 
@@ -64,11 +66,11 @@ class StructureName:
 
 StructureFilter = Callable[[StructureName], bool]
 REPEATED_GROUP = re.compile(r"(?<!\\)\)(?:[*+]|\{\d*,)")
-"""A group that is repeated any number of times; the time a search takes may double with each character of a name."""
+"""A repeated group in a regular expression, as in (a+)+; searching a name with one may take exponential time."""
 
 
 def is_nodule(structure: StructureName) -> bool:
-    """Whether a structure is a nodule by its name, or by its code if its name does not say otherwise.
+    """Whether a structure is a nodule by its name, or by its code unless its name says otherwise.
 
     >>> [is_nodule(StructureName(1, name)) for name in ("Nodule 1", "GTV-1", "BODY", "Lungs-GTV", "PTV")]
     [True, True, False, False, False]
@@ -81,7 +83,7 @@ def is_nodule(structure: StructureName) -> bool:
 
 
 def may_be_nodule(structure: StructureName) -> bool:
-    """Whether a structure that is no nodule by its name has a name that says nothing else either, such as ROI-1.
+    """Whether a structure is not known to be a nodule, but its name, such as ROI-1, leaves it open.
 
     >>> [may_be_nodule(StructureName(1, name)) for name in ("ROI-1", "Segment_1", "BODY", "PTV")]
     [True, True, False, False]
@@ -91,10 +93,13 @@ def may_be_nodule(structure: StructureName) -> bool:
 
 
 def wanted_structures(expression: str | None) -> StructureFilter:
-    """The test that chooses structures: a regular expression found anywhere in the name, or `is_nodule` without one.
+    """Return the test that chooses structures.
+
+    Args:
+        expression: regular expression that is searched in the name, without regard to case; `is_nodule` if None.
 
     Raises:
-        InputError: no regular expression.
+        InputError: the expression is not valid, or repeats a group.
     """
     if expression is None:
         return is_nodule
@@ -103,6 +108,6 @@ def wanted_structures(expression: str | None) -> StructureFilter:
     except (re.error, OverflowError, RecursionError) as error:
         raise InputError("structures", repr(expression), f"a regular expression ({error})") from error
     if REPEATED_GROUP.search(expression):
-        expected = "a regular expression that repeats no group, as (a+)+ does: a name could take years to search"
+        expected = "a regular expression without a repeated group such as (a+)+, whose search could take years"
         raise InputError("structures", repr(expression), expected)
     return lambda structure: found.search(structure.name) is not None

@@ -1,4 +1,4 @@
-"""Tables as CSV, as spreadsheets and scripts write them: commas or semicolons, UTF-8 or UTF-16."""
+"""Reading and writing tables as CSV, as spreadsheets and scripts write them: commas or semicolons, UTF-8 or UTF-16."""
 
 from __future__ import annotations
 
@@ -20,25 +20,30 @@ from synthorax.io.limits import read_bounded
 
 EXPECTED_CSV = "a CSV file with a header"
 MOST_TABLE_BYTES = 2**27
-"""Bytes of the largest table that is read; LUNA16's candidates take half of it."""
+"""Most bytes of a table; LUNA16's candidates take half of it."""
 MOST_ROWS, MOST_COLUMNS, MOST_CELLS = 2_000_000, 10_000, 8_000_000
-"""Of the largest table that is read, whose cells take some hundred bytes each. LUNA16's candidates are 755,000 rows."""
+"""Largest table that is read. A cell takes some hundred bytes of memory; LUNA16's candidates are 755,000 rows."""
 MOST_CELL = 2**17
-"""Characters of the largest cell."""
+"""Most characters of a cell."""
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+"""First bytes of a table in UTF-16."""
 DECIMAL_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+(?:[eE][+-]?[0-9]+)?")
+"""A number with a decimal comma."""
 FORMULA = re.compile(r"'*[=+\-@\t\r]")
-"""A cell that begins so is a formula to a spreadsheet, which runs it; an apostrophe before it makes it text."""
+"""Beginning of a cell that a spreadsheet would run as a formula; an apostrophe in front makes the cell text."""
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file with a header, as text by the columns' names.
+    """Read a CSV file with a header.
 
-    Cells are parted by commas, or by semicolons or tabs where the header has no comma; after semicolons, numbers may
-    have a decimal comma. Rows and columns without any text are left out.
+    Cells are separated by commas, or by semicolons or tabs if the header has no comma. With semicolons, numbers may
+    have a decimal comma. Empty rows are left out, and so are empty columns at the end.
+
+    Returns:
+        For each row, the text of the cells by the names of the columns.
 
     Raises:
-        InputError: no text, no rows, rows of unequal length, a column twice, or more than is read.
+        InputError: the file is not text, has no rows, rows of unequal length or a column twice, or is too large.
     """
     text = _decoded(path, read_bounded(path, MOST_TABLE_BYTES, EXPECTED_CSV))
     if text.count("\n") > MOST_ROWS:
@@ -51,7 +56,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
         header.pop()
     named = [name or f"column {i}" for i, name in enumerate(header, start=1)]
     if len(named) > MOST_COLUMNS:
-        raise InputError(path, f"{len(named)} columns", f"a table of at most {MOST_COLUMNS}")
+        raise InputError(path, f"{len(named)} columns", f"a table of at most {MOST_COLUMNS} columns")
     if twice := [name for name, count in Counter(named).items() if count > 1]:
         raise InputError(path, f"the column {quoted(twice[0])} twice", "each column once")
     made = []
@@ -61,7 +66,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
         while len(cells) > len(named) and not cells[-1].strip():
             cells.pop()
         if len(cells) != len(named):
-            raise InputError(path, f"{len(cells)} cells in line {line}", f"{len(named)}, as in the header")
+            raise InputError(path, f"{len(cells)} cells in line {line}", f"{len(named)} cells, as in the header")
         made.append({name: _cell(cell, delimiter) for name, cell in zip(named, cells, strict=True)})
         if len(made) * len(named) > MOST_CELLS:
             raise InputError(path, f"more than {MOST_CELLS} cells", "a smaller table")
@@ -71,9 +76,14 @@ def read_table(path: Path) -> list[dict[str, str]]:
 
 
 def write_table(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows with the columns of the first; floats keep nine significant digits, None is empty.
+    """Write a table with the columns of its first row.
 
-    Text that a spreadsheet would run as a formula gets an apostrophe before it, which `read_table` takes off again.
+    Floats keep nine significant digits; None is an empty cell. Text that a spreadsheet would run as a formula gets an
+    apostrophe in front, which `read_table` removes.
+
+    Args:
+        path: file to write.
+        rows: name of a column -> value.
 
     Raises:
         OutputError: the file cannot be written.
@@ -84,7 +94,7 @@ def write_table(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def table_text(rows: Iterable[Mapping[str, Any]]) -> str:
-    """What `write_table` writes."""
+    """Return the text of the table that `write_table` writes, with line ends of one character."""
     stream = io.StringIO(newline="")
     write = _row_writer(stream, end="\n")
     for row in rows:
@@ -94,7 +104,7 @@ def table_text(rows: Iterable[Mapping[str, Any]]) -> str:
 
 @contextmanager
 def table_writer(path: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """Write a table row by row, as `write_table` does; gives the function that writes a row.
+    """Write a table row by row, as `write_table` does; yields the function that writes a row.
 
     Raises:
         OutputError: the file cannot be written.
@@ -106,7 +116,7 @@ def table_writer(path: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
 
 
 def _row_writer(stream: TextIO, end: str = "\r\n") -> Callable[[Mapping[str, Any]], None]:
-    """The function that writes a row, and before the first one the header."""
+    """The function that writes a row, and the header before the first row."""
     writer: csv.DictWriter[str] | None = None
 
     def write(row: Mapping[str, Any]) -> None:
@@ -128,7 +138,7 @@ def _written(value: Any) -> Any:
 
 
 def _cell(text: str, delimiter: str) -> str:
-    """The text of a cell, without the apostrophe of `write_table`, and with a decimal point."""
+    """The text of a cell without the apostrophe of `write_table`, its decimal comma replaced by a point."""
     if text.startswith("'") and FORMULA.match(text):
         return text[1:]
     return text.replace(",", ".") if delimiter == ";" and DECIMAL_COMMA.fullmatch(text.strip()) else text
@@ -143,7 +153,7 @@ def _is_number(text: str) -> bool:
 
 
 def _decoded(path: Path, content: bytes) -> str:
-    """The text of a table; what is no text is told by its kind."""
+    """The text of a table; raises InputError with the kind of the file if it is not text."""
     try:
         text = content.decode("utf-16") if content.startswith(UTF16) else content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -157,7 +167,7 @@ def _decoded(path: Path, content: bytes) -> str:
 
 
 def _rows(path: Path, text: str, delimiter: str) -> Iterator[list[str]]:
-    """The cells of each line that holds any."""
+    """Yield the cells of each line that is not empty."""
     csv.field_size_limit(MOST_CELL)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:

@@ -1,4 +1,4 @@
-"""Writing images with a header of text: MHA, MHD with its voxels beside it, and NRRD; voxels are always compressed."""
+"""Writing images with a text header: MHA, MHD with its voxels in a second file, and NRRD; voxels are compressed."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ from synthorax.io.voxels import DEFLATE_LEVEL, ZLIB_OR_GZIP
 from synthorax.volume import Volume
 
 ZLIB, GZIP = 15, ZLIB_OR_GZIP - 16
-"""Window bits that choose the wrapping of deflate."""
+"""Window bits by which zlib writes the wrapping of zlib or of gzip around deflated bytes."""
 
 
 def write_mha(path: Path, volume: Volume, notes: Mapping[str, str]) -> None:
     """Write a MetaImage in one file.
 
     Args:
-        notes: more fields of the header.
+        path: file to write.
+        volume: voxels [z, y, x] and geometry.
+        notes: further fields of the header.
 
     Raises:
         OutputError: the file cannot be written.
@@ -35,7 +37,14 @@ def write_mha(path: Path, volume: Volume, notes: Mapping[str, str]) -> None:
 
 
 def write_mhd(path: Path, volume: Volume, notes: Mapping[str, str]) -> None:
-    """Write a MetaImage header and its voxels in a `.zraw` file beside it, which comes first: alone it is nothing.
+    """Write a MetaImage header, and its voxels in a `.zraw` file beside it.
+
+    The voxels are put in place before the header, so that a killed call leaves no header without voxels.
+
+    Args:
+        path: of the header.
+        volume: voxels [z, y, x] and geometry.
+        notes: further fields of the header.
 
     Raises:
         OutputError: a file cannot be written.
@@ -56,6 +65,8 @@ def write_nrrd(path: Path, volume: Volume, notes: Mapping[str, str]) -> None:
     """Write an NRRD with its header attached.
 
     Args:
+        path: file to write.
+        volume: voxels [z, y, x] and geometry.
         notes: key-value pairs of the header.
 
     Raises:
@@ -108,12 +119,12 @@ def _kind(volume: Volume) -> str:
 
 
 def _numbers(values: NDArray | tuple[float, ...], between: str = " ") -> str:
-    """Numbers in as few digits as give them back."""
-    return between.join(repr(float(value) + 0.0) for value in values)  # + 0.0 for -0.0
+    """Numbers in the fewest digits that restore them exactly."""
+    return between.join(repr(float(value) + 0.0) for value in values)  # + 0.0 turns -0.0 into 0.0
 
 
 def _packed(voxels: NDArray, window_bits: int) -> list[bytes]:
-    """The voxels as a stream of deflate, in pieces."""
+    """The deflated voxels, in pieces."""
     packer = isal_zlib.compressobj(DEFLATE_LEVEL, wbits=window_bits)
     planes = (np.ascontiguousarray(plane, plane.dtype.newbyteorder("<")) for plane in voxels)
     return [*(packer.compress(plane.data) for plane in planes), packer.flush()]

@@ -1,4 +1,4 @@
-"""Voxels as bytes: read in full, once, into an array of the size that a checked header claims."""
+"""Reading the voxels of an image file into an array whose size is checked against the file first."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ from synthorax.errors import InputError
 from synthorax.io.limits import MOST_BYTES, check_claim, check_file
 
 Encoding = Literal["raw", "deflate", "bzip2"]
+"""Coding of the voxels in a file; `deflate` stands for gzip and zlib."""
 PIECE_BYTES = 2**18
-"""Read from a file at once."""
+"""Bytes that are read from a file at once."""
 MOST_PIECE_BYTES = 2**22
-"""Unpacked at once."""
+"""Most bytes that are decompressed at once."""
 GZIP_MAGIC = b"\x1f\x8b"
+"""First bytes of a gzip file."""
 MOST_SKIPPED_LINES = 1000
-"""Lines of text before the voxels of a data file."""
+"""Most lines of text before the voxels of a data file."""
 DEFLATE_LEVEL = 1
-"""Level of compression by ISA-L, of 0 to 3; the higher ones gain 2 % in size."""
+"""Compression level of ISA-L, from 0 to 3; higher levels save 2 % of the size."""
 ZLIB_OR_GZIP = 47
-"""Window bits by which zlib tells its two wrappings apart by their first bytes."""
+"""Window bits by which zlib recognises the wrapping, zlib or gzip, by its first bytes."""
 DAMAGED: tuple[type[Exception], ...] = (
     OSError,
     EOFError,
@@ -36,21 +38,22 @@ DAMAGED: tuple[type[Exception], ...] = (
     zlib.error,
     isal_zlib.IsalError,  # type: ignore[assignment]  # its stubs take the class for an instance
 )
-"""What decompression raises on a file that was cut off or damaged."""
+"""Errors that decompression raises over a file that was cut off or damaged."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """Where and how a header says its voxels are stored.
+    """The files and the coding of an image's voxels, as its header gives them.
 
     Attributes:
-        path: the header's file, which errors name.
-        shape: as the array lies in memory, the slowest axis first.
-        dtype: with its byte order.
-        files: one, or several that hold equal parts of the array one after the other.
-        start: bytes of a header before the voxels of each file.
-        skip_lines: lines of text after it.
-        skip: bytes after those lines, of what is unpacked; -1 means that the voxels are the last bytes.
+        path: of the header, which errors name.
+        shape: of the array in memory, the slowest axis first.
+        dtype: type of the voxels, with its byte order.
+        files: one file, or several that hold equal parts of the array one after the other.
+        encoding: of the voxels.
+        start: bytes of the header at the beginning of each file.
+        skip_lines: lines of text to skip after the header.
+        skip: bytes to skip after those lines, counted after decompression; -1 if the voxels are the last bytes.
     """
 
     path: Path
@@ -64,17 +67,17 @@ class Stored:
 
 
 class Read(NamedTuple):
-    """Voxels of native byte order, and a note where the file holds more of them than its header says."""
+    """Voxels in native byte order, and a note if the file holds more voxels than its header says."""
 
     voxels: NDArray
     notes: tuple[str, ...]
 
 
 def read_voxels(stored: Stored) -> Read:
-    """The voxels that a header describes.
+    """Read the voxels that a header describes.
 
     Raises:
-        InputError: no such file, more bytes than are read, a file that was cut off or damaged.
+        InputError: a file is missing, too large, was cut off or is damaged.
     """
     for file in stored.files:
         _check_voxels_file(stored.path, file)
@@ -99,25 +102,25 @@ def read_voxels(stored: Stored) -> Read:
     notes: tuple[str, ...] = ()
     if extra:
         whole = "x".join(map(str, stored.shape))
-        notes = (f"{stored.path.name}: more voxels in the file than the {whole} of its header; the rest is left out",)
+        notes = (f"{stored.path.name}: the file has more voxels than the {whole} of its header; the rest is ignored",)
     if not stored.dtype.isnative:
         voxels = voxels.byteswap(inplace=True).view(stored.dtype.newbyteorder("="))
     return Read(voxels, notes)
 
 
 def _check_voxels_file(path: Path, file: Path) -> None:
-    """Refuse a header whose file of voxels is none; the header is named, which the user gave."""
+    """Refuse a header whose data file cannot be read; the error names the header, which is the file the user gave."""
     try:
         check_file(file)
     except InputError as error:
         if file == path:
             raise
-        found = f"{error.args[1]} at {file.name!r}, where its voxels are to be"
-        raise InputError(path, found, "the header and the file of its voxels side by side") from error
+        found = f"{error.args[1]} at {file.name!r}, where its voxels should be"
+        raise InputError(path, found, "the header and its data file side by side") from error
 
 
 def _fill(stored: Stored, file: Path, into: memoryview) -> int:
-    """Read the bytes of one file; 1 if as many bytes as a slice or more were left in it."""
+    """Read the bytes of one data file; returns 1 if at least a slice's bytes were left in it, otherwise 0."""
     slice_bytes = math.prod(stored.shape[1:]) * stored.dtype.itemsize
     with open(file, "rb") as stream:
         stream.seek(stored.start)
@@ -147,9 +150,9 @@ def _read_into(stream: BinaryIO, into: memoryview) -> None:
 
 
 def unpacked(stream: BinaryIO, encoding: Encoding) -> Iterator[bytes]:
-    """The unpacked content of the rest of a stream in pieces of at most some megabytes.
+    """Yield the decompressed rest of a stream in pieces of at most a few megabytes.
 
-    Check sums are compared where the format has them, when the last piece is asked for.
+    If the format has a check sum, it is compared when the last piece is taken.
     """
     if encoding == "bzip2":
         file = bz2.BZ2File(stream)
@@ -168,12 +171,12 @@ def unpacked(stream: BinaryIO, encoding: Encoding) -> Iterator[bytes]:
             if not packed and not member.eof and not (packed := stream.read(PIECE_BYTES)) and not made:
                 raise EOFError("the end of the compressed data")
         packed = member.unused_data or stream.read(PIECE_BYTES)
-        if not packed.startswith(GZIP_MAGIC):  # zeros that fill up a block, or what another format puts there
+        if not packed.startswith(GZIP_MAGIC):  # bytes after the last member, such as zeros that fill up a block
             return
 
 
 class Pieces:
-    """Bytes that come in pieces, taken one after the other."""
+    """A reader of bytes that arrive in pieces."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
@@ -185,10 +188,10 @@ class Pieces:
         return self._at_hand
 
     def fill(self, into: memoryview) -> None:
-        """Fill a buffer.
+        """Fill a buffer with the next bytes.
 
         Raises:
-            EOFError: the bytes end before it is full.
+            EOFError: there are fewer bytes than the buffer holds.
         """
         done = 0
         while done < len(into):
@@ -203,8 +206,8 @@ class Pieces:
         """Fill a buffer with the last bytes.
 
         Raises:
-            EOFError: there are fewer than it holds.
-            ValueError: there are more than are read.
+            EOFError: there are fewer bytes than the buffer holds.
+            ValueError: there are more than `MOST_BYTES`.
         """
         kept = bytearray()
         total = 0
@@ -214,16 +217,16 @@ class Pieces:
             del kept[: -len(into)]
             self._at_hand = memoryview(b"")
             if total > MOST_BYTES:
-                raise ValueError("more than is read")
+                raise ValueError(f"more than {MOST_BYTES} bytes")
         if len(kept) < len(into):
             raise EOFError("fewer bytes than the header says")
         into[:] = kept
 
     def skip(self, count: int) -> None:
-        """Pass over bytes.
+        """Skip the next `count` bytes.
 
         Raises:
-            EOFError: there are fewer.
+            EOFError: there are fewer bytes.
         """
         while count:
             piece = self._next()[:count]
@@ -233,7 +236,7 @@ class Pieces:
             count -= len(piece)
 
     def left_over(self, most: int) -> int:
-        """How many bytes are left, counted up to `most`; where the content ends, its check sum has been compared."""
+        """Take up to about `most` of the remaining bytes and return their number; at the end the check sum is compared."""
         count = 0
         while count < most and (piece := self._next()):
             count += len(piece)

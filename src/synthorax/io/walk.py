@@ -1,4 +1,4 @@
-"""The files below a folder."""
+"""Listing the files below a folder."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from synthorax.errors import InputError
 from synthorax.io.limits import KINDS
 
 LeftOut = tuple[Path, str]
-"""A file or folder that was passed over, and the reason."""
+"""A file or folder that was left out, and the reason."""
 
 
 @dataclass(frozen=True)
 class Surveyed:
-    """What a folder holds.
+    """The files below a folder.
 
     Attributes:
         files: regular files, sorted.
-        left_out: pipes, devices, links to nothing, folders that cannot be listed, and stores, which are read by
-            themselves: one may be prepared into the folder of its own scans.
+        left_out: pipes, devices, links to nothing, folders that cannot be listed, and prepared stores, which may lie in
+            the folder of the scans that they were made from.
     """
 
     files: tuple[Path, ...]
@@ -31,10 +31,7 @@ class Surveyed:
 
 
 def survey(folder: Path) -> Surveyed:
-    """List the files of a folder and its subfolders, those of linked folders too, each once.
-
-    Hidden files and folders are not looked at.
-    """
+    """List the files of a folder, its subfolders and linked folders, each once; hidden ones are ignored."""
     found: list[Path] = []
     left_out: list[LeftOut] = []
     seen: set[str] = set()
@@ -73,12 +70,12 @@ def _is_store(folder: Path) -> bool:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """The regular files of a folder and its subfolders, as `survey` finds them."""
+    """Return the regular files of a folder and its subfolders, as `survey` lists them."""
     return list(survey(folder).files)
 
 
 def not_regular(path: Path) -> str:
-    """What keeps a path from being read as a file, such as `a pipe` or `a link to nothing`; empty if nothing does."""
+    """Return what a path is if it cannot be read as a file, such as `a pipe`; empty if it can be read."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -94,23 +91,24 @@ def check_listed(folder: Path) -> None:
     """Refuse a folder that cannot be listed.
 
     Raises:
-        InputError: as said.
+        InputError: names the folder and the system's reason.
     """
     try:
         with os.scandir(folder):
             pass
     except OSError as error:
-        raise InputError(folder, f"a folder that cannot be listed ({error.strerror})", "one that can") from error
+        found = f"a folder that cannot be listed ({error.strerror})"
+        raise InputError(folder, found, "a folder that you may read") from error
 
 
 def listed(left_out: Sequence[LeftOut], most: int = 5) -> str:
-    """One line that names the files that were passed over: `a.dcm (an empty file), b.dcm (a pipe) and 3 more`."""
+    """Return one line that names the left-out files: `a.dcm (an empty file), b.dcm (a pipe) and 3 more`."""
     named = ", ".join(f"{path.name} ({reason})" for path, reason in left_out[:most])
     return named + f" and {len(left_out) - most} more" * (len(left_out) > most)
 
 
 def counted(left_out: Sequence[LeftOut]) -> str:
-    """One line that counts the files that were passed over by reason, without their names, which may be a patient's."""
+    """Return one line with the number of left-out files for each reason, without names, which may name a patient."""
     reasons: dict[str, int] = {}
     for _, reason in left_out:
         reasons[reason] = reasons.get(reason, 0) + 1
