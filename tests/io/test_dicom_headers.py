@@ -153,7 +153,7 @@ def test_the_spacing_of_the_detector_stands_in_unless_the_diameter_contradicts(t
         assert read.volume.spacing_mm[1:] == (0.7, 0.7)
         assert "ImagerPixelSpacing" in read.notes[0]
     else:
-        with pytest.raises(InputError, match="reconstruction gives 1 mm"):
+        with pytest.raises(InputError, match="diameter gives 1 mm"):
             read_ct_series(tmp_path)
 
 

@@ -354,7 +354,7 @@ def test_a_metaimage_that_cannot_be_placed_or_read_is_refused_in_one_line(tmp_pa
         ({"data_file": "x%%n.raw 1 3 1"}, "voxels in the files"),
         ({"byte_skip": "99999999999999"}, "byte skip 99999999999999"),
         ({"byte_skip": "200"}, "cut off or damaged"),
-        ({"space": "left-posterior-superior-time"}, "without an axis of time"),
+        ({"space": "left-posterior-superior-time"}, "without a time axis"),
         ({"space": "\x1b[31m" * 100}, "note"),
     ],
 )

@@ -86,7 +86,7 @@ TRIANGLES = np.eye(3, dtype=np.float32)[None]
     ("change", "found"),
     [
         (lambda content: content[:-1], "133 bytes for 1 triangles"),
-        (lambda content: content + b"x", "135 bytes, and 1 triangles"),
+        (lambda content: content + b"x", "135 bytes for 1 triangles"),
         (lambda content: content[:80] + b"\xff\xff\xff\xff" + content[84:], "4294967295 triangles"),
         (lambda content: content[:96] + b"\0\0\xc0\x7f" + content[100:], "corners that are not finite"),
         (lambda content: b"", "an empty file"),

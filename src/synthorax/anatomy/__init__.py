@@ -1,1 +1,1 @@
-"""Where what is in a chest CT: lungs, tissues, places for nodules."""
+"""Anatomy of a chest CT: lungs, tissues, places for nodules."""

@@ -1,4 +1,4 @@
-"""What the codes of a label map mean: tables from code to tissue class, and the classes of a map by one of them."""
+"""Tables from the codes of label maps to tissue classes, and the tissue classes of a label map by such a table."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from synthorax.io.tables import read_table
 from synthorax.volume import Volume
 
 CODE_COLUMN, CLASS_COLUMN = "code", "class"
-"""Columns of a table of one's own."""
+"""Columns of a user's own table, a CSV file."""
 OUTLINE_STEP = 4
-"""The body's outline is looked for on every so many pixels of a slice along each axis."""
+"""The body's outline is computed from every fourth pixel of a slice along each axis, to save time."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class CodeTable:
     """The tissue class of each code of a label map.
 
     Attributes:
-        name: by which a user chooses it.
-        classes: by code.
-        unlabelled: code of the voxels that the maker of the maps leaves without a label, inside the body too; None
-            where every voxel has one. Inside the outline of the labelled voxels they are soft tissue, else outside.
+        name: by which users choose it.
+        classes: code -> tissue class.
+        unlabelled: code of voxels without a label, which may lie inside the body; None if every voxel has a label. Such
+            voxels are soft tissue within the outline of the labelled voxels, and outside the patient elsewhere.
     """
 
     name: str
@@ -47,7 +47,7 @@ class CodeTable:
 
 
 def _spans(spans: Mapping[TissueClass, Sequence[tuple[int, int]]]) -> dict[int, TissueClass]:
-    """The class of each code, by the first and the last code of spans."""
+    """Code -> class, from the first and the last code of each span."""
     return {code: own for own, ranges in spans.items() for low, high in ranges for code in range(low, high + 1)}
 
 
@@ -81,16 +81,23 @@ TABLES = {
         ),
     )
 }
-"""The tables by name: `classes`, the codes of `TissueClass`, which this program writes; `thesis`, the six of "label map
-to CT" in their order of density, where the air around the patient is `other`; `phantom`, those of `Tissue`; and
-`totalsegmentator`, the 117 structures of TotalSegmentator 2's task "total"."""
+"""The tables by name:
+
+- `classes`: the codes of `TissueClass`, which synthorax writes.
+- `thesis`: the six classes of papers/4 in the order of their density; the air around the patient is `other`.
+- `phantom`: the codes of `Tissue`.
+- `totalsegmentator`: the 117 structures of TotalSegmentator 2's task "total".
+"""
 
 
 def find_table(name: str | Path) -> CodeTable:
-    """The table of that name, or one out of a CSV file with the columns `code` and `class`.
+    """Return a table of `TABLES` by its name, or read one from a CSV file with the columns `code` and `class`.
 
     Raises:
-        InputError: no such table or file, or a row without a whole number or a class.
+        InputError: there is no such table or file, or a row's code is not a whole number or its class is unknown.
+
+    >>> find_table("thesis").classes[4].name
+    'BONE'
     """
     if str(name) in TABLES:
         return TABLES[str(name)]
@@ -106,7 +113,7 @@ def find_table(name: str | Path) -> CodeTable:
             expected = f"a whole number as {CODE_COLUMN}, and as {CLASS_COLUMN} one of {', '.join(names)}"
             raise InputError(path, f"row {line}: {code!r}, {own!r}", expected)
         if int(code) in classes:
-            raise InputError(path, f"row {line}: code {code} again", "each code once")
+            raise InputError(path, f"row {line}: code {code} for the second time", "each code once")
         classes[int(code)] = names[own.lower()]
     if not classes:
         raise InputError(path, "no row", f"a row for each code: {CODE_COLUMN}, {CLASS_COLUMN}")
@@ -114,24 +121,25 @@ def find_table(name: str | Path) -> CodeTable:
 
 
 def classes_of(subject: object, codes: Volume, table: CodeTable) -> tuple[Volume, tuple[str, ...]]:
-    """The `TissueClass` of every voxel of a label map, and notes on what the table leaves open.
+    """Return the `TissueClass` of each voxel of a label map.
 
     Args:
         subject: file or argument that an error names.
         codes: whole numbers [z, y, x].
+        table: gives the class of each code.
 
     Returns:
-        uint8 [z, y, x] on the voxels of the map.
+        Tissue classes, uint8 [z, y, x], and a note on voxels without a label.
 
     Raises:
-        InputError: codes that the table does not have; names them, the table, and the tables that have them.
+        InputError: the table lacks codes of the map; names the codes, and the tables that have all of them.
     """
     found = np.unique(codes.voxels)
     unknown = [int(code) for code in found if int(code) not in table.classes]
     if unknown:
         others = [one.name for one in TABLES.values() if set(found.tolist()) <= one.classes.keys()]
         fits = f"; the codes fit the table {' or '.join(others)}" if others else ""
-        own = f"--codes FILE gives another, a CSV file with the columns {CODE_COLUMN} and {CLASS_COLUMN}"
+        own = f"--codes FILE gives another table, a CSV file with the columns {CODE_COLUMN} and {CLASS_COLUMN}"
         raise InputError(subject, f"codes {_ranges(unknown)}", f"codes of the table {table}; {own}{fits}")
     classes = np.zeros(int(found.max()) + 1, np.uint8)
     for code in found.tolist():
@@ -141,13 +149,13 @@ def classes_of(subject: object, codes: Volume, table: CodeTable) -> tuple[Volume
     if table.unlabelled is not None:
         inside = (codes.voxels == table.unlabelled) & _outline(codes.voxels != table.unlabelled)
         made[inside] = TissueClass.SOFT
-        taken = "voxels without a label within the outline of the labelled ones are taken for soft tissue"
-        notes = (f"{np.count_nonzero(inside):,} {taken}, the others for air around the patient",)
+        taken = "voxels without a label, within the outline of the labelled voxels, are taken for soft tissue"
+        notes = (f"{np.count_nonzero(inside):,} {taken}; other voxels without a label for air around the patient",)
     return replace(codes, voxels=made), notes
 
 
 def _outline(labelled: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The convex hull of what is labelled in each slice [z, y, x]."""
+    """The convex hull of the labelled voxels in each slice, bool [z, y, x]."""
     from skimage.morphology import convex_hull_image
 
     inside = np.zeros_like(labelled)
@@ -161,7 +169,7 @@ def _outline(labelled: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _ranges(codes: Sequence[int]) -> str:
-    """Whole numbers in words, runs of them as from-to."""
+    """Whole numbers as text, such as `1-3, 7`."""
     runs: list[list[int]] = []
     for code in sorted(codes):
         if runs and code == runs[-1][1] + 1:

@@ -1,4 +1,4 @@
-"""Lungs by the network of the `lungmask` package, where it is installed."""
+"""Lung segmentation by the network of the `lungmask` package, if it is installed."""
 
 from __future__ import annotations
 
@@ -14,21 +14,24 @@ from synthorax.volume import Volume
 
 
 def find_lungs_learned(ct: Volume) -> Lungs:
-    """The lungs of a chest CT as lungmask's U-Net sees them (Hofmanninger et al. 2020), which knows dense disease.
+    """Segment the lungs of a chest CT by lungmask's U-Net (Hofmanninger et al. 2020), also lungs with dense disease.
 
-    Airways and body are those of `find_lungs`.
+    Airways and body are segmented by `find_lungs`.
+
+    Args:
+        ct: HU [z, y, x].
 
     Raises:
-        InputError: lungmask is not installed, or there is no lung.
+        InputError: lungmask is not installed, or finds no lung.
     """
     try:
         lungmask = import_module("lungmask")
     except ImportError as error:
-        raise InputError("lungs", "no lungmask here", "pip install 'synthorax[lungmask]'") from error
+        raise InputError("lungs", "that lungmask is not installed", "pip install 'synthorax[lungmask]'") from error
     plain = find_lungs(ct)
     found = np.asarray(lungmask.LMInferer().apply(to_sitk(ct))) > 0
     if not found.any():
-        raise InputError("scan", "no lung that lungmask sees", "a chest CT in HU")
+        raise InputError("scan", "no lung, by lungmask", "a chest CT in HU")
     soft = replace(ct, voxels=found.astype(np.float32))
     mask = resample_like(soft, plain.mask, fill=0).voxels > 0.5
     return replace(plain, mask=replace(plain.mask, voxels=mask & ~plain.airways.voxels))

@@ -1,8 +1,8 @@
-"""Lungs out of a chest CT by their density and shape, without learned weights.
+"""Lung segmentation in a chest CT by density and shape, without learned weights.
 
-Air inside the body, less the airways, closed over the vessels in it and over what grows from its wall
-(after Hu et al. 2001, with a closing in place of rolling a ball). It works on blocks of voxels of about
-2 mm, of which a scan has ten times fewer, and puts the edge back at the scan's own.
+The lungs are the air inside the body without the airways, closed over vessels and over nodules on the wall (after Hu et
+al. 2001, with a morphological closing in place of a rolling ball). The segmentation works on blocks of about 2 mm, of
+which a scan has a tenth of its voxels; the result is resampled to the scan's voxels with a smooth edge.
 """
 
 from __future__ import annotations
@@ -21,54 +21,54 @@ from synthorax.geometry import crop, from_sitk, orient, resample_like, to_sitk
 from synthorax.volume import Volume
 
 WORKING_MM = 2.5
-"""Blocks are no wider than this."""
+"""Largest width of a block."""
 BODY_HU = -500
-"""Denser than this is body."""
+"""Blocks denser than this are body."""
 LUNG_BELOW_HU = -400
-"""Lung is less dense than this, which lies half-way between lung and soft tissue."""
+"""Blocks of lung are less dense than this, which is half-way between lung and soft tissue."""
 LUMEN_BELOW_HU, LEAK_HU = -940, -850
-"""The airways grow from voxels below the first HU; the threshold is raised until they leak or reach the second."""
+"""Airways grow from blocks below the first HU; the threshold rises until they leak into lung or reaches the second."""
 LEAK_GROWTH = 1.5
-"""A step that makes the airways so much larger has broken through their wall."""
+"""If raising the threshold by 10 HU makes the airways larger by this factor, they have leaked into lung."""
 LEAST_LUNG_ML = 150.0
 """Smallest volume of a lung, in ml, in a scan of an adult that is at least `CHEST_MM` deep; `_Sizes` scales it."""
 CHEST_MM = 100.0
-"""Depth in mm from which on a scan has room for a whole lung; of thinner slabs less is expected, in proportion."""
+"""A scan at least this deep can hold a whole lung; in a thinner slab the expected volume grows with the depth."""
 ADULT_CM2 = 400.0
-"""Area in cm2 of a small adult's chest in a slice; of a smaller body smaller lungs and airways are expected."""
+"""Area of a small adult's chest in a slice, in cm2; smaller bodies are expected to have smaller lungs and airways."""
 LEAST_SHARE = 0.1
-"""A part of the lungs has at least so much of the volume of the largest."""
+"""A part of the lungs has at least this share of the volume of the largest part."""
 FREE_AIR_HU, UNSEEN_HU = -950, -1100
-"""Air around the patient and gas are below the first HU; below the second the scanner saw nothing."""
+"""Air around the patient and gas are below the first HU, voxels outside the scanner's field of view below the second."""
 CUT_MM = 8.0
-"""A lung that the sides of the scan cut open has a voxel this far from everything else; gaps beside the skin do not."""
+"""A lung that is cut open by a side of the scan has a block this far from its edge; a gap beside the skin has none."""
 BODY_EDGE_MM = 3.0
-"""The body's border in its blocks of voxels lies at most this far from the skin."""
+"""The border of the body in blocks is at most this far from the skin."""
 OPENING_MM = 4.0
-"""Parts thinner than twice this, such as the table, are not taken for the body."""
+"""Parts thinner than twice this, such as the table, are removed from the body."""
 CLOSING_MM = 8.0
 """Gaps up to twice this wide are closed: hilar vessels, and nodules on the wall."""
 PARTING_MM = 4.0
-"""Two lungs that touch are parted where they are less than twice as wide as this."""
+"""Two lungs that touch are separated where they are less than twice this wide."""
 AIRWAY_WALL_MM = 4.0
-"""Thickness of the wall of trachea and bronchi, by which their lumen is dilated."""
+"""The lumen of trachea and bronchi is dilated by this, the thickness of their wall."""
 MASK_EDGE_MM = 1.2
 """Standard deviation of the Gaussian that smooths a mask's edge when it is resampled to finer voxels."""
 TRACHEA_MM2 = (40.0, 900.0)
-"""Area of an adult's trachea in a slice."""
+"""Least and largest area of an adult's trachea in a slice."""
 TRACHEA_ML, MOST_AIRWAY_ML = 15.0, 120.0
-"""Of an adult's airways: volume from which on a leak is looked for, and the largest."""
+"""Volumes of an adult's airways: above the first, growth is checked for leaks; the second is the largest."""
 
 
 @dataclass(frozen=True, eq=False)
 class Lungs:
-    """The lungs of a scan, on blocks of its voxels; `on` puts them on any others.
+    """The lungs of a scan, on blocks of its voxels; `on` resamples them to any voxels.
 
     Attributes:
-        hu: means of the blocks, of the patient and what is close.
-        mask: bool [z, y, x], vessels and nodules in them included.
-        airways: bool [z, y, x], trachea and large bronchi.
-        body: bool [z, y, x].
+        hu: mean HU [z, y, x] of the blocks, cropped to the patient.
+        mask: of the lungs, bool [z, y, x], with the vessels and nodules in them.
+        airways: trachea and large bronchi, bool [z, y, x].
+        body: the patient, bool [z, y, x], with lungs filled.
     """
 
     hu: Volume
@@ -77,22 +77,22 @@ class Lungs:
     body: Volume
 
     def on(self, ct: Volume) -> Lungs:
-        """The same on the voxels of the scan, or of a part of it, with smooth edges."""
+        """Return the lungs on the voxels of the scan or of a part of it, with smooth edges."""
         return Lungs(ct, *(_enlarged(mask, ct) for mask in (self.mask, self.airways, self.body)))
 
     def mask_on(self, ct: Volume) -> NDArray[np.bool_]:
-        """The mask alone on such voxels [z, y, x], for a third of the time."""
+        """Return the mask alone on the voxels of `ct`, bool [z, y, x]; takes a third of the time of `on`."""
         found: NDArray[np.bool_] = _enlarged(self.mask, ct).voxels
         return found
 
 
 @dataclass(frozen=True)
 class _Sizes:
-    """Shares of an adult's measures that are expected in a scan; 1 for a whole scan of an adult.
+    """The expected size of structures in a scan, as shares of an adult's; 1 for a whole scan of an adult.
 
     Attributes:
-        area: of a structure in a slice, by the body's area.
-        depth: of what the scan holds of a lung from top to bottom.
+        area: share of the area of a structure in a slice, from the body's area.
+        depth: share of a lung's height that the scan can hold.
     """
 
     area: float
@@ -100,32 +100,35 @@ class _Sizes:
 
     @classmethod
     def of(cls, body: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> _Sizes:
-        """The sizes of a body [z, y, x]."""
+        """Return the sizes expected in a body, bool [z, y, x]."""
         slices = max(int(body.any((1, 2)).sum()), 1)
         area_cm2 = float(body.sum()) / slices * spacing_mm[1] * spacing_mm[2] / 100
         return cls(min(1.0, area_cm2 / ADULT_CM2), min(1.0, slices * spacing_mm[0] / CHEST_MM))
 
     @property
     def volume(self) -> float:
-        """Of a structure that is whole in the scan."""
+        """Share of the volume of a structure that lies in the scan as a whole."""
         return self.area**1.5
 
     @property
     def least_lung_ml(self) -> float:
-        """Smallest volume that is taken for a lung."""
+        """Smallest expected volume of a lung, in ml."""
         return LEAST_LUNG_ML * self.volume * self.depth
 
 
 def find_lungs(ct: Volume) -> Lungs:
-    """Find the lungs of a chest CT in HU: of an adult or a child, whole, cut off at any face, or a slab of them.
+    """Segment the lungs of a chest CT of an adult or a child; the scan may be a slab, or cut lungs off at any face.
+
+    Args:
+        ct: HU [z, y, x], in any orientation.
 
     Raises:
-        InputError: nothing in the scan has a lung's density and size.
+        InputError: no part of the scan has the density and size of a lung.
     """
     small, hu = _blocks(ct)
     spacing = small.spacing_mm
     body = _body(hu, spacing)
-    if body.any():  # what is around it costs as much time as what is in it
+    if body.any():  # crop to the body to save time
         box = box_around(body, 1)
         small = crop(small, [side.start for side in box], body[box].shape)
         hu, body = hu[box], body[box]
@@ -139,15 +142,15 @@ def find_lungs(ct: Volume) -> Lungs:
         lungs &= body & ~airways
     if not lungs.any():
         raise InputError(
-            "scan", f"no lung of {sizes.least_lung_ml:.3g} ml", "a chest CT in HU with the wall around its lungs"
+            "scan", f"no lung of {sizes.least_lung_ml:.3g} ml or more", "a chest CT in HU with the chest wall"
         )
     return Lungs(small, *(replace(small, voxels=mask) for mask in (lungs, airways, body)))
 
 
 def find_body(ct: Volume) -> NDArray[np.bool_]:
-    """The voxels [z, y, x] of a chest CT in HU that are the patient's, lungs filled; none where there is no patient.
+    """Segment the patient in a chest CT in HU, with lungs filled; bool [z, y, x], all False if there is no patient.
 
-    Within `BODY_EDGE_MM` of the border that the blocks of `_body` have, the scan's own voxels decide.
+    Within `BODY_EDGE_MM` of the border that `_body` finds on blocks, the HU of the scan's voxels decide.
     """
     small, hu = _blocks(ct)
     body = _body(hu, small.spacing_mm)
@@ -162,7 +165,7 @@ def find_body(ct: Volume) -> NDArray[np.bool_]:
 
 
 def _blocks(ct: Volume) -> tuple[Volume, NDArray[np.float32]]:
-    """The means of a scan's blocks, on LPS axes, and the same without the noise of single blocks."""
+    """The means of a scan's blocks in the orientation LPS, and the same after slight smoothing against noise."""
     import SimpleITK as sitk
 
     blocks = [
@@ -173,7 +176,7 @@ def _blocks(ct: Volume) -> tuple[Volume, NDArray[np.float32]]:
 
 
 def _body(hu: NDArray[np.float32], spacing_mm: tuple[float, float, float]) -> NDArray[np.bool_]:
-    """The patient without the table, lungs filled, [z, y, x]."""
+    """The patient without the table, with lungs filled, bool [z, y, x]."""
     core = eroded(hu > BODY_HU, OPENING_MM, spacing_mm)
     if not core.any():
         return core
@@ -186,9 +189,9 @@ def _body(hu: NDArray[np.float32], spacing_mm: tuple[float, float, float]) -> ND
 def _cut_lungs(
     hu: NDArray[np.float32], body: NDArray[np.bool_], spacing_mm: tuple[float, float, float]
 ) -> NDArray[np.bool_]:
-    """Lungs [z, y, x] that lie open at the sides of the scan, so that no wall makes holes of them in the slices.
+    """Lungs that are cut open by the sides of the scan, bool [z, y, x]: without a wall, filling holes misses them.
 
-    They are told from the air around the patient by their density, and from a table's foam by the body beside them.
+    Their density distinguishes them from the air around the patient, the body beside them from the foam of a table.
     """
     found = np.zeros_like(body)
     unseen = hu < UNSEEN_HU
@@ -212,7 +215,7 @@ def _cut_lungs(
 def _large_parts(
     mask: NDArray[np.bool_], hu: NDArray[np.float32], spacing_mm: tuple[float, float, float], least_ml: float
 ) -> NDArray[np.bool_]:
-    """The components of a size and a density that lungs have."""
+    """The components of a mask that have the size and the density of lungs."""
     labels, count = cc3d.connected_components(mask, connectivity=6, return_N=True)
     if not count:
         return np.zeros_like(mask)
@@ -228,7 +231,7 @@ def _large_parts(
 def _airways(
     hu: NDArray[np.float32], air: NDArray[np.bool_], spacing_mm: tuple[float, float, float], sizes: _Sizes
 ) -> NDArray[np.bool_]:
-    """Trachea and large bronchi: grown from a round lumen in the upper slices, up to where it would leak into lung."""
+    """Trachea and large bronchi, grown from a round lumen in the upper slices until they would leak into lung."""
     seed = _trachea((hu < LUMEN_BELOW_HU) & air, spacing_mm, sizes)
     found = np.zeros_like(air)
     if seed is None:
@@ -248,7 +251,7 @@ def _airways(
 def _trachea(
     lumen: NDArray[np.bool_], spacing_mm: tuple[float, float, float], sizes: _Sizes
 ) -> tuple[int, int, int] | None:
-    """A voxel of the trachea: the topmost lumen that stays round, small and near the middle for some slices."""
+    """A block of the trachea, the topmost lumen that is round, small, near the middle and continues downwards."""
     depth, height, width = lumen.shape
     pixel = np.array(spacing_mm[1:])
     low, high = np.array(TRACHEA_MM2) * (sizes.area, 1) / pixel.prod()
@@ -271,7 +274,7 @@ def _trachea(
 
 
 def _closed(mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float], least_ml: float) -> NDArray[np.bool_]:
-    """Each lung closed by itself, so that the mediastinum between them stays out, and its holes filled."""
+    """The lungs, each closed by itself so that the mediastinum between them stays out, with holes filled."""
     labels = cc3d.connected_components(_parted(mask, spacing_mm), connectivity=6)
     margin = [int(CLOSING_MM / s) for s in spacing_mm]
     whole = mask.copy()
@@ -284,7 +287,7 @@ def _closed(mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float], lea
 
 
 def _parted(mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> NDArray[np.bool_]:
-    """The mask, cut where two lungs touch in front or behind the heart."""
+    """The mask, separated where the two lungs touch in front of or behind the heart."""
     if cc3d.connected_components(mask, connectivity=6, return_N=True)[1] != 1:
         return mask
     core = eroded(mask, PARTING_MM, spacing_mm)
@@ -302,7 +305,7 @@ def _parted(mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> 
 
 
 def _enlarged(mask: Volume, grid: Volume) -> Volume:
-    """A mask of the blocks on other voxels, its edge smooth."""
+    """A mask of blocks resampled to other voxels, with a smooth edge."""
     corners = mask.to_voxel(grid.to_world(list(product(*[(0, n - 1) for n in grid.shape]))))
     margin = np.ceil(np.divide(4 * MASK_EDGE_MM, mask.spacing_mm)) + 1
     low = np.clip(np.floor(corners.min(0) - margin), 0, np.subtract(mask.shape, 1)).astype(int)

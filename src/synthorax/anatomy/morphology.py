@@ -1,4 +1,4 @@
-"""Masks grown, shrunk and filled, in millimetres."""
+"""Dilation, erosion, closing and filling of masks, with radii in millimetres."""
 
 from __future__ import annotations
 
@@ -16,7 +16,16 @@ Box = tuple[slice, slice, slice]
 def distance_inside(
     mask: NDArray[np.bool_], spacing_mm: Sequence[float], *, border_is_outside: bool = False
 ) -> NDArray[np.float32]:
-    """Millimetres from each voxel of a mask [z, y, x] to the nearest one outside it; 0 outside."""
+    """Return the distance in mm from each voxel of a mask to the nearest voxel outside it; 0 outside.
+
+    Args:
+        mask: bool [z, y, x].
+        spacing_mm: voxel size (z, y, x).
+        border_is_outside: whether voxels beyond the array count as outside the mask.
+
+    Returns:
+        float32 [z, y, x]; infinite if no voxel is outside.
+    """
     if not border_is_outside and mask.all():
         return np.full(mask.shape, np.inf, np.float32)
     found: NDArray[np.float32] = edt.edt(
@@ -26,17 +35,17 @@ def distance_inside(
 
 
 def dilated(mask: NDArray[np.bool_], radius_mm: float, spacing_mm: Sequence[float]) -> NDArray[np.bool_]:
-    """The voxels within a radius of a mask [z, y, x]."""
+    """Return the voxels within a radius of a mask, bool [z, y, x]."""
     return distance_inside(~mask, spacing_mm) <= radius_mm
 
 
 def eroded(mask: NDArray[np.bool_], radius_mm: float, spacing_mm: Sequence[float]) -> NDArray[np.bool_]:
-    """The voxels of a mask [z, y, x] that are further than a radius from what is outside it."""
+    """Return the voxels of a mask that are further than a radius from any voxel outside it, bool [z, y, x]."""
     return distance_inside(mask, spacing_mm) > radius_mm
 
 
 def closed(mask: NDArray[np.bool_], radius_mm: float, spacing_mm: Sequence[float]) -> NDArray[np.bool_]:
-    """A mask [z, y, x] with the gaps filled that no ball of this radius gets into."""
+    """Return a mask with all gaps filled into which a ball of this radius does not fit, bool [z, y, x]."""
     margin = [int(radius_mm / s) + 2 for s in spacing_mm]
     padded = np.pad(mask, [(m, m) for m in margin])
     found = eroded(dilated(padded, radius_mm, spacing_mm), radius_mm, spacing_mm)
@@ -44,23 +53,23 @@ def closed(mask: NDArray[np.bool_], radius_mm: float, spacing_mm: Sequence[float
 
 
 def filled_slices(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """A mask [z, y, x] with the holes of each slice filled."""
+    """Return a mask with the holes of each axial slice filled, bool [z, y, x]."""
     rows = np.pad(~mask, ((0, 0), (1, 1), (1, 1)), constant_values=True)
-    # All slices below each other in one picture: what is around them is one component, every hole another.
+    # In one picture of all slices below each other, the background is one component and each hole another.
     labels = cc3d.connected_components(rows.reshape(-1, rows.shape[2]), connectivity=4)
     filled: NDArray[np.bool_] = (labels != labels[0, 0]).reshape(rows.shape)[:, 1:-1, 1:-1]
     return filled
 
 
 def box_around(mask: NDArray[np.bool_], margin: int | Sequence[int] = 0) -> Box:
-    """The smallest box that holds a mask's voxels, widened by a margin and cut at the array's faces.
+    """Return the smallest box that holds a mask's voxels, widened by a margin and limited to the array.
 
     Args:
-        mask: bool [z, y, x], with a voxel set.
-        margin: voxels more on both sides, along each axis or along (z, y, x).
+        mask: bool [z, y, x], with at least one voxel.
+        margin: voxels added on both sides, the same along all axes or (z, y, x).
 
     Returns:
-        Slices (z, y, x) within the array, so that their lengths are those of the array they cut out.
+        Slices (z, y, x).
     """
     around = []
     for axis, more in zip(range(3), np.broadcast_to(margin, 3).tolist(), strict=True):

@@ -1,4 +1,4 @@
-"""Where a nodule may go: in the lung, clear of what it must not touch, or attached to what it should."""
+"""Places for nodules: in the lung at a distance from other structures, or attached to the pleura or a vessel."""
 
 from __future__ import annotations
 
@@ -19,28 +19,29 @@ from synthorax.seeding import generator
 from synthorax.volume import Volume
 
 Site = Literal["lung", "pleura", "vessel"]
-"""In the lung by itself, or attached to the pleura or to a vessel."""
+"""`lung` for a solitary nodule; `pleura` or `vessel` for a nodule attached to one."""
 VESSEL_HU = -550
-"""A block of lung so dense holds a vessel of about two millimetres or more."""
+"""A block of lung denser than this holds a vessel of about 2 mm or more."""
 WALL_BLUR_MM = 3.0
 """Within this distance of the lung wall, dense blocks are attributed to the wall, not to a vessel."""
 SCIENTIFIC_FROM_MM = 1e6
-"""Coordinates from this on are written in powers of ten."""
+"""Messages write coordinates from this on with an exponent."""
 ATTACHED_RADII = (0.1, 0.5)
-"""Distances, in radii, of an attached nodule's centre from wall or vessel; shapes are flatter than balls."""
+"""Least and largest distance of an attached nodule's centre from the wall or vessel, in radii. They are below 1 because
+shapes are flatter than balls."""
 
 
 @dataclass(frozen=True)
 class Clearance:
-    """Millimetres between the edge of a nodule and other things; None where it does not matter.
+    """Least distances in mm between the edge of a nodule and other structures; None for any distance.
 
     Attributes:
         wall_mm: from chest wall, mediastinum and diaphragm.
-        vessel_mm: from vessels of about two millimetres or more.
+        vessel_mm: from vessels of about 2 mm or more.
         nodule_mm: from other nodules.
 
     Raises:
-        InputError: not numbers.
+        InputError: a distance is not finite.
     """
 
     wall_mm: float | None = 2.0
@@ -50,7 +51,7 @@ class Clearance:
     def __post_init__(self) -> None:
         for mm in (self.wall_mm, self.vessel_mm, self.nodule_mm):
             if mm is not None and not isfinite(mm):
-                raise InputError("clearance", f"{mm:g} mm", "a number")
+                raise InputError("clearance", f"{mm:g} mm", "a finite number of mm")
 
     def __str__(self) -> str:
         given = {"the wall": self.wall_mm, "vessels": self.vessel_mm, "other nodules": self.nodule_mm}
@@ -59,27 +60,28 @@ class Clearance:
 
 @dataclass(frozen=True)
 class Ball:
-    """A ball in a scan: where a nodule is or may go.
+    """A ball in a scan, the place of a nodule.
 
     Attributes:
-        center_mm: (x, y, z), LPS.
+        center_mm: world position (x, y, z), LPS.
+        diameter_mm: of the ball.
     """
 
     center_mm: tuple[float, float, float]
     diameter_mm: float
 
     def gap_mm(self, other: Ball) -> float:
-        """Millimetres between two balls, negative where they overlap."""
+        """Return the distance in mm between the surfaces of two balls; negative if they overlap."""
         between = float(np.linalg.norm(np.subtract(self.center_mm, other.center_mm)))
         return between - (self.diameter_mm + other.diameter_mm) / 2
 
 
 class Placement:
-    """The room of a scan's lungs.
+    """The free places in the lungs of a scan.
 
     Args:
-        lungs: as `find_lungs` gives them, or the truth of a phantom.
-        taken: nodules that are there.
+        lungs: from `find_lungs`, or the true lungs of a phantom.
+        taken: places of the nodules in the scan.
     """
 
     def __init__(self, lungs: Lungs, taken: Sequence[Ball] = ()) -> None:
@@ -100,16 +102,22 @@ class Placement:
             self.take(ball)
 
     def take(self, ball: Ball) -> None:
-        """From now on there is a nodule."""
+        """Mark the place of a nodule as taken."""
         self.taken.append(ball)
         away = np.linalg.norm(self._blocks - np.array(ball.center_mm, np.float32), axis=1) - ball.diameter_mm / 2
         np.minimum(self._to_nodule, away, out=self._to_nodule)
 
     def find(self, diameter_mm: float, seed: int, *, site: Site = "lung", clearance: Clearance | None = None) -> Ball:
-        """A place for a nodule, drawn evenly from all that will do; it counts as taken from then on.
+        """Draw a place for a nodule evenly from all suitable places, and mark it as taken.
+
+        Args:
+            diameter_mm: of the nodule.
+            seed: of the draw.
+            site: solitary, or attached to the pleura or a vessel.
+            clearance: least distances to other structures; the defaults of `Clearance` if not given.
 
         Raises:
-            InputError: none will do; says how wide a nodule would find one.
+            InputError: there is no suitable place; says how wide the nodule may be.
         """
         clearance = clearance or Clearance()
         radius = diameter_mm / 2
@@ -132,23 +140,27 @@ class Placement:
         return place
 
     def is_in_lungs(self, point_mm: Sequence[float]) -> bool:
-        """Whether a point is in the lungs."""
+        """Whether a world point (x, y, z) is in the lungs."""
         index = tuple(np.rint(self._lung.to_voxel(point_mm)).astype(int).tolist())
         return all(0 <= i < n for i, n in zip(index, self._lung.shape, strict=True)) and bool(self._lung.voxels[index])
 
     def objection(self, place: Ball) -> InputError | None:
-        """Why a nodule cannot be there: outside the lungs, or where another is; None if it can."""
+        """Return the error that says why a nodule cannot be at a place; None if it can.
+
+        The centre must be in the lungs, and the ball must not overlap a taken place.
+        """
         where = _text(place.center_mm)
         if not self.is_in_lungs(place.center_mm):
             return InputError("place", where, "one in the lungs")
         for other in self.taken:
             if place.gap_mm(other) < 0:
-                expected = f"one clear of the nodule of {other.diameter_mm:.3g} mm at {_text(other.center_mm)}"
+                expected = f"one that does not overlap the nodule of {other.diameter_mm:.3g} mm at "
+                expected += _text(other.center_mm)
                 return InputError("place", where, expected)
         return None
 
     def _room(self, clearance: Clearance) -> NDArray[np.float32]:
-        """Radius of the widest nodule that is clear of everything, at each block [z, y, x]."""
+        """Radius in mm of the widest nodule that fits with this clearance, at each block [z, y, x]."""
         room = np.where(self._lung.voxels, np.float32(np.inf), np.float32(-np.inf))
         if clearance.wall_mm is not None:
             room = np.minimum(room, self._to_wall - clearance.wall_mm)
@@ -160,10 +172,10 @@ class Placement:
 
 
 def check_in_scan(ct: Volume, point_mm: Sequence[float]) -> None:
-    """Refuse a point (x, y, z) outside a scan.
+    """Refuse a world point (x, y, z) outside a scan.
 
     Raises:
-        InputError: says from where to where the scan is.
+        InputError: names the corners of the scan.
     """
     if not ct.holds(ct.to_voxel(point_mm)):
         corners = ct.to_world(list(product(*[(-0.5, n - 0.5) for n in ct.shape])))
@@ -172,12 +184,14 @@ def check_in_scan(ct: Volume, point_mm: Sequence[float]) -> None:
 
 
 def _to_ends(lung: NDArray[np.bool_], box: Box, spacing_mm: Sequence[float]) -> NDArray[np.float64]:
-    """Millimetres from each block of a box to the nearest face of the scan that cuts the lungs off.
+    """The distance in mm from each block of a box to the nearest face of the scan that cuts off the lungs.
 
-    The first and the last slice always count: a nodule there would be cut off, whether the lung is or not.
+    The first and the last slice always count, because they would cut off a nodule even where they cut off no lung.
 
     Args:
         lung: bool [z, y, x], of the whole scan.
+        box: part of the scan.
+        spacing_mm: size of a block (z, y, x).
     """
     nearest = np.full((1, 1, 1), np.inf)
     for axis, (side, step) in enumerate(zip(box, spacing_mm, strict=True)):
@@ -192,14 +206,14 @@ def _to_ends(lung: NDArray[np.bool_], box: Box, spacing_mm: Sequence[float]) -> 
 
 def _reason(site: Site, room: NDArray[np.float32], clearance: Clearance, to_end: NDArray[np.float64]) -> str:
     if site != "lung":
-        return f"one that finds a place at the {site}, {clearance}"
+        return f"a diameter that fits at the {site}, {clearance}"
     widest = 2 * float(room.max())
     if widest <= 0:
-        return f"less clearance: nowhere in the lungs is {clearance}"
+        return f"less clearance: no place in the lungs is {clearance}"
     deepest = 2 * float(to_end.max())
     if widest >= 0.99 * deepest:
-        return f"at most {deepest:.1f} mm, as the scan ends above and below: it would be cut off"
-    return f"at most {widest:.1f} mm, the widest that fits anywhere in the lungs, {clearance}"
+        return f"at most {deepest:.1f} mm: the ends of the scan would cut off a wider nodule"
+    return f"at most {widest:.1f} mm, the widest nodule that fits into the lungs, {clearance}"
 
 
 def _text(point_mm: Sequence[float] | NDArray[np.float64]) -> str:

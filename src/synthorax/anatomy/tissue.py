@@ -1,7 +1,7 @@
-"""Tissues of a chest, and the coarser classes of the label map from which label-map-to-CT systems paint one.
+"""Tissues of a chest, and the coarser tissue classes of the label maps from which CT is painted.
 
-The classes are those of "label map to CT" (section 4.3.2) by spans of HU. There the air around the patient was of
-one class with the lung, so that nodules and lung tissue turned up outside the body; here it is a class of its own.
+The classes are those of papers/4 (section 4.3.2), which are ranges of HU. In the paper, the air around the patient and
+the lung are one class, so that nodules and lung tissue were painted outside the body; here they are two classes.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from synthorax.volume import Volume
 
 ARTEFACT_HU = 1900
-"""Voxels above this HU are metal and streaks; they count as soft tissue, as in the paper (section 3.2)."""
+"""Voxels above this HU are metal and its streaks; they count as soft tissue, as in the paper (section 3.2)."""
 FAT_FROM_HU, BONE_ABOVE_HU = -200, 500
 """Voxels from the first HU up to water are fat; voxels above the second are bone."""
 
 
 class Tissue(IntEnum):
-    """What fills most of a voxel of a phantom."""
+    """The tissue that fills most of a voxel of a phantom."""
 
     OUTSIDE = 0
     LUNG = 1
@@ -36,11 +36,11 @@ class Tissue(IntEnum):
 
 
 class TissueClass(IntEnum):
-    """Classes of the label map; as the paper scales them, code / 3 - 1, they span -1 to 1."""
+    """Classes of a label map. Networks see them as code / 3 - 1, from -1 to 1, as in the paper."""
 
     OUTSIDE = 0
     OTHER = 1
-    """Lung, airways, and whatever has no class."""
+    """Lung, airways, and tissue without a class of its own."""
     FAT = 2
     WATER = 3
     SOFT = 4
@@ -60,21 +60,21 @@ CLASS_OF = {
     Tissue.GAS: TissueClass.OTHER,
     Tissue.TABLE: TissueClass.OUTSIDE,
 }
-"""The class of each tissue in the label map."""
+"""The tissue class of each tissue of a phantom."""
 
 
 def tissue_classes(tissues: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The `TissueClass` of every voxel of a map of `Tissue`, [z, y, x]."""
+    """Return the `TissueClass` of each voxel of a map of `Tissue`, uint8 [z, y, x]."""
     return np.array([CLASS_OF[tissue] for tissue in Tissue], np.uint8)[tissues]
 
 
 def tissue_map(ct: Volume, body: NDArray[np.bool_] | None = None, nodules: NDArray[np.bool_] | None = None) -> Volume:
-    """The `TissueClass` of every voxel of a CT, by its HU.
+    """Return the `TissueClass` of each voxel of a CT by its HU.
 
     Args:
         ct: HU [z, y, x].
-        body: bool [z, y, x], as `find_lungs` gives it; without it no voxel is outside, as in a patch of lung.
-        nodules: bool [z, y, x]; their voxels are `NODULE` whatever their HU.
+        body: the patient, bool [z, y, x], from `find_lungs`; if None no voxel is `OUTSIDE`, as in a patch of lung.
+        nodules: bool [z, y, x]; these voxels are `NODULE` whatever their HU.
 
     Returns:
         uint8 [z, y, x] of `TissueClass`.

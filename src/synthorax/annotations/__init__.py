@@ -1,1 +1,1 @@
-"""What readers marked, from whatever form it comes in, to nodules and masks."""
+"""Annotations of readers, in every form they come in, turned into nodules and masks."""

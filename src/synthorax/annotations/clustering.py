@@ -1,4 +1,4 @@
-"""Which readings are of the same nodule."""
+"""Grouping readers' outlines into nodules."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ class AnnotatedNodule:
 
     @cached_property
     def agreement(self) -> tuple[tuple[int, int, int], NDArray[np.uint16]]:
-        """How many readers marked each voxel: corner index (z, y, x) and counts [z, y, x]."""
+        """Index (z, y, x) of a box's first voxel, and how many readers marked each voxel of the box, [z, y, x]."""
         return agreement([reading.region for reading in self.readings])
 
     def consensus(self, readers: int) -> Region:
-        """The voxels that at least `readers` of the four readers marked; possibly none."""
+        """Return the voxels that at least `readers` readers marked; there may be none."""
         corner, counts = self.agreement
         return Region(corner, counts >= readers)
 
     @cached_property
     def attributes(self) -> NoduleAttributes:
-        """Diameter and ratings, each the mean over the readings, or the kind that most readers named."""
+        """Diameter and ratings: the mean over the readings, or of a kind the most frequent one."""
         agreed = agreed_ratings({name: [reading.ratings[name] for reading in self.readings] for name in RATINGS})
         return NoduleAttributes(diameter_mm=float(np.mean([r.diameter_mm for r in self.readings])), **agreed)
 
@@ -48,9 +48,12 @@ class AnnotatedNodule:
 def cluster(readings: Sequence[Reading]) -> list[AnnotatedNodule]:
     """Group the readings of one scan into nodules.
 
-    Two readings may be of one nodule if they overlap or their outlines come within a slice
-    thickness of each other. Links are taken from the strongest overlap to the widest gap; a link
-    that would put two readings of one reader into a nodule is left out.
+    Two readings are linked if they overlap or their outlines come within a slice thickness of each other. Links are
+    followed from the strongest overlap to the widest gap. A link is skipped if it would put two readings of one reader
+    into one nodule.
+
+    Args:
+        readings: of one scan.
 
     Returns:
         The nodules in the order of their first reading.
@@ -74,7 +77,7 @@ def cluster(readings: Sequence[Reading]) -> list[AnnotatedNodule]:
 
 
 def _gap(first: Reading, second: Reading) -> float:
-    """Millimetres between two outlines; where the readings overlap, minus their Dice overlap."""
+    """The distance between two outlines in mm, or minus the Dice overlap if the readings overlap."""
     if shared := first.region.overlap(second.region):
         return -2.0 * shared / (first.region.mask.sum() + second.region.mask.sum())
     reach = first.scan.slice_thickness_mm

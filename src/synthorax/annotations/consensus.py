@@ -1,4 +1,4 @@
-"""Nodules of a scan and their voxels, out of what its readers marked."""
+"""The nodules of a scan and their voxels, by agreement of its readers."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from synthorax.region import Region
 from synthorax.volume import Volume
 
 SPACING_ROUNDING = 0.02
-"""Relative difference of two spacings that is taken for rounding."""
+"""Two spacings that differ by up to this share are the same but for rounding."""
 
 
 def as_read(volume: Volume) -> Volume:
-    """A scan with its rows and columns as the readers saw them, slices from feet to head.
+    """Reorient a scan so that its rows and columns are those that the readers saw, and slices go from feet to head.
 
-    Outlines count rows and columns as they were scanned, and a patient may lie turned round. An image whose rows
-    alone or columns alone run the other way was mirrored by a converter, as NIfTI often is; no scanner does that.
+    Outlines are in rows and columns of the scanner's images, in which the patient may be turned by 180 degrees. An
+    image of which only the rows or only the columns are reversed was mirrored by a converter, as is common for NIfTI.
 
     Raises:
         InputError: the slices are not axial.
@@ -34,10 +34,14 @@ def as_read(volume: Volume) -> Volume:
 
 
 def slice_grid(volume: Volume, *, patient_id: str = "", study_uid: str = "", series_uid: str = "") -> AnnotatedScan:
-    """The slice grid of a volume that is `as_read`.
+    """Return the slice grid of a volume in the orientation of `as_read`.
+
+    Args:
+        volume: in the orientation of `as_read`.
+        patient_id, study_uid, series_uid: of the scan, for the result.
 
     Raises:
-        InputError: its pixels are not square.
+        InputError: the pixels are not square.
     """
     _, row, column = volume.spacing_mm
     if abs(row - column) > SPACING_ROUNDING * row:
@@ -57,20 +61,21 @@ def slice_grid(volume: Volume, *, patient_id: str = "", study_uid: str = "", ser
 def label_nodules(
     nodules: Sequence[AnnotatedNodule], volume: Volume, readers: int
 ) -> tuple[list[Region], list[Nodule], list[str]]:
-    """The nodules of a scan and their voxels.
+    """Return the nodules of a scan and their voxels, those that at least `readers` readers marked.
 
-    A nodule's voxels are those that at least `readers` readers marked; where there is none, it keeps label 0
-    and its place is that of all readings together.
+    A nodule without such voxels gets label 0; its centre is that of all voxels that any reader marked.
 
     Args:
-        volume: on the grid that the outlines were drawn on, `as_read`; it may be a part of the scan.
+        nodules: readings grouped into nodules.
+        volume: the scan or a part of it, on the grid of the outlines and in the orientation of `as_read`.
+        readers: who must agree on a voxel.
 
     Returns:
-        The voxels of each label; the nodules in the order of the labels, those without voxels last; and a note on each
-        nodule of which slices are not in the volume. A nodule of which no slice is there is left out.
+        The voxels of each label; the nodules in the order of the labels, nodules without voxels last; and a note on
+        each nodule with slices outside the volume. A nodule with no slice inside is left out.
 
     Raises:
-        InputError: the volume is of another grid, or a nodule lies beside its rows or columns.
+        InputError: the volume has another pixel or slice spacing, or a nodule lies outside its rows or columns.
     """
     grid = slice_grid(volume)
     made: list[Nodule] = []
@@ -86,7 +91,8 @@ def label_nodules(
             (grid.slice_spacing_mm, scan.slice_spacing_mm, "slices"),
         ):
             if abs(ours - theirs) > SPACING_ROUNDING * theirs:
-                raise InputError(f"scan {scan.series_uid}", f"{what} {ours:g} mm apart", f"{theirs:g} mm, as annotated")
+                expected = f"{what} {theirs:g} mm apart, as in the annotated scan"
+                raise InputError(f"scan {scan.series_uid}", f"{what} {ours:g} mm apart", expected)
         offset = round((scan.first_slice_z_mm - grid.first_slice_z_mm) / grid.slice_spacing_mm)
         has_voxels = bool(region.mask.any())
         marked = region if has_voxels else nodule.consensus(1)
@@ -101,10 +107,10 @@ def label_nodules(
             has_voxels = has_voxels and bool(marked.mask.any())
             if not marked.mask.any():
                 notes.append(
-                    f"a nodule is left out: its outlines lie in {slices}, and the scan has 0 to {grid.n_slices - 1}"
+                    f"a nodule is left out: its outlines lie in {slices}, but the scan has 0 to {grid.n_slices - 1}"
                 )
                 continue
-            notes.append(f"a nodule in {slices} is cut, and the scan has 0 to {grid.n_slices - 1}")
+            notes.append(f"a nodule in {slices} is cut off: the scan has slices 0 to {grid.n_slices - 1}")
         if has_voxels:
             regions.append(marked)
         place = volume.to_world(marked.indices().mean(0))
@@ -122,7 +128,7 @@ def label_nodules(
 
 
 def _within_slices(region: Region, n_slices: int) -> Region:
-    """The part of a region in slices 0 to `n_slices` - 1; an empty one if there is none."""
+    """The part of a region in slices 0 to `n_slices` - 1; may be empty."""
     first = max(region.corner[0], 0)
     mask = region.mask[first - region.corner[0] : max(n_slices - region.corner[0], 0)]
     return Region((first, *region.corner[1:]), mask)

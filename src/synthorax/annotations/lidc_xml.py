@@ -1,4 +1,4 @@
-"""The XML files of LIDC-IDRI: what four readers marked in a scan."""
+"""Reading the XML files of LIDC-IDRI, with the outlines, points and ratings of a scan's four readers."""
 
 from __future__ import annotations
 
@@ -15,22 +15,24 @@ from synthorax.errors import InputError
 from synthorax.nodule import RATINGS
 
 XML_RATINGS = {"internal_structure": "internalStructure"}
-"""Names of ratings that the files spell otherwise."""
+"""Ratings whose names in the files differ from ours."""
 MOST_XML_BYTES = 64 * 1024 * 1024
 MOST_COORDINATE = 4096
-"""Pixels along a side of a slice; a contour beyond it is damaged."""
+"""Pixel coordinates of an outline must be below this; larger ones mean a damaged file."""
 MOST_SLICES = 4096
-"""An outline further than this from the first slice is damage; a scan may be a part of the one that was read."""
+"""An outline may lie this many slices before or after the first slice of the scan, which may be a part of the annotated
+scan; one further away means a damaged file."""
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A reader's point: a nodule below 3 mm, or what is no nodule.
+    """A point that a reader marked: a nodule below 3 mm or a non-nodule.
 
     Attributes:
-        reader: which of the scan's reading sessions, 0 to 3.
+        kind: of the finding.
+        reader: index of the reading session, 0 to 3.
         pixel: (x, y) = (column, row).
-        z_mm: patient z of its slice.
+        z_mm: patient z of the slice.
     """
 
     kind: Literal["small nodule", "non-nodule"]
@@ -41,11 +43,12 @@ class Mark:
 
 @dataclass(frozen=True, eq=False)
 class LidcXml:
-    """One file.
+    """An annotation file of a scan.
 
     Attributes:
-        series_uid: of the scan that was read.
-        sessions: reading sessions, the readers.
+        path: of the file.
+        series_uid, study_uid: of the annotated scan.
+        sessions: a reading session for each reader.
     """
 
     path: Path
@@ -54,29 +57,31 @@ class LidcXml:
     sessions: tuple[ElementTree.Element, ...]
 
     def readings(self, scan: AnnotatedScan) -> list[Reading]:
-        """The outlined nodules of 3 mm or more.
+        """Return the outlined nodules of 3 mm or more.
 
         Args:
-            scan: the slice grid that the outlines were drawn on.
+            scan: slice grid on which the outlines were drawn.
 
         Raises:
-            InputError: outlines or ratings that are no numbers, or outlines that lie nowhere near a scan.
+            InputError: outlines or ratings are not numbers, or outlines lie far outside the scan.
         """
         return list(self._guarded(lambda: self._readings(scan)))
 
     def marks(self) -> list[Mark]:
-        """The small nodules and the non-nodules, a point each.
+        """Return the nodules below 3 mm and the non-nodules, a point for each.
 
         Raises:
-            InputError: points that are no numbers.
+            InputError: coordinates are not numbers.
         """
         return list(self._guarded(self._marks))
 
     def slices(self) -> list[tuple[str, float]]:
-        """SOP instance UID and patient z of every slice that an outline or a point lies in; the UID may be empty.
+        """Return the SOP instance UID and the patient z in mm of each outline's and each point's slice.
+
+        A UID that the file does not give is empty.
 
         Raises:
-            InputError: places that are no numbers.
+            InputError: a z is not a number.
         """
         return list(self._guarded(self._slices))
 
@@ -85,7 +90,7 @@ class LidcXml:
             yield from read()
         except (ValueError, TypeError, OverflowError) as error:
             raise InputError(
-                self.path, f"a damaged reading ({error})", "outlines and ratings of LIDC's form"
+                self.path, f"a damaged reading ({error})", "outlines and ratings as in LIDC's files"
             ) from error
 
     def _readings(self, scan: AnnotatedScan) -> Iterator[Reading]:
@@ -109,7 +114,7 @@ class LidcXml:
             index = scan.slice_index(float(_text(roi, "imageZposition")))
             array = np.array(points)
             if abs(index) > MOST_SLICES or array.min() < 0 or array.max() >= MOST_COORDINATE:
-                raise ValueError(f"an outline in slice {index} of {scan.n_slices}, pixels to {array.max()}")
+                raise ValueError(f"an outline in slice {index} of {scan.n_slices}, with pixels up to {array.max()}")
             if np.array_equal(array[0], array[-1]):
                 array = array[:-1]
             yield Contour(index, array.astype(np.int16), _text(roi, "inclusion").upper() != "FALSE")
@@ -132,14 +137,15 @@ class LidcXml:
 
 
 def read_lidc_xml(path: Path) -> LidcXml:
-    """An annotation file of a CT scan.
+    """Read an annotation file of a CT scan.
 
     Raises:
-        InputError: no XML, or not LIDC's of a CT.
+        InputError: the file is not XML, or not an annotation file of a CT scan of LIDC-IDRI.
     """
     try:
         if path.stat().st_size > MOST_XML_BYTES:
-            raise InputError(path, f"{path.stat().st_size} bytes", f"an annotation file of at most {MOST_XML_BYTES}")
+            expected = f"an annotation file of at most {MOST_XML_BYTES} bytes"
+            raise InputError(path, f"{path.stat().st_size} bytes", expected)
         root = ElementTree.parse(path).getroot()
     except (ElementTree.ParseError, UnicodeDecodeError, LookupError, ValueError) as error:
         raise InputError(path, "no readable XML", "an annotation file of LIDC-IDRI") from error
@@ -165,7 +171,7 @@ def _points(
 
 
 def _name(element: ElementTree.Element) -> str:
-    """A tag without its namespace."""
+    """The tag of an element without its namespace."""
     return element.tag.rpartition("}")[2]
 
 

@@ -1,4 +1,4 @@
-"""LUNA16's tables: nodules and candidates of scans, in world millimetres."""
+"""Reading LUNA16's tables of nodules and candidates, in world millimetres."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Finding:
     """A row of `annotations.csv` or of `candidates.csv`.
 
     Attributes:
-        center_mm: (x, y, z), LPS.
-        diameter_mm: of a nodule; None of a candidate.
-        is_nodule: a candidate's class.
+        center_mm: world position (x, y, z), LPS.
+        diameter_mm: of a nodule; None for a candidate.
+        is_nodule: class of a candidate; True for a nodule.
     """
 
     center_mm: tuple[float, float, float]
@@ -28,10 +28,10 @@ class Finding:
 
 
 def read_findings(path: Path) -> dict[str, list[Finding]]:
-    """The findings of each series, in the order of the table.
+    """Read the findings of each series, by series UID, in the order of the table.
 
     Raises:
-        InputError: no such columns, or no numbers in them.
+        InputError: a column is missing, or a value is not a number.
     """
     found: dict[str, list[Finding]] = defaultdict(list)
     for number, row in enumerate(read_table(path), start=2):

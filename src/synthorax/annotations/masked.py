@@ -1,4 +1,4 @@
-"""Which masks are of one nodule, and which pieces of a mask are nodules at all."""
+"""Splitting masks into nodules, and merging masks of the same nodule."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ import numpy as np
 from synthorax.region import Region, agreement
 
 STRAY_VOXELS = 2
-"""A piece of at most this many voxels is stray where its mask has a larger one."""
+"""A piece of at most this many voxels is stray if its mask has a larger piece."""
 MOST_PIECES = 1000
-"""A mask of more pieces than this is noise, or no mask of nodules."""
+"""Most pieces of a mask; a mask with more is noise, or not a mask of nodules."""
 MOST_MASKS_NAMED = 6
-"""Masks that a note names."""
+"""Most masks that a note names."""
 SAME_NODULE = 0.5
-"""Two masks are of one nodule if they share more than this part of the smaller: nodules that touch share little, and
-readings of one nodule, or its core, lie within each other."""
+"""Two masks show one nodule if they share more than this part of the smaller one's voxels. Nodules that touch share
+few voxels; two readings of one nodule, or a nodule and its core, share most."""
 
 
 @dataclass(frozen=True, eq=False)
 class Masked:
-    """A piece of a mask.
+    """A connected piece of a mask.
 
     Attributes:
-        name: of the mask, such as that of a segment.
-        source: which mask it is a piece of; pieces of one mask are never one nodule.
+        name: of the mask, such as a segment's.
+        source: number of the mask; two pieces of one mask are never one nodule.
+        region: voxels of the piece.
     """
 
     name: str
@@ -41,7 +42,8 @@ class MaskedNodule:
     """A nodule with its voxels.
 
     Attributes:
-        names: of the masks that it was read from.
+        region: voxels of the nodule.
+        names: of the masks that show it.
         readings: number of those masks.
     """
 
@@ -51,11 +53,16 @@ class MaskedNodule:
 
 
 def pieces(name: str, source: int, mask: Region) -> tuple[list[Masked], str]:
-    """The connected pieces of a mask, each of which is a nodule; stray voxels are left out.
+    """Split a mask into its connected pieces, each of which is a nodule; stray voxels are left out.
+
+    Args:
+        name: of the mask, for notes.
+        source: number of the mask.
+        mask: its voxels.
 
     Returns:
-        The pieces in the order of their first voxels, and a note if there are several; no piece and the reason where
-        the mask falls into more than `MOST_PIECES`.
+        The pieces in the order of their first voxels, and a note on several pieces or stray voxels; or no piece and the
+        reason, if the mask has more than `MOST_PIECES`.
     """
     labels, count = cc3d.connected_components(mask.mask, return_N=True)
     statistics = cc3d.statistics(labels)
@@ -65,7 +72,7 @@ def pieces(name: str, source: int, mask: Region) -> tuple[list[Masked], str]:
     if len(kept) > 1 and sizes.max() <= STRAY_VOXELS:
         kept, stray = kept[:1], count - 1
     if len(kept) > MOST_PIECES:
-        return [], f"{name} falls into {len(kept)} pieces, more than {MOST_PIECES}; it was left out"
+        return [], f"{name} has {len(kept)} separate pieces, more than {MOST_PIECES}; it was left out"
     made = []
     for i in kept:
         box = statistics["bounding_boxes"][i + 1]
@@ -73,19 +80,22 @@ def pieces(name: str, source: int, mask: Region) -> tuple[list[Masked], str]:
         made.append(Masked(name, source, Region((z, y, x), labels[box] == i + 1)))
     told = []
     if len(kept) > 1:
-        told.append(f"it falls into {len(kept)} pieces, which are {len(kept)} nodules")
+        told.append(f"its {len(kept)} separate pieces are taken as {len(kept)} nodules")
     if stray:
         told.append(f"{stray} stray pieces of one or two voxels were left out")
     return made, f"{name}: {'; '.join(told)}" if told else ""
 
 
 def same_nodules(masked: Sequence[Masked]) -> tuple[list[MaskedNodule], list[str]]:
-    """The nodules of masks, each once: masks that lie within each other are readings of one nodule.
+    """Merge masks of the same nodule, which overlap by more than `SAME_NODULE`.
 
-    A nodule of several readings has the voxels that at least half of them mark.
+    A nodule with several masks has the voxels that at least half of them mark.
+
+    Args:
+        masked: pieces of all masks of a scan.
 
     Returns:
-        The nodules in the order of their first masks, and a note on each that was read several times.
+        The nodules in the order of their first masks, and a note on each nodule with several masks.
     """
     if not masked:
         return [], []
@@ -111,19 +121,19 @@ def same_nodules(masked: Sequence[Masked]) -> tuple[list[MaskedNodule], list[str
         made.append(MaskedNodule(_half([m.region for m in readings]), names, len(readings)))
         if len(readings) > 1:
             notes.append(
-                f"{len(readings)} masks overlap by more than half and are readings of one nodule "
-                f"({named(names)}); its voxels are those of half of them or more"
+                f"{len(readings)} masks overlap by more than half and are taken as readings of one nodule "
+                f"({named(names)}); its voxels are those that at least half of the masks mark"
             )
     return made, notes
 
 
 def named(names: Sequence[str]) -> str:
-    """Names of masks in a row, the first few if there are many."""
+    """Return the first names in a row, with `...` if there are more."""
     return ", ".join(names[:MOST_MASKS_NAMED]) + ", ..." * (len(names) > MOST_MASKS_NAMED)
 
 
 def _half(regions: Sequence[Region]) -> Region:
-    """The voxels that at least half of the regions mark; of all of them, where no voxel is marked so often."""
+    """The voxels that at least half of the regions mark; if there are none, all voxels that any region marks."""
     if len(regions) == 1:
         return regions[0]
     corner, counts = agreement(regions)

@@ -1,14 +1,16 @@
-"""The table that tells where nodules are, in images that anybody has.
+"""Reading a table of nodules in the user's own images, a CSV file with a row for each nodule.
 
-    image         file or DICOM folder, relative to the table; several rows may name one image, a row a nodule
-    mask          image of its voxels, on all or part of the image's grid: above 0, or `mask_label` if that column is
-                  there, the value of the nodule or the name of its segment; a half or more of probabilities
+    image         file or DICOM folder, relative to the table; several rows may name one image
+    mask          image of the nodule's voxels, on all or part of the image's grid: the voxels above 0, or of
+                  probabilities those of 0.5 or more
+    mask_label    value of the nodule in the mask, or the name of its segment; may be missing
     center_x_mm, center_y_mm, center_z_mm, diameter_mm   instead of a mask: world millimetres, LPS
-    patient_id    the unit of splits; if missing, the folder or the name of the image tells whose it is
+    patient_id    the unit of splits; if missing, the image's folder or name stands for the patient
     split         train, val or test; may be missing
-    malignancy, texture, ...   LIDC's ratings (`nodule.RATINGS`), one number or one a reader: `4 3 5`; may be missing
+    malignancy, texture, ...   LIDC's ratings (`nodule.RATINGS`), one number, or one for each reader: `4 3 5`; may be
+                  missing
 
-An image without a nodule has a row with neither mask nor centre. Any other column is kept as it is.
+An image without nodules has one row with neither mask nor centre. Other columns are kept as text.
 """
 
 from __future__ import annotations
@@ -25,19 +27,23 @@ from synthorax.io.tables import read_table
 from synthorax.nodule import MOST_RATING, RATINGS, NoduleAttributes, agreed_ratings
 
 NODULE_TABLE = "nodules.csv"
-"""Name of the table of a folder's nodules."""
+"""Name of the table in a folder of images."""
 CENTER = ("center_x_mm", "center_y_mm", "center_z_mm")
 KNOWN = ("image", "mask", "mask_label", *CENTER, "diameter_mm", "patient_id", "split", "nodule_id", *RATINGS)
 
 
 @dataclass(frozen=True)
 class NoduleRow:
-    """A row that tells of a nodule.
+    """A row about a nodule.
 
     Attributes:
-        mask: file of its voxels, if given.
-        mask_label: its value there, or the name or number of its segment; None is anything above 0.
-        center_mm: (x, y, z), LPS, if given.
+        nodule_id: as the table has it, or else the number of the row among those of the image.
+        mask: file with the nodule's voxels; None if not given.
+        mask_label: value of the nodule in the mask, or the name of its segment; None for all values above 0.
+        center_mm: world position (x, y, z), LPS; None if not given.
+        attributes: diameter and ratings, agreed over the readers.
+        ratings: name of a rating -> the value of each reader.
+        extra: columns that have no meaning here.
     """
 
     nodule_id: str
@@ -54,8 +60,11 @@ class TableImage:
     """An image of a table, with its nodules.
 
     Attributes:
-        patient_id: empty if the table does not say.
-        table: that names it.
+        image: file or DICOM folder.
+        patient_id: empty if the table has none.
+        split: None if the table has none.
+        nodules: of the image; may be empty.
+        table: that lists the image.
     """
 
     image: Path
@@ -66,10 +75,10 @@ class TableImage:
 
 
 def read_nodule_table(path: Path) -> list[TableImage]:
-    """The images of a table, in the order of their first rows.
+    """Read the images of a table, in the order of their first rows.
 
     Raises:
-        InputError: a column is missing or a value does not fit, named by its line; a patient in two splits.
+        InputError: a column is missing, a value does not fit (the error names its line), or a patient is in two splits.
     """
     rows = read_table(path)
     columns = set(rows[0])
@@ -86,7 +95,7 @@ def read_nodule_table(path: Path) -> list[TableImage]:
     splits: dict[str, str | None] = {}
     for image in made:
         if image.patient_id and splits.setdefault(image.patient_id, image.split) != image.split:
-            raise InputError(path, f"patient {image.patient_id} in two splits", "one split a patient")
+            raise InputError(path, f"patient {image.patient_id} in two splits", "one split for each patient")
     return made
 
 
@@ -94,7 +103,7 @@ def _image(path: Path, name: str, members: list[tuple[int, dict[str, str]]]) -> 
     patients = {row.get("patient_id", "").strip() for _, row in members}
     splits = {row.get("split", "").strip() or None for _, row in members}
     if len(patients) > 1 or len(splits) > 1:
-        raise InputError(path, f"image {name} of several patients or splits", "one patient and split an image")
+        raise InputError(path, f"image {name} of several patients or splits", "one patient and split for each image")
     split = splits.pop()
     given = [row["nodule_id"].strip() for _, row in members if row.get("nodule_id", "").strip()]
     if len(set(given)) != len(given):
@@ -106,14 +115,15 @@ def _image(path: Path, name: str, members: list[tuple[int, dict[str, str]]]) -> 
         try:
             nodule = _nodule(path.parent, row, number)
         except ValueError as error:
-            raise InputError(path, f"line {line}: {error}", "the columns as `prepare patches --help` says") from error
+            expected = "columns as in `synthorax prepare patches --help`"
+            raise InputError(path, f"line {line}: {error}", expected) from error
         if nodule is not None:
             nodules.append(nodule)
     return TableImage(path.parent / name, patients.pop(), split, tuple(nodules), path)
 
 
 def _nodule(folder: Path, row: dict[str, str], number: int) -> NoduleRow | None:
-    """The nodule of a row; None where it tells of none. ValueError says what does not fit."""
+    """The nodule of a row; None if the row has neither mask nor centre. Raises ValueError if a value does not fit."""
     mask = row.get("mask", "").strip()
     label = _label(row)
     center = [row.get(axis, "").strip() for axis in CENTER]
@@ -121,7 +131,7 @@ def _nodule(folder: Path, row: dict[str, str], number: int) -> NoduleRow | None:
     if not mask and not any(center):
         return None
     if any(center) and not all(center):
-        raise ValueError("a centre of less than three numbers")
+        raise ValueError("a centre with fewer than three numbers")
     if not mask and diameter is None:
         raise ValueError("a centre without diameter_mm")
     if diameter is not None and not 0 < diameter < 1000:
@@ -140,7 +150,7 @@ def _nodule(folder: Path, row: dict[str, str], number: int) -> NoduleRow | None:
 
 
 def _label(row: dict[str, str]) -> int | str | None:
-    """The value of a nodule in its mask, or the name of its segment; None for 0 or nothing."""
+    """The value of a nodule in its mask, or the name of its segment; None for 0 or an empty cell."""
     text = (row.get("mask_label") or "").strip()
     try:
         label = float(text or 0)

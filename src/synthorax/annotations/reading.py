@@ -1,4 +1,4 @@
-"""One reader's view of one nodule: outlines in the slices of a scan, and ratings."""
+"""One reader's annotation of one nodule: outlines in the slices of a scan, and ratings."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from synthorax.region import Region
 
 @dataclass(frozen=True)
 class AnnotatedScan:
-    """The slice grid that readings were drawn on, and whose it is.
+    """An annotated scan: its patient, and the slice grid on which outlines were drawn.
 
     Attributes:
+        patient_id, study_uid, series_uid: of the scan.
         pixel_spacing_mm: in-plane distance of pixel centres, the same along rows and columns.
         slice_spacing_mm: distance of slice centres.
+        slice_thickness_mm: thickness of a slice.
         first_slice_z_mm: patient z of the lowest slice.
+        n_slices: number of slices.
     """
 
     patient_id: str
@@ -37,7 +40,7 @@ class AnnotatedScan:
         return self.slice_spacing_mm, self.pixel_spacing_mm, self.pixel_spacing_mm
 
     def slice_index(self, z_mm: float) -> int:
-        """Index of the slice nearest to patient z."""
+        """Return the index of the slice nearest to a patient z."""
         return round((z_mm - self.first_slice_z_mm) / self.slice_spacing_mm)
 
 
@@ -46,7 +49,8 @@ class Contour:
     """A closed outline in one slice.
 
     Attributes:
-        points_px: [n, (x, y)] = (column, row). The outline is the first row of pixels *outside*.
+        slice_index: of the slice in the scan.
+        points_px: [n, (x, y)] = (column, row); the pixels next to the nodule, just *outside* of it.
         inclusion: False for the outline of a hole.
     """
 
@@ -55,15 +59,15 @@ class Contour:
     inclusion: bool = True
 
     def paint(self, slice_mask: NDArray[np.bool_], corner_yx: tuple[int, int]) -> None:
-        """Mark the pixels strictly inside the outline; those of a hole are cleared instead.
+        """Mark the pixels strictly inside the outline; the pixels of a hole are cleared instead.
 
-        An outline too thin to have an inside marks its own pixels: its reader saw something there.
+        An outline with no pixel inside marks its own pixels, because the reader did see a nodule there.
 
         Args:
             slice_mask: [y, x], changed in place; must cover the outline.
             corner_yx: pixel (row, column) of `slice_mask[0, 0]`.
         """
-        from skimage.draw import line, polygon  # not needed for a verb's help
+        from skimage.draw import line, polygon  # slow to import, and `--help` of a verb does not need it
 
         x, y = self.points_px.T.astype(np.int64)
         top, left = y.min(), x.min()
@@ -86,8 +90,10 @@ class Reading:
     """One reader's outlines and ratings of one nodule of 3 mm or more.
 
     Attributes:
-        reader: which of the scan's reading sessions, 0 to 3.
-        ratings: the LIDC ratings by name (`nodule.RATINGS`).
+        scan: that was read.
+        reader: index of the reading session, 0 to 3.
+        contours: outlines of the nodule and of holes in it.
+        ratings: name of a LIDC rating (`nodule.RATINGS`) -> value.
     """
 
     scan: AnnotatedScan
@@ -97,7 +103,7 @@ class Reading:
 
     @cached_property
     def region(self) -> Region:
-        """The nodule's voxels: inside its outlines, less its holes."""
+        """The nodule's voxels: those inside its outlines, without its holes."""
         slices = [c.slice_index for c in self.contours]
         points = np.concatenate([c.points_px for c in self.contours])
         left, top = points.min(0).tolist()
@@ -117,16 +123,16 @@ class Reading:
 
     @cached_property
     def diameter_mm(self) -> float:
-        """Longest chord within a slice, from edge to edge, in millimetres.
+        """Longest chord of the nodule within a slice, from edge to edge, in millimetres.
 
-        The outline runs through the pixels just outside, so one pixel is taken off its own chord.
+        The outline runs through the pixels just outside the nodule, so that its own chord is one pixel too long.
         """
         longest = max(longest_chord(c.points_px) for c in self.contours if c.inclusion)
         return max(longest - 1.0, 1.0) * self.scan.pixel_spacing_mm
 
 
 def row_ends(points_px: NDArray[np.integer]) -> NDArray[np.float64]:
-    """The ends (x, y) of the rows of points [n, (x, y)]; no others can be the furthest from each other."""
+    """Return the first and the last point of each row of points [n, (x, y)]; the longest chord ends at two of these."""
     x, y = points_px.T.astype(np.float64)
     order = np.lexsort((x, y))
     rows, start = np.unique(y[order], return_index=True)
@@ -135,6 +141,6 @@ def row_ends(points_px: NDArray[np.integer]) -> NDArray[np.float64]:
 
 
 def longest_chord(points_px: NDArray[np.integer]) -> float:
-    """Largest distance between two of the points [n, (x, y)], in pixels."""
+    """Return the largest distance between two of the points [n, (x, y)], in pixels."""
     ends = row_ends(points_px)
     return float(np.sqrt(((ends[:, None] - ends[None]) ** 2).sum(-1).max()))

@@ -61,8 +61,8 @@ def read_scan(path: Path, series: str | None = None, *, any_values: bool = False
         InputError: there is nothing readable, or no CT in HU.
 
     >>> scan = read_scan(Path("chest.nii.gz"))
-    >>> scan.ct.voxels.dtype, scan.ct.voxels.ndim
-    (dtype('int16'), 3)
+    >>> str(scan.ct.voxels.dtype), scan.ct.voxels.ndim
+    ('int16', 3)
     """
     if not path.exists():
         raise InputError(path, "nothing", "a scan: a DICOM folder, NIfTI, MHA, MHD or NRRD")

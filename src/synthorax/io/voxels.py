@@ -236,7 +236,10 @@ class Pieces:
             count -= len(piece)
 
     def left_over(self, most: int) -> int:
-        """Take up to about `most` of the remaining bytes and return their number; at the end the check sum is compared."""
+        """Take remaining bytes until there are `most` or no more, and return their number.
+
+        Where the content ends, its check sum has been compared.
+        """
         count = 0
         while count < most and (piece := self._next()):
             count += len(piece)

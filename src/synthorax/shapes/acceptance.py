@@ -1,4 +1,4 @@
-"""Which generated nodules LuNG's analyzer keeps, and the Score of a generator (section III-D)."""
+"""LuNG's analyzer: the rules by which it keeps generated nodules, and the Score of a generator (papers/1, III-D)."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ from synthorax.shapes.features import Convention, bounding_boxes, shape_features
 from synthorax.shapes.reconnection import label_components
 
 SMALLEST_PIECE = 5
-"""18-connected pieces of fewer voxels are dropped before anything is measured."""
+"""18-connected pieces of fewer voxels than this are removed before measuring."""
 WARM_UP_NODULES = 20
-"""The first nodules that pass the pre-filter are kept unconditionally, to start the running mean."""
+"""The first 20 nodules that pass the pre-filter are always kept, to start the running mean."""
 MEMORY = 0.95
-"""Share of the old running mean in the new one."""
+"""Weight of the old running mean in its update."""
 
 
 @dataclass(frozen=True)
 class PreFilter:
-    """Limits outside of which a nodule is not analysed at all; pairs are least and most.
+    """Limits outside of which a nodule is rejected at once; pairs are (least, most).
 
     Attributes:
         edge_mm: longest edge of the bounding box.
-        elongation: longest over shortest edge, at most.
-        mid_slice_voxels: the released limits are meant in mm2 but compared with a count.
-        circularity: of the mid slice, at least.
+        elongation: largest ratio of the longest to the shortest edge.
+        volume_mm3: of the nodule.
+        mid_slice_voxels: voxels of the mid slice. The released program means mm2, but compares with a count of voxels.
+        circularity: least circularity of the mid slice.
     """
 
     edge_mm: tuple[float, float]
@@ -41,16 +42,16 @@ class PreFilter:
 
 ALNSB_LIMITS = PreFilter((5, 30), 4, (36.8, 7952), (19.6, 707), 1 / 6)
 LUNG_LIMITS = PreFilter((3, 45), 8, (8.47, 7952), (3.93, 2827), 1 / 30)
-"""ALNSB's limits as LuNG loosened them."""
+"""The limits of the released analyzer (ALNSB), and the wider limits of LuNG."""
 
 
 @dataclass(frozen=True, eq=False)
 class Analysis:
-    """What the analyzer makes of some nodules.
+    """The analyzer's features of n nodules, and its pre-filter's result.
 
     Attributes:
-        features: float64 [n, 12]; rows of nodules that did not pass are NaN where there was nothing to measure.
-        passed: bool [n], one piece and within the limits.
+        features: float64 [n, 12], columns as in `FEATURES`; NaN for a nodule without voxels.
+        passed: bool [n], whether the nodule is one piece and within the limits.
     """
 
     features: NDArray[np.float64]
@@ -63,13 +64,15 @@ def analyse(
     limits: PreFilter = LUNG_LIMITS,
     convention: Convention = "alnsb",
 ) -> Analysis:
-    """Drop small pieces, measure, and apply the pre-filter.
+    """Remove small pieces from masks, measure the features, and apply the pre-filter.
 
-    A nodule in several pieces does not pass: the analyzer would take it for several nodules.
+    A mask in several pieces does not pass, because the analyzer would take it for several nodules.
 
     Args:
-        masks: bool [n, z, y, x]; empty ones are allowed and do not pass.
+        masks: bool [n, z, y, x]; an empty mask does not pass.
         spacing_mm: voxel size (z, y, x).
+        limits: of the pre-filter.
+        convention: of the features, see `shape_features`.
     """
     kept, pieces = _drop_small_pieces(masks)
     present = np.flatnonzero(pieces)
@@ -94,15 +97,19 @@ def analyse(
 
 
 def accept(analysis: Analysis, seeds: NDArray[np.float64], seed: int) -> NDArray[np.bool_]:
-    """Which nodules are kept, in the order they come, so that the mean of each feature stays the seeds'.
+    """Choose, one nodule after the other, which are kept, so that the mean of each feature stays near the seeds' mean.
 
-    A feature that moves its running mean away from the seeds' mean, and is more than three of their
-    standard deviations off by the paper's d, keeps the nodule with probability 0.7 + 0.9/d; every
-    feature is tested on its own. The first `WARM_UP_NODULES` that pass the pre-filter are kept as they are.
+    Every feature is tested on its own. If it moves its running mean away from the seeds' mean, and the paper's distance
+    d is above three standard deviations of the seeds, it keeps the nodule with probability 0.7 + 0.9/d. The first
+    `WARM_UP_NODULES` nodules that pass the pre-filter are always kept.
 
     Args:
-        seeds: features of the seeds, float64 [n, 12].
-        seed: of the draws; nodule i's are the same whatever came before it.
+        analysis: of generated nodules.
+        seeds: features of the real seed nodules, float64 [n, 12].
+        seed: of the draws; the draws for nodule i do not depend on earlier nodules.
+
+    Returns:
+        bool [n], whether each nodule is kept.
     """
     mean, deviation = seeds.mean(0), _deviation(seeds)
     running = np.zeros(len(mean))
@@ -129,10 +136,10 @@ class Score:
     """LuNG's measures of a generator.
 
     Attributes:
-        acceptance: AC, the share of generated nodules that the analyzer keeps, warm-up aside.
+        acceptance: AC, share of the generated nodules that the analyzer keeps, without the warm-up.
         feature_distance: FtDist, mean distance of a kept nodule to the closest seed, in standard deviations.
-        feature_mmse: FtMMSE, mean squared difference of the features' means, in standard deviations.
-        mse: 1000 x the squared error per voxel of the seeds reproduced.
+        feature_mmse: FtMMSE, mean squared difference between the features' means, in standard deviations.
+        mse: 1000 times the mean squared error per voxel of the reconstructed seeds.
     """
 
     acceptance: float
@@ -142,22 +149,28 @@ class Score:
 
     @property
     def score(self) -> float:
-        """(FtDist - 1) / ((FtMMSE + 0.1) (MSE + 0.1) (1 - AC)); infinite if everything is kept."""
+        """(FtDist - 1) / ((FtMMSE + 0.1) (MSE + 0.1) (1 - AC)); infinite if all nodules are kept."""
         divisor = (self.feature_mmse + 0.1) * (self.mse + 0.1) * (1 - self.acceptance)
         return (self.feature_distance - 1) / divisor if divisor else np.inf
 
 
 def measure(analysis: Analysis, seeds: NDArray[np.float64], mse: float, seed: int) -> Score:
-    """The Score of generated nodules against the seeds they are to be like.
+    """Measure the Score of generated nodules against the seeds.
+
+    Args:
+        analysis: of the generated nodules.
+        seeds: features of the real seed nodules, float64 [n, 12].
+        mse: 1000 times the mean squared error per voxel of the reconstructed seeds.
+        seed: of the draws of `accept`.
 
     Raises:
-        InputError: too few nodules are kept to measure anything, or seeds with features that are not finite.
+        InputError: too few nodules are kept, or a feature of the seeds is not finite.
     """
     return measure_kept(analysis, accept(analysis, seeds, seed), seeds, mse)
 
 
 def measure_kept(analysis: Analysis, accepted: NDArray[np.bool_], seeds: NDArray[np.float64], mse: float) -> Score:
-    """`measure` where it is known which nodules are kept, [n]."""
+    """Measure the Score as `measure` does, for nodules `accepted` (bool [n]) by an earlier call of `accept`."""
     kept = np.flatnonzero(accepted)
     if len(kept) <= WARM_UP_NODULES:
         raise InputError(
@@ -176,9 +189,9 @@ def measure_kept(analysis: Analysis, accepted: NDArray[np.bool_], seeds: NDArray
 
 
 def _deviation(seeds: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The seeds' standard deviations; infinite, which leaves the feature out, where they are all alike.
+    """The standard deviation of each feature of the seeds; infinite, so that it does not count, if all are equal.
 
-    Outlined nodules often all have the Euler number 1, and then it has no scale to be measured by.
+    The Euler number of outlined nodules is often 1 for all of them.
     """
     deviation = seeds.std(0)
     if not np.isfinite(deviation).all():
@@ -187,7 +200,7 @@ def _deviation(seeds: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _drop_small_pieces(masks: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """The masks without pieces under `SMALLEST_PIECE` voxels, and how many pieces each has left."""
+    """The masks without pieces of fewer than `SMALLEST_PIECE` voxels, and the number of pieces left in each."""
     kept, pieces = np.zeros_like(masks), np.zeros(len(masks), np.int64)
     for i, mask in enumerate(masks):
         labels, n = label_components(mask)

@@ -1,4 +1,4 @@
-"""Suspicious or not by shape: the released analyzer's two centroids, and the paper's SVM (section IV-E, figure 11)."""
+"""Classifiers of suspicious nodules by shape: the released analyzer's centroids, and the SVM of papers/1, IV-E."""
 
 from __future__ import annotations
 
@@ -18,43 +18,47 @@ SUSPICIOUS_CENTROID = np.array([3.996, 1.582, 2.362, -0.293, 4.051, 0.979, 1.341
 BENIGN_CENTROID = np.array(
     [-0.190, -0.075, -0.113, 0.014, -0.193, -0.047, -0.064, -0.069, 0.018, -0.053, 0.035, -0.032]
 )
-"""The released classifier: what it makes z-scores with, in the units of `FEATURES`, and its centroids among them."""
+"""The released classifier: mean and deviation of z-scores in the units of `FEATURES`, and its centroids in z-scores."""
 
 HYPERPARAMETERS = {"svc__C": (0.1, 1, 10, 100), "svc__gamma": (0.001, 0.01, 0.1)}
+"""Values of the SVM's cost and gamma that `fit_svm` tries."""
 CLASSIFIER_FOLDS, RESAMPLES = 5, 2000
 """Folds of the cross-validation, and bootstrap resamples of the patients."""
 
 
 def centroid_distances(features: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Squared distances [n, 2] to the suspicious and to the benign centroid, figure 11's axes.
+    """Return the squared distances to the suspicious and to the benign centroid, the axes of figure 11 of papers/1.
 
     Args:
         features: float64 [n, 12], in the `alnsb` convention.
 
+    Returns:
+        [n, 2].
+
     Raises:
-        InputError: another shape, or values that are not finite.
+        InputError: features have another shape, or are not finite.
     """
     scores = (_checked(features) - MEAN) / DEVIATION
     return ((scores[:, None] - [SUSPICIOUS_CENTROID, BENIGN_CENTROID]) ** 2).sum(2)
 
 
 def nearest_centroid(features: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Whether each row of features [n, 12] is closer to the suspicious centroid."""
+    """Return whether each row of features [n, 12] is closer to the suspicious centroid, bool [n]."""
     return np.less(*centroid_distances(features).T)
 
 
 @dataclass(frozen=True, eq=False)
 class SuspicionClassifier:
-    """A support vector machine with a radial kernel; `fit_svm` fits one."""
+    """A support vector machine (SVM) with a radial kernel, as `fit_svm` fits it."""
 
     pipeline: Any
 
     def decision(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Signed distance [n] to the boundary, in margins, above 0 if suspicious."""
+        """Return the signed distance [n] of features [n, 12] to the boundary, in margins; above 0 is suspicious."""
         return self.pipeline.decision_function(features) if len(_checked(features)) else np.empty(0)
 
     def suspicious(self, features: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Whether each row of features [n, 12] is suspicious."""
+        """Return whether each row of features [n, 12] is suspicious, bool [n]."""
         return self.decision(features) > 0
 
 
@@ -69,25 +73,25 @@ class Auc(NamedTuple):
 def fit_svm(
     features: NDArray[np.float64], suspicious: NDArray[np.bool_], groups: ArrayLike | None, seed: int
 ) -> SuspicionClassifier:
-    """The machine of the cost and gamma with the best cross-validated AUC.
+    """Fit an SVM with the cost and gamma (`HYPERPARAMETERS`) of the best cross-validated AUC.
 
     Args:
         features: float64 [n, 12].
         suspicious: bool [n].
-        groups: whose nodule each is, [n]; a patient's nodules share a fold. None if each has its own.
+        groups: patient of each nodule, [n]; nodules of one patient share a fold. None if each has its own patient.
         seed: of the folds.
 
     Raises:
-        InputError: values that are not finite, lengths that differ, too few patients of a class.
+        InputError: features are not finite, lengths differ, or a class has too few patients.
     """
-    # Here, as it takes a second that the centroids do without.
+    # Importing scikit-learn takes a second, and the centroids do without it.
     from sklearn.model_selection import GridSearchCV
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVC
 
     folds, _ = _folds(features, suspicious, groups, derive(seed, "choose"))
-    # No logarithm of the skewed features first: it moves the AUC on LIDC's nodules by 0.0002.
+    # Taking the logarithm of skewed features changes the AUC on LIDC's nodules by 0.0002 only.
     pipeline = make_pipeline(StandardScaler(), SVC(class_weight="balanced"))
     search = GridSearchCV(
         pipeline, HYPERPARAMETERS, cv=folds, scoring=lambda fitted, x, y: _in_order(fitted, x, y).mean()
@@ -98,10 +102,10 @@ def fit_svm(
 def cross_validated_auc(
     features: NDArray[np.float64], suspicious: NDArray[np.bool_], groups: ArrayLike | None, seed: int
 ) -> Auc:
-    """How well `fit_svm`, with its arguments and errors, orders nodules of patients it was not given.
+    """Measure the AUC of `fit_svm` on held-out patients; arguments and errors as there.
 
-    Nodules are compared within their fold only: the decisions of different machines have no common
-    scale. The interval is by bootstrap over patients, with the machines as they are.
+    Nodules are compared within their fold only, because the SVMs of different folds have no common scale. The interval
+    is a bootstrap over patients, without fitting anew.
     """
     folds, patients = _folds(features, suspicious, groups, derive(seed, "hold out"))
     each = np.ones(patients.max() + 1)
@@ -119,7 +123,7 @@ def cross_validated_auc(
 
 
 def _in_order(pipeline: Any, features: NDArray[np.float64], suspicious: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """For every pair [suspicious, benign], 1 if decided in that order, 0 if not, 1/2 if alike; the mean is the AUC."""
+    """1 for a pair [suspicious, benign] in the right order, 0 in the wrong order, 0.5 for a tie; the mean is the AUC."""
     decision = pipeline.decision_function(features)
     return (np.sign(decision[suspicious][:, None] - decision[~suspicious]) + 1) / 2
 
@@ -127,7 +131,10 @@ def _in_order(pipeline: Any, features: NDArray[np.float64], suspicious: NDArray[
 def _folds(
     features: NDArray[np.float64], suspicious: NDArray[np.bool_], groups: ArrayLike | None, seed: int
 ) -> tuple[list[tuple[NDArray[np.int64], NDArray[np.int64]]], NDArray[np.int64]]:
-    """`CLASSIFIER_FOLDS` folds, or as many as can have both classes each; and whose nodule each is, from 0, [n]."""
+    """Folds, and the patient of each nodule as a number from 0, [n].
+
+    There are `CLASSIFIER_FOLDS` folds, or fewer if not all of them would have both classes.
+    """
     from sklearn.model_selection import StratifiedGroupKFold
 
     n = len(_checked(features))
@@ -141,12 +148,12 @@ def _folds(
         folds = list(splitter.split(features, suspicious, patients))
         if all(len(np.unique(suspicious[held_out])) == 2 for _, held_out in folds):
             return folds, patients
-    raise InputError("suspicious", f"a class of {fewest} patients", "enough of each to hold some out")
+    raise InputError("suspicious", f"a class with {fewest} patients", "enough patients of each class to hold some out")
 
 
 def _checked(features: NDArray[np.float64]) -> NDArray[np.float64]:
     if features.ndim != 2 or features.shape[1] != len(FEATURES):
         raise InputError("features", f"shape {features.shape}", f"[n, {len(FEATURES)}]")
     if len(odd := np.flatnonzero(~np.isfinite(features).all(1))):
-        raise InputError(f"features of nodule {odd[0]}", "a value that is not finite", "finite ones")
+        raise InputError(f"features of nodule {odd[0]}", "a value that is not finite", "finite values")
     return features

@@ -1,4 +1,4 @@
-"""How wide a nodule is, as readers measure it."""
+"""The diameter of a nodule by its mask, as readers measure it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from synthorax.nodule import Nodule
 
 
 def axial_diameter_mm(inside: NDArray[np.int64], spacing_mm: tuple[float, float, float]) -> float:
-    """Longest chord of a nodule within a slice, from edge to edge.
+    """Return the longest chord of a nodule within an axial slice, from edge to edge, in mm.
 
     Args:
-        inside: indices (z, y, x) of its voxels, [n, 3].
-        spacing_mm: (z, y, x).
+        inside: indices of its voxels, [n, (z, y, x)], n at least 1.
+        spacing_mm: voxel size (z, y, x).
 
     >>> row = np.array([[3, 10, x] for x in range(20, 28)])  # eight voxels of 0.7 mm beside each other
     >>> round(axial_diameter_mm(row, (2.5, 0.7, 0.7)), 2)
@@ -30,21 +30,23 @@ def axial_diameter_mm(inside: NDArray[np.int64], spacing_mm: tuple[float, float,
 def axial_diameters_mm(
     masks: Iterable[NDArray[np.bool_]], spacing_mm: tuple[float, float, float]
 ) -> NDArray[np.float64]:
-    """The diameters of nodules by their masks [z, y, x]; nan where a mask is empty.
+    """Return the diameter in mm of each mask [z, y, x], [n]; NaN for an empty mask.
 
     Args:
-        spacing_mm: (z, y, x).
+        masks: bool [z, y, x] each.
+        spacing_mm: voxel size (z, y, x).
     """
     voxels = [np.argwhere(mask) for mask in masks]
     return np.array([axial_diameter_mm(inside, spacing_mm) if len(inside) else np.nan for inside in voxels])
 
 
 def as_measured(nodule: Nodule, mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> Nodule:
-    """A made nodule as its mask shows it: centre, diameter to .01 mm, and label 1.
+    """Return a generated nodule with the centre and the diameter of its mask, rounded to 0.01 mm, and with label 1.
 
     Args:
-        mask: [z, y, x], not empty.
-        spacing_mm: (z, y, x).
+        nodule: keeps its other attributes.
+        mask: bool [z, y, x], not empty.
+        spacing_mm: voxel size (z, y, x).
     """
     inside = np.argwhere(mask)
     z, y, x = (inside.mean(0) * spacing_mm).tolist()
@@ -54,7 +56,7 @@ def as_measured(nodule: Nodule, mask: NDArray[np.bool_], spacing_mm: tuple[float
 
 
 def _widest(ends_px: NDArray[np.float64], spacing_mm: tuple[float, float, float]) -> float:
-    """Of the lines between points [n, (x, y)] the longest, with half a pixel more at both of its ends."""
+    """The longest line in mm between two of the points [n, (x, y)], extended by half a pixel at both ends."""
     apart_px = ends_px[:, None] - ends_px
     length_px = np.hypot(*np.moveaxis(apart_px, -1, 0))
     length_mm = np.hypot(*np.moveaxis(apart_px * spacing_mm[:0:-1], -1, 0))

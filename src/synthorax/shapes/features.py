@@ -1,12 +1,12 @@
 """The 12 shape features of LuNG's nodule analyzer (ALNSB), for many nodules at once.
 
-In the `alnsb` convention the figures equal the released analyzer's, three slips included:
+In the `alnsb` convention the features equal those of the released analyzer, with its three faults:
 
-* f9 and f10 take the slice spacing for the column spacing and the other way round;
-* lengths in the mid slice are scaled by one pixel spacing, though rows and columns may differ;
-* the labelling that picks the mid slice's largest component stops a pass early (`_alnsb_largest`).
+* f9 and f10 exchange the slice spacing and the column spacing;
+* lengths in the mid slice are scaled by one pixel spacing, although rows and columns may differ;
+* the labelling that finds the largest component of the mid slice stops one pass early (`_alnsb_largest`).
 
-The `corrected` convention mends all three. Both agree on the rest.
+The `corrected` convention has none of them. Otherwise both are the same.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ FEATURES = {
     "f11": "Euler number",
     "f12": "circularity of the z projection",
 }
-"""The columns of a feature table and what they are."""
+"""Columns of a feature table, with descriptions."""
 
 SCAN_TILE = 32
-"""Side of the tiles in which ALNSB's labelling walks a slice, in pixels."""
+"""Side in pixels of the square tiles in which ALNSB's labelling visits a slice."""
 
 MASKS_AT_ONCE = 64
-"""Masks measured together. Each is cut to its box first, so memory follows the nodules, not the grid around them."""
+"""Masks that are measured together. They are cut to their boxes first, so that memory depends on the nodules' sizes."""
 
 
 def shape_features(
@@ -53,19 +53,25 @@ def shape_features(
     spacing_mm: Sequence[float],
     convention: Convention = "alnsb",
 ) -> NDArray[np.float64]:
-    """The 12 features of every mask.
+    """Measure the 12 features of each mask.
 
     Args:
-        masks: bool [n, z, y, x]; each holds one nodule, whatever lies in it counts.
+        masks: bool [n, z, y, x], a nodule each; all voxels of a mask count, also separate pieces.
         spacing_mm: voxel size (z, y, x).
         convention: `alnsb` as released, or `corrected`.
 
     Returns:
-        float64 [n, 12], columns as in `FEATURES`. f6 of a single voxel is infinite; f1 to f4 are 0
-        where disconnected pieces leave the mid slice empty.
+        float64 [n, 12], columns as in `FEATURES`. f6 of a single voxel is infinite; f1 to f4 are 0 if the mid slice
+        between separate pieces is empty.
 
     Raises:
-        InputError: wrong shape or dtype, an empty mask, an unknown convention.
+        InputError: the shape or type of the masks is wrong, a mask is empty, or the convention is unknown.
+
+    >>> cube = np.zeros((1, 8, 8, 8), bool)
+    >>> cube[0, 2:6, 2:6, 2:6] = True
+    >>> features = shape_features(cube, (1.0, 1.0, 1.0))
+    >>> dict(zip(FEATURES, features[0].round(2).tolist()))["f5"]  # volume in cubic millimetres
+    64.0
     """
     if convention not in get_args(Convention):
         raise InputError("convention", repr(convention), " or ".join(get_args(Convention)))
@@ -84,7 +90,7 @@ def shape_features(
 
 
 def _of_like_size(edges: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    """The indices of boxes whose edges are `edges` [n, axes], in batches of boxes nearly alike in size."""
+    """Yield batches of indices into `edges` [n, axes] of boxes, so that the boxes of a batch have similar sizes."""
     order = np.argsort(edges.prod(1), kind="stable")
     for start in range(0, len(order), MASKS_AT_ONCE):
         yield order[start : start + MASKS_AT_ONCE]
@@ -98,16 +104,15 @@ def _features(
     spacing_mm: Sequence[float],
     convention: Convention,
 ) -> NDArray[np.float64]:
-    """The features of some rows of a stack, whose first and last set indices are `low` and `high` [rows, 3]."""
+    """The features of some rows of a stack of masks, whose boxes reach from `low` to `high` [rows, 3]."""
     middle = _round((low[:, 0] + high[:, 0]) / 2)
     boxes = _cut([masks[i] for i in rows], low, high)
-    # ALNSB's labelling depends on where its tiles lie, so its slices begin where a tile does.
+    # ALNSB's labelling depends on the position of its tiles, so that its slices must begin at the edge of a tile.
     corner = low[:, 1:] // SCAN_TILE * SCAN_TILE if convention == "alnsb" else low[:, 1:]
     slices = _cut([masks[i, z] for i, z in zip(rows, middle, strict=True)], corner, high[:, 1:])
     dz, dy, dx = map(float, spacing_mm)
     if convention == "alnsb":
-        # The analyzer keeps slices as [x, y]: its rows are our columns. Only what depends on the order
-        # of walking shows it.
+        # The analyzer keeps slices as [x, y]. That matters only for its labelling, which visits pixels in order.
         boxes, slices = boxes.swapaxes(2, 3), slices.swapaxes(1, 2)
         dy, dx = dx, dy
     table = np.empty((len(rows), len(FEATURES)))
@@ -122,7 +127,7 @@ def _features(
 
 
 def _cut(masks: Sequence[NDArray[np.bool_]], low: NDArray[np.int64], high: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """The part of each mask from index `low` to `high` [n, axes], in the near corner of arrays of one shape."""
+    """The box from index `low` to `high` [n, axes] of each mask, at the first voxels of arrays of one shape."""
     boxes = np.zeros((len(masks), *(high - low + 1).max(0)), bool)
     for box, mask, first, last in zip(boxes, masks, low, high, strict=True):
         part = mask[tuple(slice(a, b + 1) for a, b in zip(first, last, strict=True))]
@@ -149,7 +154,7 @@ def _mid_slice_features(
 
 
 def _box_features(masks: NDArray[np.bool_], spacing: tuple[float, float, float]) -> NDArray[np.float64]:
-    """f5 to f8: volume, radius over RMS distance, and the two ratios of box edges."""
+    """f5 to f8 of masks [n, z, y, x]: volume, radius over RMS distance, and the two ratios of box edges."""
     voxels = masks.sum((1, 2, 3))
     low, high = bounding_boxes(masks)
     edges = (high - low + 1) * np.asarray(spacing)
@@ -176,7 +181,7 @@ def _box_features(masks: NDArray[np.bool_], spacing: tuple[float, float, float])
 def _minkowski_features(
     masks: NDArray[np.bool_], spacing: tuple[float, float, float], convention: Convention
 ) -> NDArray[np.float64]:
-    """f9 to f11 from the counts of voxels, adjacent pairs, 2x2 squares and 2x2x2 cubes."""
+    """f9 to f11 of masks [n, z, y, x], from the numbers of voxels, adjacent pairs, 2x2 squares and 2x2x2 cubes."""
     dz, dy, dx = spacing
     if convention == "alnsb":
         dz, dx = dx, dz
@@ -195,7 +200,7 @@ def _minkowski_features(
 
 
 def _both(mask: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
-    """Where a voxel and its successor along `axis` are both set."""
+    """Whether each voxel and the next one along `axis` are both marked."""
     n = mask.shape[axis]
     return mask.take(range(n - 1), axis) & mask.take(range(1, n), axis)
 
@@ -223,16 +228,16 @@ def _largest(slice_mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _alnsb_walk(shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """When ALNSB's labelling comes to each pixel [y, x]: by tiles of 32 x 32, by rows within a tile."""
+    """The position of each pixel [y, x] in the order of ALNSB's labelling: tile by tile, by rows within a tile."""
     y, x = np.indices(shape)
     order = np.lexsort((x.ravel(), y.ravel(), x.ravel() // SCAN_TILE, y.ravel() // SCAN_TILE))
     return np.argsort(order).reshape(shape)
 
 
 def _label_starts(slices: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """For each slice [n, y, x], the pixels that ALNSB's labelling reaches before any neighbour of theirs.
+    """The number of pixels in each slice [n, y, x] that ALNSB's labelling visits before any of their neighbours.
 
-    Each starts a label, so a slice with one start is one component to it.
+    Each of them gets a new label, so that ALNSB sees one component in a slice with one of them.
     """
     height, width = slices.shape[1:]
     rank = np.pad(_alnsb_walk((height, width)), 1, constant_values=height * width)
@@ -245,12 +250,12 @@ def _label_starts(slices: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 def _alnsb_largest(slice_mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The component that ALNSB's labelling finds to be the largest, [y, x].
+    """The largest component of a slice as ALNSB's labelling finds it, bool [y, x].
 
-    It walks the slice in tiles of 32 x 32, gives a pixel the least label around it, and spreads that
-    label to the neighbours only if a *later* neighbour holds it. A pass in which pixels changed just
-    their own label counts as settled, so a pixel can be left behind with a label of its own: this
-    is the one-pixel difference of f1, f3 and f4 on 4 of the 51 seeds.
+    The labelling visits the slice in tiles of 32 x 32 pixels and gives each pixel the least label around it. It spreads
+    that label to the neighbours only if a *later* neighbour holds it. It stops after a pass in which pixels changed
+    only their own labels, so that one pixel may keep a label of its own. Because of that, f1, f3 and f4 of 4 of the 51
+    seeds differ by one pixel from the true component.
     """
     height, width = slice_mask.shape
     flat = np.arange((height + 2) * (width + 2)).reshape(height + 2, width + 2)[1:-1, 1:-1]
@@ -261,7 +266,7 @@ def _alnsb_largest(slice_mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     labels = dict.fromkeys(walk, 0)
     created = 0
     settled = False
-    while not settled and len({*labels.values()} - {0}) != 1:  # One label is final.
+    while not settled and len({*labels.values()} - {0}) != 1:  # a single label cannot change
         settled = True
         for pixel, near in around.items():
             seen = [label for p in near if (label := labels[p])]
@@ -282,7 +287,7 @@ def _alnsb_largest(slice_mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def bounding_boxes(masks: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First and last set index of each mask [n, ...] along each of its axes, both [n, axes]."""
+    """Return the first and the last marked index of each mask [n, ...] along each axis, both [n, axes]."""
     low, high = [], []
     for axis in range(1, masks.ndim):
         profile = np.any(masks, axis=tuple(a for a in range(1, masks.ndim) if a != axis))
@@ -292,5 +297,5 @@ def bounding_boxes(masks: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray
 
 
 def _round(values: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Half away from zero, as C rounds; the values are not negative."""
+    """Round values of 0 or more with halves up, as C does."""
     return np.floor(values + 0.5).astype(np.int64)

@@ -1,4 +1,4 @@
-"""How much nodules overlap."""
+"""The Dice overlap of nodules."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from numpy.typing import NDArray
 
 
 def dice(masks: NDArray[np.bool_], others: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Dice overlap [n] of each mask [n, z, y, x] with the other of its row; 0 where both are empty.
+    """Return the Dice overlap [n] of each mask with the mask at the same index of `others`; 0 if both are empty.
+
+    Args:
+        masks, others: bool [n, z, y, x].
 
     >>> mask = np.zeros((1, 4, 4, 4), bool)
     >>> mask[:, :2] = True
@@ -19,7 +22,7 @@ def dice(masks: NDArray[np.bool_], others: NDArray[np.bool_]) -> NDArray[np.floa
 
 
 def greatest_dice(masks: NDArray[np.bool_], known: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Dice overlap [n] of each mask [n, z, y, x] with the most like of some others [m, z, y, x]."""
+    """Return the largest Dice overlap [n] of each mask [n, z, y, x] with any of the `known` masks [m, z, y, x]."""
     made, others = (m.reshape(len(m), -1).astype(np.float32) for m in (masks, known))
     both = made @ others.T
     return (2 * both / np.maximum(made.sum(1)[:, None] + others.sum(1), 1)).max(1)

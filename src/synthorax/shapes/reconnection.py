@@ -1,9 +1,8 @@
-"""LuNG's reconnection (section III-C): from any generated field to one connected nodule.
+"""LuNG's reconnection (papers/1, III-C), which turns any generated field into one connected nodule.
 
-Connected means 18-connected: voxels that share a face or an edge. The released program has a
-further step of random growth that its own control flow never reaches, so it can end with several
-pieces. Here the last step is a shortest path between the pieces, which makes the result certain
-and the whole a pure function of the field.
+Connected means 18-connected: voxels that share a face or an edge. The released program has a further step of random
+growth that its own control flow never reaches, so that it can end with several pieces. Here the last step joins pieces
+by shortest paths, so that the result is always one piece and depends on the field alone.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ from numpy.typing import NDArray
 from synthorax.errors import InputError
 
 ON_THRESHOLD = 0.3255
-"""A voxel is on from here: half of the least value that an input voxel of a nodule is mapped to."""
+"""A voxel is on if its value is at least this, half of `ON_LEAST`."""
 ON_LEAST = 0.651
-"""The least value that the input map gives a nodule voxel; later bridges are set to it."""
+"""Least value of a nodule's voxel in the network's input; all bridges but the first are set to it."""
 
 _NEIGHBOURS = np.array(
     [(z, y, x) for z in (-1, 0, 1) for y in (-1, 0, 1) for x in (-1, 0, 1) if 0 < abs(z) + abs(y) + abs(x) < 3]
@@ -28,11 +27,11 @@ _NEIGHBOURS = np.array(
 
 @dataclass(frozen=True, eq=False)
 class Reconnected:
-    """Fields that hold one component each, and what they were before.
+    """Fields of one component each, with the number of components that they had before.
 
     Attributes:
         fields: float32 [n, z, y, x].
-        n_components: int [n], 18-connected components of the given fields; 1 is "clean".
+        n_components: int [n], 18-connected components of the given fields; 1 needed no reconnection.
     """
 
     fields: NDArray[np.float32]
@@ -40,26 +39,32 @@ class Reconnected:
 
 
 def label_components(mask: NDArray[np.bool_]) -> tuple[NDArray[np.integer], int]:
-    """Labels [z, y, x] of the 18-connected components of a mask, from 1, and how many there are."""
+    """Return labels [z, y, x] of the 18-connected components of a mask, from 1, and the number of components."""
     labels, n = cc3d.connected_components(mask.view(np.uint8), connectivity=18, return_N=True)
     return labels, n
 
 
 def reconnect(fields: NDArray[np.floating]) -> Reconnected:
-    """Join the components of every field by setting as few further voxels as its rules allow.
+    """Join the components of each field by switching on further voxels.
 
     1. A field without an on voxel is brightened until it has one.
-    2. An empty voxel whose neighbours belong to two or more components is set.
-    3. That is repeated while it joins something.
-    4. What is still apart is joined by shortest paths to the largest component.
+    2. Each off voxel whose neighbours belong to two or more components is switched on.
+    3. Step 2 is repeated while it reduces the number of components.
+    4. Components that are still separate are joined to the largest one by shortest paths.
 
-    A field with one component is returned as it is; so the result is a fixed point.
+    A field with one component is returned as it is.
 
     Args:
-        fields: [n, z, y, x], values from 0 to 1; on from `ON_THRESHOLD`.
+        fields: float [n, z, y, x], values from 0 to 1; a voxel is on from `ON_THRESHOLD`.
 
     Raises:
-        InputError: wrong shape, or values that are not between 0 and 1.
+        InputError: the shape is wrong, or values are not between 0 and 1.
+
+    >>> field = np.zeros((1, 1, 1, 5), np.float32)
+    >>> field[0, 0, 0, [0, 4]] = 1  # two voxels apart
+    >>> made = reconnect(field)
+    >>> made.n_components.tolist(), (made.fields[0, 0, 0] >= ON_THRESHOLD).tolist()
+    ([2], [True, True, True, True, True])
     """
     if fields.ndim != 4 or 0 in fields.shape[1:] or not np.issubdtype(fields.dtype, np.floating):
         raise InputError("fields", f"{fields.dtype} of shape {fields.shape}", "floats [n, z, y, x]")
@@ -92,10 +97,10 @@ def _reconnect_one(field: NDArray[np.float32], labels: NDArray[np.integer], n: i
 
 
 def _bridges(labels: NDArray[np.integer]) -> tuple[NDArray[np.int64], ...]:
-    """Indices of the empty voxels that touch two components.
+    """Indices (z, y, x) of the off voxels that touch two components.
 
-    Left out are those whose labelled neighbours all lie in one outer plane of some axis: they would
-    cap a pit of the surface, not bridge a gap.
+    Voxels whose labelled neighbours all lie on one side of them along some axis are left out: they would cap a pit of
+    the surface instead of bridging a gap.
     """
     padded = np.pad(labels, 1)
     flat = padded.ravel()
@@ -119,8 +124,8 @@ def _bridges(labels: NDArray[np.integer]) -> tuple[NDArray[np.int64], ...]:
 
 
 def _join_by_paths(field: NDArray[np.float32], labels: NDArray[np.integer], n: int) -> None:
-    """Set the voxels of shortest paths from the largest component to each other one, nearest first."""
-    from scipy.spatial import cKDTree  # takes a tenth of a second to import, which no injection needs
+    """Switch on the voxels of shortest paths that join each component to the largest, the nearest component first."""
+    from scipy.spatial import cKDTree  # takes a tenth of a second to import, and injections do not need it
 
     points = np.argwhere(labels)
     label = labels[labels > 0]

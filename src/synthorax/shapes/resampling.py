@@ -1,4 +1,4 @@
-"""Putting a mask on another grid by its true spacing."""
+"""Resampling of a mask to a grid with another voxel size."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from scipy.ndimage import distance_transform_edt
 from synthorax.shapes.reconnection import label_components
 
 PRESENT = 0.5
-"""Least occupancy that counts: a voxel is nodule if half of it is, which keeps the nodule's volume."""
+"""Least occupancy of a nodule's voxel. With 0.5 the nodule keeps its volume; lower occupancies are set to 0."""
 OCCUPANCY_STEPS = 128
-"""Occupancy is kept in steps of 1/128: exact in half precision, finer than readers agree."""
+"""Occupancy is rounded to steps of 1/128, which float16 holds exactly, and which are finer than readers agree."""
 FINE_STEPS = 4
-"""Thin slices interpolated for each voxel of the new grid."""
+"""Thin slices that are interpolated for each slice of the new grid."""
 
 
 def resample(
@@ -24,16 +24,21 @@ def resample(
     grid: tuple[int, int, int],
     grid_spacing_mm: Sequence[float],
 ) -> NDArray[np.float32] | None:
-    """A mask [z, y, x], not empty, as occupancy on another grid, centred by its bounding box.
+    """Resample a mask to occupancy on another grid, with its bounding box in the middle.
 
-    Between slices the outline is interpolated by its distance map (shape-based interpolation, Raya
-    and Udupa 1990), each end slice reaching half a slice further; then the fraction of each new
-    voxel that lies inside is taken exactly. So thick slices neither lose volume nor leave stairs. Of
-    several pieces the largest is kept.
+    Between slices the outline is interpolated by its distance map (shape-based interpolation, Raya and Udupa 1990), and
+    each end slice reaches half a slice further. Then the share of each new voxel that lies inside is computed exactly,
+    so that thick slices neither lose volume nor leave steps. Of several pieces the largest is kept.
+
+    Args:
+        mask: bool [z, y, x], not empty.
+        spacing_mm: voxel size (z, y, x) of the mask.
+        grid: voxels (z, y, x) of the result.
+        grid_spacing_mm: voxel size (z, y, x) of the result.
 
     Returns:
-        float32 [z, y, x], 0 or `PRESENT` to 1; None if the nodule does not fit the grid. One so small
-        that no voxel reaches `PRESENT` keeps its centre voxel.
+        float32 [z, y, x] with values 0 and `PRESENT` to 1; None if the nodule does not fit into the grid. If the nodule
+        is so small that no voxel reaches `PRESENT`, the centre voxel is 1.
     """
     spacing, target = np.asarray(spacing_mm, float), np.asarray(grid_spacing_mm, float)
     inside = np.argwhere(mask)
@@ -58,7 +63,7 @@ def resample(
 
 
 def _thin_slices(mask: NDArray[np.bool_], n: int) -> NDArray[np.bool_]:
-    """The mask [z, y, x] cut into at least `n` thin slices by interpolating its slices' distance maps."""
+    """The mask [z, y, x] on `n` thin slices, or on as many as it has, by interpolating the slices' distance maps."""
     n = max(n, len(mask))
     padded = np.pad(mask, ((0, 0), (1, 1), (1, 1)))
     distance = np.array([distance_transform_edt(~s) - distance_transform_edt(s) for s in padded])
@@ -72,7 +77,7 @@ def _thin_slices(mask: NDArray[np.bool_], n: int) -> NDArray[np.bool_]:
 
 
 def _overlap(new: int, new_step: float, old: int, old_step: float) -> NDArray[np.float32]:
-    """Fraction [new, old] of each new interval that each old one covers, both rows about one centre."""
+    """The share [new, old] of each new interval that each old interval covers; both rows have the same centre."""
     new_edges = (np.arange(new + 1) - new / 2) * new_step
     old_edges = (np.arange(old + 1) - old / 2) * old_step
     shared = np.minimum(new_edges[1:, None], old_edges[1:]) - np.maximum(new_edges[:-1, None], old_edges[:-1])
