@@ -149,8 +149,11 @@ def test_bad_input_is_one_clear_line():
     for call, text in (
         (lambda: patient_bootstrap(mean_of([1, 2]), ["a", "a"]), "patients: found 1 of them; expected 2 or more"),
         (lambda: patient_bootstrap(mean_of([1, 2, 3]), ["a", "b"]), "patients: found 2 rows; expected 3"),
-        (lambda: difference(mean_of([1, 2, 3]), mean_of([1, 2])), "found one of 3 and one of 2 rows"),
-        (lambda: seed_and_patient_bootstrap([mean_of([1, 2]), mean_of([1])], [0, 1]), "statistics: found of"),
+        (lambda: difference(mean_of([1, 2, 3]), mean_of([1, 2])), "found 3 rows and 2 rows"),
+        (
+            lambda: seed_and_patient_bootstrap([mean_of([1, 2]), mean_of([1])], [0, 1]),
+            "statistics: found numbers of rows",
+        ),
         (lambda: mean_of([]), "values: found shape"),
         (lambda: mean_of([1, np.nan]), "values: found 1 values that are not finite"),
         (lambda: seed_and_patient_bootstrap([mean_of([1, 2])], [0, 1]), "training seeds: found 1 of them"),

@@ -240,9 +240,9 @@ def test_bad_input_is_one_clear_line(tmp_path, inception):
     card = ExtractorCard("any", "", 2, "")
     for call, message in (
         (lambda: InceptionSlices(tmp_path / "none.pt"), "none.pt: found no such file; expected an Inception network"),
-        (lambda: InceptionSlices(text), "text.pt: found no TorchScript"),
+        (lambda: InceptionSlices(text), "text.pt: found a file that is not TorchScript"),
         (lambda: InceptionSlices(other), "other.pt: found a TorchScript network of another kind"),
-        (lambda: InceptionSlices(narrow), "narrow.pt: found a network of other features; expected 2048"),
+        (lambda: InceptionSlices(narrow), "narrow.pt: found a network with other features; expected 2048"),
         (
             lambda: FromNetwork(nn.Linear(2, 2), "net", "", dimensions=2, window_hu=(0, 1), spacing_mm=MM),
             "net: found a L",
@@ -250,17 +250,20 @@ def test_bad_input_is_one_clear_line(tmp_path, inception):
         (lambda: small()(np.zeros((1, 8, 8, 8)), (1.25, 0.7, 0.7)), "patches: found voxels of"),
         (lambda: small()(np.zeros((0, 8, 8, 8)), MM), "patches: found shape"),
         (lambda: small()(np.full((1, 8, 8, 8), np.nan), MM), "patches: found values that are not finite"),
-        (lambda: small(dimensions=9)(np.zeros((1, 8, 8, 8)), MM), "features: found 8 columns; expected 9, as of small"),
+        (
+            lambda: small(dimensions=9)(np.zeros((1, 8, 8, 8)), MM),
+            "features: found 8 columns; expected 9 columns, as small has",
+        ),
         (lambda: fid(two, three), "expected the same extractor for all"),
         (lambda: fid(two, features([[0, 0]])), "synthetic features: found 1 patch; expected 2 or more"),
         (lambda: kid(two, two), "KID: found subsets of 1 from sets of 2 and 2"),
         (lambda: kid(two, two, size=2, subsets=0), "KID: found 0 subsets"),
-        (lambda: small(window_hu=(400, -1000)), "window: found 400 to -1000 HU; expected the lower end first"),
+        (lambda: small(window_hu=(400, -1000)), "window: found 400 to -1000 HU; expected low < high"),
         (lambda: inception_score(two), "any: found no class probabilities"),
         (lambda: inception_score(features(np.zeros((2, 2)), np.eye(2))), "splits: found 10 of 2 patches"),
         (lambda: Features(np.zeros((0, 2)), card), "features: found shape"),
         (lambda: features([[0, np.inf]]), "features: found 1 values that are not finite"),
-        (lambda: features(np.zeros((2, 2)), np.ones((2, 2))), "rows that are no distribution"),
+        (lambda: features(np.zeros((2, 2)), np.ones((2, 2))), "negative values, or sums that are not 1"),
     ):
         with pytest.raises(InputError, match=message):
             call()

@@ -170,7 +170,7 @@ def test_bad_input_is_one_clear_line():
         (lambda: nearest(np.zeros((2, 3)), np.zeros((2, 4))), "queries: found shape"),
         (lambda: nearest(np.zeros((0, 3)), np.zeros((2, 3))), "queries: found shape"),
         (lambda: nearest_volume(np.zeros((1, 4, 4, 4)), np.zeros((1, 4, 4, 5))), "queries: found shape"),
-        (lambda: memorisation(known, known, fresh, p, p[: len(q)]), "in training and held out, as 0"),
+        (lambda: memorisation(known, known, fresh, p, p[: len(q)]), "both in training and held out, such as 0"),
         (lambda: memorisation(known, known, fresh, p, np.full(len(q), 9)), "patients: found 1 of them"),
         (lambda: memorisation(known, known, fresh, p[1:], q), "patients: found .* rows; expected"),
         (lambda: membership(features(known.values[:, :3]), known, fresh, p, q), "expected the same extractor for all"),

@@ -112,7 +112,7 @@ def test_bad_input_is_one_clear_line(ball):
         (lambda: overlap(mask[0], mask[0, 1:], MM), "masks: found shapes"),
         (lambda: overlap(mask[0], ~mask[0], MM), "reference mask: found no voxel; expected a nodule"),
         (lambda: overlap(mask[0], mask[0], (1, 1, 0)), "spacing: found"),
-        (lambda: Nodules(np.zeros((1, 4, 4, 4)), mask, MM), "masks: found an empty or a full one"),
+        (lambda: Nodules(np.zeros((1, 4, 4, 4)), mask, MM), "masks: found an empty or a full mask"),
         (lambda: Nodules(np.zeros((2, 4, 4, 4)), mask, MM), "masks: found shape"),
         (lambda: Nodules(np.full((1, 4, 4, 4), np.nan), mask, MM), "nodules: found values that are not finite"),
         (lambda: Nodules(np.zeros((0, 4, 4, 4)), mask[:0], MM), "nodules: found shape"),

@@ -87,7 +87,10 @@ def test_a_ratio_of_seams_has_an_interval_over_patients(region, border):
 
 
 def test_a_region_without_a_border_is_refused(border):
-    for inside, text in ((np.ones(SHAPE, bool), "one that fills its patch"), (np.zeros(SHAPE, bool), "an empty one")):
+    for inside, text in (
+        (np.ones(SHAPE, bool), "a region that fills its patch"),
+        (np.zeros(SHAPE, bool), "an empty region"),
+    ):
         with pytest.raises(InputError, match=f"region: found {text}"):
             Border.of(inside, MM)
     with pytest.raises(InputError, match="patches: found shapes"):

@@ -39,7 +39,7 @@ ADULT_CM2 = 400.0
 LEAST_SHARE = 0.1
 """A part of the lungs has at least this share of the volume of the largest part."""
 FREE_AIR_HU, UNSEEN_HU = -950, -1100
-"""Air around the patient and gas are below the first HU, voxels outside the scanner's field of view below the second."""
+"""Air around the patient and gas are below the first HU; voxels outside the field of view are below the second."""
 CUT_MM = 8.0
 """A lung that is cut open by a side of the scan has a block this far from its edge; a gap beside the skin has none."""
 BODY_EDGE_MM = 3.0

@@ -1,1 +1,1 @@
-"""How good synthetic data is and what it is worth: distances, novelty, appearance, detection, intervals and tests."""
+"""Measures of synthetic data and of models trained on it: fidelity, memorisation, detection, intervals and tests."""

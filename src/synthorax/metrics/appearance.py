@@ -1,4 +1,4 @@
-"""HU of nodules, from their middle to the tissue around them."""
+"""HU of nodules: means, distributions, and profiles from the middle to the surrounding tissue."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from synthorax.metrics.estimates import CONFIDENCE
 from synthorax.volume import check_spacing
 
 EDGES_MM = tuple(range(-6, 7))
-"""Shells of a profile, by millimetres from the mask's border; inside is negative."""
+"""Borders of a profile's shells, in mm from the mask's border; negative inside."""
 SMALLEST_SHELL = 4
-"""Fewer voxels of a shell say nothing."""
+"""Fewest voxels of a shell; with fewer, its HU is NaN."""
 
 
 @dataclass(frozen=True, eq=False)
 class Nodules:
-    """Cubes of CT with a nodule each.
+    """Patches of CT with a nodule each.
 
     Attributes:
-        hu: float32 [n, z, y, x].
-        masks: bool [n, z, y, x], none empty and none full.
+        hu: HU, float32 [n, z, y, x].
+        masks: voxels of the nodules, bool [n, z, y, x]; no mask is empty or full.
         spacing_mm: voxel size (z, y, x).
 
     Raises:
-        InputError: as said, or shapes that differ.
+        InputError: shapes differ, HU are not finite, or a mask is empty or full.
     """
 
     hu: NDArray
@@ -47,20 +47,20 @@ class Nodules:
             raise InputError("masks", f"shape {self.masks.shape}", f"{self.hu.shape}, as of the HU")
         share = self.masks.mean((1, 2, 3))
         if not ((share > 0) & (share < 1)).all():
-            raise InputError("masks", "an empty or a full one", "a nodule with something around it")
+            raise InputError("masks", "an empty or a full mask", "a nodule with tissue around it in every mask")
 
     def __len__(self) -> int:
         return len(self.hu)
 
 
 def mean_hu(nodules: Nodules) -> NDArray[np.float64]:
-    """Mean HU inside each mask, [n]."""
+    """Return the mean HU inside each mask, [n]."""
     inside = np.where(nodules.masks, nodules.hu, 0).sum((1, 2, 3), dtype=np.float64)
     return np.asarray(inside / nodules.masks.sum((1, 2, 3)))
 
 
 def hu_distance(first: Nodules, second: Nodules) -> float:
-    """Wasserstein-1 distance, in HU, of the values inside two groups' masks; each nodule counts as much as another."""
+    """Return the Wasserstein-1 distance in HU between the voxels inside two groups' masks; each nodule counts alike."""
     values = [np.asarray(group.hu)[group.masks] for group in (first, second)]
     weights = [np.repeat(1 / (n := group.masks.sum((1, 2, 3))), n) for group in (first, second)]
     return float(wasserstein_distance(*values, *weights))
@@ -68,12 +68,12 @@ def hu_distance(first: Nodules, second: Nodules) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Profile:
-    """HU by distance from the border of the mask, each [k] a shell.
+    """The HU of a group of nodules in k shells, by distance from the border of the mask.
 
     Attributes:
-        at_mm: the middle of the shell, inside negative.
-        hu: mean over nodules of the median HU of their shells; NaN where no nodule has the shell.
-        low, high: its interval, by patient.
+        at_mm: distance of the middle of each shell, negative inside, [k].
+        hu: mean over nodules of the median HU in each shell, [k]; NaN if no nodule has the shell.
+        low, high: 95 % interval of `hu`, over patients, [k].
     """
 
     at_mm: NDArray[np.float64]
@@ -83,13 +83,14 @@ class Profile:
 
 
 def profiles(nodules: Nodules, edges_mm: Sequence[float] = EDGES_MM) -> NDArray[np.float64]:
-    """Median HU of each nodule in each shell, [n, k]; NaN where it has under 4 voxels of it.
+    """Return the median HU of each nodule in each shell, [n, k]; NaN for a shell of fewer than `SMALLEST_SHELL` voxels.
 
     Args:
-        edges_mm: k + 1 distances from the border, ascending.
+        nodules: n patches.
+        edges_mm: k + 1 distances from the mask's border, ascending.
 
     Raises:
-        InputError: edges that do not ascend.
+        InputError: the edges do not ascend.
     """
     edges = np.asarray(edges_mm, np.float64)
     if edges.ndim != 1 or len(edges) < 2 or (np.diff(edges) <= 0).any():
@@ -105,14 +106,16 @@ def profiles(nodules: Nodules, edges_mm: Sequence[float] = EDGES_MM) -> NDArray[
 
 
 def profile(nodules: Nodules, patients: ArrayLike, *, edges_mm: Sequence[float] = EDGES_MM, seed: int = 0) -> Profile:
-    """The group's profile with its band.
+    """Return the profile of a group of nodules with its interval.
 
     Args:
+        nodules: n patches.
         patients: patient of each nodule, [n].
-        edges_mm: k + 1 distances from the border, ascending.
+        edges_mm: k + 1 distances from the mask's border, ascending.
+        seed: of the bootstrap over patients.
 
     Raises:
-        InputError: fewer than 2 patients, or edges that do not ascend.
+        InputError: there are fewer than 2 patients, or the edges do not ascend.
     """
     single = profiles(nodules, edges_mm)
     there = np.isfinite(single)
@@ -131,9 +134,10 @@ def profile(nodules: Nodules, patients: ArrayLike, *, edges_mm: Sequence[float] 
 
 
 def border_distance(mask: NDArray[np.bool_], spacing_mm: Sequence[float]) -> NDArray[np.float32]:
-    """Millimetres of each voxel of [z, y, x] from the mask's border, inside negative.
+    """Return the distance in mm of each voxel from the border of a mask [z, y, x], negative inside.
 
-    The border lies half-way between a voxel inside and its neighbour outside, for which half a mean voxel is taken.
+    The border lies half a voxel from the voxels on both sides of it, where a voxel is as wide as the mean of the three
+    spacings.
     """
     half = np.float32(np.mean(spacing_mm) / 2)
     inside, outside = distance_inside(mask, spacing_mm), distance_inside(~mask, spacing_mm)

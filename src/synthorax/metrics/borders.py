@@ -1,4 +1,4 @@
-"""What can be seen of a nodule without its mask: the voxels that look like it, and how steep its margin is."""
+"""A nodule by its HU alone: the voxels that look like it, and the steepness of its margin."""
 
 from __future__ import annotations
 
@@ -15,27 +15,28 @@ from synthorax.metrics.roughness import CORE_DEPTH_MM, lung_around
 from synthorax.volume import check_spacing
 
 SEEN_REACH_MM = 3.0
-"""Voxels further than this in mm from a nodule's mask are not taken for the nodule, so that a vessel ends there."""
+"""Voxels further than this in mm from a nodule's mask do not count, so that attached vessels are cut off there."""
 MARGIN_BLUR_MM = 0.7
-"""Standard deviation in mm of the Gaussian that takes the noise out of gradients."""
+"""Standard deviation in mm of the Gaussian that smooths out noise before gradients are taken."""
 MARGIN_MM = 1.0
-"""The margin reaches this far in mm to both sides of the border, and a voxel at least."""
+"""Width in mm of the margin on each side of the border; at least a voxel."""
 
 
 def seen_nodule(hu: NDArray[np.number], mask: NDArray[np.bool_], spacing_mm: Sequence[float]) -> NDArray[np.bool_]:
-    """Return the voxels that look like a nodule, bool [z, y, x]: denser than half-way from lung to nodule, and joined.
+    """Return the voxels that look like a nodule, bool [z, y, x].
 
-    The nodule's level is the median HU of its core, or of its deepest voxels where it has none; the lung's is the
-    median of the lung around it. Of the pieces within `SEEN_REACH_MM` of the mask the one counts that shares most
-    voxels with it. Nothing is seen of a nodule that is no denser than its lung.
+    These are connected voxels denser than half-way between lung and nodule. The nodule's level is the median HU of its
+    core, or of its deepest voxels if it has no core; the lung's level is the median of the lung around the nodule. Of
+    several pieces within `SEEN_REACH_MM` of the mask, the piece that shares most voxels with the mask is returned. If
+    the nodule is not denser than the lung, no voxel is.
 
     Args:
-        hu: [z, y, x].
-        mask: bool [z, y, x], where the nodule is said to be; not empty.
+        hu: HU [z, y, x].
+        mask: the nodule's voxels as far as known, bool [z, y, x], not empty.
         spacing_mm: voxel size (z, y, x).
 
     Raises:
-        InputError: arrays of different shapes, an empty mask, or a patch without lung around the nodule.
+        InputError: shapes differ, the mask is empty, or there is no lung around the nodule.
     """
     check_spacing(spacing_mm)
     if hu.shape != mask.shape or not mask.any():
@@ -57,15 +58,15 @@ def seen_nodule(hu: NDArray[np.number], mask: NDArray[np.bool_], spacing_mm: Seq
 
 
 def margin_steepness(hu: NDArray[np.number], nodule: NDArray[np.bool_], spacing_mm: Sequence[float]) -> float:
-    """Return the mean size of the HU gradient in a nodule's margin, in HU per mm; sharp margins are steep.
+    """Return the mean magnitude of the HU gradient in a nodule's margin, in HU per mm; a sharp margin is steep.
 
     Args:
-        hu: [z, y, x].
-        nodule: bool [z, y, x], the voxels of the nodule, such as `seen_nodule` finds; not empty.
+        hu: HU [z, y, x].
+        nodule: the nodule's voxels, such as `seen_nodule` finds, bool [z, y, x], not empty.
         spacing_mm: voxel size (z, y, x).
 
     Raises:
-        InputError: arrays of different shapes, or a nodule without a voxel.
+        InputError: shapes differ, or the nodule is empty.
     """
     check_spacing(spacing_mm)
     if hu.shape != nodule.shape or not nodule.any():

@@ -1,4 +1,4 @@
-"""Arrays as the metrics need them, or one clear line."""
+"""Checks of the arrays that metrics take."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from synthorax.errors import InputError
 
 
 def vector(subject: str, values: ArrayLike, length: int | None = None) -> NDArray[np.float64]:
-    """Finite numbers [n], one or more.
+    """Return finite numbers [n], n at least 1.
 
     Raises:
-        InputError: as said, or not as many as `length`.
+        InputError: the array has another shape or values that are not finite, or not `length` rows.
     """
     return _finite(subject, values, 1, length)
 
 
 def matrix(subject: str, values: ArrayLike, length: int | None = None) -> NDArray[np.float64]:
-    """Finite numbers [n, d], one row or more.
+    """Return finite numbers [n, d], n at least 1.
 
     Raises:
-        InputError: as said, or not as many rows as `length`.
+        InputError: the array has another shape or values that are not finite, or not `length` rows.
     """
     return _finite(subject, values, 2, length)
 
 
 def labels(subject: str, values: ArrayLike) -> NDArray[np.bool_]:
-    """Labels [n] of two classes, 0 and 1, both of which are there.
+    """Return labels 0 and 1 as bool [n]; both classes must occur.
 
     Raises:
-        InputError: as said.
+        InputError: there is another value, or one class only.
     """
     found = flags(subject, values)
     if found.all() or not found.any():
@@ -39,10 +39,10 @@ def labels(subject: str, values: ArrayLike) -> NDArray[np.bool_]:
 
 
 def flags(subject: str, values: ArrayLike, length: int | None = None) -> NDArray[np.bool_]:
-    """Numbers [n] that are 0 or 1, one or more.
+    """Return numbers that are 0 or 1 as bool [n], n at least 1.
 
     Raises:
-        InputError: as said, or not as many as `length`.
+        InputError: there is another value, or there are not `length` rows.
     """
     found = vector(subject, values, length)
     if not np.isin(found, (0, 1)).all():
@@ -51,24 +51,24 @@ def flags(subject: str, values: ArrayLike, length: int | None = None) -> NDArray
 
 
 def units(patients: ArrayLike, length: int | None = None) -> tuple[NDArray[np.int64], int]:
-    """The patient of each row, int64 [n] from 0, and how many patients there are.
+    """Return the patient of each row as a number from 0, int64 [n], and the number of patients.
 
     Raises:
-        InputError: fewer than 2 patients, or not as many rows as `length`.
+        InputError: there are fewer than 2 patients, or not `length` rows.
     """
     names, index = np.unique(np.asarray(patients), return_inverse=True)
     if length is not None and len(index) != length:
-        raise InputError("patients", f"{len(index)} rows", f"{length}, one a row of the data")
+        raise InputError("patients", f"{len(index)} rows", f"{length} rows, one for each row of the data")
     if len(names) < 2:
-        raise InputError("patients", f"{len(names)} of them", "2 or more to resample")
+        raise InputError("patients", f"{len(names)} of them", "2 or more patients to resample")
     return index.astype(np.int64), len(names)
 
 
 def volumes(subject: str, values: ArrayLike) -> NDArray[np.float32]:
-    """Finite voxels [n, z, y, x], one volume or more.
+    """Return finite voxels, float32 [n, z, y, x], n at least 1.
 
     Raises:
-        InputError: as said.
+        InputError: the array has another shape, or values that are not finite.
     """
     found = np.asarray(values, np.float32)
     if found.ndim != 4 or not found.size:
@@ -85,5 +85,5 @@ def _finite(subject: str, values: ArrayLike, axes: int, length: int | None) -> N
     if not np.isfinite(found).all():
         raise InputError(subject, f"{(~np.isfinite(found)).sum()} values that are not finite", "finite numbers")
     if length is not None and len(found) != length:
-        raise InputError(subject, f"{len(found)} rows", f"{length}")
+        raise InputError(subject, f"{len(found)} rows", f"{length} rows")
     return found

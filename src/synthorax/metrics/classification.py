@@ -1,4 +1,4 @@
-"""Classifiers by their decisions and by their probabilities."""
+"""Measures of a classifier's decisions and of its probabilities."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from synthorax.metrics import checks
 from synthorax.metrics.bootstrap import Statistic, ratio
 
 CALIBRATION_BINS = 15
+"""Default number of bins of the calibration error."""
 
 
 @dataclass(frozen=True, eq=False)
 class Confusion:
-    """Counts of right and wrong decisions, numbers or arrays of one shape; measures are NaN where they divide by 0."""
+    """Counts of right and wrong decisions, as numbers or arrays of one shape; a measure that divides by 0 is NaN."""
 
     true_positive: Any
     false_positive: Any
@@ -27,17 +28,17 @@ class Confusion:
 
     @property
     def sensitivity(self) -> Any:
-        """Share of the positive ones that are found; recall."""
+        """Share of the positive rows that are decided positive; recall."""
         return _share(self.true_positive, self.false_negative)
 
     @property
     def specificity(self) -> Any:
-        """Share of the negative ones that are taken for negative."""
+        """Share of the negative rows that are decided negative."""
         return _share(self.true_negative, self.false_positive)
 
     @property
     def precision(self) -> Any:
-        """Share of what is taken for positive that is."""
+        """Share of the rows decided positive that are positive."""
         return _share(self.true_positive, self.false_positive)
 
     @property
@@ -57,24 +58,28 @@ class Confusion:
 
     @property
     def f2(self) -> Any:
-        """F that counts sensitivity as twice as important as precision."""
+        """Weighted harmonic mean, with sensitivity twice as important as precision."""
         return self.f_beta(2)
 
     def f_beta(self, beta: float) -> Any:
-        """Weighted harmonic mean, with sensitivity `beta` times as important as precision."""
+        """Return the weighted harmonic mean, with sensitivity `beta` times as important as precision."""
         wrong = (beta**2 * self.false_negative + self.false_positive) / (1 + beta**2)
         return _share(self.true_positive, wrong)
 
 
 def confusion(labels: ArrayLike, scores: ArrayLike, threshold: float) -> Confusion:
-    """Decisions at a threshold; a score at it or above is taken for positive.
+    """Count the decisions at a threshold; scores of at least the threshold are decided positive.
 
     Args:
         labels: 0 or 1, [n].
         scores: [n].
+        threshold: of the scores.
 
     Raises:
-        InputError: none, lengths that differ, other labels, scores that are not finite.
+        InputError: there are no rows, lengths differ, a label is not 0 or 1, or a score is not finite.
+
+    >>> confusion([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.8], threshold=0.5).sensitivity
+    0.5
     """
     truth = checks.flags("labels", labels)
     positive = checks.vector("scores", scores, len(truth)) >= threshold
@@ -85,10 +90,14 @@ def confusion(labels: ArrayLike, scores: ArrayLike, threshold: float) -> Confusi
 def confusion_of(
     labels: ArrayLike, scores: ArrayLike, threshold: float, measure: Callable[[Confusion], Any]
 ) -> Statistic:
-    """A measure of the decisions at a threshold as a statistic to bootstrap, as `lambda found: found.f2`.
+    """Return a measure of the decisions at a threshold as a statistic to bootstrap.
+
+    Args:
+        labels, scores, threshold: as of `confusion`.
+        measure: of a confusion, such as `lambda found: found.f2`.
 
     Raises:
-        InputError: as `confusion`.
+        InputError: as of `confusion`.
     """
     truth = checks.flags("labels", labels)
     positive = checks.vector("scores", scores, len(truth)) >= threshold
@@ -100,16 +109,17 @@ def choose_threshold(
     scores: ArrayLike,
     measure: Callable[[Confusion], Any] = lambda found: found.balanced_accuracy,
 ) -> float:
-    """The score, of those that occur, at which a measure is greatest; the highest of equals.
+    """Return the threshold, one of the scores, at which a measure is greatest; the highest threshold of equals.
 
-    It belongs on validation data: on the test set it flatters.
+    Choose it on validation data: chosen on the test set, it makes the measure too good.
 
     Args:
-        labels: 0 or 1, [n], both.
+        labels: 0 or 1, [n]; both must occur.
         scores: [n].
+        measure: of a confusion; balanced accuracy if not given.
 
     Raises:
-        InputError: one class only, lengths that differ, scores that are not finite.
+        InputError: there is one class only, lengths differ, or scores are not finite.
     """
     truth = checks.labels("labels", labels)
     found = checks.vector("scores", scores, len(truth))
@@ -121,10 +131,10 @@ def choose_threshold(
 
 
 def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Precision averaged over the steps of sensitivity, without interpolation.
+    """Return the average precision: precision averaged over the steps of sensitivity, without interpolation.
 
     Raises:
-        InputError: one class only, lengths that differ, scores that are not finite.
+        InputError: there is one class only, lengths differ, or scores are not finite.
     """
     from sklearn.metrics import average_precision_score
 
@@ -133,22 +143,28 @@ def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
 
 
 def brier(labels: ArrayLike, probabilities: ArrayLike) -> float:
-    """Mean squared difference of probability and label (Brier 1950).
+    """Return the mean squared difference between probability and label (Brier 1950).
 
     Raises:
-        InputError: lengths that differ, or numbers that are no probabilities.
+        InputError: lengths differ, or probabilities are not from 0 to 1.
     """
     truth = checks.flags("labels", labels)
     return float(((_probabilities(probabilities, len(truth)) - truth) ** 2).mean())
 
 
 def calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins: int = CALIBRATION_BINS) -> float:
-    """Expected calibration error: how far share and mean probability of positives are apart, over equal bins of it.
+    """Return the expected calibration error of the positive class (Guo et al. 2017).
 
-    That is Guo et al. 2017 for the positive class. It is not 0 for a calibrated model of few rows.
+    It is the mean absolute difference, over bins of equal width, between the share of positive rows and their mean
+    probability. With few rows it is above 0 even for a calibrated model.
+
+    Args:
+        labels: 0 or 1, [n].
+        probabilities: of class 1, [n].
+        bins: number of bins.
 
     Raises:
-        InputError: lengths that differ, or numbers that are no probabilities.
+        InputError: lengths differ, or probabilities are not from 0 to 1.
     """
     truth = checks.flags("labels", labels)
     found = _probabilities(probabilities, len(truth))
@@ -166,7 +182,7 @@ def _probabilities(values: ArrayLike, length: int) -> NDArray[np.float64]:
 def _counts(
     truth: NDArray[np.bool_], positive: NDArray[np.bool_], weights: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], ...]:
-    """True positive, false positive, true negative, false negative, each [b]."""
+    """The numbers of true positives, false positives, true negatives and false negatives, [b] each."""
     groups = (truth & positive, ~truth & positive, ~truth & ~positive, truth & ~positive)
     return tuple(weights @ group for group in groups)
 

@@ -16,13 +16,13 @@ from synthorax.metrics.estimates import ALPHA, Equivalence
 
 
 def mcnemar(first_right: ArrayLike, second_right: ArrayLike) -> float:
-    """The exact two-sided p of McNemar's test: are two classifiers right equally often on the same rows?
+    """Return the exact two-sided p of McNemar's test that two classifiers are right equally often on the same rows.
 
     Args:
-        first_right, second_right: 0 or 1, [n].
+        first_right, second_right: 1 where the classifier is right and 0 where it is wrong, [n].
 
     Raises:
-        InputError: lengths that differ, none, or other values.
+        InputError: lengths differ, there are no rows, or there are other values.
     """
     first = checks.flags("first_right", first_right)
     second = checks.flags("second_right", second_right, len(first))
@@ -31,13 +31,15 @@ def mcnemar(first_right: ArrayLike, second_right: ArrayLike) -> float:
 
 
 def paired_equivalence(first: ArrayLike, second: ArrayLike, margin: float, alpha: float = ALPHA) -> Equivalence:
-    """Whether the means of paired values differ by less than a margin, by Student's t.
+    """Test whether the means of paired values differ by less than a margin, by Student's t.
 
     Args:
-        first, second: [n], one value a patient.
+        first, second: a value for each patient, [n].
+        margin: smallest difference that matters.
+        alpha: level of each of the two one-sided tests.
 
     Raises:
-        InputError: fewer than 2 pairs, lengths that differ, values that are not finite, a margin that is not positive.
+        InputError: there are fewer than 2 pairs, lengths differ, values are not finite, or the margin is not positive.
     """
     before = checks.vector("second", second)
     apart = checks.vector("first", first, len(before)) - before
@@ -50,13 +52,17 @@ def paired_equivalence(first: ArrayLike, second: ArrayLike, margin: float, alpha
 def equivalence_by_error(
     difference: float, standard_error: float, margin: float, alpha: float = ALPHA, law: rv_continuous = norm
 ) -> Equivalence:
-    """Two one-sided tests of a difference of known standard error.
+    """Test whether a difference with a known standard error is within a margin, by two one-sided tests.
 
     Args:
-        law: of the difference over its standard error.
+        difference: first minus second.
+        standard_error: of the difference.
+        margin: smallest difference that matters.
+        alpha: level of each test.
+        law: distribution of the difference over its standard error.
 
     Raises:
-        InputError: a margin that is not positive.
+        InputError: the margin is not positive.
     """
     check_margin(margin)
     half = float(law.ppf(1 - alpha) * standard_error)
@@ -66,10 +72,10 @@ def equivalence_by_error(
 
 
 def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
-    """The p values [n], in their order, corrected for their number (Holm 1979).
+    """Return p values [n], in the same order, corrected for multiple testing (Holm 1979).
 
     Raises:
-        InputError: none, or one outside of 0 to 1.
+        InputError: there are no p values, or one is outside 0 to 1.
 
     >>> holm([0.01, 0.04, 0.03]).round(3).tolist()
     [0.03, 0.06, 0.06]

@@ -1,4 +1,4 @@
-"""How far a nodule stands out from what is around it, and whether the noise hides it."""
+"""The contrast of a nodule with its surroundings, and whether noise hides it."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from synthorax.errors import InputError
 from synthorax.patch import PatchSpec
 
 SEEN = 2.0
-"""A nodule is visible from this many standard deviations of the noise on, averaged over the nodule's voxels."""
+"""A nodule is visible if its contrast is at least this many standard deviations of the noise's mean over its voxels."""
 SHELL = 2.0
 """Outer radius of the shell around a nodule, in radii of the nodule."""
 LEAST_SHELL_MM, LEAST_SHELL_VOXELS = 2.0, 1.5
-"""Least thickness of the shell, and its least outer radius in the voxels' longest edges."""
+"""Least thickness of the shell, and its least outer radius in units of the voxel's longest edge."""
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """How far a nodule stands out.
+    """The contrast of a nodule.
 
     Attributes:
-        hu: mean of the nodule's ball less the mean of the shell around the ball.
-        least_hu: `SEEN` standard deviations of the noise, averaged over as many voxels as the ball has.
+        hu: mean HU of the nodule's ball minus mean HU of the shell around it.
+        least_hu: contrast from which on the nodule is visible, `SEEN` standard deviations of the noise's mean over as
+            many voxels as the ball has.
     """
 
     hu: float
@@ -49,16 +50,16 @@ class Contrast:
 
     @property
     def visible(self) -> bool:
-        """Whether the nodule is denser than its surroundings by more than noise explains."""
+        """Whether the nodule is denser than its surroundings by more than the noise can explain."""
         return self.hu >= self.least_hu
 
 
 def shell_radius_mm(diameter_mm: float, spacing_mm: Sequence[float]) -> float:
-    """Outer radius of the shell with which the ball of a nodule is compared.
+    """Return the outer radius in mm of the shell with which the ball of a nodule is compared.
 
     Args:
         diameter_mm: of the ball.
-        spacing_mm: of the voxels (z, y, x).
+        spacing_mm: voxel size (z, y, x).
     """
     radius = diameter_mm / 2
     return max(SHELL * radius, radius + LEAST_SHELL_MM, LEAST_SHELL_VOXELS * max(spacing_mm))
@@ -67,12 +68,12 @@ def shell_radius_mm(diameter_mm: float, spacing_mm: Sequence[float]) -> float:
 def ball_and_shell(
     away_mm: NDArray[np.float64], diameter_mm: float, spacing_mm: Sequence[float]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """The voxels of a nodule's ball, and those of the shell around the ball; bool [z, y, x] each.
+    """Return the voxels of a nodule's ball and of the shell around it, bool [z, y, x] each.
 
     Args:
         away_mm: distance of each voxel from the middle of the nodule, [z, y, x].
         diameter_mm: of the ball.
-        spacing_mm: of the voxels (z, y, x).
+        spacing_mm: voxel size (z, y, x).
     """
     ball = away_mm <= diameter_mm / 2
     return ball, (away_mm <= shell_radius_mm(diameter_mm, spacing_mm)) & ~ball
@@ -86,17 +87,18 @@ def invisible(
     others: NDArray[np.bool_] | None = None,
     middles: ArrayLike | None = None,
 ) -> NDArray[np.bool_]:
-    """Whether the noise hides the nodules of patches, bool [n]: none is `Contrast.visible`.
+    """Return whether noise hides the nodule of each patch, bool [n]: it is not `Contrast.visible`.
 
     Args:
-        hu: [n, z, y, x].
-        diameters_mm: as asked for, [n].
-        noise_hu: standard deviation of the noise of each nodule's scan, [n].
-        others: voxels that the shells leave out, such as walls and vessels, bool [n, z, y, x].
-        middles: indices (z, y, x) of the middle of each nodule, [n, 3]; that of the patch if not given.
+        hu: HU [n, z, y, x].
+        diameters_mm: requested diameters, [n].
+        noise_hu: standard deviation of the noise in each patch, [n].
+        spacing_mm: voxel size (z, y, x).
+        others: voxels that do not belong to shells, such as walls and vessels, bool [n, z, y, x].
+        middles: index (z, y, x) of the middle of each nodule, [n, 3]; the middle of the patch if not given.
 
     Raises:
-        InputError: a ball without a voxel, or a shell without one.
+        InputError: a ball or a shell has no voxel.
     """
     found = []
     grid = PatchSpec(hu.shape[1:], spacing_mm)
@@ -106,6 +108,7 @@ def invisible(
         if others is not None:
             shell &= ~others[i]
         if not ball.any() or not shell.any():
-            raise InputError("diameter", f"{diameter:g} mm", "one with voxels in its ball and in the shell around it")
+            expected = "a diameter with voxels in the nodule's ball and in the shell around it"
+            raise InputError("diameter", f"{diameter:g} mm", expected)
         found.append(not Contrast.of(hu[i], ball, shell, noise).visible)
     return np.array(found)

@@ -1,4 +1,4 @@
-"""Real nodules, and pairs of them, that made nodules are measured against: alike in diameter and in texture rating."""
+"""The real nodules, or pairs of them, with which generated nodules are compared: similar in diameter and texture."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from synthorax.nodule import NoduleAttributes
 from synthorax.seeding import generator
 
 ALIKE_DIAMETERS = 1.1
-"""Nodules are alike if the larger diameter is at most this many times the smaller one."""
+"""Two nodules are alike if the larger diameter is at most this many times the smaller one."""
 ALIKE_TEXTURES = 0.5
-"""Nodules are alike if their ratings of texture differ by at most this much."""
+"""Two nodules are alike if their ratings of texture differ by at most this much."""
 MOST_COUNTERPARTS = 40
-"""A made nodule is compared with at most this many real nodules, or pairs of them; more are drawn from."""
+"""Most real nodules, or pairs of them, with which a generated nodule is compared, drawn if there are more."""
 
 
 @dataclass(frozen=True, eq=False)
 class Counterparts:
-    """The real nodules, or pairs of them, that each of n made nodules is compared with.
+    """The p comparisons of n generated nodules with real nodules, or with pairs of real nodules.
 
     Attributes:
-        made: number of the made nodule of each comparison, int64 [p].
-        real: numbers of the real nodule or of the two, int64 [p, 1] or [p, 2].
-        n_made, n_real: made nodules and real ones, those without a comparison too.
+        made: index of the generated nodule in each comparison, int64 [p].
+        real: indices of the real nodule or of the pair in each comparison, int64 [p, 1] or [p, 2].
+        n_made, n_real: numbers of generated and real nodules, also of those without a comparison.
     """
 
     made: NDArray[np.int64]
@@ -39,15 +39,16 @@ class Counterparts:
 
     @property
     def known(self) -> NDArray[np.bool_]:
-        """Which made nodules have a comparison, bool [n]."""
+        """Whether each generated nodule has a comparison, bool [n]."""
         return np.isin(np.arange(self.n_made), self.made)
 
     def means(self, values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The mean over each made nodule's comparisons, [b, n]; NaN where all of them have no weight.
+        """Return the weighted mean over each generated nodule's comparisons, [b, n]; NaN if all weights are 0.
 
         Args:
             values: of each comparison, [p].
-            weights: how often each real nodule counts in b replicates, [b, m]; of a pair the product counts.
+            weights: how often each of m real nodules counts in b replicates, [b, m]. The weight of a pair is the
+                product of its nodules' weights.
         """
         counted = weights[:, self.real].prod(2)
         belongs = csr_array(
@@ -57,10 +58,12 @@ class Counterparts:
 
 
 def like_nodules(made: Sequence[NoduleAttributes], real: Sequence[NoduleAttributes], seed: int = 0) -> Counterparts:
-    """For each made nodule, the real nodules like it.
+    """Find the real nodules that are `alike` each generated nodule.
 
     Args:
-        made: attributes that were asked for.
+        made: requested attributes of the generated nodules.
+        real: attributes of the real nodules.
+        seed: of the draw, if there are more than `MOST_COUNTERPARTS`.
     """
     rows = [np.flatnonzero(each)[:, None] for each in alike(made, real)]
     return _drawn(rows, len(real), seed)
@@ -69,27 +72,34 @@ def like_nodules(made: Sequence[NoduleAttributes], real: Sequence[NoduleAttribut
 def like_pairs(
     made: Sequence[NoduleAttributes], real: Sequence[NoduleAttributes], patients: ArrayLike, seed: int = 0
 ) -> Counterparts:
-    """For each made nodule, the pairs of real nodules of two patients that are like it and like each other.
+    """Find the pairs of real nodules, of two patients, that are `alike` each generated nodule and each other.
 
     Args:
-        made: attributes that were asked for.
-        patients: of the real nodules, [m].
+        made: requested attributes of the generated nodules.
+        real: attributes of m real nodules.
+        patients: patient of each real nodule, [m].
+        seed: of the draw, if there are more than `MOST_COUNTERPARTS`.
 
     Raises:
-        InputError: not as many patients as real nodules.
+        InputError: there are not m patients.
     """
     owners = np.asarray(patients)
     if len(owners) != len(real):
-        raise InputError("patients", f"{len(owners)} rows", f"{len(real)}, one a real nodule")
+        raise InputError("patients", f"{len(owners)} rows", f"{len(real)} rows, one for each real nodule")
     pairs = np.triu(alike(real, real) & (owners[:, None] != owners))
     rows = [np.argwhere(pairs & each & each[:, None]) for each in alike(made, real)]
     return _drawn(rows, len(real), seed)
 
 
 def alike(first: Sequence[NoduleAttributes], second: Sequence[NoduleAttributes]) -> NDArray[np.bool_]:
-    """Whether nodules are alike in diameter (`ALIKE_DIAMETERS`) and texture (`ALIKE_TEXTURES`), bool [n, m].
+    """Return whether nodules are alike in diameter (`ALIKE_DIAMETERS`) and texture (`ALIKE_TEXTURES`), bool [n, m].
 
-    A nodule without a diameter is like none. A texture that the first has not is not compared; the second needs one.
+    A nodule without a diameter is like no other. If a first nodule has no texture, textures are not compared. A second
+    nodule without texture is not alike one that has a texture.
+
+    Args:
+        first: attributes of n nodules.
+        second: attributes of m nodules.
     """
     (first_mm, first_texture), (second_mm, second_texture) = (
         np.array([[one.diameter_mm or np.nan, one.texture or np.nan] for one in some]).reshape(-1, 2).T

@@ -1,4 +1,4 @@
-"""How far synthetic patches are from real ones, by the features of a named network."""
+"""Distances between synthetic and real patches (FID, KID, IS), by the features of a named network."""
 
 from __future__ import annotations
 
@@ -15,20 +15,24 @@ from synthorax.metrics.features import ExtractorCard, Features, common_extractor
 from synthorax.seeding import generator
 
 SUBSETS, SUBSET_SIZE = 100, 1000
-"""As Binkowski et al. 2018 average KID."""
+"""Number and size of the subsets over which KID is averaged (Binkowski et al. 2018)."""
 INCEPTION_SPLITS = 10
 """Parts over which the inception score is averaged (Salimans et al. 2016)."""
 ROWS_AT_ONCE = 2048
-"""Bounds the memory of kernels of whole sets."""
+"""Rows of a kernel that are computed at once, to limit the memory."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A measure of a synthetic set, with all that it depends on.
+    """A measure of a set of synthetic patches.
 
     Attributes:
-        low, high: its interval, of the kind that its function names; None where it has none.
-        n_real: 0 where no real patches are compared with.
+        metric: name of the measure.
+        value: of the measure.
+        low, high: interval, whose kind the function of the measure describes; None if it has none.
+        n_real: number of real patches; 0 for a measure without real patches.
+        n_synthetic: number of synthetic patches.
+        extractor: of the features; measures of different extractors cannot be compared.
     """
 
     metric: str
@@ -41,19 +45,19 @@ class Figure:
 
 
 def fid(real: Features, synthetic: Features) -> Figure:
-    """Frechet distance of two Gaussians with the sets' means and covariances (Heusel et al. 2017).
+    """Return the FID, the Frechet distance of two Gaussians with the sets' means and covariances (Heusel et al. 2017).
 
-    It is too high for small sets, by an amount that depends on the network and the set; compare sets of the same size
-    only, and report KID where there are fewer patches than features.
+    For small sets it is too high, by an amount that depends on the network and the set. Compare only sets of the same
+    size, and report KID if there are fewer patches than features.
 
     Raises:
-        InputError: different extractors, or fewer than 2 patches in a set.
+        InputError: the extractors differ, or a set has fewer than 2 patches.
     """
     _check_pair(real, synthetic)
     apart = ((real.values.mean(0) - synthetic.values.mean(0)) ** 2).sum()
     first, second = _factor(real.values), _factor(synthetic.values)
-    # With C = A'A and D = B'B the eigenvalues of CD are the squares of the singular values of AB', so the trace of
-    # its root is their sum, whatever the rank of C and D.
+    # With C = A'A and D = B'B, the eigenvalues of CD are the squares of the singular values of AB'. So the trace of the
+    # root of CD is the sum of these singular values, also if C and D are not of full rank.
     shared = svdvals(first @ second.T).sum()
     value = max(float(apart + (first**2).sum() + (second**2).sum() - 2 * shared), 0.0)
     return Figure("FID", value, None, None, len(real), len(synthetic), real.extractor)
@@ -62,16 +66,19 @@ def fid(real: Features, synthetic: Features) -> Figure:
 def kid(
     real: Features, synthetic: Features, *, subsets: int = SUBSETS, size: int | None = None, seed: int = 0
 ) -> Figure:
-    """The kernel distance as mean over random subsets (Binkowski et al. 2018); low and high hold 95 % of the subsets.
+    """Return the KID, the mean kernel distance of random subsets (Binkowski et al. 2018).
 
-    That is the spread of sets of the subsets' size, wider than what the mean is known to.
+    95 % of the subsets lie between `low` and `high`. That is the spread of single subsets, which is wider than the
+    uncertainty of their mean.
 
     Args:
-        subsets: how many.
-        size: patches in a subset; 1000 as usual, or half of the smaller set, so that subsets differ.
+        real, synthetic: features of the two sets.
+        subsets: number of subsets.
+        size: patches in a subset; if not given 1000, but at most half of the smaller set, so that subsets differ.
+        seed: of the subsets.
 
     Raises:
-        InputError: different extractors, fewer than 4 patches in a set, or a size that does not fit.
+        InputError: the extractors differ, a set has fewer than 4 patches, or `size` does not fit.
     """
     _check_pair(real, synthetic)
     smaller = min(len(real), len(synthetic))
@@ -79,7 +86,8 @@ def kid(
     if subsets < 1:
         raise InputError("KID", f"{subsets} subsets", "1 or more")
     if not 2 <= size <= smaller:
-        raise InputError("KID", f"subsets of {size} from sets of {len(real)} and {len(synthetic)}", "2 to the smaller")
+        found = f"subsets of {size} from sets of {len(real)} and {len(synthetic)}"
+        raise InputError("KID", found, f"subsets of 2 to {smaller}")
     values = []
     for i in range(subsets):
         random = generator(seed, "kid", i)
@@ -91,10 +99,10 @@ def kid(
 
 
 def kid_of_all(real: Features, synthetic: Features) -> Figure:
-    """The unbiased kernel distance of the whole sets: its mean is 0 where both are of one distribution.
+    """Return the unbiased kernel distance of the whole sets, whose mean is 0 for sets of one distribution.
 
     Raises:
-        InputError: different extractors, or fewer than 2 patches in a set.
+        InputError: the extractors differ, or a set has fewer than 2 patches.
     """
     _check_pair(real, synthetic)
     value = _mmd2(real.values, synthetic.values)
@@ -102,13 +110,19 @@ def kid_of_all(real: Features, synthetic: Features) -> Figure:
 
 
 def inception_score(synthetic: Features, *, splits: int = INCEPTION_SPLITS, seed: int = 0) -> Figure:
-    """How sure and how varied the classes of patches are (Salimans et al. 2016), as mean over splits.
+    """Return the inception score (Salimans et al. 2016), the mean over splits of the set.
 
-    It is exp of the mean divergence of a patch's classes from the set's. Low and high are Student's t interval of the
-    mean over splits; a single split has none.
+    The score of a split is exp of the mean divergence of a patch's class probabilities from the mean probabilities. It
+    is high if single patches have clear classes and the set has many. `low` and `high` are Student's t interval of the
+    mean over splits; None for a single split.
+
+    Args:
+        synthetic: features with class probabilities.
+        splits: number of splits.
+        seed: of the splits.
 
     Raises:
-        InputError: an extractor without classes, or more splits than patches.
+        InputError: the extractor has no classes, or there are more splits than patches.
     """
     if synthetic.probabilities is None:
         raise InputError(synthetic.extractor.name, "no class probabilities", "an extractor with classes")
@@ -131,7 +145,7 @@ def _check_pair(real: Features, synthetic: Features) -> None:
 
 
 def _factor(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A [r, d] with A'A the covariance of values [n, d], r at most d."""
+    """A matrix A [r, d], r at most d, such that A'A is the covariance of values [n, d]."""
     centred = (values - values.mean(0)) / np.sqrt(len(values) - 1)
     if centred.shape[0] <= centred.shape[1]:
         return centred
@@ -139,7 +153,7 @@ def _factor(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _mmd2(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """The unbiased estimate of the squared maximum mean discrepancy, kernel (x'y / d + 1)^3."""
+    """The unbiased estimate of the squared maximum mean discrepancy with the kernel (x'y / d + 1)^3."""
     m, n = len(first), len(second)
     within = [
         (_kernel_sum(own, own) - (((own**2).sum(1) / own.shape[1] + 1) ** 3).sum()) / (k * (k - 1))

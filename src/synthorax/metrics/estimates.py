@@ -1,20 +1,20 @@
-"""What a measurement ends in: a value with its interval, a difference with its test."""
+"""Results of measurements: a value with its interval, a difference with its test."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 CONFIDENCE = 0.95
-"""Of intervals, if nothing else is asked for."""
+"""Default confidence of intervals."""
 ALPHA = 0.05
-"""Level of tests, if nothing else is asked for."""
+"""Default level of tests."""
 POWER = 0.8
-"""Share of all studies that would find the smallest difference that is told of."""
+"""Power at which the smallest detectable difference is reported: 80 % of such studies would find it."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value and the interval it is known to."""
+    """A value and the ends of its confidence interval."""
 
     value: float
     low: float
@@ -23,7 +23,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A difference, first less second, its interval, and the two-sided p of no difference."""
+    """A difference, first minus second, the ends of its interval, and the two-sided p of no difference."""
 
     difference: float
     low: float
@@ -33,12 +33,13 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Equivalence:
-    """Two one-sided tests of a difference, first less second, against a margin (Schuirmann 1987).
+    """Two one-sided tests of a difference, first minus second, against a margin (Schuirmann 1987).
 
     Attributes:
-        low, high: the interval of 1 - 2 alpha, which lies within the margin just where both tests reject.
-        margin: differences smaller than this are taken for none.
-        p: the greater one of the two tests'; of a difference of at least the margin.
+        difference: first minus second.
+        low, high: interval of confidence 1 - 2 alpha, which lies within the margin if and only if both tests reject.
+        margin: smallest difference that matters.
+        p: larger p of the two tests, whose hypothesis is a difference of at least the margin.
         alpha: level of each test.
     """
 

@@ -1,4 +1,4 @@
-"""The networks that features are taken from: any of ours, and a user's Inception. Importing this imports torch."""
+"""Feature extractors: networks of this package, and a user's own Inception. Importing this imports torch."""
 
 from __future__ import annotations
 
@@ -19,24 +19,25 @@ from synthorax.provenance import sha256
 from synthorax.volume import check_spacing
 
 SPACING_TOLERANCE = 1e-3
-"""Relative difference of voxel sizes up to which they count as the same."""
+"""Voxel sizes that differ by up to this share count as the same."""
 INCEPTION_DIMENSIONS = 2048
 
 
 class FromNetwork:
-    """Features of a 3D network with a method `features`, patches [b, 1, z, y, x] from -1 to 1 to [b, d].
-
-    The network is set to evaluation.
+    """An extractor that uses the method `features` of a 3D network.
 
     Args:
-        name: what the figures call it.
-        weights_sha256: hash of the file that its weights are from.
-        window_hu: is mapped to -1 to 1, and what is beyond is clipped.
-        spacing_mm: the voxels that it was trained on, (z, y, x); it takes no others.
-        classes: whether calling it gives the logits [b, k] of classes.
+        network: its `features` maps patches [b, 1, z, y, x] from -1 to 1 to features [b, d]. It is set to evaluation.
+        name: of the extractor, for results.
+        weights_sha256: hash of the weights file.
+        dimensions: of the features, d.
+        window_hu: HU (low, high) that become -1 and 1; values beyond are clipped.
+        spacing_mm: voxel size (z, y, x) on which the network was trained; other patches are refused.
+        classes: whether calling the network gives logits [b, k] of classes.
+        batch: patches that are passed through the network at once.
 
     Raises:
-        InputError: a network without `features`, or a window that is none.
+        InputError: the network has no `features`, or the window is not (low, high).
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class FromNetwork:
         batch: int = 32,
     ) -> None:
         if not callable(getattr(network, "features", None)):
-            raise InputError(name, f"a {type(network).__name__} without `features`", "a network that has features")
+            raise InputError(name, f"a {type(network).__name__} without `features`", "a network with that method")
         _check_window(window_hu)
         window = f"{window_hu[0]:g} to {window_hu[1]:g} HU mapped to -1 to 1"
         voxels = " x ".join(f"{s:g}" for s in spacing_mm)
@@ -70,7 +71,7 @@ class FromNetwork:
         check_spacing(spacing_mm)
         if not np.allclose(spacing_mm, self._spacing_mm, rtol=SPACING_TOLERANCE, atol=0):
             raise InputError(
-                "patches", f"voxels of {tuple(spacing_mm)} mm", f"{self._spacing_mm}, as of {self.card.name}"
+                "patches", f"voxels of {tuple(spacing_mm)} mm", f"{self._spacing_mm} mm, as {self.card.name} needs"
             )
         low, high = self._window_hu
         device = next(self._network.parameters()).device
@@ -84,18 +85,20 @@ class FromNetwork:
 
 
 class InceptionSlices:
-    """A user's own 2D Inception in TorchScript, as StyleGAN's `inception-2015-12-05.pt`.
+    """An extractor that uses the user's own 2D Inception in TorchScript, such as StyleGAN's `inception-2015-12-05.pt`.
 
-    It sees the axial, coronal and sagittal plane through a patch's middle, as grey pictures of 0 to 255 that it
-    stretches to its own square; features and probabilities are means over the three.
+    The network gets the axial, coronal and sagittal plane through a patch's middle as grey pictures from 0 to 255,
+    which it stretches to its own square. Features and probabilities are means over the three planes.
 
     Args:
-        path: the file; called with pictures [b, 3, y, x] and `return_features=True` it gives [b, 2048].
-        window_hu: is mapped to 0 to 255, and what is beyond is clipped.
-        classes: look for class probabilities too, which costs as much again.
+        path: of the network, which maps pictures [b, 3, y, x] with `return_features=True` to features [b, 2048].
+        window_hu: HU (low, high) that become 0 and 255; values beyond are clipped.
+        classes: compute class probabilities too, which doubles the time.
+        batch: patches that are passed through the network at once.
+        device: of the network.
 
     Raises:
-        InputError: no such file, one of another kind, or a window that is none.
+        InputError: there is no such file, it is of another kind, or the window is not (low, high).
     """
 
     def __init__(
@@ -114,22 +117,22 @@ class InceptionSlices:
         try:
             self._network = torch.jit.load(str(file), map_location=device).eval()
         except (RuntimeError, ValueError) as error:
-            raise InputError(file, "no TorchScript", "an Inception network in TorchScript") from error
+            raise InputError(file, "a file that is not TorchScript", "an Inception network in TorchScript") from error
         self._window_hu, self._classes, self._batch, self._device = window_hu, classes, batch, device
         with torch.inference_mode():
             try:
                 found = self._network(torch.zeros(1, 3, 32, 32, device=device), return_features=True)
             except RuntimeError as error:
-                wanted = "one that takes pictures [b, 3, y, x] and return_features=True"
+                wanted = "a network that takes pictures [b, 3, y, x] and return_features=True"
                 raise InputError(file, "a TorchScript network of another kind", wanted) from error
         if not isinstance(found, Tensor) or found.shape != (1, INCEPTION_DIMENSIONS):
-            raise InputError(file, "a network of other features", f"{INCEPTION_DIMENSIONS} a picture")
+            raise InputError(file, "a network with other features", f"{INCEPTION_DIMENSIONS} features per picture")
         window = f"{window_hu[0]:g} to {window_hu[1]:g} HU mapped to 0 to 255"
         prepared = f"{window}, mean over the axial, coronal and sagittal plane through the middle"
         self.card = ExtractorCard(f"Inception ({file.name})", sha256(file), INCEPTION_DIMENSIONS, prepared)
 
     def __call__(self, patches_hu: NDArray, spacing_mm: Sequence[float]) -> Features:
-        """See `Extractor`; a plane is stretched to a square, so patches are best cubes in millimetres."""
+        """See `Extractor`; planes are stretched to squares, so patches should be cubes in millimetres."""
         patches = checks.volumes("patches", patches_hu)
         check_spacing(spacing_mm)
         low, high = self._window_hu
@@ -150,10 +153,16 @@ def seen_in_batches(
     card: ExtractorCard,
     batch: int,
 ) -> Features:
-    """Features of patches [n, z, y, x], a batch at a time, by a function to features [b, d] and probabilities [b, k].
+    """Return the features of patches, computed batch by batch.
+
+    Args:
+        patches: HU [n, z, y, x].
+        see: maps a batch [b, z, y, x] to features [b, d] and class probabilities [b, k] or None.
+        card: of the extractor.
+        batch: patches in a batch.
 
     Raises:
-        InputError: features that are not those of the card.
+        InputError: the features do not fit the card.
     """
     with torch.inference_mode():
         seen = [see(torch.from_numpy(patches[a : a + batch])) for a in range(0, len(patches), batch)]
@@ -164,4 +173,4 @@ def seen_in_batches(
 
 def _check_window(window_hu: tuple[float, float]) -> None:
     if not window_hu[0] < window_hu[1]:
-        raise InputError("window", f"{window_hu[0]:g} to {window_hu[1]:g} HU", "the lower end first")
+        raise InputError("window", f"{window_hu[0]:g} to {window_hu[1]:g} HU", "low < high")

@@ -1,4 +1,4 @@
-"""Features of patches, which never part from the name of the network that found them."""
+"""Features of patches, kept together with the identity of the network that computed them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from synthorax.metrics import checks
 
 @dataclass(frozen=True)
 class ExtractorCard:
-    """Which extractor exactly: a figure is only comparable with figures of the same one.
+    """The identity of an extractor; measures are comparable only if their extractors are the same.
 
     Attributes:
-        sha256: of its weights.
+        name: of the extractor.
+        sha256: hash of its weights file.
         dimensions: of a feature vector.
-        preprocessing: what is done to HU before the network, in words.
+        preprocessing: of the HU before the network, in words.
     """
 
     name: str
@@ -31,16 +32,16 @@ class ExtractorCard:
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """What an extractor sees in n patches.
+    """The features of n patches.
 
     Attributes:
         values: float64 [n, d].
-        extractor: that found them.
-        probabilities: of its classes, [n, k], rows summing to 1; None if it has none.
+        extractor: that computed them.
+        probabilities: of its classes, [n, k], each row with a sum of 1; None if it has no classes.
 
     Raises:
-        InputError: none, values that are not finite, a width that is not the extractor's, or rows of probabilities
-            that do not sum to 1.
+        InputError: there are no patches, values are not finite, d is not the extractor's, or probabilities are negative
+            or do not sum to 1.
     """
 
     values: NDArray[np.float64]
@@ -51,21 +52,22 @@ class Features:
         object.__setattr__(self, "values", checks.matrix("features", self.values))
         n, d = self.values.shape
         if d != self.extractor.dimensions:
-            raise InputError("features", f"{d} columns", f"{self.extractor.dimensions}, as of {self.extractor.name}")
+            expected = f"{self.extractor.dimensions} columns, as {self.extractor.name} has"
+            raise InputError("features", f"{d} columns", expected)
         if self.probabilities is not None:
             classes = checks.matrix("probabilities", self.probabilities, n)
             if (classes < 0).any() or abs(classes.sum(1) - 1).max() > 1e-3:
-                raise InputError("probabilities", "rows that are no distribution", "none negative and a sum of 1")
+                raise InputError("probabilities", "negative values, or sums that are not 1", "rows with a sum of 1")
 
     def __len__(self) -> int:
         return len(self.values)
 
 
 def common_extractor(*sets: Features) -> ExtractorCard:
-    """The extractor that all features are of.
+    """Return the extractor that computed all of these features.
 
     Raises:
-        InputError: there are several.
+        InputError: the extractors differ.
     """
     cards = dict.fromkeys(each.extractor for each in sets)
     if len(cards) > 1:
@@ -80,13 +82,13 @@ class Extractor(Protocol):
     card: ExtractorCard
 
     def __call__(self, patches_hu: NDArray, spacing_mm: Sequence[float]) -> Features:
-        """The features of patches.
+        """Return the features of patches.
 
         Args:
             patches_hu: HU [n, z, y, x].
             spacing_mm: voxel size (z, y, x).
 
         Raises:
-            InputError: patches that the network does not take.
+            InputError: the network does not take such patches.
         """
         ...

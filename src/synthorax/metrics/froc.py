@@ -1,4 +1,4 @@
-"""Detectors of nodules: sensitivity against false positives a scan, by LUNA16's rules (Setio et al. 2017)."""
+"""Evaluation of nodule detectors: sensitivity against false positives per scan, as in LUNA16 (Setio et al. 2017)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from synthorax.metrics.bootstrap import REPLICATES, Bootstrap, Statistic, resamp
 from synthorax.metrics.estimates import Estimate
 
 RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-"""False positives a scan at which LUNA16 reads the sensitivity."""
+"""False positives per scan at which LUNA16 evaluates the sensitivity."""
 
 
 def _no_places() -> NDArray[np.float64]:
@@ -23,15 +23,15 @@ def _no_places() -> NDArray[np.float64]:
 
 @dataclass(frozen=True, eq=False)
 class ScanMarks:
-    """What a detector marked in a scan, and what is there.
+    """A detector's marks in a scan, and the findings of the scan.
 
     Attributes:
-        candidates: x, y, z in mm and score, [c, 4].
-        nodules: x, y, z and diameter in mm, [k, 4]; these are to be found.
-        irrelevant: x, y, z and diameter in mm, [m, 4]; marks on these are neither right nor wrong.
+        candidates: the detector's marks, [c, (x, y, z, score)], in mm.
+        nodules: the nodules to be found, [k, (x, y, z, diameter)], in mm.
+        irrelevant: findings on which marks are neither right nor wrong, [m, (x, y, z, diameter)], in mm.
 
     Raises:
-        InputError: arrays of another shape, values that are not finite, diameters that are not positive.
+        InputError: an array has another shape or values that are not finite, or a diameter is not positive.
     """
 
     candidates: NDArray[np.float64] = field(default_factory=_no_places)
@@ -45,18 +45,20 @@ class ScanMarks:
             if not np.isfinite(rows).all():
                 raise InputError(name, "values that are not finite", "finite numbers")
             if name != "candidates" and (rows[:, 3] <= 0).any():
-                raise InputError(name, f"a diameter of {rows[:, 3].min():g} mm", "a positive one")
+                raise InputError(name, f"a diameter of {rows[:, 3].min():g} mm", "a positive diameter")
 
 
 @dataclass(frozen=True, eq=False)
 class Froc:
-    """A detector's curve and what LUNA16 reads from it.
+    """The FROC curve of a detector.
 
     Attributes:
-        false_positives: a scan, ascending, [p].
-        sensitivity: at these, [p].
-        at_rates: the sensitivity at each of `rates`, read off by straight lines between the points.
-        cpm: competition performance metric, their mean.
+        false_positives: per scan, ascending, [p].
+        sensitivity: at each of these, [p].
+        rates: false positives per scan at which the curve is evaluated.
+        at_rates: sensitivity at each of `rates`, by linear interpolation of the curve.
+        cpm: competition performance metric, the mean of `at_rates`.
+        n_scans, n_nodules: numbers of scans and of nodules to be found.
     """
 
     false_positives: NDArray[np.float64]
@@ -76,17 +78,20 @@ def froc(
     replicates: int = REPLICATES,
     seed: int = 0,
 ) -> Froc:
-    """The curve of a detector, with intervals by scan.
+    """Compute the FROC curve of a detector, with bootstrap intervals.
 
-    A candidate within a nodule's radius hits it; the nodule is found at the highest score of its hits, and the others
-    do not count. A candidate that hits neither a nodule nor an irrelevant finding is a false positive.
+    A candidate within a nodule's radius hits the nodule. A nodule is found at the highest score of its hits; its other
+    hits do not count. A candidate that hits neither a nodule nor an irrelevant finding is a false positive.
 
     Args:
-        scans: all that were read, those without nodules or candidates too.
-        patients: of each scan, where a patient has several; each scan is its own unit if not given.
+        scans: all scans that the detector read, also scans without nodules or candidates.
+        patients: patient of each scan, who is resampled as a whole; each scan is resampled by itself if not given.
+        rates: false positives per scan at which the curve is evaluated.
+        replicates: number of resamples.
+        seed: of the resamples.
 
     Raises:
-        InputError: fewer than 2 scans or patients, or no nodule.
+        InputError: there are fewer than 2 scans or patients, or no nodule.
     """
     units = np.arange(len(scans)) if patients is None else np.asarray(patients)
     checks.units(units, len(scans))
@@ -101,17 +106,19 @@ def froc(
 
 
 def cpm_of(scans: Sequence[ScanMarks], rates: Sequence[float] = RATES) -> Statistic:
-    """The mean sensitivity at some rates as a statistic to bootstrap, of scans; two detectors' differ by `difference`.
+    """Return the mean sensitivity at some rates as a statistic of scans to bootstrap.
+
+    To compare two detectors on the same scans, take the `bootstrap.difference` of their statistics.
 
     Raises:
-        InputError: no nodule.
+        InputError: there is no nodule.
     """
     statistic = _at_rates(_pooled(scans), rates)
     return Statistic(len(scans), lambda weights: statistic.values(weights).mean(1))
 
 
 def hits(scan: ScanMarks) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The score at which each nodule is found, [k], -inf for never, and the scores of the false positives."""
+    """Return the score at which each nodule is found, [k], -inf if never; and the scores of the false positives."""
     scores = scan.candidates[:, 3]
     on_nodule, on_other = _within(scan.candidates, scan.nodules), _within(scan.candidates, scan.irrelevant)
     found = np.where(on_nodule, scores[:, None], -np.inf).max(0, initial=-np.inf)
@@ -120,13 +127,13 @@ def hits(scan: ScanMarks) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 @dataclass(frozen=True, eq=False)
 class _Marks:
-    """Nodules that are found and false positives of all scans, highest score first.
+    """The found nodules and the false positives of all scans, c marks with the highest score first.
 
     Attributes:
-        scan: of each, [c].
-        right: whether it is a nodule, [c].
-        last: of each group of equal scores, the last one's row.
-        nodules: of each scan, [s].
+        scan: index of each mark's scan, [c].
+        right: whether each mark is a found nodule, [c].
+        last: index of the last mark of each group of equal scores.
+        nodules: number of nodules in each scan, [s].
     """
 
     scan: NDArray[np.int64]
@@ -153,14 +160,14 @@ def _pooled(scans: Sequence[ScanMarks]) -> _Marks:
 
 
 def _curve(marks: _Marks, weights: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """False positives a scan and sensitivity, [p] each from (0, 0), of scans that count `weights` [s] times."""
+    """False positives per scan and sensitivity, [p] each from (0, 0), of scans that count `weights` [s] times."""
     each, nodules = weights[marks.scan], weights @ marks.nodules
     wrong, right = (np.r_[0, np.cumsum(each * kind)[marks.last]] for kind in (~marks.right, marks.right))
     return wrong / weights.sum(), right / nodules if nodules else np.full(len(right), np.nan)
 
 
 def _at_rates(marks: _Marks, rates: Sequence[float]) -> Statistic:
-    """Sensitivities [b, r]; one replicate after the other, as a detector may have marked a million places."""
+    """Sensitivities [b, r], computed for one replicate at a time, because there may be a million marks."""
     return Statistic(
         len(marks.nodules), lambda weights: np.stack([np.interp(rates, *_curve(marks, each)) for each in weights])
     )

@@ -1,7 +1,7 @@
-"""Whether a generator copies its training data, and whether its samples betray who was in it.
+"""Tests whether a generator copies its training data, and whether its samples reveal who was in the training data.
 
-Training and held-out patches must come from different patients, chosen at random: then a generator that has learned
-the distribution and nothing of single patients treats both alike, and every measure here has a value that says so.
+Training and held-out patches must come from different patients, chosen at random. Then a generator that has learned the
+distribution, but nothing about single patients, treats both alike, and each measure has a known value.
 """
 
 from __future__ import annotations
@@ -22,15 +22,17 @@ from synthorax.metrics.roc import auc_of
 
 @dataclass(frozen=True)
 class Memorisation:
-    """How much nearer samples are to the training data than they should be.
+    """Measures of how much nearer samples are to the training data than they should be.
 
     Attributes:
-        attraction: share of the samples whose nearest real patch is a training one, as it would be were there as many
-            held-out ones: 0.5 without memorisation, 1 if every sample is a copy.
-        nearer: chance that a sample is nearer to the training data than a held-out patch is (the Mann-Whitney U of
-            Meehan et al. 2020, in one cell): 0.5 for samples like fresh patients. Samples that are only smoother or
-            less varied are nearer too; `attraction` is not fooled by them.
+        attraction: share of the samples whose nearest real patch is a training patch, corrected for different numbers
+            of training and held-out patches; 0.5 without memorisation, 1 if every sample is a copy.
+        nearer: probability that a sample is nearer to the training data than a held-out patch is (the Mann-Whitney U of
+            Meehan et al. 2020, in one cell); 0.5 for samples like new patients. It is also raised if samples are only
+            smoother or less varied, which does not raise `attraction`.
         distance_ratio: mean distance of samples to the training data over that of held-out patches.
+        n_samples, n_training, n_held_out: numbers of patches.
+        extractor: of the features.
     """
 
     attraction: Estimate
@@ -44,10 +46,12 @@ class Memorisation:
 
 @dataclass(frozen=True)
 class Membership:
-    """How well an attacker tells who was trained on.
+    """The success of an attacker who guesses which patches were trained on.
 
     Attributes:
-        auc: 0.5 is guessing.
+        auc: of the attacker; 0.5 is guessing at random.
+        n_samples, n_members, n_non_members: numbers of patches.
+        extractor: of the features.
     """
 
     auc: Estimate
@@ -66,24 +70,25 @@ def memorisation(
     *,
     seed: int = 0,
 ) -> Memorisation:
-    """Compare samples with what their generator was trained on and with what it never saw.
+    """Compare the distances of samples to training patches and to held-out patches.
 
     Args:
-        samples: of n patches, made by the generator.
-        training: of m patches, which it was trained on.
-        held_out: of k patches, which it was not.
+        samples: features of n generated patches.
+        training: features of m patches on which the generator was trained.
+        held_out: features of k patches on which it was not trained.
         training_patients: patient of each training patch, [m].
         held_out_patients: patient of each held-out patch, [k].
+        seed: of the bootstrap.
 
     Raises:
-        InputError: fewer than 2 patients on a side, one who is on both, or features of different extractors.
+        InputError: one side has fewer than 2 patients, a patient is on both sides, or the extractors differ.
     """
     card = common_extractor(samples, training, held_out)
     made, known, fresh = samples.values, training.values, held_out.values
     known_patient, fresh_patient = _apart(training_patients, held_out_patients, len(known), len(fresh))
     gaps = np.concatenate([nearest(made, known).distance, nearest(fresh, known).distance])
     is_sample = np.arange(len(gaps)) < len(made)
-    # Each sample is a unit of its own, each held-out patient with all patches.
+    # Each sample is resampled by itself, and each held-out patient with all patches.
     unit = np.concatenate([fresh_patient.max() + 1 + np.arange(len(made)), fresh_patient])
     real = np.concatenate([known_patient, known_patient.max() + 1 + fresh_patient])
     return Memorisation(
@@ -106,16 +111,17 @@ def membership(
     *,
     seed: int = 0,
 ) -> Membership:
-    """An attacker who takes a patch for a training one if a sample is near (Chen et al. 2020, GAN-Leaks).
+    """Measure an attacker who takes a patch for a training patch if a sample is near it (GAN-Leaks, Chen et al. 2020).
 
     Args:
-        samples: of n patches, made by the generator.
-        members: of m patches, which it was trained on.
-        non_members: of k patches, which it was not.
-        member_patients, non_member_patients: patient of each, [m] and [k].
+        samples: features of n generated patches.
+        members: features of m patches on which the generator was trained.
+        non_members: features of k patches on which it was not trained.
+        member_patients, non_member_patients: patient of each patch, [m] and [k].
+        seed: of the bootstrap.
 
     Raises:
-        InputError: fewer than 2 patients on a side, one who is on both, or features of different extractors.
+        InputError: one side has fewer than 2 patients, a patient is on both sides, or the extractors differ.
     """
     card = common_extractor(samples, members, non_members)
     made, known, fresh = samples.values, members.values, non_members.values
@@ -128,11 +134,12 @@ def membership(
 
 
 def _attraction_of(made: NDArray[np.float64], known: NDArray[np.float64], fresh: NDArray[np.float64]) -> Statistic:
-    """How often a training patch is the nearest of a sample, over that and how often a held-out one is.
+    """The attraction a / (a + b), where a is the mean number of samples whose nearest patch is a given training patch.
 
-    Rates a patch need no sets of the same size, and so no patch is left out to make them so. The rows are the training
-    and held-out patches, so that what hangs on few patients has a wide interval. That a sample without its nearest
-    patient would have another one is not seen: with 40 held-out patients 95 % intervals cover some 90 %.
+    b is the same mean for held-out patches. Means per patch allow sets of different sizes. The rows of the statistic
+    are training and held-out patches, so that a result that depends on few patients gets a wide interval. A replicate
+    does not find a new nearest patch for samples whose nearest patient is left out; therefore, with 40 held-out
+    patients, 95 % intervals cover some 90 %.
     """
     real = np.concatenate([known, fresh])
     is_known = np.arange(len(real)) < len(known)
@@ -140,14 +147,14 @@ def _attraction_of(made: NDArray[np.float64], known: NDArray[np.float64], fresh:
 
     def values(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         a, b = (_weighted_mean(drawn_to, weights * rows) for rows in (is_known, ~is_known))
-        # Patients whom no sample is drawn to say neither the one nor the other.
+        # If no sample is nearest to the patients of a replicate, the attraction is undecided, 0.5.
         return np.divide(a, a + b, out=a + b + 0.5, where=a + b != 0)
 
     return Statistic(len(real), values)
 
 
 def _ratio_of(gaps: NDArray[np.float64], is_sample: NDArray[np.bool_]) -> Statistic:
-    """Mean gap of samples over that of the others."""
+    """The mean of `gaps` over samples, divided by the mean over the other rows."""
 
     def values(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         a, b = (_weighted_mean(gaps, weights * rows) for rows in (is_sample, ~is_sample))
@@ -157,7 +164,7 @@ def _ratio_of(gaps: NDArray[np.float64], is_sample: NDArray[np.bool_]) -> Statis
 
 
 def _weighted_mean(values: NDArray, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Means [b] of values [n]; NaN where nothing counts."""
+    """The weighted means [b] of values [n]; NaN where all weights are 0."""
     total = weights.sum(1)
     return ratio(weights @ values, total)
 
@@ -165,8 +172,9 @@ def _weighted_mean(values: NDArray, weights: NDArray[np.float64]) -> NDArray[np.
 def _apart(
     training: ArrayLike, others: ArrayLike, n_training: int, n_others: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Both sides' patients as numbers from 0, each side for itself."""
+    """The patients of both sides as numbers from 0 on each side; a patient on both sides is refused."""
     both = set(np.unique(np.asarray(training)).tolist()) & set(np.unique(np.asarray(others)).tolist())
     if both:
-        raise InputError("patients", f"{len(both)} in training and held out, as {min(both)}", "different ones")
+        found = f"{len(both)} both in training and held out, such as {min(both)}"
+        raise InputError("patients", found, "different patients in each")
     return checks.units(training, n_training)[0], checks.units(others, n_others)[0]

@@ -1,4 +1,4 @@
-"""Structural similarity of volumes over scales (Wang et al. 2003), and how much the volumes of a set differ."""
+"""Multi-scale structural similarity (MS-SSIM) of volumes (Wang et al. 2003), and the diversity of a set by it."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ from synthorax.metrics.estimates import Estimate
 from synthorax.seeding import generator
 
 WINDOW, SIGMA = 11, 1.5
-"""Voxels of the Gaussian window, and its standard deviation."""
+"""Width of the Gaussian window in voxels, and its standard deviation."""
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-"""Weights of the scales, finest first; with fewer scales, the first ones, normalised to sum to 1."""
+"""Weights of the scales, finest first; with fewer scales, the first ones are scaled to a sum of 1."""
 STABILITY = (0.01, 0.03)
+"""The constants K1 and K2 of SSIM, which keep its quotients finite."""
 PAIRS = 200
+"""Default number of pairs of which the diversity is the mean."""
 
 
 def scales_of(shape: Sequence[int]) -> int:
-    """How many scales a volume [z, y, x] has: the window fits into each, and there are five at most.
+    """Return the number of scales for a volume of this shape: up to five, into each of which the window fits.
 
     Raises:
-        InputError: a volume that the window does not fit into.
+        InputError: the window does not fit into the volume.
     """
     smallest, scales = min(shape), 0
     while smallest >= WINDOW and scales < len(SCALE_WEIGHTS):
@@ -38,29 +40,30 @@ def scales_of(shape: Sequence[int]) -> int:
 
 
 def ms_ssim(first: ArrayLike, second: ArrayLike, value_range: float) -> float:
-    """MS-SSIM of two volumes, 1 where they are the same; over `scales_of` their shape.
+    """Return the MS-SSIM of two volumes, which is 1 if they are equal, over as many scales as `scales_of` says.
 
     Args:
         first, second: [z, y, x].
-        value_range: between the least and the greatest value that volumes may have, such as a window's width in HU.
+        value_range: difference of the largest and the smallest possible value, such as the width of an HU window.
 
     Raises:
-        InputError: shapes that differ, values that are not finite, a volume under 11 voxels, a range that is none.
+        InputError: shapes differ, values are not finite, a volume has fewer than 11 voxels along an axis, or the range
+            is not positive.
     """
     a, b = (np.asarray(each, np.float64) for each in (first, second))
     if a.shape != b.shape or a.ndim != 3:
-        raise InputError("volumes", f"shapes {a.shape} and {b.shape}", "the same one, [z, y, x]")
+        raise InputError("volumes", f"shapes {a.shape} and {b.shape}", "the same shape, [z, y, x]")
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise InputError("volumes", "values that are not finite", "finite numbers")
     if not value_range > 0:
-        raise InputError("value range", f"{value_range}", "a positive one")
+        raise InputError("value range", f"{value_range}", "a positive range")
     scales = scales_of(a.shape)
     weights = np.array(SCALE_WEIGHTS[:scales]) / sum(SCALE_WEIGHTS[:scales])
     made = 1.0
     for scale in range(scales):
         luminance, structure = _similarity(a, b, value_range)
         last = scale == scales - 1
-        # Below 0 is as unlike as can be; a power of it would not be real.
+        # A negative similarity counts as 0, because its power would not be real.
         made *= max(float((luminance * structure).mean() if last else structure.mean()), 0.0) ** weights[scale]
         a, b = _halved(a), _halved(b)
     return float(made)
@@ -68,10 +71,12 @@ def ms_ssim(first: ArrayLike, second: ArrayLike, value_range: float) -> float:
 
 @dataclass(frozen=True)
 class Diversity:
-    """How alike the volumes of a set are.
+    """The diversity of a set of volumes.
 
     Attributes:
-        ms_ssim: mean over pairs; the lower, the more they differ. Its interval is by volumes, which pairs share.
+        ms_ssim: mean over pairs, lower for a more diverse set; its interval resamples volumes, which pairs share.
+        n: number of volumes.
+        pairs: number of pairs.
         scales: of the MS-SSIM.
     """
 
@@ -82,14 +87,17 @@ class Diversity:
 
 
 def diversity(volumes: ArrayLike, value_range: float, *, pairs: int = PAIRS, seed: int = 0) -> Diversity:
-    """Mean MS-SSIM of random pairs of a set, as many as asked for or as there are.
+    """Measure the mean MS-SSIM of random pairs of a set.
 
     Args:
         volumes: [n, z, y, x].
-        value_range: as in `ms_ssim`.
+        value_range: as of `ms_ssim`.
+        pairs: number of pairs, or all if there are fewer.
+        seed: of the pairs and of the bootstrap.
 
     Raises:
-        InputError: fewer than 3 volumes, values that are not finite, volumes under 11 voxels, no pairs asked for.
+        InputError: there are fewer than 3 volumes, values are not finite, volumes have fewer than 11 voxels along an
+            axis, or `pairs` is below 1.
     """
     found = checks.volumes("volumes", volumes)
     if len(found) < 3:
@@ -113,7 +121,7 @@ def diversity(volumes: ArrayLike, value_range: float, *, pairs: int = PAIRS, see
 def _similarity(
     a: NDArray[np.float64], b: NDArray[np.float64], value_range: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Luminance, and contrast with structure, at each voxel around which the window fits."""
+    """The luminance term, and the contrast and structure term, at each voxel around which the window fits."""
     mean_a, mean_b = _windowed(a), _windowed(b)
     variances = _windowed(a * a) - mean_a**2 + _windowed(b * b) - mean_b**2
     covariance = _windowed(a * b) - mean_a * mean_b
@@ -132,6 +140,6 @@ def _windowed(volume: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _halved(volume: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Means of 2 x 2 x 2 voxels; an odd one at the end is left out."""
+    """The means of 2 x 2 x 2 voxels; an odd voxel at the end of an axis is left out."""
     z, y, x = (n // 2 for n in volume.shape)
     return volume[: 2 * z, : 2 * y, : 2 * x].reshape(z, 2, y, 2, x, 2).mean((1, 3, 5))

@@ -1,4 +1,4 @@
-"""The nearest of some known patches, by features or by voxels."""
+"""Nearest neighbours among known patches, by features or by voxels."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from synthorax.errors import InputError
 from synthorax.metrics import checks
 
 QUERIES_AT_ONCE = 64
-"""Bounds the memory: volumes are large."""
+"""Queries that are compared at once, to limit the memory."""
 
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
-    """The nearest known patch of each of n.
+    """The nearest known patch of each of n queries.
 
     Attributes:
-        index: int64 [n], its row.
-        distance: float64 [n], to it.
+        index: of the nearest known patch, int64 [n].
+        distance: to it, float64 [n].
     """
 
     index: NDArray[np.int64]
@@ -29,38 +29,38 @@ class Neighbours:
 
 
 def nearest(queries: ArrayLike, known: ArrayLike) -> Neighbours:
-    """The nearest row by Euclidean distance.
+    """Find the nearest row of `known` to each query by Euclidean distance.
 
     Args:
         queries: features [n, d].
         known: features [m, d].
 
     Raises:
-        InputError: none, values that are not finite, widths that differ.
+        InputError: an array is empty, values are not finite, or the numbers of columns differ.
     """
     from sklearn.metrics import pairwise_distances_argmin
 
     rows, others = checks.matrix("queries", queries), checks.matrix("known features", known)
     _check_same(rows.shape[1:], others.shape[1:])
     index = pairwise_distances_argmin(rows, others).astype(np.int64)
-    # Found by |a|^2 - 2 ab + |b|^2, which rounds; measured by the difference, which is 0 for a copy.
+    # The search uses |a|^2 - 2 ab + |b|^2, which rounds. The distance is taken anew, so that it is 0 for a copy.
     return Neighbours(index, np.linalg.norm(rows - others[index], axis=1))
 
 
 def nearest_volume(queries: ArrayLike, known: ArrayLike, *, flips: bool = True) -> Neighbours:
-    """The nearest volume by the root mean square difference of voxels.
+    """Find the nearest volume of `known` to each query by the root mean square difference of voxels.
 
     Args:
         queries: [n, z, y, x].
         known: [m, z, y, x].
-        flips: try each query in its 8 mirror images.
+        flips: compare all 8 mirror images of each query.
 
     Raises:
-        InputError: none, values that are not finite, shapes that differ.
+        InputError: an array is empty, values are not finite, or shapes differ.
     """
     wanted, others = checks.volumes("queries", queries), checks.volumes("known volumes", known)
     _check_same(wanted.shape[1:], others.shape[1:])
-    middle = others.mean()  # HU far from 0 would cost the products below their last digits
+    middle = others.mean()  # the products below lose digits if HU are far from 0
     wanted, flat = wanted - middle, (others - middle).reshape(len(others), -1)
     squares = np.einsum("mv,mv->m", flat, flat, dtype=np.float64)
     index, distance = np.zeros(len(wanted), np.int64), np.full(len(wanted), np.inf)
@@ -79,4 +79,4 @@ def nearest_volume(queries: ArrayLike, known: ArrayLike, *, flips: bool = True) 
 
 def _check_same(found: tuple[int, ...], known: tuple[int, ...]) -> None:
     if found != known:
-        raise InputError("queries", f"shape {found} each", f"{known}, as of what is known")
+        raise InputError("queries", f"shape {found} each", f"{known}, the shape of the known ones")

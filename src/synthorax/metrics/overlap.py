@@ -1,4 +1,4 @@
-"""How well one outline of a nodule follows another: overlap, and millimetres between the surfaces."""
+"""Agreement of two masks of a nodule: overlap, and distances between their surfaces."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from synthorax.volume import check_spacing
 
 @dataclass(frozen=True)
 class Overlap:
-    """A mask against a reference.
+    """The agreement of a mask with a reference.
 
     Attributes:
-        hausdorff_95_mm: the greater one of both directions' 95th percentile of distances from surface to surface;
+        dice, jaccard: overlap, from 0 to 1.
+        hausdorff_95_mm: 95th percentile of the distances from surface to surface, the larger one of both directions;
             infinite for an empty mask.
-        surface_mm: mean of both directions' distances together; infinite for an empty mask.
-        volume_mm3: of the mask.
-        reference_mm3: of the reference.
+        surface_mm: mean of the distances from surface to surface in both directions; infinite for an empty mask.
+        volume_mm3: volume of the mask.
+        reference_mm3: volume of the reference.
     """
 
     dice: float
@@ -36,18 +37,24 @@ class Overlap:
 
 
 def overlap(mask: ArrayLike, reference: ArrayLike, spacing_mm: Sequence[float]) -> Overlap:
-    """Compare two masks [z, y, x]; a surface voxel is one that touches what is outside by a face.
+    """Compare a mask with a reference; the surface of a mask consists of the voxels with a face to the outside.
 
     Args:
+        mask, reference: bool [z, y, x].
         spacing_mm: voxel size (z, y, x).
 
     Raises:
-        InputError: shapes that differ, or an empty reference.
+        InputError: shapes differ, or the reference is empty.
+
+    >>> cube, half = np.zeros((2, 8, 8, 8), bool)
+    >>> cube[2:6, 2:6, 2:6] = half[2:6, 2:6, 2:4] = True
+    >>> round(overlap(half, cube, (1.0, 1.0, 1.0)).dice, 3)
+    0.667
     """
     check_spacing(spacing_mm)
     a, b = np.asarray(mask, bool), np.asarray(reference, bool)
     if a.shape != b.shape or a.ndim != 3:
-        raise InputError("masks", f"shapes {a.shape} and {b.shape}", "the same one, [z, y, x]")
+        raise InputError("masks", f"shapes {a.shape} and {b.shape}", "the same shape, [z, y, x]")
     if not b.any():
         raise InputError("reference mask", "no voxel", "a nodule")
     shared = float(dice(a[None], b[None])[0])
@@ -70,7 +77,12 @@ def overlap(mask: ArrayLike, reference: ArrayLike, spacing_mm: Sequence[float]) 
 def surface_distances(
     mask: NDArray[np.bool_], reference: NDArray[np.bool_], spacing_mm: Sequence[float]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Millimetres from each surface voxel of a mask to the reference's surface, and back; neither mask is empty."""
+    """Return the distance in mm from each surface voxel of a mask to the reference's surface, and the reverse.
+
+    Args:
+        mask, reference: bool [z, y, x], neither empty.
+        spacing_mm: voxel size (z, y, x).
+    """
     box = box_around(mask | reference)
     surfaces = [_surface(each[box]) for each in (mask, reference)]
     to_mask, to_reference = (distance_inside(~surface, spacing_mm) for surface in surfaces)

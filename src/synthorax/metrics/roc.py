@@ -1,7 +1,7 @@
 """The area under the ROC curve, its variance and its tests (DeLong et al. 1988, by the midranks of Sun and Xu 2014).
 
-DeLong takes the rows for independent. Where patients have several nodules, `bootstrap.patient_bootstrap` of `auc_of`
-is the right interval.
+DeLong's variance assumes independent rows. If patients have several nodules, use the interval of
+`bootstrap.patient_bootstrap` of `auc_of`.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from synthorax.metrics.estimates import ALPHA, CONFIDENCE, Comparison, Equivalen
 
 
 def auc(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Chance that a positive row has the higher score; a tie counts half.
+    """Return the AUC: the probability that a positive row has a higher score than a negative one; a tie counts half.
 
     Args:
         labels: 0 or 1, [n].
         scores: [n].
 
     Raises:
-        InputError: one class only, lengths that differ, values that are not finite.
+        InputError: there is one class only, lengths differ, or values are not finite.
 
     >>> auc([0, 0, 1, 1], [0.1, 0.4, 0.4, 0.8])
     0.875
@@ -35,10 +35,10 @@ def auc(labels: ArrayLike, scores: ArrayLike) -> float:
 
 
 def auc_of(labels: ArrayLike, scores: ArrayLike) -> Statistic:
-    """The AUC as a statistic to bootstrap; NaN on replicates of one class.
+    """Return the AUC as a statistic to bootstrap; NaN on replicates with one class.
 
     Raises:
-        InputError: as `auc`.
+        InputError: as of `auc`.
     """
     truth = checks.labels("labels", labels)
     found = checks.vector("scores", scores, len(truth))
@@ -58,20 +58,22 @@ def auc_of(labels: ArrayLike, scores: ArrayLike) -> Statistic:
 
 
 def matched_auc_of(labels: ArrayLike, scores: ArrayLike, comparable: ArrayLike) -> Statistic:
-    """The AUC over those pairs of a positive and a negative row that may be compared, as those of like size.
+    """Return the AUC over comparable pairs of a positive and a negative row, such as nodules of similar size.
 
     Args:
-        comparable: bool [n, n].
+        labels: 0 or 1, [n].
+        scores: [n].
+        comparable: whether two rows are comparable, bool [n, n].
 
     Raises:
-        InputError: as `auc`.
-        UndefinedError: no pair to compare.
+        InputError: as of `auc`.
+        UndefinedError: no pair is comparable.
     """
     truth = checks.labels("labels", labels)
     found = checks.vector("scores", scores, len(truth))
     pairs = (np.asarray(comparable, bool) & truth[:, None] & ~truth).astype(np.float64)
     if pairs.shape != (len(truth), len(truth)) or not pairs.any():
-        raise UndefinedError("pairs", "none to compare", "a positive and a negative row that are alike")
+        raise UndefinedError("pairs", "none to compare", "a comparable pair of a positive and a negative row")
     above = (found[:, None] > found) + 0.5 * (found[:, None] == found)
 
     def values(weights: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -83,19 +85,19 @@ def matched_auc_of(labels: ArrayLike, scores: ArrayLike, comparable: ArrayLike) 
 
 
 def delong_covariance(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """AUCs [k] of k models on the same rows, and their covariance [k, k].
+    """Return the AUCs [k] of k models on the same n rows, and the covariance of the AUCs, [k, k].
 
     Args:
         labels: 0 or 1, [n].
-        scores: [k, n], a row a model.
+        scores: of each model, [k, n].
 
     Raises:
-        InputError: fewer than 2 rows of a class, lengths that differ, values that are not finite.
+        InputError: a class has fewer than 2 rows, lengths differ, or values are not finite.
     """
     truth = checks.labels("labels", labels)
     found = checks.matrix("scores", scores)
     if found.shape[1] != len(truth):
-        raise InputError("scores", f"{found.shape[1]} of them", f"{len(truth)}, one a label")
+        raise InputError("scores", f"{found.shape[1]} of them", f"{len(truth)}, one for each label")
     up, down = found[:, truth], found[:, ~truth]
     m, n = up.shape[1], down.shape[1]
     if min(m, n) < 2:
@@ -107,12 +109,12 @@ def delong_covariance(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.
 
 
 def delong_interval(labels: ArrayLike, scores: ArrayLike, confidence: float = CONFIDENCE) -> Estimate:
-    """The AUC and its interval, on the logit scale, which keeps it between 0 and 1.
+    """Return the AUC and its interval, computed on the logit scale so that it stays between 0 and 1.
 
-    A perfect AUC has no variance by DeLong, and so an interval of no width.
+    DeLong's variance of a perfect AUC is 0, so that its interval has no width.
 
     Raises:
-        InputError: as `delong_covariance`.
+        InputError: as of `delong_covariance`.
 
     >>> found = delong_interval([0, 0, 0, 0, 1, 1, 1, 1], [0.1, 0.2, 0.4, 0.6, 0.3, 0.5, 0.8, 0.9])
     >>> found.value, round(found.low, 3), round(found.high, 3)
@@ -130,14 +132,15 @@ def delong_interval(labels: ArrayLike, scores: ArrayLike, confidence: float = CO
 def delong_comparison(
     labels: ArrayLike, first: ArrayLike, second: ArrayLike, confidence: float = CONFIDENCE
 ) -> Comparison:
-    """The difference of the AUCs of two models on the same rows, with the paired test.
+    """Return the difference of the AUCs of two models on the same rows, first minus second, with the paired test.
 
     Args:
         labels: 0 or 1, [n].
-        first, second: scores [n].
+        first, second: scores of the models, [n].
+        confidence: of the interval.
 
     Raises:
-        InputError: as `delong_covariance`.
+        InputError: as of `delong_covariance`.
     """
     value, error = _difference(labels, first, second)
     half = float(norm.ppf((1 + confidence) / 2) * error)
@@ -148,19 +151,19 @@ def delong_comparison(
 def delong_equivalence(
     labels: ArrayLike, first: ArrayLike, second: ArrayLike, margin: float, alpha: float = ALPHA
 ) -> Equivalence:
-    """Whether the AUCs of two models on the same rows differ by less than a margin.
+    """Test whether the AUCs of two models on the same rows differ by less than a margin.
 
     Raises:
-        InputError: as `delong_covariance`, or a margin that is not positive.
+        InputError: as of `delong_covariance`, or the margin is not positive.
     """
     return equivalence_by_error(*_difference(labels, first, second), margin, alpha)
 
 
 def _difference(labels: ArrayLike, first: ArrayLike, second: ArrayLike) -> tuple[float, float]:
-    """Difference of two AUCs and its standard error."""
+    """The difference of two AUCs, and its standard error."""
     truth = checks.labels("labels", labels)
     both = [checks.vector("scores", scores, len(truth)) for scores in (first, second)]
     values, covariance = delong_covariance(truth, both)
     variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
-    # Models that rank alike have no variance but for rounding.
+    # Two models that rank all rows alike have a variance of 0 but for rounding.
     return float(values[0] - values[1]), float(np.sqrt(variance)) if variance > 1e-15 else 0.0

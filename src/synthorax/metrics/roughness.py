@@ -1,22 +1,23 @@
 """The texture of nodules and of the lung around them, as roughness: how much HU vary from voxel to voxel.
 
-Roughness is the standard deviation of white noise that would make mixed differences as large as those found. A mixed
-difference is taken of the four voxels of a square in a slice, one diagonal less the other. No level, no slope and no
-edge along a row or a column passes. The deviation is taken from the median size of the differences, so that a few
-vessels in lung do not count as its texture.
+Roughness is the standard deviation of the white noise whose mixed differences would be as large as those measured. A
+mixed difference is taken from the four voxels of a square in a slice: the sum of one diagonal minus the sum of the
+other. It is 0 for a constant, a slope, and an edge along a row or a column. Roughness follows from the median size of
+the differences, so that a few vessels do not count as texture of the lung.
 
 A nodule that a network made too smooth has too little roughness inside, compared with the lung around it. Near its
-edge every nodule is rough by partial volume, so voxels within `CORE_DEPTH_MM` of the mask's border are left out;
-nodules without a core, as are most below 9 mm, have no figure. Measured within one reader's outline in cubes of 1 mm,
-112 real nodules of training and validation patients are 0.98 times as rough as their lung, in the geometric mean.
-Within all that any reader outlined the core comes nearer to the edge, and the quotient is 1.19: masks of one kind are
-compared. The quotient varies between nodules by a factor of 1.8, so that 15 % are told only from about 60 nodules on.
+edge every nodule is rough by partial volume, so that voxels within `CORE_DEPTH_MM` of the mask's border are left out.
+Nodules without a core, which are most of those below 9 mm, have no roughness. Measured within one reader's outline in
+voxels of 1 mm, 112 real nodules of training and validation patients are 0.98 times as rough as their lung (geometric
+mean). Within the union of all readers' outlines the core reaches nearer to the edge, and the quotient is 1.19; so only
+masks of the same kind can be compared. The quotient varies between nodules by a factor of 1.8, so that a difference of
+15 % is detected only with about 60 nodules or more.
 
-Blurred by a Gaussian of 1 mm the same nodules keep 0.33 of their roughness; with the scanner's noise (`scanner`) put
-back in it is 1.01 of what it was. Second differences in a row, which let edges pass, keep 0.59 and rise to 1.11.
+After a Gaussian blur of 1 mm the same nodules keep 0.33 of their roughness; with the scanner's noise (`scanner`) added
+again they have 1.01 of it. Second differences along a row, which do not remove edges, keep 0.59 and rise to 1.11.
 
-Lung that an edit painted anew beside its nodule is lung like the lung that was there: there the roughness after the
-edit is compared with that before it, over the same voxels.
+Beside its nodule, an edit may paint lung anew. There, the roughness after the edit is compared with the roughness
+before the edit over the same voxels.
 """
 
 from __future__ import annotations
@@ -41,22 +42,22 @@ CORE_DEPTH_MM = 2.0
 AROUND_MM = (2.0, 12.0)
 """The lung around a nodule lies between these distances in mm from its mask."""
 LEAST_DIFFERENCES = 12
-"""Fewest mixed differences that a roughness is taken from."""
+"""Fewest mixed differences from which a roughness is computed."""
 ROUNDED_HU = 12**-0.5
-"""Roughness that rounding to whole HU makes; quotients take none for smaller."""
+"""Roughness of rounding to whole HU; in quotients, a smaller roughness counts as this."""
 WHITE_GAIN = 2.0
 """Standard deviation of the mixed differences of white noise, in standard deviations of the noise."""
 
 
 def roughness_hu(hu: ArrayLike, inside: ArrayLike) -> float:
-    """The roughness in HU of the marked voxels of a patch; NaN where they have under 12 mixed differences.
+    """Return the roughness in HU of the marked voxels of a patch; NaN with fewer than `LEAST_DIFFERENCES` differences.
 
     Args:
-        hu: [z, y, x].
-        inside: bool [z, y, x]; all four voxels of a difference are marked.
+        hu: HU [z, y, x].
+        inside: marked voxels, bool [z, y, x]; a difference counts if all four of its voxels are marked.
 
     Raises:
-        InputError: shapes that differ.
+        InputError: shapes differ.
     """
     values, marked = np.asarray(hu, np.float64), np.asarray(inside, bool)
     if values.shape != marked.shape or values.ndim != 3:
@@ -69,17 +70,17 @@ def roughness_hu(hu: ArrayLike, inside: ArrayLike) -> float:
 
 
 def core(mask: NDArray[np.bool_], spacing_mm: Sequence[float]) -> NDArray[np.bool_]:
-    """The voxels of a nodule [z, y, x] more than `CORE_DEPTH_MM` from what is outside it."""
+    """Return the core of a nodule, its voxels more than `CORE_DEPTH_MM` from any voxel outside, bool [z, y, x]."""
     check_spacing(spacing_mm)
     return distance_inside(mask, spacing_mm) > CORE_DEPTH_MM
 
 
 def lung_around(hu: NDArray[np.number], mask: NDArray[np.bool_], spacing_mm: Sequence[float]) -> NDArray[np.bool_]:
-    """The voxels of lung in the shell around a nodule (`AROUND_MM`).
+    """Return the voxels of lung in the shell around a nodule (`AROUND_MM`), bool [z, y, x].
 
     Args:
-        hu: [z, y, x].
-        mask: bool [z, y, x], the nodule's voxels.
+        hu: HU [z, y, x].
+        mask: the nodule's voxels, bool [z, y, x].
         spacing_mm: voxel size (z, y, x).
     """
     check_spacing(spacing_mm)
@@ -96,12 +97,12 @@ def lung_painted(
     mask: NDArray[np.bool_],
     spacing_mm: Sequence[float],
 ) -> NDArray[np.bool_]:
-    """The voxels of an edited region, beside the nodule, that are lung before and after the edit, bool [z, y, x].
+    """Return the voxels of an edited region beside the nodule that are lung before and after the edit, bool [z, y, x].
 
     Args:
         before, after: HU [z, y, x].
-        region: bool [z, y, x], where the edit might change voxels.
-        mask: bool [z, y, x], the voxels of the nodule that was made.
+        region: the voxels that the edit might change, bool [z, y, x].
+        mask: the voxels of the nodule that was made, bool [z, y, x].
         spacing_mm: voxel size (z, y, x).
     """
     check_spacing(spacing_mm)
@@ -112,11 +113,11 @@ def lung_painted(
 
 @dataclass(frozen=True, eq=False)
 class InsideAndAround:
-    """Roughness of some nodules.
+    """The roughness of nodules and of the lung around them.
 
     Attributes:
-        inside_hu: of their cores, [n]; NaN where a core is too small.
-        around_hu: of the lung around them, [n]; NaN where there is too little.
+        inside_hu: of the nodules' cores, [n]; NaN if a core is too small.
+        around_hu: of the lung around the nodules, [n]; NaN if there is too little lung.
     """
 
     inside_hu: NDArray[np.float64]
@@ -124,11 +125,11 @@ class InsideAndAround:
 
     @property
     def known(self) -> NDArray[np.bool_]:
-        """The nodules that have both, bool [n]."""
+        """Whether each nodule has both roughnesses, bool [n]."""
         return np.isfinite(self.inside_hu) & np.isfinite(self.around_hu)
 
     def among(self, rows: NDArray[np.bool_]) -> InsideAndAround:
-        """The roughness of some of the nodules, bool [n]."""
+        """Return the roughness of some of the nodules, chosen by a bool [n]."""
         return InsideAndAround(self.inside_hu[rows], self.around_hu[rows])
 
 
@@ -141,10 +142,10 @@ def inside_and_around(
     """Measure the roughness of nodules and of the lung around them.
 
     Args:
-        hu: [n, z, y, x].
-        masks: bool [n, z, y, x].
+        hu: HU [n, z, y, x].
+        masks: voxels of the nodules, bool [n, z, y, x].
         spacing_mm: voxel size (z, y, x).
-        around: HU [n, z, y, x] in which the lung is measured, such as those before an edit; `hu` if not given.
+        around: HU [n, z, y, x] in which the lung is measured, such as HU before an edit; `hu` if not given.
     """
     lungs = hu if around is None else around
     inside = [roughness_hu(one, core(mask, spacing_mm)) for one, mask in zip(hu, masks, strict=True)]
@@ -153,29 +154,30 @@ def inside_and_around(
 
 
 def quotient_of(first_hu: ArrayLike, second_hu: ArrayLike) -> Statistic:
-    """The geometric mean of some roughnesses over others, row by row of one nodule, as a statistic to bootstrap.
+    """Return the geometric mean of the quotients of two roughnesses of each nodule, as a statistic to bootstrap.
 
-    The geometric mean, because a calcified nodule is many times as rough as others and would decide an arithmetic one.
+    The mean is geometric because a calcified nodule is many times as rough as others and would dominate an arithmetic
+    mean.
 
     Args:
-        first_hu, second_hu: [n]; less than `ROUNDED_HU` counts as that much.
+        first_hu, second_hu: roughnesses of each nodule, [n]; values below `ROUNDED_HU` count as `ROUNDED_HU`.
     """
     quotients = _log_quotients(first_hu, second_hu)
     return Statistic(len(quotients), lambda weights: np.exp(ratio(weights @ quotients, weights.sum(1))))
 
 
 def relative_to_real_of(made: InsideAndAround, real: InsideAndAround, counterparts: Counterparts) -> Statistic:
-    """The quotient of inside and around of made nodules over that of the real nodules like them; 1 is as real ones.
+    """Return the roughness of generated nodules relative to that of similar real nodules; 1 means equally rough.
 
-    Both are geometric means. The rows are the n made nodules, then the m real ones. Made nodules without a real one
-    do not count.
+    The roughness of a nodule is inside over around. Means are geometric. The rows of the statistic are the n generated
+    nodules, then the m real ones. Generated nodules without a similar real nodule do not count.
 
     Args:
-        made, real: of n made and m real nodules, all known.
-        counterparts: the real nodules of each made one.
+        made, real: roughness of n generated and m real nodules, without NaN.
+        counterparts: real nodules similar to each generated one.
 
     Raises:
-        InputError: not as many as the counterparts have.
+        InputError: the numbers of nodules are not those of the counterparts.
     """
     n, m, known = counterparts.n_made, counterparts.n_real, counterparts.known
     own, theirs = _log_quotients(made.inside_hu, made.around_hu, n), _log_quotients(real.inside_hu, real.around_hu, m)

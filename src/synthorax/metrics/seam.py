@@ -1,14 +1,14 @@
 """The seam of an edit: the step in HU across the border of the region that was edited.
 
-A step is the HU of a voxel just inside the border less that of its face neighbour outside. Noise makes such steps
-everywhere, so steps are averaged along the border first (a Gaussian of `ALONG_MM`): noise averages out, an edge that
-follows the border stays. The seam is the mean size of the averaged steps.
+A step is the HU of a voxel just inside the border minus the HU of its face neighbour outside. Noise causes such steps
+everywhere, so steps are first averaged along the border (a Gaussian of `ALONG_MM`), which removes noise but keeps an
+edge along the border. The seam is the mean size of the averaged steps.
 
-Vessels and walls that cross a border make steps in every scan. So a seam is compared with the scan's own: the steps
-across the same border before the edit, and across the same border moved elsewhere in the scan before the edit.
+Vessels and walls that cross a border cause steps in every scan. So a seam is compared with the steps of the scan before
+the edit, across the same border and across the same border moved elsewhere.
 
-A method fades out before it reaches the border of its region, and leaves its own edge inside: the ball that a network
-filled. So steps are measured across spheres around the nodule too, from `LEAST_SPHERE_MM` outside the ball asked for.
+A method may blend out before it reaches the border of its region, and leave an edge inside, at the ball that a network
+filled. So steps are also measured across spheres around the nodule, from `LEAST_SPHERE_MM` outside the requested ball.
 """
 
 from __future__ import annotations
@@ -37,12 +37,13 @@ MOVED_MM = 3.0
 """Distance in mm, along each axis, between the places to which a border is moved."""
 
 LEAST_SPHERE_MM, SPHERES = 3.0, 4
-"""The smallest sphere lies this far in mm outside the ball of the nodule asked for; so many lie 1 mm apart. There real
-nodules of other patients, pasted with 1 mm of what was around them, have 1.06 of the steps of the place before."""
+"""Distance in mm of the smallest sphere from the requested ball of the nodule, and number of spheres, 1 mm apart. At
+these spheres, real nodules of other patients that were pasted with a rim of 1 mm have 1.06 times the steps that were
+there before."""
 OFF_MASK_MM = 2.0
-"""Steps nearer than this in mm to the nodule's mask do not count as a seam: they may be its edge."""
+"""Steps nearer than this in mm to the nodule's mask do not count, because they may be the nodule's edge."""
 LEAST_STEPS = 50
-"""Fewer steps of a sphere have no figure."""
+"""Fewest steps across a sphere; with fewer, the result is NaN."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,10 @@ class Seam:
     """The steps across the border of one edit.
 
     Attributes:
-        made_hu: after the edit.
-        own_hu: before the edit.
-        rank: share of the places elsewhere in the scan before the edit at which the same border has a smaller step
-            than `made_hu`; equal steps count a half. NaN where the patch has no other place for the border.
+        made_hu: mean size of the steps after the edit.
+        own_hu: mean size of the steps before the edit.
+        rank: share of the other places in the scan before the edit at which the same border has smaller steps than
+            `made_hu`; equal steps count half. NaN if the patch has no other place for the border.
         own_rank: the same share for `own_hu`.
     """
 
@@ -65,11 +66,11 @@ class Seam:
 
 @dataclass(frozen=True, eq=False)
 class Border:
-    """The pairs of face neighbours of which one lies in a region and one outside it.
+    """The border of a region: p pairs of face neighbours, one voxel in the region and one outside.
 
     Attributes:
-        inside, outside: index (z, y, x) of each pair's voxels, int64 [p, 3].
-        along: share that pair j has in the average at pair i, [p, p]; rows sum to 1.
+        inside, outside: index (z, y, x) of the two voxels of each pair, int64 [p, 3].
+        along: weight of pair j in the average at pair i, [p, p]; rows sum to 1.
         shape: voxels (z, y, x) of the patch.
         spacing_mm: voxel size (z, y, x).
     """
@@ -82,14 +83,14 @@ class Border:
 
     @classmethod
     def of(cls, region: NDArray[np.bool_], spacing_mm: Sequence[float]) -> Border:
-        """The border of a region; faces of the patch are no border.
+        """Return the border of a region; the faces of the patch do not count.
 
         Args:
-            region: bool [z, y, x], the voxels that an edit might change.
+            region: the voxels that an edit might change, bool [z, y, x].
             spacing_mm: voxel size (z, y, x).
 
         Raises:
-            InputError: a region that is empty or fills its patch.
+            InputError: the region is empty or fills its patch.
         """
         check_spacing(spacing_mm)
         ends: tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]] = ([], [])
@@ -103,7 +104,7 @@ class Border:
                 ends[1].append(at + outer * step)
         inside, outside = map(np.concatenate, ends)
         if not len(inside):
-            found = "one that fills its patch" if region.any() else "an empty one"
+            found = "a region that fills its patch" if region.any() else "an empty region"
             raise InputError("region", found, "voxels inside and outside the region, whose border is measured")
         middles = cKDTree((inside + outside) / 2 * np.asarray(spacing_mm))
         near = middles.sparse_distance_matrix(middles, ALONG_REACH * ALONG_MM, output_type="coo_matrix").tocsr()
@@ -111,27 +112,30 @@ class Border:
         return cls(inside, outside, csr_array(near.multiply(1 / near.sum(1))), region.shape, tuple(spacing_mm))
 
     def seam(self, before: ArrayLike, after: ArrayLike) -> Seam:
-        """Measure the seam that an edit left here.
+        """Measure the seam that an edit left at this border.
 
         Args:
             before, after: HU [z, y, x] of the patch.
 
         Raises:
-            InputError: patches of other shapes than the region.
+            InputError: the patches do not have the shape of the region.
         """
         old, new = np.asarray(before, np.float64), np.asarray(after, np.float64)
         if not old.shape == new.shape == self.shape:
-            raise InputError("patches", f"shapes {old.shape} and {new.shape}", f"{self.shape}, as of the region")
+            raise InputError("patches", f"shapes {old.shape} and {new.shape}", f"{self.shape}, the region's shape")
         own, made = self.step_hu(old), self.step_hu(new)
         elsewhere = self.steps_elsewhere_hu(old)
         return Seam(made, own, _rank(made, elsewhere), _rank(own, elsewhere))
 
     def step_hu(self, hu: NDArray[np.floating]) -> float:
-        """The mean size of the averaged steps in a patch [z, y, x]."""
+        """Return the mean size of the averaged steps in a patch [z, y, x], in HU."""
         return float(self._steps_hu(hu, np.zeros((1, 3), np.int64))[0])
 
     def steps_elsewhere_hu(self, hu: NDArray[np.floating]) -> NDArray[np.float64]:
-        """The same for the border moved by multiples of `MOVED_MM`, wherever a patch [z, y, x] holds it whole, [k]."""
+        """Return the mean sizes [k] of the averaged steps at all other places of the border in a patch [z, y, x].
+
+        The border is moved by multiples of `MOVED_MM`, and must lie in the patch as a whole.
+        """
         low = np.minimum(self.inside.min(0), self.outside.min(0))
         high = np.array(self.shape) - 1 - np.maximum(self.inside.max(0), self.outside.max(0))
         steps = [max(round(MOVED_MM / spacing), 1) for spacing in self.spacing_mm]
@@ -139,7 +143,7 @@ class Border:
         return self._steps_hu(hu, np.array([each for each in by if any(each)], np.int64).reshape(-1, 3))
 
     def averaged_steps_hu(self, hu: NDArray[np.floating]) -> NDArray[np.float64]:
-        """The steps in a patch [z, y, x], averaged along the border, [p]."""
+        """Return the steps in a patch [z, y, x], averaged along the border, [p]."""
         found: NDArray[np.float64] = self.along @ (hu[tuple(self.inside.T)] - hu[tuple(self.outside.T)])
         return found
 
@@ -153,7 +157,7 @@ class Border:
 
 
 def seam_ratio_of(seams: Sequence[Seam]) -> Statistic:
-    """The mean step after some edits over the mean step before them; 1 is a seam as high as the scans' own steps."""
+    """Return the mean step after edits over the mean step before them, as a statistic; 1 means no seam."""
     made, own = (checks.vector("steps", [getattr(each, name) for each in seams]) for name in ("made_hu", "own_hu"))
     return Statistic(len(seams), lambda weights: ratio(weights @ made, weights @ own))
 
@@ -166,17 +170,17 @@ def steps_across_spheres_hu(
     diameter_mm: float,
     spacing_mm: tuple[float, float, float],
 ) -> NDArray[np.float64]:
-    """Mean size of the averaged steps across spheres around a nodule, [`SPHERES`, (after, before)].
+    """Measure the mean size of the averaged steps across spheres around a nodule.
 
     Args:
         before, after: HU [z, y, x] of a patch.
-        mask: bool [z, y, x], the nodule that was made.
-        middle: index (z, y, x) of the place.
-        diameter_mm: of the ball asked for.
+        mask: the nodule that was made, bool [z, y, x].
+        middle: index (z, y, x) of the nodule's place.
+        diameter_mm: requested diameter of the nodule.
         spacing_mm: voxel size (z, y, x).
 
     Returns:
-        NaN for spheres that the patch does not show, or that lie along the nodule.
+        HU [`SPHERES`, (after, before)]; NaN for spheres outside the patch and for spheres that lie along the nodule.
     """
     old, new = np.asarray(before, np.float64), np.asarray(after, np.float64)
     found = np.full((SPHERES, 2), np.nan)
@@ -194,10 +198,12 @@ def steps_across_spheres_hu(
 
 
 def inner_seam_ratio_of(steps: Sequence[NDArray[np.float64]]) -> Statistic:
-    """The mean step after some edits over that before them, of the sphere where this is largest; 1 is no seam.
+    """Return the mean step after edits over the mean step before them, at the sphere where this is largest.
+
+    The result is a statistic of the edits; 1 means no seam.
 
     Args:
-        steps: of each edit, as `steps_across_spheres_hu` gives them.
+        steps: of each edit, from `steps_across_spheres_hu`.
     """
     every = np.stack(steps)
     made, own = (np.nan_to_num(every[..., i]) for i in (0, 1))

@@ -1,14 +1,14 @@
-"""The diversity of a maker's seeds: how far two nodules made at one site are apart, against pairs of real nodules.
+"""The diversity of a maker's seeds: the distance between nodules of two seeds at one site, relative to real nodules.
 
-Two nodules are laid middle on middle, to whole voxels, so that a nodule that has only moved is the same nodule. They
-are compared twice. In shape: 1 - Dice of the masks. In HU: the root mean square of their difference within both masks
-together, after a Gaussian of `DIVERSITY_BLUR_MM`, which leaves little of a scan's noise: two draws of noise are no
-diversity. Each distance is divided by the mean distance of pairs of real nodules that are alike in diameter and
-texture, so that a maker whose nodules differ as real ones do has a diversity of 1.
+Two nodules are compared with their middles on each other, to whole voxels, so that moving a nodule is no difference.
+The distance in shape is 1 - Dice of the masks. The distance in HU is the root mean square of the difference within the
+union of the masks, after a Gaussian of `DIVERSITY_BLUR_MM`, which removes most of the noise: two draws of noise are no
+diversity. Each distance is divided by the mean distance of pairs of real nodules with similar diameter and texture, so
+that a maker whose nodules differ as much as real ones has a diversity of 1.
 
-Real pairs lie in two places and made pairs in one, so the tissue around the nodules must not count: the difference is
-set to 0 further than `NODULE_RIM_MM` from both masks before it is smoothed. Real nodules pasted with their edges into
-one place then have 1.00 of the distance that they have in their own places; without this they have .89.
+Real pairs lie in two places and generated pairs in one, so that the tissue around the nodules must not count:
+differences further than `NODULE_RIM_MM` from both masks are set to 0 before smoothing. With that, real nodules pasted
+with their edges into one place have 1.00 times the distance that they have in their own places; without it 0.89.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from synthorax.metrics.counterparts import Counterparts
 from synthorax.region import Region
 
 DIVERSITY_BLUR_MM = 1.5
-"""Standard deviation in mm of the Gaussian that takes the noise out of the difference of two nodules."""
+"""Standard deviation in mm of the Gaussian that removes noise from the difference of two nodules."""
 NODULE_RIM_MM = 1.0
-"""Voxels up to this distance in mm from a mask belong to the nodule's edge and count with it."""
+"""Voxels up to this distance in mm from a mask belong to the nodule's edge, and count for the difference."""
 
 
 @dataclass(frozen=True, eq=False)
 class Distances:
-    """Distances of pairs of nodules.
+    """The distances between the nodules of p pairs.
 
     Attributes:
-        hu: root mean square of the difference in HU within both masks, smoothed, [p].
+        hu: root mean square of the smoothed difference in HU within the union of the masks, [p].
         shape: 1 - Dice of the masks, [p].
     """
 
@@ -48,17 +48,18 @@ class Distances:
 
 
 def distances(nodules: Nodules, pairs: ArrayLike) -> Distances:
-    """Measure how far nodules are apart.
+    """Measure the distances between pairs of nodules.
 
     Args:
-        pairs: numbers of the two nodules of each pair, [p, 2].
+        nodules: patches with a nodule each.
+        pairs: indices of the two nodules of each pair, [p, 2].
 
     Raises:
-        InputError: pairs of another shape.
+        InputError: `pairs` has another shape.
     """
     rows = np.asarray(pairs, np.int64)
     if rows.ndim != 2 or rows.shape[1] != 2:
-        raise InputError("pairs", f"shape {rows.shape}", "two numbers a pair, [p, 2]")
+        raise InputError("pairs", f"shape {rows.shape}", "two indices for each pair, [p, 2]")
     known = {i: _Centred.of(nodules.hu[i], nodules.masks[i], nodules.spacing_mm) for i in np.unique(rows).tolist()}
     unique, which = np.unique(rows, axis=0, return_inverse=True)  # many sites are compared with one real pair
     found = np.array([known[i].apart(known[k], nodules.spacing_mm) for i, k in unique.tolist()], np.float64)
@@ -66,17 +67,18 @@ def distances(nodules: Nodules, pairs: ArrayLike) -> Distances:
 
 
 def diversity_of(made: ArrayLike, real: ArrayLike, counterparts: Counterparts) -> Statistic:
-    """The mean distance of made pairs over that of the real pairs like them, as a statistic to bootstrap.
+    """Return the mean distance of generated pairs over that of similar real pairs, as a statistic to bootstrap.
 
-    Its rows are the n made nodules' sites, then the m real nodules. Sites without a real pair do not count.
+    The rows of the statistic are the n sites of generated nodules, then the m real nodules. Sites without a similar
+    real pair do not count.
 
     Args:
-        made: distance of the seeds of each site, [n].
-        real: distance of the real pairs, [p].
-        counterparts: the real pairs of each site.
+        made: distance between the seeds at each site, [n].
+        real: distance of each real pair, [p].
+        counterparts: real pairs of each site.
 
     Raises:
-        InputError: not as many distances as sites or real pairs.
+        InputError: there are not as many distances as sites or real pairs.
     """
     n, known = counterparts.n_made, counterparts.known
     own = checks.vector("distances of made nodules", made, n)
@@ -92,13 +94,13 @@ def diversity_of(made: ArrayLike, real: ArrayLike, counterparts: Counterparts) -
 
 @dataclass(frozen=True, eq=False)
 class _Centred:
-    """A nodule with its middle at index (0, 0, 0).
+    """A nodule whose voxels are indexed from its middle.
 
     Attributes:
-        hu: of its patch, [z, y, x].
+        hu: HU [z, y, x] of its patch.
         middle: index (z, y, x) of the nodule's middle in the patch.
-        mask: the nodule's voxels, by index from the middle.
-        rim: the same with the voxels within `NODULE_RIM_MM`.
+        mask: the nodule's voxels.
+        rim: the nodule's voxels and those within `NODULE_RIM_MM` of them.
     """
 
     hu: NDArray[np.number]
@@ -115,7 +117,7 @@ class _Centred:
         return cls(hu, middle, own.moved(-middle), Region.of(around).moved(own.corner - wider - middle))
 
     def apart(self, other: _Centred, spacing_mm: Sequence[float]) -> tuple[float, float]:
-        """The distance in HU, and 1 - Dice."""
+        """Return the distance in HU, and 1 - Dice."""
         low = np.minimum(self.rim.corner, other.rim.corner)
         size = np.max([np.add(each.rim.corner, each.rim.shape) for each in (self, other)], axis=0) - low
         within, counted = (
@@ -128,7 +130,7 @@ class _Centred:
         return float(np.sqrt((smooth[within] ** 2).mean())), 1 - overlap
 
     def _box(self, low: NDArray[np.int64], size: NDArray[np.int64]) -> NDArray[np.float32]:
-        """HU of a box around the middle; voxels beyond the patch repeat its faces."""
+        """The HU of a box around the middle; voxels outside the patch repeat its faces."""
         sides = [
             np.clip(np.arange(a, a + k), 0, n - 1)
             for a, k, n in zip(self.middle + low, size, self.hu.shape, strict=True)

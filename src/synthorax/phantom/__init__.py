@@ -1,1 +1,1 @@
-"""A procedural chest with exact truth: anatomy drawn from a seed in millimetres, put on voxels, scanned."""
+"""A procedural chest CT with exact masks: anatomy drawn from a seed in millimetres, put on voxels and scanned."""

@@ -1,4 +1,4 @@
-"""What fills the domes: liver on the right, stomach and spleen on the left, fat and the aorta between."""
+"""The organs under the diaphragm: liver on the right, stomach and spleen on the left."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Abdomen:
     """Organs under the diaphragm.
 
     Attributes:
-        liver, spleen, stomach: signed distances; the stomach's is of its outer wall.
-        air: gas in the stomach, which rises to the front of somebody lying on the back.
-        liver_hu, spleen_hu, content_hu: their densities.
+        liver, spleen, stomach: signed distances from the organs' surfaces.
+        air: signed distance from the gas in the stomach, which rises to the front of a patient lying on the back.
+        liver_hu, spleen_hu, content_hu: HU of liver, spleen and the content of the stomach.
     """
 
     liver: Field

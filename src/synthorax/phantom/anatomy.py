@@ -1,4 +1,4 @@
-"""All of one person's anatomy, before it is put on voxels."""
+"""The whole anatomy of one person, before it is put on voxels."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from synthorax.phantom.thorax import Fissures, Shells, make_fissures, make_lungs
 
 @dataclass(frozen=True, eq=False)
 class Anatomy:
-    """One person, in millimetres.
+    """The anatomy of one person, in millimetres.
 
     Attributes:
-        build: what was drawn.
-        shells: skin, muscle, cage, diaphragm.
-        lungs: signed distance of the right and the left.
+        build: sizes, proportions and densities of the person.
+        shells: surfaces of the trunk: skin, muscle, cage, diaphragm.
+        lungs: signed distances of the right and the left lung.
         fissures: between the lobes.
-        mediastinum: between the lungs.
-        abdomen: below them.
-        skeleton: around them.
-        pulmonary: within them.
+        mediastinum: heart, great vessels, central airways, oesophagus and lymph nodes.
+        abdomen: organs under the diaphragm.
+        skeleton: bones and cartilage.
+        pulmonary: vessels and bronchi inside the lungs.
     """
 
     build: Build
@@ -40,7 +40,7 @@ class Anatomy:
 
 
 def make_anatomy(seed: int) -> Anatomy:
-    """The person of a seed."""
+    """Make the anatomy of the person with this seed."""
     build = draw_build(seed)
     with ThreadPoolExecutor(4) as pool:
         trunk = pool.submit(make_shells, build)

@@ -1,4 +1,4 @@
-"""How one person is built: everything that differs between two chests, in millimetres and HU."""
+"""The build of a person: all quantities that differ between two chests, in millimetres and HU."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from synthorax.seeding import generator
 
 @dataclass(frozen=True)
 class Build:
-    """One person.
+    """The build of a person.
 
-    The anatomy is written down once, in the millimetres of a tall man lying on his back whose lungs are
-    317 mm wide, 200 mm deep and 285 mm high (the reference), and brought to this person by scale, turn and lean.
+    The anatomy is defined once, in the millimetres of a reference chest: a tall man lying on his back whose lungs are
+    317 mm wide, 200 mm deep and 285 mm high. Scale, turn and lean transform it to this person.
 
     Attributes:
-        scale: this person's size along (x, y, z) as a share of the reference.
-        turn: rotation about the long axis, radians; nobody lies quite straight.
-        lean: sideways millimetres for each millimetre of height.
-        fat_mm: subcutaneous fat over the flank.
-        breast_mm: thickness of the breasts; 0 without.
-        kyphosis_mm: how far the middle of the thoracic spine lies behind its ends.
-        heart: size of the heart as a share of the reference.
-        slant: how steeply the ribs fall, as a share of the reference.
+        scale: size along (x, y, z), relative to the reference.
+        turn: rotation about the long axis in radians, because no patient lies quite straight.
+        lean: sideways shift per height, mm per mm.
+        fat_mm: thickness of the subcutaneous fat at the flank.
+        breast_mm: thickness of the breasts; 0 without breasts.
+        kyphosis_mm: distance of the middle of the thoracic spine behind its ends.
+        heart: size of the heart, relative to the reference.
+        slant: steepness of the ribs, relative to the reference.
         domes_mm: height of the right and the left diaphragm above the reference.
         enhanced: whether contrast agent was given.
-        right_blood_hu: of right heart, systemic veins and pulmonary arteries.
-        left_blood_hu: of left heart, aorta and pulmonary veins.
-        lung_hu: of lung tissue in the middle of the chest.
-        gravity_hu: how much denser lung is at its back than at its front.
-        dependent_hu: added density in the lowest centimetre or two.
-        emphysema: holes for each litre of upper lobe.
-        artery_leaf_mm: radius of the smallest pulmonary vessels drawn.
-        bone_density: marrow's density as a share of a young adult's.
+        right_blood_hu: HU of right heart, systemic veins and pulmonary arteries.
+        left_blood_hu: HU of left heart, aorta and pulmonary veins.
+        lung_hu: HU of lung tissue in the middle of the chest.
+        gravity_hu: difference in HU between the lung at the back and at the front.
+        dependent_hu: further HU in the lowest centimetre or two of the lung.
+        emphysema: density of emphysematous holes in the upper lung; 0 without emphysema.
+        artery_leaf_mm: radius of the smallest pulmonary arteries that are drawn.
+        bone_density: density of the marrow, relative to a young adult's.
     """
 
     scale: tuple[float, float, float]
@@ -59,17 +59,17 @@ class Build:
 
     @property
     def size(self) -> float:
-        """Mean scale; radii of vessels and bones follow it."""
+        """Mean scale, by which radii of vessels and bones are multiplied."""
         return float(np.mean(self.scale))
 
     def to_world(self, points: ArrayLike) -> NDArray[np.float64]:
-        """World millimetres [..., (x, y, z)] of points of the reference chest."""
+        """Return world millimetres [..., (x, y, z)] of points [..., (x, y, z)] of the reference chest."""
         points = np.array(points, dtype=np.float64)
         points[..., :2] += self._bend(points[..., 2])
         return points @ self._matrix().T
 
     def to_reference(self, x: NDArray, y: NDArray, z: NDArray) -> tuple[NDArray, NDArray, NDArray]:
-        """Coordinates (x, y, z) in the reference chest of world millimetres; the arrays broadcast."""
+        """Return the coordinates (x, y, z) in the reference chest of world millimetres; the arrays broadcast."""
         inverse = np.linalg.inv(self._matrix())
         height = z * inverse[2, 2]
         bend = self._bend(height)
@@ -81,13 +81,13 @@ class Build:
         return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ np.diag(self.scale)
 
     def _bend(self, z: NDArray) -> NDArray[np.float64]:
-        """Where the trunk's axis lies at a height, [..., (x, y)]: it leans, and its middle lies furthest back."""
+        """The position [..., (x, y)] of the trunk's axis at a height: it leans, and is furthest back in the middle."""
         back = self.kyphosis_mm * (1 / 3 - np.sin(np.pi * z / 400) ** 2)
         return np.stack([self.lean * z, back], axis=-1)
 
 
 def draw_build(seed: int) -> Build:
-    """The person of a seed."""
+    """Draw the build of the person with this seed."""
     rng = generator(seed, "phantom", "build")
     size = float(np.clip(rng.normal(0.94, 0.045), 0.83, 1.02))
     wide, deep, high = (float(share) for share in rng.uniform(0.94, 1.06, 3))

@@ -1,4 +1,4 @@
-"""A chest as it is, with exact truth, on the voxels of any scan."""
+"""A procedural chest without a scanner's blur and noise, with exact masks, on the voxels of any scan."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from synthorax.phantom.raster import Grid
 from synthorax.volume import Volume, check_spacing
 
 PAINTED_VOXELS = 900_000
-"""The chest is painted in slabs of about this many voxels, which bounds the memory."""
+"""The chest is painted in slabs of about this many voxels, to limit the memory."""
 
 
 @dataclass(frozen=True, eq=False)
 class Chest:
-    """A chest as it is, before a scanner looks at it, on the voxels of a scan.
+    """A chest on the voxels of a scan, without the scanner's blur and noise.
 
     Attributes:
-        hu: float32 HU, without noise; voxels at edges hold their mixture.
-        lobes: uint8 [z, y, x]: 1..5 are RUL, RML, RLL, LUL, LLL, with the vessels and bronchi in them;
-            the main bronchi and the great vessels of the hilum are outside.
-        airways: bool [z, y, x], lumen of trachea and bronchi.
-        vessels: bool [z, y, x], arteries and veins within the lungs.
-        body: bool [z, y, x], all within the skin.
-        tissues: uint8 [z, y, x] of `anatomy.tissue.Tissue`, what fills most of each voxel.
+        hu: HU, float32 [z, y, x]; a voxel at an edge has the mean of its tissues.
+        lobes: uint8 [z, y, x]; 1 to 5 are RUL, RML, RLL, LUL and LLL with their vessels and bronchi, but without the
+            main bronchi and the great vessels of the hilum.
+        airways: lumen of trachea and bronchi, bool [z, y, x].
+        vessels: arteries and veins inside the lungs, bool [z, y, x].
+        body: everything inside the skin, bool [z, y, x].
+        tissues: the `anatomy.tissue.Tissue` that fills most of each voxel, uint8 [z, y, x].
     """
 
     hu: Volume
@@ -47,16 +47,17 @@ def make_chest(
     shape: tuple[int, int, int] = (224, 224, 224),
     spacing_mm: tuple[float, float, float] = (1.5, 1.5, 1.5),
 ) -> Chest:
-    """The chest of a seed, its middle in the middle of the voxels and at the origin of the world.
+    """Make the chest of the person with this seed, in the middle of the voxels, which is the origin of the world.
 
-    A seed is a person: the anatomy is the same for any shape and spacing. Voxels beyond it are air.
+    The anatomy depends on the seed alone, not on shape and spacing. Voxels outside of it are air.
 
     Args:
+        seed: of the person.
         shape: voxels along (z, y, x).
-        spacing_mm: (z, y, x).
+        spacing_mm: voxel size (z, y, x).
 
     Raises:
-        InputError: a spacing that is not three positive numbers.
+        InputError: the spacing is not three positive numbers.
     """
     check_spacing(spacing_mm)
     z, y, x = ((np.arange(n, dtype=np.float64) - (n - 1) / 2) * s for n, s in zip(shape, spacing_mm, strict=True))

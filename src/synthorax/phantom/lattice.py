@@ -1,8 +1,7 @@
-"""Smooth solids as signed distances on a coarse grid of the world, read at any voxel between its points.
+"""Smooth solids as signed distances on a coarse lattice, which are interpolated at the voxels of a scan.
 
-A surface that curves over centimetres is known to a fifth of a millimetre from distances 5 mm apart
-(the chord's error is pitch^2 / 8 radius), so that the shapes of the chest are computed once, on less than a million
-points, whatever the voxels of the scan.
+Distances 5 mm apart define a surface with a radius of centimetres to a fifth of a millimetre (the error of a chord is
+pitch^2 / 8 radius). So the shapes of the chest are computed once, on less than a million points, for any voxels.
 """
 
 from __future__ import annotations
@@ -17,39 +16,40 @@ from synthorax.phantom.tubes import Tubes
 
 PITCH_MM = 5.0
 HALF_MM = (250.0, 170.0, 245.0)
-"""The world that is modelled reaches so far from its middle along (z, y, x)."""
+"""Half the size of the modelled part of the world along (z, y, x)."""
 
 Field = NDArray[np.float32]
-"""Millimetres from a surface on the lattice [z, y, x], negative inside."""
+"""Signed distance in mm from a surface on the points of the lattice [z, y, x], negative inside."""
 SHAPE = tuple(int(2 * half / PITCH_MM) + 1 for half in HALF_MM)
+"""Points of the lattice along (z, y, x)."""
 
 
 def axes() -> tuple[Field, Field, Field]:
-    """World z [z, 1, 1], y [1, y, 1] and x [1, 1, x] of the lattice."""
+    """Return the world z [z, 1, 1], y [1, y, 1] and x [1, 1, x] of the lattice's points."""
     z, y, x = (np.arange(n, dtype=np.float32) * PITCH_MM - half for n, half in zip(SHAPE, HALF_MM, strict=True))
     return z[:, None, None], y[None, :, None], x[None, None, :]
 
 
 def union(a: Field, b: Field, blend_mm: float) -> Field:
-    """Both solids, the crease between them filled over some millimetres (Quilez's polynomial smooth minimum)."""
+    """Return the union of two solids, with the crease between them filled (Quilez's polynomial smooth minimum)."""
     h = np.maximum(blend_mm - np.abs(a - b), 0) / max(blend_mm, 1e-6)
     return np.minimum(a, b) - h * h * (blend_mm / 4)
 
 
 def intersection(a: Field, b: Field, blend_mm: float) -> Field:
-    """What both solids share, its edge rounded."""
+    """Return the intersection of two solids, with its edge rounded."""
     return -union(-a, -b, blend_mm)
 
 
 def distance(implicit: Field) -> Field:
-    """Signed distance near the surface of any smooth function that vanishes on it (Taubin 1994)."""
+    """Return the signed distance near a surface, given any smooth function that is zero on it (Taubin 1994)."""
     steps = np.gradient(implicit, PITCH_MM)
     slope = np.sqrt(sum(step * step for step in steps))
     return implicit / np.maximum(slope, 0.3)
 
 
 def ellipsoid(center: ArrayLike, half_mm: ArrayLike) -> Field:
-    """An ellipsoid; centre and half axes (x, y, z) in world millimetres."""
+    """Return an ellipsoid with this centre and these half axes, (x, y, z) in world millimetres."""
     z, y, x = axes()
     (cx, cy, cz), (ax, ay, az) = np.asarray(center, np.float32), np.asarray(half_mm, np.float32)
     u, v, w = (x - cx) / ax, (y - cy) / ay, (z - cz) / az
@@ -59,12 +59,19 @@ def ellipsoid(center: ArrayLike, half_mm: ArrayLike) -> Field:
 
 
 def empty() -> Field:
-    """No solid at all."""
+    """Return the empty solid."""
     return np.full(SHAPE, 1e3, np.float32)
 
 
 def add_tubes(field: Field, tubes: Tubes, blend_mm: float, grow_mm: float = 0.0) -> None:
-    """Unite a solid with round capsules in place, each near itself only."""
+    """Unite a solid with round capsules in place; only the part of the lattice near each capsule is computed.
+
+    Args:
+        field: the solid, changed in place.
+        tubes: the capsules.
+        blend_mm: width over which creases are filled.
+        grow_mm: added to the radii.
+    """
     coordinates = axes()
     for start, end, r0, r1 in zip(tubes.start, tubes.end, tubes.start_mm, tubes.end_mm, strict=True):
         margin = max(r0, r1) + grow_mm + blend_mm + 8 * PITCH_MM
@@ -83,7 +90,7 @@ def add_tubes(field: Field, tubes: Tubes, blend_mm: float, grow_mm: float = 0.0)
 def _capsule(
     x: Field, y: Field, z: Field, start: NDArray[np.float64], end: NDArray[np.float64], r0: float, r1: float
 ) -> Field:
-    """Millimetres from a tapered capsule."""
+    """The signed distance in mm from a tapered capsule."""
     axis = (end - start).astype(np.float32)
     px, py, pz = x - np.float32(start[0]), y - np.float32(start[1]), z - np.float32(start[2])
     along = np.clip((px * axis[0] + py * axis[1] + pz * axis[2]) / max(float(axis @ axis), 1e-6), 0, 1)
@@ -93,19 +100,20 @@ def _capsule(
 
 
 def at_points(field: Field, points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A field at world points [n, (x, y, z)]."""
+    """Return a field interpolated at world points [n, (x, y, z)]."""
     index = (points[:, ::-1] + np.array(HALF_MM)) / PITCH_MM
     return ndimage.map_coordinates(field, index.T, order=1, mode="nearest")
 
 
 @dataclass(frozen=True, eq=False)
 class Solid:
-    """A solid made ready for voxels of a size.
+    """A solid prepared for voxels of a given size.
 
     Attributes:
-        depth: distance from the surface in widths of a voxel across it, negative inside, on a box of the lattice.
+        depth: signed distance from the surface on a box of the lattice, negative inside, in units of the voxel's width
+            across the surface.
         first: index (z, y, x) of the box's first point.
-        low_mm, high_mm: world (z, y, x) between which all of it lies.
+        low_mm, high_mm: corners (z, y, x) in mm of a box that holds the solid.
         width_mm: mean width of a voxel across the surface.
     """
 
@@ -116,10 +124,10 @@ class Solid:
     width_mm: float
 
     def at(self, z: NDArray[np.float64], y: NDArray[np.float64], x: NDArray[np.float64]) -> Field:
-        """The depth at voxels [z, y, x], by trilinear interpolation, one axis after the other.
+        """Return the depth at voxels [z, y, x], by trilinear interpolation along one axis after the other.
 
         Args:
-            z, y, x: world millimetres of the voxels' centres along each axis.
+            z, y, x: world coordinates in mm of the voxels' centres along each axis.
         """
         (z0, wz), (y0, wy), (x0, wx) = (self._weights(c, i) for i, c in enumerate((z, y, x)))
         rows, columns = slice(y0.min(), y0.max() + 2), slice(x0.min(), x0.max() + 2)
@@ -135,7 +143,7 @@ class Solid:
         return found
 
     def _weights(self, world: NDArray[np.float64], axis: int) -> tuple[NDArray[np.intp], Field]:
-        """Index in the box of the point before each voxel, and the share of the one after."""
+        """The index in the box of the point before each voxel, and the weight of the point after it."""
         index = (world + HALF_MM[axis]) / PITCH_MM
         before = np.floor(index)
         inside = np.clip(before.astype(np.intp) - self.first[axis], 0, self.depth.shape[axis] - 2)
@@ -143,7 +151,7 @@ class Solid:
 
 
 def solid(field: Field, spacing_mm: tuple[float, float, float]) -> Solid:
-    """A signed distance made ready for voxels of a size (z, y, x)."""
+    """Return a signed distance prepared for voxels of size (z, y, x)."""
     near = field < PITCH_MM + max(spacing_mm)
     spans = []
     for axis in range(3):

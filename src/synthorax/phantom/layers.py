@@ -1,4 +1,4 @@
-"""The layers of a chest, painted from the skin inwards, then what branches through them."""
+"""Painting a chest on voxels: its layers from the skin inwards, then vessels and airways."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ CORTEX_MM = 1.1
 SKIN_MM = 1.8
 FISSURE_MM = 0.3
 LUNG_GRAIN_HU = 17.0
-"""Standard deviation of lung's density between places, vessels aside."""
+"""Standard deviation of the HU of lung tissue from place to place."""
 
 
 class ChestPainter:
-    """An anatomy made ready for voxels of a size; paints any slab of them."""
+    """An anatomy prepared for voxels of a given size; paints any slab of them."""
 
     def __init__(self, anatomy: Anatomy, seed: int, spacing_mm: tuple[float, float, float]) -> None:
         self.anatomy, self.build = anatomy, anatomy.build
@@ -61,7 +61,7 @@ class ChestPainter:
         self.table = Table.under(shells.skin)
 
     def paint(self, canvas: Canvas) -> None:
-        """Paint a slab whose truth is all zero so far."""
+        """Paint a slab whose masks are all zero so far."""
         air, frame = self.table.plane(canvas.grid, ROOM_AIR_HU)
         canvas.hu[:], canvas.tissues[:] = air, frame
         soft = self.soft_grain.on(canvas.grid)
@@ -74,7 +74,7 @@ class ChestPainter:
         self._outside(canvas, air, frame)
 
     def _outside(self, canvas: Canvas, air: NDArray[np.float32], frame: NDArray[np.uint8]) -> None:
-        """Cut off what the inner parts have beyond the skin, where the model ends."""
+        """Remove parts of inner structures outside the skin, at the ends of the model."""
         box, share = canvas.share(self.skin)
         outside = np.ones(canvas.hu.shape, np.bool_)
         outside[box] = share <= 0
@@ -150,13 +150,13 @@ class ChestPainter:
     def _divide(
         self, canvas: Canvas, box: Box, inside: NDArray[np.bool_], sheets: list[Solid], names: tuple[int, ...]
     ) -> None:
-        """Number the lobes of a lung, lowest first, and draw the fissures that bound them from above."""
+        """Number the lobes of a lung, the lowest first, and draw the fissure above each."""
         part = canvas.grid.part(box)
         above = inside
         np.copyto(canvas.lobes[box], np.uint8(names[0]), where=inside)
         for sheet, name in zip(sheets, names[1:], strict=True):
             height = sheet.at(part.z, part.y, part.x)
-            # A sheet much thinner than a voxel: as faint as it is thin.
+            # The fissure is much thinner than a voxel, so that its share of a voxel is small.
             faint = np.float32(min(FISSURE_MM / sheet.width_mm, 1))
             canvas.paint(box, np.clip(1 - np.abs(height), 0, 1) * faint * above, 0.0, None)
             above = above & (height > 0)

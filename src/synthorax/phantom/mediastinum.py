@@ -1,6 +1,6 @@
-"""Heart, great vessels, central airways and gullet, and the pleura drawn around them.
+"""The mediastinum: heart, great vessels, central airways, oesophagus and lymph nodes, and the pleura around them.
 
-Courses are polylines in the millimetres of the reference chest (`Build`); (x, y, z, radius) at each point.
+Courses are polylines with (x, y, z, radius) at each point, in millimetres of the reference chest (`Build`).
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ LOBE_ARTERIES: dict[int, Course] = {
     4: ((53, 15, 39, 8), (60, 8, 44, 6.5), (68, 2, 46, 5.4)),
     5: ((62, 23, 28, 8.5), (64, 28, 10, 7.2), (64, 31, -6, 5.8)),
 }
-"""From the hilum to where each lobe's tree starts; lobes 1..5 are RUL, RML, RLL, LUL, LLL."""
+"""Course from the hilum to the root of each lobe's arterial tree; lobes 1 to 5 are RUL, RML, RLL, LUL, LLL."""
 ATRIAL_VEINS: dict[int, Course] = {
     1: ((-20, -4, -8, 9), (-36, -8, 0, 7), (-46, -10, 10, 5.2), (-52, -12, 20, 4.6)),
     2: ((-36, -8, 0, 4.5), (-46, -14, -6, 3.6), (-54, -20, -12, 3.2)),
@@ -85,9 +85,9 @@ class Heart:
     """Signed distances of the heart.
 
     Attributes:
-        outside: the pericardium, fat under it included.
+        outside: pericardium with the fat under it.
         muscle: walls and chambers.
-        right, left: the blood of either side.
+        right, left: blood of the right and of the left heart.
     """
 
     outside: Field
@@ -98,17 +98,17 @@ class Heart:
 
 @dataclass(frozen=True, eq=False)
 class Mediastinum:
-    """What lies between the lungs.
+    """The structures between the lungs.
 
     Attributes:
-        heart: the heart.
-        right_blood: tubes of systemic veins and central pulmonary arteries.
-        left_blood: tubes of the aorta and its branches and of central pulmonary veins.
+        heart: chambers, walls and pericardium.
+        right_blood: systemic veins and central pulmonary arteries.
+        left_blood: aorta and its branches.
         airways: lumen of trachea and main bronchi.
-        gullet: the oesophagus.
+        gullet: oesophagus.
         nodes: lymph nodes.
-        lobe_arteries, lobe_veins, lobe_bronchi: tubes from the hilum to where a lobe's trees start.
-        pleura: signed distance of all of it together, as the lungs see it.
+        lobe_arteries, lobe_veins, lobe_bronchi: from the hilum to the root of a lobe's tree, for lobes 1 to 5.
+        pleura: signed distance of the surface around all of these, next to which the lungs lie.
     """
 
     heart: Heart
@@ -124,7 +124,7 @@ class Mediastinum:
 
 
 def tube(build: Build, course: Course, *, heart: bool = False) -> Tubes:
-    """A course as a smooth tube in this person; what belongs to the heart follows its size."""
+    """Return a course as a smooth tube in this person; with `heart`, it is scaled with the heart."""
     known = np.array(course, dtype=np.float64)
     factor = build.heart if heart else 1.0
     points = np.array(HEART_CENTER) + (known[:, :3] - HEART_CENTER) * factor if heart else known[:, :3]
@@ -132,7 +132,7 @@ def tube(build: Build, course: Course, *, heart: bool = False) -> Tubes:
 
 
 def make_mediastinum(build: Build, seed: int) -> Mediastinum:
-    """The mediastinum of a person."""
+    """Make the mediastinum of a person."""
     heart = _heart(build)
     aorta = tube(build, AORTA)
     veins = [tube(build, course) for course in SYSTEMIC_VEINS]
@@ -155,7 +155,7 @@ def make_mediastinum(build: Build, seed: int) -> Mediastinum:
 
 
 def _heart(build: Build) -> Heart:
-    """Four chambers and two outflows, blended; the left ventricle thick-walled, its apex to the left and front."""
+    """The four chambers and two outflow tracts, blended; the apex of the left ventricle points left and forward."""
 
     def chamber(*course: tuple[float, float, float, float]) -> Tubes:
         return tube(build, course, heart=True)
@@ -185,7 +185,7 @@ def _heart(build: Build) -> Heart:
 
 
 def _septum(build: Build) -> Field:
-    """Fat and pleura that part the lungs where nothing else does: thin behind the sternum, wide at the inlet."""
+    """Fat and pleura between the lungs where no organ is: thin behind the sternum, wide at the thoracic inlet."""
     x, y, z = reference_axes(build)
     height = z[:, :1, :1]
     _, front, _ = section_at(PLEURA, height)
@@ -195,12 +195,12 @@ def _septum(build: Build) -> Field:
         + middle * np.exp(-(((y - 4) / 36) ** 4))
         + (np.interp(height, (-90, -40, 0, 90), (60, 44, 18, 16)) * np.exp(-np.maximum(y - front, 0) / 8))
     )
-    wide += 7 * np.exp(-(((y + 48) / 20) ** 2) - ((height - 50) / 35) ** 2)  # what is left of the thymus
+    wide += 7 * np.exp(-(((y + 48) / 20) ** 2) - ((height - 50) / 35) ** 2)  # the remainder of the thymus
     return distance((np.abs(x - 2) - wide).astype(np.float32))
 
 
 def _spine(build: Build) -> Tubes:
-    """Vertebrae and the muscle behind them, as the lungs see them."""
+    """The vertebrae and the muscle behind them, as a surface next to which the lungs lie."""
     heights = np.linspace(-250, 250, 26)
     bodies = np.column_stack([np.zeros(26), np.full(26, 49), heights])
     behind = np.column_stack([np.zeros(26), np.full(26, 92), heights])
@@ -216,7 +216,7 @@ def _spine(build: Build) -> Tubes:
 
 
 def _nodes(build: Build, seed: int) -> Tubes:
-    """Lymph nodes where they are usual: beside the trachea, below the carina, in the aortopulmonary window."""
+    """Lymph nodes at usual places: beside the trachea, below the carina, in the aortopulmonary window."""
     rng = generator(seed, "phantom", "nodes")
     usual = np.array([(-14, 2, 70), (-12, 4, 60), (6, 18, 38), (2, 20, 32), (32, 0, 58), (-8, -6, 90), (30, -22, 64)])
     points = build.to_world(usual + rng.normal(0, 2.5, usual.shape))

@@ -11,11 +11,11 @@ from synthorax.phantom.texture import texture
 from synthorax.phantom.tubes import Tubes, chain, joined
 
 FASCIA_MM = ((14.0, 2.0), (27.0, 1.6))
-"""Layers of fat in the chest wall: how far outside the pleura, and how thick."""
+"""Layers of fat in the chest wall: distance from the pleura, and thickness."""
 
 
 def back_muscles(build: Build) -> Tubes:
-    """The long muscles on either side of the spine."""
+    """Make the long muscles on both sides of the spine."""
     heights = np.linspace(-260, 200, 30)
     return joined(
         [
@@ -27,7 +27,7 @@ def back_muscles(build: Build) -> Tubes:
 
 
 def armpits(build: Build, seed: int) -> Field:
-    """Fat of the armpits, of no regular shape."""
+    """Make the irregular fat of the armpits."""
     z, y, x = (c.ravel().astype(np.float64) for c in axes())
     grid = Grid(z, y, x, (PITCH_MM,) * 3)
     rough = texture(seed, "armpits", (15.0, 29.0), (0.5, 0.5)).on(grid)

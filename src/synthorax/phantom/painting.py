@@ -1,4 +1,4 @@
-"""Anatomy laid on voxels, deepest layer last; each voxel mixes what lies in it."""
+"""Painting anatomy on voxels, with the deepest layer last; a voxel mixes the HU of the parts in it by their shares."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from synthorax.phantom.tubes import Tubes
 
 @dataclass(frozen=True, eq=False)
 class Canvas:
-    """A slab of a chest in the making.
+    """A slab of a chest that is being painted.
 
     Attributes:
-        grid: where its voxels are.
-        hu: float32 [z, y, x].
-        tissues, lobes, airways, vessels, body: the truth [z, y, x], as in `Chest`.
+        grid: positions of its voxels.
+        hu: HU, float32 [z, y, x].
+        tissues, lobes, airways, vessels, body: [z, y, x], as in `Chest`.
     """
 
     grid: Grid
@@ -33,13 +33,13 @@ class Canvas:
     body: NDArray[np.bool_]
 
     def share(self, part: Solid) -> tuple[Box, NDArray[np.float32]]:
-        """Where a solid may be, and its share 0..1 of the voxels there [z, y, x]."""
+        """Return the box in which a solid may lie, and the share of each voxel that it fills, [z, y, x] of the box."""
         box, depth = self.depth(part)
         np.subtract(0.5, depth, out=depth)
         return box, np.clip(depth, 0, 1, out=depth)
 
     def depth(self, part: Solid) -> tuple[Box, NDArray[np.float32]]:
-        """Where a solid may be, and the distance from it there [z, y, x], in voxels."""
+        """Return the box in which a solid may lie, and the signed distance from it in voxels, [z, y, x] of the box."""
         box = self.grid.between(part.low_mm, part.high_mm)
         inside = self.grid.part(box)
         if min(inside.shape) == 0:
@@ -49,7 +49,7 @@ class Canvas:
     def paint(
         self, box: Box, share: NDArray[np.float32], hu: float | NDArray[np.float32], tissue: Tissue | None
     ) -> None:
-        """Let something take its share of each voxel of a box."""
+        """Mix HU into the voxels of a box by a share [z, y, x]; a share of 0.5 or more sets the tissue, unless None."""
         into = self.hu[box]
         change = hu - into
         change *= share
@@ -58,20 +58,20 @@ class Canvas:
             np.copyto(self.tissues[box], np.uint8(tissue), where=share >= 0.5)
 
     def fill(self, part: Solid, hu: float | NDArray[np.float32], tissue: Tissue) -> None:
-        """Paint a solid; HU as one number or [z, y, x] of the whole canvas."""
+        """Paint a solid; HU is one number or [z, y, x] of the whole canvas."""
         box, share = self.share(part)
         if share.size:
             self.paint(box, share, hu if np.ndim(hu) == 0 else np.asarray(hu)[box], tissue)
 
     def draw(self, tubes: Tubes, hu: float, tissue: Tissue) -> NDArray[np.float32]:
-        """Paint capsules; returns their share of each voxel [z, y, x]."""
+        """Paint capsules, and return the share of each voxel that they fill, [z, y, x]."""
         share = occupancy(self.near(tubes), self.grid)
         box = _bounds(share)
         self.paint(box, share[box], hu, tissue)
         return share
 
     def near(self, tubes: Tubes) -> Tubes:
-        """The capsules that may touch the slab."""
+        """Return the capsules that may touch the slab."""
         reach = tubes.reach_mm + 2 * max(self.grid.spacing_mm)
         low = np.minimum(tubes.start[:, 2], tubes.end[:, 2]) - reach
         high = np.maximum(tubes.start[:, 2], tubes.end[:, 2]) + reach
@@ -79,7 +79,7 @@ class Canvas:
 
 
 def _bounds(share: NDArray[np.float32]) -> Box:
-    """The box of all voxels that are not zero."""
+    """The smallest box that holds all nonzero voxels."""
     box = []
     for axis in range(3):
         hit = np.flatnonzero(share.any(tuple(a for a in range(3) if a != axis)))

@@ -1,4 +1,4 @@
-"""Lobes, and the arteries, veins and bronchi that fill them."""
+"""The lobes, and the arteries, veins and bronchi inside them."""
 
 from __future__ import annotations
 
@@ -17,26 +17,30 @@ from synthorax.phantom.tubes import Tubes, chain, joined
 from synthorax.seeding import generator
 
 LOBES = ("RUL", "RML", "RLL", "LUL", "LLL")
+"""Names of the lobes 1 to 5: right upper, middle and lower, left upper and lower."""
 TARGET_PITCH_MM = 12.0
-"""Each vessel's tree has a leaf for so large a cube of lung."""
+"""A tree has a leaf in each cube of lung of this width."""
 LEAF_DEPTH_MM = (4.0, 9.0)
-"""Leaves keep so far from the pleura, at least."""
+"""Range of the least distance of a leaf from the pleura; drawn for each leaf."""
 FIRST_BRANCH = 0.7
-"""The trees begin so much thinner than the lobar vessels end; else the middle of the lung is too full of vessels."""
+"""Radius at the root of a vessel's tree, as a share of the lobar vessel's end; with 1 the middle of the lung would hold
+too many wide vessels."""
 FISSURE_CLEAR_MM = 1.0
+"""Least distance of a leaf from the border of its lobe."""
 LEAST_BRONCHUS_MM = 0.85
-"""Bronchi with a narrower lumen are not seen on CT."""
+"""Bronchi with a smaller radius are not drawn; CT does not show them."""
 BRONCHIOLE_MM = 0.4
+"""Radius of the lumen at the leaves of the bronchial trees."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pulmonary:
-    """The branching things in the lungs.
+    """The vessels and bronchi inside the lungs.
 
     Attributes:
-        arteries, veins: capsules, from hilum to leaves.
-        bronchi: lumen of lobar and further bronchi.
-        artery_trees, vein_trees, bronchial_trees: of each lobe, 1..5.
+        arteries, veins: capsules from the hilum to the leaves.
+        bronchi: lumen of the lobar bronchi and their branches.
+        artery_trees, vein_trees, bronchial_trees: tree of each lobe, 1 to 5.
     """
 
     arteries: Tubes
@@ -48,7 +52,7 @@ class Pulmonary:
 
 
 def make_lobes(right: Field, left: Field, fissures: Fissures) -> dict[int, Field]:
-    """Signed distance of each lobe, numbered as `LOBES` from 1."""
+    """Return the signed distance of each lobe, numbered from 1 as in `LOBES`."""
     above = np.maximum(right, -fissures.right)
     return {
         1: np.maximum(above, -fissures.horizontal),
@@ -62,7 +66,7 @@ def make_lobes(right: Field, left: Field, fissures: Fissures) -> dict[int, Field
 def make_pulmonary(
     build: Build, lobes: dict[int, Field], lungs: tuple[Field, Field], mediastinum: Mediastinum, seed: int
 ) -> Pulmonary:
-    """Vessels and bronchi of both lungs."""
+    """Grow the vessels and bronchi of both lungs."""
     arteries: list[Tubes] = []
     veins: list[Tubes] = []
     bronchi: list[Tubes] = []
@@ -86,7 +90,7 @@ def make_pulmonary(
 
 
 def _targets(lobe: Field, lung: Field, build: Build, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Points [n, (x, y, z)] spread evenly through a lobe: a grid, each point somewhere in its cell."""
+    """Leaves [n, (x, y, z)] spread evenly through a lobe, one at a random place in each cell of a grid."""
     held = np.argwhere(lobe < 0)
     low, high = held.min(0) * PITCH_MM - HALF_MM, held.max(0) * PITCH_MM - HALF_MM
     pitch = TARGET_PITCH_MM * build.size
@@ -107,7 +111,7 @@ def _way(stem: Tubes) -> NDArray[np.float64]:
 
 
 def _beside(tree: Tree, apart_mm: NDArray[np.float64], stem: Tubes) -> Tree:
-    """The same branching, shifted so that it runs beside the tree, from the end of a stem of its own."""
+    """A copy of a tree that runs beside it at a distance, from the end of its own stem."""
     shift = np.cross(tree.direction, (0.25, -1.0, 0.35))
     shift *= (apart_mm / np.maximum(np.linalg.norm(shift, axis=1), 1e-3))[:, None]
     nodes = tree.nodes + shift
@@ -119,12 +123,12 @@ def _beside(tree: Tree, apart_mm: NDArray[np.float64], stem: Tubes) -> Tree:
 
 
 def walled(lumen: Tubes) -> Tubes:
-    """Airways with their walls, which are thicker where the airway is wider."""
+    """Return airways with their walls, which are thicker in wider airways."""
     return replace(lumen, start_mm=lumen.start_mm * 1.1 + 0.35, end_mm=lumen.end_mm * 1.1 + 0.35)
 
 
 def emphysema(build: Build, seed: int) -> Tubes:
-    """Centrilobular emphysema: holes of some millimetres, most of them near the top."""
+    """Make centrilobular emphysema: holes of a few millimetres, most of them near the top of the lungs."""
     rng = generator(seed, "phantom", "holes")
     points = rng.uniform((-140, -95, -20), (140, 95, 140), (int(build.emphysema * 4), 3))
     points = build.to_world(points[rng.random(len(points)) < np.interp(points[:, 2], (-20, 120), (0.1, 1))])

@@ -1,6 +1,7 @@
-"""Capsules on voxels: the share of each voxel that lies in one.
+"""Rasterising capsules: the share of each voxel that capsules fill.
 
-A vessel thinner than a voxel keeps its cross-section: it is drawn half a voxel wide and as faint as its area asks.
+A vessel thinner than a voxel keeps its cross-section: it is drawn half a voxel wide, with a share that is lowered in
+proportion to its area.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from synthorax.anatomy.morphology import Box
 from synthorax.phantom.tubes import Tubes
 
 SMALL_BOX, VOXELS_TOGETHER = 1500, 400_000
-"""Boxes of up to the first number of voxels are drawn together, about the second number of voxels at a time."""
+"""Capsules with boxes of up to the first number of voxels are drawn in groups of about the second number of voxels."""
 
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Voxels' centres along each axis, world millimetres, and their size (z, y, x)."""
+    """A grid of voxels: world coordinates in mm of the centres along each axis, and the voxel size (z, y, x)."""
 
     z: NDArray[np.float64]
     y: NDArray[np.float64]
@@ -32,11 +33,11 @@ class Grid:
         return len(self.z), len(self.y), len(self.x)
 
     def part(self, box: Box) -> Grid:
-        """The grid of a box of the voxels."""
+        """Return the grid of a box of the voxels."""
         return Grid(self.z[box[0]], self.y[box[1]], self.x[box[2]], self.spacing_mm)
 
     def between(self, low_mm: NDArray[np.float64], high_mm: NDArray[np.float64]) -> Box:
-        """The box of voxels between two world points (z, y, x)."""
+        """Return the box of voxels between two world points (z, y, x)."""
         found = [
             slice(int(np.searchsorted(c, a)), int(np.searchsorted(c, b, side="right")))
             for c, a, b in zip((self.z, self.y, self.x), low_mm, high_mm, strict=True)
@@ -45,7 +46,7 @@ class Grid:
 
 
 def occupancy(tubes: Tubes, grid: Grid) -> NDArray[np.float32]:
-    """Share 0..1 of each voxel [z, y, x] inside any of the capsules."""
+    """Return the share of each voxel, from 0 to 1, that the capsules fill, [z, y, x]."""
     found = np.zeros(grid.shape, np.float32)
     if not len(tubes):
         return found
@@ -86,7 +87,7 @@ def _draw_together(
     parts: _Parts,
     grid: Grid,
 ) -> None:
-    """Many capsules with small boxes: all their voxels as one list."""
+    """Draw many capsules with small boxes, with the voxels of all boxes in one list."""
     count = voxels[some]
     owner = np.repeat(some, count)
     step = np.arange(len(owner), dtype=np.int32) - np.repeat((np.cumsum(count) - count).astype(np.int32), count)
@@ -107,7 +108,7 @@ def _draw_together(
 
 @dataclass(frozen=True, eq=False)
 class _Parts:
-    """Capsules as what the distance needs, float32, [n] or [n, (z, y, x)]."""
+    """Quantities of capsules from which distances are computed, float32, [n] or [n, (z, y, x)]."""
 
     axis: NDArray[np.float32]
     length2: NDArray[np.float32]
@@ -125,7 +126,7 @@ class _Parts:
         length = np.linalg.norm(axis, axis=1)
         along = axis / np.maximum(length, 1e-6)[:, None]
         along[length < 1e-6] = (1, 0, 0)
-        # Area of the ellipsoid with the voxel's sides as half axes, cut across the capsule, over pi.
+        # Area over pi of the section, across the capsule, of an ellipsoid whose half axes are the voxel's sides.
         area = spacing.prod() / np.linalg.norm(along * spacing, axis=1)
         radii, faint = [], []
         for r in (tubes.start_mm, tubes.end_mm):
@@ -141,7 +142,7 @@ class _Parts:
         )  # fmt: skip
 
     def share(self, i: NDArray | int, z: NDArray, y: NDArray, x: NDArray) -> NDArray[np.float32]:
-        """Share of voxels inside capsule `i`, at places relative to its start."""
+        """Return the share of voxels that capsule `i` fills, at positions in mm relative to its start."""
         az, ay, ax = (self.axis[i, k] for k in range(3))
         t = np.clip((z * az + y * ay + x * ax) / self.length2[i], 0, 1)
         dz, dy, dx = z - t * az, y - t * ay, x - t * ax
@@ -160,6 +161,6 @@ class _Parts:
         off2 = dz2 + dy2 + dx2
         off = np.sqrt(off2)
         pz, py, px = self.per_voxel
-        # Distance in voxels along its own direction.
+        # Voxels per mm in the direction of the distance.
         voxels = np.sqrt((dz2 * (pz * pz) + dy2 * (py * py) + dx2 * (px * px)) / np.maximum(off2, 1e-9))
         return (np.clip(0.5 - (off - radius) * voxels / slope, 0, 1) * self.faint[i]).astype(np.float32)

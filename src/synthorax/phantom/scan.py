@@ -1,4 +1,4 @@
-"""A chest as a scanner shows it."""
+"""Scanning a procedural chest: blur, noise and rounding to int16."""
 
 from __future__ import annotations
 
@@ -12,21 +12,24 @@ from synthorax.scanner import Scanner
 from synthorax.volume import Volume
 
 LEAST_STORED_HU, MOST_STORED_HU = -1024, 3071
-"""Range of HU that a scan of 12 bits stores; other values are clipped to it."""
+"""Range of HU in a scan of 12 bits; other values are clipped to it."""
 WATER_PER_MM = 0.019
-"""Attenuation at the mean energy of a chest scan."""
+"""Attenuation of water per mm at the mean energy of a chest scan."""
 MAP_MM = 8.0
-"""Noise changes over centimetres; its map is made on voxels about so wide."""
+"""The noise level changes over centimetres; its map is computed on voxels of about this width."""
 
 
 def scan(hu: Volume, body: NDArray[np.bool_], scanner: Scanner, seed: int) -> Volume:
-    """A noise-free chest in HU as an int16 scan: blurred, then noisy as its paths through the body are long.
+    """Scan a chest: blur it, and add noise that is stronger where rays take a longer way through the body.
 
     Args:
-        hu: float32 [z, y, x].
-        body: bool [z, y, x], what is inside the skin.
-        scanner: its blur and its mean noise in the body.
+        hu: HU without noise, float32 [z, y, x].
+        body: everything inside the skin, bool [z, y, x].
+        scanner: blur, and mean noise in the body.
         seed: of the noise.
+
+    Returns:
+        HU, int16 [z, y, x].
     """
     made = scanner.blurred(hu.voxels, hu.spacing_mm).astype(np.float32)
     noise = scanner.noise(hu.shape, hu.spacing_mm, seed)
@@ -37,10 +40,10 @@ def scan(hu: Volume, body: NDArray[np.bool_], scanner: Scanner, seed: int) -> Vo
 
 
 def loudness(hu: Volume, body: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """How loud the noise is at each voxel [z, y, x], about 1 in the mean of the body.
+    """Return the standard deviation of the noise at each voxel, relative to its mean in the body, float32 [z, y, x].
 
-    Its variance grows with the attenuation on the rays through a place, here those straight across and
-    straight through, half of it compensated by the modulation of the tube's current (Gies et al. 1999).
+    The variance grows with the attenuation along the rays through a voxel; here these are the rays along x and along y.
+    Modulation of the tube current compensates half of it (Gies et al. 1999).
     """
     step = [max(1, round(MAP_MM / s)) for s in hu.spacing_mm]
     some = tuple(slice(n // 2, None, n) for n in step)
@@ -52,7 +55,7 @@ def loudness(hu: Volume, body: NDArray[np.bool_]) -> NDArray[np.float32]:
     for axis in (1, 2):
         length_mm = water.sum(axis, keepdims=True) * step[axis] * hu.spacing_mm[axis]
         power += np.exp(WATER_PER_MM * 0.5 * np.minimum(length_mm, 420))
-    # The rays of all other angles spread it; towards the skin they are short.
+    # Rays of other angles smooth the map, and lower the noise towards the skin, where they are short.
     smooth = gaussian_filter(np.sqrt(power) * (0.45 + 0.55 * gaussian_filter(inside.astype(np.float32), (0, 5, 5))), 2)
     mean = float(smooth[inside].mean()) if inside.any() else float(smooth.mean())
     coarse = np.clip(smooth / max(mean, 1e-6), 0.4, 2.5).astype(np.float32)

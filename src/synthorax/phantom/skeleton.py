@@ -1,4 +1,4 @@
-"""Ribs, spine, breast bone, collar bones and shoulder blades of the reference chest, as capsules and drums."""
+"""Ribs, spine, sternum, clavicles and scapulae of the reference chest, as capsules and drums."""
 
 from __future__ import annotations
 
@@ -19,22 +19,26 @@ VERTEBRAE_MM = (
 )  # fmt: skip
 """Heights of the vertebral bodies C5 to L4."""
 FIRST_THORACIC = 3
+"""Index of the first thoracic vertebra in `VERTEBRAE_MM`."""
 SPINE_Y = 47.0
+"""Reference y of the middle of the vertebral bodies, in mm."""
 RIB_ENDS = (0.80, 0.80, 0.80, 0.79, 0.77, 0.745, 0.715, 0.665, 0.605, 0.545, 0.40, 0.27)
-"""How far round from the spine to the breast bone the bone of each rib reaches."""
+"""Share of the way around the cage, from the spine to the sternum, at which the bone of each rib ends."""
 RIB_FALL_MM = (34, 54, 72, 88, 102, 112, 117, 115, 107, 92, 58, 36)
+"""Height from the beginning of each rib down to its end."""
 CARTILAGE_TO_MM = (104, 76, 57, 39, 22, 8, -4, -16, -32, -52)
-"""Height at which the cartilage of ribs 1 to 10 reaches the breast bone, or the one above."""
+"""Height at which the cartilage of ribs 1 to 10 reaches the sternum, or the cartilage above."""
 RIB_THICK_MM, RIB_WIDE_MM = 3.3, 6.3
+"""Half of the thickness and of the width of a rib."""
 
 
 @dataclass(frozen=True, eq=False)
 class Drum:
-    """An elliptical cylinder, waisted like a vertebral body.
+    """An elliptical cylinder with a waist, as a vertebral body has.
 
     Attributes:
-        center: world (x, y, z).
-        axis: unit vector (x, y, z).
+        center: world position (x, y, z) in mm.
+        axis: unit vector (x, y, z) along the height.
         half_mm: half of its (width, depth, height).
     """
 
@@ -43,7 +47,7 @@ class Drum:
     half_mm: tuple[float, float, float]
 
     def distance(self, grid: Grid) -> tuple[Box, NDArray[np.float32]]:
-        """Where it may lie on a grid, and signed millimetres there [z, y, x]."""
+        """Return the box of a grid in which the drum may lie, and the signed distance in mm, [z, y, x] of the box."""
         wide, deep, high = self.half_mm
         reach = np.array([high + 4, deep + 4, wide + 4]) + max(grid.spacing_mm)
         box = grid.between(self.center[::-1] - reach, self.center[::-1] + reach)
@@ -56,7 +60,7 @@ class Drum:
         along = x * ax + y * ay + z * az
         u, v = x - along * ax, y - along * ay
         waist = 1 - 0.09 * np.clip(1 - (along / high) ** 2, 0, 1)
-        v = np.where(v > 0, v * np.float32(1.12), v)  # flat towards the canal
+        v = np.where(v > 0, v * np.float32(1.12), v)  # flatter on the side of the spinal canal
         ring = (np.sqrt((u / wide) ** 2 + (v / deep) ** 2) - waist) * min(wide, deep)
         return box, np.maximum(ring, np.abs(along) - high).astype(np.float32)
 
@@ -66,11 +70,11 @@ class Skeleton:
     """The bones.
 
     Attributes:
-        bones: capsules with a cortex.
-        plates: thin bones that are cortex almost throughout.
-        bodies: the vertebral bodies.
-        discs: the column of discs behind and between them.
-        canal: the spinal canal.
+        bones: with cortex and marrow.
+        plates: thin bones, almost all of them cortex.
+        bodies: vertebral bodies.
+        discs: column of discs between the vertebral bodies.
+        canal: spinal canal.
         cartilage: of the ribs.
     """
 
@@ -83,7 +87,7 @@ class Skeleton:
 
 
 def make_skeleton(build: Build, seed: int) -> Skeleton:
-    """The bones of a person."""
+    """Make the bones of a person."""
     rng = generator(seed, "phantom", "skeleton")
     ribs, cartilage = _ribs(build, rng)
     bodies, discs, canal, processes = _spine(build, rng)
@@ -92,13 +96,13 @@ def make_skeleton(build: Build, seed: int) -> Skeleton:
 
 
 def cage_point(height: NDArray, around: NDArray, out_mm: float | NDArray, side: int) -> NDArray[np.float64]:
-    """Reference points [n, (x, y, z)] so far outside the pleura.
+    """Return reference points [n, (x, y, z)] at a distance outside the pleura.
 
     Args:
-        height: reference z.
-        around: 0 at the spine, 1 at the breast bone, at equal angles about the cage's middle.
-        out_mm: outwards, in the slice.
-        side: -1 right, 1 left.
+        height: reference z in mm, [n].
+        around: angle about the middle of the cage, from 0 at the spine to 1 at the sternum, [n].
+        out_mm: distance from the pleura in the slice, [n] or one for all.
+        side: -1 for the right side, 1 for the left.
     """
     wide, front, back = section_at(PLEURA, np.asarray(height))
     middle, deep = (front + back) / 2, (back - front) / 2
@@ -113,7 +117,7 @@ def cage_point(height: NDArray, around: NDArray, out_mm: float | NDArray, side: 
 
 
 def _ribs(build: Build, rng: np.random.Generator) -> tuple[Tubes, Tubes]:
-    """Twelve pairs: from the vertebra back and out, round and down, and cartilage up to the breast bone."""
+    """The bones of the twelve pairs of ribs, and the cartilage that leads up to the sternum."""
     bones, cartilages = [], []
     for number in range(12):
         top = VERTEBRAE_MM[FIRST_THORACIC + number] + 8
@@ -122,7 +126,7 @@ def _ribs(build: Build, rng: np.random.Generator) -> tuple[Tubes, Tubes]:
             end = RIB_ENDS[number]
             around = np.linspace(0.1, end, 26)
             t = (around - 0.1) / (end - 0.1)
-            # Past its angle a rib falls evenly, a little less towards its end.
+            # Beyond its angle a rib descends at a nearly constant slope.
             height = top - 5 - fall * (0.85 * t**1.15 + 0.15 * t**2)
             if number == 0:  # the first rib circles the inlet, nearly flat
                 wide, deep = 58.0, 50.0
@@ -146,7 +150,7 @@ def _ribs(build: Build, rng: np.random.Generator) -> tuple[Tubes, Tubes]:
 
 
 def _cartilage(build: Build, rib: NDArray[np.float64], number: int, side: int) -> Tubes:
-    """From the end of a rib on to the breast bone."""
+    """The cartilage from the end of a rib to the sternum, or to the cartilage above."""
     goal = float(CARTILAGE_TO_MM[number])
     _, front, _ = section_at(PLEURA, np.array([goal]))
     x = 18.0 if number else 26.0
@@ -157,7 +161,7 @@ def _cartilage(build: Build, rib: NDArray[np.float64], number: int, side: int) -
     bent = start + way * reach * 0.45
     t = np.linspace(0, 1, 10)[:, None]
     points = (1 - t) ** 2 * start + 2 * t * (1 - t) * bent + t**2 * last
-    # A straight run would cut the corner through the lung.
+    # A straight course would pass through the lung.
     outside = cage_front(points[:, 0], points[:, 2]) - 5.5
     points[:, 1] = np.where(np.abs(points[:, 0]) < 110, np.minimum(points[:, 1], outside), points[:, 1])
     world = build.to_world(points)
@@ -167,7 +171,7 @@ def _cartilage(build: Build, rib: NDArray[np.float64], number: int, side: int) -
 
 
 def cage_front(x: NDArray, height: NDArray) -> NDArray:
-    """Reference y of the front of the pleura at (x, z)."""
+    """Return the reference y of the front of the pleura at (x, z)."""
     wide, front, back = section_at(PLEURA, height)
     middle, deep = (front + back) / 2, (back - front) / 2
     share = np.clip(np.abs(x) / wide, 0, 0.98)
@@ -175,7 +179,7 @@ def cage_front(x: NDArray, height: NDArray) -> NDArray:
 
 
 def _spine(build: Build, rng: np.random.Generator) -> tuple[list[Drum], Tubes, Tubes, Tubes]:
-    """Bodies, discs, canal, and the arches with their processes."""
+    """The vertebral bodies, discs, spinal canal, and vertebral arches with their processes."""
     heights = np.array(VERTEBRAE_MM, dtype=np.float64)
     centers = build.to_world(np.column_stack([np.zeros_like(heights), np.full_like(heights, SPINE_Y), heights]))
     axes = np.gradient(centers, axis=0)
@@ -197,7 +201,7 @@ def _spine(build: Build, rng: np.random.Generator) -> tuple[list[Drum], Tubes, T
 
 
 def _arch(build: Build, z: float, wide: float, deep: float, rng: np.random.Generator, *, thoracic: bool) -> Tubes:
-    """Pedicles, laminae, transverse and spinous processes of one vertebra."""
+    """The pedicles, laminae, transverse processes and spinous process of one vertebra."""
     back = SPINE_Y + deep * 0.8
     canal = back + 11.5
     down = 24.0 if thoracic else 8.0
@@ -218,7 +222,7 @@ def _arch(build: Build, z: float, wide: float, deep: float, rng: np.random.Gener
 
 
 def _breast_bone(build: Build) -> list[Tubes]:
-    """Handle, body and tip of the sternum, just in front of the pleura."""
+    """The sternum with manubrium, body and xiphoid process, just in front of the pleura."""
     heights = np.array([112, 104, 94, 84, 76, 66, 50, 30, 10, -6, -14, -30])
     halves = np.array([25, 25, 21, 17, 15, 14.5, 15, 17, 18, 16, 8, 4.5])
     thick = np.array([6, 6, 5.5, 5, 5, 5, 5, 5, 5, 4.5, 3.5, 2.5])
@@ -229,7 +233,7 @@ def _breast_bone(build: Build) -> list[Tubes]:
 
 
 def _shoulders(build: Build) -> list[Tubes]:
-    """Collar bones and the heads of the upper arms; the arms are raised, as for a scan."""
+    """The clavicles and the upper ends of the humeri; the arms are raised, as in a scan."""
     parts = []
     for side in (-1, 1):
         collar = ((26, -53, 116, 8.5), (44, -56, 121, 6), (72, -50, 132, 5), (100, -34, 146, 5), (132, -8, 158, 5.5),
@@ -242,7 +246,7 @@ def _shoulders(build: Build) -> list[Tubes]:
 
 
 def _blades(build: Build) -> Tubes:
-    """Shoulder blades: a thin plate behind the cage with a stout outer edge, a spine, and the socket."""
+    """The scapulae: a thin plate behind the cage with a thick lateral border, a spine, an acromion and a glenoid."""
     parts = []
     heights = np.linspace(124, 8, 40)
     t = np.linspace(0, 1, 40)

@@ -1,4 +1,4 @@
-"""What the patient lies on."""
+"""The table on which the patient lies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MATTRESS_HU, FOAM_HU, TABLE_SHELL_HU = -930.0, -960.0, -350.0
 
 @dataclass(frozen=True)
 class Table:
-    """A carbon shell filled with foam, hollow towards the patient, and a mattress on it.
+    """A carbon shell filled with foam, concave on the patient's side, and a mattress on it.
 
     Attributes:
         top_mm: world y of the lowest point of its upper side.
@@ -27,13 +27,13 @@ class Table:
 
     @classmethod
     def under(cls, skin: Field) -> Table:
-        """The table on which a body lies: as high as its back, where the lungs are."""
+        """Return the table under a body, at the height of its back beside the lungs."""
         middle = skin[len(skin) // 3 : -len(skin) // 3]
         rows = np.flatnonzero((middle < 0).any((0, 2)))
         return cls(float(rows[-1] * PITCH_MM - HALF_MM[1]) + MATTRESS_MM + 2)
 
     def plane(self, grid: Grid, air_hu: float) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """HU and `Tissue` [y, x] of every slice, without a patient."""
+        """Return the HU and the `Tissue` [y, x] of every slice without a patient."""
         y, x = grid.y[:, None], grid.x[None, :]
         below = np.hypot(x, y - (self.top_mm - HOLLOW_MM)) - HOLLOW_MM
         fade = np.clip((HALF_WIDTH_MM - np.abs(x)) / grid.spacing_mm[2] + 0.5, 0, 1)

@@ -1,4 +1,4 @@
-"""Random texture fixed in the world: the same grain at the same place whatever the voxels."""
+"""Random texture that is fixed in world coordinates, so that it does not depend on the voxels of a scan."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ TILE = 64
 
 
 def texture(seed: int, name: str, pitches_mm: tuple[float, ...], weights: tuple[float, ...]) -> Texture:
-    """Correlated noise of several grains, of about unit standard deviation.
+    """Make correlated noise of about unit standard deviation, a sum of noises of several grain sizes.
 
     Args:
         seed: of the person.
-        name: of the texture.
-        pitches_mm: distance between random values of each grain.
-        weights: share of each grain in the variance.
+        name: of the texture, which names its random stream.
+        pitches_mm: distance between the random values of each noise.
+        weights: share of each noise in the variance.
     """
     rng = generator(seed, "phantom", "texture", name)
     tiles = [rng.standard_normal((TILE,) * 3, np.float32) for _ in pitches_mm]
-    # Linear interpolation leaves (2/3)^3 of the variance, on average over the cell.
+    # Trilinear interpolation lowers the mean variance to (2/3)^3.
     shares = np.sqrt(np.array(weights) / sum(weights)) * 1.5**1.5
     return Texture(tuple(tile * np.float32(share) for tile, share in zip(tiles, shares, strict=True)), pitches_mm)
 
 
 class Texture:
-    """Noise tiles of different pitch, repeated through the world; together they do not repeat."""
+    """A sum of noise tiles that repeat at different periods, so that the sum does not repeat within a body."""
 
     def __init__(self, tiles: tuple[NDArray[np.float32], ...], pitches_mm: tuple[float, ...]) -> None:
         self._tiles, self._pitches_mm = tiles, pitches_mm
 
     def on(self, grid: Grid) -> NDArray[np.float32]:
-        """The texture at the voxels [z, y, x] of a grid."""
+        """Return the texture at the voxels of a grid, float32 [z, y, x]."""
         found = np.zeros(grid.shape, np.float32)
         for tile, pitch in zip(self._tiles, self._pitches_mm, strict=True):
             made = tile

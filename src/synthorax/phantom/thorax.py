@@ -1,7 +1,7 @@
-"""The trunk's shells from skin to pleura: surfaces of a section that changes with height.
+"""The surfaces of the trunk from skin to pleura, whose axial sections change with height; fissures and lungs.
 
-Numbers are millimetres of the reference chest (`Build`), read off a chest CT of a tall man; x to the left,
-y to the back, z to the head, the middle of the lungs at the origin.
+Numbers are millimetres of the reference chest (`Build`), measured in a chest CT of a tall man. x is to the left, y to
+the back, z to the head, and the origin is the middle of the lungs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from synthorax.phantom.tubes import Tubes, smooth_tube
 from synthorax.seeding import generator
 
 Knots = tuple[tuple[float, float, float, float], ...]
-"""Height, half-width, front and back of a section."""
+"""Height, half-width, front and back of each section, in mm."""
 
 PLEURA: Knots = (
     (-260, 150, -98, 98),
@@ -54,29 +54,35 @@ MUSCLE: Knots = (
     (260, 60, -44, 66),
 )
 FRONT_POWER, BACK_POWER = 2.1, 2.6
-"""Exponents of the superellipses: rounder in front, flatter at the back."""
+"""Exponents of the superellipses that are the sections: rounder in front, flatter at the back."""
 PLEURA_MM = 1.5
-"""Bones keep so far from lung."""
+"""Distance between bones and lung."""
 SHOULDER = ((138, 40, 112), (172, 34, 138), (196, 22, 178), (206, 8, 260))
 SHOULDER_RADII = (36, 46, 45, 40)
 
 
 def reference_axes(build: Build) -> tuple[Field, Field, Field]:
-    """Reference x, y and z of the lattice, [z, y, x] each."""
+    """Return the reference x, y and z of the lattice's points, [z, y, x] each."""
     z, y, x = axes()
     full = np.broadcast_arrays(*build.to_reference(x, y, z))
     return full[0].astype(np.float32), full[1].astype(np.float32), full[2].astype(np.float32)
 
 
 def section_at(knots: Knots, z: NDArray) -> list[NDArray]:
-    """Half-width, front and back at a height, smooth between the knots (Fritsch and Carlson 1980)."""
+    """Return half-width, front and back at a height, smooth between the knots (Fritsch and Carlson 1980)."""
     heights, *columns = np.array(knots).T
     within = np.clip(z, heights[0], heights[-1])
     return [PchipInterpolator(heights, column)(within).astype(np.float32) for column in columns]
 
 
 def tube_of_sections(knots: Knots, place: tuple[Field, Field, Field], back_power: float) -> Field:
-    """A body of superelliptic sections; signed distance near its surface, closed above the last knot."""
+    """Return the signed distance of a body with superelliptic sections, closed above the last knot.
+
+    Args:
+        knots: of the sections.
+        place: reference x, y and z of the lattice's points.
+        back_power: exponent of the superellipses at the back.
+    """
     x, y, z = place
     heights = z[:, :1, :1]
     wide, front, back = section_at(knots, heights)
@@ -91,10 +97,10 @@ class Shells:
     """Signed distances of the trunk's nested surfaces.
 
     Attributes:
-        skin: everything of the body.
-        muscle: what subcutaneous fat covers.
-        cage: the inside of the ribs, mediastinum and upper abdomen included.
-        abdomen: what lies below the diaphragm.
+        skin: the whole body.
+        muscle: the body without subcutaneous fat.
+        cage: the inside of the ribs, with mediastinum and upper abdomen.
+        abdomen: the part below the diaphragm.
     """
 
     skin: Field
@@ -104,7 +110,7 @@ class Shells:
 
 
 def make_shells(build: Build) -> Shells:
-    """The trunk of a person."""
+    """Make the surfaces of a person's trunk."""
     place = reference_axes(build)
     _, y, z = place
     muscle = tube_of_sections(MUSCLE, place, 3.2)
@@ -118,7 +124,7 @@ def make_shells(build: Build) -> Shells:
     skin = distance(muscle - thickness.astype(np.float32))
     if build.breast_mm:
         skin = union(skin, _breasts(build, place), 25.0)
-    # The model ends near the lattice's faces, in a plane cut.
+    # The model ends in planes near the faces of the lattice.
     sides = np.broadcast_arrays(*(np.abs(c) - np.float32(half - 8) for c, half in zip(axes(), HALF_MM, strict=True)))
     end = np.maximum.reduce(sides)
     return Shells(
@@ -130,7 +136,7 @@ def make_shells(build: Build) -> Shells:
 
 
 def _breasts(build: Build, place: tuple[Field, Field, Field]) -> Field:
-    """Flat, as they are in somebody lying on the back."""
+    """The breasts, flat as in a person who lies on the back."""
     x, y, z = place
     u = (np.abs(x) - 82) / 64
     v = (y + 96) / (16 + build.breast_mm)
@@ -139,7 +145,7 @@ def _breasts(build: Build, place: tuple[Field, Field, Field]) -> Field:
 
 
 def _abdomen(build: Build) -> Field:
-    """Below the diaphragm: two domes that fall steeply where they come near the ribs, and the bed of the heart."""
+    """The part below the diaphragm: two domes, steep near the ribs, and a flat part under the heart."""
     x, y, z = reference_axes(build)
     right, left = build.domes_mm
     domes = (
@@ -161,11 +167,11 @@ def _abdomen(build: Build) -> Field:
 
 @dataclass(frozen=True, eq=False)
 class Fissures:
-    """Signed distances from the fissures, negative below.
+    """Signed distances from the fissures, negative below them.
 
     Attributes:
-        right, left: the oblique ones.
-        horizontal: between right upper and middle lobe.
+        right, left: oblique fissures.
+        horizontal: fissure between the right upper and middle lobes.
     """
 
     right: Field
@@ -174,7 +180,7 @@ class Fissures:
 
 
 def make_fissures(build: Build, seed: int) -> Fissures:
-    """Gently curved sheets; each person's lie a little differently."""
+    """Make the fissures of a person, slightly curved surfaces."""
     x, y, z = reference_axes(build)
     rng = generator(seed, "phantom", "fissures")
     out = (np.abs(x) - 75) / 75
@@ -192,7 +198,7 @@ def make_fissures(build: Build, seed: int) -> Fissures:
 
 
 def make_lungs(shells: Shells, mediastinum: Field, bones: Tubes, build: Build) -> tuple[Field, Field]:
-    """Right and left lung: what the cage holds beside the mediastinum, above the diaphragm and clear of the bones."""
+    """Make the right and the left lung: the cage without mediastinum, abdomen and indenting bones."""
     inside = intersection(shells.cage, -mediastinum, 7.0)
     inside = intersection(inside, -shells.abdomen, 3.0)
     touching = at_points(inside, (bones.start + bones.end) / 2) < bones.reach_mm + PLEURA_MM

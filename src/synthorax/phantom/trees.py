@@ -1,8 +1,8 @@
 """Trees that fill a volume: pulmonary arteries, veins and the bronchi beside the arteries.
 
-Grown as Tawhai, Pullan and Hunter (2000) grow airways: the points that a branch must supply are split by the plane
-through the branch and their centroid, and a branch grows a share of the way towards the centroid of either part.
-Radii follow Murray (1926) from the leaves up.
+They grow as in Tawhai, Pullan and Hunter (2000): a plane through a branch and the centroid of its targets splits the
+targets in two, and a new branch grows a share of the way towards the centroid of each part. Radii follow Murray (1926)
+from the leaves to the root.
 """
 
 from __future__ import annotations
@@ -16,24 +16,25 @@ from numpy.typing import NDArray
 from synthorax.phantom.tubes import Tubes
 
 SHARE = 0.3
-"""A branch grows so far of the way to the centroid of what it supplies. Less than the 0.4 of Tawhai et al. makes
-the straighter, more radial branches that vessels have."""
+"""A branch grows this share of the way to the centroid of its targets. Tawhai et al. have 0.4; less gives straighter,
+more radial branches, as vessels have."""
 WIDEST_TURN = np.radians(50)
+"""Largest angle between a branch and its parent."""
 PIECE_MM = 3.5
-"""Length of the capsules a curved branch is drawn with."""
+"""Length of the capsules of which a curved branch consists."""
 UNEVEN_SPLIT = 0.6
 """Standard deviation of a splitting plane's distance from the centroid, in standard deviations of the targets."""
 
 
 @dataclass(frozen=True, eq=False)
 class Tree:
-    """A tree of branches; node 0 is its root, every other the end of the branch from its parent.
+    """A tree of branches. Node 0 is the root; every other node is the end of the branch from its parent.
 
     Attributes:
-        nodes: world millimetres [n, (x, y, z)].
-        parent: index of each node's parent, less than its own; the root's is 0.
-        supplied: leaves at or beyond each node, [n].
-        direction: unit direction of the branch that ends at each node, [n, (x, y, z)].
+        nodes: world positions in mm, [n, (x, y, z)].
+        parent: index of each node's parent, which is below the node's own; 0 for the root.
+        supplied: number of leaves at or beyond each node, [n].
+        direction: unit vector of the branch that ends at each node, [n, (x, y, z)].
     """
 
     nodes: NDArray[np.float64]
@@ -42,16 +43,16 @@ class Tree:
     direction: NDArray[np.float64]
 
     def radii(self, leaf_mm: float, root_mm: float) -> NDArray[np.float64]:
-        """Radius at each node by Murray's law, its exponent such that leaves and root are as thick as given."""
+        """Return the radius at each node, [n], by Murray's law with the exponent that fits leaf and root."""
         exponent = np.log(max(self.supplied[0], 2)) / np.log(root_mm / leaf_mm)
         return leaf_mm * self.supplied ** (1 / exponent)
 
     def tubes(self, radii_mm: NDArray[np.float64], least_mm: float = 0.0) -> Tubes:
-        """Curved, tapering branches, those down to a radius.
+        """Return the branches as curved, tapering tubes.
 
         Args:
-            radii_mm: [n], at each node.
-            least_mm: branches that end thinner are left out.
+            radii_mm: radius at each node, [n].
+            least_mm: branches that end with a smaller radius are left out.
         """
         drawn = np.flatnonzero(radii_mm[1:] >= least_mm) + 1
         parent = self.parent[drawn]
@@ -82,14 +83,14 @@ def grow(
     inside: Callable[[NDArray[np.float64]], NDArray[np.bool_]],
     rng: np.random.Generator,
 ) -> Tree:
-    """A tree from a root to all targets, a generation of branches at a time.
+    """Grow a tree from a root to all targets, generation by generation.
 
     Args:
-        root: [(x, y, z)], world millimetres.
-        direction: unit vector in which the root's vessel runs.
+        root: world position (x, y, z) in mm.
+        direction: unit vector of the vessel that ends at the root.
         targets: [n, (x, y, z)]; one leaf ends at each.
-        inside: whether points [n, (x, y, z)] may hold a node; branches that would leave are shortened.
-        rng: where the planes of branching come from.
+        inside: tells which of the points [n, (x, y, z)] may be nodes; branches to other points are shortened.
+        rng: draws the splitting planes.
     """
     nodes, parents = [root[None]], [np.zeros(1, np.int64)]
     supplied, directions = [np.array([len(targets)])], [direction[None]]
@@ -129,12 +130,12 @@ def _side(
     ways: NDArray[np.float64],
     rng: np.random.Generator,
 ) -> NDArray[np.int64]:
-    """0 or 1 for each target: its side of the plane through its branch and about the centroid."""
+    """The side, 0 or 1, of each target of the splitting plane of its branch."""
     n = len(ends)
     count = np.bincount(group, minlength=n)
     to_centroid = _centroids(targets, group, count) - ends
     normal = _unit(np.cross(ways, to_centroid) + 1e-6 * rng.standard_normal((n, 3)))
-    # Where the branch points at the centroid the plane may lie anyhow; real trees turn it from one to the next.
+    # If the branch points at the centroid, the plane is arbitrary. In real trees it turns from branch to branch.
     normal = _unit(normal + 0.2 * rng.standard_normal((n, 3)))
     height = np.einsum("ij,ij->i", targets - ends[group], normal[group])
     mean = np.bincount(group, height, n) / np.maximum(count, 1)
@@ -150,7 +151,7 @@ def _centroids(points: NDArray[np.float64], group: NDArray[np.int64], count: NDA
 
 
 def _within_turn(old: NDArray[np.float64], new: NDArray[np.float64]) -> NDArray[np.float64]:
-    """New directions, turned back to where they leave the old ones by the widest turn at most."""
+    """The new directions, limited to `WIDEST_TURN` from the old ones."""
     cosine = np.clip(np.einsum("ij,ij->i", old, new), -1, 1)
     across = _unit(new - cosine[:, None] * old)
     turned = np.cos(WIDEST_TURN) * old + np.sin(WIDEST_TURN) * across

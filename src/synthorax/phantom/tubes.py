@@ -1,4 +1,4 @@
-"""Tapered capsules: what ribs, vessels and bronchi are made of."""
+"""Tapered capsules, of which ribs, vessels and bronchi consist."""
 
 from __future__ import annotations
 
@@ -13,15 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 class Tubes:
     """Capsules in world millimetres.
 
-    A flat one is thinner across than along `wide`: its half-width there is `radius / squeeze`.
-
     Attributes:
-        start: [n, (x, y, z)].
-        end: [n, (x, y, z)].
-        start_mm: radius [n] at the start.
-        end_mm: radius [n] at the end.
-        wide: unit direction [n, (x, y, z)] along which the section is widest.
-        squeeze: thickness as a share of width, [n]; 1 is round.
+        start, end: positions of the ends, [n, (x, y, z)].
+        start_mm, end_mm: radii at the ends, [n]; the smaller half-width of a flat capsule.
+        wide: unit vector [n, (x, y, z)] along which the section is widest; the half-width there is radius / `squeeze`.
+        squeeze: thickness over width, [n]; 1 for a round capsule.
     """
 
     start: NDArray[np.float64]
@@ -36,11 +32,11 @@ class Tubes:
 
     @property
     def reach_mm(self) -> NDArray[np.float64]:
-        """How far from its axis a capsule reaches, [n]."""
+        """Largest distance in mm of a capsule's surface from its axis, [n]."""
         return np.maximum(self.start_mm, self.end_mm) / self.squeeze
 
     def grown(self, mm: float) -> Tubes:
-        """The same capsules, thicker on every side; those that vanish are left out."""
+        """Return the capsules with `mm` added on every side; if negative, capsules that vanish are left out."""
         thin = np.minimum(self.start_mm, self.end_mm) + mm > 0
         squeeze = (self.start_mm + mm) / np.maximum(self.start_mm / self.squeeze + mm, 1e-6)
         thicker = replace(
@@ -52,25 +48,21 @@ class Tubes:
         return thicker.chosen(thin)
 
     def chosen(self, which: NDArray) -> Tubes:
-        """Some of the capsules, by mask or index."""
+        """Return some of the capsules, chosen by mask or index."""
         parts = (self.start, self.end, self.start_mm, self.end_mm, self.wide, self.squeeze)
         return Tubes(*(part[which] for part in parts))
-
-    def moved(self, place: NDArray[np.float64]) -> Tubes:
-        """The capsules moved by (x, y, z)."""
-        return replace(self, start=self.start + place, end=self.end + place)
 
 
 def chain(
     points: ArrayLike, radii_mm: ArrayLike, *, wide: ArrayLike = (0.0, 0.0, 1.0), squeeze: ArrayLike = 1.0
 ) -> Tubes:
-    """Capsules from point to point.
+    """Return capsules that lead from point to point.
 
     Args:
-        points: [n, (x, y, z)].
-        radii_mm: [n], or one for all.
-        wide: a direction, or [n, (x, y, z)]; need not be of unit length.
-        squeeze: one number or [n].
+        points: [n, (x, y, z)] in mm.
+        radii_mm: radius at each point, [n], or one for all.
+        wide: direction along which sections are widest, of any length, [n, (x, y, z)] or one for all.
+        squeeze: thickness over width, [n] or one for all.
     """
     points = np.asarray(points, dtype=np.float64)
     n = len(points)
@@ -82,12 +74,12 @@ def chain(
 
 
 def smooth_tube(points: ArrayLike, radii_mm: ArrayLike, step_mm: float = 6.0) -> Tubes:
-    """A smooth tube through points, after Catmull and Rom (1974).
+    """Return a smooth tube through points (Catmull and Rom 1974).
 
     Args:
-        points: [n, (x, y, z)].
-        radii_mm: [n] or one for all.
-        step_mm: length of its capsules.
+        points: [n, (x, y, z)] in mm.
+        radii_mm: radius at each point, [n], or one for all.
+        step_mm: length of the tube's capsules.
     """
     points = np.asarray(points, dtype=np.float64)
     radii = np.broadcast_to(np.asarray(radii_mm, dtype=np.float64), len(points))
@@ -104,6 +96,6 @@ def smooth_tube(points: ArrayLike, radii_mm: ArrayLike, step_mm: float = 6.0) ->
 
 
 def joined(parts: Sequence[Tubes]) -> Tubes:
-    """Several sets of capsules as one."""
+    """Return several sets of capsules as one."""
     names = ("start", "end", "start_mm", "end_mm", "wide", "squeeze")
     return Tubes(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))

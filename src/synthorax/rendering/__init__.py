@@ -1,1 +1,1 @@
-"""Nodules rendered into CT: shape and attributes to HU in a real background, the classical baseline."""
+"""Rendering of nodules into CT from a shape and attributes, the classical baseline."""

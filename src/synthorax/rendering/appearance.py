@@ -1,4 +1,4 @@
-"""What a nodule of given attributes is made of."""
+"""The densities, edge and strands of a rendered nodule, drawn from its attributes."""
 
 from __future__ import annotations
 
@@ -18,42 +18,45 @@ CALCIUM: dict[int, CalciumPattern] = {
     5: "central",
     6: "none",
 }
-"""LIDC's rating of calcification."""
+"""Pattern of calcification for each LIDC rating."""
 CORE_HU = {1: (25.0, 45.0), 2: (5.0, 8.0), 3: (-90.0, 15.0), 4: (-900.0, 40.0)}
-"""Mean and spread of a dense nodule's inside, by LIDC's rating of internal structure: soft, fluid, fat, air."""
+"""Mean and standard deviation of the HU inside a solid nodule, by LIDC's rating of internal structure: soft tissue,
+fluid, fat, air."""
 SOLID_TEXTURE, HAZY_TEXTURE = 4.5, 2.0
-"""LIDC's rating of texture from which on a nodule is all solid, and down to which it is all ground glass."""
+"""LIDC's ratings of texture: a nodule is solid from the first on, and pure ground glass up to the second."""
 OUTLINE_MM, CALCIFIED_OUTLINE_MM = (-0.17, 0.35), (0.12, 0.2)
-"""Mean and spread of how far outside of the half density readers draw, and outside of that of calcified nodules."""
+"""Mean and standard deviation of the distance by which readers outline a nodule outside its half-density surface, and
+the same for calcified nodules."""
 HAZE_HU, SOLID_HAZE_HU, HAZE_SPREAD_HU = -560.0, -330.0, 105.0
-"""Mean HU of ground glass, of the haze around a core that is nearly all of a nodule, and the spread of both."""
+"""Mean HU of pure ground glass, mean HU of the ground glass around a core that fills nearly all of the nodule, and the
+standard deviation of both."""
 CALCIUM_HU = (1000.0, 1500.0)
 """Range of the HU of calcium."""
 
 SMOOTHEST, ROUGHER = 0.85, 0.25
-"""Roughness of a nodule without spiculation, and what each degree of spiculation adds."""
+"""Roughness of a nodule with a spiculation of 1, and the roughness that each degree of spiculation adds."""
 SPICULES, TAGS, VESSELS = 0.8, 0.5, 0.8
-"""Mean numbers of strands: spicules of a nodule of 10 mm by the square of how far its spiculation lies above 1, strands
-to the pleura by that distance, strands to vessels of a nodule of 10 mm."""
+"""Factors of the mean numbers of strands, with s = spiculation - 1 and w = diameter / 10 mm: spicules 0.8 w s^2,
+strands to the pleura 0.5 s, strands to vessels 0.8 w (1 + s / 2)."""
 
 
 @dataclass(frozen=True)
 class Appearance:
-    """Densities and their places.
+    """The densities, edge and strands of a nodule.
 
     Attributes:
-        core_hu: of the dense part.
-        core_share: how much of the depth is dense: 1 solid, 0 ground glass.
-        haze_hu: of the ground glass around or in place of it.
-        cavity: whether the core is a hollow in a wall of soft tissue.
-        calcium: pattern.
-        calcium_hu: density of it.
-        outline_mm: how far outside of where its density is half a reader would outline it.
-        edge_mm: how far the edge is blurred beyond what the scanner does.
-        roughness: how far the edge lies off its outline, in parts of what is usual.
-        spicules: strands that end in the lung.
-        tags: strands to the pleura, where it is near.
-        vessels: strands to vessels that are near.
+        core_hu: HU of the solid core.
+        core_share: share of the nodule's depth that is solid; 1 for a solid nodule, 0 for pure ground glass.
+        haze_hu: HU of the ground glass around the core, or of all of a pure ground-glass nodule.
+        cavity: whether the core is a cavity in a wall of soft tissue.
+        calcium: pattern of calcification.
+        calcium_hu: HU of the calcium.
+        outline_mm: distance by which a reader would outline the nodule outside its half-density surface.
+        edge_mm: standard deviation of the blur of the edge, besides the scanner's blur.
+        roughness: distance of the edge from its outline, relative to the usual one.
+        spicules: number of strands that end in the lung.
+        tags: most strands to the pleura, if it is near.
+        vessels: most strands to vessels that are near.
     """
 
     core_hu: float
@@ -71,7 +74,7 @@ class Appearance:
 
 
 def draw_appearance(condition: NoduleAttributes, random: np.random.Generator) -> Appearance:
-    """An appearance as nodules of such attributes have it; what is not given is what is common."""
+    """Draw the appearance of a nodule with these attributes; an attribute that is None has its most common value."""
     texture = _given(condition.texture, 5.0)
     structure = round(_given(condition.internal_structure, 1.0))
     mean, spread = CORE_HU.get(structure, CORE_HU[1])

@@ -1,4 +1,4 @@
-"""What rendering can be told, beside a nodule's attributes."""
+"""The options of rendering, beside a nodule's attributes."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from synthorax import makers
 from synthorax.makers import Names
 
 LIDC = "lidc"
-"""Names the outlines of LIDC-IDRI's readers among the sources of shapes."""
+"""Value of `shapes` for the outlines of LIDC-IDRI's readers."""
 
 
 class ShapeOptions(makers.Options):
-    """Options of an injection of nodules whose shapes are known beforehand.
+    """Options of an injection that starts from the shape of the nodule.
 
     Attributes:
-        shapes: a mask whose shape every nodule has, a model that makes shapes, such as a trained LuNG, or lidc, the
-            outlines of LIDC-IDRI's readers, which are used if it is not given.
+        shapes: a mask whose shape every nodule gets; a model that makes shapes, such as a trained LuNG; or lidc, the
+            outlines of LIDC-IDRI's readers, which is the default.
     """
 
     shapes: Annotated[Any, Names("makes shapes", frozenset({LIDC}))] = None
@@ -27,8 +27,8 @@ class Options(ShapeOptions):
     """Options of an injection by rendering.
 
     Attributes:
-        patients: of LIDC-IDRI, whose outlines may be used: their ids, or a file of them, one a line. Leave out the
-            patients of your test set. All if not given.
+        patients: ids of LIDC-IDRI patients whose outlines may be used, or a file with an id on each line; all if not
+            given. Leave out the patients of your test set.
     """
 
     patients: Path | frozenset[str] | None = None

@@ -1,4 +1,4 @@
-"""The renderer that a verb's options ask for."""
+"""Building a renderer from the options of a verb."""
 
 from __future__ import annotations
 
@@ -17,37 +17,39 @@ from synthorax.rendering.shapes import LidcOutlines, OneShape, SampledShapes, Sh
 from synthorax.volume import Volume
 
 MOST_ID_BYTES = 2**20
-"""Bytes of a file of patient ids; those of LIDC-IDRI take 15 kB."""
+"""Most bytes of a file of patient ids; all ids of LIDC-IDRI take 15 kB."""
 
 
 def maker(options: Options) -> Renderer:
-    """The renderer of some options.
+    """Return the renderer with these options.
 
     Raises:
-        InputError: shapes that are neither a mask nor a maker of shapes; patients that LIDC-IDRI does not have, or
-            patients beside shapes of another source.
+        InputError: the shapes are neither a mask nor a maker of shapes, a patient is not in LIDC-IDRI, or patients are
+            given although the shapes are not LIDC-IDRI's outlines.
     """
     source = shape_source(options.shapes, _patients(options.patients))
     if options.patients is not None and not isinstance(source, LidcOutlines):
-        raise InputError("patients", "shapes of another source", "no patients, which choose among LIDC-IDRI's outlines")
+        expected = "no patients, which apply to LIDC-IDRI's outlines alone"
+        raise InputError("patients", "shapes from another source than LIDC-IDRI", expected)
     return Renderer(source)
 
 
 def shape_source(shapes: object, patients: Collection[str] | None = None) -> ShapeSource:
-    """Return where shapes come from that an option names.
+    """Return the source of shapes that the value of an option stands for.
 
     Args:
-        shapes: a mask (file or volume), a maker of shapes, a source as it is, or `lidc` or None: LIDC-IDRI's outlines.
-        patients: of LIDC-IDRI, whose outlines may be used; all if not given.
+        shapes: a mask (file or volume); a maker of shapes; a source, which is returned as it is; or `lidc` or None for
+            LIDC-IDRI's outlines.
+        patients: ids of LIDC-IDRI patients whose outlines may be used; all if not given.
 
     Raises:
-        InputError: none of these.
+        InputError: `shapes` is none of these.
     """
     if shapes is None or (isinstance(shapes, str) and shapes == LIDC):
         return LidcOutlines(patients)
     if isinstance(shapes, str | Path):
         if not is_image(Path(shapes)):
-            raise InputError(shapes, "no image", "a mask, or a model that makes shapes")
+            raise InputError(shapes, "a file that is not an image", "a mask, or a model that makes shapes")
         image = open_image(Path(shapes))
         labels, notes = as_labels(Path(shapes), image.volume.voxels)
         return OneShape(replace(image.volume, voxels=labels > 0), (*image.notes, *notes))
@@ -66,13 +68,14 @@ def _patients(asked: Path | frozenset[str] | None) -> frozenset[str] | None:
         return None
     patients = frozenset(_words(asked)) if isinstance(asked, Path) else asked
     if unknown := sorted(patients - set(lidc_patients())):
-        raise InputError("patients", f"{len(unknown)} unknown ones, such as {unknown[0]!r}", "ids of LIDC-IDRI")
+        found = f"{len(unknown)} ids that LIDC-IDRI does not have, such as {unknown[0]!r}"
+        raise InputError("patients", found, "ids such as LIDC-IDRI-0001")
     return patients
 
 
 def _words(file: Path) -> list[str]:
-    expected = "ids of patients, one a line"
+    expected = "ids of patients, one on each line"
     try:
         return read_bounded(file, MOST_ID_BYTES, expected).decode().replace(",", " ").split()
     except UnicodeDecodeError as error:
-        raise InputError(file, "bytes that are no UTF-8", expected) from error
+        raise InputError(file, "text that is not UTF-8", expected) from error

@@ -1,6 +1,6 @@
-"""A nodule's tissue laid over a patch of CT, as rendering and the blending of generated nodules both do it.
+"""Laying a nodule's tissue over a patch of CT, for rendering and for the blending of generated nodules.
 
-Lung gives way to tissue; vessels, walls and bone, which are as dense already, stay. The nodule has the scan's noise.
+The tissue replaces lung. Vessels, walls and bone, which are as dense or denser, stay. The nodule gets the scan's noise.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from synthorax.scanner import Scanner
 from synthorax.volume import Volume
 
 USUAL_LUNG_HU = -850.0
-"""HU assumed for the lung of a patch that shows less than a twentieth of lung."""
+"""HU assumed for lung if less than a twentieth of a patch is lung."""
 MOST_LUNG_HU = -500.0
-"""Voxels below this HU are counted as the patch's lung."""
+"""Voxels below this HU count as lung."""
 STRUCTURE_MARGIN_HU = 150.0
-"""A scan's voxel this much denser than the nodule keeps its HU; one as dense as the nodule keeps half of it."""
+"""A voxel of the scan that is this much denser than the nodule keeps its HU; a voxel as dense is half replaced."""
 
 
 def lung_hu_of(hu: NDArray[np.float32]) -> float:
-    """The median HU of the lung in a patch [z, y, x]; `USUAL_LUNG_HU` where there is hardly any."""
+    """Return the median HU of the lung in a patch [z, y, x], or `USUAL_LUNG_HU` if there is hardly any lung."""
     lung = hu[hu < MOST_LUNG_HU]
     return float(np.median(lung)) if lung.size > 0.05 * hu.size else USUAL_LUNG_HU
 
@@ -37,11 +37,12 @@ def laid_over(
     """Lay a nodule's tissue over a patch.
 
     Args:
-        patch: HU float32 [z, y, x].
-        cover: [z, y, x] from 0 to 1, how much of each voxel is nodule.
-        tissue: [z, y, x], the nodule's HU.
-        region: bool [z, y, x], where the patch may change.
-        scanner: gives the noise of the voxels that are replaced.
+        patch: HU, float32 [z, y, x].
+        cover: [z, y, x] from 0 to 1, the share of each voxel that the nodule fills.
+        tissue: HU of the nodule, [z, y, x].
+        region: bool [z, y, x], the voxels that may change.
+        scanner: gives the noise of replaced voxels.
+        seed: of the noise.
 
     Returns:
         HU [z, y, x].

@@ -1,8 +1,8 @@
-"""A nodule of given attributes rendered into a patch of CT.
+"""Rendering of a nodule with given attributes into a patch of CT.
 
-The shape's density is summed over the parts of each voxel (partial volume), blurred as the scanner of the patch blurs,
-and laid over what is there: air gives way to tissue, and vessels, walls and bone, which are as dense already, stay.
-The nodule has the noise that the patch has. What each constant was measured on is told in docs/results/rendering.md.
+The density of the shape is averaged over the parts of each voxel (partial volume), blurred as the patch's scanner
+blurs, and laid over the patch (`overlay`) with the patch's noise. docs/results/rendering.md says on which data each
+constant was measured.
 """
 
 from __future__ import annotations
@@ -28,44 +28,45 @@ from synthorax.shapes.diameter import axial_diameter_mm
 from synthorax.volume import Volume
 
 THINNEST = 0.22
-"""A generous outline is at most this part of a shape's depth outside of it."""
+"""The half-density surface lies at most this share of a shape's depth inside its outline."""
 PART_MM = 0.7
-"""Voxels are summed over parts no longer than this."""
+"""Voxels are divided into parts no longer than this, over which densities are averaged."""
 NODULE_GRAIN_HU, NODULE_GRAIN_MM = 22.0, 1.0
-"""Standard deviation of the HU inside a nodule, and of the Gaussian that correlates it."""
+"""Standard deviation of the HU inside a nodule, and of the Gaussian that correlates the HU."""
 BUMP_MM, DENT_MM, ROUGH_LENGTH_MM = 1.0, 0.6, 1.2
-"""How far a nodule's edge lies outside and inside of its outline, by standard deviations of a field of this length."""
+"""Distance of a nodule's edge outside and inside its outline, per standard deviation of a random field, and the
+standard deviation of the Gaussian that correlates the field."""
 ROUGHEST = 0.4
-"""`BUMP_MM` is at most this part of a shape's depth, and `DENT_MM` in proportion."""
+"""`BUMP_MM` times the roughness is at most this share of a shape's depth, and `DENT_MM` in proportion."""
 CORE_ROUGH = 0.2
-"""The edge of a dense core lies off by this standard deviation, in depths."""
+"""Standard deviation of the position of a solid core's edge, as a share of the nodule's depth."""
 FAINTEST_HU = 150.0
 """Ground glass is at least this much denser than the lung."""
 HAZE_GRAIN = 0.2
-"""Standard deviation of the density of ground glass above lung, of that density."""
+"""Standard deviation of the density of ground glass, as a share of its mean density above the lung."""
 STRAND_HU = 0.0
 """HU of strands."""
 HAZY_STRAND = 0.35
 """Share of tissue in the strands of pure ground glass."""
 SHAPE_FITTINGS = 5
-"""A shape is scaled at most this often until its mask has the requested diameter; the nearest counts."""
+"""A shape is scaled at most this many times to give its mask the requested diameter; the best scale is kept."""
 DIAMETER_TOLERANCE = 0.1
-"""A mask that misses the requested diameter by more than this part of it is fitted by `TRIED_SCALES` and offsets."""
+"""If the best mask still misses the requested diameter by more than this share, `TRIED_SCALES` are searched too."""
 TRIED_SCALES = 0.7 * 2 ** (np.arange(21) / 20)
-"""Factors, tried on the scale at which the shape itself has the requested diameter."""
+"""Factors, from 0.7 to 1.4, on the scale at which the shape itself has the requested diameter."""
 RENDERED = frozenset({"diameter_mm", "texture", "calcification", "internal_structure", "margin", "spiculation"})
-"""Attributes that rendering makes; lobulation, sphericity and malignancy are the shape's own."""
+"""Attributes that rendering produces; lobulation, sphericity and malignancy come with the shape."""
 REACH_DIAMETERS = 1.1
-"""A nodule reaches at most this many diameters, plus `SPICULE_REACH_MM`, from its middle."""
+"""A nodule with its strands reaches this many diameters plus `SPICULE_REACH_MM` from its middle."""
 SPICULE_REACH_MM = 5.0
 
 
 class Renderer:
-    """The classical baseline, a `makers.Method`.
+    """The classical baseline, a `makers.Method` that renders nodules.
 
     Args:
         shapes: gives a mask for each nodule; outlines of LIDC-IDRI's readers if not given.
-        scanner: of the scans; measured in each patch if not given.
+        scanner: blur and noise of the scans; measured in each patch if not given.
     """
 
     name = "render"
@@ -78,7 +79,7 @@ class Renderer:
         self.lineage: Lineage = replace(self._shapes.lineage, name=self.name)
 
     def reach_mm(self, edit: Edit) -> tuple[float, float]:
-        """Half the width of the patch that it wants to see, and the radius of the ball that it may change."""
+        """Return half the width of the patch that it needs, and the radius of the ball that it may change, in mm."""
         radius = REACH_DIAMETERS * edit.diameter_mm + SPICULE_REACH_MM
         return radius + CONTEXT_MM, radius
 
@@ -89,15 +90,18 @@ class Renderer:
         edits: Sequence[Edit],
         seeds: Sequence[int],
     ) -> list[Filled]:
-        """Render a nodule into the middle of each patch; attributes not asked for are those of the shape's own nodule.
+        """Render a nodule into the middle of each patch.
+
+        Attributes that an edit does not request are those of the nodule whose shape is used.
 
         Args:
-            patches: HU [z, y, x].
-            regions: bool [z, y, x], where each may be changed; elsewhere it is not.
-            edits: each with a diameter.
+            patches: HU [z, y, x] each.
+            regions: bool [z, y, x] each, the voxels that may change.
+            edits: one for each patch, with a diameter.
+            seeds: one for each patch.
 
         Raises:
-            InputError: no diameter.
+            InputError: an edit has no diameter.
         """
         return [self._filled(*one) for one in zip(patches, regions, edits, seeds, strict=True)]
 
@@ -115,11 +119,13 @@ class Renderer:
 
 
 def placed(mask: Volume, patch: Volume, diameter_mm: float, random: np.random.Generator) -> NoduleSolid:
-    """The shape of a mask, turned and mirrored at random, with its middle anywhere in the middle voxel of a patch.
+    """Place the shape of a mask in a patch: turned and mirrored at random, at a random point of the middle voxel.
 
     Args:
         mask: [z, y, x], on voxels of its own.
-        diameter_mm: of the shape's mask on the voxels of the patch, as near as they allow.
+        patch: gives the voxels.
+        diameter_mm: that the shape's mask on the voxels of the patch is to have.
+        random: of turn, mirroring and place.
     """
     solid = turned(solid_of_mask(mask, diameter_mm), random)
     z, y, x = (random.uniform(-0.5, 0.5, 3) * patch.spacing_mm).tolist()
@@ -129,8 +135,13 @@ def placed(mask: Volume, patch: Volume, diameter_mm: float, random: np.random.Ge
 def fitted(solid: NoduleSolid, patch: Volume, diameter_mm: float) -> NoduleSolid:
     """Scale a shape, and move it by up to half a pixel, so that its mask on the voxels of a patch has a diameter.
 
-    Of a small nodule on coarse voxels few diameters are possible: one in the middle of a voxel is an odd number of
-    voxels wide, one between two voxels an even number.
+    The mask of a small nodule on coarse voxels can have few diameters: it is an odd number of voxels wide if its middle
+    is the middle of a voxel, and an even number if its middle lies between two voxels.
+
+    Args:
+        solid: of about the diameter.
+        patch: gives the voxels.
+        diameter_mm: that the mask is to have.
     """
     tried = []
     of_itself = solid
@@ -145,11 +156,13 @@ def fitted(solid: NoduleSolid, patch: Volume, diameter_mm: float) -> NoduleSolid
 
 
 def _searched(solid: NoduleSolid, fallback: NoduleSolid, patch: Volume, diameter_mm: float) -> NoduleSolid:
-    """The scale and offset nearest to the shape's own whose mask has the diameter within `DIAMETER_TOLERANCE`.
+    """The shape with the scale nearest to its own at which the mask has the diameter within `DIAMETER_TOLERANCE`.
 
     Args:
-        solid: of the scale by which it has the diameter itself.
-        fallback: taken where none comes nearer to the diameter.
+        solid: has the diameter itself, before it is put on voxels.
+        fallback: returned if no scale and offset comes nearer to the diameter.
+        patch: gives the voxels.
+        diameter_mm: that the mask is to have.
     """
 
     def stretched(one: NoduleSolid) -> float:
@@ -164,7 +177,7 @@ def _searched(solid: NoduleSolid, fallback: NoduleSolid, patch: Volume, diameter
         for scale in TRIED_SCALES
     ]
     nearest, least = fallback, inf
-    for one in sorted([fallback, *candidates], key=stretched):  # the first that is close enough is the one
+    for one in sorted([fallback, *candidates], key=stretched):
         missed = abs(_mask_diameter_mm(one, patch) - diameter_mm) - DIAMETER_TOLERANCE * diameter_mm
         if missed <= 0:
             return one
@@ -178,15 +191,16 @@ def _mask_diameter_mm(solid: NoduleSolid, patch: Volume) -> float:
 
 
 def outlined(solid: NoduleSolid, patch: Volume) -> NDArray[np.bool_]:
-    """The voxels of a patch that hold at least half as much of a shape in its middle as the voxel that holds most.
+    """Return the mask of a shape in the middle of a patch, bool [z, y, x].
 
-    Where a voxel lies wholly inside the shape, those are the voxels filled by half; between thick slices or on coarse
-    voxels, where no voxel is filled, they are the width at half the height of what is to be seen.
+    A voxel is marked if the share of it that the shape fills is at least half the largest share. If some voxel lies
+    wholly inside the shape, these are the voxels that are at least half filled. In thick slices or coarse voxels, where
+    no voxel is filled, the mask is as wide as the nodule's profile at half its maximum.
     """
     box, parts = _box(patch, solid.reach_mm), _parts(patch)
     distance = solid.at(_points(patch, box, parts))
     share = _means((distance <= 0).astype(np.float32), parts)
-    if not share.any():  # the shape is smaller than the parts of a voxel, and lies between them
+    if not share.any():  # the shape lies between the centres of the parts of a voxel
         share = _means((distance == distance.min()).astype(np.float32), parts)
     mask = np.zeros(patch.shape, bool)
     mask[box] = share >= 0.5 * float(share.max())
@@ -202,14 +216,19 @@ def render(
     seed: int,
     reach_mm: float | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """A patch with a shape of given appearance in its middle.
+    """Render a shape with a given appearance into the middle of a patch.
 
     Args:
-        region: bool [z, y, x], where it may be changed.
-        reach_mm: strands lead at most this far from the middle; as far as the patch does if not given.
+        patch: HU [z, y, x].
+        region: bool [z, y, x], the voxels that may change.
+        solid: shape of the nodule.
+        appearance: densities, edge and strands.
+        scanner: blur and noise.
+        seed: of all random fields.
+        reach_mm: strands lead at most this far from the middle; up to the faces of the patch if not given.
 
     Returns:
-        HU float32 [z, y, x], and the nodule's voxels as a reader would outline them, bool [z, y, x].
+        HU, float32 [z, y, x], and the nodule's voxels as a reader would outline them, bool [z, y, x].
     """
     random = generator(seed)
     hu = patch.voxels.astype(np.float32)
@@ -247,7 +266,7 @@ def _densities(
     patch: Volume,
     parts: list[int],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """How much of each part of a voxel is nodule, and of what HU."""
+    """The share of each part of a voxel that is nodule, and the nodule's HU there, both of the shape of `distance`."""
     a = appearance
     step = PART_MM / 2
     outline_mm = min(a.outline_mm, THINNEST * solid.depth_mm)
@@ -256,7 +275,7 @@ def _densities(
     rough *= np.where(rough < 0, BUMP_MM, DENT_MM) * min(a.roughness, ROUGHEST * solid.depth_mm / BUMP_MM)
     within = distance + outline_mm + rough
     body = np.clip(0.5 - within / step, 0, 1)
-    # How far in, from 0 at the outline to 1 in the middle.
+    # Depth inside the nodule, from 0 at the edge to 1 in the middle.
     inwards = np.clip(-within / depth, 0, 1)
     grain = _grain(points.shape[1:], patch, parts, random, NODULE_GRAIN_MM)
     dense = inwards + CORE_ROUGH * _grain(points.shape[1:], patch, parts, random, 0.5 * depth)
@@ -277,7 +296,7 @@ def _densities(
 def _calcium(
     a: Appearance, inwards: NDArray, grain: NDArray, points: NDArray, depth: float
 ) -> NDArray[np.floating] | float:
-    """Share of calcium, 0 to 1, by its pattern."""
+    """The share of calcium from 0 to 1, by its pattern."""
     sharp = 4.0
     if a.calcium == "none":
         return 0.0
@@ -296,19 +315,19 @@ def _calcium(
 def _grain(
     shape: tuple[int, ...], patch: Volume, parts: list[int], random: np.random.Generator, length_mm: float
 ) -> NDArray[np.float32]:
-    """A smooth random field of unit variance on the parts of voxels."""
+    """A random field of unit variance on the parts of voxels, correlated by a Gaussian with this standard deviation."""
     white = random.standard_normal(shape, np.float32)
     field = gaussian_filter(white, [length_mm * n / s for n, s in zip(parts, patch.spacing_mm, strict=True)])
     return field / max(float(field.std()), 1e-6)
 
 
 def _parts(patch: Volume) -> list[int]:
-    """Into how many parts voxels are cut along (z, y, x)."""
+    """The number of parts of a voxel along (z, y, x)."""
     return [max(1, int(np.ceil(s / PART_MM))) for s in patch.spacing_mm]
 
 
 def _box(patch: Volume, reach_mm: float) -> tuple[slice, slice, slice]:
-    """The voxels within so much of the middle of a patch, along each axis."""
+    """The voxels within `reach_mm` of the middle of a patch along each axis, as slices (z, y, x)."""
     sides = []
     for n, s in zip(patch.shape, patch.spacing_mm, strict=True):
         middle, half = (n - 1) / 2, reach_mm / s
@@ -317,7 +336,7 @@ def _box(patch: Volume, reach_mm: float) -> tuple[slice, slice, slice]:
 
 
 def _points(patch: Volume, box: tuple[slice, slice, slice], parts: list[int]) -> NDArray[np.float32]:
-    """The parts of a box's voxels, [(z, y, x), ...] in millimetres from the middle of the patch."""
+    """The centres of the parts of a box's voxels, [(z, y, x), ...] in mm from the middle of the patch."""
     axes = []
     for side, n, s, k in zip(box, patch.shape, patch.spacing_mm, parts, strict=True):
         within = (np.arange(k) + 0.5) / k - 0.5
@@ -326,6 +345,6 @@ def _points(patch: Volume, box: tuple[slice, slice, slice], parts: list[int]) ->
 
 
 def _means(values: NDArray[np.float32], parts: list[int]) -> NDArray[np.float32]:
-    """The means over the parts of each voxel."""
+    """The mean over the parts of each voxel, [z, y, x]."""
     z, y, x = (n // k for n, k in zip(values.shape, parts, strict=True))
     return values.reshape(z, parts[0], y, parts[1], x, parts[2]).mean((1, 3, 5))

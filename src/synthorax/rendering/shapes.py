@@ -1,4 +1,4 @@
-"""Where the shapes of rendered nodules come from."""
+"""Sources of the shapes of rendered nodules."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from synthorax.shapes.diameter import axial_diameter_mm
 from synthorax.volume import Volume
 
 SHAPED = frozenset({"lobulation", "sphericity", "malignancy"})
-"""Attributes that a nodule has from its shape alone."""
+"""Attributes that depend on a nodule's shape alone."""
 DRAWN_SHAPES = 32
-"""Shapes drawn from a generator, of which the one nearest in diameter is taken, so that none is stretched much."""
+"""Shapes that are drawn from a generator; the one nearest in diameter is used, so that it is not stretched much."""
 
 
 @dataclass(frozen=True, eq=False)
 class Shape:
-    """A nodule's voxels.
+    """The shape of a nodule.
 
     Attributes:
-        mask: bool [z, y, x].
-        attributes: what is known of the nodule whose shape it is.
-        origin: the patient whose nodule was outlined; empty where there is none.
-        notes: what was assumed of its file.
+        mask: bool [z, y, x], on voxels of its own.
+        attributes: of the nodule that has this shape.
+        origin: id of the patient whose nodule was outlined; empty if there is none.
+        notes: assumptions about the mask's file.
     """
 
     mask: Volume
@@ -41,29 +41,29 @@ class Shape:
 
 @runtime_checkable
 class ShapeSource(Protocol):
-    """Gives a shape for a nodule that is wanted.
+    """A function that gives a shape for a requested nodule.
 
     Attributes:
-        heeds: attributes, beside the diameter, by which it chooses the shape.
+        heeds: attributes besides the diameter by which it chooses the shape.
     """
 
     heeds: frozenset[str]
 
     @property
     def lineage(self) -> Lineage:
-        """Whose data stands behind the shapes."""
+        """The patients whose data stand behind the shapes."""
         ...
 
     def __call__(self, wanted: NoduleAttributes, seed: int) -> Shape:
-        """Return the shape of a seed, of about the wanted width if there is a choice."""
+        """Return a shape drawn by a seed, of about the wanted diameter if there is a choice."""
         ...
 
 
 class LidcOutlines:
-    """Outlines of LIDC-IDRI's readers, of nodules that are most like what is wanted.
+    """Outlines of LIDC-IDRI's readers, drawn from the nodules most similar to the requested one.
 
     Args:
-        patients: whose outlines may be used; leave out those of a test set. All if not given.
+        patients: ids of patients whose outlines may be used; all if not given. Leave out the patients of a test set.
     """
 
     heeds = SHAPED
@@ -85,11 +85,11 @@ class LidcOutlines:
 
 
 class OneShape:
-    """The same mask for every nodule, scaled to its diameter.
+    """One mask as the shape of every nodule.
 
     Args:
         mask: bool [z, y, x].
-        notes: what was assumed of its file.
+        notes: assumptions about the mask's file.
     """
 
     heeds: frozenset[str] = frozenset()
@@ -99,7 +99,7 @@ class OneShape:
         self._shape = Shape(mask, notes=notes)
 
     def __call__(self, wanted: NoduleAttributes, seed: int) -> Shape:
-        """Return the mask; nothing else is known of its nodule."""
+        """Return the mask, without attributes."""
         return self._shape
 
 
@@ -117,7 +117,7 @@ class SampledShapes:
         self.lineage = shapes.lineage
 
     def __call__(self, wanted: NoduleAttributes, seed: int) -> Shape:
-        """Return the mask of nearly the wanted width among some that the seed draws."""
+        """Return the mask nearest to the wanted diameter among `DRAWN_SHAPES` that the seed draws."""
         spacing = self._shapes.spec.spacing_mm
         made = self._shapes.sample([(NoduleAttributes(),)] * DRAWN_SHAPES, seed)
         masks = [mask > 0 for part in made for mask in part.arrays["mask"]]

@@ -1,4 +1,4 @@
-"""A nodule's shape as a signed distance, of any width, turned any way, with spicules."""
+"""The shape of a nodule as a signed distance, which can be scaled, turned, mirrored and moved."""
 
 from __future__ import annotations
 
@@ -18,28 +18,29 @@ from synthorax.shapes.resampling import PRESENT, resample
 from synthorax.volume import Volume
 
 MARGIN = 3
-"""Voxels around the shape in its own grid."""
+"""Empty voxels on each side of a shape in its own grid."""
 VOXELS_ACROSS = 48
-"""A shape is kept on about this many voxels across its width."""
+"""A shape is stored on about this many voxels across its widest extent."""
 LEAST_VOXEL_MM, MOST_VOXEL_MM = 0.25, 1.0
-"""Bounds of those voxels' size."""
+"""Smallest and largest size of these voxels."""
 ROUNDED_SLICES, ROUNDED_VOXELS = 0.3, 0.5
-"""A shape is smoothed by a Gaussian, across its slices of this part of their spacing, within them of so many of its own
-voxels. A wider one would shorten its longest chord, by which it is scaled, and so make all else of it too wide."""
+"""Standard deviations of the Gaussian that smooths a shape: across its slices in slice spacings, within slices in
+voxels of the shape's grid. A wider Gaussian would shorten the longest chord, to which shapes are scaled, so that the
+rest of the shape would become too wide."""
 TURNED = 2 * np.pi
 
 
 @dataclass(frozen=True, eq=False)
 class NoduleSolid:
-    """A shape about the mean of its voxels.
+    """A shape in coordinates (z, y, x) in mm, whose origin is the mean of the shape's voxels before `offset_mm`.
 
     Attributes:
-        distance_mm: float32 [z, y, x], from the outline, negative inside.
-        spacing_mm: of its cubic voxels.
-        scale: how much wider it is than its voxels say.
-        angle: by which it is turned about z.
-        mirrored: along (z, y, x).
-        offset_mm: by which it is moved (z, y, x).
+        distance_mm: signed distance from the outline, float32 [z, y, x], negative inside, before scaling.
+        spacing_mm: size of its cubic voxels, before scaling.
+        scale: factor by which the shape is widened.
+        angle: rotation about z in radians.
+        mirrored: whether it is mirrored along (z, y, x).
+        offset_mm: displacement (z, y, x).
     """
 
     distance_mm: NDArray[np.float32]
@@ -51,19 +52,19 @@ class NoduleSolid:
 
     @property
     def reach_mm(self) -> float:
-        """No part of the shape is further than this from the point (0, 0, 0), along z or in the plane."""
+        """Upper bound of the distance in mm from the origin to any part of the shape."""
         inside = np.argwhere(self.distance_mm <= 0) - self._center
         moved = float(np.linalg.norm(self.offset_mm))
         return float(np.linalg.norm(inside, axis=1).max() + 1) * self.spacing_mm * self.scale + moved
 
     @property
     def depth_mm(self) -> float:
-        """Radius of the largest ball in the shape."""
+        """Radius in mm of the largest ball inside the shape."""
         return float(-self.distance_mm.min()) * self.scale
 
     @property
     def deepest_mm(self) -> NDArray[np.float64]:
-        """The middle of that ball, (z, y, x)."""
+        """The middle (z, y, x) in mm of the largest ball inside the shape."""
         index = np.array(np.unravel_index(self.distance_mm.argmin(), self.distance_mm.shape))
         z, y, x = (index - self._center) * np.where(self.mirrored, -1, 1) * self.spacing_mm * self.scale
         c, s = cos(self.angle), sin(self.angle)
@@ -71,12 +72,12 @@ class NoduleSolid:
 
     @cached_property
     def _center(self) -> NDArray[np.float64]:
-        """The mean index of the shape's voxels."""
+        """The mean index (z, y, x) of the shape's voxels."""
         center: NDArray[np.float64] = np.argwhere(self.distance_mm <= 0).mean(0)
         return center
 
     def at(self, points_mm: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Signed distance from the outline, in millimetres, at points [(z, y, x), ...] in millimetres."""
+        """Return the signed distance in mm from the outline at points [(z, y, x), ...] in mm; negative inside."""
         z, y, x = (points_mm[i] - moved if moved else points_mm[i] for i, moved in enumerate(self.offset_mm))
         c, s = cos(self.angle), sin(self.angle)
         own = [z, c * y + s * x, -s * y + c * x]
@@ -85,7 +86,7 @@ class NoduleSolid:
             (-a if mirrored else a) / step + center
             for a, mirrored, center in zip(own, self.mirrored, self._center, strict=True)
         ]
-        # Beyond its grid the distance goes on growing.
+        # Outside the grid, the distance to the grid is added.
         beyond = sum(
             np.maximum(np.maximum(-i, i - (n - 1)), 0) ** 2 for i, n in zip(index, self.distance_mm.shape, strict=True)
         )
@@ -93,7 +94,7 @@ class NoduleSolid:
         return (found * self.scale + np.sqrt(beyond) * step).astype(np.float32)
 
     def radius_mm(self, directions: NDArray[np.float64]) -> NDArray[np.float64]:
-        """How far from the deepest point the outline is, along unit vectors [n, (z, y, x)]."""
+        """Return the distance in mm, [n], from `deepest_mm` to the outline along unit vectors [n, (z, y, x)]."""
         steps = np.linspace(0, 2 * self.reach_mm, 96)
         points = directions[:, None] * steps[:, None] + self.deepest_mm
         outside = self.at(np.moveaxis(points, -1, 0)) > 0
@@ -102,15 +103,14 @@ class NoduleSolid:
 
 
 def solid_of_mask(mask: Volume, diameter_mm: float | None = None) -> NoduleSolid:
-    """The shape of a mask [z, y, x], as a reader outlined it or a model made it.
-
-    Between thick slices its outline is interpolated; it is about the middle of its box.
+    """Return the shape of a mask that a reader outlined or a model made; thick slices are interpolated.
 
     Args:
-        diameter_mm: the longest chord in a slice that it is to have; its own if not given.
+        mask: bool, labels, or occupancy from 0 to 1, [z, y, x].
+        diameter_mm: longest chord within a slice to which the shape is scaled; not scaled if not given.
 
     Raises:
-        InputError: an empty mask.
+        InputError: the mask is empty.
     """
     present = mask.voxels > PRESENT if mask.voxels.dtype.kind == "f" else mask.voxels > 0
     if not present.any():
@@ -131,7 +131,7 @@ def solid_of_mask(mask: Volume, diameter_mm: float | None = None) -> NoduleSolid
 
 
 def _rounded(fine: NDArray[np.float32], spacing_mm: Sequence[float], step_mm: float) -> NDArray[np.bool_]:
-    """A shape [z, y, x] without the edges that slices and pixels leave, of the volume that it had."""
+    """The shape [z, y, x] without the steps of slices and pixels, with the same volume."""
     across = max(ROUNDED_VOXELS, ROUNDED_SLICES * spacing_mm[0] / step_mm)
     smooth = gaussian_filter(fine, [across, ROUNDED_VOXELS, ROUNDED_VOXELS])
     count = int((fine >= PRESENT).sum()) or 1
@@ -140,6 +140,6 @@ def _rounded(fine: NDArray[np.float32], spacing_mm: Sequence[float], step_mm: fl
 
 
 def turned(solid: NoduleSolid, random: np.random.Generator) -> NoduleSolid:
-    """The shape turned about z and mirrored at random, which leaves its diameter as it is."""
+    """Return the shape turned about z and mirrored at random; its axial diameter stays."""
     z, y, x = (random.random(3) < 0.5).tolist()
     return replace(solid, angle=float(random.uniform(0, TURNED)), mirrored=(z, y, x))

@@ -1,7 +1,7 @@
 """Strands of tissue that lead away from a nodule: spicules, and strands to vessels and to the pleura.
 
-A strand is a curve that tapers. Some strands end in the lung; others follow where a vessel or the pleura is near, as
-nodules draw them towards themselves. How many strands there are, and how long, is fitted to real nodules
+A strand is a tapering curve. Spicules end in the lung; other strands end at a vessel or at the pleura near the nodule,
+because nodules retract these. The numbers and lengths of strands are fitted to real nodules
 (docs/results/rendering.md).
 """
 
@@ -21,30 +21,31 @@ from synthorax.rendering.solid import NoduleSolid
 from synthorax.volume import Volume
 
 SEGMENTS = 7
-"""Segments of a strand."""
+"""Straight segments of a strand."""
 SMOOTH_MM = 0.7
-"""Standard deviation of the blur under which vessels are looked for."""
+"""Standard deviation of the Gaussian that smooths a patch before vessels are found in it."""
 DENSER_THAN_LUNG_HU = 250.0
 """A voxel this much denser than the lung belongs to a vessel or to the pleura."""
 WALL_MM = 5.0
-"""A cube of this width that is mostly dense lies in the chest wall or a large vessel, on whose surface strands end."""
+"""A voxel is wall if most of the cube of this width around it is dense, as in the chest wall or a large vessel."""
 NEAREST_MM, FARTHEST_MM = 2.0, 12.0
-"""Least and greatest distance from the nodule's outline to a vessel or a wall that a strand is drawn to."""
+"""Least and greatest distance from the nodule's outline to a vessel or wall at which a strand ends."""
 ENDS_APART_MM = 4.0
-"""Distance between the ends of two strands."""
+"""Least distance between the ends of two strands to vessels or to the wall."""
 LENGTH_MM, LENGTH_SPREAD = 8.0, 0.5
 """Median length of a spicule beyond the outline of a nodule of 10 mm, and the standard deviation of its logarithm."""
 LEAST_LENGTH_MM = 1.5
+"""Least length of a spicule beyond the outline."""
 RADIUS_MM, TIP_MM = (0.8, 1.4), 0.45
 """Range of a strand's radius where it leaves the nodule, and its radius at the end."""
 BEND = 0.14
-"""Standard deviation of how far the middle of a strand lies off its chord, in its lengths."""
+"""Standard deviation of the distance of a strand's middle from its chord, as a share of the strand's length."""
 ROOT_SHARE = 0.8
 """A strand begins at this share of the way from the nodule's deepest point to its outline."""
 
 
 class Ends(NamedTuple):
-    """Where strands may end, (z, y, x) in mm from the middle of a patch, [n, 3]."""
+    """Points at which strands may end, [n, (z, y, x)] in mm from the middle of a patch."""
 
     vessels: NDArray[np.float64]
     wall: NDArray[np.float64]
@@ -52,11 +53,11 @@ class Ends(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Strand:
-    """A curve that tapers.
+    """A tapering curve.
 
     Attributes:
         points_mm: [n, (z, y, x)] from the middle of the patch.
-        radii_mm: [n].
+        radii_mm: radius at each point, [n].
     """
 
     points_mm: NDArray[np.float64]
@@ -69,8 +70,11 @@ def draw_strands(
     """Draw the strands of a nodule in the middle of a patch.
 
     Args:
+        solid: shape of the nodule.
+        appearance: gives the numbers of strands.
         patch: HU [z, y, x].
-        reach_mm: no strand leads further from the middle of the patch.
+        reach_mm: largest distance of a strand's end from the middle of the patch.
+        random: of the draws.
     """
     if not appearance.spicules + appearance.tags + appearance.vessels:
         return []
@@ -89,7 +93,7 @@ def draw_strands(
 
 
 def find_ends(patch: Volume, solid: NoduleSolid, reach_mm: float) -> Ends:
-    """Find the vessels and the wall near a nodule, in the middle of a patch of HU [z, y, x]."""
+    """Find points of vessels and of the wall near a nodule in the middle of a patch of HU [z, y, x]."""
     hu = patch.voxels
     axes = [(np.arange(n) - (n - 1) / 2) * s for n, s in zip(patch.shape, patch.spacing_mm, strict=True)]
     points = np.stack(np.meshgrid(*axes, indexing="ij")).astype(np.float32)
@@ -105,7 +109,7 @@ def find_ends(patch: Volume, solid: NoduleSolid, reach_mm: float) -> Ends:
 def _apart(
     ends: NDArray[np.float64], count: int, solid: NoduleSolid, random: np.random.Generator
 ) -> list[NDArray[np.float64]]:
-    """Some of the ends, the nearer the likelier, none within `ENDS_APART_MM` of another."""
+    """Draw up to `count` of the ends, nearer ones with higher probability, none within `ENDS_APART_MM` of another."""
     found: list[NDArray[np.float64]] = []
     while len(ends) and len(found) < count:
         weight = np.exp(-solid.at(ends.T) / NEAREST_MM)
@@ -131,10 +135,11 @@ def _strand(solid: NoduleSolid, end: NDArray[np.float64], random: np.random.Gene
 
 
 def share_of(points: NDArray[np.float32], strands: Sequence[Strand], part_mm: float) -> NDArray[np.float32]:
-    """Share of each part of a voxel that strands fill.
+    """Return the share of each part of a voxel that strands fill.
 
     Args:
-        points: the parts [(z, y, x), z, y, x] on a grid, in mm from the middle of the patch.
+        points: centres [(z, y, x), z, y, x] of the parts on a grid, in mm from the middle of the patch.
+        strands: of a nodule.
         part_mm: width of a part.
 
     Returns:

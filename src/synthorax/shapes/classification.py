@@ -123,7 +123,7 @@ def cross_validated_auc(
 
 
 def _in_order(pipeline: Any, features: NDArray[np.float64], suspicious: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """1 for a pair [suspicious, benign] in the right order, 0 in the wrong order, 0.5 for a tie; the mean is the AUC."""
+    """1 for a pair [suspicious, benign] in the right order, else 0, 0.5 for a tie; the AUC is their mean."""
     decision = pipeline.decision_function(features)
     return (np.sign(decision[suspicious][:, None] - decision[~suspicious]) + 1) / 2
 
