@@ -64,7 +64,7 @@ def test_windows_are_no_wider_than_32_mm():
 
 
 def test_a_store_without_outlines_is_refused_before_anything_is_read(tmp_path):
-    with pytest.raises(InputError, match="no training nodule of which a mask is known"):
+    with pytest.raises(InputError, match="no training nodule with a mask"):
         batches(store_of(tmp_path / "store", [ball_case("c", 10, size=48, outlined=False)]), tmp_path)
 
 
@@ -167,6 +167,6 @@ def test_nodules_without_a_mask_are_told_of_once():
     notes = [part.notes for part in noted(iter(parts))]
     assert notes[0] == ()
     assert notes[1] == (
-        "2 of 4 nodules have no mask, as the segmenter found none in the middle; their diameters are not measured",
+        "2 of 4 nodules have no mask, because the segmenter found none in the middle; their diameters are not measured",
     )
     assert [part.notes for part in noted(iter([parts[0].rows(np.array([0, 2]))]))] == [()]

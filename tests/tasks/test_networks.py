@@ -372,7 +372,7 @@ def test_files_that_are_no_checkpoint_are_refused(tmp_path, content):
 
 def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):
     torch.save({"state_dict": nn.Linear(2, 2)}, tmp_path / "resnet.pth")
-    with pytest.raises(InputError, match="no plain torch checkpoint"):
+    with pytest.raises(InputError, match="not a plain torch checkpoint"):
         load_kinetics(made(SMALL), tmp_path / "resnet.pth")
 
 

@@ -251,7 +251,9 @@ def test_a_figure_to_select_by_that_a_task_does_not_have_is_one_clear_line(patch
     ],
 )
 def test_patches_smaller_than_the_network_needs_are_refused(kind, network, size):
-    with pytest.raises(InputError, match=r"^size: found patches of .*; expected at least .*, which the network needs$"):
+    with pytest.raises(
+        InputError, match=r"^size: found patches of .*; expected at least .* voxels, which the network needs$"
+    ):
         check_size(kind(TaskConfig(network=network, size=size)))
 
 

@@ -1,1 +1,1 @@
-"""Blocks that systems and task networks share."""
+"""Network blocks that several systems and tasks share."""

@@ -1,8 +1,8 @@
-"""Contextual attention in 3D (Yu et al. 2018): every place takes the features of unmasked places that look like it.
+"""Contextual attention in 3D (Yu et al. 2018): each place takes the features of unmasked places that look like it.
 
-The program of that paper has it in 2D. The order of its operations is kept; pasted patches overlap eightfold in 3D. Two
-things differ. A patch counts as masked if any voxel from its first to its last is, where the program looks at every
-second voxel and may overlook one. Fused scores are not carried from the end of one row to the start of the next.
+The paper's program is in 2D. The order of its operations is kept; in 3D, pasted patches overlap eightfold. There are
+two differences. A patch counts as masked if any of its voxels is masked; the program looks at every second voxel and
+may miss one. Fused scores are not carried from the end of one row to the start of the next.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 MATCH_WIDTH, PASTE_WIDTH, PASTE_STRIDE = 3, 4, 2
-"""Width in coarse voxels of the patches that are compared; width and step in voxels of the patches that are pasted."""
+"""Width of the compared patches in coarse voxels; width and step of the pasted patches in voxels."""
 MATCH_REACH = 5
-"""Voxels along an axis from the first to the last of a patch that is compared, which hold those that are pasted too."""
+"""Width of a compared patch in voxels along an axis; the pasted patch lies within it."""
 OVERLAP = (PASTE_WIDTH // PASTE_STRIDE) ** 3
-"""Number of pasted patches that cover a voxel, by which their sum is divided. At the border fewer cover it."""
+"""Number of pasted patches that cover a voxel, by which their sum is divided; at the border there are fewer."""
 SHARPNESS = 10.0
-"""Scores, of which 1 is the likeness of a patch of norm 1 to itself, are multiplied by this before the softmax."""
+"""Scores are multiplied by this before the softmax; the score of a patch of norm 1 with itself is 1."""
 LEAST_NORM = 1e-4
-"""A patch whose norm is below this is divided by this instead of its norm."""
+"""A patch with a smaller norm is divided by this instead of its norm."""
 SCORE_BYTES = 2**26
-"""Bytes of the scores that are in memory at a time, unless those of one place, or of one plane with `fuse`, need more.
-While a block is computed there are up to four tensors of this size."""
+"""Most bytes of scores that are in memory at a time, unless one place, or one plane with `fuse`, needs more. While a
+block is computed there are up to four tensors of this size."""
 
 
 def contextual_attention(
@@ -35,16 +35,16 @@ def contextual_attention(
     fuse: bool = False,
     score_bytes: int = SCORE_BYTES,
 ) -> Float[Tensor, "b c z y x"]:
-    """Rebuild features from those patches of themselves that hold no masked voxel.
+    """Rebuild features from those of their patches that hold no masked voxel.
 
-    All of it runs in single precision whatever the autocast around it. Scores of all pairs of places are computed in
-    blocks of places that look for a match, and again when gradients go backwards, so memory is that of one block plus a
-    multiple of the features' own; the result does not depend on the blocks beyond the rounding of sums.
+    Everything is computed in float32, also under autocast. The scores of all pairs of places are computed block by
+    block, and once more in the backward pass, so that the memory is that of one block plus a multiple of the features.
+    The blocks change the result only by the rounding of sums.
 
     Args:
-        features: of any sizes; odd ones are padded by their last plane.
-        mask: above 0 where features must not be taken from. If no patch is free of it, the result is 0.
-        fuse: add to the score of two places those of their neighbours in the same directions, which favours
+        features: of any size; an odd size is padded by repeating the last plane.
+        mask: above 0 where no features may be taken. If every patch holds a masked voxel, the result is 0.
+        fuse: add to the score of two places the scores of their neighbours in the same directions, which favours
             connected matches.
         score_bytes: see `SCORE_BYTES`.
 
@@ -87,13 +87,15 @@ def _attended(
     fuse: bool,
     places: tuple[int, int],
 ) -> Float[Tensor, "b r p"]:
-    """The patches to paste at some places, from `places[0]` up to `places[1]`, as means over all patches.
+    """The patches to paste at the places from `places[0]` up to `places[1]`, as weighted means over all patches.
 
     Args:
-        matched, norms: patches of the coarse features at the n places, and their norms.
-        valid: patches without a masked voxel.
-        pasted: patches of the features.
-        grid: sizes (z, y, x) of the n places.
+        matched, norms: patches of the coarse features at the n places, and the patches' norms.
+        valid: whether each patch is free of masked voxels.
+        pasted: patches of the features at the n places.
+        grid: numbers (z, y, x) of the n places.
+        fuse: as of `contextual_attention`.
+        places: first place, and the place after the last.
     """
     if fuse:
         scores = _fused_scores(matched, norms, grid, places)
@@ -106,7 +108,7 @@ def _attended(
 def _fused_scores(
     matched: Float[Tensor, "b n k"], norms: Float[Tensor, "b n"], grid: tuple[int, int, int], places: tuple[int, int]
 ) -> Float[Tensor, "b r n"]:
-    """Scores plus those of the pairs of neighbours along z, along y and along x; `places` are whole planes."""
+    """The scores plus the scores of pairs of neighbours along z, y and x; `places` are whole planes."""
     plane = grid[1] * grid[2]
     first, last = places[0] // plane, places[1] // plane
     before, after = max(first - 1, 0), min(last + 1, grid[0])
@@ -118,7 +120,7 @@ def _fused_scores(
 
 
 def _with_neighbours(scores: Tensor, place: int, match: int) -> Tensor:
-    """Scores plus those one step further, and one step before, along two axes at once; nothing lies beyond the ends."""
+    """The scores plus the scores one step further and one step back along two axes at once; 0 beyond the ends."""
     made = scores.clone()
     pairs = scores.shape[place] - 1, scores.shape[match] - 1
     for ours, theirs in ((0, 1), (1, 0)):
@@ -128,19 +130,19 @@ def _with_neighbours(scores: Tensor, place: int, match: int) -> Tensor:
 
 
 def _patches(voxels: Float[Tensor, "b c z y x"], width: int, stride: int) -> Float[Tensor, "b n k"]:
-    """Every patch of a width, `stride` voxels apart, as a row of c * width^3 values."""
+    """All patches of a width, `stride` voxels apart, each as a row of c * width^3 values."""
     cut = voxels.unfold(2, width, stride).unfold(3, width, stride).unfold(4, width, stride)
     return cut.permute(0, 2, 3, 4, 1, 5, 6, 7).flatten(4).flatten(1, 3)
 
 
 def _overlaid(patches: Float[Tensor, "b n p"], grid: tuple[int, int, int]) -> Float[Tensor, "b c 2*z 2*y 2*x"]:
-    """The sum of patches of `PASTE_WIDTH` laid down every `PASTE_STRIDE` voxels: a transposed convolution."""
+    """The sum of patches of width `PASTE_WIDTH` pasted every `PASTE_STRIDE` voxels, as by a transposed convolution."""
     laid = patches.unflatten(2, (-1, *[PASTE_WIDTH] * 3)).unflatten(1, grid).permute(0, 4, 1, 5, 2, 6, 3, 7)
-    for axis in (2, 3, 4):  # of the places along z, y and x; the voxels of a patch along it come right after
+    for axis in (2, 3, 4):  # the axis of places along z, y or x; the axis of a patch's voxels follows it
         halves = laid.unflatten(axis + 1, (2, PASTE_STRIDE))
         first, second = (halves.select(axis + 1, half).flatten(axis, axis + 1) for half in (0, 1))
         n = first.shape[axis]
-        laid = torch.zeros_like(first)  # without the voxel of the first patches and of the last beyond the border
+        laid = torch.zeros_like(first)  # the outermost voxel on each side lies outside the border
         laid.narrow(axis, 0, n - 1).add_(first.narrow(axis, 1, n - 1))
         laid.narrow(axis, 1, n - 1).add_(second.narrow(axis, 0, n - 1))
     return laid

@@ -1,4 +1,4 @@
-"""A nodule's attributes as the networks of generators take them, and the completion of those that are not known."""
+"""Encoding of a nodule's attributes for networks, and completion of attributes that are not requested."""
 
 from __future__ import annotations
 
@@ -14,31 +14,37 @@ from synthorax.errors import InputError
 from synthorax.nodule import MOST_RATING, NoduleAttributes
 
 USUAL_DIAMETER_MM = 8.0
-"""This diameter becomes 0, twice of it 1 and half of it -1. It is LIDC's median."""
+"""This diameter, LIDC's median, is encoded as 0, twice the diameter as 1, and half of it as -1."""
 ALIKE_NODULES = 20
-"""Attributes that were not asked for are copied from one of this many training nodules most similar in the others."""
+"""Attributes that are not requested are copied from one of the 20 training nodules most similar in the requested ones.
+"""
 
 
 def encoded(nodules: Sequence[NoduleAttributes], names: Sequence[str]) -> Float[Tensor, "b a"]:
-    """Return attributes, a column a name: diameters as log2 of their share of 8 mm, ratings from -1 to 1.
+    """Encode attributes: diameters as log2(diameter / 8 mm), ratings from -1 to 1, unknown ones as NaN.
 
-    Attributes that are not known are nan.
+    Args:
+        nodules: b nodules.
+        names: of a attributes, which are the columns of the result.
 
     Raises:
-        InputError: a diameter that is not positive, or a rating outside its scale.
+        InputError: a diameter is not positive, or a rating is outside its scale.
+
+    >>> encoded([NoduleAttributes(diameter_mm=16.0, texture=5.0)], ["diameter_mm", "texture"]).tolist()
+    [[1.0, 1.0]]
     """
     columns = [[_encoded(name, getattr(nodule, name)) for name in names] for nodule in nodules]
     return torch.tensor(columns, dtype=torch.float32).reshape(len(nodules), len(names))
 
 
 def with_given(values: Float[Tensor, "b a"]) -> Float[Tensor, "b 2*a"]:
-    """Return encoded attributes as networks see them: each value, 0 if not known, and whether it is known, 0 or 1."""
+    """Return two columns for each encoded attribute: its value, 0 if unknown, and 1 if it is known, otherwise 0."""
     known = (~values.isnan()).to(values.dtype)
     return torch.stack([values.nan_to_num(0), known], 2).flatten(1)
 
 
 def decoded(values: Float[Tensor, "b a"], names: Sequence[str]) -> Float[Tensor, "b a"]:
-    """Return encoded values in millimetres and ratings; what a network guessed may lie outside a rating's scale."""
+    """Return encoded values as millimetres and ratings; a network's predictions may be outside a rating's scale."""
     columns = []
     for name, column in zip(names, values.unbind(1), strict=True):
         if name == "diameter_mm":
@@ -52,12 +58,12 @@ def decoded(values: Float[Tensor, "b a"], names: Sequence[str]) -> Float[Tensor,
 def completed(
     known: Float[Tensor, "k a"], asked: Float[Tensor, " a"], random: np.random.Generator
 ) -> Float[Tensor, " a"]:
-    """Return encoded attributes of a nodule, those not asked for copied from a similar training nodule.
+    """Fill in the encoded attributes that are not requested, from a training nodule similar in the requested ones.
 
     Args:
-        known: encoded attributes of the training nodules, nan where not known.
-        asked: nan where not asked for.
-        random: chooses among the `ALIKE_NODULES` training nodules most similar in the attributes asked for.
+        known: encoded attributes of k training nodules, NaN if unknown.
+        asked: encoded requested attributes, NaN if not requested.
+        random: chooses one of the `ALIKE_NODULES` most similar training nodules.
     """
     given = ~asked.isnan()
     unlike = (known - asked)[:, given].square().sum(1)
@@ -82,6 +88,6 @@ def _encoded(name: str, value: float | int | None) -> float:
 
 
 def _scale(name: str) -> tuple[float, float]:
-    """The middle of a rating's scale, and half of its width."""
+    """The middle and half the width of a rating's scale."""
     most = MOST_RATING[name]
     return (1 + most) / 2, (most - 1) / 2

@@ -1,8 +1,8 @@
 """Critics of in-painted patches.
 
-Those of papers/2 (section 2.2) are two, one of the surroundings of the edit and one of the whole patch, each a tower of
-5^3 convolutions of stride 2 with leaky ReLUs and a linear end, as in Yu et al. (2018), without a statistic over the
-batch, as the gradient penalty asks. That of papers/5's injector scores every part of a patch by itself.
+papers/2 (section 2.2) has two critics, one of the surroundings of the edit and one of the whole patch. Each is a stack
+of 5^3 convolutions of stride 2 with leaky ReLUs and a linear head, as in Yu et al. (2018); the gradient penalty forbids
+batch norm. The critic of papers/5's injector scores each part of a patch by itself.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from synthorax.nn.initialisation import initialise_glorot
 from synthorax.nn.local_crop import LocalCrop
 
 LOCAL_WIDTHS, GLOBAL_WIDTHS = (1, 2, 4, 8), (1, 2, 4, 4)
-"""Channels after each convolution of the local and of the global critic, as multiples of the first."""
+"""Channels after each convolution of the local and of the global critic, in multiples of the first width."""
 KERNEL = 5
 """Width of the convolutions along each axis."""
 LEAK = 0.2
@@ -28,11 +28,11 @@ LEAK = 0.2
 
 
 class Verdict(NamedTuple):
-    """What a critic says of patches or crops, in single precision.
+    """A critic's output for patches or crops, in float32.
 
     Attributes:
-        score: how real, unbounded.
-        classes: logits of the auxiliary classifier; None from a critic without it.
+        score: realism, unbounded; higher is more real.
+        classes: logits of the auxiliary classifier; None if the critic has none.
     """
 
     score: Float[Tensor, " b"]
@@ -42,15 +42,15 @@ class Verdict(NamedTuple):
 class PatchCritic(nn.Module):
     """A critic of patches of one size.
 
-    Score and classes share a tower of convolutions that sees the patch alone. A score that depends on a condition has a
-    second tower beside it, of half the width, which sees the patch and the condition. The classes do not share that
-    one: they could be read off the condition.
+    The score and the classes share a stack of convolutions on the patch alone. If the score depends on a condition, it
+    also has a second stack of half the width on the patch and the condition. The classes do not use the second stack,
+    because they could be read off the condition.
 
     Args:
-        size: voxels (z, y, x) of what it judges.
+        size: voxels (z, y, x) of a patch.
         widths: channels after each convolution.
-        classes: of the auxiliary classifier; 0 leaves it out.
-        maps: channels of the condition that the score depends on.
+        classes: number of classes of the auxiliary classifier; 0 for none.
+        maps: channels of the condition on which the score depends; 0 for none.
     """
 
     def __init__(self, size: Sequence[int], widths: Sequence[int], *, classes: int = 0, maps: int = 0) -> None:
@@ -64,13 +64,14 @@ class PatchCritic(nn.Module):
         self.class_head = nn.Linear(widths[-1] * ends, classes) if classes else None
 
     def forward(self, patches: Float[Tensor, "b 1 z y x"], maps: Float[Tensor, "b m _ _ _"] | None = None) -> Verdict:
-        """Judge patches within -1 to 1.
+        """Score patches.
 
         Args:
-            maps: the condition; axes of length 1 are repeated. A critic built without maps does not look at it.
+            patches: within -1 to 1.
+            maps: the condition; axes of length 1 are repeated. Ignored by a critic without a condition.
 
         Raises:
-            InputError: patches of another size, or none or too many maps for a critic that depends on them.
+            InputError: patches have another size, or the condition is missing or has another number of channels.
         """
         self._check(patches, maps)
         features = self.tower(patches)
@@ -89,20 +90,26 @@ class PatchCritic(nn.Module):
 
 
 class Verdicts(NamedTuple):
-    """What both critics say."""
+    """The outputs of both critics.
+
+    Attributes:
+        local: for the crop around the edit.
+        whole: for the whole patch.
+    """
 
     local: Verdict
     whole: Verdict
 
 
 class InPaintingCritic(nn.Module):
-    """A critic of the surroundings of an edit and one of the whole patch.
+    """Two critics: one of the surroundings of an edit, and one of the whole patch.
 
     Args:
         size: voxels (z, y, x) of a patch.
         width: channels of the first convolutions; 64 as published.
-        classes: of the auxiliary classifier on top of each; 3 in papers/2: fake, benign and malignant.
-        maps: channels of the condition that the scores depend on, see `PatchCritic`.
+        classes: number of classes of each critic's auxiliary classifier, 0 for none; papers/2 has 3: fake, benign and
+            malignant.
+        maps: channels of the condition on which the scores depend; see `PatchCritic`.
     """
 
     def __init__(self, size: Sequence[int], *, width: int = 64, classes: int = 0, maps: int = 0) -> None:
@@ -118,11 +125,12 @@ class InPaintingCritic(nn.Module):
         crop: LocalCrop,
         maps: Float[Tensor, "b m 1 1 1"] | None = None,
     ) -> Verdicts:
-        """Judge patches within -1 to 1, and their crops.
+        """Score patches and the crops around their edits.
 
         Args:
+            patches: within -1 to 1.
             crop: `LocalCrop.around` the edits' regions.
-            maps: the condition, the same all over a patch.
+            maps: the condition, the same at all voxels of a patch.
         """
         return Verdicts(self.local(crop(patches), maps), self.whole(patches, maps))
 
@@ -131,7 +139,7 @@ class ScoreMapCritic(nn.Module):
     """A critic that scores overlapping parts of patches (Isola et al. 2017): 4^3 convolutions of stride 2, leaky ReLUs.
 
     Args:
-        channels: of the patches, and of what it sees beside them.
+        channels: of the patches together with their condition.
         widths: channels after each convolution.
     """
 
@@ -145,13 +153,13 @@ class ScoreMapCritic(nn.Module):
         initialise_glorot(self)
 
     def forward(self, seen: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b 1 _ _ _"]:
-        """Return a score for each part, unbounded, in single precision."""
+        """Return a score for each part, unbounded, in float32."""
         scores: Tensor = self.scores(seen)
         return scores.float()
 
 
 def _tower(channels: int, widths: Sequence[int]) -> nn.Sequential:
-    """Convolutions that each halve the grid, rounding up, and all features in a row."""
+    """Convolutions that each halve the grid, rounding up, with flattened output."""
     layers: list[nn.Module] = []
     for width in widths:
         layers += [nn.Conv3d(channels, width, KERNEL, stride=2, padding=KERNEL // 2), nn.LeakyReLU(LEAK)]

@@ -1,4 +1,4 @@
-"""The weights that networks begin with."""
+"""Initial weights of networks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import nn
 
 
 def initialise_glorot(network: nn.Module) -> None:
-    """Set convolutions and linear layers to Glorot-uniform weights and no biases, as TensorFlow does."""
+    """Set convolutions and linear layers to Glorot-uniform weights and biases of 0, as TensorFlow does."""
     for layer in network.modules():
         if isinstance(layer, nn.Conv3d | nn.Linear):
             nn.init.xavier_uniform_(layer.weight)

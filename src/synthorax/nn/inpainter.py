@@ -1,6 +1,6 @@
-"""A 3D in-painter of two stages, each an hourglass: a coarse one, and one with an attention branch that refines it.
+"""A 3D in-painting network of two stages: a coarse one, and one with an attention branch that refines its result.
 
-The topology is that of Yu et al. (2018) in 3D, as papers/2 uses it (section 2.1): ELU, no norm, two steps of stride 2.
+The topology is that of Yu et al. (2018) in 3D, as in papers/2 (section 2.1): ELU, no norm, two steps of stride 2.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from synthorax.nn.patches import check_patches
 from synthorax.nn.resampling import UpsampleConv, folded, unfolded
 
 STEP = 4
-"""Voxels of a patch along each axis for one on the coarsest grid."""
+"""Voxels of a patch along each axis for one voxel of the coarsest grid."""
 OWN_CHANNELS = 3
-"""Channels of voxels that a stage sees beside the maps: the patch, the region, and the noise in the region."""
+"""Input channels of a stage besides the maps: the patch, the region, and the noise in the region."""
 
 
 class InPainted(NamedTuple):
-    """What the in-painter makes of patches. Both stages fill whole patches; `pasted` keeps what lies outside a region.
+    """The output of the in-painter. Both stages fill whole patches; `pasted` restores the voxels outside the region.
 
     Attributes:
-        coarse: of the first stage, within -1 to 1.
-        refined: of the second, within -1 to 1.
-        mask: logits of the voxels of the nodule that was made; None from a network without that head.
+        coarse: output of the first stage, within -1 to 1.
+        refined: output of the second stage, within -1 to 1.
+        mask: logits of the nodule's voxels; None if the network has no such head.
     """
 
     coarse: Float[Tensor, "b 1 z y x"]
@@ -42,26 +42,25 @@ class InPainted(NamedTuple):
 def pasted(
     made: Float[Tensor, "b c z y x"], patches: Float[Tensor, "b c z y x"], region: Float[Tensor, "b 1 z y x"]
 ) -> Float[Tensor, "b c z y x"]:
-    """Return what was made in the region (above 0), and the very values of the patches outside it."""
+    """Return `made` in the region (above 0) and the unchanged values of `patches` outside it."""
     return torch.where(region > 0, made.to(patches.dtype), patches)
 
 
 class InPaintingNet(nn.Module):
-    """Patches with a hole, noise and a condition to whole patches.
+    """A network that fills a hole in patches, given noise and a condition.
 
     Args:
-        conditions: numbers of the condition, each the same all over a patch.
+        conditions: number of values of the condition that are the same at all voxels of a patch.
         maps: channels of the condition that differ from voxel to voxel, such as an outline.
         width: channels of the first convolution, a multiple of 4; 32 as published.
-        dilations: of the convolutions on the coarsest grid; 2, 4, 8 and 16 in the 2D program.
+        dilations: of the convolutions on the coarsest grid; 2, 4, 8 and 16 in the paper's 2D program.
         fuse: see `contextual_attention`.
-        masks: whether a second head says which voxels are the nodule's.
-        fold: 1, or 2: blocks of 2^3 voxels enter as channels in the place of the first step of stride 2, and leave as
-            channels in the place of the last upsampling. No layer but the last then runs on all voxels. Conditions
-            that are the same all over enter once for each block.
+        masks: whether a second head predicts the nodule's voxels.
+        fold: 1; or 2, with which blocks of 2^3 voxels are folded into channels instead of the first step of stride 2,
+            and unfolded instead of the last upsampling. Then only the last layer runs on all voxels.
 
     Raises:
-        InputError: a width that is no multiple of 4, or another fold.
+        InputError: the width is not a multiple of 4, or `fold` is neither 1 nor 2.
     """
 
     def __init__(
@@ -106,14 +105,14 @@ class InPaintingNet(nn.Module):
         """Fill the region of patches.
 
         Args:
-            patches: within -1 to 1; what they have in the region is not seen. Sizes are divisible by 4.
-            region: 1 where to fill, 0 elsewhere.
-            noise: any; it is seen in the region alone. papers/2 draws it uniformly from -1 to 1.
-            conditions: the same all over a patch.
-            maps: the part of the condition that differs from voxel to voxel.
+            patches: within -1 to 1, with sizes divisible by 4; their values in the region are not used.
+            region: 1 at voxels to fill, 0 elsewhere.
+            noise: used in the region alone; papers/2 draws it uniformly from -1 to 1.
+            conditions: values that are the same at all voxels of a patch.
+            maps: channels of the condition that differ from voxel to voxel.
 
         Raises:
-            InputError: other sizes, or another number of conditions or maps.
+            InputError: sizes are not divisible by 4, or the number of conditions or maps is wrong.
         """
         check_patches(patches, (STEP,) * 3, STEP)
         self._check(conditions, maps)
@@ -124,7 +123,7 @@ class InPaintingNet(nn.Module):
         hole = pasted(torch.zeros_like(patches), patches, region)
         coarse = self.coarse(torch.cat([folded(hole, self.fold), beside], 1)).clip(-1, 1)
         seen = torch.cat([folded(pasted(coarse, patches, region), self.fold), beside], 1)
-        # A feature is masked if any voxel of its block lies in the hole, so that none is borrowed from it.
+        # A feature is masked if any voxel of its block lies in the hole, so that attention does not use it.
         masked = functional.max_pool3d(region, STEP)
         borrowed = self.borrowed(contextual_attention(self.matched(seen), masked, fuse=self.fuse))
         made = self.refined(torch.cat([self.dilated(seen), borrowed], 1))
@@ -134,16 +133,18 @@ class InPaintingNet(nn.Module):
         given = 0 if maps is None else maps.shape[1]
         for name, found, own in (("conditions", conditions.shape[1], self.conditions), ("maps", given, self.maps)):
             if found != own:
-                raise InputError(name, f"{found} channels", f"{own}, as the network was built for")
+                raise InputError(name, f"{found} channels", f"{own} channels, for which the network was built")
 
 
 class _Encoder(nn.Sequential):
-    """Six convolutions from folded voxels to the coarsest grid, the first with a 5^3 kernel, two of them halving.
+    """Six convolutions from folded voxels to the coarsest grid; two of them halve the grid.
 
     Args:
-        widths: channels after each of the first four.
-        end: channels of the last two, those of the fourth if 0.
-        last: activation after the last.
+        channels: of the input.
+        widths: channels after each of the first four convolutions.
+        fold: as of `InPaintingNet`; without folding, the first kernel is 5^3.
+        end: channels of the last two convolutions; those of the fourth if 0.
+        last: activation after the last convolution.
     """
 
     def __init__(
@@ -167,9 +168,9 @@ class _Encoder(nn.Sequential):
 
 
 class _Decoder(nn.Module):
-    """Features on the coarsest grid to voxels, which are computed in single precision.
+    """Layers from the coarsest grid to voxels.
 
-    In bfloat16 a voxel would be rounded to 3 HU.
+    The last convolution is computed in float32, because bfloat16 would round voxels to 3 HU.
     """
 
     def __init__(self, width: int, fold: int, outputs: int) -> None:
@@ -200,11 +201,11 @@ def activated_conv(
     dilation: int = 1,
     last: type[nn.Module] = nn.ELU,
 ) -> nn.Sequential:
-    """A convolution padded with zeros, and an activation."""
+    """Return a convolution padded with zeros, followed by an activation."""
     padding = dilation * (kernel // 2)
     return nn.Sequential(nn.Conv3d(channels_in, channels_out, kernel, stride, padding, dilation), last())
 
 
 def _convs(channels: int) -> nn.Sequential:
-    """Two convolutions of the same width."""
+    """Two convolutions with the same number of channels."""
     return nn.Sequential(activated_conv(channels, channels), activated_conv(channels, channels))

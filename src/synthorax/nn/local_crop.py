@@ -1,6 +1,6 @@
-"""The crop around an edit that a local critic sees, resampled to one size by a matrix an axis.
+"""The crop around an edit for a local critic, resampled to one size by a matrix for each axis.
 
-Matrices are differentiable twice and sum in the same order in every run, which `grid_sample` on a GPU does not.
+Unlike `grid_sample` on a GPU, matrix products can be differentiated twice and sum in the same order in every run.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class LocalCrop:
-    """Where each sample of a batch is cropped.
+    """The crop of each sample of a batch.
 
     Attributes:
-        along: weights of a patch's voxels in each voxel of the crop along z, y and x, each [b, out, in].
+        along: weights of the patch's voxels in the crop's voxels along z, y and x, [b, out, in] each.
     """
 
     along: tuple[Tensor, Tensor, Tensor]
 
     @classmethod
     def around(cls, region: Float[Tensor, "b 1 z y x"]) -> LocalCrop:
-        """Crop half a patch along each axis around the middle of its region, moved where it would leave the patch.
+        """Return crops half as wide as the patch along each axis, around the middle of the region but inside the patch.
 
-        Where the region is wider than that along any axis, the crop grows by the same factor along all axes, to at
-        most the whole patch. What has grown is resampled to half a patch again; what has not keeps its very voxels.
+        If the region is wider along any axis, the crop is enlarged by the same factor along all axes, up to the whole
+        patch, and resampled to half the patch's size. A crop that is not enlarged has the unchanged voxels.
 
         Args:
-            region: above 0 at the voxels of the edit; an empty one is taken to be the middle of the patch.
+            region: above 0 at the voxels of the edit; if empty, the crop is around the middle of the patch.
         """
         size = region.shape[2:]
         bounds = [_bounds(region, axis) for axis in range(3)]
@@ -43,7 +43,7 @@ class LocalCrop:
         return cls((z, y, x))
 
     def __call__(self, voxels: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b c z//2 y//2 x//2"]:
-        """Return the crops, in the precision of the voxels whatever the autocast around it."""
+        """Return the crops, in the precision of the voxels also under autocast."""
         with torch.autocast(voxels.device.type, enabled=False):
             for axis, weights in enumerate(self.along, 2):
                 last = voxels.movedim(axis, -1)
@@ -52,7 +52,7 @@ class LocalCrop:
 
 
 def _bounds(region: Float[Tensor, "b 1 z y x"], axis: int) -> tuple[Int[Tensor, " b"], Int[Tensor, " b"]]:
-    """The first voxel of each region along an axis, and the one after the last."""
+    """The first voxel of each region along an axis, and the voxel after the last."""
     n = region.shape[2 + axis]
     inside = (region > 0).movedim(2 + axis, 1).flatten(2).any(2)
     at = torch.arange(n, device=region.device)
@@ -65,11 +65,11 @@ def _bounds(region: Float[Tensor, "b 1 z y x"], axis: int) -> tuple[Int[Tensor, 
 def _weights(
     low: Int[Tensor, " b"], high: Int[Tensor, " b"], growth: Float[Tensor, " b"], n: int, half: int
 ) -> Float[Tensor, "b out in"]:
-    """Weights of an axis: linear interpolation, over as many voxels as one of the crop covers."""
+    """The weights along an axis: linear interpolation, widened to the voxels that a voxel of the crop covers."""
     growth = growth.clamp(max=n / half)
     length = growth * half
     start = ((low + high) / 2 - length / 2).clamp(min=0).minimum(n - length)
-    start = torch.where(growth == 1, start.floor(), start)  # whole voxels, so that nothing is interpolated
+    start = torch.where(growth == 1, start.floor(), start)  # at whole voxels, so that crops are not interpolated
     device = low.device
     middles = start[:, None] + (torch.arange(half, device=device) + 0.5) * growth[:, None] - 0.5
     away = (torch.arange(n, device=device) - middles[:, :, None]).abs() / growth[:, None, None]

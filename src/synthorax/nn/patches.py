@@ -1,4 +1,4 @@
-"""What every network that takes patches asks of them."""
+"""Checks of the patches that networks take."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from synthorax.errors import InputError
 
 
 def check_patches(patches: Tensor, minimum_size: tuple[int, int, int], multiple: int = 1) -> None:
-    """Refuse what is not [b, 1, z, y, x] of sizes a network can take.
+    """Refuse patches that are not [b, 1, z, y, x] or whose sizes a network cannot take.
 
     Args:
+        patches: any tensor.
         minimum_size: voxels (z, y, x).
-        multiple: every size is to be one of it.
+        multiple: every size must be a multiple of this.
 
     Raises:
-        InputError: other axes, or a size that is too small or no multiple.
+        InputError: the axes are wrong, or a size is too small or not a multiple.
     """
     found = f"a tensor of {list(patches.shape)}"
     if patches.ndim != 5 or patches.shape[1] != 1:

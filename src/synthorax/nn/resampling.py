@@ -1,10 +1,10 @@
-"""A convolution of width 3 at double the grid and back, on the coarse grid alone.
+"""Upsampling followed by a convolution of width 3, and a convolution followed by pooling, each as one convolution.
 
-Upsampling to the nearest neighbour repeats every voxel eight times, and mean pooling adds up eight neighbours, so
-each is one strided convolution with a 4^3 kernel: the 3^3 kernel added to itself shifted by one along every axis.
-The numbers are the same, with 8 multiplications an output voxel of the fine grid instead of 27. The weights stay
-those of the 3^3 kernel, so a state dict is that of the plain pair. On one core that takes a fifth to two fifths off a
-critic step with gradient penalty (24^3, batch 8: 2.4 to 1.8 s at widths 64-64-32-32, 1.6 to 0.9 s at 128-64-32-16).
+Nearest-neighbour upsampling repeats each voxel eight times, and mean pooling adds eight neighbours. So each pair equals
+one strided convolution with a 4^3 kernel: the sum of the 3^3 kernel and its copies shifted by one along the axes. The
+results are the same, with 8 instead of 27 multiplications per voxel of the fine grid. The weights are those of the 3^3
+kernel, so that a state dict is that of the plain pair. On one core, this saves a fifth to two fifths of a critic's step
+with gradient penalty (24^3, batch 8: 2.4 to 1.8 s at widths 64-64-32-32, 1.6 to 0.9 s at 128-64-32-16).
 """
 
 from __future__ import annotations
@@ -24,36 +24,40 @@ class UpsampleConv(nn.Conv3d):
         super().__init__(channels_in, channels_out, 3, padding=1)
 
     def forward(self, input: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b d 2*z 2*y 2*x"]:  # noqa: A002
-        """Channels `channels_in` to `channels_out`, every axis doubled."""
+        """Map `channels_in` to `channels_out` channels, with every axis doubled."""
         kernel = _widen(self.weight.flip(2, 3, 4)).transpose(0, 1)
         return functional.conv_transpose3d(input, kernel, self.bias, stride=2, padding=1)
 
 
 class UpsampleConv2d(nn.Conv2d):
-    """The same in two dimensions, with 4 multiplications an output pixel of the fine grid instead of 9."""
+    """The same in two dimensions, with 4 instead of 9 multiplications per pixel of the fine grid."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__(channels_in, channels_out, 3, padding=1)
 
     def forward(self, input: Float[Tensor, "b c y x"]) -> Float[Tensor, "b d 2*y 2*x"]:  # noqa: A002
-        """Channels `channels_in` to `channels_out`, both axes doubled."""
+        """Map `channels_in` to `channels_out` channels, with both axes doubled."""
         kernel = _widen(self.weight.flip(2, 3)).transpose(0, 1)
         return functional.conv_transpose2d(input, kernel, self.bias, stride=2, padding=1)
 
 
 class ConvPool(nn.Conv3d):
-    """A 3^3 convolution padded with zeros, then mean pooling by two; sizes are even."""
+    """A 3^3 convolution padded with zeros, then mean pooling by two; sizes must be even."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__(channels_in, channels_out, 3, padding=1)
 
     def forward(self, input: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b d z//2 y//2 x//2"]:  # noqa: A002
-        """Channels `channels_in` to `channels_out`, every axis halved."""
+        """Map `channels_in` to `channels_out` channels, with every axis halved."""
         return functional.conv3d(input, _widen(self.weight) / 8, self.bias, stride=2, padding=1)
 
 
 def folded(voxels: Float[Tensor, "b c n*z n*y n*x"], n: int) -> Float[Tensor, "b c*n*n*n z y x"]:
-    """Blocks of n^3 voxels as channels, on a grid of n times fewer voxels along each axis."""
+    """Fold blocks of n^3 voxels into channels, on a grid of n times fewer voxels along each axis.
+
+    >>> folded(torch.zeros(1, 2, 8, 8, 8), 2).shape
+    torch.Size([1, 16, 4, 4, 4])
+    """
     if n == 1:
         return voxels
     split = voxels.unflatten(4, (-1, n)).unflatten(3, (-1, n)).unflatten(2, (-1, n))  # b c z k y j x i
@@ -61,7 +65,7 @@ def folded(voxels: Float[Tensor, "b c n*z n*y n*x"], n: int) -> Float[Tensor, "b
 
 
 def unfolded(channels: Float[Tensor, "b c*n*n*n z y x"], n: int) -> Float[Tensor, "b c n*z n*y n*x"]:
-    """The way back from `folded`."""
+    """Unfold channels into blocks of n^3 voxels, the inverse of `folded`."""
     if n == 1:
         return channels
     split = channels.unflatten(1, (-1, n, n, n))  # b c k j i z y x
@@ -69,18 +73,18 @@ def unfolded(channels: Float[Tensor, "b c*n*n*n z y x"], n: int) -> Float[Tensor
 
 
 def without_grid(voxels: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b c z y x"]:
-    """The mean of every voxel and its neighbours before it along the axes, which no pattern of period two survives.
+    """Return the mean of each voxel and its preceding neighbours along the axes, which removes patterns of period two.
 
-    What unfolds channels to voxels has such patterns wherever the channels differ in brightness.
+    Voxels that were unfolded from channels have such patterns wherever the channels differ in brightness.
     """
     return functional.avg_pool3d(functional.pad(voxels, (1, 0) * 3, mode="replicate"), 2, stride=1)
 
 
 def _widen(kernel: Float[Tensor, "d c ..."]) -> Float[Tensor, "d c ..."]:
-    """A kernel of width 3 plus itself shifted by one, along each axis in turn.
+    """A kernel of width 3 plus its copy shifted by one, along each axis in turn.
 
-    Where layers run in bfloat16 one matrix product does it, in a fifth of the time; elsewhere the order of the sums is
-    kept, so that samples of a model keep their bits.
+    Under autocast one matrix product computes it in a fifth of the time. Otherwise the order of sums is kept, so that
+    the samples of a model keep their bits.
     """
     if torch.is_autocast_enabled(kernel.device.type):
         axes = kernel.dim() - 2

@@ -1,4 +1,4 @@
-"""A 3D U-Net from patches to patches, on blocks of voxels where that is wanted (Çiçek et al. 2016; papers/5)."""
+"""A 3D U-Net from patches to patches, optionally on folded blocks of voxels (Çiçek et al. 2016; papers/5)."""
 
 from __future__ import annotations
 
@@ -16,25 +16,24 @@ from synthorax.nn.resampling import UpsampleConv, folded, unfolded
 
 
 class PatchUNet(nn.Module):
-    """Patches with a condition to patches; skips are joined by concatenation, without a norm.
+    """A U-Net that maps patches and a condition to patches; skips are joined by concatenation, without a norm.
 
     Args:
         channels: of the patches.
-        conditions: numbers of the condition, each the same all over a patch; 0: there is none.
-        outputs: channels of what it makes.
-        widths: channels on each grid, the finest first; each grid has half the voxels of the one before along each
-            axis.
-        fold: 1, or 2: blocks of 2^3 voxels enter and leave as channels, so that no layer but the last runs on all
+        conditions: number of values of the condition, each the same at all voxels of a patch; 0 for no condition.
+        outputs: channels of the result.
+        widths: channels on each grid, the finest first; each grid halves the one before along each axis.
+        fold: 1; or 2, with which blocks of 2^3 voxels are folded into channels, so that only the last layer runs on all
             voxels.
 
     Raises:
-        InputError: fewer than two widths, or a first one that is no multiple of 4.
+        InputError: there are fewer than two widths, or the first is not a multiple of 4.
     """
 
     def __init__(self, channels: int, conditions: int, outputs: int, widths: Sequence[int], *, fold: int = 1) -> None:
         super().__init__()
         if len(widths) < 2 or widths[0] % 4:
-            raise InputError("widths", str(tuple(widths)), "two or more, the first a multiple of 4")
+            raise InputError("widths", str(tuple(widths)), "two or more widths, the first a multiple of 4")
         self.fold, self.multiple = fold, fold * 2 ** (len(widths) - 1)
         first, last = widths[0], widths[0] if fold == 1 else widths[0] // 4
         down = [nn.Sequential(activated_conv(channels * fold**3 + conditions, first), activated_conv(first, first))]
@@ -51,10 +50,10 @@ class PatchUNet(nn.Module):
     def forward(
         self, patches: Float[Tensor, "b c z y x"], conditions: Float[Tensor, "b k"] | None = None
     ) -> Float[Tensor, "b o z y x"]:
-        """Return what it makes of patches, unbounded and in single precision: in bfloat16 a voxel is rounded to 3 HU.
+        """Return the result for patches, unbounded, in float32 because bfloat16 would round voxels to 3 HU.
 
         Raises:
-            InputError: sizes that do not halve often enough.
+            InputError: a size cannot be halved often enough.
         """
         if any(n % self.multiple for n in patches.shape[2:]):
             raise InputError("patches", f"a tensor of {list(patches.shape)}", f"sizes divisible by {self.multiple}")

@@ -1,1 +1,1 @@
-"""What synthetic data is for: detection, malignancy, segmentation."""
+"""Tasks for which synthetic data is made: detection, malignancy, segmentation."""

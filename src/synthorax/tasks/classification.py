@@ -1,4 +1,4 @@
-"""Patches to classes: nodule or none, malignant or benign."""
+"""Classifiers of patches: nodule or none, malignant or benign."""
 
 from __future__ import annotations
 
@@ -20,27 +20,28 @@ from synthorax.training.trainable import Share, Trainable
 SCORED_AT_ONCE = 64
 """Patches that go through the network together."""
 READ_AT_ONCE = 8 * SCORED_AT_ONCE
+"""Patches that are read into memory together."""
 
 
 class LabelledRows(Protocol):
-    """What a classifier is measured on: a `PatchDataset`, or whole volumes."""
+    """Patches or whole volumes with their classes, on which a classifier is validated; `PatchDataset` is one."""
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """Classes, [n]."""
+        """Class of each row, [n]."""
         ...
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Number of rows."""
         ...
 
     def rows(self, rows: Sequence[int]) -> dict[str, Tensor]:
-        """Some of them as they are: ct [b, 1, z, y, x] within -1 to 1, and label [b]."""
+        """Return these rows without augmentation: ct [b, 1, z, y, x] within -1 to 1, and label [b]."""
         ...
 
 
 class Task(Trainable):
-    """A network with Adam and two learning rates; what is learned, and from what, is a subclass's."""
+    """A network that is trained by Adam with two learning rates; subclasses define the loss and the validation."""
 
     config: TaskConfig
     memory_format = torch.channels_last_3d
@@ -52,7 +53,7 @@ class Task(Trainable):
 
     @property
     def network(self) -> nn.Module:
-        """The one there is."""
+        """The network of the task."""
         return self.networks["network"]
 
     def check(self, world: int) -> None:
@@ -63,7 +64,7 @@ class Task(Trainable):
         return {"adam": torch.optim.AdamW(weights, lr=self.config.learning_rate, weight_decay=decay, fused=True)}
 
     def training_step(self, batch: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
-        """One batch: ct [b, 1, z, y, x] within -1 to 1, and what `loss` needs."""
+        """Train on one batch: `ct` [b, 1, z, y, x] within -1 to 1, and the entries that `loss` needs."""
         for group in self.optimizers["adam"].param_groups:
             group["lr"] = self.config.rate(step)
         self.network.train()
@@ -75,12 +76,12 @@ class Task(Trainable):
         return {"loss": loss.detach()}
 
     def loss(self, logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-        """What is made small."""
+        """Return the loss of a batch's logits."""
         raise NotImplementedError
 
     @torch.no_grad()
     def logits(self, patches: Tensor) -> Tensor:
-        """Of patches [n, 1, z, y, x] within -1 to 1, on the CPU."""
+        """Return the logits of patches [n, 1, z, y, x] within -1 to 1, on the CPU."""
         self.network.eval()
         found = []
         for part in patches.split(SCORED_AT_ONCE):
@@ -95,16 +96,16 @@ class Classification(Task):
     name = "classification"
 
     def loss(self, logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-        """Cross-entropy; where the batch has `weight` [b], each row counts by it."""
+        """Return the cross-entropy; if the batch has `weight` [b], rows are weighted by it."""
         each = functional.cross_entropy(logits, batch["label"], reduction="none")
         return (each * batch["weight"]).mean() if "weight" in batch else each.mean()
 
     def probabilities(self, patches: Tensor) -> NDArray[np.float64]:
-        """Of each class, [n, k]."""
+        """Return the probability of each class, [n, k], for patches [n, 1, z, y, x] within -1 to 1."""
         return self.logits(patches).softmax(1).numpy().astype(np.float64)
 
     def validate(self, patches: LabelledRows) -> dict[str, float]:
-        """Cross-entropy, every class weighing the same, and the AUC of two classes."""
+        """Return the cross-entropy with equal weight for each class, and for two classes the AUC."""
         from synthorax.metrics.roc import auc
 
         found = np.concatenate([self.probabilities(ct) for ct in cts(patches)])
@@ -117,11 +118,11 @@ class Classification(Task):
 
 
 def all_of(patches: PatchDataset) -> dict[str, Tensor]:
-    """Every patch as it is."""
+    """Return all patches without augmentation."""
     return patches.rows(range(len(patches)))
 
 
 def cts(patches: LabelledRows) -> Iterator[Tensor]:
-    """The CT [n, 1, z, y, x] of every patch as it is, some at a time: a hundred thousand would not fit the memory."""
+    """Yield the CT [n, 1, z, y, x] of all patches without augmentation, at most `READ_AT_ONCE` at a time."""
     for start in range(0, len(patches), READ_AT_ONCE):
         yield patches.rows(range(start, min(start + READ_AT_ONCE, len(patches))))["ct"]

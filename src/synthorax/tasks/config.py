@@ -1,4 +1,4 @@
-"""How a task's network is trained, as one frozen and typed object. No torch here."""
+"""The configuration of a task: network, patches and training. No torch here."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from synthorax.training.config import NotNegative, Positive, Precision, choose
 
 
 class TaskConfig(PatchSettings):
-    """A network, the patches it sees, and its training.
+    """A network, its patches, and its training.
 
     Attributes:
-        network: its architecture.
+        network: architecture.
         size: voxels of a patch (z, y, x).
-        spacing_mm: of its voxels (z, y, x).
+        spacing_mm: voxel size (z, y, x).
         window_hu: HU (low, high) that become -1 and 1.
-        batch_size: with as many patches of each class.
-        steps: of Adam.
-        learning_rate: up to `late_from` of the steps.
-        late_rate: from there on.
-        late_from: share of the steps after which the learning rate is the late one.
-        weight_decay: decoupled from the gradient.
-        flip: each axis with probability one half.
-        turn: by 90 degrees about the z axis with probability one half.
-        shift_voxels: at most so far along each axis.
-        scale: least and most magnification.
-        validate_every: steps between two looks at the validation patients, the best of which decides.
-        select: the figure that decides.
-        precision: of the layers; weights and losses stay in 32 bits.
+        batch_size: patches of a batch, equally many of each class.
+        steps: training steps.
+        learning_rate: in the first part of training.
+        late_rate: learning rate in the last part of training.
+        late_from: share of the steps after which `late_rate` is used.
+        weight_decay: of AdamW.
+        flip: mirror each axis with probability 0.5.
+        turn: rotate by 90 degrees about the z axis with probability 0.5.
+        shift_voxels: largest random shift along each axis.
+        scale: least and greatest random magnification.
+        validate_every: steps between two validations; the weights of the best one are kept.
+        select: validation measure that chooses the best weights.
+        precision: of the layers; weights and losses are float32.
     """
 
     network: NetworkConfig
@@ -58,11 +58,11 @@ class TaskConfig(PatchSettings):
 
     @property
     def larger_is_better(self) -> bool:
-        """Of the figure that decides."""
+        """Whether a larger value of `select` is better."""
         return self.select != "val_loss"
 
     def rate(self, step: int) -> float:
-        """The learning rate of a step."""
+        """Return the learning rate of a step."""
         return self.learning_rate if step < self.late_from * self.steps else self.late_rate
 
 
@@ -71,8 +71,8 @@ DETECTION = {
     "compact": TaskConfig(network=DetectorConfig()),
     "smoke": TaskConfig(network=DetectorConfig(width=4), size=(16, 16, 16), batch_size=8, steps=8, validate_every=4),
 }
-"""papers/3: Adam, 1e-3 and from epoch 30 of 60 on 1e-4, 32 + 32 patches; `paper` counts its 178 batches an epoch as
-714 x 8 positives / 32 have it. `compact` sees 24 mm cubes."""
+"""Presets of the detector of papers/3, trained by Adam with rate 1e-3, and 1e-4 from epoch 30 of 60, on batches of 32 +
+32 patches. `paper` has 178 batches in an epoch, which is 714 x 8 positives / 32. `compact` has patches of 24 mm."""
 
 MALIGNANCY = {
     "paper": TaskConfig(
@@ -105,8 +105,8 @@ MALIGNANCY = {
         select="val_auc",
     ),
 }
-"""papers/2: 3D ResNets on 64 x 64 x 32 voxels of 1 x 1 x 2 mm, cropping and scaling, the best validation AUC. Its
-optimiser is not said."""
+"""Presets of the classifiers of papers/2: 3D ResNets on 64 x 64 x 32 voxels of 1 x 1 x 2 mm, with cropping and scaling,
+chosen by the best validation AUC. The paper does not name its optimiser."""
 
 SEGMENTATION = {
     "paper": TaskConfig(
@@ -127,7 +127,7 @@ SEGMENTATION = {
         network=UNetConfig(width=2), size=(16, 16, 16), batch_size=2, steps=6, validate_every=3, select="val_dice"
     ),
 }
-"""papers/4's network on cubes around nodules."""
+"""Presets of the segmenter of papers/4, on cubes around nodules."""
 
 VOLUME_TASKS = {
     "paper": TaskConfig(
@@ -180,9 +180,14 @@ TASKS: Mapping[str, Mapping[str, TaskConfig]] = {
 
 
 def task_config(task: str, preset: str, settings: Mapping[str, Any]) -> TaskConfig:
-    """A task's preset with some settings changed.
+    """Return a preset of a task with some settings changed.
+
+    Args:
+        task: a key of `TASKS`.
+        preset: of the task.
+        settings: name -> new value.
 
     Raises:
-        InputError: no such preset, or a setting that does not exist or whose value does not fit.
+        InputError: there is no such preset or setting, or a value does not fit.
     """
     return choose(TASKS[task], preset, settings)

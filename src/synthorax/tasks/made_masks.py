@@ -1,8 +1,8 @@
-"""Masks of made nodules, by a small segmenter that learns on the real nodules of the same store.
+"""Masks of generated nodules, by a small segmenter that is trained on the real nodules of the same store.
 
-It lies here and not in a system, because every generator of patches needs it. It learns on windows of at most
-`WINDOW_MM` at random offsets, a third of them without a nodule: in a store of cubes the nodule is always in the middle,
-and a network that sees nothing else learns the middle.
+Every generator of patches uses it. It is trained on windows of at most `WINDOW_MM` at random offsets from a nodule, a
+third of them without a nodule. If the nodule were always in the middle, as in a store of cubes, the network would learn
+to mark the middle.
 """
 
 from __future__ import annotations
@@ -33,45 +33,49 @@ from synthorax.tasks.networks.unet import UNet3d
 from synthorax.tasks.segmentation import DICE_SMOOTHING
 
 WIDTH = 4
-"""Channels of the segmenter's first convolution, which gives .3 million weights, .6 MB in half precision."""
+"""Channels of the segmenter's first convolution, with which it has 0.3 million weights, 0.6 MB in float16."""
 WINDOW_MM = 32.0
-"""Width of the widest window that the segmenter learns on."""
+"""Largest width of a training window."""
 MULTIPLE = 8
-"""The voxels of a window are a multiple of this along each axis, as the network asks for."""
+"""The network needs windows whose voxels are a multiple of this along each axis."""
 OFFSET = 0.4
-"""Farthest that a nodule's centre lies from the middle of its window, as a share of the window's width."""
+"""Largest distance of a nodule's centre from the middle of its window along each axis, in widths of the window."""
 EMPTY_EVERY = 3
-"""One of this many windows holds no nodule."""
+"""One window in this many holds no nodule."""
 SCALE = (0.9, 1.1)
-"""Least and most magnification of a window."""
+"""Least and greatest magnification of a window."""
 SHIFT_HU, MOST_ADDED_NOISE_HU = 20.0, 25.0
-"""Standard deviation of the HU added to a window as a whole, and of the strongest noise added to its voxels: made
-patches have the noise of no scanner."""
+"""Standard deviation of the HU that are added to a window as a whole, and of the strongest noise that is added to its
+voxels; generated patches do not have a scanner's noise."""
 WINDOW_BATCH = 12
 """Windows of a training step."""
 RATE, RISE, DECAY = 3e-3, 50, 1e-4
-"""Greatest learning rate, the steps that it takes to rise there, and AdamW's weight decay."""
+"""Greatest learning rate, steps over which the rate rises to it, and weight decay of AdamW."""
 MIDDLE_MM = 4.0
-"""A made nodule has a voxel at most this far from the middle of its patch."""
+"""A generated nodule has a voxel within this distance of the middle of its patch."""
 SEGMENTED_AT_ONCE = 16
-"""Patches that go through the network together; the last group is padded, so a mask does not depend on its company."""
+"""Patches that go through the network together. The last group is padded to this number, so that a mask does not depend
+on the number of patches."""
 
 
 def new_segmenter() -> UNet3d:
-    """Return a segmenter with weights from torch's global generator: [b, 1, z, y, x] within -1 to 1 to logits alike."""
+    """Return a segmenter with weights from torch's global generator.
+
+    It maps patches [b, 1, z, y, x] within -1 to 1 to logits of the same shape.
+    """
     return UNet3d(UNetConfig(width=WIDTH, n_classes=1))
 
 
 def new_optimizer(segmenter: nn.Module) -> torch.optim.Optimizer:
-    """Return the optimiser of a segmenter, whose learning rate `segmenter_rate` gives."""
+    """Return the optimiser of a segmenter; `segmenter_rate` gives the learning rate of each step."""
     return torch.optim.AdamW(segmenter.parameters(), lr=RATE, weight_decay=DECAY, fused=True)
 
 
 def window_of(spec: PatchSpec) -> PatchSpec:
-    """Return the windows to learn on: as large as the patches that will get masks, but at most `WINDOW_MM` wide.
+    """Return the training windows: as large as the patches that will get masks, but at most `WINDOW_MM` wide.
 
     Raises:
-        InputError: patches too small for the network, or so large voxels that a window has too few of them.
+        InputError: the patches are too small for the network, or a window has too few voxels.
     """
     z, y, x = (
         min(n, int(WINDOW_MM / spacing)) // MULTIPLE * MULTIPLE
@@ -80,14 +84,14 @@ def window_of(spec: PatchSpec) -> PatchSpec:
     least = UNet3d.minimum_size
     if any(n < m for n, m in zip((z, y, x), least, strict=True)) or any(n % MULTIPLE for n in spec.size):
         found = f"patches of {spec.size} voxels of {spec.spacing_mm} mm"
-        expected = f"{least} voxels or more (z, y, x) within {WINDOW_MM:g} mm, divisible by {MULTIPLE}, for a segmenter"
-        raise InputError("size", found, f"{expected}; or segmenter_steps=0, which makes no masks")
+        expected = f"at least {least} voxels (z, y, x) within {WINDOW_MM:g} mm, divisible by {MULTIPLE}, for masks"
+        raise InputError("size", found, f"{expected}; or segmenter_steps=0 for a model without masks")
     return replace(spec, size=(z, y, x))
 
 
 @dataclass(frozen=True, eq=False)
 class WindowBatches:
-    """The windows of a training step, a function of the seed and the step.
+    """The windows of each training step, which depend on the seed and the step alone.
 
     Attributes:
         nodules: windows around outlined nodules.
@@ -110,23 +114,26 @@ class WindowBatches:
         size: int = WINDOW_BATCH,
         cache: Path | None = None,
     ) -> WindowBatches:
-        """Make the windows of a store's cases ready.
+        """Return the windows of a store's cases.
 
         Args:
+            store: of scans.
+            cases: of the store, for training.
             spec: of the patches whose nodules will get masks.
+            seed: of the windows.
             size: windows of a batch.
-            cache: where decoded patches are kept; the user's cache folder if not given.
+            cache: folder in which decoded patches are kept; the user's cache folder if not given.
 
         Raises:
-            InputError: no nodule with an outline, or patches that the segmenter cannot take.
+            InputError: no nodule has an outline, or the segmenter cannot take the patches.
         """
         from synthorax.datasets.places import negative_places, nodule_places  # needs SciPy, which sampling does not
 
         window = window_of(spec)
         places = [place for place in nodule_places(cases) if place.nodule and place.nodule.label]
         if not places:
-            found = "no training nodule of which a mask is known"
-            raise InputError(store.path, found, "masks to learn from, or segmenter_steps=0, which makes no masks")
+            expected = "masks to train on, or segmenter_steps=0 for a model without masks"
+            raise InputError(store.path, "no training nodule with a mask", expected)
         varied = Augmentation(shift_voxels=OFFSET * min(window.size), scale=SCALE)
         nodules = PatchDataset(store, places, window, augmentation=varied, seed=seed, cache=cache)
         empty = negative_places(store, cases, window, len(places), seed, cache=cache)
@@ -143,7 +150,7 @@ class WindowBatches:
         return self._varied(ct, mask, generator(self.nodules.seed, "segmenter windows", step))
 
     def _varied(self, ct: Tensor, mask: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
-        """Exchange y and x in half of the windows, and shift and roughen the HU of all."""
+        """Exchange y and x in half of the windows, and add an offset and noise to the HU of all."""
         spec = self.nodules.spec
         if spec.size[1] == spec.size[2] and spec.spacing_mm[1] == spec.spacing_mm[2]:
             turned = torch.from_numpy(rng.random(len(ct)) < 0.5)[:, None, None, None, None]
@@ -156,12 +163,12 @@ class WindowBatches:
 
 
 def segmenter_rate(step: int, steps: int) -> float:
-    """Return the learning rate of a step: a short rise to `RATE`, then half a cosine down to 0."""
+    """Return the learning rate of a step: a rise to `RATE` over `RISE` steps, times half a cosine down to 0."""
     return RATE * min(1.0, (step + 1) / RISE) * (1 + math.cos(math.pi * step / steps)) / 2
 
 
 def segmenter_loss(logits: Float[Tensor, "b 1 z y x"], mask: Float[Tensor, "b 1 z y x"]) -> Tensor:
-    """Return the cross-entropy of the voxels plus the mean soft Dice loss of the windows."""
+    """Return the cross-entropy of voxels plus the mean soft Dice loss of windows."""
     inside = logits.sigmoid()
     both, found, true = (values.sum((1, 2, 3, 4)) for values in (inside * mask, inside, mask))
     soft = (2 * both + DICE_SMOOTHING) / (found + true + DICE_SMOOTHING)
@@ -170,9 +177,10 @@ def segmenter_loss(logits: Float[Tensor, "b 1 z y x"], mask: Float[Tensor, "b 1 
 
 @torch.no_grad()
 def nodule_voxels(network: nn.Module, patches: Float[Tensor, "n 1 z y x"]) -> NDArray[np.bool_]:
-    """Return all voxels that the segmenter takes for a nodule's, bool [n, z, y, x].
+    """Return the voxels that the segmenter takes for nodule, bool [n, z, y, x].
 
     Args:
+        network: the segmenter.
         patches: within -1 to 1, on the CPU.
     """
     was_training, device = network.training, next(network.parameters()).device
@@ -187,10 +195,14 @@ def nodule_voxels(network: nn.Module, patches: Float[Tensor, "n 1 z y x"]) -> ND
 
 
 def nodule_in_the_middle(voxels: NDArray[np.bool_], spacing_mm: Sequence[float]) -> NDArray[np.bool_]:
-    """Return the connected piece of a patch's voxels that is the made nodule, bool [z, y, x]; none if there is none.
+    """Return the connected piece of a patch's voxels that is the generated nodule, bool [z, y, x].
 
-    A generator puts its nodule in the middle. The nodule is the piece nearest to the middle, if that lies within
-    `MIDDLE_MM`.
+    It is the piece nearest to the middle, where a generator puts its nodule. If no piece is within `MIDDLE_MM` of the
+    middle, no voxel is marked.
+
+    Args:
+        voxels: that the segmenter takes for nodule, bool [z, y, x].
+        spacing_mm: voxel size (z, y, x).
     """
     where = np.argwhere(voxels)
     apart_mm = np.linalg.norm((where - (np.array(voxels.shape) - 1) / 2) * spacing_mm, axis=1)
@@ -202,13 +214,14 @@ def nodule_in_the_middle(voxels: NDArray[np.bool_], spacing_mm: Sequence[float])
 
 
 def with_masks(samples: Samples, network: nn.Module) -> Samples:
-    """Return samples of CT with the masks of their nodules, and with the diameters and centres of those masks.
+    """Return CT samples with masks of their nodules, and with the diameters and centres of these masks.
 
-    The mask of a sample is a function of its HU alone. A nodule in whose place the segmenter finds none keeps what is
-    known of it, and has no voxels in the mask.
+    The mask of a sample depends on its HU alone. If the segmenter finds no nodule in the middle, the nodule keeps its
+    attributes and has no voxels in the mask.
 
     Args:
         samples: each with at most one nodule, in the middle.
+        network: the segmenter.
     """
     unit = samples.spec.to_unit(samples.ct.astype(np.float32))
     found = nodule_voxels(network, torch.from_numpy(unit)[:, None])
@@ -223,7 +236,7 @@ def with_masks(samples: Samples, network: nn.Module) -> Samples:
 
 
 def noted(parts: Iterator[Samples]) -> Iterator[Samples]:
-    """The parts of some samples, with a note on the last one if nodules were not found."""
+    """Yield the parts of some samples, the last one with a note on nodules that were not found."""
 
     def count(part: Samples) -> tuple[int, int]:
         nodules = [nodule for own in part.nodules for nodule in own]
@@ -231,7 +244,7 @@ def noted(parts: Iterator[Samples]) -> Iterator[Samples]:
 
     def tell(counted: list[tuple[int, int]]) -> tuple[str, ...]:
         missed, made = map(sum, zip(*counted, strict=True))
-        told = f"{missed} of {made} nodules have no mask, as the segmenter found none in the middle"
+        told = f"{missed} of {made} nodules have no mask, because the segmenter found none in the middle"
         return (f"{told}; their diameters are not measured",) if missed else ()
 
     return noting_last(parts, count, tell)

@@ -1,4 +1,4 @@
-"""A classifier of patches looks for nodules in a whole scan: coarse windows over the lungs, then finer ones."""
+"""Detection of nodules in a whole scan by a classifier of patches, on a coarse grid over the lungs, then finer ones."""
 
 from __future__ import annotations
 
@@ -15,27 +15,29 @@ from synthorax.tasks.classification import SCORED_AT_ONCE, Classification
 from synthorax.volume import Volume
 
 COARSE_MM = 8.0
-"""Steps between the first windows; two rounds of half and a quarter of it follow where those score best."""
+"""Distance between the windows of the coarse grid."""
 FINER = (2, 4)
+"""Rounds of refinement around the best windows, each with the coarse distance divided by this."""
 MOST_COARSE = 60
-"""Windows that are looked at more finely."""
+"""Most windows that a round refines."""
 APART_MM = 6.0
-"""Of marks so close the best one is kept."""
+"""Of marks nearer to each other than this, the best one is kept."""
 MOST_MARKS = 60
-"""Marks kept a scan; at LUNA16's eight false positives a scan in the mean, few scans have as many."""
+"""Most marks of a scan. LUNA16 evaluates up to a mean of eight false positives per scan, so few scans need more."""
 SETTINGS = (COARSE_MM, FINER, MOST_COARSE, APART_MM, MOST_MARKS)
-"""By which marks are told from those of another search."""
+"""The settings of the search, kept with saved marks to recognise marks of other settings."""
 
 
 def find_nodules(task: Classification, ct: Volume, lungs: Volume) -> NDArray[np.float64]:
-    """Marks of a detector in a scan, best first.
+    """Find nodules in a scan with a detector.
 
     Args:
-        task: class 1 is a nodule in the middle of a patch.
-        lungs: bool, in any voxels: where windows are centred.
+        task: the detector; its class 1 is a nodule in the middle of a patch.
+        ct: HU [z, y, x], in any orientation.
+        lungs: mask in which windows are centred, bool, on any voxels.
 
     Returns:
-        x, y, z in mm (LPS) and score, the log of the odds, [c, 4].
+        Marks [c, (x, y, z, score)], the best first, with LPS millimetres and the log of the odds as score.
     """
     spec = task.config.patch
     scan = resample_to_spacing(orient(ct), spec.spacing_mm)
@@ -61,7 +63,7 @@ def find_nodules(task: Classification, ct: Volume, lungs: Volume) -> NDArray[np.
 
 
 class _Windows:
-    """Patches of a scan, scored in batches."""
+    """The windows of a scan, scored in batches."""
 
     def __init__(self, task: Classification, scan: Volume, spec: PatchSpec) -> None:
         self._task, self._spec = task, spec
@@ -70,7 +72,7 @@ class _Windows:
         self._cut = sliding_window_view(padded, spec.size)
 
     def __call__(self, places: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Log of the odds of a nodule in the middle of each window, [n]."""
+        """Return the log of the odds of a nodule in the middle of each window, [n]."""
         scores = [np.zeros(0)]
         for part in np.array_split(places, -(-len(places) // SCORED_AT_ONCE) or 1):
             hu = torch.from_numpy(self._cut[tuple(part.T)].astype(np.float32))
@@ -79,7 +81,7 @@ class _Windows:
         return np.concatenate(scores)
 
     def middles(self, places: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Voxel indices of the middles of windows; half a voxel off those of even size."""
+        """Return the voxel indices of the windows' middles, which lie between voxels for windows of even size."""
         size = np.array(self._spec.size)
         middles: NDArray[np.float64] = places + (size - 1) / 2 - size // 2
         return middles
@@ -88,7 +90,7 @@ class _Windows:
 def _apart(
     places: NDArray[np.int64], scores: NDArray[np.float64], spec: PatchSpec, most: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The best places, best first, none of them near a better one."""
+    """At most `most` places, the best first, none within `APART_MM` of a better one."""
     kept: list[int] = []
     points = places * np.array(spec.spacing_mm)
     for i in np.argsort(-scores, kind="stable"):

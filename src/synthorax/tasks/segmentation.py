@@ -1,4 +1,4 @@
-"""Patches to nodules' voxels."""
+"""Segmentation of the nodule in a patch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from synthorax.shapes.overlap import dice
 from synthorax.tasks.classification import Task, all_of
 
 DICE_SMOOTHING = 1.0
-"""Voxels added to both sides of Dice's fraction, so that it has a gradient where there is no nodule."""
+"""Added to numerator and denominator of soft Dice, so that it has a gradient in patches without a nodule."""
 
 
 class Segmentation(Task):
@@ -23,9 +23,9 @@ class Segmentation(Task):
     name = "segmentation"
 
     def loss(self, logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-        """Cross-entropy and soft Dice (papers/4 has Dice alone, which starts slowly where nodules are small).
+        """Return cross-entropy plus soft Dice loss. papers/4 has Dice alone, which starts slowly for small nodules.
 
-        Where the batch has `counted` [b, 1, z, y, x], voxels of 0 count in neither.
+        If the batch has `counted` [b, 1, z, y, x], voxels where it is 0 do not count in either loss.
         """
         mask = batch["mask"][:, 0]
         each, inside = functional.cross_entropy(logits, mask.long(), reduction="none"), logits.softmax(1)[:, 1]
@@ -38,12 +38,12 @@ class Segmentation(Task):
         return entropy + (1 - soft).mean()
 
     def masks(self, patches: Tensor) -> NDArray[np.bool_]:
-        """The nodules' voxels, [n, z, y, x]."""
+        """Return the nodules' voxels, bool [n, z, y, x], in patches [n, 1, z, y, x] within -1 to 1."""
         found: NDArray[np.bool_] = (self.logits(patches).argmax(1) == 1).numpy()
         return found
 
     def validate(self, patches: PatchDataset) -> dict[str, float]:
-        """The mean Dice of a patch."""
+        """Return the mean Dice over patches."""
         whole = all_of(patches)
         truth = whole["mask"][:, 0].numpy() > 0
         return {"val_dice": float(dice(self.masks(whole["ct"]), truth).mean())}

@@ -1,4 +1,4 @@
-"""A task trained by the loop, the weights of its best validation kept."""
+"""Training a task, with the weights of the best validation kept."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Kind = TypeVar("Kind", bound=Task)
 def task_training(
     task: Task, batches: Batches, validate: Callable[[], dict[str, float]], about: Mapping[str, Any]
 ) -> Training:
-    """All that the loop needs; arguments as of `train_task`."""
+    """Return the training of a task for the loop; arguments as of `train_task`."""
     config = task.config
     validation = Validation(validate, config.validate_every, config.select, config.larger_is_better)
     stages = [Stage("network", config.steps, batches)]
@@ -43,15 +43,19 @@ def train_task(
     *,
     device: str = "auto",
 ) -> Kind:
-    """Train in a run folder, or go on there; returns the task with its best weights.
+    """Train in a run folder, or resume the run there, and return the task with its best weights.
 
     Args:
-        validate: figures of the validation patients, `config.select` among them.
-        about: the data, for the run folder.
+        task: to train.
+        batches: maps a step to its batch.
+        validate: returns the validation measures, among them `config.select`.
+        out: run folder.
+        about: the data, recorded in the run folder.
+        device: on which to train.
 
     Raises:
         InputError: the folder holds another run.
-        TrainingError: a figure is no longer finite.
+        TrainingError: a loss or a weight is no longer finite.
     """
     config = task.config = with_precision(task.config, kind_of(device), out)
     training = task_training(task, batches, validate, about)
@@ -64,21 +68,21 @@ def train_task(
 
 
 def augmentation(config: TaskConfig) -> Augmentation:
-    """What happens to its training patches."""
+    """Return the augmentation of training patches that a configuration asks for."""
     return Augmentation(config.flip, config.shift_voxels, config.scale, config.turn)
 
 
 def check_size(task: Task) -> None:
-    """Refuse patches that the network cannot take, before anything is read.
+    """Refuse patches that the network of a task cannot take, before any data is read.
 
     Raises:
-        InputError: they are too small, or of a size that it cannot halve.
+        InputError: the patches are too small, or a size cannot be halved often enough.
     """
     least = task.network.minimum_size
     assert isinstance(least, tuple)
     size = task.config.size
     if any(n < m for n, m in zip(size, least, strict=True)):
-        raise InputError("size", f"patches of {size} voxels", f"at least {least}, which the network needs")
+        raise InputError("size", f"patches of {size} voxels", f"at least {least} voxels, which the network needs")
     try:
         deepcopy(task.network).eval().to("meta")(torch.empty(1, 1, *size, device="meta"))
     except InputError as error:

@@ -1,1 +1,1 @@
-"""The network whose features patches are compared by."""
+"""The network by whose features FID and KID compare patches."""

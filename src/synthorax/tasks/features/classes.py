@@ -1,19 +1,19 @@
-"""The classes that the network of features tells apart."""
+"""The classes of the feature network."""
 
 from __future__ import annotations
 
 from synthorax.nodule import Nodule
 
 SUBSOLID = 4.0
-"""Textures below this are not solid."""
+"""A nodule with a lower rating of texture is not solid."""
 SIZES_MM = (6.0, 10.0)
-"""Diameters between the classes of solid nodules."""
+"""Diameters that separate the classes of solid nodules."""
 
 
 def feature_class(nodule: Nodule) -> int:
-    """Return 1 for a nodule that is not solid, 2 to 4 for solid ones below 6 mm, below 10 mm and from 10 mm.
+    """Return the class of a nodule: 1 if it is not solid; if solid, 2 below 6 mm, 3 below 10 mm, 4 from 10 mm.
 
-    A patch without a nodule is class 0.
+    Class 0 is a patch without a nodule.
     """
     attributes = nodule.attributes
     if attributes.texture is not None and attributes.texture < SUBSOLID:

@@ -1,4 +1,4 @@
-"""What the network of features sees and how it is trained. No torch here."""
+"""The configuration and presets of the feature network. No torch here."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ PRESETS = {
         network=DetectorConfig(width=4, n_classes=5), size=(16, 16, 16), batch_size=10, steps=8, validate_every=4
     ),
 }
-"""No paper has such a network for 3D patches of CT."""
+"""The presets; no paper describes such a network for 3D patches of CT."""
 
 ABOUT_PRESETS = {
-    "compact": "minutes on a CPU.",
-    "paper": "longer.",
-    "smoke": "seconds.",
+    "compact": "takes minutes on a CPU.",
+    "paper": "takes longer, with more steps.",
+    "smoke": "takes seconds, to try the command.",
 }
 
 
@@ -30,7 +30,7 @@ class TrainingOptions(makers.Options):
     """Options of training, beside the configuration.
 
     Attributes:
-        cache: folder for decoded patches; the user's cache folder if not given.
+        cache: folder in which decoded patches are kept; the user's cache folder if not given.
     """
 
     cache: Path | None = None

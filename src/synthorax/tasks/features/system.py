@@ -1,4 +1,4 @@
-"""The network whose features patches are compared by: trained here, on the real patches' own tasks."""
+"""The feature network: a classifier of real patches by nodule, texture and size, whose features FID and KID use."""
 
 from __future__ import annotations
 
@@ -13,19 +13,24 @@ from synthorax.tasks.config import TaskConfig
 
 
 class FeatureNet(Classification):
-    """A detector that also tells nodules by texture and size, so that its features see both."""
+    """A detector that also classifies nodules by texture and size, so that its features depend on both."""
 
     name = "features"
 
     @classmethod
     def restore(cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> FeatureNet:
-        """What a run folder or a bundled model holds."""
+        """Return the system with the configuration and weights of a run folder or a bundled model."""
         system = cls(TaskConfig.model_validate(config))
         system.load_weights(weights)
         return system
 
     def extractor(self, name: str, weights_sha256: str) -> FromNetwork:
-        """Its features, as the metrics take them."""
+        """Return the network as an extractor for the metrics.
+
+        Args:
+            name: of the extractor.
+            weights_sha256: hash of the weights file.
+        """
         config = self.config
         return FromNetwork(
             self.network,

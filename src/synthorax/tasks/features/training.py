@@ -1,4 +1,4 @@
-"""The network of features made ready for the loop."""
+"""Preparing the training of the feature network."""
 
 from __future__ import annotations
 
@@ -20,13 +20,19 @@ from synthorax.training.system import Training
 
 
 def training(config: TaskConfig, data: str | Path | Store, seed: int, options: TrainingOptions) -> Training:
-    """Return a fresh network and the patches of a store's training patients; the best on validation patients is kept.
+    """Return the training of a fresh network on a store's training patients, validated on its validation patients.
+
+    Args:
+        config: with `select` = `val_loss`.
+        data: a prepared store.
+        seed: of weights and batches.
+        options: of training.
 
     Raises:
-        InputError: no store, or one without nodules.
+        InputError: there is no store, the store has no nodules, or the configuration does not fit.
     """
     if config.select != "val_loss":
-        raise InputError("select", repr(config.select), "val_loss, which several classes have")
+        raise InputError("select", repr(config.select), "val_loss, the measure for more than two classes")
     model = FeatureNet(config, seed)
     check_size(model)
     store = Store.of(data)

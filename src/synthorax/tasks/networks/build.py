@@ -1,4 +1,4 @@
-"""A network from its configuration."""
+"""Building a network from its configuration."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from synthorax.tasks.networks.unet import MonaiUNet, UNet3d
 
 
 def build(config: NetworkConfig) -> nn.Module:
-    """The network, freshly initialised from torch's global generator.
+    """Return the network, initialised from torch's global generator.
 
-    It takes patches [b, 1, z, y, x] within -1 to 1 and has `minimum_size`. A classifier gives logits [b, n_classes] and
-    has `features`, a segmenter gives logits [b, n_classes, z, y, x].
+    It takes patches [b, 1, z, y, x] within -1 to 1 of at least `minimum_size`. A classifier returns logits
+    [b, n_classes] and has a method `features`. A segmenter returns logits [b, n_classes, z, y, x].
 
     Raises:
-        InputError: MONAI is asked for and not installed.
+        InputError: the network is MONAI's, and MONAI is not installed.
     """
     if isinstance(config, DetectorConfig):
         return Detector(config)

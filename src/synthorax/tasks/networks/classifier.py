@@ -1,4 +1,4 @@
-"""What the classifiers of patches have in common."""
+"""The base class of classifiers of patches, and their usual convolution."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from synthorax.nn.patches import check_patches
 
 
 class PatchClassifier(nn.Module, ABC):
-    """A stack of convolutions, a mean over the voxels that are left, and a head.
+    """A stack of convolutions, a mean over the remaining grid, and a head.
 
     Attributes:
-        minimum_size: voxels (z, y, x) that leave at least one voxel inside the patch; any size from there works.
+        minimum_size: smallest patch in voxels (z, y, x); any larger size works.
         feature_size: channels of the last convolution before the head.
     """
 
@@ -23,26 +23,35 @@ class PatchClassifier(nn.Module, ABC):
 
     @abstractmethod
     def maps(self, patches: Float[Tensor, "b 1 z y x"]) -> Float[Tensor, "b f k j i"]:
-        """The last convolution's channels on its coarse grid."""
+        """Return the channels of the last convolution on its coarse grid."""
 
     @abstractmethod
     def classify(self, maps: Float[Tensor, "b f k j i"]) -> Float[Tensor, "b n"]:
-        """The head."""
+        """Return the head's logits."""
 
     def features(self, patches: Float[Tensor, "b 1 z y x"]) -> Float[Tensor, "b f"]:
-        """The channels' means over their grid.
+        """Return the mean of each channel of the last convolution.
 
         Raises:
-            InputError: patches that are too small.
+            InputError: the patches are too small.
         """
         check_patches(patches, self.minimum_size)
         return self.maps(patches).mean((2, 3, 4))
 
     def forward(self, patches: Float[Tensor, "b 1 z y x"]) -> Float[Tensor, "b n"]:
-        """Logits of patches within -1 to 1.
+        """Return the logits of patches within -1 to 1.
 
         Raises:
-            InputError: patches that are too small.
+            InputError: the patches are too small.
         """
         check_patches(patches, self.minimum_size)
         return self.classify(self.maps(patches))
+
+
+def normed_convolution(channels_in: int, channels_out: int, stride: int) -> tuple[nn.Module, ...]:
+    """Return a 3^3 convolution with batch norm and ReLU."""
+    return (
+        nn.Conv3d(channels_in, channels_out, 3, stride, padding=1, bias=False),
+        nn.BatchNorm3d(channels_out),
+        nn.ReLU(inplace=True),
+    )

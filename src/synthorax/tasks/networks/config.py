@@ -1,4 +1,4 @@
-"""Which network a task trains, as frozen and typed objects. No torch here."""
+"""The configurations of the tasks' networks. No torch here."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class DetectorConfig(_NetworkConfig):
     """The small nodule detector of papers/3.
 
     Attributes:
-        width: channels of its first convolution; 32 was chosen, 64 is the larger detector that section 6 asks for.
+        width: channels of its first convolution; 64 gives the larger detector that section 6 of the paper suggests.
     """
 
     kind: Literal["detector"] = "detector"
@@ -36,15 +36,15 @@ class DetectorConfig(_NetworkConfig):
 
 
 class ResNetConfig(_NetworkConfig):
-    """A 3D ResNet or ResNeXt as Hara et al. (CVPR 2018) have it, for papers/2.
+    """A 3D ResNet or ResNeXt of Hara et al. (CVPR 2018), as in papers/2.
 
     Attributes:
-        architecture: and its depth.
-        shortcut: where a block changes the grid or the channels: A pads the input with zero channels, B is a
-            1^3 convolution; if not given what the published weights have, A up to 34 layers and B beyond.
-        width: channels of the first stage; the published 64, or fewer for a small machine.
-        stem: `video` halves y and x and then all axes, so a patch needs (16, 32, 32) voxels; `cube` halves nothing
-            before the stages, for patches from 8^3 (papers/2 has 32 x 64 x 64 and does not say; ours for 24^3).
+        architecture: family and depth.
+        shortcut: of blocks that change the grid or the channels: A pads the input with channels of zeros, B is a 1^3
+            convolution. If not given, A up to 34 layers and B beyond, as in the published weights.
+        width: channels of the first stage; 64 as published, or fewer for a small machine.
+        stem: `video` halves y and x and then all axes, so that a patch needs at least (16, 32, 32) voxels; `cube`
+            halves nothing, for patches from 8^3 on. papers/2 has 32 x 64 x 64 voxels and does not describe its stem.
     """
 
     kind: Literal["resnet"] = "resnet"
@@ -77,7 +77,7 @@ class SqueezeNetConfig(_NetworkConfig):
 
 
 class NoiseNetConfig(_NetworkConfig):
-    """A small classifier that sees a patch beside its noise (`networks.noise`).
+    """A small classifier of a patch and its noise (`networks.noise`).
 
     Attributes:
         width: channels of its first convolution.
@@ -128,8 +128,8 @@ class MonaiUNetConfig(_NetworkConfig):
     """MONAI's residual U-Net, which needs the extra `monai`.
 
     Attributes:
-        channels: of every level, each at half the grid of the one before.
-        residual_units: a level.
+        channels: of each level; each level has half the grid of the one before.
+        residual_units: in each level.
     """
 
     kind: Literal["monai-unet"] = "monai-unet"

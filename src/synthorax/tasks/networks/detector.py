@@ -5,16 +5,16 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from synthorax.tasks.networks.classifier import PatchClassifier
+from synthorax.tasks.networks.classifier import PatchClassifier, normed_convolution
 from synthorax.tasks.networks.config import DetectorConfig
 
 
 class Detector(PatchClassifier):
     """Strided convolutions and max pooling in turn, each halving every axis; then a convolution and a linear head.
 
-    The thesis says no more than that both halve and that it is small. Chosen here: 3^3 kernels, two such pairs
-    (48^3 becomes 3^3), channels w, 2w, 4w, batch norm and ReLU after each convolution, the mean over what is left.
-    278,050 parameters at the default width of 32.
+    The thesis says only that both halve the grid, and that the network is small. We chose 3^3 kernels, two such pairs
+    (48^3 becomes 3^3), channels w, 2w and 4w, batch norm and ReLU after each convolution, and the mean over the
+    remaining grid. With the default width of 32 there are 278,050 parameters.
     """
 
     minimum_size = (16, 16, 16)
@@ -24,26 +24,18 @@ class Detector(PatchClassifier):
         width = config.width
         self.feature_size = 4 * width
         self.layers = nn.Sequential(
-            *_convolution(1, width, stride=2),
+            *normed_convolution(1, width, stride=2),
             nn.MaxPool3d(2),
-            *_convolution(width, 2 * width, stride=2),
+            *normed_convolution(width, 2 * width, stride=2),
             nn.MaxPool3d(2),
-            *_convolution(2 * width, 4 * width, stride=1),
+            *normed_convolution(2 * width, 4 * width, stride=1),
         )
         self.fc = nn.Linear(self.feature_size, config.n_classes)
 
     def maps(self, patches: Float[Tensor, "b 1 z y x"]) -> Float[Tensor, "b f k j i"]:
-        """A sixteenth of the patch along every axis."""
+        """Return the last convolution's channels, on a sixteenth of the patch's grid along every axis."""
         return self.layers(patches)
 
     def classify(self, maps: Float[Tensor, "b f k j i"]) -> Float[Tensor, "b n"]:
-        """Linear on the mean."""
+        """Return logits, linear in the channels' means."""
         return self.fc(maps.mean((2, 3, 4)))
-
-
-def _convolution(channels_in: int, channels_out: int, stride: int) -> tuple[nn.Module, ...]:
-    return (
-        nn.Conv3d(channels_in, channels_out, 3, stride, padding=1, bias=False),
-        nn.BatchNorm3d(channels_out),
-        nn.ReLU(inplace=True),
-    )

@@ -1,4 +1,4 @@
-"""The weights that Hara et al. published for their networks, trained on videos of the Kinetics data set."""
+"""Loading the weights that Hara et al. published for their networks, trained on videos of the Kinetics data set."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ from synthorax.errors import InputError
 from synthorax.tasks.networks.resnet import ResNet3d
 
 GREY_LEVELS = 127.5
-"""The published networks saw grey levels of 0 to 255 less their mean; ours see -1 to 1."""
+"""Grey levels for a unit of our input: the published networks took 0 to 255 minus the mean, ours take -1 to 1."""
 MOST_TENSORS_NAMED = 3
-"""Tensors that an error names."""
+"""Most tensors that an error names."""
 
 
 def load_kinetics(network: ResNet3d, path: Path) -> None:
-    """Start a network from a published file, all but its class layer.
+    """Load published weights into all layers of a network but its class layer.
 
-    The first convolution's three colour channels are summed, which is what they do to a grey clip, and scaled to
-    inputs of -1 to 1, so that the batch norms' running statistics fit from the start.
+    The three colour channels of the first convolution are summed, as for a grey video, and scaled to inputs from -1 to
+    1, so that the running statistics of the batch norms fit from the start.
 
     Args:
-        path: such as `resnet-50-kinetics.pth`; it is read as data only.
+        network: gets the weights.
+        path: such as `resnet-50-kinetics.pth`; it is read as data, and no code in it is run.
 
     Raises:
-        InputError: not such a file, or one of another network.
+        InputError: the file is not such a checkpoint, or is of another network.
     """
     tensors = _read(path)
     colour = tensors.get("conv1.weight")
@@ -49,19 +50,19 @@ def load_kinetics(network: ResNet3d, path: Path) -> None:
 
 
 def _is_learned(name: str) -> bool:
-    """No class layer, and no count of batches, which files of 2018 lack and a fixed momentum does not need."""
+    """Whether to load a tensor: not the class layer, and not the count of batches, which files of 2018 lack."""
     return not name.startswith("fc.") and not name.endswith("num_batches_tracked")
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file by name, without the prefix of the wrapper they were trained in."""
+    """The tensors of a file by name, without the prefix `module.` of a parallel wrapper."""
     expected = "a .pth file of the published 3D ResNets"
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise InputError(path, error.strerror or "an unreadable file", expected) from error
     except (RuntimeError, ValueError, KeyError, EOFError, UnpicklingError) as error:
-        raise InputError(path, "a file that is no plain torch checkpoint", expected) from error
+        raise InputError(path, "a file that is not a plain torch checkpoint", expected) from error
     state = content.get("state_dict", content) if isinstance(content, Mapping) else None
     if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise InputError(path, "a checkpoint without a mapping of tensors", expected)

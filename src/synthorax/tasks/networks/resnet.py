@@ -1,6 +1,6 @@
 """3D ResNets and ResNeXt of Hara et al. (CVPR 2018), the malignancy classifiers of papers/2 (section 2.3).
 
-Modules have the names of the published program, so its weights load by name (`kinetics`).
+Modules have the names of the published program, so that its weights load by name (`kinetics`).
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ RESNET_BLOCKS = {
     "resnext-101": (3, 4, 23, 3),
 }
 BASIC = ("resnet-10", "resnet-18", "resnet-34")
-"""Two 3^3 convolutions a block; the others have a bottleneck."""
+"""Architectures whose blocks have two 3^3 convolutions; blocks of the others are bottlenecks."""
 
 
 class ResNet3d(PatchClassifier):
     """A 7^3 convolution, max pooling, four stages of residual blocks, and a linear head.
 
-    A patch's z plays the part of a clip's time. Million parameters with one input channel and two classes: ResNet-10,
-    18 and 34 (shortcut A) 14.2, 33.0 and 63.3; 50, 101 and 152 (B) 46.2, 85.2 and 117.4; ResNeXt-101 47.5.
+    The z axis of a patch takes the place of time in a video. Millions of parameters with one input channel and two
+    classes: ResNet-10, 18 and 34 (shortcut A) 14.2, 33.0 and 63.3; ResNet-50, 101 and 152 (shortcut B) 46.2, 85.2 and
+    117.4; ResNeXt-101 47.5.
     """
 
     def __init__(self, config: ResNetConfig) -> None:
@@ -55,16 +56,16 @@ class ResNet3d(PatchClassifier):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
 
     def maps(self, patches: Float[Tensor, "b 1 z y x"]) -> Float[Tensor, "b f k j i"]:
-        """The fourth stage's channels."""
+        """Return the channels of the fourth stage."""
         start = self.maxpool(torch.relu(self.bn1(self.conv1(patches))))
         return self.layer4(self.layer3(self.layer2(self.layer1(start))))
 
     def classify(self, maps: Float[Tensor, "b f k j i"]) -> Float[Tensor, "b n"]:
-        """Linear on the mean."""
+        """Return logits, linear in the channels' means."""
         return self.fc(maps.mean((2, 3, 4)))
 
     def _stage(self, channels: int, index: int) -> nn.Sequential:
-        """Blocks, of which the first changes the channels and, but in the first stage, halves the grid."""
+        """A stage, whose first block changes the channels and, except in the first stage, halves the grid."""
         blocks: list[nn.Module] = []
         for i in range(RESNET_BLOCKS[self.architecture][index]):
             stride = 2 if index and not i else 1
@@ -80,7 +81,7 @@ class ResNet3d(PatchClassifier):
 
 
 class _Block(nn.Module):
-    """The shortcut of a residual block, which is the identity where grid and channels stay."""
+    """The shortcut of a residual block, the identity if grid and channels do not change."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: int, shortcut: str) -> None:
         super().__init__()
@@ -95,7 +96,7 @@ class _Block(nn.Module):
 
 
 class BasicBlock(_Block):
-    """Two 3^3 convolutions."""
+    """A residual block of two 3^3 convolutions."""
 
     def __init__(self, channels_in: int, channels: int, stride: int, shortcut: str) -> None:
         super().__init__(channels_in, channels, stride, shortcut)
@@ -111,7 +112,7 @@ class BasicBlock(_Block):
 
 
 class Bottleneck(_Block):
-    """A 3^3 convolution, in groups for a ResNeXt, between two 1^3 ones."""
+    """A residual block of a 3^3 convolution, grouped in a ResNeXt, between two 1^3 convolutions."""
 
     def __init__(
         self, channels_in: int, inner: int, channels_out: int, stride: int, shortcut: str, groups: int = 1
@@ -132,7 +133,10 @@ class Bottleneck(_Block):
 
 
 class PaddedShortcut(nn.Module):
-    """Shortcut A: every `stride`-th voxel, and channels of zeros. The published program cuts its gradient; not here."""
+    """Shortcut A: every `stride`-th voxel, with further channels of zeros.
+
+    The published program stops its gradient; here it flows.
+    """
 
     def __init__(self, more_channels: int, stride: int) -> None:
         super().__init__()
@@ -140,6 +144,6 @@ class PaddedShortcut(nn.Module):
         self.stride = stride
 
     def forward(self, x: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b d k j i"]:
-        """`x` with `more_channels` more."""
+        """Return every `stride`-th voxel of `x`, with `more_channels` more channels."""
         s = self.stride
         return functional.pad(x[:, :, ::s, ::s, ::s], (0, 0, 0, 0, 0, 0, 0, self.more_channels))

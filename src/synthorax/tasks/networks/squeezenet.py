@@ -10,13 +10,13 @@ from synthorax.tasks.networks.classifier import PatchClassifier
 from synthorax.tasks.networks.config import SqueezeNetConfig
 
 FIRE_STAGES = ((16, 128), (32, 256), (48, 384), (64, 512))
-"""Squeezed and given channels of the two Fire blocks after each pooling."""
+"""Squeezed and output channels of the two Fire blocks after each pooling."""
 
 
 class SqueezeNet3d(PatchClassifier):
     """Version 1.1 of the 3D program: a convolution, then four times max pooling and two Fire blocks.
 
-    The head is a 1^3 convolution with ReLU before the mean, so logits are never negative; it goes after dropout.
+    The head is dropout, a 1^3 convolution, ReLU and a mean, so that logits are never negative.
     """
 
     minimum_size = (16, 32, 32)
@@ -36,16 +36,16 @@ class SqueezeNet3d(PatchClassifier):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out")
 
     def maps(self, patches: Float[Tensor, "b 1 z y x"]) -> Float[Tensor, "b 512 k j i"]:
-        """A sixteenth of the patch along z and a thirty-second along y and x."""
-        return self.layers((patches + 1) / 2)  # papers/5 has volumes within 0 to 1.
+        """Return the last block's channels, on a grid of a sixteenth along z and a thirty-second along y and x."""
+        return self.layers((patches + 1) / 2)  # papers/5 has volumes from 0 to 1
 
     def classify(self, maps: Float[Tensor, "b 512 k j i"]) -> Float[Tensor, "b n"]:
-        """The mean of the head's maps."""
+        """Return the means of the head's maps."""
         return self.head(maps).mean((2, 3, 4))
 
 
 class Fire(nn.Module):
-    """Few channels, then 1^3 and 3^3 convolutions side by side; plus the input where it has as many channels."""
+    """A convolution to few channels, then 1^3 and 3^3 convolutions side by side; the input is added if it fits."""
 
     def __init__(self, channels_in: int, squeezed: int, given: int) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class Fire(nn.Module):
         self.expand3 = nn.Sequential(nn.Conv3d(squeezed, given // 2, 3, padding=1), nn.BatchNorm3d(given // 2))
 
     def forward(self, x: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b d z y x"]:
-        """Channels `channels_in` to `given`."""
+        """Map `channels_in` to `given` channels."""
         squeezed = self.squeeze(x)
         made = torch.cat([self.expand1(squeezed), self.expand3(squeezed)], 1)
         return torch.relu(made + x if self.bypass else made)

@@ -1,4 +1,4 @@
-"""The 3D U-Net of papers/4 (section 3.3), and MONAI's in its place."""
+"""The 3D U-Net of papers/4 (section 3.3), and MONAI's U-Net as an alternative."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from synthorax.tasks.networks.config import MonaiUNetConfig, UNetConfig
 class UNet3d(nn.Module):
     """NiftyNet's 3D U-Net after Çiçek et al. (2016): three poolings, skips joined by concatenation.
 
-    Every 3^3 convolution is followed by batch norm and PReLU, every 2^3 transposed convolution by batch norm. Unlike
-    NiftyNet's the last 1^3 convolution is bare, as its logits should be, and no border is cropped off, as it pads.
+    Batch norm and PReLU follow each 3^3 convolution, batch norm each 2^3 transposed convolution. Unlike in NiftyNet,
+    the last 1^3 convolution has no norm and no activation, because it gives logits, and convolutions are padded, so
+    that no border is cropped.
 
     Attributes:
-        minimum_size: voxels (z, y, x), which leave 2^3 on the coarsest grid; sizes are divisible by 8.
+        minimum_size: smallest patch in voxels (z, y, x), with 2^3 voxels on the coarsest grid; sizes must be divisible
+            by 8.
     """
 
     minimum_size = (16, 16, 16)
@@ -34,10 +36,10 @@ class UNet3d(nn.Module):
         self.out = nn.Conv3d(b, config.n_classes, 1)
 
     def forward(self, patches: Float[Tensor, "b 1 z y x"]) -> Float[Tensor, "b n z y x"]:
-        """Logits of patches within -1 to 1.
+        """Return the logits of patches within -1 to 1.
 
         Raises:
-            InputError: patches that are too small, or of sizes not divisible by 8.
+            InputError: the patches are too small, or a size is not divisible by 8.
         """
         check_patches(patches, self.minimum_size, multiple=8)
         skips, x = [], patches
@@ -54,7 +56,7 @@ class MonaiUNet(nn.Module):
     """MONAI's residual U-Net.
 
     Attributes:
-        minimum_size: voxels (z, y, x), which leave 2^3 on the coarsest grid.
+        minimum_size: smallest patch in voxels (z, y, x), with 2^3 voxels on the coarsest grid.
 
     Raises:
         InputError: MONAI is not installed.
@@ -65,7 +67,8 @@ class MonaiUNet(nn.Module):
         try:
             from monai.networks.nets import UNet
         except ImportError as error:
-            raise InputError("network monai-unet", "no MONAI", "`pip install synthorax[monai]`") from error
+            found = "that MONAI is not installed"
+            raise InputError("network monai-unet", found, "`pip install 'synthorax[monai]'`") from error
         strides = [2] * (len(config.channels) - 1)
         self.multiple = 2 ** len(strides)
         self.minimum_size = (2 * self.multiple, 2 * self.multiple, 2 * self.multiple)
@@ -79,10 +82,10 @@ class MonaiUNet(nn.Module):
         )
 
     def forward(self, patches: Float[Tensor, "b 1 z y x"]) -> Float[Tensor, "b n z y x"]:
-        """Logits of patches within -1 to 1.
+        """Return the logits of patches within -1 to 1.
 
         Raises:
-            InputError: patches that are too small, or of sizes that do not halve often enough.
+            InputError: the patches are too small, or a size cannot be halved often enough.
         """
         check_patches(patches, self.minimum_size, self.multiple)
         return self.network(patches)
