@@ -139,7 +139,7 @@ def test_a_model_of_nodules_alone_makes_no_cubes_without_one():
 
 
 def test_a_radius_without_a_nodule_is_refused(lung):
-    with pytest.raises(InputError, match=r"radius: found 0\.3 and no nodule; expected it with `near`"):
+    with pytest.raises(InputError, match=r"radius: found 0\.3 without `near`; expected a radius together with `near`"):
         sx.sample(lung, 1, radius=0.3)
 
 

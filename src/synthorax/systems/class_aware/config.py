@@ -1,4 +1,4 @@
-"""What a class-aware in-painter is, as one frozen and typed object. No torch here."""
+"""The configuration, presets and options of the class-aware in-painter. No torch here."""
 
 from __future__ import annotations
 
@@ -19,44 +19,48 @@ from synthorax.training.config import NotNegative, Positive, PositiveShare
 from synthorax.training.in_painter_config import ALL_SHOWN, MOST_CHANNELS, ToldSettings
 
 SIZE_MULTIPLE = 4
-"""Sizes are divisible by this, as both stages halve the grid twice."""
+"""Sizes must be divisible by this, because both stages halve the grid twice."""
 
 
 class ClassAwareConfig(ToldSettings):
-    """The networks and their training. The defaults are the paper's where it says, and stated where it does not.
+    """The networks and their training. Defaults are those of papers/2; "not in the paper" marks our own choices.
 
     Attributes:
         size: voxels of a patch (z, y, x), divisible by 4 (64 x 64 x 32 in section 3.1).
-        spacing_mm: of its voxels (z, y, x) (section 3.1).
+        spacing_mm: voxel size (z, y, x) (section 3.1).
         window_hu: HU (low, high) that become -1 and 1. Not in the paper.
-        width: channels of the in-painter's first convolution. Not in the paper; that of the 2D program it builds on.
-        critic_width: channels of the critics' first convolutions. Likewise.
+        width: channels of the in-painter's first convolution. Not in the paper; as in the 2D program on which it
+            builds.
+        critic_width: channels of the critics' first convolutions. Not in the paper; as in the 2D program.
         dilations: of the convolutions on the coarsest grid; the 2D program has 2, 4, 8 and 16.
-        fold: with 2 the in-painter's finest grid has half the voxels along each axis, and blocks of voxels are its
-            channels, for a fraction of the work. 1, as published, leaves the voxels as they are.
-        shown: attributes that the in-painter is told beside the class. Not in the paper, which has none.
-        outlines: the in-painter is told the nodule's outline too, and makes what is inside and around it. Not in the
-            paper. Without outlines a second head gives the mask of what was made.
-        margin_mm: the ball that is filled is wider by this than half the nodule's diameter; 0 in the paper.
-        rule: a nodule is malignant if the median of its readers' ratings is 4 or more, or if the majority rate it so
-            (section 3.1 says "the majority score >= 4").
-        steps: of `n_critic` updates of the critics and one of the in-painter. Not in the paper.
-        n_critic: critic updates a step.
-        classes_from: share of the steps after which the critics' classifiers and the flipped classes come in. The
+        fold: 1, as published; with 2, blocks of voxels are folded into channels, so that the in-painter's finest grid
+            has half the voxels along each axis and takes a fraction of the time.
+        shown: attributes in the condition besides the class. Not in the paper, which has none.
+        outlines: the condition has the nodule's outline too. Not in the paper. Without outlines, a second head predicts
+            the mask of the nodule.
+        margin_mm: the filled ball is larger than the nodule's radius by this; 0 in the paper.
+        rule: a nodule is malignant if the median of its readers' ratings is 4 or more (median), or if more than half of
+            its ratings are (majority). Section 3.1 says "the majority score >= 4".
+        steps: training steps, each with `n_critic` updates of the critics and one of the in-painter. Not in the paper.
+        n_critic: critic updates in a step.
+        classes_from: share of the steps after which the critics' classifiers are trained and classes are flipped. The
             paper says "in the later stage of the training".
-        flipped: share of a batch that is filled as the other class from then on, without a reconstruction loss, so
-            that the opposite class in a context is learned at all. Not in the paper.
-        reconstruction: weight of L_recon.
+        flipped: share of a batch that is then filled as the other class, without a reconstruction loss, so that the
+            network learns the opposite class in a context. Not in the paper.
+        reconstruction: weight of the reconstruction loss, L_recon.
         global_weight: lambda1, the weight of the whole patch in L_recon. Not in the paper.
-        adversarial: weight of the critics' judgement in the in-painter's loss.
+        adversarial: weight of the critics' scores in the in-painter's loss.
         class_weight: weight of the classifiers' loss in the critics' loss. Not in the paper.
-        in_painter_class_weight: its weight in the in-painter's loss, as a multiple of `adversarial`.
-        mask_weight: weight of the loss of the mask's head; counts without `outlines` alone.
+        in_painter_class_weight: weight of the classifiers' loss in the in-painter's loss, as a multiple of
+            `adversarial`.
+        mask_weight: weight of the loss of the mask's head, without `outlines`.
         penalty: weight of the gradient penalty.
-        penalty_share: share of a batch's rows at which the penalty is taken, which costs as much as all the rest.
+        penalty_share: share of a batch's rows for which the gradient penalty is computed; for all rows it takes as long
+            as the rest of the step.
         critics_told: the critics' scores depend on the class, as printed in section 2.2; their classifiers do not.
-        as_printed: critics see all that the in-painter makes, and the penalty counts the whole gradient, as equation 2
-            is printed; else they see composites, and the gradient counts inside the ball alone, as in the 2D program.
+        as_printed: critics see the whole output of the in-painter, and the penalty is on the whole gradient, as in the
+            printed equation 2. Otherwise critics see the output pasted into the patch, and the penalty is on the
+            gradient inside the ball, as in the 2D program.
     """
 
     size: tuple[PositiveInt, PositiveInt, PositiveInt] = (32, 64, 64)
@@ -88,26 +92,26 @@ class ClassAwareConfig(ToldSettings):
 
     @property
     def conditions(self) -> int:
-        """Numbers of the condition: the class, and each attribute with a mark of whether it is known."""
+        """Number of values in the condition: the class, and two for each attribute."""
         return 1 + 2 * len(self.shown)
 
     @property
     def plain_steps(self) -> int:
-        """Steps before the classifiers come in."""
+        """Steps before the classifiers are trained."""
         return round(self.classes_from * self.steps)
 
     @property
     def flipped_rows(self) -> int:
-        """Rows of a batch that are filled as the other class once the classifiers are in."""
+        """Rows of a batch that are filled as the other class once the classifiers are trained."""
         return math.floor(self.flipped * self.batch_size)
 
     @property
     def penalty_rows(self) -> int:
-        """Rows of a batch at which the gradient penalty is taken."""
+        """Rows of a batch for which the gradient penalty is computed."""
         return math.ceil(self.penalty_share * self.batch_size)
 
     def ball_mm(self, diameter_mm: float, spec: PatchSpec) -> float:
-        """The diameter of the ball that is filled for a nodule."""
+        """Return the diameter in mm of the ball that is filled for a nodule."""
         return diameter_mm + 2 * self.margin_mm
 
     @model_validator(mode="after")
@@ -117,16 +121,18 @@ class ClassAwareConfig(ToldSettings):
         if any(n % SIZE_MULTIPLE for n in self.size):
             raise InputError("size", str(self.size), f"voxels divisible by {SIZE_MULTIPLE}")
         if self.batch_size % 2:
-            raise InputError("batch_size", str(self.batch_size), "an even number, as half of a batch is of each class")
+            expected = "an even number, because half of a batch is of each class"
+            raise InputError("batch_size", str(self.batch_size), expected)
         if self.width % SIZE_MULTIPLE:
             raise InputError("width", str(self.width), f"a multiple of {SIZE_MULTIPLE}")
         return self
 
 
 def spread_rows(count: int, size: int) -> NDArray[np.bool_]:
-    """Choose rows of a batch evenly, bool [size]: equal parts of the batch have as many, if their number divides it.
+    """Choose `count` rows of a batch evenly, bool [size].
 
-    The classes of a batch take turns, and the rows chosen are of one class and the other in turn if there is room.
+    Equal parts of the batch have the same number of chosen rows, if the number of parts divides `count`. The classes of
+    a batch alternate from row to row, and the chosen rows alternate between the classes if `count` allows it.
     """
     if count > size / 2:
         return ~spread_rows(size - count, size)
@@ -184,10 +190,10 @@ PRESETS = {
 }
 
 ABOUT_PRESETS = {
-    "paper": "patches of 64 x 64 x 32, as published, on a GPU.",
-    "patch48": "patches of 48 mm, told outline, texture, spiculation, lobulation and margin too.",
-    "compact": "the same of 32 mm for a CPU, folded.",
-    "smoke": "seconds.",
+    "paper": "patches of 64 x 64 x 32 voxels, as published, for a GPU.",
+    "patch48": "patches of 48 mm; conditions are also outline, texture, spiculation, lobulation and margin.",
+    "compact": "as patch48 with folded patches of 32 mm, for a CPU.",
+    "smoke": "takes seconds, to try the command.",
 }
 
 
@@ -195,7 +201,7 @@ class TrainingOptions(makers.Options):
     """Options of training, beside the configuration.
 
     Attributes:
-        cache: folder for decoded patches; the user's cache folder if not given.
+        cache: folder in which decoded patches are kept; the user's cache folder if not given.
     """
 
     cache: Path | None = None

@@ -1,4 +1,4 @@
-"""The class-aware in-painter: its training step (papers/2, section 2.2), and the fillings that it makes."""
+"""The class-aware in-painter: its training step (papers/2, section 2.2) and its filling of patches."""
 
 from __future__ import annotations
 
@@ -34,21 +34,25 @@ if TYPE_CHECKING:
     from synthorax.training.diversity import SeedDiversity
 
 BENIGN, MALIGNANT = 1, 2
-"""Classes of real patches; 0 is a patch that was made (section 2.2)."""
+"""Classes of real patches (section 2.2)."""
 MADE_CLASS = 0
+"""Class of generated patches."""
 CLASSES_STAGE = "classes"
-"""Name of the stage in which the classifiers learn and classes are flipped; before it only gaps are filled."""
+"""Name of the later stage of training, in which the classifiers are trained and classes are flipped."""
 FILL_STAGE = "fill"
+"""Name of the first stage of training, in which patches are filled as their own class."""
 
 
 class ClassAware(ToldInPainter):
-    """In-painter and critics.
+    """The in-painter and its critics.
 
     Attributes:
-        seed_diversity: logs how far two fills by two draws of noise are apart; None for a network that is told
-            outlines, which bring the variety.
+        seed_diversity: measures the difference between fills with two draws of noise, for the log; None for a network
+            that is told outlines, which already vary.
 
     Args:
+        config: of the networks and their training.
+        seed: of weights and noise.
         attributes: as of `ToldInPainter`.
     """
 
@@ -84,15 +88,16 @@ class ClassAware(ToldInPainter):
         for what, count in (("flipped", self.config.flipped_rows), ("penalised", self.config.penalty_rows)):
             if count % world:
                 found = f"{self.config.batch_size}, {count} rows of which are {what}"
-                raise InputError("batch size", found, f"one of which {world} processes get as many such rows each")
+                raise InputError("batch size", found, f"a number of such rows that {world} processes can share evenly")
 
     def training_step(self, batch: Sequence[Mapping[str, Tensor]], step: int) -> dict[str, Tensor]:
-        """`n_critic` updates of the critics, each by its own batch, and one of the in-painter by the last.
+        """Do `n_critic` updates of the critics, each on its own batch, and one update of the in-painter on the last.
 
         Args:
-            batch: for each critic update ct [b, 1, z, y, x] within -1 to 1, region [b, 1, z, y, x], label [b] (BENIGN
-                or MALIGNANT), told [b, k] with its own class first, outline [b, 1, z, y, x] for a network that is told
-                outlines, and mask [b, 1, z, y, x] with mask_known [b].
+            batch: for each critic update `ct` [b, 1, z, y, x] within -1 to 1, `region` [b, 1, z, y, x], `label` [b]
+                (`BENIGN` or `MALIGNANT`), the condition `told` [b, k] with the nodule's own class first, `outline`
+                [b, 1, z, y, x] for a network that is told outlines, `mask` [b, 1, z, y, x], and `mask_known` [b].
+            step: number of the step.
         """
         self.set_rates(self.begun + step)
         figures: dict[str, Tensor] = {}
@@ -101,7 +106,7 @@ class ClassAware(ToldInPainter):
         return figures | self._in_painter_update(batch[-1], step)
 
     def _critic_update(self, real: Mapping[str, Tensor], kind: str, step: int) -> dict[str, Tensor]:
-        """An update of both critics by equation 2, and by equation 3 once the classifiers are in."""
+        """An update of both critics by equation 2, and by equation 3 in the later stage."""
         config, critic = self.config, self._critic
         ct, region, label = real["ct"], real["region"], real["label"]
         told, _ = self._told(real["told"], label)
@@ -137,7 +142,7 @@ class ClassAware(ToldInPainter):
         return figures
 
     def _in_painter_update(self, real: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
-        """An update of the in-painter by equations 1, 2 and 4 in one sum; flipped rows have no equation 1."""
+        """An update of the in-painter by the sum of equations 1, 2 and 4; equation 1 does not count flipped rows."""
         config = self.config
         ct, region = real["ct"], real["region"]
         told, wanted = self._told(real["told"], real["label"])
@@ -178,19 +183,19 @@ class ClassAware(ToldInPainter):
     def _told(
         self, told: Float[Tensor, "b k"], label: Int[Tensor, " b"]
     ) -> tuple[Float[Tensor, "b k"], Int[Tensor, " b"]]:
-        """The conditions with the classes to be made, and these; in the last stage some rows are flipped."""
+        """The conditions with the classes to make, and these classes; in the later stage some rows are flipped."""
         flips = torch.ones_like(told)
         if self.stage == CLASSES_STAGE:
             flips[self._rows(self.config.flipped_rows), 0] = -1
         return told * flips, torch.where(flips[:, 0] < 0, BENIGN + MALIGNANT - label, label)
 
     def _rows(self, count: int) -> Bool[Tensor, " b"]:
-        """Which rows of this process's share are among `count` of the batch, the same for any number of processes."""
+        """Whether each row of this process is among the `count` chosen rows of the batch (`spread_rows`)."""
         size = self.config.batch_size
         return torch.from_numpy(spread_rows(count, size)[self.share.rows(size)]).to(self.device)
 
     def _shown_class(self, told: Float[Tensor, "b k"]) -> Tensor | None:
-        """The class of each sample [b, 1, 1, 1, 1], for critics that are told."""
+        """The class of each sample, [b, 1, 1, 1, 1], for critics that depend on it; otherwise None."""
         return told[:, :1, None, None, None] if self.config.critics_told else None
 
     def condition(self, wanted: NoduleAttributes, attributes: Float[Tensor, "1 a"]) -> Float[Tensor, "1 k"]:
@@ -210,7 +215,7 @@ class ClassAware(ToldInPainter):
         return FilledBatch(made.refined, made.mask)
 
     def preview(self) -> Figure | None:
-        """Middle slices of training patches: real, as benign with two seeds, and as malignant with the same seeds."""
+        """Draw middle slices of training patches: real, filled as benign with two seeds, and as malignant with both."""
         if self.shown is None:
             return None
         told, outline = self.shown["told"], self.shown.get("outline")
@@ -232,10 +237,10 @@ System = ClassAware
 
 
 def _each(made: InPainted, change: Callable[[Tensor], Tensor]) -> InPainted:
-    """What was made, each part of it changed."""
+    """The output with a function applied to each part."""
     return InPainted(change(made.coarse), change(made.refined), None if made.mask is None else change(made.mask))
 
 
 def _single(made: InPainted) -> InPainted:
-    """The same in single precision."""
+    """The output in float32."""
     return _each(made, Tensor.float)

@@ -1,4 +1,4 @@
-"""The class-aware in-painter made ready for the loop: rated training nodules, and what it is told of them."""
+"""Preparing the training of the class-aware in-painter on rated nodules."""
 
 from __future__ import annotations
 
@@ -25,14 +25,17 @@ from synthorax.training.system import Stage, Training
 
 
 def training(config: ClassAwareConfig, data: str | Path | Store, seed: int, options: TrainingOptions) -> Training:
-    """Return a fresh model and the patches of the rated nodules of a store's training patients.
+    """Return the training of a fresh model on patches of the rated nodules of a store's training patients.
 
     Args:
+        config: of the model.
         data: a prepared store.
+        seed: of weights and batches.
+        options: of training.
 
     Raises:
-        InputError: no store, or one without training nodules of both classes; for a model that is told outlines, one
-            whose nodules have none.
+        InputError: there is no store; there are no training nodules of both classes; or no nodule has an outline,
+            although the model is told outlines.
     """
     store = Store.of(data)
 
@@ -64,7 +67,7 @@ def training(config: ClassAwareConfig, data: str | Path | Store, seed: int, opti
             model.seed_diversity = SeedDiversity(_real_distance_hu(patches, seed), config.patch)
             model.limits = {"diversity": diversity_limit(round(WARM_UP * config.steps))}
         except InputError as error:  # a small store
-            tell(f"whether two seeds make one nodule is not watched: {error}")
+            tell(f"training does not check that two seeds give different nodules: {error}")
     about = {"patches": len(patches), "classes": counts, **training_data(store)}
     stages = [
         Stage(FILL_STAGE, config.plain_steps, fill),
@@ -75,7 +78,7 @@ def training(config: ClassAwareConfig, data: str | Path | Store, seed: int, opti
 
 
 def _real_distance_hu(patches: EditPatches, seed: int) -> float:
-    """How far pairs of real nodules that are alike lie apart, for the guard of variety."""
+    """The mean distance in HU of similar real nodules, to which the diversity of seeds is compared."""
     whole = patches.rows(range(len(patches)))
     patients = [place.patient_id for place in patches.places]
     return real_distance_hu(whole["ct"], whole["region"], patches.attributes, patients, patches.spec, seed)
@@ -83,16 +86,18 @@ def _real_distance_hu(patches: EditPatches, seed: int) -> float:
 
 CLASSES = {"benign": BENIGN, "malignant": MALIGNANT}
 WARM_UP = 0.1
-"""Share of the steps after which two seeds have to make two nodules."""
+"""Share of the steps after which training checks that two seeds give different nodules."""
 
 
 @dataclass(frozen=True, eq=False)
 class ClassBatches:
-    """A batch for each critic update of a step, with as many patches of each class.
+    """The batches of a step, one for each critic update, with equally many patches of each class.
 
     Attributes:
-        attributes: [places, a], as the networks take them.
-        stage: batches of another stage are others.
+        patches: of the rated nodules.
+        attributes: encoded attributes of each nodule, [places, a].
+        config: of the model.
+        stage: of training; each stage has its own batches.
     """
 
     patches: EditPatches
@@ -101,14 +106,14 @@ class ClassBatches:
     stage: str
 
     def __call__(self, step: int) -> list[dict[str, Tensor]]:
-        """For each update ct, region, mask, perhaps outline [b, 1, z, y, x], told [b, k], label and mask_known [b]."""
+        """Return the batches of a step, as `ClassAware.training_step` takes them."""
         n = self.config.n_critic
         before = self.config.plain_steps * n if self.stage == CLASSES_STAGE else 0
         turns = range(before + step * n, before + (step + 1) * n)
         return [self._of(self.patches.batch(turn, self.config.batch_size)) for turn in turns]
 
     def shown(self) -> dict[str, Tensor]:
-        """The first patches as they are, for the preview."""
+        """Return the first patches without augmentation, for the preview."""
         return self._of(self.patches.rows(range(min(PREVIEWED, len(self.patches)))))
 
     def _of(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:

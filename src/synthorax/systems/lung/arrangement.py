@@ -1,9 +1,8 @@
-"""Where in the latent cube each nodule should lie, so that neighbours are alike and no place is empty.
+"""Arranging nodules in the latent cube so that neighbours are alike and no part of the cube is empty.
 
-The published training leaves this to chance. Samples are drawn uniformly from the cube, so a good
-arrangement has as many nodules everywhere and shapes that change little from one to the next. That
-is a quadratic assignment: nodules to evenly spread places, the sum over near places of how much
-their nodules differ to be least.
+The published training leaves the arrangement to chance. Samples are drawn uniformly from the cube, so that a good
+arrangement has the same density of nodules everywhere, and neighbours of similar shape. That is a quadratic assignment
+of nodules to evenly spread places, which minimises the sum over near places of the distance between their nodules.
 """
 
 from __future__ import annotations
@@ -18,27 +17,30 @@ from scipy.stats import qmc
 from synthorax.seeding import derive, generator
 
 REACH = 0.97
-"""Places lie within this of the centre on every axis: the latent layer's tanh does not get to 1."""
+"""Largest coordinate of a place on every axis; below 1, because the latent layer's tanh does not reach 1."""
 BLUR_MM = 0.7
-"""Nodules are compared blurred, so that near misses count as alike."""
+"""Standard deviation of the Gaussian that blurs nodules before they are compared, so that small shifts count little."""
 NEARNESS = 2 / 3
-"""Width of the neighbourhood in which nodules should be alike, in mean distances between places."""
+"""Standard deviation of the neighbourhood in which nodules should be alike, in mean distances between places."""
 LANDMARKS = 512
-"""The quadratic assignment takes at most so many nodules; others start from the landmarks like them."""
+"""Most nodules of the quadratic assignment; further nodules are placed near the landmarks most similar to them."""
 ALIKE_LANDMARKS = 3
-"""A nodule that is no landmark starts at the mean place of this many landmarks most similar to it."""
+"""The wanted place of a nodule that is no landmark is the mean place of this many most similar landmarks."""
 
 
 def arrange(
     fields: NDArray[np.float32], latent_size: int, spacing_mm: tuple[float, float, float], seed: int
 ) -> NDArray[np.float64]:
-    """A place in the latent cube for each nodule.
+    """Return a place in the latent cube for each nodule.
 
     Args:
         fields: grey values [n, z, y, x].
+        latent_size: axes of the latent cube.
+        spacing_mm: voxel size (z, y, x).
+        seed: of the places.
 
     Returns:
-        float64 [n, latent], within `REACH` of the centre on every axis.
+        float64 [n, latent], from -`REACH` to `REACH` on every axis.
     """
     blurred = np.stack([gaussian_filter(field, [BLUR_MM / edge for edge in spacing_mm]) for field in fields])
     vectors = blurred.reshape(len(fields), -1)
@@ -56,13 +58,13 @@ def arrange(
 
 
 def _distances(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Euclidean distances [n, m] of long vectors [n, v] and [m, v], by one matrix product."""
+    """The Euclidean distances [n, m] between vectors [n, v] and [m, v], by one matrix product."""
     squares = np.square(one).sum(1)[:, None] + np.square(other).sum(1) - 2 * one @ other.T
     return np.sqrt(np.maximum(squares, 0)).astype(np.float64)
 
 
 def _assign(distances: NDArray[np.float64], latent_size: int, seed: int) -> NDArray[np.float64]:
-    """Places of nodules by their distances [n, n]: FAQ (Vogelstein 2015), then exchanges of two."""
+    """The places of nodules with distances [n, n]: by FAQ (Vogelstein 2015), then by exchanges of two nodules."""
     n = len(distances)
     places = _spread(n, latent_size, seed)
     width = NEARNESS * 2 * REACH / n ** (1 / latent_size)
@@ -85,6 +87,6 @@ def _assign(distances: NDArray[np.float64], latent_size: int, seed: int) -> NDAr
 
 
 def _spread(n: int, latent_size: int, seed: int) -> NDArray[np.float64]:
-    """`n` places that fill the cube evenly: Sobol's sequence."""
+    """`n` places that fill the cube evenly, a Sobol sequence."""
     sequence = qmc.Sobol(latent_size, rng=np.random.default_rng(derive(seed, "places")))
     return (2 * sequence.random_base2(max(n - 1, 1).bit_length())[:n] - 1) * REACH

@@ -1,4 +1,4 @@
-"""LuNG's base set and the maps of grey values in and out of its network (section III-A)."""
+"""LuNG's base set, and the maps between occupancy and its network's grey values (papers/1, III-A)."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from synthorax.systems.lung.config import LungConfig
 from synthorax.systems.lung.depth import signed_depth, soft_field
 
 CUTOFF = 0.225
-"""Occupancies below are background; a half-pixel shift makes such values."""
+"""Lower occupancies, which a half-pixel shift produces, are background."""
 OCCUPANCY_LEAST = 0.25
-"""Least occupancy of a nodule voxel."""
+"""Least occupancy of a nodule's voxel."""
 LIFT = ON_LEAST - OCCUPANCY_LEAST
-"""What the input map adds to a nodule voxel, to set it well apart from the background."""
+"""Added to the occupancy of a nodule's voxel in the network's input, to separate it from the background."""
 
 
 def base_set(occupancy: NDArray[np.float32], *, reflected: bool = True) -> NDArray[np.float32]:
-    """The training samples of some seeds: 8 reflections, each as it is and shifted by half a pixel.
+    """Return the training samples made from seed nodules: their 8 reflections, each also shifted by half a pixel.
 
     Args:
         occupancy: [n, z, y, x], values 0 to 1.
-        reflected: make the reflections; of many nodules they are too much for few latent numbers.
+        reflected: make the reflections; with many nodules, a small latent space cannot hold them.
 
     Returns:
-        [16 n, z, y, x], or [2 n, z, y, x] without reflections, already through `to_input`. The samples of
-        a seed are adjacent, its own first, and each is followed by its shifted variant.
+        The network's inputs (`to_input`), [16 n, z, y, x], or [2 n, z, y, x] without reflections. The samples of a
+        nodule are adjacent, the nodule itself first; each sample is followed by its shifted variant.
     """
     variants = to_input(np.stack([occupancy, half_pixel_shift(occupancy)], axis=1))
     signs = list(product((1, -1), repeat=3))[: 8 if reflected else 1]
@@ -40,38 +40,38 @@ def base_set(occupancy: NDArray[np.float32], *, reflected: bool = True) -> NDArr
 
 
 def learned_fields(grey: NDArray[np.float32], config: LungConfig) -> NDArray[np.float32]:
-    """What the network learns grey values [n, z, y, x] as: themselves, or soft fields of the same shapes."""
+    """Return the network's targets for grey values [n, z, y, x]: the grey values, or soft fields of the same shapes."""
     if config.field_edge_mm is None:
         return grey
     return soft_field(signed_depth(grey, config.spacing_mm), config.field_edge_mm)
 
 
 def half_pixel_shift(occupancy: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The stack [..., y, x] moved by half a pixel in x and y: means of a voxel and its -x, -y, -xy neighbours."""
+    """Return a stack [..., y, x] shifted by half a pixel in x and y: the mean of each voxel and three neighbours."""
     before = np.pad(occupancy, [(0, 0)] * (occupancy.ndim - 2) + [(1, 0), (1, 0)])
     total = before[..., 1:, 1:] + before[..., 1:, :-1] + before[..., :-1, 1:] + before[..., :-1, :-1]
     return total / np.float32(4)
 
 
 def to_input(occupancy: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Occupancy to the network's grey values: 0, or `ON_LEAST` to 1."""
+    """Map occupancy to the network's grey values: 0, or `ON_LEAST` to 1."""
     lifted = np.minimum(1, np.maximum(OCCUPANCY_LEAST, occupancy) + np.float32(LIFT))
     return np.where(occupancy < CUTOFF, np.float32(0), lifted).astype(np.float32)
 
 
 def to_occupancy(output: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The network's grey values back to occupancy: 0, or `OCCUPANCY_LEAST` to about 0.6."""
+    """Map the network's grey values back to occupancy: 0, or `OCCUPANCY_LEAST` to about 0.6."""
     lowered = np.maximum(output, np.float32(ON_LEAST)) - np.float32(LIFT)
     return np.where(output < ON_THRESHOLD, np.float32(0), lowered).astype(np.float32)
 
 
 def repair_inverted(fields: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Turn fields of a dark nodule on a bright ground the right way round.
+    """Invert fields with a dark nodule on a bright background.
 
-    A field is inverted if both ends of any of its four body diagonals are on.
+    A field counts as inverted if both ends of any of its four space diagonals are on.
 
     Returns:
-        The fields [n, z, y, x] and which of them [n] were inverted.
+        The fields [n, z, y, x], and whether each was inverted, bool [n].
     """
     inverted = np.zeros(len(fields), bool)
     for y, x in product((0, -1), repeat=2):
@@ -80,15 +80,20 @@ def repair_inverted(fields: NDArray[np.float32]) -> tuple[NDArray[np.float32], N
 
 
 def check_seeds(occupancy: NDArray[np.floating], grid: tuple[int, int, int], subject: object) -> None:
-    """Refuse what is no stack of seeds for the grid.
+    """Refuse an array that is not a stack of nodules on the grid.
+
+    Args:
+        occupancy: [n, z, y, x].
+        grid: voxels (z, y, x) of the model.
+        subject: that an error names.
 
     Raises:
-        InputError: wrong shape or dtype, NaN, values outside 0 to 1, or an empty nodule.
+        InputError: the shape is wrong, values are not from 0 to 1, or a nodule is empty.
     """
     if occupancy.ndim != 4 or occupancy.shape[1:] != grid:
         raise InputError(subject, f"shape {occupancy.shape}", f"[n, {', '.join(map(str, grid))}] of the model's grid")
     if not len(occupancy):
-        raise InputError(subject, "no nodule", "at least one")
+        raise InputError(subject, "no nodule", "at least one nodule")
     if not np.isfinite(occupancy).all():
         raise InputError(subject, "NaN or infinite voxels", "numbers from 0 to 1")
     if occupancy.min() < 0 or occupancy.max() > 1:

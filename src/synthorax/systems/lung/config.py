@@ -1,4 +1,4 @@
-"""What a LuNG model is, as one frozen and typed object. No torch here."""
+"""The configuration, presets and options of LuNG. No torch here."""
 
 from __future__ import annotations
 
@@ -17,38 +17,39 @@ from synthorax.patch import PositiveMm
 from synthorax.training.config import choose
 
 NoduleShape = str | Path | NDArray
-"""A nodule's shape as users give it: FILE, FILE:ROW (a row counted from 0, or the label in an image), or occupancy
+"""A nodule's shape as users give it: FILE, FILE:ROW (the row counted from 0, or the label in an image), or occupancy
 [z, y, x] on the model's grid."""
 
 
 class LungConfig(BaseModel):
-    """LuNG's network and its training; the defaults are the paper's and its released program's.
+    """LuNG's network and its training; the defaults are those of the paper and its released program.
 
     Attributes:
-        layers: neurons of the hidden layers, as in 32_3_64_1024; the narrowest is the latent space (section IV).
+        layers: neurons of the hidden layers, such as 32_3_64_1024; the narrowest layer is the latent space (section
+            IV).
         grid: voxels of a nodule's box (z, y, x).
-        spacing_mm: of its voxels (z, y, x).
-        method: Adam on all layers, as published; or the fit of `systems.lung.fit`: arranged latent vectors,
-            a regressed feature network, and a convex fit of the generator's last layer.
+        spacing_mm: voxel size (z, y, x).
+        method: adam trains all layers, as published. fit (`systems.lung.fit`) arranges the latent vectors, regresses
+            the feature network, and fits the generator's last layer by a convex method.
         iterations: mini-batches of Adam in all, which the paper calls epochs; or passes of the fit.
         batch_size: samples of a mini-batch of Adam.
-        learning_rate: Adam's.
+        learning_rate: of Adam.
         rounds: blocks of iterations; each starts the optimiser anew.
         schedule: learning rate over a round: constant, or a short warm-up and a cosine to zero.
-        support: voxels the network sees: all, or those that some base sample uses. The others are
-            zero in every sample, so leaving them out loses nothing.
-        initialisation: PyTorch's default, or from the data (`ShapeAutoencoder.initialise_from`), so that
-            few iterations give usable samples. The fit has its own.
-        target: what the network learns a nodule as: the paper's grey values, or a soft field of the distance to its
-            edge (`systems.lung.depth`), for smooth nodules such as outlined ones.
-        edge_mm: of that field, how far its edge reaches.
-        reflected: the base set has the 8 reflections of every nodule.
-        detail: of the fit: gain of the generator's random layers; more lets the shape change faster on the way
+        support: voxels of the network: all, or base, those that some training sample uses. The others are zero in every
+            sample, so that nothing is lost without them.
+        initialisation: default, as in PyTorch; or data, from the training samples
+            (`ShapeAutoencoder.initialise_from`), so that few iterations give usable samples. Not used by the fit.
+        target: grey, the paper's grey values; or distance, a soft field of the distance to the nodule's edge
+            (`systems.lung.depth`), for smooth nodules such as outlined ones.
+        edge_mm: width of the edge of that field.
+        reflected: train on the 8 reflections of every nodule.
+        detail: of the fit: gain of the generator's random layers; with more gain, shapes change faster along a way
             through the latent space.
         ridge: of the fit: weight decay of the last layer.
-        shifted_weight: of the fit: weight of a half-pixel-shifted sample, of 1 for the others.
-        morph_weight: of the fit: weight of a shape half-way between two neighbours; 0 leaves them out.
-        morph_thickening_mm: added all around those shapes.
+        shifted_weight: of the fit: weight of a half-pixel-shifted sample; other samples have weight 1.
+        morph_weight: of the fit: weight of a shape half-way between two neighbours; 0 for none.
+        morph_thickening_mm: of the fit: thickness that is added around such a shape.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -75,7 +76,7 @@ class LungConfig(BaseModel):
 
     @property
     def field_edge_mm(self) -> float | None:
-        """`edge_mm` where it is used."""
+        """`edge_mm` if the target is a soft field, otherwise None."""
         return self.edge_mm if self.target == "distance" else None
 
     @property
@@ -130,25 +131,26 @@ PRESETS = {
 }
 
 ABOUT_PRESETS = {
-    "paper": "as published, hours on a CPU.",
-    "compact": "half a minute for 51 nodules.",
-    "smooth": "the same for outlined nodules, as LIDC's, which have no rough edges.",
-    "smoke": "seconds.",
+    "paper": "as published, takes hours on a CPU.",
+    "compact": "takes half a minute for 51 nodules.",
+    "smooth": "as fast, for nodules with smooth edges, such as LIDC's outlines.",
+    "smoke": "takes seconds, to try the command.",
 }
 FLAGS = ("layers",)
 
 
 RADIUS = 0.2
-"""Half the width of the box of the latent space, whose axes go from -1 to 1, if `near` comes without a radius."""
+"""Default of the option `radius`."""
 
 
 class LungOptions(makers.Options):
     """Options of sampling.
 
     Attributes:
-        near: a nodule, FILE or FILE:ROW (a row counted from 0, or the label in an image): make nodules like it.
-        radius: with `near`, how far from it in the latent space, whose axes go from -1 to 1; 0.2 if not given.
-        walk: two nodules, FILE or FILE:ROW each: make steps from the first to the second.
+        near: make nodules similar to this nodule, FILE or FILE:ROW (the row counted from 0, or the label in an image).
+        radius: with `near`, largest distance from that nodule along each axis of the latent space, whose axes go from
+            -1 to 1; 0.2 if not given.
+        walk: make the steps from a first nodule to a second one, FILE or FILE:ROW each.
     """
 
     near: NoduleShape | None = None
@@ -156,7 +158,7 @@ class LungOptions(makers.Options):
     walk: tuple[NoduleShape, NoduleShape] | None = None
 
     def told(self) -> dict[str, Any]:
-        """Return how the latent space is sampled: near a nodule, between two, or, if nothing is said, uniformly."""
+        """Return, for a manifest, how the latent space is sampled: near a nodule, between two, or uniformly."""
         if self.near is not None:
             radius = RADIUS if self.radius is None else self.radius
             return {"drawn": "near", "nodule": makers.as_told(self.near), "radius": radius}
@@ -174,16 +176,16 @@ class TrainingOptions(makers.Options):
     """Options of training, beside the configuration.
 
     Attributes:
-        nodules: train on this many nodules, drawn by the seed; on all if not given.
+        nodules: number of nodules to train on, drawn by the seed; all if not given.
     """
 
     nodules: PositiveInt | None = None
 
 
 def lung_config(preset: str, settings: Mapping[str, Any]) -> LungConfig:
-    """A preset with some settings changed.
+    """Return a preset with some settings changed.
 
     Raises:
-        InputError: no such preset, or a setting that does not exist or whose value does not fit.
+        InputError: there is no such preset or setting, or a value does not fit.
     """
     return choose(PRESETS, preset, settings)

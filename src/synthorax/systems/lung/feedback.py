@@ -1,4 +1,4 @@
-"""Training in rounds, with accepted nodules fed back between them (section III-E)."""
+"""Training in rounds, with accepted generated nodules fed back into the training set (papers/1, III-E)."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from synthorax.systems.lung.config import LungConfig
 from synthorax.systems.lung.system import GeneratedShapes, Lung
 
 Select = Callable[[GeneratedShapes, int], NDArray[np.bool_]]
-"""Which of the generated nodules the analyzer accepts [n], by the nodules and a seed."""
+"""Function of generated nodules and a seed that tells which nodules the analyzer accepts, bool [n]."""
 
 
 @dataclass(frozen=True)
 class Feedback:
-    """How accepted nodules come back into the training set.
+    """The feedback of accepted nodules into the training set.
 
     Attributes:
-        reflections: random reflections of each that are added; 0 adds it as it was accepted.
-        trade: two networks, each learning from what the other made.
-        rounds: after how many of the first rounds.
-        generated: how many nodules are made for it each time.
-        reconnected: whether they are reconnected first (table II) or not (table I).
+        reflections: random reflections of each accepted nodule that are added; 0 adds the nodule itself.
+        trade: train two networks, each on the accepted nodules of the other.
+        rounds: number of rounds, from the first, that are followed by feedback.
+        generated: nodules that are generated for each feedback.
+        reconnected: reconnect generated nodules (table II) or not (table I).
     """
 
     reflections: int = 0
@@ -46,15 +46,19 @@ def train_in_rounds(
     feedback: Feedback | None = None,
     select: Select | None = None,
 ) -> Lung:
-    """A trained model, in memory.
+    """Train a model in rounds and return it, without a run folder.
 
-    Adam's rounds are the configuration's; after the feedback they go on with the base set alone, as in
-    figure 5. The fit starts anew in every round, so it has one for each feedback and ends with the last:
-    a further one without would undo them.
+    With Adam, the rounds are those of the configuration; after the last feedback they use the base set alone, as in
+    figure 5. The fit starts anew in every round, so that it has one round after each feedback and no further round,
+    which would undo the feedback.
 
     Args:
-        seeds: occupancy [n, z, y, x].
-        select: of the feedback; needed with it.
+        config: of the model.
+        seeds: occupancy of the seed nodules, [n, z, y, x].
+        seed: of weights, batches and feedback.
+        fabric: device and precision.
+        feedback: None for none.
+        select: chooses accepted nodules; needed for feedback.
     """
     check_seeds(seeds, config.grid, "seed nodules")
     base = learned_fields(base_set(seeds, reflected=config.reflected), config)
@@ -83,7 +87,7 @@ def train_in_rounds(
 
 
 def _accepted(system: Lung, feedback: Feedback, select: Select, seed: int, turn: int) -> NDArray[np.float32]:
-    """Nodules for the training set, grey values [m, z, y, x]."""
+    """The accepted nodules of a network for the training set, grey values [m, z, y, x]."""
     own = derive(seed, "feedback", turn)
     made = system.sample(feedback.generated, own, reconnected=feedback.reconnected)
     fields = learned_fields(to_input(to_occupancy(made.fields[select(made, own)])), system.config)

@@ -1,12 +1,12 @@
-"""Training the autoencoder without descending through it: arrange, regress, and fit one convex layer.
+"""Training the autoencoder without back-propagation: arrange the latent vectors, regress, and fit one convex layer.
 
-With the latent vectors given, three things remain, and none needs back-propagation:
+The latent vector of each nodule is chosen first (`arrangement`). Then:
 
-* the feature network is regressed, layer by layer, to send each nodule to its place;
-* the generator's hidden layers stay random, drawn wide enough that three latent numbers carry detail;
-* its last layer, by far the largest, is a logistic regression of every voxel on the hidden neurons.
-  That is convex, and all voxels share one bound of the Hessian: a pass over the data is one step
-  preconditioned by it, with Nesterov's momentum; some 25 are enough.
+* the feature network is regressed, layer by layer, to map each nodule to its latent vector;
+* the generator's hidden layers stay random, with a gain large enough for three latent numbers to give detail;
+* the generator's last layer, by far the largest, is a logistic regression of each voxel on the hidden neurons. It is
+  convex, and all voxels share one bound of the Hessian. A pass over the data is one step preconditioned by this bound,
+  with Nesterov's momentum; about 25 passes are enough.
 """
 
 from __future__ import annotations
@@ -26,25 +26,26 @@ from synthorax.systems.lung.morphs import morph, neighbour_pairs
 from synthorax.systems.lung.networks import ShapeAutoencoder
 
 ENCODER_RIDGE = 1e-3
-"""Of the feature network's regressions, as a share of the mean squared length of its input."""
+"""Ridge of the feature network's regressions, as a share of the mean squared length of their input."""
 LEAST_PROBABILITY = 1e-4
-"""Probability with which the fit starts at a voxel that no sample uses."""
+"""Initial probability of a voxel that no sample uses."""
 MOST_REGRESSED = 4096
-"""The regressions see at most so many samples, drawn at random."""
+"""Most samples of the regressions, drawn at random."""
 MOST_MORPHS = 4096
+"""Most shapes between neighbours, drawn at random."""
 ROWS = 2048
-"""Samples that go through the last layer at once; bounds the memory of a pass."""
+"""Samples that go through the last layer at once, to limit the memory of a pass."""
 
 
 class FitData(NamedTuple):
-    """What the last layer is fitted to; every step sees all of it.
+    """The data to which the last layer is fitted; every step uses all of them.
 
     Attributes:
-        hidden: the last hidden layer's output [n, hidden], less its weighted mean.
-        voxels: of the support, [n, v].
-        weights: of each sample, [n].
-        mean_hidden: [hidden].
-        bias: log odds of the weighted mean sample, [v].
+        hidden: output of the last hidden layer minus its weighted mean, [n, hidden].
+        voxels: targets at the voxels of the support, [n, v].
+        weights: of the samples, [n].
+        mean_hidden: weighted mean of the last hidden layer's output, [hidden].
+        bias: log odds of the weighted mean of the targets, [v].
         preconditioner: inverse of the bound of the Hessian, [hidden, hidden].
     """
 
@@ -64,14 +65,17 @@ def prepare_fit(
     shifted: NDArray[np.float32],
     seed: int,
 ) -> FitData:
-    """Set all layers but the last, and gather what that one is to learn.
+    """Set all layers but the last, and return the data to which the last layer is fitted.
 
-    A nodule and its half-pixel shift share a place: the shift is there to make the features tolerant of
-    fuzzy edges, and it thins small nodules so much that most of them no longer pass the analyzer.
+    A nodule and its half-pixel shift have the same latent vector. The shift makes the features tolerant of fuzzy edges;
+    as a nodule of its own it would be too thin, since it thins small nodules so much that most fail the analyzer.
 
     Args:
-        whole: fields of the nodules [n, z, y, x].
-        shifted: the first nodules again, shifted by half a pixel, [m, z, y, x].
+        autoencoder: to train.
+        config: of the model.
+        whole: fields of the nodules, [n, z, y, x].
+        shifted: fields of the first m nodules shifted by half a pixel, [m, z, y, x].
+        seed: of the arrangement and of random choices.
     """
     places = arrange(whole, config.latent_size, config.spacing_mm, seed)
     places = np.concatenate([places, places[: len(shifted)]])
@@ -104,10 +108,9 @@ def prepare_fit(
 
 @torch.no_grad()
 def fit_gradient(layer: nn.Linear, data: FitData, ridge: float) -> tuple[Tensor, Tensor]:
-    """The preconditioned gradient [v, hidden] of the weighted cross-entropy, and the mean squared error of a sample.
+    """Return the preconditioned gradient [v, hidden] of the weighted cross-entropy, and the mean squared error.
 
-    Cross-entropy has its least where squared error has it, at the sample itself, but does not go flat
-    where a voxel is wholly wrong.
+    Cross-entropy has the same minimum as the squared error, but its gradient does not vanish at a wholly wrong voxel.
     """
     gradient = ridge * layer.weight
     error = torch.zeros((), device=gradient.device)
@@ -121,10 +124,10 @@ def fit_gradient(layer: nn.Linear, data: FitData, ridge: float) -> tuple[Tensor,
 
 
 def _regress_features(features: nn.Sequential, voxels: Float[Tensor, "n v"], places: Tensor, seed: int) -> None:
-    """Ridge regressions, a layer at a time, that end at the places [n, latent] of the nodules.
+    """Set the feature network by ridge regressions, layer by layer, so that it maps voxels to the places [n, latent].
 
-    A hidden neuron aims at a random direction of the latent space before its tanh; the latent layer
-    then mends what the earlier ones bent.
+    The target of a hidden neuron, before its tanh, is a random direction of the latent space. The latent layer then
+    corrects the distortions of the earlier layers.
     """
     order = generator(seed, "regression").permutation(len(voxels))
     chosen = torch.from_numpy(order[:MOST_REGRESSED]).to(voxels.device)

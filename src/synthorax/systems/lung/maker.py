@@ -22,7 +22,7 @@ SHAPES_AT_ONCE = 4 * LATENT_BATCH
 
 
 class LungMaker:
-    """A `Generator` of nodule shapes around a trained LuNG; it heeds no attribute, as its network is told none."""
+    """A `Generator` of nodule shapes that uses a trained LuNG; it heeds no attribute, because LuNG has no condition."""
 
     roles: frozenset[Role] = frozenset({"makes shapes"})
     heeds: frozenset[str] = frozenset()
@@ -42,17 +42,17 @@ class LungMaker:
     def sample(self, asked: Sequence[Asked], seed: int, options: Options | None = None) -> Iterator[Samples]:
         """Make shapes in parts of at most `SHAPES_AT_ONCE`: uniform in the latent space, near a nodule, or between two.
 
-        Steps of a `walk` depend on their number, `len(asked)`; all other samples do not.
+        The steps of a `walk` depend on the number of samples, `len(asked)`; other samples do not.
 
         Raises:
-            InputError: attributes, a sample without a nodule, no such nodule to be near, or options that exclude each
-                other.
+            InputError: attributes are requested, a sample does not have one nodule, a nodule of the options cannot be
+                read, or options exclude each other.
         """
         chosen = options_of(options, LungOptions, self.name)
         if not asked:
             raise InputError("number of samples", "0", "1 or more")
         if any(len(one) != 1 for one in asked):
-            raise InputError("nodules of a sample", "none or several", f"1, as {self.name} makes shapes of nodules")
+            raise InputError("nodules of a sample", "none or several", f"1, because {self.name} makes single nodules")
         check_heeds(self, {one[0] for one in asked})
         latents = self._latents(len(asked), seed, chosen)
         return (
@@ -61,20 +61,20 @@ class LungMaker:
         )
 
     def select(self, asked: Sequence[Asked], seed: int, options: Options | None = None) -> Iterator[Samples]:
-        """Refuse: LuNG has no judgement of its own.
+        """Refuse, because LuNG has no criterion to select samples.
 
         Raises:
             InputError: always.
         """
-        raise InputError("model", f"one of {self.name}, which does not select samples", "a model that selects")
+        raise InputError("model", f"a {self.name}, which does not select samples", "a model that selects its samples")
 
     def _latents(self, n: int, seed: int, options: LungOptions) -> Callable[[int, int], NDArray[np.float32]]:
-        """The function that gives the latent vectors [stop - start, latent] of samples `start` to `stop`."""
+        """The function that returns the latent vectors [stop - start, latent] of samples `start` to `stop`."""
         system, near, walk, radius = self._system, options.near, options.walk, options.radius
         if near is not None and walk is not None:
             raise InputError("near and walk", "both", "one of them")
         if radius is not None and near is None:
-            raise InputError("radius", f"{radius:g} and no nodule", "it with `near`")
+            raise InputError("radius", f"{radius:g} without `near`", "a radius together with `near`")
         if walk is not None:
             vectors = system.walk_latents(_nodule(walk[0], system.config), _nodule(walk[1], system.config), n)
             return lambda start, stop: vectors[start:stop]
@@ -100,7 +100,7 @@ class LungMaker:
 
 
 def _nodule(nodule: NoduleShape, config: LungConfig) -> NDArray[np.float32]:
-    """Occupancy [z, y, x] of a nodule given as an array, FILE or FILE:ROW."""
+    """The occupancy [z, y, x] of a nodule that is given as an array, FILE or FILE:ROW."""
     if not isinstance(nodule, str | Path):
         return np.asarray(nodule, np.float32)
     path, separator, row = str(nodule).rpartition(":")

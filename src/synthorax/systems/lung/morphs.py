@@ -1,4 +1,4 @@
-"""Shapes half-way between two nodules, which show the generator what lies between the seeds."""
+"""Shapes half-way between two nodules, as training targets for latent vectors between the seeds."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from synthorax.shapes.reconnection import ON_LEAST
 from synthorax.systems.lung.depth import signed_depth, soft_field
 
 CANDIDATES = 16
-"""Neighbours are looked for among so many of a nodule's nearest in the latent space."""
+"""Neighbours are searched among this many nearest nodules in the latent space."""
 
 
 def neighbour_pairs(latents: NDArray[np.float32]) -> NDArray[np.int64]:
-    """The pairs [p, 2] of nodules with no third between them, each once (Gabriel and Sokal 1969).
+    """Return the pairs [p, 2] of nodules without a third between them (Gabriel and Sokal 1969), each pair once.
 
     Args:
-        latents: [n, latent].
+        latents: latent vectors of the nodules, [n, latent].
     """
     count = min(CANDIDATES, len(latents) - 1)
     if not count:
@@ -39,15 +39,17 @@ def morph(
     thickening_mm: float,
     edge_mm: float | None = None,
 ) -> NDArray[np.float32]:
-    """The mean shape of each pair of nodules (shape-based interpolation, Raya and Udupa 1990).
+    """Return the mean shape of each pair of nodules (shape-based interpolation, Raya and Udupa 1990).
 
     Args:
         fields: grey values, or soft fields if `edge_mm` is given, [n, z, y, x].
         pairs: rows of `fields`, [p, 2].
-        thickening_mm: added all around. Of two thin nodules the mean shape has no voxel at all without it.
+        spacing_mm: voxel size (z, y, x).
+        thickening_mm: added all around, because the mean shape of two thin nodules may have no voxel at all.
+        edge_mm: of soft fields; None for grey values.
 
     Returns:
-        Fields [p, z, y, x] of the same kind.
+        Fields of the same kind, [p, z, y, x].
     """
     depth = signed_depth(fields, spacing_mm)
     made = np.zeros((len(pairs), *fields.shape[1:]), np.float32)

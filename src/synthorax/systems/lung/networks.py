@@ -1,4 +1,4 @@
-"""LuNG's networks (section III-B): an autoencoder that splits into a feature and a generator network."""
+"""LuNG's networks (papers/1, III-B): an autoencoder that consists of a feature network and a generator network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ShapeAutoencoder(nn.Module):
 
     Args:
         config: its `layers` are the hidden widths.
-        support: flat indices of the voxels the network sees; the rest of a field is zero.
+        support: flat indices of the v voxels that the network takes and makes; all others are 0.
     """
 
     support: Tensor
@@ -39,26 +39,26 @@ class ShapeAutoencoder(nn.Module):
         return cast(nn.Linear, self.generator[-2])
 
     def select(self, fields: NDArray[np.float32]) -> Float[Tensor, "b v"]:
-        """The voxels of the support of fields [b, z, y, x], on the network's device."""
+        """Return the voxels of the support of fields [b, z, y, x], on the network's device."""
         return torch.from_numpy(fields.reshape(len(fields), -1))[:, self.support.cpu()].to(self.support.device)
 
     def encode(self, fields: Float[Tensor, "b z y x"]) -> Float[Tensor, "b latent"]:
-        """The feature network: fields of grey values from 0 to 1 to latent vectors within -1 to 1."""
+        """Map fields of grey values from 0 to 1 to latent vectors within -1 to 1, by the feature network."""
         return self.features(fields.flatten(1)[:, self.support])
 
     def decode(self, latents: Float[Tensor, "b latent"]) -> Float[Tensor, "b z y x"]:
-        """The generator network: latent vectors to fields."""
+        """Map latent vectors to fields, by the generator network."""
         fields = latents.new_zeros(len(latents), self.grid[0] * self.grid[1] * self.grid[2])
         fields[:, self.support] = self.generator(latents)
         return fields.unflatten(1, self.grid)
 
     def forward(self, voxels: Float[Tensor, "b v"]) -> Float[Tensor, "b v"]:
-        """The voxels of the support, reproduced."""
+        """Reconstruct the voxels of the support."""
         return self.generator(self.features(voxels))
 
     @torch.no_grad()
     def widen(self, gain: float) -> None:
-        """Multiply the generator's hidden layers, so that few latent numbers can carry detail from the start."""
+        """Multiply the weights of the generator's hidden layers, so that few latent numbers can give detail."""
         hidden = [layer for layer in self.generator if isinstance(layer, nn.Linear)][:-1]
         for layer in hidden:
             layer.weight.mul_(gain)
@@ -67,14 +67,17 @@ class ShapeAutoencoder(nn.Module):
 
     @torch.no_grad()
     def initialise_from(self, voxels: Float[Tensor, "b v"]) -> None:
-        """Start from the data instead of from PyTorch's default.
+        """Initialise the layers from training samples instead of by PyTorch's default.
 
-        Feature network: every hidden neuron gets zero mean and unit variance over `voxels`, and the
-        latent ones are made uncorrelated too. Their tanh then covers -1 to 1 about evenly, which is
-        the cube that samples are drawn from; the default leaves all of them near its centre.
+        In the feature network, each neuron gets mean 0 and variance 1 over `voxels`, and the latent neurons are
+        decorrelated. Their tanh then covers -1 to 1 about evenly, which is the cube from which samples are drawn; by
+        default all samples would lie near its centre.
 
-        Generator network: the biases of its last layer make the mean sample, so that a latent vector
-        far from every sample gives little, not a random half of the grid.
+        In the generator network, the biases of the last layer give the mean sample, so that a latent vector far from
+        all samples gives few voxels instead of a random half of the grid.
+
+        Args:
+            voxels: training samples at the voxels of the support.
         """
         linear = [layer for layer in self.features if isinstance(layer, nn.Linear)]
         values = voxels

@@ -1,4 +1,4 @@
-"""LuNG: new nodule shapes from few (Kommrusch and Pouchet, papers' section III)."""
+"""LuNG: new nodule shapes from few (Kommrusch and Pouchet; papers/1, section III)."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ if TYPE_CHECKING:
     from synthorax.systems.lung.maker import LungMaker
 
 LATENT_BATCH = 64
-"""Latent vectors decoded at once; the last batch is padded, so a sample does not depend on its company."""
+"""Latent vectors decoded at once; the last batch is padded, so that a sample does not depend on their number."""
 MOMENTUM = 0.9
-"""Nesterov's, of the fit."""
+"""Nesterov's momentum of the fit."""
 
 
 @dataclass(frozen=True, eq=False)
 class GeneratedShapes:
-    """Nodules out of the generator, repaired, and what the repair had to do.
+    """Generated nodules after repair, and the facts about their repair.
 
     Attributes:
-        latents: float32 [n, latent].
-        fields: float32 [n, z, y, x], grey values from 0 to 1, one connected nodule each.
-        inverted: bool [n], came out dark on bright.
-        n_components: int [n], pieces before reconnection; 1 is "clean" (table II).
+        latents: latent vectors, float32 [n, latent].
+        fields: grey values from 0 to 1, float32 [n, z, y, x]; one connected nodule each if they were reconnected.
+        inverted: whether the generator gave a dark nodule on a bright background, bool [n].
+        n_components: pieces before reconnection, int [n]; 1 is "clean" (table II).
     """
 
     latents: NDArray[np.float32]
@@ -55,11 +55,11 @@ class GeneratedShapes:
         return self.fields >= ON_THRESHOLD
 
     def select(self, n: int) -> GeneratedShapes:
-        """The first `n`."""
+        """Return the first `n` nodules."""
         return GeneratedShapes(self.latents[:n], self.fields[:n], self.inverted[:n], self.n_components[:n])
 
     def details(self) -> list[dict[str, Any]]:
-        """What a manifest tells of each nodule."""
+        """Return the entries of each nodule in a manifest."""
         return [
             {
                 "latent": [round(float(v), 7) for v in latent],
@@ -71,7 +71,7 @@ class GeneratedShapes:
 
 
 class Lung(TrainedSystem):
-    """The shape autoencoder with its training and everything it can make."""
+    """The shape autoencoder with its training and its generation of shapes."""
 
     name = "lung"
     config: LungConfig
@@ -83,13 +83,15 @@ class Lung(TrainedSystem):
 
     @classmethod
     def for_training(cls, config: LungConfig, seeds: NDArray[np.float32], seed: int) -> tuple[Lung, Batches]:
-        """A fresh model and the base set it is to learn.
+        """Return a fresh model and the batches of its base set.
 
         Args:
-            seeds: occupancy [n, z, y, x] on the configuration's grid.
+            config: of the model.
+            seeds: occupancy of the seed nodules, [n, z, y, x] on the configuration's grid.
+            seed: of weights and batches.
 
         Raises:
-            InputError: the seeds are not of the grid, not numbers from 0 to 1, or empty.
+            InputError: the seeds are not on the grid, have values outside 0 to 1, or one is empty.
         """
         check_seeds(seeds, config.grid, "seed nodules")
         base = learned_fields(base_set(seeds, reflected=config.reflected), config)
@@ -102,11 +104,12 @@ class Lung(TrainedSystem):
         return system, system.batches(base, seed)
 
     def batches(self, base: NDArray[np.float32], seed: int, more: NDArray[np.float32] | None = None) -> Batches:
-        """What the steps of a round of training see; sets every layer that does not learn by steps.
+        """Return the batches of a round of training; for the fit, set all layers but the last.
 
         Args:
             base: the base set [n, z, y, x], each sample followed by its shifted variant.
-            more: grey values of nodules to learn with it, [m, z, y, x] (feedback, section III-E).
+            seed: of the batches.
+            more: grey values of further nodules to train on, [m, z, y, x] (feedback, section III-E).
         """
         extra = base[:0] if more is None else more
         if self.config.method == "fit":
@@ -120,7 +123,7 @@ class Lung(TrainedSystem):
     def restore(cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Lung:
         own, support = LungConfig.model_validate(config), weights["autoencoder.support"]
         if not len(support) or support[0] < 0 or support[-1] >= math.prod(own.grid) or (support.diff() <= 0).any():
-            raise ValueError("voxels that the grid does not have")
+            raise ValueError("a support with voxels outside the grid")
         system = cls(own, support)
         system.load_weights(weights)
         return system
@@ -137,7 +140,7 @@ class Lung(TrainedSystem):
         return {"adam": torch.optim.Adam(parameters, lr=self.config.learning_rate, fused=True)}
 
     def training_step(self, batch: Float[Tensor, "b v"] | FitData, step: int) -> dict[str, Tensor]:
-        """One mini-batch, or one pass of the fit; the squared error is 1000 x that of a voxel of the grid."""
+        """Train on one mini-batch, or do one pass of the fit; `mse` is 1000 times the squared error per voxel."""
         position = step % self.steps_per_round
         if position == 0:
             for optimizer in self.optimizers.values():
@@ -146,18 +149,18 @@ class Lung(TrainedSystem):
         return {"mse": 1000 * error / math.prod(self.config.grid)}
 
     def _adam_step(self, batch: Float[Tensor, "b v"], position: int) -> Tensor:
-        """A step on the summed squared error (section III-B); returns the mean one of a sample."""
+        """A step of Adam on the summed squared error (section III-B); returns the mean squared error of a sample."""
         optimizer = self.optimizers["adam"]
         for group in optimizer.param_groups:
             group["lr"] = self.learning_rate(position)
         output = self._autoencoder(batch)
         loss = (output - batch).square().sum()
-        (loss * self.share.world).backward()  # processes' gradients are averaged; the loss is a sum over samples
+        (loss * self.share.world).backward()  # gradients are averaged over processes; the loss is a sum
         self.update("adam")
         return loss.detach() / len(batch)
 
     def _fit_step(self, data: FitData) -> Tensor:
-        """A pass over all samples; returns their weighted mean squared error before it."""
+        """A pass over all samples; returns the samples' weighted mean squared error before the pass."""
         layer = self._autoencoder.output
         layer.weight.grad, error = fit_gradient(layer, data, self.config.ridge)
         self.optimizers["nesterov"].step()
@@ -167,11 +170,11 @@ class Lung(TrainedSystem):
 
     @property
     def steps_per_round(self) -> int:
-        """Steps between two starts of the learning rate's schedule, one round being the paper's training."""
+        """Steps of a round, after which the optimiser and the schedule of the learning rate start anew."""
         return self.config.iterations // self.config.rounds
 
     def learning_rate(self, position: int) -> float:
-        """The learning rate at a position within a round."""
+        """Return the learning rate at a step within a round."""
         if self.config.schedule == "constant":
             return self.config.learning_rate
         warm_up = min(50, 1 + self.steps_per_round // 20)
@@ -180,57 +183,63 @@ class Lung(TrainedSystem):
 
     @torch.no_grad()
     def encode(self, occupancy: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The latent vectors [n, latent] of nodules [n, z, y, x].
+        """Return the latent vectors [n, latent] of nodules, occupancy [n, z, y, x].
 
         Raises:
-            InputError: the nodules are not of the model's grid, not numbers from 0 to 1, or empty.
+            InputError: the nodules are not on the model's grid, have values outside 0 to 1, or one is empty.
         """
         check_seeds(occupancy, self.config.grid, "nodules to encode")
         fields = torch.from_numpy(self.target(occupancy)).to(self.device)
         return self._autoencoder.encode(fields).cpu().numpy()
 
     def target(self, occupancy: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The fields that the network should reproduce nodules [n, z, y, x] as."""
+        """Return the network's targets for nodules, occupancy [n, z, y, x]."""
         return learned_fields(to_input(occupancy), self.config)
 
     def draw_latents(self, n: int, seed: int, start: int = 0) -> NDArray[np.float32]:
-        """Latent vectors [n, latent], uniform in -1 to 1, of samples `start` to `start + n` of `seed`."""
+        """Return the latent vectors [n, latent] of samples `start` to `start + n` of a seed, uniform from -1 to 1."""
         size = self.config.latent_size
         vectors = [generator(seed, "lung latent", i).uniform(-1, 1, size) for i in range(start, start + n)]
         return np.array(vectors, np.float32).reshape(n, size)
 
     def sample(self, n: int, seed: int, start: int = 0, *, reconnected: bool = True) -> GeneratedShapes:
-        """`n` new nodules from latent vectors drawn uniformly (section III-B)."""
+        """Generate `n` nodules from latent vectors that are drawn uniformly (section III-B)."""
         return self.generate(self.draw_latents(n, seed, start), reconnected=reconnected)
 
     def walk(self, first: NDArray[np.float32], last: NDArray[np.float32], steps: int) -> GeneratedShapes:
-        """Nodules at even steps of the line between two nodules' latent vectors, ends included (figure 8).
+        """Generate nodules at even steps on the line between two nodules' latent vectors, ends included (figure 8).
 
         Args:
-            first: occupancy [z, y, x].
-            last: occupancy [z, y, x].
+            first, last: occupancy [z, y, x].
+            steps: number of nodules, 2 or more.
         """
         return self.generate(self.walk_latents(first, last, steps))
 
     def walk_latents(self, first: NDArray[np.float32], last: NDArray[np.float32], steps: int) -> NDArray[np.float32]:
-        """The latent vectors [steps, latent] of `walk`.
+        """Return the latent vectors [steps, latent] of `walk`.
 
         Raises:
-            InputError: fewer than two steps.
+            InputError: `steps` is below 2.
         """
         if steps < 2:
-            raise InputError("walk", f"{steps} steps", "at least 2, the two ends")
+            raise InputError("walk", f"{steps} steps", "at least 2 steps, the two ends")
         ends = self.encode(np.stack([first, last]))
         share = np.linspace(0, 1, steps, dtype=np.float32)[:, None]
         return ends[:1] * (1 - share) + ends[1:] * share
 
     def near(self, occupancy: NDArray[np.float32], n: int, radius: float, seed: int) -> GeneratedShapes:
-        """`n` nodules like a given one [z, y, x]: latent vectors within `radius` of its own on every axis.
+        """Generate `n` nodules similar to a given one: latent vectors within `radius` of its own on every axis.
 
-        They are uniform in what that box and the latent cube share.
+        They are uniform in the part of that box that lies in the latent cube.
+
+        Args:
+            occupancy: of the given nodule, [z, y, x].
+            n: number of nodules.
+            radius: above 0 and at most 2, the width of the latent cube.
+            seed: of the latent vectors.
 
         Raises:
-            InputError: a radius that is not between 0 and 2, the width of the latent space.
+            InputError: the radius is out of range.
         """
         low, high = self.box_near(occupancy, radius)
         return self.generate(within(low, high, self.draw_latents(n, seed)))
@@ -238,10 +247,10 @@ class Lung(TrainedSystem):
     def box_near(
         self, occupancy: NDArray[np.float32], radius: float
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The lowest and the highest latent vector [1, latent] within a radius of a nodule's [z, y, x].
+        """Return the lowest and the highest latent vector [1, latent] within a radius of that of a nodule [z, y, x].
 
         Raises:
-            InputError: a radius that is not between 0 and 2, the width of the latent space.
+            InputError: the radius is not above 0 and at most 2, the width of the latent space.
         """
         if not 0 < radius <= 2:
             raise InputError("radius", f"{radius:g}", "more than 0 and at most 2, the width of the latent space")
@@ -249,14 +258,14 @@ class Lung(TrainedSystem):
         return np.maximum(centre - radius, -1), np.minimum(centre + radius, 1)
 
     def generate(self, latents: NDArray[np.float32], *, reconnected: bool = True) -> GeneratedShapes:
-        """Nodules of latent vectors [n, latent], turned the right way round and reconnected."""
+        """Generate nodules from latent vectors [n, latent], with inverted fields repaired and pieces reconnected."""
         raw, inverted = repair_inverted(self.decode(latents))
         whole = reconnect(raw)
         return GeneratedShapes(latents, whole.fields if reconnected else raw, inverted, whole.n_components)
 
     @torch.no_grad()
     def decode(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The generator network's raw fields [n, z, y, x] of latent vectors [n, latent]."""
+        """Return the generator network's raw fields [n, z, y, x] for latent vectors [n, latent]."""
         padding = -len(latents) % LATENT_BATCH
         padded = torch.from_numpy(np.pad(latents, ((0, padding), (0, 0)))).to(self.device)
         fields = [self._autoencoder.decode(batch) for batch in padded.split(LATENT_BATCH)]
@@ -273,17 +282,19 @@ System = Lung
 
 
 def within(low: NDArray[np.float32], high: NDArray[np.float32], latents: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Latent vectors [n, latent] of the whole cube moved into a box of it."""
+    """Map latent vectors [n, latent] of the whole cube linearly into a box of it."""
     moved: NDArray[np.float32] = (low + (high - low) * (1 + latents) / 2).astype(np.float32, copy=False)
     return moved
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
-    """The base set in memory, and which of it each step sees.
+    """The base set in memory, and the batch of each step.
 
     Attributes:
-        voxels: float32 [base samples, v], the voxels of the support.
+        voxels: of the support, float32 [samples, v].
+        batch_size: samples of a batch.
+        seed: of the order of samples.
     """
 
     voxels: Tensor
@@ -291,7 +302,7 @@ class TrainingData:
     seed: int
 
     def __call__(self, step: int) -> Float[Tensor, "b v"]:
-        """The batch of a step: a slice of the epoch's own permutation."""
+        """Return the batch of a step, a slice of the epoch's permutation of the samples."""
         epoch, position = divmod(step, len(self.voxels) // self.batch_size)
         order = generator(self.seed, "lung epoch", epoch).permutation(len(self.voxels))
         chosen = order[position * self.batch_size : (position + 1) * self.batch_size]

@@ -1,4 +1,4 @@
-"""LuNG made ready for the loop."""
+"""Preparing the training of LuNG."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from synthorax.training.system import Stage, Training
 
 
 def training(config: LungConfig, data: str | Path | ShapeSet, seed: int, options: TrainingOptions) -> Training:
-    """Return a fresh model, and the nodules it is to learn.
+    """Return the training of a fresh model on nodule shapes.
 
     Args:
+        config: of the model.
         data: `lidc`, a file or folder of masks, or a `ShapeSet`.
+        seed: of weights and batches.
+        options: of training.
 
     Raises:
-        InputError: shapes that cannot be read or do not fit.
+        InputError: the shapes cannot be read, or do not fit the model's grid.
     """
     shapes = read_shapes(data, config.grid, config.spacing_mm)
     for note in shapes.notes:
@@ -28,5 +31,5 @@ def training(config: LungConfig, data: str | Path | ShapeSet, seed: int, options
         shapes = shapes.draw(options.nodules, seed)
     model, batches = Lung.for_training(config, shapes.occupancy, seed)
     about = {"fingerprint": shapes.fingerprint, "shapes": len(shapes), "train_patients": shapes.patient_ids}
-    log_every = 1 if config.method == "fit" else 50  # a pass takes as long as many mini-batches
+    log_every = 1 if config.method == "fit" else 50  # a pass of the fit takes as long as many mini-batches
     return Training(model, [Stage("autoencoder", config.iterations, batches)], about, log_every)
