@@ -134,7 +134,7 @@ def test_every_rating_can_be_asked_for_on_the_command_line(tmp_path, monkeypatch
 
 def test_a_model_of_nodules_alone_makes_no_cubes_without_one():
     gan = AcWgan(PRESETS["smoke"].model_copy(update={"negatives": False}))
-    with pytest.raises(InputError, match="learned no patches without a nodule"):
+    with pytest.raises(InputError, match="trained on no patches without a nodule"):
         sx.sample(Model(gan, "c" * 64), 1, positive=False)
 
 
@@ -148,7 +148,9 @@ def test_beyond_what_a_model_has_learned_it_says_so(untrained_gan, tmp_path):
     gan = AcWgan(PRESETS["smoke"].model_copy(update={"attributes": ("diameter_mm",)}), real_attributes=known)
     model = Model(gan, "d" * 64)
     within, beyond = (sx.sample(model, 1, diameter_mm=mm).notes for mm in (9.0, 12.0))
-    assert set(beyond) - set(within) == {"diameter_mm 12: the model learned from 5.0 to 9.0"}
+    assert set(beyond) - set(within) == {
+        "diameter_mm 12 is outside the training nodules' 5.0 to 9.0; samples may look wrong"
+    }
     told = []
     sx.write_samples(tmp_path / "out", sx.sample_chunks(model, 2, diameter_mm=12.0), seed=0, tell=told.append)
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["notes"] == told
@@ -177,8 +179,8 @@ def test_a_selection_gives_what_it_found_and_tells_how_much(choosy, tmp_path, mo
     text = sx.write_samples(tmp_path / "out", parts, seed=0, tell=told.append)
     assert text == "10 patches of 16 x 16 x 16 voxels, selected from 40"
     estimate = capsys.readouterr().err
-    assert estimate.startswith("selection: 10 of the first 40 samples passed; 40 need about ")
-    assert told[-1].startswith("selection: 10 of 40 samples reached the threshold in 1 attempts at each; for more, ")
+    assert estimate.startswith("selection: 10 of the first 40 attempts passed; 40 samples need about ")
+    assert told[-1].startswith("selection: 10 of 40 samples passed within 1 attempts at each; to have more, ")
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert (len(manifest["samples"]), manifest["notes"]) == (10, told)
 

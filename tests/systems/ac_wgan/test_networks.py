@@ -87,7 +87,7 @@ def test_learning_rates_fall_from_a_share_of_the_steps_to_the_last_one():
     [
         ({"size": (48, 48, 44)}, "divisible by 8"),
         ({"size": (24, 24, 24), "fold": 2}, "divisible by 16"),
-        ({"size": (48, 48, 24), "turns": True}, "as wide along x as along y"),
+        ({"size": (48, 48, 24), "turns": True}, "same voxels and spacing along x and y"),
         ({"size": (48, 48, 0)}, "setting size"),
         ({"noise": 2}, "more than the 2"),
         ({"noise": 8, "attributes": ("texture", "diameter_mm", "malignancy")}, "more than the 8"),

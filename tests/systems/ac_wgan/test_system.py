@@ -401,7 +401,7 @@ def test_patches_without_a_nodule_are_corners_of_cubes_that_miss_it(store, tmp_p
 
 def test_a_store_without_room_for_a_patch_without_a_nodule_is_refused(tmp_path, cache):
     tight = store_of(tmp_path / "tight", [ball_case(f"P{i}", 6, size=16, seed=i) for i in range(4)])
-    with pytest.raises(InputError, match="4 nodules and no room for a patch without one") as caught:
+    with pytest.raises(InputError, match="4 nodules and no place for a patch without a nodule") as caught:
         prepared(tight, cache)
     assert "\n" not in str(caught.value)
     assert prepared(tight, cache, negatives=False).data["patches"] == 4
@@ -647,7 +647,7 @@ def test_samples_that_never_pass_are_left_out_of_a_selection_which_tells_of_it(m
     np.testing.assert_array_equal(found.index, np.flatnonzero(good))
     made = api.sample(chosen.maker(Lineage("ac-wgan")), 12, select=True)
     np.testing.assert_array_equal(made.ct, found.ct)
-    told = f"selection: {good.sum()} of 12 samples reached the threshold in 1 attempts at each"
+    told = f"selection: {good.sum()} of 12 samples passed within 1 attempts at each"
     assert made.notes[-1].startswith(told)
 
 

@@ -1,4 +1,4 @@
-"""What a model of the AC-WGAN-GP is, as one frozen and typed object. No torch here."""
+"""The configuration of an AC-WGAN-GP: its networks, their training, and named presets. Imports no torch."""
 
 from __future__ import annotations
 
@@ -17,60 +17,63 @@ from synthorax.training.config import Decay, NotNegative, Positive, PositiveShar
 Attribute = Literal["diameter_mm", "texture", "malignancy"]
 
 MOST_WIDE = 2**16
-"""Channels, entries of the noise and cubes of a batch at most."""
+"""Largest number of channels, of entries of the noise vector, and of cubes in a batch."""
 MOST_BLOCKS = 8
-"""Residual blocks of a network at most."""
+"""Largest number of residual blocks in a network."""
 
 
 class AcWganConfig(PatchSettings):
-    """The networks and their training; the defaults are the thesis' where it says, and stated where it does not.
+    """Settings of the networks and of their training; a default that the thesis does not give is marked so.
 
     Attributes:
-        size: voxels of a cube (z, y, x), divisible by `fold` and by 2 for each residual block, so by 8 (48^3 in
-            section 2.1.4).
-        spacing_mm: of its voxels (z, y, x) (section 2.1.1).
-        window_hu: HU (low, high) that become -1 and 1 (section 2.1.2).
-        noise: entries of the generator's input. Not in the thesis.
-        widths: the generator's channels from its coarsest grid to the finest, one residual block between two; the
-            critic has them the other way round. Not in the thesis, whose networks have three blocks.
-        fold: voxels along each axis that become channels: with 2 the finest grid of both networks has half the voxels
-            along each axis, the critic's first convolution takes 8 channels and the generator's last one gives 8.
-            1, as in the thesis, leaves the voxels as they are.
-        grain: channels of white noise on the finest grid that the last block of the generator takes beside its
-            features, so that the texture of a cube need not come out of the noise vector. Not in the thesis.
-        styled: the noise vector sets the scale and shift of every norm in the generator, instead of constants. Not in
-            the thesis.
-        critic_norm: `layer` norms as in the thesis, or `none`, as in the WGAN-GP program's critic for CIFAR-10.
-        n_classes: the first entries of the noise are overwritten by the class as one-hot (section 3.1).
-        attributes: what else the generator is told and the critic has heads for, of diameter_mm, texture and malignancy
-            (section 6, "further research"); each overwrites two further entries of the noise, by its value and by
-            whether it is given.
-        batch_size: cubes that an update learns from (section 4.1.1).
-        steps: of five critic updates and one of the generator, which the thesis calls epochs.
-        segmenter_steps: steps in which the network learns that gives made nodules their masks; 0 for none, and samples
-            without masks. It learns on the outlines of the store's training patients (`tasks.made_masks`).
-        n_critic: critic updates a step.
-        generator_learning_rate: Adam's.
-        critic_learning_rate: Adam's.
-        betas: Adam's.
+        size: voxels of a cube (z, y, x), each divisible by `fold` times 2 for each residual block, so by 8 with the
+            defaults; 48^3 in section 2.1.4.
+        spacing_mm: voxel spacing of the cubes in mm (z, y, x), 1 mm in section 2.1.1.
+        window_hu: HU (low, high) that are scaled to -1 and 1 (section 2.1.2).
+        noise: length of the generator's noise vector, condition included. Not in the thesis.
+        widths: channels of the generator from its coarsest grid to the finest, with a residual block between each two;
+            the critic has the same from fine to coarse. Not in the thesis, whose networks have three blocks.
+        fold: voxels along each axis that are folded into channels. With 2 both networks work on half the grid, and
+            their outermost convolutions take and give 8 channels; with 1, as in the thesis, nothing is folded.
+        grain: channels of white noise on the finest grid that the generator's last block takes beside its features,
+            so that it can make texture from them. Not in the thesis.
+        styled: let the noise vector set the scale and shift of every norm in the generator. Not in the thesis.
+        critic_norm: norms of the critic: `layer`, as in the thesis, or `none`, as the WGAN-GP authors' code for
+            CIFAR-10.
+        n_classes: number of classes; the class as one-hot replaces the first entries of the noise (section 3.1).
+        attributes: attributes that the generator is conditioned on and the critic predicts: diameter_mm, texture,
+            malignancy (section 6, "further research"). Each replaces two more entries of the noise: its value, and 1
+            where the value is known.
+        batch_size: cubes in a batch, a multiple of the number of processes times `accumulate` (section 4.1.1).
+        steps: training steps, each of `n_critic` critic updates and one generator update; the thesis' epochs.
+        segmenter_steps: training steps of the segmenter that gives generated nodules their masks, on outlines of the
+            store's training patients; 0 trains none, and samples then have no masks.
+        n_critic: critic updates in each step.
+        generator_learning_rate: learning rate of the generator's Adam optimizer.
+        critic_learning_rate: learning rate of the critic's Adam optimizer.
+        betas: betas of both Adam optimizers.
         rate_end: share of both learning rates that is left at the last step.
-        rate_end_from: share of the steps after which the learning rates begin to fall linearly.
+        rate_end_from: share of the steps after which both learning rates begin to fall linearly.
         penalty: weight lambda of the gradient penalty.
-        penalty_share: share of a batch's rows at which the penalty is taken, which costs as much as all the rest.
-        alpha_start: weight alpha of the auxiliary losses, for real and fake samples alike.
-        alpha_end: alpha "at the end of the training when both have stabilized".
-        critic_alpha: share of alpha with which the critic's own auxiliary losses count; 1, as in the thesis.
-        judges_fakes: the critic's heads learn from generated cubes too, as in the thesis; otherwise from real ones
-            alone, as in the WGAN-GP program, so that they cannot agree with the generator on a reading of their own.
-        alpha_end_from: share of the steps after which that is. Not in the thesis, which judged it by eye.
-        accumulate: parts in which a batch is taken, one after the other, for less memory.
-        precision: of the layers, `auto`, `32`, `tf32` or `bf16`; weights, losses and the gradient penalty stay in 32
-            bits. A run notes what `auto` was.
-        cuda_graphs: the updates are recorded once and replayed, which spares small networks on a GPU the launching
-            of their kernels; elsewhere it does nothing.
-        turns: training patches are turned by 90 degrees about the z axis half of the time, beside the flips.
-        negatives: patches without a nodule are learned too, as the thesis has it; without them the class says nothing.
-        ema_decay: of a running mean of the generator's weights, which then makes the samples; 0 is none.
+        penalty_share: share of each batch at which the gradient penalty is computed; on all of it, the penalty costs
+            as much as the rest of the update.
+        alpha_start: weight alpha of the auxiliary losses at first.
+        alpha_end: weight alpha after `alpha_end_from` of the steps: "at the end of the training when both have
+            stabilized".
+        critic_alpha: factor on alpha in the critic's loss; 1 in the thesis.
+        judges_fakes: train the critic's class and attribute heads on generated cubes too, as in the thesis; otherwise
+            on real cubes alone, as the WGAN-GP authors' code does.
+        alpha_end_from: share of the steps after which alpha is `alpha_end`. Not in the thesis, which judged by eye.
+        accumulate: parts that a batch is split into to save memory; their gradients are added up.
+        precision: arithmetic of the layers: `32`, `tf32`, `bf16`, or `auto` for the fastest that the device has;
+            weights, losses and the gradient penalty stay in 32 bits.
+        cuda_graphs: record the updates as CUDA graphs and replay them, which is faster for small networks; has no
+            effect without a GPU.
+        turns: rotate half of the training patches by 90 degrees about the z axis, beside the flips.
+        negatives: learn from patches without a nodule too, as in the thesis; the model can then make them, and judge
+            whether a patch shows a nodule.
+        ema_decay: decay of an exponential moving average of the generator's weights, which then makes the samples;
+            0 for no average.
     """
 
     noise: PositiveInt = 128
@@ -106,7 +109,7 @@ class AcWganConfig(PatchSettings):
 
     @property
     def finest(self) -> tuple[int, int, int]:
-        """The finest grid (z, y, x) of both networks, that of the cubes unless they are folded."""
+        """Voxels (z, y, x) of both networks' finest grid: the cubes' own, divided by `fold`."""
         z, y, x = (n // self.fold for n in self.size)
         return z, y, x
 
@@ -117,32 +120,32 @@ class AcWganConfig(PatchSettings):
 
     @property
     def base(self) -> tuple[int, int, int]:
-        """The coarsest grid (z, y, x), 6^3 for the thesis' cubes."""
+        """Voxels (z, y, x) of both networks' coarsest grid, 6^3 for the thesis' cubes."""
         z, y, x = (n // 2 ** (len(self.widths) - 1) for n in self.finest)
         return z, y, x
 
     @property
     def drawn(self) -> int:
-        """Random numbers that a cube is made of: the noise vector, then the grain."""
+        """Random numbers that a cube is made from: the noise vector, followed by the grain."""
         return self.noise + self.grain * math.prod(self.finest)
 
     @property
     def conditions(self) -> int:
-        """Entries of the noise that the condition overwrites."""
+        """Entries of the noise vector that are replaced by the condition."""
         return self.n_classes + 2 * len(self.attributes)
 
     @property
     def widest_mm(self) -> float:
-        """Diameter of the widest nodule that the cubes show whole."""
+        """Diameter in mm of the widest nodule that fits into a cube with a margin."""
         return self.patch.widest_mm
 
     def rate(self, step: int) -> float:
-        """The share of the learning rates at a step."""
+        """Return the factor on both learning rates at a step (0 is the first)."""
         left = (self.steps - step) / (self.steps - self.rate_end_from * self.steps)
         return self.rate_end + (1 - self.rate_end) * min(max(left, 0.0), 1.0)
 
     def alpha(self, step: int) -> float:
-        """The weight of the auxiliary losses at a step."""
+        """Return the weight alpha of the auxiliary losses at a step (0 is the first)."""
         return self.alpha_start if step < self.alpha_end_from * self.steps else self.alpha_end
 
     @model_validator(mode="after")
@@ -151,22 +154,23 @@ class AcWganConfig(PatchSettings):
         if wide > MOST_WIDE:
             raise InputError("widths, noise, grain or batch_size", str(wide), f"at most {MOST_WIDE}")
         if not self.steps and not self.segmenter_steps:
-            raise InputError("steps", "0, and no segmenter_steps", "1 or more of either")
+            raise InputError("steps", "0, and segmenter_steps 0", "1 or more steps of either")
         multiple = self.fold * 2 ** (len(self.widths) - 1)
         if any(n % multiple for n in self.size):
             raise InputError("size", str(self.size), f"voxels divisible by {multiple}")
         if self.turns and (self.size[1] != self.size[2] or self.spacing_mm[1] != self.spacing_mm[2]):
             found = f"true for {self.size} voxels of {self.spacing_mm} mm"
-            raise InputError("turns", found, "cubes that are as wide along x as along y")
+            raise InputError("turns", found, "cubes with the same voxels and spacing along x and y")
         if len(set(self.attributes)) < len(self.attributes):
             raise InputError("attributes", ", ".join(self.attributes), "each at most once")
         if self.noise <= self.conditions:
-            raise InputError("noise", f"{self.noise} entries", f"more than the {self.conditions} the condition takes")
+            expected = f"more than the {self.conditions} entries that the condition replaces"
+            raise InputError("noise", f"{self.noise} entries", expected)
         return self
 
 
 SEGMENTER_STEPS = 600
-"""Steps in which a segmenter learns enough, .3 to .4 s each on one core for cubes of 24 mm."""
+"""Training steps of the segmenter in the presets; a step takes 0.3 to 0.4 s on one core for cubes of 24 mm."""
 ALL_ATTRIBUTES: tuple[Attribute, ...] = ("diameter_mm", "texture", "malignancy")
 
 PRESETS = {
@@ -224,26 +228,28 @@ PRESETS = {
         n_critic=2,
     ),
 }
-"""Million parameters of generator and critic:
+"""Configurations by name. In brackets: million parameters of generator and critic.
 
-- `paper` (8.9 and 2.0) as published, on a GPU; `large` (21.4 and 7.5) the larger one that section 6 asks for;
-- `patch48` (8.9 and 2.1) told all attributes, for real cubes of 48 mm; `patch24` (2.7 and 1.8) of 24 mm;
-- `compact` (0.9 and 0.5, together 2.7 MB in half precision) for 50 minutes on two cores, a step taking 1 s;
-- `folded24` (1.3 and 0.7) for a CPU too, a third of `compact`'s work a step: both networks on the half grid, white
-  noise for the texture, no norms in the critic, one critic update a step with the penalty at a quarter of its rows;
-- `smoke` for seconds.
+- `paper` (8.9, 2.0): as published, for a GPU;
+- `large` (21.4, 7.5): twice the channels, the larger network that section 6 proposes;
+- `patch48` (8.9, 2.1): conditioned on all attributes, cubes of 48 mm;
+- `patch24` (2.7, 1.8): conditioned on all attributes, cubes of 24 mm;
+- `compact` (0.9, 0.5; 2.7 MB in half precision): small enough to train in 50 minutes on two cores, 1 s a step;
+- `folded24` (1.3, 0.7): a third of `compact`'s work in a step, since both networks have half the grid, the critic has
+  no norms, and a step has one critic update with the penalty at a quarter of its batch; texture from white noise;
+- `smoke`: for tests, trains in seconds.
 
-All but the published ones and `smoke` also train the segmenter that gives nodules their masks.
+All but `paper`, `large` and `smoke` also train a segmenter, which gives the generated nodules their masks.
 """
 
 ABOUT_PRESETS = {
-    "paper": "cubes of 48 mm, as published, on a GPU.",
-    "large": "twice its channels.",
-    "patch48": "cubes of 48 mm, told diameter, texture and malignancy.",
-    "patch24": "the same of 24 mm, with patches without a nodule.",
-    "compact": "the same for a CPU.",
-    "folded24": "for a CPU too, not published: folded voxels, grain, styles; a third of compact's work a step.",
-    "smoke": "seconds.",
+    "paper": "cubes of 48 mm as published, for a GPU.",
+    "large": "paper with twice the channels.",
+    "patch48": "cubes of 48 mm, conditioned on diameter, texture and malignancy; no patches without a nodule.",
+    "patch24": "cubes of 24 mm, conditioned on diameter, texture and malignancy.",
+    "compact": "patch24 with fewer channels, to train on a CPU.",
+    "folded24": "cubes of 24 mm on a CPU, a third of compact's work in a step; not a published design.",
+    "smoke": "a tiny network that trains in seconds, for tests.",
 }
 
 
@@ -251,9 +257,9 @@ class AcWganOptions(makers.Options):
     """Options of sampling.
 
     Attributes:
-        select: keep only the samples that the critic takes for real and for their class.
-        precision: of the networks, 32 or bf16; auto is the one that they learned in where this machine has it, else 32.
-            The manifest tells which.
+        select: keep only samples whose critic score and class probability reach the model's thresholds.
+        precision: arithmetic of the networks: 32, bf16, or auto for the precision of training if this device has it,
+            else 32. The manifest records which.
     """
 
     select: bool = False
@@ -268,16 +274,20 @@ class TrainingOptions(makers.Options):
     """Options of training, beside the configuration.
 
     Attributes:
-        cache: folder for decoded patches; the user's cache folder if not given.
+        cache: folder for decoded patches; by default the user's cache folder.
     """
 
     cache: Path | None = None
 
 
 def ac_wgan_config(preset: str, settings: Mapping[str, Any]) -> AcWganConfig:
-    """A preset with some settings changed.
+    """Return a preset's configuration with some settings changed.
+
+    Example:
+        >>> ac_wgan_config("patch24", {"steps": 100}).steps
+        100
 
     Raises:
-        InputError: no such preset, or a setting that does not exist or whose value does not fit.
+        InputError: the preset or a setting does not exist, or a value is not allowed.
     """
     return choose(PRESETS, preset, settings)

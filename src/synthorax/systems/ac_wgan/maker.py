@@ -1,4 +1,4 @@
-"""The AC-WGAN-GP as a maker: a generator of CT patches, and a judge of them."""
+"""The AC-WGAN-GP as a maker: it makes CT patches, and judges whether a patch shows a nodule."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from synthorax.training.config import Precision
 from synthorax.training.precision import of_sampling
 
 SELECTION_TRIES = 50
-"""A selection gives up after this many attempts at a sample."""
+"""Attempts at a sample before a selection leaves it out."""
 TELL_EVERY_S = 20.0
-"""Seconds between two lines that say how far a selection is."""
+"""Seconds between two lines about the progress of a selection."""
 WORTH_TELLING_S = 10.0
-"""A selection that will take longer than this says so after its first attempt."""
+"""Seconds that a selection has to need before it tells its estimate."""
 NO_MASKS = (
     "this model has no segmenter: its nodules have no masks, and their diameters are not measured; "
-    "train one with --set segmenter_steps=600"
+    "train a model with --set segmenter_steps=600 to have both"
 )
 
 
@@ -54,20 +54,25 @@ class AcWganMaker:
 
     @property
     def selects(self) -> bool:
-        """Whether training has set the threshold that a selected sample has to reach."""
+        """Whether the model has the threshold for a selection, which is set when training ends."""
         return self._system.has_threshold
 
     def sample(self, asked: Sequence[Asked], seed: int, options: Options | None = None) -> Iterator[Samples]:
-        """Make patches in parts of at most `CUBES_AT_ONCE`; attributes left out are copied from a similar real nodule.
+        """Make patches, `CUBES_AT_ONCE` at a time; an attribute that is not asked for is taken from a real nodule.
 
-        Where the model has a segmenter, nodules have masks, whose diameters and centres are theirs.
+        If the model has a segmenter, nodules have masks, and their centres and diameters are measured on them.
 
-        With `options.select`, samples that never pass the selection are left out, and a note tells how many.
+        With `options.select`, a sample that fails every attempt is left out, and a note tells how many were.
+
+        Args:
+            asked: nodules of each sample with their attributes, one or none in a patch.
+            seed: sample i of a seed is the same however many are made.
+            options: `AcWganOptions`, or None for the defaults.
 
         Raises:
-            InputError: attributes that it does not heed or cannot make, more than one nodule a patch, patches without
-                a nodule of a model that learned none; for a selection, a model without a threshold, or, at the end,
-                not one sample that passes.
+            InputError: an attribute that the model is not conditioned on, or a value that it cannot make; more than
+                one nodule in a patch; a patch without a nodule, if the model learned from none; a selection by a model
+                without a threshold, or one that no sample passes (raised at the end).
         """
         chosen = options_of(options, AcWganOptions, self.name)
         precision = self._precision(chosen)
@@ -81,10 +86,12 @@ class AcWganMaker:
         return made_masks.noted(parts) if self._system.segmenter else parts
 
     def select(self, asked: Sequence[Asked], seed: int, options: Options | None = None) -> Iterator[Samples]:
-        """Make patches anew until the critic takes each for real and for its class (section 4.2).
+        """Make patches as `sample` does, each until the critic accepts it as real and of its class (section 4.2).
+
+        A sample that fails every attempt is left out, without a note and even if none passes.
 
         Raises:
-            InputError: as `sample`, but that none of them has to pass.
+            InputError: as `sample`, except that no sample has to pass.
         """
         precision = self._precision(options_of(options, AcWganOptions, self.name))
         self._check(asked)
@@ -98,7 +105,7 @@ class AcWganMaker:
         return probabilities.numpy().astype(np.float64)
 
     def _precision(self, options: AcWganOptions) -> Precision:
-        """The arithmetic of sampling here."""
+        """Return the precision that the networks sample in on this device."""
         return of_sampling(options.precision, self._system.config.precision, self._system.device.type)
 
     def _check(self, asked: Sequence[Asked]) -> None:
@@ -106,10 +113,10 @@ class AcWganMaker:
             raise InputError("number of samples", "0", "1 or more")
         for one in set(asked):
             if len(one) > 1:
-                raise InputError("nodules of a sample", str(len(one)), f"at most 1, in a patch of {self.name}")
+                raise InputError("nodules of a sample", str(len(one)), f"0 or 1; {self.name} makes single nodules")
             if not one and not self.makes_empty:
-                found = "one that learned no patches without a nodule"
-                raise InputError("model", found, "one trained with negatives=true")
+                found = "one that was trained on no patches without a nodule"
+                raise InputError("model", found, "one trained with --set negatives=true")
             check_heeds(self, one)
             for attributes in one:
                 check_attributes(attributes)
@@ -144,7 +151,7 @@ class AcWganMaker:
     def _made(
         self, index: NDArray[np.int64], seed: int, asked: Sequence[Asked], precision: Precision, attempt: int = 0
     ) -> GeneratedCubes:
-        """Samples of a seed by their numbers; each is the same whatever others are made with it."""
+        """Make the samples of a seed with the numbers in `index`, each independent of the others."""
         has_nodule = np.array([bool(asked[i]) for i in index], bool)
         groups = []
         for positive in (True, False):
@@ -156,7 +163,7 @@ class AcWganMaker:
         return made.rows(np.argsort(made.index, kind="stable"))
 
     def _doubts(self, asked: Sequence[Asked]) -> tuple[str, ...]:
-        """Notes on attributes asked for beyond what the model has learned from, and on masks that it cannot make."""
+        """Return notes on attributes outside the range of the training data, and on a model without a segmenter."""
         each = dict.fromkeys(one for nodules in asked for one in nodules)
         doubts = dict.fromkeys(note for one in each for note in self._system.doubts(one))
         return (*doubts, *((NO_MASKS,) if each and self._system.segmenter is None else ()))
@@ -180,7 +187,11 @@ class AcWganMaker:
         return samples if segmenter is None else made_masks.with_masks(samples, segmenter)
 
     def _nodules(self, made: GeneratedCubes, i: int, asked: Asked) -> tuple[Nodule, ...]:
-        """The nodule of a sample, which lies in the middle; its attributes are those told to the network, or judged."""
+        """Return the nodule in the middle of sample i, or none.
+
+        An attribute has the value that the generator was given, or else the critic's prediction; the extra column
+        `diameter_is` tells where the diameter is from: asked, told (a similar real nodule's) or judged (the critic's).
+        """
         if not asked:
             return ()
         told, judged = self._by_name(made.told[i]), self._by_name(made.judged[i])
@@ -203,30 +214,29 @@ class AcWganMaker:
         }
 
     def _by_name(self, values: NDArray[np.float32]) -> dict[str, float]:
-        """Attributes that have a value."""
+        """Return the finite values [a] by the attributes' names."""
         pairs = zip(self._system.config.attributes, np.round(values, 3).tolist(), strict=True)
         return {name: value for name, value in pairs if isfinite(value)}
 
 
 def _selection_notes(n: int, found: int) -> tuple[str, ...]:
-    """Return what to tell of a selection of `n` samples that found a number of them.
+    """Return notes on a selection in which `found` of `n` samples passed.
 
     Raises:
-        InputError: none was.
+        InputError: no sample passed.
     """
     if found == n:
         return ()
-    more = "another seed, conditions that more samples meet, or no selection"
+    more = "another seed, attributes nearer to the training data's, or no selection"
     if not found:
         raise InputError("selection", f"none of {n} samples after {SELECTION_TRIES} attempts at each", more)
     return (
-        f"selection: {found} of {n} samples reached the threshold in {SELECTION_TRIES} attempts at each; "
-        f"for more, {more}",
+        f"selection: {found} of {n} samples passed within {SELECTION_TRIES} attempts at each; to have more, try {more}",
     )
 
 
 class _Progress:
-    """Says after the first attempt of a selection how long it will take, and from then on how far it is."""
+    """Tells on the screen how long a selection will take, after its first attempt, and then how many are found."""
 
     def __init__(self, n: int) -> None:
         self._n = n
@@ -240,8 +250,8 @@ class _Progress:
             needed = min(self._n * of / found if found else np.inf, self._n * float(SELECTION_TRIES))
             seconds = (now - self._began) / of * needed
             if seconds > WORTH_TELLING_S:
-                text = f"{found} of the first {of} samples passed; {self._n} need about {needed:.0f} samples"
-                say(f"selection: {text} and {max(seconds / 60, 1):.0f} minutes", error=True)
+                text = f"{found} of the first {of} attempts passed; {self._n} samples need about {needed:.0f} attempts"
+                say(f"selection: {text}, {max(seconds / 60, 1):.0f} minutes", error=True)
         elif now - self._told > TELL_EVERY_S:
-            say(f"selection: {self._found} of {self._n} found, in {self._of} samples", error=True)
+            say(f"selection: {self._found} of {self._n} samples found in {self._of} attempts", error=True)
             self._told = now

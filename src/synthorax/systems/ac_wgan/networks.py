@@ -1,8 +1,8 @@
 """The 3D residual generator and critic (section 3.1), and how a condition enters them.
 
-"Layer normalization and leaky ReLU activation are used after each convolution layer except output layers": here those
-are the 3^3 convolutions. The thesis says nothing of the 1^3 ones of the shortcuts and draws no sizes; shortcuts stay
-linear and nothing follows the sum, as in the WGAN-GP program, so every block passes its input on.
+"Layer normalization and leaky ReLU activation are used after each convolution layer except output layers": here that
+means the 3^3 convolutions. The thesis does not describe the shortcuts; as in the WGAN-GP authors' code, a shortcut is
+a 1^3 convolution without norm or activation, and nothing follows the sum.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from synthorax.nn.resampling import ConvPool, UpsampleConv, folded, unfolded, wi
 from synthorax.systems.ac_wgan.config import AcWganConfig
 
 STYLE = 0.3
-"""Gain of the layers that turn the noise vector into scales and shifts: at first these stay near 1 and 0."""
+"""Initial gain of the layers that map the noise vector to scales and shifts, so that these begin near 1 and 0."""
 SLOPE = 0.2
-"""Of the leaky ReLUs. Not in the thesis; the usual one of GANs."""
+"""Negative slope of the leaky ReLUs. Not in the thesis; usual in GANs."""
 
 
 class Critique(NamedTuple):
-    """What the critic says of cubes.
+    """The critic's outputs for a batch of cubes.
 
     Attributes:
-        score: how real, unbounded.
-        classes: logits of the auxiliary classifier.
-        attributes: as `nn.conditions.encoded` scales them; the columns are the configuration's.
+        score: unbounded score [b], higher for real cubes.
+        classes: logits [b, n] of the n classes.
+        attributes: predicted attributes [b, a] in the configuration's order, scaled as by `nn.conditions.encoded`.
     """
 
     score: Float[Tensor, " b"]
@@ -43,10 +43,10 @@ class Critique(NamedTuple):
 
 
 class CubeGenerator(nn.Module):
-    """Noise and a condition to cubes.
+    """Generator: maps a noise vector and a condition to cubes.
 
-    A linear layer to the base grid, three residual blocks that each double it, a convolution and tanh. The thesis'
-    net has 8,920,449 parameters, of which the linear layer has 7,133,184.
+    A linear layer to the coarsest grid, three residual blocks that each double the grid, a convolution and tanh. With
+    the thesis' settings it has 8,920,449 parameters, 7,133,184 of them in the linear layer.
     """
 
     def __init__(self, config: AcWganConfig) -> None:
@@ -64,7 +64,7 @@ class CubeGenerator(nn.Module):
         self.blocks = nn.ModuleList([_UpBlock(a, b, style, grain) for (a, b), grain in pairs])
         self.out = nn.Conv3d(config.widths[-1], config.fold**3, 3, padding=1)
         _initialise(self)
-        with torch.no_grad():  # a folded cube begins without a grid: all voxels of a block are alike
+        with torch.no_grad():  # folded channels begin alike, so that no checkerboard is in the first cubes
             self.out.weight.copy_(self.out.weight[:1].expand_as(self.out.weight))
 
     def forward(
@@ -73,30 +73,33 @@ class CubeGenerator(nn.Module):
         labels: Int[Tensor, " b"],
         attributes: Float[Tensor, "b a"] | None = None,
     ) -> Float[Tensor, "b 1 z y x"]:
-        """Cubes within -1 to 1.
+        """Return cubes with values in -1 to 1.
 
         Args:
-            noise: standard normal, the vector and after it the grain.
-            labels: classes from 0; [1, 0] is negative and [0, 1] positive (section 3.1).
-            attributes: as `nn.conditions.encoded` gives them, nan where not known; all unknown if not given.
+            noise: standard normal numbers, the noise vector followed by the grain (`config.drawn` of them).
+            labels: class of each cube: 0 is without a nodule, 1 with one (section 3.1).
+            attributes: scaled as by `nn.conditions.encoded`, nan where unknown; None if all are unknown.
         """
         latents = self.latents(noise, labels, attributes)
         features = self.start(latents).unflatten(1, self.base)
         for block in self.blocks:
             features = block(features, latents, self.grain_of(noise) if block.takes_grain else None)
-        with torch.autocast(features.device.type, enabled=False):  # a voxel in bfloat16 would be rounded to 3 HU
+        with torch.autocast(features.device.type, enabled=False):  # bfloat16 would round voxels to steps of 3 HU
             made = unfolded(self.out(features.to(self.out.weight.dtype)), self.fold)
-            # Before tanh: voxels that alternate between its ends would have grey means, and no gradient.
+            # The checkerboard is removed before tanh; after it, voxels at -1 and 1 would have a grey mean, no gradient.
             return torch.tanh(made if self.fold == 1 else without_grid(made))
 
     def grain_of(self, noise: Float[Tensor, "b n"]) -> Float[Tensor, "b g z y x"]:
-        """The white noise after the noise vector, on the finest grid."""
+        """Return the grain: the white noise after the noise vector, on the finest grid."""
         return noise[:, self.noise :].unflatten(1, self.grain)
 
     def latents(
         self, noise: Float[Tensor, "b n"], labels: Int[Tensor, " b"], attributes: Float[Tensor, "b a"] | None
     ) -> Float[Tensor, "b m"]:
-        """Noise whose first entries are the condition: the class as one-hot, then value and "given" by attribute."""
+        """Return the noise vector with the condition in its first entries.
+
+        The condition is the class as one-hot, then for each attribute its value (0 if unknown) and 1 where it is known.
+        """
         condition = noise.new_zeros(len(noise), self.conditions)
         condition[:, : self.n_classes] = functional.one_hot(labels, self.n_classes)
         if attributes is not None:
@@ -105,14 +108,15 @@ class CubeGenerator(nn.Module):
 
 
 class Critic(nn.Module):
-    """Cubes to a score, a class, and attributes.
+    """Critic: maps cubes to a score, class logits and attributes.
 
-    A convolution, three residual blocks that each halve the grid, and linear heads on all that is left. No statistic
-    runs over the batch, as the gradient penalty asks. The thesis' net has 1,954,147 parameters.
+    A convolution, three residual blocks that each halve the grid, and linear heads on the flattened features. No norm
+    takes statistics over the batch, since the gradient penalty needs gradients by sample. With the thesis' settings it
+    has 1,954,147 parameters.
 
-    Measured on a CPU in single precision: a step at the thesis' size peaks at 3.1 GB for 8 cubes and 5.0 GB for 16, so
-    some 16 GB for its 64, if the penalty has a backward pass of its own before the scores; in one pass it is 4.2 GB
-    for 8 and some 28 GB for 64.
+    Memory of a step with the thesis' cubes on a CPU in single precision, with a backward pass for the penalty alone:
+    3.1 GB for 8 cubes, 5.0 GB for 16, and about 16 GB (extrapolated) for 64; with one backward pass for all losses,
+    4.2 GB for 8 cubes and about 28 GB for 64.
     """
 
     def __init__(self, config: AcWganConfig) -> None:
@@ -131,10 +135,10 @@ class Critic(nn.Module):
         _initialise(self)
 
     def forward(self, cubes: Float[Tensor, "b 1 z y x"]) -> Critique:
-        """Judge cubes within -1 to 1.
+        """Judge cubes with values in -1 to 1.
 
         Raises:
-            InputError: they are not of the configuration's size.
+            InputError: the cubes do not have the configuration's size.
         """
         if tuple(cubes.shape[2:]) != self.size:
             raise InputError("cubes", f"{tuple(cubes.shape[2:])} voxels", f"{self.size} (z, y, x)")
@@ -146,11 +150,11 @@ class Critic(nn.Module):
 
 
 class _UpBlock(nn.Module):
-    """Twice (convolution, layer norm, leaky ReLU), the first on the doubled grid; plus the doubled input.
+    """Residual block that doubles the grid: twice (convolution, layer norm, leaky ReLU), plus the upsampled input.
 
     Args:
-        style: entries of the vector that sets scale and shift of the norms; 0 where they are constants.
-        grain: channels of noise that the second convolution takes too.
+        style: length of the vector that sets scale and shift of the norms; 0 for learned constants.
+        grain: channels of white noise that the second convolution takes beside its features.
     """
 
     def __init__(self, channels_in: int, channels_out: int, style: int = 0, grain: int = 0) -> None:
@@ -172,12 +176,12 @@ class _UpBlock(nn.Module):
         if self.takes_grain and grain is not None:
             residual = torch.cat([residual, grain.to(residual.dtype)], 1)
         residual = functional.leaky_relu(_normed(self.norm2, self.conv2(residual), latents), SLOPE)
-        # A 1^3 convolution and the repetition of voxels commute; this order does an eighth of the work.
+        # A 1^3 convolution commutes with nearest upsampling; before it, it costs an eighth.
         return residual + functional.interpolate(self.shortcut(x), scale_factor=2, mode="nearest")
 
 
 class _StyledNorm(nn.Module):
-    """Layer norm over all channels and voxels of a sample, whose scale and shift by channel a vector sets."""
+    """Layer norm over all channels and voxels of a sample; a style vector sets scale and shift of each channel."""
 
     def __init__(self, channels: int, style: int) -> None:
         super().__init__()
@@ -194,9 +198,9 @@ def _normed(norm: nn.Module, x: Tensor, latents: Tensor) -> Tensor:
 
 
 class _DownBlock(nn.Module):
-    """Twice (convolution, layer norm, leaky ReLU), the second pooled; plus the pooled input.
+    """Residual block that halves the grid: twice (convolution, norm, leaky ReLU), plus the pooled input.
 
-    The pooling belongs to the convolution, as in the WGAN-GP program, so the norm comes after it.
+    The second convolution is followed by pooling and then by its norm, as in the WGAN-GP authors' code.
     """
 
     def __init__(self, channels_in: int, channels_out: int, norm: Callable[[int], nn.Module]) -> None:
@@ -214,11 +218,11 @@ class _DownBlock(nn.Module):
 
 
 def _layer_norm(channels: int) -> nn.GroupNorm:
-    """Over all channels and voxels of a sample, with an affine map by channel; eps 1e-5.
+    """Return a layer norm over all channels and voxels of a sample, with scale and shift by channel; eps 1e-5.
 
-    That is group norm with one group, and torch differentiates it twice. Measured in a critic step with penalty on one
-    core (24^3, widths 64-64-32-32, batch 8): 1.8 s with it, 1.9 s channels-last, and 1.9 to 2.4 s with mean and
-    variance taken by hand or by `layer_norm`. Convolutions take two thirds of that time.
+    It is a group norm with one group, which torch can differentiate twice. A critic step with the penalty on one core
+    (24^3, widths 64-64-32-32, batch of 8) takes 1.8 s with it, and 1.9 to 2.4 s with `layer_norm` or mean and
+    variance in plain operations. Convolutions take two thirds of that time.
     """
     return nn.GroupNorm(1, channels)
 
@@ -228,7 +232,10 @@ def _no_norm(channels: int) -> nn.Identity:
 
 
 def _initialise(network: nn.Module) -> None:
-    """The WGAN-GP program's: He-uniform with the mean fan for 3^3 kernels inside, Glorot-uniform elsewhere."""
+    """Initialise as the WGAN-GP authors' code: inner 3^3 kernels He-uniform with the mean fan, others Glorot-uniform.
+
+    Layers that map the style begin smaller, with the gain `STYLE`; biases begin at 0.
+    """
     for name, layer in network.named_modules():
         if isinstance(layer, nn.Conv3d | nn.Linear):
             inside = isinstance(layer, nn.Conv3d) and layer.kernel_size == (3, 3, 3) and name not in ("start", "out")

@@ -1,4 +1,4 @@
-"""The AC-WGAN-GP: its training step (sections 3.3 and 4.1.1), its samples, and their selection (section 4.2)."""
+"""The AC-WGAN-GP: its training step (sections 3.3 and 4.1.1), sampling, and the selection of samples (section 4.2)."""
 
 from __future__ import annotations
 
@@ -42,37 +42,38 @@ if TYPE_CHECKING:
     from synthorax.systems.ac_wgan.maker import AcWganMaker
 
 CUBE_BATCH = 16
-"""Cubes made at once; the last batch is padded, so a sample does not depend on its company."""
+"""Cubes that the networks make at once; the last batch is padded, so that a sample does not depend on their number."""
 LEAST_CONFIDENCE = 0.9
+"""A selection keeps a sample if the critic gives its class more than this probability."""
 LEAST_QUANTILE = 0.25
-"""A sample is kept if its class is so probable, and its score at least that quantile of real positives' scores."""
+"""A selection keeps a sample if its score is at least this quantile of the scores of real nodules."""
 CUBES_AT_ONCE = 64
 """Cubes in memory at once, a multiple of `CUBE_BATCH`."""
 PREVIEW_MM = (5.0, 8.0, 12.0, 18.0)
+"""Diameters in mm of the rows of a preview."""
 SEGMENTER_STAGE = "segmenter"
-"""Name of the stage of training in which the segmenter learns."""
+"""Name of the training stage of the segmenter."""
 OLD_FACTS = "real."
-"""How the names of facts began in older files of weights."""
-
+"""Prefix of the facts' names in older weights files."""
 
 CUBE_ARRAYS = ("hu", "labels", "told", "judged", "scores", "confidence", "index", "attempt")
-"""Fields of `GeneratedCubes` with one row a cube."""
+"""Fields of `GeneratedCubes` that have one row for each cube."""
 
 
 @dataclass(frozen=True, eq=False)
 class GeneratedCubes:
-    """Cubes of CT out of the generator.
+    """Generated CT cubes with their conditions and the critic's judgement.
 
     Attributes:
-        hu: int16 [n, z, y, x].
-        labels: int64 [n], the class asked for; 1 has a nodule in the middle.
-        asked: the nodules' attributes as they were asked for.
-        told: float32 [n, a], what the generator was told, in the attributes' own units; nan where nothing.
-        judged: float32 [n, a], what the critic's heads make of them, in the attributes' own units.
-        scores: float32 [n], the critic's.
-        confidence: float32 [n], probability of the class asked for.
-        index: int64 [n], of the sample in its seed.
-        attempt: int64 [n], how often it was made anew before it was selected.
+        hu: int16 [n, z, y, x], HU.
+        labels: int64 [n], class asked for: 1 with a nodule in the middle, 0 without one.
+        asked: attributes asked for, one object for each cube.
+        told: float32 [n, a], attributes that the generator was given, in their own units, nan where unknown.
+        judged: float32 [n, a], attributes that the critic predicts, in their own units.
+        scores: float32 [n], the critic's scores, higher for cubes that look real.
+        confidence: float32 [n], the critic's probability of the class asked for.
+        index: int64 [n], number of each sample in its seed.
+        attempt: int64 [n], number of the attempt that made the cube, 0 for the first.
     """
 
     hu: NDArray[np.int16]
@@ -86,26 +87,27 @@ class GeneratedCubes:
     attempt: NDArray[np.int64]
 
     def rows(self, rows: NDArray) -> GeneratedCubes:
-        """Some of them."""
+        """Return the cubes of these rows, by an index or boolean array."""
         asked = tuple(self.asked[i] for i in np.arange(len(self.hu))[rows])
         arrays = {name: value[rows] for name, value in vars(self).items() if name in CUBE_ARRAYS}
         return GeneratedCubes(asked=asked, **arrays)
 
     @staticmethod
     def joined(groups: Sequence[GeneratedCubes]) -> GeneratedCubes:
-        """Several groups as one."""
+        """Return several groups as one, in their order."""
         arrays = {name: np.concatenate([vars(group)[name] for group in groups]) for name in CUBE_ARRAYS}
         return GeneratedCubes(asked=tuple(a for group in groups for a in group.asked), **arrays)
 
 
 class AcWgan(TrainedSystem):
-    """Generator and critic with their training and everything they can make.
+    """Generator, critic and segmenter, with their training steps, sampling and the selection of samples.
 
     Attributes:
-        facts: `attributes` [k, a] of the training nodules, as `nn.conditions.encoded` scales them, nan where not known;
-            `least_score`, a quantile of their scores by the critic, which a selected sample reaches, nan until
-            training ends.
-        real_positives: batches of the training set's positives, for the selection; only where it is trained.
+        facts: tensors saved with the weights: `attributes` [k, a] of the k training nodules, scaled as by
+            `nn.conditions.encoded`, nan where unknown; `least_score`, the critic score that a selected sample reaches
+            (the `LEAST_QUANTILE` of real nodules' scores), nan until training ends.
+        real_positives: function that gives the training set's nodule patches in batches [b, 1, z, y, x] in -1 to 1,
+            from which `least_score` is computed; None if the model is not in training.
     """
 
     name = "ac-wgan"
@@ -119,10 +121,12 @@ class AcWgan(TrainedSystem):
     def __init__(
         self, config: AcWganConfig, seed: int = 0, *, real_attributes: Float[Tensor, "k a"] | None = None
     ) -> None:
-        """A fresh model.
+        """Make a model with random weights.
 
         Args:
-            real_attributes: of the nodules that it will learn from, by which samples are told what is not asked for.
+            seed: seed of the weights.
+            real_attributes: attributes of the k training nodules, scaled as by `nn.conditions.encoded`; an attribute
+                that is not asked for is sampled from them.
         """
         if real_attributes is None:
             real_attributes = torch.zeros(0, len(config.attributes))
@@ -141,7 +145,7 @@ class AcWgan(TrainedSystem):
         system = cls(AcWganConfig.model_validate(config))
         system.load_weights(weights)
         if system.facts["attributes"].shape[1:] != (len(system.config.attributes),):
-            raise ValueError("attributes of real nodules that the model is not told of")
+            raise ValueError("the training nodules' attributes do not match the configuration's")
         return system
 
     def maker(self, lineage: Lineage) -> AcWganMaker:
@@ -154,7 +158,7 @@ class AcWgan(TrainedSystem):
         super().load_weights({**weights, **facts})
 
     def start_from(self, weights: Mapping[str, Tensor]) -> None:
-        """Take what another model's networks have learned; a segmenter that it does not have starts afresh."""
+        """Start from another model's weights; a segmenter that the other model lacks starts from random weights."""
         own = {key: tensor for key, tensor in self.weights().items() if key.startswith("segmenter.")}
         super().start_from({**own, **weights})
 
@@ -171,11 +175,11 @@ class AcWgan(TrainedSystem):
     def check(self, world: int) -> None:
         n, each = self.config.batch_size, world * self.config.accumulate
         if n % each or n < 2:
-            parts_of = f"{world} processes in {self.config.accumulate} parts"
+            parts_of = f"{world} processes with accumulate {self.config.accumulate}"
             raise InputError("batch size", str(n), f"2 or more, and a multiple of {each}, for {parts_of}")
         if self.segmenter is not None and made_masks.WINDOW_BATCH % world:
-            shared = f"a number that the segmenter's batch of {made_masks.WINDOW_BATCH} windows can be shared by"
-            raise InputError("processes", str(world), f"{shared}; or segmenter_steps=0, which makes no masks")
+            divisor = f"a divisor of {made_masks.WINDOW_BATCH}, the segmenter's batch"
+            raise InputError("processes", str(world), f"{divisor}; or segmenter_steps=0, for samples without masks")
 
     def prepare_training(self, fabric: Fabric) -> None:
         super().prepare_training(fabric)
@@ -184,10 +188,14 @@ class AcWgan(TrainedSystem):
         self._of_generator = Replayed(self._generator_gradients, self._generator.parameters(), enabled=graphs)
 
     def training_step(self, batch: Any, step: int) -> dict[str, Tensor]:
-        """An update of the segmenter in its stage, else one of the GAN.
+        """Train the segmenter in its stage, and otherwise generator and critic, for one step.
 
         Args:
-            batch: of the segmenter what `made_masks.WindowBatches` gives; of the GAN a list, see `_gan_step`.
+            batch: in the segmenter's stage a batch of `made_masks.WindowBatches`; else a list, see `_gan_step`.
+            step: number of the step in its stage, from 0.
+
+        Returns:
+            Losses and other figures of the step by name, one number each.
         """
         return self._segmenter_step(batch, step) if self.stage == SEGMENTER_STAGE else self._gan_step(batch, step)
 
@@ -203,10 +211,10 @@ class AcWgan(TrainedSystem):
         return {"segmenter_loss": loss.detach()}
 
     def _gan_step(self, batch: Sequence[Mapping[str, Tensor]], step: int) -> dict[str, Tensor]:
-        """`n_critic` updates of the critic, each by its own batch, and one of the generator (figure 3.2).
+        """Update the critic `n_critic` times, each with its own batch, and the generator once (figure 3.2).
 
         Args:
-            batch: for each critic update ct [b, 1, z, y, x] within -1 to 1, label [b], attributes [b, a].
+            batch: for each critic update ct [b, 1, z, y, x] in -1 to 1, label [b], attributes [b, a].
         """
         self._set_rates(step)
         alpha = torch.full((len(batch[0]["label"]),), self.config.alpha(step), device=self.device)
@@ -229,20 +237,21 @@ class AcWgan(TrainedSystem):
         return {**figures, "diversity": diversity, **found}
 
     def _set_rates(self, step: int) -> None:
-        """Set the learning rates of a step of the GAN."""
+        """Set generator's and critic's learning rates for this step."""
         rates = {"generator": self.config.generator_learning_rate, "critic": self.config.critic_learning_rate}
         for name, rate in rates.items():
             for group in self.optimizers[name].param_groups:
                 group["lr"] = rate * self.config.rate(step)
 
     def _critic_gradients(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Equations of section 3.3.1; the penalty goes backwards by itself, which halves the memory.
+        """Add up the critic's gradients (section 3.3.1); a backward pass for the penalty alone halves the memory.
 
         Args:
-            batch: what an update learns from, with noise [b, n], epsilon [b], and alpha [b], the same for all.
+            batch: ct [b, 1, z, y, x], label [b], attributes [b, a], noise [b, n], epsilon [b], and alpha [b], which
+                is the same number for all.
 
         Returns:
-            Figures, and the fakes [b, 1, z, y, x].
+            Losses by name, and `fake`, the generated cubes [b, 1, z, y, x].
         """
         n_parts = self.config.accumulate
         sums: dict[str, Tensor] = {}
@@ -272,13 +281,13 @@ class AcWgan(TrainedSystem):
         return {**sums, "fake": torch.cat(fakes)}
 
     def _generator_gradients(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Equations of section 3.3.2.
+        """Add up the generator's gradients (section 3.3.2).
 
         Args:
-            batch: label [b], attributes [b, a], noise [b, n], and alpha [b], the same for all.
+            batch: label [b], attributes [b, a], noise [b, n], and alpha [b], which is the same number for all.
 
         Returns:
-            Figures, and the fakes [b, 1, z, y, x].
+            Losses by name, and `fake`, the generated cubes [b, 1, z, y, x].
         """
         n_parts = self.config.accumulate
         sums: dict[str, Tensor] = {}
@@ -298,12 +307,15 @@ class AcWgan(TrainedSystem):
         return {**sums, "fake": torch.cat(fakes)}
 
     def _diversity(self, real: Tensor, fake: Tensor, other: Tensor) -> Tensor:
-        """How far two fakes of one condition are apart, of the distance of two real cubes; 0 if noise says nothing.
+        """Return how much generated cubes of one condition differ, as a share of how much real cubes do.
 
-        Across conditions fakes differ even if the generator heeds its condition alone.
+        0 means that the noise has no effect (collapse). Both fakes have the same conditions, since a generator that
+        ignores its noise still makes different cubes for different conditions.
 
         Args:
-            real, fake, other: [b, 1, z, y, x] of the same generator; `fake` and `other` of the same conditions.
+            real: real cubes [b, 1, z, y, x].
+            fake: generated cubes [b, 1, z, y, x].
+            other: cubes [b, 1, z, y, x] generated from the same conditions as `fake`, and other noise.
         """
         apart = self.mean_of_all((fake - other).square().mean(0) / 2)
         spread = self.mean_of_all((real - self.mean_of_all(real.mean(0))).square().mean(0))
@@ -311,14 +323,14 @@ class AcWgan(TrainedSystem):
 
     @torch.no_grad()
     def conclude(self) -> None:
-        """Set what a selected sample has to reach, by the training set's positives."""
+        """Set the score that a selected sample has to reach, from the critic's scores of the training nodules."""
         if self.real_positives is None:
             return
         scores = torch.cat([self.judge(cubes).score for cubes in self.real_positives()])
         self.facts["least_score"] = torch.quantile(scores, LEAST_QUANTILE)
 
     def preview(self) -> Figure:
-        """Middle slices of fixed noise, a row a diameter."""
+        """Return a figure of middle slices of samples of seed 0, one row for each diameter of `PREVIEW_MM`."""
         from synthorax.figures import SYNTHETIC, Slice, ct_slices
 
         columns = 8
@@ -342,11 +354,14 @@ class AcWgan(TrainedSystem):
         """Make `n` cubes of a class. Sample i of a seed is the same whatever `n` is.
 
         Args:
-            asked: attributes of all, or of one after the other; a nodule is told the others as a similar training
-                nodule has them.
+            n: number of cubes.
+            seed: seed of noise and of attributes that are not asked for.
+            asked: attributes of all cubes, or a list that is repeated for one cube after the other. An attribute that
+                is not asked for is taken from a training nodule with similar attributes.
+            positive: make cubes with a nodule; otherwise cubes without one, for which `asked` has no effect.
 
         Raises:
-            InputError: attributes that do not fit.
+            InputError: a value of an attribute that cannot be encoded.
         """
         each = [asked] if isinstance(asked, NoduleAttributes) else list(asked)
         parts = [np.arange(start, min(start + CUBES_AT_ONCE, n)) for start in range(0, n, CUBES_AT_ONCE)]
@@ -355,44 +370,44 @@ class AcWgan(TrainedSystem):
 
     @property
     def has_threshold(self) -> bool:
-        """Whether training has come to its end, which sets the score that a selected sample reaches."""
+        """Whether the score that a selected sample has to reach is known; it is set when training ends."""
         return not bool(self.facts["least_score"].isnan())
 
     def passes(self, made: GeneratedCubes) -> NDArray[np.bool_]:
-        """Whether each sample is taken for real and for its class by the critic (section 4.2), [n]."""
+        """Return [n] whether the critic accepts each cube as real and of its class (section 4.2)."""
         passed: NDArray[np.bool_] = made.confidence > LEAST_CONFIDENCE
         return passed & (made.scores >= float(self.facts["least_score"]))
 
     def check_selects(self) -> None:
-        """Refuse to select samples by a threshold that training has not set.
+        """Check that this model can select samples.
 
         Raises:
-            InputError: it has not come to its end.
+            InputError: the model has no threshold for a selection, since its training has not ended.
         """
         if not self.has_threshold:
-            raise InputError("model", "no threshold for a selection", "one whose training came to its end")
+            raise InputError("model", "no threshold for a selection", "a model whose training has ended")
 
     def check_asked(self, asked: NoduleAttributes) -> None:
-        """Refuse attributes that the model cannot make.
+        """Check that a nodule of the asked diameter fits into a cube.
 
         Raises:
-            InputError: a diameter narrower than a voxel or wider than the cubes show whole; other values are refused
-                where they are encoded.
+            InputError: the diameter is smaller than a voxel, or too large for a cube.
         """
         mm, low, high = asked.diameter_mm, max(self.config.spacing_mm), self.config.widest_mm
         if mm is not None and "diameter_mm" in self.config.attributes and not low <= mm <= high:
             width = high + 2 * FACE_MARGIN_MM
-            expected = f"{low:g} to {high:g} mm, which this model's cubes of {width:g} mm show whole"
+            expected = f"{low:g} to {high:g} mm, which fit into this model's cubes of {width:g} mm"
             raise InputError("diameter_mm", f"{mm:g} mm", expected)
 
     def doubts(self, asked: NoduleAttributes) -> tuple[str, ...]:
-        """What was asked for beyond all that the model has learned from."""
+        """Return a note for each attribute asked for outside the range of the training nodules."""
         known = decoded(self.facts["attributes"], self.config.attributes).numpy()
         found = []
         for name, column in zip(self.config.attributes, known.T, strict=True):
             value, column = getattr(asked, name), column[np.isfinite(column)]
             if value is not None and len(column) and not column.min() - 1e-3 <= value <= column.max() + 1e-3:
-                found.append(f"{name} {value:g}: the model learned from {column.min():.1f} to {column.max():.1f}")
+                span = f"{column.min():.1f} to {column.max():.1f}"
+                found.append(f"{name} {value:g} is outside the training nodules' {span}; samples may look wrong")
         return tuple(found)
 
     @torch.no_grad()
@@ -405,11 +420,16 @@ class AcWgan(TrainedSystem):
         attempt: int = 0,
         precision: Precision = "32",
     ) -> GeneratedCubes:
-        """Make the samples of a seed with these numbers; a negative one is told nothing, as in training.
+        """Make the samples of a seed with these numbers.
 
         Args:
-            asked: attributes of each of them.
-            precision: of the networks; while the model is trained it is that of training.
+            index: number of each sample in the seed [n].
+            seed: seed of noise and of attributes that are not asked for.
+            asked: attributes of each sample.
+            positive: make cubes with a nodule; otherwise cubes without one, whose attributes are unknown to the
+                generator, as in training.
+            attempt: number of the attempt of a selection, 0 for the first; each has other noise.
+            precision: arithmetic of the networks; during training, that of training.
         """
         keys = [(int(i), attempt) if attempt else (int(i),) for i in index]
         noise = np.array([generator(seed, "ac-wgan", *key).standard_normal(self.config.drawn) for key in keys])
@@ -451,7 +471,7 @@ class AcWgan(TrainedSystem):
 
     @torch.no_grad()
     def judge(self, cubes: Float[Tensor, "n 1 z y x"]) -> Critique:
-        """What the critic says of cubes within -1 to 1, batch by batch, on the CPU."""
+        """Return the critic's outputs for cubes in -1 to 1, computed in batches; the result is on the CPU."""
         found = [self._critic(part.to(self.device)) for part in cubes.split(CUBE_BATCH)]
         return Critique(*(torch.cat(values).float().cpu() for values in zip(*found, strict=True)))
 
@@ -468,7 +488,7 @@ class AcWgan(TrainedSystem):
 
     @property
     def segmenter(self) -> nn.Module | None:
-        """The network that gives made nodules their masks; None where none was trained."""
+        """The network that segments generated nodules; None if the model has none."""
         return self.networks.get("segmenter")
 
     @property
@@ -481,7 +501,7 @@ System = AcWgan
 
 @contextmanager
 def _frozen(network: nn.Module) -> Iterator[None]:
-    """Gradients go through the network, not into it."""
+    """Compute gradients of the network's inputs, without those of its parameters."""
     network.requires_grad_(False)
     try:
         yield

@@ -1,4 +1,4 @@
-"""The AC-WGAN-GP made ready for the loop: nodules, patches without one, and what is known of them."""
+"""What training an AC-WGAN-GP takes from a store: patches with and without a nodule, and the nodules' attributes."""
 
 from __future__ import annotations
 
@@ -24,17 +24,21 @@ from synthorax.tasks.made_masks import WindowBatches
 from synthorax.training.system import Stage, Training
 
 NODULES_READ_AT_ONCE = 32
-"""Nodules' patches read at once where all of them are read as they are."""
+"""Nodule patches read at once when the threshold of the selection is computed."""
 
 
 def training(config: AcWganConfig, data: str | Path | Store, seed: int, options: TrainingOptions) -> Training:
-    """Return a fresh model and the patches of a store's training patients.
+    """Return a new model and its training data, patches of a store's training patients.
 
     Args:
-        data: a prepared store.
+        config: configuration of the model.
+        data: a prepared store, or its folder.
+        seed: seed of the weights, of the order of patches and of the places without a nodule.
+        options: where decoded patches are kept.
 
     Raises:
-        InputError: no store, one without patches of both classes, or, for a segmenter, without outlines of nodules.
+        InputError: there is no store at `data`, or no nodule in its training patients; there is no place for a patch
+            without a nodule; or a segmenter is to be trained and no nodule has an outline.
     """
     store = Store.of(data)
     spec = config.patch
@@ -43,8 +47,8 @@ def training(config: AcWganConfig, data: str | Path | Store, seed: int, options:
     if config.negatives and places:
         others = negative_places(store, cases, spec, len(places), seed, cache=options.cache)
         if not others:
-            expected = "larger cubes or whole scans of which all nodules are known, or negatives=false"
-            raise InputError(store.path, f"{len(places)} nodules and no room for a patch without one", expected)
+            expected = "larger crops or whole scans with all their nodules listed; or --set negatives=false"
+            raise InputError(store.path, f"{len(places)} nodules and no place for a patch without a nodule", expected)
         places += others
     turned = Augmentation(turn=config.turns)
     patches = PatchDataset(store, places, spec, augmentation=turned, seed=seed, cache=options.cache)
@@ -64,10 +68,12 @@ def training(config: AcWganConfig, data: str | Path | Store, seed: int, options:
 
 @dataclass(frozen=True, eq=False)
 class StepBatches:
-    """A batch for each critic update of a step, with as many patches of each class.
+    """Batches of a training step, one for each critic update, with equal numbers of patches of both classes.
 
     Attributes:
-        attributes: [places, a], as the networks take them.
+        patches: patches with and without a nodule.
+        attributes: attributes [places, a] of each patch, scaled as by `nn.conditions.encoded`, nan where unknown.
+        config: configuration of the model.
     """
 
     patches: PatchDataset
@@ -75,12 +81,12 @@ class StepBatches:
     config: AcWganConfig
 
     def __call__(self, step: int) -> list[dict[str, Tensor]]:
-        """For each update ct [b, 1, z, y, x], label [b] and attributes [b, a]."""
+        """Return for each critic update ct [b, 1, z, y, x], label [b] and attributes [b, a]."""
         turns = range(step * self.config.n_critic, (step + 1) * self.config.n_critic)
         return [self._of(self.patches.batch(turn, self.config.batch_size)) for turn in turns]
 
     def positives(self) -> Iterator[Tensor]:
-        """Every nodule's patch as it is, [b, 1, z, y, x]."""
+        """Iterate over the patches of all nodules, [b, 1, z, y, x], without augmentation."""
         rows = torch.from_numpy(self.patches.labels == POSITIVE).nonzero()[:, 0]
         for part in rows.split(NODULES_READ_AT_ONCE):
             yield self.patches.rows(part.tolist())["ct"]

@@ -88,7 +88,7 @@ class ClassAware(ToldInPainter):
         for what, count in (("flipped", self.config.flipped_rows), ("penalised", self.config.penalty_rows)):
             if count % world:
                 found = f"{self.config.batch_size}, {count} rows of which are {what}"
-                raise InputError("batch size", found, f"a number of such rows that {world} processes can share evenly")
+                raise InputError("batch size", found, f"a size whose {what} rows {world} processes can share evenly")
 
     def training_step(self, batch: Sequence[Mapping[str, Tensor]], step: int) -> dict[str, Tensor]:
         """Do `n_critic` updates of the critics, each on its own batch, and one update of the in-painter on the last.
