@@ -78,7 +78,7 @@ def confusion(labels: ArrayLike, scores: ArrayLike, threshold: float) -> Confusi
     Raises:
         InputError: there are no rows, lengths differ, a label is not 0 or 1, or a score is not finite.
 
-    >>> confusion([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.8], threshold=0.5).sensitivity
+    >>> float(confusion([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.8], threshold=0.5).sensitivity)
     0.5
     """
     truth = checks.flags("labels", labels)
