@@ -90,7 +90,7 @@ def test_a_slab_thinner_than_a_working_block_has_lungs(chest):
 
 def test_a_nodule_deeper_than_the_slab_is_refused_for_that_reason(chest):
     slice_ = part(chest, *PARTS["a slice"])
-    with pytest.raises(InputError, match=r"at most 4\.0 mm, as the scan ends above and below"):
+    with pytest.raises(InputError, match=r"at most 4\.0 mm: the ends of the scan would cut off a wider nodule"):
         Placement(find_lungs(slice_)).find(6, 0)
 
 

@@ -144,7 +144,7 @@ def test_a_place_is_drawn_by_the_seed(room):
 
 
 def test_why_no_place_will_do_and_that_what_is_said_to_fit_fits(room):
-    with pytest.raises(InputError, match="widest that fits anywhere") as refused:
+    with pytest.raises(InputError, match="widest nodule that fits into the lungs") as refused:
         Placement(room).find(90, 0)
     widest = float(str(refused.value).split("at most ")[1].split()[0])
     assert 15 < widest < 90
@@ -158,7 +158,7 @@ def test_why_no_place_will_do_and_that_what_is_said_to_fit_fits(room):
     [
         ((0.0, 20.0, 0.0), "one in the lungs"),
         ((70.0, 0.0, 5.0), None),
-        ((70.0, -60.0, 20.0), "clear of the nodule of 24 mm"),
+        ((70.0, -60.0, 20.0), "does not overlap the nodule of 24 mm"),
     ],
 )
 def test_a_given_place_is_objected_to_if_there_is_cause(room, center_mm, expected):

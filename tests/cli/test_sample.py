@@ -98,7 +98,7 @@ def test_the_widest_nodule_is_one_that_its_cube_shows_whole():
     [
         (
             {"diameter_mm": 60.0},
-            "diameter_mm: found 60 mm; expected 1 to 14 mm, which this model's cubes of 16 mm show",
+            "diameter_mm: found 60 mm; expected 1 to 14 mm, which fit into this model's cubes of 16 mm",
         ),
         ({"diameter_mm": 14.5}, "expected 1 to 14 mm"),
         ({"diameter_mm": 0.2}, "expected 1 to 14 mm"),

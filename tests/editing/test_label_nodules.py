@@ -81,7 +81,7 @@ def test_the_patients_whose_outlines_were_put_in_are_named(chest):
 
 
 def test_a_nodule_that_fits_nowhere_is_refused_with_the_widest_that_does(chest):
-    with pytest.raises(InputError, match=r"diameter: found 99 mm; expected at most .* mm, the widest that fits"):
+    with pytest.raises(InputError, match=r"diameter: found 99 mm; expected at most .* mm, the widest nodule that fits"):
         put_nodules(chest, wanted(1, 99.0), OVAL, 0)
 
 

@@ -127,15 +127,15 @@ def test_what_cannot_be_learned_from_is_refused():
     for learn in (fit_svm, cross_validated_auc):
         with pytest.raises(InputError, match="nodule 7: found a value that is not finite"):
             learn(broken, suspicious, None, seed=0)
-        with pytest.raises(InputError, match="a class of 0 patients"):
+        with pytest.raises(InputError, match="a class with 0 patients"):
             learn(features, one_class, None, seed=0)
-        with pytest.raises(InputError, match="a class of 1 patients"):
+        with pytest.raises(InputError, match="a class with 1 patients"):
             learn(features, suspicious, np.zeros(30), seed=0)
         with pytest.raises(InputError, match="found int64"):
             learn(features, suspicious.astype(int), None, seed=0)
         with pytest.raises(InputError, match=r"groups \(29,\)"):
             learn(features, suspicious, np.arange(29), seed=0)
-        with pytest.raises(InputError, match="a class of 0 patients"):
+        with pytest.raises(InputError, match="a class with 0 patients"):
             learn(features[:0], suspicious[:0], None, seed=0)
 
 

@@ -107,7 +107,7 @@ def test_a_batch_that_cannot_be_shared_or_has_no_halves_is_refused():
         match="8, 2 rows of which are penalised; expected a size whose penalised rows 4 processes can share evenly",
     ):
         ClassAware(SMOKE.model_copy(update={"batch_size": 8, "penalty_share": 0.25})).check(4)
-    with pytest.raises(InputError, match="as half of a batch is of each class"):
+    with pytest.raises(InputError, match="because half of a batch is of each class"):
         ClassAwareConfig(batch_size=7)
 
 
