@@ -54,7 +54,7 @@ def test_unknown_codes_are_named_with_the_table_to_give_and_those_that_have_them
         classes_of("map.nii.gz", labels(0, 3, 7, 8, 9), find_table("thesis"))
     said = str(refused.value)
     assert "map.nii.gz: found codes 7-9; expected codes of the table thesis (0 other; 1 fat;" in said
-    assert "--codes FILE gives another, a CSV file with the columns code and class" in said
+    assert "--codes FILE gives another table, a CSV file with the columns code and class" in said
     assert said.endswith("the codes fit the table phantom or totalsegmentator")
 
 
