@@ -188,7 +188,7 @@ def test_the_verb_makes_scans_of_any_depth(run, tmp_path, capsys):
     ("options", "said"),
     [
         (["--depth", "2"], "depth: found '2'; expected greater than or equal to 3"),
-        (["--share", "0.2"], "--share: found 0.2 without nodules; expected --inject METHOD beside it"),
+        (["--share", "0.2"], "--share: found 0.2 without --inject; expected --share together with --inject METHOD"),
         (["--share", "1.5", "--inject", "render"], "share: found 1.5; expected 0 to 1"),
         (["--inject", "magic"], "'magic'; expected one that injects"),
         (["--inject", "render", "--diameter", "400"], "diameter: found 400 mm"),

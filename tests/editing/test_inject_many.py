@@ -213,7 +213,7 @@ def test_the_verb_takes_several_methods_with_the_flags_that_they_share_and_a_pla
     plan = planned(tmp_path / "plan.csv", ("", *LEFT, 20, "render"))
     assert main([*command[:-1], str(tmp_path / "planned"), "--plan", str(plan)]) == 0
     assert main([*command[:-1], str(tmp_path / "none"), "--plan", str(plan), "--auto", "2"]) == 2
-    assert "--auto: found given beside --plan plan.csv" in capsys.readouterr().err
+    assert "--auto: found given with --plan plan.csv" in capsys.readouterr().err
 
 
 def as_outlined(hu, region, edit, seed):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
 from io import TextIOWrapper
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from synthorax.cli.nets import ending_signals, quiet, unforeseen
 from synthorax.errors import SIGNALLED, SynthoraxError, reason
@@ -19,60 +19,82 @@ if TYPE_CHECKING:
     from cyclopts import App
 
 VERBS = {
-    "demo": ("The whole way in miniature, on real nodule shapes, ending in a page to look at.", "demo:demo"),
-    "prepare lidc": ("LIDC-IDRI as downloaded.", "prepare:lidc"),
-    "prepare luna16": ("LUNA16 as downloaded.", "prepare:luna16"),
-    "prepare scans": ("A folder of CT scans, with or without nodules.", "prepare:scans"),
-    "prepare patches": ("Your own images and masks, by a table.", "prepare:patches"),
-    "prepare phantom": ("Phantom patients with nodules of real shapes; no data is needed.", "prepare:phantom"),
-    "prepare shapes": ("Real nodule shapes of LIDC-IDRI as one stack with a table.", "prepare:shapes"),
-    "sample": ("New nodules out of a trained model.", "sample:verb()"),
-    "inject": ("Nodules put into a chest CT of yours.", "inject:verb()"),
-    "erase": ("Nodules taken out of a chest CT of yours.", "erase:verb()"),
-    "translate": ("CT painted from a label map of tissues, nodules put in.", "translate:translate"),
-    "study shapes": ("How good a generator of shapes is: LuNG's experiment, with the paper's figures.", "study:shapes"),
-    "study baselines": ("What real patches alone give: the bars that synthesis must lift.", "study:baselines"),
-    "study detection": ("Do made nodules help a detector, and which?", "study:detection"),
-    "study false-alarms": ("Which made nodules spare a detector false alarms in whole chests?", "study:false_alarms"),
-    "study malignancy": ("Do made malignant nodules help to tell malignant from benign ones?", "study:malignancy"),
-    "study volumes": ("Are made chests like real ones, and does pre-training on them help?", "study:volumes"),
-    "study segmentation": ("How many real scans do synthetic ones replace for a segmenter?", "study:segmentation"),
-    "study fidelity": ("Are made cubes like real ones, new, varied, and what was asked for?", "study:fidelity"),
-    "export": ("A store or folder of samples in nnU-Net's or MONAI's layout.", "export:export"),
-    "info": ("What a store, run, model, folder of samples, scan or mask holds.", "about:info"),
-    "verify": ("Whether a file or folder says that it is synthetic.", "about:verify"),
-    "models": ("The models that come with the package.", "about:models"),
-    "doctor": ("Is this machine fit: packages, memory, GPU, disk, speed.", "about:doctor"),
-    "pack": ("A store, or the patches a recipe needs of it, as one compact file to carry.", "pack:pack"),
-    "unpack": ("A store out of such a file.", "pack:unpack"),
-    "features": ("The 12 shape features of nodule masks, one row a nodule.", "features:features"),
+    "demo": ("Train a small model on real nodule shapes, inject its nodules, and write a page.", "demo:demo"),
+    "prepare lidc": ("Read LIDC-IDRI as downloaded into a store.", "prepare:lidc"),
+    "prepare luna16": ("Read LUNA16 as downloaded into a store.", "prepare:luna16"),
+    "prepare scans": ("Read a folder of CT scans, with or without nodules, into a store.", "prepare:scans"),
+    "prepare patches": ("Read your own images and nodule masks, listed in a table, into a store.", "prepare:patches"),
+    "prepare phantom": (
+        "Make a store of phantom patients with nodules of real shapes; needs no data.",
+        "prepare:phantom",
+    ),
+    "prepare shapes": ("Write LIDC-IDRI's nodule shapes as one array with a table.", "prepare:shapes"),
+    "sample": ("Make new nodule shapes, CT patches or chest CTs with a trained model.", "sample:verb()"),
+    "inject": ("Put nodules into your chest CT scans.", "inject:verb()"),
+    "erase": ("Remove nodules from your chest CT scans.", "erase:verb()"),
+    "translate": ("Make chest CT from a label map of tissues, with nodules added.", "translate:translate"),
+    "study shapes": ("Measure how good generated nodule shapes are, with LuNG's experiment.", "study:shapes"),
+    "study baselines": ("Measure what tasks reach with real patches alone.", "study:baselines"),
+    "study detection": ("Test whether generated nodules help a nodule detector.", "study:detection"),
+    "study false-alarms": (
+        "Test which generated nodules reduce a detector's false alarms in whole chests.",
+        "study:false_alarms",
+    ),
+    "study malignancy": ("Test whether generated malignant nodules help to classify malignancy.", "study:malignancy"),
+    "study volumes": ("Compare generated chest CTs with real ones, and test pre-training on them.", "study:volumes"),
+    "study segmentation": ("Measure how many real scans synthetic ones replace for a segmenter.", "study:segmentation"),
+    "study fidelity": (
+        "Measure if generated patches are realistic, new, varied, and as asked for.",
+        "study:fidelity",
+    ),
+    "export": ("Write a store or folder of samples in the layout of nnU-Net or MONAI.", "export:export"),
+    "info": ("Show what a store, run, model, folder of samples, scan or mask holds.", "about:info"),
+    "verify": ("Check whether a file or folder is marked as synthetic.", "about:verify"),
+    "models": ("List the models that come with the package.", "about:models"),
+    "doctor": ("Check this machine: packages, memory, GPU, disk, speed.", "about:doctor"),
+    "pack": ("Pack a store, or the patches needed from it, into one file to copy.", "pack:pack"),
+    "unpack": ("Unpack such a file into a store.", "pack:unpack"),
+    "features": ("Compute the 12 shape features of nodule masks.", "features:features"),
 }
-"""What users can do, in the order they would: verb -> (help, where it is). At a place with `()` stands a function that
-makes the verb for the arguments after it, as its flags depend on them."""
+"""The verbs: help, and module and function of each. A function with `()` makes the verb from the arguments after it,
+because the verb's flags depend on them."""
 
 VERB_GROUPS = {
-    "prepare": "Turn a source into data that can be trained on.",
-    "train": "Train a system; the same command goes on where it stopped.",
-    "study": "The papers' experiments, each ending in a table with intervals and a page.",
+    "prepare": "Turn scans and annotations into a store to train on.",
+    "train": "Train a model; the same command resumes a run that was stopped.",
+    "study": "Run the papers' experiments; each writes a table with confidence intervals and a page.",
 }
+"""Verbs that have verbs of their own, with their help."""
+
+PANELS = {
+    "Edit scans": ("inject", "erase", "translate"),
+    "Make nodules and scans": ("sample", "models"),
+    "Prepare data": ("prepare", "export", "pack", "unpack"),
+    "Train and measure": ("demo", "train", "study", "features"),
+    "Inspect": ("info", "verify", "doctor"),
+}
+"""Groups in which `synthorax --help` lists the verbs."""
 
 
 def build_app(arguments: Sequence[str] = ()) -> App:
-    """The command with its verbs, none of them imported; the one that is asked for tells its own help."""
-    from cyclopts import App
+    """Return the command with its verbs; only the verb that the arguments name is imported, and has its full help."""
+    from cyclopts import App, Group
 
     app = App(
         name="synthorax",
-        help="Synthetic lung nodules and chest CT, and proof of whether they help.",
-        help_epilogue="`synthorax VERB --help` tells more. Not for diagnosis: everything made here is synthetic.",
+        help="Make synthetic lung nodules and chest CT, and measure whether they help.",
+        help_epilogue="`synthorax VERB --help` shows a verb's flags. Not for diagnosis: all output is synthetic.",
         version=version("synthorax"),
         result_action="return_value",
         suppress_keyboard_interrupt=False,
     )
-    groups = {name: App(name=name, help=text) for name, text in VERB_GROUPS.items()}
+    panels: dict[str, Group] = {}
+    for position, (title, verbs) in enumerate(PANELS.items()):
+        panels |= dict.fromkeys(verbs, Group(title, sort_key=position))
+    groups = {name: App(name=name, help=text, group=panels[name]) for name, text in VERB_GROUPS.items()}
     for group in groups.values():
         app.command(group)
-    if list(arguments[:1]) == ["train"]:  # its commands are the systems, and only that verb looks for them
+    if list(arguments[:1]) == ["train"]:  # its commands are the systems, which only this verb loads
         from synthorax.cli.train import add_systems
 
         add_systems(groups["train"], arguments[1:])
@@ -80,27 +102,33 @@ def build_app(arguments: Sequence[str] = ()) -> App:
         parent, _, name = verb.rpartition(" ")
         is_asked = list(arguments[: len(verb.split())]) == verb.split()
         group = groups[parent] if parent else app
+        panel: dict[str, Any] = {} if parent else {"group": panels[name]}
         if place.endswith("()") and is_asked:
             module, _, function = place.removesuffix("()").partition(":")
             made = getattr(import_module(f"synthorax.cli.{module}"), function)(arguments[len(verb.split()) :])
-            group.command(made, name=name, help_epilogue=made.epilogue or None)
+            group.command(made, name=name, help_epilogue=made.epilogue or None, **panel)
         else:
-            group.command(f"synthorax.cli.{place.removesuffix('()')}", name=name, help=None if is_asked else text)
+            where = f"synthorax.cli.{place.removesuffix('()')}"
+            group.command(where, name=name, help=None if is_asked else text, **panel)
     return app
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; returns the exit code. Whatever goes wrong is one line on stderr."""
+    """Run one verb and return the exit code. Any error is printed as one line on stderr.
+
+    Args:
+        arguments: words after `synthorax`; those of this process if None.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # a name that the terminal's encoding lacks must not stop anything
+        if isinstance(stream, TextIOWrapper):  # so that no character can fail to be printed
             stream.reconfigure(errors="backslashreplace")
     with quiet(), ending_signals():
         try:
             return _run(arguments)
         except SynthoraxError as error:
             return _fail(error, error.exit_code)
-        except BrokenPipeError:  # The reader of our output, such as `head`, has had enough.
+        except BrokenPipeError:  # the reader of the output, such as `head`, has stopped reading
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         except OSError as error:
@@ -112,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    from cyclopts import CycloptsError, UnknownOptionError  # here, so that Ctrl-C finds somebody who listens
+    from cyclopts import CycloptsError, UnknownOptionError  # imported where Ctrl-C is already handled
 
     try:
         code = build_app(arguments)(arguments, exit_on_error=False, print_error=False)
@@ -128,7 +156,7 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def _of_options(cause: BaseException | None) -> str:
-    """One line of an option whose class refuses its value; nothing for other errors."""
+    """Return the line for an option with a value that is not allowed; "" for other errors."""
     from pydantic import ValidationError
 
     if not isinstance(cause, ValidationError):

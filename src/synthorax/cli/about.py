@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from json import dumps
 from pathlib import Path
-from typing import Annotated, Any
-
-from cyclopts import Parameter
+from typing import Any
 
 from synthorax import api
+from synthorax.cli.options import Json
 from synthorax.registry import registry
 from synthorax.screen import say, warn
 
 NOT_SYNTHETIC = 1
+"""Exit code of `verify` for a file or folder that is not marked as synthetic, or only in part."""
 UNFIT_EXIT = 1
-"""Exit code of `doctor` on a machine that is not fit."""
+"""Exit code of `doctor` on a machine that lacks something."""
 
 
 def info(
@@ -22,18 +22,18 @@ def info(
     *,
     check: bool = False,
     draw: Path | None = None,
-    json: Annotated[bool, Parameter(name="--json")] = False,
+    json: Json = False,
 ) -> None:
-    """What a path holds: a store, run folder, folder of samples, DICOM folder, scan, mask or array; a model's card.
+    """Show what a store, run folder, folder of samples, scan, mask or array holds, or a bundled model's card.
 
     Parameters
     ----------
     path
         File or folder, or the name of a bundled model.
     check
-        Read every file of a store and compare its hash with the one that was written.
+        Read every file of a store and compare its hash with the recorded one.
     draw
-        Picture (PNG) to write of the label maps of a store's tissues, beside the CT.
+        PNG file to write, with slices of a store's CT beside its label maps of tissues.
     json
         Print JSON.
     """
@@ -46,8 +46,8 @@ def info(
         _print(found)
 
 
-def models(*, json: Annotated[bool, Parameter(name="--json")] = False) -> None:
-    """The models that come with the package. `synthorax info NAME` tells all of one.
+def models(*, json: Json = False) -> None:
+    """List the models that come with the package. `synthorax info NAME` shows the card of one.
 
     Parameters
     ----------
@@ -70,8 +70,8 @@ def models(*, json: Annotated[bool, Parameter(name="--json")] = False) -> None:
         say(f"  patients: {', '.join(f'{n} {split}' for split, n in model['patients'].items())}; {model['licence']}")
 
 
-def doctor(*, json: Annotated[bool, Parameter(name="--json")] = False) -> int:
-    """Is this machine fit? Exit code 0 if so, 1 if something that is needed is missing.
+def doctor(*, json: Json = False) -> int:
+    """Check this machine: packages, memory, GPU, disk and speed. Exit code 1 if something needed is missing, else 0.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def doctor(*, json: Annotated[bool, Parameter(name="--json")] = False) -> int:
         for finding in found:
             advice = f" -> {finding.advice}" if finding.advice else ""
             say(f"{finding.state:<8}{finding.name}: {finding.found}{advice}")
-        say("fit" if is_fit(found) else "not fit: see what is missing")
+        say("fit" if is_fit(found) else "not fit: see the lines marked missing")
     return 0 if is_fit(found) else UNFIT_EXIT
 
 
@@ -96,13 +96,13 @@ def _print(found: dict[str, Any]) -> None:
         say(line)
 
 
-def verify(path: Path, *, json: Annotated[bool, Parameter(name="--json")] = False) -> int:
-    """Whether a file or folder says that it is synthetic. Exit code 0 if so, 1 if not or only in part.
+def verify(path: Path, *, json: Json = False) -> int:
+    """Check whether a file or folder is marked as synthetic. Exit code 0 if it is, 1 if not or only in part.
 
     Parameters
     ----------
     path
-        NIfTI, MHA, MHD, NRRD, DICOM file or folder, STL, folder of samples, or store.
+        NIfTI, MHA, MHD, NRRD, STL or DICOM file, DICOM folder, folder of samples, or store.
     json
         Print JSON.
     """
@@ -119,7 +119,7 @@ def verify(path: Path, *, json: Annotated[bool, Parameter(name="--json")] = Fals
 
 
 def _lines(value: Any, indent: str = "") -> list[str]:
-    """A mapping as lines of `name: value`, inner ones indented."""
+    """Return a mapping as lines of `name: value`, with inner mappings indented."""
     lines = []
     for name, inner in value.items():
         if isinstance(inner, dict) and inner:

@@ -1,4 +1,4 @@
-"""Flags of the nodules' ratings, which every verb that makes nodules has."""
+"""The flags for LIDC's ratings, shared by all verbs that make nodules."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from cyclopts import Parameter
 
+from synthorax.cli.options import RATING_FLAGS
 from synthorax.errors import InputError
 from synthorax.nodule import MOST_RATING, ORDINARY_KIND
 
@@ -15,10 +16,10 @@ CALCIFICATIONS = {"popcorn": 1.0, "laminated": 2.0, "solid": 3.0, "non-central":
 STRUCTURES = {"soft": 1.0, "fluid": 2.0, "fat": 3.0, "air": 4.0}
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=RATING_FLAGS)
 @dataclass(kw_only=True, frozen=True)
 class Attributes:
-    """What the nodules are like; attributes that are left out are the maker's choice.
+    """Ratings of the nodules to make; the maker chooses those that are not given.
 
     Parameters
     ----------
@@ -29,17 +30,17 @@ class Attributes:
     internal_structure
         soft, fluid, fat, air, or LIDC's rating from 1 to 4.
     spiculation
-        LIDC's rating from 1, none, to 5, marked.
+        LIDC's rating from 1 (none) to 5 (marked).
     lobulation
-        LIDC's rating from 1, none, to 5, marked.
+        LIDC's rating from 1 (none) to 5 (marked).
     sphericity
-        LIDC's rating from 1, linear, to 5, round.
+        LIDC's rating from 1 (linear) to 5 (round).
     margin
-        LIDC's rating from 1, poorly defined, to 5, sharp.
+        LIDC's rating from 1 (poorly defined) to 5 (sharp).
     subtlety
-        LIDC's rating from 1, extremely subtle, to 5, obvious.
+        LIDC's rating from 1 (extremely subtle) to 5 (obvious).
     malignancy
-        LIDC's rating from 1, highly unlikely, to 5, highly suspicious.
+        LIDC's rating from 1 (highly unlikely) to 5 (highly suspicious).
     """
 
     texture: str | None = None
@@ -56,7 +57,7 @@ class Attributes:
         """Return the ratings that were given, by name.
 
         Raises:
-            InputError: a word or a number that the rating does not have.
+            InputError: the rating does not have this word or number.
         """
         words = {"texture": TEXTURES, "calcification": CALCIFICATIONS, "internal_structure": STRUCTURES}
         given = {name: value for name, value in vars(self).items() if value is not None}
@@ -64,7 +65,7 @@ class Attributes:
 
 
 def _rating(name: str, value: str | float, words: Mapping[str, float]) -> float:
-    """The number of a rating that is given as a word or a number."""
+    """Return the number of a rating that is given as a word or a number."""
     most = MOST_RATING[name]
     try:
         rating = words[str(value)] if value in words else float(value)

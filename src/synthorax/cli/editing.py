@@ -1,4 +1,4 @@
-"""What `synthorax inject` and `erase` share: flags of their method, the scan as it is read, what came of a folder."""
+"""What `synthorax inject` and `erase` share: the method's flags, reading the scan, and reporting on a folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from pydantic import create_model
 
 from synthorax.cli.flags import meanings, value_of, with_options
-from synthorax.cli.options import parse_places
+from synthorax.cli.options import NODULE_FLAGS, parse_places
 from synthorax.editing.cases import EditedFolder
 from synthorax.errors import InputError
 from synthorax.hub import able, system_of, who
@@ -24,20 +24,23 @@ from synthorax.makers import Options, Role
 from synthorax.provenance import MANIFEST
 from synthorax.screen import say, warn
 
-Several = Annotated[list[str] | None, Parameter(negative="", allow_leading_hyphen=True)]
-"""An option that may be given several times."""
+Several = Annotated[list[str] | None, Parameter(negative="", allow_leading_hyphen=True, group=NODULE_FLAGS)]
+"""Places of nodules, an option that may be repeated; negative numbers are allowed."""
 
 
 def with_method(
     verb: Callable[..., int], arguments: Sequence[str], role: Role, default: str = ""
 ) -> Callable[..., int]:
-    """Return a verb with the flags of the methods that its arguments name after `--with`.
+    """Return a verb with the flags of the method that its arguments name after `--with`.
 
-    Of several methods it has the flags that all of them have. A method that is not known gives it the general flags
-    alone, and the verb itself tells of it.
+    With several methods, the verb has the flags that are common to all of them. With an unknown method it has none of
+    them, and raises its error when it runs.
 
     Args:
-        default: the method where none is named.
+        verb: `inject` or `erase`, with a keyword parameter `options`.
+        arguments: arguments after the verb.
+        role: role that a method of this verb has.
+        default: method if the arguments name none.
     """
     named = value_of("--with", arguments, default)
     methods = named_methods(named)
@@ -50,12 +53,17 @@ def with_method(
 
 
 def named_methods(text: str) -> list[str]:
-    """The methods that a text names: one, or several with commas between them; an existing path is one."""
+    """Return the methods of `--with`: names or paths with commas between them; the path of a file is one method.
+
+    Example:
+        >>> named_methods("render, ac-wgan")
+        ['render', 'ac-wgan']
+    """
     return [text] if text and Path(text).exists() else [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _shared(options: Sequence[type[Options]]) -> type[Options]:
-    """A class of the options that several classes have alike."""
+    """Return a class with the options that have the same name and type in all of several classes."""
     first = options[0]
     fields: dict[str, Any] = {
         name: (field.annotation, field)
@@ -69,8 +77,8 @@ def _shared(options: Sequence[type[Options]]) -> type[Options]:
 
 
 def _others(role: Role, shown: str) -> str:
-    """Which methods there are, and that the flags of others may be others."""
-    return f"Methods beside {shown}: {who((role,), but=shown)}. The flags of each are told by `--with METHOD --help`."
+    """Return the text that names the other methods."""
+    return f"Other methods: {who((role,), but=shown)}. `--with METHOD --help` shows the options of each."
 
 
 @contextmanager
@@ -85,18 +93,25 @@ def scan_to_edit(
     force: bool,
     overwrite: bool,
 ) -> Iterator[tuple[Scan, list[list[float]]]]:
-    """Claim the folder to write, read a scan as it is stored, and give it with the places of `--at` and `--voxel`.
+    """Reserve the output folder and read the scan and the places of `--at` and `--voxel`.
 
-    Files that were left out beside the scan are told on the screen.
+    Files of a DICOM folder that do not belong to the series are named in a warning.
 
     Args:
-        beside: whatever else is read; paths among it are kept from being overwritten.
+        scan: file or DICOM folder.
+        out: folder that the block writes.
+        beside: other values of options; those that are paths are input files, which must not be overwritten.
+        at: places X,Y,Z in world mm, LPS.
+        voxel: places I,J,K in voxels along the image's axes x, y, z.
+        series: UID of a DICOM series or its end; None if the folder has one series.
+        force: read an image whose values do not look like HU.
+        overwrite: replace a folder that an earlier call wrote.
 
     Yields:
-        The scan and the places (x, y, z) in world millimetres, LPS.
+        The scan in the voxels of its file, and all places (x, y, z) in world mm, LPS.
 
     Raises:
-        InputError: places that are not three numbers, no CT in HU, or a folder that is not ours to write.
+        InputError: a place is not three numbers, the scan is not a CT in HU, or `out` must not be overwritten.
     """
     points, indices = parse_places(at, "--at", "X,Y,Z"), parse_places(voxel, "--voxel", "I,J,K")
     sources = [Path(path) for path in (scan, *beside) if isinstance(path, str | Path)]
@@ -108,14 +123,15 @@ def scan_to_edit(
 
 
 def refuse_given(options: Mapping[str, object], where: str, expected: str) -> None:
-    """Refuse options that do not go with what is edited.
+    """Check that options which do not apply to the input were not given.
 
     Args:
-        options: by their flags; those that are empty were not given.
-        where: what they were given with.
+        options: values by flag; an empty value was not given.
+        where: the input to which they do not apply, such as "one scan".
+        expected: what the error says was expected.
 
     Raises:
-        InputError: the first that was given.
+        InputError: one of the options was given.
     """
     for option, value in options.items():
         if value:
@@ -123,13 +139,13 @@ def refuse_given(options: Mapping[str, object], where: str, expected: str) -> No
 
 
 def tell_folder(made: EditedFolder, json: bool) -> int:
-    """Tell what became of a folder of scans; returns the exit code."""
+    """Print what was written for a folder of scans, and return the exit code, 0."""
     for note in made.notes:
         warn(note)
     if json:
         print(dumps(read_mapping(made.out / MANIFEST), indent=1))
     else:
-        failed = f"; {_counted(len(made.failed), 'scan')} failed, as the warnings tell" if made.failed else ""
+        failed = f"; {_counted(len(made.failed), 'scan')} failed, see the warnings" if made.failed else ""
         say(f"{made.out}: {_counted(len(made.cases), 'scan')}, {_counted(made.nodules, 'nodule')}{failed}")
     return 0
 

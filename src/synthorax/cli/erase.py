@@ -13,7 +13,18 @@ from synthorax import api
 from synthorax.api.edit_requests import told_of
 from synthorax.api.folders import holds_scans
 from synthorax.cli.editing import Several, refuse_given, scan_to_edit, tell_folder, with_method
-from synthorax.cli.options import parse_numbers
+from synthorax.cli.options import (
+    DIAMETERS,
+    FOLDER_FLAGS,
+    NODULE_FLAGS,
+    OUTPUT_FLAGS,
+    Device,
+    Json,
+    Out,
+    Overwrite,
+    Seed,
+    parse_numbers,
+)
 from synthorax.makers import Options
 from synthorax.screen import say, warn
 
@@ -29,72 +40,71 @@ def erase(
     method: Annotated[str, Parameter(name="--with")],
     at: Several = None,
     voxel: Several = None,
-    diameter: str | None = None,
-    nodules: Path | None = None,
-    plan: Path | None = None,
+    diameter: Annotated[str | None, Parameter(group=NODULE_FLAGS)] = None,
+    nodules: Annotated[Path | None, Parameter(group=NODULE_FLAGS)] = None,
+    plan: Annotated[Path | None, Parameter(group=NODULE_FLAGS)] = None,
     options: Options | None = None,
     series: str | None = None,
-    seed: int = 0,
-    out: Path,
-    patient_from: str = "auto",
-    workers: int | None = None,
-    cluster: str | None = None,
-    device: str = "cpu",
+    seed: Seed = 0,
+    out: Out,
+    patient_from: Annotated[str, Parameter(group=FOLDER_FLAGS)] = "auto",
+    workers: Annotated[int | None, Parameter(group=FOLDER_FLAGS)] = None,
+    cluster: Annotated[str | None, Parameter(group=FOLDER_FLAGS)] = None,
+    device: Device = "cpu",
     force: bool = False,
-    keep_identity: bool = False,
-    overwrite: bool = False,
-    json: Annotated[bool, Parameter(name="--json")] = False,
+    keep_identity: Annotated[bool, Parameter(group=OUTPUT_FLAGS)] = False,
+    overwrite: Overwrite = False,
+    json: Json = False,
 ) -> int:
-    """Nodules taken out of a chest CT: the scan, edit region and manifest, as NIfTI or DICOM as it came.
+    """Remove nodules from a chest CT. Writes the scan (NIfTI or DICOM, as it was), edit region and manifest.
 
-    Of a folder of scans each becomes such a folder below OUT, under one manifest; the nodules are those that a
-    nodules.csv or a DICOM mask of the folder tells of, or those of --plan. A scan that fails is named and left out, and
-    the others go on; the same command makes the cases that are missing.
+    From a folder of scans, OUT gets one such folder for each scan, and one manifest. The nodules are those in --plan,
+    or else in the nodules.csv or DICOM masks of the folder. A scan that fails is named and left out; the same command
+    makes the cases that are missing.
 
     Parameters
     ----------
     scan
-        A DICOM folder or file, NIfTI, MHA, MHD or NRRD, in HU; or a folder of several scans.
+        Chest CT in HU: a DICOM folder or file, NIfTI, MHA, MHD or NRRD; or a folder of several scans.
     method
-        A model that erases, by its name or run folder.
+        Model that erases nodules, by name or run folder.
     at
-        The middle X,Y,Z of a nodule in world millimetres, LPS; may be given several times.
+        Centre X,Y,Z of a nodule in world mm, LPS; may be repeated.
     voxel
-        The middle I,J,K in voxels, along the image's own axes x, y, z and counted from 0; may be given several times.
+        Centre I,J,K of a nodule in voxels, counted from 0 along the image's axes x, y, z; may be repeated.
     diameter
-        Of the nodules at these places, mm: of all, or of one after the other: 8 or 6,8,12.
+        Diameter in mm of the nodules at these places: one for all, or one for each, as in 6,8,12.
     nodules
-        Mask of nodules on the scan's grid, all of which are taken out.
+        Mask on the scan's grid of the nodules to remove.
     plan
-        Table of nodules to be taken out, a row each: center_x_mm, center_y_mm, center_z_mm, diameter_mm, and of a
-        folder of scans image, the path below it.
+        CSV file with one row for each nodule to remove: center_x_mm, center_y_mm, center_z_mm, diameter_mm, and in a
+        folder of scans also image, the path below the folder.
     series
-        UID of a DICOM series, or its end, where a folder holds several.
+        UID of a DICOM series, or the end of it, if the folder has several.
     seed
-        The same seed gives the same scan.
+        Seed of the lung that replaces the nodules.
     out
         Folder to write.
     patient_from
-        Of a folder of scans: how patients of images are told apart: auto, folder, name, or a regular expression, as of
-        `prepare scans`.
+        How to find the patient of an image: auto, folder, name, or a regular expression; see `prepare scans --help`.
     workers
-        Of a folder of scans: processes; one a core if not given.
+        Number of processes; by default one for each core.
     cluster
-        Of a folder of scans: address of a Dask scheduler to use instead.
+        Address of a Dask scheduler to use instead of processes here, such as tcp://host:8786.
     device
-        cpu, cuda, or auto, cuda where there is one.
+        cpu, cuda, or auto for cuda if there is a GPU.
     force
-        Go on with a warning where the scan is doubtful, or a place has no nodule to be seen.
+        Turn errors about a doubtful scan, or a place without a visible nodule, into warnings.
     keep_identity
-        Keep the patient and study of a DICOM series.
+        Keep the patient and study of a DICOM series in its header.
     overwrite
-        Replace a folder that an earlier call made.
+        Replace a folder that an earlier call wrote.
     json
-        Print the manifest's erased nodules as JSON.
+        Print the erased nodules as JSON.
     """
     own = options.given() if options else {}
-    told_of(method, "erases", own)  # refuses a method that does not before anything is read
-    diameters = parse_numbers(diameter, "--diameter", "mm, one or one a nodule", count=None) if diameter else ()
+    told_of(method, "erases", own)  # an error for a method that does not erase, before the scan is read
+    diameters = parse_numbers(diameter, "--diameter", DIAMETERS, count=None) if diameter else ()
     shared: dict[str, Any] = {"plan": plan, "seed": seed, "force": force, "keep_identity": keep_identity}
     shared |= {"overwrite": overwrite, "device": device, **own}
     if series is None and holds_scans(scan):
@@ -115,5 +125,5 @@ def erase(
     if json:
         print(dumps([nodule.row() for nodule in made.nodules]))
     else:
-        say(f"{out}: {len(made.nodules)} taken out; scan, region and manifest")
+        say(f"{out}: {len(made.nodules)} nodules removed; scan, region and manifest")
     return 0

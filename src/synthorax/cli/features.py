@@ -11,7 +11,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from synthorax.api import features as compute
-from synthorax.cli.options import parse_zyx
+from synthorax.cli.options import OUTPUT_FLAGS, Json, Overwrite, parse_zyx
 from synthorax.errors import InputError
 from synthorax.io.atomic import new_file
 from synthorax.io.tables import read_table, table_text, write_table
@@ -24,26 +24,27 @@ def features(
     *,
     convention: Convention = "alnsb",
     spacing: str | None = None,
-    out: Path | None = None,
-    overwrite: bool = False,
-    json: Annotated[bool, Parameter(name="--json")] = False,
+    out: Annotated[Path | None, Parameter(group=OUTPUT_FLAGS)] = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
 ) -> None:
-    """The 12 shape features of nodule masks, one row a nodule, columns f1 to f12.
+    """Compute the 12 shape features of nodule masks: a table with one row for each nodule and columns f1 to f12.
 
     Parameters
     ----------
     file
-        A .npy stack [n, z, y, x], a NIfTI, MHA or NRRD mask (labels 1, 2, ... are nodules), or a folder of them.
-        Fractions are probabilities in images, where voxels of 0.5 or more count, and occupancies in .npy stacks,
-        where voxels above 0.1 count, as for the analyzer. Axes are taken as they lie in the file.
+        A .npy array [n, z, y, x] of n nodules, a NIfTI, MHA or NRRD mask whose labels 1, 2, ... are nodules, or a
+        folder of these. If the values are fractions, a nodule's voxels are those of 0.5 or more in an image, and those
+        above 0.1 in a .npy array, as in the ALNSB analyzer. Axes keep the order of the file.
     convention
-        alnsb: the analyzer as released, the paper's figures. corrected: its axis slip and labelling mended.
+        alnsb: as the released ALNSB analyzer computes them, for the paper's figures. corrected: without its two errors
+        in axes and labels.
     spacing
-        Voxel size Z,Y,X in mm of .npy stacks; LuNG's 1.25,0.7,0.7 if not given. Images know theirs.
+        Voxel spacing Z,Y,X in mm of .npy arrays; by default LuNG's 1.25,0.7,0.7. Images have their own.
     out
-        CSV file to write; the table goes to the screen if not given.
+        CSV file to write; by default the table is printed.
     overwrite
-        Replace a table of features that an earlier call made.
+        Replace a table of features that an earlier call wrote.
     json
         Print JSON instead of CSV.
     """
@@ -62,7 +63,7 @@ def features(
     if out is not None:
         say(f"{out}: {len(rows)} nodules")
     elif json:
-        # JSON has no infinity, which is f6 of a single voxel.
+        # JSON has no infinity, and f6 of a single voxel is infinite.
         finite = [{k: v if isinstance(v, str) or isfinite(v) else None for k, v in row.items()} for row in rows]
         print(dumps(finite, indent=1))
     else:
@@ -70,7 +71,7 @@ def features(
 
 
 def _is_table_of_features(path: Path) -> bool:
-    """Whether a file is what this verb writes."""
+    """Whether a file is a table that this verb wrote."""
     try:
         return list(read_table(path)[0]) == ["nodule", *FEATURES]
     except InputError:

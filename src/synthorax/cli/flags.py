@@ -1,4 +1,4 @@
-"""Flags of a verb that come from the system it names."""
+"""Command-line flags that come from the options of a system, such as the model that `synthorax sample` is given."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from types import UnionType
 from typing import Annotated, Any, Optional, Union, get_args, get_origin, get_type_hints
 
 import yaml
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 from docstring_parser import parse
 from pydantic import BaseModel, create_model
 
+from synthorax.cli.options import OF_SYSTEM
 from synthorax.makers import Options
 from synthorax.registry import make_options
 
 OPTIONS = "options"
-"""Parameter of a verb that takes the options of the system it names."""
+"""Name of the verbs' parameter that takes a system's options."""
 ON_A_COMMAND_LINE = (str, int, float, bool, Path, type(None))
-"""Types that a user can type; a union of these and others, such as arrays, is cut down to these."""
+"""Types that a flag can have; other members of a union, such as arrays, are for Python only and left out."""
 
 
 def with_options(
@@ -33,13 +34,17 @@ def with_options(
     epilogue: str = "",
     kinds: Mapping[str, Any] | None = None,
 ) -> Callable[..., Any]:
-    """Return a verb whose parameter `options` is a flag for each field of a class of options.
+    """Return a verb that has one flag for each field of a class of options, in place of its parameter `options`.
 
     Args:
-        verb: has a keyword `options`.
-        system: whose options they are; `takes(flag)` of the result is the error of a flag that there is not.
+        verb: function with a keyword parameter `options`.
+        options: class whose fields become flags; their help is from the class's docstring.
+        system: name of the system that the options belong to.
         epilogue: text at the end of the verb's help.
-        kinds: annotations of parameters that depend on the system, by name.
+        kinds: annotations of further parameters that depend on the system, by name.
+
+    Returns:
+        The verb, with `epilogue`, and with `takes(flag)`, which gives the error for a flag that does not exist.
     """
 
     @wraps(verb)
@@ -48,7 +53,8 @@ def with_options(
             named[OPTIONS] = make_options(options, given.given(), system)
         return verb(*arguments, **named)
 
-    own: Any = Annotated[Optional[_typed(options)], Parameter(name="*")]  # noqa: UP045
+    group = Group(f"Options of {system}", sort_key=OF_SYSTEM)
+    own: Any = Annotated[Optional[_typed(options)], Parameter(name="*", group=group)]  # noqa: UP045
     signature = inspect.signature(verb, eval_str=True)
     annotations = {**(kinds or {}), OPTIONS: own}
     parameters = [
@@ -64,7 +70,12 @@ def with_options(
 
 
 def value_of(flag: str, arguments: Sequence[str], default: str = "") -> str:
-    """Return the last value that arguments give a flag, as `--flag VALUE` or `--flag=VALUE`."""
+    """Return the value of a flag that is given as `--flag VALUE` or `--flag=VALUE`; of several the last.
+
+    Example:
+        >>> value_of("--with", ["scan.nii", "--with", "ac-wgan", "--auto=3"])
+        'ac-wgan'
+    """
     value = default
     for word, following in pairwise([*arguments, ""]):
         if word == flag:
@@ -75,7 +86,10 @@ def value_of(flag: str, arguments: Sequence[str], default: str = "") -> str:
 
 
 def meanings(kind: type[BaseModel]) -> dict[str, str]:
-    """Return what a class says of its fields, each on one line: in its docstring, those it inherits, or the field."""
+    """Return the description of each field of a class on one line, by name.
+
+    It is taken from the field itself, or else from the docstring of the class or of a class that it inherits from.
+    """
     found: dict[str, str] = {}
     for each in reversed(kind.__mro__):
         for described in parse(each.__dict__.get("__doc__") or "").params:
@@ -86,20 +100,25 @@ def meanings(kind: type[BaseModel]) -> dict[str, str]:
 
 
 def setting_text(value: Any) -> str:
-    """Return a setting as `--set` takes it."""
+    """Return the value of a setting in the form that `--set` takes.
+
+    Example:
+        >>> setting_text((1.0, 0.5))
+        '[1.0, 0.5]'
+    """
     if isinstance(value, str):
         return value
     return yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("...\n").strip()
 
 
 def _flags(parameters: Sequence[inspect.Parameter], options: type[Options]) -> str:
-    """The flags of a verb, those of its system last."""
+    """Return the names of a verb's flags, those of the system last."""
     general = [flag for each in parameters if each.kind is each.KEYWORD_ONLY for flag in _named(each)]
     return ", ".join([*general, *(f"--{name.replace('_', '-')}" for name in options.model_fields)])
 
 
 def _named(parameter: inspect.Parameter) -> list[str]:
-    """The flags of a parameter: that of its name or of its alias, or those of the fields of a group of flags."""
+    """Return the flags of a parameter: one by its name or alias, or one for each field of a dataclass."""
     if parameter.name == OPTIONS:
         return []
     group = next((part for part in get_args(parameter.annotation) if is_dataclass(part)), None)
@@ -111,7 +130,7 @@ def _named(parameter: inspect.Parameter) -> list[str]:
 
 
 def _of_group(group: Any) -> list[str]:
-    """Names of the flags that a dataclass holds, as their annotations rename them."""
+    """Return the flags of a dataclass's fields, by the fields' names or the names in their annotations."""
     names = []
     for name, kind in get_type_hints(group, include_extras=True).items():
         marks = [mark.name for mark in getattr(kind, "__metadata__", ()) if isinstance(mark, Parameter)]
@@ -120,7 +139,7 @@ def _of_group(group: Any) -> list[str]:
 
 
 def _typed(options: type[Options]) -> type[Options]:
-    """The class with the types that a command line has; an array or a model in memory is none."""
+    """Return the class with its fields cut down to types that can be typed, without arrays and models in memory."""
     texts = {name: text[:1].upper() + text[1:] for name, text in meanings(options).items()}
     fields: dict[str, Any] = {
         name: (_of_command_line(field.annotation), field.merge_field_infos(field, description=texts.get(name)))
@@ -130,7 +149,7 @@ def _typed(options: type[Options]) -> type[Options]:
 
 
 def _of_command_line(kind: Any) -> Any:
-    """The part of a type that can be typed: text, if nothing else is left."""
+    """Return the part of a type that can be typed on a command line; `str` if no part of it can."""
     if get_origin(kind) is Annotated:
         return _of_command_line(get_args(kind)[0])
     if get_origin(kind) in (Union, UnionType):

@@ -16,7 +16,19 @@ from synthorax.api.edit_requests import LungFinderName, told_of
 from synthorax.api.folders import holds_scans
 from synthorax.cli.attributes import Attributes
 from synthorax.cli.editing import Several, named_methods, refuse_given, scan_to_edit, tell_folder, with_method
-from synthorax.cli.options import parse_numbers
+from synthorax.cli.options import (
+    DIAMETERS,
+    FOLDER_FLAGS,
+    NODULE_FLAGS,
+    OUTPUT_FLAGS,
+    PLACING_FLAGS,
+    Device,
+    Json,
+    Out,
+    Overwrite,
+    Seed,
+    parse_numbers,
+)
 from synthorax.editing.plan import LIDC_AUTO
 from synthorax.errors import InputError
 from synthorax.makers import Options
@@ -24,27 +36,27 @@ from synthorax.nodule import NoduleAttributes
 from synthorax.screen import say, warn
 
 RENDER = "render"
-"""The method unless another one is named."""
+"""The method if none is named."""
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=PLACING_FLAGS)
 @dataclass(kw_only=True, frozen=True)
 class Placing:
-    """Where nodules go that are placed by themselves.
+    """How many nodules are placed automatically, and where.
 
     Parameters
     ----------
     auto
-        Number of nodules to put in places that are found, in each scan; or lidc: as many, of such diameters, as a scan
-        of LIDC-IDRI has, drawn for each scan.
+        Number of nodules to place automatically in each scan; or lidc, for numbers and diameters drawn as in
+        LIDC-IDRI's scans.
     site
-        In the lung by itself, attached to the pleura, or attached to a vessel.
+        Place nodules in the lung, attached to the pleura, or attached to a vessel.
     wall_mm
-        Clearance from chest wall, mediastinum and diaphragm; negative: it does not matter.
+        Distance in mm to keep from chest wall, mediastinum and diaphragm; negative for no limit.
     vessel_mm
-        Clearance from vessels of about 2 mm or more; negative: it does not matter.
+        Distance in mm to keep from vessels of about 2 mm or more; negative for no limit.
     nodule_mm
-        Clearance from other nodules; negative: it does not matter.
+        Distance in mm to keep from other nodules; negative for no limit.
     """
 
     auto: int | Literal["lidc"] = 0
@@ -54,7 +66,7 @@ class Placing:
     nodule_mm: float = 5.0
 
     def clearance(self) -> Clearance:
-        """As the rooms below have it."""
+        """Return the three distances; None for one without a limit."""
         return Clearance(*(None if mm < 0 else mm for mm in (self.wall_mm, self.vessel_mm, self.nodule_mm)))
 
 
@@ -70,95 +82,95 @@ def inject(
     at: Several = None,
     voxel: Several = None,
     placing: Placing | None = None,
-    diameter: str | None = None,
-    plan: Path | None = None,
-    outlines: Path | None = None,
+    diameter: Annotated[str | None, Parameter(group=NODULE_FLAGS)] = None,
+    plan: Annotated[Path | None, Parameter(group=NODULE_FLAGS)] = None,
+    outlines: Annotated[Path | None, Parameter(group=NODULE_FLAGS)] = None,
     attributes: Attributes | None = None,
     options: Options | None = None,
     nodules: Path | None = None,
-    lungs: LungFinderName = "density",
+    lungs: Annotated[LungFinderName, Parameter(group=PLACING_FLAGS)] = "density",
     series: str | None = None,
-    seed: int = 0,
-    out: Path,
-    patient_from: str = "auto",
-    workers: int | None = None,
-    cluster: str | None = None,
-    device: str = "cpu",
+    seed: Seed = 0,
+    out: Out,
+    patient_from: Annotated[str, Parameter(group=FOLDER_FLAGS)] = "auto",
+    workers: Annotated[int | None, Parameter(group=FOLDER_FLAGS)] = None,
+    cluster: Annotated[str | None, Parameter(group=FOLDER_FLAGS)] = None,
+    device: Device = "cpu",
     force: bool = False,
-    keep_identity: bool = False,
-    overwrite: bool = False,
-    json: Annotated[bool, Parameter(name="--json")] = False,
+    keep_identity: Annotated[bool, Parameter(group=OUTPUT_FLAGS)] = False,
+    overwrite: Overwrite = False,
+    json: Json = False,
 ) -> int:
-    """Nodules put into a chest CT: the scan, mask, edit region and manifest, as NIfTI or DICOM as it came.
+    """Put nodules into a chest CT. Writes the scan (NIfTI or DICOM, as it was), nodule mask, edit region and manifest.
 
-    Of a folder of scans each becomes such a folder below OUT, under one table and one manifest. A scan that fails is
-    named and left out, and the others go on; the same command makes the cases that are missing.
+    From a folder of scans, OUT gets one such folder for each scan, one table and one manifest. A scan that fails is
+    named and left out; the same command makes the cases that are missing.
 
     Parameters
     ----------
     scan
-        A DICOM folder or file, NIfTI, MHA, MHD or NRRD, in HU; or a folder of several scans.
+        Chest CT in HU: a DICOM folder or file, NIfTI, MHA, MHD or NRRD; or a folder of several scans.
     method
-        How nodules are made: render is the classical baseline, real outlines rendered into the scan; a model that makes
-        patches with masks, by its name or run folder, has its nodules blended in. Several, with commas between them,
-        fill the same sites, each in a folder of its own below OUT, with one table, one manifest and a picture.
+        How nodules are made: render, real outlines rendered into the scan, the classical baseline; or a model, by name
+        or run folder, whose nodules are blended in. Several methods, with commas between them, fill the same sites,
+        each in its own folder below OUT, with one table, one manifest and a picture.
     at
-        A place X,Y,Z in world millimetres, LPS; may be given several times.
+        Place X,Y,Z of a nodule in world mm, LPS; may be repeated.
     voxel
-        A place I,J,K in voxels, along the image's own axes x, y, z and counted from 0; may be given several times.
+        Place I,J,K of a nodule in voxels, counted from 0 along the image's axes x, y, z; may be repeated.
     diameter
-        Longest chord in a slice, mm: of all, or of one after the other: 8 or 6,8,12.
+        Diameter in mm, the longest chord in an axial slice: one for all nodules, or one for each, as in 6,8,12.
     plan
-        Table of nodules, a row each, in the place of places, number, diameters and attributes: diameter_mm, and if
-        wanted image (of a folder of scans, the path below it), center_x_mm, center_y_mm, center_z_mm, LIDC's ratings
+        CSV file with one row for each nodule, instead of flags for places, number, diameters and ratings: diameter_mm,
+        and optionally image (the path below a folder of scans), center_x_mm, center_y_mm, center_z_mm, LIDC's ratings
         and method.
     outlines
-        Mask on the scan's grid in the place of all these: each label becomes a nodule of exactly its voxels, by a
-        method that is told outlines.
+        Mask on the scan's grid, instead of --plan and the flags for places: each label becomes a nodule with exactly
+        these voxels. Only for methods that take outlines.
     nodules
-        Mask of nodules that are in the scan; new ones stay clear of them and get the labels after theirs.
+        Mask of the nodules that are already in the scan. New nodules keep their distance from them, and their labels
+        continue.
     lungs
-        How lungs are found: by density, or by the lungmask package.
+        How to find the lungs: by density, or with the lungmask package.
     series
-        UID of a DICOM series, or its end, where a folder holds several.
+        UID of a DICOM series, or the end of it, if the folder has several.
     seed
-        The same seed gives the same nodules.
+        Seed of places, shapes and texture.
     out
         Folder to write.
     patient_from
-        Of a folder of scans: how patients of images are told apart: auto, folder, name, or a regular expression, as of
-        `prepare scans`.
+        How to find the patient of an image: auto, folder, name, or a regular expression; see `prepare scans --help`.
     workers
-        Of a folder of scans: processes; one a core if not given.
+        Number of processes; by default one for each core.
     cluster
-        Of a folder of scans: address of a Dask scheduler to use instead.
+        Address of a Dask scheduler to use instead of processes here, such as tcp://host:8786.
     device
-        Of a model: cpu, cuda, or auto, cuda where there is one.
+        Device of a model: cpu, cuda, or auto for cuda if there is a GPU.
     force
-        Go on with a warning where a place or the scan is doubtful.
+        Turn errors about a doubtful place or scan into warnings.
     keep_identity
-        Keep the patient and study of a DICOM series.
+        Keep the patient and study of a DICOM series in its header.
     overwrite
-        Replace a folder that an earlier call made.
+        Replace a folder that an earlier call wrote.
     json
-        Print the manifest's nodules as JSON.
+        Print the nodules as JSON.
     """
     placing, given = placing or Placing(), NoduleAttributes(**(attributes or Attributes()).given())
-    diameters = parse_numbers(diameter, "--diameter", "mm, one or one a nodule", count=None) if diameter else ()
+    diameters = parse_numbers(diameter, "--diameter", DIAMETERS, count=None) if diameter else ()
     if plan is None and not diameters and placing.auto != LIDC_AUTO:
-        raise InputError("--diameter", "none", "mm, one or one a nodule; --auto lidc and --plan bring their own")
+        raise InputError("--diameter", "none", f"{DIAMETERS}; only --auto lidc and --plan need none")
     own = options.given() if options else {}
     methods = named_methods(method)
     for one in methods:
-        told_of(one, "injects", own)  # refuses a method that does not before anything is read
+        told_of(one, "injects", own)  # an error for a method that does not inject, before the scan is read
     if plan is not None:
         _check_alone("--plan", plan, at=at, voxel=voxel, auto=placing.auto, diameter=diameter, attributes=given.given())
         if len(methods) > 1:
-            raise InputError("--with", "several methods beside --plan", "one, or a column method in the table")
+            raise InputError("--with", "several methods with --plan", "one method, or a column `method` in the table")
     if outlines is not None:
         _check_alone("--outlines", outlines, at=at, voxel=voxel, auto=placing.auto, diameter=diameter, plan=plan)
         if len(methods) > 1:
-            raise InputError("--with", "several methods beside --outlines", "one")
+            raise InputError("--with", "several methods with --outlines", "one method")
     shared: dict[str, Any] = {"auto": placing.auto, "diameter_mm": diameters, "seed": seed}
     shared |= {"attributes": given} if plan is None else {}
     shared |= {"site": placing.site, "clearance": placing.clearance(), "lungs": lungs, "force": force}
@@ -166,7 +178,7 @@ def inject(
     of_folder: dict[str, Any] = {"patient_from": patient_from, "workers": workers, "cluster": cluster}
     if series is None and holds_scans(scan):
         of_one = {"--at": at, "--voxel": voxel, "--nodules": nodules, "--outlines": outlines}
-        refuse_given(of_one, "a folder of several scans", "--auto, or one scan, or --series")
+        refuse_given(of_one, "a folder of several scans", "--auto or --plan; or one scan, by its path or --series")
         by = methods if len(methods) > 1 else method
         return tell_folder(api.inject_folder(scan, out, by, plan=plan, **shared, **of_folder), json)
     other_than_auto = None if patient_from == "auto" else patient_from
@@ -202,7 +214,7 @@ def inject(
 
 
 def _check_alone(flag: str, file: Path, **others: object) -> None:
-    """Refuse whatever else says which nodules there are to be, beside a file that does."""
+    """Check that no other option describes the nodules that a file already describes."""
     for option, value in others.items():
         if value:
-            raise InputError(f"--{option}", f"given beside {flag} {file.name}", f"{flag}, or these options")
+            raise InputError(f"--{option}", f"given with {flag} {file.name}", f"only one of {flag} and --{option}")

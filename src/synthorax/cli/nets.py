@@ -1,4 +1,4 @@
-"""What lies under every verb: signals that end it cleanly, silence of the libraries, and a line for every error."""
+"""What every verb runs in: signals that end it cleanly, libraries kept quiet, and one line for an unexpected error."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from typing import Any
 from synthorax.errors import ElsewhereError, Stopped
 
 AT_HAND = ("path", "file", "mask", "image", "scan", "table", "folder", "source")
-"""Names that our functions have for the file they read."""
+"""Names of local variables in which this package's functions have the file that they read."""
 LONGEST_UNFORESEEN = 200
-"""Characters of an unforeseen error's own text that the line shows."""
+"""Characters of an unexpected error's own text that are shown at most."""
 
 
 @contextmanager
 def ending_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, so that what is unfinished is removed.
+    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, so that unfinished files are removed.
 
-    Both are ignored after the first of them, as `timeout` and others send several, and where they were ignored before,
-    as under `nohup`.
+    After the first signal, both are ignored, since `timeout` and others send several. A signal that was ignored before
+    the block, as under `nohup`, stays ignored.
     """
-    if threading.current_thread() is not threading.main_thread():  # which alone may set handlers
+    if threading.current_thread() is not threading.main_thread():  # Python lets only the main thread set handlers
         yield
         return
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -56,13 +56,13 @@ def ending_signals() -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep libraries from writing warnings, log lines and what befalls their threads beside our line."""
+    """Keep libraries from printing warnings, log lines and errors of their threads in the block."""
     level = logging.root.manager.disable
     before = threading.excepthook
     with warnings.catch_warnings():
         warnings.showwarning = lambda *_, **__: None
         logging.disable(logging.CRITICAL)
-        threading.excepthook = lambda _: None  # a pool's thread, say, whose futures were cancelled under it
+        threading.excepthook = lambda _: None  # such as a pool's thread whose futures were cancelled
         try:
             yield
         finally:
@@ -71,7 +71,12 @@ def quiet() -> Iterator[None]:
 
 
 def unforeseen(error: Exception, arguments: Sequence[str]) -> str:
-    """The line for an error that no code of ours has thought of; its traceback is kept in a file to report it with."""
+    """Return the line for an unexpected error, and write its traceback to a file that can be sent with a report.
+
+    Args:
+        error: exception that no code of the package handles.
+        arguments: arguments of the command.
+    """
     file = file_at_hand(error, arguments)
     at = f"{file}: " if file else ""
     if isinstance(error, MemoryError):
@@ -90,7 +95,10 @@ def unforeseen(error: Exception, arguments: Sequence[str]) -> str:
 
 
 def file_at_hand(error: BaseException, arguments: Sequence[str]) -> Path | None:
-    """The file that the code nearest to an error looked at; else the first argument that is a file or folder."""
+    """Return the file that the innermost function of this package was reading when the error was raised.
+
+    If no function was reading one, it is the first argument that is a file or folder, and None if there is none.
+    """
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     for frame in reversed(frames):
         if str(frame.f_globals.get("__name__", "")).startswith("synthorax.") and (at := _file_of(frame)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from synthorax import api
-from synthorax.cli.options import parse_zyx
+from synthorax.cli.options import Out, Overwrite, Seed, Workers, parse_zyx
 from synthorax.screen import say
 
 MIB = 2**20
@@ -14,42 +14,43 @@ MIB = 2**20
 def pack(
     store: Path,
     *,
-    out: Path,
+    out: Out,
     size: str | None = None,
     spacing: str = "1,1,1",
     margin: int = 0,
     splits: str = "train,val,test",
     hu_step: int = 1,
-    seed: int = 0,
-    workers: int | None = None,
-    overwrite: bool = False,
+    seed: Seed = 0,
+    workers: Workers = None,
+    overwrite: Overwrite = False,
 ) -> None:
-    """A store, or only the patches that a recipe needs of it, as one compact file to carry to another machine.
+    """Pack a store, or only the patches that a training needs, into one compact file to copy to another machine.
 
-    `synthorax unpack` makes a store of it there: the same one, by fingerprint, where everything was packed.
+    `synthorax unpack` makes a store from the file. If whole cases were packed without rounding, it has the same
+    fingerprint.
 
     Parameters
     ----------
     store
-        What `synthorax prepare` wrote.
+        A store, as `synthorax prepare` writes.
     out
         File to write.
     size
-        Voxels Z,Y,X of a patch a nodule, and of patches of the same scans without one; whole cases if not given.
+        Pack only patches of Z,Y,X voxels, one for each nodule and as many without a nodule; by default whole cases.
     spacing
-        Voxel size Z,Y,X of the patches in mm.
+        Voxel spacing Z,Y,X of the patches in mm.
     margin
-        Voxels around a nodule's patch that are kept too, for shifts and scaling.
+        Voxels to keep around each patch, for shifts and scaling in training.
     splits
-        Whose patients; a recipe trains on train and watches val.
+        Splits to pack: any of train,val,test.
     hu_step
-        HU are rounded to multiples of it, for a smaller file; 1 loses nothing.
+        Round HU to multiples of this number for a smaller file; 1 keeps them as they are.
     seed
-        Of the places without a nodule in whole scans: the seed of the run that is to come.
+        Seed of the places without a nodule; give the seed of the training that will use the file.
     workers
-        Processes; one a core if not given.
+        Number of processes; by default one for each core.
     overwrite
-        Replace a file that an earlier call made.
+        Replace a file that an earlier call wrote.
     """
     voxels = None if size is None else parse_zyx(size, "--size", "Z,Y,X voxels, as in 24,24,24", int)
     made = api.pack(
@@ -68,8 +69,8 @@ def pack(
     say(f"{out}: {len(made)} cases, {nodules} nodules, {out.stat().st_size / MIB:.1f} MiB")
 
 
-def unpack(file: Path, *, out: Path, overwrite: bool = False) -> None:
-    """A store out of what `synthorax pack` wrote.
+def unpack(file: Path, *, out: Out, overwrite: Overwrite = False) -> None:
+    """Unpack a file that `synthorax pack` wrote into a store.
 
     Parameters
     ----------
@@ -78,7 +79,7 @@ def unpack(file: Path, *, out: Path, overwrite: bool = False) -> None:
     out
         Store to write.
     overwrite
-        Replace a store that an earlier call made.
+        Replace a store that an earlier call wrote.
     """
     store = api.unpack(file, out, overwrite=overwrite)
     nodules = sum(len(case.nodules) for case in store.cases)

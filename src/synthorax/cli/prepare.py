@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
 from synthorax.api import lidc_shapes, prepare, prepare_phantom
 from synthorax.api.data import SourceKind
-from synthorax.cli.options import parse_zyx
+from synthorax.cli.options import Cluster, Out, Overwrite, Seed, Workers, parse_zyx
 from synthorax.datasets import summary
 from synthorax.datasets.lidc import LidcRequest
 from synthorax.datasets.shape_files import SHAPE_TABLE
@@ -24,33 +24,33 @@ from synthorax.provenance import MANIFEST, write_manifest
 from synthorax.screen import say
 
 MOST_GRID_VOXELS = 2**21
-"""Of a nodule's grid: 128 along each axis. Some two thousand of them are held at once, in four bytes a voxel."""
+"""Voxels of a nodule's grid at most, 128^3: about two thousand grids of four bytes a voxel are in memory at once."""
 
 
 def shapes(
     *,
-    out: Path,
+    out: Out,
     readers: int = 2,
     grid: str = "20,40,40",
     spacing: str = "1.25,0.7,0.7",
-    overwrite: bool = False,
+    overwrite: Overwrite = False,
 ) -> None:
-    """Real nodule shapes of LIDC-IDRI as one stack: shapes.npy, nodules.csv, manifest.json.
+    """Write LIDC-IDRI's nodule shapes as one array: shapes.npy [n, z, y, x], nodules.csv and manifest.json.
 
-    The annotations come with the package; no download is needed.
+    The annotations come with the package, so no download is needed.
 
     Parameters
     ----------
     out
         Folder to write.
     readers
-        A voxel belongs to a nodule if at least so many of the four readers marked it, 1 to 4.
+        A voxel belongs to a nodule if at least this many of the four readers marked it, 1 to 4.
     grid
-        Voxels Z,Y,X. A nodule that does not fit is left out and counted.
+        Voxels Z,Y,X of each shape. Nodules that do not fit are left out and counted.
     spacing
-        Voxel size Z,Y,X in mm.
+        Voxel spacing Z,Y,X in mm.
     overwrite
-        Replace a folder that an earlier call made.
+        Replace a folder that an earlier call wrote.
     """
     voxels = parse_zyx(grid, "--grid", "Z,Y,X voxels, as in 20,40,40", int, most=MOST_GRID_VOXELS)
     spacing_mm = parse_zyx(spacing, "--spacing", "Z,Y,X in mm, as in 1.25,0.7,0.7", float)
@@ -75,52 +75,53 @@ def shapes(
 @Parameter(name="*")
 @dataclass(kw_only=True, frozen=True)
 class StoreOptions:
-    """What every source of scans is prepared with.
+    """Options of every store.
 
     Parameters
     ----------
     out
         Store to write, a Zarr 3 group.
     tissue
-        Keep a label map of each case's tissues (outside, lung and other, fat, water, soft, bone, nodule), from which
-        systems paint CT. The phantom knows its own; of other scans the HU tell.
+        Add a label map of tissues (outside, lung and other, fat, water, soft, bone, nodule) to each case, for systems
+        that make CT from label maps. It is exact for phantoms, and from HU for other scans.
     split
-        Shares of patients in train, val and test, where the source does not say.
+        Shares of patients in train, val and test, for patients whose split the source does not give.
     train_patients
-        Keep at most so many of train, as if there were no more: what do few patients teach, and what helps then?
+        Keep at most this many training patients, to test what helps when there are few.
     seed
-        Decides who is in which.
+        Seed of the split.
     workers
-        Processes; one a core if not given.
+        Number of processes; by default one for each core.
     cluster
-        Address of a Dask scheduler to use instead.
+        Address of a Dask scheduler to use instead of processes here, such as tcp://host:8786.
     overwrite
-        Replace a store of another request.
+        Replace a store that was made with other options or from another source.
     """
 
-    out: Path
+    out: Out
     tissue: typing.Annotated[bool, Parameter(negative="")] = False
     split: str = "0.7,0.1,0.2"
     train_patients: int | None = None
-    seed: int = 0
-    workers: int | None = None
-    cluster: str | None = None
-    overwrite: bool = False
+    seed: Seed = 0
+    workers: Workers = None
+    cluster: Cluster = None
+    overwrite: Overwrite = False
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=Group("Synthetic scans", sort_key=1))
 @dataclass(kw_only=True, frozen=True)
 class SyntheticOptions:
-    """Synthetic scans that join the store.
+    """Synthetic scans to add to the store.
 
     Parameters
     ----------
     synthetic
-        Folder that inject or sample wrote, or one above several; may be given several times. A scan made from one of a
-        patient of the store is that patient's; others are split like patients.
+        Folder that inject or sample wrote, or a folder of such folders; may be repeated. A scan made from a scan of a
+        patient in the store is in that patient's split; the others are split like patients.
     only_train
-        Synthetic scans are training scans alone, so that validation and test stay real. Those that know patients of
-        validation or test (by their source, an outline or what their maker has seen) are left out and named.
+        Add synthetic scans to the training split only, so that validation and test have real scans alone. Scans made
+        with knowledge of validation or test patients (source scan, outlines, or the model's training data) are left
+        out and named.
     """
 
     synthetic: typing.Annotated[list[Path] | None, Parameter(negative="")] = None
@@ -128,17 +129,17 @@ class SyntheticOptions:
 
 
 def lidc(source: Path, *, readers: int = 2, made: SyntheticOptions = SyntheticOptions(), options: StoreOptions) -> None:
-    """LIDC-IDRI as downloaded into a store: every CT series with what its readers marked.
+    """Read LIDC-IDRI as downloaded into a store: every CT series with its readers' annotations.
 
-    Run it again to go on where it stopped. Scans that cannot be read are left out and named.
+    The same command resumes a run that was stopped. Scans that cannot be read are left out and named.
 
     Parameters
     ----------
     source
-        Folder with the DICOM series and XML files; a NIfTI or MHA scan beside its XML will do as well. Where a
-        series has no XML, the annotation table in the package is used.
+        Folder with the DICOM series and XML files. NIfTI or MHA scans beside their XML files are read too. A series
+        without an XML file has its annotations from the table in the package.
     readers
-        A voxel belongs to a nodule if at least so many of the four readers marked it, 1 to 4.
+        A voxel belongs to a nodule if at least this many of the four readers marked it, 1 to 4.
     """
     _prepare("lidc", source, options, readers=readers, **vars(made))
 
@@ -146,16 +147,17 @@ def lidc(source: Path, *, readers: int = 2, made: SyntheticOptions = SyntheticOp
 def luna16(
     source: Path, *, readers: int = 2, made: SyntheticOptions = SyntheticOptions(), options: StoreOptions
 ) -> None:
-    """LUNA16 as downloaded into a store: scans with nodules, candidates, voxels and ratings.
+    """Read LUNA16 as downloaded into a store: scans with nodules, candidates, masks and ratings.
 
-    Run it again to go on where it stopped. Patients, voxels and ratings come from the LIDC table in the package.
+    The same command resumes a run that was stopped. Patients, masks and ratings come from the LIDC table in the
+    package.
 
     Parameters
     ----------
     source
-        Folder with subset0 to subset9 and annotations.csv; candidates_V2.csv or candidates.csv is used if there.
+        Folder with subset0 to subset9, annotations.csv, and optionally candidates_V2.csv or candidates.csv.
     readers
-        A voxel belongs to a nodule if at least so many of the four readers marked it, 1 to 4.
+        A voxel belongs to a nodule if at least this many of the four readers marked it, 1 to 4.
     """
     _prepare("luna16", source, options, readers=readers, **vars(made))
 
@@ -163,19 +165,22 @@ def luna16(
 @Parameter(name="*")
 @dataclass(kw_only=True, frozen=True)
 class OwnOptions:
-    """How scans of one's own are read.
+    """How your own scans are read.
 
     Parameters
     ----------
     structures
-        Regular expression of the DICOM segments and structures that are nodules, found anywhere in the name. If not
-        given, those whose names (nodule, lesion, tumour, mass, GTV, ...) or codes say nodule. Others are named.
+        Regular expression for the names of DICOM segments and structures that are nodules; it may match a part of the
+        name. By default those whose name (nodule, lesion, tumour, mass, GTV, ...) or code means nodule; the others are
+        named in a note.
     annotated
-        Whether every nodule is known: all, some or none-known. If not given, images of a table are all, scans with
-        masks some, others none-known. Healthy places are taken from all, and far from anything dense from some.
+        Whether the annotations have all nodules of each scan, some, or none-known. By default all for images of a
+        table, some for scans with masks, and none-known for other scans. Patches without a nodule are taken from
+        scans with all, and from scans with some, far from dense voxels.
     patient_from
-        How patients are told apart where no table says so: auto (by DICOM headers, and by folders), folder (the first
-        below the source), name (the image's), or a regular expression whose first group in the path is the patient.
+        How to find the patient of an image that the table gives none for: auto (DICOM headers, or else folders),
+        folder (the first one below SOURCE), name (of the image), or a regular expression whose first group matches the
+        patient in the path.
     """
 
     structures: str | None = None
@@ -191,18 +196,18 @@ def scans(
     made: SyntheticOptions = SyntheticOptions(),
     options: StoreOptions,
 ) -> None:
-    """A folder of whole CT scans into a store, with or without nodules.
+    """Read a folder of whole CT scans, with or without nodules, into a store.
 
-    DICOM series, NIfTI, MHA, MHD and NRRD. DICOM SEG and RTSTRUCT that were drawn on a series become nodule masks.
-    Folders that `inject` and `sample` wrote are read with their tables. Run it again to go on where it stopped.
+    Scans are DICOM series, NIfTI, MHA, MHD or NRRD. The DICOM SEG and RTSTRUCT of a series become its nodule masks, and
+    folders that `inject` or `sample` wrote are read with their tables. The same command resumes a run that was stopped.
 
     Parameters
     ----------
     source
         Folder, or one scan.
     table
-        CSV of nodules, as `prepare patches --help` says; if not given, every nodules.csv of the folder and its
-        subfolders. `image` may also be a series UID or a patient id.
+        CSV file of nodules, with the columns that `prepare patches --help` lists; by default every nodules.csv in
+        SOURCE and its subfolders. In this table, `image` may also be a series UID or a patient id.
     """
     _prepare("scans", source, options, table=table, **vars(own), **vars(made))
 
@@ -215,44 +220,46 @@ def patches(
     made: SyntheticOptions = SyntheticOptions(),
     options: StoreOptions,
 ) -> None:
-    """Images and masks of a table into a store: your own nodules, cropped or whole.
+    """Read your own images and nodule masks, listed in a table, into a store. Images are whole scans or crops.
 
-    The table is a CSV file with a row a nodule and the columns:
+    The table is a CSV file with one row for each nodule and the columns:
 
-    - image: file or DICOM folder, relative to the table; several rows may name one.
-    - mask: image of the nodule's voxels, above 0 or equal to mask_label, probabilities from a half on; or a DICOM SEG,
-      RTSTRUCT or Slicer segmentation, where mask_label is the number, value or name of a segment.
-    - center_x_mm, center_y_mm, center_z_mm, diameter_mm: instead of a mask; world millimetres, LPS.
-    - patient_id: the unit of splits; if missing, --patient-from says how patients are told apart.
-    - split: train, val or test; dealt out by --split if missing.
+    - image: file or DICOM folder, relative to the table; several rows may have the same image.
+    - mask: image in which the nodule's voxels are above 0, equal to mask_label, or of a probability of 0.5 or more; or
+      a DICOM SEG, RTSTRUCT or Slicer segmentation, of which mask_label is the number, value or name of a segment.
+    - center_x_mm, center_y_mm, center_z_mm, diameter_mm: world mm (LPS), for a nodule without a mask.
+    - patient_id: patient of the image; if the column is missing, --patient-from finds the patients.
+    - split: train, val or test; if the column is missing, --split sets the shares.
     - malignancy, texture, spiculation, lobulation, sphericity, margin, calcification, subtlety, internal_structure:
-      LIDC's ratings, one number, or one a reader with spaces between; may be missing.
+      LIDC's ratings, one number, or one for each reader with spaces between them; optional.
 
     A row with neither mask nor centre is an image without a nodule. Other columns are kept.
 
     Parameters
     ----------
     source
-        Folder with nodules.csv and the images it names; or a folder above several such folders.
+        Folder with nodules.csv and its images; or a folder of several such folders.
     table
-        Another table; images are relative to it.
+        Another table; its images are relative to the table's folder.
     """
     _prepare("patches", source, options, table=table, **vars(own), **vars(made))
 
 
 def phantom(*, scans: int = 20, spacing: str = "1.5,1.5,1.5", nodules: float = 2.5, options: StoreOptions) -> None:
-    """Phantom patients into a store: chest CT with nodules of real shapes and exact truth; no data is needed.
+    """Make a store of phantom patients: chest CT with nodules of real shapes and exact masks. It needs no data.
 
-    Run it again to go on where it stopped. Train, val and test have nodules of different LIDC-IDRI patients' shapes.
+    The same command resumes a run that was stopped. The nodule shapes of train, val and test are from different
+    LIDC-IDRI patients.
 
     Parameters
     ----------
     scans
-        How many.
+        Number of scans.
     spacing
-        Voxel size Z,Y,X in mm, or varied: slices of 0.6 to 2.5 mm and pixels of 0.6 to 0.9 mm, another for each scan.
+        Voxel spacing Z,Y,X in mm; or varied, for slices of 0.6 to 2.5 mm and pixels of 0.6 to 0.9 mm, drawn for each
+        scan.
     nodules
-        Mean number in a scan.
+        Mean number of nodules in a scan.
     """
     expected = "Z,Y,X in mm, as in 1.5,1.5,1.5, or varied"
     spacing_mm = None if spacing == "varied" else parse_zyx(spacing, "--spacing", expected, float)
@@ -261,12 +268,12 @@ def phantom(*, scans: int = 20, spacing: str = "1.5,1.5,1.5", nodules: float = 2
 
 
 def _prepare(kind: SourceKind, source: Path, options: StoreOptions, **of_kind: Any) -> None:
-    """Prepare a store and tell what is in it."""
+    """Prepare a store from a source and print what it holds."""
     _tell(options.out, prepare(kind, source, **_given(options), **of_kind))
 
 
 def _given(options: StoreOptions) -> dict[str, Any]:
-    """The options as the API takes them."""
+    """Return the options as keywords of `synthorax.api.prepare`."""
     try:
         shares = [float(part) for part in options.split.split(",")]
     except ValueError as error:
@@ -275,7 +282,7 @@ def _given(options: StoreOptions) -> dict[str, Any]:
 
 
 def _tell(out: Path, store: Store) -> None:
-    """Show what is in a store and what is not: the first line as the result, the others as remarks."""
+    """Print a summary of a store: cases and nodules on stdout, and what was left out or lacks masks on stderr."""
     first, *more = summary.summary_lines(store)
     for line in more:
         say(f"  {line}", error=True)

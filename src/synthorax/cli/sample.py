@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from synthorax import api
 from synthorax.cli.attributes import Attributes
 from synthorax.cli.flags import with_options
+from synthorax.cli.options import COMPUTING_FLAGS, NODULE_FLAGS, OUTPUT_FLAGS, Cluster, Device, Out, Overwrite, Seed
 from synthorax.errors import InputError
 from synthorax.hub import system_of
 from synthorax.io.atomic import claiming
@@ -23,7 +24,7 @@ SCANS: Role = "makes scans"
 
 
 def verb(arguments: Sequence[str]) -> Callable[..., None]:
-    """Return the verb with the flags of the model that the arguments name; without a model, with the general ones."""
+    """Return the verb with the flags of the model that the arguments name; without a model, with the common flags."""
     entry = _system_of(arguments)
     if entry is None:
         return with_options(sample, Options, "a model", epilogue=_flags_of_all())
@@ -31,10 +32,12 @@ def verb(arguments: Sequence[str]) -> Callable[..., None]:
 
 
 def _system_of(arguments: Sequence[str]) -> Entry | None:
-    """The system of the model among the arguments; None if no word can be the model.
+    """Return the system of the model that the arguments name; None if no argument can be a model.
+
+    A word after a flag may be the flag's value, so it is tried last.
 
     Raises:
-        InputError: words that can only be the model, and none of them is one.
+        InputError: an argument that is not a flag's value is not a model.
     """
     words = [(before.startswith("-"), word) for before, word in pairwise(("", *arguments)) if not word.startswith("-")]
     errors = []
@@ -49,52 +52,51 @@ def _system_of(arguments: Sequence[str]) -> Entry | None:
 
 
 def _flags_of_all() -> str:
-    """What each system that makes samples takes beside the general flags."""
+    """Return the text that lists the options of each system that makes samples."""
     lines = []
     for name in registry().having(lambda entry: bool(entry.roles & {"makes shapes", "makes patches", SCANS})):
         flags = ", ".join(f"--{option.replace('_', '-')}" for option in registry()[name].options.model_fields)
-        lines.append(
-            f"A model of {name} also takes {flags or 'nothing else'}; `synthorax sample MODEL --help` tells more."
-        )
-    return "\n\n".join(lines)
+        if flags:
+            lines.append(f"- with a model of {name}: {flags}")
+    return "\n".join(["More options, which `synthorax sample MODEL --help` explains:", "", *lines])
 
 
 def sample(
     model: str,
     *,
     n: Annotated[int, Parameter(name=["-n", "--n"])] = 10,
-    out: Path,
-    seed: int = 0,
-    positive: bool | None = None,
-    diameter: float | None = None,
+    out: Out,
+    seed: Seed = 0,
+    positive: Annotated[bool | None, Parameter(group=NODULE_FLAGS)] = None,
+    diameter: Annotated[float | None, Parameter(group=NODULE_FLAGS)] = None,
     attributes: Attributes | None = None,
     options: Options | None = None,
-    formats: str | None = None,
-    device: str = "cpu",
-    overwrite: bool = False,
+    formats: Annotated[str | None, Parameter(group=OUTPUT_FLAGS)] = None,
+    device: Device = "cpu",
+    overwrite: Overwrite = False,
 ) -> None:
-    """New nodule shapes or patches of CT out of a trained model, with a manifest.
+    """Make new nodule shapes or CT patches with a trained model, and a manifest of them.
 
     Parameters
     ----------
     model
-        A bundled model's name, or a run folder.
+        Name of a bundled model, or a run folder.
     n
-        How many.
+        Number of samples.
     out
         Folder to write. Images and masks open in 3D Slicer, meshes in Blender.
     seed
         Sample i of a seed is the same, however many are made.
     positive
-        Patches with a nodule, or without one.
+        Make patches with a nodule, or without one.
     diameter
-        Diameter of the nodules, mm.
+        Diameter of the nodules in mm.
     formats
-        Shapes: any of npy,nifti,mha,stl; all if not given. Patches: nifti, mha; nifti if not given.
+        Formats of shapes: any of npy,nifti,mha,stl, by default all. Formats of patches: nifti, mha, by default nifti.
     device
-        cpu, cuda, or auto, cuda where there is one: faster, but another device's samples differ in their last digits.
+        cpu, cuda, or auto for cuda if there is a GPU. Samples of two devices differ in their last digits.
     overwrite
-        Replace a folder that an earlier call made.
+        Replace a folder that an earlier call wrote.
     """
     asked: dict[str, Any] = {"positive": positive, "diameter_mm": diameter, **(attributes or Attributes()).given()}
     asked = {name: value for name, value in asked.items() if value is not None}
@@ -113,48 +115,48 @@ def sample_scans(
     model: str,
     *,
     n: Annotated[int, Parameter(name=["-n", "--n"])] = 10,
-    out: Path,
-    seed: int = 0,
-    inject: str | None = None,
-    share: float = api.WITH_NODULES,
-    diameter: float | None = None,
+    out: Out,
+    seed: Seed = 0,
+    inject: Annotated[str | None, Parameter(group=NODULE_FLAGS)] = None,
+    share: Annotated[float, Parameter(group=NODULE_FLAGS)] = api.WITH_NODULES,
+    diameter: Annotated[float | None, Parameter(group=NODULE_FLAGS)] = None,
     options: Options | None = None,
-    workers: int = 1,
-    cluster: str | None = None,
-    device: str = "cpu",
-    overwrite: bool = False,
+    workers: Annotated[int, Parameter(group=COMPUTING_FLAGS)] = 1,
+    cluster: Cluster = None,
+    device: Device = "cpu",
+    overwrite: Overwrite = False,
 ) -> None:
-    """Whole chest CT out of a trained model, with a manifest; the same command goes on after a kill.
+    """Make whole chest CTs with a trained model, and a manifest of them. The same command resumes a stopped run.
 
     Parameters
     ----------
     model
-        A bundled model's name, or a run folder.
+        Name of a bundled model, or a run folder.
     n
-        How many.
+        Number of scans.
     out
         Folder to write. Images and masks open in 3D Slicer; `prepare patches` makes a store of them.
     seed
         Scan i of a seed is the same, however many are made.
     inject
-        A method that puts nodules into a share of the scans, by its name or run folder: as many and as wide as scans of
-        LIDC-IDRI have, in places that are found. No scan gets any if not given.
+        Method that puts nodules into a share of the scans: a name or a run folder. Their numbers and diameters are
+        drawn as in LIDC-IDRI's scans, their places in the lungs. By default no scan has nodules.
     share
-        Share of the scans that get nodules.
+        Share of the scans that have nodules.
     diameter
-        Diameter in mm of one nodule in each of those scans, in the place of LIDC-IDRI's numbers and diameters.
+        Put one nodule of this diameter in mm into each of these scans instead.
     workers
-        Processes; one uses every core for one scan.
+        Number of processes; a single process uses all cores for one scan.
     cluster
-        Address of a Dask scheduler to use instead, such as tcp://host:8786.
+        Address of a Dask scheduler to use instead of processes here, such as tcp://host:8786.
     device
-        cpu, cuda, or auto, cuda where there is one: faster, but another device's samples differ in their last digits.
+        cpu, cuda, or auto for cuda if there is a GPU. Samples of two devices differ in their last digits.
     overwrite
-        Remove the scans of another request that lie in OUT.
+        Replace scans in OUT that were made with other options.
     """
     if inject is None and (diameter is not None or share != api.WITH_NODULES):
         option, value = ("--share", share) if diameter is None else ("--diameter", diameter)
-        raise InputError(option, f"{value:g} without nodules", "--inject METHOD beside it")
+        raise InputError(option, f"{value:g} without --inject", f"{option} together with --inject METHOD")
     made = api.sample_scans(
         model,
         n,

@@ -8,69 +8,71 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from synthorax import api
-from synthorax.cli.options import parse_settings
+from synthorax.cli.options import TRAINING_FLAGS, ConfigFile, Device, Out, Seed, Settings, Trainings, parse_settings
 from synthorax.errors import InputError
 from synthorax.screen import say
 
 
 def shapes(
     *,
-    out: Path,
+    out: Out,
     data: str = "lidc",
     seeds: Path | None = None,
     nodules: int | None = None,
     layers: str | None = None,
-    preset: Literal["paper", "compact", "smooth", "smoke"] = "compact",
-    training_seeds: int = 5,
+    preset: Annotated[Literal["paper", "compact", "smooth", "smoke"], Parameter(group=TRAINING_FLAGS)] = "compact",
+    training_seeds: Trainings = 5,
     samples: int = 10_000,
     compared_samples: int = 2_000,
     compare: str = "",
     reconnect: bool = True,
     feedback: Literal["none", "accepted", "reflection", "reflections", "trade"] = "none",
-    seed: int = 0,
-    config: Path | None = None,
-    set: Annotated[list[str] | None, Parameter(negative="")] = None,  # noqa: A002  (the option's name)
-    device: str = "auto",
+    seed: Seed = 0,
+    config: ConfigFile = None,
+    set: Settings = None,  # noqa: A002  (the option's name)
+    device: Device = "auto",
 ) -> None:
-    """LuNG's experiment: acceptance, novelty, error and Score of a generator, over several trainings.
+    """Measure how good generated nodule shapes are, with LuNG's experiment: acceptance, novelty, error and Score.
 
-    Writes results.json and index.html. A study that was stopped goes on with the training it was at.
+    Writes results.json and index.html. The same command resumes a study that was stopped.
 
     Parameters
     ----------
     out
         Folder to write.
     data
-        lidc, the annotations in the package; or a .npy stack on the grid, a NIfTI or MHA mask, a folder.
+        Training nodules: lidc for the annotations in the package; or a .npy array [n, z, y, x] on the model's grid, a
+        NIfTI or MHA mask, or a folder of these.
     seeds
-        The same as --data FILE.
+        Another name of --data FILE.
     nodules
-        Learn from so many, drawn by the seed; all with finite features if not given.
+        Number of training nodules, drawn at random; by default all whose features are finite.
     layers
         Neurons of the hidden layers, as in 32_3_64_1024.
     preset
-        compact: half a minute a training of 51 nodules. smooth: the same for outlined nodules, as LIDC's.
+        compact: half a minute for a training on 51 nodules. smooth: the same, for smooth outlines such as LIDC's.
         paper: as published, hours. smoke: seconds.
     training_seeds
-        Trainings of the main arm; their spread makes the intervals.
+        Number of trainings of the main arm; the confidence intervals are from their spread.
     samples
-        Nodules generated and analysed for each of them.
+        Nodules to generate and analyse for each training.
     compared_samples
-        The same for the arms of --compare.
+        Nodules to generate and analyse for each training of --compare's arms.
     compare
-        Also run any of sizes,feedback,depth,fit (or all): figures 5 to 7, tables I and II, and the parts of the fit.
+        Also run any of sizes,feedback,depth,fit, or all: figures 5 to 7, tables I and II, and the parts of the fit.
     reconnect
-        Reconnect nodules before they are analysed.
+        Reconnect the pieces of a nodule before it is analysed.
     feedback
-        Feed accepted nodules back: as accepted, one or four reflections of each, or traded between two networks.
+        Train on accepted nodules too: themselves (accepted), one or four reflections of each (reflection,
+        reflections), or those of another network (trade).
     seed
-        Draws the nodules.
+        Seed of the draw of training nodules.
     config
         YAML file of settings, such as a run's config.yaml.
     set
-        One setting, KEY=VALUE; may be repeated.
+        A setting KEY=VALUE; may be repeated.
     device
-        auto (cuda where there is one, else cpu), cpu, cuda, or mps, which nobody has tried.
+        auto for cuda if there is a GPU and else cpu; or cpu, cuda, mps (untested).
     """
     page = api.study_shapes(
         seeds or data,
@@ -93,43 +95,43 @@ def shapes(
 def baselines(
     *,
     data: Path,
-    out: Path,
+    out: Out,
     tasks: str = "detection,malignancy,segmentation",
-    preset: Literal["paper", "compact", "smoke"] = "compact",
-    trainings: int = 3,
-    seed: int = 0,
-    set: Annotated[list[str] | None, Parameter(negative="")] = None,  # noqa: A002  (the option's name)
-    device: str = "auto",
+    preset: Annotated[Literal["paper", "compact", "smoke"], Parameter(group=TRAINING_FLAGS)] = "compact",
+    trainings: Trainings = 3,
+    seed: Seed = 0,
+    set: Settings = None,  # noqa: A002  (the option's name)
+    device: Device = "auto",
 ) -> None:
-    """What real patches alone give a detector, a malignancy classifier and a segmenter: the bars for synthesis.
+    """Measure what a detector, a malignancy classifier and a segmenter reach when they train on real patches alone.
 
-    Writes results.json and index.html. A study that was stopped goes on with the training it was at.
+    Writes results.json and index.html. The same command resumes a study that was stopped.
 
     Parameters
     ----------
     data
-        A store, as `synthorax prepare` makes.
+        A store, as `synthorax prepare` writes.
     out
         Folder to write.
     tasks
-        Any of detection,malignancy,segmentation.
+        Tasks to train: any of detection,malignancy,segmentation.
     preset
-        compact: for a CPU. paper: the papers' networks and patches. smoke: seconds.
+        compact: small networks for a CPU. paper: the papers' networks and patches. smoke: seconds.
     trainings
-        Of each network; their spread is in the intervals.
+        Number of trainings of each network; the confidence intervals include their spread.
     seed
-        Of the first training; the others count on.
+        Seed of the first training; the next ones have the next numbers.
     set
-        One setting of a task's training, TASK.KEY=VALUE; may be repeated.
+        A setting of a task's training, TASK.KEY=VALUE; may be repeated.
     device
-        auto (cuda where there is one, else cpu), cpu, cuda, or mps, which nobody has tried.
+        auto for cuda if there is a GPU and else cpu; or cpu, cuda, mps (untested).
     """
     names = _names(tasks)
     settings: dict[str, dict[str, Any]] = {}
     for key, value in parse_settings(set or [], None).items():
         task, separator, name = key.partition(".")
         if not separator or task not in names:
-            raise InputError("--set", repr(key), f"TASK.KEY=VALUE, a task being {' or '.join(names)}")
+            raise InputError("--set", repr(key), f"TASK.KEY=VALUE, with the task {' or '.join(names)}")
         settings.setdefault(task, {})[name] = value
     say(
         api.study_baselines(
@@ -148,46 +150,48 @@ def baselines(
 def detection(
     *,
     data: Path,
-    out: Path,
+    out: Out,
     model: Annotated[list[str] | None, Parameter(negative="")] = None,
-    preset: Literal["paper", "compact", "smoke"] = "compact",
+    preset: Annotated[Literal["paper", "compact", "smoke"], Parameter(group=TRAINING_FLAGS)] = "compact",
     amounts: str = "0.25,1,4",
     negatives: float = 1.0,
-    trainings: int = 3,
-    seed: int = 0,
-    config: Path | None = None,
-    set: Annotated[list[str] | None, Parameter(negative="")] = None,  # noqa: A002  (the option's name)
-    device: str = "auto",
+    trainings: Trainings = 3,
+    seed: Seed = 0,
+    config: ConfigFile = None,
+    set: Settings = None,  # noqa: A002  (the option's name)
+    device: Device = "auto",
 ) -> None:
-    """Do made nodules help a detector, and which? Flips, rendered and generated nodules against real ones alone.
+    """Test whether generated nodules help a nodule detector, compared with flips, rendered nodules and real data alone.
 
-    Writes results.json and index.html. A study that was stopped goes on with the training it was at.
+    Writes results.json and index.html. The same command resumes a study that was stopped.
 
     Parameters
     ----------
     data
-        A store, as `synthorax prepare` makes.
+        A store, as `synthorax prepare` writes.
     out
         Folder to write.
     model
-        Makes nodules: a bundled model's or a system's name, or a run folder; may be repeated. The bundled generator of
-        patches if not given; none puts rendering alone, which is always an arm, to the test.
+        Model that makes nodules: the name of a bundled model or a system, or a run folder; may be repeated. By default
+        the bundled generator of patches; none tests rendered nodules alone, which are always an arm.
     preset
-        Of the detector. compact: 24 mm cubes, a minute a training. paper: 48 mm, takes a GPU. smoke: seconds.
+        Preset of the detector. compact: cubes of 24 mm, a minute for a training. paper: 48 mm, needs a GPU. smoke:
+        seconds.
     amounts
-        Made nodules for each real one, an arm each.
+        Synthetic nodules for each real one; each amount is an arm.
     negatives
-        Patches without a nodule for each with one, where scans are whole (the thesis has 71); cubes give all they have.
+        Patches without a nodule for each patch with one, from whole scans (the thesis has 71). From a store of crops,
+        all crops without a nodule are used.
     trainings
-        Of each arm; their spread is in the intervals.
+        Number of trainings of each arm; the confidence intervals include their spread.
     seed
-        Of the first training; the others count on.
+        Seed of the first training; the next ones have the next numbers.
     config
-        YAML file of settings of the detector.
+        YAML file of the detector's settings.
     set
-        One setting, KEY=VALUE; may be repeated.
+        A setting KEY=VALUE; may be repeated.
     device
-        auto (cuda where there is one, else cpu), cpu, cuda, or mps, which nobody has tried.
+        auto for cuda if there is a GPU and else cpu; or cpu, cuda, mps (untested).
     """
     page = api.study_detection(
         data,
@@ -268,53 +272,54 @@ def false_alarms(
 def malignancy(
     *,
     data: Path,
-    out: Path,
+    out: Out,
     model: Annotated[list[str] | None, Parameter(negative="")] = None,
-    preset: Literal["paper", "compact", "smoke"] = "compact",
+    preset: Annotated[Literal["paper", "compact", "smoke"], Parameter(group=TRAINING_FLAGS)] = "compact",
     arms: str = "raw,weighted,oversampled,flips,malignant,benign,flips-made",
     ratios: str = "0.5,1,2,4",
     rule: Literal["median", "majority"] = "median",
-    trainings: int = 5,
-    seed: int = 0,
-    config: Path | None = None,
-    set: Annotated[list[str] | None, Parameter(negative="")] = None,  # noqa: A002  (the option's name)
-    device: str = "auto",
+    trainings: Trainings = 5,
+    seed: Seed = 0,
+    config: ConfigFile = None,
+    set: Settings = None,  # noqa: A002  (the option's name)
+    device: Device = "auto",
 ) -> None:
-    """Do made malignant nodules help to tell malignant from benign ones?
+    """Test whether generated malignant nodules help to classify nodules as malignant or benign.
 
-    Rendered and generated malignant nodules beside real ones, against weighted losses, oversampling, flips and turns,
-    the diameter alone, and 12 shape features. Writes results.json and index.html. A study that was stopped goes on with
-    the training it was at.
+    Adds rendered and generated malignant nodules to real ones, and compares this with weighted losses, oversampling,
+    flips and rotations, the diameter alone, and the 12 shape features. Writes results.json and index.html. The same
+    command resumes a study that was stopped.
 
     Parameters
     ----------
     data
-        A store, as `synthorax prepare` makes, whose nodules have ratings of malignancy.
+        A store, as `synthorax prepare` writes, whose nodules have ratings of malignancy.
     out
         Folder to write.
     model
-        Puts nodules into patches: a bundled model's or a system's name, or a run folder; may be repeated. All bundled
-        ones if not given; none puts rendering alone, which is always an arm, to the test.
+        Model that puts nodules into patches: the name of a bundled model or a system, or a run folder; may be repeated.
+        By default all bundled ones; none tests rendered nodules alone, which are always an arm.
     preset
-        Of the classifier. compact: a small ResNet on 32 mm, a minute a training. paper: ResNet-50 on 64 mm, takes a
-        GPU. smoke: seconds. `--set network.architecture=resnet-152` takes another of the paper's networks.
+        Preset of the classifier. compact: a small ResNet on 32 mm, a minute for a training. paper: ResNet-50 on 64 mm,
+        needs a GPU. smoke: seconds. `--set network.architecture=resnet-152` is another network of the paper.
     arms
-        Any of raw,weighted,oversampled,flips (real nodules alone), malignant,benign (made ones in the contexts of
-        malignant or benign training nodules) and flips-made (made ones with flips and turns).
+        Any of raw,weighted,oversampled,flips (real nodules alone), malignant,benign (synthetic nodules put where
+        malignant or benign training nodules are) and flips-made (synthetic nodules, with flips and rotations).
     ratios
-        Made malignant nodules for each real one in malignant contexts, an arm each; the paper has 2.
+        Synthetic malignant nodules for each real one, in the arm malignant; each ratio is an arm, the paper has 2.
     rule
-        A nodule is malignant if the median of its readers' ratings is 4 or more, or if the majority rates it so.
+        A nodule is malignant if the median of its readers' ratings is 4 or more (median), or if most readers rate it 4
+        or more (majority).
     trainings
-        Of each arm; their spread is in the intervals.
+        Number of trainings of each arm; the confidence intervals include their spread.
     seed
-        Of the first training; the others count on.
+        Seed of the first training; the next ones have the next numbers.
     config
-        YAML file of settings of the classifier.
+        YAML file of the classifier's settings.
     set
-        One setting, KEY=VALUE; may be repeated.
+        A setting KEY=VALUE; may be repeated.
     device
-        auto (cuda where there is one, else cpu), cpu, cuda, or mps, which nobody has tried.
+        auto for cuda if there is a GPU and else cpu; or cpu, cuda, mps (untested).
     """
     say(
         api.study_malignancy(
@@ -398,43 +403,44 @@ def segmentation(
 def fidelity(
     *,
     data: Path,
-    out: Path,
+    out: Out,
     model: str | None = None,
     extractor: str = "features-24mm",
-    preset: Literal["paper", "compact", "smoke"] = "compact",
+    preset: Annotated[Literal["paper", "compact", "smoke"], Parameter(group=TRAINING_FLAGS)] = "compact",
     samples: int = 400,
-    seed: int = 0,
-    config: Path | None = None,
-    set: Annotated[list[str] | None, Parameter(negative="")] = None,  # noqa: A002  (the option's name)
-    device: str = "auto",
+    seed: Seed = 0,
+    config: ConfigFile = None,
+    set: Settings = None,  # noqa: A002  (the option's name)
+    device: Device = "auto",
 ) -> None:
-    """Are a maker's patches like real ones, new, varied, and what was asked for?
+    """Measure whether generated patches are realistic, new, varied, and as asked for.
 
-    Writes results.json and index.html with pictures. A study that was stopped goes on with the training it was at.
+    Writes results.json and index.html with pictures. The same command resumes a study that was stopped.
 
     Parameters
     ----------
     data
-        A store, as `synthorax prepare` makes; the model may have seen its training patients.
+        A store, as `synthorax prepare` writes; the model may have learned from its training patients.
     out
         Folder to write.
     model
-        A bundled model's or a system's name, or a run folder, whose curves are shown too. The bundled generator of
-        patches if not given.
+        Model that makes patches: the name of a bundled model or a system, or a run folder, whose training curves are
+        then shown too. By default the bundled generator of patches.
     extractor
-        A bundled model's name or a run folder of `synthorax train features`, by whose features patches are compared.
+        Network whose features patches are compared by: the name of a bundled model, or a run folder of `synthorax
+        train features`.
     preset
-        Of the networks that read ratings, which are a detector's.
+        Preset of the networks that predict ratings; they are detectors with another head.
     samples
-        Made for the checks of the condition.
+        Patches to generate for the checks of asked attributes.
     seed
-        Of samples and trainings.
+        Seed of samples and trainings.
     config
-        YAML file of settings of those networks.
+        YAML file of the predicting networks' settings.
     set
-        One such setting, KEY=VALUE; may be repeated.
+        A setting of the predicting networks, KEY=VALUE; may be repeated.
     device
-        auto (cuda where there is one, else cpu), cpu, cuda, or mps, which nobody has tried.
+        auto for cuda if there is a GPU and else cpu; or cpu, cuda, mps (untested).
     """
     page = api.study_fidelity(
         data,
@@ -453,61 +459,62 @@ def fidelity(
 def volumes(
     *,
     data: Path,
-    out: Path,
+    out: Out,
     model: Annotated[list[str], Parameter(negative="")],
     inject: str | None = None,
     erase: str | None = None,
     ablation: Annotated[list[str] | None, Parameter(negative="")] = None,
-    preset: Literal["paper", "compact", "patch48", "smoke"] = "compact",
+    preset: Annotated[Literal["paper", "compact", "patch48", "smoke"], Parameter(group=TRAINING_FLAGS)] = "compact",
     made: int = 400,
     compared: int = 100,
-    trainings: int = 3,
-    seed: int = 0,
-    config: Path | None = None,
-    set: Annotated[list[str] | None, Parameter(negative="")] = None,  # noqa: A002  (the option's name)
-    device: str = "auto",
+    trainings: Trainings = 3,
+    seed: Seed = 0,
+    config: ConfigFile = None,
+    set: Settings = None,  # noqa: A002  (the option's name)
+    device: Device = "auto",
     cache: Path | None = None,
 ) -> None:
-    """Are made chests like real ones, and does pre-training on them help to find nodules?
+    """Compare generated chest CTs with real ones, and test whether pre-training on them helps to detect nodules.
 
-    Compares made chests with real ones slice by slice, then trains 3D-SqueezeNets on real chests, on made ones, and on
-    made and then real ones. Writes results.json and index.html. A study that was stopped goes on where it was.
+    Compares the scans slice by slice, then trains 3D-SqueezeNets on real chests, on generated chests, and on generated
+    and then real chests. Writes results.json and index.html. The same command resumes a study that was stopped.
 
     Parameters
     ----------
     data
-        A store of whole scans, or of cubes for models of cubes, as `synthorax prepare` makes.
+        A store of whole scans, or of cubes for models of cubes, as `synthorax prepare` writes.
     out
         Folder to write.
     model
-        Makes scans: a run folder of ct-sgan or volume-gan; may be repeated. The first is under study, the others are
-        compared with it.
+        Model that makes scans: a run folder of ct-sgan or volume-gan; may be repeated. The first is the one under
+        study, the others are compared with it.
     inject
-        Puts nodules into chests, by its name or run folder; rendered outlines of LIDC's training patients if not given.
+        Method that puts nodules into chests, by name or run folder; by default rendered outlines of LIDC's training
+        patients.
     erase
-        Takes nodules out of real chests, by its name or run folder. Without one they stay, and source and device may
-        give the label away.
+        Method that removes nodules from real chests, by name or run folder. Without it real chests keep their nodules,
+        and a classifier may recognise the source or scanner instead of nodules.
     ablation
-        Makes scans that are compared with real chests alone; may be repeated.
+        Model whose scans are compared with real chests, without training on them; may be repeated.
     preset
-        Of the classifier. compact: chests of 64^3 voxels, minutes a training. patch48: cubes of 48 mm. paper: 224^3,
-        takes a GPU. smoke: seconds.
+        Preset of the classifier. compact: chests of 64^3 voxels, minutes for a training. patch48: cubes of 48 mm.
+        paper: 224^3 voxels, needs a GPU. smoke: seconds.
     made
-        Scans of each model that classifiers learn from, half with nodules; 0 trains no classifier.
+        Scans of each model to train classifiers on, half of them with nodules; 0 trains none.
     compared
-        Scans of each model that are compared with real ones.
+        Scans of each model to compare with real ones.
     trainings
-        Of each arm; their spread is in the intervals.
+        Number of trainings of each arm; the confidence intervals include their spread.
     seed
-        Of the first training; the others count on.
+        Seed of the first training; the next ones have the next numbers.
     config
-        YAML file of settings of the classifier.
+        YAML file of the classifier's settings.
     set
-        One setting, KEY=VALUE; may be repeated.
+        A setting KEY=VALUE; may be repeated.
     device
-        auto (cuda where there is one, else cpu), cpu, cuda, or mps, which nobody has tried.
+        auto for cuda if there is a GPU and else cpu; or cpu, cuda, mps (untested).
     cache
-        Folder for the decoded chests; the user's cache folder if not given.
+        Folder for decoded chests; by default the user's cache folder.
     """
     page = api.study_volumes(
         data,
@@ -529,12 +536,12 @@ def volumes(
 
 
 def _names(text: str) -> list[str]:
-    """The parts of a list with commas."""
+    """Return the parts of a text that are separated by commas."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _numbers(option: str, text: str) -> list[float]:
-    """The numbers of a list with commas."""
+    """Return the numbers of a text that are separated by commas."""
     try:
         return [float(part) for part in _names(text)]
     except ValueError as error:

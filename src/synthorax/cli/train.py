@@ -1,4 +1,4 @@
-"""`synthorax train SYSTEM`: one verb, whose flags and settings are those of the system that it names."""
+"""`synthorax train SYSTEM`: one verb, with the flags and settings of the system that is named."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, create_model
 
 from synthorax import api
 from synthorax.cli.flags import meanings, setting_text, value_of, with_options
-from synthorax.cli.options import parse_settings
+from synthorax.cli.options import COMPUTING_FLAGS, TRAINING_FLAGS, ConfigFile, Out, Seed, Settings, parse_settings
 from synthorax.makers import Options
 from synthorax.registry import Entry, registry
 from synthorax.screen import say, warn
@@ -20,43 +20,42 @@ from synthorax.screen import say, warn
 if TYPE_CHECKING:
     from cyclopts import App
 
-Settings = Annotated[list[str] | None, Parameter(negative="")]
 DATA_PARAMETERS: Mapping[str, Any] = {
     "store": Annotated[
-        Path, Parameter(help="A store, as `synthorax prepare` makes; its training patients are learned from.")
+        Path, Parameter(help="A store, as `synthorax prepare` writes; the model learns from its training patients.")
     ],
     "shapes": Annotated[
         str,
         Parameter(
-            help="lidc, the annotations in the package; or a .npy stack on the model's grid, a NIfTI or MHA mask, a "
-            "folder."
+            help="lidc for the annotations in the package; or a .npy array [n, z, y, x] on the model's grid, a NIfTI "
+            "or MHA mask, or a folder of these."
         ),
     ],
 }
-"""Type and help of `--data`, by what a system is trained on."""
+"""Type and help of `--data`, by the kind of data that a system is trained on."""
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=COMPUTING_FLAGS)
 @dataclass(kw_only=True, frozen=True)
 class Where:
-    """From where and on what it trains, and for how long.
+    """The weights that training starts from, its devices, and its time limit.
 
     Parameters
     ----------
     start
-        A model whose weights are the first ones: a name, file or run folder.
+        Start from the weights of another model: a name, file or run folder.
     device
-        auto (cuda where there is one, else cpu), cpu, cuda, or mps, which nobody has tried.
+        auto for cuda if there is a GPU and else cpu; or cpu, cuda, mps (untested).
     devices
-        Number of devices, each with a process of its own and a share of every batch.
+        Number of devices; each has its own process and an equal part of every batch.
     nodes
-        Hosts, on each of which the same command runs, with MASTER_ADDR and MASTER_PORT of the first one and
-        NODE_RANK 0, 1, ... in its environment; or by srun or torchrun. See docs/training.md.
+        Number of hosts. Run the same command on each, with MASTER_ADDR and MASTER_PORT of the first host and NODE_RANK
+        0, 1, ... in the environment, or by srun or torchrun. See docs/training.md.
     max_minutes
-        Stop cleanly this long after the command began; the same command goes on.
+        Stop after this time and save the state; the same command resumes the run.
     """
 
-    start: Annotated[str | None, Parameter(name="--from")] = None
+    start: Annotated[str | None, Parameter(name="--from", group=TRAINING_FLAGS)] = None
     device: str = "auto"
     devices: int = 1
     nodes: int = 1
@@ -64,16 +63,16 @@ class Where:
 
 
 def add_systems(group: App, arguments: Sequence[str]) -> None:
-    """Add a command for every system that is trained; only the one that the arguments name is imported.
+    """Add a command for each system that is trained; only the system that the arguments name is imported.
 
-    Systems of other packages that cannot be used are named in a warning where the systems are listed.
+    When the systems are listed, those of other packages that cannot be imported are named in a warning.
 
     Args:
-        group: of the verb.
-        arguments: after it.
+        group: the verb `train`, to which the commands are added.
+        arguments: arguments after `train`.
 
     Raises:
-        InputError: the first argument is no system that is trained.
+        InputError: the first argument is not a system that is trained.
     """
     named = arguments[0] if arguments and not arguments[0].startswith("-") else ""
     if not named:
@@ -83,7 +82,7 @@ def add_systems(group: App, arguments: Sequence[str]) -> None:
     for name in registry().having(lambda entry: entry.is_trained):
         entry = registry()[name]
         if entry is asked:
-            help_ = f"{entry.help} Run it again to go on where it stopped."
+            help_ = f"{entry.help} The same command resumes a run that was stopped."
             made = verb(entry, arguments[1:])
             group.command(made, name=name, help=help_, help_epilogue=made.epilogue)  # type: ignore[attr-defined]
         else:
@@ -91,32 +90,33 @@ def add_systems(group: App, arguments: Sequence[str]) -> None:
 
 
 def _of_another() -> None:
-    """Stand in a list for a system that the arguments do not name."""
+    """Do nothing: the command of a system that is only listed."""
 
 
 def verb(entry: Entry, arguments: Sequence[str] = ()) -> Callable[..., None]:
     """Return the verb that trains a system.
 
     Args:
-        arguments: after the system's name; the settings are shown as the preset among them has them.
+        entry: the system.
+        arguments: arguments after the system's name; if `--preset` is among them, the help shows its settings.
     """
     presets = entry.presets
     first = next(iter(presets))
     about = " ".join(f"{name}: {text}" for name, text in entry.about_presets.items())
     kinds = {
         "data": DATA_PARAMETERS[entry.data],
-        "preset": Annotated[Literal[tuple(presets)], Parameter(help=about)],
+        "preset": Annotated[Literal[tuple(presets)], Parameter(help=about, group=TRAINING_FLAGS)],
     }
 
     def train(
         *,
         data: Any,
-        out: Path,
+        out: Out,
         preset: Any = first,
-        seed: int = 0,
-        config: Path | None = None,
+        seed: Seed = 0,
+        config: ConfigFile = None,
         set: Settings = None,  # noqa: A002  (the option's name)
-        more_steps: int | None = None,
+        more_steps: Annotated[int | None, Parameter(group=TRAINING_FLAGS)] = None,
         options: Options | None = None,
         where: Where | None = None,
     ) -> None:
@@ -125,15 +125,15 @@ def verb(entry: Entry, arguments: Sequence[str] = ()) -> Callable[..., None]:
         Parameters
         ----------
         out
-            Run folder: config, weights, log, pictures, state. Other verbs take it as a model.
+            Run folder to write: configuration, weights, log, pictures, state. Other verbs take it as a model.
         seed
-            Decides the first weights and whatever else is drawn.
+            Seed of the initial weights and of all random numbers of training.
         config
             YAML file of settings, such as a run's config.yaml.
         set
-            One setting, KEY=VALUE; may be repeated.
+            A setting KEY=VALUE; may be repeated.
         more_steps
-            Go on with the run in OUT for this many steps more than it had; the rest of the command stays as it was.
+            Train the run in OUT for this many more steps; the rest of the command has to be as before.
         """
         given = options.given() if options else {}
         own = {name: given.pop(name) for name in entry.flags if name in given}
@@ -141,9 +141,9 @@ def verb(entry: Entry, arguments: Sequence[str] = ()) -> Callable[..., None]:
         given |= vars(where or Where()) | {"seed": seed, "more_steps": more_steps}
         outcome = api.train(entry.name, data, out, preset=preset, settings=settings, **given)
         if not outcome.finished:
-            say(f"{out}: stopped after {outcome.step} steps; the same command goes on")
+            say(f"{out}: stopped after {outcome.step} steps; the same command resumes the run")
             return
-        more = "; --more-steps N goes on" if "steps" in entry.config.model_fields else ""
+        more = "; --more-steps N trains further" if "steps" in entry.config.model_fields else ""
         say(f"{out}: trained, {outcome.step} steps{more}")
 
     named = value_of("--preset", arguments)
@@ -153,7 +153,7 @@ def verb(entry: Entry, arguments: Sequence[str] = ()) -> Callable[..., None]:
 
 
 def _flags(entry: Entry) -> type[Options]:
-    """The options of a system's training, and its settings that have a flag of their own."""
+    """Return a class with the options of a system's training, and those settings that have a flag of their own."""
     texts = meanings(entry.config)
     fields: dict[str, Any] = {
         name: (str | None, Field(default=None, description=texts.get(name))) for name in entry.flags
@@ -162,10 +162,10 @@ def _flags(entry: Entry) -> type[Options]:
 
 
 def _settings_help(kind: type[BaseModel], preset: str, config: BaseModel) -> str:
-    """Every setting with its value in a preset and what it means, in Markdown."""
+    """Return a Markdown list of all settings, with their values in a preset and their meaning."""
     texts = meanings(kind)
     lines = [
         f"- `{name}={setting_text(value)}`: {texts.get(name, '')}"
         for name, value in config.model_dump(mode="json").items()
     ]
-    return "\n".join([f"Settings that `--set KEY=VALUE` takes, with their values in preset {preset}:", "", *lines])
+    return "\n".join([f"Settings for `--set KEY=VALUE`, with their values in preset {preset}:", "", *lines])

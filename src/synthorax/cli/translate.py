@@ -6,12 +6,22 @@ from json import dumps
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
 from synthorax import api
 from synthorax.anatomy.placement import Clearance, Site
 from synthorax.cli.attributes import Attributes
-from synthorax.cli.options import parse_numbers
+from synthorax.cli.options import (
+    DIAMETERS,
+    NODULE_FLAGS,
+    PLACING_FLAGS,
+    Device,
+    Json,
+    Out,
+    Overwrite,
+    Seed,
+    parse_numbers,
+)
 from synthorax.datasets.store import is_store
 from synthorax.errors import InputError
 from synthorax.io.atomic import claiming
@@ -20,77 +30,79 @@ from synthorax.nodule import NoduleAttributes
 from synthorax.provenance import MANIFEST
 from synthorax.screen import say, warn
 
+STORE_FLAGS = Group("Stores", sort_key=3)
+
 
 def translate(
     labels: Path,
     *,
     model: Annotated[str, Parameter(name="--with")],
-    out: Path,
-    nodules: int = 0,
-    diameter: str | None = None,
+    out: Out,
+    nodules: Annotated[int, Parameter(group=NODULE_FLAGS)] = 0,
+    diameter: Annotated[str | None, Parameter(group=NODULE_FLAGS)] = None,
     attributes: Attributes | None = None,
-    shapes: str | None = None,
-    site: Site = "lung",
-    wall_mm: float = 2.0,
-    vessel_mm: float = 0.0,
-    nodule_mm: float = 5.0,
+    shapes: Annotated[str | None, Parameter(group=NODULE_FLAGS)] = None,
+    site: Annotated[Site, Parameter(group=PLACING_FLAGS)] = "lung",
+    wall_mm: Annotated[float, Parameter(group=PLACING_FLAGS)] = 2.0,
+    vessel_mm: Annotated[float, Parameter(group=PLACING_FLAGS)] = 0.0,
+    nodule_mm: Annotated[float, Parameter(group=PLACING_FLAGS)] = 5.0,
     codes: str | None = None,
-    volumes: Annotated[int | None, Parameter(name=["-n", "--volumes"])] = None,
-    split: str | None = None,
-    share: float | None = None,
-    seed: int = 0,
-    device: str = "cpu",
-    overwrite: bool = False,
-    json: Annotated[bool, Parameter(name="--json")] = False,
+    volumes: Annotated[int | None, Parameter(name=["-n", "--volumes"], group=STORE_FLAGS)] = None,
+    split: Annotated[str | None, Parameter(group=STORE_FLAGS)] = None,
+    share: Annotated[float | None, Parameter(group=STORE_FLAGS)] = None,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    overwrite: Overwrite = False,
+    json: Json = False,
 ) -> int:
-    """A label map of tissues painted as CT, with nodules put in whose masks are exact: CT, mask, label map, manifest.
+    """Make chest CT from a label map of tissues, with nodules added. Writes CT, exact nodule mask, label map, manifest.
 
-    Of a store that was prepared with --tissue, label maps of its cases become such folders below OUT; the same command
-    goes on where it was stopped.
+    From a store that was prepared with --tissue, OUT gets one such folder for each case; the same command resumes a run
+    that was stopped.
 
     Parameters
     ----------
     labels
-        A label map: NIfTI, MHA, MHD, NRRD or DICOM SEG; a CT with --codes hu; or a store.
+        Label map: NIfTI, MHA, MHD, NRRD or DICOM SEG; a CT, with --codes hu; or a store.
     model
-        A model that paints, by its name or run folder.
+        Model that translates label maps into CT, by name or run folder.
     out
         Folder to write.
     nodules
-        Number of nodules to put in, in places that are found in the lungs.
+        Number of nodules to place automatically in the lungs.
     diameter
-        Longest chord in a slice, mm: of all, or of one after the other: 8 or 6,8,12. If not given, as wide as the
-        nodules are whose shapes are taken, a fifth more or less.
+        Diameter in mm, the longest chord in an axial slice: one for all nodules, or one for each, as in 6,8,12. By
+        default within a fifth of the real diameter of the shape.
     shapes
-        A mask whose shape every nodule has, a model that makes shapes, such as a trained LuNG, or lidc, the outlines of
-        LIDC-IDRI's readers, which are used if it is not given.
+        Shapes of the nodules: a mask, for one shape; a model of shapes, such as a trained LuNG; or lidc, the outlines
+        of LIDC-IDRI's readers, the default.
     site
-        In the lung by itself, attached to the pleura, or attached to a vessel.
+        Place nodules in the lung, attached to the pleura, or attached to a vessel.
     wall_mm
-        Clearance from chest wall, mediastinum and diaphragm; negative: it does not matter.
+        Distance in mm to keep from chest wall, mediastinum and diaphragm; negative for no limit.
     vessel_mm
-        Clearance from vessels of about 2 mm or more; negative: it does not matter.
+        Distance in mm to keep from vessels of about 2 mm or more; negative for no limit.
     nodule_mm
-        Clearance from other nodules; negative: it does not matter.
+        Distance in mm to keep from other nodules; negative for no limit.
     codes
-        What the codes of a label map mean: classes (this program's own, if not given), thesis, phantom,
-        totalsegmentator, or a CSV file with the columns code and class; hu: the label map is made from a CT.
+        Meaning of the label map's codes: classes (this package's own, the default), thesis, phantom, totalsegmentator,
+        or a CSV file with the columns code and class; hu makes the label map from a CT.
     volumes
-        Of a store: how many, its cases by turns; one of each case if not given.
+        Number of volumes, made from the cases in turn; by default one from each case.
     split
-        Of a store: whose patients, train if not given.
+        Split of the cases: train, the default, val or test.
     share
-        Of a store: the share of the volumes that get nodules, 1 if not given.
+        Share of the volumes that have nodules, by default 1.
     seed
-        The same seed gives the same CT.
+        Seed of nodules and CT.
     device
-        cpu, cuda, or auto, cuda where there is one.
+        cpu, cuda, or auto for cuda if there is a GPU.
     overwrite
-        Replace a folder that an earlier call made.
+        Replace a folder that an earlier call wrote.
     json
-        Print the nodules, or the manifest of all volumes, as JSON.
+        Print the nodules, or for a store the manifest, as JSON.
     """
-    diameters = parse_numbers(diameter, "--diameter", "mm, one or one a nodule", count=None) if diameter else ()
+    diameters = parse_numbers(diameter, "--diameter", DIAMETERS, count=None) if diameter else ()
     clearance = Clearance(*(None if mm < 0 else mm for mm in (wall_mm, vessel_mm, nodule_mm)))
     asked = NoduleAttributes(**(attributes or Attributes()).given())
     shared: dict[str, Any] = {"nodules": nodules, "diameter_mm": diameters, "attributes": asked, "shapes": shapes}
@@ -98,14 +110,14 @@ def translate(
     of_store = {"volumes": volumes, "split": split, "share": share}
     if labels.is_dir() and is_store(labels):
         if codes is not None:
-            raise InputError("--codes", "given with a store, whose label maps are of this program", "no --codes")
+            raise InputError("--codes", "given with a store", "no --codes, since the codes of a store are known")
         given: dict[str, Any] = {name: value for name, value in of_store.items() if value is not None}
         made = api.translate_store(labels, model, out, **given, **shared)
         for note in made.notes:
             warn(note)
         if json:
             print(dumps(read_mapping(out / MANIFEST), indent=1))
-        failed = f"; {len(made.failed)} could not be made, as the warnings tell" if made.failed else ""
+        failed = f"; {len(made.failed)} could not be made, see the warnings" if made.failed else ""
         say(f"{out}: {len(made.cases)} volumes, {made.nodules} nodules{failed}", error=json)
         return int(bool(made.failed))
     for name, value in of_store.items():
