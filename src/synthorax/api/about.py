@@ -1,4 +1,4 @@
-"""What a path holds, and whether it is synthetic."""
+"""`info` and `verify`: what a file or folder holds, and whether it is marked as synthetic."""
 
 from __future__ import annotations
 
@@ -18,22 +18,26 @@ if TYPE_CHECKING:
     from synthorax.volume import Volume
 
 MOST_DAMAGED_NAMED = 5
-"""Damaged files that an error names."""
+"""Damaged files that an error names at most."""
 HASHES = {
     True: "one a file; `synthorax info STORE --check` compares them all",
     False: "one a case, none of chunks, as format 1 has it; prepare the store again to have them",
 }
+"""How a store's files are hashed, by whether its format is newer than 1."""
 MOST_DRAWN = 6
-"""Cases of a store whose label maps are drawn."""
+"""Cases of a store whose label maps are drawn at most."""
 MOST_LABEL_VALUES = 32
-"""An image with more different values is no label map."""
+"""Voxels are counted by label only in images with at most this many different values."""
 
 
 def verify(path: str | Path) -> list[FoundMark]:
-    """The synthetic marks of a file or folder; none for a patient's.
+    """Return the marks by which a file or folder says that it is synthetic; an empty list if it has none.
+
+    Args:
+        path: NIfTI, MHA, MHD, NRRD, STL or DICOM file, DICOM folder, folder of samples, or store.
 
     Raises:
-        InputError: nothing there, or a file that cannot be read.
+        InputError: there is no such path, or a file cannot be read.
     """
     from synthorax.datasets.store import is_store
     from synthorax.io.marks import FoundMark, find_marks
@@ -50,15 +54,19 @@ def verify(path: str | Path) -> list[FoundMark]:
 
 
 def info(path: str | Path, *, check: bool = False, draw: str | Path | None = None) -> dict[str, Any]:
-    """What a store, run folder, bundled model, folder of samples, scan, mask or array holds.
+    """Return what a store, run folder, bundled model, folder of samples, scan, mask or array holds.
 
     Args:
-        check: read every file of a store and compare its hash with the one that was written.
-        draw: file (PNG) for a picture of the label maps of a store's tissues, beside the CT.
+        path: file or folder, or the name of a bundled model.
+        check: read every file of a store and compare its hash with the recorded one.
+        draw: PNG file to write, with slices of a store's CT beside its label maps of tissues.
+
+    Returns:
+        Facts by name, which can be written as JSON; `holds` tells the kind, such as "store" or "mask".
 
     Raises:
-        InputError: nothing that is known; with `check`, a file of the store that is missing or not as it was written;
-            with `check` or `draw` something other than a store; with `draw` a store without label maps.
+        InputError: the path does not exist or is of no known kind; with `check`, a file of the store is missing or has
+            changed; `check` or `draw` is given and the path is not a store; or `draw`, and it has no label maps.
         OutputError: the picture cannot be written.
     """
     from synthorax import hub
@@ -72,9 +80,9 @@ def info(path: str | Path, *, check: bool = False, draw: str | Path | None = Non
     if not path.exists():
         raise InputError(path, "nothing", "a file or folder")
     if check and not (path.is_dir() and is_store(path)):
-        raise InputError(path, "no store", "a store, the only thing whose files --check can compare")
+        raise InputError(path, "no store", "a store, since --check compares the hashes of a store's files")
     if draw is not None and not (path.is_dir() and is_store(path)):
-        raise InputError(path, "no store", "a store with label maps of tissues, which --draw shows")
+        raise InputError(path, "no store", "a store, since --draw shows a store's label maps of tissues")
     if path.is_dir():
         check_listed(path)
         if is_store(path):
@@ -127,7 +135,7 @@ def _store(path: Path, check: bool) -> dict[str, Any]:
 
 
 def _draw(path: Path, out: Path) -> str:
-    """Draw the label maps of some cases of a store, in the slice with most of a nodule; returns what was drawn."""
+    """Draw CT and label maps of some cases, each in the slice with most nodule voxels; return a line about them."""
     from synthorax.anatomy.tissue import TissueClass
     from synthorax.datasets.store import Store
     from synthorax.datasets.tissue import class_shares
@@ -157,7 +165,7 @@ def _draw(path: Path, out: Path) -> str:
 
 
 def _damage(path: Path, files: int, errors: Sequence[InputError]) -> InputError:
-    """One error for all damaged files of a store: the first as it is told alone, then the others' names."""
+    """Return one error for all damaged files of a store: the error of the first, and the names of the others."""
     subject, found, expected = errors[0].args
     others = [Path(error.args[0]).relative_to(path).as_posix() for error in errors[1:]]
     named = f", and {len(others)} more damaged of {files}: {', '.join(others[:MOST_DAMAGED_NAMED])}" if others else ""
@@ -172,7 +180,7 @@ def _run(path: Path) -> dict[str, Any]:
 
 
 def _counted(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """With the length of each list in its place: patients are in the hundreds."""
+    """Return a tree with each list replaced by its length, since lists of patients have hundreds of entries."""
     return {
         name: _counted(value) if isinstance(value, dict) else len(value) if isinstance(value, list) else value
         for name, value in tree.items()
@@ -200,7 +208,7 @@ def _dicom(path: Path) -> dict[str, Any]:
         if series.apart:
             row["apart"] = f"{series.apart} in {series.files[0].parent}"
         if series.is_localizer:
-            row["unusable"] = "localizer images, which are no slices"
+            row["unusable"] = "localizer images, which are not slices of a volume"
         elif series.modality == "CT":
             try:
                 ct = read_series_files(series.files, series.left_out)
@@ -269,7 +277,7 @@ def _grid(volume: Volume) -> dict[str, Any]:
 
 
 def _ends(values: NDArray) -> dict[str, Any]:
-    """The range of the finite values, and how many others there are."""
+    """Return the range of an array's finite values, and the number of values that are not finite if there are any."""
     finite = values if values.dtype.kind != "f" else values[np.isfinite(values)]
     about: dict[str, Any] = {"range": [float(finite.min()), float(finite.max())] if finite.size else []}
     return about | ({"values_not_finite": values.size - finite.size} if finite.size < values.size else {})
@@ -285,11 +293,11 @@ def _volume(volume: Volume) -> dict[str, Any]:
 
 
 def _quartiles(values: list[float]) -> list[float]:
-    """Least, quartiles and most."""
+    """Return minimum, lower quartile, median, upper quartile and maximum; an empty list of no values."""
     return np.round(np.percentile(values, [0, 25, 50, 75, 100]), 3).tolist() if values else []
 
 
 def _bounds(rows: Sequence[Sequence[float]]) -> list[list[float]]:
-    """The one row there is, or the least and the most of each column."""
+    """Return the minimum and maximum of each column as two rows; one row if they are equal."""
     values = np.array(rows)
     return np.unique([values.min(0), values.max(0)], axis=0).tolist()

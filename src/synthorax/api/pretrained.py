@@ -7,7 +7,7 @@ from typing import Any
 
 
 def models() -> list[dict[str, Any]]:
-    """What is told of each bundled model: name, system, what it makes, figures, patients, licence, megabytes.
+    """Return facts about each bundled model: name, system, what it makes, results, patients, licence, size in MB.
 
     >>> import synthorax as sx
     >>> [(model["name"], model["system"]) for model in sx.models()]

@@ -1,4 +1,4 @@
-"""Nodule shapes: where they come from, and what they measure."""
+"""Nodule shapes and their 12 features."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from synthorax.datasets.shapes import ShapeSet
 
 BATCH_BYTES = 1 << 26
-"""Bytes of mask voxels that `features` holds at once when it reads files; a single larger mask is held alone."""
+"""Bytes of masks that `features` has in memory when it reads files; a larger mask is alone in memory."""
 
 
 @dataclass(frozen=True, eq=False)
 class FeatureTable:
-    """The 12 features of some nodules.
+    """The 12 shape features of n nodules.
 
     Attributes:
-        names: one per nodule.
-        values: float64 [n, 12], columns as in `synthorax.shapes.features.FEATURES`.
-        notes: what was assumed of the files.
+        names: name of each nodule.
+        values: float64 [n, 12], with the columns of `synthorax.shapes.features.FEATURES`.
+        notes: what was assumed about the files.
     """
 
     names: list[str]
@@ -36,7 +36,7 @@ class FeatureTable:
     notes: tuple[str, ...] = ()
 
     def rows(self) -> list[dict[str, Any]]:
-        """A mapping per nodule: `nodule`, then `f1` to `f12`."""
+        """Return a dictionary for each nodule, with its name as `nodule` and its features as `f1` to `f12`."""
         return [
             {"nodule": name, **dict(zip(FEATURES, row.tolist(), strict=True))}
             for name, row in zip(self.names, self.values, strict=True)
@@ -49,17 +49,17 @@ def features(
     convention: Convention = "alnsb",
     spacing_mm: Sequence[float] | None = None,
 ) -> FeatureTable:
-    """The 12 analyzer features of nodule masks (LuNG, section III-D).
+    """Compute the 12 shape features of nodule masks (LuNG, section III-D).
 
     Args:
-        nodules: a file or folder (`.npy`, NIfTI, MHA, ...), or an array [n, z, y, x]. Whole numbers are labels. Of
-            fractions, voxels of 0.5 or more count in images, which hold probabilities, and voxels above 0.1 in
-            arrays and `.npy` files, which hold occupancies as LuNG's seeds do.
-        convention: `alnsb`, the analyzer as released, or `corrected`.
-        spacing_mm: voxel size (z, y, x) of arrays, LuNG's 1.25 x 0.7 x 0.7 mm if not given.
+        nodules: file or folder (`.npy`, NIfTI, MHA, ...), or an array [n, z, y, x]. Whole numbers are labels. If the
+            values are fractions, a nodule's voxels are those of 0.5 or more in an image (probabilities), and those
+            above 0.1 in an array or `.npy` file (occupancies, as LuNG's seeds).
+        convention: `alnsb`, as the released ALNSB analyzer computes them, or `corrected`.
+        spacing_mm: voxel spacing (z, y, x) of arrays; by default LuNG's 1.25 x 0.7 x 0.7 mm.
 
     Raises:
-        InputError: what was given holds no nodule masks.
+        InputError: there are no nodule masks in `nodules`.
 
     >>> import numpy as np
     >>> import synthorax as sx
@@ -89,7 +89,7 @@ def features(
 
 
 def _batches(nodules: Iterable[NoduleMask]) -> Iterator[list[NoduleMask]]:
-    """Runs of nodules of one shape and spacing, each of at most `BATCH_BYTES` or of a single nodule."""
+    """Group consecutive nodules of one shape and spacing into batches of at most `BATCH_BYTES`."""
     batch: list[NoduleMask] = []
     for nodule in nodules:
         alike = batch and (batch[0].values.shape, batch[0].spacing_mm) == (nodule.values.shape, nodule.spacing_mm)
@@ -102,11 +102,11 @@ def _batches(nodules: Iterable[NoduleMask]) -> Iterator[list[NoduleMask]]:
 
 
 def lidc_shapes(*, readers: int = 2, **grid: Any) -> LidcShapes:
-    """The nodules of LIDC-IDRI as shapes on one grid, from the annotation table in the package.
+    """Return the nodules of LIDC-IDRI as shapes on one grid, from the annotation table in the package.
 
     Args:
-        readers: a voxel belongs to a nodule if at least so many of the four readers marked it.
-        grid: `grid` and `spacing_mm` of `datasets.lidc.LidcRequest`; LuNG's if not given.
+        readers: a voxel belongs to a nodule if at least this many of the four readers marked it, 1 to 4.
+        grid: `grid`, voxels (z, y, x), and `spacing_mm`, voxel spacing (z, y, x); by default LuNG's.
     """
     from synthorax.datasets.lidc import LidcRequest, cached_lidc_shapes
 
@@ -116,7 +116,13 @@ def lidc_shapes(*, readers: int = 2, **grid: Any) -> LidcShapes:
 def read_shapes(
     data: str | Path | ShapeSet, grid: tuple[int, int, int], spacing_mm: tuple[float, float, float]
 ) -> ShapeSet:
-    """The shapes that `data` names, on the grid: `lidc`, a file or folder of masks, or a set as it is."""
+    """Return nodule shapes on a grid.
+
+    Args:
+        data: "lidc", for the annotations in the package; a file or folder of masks; or shapes, returned as they are.
+        grid: voxels (z, y, x).
+        spacing_mm: voxel spacing (z, y, x).
+    """
     from synthorax.datasets.shape_sources import read_shapes as read
 
     return read(data, grid, spacing_mm)
