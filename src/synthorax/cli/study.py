@@ -341,49 +341,50 @@ def malignancy(
 def segmentation(
     *,
     data: Path,
-    out: Path,
+    out: Out,
     model: Annotated[list[str], Parameter(negative="")],
-    preset: Literal["paper", "compact", "smoke"] = "compact",
+    preset: Annotated[Literal["paper", "compact", "smoke"], Parameter(group=TRAINING_FLAGS)] = "compact",
     arms: str = "real,published,mixed,amounts,templates,sources",
-    trainings: int = 3,
-    seed: int = 0,
-    config: Path | None = None,
-    set: Annotated[list[str] | None, Parameter(negative="")] = None,  # noqa: A002  (the option's name)
-    device: str = "auto",
+    trainings: Trainings = 3,
+    seed: Seed = 0,
+    config: ConfigFile = None,
+    set: Settings = None,  # noqa: A002  (the option's name)
+    device: Device = "auto",
 ) -> None:
-    """How many real scans do synthetic ones replace for a segmenter of nodules?
+    """Measure how many real scans synthetic ones replace when a segmenter of nodules is trained.
 
-    Volumes painted from label maps beside n real patients, alone and in other mixtures, against real ones alone, and
-    nodules put into scans by other makers. Writes results.json and index.html. A study that was stopped goes on with
-    the training it was at.
+    Trains on volumes that were made from label maps, together with n real patients and in other mixtures, and compares
+    this with real patients alone, and with nodules that other methods put into scans. Writes results.json and
+    index.html. The same command resumes a study that was stopped.
 
     Parameters
     ----------
     data
-        A store, as `synthorax prepare --tissue` makes. The n real patients are those of validation, whom no model
-        knows; label maps, and further real patients, are of training.
+        A store, as `synthorax prepare --tissue` writes. The n real patients are the validation patients, from whom no
+        model has learned; the label maps and further real patients are from the training split.
     out
         Folder to write.
     model
-        A bundled model's name or a run folder; may be repeated. The first paints, and is in every arm; others,
-        painters or injectors, have one arm each. Rendering is always one of these.
+        Name of a bundled model, or a run folder; may be repeated. The first one makes CT from label maps and is in
+        every arm; each other one, of any kind, has one arm. Rendered nodules are always an arm too.
     preset
-        Of the segmenter. compact: a quarter of the thesis' widths on windows of 32 mm, some minutes a training. paper:
-        as published, takes a GPU. smoke: seconds.
+        Preset of the segmenter. compact: a quarter of the thesis' widths on windows of 32 mm, some minutes for a
+        training. paper: as published, needs a GPU. smoke: seconds.
     arms
         Any of real (n, 2 n, ... N real patients), published (N and 4 N synthetic volumes alone), mixed (N real with N
-        synthetic; half of each), amounts (n and 3 n synthetic volumes beside n), templates (15 shapes of nodules)
-        and sources (other makers). n and N real patients, and n with 10 n synthetic volumes, are always trained.
+        synthetic; half of each), amounts (n and 3 n synthetic volumes with n real patients), templates (only 15 nodule
+        shapes) and sources (other methods). The arms of n and N real patients, and of n with 10 n synthetic volumes,
+        are always trained.
     trainings
-        Of each arm; their spread is in the intervals.
+        Number of trainings of each arm; the confidence intervals include their spread.
     seed
-        Of the first training; the others count on.
+        Seed of the first training; the next ones have the next numbers.
     config
-        YAML file of settings of the segmenter.
+        YAML file of the segmenter's settings.
     set
-        One setting, KEY=VALUE; may be repeated.
+        A setting KEY=VALUE; may be repeated.
     device
-        auto (cuda where there is one, else cpu), cpu, cuda, or mps, which nobody has tried.
+        auto for cuda if there is a GPU and else cpu; or cpu, cuda, mps (untested).
     """
     say(
         api.study_segmentation(
