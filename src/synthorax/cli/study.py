@@ -212,47 +212,48 @@ def false_alarms(
     *,
     data: Path,
     chests: Path,
-    out: Path,
+    out: Out,
     model: Annotated[list[str] | None, Parameter(negative="")] = None,
     eraser: Annotated[list[str] | None, Parameter(negative="")] = None,
-    preset: Literal["paper", "compact", "smoke"] = "compact",
-    trainings: int = 2,
-    seed: int = 0,
-    config: Path | None = None,
-    set: Annotated[list[str] | None, Parameter(negative="")] = None,  # noqa: A002  (the option's name)
-    device: str = "auto",
+    preset: Annotated[Literal["paper", "compact", "smoke"], Parameter(group=TRAINING_FLAGS)] = "compact",
+    trainings: Trainings = 2,
+    seed: Seed = 0,
+    config: ConfigFile = None,
+    set: Settings = None,  # noqa: A002  (the option's name)
+    device: Device = "auto",
 ) -> None:
-    """A harder question: which made nodules, put into whole chests, spare a detector false alarms in others?
+    """Test which generated nodules, put into whole training chests, reduce a detector's false alarms in other chests.
 
-    Patches without a nodule are vessels, hila and walls of whole chests that look like one, and false alarms of a first
-    detector. Writes results.json and index.html. A study that was stopped goes on with the training it was at.
+    Patches without a nodule are places in whole chests that look like one (vessels, hila, chest wall), and the false
+    alarms of a first detector. Writes results.json and index.html. The same command resumes a study that was stopped.
 
     Parameters
     ----------
     data
-        A store of nodules in cubes, as `synthorax prepare` makes.
+        A store of nodules in cubes, as `synthorax prepare` writes.
     chests
-        A store of whole chests, as `synthorax prepare scans` makes. Nothing has to be known of their nodules: places
-        near masses, and dense spots by themselves, count neither as nodules nor as false alarms.
+        A store of whole chests, as `synthorax prepare scans` writes. Its nodules need not be known: places near masses,
+        and isolated dense spots, count neither as nodules nor as false alarms.
     out
         Folder to write.
     model
-        Puts nodules into the training chests: a bundled model's or a system's name, or a run folder; may be repeated.
-        Rendering, and pasting real nodules, are always arms.
+        Model that puts nodules into the training chests: the name of a bundled model or a system, or a run folder; may
+        be repeated. Rendered nodules, and real nodules that are pasted, are always arms.
     eraser
-        Takes training nodules out, whose places are then patches without one; may be repeated.
+        Model that removes the training nodules, whose places then become patches without one; may be repeated.
     preset
-        Of the detector. compact: 24 mm cubes, a minute a training. paper: 48 mm, takes a GPU. smoke: seconds.
+        Preset of the detector. compact: cubes of 24 mm, a minute for a training. paper: 48 mm, needs a GPU. smoke:
+        seconds.
     trainings
-        Of each arm.
+        Number of trainings of each arm.
     seed
-        Of the first training; the others count on.
+        Seed of the first training; the next ones have the next numbers.
     config
-        YAML file of settings of the detector.
+        YAML file of the detector's settings.
     set
-        One setting, KEY=VALUE; may be repeated.
+        A setting KEY=VALUE; may be repeated.
     device
-        auto (cuda where there is one, else cpu), cpu, cuda, or mps, which nobody has tried.
+        auto for cuda if there is a GPU and else cpu; or cpu, cuda, mps (untested).
     """
     page = api.study_false_alarms(
         data,
