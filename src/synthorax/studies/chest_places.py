@@ -8,7 +8,7 @@ vessels. A small nodule on the wall or on a vessel that nobody marked can still 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, get_args
 
@@ -19,6 +19,7 @@ from scipy.ndimage import gaussian_filter, maximum_filter
 
 from synthorax.anatomy.lungs import Lungs
 from synthorax.anatomy.morphology import closed, dilated, distance_inside, eroded
+from synthorax.volume import Volume
 
 LookAlikeKind = Literal["wall", "hilum", "vessel"]
 LOOK_ALIKE_KINDS: tuple[LookAlikeKind, ...] = get_args(LookAlikeKind)
@@ -99,6 +100,11 @@ class ChestMap:
         """Blocks in and around dense spots by themselves, bool [z, y, x]."""
         spots = self._dense & ~self._tree & self.lungs.mask.voxels
         return dilated(spots, SPOT_MM, self.lungs.mask.spacing_mm) if spots.any() else spots
+
+    @property
+    def known(self) -> Volume:
+        """The blocks of the lungs that are known to hold no nodule, bool [z, y, x]."""
+        return replace(self.lungs.mask, voxels=self.lungs.mask.voxels & ~(self._unsaid | self._lone))
 
     def is_healthy(self, places_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Whether places [n, (x, y, z)] are known to hold no nodule, bool [n]: those near no mass and no lone spot."""

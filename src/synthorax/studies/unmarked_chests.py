@@ -85,7 +85,7 @@ class UnmarkedChests:
         """What a detector marks where no nodule is: number of the chest, x, y, z in mm and score, [c, 5]."""
         found = [np.zeros((0, 5))]
         for i, each in enumerate(self.maps):
-            marks = find_nodules(task, self.ct(i), each.lungs.mask)
+            marks = find_nodules(task, self.ct(i), each.known)
             marks = marks[each.is_healthy(marks[:, :3])]
             found.append(np.column_stack([np.full(len(marks), i), marks]))
         return np.concatenate(found)
