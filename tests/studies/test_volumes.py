@@ -106,7 +106,7 @@ def study(store, out, monkeypatch, **options):
     monkeypatch.setattr("synthorax.studies.volumes_page.read_chests", partial(read_chests, workers=1))
     given = {"models": [CubicChests()], "inject": Dots(), "erase": Wipes(), "preset": "smoke", "device": "cpu"}
     settings = {"steps": 2, "validate_every": 2}
-    given |= {"made": 10, "compared": 8, "trainings": 1, "settings": settings, "cache": out.parent / "cache"}
+    given |= {"made": 10, "compared": 8, "trainings": 1, "settings": settings, "cache": store.path.parent / "cache"}
     return api.study_volumes(store, out, **given | options)
 
 
@@ -180,6 +180,29 @@ def test_models_that_know_test_patients_are_refused(store, tmp_path, monkeypatch
         study(store, tmp_path / "out", monkeypatch, models=[knows])
     with pytest.raises(InputError, match="a model that makes scans"):
         study(store, tmp_path / "out", monkeypatch, models=[])
+
+
+def test_too_few_scans_to_compare_are_refused_before_any_is_made(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(CubicChests, "scan", once(CubicChests.scan))
+    with pytest.raises(InputError, match="16 real, 4 of chests"):
+        study(store, tmp_path / "out", monkeypatch, compared=4, erase=None)
+
+
+def once(scan):
+    """A function that fails when it is called again."""
+    calls = []
+
+    def called(*given):
+        assert not calls
+        calls.append(given)
+        return scan(*given)
+
+    return called
+
+
+def test_scans_that_are_no_cubes_are_refused(store, tmp_path, monkeypatch):
+    with pytest.raises(InputError, match=r"scans of \(40, 72, 72\) voxels; expected cubes"):
+        study(store, tmp_path / "out", monkeypatch, models=[Chests()])
 
 
 def chests(hu, label):

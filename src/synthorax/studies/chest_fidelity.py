@@ -97,10 +97,8 @@ def slice_distances(
     Raises:
         InputError: fewer than `LEAST_CHESTS` real scans, or fewer made ones than half of that.
     """
+    check_sizes(len(real), {name: len(made) for name, made in sets.items()})
     half = len(real) // 2
-    if len(real) < LEAST_CHESTS or any(len(made) < half for made in sets.values()):
-        found = f"{len(real)} real, {', '.join(f'{len(made)} of {name}' for name, made in sets.items())}"
-        raise InputError("scans", found, f"{LEAST_CHESTS} real ones or more, and half as many made ones")
     rows: dict[str, list[NDArray[np.float64]]] = {name: [] for name in (REAL_REAL, *sets)}
     scores: dict[str, list[float]] = {name: [] for name in rows}
     for draw in range(draws):
@@ -114,6 +112,21 @@ def slice_distances(
             rows[name].append(_by_place(real, first, made, chosen, reader))
             scores[name].append(_score(made, chosen, reader))
     return {name: _distances(np.stack(rows[name]), scores[name]) for name in rows}
+
+
+def check_sizes(real: int, sets: Mapping[str, int]) -> None:
+    """Refuse sets that are too small to be compared.
+
+    Args:
+        real: number of real scans.
+        sets: number of scans of each other set.
+
+    Raises:
+        InputError: fewer than `LEAST_CHESTS` real scans, or fewer made ones than half of the real ones.
+    """
+    if real < LEAST_CHESTS or any(n < real // 2 for n in sets.values()):
+        found = f"{real} real, {', '.join(f'{n} of {name}' for name, n in sets.items())}"
+        raise InputError("scans", found, f"{LEAST_CHESTS} real ones or more, and half as many made ones")
 
 
 def _by_place(

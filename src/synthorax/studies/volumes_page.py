@@ -31,6 +31,7 @@ from synthorax.studies.chest_fidelity import (
     SliceDistances,
     SliceFeatures,
     blurred_chests,
+    check_sizes,
     chest_checks,
     slice_distances,
 )
@@ -128,8 +129,11 @@ def study_volumes(
     region: ChestRegion = "lungs" if any(case.is_whole for case in store.cases) else "cube"
     first = makers[0].scan(0, 0)
     grid = ChestGrid(first.shape, region, first.spacing_mm)
+    if len(set(grid.size)) > 1:
+        raise InputError("model", f"scans of {grid.size} voxels", "cubes, whose slices are alike in three orientations")
     splits = {str(name): _chests_of(store, name, grid, config, eraser, cache) for name in SPLITS}
     counts = {name: len(split.kept) for name, split in splits.items()}
+    check_sizes(counts["val"] + counts["test"], dict.fromkeys(named, compared))
     report = _compared(study, splits, named, grid, config, compared)
     notes = [] if eraser is not None else [WITHOUT_ERASER]
     if unknown := sum(case.annotated != "all" for split in splits.values() for case in split.kept.cases):
@@ -187,8 +191,6 @@ def _compared(
     training = _voxels(clean["train"])
     fresh = [*_voxels(clean["val"]), *_voxels(clean["test"])]
     edge = min(grid.size)
-    if len(set(grid.size)) > 1:
-        raise InputError("model", f"scans of {grid.size} voxels", "cubes, whose slices are alike in three orientations")
     key = fingerprint(repr((study.store.fingerprint, grid)))
     reader = slice_reader(training, edge, study.out / f"slice-reader-{key[:12]}", key, device=study.device)
     real = SliceFeatures.of(reader, fresh)
