@@ -24,6 +24,7 @@ from synthorax.tasks.networks.config import (
 )
 from synthorax.tasks.networks.kinetics import GREY_LEVELS, load_kinetics
 from synthorax.tasks.networks.resnet import BasicBlock, Bottleneck, PaddedShortcut
+from synthorax.tasks.networks.squeezenet import _Joined
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -115,6 +116,24 @@ def test_resnet_18_is_torchvisions_but_for_the_first_kernel():
     torchvision_r3d_18, its_first_kernel = 33_371_472, 3 * 3 * 7 * 7 * 64
     ours = count(ResNetConfig(architecture="resnet-18", shortcut="B", n_classes=400))
     assert ours - 343 * 64 == torchvision_r3d_18 - its_first_kernel
+
+
+def test_joined_channels_have_the_gradients_of_a_concatenation_in_the_layout_of_their_tensors():
+    torch.manual_seed(0)
+    parts = [torch.randn(2, n, 4, 4, 4).contiguous(memory_format=torch.channels_last_3d) for n in (3, 5)]
+    given = torch.randn(2, 8, 4, 4, 4)
+    gradients = []
+    for join in (lambda *both: torch.cat(both, 1), _Joined.apply):
+        own = [part.clone().requires_grad_() for part in parts]
+        join(*own).backward(given)
+        gradients.append([part.grad for part in own])
+    assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
+    seen = []
+    first = parts[0].clone().requires_grad_()
+    through = first * 1
+    through.register_hook(lambda g: seen.append(g.is_contiguous(memory_format=torch.channels_last_3d)))
+    _Joined.apply(through, parts[1]).backward(given)
+    assert seen == [True]
 
 
 def test_squeezenet_has_the_published_2_15_million_parameters():

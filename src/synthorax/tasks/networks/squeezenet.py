@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -57,5 +59,29 @@ class Fire(nn.Module):
     def forward(self, x: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b d z y x"]:
         """Map `channels_in` to `given` channels."""
         squeezed = self.squeeze(x)
-        made = torch.cat([self.expand1(squeezed), self.expand3(squeezed)], 1)
+        made = _Joined.apply(self.expand1(squeezed), self.expand3(squeezed))
         return torch.relu(made + x if self.bypass else made)
+
+
+class _Joined(torch.autograd.Function):
+    """Two tensors as the channels of one, whose gradients are laid out as the tensors are.
+
+    Those of `torch.cat` are views, on which the gradients of batch norms take 20 times as long, a third of a step.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, first: Tensor, second: Tensor) -> Tensor:
+        """The channels of the first, then those of the second."""
+        ctx.widths = [first.shape[1], second.shape[1]]
+        ctx.layout = (
+            torch.channels_last_3d
+            if first.is_contiguous(memory_format=torch.channels_last_3d)
+            else torch.contiguous_format
+        )
+        return torch.cat([first, second], 1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
+        """Of each tensor."""
+        (gradient,) = gradients
+        return tuple(part.contiguous(memory_format=ctx.layout) for part in gradient.split(ctx.widths, 1))
