@@ -10,14 +10,23 @@ ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```(\w+) ?(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-def follow(page, folder):
+RUNS = "runs"
+"""Beside the language of a block whose commands need runs of trained systems."""
+
+
+def follow(page, folder, *, runs=False):
     """Do in a folder what a page of `docs` says: write its CSV files, run its commands and its Python.
 
     A block of Python goes on from the blocks before it. Any block that fails fails the test.
+
+    Args:
+        runs: the blocks are done too that need runs of trained systems, which lie in the folder.
     """
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(folder)}
     python = ""
     for language, name, text in BLOCK.findall((ROOT / "docs" / page).read_text()):
+        if name == RUNS and not runs:
+            continue
         if language == "csv":
             (folder / name).write_text(text)
             continue

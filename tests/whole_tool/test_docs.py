@@ -2,13 +2,16 @@
 
 import re
 from dataclasses import replace
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
 
+from golden import GOLDEN
 from synthorax import api
 from synthorax.annotations.nodule_table import CENTER
 from synthorax.io.images import read_image, write_image
+from synthorax.io.mappings import read_mapping
 from synthorax.io.tables import write_table
 from tests.helpers.cubes import ball_in_lung
 from tests.helpers.pages import ROOT, follow
@@ -28,6 +31,18 @@ def test_every_step_of_the_page_on_injection_works(tmp_path, chest):
     write_image(tmp_path / "chest.nii.gz", chest)
     follow("injection.md", tmp_path)
     assert read_image(tmp_path / "more" / "chest_mask.nii.gz").voxels.max() == 4
+
+
+@pytest.mark.prove
+def test_every_step_of_the_page_on_injection_works_with_trained_systems(tmp_path, chest):
+    write_image(tmp_path / "chest.nii.gz", chest)
+    with ZipFile(GOLDEN / "runs.zip") as zipped:
+        zipped.extractall(tmp_path / "golden")
+    for system in ("injector", "class-aware", "eraser"):
+        api.train(system, tmp_path / "golden" / "store", tmp_path / f"{system}-run", preset="smoke", device="cpu")
+    follow("injection.md", tmp_path, runs=True)
+    assert len(read_mapping(tmp_path / "erased-cases" / "manifest.json")["cases"][0]["erased"]) == 2
+    assert (tmp_path / "compared" / "side-by-side.png").is_file()
 
 
 def test_every_step_of_the_page_on_exports_works(tmp_path):
