@@ -106,7 +106,7 @@ def test_the_widest_nodule_is_one_that_its_cube_shows_whole():
         ({"diameter_mm": float("nan")}, "expected 1 to 14 mm"),
         ({"texture": 6.0}, "texture: found 6"),
         ({"malignancy": float("nan")}, "malignancy: found nan"),
-        ({"positive": False, "diameter_mm": 8.0}, "diameter_mm: found 8, of patches without a nodule"),
+        ({"positive": False, "diameter_mm": 8.0}, "diameter_mm: found 8 with positive=False; expected no diameter_mm"),
         ({"n": 10**9}, "number of samples: found 1000000000"),
         ({"n": 0}, "number of samples: found 0"),
         ({"seed": -1}, "seed: found -1"),

@@ -94,7 +94,10 @@ def test_no_torch_and_no_other_systems_configuration_is_loaded_for_a_help():
         ),
         ("train class-aware --data nowhere --out new", "nowhere: found no store"),
         ("train ac-wgan --data s --out new --more-steps 5", "new: found no run; expected a run that has begun"),
-        ("train lung --data lidc --out new --more-steps 5", "more steps: found lung, whose training does not go on"),
+        (
+            "train lung --data lidc --out new --more-steps 5",
+            "more steps: found lung, whose finished runs cannot",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(arguments, said, capsys, tmp_path, monkeypatch):

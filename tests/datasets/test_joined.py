@@ -317,8 +317,8 @@ def test_what_is_no_synthetic_scan_does_not_join(real, tmp_path):
         (tmp_path / "nothing", "no scans with a table of nodules"),
         (tmp_path / "gone", "no folder"),
         (tmp_path / "stopped", "an injection that was stopped"),
-        (real, "a folder that is read anyway"),
-        (Path(real).parent, "a folder that is read anyway"),
+        (real, "a folder that is read already"),
+        (Path(real).parent, "a folder that is read already"),
     ):
         with pytest.raises(InputError, match=found):
             prepare(real, tmp_path / "other", synthetic=[folder])

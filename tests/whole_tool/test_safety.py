@@ -448,5 +448,5 @@ def test_a_store_in_the_folder_of_its_scans_is_not_taken_for_scans(prepare, tmp_
 def test_a_source_is_no_place_to_prepare_into(prepare, tmp_path):
     prepare()
     for source in ("store", "store/0"):
-        with pytest.raises(InputError, match="the source itself, or a folder that holds it"):
+        with pytest.raises(InputError, match="the source, or a folder around it"):
             api.prepare("scans", tmp_path / source, tmp_path / "store", overwrite=True)

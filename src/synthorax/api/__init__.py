@@ -1,7 +1,7 @@
 """The verbs as functions: `import synthorax as sx; sx.sample("run", 10)`.
 
-The command line is a thin layer over these. Imports that take seconds stay inside the function that
-needs them.
+The command line calls these functions. Imports that take seconds are inside the functions that need them, so that
+`import synthorax` is fast.
 """
 
 from synthorax.api.about import info, verify

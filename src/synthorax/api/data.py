@@ -1,4 +1,4 @@
-"""Scans: prepared, told about, handed on."""
+"""Reading and writing scans, and preparing and exporting stores."""
 
 from __future__ import annotations
 
@@ -38,36 +38,43 @@ def prepare(
     cluster: str | None = None,
     overwrite: bool = False,
 ) -> Store:
-    """Turn a source of scans into a store that every other verb reads, split by patient.
+    """Read a source of scans and annotations into a store, split by patient.
 
-    Run again, it goes on where it stopped, and takes up what has changed in the source.
+    The same call resumes a call that was stopped, and reads what has changed in the source.
 
     Args:
-        kind: what the source is: `lidc` and `luna16` as downloaded; `scans`, a folder of whole scans; `patches`,
-            the images of a table (`annotations.nodule_table`).
-        table: of nodules; every `nodules.csv` of the source and its subfolders if not given.
-        readers: of LIDC's four who must have marked a voxel.
-        structures: regular expression of the names of DICOM segments and structures that are nodules; if not given,
-            those whose names or codes say so (`io.structure_names.is_nodule`).
-        annotated: whether every nodule of every scan is known: `all`, `some` or `none-known`. If not given, images of a
-            table are `all`, scans with masks `some`, others `none-known`. Healthy places are taken from `all`, and far
-            from anything dense from `some`. A scan whose annotations could not all be read is never `all`.
-        patient_from: how patients of `scans` and `patches` are told apart where no table says so: `auto`, by DICOM
-            headers and by folders; `folder`, the first folder below the source; `name`, the image's name; or a
-            regular expression whose first group in the path is the patient.
-        synthetic: folders that `inject` or `sample` wrote, or folders above such folders; their scans join the store. A
-            scan made from one of a patient of the store is that patient's; others are split like patients.
-        only_train: synthetic scans, those of the source too, are training scans alone, so that validation and test
-            stay real. Those made from scans or outlines of patients of validation or test are left out and told, and
-            so are those whose maker has seen such patients, or does not tell whom it has seen.
-        tissue: make a label map of each case's tissues by its HU (`anatomy.tissue`), its nodules in it.
-        split: shares of patients in train, val and test, where the source does not say.
-        train_patients: keep at most so many of train, as if there were no more; all if not given.
-        workers: processes; one a core if not given.
-        cluster: address of a Dask scheduler to use instead.
+        kind: kind of the source: `lidc` and `luna16` as downloaded; `scans`, a folder of whole scans; `patches`, the
+            images of a table (`annotations.nodule_table`).
+        source: folder of the source.
+        out: store to write, a Zarr 3 group.
+        table: CSV file of nodules; by default every `nodules.csv` in the source and its subfolders.
+        readers: number of LIDC's four readers, 1 to 4, who must have marked a voxel of a nodule.
+        structures: regular expression for the names of DICOM segments and structures that are nodules; by default those
+            whose name or code means nodule (`io.structure_names.is_nodule`).
+        annotated: whether the annotations have `all` nodules of each scan, `some`, or `none-known`. By default `all`
+            for images of a table, `some` for scans with masks, and `none-known` for other scans. Patches without a
+            nodule are taken from scans with `all`, and from scans with `some`, far from dense voxels. A scan with an
+            annotation that cannot be read is never `all`.
+        patient_from: how to find the patient of an image that the table gives none for: `auto`, DICOM headers, or else
+            folders; `folder`, the first one below the source; `name`, of the image; or a regular expression whose first
+            group matches the patient in the path.
+        synthetic: folders that `inject` or `sample` wrote, or folders of such folders; their scans join the store. A
+            scan made from a scan of a patient in the store is in that patient's split; the others are split like
+            patients.
+        only_train: put all synthetic scans, including those in the source, into the training split, so that validation
+            and test have real scans alone. A synthetic scan is left out and named if it was made with knowledge of
+            validation or test patients (source scan, outlines, or the model's training data), or if the patients whom
+            its model learned from are not recorded.
+        tissue: add a label map of tissues to each case, made from HU (`anatomy.tissue`) and the nodule masks.
+        split: shares of patients in train, val and test, for patients whose split the source does not give.
+        train_patients: largest number of training patients; all if None.
+        seed: seed of the split.
+        workers: number of processes; by default one for each core.
+        cluster: address of a Dask scheduler to use instead of processes here.
+        overwrite: replace a store that was made with other options or from another source.
 
     Raises:
-        InputError: nothing readable in the source, or a folder that holds something else.
+        InputError: no scan in the source can be read, an option is not valid, or `out` has something else.
         OutputError: the store cannot be written.
     """
     from synthorax.datasets import reader_lists, source_lists
@@ -81,19 +88,19 @@ def prepare(
         raise InputError("readers", str(readers), "1 to 4 of the four readers")
     if annotated is not None and annotated not in ANNOTATED:
         raise InputError("annotated", repr(annotated), ", ".join(ANNOTATED))
-    wanted_structures(structures)  # refuses what is no regular expression
+    wanted_structures(structures)  # an error if it is not a regular expression
     folder = Path(source).resolve()
     if not folder.exists():
         raise InputError(source, "nothing", "a folder of scans")
     if Path(out).resolve() in (folder, *folder.parents) and Path(out).exists():
-        raise InputError(out, "the source itself, or a folder that holds it", "another folder, which may lie in it")
+        raise InputError(out, "the source, or a folder around it", "another folder, which may be inside the source")
     rows = Path(table).resolve() if table else None
     made = [Path(each).resolve() for each in synthetic or ()]
     for each in made:
         if each == folder or each in folder.parents or folder in each.parents or each in made[made.index(each) + 1 :]:
-            raise InputError(each, "a folder that is read anyway", "a folder beside the source, once")
+            raise InputError(each, "a folder that is read already", "a folder outside the source, given once")
     where = fingerprint(" ".join(map(str, [folder, rows, *made])).encode("utf-8", "surrogatepass"))[:12]
-    # A store tells nothing of the machine it was made on.
+    # No paths, so that a store reveals nothing about the machine that it was made on.
     request: dict[str, Any] = {"kind": kind, "source": folder.name, "place": where, "split": list(split), "seed": seed}
     request |= {"synthetic": [each.name for each in made]} if made else {}
     request |= {"only_train": True} if only_train else {}
@@ -141,22 +148,26 @@ def prepare_phantom(
     cluster: str | None = None,
     overwrite: bool = False,
 ) -> Store:
-    """Make a store of phantom patients: chest CT with nodules of real shapes, without any data of one's own.
+    """Make a store of phantom patients: chest CT with nodules of real shapes and exact masks. It needs no data.
 
-    Run again, it goes on where it stopped. The nodules of train, val and test have the shapes of different patients.
+    The same call resumes a call that was stopped. The nodule shapes of train, val and test are from different
+    LIDC-IDRI patients.
 
     Args:
-        scans: how many.
-        spacing_mm: (z, y, x); each scan's own, as scanners vary, if None.
-        nodules: mean number in a scan.
-        tissue: keep the label map of each phantom's tissues, its nodules in it.
+        out: store to write, a Zarr 3 group.
+        scans: number of scans, one for each patient.
+        spacing_mm: voxel spacing (z, y, x); if None, drawn for each scan, as scanners vary.
+        nodules: mean number of nodules in a scan.
+        tissue: add each phantom's exact label map of tissues, nodules included.
         split: shares of patients in train, val and test.
-        train_patients: keep at most so many of train, as if there were no more; all if not given.
-        workers: processes; one a core if not given.
-        cluster: address of a Dask scheduler to use instead.
+        train_patients: largest number of training patients; all if None.
+        seed: seed of phantoms, nodules and split.
+        workers: number of processes; by default one for each core.
+        cluster: address of a Dask scheduler to use instead of processes here.
+        overwrite: replace a store that was made with other options.
 
     Raises:
-        InputError: nothing asked for, or a folder that holds something else.
+        InputError: an option is not valid, or `out` has something else.
         OutputError: the store cannot be written.
     """
     from synthorax.datasets.phantoms import phantom_sources
@@ -192,11 +203,12 @@ def make_phantom(
     spacing_mm: tuple[float, float, float] | None = (1.5, 1.5, 1.5),
     nodules: float = 2.5,
 ) -> Phantom:
-    """A phantom patient with all that is true of it: scan, nodules, lobes, airways, vessels, tissues.
+    """Return a phantom patient: scan, nodules, lobes, airways, vessels and tissues, all exactly known.
 
     Args:
-        spacing_mm: (z, y, x); the seed's own scanner's if None.
-        nodules: mean number.
+        seed: seed of the patient; the same seed gives the same patient.
+        spacing_mm: voxel spacing (z, y, x); if None, drawn with the seed, as scanners vary.
+        nodules: mean number of nodules.
     """
     from synthorax.datasets.phantoms import make_phantom as make
 
@@ -204,10 +216,10 @@ def make_phantom(
 
 
 def open_store(path: str | Path) -> Store:
-    """A prepared store, open for reading.
+    """Open a prepared store for reading.
 
     Raises:
-        InputError: no store, or one that was not finished.
+        InputError: there is no store at `path`, or it is not finished.
 
     >>> import synthorax as sx
     >>> store = sx.open_store("store")
@@ -223,13 +235,17 @@ def open_store(path: str | Path) -> Store:
 
 
 def read_scan(path: str | Path, series: str | None = None) -> Scan:
-    """A CT scan in HU with its geometry: a DICOM folder, NIfTI, MHA, MHD or NRRD.
+    """Read a CT scan in HU with its geometry.
 
     Args:
-        series: UID of a DICOM series, or its end, where a folder holds several.
+        path: DICOM folder or file, NIfTI, MHA, MHD or NRRD.
+        series: UID of a DICOM series, or the end of it, if the folder has several.
+
+    Returns:
+        The scan: `ct` has HU [z, y, x] with spacing, origin and direction, `notes` what was assumed.
 
     Raises:
-        InputError: nothing readable there, or no CT in HU.
+        InputError: the scan cannot be read, or is not a CT in HU.
 
     >>> import synthorax as sx
     >>> scan = sx.read_scan("chest.nii.gz")
@@ -254,19 +270,22 @@ def export(
     """Write a store or a folder of samples in the layout that nnU-Net or MONAI reads.
 
     Args:
+        source: store, or folder that `sample` wrote.
+        out: folder to write.
         layout: `nnunet` or `monai`.
-        name: of the data set.
-        unknown: what becomes of a scan of which not every nodule is known: `leave-out`, or `include`, which takes what
-            is not marked for background.
-        voxelless: what becomes of a nodule by centre and diameter alone: `refuse`; `balls` of its diameter; such balls
-            with nnU-Net's `ignore` label; or `leave-out`, its scan. MONAI's boxes need the diameter alone.
+        name: name of the data set.
+        unknown: scans that may have nodules without an annotation: `leave-out`, or `include`, with unmarked voxels as
+            background.
+        voxelless: nodules with a centre and diameter but no mask, for nnU-Net: `refuse`, an error; `balls`, a ball of
+            that diameter; `ignore`, the ball with nnU-Net's ignore label; or `leave-out`, leave out their scans.
+        overwrite: replace a folder that an earlier call wrote.
 
     Returns:
-        What was written, and notes on what was left out, painted or renamed; they are in `dataset.json` too.
+        What was written, and notes on what was left out, drawn or renamed; `dataset.json` has them too.
 
     Raises:
-        InputError: no store and no samples; samples without images for nnU-Net; nodules that the layout cannot hold; a
-            folder that holds something else, or the source itself.
+        InputError: the source is neither a store nor samples; samples without images, for nnU-Net; nodules that the
+            layout cannot represent; or `out` has something else, or is inside or around the source.
         OutputError: the folder cannot be written.
     """
     from synthorax.datasets import export as layouts
@@ -278,7 +297,7 @@ def export(
     items = store_items(Store(source)) if is_store(source) else sample_items(source)
     inside, around = source.resolve(), out.resolve()
     if inside == around or inside in around.parents or around in inside.parents:
-        raise InputError(out, f"{source} itself, or a folder within or around it", "a folder beside it")
+        raise InputError(out, f"{source}, or a folder inside or around it", "a folder elsewhere")
     with claiming(out, overwrite=overwrite, sources=[source]):
         return layouts.export(items, out, layout, name=name, unknown=unknown, voxelless=voxelless, overwrite=overwrite)
 
@@ -293,17 +312,22 @@ def write_scan(
     keep_identity: bool = False,
     overwrite: bool = False,
 ) -> None:
-    """Write a scan as NIfTI, MHA, MHD or NRRD, by the name's suffix, or else as a folder of DICOM slices.
+    """Write a scan as NIfTI, MHA, MHD or NRRD, by the suffix of its name, or else as a folder of DICOM slices.
 
     Args:
-        mark: says inside the file that it is synthetic, and what made it; there is a sidecar then too.
-        about: what else the sidecar tells.
-        source: the scan it was made from. A DICOM series gives its acquisition, and nothing of its patient
-            unless `keep_identity` is set.
+        path: file, or folder of DICOM slices, to write.
+        scan: HU [z, y, x] with geometry.
+        mark: text that is written into the file and says that it is synthetic and what made it; a JSON file beside it
+            has the text too. None for a scan that is not synthetic.
+        about: more entries of the JSON file.
+        source: scan that this one was made from. If it is a DICOM series, its acquisition parameters are copied to the
+            new headers, and its patient and study only with `keep_identity`.
+        keep_identity: keep the patient and study of `source`.
+        overwrite: replace what an earlier call wrote.
 
     Raises:
-        InputError: a folder that holds something else.
-        OutputError: it cannot be written.
+        InputError: `path` has something that no earlier call wrote.
+        OutputError: the scan cannot be written.
 
     >>> import synthorax as sx
     >>> scan = sx.read_scan("chest.nii.gz").ct

@@ -1,4 +1,4 @@
-"""Scans edited."""
+"""Putting nodules into a chest CT, and removing them."""
 
 from __future__ import annotations
 
@@ -58,38 +58,45 @@ def inject(
     device: str = "cpu",
     **options: Any,
 ) -> Edited:
-    """Put nodules into a chest CT. Outside the region that is returned every voxel stays as it is.
+    """Put nodules into a chest CT. Voxels outside the returned edit region keep their values.
 
     Args:
-        scan: a file, a DICOM folder, or what was read from one.
-        method: `render`, the classical baseline; a model that makes patches with masks, by its name or run folder; or
-            another maker that injects.
-        at_mm: a place (x, y, z) in world millimetres, LPS, or several; each is moved to the nearest voxel.
-        auto: put so many more in places that are found; `lidc`: as many, of such diameters, as a scan of LIDC-IDRI has.
-        diameter_mm: longest chord in a slice: of all, or of one after the other, those of `at_mm` first.
-        plan: a table of nodules in the place of all these, a row each, as `editing.plan_table` has it: places,
+        scan: file or DICOM folder, or a scan that was read from one.
+        method: `render`, the classical baseline; a model, by name or run folder, that injects nodules or makes patches
+            with masks; or another maker that injects.
+        at_mm: places (x, y, z) of nodules in world mm, LPS, one or several; each is moved to the nearest voxel.
+        auto: number of nodules to place automatically, besides `at_mm`; `lidc` for a number and diameters drawn as in
+            LIDC-IDRI's scans.
+        diameter_mm: diameter, the longest chord in an axial slice: one for all nodules, or one for each, those of
+            `at_mm` first.
+        plan: CSV file with one row for each nodule, instead of the arguments above (`editing.plan_table`): places,
             diameters, ratings and methods.
-        outlines: a mask on the scan's grid in the place of all these: each label becomes a nodule of exactly its
-            voxels, by a method that is told outlines.
-        attributes: of all; what is missing is as the shape's own nodule has it.
-        seed: what is drawn depends on it and on the scan's voxels: one seed gives other nodules in another scan.
-        site: where `auto` puts them: in the lung by itself, attached to the pleura, or to a vessel.
-        clearance: of those places; 2 mm from the wall, 0 from vessels and 5 from other nodules if not given.
-        labels: nodules that are in the scan; new ones stay clear of them and get the labels after theirs.
-        lungs: how lungs are found; `lungmask` needs that package.
-        series: UID of a DICOM series, or its end, where a folder holds several.
-        force: go on where a place or the scan is doubtful; the result's notes tell of it.
-        out: folder to write to: the scan in its own format, mask, region, nodules.csv and manifest.json.
-        keep_identity: keep the patient and study of a DICOM series.
-        overwrite: replace a folder that an earlier call made.
-        device: of a model's networks.
-        options: the method's own. `render` takes `shapes`, a mask (file or volume) or a LuNG (run folder or model),
-            instead of LIDC-IDRI's readers' outlines; and `patients` of LIDC-IDRI, whose outlines may be used: leave
-            out those of your test set.
+        outlines: mask on the scan's grid, instead of the arguments above: each label becomes a nodule with exactly
+            these voxels. Only for methods that take outlines.
+        attributes: ratings of all nodules; a rating that is not given is that of the real nodule whose shape is used.
+        seed: seed of places, shapes and texture. The scan's voxels count too, so that one seed gives different nodules
+            in different scans.
+        site: where `auto` places nodules: in the lung, attached to the pleura, or attached to a vessel.
+        clearance: distances that `auto` keeps; by default 2 mm from the wall, 0 from vessels and 5 from other nodules.
+        labels: mask of the nodules that are already in the scan. New nodules keep their distance from them, and their
+            labels continue.
+        lungs: how to find the lungs: by `density`, or with the package `lungmask`.
+        series: UID of a DICOM series, or the end of it, if the folder has several.
+        force: turn errors about a doubtful place or scan into notes of the result.
+        out: folder to write: the scan in its own format, nodule mask, edit region, nodules.csv and manifest.json.
+        keep_identity: keep the patient and study of a DICOM series in its header.
+        overwrite: replace a folder that an earlier call wrote.
+        device: device of a model's networks.
+        options: options of the method. `render` takes `shapes`, a mask (file or volume) or a LuNG model (run folder or
+            model) whose shapes are used instead of LIDC-IDRI's outlines; and `patients`, the LIDC-IDRI patients whose
+            outlines may be used: leave out those of your test set.
+
+    Returns:
+        The edited CT, the masks of nodules and edit region on its grid, the nodules, and notes.
 
     Raises:
-        InputError: no CT of a chest in HU, a place that is not in the lungs, a diameter that fits nowhere, nodules that
-            overlap, a method that does not inject, attributes that it does not heed, or options that it does not have.
+        InputError: the scan is not a chest CT in HU; a place is not in the lungs; no place has room for a diameter;
+            nodules overlap; the method does not inject, or not with these attributes or options.
         OutputError: the folder cannot be written.
 
     >>> import synthorax as sx
@@ -141,22 +148,25 @@ def erase(
     device: str = "cpu",
     **options: Any,
 ) -> Edited:
-    """Take nodules out of a chest CT. Outside the region that is returned every voxel stays as it is.
+    """Remove nodules from a chest CT. Voxels outside the returned edit region keep their values.
 
     Args:
-        scan: a file, a DICOM folder, or what was read from one.
-        method: a maker that erases, by its name or run folder.
-        at_mm: the middle (x, y, z) of a nodule in world millimetres, LPS, or of several.
-        diameter_mm: of all nodules at `at_mm`, or of one after the other.
-        plan: a table of nodules with their centres and diameters, which are taken out too, as `editing.plan_table` has
-            it.
-        labels: a mask of nodules, all of which are taken out too.
-        out: folder to write to: the scan in its own format, region and manifest.json.
-        series, force, keep_identity, overwrite, device, options: as of `inject`.
+        scan: file or DICOM folder, or a scan that was read from one.
+        method: model that erases nodules, by name or run folder, or another maker that erases.
+        at_mm: centres (x, y, z) of nodules in world mm, LPS, one or several.
+        diameter_mm: diameter of the nodules at `at_mm`: one for all, or one for each.
+        plan: CSV file of more nodules to remove, with their centres and diameters (`editing.plan_table`).
+        labels: mask of more nodules to remove.
+        seed: seed of the lung that replaces the nodules.
+        out: folder to write: the scan in its own format, edit region and manifest.json.
+        series, force, keep_identity, overwrite, device, options: as in `inject`.
+
+    Returns:
+        The edited CT, the mask of the edit region on its grid, the nodules that were removed, and notes.
 
     Raises:
-        InputError: no CT in HU, no nodule, a place outside the scan or without a nodule, or a method that does not
-            erase; tells which do.
+        InputError: the scan is not a CT in HU; no nodule is given; a place is outside the scan or shows no nodule; or
+            the method does not erase, in which case the error names those that do.
         OutputError: the folder cannot be written.
     """
     from synthorax.anatomy.placement import Ball
@@ -170,7 +180,7 @@ def erase(
     diameters = one_or_several(diameter_mm)
     check_diameters(diameters)
     if len(diameters) not in ({1, len(points)} if points else {0}):
-        raise InputError("diameters", str(len(diameters)), f"1, or {len(points)}, one a place")
+        raise InputError("diameters", str(len(diameters)), f"1, or {len(points)}, one for each place")
     planned = () if plan is None else planned_balls(Path(plan), planned_of_one_scan(Path(plan)))
     chosen = method_of(method, "erases", options, device)
     source = read_scan_given(scan, series, force)
@@ -197,9 +207,9 @@ def write_one(
     overwrite: bool = False,
     alone: bool = True,
 ) -> Edited:
-    """Write an edited scan; returns it with notes of what the written series keeps of its source's headers.
+    """Write an edited scan, and return it with notes on the header elements that a DICOM series keeps.
 
-    Arguments as of `editing.output.write_edited`.
+    The arguments are those of `editing.output.write_edited`.
     """
     from synthorax.editing.output import write_edited
     from synthorax.io.dicom_kept import kept_elements

@@ -1,4 +1,4 @@
-"""Nodules taken out of every scan of a folder."""
+"""Removing nodules from every scan of a folder."""
 
 from __future__ import annotations
 
@@ -38,22 +38,24 @@ def erase_folder(
     device: str = "cpu",
     **options: Any,
 ) -> EditedFolder:
-    """Take the known nodules out of every scan of a folder and its subfolders.
+    """Remove the known nodules from every scan of a folder and its subfolders.
 
-    Each scan becomes a folder of `out` as `erase` writes it, with one manifest over all. A scan that fails, or of which
-    no nodule is known, is named, and the others go on; called again, the cases that are missing are made.
+    Each scan becomes a folder in `out` as `erase` writes it, with one manifest of all scans. A scan that fails or has
+    no known nodule is named and left out; the same call makes the cases that are missing.
 
     Args:
-        method: a maker that erases, by its name or run folder.
-        plan: a table of nodules, a row each, as `editing.plan_table` has it: `image`, the scan by its path below the
-            folder or by the UID of its DICOM series, the centre, and `diameter_mm`. Scans that it does not name are
-            left out. If not given, the nodules are those that a `nodules.csv` or a DICOM mask of the folder tells of.
-        seed, force, patient_from, keep_identity, workers, cluster, overwrite, device: as of `inject_folder`.
-        options: the method's own.
+        folder: folder of scans.
+        out: folder to write.
+        method: model that erases nodules, by name or run folder, or another maker that erases.
+        plan: CSV file with one row for each nodule (`editing.plan_table`): `image`, the path of a scan below the folder
+            or the UID of its DICOM series, centre, and `diameter_mm`. Scans without a row are left out. By default the
+            nodules are those in the `nodules.csv` or DICOM masks of the folder.
+        seed, force, patient_from, keep_identity, workers, cluster, overwrite, device: as in `inject_folder`.
+        options: options of the method.
 
     Raises:
-        InputError: no scan that could be edited, a table that does not fit or names a scan that is not there, a method
-            that does not erase, or a folder that holds something else.
+        InputError: no scan could be edited; the table is not valid or names a scan that does not exist; the method does
+            not erase; or `out` has something else.
         OutputError: the folder cannot be written.
     """
     from synthorax.editing.plan_table import read_plan
@@ -87,11 +89,11 @@ def erase_folder(
 
 @dataclass(frozen=True)
 class _Erase(FolderEdit):
-    """Takes the nodules out of the scan of a case.
+    """Removes the nodules from the scan of one case.
 
     Attributes:
-        places: nodules by the name of their scan; None for those that the folder tells of.
-        about: what each case's manifest tells of the request.
+        places: nodules by the name of their scan; None for those in the folder's tables and masks.
+        about: facts about the request for each case's manifest.
     """
 
     verb: ClassVar[str] = "erase"
@@ -120,17 +122,17 @@ class _Erase(FolderEdit):
 
 
 def _ball_of(nodule: Nodule) -> Ball:
-    """Where a nodule reaches of which no voxels are known.
+    """Return the ball that stands for a nodule without a mask.
 
     Raises:
-        InputError: no diameter.
+        InputError: the nodule has no diameter.
     """
     from synthorax.anatomy.placement import Ball
     from synthorax.editing.plan import check_diameters
 
     diameter = nodule.attributes.diameter_mm
     if diameter is None:
-        raise InputError(f"nodule {nodule.nodule_id}", "neither voxels nor a diameter", "one of them, to be taken out")
+        raise InputError(f"nodule {nodule.nodule_id}", "neither a mask nor a diameter", "one of them, to remove it")
     check_diameters([diameter])
     return Ball(nodule.center_mm, diameter)
 

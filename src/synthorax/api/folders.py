@@ -1,4 +1,4 @@
-"""Nodules put into every scan of a folder."""
+"""Putting nodules into every scan of a folder."""
 
 from __future__ import annotations
 
@@ -25,10 +25,9 @@ if TYPE_CHECKING:
 
 
 def holds_scans(path: str | Path) -> bool:
-    """Whether a path is a folder of scans, each of which becomes a case, and not a scan itself.
+    """Whether a path is a folder of scans; a folder with one DICOM series is a scan.
 
-    A folder with one DICOM series of CT is that scan. Images beside its slices, or with the name of a mask, do not make
-    it a folder of scans.
+    Images in the folder of the DICOM slices, and images with a name of a mask, do not count as further scans.
     """
     if not Path(path).is_dir():
         return False
@@ -71,28 +70,30 @@ def inject_folder(
 ) -> EditedFolder:
     """Put nodules into every scan of a folder and its subfolders, found as `prepare scans` finds them.
 
-    Each scan becomes a folder of `out` as `inject` writes it. A scan's nodules depend on the seed and on the scan's own
-    path below the folder, or series UID, so that any number of workers makes the same bytes. A scan that fails is named
-    and the others go on; called again, the cases that are missing are made. Nodules that a table or DICOM mask of the
-    folder has voxels of are kept clear of and stay in the new masks.
+    Each scan becomes a folder in `out` as `inject` writes it. Its nodules depend on the seed and on its path below the
+    folder, or series UID, so that any number of workers writes the same files. A scan that fails is named and left out;
+    the same call makes the cases that are missing. New nodules keep their distance from nodules that have a mask in the
+    folder (by a table or a DICOM mask), and the new masks contain both.
 
     Args:
-        method: as of `inject`; or several, each of which fills the same sites of each scan (`inject_each`).
-        auto: nodules put into each scan, in places that are found; `lidc`: as many, of such diameters, as a scan of
-            LIDC-IDRI has, drawn for each scan.
-        diameter_mm: of all, or of one after the other in each scan.
-        plan: a table of nodules in the place of number, diameters and attributes, a row each, as `editing.plan_table`
-            has it. Its column `image` names a scan by its path below the folder, or by the UID of its DICOM series.
-            Scans that it does not name are left out.
-        patient_from: how the patients of images are told apart, as of `prepare`; each has a synthetic patient.
-        workers: processes; one a core if not given.
+        folder: folder of scans.
+        out: folder to write.
+        method: as in `inject`; or several methods, which fill the same sites of each scan (`inject_each`).
+        auto: number of nodules to place automatically in each scan; `lidc` for numbers and diameters drawn for each
+            scan as in LIDC-IDRI's.
+        diameter_mm: one diameter for all nodules, or one for each nodule of a scan.
+        plan: CSV file with one row for each nodule, instead of number, diameters and attributes
+            (`editing.plan_table`). Its column `image` has the path of a scan below the folder, or the UID of its DICOM
+            series. Scans without a row are left out.
+        patient_from: how to find the patient of an image, as in `prepare`; each becomes a synthetic patient.
+        workers: number of processes; by default one for each core.
         cluster: address of a Dask scheduler to use instead, whose workers see the same files.
-        overwrite: make every case of `out` anew if it was asked for something else before.
-        attributes, seed, site, clearance, lungs, force, keep_identity, device, options: as of `inject`.
+        overwrite: replace cases in `out` that were made with other options.
+        attributes, seed, site, clearance, lungs, force, keep_identity, device, options: as in `inject`.
 
     Raises:
-        InputError: no scan that could be edited, a request that `inject` refuses, a table that does not fit or names a
-            scan that is not there, a folder that holds something else.
+        InputError: no scan could be edited; the arguments are not valid, as in `inject`; the table is not valid or
+            names a scan that does not exist; or `out` has something else.
         OutputError: the folder cannot be written.
     """
     import numpy as np
@@ -102,7 +103,8 @@ def inject_folder(
 
     methods = tuple(method) if isinstance(method, list | tuple) else (method,)
     if plan is not None and (len(methods) > 1 or auto or attributes is not None or np.size(diameter_mm)):
-        raise InputError("plan", "beside several methods, a number, diameters or attributes", "one or the other")
+        found = "given with several methods, auto, diameter_mm or attributes"
+        raise InputError("plan", found, "the plan alone, or these arguments without it")
     plans: dict[str, Request] | None = None
     if plan is None:
         requests = {"": request_of((), auto, diameter_mm, attributes, site, clearance, force)}
@@ -131,11 +133,12 @@ def inject_folder(
 
 @dataclass(frozen=True)
 class _Inject(FolderEdit):
-    """Puts nodules into the scan of a case.
+    """Puts nodules into the scan of one case.
 
     Attributes:
-        requests: what each scan is asked for, by its name; that of all under an empty name.
-        about: what each case's manifest tells of the request.
+        requests: request for each scan by its name; one request for all scans has an empty name.
+        about: facts about the request for each case's manifest.
+        lungs: how to find the lungs.
     """
 
     verb: ClassVar[str] = "inject"
@@ -145,7 +148,7 @@ class _Inject(FolderEdit):
     lungs: LungFinderName
 
     def named(self, case: ScanCase) -> list[str | Path | Model | Method]:
-        """All methods that a case needs."""
+        """Return all methods that a case needs, including those of its rows in a plan."""
         return [*self.methods, *(one.method for one in self._request(case).planned if one.method)]
 
     def make(self, case: ScanCase) -> None:
@@ -163,7 +166,7 @@ class _Inject(FolderEdit):
         notes = known.notes
         if known.without:
             names = ", ".join(nodule.nodule_id for nodule in known.without)
-            notes = (*notes, f"nodules {names} are known without voxels: they are not kept clear of, nor in the mask")
+            notes = (*notes, f"nodules {names} have no mask: new nodules may overlap them, and the mask lacks them")
         seed = derive(self.seed, case.name)
         finder = finder_of(self.lungs)
         made = inject_by_each(known.scan, request, [*methods.values()], seed, finder, known.labels, others)

@@ -1,4 +1,4 @@
-"""Is this machine fit?"""
+"""Checks of this machine: packages, memory, GPU, disk and speed."""
 
 from __future__ import annotations
 
@@ -29,20 +29,23 @@ LEAST_MEMORY_GB = 4
 LEAST_DISK_GB = 1
 REAL_DATA = "SYNTHORAX_REAL_DATA"
 TIMED_BATCH = 8
-"""Patches that a timed layer takes together."""
+"""Patches in the batch of a timed layer."""
 CONVOLUTIONS = ((8, 24), (64, 12))
-"""Channels and voxels of a side: `compact`'s finest grid, and a wide network's."""
+"""Channels and voxels along each axis of the timed layers: the finest grid of preset compact, and a wide network's."""
 RUNS = 3
+"""Timed runs of a layer, of which the fastest counts."""
 CUDA_BUILD = "torch built for CUDA, as its installation page tells"
 
 
 @dataclass(frozen=True)
 class MachineCheck:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        state: `ok`; `note`, which something optional or fast wants; `missing`, without which it does not run.
-        advice: what to do about it; empty where nothing is.
+        name: what was checked.
+        state: `ok`; `note`, if only something optional or faster needs it; or `missing`, if the package needs it.
+        found: what was found.
+        advice: what to do about it; empty if there is nothing to do.
     """
 
     name: str
@@ -52,18 +55,18 @@ class MachineCheck:
 
 
 def doctor() -> list[MachineCheck]:
-    """Python, packages, torch, memory, GPU, disk, cache folder, extras, others' systems, and a 3D convolution's time.
+    """Check Python, packages, torch, memory, GPU, disk, cache folder, extras, other packages' systems, and speed.
 
-    It writes one small file into the cache folder and removes it.
+    A small file is written into the cache folder and removed. The speed is the time of 3D convolutions.
     """
     found = [*_python(), *_packages()]
-    if not all(map(_has, ("torch", "platformdirs"))):  # which the rest is found out by
+    if not all(map(_has, ("torch", "platformdirs"))):  # the other checks need these packages
         return found
     return [*found, *_computer(), *_gpu(), *_places(), *_extras(), *_systems(), _real_data(), _convolutions()]
 
 
 def is_fit(found: Sequence[MachineCheck]) -> bool:
-    """Whether nothing is missing that is needed."""
+    """Whether nothing that the package needs is missing."""
     return all(finding.state != "missing" for finding in found)
 
 
@@ -107,7 +110,7 @@ def _gpu() -> Iterator[MachineCheck]:
             bf16 = "bf16" if torch.cuda.is_bf16_supported() else "no bf16"
             yield MachineCheck(f"gpu {number}", "ok", f"{card.name}, {card.total_memory / 1e9:.0f} GB, {bf16}")
     elif torch.backends.mps.is_available():
-        yield MachineCheck("gpu", "note", "Apple's, on which nobody has tried this", "--device mps, to try it")
+        yield MachineCheck("gpu", "note", "Apple's, which is untested", "--device mps, to try it")
     elif torch.version.cuda is None:
         advice = f"with an NVIDIA card: {CUDA_BUILD}"
         yield MachineCheck("gpu", "note", "none: this torch is built for the CPU only", advice)
@@ -146,7 +149,7 @@ def _extras() -> Iterator[MachineCheck]:
 
 
 def _systems() -> Iterator[MachineCheck]:
-    """Other packages' systems: whether each loads and has what its entry promises."""
+    """Check that each system of another package can be imported and has what its entry declares."""
     found = registry()
     for name, entry in found.entries.items():
         if entry.distribution == "synthorax":
@@ -176,7 +179,7 @@ def _real_data() -> MachineCheck:
 
 
 def _convolutions() -> MachineCheck:
-    """A forward and a backward pass of 3D convolutions, narrow and wide, and what `precision=auto` is for each."""
+    """Time forward and backward passes of a narrow and a wide 3D convolution, and tell what `precision=auto` is."""
     import torch
 
     from synthorax.training.precision import WIDE, multiplies_bf16, of_auto
@@ -207,7 +210,7 @@ def _convolutions() -> MachineCheck:
 
 
 def _milliseconds(layer: nn.Module, side: int, precision: Precision) -> float:
-    """The least of a few runs."""
+    """Return the time in ms of a forward and a backward pass, the fastest of `RUNS`."""
     import torch
 
     torch.backends.cudnn.allow_tf32 = precision != "32"
@@ -241,7 +244,7 @@ def _memory_gb() -> float | None:
 
 
 def _name(requirement: str) -> str:
-    """The distribution that a requirement names."""
+    """Return the name of the package that a requirement such as `torch>=2` names."""
     match = re.match(r"[\w.-]+", requirement)
     assert match is not None
     return match[0]

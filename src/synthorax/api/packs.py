@@ -1,4 +1,4 @@
-"""Stores made small enough to carry, and back."""
+"""Packing stores into compact files, and unpacking them."""
 
 from __future__ import annotations
 
@@ -24,19 +24,22 @@ def pack(
     workers: int | None = None,
     overwrite: bool = False,
 ) -> Pack:
-    """Write a store's cases, or only the patches that a recipe needs of them, into one compact file.
+    """Write a store, or only the patches that a training needs, into one compact file.
 
     Args:
-        size: voxels (z, y, x) of a patch a nodule, and of patches without one; whole cases if not given.
-        spacing_mm: of the patches' voxels (z, y, x).
-        margin: voxels around a nodule's patch that are kept too.
-        splits: whose patients.
-        hu_step: HU are rounded to multiples of it; 1 loses nothing.
-        seed: of the places without a nodule in whole scans.
-        workers: processes; one a core if not given.
+        store: store to pack.
+        out: file to write.
+        size: voxels (z, y, x) of the patches, one for each nodule and as many without a nodule; whole cases if None.
+        spacing_mm: voxel spacing (z, y, x) of the patches.
+        margin: voxels to keep around each patch, for shifts and scaling in training.
+        splits: splits whose patients are packed.
+        hu_step: HU are rounded to multiples of this number; 1 keeps them as they are.
+        seed: seed of the places without a nodule; that of the training that will use the file.
+        workers: number of processes; by default one for each core.
+        overwrite: replace a file that an earlier call wrote.
 
     Raises:
-        InputError: no store, nothing of those splits in it, or a file that no earlier call made.
+        InputError: there is no store, it has no case of these splits, or `out` is a file that no earlier call wrote.
         OutputError: the file cannot be written.
     """
     from synthorax.datasets.pack import PackRequest, pack_store
@@ -47,10 +50,10 @@ def pack(
 
 
 def unpack(file: str | Path, out: str | Path, *, overwrite: bool = False) -> Store:
-    """Write what `pack` packed as a store; the same store, by fingerprint, where it was packed whole.
+    """Write a file of `pack` as a store. If whole cases were packed without rounding, the fingerprint is the same.
 
     Raises:
-        InputError: no pack, a damaged one, or a folder that holds something else.
+        InputError: the file is not a pack or is damaged, or `out` has something else.
         OutputError: the store cannot be written.
     """
     from synthorax.datasets.pack import Pack, unpack_store

@@ -1,4 +1,4 @@
-"""Models loaded and sampled, and their samples written."""
+"""Loading models, making samples with them, and writing the samples."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from synthorax.nodule import ATTRIBUTES, NoduleAttributes
 from synthorax.registry import registry
 
 MOST_SAMPLES = 10_000_000
-"""More samples than any disk has room for."""
+"""Largest number of samples; more would not fit on a disk."""
 
 if TYPE_CHECKING:
     from synthorax.hub import Model
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 
 
 def load(model: str | Path, device: str = "cpu") -> Model:
-    """A bundled model by its name, or one by its run folder, ready to sample; `system` of it has all that it can do.
+    """Load a trained model, ready to sample.
 
     Args:
-        device: cpu, on which samples are the same wherever its arithmetic is, auto (cuda where there is one), or cuda.
+        model: name of a bundled model, or a run folder.
+        device: cpu; cuda; or auto, for cuda if there is a GPU. Samples on another device differ in their last digits.
 
     Raises:
-        InputError: no such model, or no such device.
+        InputError: there is no such model or device.
     """
     from synthorax import hub
 
@@ -42,16 +43,19 @@ def sample(model: str | Path | Model | Maker, n: int, *, seed: int = 0, **wanted
     """Make `n` new samples with a model. Sample i of a seed is the same whatever `n` is.
 
     Args:
-        wanted: attributes of the nodules that the model heeds, such as `diameter_mm`, `texture` and `malignancy`;
-            `positive=False` for patches without a nodule; and the options of its system, such as `select` of a GAN
-            with a critic, or `near`, `radius` and `walk` of LuNG (`synthorax sample MODEL --help`).
+        model: name of a bundled model, a run folder, or a loaded model.
+        n: number of samples, 1 or more.
+        seed: seed of the samples.
+        wanted: attributes of the nodules that the model is conditioned on, such as `diameter_mm`, `texture` and
+            `malignancy`; `positive=False` for patches without a nodule; and options of the model's system, such as
+            `select` of AC-WGAN-GP, or `near`, `radius` and `walk` of LuNG (`synthorax sample MODEL --help` lists them).
 
     Returns:
-        Samples, whose `arrays` hold `ct` and `mask`, or `occupancy` and `mask`, [n, z, y, x].
+        The samples: `arrays` has `ct` (HU) and `mask` of patches, or `occupancy` and `mask` of shapes, [n, z, y, x].
 
     Raises:
-        InputError: no such model, one that makes no samples, `n` below 1, attributes that it does not heed or cannot
-            make, or options that it does not have.
+        InputError: there is no such model, or it makes no samples; `n` is not allowed; the model is not conditioned on
+            an attribute, or cannot make its value; or it does not have an option.
 
     >>> import synthorax as sx
     >>> made = sx.sample("ac-wgan", 2, seed=7, diameter_mm=8)
@@ -64,10 +68,10 @@ def sample(model: str | Path | Model | Maker, n: int, *, seed: int = 0, **wanted
 
 
 def sample_chunks(model: str | Path | Model | Maker, n: int, *, seed: int = 0, **wanted: Any) -> Iterator[Samples]:
-    """Make the samples of `sample` in parts, which `write_samples` takes: any number takes the memory of one part.
+    """Make the same samples as `sample` in parts, so that any number can be written with the memory of one part.
 
     Raises:
-        InputError: as `sample` does, at the call.
+        InputError: as `sample`; raised by the call, before the first part.
     """
     from synthorax import hub
 
@@ -79,17 +83,17 @@ def sample_chunks(model: str | Path | Model | Maker, n: int, *, seed: int = 0, *
     given = {name: value for name, value in wanted.items() if name not in ATTRIBUTES and name != "positive"}
     if positive is False and attributes:
         name, value = next(iter(attributes.items()))
-        raise InputError(name, f"{value:g}, of patches without a nodule", "it for nodules alone")
+        raise InputError(name, f"{value:g} with positive=False", f"no {name}, since these patches have no nodule")
     options = hub.with_makers(registry()[maker.name].make_options(given)) if given else None
     asked = () if positive is False else (NoduleAttributes(**attributes),)
     return maker.sample([asked] * n, seed, options)
 
 
 def generator_of(model: str | Path | Model | Maker, device: str = "cpu") -> Generator:
-    """Return the maker of samples that something names.
+    """Return the maker of patches or shapes for a name, run folder or loaded model.
 
     Raises:
-        InputError: no such model, or one that makes no samples.
+        InputError: there is no such model, or it makes no samples.
     """
     from synthorax import hub
 
@@ -106,18 +110,20 @@ def write_samples(
     overwrite: bool = False,
     tell: Callable[[str], None] = lambda note: None,
 ) -> str:
-    """Write samples as files that other tools open, with a manifest; return in words what was written.
+    """Write samples as files that other tools open, with a manifest, and return a line about what was written.
 
     Args:
-        samples: as `sample` or `sample_chunks` gave them.
-        seed: of the samples.
-        how: how they were asked for, for the manifest.
-        formats: any of npy, nifti, mha and stl for shapes, all if not given; of nifti and mha for patches, nifti if not
-            given.
-        tell: is called with each note of the samples when it comes.
+        folder: folder to write.
+        samples: samples of `sample`, or parts of `sample_chunks`.
+        seed: seed of the samples, for the manifest.
+        how: attributes and options that the samples were made with, for the manifest.
+        formats: for shapes any of npy, nifti, mha and stl, by default all; for patches any of nifti and mha, by default
+            nifti.
+        overwrite: replace a folder that an earlier call wrote.
+        tell: function that is called with each note about the samples.
 
     Raises:
-        InputError: an unknown format, or a folder that holds something else.
+        InputError: a format is unknown, or the folder has something else.
         OutputError: the folder cannot be written.
     """
     from synthorax.datasets.sample_folder import write_samples as write

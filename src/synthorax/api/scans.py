@@ -1,4 +1,4 @@
-"""Whole scans out of a model, with nodules put into some of them, written as they are made."""
+"""Making whole scans with a model, putting nodules into some of them, and writing each as it is made."""
 
 from __future__ import annotations
 
@@ -26,23 +26,26 @@ if TYPE_CHECKING:
     from synthorax.volume import Volume
 
 WITH_NODULES = 0.5
-"""Share of the scans that get nodules where a method for them is named, as papers/5 has it."""
+"""Default share of the scans that have nodules if a method to inject them is given, as in papers/5."""
 
 
 def sample_scan(
     model: str | Path | Model | Maker, index: int = 0, *, seed: int = 0, device: str = "cpu", **options: Any
 ) -> Volume:
-    """Make the scan of a number in a seed, in memory.
+    """Make one scan in memory.
 
     Args:
-        model: one that makes scans, by its name or run folder.
-        options: of its system, such as `depth`.
+        model: model that makes scans, by name or run folder.
+        index: number of the scan in its seed.
+        seed: seed of the scans.
+        device: device of the networks.
+        options: options of the model's system, such as `depth`.
 
     Returns:
-        HU, int16 [z, y, x].
+        HU, int16 [z, y, x], with geometry.
 
     Raises:
-        InputError: no such model, one that makes no scans, or options that it does not have.
+        InputError: there is no such model, it makes no scans, or it does not have an option.
     """
     maker = streams_of(model, device)
     return maker.scan(index, seed, _options(maker, options)).whole()
@@ -63,28 +66,30 @@ def sample_scans(
     device: str = "cpu",
     **options: Any,
 ) -> ScanFolder:
-    """Make `n` scans and write each slab by slab, so that the memory does not follow their depth.
+    """Make `n` scans and write each slab by slab, so that deep scans need no more memory.
 
-    Scan i of a seed is the same whatever `n` is. Called again, the scans that are missing are made.
+    Scan i of a seed is the same whatever `n` is. The same call resumes a call that was stopped.
 
     Args:
-        model: one that makes scans, by its name or run folder.
-        out: folder to write: images, masks, `nodules.csv` and `manifest.json`, of which `prepare patches` makes a
-            store. A scan that gets nodules is held in memory as a whole.
-        inject: a method that puts nodules into some scans, as `inject` takes it: as many, of such diameters, as scans
-            of LIDC-IDRI have, in places that are found; no scan gets any if not given.
-        share: of the scans that get nodules. Which ones depends on the seed; of any number it is this share, to one.
-        diameter_mm: of one nodule in each of those scans, in the place of LIDC-IDRI's numbers and diameters.
-        workers: processes; one uses every core for one scan.
+        model: model that makes scans, by name or run folder.
+        n: number of scans.
+        out: folder to write: images, masks, `nodules.csv` and `manifest.json`; `prepare patches` makes a store of it.
+        seed: seed of the scans.
+        inject: method that puts nodules into some scans, as in `inject`. Numbers and diameters are drawn as in
+            LIDC-IDRI's scans, places in the lungs. If None, no scan has nodules.
+        share: share of the scans that have nodules, chosen with the seed; of the first n scans it is `share * n`,
+            rounded up or down. A scan with nodules is in memory as a whole.
+        diameter_mm: put one nodule of this diameter into each of these scans instead.
+        workers: number of processes; a single process uses all cores for one scan.
         cluster: address of a Dask scheduler to use instead, whose workers see the same files.
-        overwrite: remove scans of another request that lie in `out`.
-        device: of the networks.
-        options: of the model's system, such as `depth`.
+        overwrite: replace scans in `out` that were made with other options.
+        device: device of the networks.
+        options: options of the model's system, such as `depth`.
 
     Raises:
-        InputError: no such model, one that makes no scans, a method that does not inject, options that do not fit, or a
-            folder that holds something else.
-        OutputError: the folder cannot be written, or the disk is full; the same call goes on.
+        InputError: there is no such model, it makes no scans, or it does not have an option; the method does not
+            inject; or `out` has something else.
+        OutputError: the folder cannot be written, or the disk is full; the same call then resumes.
     """
     from synthorax.datasets.scan_folder import SCANS_RECIPE, scans_begun
     from synthorax.parallel import check_workers
@@ -96,7 +101,7 @@ def sample_scans(
     check_workers(workers)
     maker = streams_of(model, device)
     chosen = _options(maker, options)
-    first = maker.scan(0, seed, chosen)  # refuses what does not fit, before anything is written
+    first = maker.scan(0, seed, chosen)  # raises errors about options before anything is written
     method = None if inject is None else method_of(inject, "injects", {}, device)
     request: dict[str, Any] = {
         "makes": "scans",
@@ -111,8 +116,8 @@ def sample_scans(
     if method is not None:
         request["inject"] = {"method": as_told(inject), "model_sha256": method.lineage.model_sha256, "share": share}
         request["inject"] |= {"diameter_mm": diameter_mm} if diameter_mm else {"like": "LIDC-IDRI"}
-        _asked(diameter_mm)  # refuses a diameter that no nodule has
-    if workers == 1 and cluster is None:  # what is loaded here need not be loaded again
+        _asked(diameter_mm)  # raises an error about the diameter before anything is written
+    if workers == 1 and cluster is None:  # this process makes the scans, with what it has loaded
         model, inject = maker, method
     model, inject = _placed(model), _placed(inject)
     with scans_begun(Path(out), request, n, overwrite) as rows:
@@ -122,10 +127,10 @@ def sample_scans(
 
 
 def streams_of(model: str | Path | Model | Maker, device: str = "cpu") -> Streams:
-    """Return the maker of scans that something names.
+    """Return the maker of scans for a name, run folder or loaded model.
 
     Raises:
-        InputError: no such model, or one that makes no scans.
+        InputError: there is no such model, or it makes no scans.
     """
     from synthorax import hub
 
@@ -133,7 +138,7 @@ def streams_of(model: str | Path | Model | Maker, device: str = "cpu") -> Stream
 
 
 def gets_nodules(index: int, share: float, seed: int) -> bool:
-    """Whether a scan is of the share that gets nodules; of the first n scans n times the share are, to one.
+    """Whether a scan is one of the share with nodules; of the first n scans, `share * n`, rounded up or down, are.
 
     >>> [gets_nodules(i, 0.5, seed=7) for i in range(6)]
     [False, True, False, True, False, True]
@@ -149,15 +154,15 @@ def _options(maker: Streams, given: Mapping[str, Any]) -> Options | None:
 
 
 def _placed(value: Any) -> Any:
-    """A path as workers find it, whatever folder they are in; anything else as it is."""
+    """Return an existing path as an absolute path, for workers in other folders; anything else as it is."""
     return Path(value).resolve() if isinstance(value, str | Path) and Path(value).exists() else value
 
 
 def _asked(diameter_mm: float | None) -> Any:
-    """The request of nodules for a scan.
+    """Return the request for the nodules of one scan.
 
     Raises:
-        InputError: a diameter that no nodule has.
+        InputError: no nodule can have the diameter.
     """
     auto: Any = "lidc" if diameter_mm is None else 1
     return request_of((), auto, () if diameter_mm is None else diameter_mm, None, "lung", None, False)
@@ -165,10 +170,10 @@ def _asked(diameter_mm: float | None) -> Any:
 
 @dataclass(frozen=True)
 class _Make:
-    """A picklable function: the index of a scan to its row, after its files are there.
+    """A function that can be pickled: makes and writes the scan with an index, and returns its row of the manifest.
 
     Attributes:
-        token: names the call, for which each process loads the makers once.
+        token: identifies the call, so that each process loads the makers once for it.
     """
 
     out: Path
@@ -206,7 +211,7 @@ class _Make:
         return {**row, "outlines": sorted(edited.lineage.outlines)}
 
     def _makers(self) -> tuple[Streams, Method | None]:
-        """The maker and the method, made once in each process that works for a call."""
+        """Return the maker and the method, which are loaded once in each process of a call."""
         if _loaded.get("token") != self.token:
             method = None if self.inject is None else method_of(self.inject, "injects", {}, self.device)
             _loaded.update(token=self.token, makers=(streams_of(self.model, self.device), method))
@@ -214,11 +219,11 @@ class _Make:
 
 
 _loaded: dict[str, Any] = {}
-"""The makers of the call that this process works for."""
+"""Maker and method of the call that this process works for."""
 
 
 def _run(job: _Make, rows: dict[int, dict[str, Any]], n: int, workers: int, cluster: str | None) -> None:
-    """Make the scans that are missing, and say of each that it is there."""
+    """Make the scans that are missing, tell the progress on the screen, and add their rows to `rows`."""
     from synthorax.datasets.progress import with_progress
     from synthorax.datasets.scan_folder import IMAGES_FOLDER, MASKS_FOLDER, add_row, scan_name
     from synthorax.io.locks import clear_leftovers
@@ -242,7 +247,7 @@ def _run(job: _Make, rows: dict[int, dict[str, Any]], n: int, workers: int, clus
 def _finished(
     out: Path, rows: Mapping[int, dict[str, Any]], maker: Streams, method: Method | None, request: Mapping[str, Any]
 ) -> ScanFolder:
-    """Write the table and the manifest over all scans."""
+    """Write the table and the manifest of all scans."""
     from synthorax.datasets.scan_folder import finish_scans
     from synthorax.provenance import Origin
 

@@ -1,4 +1,4 @@
-"""A system trained into a run folder."""
+"""Training a system."""
 
 from __future__ import annotations
 
@@ -35,28 +35,33 @@ def train(
     max_minutes: float | None = None,
     **options: Any,
 ) -> FitOutcome:
-    """Train a system into a run folder, or go on where an earlier call stopped.
+    """Train a system and write a run folder. The same call resumes a run that was stopped.
 
     Args:
-        system: the name of a trained one of the registry, such as lung or features.
-        data: for LuNG `lidc`, a file or folder of masks, or a `ShapeSet`; for systems that learn from patches a store.
-        preset: a configuration of the system by its name; the system's first one if not given.
-        settings: fields of the system's configuration that differ from the preset.
-        more_steps: go on with the run in `out`, everything else as it was, until it has this many steps more than it
-            had when it was finished last or, if it never was, than it was made for. The same call after a kill adds
-            nothing. Where training has several stages, the last one gets the steps.
-        start: a model whose weights are the first ones (fine-tuning); fresh ones if not given.
-        device: auto (cuda where there is one, else cpu), cpu, cuda, or mps, which nobody has tried.
-        devices: so many of them, each a process with its share of every batch.
-        nodes: hosts with so many devices each; every one of them runs the same program (docs/training.md).
-        max_minutes: stop cleanly so long after this call, in which the data are made ready too.
-        options: the fields of the system's `TrainingOptions`: `nodules`, to train LuNG on this many of them, drawn by
-            `seed`; `cache`, a folder for the decoded patches of the others.
+        system: name of a system with weights to train, such as lung or ac-wgan.
+        data: a store; for LuNG `lidc`, a file or folder of masks, or a `ShapeSet`.
+        out: run folder: configuration, weights, log, pictures and state.
+        preset: name of one of the system's configurations; by default the first.
+        settings: fields of the configuration with values other than the preset's.
+        seed: seed of the initial weights and of all random numbers of training.
+        more_steps: train the run in `out` for this many more steps than it last finished with, or than it was made for
+            if it has not finished; all other arguments have to be as before. If this call is stopped, the same call
+            resumes it, without adding steps again. With several training stages, the last one gets the steps.
+        start: model whose weights training starts from (fine-tuning); random weights if None.
+        device: auto for cuda if there is a GPU and else cpu; or cpu, cuda, mps (untested).
+        devices: number of devices; each has its own process and an equal part of every batch.
+        nodes: number of hosts with this many devices each; the same program has to run on each (docs/training.md).
+        max_minutes: stop this long after the call began and save the state; the time includes loading the data.
+        options: the system's `TrainingOptions`: for LuNG `nodules`, the number of nodules to train on, drawn with
+            `seed`; for systems that learn from patches `cache`, the folder for decoded patches.
+
+    Returns:
+        The number of steps done, and whether training is finished.
 
     Raises:
-        InputError: unknown names, settings or data that do not fit.
+        InputError: a name is unknown, or a setting or the data do not fit.
         OutputError: the run folder cannot be written.
-        TrainingError: a figure is no longer finite, or shows a collapse.
+        TrainingError: a loss or another figure is not finite, or shows that training has collapsed.
     """
     began = time.monotonic()
     from synthorax import hub
@@ -82,8 +87,8 @@ def train(
         settled["distribution"] = entry.distribution
     if more_steps is not None:
         if "steps" not in entry.config.model_fields:
-            expected = "a system whose number of steps is the setting steps; a new run with other settings"
-            raise InputError("more steps", f"{system}, whose training does not go on once it is finished", expected)
+            expected = "a system with the setting `steps`; or a new run with other settings"
+            raise InputError("more steps", f"{system}, whose finished runs cannot be trained further", expected)
         settled[HAD_STEPS], steps = with_more_steps(Path(out), more_steps)
         if "steps" in settings and config.steps not in (settled[HAD_STEPS], steps):
             found = f"{more_steps} beside steps={config.steps} for a run of {settled[HAD_STEPS]}"
@@ -100,11 +105,11 @@ def train(
     launch(fabric)
     with together(fabric), working_in(Path(out)) if fabric.is_global_zero else nullcontext():
         first = load(start) if isinstance(start, str | Path) else start
-        with fabric.rank_zero_first(local=True):  # what it decodes the others of a host find in its cache
+        with fabric.rank_zero_first(local=True):  # the first process of a host decodes patches into the others' cache
             training = entry.load("training", "training")(config, data, seed, chosen)
         training.model.check(fabric.world_size)
         settled["config"] = config
-        # A system of another package may not tell whom the synthetic cases that it learns from know.
+        # A system of another package may not record the patients from whom its synthetic training cases were made.
         about = dict(training.data)
         if entry.data == "store":
             about = training_data(Store.of(cast("str | Path | Store", data))) | about

@@ -1,4 +1,4 @@
-"""Static pages: one HTML file that holds its pictures, so that it can be mailed."""
+"""Report pages: single HTML files that contain their pictures, so that a page can be mailed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ from synthorax.io.atomic import atomic_file
 
 
 def write_page(path: Path, template: str, **content: Any) -> None:
-    """Fill a template of this package; figures in it are drawn with `{{ figure | picture("what it shows") }}`.
+    """Fill a template of this package and write the page.
+
+    Args:
+        path: HTML file to write.
+        template: file name in `report/templates`. `{{ figure | picture("what it shows") }}` in it embeds a figure.
+        content: values by their names in the template.
 
     Raises:
         OutputError: the page cannot be written.
@@ -34,7 +39,7 @@ def write_page(path: Path, template: str, **content: Any) -> None:
 
 
 def _picture(figure: Figure, text: str) -> Markup:
-    """An <img> that holds the figure itself."""
+    """Return an <img> element that contains the figure as PNG."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     data = base64.b64encode(buffer.getvalue()).decode()
