@@ -127,7 +127,7 @@ def test_a_plan_of_a_folder_names_scans_by_their_paths_and_leaves_the_others_out
     assert "left out: 1 of the scans, which have no row in plan.csv" in made.notes
     other = planned(tmp_path / "other.csv", ("eve/ct.nii.gz", *LEFT, 20, ""))
     with pytest.raises(
-        InputError, match=r"eve/ct\.nii\.gz, which is no scan of the folder; expected scans such as ann/ct"
+        InputError, match=r"eve/ct\.nii\.gz, which is not a scan of the folder; expected scans such as ann/ct"
     ):
         sx.inject_folder(scans, tmp_path / "none", Ball(), plan=other, workers=1)
     assert not (tmp_path / "none").exists()

@@ -1,4 +1,4 @@
-"""What was given to an edit of a scan, checked and read: the request, the method, the scan and its masks."""
+"""Checking and reading the arguments of an edit: the request, the method, the scan and its masks."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def request_of(
     force: bool,
     planned: tuple[AskedNodule, ...] = (),
 ) -> Request:
-    """What somebody asks for, checked; defaults where nothing is given.
+    """Return the request for nodules, with defaults for what is None; the arguments are those of `inject`.
 
     Raises:
-        InputError: as `Request`.
+        InputError: the request is not valid; see `editing.plan.Request`.
     """
     from synthorax.anatomy.placement import Clearance
     from synthorax.editing.plan import Request
@@ -46,10 +46,10 @@ def request_of(
 
 
 def planned_of_one_scan(plan: Path) -> tuple[AskedNodule, ...]:
-    """The nodules of a table that is about one scan.
+    """Return the nodules of a plan for one scan.
 
     Raises:
-        InputError: a table that does not fit, or of several scans.
+        InputError: the table is not valid, or is about several scans.
     """
     from synthorax.editing.plan_table import read_plan
 
@@ -60,10 +60,10 @@ def planned_of_one_scan(plan: Path) -> tuple[AskedNodule, ...]:
 
 
 def planned_balls(plan: Path, planned: Sequence[AskedNodule]) -> tuple[Ball, ...]:
-    """Return where the nodules of a table are that are to be taken out; what it says of their kind does not count.
+    """Return the places and diameters of the nodules that a plan lists for removal; its ratings are ignored.
 
     Raises:
-        InputError: a nodule without a place, or a diameter that no nodule has.
+        InputError: a nodule has no place, or a diameter that no nodule can have.
     """
     from synthorax.anatomy.placement import Ball
     from synthorax.editing.plan import check_diameters
@@ -71,7 +71,7 @@ def planned_balls(plan: Path, planned: Sequence[AskedNodule]) -> tuple[Ball, ...
     check_diameters(one.diameter_mm for one in planned)
     placed = [Ball(one.point_mm, one.diameter_mm) for one in planned if one.point_mm is not None]
     if len(placed) < len(planned):
-        expected = "center_x_mm, center_y_mm and center_z_mm of each nodule that is to be taken out"
+        expected = "center_x_mm, center_y_mm and center_z_mm of each nodule to remove"
         raise InputError(plan, f"{len(planned) - len(placed)} rows without a centre", expected)
     return tuple(placed)
 
@@ -79,19 +79,21 @@ def planned_balls(plan: Path, planned: Sequence[AskedNodule]) -> tuple[Ball, ...
 def outlined_in(
     outlines: str | Path | Volume, ct: Volume, attributes: NoduleAttributes | None, planned: tuple[AskedNodule, ...]
 ) -> tuple[tuple[AskedNodule, ...], tuple[str, ...]]:
-    """The nodules of a mask on the grid of a scan, and notes on how the mask came there.
+    """Return the nodules whose outlines a mask has, and notes on how the mask was fitted to the scan's grid.
 
     Args:
-        attributes: of all.
-        planned: nodules of a table, beside which there may be none.
+        outlines: mask, each label of which is a nodule.
+        ct: scan.
+        attributes: attributes of all these nodules.
+        planned: nodules of a plan, of which there must be none.
 
     Raises:
-        InputError: a mask beside a table, on another grid, or without a label.
+        InputError: there is a plan too, or the mask is on another grid or has no label.
     """
     from synthorax.editing.plan import outlined_nodules
 
     if planned:
-        raise InputError("outlines", "given beside a plan", "one of the two")
+        raise InputError("outlines", "given with a plan", "only one of the two")
     found, notes = labels_given(outlines, ct)
     return outlined_nodules(found, attributes or NoduleAttributes()), notes
 
@@ -99,14 +101,16 @@ def outlined_in(
 def methods_of_plan(
     asked: Sequence[AskedNodule], method: Method, device: str, attributes: NoduleAttributes | None = None
 ) -> dict[str, Method]:
-    """The methods that nodules of a plan name, by these names.
+    """Return the methods that a plan names, by name.
 
     Args:
-        method: of the nodules that name none.
-        attributes: of the nodules that are in no plan.
+        asked: nodules of the plan.
+        method: method of the nodules for which the plan names none.
+        device: device of the methods' networks.
+        attributes: attributes of nodules outside the plan.
 
     Raises:
-        InputError: no such method, or attributes that it does not heed.
+        InputError: there is no such method, or it does not take an attribute.
     """
     from synthorax.makers import check_heeds
 
@@ -119,17 +123,17 @@ def methods_of_plan(
 
 
 def one_or_several(diameter_mm: float | Sequence[float]) -> tuple[float, ...]:
-    """One diameter or several."""
+    """Return one diameter or several as a tuple."""
     import numpy as np
 
     return tuple(np.atleast_1d(np.asarray(diameter_mm, float)).tolist())
 
 
 def points_of(at_mm: Sequence[float] | Sequence[Sequence[float]]) -> tuple[tuple[float, float, float], ...]:
-    """One place or several.
+    """Return one place (x, y, z) or several as a tuple of places.
 
     Raises:
-        InputError: not three numbers each.
+        InputError: a place is not three numbers.
     """
     import numpy as np
 
@@ -141,10 +145,10 @@ def points_of(at_mm: Sequence[float] | Sequence[Sequence[float]]) -> tuple[tuple
 
 
 def finder_of(lungs: LungFinderName) -> Callable[[Volume], Lungs]:
-    """How lungs are found.
+    """Return the function that finds lungs, by its name.
 
     Raises:
-        InputError: an unknown way.
+        InputError: the name is unknown.
     """
     from synthorax.anatomy.learned import find_lungs_learned
     from synthorax.anatomy.lungs import find_lungs
@@ -156,10 +160,15 @@ def finder_of(lungs: LungFinderName) -> Callable[[Volume], Lungs]:
 
 
 def read_scan_given(scan: str | Path | Scan | Volume, series: str | None, force: bool) -> Scan:
-    """Whatever was given as a scan, its voxels as they are.
+    """Return a scan from a path, a scan or a volume, in the voxels of its file.
+
+    Args:
+        scan: path, scan or volume.
+        series: UID of a DICOM series, or the end of it; None if the folder has one series.
+        force: accept values that do not look like HU, with a note.
 
     Raises:
-        InputError: no CT in HU.
+        InputError: the scan is not a CT in HU.
     """
     from synthorax.io.scans import Scan, check_hounsfield, read_scan
     from synthorax.volume import Volume
@@ -178,10 +187,10 @@ def read_scan_given(scan: str | Path | Scan | Volume, series: str | None, force:
 
 
 def labels_given(labels: str | Path | Volume, ct: Volume) -> tuple[Volume, tuple[str, ...]]:
-    """A mask's labels on the grid of a scan, and notes on how they came there.
+    """Return a mask as uint8 labels on the grid of a scan, and notes on how it was fitted to the grid.
 
     Raises:
-        InputError: another grid, more labels than uint8 has, or fractions.
+        InputError: the mask is on another grid, or has fractions or labels above 255.
     """
     import numpy as np
 
@@ -206,10 +215,16 @@ def labels_given(labels: str | Path | Volume, ct: Volume) -> tuple[Volume, tuple
 def method_of(
     method: str | Path | Model | Method, role: Role, options: Mapping[str, Any], device: str = "cpu"
 ) -> Method:
-    """A method that does an edit.
+    """Return the method for an edit.
+
+    Args:
+        method: name, run folder, model, or a method that is returned as it is.
+        role: "injects" or "erases".
+        options: options of the method.
+        device: device of the method's networks.
 
     Raises:
-        InputError: no such method, one that does not do such edits, or options that it does not have.
+        InputError: there is no such method, it does not have the role, or it does not have an option.
     """
     from synthorax import hub
 
@@ -217,17 +232,17 @@ def method_of(
 
 
 def told_of(method: str | Path | Model | Method, role: Role, options: Mapping[str, Any]) -> dict[str, Any]:
-    """A method's options as a manifest tells of them; its weights are not read.
+    """Return a method's options as a manifest records them, without loading its weights.
 
     Raises:
-        InputError: no such method, one that does not do such edits, or options that it does not have.
+        InputError: there is no such method, it does not have the role, or it does not have an option.
     """
     given = _options(method, role, options)
     return {} if given is None else {name: as_told(value) for name, value in given}
 
 
 def _options(method: str | Path | Model | Method, role: Role, options: Mapping[str, Any]) -> Options | None:
-    """The options of a method by its name or model; None of a maker, which has been given its options before."""
+    """Return the options of a method by name or model; None for a maker, which already has its options."""
     from synthorax import hub
     from synthorax.registry import registry
 
@@ -235,7 +250,7 @@ def _options(method: str | Path | Model | Method, role: Role, options: Mapping[s
         return registry()[method.system.name].make_options(options)
     if not isinstance(method, str | Path):
         if options:
-            raise InputError(next(iter(options)), "given beside a maker", "a maker made with these options")
+            raise InputError(next(iter(options)), "given with a maker", "a maker that was made with these options")
         return None
     if str(method) not in hub.able((role,)) and not Path(method).exists():
         raise InputError("method", repr(str(method)), f"one that {role}: {hub.who((role,))}")

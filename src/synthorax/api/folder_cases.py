@@ -1,4 +1,4 @@
-"""The scans of a folder as cases: found, named, matched with a plan, and read."""
+"""The scans of a folder as cases: finding, naming and reading them, and matching them with a plan."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ Planned = TypeVar("Planned")
 
 @dataclass(frozen=True)
 class ScanCase:
-    """A scan to be edited.
+    """A scan to edit.
 
     Attributes:
-        case_id: name of its folder.
-        name: what its seed is derived from: its series UID, or its path below the folder of scans.
+        case_id: name of its folder in the output.
+        source: where the scan and its annotations are.
+        name: series UID, or path below the folder of scans, from which the scan's seed is derived.
     """
 
     case_id: str
@@ -33,9 +34,10 @@ class ScanCase:
 
 
 def scan_cases(sources: Sequence[Source], folder: Path, keep_identity: bool) -> tuple[list[ScanCase], dict[str, str]]:
-    """The scans of some sources, and why others are none.
+    """Return the scans among some sources, and the reasons why the others are not scans by case id.
 
-    A DICOM series has its synthetic patient's name, unless the identity is kept; an image has its own.
+    The case of a DICOM series is named after its synthetic patient, or after its patient if the identity is kept; the
+    case of an image has the image's name.
     """
     from synthorax.datasets.case_ids import case_ids
     from synthorax.datasets.discovery import masks_by_name
@@ -65,10 +67,10 @@ def scan_cases(sources: Sequence[Source], folder: Path, keep_identity: bool) -> 
 def planned_cases(
     cases: Sequence[ScanCase], plans: Mapping[str, Planned], plan: Path
 ) -> tuple[list[ScanCase], dict[str, Planned]]:
-    """The scans that a plan names, and what it has for each, by the scans' names.
+    """Return the scans that a plan names, and the plan's entry for each by the scan's name.
 
     Raises:
-        InputError: a scan that is not there, or no column that names scans.
+        InputError: the plan names a scan that does not exist, names one in two ways, or has no column for scans.
     """
     if "" in plans:
         raise InputError(
@@ -77,7 +79,7 @@ def planned_cases(
     names = {alias: case for case in cases for alias in (case.case_id, case.name)}
     if unknown := [image for image in plans if image not in names]:
         example = next((case.name for case in cases), "none is there")
-        raise InputError(plan, f"{unknown[0]}, which is no scan of the folder", f"scans such as {example}")
+        raise InputError(plan, f"{unknown[0]}, which is not a scan of the folder", f"scans such as {example}")
     requests = {names[image].name: request for image, request in plans.items()}
     if len(requests) < len(plans):
         raise InputError(plan, "a scan by two names", "the same name in all rows of a scan")
@@ -85,12 +87,13 @@ def planned_cases(
 
 
 class KnownScan(NamedTuple):
-    """A scan as it is stored, and the nodules that the files around it tell of.
+    """A scan and its known nodules.
 
     Attributes:
-        labels: uint8 on the scan's grid, the nodules whose voxels are known; None if there are none.
-        without: the nodules of which no voxels are known.
-        notes: what was left out or mended.
+        scan: the scan in the voxels of its file.
+        labels: uint8 label map on the scan's grid of the nodules that have a mask; None if there are none.
+        without: the nodules without a mask.
+        notes: what was left out or repaired.
     """
 
     scan: Scan
@@ -102,8 +105,12 @@ class KnownScan(NamedTuple):
 def read_case(source: ScanSource | TableSource, force: bool) -> KnownScan:
     """Read a scan and its nodules.
 
+    Args:
+        source: where the scan and its annotations are.
+        force: read an image whose values do not look like HU.
+
     Raises:
-        InputError: no scan in HU.
+        InputError: the scan is not a CT in HU, or has more nodules than uint8 has labels.
     """
     import numpy as np
 
@@ -135,7 +142,7 @@ def read_case(source: ScanSource | TableSource, force: bool) -> KnownScan:
 
 
 def without_folder(part: object) -> str:
-    """A part of an error as a result may keep it: a file by its name."""
+    """Return a part of an error without folders, so that a result reveals no paths of this machine."""
     from synthorax.provenance import without_folders
 
     return Path(part).name if isinstance(part, Path) else without_folders(str(part))

@@ -1,4 +1,4 @@
-"""Edits of every scan of a folder, whichever they are: a case each, over processes or a cluster, resumable."""
+"""Running an edit on every scan of a folder, in processes or on a cluster, so that a stopped run can be resumed."""
 
 from __future__ import annotations
 
@@ -25,12 +25,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ScansToEdit:
-    """The scans of a folder that is to be edited.
+    """The scans of a folder to edit.
 
     Attributes:
-        folder, out: whole paths.
-        failed: why others are no scans, by the names that their cases would have.
-        notes: what the search for scans tells.
+        folder: absolute path of the folder.
+        out: absolute path of the output.
+        cases: the scans.
+        failed: reasons why other files are not scans, by case id.
+        notes: notes of the search for scans.
     """
 
     folder: Path
@@ -40,7 +42,7 @@ class ScansToEdit:
     notes: tuple[str, ...]
 
     def only(self, cases: Sequence[ScanCase], plan: Path) -> ScansToEdit:
-        """Those of the scans that a table has rows of; a note tells how many others there are."""
+        """Return the same with only these scans, which have a row in a plan; a note tells how many are left out."""
         if not (left := len(self.cases) - len(cases)):
             return self
         note = f"left out: {left} of the scans, which have no row in {plan.name}"
@@ -51,32 +53,37 @@ def scans_to_edit(folder: str | Path, out: str | Path, patient_from: str, keep_i
     """Find the scans of a folder and its subfolders, as `prepare scans` finds them.
 
     Raises:
-        InputError: no such folder, or results that would lie within it or around it.
+        InputError: there is no such folder, or `out` is inside or around it.
     """
     from synthorax.datasets.source_lists import scan_sources
 
     folder, out = Path(folder).resolve(), Path(out).resolve()
     if out == folder or out in folder.parents or folder in out.parents:
-        raise InputError(out, "the folder of scans, or one within or around it", "a folder beside it")
+        raise InputError(out, "the folder of scans, or a folder inside or around it", "a folder elsewhere")
     found = scan_sources(folder, patient_from=patient_from)
     cases, failed = scan_cases(found.sources, folder, keep_identity)
     return ScansToEdit(folder, out, tuple(cases), failed, tuple(found.notes))
 
 
 def where_workers_are(value: Any) -> Any:
-    """A path as workers find it, whatever folder they are in; anything else as it is."""
+    """Return an existing path as an absolute path, for workers in other folders; anything else as it is."""
     return Path(value).resolve() if isinstance(value, str | Path) and Path(value).exists() else value
 
 
 @dataclass(frozen=True)
 class FolderEdit(ABC):
-    """A picklable function: a case to why it was not made; an empty tuple where it was.
+    """A function that can be pickled: makes a case, and returns the parts of its error or an empty tuple.
 
     Attributes:
-        verb: shown while it works.
-        role: of the methods.
-        methods: one, or several that fill the same sites.
-        token: names the call, for which each process makes the methods once.
+        verb: name of the edit, shown with the progress.
+        role: role that each method must have.
+        out: folder of the cases.
+        methods: one method, or several that fill the same sites.
+        options: options of the methods.
+        device: device of their networks.
+        seed: seed of the call, from which that of each scan is derived.
+        keep_identity: keep the patient and study of DICOM series.
+        token: identifies the call, so that each process loads the methods once for it.
     """
 
     verb: ClassVar[str]
@@ -90,12 +97,12 @@ class FolderEdit(ABC):
     token: str
 
     def __call__(self, case: ScanCase) -> tuple[str, ...]:
-        """Make a case; an error that concerns its scan alone is returned."""
+        """Make a case; return the parts of its error, or an empty tuple if it was made."""
         try:
             if any(isinstance(each, str | Path) and not _has_no_weights(each) for each in self.named(case)):
                 from synthorax.datasets.one_thread import in_one_thread
 
-                in_one_thread(self.make, case)  # any number of processes makes the same
+                in_one_thread(self.make, case)  # so that the result does not depend on the number of processes
             else:
                 self.make(case)
         except InputError as error:
@@ -109,15 +116,15 @@ class FolderEdit(ABC):
         """Write the folder of a case.
 
         Raises:
-            InputError: a scan that cannot be edited.
+            InputError: the scan cannot be edited.
         """
 
     def named(self, case: ScanCase) -> list[str | Path | Model | Method]:
-        """All methods that a case needs."""
+        """Return all methods that a case needs."""
         return [*self.methods]
 
     def chosen(self) -> Mapping[str, Method]:
-        """The methods by their names, made once in each process that works for a call; one alone has no name."""
+        """Return the methods by name, loaded once in each process of a call; a single method has an empty name."""
         if _made.get("token") != self.token:
             if len(self.methods) > 1:
                 made = methods_by_name(self.methods, self.options, self.device)
@@ -127,13 +134,13 @@ class FolderEdit(ABC):
         return _made["methods"]
 
     def where(self, case: ScanCase) -> dict[str, Any]:
-        """How a case is written: arguments of `write_one` and `write_each`."""
+        """Return the arguments of `write_one` and `write_each` for a case."""
         own = {"patient_id": case.source.whose.patient_id, "keep_identity": self.keep_identity}
         return {**own, "overwrite": True, "alone": False}
 
 
 _made: dict[str, Any] = {}
-"""The methods of the call that this process works for."""
+"""Methods of the call that this process works for."""
 
 
 def _has_no_weights(method: str | Path) -> bool:
@@ -152,14 +159,16 @@ def edit_scans(
     cluster: str | None,
     overwrite: bool,
 ) -> EditedFolder:
-    """Make the cases of scans that are missing, and put all together.
+    """Make the cases that are missing, and write the table and manifest of all cases.
 
     Args:
-        request: what is asked for, by which another request is known.
-        patient_from, workers, cluster, overwrite: as of `inject_folder`.
+        scans: the scans and the output.
+        job: makes one case.
+        request: arguments of the edit; existing cases with other arguments are an error, or replaced with `overwrite`.
+        patient_from, workers, cluster, overwrite: as in `inject_folder`.
 
     Raises:
-        InputError: no scan that could be edited, or a folder that holds something else.
+        InputError: no scan could be edited, or the output has something else.
         OutputError: the folder cannot be written.
     """
     from synthorax.editing.cases import EDITED_CASES_RECIPE, begin, collected
@@ -186,10 +195,10 @@ def edit_scans(
 
 
 def _run(job: FolderEdit, cases: Sequence[ScanCase], workers: int | None, cluster: str | None) -> dict[str, str]:
-    """Make the cases that are missing; returns why others could not be made, by their names.
+    """Make the cases that are missing, and return the reasons of those that could not be made, by case id.
 
     Raises:
-        InputError: none could be made.
+        InputError: no case could be made.
     """
     from synthorax.datasets.progress import with_progress
     from synthorax.editing.cases import CASES_REQUEST, is_done

@@ -12,7 +12,8 @@ from math import floor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from synthorax.api.editing import method_of, request_of
+from synthorax.api.edit_requests import method_of, request_of
+from synthorax.api.folder_runs import where_workers_are
 from synthorax.api.sampling import MOST_SAMPLES
 from synthorax.errors import InputError, Stopped
 from synthorax.makers import as_told
@@ -119,7 +120,7 @@ def sample_scans(
         _asked(diameter_mm)  # raises an error about the diameter before anything is written
     if workers == 1 and cluster is None:  # this process makes the scans, with what it has loaded
         model, inject = maker, method
-    model, inject = _placed(model), _placed(inject)
+    model, inject = where_workers_are(model), where_workers_are(inject)
     with scans_begun(Path(out), request, n, overwrite) as rows:
         job = _Make(Path(out).resolve(), model, inject, chosen, seed, share, diameter_mm, device, uuid.uuid4().hex)
         _run(job, rows, n, workers, cluster)
@@ -151,11 +152,6 @@ def gets_nodules(index: int, share: float, seed: int) -> bool:
 
 def _options(maker: Streams, given: Mapping[str, Any]) -> Options | None:
     return registry()[maker.name].make_options(given) if given else None
-
-
-def _placed(value: Any) -> Any:
-    """Return an existing path as an absolute path, for workers in other folders; anything else as it is."""
-    return Path(value).resolve() if isinstance(value, str | Path) and Path(value).exists() else value
 
 
 def _asked(diameter_mm: float | None) -> Any:

@@ -1,4 +1,4 @@
-"""The same sites of a scan filled by several methods, side by side."""
+"""Several methods putting nodules at the same sites of a scan, to compare them."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from synthorax.volume import Volume
 
 MOST_PICTURED = 8
-"""Nodules that the picture shows."""
+"""Nodules that the picture shows at most."""
 PICTURED_MM = 25.0
-"""The picture shows this far around a nodule, or twice its diameter where that is farther."""
+"""Distance in mm around a nodule that the picture shows; twice the diameter if that is more."""
 BEFORE = "before"
-"""Caption of the scan without new nodules; no method has the name."""
+"""Caption of the scan without new nodules, which no method may have as its name."""
 
 
 def inject_each(
@@ -58,20 +58,21 @@ def inject_each(
     device: str = "cpu",
     **options: Any,
 ) -> dict[str, Edited]:
-    """Put nodules into a chest CT by each of several methods, at the same sites.
+    """Put nodules into a chest CT with each of several methods, at the same sites.
 
     Args:
-        methods: two or more, each as of `inject`; all of them have to heed the attributes and to have the options.
-        out: folder to write to: a folder for each method, as `inject` writes it, and over them nodules.csv,
-            manifest.json and a picture of all nodules.
-        at_mm, auto, diameter_mm, attributes, seed, site, clearance, labels: as of `inject`.
-        lungs, series, force, keep_identity, overwrite, device, options: as of `inject`.
+        scan: as in `inject`.
+        methods: two or more methods, each as in `inject`; all of them must take the attributes and options.
+        out: folder to write: a folder for each method, as `inject` writes it, and nodules.csv, manifest.json and a
+            picture of all nodules.
+        at_mm, auto, diameter_mm, attributes, seed, site, clearance, labels: as in `inject`.
+        lungs, series, force, keep_identity, overwrite, device, options: as in `inject`.
 
     Returns:
-        The scan by each method, by the methods' names.
+        The result of each method, by the method's name.
 
     Raises:
-        InputError: as `inject`; or fewer than two methods.
+        InputError: as `inject`; or there are fewer than two methods.
         OutputError: the folder cannot be written.
     """
     from synthorax.editing.scan import inject_by_each
@@ -100,13 +101,13 @@ def inject_each(
 def methods_by_name(
     methods: Sequence[str | Path | Model | Method], options: Mapping[str, Any], device: str
 ) -> dict[str, Method]:
-    """Several methods by the names that their folders have: those they were given by, or their systems'.
+    """Return several methods by name, which is the name of a method's folder: as it was given, or else its system's.
 
     Raises:
-        InputError: fewer than two, one that does not inject, or one that lacks the options.
+        InputError: there are fewer than two methods, or one does not inject or lacks an option.
     """
     if len(methods) < 2:
-        raise InputError("methods", str(len(methods)), "two or more, to be compared")
+        raise InputError("methods", str(len(methods)), "two or more to compare")
     found: dict[str, Method] = {}
     for method in methods:
         maker = method_of(method, "injects", options, device)
@@ -130,7 +131,7 @@ def write_each(
     overwrite: bool = False,
     alone: bool = True,
 ) -> None:
-    """Write what several methods made of a scan, with a picture; arguments as of `write_side_by_side`."""
+    """Write the results of several methods with a picture; the arguments are those of `write_side_by_side`."""
     from synthorax.editing.side_by_side import write_side_by_side
     from synthorax.io.dicom_kept import kept_elements
 
@@ -154,7 +155,7 @@ def write_each(
 
 
 def _draw(file: Path, before: Volume, edited: Mapping[str, Edited]) -> None:
-    """Draw a row for each site: the middle slice before, and after each method with the nodule's outline."""
+    """Draw a row for each site: the slice through its middle, before, and after each method with its outline."""
     import numpy as np
 
     from synthorax.figures import REAL, SYNTHETIC, Slice, ct_slices
