@@ -83,7 +83,7 @@ def test_a_map_of_other_voxels_is_put_on_the_painters_and_that_is_told(labels):
 
 def test_a_map_smaller_than_a_window_is_refused_with_both_sizes(labels):
     small = replace(labels, voxels=labels.voxels[:3])
-    with pytest.raises(InputError, match=r"map: found a label map of 3 x 45 x 39 voxels .* at least 4 x 8 x 8 voxels"):
+    with pytest.raises(InputError, match=r"map: found a label map of 3 x 45 x 39 voxels .* at least 4 x 8 x 8 of them"):
         check_paintable("map", small, PlainPainter())
 
 
