@@ -63,7 +63,7 @@ INPUTS = ("mask", "mask-noise", "labels")
 MODELS = ("pix2pix", "cyclegan")
 TABLE_STEPS, TABLE_PRESET = 600, "compact2d"
 """Steps and preset of the painters of the table of inputs and models."""
-TABLE_STUDY: dict[str, Any] = {"steps": 400, "checkpoints": (400,), "headline": 400}
+TABLE_STUDY: dict[str, Any] = {"steps": 300, "checkpoints": (300,), "headline": 300, "precision": "bf16"}
 READER = "reader"
 """Name of the network of a CycleGAN that reads label maps."""
 ADDED_HU = (0.0, 10.0, 30.0)
@@ -258,7 +258,7 @@ def input_lines(store: Store, work: Path) -> Iterator[str]:
     for model in MODELS:
         for inputs in INPUTS:
             run = work / f"{model}-{inputs}"
-            settings = {"model": model, "inputs": inputs, "steps": TABLE_STEPS}
+            settings = {"model": model, "inputs": inputs, "steps": TABLE_STEPS, "precision": "bf16"}
             api.train("translation", store, run, preset=TABLE_PRESET, settings=settings, device="cpu")
             painter = cast(Painter, hub.find(run, "paints"))
             config = SEGMENTERS["compact"].model_copy(update=TABLE_STUDY)
