@@ -22,7 +22,6 @@ from synthorax.studies import chest_sets, edit_traces, volumes
 from synthorax.studies.chest_sets import ERASED, HEALTHY, INJECTED, KEPT, SHAM, ChestSet
 from synthorax.studies.chest_training import ChestBatches, unaugmented
 from synthorax.studies.edit_traces import told_alone
-from synthorax.studies.slice_reader import slice_reader
 from synthorax.studies.volumes import (
     AUGMENTED,
     REAL_ONLY,
@@ -102,7 +101,7 @@ def study(store, out, monkeypatch, **options):
     monkeypatch.setattr("synthorax.studies.chest_sets.lidc_diameters", lambda seed, region: (24.0,))
     for module in (chest_sets, edit_traces, volumes):
         monkeypatch.setattr(module, "SIZES_STUDIED_MM", SIZES_MM)
-    monkeypatch.setattr("synthorax.studies.volumes_page.slice_reader", partial(slice_reader, steps=2))
+    monkeypatch.setattr("synthorax.studies.volumes_page.READER_STEPS", 2)
     monkeypatch.setattr("synthorax.studies.volumes_page.read_chests", partial(read_chests, workers=1))
     given = {"models": [CubicChests()], "inject": Dots(), "erase": Wipes(), "preset": "smoke", "device": "cpu"}
     settings = {"steps": 2, "validate_every": 2}

@@ -39,7 +39,7 @@ from synthorax.studies.chest_sets import ChestMaking, ChestSet, SplitChests
 from synthorax.studies.chest_training import ChestSplits
 from synthorax.studies.patch_makers import labelled
 from synthorax.studies.results import MADE, TRAININGS, check_study_folder, machine, write_results
-from synthorax.studies.slice_reader import slice_reader
+from synthorax.studies.slice_reader import READER_STEPS, slice_reader
 from synthorax.studies.trials import Study, check_trainings
 from synthorax.studies.volumes import PAPER_COUNTS_OF_CHESTS, REAL_ONLY, VolumesOutcome, chest_arms, volumes_study
 from synthorax.tasks.classification import Classification
@@ -47,6 +47,8 @@ from synthorax.tasks.config import TaskConfig
 from synthorax.tasks.training import check_size
 from synthorax.volume import Volume
 
+READER_STEPS_A_STEP = 10
+"""Steps of the slice reader for each of a classifier at most, so that a preset of few steps is done in seconds."""
 SHOWN_CHESTS = 4
 """Chests of a picture: the first ones of the seed, and the worst one."""
 PAPER_TABLE: Mapping[str, tuple[tuple[float, float] | None, tuple[float, float] | None]] = {
@@ -192,7 +194,9 @@ def _compared(
     fresh = [*_voxels(clean["val"]), *_voxels(clean["test"])]
     edge = min(grid.size)
     key = fingerprint(repr((study.store.fingerprint, grid)))
-    reader = slice_reader(training, edge, study.out / f"slice-reader-{key[:12]}", key, device=study.device)
+    steps = min(READER_STEPS, READER_STEPS_A_STEP * config.steps)
+    out = study.out / f"slice-reader-{key[:12]}-{steps}"
+    reader = slice_reader(training, edge, out, key, steps=steps, device=study.device)
     real = SliceFeatures.of(reader, fresh)
     sets = {BLURRED_CHESTS: SliceFeatures.of(reader, blurred_chests(fresh))}
     usual = UsualChests.of(training)
