@@ -275,7 +275,7 @@ def test_the_source_is_never_written_over(place, tmp_path, monkeypatch):
     store = store_of(tmp_path / "store", [Case("a", "P", grid(), annotated="all")]).path
     (store / "prepare.json").write_text("{}")
     (store / ".synthorax").touch()
-    with pytest.raises(InputError, match="expected a folder beside it"):
+    with pytest.raises(InputError, match="expected a folder elsewhere"):
         api.export("store", place, "monai", overwrite=True)
     assert Store(store).read("a").case_id == "a"
 

@@ -573,7 +573,7 @@ def test_weights_of_other_sizes_or_of_another_system_are_refused_in_one_line(sha
     misfit = r"^from: found weights that do not fit.*a lung with networks of the same sizes"
     for start, settings, told in (
         (lung, {"layers": "8_2_16_64"}, misfit),
-        (other, {}, r"^from: found a model of ac-wgan; expected one of lung$"),
+        (other, {}, r"^from: found a model of ac-wgan; expected a model of lung$"),
     ):
         with pytest.raises(InputError, match=told) as caught:
             api.train("lung", shapes, tmp_path / "run", preset="smoke", settings=settings, start=start, device="cpu")

@@ -2,7 +2,7 @@
 
 import inspect
 from dataclasses import replace
-from typing import get_args
+from typing import Annotated, get_args, get_origin
 
 import pytest
 
@@ -22,6 +22,8 @@ from tests.helpers.toy_makers import Balls, Dots
 def presets_of(verb):
     """The presets that a verb's help names."""
     annotation = inspect.signature(verb, eval_str=True).parameters["preset"].annotation
+    while get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
     return get_args(annotation)
 
 

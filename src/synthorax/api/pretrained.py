@@ -11,7 +11,7 @@ def models() -> list[dict[str, Any]]:
 
     >>> import synthorax as sx
     >>> [(model["name"], model["system"]) for model in sx.models()]
-    [('ac-wgan', 'ac-wgan'), ('features-24mm', 'features')]
+    [('ac-wgan', 'ac-wgan'), ('class-aware', 'class-aware'), ('features-24mm', 'features')]
     """
     from synthorax import hub
 
