@@ -185,7 +185,7 @@ def told_lines(pairs: Pairs, versions: Sequence[Version]) -> Iterator[str]:
     """AUCs of a fresh network by class and by what it is shown, with its controls."""
     yield f"A fresh network of {TELLER.network.kind} sees windows of {TELLER.size[0]} mm; {TELLER.steps} steps on the patients of two folds of {TOLD_APART_FOLDS}, which judge the third. The AUC by which it tells rendered from"
     yield "real nodules is .5 where it cannot. Intervals of 95 % over patients. The patients are taken in two halves, so that the controls, real patches against real ones and real patches against"
-    yield f"the same ones blurred by {TOLD_APART_BLUR_VOXELS:g} voxel, have as many: the first must hold .5, the second must be {LEAST_BLURRED:g} at least."
+    yield f"the same ones blurred by {TOLD_APART_BLUR_VOXELS:g} voxel, have as many, and are alike in mean HU: the first must hold .5, the second must be {LEAST_BLURRED:g} at least."
     yield ""
     rows = []
     for view, known in versions[-1].figures["controls"].items():

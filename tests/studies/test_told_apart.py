@@ -61,6 +61,16 @@ def test_half_a_voxel_of_blur_is_told_and_real_from_real_is_not(known):
     assert known.void == ""
 
 
+def test_the_sides_of_the_control_are_alike_in_density_in_every_fold(real, known):
+    density = dict(zip(real.patients, real.hu.reshape(30, -1).mean(1).repeat(4), strict=True))
+    same = known.same
+    found = np.array([density[patient] for patient in same.patients])
+    for fold in np.unique(same.folds):
+        sides = [found[(same.folds == fold) & (same.labels == label)] for label in (0, 1)]
+        assert len(sides[0]) == len(sides[1])
+        assert abs(sides[0].mean() - sides[1].mean()) < 0.25 * found.std()
+
+
 def test_controls_in_which_blur_goes_unseen_void_the_verdict(known):
     blind = dataclasses.replace(known, blurred=known.same)
     assert blind.void.startswith("void: blurred patches are told from real ones with an AUC of 0.")

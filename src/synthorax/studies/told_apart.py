@@ -96,7 +96,8 @@ class Controls:
     """What the network says where the answer is known.
 
     Attributes:
-        same: real patches of half of the patients against those of the other half.
+        same: real patches of half of the patients against those of the other half; the halves are alike in density, and
+            so is each fold, since by chance differences a network would learn the opposite of what its fold shows.
         blurred: real patches of half of the patients against the same patches blurred.
     """
 
@@ -149,23 +150,32 @@ def controls(real: Patches, seed: int = 0, *, config: TaskConfig = TELLER, devic
     Raises:
         InputError: as `told_apart`.
     """
-    first, second = (real.among(half) for half in _halves(real, real, seed))
+    names, couples, sides = _couples(real, seed)
+    first, second = (real.among(names[sides == side]) for side in (0, 1))
+    both = _both(first, second)
     blurred = np.stack([gaussian_filter(hu.astype(np.float32), TOLD_APART_BLUR_VOXELS) for hu in first.hu])
-    pairs = {"same": (first, second), "blurred": (first, Patches(np.rint(blurred), first.patients))}
-    found = {
-        name: judge(
-            _both(*pair), np.repeat([0, 1], [len(each.hu) for each in pair]), derive(seed, name), config, device
-        )
-        for name, pair in pairs.items()
-    }
-    return Controls(**found)
+    labels = np.repeat([0, 1], [len(first.hu), len(second.hu)])
+    groups = couples[np.searchsorted(names, both.patients)]
+    same = judge(both, labels, derive(seed, "same"), config, device, groups=groups)
+    against = _both(first, Patches(np.rint(blurred), first.patients))
+    labels = np.repeat([0, 1], [len(first.hu)] * 2)
+    return Controls(same, judge(against, labels, derive(seed, "blurred"), config, device))
 
 
-def judge(patches: Patches, labels: NDArray[np.int64], seed: int, config: TaskConfig, device: str = "auto") -> Judged:
+def judge(
+    patches: Patches,
+    labels: NDArray[np.int64],
+    seed: int,
+    config: TaskConfig,
+    device: str = "auto",
+    *,
+    groups: NDArray | None = None,
+) -> Judged:
     """Train a network for each fold of the patients on the other folds, and let it judge the fold.
 
     Args:
         labels: 0 or 1, [n].
+        groups: of each patch, [n]; a group's patches are in one fold. Its patients if not given.
 
     Raises:
         InputError: patches of another size, or a fold without whose patients one kind is missing.
@@ -173,7 +183,7 @@ def judge(patches: Patches, labels: NDArray[np.int64], seed: int, config: TaskCo
     margin = Augmentation(shift_voxels=config.shift_voxels).margin(config.size)
     if (size := patches.hu.shape[1:]) != (wanted := tuple(n + 2 * m for n, m in zip(config.size, margin, strict=True))):
         raise InputError("patches", f"{size} voxels", f"{wanted}, the network's window and {margin} on each side")
-    folds = folds_of(patches.patients, seed)
+    folds = folds_of(patches.patients if groups is None else groups, seed)
     scores = np.zeros(len(labels))
     for k in range(TOLD_APART_FOLDS):
         task = _learned(patches, labels, np.flatnonzero(folds != k), derive(seed, "fold", k), config, device)
@@ -183,7 +193,7 @@ def judge(patches: Patches, labels: NDArray[np.int64], seed: int, config: TaskCo
     return Judged(labels, scores, patches.patients, folds)
 
 
-def folds_of(patients: NDArray[np.str_], seed: int) -> NDArray[np.int64]:
+def folds_of(patients: NDArray, seed: int) -> NDArray[np.int64]:
     """The fold of each patch, [n]; all patches of a patient are in one fold.
 
     Raises:
@@ -247,6 +257,19 @@ def _halves(real: Patches, made: Patches, seed: int) -> Sequence[NDArray[np.str_
     """The patients of both sets in two halves."""
     patients = np.unique(np.concatenate([real.patients, made.patients]))
     return np.array_split(generator(seed, "halves").permutation(patients), 2)
+
+
+def _couples(real: Patches, seed: int) -> tuple[NDArray[np.str_], NDArray[np.int64], NDArray[np.int64]]:
+    """Patients in couples of like mean HU, one of each on either side; of an odd number one is alone.
+
+    Returns:
+        The patients, sorted; the couple of each; its side, 0 or 1.
+    """
+    names, index = np.unique(real.patients, return_inverse=True)
+    mean_hu = np.bincount(index, real.hu.mean((1, 2, 3))) / np.bincount(index)
+    rank = np.argsort(np.argsort(mean_hu, kind="stable"), kind="stable")
+    swapped = generator(seed, "halves").integers(2, size=(len(names) + 1) // 2)
+    return names, rank // 2, (rank + swapped[rank // 2]) % 2
 
 
 def _both(first: Patches, second: Patches) -> Patches:
