@@ -153,6 +153,18 @@ def test_a_store_of_which_no_map_has_room_is_refused_and_leaves_nothing_behind(s
     assert not (tmp_path / "out").exists()
 
 
+def test_a_case_that_cannot_be_made_is_named_and_left_out_as_in_other_folders(painter, tmp_path, capfd):
+    sizes = {"large": 24, "small": 8}
+    cases = [with_tissue(ball_case(name, 20, size=size, voxel_mm=4.0)) for name, size in sizes.items()]
+    made = store_of(tmp_path / "store", cases)
+    (made.path / STORE_REQUEST).write_text("{}")
+    assert main(["translate", str(made.path), "--with", str(painter), "--out", str(tmp_path / "out")]) == 0
+    said = capfd.readouterr()
+    assert "1 volume, 1 nodule; 1 volume failed" in said.out
+    assert "small-0: left out: small-0: found a label map of 8 x 8 x 8 voxels" in said.err
+    assert [case["case"] for case in read(tmp_path / "out")] == ["large-0"]
+
+
 def read(out):
     return json.loads((out / "manifest.json").read_text())["cases"]
 

@@ -1,4 +1,4 @@
-"""What `synthorax inject` and `erase` share: the method's flags, reading the scan, and reporting on a folder."""
+"""What `synthorax inject`, `erase` and `translate` share: a method's flags, reading a scan, reporting on a folder."""
 
 from __future__ import annotations
 
@@ -138,15 +138,21 @@ def refuse_given(options: Mapping[str, object], where: str, expected: str) -> No
             raise InputError(option, f"given with {where}", expected)
 
 
-def tell_folder(made: EditedFolder, json: bool) -> int:
-    """Print what was written for a folder of scans, and return the exit code, 0."""
+def tell_folder(made: EditedFolder, json: bool, what: str = "scan") -> int:
+    """Print what was written into a folder of cases, and return the exit code, 0, also if some cases failed.
+
+    Args:
+        made: the folder.
+        json: print its manifest instead of a line.
+        what: what a case is.
+    """
     for note in made.notes:
         warn(note)
     if json:
         print(dumps(read_mapping(made.out / MANIFEST), indent=1))
     else:
-        failed = f"; {_counted(len(made.failed), 'scan')} failed, see the warnings" if made.failed else ""
-        say(f"{made.out}: {_counted(len(made.cases), 'scan')}, {_counted(made.nodules, 'nodule')}{failed}")
+        failed = f"; {_counted(len(made.failed), what)} failed, see the warnings" if made.failed else ""
+        say(f"{made.out}: {_counted(len(made.cases), what)}, {_counted(made.nodules, 'nodule')}{failed}")
     return 0
 
 

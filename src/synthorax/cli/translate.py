@@ -11,6 +11,7 @@ from cyclopts import Group, Parameter
 from synthorax import api
 from synthorax.anatomy.placement import Clearance, Site
 from synthorax.cli.attributes import Attributes
+from synthorax.cli.editing import refuse_given, tell_folder
 from synthorax.cli.options import (
     DIAMETERS,
     NODULE_FLAGS,
@@ -23,11 +24,8 @@ from synthorax.cli.options import (
     parse_numbers,
 )
 from synthorax.datasets.store import is_store
-from synthorax.errors import InputError
 from synthorax.io.atomic import claiming
-from synthorax.io.mappings import read_mapping
 from synthorax.nodule import NoduleAttributes
-from synthorax.provenance import MANIFEST
 from synthorax.screen import say, warn
 
 STORE_FLAGS = Group("Stores", sort_key=3)
@@ -108,21 +106,11 @@ def translate(
     shared: dict[str, Any] = {"nodules": nodules, "diameter_mm": diameters, "attributes": asked, "shapes": shapes}
     shared |= {"site": site, "clearance": clearance, "seed": seed, "device": device, "overwrite": overwrite}
     of_store = {"volumes": volumes, "split": split, "share": share}
+    given: dict[str, Any] = {name: value for name, value in of_store.items() if value is not None}
     if labels.is_dir() and is_store(labels):
-        if codes is not None:
-            raise InputError("--codes", "given with a store", "no --codes, since the codes of a store are known")
-        given: dict[str, Any] = {name: value for name, value in of_store.items() if value is not None}
-        made = api.translate_store(labels, model, out, **given, **shared)
-        for note in made.notes:
-            warn(note)
-        if json:
-            print(dumps(read_mapping(out / MANIFEST), indent=1))
-        failed = f"; {len(made.failed)} could not be made, see the warnings" if made.failed else ""
-        say(f"{out}: {len(made.cases)} volumes, {made.nodules} nodules{failed}", error=json)
-        return int(bool(made.failed))
-    for name, value in of_store.items():
-        if value is not None:
-            raise InputError(f"--{name}", "given with one label map", "a store")
+        refuse_given({"--codes": codes is not None}, "a store", "no --codes, since the codes of a store are known")
+        return tell_folder(api.translate_store(labels, model, out, **given, **shared), json, "volume")
+    refuse_given({f"--{name}": True for name in given}, "one label map", "a store")
     with claiming(out, overwrite=overwrite, sources=[labels]):
         painted = api.translate(labels, model, codes=codes or "classes", out=out, **shared)
     for note in painted.notes:
