@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from json import dumps
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,7 +10,6 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from synthorax import api
-from synthorax.anatomy.placement import Clearance, Site
 from synthorax.api.edit_requests import LungFinderName, told_of
 from synthorax.api.folders import holds_scans
 from synthorax.cli.attributes import Attributes
@@ -29,6 +27,7 @@ from synthorax.cli.options import (
     Seed,
     parse_numbers,
 )
+from synthorax.cli.placing import Placing
 from synthorax.editing.plan import LIDC_AUTO
 from synthorax.errors import InputError
 from synthorax.makers import Options
@@ -37,37 +36,6 @@ from synthorax.screen import say, warn
 
 RENDER = "render"
 """The method if none is named."""
-
-
-@Parameter(name="*", group=PLACING_FLAGS)
-@dataclass(kw_only=True, frozen=True)
-class Placing:
-    """How many nodules are placed automatically, and where.
-
-    Parameters
-    ----------
-    auto
-        Number of nodules to place automatically in each scan; or lidc, for numbers and diameters drawn as in
-        LIDC-IDRI's scans.
-    site
-        Place nodules in the lung, attached to the pleura, or attached to a vessel.
-    wall_mm
-        Distance in mm to keep from chest wall, mediastinum and diaphragm; negative for no limit.
-    vessel_mm
-        Distance in mm to keep from vessels of about 2 mm or more; negative for no limit.
-    nodule_mm
-        Distance in mm to keep from other nodules; negative for no limit.
-    """
-
-    auto: int | Literal["lidc"] = 0
-    site: Site = "lung"
-    wall_mm: float = 2.0
-    vessel_mm: float = 0.0
-    nodule_mm: float = 5.0
-
-    def clearance(self) -> Clearance:
-        """Return the three distances; None for one without a limit."""
-        return Clearance(*(None if mm < 0 else mm for mm in (self.wall_mm, self.vessel_mm, self.nodule_mm)))
 
 
 def verb(arguments: Sequence[str]) -> Callable[..., int]:
@@ -81,6 +49,7 @@ def inject(
     method: Annotated[str, Parameter(name="--with")] = RENDER,
     at: Several = None,
     voxel: Several = None,
+    auto: Annotated[int | Literal["lidc"], Parameter(group=PLACING_FLAGS)] = 0,
     placing: Placing | None = None,
     diameter: Annotated[str | None, Parameter(group=NODULE_FLAGS)] = None,
     plan: Annotated[Path | None, Parameter(group=NODULE_FLAGS)] = None,
@@ -118,6 +87,9 @@ def inject(
         Place X,Y,Z of a nodule in world mm, LPS; may be repeated.
     voxel
         Place I,J,K of a nodule in voxels, counted from 0 along the image's axes x, y, z; may be repeated.
+    auto
+        Number of nodules to place automatically in each scan; or lidc, for numbers and diameters drawn as in
+        LIDC-IDRI's scans.
     diameter
         Diameter in mm, the longest chord in an axial slice: one for all nodules, or one for each, as in 6,8,12.
     plan
@@ -155,25 +127,25 @@ def inject(
     json
         Print the nodules as JSON.
     """
-    placing, given = placing or Placing(), NoduleAttributes(**(attributes or Attributes()).given())
+    given = NoduleAttributes(**(attributes or Attributes()).given())
     diameters = parse_numbers(diameter, "--diameter", DIAMETERS, count=None) if diameter else ()
-    if plan is None and not diameters and placing.auto != LIDC_AUTO:
+    if plan is None and not diameters and auto != LIDC_AUTO:
         raise InputError("--diameter", "none", f"{DIAMETERS}; only --auto lidc and --plan need none")
     own = options.given() if options else {}
     methods = named_methods(method)
     for one in methods:
         told_of(one, "injects", own)  # an error for a method that does not inject, before the scan is read
     if plan is not None:
-        _check_alone("--plan", plan, at=at, voxel=voxel, auto=placing.auto, diameter=diameter, attributes=given.given())
+        _check_alone("--plan", plan, at=at, voxel=voxel, auto=auto, diameter=diameter, attributes=given.given())
         if len(methods) > 1:
             raise InputError("--with", "several methods with --plan", "one method, or a column `method` in the table")
     if outlines is not None:
-        _check_alone("--outlines", outlines, at=at, voxel=voxel, auto=placing.auto, diameter=diameter, plan=plan)
+        _check_alone("--outlines", outlines, at=at, voxel=voxel, auto=auto, diameter=diameter, plan=plan)
         if len(methods) > 1:
             raise InputError("--with", "several methods with --outlines", "one method")
-    shared: dict[str, Any] = {"auto": placing.auto, "diameter_mm": diameters, "seed": seed}
+    shared: dict[str, Any] = {"auto": auto, "diameter_mm": diameters, "seed": seed}
     shared |= {"attributes": given} if plan is None else {}
-    shared |= {"site": placing.site, "clearance": placing.clearance(), "lungs": lungs, "force": force}
+    shared |= {**(placing or Placing()).given(), "lungs": lungs, "force": force}
     shared |= {"keep_identity": keep_identity, "overwrite": overwrite, "device": device, **own}
     of_folder: dict[str, Any] = {"patient_from": patient_from, "workers": workers, "cluster": cluster}
     if series is None and holds_scans(scan):

@@ -9,13 +9,11 @@ from typing import Annotated, Any
 from cyclopts import Group, Parameter
 
 from synthorax import api
-from synthorax.anatomy.placement import Clearance, Site
 from synthorax.cli.attributes import Attributes
 from synthorax.cli.editing import refuse_given, tell_folder
 from synthorax.cli.options import (
     DIAMETERS,
     NODULE_FLAGS,
-    PLACING_FLAGS,
     Device,
     Json,
     Out,
@@ -23,6 +21,7 @@ from synthorax.cli.options import (
     Seed,
     parse_numbers,
 )
+from synthorax.cli.placing import Placing
 from synthorax.datasets.store import is_store
 from synthorax.io.atomic import claiming
 from synthorax.nodule import NoduleAttributes
@@ -40,10 +39,7 @@ def translate(
     diameter: Annotated[str | None, Parameter(group=NODULE_FLAGS)] = None,
     attributes: Attributes | None = None,
     shapes: Annotated[str | None, Parameter(group=NODULE_FLAGS)] = None,
-    site: Annotated[Site, Parameter(group=PLACING_FLAGS)] = "lung",
-    wall_mm: Annotated[float, Parameter(group=PLACING_FLAGS)] = 2.0,
-    vessel_mm: Annotated[float, Parameter(group=PLACING_FLAGS)] = 0.0,
-    nodule_mm: Annotated[float, Parameter(group=PLACING_FLAGS)] = 5.0,
+    placing: Placing | None = None,
     codes: str | None = None,
     volumes: Annotated[int | None, Parameter(name=["-n", "--volumes"], group=STORE_FLAGS)] = None,
     split: Annotated[str | None, Parameter(group=STORE_FLAGS)] = None,
@@ -74,14 +70,6 @@ def translate(
     shapes
         Shapes of the nodules: a mask, for one shape; a model of shapes, such as a trained LuNG; or lidc, the outlines
         of LIDC-IDRI's readers, the default.
-    site
-        Place nodules in the lung, attached to the pleura, or attached to a vessel.
-    wall_mm
-        Distance in mm to keep from chest wall, mediastinum and diaphragm; negative for no limit.
-    vessel_mm
-        Distance in mm to keep from vessels of about 2 mm or more; negative for no limit.
-    nodule_mm
-        Distance in mm to keep from other nodules; negative for no limit.
     codes
         Meaning of the label map's codes: classes (this package's own, the default), thesis, phantom, totalsegmentator,
         or a CSV file with the columns code and class; hu makes the label map from a CT.
@@ -101,10 +89,9 @@ def translate(
         Print the nodules, or for a store the manifest, as JSON.
     """
     diameters = parse_numbers(diameter, "--diameter", DIAMETERS, count=None) if diameter else ()
-    clearance = Clearance(*(None if mm < 0 else mm for mm in (wall_mm, vessel_mm, nodule_mm)))
     asked = NoduleAttributes(**(attributes or Attributes()).given())
     shared: dict[str, Any] = {"nodules": nodules, "diameter_mm": diameters, "attributes": asked, "shapes": shapes}
-    shared |= {"site": site, "clearance": clearance, "seed": seed, "device": device, "overwrite": overwrite}
+    shared |= {**(placing or Placing()).given(), "seed": seed, "device": device, "overwrite": overwrite}
     of_store = {"volumes": volumes, "split": split, "share": share}
     given: dict[str, Any] = {name: value for name, value in of_store.items() if value is not None}
     if labels.is_dir() and is_store(labels):
