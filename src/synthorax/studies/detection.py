@@ -16,15 +16,7 @@ from scipy.stats import binomtest
 from synthorax.datasets.patches import PatchDataset
 from synthorax.errors import InputError
 from synthorax.makers import Judge, Maker, Method
-from synthorax.metrics.bootstrap import (
-    Statistic,
-    UndefinedError,
-    difference,
-    mean_of,
-    patient_bootstrap,
-    ratio,
-    seed_and_patient_comparison,
-)
+from synthorax.metrics.bootstrap import Statistic, UndefinedError, difference, mean_of, ratio
 from synthorax.metrics.classification import Confusion, confusion
 from synthorax.metrics.comparisons import holm
 from synthorax.metrics.roc import auc_of
@@ -40,6 +32,7 @@ from synthorax.studies.trials import (
     Scores,
     Splits,
     Study,
+    compared_over_seeds,
     decided,
     decisions,
     defined,
@@ -215,7 +208,7 @@ def strata(found: Sequence[Scores], splits: Splits) -> dict[str, Interval]:
 def compared(found: Mapping[str, Sequence[Scores]], pairs: Sequence[tuple[str, str]], splits: Splits) -> list[Test]:
     """Pairs of arms, training by training, on the same patients; p is corrected for the pairs, figure by figure.
 
-    By Student's t over patients and trainings (`seed_and_patient_comparison`); of one training, by patients alone.
+    By Student's t over patients and trainings (`compared_over_seeds`); of one training, by patients alone.
     """
     patients = patients_of(splits.test)
     trainings = max(map(len, found.values()))
@@ -226,12 +219,7 @@ def compared(found: Mapping[str, Sequence[Scores]], pairs: Sequence[tuple[str, s
             each = [list(found[name]) * (trainings if len(found[name]) == 1 else 1) for name in (a, b)]
             both = zip(*(_statistics(scores, splits, metric) for scores in each), strict=True)
             with suppress(UndefinedError):
-                apart = [difference(*pair) for pair in both]
-                test = (
-                    patient_bootstrap(apart[0], patients).comparison()
-                    if len(apart) == 1
-                    else seed_and_patient_comparison(apart, patients)
-                )
+                test = compared_over_seeds([difference(*pair) for pair in both], patients)
                 of_metric.append(Test(a, b, metric, **asdict(test), p_holm=None))
         if trainings < LEAST_TRAININGS:
             of_metric = [replace(test, p=None) for test in of_metric]

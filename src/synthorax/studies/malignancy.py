@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from synthorax.datasets.patches import PatchDataset
 from synthorax.errors import InputError
 from synthorax.makers import Method
-from synthorax.metrics.bootstrap import difference, patient_bootstrap, seed_and_patient_comparison
+from synthorax.metrics.bootstrap import difference
 from synthorax.metrics.classification import confusion_of
 from synthorax.metrics.comparisons import holm
 from synthorax.metrics.estimates import ALPHA, POWER
@@ -44,6 +44,7 @@ from synthorax.studies.trials import (
     Scores,
     Splits,
     Study,
+    compared_over_seeds,
     defined,
     over_seeds,
     patients_of,
@@ -261,10 +262,7 @@ def _compared(
     for a, b in pairs:
         both = zip(found[a], found[b], strict=True)
         apart = [difference(auc_of(labels, one.test), auc_of(labels, other.test)) for one, other in both]
-        if len(apart) > 1:
-            test = seed_and_patient_comparison(apart, patients)
-        else:
-            test = patient_bootstrap(apart[0], patients).comparison()
+        test = compared_over_seeds(apart, patients)
         means = [np.mean([scores.test for scores in found[name]], 0) for name in (a, b)]
         delong = delong_comparison(labels, *means)
         p = test.p if len(apart) > 1 else None

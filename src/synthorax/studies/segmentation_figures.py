@@ -6,20 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy.stats import norm, ttest_rel
 from scipy.stats import t as student
 
-from synthorax.metrics.bootstrap import (
-    Statistic,
-    mean_of,
-    patient_bootstrap,
-    seed_and_patient_bootstrap,
-    seed_and_patient_comparison,
-)
+from synthorax.metrics.bootstrap import Statistic, mean_of
 from synthorax.metrics.estimates import ALPHA, CONFIDENCE, POWER
 from synthorax.studies.results import Interval
-from synthorax.studies.trials import over_seeds
+from synthorax.studies.trials import bootstrap_over_seeds, compared_over_seeds, over_seeds
 
 TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE, TRUE_NEGATIVE = range(4)
 """Columns of counted voxels."""
@@ -121,15 +115,12 @@ def figures_of(found: Segmented, patients: NDArray[np.str_], empty: NDArray[np.s
 
 
 def compared_segmenters(
-    a: str, b: str, measure: str, one: Segmented, two: Segmented, patients: ArrayLike
+    a: str, b: str, measure: str, one: Segmented, two: Segmented, patients: NDArray[np.str_]
 ) -> SegmenterTest:
     """Compare two arms, training by training, on the same volumes."""
     first, second = one.values(measure), two.values(measure)
     apart = [mean_of(x - y) for x, y in zip(first, second, strict=True)]
-    if len(apart) > 1:
-        test = seed_and_patient_comparison(apart, patients)
-    else:
-        test = patient_bootstrap(apart[0], patients).comparison()
+    test = compared_over_seeds(apart, patients)
     by_volume = float(ttest_rel(first.mean(0), second.mean(0)).pvalue)
     p = test.p if len(apart) > 1 else None
     known = by_volume if np.isfinite(by_volume) else None
@@ -185,11 +176,7 @@ def replaced(
 
         return Statistic(len(made), values)
 
-    trainings = [of(i) for i in range(len(found.volumes))]
-    if len(trainings) > 1:
-        told = seed_and_patient_bootstrap(trainings, patients).interval()
-    else:
-        told = patient_bootstrap(trainings[0], patients).interval()
+    told = bootstrap_over_seeds([of(i) for i in range(len(found.volumes))], patients).interval()
     return Replaced(told.value, told.low, told.high, most - few)
 
 

@@ -22,12 +22,15 @@ from synthorax.datasets.store import Store
 from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_file
 from synthorax.metrics.bootstrap import (
+    Bootstrap,
     Statistic,
     UndefinedError,
     patient_bootstrap,
     seed_and_patient_bootstrap,
+    seed_and_patient_comparison,
 )
 from synthorax.metrics.classification import Confusion, choose_threshold, confusion_of
+from synthorax.metrics.estimates import Comparison
 from synthorax.metrics.roc import auc_of
 from synthorax.provenance import fingerprint
 from synthorax.studies.noted import read_scores
@@ -315,8 +318,19 @@ def defined(figures: Mapping[str, Callable[[], Interval]]) -> dict[str, Interval
 
 def over_seeds(statistics: Sequence[Statistic], patients: NDArray, seed: int = 0) -> Interval:
     """A figure's mean over trainings, and its 95 % interval over them and over patients."""
-    if len(statistics) > 1:
-        found = seed_and_patient_bootstrap(statistics, patients, seed=seed).interval()
-    else:
-        found = patient_bootstrap(statistics[0], patients, seed=seed).interval()
+    found = bootstrap_over_seeds(statistics, patients, seed).interval()
     return Interval(found.value, found.low, found.high)
+
+
+def bootstrap_over_seeds(statistics: Sequence[Statistic], patients: NDArray, seed: int = 0) -> Bootstrap:
+    """Resample the mean of a figure over trainings: over trainings and patients, or patients alone of one training."""
+    if len(statistics) > 1:
+        return seed_and_patient_bootstrap(statistics, patients, seed=seed)
+    return patient_bootstrap(statistics[0], patients, seed=seed)
+
+
+def compared_over_seeds(differences: Sequence[Statistic], patients: NDArray) -> Comparison:
+    """Test the mean over trainings of two arms' difference: over trainings and patients, or patients alone of one."""
+    if len(differences) > 1:
+        return seed_and_patient_comparison(differences, patients)
+    return patient_bootstrap(differences[0], patients).comparison()

@@ -16,7 +16,7 @@ from scipy.stats import norm
 
 from synthorax.datasets.chest_grid import ChestRegion
 from synthorax.errors import InputError
-from synthorax.metrics.bootstrap import Statistic, difference, patient_bootstrap, seed_and_patient_comparison
+from synthorax.metrics.bootstrap import Statistic, difference
 from synthorax.metrics.classification import Confusion, choose_threshold, confusion_of
 from synthorax.metrics.comparisons import holm
 from synthorax.metrics.estimates import ALPHA, POWER
@@ -26,7 +26,7 @@ from synthorax.studies.chest_sets import INJECTED, KEPT, SIZES_STUDIED_MM, Chest
 from synthorax.studies.chest_training import ChestArm, ChestSplits, chest_scores
 from synthorax.studies.edit_traces import Bias, bias_of
 from synthorax.studies.results import Arm, Interval, Test
-from synthorax.studies.trials import LEAST_PATIENTS, Scores, Study, defined, over_seeds
+from synthorax.studies.trials import LEAST_PATIENTS, Scores, Study, compared_over_seeds, defined, over_seeds
 from synthorax.tasks.config import TaskConfig
 
 REAL_ONLY, AUGMENTED, SHAM_ARM = "real only", "plain augmentation", "real only, sham edits"
@@ -186,10 +186,7 @@ def _compared(
         for metric, rows in by_metric.items():
             both = zip(found[a], found[b], strict=True)
             apart = [difference(*(_decided(scores, splits, rows) for scores in pair)) for pair in both]
-            if len(apart) > 1:
-                made = seed_and_patient_comparison(apart, test.patients[rows])
-            else:
-                made = patient_bootstrap(apart[0], test.patients[rows]).comparison()
+            made = compared_over_seeds(apart, test.patients[rows])
             tests.append(Test(a, b, metric, **asdict(made), p_holm=None))
     if tests and len(next(iter(found.values()))) > 1:
         corrected = holm([one.p for one in tests if one.p is not None])
