@@ -458,7 +458,7 @@ class AcWgan(TrainedSystem):
         score, classes, attributes = (torch.cat(values)[keep] for values in zip(*judged, strict=True))
         confidence = classes.softmax(1).gather(1, whole["label"][:, None])[:, 0]
         return GeneratedCubes(
-            hu=self._to_hu(torch.cat(cubes)[keep, 0]),
+            hu=self.config.patch.to_int16(torch.cat(cubes)[keep, 0].numpy()),
             labels=whole["label"].numpy(),
             asked=tuple(asked),
             told=decoded(told, self.config.attributes).numpy(),
@@ -474,10 +474,6 @@ class AcWgan(TrainedSystem):
         """Return the critic's outputs for cubes in -1 to 1, computed in batches; the result is on the CPU."""
         found = [self._critic(part.to(self.device)) for part in cubes.split(CUBE_BATCH)]
         return Critique(*(torch.cat(values).float().cpu() for values in zip(*found, strict=True)))
-
-    def _to_hu(self, unit: Float[Tensor, "n z y x"]) -> NDArray[np.int16]:
-        low, high = self.config.window_hu
-        return ((unit + 1) * ((high - low) / 2) + low).round().numpy().astype(np.int16)
 
     def _score(self, cubes: Tensor) -> Tensor:
         return self._critic(cubes).score
