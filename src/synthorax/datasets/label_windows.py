@@ -143,7 +143,7 @@ class LabelWindows:
     def _cut(self, values: NDArray, i: int, box: Sequence[NDArray[np.int64]]) -> NDArray:
         whole = values[self._starts[i] : self._starts[i + 1]].reshape(self.shapes[i])
         z, y, x = box
-        found: NDArray = whole[z][:, y[0] : y[-1] + 1, x[0] : x[-1] + 1]
+        found: NDArray = whole[:, y[0] : y[-1] + 1, x[0] : x[-1] + 1][z]  # indices copy, so they come last
         return found
 
 
@@ -174,12 +174,13 @@ def read_label_windows(
     if tissue and (without := [case.case_id for case in cases if not case.has_tissue]):
         found = f"{len(without)} of {len(cases)} training cases without a label map of tissues, such as {without[0]}"
         raise InputError(store.path, found, "a store that was prepared with --tissue")
-    kept = [case for case in cases if _is_as_large(case, size, spacing_mm)]
+    fits = {case.case_id: _is_as_large(case, size, spacing_mm) for case in cases}
+    kept = [case for case in cases if fits[case.case_id]]
     wanted = f"{' x '.join(map(str, size))} voxels of {' x '.join(f'{s:g}' for s in spacing_mm)} mm"
     if not kept:
         found = f"{len(cases)} training cases" if not cases else f"{len(cases)} training cases, all smaller"
         raise InputError(store.path, found, f"cases of at least {wanted} (z, y, x), the windows that are learned from")
-    if small := [case.case_id for case in cases if not _is_as_large(case, size, spacing_mm)]:
+    if small := [name for name, is_as_large in fits.items() if not is_as_large]:
         more = ", ..." * (len(small) > MOST_SMALL_NAMED)
         tell(
             f"{len(small)} of {len(cases)} training cases are smaller than a window of {wanted} (z, y, x) and are left "
