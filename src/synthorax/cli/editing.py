@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from json import dumps
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +13,7 @@ from cyclopts import Parameter
 from pydantic import create_model
 
 from synthorax.cli.flags import meanings, value_of, with_options
-from synthorax.cli.options import NODULE_FLAGS, parse_places
+from synthorax.cli.options import FOLDER_FLAGS, NODULE_FLAGS, parse_places
 from synthorax.editing.cases import EditedFolder
 from synthorax.errors import InputError
 from synthorax.hub import able, system_of, who
@@ -26,6 +27,36 @@ from synthorax.screen import say, warn
 
 Several = Annotated[list[str] | None, Parameter(negative="", allow_leading_hyphen=True, group=NODULE_FLAGS)]
 """Places of nodules, an option that may be repeated; negative numbers are allowed."""
+
+
+@Parameter(name="*", group=FOLDER_FLAGS)
+@dataclass(kw_only=True, frozen=True)
+class OfFolder:
+    """Flags that apply to a folder of several scans.
+
+    Parameters
+    ----------
+    patient_from
+        How to find the patient of an image: auto, folder, name, or a regular expression; see `prepare scans --help`.
+    workers
+        Number of processes; by default one for each core.
+    cluster
+        Address of a Dask scheduler to use instead of processes here, such as tcp://host:8786.
+    """
+
+    patient_from: str = "auto"
+    workers: int | None = None
+    cluster: str | None = None
+
+    def check_not_given(self) -> None:
+        """Check that none of the flags was given, since the input is one scan.
+
+        Raises:
+            InputError: one of the flags was given.
+        """
+        other_than_auto = None if self.patient_from == "auto" else self.patient_from
+        given = {"--workers": self.workers is not None, "--cluster": self.cluster, "--patient-from": other_than_auto}
+        refuse_given(given, "one scan", "a folder of several scans")
 
 
 def with_method(

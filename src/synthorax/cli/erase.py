@@ -12,10 +12,9 @@ from cyclopts import Parameter
 from synthorax import api
 from synthorax.api.edit_requests import told_of
 from synthorax.api.folders import holds_scans
-from synthorax.cli.editing import Several, refuse_given, scan_to_edit, tell_folder, with_method
+from synthorax.cli.editing import OfFolder, Several, refuse_given, scan_to_edit, tell_folder, with_method
 from synthorax.cli.options import (
     DIAMETERS,
-    FOLDER_FLAGS,
     NODULE_FLAGS,
     OUTPUT_FLAGS,
     Device,
@@ -47,9 +46,7 @@ def erase(
     series: str | None = None,
     seed: Seed = 0,
     out: Out,
-    patient_from: Annotated[str, Parameter(group=FOLDER_FLAGS)] = "auto",
-    workers: Annotated[int | None, Parameter(group=FOLDER_FLAGS)] = None,
-    cluster: Annotated[str | None, Parameter(group=FOLDER_FLAGS)] = None,
+    of_folder: OfFolder | None = None,
     device: Device = "cpu",
     force: bool = False,
     keep_identity: Annotated[bool, Parameter(group=OUTPUT_FLAGS)] = False,
@@ -85,12 +82,6 @@ def erase(
         Seed of the lung that replaces the nodules.
     out
         Folder to write.
-    patient_from
-        How to find the patient of an image: auto, folder, name, or a regular expression; see `prepare scans --help`.
-    workers
-        Number of processes; by default one for each core.
-    cluster
-        Address of a Dask scheduler to use instead of processes here, such as tcp://host:8786.
     device
         cpu, cuda, or auto for cuda if there is a GPU.
     force
@@ -107,14 +98,12 @@ def erase(
     diameters = parse_numbers(diameter, "--diameter", DIAMETERS, count=None) if diameter else ()
     shared: dict[str, Any] = {"plan": plan, "seed": seed, "force": force, "keep_identity": keep_identity}
     shared |= {"overwrite": overwrite, "device": device, **own}
+    of_folder = of_folder or OfFolder()
     if series is None and holds_scans(scan):
         of_one = {"--at": at, "--voxel": voxel, "--diameter": diameter, "--nodules": nodules}
         refuse_given(of_one, "a folder of several scans", "a nodules.csv in it, or --plan; or one scan, or --series")
-        running: dict[str, Any] = {"patient_from": patient_from, "workers": workers, "cluster": cluster}
-        return tell_folder(api.erase_folder(scan, out, method, **shared, **running), json)
-    other_than_auto = None if patient_from == "auto" else patient_from
-    of_folder = {"--workers": workers is not None, "--cluster": cluster, "--patient-from": other_than_auto}
-    refuse_given(of_folder, "one scan", "a folder of several scans")
+        return tell_folder(api.erase_folder(scan, out, method, **shared, **vars(of_folder)), json)
+    of_folder.check_not_given()
     beside = (nodules, plan, *own.values())
     with scan_to_edit(
         scan, out, beside=beside, at=at, voxel=voxel, series=series, force=force, overwrite=overwrite

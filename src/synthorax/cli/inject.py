@@ -13,10 +13,9 @@ from synthorax import api
 from synthorax.api.edit_requests import LungFinderName, told_of
 from synthorax.api.folders import holds_scans
 from synthorax.cli.attributes import Attributes
-from synthorax.cli.editing import Several, named_methods, refuse_given, scan_to_edit, tell_folder, with_method
+from synthorax.cli.editing import OfFolder, Several, named_methods, refuse_given, scan_to_edit, tell_folder, with_method
 from synthorax.cli.options import (
     DIAMETERS,
-    FOLDER_FLAGS,
     NODULE_FLAGS,
     OUTPUT_FLAGS,
     PLACING_FLAGS,
@@ -61,9 +60,7 @@ def inject(
     series: str | None = None,
     seed: Seed = 0,
     out: Out,
-    patient_from: Annotated[str, Parameter(group=FOLDER_FLAGS)] = "auto",
-    workers: Annotated[int | None, Parameter(group=FOLDER_FLAGS)] = None,
-    cluster: Annotated[str | None, Parameter(group=FOLDER_FLAGS)] = None,
+    of_folder: OfFolder | None = None,
     device: Device = "cpu",
     force: bool = False,
     keep_identity: Annotated[bool, Parameter(group=OUTPUT_FLAGS)] = False,
@@ -110,12 +107,6 @@ def inject(
         Seed of places, shapes and texture.
     out
         Folder to write.
-    patient_from
-        How to find the patient of an image: auto, folder, name, or a regular expression; see `prepare scans --help`.
-    workers
-        Number of processes; by default one for each core.
-    cluster
-        Address of a Dask scheduler to use instead of processes here, such as tcp://host:8786.
     device
         Device of a model: cpu, cuda, or auto for cuda if there is a GPU.
     force
@@ -147,15 +138,13 @@ def inject(
     shared |= {"attributes": given} if plan is None else {}
     shared |= {**(placing or Placing()).given(), "lungs": lungs, "force": force}
     shared |= {"keep_identity": keep_identity, "overwrite": overwrite, "device": device, **own}
-    of_folder: dict[str, Any] = {"patient_from": patient_from, "workers": workers, "cluster": cluster}
+    of_folder = of_folder or OfFolder()
     if series is None and holds_scans(scan):
         of_one = {"--at": at, "--voxel": voxel, "--nodules": nodules, "--outlines": outlines}
         refuse_given(of_one, "a folder of several scans", "--auto or --plan; or one scan, by its path or --series")
         by = methods if len(methods) > 1 else method
-        return tell_folder(api.inject_folder(scan, out, by, plan=plan, **shared, **of_folder), json)
-    other_than_auto = None if patient_from == "auto" else patient_from
-    running = {"--workers": workers is not None, "--cluster": cluster, "--patient-from": other_than_auto}
-    refuse_given(running, "one scan", "a folder of several scans")
+        return tell_folder(api.inject_folder(scan, out, by, plan=plan, **shared, **vars(of_folder)), json)
+    of_folder.check_not_given()
     beside = (nodules, outlines, *own.values())
     with scan_to_edit(
         scan, out, beside=beside, at=at, voxel=voxel, series=series, force=force, overwrite=overwrite
