@@ -25,6 +25,7 @@ from synthorax.datasets.patches import PatchDataset
 from synthorax.datasets.store import CaseEntry, Store
 from synthorax.errors import InputError
 from synthorax.makers import Samples, noting_last
+from synthorax.nn.modes import evaluating
 from synthorax.patch import PatchSpec
 from synthorax.seeding import generator
 from synthorax.shapes.diameter import as_measured
@@ -183,13 +184,10 @@ def nodule_voxels(network: nn.Module, patches: Float[Tensor, "n 1 z y x"]) -> ND
         network: the segmenter.
         patches: within -1 to 1, on the CPU.
     """
-    was_training, device = network.training, next(network.parameters()).device
-    network.eval()
+    device = next(network.parameters()).device
     padded = torch.cat([patches, patches[:1].expand(-len(patches) % SEGMENTED_AT_ONCE, *patches.shape[1:])])
-    try:
+    with evaluating(network):
         found = [network(part.to(device)).float().cpu() > 0 for part in padded.split(SEGMENTED_AT_ONCE)]
-    finally:
-        network.train(was_training)
     voxels: NDArray[np.bool_] = torch.cat(found)[: len(patches), 0].numpy()
     return voxels
 

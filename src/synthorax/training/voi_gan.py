@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from synthorax.nn.inpainter import pasted
+from synthorax.nn.modes import frozen
 from synthorax.training.in_painter import CRITIC, IN_PAINTER, InPainter
 from synthorax.training.losses import least_squares_discriminator_loss, least_squares_generator_loss
 from synthorax.training.system import Batches, Stage
@@ -55,14 +56,11 @@ def update_voi_gan(
         figures["critic"] = least_squares_discriminator_loss(of_real, of_fake)
         figures["critic"].backward()
         model.update(CRITIC)
-        critic.requires_grad_(False)
-        try:
+        with frozen(critic):
             with model.autocast():
                 judged = critic(torch.cat([fake, beside], 1))
             figures["adversarial"] = least_squares_generator_loss(judged)
             (loss + figures["adversarial"]).backward()
-        finally:
-            critic.requires_grad_(True)
     else:
         loss.backward()
     model.update(IN_PAINTER)

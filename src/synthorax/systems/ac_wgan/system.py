@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from synthorax.errors import InputError
 from synthorax.nn.conditions import completed, decoded, encoded
+from synthorax.nn.modes import frozen
 from synthorax.nodule import FACE_MARGIN_MM, NoduleAttributes
 from synthorax.patch import NEGATIVE, POSITIVE
 from synthorax.seeding import derive, generator
@@ -292,7 +292,7 @@ class AcWgan(TrainedSystem):
         n_parts = self.config.accumulate
         sums: dict[str, Tensor] = {}
         fakes = []
-        with _frozen(self._critic):
+        with frozen(self._critic):
             for part in parts(batch, n_parts):
                 with self.autocast():
                     fake = self._generator(part["noise"], part["label"], part["attributes"])
@@ -493,13 +493,3 @@ class AcWgan(TrainedSystem):
 
 
 System = AcWgan
-
-
-@contextmanager
-def _frozen(network: nn.Module) -> Iterator[None]:
-    """Compute gradients of the network's inputs, without those of its parameters."""
-    network.requires_grad_(False)
-    try:
-        yield
-    finally:
-        network.requires_grad_(True)

@@ -13,6 +13,7 @@ from synthorax.errors import InputError
 from synthorax.nn.critics import InPaintingCritic
 from synthorax.nn.inpainter import InPainted, InPaintingNet
 from synthorax.nn.local_crop import LocalCrop
+from synthorax.nn.modes import frozen
 from synthorax.nodule import MALIGNANT_FROM, NoduleAttributes
 from synthorax.seeding import derive
 from synthorax.systems.class_aware.conditions import conditions_of
@@ -148,8 +149,7 @@ class ClassAware(ToldInPainter):
         told, wanted = self._told(real["told"], real["label"])
         noise = self.uniform_noise(f"{self.stage} in-painter", step, ct)
         own = (wanted == real["label"]).nonzero()[:, 0]
-        self._critic.requires_grad_(False)
-        try:
+        with frozen(self._critic):
             with self.autocast():
                 made = _single(self._in_painter(ct, region, noise, told, real.get("outline")))
             fake = shown_to_critics(made, ct, region, as_printed=config.as_printed)
@@ -170,8 +170,6 @@ class ClassAware(ToldInPainter):
                 )
                 loss = loss + config.mask_weight * figures["mask"]
             loss.backward()
-        finally:
-            self._critic.requires_grad_(True)
         if self.seed_diversity is not None:
             other = self.uniform_noise(f"{self.stage} other seed", step, ct)
             with torch.no_grad(), self.autocast():

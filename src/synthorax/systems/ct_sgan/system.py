@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from synthorax.datasets.chests import slices_of
 from synthorax.datasets.one_thread import each_in_one_thread, in_one_thread
+from synthorax.nn.modes import frozen
 from synthorax.seeding import derive, generator
 from synthorax.systems.ct_sgan.config import CtSganConfig, CtSganOptions
 from synthorax.systems.ct_sgan.networks import LatentPath, SlabCritic, SliceCritic, SliceGenerator
@@ -67,20 +68,14 @@ class CtSgan(ScanGan):
         slabs, slices = cast(SlabCritic, self.networks[SLABS]), cast(SliceCritic, self.networks[SLICES])
         figures = self.update_critic(SLABS, lambda x: slabs(x, told), real[0], fake[0], step)
         figures |= self.update_critic(SLICES, lambda x: slices(x, position, told_slices), real[1], fake[1], step)
-        for critic in (slabs, slices):
-            critic.requires_grad_(False)
-        try:
+        with frozen(slabs, slices):
             with self.autocast():
                 again = self._made("generator", step, start, told)
                 own = self._shown(again, chosen)
                 of_slab, of_slices = slabs(own[0], told), slices(own[1], position, told_slices)
-            loss = self.generator_loss(of_slab) + config.slices * self.generator_loss(
-                of_slices
-            )  # the sum of equation 2
+            loss = self.generator_loss(of_slab)
+            loss = loss + config.slices * self.generator_loss(of_slices)  # the sum of equation 2
             loss.backward()
-        finally:
-            for critic in (slabs, slices):
-                critic.requires_grad_(True)
         self.update(GENERATOR)
         return {**figures, "generator": loss.detach(), **self.diversity(real[0], fake[0], own[0].detach())}
 

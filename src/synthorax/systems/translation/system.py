@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from synthorax.errors import InputError
+from synthorax.nn.modes import evaluating, frozen
 from synthorax.seeding import derive, generator
 from synthorax.systems.translation.coding import coded
 from synthorax.systems.translation.config import LABEL_CLASSES, TranslationConfig
@@ -135,8 +136,7 @@ class Translation(TrainedSystem):
                 group["lr"] = config.rate(step) * config.learning_rate
         rows = {"tissue": batch["tissue"], "ct": batch["ct"], **self._noise(batch["tissue"], step)}
         cyclic = config.model == "cyclegan"
-        self._critics_learn(False)
-        try:
+        with frozen(*(self.networks[name] for name in self._sides()["critics"])):
             made: list[dict[str, Tensor]] = []
             figures: dict[str, Tensor] = {}
             for part in parts(rows, config.parts):
@@ -146,8 +146,6 @@ class Translation(TrainedSystem):
                 for name, loss in losses.items():
                     figures[name] = figures.get(name, 0) + loss.detach() / config.parts
             self.update("painters")
-        finally:
-            self._critics_learn(True)
         painted = {name: torch.cat([one[name] for one in made]) for name in made[0]}
         figures["spread"] = painted["fake_ct"].std() / painted["real_ct"].std().clamp_min(1e-3)
         if cyclic and config.pool:
@@ -253,10 +251,6 @@ class Translation(TrainedSystem):
             found["mask_noise"] = self.drawn("mask noise", step, *shape, uniform=True)
         return found
 
-    def _critics_learn(self, learn: bool) -> None:
-        for name in self._sides()["critics"]:
-            self.networks[name].requires_grad_(learn)
-
     def _sides(self) -> dict[str, list[str]]:
         """The networks that each optimiser has."""
         painters = [name for name in (PAINTER, READER) if name in self.networks]
@@ -280,9 +274,7 @@ class Translation(TrainedSystem):
         maps, ct = self.shown["tissue"], self.shown["ct"]
         middle = maps.shape[1] // 2
         rows = {"real": [config.patch.to_hu(one[0, middle]).numpy() for one in ct]}
-        was = painter.training
-        painter.eval()
-        with torch.no_grad():
+        with torch.no_grad(), evaluating(painter):
             for seed in range(SHOWN_SEEDS if config.noise else 1):
                 random = torch.Generator().manual_seed(seed)
                 made = []
@@ -293,7 +285,6 @@ class Translation(TrainedSystem):
                     ct_made = self.painted(painter, labels, None if noise is None else noise.to(self.device))[0, 0]
                     made.append(config.patch.to_hu(ct_made if config.by_slices else ct_made[middle]).cpu().numpy())
                 rows[f"painted, seed {seed}"] = made
-        painter.train(was)
         shown = [one[middle].numpy() for one in maps]
         return tissue_slices(shown, rows, captions=[f"window {i}" for i in range(len(shown))])
 

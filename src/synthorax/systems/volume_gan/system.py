@@ -12,6 +12,7 @@ from torch import Tensor
 
 from synthorax.datasets.one_thread import in_one_thread
 from synthorax.geometry import resized_box
+from synthorax.nn.modes import evaluating, frozen
 from synthorax.seeding import derive, generator
 from synthorax.systems.volume_gan.config import VolumeGanConfig, VolumeGanOptions
 from synthorax.systems.volume_gan.networks import VolumeCritic, VolumeGenerator
@@ -58,15 +59,12 @@ class VolumeGan(ScanGan):
         with torch.no_grad(), self.autocast():
             fake = made(self.drawn("critic", step, n, self.config.noise), told)
         figures = self.update_critic(VOLUMES, lambda scans: critic(scans, told), real, fake, step)
-        critic.requires_grad_(False)
-        try:
+        with frozen(critic):
             with self.autocast():
                 again = made(self.drawn("generator", step, n, self.config.noise), told)
                 score = critic(again, told)
             loss = self.generator_loss(score)
             loss.backward()
-        finally:
-            critic.requires_grad_(True)
         self.update(GENERATOR)
         return {**figures, "generator": loss.detach(), **self.diversity(real, fake, again.detach())}
 
@@ -81,13 +79,12 @@ class VolumeGan(ScanGan):
     @torch.no_grad()
     def _scan(self, request: ScanRequest) -> NDArray[np.int16]:
         """A scan in HU [z, y, x], resized if it was asked for in other voxels."""
-        made = self.sampler.eval()
+        made = self.sampler
         random = generator(request.seed, "volume-gan", request.index)
         noise = torch.from_numpy(random.standard_normal((1, self.config.noise), np.float32)).to(self.device)
         told = self.told(torch.tensor([request.row]), request.options.nodules)
-        with self.autocast(request.precision):
+        with evaluating(made), self.autocast(request.precision):
             scan = Volume(self.to_int16(made(noise, told))[0, 0], (1.0, 1.0, 1.0))
-        made.train()
         return (
             scan.voxels if request.size == scan.shape else resized_box(scan, (0,) * 3, scan.shape, request.size).voxels
         )
