@@ -12,7 +12,7 @@ from scipy.stats import t as student
 from synthorax.errors import InputError
 from synthorax.metrics import checks
 from synthorax.metrics.bootstrap import check_margin
-from synthorax.metrics.estimates import ALPHA, Equivalence
+from synthorax.metrics.estimates import ALPHA, POWER, Equivalence
 
 
 def mcnemar(first_right: ArrayLike, second_right: ArrayLike) -> float:
@@ -87,3 +87,25 @@ def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
     corrected = np.empty(len(found))
     corrected[order] = np.minimum(np.maximum.accumulate(found[order] * np.arange(len(found), 0, -1)), 1)
     return corrected
+
+
+def holm_of_known(p_values: Sequence[float | None]) -> list[float | None]:
+    """Return p values in the same order, corrected by `holm` for the known ones among them; None stays None.
+
+    >>> holm_of_known([0.01, None, 0.04])
+    [0.02, None, 0.04]
+    """
+    known = [p for p in p_values if p is not None]
+    corrected = iter(holm(known).tolist() if known else [])
+    return [None if p is None else next(corrected) for p in p_values]
+
+
+def smallest_found(half_widths: Sequence[float]) -> float | None:
+    """Return the smallest difference that tests at `ALPHA` would find in `POWER` of all cases; None without a test.
+
+    Args:
+        half_widths: of the 95 % intervals of such differences, whose median counts.
+    """
+    if not len(half_widths):
+        return None
+    return float(np.median(half_widths)) * float(1 + norm.ppf(POWER) / norm.ppf(1 - ALPHA / 2))

@@ -18,7 +18,7 @@ from synthorax.errors import InputError
 from synthorax.makers import Judge, Maker, Method
 from synthorax.metrics.bootstrap import Statistic, UndefinedError, difference, mean_of, ratio
 from synthorax.metrics.classification import Confusion, confusion
-from synthorax.metrics.comparisons import holm
+from synthorax.metrics.comparisons import holm_of_known
 from synthorax.metrics.roc import auc_of
 from synthorax.patch import NEGATIVE, POSITIVE
 from synthorax.studies.arms import AMOUNTS, REFERENCE, alone, beside, made_patches, notes_of, own_head, recipes
@@ -223,10 +223,8 @@ def compared(found: Mapping[str, Sequence[Scores]], pairs: Sequence[tuple[str, s
                 of_metric.append(Test(a, b, metric, **asdict(test), p_holm=None))
         if trainings < LEAST_TRAININGS:
             of_metric = [replace(test, p=None) for test in of_metric]
-        elif of_metric:
-            corrected = holm([test.p for test in of_metric if test.p is not None])
-            of_metric = [replace(test, p_holm=float(p)) for test, p in zip(of_metric, corrected, strict=True)]
-        tests += of_metric
+        corrected = holm_of_known([test.p for test in of_metric])
+        tests += [replace(test, p_holm=p) for test, p in zip(of_metric, corrected, strict=True)]
     return tests
 
 

@@ -10,7 +10,6 @@ from typing import cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -20,8 +19,7 @@ from synthorax.errors import InputError
 from synthorax.makers import Method
 from synthorax.metrics.bootstrap import difference
 from synthorax.metrics.classification import confusion_of
-from synthorax.metrics.comparisons import holm
-from synthorax.metrics.estimates import ALPHA, POWER
+from synthorax.metrics.comparisons import holm_of_known, smallest_found
 from synthorax.metrics.roc import auc_of, delong_comparison
 from synthorax.nodule import MalignancyRule
 from synthorax.shapes.features import shape_features
@@ -190,7 +188,7 @@ def malignancy_study(
     return MalignancyOutcome(
         arms=told + _trivial(splits),
         tests=tests,
-        smallest=_smallest(tests),
+        smallest=smallest_found([(test.high - test.low) / 2 for test in tests]),
         counts={name: _counts(patches) for name, patches in vars(splits).items()},
         made={each.name: 0 if each.made is None else len(each.made) for each in recipes},
         drawn=config.steps * config.batch_size,
@@ -267,16 +265,5 @@ def _compared(
         delong = delong_comparison(labels, *means)
         p = test.p if len(apart) > 1 else None
         tests.append(MalignancyTest(a, b, test.difference, test.low, test.high, p, None, delong.difference, delong.p))
-    known = [test.p for test in tests if test.p is not None]
-    if not known:
-        return tests
-    corrected = iter(holm(known))
-    return [test if test.p is None else replace(test, p_holm=float(next(corrected))) for test in tests]
-
-
-def _smallest(tests: Sequence[MalignancyTest]) -> float | None:
-    """The difference found in `POWER` of all cases at the median width of the intervals."""
-    if not tests:
-        return None
-    half = float(np.median([(test.high - test.low) / 2 for test in tests]))
-    return half * float(1 + norm.ppf(POWER) / norm.ppf(1 - ALPHA / 2))
+    corrected = holm_of_known([test.p for test in tests])
+    return [replace(test, p_holm=p) for test, p in zip(tests, corrected, strict=True)]

@@ -17,7 +17,7 @@ from synthorax.editing.painting import SAME_SPACING
 from synthorax.errors import InputError
 from synthorax.makers import Maker, Method
 from synthorax.metrics.bootstrap import mean_of
-from synthorax.metrics.comparisons import holm
+from synthorax.metrics.comparisons import holm_of_known
 from synthorax.provenance import fingerprint
 from synthorax.rendering.shapes import LidcOutlines, ShapeSource
 from synthorax.seeding import derive
@@ -280,9 +280,8 @@ def _compared(
     for measure in COMPARED:
         pairs = [(arm.name, other) for arm in arms for other in arm.against if other in found and other != arm.name]
         own = [compared_segmenters(a, b, measure, found[a], found[b], patients) for a, b in pairs]
-        known = [test.p for test in own if test.p is not None]
-        corrected = iter(holm(known)) if known else iter(())
-        tests += [test if test.p is None else replace(test, p_holm=float(next(corrected))) for test in own]
+        corrected = holm_of_known([test.p for test in own])
+        tests += [replace(test, p_holm=p) for test, p in zip(own, corrected, strict=True)]
     return tests
 
 

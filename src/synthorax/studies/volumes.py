@@ -12,14 +12,12 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 from synthorax.datasets.chest_grid import ChestRegion
 from synthorax.errors import InputError
 from synthorax.metrics.bootstrap import Statistic, difference
 from synthorax.metrics.classification import Confusion, choose_threshold, confusion_of
-from synthorax.metrics.comparisons import holm
-from synthorax.metrics.estimates import ALPHA, POWER
+from synthorax.metrics.comparisons import holm_of_known, smallest_found
 from synthorax.metrics.roc import auc_of
 from synthorax.patch import NEGATIVE, POSITIVE
 from synthorax.studies.chest_sets import INJECTED, KEPT, SIZES_STUDIED_MM, ChestSet, without_nodules
@@ -188,17 +186,15 @@ def _compared(
             apart = [difference(*(_decided(scores, splits, rows) for scores in pair)) for pair in both]
             made = compared_over_seeds(apart, test.patients[rows])
             tests.append(Test(a, b, metric, **asdict(made), p_holm=None))
-    if tests and len(next(iter(found.values()))) > 1:
-        corrected = holm([one.p for one in tests if one.p is not None])
-        return [replace(one, p_holm=float(p)) for one, p in zip(tests, corrected, strict=True)]
-    return [replace(one, p=None) for one in tests]
+    if len(next(iter(found.values()))) < 2:
+        return [replace(one, p=None) for one in tests]
+    corrected = holm_of_known([one.p for one in tests])
+    return [replace(one, p_holm=p) for one, p in zip(tests, corrected, strict=True)]
 
 
 def _smallest(tests: Sequence[Test]) -> float | None:
-    halves = [(one.high - one.low) / 2 for one in tests if one.metric == "accuracy"]
-    if not halves or tests[0].p is None:
-        return None
-    return float(np.median(halves)) * float(1 + norm.ppf(POWER) / norm.ppf(1 - ALPHA / 2))
+    of_several = (one for one in tests if one.metric == "accuracy" and one.p is not None)
+    return smallest_found([(one.high - one.low) / 2 for one in of_several])
 
 
 def _counts(chests: ChestSet) -> dict[str, int]:
