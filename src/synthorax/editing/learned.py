@@ -177,14 +177,14 @@ class Learned:
     def _fitted(self, patch: Volume, region: NDArray[np.bool_], edit: Edit, seed: int) -> Filled:
         """Do an edit; a new nodule gets its diameter on the patch's voxels, as near as `FITTINGS` tries bring it."""
         if edit.kind == "erase" or edit.mask is not None:
-            return self._filled(patch, region, edit, seed)
+            return self._brought_back(patch, region, edit, self.on_grid(patch, region, edit, seed), seed)
         wanted, asked = edit.diameter_mm, edit.diameter_mm
         check_not_thinner(wanted, patch, self.name)
         tried = []
         for _ in range(FITTINGS):
             one = replace(edit, nodule=replace(edit.nodule, diameter_mm=asked))
-            made = self._filled(patch, region, one, seed) if self._outline is None else None
-            mask = self._known_mask(patch, region, one, seed) if made is None else made.mask
+            made = self.on_grid(patch, region, one, seed) if self._outline is None else None
+            mask = self._known_mask(patch, region, one, seed) if made is None else _mask_made(made, patch)
             found = _diameter_mm(mask, patch)
             tried.append((abs(found - wanted), one, made))
             if tried[-1][0] <= max(MISSED_SHARE * wanted, min(patch.spacing_mm[1:]) / 2):
@@ -193,7 +193,7 @@ class Learned:
             if not self._shows(asked):
                 break
         _, one, made = min(tried, key=lambda each: each[0])
-        filled = made or self._filled(patch, region, one, seed)
+        filled = self._brought_back(patch, region, one, made or self.on_grid(patch, region, one, seed), seed)
         return replace(filled, attributes=replace(filled.attributes, diameter_mm=wanted))
 
     def _known_mask(self, patch: Volume, region: NDArray[np.bool_], edit: Edit, seed: int) -> NDArray[np.bool_]:
@@ -226,8 +226,9 @@ class Learned:
             raise InputError(self.name, f"a patch {made.hu.shape} with or without NaN", f"finite HU, {seen.shape}")
         return GridEdit(grid, seen, allowed, asked, made)
 
-    def _filled(self, patch: Volume, region: NDArray[np.bool_], edit: Edit, seed: int) -> Filled:
-        grid, seen, allowed, asked, (made, mask, attributes, outline, notes) = self.on_grid(patch, region, edit, seed)
+    def _brought_back(self, patch: Volume, region: NDArray[np.bool_], edit: Edit, done: GridEdit, seed: int) -> Filled:
+        """Bring an edit on the in-painter's grid back to the voxels of a patch."""
+        grid, seen, allowed, asked, (made, mask, attributes, outline, notes) = done
         hu, there = patch.voxels.astype(np.float32), grid.voxels
         # Beyond the window the in-painter saw a clipped value; what it left there is left in the scan.
         change = (np.where(made == seen, 0, made - there) * allowed).astype(np.float32)
@@ -244,7 +245,7 @@ class Learned:
             result = hu + share * (before + changed - hu)
             if self._exchanges_noise:
                 result = result + measure_scanner(patch).noise_lost(share, patch.spacing_mm, seed)
-        own = None if mask is None else _mask_onto(mask & allowed, grid, patch)
+        own = _mask_made(done, patch)
         if edit.kind == "inject" and edit.mask is not None and mask is not None and (mask == asked.mask).all():
             own = edit.mask & region  # made as asked for: the grid's voxels would blunt it
         return Filled(result, own, attributes or edit.nodule, outline, notes)
@@ -283,6 +284,11 @@ def onto(values: Volume, grid: Volume, *, fill: float = AIR_HU) -> NDArray[np.fl
 def _mask_onto(mask: NDArray[np.bool_], own: Volume, grid: Volume) -> NDArray[np.bool_]:
     """A mask [z, y, x] on other voxels."""
     return half_filled(onto(replace(own, voxels=mask.astype(np.float32)), grid, fill=0))
+
+
+def _mask_made(edit: GridEdit, patch: Volume) -> NDArray[np.bool_] | None:
+    """The mask that an in-painter made, on the voxels of a patch [z, y, x]; None where it made none."""
+    return None if edit.made.mask is None else _mask_onto(edit.made.mask & edit.allowed, edit.before, patch)
 
 
 def half_filled(share: NDArray[np.float32]) -> NDArray[np.bool_]:
