@@ -21,7 +21,7 @@ import synthorax as sx
 from synthorax.cli import VERBS, main
 from synthorax.cli.train import verb as train_verb
 from synthorax.errors import InputError
-from synthorax.io.atomic import MARK
+from synthorax.io.atomic import MARK, write_mark
 from synthorax.io.images import read_image, write_image
 from synthorax.io.stl import read_stl
 from synthorax.registry import registry
@@ -586,6 +586,16 @@ def test_our_own_folder_is_replaced_only_when_asked(home, tmp_path, capsys):
     assert main([*command, "--seed", "1", "--overwrite"]) == 0
     assert contents(tmp_path) != before
     assert {path.name for path in tmp_path.iterdir()} == {"made"}
+
+
+def test_a_folder_with_the_plan_is_not_replaced_by_what_is_made_of_the_plan(desk, capsys):
+    (desk / "out").mkdir()
+    (desk / "out" / "nodules.csv").write_text("diameter_mm\n8\n")
+    write_mark(desk / "out")
+    before = contents(desk)
+    assert main(["inject", "chest.nii.gz", "--plan", "out/nodules.csv", "--out", "out", "--overwrite"]) == 2
+    assert "a folder that holds the input, out/nodules.csv" in capsys.readouterr().err
+    assert contents(desk) == before
 
 
 def test_a_run_goes_on_from_its_own_config_file(home, tmp_path):

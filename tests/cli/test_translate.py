@@ -13,6 +13,7 @@ from synthorax.datasets.store import STORE_REQUEST
 from synthorax.datasets.tissue import with_tissue
 from synthorax.errors import InputError
 from synthorax.hub import Model
+from synthorax.io.atomic import write_mark
 from synthorax.io.images import read_image, write_image
 from synthorax.provenance import patient_key
 from synthorax.systems.translation.config import PRESETS
@@ -167,6 +168,16 @@ def test_a_case_that_cannot_be_made_is_named_and_left_out_as_in_other_folders(pa
 
 def read(out):
     return json.loads((out / "manifest.json").read_text())["cases"]
+
+
+def test_a_folder_with_the_shapes_is_not_replaced_by_what_is_made_of_them(painter, chest, tmp_path, capfd):
+    (tmp_path / "out").mkdir()
+    write_image(tmp_path / "out" / "shape.nii.gz", read_image(chest))
+    write_mark(tmp_path / "out")
+    arguments = ["translate", str(chest), "--with", str(painter), "--shapes", str(tmp_path / "out" / "shape.nii.gz")]
+    assert main([*arguments, "--nodules", "1", "--out", str(tmp_path / "out"), "--overwrite"]) == 2
+    assert "a folder that holds the input" in capfd.readouterr().err
+    assert (tmp_path / "out" / "shape.nii.gz").is_file()
 
 
 def codes(path, chest, **change):

@@ -145,7 +145,7 @@ def inject(
         by = methods if len(methods) > 1 else method
         return tell_folder(api.inject_folder(scan, out, by, plan=plan, **shared, **vars(of_folder)), json)
     of_folder.check_not_given()
-    beside = (nodules, outlines, *own.values())
+    beside = (nodules, plan, outlines, *own.values())
     with scan_to_edit(
         scan, out, beside=beside, at=at, voxel=voxel, series=series, force=force, overwrite=overwrite
     ) as (read, points):

@@ -98,7 +98,8 @@ def translate(
         refuse_given({"--codes": codes is not None}, "a store", "no --codes, since the codes of a store are known")
         return tell_folder(api.translate_store(labels, model, out, **given, **shared), json, "volume")
     refuse_given({f"--{name}": True for name in given}, "one label map", "a store")
-    with claiming(out, overwrite=overwrite, sources=[labels]):
+    sources = [Path(each) for each in (labels, codes, shapes) if each is not None]
+    with claiming(out, overwrite=overwrite, sources=sources):
         painted = api.translate(labels, model, codes=codes or "classes", out=out, **shared)
     for note in painted.notes:
         warn(note)
