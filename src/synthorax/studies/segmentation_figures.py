@@ -11,18 +11,17 @@ from scipy.stats import t as student
 from scipy.stats import ttest_rel
 
 from synthorax.metrics.bootstrap import Statistic, mean_of
+from synthorax.metrics.classification import Confusion
 from synthorax.metrics.comparisons import smallest_found
 from synthorax.metrics.estimates import CONFIDENCE
 from synthorax.studies.results import Interval
 from synthorax.studies.trials import bootstrap_over_seeds, compared_over_seeds, over_seeds
 
-TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE, TRUE_NEGATIVE = range(4)
-"""Columns of counted voxels."""
 SEGMENTER_MEASURES: Mapping[str, Callable[[NDArray], NDArray]] = {
-    "sensitivity": lambda n: n[..., 0] / (n[..., 0] + n[..., 2]),
-    "accuracy": lambda n: (n[..., 0] + n[..., 3]) / n.sum(-1),
-    "dice": lambda n: 2 * n[..., 0] / (2 * n[..., 0] + n[..., 1] + n[..., 2]),
-    "f2": lambda n: 5 * n[..., 0] / (5 * n[..., 0] + n[..., 1] + 4 * n[..., 2]),
+    "sensitivity": lambda counts: _confusion(counts).sensitivity,
+    "accuracy": lambda counts: _confusion(counts).accuracy,
+    "dice": lambda counts: _confusion(counts).f1,
+    "f2": lambda counts: _confusion(counts).f2,
 }
 """Of voxel counts [..., 4] of volumes that hold a nodule (section 4.2.3)."""
 COMPARED = ("dice", "sensitivity", "f2")
@@ -34,6 +33,11 @@ def count_voxels(found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> NDArray[
     axes = (1, 2, 3)
     pairs = ((found, truth), (found, ~truth), (~found, truth), (~found, ~truth))
     return np.stack([(a & b).sum(axes) for a, b in pairs], 1).astype(np.int64)
+
+
+def _confusion(counts: NDArray) -> Confusion:
+    right, too_many, missed, left_alone = np.moveaxis(counts, -1, 0)
+    return Confusion(right, too_many, left_alone, missed)
 
 
 @dataclass(frozen=True, eq=False)
