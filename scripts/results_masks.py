@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from pages import picture, spread, table, titled
 from synthorax import api, hub
 from synthorax.datasets.patches import PatchDataset, Place
-from synthorax.datasets.places import negative_places, nodule_places
+from synthorax.datasets.places import negative_places, outlined_places
 from synthorax.datasets.store import Store
 from synthorax.figures import SYNTHETIC, Slice, ct_slices
 from synthorax.io.atomic import atomic_file
@@ -226,7 +226,7 @@ def page(real: Path, work: Path, out: Path, name: str, result: list[str]) -> Ite
     spec, cache = maker.spec, work / "cache"
 
     def outlined(split: str) -> list[Place]:
-        return [place for place in nodule_places(store.in_split(split)) if place.nodule and place.nodule.label]
+        return outlined_places(store.in_split(split))
 
     places = outlined("test")
     offsets = generator(SEED, "offsets").uniform(-OFFSET_MM, OFFSET_MM, (len(places), 3))

@@ -25,7 +25,7 @@ from synthorax.errors import InputError, OutputError
 from synthorax.io.atomic import atomic_file
 from synthorax.nodule import Nodule
 from synthorax.parallel import map_processes
-from synthorax.patch import PatchSpec
+from synthorax.patch import POSITIVE, PatchSpec
 from synthorax.provenance import fingerprint
 from synthorax.region import Region
 from synthorax.seeding import generator
@@ -74,6 +74,11 @@ def nodule_places(cases: Iterable[CaseEntry], classify: Classify = lambda nodule
         for nodule in case.nodules
         if (label := classify(nodule)) is not None
     ]
+
+
+def outlined_places(cases: Iterable[CaseEntry]) -> list[Place]:
+    """A place at each nodule that has voxels in its case's mask."""
+    return nodule_places(cases, lambda nodule: POSITIVE if nodule.label else None)
 
 
 def negative_places(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthorax.datasets.patches import PatchDataset, Place
-from synthorax.datasets.places import negative_places, nodule_places
+from synthorax.datasets.places import negative_places, nodule_places, outlined_places
 from synthorax.metrics.bootstrap import mean_of
 from synthorax.nodule import MalignancyRule
 from synthorax.patch import POSITIVE
@@ -93,7 +93,7 @@ def segmentation_arms(study: Study, config: TaskConfig) -> list[Arm]:
     check_size(Segmentation(config))
 
     def places(split: str) -> list[Place]:
-        return [place for place in nodule_places(study.store.in_split(split)) if place.nodule and place.nodule.label]
+        return outlined_places(study.store.in_split(split))
 
     splits = study.splits(config, places)
     check_splits(study.store, splits, [POSITIVE])

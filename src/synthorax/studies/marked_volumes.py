@@ -14,7 +14,7 @@ from torch import Tensor
 from synthorax.datasets.augmentation import Augmentation
 from synthorax.datasets.one_thread import in_one_thread
 from synthorax.datasets.patches import PatchDataset, read_patch
-from synthorax.datasets.places import negative_places, nodule_places
+from synthorax.datasets.places import negative_places, outlined_places
 from synthorax.datasets.store import CaseEntry, Store
 from synthorax.errors import InputError
 from synthorax.patch import PatchSpec
@@ -59,7 +59,7 @@ def nodule_volumes(
     Raises:
         InputError: no outlined nodule.
     """
-    places = [place for place in nodule_places(cases) if place.nodule and place.nodule.label]
+    places = outlined_places(cases)
     if not places:
         raise InputError(store.path, f"{len(cases)} cases without an outlined nodule", "nodules with masks")
     patches = PatchDataset(store, places, spec, augmentation=Augmentation(flip=False), cache=cache)

@@ -128,10 +128,10 @@ class WindowBatches:
         Raises:
             InputError: no nodule has an outline, or the segmenter cannot take the patches.
         """
-        from synthorax.datasets.places import negative_places, nodule_places  # needs SciPy, which sampling does not
+        from synthorax.datasets.places import negative_places, outlined_places  # needs SciPy, which sampling does not
 
         window = window_of(spec)
-        places = [place for place in nodule_places(cases) if place.nodule and place.nodule.label]
+        places = outlined_places(cases)
         if not places:
             expected = "masks to train on, or segmenter_steps=0 for a model without masks"
             raise InputError(store.path, "no training nodule with a mask", expected)
