@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthorax.datasets.lineage import check_unseen, outline_patients
-from synthorax.datasets.places import nodule_places
+from synthorax.datasets.places import outlined_places
 from synthorax.datasets.store import CaseEntry
 from synthorax.editing.painting import SAME_SPACING
 from synthorax.errors import InputError
 from synthorax.makers import Maker, Method
 from synthorax.metrics.bootstrap import mean_of
 from synthorax.metrics.comparisons import holm_of_known
+from synthorax.patch import PatchSpec
 from synthorax.provenance import fingerprint
 from synthorax.rendering.shapes import LidcOutlines, ShapeSource
 from synthorax.seeding import derive
@@ -197,7 +198,7 @@ def segmentation_study(
     judge = trials.trained(FULL, lessons[FULL], study.seeds[0])
     return SegmentationOutcome(
         arms=[Arm(arm.name, list(study.seeds), curves[config.headline][arm.name], _paper(arm.name)) for arm in chosen]
-        + [_ball(test_cases, test)],
+        + [_ball(test_cases, test, config.volume_spec)],
         learned={arm.name: (arm.real, len(patients.rows(real.patients, arm.real)), arm.made) for arm in chosen},
         spreads={
             name: {measure: spread_of(each.values(measure), len(empty_of)) for measure in SEGMENTER_MEASURES}
@@ -291,17 +292,14 @@ def _paper(name: str) -> dict[str, float]:
     return {} if model is None else {measure: row[1] for measure, row in PAPER_SEGMENTATION[model].items()}
 
 
-def _ball(cases: Sequence[CaseEntry], test: MarkedVolumes) -> Arm:
+def _ball(cases: Sequence[CaseEntry], test: MarkedVolumes, spec: PatchSpec) -> Arm:
     """What a ball of the stated diameter in the middle of each volume reaches, which no network does without."""
     truth = test.marks == NODULE
-    middle = (np.array(truth.shape[1:]) - 1) / 2
-    far = np.linalg.norm(np.indices(truth.shape[1:]).transpose(1, 2, 3, 0) - middle, axis=-1)
-    places = [place for place in nodule_places(cases) if place.nodule and place.nodule.label]
     widths = []
-    for place, own in zip(places, truth, strict=True):
+    for place, own in zip(outlined_places(cases), truth, strict=True):
         assert place.nodule is not None
-        widths.append(place.nodule.attributes.diameter_mm or axial_diameter_mm(np.argwhere(own), (1.0, 1.0, 1.0)))
-    balls = far[None] <= np.array(widths)[:, None, None, None] / 2
+        widths.append(place.nodule.attributes.diameter_mm or axial_diameter_mm(np.argwhere(own), spec.spacing_mm))
+    balls = spec.distances_mm() <= np.array(widths)[:, None, None, None] / 2
     return Arm(BALL, [], {"dice": over_seeds([mean_of(dice(balls, truth))], test.patients)}, {})
 
 
