@@ -81,14 +81,10 @@ def chest_scores(
     found = []
     for seed in study.seeds:
         study.console.print(f"[bold]{arm.name}[/bold], training seed {seed}")
-        batches = ChestBatches(sets, own, derive(seed, "chests"), region)
+        make_batches = partial(ChestBatches, sets, own, derive(seed, "chests"), region)
         out = study.out / f"{arm.name}-{seed}".replace(" ", "-").replace(",", "")
-        found.append(trial(Classification(own, seed), splits, partial(_same, batches), out, key, device=study.device))
+        found.append(trial(Classification(own, seed), splits, make_batches, out, key, device=study.device))
     return found
-
-
-def _same(batches: ChestBatches) -> ChestBatches:
-    return batches
 
 
 def unaugmented(config: TaskConfig) -> TaskConfig:
