@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthorax.datasets.chest_grid import ChestRegion
-from synthorax.metrics.bootstrap import Statistic, patient_bootstrap
+from synthorax.metrics.bootstrap import Statistic, difference, mean_of, patient_bootstrap
 from synthorax.metrics.classification import choose_threshold
 from synthorax.metrics.estimates import Equivalence, Estimate
 from synthorax.metrics.roc import auc_of
@@ -96,14 +96,8 @@ def bias_of(
 
 def _called_more(scores: Scores, splits: ChestSplits, rows: NDArray[np.bool_], shams: NDArray[np.bool_]) -> Statistic:
     """The share of sham edits that are called a nodule, less that of chests without edits of healthy places."""
-    called = (scores.test[rows] >= choose_threshold(splits.val.labels, scores.val)).astype(float)
-
-    def share(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            each = [(weights * of) @ called / (weights * of).sum(1) for of in (shams, ~shams)]
-        return each[0] - each[1]
-
-    return Statistic(int(rows.sum()), share)
+    called = scores.test[rows] >= choose_threshold(splits.val.labels, scores.val)
+    return difference(mean_of(called, shams), mean_of(called, ~shams))
 
 
 def told_alone(chests: ChestSet) -> float:

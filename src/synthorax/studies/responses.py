@@ -19,7 +19,7 @@ from torch import Tensor
 from synthorax.datasets.patches import patch_grid
 from synthorax.errors import InputError
 from synthorax.geometry import resample_like
-from synthorax.metrics.bootstrap import Bootstrap, Statistic, mean_of, patient_bootstrap, ratio
+from synthorax.metrics.bootstrap import Bootstrap, Statistic, difference, mean_of, patient_bootstrap
 from synthorax.metrics.classification import choose_threshold
 from synthorax.metrics.estimates import Equivalence, Estimate
 from synthorax.patch import PatchSpec
@@ -127,9 +127,10 @@ def way_left(found: Rated, goal: Rated, start: Rated, seed: int = 0, margin: flo
     """
     values = np.concatenate([found.log_odds, goal.log_odds, start.log_odds])
     kinds = np.repeat(np.eye(3), [len(each.log_odds) for each in (found, goal, start)], 0)
+    means = [mean_of(values, kind) for kind in kinds.T]
 
     def shares(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        made, wanted, before = (ratio((weights * kind) @ values, weights @ kind) for kind in kinds.T)
+        made, wanted, before = (mean.values(weights) for mean in means)
         return (made - wanted) / (before - wanted)
 
     return _resampled(Statistic(len(values), shares), (found, goal, start), seed).equivalence(margin)
@@ -145,12 +146,8 @@ def called_apart(found: Rated, goal: Rated, cut: float, seed: int = 0, margin: f
     """
     called = np.concatenate([found.log_odds, goal.log_odds]) >= cut
     is_found = np.arange(len(called)) < len(found.log_odds)
-
-    def apart(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        shares = [ratio((weights * rows) @ called, weights @ rows) for rows in (is_found, ~is_found)]
-        return shares[0] - shares[1]
-
-    return _resampled(Statistic(len(called), apart), (found, goal), seed).equivalence(margin)
+    apart = difference(mean_of(called, is_found), mean_of(called, ~is_found))
+    return _resampled(apart, (found, goal), seed).equivalence(margin)
 
 
 def _resampled(statistic: Statistic, parts: Sequence[Rated], seed: int) -> Bootstrap:
