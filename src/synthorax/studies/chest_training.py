@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from rich.markup import escape
 from torch import Tensor
 
 from synthorax.datasets.augmentation import Augmentation
@@ -80,7 +81,7 @@ def chest_scores(
     key = fingerprint(repr([(first, chests.key) for first, chests in sets] + [splits.val.key, splits.test.key]))
     found = []
     for seed in study.seeds:
-        study.console.print(f"[bold]{arm.name}[/bold], training seed {seed}")
+        study.console.print(f"[bold]{escape(arm.name)}[/bold], training seed {seed}")
         make_batches = partial(ChestBatches, sets, own, derive(seed, "chests"), region)
         out = study.out / f"{arm.name}-{seed}".replace(" ", "-").replace(",", "")
         found.append(trial(Classification(own, seed), splits, make_batches, out, key, device=study.device))
