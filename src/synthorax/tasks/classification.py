@@ -65,8 +65,7 @@ class Task(Trainable):
 
     def training_step(self, batch: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
         """Train on one batch: `ct` [b, 1, z, y, x] within -1 to 1, and the entries that `loss` needs."""
-        for group in self.optimizers["adam"].param_groups:
-            group["lr"] = self.config.rate(step)
+        self.set_rate("adam", self.config.rate(step))
         self.network.train()
         with self.autocast():
             logits = self.network(batch["ct"])

@@ -82,8 +82,7 @@ class InPainter(System):
     def set_rates(self, step: int) -> None:
         """Set the learning rates of a step of the whole training."""
         for name, rate in self._rates().items():
-            for group in self.optimizers[name].param_groups:
-                group["lr"] = rate * self.config.rate(step)
+            self.set_rate(name, rate * self.config.rate(step))
 
     def uniform_noise(self, kind: str, step: int, like: Float[Tensor, "b 1 z y x"]) -> Float[Tensor, "b 1 z y x"]:
         """Noise within -1 to 1 for each voxel of a batch."""

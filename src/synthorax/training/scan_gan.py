@@ -142,9 +142,8 @@ class ScanGan(System):
 
     def set_rates(self, step: int) -> None:
         """Set the learning rates of a step."""
-        for name, optimizer in self.optimizers.items():
-            for group in optimizer.param_groups:
-                group["lr"] = self._rate_of(name) * self.config.rate(step)
+        for name in self.optimizers:
+            self.set_rate(name, self._rate_of(name) * self.config.rate(step))
 
     def _rate_of(self, name: str) -> float:
         return self.config.generator_learning_rate if name == GENERATOR else self.config.critic_learning_rate

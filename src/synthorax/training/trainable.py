@@ -244,6 +244,11 @@ class Trainable(ABC):
         assert isinstance(gathered, Tensor)
         return gathered.flatten(0, 1)
 
+    def set_rate(self, name: str, rate: float) -> None:
+        """Set the learning rate of an optimiser."""
+        for group in self.optimizers[name].param_groups:
+            group["lr"] = rate
+
     def update(self, name: str, most_gradient: float | None = None) -> None:
         """A step of an optimiser by the gradients that are there, their mean over all processes; then they are none.
 

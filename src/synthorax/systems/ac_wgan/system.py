@@ -201,8 +201,7 @@ class AcWgan(TrainedSystem):
 
     def _segmenter_step(self, batch: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
         assert self.segmenter is not None
-        for group in self.optimizers["segmenter"].param_groups:
-            group["lr"] = made_masks.segmenter_rate(step, self.config.segmenter_steps)
+        self.set_rate("segmenter", made_masks.segmenter_rate(step, self.config.segmenter_steps))
         with self.autocast():
             logits = self.segmenter(batch["ct"])
         loss = made_masks.segmenter_loss(logits.float(), batch["mask"])
@@ -240,8 +239,7 @@ class AcWgan(TrainedSystem):
         """Set generator's and critic's learning rates for this step."""
         rates = {"generator": self.config.generator_learning_rate, "critic": self.config.critic_learning_rate}
         for name, rate in rates.items():
-            for group in self.optimizers[name].param_groups:
-                group["lr"] = rate * self.config.rate(step)
+            self.set_rate(name, rate * self.config.rate(step))
 
     def _critic_gradients(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Add up the critic's gradients (section 3.3.1); a backward pass for the penalty alone halves the memory.

@@ -141,8 +141,7 @@ class Flow(TrainedSystem):
             batch: ct [b, 1, z, y, x] within -1 to 1, region, outline [b, 1, z, y, x], told [b, k], outlined [b].
         """
         config = self.config
-        for group in self.optimizers["velocity"].param_groups:
-            group["lr"] = config.learning_rate * config.rate(step)
+        self.set_rate("velocity", config.learning_rate * config.rate(step))
         n = len(batch["ct"]) * self.share.world
         logits = config.time_mean + config.time_spread * self.drawn("time", step, n)
         noise = self.drawn("noise", step, n, *batch["ct"].shape[1:])

@@ -150,9 +150,7 @@ class Lung(TrainedSystem):
 
     def _adam_step(self, batch: Float[Tensor, "b v"], position: int) -> Tensor:
         """A step of Adam on the summed squared error (section III-B); returns the mean squared error of a sample."""
-        optimizer = self.optimizers["adam"]
-        for group in optimizer.param_groups:
-            group["lr"] = self.learning_rate(position)
+        self.set_rate("adam", self.learning_rate(position))
         output = self._autoencoder(batch)
         loss = (output - batch).square().sum()
         (loss * self.share.world).backward()  # gradients are averaged over processes; the loss is a sum

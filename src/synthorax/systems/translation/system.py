@@ -131,9 +131,8 @@ class Translation(TrainedSystem):
                 depth of the windows, or the slices from which one is painted. For Pix2Pix both are of one place.
         """
         config = self.config
-        for optimizer in self.optimizers.values():
-            for group in optimizer.param_groups:
-                group["lr"] = config.rate(step) * config.learning_rate
+        for name in self.optimizers:
+            self.set_rate(name, config.rate(step) * config.learning_rate)
         rows = {"tissue": batch["tissue"], "ct": batch["ct"], **self._noise(batch["tissue"], step)}
         cyclic = config.model == "cyclegan"
         with frozen(*(self.networks[name] for name in self._sides()["critics"])):
