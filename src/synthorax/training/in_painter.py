@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from synthorax.errors import InputError
 from synthorax.makers import Lineage, Options
 from synthorax.nn.inpainter import pasted
 from synthorax.nodule import NoduleAttributes
@@ -21,6 +20,7 @@ from synthorax.seeding import derive
 from synthorax.training.config import Precision
 from synthorax.training.in_painter_config import InPainterSettings, ToldSettings
 from synthorax.training.system import System
+from synthorax.training.trainable import Share
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -76,8 +76,7 @@ class InPainter(System):
 
     def check(self, world: int) -> None:
         """Refuse a batch that the processes cannot share."""
-        if self.config.batch_size % world:
-            raise InputError("batch size", str(self.config.batch_size), f"a multiple of {world}, the processes")
+        Share(0, world).rows(self.config.batch_size)
 
     def set_rates(self, step: int) -> None:
         """Set the learning rates of a step of the whole training."""

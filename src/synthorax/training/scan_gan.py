@@ -30,7 +30,7 @@ from synthorax.training.losses import (
 )
 from synthorax.training.scan_config import ScanOptions, ScanSettings
 from synthorax.training.system import System
-from synthorax.training.trainable import Limit
+from synthorax.training.trainable import Limit, Share
 from synthorax.volume import Volume
 
 if TYPE_CHECKING:
@@ -137,8 +137,7 @@ class ScanGan(System):
 
     def check(self, world: int) -> None:
         """Refuse a batch that the processes cannot share."""
-        if self.config.batch_size % world:
-            raise InputError("batch size", str(self.config.batch_size), f"a multiple of {world}, the processes")
+        Share(0, world).rows(self.config.batch_size)
 
     def set_rates(self, step: int) -> None:
         """Set the learning rates of a step."""

@@ -10,7 +10,6 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from synthorax.errors import InputError
 from synthorax.nn.inpainter import pasted
 from synthorax.seeding import derive
 from synthorax.systems.flow.conditions import HAS_NONE, flow_conditions, nothing_told, width_of
@@ -20,7 +19,7 @@ from synthorax.systems.flow.sampler import integrated
 from synthorax.training.config import Precision
 from synthorax.training.in_painter import PREVIEWED
 from synthorax.training.system import System as TrainedSystem
-from synthorax.training.trainable import FACTS
+from synthorax.training.trainable import FACTS, Share
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -131,8 +130,7 @@ class Flow(TrainedSystem):
         return {"velocity": optimizer}
 
     def check(self, world: int) -> None:
-        if self.config.batch_size % world:
-            raise InputError("batch size", str(self.config.batch_size), f"a multiple of {world}, the processes")
+        Share(0, world).rows(self.config.batch_size)
 
     def training_step(self, batch: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
         """An update by the error of the velocity, CT less noise, at a time between them.
