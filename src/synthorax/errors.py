@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 LONGEST_ERROR_PART = 600
 """Most characters that an `InputError` shows of what was found, and of what was expected."""
 
@@ -80,6 +84,25 @@ class Stopped(KeyboardInterrupt):
 
     def __str__(self) -> str:
         return getattr(self, "text", "")  # a second signal may have interrupted `__init__` before `text` was set
+
+
+@contextmanager
+def resumable(finished: Callable[[], int], total: int, what: str = "scans") -> Iterator[None]:
+    """Let a signal that ends the block say how much is finished, and that the same command resumes the work.
+
+    Args:
+        finished: returns the number of finished results.
+        total: number of all results.
+        what: what a result is, in the plural.
+
+    Raises:
+        Stopped: Ctrl-C or another signal ended the block.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        text = f"after {finished()} of {total} {what}; the same command goes on"
+        raise Stopped(getattr(stopped, "number", signal.SIGINT), text) from None
 
 
 class ElsewhereError(Exception):

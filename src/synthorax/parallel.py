@@ -7,7 +7,7 @@ import os
 import pickle
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
@@ -35,11 +35,11 @@ def map_processes(
     chunk: int = 64,
     cluster: str | None = None,
     name: Callable[[Item], str] | None = None,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Call a function on every item in other processes, and yield the results in the order of the items.
 
     With a single worker, or no more items than `chunk`, the work is done in this process. Workers end when this process
-    ends, in whatever way, and when the iterator is closed.
+    ends, in whatever way, and when the generator is closed.
 
     Args:
         function: must pickle, as must the items.
@@ -64,7 +64,7 @@ def map_processes(
         return _map_cluster(function, items, cluster)
     workers = min(workers or os.cpu_count() or 1, -(-len(items) // chunk))
     if workers <= 1:
-        return map(function, items)
+        return (function(item) for item in items)
     _check_pickles(function)
     return _map_pool(function, items, workers, chunk, name)
 
@@ -95,7 +95,7 @@ def _map_pool(
     workers: int,
     chunk: int,
     name: Callable[[Item], str] | None,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     slots, taken = multiprocessing.RawArray("q", 2 * workers), multiprocessing.Value("i", 0)
     jobs = enumerate(items)
     waiting: deque[Future[list[Result]]] = deque()
@@ -110,7 +110,7 @@ def _map_pool(
                         yield from waiting.popleft().result()
                 while waiting:
                     yield from waiting.popleft().result()
-            except BaseException:  # Ctrl-C, or the iterator was closed, or an error of an item
+            except BaseException:  # Ctrl-C, or the generator was closed, or an error of an item
                 processes = dict(pool._processes or {})  # before Python 3.14 there is no public way to end workers
                 for process in processes.values():
                     process.terminate()
@@ -178,7 +178,9 @@ def _at_hand(slots: Sequence[int], processes: Mapping[int, Any]) -> list[int]:
     return sorted(had[pid] for pid in had if pid in killed or not killed)
 
 
-def _map_cluster(function: Callable[[Item], Result], items: Sequence[Item], address: str) -> Iterator[Result]:
+def _map_cluster(
+    function: Callable[[Item], Result], items: Sequence[Item], address: str
+) -> Generator[Result, None, None]:
     try:
         from distributed import Client
     except ImportError as error:

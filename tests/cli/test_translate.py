@@ -11,7 +11,7 @@ from synthorax.anatomy.tissue import TissueClass
 from synthorax.cli import main
 from synthorax.datasets.store import STORE_REQUEST
 from synthorax.datasets.tissue import with_tissue
-from synthorax.errors import InputError
+from synthorax.errors import InputError, Stopped
 from synthorax.hub import Model
 from synthorax.io.atomic import write_mark
 from synthorax.io.images import read_image, write_image
@@ -135,6 +135,18 @@ def test_a_stopped_set_goes_on_and_keeps_what_is_there(store, painter, tmp_path)
     made = api.translate_store(store, painter, tmp_path / "out", volumes=2)
     assert made.cases == ("cube0-0", "cube1-0")
     assert (tmp_path / "out" / "cube0-0" / "ct.nii.gz").stat().st_mtime_ns == kept
+
+
+def test_a_set_that_is_stopped_before_its_first_volume_says_how_to_resume_and_leaves_nothing(
+    store, painter, tmp_path, monkeypatch
+):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("synthorax.editing.painting.painted_slabs", stop)
+    with pytest.raises(Stopped, match="after 0 of 2 volumes; the same command goes on"):
+        api.translate_store(store, painter, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_share_of_the_volumes_gets_nodules_and_the_others_keep_those_of_their_maps(store, painter, tmp_path):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import closing, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from synthorax.api.edit_requests import method_of
 from synthorax.api.folder_cases import ScanCase, scan_cases, without_folder
 from synthorax.api.side_by_side import methods_by_name
-from synthorax.errors import InputError, Stopped, reason
+from synthorax.errors import InputError, reason
 from synthorax.makers import as_told
 
 if TYPE_CHECKING:
@@ -171,8 +170,7 @@ def edit_scans(
         InputError: no scan could be edited, or the output has something else.
         OutputError: the folder cannot be written.
     """
-    from synthorax.editing.cases import EDITED_CASES_RECIPE, begin, collected
-    from synthorax.io.atomic import working_in
+    from synthorax.editing.cases import EDITED_CASES_RECIPE, cases_begun, collected
     from synthorax.provenance import fingerprint
 
     methods = job.methods
@@ -188,8 +186,7 @@ def edit_scans(
         "keep_identity": job.keep_identity,
         "patient_from": patient_from,
     }
-    with working_in(scans.out):
-        begin(scans.out, wanted, {case.case_id: case.source.key for case in scans.cases}, overwrite)
+    with cases_begun(scans.out, wanted, {case.case_id: case.source.key for case in scans.cases}, overwrite):
         failed = dict(scans.failed) | _run(job, scans.cases, workers, cluster)
         return collected(scans.out, wanted, [case.case_id for case in scans.cases], failed, scans.notes)
 
@@ -201,27 +198,16 @@ def _run(job: FolderEdit, cases: Sequence[ScanCase], workers: int | None, cluste
         InputError: no case could be made.
     """
     from synthorax.datasets.progress import with_progress
-    from synthorax.editing.cases import CASES_REQUEST, is_done
-    from synthorax.io.locks import clear_leftovers
+    from synthorax.editing.cases import is_done
     from synthorax.parallel import map_processes
 
     missing = [case for case in cases if not is_done(job.out / case.case_id)]
     failed: dict[str, tuple[str, ...]] = {}
-    finished = len(cases) - len(missing)
     outcomes = map_processes(job, missing, workers=workers, chunk=1, cluster=cluster, name=lambda case: case.case_id)
-    try:
-        with closing(outcomes) if isinstance(outcomes, Generator) else nullcontext():
-            for case, outcome in zip(missing, with_progress(outcomes, job.verb, len(missing)), strict=True):
-                finished += 1
-                if outcome:
-                    failed[case.case_id] = outcome
-    except KeyboardInterrupt as stopped:
-        text = f"after {finished} of {len(cases)} scans; the same command goes on"
-        raise Stopped(getattr(stopped, "number", signal.SIGINT), text) from None
-    finally:
-        clear_leftovers(job.out)  # of workers that were stopped
-        if not any(is_done(job.out / case.case_id) for case in cases):
-            (job.out / CASES_REQUEST).unlink(missing_ok=True)
+    with closing(outcomes):
+        for case, outcome in zip(missing, with_progress(outcomes, job.verb, len(missing)), strict=True):
+            if outcome:
+                failed[case.case_id] = outcome
     if len(failed) == len(cases):
         if not failed:
             raise InputError("folder", "no scan", "scans in HU")

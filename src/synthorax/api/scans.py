@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 import uuid
-from collections.abc import Generator, Mapping
-from contextlib import closing, nullcontext
+from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from math import floor
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from synthorax.api.edit_requests import method_of, request_of
 from synthorax.api.folder_runs import where_workers_are
 from synthorax.api.sampling import MOST_SAMPLES
-from synthorax.errors import InputError, Stopped
+from synthorax.errors import InputError, resumable
 from synthorax.makers import as_told
 from synthorax.registry import registry
 
@@ -228,13 +227,10 @@ def _run(job: _Make, rows: dict[int, dict[str, Any]], n: int, workers: int, clus
     missing = [index for index in range(n) if index not in rows]
     made = map_processes(job, missing, workers=workers, chunk=1, cluster=cluster, name=scan_name)
     try:
-        with closing(made) if isinstance(made, Generator) else nullcontext():
+        with resumable(lambda: len(rows), n), closing(made):
             for row in with_progress(made, "scans", len(missing)):
                 add_row(job.out, row)
                 rows[row["index"]] = row
-    except KeyboardInterrupt as stopped:
-        text = f"after {len(rows)} of {n} scans; the same command goes on"
-        raise Stopped(getattr(stopped, "number", signal.SIGINT), text) from None
     finally:
         for folder in (IMAGES_FOLDER, MASKS_FOLDER):
             clear_leftovers(job.out / folder)  # of workers that were stopped

@@ -153,8 +153,7 @@ def translate_store(
 
     from synthorax.datasets.progress import with_progress
     from synthorax.datasets.store import SPLITS, Store
-    from synthorax.editing.cases import CASES_REQUEST, begin, collected, is_done
-    from synthorax.io.atomic import working_in
+    from synthorax.editing.cases import cases_begun, collected, is_done
     from synthorax.seeding import derive, generator
 
     opened = Store.of(store)
@@ -178,8 +177,8 @@ def translate_store(
     about: dict[str, Any] = {"synthorax": version("synthorax"), "store": opened.fingerprint, "split": split}
     about |= {"model": painter.lineage.model_sha256, "seed": seed, "request": request}
     failed: dict[str, str] = {}
-    with working_in(Path(out)) as folder:
-        begin(folder, about, dict.fromkeys(ids, painter.lineage.model_sha256), overwrite)
+    keys = dict.fromkeys(ids, painter.lineage.model_sha256)
+    with cases_begun(Path(out), about, keys, overwrite, "volumes") as folder:
         for i, case_id in enumerate(with_progress(ids, "translate", count)):
             if is_done(folder / case_id):
                 continue
@@ -203,7 +202,6 @@ def translate_store(
                 job, folder / case_id, made, lineage, notes, request, source_of, patient, case.annotated, alone=False
             )
         if len(failed) == count:
-            (folder / CASES_REQUEST).unlink(missing_ok=True)
             found = f"no case of {split} with what was asked for ({next(iter(failed.values()))})"
             raise InputError(opened.path, found, "one or more whose label maps have room for it")
         return collected(folder, about, ids, failed, ())

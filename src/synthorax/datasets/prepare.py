@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -33,7 +32,7 @@ from synthorax.datasets.store import (
     write_index,
 )
 from synthorax.datasets.tissue import with_tissue
-from synthorax.errors import InputError, Stopped, reason
+from synthorax.errors import InputError, reason, resumable
 from synthorax.io.atomic import (
     MARK,
     atomic_file,
@@ -224,7 +223,7 @@ def _fill(
     )
     try:
         outcomes = map_processes(read, sources, workers=workers, chunk=1, cluster=cluster, name=lambda s: s.case_id)
-        with bar, closing(outcomes) if isinstance(outcomes, Generator) else nullcontext():
+        with resumable(lambda: len(entries), len(sources)), bar, closing(outcomes):
             task = bar.add_task("", total=len(sources))
             for source, outcome in zip(sources, outcomes, strict=True):
                 if isinstance(outcome, CaseEntry):
@@ -233,9 +232,6 @@ def _fill(
                 else:
                     skipped.append((source.case_id, outcome))
                 bar.update(task, advance=1, description=f"{len(skipped)} skipped" if skipped else "")
-    except KeyboardInterrupt as stopped:
-        text = f"after {len(entries)} of {len(sources)} scans; the same command goes on"
-        raise Stopped(getattr(stopped, "number", signal.SIGINT), text) from None
     finally:
         clear_leftovers(out)  # of workers that were stopped
         if not entries and not is_finished:

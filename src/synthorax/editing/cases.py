@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from synthorax.annotations.nodule_table import NODULE_TABLE
-from synthorax.errors import InputError
-from synthorax.io.atomic import MARK, atomic_file, check_folder_is_free, files_of, other_than_ours, write_mark
+from synthorax.errors import InputError, resumable
+from synthorax.io.atomic import (
+    MARK,
+    atomic_file,
+    check_folder_is_free,
+    files_of,
+    other_than_ours,
+    working_in,
+    write_mark,
+)
+from synthorax.io.locks import clear_leftovers
 from synthorax.io.mappings import read_mapping
 from synthorax.io.tables import read_table, write_table
 from synthorax.makers import Lineage
@@ -42,7 +52,42 @@ class EditedFolder:
     notes: tuple[str, ...]
 
 
-def begin(out: Path, wanted: Mapping[str, Any], keys: Mapping[str, str], overwrite: bool) -> None:
+@contextmanager
+def cases_begun(
+    out: Path, wanted: Mapping[str, Any], keys: Mapping[str, str], overwrite: bool, what: str = "scans"
+) -> Iterator[Path]:
+    """Reserve a folder for the cases of a request while the block makes them; yield the folder's absolute path.
+
+    At the end, unfinished files of stopped workers are removed, and the request too if no case was made.
+
+    Args:
+        out: folder to write.
+        wanted: the request.
+        keys: fingerprint of the files of each case, by case id; an existing case with another one is removed.
+        overwrite: replace the cases of another request.
+        what: what a case is, in the plural.
+
+    Raises:
+        InputError: the folder holds something else, or cases of another request.
+        OutputError: the folder cannot be made.
+        Stopped: a signal ended the block.
+    """
+    with working_in(out) as out:
+        _begin(out, wanted, keys, overwrite)
+
+        def finished() -> int:
+            return sum(is_done(out / case_id) for case_id in keys)
+
+        try:
+            with resumable(finished, len(keys), what):
+                yield out
+        finally:
+            clear_leftovers(out)
+            if not finished():
+                (out / CASES_REQUEST).unlink(missing_ok=True)
+
+
+def _begin(out: Path, wanted: Mapping[str, Any], keys: Mapping[str, str], overwrite: bool) -> None:
     """Make a folder ready: cases of another request, or of files that have changed since, are taken away.
 
     Raises:
