@@ -64,12 +64,12 @@ def chest_copies(
     return Copies(to_made.min(1), to_made.argmin(1), to_fresh.min(1))
 
 
-def coarse(chests: Sequence[NDArray[np.number]]) -> NDArray[np.float32]:
-    """Chests on the grid on which they are compared, [n, z, y, x]."""
+def coarse(chests: Sequence[NDArray[np.number]], edge: int = COPY_GRID) -> NDArray[np.float32]:
+    """Chests on the grid on which they are compared, or on a cube of another edge in voxels, [n, z, y, x]."""
     found = []
     for hu in chests:
         volume = Volume(np.ascontiguousarray(hu), (1.0, 1.0, 1.0))
-        found.append(resized_box(volume, (0, 0, 0), volume.shape, (COPY_GRID,) * 3).voxels)
+        found.append(resized_box(volume, (0, 0, 0), volume.shape, (edge,) * 3).voxels)
     return np.clip(np.stack(found).astype(np.float32), *COPY_WINDOW_HU)
 
 

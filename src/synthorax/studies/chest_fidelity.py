@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from synthorax.errors import InputError
-from synthorax.geometry import resized_box
 from synthorax.metrics.chest_anatomy import UsualChests
-from synthorax.metrics.chest_copies import chest_copies
+from synthorax.metrics.chest_copies import chest_copies, coarse
 from synthorax.metrics.distances import fid, inception_score, kid_of_all
 from synthorax.metrics.estimates import CONFIDENCE, Estimate
 from synthorax.metrics.features import Features
@@ -25,7 +24,6 @@ from synthorax.metrics.ms_ssim import diversity, scales_of
 from synthorax.seeding import generator
 from synthorax.studies.fidelity import VALUE_RANGE_HU
 from synthorax.studies.slice_reader import ORIENTATIONS, SliceReader, slice_of
-from synthorax.volume import Volume
 
 COMPARED_PLACES = 16
 """Places along each orientation at which sets are compared."""
@@ -223,8 +221,7 @@ def chest_checks(
     edge = min(SSIM_EDGE, *scans[0].shape)
     alike = None
     if len(scans) >= 3 and scales_of((edge,) * 3):
-        coarse = [_reduced(hu, edge) for hu in scans]
-        alike = diversity(np.stack(coarse), VALUE_RANGE_HU, pairs=SSIM_PAIRS).ms_ssim
+        alike = diversity(coarse(scans, edge), VALUE_RANGE_HU, pairs=SSIM_PAIRS).ms_ssim
     return ChestChecks(
         alike,
         {name: float(np.mean([each[name] > 0 for each in outside])) for name in outside[0]},
@@ -233,9 +230,3 @@ def chest_checks(
         None if is_real else int(found.copies.sum()),
         (float(found.made.min()), float(np.median(found.made)), float(found.made.max())),
     )
-
-
-def _reduced(hu: NDArray, edge: int) -> NDArray[np.float32]:
-    """A scan on the grid of MS-SSIM, within the lung window."""
-    volume = Volume(np.ascontiguousarray(hu), (1.0, 1.0, 1.0))
-    return np.clip(resized_box(volume, (0, 0, 0), hu.shape, (edge,) * 3).voxels.astype(np.float32), -1000, 400)
