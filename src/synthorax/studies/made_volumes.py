@@ -7,7 +7,8 @@ sources differ by their voxels alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -81,24 +82,25 @@ class VolumePlan:
 
     def __call__(self, number: int) -> PlannedVolume:
         """The plan of a volume, a function of the seed and its number; no nodule where none fits."""
-        own, order = derive(self.seed, "volume", number), generator(self.seed, "cases").permutation(len(self.cases))
-        case = self.store.read(self.cases[int(order[number % len(order)])].case_id)
+        own, case = derive(self.seed, "volume", number), self.store.read(self._case(number).case_id)
         assert case.tissue is not None
         labels = orient(replace(case.ct, voxels=case.tissue), "LPS")
         grid, cut = self._cut(labels, own)
         ct = resample_like(orient(case.ct, "LPS"), grid)
-        before = len(as_labelled(cut).regions)
-        if generator(own, "share").random() >= WITH_NODULE:
-            return PlannedVolume(ct, as_labelled(cut), before)
-        try:
-            return PlannedVolume(ct, put_nodules(cut, WantedNodules(1), self.shapes, own), before)
-        except InputError:
-            return PlannedVolume(ct, as_labelled(cut), before)
+        labelled = as_labelled(cut)
+        before = len(labelled.regions)
+        if generator(own, "share").random() < WITH_NODULE:
+            with suppress(InputError):
+                labelled = put_nodules(cut, WantedNodules(1), self.shapes, own)
+        return PlannedVolume(ct, labelled, before)
 
     def patient(self, number: int) -> str:
         """Whose label map a volume has."""
+        return self._case(number).patient_id
+
+    def _case(self, number: int) -> CaseEntry:
         order = generator(self.seed, "cases").permutation(len(self.cases))
-        return self.cases[int(order[number % len(order)])].patient_id
+        return self.cases[int(order[number % len(order)])]
 
     def _cut(self, labels: Volume, seed: int) -> tuple[Volume, Volume]:
         """The grid of a volume somewhere in a case, and the label map on it."""
@@ -107,13 +109,21 @@ class VolumePlan:
         room = np.maximum(np.array(labels.shape) * labels.spacing_mm - size * spacing, 0) / labels.spacing_mm
         for _ in range(PLACES):
             start = np.floor(random.random(3) * (np.floor(room) + 1))  # whole voxels of the case: nothing is blurred
-            x, y, z = labels.to_world(start).tolist()
-            zeros = np.broadcast_to(np.uint8(0), self.spec.size)
-            grid = Volume(zeros, self.spec.spacing_mm, (x, y, z), labels.direction)
-            cut = resample_like(labels, grid, nearest=True, fill=int(TissueClass.OUTSIDE))
+            grid, cut = cut_labels(labels, start, self.spec)
             if (cut.voxels == TissueClass.OTHER).mean() >= LEAST_LUNG:
                 break
         return grid, cut
+
+
+def cut_labels(labels: Volume, start: NDArray[np.float64], spec: PatchSpec) -> tuple[Volume, Volume]:
+    """Return the grid of a volume and the label map on it; beyond the map it is outside of the body.
+
+    Args:
+        start: index (z, y, x) in the label map of the volume's first voxel.
+    """
+    x, y, z = labels.to_world(start).tolist()
+    grid = Volume(np.broadcast_to(np.uint8(0), spec.size), spec.spacing_mm, (x, y, z), labels.direction)
+    return grid, resample_like(labels, grid, nearest=True, fill=int(TissueClass.OUTSIDE))
 
 
 class FewShapes:
@@ -201,7 +211,6 @@ class MadeVolumes:
     plan: VolumePlan
     folder: Path
     like: str
-    notes: list[str] = field(default_factory=list)
 
     @property
     def key(self) -> str:

@@ -17,9 +17,9 @@ from synthorax.makers import Painter
 from synthorax.metrics.bootstrap import UndefinedError, mean_of
 from synthorax.patch import PatchSpec
 from synthorax.seeding import derive
+from synthorax.studies.made_volumes import cut_labels
 from synthorax.studies.results import Interval
 from synthorax.studies.trials import over_seeds
-from synthorax.volume import Volume
 
 STEPPED = {"lung": TissueClass.OTHER, "soft tissue": TissueClass.SOFT}
 """Tissues whose steps between neighbouring voxels are measured."""
@@ -61,9 +61,7 @@ def paint_cases(
         assert case.tissue is not None
         labels = orient(replace(case.ct, voxels=case.tissue), "LPS")
         start = (np.array(labels.shape) * labels.spacing_mm - spec.size_mm) / 2 / labels.spacing_mm
-        x, y, z = labels.to_world(np.rint(start)).tolist()
-        grid = Volume(np.broadcast_to(np.uint8(0), spec.size), spec.spacing_mm, (x, y, z), labels.direction)
-        cut = resample_like(labels, grid, nearest=True, fill=int(TissueClass.OUTSIDE))
+        grid, cut = cut_labels(labels, np.rint(start), spec)
         hu = np.concatenate([slab for _, slab in painted_slabs(cut, painter, derive(seed, "painted case", i))])
         real = resample_like(orient(case.ct, "LPS"), grid).voxels.astype(np.int16)
         made.append(PaintedCase(cut.voxels, real, hu, entry.patient_id))
