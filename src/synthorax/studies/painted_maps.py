@@ -14,7 +14,7 @@ from synthorax.datasets.store import CaseEntry, Store
 from synthorax.editing.painting import painted_slabs
 from synthorax.geometry import orient, resample_like
 from synthorax.makers import Painter
-from synthorax.metrics.bootstrap import UndefinedError, mean_of
+from synthorax.metrics.bootstrap import mean_of
 from synthorax.patch import PatchSpec
 from synthorax.seeding import derive
 from synthorax.studies.made_volumes import cut_labels
@@ -145,10 +145,7 @@ def map_figures(cases: Sequence[PaintedCase], *, made: bool) -> dict[str, Interv
         known = np.isfinite(values)
         patients = np.array([case.patient for case in cases])[known]
         if len(set(patients.tolist())) > 1:
-            try:
-                found[name] = over_seeds([mean_of(values[known])], patients)
-            except UndefinedError:
-                continue
+            found[name] = over_seeds([mean_of(values[known])], patients)
     return found
 
 
