@@ -244,7 +244,8 @@ class Translation(TrainedSystem):
         config, shape = self.config, (len(tissue) * self.share.world, *tissue.shape[1:])
         found = {}
         if config.noise:
-            for name in ("noise", "other_noise"):
+            twice = ("other_noise",) if config.model == "cyclegan" else ()
+            for name in ("noise", *twice):
                 found[name] = self.drawn(name, step, shape[0], config.noise, *shape[1:])
         if config.inputs == "mask-noise":
             found["mask_noise"] = self.drawn("mask noise", step, *shape, uniform=True)
