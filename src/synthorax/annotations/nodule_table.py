@@ -1,4 +1,4 @@
-"""Reading a table of nodules in the user's own images, a CSV file with a row for each nodule.
+"""The table of nodules in the user's own images, a CSV file with a row for each nodule: read, and its cells.
 
     image         file or DICOM folder, relative to the table; several rows may name one image
     mask          image of the nodule's voxels, on all or part of the image's grid: the voxels above 0, or of
@@ -19,12 +19,13 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from synthorax.errors import InputError
 from synthorax.io.tables import read_table
-from synthorax.nodule import MOST_RATING, RATINGS, NoduleAttributes, agreed_ratings
+from synthorax.nodule import MOST_RATING, RATINGS, Nodule, NoduleAttributes, agreed_ratings
 
 NODULE_TABLE = "nodules.csv"
 """Name of the table in a folder of images."""
@@ -97,6 +98,13 @@ def read_nodule_table(path: Path) -> list[TableImage]:
         if image.patient_id and splits.setdefault(image.patient_id, image.split) != image.split:
             raise InputError(path, f"patient {image.patient_id} in two splits", "one split for each patient")
     return made
+
+
+def nodule_cells(nodule: Nodule) -> dict[str, Any]:
+    """Return the centre, the diameter and the ratings of a nodule by the names of their columns; None if not known."""
+    known = vars(nodule.attributes)
+    center = dict(zip(CENTER, nodule.center_mm, strict=True))
+    return center | {name: known[name] for name in ("diameter_mm", *RATINGS)}
 
 
 def _image(path: Path, name: str, members: list[tuple[int, dict[str, str]]]) -> TableImage:

@@ -12,14 +12,14 @@ from typing import Any, BinaryIO, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from synthorax.annotations.nodule_table import CENTER, NODULE_TABLE
+from synthorax.annotations.nodule_table import NODULE_TABLE, nodule_cells
 from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_folder
 from synthorax.io.images import write_image
 from synthorax.io.stl import write_stl
 from synthorax.io.tables import table_writer
 from synthorax.makers import Samples
-from synthorax.nodule import RATINGS, Nodule
+from synthorax.nodule import Nodule
 from synthorax.provenance import MANIFEST, Origin, manifest_writer
 from synthorax.shapes.features import FEATURES, shape_features
 from synthorax.volume import Volume
@@ -186,10 +186,7 @@ class _Patches(_Writer):
         if self._tell_table is None:  # a folder without a nodule has no table
             self._tell_table = self.enter_context(table_writer(self._target / NODULE_TABLE))
         blank = {"mask": "", "mask_label": ""} if (self._target / "masks").is_dir() else {}
-        attributes = {name: "" if value is None else value for name, value in vars(nodule.attributes).items()}
-        rated = {name: attributes[name] for name in ("diameter_mm", *RATINGS)}
-        place = dict(zip(CENTER, nodule.center_mm, strict=True))
-        row = {"image": image, **blank, **mask, "patient_id": patient, **place, **rated}
+        row = {"image": image, **blank, **mask, "patient_id": patient, **nodule_cells(nodule)}
         self._tell_table({**row, **nodule.extra})
 
 

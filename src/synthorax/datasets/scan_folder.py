@@ -20,16 +20,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synthorax.annotations.nodule_table import CENTER, NODULE_TABLE
+from synthorax.annotations.nodule_table import NODULE_TABLE, nodule_cells
 from synthorax.errors import InputError, OutputError, reason
 from synthorax.io.atomic import MARK, atomic_file, check_folder_is_free, other_than_ours, working_in, write_mark
 from synthorax.io.locks import clear_leftovers
 from synthorax.io.mappings import read_mapping
 from synthorax.io.nifti import NIFTI_SUFFIX, nifti_writer, write_nifti
-from synthorax.io.tables import write_table
+from synthorax.io.tables import even_rows, write_table
 from synthorax.lineage import Lineage
 from synthorax.makers import ScanStream
-from synthorax.nodule import RATINGS, Nodule
+from synthorax.nodule import Nodule
 from synthorax.provenance import MANIFEST, Origin, manifest_writer
 from synthorax.volume import Volume
 
@@ -199,9 +199,7 @@ def finish_scans(
     head = {**about, "annotated": annotated, "lineage": lineage.row(), "formats": ["nifti"]}
     try:
         if nodules:
-            table = [_table_row(row, nodule) for row, nodule in nodules]
-            blank = dict.fromkeys((name for row in table for name in row), "")
-            write_table(out / NODULE_TABLE, [{**blank, **row} for row in table])
+            write_table(out / NODULE_TABLE, even_rows([_table_row(row, nodule) for row, nodule in nodules]))
         with atomic_file(out / MANIFEST) as file, manifest_writer(file, head, "samples", notes) as tell:
             for row in ordered:
                 tell(row)
@@ -214,15 +212,13 @@ def finish_scans(
 
 
 def _table_row(row: Mapping[str, Any], nodule: Nodule) -> dict[str, Any]:
-    attributes = {name: "" if value is None else value for name, value in vars(nodule.attributes).items()}
     return {
         "image": row["files"]["nifti"],
         "mask": row["masks"]["nifti"],
         "mask_label": nodule.label,
         "patient_id": f"synthetic-{scan_name(row['index'])}",
         "nodule_id": nodule.nodule_id,
-        **dict(zip(CENTER, nodule.center_mm, strict=True)),
-        **{name: attributes[name] for name in ("diameter_mm", *RATINGS)},
+        **nodule_cells(nodule),
         **nodule.extra,
     }
 

@@ -23,7 +23,7 @@ from synthorax.io.atomic import (
 )
 from synthorax.io.locks import clear_leftovers
 from synthorax.io.mappings import read_mapping
-from synthorax.io.tables import read_table, write_table
+from synthorax.io.tables import even_rows, read_table, write_table
 from synthorax.makers import Lineage
 from synthorax.provenance import MANIFEST, SYNTHETIC_MARK, write_manifest
 
@@ -167,8 +167,7 @@ def collected(
         )
     told += [f"{case_id}: left out: {why}" for case_id, why in failed.items()]
     if rows:
-        columns = dict.fromkeys((name for row in rows for name in row), "")
-        write_table(out / NODULE_TABLE, [{**columns, **row} for row in rows])
+        write_table(out / NODULE_TABLE, even_rows(rows))
     lineage = lineages[0]
     for other in lineages[1:]:
         lineage = lineage.joined(other)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from synthorax.annotations.nodule_table import CENTER, NODULE_TABLE
+from synthorax.annotations.nodule_table import NODULE_TABLE, nodule_cells
 from synthorax.editing.edited import Edited
 from synthorax.editing.plan import ball_around
 from synthorax.errors import InputError
@@ -17,8 +17,8 @@ from synthorax.io.atomic import atomic_folder
 from synthorax.io.images import WRITTEN_SUFFIXES, image_stem, write_image
 from synthorax.io.mappings import read_mapping
 from synthorax.io.scans import Scan
-from synthorax.io.tables import write_table
-from synthorax.nodule import RATINGS, Nodule, NoduleAttributes
+from synthorax.io.tables import even_rows, write_table
+from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.provenance import MANIFEST, Origin, fingerprint, sha256, synthetic_patient, write_manifest
 from synthorax.volume import Volume
 
@@ -181,20 +181,9 @@ def _rows(
     Args:
         masks: file of each nodule, by label, whose mask is not the others'.
     """
-    blank = dict.fromkeys((name for nodule in nodules for name in nodule.extra), "")
     rows = []
     for nodule in nodules:
         mask = {"mask": masks.get(nodule.label, files["mask"]), "mask_label": nodule.label}
-        place = dict(zip(CENTER, nodule.center_mm, strict=True))
-        attributes = vars(nodule.attributes)
-        rated = {rating: attributes[rating] for rating in RATINGS}
-        rows.append(
-            {"image": files["scan"], "patient_id": patient, "nodule_id": nodule.nodule_id}
-            | mask
-            | place
-            | {"diameter_mm": attributes["diameter_mm"]}
-            | rated
-            | blank
-            | dict(nodule.extra)
-        )
-    return rows
+        own = {"image": files["scan"], "patient_id": patient, "nodule_id": nodule.nodule_id}
+        rows.append(own | mask | nodule_cells(nodule) | dict(nodule.extra))
+    return even_rows(rows)

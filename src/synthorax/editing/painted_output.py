@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from synthorax.annotations.nodule_table import CENTER, NODULE_TABLE
+from synthorax.annotations.nodule_table import NODULE_TABLE, nodule_cells
 from synthorax.editing.label_nodules import LabelledNodules
 from synthorax.errors import OutputError, reason
 from synthorax.io.atomic import atomic_folder
 from synthorax.io.images import write_image
 from synthorax.io.tables import write_table
 from synthorax.makers import Lineage
-from synthorax.nodule import RATINGS, Nodule
+from synthorax.nodule import Nodule
 from synthorax.provenance import MANIFEST, Origin, write_manifest
 
 UNPACKED = ".painted.bin"
@@ -111,12 +111,10 @@ def write_painted(
 
 def _row(nodule: Nodule, files: Mapping[str, str], patient: str) -> dict[str, Any]:
     """A nodule as `prepare` reads it; one of a map without ratings has none."""
-    attributes = {name: "" if value is None else value for name, value in vars(nodule.attributes).items()}
     extra = {"from": "", "wanted_diameter_mm": "", "shape_origin": "", "share_in_lung": ""} | dict(nodule.extra)
     return (
         {"image": files["scan"], "patient_id": patient, "nodule_id": nodule.nodule_id}
         | {"mask": files["mask"], "mask_label": nodule.label}
-        | dict(zip(CENTER, nodule.center_mm, strict=True))
-        | {"diameter_mm": attributes["diameter_mm"], **{name: attributes[name] for name in RATINGS}}
+        | nodule_cells(nodule)
         | extra
     )

@@ -12,7 +12,7 @@ from synthorax.editing.output import write_edited
 from synthorax.io.atomic import atomic_folder
 from synthorax.io.mappings import read_mapping
 from synthorax.io.scans import Scan
-from synthorax.io.tables import read_table, write_table
+from synthorax.io.tables import even_rows, read_table, write_table
 from synthorax.lineage import joined_lineages
 from synthorax.provenance import MANIFEST, SYNTHETIC_MARK, Origin, write_manifest
 
@@ -68,8 +68,7 @@ def write_side_by_side(
             kept = ("model_sha256", "request", "files", "nodules", "region_voxels", "lineage")
             methods.append({"method": name, **{key: content[key] for key in kept}})
             notes += [(note, name) for note in one.notes]
-        columns = dict.fromkeys((column for row in rows for column in row), "")
-        write_table(folder / NODULE_TABLE, [{**columns, **row} for row in rows])
+        write_table(folder / NODULE_TABLE, even_rows(rows))
         picture(folder / SIDE_BY_SIDE)
         lineage = joined_lineages(one.lineage for one in edited.values())
         manifest = {

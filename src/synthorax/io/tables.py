@@ -7,7 +7,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -91,6 +91,12 @@ def write_table(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     with table_writer(path) as write:
         for row in rows:
             write(row)
+
+
+def even_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows that each have the columns of all, in the order of their first occurrence; added cells are empty."""
+    blank = dict.fromkeys((name for row in rows for name in row), "")
+    return [{**blank, **row} for row in rows]
 
 
 def table_text(rows: Iterable[Mapping[str, Any]]) -> str:
