@@ -20,6 +20,8 @@ PATIENT_AXES = ("LR", "PA", "SI")
 """Anatomical directions in which world x, y and z grow (first letters) and shrink (second letters)."""
 AIR_HU = -1024
 """HU of voxels outside a scan."""
+AIR_BELOW_HU = -200
+"""A CT has voxels below this HU, because there is air in it; a mask or a scaled picture has none."""
 
 
 def crop(volume: Volume, start: Sequence[int], shape: Sequence[int], *, fill: float = AIR_HU) -> Volume:

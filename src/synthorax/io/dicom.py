@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from synthorax.errors import InputError
+from synthorax.geometry import AIR_BELOW_HU
 from synthorax.io.dicom_bounds import is_dicom
 from synthorax.io.dicom_elements import brief, element_text
 from synthorax.io.dicom_file import About, read_about, read_header, read_whole
@@ -47,8 +48,6 @@ UNEVEN_SLICES = 0.05
 """
 TILT_DEGREES = 0.1
 """A stack of slices that leans by more than this angle, as with a tilted gantry, is refused."""
-NO_AIR_HU = -200
-"""If the header leaves open whether values are HU, some must be below this, as the air in a CT of a chest is."""
 ONE_PATIENT = (
     "PatientID",
     "PatientName",
@@ -208,9 +207,9 @@ def _notes(planes: Sequence[Plane], voxels: NDArray[np.int16], left_out: Sequenc
         InputError: the header leaves open whether values are HU, and none of them is low enough for air.
     """
     doubts = Counter(note for plane in planes for note in plane.notes)
-    if any("taken for HU" in doubt for doubt in doubts) and voxels.min() > NO_AIR_HU:
+    if any("taken for HU" in doubt for doubt in doubts) and voxels.min() > AIR_BELOW_HU:
         found = f"{next(iter(doubts))}, but they are {voxels.min()} to {voxels.max()}"
-        raise InputError(planes[0].file.parent, found, f"HU of a CT, with air below {NO_AIR_HU}")
+        raise InputError(planes[0].file.parent, found, f"HU of a CT, with air below {AIR_BELOW_HU}")
     notes = [f"left out: {counted(left_out)}"] * bool(left_out)
     return notes + [
         note + f" (in {count} of {len(planes)} slices)" * (count < len(planes)) for note, count in doubts.items()

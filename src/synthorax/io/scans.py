@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synthorax.errors import InputError
-from synthorax.geometry import AIR_HU
+from synthorax.geometry import AIR_BELOW_HU, AIR_HU
 from synthorax.io.atomic import atomic_file
 from synthorax.io.contents import what_is
 from synthorax.io.images import image_stem, is_image, open_image, write_image
@@ -20,9 +20,6 @@ from synthorax.volume import Volume
 
 if TYPE_CHECKING:
     from synthorax.io.dicom import CtSeries
-
-AIR_BELOW_HU = -200
-"""A CT has voxels below this HU, because there is air in it; a mask or a scaled picture has none."""
 
 UNSHIFTED_MOST = 600
 """Values from 0 to above this may be HU plus 1024, as scanners store them; masks and pictures stay below."""
