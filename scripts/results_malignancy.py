@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -188,34 +189,50 @@ def makers(run: str | Path) -> list[Method]:
     return [cast(Method, hub.find(what, "injects")) for what in (GAN, run)]
 
 
-def run_study(
-    store: Store,
-    config: TaskConfig,
-    out: Path,
-    run: str | Path | None,
-    arms: Sequence[ArmKind] = get_args(ArmKind),
-    trainings: int = TRAININGS,
-    ratios: Sequence[float] = (PAPER_RATIO,),
-) -> MalignancyOutcome:
-    """A study with the methods under test; with rendering alone if there is no run."""
-    methods = [] if run is None else makers(run)
-    return study_malignancy(
-        store, config, out, makers=methods, arms=arms, ratios=ratios, trainings=trainings, device="cpu"
-    )[1]
+@dataclass(frozen=True)
+class Part:
+    """A study of the page: its data, its classifier and its folder."""
+
+    store: Store
+    config: TaskConfig
+    folder: Path
+    arms: Sequence[ArmKind] = get_args(ArmKind)
+    trainings: int = TRAININGS
+
+    def run(self, model: str | Path | None, ratios: Sequence[float] = (PAPER_RATIO,)) -> MalignancyOutcome:
+        """Run the study with the methods under test; if `model` is None, with rendered nodules alone."""
+        return study_malignancy(
+            self.store,
+            self.config,
+            self.folder,
+            makers=[] if model is None else makers(model),
+            arms=self.arms,
+            ratios=ratios,
+            trainings=self.trainings,
+            device="cpu",
+        )[1]
+
+
+def parts(real: Path, work: Path) -> tuple[Part, Part, Part]:
+    """The studies with all training patients, with few of them, and of a ResNet-50."""
+    nodules = real / "luna16-nodules"
+    store = api.prepare("patches", nodules, work / "store")
+    few = api.prepare("patches", nodules, work / "few-store", train_patients=FEW_PATIENTS)
+    return (
+        Part(store, task_config("malignancy", "compact", {}), work / "study"),
+        Part(few, task_config("malignancy", "compact", {"steps": FEW_STEPS}), work / "few-study"),
+        Part(store, task_config("malignancy", "compact", DEEP), work / "deep", DEEP_ARMS, DEEP_TRAININGS),
+    )
 
 
 def page(real: Path, work: Path, few_run: Path | None, measured: Path, out: Path) -> Iterator[str]:
     """The lines of the page."""
-    store = api.prepare("patches", real / "luna16-nodules", work / "store")
-    few_store = api.prepare("patches", real / "luna16-nodules", work / "few-store", train_patients=FEW_PATIENTS)
-    config = task_config("malignancy", "compact", {})
-    outcome = run_study(store, config, work / "study", MODEL, ratios=RATIOS)
+    of_all, of_few, of_deep = parts(real, work)
+    outcome = of_all.run(MODEL, RATIOS)
     if few_run is None:
         few_run = work / "few-run"
-        api.train(MODEL, few_store.path, few_run, preset="compact", settings=FEW_IN_PAINTER, device="cpu")
-    few_config = task_config("malignancy", "compact", {"steps": FEW_STEPS})
-    few = run_study(few_store, few_config, work / "few-study", few_run)
-    deep = run_study(store, task_config("malignancy", "compact", DEEP), work / "deep", MODEL, DEEP_ARMS, DEEP_TRAININGS)
+        api.train(MODEL, of_few.store.path, few_run, preset="compact", settings=FEW_IN_PAINTER, device="cpu")
+    few, deep = of_few.run(few_run), of_deep.run(MODEL)
     here = ", ".join(f"{name} {value}" for name, value in machine().items())
     yield "# Do made malignant nodules help to tell malignant from benign ones?"
     yield ""
@@ -288,12 +305,9 @@ def main() -> None:
 
 def without_models(real: Path, work: Path) -> None:
     """Train the arms of real and of rendered nodules, which the page takes from there."""
-    store = api.prepare("patches", real / "luna16-nodules", work / "store")
-    run_study(store, task_config("malignancy", "compact", {}), work / "study", None)
-    few = api.prepare("patches", real / "luna16-nodules", work / "few-store", train_patients=FEW_PATIENTS)
-    run_study(few, task_config("malignancy", "compact", {"steps": FEW_STEPS}), work / "few-study", None)
-    deep = task_config("malignancy", "compact", DEEP)
-    run_study(store, deep, work / "deep", None, ("raw", "flips"), DEEP_TRAININGS)
+    of_all, of_few, of_deep = parts(real, work)
+    for part in (of_all, of_few, replace(of_deep, arms=("raw", "flips"))):
+        part.run(None)
 
 
 if __name__ == "__main__":
