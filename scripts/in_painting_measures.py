@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from in_painting_made import CLASSES, RENDER, Making, Places, made_twins
 from known_sites import SEED, WORK, known_controls, known_verdict
-from rendering_measures import MM, VIEWS, Made, Pairs, control_figures, diameters, interval, kids, unseen
+from rendering_measures import MM, VIEWS, Made, Pairs, control_figures, curves, diameters, interval, kids, unseen
 from rendering_sites import Real
 from synthorax.datasets.store import Store
 from synthorax.editing.learned import Learned
@@ -111,6 +111,13 @@ def width_rows(pairs: Pairs, every: Sequence[Real], making: Making, rows: Sequen
     asked = np.array([real.asked_mm for real in pairs.reals])
     hidden = unseen(pairs, every, made, asked, ["all"])["all"]
     return diameters(made.hu, made.mask, asked, pairs.hosts) | {"invisible": hidden["made"], "n": len(rows)}
+
+
+def profile_rows(pairs: Pairs, makings: Sequence[Making], rows: Sequence[int]) -> dict[str, Any]:
+    """HU of real nodules within their outlines and of made ones within their masks, by class and by distance."""
+    made = {making.name: made_twins(making, rows) for making in makings}
+    found = {name: curves(pairs, each.hu, each.mask) for name, each in made.items()}
+    return {"real": curves(pairs, pairs.hu, pairs.outline)} | found
 
 
 class MalignancyReaders:

@@ -8,12 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from in_painting_made import RENDER
 from in_painting_sheets import MANY_SEEDS, SAME_SITE, SHEET
 from injection_times import MOST_ABOVE_S, MOST_GB
 from pages import table, three
 from pasted_nodules import LIKE_NOISE, PASTED
 from rendering_measures import RIM_MM
+from rendering_page import profile_lines
 from rendering_sites import SIZE, WIDEST_MM
+from synthorax.figures import REAL, SYNTHETIC
 from synthorax.metrics.borders import SEEN_REACH_MM
 from synthorax.metrics.roughness import CORE_DEPTH_MM
 from synthorax.metrics.seam import LEAST_SPHERE_MM
@@ -23,6 +26,8 @@ from synthorax.studies.in_painting import INNER_SEAM_WITHIN, LEAST_SEED_DIVERSIT
 from synthorax.studies.told_apart import LEAST_BLURRED, POWER, TELLER, TOLD_APART_BLUR_VOXELS
 
 CONTROL = "real nodules, pasted"
+METHOD_COLOURS = (REAL, SYNTHETIC, "#9a9a9a", "#5b8c5a", "#8a5aa8", "#b0413e")
+"""Colours of real nodules and of methods."""
 IN_PAINTING = {
     "seam": "seam: steps across the border, after / before",
     "inner_seam": "the same across the worst sphere inside",
@@ -110,6 +115,21 @@ def kid_lines(figures: Mapping[str, Any]) -> Iterator[str]:
     yield f"KID x 1000 to the real nodules of training patients, features of features-24mm on patches of {SIZE} mm; {figures['common sites']} patches in each set. In brackets the bounds that hold 95 % of random subsets of half of it."
     yield ""
     yield from table(["", "KID x 1000"], [[named(name), three(found, ".0f")] for name, found in figures["kid"].items()])
+
+
+def hu_by_class_lines(figures: Mapping[str, Any], out: Path, name: str) -> Iterator[str]:
+    """KID of the most frequent class alone, and HU of nodules by class and by distance from the edge."""
+    sets, alone = figures["profiles"], figures["kid of a class"]
+    kind = alone["kind"]
+    real = sets["real"][kind]["hu"]
+    yield f"Of the {alone['n']} {kind} nodules alone, KID x 1000 is {three(alone['kid'][name], '.0f')} for {name}, {three(alone['kid'][RENDER], '.0f')} for rendering and {three(alone['kid']['real'], '.0f')} for real ones. The median HU in their masks are {sets[name][kind]['hu'] - real:+.0f} for {name} and {sets[RENDER][kind]['hu'] - real:+.0f} for rendering, both less those in the outlines of real ones."
+    yield ""
+    yield "HU within the outlines of the readers, and within the masks returned. `Between` is the standard deviation of the nodules' means, `within` the median of the standard deviations inside a nodule, `deep` the HU deeper than 2 mm, `profile` the mean absolute difference from the real profile."
+    deaf = [each for each in sets if each != "real" and "calcification" not in figures["methods"][each]["heeds"]]
+    if deaf:
+        yield f"Not told of calcification: {', '.join(deaf)}."
+    yield ""
+    yield from profile_lines(sets, METHOD_COLOURS[: len(sets)], out / f"profiles-{name}.png")
 
 
 def told_lines(figures: Mapping[str, Any]) -> Iterator[str]:
@@ -268,6 +288,7 @@ def whole_page(measured: Path, out: Path) -> Iterator[str]:
     }
     for name, one in figures["methods"].items():
         if name != PASTED:
+            parts[f"{name}: HU by class"] = hu_by_class_lines(figures, out, name)
             parts[f"{name}: real or made?"] = sheet_lines(measured, out, name)
         if "class" in one:
             parts[f"{name}: does the class take?"] = class_lines(figures, measured, out, name)

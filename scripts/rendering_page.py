@@ -154,6 +154,20 @@ def hu_lines(versions: Sequence[Version], out: Path) -> Iterator[str]:
     yield "Nodules of val and test patients: HU within the outline of the reader of median volume, and that outline rendered with the ratings at the place of the twin. `Between` is the standard deviation of the nodules' means, `within` the median of the standard deviations inside a nodule, `deep` the HU"
     yield "deeper than 2 mm, `profile` the mean absolute difference from the real profile. Calcified nodules are clipped at 1023 HU."
     yield ""
+    colours = [figures.REAL, *([BEFORE_COLOUR] if len(versions) > 1 else []), figures.SYNTHETIC]
+    yield from profile_lines(sets, colours, out / "rendering-profiles.png")
+
+
+def profile_lines(
+    sets: Mapping[str, Mapping[str, Mapping[str, Any]]], colours: Sequence[str], file: Path
+) -> Iterator[str]:
+    """A table of HU by class, and a picture of the profiles.
+
+    Args:
+        sets: by name what `rendering_measures.curves` found; those of real nodules are called real.
+        colours: of the sets' lines.
+        file: the picture, PNG.
+    """
     rows = []
     middle = (np.array(EDGES_MM[:-1]) + EDGES_MM[1:]) / 2
     panels: dict[str, dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]] = {}
@@ -171,9 +185,8 @@ def hu_lines(versions: Sequence[Version], out: Path) -> Iterator[str]:
             )
     yield from table(["nodules", "", "HU, median", "between", "within", "deep", "profile"], rows)
     yield ""
-    colours = [figures.REAL, *([BEFORE_COLOUR] if len(versions) > 1 else []), figures.SYNTHETIC]
     figure = figures.lines(panels, colours, "mm from the edge of the outline", "HU, median")
-    yield from picture(figure, out / "rendering-profiles.png", "HU by distance from the edge of the outline")
+    yield from picture(figure, file, "HU by distance from the edge of the outline")
 
 
 def as_array(curve: Sequence[float | None]) -> NDArray[np.float64]:

@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from in_painting_measures import (
     class_rows,
     in_painting_rows,
     kid_rows,
+    profile_rows,
     real_measure_rows,
     reconstruction_rows,
     told_rows,
@@ -67,7 +69,10 @@ def measure(out: Path, asked: Sequence[str], quick: bool) -> dict[str, Any]:
         "machine": machine(),
         "jobs": jobs_key(places.jobs),
         "sites": {split: sum(every[job.real].split == split for job in places.jobs) for split in splits},
-        "methods": {name: {"sha256": method.lineage.model_sha256} for name, method in methods.items()},
+        "methods": {
+            name: {"sha256": method.lineage.model_sha256, "heeds": sorted(method.heeds)}
+            for name, method in methods.items()
+        },
     }
     for name, making in makings.items():
         figures["methods"][name]["in-painting"] = in_painting_rows(making)
@@ -78,6 +83,10 @@ def measure(out: Path, asked: Sequence[str], quick: bool) -> dict[str, Any]:
     figures["common sites"] = len(rows)
     figures["kid"] = kid_rows(places, judged, rows)
     say(started, f"KID x 1000: {figures['kid']}")
+    kind, _ = Counter(every[places.jobs[i].real].kind for i in rows).most_common(1)[0]
+    alone = [i for i in rows if every[places.jobs[i].real].kind == kind]
+    figures["kid of a class"] = {"kind": kind, "n": len(alone), "kid": kid_rows(places, judged, alone)}
+    figures["profiles"] = profile_rows(pairs, judged, rows)
     for making in judged:
         name = making.name
         figures["methods"][name]["widths"] = width_rows(pairs, every, making, rows)

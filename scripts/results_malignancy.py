@@ -23,6 +23,7 @@ from typing import Any, cast, get_args
 
 from in_painting_page import (
     class_lines,
+    hu_by_class_lines,
     in_painting_lines,
     kid_lines,
     read_figures,
@@ -269,6 +270,7 @@ def in_painted_lines(measured: Path, out: Path) -> Iterator[str]:
         "Does the class take?": class_lines(figures, measured, out, MODEL),
         "Seam, diversity and texture": in_painting_lines(figures, (RENDER, GAN, MODEL)),
         "KID": kid_lines(figures),
+        "HU by class": hu_by_class_lines(figures, out, MODEL),
         "Told apart from real ones": told_lines(figures),
         "Real or made?": sheet_lines(measured, out, MODEL),
         "Diameters": width_lines(figures),
