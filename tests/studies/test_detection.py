@@ -506,7 +506,7 @@ def test_a_maker_that_knows_held_out_patients_is_refused(store):
 def test_a_maker_of_other_patches_or_of_none_is_refused(store):
     with pytest.raises(InputError, match="patches of balls with size"):
         check_maker_fits(Balls(), store, CONFIG.model_copy(update={"size": (24, 24, 24)}))
-    with pytest.raises(InputError, match="balls, which makes shapes; expected one that makes patches, or injects"):
+    with pytest.raises(InputError, match="balls, which makes shapes; expected a model that makes patches, or injects"):
         check_maker_fits(Balls(roles=frozenset({"makes shapes"})), store, CONFIG)
 
 
@@ -529,7 +529,7 @@ def test_two_models_of_one_system_are_told_apart_and_one_model_twice_is_refused(
 @pytest.mark.parametrize("amount", [0.0, -1.0, inf])
 def test_amounts_that_are_none_are_refused(store, place, amount):
     study = Study(store, place / "none", (0,), "cpu", place / "cache")
-    with pytest.raises(InputError, match="made nodules for each real one"):
+    with pytest.raises(InputError, match="synthetic nodules for each real one"):
         detection_study(study, CONFIG, amounts=(amount,))
     assert not (place / "none").exists()
 

@@ -144,7 +144,7 @@ def test_nodules_that_a_method_refuses_are_told_and_places_without_a_nodule_are_
     lung = np.random.default_rng(0).normal(LUNG_HU, 30, (SIZE,) * 3).astype(np.int16)
     (empty,) = erased(Filler(), [replace(sites[0], ct=replace(sites[0].ct, voxels=lung))], 0, told=False).made
     assert empty.is_doubted
-    with pytest.raises(InputError, match="none that filler takes out"):
+    with pytest.raises(InputError, match="none that filler can erase"):
         erased(Filler(widest_mm=1), sites, 0, told=False)
 
 

@@ -96,7 +96,7 @@ def test_models_that_know_held_out_patients_or_are_something_else_are_refused(st
     for wrong, said in (
         ((Balls(lineage=leaked), extractor), "held out here"),
         ((Balls(), replace(extractor, seen=frozenset([patient]))), "held out here"),
-        ((Balls(), replace(extractor, system=detector)), "a model of classification; expected one of features"),
+        ((Balls(), replace(extractor, system=detector)), "a model of classification; expected a model of features"),
     ):
         with pytest.raises(InputError, match=said):
             go(*wrong)
@@ -206,7 +206,7 @@ def test_a_rating_that_nobody_gave_is_told_of_and_not_read(tmp_path):
     study = Study(store, tmp_path / "out", (0,), "cpu", tmp_path / "cache")
     [found] = check_rating(study, CONFIG, {}, None, "texture", 4)
     assert found.real is None
-    assert found.note.startswith("not read: ")
+    assert found.note.startswith("not measured: ")
     assert not (tmp_path / "out").exists()
 
 

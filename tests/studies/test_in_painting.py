@@ -122,7 +122,7 @@ def test_figures_that_nothing_can_be_told_of_are_none_and_named(real):
     found = in_painting_figures(in_painted(), unlike)
     assert (found.diversity_hu.n, found.diversity_hu.estimate, found.texture_to_real.estimate) == (0, None, None)
     assert found.missed()[0] == (
-        "diversity_hu could not be measured, with 0 to measure it on; the goal is at least 0.7 of real pairs' distance"
+        "diversity_hu could not be measured on 0 patches or sites; the goal is at least 0.7 of real pairs' distance"
     )
 
 
@@ -164,7 +164,7 @@ def test_what_a_method_refuses_is_told_and_the_rest_is_measured(real):
         f"site 1, seed {k}: picky: found a small nodule; expected a large one" for k in (0, 1)
     )
     assert (found.seam.n, found.diversity_shape.n) == (4, 2)
-    with pytest.raises(InputError, match=r"none at which dots puts a nodule \(site 0, seed 0: picky"):
+    with pytest.raises(InputError, match=r"none at which dots can put a nodule \(site 0, seed 0: picky"):
         painted(method, [small], (0, 1), (24, 24, 24))
 
 

@@ -122,8 +122,8 @@ def test_what_is_too_wide_and_what_stays_is_told(contexts, tmp_path):
     rings = made(Rings(), contexts, tmp_path)
     assert 0 < wide < 8
     assert len(rings.patches) == 8 - wide
-    assert f"{wide} of 8 nodules are wider than it makes" in rings.note
-    assert f"{rings.left:.0%} of the voxels of the nodules that were there stay as they were" in rings.note
+    assert f"{wide} of 8 nodules are left out, because they are wider than the method can make" in rings.note
+    assert f"{rings.left:.0%} of the voxels of the earlier nodules are unchanged" in rings.note
     assert 0.05 < rings.left < 0.4
 
 
@@ -190,7 +190,7 @@ def test_a_stopped_study_goes_on_and_writes_its_page(store, place, monkeypatch):
     page, outcome = go()
     monkeypatch.setattr("synthorax.studies.trials.train_task", None)  # nothing is trained again
     assert go()[1] == outcome
-    assert "smallest difference of two AUCs" in page.read_text()
+    assert "the comparisons detect a difference in AUC" in page.read_text()
     results = json.loads((place / "out" / "results.json").read_text())
     assert [arm["name"] for arm in results["arms"]] == [RAW, WEIGHTED, DIAMETER, SHAPE_FEATURES]
     assert results["tests"][0]["p_delong"] == outcome.tests[0].p_delong
@@ -203,7 +203,7 @@ def test_a_method_that_knows_test_patients_is_refused(store):
         check_maker_fits(knowing, store, CONFIG)
 
 
-@pytest.mark.parametrize(("ratios", "said"), [((0.0,), "more than 0"), ((-1.0,), "more than 0")])
+@pytest.mark.parametrize(("ratios", "said"), [((0.0,), "above 0"), ((-1.0,), "above 0")])
 def test_a_ratio_of_nothing_is_refused(study, ratios, said):
     with pytest.raises(InputError, match=said):
         malignancy_study(study, CONFIG, ratios=ratios, baseline=Dots())

@@ -256,7 +256,7 @@ def test_a_study_that_is_done_trains_nothing_and_makes_lost_figures_again_alike(
 @pytest.mark.parametrize(
     ("makers", "said"),
     [
-        ([], "model: found none; expected first a model that paints"),
+        ([], "model: found none; expected as the first one a model that paints"),
         ([Dots()], "model: found dots, which does not paint"),
         ([Means(spacing_mm=(2.0, 1.0, 1.0))], "which paints voxels of"),
         ([Means(smallest=(32, 32, 32))], "whose windows have"),

@@ -73,11 +73,12 @@ def test_the_sides_of_the_control_are_alike_in_density_in_every_fold(real, known
 
 def test_controls_in_which_blur_goes_unseen_void_the_verdict(known):
     blind = dataclasses.replace(known, blurred=known.same)
-    assert blind.void.startswith("void: blurred patches are told from real ones with an AUC of 0.")
+    assert blind.void.startswith("void: the network distinguishes blurred from sharp patches with an AUC of 0.")
 
 
 def test_controls_that_tell_real_from_real_void_the_verdict(known):
-    assert Controls(known.blurred, known.blurred).void.startswith("void: real patches are told from real ones, AUC 0.9")
+    said = Controls(known.blurred, known.blurred).void
+    assert said.startswith("void: the network distinguishes real patches from other real ones, AUC 0.9")
 
 
 def test_each_patch_is_judged_once_by_a_network_that_has_not_seen_its_patient(real, monkeypatch):
@@ -126,7 +127,7 @@ def test_a_better_maker_is_less_told_apart_with_an_interval():
     found = better.less(worse)
     assert found.difference == pytest.approx(better.auc().value - worse.auc().value)
     assert found.high < 0
-    with pytest.raises(InputError, match="rows of other kinds"):
+    with pytest.raises(InputError, match="rows with different kinds"):
         better.less(dataclasses.replace(worse, patients=patients[::-1]))
 
 

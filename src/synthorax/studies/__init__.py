@@ -1,1 +1,1 @@
-"""The papers' experiments: they compose systems and measures, and end in a table with intervals."""
+"""The papers' experiments: each runs systems and measures, and ends in a table with confidence intervals."""

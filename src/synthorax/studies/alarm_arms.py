@@ -1,4 +1,4 @@
-"""Arms of the study of false alarms: what each trains on beside the nodules and corners of cubes, and what it says."""
+"""Arms of the study of false alarms: the patches that each adds to the store's cubes, its trainings and its scores."""
 
 from __future__ import annotations
 
@@ -30,36 +30,37 @@ from synthorax.tasks.config import TaskConfig
 from synthorax.tasks.training import train_task
 
 CORNERS, HARD, PASTED_ARM = "corners alone", "hard negatives", "hard negatives + pasted"
-"""Arms: without look-alikes; with them, which the others are compared with; with real nodules pasted into chests."""
+"""Names of arms: trained without look-alikes; with look-alikes, the reference of the comparisons; with look-alikes, and
+with real nodules pasted into chests."""
 HARD_SHARE = 0.5
-"""Share of the patches of a class that are look-alikes, or made nodules; the rest are real ones of the cubes."""
+"""Share of a class's training patches that are look-alikes or synthetic nodules; the rest are patches of the cubes."""
 SITES_AT_ONCE = 64
-"""Cubes that are in memory at once while nodules are taken out of them."""
+"""Number of cubes held in memory at once while their nodules are erased."""
 
 
 def in_chests(maker: str) -> str:
-    """The arm of a maker's nodules in chests."""
+    """Return the name of the arm that adds a maker's nodules, injected into chests, as positives."""
     return f"{HARD} + {maker}"
 
 
 def as_negatives(maker: str) -> str:
-    """The arm of the places of nodules that an eraser took out."""
+    """Return the name of the arm that adds places from which an eraser removed the nodule, as negatives."""
     return f"{HARD} + erased by {maker}"
 
 
 @dataclass(frozen=True, eq=False)
 class HardArm:
-    """What an arm trains on beside the real patches of the cubes.
+    """The patches that an arm adds to the real patches of the cubes.
 
     Attributes:
-        made: int16 HU [n, z, y, x] by class, which take the place of `HARD_SHARE` of that class.
+        made: class to its added patches, int16 HU [n, z, y, x]; they replace `HARD_SHARE` of the class's real patches.
     """
 
     name: str
     made: Mapping[int, NDArray[np.int16]] = field(default_factory=dict)
 
     def feed(self, config: TaskConfig) -> Feed:
-        """The batches of a training."""
+        """Return the batches of a training of this arm."""
         if not self.made:
             return Feed("", lambda train: partial(train.batch, size=config.batch_size))
         key = repr((HARD_SHARE, {label: key_of(made) for label, made in self.made.items()}))
@@ -68,11 +69,11 @@ class HardArm:
 
 @dataclass(frozen=True, eq=False)
 class AlarmBench:
-    """Patches for arms, made once and kept, and the trainings of arms.
+    """The patches of all arms, each made once and kept in a file, and the trainings of the arms.
 
     Attributes:
-        splits: nodules of cubes, and corners.
-        chests: by split.
+        splits: patches of the store's cubes: nodules, and corners without a nodule.
+        chests: split to its chests.
     """
 
     study: Study
@@ -82,17 +83,17 @@ class AlarmBench:
 
     @property
     def folder(self) -> Path:
-        """Where made patches are kept."""
+        """Folder in which patches are kept."""
         return self.study.out.parent / MADE
 
     @cached_property
     def like(self) -> str:
-        """What patches are known by: cubes, chests and the grid."""
+        """Hash of the cubes, the chests and the patch grid; names the files of kept patches."""
         keys = [chests.key for chests in self.chests.values()]
         return self.study.key(self.splits, *keys, repr(self.config.patch))[:12]
 
     def look_alikes(self, split: str) -> NDArray[np.int16]:
-        """Patches of look-alikes of the chests of a split."""
+        """Return the patches around the look-alikes of a split's chests, int16 HU [n, z, y, x]."""
         chests = self.chests[split]
 
         def make() -> NDArray[np.int16]:
@@ -101,7 +102,7 @@ class AlarmBench:
         return kept_patches(self.folder / f"look-alikes-{split}-{self.like}.npy", make)
 
     def alarm_places(self, split: str, detector: Classification) -> NDArray[np.float64]:
-        """Places in the chests of a split that a detector takes for nodules: number of the chest, x, y, z, [n, 4]."""
+        """Return a detector's false alarms in a split's chests: rows of chest number and x, y, z in mm, [n, 4]."""
         chests = self.chests[split]
         key = fingerprint(repr((self.like, self.config, detector.seed)).encode())[:12]
 
@@ -113,23 +114,26 @@ class AlarmBench:
         return kept_patches(self.folder / f"false-alarms-{split}-{key}.npy", make)
 
     def hard(self, split: str, detector: Classification) -> NDArray[np.int16]:
-        """Patches of look-alikes of the chests of a split, and then of places that a detector takes for nodules."""
+        """Return patches around a split's look-alikes, then around a detector's false alarms, int16 HU [n, z, y, x]."""
         rows = self.alarm_places(split, detector)
         chests = self.chests[split]
         alarms = [rows[rows[:, 0] == i, 1:].tolist() for i in range(len(chests.cases))]
         return np.concatenate([self.look_alikes(split), chests.patches(alarms, self.config.patch)])
 
     def hard_patients(self, split: str, detector: Classification) -> NDArray[np.str_]:
-        """The patient of each of these patches."""
+        """Return the patient of each patch of `hard`, [n]."""
         chests = self.chests[split]
         spots = np.repeat(np.arange(len(chests.cases)), [len(each) for each in chests.look_alikes])
         numbers = np.concatenate([spots, self.alarm_places(split, detector)[:, 0].astype(int)])
         return chests.patients[numbers] if len(numbers) else np.zeros(0, np.str_)
 
     def pasted(self, split: str, patches: PatchDataset) -> NDArray[np.int16]:
-        """The nodules of patches of cubes, each pasted into a place of the chests of a split.
+        """Paste the nodules of the cubes' patches into a split's chests; return the patches around them.
 
-        Nodules that fit nowhere, or whose voxels nobody outlined, are missing.
+        Nodules without an outline, and nodules for which no chest has room, are left out (`pasted_rows` has the rest).
+
+        Returns:
+            int16 HU [n, z, y, x].
         """
 
         def make() -> NDArray[np.int16]:
@@ -148,11 +152,11 @@ class AlarmBench:
         return kept_patches(self.folder / f"pasted-{split}-{self.like}.npy", make)
 
     def pasted_rows(self, split: str, patches: PatchDataset) -> NDArray[np.int64]:
-        """Numbers of the patches whose nodules are pasted."""
+        """Return the rows of `patches` whose nodules `pasted` pastes, [n], in its order."""
         return np.array(sorted(self._places(split, patches)), np.int64)
 
     def _places(self, split: str, patches: PatchDataset) -> dict[int, tuple[int, tuple[float, float, float]]]:
-        """The chest and the place of each nodule that is pasted, by the number of its patch."""
+        """Map the row of each pasted nodule's patch to its chest number and its place (x, y, z) in mm."""
         outlined = [i for i, place in enumerate(patches.places) if place.nodule is not None and place.nodule.label]
         widths = [patches.places[i].nodule.attributes.diameter_mm or 0.0 for i in outlined]  # type: ignore[union-attr]
         found = self.chests[split].nodule_places(widths, derive(0, "pasted", split))
@@ -160,7 +164,10 @@ class AlarmBench:
         return {row: (place[0], place[1].center_mm) for row, place in both if place is not None}
 
     def injected(self, name: str, method: Method) -> NDArray[np.int16]:
-        """Patches of training chests with a method's nodules, with the attributes of the cubes' training nodules."""
+        """Return patches of training chests into which a method injected nodules, int16 HU [n, z, y, x].
+
+        The nodules have the attributes of the training nodules of the cubes.
+        """
         n = int((self.splits.train.labels == POSITIVE).sum())
         key = "-".join(filter(None, (self.like, method.lineage.model_sha256[:12])))
 
@@ -171,7 +178,10 @@ class AlarmBench:
         return kept_patches(self.folder / f"{name.replace(' ', '-')}-in-chests-{key}-{n}.npy", make)
 
     def erased(self, name: str, method: Method) -> NDArray[np.int16]:
-        """Patches of the cubes' training nodules that an eraser took out; it is told their voxels."""
+        """Return patches around training nodules of the cubes that an eraser removed, int16 HU [n, z, y, x].
+
+        The eraser gets the masks of the nodules.
+        """
         key = "-".join(filter(None, (self.like, method.lineage.model_sha256[:12])))
 
         def make() -> NDArray[np.int16]:
@@ -186,10 +196,11 @@ class AlarmBench:
         return kept_patches(self.folder / f"{name.replace(' ', '-')}-erased-{key}.npy", make)
 
     def trained(self, arm: HardArm, seed: int, hard: NDArray[np.int16]) -> Classification:
-        """Train an arm, or read it from an earlier call.
+        """Train an arm, or load the training of an earlier call.
 
         Args:
-            hard: patches without a nodule of validation patients' chests, which the best weights are chosen by too.
+            hard: patches without a nodule from validation patients' chests; their loss counts when the best weights
+                are chosen.
         """
         task, feed = Classification(self.config, seed), arm.feed(self.config)
         key = self._key(arm, hard)
@@ -202,14 +213,15 @@ class AlarmBench:
     def said(
         self, arm: HardArm, seed: int, hard: NDArray[np.int16], tested: NDArray[np.int16], chests: UnmarkedChests
     ) -> Scores:
-        """What a training of an arm says of test patients, from an earlier call if there was one.
+        """Return the scores that one training of an arm gives test patients, or load those of an earlier call.
 
         Args:
-            hard: as of `trained`.
-            tested: patches in chests.
+            hard: see `trained`.
+            tested: patches in chests, int16 HU [n, z, y, x].
 
         Returns:
-            val of the test patches of the cubes, test of `tested`, marks in the chests where no nodule is.
+            Log odds of a nodule: in `val` for the test patches of the cubes, in `test` for `tested`, and in `marks`
+            for the detector's marks at places of the chests that hold no nodule.
         """
         content = "".join((self._key(arm, hard), key_of(tested), chests.key))
         note = (
@@ -233,7 +245,7 @@ class AlarmBench:
 
 
 def _validate(task: Classification, patches: PatchDataset, hard: NDArray[np.int16]) -> dict[str, float]:
-    """Figures of the validation patients: nodules, corners and look-alikes weigh the same in the loss."""
+    """Return the measures on validation patients; nodules, corners and look-alikes weigh the same in the loss."""
     figures = task.validate(patches)
     if not len(hard):
         return figures
@@ -243,7 +255,7 @@ def _validate(task: Classification, patches: PatchDataset, hard: NDArray[np.int1
 
 
 def as_many(patches: NDArray[np.int16], n: int, seed: int = 0) -> NDArray[np.int16]:
-    """Some of the patches, or some of them several times, `n` in all."""
+    """Draw `n` of the patches; if there are fewer than `n`, draw patches several times."""
     random = generator(seed, "as many")
     rows = [random.permutation(len(patches)) for _ in range(-(-n // max(len(patches), 1)))]
     return patches[np.concatenate(rows)[:n]]

@@ -1,7 +1,7 @@
-"""Figures of detectors that were led over whole chests: false alarms at a sensitivity, and AUCs, with intervals.
+"""Measures of detectors on whole chests: false alarms per chest at a fixed sensitivity, and AUCs, with intervals.
 
-Patients of nodules and of chests are drawn apart from each other, as neither are of the other kind; arms are compared
-on the same draws. Chests are few, so that the intervals of false alarms are wide, and say so.
+The bootstrap draws the patients of nodules and the patients of chests separately, since no patient is in both groups.
+All arms are compared on the same draws. The chests are few, so the intervals of the false alarms are wide.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from synthorax.metrics.roc import auc_of
 from synthorax.studies.trials import Scores
 
 FOUND = 0.8
-"""False alarms are counted where this share of the pasted nodules is found, so that no threshold has to be chosen."""
+"""False alarms are counted at the threshold at which the detector finds this share of the pasted nodules."""
 ALARMS, AUC_CHESTS, AUC_CUBES = "false alarms a chest", "auc in chests", "auc in cubes"
-"""Figures: marks where no nodule is at the sensitivity `FOUND`; pasted nodules against look-alikes; nodules of cubes
-against corners."""
+"""Measures: marks per chest at places without a nodule, at the sensitivity `FOUND`; AUC of pasted nodules against
+look-alikes; AUC of nodules in cubes against corners."""
 FIGURES = (ALARMS, AUC_CHESTS, AUC_CUBES)
 
 
 @dataclass(frozen=True, eq=False)
 class AlarmPatients:
-    """Whose the patches and chests are that detectors are tested on.
+    """The patients of the patches and chests on which detectors are tested.
 
     Attributes:
         cubes: patient of each patch of the cubes, [c].
-        labels: of these patches, 1 for nodules, int64 [c].
+        labels: class of each of these patches, 1 for a nodule, int64 [c].
         pasted: patient of each nodule that was pasted into a chest, [p].
         look_alikes: patient of each look-alike, [l].
         chests: patient of each chest, [k].
@@ -48,13 +48,13 @@ class AlarmPatients:
 
 @dataclass(frozen=True)
 class AlarmArm:
-    """What came of an arm.
+    """The results of an arm; the keys of all mappings are the names in `FIGURES`.
 
     Attributes:
-        figures: by the names of `FIGURES`, means over trainings with 95 % intervals over patients.
-        each: of every training, by the same names.
-        against: each figure less that of the reference; empty for the reference itself.
-        p_holm: of these differences, corrected for the arms.
+        figures: mean over trainings, with the 95 % interval over patients.
+        each: value of every training.
+        against: difference from the reference arm; empty for the reference itself.
+        p_holm: p value of each difference after Holm's correction for the number of arms.
     """
 
     name: str
@@ -67,12 +67,14 @@ class AlarmArm:
 def alarm_arms(
     said: Mapping[str, Sequence[Scores]], of: AlarmPatients, reference: str, seed: int = 0
 ) -> list[AlarmArm]:
-    """Measure each arm, and compare it with one of them.
+    """Measure each arm, and compare it with the reference arm.
 
     Args:
-        said: by arm, of every training: `val` of the patches of the cubes, `test` of the pasted nodules and then of
-            the look-alikes, `marks` in the chests where no nodule is.
-        reference: the arm that the others are compared with.
+        said: arm to the scores of each of its trainings: `val` has the patches of the cubes, `test` the pasted nodules
+            and then the look-alikes, `marks` the marks at places of the chests without a nodule.
+        of: patients of these patches and chests.
+        reference: arm with which the others are compared.
+        seed: seed of the bootstrap.
     """
     weights = _Weights.drawn(of, seed)
     values = {name: [_values(scores, of, weights) for scores in trainings] for name, trainings in said.items()}
@@ -99,7 +101,7 @@ def _corrected(arms: Sequence[AlarmArm]) -> list[AlarmArm]:
 
 @dataclass(frozen=True, eq=False)
 class _Weights:
-    """How often each row counts: first in the data as it is, then in each replicate, [1 + b, n]."""
+    """Weights of rows, [1 + b, n]: 1 in the first line, the observed data, and counts in b bootstrap replicates."""
 
     cubes: NDArray[np.float64]
     pasted: NDArray[np.float64]
@@ -112,7 +114,7 @@ class _Weights:
             rows = Statistic(len(patients), lambda weights: weights)
             return np.concatenate([np.ones((1, len(patients))), resampled(rows, patients, seed=draw)])
 
-        # Look-alikes lie in the chests: both are drawn with the same patients, who are counted once by their chests.
+        # Look-alikes lie in the chests, so a replicate must draw both with the same patients.
         chests = counts(of.chests, seed + 1)
         _, first = np.unique(of.chests, return_index=True)
         by_patient = dict(zip(of.chests[first].tolist(), chests[:, first].T, strict=True))
@@ -121,7 +123,7 @@ class _Weights:
 
 
 def _values(scores: Scores, of: AlarmPatients, weights: _Weights) -> dict[str, NDArray[np.float64]]:
-    """The figures of a training, [1 + b] each."""
+    """Return the measures of one training: of the observed data, then of b replicates, [1 + b] each."""
     pasted, look_alikes = np.split(scores.test, [len(of.pasted)])
     labels = np.repeat([1, 0], [len(pasted), len(look_alikes)])
     in_chests = auc_of(labels, scores.test)
@@ -139,12 +141,13 @@ def alarms_at(
     marks: NDArray[np.float64],
     chest_weights: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """False alarms a chest at the highest threshold at which a share of the nodules is found, [b].
+    """Return the false alarms per chest at the highest threshold at which a share of the nodules is found, [b].
 
     Args:
-        nodules: what a detector says of nodules, [n].
-        nodule_weights, chest_weights: how often each nodule and each chest counts, [b, n] and [b, k].
-        marks: number of the chest, x, y, z in mm and score, [c, 5].
+        found: the share of the nodules.
+        nodules: the detector's score of each nodule, [n].
+        nodule_weights, chest_weights: weight of each nodule [b, n] and of each chest [b, k] in b replicates.
+        marks: rows of chest number, x, y, z in mm and score, [c, 5].
     """
     checks.vector("nodules", nodules)
     order = np.argsort(-nodules, kind="stable")

@@ -1,4 +1,4 @@
-"""The arms of the study of detection: what each trains, and on which made patches."""
+"""The arms of the study of detection: the detector that each trains, and the synthetic patches that it trains on."""
 
 from __future__ import annotations
 
@@ -22,43 +22,44 @@ from synthorax.tasks.config import TaskConfig
 from synthorax.tasks.networks.config import DetectorConfig
 
 AMOUNTS = (0.25, 1.0, 4.0)
-"""Made nodules for each real one."""
+"""Numbers of synthetic nodules for each real one."""
 WIDER = 2
-"""Channels of the larger detector for each one of the detector (section 6)."""
+"""Factor by which the larger detector has more channels than the detector (papers/4, section 6)."""
 PLAIN, REFERENCE, LARGER = "real alone", "flips", "larger detector, flips"
 LEAST_SELECTED = 0.8
-"""Share of the samples asked for that must pass a selection; with fewer, an arm would have fewer made nodules than the
-others, and those that are easy to make."""
+"""Least share of the requested samples that must pass a selection. With fewer, an arm would have fewer synthetic
+nodules than the others, and only nodules that are easy to generate."""
 
 
 def beside(maker: str, amount: float = 1.0, *, passed: bool = False) -> str:
-    """The arm of a maker's nodules beside real ones; one made nodule for each real one is not said."""
+    """Return the name of the arm that adds a maker's nodules to real ones; an amount of 1 is not in the name."""
     return f"flips + {maker}{', selected' * passed}" + ("" if amount == 1 else f" x {amount:g}")
 
 
 def alone(maker: str, *, passed: bool = False) -> str:
-    """The arm of a maker's patches without real ones."""
+    """Return the name of the arm that trains on a maker's patches alone."""
     return f"{maker} only{', selected' * passed}"
 
 
 def larger(maker: str) -> str:
-    """The arm of a larger detector with a maker's selected nodules."""
+    """Return the name of the arm that trains the larger detector with a maker's selected nodules added."""
     return f"{LARGER} + {maker}, selected"
 
 
 def own_head(maker: str) -> str:
-    """The arm of a maker's own judgement."""
+    """Return the name of the arm in which the maker's own critic scores the patches."""
     return f"{maker}'s own judgement"
 
 
 @dataclass(frozen=True, eq=False)
 class Recipe:
-    """What an arm trains, on what, and what it is compared with.
+    """The network that an arm trains, its synthetic patches, and the arms with which it is compared.
 
     Attributes:
-        made: int16 HU [n, z, y, x] by class, of which those that the amount asks for are taken.
-        amount: made nodules for each real one; infinite for made patches alone, as many as there are real ones.
-        against: arms.
+        made: class to its synthetic patches, int16 HU [n, z, y, x]; the first ones are used, as many as `amount` asks.
+        amount: synthetic nodules for each real one; infinite for synthetic patches alone, as many as there are real
+            nodules.
+        against: names of the arms with which this arm is compared.
     """
 
     name: str
@@ -68,7 +69,7 @@ class Recipe:
     against: tuple[str, ...] = (REFERENCE,)
 
     def feed(self, n_real: int) -> Feed | None:
-        """The batches; the real ones alone if nothing is made."""
+        """Return the batches of real and synthetic patches, or None if the arm has real patches alone."""
         if not self.made:
             return None
         only = self.amount == inf
@@ -81,13 +82,13 @@ class Recipe:
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """A maker's patches, int16 HU [n, z, y, x]; what it does not offer is None.
+    """The patches of a maker, int16 HU [n, z, y, x]; None for a kind that the maker does not offer.
 
     Attributes:
-        nodules: with the attributes of the training set's nodules.
-        selected: the same, those that passed the maker's selection.
-        empty: without a nodule.
-        note: how many samples passed the selection, if there was one.
+        nodules: patches with nodules that have the attributes of the training set's nodules.
+        selected: patches with such nodules that passed the maker's selection.
+        empty: patches without a nodule.
+        note: sentence about the number of samples that passed the selection; empty without a selection.
     """
 
     nodules: NDArray[np.int16]
@@ -97,10 +98,12 @@ class Made:
 
 
 def recipes(config: TaskConfig, made: Mapping[str, Made], amounts: Sequence[float] = AMOUNTS) -> list[Recipe]:
-    """The arms that are trained: each maker's nodules are compared with real ones, and with those of the makers before.
+    """Return the arms to train. Each maker's nodules are compared with real ones, and with those of earlier makers.
 
     Args:
-        made: by maker; arms of what one does not offer are left out.
+        config: the detector and its training.
+        made: maker to its patches; a kind of patches that a maker does not offer has no arm.
+        amounts: synthetic nodules for each real one, an arm each.
     """
     network = config.network
     assert isinstance(network, DetectorConfig)
@@ -141,13 +144,16 @@ def made_patches(
     maker: Generator,
     amounts: Sequence[float],
 ) -> Made:
-    """A maker's patches with the attributes of the training set's nodules, and what else it declares to offer.
+    """Make a maker's patches: nodules with the attributes of the training set's, and the other kinds that it offers.
 
     Args:
-        folder: where they are kept; nowhere if not given. A file stays as it is, whatever made it; trainings are
-            known by the patches themselves.
-        like: what the kept ones are known by: the store and its patches.
-        name: of the maker in this study.
+        folder: folder in which the patches are kept; None to keep none. An existing file is read and not made again;
+            trainings are identified by the hash of the patches, not by the file.
+        like: hash of the store and its patches, part of the file names.
+        train: patches of the training split.
+        name: name of the maker in this study.
+        maker: generates the patches.
+        amounts: synthetic nodules for each real one; the largest decides how many are made.
     """
     n_real = int((train.labels == POSITIVE).sum())
     n = max(round(max(amounts, default=1.0) * n_real), n_real)
@@ -164,14 +170,14 @@ def made_patches(
     passed, note = None, ""
     if maker.selects:
         passed = kept("selected", n, partial(selected, maker, nodules))
-        note = f"{len(passed):,} of {n:,} samples of {name} passed the selection, each made anew until it did."
+        note = f"{len(passed):,} of {n:,} samples of {name} passed the selection; each was drawn again until it passed."
         if len(passed) < LEAST_SELECTED * n:
-            note += f" That is less than {LEAST_SELECTED:.0%}: the arms of selected ones are left out."
+            note += f" That is less than {LEAST_SELECTED:.0%}, so the arms with selected samples are left out."
             passed = None
     empty = kept("negative", n_real, partial(without_nodule, maker, n_real)) if maker.makes_empty else None
     return Made(made, passed, empty, note)
 
 
 def notes_of(train: PatchDataset, made: Mapping[str, Made]) -> str:
-    """What to tell of the patches that were made, in sentences."""
+    """Return the notes on the synthetic patches and on the training set, as sentences for the page."""
     return " ".join(filter(None, (*(each.note for each in made.values()), too_wide(train))))

@@ -1,4 +1,4 @@
-"""What real patches alone give: a detector, malignancy, a segmenter. The bars that synthesis must lift."""
+"""Baselines: what a detector, a malignancy classifier and a segmenter reach with real patches alone."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from synthorax.tasks.segmentation import Segmentation
 from synthorax.tasks.training import augmentation, check_size
 
 TISSUE_HU = -400
-"""The trivial segmenter: what is denser and joined to the middle."""
+"""The trivial segmenter marks voxels denser than this, in HU, that are connected to the middle of the patch."""
 
 
 def detection_splits(study: Study, config: TaskConfig, negatives: float = 1.0) -> Splits:
-    """Nodules, and patches of the same scans without one.
+    """Return, for each split, patches with nodules and patches of the same scans without a nodule.
 
     Args:
-        negatives: as many for each nodule in whole scans; cubes give all that they have.
+        negatives: patches without a nodule for each nodule, in whole scans; cubes give all that they have.
 
     Raises:
-        InputError: a split of too few patients of either class.
+        InputError: a split has too few patients of a class.
     """
 
     def places(split: str) -> list[Place]:
@@ -52,7 +52,7 @@ def detection_splits(study: Study, config: TaskConfig, negatives: float = 1.0) -
 
 
 def detection_arms(study: Study, config: TaskConfig) -> list[Arm]:
-    """Nodules against patches of the same scans without one."""
+    """Train and measure detectors of nodules against patches of the same scans without a nodule."""
     check_size(Classification(config))
 
     splits = detection_splits(study, config)
@@ -64,14 +64,17 @@ def detection_arms(study: Study, config: TaskConfig) -> list[Arm]:
 
 
 def brightness(patches: PatchDataset) -> NDArray[np.float64]:
-    """Mean of the middle third along each axis, [n]: the trivial detector."""
+    """Return the mean intensity of the middle third of each patch along each axis, [n]: the trivial detector."""
     middle = tuple(slice(n // 3, n - n // 3) for n in patches.spec.size)
     found = [ct[:, 0].numpy()[(slice(None), *middle)].mean((1, 2, 3)) for ct in cts(patches)]
     return np.concatenate(found).astype(np.float64)
 
 
 def malignancy_arms(study: Study, config: TaskConfig) -> list[Arm]:
-    """Malignant against benign by the readers, beside the diameter alone, also among nodules of like size."""
+    """Train and measure classifiers of malignant against benign nodules, as readers rated them.
+
+    The diameter alone is measured beside them, and both also among nodules of similar diameters.
+    """
     check_size(Classification(config))
 
     by_rule: dict[MalignancyRule, Splits] = {
@@ -89,7 +92,7 @@ def malignancy_arms(study: Study, config: TaskConfig) -> list[Arm]:
 
 
 def segmentation_arms(study: Study, config: TaskConfig) -> list[Arm]:
-    """A nodule's voxels in the patch around it."""
+    """Train and measure segmenters of a nodule's voxels in the patch around it."""
     check_size(Segmentation(config))
 
     def places(split: str) -> list[Place]:
@@ -122,7 +125,7 @@ def _dice_of_some(
 
 
 def _joined_to_the_middle(hu: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """The dense component nearest to the centre of a cube [z, y, x]."""
+    """Return the mask of the component denser than `TISSUE_HU` that is nearest to the centre of a cube [z, y, x]."""
     dense = hu > TISSUE_HU
     if not dense.any():
         return dense

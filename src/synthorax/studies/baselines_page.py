@@ -1,4 +1,4 @@
-"""`synthorax study baselines`: the three tasks on real patches, as results.json and a page."""
+"""`synthorax study baselines`: detection, malignancy and segmentation on real patches, as results.json and a page."""
 
 from __future__ import annotations
 
@@ -30,17 +30,21 @@ def study_baselines(
     seed: int = 0,
     device: str = "auto",
 ) -> tuple[Path, dict[str, list[Arm]]]:
-    """Train and measure the tasks that have a configuration; goes on where an earlier call stopped.
+    """Train and measure each task that has a configuration. A call resumes where an earlier one stopped.
 
     Args:
-        trainings: of each network; their spread is in the intervals.
-        seed: of the first; the others count on.
+        store: real patches.
+        configs: task to its configuration; the tasks are the keys of `BASELINE_STUDIES`.
+        out: folder of the study.
+        trainings: number of trainings of each network; the intervals include their spread.
+        seed: seed of the first training; the others have the following integers.
+        device: device of the networks.
 
     Returns:
-        The page, with `results.json` beside it, and the arms by task.
+        The page, with `results.json` beside it, and the arms of each task.
 
     Raises:
-        InputError: a store that no study can be made of, or a folder that holds something else.
+        InputError: a task is unknown, the store has too few patients for a study, or the folder holds something else.
     """
     check_trainings(trainings)
     if unknown := set(configs) - set(BASELINE_STUDIES):

@@ -1,4 +1,4 @@
-"""Edits of the chests of a study: nodules put in at a free place, nodules taken out, and edits of healthy places."""
+"""Edits of a study's chests: nodules injected at free places, nodules erased, and sham edits of healthy places."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ from synthorax.studies.patch_makers import kept_patches
 from synthorax.volume import Volume
 
 EDIT_CLEARANCE = Clearance(wall_mm=1.0, vessel_mm=None, nodule_mm=5.0)
-"""Distances that a nodule keeps from other things in a whole chest."""
+"""Distances that an injected nodule keeps from walls, vessels and other nodules in a whole chest."""
 LUNG_BLUR_MM = 1.5
-"""Standard deviation of the Gaussian after which a voxel of a cube is taken for lung by its HU."""
+"""Standard deviation in mm of the Gaussian blur of a cube; voxels are classed as lung by their HU after it."""
 SHAM_MM = 8.0
-"""Diameter of the healthy ball that a sham edit replaces."""
+"""Diameter in mm of the healthy ball that a sham edit replaces."""
 CHESTS_A_FILE = 25
-"""Chests that one file of a stopped study keeps."""
+"""Chests kept in one file; a study that is stopped loses at most this many."""
 NO_CHEST = np.iinfo(np.int16).min
-"""HU of all voxels of a chest that could not be made."""
+"""Value of every voxel of a chest that could not be made."""
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
 class ChestEdits:
-    """The edits of a study.
+    """The edits of a study's chests.
 
     Attributes:
         injector: puts nodules in.
-        eraser: takes tissue out; None where there is none.
-        region: kind of the chests: whole ones, or cubes.
+        eraser: replaces nodules, or healthy tissue in a sham edit; None for a study without an eraser.
+        region: `lungs` if the chests are whole, `cube` if they are cubes.
     """
 
     injector: Method
@@ -56,10 +56,12 @@ class ChestEdits:
     region: ChestRegion
 
     def with_nodules(self, ct: Volume, diameters_mm: Sequence[float], seed: int) -> Volume:
-        """Put nodules of some diameters into a chest, each where there is room; those without room are left out.
+        """Put nodules of given diameters into a chest at free places; nodules for which there is no room are left out.
+
+        A cube gets at most one nodule.
 
         Raises:
-            InputError: no lung, or no nodule for which there is room.
+            InputError: no lungs are found, or there is room for none of the nodules.
         """
         lungs = find_lungs(ct) if self.region == "lungs" else None
         placement = Placement(lungs) if lungs is not None else None
@@ -74,14 +76,14 @@ class ChestEdits:
             except InputError as error:
                 refused = error
         if not wanted:
-            raise refused or InputError("nodules", "none", "one or more")
+            raise refused or InputError("nodules", "no diameter", "one or more")
         return inject_nodules(ct, wanted, self.injector, seed, lungs=lungs).ct
 
     def with_sham_edit(self, ct: Volume, seed: int) -> Volume:
-        """Let the eraser replace healthy tissue at a free place.
+        """Let the eraser replace a ball of `SHAM_MM` of healthy tissue at a free place.
 
         Raises:
-            InputError: no eraser, or no free place.
+            InputError: the study has no eraser, or the chest has no free place.
         """
         if self.eraser is None:
             raise InputError("sham edit", "no eraser", "a model that erases")
@@ -93,13 +95,13 @@ class ChestEdits:
 
 
 def lidc_diameters(seed: int, region: ChestRegion) -> tuple[float, ...]:
-    """The diameters in mm of the nodules of a scan of LIDC-IDRI, drawn; of a cube the widest one alone."""
+    """Draw the diameters in mm of the nodules of one LIDC-IDRI scan; for a cube, return only the largest."""
     drawn = draw_lidc_diameters(seed)
     return drawn if region == "lungs" else (max(drawn),)
 
 
 def on_grid(ct: Volume, size: tuple[int, int, int]) -> NDArray[np.int16]:
-    """The voxels of a chest on the grid of a classifier."""
+    """Return the voxels of a chest resampled to the size (z, y, x) of a classifier's input, int16 HU."""
     if ct.shape == size:
         return np.asarray(ct.voxels, np.int16)
     return np.asarray(resized_box(ct, (0, 0, 0), ct.shape, size).voxels, np.int16)
@@ -113,12 +115,15 @@ def kept_chests(
     make: Callable[[Item], NDArray[np.int16]],
     size: tuple[int, int, int],
 ) -> NDArray[np.int16]:
-    """Chests on a grid, [n, z, y, x], one of each item; kept some at a time, so that a stopped study goes on.
+    """Make one chest from each item, int16 HU [n, z, y, x], and keep them in files, so that a stopped study resumes.
 
     Args:
-        folder: of the files.
-        key: of everything that `make` depends on.
-        make: gives a chest; where it raises an `InputError` the row is `NO_CHEST`.
+        folder: folder of the files.
+        name: name of the chests in the progress bar and in the file names.
+        key: hash of everything that `make` depends on.
+        items: arguments of `make`.
+        make: makes a chest of `size`; if it raises an `InputError`, all voxels of the row are `NO_CHEST`.
+        size: voxels (z, y, x) of a chest.
 
     Raises:
         OutputError: a file cannot be written.
@@ -143,15 +148,15 @@ def kept_chests(
 
 
 def is_made(chests: NDArray[np.int16]) -> NDArray[np.bool_]:
-    """Which rows [n] could be made."""
+    """Return which chests could be made, bool [n]: those with a voxel other than `NO_CHEST`."""
     return np.asarray((chests != NO_CHEST).any((1, 2, 3)))
 
 
 def _free_place(ct: Volume, diameter_mm: float, seed: int) -> Ball:
-    """A place in a cube that has as much lung around it as a nodule is wide, drawn evenly from all such places.
+    """Draw a place in a cube around which a ball of the given diameter is lung, uniformly among all such voxels.
 
     Raises:
-        InputError: none.
+        InputError: the cube has no such place.
     """
     blur = [LUNG_BLUR_MM / s for s in ct.spacing_mm]
     hu = gaussian_filter(ct.voxels.astype(np.float32), blur)

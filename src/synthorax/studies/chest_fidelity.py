@@ -1,8 +1,9 @@
-"""How far made chests are from real ones, slice by slice, against how far real ones are from each other (papers/5).
+"""Distances of synthetic chests from real ones, slice by slice, beside the distances between real chests (papers/5).
 
-The paper compares slices of one place in two sets, place after place. Here too, in three orientations: the set of a
-place has the slices around it of all scans, and a distance is the mean over places. Every set has as many scans as half
-of the real ones, drawn anew `DRAWS` times, so that distances of all arms are of sets of one size.
+The paper compares the slices at one place of the body in two sets of scans, for one place after another. This module
+does so in three orientations: the sample of a place holds the slices around it of all scans, and a distance is the mean
+over places. Every set has as many scans as half of the real ones, drawn `DRAWS` times, because FID depends on the
+number of samples.
 """
 
 from __future__ import annotations
@@ -26,27 +27,28 @@ from synthorax.studies.fidelity import VALUE_RANGE_HU
 from synthorax.studies.slice_reader import ORIENTATIONS, SliceReader, slice_of
 
 COMPARED_PLACES = 16
-"""Places along each orientation at which sets are compared."""
+"""Number of places along each axis at which sets are compared."""
 AROUND_PLACE = (-2, -1, 0, 1, 2)
-"""Slices of a place, counted from its own."""
+"""Slices of each scan in the sample of a place, counted from the slice at the place."""
 DRAWS = 20
-"""Halves of the real scans drawn, and as many made ones."""
+"""Number of times that half of the real scans, and as many synthetic scans, are drawn."""
 REAL_REAL, BLURRED_CHESTS = "real, other patients", "the same, blurred"
 CHEST_BLUR_VOXELS = 1.0
-"""Standard deviation of the Gaussian that blurs real chests: a control that must be further than real chests are."""
+"""Standard deviation in voxels of the Gaussian that blurs real chests: a control, whose distance from real chests must
+be larger than the distance between real chests."""
 SSIM_PAIRS, SSIM_EDGE = 60, 64
-"""Pairs of a set whose MS-SSIM is averaged, and voxels along the edge of the grid on which it is."""
+"""Number of pairs of a set's scans whose MS-SSIM is averaged, and edge in voxels of the grid for MS-SSIM."""
 LEAST_CHESTS = 8
-"""Real chests that are compared at least."""
+"""Fewest real chests that are compared."""
 
 
 @dataclass(frozen=True, eq=False)
 class SliceFeatures:
-    """Features of the slices of some scans.
+    """Features of the slices of n scans.
 
     Attributes:
-        values: float32 [n, orientation, place, slice, d].
-        probabilities: float32 [n, orientation, place, slice, k].
+        values: float32 [n, orientation, place, slice, feature].
+        probabilities: float32 [n, orientation, place, slice, class].
     """
 
     values: NDArray[np.float32]
@@ -54,7 +56,7 @@ class SliceFeatures:
 
     @classmethod
     def of(cls, reader: SliceReader, scans: Iterable[NDArray]) -> SliceFeatures:
-        """Of scans, HU [z, y, x] each."""
+        """Read the slices of scans, HU [z, y, x] each."""
         found = [reader(_slices(hu)) for hu in scans]
         shape = (len(found), len(ORIENTATIONS), COMPARED_PLACES, len(AROUND_PLACE), -1)
         values = np.stack([each.values for each in found]).astype(np.float32)
@@ -67,13 +69,13 @@ class SliceFeatures:
 
 @dataclass(frozen=True)
 class SliceDistances:
-    """A set of scans against real ones.
+    """Distances of a set of scans from real ones.
 
     Attributes:
-        fid, kid: mean over draws, and the range that holds 95 % of them; KID is multiplied by 1000.
-        by_orientation: mean FID of each orientation.
-        places: standard deviation of the FID over places, as the paper has beside its mean.
-        score: the inception score of all slices, mean and range over draws.
+        fid, kid: mean over draws, and the range that holds 95 % of the draws; KID is multiplied by 1000.
+        by_orientation: orientation to its mean FID.
+        places: standard deviation of the FID over places, which the paper reports beside the mean.
+        score: inception score of all slices, mean and 95 % range over draws.
     """
 
     fid: Estimate
@@ -86,14 +88,18 @@ class SliceDistances:
 def slice_distances(
     real: SliceFeatures, sets: Mapping[str, SliceFeatures], reader: SliceReader, seed: int = 0, draws: int = DRAWS
 ) -> dict[str, SliceDistances]:
-    """SliceDistances of halves of the real scans to their other half (`REAL_REAL`), and to as many scans of each set.
+    """Measure the distances from half of the real scans to the other half (`REAL_REAL`), and to as many of each set.
 
     Args:
-        real: of patients on whom no maker was trained.
-        sets: by name; of those that are as many as `real`, row by row of the same patients, the other half is taken.
+        real: scans of patients on whom no maker was trained.
+        sets: name to its scans. `BLURRED_CHESTS` must have the same patients as `real`, row by row; its other half is
+            compared.
+        reader: computed the features.
+        seed: seed of the draws.
+        draws: number of draws.
 
     Raises:
-        InputError: fewer than `LEAST_CHESTS` real scans, or fewer made ones than half of that.
+        InputError: there are fewer than `LEAST_CHESTS` real scans, or a set has fewer scans than half of the real ones.
     """
     check_sizes(len(real), {name: len(made) for name, made in sets.items()})
     half = len(real) // 2
@@ -113,24 +119,24 @@ def slice_distances(
 
 
 def check_sizes(real: int, sets: Mapping[str, int]) -> None:
-    """Refuse sets that are too small to be compared.
+    """Check that all sets are large enough to be compared.
 
     Args:
         real: number of real scans.
-        sets: number of scans of each other set.
+        sets: name of each other set to its number of scans.
 
     Raises:
-        InputError: fewer than `LEAST_CHESTS` real scans, or fewer made ones than half of the real ones.
+        InputError: there are fewer than `LEAST_CHESTS` real scans, or a set has fewer scans than half of the real ones.
     """
     if real < LEAST_CHESTS or any(n < real // 2 for n in sets.values()):
         found = f"{real} real, {', '.join(f'{n} of {name}' for name, n in sets.items())}"
-        raise InputError("scans", found, f"{LEAST_CHESTS} real ones or more, and half as many made ones")
+        raise InputError("scans", found, f"at least {LEAST_CHESTS} real scans, and half as many of each other set")
 
 
 def _by_place(
     real: SliceFeatures, first: NDArray, made: SliceFeatures, second: NDArray, reader: SliceReader
 ) -> NDArray[np.float64]:
-    """FID and 1000 KID of each place, [2, orientation, place]."""
+    """Return FID and 1000 x KID of each place, [2, orientation, place]."""
     found = np.zeros((2, len(ORIENTATIONS), COMPARED_PLACES))
     for o in range(len(ORIENTATIONS)):
         for place in range(COMPARED_PLACES):
@@ -149,7 +155,7 @@ def _score(made: SliceFeatures, rows: NDArray, reader: SliceReader) -> float:
 
 
 def _distances(rows: NDArray[np.float64], scores: Sequence[float]) -> SliceDistances:
-    """Of rows [draw, 2, orientation, place]."""
+    """Summarise FID and 1000 x KID, rows [draw, 2, orientation, place], and the inception scores of the draws."""
     means = rows.mean((2, 3))
     by_orientation = dict(zip(ORIENTATIONS, rows[:, 0].mean((0, 2)).tolist(), strict=True))
     spread = float(rows[:, 0].mean(0).std())
@@ -162,7 +168,7 @@ def _range(values: NDArray[np.float64]) -> Estimate:
 
 
 def _slices(hu: NDArray) -> NDArray:
-    """The slices of all places of a scan, [orientation * place * slice, v, u]."""
+    """Return the slices at all places of a scan, [orientation * place * slice, row, column]."""
     found = []
     for o in range(len(ORIENTATIONS)):
         n = hu.shape[o]
@@ -173,21 +179,21 @@ def _slices(hu: NDArray) -> NDArray:
 
 
 def blurred_chests(scans: Iterable[NDArray]) -> Iterator[NDArray]:
-    """The control that must be further from real chests than they are from each other."""
+    """Blur real chests: a control, which must be further from real chests than real chests are from each other."""
     return (gaussian_filter(hu.astype(np.float32), CHEST_BLUR_VOXELS) for hu in scans)
 
 
 @dataclass(frozen=True)
 class ChestChecks:
-    """What else is measured of a set of scans.
+    """Diversity, anatomy and copies of a set of scans.
 
     Attributes:
-        ms_ssim: of pairs of the set; the lower, the more scans differ.
-        outside: share of the scans that are outside of the range of the training chests, by measure.
-        anomalies: share of the scans that are outside in any measure.
-        worst: number of the scan that is furthest outside.
-        copies: number of scans that are nearer to a training chest than any fresh one is; None of real scans.
-        nearest: least, median and greatest distance in HU to the nearest training chest.
+        ms_ssim: mean MS-SSIM of pairs of the set, lower for more varied scans; None for sets or scans too small.
+        outside: anatomical measure to the share of the scans outside the range of the training chests.
+        anomalies: share of the scans outside that range in at least one measure.
+        worst: index of the scan furthest outside.
+        copies: number of scans nearer to a training chest than any chest of other patients is; None for real scans.
+        nearest: smallest, median and largest distance in HU to the nearest training chest.
     """
 
     ms_ssim: Estimate | None
@@ -206,14 +212,14 @@ def chest_checks(
     *,
     is_real: bool = False,
 ) -> ChestChecks:
-    """Anatomy along z, diversity and copies of a set.
+    """Measure the anatomy along z, the diversity and the copies of a set of scans.
 
     Args:
         scans: HU [z, y, x] each.
-        training: chests that makers have seen.
+        training: chests on which makers were trained.
         fresh: chests of other patients.
-        usual: of the training chests.
-        is_real: of `fresh` themselves.
+        usual: ranges of the anatomical measures of the training chests.
+        is_real: whether `scans` are the `fresh` chests, so that copies are not counted.
     """
     outside = [usual.outside(hu) for hu in scans]
     far = [max(each.values()) for each in outside]

@@ -1,8 +1,8 @@
-"""Places of whole chests that look like nodules and are none: vessels where they cross, hila, the wall of the lung.
+"""Places of whole chests that look like nodules and are none: crossing vessels, hila, the lung wall.
 
-Nobody outlined the nodules and tumours of such chests. So no place is taken for healthy that lies near dense tissue as
-thick as a mass, nor any dense spot by itself, which may be a nodule: a look-alike is joined to the wall or to a tree of
-vessels. A small nodule on the wall or on a vessel that nobody marked can still be among them.
+Nobody outlined the nodules and tumours of these chests. So a place is not taken for healthy if it lies near dense
+tissue as thick as a mass, or at an isolated dense spot, which may be a nodule. A look-alike is connected to the wall or
+to a tree of vessels. A small unmarked nodule on the wall or on a vessel can still be among the look-alikes.
 """
 
 from __future__ import annotations
@@ -25,27 +25,29 @@ LookAlikeKind = Literal["wall", "hilum", "vessel"]
 LOOK_ALIKE_KINDS: tuple[LookAlikeKind, ...] = get_args(LookAlikeKind)
 
 DENSE_BLOCK_HU = -500.0
-"""Denser blocks of a scan are vessels, walls, nodules and masses."""
+"""Blocks of a scan denser than this, in HU, are vessels, walls, nodules or masses."""
 MASS_MM, FROM_MASS_MM = 6.0, 8.0
-"""Dense tissue within the lungs that holds a ball of the first diameter may be a mass; nothing is said of places nearer
-to it than the second distance."""
+"""Dense tissue within the lungs that contains a ball of the first diameter in mm may be a mass. Places nearer to it
+than the second distance in mm are neither healthy places nor look-alikes."""
 MASS_CLOSING_MM = 20.0
-"""Gaps of the lungs up to twice this wide are looked at for masses, so that those on a wall are."""
+"""Radius in mm of the closing of the lung mask before masses are searched, so that masses on a wall are found too."""
 TREE_ML = 5.0
-"""Dense blocks that are joined to fewer millilitres than these are no tree of vessels; they may be a nodule."""
+"""A connected component of dense blocks smaller than this, in millilitres, is not a tree of vessels; it may be a
+nodule."""
 SPOT_MM, AROUND_SPOT_MM = 2.0, 6.0
-"""Standard deviations of the two Gaussians whose difference is large at spots of the size of nodules."""
+"""Standard deviations in mm of the two Gaussians whose difference is large at spots of the size of nodules."""
 LEAST_SPOT_HU = 120.0
-"""Least difference of the two Gaussians at a look-alike."""
+"""Least difference of the two Gaussians, in HU, at a look-alike."""
 SPOTS_APART_MM = 10.0
-"""Of look-alikes so near to each other the one with the larger difference is taken."""
+"""Edge in mm of the box within which only the look-alike with the largest difference is kept."""
 NEAR_WALL_MM, NEAR_AIRWAY_MM = 4.0, 25.0
-"""A look-alike within the first distance of what is outside the lungs is of the wall; one within the second of trachea
-and main bronchi, of the hilum."""
+"""A look-alike within the first distance in mm of tissue outside the lungs is of the kind `wall`; another one within
+the second distance of the trachea or a main bronchus is of the kind `hilum`; the rest are of the kind `vessel`."""
 OUTSIDE_MM = 1.5
-"""A look-alike lies in the lungs, or no deeper than this in their wall."""
+"""A look-alike lies in the lungs, or at most this deep, in mm, in their wall."""
 CLIPPED_HU = (-1000.0, -50.0)
-"""Spots are looked for within this range, in which bone, calcium and contrast medium are no denser than soft tissue."""
+"""HU are clipped to this range before spots are searched, so that bone, calcium and contrast medium are no denser than
+soft tissue."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class LookAlike:
 
     Attributes:
         center_mm: (x, y, z), LPS.
-        contrast_hu: by how much it stands out.
+        kind: where it lies, see `NEAR_WALL_MM`.
+        contrast_hu: difference of the two Gaussians of `SPOT_MM` and `AROUND_SPOT_MM` at the place.
     """
 
     center_mm: tuple[float, float, float]
@@ -64,10 +67,10 @@ class LookAlike:
 
 @dataclass(frozen=True, eq=False)
 class ChestMap:
-    """What is known of the places of a chest whose nodules nobody outlined.
+    """The healthy places and the look-alikes of a chest whose nodules nobody outlined.
 
     Attributes:
-        lungs: of the chest, on blocks of its voxels.
+        lungs: the lungs of the chest, on a grid of blocks of its voxels.
     """
 
     lungs: Lungs
@@ -78,7 +81,7 @@ class ChestMap:
 
     @cached_property
     def _unsaid(self) -> NDArray[np.bool_]:
-        """Blocks near what may be a mass, bool [z, y, x]."""
+        """Blocks near tissue that may be a mass, bool [z, y, x]; they count neither as healthy nor as look-alikes."""
         spacing = self.lungs.mask.spacing_mm
         room = closed(self.lungs.mask.voxels, MASS_CLOSING_MM, spacing)
         half = min(spacing) / 2  # from the middle of the nearest block outside to its face
@@ -87,7 +90,7 @@ class ChestMap:
 
     @cached_property
     def _tree(self) -> NDArray[np.bool_]:
-        """Dense blocks of the body that are joined to at least `TREE_ML`, bool [z, y, x]."""
+        """Dense blocks of the body in connected components of at least `TREE_ML`, bool [z, y, x]."""
         labels = cc3d.connected_components(self._dense & self.lungs.body.voxels, connectivity=26)
         millilitres = np.bincount(labels.ravel()) * np.prod(self.lungs.mask.spacing_mm) / 1000
         large = millilitres >= TREE_ML
@@ -97,7 +100,7 @@ class ChestMap:
 
     @cached_property
     def _lone(self) -> NDArray[np.bool_]:
-        """Blocks in and around dense spots by themselves, bool [z, y, x]."""
+        """Blocks in and around isolated dense spots, bool [z, y, x]."""
         spots = self._dense & ~self._tree & self.lungs.mask.voxels
         return dilated(spots, SPOT_MM, self.lungs.mask.spacing_mm) if spots.any() else spots
 
@@ -107,12 +110,12 @@ class ChestMap:
         return replace(self.lungs.mask, voxels=self.lungs.mask.voxels & ~(self._unsaid | self._lone))
 
     def is_healthy(self, places_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Whether places [n, (x, y, z)] are known to hold no nodule, bool [n]: those near no mass and no lone spot."""
+        """Return which places [n, (x, y, z)] in mm are near no mass and no isolated dense spot, bool [n]."""
         found: NDArray[np.bool_] = ~(self._unsaid | self._lone)[self._index(places_mm)]
         return found
 
     def look_alikes(self, most: int) -> list[LookAlike]:
-        """Return up to `most` places of each kind, those that stand out most first."""
+        """Return up to `most` look-alikes of each kind, those with the highest contrast first."""
         grid, spacing = self.lungs.mask, self.lungs.mask.spacing_mm
         near = dilated(grid.voxels, OUTSIDE_MM, spacing) & self.lungs.body.voxels
         hu = np.clip(self.lungs.hu.voxels.astype(np.float32), *CLIPPED_HU)
@@ -141,5 +144,5 @@ class ChestMap:
 
 
 def count_by_kind(look_alikes: Sequence[LookAlike]) -> dict[LookAlikeKind, int]:
-    """How many there are of each kind."""
+    """Return the number of look-alikes of each kind."""
     return {kind: sum(one.kind == kind for one in look_alikes) for kind in LOOK_ALIKE_KINDS}

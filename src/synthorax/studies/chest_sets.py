@@ -1,9 +1,9 @@
-"""What the classifiers of whole chests learn from and are measured on (papers/5, section 3.1 and figure 3a).
+"""Sets of chests on which classifiers of whole chests are trained and measured (papers/5, section 3.1 and figure 3a).
 
-Chests with nodules and chests without may come from two sources, such as LIDC-IDRI and NLST, whose scanners a
-classifier would learn instead of nodules. So half of the chests with nodules have them erased, and half of the others
-have some injected. Edits leave traces, and with the source known an edit gives the label away: a sham arm edits healthy
-places of the other halves too.
+Chests with nodules and chests without may come from two sources, such as LIDC-IDRI and NLST, and a classifier would
+learn the sources' scanners instead of nodules. So half of the chests with nodules have them erased, and half of the
+chests without nodules have some injected. Edits leave traces, and in a chest of known source an edit gives the label
+away. So a sham arm edits healthy places of the other halves too.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ from synthorax.studies.trials import Study
 from synthorax.volume import Volume
 
 SIZES_STUDIED_MM = (6.0, 8.0, 10.0, 12.0, 14.0, 16.0)
-"""Diameters of the nodules of the test set; the paper names 14 and 16, without a unit."""
+"""Diameters in mm of the nodules injected into the test set; the paper names 14 and 16, without a unit."""
 KEPT, HEALTHY, ERASED, INJECTED, SHAM = "nodules kept", "healthy", "erased", "injected", "sham edit"
-"""What was done to a chest: nothing to one with nodules, nothing to one without, or an edit."""
+"""Kinds of chests: with nodules and not edited; without nodules and not edited; after an edit."""
 
 
 @dataclass(frozen=True, eq=False)
 class ChestSet:
-    """Chests of a classifier.
+    """Chests for a classifier.
 
     Attributes:
-        hu: int16 [n, z, y, x].
+        hu: HU, int16 [n, z, y, x].
         labels: 1 with a nodule, 0 without one, int64 [n].
-        patients: [n].
-        kinds: what was done to each, [n].
-        source: whether the patient's own chest has nodules, bool [n].
-        diameters: of the widest nodule in mm, NaN without one or where it is not known, [n].
-        spec: grid, and the window in which networks see the chests.
+        patients: patient of each chest, [n].
+        kinds: kind of each chest, `KEPT`, `HEALTHY`, `ERASED`, `INJECTED` or `SHAM`, [n].
+        source: whether the chest had nodules before any edit, bool [n].
+        diameters: diameter in mm of the largest nodule, NaN without a nodule or if it is unknown, [n].
+        spec: grid, and HU window of the classifier.
     """
 
     hu: NDArray[np.int16]
@@ -63,7 +63,7 @@ class ChestSet:
 
     @cached_property
     def key(self) -> str:
-        """Of the voxels and the labels."""
+        """Hash of the voxels and the labels."""
         return fingerprint(np.ascontiguousarray(self.hu).tobytes() + self.labels.tobytes())
 
     @property
@@ -72,42 +72,43 @@ class ChestSet:
         return np.isin(self.kinds, (ERASED, INJECTED, SHAM))
 
     def rows(self, rows: Sequence[int]) -> dict[str, Tensor]:
-        """Some chests: ct [b, 1, z, y, x] from -1 to 1, and label [b]."""
+        """Return a batch of chests: ct [b, 1, z, y, x] from -1 to 1, and label [b]."""
         chosen = list(rows)
         hu = torch.from_numpy(self.hu[chosen].astype(np.float32))
         return {"ct": self.spec.to_unit(hu)[:, None], "label": torch.from_numpy(self.labels[chosen])}
 
     def among(self, rows: NDArray[np.bool_]) -> ChestSet:
-        """Some of the chests, bool [n]."""
+        """Return the set of the chests that `rows`, bool [n], marks."""
         return replace(self, **{name: getattr(self, name)[rows] for name in FIELDS})
 
     def labelled(self, labels: NDArray) -> ChestSet:
-        """The same chests with other classes."""
+        """Return the same chests with other labels [n]."""
         return replace(self, labels=labels.astype(np.int64))
 
     @classmethod
     def joined(cls, parts: Sequence[ChestSet]) -> ChestSet:
-        """Several sets as one."""
+        """Join several sets into one."""
         every: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in FIELDS}
         return replace(parts[0], **every)
 
 
 FIELDS = ("hu", "labels", "patients", "kinds", "source", "diameters")
-"""Of a `ChestSet`, those with a row a chest."""
+"""Attributes of a `ChestSet` that have one row for each chest."""
 
 
 def without_nodules(chests: ChestSet) -> NDArray[np.bool_]:
-    """Which chests have no nodule and no edit of a healthy place, bool [n]."""
+    """Return which chests are of the kinds `HEALTHY` and `ERASED`, bool [n]: no nodule and no sham edit."""
     return np.isin(chests.kinds, (HEALTHY, ERASED))
 
 
 @dataclass(frozen=True, eq=False)
 class SplitChests:
-    """The chests of a split, as they are and with their nodules erased.
+    """The chests of a split, without edits and with their nodules erased.
 
     Attributes:
-        name: of the split.
-        kept, erased: of the same cases in the same order.
+        name: name of the split.
+        kept: the chests without edits.
+        erased: the chests with their nodules erased, matched by case id; None for a study without an eraser.
     """
 
     name: str
@@ -116,16 +117,16 @@ class SplitChests:
 
     @cached_property
     def source(self) -> NDArray[np.bool_]:
-        """Which of the chests have nodules, [n]."""
+        """Which of the chests have nodules, bool [n]."""
         return np.array([self.kept.nodules_left[case.case_id] > 0 for case in self.kept.cases], bool)
 
     def rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The chests with nodules, and those that are known to have none."""
+        """Return the rows of the chests with nodules, and the rows of the chests known to have none."""
         has, known = self.source, np.array([case.annotated == "all" for case in self.kept.cases])
         return np.flatnonzero(has), np.flatnonzero(~has & known)
 
     def clean(self, row: int) -> Volume | None:
-        """A chest without nodules; None where some are left in it."""
+        """Return a chest without nodules, its own or with them erased; None if some are left in it."""
         case_id = self.kept.cases[row].case_id
         if not self.source[row]:
             return self.kept.chest(row)
@@ -137,13 +138,13 @@ class SplitChests:
 
 @dataclass(frozen=True, eq=False)
 class ChestMaking:
-    """Makes the sets of a study, and keeps them.
+    """Makes the sets of a study, and keeps them in files.
 
     Attributes:
-        study: whose folder keeps them.
-        edits: nodules put in and taken out.
+        study: the study; the files are beside its trainings.
+        edits: injects and erases nodules.
         spec: grid of the classifier.
-        key: of the store and the makers of edits.
+        key: hash of the store and of the makers that edit.
     """
 
     study: Study
@@ -152,13 +153,15 @@ class ChestMaking:
     key: str
 
     def design(self, split: SplitChests, *, sham: bool = False) -> ChestSet:
-        """Half of the chests with nodules erased, half of the others with nodules put in (figure 3a).
+        """Make the paper's training set (figure 3a).
 
-        Where there is no chest without nodules, a quarter stay as they are, a quarter are erased and get nodules again,
-        and half are erased.
+        Half of the chests with nodules have them erased, and half of the chests without nodules have some injected. In
+        a split without healthy chests, a quarter of the chests are not edited, a quarter have their nodules erased and
+        others injected, and half have them erased. Without an eraser, chests with nodules are not edited.
 
         Args:
-            sham: healthy places of the chests that stay as they are are edited too.
+            split: the chests.
+            sham: whether the other chests get an edit of a healthy place.
         """
         has, without = split.rows()
         order = generator(0, "design", split.name)
@@ -174,7 +177,7 @@ class ChestMaking:
         return self._set(f"{split.name} sham" if sham else split.name, split, plan, sham=sham)
 
     def test(self, split: SplitChests) -> ChestSet:
-        """Every test chest with its own nodules, without any, with one of each size, and after a sham edit."""
+        """Make the test set: every chest with its own nodules, without any, with one of each size, and sham-edited."""
         has, without = split.rows()
         clean = [*without, *(has if self.edits.eraser is not None else ())]
         parts = [
@@ -188,7 +191,7 @@ class ChestMaking:
         return ChestSet.joined([part for part in parts if len(part)])
 
     def made(self, name: str, maker: Streams, n: int) -> ChestSet:
-        """Scans of a maker, every other one with nodules as LIDC-IDRI's scans have them."""
+        """Make `n` scans of a maker; every second one gets nodules, in number and diameters drawn from LIDC-IDRI's."""
 
         def make(index: int) -> NDArray[np.int16]:
             ct = maker.scan(index, derive(0, "study scans")).whole()
@@ -220,7 +223,7 @@ class ChestMaking:
         sham: bool = False,
         diameters: Sequence[float] = (),
     ) -> ChestSet:
-        """Chests after what is planned for each; those that cannot be edited so are left out."""
+        """Make the chests of a plan, rows of the split with their kinds; a chest that cannot be edited is left out."""
 
         def make(one: tuple[int, str]) -> NDArray[np.int16]:
             return on_grid(self._edited(split, *one, sham=sham, diameters=diameters), self.spec.size)
@@ -243,10 +246,10 @@ class ChestMaking:
         return found.among(is_made(hu))
 
     def _edited(self, split: SplitChests, row: int, kind: str, *, sham: bool, diameters: Sequence[float]) -> Volume:
-        """A chest after an edit.
+        """Return a chest after the edit that its kind asks for.
 
         Raises:
-            InputError: nodules that cannot be taken out, or no room for an edit.
+            InputError: the chest has nodules that cannot be erased, or no room for the edit.
         """
         own = derive(0, "edit", split.kept.cases[row].case_id, kind, *map(str, diameters))
         if kind == KEPT:
@@ -266,6 +269,6 @@ class ChestMaking:
 
 
 def _widest(case: CaseEntry) -> float:
-    """The diameter of a case's widest nodule, NaN if none is known."""
+    """Return the diameter in mm of a case's largest nodule, NaN if no diameter is known."""
     known = [one.attributes.diameter_mm for one in case.nodules if one.attributes.diameter_mm]
     return max(known, default=np.nan)

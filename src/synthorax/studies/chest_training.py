@@ -1,4 +1,4 @@
-"""How classifiers of whole chests are trained: batches of both classes, made chests before real ones."""
+"""Training of classifiers of whole chests: balanced batches, and pre-training on synthetic chests."""
 
 from __future__ import annotations
 
@@ -24,11 +24,13 @@ from synthorax.tasks.config import TaskConfig
 
 @dataclass(frozen=True, eq=False)
 class ChestBatches:
-    """As many chests of each class in every batch, a function of the step.
+    """Batches with as many chests of either class, a function of the step.
 
     Attributes:
-        sets: what is drawn from, with the step from which on it is.
-        region: whole chests are flipped from side to side alone, cubes along every axis.
+        sets: first step of each set, and the set; a batch is drawn from the last set that has begun.
+        config: batch size, augmentation and grid.
+        seed: seed of the draws.
+        region: `lungs` flips chests only from left to right, `cube` along every axis.
     """
 
     sets: Sequence[tuple[int, ChestSet]]
@@ -51,11 +53,12 @@ class ChestBatches:
 
 @dataclass(frozen=True, eq=False)
 class ChestArm:
-    """What an arm learns from, and the arms that it is compared with.
+    """The chests on which an arm is trained, and the arms with which it is compared.
 
     Attributes:
-        sets: with the share of the steps after which each begins.
-        augmented: flips, shifts and scales.
+        sets: share of the training steps after which each set begins, and the set.
+        augmented: whether chests are flipped, shifted and scaled.
+        against: names of the arms with which it is compared.
     """
 
     name: str
@@ -66,7 +69,7 @@ class ChestArm:
 
 @dataclass(frozen=True, eq=False)
 class ChestSplits:
-    """What every arm is selected by and measured on."""
+    """The chests by which every arm's best weights are chosen, and those on which it is measured."""
 
     val: ChestSet
     test: ChestSet
@@ -75,7 +78,7 @@ class ChestSplits:
 def chest_scores(
     study: Study, config: TaskConfig, arm: ChestArm, splits: ChestSplits, region: ChestRegion
 ) -> list[Scores]:
-    """Train an arm with every seed of a study; what each training says of chests that it did not see."""
+    """Train an arm with every seed of a study; return each training's scores of validation and test chests."""
     own = config if arm.augmented else unaugmented(config)
     sets = [(round(share * config.steps), chests) for share, chests in arm.sets]
     key = fingerprint(repr([(first, chests.key) for first, chests in sets] + [splits.val.key, splits.test.key]))
@@ -89,5 +92,5 @@ def chest_scores(
 
 
 def unaugmented(config: TaskConfig) -> TaskConfig:
-    """A configuration that does not flip, move or scale."""
+    """Return the configuration without flips, turns, shifts and scaling."""
     return config.model_copy(update={"flip": False, "turn": False, "shift_voxels": 0.0, "scale": (1.0, 1.0)})

@@ -1,7 +1,7 @@
-"""Does the class take? Benign and malignant in-paintings of the same sites and seeds, measured side by side.
+"""Effect of the requested class: benign and malignant in-paintings of the same sites and seeds, compared in pairs.
 
-Two measures say what has changed of a nodule that is painted twice: what can be measured of each nodule, in pairs, and
-by how much a classifier that learned malignancy on real nodules alone, and never saw synthesis, tells them apart.
+Each nodule is painted twice, as benign and as malignant. Two things are compared: measures of the nodules
+(`NODULE_MEASURES`), and the scores of a malignancy classifier that was trained on real nodules alone.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from synthorax.studies.conditions import half_widths_mm
 from synthorax.studies.painted import Painted
 
 PROFILE_VOXELS = 21
-"""Voxels along each axis of the patches in which the width at half the height is measured."""
+"""Edge in voxels of the patches in which the width at half the height is measured."""
 IRREGULAR = list(FEATURES).index("f9")
-"""Column of surface³ / volume² among the shape features: 1 for a sphere, more with every lobe and spicule."""
+"""Column of surface³ / volume² among the shape features: 1 for a sphere, larger with lobes and spicules."""
 HALF_WIDTH, STEEPNESS, IRREGULARITY, MEAN_HU = "width, mm", "margin, HU/mm", "irregularity", "HU"
 NODULE_MEASURES = {
     HALF_WIDTH: "width at half the height of the profile around the place, in mm",
@@ -34,19 +34,20 @@ NODULE_MEASURES = {
     IRREGULARITY: "surface³ / volume² of the nodule as it is seen, 1 for a sphere: lobes and spicules",
     MEAN_HU: "mean HU of the nodule as it is seen",
 }
-"""What is measured of a nodule. As it is seen: `metrics.borders.seen_nodule`, not the mask that a method returns."""
+"""Measures of a nodule, with their meaning. "As it is seen" means the mask found in the HU by
+`metrics.borders.seen_nodule`, not the mask that a method returns."""
 Scorer = Callable[[NDArray[np.float32]], NDArray[np.float64]]
-"""Patches of HU [n, z, y, x] to scores [n], higher for what looks malignant."""
+"""A function of patches, HU [n, z, y, x], to scores [n], higher for nodules that look malignant."""
 
 
 @dataclass(frozen=True)
 class PairedMeasure:
-    """A measure of nodules painted twice.
+    """A measure of nodules that were painted as both classes.
 
     Attributes:
-        n: pairs in which both have it.
-        benign, malignant: means.
-        difference: malignant less benign, with the interval over patients.
+        n: number of pairs in which both nodules could be measured.
+        benign, malignant: mean of each class.
+        difference: mean of malignant less benign, with the interval over patients.
     """
 
     n: int
@@ -57,13 +58,13 @@ class PairedMeasure:
 
 @dataclass(frozen=True)
 class ClassFigures:
-    """What asking for the other class changes.
+    """The difference between in-paintings of the two classes.
 
     Attributes:
-        pairs: sites and seeds painted as both.
-        measures: by the names of `NODULE_MEASURES`.
-        auc: of malignant against benign in-paintings, by a classifier that saw real nodules alone.
-        wins: share of the pairs in which the malignant one has the higher score; equal ones count a half.
+        pairs: number of pairs of a site and a seed that were painted as both classes.
+        measures: name of each of `NODULE_MEASURES` to its values; a measure of fewer than two patients is missing.
+        auc: AUC of malignant against benign in-paintings, by the score of a classifier trained on real nodules alone.
+        wins: share of the pairs in which the malignant in-painting has the higher score; equal scores count half.
     """
 
     pairs: int
@@ -75,15 +76,16 @@ class ClassFigures:
 def nodule_measures(
     hu: NDArray, masks: NDArray[np.bool_], around: NDArray, spacing_mm: tuple[float, float, float]
 ) -> dict[str, NDArray[np.float64]]:
-    """Measure nodules; NaN where nothing is seen of one.
+    """Measure nodules. Measures are NaN for a nodule that cannot be seen in the HU.
 
     Args:
         hu: HU [n, z, y, x].
-        masks: bool [n, z, y, x], where the nodules are said to be, none empty.
+        masks: the methods' or readers' masks of the nodules, bool [n, z, y, x], none empty.
         around: HU of smaller patches with the nodules in their middles, [n, z, y, x].
+        spacing_mm: voxel size (z, y, x).
 
     Returns:
-        By the names of `NODULE_MEASURES`, [n] each.
+        Name of each of `NODULE_MEASURES` to its values [n].
     """
     clipped = np.clip(hu, *NETWORK_WINDOW_HU)
     found = {name: np.full(len(hu), np.nan) for name in NODULE_MEASURES}
@@ -101,7 +103,7 @@ def nodule_measures(
 
 
 def real_measures(nodules: Nodules) -> dict[str, NDArray[np.float64]]:
-    """The same of real nodules in the middles of their patches."""
+    """Measure real nodules, in the middles of their patches, as `nodule_measures` does."""
     n = len(nodules)
     spacing = tuple(nodules.spacing_mm)
     middles = np.tile(np.array(nodules.hu.shape[1:]) // 2, (n, 1))
@@ -113,16 +115,16 @@ def real_measures(nodules: Nodules) -> dict[str, NDArray[np.float64]]:
 def class_figures(
     benign: Painted, malignant: Painted, score: Scorer, size: tuple[int, int, int], seed: int = 0
 ) -> ClassFigures:
-    """Compare in-paintings of the same sites and seeds.
+    """Compare benign and malignant in-paintings of the same sites and seeds.
 
     Args:
-        benign, malignant: of the same sites; those that only one of them has are left out.
-        score: of a classifier.
-        size: voxels (z, y, x) of the patches that it sees.
-        seed: of the intervals.
+        benign, malignant: in-paintings; a site and seed that only one of them has is left out.
+        score: score of a malignancy classifier.
+        size: voxels (z, y, x) of the classifier's patches.
+        seed: seed of the intervals.
 
     Raises:
-        InputError: in-paintings of other sites, or no pair.
+        InputError: the two were made of other sites, or have no site and seed in common.
     """
     if not np.array_equal(benign.patients, malignant.patients):
         raise InputError("in-paintings", "other sites for the other class", "the same sites")
@@ -151,7 +153,7 @@ def _measures_of(made: Painted) -> dict[str, NDArray[np.float64]]:
 
 
 def _paired(benign: Painted, malignant: Painted) -> tuple[Painted, Painted]:
-    """Those patches of both whose site and seed the other has, in the same order."""
+    """Return the in-paintings whose site and seed both have, in the same order."""
     keys = [_numbers(each) for each in (benign, malignant)]
     both = sorted(set(keys[0]) & set(keys[1]))
     if not both:

@@ -1,4 +1,4 @@
-"""Does a maker do what it is asked for? Widths measured on its patches and masks, ratings as a network reads them."""
+"""Checks that a maker's nodules have the requested diameters, masks of the same width, and the requested ratings."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ from synthorax.tasks.config import TaskConfig
 
 Rating = Literal["texture", "malignancy"]
 SIDES: dict[Rating, tuple[float, float]] = {"texture": (2.0, 5.0), "malignancy": (2.0, 4.0)}
-"""Ratings up to the first are low and from the second high; what is between is neither."""
+"""Largest low rating and smallest high rating; nodules with ratings between them are left out."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """How well something that was asked for, or that readers said, is found in cubes.
+    """How well an attribute, as requested or as readers rated it, can be measured in patches.
 
     Attributes:
-        what: in words, with the figure's name.
-        real: of test patients: as well as it can be found at all; None where the store cannot tell.
-        made: by maker, of those that heed it.
-        note: of how many the real figure is, or why something is missing.
+        what: the attribute and the name of the measure, for the page.
+        real: the measure on real nodules of test patients, a bound for `made`; None if the store has too few nodules.
+        made: maker that heeds the attribute to the measure on its nodules.
+        note: number of real and synthetic nodules, or the reason why a value is missing.
     """
 
     what: str
@@ -52,13 +52,16 @@ class Check:
 
 
 def half_widths_mm(hu: NDArray[np.number], spacing_mm: tuple[float, float, float]) -> NDArray[np.float64]:
-    """Where the mean over shells around the middle falls half-way from nodule to lung, twice that radius, [n].
+    """Return the full width at half maximum in mm of each nodule's radial profile, [n].
 
-    Vessels and walls beside a nodule hardly move it, other than the width of a thresholded mask. What fills a cube is
-    as wide as it.
+    The profile is the mean HU in concentric shells around the middle of the cube. The width is twice the radius at
+    which the profile falls half-way from its value in the middle to its minimum. Unlike the width of a thresholded
+    mask, it changes little with vessels and walls beside the nodule. A nodule whose profile does not fall that far gets
+    the width of the cube.
 
     Args:
-        hu: cubes [n, z, y, x].
+        hu: HU of cubes [n, z, y, x].
+        spacing_mm: voxel size (z, y, x).
     """
     step = max(spacing_mm)
     _, z, y, x = hu.shape
@@ -85,7 +88,7 @@ def half_widths_mm(hu: NDArray[np.number], spacing_mm: tuple[float, float, float
 
 
 def rank_correlation_of(first: NDArray[np.float64], second: NDArray[np.float64]) -> Statistic:
-    """Spearman's rank correlation as a statistic to bootstrap."""
+    """Return Spearman's rank correlation of two variables [n] as a statistic to bootstrap."""
 
     def value(rows: NDArray[np.int64]) -> float:
         a, b = rankdata(first[rows]), rankdata(second[rows])
@@ -97,23 +100,26 @@ def rank_correlation_of(first: NDArray[np.float64], second: NDArray[np.float64])
 def check_widths(
     makers: Mapping[str, Generator], train: PatchDataset, test: PatchDataset, n: int, seed: int = 0
 ) -> list[Check]:
-    """Compare the width at half the height of a nodule's profile with its diameter and with the width of its mask.
+    """Correlate the measured width of nodules (`half_widths_mm`) with their diameters and with their masks' widths.
 
-    Of made nodules the diameter is the one that was asked for and the mask the maker's; of real ones both are the
-    readers'. An empty mask is 0 mm wide.
+    For a synthetic nodule the diameter is the requested one, and the mask is the maker's. For a real nodule both come
+    from readers. An empty mask has a width of 0 mm.
 
     Args:
-        train: gives the attributes that are asked for.
-        test: patches of patients whom the makers have not seen.
+        makers: name to maker.
+        train: patches of the training split, whose nodules' attributes are requested.
+        test: patches of patients on whom the makers were not trained.
+        n: number of nodules of each maker.
+        seed: seed of the samples.
 
     Returns:
-        One check of the makers that heed the diameter, and one of those that give masks; without a figure for masks
-        that are all of one width.
+        A check of the diameter, of the makers that heed it; and a check of the mask's width, of the makers that give
+        masks. Without a correlation where all masks have the same width.
     """
     spacing = test.spec.spacing_mm
 
     def correlation(stated: NDArray[np.float64], hu: NDArray, units: NDArray) -> Interval:
-        seen = np.clip(hu, *test.spec.window_hu)  # as a generator can make it
+        seen = np.clip(hu, *test.spec.window_hu)  # generators cannot make HU outside their window
         return over_seeds([rank_correlation_of(stated, half_widths_mm(seen, spacing))], units)
 
     def mask_widths(masks: NDArray) -> NDArray[np.float64]:
@@ -165,14 +171,20 @@ def check_rating(
     n: int,
     seed: int = 0,
 ) -> list[Check]:
-    """Whether a network that learned a rating on real nodules tells patches asked for as high from those asked as low.
+    """Measure whether a network trained on real nodules' ratings can tell nodules requested as high from low ones.
 
-    First among all of like diameter, real and made; then among twins, made patches that share noise and all else that
-    is asked for, of which it only says which way the rating moves them, not how far.
+    The first check is the AUC over pairs of nodules of similar diameters, real and synthetic. The second one is the
+    AUC over twins, synthetic nodules that share the noise and all other attributes; it shows only the direction in
+    which the rating changes a nodule, not the size of the change.
 
     Args:
-        train: gives the other attributes that are asked for.
-        n: of each side.
+        study: the store, and the folder of the network.
+        config: the network and its training.
+        makers: name to maker; makers that do not heed the rating are left out.
+        train: patches of the training split, whose nodules' other attributes are requested.
+        name: the rating.
+        n: number of nodules with a low rating, and with a high one.
+        seed: seed of the training and the samples.
     """
     low, high = SIDES[name]
     what = f"{name} of {low:g} or {high:g}, told apart by a network at like diameter: AUC"
@@ -186,7 +198,7 @@ def check_rating(
         splits = study.splits(config, lambda split: nodule_places(study.store.in_split(split), side))
         check_splits(study.store, splits, [0, 1])
     except InputError as error:
-        return [Check(what, None, {}, f"not read: {error.args[1]}")]
+        return [Check(what, None, {}, f"not measured: {error.args[1]}")]
     reader = study.reader(f"rating-{name}", config, splits, seed)
     spec = config.patch
 
@@ -218,7 +230,7 @@ def check_rating(
 
 
 def _alike(nodules: Sequence[NoduleAttributes]) -> NDArray[np.bool_]:
-    """Whether two nodules are of like diameter, [n, n]."""
+    """Return which pairs of nodules have diameters within a factor of `LIKE_SIZE_RATIO`, bool [n, n]."""
     mm = np.array([each.diameter_mm for each in nodules], float)
     found: NDArray[np.bool_] = np.abs(np.log(mm[:, None] / mm)) <= np.log(LIKE_SIZE_RATIO)
     return found

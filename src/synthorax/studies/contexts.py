@@ -1,4 +1,4 @@
-"""Malignant nodules made where the training patients have nodules: in the contexts of malignant or of benign ones."""
+"""Synthetic malignant nodules at the places of training nodules: in the contexts of malignant or of benign ones."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ from synthorax.studies.patch_makers import kept_patches
 
 BENIGN_CLASS, MALIGNANT_CLASS = 0, 1
 ContextKind = Literal["malignant", "benign"]
-"""Whose place a nodule is made in: a malignant training nodule's, or a benign one's."""
+"""Class of the training nodule at whose place a synthetic nodule is made."""
 MADE_MALIGNANCY = 5.0
-"""The rating that every made nodule is asked to have."""
+"""Malignancy rating requested of every synthetic nodule."""
 OFF_MIDDLE_VOXELS = 1.0
-"""A context whose nodule lies further than this from the middle of its patch is left out."""
+"""A context whose nodule lies further than this from the middle of its patch, in voxels, is left out."""
 PROBED = 16
-"""Contexts by which a method is seen to replace what was there, or to leave it."""
+"""Number of contexts in which a method is tried, to see whether it replaces the nodule that is there."""
 MOST_LEFT = 0.05
-"""Share of the voxels of the nodules that were there which a method that replaces them leaves as they were, at most:
-one in a hundred has the same HU by chance."""
+"""Largest share of the earlier nodule's voxels that a method may leave unchanged and still count as replacing it; one
+voxel in a hundred has the same HU by chance."""
 
 
 @dataclass(frozen=True, eq=False)
 class Contexts:
-    """Training patches around nodules, in which malignant nodules are made.
+    """Training patches around nodules, in which synthetic malignant nodules are made.
 
     Attributes:
         train: patches of both classes, 0 benign and 1 malignant, with the margin of their augmentation.
-        rows: of the patches, by the kind of context; those whose nodule lies in the middle.
-        left_out: number of patches without a nodule in the middle, as near the border of a scan.
+        rows: kind of context to the rows of its patches whose nodule lies in the middle.
+        left_out: number of patches whose nodule is not in the middle, for example because it is near a scan's border.
     """
 
     train: PatchDataset
@@ -51,10 +51,10 @@ class Contexts:
 
     @classmethod
     def of(cls, store: Store, train: PatchDataset) -> Contexts:
-        """Find the contexts.
+        """Find the contexts among the training patches.
 
         Raises:
-            InputError: a class without one.
+            InputError: a class has no patch with its nodule in the middle.
         """
         middle = [_is_in_middle(store, train, i) for i in range(len(train))]
         labels = {"malignant": MALIGNANT_CLASS, "benign": BENIGN_CLASS}
@@ -64,23 +64,24 @@ class Contexts:
         }
         for name, found in rows.items():
             if not len(found):
-                what = f"{(train.labels == labels[name]).sum()} {name} ones, none in the middle of its patch"
+                what = f"{(train.labels == labels[name]).sum()} {name} nodules, none in the middle of its patch"
                 raise InputError("training nodules", what, f"one or more {name} nodules away from the borders of scans")
         return cls(train, rows, int((~np.array(middle)).sum()))
 
     @cached_property
     def diameters_mm(self) -> NDArray[np.float64]:
-        """Of the nodule of each training patch, [n]."""
+        """Diameter in mm of each training patch's nodule, [n]."""
         return diameters_of(self.train)
 
     def wanted(self, kind: ContextKind, n: int, seed: int) -> list[tuple[int, float]]:
-        """Draw the contexts and diameters of n nodules: each context once before any comes again.
+        """Draw the contexts and diameters of n nodules. Every context is used once before any is used again.
 
-        In a malignant context the nodule has the diameter of the one that was there, as in the paper; in a benign one
-        that of a malignant training nodule, at least as wide as what was there if there is such a one.
+        In a malignant context the synthetic nodule has the diameter of the real one, as in the paper. In a benign
+        context it has the diameter of a malignant training nodule that is at least as wide as the benign one, or of
+        the widest if none is.
 
         Returns:
-            Row of the patch and diameter in mm, n of them.
+            n pairs of the row of a patch and a diameter in mm.
         """
         rows = self.rows[kind]
         turns = range(-(-n // len(rows)))
@@ -94,12 +95,12 @@ class Contexts:
 
 @dataclass(frozen=True, eq=False)
 class MadeInContexts:
-    """Malignant nodules that a method made.
+    """Malignant nodules that a method made in contexts of one kind.
 
     Attributes:
         patches: int16 HU [n, z, y, x], with the margin of the training patches.
-        left: mean share of the voxels of the nodules that were there which stay as they were.
-        note: a sentence on what is missing or left; empty if nothing is.
+        left: share of the earlier nodules' voxels that are unchanged, mean over patches.
+        note: sentence about nodules that were left out and about unchanged voxels; empty if there are none.
     """
 
     patches: NDArray[np.int16]
@@ -108,7 +109,7 @@ class MadeInContexts:
 
 
 def replaces(method: Method, contexts: Contexts, seed: int) -> bool:
-    """Whether a method replaces the nodule that was there, as an in-painter does, or lays one over it."""
+    """Return whether a method replaces the nodule in its context, as in-painters do, instead of adding one to it."""
     n = min(PROBED, len(contexts.rows["malignant"]))
     return _made(method, contexts, "malignant", n, seed).left <= MOST_LEFT
 
@@ -116,15 +117,20 @@ def replaces(method: Method, contexts: Contexts, seed: int) -> bool:
 def made_in_contexts(
     method: Method, name: str, contexts: Contexts, kind: ContextKind, n: int, seed: int, *, folder: Path, like: str
 ) -> MadeInContexts:
-    """Make n malignant nodules, or take those of an earlier call.
+    """Make n malignant nodules in contexts of one kind, or load those of an earlier call.
 
     Args:
-        name: of the method in this study.
-        folder: where patches are kept.
-        like: what the kept ones are known by: the store and its patches.
+        method: injects nodules.
+        name: name of the method in this study.
+        contexts: the training patches.
+        kind: kind of the contexts.
+        n: number of nodules.
+        seed: seed of the contexts, diameters and nodules.
+        folder: folder in which the patches are kept.
+        like: hash of the store and its patches, part of the file names.
 
     Raises:
-        InputError: the method makes none of them.
+        InputError: the method makes none of the nodules.
     """
     key = fingerprint("\n".join((like, method.lineage.model_sha256, str(n), str(seed))).encode())[:16]
     stem = folder / f"{name.replace(' ', '-')}-{kind}-{key}"
@@ -157,28 +163,31 @@ def _made(method: Method, contexts: Contexts, kind: ContextKind, n: int, seed: i
         else:
             jobs.append((row, nodule, derive(seed, "nodule", i)))
     if not jobs:
-        raise InputError(method.name, f"{n} nodules, all of them wider than it makes", "a method of larger nodules")
+        raise InputError(
+            method.name, f"{n} requested nodules, all wider than it can make", "a method that makes larger nodules"
+        )
     rows = np.array([row for row, _, _ in jobs])
     before = train.with_margin(rows).astype(np.float32)
     found = filled_all(method, train.spec.spacing_mm, [(b, *job[1:]) for b, job in zip(before, jobs, strict=True)])
     done = np.array([not isinstance(one, InputError) for one in found])
     if not done.any():
-        raise InputError(method.name, f"no nodule in {len(jobs)} contexts ({found[0]})", "one or more")
+        raise InputError(method.name, f"no nodule made in {len(jobs)} contexts ({found[0]})", "one or more")
     after = np.stack([np.rint(one.hu).astype(np.int16) for one in found if not isinstance(one, InputError)])
     there = train.masks_with_margin(rows[done])
     same = there & (after == before[done])
     known = there.any((1, 2, 3))
     left = float((same.sum((1, 2, 3)) / there.sum((1, 2, 3)).clip(1))[known].mean()) if known.any() else 0.0
-    told = [f"{wide} of {n} nodules are wider than it makes, and are left out"] if wide else []
+    told = [f"{wide} of {n} nodules are left out, because they are wider than the method can make"] if wide else []
     if not done.all():
-        told.append(f"{(~done).sum()} were refused ({next(one for one in found if isinstance(one, InputError))})")
+        refused = next(one for one in found if isinstance(one, InputError))
+        told.append(f"the method refused {(~done).sum()} nodules ({refused})")
     if left > MOST_LEFT:
-        told.append(f"{left:.0%} of the voxels of the nodules that were there stay as they were")
+        told.append(f"{left:.0%} of the voxels of the earlier nodules are unchanged")
     return MadeInContexts(after, left, "; ".join(told) + "." if told else "")
 
 
 def _is_in_middle(store: Store, train: PatchDataset, row: int) -> bool:
-    """Whether the nodule of a place lies in the middle of its patch."""
+    """Return whether a nodule lies within `OFF_MIDDLE_VOXELS` of the middle of its patch."""
     place = train.places[row]
     grid = patch_grid(store[place.case_id].grid(), place.center_mm, train.spec)
     off = grid.to_voxel(place.center_mm) - (np.array(grid.shape) - 1) / 2

@@ -1,4 +1,4 @@
-"""Do made nodules help a detector? The thesis' study (papers/3, sections 4.2 to 5.2), with the arms that it lacks."""
+"""Do synthetic nodules help a detector? The thesis' study (papers/3, sections 4.2 to 5.2), with further arms."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ from synthorax.tasks.training import check_size
 
 BRIGHTNESS = "HU of the middle alone"
 THESIS_SHARE = 1633 / (1633 + 116_227)
-"""Nodules among the patches of the thesis' test set (tables 2 to 5)."""
+"""Share of nodules among the patches of the thesis' test set (tables 2 to 5)."""
 TESTED = ("auc", "sensitivity", "specificity")
-"""The first is what the study is about; the others explain it."""
+"""Measures that are compared between arms; the first is the study's outcome, the others explain it."""
 LEAST_TRAININGS = 3
-"""With fewer nothing is known of how far trainings lie apart."""
+"""Fewest trainings for p values; with fewer, the spread between trainings is not known well enough."""
 DETECTION_STRATA_MM = {"below 6 mm": (0.0, 6.0), "6 to 8 mm": (6.0, 8.0), "from 8 mm": (8.0, inf)}
-"""Strata of diameter, by name."""
+"""Name of each stratum of diameter to its bounds in mm, the upper one excluded."""
 NOT_SOLID = "not solid"
 STRATA = (*DETECTION_STRATA_MM, NOT_SOLID)
 DETECTION_MEASURES: dict[str, Measure] = MEASURES | {
@@ -62,11 +62,11 @@ DETECTION_MEASURES: dict[str, Measure] = MEASURES | {
     "f1 at 1:71": lambda found: _at_share(found)[1],
 }
 PAPER_REFERENCE = {"sensitivity": 0.969, "specificity": 0.976, "precision at 1:71": 0.363, "f1 at 1:71": 0.528}
-"""Table 2, real patches with flips."""
+"""The thesis' table 2: the detector trained on real patches with flips."""
 
 
 def paper(maker: str) -> dict[str, dict[str, float]]:
-    """The thesis' tables 3 to 5 by arm, where the maker is the thesis' own system."""
+    """Return the results of the thesis' tables 3 to 5 by arm, for the maker that is the thesis' own system."""
     selected = {"sensitivity": 0.843, "specificity": 0.994, "precision at 1:71": 0.647, "f1 at 1:71": 0.732}
     only = {"sensitivity": 0.563, "specificity": 0.927, "precision at 1:71": 0.097, "f1 at 1:71": 0.166}
     head = {"sensitivity": 0.744, "specificity": 0.993, "precision at 1:71": 0.598, "f1 at 1:71": 0.663}
@@ -74,7 +74,7 @@ def paper(maker: str) -> dict[str, dict[str, float]]:
 
 
 def _at_share(found: Confusion) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Precision and F1 as they would be if nodules were as rare as in the thesis' test set."""
+    """Return precision and F1 as if the share of nodules were that of the thesis' test set, `THESIS_SHARE`."""
     right = THESIS_SHARE * np.asarray(found.sensitivity)
     wrong = (1 - THESIS_SHARE) * (1 - np.asarray(found.specificity))
     return ratio(right, right + wrong), ratio(2 * right, right + wrong + THESIS_SHARE)
@@ -82,16 +82,17 @@ def _at_share(found: Confusion) -> tuple[NDArray[np.float64], NDArray[np.float64
 
 @dataclass(frozen=True)
 class DetectionOutcome:
-    """What the study found.
+    """The results of the study.
 
     Attributes:
-        arms: with their figures.
-        tests: of the arms against each other.
-        confusions: by arm: true positive, false positive, true negative, false negative; means over trainings.
-        drawn: patches that each training drew.
-        counts: of test patients, nodules, and patches without one, by these words; and of nodules in each stratum.
-        note: how many samples passed their maker's selection, and what was left out for it.
-        models: hashes of the makers' weights, by maker.
+        arms: each arm with its measures.
+        tests: comparisons of arms.
+        confusions: arm to its true positives, false positives, true negatives and false negatives, means over
+            trainings.
+        drawn: number of patches that each training drew.
+        counts: numbers of test patients, nodules, patches without a nodule, and nodules in each stratum.
+        note: sentences about the samples that passed the makers' selections and about arms that were left out.
+        models: maker to the SHA-256 of its weights.
     """
 
     arms: list[Arm]
@@ -113,23 +114,26 @@ def detection_study(
     baseline: Method | None = None,
     thesis: str = "",
 ) -> DetectionOutcome:
-    """Train a detector with and without made nodules and measure it on the test patients.
+    """Train detectors with and without synthetic nodules, and measure them on the test patients.
 
     Args:
-        makers: of patches of the configuration's grid, or injectors; each has its arms beside those of the baseline.
-        amounts: made nodules for each real one.
-        negatives: patches without a nodule for each with one, where scans are whole.
-        baseline: the trivial injector; rendering outlines of LIDC's training patients if not given.
-        thesis: name of the thesis' own system, whose arms are shown with the thesis' figures.
+        study: the store, the folder of the trainings, and their seeds.
+        config: the detector and its training.
+        makers: generators of patches on the configuration's grid, or injectors; each has arms of its own.
+        amounts: synthetic nodules for each real one, an arm each.
+        negatives: patches without a nodule for each nodule, in a store of whole scans.
+        baseline: the trivial injector, which has arms too; by default, rendering with the outlines of LIDC-IDRI's
+            training patients.
+        thesis: name of the thesis' own system, beside whose arms the thesis' results are shown.
 
     Raises:
-        InputError: a store of too few patients, another network than the thesis' detector, patches that are moved or
-            scaled in training, an amount that is none, one maker twice.
+        InputError: the store has too few patients, the network is not a detector, the configuration shifts or scales
+            patches, an amount is not a positive number, or a maker is given twice.
     """
     if not isinstance(config.network, DetectorConfig):
         raise InputError("network", config.network.kind, "detector")
     if wrong := [amount for amount in amounts if not 0 < amount < inf]:
-        raise InputError("amounts", f"{wrong[0]:g}", "made nodules for each real one, more than 0")
+        raise InputError("amounts", f"{wrong[0]:g}", "a number above 0: synthetic nodules for each real one")
     check_size(Classification(config))
     named = labelled([baseline or rendering(study.store), *makers])
     splits = detection_splits(study, config, negatives)
@@ -178,7 +182,7 @@ def detection_study(
 
 
 def stratum_rows(patches: PatchDataset) -> dict[str, NDArray[np.bool_]]:
-    """Which patches are nodules of each stratum, [n]."""
+    """Return the patches with nodules of each stratum: name to bool [n]."""
     nodules = [place.nodule.attributes if place.nodule else None for place in patches.places]
     mm = np.array([each.diameter_mm or np.nan if each else np.nan for each in nodules], float)
     texture = np.array([each.texture or np.nan if each else np.nan for each in nodules], float)
@@ -187,10 +191,10 @@ def stratum_rows(patches: PatchDataset) -> dict[str, NDArray[np.bool_]]:
 
 
 def strata(found: Sequence[Scores], splits: Splits) -> dict[str, Interval]:
-    """Sensitivity by diameter, and of nodules that are not solid.
+    """Return the sensitivity for each stratum of diameter, and for nodules that are not solid.
 
-    Where every training finds all nodules, or none, resampling shows no spread: the interval is the exact one of
-    their number (Clopper and Pearson).
+    If every training finds all nodules of a stratum, or none, resampling shows no spread; the interval is then the
+    exact binomial one (Clopper and Pearson).
     """
     called = [scores.test >= cut for scores, cut in zip(found, thresholds(found, splits), strict=True)]
 
@@ -206,9 +210,16 @@ def strata(found: Sequence[Scores], splits: Splits) -> dict[str, Interval]:
 
 
 def compared(found: Mapping[str, Sequence[Scores]], pairs: Sequence[tuple[str, str]], splits: Splits) -> list[Test]:
-    """Pairs of arms, training by training, on the same patients; p is corrected for the pairs, figure by figure.
+    """Compare pairs of arms, training by training, on the same patients.
 
-    By Student's t over patients and trainings (`compared_over_seeds`); of one training, by patients alone.
+    The test is Student's t over patients and trainings (`compared_over_seeds`), or over patients alone with one
+    training. The p values of each measure are corrected for the number of pairs by Holm's method. With fewer than
+    `LEAST_TRAININGS` trainings there are none.
+
+    Args:
+        found: arm to the scores of each training; an arm without trainings has one entry.
+        pairs: pairs of arms.
+        splits: the patches.
     """
     patients = patients_of(splits.test)
     trainings = max(map(len, found.values()))
@@ -235,7 +246,7 @@ def _statistics(found: Sequence[Scores], splits: Splits, metric: str) -> list[St
 
 
 def confusion_means(found: Sequence[Scores], splits: Splits) -> list[float]:
-    """Counts of right and wrong decisions on the test patients, means over trainings."""
+    """Return the confusion counts on the test patients (TP, FP, TN, FN), means over trainings."""
     cuts = thresholds(found, splits)
     counts = [confusion(splits.test.labels, scores.test, cut) for scores, cut in zip(found, cuts, strict=True)]
     return np.mean([list(vars(each).values()) for each in counts], 0).tolist()

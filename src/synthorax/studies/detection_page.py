@@ -1,4 +1,4 @@
-"""`synthorax study detection`: results.json and a page."""
+"""`synthorax study detection`: the study of detection, as results.json and a page."""
 
 from __future__ import annotations
 
@@ -33,22 +33,26 @@ def study_detection(
     device: str = "auto",
     thesis: str = "",
 ) -> tuple[Path, DetectionOutcome]:
-    """Train and measure every arm; goes on where an earlier call stopped.
+    """Train and measure every arm. A call resumes where an earlier one stopped.
 
     Args:
-        makers: of patches, or injectors; each has its arms beside those of rendering.
-        amounts: made nodules for each real one.
-        negatives: patches without a nodule for each with one, where scans are whole.
-        trainings: of each arm; their spread is in the intervals.
-        seed: of the first; the others count on.
-        thesis: name of the thesis' own system, whose arms are shown with the thesis' figures.
+        store: nodules in cubes or whole scans.
+        config: the detector and its training.
+        out: folder of the study.
+        makers: generators of patches, or injectors; each has arms beside those of rendering.
+        amounts: synthetic nodules for each real one, an arm each.
+        negatives: patches without a nodule for each nodule, in a store of whole scans.
+        trainings: number of trainings of each arm; the intervals include their spread.
+        seed: seed of the first training; the others have the following integers.
+        device: device of the networks.
+        thesis: name of the thesis' own system, beside whose arms the thesis' results are shown.
 
     Returns:
-        The page, with `results.json` beside it, and what was found.
+        The page, with `results.json` beside it, and the results.
 
     Raises:
-        InputError: a store that no study can be made of, a maker that does not fit it or knows its held-out
-            patients, or a folder that holds something else.
+        InputError: the store has too few patients, a maker has another grid or was trained on held-out patients, or
+            the folder holds something else.
     """
     check_trainings(trainings)
     for maker in makers:
@@ -88,7 +92,7 @@ def study_detection(
 
 
 def differences(outcome: DetectionOutcome) -> Figure:
-    """What each trained arm changes about the AUC, with its interval."""
+    """Draw the difference in AUC of each trained arm from the reference, with its interval."""
     trained = {arm.name for arm in outcome.arms if arm.seeds}
     tests = [test for test in outcome.tests if test.metric == "auc" and test.b == REFERENCE and test.a in trained]
     rows = {test.a: (test.difference, test.low, test.high) for test in tests}

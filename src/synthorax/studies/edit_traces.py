@@ -1,4 +1,4 @@
-"""Whether the source of a chest, or the traces of edits, give its label away (papers/5, figure 3a)."""
+"""Whether the source of a chest, or traces of edits, give its label away (papers/5, figure 3a)."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ from synthorax.studies.trials import Scores, Study, over_seeds
 from synthorax.tasks.config import TaskConfig
 
 SOURCE_MARGIN = 0.1
-"""AUC by which a classifier that is asked for the source may differ from .5 and still count as not knowing it."""
+"""A classifier of the source whose AUC is equivalent to .5 within this margin does not recognise the source."""
 
 
 @dataclass(frozen=True)
 class Bias:
-    """What tells the label or the source, other than nodules.
+    """How well the label or the source can be predicted without looking at nodules.
 
     Attributes:
-        source: AUC of a classifier that was trained to tell which chests had nodules of their own, less .5, against
-            `SOURCE_MARGIN`; None where all chests are of one kind.
-        edited: AUC of a classifier that was trained to tell edited chests from others; None where none are edited.
-        told: AUC for the label of somebody who is told source and edited alone, in the design of the paper.
-        told_sham: the same where healthy places are edited too; None without an eraser.
-        sham_called: share of healthy chests with a sham edit that the real-only classifier says have a nodule, less
-            that of healthy chests without one; None without an eraser.
+        source: AUC, less .5, of a classifier trained to recognise the chests that had nodules before any edit, with
+            the test of equivalence within `SOURCE_MARGIN`; None if all chests have the same source.
+        edited: AUC of a classifier trained to recognise edited chests; None if all chests, or none, are edited.
+        told: AUC for the label that source and edit alone give in the paper's design (`told_alone`).
+        told_sham: the same if healthy places are edited too; None without an eraser.
+        sham_called: share of the sham-edited healthy chests in which the classifier trained on real chests finds a
+            nodule, less the share of the other healthy chests; None without sham edits.
     """
 
     source: Equivalence | None
@@ -62,7 +62,17 @@ def bias_of(
     real_only: Sequence[Scores],
     region: ChestRegion,
 ) -> Bias:
-    """Train classifiers that are asked for the source and for edits, and see what real-only ones say of sham edits."""
+    """Train classifiers of the source and of edits, and measure false alarms at sham edits.
+
+    Args:
+        study: the store, the folder of the trainings, and their seeds; the first seed is used.
+        config: the classifier and its training.
+        train: training chests in the paper's design.
+        sham: the same with sham edits; None without an eraser.
+        splits: validation and test chests.
+        real_only: scores of the classifiers trained on real chests.
+        region: kind of the chests.
+    """
     test, val = splits.test, splits.val
     one_each = np.isin(test.kinds, (KEPT, HEALTHY, ERASED)) | (
         (test.kinds == INJECTED) & (test.diameters == SIZES_STUDIED_MM[len(SIZES_STUDIED_MM) // 2])
@@ -70,7 +80,7 @@ def bias_of(
     few = replace(study, seeds=list(study.seeds)[:1])
 
     def asked(name: str, of: Callable[[ChestSet], NDArray]) -> Statistic | None:
-        """The AUC of a classifier that is trained to tell something else than the label."""
+        """Train a classifier of the labels that `of` gives; return its AUC, or None if a set has one class."""
         sets = [each.labelled(of(each)) for each in (train, val, test)]
         if any(len(np.unique(each.labels)) < 2 for each in sets):
             return None
@@ -95,15 +105,16 @@ def bias_of(
 
 
 def _called_more(scores: Scores, splits: ChestSplits, rows: NDArray[np.bool_], shams: NDArray[np.bool_]) -> Statistic:
-    """The share of sham edits that are called a nodule, less that of chests without edits of healthy places."""
+    """Return the share of sham-edited chests called positive, less the share of the other chests without nodules."""
     called = scores.test[rows] >= choose_threshold(splits.val.labels, scores.val)
     return difference(mean_of(called, shams), mean_of(called, ~shams))
 
 
 def told_alone(chests: ChestSet) -> float:
-    """The AUC for the label by the share of positive chests among those of the same source and edited or not.
+    """Return the AUC for the label of a score that knows only a chest's source and whether it was edited.
 
-    1 where both together give the label away, as in the paper's design; .5 where they say nothing.
+    The score is the share of positive chests among those of the same source and the same state of edit. The AUC is 1 if
+    the two give the label away, as in the paper's design, and .5 if they say nothing about it.
     """
     groups = chests.source * 2 + chests.edited
     share = {group: chests.labels[groups == group].mean() for group in np.unique(groups)}

@@ -1,4 +1,4 @@
-"""Real nodules taken out of scans by any method, along the way of `synthorax erase`."""
+"""Erasing real nodules from their scans with any method, through the same function as `synthorax erase`."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class NoduleSite:
     """A real nodule in its scan, or in a part of it.
 
     Attributes:
-        ct: HU.
+        ct: the scan or the part of it, HU.
         own: the nodule's voxels in `ct`.
-        patient: whose scan it is.
-        case_id: of the case of a store, if it is from one.
+        patient: patient of the scan.
+        case_id: case of the store; empty if it does not come from a store.
     """
 
     ct: Volume
@@ -39,20 +39,20 @@ class NoduleSite:
 
     @property
     def ball(self) -> Ball:
-        """The ball about the mean of its voxels that is as wide as they are."""
+        """Ball around the centroid of the nodule's voxels, with their width as its diameter."""
         return ball_around(self.own, self.ct)
 
 
 @dataclass(frozen=True, eq=False)
 class ErasedNodule:
-    """A scan, or a part of it, out of which a method took its nodule.
+    """A scan, or a part of it, from which a method erased a nodule.
 
     Attributes:
-        site: the nodule and its scan as they were.
-        number: of the site among those that were asked for.
-        after: HU of the scan without it [z, y, x].
-        region: bool [z, y, x], where the scan might change.
-        is_doubted: whether `synthorax erase` asks for `--force` there, as it sees no nodule.
+        site: the nodule and its scan before the edit.
+        number: index of the site among those given.
+        after: the scan after the edit, HU [z, y, x].
+        region: the edit region, bool [z, y, x].
+        is_doubted: whether `synthorax erase` finds no nodule at the place and would require `--force`.
     """
 
     site: NoduleSite
@@ -64,11 +64,11 @@ class ErasedNodule:
 
 @dataclass(frozen=True, eq=False)
 class Erasures:
-    """What a method made of some nodules.
+    """The nodules that a method erased, and those that it refused.
 
     Attributes:
-        made: those that it took out.
-        refused: why it did not take out others, a sentence each.
+        made: the erased nodules.
+        refused: a sentence with the reason for each refused nodule.
     """
 
     made: tuple[ErasedNodule, ...]
@@ -76,20 +76,20 @@ class Erasures:
 
     @property
     def patients(self) -> NDArray[np.str_]:
-        """The patient of each nodule that was taken out, [n]."""
+        """Patient of each erased nodule, [n]."""
         return np.array([one.site.patient for one in self.made])
 
     @property
     def diameters_mm(self) -> NDArray[np.float64]:
-        """The diameter of each, [n]."""
+        """Diameter in mm of each erased nodule, [n]."""
         return np.array([one.site.ball.diameter_mm for one in self.made])
 
 
 def nodule_sites(store: Store, split: Split) -> list[NoduleSite]:
-    """The outlined nodules of a split of a store, each in its case.
+    """Return the outlined nodules of a split of a store, each in its case.
 
     Raises:
-        InputError: none, or no such split.
+        InputError: the split has no outlined nodule, or is not one of `SPLITS`.
     """
     if split not in SPLITS:
         raise InputError("split", repr(split), " or ".join(SPLITS))
@@ -104,30 +104,32 @@ def nodule_sites(store: Store, split: Split) -> list[NoduleSite]:
 
 
 def erased(method: Method, sites: Sequence[NoduleSite], seed: int, *, told: bool) -> Erasures:
-    """Take the nodule of each site out; what the method refuses is told in `refused`.
+    """Erase the nodule of each site.
 
     Args:
-        method: erases.
-        told: the method is told the nodules' voxels, and not their places and diameters alone.
+        method: erases nodules.
+        sites: the nodules.
+        seed: seed of the edits.
+        told: whether the method gets the nodules' masks, or only their places and diameters.
 
     Raises:
-        InputError: no site, or none whose nodule the method takes out.
+        InputError: there is no site, or the method refuses all nodules.
     """
     if not sites:
-        raise InputError("nodules", "none", "one or more, to be taken out")
+        raise InputError("nodules", "no nodule to erase", "one or more")
     work, jobs = _Erase(method, told), [(site, i, derive(seed, "site", i)) for i, site in enumerate(sites)]
-    # A method with a model computes in this process, whose threads it uses.
+    # A method with a model runs in this process, since its networks use all threads.
     found = list(map(work, jobs) if method.lineage.model_sha256 else map_processes(work, jobs, chunk=4))
     made = tuple(one for one in found if isinstance(one, ErasedNodule))
     refused = tuple(f"nodule {i}: {one}" for i, one in enumerate(found) if isinstance(one, str))
     if not made:
-        raise InputError("nodules", f"none that {method.name} takes out ({refused[0]})", "one or more")
+        raise InputError("nodules", f"none that {method.name} can erase ({refused[0]})", "one or more")
     return Erasures(made, refused)
 
 
 @dataclass(frozen=True)
 class _Erase:
-    """A picklable function: a site, its number and a seed to what the method made of it, or to why it made nothing."""
+    """A picklable function: a site, its number and a seed to the erased nodule, or to the reason for a refusal."""
 
     method: Method
     told: bool

@@ -1,9 +1,9 @@
-"""A harder question than corners of nodule cubes: which nodules help a detector that is led over whole chests?
+"""Which training patches spare a detector false alarms in whole chests? A harder question than corners of cubes.
 
-Negatives are look-alikes of whole chests, and false alarms of a first detector there, beside the corners of the cubes.
-Nodules are those of the cubes, and those that makers put into training chests. A detector that has seen no nodule in a
-chest could tell nodules by the scanner; so it is tested on real nodules of test patients pasted into test chests, which
-lie on the scans of the negatives, and on those chests as they are.
+Negatives are look-alikes in whole chests, false alarms of a first detector there, and corners of the store's cubes.
+Positives are the nodules of the cubes, and nodules that makers inject into training chests. A detector that has seen no
+nodule in a chest could recognise nodules by the scanner. So detectors are tested on real nodules of test patients that
+are pasted into test chests, the same scans as those of the negatives, and on these chests without pasted nodules.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ from synthorax.tasks.config import TaskConfig
 from synthorax.tasks.training import check_size
 
 LEAST_CHEST_PATIENTS = {"train": 1, "val": 0, "test": 2}
-"""Patients with chests that the study needs in each split; of fewer than 2 test patients nothing has an interval."""
+"""Fewest patients with chests in each split; intervals over test patients need two."""
 
 
 @dataclass(frozen=True)
 class AlarmOutcome:
-    """What the study found.
+    """The results of the study.
 
     Attributes:
-        arms: with their figures.
-        counts: of patients, chests, patches and look-alikes, by these words.
-        notes: what was left out.
-        models: hashes of the makers' weights, by maker.
-        drawn: patches that each training drew.
+        arms: each arm with its measures.
+        counts: numbers of patients, chests, patches and look-alikes, by what is counted.
+        notes: sentences about chests and nodules that were left out.
+        models: maker to the SHA-256 of its weights.
+        drawn: number of patches that each training drew.
     """
 
     arms: list[AlarmArm]
@@ -72,18 +72,19 @@ def false_alarm_study(
     *,
     baseline: Method | None = None,
 ) -> AlarmOutcome:
-    """Train detectors with look-alikes of whole chests and made nodules in them, and lead them over other chests.
+    """Train detectors with look-alikes and synthetic nodules in whole chests, and apply them to other chests.
 
     Args:
-        study: on a store of nodules in cubes.
-        chests: whole chests, split by patient, of whose nodules nobody says anything.
-        injectors: each has an arm beside that of the baseline.
-        erasers: each has an arm with the places of training nodules that it took out as negatives.
-        baseline: the trivial injector; rendering outlines of the training patients if not given.
+        study: a study on a store of nodules in cubes.
+        chests: whole chests, split by patient; their nodules need not be known.
+        config: the detector and its training.
+        injectors: makers that inject; each has an arm beside that of the baseline.
+        erasers: makers that erase; each has an arm in which places of erased training nodules are negatives.
+        baseline: the trivial injector; by default, rendering with the outlines of the training patients.
 
     Raises:
-        InputError: stores of too few patients, chests without lungs, or a maker that knows held-out patients of either
-            store.
+        InputError: a store has too few patients, no lungs are found in a chest, or a maker was trained on held-out
+            patients of either store.
     """
     check_size(Classification(config))
     parts, notes = split_chests(chests, study.store)
@@ -107,7 +108,7 @@ def false_alarm_study(
         made = bench.injected(name, cast(Method, maker))
         arms.append(HardArm(in_chests(name), negatives | {POSITIVE: made}))
         if (wanted := int((splits.train.labels == POSITIVE).sum())) > len(made):
-            notes.append(f"{name}: {len(made)} of {wanted} nodules were put into chests; it refused the others")
+            notes.append(f"{name} injected {len(made)} of {wanted} nodules into chests and refused the others")
     for name, maker in healers.items():
         healed = bench.erased(name, cast(Method, maker))
         both = np.concatenate([as_many(hard["train"], len(healed)), healed])
@@ -135,12 +136,13 @@ def false_alarm_study(
 
 
 def split_chests(chests: Store, cubes: Store) -> tuple[dict[str, UnmarkedChests], list[str]]:
-    """Return the whole chests of each split, and notes on those that are left out.
+    """Return the whole chests of each split, and notes on the chests that are left out.
 
-    A chest is left out whose patient has cubes in another split, by whom the test would be known beforehand.
+    A chest is left out if its patient has cubes in another split, because a patient must not be both trained on and
+    tested.
 
     Raises:
-        InputError: too few patients of a split.
+        InputError: a split has too few patients.
     """
     split_of = {patient: split for split, patients in cubes.splits.items() for patient in patients}
     parts, notes = {}, []

@@ -1,4 +1,4 @@
-"""`synthorax study false-alarms`: results.json and a page."""
+"""`synthorax study false-alarms`: the study of false alarms in whole chests, as results.json and a page."""
 
 from __future__ import annotations
 
@@ -33,20 +33,23 @@ def study_false_alarms(
     seed: int = 0,
     device: str = "auto",
 ) -> tuple[Path, AlarmOutcome]:
-    """Train and measure every arm; goes on where an earlier call stopped.
+    """Train and measure every arm. A call resumes where an earlier one stopped.
 
     Args:
         store: nodules in cubes.
         chests: whole chests.
+        config: the detector and its training.
+        out: folder of the study.
         injectors, erasers: makers that have arms of their own.
-        trainings: of each arm.
-        seed: of the first; the others count on.
+        trainings: number of trainings of each arm.
+        seed: seed of the first training; the others have the following integers.
+        device: device of the networks.
 
     Returns:
-        The page, with `results.json` beside it, and what was found.
+        The page, with `results.json` beside it, and the results.
 
     Raises:
-        InputError: as `false_alarm_study`, or a folder that holds something else.
+        InputError: see `false_alarm_study`; or the folder holds something else.
     """
     check_trainings(trainings)
     check_study_folder(out)
@@ -86,7 +89,7 @@ def study_false_alarms(
 
 
 def fewer_alarms(outcome: AlarmOutcome, figure: str) -> Figure:
-    """What each arm changes about a figure, with its interval."""
+    """Draw the difference in a measure of each arm from the reference, with its interval."""
     rows = {
         arm.name: (arm.against[figure].difference, arm.against[figure].low, arm.against[figure].high)
         for arm in outcome.arms

@@ -1,4 +1,4 @@
-"""Do the measures of likeness order what they should: real, blurred, noise, copies?"""
+"""Measures of similarity to real nodules, and sets of samples that they must rank in a known order."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from synthorax.seeding import generator
 from synthorax.studies.trials import patients_of
 
 BLURRED_CONTROL_VOXELS = 1.5
-"""Standard deviation of the Gaussian that blurs the real patches of a control."""
+"""Standard deviation in voxels of the Gaussian that blurs real patches for a control."""
 VALUE_RANGE_HU = 1400.0
-"""Of the lung window, for MS-SSIM."""
+"""Width of the lung window, the dynamic range for MS-SSIM."""
 
 
 @dataclass(frozen=True, eq=False)
 class Patches:
-    """Cubes of HU and whose they are.
+    """Patches and their patients.
 
     Attributes:
-        hu: [n, z, y, x].
-        patients: [n].
+        hu: HU [n, z, y, x].
+        patients: patient of each patch, [n].
     """
 
     hu: NDArray[np.float32]
@@ -37,18 +37,18 @@ class Patches:
 
     @classmethod
     def of(cls, patches: PatchDataset, rows: NDArray[np.bool_] | None = None) -> Patches:
-        """All patches as they are, or some, bool [n]."""
+        """Read all patches of a data set without augmentation, or those that `rows`, bool [n], marks."""
         chosen = np.flatnonzero(np.ones(len(patches), bool) if rows is None else rows)
         hu = patches.spec.to_hu(patches.rows(chosen.tolist())["ct"][:, 0]).numpy()
         return cls(hu, patients_of(patches)[chosen])
 
     def parts(self, n: int, seed: int) -> list[Patches]:
-        """Sets of different patients, as many in each as can be."""
+        """Split the patches into n sets with different patients, as equal in number of patients as possible."""
         groups = np.array_split(generator(seed, "parts").permutation(np.unique(self.patients)), n)
         return [self.among(group) for group in groups]
 
     def among(self, patients: NDArray[np.str_]) -> Patches:
-        """Those of some patients."""
+        """Return the patches of some patients."""
         rows = np.isin(self.patients, patients)
         return Patches(self.hu[rows], self.patients[rows])
 
@@ -61,12 +61,18 @@ def likeness(
     spacing_mm: tuple[float, float, float],
     seed: int = 0,
 ) -> dict[str, dict[str, tuple[float, float | None, float | None]]]:
-    """Every measure of every set of samples: value and interval, where there is one.
+    """Measure each set of samples: FID, KID, IS, MS-SSIM and memorisation.
 
     Args:
-        samples: HU [n, z, y, x], by name.
-        real: what they are compared with; the training set of what made them.
+        samples: name of each set to HU [n, z, y, x].
+        real: patches with which samples are compared; the training set of their maker.
         held_out: patches of other patients.
+        extractor: computes features.
+        spacing_mm: voxel size (z, y, x).
+        seed: seed of pairs and intervals.
+
+    Returns:
+        Set to measure to (value, lower, upper), with None for a measure without an interval.
     """
     known, fresh = extractor(real.hu, spacing_mm), extractor(held_out.hu, spacing_mm)
     rows = {}
@@ -89,7 +95,7 @@ def likeness(
 
 
 def sanity_samples(real: Patches, other: Patches, seed: int = 0) -> dict[str, NDArray]:
-    """Sets whose order is known beforehand."""
+    """Return four sets, HU [n, z, y, x], whose distances from the real patches have a known order."""
     random = generator(seed, "sanity")
     n = len(other.hu)
     return {

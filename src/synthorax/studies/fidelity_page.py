@@ -1,4 +1,4 @@
-"""`synthorax study fidelity`: are a generator's cubes like real ones, new, varied, and what was asked for?"""
+"""`synthorax study fidelity`: are a generator's patches like real ones, new, varied, and as requested?"""
 
 from __future__ import annotations
 
@@ -44,28 +44,28 @@ from synthorax.training.files import LOG, read_log
 
 DIAMETERS_MM = (5.0, 8.0, 12.0, 18.0)
 ASKED_RATINGS = (1.0, 3.0, 5.0)
-"""Ratings that the columns of the figure ask for."""
+"""Ratings requested in the columns of the figure."""
 SHOWN_SAMPLES = 8
-"""Samples beside their nearest neighbours."""
+"""Number of samples shown beside their nearest neighbours."""
 LEAST_SAMPLES = 4
-"""Fewer selected ones have no figures."""
+"""Fewest patches of a set that is measured, and fewest nodules of known diameter in each split."""
 PROGRESS = ("step", "seconds", "steps_per_second")
-"""Numbers of a log's line that are no figures of the training."""
+"""Numbers in a line of the log that are not drawn as curves."""
 LEAST_LINES = 20
-"""A figure that the log has fewer times is not drawn."""
+"""A quantity with fewer values than this in the log is not drawn."""
 SMOOTHED = 0.05
-"""Share of the log's lines that a running mean takes."""
+"""Length of the running mean of a curve, as a share of the log's lines."""
 
 
 @dataclass(frozen=True, eq=False)
 class Fidelity:
-    """What the study found.
+    """The results of the study.
 
     Attributes:
-        likeness: by set of samples, every measure with its interval where there is one.
-        checks: of the condition.
-        pictures: by name.
-        counts: of the patches compared.
+        likeness: set of samples to measure to (value, lower, upper), with None for a measure without an interval.
+        checks: how well samples have the requested attributes.
+        pictures: name to picture.
+        counts: numbers of patches compared.
     """
 
     likeness: dict[str, dict[str, tuple[float, float | None, float | None]]]
@@ -87,24 +87,29 @@ def study_fidelity(
     seed: int = 0,
     device: str = "auto",
 ) -> tuple[Path, Fidelity]:
-    """Put a maker's patches to every test, beside rendering; the networks that read ratings are trained once.
+    """Measure a maker's patches beside rendered ones. The networks that read ratings are trained once and kept.
 
     Args:
-        config: of the networks that read ratings, and of the patches.
-        maker: of patches, or an injector.
-        extractor: a model of `features`.
-        run: the folder of the model's training, for its curves.
-        samples: for the checks of the condition.
+        store: real nodules.
+        config: the networks that read ratings, and the grid of the patches.
+        out: folder of the study.
+        maker: a generator of patches, or an injector.
+        extractor: a model of the system `features`, which computes features for FID and KID.
+        extractor_name: name of the extractor on the page.
+        run: run folder of the maker's training, for its curves; None to draw none.
+        samples: number of samples for the checks of requested attributes.
+        seed: seed of samples and trainings.
+        device: device of the networks.
 
     Returns:
-        The page, with `results.json` beside it, and what was found.
+        The page, with `results.json` beside it, and the results.
 
     Raises:
-        InputError: a maker that does not fit the store or knows held-out patients, no extractor, a store of too
-            few patients, or a folder that holds something else.
+        InputError: the maker has another grid or was trained on held-out patients, as may the extractor; the extractor
+            is of another system; the store has too few patients; or the folder holds something else.
     """
     if not isinstance(extractor.system, FeatureNet):
-        raise InputError("extractor", f"a model of {extractor.system.name}", "one of features")
+        raise InputError("extractor", f"a model of {extractor.system.name}", "a model of features")
     check_unseen(extractor.lineage, store)
     check_maker_fits(maker, store, config)
     check_study_folder(out)
@@ -167,7 +172,7 @@ def _write(out: Path, store: Store, found: Fidelity, maker: Maker, extractor: Mo
         Arm(name, [], {measure: Interval(*value) for measure, value in row.items()}, {})
         for name, row in found.likeness.items()
     ]
-    # The folder by which another call knows a study, also where no network reads ratings.
+    # A later call recognises a study's folder by this folder, which no training has made if no network reads ratings.
     (out / TRAININGS).mkdir(parents=True, exist_ok=True)
     write_results(
         out / "results.json",
@@ -201,7 +206,10 @@ def grid(
     name: str,
     seed: int,
 ) -> Figure:
-    """Samples by diameter (rows, of one noise each) and rating (columns), beside the real nodules most like them."""
+    """Draw samples by diameter (rows) and rating (columns), each beside the most similar real nodule.
+
+    All samples of a row have the same noise.
+    """
     panels = []
     taken: set[int] = set()
     for mm in [mm for mm in DIAMETERS_MM if mm <= maker.spec.widest_mm]:
@@ -219,7 +227,7 @@ def grid(
 
 
 def _unlike(each: NoduleAttributes, asked: NoduleAttributes, name: str) -> float:
-    """How far a nodule is from what was asked for; infinitely if that is not known of it."""
+    """Return the distance of a nodule from the requested attributes; infinite if one of its own is not known."""
     own, wanted = getattr(each, name), getattr(asked, name)
     if own is None or each.diameter_mm is None or asked.diameter_mm is None:
         return float("inf")
@@ -227,7 +235,7 @@ def _unlike(each: NoduleAttributes, asked: NoduleAttributes, name: str) -> float
 
 
 def side_by_side(rows: Mapping[str, NDArray[np.number]]) -> Figure:
-    """Middle slices, a row a set of cubes [n, z, y, x]; the first set is made and the others are real."""
+    """Draw the middle slices of sets of cubes [n, z, y, x], one set a row; the first is synthetic, the others real."""
     first = next(iter(rows))
     panels = [
         _panel(cube, name if i == 0 else "", SYNTHETIC if name == first else REAL)
@@ -245,9 +253,12 @@ def _panel(cube: NDArray[np.number], caption: str, colour: str) -> Slice:
 
 
 def logged(log: Path) -> tuple[dict[str, dict[str, tuple[NDArray, NDArray]]], int] | None:
-    """The curves of a training's log by panel, and the lines to smooth over; None where it has no figures.
+    """Return the curves of a training's log, and the number of lines to smooth over; None if there are no curves.
 
-    Figures that begin with the same word, up to an underline, share a panel.
+    Quantities whose names begin with the same word, up to an underscore, share a panel.
+
+    Returns:
+        Title of a panel to name of a curve to its steps and values, and the length of the running mean.
     """
     lines = read_log(log.parent)
     panels: dict[str, dict[str, tuple[NDArray, NDArray]]] = {}

@@ -1,4 +1,4 @@
-"""Any injector as a generator of patches: its nodules in the middle of real patches that have none."""
+"""Any injector as a generator of patches: it puts nodules into the middle of real patches without a nodule."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from synthorax.shapes.diameter import axial_diameter_mm
 from synthorax.volume import Volume
 
 PART = 512
-"""Samples that are in memory at once."""
+"""Number of samples in memory at once."""
 TOGETHER = 16
-"""Patches that a method with a model fills at a time."""
+"""Number of patches that a method with a model fills at a time."""
 FillJob = tuple[NDArray[np.float32], NoduleAttributes, int]
-"""A background in HU [z, y, x], the nodule asked for and the seed of its making."""
+"""A background, HU [z, y, x], the requested nodule, and the seed of the edit."""
 
 
 class FilledPatches(Generator):
-    """A generator around a method that injects.
+    """A generator of patches that wraps a method that injects.
 
-    Its samples tell of the patients of the backgrounds too: `lineage.outlines` names them beside the method's own.
+    `lineage.outlines` of its samples has the patients of the backgrounds too, besides those of the method.
 
     Args:
-        method: puts a nodule into a background, of which it may change every voxel.
-        backgrounds: patches; those without a nodule are drawn from, anew for each sample.
+        method: puts a nodule into a background; it may change every voxel.
+        backgrounds: patches; each sample's background is drawn from those without a nodule.
 
     Raises:
-        InputError: no patch without a nodule.
+        InputError: there is no patch without a nodule.
     """
 
     def __init__(self, method: Method, backgrounds: PatchDataset) -> None:
         free = [i for i, place in enumerate(backgrounds.places) if place.nodule is None]
         if not free:
             expected = "scans whose nodules are all known, or larger patches, with places that have none"
-            raise InputError("backgrounds", "no training patch without a nodule, to put one into", expected)
+            raise InputError("backgrounds", "no training patch without a nodule", expected)
         self._method, self._backgrounds, self._free = method, backgrounds, np.array(free)
         patients = {patient_key(backgrounds.places[i].patient_id) for i in free}
         self.name, self.heeds = method.name, method.heeds | {"diameter_mm"}
@@ -52,21 +52,23 @@ class FilledPatches(Generator):
         self.spec = backgrounds.spec
 
     def sample(self, asked: Sequence[Asked], seed: int, options: Options | None = None) -> Iterator[Samples]:
-        """Put each nodule asked for into a background of its own; sample i depends on `seed`, `asked[i]` and i alone.
+        """Put each requested nodule into a background of its own; sample i depends only on `seed`, `asked[i]` and i.
 
         Args:
-            asked: one nodule for each sample.
+            asked: one nodule, with a diameter, for each sample.
+            seed: seed of the samples.
+            options: must be None, since the method was made with its options.
 
         Raises:
-            InputError: none or several nodules in a sample, attributes that the method does not heed, or options,
-                which a method has been given before.
+            InputError: a sample has no nodule or several, a nodule has no diameter or attributes that the method does
+                not heed, or options are given.
         """
         if wrong := [len(one) for one in asked if len(one) != 1]:
-            raise InputError("nodules", f"{wrong[0]} in one patch", f"one, which {self.name} puts into it")
+            raise InputError("nodules", f"{wrong[0]} in one patch", f"one, which {self.name} puts into the patch")
         if any(one.diameter_mm is None for (one,) in asked):
-            raise InputError("diameter", "none", f"one of each nodule, which {self.name} puts into a patch")
+            raise InputError("diameter", "none", f"a diameter of each nodule, which {self.name} needs")
         if options is not None:
-            raise InputError("options", type(options).__name__, f"none: {self.name} was given its options before")
+            raise InputError("options", type(options).__name__, f"none: {self.name} was already made with its options")
         check_heeds(self, [one for (one,) in asked])
         return self._parts([one for (one,) in asked], seed)
 
@@ -100,7 +102,7 @@ class FilledPatches(Generator):
         )
 
     def _nodule(self, filled: Filled, mask: NDArray[np.bool_]) -> Nodule:
-        """The nodule as it is; its diameter is that of its mask, or the one asked for where the mask is empty."""
+        """Return a sample's nodule. Its diameter is measured on its mask, or is the requested one if that is empty."""
         attributes, known_from = filled.attributes, "asked"
         if mask.any():
             width = axial_diameter_mm(np.argwhere(mask), self.spec.spacing_mm)
@@ -117,12 +119,13 @@ def _done(one: Filled | InputError) -> Filled:
 def filled_all(
     method: Method, spacing_mm: tuple[float, float, float], jobs: Sequence[FillJob]
 ) -> list[Filled | InputError]:
-    """Put a nodule into the middle of each background, every voxel of which may change.
+    """Put a nodule into the middle of each background; the method may change every voxel.
 
-    A method without a model works in several processes; one with a model in this one, whose threads it uses.
+    A method without a model runs in several processes. A method with a model runs in this process, since its networks
+    use all threads.
 
     Returns:
-        What each became, or why the method refuses it.
+        The filled patch of each background, or the error with which the method refused it.
     """
     single = _Fill(method, spacing_mm)
     if not method.lineage.model_sha256:
@@ -142,7 +145,7 @@ def filled_all(
 
 @dataclass(frozen=True)
 class _Fill:
-    """A picklable function: a background, the nodule asked for and a seed to the filled patch, or why there is none."""
+    """A picklable function: a background, the requested nodule and a seed to the filled patch, or to the error."""
 
     method: Method
     spacing_mm: tuple[float, float, float]

@@ -1,7 +1,7 @@
-"""Whether lung in the place of an erased nodule is like the lung of its scan: HU, texture and the seam.
+"""Whether the lung that an eraser painted in a nodule's place is like the lung of its scan: HU, texture and the seam.
 
-The same voxels are looked at elsewhere in the scan, where no nodule is: an eraser cannot come nearer to the scan's lung
-than the scan itself does, with its vessels.
+Voxels in the shape of the nodule are also measured at healthy sites of the scan, with their vessels. An eraser cannot
+be expected to come nearer to the scan's lung than these do.
 """
 
 from __future__ import annotations
@@ -23,22 +23,23 @@ from synthorax.studies.erased import ErasedNodule, Erasures
 from synthorax.volume import Volume
 
 HEALED_WITHIN_HU = 50.0
-"""Margin of equivalence: distances from the scan's lung that differ by less than this are taken for the same."""
+"""Margin of equivalence in HU between the distances of erased places and of healthy sites from the scan's lung."""
 BESIDE_NODULE_MM = 3.0
-"""Lung of the scan is measured this far from the nodule's voxels, beyond the blur of its edge."""
+"""The scan's lung is measured at least this far, in mm, from the nodule and the edit region, beyond the nodule's
+blur."""
 
 
 @dataclass(frozen=True, eq=False)
 class HealedPlace:
-    """Lung in the place of a nodule beside the lung of its scan.
+    """Measures of one erased nodule's place, of healthy sites of its scan, and of the scan's lung.
 
     Attributes:
         hu: median HU of the nodule's voxels after the edit.
-        roughness: of the same voxels after the edit, in HU.
-        site_hu, site_roughness: of as many voxels of the same shape at a healthy site, means over such sites.
-        lung_hu, lung_roughness: of the scan's lung away from the nodule and from the edit.
-        seam: at the border of the edit region.
-        patient: whose scan it is.
+        roughness: roughness in HU of the same voxels after the edit.
+        site_hu, site_roughness: the same for voxels in the shape of the nodule at healthy sites, means over sites.
+        lung_hu, lung_roughness: the same for the scan's lung away from the nodule and from the edit region.
+        seam: seam at the border of the edit region.
+        patient: patient of the scan.
     """
 
     hu: float
@@ -53,16 +54,17 @@ class HealedPlace:
 
 @dataclass(frozen=True)
 class HealedFigures:
-    """How like the lung of its scan the lung is that an eraser made.
+    """Similarity of the lung that an eraser painted to the lung of the scans.
 
     Attributes:
-        n: nodules that were taken out, and have a healthy site in their scan.
-        apart_hu: mean distance of the HU in the nodule's place from that of the scan's lung.
-        site_apart_hu: the same at healthy sites.
-        more_hu: the first less the second, tested for equivalence.
-        texture: roughness in the nodule's place over that of the scan's lung; None where no nodule is wide enough.
-        site_texture: the same at healthy sites.
-        seam: step across the border of the region after the edit over that before it; 1 is no seam.
+        n: number of erased nodules with a healthy site in their scan.
+        apart_hu: mean distance in HU between the nodule's place after the edit and the scan's lung.
+        site_apart_hu: the same for healthy sites.
+        more_hu: `apart_hu` less `site_apart_hu`, tested for equivalence within `HEALED_WITHIN_HU`.
+        texture: quotient of the roughness in the nodule's place and that of the scan's lung; None if it can be measured
+            for fewer than two patients.
+        site_texture: the same for healthy sites.
+        seam: quotient of the step across the border of the region after the edit and before it; 1 is no seam.
     """
 
     n: int
@@ -75,10 +77,11 @@ class HealedFigures:
 
 
 def healed_places(erasures: Erasures, sites_mm: Mapping[str, Sequence[Sequence[float]]]) -> list[HealedPlace]:
-    """Measure the place of each erased nodule; those without a healthy site in their case are left out.
+    """Measure the place of each erased nodule; nodules without a healthy site, or without lung, are left out.
 
     Args:
-        sites_mm: healthy places (x, y, z) of each case, by its id.
+        erasures: the erased nodules.
+        sites_mm: case id to its healthy places (x, y, z), LPS mm.
     """
     found = []
     for one in erasures.made:
@@ -113,11 +116,11 @@ def healed_figures(places: Sequence[HealedPlace], seed: int = 0) -> HealedFigure
     """Compare the places of erased nodules with healthy sites of the same scans.
 
     Raises:
-        InputError: fewer than 2 patients.
+        InputError: the places belong to fewer than 2 patients.
     """
     if len({place.patient for place in places}) < 2:
         found = f"{len(places)} places of fewer than 2 patients"
-        raise InputError("erased nodules", found, "of 2 or more patients, with healthy sites in their scans")
+        raise InputError("erased nodules", found, "nodules of 2 or more patients, with healthy sites in their scans")
     patients = np.array([place.patient for place in places])
     own = _column(places, "hu") - _column(places, "lung_hu")
     site = _column(places, "site_hu") - _column(places, "lung_hu")
@@ -145,7 +148,7 @@ def _column(places: Sequence[HealedPlace], name: str) -> NDArray[np.float64]:
 
 
 def _at_site(one: ErasedNodule, center_mm: Sequence[float]) -> tuple[float, float] | None:
-    """Median HU and roughness of voxels of the nodule's shape at a place; None where they reach beyond the scan."""
+    """Return median HU and roughness of voxels in the nodule's shape at a place; None if they leave the scan."""
     ct: Volume = one.site.ct
     middle = np.rint(ct.to_voxel(one.site.ball.center_mm)).astype(int)
     corner = np.array(one.site.own.corner) + np.rint(ct.to_voxel(center_mm)).astype(int) - middle

@@ -1,7 +1,7 @@
-"""Seam, diversity and texture of nodules put into scans, whichever method made them: where in-painters fail silently.
+"""Seam, diversity and texture of nodules that any method put into scans: the ways in which in-painters fail silently.
 
-`studies.painted` puts nodules into sites by any method; `in_painting_figures` measures what came out beside real
-nodules. Every method passes through both, so their figures stand beside each other.
+`studies.painted` puts nodules into sites by any method, and `in_painting_figures` measures the edited patches beside
+real nodules. Both treat all methods alike, so their measures can be compared.
 """
 
 from __future__ import annotations
@@ -33,14 +33,15 @@ from synthorax.patch import NETWORK_WINDOW_HU
 from synthorax.studies.painted import Painted
 
 LEAST_SEED_DIVERSITY = 0.7
-"""Goal: two seeds are at least this share of real pairs' distance apart, in HU and in shape."""
+"""Goal: the distance of two seeds at one site, in HU and in shape, is at least this share of that of real pairs."""
 TEXTURE_WITHIN = 0.15
-"""Goal: texture differs from real nodules', and that of lung painted anew from the scan's, by at most this share."""
+"""Goal: the roughness of nodules differs from that of real nodules, and the roughness of repainted lung from that of
+the scan, by at most this share."""
 
 ROUNDED_SEAM = 5e-3
-"""A seam that is higher by less than this part of the scan's own steps, as rounding to whole HU makes it, is none."""
+"""Excess of the seam's quotient over 1 that is not counted as a seam, since rounding to whole HU causes as much."""
 INNER_SEAM_WITHIN = 0.1
-"""Goal: steps across spheres around a nodule rise by at most this share; by .06 they do around real nodules, pasted."""
+"""Goal: steps across spheres around a nodule grow by at most this share; around pasted real nodules, by .06."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,9 +49,9 @@ class RealNodules:
     """Real nodules, each in the middle of a patch.
 
     Attributes:
-        nodules: HU, masks and spacing. A mask is what one reader outlined, as those of made nodules are: within all
-            that any reader outlined a nodule's core is rougher.
-        attributes, patients: [m].
+        nodules: HU, masks and spacing. A mask has the outline of one reader, as have those on which methods were
+            trained: the union of several readers' outlines has a rougher core.
+        attributes, patients: attributes and patient of each nodule, [m].
     """
 
     nodules: Nodules
@@ -60,11 +61,11 @@ class RealNodules:
 
 @dataclass(frozen=True)
 class Measured:
-    """A figure of a set of patches.
+    """A measure of a set of patches.
 
     Attributes:
-        n: patches that it is of; of a diversity, sites.
-        estimate: with its 95 % interval over patients; None where too few patches or patients have the figure.
+        n: number of patches it was measured on; for a diversity, number of sites.
+        estimate: the value with its 95 % interval over patients; None if too few patches or patients have it.
     """
 
     n: int
@@ -73,20 +74,21 @@ class Measured:
 
 @dataclass(frozen=True)
 class InPaintingFigures:
-    """Seam, diversity and texture of one method.
+    """Seam, diversity and texture of one method. A quotient is a ratio of two means.
 
     Attributes:
-        seam: mean step across the border of the region after the edit over the mean step before it; 1 is no seam.
-        seam_hu, own_hu: the two means, in HU.
-        inner_seam: the same quotient across the sphere around the nodule, inside the region, where it is largest.
-        rank, own_rank: mean share of places elsewhere in the scan whose step is smaller, after and before the edit.
-        diversity_hu, diversity_shape: distance of two seeds at one site over that of real pairs.
-        texture: roughness inside made nodules over that of the lung around them before the edit.
-        texture_real: the same of real nodules; of all sizes and textures.
-        texture_to_real: quotient of made nodules over that of the real nodules like them; 1 is as real ones.
-        lung: roughness of lung in the region after the edit over that before it; 1 is as the scan.
-        texture_bare, texture_bare_to_real, lung_bare: the same three without the scan's noise put back in.
-        refused: sites and seeds that the method made no nodule for, a sentence each.
+        seam: quotient of the steps across the border of the region after and before the edit; 1 is no seam.
+        seam_hu, own_hu: mean step in HU after and before the edit.
+        inner_seam: the same quotient for the sphere around the nodule, inside the region, at which it is largest.
+        rank, own_rank: mean share of other places in the scan with smaller steps, after and before the edit.
+        diversity_hu, diversity_shape: quotient of the distance of two seeds at one site and that of real pairs.
+        texture: quotient of the roughness inside synthetic nodules and of the lung around them before the edit.
+        texture_real: the same for real nodules of all sizes and textures.
+        texture_to_real: quotient of `texture` and that of similar real nodules; 1 is as in real nodules.
+        lung: quotient of the roughness of lung in the region after and before the edit; 1 is as in the scan.
+        texture_bare, texture_bare_to_real, lung_bare: `texture`, `texture_to_real` and `lung` of edits whose noise was
+            not exchanged for the scan's.
+        refused: a sentence for each site and seed at which the method refused to make a nodule.
     """
 
     seam: Measured
@@ -107,9 +109,9 @@ class InPaintingFigures:
     refused: tuple[str, ...]
 
     def missed(self) -> tuple[str, ...]:
-        """A sentence for each goal that is missed or could not be measured.
+        """Return a sentence for each goal that the method misses or that could not be measured.
 
-        A seam misses its goal where even the low end of its interval lies above it.
+        A seam misses its goal if the lower end of its interval lies above the goal.
         """
         goals = {
             "seam": ("at most the scan's own steps, 1", lambda found: found.low <= 1 + ROUNDED_SEAM),
@@ -123,7 +125,7 @@ class InPaintingFigures:
         for name, (goal, reached) in goals.items():
             figure: Measured = getattr(self, name)
             if figure.estimate is None:
-                found.append(f"{name} could not be measured, with {figure.n} to measure it on; the goal is {goal}")
+                found.append(f"{name} could not be measured on {figure.n} patches or sites; the goal is {goal}")
             elif not reached(figure.estimate):
                 found.append(f"{name} is {figure.estimate.value:.2f}; the goal is {goal}")
         return tuple(found)
@@ -142,20 +144,21 @@ def _textured(found: Estimate) -> bool:
 
 
 def in_painting_figures(made: Painted, real: RealNodules, seed: int = 0) -> InPaintingFigures:
-    """Measure seam, diversity and texture of painted patches beside real nodules.
+    """Measure seam, diversity and texture of edited patches beside real nodules.
 
-    HU are clipped to the window of networks before diversity is measured, as no network can make others.
+    HU are clipped to `NETWORK_WINDOW_HU` before diversity is measured, because networks cannot make HU outside it.
 
     Args:
-        real: nodules on voxels of the same spacing.
-        seed: of the real nodules that are drawn for a comparison, and of the intervals.
+        made: patches into which a method put nodules.
+        real: real nodules with the same voxel size.
+        seed: seed of the real nodules drawn for comparison, and of the intervals.
 
     Raises:
-        InputError: real nodules on other voxels.
+        InputError: the real nodules have another voxel size.
     """
     if tuple(real.nodules.spacing_mm) != made.spacing_mm:
         raise InputError(
-            "real nodules", f"voxels of {real.nodules.spacing_mm} mm", f"{made.spacing_mm} mm, as the made"
+            "real nodules", f"voxels of {real.nodules.spacing_mm} mm", f"{made.spacing_mm} mm, as the synthetic ones"
         )
     theirs = inside_and_around(real.nodules.hu, real.nodules.masks, made.spacing_mm)
     with_noise = _textures(made, made.after, real, theirs, seed)
@@ -206,10 +209,10 @@ def _inner_seam(made: Painted, seed: int) -> Measured:
 
 
 def diversity_figures(made: Painted, real: RealNodules, seed: int = 0) -> dict[str, Measured]:
-    """Measure the diversity of seeds alone: `diversity_hu` and `diversity_shape` of `InPaintingFigures`.
+    """Measure only the diversity of seeds: `diversity_hu` and `diversity_shape` of `InPaintingFigures`.
 
     Args:
-        real, seed: as of `in_painting_figures`.
+        made, real, seed: see `in_painting_figures`.
     """
     rows = [np.flatnonzero(made.sites == site) for site in range(len(made.asked))]
     several = [site for site, own in enumerate(rows) if len(own) > 1]

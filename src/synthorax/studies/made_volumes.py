@@ -1,7 +1,7 @@
-"""Synthetic volumes along the label maps of training cases: painted from them, or nodules put into their CT.
+"""Synthetic volumes from training cases: CT painted from their label maps, or their CT with injected nodules.
 
-Volume i has the same case, the same part of it and the same nodule at the same place, whoever makes it, so that two
-sources differ by their voxels alone.
+Volume i comes from the same part of the same case, and has the same nodule at the same place, for every maker. So the
+sets of two makers differ only in their voxels.
 """
 
 from __future__ import annotations
@@ -36,25 +36,26 @@ from synthorax.studies.marked_volumes import ELSE, NODULE, UNCOUNTED, MarkedVolu
 from synthorax.volume import Volume
 
 MADE_RECIPE = 1
-"""Raised whenever the same request would give other volumes, so that no old ones are read."""
+"""Version of the recipe, part of the volumes' hash; raise it when the same request would give other volumes, so that
+files with the old ones are not read."""
 VOLUMES_A_FILE = 16
-"""Volumes of a file; a stopped study loses the work on one of them at most."""
+"""Number of volumes in one file; a study that is stopped loses the work on one file at most."""
 WITH_NODULE = 0.8
-"""Share of the volumes that get a nodule (section 4.1.2); the others keep those that their label maps have."""
+"""Share of the volumes that get a nodule (papers/4, section 4.1.2); the others have only those of their label maps."""
 REMOVED_MM = 2.0
-"""The loss takes no notice of voxels this near to a real nodule in CT that a nodule was put into."""
+"""In CT with an injected nodule, voxels within this distance in mm of a real nodule do not count in the loss."""
 LEAST_LUNG, PLACES = 0.2, 16
-"""In a whole scan, the least share of lung in a volume, and the places tried to find it."""
+"""Least share of lung in a volume cut from a whole scan, and number of places tried to reach it."""
 
 
 @dataclass(frozen=True, eq=False)
 class PlannedVolume:
-    """What a synthetic volume is made from.
+    """The input from which a synthetic volume is made.
 
     Attributes:
-        ct: the case's own HU on the volume's grid.
-        labelled: its label map with the nodules that it had, and the one put in after them, if there is one.
-        nodules_before: how many it had.
+        ct: the case's HU on the volume's grid.
+        labelled: the case's label map with its own nodules, followed by the added nodule if there is one.
+        nodules_before: number of the case's own nodules.
     """
 
     ct: Volume
@@ -64,13 +65,15 @@ class PlannedVolume:
 
 @dataclass(frozen=True, eq=False)
 class VolumePlan:
-    """The synthetic volumes of a study by their number.
+    """A function of a volume's number to the input from which the volume is made.
 
     Attributes:
-        cases: with label maps, by turns.
+        store: store of the cases.
+        cases: cases with label maps, used in turn in a random order.
         spec: grid of the volumes.
-        shapes: of the nodules that are put in.
-        key: of the shapes, which tells one plan from another.
+        shapes: shapes of the added nodules.
+        key: name of the shapes, part of the volumes' hash.
+        seed: seed of the plan.
     """
 
     store: Store
@@ -81,7 +84,7 @@ class VolumePlan:
     seed: int = 0
 
     def __call__(self, number: int) -> PlannedVolume:
-        """The plan of a volume, a function of the seed and its number; no nodule where none fits."""
+        """Return the input of a volume, a function of seed and number; a nodule that fits nowhere is left out."""
         own, case = derive(self.seed, "volume", number), self.store.read(self._case(number).case_id)
         assert case.tissue is not None
         labels = orient(replace(case.ct, voxels=case.tissue), "LPS")
@@ -95,7 +98,7 @@ class VolumePlan:
         return PlannedVolume(ct, labelled, before)
 
     def patient(self, number: int) -> str:
-        """Whose label map a volume has."""
+        """Return the patient whose label map a volume has."""
         return self._case(number).patient_id
 
     def _case(self, number: int) -> CaseEntry:
@@ -103,12 +106,12 @@ class VolumePlan:
         return self.cases[int(order[number % len(order)])]
 
     def _cut(self, labels: Volume, seed: int) -> tuple[Volume, Volume]:
-        """The grid of a volume somewhere in a case, and the label map on it."""
+        """Draw the place of a volume in a case; return the volume's grid and the label map on it."""
         random = generator(seed, "place")
         size, spacing = np.array(self.spec.size), np.array(self.spec.spacing_mm)
         room = np.maximum(np.array(labels.shape) * labels.spacing_mm - size * spacing, 0) / labels.spacing_mm
         for _ in range(PLACES):
-            start = np.floor(random.random(3) * (np.floor(room) + 1))  # whole voxels of the case: nothing is blurred
+            start = np.floor(random.random(3) * (np.floor(room) + 1))  # a whole voxel, so that resampling does not blur
             grid, cut = cut_labels(labels, start, self.spec)
             if (cut.voxels == TissueClass.OTHER).mean() >= LEAST_LUNG:
                 break
@@ -116,10 +119,12 @@ class VolumePlan:
 
 
 def cut_labels(labels: Volume, start: NDArray[np.float64], spec: PatchSpec) -> tuple[Volume, Volume]:
-    """Return the grid of a volume and the label map on it; beyond the map it is outside of the body.
+    """Return the grid of a volume and the label map on it; voxels beyond the map are outside the body.
 
     Args:
+        labels: label map of a case.
         start: index (z, y, x) in the label map of the volume's first voxel.
+        spec: size and voxel size of the volume.
     """
     x, y, z = labels.to_world(start).tolist()
     grid = Volume(np.broadcast_to(np.uint8(0), spec.size), spec.spacing_mm, (x, y, z), labels.direction)
@@ -127,10 +132,12 @@ def cut_labels(labels: Volume, start: NDArray[np.float64], spec: PatchSpec) -> t
 
 
 class FewShapes:
-    """Some shapes of a source, each as often as another: the thesis had 15 templates.
+    """A source of a few fixed shapes, each equally probable, like the thesis' 15 templates.
 
     Args:
-        count: of the shapes, drawn once.
+        source: source from which the shapes are drawn once.
+        count: number of shapes.
+        seed: seed of the draw.
     """
 
     heeds: frozenset[str] = frozenset()
@@ -140,25 +147,27 @@ class FewShapes:
         self._shapes = [source(NoduleAttributes(), derive(seed, "template", i)) for i in range(count)]
 
     def __call__(self, wanted: NoduleAttributes, seed: int) -> Shape:
-        """One of the shapes."""
+        """Return one of the shapes, drawn by the seed."""
         return self._shapes[int(generator(seed, "few").integers(len(self._shapes)))]
 
 
 MakeVolume = Callable[[PlannedVolume, int], tuple[NDArray[np.int16], NDArray[np.uint8]]]
-"""The HU and the marks of a planned volume, by a seed."""
+"""A function of a planned volume and a seed to the HU and the marks [z, y, x] of the synthetic volume."""
 
 
 def volume_maker(maker: Maker) -> MakeVolume:
-    """How a maker makes volumes: a painter paints their label maps, an injector puts their nodule into the CT.
+    """Return the function that makes volumes with a maker: painting label maps, or injecting nodules into CT.
 
     Raises:
-        InputError: one that does neither.
+        InputError: the maker neither paints nor injects.
     """
     if "paints" in maker.roles:
         return _Paints(cast(Painter, maker))
     if "injects" in maker.roles:
         return _Injects(cast(Method, maker))
-    raise InputError("model", f"{maker.name}, which {' and '.join(sorted(maker.roles))}", "one that paints or injects")
+    raise InputError(
+        "model", f"{maker.name}, which {' and '.join(sorted(maker.roles))}", "a model that paints or injects"
+    )
 
 
 @dataclass(frozen=True)
@@ -199,11 +208,14 @@ class _Injects:
 
 @dataclass(frozen=True, eq=False)
 class MadeVolumes:
-    """The volumes of a plan by one maker, made once and kept; the first ones are the same in a larger set.
+    """The volumes of a plan by one maker, made once and kept in files. Volume i does not depend on their number.
 
     Attributes:
-        folder: where they are kept.
-        like: what the kept ones are known by: the store and its splits.
+        name: name of the maker in the study.
+        maker: paints or injects.
+        plan: inputs of the volumes.
+        folder: folder of the files.
+        like: hash of the store and its splits, part of the file names.
     """
 
     name: str
@@ -214,16 +226,16 @@ class MadeVolumes:
 
     @property
     def key(self) -> str:
-        """Of every volume, however many there are."""
+        """Hash of everything on which the volumes depend, whatever their number."""
         spec, plan = self.plan.spec, self.plan
         parts = (MADE_RECIPE, self.like, self.maker.name, self.maker.lineage.model_sha256, plan.key, plan.seed, spec)
         return fingerprint(repr(parts).encode())[:16]
 
     def first(self, count: int) -> list[MarkedVolumes]:
-        """The first volumes, made where they are missing.
+        """Return the first `count` volumes, and make those that are missing.
 
         Raises:
-            OutputError: they cannot be written.
+            OutputError: a file cannot be written.
         """
         return list(self._parts(count))
 
@@ -248,7 +260,7 @@ class MadeVolumes:
 
 
 def _kept(hu: Path, marks: Path, size: Sequence[int]) -> tuple[NDArray[np.int16], NDArray[np.uint8]] | None:
-    """The volumes of two files, which stay on disk; None where they are missing or damaged."""
+    """Map the HU and the marks of two files into memory; None if a file is missing or damaged."""
     try:
         found = [np.load(file, mmap_mode="r", allow_pickle=False) for file in (hu, marks)]
     except (OSError, ValueError, EOFError):

@@ -1,4 +1,4 @@
-"""Do made malignant nodules help to tell malignant from benign ones? The study of papers/2, with the arms it lacks."""
+"""Do synthetic malignant nodules help a malignancy classifier? The study of papers/2, with further arms."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ from synthorax.tasks.training import check_size
 
 DIAMETER, SHAPE_FEATURES = "diameter alone", "logistic regression on 12 shape features"
 THRESHOLD = 0.5
-"""Probability from which a nodule is called malignant, as of the larger of two outputs."""
+"""Least probability at which a nodule is called malignant; the larger of two class outputs, as in the paper."""
 MALIGNANCY_MEASURES: dict[str, Measure] = {
     "accuracy": lambda found: found.accuracy,
     "sensitivity": lambda found: found.sensitivity,
     "specificity": lambda found: found.specificity,
 }
 PAPER_COUNTS = {"train": (1016, 233), "val": (128, 28), "test": (133, 24)}
-"""Benign and malignant patches of the paper (table 1)."""
+"""Numbers of benign and malignant patches in the paper (table 1)."""
 PAPER_RESULTS: Mapping[str, Mapping[str, tuple[float, float, float, float]]] = {
     "resnet-50": {
         RAW: (0.8216, 0.6666, 0.8496, 0.8286),
@@ -94,15 +94,16 @@ PAPER_COLUMNS = (*MALIGNANCY_MEASURES, "auc")
 
 @dataclass(frozen=True)
 class MalignancyTest:
-    """Two arms against each other.
+    """A comparison of two arms.
 
     Attributes:
-        a, b: arms; the difference is the AUC of a less that of b, in the mean over their trainings.
+        a, b: names of the arms.
+        difference: AUC of a less that of b, mean over trainings.
         low, high: 95 % interval over patients and trainings.
-        p: of no difference; None with one training.
-        p_holm: corrected for all tests.
-        delong: difference of the AUCs of the trainings' mean scores.
-        p_delong: its p by DeLong, which takes nodules for independent.
+        p: p value of no difference; None with one training.
+        p_holm: p after Holm's correction for all comparisons.
+        delong: difference between the AUCs of the scores' means over trainings.
+        p_delong: p value of `delong` by DeLong's test, which assumes that nodules are independent.
     """
 
     a: str
@@ -118,17 +119,17 @@ class MalignancyTest:
 
 @dataclass(frozen=True)
 class MalignancyOutcome:
-    """What the study found.
+    """The results of the study.
 
     Attributes:
-        arms: with their figures.
-        tests: of the arms against each other.
-        smallest: difference of two AUCs that would be found in 80 % of all cases; None without a test.
-        counts: benign and malignant patches of each split, and patients.
-        made: number of made patches in each arm.
-        drawn: patches that each training drew.
-        notes: sentences on what was left out or is missing.
-        models: hashes of the makers' weights, by maker.
+        arms: each arm with its measures.
+        tests: comparisons of arms.
+        smallest: difference of AUCs that the comparisons would detect with a power of 80 %; None without a comparison.
+        counts: split to its numbers of benign and malignant patches and of patients.
+        made: arm to its number of synthetic patches.
+        drawn: number of patches that each training drew.
+        notes: sentences about nodules that were left out or are missing.
+        models: maker to the SHA-256 of its weights.
     """
 
     arms: list[Arm]
@@ -151,23 +152,26 @@ def malignancy_study(
     rule: MalignancyRule = "median",
     baseline: Method | None = None,
 ) -> MalignancyOutcome:
-    """Train a classifier with and without made malignant nodules and measure it on the test patients.
+    """Train classifiers with and without synthetic malignant nodules, and measure them on the test patients.
 
-    Crops and scales of the configuration are in every arm, as in the paper.
+    Every arm has the configuration's random crops and scaling, as in the paper.
 
     Args:
-        makers: put nodules into patches; their arms come after those of the baseline. One that replaces the nodule
-            that was there has arms in malignant contexts; each has one in benign contexts.
-        arms: kinds of arms to train; the raw one is always trained.
-        ratios: made malignant nodules for each real one, in malignant contexts.
-        rule: which ratings are malignant.
-        baseline: the trivial method; rendering outlines of LIDC's training patients if not given.
+        study: the store, the folder of the trainings, and their seeds.
+        config: the classifier and its training.
+        makers: put nodules into patches. Every maker has an arm in benign contexts. A maker that replaces the nodule
+            in a context also has arms in malignant contexts.
+        arms: kinds of arms to train; the arm `raw` is always trained.
+        ratios: synthetic malignant nodules for each real one in malignant contexts, an arm each.
+        rule: how ratings become a class.
+        baseline: the trivial method, which has arms too; by default, rendering with the outlines of LIDC-IDRI's
+            training patients.
 
     Raises:
-        InputError: a store of too few patients, a ratio that is none, one maker twice, patches that cannot be turned.
+        InputError: the store has too few patients, a ratio is not a positive number, or a maker is given twice.
     """
     if wrong := [ratio for ratio in ratios if not 0 < ratio < inf]:
-        raise InputError("ratios", f"{wrong[0]:g}", "made malignant nodules for each real one, more than 0")
+        raise InputError("ratios", f"{wrong[0]:g}", "a number above 0: synthetic malignant nodules for each real one")
     check_size(Classification(config))
     plain = config.model_copy(update={"flip": False, "turn": False})
     splits = malignancy_splits(study, plain, rule)
@@ -199,7 +203,8 @@ def malignancy_study(
 
 def _left_out(contexts: Contexts) -> str:
     every = len(contexts.train)
-    return f"{contexts.left_out} of {every} training nodules lie off the middle of their patch: none is made there."
+    told = f"{contexts.left_out} of {every} training nodules are not in the middle of their patch"
+    return f"{told}, so no synthetic nodule is made there."
 
 
 def _counts(patches: PatchDataset) -> dict[str, int]:
@@ -211,7 +216,7 @@ def _counts(patches: PatchDataset) -> dict[str, int]:
 
 
 def _figures(found: Sequence[Scores], splits: Splits, *, decides: bool = True) -> dict[str, Interval]:
-    """AUC of all nodules and among those of like size, and the decisions at `THRESHOLD`."""
+    """Return AUCs of all nodules and among those of similar size, and the measures of decisions at `THRESHOLD`."""
     labels, patients = splits.test.labels, patients_of(splits.test)
 
     def over(measure: Measure) -> Interval:
@@ -222,7 +227,7 @@ def _figures(found: Sequence[Scores], splits: Splits, *, decides: bool = True) -
 
 
 def _paper(config: TaskConfig, name: str) -> dict[str, float]:
-    """The paper's figures of the same network and arm; their mean over networks for one that it does not have."""
+    """Return the paper's results for an arm with the same network, or their mean over its networks for another one."""
     network = getattr(config.network, "architecture", "")
     rows = PAPER_RESULTS.get(network, PAPER_RESULTS["mean"])
     is_its_own = name.startswith("raw + ") and name.endswith(f"malignant contexts x {PAPER_RATIO:g}")
@@ -231,7 +236,7 @@ def _paper(config: TaskConfig, name: str) -> dict[str, float]:
 
 
 def _trivial(splits: Splits) -> list[Arm]:
-    """What the diameter alone says, and a logistic regression on the shape features of the outlines."""
+    """Return the trivial arms: the diameter alone, and a logistic regression on the outlines' shape features."""
     by_diameter = [Scores(diameters_of(splits.val), diameters_of(splits.test))]
     arms = [Arm(DIAMETER, [], _figures(by_diameter, splits, decides=False), {})]
     train, test = (_shapes(patches) for patches in (splits.train, splits.test))
@@ -243,7 +248,7 @@ def _trivial(splits: Splits) -> list[Arm]:
 
 
 def _shapes(patches: PatchDataset) -> NDArray[np.float64] | None:
-    """The 12 shape features of the nodules [n, 12]; None where a nodule has no outline."""
+    """Return the 12 shape features of the nodules, [n, 12]; None if some nodule has no outline."""
     masks = patches.masks_with_margin(np.arange(len(patches)))
     if not masks.any((1, 2, 3)).all():
         return None
@@ -254,7 +259,7 @@ def _shapes(patches: PatchDataset) -> NDArray[np.float64] | None:
 def _compared(
     found: Mapping[str, Sequence[Scores]], pairs: Sequence[tuple[str, str]], splits: Splits
 ) -> list[MalignancyTest]:
-    """AUCs against each other, training by training, on the same patients."""
+    """Compare the AUCs of pairs of arms, training by training, on the same patients."""
     labels, patients = splits.test.labels, patients_of(splits.test)
     tests = []
     for a, b in pairs:

@@ -1,4 +1,4 @@
-"""`synthorax study malignancy`: results.json and a page."""
+"""`synthorax study malignancy`: the study of malignancy, as results.json and a page."""
 
 from __future__ import annotations
 
@@ -35,21 +35,26 @@ def study_malignancy(
     seed: int = 0,
     device: str = "auto",
 ) -> tuple[Path, MalignancyOutcome]:
-    """Train and measure every arm; goes on where an earlier call stopped.
+    """Train and measure every arm. A call resumes where an earlier one stopped.
 
     Args:
-        makers: injectors; each has its arms beside those of rendering.
-        arms: kinds of arms that are trained, beside the raw one.
-        ratios: made malignant nodules for each real one.
-        trainings: of each arm; their spread is in the intervals.
-        seed: of the first; the others count on.
+        store: rated nodules.
+        config: the classifier and its training.
+        out: folder of the study.
+        makers: injectors; each has arms beside those of rendering.
+        arms: kinds of arms to train; the arm `raw` is always trained.
+        ratios: synthetic malignant nodules for each real one, an arm each.
+        rule: how ratings become a class.
+        trainings: number of trainings of each arm; the intervals include their spread.
+        seed: seed of the first training; the others have the following integers.
+        device: device of the networks.
 
     Returns:
-        The page, with `results.json` beside it, and what was found.
+        The page, with `results.json` beside it, and the results.
 
     Raises:
-        InputError: a store that no study can be made of, a maker that does not fit it or knows its held-out
-            patients, or a folder that holds something else.
+        InputError: the store has too few patients, a maker does not fit the store or was trained on held-out patients,
+            or the folder holds something else.
     """
     check_trainings(trainings)
     for maker in makers:
@@ -92,7 +97,7 @@ def study_malignancy(
 
 
 def malignancy_differences(outcome: MalignancyOutcome) -> Figure:
-    """What each arm changes about the AUC of the arm without made nodules, with its interval."""
+    """Draw the difference in AUC of each arm from the arm without synthetic nodules, with its interval."""
     tests = [test for test in outcome.tests if test.b in (RAW, FLIPS)]
     rows = {f"{test.a}, less {test.b}": (test.difference, test.low, test.high) for test in tests}
     return forest(rows, "difference of the AUC")

@@ -1,4 +1,4 @@
-"""The arms of the study of malignancy: what each trains, and on which made nodules."""
+"""The arms of the study of malignancy: the augmentation, weights and synthetic nodules of each."""
 
 from __future__ import annotations
 
@@ -27,22 +27,25 @@ from synthorax.studies.trials import Feed, Splits, Study
 from synthorax.tasks.config import TaskConfig
 
 RATIOS = (0.5, 1.0, 2.0, 4.0)
-"""Made malignant nodules for each real one."""
+"""Numbers of synthetic malignant nodules for each real one."""
 PAPER_RATIO = 2.0
-"""463 made ones beside 233 (table 1)."""
+"""The paper's ratio: 463 synthetic malignant nodules beside 233 real ones (table 1)."""
 ArmKind = Literal["raw", "weighted", "oversampled", "flips", "malignant", "benign", "flips-made"]
-"""Arms: without made nodules; made ones in malignant or in benign contexts; made ones with flips and turns."""
+"""Kinds of arms. The first four have real nodules alone: without augmentation, with a weighted loss, with malignant
+nodules repeated, with flips and turns. The others have synthetic nodules too: in malignant contexts, in benign
+contexts, in malignant contexts with flips and turns."""
 RAW, WEIGHTED, FLIPS = "raw", "weighted loss", "flips and turns"
 
 
 @dataclass(frozen=True, eq=False)
 class MalignancyRecipe:
-    """What an arm trains on, and the arms that it is compared with.
+    """The patches and the loss of an arm, and the arms with which it is compared.
 
     Attributes:
-        made: malignant patches with the margin of the real ones, or None.
-        repeats: how often each real malignant patch is in the pool.
-        weighted: both classes count the same in the loss.
+        made: synthetic malignant patches with the margin of the real ones, int16 HU [n, z, y, x], or None.
+        repeats: number of times that each real malignant patch is in the pool.
+        weighted: whether both classes have the same total weight in the loss.
+        against: names of the arms with which it is compared.
     """
 
     name: str
@@ -54,7 +57,7 @@ class MalignancyRecipe:
 
     @property
     def feed(self) -> Feed:
-        """The batches of a training."""
+        """Batches of a training of this arm."""
         made = {} if self.made is None else {MALIGNANT_CLASS: self.made}
         key = repr(("pooled", self.repeats, self.weighted, {label: key_of(each) for label, each in made.items()}))
         pooled = partial(
@@ -68,18 +71,23 @@ class MalignancyRecipe:
 
 
 def in_contexts(maker: str, kind: str, ratio: float) -> str:
-    """The arm of a maker's nodules in malignant or benign contexts."""
+    """Return the name of the arm with a maker's nodules in malignant or benign contexts."""
     return f"raw + {maker}, {kind} contexts x {ratio:g}"
 
 
 def with_flips(maker: str) -> str:
-    """The arm of a maker's nodules with flips and turns."""
+    """Return the name of the arm with a maker's nodules, and with flips and turns."""
     return f"{FLIPS} + {maker}, malignant contexts x {PAPER_RATIO:g}"
 
 
 @dataclass(eq=False)
 class MadeNodules:
-    """Makes the nodules of the arms, as many as are asked for, and keeps what there is to tell."""
+    """Makes the synthetic nodules of the arms, and collects the notes on them.
+
+    Attributes:
+        n_real: number of real malignant training nodules.
+        notes: sentences about nodules that were left out.
+    """
 
     study: Study
     splits: Splits
@@ -106,7 +114,7 @@ class MadeNodules:
 
 
 def recipes_without_made(config: TaskConfig, arms: Sequence[ArmKind]) -> list[MalignancyRecipe]:
-    """The arms of real patches alone."""
+    """Return the arms of real patches alone; `raw` is always among them."""
     flipped = config.model_copy(update={"flip": True, "turn": True})
     repeats = 1 + round(PAPER_RATIO)
     found = {
@@ -125,7 +133,11 @@ def recipes_with_made(
     arms: Sequence[ArmKind],
     ratios: Sequence[float],
 ) -> list[MalignancyRecipe]:
-    """The arms of made nodules: each is compared with the arm without them, and with the makers before."""
+    """Return the arms with synthetic nodules.
+
+    Each is compared with the arm without them. At the paper's ratio, it is also compared with the arms of earlier
+    makers, and an arm in malignant contexts with the maker's own in benign contexts.
+    """
     flipped = config.model_copy(update={"flip": True, "turn": True})
     most = max(*ratios, PAPER_RATIO)
     found: list[MalignancyRecipe] = []

@@ -1,4 +1,4 @@
-"""Malignant against benign nodules by their readers' ratings, and an AUC among nodules of like size."""
+"""Patches of malignant and benign nodules, as readers rated them, and the AUC among nodules of similar size."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ from synthorax.studies.trials import Splits, Study, check_splits, defined, over_
 from synthorax.tasks.config import TaskConfig
 
 LIKE_SIZE_RATIO = 1.15
-"""Two nodules are of like size if the larger diameter is at most this many times the smaller."""
+"""Two nodules have similar sizes if the larger diameter is at most this many times the smaller one."""
 MALIGNANCY_STRATA_MM = (0.0, 8.0, 12.0, np.inf)
-"""Edges of the strata of diameter within which malignancy is told apart."""
+"""Bounds in mm of the strata of diameter within which malignant and benign nodules are compared."""
 
 
 def malignancy_splits(study: Study, config: TaskConfig, rule: MalignancyRule) -> Splits:
-    """Patches of the rated nodules of each split, 0 benign and 1 malignant; nodules without a diameter are left out.
+    """Return the patches of the rated nodules of each split, with the labels 0 (benign) and 1 (malignant).
+
+    Nodules without a diameter are left out.
 
     Raises:
-        InputError: a split of too few patients of either class.
+        InputError: a split has too few patients of a class.
     """
 
     def places(split: str) -> list[Place]:
@@ -39,13 +41,19 @@ def malignancy_splits(study: Study, config: TaskConfig, rule: MalignancyRule) ->
 
 
 def diameters_of(patches: PatchDataset) -> NDArray[np.float64]:
-    """The diameter of the nodule of each patch in mm, 0 where it is not known, [n]."""
+    """Return the diameter in mm of each patch's nodule, 0 if it is not known, [n]."""
     nodules = [place.nodule.attributes if place.nodule else None for place in patches.places]
     return np.array([(each.diameter_mm or 0.0) if each else 0.0 for each in nodules])
 
 
 def by_size(patches: PatchDataset, scores: Sequence[NDArray], diameters: NDArray[np.float64]) -> dict[str, Interval]:
-    """AUC over all nodules, within strata of diameter, and over pairs of like size."""
+    """Return the AUC over all nodules, over pairs in one stratum of diameter, and over pairs of similar size.
+
+    Args:
+        patches: the nodules, with labels.
+        scores: scores [n] of each training.
+        diameters: diameter in mm of each nodule, [n].
+    """
     labels, patients = patches.labels, patients_of(patches)
     stratum = np.digitize(diameters, MALIGNANCY_STRATA_MM)
     ratio = np.abs(np.log(diameters[:, None] / diameters))

@@ -1,4 +1,4 @@
-"""Volumes with the voxels of the nodules in them, and the windows of them that a segmenter learns from."""
+"""Volumes with the masks of their nodules, and the windows cut from them on which a segmenter is trained."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from synthorax.seeding import generator
 from synthorax.studies.segmentation_config import SegmenterConfig
 
 ELSE, NODULE, UNCOUNTED = 0, 1, 2
-"""Marks of a voxel: no nodule, a nodule, or one of which the loss takes no notice."""
+"""Marks of a voxel: no nodule, a nodule, or a voxel that does not count in the loss."""
 EMPTY_A_CASE = 2
-"""Test volumes without a nodule that are looked for in a whole scan."""
+"""Number of test volumes without a nodule for each whole scan."""
 WINDOW_TRIES = 64
-"""Draws of a voxel beside the nodules before a window may lie around one of theirs."""
+"""Number of voxels drawn to find one outside the nodules; if none is, a window may lie around a nodule's voxel."""
 
 
 @dataclass(frozen=True, eq=False)
 class MarkedVolumes:
-    """Volumes of one size.
+    """Volumes of one size with marked voxels.
 
     Attributes:
-        hu: int16 [n, z, y, x].
-        marks: uint8 [n, z, y, x] of `NODULE`, `UNCOUNTED` and `ELSE`.
-        patients: str [n].
+        hu: HU, int16 [n, z, y, x].
+        marks: `NODULE`, `UNCOUNTED` or `ELSE`, uint8 [n, z, y, x].
+        patients: patient of each volume, [n].
     """
 
     hu: NDArray[np.int16]
@@ -47,7 +47,7 @@ class MarkedVolumes:
         return len(self.hu)
 
     def rows(self, rows: slice | NDArray) -> MarkedVolumes:
-        """Some of the volumes."""
+        """Return some of the volumes."""
         return MarkedVolumes(self.hu[rows], self.marks[rows], self.patients[rows])
 
 
@@ -57,7 +57,7 @@ def nodule_volumes(
     """Return a volume around each outlined nodule, with every outlined nodule of its scan marked.
 
     Raises:
-        InputError: no outlined nodule.
+        InputError: the cases have no outlined nodule.
     """
     places = outlined_places(cases)
     if not places:
@@ -69,7 +69,7 @@ def nodule_volumes(
         assert place.nodule is not None
         for other in store[place.case_id].nodules:
             if other.label and other.label != place.nodule.label:
-                # The other's voxels on the grid of this place, whose nodule alone `read_patch` marks.
+                # `read_patch` marks only a place's own nodule, so each other nodule is read on the same grid.
                 own |= read_patch(store, replace(place, nodule=other), spec)[1]
     return MarkedVolumes(patches.with_margin(rows), marks, np.array([place.patient_id for place in places]))
 
@@ -77,7 +77,7 @@ def nodule_volumes(
 def empty_volumes(
     store: Store, cases: Sequence[CaseEntry], spec: PatchSpec, *, cache: Path | None = None
 ) -> MarkedVolumes | None:
-    """Return volumes of the same scans without a nodule; None where there is no place for one."""
+    """Return volumes of the same scans without a nodule; None if the scans have no place for one."""
     places = negative_places(store, cases, spec, EMPTY_A_CASE * len(cases), 0, cache=cache)
     if not places:
         return None
@@ -88,13 +88,15 @@ def empty_volumes(
 
 @dataclass(frozen=True, eq=False)
 class WindowsOfVolumes:
-    """The windows of a training step, a function of the seed and the step.
+    """A function of the step to a batch of windows cut from volumes.
 
-    A volume is as probable as another. Where a window reaches beyond its volume, the volume is mirrored: in a cube
-    whose nodule lies in the middle, no window within it would be without the nodule.
+    All volumes are equally probable. A window may reach beyond its volume, which is then mirrored: a cube with its
+    nodule in the middle has no room for a window without the nodule.
 
     Attributes:
-        parts: volumes, taken together.
+        parts: sets of volumes, drawn from as one set.
+        config: size of the windows, batch size and augmentation.
+        seed: seed of the draws.
     """
 
     parts: Sequence[MarkedVolumes]
@@ -102,7 +104,7 @@ class WindowsOfVolumes:
     seed: int
 
     def __call__(self, step: int) -> dict[str, Tensor]:
-        """Return ct, float32 [b, 1, z, y, x] within -1 to 1; mask and counted, float32 [b, 1, z, y, x] of 0 and 1."""
+        """Return ct, float32 [b, 1, z, y, x] from -1 to 1; mask and counted, float32 [b, 1, z, y, x] of 0 and 1."""
         return in_one_thread(self._of, generator(self.seed, "windows", step))
 
     def _of(self, random: np.random.Generator) -> dict[str, Tensor]:
@@ -121,7 +123,7 @@ class WindowsOfVolumes:
         return {"ct": ct, "mask": (turned == NODULE).float(), "counted": (turned != UNCOUNTED).float()}
 
     def _start(self, marks: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.int64]:
-        """The first voxel of a window: around a nodule's voxel for a share of the windows, else around another."""
+        """Draw the first voxel of a window: near a nodule's voxel for a share of the windows, else around another."""
         inside = np.argwhere(marks == NODULE) if random.random() < self.config.at_nodules else np.zeros((0, 3))
         if len(inside):
             far = self.config.offset_voxels
@@ -136,7 +138,7 @@ class WindowsOfVolumes:
 
 
 def _mirrored(start: NDArray[np.int64], size: Sequence[int], shape: Sequence[int]) -> list[NDArray[np.int64]]:
-    """The indices of a window along each axis; beyond the first and the last voxel they run back."""
+    """Return the indices of a window along each axis, mirrored at the first and the last voxel of the volume."""
     box = []
     for a, k, n in zip(start.tolist(), size, shape, strict=True):
         index = np.abs(np.arange(a, a + k))

@@ -1,4 +1,4 @@
-"""What an earlier call of a study noted of its trainings, read back with bounds and refused where it is damaged."""
+"""Reading the scores and results that an earlier call of a study wrote; damaged or oversized files are refused."""
 
 from __future__ import annotations
 
@@ -17,26 +17,27 @@ from synthorax.io.limits import read_bounded
 from synthorax.io.mappings import read_mapping
 
 MOST_SCORE_BYTES = 2**30
-"""Of a training's scores; masks of a thousand patches of 64 x 64 x 64 voxels take a quarter of it."""
-EXPECTED_NOTE = "what this study wrote; delete the file, and the same command makes it again"
+"""Largest size in bytes of a training's scores; masks of a thousand patches of 64 x 64 x 64 voxels take a quarter."""
+EXPECTED_NOTE = "a file that this study wrote; delete it, and the same command makes it again"
 
 NOTE_DAMAGE = (OSError, ValueError, LookupError, TypeError, EOFError, NotImplementedError, BadZipFile, zlib.error)
-"""Exceptions that reading a damaged archive of scores ends in."""
+"""Exceptions that reading a damaged archive of scores can raise."""
 
 
 def read_scores(note: Path, n_val: int, n_test: int) -> tuple[NDArray, NDArray, NDArray[np.float64]]:
-    """Scores or masks of the validation and of the test patches, and marks [c, 5], as `Scores` has them.
+    """Read a training's scores or masks of validation and test patches, and its marks [c, 5]; see `Scores`.
 
     Args:
-        n_val, n_test: how many patches they must be of.
+        note: the file.
+        n_val, n_test: numbers of patches that the file must have.
 
     Raises:
-        InputError: a damaged file, or one that something else wrote.
+        InputError: the file is damaged, or something else wrote it.
     """
     try:
         with ZipFile(BytesIO(read_bounded(note, MOST_SCORE_BYTES))) as zipped:
             if sum(entry.file_size for entry in zipped.infolist()) > MOST_SCORE_BYTES:
-                raise ValueError("more bytes than scores take")
+                raise ValueError("larger than scores can be")
             val, test, marks = (_array(zipped.read(f"{name}.npy")) for name in ("val", "test", "marks"))
         if len(val) != n_val or len(test) != n_test or val.shape[1:] != test.shape[1:] or marks.shape[1:] != (5,):
             raise ValueError(f"scores of {len(val)} and {len(test)} patches, not of {n_val} and {n_test}")
@@ -46,18 +47,19 @@ def read_scores(note: Path, n_val: int, n_test: int) -> tuple[NDArray, NDArray, 
 
 
 def read_figures(note: Path, expected: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-    """The figures of a training: `metrics`, a number each, and lists of numbers.
+    """Read a training's results: `metrics`, name to number, and lists of numbers.
 
     Args:
-        expected: shape of each list.
+        note: the file.
+        expected: name of each list to its shape.
 
     Raises:
-        InputError: a damaged file, or one that something else wrote.
+        InputError: the file is damaged, or something else wrote it.
     """
     found = read_mapping(note, "note of a training")
     try:
         if not np.isfinite([float(value) for value in found["metrics"].values()]).all():
-            raise ValueError("a figure that is no number")
+            raise ValueError("a value that is not a finite number")
         for name, shape in expected.items():
             if (values := np.array(found[name], float)).shape != shape:
                 raise ValueError(f"{name} of shape {values.shape}, not {shape}")
@@ -67,7 +69,7 @@ def read_figures(note: Path, expected: Mapping[str, tuple[int, ...]]) -> dict[st
 
 
 def _array(data: bytes) -> NDArray:
-    """The array of a `.npy` file, of finite numbers or bools, whose header claims no more than the file holds."""
+    """Read a `.npy` file of finite numbers or bools; refuse a header that claims another size than the file has."""
     stream = BytesIO(data)
     version = np.lib.format.read_magic(stream)
     read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -76,7 +78,7 @@ def _array(data: bytes) -> NDArray:
         raise ValueError(f"an array of {kind} {shape} in {len(data)} bytes")
     found: NDArray = np.load(BytesIO(data), allow_pickle=False)
     if not np.isfinite(found).all():
-        raise ValueError("values that are no numbers")
+        raise ValueError("values that are not finite numbers")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Nodules put into healthy sites of scans by any method and several seeds, along the way of `synthorax inject`."""
+"""Injecting nodules at healthy sites with any method and several seeds, through the function of `synthorax inject`."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ PaintedPatch = tuple[NDArray, NDArray, NDArray[np.bool_], NDArray[np.bool_], NDA
 
 @dataclass(frozen=True, eq=False)
 class HealthySite:
-    """A place without a nodule, and the nodule that is to be put there.
+    """A place without a nodule, and the nodule to be put there.
 
     Attributes:
-        ct: HU of the part of a scan around the place.
-        center_mm: (x, y, z), LPS.
-        asked: attributes; the diameter is given. Seeds are compared with real nodules that share the diameter and the
-            texture alone, so whatever else is asked for makes the seeds of a site more alike than these are.
-        patient: whose scan it is.
+        ct: the part of a scan around the place, HU.
+        center_mm: the place (x, y, z), LPS.
+        asked: requested attributes, with a diameter. The diversity of seeds is compared with that of real nodules of
+            the same diameter and texture; requesting further attributes makes seeds more alike than those nodules.
+        patient: patient of the scan.
     """
 
     ct: Volume
@@ -42,25 +42,25 @@ class HealthySite:
 
 @dataclass(frozen=True, eq=False)
 class Painted:
-    """Patches into which nodules were put; the patches of one site differ by their seed alone.
+    """Patches into which a method put nodules. The patches of one site differ only by their seed.
 
-    Site i of a seed is painted alike whichever sites come after it.
+    A patch depends on its site and seed alone, not on the sites after it.
 
     Attributes:
-        before, after: HU [n, z, y, x].
-        regions: bool [n, z, y, x], the voxels that might change.
-        masks: bool [n, z, y, x], the nodules' voxels.
-        sites: number of each patch's site, int64 [n].
-        seeds: int64 [n].
-        asked: attributes that were asked for at each site; `sites` counts in it.
-        patients: of each site.
+        before, after: HU before and after the edit, [n, z, y, x].
+        regions: edit regions, bool [n, z, y, x].
+        masks: voxels of the nodules, bool [n, z, y, x].
+        sites: index of each patch's site in `asked` and `patients`, int64 [n].
+        seeds: seed of each patch, int64 [n].
+        asked: attributes requested at each site.
+        patients: patient of each site.
         spacing_mm: voxel size (z, y, x).
-        bare: as `after`, without the scan's noise put back in; None where the method cannot leave it out.
-        refused: why there is no patch of a site and seed, a sentence each.
-        middles: index (z, y, x) of the place in each patch, int64 [n, 3]; the middle of the patch if not given.
+        bare: HU after an edit whose noise was not exchanged for the scan's, [n, z, y, x]; None without such an edit.
+        refused: a sentence for each site and seed that the method refused.
+        middles: index (z, y, x) of the place in each patch, int64 [n, 3]; by default the middle of the patch.
 
     Raises:
-        InputError: arrays of different shapes, or a patch without a voxel of its nodule.
+        InputError: arrays have different shapes, or a patch has an empty mask.
     """
 
     before: NDArray
@@ -86,15 +86,15 @@ class Painted:
 
     @property
     def owners(self) -> NDArray[np.str_]:
-        """The patient of each patch, [n]."""
+        """Patient of each patch, [n]."""
         return self.patients[self.sites]
 
     def around(self, values: NDArray, size: tuple[int, int, int]) -> NDArray:
-        """The parts of patches [n, z, y, x] around the places, of another size; moved inside where they reach beyond.
+        """Cut parts of another size around the places out of patches; a part that leaves its patch is moved inside.
 
         Args:
-            values: such as `after` or `masks`.
-            size: voxels (z, y, x), the index of the place is the half of each, rounded down.
+            values: an array [n, z, y, x], such as `after` or `masks`.
+            size: voxels (z, y, x) of the parts. In a part that was not moved, the place has the index `size // 2`.
         """
         shape = np.array(values.shape[1:])
         middles = np.tile(shape // 2, (len(values), 1)) if self.middles is None else self.middles
@@ -107,7 +107,7 @@ class Painted:
         )
 
     def rows(self, rows: NDArray[np.int64]) -> Painted:
-        """Some of the patches."""
+        """Return some of the patches."""
         return replace(
             self,
             before=self.before[rows],
@@ -122,7 +122,7 @@ class Painted:
 
     @property
     def wanted(self) -> list[NoduleAttributes]:
-        """What was asked for in each patch, [n]."""
+        """Attributes requested in each patch, [n]."""
         return [self.asked[i] for i in self.sites.tolist()]
 
 
@@ -134,30 +134,33 @@ def painted(
     *,
     bare: Method | None = None,
 ) -> Painted:
-    """Put a nodule into each site by each seed; what the method refuses is told in `refused`.
+    """Put a nodule into each site with each seed.
 
     Args:
-        method: injects nodules; it is told the attributes that it heeds.
-        size: voxels (z, y, x) of the patches that are kept around the sites; a patch that would reach beyond its scan
-            is moved inside. It should hold the edit region, with voxels around it.
-        bare: the same method without the scan's noise put back in.
+        method: injects nodules; it gets those of the requested attributes that it heeds.
+        sites: the places.
+        seeds: the seeds.
+        size: voxels (z, y, x) of the patches to keep around the sites; it should exceed the edit region. A patch that
+            would leave its scan is moved inside.
+        bare: the same method without exchanging its noise for the scan's; None to leave `Painted.bare` empty.
 
     Raises:
-        InputError: no site, scans of different spacing, a scan smaller than the patches, or no site where the method
-            puts a nodule.
+        InputError: there is no site, a site has no diameter, the scans have different voxel sizes, a scan is smaller
+            than the patches, or the method refuses all sites.
     """
     if not sites or any(site.asked.diameter_mm is None for site in sites):
         raise InputError(
             "sites", "none" if not sites else "one without a diameter", "one or more, each with a diameter"
         )
     if len(spacings := {site.ct.spacing_mm for site in sites}) > 1:
-        raise InputError("sites", f"scans with voxels of {' and '.join(map(str, sorted(spacings)))} mm", "one size")
+        found = f"scans with voxels of {' and '.join(map(str, sorted(spacings)))} mm"
+        raise InputError("sites", found, "one voxel size")
     if small := [site.ct.shape for site in sites if np.less(site.ct.shape, size).any()]:
         raise InputError("sites", f"a scan of {small[0]} voxels", f"{size} or more, the size of the patches")
-    # Seeds of two sites are as independent as those of one.
+    # The site is part of the seed, so that the noise of two sites is independent too.
     jobs = [(site, derive(seed, "site", i)) for i, site in enumerate(sites) for seed in seeds]
     work = _Paint(method, bare, size)
-    # A method with a model computes in this process, whose threads it uses.
+    # A method with a model runs in this process, since its networks use all threads.
     found = list(map(work, jobs) if method.lineage.model_sha256 else map_processes(work, jobs, chunk=4))
     numbers = [(site, seed) for site in range(len(sites)) for seed in seeds]
     there = [(*number, one) for number, one in zip(numbers, found, strict=True) if not isinstance(one, str)]
@@ -165,7 +168,7 @@ def painted(
         f"site {i}, seed {seed}: {one}" for (i, seed), one in zip(numbers, found, strict=True) if isinstance(one, str)
     ]
     if not there:
-        raise InputError("sites", f"none at which {method.name} puts a nodule ({refused[0]})", "one or more")
+        raise InputError("sites", f"none at which {method.name} can put a nodule ({refused[0]})", "one or more")
     before, after, regions, masks, without, middles = zip(*(one for _, _, one in there), strict=True)
     return Painted(
         before=np.stack(before),
@@ -185,7 +188,7 @@ def painted(
 
 @dataclass(frozen=True)
 class _Paint:
-    """A picklable function of a site and a seed to the patch, or to why there is none."""
+    """A picklable function: a site and a seed to the patch, or to the reason for a refusal."""
 
     method: Method
     bare: Method | None

@@ -1,4 +1,4 @@
-"""Painted CT against the real CT of its label maps: HU by class, steps from slice to slice, borders and noise."""
+"""Painted CT beside the real CT of the same label maps: HU of tissues, steps between slices, borders and noise."""
 
 from __future__ import annotations
 
@@ -24,20 +24,21 @@ from synthorax.studies.trials import over_seeds
 STEPPED = {"lung": TissueClass.OTHER, "soft tissue": TissueClass.SOFT}
 """Tissues whose steps between neighbouring voxels are measured."""
 LEAST_VOXELS = 200
-"""A class of fewer voxels in a case says nothing of it."""
+"""Fewest voxels of a class in a case; with fewer, the case has no value for the class."""
 FAR_LAG = 3
-"""Voxels between two of lung whose noise has little in common."""
+"""Distance in voxels at which the noise of two lung voxels is taken for uncorrelated."""
 BLOCK = 4
-"""Voxels along each axis whose mean stands for them where images are compared as wholes."""
+"""Edge in voxels of the blocks whose means are compared to find the most similar volume."""
 
 
 @dataclass(frozen=True, eq=False)
 class PaintedCase:
-    """A label map, the CT that it was made from, and the CT that was painted from it, on one grid.
+    """A label map, the real CT from which it was derived, and the CT that was painted from it, on one grid.
 
     Attributes:
-        classes: uint8 of `TissueClass` [z, y, x].
-        real, made: HU [z, y, x].
+        classes: `TissueClass` of each voxel, uint8 [z, y, x].
+        real, made: HU of the real and of the painted CT, [z, y, x].
+        patient: patient of the case.
     """
 
     classes: NDArray[np.uint8]
@@ -47,14 +48,22 @@ class PaintedCase:
 
     @property
     def error_hu(self) -> float:
-        """Mean absolute difference of painted from real CT."""
+        """Mean absolute difference in HU between painted and real CT."""
         return float(np.abs(self.made.astype(np.int32) - self.real).mean())
 
 
 def paint_cases(
     store: Store, cases: Sequence[CaseEntry], painter: Painter, spec: PatchSpec, seed: int = 0
 ) -> list[PaintedCase]:
-    """Paint the label map in the middle of each case."""
+    """Cut a volume from the middle of each case's label map, and paint it.
+
+    Args:
+        store: store of the cases.
+        cases: cases with label maps.
+        painter: paints label maps.
+        spec: size and voxel size of the volumes.
+        seed: seed of the painting.
+    """
     made = []
     for i, entry in enumerate(cases):
         case = store.read(entry.case_id)
@@ -69,21 +78,28 @@ def paint_cases(
 
 
 Values = Callable[[NDArray[np.floating], NDArray[np.uint8]], float]
-"""A figure of HU [z, y, x] and the classes of their voxels; NaN where there is too little of a class."""
+"""A function of HU [z, y, x] and the classes of the voxels [z, y, x] to a measure; NaN with too few voxels of a
+class."""
 
 
 def class_mean(own: TissueClass) -> Values:
-    """Mean HU of a class."""
+    """Return the measure of a class's mean HU."""
     return lambda hu, classes: _over(hu, classes == own, np.mean)
 
 
 def class_sd(own: TissueClass) -> Values:
-    """Standard deviation of the HU of a class."""
+    """Return the measure of the standard deviation of a class's HU."""
     return lambda hu, classes: _over(hu, classes == own, np.std)
 
 
 def step(own: TissueClass, axis: int, lag: int = 1) -> Values:
-    """Mean absolute difference in HU of voxels of a class that lie next to each other along an axis (0 is z)."""
+    """Return the measure of the mean absolute difference in HU of two voxels of a class, `lag` apart along an axis.
+
+    Args:
+        own: the class of both voxels.
+        axis: 0 for z, 1 for y, 2 for x.
+        lag: distance in voxels.
+    """
 
     def measured(hu: NDArray[np.floating], classes: NDArray[np.uint8]) -> float:
         first, second = (_shifted(each, axis, lag) for each in (hu, classes == own))
@@ -93,7 +109,7 @@ def step(own: TissueClass, axis: int, lag: int = 1) -> Values:
 
 
 def border_step() -> Values:
-    """Mean absolute difference in HU of neighbours in a slice, one of lung and one of soft tissue: sharpness."""
+    """Return the measure of sharpness: the mean absolute difference in HU of a lung voxel and a soft one beside it."""
 
     def measured(hu: NDArray[np.floating], classes: NDArray[np.uint8]) -> float:
         steps, borders = [], []
@@ -109,9 +125,10 @@ def border_step() -> Values:
 
 
 def noise_correlation() -> Values:
-    """Correlation of neighbours' noise in lung: 1 less the ratio of squared steps over one voxel to those over three.
+    """Return the measure of the correlation of noise in neighbouring lung voxels.
 
-    Vessels and walls are left out, with two voxels around them.
+    It is 1 less the ratio of the mean squared steps over one voxel and over `FAR_LAG` voxels along x. Vessels and walls
+    are left out, with two voxels around them.
     """
 
     def measured(hu: NDArray[np.floating], classes: NDArray[np.uint8]) -> float:
@@ -134,11 +151,16 @@ MAP_FIGURES: Mapping[str, Values] = {
     "border of lung and soft tissue, step": border_step(),
     "noise in lung, correlation of neighbours": noise_correlation(),
 }
-"""What painted CT is compared with real CT by."""
+"""Name of each measure by which painted and real CT are compared, and the measure."""
 
 
 def map_figures(cases: Sequence[PaintedCase], *, made: bool) -> dict[str, Interval]:
-    """Every figure of painted or of real CT: the mean over cases, and its interval over patients."""
+    """Return every measure of painted or of real CT: the mean over cases, with its interval over patients.
+
+    Args:
+        cases: the cases; a measure known for fewer than two patients is left out.
+        made: whether to measure the painted CT, and not the real one.
+    """
     found = {}
     for name, measure in MAP_FIGURES.items():
         values = np.array([measure((case.made if made else case.real).astype(float), case.classes) for case in cases])
@@ -150,10 +172,13 @@ def map_figures(cases: Sequence[PaintedCase], *, made: bool) -> dict[str, Interv
 
 
 def gives_away(cases: Sequence[PaintedCase], others: NDArray[np.int16]) -> float:
-    """Share of painted volumes that are more like the real CT of their own label map than like any other real one.
+    """Return the share of painted volumes whose most similar real volume is the one of their own label map.
+
+    Similarity is the correlation of the means of blocks.
 
     Args:
-        others: HU [n, z, y, x] of further real volumes of the same size.
+        cases: painted volumes with their real CT.
+        others: further real volumes of the same size, HU [n, z, y, x].
     """
     real = np.stack([_coarse(case.real) for case in cases] + [_coarse(hu) for hu in others])
     made = np.stack([_coarse(case.made) for case in cases])
@@ -166,13 +191,13 @@ def _over(values: NDArray, where: NDArray[np.bool_], how: Callable[..., np.float
 
 
 def _shifted(values: NDArray, axis: int, lag: int) -> tuple[NDArray, NDArray]:
-    """Each voxel and the one `lag` further along an axis."""
+    """Return the voxels that have a neighbour `lag` further along an axis, and these neighbours."""
     n = values.shape[axis]
     return values.take(range(n - lag), axis), values.take(range(lag, n), axis)
 
 
 def _coarse(hu: NDArray[np.int16]) -> NDArray[np.float64]:
-    """Means of blocks, as a row."""
+    """Return the means of a volume's blocks as one row."""
     z, y, x = (n // BLOCK for n in hu.shape)
     whole = hu[: z * BLOCK, : y * BLOCK, : x * BLOCK].astype(np.float64)
     return whole.reshape(z, BLOCK, y, BLOCK, x, BLOCK).mean((1, 3, 5)).ravel()

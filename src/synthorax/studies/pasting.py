@@ -1,4 +1,4 @@
-"""Real nodules pasted into other patches: the trivial way to put a nodule somewhere, with its own voxels."""
+"""Pasting of real nodules into other patches, voxel by voxel: the trivial way to add a nodule."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from synthorax.anatomy.morphology import distance_inside
 
 PASTED_RIM_MM, PASTED_FADE_MM = 1.0, 1.0
-"""A nodule is pasted with this much of what is around its mask, and fades out over this much."""
+"""Width in mm of the rim around its mask with which a nodule is pasted, and width over which it then fades out."""
 
 
 def pasted_share(mask: NDArray[np.bool_], spacing_mm: Sequence[float]) -> NDArray[np.float32]:
-    """How much of each voxel [z, y, x] is the nodule's patch, and not the one that it is pasted into, 0 to 1."""
+    """Return the share, 0 to 1, of each voxel [z, y, x] that comes from the nodule's patch when it is pasted."""
     away = distance_inside(~mask, spacing_mm)
     found: NDArray[np.float32] = np.clip(1 + (PASTED_RIM_MM - away) / PASTED_FADE_MM, 0, 1)
     return found
@@ -23,11 +23,13 @@ def pasted_share(mask: NDArray[np.bool_], spacing_mm: Sequence[float]) -> NDArra
 def pasted_into(
     hu: NDArray[np.number], donor: NDArray[np.number], mask: NDArray[np.bool_], spacing_mm: Sequence[float]
 ) -> NDArray[np.float32]:
-    """HU [z, y, x] of a patch with the nodule of another one, voxel on voxel.
+    """Paste the nodule of another patch into a patch, voxel on voxel; return HU [z, y, x].
 
     Args:
+        hu: HU of the patch, [z, y, x].
         donor: HU of the patch with the nodule, of the same shape.
-        mask: bool, the nodule's voxels in it.
+        mask: voxels of the nodule in `donor`, bool [z, y, x].
+        spacing_mm: voxel size (z, y, x).
     """
     share = pasted_share(mask, spacing_mm)
     found: NDArray[np.float32] = (hu + share * (donor.astype(np.float32) - hu)).astype(np.float32)

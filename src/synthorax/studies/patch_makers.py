@@ -1,4 +1,4 @@
-"""What the studies ask of makers of patches, and what they refuse."""
+"""Makers of patches in studies: finding and checking them, sampling them, and keeping their patches in files."""
 
 from __future__ import annotations
 
@@ -27,20 +27,21 @@ from synthorax.tasks.classification import cts
 from synthorax.tasks.config import TaskConfig
 
 GRID_SETTINGS = ("size", "spacing_mm", "window_hu")
-"""Settings that a maker's patches must share with the patches of a task."""
+"""Settings in which a maker's patches must agree with the patches of a task."""
 Kind = TypeVar("Kind", bound=np.generic)
 HASH_DIGITS = 8
-"""Digits of a model's hash that tell models of one name apart."""
+"""Digits of a model's hash that are added to its name if several models have that name."""
 
 
 def patch_maker(what: str | Path | Maker, device: str = "auto") -> Maker:
-    """A maker of patches, or an injector where it makes none.
+    """Return a generator of patches, or an injector if the model does not make patches.
 
     Args:
-        what: a bundled model's or a system's name, a run folder, or a maker as it is.
+        what: name of a bundled model or a system, a run folder, or a maker.
+        device: device of the networks.
 
     Raises:
-        InputError: nothing that makes patches or injects.
+        InputError: it neither makes patches nor injects.
     """
     roles = hub.system_of(what).roles if isinstance(what, str | Path) else what.roles
     role: Role = "injects" if "injects" in roles and "makes patches" not in roles else "makes patches"
@@ -48,14 +49,14 @@ def patch_maker(what: str | Path | Maker, device: str = "auto") -> Maker:
 
 
 def check_maker_fits(maker: Maker, store: Store, config: TaskConfig) -> None:
-    """Refuse a maker that a study on a store cannot use.
+    """Check that a study on a store can use a maker.
 
     Raises:
         InputError: it neither makes patches nor injects nodules, its patches have another grid than the task's, or it
-            knows patients whom the study holds out.
+            was trained on patients whom the study holds out.
     """
     if not {"makes patches", "injects"} & maker.roles:
-        expected = "one that makes patches, or injects nodules into them"
+        expected = "a model that makes patches, or injects nodules into them"
         raise InputError("model", f"{maker.name}, which {' and '.join(sorted(maker.roles)) or 'measures'}", expected)
     if "makes patches" in maker.roles:
         own, wanted = cast(Generator, maker).spec, config.patch
@@ -66,22 +67,22 @@ def check_maker_fits(maker: Maker, store: Store, config: TaskConfig) -> None:
 
 
 def rendering(store: Store) -> Method:
-    """The trivial injector: outlines of LIDC's patients who are in a store's training, rendered."""
+    """Return the trivial injector: it renders outlines of LIDC-IDRI patients in a store's training split."""
     return render(Options(patients=frozenset(outline_patients(store))))
 
 
 def as_generator(maker: Maker, backgrounds: PatchDataset) -> Generator:
-    """The maker, if it makes patches; else its nodules put into the patches that have none."""
+    """Return the maker if it makes patches; otherwise wrap it so that it injects nodules into the `backgrounds`."""
     if "makes patches" in maker.roles:
         return cast(Generator, maker)
     return FilledPatches(cast(Method, maker), backgrounds)
 
 
 def labelled(makers: Sequence[Maker]) -> dict[str, Maker]:
-    """The makers by name; those of one name by name and the start of their model's hash.
+    """Return the makers by name; several makers of one name get the start of their model's hash appended.
 
     Raises:
-        InputError: one maker twice.
+        InputError: a maker is given twice.
     """
     often = Counter(maker.name for maker in makers)
     names = [
@@ -94,31 +95,33 @@ def labelled(makers: Sequence[Maker]) -> dict[str, Maker]:
 
 
 def samples_for(maker: Generator, nodules: Sequence[NoduleAttributes], seed: int) -> Samples:
-    """A patch for each nodule, of which the maker is told the attributes that it heeds."""
+    """Make a patch for each nodule; the maker gets those of the nodule's attributes that it heeds."""
     return Samples.joined(maker.sample(_asked(maker, nodules), seed))
 
 
 def sampled(maker: Generator, nodules: Sequence[NoduleAttributes], seed: int) -> NDArray[np.int16]:
-    """Patches in HU [n, z, y, x], one for each nodule."""
+    """Make a patch for each nodule, HU [n, z, y, x]."""
     return samples_for(maker, nodules, seed).ct
 
 
 def selected(maker: Generator, nodules: Sequence[NoduleAttributes], seed: int) -> NDArray[np.int16]:
-    """Patches in HU [n, z, y, x], each made anew until the maker's selection takes it; those never taken are missing.
+    """Make patches that pass the maker's selection, HU [n, z, y, x]; each is drawn again until it passes.
+
+    A patch that never passes is left out.
 
     Raises:
-        InputError: a maker that does not select.
+        InputError: the maker does not select.
     """
     return _joined(maker, maker.select(_asked(maker, nodules), seed))
 
 
 def without_nodule(maker: Generator, n: int, seed: int) -> NDArray[np.int16]:
-    """`n` patches in HU [n, z, y, x] that were asked to hold no nodule."""
+    """Make `n` patches that are requested to have no nodule, HU [n, z, y, x]."""
     return _joined(maker, maker.sample([()] * n, seed))
 
 
 def judged(maker: Judge, patches: PatchDataset) -> NDArray[np.float64]:
-    """Probability of a nodule in each patch by the maker's own judgement, [n]."""
+    """Return the probability of a nodule in each patch, as the maker itself judges it, [n]."""
     found = [maker.judge(patches.spec.to_int16(ct[:, 0].numpy())) for ct in cts(patches)]
     return np.concatenate(found).astype(np.float64)
 
@@ -134,37 +137,37 @@ def _joined(maker: Generator, parts: Iterator[Samples]) -> NDArray[np.int16]:
 
 
 def nodules_of(train: PatchDataset, n: int, seed: int) -> list[NoduleAttributes]:
-    """Attributes of the training set's nodules that the patches show whole, drawn anew, n of them.
+    """Draw the attributes of n nodules of the training set, with replacement; nodules wider than a patch are left out.
 
     Raises:
-        InputError: no nodule of a known diameter that the patches show whole.
+        InputError: no training nodule has a known diameter that fits into a patch.
     """
     widest = train.spec.widest_mm
     known = [each for each in with_diameter(train) if (each.diameter_mm or 0) <= widest]
     if not known:
-        raise InputError("training nodules", f"none with a diameter up to {widest:g} mm", "one or more")
+        raise InputError("training nodules", f"none with a diameter of at most {widest:g} mm", "one or more")
     return [known[i] for i in generator(seed, "attributes").integers(len(known), size=n)]
 
 
 def too_wide(train: PatchDataset) -> str:
-    """A sentence on the training nodules that `nodules_of` leaves out; empty if there are none."""
+    """Return a sentence about the training nodules that `nodules_of` leaves out; empty if there are none."""
     widest, known = train.spec.widest_mm, with_diameter(train)
     wider = sum((each.diameter_mm or 0) > widest for each in known)
-    told = f"{wider} of {len(known)} training nodules are wider than the {widest:g} mm that a patch shows whole"
-    return f"{told}; made nodules are not asked to be like them." if wider else ""
+    told = f"{wider} of {len(known)} training nodules are wider than {widest:g} mm and do not fit into a patch"
+    return f"{told}; their attributes are not requested of synthetic nodules." if wider else ""
 
 
 def with_diameter(patches: PatchDataset) -> list[NoduleAttributes]:
-    """Attributes of the nodules whose diameter is known."""
+    """Return the attributes of the nodules whose diameter is known."""
     nodules = [place.nodule.attributes for place in patches.places if place.nodule is not None]
     return [attributes for attributes in nodules if attributes.diameter_mm]
 
 
 def kept_patches(file: Path, make: Callable[[], NDArray[Kind]]) -> NDArray[Kind]:
-    """Patches [n, z, y, x], or another array, from a file, which is made if it is missing or damaged.
+    """Read patches [n, z, y, x], or another array, from a file; if it is missing or damaged, make and write it.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the file cannot be written.
     """
     try:
         return np.load(file, allow_pickle=False)
@@ -177,5 +180,5 @@ def kept_patches(file: Path, make: Callable[[], NDArray[Kind]]) -> NDArray[Kind]
 
 
 def key_of(patches: NDArray[np.int16]) -> str:
-    """The hash of patches."""
+    """Return the hash of patches."""
     return fingerprint(np.ascontiguousarray(patches).tobytes())

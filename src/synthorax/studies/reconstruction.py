@@ -1,7 +1,8 @@
-"""How well an in-painter gives back real nodules that it has not seen, told their outlines and attributes.
+"""How well an in-painter reconstructs held-out real nodules from their outlines and attributes.
 
-The nodule's ball is hidden and filled. The error is measured on the in-painter's own grid, over the voxels that were
-hidden, beside three fills that know less: the same network told an empty outline, the outline painted flat, and lung.
+The ball around the nodule is hidden and filled. The error is measured on the in-painter's own grid, over the hidden
+voxels. Three fills with less information are measured beside it: the same network with an empty outline, a constant HU
+within the outline, and the mean HU of lung.
 """
 
 from __future__ import annotations
@@ -30,9 +31,10 @@ class HeldOutNodule:
     """A real nodule in the middle of a patch.
 
     Attributes:
-        ct: HU [z, y, x].
-        outline: bool [z, y, x], as one reader drew it.
-        attributes: the diameter is known.
+        ct: the patch, HU [z, y, x].
+        outline: the outline of one reader, bool [z, y, x].
+        attributes: the nodule's attributes, with a diameter.
+        patient: patient of the nodule.
     """
 
     ct: Volume
@@ -43,17 +45,17 @@ class HeldOutNodule:
 
 @dataclass(frozen=True, eq=False)
 class Reconstruction:
-    """A real nodule and what an in-painter made of it, on the in-painter's grid, [z, y, x] each.
+    """A real nodule and an in-painter's reconstructions of it, on the in-painter's grid; all arrays are [z, y, x].
 
     Attributes:
-        real: HU as they are, within the in-painter's window.
-        hidden: bool, the voxels that were filled.
-        outline: bool, of the real nodule.
-        told: HU as filled by the in-painter that was told the outline and the attributes.
-        blank: the same, told an empty outline.
-        mask: bool, what it returned as the nodule's mask.
+        real: HU of the real patch, clipped to the in-painter's window.
+        hidden: the voxels that were filled, bool.
+        outline: the reader's outline, bool.
+        told: HU of the reconstruction from the outline and the attributes.
+        blank: HU of the reconstruction from an empty outline and the attributes.
+        mask: the nodule's mask that the in-painter returned, bool.
         spacing_mm: voxel size (z, y, x).
-        patient: whose nodule it is.
+        patient: patient of the nodule.
     """
 
     real: NDArray[np.float32]
@@ -68,17 +70,20 @@ class Reconstruction:
 
 @dataclass(frozen=True)
 class ReconstructionFigures:
-    """Mean absolute HU over the hidden voxels of each nodule, and Dice; means over nodules, intervals over patients.
+    """Mean absolute errors in HU over the hidden voxels, and Dice; means over nodules, intervals over patients.
+
+    The seen nodule of a patch is the mask that `metrics.borders.seen_nodule` finds in its HU.
 
     Attributes:
-        told: by the in-painter, told the outline and the attributes.
-        blank: by the same, told an empty outline.
-        flat: the outline in the mean HU of training nodules, and the rest as `lung`.
-        lung: the mean HU of the lung of the patch that is not hidden.
-        mask_seen: Dice of the mask that it returned with the nodule seen in what it made.
-        mask_real: Dice of that mask with the reader's outline; 1 where it returns the outline that it was told.
-        seen_real: Dice of the nodule seen in what it made with the outline.
-        real_seen_real: Dice of the nodule seen in the real patch with the outline, as much as can be hoped for.
+        n: number of nodules.
+        told: error of the reconstruction from the outline and the attributes.
+        blank: error of the reconstruction from an empty outline.
+        flat: error of the fill with the training nodules' mean HU within the outline, and with `lung` outside.
+        lung: error of the fill with the mean HU of the patch's lung that is not hidden.
+        mask_seen: Dice of the returned mask and the nodule seen in the reconstruction.
+        mask_real: Dice of the returned mask and the reader's outline; 1 if the in-painter returns the outline.
+        seen_real: Dice of the nodule seen in the reconstruction and the outline.
+        real_seen_real: Dice of the nodule seen in the real patch and the outline, a bound for `seen_real`.
     """
 
     n: int
@@ -93,10 +98,12 @@ class ReconstructionFigures:
 
 
 def reconstructed(method: Learned, nodules: Sequence[HeldOutNodule], seed: int = 0) -> list[Reconstruction]:
-    """Hide and fill the balls of real nodules.
+    """Hide and fill the balls around real nodules.
 
     Args:
-        method: an in-painter; attributes that it does not heed are not told.
+        method: an in-painter; it gets those of the attributes that it heeds.
+        nodules: the nodules.
+        seed: seed of the in-painter's noise.
     """
     found = []
     for i, one in enumerate(nodules):
@@ -127,11 +134,12 @@ def reconstruction_figures(made: Sequence[Reconstruction], nodule_hu: float, see
     """Measure reconstructions.
 
     Args:
+        made: the reconstructions.
         nodule_hu: mean HU within the outlines of training nodules.
-        seed: of the intervals.
+        seed: seed of the intervals.
 
     Raises:
-        InputError: nodules of fewer than 2 patients.
+        InputError: the nodules belong to fewer than 2 patients.
     """
     rows = np.array([_measured_of(one, nodule_hu) for one in made])
     patients = np.array([one.patient for one in made])
@@ -141,7 +149,7 @@ def reconstruction_figures(made: Sequence[Reconstruction], nodule_hu: float, see
 
 
 def _measured_of(one: Reconstruction, nodule_hu: float) -> list[float]:
-    """The figures of a nodule, in the order of `ReconstructionFigures`."""
+    """Return the measures of one nodule, in the order of `ReconstructionFigures`."""
     lung = one.real[~one.hidden & (one.real < LUNG_BELOW_HU)]
     lung_hu = float(lung.mean()) if lung.size else LUNG_BELOW_HU
     flat = np.where(one.outline, nodule_hu, lung_hu)
@@ -152,7 +160,7 @@ def _measured_of(one: Reconstruction, nodule_hu: float) -> list[float]:
 
 
 def _seen(hu: NDArray[np.float32], one: Reconstruction) -> NDArray[np.bool_]:
-    """The nodule that is seen in a patch; none where there is no lung beside it."""
+    """Return the mask of the nodule seen in a patch; empty if there is no lung beside it."""
     try:
         return seen_nodule(hu, one.outline, one.spacing_mm)
     except InputError:

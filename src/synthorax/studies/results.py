@@ -1,4 +1,4 @@
-"""What every study ends in: `results.json`, arms with intervals beside the paper's figures."""
+"""Results of a study: arms with intervals beside the paper's results, and the file `results.json`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from synthorax.metrics.estimates import CONFIDENCE
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over training seeds and its 95 % interval; no interval for a single one."""
+    """A mean over trainings with its 95 % interval; low and high are None for a value without an interval."""
 
     mean: float
     low: float | None
@@ -29,7 +29,7 @@ class Interval:
 
 
 def interval(values: Sequence[float]) -> Interval:
-    """Student's t interval of the mean of independent runs."""
+    """Return the mean of independent runs with its 95 % interval by Student's t; no interval for one run."""
     found = np.asarray(values, float)
     mean = float(found.mean())
     if len(found) < 2:
@@ -40,12 +40,13 @@ def interval(values: Sequence[float]) -> Interval:
 
 @dataclass(frozen=True)
 class Arm:
-    """One way of doing it.
+    """One arm of a study, with its results.
 
     Attributes:
-        seeds: of its trainings.
-        metrics: by name, over the seeds.
-        paper: the paper's figures for the same arm, where it has them.
+        name: name of the arm.
+        seeds: seeds of its trainings; empty for an arm without trainings.
+        metrics: name of each measure to its mean over the trainings.
+        paper: the paper's values of the same measures for the same arm, if it has them.
     """
 
     name: str
@@ -59,10 +60,12 @@ class Test:
     """A paired comparison of two arms.
 
     Attributes:
-        a, b: arms; the difference is a's figure less b's.
+        a, b: names of the arms.
+        metric: name of the compared measure.
+        difference: value of a less that of b.
         low, high: 95 % interval of the difference.
-        p: of no difference; None with too few trainings to tell.
-        p_holm: corrected for all tests of the same figure (Holm).
+        p: p value of no difference; None with too few trainings.
+        p_holm: p after Holm's correction for all tests that the study corrects together.
     """
 
     a: str
@@ -76,21 +79,21 @@ class Test:
 
 
 TRAININGS, MADE = "trainings", "made"
-"""Folders that a study that was stopped goes on from: what it trained, and patches that it made for its arms."""
+"""Subfolders of a study's folder, from which a stopped study resumes: trainings, and patches made for the arms."""
 
 
 def check_study_folder(out: Path) -> None:
-    """Refuse a folder that holds something other than a study, finished or stopped.
+    """Check that a folder is free or holds a study, finished or stopped.
 
     Raises:
-        InputError: it does.
+        InputError: the folder holds something else.
     """
     if not any((out / part).is_dir() for part in (TRAININGS, MADE)):
         check_folder_is_free(out)
 
 
 def machine() -> dict[str, Any]:
-    """What a timing was measured on, and with what."""
+    """Return the processor, the number of cores, and the versions of Python and packages."""
     return {
         "processor": platform.machine(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -100,10 +103,14 @@ def machine() -> dict[str, Any]:
 
 
 def write_results(path: Path, study: str, data: Mapping[str, Any], arms: Sequence[Any], **more: Any) -> None:
-    """Write `results.json`: study, data with its fingerprint, arms, what else is given, machine and date.
+    """Write `results.json`: the study, its data, its arms, further entries, the machine and the date.
 
     Args:
-        arms: of any study, as dataclasses.
+        path: the file.
+        study: name of the study.
+        data: facts about the data, with its fingerprint.
+        arms: dataclasses, one for each arm.
+        more: further entries.
     """
     content = {"study": study, "data": dict(data), "arms": [asdict(arm) for arm in arms], **more}
     content |= {"machine": machine(), "date": date.today().isoformat()}

@@ -1,4 +1,4 @@
-"""Leading a detector over the whole test scans of a study."""
+"""Applying a detector to the whole test scans of a study, and its FROC."""
 
 from __future__ import annotations
 
@@ -24,22 +24,24 @@ from synthorax.volume import Volume
 
 
 def scan_search(store: Store) -> ScanSearch | None:
-    """The search of a store's whole test scans, if there are any with nodules.
+    """Return the search of a store's whole test scans, or None if none of them has a nodule.
 
-    Scans of which not all nodules are known are left out: a mark on one that nobody marked would count as false.
+    Scans whose nodules are not all known are left out, with a line on the screen: a detection of an unlisted nodule
+    would count as a false positive.
     """
     scans = [case for case in store.in_split("test") if case.is_whole]
     whole = [case for case in scans if case.annotated == "all"]
     if len(whole) < len(scans):
-        tell(f"{len(scans) - len(whole)} whole test scans are not searched: not all of their nodules are known")
+        tell(f"{len(scans) - len(whole)} whole test scans are not searched, because not all of their nodules are known")
     return ScanSearch(store, tuple(whole)) if any(case.nodules for case in whole) else None
 
 
 @dataclass(frozen=True, eq=False)
 class ScanSearch:
-    """Whole scans that a detector is led over (`trials.Search`).
+    """A search for nodules in whole scans (`trials.Search`).
 
     Attributes:
+        store: store of the scans.
         cases: the scans.
     """
 
@@ -48,7 +50,7 @@ class ScanSearch:
 
     @property
     def key(self) -> str:
-        """Of the scans and of the settings of the search."""
+        """Hash of the scans and of the settings of the search."""
         return fingerprint(repr((SETTINGS, [case.sha256 for case in self.cases])).encode())
 
     @cached_property
@@ -56,7 +58,7 @@ class ScanSearch:
         return [find_lungs(self.store.read(case.case_id).ct).mask for case in self.cases]
 
     def __call__(self, task: Classification) -> NDArray[np.float64]:
-        """Marks in all scans, [c, 5]."""
+        """Return a detector's marks in all scans: rows of scan number, x, y, z in mm and score, [c, 5]."""
         found = [np.zeros((0, 5))]
         for i, (case, lungs) in enumerate(zip(self.cases, self._lungs, strict=True)):
             marks = find_nodules(task, self.store.read(case.case_id).ct, lungs)
@@ -64,10 +66,14 @@ class ScanSearch:
         return np.concatenate(found)
 
     def froc(self, found: Sequence[Scores]) -> Interval:
-        """Mean sensitivity at LUNA16's seven rates of false positives, over scans' patients and trainings."""
+        """Return the mean sensitivity at LUNA16's seven rates of false positives, with its interval.
+
+        Raises:
+            UndefinedError: the scans belong to one patient.
+        """
         patients = np.array([case.patient_id for case in self.cases])
         if len(np.unique(patients)) < 2:
-            raise UndefinedError("scans", "those of one patient", "of 2 or more")
+            raise UndefinedError("scans", "scans of one patient", "scans of 2 or more patients")
         return over_seeds([cpm_of(self._marks(scores.marks)) for scores in found], patients)
 
     def _marks(self, marks: NDArray[np.float64]) -> list[ScanMarks]:

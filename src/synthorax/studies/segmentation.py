@@ -1,4 +1,4 @@
-"""How many real scans do synthetic ones replace for a segmenter? The study of papers/4, with the arms it lacks."""
+"""How many real scans do synthetic ones replace for a segmenter? The study of papers/4, with further arms."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ from synthorax.tasks.training import check_size
 
 BALL = "ball in the middle, of the stated diameter"
 JUDGED = 96
-"""Synthetic volumes of each maker, at most, on which a network of real patients is measured."""
+"""Most synthetic volumes of each maker on which a network trained on real patients is measured."""
 THESIS_ARMS = {"N synthetic": 1, "4N synthetic": 2, beside_few("", FOLD, main=True): 3, FULL: 0}
-"""The thesis' models by the arm that is like each; 0 is its comparison model."""
+"""Arm to the number of the thesis' model that was trained alike; 0 is its comparison model."""
 PAPER_SEGMENTATION: Mapping[int, Mapping[str, tuple[float, float, float, float | None]]] = {
     1: {
         "sensitivity": (0.3689, 0.3773, 0.311, 0.013),
@@ -83,7 +83,8 @@ PAPER_SEGMENTATION: Mapping[int, Mapping[str, tuple[float, float, float, float |
         "f2": (0.4147, 0.4031, 0.276, None),
     },
 }
-"""Tables 5.2, 5.3, 5.4 and 5.6: median, mean, SD, and p against the comparison model, at 100,000 iterations."""
+"""The thesis' tables 5.2, 5.3, 5.4 and 5.6, by number of the model: median, mean, SD, and p against the comparison
+model, after 100,000 iterations."""
 PAPER_LATER: Mapping[int, Mapping[str, tuple[float, float, float, float | None]]] = {
     3: {
         "sensitivity": (0.5776, 0.5244, 0.295, 0.437),
@@ -96,27 +97,28 @@ PAPER_LATER: Mapping[int, Mapping[str, tuple[float, float, float, float | None]]
         "f2": (0.4665, 0.4417, 0.286, None),
     },
 }
-"""Tables 5.5 and 5.7: the same at 120,000 iterations."""
+"""The thesis' tables 5.5 and 5.7: the same after 120,000 iterations."""
 
 
 @dataclass(frozen=True)
 class SegmentationOutcome:
-    """What the study found.
+    """The results of the study.
 
     Attributes:
-        arms: with their figures at the headline checkpoint.
-        learned: by arm, real patients, real volumes and synthetic volumes.
-        spreads: by arm and measure, at the headline checkpoint.
-        curves: by checkpoint, arm and measure.
-        tests: at the headline checkpoint.
-        later: the same tests at the last checkpoint.
-        replaced: real patients that n real ones with 10 n synthetic volumes stand for, beyond those n.
-        smallest: difference of two mean Dice that would be found in 80 % of all cases.
-        boundaries: by maker, Dice of its volumes' masks by a network of N real patients; of test volumes under "real".
-        counts: of test volumes and patients.
-        drawn: windows that each training drew.
-        notes: sentences on what was left out.
-        models: hashes of the makers' weights, by maker.
+        arms: each arm with its measures at the headline checkpoint.
+        learned: arm to its numbers of real patients, real volumes and synthetic volumes.
+        spreads: arm to measure to the spread over volumes, at the headline checkpoint.
+        curves: checkpoint to arm to measure to its mean.
+        tests: comparisons of arms at the headline checkpoint.
+        later: the same comparisons at the last checkpoint.
+        replaced: number of further real patients that 10 n synthetic volumes beside n real patients replace.
+        smallest: difference of mean Dice that the comparisons would detect with a power of 80 %.
+        boundaries: maker to the Dice between its volumes' masks and the segmentations by a network trained on N real
+            patients; `real` has the Dice on the test volumes.
+        counts: numbers of patients and volumes.
+        drawn: number of windows that each training drew.
+        notes: sentences about cases that were left out.
+        models: maker to the SHA-256 of its weights.
     """
 
     arms: list[Arm]
@@ -145,18 +147,21 @@ def segmentation_study(
 ) -> SegmentationOutcome:
     """Train the thesis' segmenter on real and on synthetic volumes, and measure it on the test patients.
 
-    The n real patients are those of validation, whom no maker knows; further real ones, and the label maps of
-    synthetic volumes, are of training.
+    The n real patients are the validation patients, on whom no maker was trained. Further real patients, and the label
+    maps of synthetic volumes, come from the training split.
 
     Args:
-        makers: the first paints, and is in every arm; others, painters or injectors, have the arm of n + 10 n alone.
-        arms: kinds of arms.
-        shapes: of the nodules that are put in; outlines of LIDC's training patients if not given.
-        baseline: the trivial injector; rendering such outlines if not given.
+        study: the store, the folder of the trainings, and their seeds.
+        config: the segmenter, its training, and the volumes.
+        makers: painters and injectors. The first must paint; it makes the volumes of all arms but the comparison of
+            makers, in which every other maker has one arm.
+        arms: kinds of arms to train.
+        shapes: shapes of the added nodules; by default, outlines of LIDC-IDRI's training patients.
+        baseline: the trivial injector; by default, rendering with such outlines.
 
     Raises:
-        InputError: a store of too few patients or without label maps, no painter first, a painter of other voxels, or
-            a maker that knows patients of validation or test.
+        InputError: the store has too few patients or no label maps, the first maker does not paint, a painter has
+            another voxel size, or a maker was trained on patients of validation or test.
     """
     store, test_cases = study.store, study.store.in_split("test")
     check_segmenter_makers(makers, config)
@@ -228,14 +233,14 @@ def segmentation_study(
 
 
 def check_segmenter_makers(makers: Sequence[Maker], config: SegmenterConfig) -> None:
-    """Refuse makers of which the first does not paint, or that do not make the volumes of a configuration.
+    """Check that the first maker paints, and that all makers can make the volumes of a configuration.
 
     Raises:
-        InputError: names the maker.
+        InputError: a maker does not; the error names it.
     """
     if not makers or "paints" not in makers[0].roles:
         found = f"{makers[0].name}, which does not paint" if makers else "none"
-        raise InputError("model", found, "first a model that paints label maps")
+        raise InputError("model", found, "as the first one a model that paints label maps")
     for maker in makers:
         volume_maker(maker)
         if "paints" in maker.roles:
@@ -248,7 +253,7 @@ def check_segmenter_makers(makers: Sequence[Maker], config: SegmenterConfig) -> 
 
 
 def _outlined(cases: Sequence[CaseEntry]) -> list[CaseEntry]:
-    """The real cases with an outlined nodule."""
+    """Return the real cases that have an outlined nodule."""
     return [case for case in cases if not case.synthetic and any(nodule.label for nodule in case.nodules)]
 
 
@@ -259,7 +264,7 @@ def _lessons(
     sources: Mapping[str, MadeVolumes],
     shapes: ShapeSource,
 ) -> Lessons:
-    """What an arm learns from, made when it is first asked for."""
+    """Return the volumes of an arm; synthetic ones are made when the arm is first trained."""
     rows = patients.rows(real.patients, arm.real)
     made = sources.get(arm.source)
     if made is not None and arm.templates:
@@ -276,7 +281,7 @@ def _lessons(
 def _compared(
     arms: Sequence[SegmenterArm], found: Mapping[str, Segmented], patients: NDArray[np.str_]
 ) -> list[SegmenterTest]:
-    """Every arm against those that it is compared with; p is corrected for the pairs, measure by measure."""
+    """Compare every arm with its reference arms; the p values of each measure are corrected for the number of pairs."""
     tests = []
     for measure in COMPARED:
         pairs = [(arm.name, other) for arm in arms for other in arm.against if other in found and other != arm.name]
@@ -287,13 +292,13 @@ def _compared(
 
 
 def _paper(name: str) -> dict[str, float]:
-    """The thesis' means of the arm that is like it."""
+    """Return the means of the thesis' model that was trained like an arm; empty if there is none."""
     model = THESIS_ARMS.get(name)
     return {} if model is None else {measure: row[1] for measure, row in PAPER_SEGMENTATION[model].items()}
 
 
 def _ball(cases: Sequence[CaseEntry], test: MarkedVolumes, spec: PatchSpec) -> Arm:
-    """What a ball of the stated diameter in the middle of each volume reaches, which no network does without."""
+    """Return the trivial arm: a ball of the nodule's stated diameter in the middle of each volume."""
     truth = test.marks == NODULE
     widths = []
     for place, own in zip(outlined_places(cases), truth, strict=True):
@@ -306,7 +311,7 @@ def _ball(cases: Sequence[CaseEntry], test: MarkedVolumes, spec: PatchSpec) -> A
 def _boundaries(
     judge: Segmentation, test: MarkedVolumes, made: Mapping[str, Sequence[MarkedVolumes]]
 ) -> dict[str, Interval]:
-    """How well a network of real patients finds the masks of each maker's volumes, and of real test volumes."""
+    """Return the Dice of each maker's masks, and of the test volumes', with a network trained on real patients."""
     told = {}
     for name, parts in {"real": [test], **made}.items():
         values, patients = [], []
@@ -322,6 +327,6 @@ def _boundaries(
 
 
 def _notes(cases: Sequence[CaseEntry], used: Sequence[CaseEntry]) -> tuple[str, ...]:
-    """Sentences on cases that are in no volume."""
+    """Return a sentence about the cases that are in no real volume, or nothing if there are none."""
     left = len(cases) - len({case.case_id for case in used})
     return (f"{left} cases have no outlined nodule, or are synthetic, and are in no real volume.",) if left else ()

@@ -1,4 +1,4 @@
-"""The arms of the study of segmentation: how many real patients each learns from, and how many synthetic volumes."""
+"""The arms of the study of segmentation: the numbers of real patients and of synthetic volumes of each."""
 
 from __future__ import annotations
 
@@ -14,32 +14,34 @@ from synthorax.errors import InputError
 from synthorax.seeding import generator
 
 PAPER_RATIO_OF_REAL = 344 / 59
-"""N / n: real volumes of the comparison model for each one of model 3 (table 4.1)."""
+"""N / n: ratio of the real volumes of the thesis' comparison model and of its model 3 (papers/4, table 4.1)."""
 PAPER_RATIO_OF_MADE = 1400 / 344
-"""Synthetic volumes of model 2 for each one of model 1, which is called 4 N."""
+"""Ratio of the synthetic volumes of the thesis' model 2, called 4 N, and of its model 1."""
 FOLD = 10
-"""Synthetic volumes of model 3 for each real one."""
+"""Number of synthetic volumes for each real one in the thesis' model 3."""
 FURTHER_FOLDS = (1, 3)
-"""Further such numbers."""
+"""Numbers of synthetic volumes for each real one in the arms of kind `amounts`."""
 FEW_TEMPLATES = 15
-"""Templates of the thesis' nodules."""
+"""Number of nodule shapes that the thesis has, its templates."""
 SegmenterArmKind = Literal["real", "published", "mixed", "amounts", "templates", "sources"]
-"""Real ones alone at n, 2 n, ... N; N and 4 N synthetic ones; mixtures of N; other amounts beside n; 4 N of 15
-templates; other makers than the first."""
+"""Kinds of arms. `real`: n, 2 n, ... N real patients. `published`: N and 4 N synthetic volumes. `mixed`: N real
+patients with N synthetic volumes, and N volumes of which half are synthetic. `amounts`: n real patients with other
+amounts of synthetic volumes. `templates`: 4 N synthetic volumes with 15 nodule shapes. `sources`: the other makers."""
 FEW, FULL = "n real", "N real"
-"""The arms of n and of N real patients, which are always trained."""
+"""Names of the arms of n and of N real patients, which are always trained."""
 
 
 @dataclass(frozen=True)
 class SegmenterArm:
-    """What a segmenter learns from.
+    """The volumes on which a segmenter is trained.
 
     Attributes:
-        real: patients, the first ones of `real_patients`.
-        made: synthetic volumes, the first ones of their source.
-        source: their maker; empty where there are none.
-        templates: their nodules have so many shapes; 0: as many as there are.
-        against: arms that it is compared with.
+        name: name of the arm.
+        real: number of real patients, the first ones of `RealPatients.patients`.
+        made: number of synthetic volumes, the first ones of their maker.
+        source: name of their maker; empty without synthetic volumes.
+        templates: number of shapes of their nodules; 0 for all shapes.
+        against: names of the arms with which it is compared.
     """
 
     name: str
@@ -55,9 +57,9 @@ class RealPatients:
     """The real patients of a study, in the order in which arms take them.
 
     Attributes:
-        patients: the n validation patients first, whom no maker knows; then training patients, drawn once.
-        few: n.
-        full: N.
+        patients: the n validation patients, on whom no maker was trained, and then training patients in a random order.
+        few: n, the number of validation patients.
+        full: N, the number of patients of the largest arm.
     """
 
     patients: tuple[str, ...]
@@ -66,31 +68,37 @@ class RealPatients:
 
     @classmethod
     def of(cls, store: Store, cases: Sequence[CaseEntry], train: Sequence[CaseEntry]) -> RealPatients:
-        """Draw them.
+        """Put the patients in order.
 
         Args:
-            cases: with outlined nodules, of the validation patients.
-            train: with outlined nodules, of the training patients.
+            store: the store, for errors.
+            cases: validation cases with outlined nodules.
+            train: training cases with outlined nodules.
 
         Raises:
-            InputError: no patient among one of them.
+            InputError: the validation or the training split has no patient with an outlined nodule.
         """
         first, more = (sorted({case.patient_id for case in some if not case.synthetic}) for some in (cases, train))
         if not first or not more:
             found = f"{len(first)} validation and {len(more)} training patients with outlined nodules"
-            raise InputError(store.path, found, "one or more of each: the n real patients are those of validation")
+            raise InputError(store.path, found, "one or more of each: the n real patients are the validation patients")
         order = generator(0, "real patients").permutation(len(more))
         full = min(round(PAPER_RATIO_OF_REAL * len(first)), len(first) + len(more))
         return cls((*first, *(more[i] for i in order.tolist())), len(first), full)
 
     def rows(self, patients: NDArray[np.str_], count: int) -> NDArray[np.int64]:
-        """Which volumes are of the first patients, by the patient of each."""
+        """Return the rows of the volumes that belong to the first `count` patients.
+
+        Args:
+            patients: patient of each volume, [n].
+            count: number of patients.
+        """
         found: NDArray[np.int64] = np.flatnonzero(np.isin(patients, self.patients[:count]))
         return found
 
 
 def beside_few(source: str, fold: float, *, main: bool) -> str:
-    """The arm of n real patients with synthetic volumes of a source beside them."""
+    """Return the name of the arm of n real patients with `fold` n synthetic volumes of a maker."""
     return f"{FEW} + {fold:g}n {'synthetic' if main else source}"
 
 
@@ -100,14 +108,18 @@ def segmenter_arms(
     volumes: tuple[int, int, int],
     sources: Sequence[str],
 ) -> list[SegmenterArm]:
-    """The arms of some kinds; n and N real patients, and n with 10 n of the first source, are always among them.
+    """Return the arms of some kinds.
+
+    The arms of n and N real patients, and of n with 10 n synthetic volumes of the first maker, are always among them.
 
     Args:
-        volumes: of n, of N / 2 and of N real patients.
-        sources: names of the makers, the thesis' kind of painter first.
+        kinds: kinds of arms.
+        real: the real patients.
+        volumes: numbers of real volumes of n, of N / 2 and of N patients.
+        sources: names of the makers, the main painter first.
 
     Raises:
-        InputError: an unknown kind.
+        InputError: a kind is unknown.
     """
     if unknown := sorted(set(kinds) - set(get_args(SegmenterArmKind))):
         raise InputError("arms", repr(unknown[0]), ", ".join(get_args(SegmenterArmKind)))

@@ -1,4 +1,4 @@
-"""How the study of segmentation trains and measures its networks, as one frozen and typed object. No torch here."""
+"""Configuration of the study of segmentation: training and measurement of its networks. Free of torch."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from synthorax.tasks.config import TaskConfig
 from synthorax.tasks.networks.config import UNetConfig
 
 HALVED = 8
-"""The U-Net halves its grid three times: volumes and windows are multiples of this many voxels along each axis."""
+"""Sizes of volumes and windows must be multiples of this, since the U-Net halves its grid three times."""
 
 
 class SegmenterConfig(TaskConfig):
-    """The thesis' U-Net, the volumes that it is measured on, and the windows of them that it learns from.
+    """The thesis' U-Net, the windows on which it is trained, and the volumes on which it is measured.
 
     Attributes:
-        size: voxels of a window (z, y, x).
-        volume: voxels of a volume (z, y, x), which is segmented whole.
-        empty: voxels of a test volume without a nodule.
-        at_nodules: share of the windows that lie around a voxel of a nodule; the others lie around any other voxel.
-        offset_voxels: farthest, along each axis, that this voxel lies from the middle of its window.
-        checkpoints: steps after which the network is measured, in order; the last ends the training.
-        headline: the checkpoint of the main figures, chosen before anything was measured.
+        size: voxels (z, y, x) of a window.
+        volume: voxels (z, y, x) of a volume, which is segmented as a whole.
+        empty: voxels (z, y, x) of a test volume without a nodule.
+        at_nodules: share of the windows around a nodule's voxel; the others lie around another voxel.
+        offset_voxels: largest distance, along each axis, of the nodule's voxel from the middle of its window.
+        checkpoints: steps after which the network is measured, rising; the last one ends the training.
+        headline: checkpoint of the main results, chosen before anything was measured.
     """
 
     volume: tuple[PositiveInt, PositiveInt, PositiveInt] = (48, 48, 48)
@@ -48,7 +48,8 @@ class SegmenterConfig(TaskConfig):
         sides = (*self.size, *self.volume, *self.empty)
         if any(n % HALVED for n in sides) or any(n > m for n, m in zip(self.size, self.volume, strict=True)):
             found = f"{self.size}, {self.volume} and {self.empty}"
-            raise InputError("size, volume or empty", found, f"multiples of {HALVED}, no window larger than a volume")
+            expected = f"multiples of {HALVED}, and no window larger than a volume"
+            raise InputError("size, volume or empty", found, expected)
         if list(self.checkpoints) != sorted(set(self.checkpoints)) or self.checkpoints[-1] != self.steps:
             expected = f"rising numbers, the last of them the {self.steps} steps"
             raise InputError("checkpoints", str(self.checkpoints), expected)
@@ -93,6 +94,6 @@ SEGMENTERS = {
         headline=2,
     ),
 }
-"""papers/4, section 4.2: NiftyNet's U-Net on balanced windows of 96^3, two of them a step, measured after 100,000 and
-120,000 steps; its rate is not said. `compact` has a quarter of the widths and a 333rd of the steps, for a CPU. Every
-arm is flipped and turned."""
+"""Presets. `paper` follows papers/4, section 4.2: NiftyNet's U-Net on balanced windows of 96^3 voxels, two a step,
+measured after 100,000 and 120,000 steps; the thesis does not state the learning rate. `compact` has a quarter of the
+channels and a 333rd of the steps, for a CPU. Windows are flipped and turned in every arm."""

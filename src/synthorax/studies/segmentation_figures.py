@@ -1,4 +1,4 @@
-"""What is measured of a segmenter: sensitivity, accuracy, Dice and F2 of every test volume, and what they come to."""
+"""Measures of a segmenter: sensitivity, accuracy, Dice and F2 of every test volume, and comparisons of arms."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ SEGMENTER_MEASURES: Mapping[str, Callable[[NDArray], NDArray]] = {
     "dice": lambda counts: _confusion(counts).f1,
     "f2": lambda counts: _confusion(counts).f2,
 }
-"""Of voxel counts [..., 4] of volumes that hold a nodule (section 4.2.3)."""
+"""Name of each measure to its function of voxel counts [..., 4] (`count_voxels`) of volumes with a nodule (papers/4,
+section 4.2.3)."""
 COMPARED = ("dice", "sensitivity", "f2")
-"""Measures by which arms are compared; the first is what the study is about."""
+"""Measures by which arms are compared; the first is the study's outcome."""
 
 
 def count_voxels(found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Voxels of masks [n, z, y, x] by whether they were found and whether they are a nodule's, int64 [n, 4]."""
+    """Count true positive, false positive, false negative and true negative voxels of masks [n, z, y, x], [n, 4]."""
     axes = (1, 2, 3)
     pairs = ((found, truth), (found, ~truth), (~found, truth), (~found, ~truth))
     return np.stack([(a & b).sum(axes) for a, b in pairs], 1).astype(np.int64)
@@ -42,29 +43,30 @@ def _confusion(counts: NDArray) -> Confusion:
 
 @dataclass(frozen=True, eq=False)
 class Segmented:
-    """What the trainings of an arm found at a checkpoint.
+    """The segmentations of an arm's trainings at a checkpoint, as voxel counts.
 
     Attributes:
-        volumes: voxel counts of test volumes with a nodule, int64 [trainings, v, 4].
-        empty: voxels found in test volumes without one, int64 [trainings, e].
+        volumes: counts (`count_voxels`) in test volumes with a nodule, int64 [trainings, v, 4].
+        empty: number of positive voxels in test volumes without a nodule, int64 [trainings, e].
     """
 
     volumes: NDArray[np.int64]
     empty: NDArray[np.int64]
 
     def values(self, measure: str) -> NDArray[np.float64]:
-        """A measure of each volume, float64 [trainings, v]."""
+        """Return a measure of each volume with a nodule, float64 [trainings, v]."""
         found: NDArray[np.float64] = SEGMENTER_MEASURES[measure](self.volumes.astype(np.float64))
         return found
 
 
 @dataclass(frozen=True)
 class Spread:
-    """How a measure is spread over test volumes with a nodule, in the mean over trainings, as the thesis tells it.
+    """Spread of a measure, averaged over trainings, over the test volumes with a nodule, as the thesis reports it.
 
     Attributes:
-        low, high: 95 % interval of the mean by Student's t over volumes, as the thesis has it.
-        with_empty: mean where every volume without a nodule counts as 0, as in its tables A.1 to A.6.
+        median, mean, sd: median, mean and standard deviation over volumes.
+        low, high: 95 % interval of the mean by Student's t over volumes, as in the thesis.
+        with_empty: mean if every volume without a nodule counts as 0, as in the thesis' tables A.1 to A.6.
     """
 
     median: float
@@ -77,15 +79,17 @@ class Spread:
 
 @dataclass(frozen=True)
 class SegmenterTest:
-    """Two arms against each other.
+    """A comparison of two arms.
 
     Attributes:
-        a, b: arms; the difference is a's figure less b's.
+        a, b: names of the arms.
+        measure: the compared measure.
+        difference: value of a less that of b.
         low, high: 95 % interval over patients and trainings.
-        p: of no difference; None with one training.
-        p_holm: corrected for all tests of the measure.
-        p_volumes: of the thesis' paired t-test, which takes volumes of one patient for independent, and trainings for
-            given.
+        p: p value of no difference; None with one training.
+        p_holm: p after Holm's correction for all comparisons of the measure.
+        p_volumes: p value of the thesis' paired t-test over volumes, which ignores that volumes of one patient are
+            dependent and that trainings vary; None if it is not finite.
     """
 
     a: str
@@ -100,7 +104,7 @@ class SegmenterTest:
 
 
 def spread_of(values: NDArray[np.float64], n_empty: int) -> Spread:
-    """The spread of a measure over volumes, by its values [trainings, v]."""
+    """Return the spread over volumes of a measure with the values [trainings, v], beside `n_empty` empty volumes."""
     found = values.mean(0)
     mean, sd = float(found.mean()), float(found.std(ddof=1))
     half = float(student.ppf((1 + CONFIDENCE) / 2, len(found) - 1)) * sd / np.sqrt(len(found))
@@ -109,7 +113,14 @@ def spread_of(values: NDArray[np.float64], n_empty: int) -> Spread:
 
 
 def figures_of(found: Segmented, patients: NDArray[np.str_], empty: NDArray[np.str_], voxel_mm3: float) -> dict:
-    """Every measure with its interval over patients and trainings; of empty volumes the mm3 found in one."""
+    """Return every measure, and the mm3 found in an empty volume, with intervals over patients and trainings.
+
+    Args:
+        found: voxel counts.
+        patients: patient of each volume with a nodule, [v].
+        empty: patient of each volume without a nodule, [e].
+        voxel_mm3: volume of a voxel.
+    """
     made: dict[str, Interval] = {
         name: over_seeds([mean_of(values) for values in found.values(name)], patients) for name in SEGMENTER_MEASURES
     }
@@ -122,7 +133,7 @@ def figures_of(found: Segmented, patients: NDArray[np.str_], empty: NDArray[np.s
 def compared_segmenters(
     a: str, b: str, measure: str, one: Segmented, two: Segmented, patients: NDArray[np.str_]
 ) -> SegmenterTest:
-    """Compare two arms, training by training, on the same volumes."""
+    """Compare a measure of two arms, `one` of arm a and `two` of arm b, training by training on the same volumes."""
     first, second = one.values(measure), two.values(measure)
     apart = [mean_of(x - y) for x, y in zip(first, second, strict=True)]
     test = compared_over_seeds(apart, patients)
@@ -133,17 +144,18 @@ def compared_segmenters(
 
 
 def smallest_difference(tests: Sequence[SegmenterTest]) -> float | None:
-    """The difference of the first measure that would be found in 80 % of all cases; None without a test."""
+    """Return the difference in Dice that the tests would detect with a power of 80 %; None without a test."""
     return smallest_found([(test.high - test.low) / 2 for test in tests if test.measure == COMPARED[0]])
 
 
 @dataclass(frozen=True)
 class Replaced:
-    """How many further real patients are as good as the synthetic volumes beside the n first ones.
+    """Number of further real patients that synthetic volumes beside n real patients replace.
 
     Attributes:
-        patients: real patients by the curve of real ones alone, less n; low and high are the 95 % interval.
-        most: N less n, beyond which the curve does not go.
+        patients: number of patients, read off the curve of real patients alone, less n.
+        low, high: 95 % interval.
+        most: N less n, where the curve ends.
     """
 
     patients: float
@@ -155,13 +167,16 @@ class Replaced:
 def replaced(
     found: Segmented, real: Mapping[int, Segmented], patients: NDArray[np.str_], measure: str = COMPARED[0]
 ) -> Replaced:
-    """Read off the curve of real patients alone where it reaches an arm.
+    """Find the number of real patients at which the curve of real patients alone reaches an arm with synthetic volumes.
 
-    The curve is made to rise: at each number it is the greatest mean up to there. Between two numbers it is straight.
+    The curve is made monotonic: at each number of patients it has the largest mean up to that number. Between numbers
+    it is interpolated linearly.
 
     Args:
         found: the arm with synthetic volumes.
-        real: arms of real patients alone by their number, the n first.
+        real: number of real patients to the arm of these patients alone; the smallest number is n.
+        patients: patient of each volume.
+        measure: the measure of the curve.
     """
     numbers = sorted(real)
     few, most = numbers[0], numbers[-1]
@@ -183,7 +198,7 @@ def replaced(
 
 
 def _crossed(reached: float, rising: NDArray[np.float64], numbers: Sequence[int]) -> float:
-    """Where a rising curve reaches a value, between its first and its last number."""
+    """Return the number at which a rising curve reaches a value, limited to the curve's first and last number."""
     after = int(np.searchsorted(rising, reached))
     if after == 0:
         return float(numbers[0])

@@ -1,4 +1,4 @@
-"""`synthorax study segmentation`: results.json and a page."""
+"""`synthorax study segmentation`: the study of segmentation, as results.json and a page."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from synthorax.studies.segmentation_figures import COMPARED
 from synthorax.studies.trials import Study, check_trainings
 
 COLOURS = (REAL, SYNTHETIC, "#6b9e78", INK)
-"""Of the arms of N real patients, of n with synthetic volumes, of n alone, and of synthetic volumes alone."""
+"""Colours of the arms of N real patients, of n with synthetic volumes, of n alone, and of synthetic volumes alone."""
 
 
 def study_segmentation(
@@ -36,20 +36,24 @@ def study_segmentation(
     seed: int = 0,
     device: str = "auto",
 ) -> tuple[Path, SegmentationOutcome]:
-    """Train and measure every arm; goes on where an earlier call stopped.
+    """Train and measure every arm. A call resumes where an earlier one stopped.
 
     Args:
-        makers: a painter first, which is in every arm; then painters and injectors with an arm each.
-        arms: kinds of arms.
-        trainings: of each arm; their spread is in the intervals.
-        seed: of the first; the others count on.
+        store: outlined nodules, and label maps.
+        config: the segmenter, its training, and the volumes.
+        out: folder of the study.
+        makers: a painter first, whose volumes all kinds of arms use; then painters and injectors with an arm each.
+        arms: kinds of arms to train.
+        trainings: number of trainings of each arm; the intervals include their spread.
+        seed: seed of the first training; the others have the following integers.
+        device: device of the networks.
 
     Returns:
-        The page, with `results.json` beside it, and what was found.
+        The page, with `results.json` beside it, and the results.
 
     Raises:
-        InputError: a store that no study can be made of, a maker that does not fit it or knows its patients of
-            validation or test, or a folder that holds something else.
+        InputError: the store has too few patients or no label maps, a maker does not fit the store or was trained on
+            patients of validation or test, or the folder holds something else.
     """
     check_trainings(trainings)
     check_study_folder(out)
@@ -86,7 +90,7 @@ def study_segmentation(
 
 
 def replaced_sentence(outcome: SegmentationOutcome) -> str:
-    """What the study is about, in a sentence."""
+    """Return the study's outcome in one sentence: how many real patients the synthetic volumes replaced."""
     told, counts = outcome.replaced, outcome.counts
     beyond = " (the curve of real patients ends there)" if told.high >= told.most else ""
     return (
@@ -97,14 +101,14 @@ def replaced_sentence(outcome: SegmentationOutcome) -> str:
 
 
 def segmentation_differences(outcome: SegmentationOutcome) -> Figure:
-    """What each arm changes about the Dice of another, with its interval."""
+    """Draw the difference in mean Dice between arms, with its interval."""
     tests = [test for test in outcome.tests if test.measure == COMPARED[0]]
     rows = {f"{test.a}, less {test.b}": (test.difference, test.low, test.high) for test in tests}
     return forest(rows, "difference of the mean Dice")
 
 
 def over_iterations(outcome: SegmentationOutcome) -> Figure:
-    """Sensitivity, Dice and F2 at every checkpoint, of n and N real patients and of n with synthetic volumes."""
+    """Draw Dice, sensitivity and F2 at every checkpoint, for the main arms."""
     steps = np.array(list(outcome.curves), float)
     names = (FULL, beside_few("", FOLD, main=True), FEW, "N synthetic")
     panels = {
@@ -119,7 +123,7 @@ def over_iterations(outcome: SegmentationOutcome) -> Figure:
 
 
 def over_amounts(outcome: SegmentationOutcome) -> Figure:
-    """Dice by the number of real patients alone, and by the number of synthetic volumes beside n."""
+    """Draw the mean Dice by number of real patients alone, and by number of synthetic volumes beside n patients."""
     dice = {arm.name: arm.metrics[COMPARED[0]].mean for arm in outcome.arms}
     few = outcome.learned[FEW]
     alone = sorted((real, dice[name]) for name, (real, _, made) in outcome.learned.items() if not made)

@@ -1,4 +1,4 @@
-"""Trainings of the study of segmentation, measured at checkpoints chosen beforehand; a stopped one goes on."""
+"""Trainings of the study of segmentation, measured at checkpoints chosen beforehand and resumed after a stop."""
 
 from __future__ import annotations
 
@@ -30,18 +30,19 @@ from synthorax.training.run_folder import RunFolder
 from synthorax.training.system import Stage, Training
 
 SEGMENTER_RECIPE = 1
-"""Raised whenever the same arm would be trained or measured otherwise, so that no old figures are read."""
+"""Version of the recipe, part of a training's hash; raise it when an arm would be trained or measured differently, so
+that old results are not read."""
 AT_ONCE = 4
-"""Volumes that go through a network together."""
+"""Number of volumes that a network segments at once."""
 
 
 @dataclass(frozen=True, eq=False)
 class Lessons:
-    """What an arm learns from.
+    """The training volumes of an arm.
 
     Attributes:
-        key: of all its volumes.
-        parts: gives them; called only if there is something to train.
+        key: hash of all volumes.
+        parts: returns the volumes; called only if there is something to train.
     """
 
     key: str
@@ -50,11 +51,13 @@ class Lessons:
 
 @dataclass(frozen=True, eq=False)
 class SegmenterTrials:
-    """Trains arms and counts the voxels that their networks find in the test volumes.
+    """Trains arms, and counts the voxels that their networks find in the test volumes.
 
     Attributes:
-        test: volumes with a nodule.
-        empty: without one; None if there are none.
+        study: the store, the folder of the trainings, and their seeds.
+        config: the segmenter and its training.
+        test: test volumes with a nodule.
+        empty: test volumes without a nodule; None if there are none.
     """
 
     study: Study
@@ -63,7 +66,7 @@ class SegmenterTrials:
     empty: MarkedVolumes | None
 
     def __call__(self, name: str, lessons: Lessons) -> dict[int, Segmented]:
-        """What the trainings of an arm found, by checkpoint; from earlier calls where they noted it."""
+        """Return the segmentations of an arm's trainings at each checkpoint; results of earlier calls are read."""
         found: dict[int, list[tuple[NDArray, NDArray]]] = {step: [] for step in self.config.checkpoints}
         for seed in self.study.seeds:
             self.study.console.print(f"[bold]{escape(name)}[/bold], training seed {seed}")
@@ -73,7 +76,7 @@ class SegmenterTrials:
         return {step: Segmented(*counts) for step, counts in each.items()}
 
     def trained(self, name: str, lessons: Lessons, seed: int) -> Segmentation:
-        """The network of an arm after its last step; `__call__` has trained it."""
+        """Load the network of an arm after its last step; `__call__` must have trained it before."""
         task = Segmentation(self.config, seed)
         task.load_weights(load_file(self._folder(name, lessons, seed) / WEIGHTS))
         return task
@@ -84,7 +87,7 @@ class SegmenterTrials:
         return self.study.out / f"{name}-{seed}".replace(" ", "-").replace("/", "-").replace(",", "") / key
 
     def _at(self, name: str, lessons: Lessons, seed: int, step: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Voxel counts of the test volumes [v, 4], and voxels found in empty ones [e], after a number of steps."""
+        """Return counts in the test volumes [v, 4], and positive voxels in empty ones [e], after a number of steps."""
         folder = self._folder(name, lessons, seed)
         note = folder.with_name(f"{folder.name}-at-{step}.json")
         n_empty = len(self.empty) if self.empty is not None else 0
@@ -101,7 +104,7 @@ class SegmenterTrials:
         return np.array(found["volumes"], np.int64), np.array(found["empty"], np.int64)
 
     def _forget_beyond(self, folder: Path, step: int) -> None:
-        """Remove a run that is past a checkpoint whose figures were lost, and what was noted of it from there on."""
+        """Remove a run that has trained beyond a checkpoint whose results are missing, and its later results."""
         if max((int(row.get("step", 0)) for row in read_log(folder)), default=0) > step:
             rmtree(folder)
             for later in self.config.checkpoints:
@@ -109,7 +112,7 @@ class SegmenterTrials:
                     folder.with_name(f"{folder.name}-at-{later}.json").unlink(missing_ok=True)
 
     def _fitted(self, folder: Path, lessons: Lessons, seed: int, step: int) -> Segmentation:
-        """A network after a number of steps, going on from what its folder holds."""
+        """Train a network up to a number of steps, resuming from its run folder."""
         task = Segmentation(self.config, seed)
         task.config = with_precision(self.config, kind_of(self.study.device), folder)
         windows = WindowsOfVolumes(lessons.parts(), self.config, seed)
@@ -122,7 +125,7 @@ class SegmenterTrials:
 
 
 def segmented(task: Segmentation, volumes: MarkedVolumes) -> NDArray[np.bool_]:
-    """The voxels that a network takes for a nodule's, bool [n, z, y, x]; each volume is segmented whole."""
+    """Segment volumes, each as a whole; return the masks, bool [n, z, y, x]."""
     found = []
     for start in range(0, len(volumes), AT_ONCE):
         hu = np.asarray(volumes.hu[start : start + AT_ONCE], np.float32)

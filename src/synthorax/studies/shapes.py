@@ -1,4 +1,4 @@
-"""LuNG's own experiment: how good is a generator of shapes, by the paper's measure and more (sections III-D, IV)."""
+"""LuNG's experiment: trainings of generators of shapes, measured by the paper's Score and more (sections III-D, IV)."""
 
 from __future__ import annotations
 
@@ -33,24 +33,29 @@ from synthorax.systems.lung.feedback import Feedback, train_in_rounds
 from synthorax.systems.lung.system import GeneratedShapes, Lung
 
 NODULES_AT_ONCE = 500
-"""Nodules generated and analysed at once; bounds the memory."""
+"""Number of nodules generated and analysed at once, which bounds the memory."""
 COPY_DICE = 0.95
-"""Dice overlap with a training sample from which a nodule counts as a copy of it."""
+"""A generated nodule with more Dice overlap than this with a training sample counts as a copy of it."""
 COMPARISON_SEEDS = 2
-"""Trainings of an arm that is compared, as in tables I and II."""
+"""Number of trainings of each arm of a comparison, as in tables I and II."""
 HELD_OUT_SHARE = 0.2
+"""Share of the patients held out in a further training of an arm with `Plan.held_out`."""
 
 ShapesComparison = Literal["sizes", "feedback", "depth", "fit"]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One arm: what is trained, how, and what the paper found for it.
+    """One arm: its training, and the paper's results for it.
 
     Attributes:
-        settings: of the configuration, that differ from the study's.
-        reconnected: generated nodules are reconnected before they are analysed.
-        held_out: leave a fifth of the nodules out and measure the error on them.
+        name: name of the arm.
+        layers: layer widths of the autoencoder, such as `32_3_64_1024`.
+        settings: settings of the configuration that differ from the study's.
+        feedback: how accepted nodules are fed back into training; None for no feedback.
+        reconnected: whether generated nodules are reconnected before they are analysed.
+        held_out: whether a further training leaves out a fifth of the patients, to measure the error on their nodules.
+        paper: measure to the paper's value.
     """
 
     name: str
@@ -69,13 +74,13 @@ FEEDBACK = {
     "reflections": Feedback(reflections=4),
     "trade": Feedback(trade=True),
 }
-"""Section III-E's ways of feeding accepted nodules back, as users call them."""
+"""Name of each way of feeding accepted nodules back (section III-E), as users give it."""
 
 RELEASED = {"score": 177, "acceptance": 0.86, "mse": 0.0757, "feature_distance": 1.7048, "feature_mmse": 0.0620}
-"""What the released 32_3_64_1024 run reached; the paper rounds its Score to 176."""
+"""Results of the released 32_3_64_1024 run; the paper states its Score as 176."""
 
 ORIGINAL_SEEDS = "5e57e6698472eab67463afb88030875cf68580ff31e035e33f7ec79710f59f7f"
-"""Fingerprint of the 51 nodules that the paper's figures are of."""
+"""Fingerprint of the 51 nodules for which the paper reports results."""
 
 
 def _table(acceptance: float, mse: float, feature_distance: float, **more: float) -> dict[str, float]:
@@ -83,10 +88,12 @@ def _table(acceptance: float, mse: float, feature_distance: float, **more: float
 
 
 def comparison_plans(comparison: ShapesComparison, layers: str) -> list[Plan]:
-    """The arms of one of the paper's comparisons.
+    """Return the arms of a comparison.
 
-    sizes: figures 5 to 7. feedback: tables I and II. depth: of the feature network (section III-B).
-    fit: what the parts of our own training are worth.
+    Args:
+        comparison: `sizes` for the paper's figures 5 to 7; `feedback` for its tables I and II; `depth` for the depth of
+            the feature network (section III-B); `fit` for variants of this package's own training.
+        layers: layer widths of the study's configuration.
     """
     if comparison == "sizes":
         return [
@@ -155,11 +162,12 @@ class ShapeStudy:
     """The experiment on one set of nodules.
 
     Attributes:
-        nodules: real ones to learn from.
-        features: theirs, float64 [n, 12].
-        config: of every arm, but for what its plan says.
-        folder: where finished trainings are noted, so that a study that was stopped goes on.
-        models: trained by this process that will be needed again.
+        nodules: real training nodules.
+        features: their shape features, float64 [n, 12].
+        config: configuration of every arm, except for the settings of its plan.
+        folder: folder in which the results of finished trainings are kept, from which a stopped study resumes.
+        fabric: device of the networks.
+        models: models trained in this process that are needed again.
     """
 
     nodules: ShapeSet
@@ -170,7 +178,17 @@ class ShapeStudy:
     models: dict[str, Lung] = field(default_factory=dict, repr=False)
 
     def run(self, plan: Plan, seeds: Sequence[int], samples: int, console: Console) -> tuple[Arm, list[dict[str, Any]]]:
-        """Train and measure an arm; what was done before is read back."""
+        """Train and measure an arm with each seed; results of earlier calls are read.
+
+        Args:
+            plan: the arm.
+            seeds: seeds of the trainings.
+            samples: number of generated nodules that are measured for each training.
+            console: gets a line for each training.
+
+        Returns:
+            The arm with its metrics, and the results of each training (`train_and_measure`).
+        """
         runs = []
         n_features = self.features.shape[1]
         shapes = {
@@ -196,18 +214,18 @@ class ShapeStudy:
         return Arm(plan.name, list(seeds), metrics, plan.paper), runs
 
     def plan_config(self, plan: Plan) -> LungConfig:
-        """The configuration of an arm."""
+        """Return the configuration of an arm."""
         return LungConfig.model_validate(self.config.model_dump() | {"layers": plan.layers} | plan.settings)
 
     def train(self, plan: Plan, seed: int, rows: NDArray[np.int64] | None = None) -> Lung:
-        """The model of an arm, on all nodules or on some rows of them."""
+        """Train the model of an arm on all nodules, or on some rows of them."""
         occupancy = self.nodules.occupancy if rows is None else self.nodules.occupancy[rows]
         config = self.plan_config(plan)
 
         def select(made: GeneratedShapes, own: int) -> NDArray[np.bool_]:
             return accept(self.analyse(made.fields), self.features, own)
 
-        # The main arm's first model is asked for again: not reconnected, and for the pictures.
+        # The main arm's first model is needed again, for the arm without reconnection and for the pictures.
         is_main = rows is None and seed == 0 and config == self.config
         key = repr(plan.feedback)
         if is_main and key in self.models:
@@ -218,7 +236,7 @@ class ShapeStudy:
         return system
 
     def train_and_measure(self, plan: Plan, seed: int, samples: int) -> dict[str, Any]:
-        """One training of an arm: its metrics, and what the figures need of it."""
+        """Train an arm once; return its metrics, and the latents and feature statistics that the pictures show."""
         started = time.perf_counter()
         system = self.train(plan, seed)
         metrics = {"training_s": time.perf_counter() - started}
@@ -248,7 +266,7 @@ class ShapeStudy:
         }
 
     def sample(self, system: Lung, n: int, seed: int, reconnected: bool) -> Sampled:
-        """`n` nodules of a model, analysed chunk by chunk."""
+        """Generate and analyse `n` nodules of a model, chunk by chunk."""
         base = base_set(self.nodules.occupancy) > 0
         parts = []
         for start in range(0, n, NODULES_AT_ONCE):
@@ -259,18 +277,18 @@ class ShapeStudy:
         return Sampled(whole, *(np.concatenate(column) for column in columns))
 
     def analyse(self, fields: NDArray[np.float32]) -> Analysis:
-        """What the analyzer makes of generated grey values [n, z, y, x]."""
+        """Analyse generated grey values [n, z, y, x] with the 12 features of the ALNSB analyzer."""
         return analyse(to_occupancy(fields) > ANALYZER_THRESHOLD, self.nodules.spacing_mm)
 
     def reproduction(self, system: Lung, rows: NDArray[np.int64] | None = None) -> tuple[float, float]:
-        """How well nodules are reproduced: table I's MSE, 1000 x the squared error of a voxel; and the mean Dice."""
+        """Return how well a model reproduces nodules: table I's MSE (1000 x squared error a voxel) and mean Dice."""
         occupancy = self.nodules.occupancy if rows is None else self.nodules.occupancy[rows]
         learned, target = system.decode(system.encode(occupancy)), system.target(occupancy)
         overlap = dice(learned >= ON_THRESHOLD, target >= ON_THRESHOLD)
         return float(1000 * np.square(learned - target).mean()), float(overlap.mean())
 
     def held_out(self, plan: Plan, seed: int) -> tuple[float, float]:
-        """The same over nodules of patients that a further training does not see."""
+        """Return `reproduction` of the nodules of patients whom a further training leaves out."""
         patients = np.array([record.patient_id for record in self.nodules.records])
         names = np.unique(patients)
         drawn = generator(seed, "held out").permutation(names)[: max(1, round(HELD_OUT_SHARE * len(names)))]
@@ -279,7 +297,10 @@ class ShapeStudy:
         return self.reproduction(system, np.flatnonzero(held_out))
 
     def base_acceptance(self, seed: int = 0) -> dict[str, float]:
-        """How many of the real nodules' own variants the analyzer accepts (section III-D: 95 %)."""
+        """Return the shares of the real nodules' reflections and shifts that the analyzer accepts (paper: 95 %).
+
+        See section III-D.
+        """
         occupancy = self.nodules.occupancy
         shifted = half_pixel_shift(occupancy)
         kinds = {
@@ -299,12 +320,13 @@ class ShapeStudy:
 
 @dataclass(frozen=True, eq=False)
 class Sampled:
-    """Generated nodules as the study counts them, [n] each.
+    """Measures of n generated nodules.
 
     Attributes:
-        n_components: pieces before reconnection.
-        inverted: came out dark on bright.
-        overlap: Dice with the training sample most like it.
+        analysis: shape features, and whether the analyzer's filter passes each nodule.
+        n_components: number of connected components before reconnection, [n].
+        inverted: whether the nodule came out dark on bright, [n].
+        overlap: Dice with the most similar training sample, [n].
     """
 
     analysis: Analysis
@@ -314,10 +336,12 @@ class Sampled:
 
 
 def measurable(nodules: ShapeSet) -> tuple[ShapeSet, NDArray[np.float64]]:
-    """The nodules whose features are all finite, and their features [n, 12]; a single voxel's are not.
+    """Return the nodules whose features are all finite, and these features [n, 12].
+
+    A nodule of a single voxel, for example, has features that are not finite.
 
     Raises:
-        InputError: fewer than two.
+        InputError: there are fewer than two such nodules.
     """
     features = shape_features(nodules.occupancy > ANALYZER_THRESHOLD, nodules.spacing_mm)
     chosen = np.flatnonzero(np.isfinite(features).all(1))

@@ -1,4 +1,4 @@
-"""The study of shapes from data to `results.json` and a page with the paper's figures beside ours."""
+"""`synthorax study shapes`: the study of shapes, as results.json and a page with the paper's results beside ours."""
 
 from __future__ import annotations
 
@@ -47,21 +47,21 @@ from synthorax.training.devices import make_fabric
 
 COMPARISONS: tuple[ShapesComparison, ...] = get_args(ShapesComparison)
 CLASSIFIED = 1000
-"""Accepted nodules in the plane of the classifier's distances (figure 11)."""
+"""Most accepted nodules that are classified and drawn in the plane of the classifier's distances (figure 11)."""
 SHOWN_NODULES = 6
-"""Nodules that the page shows."""
+"""Number of nodules shown in each picture of the page."""
 GREY, RED = "#8a949e", "#a3333d"
 
 
 @dataclass(frozen=True, eq=False)
 class Classified:
-    """Real and accepted generated nodules before the classifiers (section IV-E).
+    """Results of classifying real and accepted generated nodules as suspicious or benign (section IV-E).
 
     Attributes:
-        real: squared distances to the two centroids [n, 2].
-        generated: the same.
-        suspicious: share of suspicious nodules by classifier: (real, generated).
-        auc: of the SVM on LIDC's malignancy ratings, patients held out.
+        real: squared distances of the real nodules to the two centroids, [n, 2].
+        generated: the same for generated nodules.
+        suspicious: classifier to its shares of suspicious nodules among (real, generated) ones.
+        auc: AUC of the SVM on LIDC's malignancy ratings, cross-validated over patients.
     """
 
     real: NDArray[np.float64]
@@ -84,16 +84,27 @@ def study_shapes(
     plan: Plan | None = None,
     device: str = "auto",
 ) -> Path:
-    """Run the study, or go on with it; writes `results.json`, `index.html` and its pictures.
+    """Run the study, or resume it, and write `results.json`, `index.html` and the pictures.
 
     Args:
-        nodules: what is learned from.
-        n_nodules: learn from so many of those with finite features, drawn by `seed`; all if not given.
-        compare: any of `COMPARISONS`.
-        plan: the main arm, if it is not the plain one.
+        nodules: training nodules.
+        config: the model and its training.
+        out: folder of the study.
+        n_nodules: number of nodules with finite features to draw for training; all by default.
+        seed: seed of this draw.
+        training_seeds: number of trainings of the main arm.
+        samples: number of generated nodules that are measured for each training of the main arm.
+        compared_samples: the same for the other arms.
+        compare: names of further comparisons, any of `COMPARISONS`.
+        plan: the main arm; by default, the configuration without feedback.
+        device: device of the networks.
 
     Returns:
         The page.
+
+    Raises:
+        InputError: a number is too small, a comparison is unknown, fewer than two nodules have finite features, or the
+            folder holds something else.
     """
     if training_seeds < 1 or min(samples, compared_samples) < 100:
         found = f"{training_seeds} trainings, {min(samples, compared_samples)} samples"
@@ -166,7 +177,7 @@ def study_shapes(
 
 
 def _classify(study: ShapeStudy, system: Lung) -> Classified:
-    """The released classifier and an SVM on real and accepted nodules."""
+    """Classify real and accepted nodules with the released classifier and with an SVM on LIDC's ratings."""
     seed = derive(0, "classified")
     sampled = study.sample(system, 2 * CLASSIFIED, seed, True).analysis
     kept = sampled.features[accept(sampled, study.features, seed)][:CLASSIFIED]
@@ -196,7 +207,7 @@ def _pictures(
     details: dict[str, list[dict[str, Any]]],
     classified: Classified,
 ) -> dict[str, Figure]:
-    """The paper's figures 2 and 5 to 11, those that the study's arms allow, and the front."""
+    """Draw the paper's figures 2 and 5 to 11, as far as the study's arms allow, and acceptance against novelty."""
     nodules, spacing = study.nodules.occupancy, study.nodules.spacing_mm
     by_size = np.argsort(study.features[:, list(FEATURES).index("f5")])
     shown = by_size[np.linspace(0.2 * len(by_size), len(by_size) - 1, SHOWN_NODULES).astype(int)]
@@ -266,14 +277,14 @@ def _pictures(
 
 
 def _latents(models: dict[str, list[list[float]]]) -> Figure:
-    """Two latent coordinates of the real nodules, as figure 7 shows them."""
+    """Draw two latent coordinates of the real nodules, as in figure 7."""
     colours = [figures.SYNTHETIC, figures.REAL]
     points = {name: tuple(np.array(latents)[:, [0, -1]].T) for name, latents in models.items()}
     return figures.scatter(points, colours[: len(points)], "first latent neuron", "last latent neuron")
 
 
 def _front(main: Arm, arms: Sequence[Arm]) -> Figure:
-    """Acceptance, novelty and error against each other, ours and the paper's."""
+    """Draw acceptance, novelty and error of all arms against each other, ours and the paper's."""
     points = [
         figures.Numbered(arm.name, figures.SYNTHETIC, {name: metric.mean for name, metric in arm.metrics.items()})
         for arm in (main, *arms)

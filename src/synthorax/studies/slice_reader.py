@@ -1,7 +1,7 @@
-"""A network that reads where in a chest a slice is, by whose features sets of slices are compared.
+"""A network that classifies slices of chests by orientation and place; its features compare sets of slices.
 
-It learns from the training chests of the store alone. Its classes are orientation and place along it, so that its
-features tell of anatomy; FID, KID and IS by it are comparable with each other, and with nothing else.
+It is trained on the training chests of the store alone. To recognise the place of a slice it must learn anatomy. FID,
+KID and IS with its features are comparable with each other, but not with values from other networks.
 """
 
 from __future__ import annotations
@@ -26,29 +26,31 @@ from synthorax.tasks.training import train_task
 from synthorax.training.files import BEST
 
 ORIENTATIONS = ("axial", "coronal", "sagittal")
-"""Of the slices, in the order of the axes that they are across."""
+"""Orientations of slices across the axes z, y and x, in this order."""
 READ_PLACES = 10
-"""Places along an orientation that the network tells apart."""
+"""Number of places along each axis that the network distinguishes."""
 READER_STEPS, READER_VALIDATE_EVERY = 600, 100
 READER_BATCH = 60
 HELD_SLICES = 120
-"""Slices by which the weights are chosen."""
+"""Number of slices by which the best weights are chosen."""
 SEEN_AT_ONCE = 96
+"""Number of slices that the network reads at once."""
 
 
 def slice_of(hu: NDArray, orientation: int, place: float) -> NDArray:
-    """The slice [v, u] of a scan [z, y, x] at a place from 0 to 1 along an orientation."""
+    """Return the slice of a scan [z, y, x] across an axis (0 for z) at a place from 0 to 1 along it, [row, column]."""
     n = hu.shape[orientation]
     return np.asarray(hu.take(min(int(place * n), n - 1), orientation))
 
 
 @dataclass(frozen=True, eq=False)
 class SliceBatches:
-    """Slices of chests with their classes, a function of the step.
+    """A function of the step to a batch of random slices of chests with their classes.
 
     Attributes:
-        chests: HU [n, z, y, x], cubes.
-        config: of the network.
+        chests: chests, HU [z, y, x], cubes.
+        config: the network and the batch size.
+        seed: seed of the draws.
     """
 
     chests: Sequence[NDArray]
@@ -60,7 +62,7 @@ class SliceBatches:
         return self.drawn(self.config.batch_size, "batch", step)
 
     def drawn(self, n: int, *why: int | str) -> dict[str, Tensor]:
-        """Some slices."""
+        """Draw n slices by the seed and `why`; see `__call__`."""
         random = generator(self.seed, *why)
         places = random.uniform(0, 1, n)
         orientations = random.integers(len(ORIENTATIONS), size=n)
@@ -71,10 +73,10 @@ class SliceBatches:
 
 
 class SliceReader:
-    """Features of the slices of scans.
+    """Computes features and class probabilities of slices with a trained network.
 
     Attributes:
-        card: names the network by its weights.
+        card: name, weights and preprocessing of the network.
     """
 
     def __init__(self, task: Classification, weights_sha256: str) -> None:
@@ -88,7 +90,7 @@ class SliceReader:
 
     @torch.inference_mode()
     def __call__(self, slices: NDArray) -> Features:
-        """Features and class probabilities of slices, HU [n, y, x]."""
+        """Return features and class probabilities of slices, HU [n, row, column]."""
         values, classes = [], []
         for start in range(0, len(slices), SEEN_AT_ONCE):
             unit = _unit(self._task.config, slices[start : start + SEEN_AT_ONCE]).to(self._task.device)
@@ -101,12 +103,15 @@ class SliceReader:
 def slice_reader(
     chests: Sequence[NDArray], size: int, out: Path, key: str, *, steps: int = READER_STEPS, device: str = "auto"
 ) -> SliceReader:
-    """Train the network, or take it from an earlier call.
+    """Train the network, or load it from an earlier call.
 
     Args:
-        chests: training chests, HU [z, y, x], cubes of `size` voxels.
-        out: folder of the run.
-        key: of the chests.
+        chests: training chests, HU [z, y, x], cubes.
+        size: edge of the chests in voxels.
+        out: run folder.
+        key: hash of the chests.
+        steps: training steps.
+        device: device of the network.
     """
     config = TaskConfig(
         network=SliceNetConfig(n_classes=len(ORIENTATIONS) * READ_PLACES),

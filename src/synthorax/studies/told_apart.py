@@ -1,8 +1,8 @@
-"""Can a fresh network tell made patches from real ones? Its AUC counts only beside two controls of the same network.
+"""Can a newly trained network distinguish synthetic patches from real ones? Its AUC counts only beside two controls.
 
-The network learns on some patients and judges others, in folds, so that every patch is judged once by a network that
-has not seen its patient. The controls take as many patches and steps: real patches against those of other patients,
-which it must not tell apart, and real patches against the same ones blurred by half a voxel, which it must.
+The network is cross-validated over folds of patients, so that every patch is scored by a network that was not trained
+on its patient. The controls train the same network with as many patches and steps. It must not distinguish real patches
+from real patches of other patients, and it must distinguish real patches from the same ones blurred by half a voxel.
 """
 
 from __future__ import annotations
@@ -39,27 +39,28 @@ TELLER = TaskConfig(
     weight_decay=1e-3,
     shift_voxels=1,
 )
-"""Network and budget: of patches of 22^3 voxels of 1 mm it sees windows of 20^3. 200 steps are the fewest of 100, 200
-and 300 at which it tells the blurred patches of 240 patients from the sharp ones with an AUC above .95."""
+"""Network and training: windows of 20^3 voxels cut from patches of 22^3 voxels of 1 mm. Of 100, 200 and 300 steps, 200
+are the fewest with which the AUC of blurred against sharp patches of 240 patients exceeds .95."""
 TOLD_APART_FOLDS = 3
-"""Folds of patients: the network scores each fold after training on the others."""
+"""Number of folds of patients; a network trained on the other folds scores each fold."""
 LOOKS = 4
-"""Windows and turns of a patch over which its score is the mean."""
+"""Number of shifted and turned windows of a patch over which its score is averaged."""
 TOLD_APART_BLUR_VOXELS = 0.5
-"""Standard deviation of the Gaussian that blurs the patches of the second control."""
+"""Standard deviation in voxels of the Gaussian that blurs the patches of the second control."""
 LEAST_BLURRED = 0.9
-"""AUC of sharp against blurred patches below which the network sees too little for its verdict to count."""
+"""Least AUC of blurred against sharp patches; below it the network is too weak for its verdict to count."""
 
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """Patches of two kinds, and what networks that have not seen their patients say of them.
+    """Patches of two kinds with the scores of networks that were not trained on their patients.
 
     Attributes:
-        labels: 1 for patches of the second kind, int64 [n].
-        scores: higher for what looks like the second kind, [n]. Each network's have mean 0 and deviation 1.
-        patients: [n].
-        folds: number of the network that judged, int64 [n].
+        labels: 1 for patches of the second kind, 0 for the first, int64 [n].
+        scores: score of each patch, higher for the second kind, [n]. The scores of one network have a mean of 0 and a
+            standard deviation of 1.
+        patients: patient of each patch, [n].
+        folds: number of the network that scored the patch, int64 [n].
     """
 
     labels: NDArray[np.int64]
@@ -68,24 +69,24 @@ class Judged:
     folds: NDArray[np.int64]
 
     def auc(self, rows: NDArray[np.bool_] | None = None) -> Estimate:
-        """AUC with its 95 % interval over patients, of all patches or of some, bool [n].
+        """Return the AUC with its 95 % interval over patients, of all patches or of those that `rows`, bool [n], marks.
 
         Raises:
-            InputError: patches of one kind only, or of fewer than 2 patients.
-            UndefinedError: so few patients of a kind that many resamples lack it.
+            InputError: the patches are of one kind only, or of fewer than 2 patients.
+            UndefinedError: a kind has so few patients that many resamples lack it.
         """
         chosen = slice(None) if rows is None else rows
         statistic = auc_of(self.labels[chosen], self.scores[chosen])
         return patient_bootstrap(statistic, self.patients[chosen]).interval()
 
     def less(self, other: Judged, rows: NDArray[np.bool_] | None = None) -> Comparison:
-        """This AUC less another one of patches that have the same kinds and patients row by row.
+        """Return this AUC less that of `other`, whose patches must have the same kinds and patients row by row.
 
         Raises:
-            InputError: rows of other kinds or patients, or as `auc`.
+            InputError: the rows have other kinds or patients; see also `auc`.
         """
         if not (np.array_equal(self.labels, other.labels) and np.array_equal(self.patients, other.patients)):
-            raise InputError("judged patches", "rows of other kinds or patients", "the same in both")
+            raise InputError("judged patches", "rows with different kinds or patients", "the same rows in both")
         chosen = slice(None) if rows is None else rows
         own, others = (auc_of(each.labels[chosen], each.scores[chosen]) for each in (self, other))
         return patient_bootstrap(difference(own, others), self.patients[chosen]).comparison()
@@ -93,11 +94,12 @@ class Judged:
 
 @dataclass(frozen=True, eq=False)
 class Controls:
-    """What the network says where the answer is known.
+    """The network's scores in two comparisons whose outcome is known.
 
     Attributes:
-        same: real patches of half of the patients against those of the other half; the halves are alike in density, and
-            so is each fold, since by chance differences a network would learn the opposite of what its fold shows.
+        same: real patches of half of the patients against those of the other half. The two halves have similar
+            densities in every fold. Otherwise a chance difference in the training folds is reversed in the held-out
+            fold, and the AUC falls below .5.
         blurred: real patches of half of the patients against the same patches blurred.
     """
 
@@ -106,31 +108,36 @@ class Controls:
 
     @property
     def void(self) -> str:
-        """Why a verdict beside these controls does not count; empty if it does."""
+        """The reason why a verdict beside these controls does not count; empty if it counts."""
         same, blurred = self.same.auc(), self.blurred.auc()
         if not same.low <= 0.5 <= same.high:
-            return (
-                f"void: real patches are told from real ones, AUC {same.value:.3f} ({same.low:.3f} to {same.high:.3f})"
-            )
+            found = f"AUC {same.value:.3f} ({same.low:.3f} to {same.high:.3f})"
+            return f"void: the network distinguishes real patches from other real ones, {found}"
         if blurred.value < LEAST_BLURRED:
-            found = f"void: blurred patches are told from real ones with an AUC of {blurred.value:.3f}"
-            return f"{found}, not {LEAST_BLURRED:g} or more"
+            found = f"void: the network distinguishes blurred from sharp patches with an AUC of {blurred.value:.3f}"
+            return f"{found} only, not {LEAST_BLURRED:g} or more"
         return ""
 
 
 def told_apart(
     real: Patches, made: Patches, seed: int = 0, *, config: TaskConfig = TELLER, device: str = "auto"
 ) -> Judged:
-    """Judge made patches among real ones; the rows are the real patches, then the made ones.
+    """Score real and synthetic patches with networks trained to distinguish them.
 
-    The patients are taken in two halves, so that each network learns from as many patches as those of `controls` do.
+    The patients are split into two halves, so that each network is trained on as many patches as those of `controls`.
 
     Args:
-        made: patches on the same grid; the patient of each is the one whose scan surrounds the nodule.
-        config: network, window and budget. Patches are `shift_voxels` wider than its window on each side.
+        real: real patches.
+        made: synthetic patches on the same grid; a patch belongs to the patient whose scan surrounds the nodule.
+        seed: seed of the halves, folds and trainings.
+        config: network, window and training. Patches are wider than the window by `shift_voxels` on each side.
+        device: device of the networks.
+
+    Returns:
+        The scores, first of the real patches (label 0) and then of the synthetic ones (label 1).
 
     Raises:
-        InputError: patches of another size, or fewer patients than folds in a half.
+        InputError: patches have another size, or a half has fewer patients than folds.
     """
     rows = _both(real, made)
     halves = [np.isin(rows.patients, half) for half in _halves(real, made, seed)]
@@ -145,10 +152,10 @@ def told_apart(
 
 
 def controls(real: Patches, seed: int = 0, *, config: TaskConfig = TELLER, device: str = "auto") -> Controls:
-    """Judge real patches among real ones, and blurred ones among sharp ones; arguments as of `told_apart`.
+    """Score real patches against other real ones, and blurred against sharp ones; for arguments see `told_apart`.
 
     Raises:
-        InputError: as `told_apart`.
+        InputError: see `told_apart`.
     """
     names, couples, sides = _couples(real, seed)
     first, second = (real.among(names[sides == side]) for side in (0, 1))
@@ -171,14 +178,19 @@ def judge(
     *,
     groups: NDArray | None = None,
 ) -> Judged:
-    """Train a network for each fold of the patients on the other folds, and let it judge the fold.
+    """Score each fold of the patients with a network trained on the other folds.
 
     Args:
-        labels: 0 or 1, [n].
-        groups: of each patch, [n]; a group's patches are in one fold. Its patients if not given.
+        patches: the patches.
+        labels: kind of each patch, 0 or 1, [n].
+        seed: seed of the folds and trainings.
+        config: network, window and training.
+        device: device of the networks.
+        groups: group of each patch, [n]; the patches of a group are in one fold. By default the patients.
 
     Raises:
-        InputError: patches of another size, or a fold without whose patients one kind is missing.
+        InputError: patches have another size, there are fewer groups than folds, or all patches of a kind are in one
+            fold.
     """
     margin = Augmentation(shift_voxels=config.shift_voxels).margin(config.size)
     if (size := patches.hu.shape[1:]) != (wanted := tuple(n + 2 * m for n, m in zip(config.size, margin, strict=True))):
@@ -194,21 +206,21 @@ def judge(
 
 
 def folds_of(patients: NDArray, seed: int) -> NDArray[np.int64]:
-    """The fold of each patch, [n]; all patches of a patient are in one fold.
+    """Return the fold of each patch, [n]; all patches of a patient are in one fold.
 
     Raises:
-        InputError: fewer patients than folds.
+        InputError: there are fewer patients than folds.
     """
     names, index = np.unique(patients, return_inverse=True)
     if len(names) < TOLD_APART_FOLDS:
-        raise InputError("patients", f"{len(names)} of them", f"{TOLD_APART_FOLDS} or more, one a fold")
+        raise InputError("patients", f"{len(names)}", f"{TOLD_APART_FOLDS} or more, at least one for each fold")
     fold = np.empty(len(names), np.int64)
     fold[generator(seed, "folds").permutation(len(names))] = np.arange(len(names)) % TOLD_APART_FOLDS
     return fold[index]
 
 
 def smallest_auc(negatives: int, positives: int) -> float:
-    """The AUC that would be told from .5 in `POWER` of all cases, by the variance of the Mann-Whitney statistic.
+    """Return the AUC that a test against .5 detects with the power `POWER`, by the Mann-Whitney statistic's variance.
 
     >>> round(smallest_auc(100, 100), 3)
     0.615
@@ -220,10 +232,10 @@ def smallest_auc(negatives: int, positives: int) -> float:
 def _learned(
     patches: Patches, labels: NDArray[np.int64], rows: NDArray[np.int64], seed: int, config: TaskConfig, device: str
 ) -> Classification:
-    """A network after its steps on some rows, as many of each kind in every batch."""
+    """Train a network on some rows, with as many patches of either kind in every batch."""
     kinds = [rows[labels[rows] == label] for label in (0, 1)]
     if not all(map(len, kinds)):
-        raise InputError("patches", "a kind from the patients of one fold alone", "both kinds in every part")
+        raise InputError("patches", "all patches of a kind in one fold", "both kinds in two or more folds")
     config = with_precision(config, kind_of(device))
     task = Classification(config, seed)
     task.prepare_training(make_fabric(device, precision=config.precision))
@@ -239,7 +251,7 @@ def _learned(
 
 
 def _scores(task: Classification, hu: NDArray, seed: int) -> NDArray[np.float64]:
-    """Log odds of the second kind, the mean over some windows, [n]."""
+    """Return the log odds of the second kind, means over `LOOKS` windows, [n]."""
     config, total = task.config, np.zeros(len(hu))
     for look in range(LOOKS):
         drawn = _window(config).draw(generator(seed, look), len(hu))
@@ -249,21 +261,22 @@ def _scores(task: Classification, hu: NDArray, seed: int) -> NDArray[np.float64]
 
 
 def _window(config: TaskConfig) -> Augmentation:
-    """Whole voxels of shift and right-angled turns alone, which blur nothing."""
+    """Return the augmentation: shifts by whole voxels, flips and right-angled turns, none of which blurs."""
     return Augmentation(config.flip, config.shift_voxels, turn=config.flip)
 
 
 def _halves(real: Patches, made: Patches, seed: int) -> Sequence[NDArray[np.str_]]:
-    """The patients of both sets in two halves."""
+    """Split the patients of both sets into two halves."""
     patients = np.unique(np.concatenate([real.patients, made.patients]))
     return np.array_split(generator(seed, "halves").permutation(patients), 2)
 
 
 def _couples(real: Patches, seed: int) -> tuple[NDArray[np.str_], NDArray[np.int64], NDArray[np.int64]]:
-    """Patients in couples of like mean HU, one of each on either side; of an odd number one is alone.
+    """Pair patients of similar mean HU, and put one patient of each couple on either side.
 
     Returns:
-        The patients, sorted; the couple of each; its side, 0 or 1.
+        The patients, sorted; the number of each patient's couple; each patient's side, 0 or 1. With an odd number of
+        patients, one couple has one patient.
     """
     names, index = np.unique(real.patients, return_inverse=True)
     mean_hu = np.bincount(index, real.hu.mean((1, 2, 3))) / np.bincount(index)
@@ -274,5 +287,6 @@ def _couples(real: Patches, seed: int) -> tuple[NDArray[np.str_], NDArray[np.int
 
 def _both(first: Patches, second: Patches) -> Patches:
     if first.hu.shape[1:] != second.hu.shape[1:]:
-        raise InputError("made patches", f"{second.hu.shape[1:]} voxels", f"{first.hu.shape[1:]}, as of the real ones")
+        found, expected = f"{second.hu.shape[1:]} voxels", f"{first.hu.shape[1:]}, as the real ones have"
+        raise InputError("synthetic patches", found, expected)
     return Patches(np.concatenate([first.hu, second.hu]), np.concatenate([first.patients, second.patients]))

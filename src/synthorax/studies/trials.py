@@ -1,4 +1,4 @@
-"""Trainings of a study's arms, each noted when it is done, so that a study that was stopped goes on."""
+"""Trainings of a study's arms. The scores of each are written when it is done, so that a stopped study resumes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from synthorax.tasks.training import augmentation, train_task
 from synthorax.training.system import Batches
 
 LEAST_PATIENTS = 4
-"""Of each class and split; fewer make no interval."""
+"""Fewest patients of each class in each split; with fewer, there is no interval."""
 Measure = Callable[[Confusion], object]
 MEASURES: dict[str, Measure] = {
     "sensitivity": lambda found: found.sensitivity,
@@ -55,7 +55,7 @@ MEASURES: dict[str, Measure] = {
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """What a task learns from, is selected by, and is measured on."""
+    """The patches on which a task is trained, by which its best weights are chosen, and on which it is measured."""
 
     train: PatchDataset
     val: PatchDataset
@@ -63,7 +63,7 @@ class Splits:
 
     @property
     def key(self) -> str:
-        """Of every patch in them, and of their classes."""
+        """Hash of all patches and their classes."""
         content: list[object] = [PATCHES_RECIPE]
         for patches in vars(self).values():
             places = [(place.case_id, place.center_mm, place.label) for place in patches.places]
@@ -73,11 +73,11 @@ class Splits:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What a trained task says of patches that it did not see.
+    """Outputs of a trained task for validation and test patches.
 
     Attributes:
-        val, test: scores [n] of a classifier, or masks [n, z, y, x].
-        marks: of a detector on whole test scans: number of the scan, x, y, z in mm, score, [c, 5].
+        val, test: scores [n] of a classifier, or masks [n, z, y, x] of a segmenter.
+        marks: marks of a detector in whole test scans: rows of scan number, x, y, z in mm and score, [c, 5].
     """
 
     val: NDArray
@@ -86,39 +86,39 @@ class Scores:
 
 
 class Tested(Protocol):
-    """What a task is selected by and measured on."""
+    """The data by which a task's best weights are chosen, and on which it is measured."""
 
     @property
     def val(self) -> LabelledRows:
-        """Of the validation patients."""
+        """Data of the validation patients."""
         ...
 
     @property
     def test(self) -> LabelledRows:
-        """Of the test patients."""
+        """Data of the test patients."""
         ...
 
 
 class Search(Protocol):
-    """Looks for nodules in whole scans."""
+    """A search for nodules in whole scans."""
 
     @property
     def key(self) -> str:
-        """Of the scans and of how they are searched."""
+        """Hash of the scans and of the settings of the search."""
         ...
 
     def __call__(self, task: Classification) -> NDArray[np.float64]:
-        """Marks [c, 5], as `Scores` has them."""
+        """Return a detector's marks [c, 5]; see `Scores`."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Feed:
-    """What a task is trained with instead of the real patches alone.
+    """The source of a training's batches, for arms that train on other than real patches in balanced batches.
 
     Attributes:
-        key: of all that it draws from beside them.
-        batches: of real patches, which have the training's seed.
+        key: hash of the data besides the real patches, and of the way in which batches are drawn.
+        batches: function of the real patches, which have the training's seed, to the batches.
     """
 
     key: str
@@ -126,10 +126,10 @@ class Feed:
 
 
 def check_splits(store: Store, splits: Splits, classes: Sequence[int]) -> None:
-    """Refuse a store that no study can be made of.
+    """Check that every split has enough patients of every class for a study.
 
     Raises:
-        InputError: a split without one of the classes, or of too few patients.
+        InputError: a split has fewer than `LEAST_PATIENTS` patients of a class.
     """
     for name, patches in vars(splits).items():
         for label in classes:
@@ -140,30 +140,35 @@ def check_splits(store: Store, splits: Splits, classes: Sequence[int]) -> None:
 
 
 def check_trainings(trainings: int) -> None:
-    """Refuse no training at all.
+    """Check that the number of trainings is at least 1.
 
     Raises:
-        InputError: fewer than 1.
+        InputError: it is smaller.
     """
     if trainings < 1:
         raise InputError("trainings", str(trainings), "1 or more")
 
 
 def patients_of(patches: PatchDataset) -> NDArray[np.str_]:
-    """The patient of each patch, [n]."""
+    """Return the patient of each patch, [n]."""
     return np.array([place.patient_id for place in patches.places])
 
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """Trainings over some seeds on a store.
+    """A store, and trainings on it with several seeds.
 
     Attributes:
-        out: a folder a training is made in it.
-        seeds: of the trainings.
+        store: the data.
+        out: folder of the trainings; each gets a subfolder.
+        seeds: seed of each training of an arm.
+        device: device of the networks.
+        cache: folder for decoded patches; None for the default place.
+        console: gets a line for each training.
 
     Raises:
-        InputError: a store whose synthetic training cases may know patients of validation or test.
+        InputError: a synthetic training case comes from a maker that may have been trained on patients of validation
+            or test.
     """
 
     store: Store
@@ -177,7 +182,12 @@ class Study:
         check_synthetic_cases(self.store)
 
     def splits(self, config: TaskConfig, places: Callable[[str], list[Place]]) -> Splits:
-        """Patches of the three splits."""
+        """Return the patches of the three splits; training patches are augmented as the configuration says.
+
+        Args:
+            config: grid and augmentation.
+            places: function of the name of a split to the places of its patches.
+        """
 
         def of(split: str) -> PatchDataset:
             drawn = augmentation(config) if split == "train" else Augmentation(flip=False)
@@ -186,15 +196,17 @@ class Study:
         return Splits(of("train"), of("val"), of("test"))
 
     def key(self, splits: Splits, *more: str) -> str:
-        """Of the store's content, of every patch, and of what else something is made from."""
+        """Return the hash of the store's content, of all patches, and of further strings."""
         return fingerprint("\n".join((self.store.fingerprint, splits.key, *more)).encode())
 
     def reader(self, name: str, config: TaskConfig, splits: Splits, seed: int = 0) -> Classification:
-        """A classifier trained on the real patches, to judge others; from an earlier call if there was one.
+        """Train a classifier on the real patches, to score others with it, or load it from an earlier call.
 
         Args:
-            name: of the folder that keeps it.
-            seed: of the training.
+            name: first part of the run folder's name.
+            config: the classifier and its training.
+            splits: the patches.
+            seed: seed of the training.
         """
         task = Classification(config, seed)
         key = self.key(splits, repr((config, seed)))
@@ -205,11 +217,14 @@ class Study:
     def scores(
         self, name: str, config: TaskConfig, splits: Splits, *, feed: Feed | None = None, search: Search | None = None
     ) -> list[Scores]:
-        """Of every training seed.
+        """Train an arm with every seed and return the scores of each training, or load those of an earlier call.
 
         Args:
-            feed: the real patches in balanced batches if not given.
-            search: in whole scans too.
+            name: name of the arm.
+            config: the network and its training.
+            splits: the patches.
+            feed: source of the batches; by default, the real patches in balanced batches.
+            search: search of whole scans, for the marks of a detector; None for no search.
         """
         kind = Segmentation if config.network.kind in ("unet", "monai-unet") else Classification
         feed = feed or Feed("", lambda train: partial(train.batch, size=config.batch_size))
@@ -234,14 +249,16 @@ def trial(
     device: str = "auto",
     search: Search | None = None,
 ) -> Scores:
-    """One training and what it says of the patches it did not see, from an earlier call if there was one.
+    """Train a task once and return its scores of validation and test patches, or load those of an earlier call.
 
     Args:
-        make_batches: called only if there is something to train.
-        out: folder of the training, whose name tells the arm and seed; other data or another configuration gets a
-            run folder of its own in it.
-        data_key: of the store, the splits and whatever else the batches are drawn from.
-        search: in whole scans too.
+        task: the task, with its configuration and seed.
+        splits: data by which the best weights are chosen, and on which the task is measured.
+        make_batches: returns the batches; called only if there is something to train.
+        out: folder named after the arm and the seed; each data set and configuration has its own run folder in it.
+        data_key: hash of the store, the splits and everything else from which batches are drawn.
+        device: device of the network.
+        search: search of whole scans, for the marks of a detector; None for no search.
     """
     key = fingerprint(repr((task.name, task.config, task.seed, data_key)).encode())[:16]
     searched = fingerprint(search.key.encode())[:8] if search else ""
@@ -259,10 +276,10 @@ def trial(
 
 
 def write_scores(note: Path, scores: Scores) -> None:
-    """Write what a training says, for `noted.read_scores`.
+    """Write the scores of a training to a file that `noted.read_scores` reads.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the file cannot be written.
     """
     with atomic_file(note) as temporary, open(temporary, "wb") as stream:
         np.savez_compressed(stream, **vars(scores))
@@ -284,12 +301,12 @@ def _says(task: Task, patches: LabelledRows) -> NDArray:
 
 
 def thresholds(found: Sequence[Scores], splits: Splits) -> list[float]:
-    """Of best balanced accuracy on the validation patients, one a training."""
+    """Return the threshold of each training with the best balanced accuracy on the validation patients."""
     return [choose_threshold(splits.val.labels, scores.val) for scores in found]
 
 
 def decided(found: Sequence[Scores], splits: Splits, measure: Measure) -> list[Statistic]:
-    """A measure of the decisions on test patches at those thresholds, one a training."""
+    """Return a measure of each training's decisions on the test patches at these `thresholds`, as a statistic."""
     pairs = zip(found, thresholds(found, splits), strict=True)
     return [confusion_of(splits.test.labels, scores.test, cut, measure) for scores, cut in pairs]
 
@@ -297,7 +314,7 @@ def decided(found: Sequence[Scores], splits: Splits, measure: Measure) -> list[S
 def decisions(
     found: Sequence[Scores], splits: Splits, measures: Mapping[str, Measure] = MEASURES
 ) -> dict[str, Interval]:
-    """Test figures at the threshold of best balanced accuracy on the validation patients, and the AUC."""
+    """Return the measures of decisions on the test patches at these `thresholds`, and the AUC, with intervals."""
     labels, patients = splits.test.labels, patients_of(splits.test)
 
     def over(measure: Measure) -> Interval:
@@ -308,7 +325,10 @@ def decisions(
 
 
 def defined(figures: Mapping[str, Callable[[], Interval]]) -> dict[str, Interval]:
-    """Those figures that have a value: few patients may leave a stratum empty, or none that is called positive."""
+    """Return the measures that have a value.
+
+    With few patients a stratum may be empty, or no patch may be called positive; such a measure is left out.
+    """
     found = {}
     for name, figure in figures.items():
         with suppress(UndefinedError):
@@ -317,20 +337,26 @@ def defined(figures: Mapping[str, Callable[[], Interval]]) -> dict[str, Interval
 
 
 def over_seeds(statistics: Sequence[Statistic], patients: NDArray, seed: int = 0) -> Interval:
-    """A figure's mean over trainings, and its 95 % interval over them and over patients."""
+    """Return a measure's mean over trainings, with its 95 % interval over patients and trainings.
+
+    Args:
+        statistics: the measure of each training, as a statistic of the rows.
+        patients: patient of each row, [n].
+        seed: seed of the bootstrap.
+    """
     found = bootstrap_over_seeds(statistics, patients, seed).interval()
     return Interval(found.value, found.low, found.high)
 
 
 def bootstrap_over_seeds(statistics: Sequence[Statistic], patients: NDArray, seed: int = 0) -> Bootstrap:
-    """Resample the mean of a figure over trainings: over trainings and patients, or patients alone of one training."""
+    """Bootstrap a measure's mean over trainings: over trainings and patients, or with one training over patients."""
     if len(statistics) > 1:
         return seed_and_patient_bootstrap(statistics, patients, seed=seed)
     return patient_bootstrap(statistics[0], patients, seed=seed)
 
 
 def compared_over_seeds(differences: Sequence[Statistic], patients: NDArray) -> Comparison:
-    """Test the mean over trainings of two arms' difference: over trainings and patients, or patients alone of one."""
+    """Test the difference of two arms, a mean over trainings: over trainings and patients, or patients with one."""
     if len(differences) > 1:
         return seed_and_patient_comparison(differences, patients)
     return patient_bootstrap(differences[0], patients).comparison()

@@ -1,4 +1,4 @@
-"""Whole chests in which nobody outlined nodules: look-alikes, places for nodules, and what detectors mark in them."""
+"""Whole chests in which nobody outlined nodules: their look-alikes, places for nodules, and detectors' marks."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ from synthorax.tasks.scanning import find_nodules
 from synthorax.volume import Volume
 
 MOST_OF_KIND = 60
-"""Look-alikes of each kind that are taken from a chest."""
+"""Most look-alikes of each kind taken from a chest."""
 MOST_FALSE_ALARMS = 100
-"""False alarms of a detector that are taken from a chest."""
+"""Most false alarms of a detector taken from a chest."""
 EACH_ALONE = Clearance(nodule_mm=None)
-"""Nodules are put into a chest one at a time, each into the chest as it is, so that they may share a place."""
+"""Distances that an injected nodule keeps. It keeps none from other injected nodules, since each is put into the
+unedited chest."""
 PLACE_TURNS = 3
-"""Chests that are tried for a nodule that fits nowhere in the first one."""
+"""Most chests in which a place for a nodule is searched."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +41,7 @@ class UnmarkedChests:
     """Some whole chests of a store.
 
     Attributes:
+        store: the store.
         cases: the chests.
     """
 
@@ -48,41 +50,41 @@ class UnmarkedChests:
 
     @property
     def key(self) -> str:
-        """Of the chests' voxels."""
+        """Hash of the chests' voxels."""
         return fingerprint(repr([case.sha256 for case in self.cases]).encode())
 
     @property
     def patients(self) -> NDArray[np.str_]:
-        """Whose they are, [n]."""
+        """Patient of each chest, [n]."""
         return np.array([case.patient_id for case in self.cases])
 
     @cached_property
     def maps(self) -> list[ChestMap]:
-        """What is known of each chest's places."""
+        """Healthy places and look-alikes of each chest."""
         return [ChestMap(find_lungs(self.ct(i))) for i in range(len(self.cases))]
 
     def ct(self, number: int) -> Volume:
-        """HU of a chest."""
+        """Return a chest, HU."""
         return self.store.read(self.cases[number].case_id).ct
 
     @cached_property
     def look_alikes(self) -> list[list[LookAlike]]:
-        """Places of each chest that look like nodules and are none."""
+        """Look-alikes of each chest."""
         return [each.look_alikes(MOST_OF_KIND) for each in self.maps]
 
     def patches(self, places_mm: Sequence[Sequence[Sequence[float]]], spec: PatchSpec) -> NDArray[np.int16]:
-        """HU [n, z, y, x] of patches around places (x, y, z) of each chest, chest by chest."""
+        """Return patches around places (x, y, z) of each chest, chest by chest, int16 HU [n, z, y, x]."""
         found = [self.patch(i, at, spec) for i, places in enumerate(places_mm) for at in places]
         return np.stack(found) if found else np.zeros((0, *spec.size), np.int16)
 
     def patch(self, number: int, center_mm: Sequence[float], spec: PatchSpec) -> NDArray[np.int16]:
-        """HU [z, y, x] of the patch around a place (x, y, z) of a chest."""
+        """Return the patch around a place (x, y, z) of a chest, int16 HU [z, y, x]."""
         case, (x, y, z) = self.cases[number], center_mm
         place = Place(case.case_id, case.patient_id, (x, y, z), None, NEGATIVE)
         return np.rint(read_patch(self.store, place, spec)[0].voxels).astype(np.int16)
 
     def marks(self, task: Classification) -> NDArray[np.float64]:
-        """What a detector marks where no nodule is: number of the chest, x, y, z in mm and score, [c, 5]."""
+        """Return a detector's marks at healthy places: rows of chest number, x, y, z in mm and score, [c, 5]."""
         found = [np.zeros((0, 5))]
         for i, each in enumerate(self.maps):
             marks = find_nodules(task, self.ct(i), each.known)
@@ -91,7 +93,7 @@ class UnmarkedChests:
         return np.concatenate(found)
 
     def false_alarms_mm(self, task: Classification) -> list[list[tuple[float, float, float]]]:
-        """Places of each chest that a detector takes for nodules, though they are none; the surest ones."""
+        """Return the healthy places (x, y, z) of each chest that a detector calls nodules, those with top scores."""
         marks = self.marks(task)
         found = []
         for i in range(len(self.cases)):
@@ -100,10 +102,10 @@ class UnmarkedChests:
         return found
 
     def nodule_places(self, diameters_mm: Sequence[float], seed: int) -> list[tuple[int, Place] | None]:
-        """A place in the lungs for each nodule and the number of its chest, as `inject --auto` finds them.
+        """Find a place in the lungs for each nodule, as `inject --auto` does; chests are used in turn.
 
         Returns:
-            None for a nodule that fits nowhere.
+            Chest number and place of each nodule, or None if no chest that was tried has room for it.
         """
         rooms = [Placement(each.lungs) for each in self.maps]
         found: list[tuple[int, Place] | None] = []
@@ -124,7 +126,10 @@ class UnmarkedChests:
     def with_nodules(
         self, method: Method, nodules: Sequence[NoduleAttributes], spec: PatchSpec, seed: int
     ) -> NDArray[np.int16]:
-        """HU [n, z, y, x] of patches of the chests into which a method put nodules; those it refuses are missing."""
+        """Inject nodules into the chests and return the patches around them, int16 HU [n, z, y, x].
+
+        A nodule that fits nowhere, or that the method refuses, is left out.
+        """
         places = self.nodule_places([one.diameter_mm or 0.0 for one in nodules], seed)
         sites, diameters = [], []
         for i, (one, place) in enumerate(zip(nodules, places, strict=True)):

@@ -1,7 +1,7 @@
-"""Does pre-training on made chests help to find out whether a chest has a nodule? The study of papers/5.
+"""Does pre-training on synthetic chests help a classifier of chests with and without nodules? The study of papers/5.
 
-Every training draws as many chests as every other one; where it learns from made chests first, half of its steps go
-there. The threshold is chosen on the validation patients, the test patients are used once.
+Every training draws the same number of chests; with pre-training, half of its steps use synthetic chests. The threshold
+is chosen on the validation patients, and the test patients are used once.
 """
 
 from __future__ import annotations
@@ -28,33 +28,37 @@ from synthorax.studies.trials import LEAST_PATIENTS, Scores, Study, compared_ove
 from synthorax.tasks.config import TaskConfig
 
 REAL_ONLY, AUGMENTED, SHAM_ARM = "real only", "plain augmentation", "real only, sham edits"
-"""The arms that need no maker: chests of `ChestMaking.design`, with flips, shifts and scales, and with sham edits."""
+"""Names of the arms without synthetic chests: the paper's design (`ChestMaking.design`), the same with flips, shifts
+and scaling, and the same with sham edits."""
 PRETRAINING = 0.5
-"""Share of the steps that go to made chests where real ones follow."""
+"""Share of the steps on synthetic chests in an arm that then trains on real ones."""
 OWN_STRATA_MM = {"own, under 6 mm": (0.0, 6.0), "own, 6 to 10 mm": (6.0, 10.0), "own, from 10 mm": (10.0, np.inf)}
-"""Diameters of the widest of a test chest's own nodules."""
+"""Strata of unedited test chests by the diameter in mm of their largest nodule."""
 PAPER_COUNTS_OF_CHESTS = {"train": 900, "val": 150, "test": 150}
-"""Real volumes of the paper; half have nodules."""
+"""Numbers of real volumes in the paper; half of them have nodules."""
 
 
 def synthetic_only(maker: str) -> str:
-    """The arm of made chests alone."""
+    """Return the name of the arm of a maker's chests alone."""
     return f"{maker} only"
 
 
 def synthetic_then_real(maker: str) -> str:
-    """The arm of made chests and then real ones."""
+    """Return the name of the arm of a maker's chests and then real ones."""
     return f"{maker}, then real"
 
 
 @dataclass(frozen=True)
 class VolumesOutcome:
-    """What the trainings of the study found.
+    """The results of the study's classifiers.
 
     Attributes:
-        smallest: difference of two accuracies that would be found in 80 % of all cases; None with one training.
-        counts: chests by split and kind.
-        drawn: chests that every training drew.
+        arms: each arm with its measures.
+        tests: comparisons of arms.
+        smallest: difference of accuracies that the tests would detect with a power of 80 %; None with one training.
+        counts: split to its numbers of patients and of chests of each kind.
+        drawn: number of chests that each training drew.
+        bias: how well label and source can be predicted without looking at nodules.
     """
 
     arms: list[Arm]
@@ -66,12 +70,12 @@ class VolumesOutcome:
 
 
 def chest_arms(train: ChestSet, sham: ChestSet | None, made: Mapping[str, ChestSet]) -> list[ChestArm]:
-    """The arms: real chests, and made ones of each maker alone and before the real ones.
+    """Return the arms: real chests, and each maker's chests alone and followed by real ones.
 
     Args:
-        train: the design of the paper.
+        train: real training chests in the paper's design.
         sham: the same with sham edits; None without an eraser.
-        made: by maker, the one under study first.
+        made: maker to its chests, the maker under study first.
     """
     arms = [
         ChestArm(REAL_ONLY, [(0.0, train)]),
@@ -92,14 +96,17 @@ def chest_arms(train: ChestSet, sham: ChestSet | None, made: Mapping[str, ChestS
 def volumes_study(
     study: Study, config: TaskConfig, arms: Sequence[ChestArm], splits: ChestSplits, region: ChestRegion
 ) -> VolumesOutcome:
-    """Train every arm and measure it.
+    """Train and measure every arm.
 
     Args:
-        arms: as `chest_arms` gives them.
-        config: of the classifier; what it says of flips, shifts and scales is for augmented arms alone.
+        study: the store, the folder of the trainings, and their seeds.
+        config: the classifier and its training; its flips, shifts and scaling are used in augmented arms alone.
+        arms: the arms, from `chest_arms`.
+        splits: validation and test chests.
+        region: kind of the chests.
 
     Raises:
-        InputError: a split with too few patients of a class, or an odd batch.
+        InputError: a set of chests has too few patients of a class, or the batch size is odd.
     """
     check_chests(config, arms, splits)
     train = arms[0].sets[0][1]
@@ -119,13 +126,13 @@ def volumes_study(
 
 
 def check_chests(config: TaskConfig, arms: Sequence[ChestArm], splits: ChestSplits) -> None:
-    """Refuse sets of which no study can be made.
+    """Check that all sets of chests are large enough for a study, and that the batch size is even.
 
     Raises:
-        InputError: too few patients of a class, or an odd batch.
+        InputError: a set has too few patients of a class, or the batch size is odd.
     """
     if config.batch_size % 2:
-        raise InputError("batch size", str(config.batch_size), "an even one, for two classes")
+        raise InputError("batch size", str(config.batch_size), "an even number, since a batch has two classes")
     named = [("val", splits.val), ("test", splits.test), *((arm.name, each) for arm in arms for _, each in arm.sets)]
     for name, chests in named:
         for label in (NEGATIVE, POSITIVE):
@@ -136,7 +143,7 @@ def check_chests(config: TaskConfig, arms: Sequence[ChestArm], splits: ChestSpli
 
 
 def rows_of_size(test: ChestSet, mm: float) -> NDArray[np.bool_]:
-    """The test chests without nodules, and those with a nodule of a diameter put in, bool [n]."""
+    """Return which test chests have no nodule, or an injected nodule of `mm` diameter, bool [n]."""
     return without_nodules(test) | ((test.kinds == INJECTED) & (test.diameters == mm))
 
 
@@ -149,13 +156,13 @@ def _accuracy(found: Confusion) -> object:
 
 
 def _decided(scores: Scores, splits: ChestSplits, rows: NDArray[np.bool_]) -> Statistic:
-    """The balanced accuracy on some test chests, as a statistic of those."""
+    """Return the balanced accuracy on some test chests, as a statistic of these chests."""
     cut = choose_threshold(splits.val.labels, scores.val)
     return confusion_of(splits.test.labels[rows], scores.test[rows], cut, _accuracy)
 
 
 def _figures(found: Sequence[Scores], splits: ChestSplits) -> dict[str, Interval]:
-    """Balanced accuracy of injected nodules together and by size, of the chests' own nodules by size, and the AUC."""
+    """Return balanced accuracies for injected nodules, by their size and by the size of own nodules, and the AUC."""
     test = splits.test
 
     def over(rows: NDArray[np.bool_]) -> Interval:
@@ -176,7 +183,7 @@ def _figures(found: Sequence[Scores], splits: ChestSplits) -> dict[str, Interval
 def _compared(
     found: Mapping[str, Sequence[Scores]], pairs: Sequence[tuple[str, str]], splits: ChestSplits
 ) -> list[Test]:
-    """Arms against each other, training by training, on the same patients; p is corrected for all tests together."""
+    """Compare arms, training by training, on the same patients; p values are corrected for all tests together."""
     test = splits.test
     by_metric = {"accuracy": _all_sizes(test)} | {f"{mm:g} mm": rows_of_size(test, mm) for mm in SIZES_STUDIED_MM}
     tests: list[Test] = []

@@ -1,4 +1,4 @@
-"""`synthorax study volumes`: results.json and a page."""
+"""`synthorax study volumes`: the study of whole chests, as results.json and a page."""
 
 from __future__ import annotations
 
@@ -48,30 +48,31 @@ from synthorax.tasks.training import check_size
 from synthorax.volume import Volume
 
 READER_STEPS_A_STEP = 10
-"""Steps of the slice reader for each of a classifier at most, so that a preset of few steps is done in seconds."""
+"""Most steps of the slice reader for each step of a classifier, so that a preset of few steps takes seconds."""
 SHOWN_CHESTS = 4
-"""Chests of a picture: the first ones of the seed, and the worst one."""
+"""Number of the first chests in a picture, besides the one furthest outside the range of real chests."""
 PAPER_TABLE: Mapping[str, tuple[tuple[float, float] | None, tuple[float, float] | None]] = {
     "real": ((2.16, 0.26), (130.72, 31.05)),
     "3D GAN, 128^3": (None, (206.34, 59.12)),
     "its own model, 224^3": ((2.37, 0.0), (145.18, 25.97)),
 }
-"""Table 1: inception score and FID, mean and standard deviation. The text has an IS of 2.2129 for real scans."""
+"""The paper's table 1: inception score and FID, mean and standard deviation. Its text has an IS of 2.2129 for real
+scans."""
 
 
 @dataclass(frozen=True, eq=False)
 class VolumesReport:
-    """All that the study found.
+    """All results of the study.
 
     Attributes:
-        outcome: of the classifiers; None where they were left out.
-        distances: by set, of slices to those of real chests.
-        checks: by set, and of fresh real chests.
-        extractor: name and hash of the network of the distances.
-        pictures: by set.
+        outcome: results of the classifiers; None if none were trained.
+        distances: set of chests to the distances of its slices from those of real chests.
+        checks: set of chests, and real chests of other patients, to their diversity, anatomy and copies.
+        extractor: name and hash of the network that computes features for the distances.
+        pictures: set of chests to its picture.
         grid: voxels and kind of the chests.
-        counts: chests of each split, and made ones.
-        notes: what the study lacks.
+        counts: numbers of chests of each split and of each maker.
+        notes: sentences about limits of the study.
     """
 
     outcome: VolumesOutcome | None
@@ -100,25 +101,29 @@ def study_volumes(
     device: str = "auto",
     cache: Path | None = None,
 ) -> tuple[Path, VolumesReport]:
-    """Compare made chests with real ones, then train and measure every arm; goes on where an earlier call stopped.
+    """Compare synthetic chests with real ones, then train and measure every arm. A call resumes after a stop.
 
     Args:
-        makers: of scans; the first one is under study, and its scans' voxels are those of all chests.
-        injector: puts nodules into real and made chests.
-        eraser: takes them out; without one all chests with nodules keep them.
-        ablations: makers that are compared with real chests, but train no classifier.
-        made: scans of each maker that classifiers learn from; 0 leaves the classifiers out.
-        compared: scans of each maker that are compared with real ones.
-        trainings: of each arm.
-        seed: of the first; the others count on.
+        store: real chests, or cubes.
+        config: the classifier and its training.
+        out: folder of the study.
+        makers: makers of scans; the first one is under study, and all chests get the grid of its scans.
+        injector: puts nodules into real and synthetic chests.
+        eraser: erases nodules; without it, all chests with nodules keep them.
+        ablations: makers of scans that are compared with real ones, but not used for classifiers.
+        made: number of scans of each maker for the classifiers; 0 trains no classifiers.
+        compared: number of scans of each maker that are compared with real ones.
+        trainings: number of trainings of each arm.
+        seed: seed of the first training; the others have the following integers.
+        device: device of the networks.
         cache: folder for the decoded chests.
 
     Returns:
-        The page, with `results.json` beside it, and what was found.
+        The page, with `results.json` beside it, and the results.
 
     Raises:
-        InputError: a store that no study can be made of, a maker that knows its held-out patients, or a folder that
-            holds something else.
+        InputError: the store has too few chests or patients, the first maker's scans are not cubes, a maker was trained
+            on held-out patients, or the folder holds something else.
     """
     check_trainings(trainings)
     others: list[Maker] = [injector, *([eraser] if eraser is not None else []), *makers, *ablations]
@@ -132,7 +137,7 @@ def study_volumes(
     first = makers[0].scan(0, 0)
     grid = ChestGrid(first.shape, region, first.spacing_mm)
     if len(set(grid.size)) > 1:
-        raise InputError("model", f"scans of {grid.size} voxels", "cubes, whose slices are alike in three orientations")
+        raise InputError("model", f"scans of {grid.size} voxels", "cubes, with slices of one size in all orientations")
     splits = {str(name): _chests_of(store, name, grid, config, eraser, cache) for name in SPLITS}
     counts = {name: len(split.kept) for name, split in splits.items()}
     check_sizes(counts["val"] + counts["test"], dict.fromkeys(named, compared))
@@ -140,7 +145,7 @@ def study_volumes(
     notes = [] if eraser is not None else [WITHOUT_ERASER]
     if unknown := sum(case.annotated != "all" for split in splits.values() for case in split.kept.cases):
         notes.append(
-            f"In {unknown} chests not all nodules are known; those that are not may be in chests taken for healthy."
+            f"In {unknown} chests not all nodules are known; a chest that counts as healthy may have unlisted ones."
         )
     if made:
         edits = ChestEdits(injector, eraser, region)
@@ -160,7 +165,7 @@ def study_volumes(
 
 
 WITHOUT_ERASER = (
-    "No eraser was given: chests with nodules keep them and others get some, so a classifier may learn the source."
+    "No eraser was given, so all chests with nodules keep them, and a classifier may learn the source of a chest."
 )
 
 
@@ -171,7 +176,7 @@ def _lost(name: str, chests: ChestSet, asked: int) -> str:
 def _chests_of(
     store: Store, name: Split, grid: ChestGrid, config: TaskConfig, eraser: Method | None, cache: Path | None
 ) -> SplitChests:
-    """The chests of a split, with and without their nodules."""
+    """Read the chests of a split, with and without their nodules."""
     cases = store.in_split(name)
     kept = read_chests(store, cases, grid, config.window_hu, cache=cache)
     erased = None
@@ -188,7 +193,7 @@ def _compared(
     config: TaskConfig,
     compared: int,
 ) -> VolumesReport:
-    """Made chests against real ones."""
+    """Compare the makers' chests with real ones."""
     clean = {name: split.erased or split.kept for name, split in splits.items()}
     training = _voxels(clean["train"])
     fresh = [*_voxels(clean["val"]), *_voxels(clean["test"])]
@@ -226,7 +231,7 @@ def _voxels(chests: Chests) -> list[NDArray]:
 
 
 def _scans_of(study: Study, name: str, maker: Streams, grid: ChestGrid, n: int) -> NDArray[np.int16]:
-    """The first scans of a maker on the grid, [n, z, y, x]."""
+    """Make the first n scans of a maker on the grid, int16 HU [n, z, y, x]."""
     key = fingerprint(repr((maker.name, maker.lineage.model_sha256, grid.size)))
     seed = derive(0, "study scans")
 
@@ -239,7 +244,7 @@ def _scans_of(study: Study, name: str, maker: Streams, grid: ChestGrid, n: int) 
 def _picture(
     scans: Sequence[NDArray], spacing: NDArray[np.float64], worst: int | None, colour: str, config: TaskConfig
 ) -> Figure:
-    """The first scans in three planes, and the one that is furthest outside of the range of real chests."""
+    """Draw the first scans in three planes, and the scan furthest outside the range of real chests."""
     shown = [*range(min(SHOWN_CHESTS, len(scans))), *([] if worst is None else [worst])]
     captions = [f"number {i}" for i in shown[:SHOWN_CHESTS]] + [f"the worst, number {i}" for i in shown[SHOWN_CHESTS:]]
     z, y, x = spacing.tolist()
@@ -304,7 +309,7 @@ def _write(
 
 
 def volume_differences(outcome: VolumesOutcome) -> Figure:
-    """What each arm changes about the accuracy of real chests alone, with its interval."""
+    """Draw the difference in accuracy of each arm from real chests alone, with its interval."""
     tests = [test for test in outcome.tests if test.b == REAL_ONLY and test.metric == "accuracy"]
     rows = {f"{test.a}, less {test.b}": (test.difference, test.low, test.high) for test in tests}
     return forest(rows, "difference of the accuracy")
