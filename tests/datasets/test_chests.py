@@ -93,7 +93,7 @@ def test_averaging_keeps_the_mean_and_interpolating_the_place():
 def test_cases_that_are_no_whole_scans_are_named_and_none_at_all_is_refused(read, capsys):
     chests = read(scan("a"), ball_case("cube", 8))
     assert [case.case_id for case in chests.cases] == ["a"]
-    assert "1 cases are none: cube" in capsys.readouterr().err
+    assert "1 cases are left out: cube" in capsys.readouterr().err
 
 
 def test_a_store_of_cubes_is_refused_as_chests_and_taken_as_cubes(read):
@@ -101,7 +101,7 @@ def test_a_store_of_cubes_is_refused_as_chests_and_taken_as_cubes(read):
         read(ball_case("cube", 8, size=20))
     chests = read(ball_case("cube", 8, size=20), grid=ChestGrid((16, 16, 16), "cube"))
     assert chests.spacing_mm.tolist() == [[1.0, 1.0, 1.0]]
-    with pytest.raises(InputError, match="none of them so wide"):
+    with pytest.raises(InputError, match="none of them a cube this wide"):
         read(ball_case("cube", 8, size=20), grid=ChestGrid((32, 32, 32), "cube"))
 
 
@@ -122,7 +122,7 @@ def test_nodules_are_taken_out_in_the_scans_own_voxels_or_told_to_stay(read, cap
     left = read(scan("a", nodule=True), grid=ChestGrid((32, 32, 32)))
     assert left.voxels.max() > 300
     assert not left.without_nodules
-    assert "1 nodules of 1 chests stay in them, as they were not erased" in capsys.readouterr().err
+    assert "1 nodules of 1 chests stay in them, because no eraser was used" in capsys.readouterr().err
     erased = read(scan("a", nodule=True), grid=ChestGrid((32, 32, 32)), erased_by=Flattener())
     assert erased.voxels.max() < 300
     assert erased.without_nodules
@@ -138,7 +138,7 @@ def test_scans_of_which_not_all_nodules_are_known_are_told(read, capsys):
 def test_a_scan_without_lungs_is_left_out_and_one_alone_is_refused(read, capsys):
     blank = Case("blank", "blank", Volume(np.zeros((40, 72, 72), np.int16), (6.0, 4.5, 4.5)), annotated="all")
     assert len(read(scan("a"), blank)) == 1
-    assert "1 cases are none: blank" in capsys.readouterr().err
+    assert "1 cases are left out: blank" in capsys.readouterr().err
     with pytest.raises(InputError, match=r"1 scans without lungs; the first: blank: scan: found no lung"):
         read(blank)
 

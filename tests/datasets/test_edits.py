@@ -91,7 +91,7 @@ def test_a_nodule_without_outline_has_an_unknown_mask_and_is_not_healthy(made, c
     assert outlined["mask"].any()
     assert not lost["mask"].any()
     assert not lost["healthy"]
-    said = "2 nodules, 1 of them without a mask (a ball holds 100% of the others' outlines in the median); 0 healthy"
+    said = "2 nodules, 1 of them without a mask (in the median, a ball includes 100% of the outline of the others); 0 healthy"
     assert said in capsys.readouterr().err
 
 
@@ -127,7 +127,7 @@ def test_what_is_left_out_is_counted_and_said(made, capsys):
     assert [place.case_id for place in patches.places] == ["a"]
     assert patches[0]["label"] == 2
     said = capsys.readouterr().err
-    assert "left out: 1 with a ball wider than the 14 mm that a patch shows whole" in said
+    assert "left out: 1 with a ball wider than the 14 mm that fit into a patch" in said
     for why in ("1 with a ball narrower than a voxel of 1 mm", "1 without a diameter", "1 without a class"):
         assert why in said
 

@@ -126,7 +126,7 @@ def test_no_split_is_written_of_which_a_part_is_empty_and_it_is_said_what_nnunet
 def test_it_is_said_that_folds_of_nnunets_own_would_part_a_patient(tmp_path):
     items = [item(f"s{i}", patient_id=f"P{i // 2}") for i in range(6)]
     report = export(items, tmp_path / "Dataset501_X", "nnunet", name="X")
-    assert any("part 3 patients of several cases" in note for note in report.notes)
+    assert any("split 3 patients with several cases" in note for note in report.notes)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_overlapping_nodules_are_one_label_for_nnunet(tmp_path):
 def test_training_data_without_a_voxel_of_a_nodule_are_told_of(tmp_path):
     healthy = [item(f"s{i}", "val" if i else "train", nodules=(), regions=()) for i in range(2)]
     report = export(healthy, tmp_path / "Dataset501", "nnunet", name="X")
-    assert any("nothing to learn" in note for note in report.notes)
+    assert any("cannot be trained" in note for note in report.notes)
 
 
 # What is not known

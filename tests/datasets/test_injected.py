@@ -49,5 +49,5 @@ def test_places_that_the_method_refuses_are_left_out_and_counted(made, capsys, t
     assert set(patches.diameters_mm) == {5}
     left = capsys.readouterr().err.split("healthy patches; ")[1].split(" left out")[0]
     assert int(left) > 0
-    with pytest.raises(InputError, match="no healthy place at which balls puts a nodule"):
+    with pytest.raises(InputError, match="no healthy place at which balls can put a nodule"):
         made(DenseBalls(most_mm=1), cache=tmp_path / "another")

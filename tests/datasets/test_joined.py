@@ -238,7 +238,7 @@ def test_with_only_train_the_rest_of_the_store_is_as_without_synthetic_cases(rea
         ),
         ({"lineage": Lineage("render", outlines=frozenset([patient_key(SPLITS["val"][0])]))}, "it has the outline"),
         ({"origin": SPLITS["test"][1]}, "it has the outline"),
-        ({"lineage": Lineage("ac-wgan", "ab", tells=False)}, "does not tell whom it knows"),
+        ({"lineage": Lineage("ac-wgan", "ab", tells=False)}, "are not known"),
         ({"patient": synthetic_patient(SPLITS["test"][0])}, "it was made from a scan of patient"),
     ],
 )
@@ -254,7 +254,7 @@ def test_a_case_that_knows_held_out_patients_is_left_out_with_only_train_and_tol
         return
     arguments = ["patches", real, "--synthetic", tmp_path / "made", "--out", tmp_path / "other", "--workers", "1"]
     assert main(["prepare", *map(str, arguments)]) == 0
-    assert "synthetic training cases that may know patients of validation or test: 1 (" in capsys.readouterr().err
+    assert "synthetic training cases that may leak patients of validation or test: 1 (" in capsys.readouterr().err
     with pytest.raises(InputError, match=reason):
         check_synthetic_cases(Store(tmp_path / "other"))
 
@@ -288,7 +288,7 @@ def test_the_summary_counts_synthetic_cases_by_split(real, tmp_path, capsys):
     arguments = ["prepare", "patches", real, "--out", tmp_path / "store", "--synthetic", tmp_path / "made"]
     assert main([*map(str, arguments), "--workers", "1"]) == 0
     said = capsys.readouterr().err
-    assert "synthetic cases: 2 of 12 (1 train, 0 val, 1 test); validation and test are not of real cases alone" in said
+    assert "synthetic cases: 2 of 12 (1 train, 0 val, 1 test); validation or test has synthetic cases" in said
 
 
 def test_a_killed_join_goes_on_and_another_request_is_refused(real, tmp_path):
@@ -309,7 +309,7 @@ def test_what_is_no_synthetic_scan_does_not_join(real, tmp_path):
     write_table(tmp_path / "in" / "nodules.csv", [row("x.nii.gz", "X")])
     store = prepare(real, tmp_path / "store", synthetic=[tmp_path / "in"])
     assert len(store) == len(PATIENTS)
-    assert "a scan without the mark of synthetic ones" in store.skipped[0]["reason"]
+    assert "a scan that neither its own header nor a manifest marks as synthetic" in store.skipped[0]["reason"]
     (tmp_path / "nothing").mkdir()
     injected(tmp_path / "stopped" / "a")
     (tmp_path / "stopped" / "request.json").write_text('{"cases": {}}')

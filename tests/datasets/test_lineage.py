@@ -89,25 +89,25 @@ def test_a_store_of_format_3_says_to_update(tmp_path):
 def test_a_maker_that_knows_held_out_patients_is_refused_by_their_ids_here(tmp_path):
     store = store_of(tmp_path / "store", [real("P1", "train"), real("P2", "test")])
     check_unseen(replace(GAN, seen=frozenset([patient_key("P1")])), store)
-    with pytest.raises(InputError, match=r"ac-wgan, which knows 1 patients .* such as P2 \(test\)"):
+    with pytest.raises(InputError, match=r"ac-wgan, made with data of 1 patients .* such as P2 \(test\)"):
         check_unseen(GAN, store)
     with pytest.raises(InputError, match=r"P2 \(test\)"):
         check_unseen(Lineage("render", outlines=frozenset([patient_key("P2")])), store)
-    with pytest.raises(InputError, match="does not tell"):
+    with pytest.raises(InputError, match="without a record"):
         check_unseen(Lineage("ac-wgan", "ab", tells=False), store)
 
 
 @pytest.mark.parametrize(
     ("made", "reason"),
     [
-        (case("made", lineage=GAN), "its maker, ac-wgan, knows 1 held-out patients, such as P2 (val)"),
+        (case("made", lineage=GAN), "its maker, ac-wgan, was trained on 1 held-out patients, such as P2 (val)"),
         (
             case("made", lineage=Lineage("render", outlines=GAN.seen)),
             "it has the outline of a nodule of patient P2 (val)",
         ),
         (case("made", origin="P2"), "it has the outline of a nodule of patient P2 (val)"),
         (case("made", source=patient_key("P2")), "it was made from a scan of patient P2 (val)"),
-        (case("made", lineage=Lineage("old", "ab", tells=False)), "its maker, old, does not tell whom it knows"),
+        (case("made", lineage=Lineage("old", "ab", tells=False)), "the training patients of its maker (old) are not known"),
         (case("made", lineage=Lineage("ac-wgan", "ab", frozenset([patient_key("P1")]))), ""),
         (case("made"), ""),
         (case("made", "test", lineage=GAN), ""),
@@ -117,7 +117,7 @@ def test_synthetic_training_cases_that_know_held_out_patients_are_found(tmp_path
     store = store_of(tmp_path / "store", [real("P1", "train"), real("P2", "val"), made])
     assert leaks_in_training(store) == ({"made": reason} if reason else {})
     if reason:
-        with pytest.raises(InputError, match=r"synthetic training cases .* 1 in all; made: .*--only-train"):
+        with pytest.raises(InputError, match=r"1 synthetic training cases .*; made: .*--only-train"):
             Study(store, tmp_path / "study", [0])
     else:
         check_synthetic_cases(store)

@@ -107,7 +107,7 @@ def test_where_some_nodules_are_known_corners_lie_beside_nothing_as_dense_as_a_n
     assert len(found) == 7
     assert all(place.center_mm != (7.5, 7.5, 7.5) for place in found)
     err = capsys.readouterr().err
-    assert "7 in 1 of 1 scans of which some are known, 2.5 mm beside anything 5 mm wide and denser than -500 HU" in err
+    assert "7 in 1 of 1 scans with some known nodules, at least 2.5 mm from anything 5 mm wide and denser than -500 HU" in err
 
 
 # Whole scans

@@ -117,7 +117,7 @@ def test_six_folders_of_one_file_name_are_six_patients(tmp_path, capsys):
     assert main(["prepare", "scans", str(tmp_path / "in"), "--out", str(tmp_path / "store"), "--workers", "1"]) == 0
     store = api.open_store(tmp_path / "store")
     assert patients(store) == {f"P{i}_image": f"P{i}" for i in range(6)}
-    assert "6 patients of 6 images were told apart by path" in capsys.readouterr().err
+    assert "6 patients of 6 images were identified by path" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_ids_that_name_nobody_are_not_one_patient_and_are_told():
     for nobody in ("", "ANON", "0", "Unknown"):
         ids, notes = tell_patients_apart([person(f"{i}", nobody, study=f"1.2.{i}") for i in range(3)])
         assert len(set(ids)) == 3
-        assert "3 patients were told apart" in notes[0]
+        assert "3 patients were identified" in notes[0]
     ids, _ = tell_patients_apart(
         [person("a", "ANON", "DOE^JOHN", study="1"), person("b", "ANON", "John Doe", study="2")]
     )
@@ -161,7 +161,7 @@ def test_one_id_of_two_people_is_told_and_birth_dates_part_them():
     assert "2 different names (a, b)" in notes[0]
     ids, notes = tell_patients_apart([person("a", "P1", study="s"), person("b", "P2", study="s")])
     assert ids == ["P1", "P2"]
-    assert "study s is of patients P1, P2" in notes[0]
+    assert "study s belongs to patients P1, P2" in notes[0]
 
 
 def test_a_synthetic_scan_is_its_sources_patients():
@@ -241,7 +241,7 @@ def test_a_row_that_cannot_be_used_is_left_out_alone_and_makes_no_healthy_scan(t
     assert case.annotated == "some"
     for name in bad:
         assert any(note.startswith(f"nodule {name} left out") for note in case.notes)
-    assert any("as voxel indices it lies inside" in note for note in case.notes)
+    assert any("taken as voxel indices it lies inside" in note for note in case.notes)
     write_table(tmp_path / "nodules.csv", [row for row in rows if row["nodule_id"] in ("label", "file")])
     (case,) = prepare(tmp_path, tmp_path / "other", kind="patches").cases
     assert (case.nodules, case.annotated) == ((), "none-known")

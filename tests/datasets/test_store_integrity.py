@@ -301,7 +301,7 @@ def test_a_store_of_format_1_is_told_to_have_no_hashes_of_chunks_and_checked_by_
     assert "none of chunks, as format 1" in sx.info(old, check=True)["hashes"]
     kept = (old / "a/ct/c/0/0/0").read_bytes()
     (old / "a/ct/c/0/0/0").write_bytes((old / "b/ct/c/0/0/0").read_bytes())
-    with pytest.raises(InputError, match=r"old/a: found other voxels or nodules than were written"):
+    with pytest.raises(InputError, match=r"old/a: found voxels or nodules changed after they were written"):
         sx.info(old, check=True)
     (old / "a/ct/c/0/0/0").write_bytes(kept)
     sx.info(old, check=True)

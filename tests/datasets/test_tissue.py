@@ -40,7 +40,7 @@ def test_a_cubes_label_map_has_its_nodule_and_nothing_outside_the_body():
 
 def test_nodules_without_voxels_are_told_of():
     made = with_tissue(ball_case("cube", 10, size=24, outlined=False))
-    assert made.notes == ("1 nodules of which no voxels are known are not in the label map of its tissues",)
+    assert made.notes == ("1 nodules without a mask are not in the label map of tissues",)
 
 
 def test_a_phantoms_label_map_is_its_own_and_one_made_from_its_hu_agrees_on_the_body(phantom):

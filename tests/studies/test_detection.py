@@ -494,7 +494,7 @@ def test_a_maker_that_knows_held_out_patients_is_refused(store):
         return Lineage("toy", seen=frozenset(map(patient_key, patients)), **options)
 
     check_unseen(knows(*store.splits["train"]), store)
-    with pytest.raises(InputError, match="does not tell from whom it learned"):
+    with pytest.raises(InputError, match="without a record of the patients it was trained on"):
         check_unseen(knows(tells=False), store)
     for split in ("val", "test"):
         patient = store.splits[split][0]

@@ -62,7 +62,7 @@ def test_scores_come_back_as_they_were_noted(tmp_path):
 def test_damaged_scores_are_refused_by_name(tmp_path, damage):
     path = noted(tmp_path / "s.npz")
     damage(path)
-    with pytest.raises(InputError, match=r"s\.npz: found damaged scores .*delete the file"):
+    with pytest.raises(InputError, match=r"s\.npz: found damaged scores .*delete it"):
         read_scores(path, 4, 3)
 
 

@@ -103,7 +103,7 @@ def test_it_stands_as_an_arm_of_a_study(home, tmp_path):
 def test_it_is_refused_where_it_knows_held_out_patients(home, tmp_path):
     other = {"train": "test", "val": "val", "test": "train"}
     turned = store_of(tmp_path / "store", [replace(case, split=other[case.split]) for case in cases(4)])
-    with pytest.raises(InputError, match="toy, which knows 4 patients who are held out here"):
+    with pytest.raises(InputError, match="toy, made with data of 4 patients who are held out here"):
         api.study_detection(turned, tmp_path / "out", models=[home / "run"], preset="smoke", device="cpu")
 
 

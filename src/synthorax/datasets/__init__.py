@@ -1,1 +1,1 @@
-"""What can be trained on, and folders of what was made."""
+"""Data for training: stores, shapes, patches and their batches; and folders of synthetic samples."""

@@ -1,7 +1,7 @@
-"""The arrays of a store: Zarr 3 of one fixed layout, every chunk checked against its hash before it is decoded.
+"""The arrays of a store: Zarr 3 with one fixed layout; every chunk is checked against its hash before it is decoded.
 
-Any Zarr 3 library reads them. They are written and read here without one, so that nothing which a file claims (another
-codec, a larger chunk) is believed, and so that a chunk's bytes are hashed between the disk and the decoder.
+Any Zarr 3 library reads them. This module writes and reads them without one. So no claim of a damaged or malicious file
+(another codec, a larger chunk) is trusted, and a chunk's bytes are hashed between the disk and the decoder.
 """
 
 from __future__ import annotations
@@ -27,23 +27,25 @@ from synthorax.io.limits import read_bounded
 METADATA = "zarr.json"
 MOST_METADATA_BYTES = 2**16
 CODEC, CODEC_LEVEL = "zstd", 1
-"""Blosc's codec, and its level of compression."""
+"""Blosc's codec, and its compression level."""
 BLOSC_HEADER_BYTES = 16
 ZSTD_FORMAT = 4
-"""Blosc's number of Zstandard, in the upper three bits of its header's flags."""
+"""Blosc's number for Zstandard, in the upper three bits of the flags in its header."""
 Hashes = Mapping[str, str]
-"""SHA-256 of every file of an array by its key, such as `c/0/0/0`."""
+"""Key of each file of an array, such as `c/0/0/0`, to the file's SHA-256."""
 
-blosc.use_threads = False  # with threads the order of blocks within a chunk, and so its hash, would be chance
+blosc.use_threads = False  # with threads, the order of blocks in a chunk, and so its hash, would vary between runs
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How an array lies on disk, and what is beyond it.
+    """The layout of an array on disk.
 
     Attributes:
-        chunk: voxels along each axis; a smaller array is one chunk.
-        outside: value of voxels outside the scan, where a box reaches beyond it.
+        dtype: type of the values.
+        chunk: values of a chunk along each axis; a smaller array is one chunk.
+        axes: names of the axes.
+        outside: value returned for voxels of a box that lie outside the scan.
     """
 
     dtype: str
@@ -53,25 +55,25 @@ class Layout:
 
     @property
     def shuffle(self) -> str:
-        """How Blosc sorts the bits of values before it compresses them."""
+        """Blosc's filter that reorders the bits of values before compression."""
         return "bitshuffle" if np.dtype(self.dtype).itemsize > 1 else "noshuffle"
 
     def compressed(self, chunk: NDArray) -> bytes:
-        """The bytes of a chunk on disk."""
+        """Return the bytes of a chunk on disk."""
         shuffle = {"bitshuffle": blosc.BITSHUFFLE, "noshuffle": blosc.NOSHUFFLE}[self.shuffle]
         data: bytes = blosc.compress(np.ascontiguousarray(chunk, self.dtype), CODEC.encode(), CODEC_LEVEL, shuffle)
         return data
 
     def chunk_of(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """Shape of the chunks of an array."""
+        """Return the shape of the chunks of an array with a given shape."""
         return tuple(min(n, c) for n, c in zip(shape, self.chunk, strict=True))
 
     def grid(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """Number of chunks along each axis."""
+        """Return the number of chunks along each axis of an array with a given shape."""
         return tuple(-(-n // c) for n, c in zip(shape, self.chunk_of(shape), strict=True))
 
     def metadata(self, shape: Sequence[int]) -> dict[str, Any]:
-        """What `zarr.json` says of an array of a shape."""
+        """Return the content of `zarr.json` for an array with a given shape."""
         item = np.dtype(self.dtype).itemsize
         blosc_ = {"typesize": item, "cname": CODEC, "clevel": CODEC_LEVEL, "shuffle": self.shuffle, "blocksize": 0}
         little = {"configuration": {"endian": "little"}} if item > 1 else {}
@@ -103,10 +105,10 @@ def write_array(folder: Path, layout: Layout, values: NDArray) -> dict[str, str]
     """Write an array into a new folder.
 
     Returns:
-        SHA-256 of each file by its key.
+        Key of each file to its SHA-256.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: a file cannot be written.
     """
     hashes = {}
     chunk = layout.chunk_of(values.shape)
@@ -129,7 +131,7 @@ def write_array(folder: Path, layout: Layout, values: NDArray) -> dict[str, str]
 
 
 def keys_of(layout: Layout, shape: Sequence[int]) -> Iterator[str]:
-    """The keys of all files of an array."""
+    """Yield the keys of all files of an array with a given shape."""
     yield METADATA
     yield from (_key(place) for place in np.ndindex(layout.grid(shape)))
 
@@ -139,10 +141,12 @@ class StoredArray:
     """An array on disk.
 
     Attributes:
-        shape: as the index of the store has it; the array's own file must say the same.
-        hashes: None in a store of format 1, which has none.
-        may_miss: whether chunks of zeros may have been left out, as masks of format 1 do.
-        remedy: what a user can do about damage.
+        folder: folder of the array.
+        layout: its layout.
+        shape: its shape in the index of the store; the array's own `zarr.json` must agree.
+        hashes: hash of each file; None in a store of format 1, which has no hashes.
+        remedy: what a user can do about damage, the end of errors.
+        may_miss: whether chunks of zeros may be missing, as in the masks of format 1.
     """
 
     folder: Path
@@ -153,10 +157,10 @@ class StoredArray:
     may_miss: bool = False
 
     def read(self, start: Sequence[int], stop: Sequence[int]) -> NDArray:
-        """The values from `start` up to `stop`, which lie within the array.
+        """Read the values from index `start` up to `stop`, excluded; both lie within the array.
 
         Raises:
-            InputError: a file is missing, another one, cut or damaged, or the array is none of ours.
+            InputError: a file is missing, truncated, damaged or exchanged, or the array has another layout.
         """
         self._check_metadata()
         made = np.empty([b - a for a, b in zip(start, stop, strict=True)], self.layout.dtype)
@@ -171,9 +175,9 @@ class StoredArray:
         return made
 
     def check(self) -> tuple[int, list[InputError]]:
-        """The number of files of the array, and an error for each that is not what was written.
+        """Check all files; return their number, and an error for each that differs from what was written.
 
-        Where there are no hashes, every chunk is decoded, which finds what is missing or cut.
+        Without hashes, every chunk is decoded, which finds missing and truncated files.
         """
         errors = []
         keys = list(keys_of(self.layout, self.shape))
@@ -190,7 +194,7 @@ class StoredArray:
         return len(keys), errors
 
     def _most(self) -> int:
-        """Bytes that a chunk may have: Blosc stores what it cannot compress as it is."""
+        """Return the largest size in bytes of a file; Blosc stores values that it cannot compress without change."""
         size = math.prod(self.layout.chunk_of(self.shape)) * np.dtype(self.layout.dtype).itemsize
         return max(size + BLOSC_HEADER_BYTES, MOST_METADATA_BYTES)
 
@@ -200,7 +204,7 @@ class StoredArray:
         try:
             found = json_object(data)
         except ValueError as error:
-            raise self._damage(METADATA, f"no metadata of an array ({error})") from error
+            raise self._damage(METADATA, f"no valid metadata of an array ({error})") from error
         for name in ("zarr_format", "node_type", "shape", "data_type", "chunk_grid", "chunk_key_encoding", "codecs"):
             if found.get(name) != expected[name]:
                 raise self._damage(METADATA, f"{name} {json.dumps(found.get(name))[:80]}")
@@ -232,7 +236,7 @@ class StoredArray:
         except InputError as error:
             raise self._damage(key, error.args[1]) from error
         if self.hashes is not None and hashlib.sha256(data).hexdigest() != self.hashes[key]:
-            raise self._damage(key, f"{len(data)} bytes of another hash than was written")
+            raise self._damage(key, f"{len(data)} bytes whose hash differs from that of the file that was written")
         return data
 
     def _damage(self, key: str, found: str) -> InputError:

@@ -1,7 +1,7 @@
-"""Flips, shifts and scaling of patches, as one linear interpolation an axis.
+"""Flips, shifts, scaling and right-angled turns of patches.
 
-Drawing the numbers is apart from applying them, so that a patch can be made again. All three act on
-each axis by itself: a matrix [out, in] an axis does them together, for a whole batch at once.
+Drawing the random numbers is separate from applying them, so that an augmented patch can be reproduced. Flips, shifts
+and scaling act on each axis separately: one matrix [out, in] for each axis applies all three by linear interpolation.
 """
 
 from __future__ import annotations
@@ -22,14 +22,17 @@ Kind = TypeVar("Kind", bound=np.generic)
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What may happen to a patch.
+    """The augmentations of a patch and their ranges.
 
     Attributes:
-        flip: each axis with probability one half.
-        turn: by 90 degrees about the z axis with probability one half; with `flip` all eight turns and mirrorings of
-            axial slices are alike probable. Patches are then as wide along x as along y.
-        shift_voxels: at most so far along each axis.
-        scale: least and most magnification, the same for all axes.
+        flip: flip each axis with a probability of one half.
+        shift_voxels: largest shift along each axis, in voxels.
+        scale: smallest and largest magnification; a patch has the same one along all axes.
+        turn: turn by 90 degrees about the z axis with a probability of one half. With `flip`, all eight turns and
+            mirrorings of axial slices are equally probable. Patches must have the same number of voxels along x and y.
+
+    Raises:
+        InputError: a range is not valid.
     """
 
     flip: bool = True
@@ -45,12 +48,12 @@ class Augmentation:
             )
 
     def margin(self, size: tuple[int, int, int]) -> tuple[int, int, int]:
-        """Voxels beyond a patch, on each side, that augmented ones may show."""
+        """Return the number of voxels (z, y, x) beyond a patch, on each side, that augmentation can bring into it."""
         z, y, x = (int(np.ceil(self.shift_voxels + max(1 / self.scale[0] - 1, 0) * n / 2)) for n in size)
         return z, y, x
 
     def draw(self, rng: np.random.Generator, n: int) -> Drawn:
-        """The numbers of `n` patches."""
+        """Draw the augmentations of `n` patches."""
         flips = rng.integers(0, 2, (n, 3)) * 2 - 1 if self.flip else np.ones((n, 3), np.int64)
         shifts = rng.uniform(-self.shift_voxels, self.shift_voxels, (n, 3))
         if self.scale == (1.0, 1.0):
@@ -64,13 +67,13 @@ class Augmentation:
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """What happens to each patch of a batch.
+    """The augmentations of each patch of a batch.
 
     Attributes:
-        flips: 1 or -1 an axis (z, y, x), [n, 3].
-        shifts: voxels, [n, 3]; whole ones where nothing is scaled, so that nothing is blurred.
+        flips: 1, or -1 to flip, along z, y and x, [n, 3].
+        shifts: shift in voxels along z, y and x, [n, 3]; whole voxels if nothing is scaled, which avoids blur.
         scales: magnification, [n, 1].
-        turns: whether y and x change places, after all else, bool [n].
+        turns: whether to exchange y and x after the other augmentations, bool [n].
     """
 
     flips: NDArray[np.int64]
@@ -79,9 +82,13 @@ class Drawn:
     turns: NDArray[np.bool_]
 
     def apply(self, patches: NDArray[np.int16], size: tuple[int, int, int]) -> Float[Tensor, "b z y x"]:
-        """The augmented middle of each patch [b, z, y, x], of a size; the edge goes on beyond it.
+        """Return the augmented middles of patches [b, z, y, x], with linear interpolation.
 
-        Linear interpolation; where nothing is scaled, voxels are only moved.
+        Beyond a patch its edge is repeated. Without scaling, voxels are moved and not interpolated.
+
+        Args:
+            patches: HU, wider than `size` by the margin of the augmentation.
+            size: voxels (z, y, x) of the result.
         """
         if (self.scales == 1).all():
             return torch.from_numpy(self.apply_nearest(patches, size).astype(np.float32))
@@ -96,7 +103,7 @@ class Drawn:
         return voxels
 
     def apply_nearest(self, patches: NDArray[Kind], size: tuple[int, int, int]) -> NDArray[Kind]:
-        """The same by the nearest voxel, as for label maps."""
+        """Return the augmented middles of patches by the nearest voxel, as label maps need it; see `apply`."""
         made = np.empty((len(patches), *size), patches.dtype)
         places = [
             np.rint(self._places(axis, n, patches.shape[1 + axis])).astype(np.intp) for axis, n in enumerate(size)
@@ -108,12 +115,12 @@ class Drawn:
         return made
 
     def _places(self, axis: int, n: int, length: int) -> NDArray[np.float64]:
-        """Where in the source each voxel of the result lies, [b, n]."""
+        """Return the position in the source, along an axis, of each voxel of the result, [b, n]."""
         offsets = (np.arange(n) - (n - 1) / 2) * self.flips[:, axis : axis + 1] / self.scales
         return np.clip(offsets + (length - 1) / 2 + self.shifts[:, axis : axis + 1], 0, length - 1)
 
     def _matrix(self, axis: int, n: int, length: int) -> Float[Tensor, "b out in"]:
-        """Weights of the source's voxels in each of the result's."""
+        """Return the weight of each source voxel in each voxel of the result, along an axis."""
         places = torch.from_numpy(self._places(axis, n, length))
         low = places.floor().clamp(max=max(length - 2, 0))
         share = (places - low).float()[..., None]

@@ -1,4 +1,4 @@
-"""A case: a scan, or a patch of one, with what is known of it; and its row in the index of a store."""
+"""A case: a scan, or a patch of one, with its nodules, masks and origin; and its row in the index of a store."""
 
 from __future__ import annotations
 
@@ -23,23 +23,25 @@ from synthorax.volume import Volume
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 Annotated = Literal["all", "some", "none-known"]
-"""Whether every nodule of a scan is known: all of them, some, or nobody has said anything."""
+"""Whether the nodules of a scan are known: all of them, some, or no statement about them."""
 ANNOTATED: tuple[Annotated, ...] = ("all", "some", "none-known")
 VoxelBox = tuple[tuple[int, int, int], tuple[int, int, int]]
 """Corner and shape, both (z, y, x), in voxels."""
 CANDIDATE = "candidate"
 STORE_FORMAT = 2
-"""Format of the stores that are written; formats up to it are read."""
+"""Format of the stores that this version writes; it reads all formats up to this one."""
 MOST_REGION_BYTES = 2**26
-"""Packed bits of all the regions of a case: four organs that fill half of a large scan, or any number of nodules."""
+"""Largest size in bytes of the packed masks of all regions of a case: four organs that fill half of a large scan, or
+any number of nodules."""
 MOST_AXIS_VOXELS = 2**16
 """Most voxels of a case along an axis."""
 ORTHONORMAL = 1e-4
-"""Largest deviation of an axis's direction, as `Volume` allows."""
+"""Largest deviation of the axes' directions from orthonormal ones, as `Volume` allows."""
 WHOLE_MM = 150.0
-"""A case at least this wide and deep is a scan, whose lungs can be found; a smaller one is a cube."""
+"""A case at least this wide and deep, in mm, counts as a whole scan, in which lungs can be found; a smaller case counts
+as a cube."""
 KNOW_ALL = ("lidc", "luna16", "patches", "phantom")
-"""Kinds of sources whose scans have all their nodules marked."""
+"""Kinds of sources that list all nodules of their scans."""
 
 
 @dataclass(frozen=True)
@@ -56,16 +58,20 @@ class MarkedPoint:
 
     @property
     def is_finding(self) -> bool:
-        """Whether readers saw something there; a detector's candidate may be anything."""
+        """Whether readers marked the place; otherwise it is a detector's candidate, which may be anything."""
         return self.kind != CANDIDATE
 
     def row(self) -> dict[str, Any]:
-        """The point as JSON can hold it."""
+        """Return the point as a JSON object."""
         return {"kind": self.kind, "center_mm": [round(c, 4) for c in self.center_mm]}
 
     @classmethod
     def from_row(cls, row: Any) -> MarkedPoint:
-        """The point of such a row; raises ValueError."""
+        """Read a point from a JSON object.
+
+        Raises:
+            ValueError: the object is not valid.
+        """
         row = rows.table(row, "point")
         x, y, z = rows.numbers(rows.field(row, "center_mm"), "center_mm", 3)
         return cls(rows.text(rows.field(row, "kind"), "kind"), (x, y, z))
@@ -73,19 +79,24 @@ class MarkedPoint:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A scan, or a patch of one, with what is known of it.
+    """A scan, or a patch of one, with its nodules, masks and origin.
 
     Attributes:
-        ct: int16 HU, axes as near to left, back and head as they can be.
-        regions: the voxels of the nodule with label i at index i - 1, in voxels of `ct`; they may overlap.
-        annotated: whether every nodule of the scan is known. The default is the safe one: no place of such a scan is
-            taken for healthy.
-        split: where its source says so.
-        synthetic: the mark of generated voxels; empty for a patient's.
-        source_patient: `provenance.patient_key` of the patient whose scan a synthetic case was made from.
-        notes: what was left out or mended when it was read.
-        lineage: whose data stands behind a synthetic case; None for a patient's, and where nothing tells.
-        tissue: uint8 [z, y, x] of `anatomy.tissue.TissueClass`, the nodules in it; None where no label map was made.
+        case_id: name of the case, unique in its store.
+        patient_id: the patient.
+        ct: HU, int16, with axes as near to left, posterior and superior as possible.
+        regions: masks of the nodules in voxels of `ct`; the nodule with label i has index i - 1. Masks may overlap.
+        nodules: the nodules.
+        points: other marked places.
+        annotated: whether all nodules of the scan are known. By default nothing is known, so that no place of the scan
+            is taken for healthy.
+        split: the split that the source gives, or None.
+        series_uid: UID of the DICOM series; empty if there is none.
+        synthetic: the mark of generated voxels; empty for a patient's scan.
+        source_patient: `provenance.patient_key` of the patient from whose scan a synthetic case was made.
+        notes: sentences about what was left out or corrected when the case was read.
+        lineage: the patients whose data was used to make a synthetic case; None for a patient's scan, and if unknown.
+        tissue: `anatomy.tissue.TissueClass` of each voxel, nodules included, uint8 [z, y, x]; None without a label map.
     """
 
     case_id: str
@@ -104,28 +115,30 @@ class Case:
     tissue: NDArray[np.uint8] | None = None
 
     def label_map(self) -> NDArray[np.uint8] | NDArray[np.uint16]:
-        """The label of each voxel's nodule [z, y, x], 0 outside them; where nodules overlap, of the smaller."""
+        """Return the label of each voxel's nodule, [z, y, x], 0 outside nodules; overlaps get the smaller label."""
         return paint_labels(self.regions, self.ct.shape)
 
     def region(self, nodule: Nodule) -> Region | None:
-        """The voxels of one of the nodules; None if they are not known."""
+        """Return the mask of a nodule of this case; None if it is not known."""
         region = self.regions[nodule.label - 1] if nodule.label else None
         return region if region is not None and region.mask.any() else None
 
 
 @dataclass(frozen=True)
 class CaseEntry:
-    """A case as the index of a store knows it.
+    """The entry of a case in the index of a store; attributes without a description are those of `Case`.
 
     Attributes:
         shape: voxels (z, y, x).
+        spacing_mm: voxel size (z, y, x).
+        origin_mm: centre (x, y, z) of the first voxel, LPS.
+        direction: directions of the axes, see `Volume`.
         boxes: corner and shape, both (z, y, x), of each region; None in a store of format 1, whose masks are label
-            maps that have to be read first.
-        sha256: of voxels, regions, geometry and nodules.
-        metadata_sha256: of the file `zarr.json` of the case, which holds the hashes of all chunks; empty in format 1.
-        given_split: what its source said; a store's splits are `Store.splits`.
-        lineage: whose data stands behind a synthetic case; None for a patient's, and where nothing tells.
-        has_tissue: whether the store holds the label map of its tissues.
+            maps that must be read to know the boxes.
+        sha256: hash of voxels, regions, geometry and nodules.
+        metadata_sha256: hash of the case's `zarr.json`, which has the hashes of all chunks; empty in format 1.
+        given_split: split that the source gave; the splits of the store are `Store.splits`.
+        has_tissue: whether the store has a label map of the case's tissues.
     """
 
     case_id: str
@@ -149,27 +162,27 @@ class CaseEntry:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the case is a scan with lungs to be found in it, and no cube."""
+        """Whether the case is a whole scan, in which lungs can be found, and not a cube."""
         return spans_a_chest(self.shape, self.spacing_mm)
 
     @property
     def has_mask(self) -> bool:
-        """Whether the voxels of any nodule are known."""
+        """Whether the mask of any nodule is known."""
         return self.boxes is None or bool(self.boxes)
 
     @property
     def labels(self) -> int:
-        """Number of regions; in format 1 the largest label of a nodule."""
+        """Number of regions; in format 1, the largest label of a nodule."""
         if self.boxes is None:
             return max((nodule.label for nodule in self.nodules), default=0)
         return len(self.boxes)
 
     @classmethod
     def of(cls, case: Case) -> CaseEntry:
-        """The entry of a case, without its hashes.
+        """Return the entry of a case, without its hashes.
 
         Raises:
-            ValueError: something that cannot be read back, such as a region beyond the scan or an id that is a path.
+            ValueError: a value could not be read back, such as a region beyond the scan or an id that is a path.
         """
         return cls.from_row(
             {
@@ -196,7 +209,14 @@ class CaseEntry:
         points: Sequence[MarkedPoint],
         tissue: NDArray[np.uint8] | None = None,
     ) -> Case:
-        """The case of this entry, with its voxels [z, y, x] in HU, its nodules' regions, its points and its tissues."""
+        """Return the case of this entry with its arrays.
+
+        Args:
+            ct: HU [z, y, x].
+            regions: masks of the nodules.
+            points: other marked places.
+            tissue: label map of tissues, [z, y, x], if there is one.
+        """
         return Case(
             case_id=self.case_id,
             patient_id=self.patient_id,
@@ -215,7 +235,7 @@ class CaseEntry:
         )
 
     def row(self) -> dict[str, Any]:
-        """The entry as JSON can hold it, without the fields that older stores do not have where they say nothing."""
+        """Return the entry as a JSON object; fields that older stores lack are left out if they are empty."""
         row = vars(self) | {"nodules": [nodule.row() for nodule in self.nodules]}
         del row["lineage"], row["has_tissue"]
         row |= {} if self.lineage is None else {"lineage": self.lineage.row()}
@@ -223,10 +243,10 @@ class CaseEntry:
 
     @classmethod
     def from_row(cls, row: Any) -> CaseEntry:
-        """The entry of such a row.
+        """Read an entry from a JSON object.
 
         Raises:
-            ValueError: a value that no case has.
+            ValueError: the object is not valid; the error names the case.
         """
         row = rows.table(row, "case")
         case_id = rows.folder_name(rows.field(row, "case_id"), "case_id")
@@ -239,7 +259,7 @@ class CaseEntry:
     def _checked(cls, case_id: str, row: Mapping[str, Any]) -> CaseEntry:
         shape = _triple(rows.field(row, "shape"), "shape", 1)
         if math.prod(shape) > MOST_VOXELS:
-            raise ValueError(f"a shape of {math.prod(shape):,} voxels where at most {MOST_VOXELS:,} are read")
+            raise ValueError(f"a shape of {math.prod(shape):,} voxels where at most {MOST_VOXELS:,} were expected")
         spacing = rows.numbers(rows.field(row, "spacing_mm"), "spacing_mm", 3)
         if min(spacing) <= 0:
             raise ValueError(f"spacing_mm {spacing} where positive millimetres were expected")
@@ -276,23 +296,30 @@ class CaseEntry:
         )
 
     def volume(self, voxels: NDArray) -> Volume:
-        """Voxels with the geometry of the case."""
+        """Return voxels [z, y, x] as a volume with the geometry of the case."""
         return Volume(voxels, self.spacing_mm, self.origin_mm, np.array(self.direction))
 
     def grid(self) -> Volume:
-        """The geometry of the case; its voxels are 0 and take no memory."""
+        """Return a volume with the geometry of the case, whose voxels are 0 and take no memory."""
         return self.volume(np.broadcast_to(np.int16(0), self.shape))
 
 
 def spans_a_chest(shape: Sequence[int], spacing_mm: Sequence[float]) -> bool:
-    """Whether a grid of voxels (z, y, x) is as wide and deep as a chest, `WHOLE_MM` or more."""
+    """Return whether a grid of voxels (z, y, x) is at least `WHOLE_MM` wide and deep."""
     return min(n * s for n, s in zip(shape[1:], spacing_mm[1:], strict=True)) >= WHOLE_MM
 
 
 def upgraded(row: Mapping[str, Any], source: Mapping[str, Any]) -> dict[str, Any]:
-    """The row of a case of format 1 as format 2 has it; raises ValueError.
+    """Convert the JSON object of a case from format 1 to format 2.
 
-    A scan in which nobody marked a nodule is taken for annotated only where its source annotates all.
+    A scan without nodules counts as annotated only if its source lists all nodules.
+
+    Args:
+        row: the case.
+        source: the store's source.
+
+    Raises:
+        ValueError: a field is missing.
     """
     packed = source.get("packed")
     kind = packed.get("kind") if isinstance(packed, dict) else source.get("kind")
@@ -302,17 +329,17 @@ def upgraded(row: Mapping[str, Any], source: Mapping[str, Any]) -> dict[str, Any
 
 
 def packed_bytes(box: VoxelBox) -> int:
-    """Bytes of the packed bits of a region with this box."""
+    """Return the size in bytes of the packed mask of a region with this box."""
     return -(-math.prod(box[1]) // 8)
 
 
 def pack_regions(regions: Sequence[Region]) -> NDArray[np.uint8]:
-    """The packed bits of the masks of regions, one mask after the other, each from a byte of its own on."""
+    """Pack the masks of regions into bits, one mask after the other; each begins at a new byte."""
     return np.concatenate([np.zeros(0, np.uint8), *(np.packbits(region.mask) for region in regions)])
 
 
 def unpack_regions(bits: NDArray[np.uint8], boxes: Sequence[VoxelBox]) -> tuple[Region, ...]:
-    """The regions with these boxes whose bits `pack_regions` packed."""
+    """Return the regions with these boxes from the bits that `pack_regions` packed."""
     found, start = [], 0
     for box in boxes:
         (corner, shape), stop = box, start + packed_bytes(box)
@@ -352,12 +379,12 @@ def _lineage(value: Any) -> Lineage:
 
 @lru_cache(maxsize=256)
 def shared(lineage: Lineage) -> Lineage:
-    """The first of equal lineages: thousands of cases of one maker hold its hundreds of patients once."""
+    """Return the first of equal lineages, so that thousands of cases of one maker share one set of patients."""
     return lineage
 
 
 def lineages_apart(cases: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[Any]]:
-    """Rows of cases with a number in the place of each lineage, and the lineages, each once, by their numbers."""
+    """Replace the lineage of each case's JSON object by a number; return the objects and the list of lineages."""
     numbers: dict[str, int] = {}
     lineages: list[Any] = []
     made = []
@@ -373,10 +400,10 @@ def lineages_apart(cases: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, A
 
 
 def lineages_joined(cases: Sequence[Any], lineages: Any) -> list[Any]:
-    """The rows that `lineages_apart` took apart.
+    """Put the lineages back into the objects that `lineages_apart` returned.
 
     Raises:
-        ValueError: a number of no lineage.
+        ValueError: a number has no lineage.
     """
     known = rows.items(lineages, "lineages")
     made = []

@@ -1,4 +1,4 @@
-"""Names of cases: one folder of a store each, on any file system."""
+"""Names of cases, which are names of folders in a store and must be valid on every file system."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from synthorax.io.images import image_stem
 from synthorax.provenance import fingerprint
 
 MOST_LETTERS = 100
-"""A longer name is cut, and the end of its hash keeps it apart from others."""
+"""Longest name; a longer one is cut, and part of its hash is appended to keep it unique."""
 RESERVED_NAMES = re.compile(r"(zarr\.json|prepare\.json|(con|prn|aux|nul|com\d|lpt\d)(\..*)?)", re.IGNORECASE)
-"""Names of a store's own files, and names that Windows keeps for devices."""
+"""Names of a store's own files, and names that Windows reserves for devices."""
 
 
 def case_ids(stems: Sequence[str], paths: Sequence[Path | None] = ()) -> list[str]:
-    """Names of folders, one a case: the stems, with their folders or numbers where several are the same.
+    """Return a unique name for each case: its stem, with its folders or a number where several stems are the same.
 
-    Names that differ only in capitals count as the same, as they do on some file systems.
+    Names that differ only in capitals count as the same, because some file systems treat them so.
 
     Args:
-        paths: below the source, of images whose folders tell them apart; None for others.
+        stems: file stem or id of each case.
+        paths: path below the source of each image, whose folders can make its name unique; None for other cases.
     """
     paths = paths or [None] * len(stems)
     clean = [_clean(stem) for stem in stems]
@@ -48,7 +49,7 @@ def _repeated(names: Sequence[str]) -> set[str]:
 
 
 def _clean(stem: str) -> str:
-    """A stem as the name of a folder."""
+    """Turn a stem into a valid name of a folder."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", stem).strip("._") or "case"
     if RESERVED_NAMES.fullmatch(name):
         name = f"case_{name}"

@@ -1,4 +1,4 @@
-"""The voxels that every chest of a training is put on. No torch here: configurations of networks have it."""
+"""The grid to which all chests of a training are resampled. Free of torch, since configurations of networks use it."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 ChestRegion = Literal["lungs", "cube"]
-"""What of a case becomes a chest: the box of its lungs, resized; or, of a cube, its middle at one spacing."""
+"""The part of a case that becomes a chest: the box of the lungs, resized; or the middle of a cube, at one spacing."""
 
 
 @dataclass(frozen=True)
 class ChestGrid:
-    """A grid of voxels, and what of a case is put on it.
+    """A grid of voxels, and the part of a case that is resampled to it.
 
     Attributes:
         size: voxels (z, y, x).
-        region: what of a case is put on them.
-        cube_mm: spacing (z, y, x) of the voxels of a cube's middle; of the box of the lungs it follows from the box.
+        region: part of a case.
+        cube_mm: voxel size (z, y, x) for cubes; for lungs it follows from the size of their box.
     """
 
     size: tuple[int, int, int]

@@ -1,4 +1,4 @@
-"""Whole chests of a store on one grid, decoded once into a cache, and slabs of their slices for a network."""
+"""Chests of a store on one grid, decoded once into a cache, and slabs of their slices for networks."""
 
 from __future__ import annotations
 
@@ -35,24 +35,25 @@ from synthorax.seeding import derive, generator
 from synthorax.volume import Volume
 
 LUNG_BOX_MARGIN_MM = 10.0
-"""The box of the lungs reaches this far beyond them, where the scan does, so that the wall around them is in it."""
+"""Margin in mm of the lungs' box, as far as the scan reaches, so that the box includes the chest wall around them."""
 CHESTS_RECIPE = 1
-"""Raised whenever the same request would give other chests, so that no old cache is read."""
+"""Version of the recipe, part of the cache's key; raise it when the same request would give other chests."""
 MOST_LEFT_OUT_NAMED = 3
-"""Cases left out that one line names; it counts them all."""
+"""Most left-out cases that the line on the screen names; it gives the number of all."""
 
 
 class Chests:
-    """Whole chests on one grid.
+    """Chests on one grid.
 
-    `batch(step, ...)` gives slabs of slices for a step of training, a function of the seed and the step.
+    `batch(step, ...)` returns slabs of slices for a training step, a function of the seed and the step.
 
     Attributes:
-        cases: whose chests they are, in order.
-        voxels: int16 HU [n, z, y, x], mapped from the cache.
-        spacing_mm: float64 [n, (z, y, x)], of the voxels of each chest.
-        nodules_left: nodules that were not taken out, by case, as nothing tells where they reach or nobody erased them.
-        window: grid and HU window in which networks see the chests.
+        cases: case of each chest.
+        voxels: HU, int16 [n, z, y, x], mapped from the cache.
+        spacing_mm: voxel size (z, y, x) of each chest, float64 [n, 3].
+        nodules_left: case id to the number of its nodules that were not erased, either because no eraser was used or
+            because their place and diameter are not known.
+        window: grid, and HU window of networks.
     """
 
     def __init__(
@@ -72,20 +73,20 @@ class Chests:
 
     @property
     def without_nodules(self) -> bool:
-        """Whether it is known of every chest that no nodule is left in it."""
+        """Whether every chest is known to have no nodule left in it."""
         return not any(self.nodules_left.values()) and all(case.annotated == "all" for case in self.cases)
 
     def chest(self, index: int) -> Volume:
-        """A chest in HU [z, y, x] with its spacing."""
+        """Return a chest, HU [z, y, x], with its spacing."""
         z, y, x = self.spacing_mm[index].tolist()
         return Volume(self.voxels[index], (z, y, x))
 
     def whole(self, rows: Sequence[int]) -> Float[Tensor, "b 1 z y x"]:
-        """Some chests from -1 to 1."""
+        """Return some chests with intensities from -1 to 1."""
         return self.window.to_unit(torch.from_numpy(self.voxels[list(rows)].astype(np.float32)))[:, None]
 
     def drawn(self, step: int, size: int) -> NDArray[np.int64]:
-        """The chests of a step's batch, [size]: every chest is seen once before any is seen again."""
+        """Draw the chests of a step's batch, [size]; every chest is drawn once before any is drawn again."""
         seen = np.arange(step * size, (step + 1) * size)
         orders = {
             turn: generator(self.seed, "order", int(turn)).permutation(len(self)) for turn in {*seen // len(self)}
@@ -93,18 +94,19 @@ class Chests:
         return np.array([orders[i // len(self)][i % len(self)] for i in seen.tolist()])
 
     def batch(self, step: int, size: int, *, depth: int, slices: int) -> dict[str, Tensor]:
-        """Slabs for a step of training, each at a place of its own along z.
+        """Return slabs for a training step, each from a random place along z.
 
         Args:
-            size: slabs.
-            depth: slices of a slab.
-            slices: of the slab that are looked at one by one.
+            step: number of the step.
+            size: number of slabs.
+            depth: number of slices of a slab.
+            slices: number of slices to choose from each slab.
 
         Returns:
-            slab: float32 [b, depth + 2, y, x] from -1 to 1, with a neighbour before its first slice and after its last;
-            start: int64 [b], the slice of the chest that is the slab's first, from 1;
-            chosen: int64 [b, slices], slices of the slab, counted from its first, each at most once;
-            index: int64 [b], of the chest.
+            slab: float32 [b, depth + 2, y, x] from -1 to 1; the slab with one more slice before and one after it;
+            start: int64 [b], index of the slab's first slice in its chest, at least 1;
+            chosen: int64 [b, slices], different slices of the slab, counted from its first, in order;
+            index: int64 [b], index of the chest.
         """
         random = generator(self.seed, "batch", step)
         index, last = self.drawn(step, size), self.voxels.shape[1] - 1
@@ -120,12 +122,12 @@ class Chests:
 
 
 def slices_of(slab: Float[Tensor, "b d y x"], chosen: Int[Tensor, "b n"], channels: int) -> Float[Tensor, "b*n c y x"]:
-    """Slices of slabs with their neighbours as channels.
+    """Return chosen slices of slabs, with their neighbours as channels.
 
     Args:
-        slab: with a neighbour before its first slice and after its last.
+        slab: slabs with one more slice before and one after them.
         chosen: slices, counted from the slab's first.
-        channels: 3 for a slice between its neighbours, 1 for the slice alone.
+        channels: 3 for a slice with both neighbours, 1 for the slice alone.
     """
     rows = torch.arange(len(slab))[:, None, None]
     reach = torch.arange(channels) - channels // 2
@@ -143,16 +145,22 @@ def read_chests(
     cache: Path | None = None,
     workers: int | None = None,
 ) -> Chests:
-    """Return the chests of some cases on one grid; the screen tells which cases have none, and of the spacings.
+    """Read the chests of some cases on one grid, from the cache if they are there.
+
+    A line on the screen gives the number of chests, their spacings, the cases left out and the nodules left in.
 
     Args:
-        erased_by: takes the nodules out first, each in the scan's own voxels; they stay if not given, which is told.
-        seed: of the batches.
-        cache: folder for what was decoded, the user's cache folder if not given.
-        workers: processes; one a core if not given.
+        store: the store.
+        cases: the cases.
+        grid: the grid.
+        window_hu: HU window of networks.
+        erased_by: erases nodules first, in the scan's own voxels; None to leave all nodules in.
+        seed: seed of the batches.
+        cache: folder of the cache; by default the user's cache folder.
+        workers: number of processes; by default one for each core.
 
     Raises:
-        InputError: no case of the kind that the grid asks for, or none with lungs.
+        InputError: no case is of the grid's kind and large enough, or no lungs are found in any.
         OutputError: the cache cannot be written.
     """
     kept = [case for case in cases if _fits(case, grid)]
@@ -161,7 +169,7 @@ def read_chests(
         wanted = (
             f"whole scans, of at least {z} slices" if grid.region == "lungs" else f"cubes of {z} x {y} x {x} voxels"
         )
-        found = f"{len(cases)} cases, none of them {'a whole scan' if grid.region == 'lungs' else 'so wide'}"
+        found = f"{len(cases)} cases, none of them {'a whole scan' if grid.region == 'lungs' else 'a cube this wide'}"
         other = "cube" if grid.region == "lungs" else "lungs"
         raise InputError(store.path, found, f"{wanted}; or region={other}")
     by = None if erased_by is None else [erased_by.name, erased_by.lineage.model_sha256]
@@ -184,7 +192,7 @@ def read_chests(
 
 @dataclass(frozen=True)
 class _ReadChest:
-    """A picklable function: a case to its chest in HU and the nodules left in it; or why there is none."""
+    """A picklable function: a case to its chest in HU and the number of nodules left in it, or to an error's text."""
 
     store: Store
     grid: ChestGrid
@@ -202,7 +210,7 @@ class _ReadChest:
 
 
 def _fits(case: CaseEntry, grid: ChestGrid) -> bool:
-    """Whether a case is of the kind that a grid asks for: a whole scan, or a cube wide enough."""
+    """Return whether a case is of the grid's kind: a whole scan, or a cube that is wide enough."""
     if grid.region == "lungs":
         return case.is_whole
     width = np.multiply(case.shape, case.spacing_mm)
@@ -210,7 +218,7 @@ def _fits(case: CaseEntry, grid: ChestGrid) -> bool:
 
 
 def _erased(case: Case, erased_by: Method | None) -> tuple[Case, int]:
-    """A case without those of its nodules that can be taken out, and the number of the others."""
+    """Erase the nodules of a case whose place and diameter are known; return it and the number of the others."""
     unwanted = []
     for nodule in case.nodules:
         region, diameter = case.region(nodule), nodule.attributes.diameter_mm
@@ -225,15 +233,15 @@ def _erased(case: Case, erased_by: Method | None) -> tuple[Case, int]:
 
 
 def _box_of_lungs(ct: Volume, size: tuple[int, int, int]) -> Volume:
-    """The box of the lungs with its margin, resized.
+    """Return the box of the lungs with its margin, resized.
 
     Raises:
-        InputError: no lungs, or fewer slices around them than a chest of this size has neighbours for.
+        InputError: no lungs are found, or the box has too few voxels to be resized.
     """
     mask = find_lungs(ct).mask
     box = box_around(mask.voxels, 0)
     corners = np.array([[side.start - 0.5 for side in box], [side.stop - 0.5 for side in box]])
-    faces = np.sort(ct.to_voxel(mask.to_world(corners)), 0)  # of the blocks that lungs are found on
+    faces = np.sort(ct.to_voxel(mask.to_world(corners)), 0)  # lungs are found on a coarser grid of blocks
     margin = LUNG_BOX_MARGIN_MM / np.array(ct.spacing_mm)
     low = np.clip(np.floor(faces[0] - margin + 0.5), 0, None).astype(int)
     high = np.minimum(np.ceil(faces[1] + margin + 0.5), ct.shape).astype(int)
@@ -241,7 +249,7 @@ def _box_of_lungs(ct: Volume, size: tuple[int, int, int]) -> Volume:
 
 
 def _middle(ct: Volume, grid: ChestGrid) -> Volume:
-    """The middle of a cube at the grid's spacing."""
+    """Return the middle of a cube at the grid's spacing."""
     extent = np.multiply(grid.size, grid.cube_mm) / ct.spacing_mm
     low = np.clip(np.rint((ct.shape - extent) / 2), 0, None).astype(int)
     high = np.minimum(low + np.rint(extent).astype(int), ct.shape)
@@ -249,7 +257,7 @@ def _middle(ct: Volume, grid: ChestGrid) -> Volume:
 
 
 def _known(about: Path, file: Path, size: tuple[int, int, int]) -> list[dict[str, Any]] | None:
-    """What the cache tells of the chests that are in it; None where they are not."""
+    """Read the facts on each chest from the cache; None if the cache does not have the chests."""
     try:
         rows = json.loads(about.read_text())["chests"]
         voxels = np.load(file, mmap_mode="r", allow_pickle=False)
@@ -262,10 +270,10 @@ def _known(about: Path, file: Path, size: tuple[int, int, int]) -> list[dict[str
 def _decode(
     read: _ReadChest, cases: Sequence[CaseEntry], file: Path, about: Path, workers: int | None
 ) -> list[dict[str, Any]]:
-    """Write the chests of some cases into the cache, one at a time; returns what is known of each.
+    """Write the chests of some cases into the cache, one at a time; return the facts on each.
 
     Raises:
-        InputError: no case has one.
+        InputError: no case gives a chest.
         OutputError: the cache cannot be written.
     """
     rows: list[dict[str, Any]] = []
@@ -296,7 +304,7 @@ def _decode(
 
 
 def _told(chests: Chests, cases: Sequence[CaseEntry], is_erased: bool) -> str:
-    """What the screen says of the chests of some cases."""
+    """Return the line for the screen about the chests that were read from some cases."""
     z, y, x = chests.voxels.shape[1:]
     spacings = [
         f"{low:.3g} to {high:.3g}" for low, high in zip(chests.spacing_mm.min(0), chests.spacing_mm.max(0), strict=True)
@@ -308,11 +316,11 @@ def _told(chests: Chests, cases: Sequence[CaseEntry], is_erased: bool) -> str:
         told += f", resized from scans of {len(scans)} spacings"
     if left_out := [case.case_id for case in cases if case.case_id not in used]:
         more = ", ..." * (len(left_out) > MOST_LEFT_OUT_NAMED)
-        told += f"; {len(left_out)} cases are none: {', '.join(left_out[:MOST_LEFT_OUT_NAMED])}{more}"
+        told += f"; {len(left_out)} cases are left out: {', '.join(left_out[:MOST_LEFT_OUT_NAMED])}{more}"
     if nodules := sum(chests.nodules_left.values()):
         with_them = sum(bool(n) for n in chests.nodules_left.values())
-        why = "of which no place and diameter is known" if is_erased else "as they were not erased"
+        why = "because their place and diameter are not known" if is_erased else "because no eraser was used"
         told += f"; {nodules} nodules of {with_them} chests stay in them, {why}"
     if unknown := sum(case.annotated != "all" for case in chests.cases):
-        told += f"; in {unknown} of them not all nodules are known, and may be there"
+        told += f"; {unknown} chests may have further nodules, since not all of theirs are known"
     return told

@@ -1,4 +1,4 @@
-"""What a folder holds: its scans, each with the DICOM masks that were drawn on it, and what was not read."""
+"""Finding the scans of a folder, with the DICOM masks of each, and the files that are not read."""
 
 from __future__ import annotations
 
@@ -20,24 +20,25 @@ from synthorax.io.images import image_stem, is_image
 from synthorax.io.walk import LeftOut, survey
 
 SEGMENTED_LUNGS = "seg-lungs-LUNA16"
-"""A folder of LUNA16 that holds lung masks by the names of the scans."""
+"""Folder of LUNA16 with lung masks, which have the names of the scans."""
 MASK_WORDS = re.compile(
     r"masks?|seg(mentation)?s?|labels?(t[rs])?|annotations?|nodules?|lesions?|tumou?rs?|gtv", re.IGNORECASE
 )
-"""An image whose name or folder holds one of these words, and is else called as another image, may be its mask."""
+"""Words in the name or folder of a mask. An image may be the mask of another one if their names agree without them."""
 MASKLESS_REASONS = (LOCALIZER, FILE_COPY)
-"""A file that was passed over for one of these reasons is no mask."""
+"""Reasons for leaving out a file that show that it is not a mask."""
 
 
 @dataclass(frozen=True)
 class FoundScans:
-    """What a folder holds.
+    """The scans and other files of a folder.
 
     Attributes:
-        people: whose each scan is, as far as headers and paths tell, in the order of `scans`.
-        refused: files that are damaged, or masks of series that are not there.
-        tables: CSV files called `nodules.csv`.
-        notes: what was found and not read.
+        scans: the scans with their masks.
+        people: the patient of each scan, as far as headers and paths tell.
+        refused: damaged files, and masks whose series are missing.
+        tables: CSV files named `nodules.csv`.
+        notes: sentences about files that were not read.
     """
 
     scans: tuple[Files, ...]
@@ -48,10 +49,10 @@ class FoundScans:
 
 
 def find_scans(folder: Path) -> FoundScans:
-    """The CT series and images of a folder and its subfolders, in the order of their names.
+    """Find the CT series and images of a folder and its subfolders, in the order of their names.
 
     Raises:
-        InputError: there is none, or nothing there.
+        InputError: the folder does not exist, or has no scan.
     """
     if not folder.exists():
         raise InputError(folder, "nothing", "a folder of scans")
@@ -63,7 +64,7 @@ def find_scans(folder: Path) -> FoundScans:
     harmless = {left for one in series for left in one.left_out if left[1] in MASKLESS_REASONS}
     refused = [_unreadable(folder, left) for left in found.left_out if left not in harmless]
     refused += [
-        _unreadable(folder, (one.files[0], "localizer images, and no slices")) for one in found if one.is_localizer
+        _unreadable(folder, (one.files[0], "localizer images without slices")) for one in found if one.is_localizer
     ]
     headers = [ScanHeader(one.files, read_about(one.files[0])) for one in series]
     masks, damaged = _mask_files(found.series)
@@ -89,7 +90,7 @@ def find_scans(folder: Path) -> FoundScans:
 
 
 def masks_by_name(images: Sequence[Path]) -> dict[Path, list[Path]]:
-    """Images that have the name of a mask of another image, by that image: `a_mask.nii.gz`, `labelsTr/a.nii.gz`.
+    """Map each image to the images that are its masks by name, such as `a_mask.nii.gz` or `labelsTr/a.nii.gz`.
 
     >>> masks_by_name([Path("imagesTr/a_0000.nii.gz"), Path("labelsTr/a.nii.gz")])
     {PosixPath('imagesTr/a_0000.nii.gz'): [PosixPath('labelsTr/a.nii.gz')]}
@@ -111,7 +112,7 @@ def masks_by_name(images: Sequence[Path]) -> dict[Path, list[Path]]:
 
 
 def _bare(path: Path) -> str:
-    """An image's name without the words that say what it is."""
+    """Return an image's name without words such as `mask` and `ct`, in lower case."""
     name = MASK_WORDS.sub("", image_stem(path).lower().removesuffix("_0000"))
     return re.sub(r"(?<![a-z])(ct|image|img|scan|volume|vol)(?![a-z])|[^a-z0-9]+", "", name)
 
@@ -119,16 +120,16 @@ def _bare(path: Path) -> str:
 def _of_series(
     series: SeriesFiles, header: ScanHeader, masks: tuple[Path, ...], doubts: tuple[str, ...], base: Path
 ) -> tuple[Files, Person]:
-    """A DICOM series as files to be read, and whose it is."""
+    """Return the files of a DICOM series, and its patient."""
     lost = [reason for _, reason in series.left_out if reason not in MASKLESS_REASONS]
     if lost:
-        doubts = (*doubts, f"{len(lost)} files beside it were not read and may be masks of it")
+        doubts = (*doubts, f"{len(lost)} files beside it were not read and may be its masks")
     files = Files(header.folder, series.uid, series.patient_id, series.files, masks, doubts, series.left_out)
     return files, Person.of_series(header.about, header.folder.relative_to(base))
 
 
 def _mask_files(series: Sequence[SeriesFiles]) -> tuple[list[MaskFile], list[LeftOut]]:
-    """The masks of a folder with what they say of their scans, and those that cannot be read."""
+    """Return the DICOM masks of a folder with their references to scans, and the masks that cannot be read."""
     found: list[MaskFile] = []
     damaged: list[LeftOut] = []
     for one in series:
@@ -142,7 +143,7 @@ def _mask_files(series: Sequence[SeriesFiles]) -> tuple[list[MaskFile], list[Lef
 
 
 def _not_read(paths: Sequence[Path], series: Sequence[SeriesFiles]) -> list[str]:
-    """Notes on files that may tell of nodules and are not read."""
+    """Return notes on files that may describe nodules and are not read."""
     notes = []
     others = Counter(one.modality for one in series if one.modality not in ("CT", *MODALITIES) for _ in one.files)
     if others:

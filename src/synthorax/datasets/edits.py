@@ -1,6 +1,6 @@
-"""Patches with the ball that an edit may change: around a nodule, or at a healthy place of the lung.
+"""Patches with a ball that an edit may change, around a nodule or at a healthy place in the lung.
 
-A network that fills balls learns from them to make nodules where there are some, and lung where there is none.
+A network that fills balls is trained on them: on balls around nodules to make nodules, on healthy ones to make lung.
 """
 
 from __future__ import annotations
@@ -26,39 +26,45 @@ from synthorax.patch import NEGATIVE, POSITIVE, BallRule, PatchSpec, ScaledPatch
 from synthorax.seeding import generator
 
 SPARE_VOXELS = 0.01
-"""A patch is counted as wider than its scan from this many voxels on, as directions are rounded."""
+"""A patch counts as wider than its scan only if it exceeds it by more than this, in voxels, because directions are
+rounded."""
 HEALTHY_WIDTHS = 4
-"""Healthy places are looked for by patches of this many widths, where patches grow with the nodule."""
+"""Number of patch widths for which healthy places are searched, if patches grow with the nodule."""
 
 
 class EditPatches(PatchDataset):
-    """Patches of a store, each with the ball to edit and what is known of the nodule in it.
+    """Patches of a store, each with a ball to edit and the attributes of its nodule.
 
-    Items and batches hold what those of `PatchDataset` hold (`ct` from -1 to 1 within the window, `mask`, `label`,
-    `index`), and besides
+    Items and batches have the entries of `PatchDataset` (`ct` from -1 to 1 within the window, `mask`, `label`,
+    `index`), and these:
 
     - `region`, float32 [b, 1, z, y, x]: 1 in the ball around the nodule's centre, 0 outside;
-    - `mask_known`, bool [b]: whether `mask` shows every voxel of the place's nodule. It is false, and the mask empty,
-      where nobody outlined the nodule; at a healthy place the empty mask is the truth;
+    - `mask_known`, bool [b]: whether `mask` is the true mask of the place. It is false, and the mask empty, if nobody
+      outlined the nodule; at a healthy place it is true, and the mask empty;
     - `healthy`, bool [b]: whether the patch has no nodule.
 
     Attributes:
-        diameters_mm: of the nodules, and at healthy places of nodules that could be there, float64 [n].
-        attributes: what is known of the nodule of each place, None where unknown; all None at a healthy place. The
+        diameters_mm: diameter of each nodule; at a healthy place, of a nodule that could be there; float64 [n].
+        attributes: attributes of each place's nodule, None for an unknown one; all None at a healthy place. The
             condition of a batch is `nn.conditions.encoded(attributes, names)[batch["index"]]`, NaN where unknown.
 
     Args:
+        store: the store.
+        places: the places.
         spec: grid and window of a patch whose place has the scale 1.
-        diameters_mm: one a place.
-        ball_mm: the diameter of each ball.
-        varied: each patch of a batch gets a ball of its own, whose radius is drawn evenly from that of `ball_mm` to the
-            largest that the patch shows whole. Its width then tells little of the nodule's. Places as they are have
-            the ball of `ball_mm`.
+        diameters_mm: diameter of each place's nodule.
+        ball_mm: function of a diameter and a patch to the diameter of the ball.
+        varied: draw the radius of each ball in a batch uniformly from that of `ball_mm` to the largest that fits into
+            the patch, so that the ball tells little about the nodule's size. Without augmentation, balls are those of
+            `ball_mm`.
         augmentation: flips, turns and shifts.
+        seed: seed of the batches.
+        cache: folder for decoded patches; by default the user's cache folder.
+        workers: number of processes; by default one for each core.
 
     Raises:
-        InputError: no places, a ball that the patch does not show whole or that is narrower than a voxel, or an
-            augmentation that scales, after which a nodule's diameter is another.
+        InputError: there are no places; a ball does not fit into its patch or is narrower than a voxel; or the
+            augmentation scales, which would change a nodule's diameter.
     """
 
     def __init__(
@@ -84,11 +90,11 @@ class EditPatches(PatchDataset):
             low, high = _widths_mm(view, augmentation)
             if not low <= ball <= high:
                 found = f"{ball:g} mm for a nodule of {mm:g} mm"
-                raise InputError("ball to edit", found, f"{low:g} to {high:g} mm, as a patch shows it whole")
+                raise InputError("ball to edit", found, f"{low:g} to {high:g} mm, to fit into the patch")
         super().__init__(store, places, spec, augmentation=augmentation, seed=seed, cache=cache, workers=workers)
         self.diameters_mm = np.array(diameters_mm, np.float64)
         self.attributes = tuple(p.nodule.attributes if p.nodule else NoduleAttributes() for p in self.places)
-        # In the millimetres of a patch of scale 1, whose distances serve for all places.
+        # In millimetres of a patch of scale 1, because `_ball` computes distances on that patch for all places.
         self._radii_mm = np.array(balls) / 2 / [place.scale for place in self.places]
         self._most_mm = _widths_mm(spec, augmentation)[1] / 2 if varied else None
         margin = augmentation.margin(spec.size)
@@ -101,7 +107,7 @@ class EditPatches(PatchDataset):
         self._mask_known = self.healthy | np.array([mask.any() for mask in self._masks])
 
     def view_of(self, row: int) -> PatchSpec:
-        """The grid of a place's patch."""
+        """Return the grid of a place's patch."""
         return self.spec.magnified(self.places[row].scale)
 
     def _augmented(self, rows: NDArray[np.int64], drawn: Drawn, rng: np.random.Generator | None) -> dict[str, Tensor]:
@@ -118,10 +124,11 @@ class EditPatches(PatchDataset):
         }
 
     def _ball(self, row: int, radius_mm: float) -> NDArray[np.bool_]:
-        """A ball about a place in its patch with the augmentation's margin, [z, y, x]; it holds a voxel at least.
+        """Return the ball around a place in its patch with the augmentation's margin, at least one voxel, [z, y, x].
 
         Args:
-            radius_mm: in a patch of scale 1.
+            row: index of the place.
+            radius_mm: radius in millimetres of a patch of scale 1.
         """
         center = self._centers[row]
         ball: NDArray[np.bool_] = self.padded.distances_mm(center) <= radius_mm
@@ -130,7 +137,7 @@ class EditPatches(PatchDataset):
         return ball
 
     def shares_in_ball(self) -> NDArray[np.float64]:
-        """Return how much of each outlined nodule its ball holds, 0 to 1; what it leaves out, a network sees."""
+        """Return the share of each outlined nodule that lies in its ball, 0 to 1; a network sees the rest of it."""
         outlined = np.flatnonzero(self._mask_known & ~self.healthy).tolist()
         masks = (self._masks[row] > 0 for row in outlined)
         return np.array(
@@ -155,29 +162,33 @@ def edit_patches(
     seed: int = 0,
     cache: Path | None = None,
 ) -> EditPatches:
-    """Return the patches of all nodules of some cases that an edit could make, and of healthy places.
+    """Return the patches of all nodules of some cases whose balls fit into a patch, and of healthy places.
 
-    Where patches grow with the nodule, each nodule has a patch by every view of it. A healthy place gets the diameter
-    of one of the nodules, drawn by the seed. The screen tells what there is, and how many nodules were left out for
-    which reason.
+    If patches grow with the nodule, each nodule has one patch for each of its views. A healthy place gets the diameter
+    of a randomly drawn nodule. A line on the screen gives the numbers, and the number of nodules left out for each
+    reason.
 
     Args:
-        classify: a nodule's label, 1 or more; None leaves it out. Healthy places have the label 0.
-        healthy: number of healthy places to look for in whole scans; cubes give all that they have. 0: none.
-        ball_mm: the diameter of each ball.
-        varied: as of `EditPatches`.
-        outlined: leave out nodules that nobody outlined.
+        store: the store.
+        cases: the cases.
+        spec: grid and window of the patches, fixed or growing with the nodule.
+        classify: function of a nodule to its label, 1 or more, or to None to leave it out. Healthy places have label 0.
+        healthy: number of healthy places to search in whole scans; cubes give all that they have. 0 for none.
+        ball_mm: function of a diameter and a patch to the diameter of the ball.
+        varied: see `EditPatches`.
+        outlined: whether to leave out nodules without an outline.
         augmentation: flips, turns and shifts.
-        cache: folder for decoded patches, the user's cache folder if not given.
+        seed: seed of places, diameters and batches.
+        cache: folder for decoded patches; by default the user's cache folder.
 
     Raises:
-        InputError: no nodule is left, such as where the patches are narrower than the ball of each; or healthy places
-            were asked for and there are none.
+        InputError: no nodule is left, for example because no ball fits into a patch; or healthy places are requested
+            and there are none.
     """
     cases = list(cases)
     nodules, diameters, told = _editable(cases, spec, classify, ball_mm, augmentation, outlined)
     if not nodules:
-        expected = "patches that fit into the scans and show the nodules' balls whole"
+        expected = "patches that fit into the scans, with room for the nodules' balls"
         expected += "; and nodules with outlines, or outlines=false" * outlined
         raise InputError(store.path, f"no nodule to edit{told}", expected)
     places, base = list(nodules), spec.finest if isinstance(spec, ScaledPatch) else spec
@@ -202,7 +213,7 @@ def edit_patches(
     what = "nodules" if isinstance(spec, PatchSpec) else "views of nodules"
     counts = f"{len(nodules)} {what}, {len(nodules) - len(shares)} of them without a mask"
     if len(shares):
-        counts += f" (a ball holds {np.median(shares):.0%} of the others' outlines in the median)"
+        counts += f" (in the median, a ball includes {np.median(shares):.0%} of the outline of the others)"
     tell(f"patches to edit: {counts}; {len(places) - len(nodules)} healthy places{told}")
     return patches
 
@@ -218,16 +229,20 @@ def healthy_places(
     margin: tuple[int, int, int] = (0, 0, 0),
     cache: Path | None = None,
 ) -> list[tuple[Place, float]]:
-    """Return places without a nodule, each with the diameter of a nodule that could be there and a patch for it.
+    """Return places without a nodule, each with a diameter of a nodule that could be there, and with its patch's scale.
 
     Args:
-        diameters_mm: drawn from by the seed.
-        count: about as many in whole scans; cubes give all that they have.
-        margin: voxels (z, y, x) around a patch that augmentation may show.
-        cache: as of `edit_patches`.
+        store: the store.
+        cases: the cases.
+        spec: grid of the patches.
+        diameters_mm: diameters from which one is drawn for each place.
+        count: approximate number of places in whole scans; cubes give all that they have.
+        seed: seed of places and diameters.
+        margin: voxels (z, y, x) around a patch that augmentation can bring into it.
+        cache: see `edit_patches`.
 
     Raises:
-        InputError: there are none.
+        InputError: there is no such place.
     """
     found: list[tuple[Place, float]] = []
     random = generator(seed, "diameters of healthy places")
@@ -251,14 +266,14 @@ def _editable(
     augmentation: Augmentation,
     outlined: bool,
 ) -> tuple[list[Place], list[float], str]:
-    """The patches of nodules that show them and their balls, the nodules' diameters, and what to tell of others."""
+    """Return the places of nodules whose balls fit into their patches, their diameters, and a text about the others."""
     places, diameters, left_out = [], [], Counter[str]()
     base = spec.finest if isinstance(spec, ScaledPatch) else spec
     for case in cases:
         for nodule in case.nodules:
             label, mm = classify(nodule), nodule.attributes.diameter_mm
             if label == NEGATIVE:
-                raise ValueError(f"a nodule of class {NEGATIVE}, which is that of healthy places")
+                raise ValueError(f"a nodule of class {NEGATIVE}, which is the class of healthy places")
             if label is None:
                 left_out["without a class"] += 1
                 continue
@@ -280,10 +295,10 @@ def _editable(
 
 
 def _why_not_shown(case: CaseEntry, view: PatchSpec, ball_mm: float, augmentation: Augmentation) -> str:
-    """Why a patch does not show a ball around a nodule; empty if it does."""
+    """Return the reason why a ball around a nodule does not fit into a patch; empty if it does."""
     low, high = _widths_mm(view, augmentation)
     if ball_mm > high:
-        return f"with a ball wider than the {high:g} mm that a patch shows whole"
+        return f"with a ball wider than the {high:g} mm that fit into a patch"
     if ball_mm < low:
         return f"with a ball narrower than a voxel of {low:g} mm"
     if (extent_voxels(case.grid(), view.size_mm[::-1]) > np.add(case.shape, SPARE_VOXELS)).any():
@@ -292,7 +307,7 @@ def _why_not_shown(case: CaseEntry, view: PatchSpec, ball_mm: float, augmentatio
 
 
 def _widths(spec: PatchSpec | ScaledPatch, diameters_mm: Sequence[float]) -> list[tuple[PatchSpec, list[float]]]:
-    """Patches of several widths, each with those of the diameters whose own patches are no wider."""
+    """Return patches of several widths, each with the diameters of nodules whose own patches are not wider."""
     if isinstance(spec, PatchSpec):
         return [(spec, sorted(diameters_mm))]
     parts = np.array_split(np.sort(diameters_mm), HEALTHY_WIDTHS)
@@ -300,11 +315,11 @@ def _widths(spec: PatchSpec | ScaledPatch, diameters_mm: Sequence[float]) -> lis
 
 
 def _scale(view: PatchSpec, base: PatchSpec) -> float:
-    """How many times as large as those of another patch the voxels of a patch are."""
+    """Return the factor by which the voxels of a patch are larger than those of another patch."""
     return view.spacing_mm[0] / base.spacing_mm[0]
 
 
 def _widths_mm(spec: PatchSpec, augmentation: Augmentation) -> tuple[float, float]:
-    """The least and the largest diameter of a ball around the middle that augmented patches show whole."""
+    """Return the smallest and the largest diameter in mm of a ball that fits into augmented patches."""
     room = [n - 2 * augmentation.shift_voxels for n in spec.size]
     return max(spec.spacing_mm), widest_mm(room, spec.spacing_mm)

@@ -1,7 +1,7 @@
-"""Stores and folders of samples in the layouts that nnU-Net and MONAI read.
+"""Export of stores and folders of samples to the layouts that nnU-Net and MONAI read.
 
-What is not known is not written as background: a scan of which not every nodule is known is left out and named, and a
-nodule whose voxels are not known stops the export unless the caller says what to put in their place.
+An unknown nodule must not become background. So a scan whose nodules are not all known is left out and named, and a
+nodule without a mask stops the export unless the caller says how to write it.
 """
 
 from __future__ import annotations
@@ -36,21 +36,24 @@ def export(
 ) -> Report:
     """Write items in another tool's layout, all or nothing.
 
-    nnunet  `nnUNet_raw`: imagesTr, labelsTr, imagesTs, labelsTs, dataset.json; splits_final.json keeps val apart.
-    monai   images, masks and dataset.json with training, validation and testing lists of boxes (`datasets.monai`).
-
     Args:
-        name: of the data set.
-        unknown: what becomes of a scan of which not every nodule is known. `leave-out`, or `include`: what is not
-            marked is background then.
-        voxelless: what becomes of a nodule whose voxels are not known. `refuse` stops; `balls` paints a ball of its
-            diameter; `ignore` paints the ball with nnU-Net's ignore label; `leave-out` leaves its scan out. MONAI's
-            boxes need the voxels or the diameter alone.
+        items: scans and samples.
+        out: folder to write.
+        layout: `nnunet` for `nnUNet_raw`: imagesTr, labelsTr, imagesTs, labelsTs and dataset.json, with the validation
+            cases in splits_final.json; `monai` for images, masks and a dataset.json with lists of boxes for training,
+            validation and testing (`datasets.monai`).
+        name: name of the data set.
+        unknown: what to do with a scan whose nodules are not all known: `leave-out`, or `include`, which makes its
+            unmarked nodules background.
+        voxelless: what to do with a nodule without a mask: `refuse` stops; `balls` paints a ball of its diameter;
+            `ignore` paints the ball with nnU-Net's ignore label; `leave-out` leaves out its scan. MONAI's boxes need
+            either a mask or a diameter.
+        overwrite: replace a folder that an earlier call wrote.
 
     Raises:
-        InputError: no such layout or choice; nodules that the layout cannot hold; nothing left to write; a folder that
-            is not ours to replace.
-        OutputError: it cannot be written.
+        InputError: a choice is unknown; the layout cannot hold a nodule; no case is left; or the folder holds something
+            else.
+        OutputError: a file cannot be written.
     """
     for subject, found, known in (
         ("layout", layout, ExportLayout),
@@ -60,7 +63,7 @@ def export(
         if found not in get_args(known):
             raise InputError(subject, repr(found), " or ".join(get_args(known)))
     if layout == "monai" and voxelless == "ignore":
-        raise InputError("voxelless", "'ignore'", "refuse, balls or leave-out: an ignore label is nnU-Net's alone")
+        raise InputError("voxelless", "'ignore'", "refuse, balls or leave-out: only nnU-Net has an ignore label")
     report = Report()
     kept = _with_every_nodule_known(items, unknown, report)
     kept = _that_fit(kept, layout, voxelless, report)
@@ -68,7 +71,7 @@ def export(
         raise InputError("export", f"no case to write ({'; '.join(report.notes) or 'there is none'})", "at least one")
     if small := sum(item.small for item in kept):
         report.notes.append(
-            f"{small} marks of nodules too small to be outlined are not exported; they lie in the background"
+            f"{small} marks of nodules too small to be outlined are not exported; their voxels become background"
         )
     with atomic_folder(out, overwrite=overwrite) as folder:
         shown = track(kept, "export", console=Console(stderr=True))
@@ -82,24 +85,24 @@ def export(
 
 
 def _with_every_nodule_known(items: Sequence[Item], unknown: str, report: Report) -> list[Item]:
-    """The items that may be read as a whole: what is not marked in them is no nodule."""
+    """Return the items whose nodules are all known, or all items if the caller includes unknown ones."""
     for annotated, told in (
-        ("none-known", "nobody has said whether they hold nodules"),
-        ("some", "not every nodule of them is known"),
+        ("none-known", "nothing is known about their nodules"),
+        ("some", "not all of their nodules are known"),
     ):
         found = [item.name for item in items if item.annotated == annotated]
         if found and unknown == "include":
-            report.notes.append(f"{told}: {few(found)}; included, with all that is not marked as background")
+            report.notes.append(f"{told}: {few(found)}; they are included, and unmarked nodules become background")
         elif found:
             report.notes.append(
-                f"left out, as {told}: {few(found)} (prepare --annotated states it; --unknown include takes what is not"
-                " marked for background)"
+                f"left out, because {told}: {few(found)} (prepare --annotated states that all are known; --unknown"
+                " include exports them, with unmarked nodules as background)"
             )
     return [item for item in items if unknown == "include" or item.annotated == "all"]
 
 
 def _that_fit(items: Sequence[Item], layout: str, voxelless: str, report: Report) -> list[Item]:
-    """The items whose nodules can all be written in a layout."""
+    """Return the items whose nodules can all be written in a layout."""
     shapes = [item.name for item in items if not item.has_ct]
     if layout == "nnunet" and shapes:
         raise InputError(shapes[0], "a mask without an image", "samples of CT; use the layout monai for shapes")
@@ -107,7 +110,7 @@ def _that_fit(items: Sequence[Item], layout: str, voxelless: str, report: Report
     if not lacking:
         return list(items)
     if voxelless == "leave-out":
-        report.notes.append(f"left out, as the voxels of a nodule are not known: {few(list(lacking))}")
+        report.notes.append(f"left out, because the mask of a nodule is not known: {few(list(lacking))}")
         return [item for item in items if item.name not in lacking]
     first, bad = next(iter(lacking.items()))
     by_diameter = layout == "monai" or voxelless != "refuse"
@@ -121,7 +124,7 @@ def _that_fit(items: Sequence[Item], layout: str, voxelless: str, report: Report
 
 
 def _unwritable(item: Item, layout: str, voxelless: str) -> list[Nodule]:
-    """The nodules of an item that a layout cannot hold as the caller wants them."""
+    """Return the nodules of an item that a layout cannot hold with the caller's choices."""
     if layout == "nnunet" and voxelless not in ("balls", "ignore"):
         return list(item.voxelless)
     return [nodule for nodule in item.voxelless if not nodule.attributes.diameter_mm]

@@ -1,4 +1,4 @@
-"""What an export hands on: the cases of a store, or samples of a folder, with what is known of their nodules."""
+"""The items of an export: the cases of a store, or the samples of a folder, with their nodules and masks."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from synthorax.region import Region
 from synthorax.volume import Volume
 
 UNFIT_CHARACTERS = re.compile(r'[\x00-\x1f\x7f/\\\\:*?"<>|]')
-"""Characters that a file's name cannot hold on every system."""
+"""Characters that are not valid in file names on every system."""
 MOST_CASES_NAMED = 5
-"""Cases that a message names; of further ones it gives the number."""
+"""Most cases that a message names; it gives the number of further ones."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,8 +37,8 @@ class Content:
     """The voxels of an item.
 
     Attributes:
-        grid: the CT; of a shape alone its mask, which gives the geometry.
-        regions: the voxels of the nodule with label i at index i - 1.
+        grid: the CT; for a shape without CT, its mask, which gives the geometry.
+        regions: masks of the nodules; the nodule with label i has index i - 1.
     """
 
     grid: Volume
@@ -47,15 +47,19 @@ class Content:
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """A scan or sample to hand on.
+    """A scan or sample to export.
 
     Attributes:
-        nodules: those with a label that is not in `outlined` have no voxels.
-        outlined: the labels whose voxels are known.
-        has_ct: False for a sample of a shape alone.
-        small: marks of nodules that readers did not outline, for LIDC those below 3 mm.
-        mark: the synthetic mark; empty for a patient's.
-        read: reads the voxels.
+        name: name of the case or sample.
+        split: its split.
+        patient_id: its patient.
+        nodules: its nodules; a nodule whose label is not in `outlined` has no mask.
+        outlined: labels of the nodules with a mask.
+        annotated: whether all nodules of the scan are known.
+        has_ct: False for a sample that is a shape without CT.
+        mark: the mark of generated voxels; empty for a patient's scan.
+        read: function that reads the voxels.
+        small: number of marked nodules without an outline, for LIDC nodules below 3 mm.
     """
 
     name: str
@@ -71,18 +75,18 @@ class Item:
 
     @property
     def voxelless(self) -> tuple[Nodule, ...]:
-        """The nodules whose voxels are not known."""
+        """The nodules without a mask."""
         return tuple(nodule for nodule in self.nodules if nodule.label not in self.outlined)
 
 
 @dataclass
 class Report:
-    """What an export wrote and what its reader has to know.
+    """The numbers and notes of an export.
 
     Attributes:
-        cases: number by split.
-        nodules: number written.
-        notes: what was left out, painted or renamed, and what the other tool will make of it; a sentence each.
+        cases: split to its number of cases.
+        nodules: number of nodules written.
+        notes: sentences about what was left out, painted or renamed, and how the other tool treats it.
     """
 
     cases: Counter[str] = field(default_factory=Counter)
@@ -90,7 +94,7 @@ class Report:
     notes: list[str] = field(default_factory=list)
 
     def count(self, item: Item) -> None:
-        """Note that an item was written."""
+        """Count an item that was written."""
         self.cases[item.split] += 1
         self.nodules += len(item.nodules)
 
@@ -100,7 +104,7 @@ class Report:
 
 
 def store_items(store: Store) -> list[Item]:
-    """The cases of a store."""
+    """Return the cases of a store as items."""
     return [
         Item(
             name=entry.case_id,
@@ -119,8 +123,8 @@ def store_items(store: Store) -> list[Item]:
 
 
 def _outlined(store: Store, entry: CaseEntry) -> frozenset[int]:
-    """The labels of a case that have voxels."""
-    if entry.boxes is not None:  # none of them is empty
+    """Return the labels of a case's nodules that have a mask."""
+    if entry.boxes is not None:  # no region of format 2 is empty
         return frozenset(range(1, len(entry.boxes) + 1))
     return frozenset(n.label for n in entry.nodules if n.label and store.region(entry.case_id, n.label).voxels)
 
@@ -134,22 +138,22 @@ def _store_reader(store: Store, case_id: str) -> Callable[[], Content]:
 
 
 def sample_items(folder: Path) -> list[Item]:
-    """The samples of a folder that `synthorax sample` wrote, masks or CT with a table of nodules: all training data.
+    """Return the samples of a folder that `synthorax sample` wrote as items, all in the training split.
 
-    A sample of CT that has neither a mask nor a row in the table, and that the manifest does not call one without a
-    nodule, counts as one of which nothing is known.
+    Nothing is known about the nodules of a CT sample that has neither a mask nor a row in the table of nodules, unless
+    the manifest says that it has no nodule.
 
     Raises:
-        InputError: no manifest, or no images.
+        InputError: the folder has no manifest, or no images.
     """
-    ours = "a store, or what `synthorax sample` wrote"
+    ours = "a store, or a folder that `synthorax sample` wrote"
     if not (folder / MANIFEST).is_file():
         raise InputError(folder, "no manifest of samples", ours)
     try:
         manifest = read_mapping(folder / MANIFEST, "manifest")
         mark = str(manifest["synthetic"])
         if not isinstance(manifest["samples"], list):
-            raise ValueError("samples that are no list")
+            raise ValueError("samples that are not a list")
     except (ValueError, KeyError) as error:
         raise InputError(folder / MANIFEST, "no manifest of samples", ours) from error
     masks, images = _images(folder / "masks"), _images(folder / "images")
@@ -206,12 +210,12 @@ def _sample_content(image: Path | None, mask: Path | None) -> Content:
         regions = [Region.of(voxels == label) for label in np.unique(voxels[voxels > 0])]
     grid = read_image(image) if image is not None else labels
     if grid is None or (labels is not None and labels.shape != grid.shape):
-        raise InputError(str(mask), "a mask of another grid than its image", "what `synthorax sample` wrote")
+        raise InputError(str(mask), "a mask with another grid than its image", "files that `synthorax sample` wrote")
     return Content(grid, tuple(regions))
 
 
 def _with_labels(listed: Sequence[Nodule], content: Content) -> tuple[Nodule, ...]:
-    """The nodules of the table with the label of the mask at their centres, and the labels that no centre lies in."""
+    """Give each nodule of the table the label of the mask at its centre, and add a nodule for every other label."""
     nodules = []
     free = {label for label, region in enumerate(content.regions, start=1) if region.voxels}
     for nodule in listed:
@@ -226,7 +230,7 @@ def _with_labels(listed: Sequence[Nodule], content: Content) -> tuple[Nodule, ..
 
 
 def _images(folder: Path) -> dict[str, Path]:
-    """The first image of each name."""
+    """Return the first image of each name in a folder."""
     found: dict[str, Path] = {}
     for path in sorted(folder.glob("*")):
         if is_image(path):
@@ -235,21 +239,21 @@ def _images(folder: Path) -> dict[str, Path]:
 
 
 def center_voxel(grid: Volume, nodule: Nodule, case: str) -> NDArray[np.float64]:
-    """The fractional index (z, y, x) of a nodule's centre.
+    """Return the fractional index (z, y, x) of a nodule's centre.
 
     Raises:
-        InputError: it lies outside the grid.
+        InputError: the centre lies outside the grid.
     """
     at = grid.to_voxel(nodule.center_mm)
     if not grid.holds(at):
         x, y, z = nodule.center_mm
         found = f"nodule {nodule.nodule_id} centred at ({x:.1f}, {y:.1f}, {z:.1f}) mm, outside its scan"
-        raise InputError(case, found, "a place within it, world millimetres, LPS")
+        raise InputError(case, found, "a place in the scan, in world millimetres, LPS")
     return at
 
 
 def ball(grid: Volume, nodule: Nodule, case: str) -> Region:
-    """The voxels of a grid within a ball of a nodule's diameter; at least the voxel nearest to its centre.
+    """Return the voxels of a grid within a ball of a nodule's diameter, at least the voxel nearest to its centre.
 
     Raises:
         InputError: the centre lies outside the grid.
@@ -267,27 +271,28 @@ def ball(grid: Volume, nodule: Nodule, case: str) -> Region:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file, a list or mapping a line."""
+    """Write a JSON file with an indent of one."""
     path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def quantity(n: int, noun: str) -> str:
-    """A number with its noun."""
+    """Return a number with its noun in the singular or plural."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def few(names: Sequence[str]) -> str:
-    """The first names of a list, and how many more there are."""
+    """Return the first names of a list, and the number of the others."""
     more = f" and {len(names) - MOST_CASES_NAMED} more" if len(names) > MOST_CASES_NAMED else ""
     return ", ".join(names[:MOST_CASES_NAMED]) + more
 
 
 def file_name(name: str, taken: set[str], refused: Sequence[str] = ()) -> str:
-    """A file's stem for a case, the case's name where that can be one; added to `taken`.
+    """Return a unique file stem for a case, its name if possible, and add it to `taken`.
 
     Args:
-        taken: stems in use, folded: some file systems do not tell upper from lower case.
-        refused: endings that the reader of the files takes for something else.
+        name: name of the case.
+        taken: stems in use, case-folded, because some file systems ignore case.
+        refused: endings that have a special meaning for the tool that reads the files.
     """
     stem = UNFIT_CHARACTERS.sub("-", name).lstrip(".-").rstrip(" .") or "case"
     if stem.endswith(tuple(refused)):

@@ -1,4 +1,4 @@
-"""Healthy patches of a store with nodules put into them, beside the patches as they were."""
+"""Healthy patches of a store, each before and after a method put a nodule into it."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ from synthorax.provenance import fingerprint
 from synthorax.seeding import derive, generator
 
 INJECTED_RECIPE = 1
-"""Raised whenever the same request would give other patches, so that no old cache is read."""
+"""Version of the recipe, part of the cache's key; raise it when the same request would give other patches."""
 PutInSite = tuple[Place, NoduleAttributes, int]
-"""A healthy place, the nodule asked for, and the seed of its making."""
+"""A healthy place, the requested nodule, and the seed of the edit."""
 
 
 class InjectedPatches(EditPatches):
-    """Patches at healthy places, as they are and with a nodule in the middle.
+    """Patches at healthy places, before and after a nodule was put into their middle.
 
-    Items and batches hold what those of `EditPatches` hold, with the mask of the nodule that was put in, and besides
-    `injected`, float32 [b, 1, z, y, x] from -1 to 1: the patch with the nodule.
+    Items and batches have the entries of `EditPatches`, with the injected nodule's mask in `mask`, and the entry
+    `injected`, float32 [b, 1, z, y, x] from -1 to 1: the patch with the nodule. Other arguments are those of
+    `EditPatches`.
 
     Args:
-        injected: int16 HU [n, z, y, x] of the patches with nodules, as wide as augmentation may show.
-        put_in: uint8 [n, z, y, x], the voxels of the nodules.
-        options: as of `EditPatches`.
+        injected: patches with nodules and with the margin of the augmentation, int16 HU [n, z, y, x].
+        put_in: masks of the injected nodules, uint8 [n, z, y, x].
     """
 
     def __init__(
@@ -88,22 +88,27 @@ def injected_patches(
     seed: int = 0,
     cache: Path | None = None,
 ) -> InjectedPatches:
-    """Return healthy patches of some cases with nodules as large, and of the same attributes, as the cases' own.
+    """Return healthy patches of some cases, each before and after a method put a nodule into it.
 
-    Nodules are put in on the voxels of the scans, as `inject` does. The screen tells how many the method refused.
+    The nodules have the diameters and attributes of the cases' own nodules. They are put in on the scans' voxels, as
+    `inject` does. A line on the screen gives the number of nodules that the method refused.
 
     Args:
-        method: injects nodules; it is told the attributes that it heeds.
-        healthy: most patches; of more healthy places as many are drawn.
-        ball_mm, augmentation, cache: as of `edit_patches`.
+        store: the store.
+        cases: the cases.
+        spec: grid and window of the patches, fixed or growing with the nodule.
+        method: injects nodules; it gets those of the attributes that it heeds.
+        healthy: largest number of patches; if there are more healthy places, this number of them is drawn.
+        ball_mm, augmentation, cache: see `edit_patches`.
+        seed: seed of places, nodules and batches.
 
     Raises:
-        InputError: no nodule of known diameter, no healthy place, or none at which the method puts a nodule.
+        InputError: the cases have no nodule of known diameter, there is no healthy place, or the method refuses all.
     """
     cases = list(cases)
     known = [nodule.attributes for case in cases for nodule in case.nodules if nodule.attributes.diameter_mm]
     if not known:
-        raise InputError(store.path, "no nodule of known diameter", "nodules whose like can be put into healthy places")
+        raise InputError(store.path, "no nodule of known diameter", "nodules whose diameters can be used")
     alike: dict[float, list[NoduleAttributes]] = {}
     for one in known:
         heeded = {name: value for name, value in one.given().items() if name in method.heeds}
@@ -121,9 +126,9 @@ def injected_patches(
     diameters = [mm for _, mm in found]
     hu, masks = put_into_sites(store, sites, diameters, base, margin, method, cache)
     kept = np.flatnonzero(masks.any((1, 2, 3))).tolist()
-    tell(f"nodules by {method.name} put into {len(kept)} healthy patches; {len(sites) - len(kept)} left out, refused")
+    tell(f"{method.name} put nodules into {len(kept)} healthy patches and refused {len(sites) - len(kept)} others")
     if not kept:
-        raise InputError(store.path, f"no healthy place at which {method.name} puts a nodule", "one or more")
+        raise InputError(store.path, f"no healthy place at which {method.name} can put a nodule", "one or more")
     return InjectedPatches(
         store,
         [sites[i][0] for i in kept],
@@ -140,9 +145,9 @@ def injected_patches(
 
 @dataclass(frozen=True)
 class _PutIn:
-    """A picklable function: a site and a diameter to the patch with its nodule and the nodule's voxels.
+    """A picklable function: a site and a diameter to the patch with its nodule and to the nodule's mask.
 
-    Both are None where the method refuses.
+    It returns None if the method refuses.
     """
 
     store: Store
@@ -178,14 +183,20 @@ def put_into_sites(
     method: Method,
     cache: Path | None,
 ) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
-    """Return patches with nodules, int16 HU and uint8 masks [n, z, y, x], from the cache if they are there.
-
-    Nodules are put in on the voxels of the scans. The mask of a site that the method refuses is empty.
+    """Put nodules into healthy sites, on the voxels of the scans, or read the patches from the cache.
 
     Args:
-        sites: places of the store's scans, each with a nodule's attributes that the method heeds and a seed.
-        diameters_mm: of the nodules, [n].
-        margin: voxels (z, y, x) around a patch that are kept too.
+        store: the store.
+        sites: places of the store's scans, each with the attributes that the method heeds and a seed.
+        diameters_mm: diameter of each nodule, [n].
+        spec: grid of a patch whose place has the scale 1.
+        margin: voxels (z, y, x) to keep around a patch.
+        method: injects nodules.
+        cache: folder of the cache; None for the user's cache folder.
+
+    Returns:
+        The patches, int16 HU, and the nodules' masks, uint8, both [n, z, y, x]. The mask of a site that the method
+        refuses is empty.
     """
     request = [
         INJECTED_RECIPE,
@@ -206,7 +217,7 @@ def put_into_sites(
     size = [n + 2 * m for n, m in zip(spec.size, margin, strict=True)]
     voxels, masks = np.zeros((len(sites), *size), np.int16), np.zeros((len(sites), *size), np.uint8)
     work, jobs = _PutIn(store, spec, margin, method), list(zip(sites, diameters_mm, strict=True))
-    # A method with a model computes in this process, whose threads it uses.
+    # A method with a model runs in this process, since its networks use all threads.
     made = map(work, jobs) if method.lineage.model_sha256 else map_processes(work, jobs, chunk=8)
     for i, one in enumerate(with_progress(made, "nodules put in", len(jobs))):
         if one is not None:

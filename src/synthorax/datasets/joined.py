@@ -1,4 +1,4 @@
-"""Synthetic cases that join the cases of a store: whose they are, and which of them may be in training."""
+"""Synthetic cases that join a store of real ones: their patients, and which of them may be training cases."""
 
 from __future__ import annotations
 
@@ -18,33 +18,37 @@ from synthorax.errors import InputError
 from synthorax.lineage import Lineage
 
 JOINED_PREFIX = "synthetic-"
-"""Start of the names of cases that join a store."""
+"""Prefix of the names of synthetic cases that join a store."""
 
 
 @dataclass(frozen=True)
 class MadeSource:
-    """A synthetic scan as a source of the store that it joins; a scan that does not say it is synthetic is refused."""
+    """A synthetic scan as a source of a case of the store that it joins.
+
+    Attributes:
+        case_id: name of the case.
+        made: the scan with its table of nodules.
+    """
 
     case_id: str
     made: TableSource
 
     @property
     def key(self) -> str:
-        """A hash of what the case is made from, with its name."""
+        """The name of the case, and a hash of the files from which it is made."""
         return f"{self.case_id} {self.made.key}"
 
     def read(self) -> Case:
-        """The case.
+        """Read the case.
 
         Raises:
-            InputError: why there is none.
+            InputError: it cannot be read, or is not marked as synthetic.
         """
         case = self.made.read()
         if not case.synthetic:
-            found = "a scan without the mark of synthetic ones, in no manifest that says so"
-            raise InputError(
-                self.made.files.path, found, "a scan that `inject` or `sample` made; others are the source's"
-            )
+            found = "a scan that neither its own header nor a manifest marks as synthetic"
+            expected = "a scan that `inject` or `sample` made; give other scans as the source"
+            raise InputError(self.made.files.path, found, expected)
         return replace(case, case_id=self.case_id, lineage=case.lineage or Lineage("", tells=False))
 
 
@@ -53,9 +57,11 @@ class Joined:
     """The synthetic cases that join a store.
 
     Attributes:
-        only_train: they are training cases; those that know patients of validation or test are left out.
-        aliases: the store's patients by the keys of all names by which a synthetic scan may know its source.
-        notes: how they were found.
+        sources: the cases' sources.
+        only_train: whether they become training cases, and those made with data of patients of validation or test are
+            left out.
+        aliases: key of each name that a synthetic scan may have for its source's patient, to the store's patients.
+        notes: sentences about how the cases were found.
     """
 
     sources: tuple[Source, ...] = ()
@@ -65,13 +71,15 @@ class Joined:
 
 
 def join(folders: Sequence[Path], real: Sequence[Source], only_train: bool) -> Joined:
-    """The synthetic cases of folders that `inject` and `sample` wrote, or of folders above such folders.
+    """Find the synthetic cases of folders that `inject` and `sample` wrote, or of folders above such folders.
 
     Args:
-        real: the sources of the store that they join.
+        folders: the folders.
+        real: sources of the store that the cases join.
+        only_train: see `Joined`.
 
     Raises:
-        InputError: a folder without synthetic scans, or a table that does not fit.
+        InputError: a folder has no synthetic scans, or a table does not match its scans.
     """
     scans = [source for source in real if isinstance(source, ScanSource | TableSource | LidcSource | LunaSource)]
     known = [Known(source.whose.patient_id, source.files) for source in scans]
@@ -94,10 +102,10 @@ def join(folders: Sequence[Path], real: Sequence[Source], only_train: bool) -> J
 
 def _tables(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise InputError(folder, "no folder", "a folder that `inject` or `sample` wrote, or one above several of them")
+        raise InputError(folder, "no folder", "a folder that `inject` or `sample` wrote, or one above such folders")
     if found := tables_of(folder):
         return found
-    expected = "a folder that `inject` or `sample` wrote; nodule shapes are no scans"
+    expected = "a folder of scans that `inject` or `sample` wrote, not of nodule shapes"
     raise InputError(folder, "no scans with a table of nodules", expected)
 
 
@@ -106,15 +114,16 @@ def in_training_alone(
     splits: Mapping[str, Sequence[str]],
     aliases: Mapping[str, set[str]],
 ) -> tuple[dict[str, list[str]], list[CaseEntry], dict[str, Leak]]:
-    """Put synthetic cases into training, less those that may know patients of validation or test.
+    """Put synthetic cases into training, except those that may be made with data of patients of validation or test.
 
     Args:
-        entries: of all cases.
-        splits: the patients of real cases, by split; a patient may be in none.
-        aliases: as of `Joined`.
+        entries: all cases.
+        splits: split to the patients of its real cases; a patient may be in no split.
+        aliases: see `Joined`.
 
     Returns:
-        The splits with the patients of synthetic cases, the cases of the store, and why others were left out by id.
+        The splits with the patients of synthetic cases, the cases of the store, and the id of each case left out with
+        the reason.
     """
     entries = list(entries)
     split_of = {patient: split for split in SPLITS for patient in splits[split]}
@@ -133,7 +142,7 @@ def in_training_alone(
         if not entry.synthetic:
             kept += [entry] if entry.patient_id in split_of else []
         elif entry.patient_id in dropped:
-            continue  # its patient is one of those whom the store was not to have
+            continue  # the caller left out its patient
         elif leak := _why_not(entry, split_of, held_out):
             left[entry.case_id] = leak
         else:
@@ -146,13 +155,16 @@ def _why_not(entry: CaseEntry, split_of: Mapping[str, str], held_out: Mapping[st
     if split_of.get(entry.patient_id) in HELD_OUT:
         return made_from(HeldOut(entry.patient_id, split_of[entry.patient_id]))
     if entry.lineage is None:
-        return Leak("nothing tells whom its maker knows", "of which nothing tells whom their makers know")
+        return Leak(
+            "the patients on whom its maker was trained are not known",
+            "by makers whose training patients are not known",
+        )
     return why_not_train(entry, held_out)
 
 
 def synthetic_notes(left: Mapping[str, Leak], kept: Iterable[CaseEntry]) -> list[str]:
-    """Notes on what became of the synthetic cases of a store with `only_train`."""
+    """Return a note on the numbers of synthetic cases in training and left out, for a store with `only_train`."""
     made = sum(bool(entry.synthetic) for entry in kept)
     causes = Counter(leak.cause for leak in left.values())
     counted = "".join(f"; left out: {count} {cause}" for cause, count in causes.most_common())
-    return [f"synthetic cases in training alone: {made}{counted}"]
+    return [f"synthetic cases, all in training: {made}{counted}"]

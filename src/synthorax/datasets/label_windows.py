@@ -1,4 +1,4 @@
-"""Windows of CT and of label maps of tissues, out of a store's cases that are decoded once on voxels of one size."""
+"""Windows of CT and of tissue label maps, cut from a store's cases after resampling them once to one voxel size."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from synthorax.provenance import fingerprint
 from synthorax.seeding import generator
 
 LABEL_WINDOWS_RECIPE = 1
-"""Raised whenever the same request would give other voxels, so that no old cache is read."""
+"""Version of the recipe, part of the cache's key; raise it when the same request would give other voxels."""
 MOST_SMALL_NAMED = 3
-"""Cases too small for a window that one line names; it counts them all."""
+"""Most cases too small for a window that the line on the screen names; it gives the number of all."""
 NodulePlace = tuple[int, tuple[int, int, int], tuple[int, int, int]]
-"""The number of a case, and the first and the last voxel (z, y, x) of the box of one of its nodules."""
+"""Index of a case, and first and last voxel (z, y, x) of the box of one of its nodules."""
 
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """Windows cut out of some cases.
+    """Windows cut from cases.
 
     Attributes:
-        ct: int16 HU [b, z, y, x].
-        tissue: uint8 [b, z, y, x] of `TissueClass`; None where the cases have no label maps.
-        case: [b], the number of each window's case.
+        ct: HU, int16 [b, z, y, x].
+        tissue: `TissueClass` of each voxel, uint8 [b, z, y, x]; None if label maps were not read.
+        case: index of each window's case, [b].
     """
 
     ct: NDArray[np.int16]
@@ -49,14 +49,14 @@ class Windows:
 
 
 class LabelWindows:
-    """Cases of a store on voxels of one size, and windows of them for steps of training.
+    """Cases of a store with one voxel size, from which windows are cut for training steps.
 
     Attributes:
-        cases: in order.
-        shapes: voxels (z, y, x) of each.
-        nodules: places of their outlined nodules.
+        cases: the cases.
+        shapes: voxels (z, y, x) of each case.
+        nodules: places of the cases' outlined nodules.
         size: voxels (z, y, x) of a window.
-        has_tissue: whether there are label maps.
+        seed: seed of the windows.
     """
 
     def __init__(
@@ -80,11 +80,11 @@ class LabelWindows:
 
     @property
     def has_tissue(self) -> bool:
-        """Whether there are label maps."""
+        """Whether label maps were read."""
         return self._tissue is not None
 
     def class_counts(self) -> NDArray[np.int64]:
-        """The voxels of each tissue class in all cases together, in the order of `TissueClass`."""
+        """Return the number of voxels of each tissue class in all cases, in the order of `TissueClass`."""
         assert self._tissue is not None
         parts = (self._tissue[i : i + 2**24] for i in range(0, len(self._tissue), 2**24))
         return sum((np.bincount(part, minlength=len(TissueClass)) for part in parts), np.zeros(len(TissueClass), int))
@@ -92,15 +92,18 @@ class LabelWindows:
     def drawn(
         self, kind: str, step: int, count: int, *, at_nodules: float = 0.0, centred: bool = False, margin: int = 0
     ) -> Windows:
-        """Windows of a step, each at a random place; a function of the seed, `kind` and the step alone.
+        """Return windows at random places for a step; a function of the seed, `kind` and the step alone.
 
         Args:
-            kind: names the stream of random numbers.
-            at_nodules: share of the windows, the first ones, that hold at least a part of a nodule. Every nodule is
-                as probable as another; where there is none, all windows are anywhere.
-            centred: those windows have the nodule's middle in theirs; along an axis of one voxel they cut the nodule
-                anywhere.
-            margin: slices that a window has more on both sides along z. Where the case ends, its last slice goes on.
+            kind: name of the stream of random numbers.
+            step: number of the step.
+            count: number of windows.
+            at_nodules: share of the windows, the first ones, that include at least a part of a nodule; all nodules are
+                equally probable. Without nodules, all windows are at arbitrary places.
+            centred: whether these windows are centred on the nodule. Along an axis on which a window has one voxel, it
+                cuts the nodule at a random place.
+            margin: number of additional slices on both sides of a window along z; beyond a case its last slice is
+                repeated.
         """
         random = generator(self.seed, kind, step)
         first = round(at_nodules * count) if self.nodules else 0
@@ -114,7 +117,7 @@ class LabelWindows:
         return Windows(ct, tissue, np.array([i for i, _ in chosen]))
 
     def _anywhere(self, random: np.random.Generator) -> tuple[int, list[int]]:
-        """A case and the first voxel of a window; every place of all cases is as probable as another."""
+        """Draw the index of a case and the first voxel of a window, uniformly among all places of all cases."""
         i = int(np.searchsorted(self._share, random.random(), side="right"))
         i = min(i, len(self.shapes) - 1)
         return i, [int(random.integers(n - k + 1)) for n, k in zip(self.shapes[i], self.size, strict=True)]
@@ -125,7 +128,7 @@ class LabelWindows:
         for a, b, n, k in zip(low, high, self.shapes[i], self.size, strict=True):
             if centred and k > 1:
                 first = (a + b + 1 - k) // 2
-            else:  # the window's middle is anywhere in the nodule's box
+            else:  # the window's middle is at a random place in the nodule's box
                 first = int(random.integers(a, b + 1)) - (k - 1) // 2
                 if not centred:
                     first += int(random.integers(-(k // 4), k // 4 + 1))
@@ -133,7 +136,7 @@ class LabelWindows:
         return i, start
 
     def _box(self, i: int, start: Sequence[int], margin: int) -> list[NDArray[np.int64]]:
-        """The indices of a window along each axis."""
+        """Return the indices of a window along each axis."""
         more = (margin, 0, 0)
         return [
             np.clip(np.arange(a - m, a + k + m), 0, n - 1)
@@ -158,17 +161,22 @@ def read_label_windows(
     cache: Path | None = None,
     workers: int | None = None,
 ) -> LabelWindows:
-    """Return the cases of a store on voxels of one size; the screen names those too small for a window.
+    """Read cases of a store, resampled to one voxel size, from the cache if they are there.
+
+    A line on the screen names the cases that are too small for a window.
 
     Args:
+        store: the store.
+        cases: the cases.
         size: voxels (z, y, x) of a window.
-        spacing_mm: (z, y, x) of the voxels.
-        tissue: with their label maps.
-        cache: folder for what was decoded, the user's cache folder if not given.
-        workers: processes; one a core if not given.
+        spacing_mm: voxel size (z, y, x).
+        seed: seed of the windows.
+        tissue: whether to read label maps too.
+        cache: folder of the cache; by default the user's cache folder.
+        workers: number of processes; by default one for each core.
 
     Raises:
-        InputError: no case, none as large as a window, or, with `tissue`, one without a label map.
+        InputError: there is no case, no case is as large as a window, or, with `tissue`, a case has no label map.
         OutputError: the cache cannot be written.
     """
     if tissue and (without := [case.case_id for case in cases if not case.has_tissue]):
@@ -179,7 +187,7 @@ def read_label_windows(
     wanted = f"{' x '.join(map(str, size))} voxels of {' x '.join(f'{s:g}' for s in spacing_mm)} mm"
     if not kept:
         found = f"{len(cases)} training cases" if not cases else f"{len(cases)} training cases, all smaller"
-        raise InputError(store.path, found, f"cases of at least {wanted} (z, y, x), the windows that are learned from")
+        raise InputError(store.path, found, f"cases of at least {wanted} (z, y, x), the size of a training window")
     if small := [name for name, is_as_large in fits.items() if not is_as_large]:
         more = ", ..." * (len(small) > MOST_SMALL_NAMED)
         tell(
@@ -201,7 +209,7 @@ def read_label_windows(
 
 
 def _is_as_large(case: CaseEntry, size: Sequence[int], spacing_mm: Sequence[float]) -> bool:
-    """Whether a case has room for a window, as `resample_to_spacing` counts its voxels."""
+    """Return whether a case, resampled by `resample_to_spacing`, has room for a window."""
     entry = orient(case.grid(), "LPS")
     shape = np.rint(np.multiply(entry.shape, entry.spacing_mm) / spacing_mm)
     return bool((shape >= size).all())
@@ -209,7 +217,7 @@ def _is_as_large(case: CaseEntry, size: Sequence[int], spacing_mm: Sequence[floa
 
 @dataclass(frozen=True)
 class _ReadCase:
-    """A picklable function: a case to its arrays at a spacing, and the boxes of its nodules there."""
+    """A picklable function: a case to its arrays at a spacing, and to the boxes of its nodules on that grid."""
 
     store: Store
     spacing_mm: tuple[float, float, float]
@@ -234,7 +242,7 @@ class _ReadCase:
 
 
 def _known_rows(about: Path, files: dict[str, Path], count: int) -> list[dict[str, Any]] | None:
-    """What the cache tells of each case; None where it does not hold them."""
+    """Read the shape and the nodules' boxes of each case from the cache; None if it does not have the cases."""
     try:
         rows = json.loads(about.read_text())["cases"]
         voxels = sum(math.prod(row["shape"]) for row in rows)
@@ -250,7 +258,7 @@ def _known_rows(about: Path, files: dict[str, Path], count: int) -> list[dict[st
 def _decoded_rows(
     read: _ReadCase, cases: Sequence[CaseEntry], files: dict[str, Path], about: Path, workers: int | None
 ) -> list[dict[str, Any]]:
-    """Write the cases into the cache, one at a time; returns what is known of each."""
+    """Write the cases into the cache, one at a time; return the shape and the nodules' boxes of each."""
     rows = []
     try:
         about.parent.mkdir(parents=True, exist_ok=True)

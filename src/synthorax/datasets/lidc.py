@@ -23,17 +23,17 @@ from synthorax.provenance import fingerprint
 from synthorax.shapes.resampling import resample
 
 LIDC_SHAPES_RECIPE = 2
-"""Raised whenever the same request would give other shapes, so that no old cache is read."""
+"""Version of the recipe, part of the cache's key; raise it when the same request would give other shapes."""
 NO_CONSENSUS = "without consensus"
 TOO_LARGE = "larger than the grid"
 
 
 @dataclass(frozen=True)
 class LidcRequest:
-    """Which voxels are nodule, and on what grid.
+    """The rule by which voxels belong to a nodule, and the grid of the shapes.
 
     Attributes:
-        readers: a voxel belongs to the nodule if at least so many of the four readers marked it.
+        readers: number of the four readers who must have marked a voxel for it to belong to the nodule.
         grid: voxels (z, y, x).
         spacing_mm: voxel size (z, y, x).
     """
@@ -44,17 +44,18 @@ class LidcRequest:
 
     def __post_init__(self) -> None:
         if not 1 <= self.readers <= 4:
-            raise InputError("consensus", f"{self.readers} readers", "1 to 4 of the four readers")
+            raise InputError("consensus", f"{self.readers} readers", "1 to 4 readers")
         if min(self.grid) < 1 or not all(np.isfinite(s) and s > 0 for s in self.spacing_mm):
             raise InputError("grid", f"{self.grid} voxels of {self.spacing_mm} mm", "positive sizes")
 
 
 @dataclass(frozen=True, eq=False)
 class LidcShapes:
-    """The shapes, and what became of every nodule.
+    """The shapes of LIDC-IDRI's nodules, and how many nodules have none.
 
     Attributes:
-        counts: nodules in all, kept, and left out by reason.
+        shapes: the shapes.
+        counts: numbers of all nodules, of those kept, and of those left out for each reason.
     """
 
     shapes: ShapeSet
@@ -62,7 +63,12 @@ class LidcShapes:
 
 
 def lidc_shapes(request: LidcRequest, workers: int | None = None) -> LidcShapes:
-    """Every LIDC-IDRI nodule that has a consensus and fits the grid, in the order of patients."""
+    """Return the shape of every LIDC-IDRI nodule that has a consensus and fits into the grid, in the order of patients.
+
+    Args:
+        request: consensus and grid.
+        workers: number of processes; by default one for each core.
+    """
     scans = [readings for readings in read_lidc_table() if readings]
     outcomes = list(chain.from_iterable(map_processes(_ShapesOfScan(request), scans, workers=workers, chunk=16)))
     kept = [(record, shape) for record, shape in outcomes if not isinstance(shape, str)]
@@ -74,7 +80,7 @@ def lidc_shapes(request: LidcRequest, workers: int | None = None) -> LidcShapes:
 
 
 def cached_lidc_shapes(request: LidcRequest, cache: Path | None = None) -> LidcShapes:
-    """`lidc_shapes`, remembered in the user's cache folder; a cache that cannot be written is done without."""
+    """Return `lidc_shapes`, kept in the user's cache folder; if that cannot be written, nothing is kept."""
     cache = cache or platformdirs.user_cache_path("synthorax")
     key = fingerprint(json.dumps([LIDC_SHAPES_RECIPE, asdict(request)]).encode() + LIDC_TABLE.read_bytes())[:16]
     file = cache / f"lidc-shapes-{key}.npz"
@@ -100,13 +106,13 @@ def _read_cache(file: Path, request: LidcRequest) -> LidcShapes | None:
         if occupancy.shape != (len(records), *request.grid):
             return None
         return LidcShapes(ShapeSet(occupancy, request.spacing_mm, records), dict(notes["counts"]))
-    except Exception:  # Whatever is wrong with a cache, making it again mends it.
+    except Exception:  # any damage of a cache is mended by making it again
         return None
 
 
 @dataclass(frozen=True)
 class _ShapesOfScan:
-    """A picklable function: the readings of a scan to its shapes, or to why there is none."""
+    """A picklable function: the readings of a scan to a record and a shape, or the reason for none, of each nodule."""
 
     request: LidcRequest
 

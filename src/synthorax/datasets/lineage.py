@@ -1,6 +1,6 @@
-"""Leak checks: whether a maker, or the synthetic cases of a store's training, know patients whom the store holds out.
+"""Leak checks: whether a maker, or a synthetic training case, was made with data of patients whom a store holds out.
 
-Patients are compared by `provenance.patient_key`; an error names the store's own patient by the id that the store has.
+Patients are compared by `provenance.patient_key`. An error names a patient by the id in the store.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ from synthorax.lineage import Lineage
 from synthorax.provenance import ANONYMOUS_PATIENT, SEEN_BEFORE, UNTOLD, patient_key
 
 ORIGIN = "shape_origin"
-"""Column of a nodule's table: the patient whose outline the nodule was made from."""
+"""Column of a table of nodules: the patient from whose outline the nodule was made."""
 HELD_OUT = ("val", "test")
-"""Splits whose patients no training may know."""
-BY_MAKERS = "by makers that know patients of validation or test, or do not tell whom they know"
-"""Cause of a leak, as the notes of a store count it."""
+"""Splits whose patients' data must not be used in training."""
+BY_MAKERS = "by makers trained on patients of validation or test, or whose training patients are not known"
+"""Cause of a leak, by which the notes of a store count cases."""
 
 
 class HeldOut(NamedTuple):
     """A patient whom a store holds out.
 
     Attributes:
-        patient_id: as the store, or the table of outlines, has it; the key where no more is known.
+        patient_id: id in the store or in the table of outlines; the key if no id is known.
+        split: the patient's split.
     """
 
     patient_id: str
@@ -38,11 +39,11 @@ class HeldOut(NamedTuple):
 
 
 class Leak(NamedTuple):
-    """Why a synthetic case must not be in training.
+    """The reason why a synthetic case must not be in training.
 
     Attributes:
-        reason: with the name of a held-out patient, where one is known.
-        cause: without names, to count cases by.
+        reason: the reason, with the id of a held-out patient if one is known.
+        cause: the reason without ids, by which cases are counted.
     """
 
     reason: str
@@ -50,16 +51,16 @@ class Leak(NamedTuple):
 
 
 def held_out_patients(store: Store) -> dict[str, HeldOut]:
-    """Patients of validation and test, and those whose outlines are in synthetic cases of them, by their keys."""
+    """Return the patients of validation and test, and those whose outlines are in synthetic cases there, by key."""
     return held_out_of({split: store.in_split(split) for split in HELD_OUT}, store.splits)
 
 
 def held_out_of(cases: Mapping[str, Iterable[CaseEntry]], splits: Mapping[str, Iterable[str]]) -> dict[str, HeldOut]:
-    """The same of cases that are no store yet.
+    """Return `held_out_patients` for cases that are not in a store yet.
 
     Args:
-        cases: by split.
-        splits: patient ids by split.
+        cases: split to its cases.
+        splits: split to its patient ids.
     """
     found: dict[str, HeldOut] = {}
     for split in HELD_OUT:
@@ -72,77 +73,84 @@ def held_out_of(cases: Mapping[str, Iterable[CaseEntry]], splits: Mapping[str, I
 
 
 def check_unseen(lineage: Lineage, store: Store) -> None:
-    """Refuse a maker that knows patients of a store's validation or test, or does not tell whom it knows.
+    """Check that a maker was not made with data of patients of a store's validation or test.
 
     Raises:
-        InputError: it does, or does not tell.
+        InputError: it was, or its patients are not known.
     """
     check_unseen_patients(lineage, {key: str(patient) for key, patient in held_out_patients(store).items()})
 
 
 def check_unseen_patients(lineage: Lineage, held_out: Mapping[str, str]) -> None:
-    """Refuse a maker that knows some patients, or does not tell whom it knows.
+    """Check that a maker was not made with data of some patients.
 
     Args:
-        held_out: names of the patients, by `provenance.patient_key`.
+        lineage: the patients behind the maker.
+        held_out: `provenance.patient_key` of each of the patients to the patient's name.
 
     Raises:
-        InputError: it does, or does not tell.
+        InputError: it was, or its patients are not known.
     """
     if not lineage.tells:
-        found = f"{lineage.name}, which does not tell from whom it learned"
-        raise InputError("model", found, "one with a record of its patients, data.json")
+        found = f"{lineage.name}, without a record of the patients it was trained on"
+        raise InputError("model", found, "a model with such a record, data.json")
     if leaked := sorted(held_out[key] for key in lineage.patients & held_out.keys()):
-        found = f"{lineage.name}, which knows {len(leaked)} patients who are held out here, such as {leaked[0]}"
-        raise InputError("model", found, "one trained on this store, or on other patients")
+        found = f"{lineage.name}, made with data of {len(leaked)} patients who are held out here, such as {leaked[0]}"
+        raise InputError("model", found, "a model trained on this store, or on other patients")
 
 
 def check_synthetic_cases(store: Store) -> None:
-    """Refuse a store whose training has synthetic cases that know patients of its validation or test.
+    """Check that no synthetic training case of a store was made with data of patients of its validation or test.
 
     Raises:
-        InputError: it has, or has cases whose maker does not tell whom it knows.
+        InputError: a case was, or the patients behind it are not known.
     """
     if leaks := leaks_in_training(store):
         case_id, reason = next(iter(leaks.items()))
-        found = f"synthetic training cases that may know held-out patients, {len(leaks)} in all; {case_id}: {reason}"
+        found = f"{len(leaks)} synthetic training cases that may leak held-out patients; {case_id}: {reason}"
         raise InputError(store.path, found, "a store prepared with --only-train, which leaves such cases out")
 
 
 def leaks_in_training(store: Store) -> dict[str, str]:
-    """Synthetic cases of training that may know held-out patients, by case id, each with the reason."""
+    """Return the synthetic training cases that may leak held-out patients: case id to the reason."""
     cases = [case for case in store.in_split("train") if case.synthetic]
     held_out = held_out_patients(store) if cases else {}
     return {case.case_id: leak.reason for case in cases if (leak := why_not_train(case, held_out))}
 
 
 def why_not_train(case: CaseEntry, held_out: Mapping[str, HeldOut]) -> Leak | None:
-    """Why a synthetic case must not be in training; None where it may.
+    """Return the reason why a synthetic case must not be in training; None if it may.
 
-    A case without a lineage, as phantoms and older stores have them, is judged by the outlines that its nodules name.
+    A case without a lineage, such as a phantom or a case of an older store, is judged by its nodules' outlines alone.
+
+    Args:
+        case: the case.
+        held_out: key of each held-out patient to the patient.
     """
     lineage = case.lineage
     if case.source_patient in held_out:
         return made_from(held_out[case.source_patient])
     if lineage is not None and not lineage.tells:
-        return Leak(f"its maker, {lineage.name or 'which is unknown'}, does not tell whom it knows", BY_MAKERS)
+        return Leak(f"the training patients of its maker ({lineage.name or 'unknown'}) are not known", BY_MAKERS)
     if outlined := sorted(str(held_out[key]) for key in {*_origins(case), *_outlines(case)} & held_out.keys()):
         cause = "with outlines of nodules of patients of validation or test"
         return Leak(f"it has the outline of a nodule of patient {outlined[0]}", cause)
     if lineage is not None and (seen := sorted(str(held_out[key]) for key in lineage.seen & held_out.keys())):
-        return Leak(f"its maker, {lineage.name}, knows {len(seen)} held-out patients, such as {seen[0]}", BY_MAKERS)
+        found = f"its maker, {lineage.name}, was trained on {len(seen)} held-out patients, such as {seen[0]}"
+        return Leak(found, BY_MAKERS)
     return None
 
 
 def made_from(patient: HeldOut) -> Leak:
-    """The leak of a case made from a scan of a held-out patient."""
+    """Return the leak of a case that was made from a scan of a held-out patient."""
     return Leak(f"it was made from a scan of patient {patient}", "made from scans of patients of validation or test")
 
 
 def outline_patients(store: Store) -> list[str]:
-    """LIDC's patients who are in training, or whose outlines are; where none is, all who are not held out.
+    """Return the LIDC-IDRI patients whose outlines rendering may use in a study on a store.
 
-    So rendering knows no more patients than a model trained beside it.
+    These are the patients of the training split, or whose outlines are in it, so that rendering uses no more patients
+    than a model trained beside it. If there are none, they are all patients who are not held out.
     """
     held_out = held_out_patients(store)
     cases = store.in_split("train")
@@ -154,12 +162,14 @@ def outline_patients(store: Store) -> list[str]:
 
 
 def training_data(store: Store, *makers: Lineage) -> dict[str, Any]:
-    """What `data.json` of a run on a store's training tells: fingerprint, patients, and whom its synthetic cases know.
+    """Return the content of `data.json` of a run on a store's training split.
+
+    It has the store's fingerprint, the patients of its splits, and the patients behind its synthetic cases. A patient
+    known only by key is written as `ANONYMOUS-` and the key; `patient_key` of that name is the key again.
 
     Args:
-        makers: of other synthetic data that the run learns from.
-
-    Patients known by their keys alone are written as `ANONYMOUS-` and the key, of which `patient_key` gives the key.
+        store: the store.
+        makers: lineages of the makers of other synthetic data on which the run is trained.
     """
     cases = [case for case in store.in_split("train") if case.synthetic]
     known = {key: name for case in cases for key, name in _origins(case).items()}
@@ -174,11 +184,11 @@ def training_data(store: Store, *makers: Lineage) -> dict[str, Any]:
 
 
 def _origins(case: CaseEntry) -> dict[str, str]:
-    """The patients whose outlines a case's nodules name, by key."""
+    """Return the patients whose outlines a case's nodules name: key to name."""
     names = {nodule.extra.get(ORIGIN, "") for nodule in case.nodules}
     return {patient_key(name): name for name in names if name}
 
 
 def _outlines(case: CaseEntry) -> frozenset[str]:
-    """The keys of patients whose outlines were put into a case."""
+    """Return the keys of the patients whose outlines were used in a case."""
     return case.lineage.outlines if case.lineage else frozenset()

@@ -1,4 +1,4 @@
-"""The manifests that `inject` and `sample` write: which files are scans, what is known of them, and who made them."""
+"""Reading the manifests that `inject` and `sample` write: the scans, their nodules, and the patients behind them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from synthorax.lineage import Lineage
 from synthorax.provenance import MANIFEST
 
 MASKS = "masks"
-"""Folder of the masks within a folder of samples."""
+"""Subfolder of the masks in a folder of samples."""
 
 
 class Manifests:
-    """The manifests of synthetic scans, each read once.
+    """The manifests of synthetic scans; each is read once.
 
-    `inject` writes its manifest beside the scan; `sample` writes one manifest above the folder of its images.
+    `inject` writes its manifest beside the scan. `sample` writes one manifest into the folder that contains the
+    subfolder of its images.
     """
 
     def __init__(self) -> None:
@@ -33,7 +34,7 @@ class Manifests:
         self._lineage_in = cache(self._lineage_told)
 
     def of(self, folder: Path) -> Mapping[str, Any]:
-        """What the manifest in a folder says; empty if there is none of ours."""
+        """Return the content of the manifest in a folder; empty if this package wrote none there."""
         if folder not in self._read:
             path, content = folder / MANIFEST, {}
             try:
@@ -46,7 +47,7 @@ class Manifests:
         return self._read[folder]
 
     def home(self, scan: Path) -> Path | None:
-        """The folder whose manifest names a scan, an image or the folder of a series; None if there is none."""
+        """Return the folder whose manifest names a scan (an image or the folder of a series); None if none does."""
         files = self.of(scan.parent).get("files")
         if isinstance(files, dict) and scan.name in files.values():
             return scan.parent
@@ -54,15 +55,15 @@ class Manifests:
         return above if scan in self._samples(above) else None
 
     def mark_of(self, scan: Path) -> str:
-        """The synthetic mark that the manifest of a scan tells, for a file that has lost its own."""
+        """Return the mark of generated voxels in the manifest of a scan, for a file that has lost its own mark."""
         home = self.home(scan)
         return str(self.of(home).get("synthetic", "")) if home else ""
 
     def lineage_of(self, scan: Path) -> Lineage | None:
-        """Whose data stands behind a scan; None if no manifest names it.
+        """Return the lineage of a scan; None if no manifest names the scan.
 
-        A manifest without a lineage, as older versions wrote, tells nothing of the patients whom a model had seen. A
-        damaged one tells nothing at all.
+        A manifest without a lineage, as older versions wrote it, does not tell the training patients of a model. A
+        damaged manifest tells nothing.
         """
         home = self.home(scan)
         if home is None:
@@ -79,7 +80,7 @@ class Manifests:
             return Lineage(name, tells=False)
 
     def other_images(self, scans: Iterable[Path]) -> set[Path]:
-        """The images beside synthetic scans that are no scans: masks, edit regions, label maps, further formats."""
+        """Return the images beside synthetic scans that are not scans: masks, edit regions, label maps, copies."""
         found: set[Path] = set()
         for scan in scans:
             files = self.of(scan.parent).get("files")
@@ -93,17 +94,17 @@ class Manifests:
         return found
 
     def samples(self, folder: Path) -> list[Sample]:
-        """The samples of CT that the manifest of a folder lists."""
+        """Return the CT samples that the manifest of a folder lists."""
         return list(dict.fromkeys(self._samples(folder).values()))
 
     def images_of(self, table: Path) -> list[TableImage]:
-        """The images of a table of nodules, and those of a folder of samples that were asked to have no nodule.
+        """Return the images of a table of nodules, and the samples beside it that were requested without a nodule.
 
         Args:
-            table: may be missing in a folder of samples of which none has a nodule.
+            table: path of the table; it may be missing if no sample of the folder has a nodule.
 
         Raises:
-            InputError: a table that does not fit.
+            InputError: the table is not valid.
         """
         samples = self.samples(table.parent)
         listed = read_nodule_table(table) if table.is_file() or not samples else []
@@ -112,14 +113,15 @@ class Manifests:
         return [*listed, *(TableImage(path, f"synthetic-{image_stem(path)}", None, (), table) for path in without)]
 
     def tables_of(self, scans: Iterable[Path]) -> list[Path]:
-        """The places of tables that folders of samples do not have, as none of their samples has a nodule."""
+        """Return the paths of missing tables of folders of samples, which are missing if no sample has a nodule."""
         homes = {scan.parent.parent for scan in scans if scan in self._samples(scan.parent.parent)}
         return sorted(home / NODULE_TABLE for home in homes if not (home / NODULE_TABLE).exists())
 
     def usual(self, image: TableImage) -> Annotated:
-        """What a table tells of an image: all nodules; of an edited scan those put in, not those of its patient.
+        """Return whether a table lists all nodules of an image.
 
-        A table of ours whose manifest is damaged may be of an edited scan.
+        A table lists all, except for an edited scan, for which it lists the injected nodules and not the patient's. If
+        the manifest is damaged, the scan may be an edited one.
         """
         home = self.home(image.image)
         told = [self.of(folder) for folder in (home, image.table.parent) if folder is not None]
@@ -132,12 +134,12 @@ class Manifests:
         return "some" if any(isinstance(each, dict) and "region" in each for each in files) else "all"
 
     def source_of(self, scan: Path) -> tuple[str, str]:
-        """Name and SHA-256 of the image that a synthetic scan was made from; empty if not known."""
+        """Return name and SHA-256 of the image from which a synthetic scan was made; empty if not known."""
         source = self.of(scan.parent).get("source")
         return (str(source.get("name", "")), str(source.get("sha256", ""))) if isinstance(source, dict) else ("", "")
 
     def _listed(self, home: Path) -> dict[Path, Sample]:
-        """The samples of CT that the manifest of a folder lists, by each of their files."""
+        """Map each file of the CT samples that the manifest of a folder lists to its sample."""
         samples = self.of(home).get("samples")
         found: dict[Path, Sample] = {}
         for row in samples if isinstance(samples, list) else []:
@@ -148,11 +150,11 @@ class Manifests:
 
 
 class Sample(NamedTuple):
-    """A sample of CT that a manifest lists.
+    """A CT sample that a manifest lists.
 
     Attributes:
-        scan: its file, in the first of its formats, which is the one that the table names.
-        is_empty: whether it was asked to have no nodule.
+        scan: its file in the first of its formats, which the table names.
+        is_empty: whether it was requested without a nodule.
     """
 
     scan: Path

@@ -1,4 +1,4 @@
-"""Nodules out of mask files: DICOM masks beside a series, and the masks that a table names."""
+"""Reading nodules from mask files: DICOM masks beside a series, and the masks that a table names."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from synthorax.region import Region, agreement
 from synthorax.volume import Volume
 
 NOT_TAKEN = "structure not taken for a nodule: "
-"""Notes on structures by their names begin with this."""
+"""Beginning of the notes on structures whose names are not those of nodules."""
 MOST_STRUCTURES_NOTED = 100
-"""Structures not taken for nodules that the notes of a scan name."""
+"""Most structures not taken for nodules that the notes of a scan name."""
 FAR_MM = 5.0
-"""A centre further than this from the nodule's voxels contradicts them."""
+"""A centre further than this, in mm, from the nodule's voxels contradicts them."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,9 @@ class NodulesOfMasks:
     """The nodules of a series' mask files.
 
     Attributes:
-        is_whole: whether every structure that is a nodule was read, with all that it holds.
+        nodules: the nodules.
+        notes: sentences about structures that were left out.
+        is_whole: whether every structure that is a nodule was read completely.
     """
 
     nodules: tuple[MaskedNodule, ...] = ()
@@ -42,14 +44,15 @@ class NodulesOfMasks:
 
 
 def masked_nodules(masks: Sequence[Path], scan: Scan, expression: str | None) -> NodulesOfMasks:
-    """The nodules of SEG and RTSTRUCT files on the voxels of a scan.
+    """Read the nodules of SEG and RTSTRUCT files on the voxels of a scan.
 
-    Structures that are no nodules are named in the notes, and so are those that cannot be used; neither costs another
-    structure anything. A file is known by its number, since names of DICOM files may tell of a patient.
+    The notes name structures that are not nodules, and structures that cannot be used; the others are read all the
+    same. Notes name a file by its number, because names of DICOM files may identify a patient.
 
     Args:
-        scan: upright.
-        expression: of the names of nodules; None is `is_nodule`.
+        masks: the mask files.
+        scan: the scan, in upright orientation.
+        expression: regular expression for the names of nodules; None for the rule `is_nodule`.
     """
     wanted = wanted_structures(expression)
     frame_uid = str(scan.dicom.header.get("FrameOfReferenceUID", "") or "") if scan.dicom else ""
@@ -63,7 +66,7 @@ def masked_nodules(masks: Sequence[Path], scan: Scan, expression: str | None) ->
             others |= {str(s): None for s in named if not wanted(s)}
             if expression is None and not any(map(wanted, named)) and any(map(may_be_nodule, named)):
                 notes.append(
-                    f"mask {number} of {len(masks)} names no nodule; --structures chooses among its structures"
+                    f"mask {number} of {len(masks)} has no structure named as a nodule; choose some by --structures"
                 )
                 is_whole = False
             structures = read_structures(path, scan.ct, wanted, frame_uid=frame_uid)
@@ -91,30 +94,31 @@ def masked_nodules(masks: Sequence[Path], scan: Scan, expression: str | None) ->
 
 
 class LabelsOnce:
-    """`read_labels_on` for the masks of one scan, of which several rows may name the same file."""
+    """`read_labels_on` for the masks of one scan; a file that several rows name is read once."""
 
     def __init__(self) -> None:
         self._read: dict[Path, Labels] = {}
 
     def __call__(self, path: Path, ct: Volume) -> Labels:
-        """The labels of a mask on the voxels of the scan."""
+        """Return the labels of a mask on the voxels of the scan."""
         if path not in self._read:
-            self._read = {path: read_labels_on(path, ct)}  # one at a time: it is as large as the scan
+            self._read = {path: read_labels_on(path, ct)}  # keep one only, since it is as large as the scan
         return self._read[path]
 
 
 def region_of_row(
     row: NoduleRow, scan: Scan, *, shares: bool = False, read: Callable[[Path, Volume], Labels] = read_labels_on
 ) -> tuple[Region | None, list[str]]:
-    """The voxels of a row's mask, and notes; no region where the row names no mask.
+    """Read the mask that a row of a table names; return its region, None if the row names no mask, and notes.
 
     Args:
-        scan: upright.
-        shares: whether another row names the same mask; then the piece at the row's centre is its nodule.
-        read: reads masks that are images.
+        row: the row.
+        scan: the scan, in upright orientation.
+        shares: whether another row names the same mask; the connected piece at the row's centre is then its nodule.
+        read: function that reads masks that are images.
 
     Raises:
-        InputError: no such file, or no voxel of the nodule in it.
+        InputError: the file is missing, or has no voxel of the nodule.
     """
     if row.mask is None:
         return None, []
@@ -129,15 +133,17 @@ def region_of_row(
         parts, _ = pieces("", 0, region)
         gaps = [distance_mm(part.region, row.center_mm, scan.ct) for part in parts]
         if not parts or min(gaps) > FAR_MM:
-            raise InputError(row.mask, "its mask, which several rows name, has no piece at its centre", "mask_label")
-        return parts[int(np.argmin(gaps))].region, [*notes, "several rows name its mask; it is the piece at its centre"]
+            found = "a mask that several rows name, without a piece at the centre of this row"
+            raise InputError(row.mask, found, "such a piece, or a mask_label in each row")
+        told = "several rows name its mask; the piece at its centre is taken"
+        return parts[int(np.argmin(gaps))].region, [*notes, told]
     if row.center_mm is not None and (gap := distance_mm(region, row.center_mm, scan.ct)) > FAR_MM:
-        notes.append(f"its centre lies {gap:.0f} mm from the voxels of its mask, which count{_hint(scan.ct, row)}")
+        notes.append(f"its centre lies {gap:.0f} mm from its mask; the mask is used{_hint(scan.ct, row)}")
     return region, notes
 
 
 def _of_dicom(path: Path, label: int | str | None, scan: Scan) -> tuple[Region, list[str]]:
-    """The voxels of a segment or structure by its number or name, or of all those of a file that are nodules."""
+    """Read a segment or structure of a DICOM mask by number or name, or all structures that are nodules as one."""
     if label:
         chosen = read_structures(path, scan.ct, lambda s: label in (s.number, s.name))
         if not chosen:
@@ -151,23 +157,23 @@ def _of_dicom(path: Path, label: int | str | None, scan: Scan) -> tuple[Region, 
     notes = [note for structure in chosen for note in structure.notes]
     if len(regions) > 1:
         notes.append(
-            f"its mask holds {len(regions)} structures, which are one nodule; mask_label would tell them apart"
+            f"its mask has {len(regions)} structures, which are taken as one nodule; mask_label would choose one"
         )
     corner, counts = agreement(regions)
     return Region(corner, counts > 0), notes
 
 
 def distance_mm(region: Region, point_mm: tuple[float, float, float], ct: Volume) -> float:
-    """Millimetres from a point (x, y, z) to the nearest voxel of a region."""
+    """Return the distance in mm from a point (x, y, z) to the nearest voxel of a region."""
     places: NDArray[np.float64] = ct.to_world(region.indices())
     return float(np.linalg.norm(places - point_mm, axis=1).min())
 
 
 def check_inside(ct: Volume, center_mm: tuple[float, float, float]) -> None:
-    """Refuse a centre that lies outside a scan, and say what it may have been meant to be.
+    """Check that a centre lies in a scan.
 
     Raises:
-        InputError: it does.
+        InputError: it does not; the error says if it would lie in the scan in RAS or as a voxel index.
     """
     if ct.holds(ct.to_voxel(center_mm)):
         return
@@ -176,14 +182,14 @@ def check_inside(ct: Volume, center_mm: tuple[float, float, float]) -> None:
     x, y, z = center_mm
     hint = ""
     if ct.holds(ct.to_voxel((-x, -y, z))):
-        hint = "; with x and y of the other sign it lies inside: is it RAS, as NIfTI has it?"
+        hint = "; with the signs of x and y reversed it lies inside: is it RAS, as in NIfTI?"
     elif ct.holds((z, y, x)):
-        hint = "; as voxel indices it lies inside: is it x, y, z in voxels?"
-    raise InputError("centre", f"a centre at {place} mm, voxel {voxel} (z, y, x)", f"one inside the scan{hint}")
+        hint = "; taken as voxel indices it lies inside: is it x, y, z in voxels?"
+    raise InputError("centre", f"a centre at {place} mm, voxel {voxel} (z, y, x)", f"a centre inside the scan{hint}")
 
 
 def _hint(ct: Volume, row: NoduleRow) -> str:
-    """What a centre far from its mask may have been meant to be."""
+    """Return a hint, for a centre far from its mask, if it would lie in the scan in RAS; else an empty text."""
     assert row.center_mm is not None
     x, y, z = row.center_mm
     seems_ras = ct.holds(ct.to_voxel((-x, -y, z))) and not ct.holds(ct.to_voxel((x, y, z)))

@@ -1,4 +1,4 @@
-"""Which scan a DICOM mask was drawn on."""
+"""Matching DICOM masks to the scans on which they were drawn."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from synthorax.io.walk import LeftOut
 
 @dataclass(frozen=True)
 class ScanHeader:
-    """The files of a CT series, and what the first of them says of it."""
+    """The files of a CT series, and facts from the header of the first."""
 
     files: tuple[Path, ...]
     about: About
 
     @property
     def folder(self) -> Path:
-        """Where its slices lie."""
+        """Folder of the slices."""
         return self.files[0].parent
 
     def sop_uids(self) -> frozenset[str]:
-        """UIDs of its slices, read from each of its files."""
+        """Return the UIDs of the slices, read from every file."""
         found = []
         for file in self.files:
             try:
@@ -38,13 +38,13 @@ class ScanHeader:
 
 @dataclass(frozen=True)
 class MaskFile:
-    """A SEG or RTSTRUCT, and what it says of its scan."""
+    """A SEG or RTSTRUCT file, and its references to its scan."""
 
     path: Path
     refers: MaskReferences
 
     def sop_uids(self) -> frozenset[str]:
-        """UIDs of the slices that it was drawn on; none where it does not say."""
+        """Return the UIDs of the slices on which it was drawn; empty if it names none."""
         try:
             return read_slice_references(self.path)
         except (InputError, OSError):
@@ -53,12 +53,12 @@ class MaskFile:
 
 @dataclass(frozen=True)
 class Matched:
-    """Masks by scan.
+    """The masks of each scan.
 
     Attributes:
-        masks: of each scan.
-        doubts: notes of each scan on masks that may be its own and could not be told from another's.
-        orphans: masks of no scan, with the reason.
+        masks: masks of each scan.
+        doubts: notes of each scan on masks that may be its own but were not used, or are uncertain.
+        orphans: masks that were given to no scan, with the reason.
     """
 
     masks: list[tuple[Path, ...]]
@@ -67,11 +67,11 @@ class Matched:
 
 
 def match_masks(scans: Sequence[ScanHeader], masks: Sequence[MaskFile]) -> Matched:
-    """Give each mask to the one scan that it was drawn on.
+    """Give each mask to the scan on which it was drawn.
 
-    A mask goes by the series that it names, else by its slices, its frame of reference, its study, its folder. Where
-    what it names is not there or fits several scans, no scan gets it, and each scan that it may be of says so: such a
-    scan is never taken for one without nodules.
+    A mask is matched by the series that it names, otherwise by its slices, its frame of reference, its study or its
+    folder, in this order. If the scan is missing, or several scans match, no scan gets the mask. Each scan that it may
+    belong to then gets a doubt, so that the scan is never taken for one without nodules.
     """
     found: list[list[Path]] = [[] for _ in scans]
     doubts: list[list[str]] = [[] for _ in scans]
@@ -86,7 +86,7 @@ def match_masks(scans: Sequence[ScanHeader], masks: Sequence[MaskFile]) -> Match
             continue
         orphans.append((mask.path, reason))
         for i in fitting:
-            doubts[i].append(f"a mask that may be of this scan was not read: {reason}")
+            doubts[i].append(f"a mask that may belong to this scan was not read: {reason}")
     return Matched(
         [tuple(sorted(paths)) for paths in found],
         [tuple(dict.fromkeys(told)) for told in doubts],
@@ -97,7 +97,7 @@ def match_masks(scans: Sequence[ScanHeader], masks: Sequence[MaskFile]) -> Match
 def _scans_of(
     mask: MaskFile, scans: Sequence[ScanHeader], slices: Callable[[int], frozenset[str]]
 ) -> tuple[list[int], str]:
-    """The one scan that a mask was drawn on; or the scans that it may be of, and why it is given to none."""
+    """Return the index of a mask's scan and an empty text; or the scans it may belong to, and why it matches none."""
     refers, path = mask.refers, mask.path
     fitting = [
         i for i, s in enumerate(scans) if not (refers.patient_id and s.about.patient_id) or _same_patient(mask, s)
@@ -118,10 +118,10 @@ def _scans_of(
     if is_sure and len(fitting) == 1:
         return fitting, ""
     if is_sure:
-        return fitting, f"a mask that fits {len(fitting)} scans alike"
+        return fitting, f"a mask that matches {len(fitting)} scans equally"
     beside = [i for i, scan in enumerate(scans) if _beside(path, scan)]
     near = {i for i in fitting if not names_scan or i in beside or _same_patient(mask, scans[i])}
-    near |= set(beside if len(beside) == 1 else ())  # perhaps the same patient, renamed in one of the two
+    near |= set(beside if len(beside) == 1 else ())  # perhaps the same patient with different ids in the two files
     return sorted(near), f"a mask of series {', '.join(sorted(refers.series_uids)) or 'unknown'}, which is not here"
 
 
@@ -131,5 +131,5 @@ def _same_patient(mask: MaskFile, scan: ScanHeader) -> bool:
 
 
 def _beside(path: Path, scan: ScanHeader) -> bool:
-    """Whether a mask lies in the folder of a scan, in one below it, or in one above it."""
+    """Return whether a mask lies in the folder of a scan, or in a folder below or above it."""
     return path.parent == scan.folder or scan.folder in path.parents or path.parent in scan.folder.parents

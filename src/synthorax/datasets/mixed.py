@@ -1,4 +1,4 @@
-"""Batches of real patches in which some of a class are made ones."""
+"""Batches of real patches in which synthetic patches replace a share of a class."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ from synthorax.seeding import generator
 
 @dataclass(frozen=True, eq=False)
 class MixedBatches:
-    """A function of the step, as the loop takes it: `PatchDataset.batch` with made cubes in the place of some.
+    """A function of the step to `PatchDataset.batch`, with synthetic patches in the place of some real ones.
 
-    Made cubes are flipped as the real ones are.
+    Synthetic patches are flipped as the real ones are. Shifts and scaling are refused: they bring voxels beyond a
+    patch's edge into it, which synthetic patches do not have, and a network would recognise them by that.
 
     Attributes:
-        real: patches and their augmentation.
-        made: by class, int16 HU [n, z, y, x] on the voxels of `real`.
-        share: of each such class's patches, how many are made ones in the mean, 0 to 1.
-        size: of a batch.
+        real: real patches and their augmentation.
+        made: class to its synthetic patches, int16 HU [n, z, y, x] on the grid of `real`.
+        share: mean share of synthetic patches among the patches of each of these classes, 0 to 1.
+        size: number of patches of a batch.
 
     Raises:
-        InputError: cubes of another size, none of a class, a share beyond 0 to 1, or patches that are moved or scaled:
-            made cubes have nothing beyond their edge to be seen then, by which a network would know them.
+        InputError: synthetic patches have another size, a class has none, the share is not from 0 to 1, or the
+            augmentation shifts or scales.
     """
 
     real: PatchDataset
@@ -40,20 +41,21 @@ class MixedBatches:
 
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:
-            raise InputError("share", f"{self.share:g} of the patches made", "0 to 1")
+            raise InputError("share", f"{self.share:g} of the patches synthetic", "0 to 1")
         if any(self.real.augmentation.margin(self.real.spec.size)):
-            raise InputError("augmentation", "shifts or scales", "flips alone, as made cubes end at their edge")
+            expected = "flips alone, since synthetic patches have no voxels beyond their edge"
+            raise InputError("augmentation", "shifts or scales", expected)
         for label, cubes in self.made.items():
             if cubes.shape[1:] != self.real.spec.size or not len(cubes):
                 expected = f"one or more of {self.real.spec.size} voxels, as the real ones"
-                raise InputError(f"made cubes of class {label}", f"shape {cubes.shape}", expected)
+                raise InputError(f"synthetic patches of class {label}", f"shape {cubes.shape}", expected)
 
     def __call__(self, step: int) -> dict[str, Tensor]:
-        """The batch of a step; made patches have an empty mask and the index -1."""
+        """Return the batch of a step; synthetic patches have an empty mask and the index -1."""
         return in_one_thread(self._mixed, self.real.batch(step, self.size), step)
 
     def _mixed(self, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
-        """A batch of real patches with made ones in the place of some."""
+        """Replace some patches of a batch by synthetic ones."""
         random = generator(self.real.seed, "made", step)
         chosen = random.random(self.size) < self.share
         for label, cubes in self.made.items():

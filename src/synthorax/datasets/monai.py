@@ -1,12 +1,14 @@
-"""Lists of images and boxes as MONAI's published lung nodule detector reads them.
+"""Export of images and boxes in the format of MONAI's published lung nodule detector.
 
-The bundle `lung_nodule_ct_detection` and the LUNA16 tutorial take, for each image, `box`: centre and size (x, y, z,
-width, height, depth) in world millimetres, LPS as in LUNA16's tables, and `label`: a class a box, 0 for a nodule. They
-turn the image to RAS and the boxes into its voxels by `AffineBoxToImageCoordinated(affine_lps_to_ras=True)`.
+The bundle `lung_nodule_ct_detection` and the LUNA16 tutorial read, for each image, `box`: centre and size (x, y, z,
+width, height, depth) in world millimetres, LPS as in LUNA16's tables; and `label`: the class of each box, 0 for a
+nodule. They reorient the image to RAS and convert the boxes to its voxels by
+`AffineBoxToImageCoordinated(affine_lps_to_ras=True)`.
 
-In voxels MONAI's boxes run from the first voxel of a nodule to the one after its last (`MaskToBox`), while its affine
-places a voxel's centre at its index. So a box that is right in voxels lies half a voxel off in the world, towards
-right, front and head. Ours do, and so do the boxes that a network trained on them predicts.
+In voxels, MONAI's boxes run from the first voxel of a nodule to the one after its last (`MaskToBox`), while its affine
+places a voxel's centre at its index. So a box that is right in voxels is shifted by half a voxel in the world, towards
+right, anterior and superior. The exported boxes are shifted in this way, and so are the boxes that a network trained on
+them predicts.
 """
 
 from __future__ import annotations
@@ -32,30 +34,30 @@ LISTS = {"train": "training", "val": "validation", "test": "testing"}
 DATASET_DESCRIPTION = (
     "Lung nodules in CT, written by synthorax. box: centre and size (x, y, z, width, height, depth) in mm, world LPS,"
     " for AffineBoxToImageCoordinated(affine_lps_to_ras=True) of images turned to RAS; in voxels as MaskToBox makes it."
-    " label: the class of each box. mask: a label map, a label a nodule; where nodules overlap, the smaller is on top."
+    " label: the class of each box. mask: a label map with one label for each nodule; overlaps have the smaller label."
 )
 STRAIGHT = 1e-3
-"""A scan is oblique if one of its axes is off the patient's by more than this, as a cosine."""
-RENAMED = "cases renamed, as a file system cannot hold their names"
-PAINTED = "nodules without voxels are balls of their diameter in the masks"
-NO_MASK = "no mask is written, as the voxels of a nodule are not known; its box is"
-OBLIQUE = "scans oblique to the patient's axes; their boxes are right in voxels, read by MONAI's transform"
-EMPTY_BOXES = (
-    "cases without a nodule have `box: []`; MONAI's transforms need StandardizeEmptyBoxd before the others then"
-)
+"""A scan is oblique if an entry of its direction cosines differs from -1, 0 and 1 by more than this."""
+RENAMED = "cases renamed, because their names are not valid file names"
+PAINTED = "nodules without a mask are balls of their diameter in the written masks"
+NO_MASK = "no mask is written, because the mask of a nodule is not known; its box is written"
+OBLIQUE = "scans oblique to the patient's axes; their boxes are right in voxels, after MONAI's transform"
+EMPTY_BOXES = "cases without a nodule have `box: []`; MONAI's transforms then need StandardizeEmptyBoxd first"
 
 
 def write(items: Iterable[Item], folder: Path, name: str, report: Report, *, balls: bool = False) -> None:
     """Write the items into a folder.
 
     Args:
-        name: of the data set.
-        report: takes the numbers and what the user has to know.
-        balls: paint nodules whose voxels are not known as balls into the masks.
+        items: scans and samples.
+        folder: an empty folder.
+        name: name of the data set.
+        report: gets the numbers and notes.
+        balls: whether to paint nodules without a mask as balls.
 
     Raises:
-        InputError: a nodule that lies outside its scan; a name that is no file name.
-        OutputError: it cannot be written.
+        InputError: a nodule lies outside its scan.
+        OutputError: a file cannot be written.
     """
     lists: dict[str, list[dict[str, Any]]] = {title: [] for title in LISTS.values()}
     (folder / "images").mkdir()
@@ -91,13 +93,13 @@ def write(items: Iterable[Item], folder: Path, name: str, report: Report, *, bal
 
 
 def _mask(content: Content, item: Item) -> Volume:
-    """The label map of a case, a label a nodule; those without voxels are balls."""
+    """Return the label map of a case, one label for each nodule; a nodule without a mask is a ball."""
     balls = [ball(content.grid, nodule, item.name) for nodule in item.voxelless]
     return replace(content.grid, voxels=paint_labels([*content.regions, *balls], content.grid.shape))
 
 
 def nodule_box(content: Content, item: Item, nodule: Nodule) -> list[float]:
-    """A nodule's box (x, y, z, width, height, depth) in millimetres, LPS, from its voxels or else its diameter."""
+    """Return a nodule's box (x, y, z, width, height, depth) in mm, LPS, from its mask or otherwise its diameter."""
     if nodule.label in item.outlined:
         inside = content.regions[nodule.label - 1].indices()
         low, high = inside.min(0) - 0.5, inside.max(0) + 0.5
@@ -109,15 +111,15 @@ def nodule_box(content: Content, item: Item, nodule: Nodule) -> list[float]:
 
 
 def world_box(grid: Volume, low: ArrayLike, high: ArrayLike) -> list[float]:
-    """The box that MONAI reads back as a given box of voxels.
+    """Return the world box that MONAI converts to a given box of voxels.
 
     Args:
-        low, high: fractional indices (z, y, x) of the box's corners; a voxel reaches from half below its index to half
-            above.
+        grid: the image.
+        low, high: fractional indices (z, y, x) of the box's corners; a voxel extends from its index - 0.5 to + 0.5.
 
     Returns:
-        (x, y, z, width, height, depth), millimetres, LPS. Where an image is so oblique that no box along the world's
-        axes is read back as the given one, the smallest that holds it.
+        (x, y, z, width, height, depth) in mm, LPS. If an image is so oblique that no box along the world's axes is
+        converted to the given one, this is the smallest box that contains it.
     """
     low, high = np.asarray(low, float), np.asarray(high, float)
     toward_ras = io_orientation(np.diag([-1.0, -1.0, 1.0, 1.0]) @ grid.affine)
@@ -133,6 +135,6 @@ def world_box(grid: Volume, low: ArrayLike, high: ArrayLike) -> list[float]:
 
 
 def is_straight(grid: Volume) -> bool:
-    """Whether a scan's axes are the patient's."""
+    """Return whether a scan's axes are parallel to the patient's."""
     off = np.abs(grid.direction)
     return bool((np.minimum(off, 1 - off) < STRAIGHT).all())

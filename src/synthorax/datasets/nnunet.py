@@ -1,6 +1,6 @@
-"""nnU-Net's raw data set: images and label maps by name, `dataset.json`, `splits_final.json`.
+"""Export of nnU-Net's raw data set: images, label maps, `dataset.json` and `splits_final.json`.
 
-The rules are nnU-Net v2's own: `verify_dataset_integrity`, its data sets' file names, and how its trainer splits.
+It follows nnU-Net v2: `verify_dataset_integrity`, the file names of its data sets, and the splits of its trainer.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from synthorax.io.images import write_image
 from synthorax.io.nifti import NIFTI_SUFFIX
 
 FOLDER = re.compile(r"Dataset\d{3}(_.*)?")
-"""How nnU-Net finds a data set: by the three digits of its folder's name."""
+"""Names of folders in which nnU-Net finds a data set, by the three digits."""
 TAKEN_FOR_LABELS = "_seg"
-"""A case whose name ends so is passed over among the preprocessed files, where `NAME_seg` holds the labels of NAME."""
+"""Ending that a case's name must not have: nnU-Net takes a preprocessed file `NAME_seg` for the labels of NAME."""
 NNUNET_FOLDS = 5
-"""Folds that nnU-Net makes of a data set with at least this many cases."""
+"""Number of folds that nnU-Net makes, and fewest cases for which it can."""
 NODULE_LABEL, IGNORE_LABEL = 1, 2
 """Labels of nodules, and of voxels that nnU-Net leaves out of training."""
 
@@ -42,15 +42,17 @@ def write(
     """Write the items into a folder.
 
     Args:
-        title: the name that the folder will have.
-        name: of the data set.
-        report: takes the numbers and what the user has to know.
-        balls: paint nodules whose voxels are not known as balls.
-        ignore: give such balls nnU-Net's ignore label.
+        items: scans and samples.
+        folder: an empty folder.
+        title: final name of the folder.
+        name: name of the data set.
+        report: gets the numbers and notes.
+        balls: whether to paint nodules without a mask as balls.
+        ignore: whether to give such balls nnU-Net's ignore label.
 
     Raises:
-        InputError: a nodule that lies outside its scan; a name that is no file name.
-        OutputError: it cannot be written.
+        InputError: a nodule lies outside its scan.
+        OutputError: a file cannot be written.
     """
     for part in ("imagesTr", "labelsTr", "imagesTs", "labelsTs"):
         (folder / part).mkdir()
@@ -76,14 +78,16 @@ def write(
             patients[item.patient_id] += 1
             has_nodules |= bool((labels.voxels == NODULE_LABEL).any())
     if painted:
-        what = "nnU-Net's ignore label, where it learns nothing" if ignore else "nodule"
-        report.notes.append(f"nodules without voxels are balls of their diameter, labelled as {what}: {few(painted)}")
+        what = "nnU-Net's ignore label, which its loss leaves out" if ignore else "nodule"
+        report.notes.append(f"nodules without a mask are balls of their diameter, labelled as {what}: {few(painted)}")
     if renamed:
         pairs = [f"{old} is {new}" for new, old in renamed.items()]
-        report.notes.append(f"cases renamed, as nnU-Net or a file system cannot hold their names: {few(pairs)}")
+        report.notes.append(
+            f"cases renamed, because nnU-Net or a file system does not accept their names: {few(pairs)}"
+        )
     if not FOLDER.fullmatch(title):
         report.notes.append(
-            f"nnU-Net finds a data set by a folder name like Dataset501_{title}; rename {title} before it reads it"
+            f"nnU-Net reads only folders with a name like Dataset501_{title}; rename {title} before you use it"
         )
     train, val = names["train"], names["val"]
     if train and val:
@@ -91,7 +95,7 @@ def write(
     else:
         report.notes.append(_without_splits(len(train) + len(val), patients, "val" if train else "train"))
     if (train or val) and not has_nodules:
-        report.notes.append("no training case has a voxel of a nodule: nnU-Net has nothing to learn")
+        report.notes.append("no training case has a voxel of a nodule, so nnU-Net cannot be trained on it")
     about = {
         "name": name,
         "description": "Lung nodules in CT, written by synthorax; all nodules of a scan have one label.",
@@ -107,7 +111,7 @@ def write(
 
 
 def label_map(item: Item, content: Content, without_voxels: int) -> NDArray[np.uint8]:
-    """The labels [z, y, x] of a case: 1 in every nodule's voxels, `without_voxels` in the balls of the others."""
+    """Return the labels of a case, [z, y, x]: 1 in the nodules' masks, `without_voxels` in the balls of the others."""
     labels = np.zeros(content.grid.shape, np.uint8)
     for nodule in item.voxelless:
         ball(content.grid, nodule, item.name).paint(labels, without_voxels)
@@ -117,12 +121,12 @@ def label_map(item: Item, content: Content, without_voxels: int) -> NDArray[np.u
 
 
 def _without_splits(n: int, patients: Counter[str], missing: str) -> str:
-    """What nnU-Net does with the training cases where no split of ours can stand."""
+    """Return a note on nnU-Net's own splits, for an export without splits_final.json."""
     if not n:
-        return "no training cases: nnU-Net can predict imagesTs, and has nothing to train on"
+        return "no training cases: nnU-Net can predict imagesTs, but cannot be trained"
     told = f"no case is in {missing}, so there is no splits_final.json"
     if n < NNUNET_FOLDS:
         return f"{told}; nnU-Net needs {NNUNET_FOLDS} cases for its own folds and has {n}: train it with fold `all`"
     several = sum(count > 1 for count in patients.values())
-    parted = f", which part {several} patients of several cases: give such data a val share" if several else ""
+    parted = f", which split {several} patients with several cases; give a share of patients to val" if several else ""
     return f"{told}; nnU-Net makes {NNUNET_FOLDS} folds of the {n} cases{parted}"

@@ -1,8 +1,8 @@
-"""Tensor work in one thread each, whatever number of threads torch has elsewhere.
+"""Running tensor operations in a single thread, whatever number of threads torch uses elsewhere.
 
-A batch of patches is too little work for several threads: they wait for each other at every operation, and on a busy
-machine for the processor too. Larger work is done several pieces at once: how sums are rounded depends on the number of
-threads that share them, so pieces in one thread each have the same bits on any number of cores.
+A batch of patches is too little work for several threads: they would wait for each other at every operation. Larger
+work is split into pieces that run at the same time, each in one thread. Since the rounding of a sum depends on the
+number of threads that compute it, pieces in one thread give the same bits on any number of cores.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ Result = TypeVar("Result")
 def in_one_thread(
     function: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
 ) -> Result:
-    """Call a function in a thread of which torch uses no more than that one; the caller's own number stays."""
+    """Call a function in a thread in which torch uses one thread; the caller's number of threads does not change."""
     return _worker(os.getpid()).submit(function, *args, **kwargs).result()
 
 
 def each_in_one_thread(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Call a function with each item, as many at once as torch has threads here, each in one thread; results in order.
+    """Call a function with each item, each call in one thread; yield the results in order.
 
-    The function is called in other threads, so it enters contexts such as `torch.no_grad` itself. No more results wait
-    than are made at once.
+    As many calls run at once as torch has threads here, and at most as many results are kept waiting. The function runs
+    in other threads, so it must enter contexts such as `torch.no_grad` itself.
     """
     count = torch.get_num_threads()
     with ThreadPoolExecutor(count, "pieces") as workers:
@@ -49,7 +49,7 @@ def each_in_one_thread(function: Callable[[Item], Result], items: Iterable[Item]
 
 @lru_cache(maxsize=1)
 def _worker(process: int) -> ThreadPoolExecutor:
-    """The thread of a process; a forked one has none of its parent's."""
+    """Return the worker thread of a process; a forked process needs its own, so the id of the process is the key."""
     worker = ThreadPoolExecutor(1, "patches")
     _limit(worker, 1)
     return worker
@@ -60,10 +60,10 @@ def _limit(workers: ThreadPoolExecutor, count: int) -> None:
     before, all_of_them = torch.get_num_threads(), Barrier(count)
     for begun in [workers.submit(_take_one, all_of_them) for _ in range(count)]:
         begun.result()
-    torch.set_num_threads(before)  # torch has kept the 1 for threads to come too
+    torch.set_num_threads(before)  # torch applies the 1 to later threads too, so restore the number
 
 
 def _take_one(all_of_them: Barrier) -> None:
-    all_of_them.wait()  # so that every thread of the pool comes here
+    all_of_them.wait()  # so that every thread of the pool runs this function once
     torch.set_num_threads(1)
-    torch.get_num_threads()  # from here on the thread has its own number: torch asks for it once
+    torch.get_num_threads()  # torch fixes a thread's number at its first use, which this call is

@@ -1,4 +1,4 @@
-"""Outlines as one reader draws them, of masks that hold all that any reader outlined."""
+"""Masks of the size that one reader outlines, derived from unions of several readers' outlines."""
 
 from __future__ import annotations
 
@@ -12,28 +12,29 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 ONE_READERS_SHARE = 0.61
-"""Volume of one reader's outline, in that of all that any reader outlined, which stores of LUNA16's nodules have as
-mask: the median over luna16-nodules."""
+"""Ratio of the volume of one reader's outline and of the union of all readers' outlines, which is the mask in stores of
+LUNA16's nodules: the median over luna16-nodules."""
 SMOOTHED_MM = 1.0
-"""Standard deviation of the Gaussian whose highest values in a mask are the voxels that are kept of it."""
+"""Standard deviation in mm of the Gaussian blur of a mask; the voxels with the highest values after it are kept."""
 
 
 def one_readers(
     masks: Float[Tensor, "b 1 z y x"], spacings_mm: Sequence[Sequence[float]]
 ) -> Float[Tensor, "b 1 z y x"]:
-    """Return masks of all that any reader outlined, shrunk to the volume that one reader outlined.
+    """Shrink masks of the union of readers' outlines to the volume of one reader's outline.
 
-    A nodule that a user asks for has the diameter of its mask, and readers measure one outline.
+    The diameter that users request is that of the mask, and readers measure diameters on one outline.
 
     Args:
-        spacings_mm: of the voxels (z, y, x) of each mask.
+        masks: the masks.
+        spacings_mm: voxel size (z, y, x) of each mask.
     """
     found = [_shrunk(mask > 0, spacing) for mask, spacing in zip(masks[:, 0].numpy(), spacings_mm, strict=True)]
     return torch.from_numpy(np.stack(found)).to(masks.dtype)[:, None]
 
 
 def _shrunk(mask: NDArray[np.bool_], spacing_mm: Sequence[float]) -> NDArray[np.bool_]:
-    """The voxels of a mask [z, y, x] that lie deepest in it, `ONE_READERS_SHARE` of them."""
+    """Return the share `ONE_READERS_SHARE` of the voxels of a mask [z, y, x] that lie deepest in it."""
     kept = round(ONE_READERS_SHARE * int(mask.sum()))
     if not kept:
         return mask

@@ -1,16 +1,16 @@
-"""A store's cases, or the patches a recipe needs of them, as one compact file to carry to another machine.
+"""Packing a store's cases, or patches of them, into one compact file to carry to another machine.
 
-    FILE             a zip file, nothing in it compressed twice
-    FILE/index.json  what was packed, the store's fingerprint and splits, and a row a case
+    FILE             a zip file whose members are stored without further compression
+    FILE/index.json  the request, the store's fingerprint and splits, and a row for each case
     FILE/<n>.ct      HU of case n: one step of the reversible 5/3 wavelet along z, then lossless JPEG 2000
-    FILE/<n>.regions the packed bits of its nodules' boxed masks, deflated; missing where nobody marked voxels
-    FILE/<n>.tissue  the tissue class of each voxel, deflated; only of whole cases whose store has it
+    FILE/<n>.regions the packed bits of its nodules' boxed masks, deflated; missing if the case has no masks
+    FILE/<n>.tissue  the tissue class of each voxel, deflated; only for whole cases with a label map
 
-What a file claims of its sizes is compared with the rows of its index, and those with what a scan may have, before
-anything is allocated. Packs of format 1, which hold label maps, are still read.
+Before memory is allocated, the sizes that a file claims are compared with the rows of its index, and those with the
+limits for a scan. Packs of format 1, which contain label maps, can still be read.
 
-Reading takes NumPy and Pillow, nothing else. 946 real nodule cubes of 50^3 voxels take 98 MiB, where Blosc takes 126 or
-more, JPEG 2000 alone 103, and a fitted linear predictor with context modelling would still take 95 (docs/weights.md).
+Reading needs only NumPy and Pillow. 946 real nodule cubes of 50^3 voxels take 98 MiB. Blosc takes 126 or more, JPEG
+2000 alone 103, and a fitted linear predictor with context modelling would still take 95 (docs/weights.md).
 """
 
 from __future__ import annotations
@@ -62,11 +62,11 @@ if TYPE_CHECKING:
 
 PACK_FORMAT = 2
 PACK_INDEX = "index.json"
-EXPECTED_PACK = "what `synthorax pack` wrote"
+EXPECTED_PACK = "a file that `synthorax pack` wrote"
 MOST_PACK_INDEX_BYTES = 2**26
 LARGEST_STEP_HU = 64
 MOST_MARGIN = 256
-"""Voxels around a patch; no shift or scaling takes more."""
+"""Largest margin of a patch in voxels; no shift or scaling needs more."""
 PACK_DAMAGE = (
     BadZipFile,
     OSError,
@@ -85,15 +85,19 @@ PACK_DAMAGE = (
 
 @dataclass(frozen=True)
 class PackRequest:
-    """What is to be packed.
+    """The content of a pack.
 
     Attributes:
-        size: voxels (z, y, x) of a patch a nodule, and of patches of the same scans without one; whole cases if None.
-        spacing_mm: of the patches' voxels (z, y, x).
-        margin: voxels around a nodule's patch that are kept too, for shifts and scaling.
-        splits: whose patients; the others' ids are kept.
-        hu_step: HU are rounded to multiples of it; 1 keeps them as they are.
-        seed: of the places without a nodule in whole scans, as a run of that seed would draw them.
+        size: voxels (z, y, x) of a patch around each nodule, and of patches of the same scans without a nodule; None
+            to pack whole cases.
+        spacing_mm: voxel size (z, y, x) of the patches.
+        margin: voxels to keep around a nodule's patch, for shifts and scaling.
+        splits: splits whose cases are packed; the patient ids of the others are kept.
+        hu_step: HU are rounded to multiples of this; 1 keeps them exactly.
+        seed: seed of the places without a nodule in whole scans, the same as a training with this seed would draw.
+
+    Raises:
+        InputError: a number is out of range.
     """
 
     size: tuple[int, int, int] | None = None
@@ -116,16 +120,20 @@ class Pack:
     """A pack, open for reading.
 
     Attributes:
+        path: the file.
+        format: format of the pack.
         entries: the cases with their ids, shapes, geometry and nodules.
-        rows: the same as JSON has them, with the points of each case.
-        splits: patient ids by split.
-        of: fingerprint of the store that was packed.
-        store_format: of that store.
-        whole: whether every case of that store is there as it was.
-        request: what was to be packed.
+        rows: the cases as JSON objects, with their points.
+        splits: split to its patient ids.
+        source: source of the store that was packed.
+        of: fingerprint of that store.
+        store_format: format of that store.
+        whole: whether all cases of that store are in the pack without change.
+        request: the content of the pack, as a JSON object.
+        skipped: what the store left out, with reasons.
 
     Raises:
-        InputError: no pack, a damaged one, one of a newer version, or one that claims more than a pack holds.
+        InputError: the file is not a pack, is damaged, is of a newer version, or claims more than a pack can have.
     """
 
     def __init__(self, path: Path) -> None:
@@ -140,7 +148,7 @@ class Pack:
     def _open(self) -> None:
         if not self.path.is_file():
             os.stat(self.path)
-            raise ValueError("no regular file")
+            raise ValueError("not a regular file")
         self._zip = ZipFile(self.path)
         rows.unique([member.filename for member in self._zip.infolist()], "member")
         index = rows.json_object(self._read(PACK_INDEX, MOST_PACK_INDEX_BYTES))
@@ -167,10 +175,10 @@ class Pack:
         return len(self.rows)
 
     def ct(self, number: int) -> NDArray[np.int16]:
-        """HU [z, y, x] of a case.
+        """Read the HU of a case, [z, y, x].
 
         Raises:
-            InputError: a damaged pack.
+            InputError: the pack is damaged.
         """
         try:
             return decode_ct(self._read(f"{number}.ct"), self.entries[number].shape, self._step)
@@ -178,10 +186,10 @@ class Pack:
             raise self._damage(error) from error
 
     def regions(self, number: int) -> tuple[Region, ...]:
-        """The voxels of each label of a case, as `Case.regions` has them.
+        """Read the masks of a case's nodules; see `Case.regions`.
 
         Raises:
-            InputError: a damaged pack.
+            InputError: the pack is damaged.
         """
         entry = self.entries[number]
         try:
@@ -193,28 +201,28 @@ class Pack:
             raise self._damage(error) from error
 
     def mask(self, number: int) -> NDArray | None:
-        """Labels [z, y, x] of a case, where nodules overlap of the smaller; None where nobody marked voxels.
+        """Read the label map of a case, [z, y, x], with the smaller label in overlaps; None if the case has no masks.
 
         Raises:
-            InputError: a damaged pack.
+            InputError: the pack is damaged.
         """
         entry = self.entries[number]
         return paint_labels(self.regions(number), entry.shape) if entry.has_mask else None
 
     def case(self, number: int) -> Case:
-        """A case with all its voxels.
+        """Read a case with all its voxels.
 
         Raises:
-            InputError: a damaged pack.
+            InputError: the pack is damaged.
         """
         tissue = self.tissue(number)
         return self.entries[number].case(self.ct(number), self.regions(number), self.points(number), tissue)
 
     def tissue(self, number: int) -> NDArray[np.uint8] | None:
-        """The tissue class of each voxel [z, y, x] of a case; None where its store had none.
+        """Read the tissue class of each voxel of a case, [z, y, x]; None if its store had no label map.
 
         Raises:
-            InputError: a damaged pack.
+            InputError: the pack is damaged.
         """
         entry = self.entries[number]
         if not entry.has_tissue:
@@ -225,10 +233,10 @@ class Pack:
             raise self._damage(error) from error
 
     def points(self, number: int) -> tuple[MarkedPoint, ...]:
-        """What else is marked in a case.
+        """Read the points marked in a case besides nodules.
 
         Raises:
-            InputError: a damaged pack.
+            InputError: the pack is damaged.
         """
         try:
             return tuple(MarkedPoint.from_row(row) for row in rows.items(self.rows[number].get("points", []), "points"))
@@ -236,16 +244,17 @@ class Pack:
             raise self._damage(error) from error
 
     def _read(self, name: str, most: int | None = None) -> bytes:
-        """The bytes of a member, which is as large as it says: we compress none."""
+        """Return the bytes of a member; packs store members without compression, so its size is known beforehand."""
         member = self._zip.getinfo(name)
         if member.compress_type != ZIP_STORED or member.file_size != member.compress_size:
             raise ValueError(f"{name} is compressed once more")
         if most is not None and member.file_size > most:
-            raise ValueError(f"{name} of {member.file_size:,} bytes where at most {most:,} are read")
+            raise ValueError(f"{name} of {member.file_size:,} bytes where at most {most:,} were expected")
         return self._zip.read(member)
 
     def _damage(self, error: Exception) -> InputError:
-        return InputError(self.path, f"no pack, or a damaged one ({' '.join(str(error).split())[:120]})", EXPECTED_PACK)
+        found = f"a damaged pack or another file ({' '.join(str(error).split())[:120]})"
+        return InputError(self.path, found, EXPECTED_PACK)
 
 
 def pack_store(
@@ -254,10 +263,14 @@ def pack_store(
     """Write a store's cases, or patches of them, into one file.
 
     Args:
-        overwrite: replace a pack that lies there.
+        store: the store.
+        out: the file to write.
+        request: content of the pack.
+        workers: number of processes; by default one for each core.
+        overwrite: replace an existing pack.
 
     Raises:
-        InputError: no case of those splits, a patch that cannot be cut, or a file that may not be replaced.
+        InputError: the splits have no case, a patch cannot be cut, or the file exists and may not be replaced.
         OutputError: the file cannot be written.
     """
     from synthorax.datasets.store import SPLITS
@@ -269,7 +282,7 @@ def pack_store(
     cases = [case for case in store.cases if store.split_of(case.patient_id) in request.splits]
     jobs = [(case.case_id, None) for case in cases] if request.size is None else _patches(store, request)
     if request.size is not None and any(case.has_tissue for case in cases):
-        tell("label maps of tissues are left out: a pack of patches has none")
+        tell("label maps of tissues are left out, because a pack of patches cannot have them")
     if not jobs:
         what = "case" if request.size is None else "nodule"
         raise InputError(store.path, f"no {what} in {', '.join(request.splits)}", "one or more")
@@ -298,7 +311,7 @@ def pack_store(
 
 
 def is_pack(path: Path) -> bool:
-    """Whether a file is a pack that can be read."""
+    """Return whether a file is a pack that can be read."""
     try:
         return bool(Pack(path).of)
     except InputError:
@@ -306,10 +319,15 @@ def is_pack(path: Path) -> bool:
 
 
 def unpack_store(pack: Pack, out: Path, *, overwrite: bool = False) -> Store:
-    """Write a pack as a store; of the same fingerprint as the one packed, where it was packed whole.
+    """Write a pack as a store. If a whole store was packed, the result has the same fingerprint.
+
+    Args:
+        pack: the pack.
+        out: folder of the store.
+        overwrite: replace a store that an earlier call wrote.
 
     Raises:
-        InputError: a damaged pack, or a folder that is not ours to replace.
+        InputError: the pack is damaged, or the folder holds something else.
         OutputError: the store cannot be written.
     """
     from synthorax.datasets.store import STORE_REQUEST, Store, write_case, write_index
@@ -326,17 +344,18 @@ def unpack_store(pack: Pack, out: Path, *, overwrite: bool = False) -> Store:
         write_index(folder, entries, pack.splits, source=source, skipped=pack.skipped)
         same = pack.whole and pack.store_format == STORE_FORMAT
         if same and (found := Store(folder).fingerprint) != pack.of:
-            raise InputError(pack.path, f"a store of fingerprint {found[:16]}", f"{pack.of[:16]}, as was packed")
+            expected = f"{pack.of[:16]}, that of the packed store"
+            raise InputError(pack.path, f"a store with fingerprint {found[:16]}", expected)
     return Store(out)
 
 
 PackJob = tuple[str, "Place | None"]
-"""The name of a case to be written, and the place that it is a patch of; None for a case of the store."""
+"""Name of a case to write, and the place of which it is a patch; None for a whole case of the store."""
 
 
 @dataclass(frozen=True)
 class _Encode:
-    """A picklable function: a job to its case's row, and the bytes of its members by their kinds."""
+    """A picklable function: a job to its case's row, and to the kind and bytes of each of its members."""
 
     store: Store
     request: PackRequest
@@ -354,7 +373,7 @@ class _Encode:
         return row, members
 
     def _patch(self, name: str, place: Place) -> Case:
-        """The patch of a place as a case; one without a nodule has no margin, which might show one."""
+        """Return the patch of a place as a case; a patch without a nodule gets no margin, which might show a nodule."""
         from synthorax.datasets.patches import read_patch
 
         nodule, entry = place.nodule, self.store[place.case_id]
@@ -373,7 +392,7 @@ class _Encode:
 
 
 def _patches(store: Store, request: PackRequest) -> list[PackJob]:
-    """A patch a nodule, and those without one that training would find."""
+    """Return a job for each nodule's patch, and for the patches without a nodule that training would draw."""
     from synthorax.datasets.places import negative_places, nodule_places
 
     places: list[Place] = []

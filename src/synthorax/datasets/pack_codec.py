@@ -1,6 +1,6 @@
-"""How a pack codes voxels: HU by one wavelet step along z and lossless JPEG 2000, masks as deflated bits.
+"""Coding of a pack's voxels: HU by one wavelet step along z and lossless JPEG 2000, masks as deflated bits.
 
-What coded voxels claim of their sizes is compared with the shape that the caller knows before anything is allocated.
+Before memory is allocated, the sizes that coded voxels claim are compared with the shape that the caller knows.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from synthorax.datasets.case import VoxelBox, pack_regions, packed_bytes, unpack
 from synthorax.region import Region
 
 SLAB_VOXELS = 2**24
-"""Voxels of one picture, at most; Pillow warns of larger ones."""
+"""Most voxels of one picture; Pillow warns about larger ones."""
 MOST_SLICE_VOXELS = 2**26
-"""Voxels of a slice; a larger one is no CT."""
+"""Most voxels of a slice; no CT has larger slices."""
 MOST_PICTURE_HEADER_BYTES = 2**20
-"""Bytes of the header before the pictures of a case."""
+"""Largest size in bytes of the header before the pictures of a case."""
 MOST_PLANE_BITS = 2**30
-"""Of a label map of format 1, over all its bit planes."""
+"""Most bits of a label map of format 1, in all its bit planes."""
 PICTURE_MODES = ("I;16", "I;16L", "I")
-"""Of 16-bit pictures, as versions of Pillow call them."""
+"""Names of the mode of 16-bit pictures in different versions of Pillow."""
 
 
 def encode_ct(voxels: NDArray[np.integer]) -> bytes:
-    """int16 [z, y, x] without loss."""
+    """Encode HU [z, y, x] without loss."""
     z, y, x = voxels.shape
     depth = max(SLAB_VOXELS // (y * x), 1)
     pictures = [_encode_slab(voxels[start : start + depth].astype(np.int32)) for start in range(0, z, depth)]
@@ -41,14 +41,16 @@ def encode_ct(voxels: NDArray[np.integer]) -> bytes:
 
 
 def decode_ct(data: bytes, shape: Sequence[int], step: int = 1) -> NDArray[np.int16]:
-    """The way back.
+    """Decode HU that `encode_ct` encoded.
 
     Args:
-        step: what the voxels are multiplied by.
+        data: the encoded voxels.
+        shape: voxels (z, y, x).
+        step: factor by which voxels are multiplied, the `hu_step` of the pack.
 
     Raises:
-        ValueError: not what `encode_ct` made of this shape.
-        OSError: not pictures.
+        ValueError: the data was not encoded by `encode_ct`, or has another shape.
+        OSError: a picture cannot be read.
     """
     first = data[:MOST_PICTURE_HEADER_BYTES].partition(b"\n")[0]
     start = len(first) + 1
@@ -72,39 +74,39 @@ def decode_ct(data: bytes, shape: Sequence[int], step: int = 1) -> NDArray[np.in
 
 
 def encode_regions(regions: Sequence[Region]) -> bytes:
-    """The packed bits of all masks, deflated."""
+    """Encode masks: their packed bits, deflated."""
     return zlib.compress(pack_regions(regions).tobytes(), 9)
 
 
 def decode_regions(data: bytes, boxes: Sequence[VoxelBox]) -> tuple[Region, ...]:
-    """The way back.
+    """Decode masks with known boxes that `encode_regions` encoded.
 
     Raises:
-        ValueError, zlib.error: not what `encode_regions` made of masks with these boxes.
+        ValueError, zlib.error: the data was not encoded by `encode_regions` from masks with these boxes.
     """
     bits = _inflated(data, sum(map(packed_bytes, boxes)))
     return unpack_regions(np.frombuffer(bits, np.uint8), boxes)
 
 
 def encode_classes(tissue: NDArray[np.uint8]) -> bytes:
-    """The tissue class of each voxel [z, y, x], deflated."""
+    """Encode the tissue class of each voxel, [z, y, x]: deflated bytes."""
     return zlib.compress(np.ascontiguousarray(tissue).tobytes(), 6)
 
 
 def decode_classes(data: bytes, shape: Sequence[int]) -> NDArray[np.uint8]:
-    """The way back.
+    """Decode tissue classes of a known shape that `encode_classes` encoded.
 
     Raises:
-        ValueError: not what `encode_classes` made of this shape.
+        ValueError, zlib.error: the data was not encoded by `encode_classes`, or has another shape.
     """
     return np.frombuffer(_inflated(data, math.prod(shape)), np.uint8).reshape(tuple(shape))
 
 
 def decode_mask(data: bytes, shape: Sequence[int]) -> NDArray[np.uint8]:
-    """The label map [z, y, x] of a case of format 1: a byte that counts its bit planes, and those, deflated.
+    """Decode the label map [z, y, x] of a case of format 1: a byte with the number of bit planes, and these, deflated.
 
     Raises:
-        ValueError, zlib.error: no such thing.
+        ValueError, zlib.error: the data is not such a label map.
     """
     planes, count = data[0], math.prod(shape)
     if planes > 8 or planes * count > MOST_PLANE_BITS:
@@ -119,7 +121,7 @@ def decode_mask(data: bytes, shape: Sequence[int]) -> NDArray[np.uint8]:
 
 
 def _inflated(data: bytes, size: int) -> bytes:
-    """What was deflated, of a size that is known."""
+    """Inflate data whose inflated size is known."""
     inflater = zlib.decompressobj()
     bits = inflater.decompress(data, size + 1)
     if len(bits) != size or not inflater.eof:
@@ -128,7 +130,11 @@ def _inflated(data: bytes, size: int) -> bytes:
 
 
 def _encode_slab(slab: NDArray[np.int32]) -> tuple[bool, int, bytes]:
-    """Whether it was lifted, what was taken off, and one picture of all slices, one below the other."""
+    """Encode slices as one picture, one slice below the other.
+
+    Returns:
+        Whether the wavelet step was applied, the value subtracted from all voxels, and the picture.
+    """
     lifted = _lift(slab)
     is_lifted = int(lifted.max()) - int(lifted.min()) < 2**16
     values = lifted if is_lifted else slab
@@ -140,7 +146,7 @@ def _encode_slab(slab: NDArray[np.int32]) -> tuple[bool, int, bytes]:
 
 
 def _lift(slab: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Along z: the even slices made smooth, then what the odd ones differ from their neighbours' mean."""
+    """Apply the 5/3 wavelet along z: smoothed even slices, then the differences of odd slices from their neighbours."""
     even, odd = slab[0::2], slab[1::2].copy()
     odd -= _between(even, len(odd))
     return np.concatenate([even + _beside(odd, len(even)), odd])
@@ -155,13 +161,13 @@ def _unlift(slab: NDArray[np.int32]) -> NDArray[np.int32]:
 
 
 def _between(even: NDArray[np.int32], n: int) -> NDArray[np.int32]:
-    """The mean of the even slices before and after each of `n` odd ones; the last goes on beyond the end."""
+    """Return the mean of the even slices before and after each of `n` odd ones; the last one is repeated."""
     after = np.concatenate([even[1:], even[-1:]])
     return (even[:n] + after[:n]) >> 1
 
 
 def _beside(odd: NDArray[np.int32], n: int) -> NDArray[np.int32] | int:
-    """A quarter of what the odd slices beside each of `n` even ones differ by."""
+    """Return a quarter of the sum of the odd slices' differences before and after each of `n` even slices."""
     if not len(odd):
         return 0
     around = np.concatenate([odd[:1], odd, odd[-1:]])

@@ -1,4 +1,4 @@
-"""Patches of a store's scans, as a network sees them."""
+"""Patches of a store's scans as training data for networks."""
 
 from __future__ import annotations
 
@@ -33,18 +33,20 @@ from synthorax.volume import Volume
 SAME_SPACING_MM = 1e-3
 TIE = 1e-4
 PATCHES_RECIPE = 4
-"""Raised whenever the same request would give other patches, so that no old cache is read."""
+"""Version of the recipe, part of the cache's key; raise it when the same request would give other patches."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a patch is cut.
+    """The place of a patch.
 
     Attributes:
-        center_mm: (x, y, z), LPS.
-        nodule: at its centre; None for a patch without one.
-        label: its class, from 0.
-        scale: voxels of the patch are this many times as large as those of the `PatchSpec` by which it is read.
+        case_id: case of the scan.
+        patient_id: patient of the scan.
+        center_mm: centre (x, y, z), LPS.
+        nodule: nodule at the centre; None for a patch without a nodule.
+        label: class of the patch, from 0.
+        scale: factor by which the patch's voxels are larger than those of the `PatchSpec` by which it is read.
     """
 
     case_id: str
@@ -56,17 +58,24 @@ class Place:
 
 
 def extent_voxels(scan: Volume, size_mm: ArrayLike) -> NDArray[np.float64]:
-    """How far a box along the world's axes reaches along the axes of a scan, in voxels (z, y, x).
+    """Return the extent of a box along the world's axes, measured along the axes of a scan in voxels (z, y, x).
 
     Args:
-        size_mm: of the box, (x, y, z).
+        scan: geometry of the scan.
+        size_mm: size (x, y, z) of the box.
     """
     extent: NDArray[np.float64] = np.abs(scan.direction.T) @ np.asarray(size_mm)
     return extent[::-1] / scan.spacing_mm
 
 
 def moved_inside(scan: Volume, spec: PatchSpec, at_mm: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Places [n, 3], those moved whose patches would reach beyond a scan along an axis where it has room for them."""
+    """Move places so that their patches lie inside a scan, along the axes on which the scan has room for a patch.
+
+    Args:
+        scan: geometry of the scan.
+        spec: size of the patches.
+        at_mm: places (x, y, z), LPS, [n, 3].
+    """
     needed = extent_voxels(scan, spec.size_mm[::-1])
     start = scan.to_voxel(at_mm) - (needed - 1) / 2
     moved = _inside(start, needed, np.array(scan.shape))
@@ -75,21 +84,27 @@ def moved_inside(scan: Volume, spec: PatchSpec, at_mm: NDArray[np.float64]) -> N
 
 
 class PatchDataset(Dataset[dict[str, Tensor]]):
-    """Patches of a store's places, decoded once into a cache.
+    """Patches at places of a store's scans, decoded once into a cache.
 
-    `dataset[i]` is place i as it is, for validation and tests. `dataset.batch(step, size)` is augmented and
-    has as many of each class; it is a function of the seed and the step.
+    `dataset[i]` is the patch of place i without augmentation, for validation and tests. `dataset.batch(step, size)` is
+    augmented and has the classes in equal shares; it is a function of the seed and the step.
 
     Attributes:
-        places: in order.
-        labels: their classes, int64 [n].
+        places: the places.
+        labels: class of each place, int64 [n].
 
     Args:
-        cache: folder for decoded patches, the user's cache folder if not given; what cannot be written stays in
+        store: the store.
+        places: the places.
+        spec: grid and HU window of a patch whose place has the scale 1.
+        augmentation: augmentation of batches.
+        seed: seed of batches.
+        cache: folder for decoded patches; by default the user's cache folder. If it cannot be written, patches stay in
             memory.
+        workers: number of processes; by default one for each core.
 
     Raises:
-        InputError: no places, or one outside its scan.
+        InputError: there are no places, or a place lies outside its scan.
 
     >>> import synthorax as sx
     >>> from synthorax.datasets.places import nodule_places
@@ -116,7 +131,7 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
         workers: int | None = None,
     ) -> None:
         if not places:
-            raise InputError(store.path, "no nodule or place of the classes asked for", "one or more")
+            raise InputError(store.path, "no nodule or place of the requested classes", "one or more")
         self.places = tuple(places)
         self.spec = spec
         self.augmentation = augmentation
@@ -130,27 +145,27 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
 
     @property
     def padded(self) -> PatchSpec:
-        """The grid of a patch with the margin that its augmentation may show."""
+        """Grid of a patch with the margin that its augmentation needs."""
         z, y, x = (n + 2 * m for n, m in zip(self.spec.size, self.augmentation.margin(self.spec.size), strict=True))
         return replace(self.spec, size=(z, y, x))
 
     def with_margin(self, rows: NDArray[np.int64]) -> NDArray[np.int16]:
-        """HU [n, z, y, x] of some places as they are, on the grid `padded`."""
+        """Return the patches of some places without augmentation, on the grid `padded`, HU [n, z, y, x]."""
         found: NDArray[np.int16] = self._voxels[rows]
         return found
 
     def masks_with_margin(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """The nodules [n, z, y, x] of some places, on the grid `padded`."""
+        """Return the masks of some places' nodules, on the grid `padded`, bool [n, z, y, x]."""
         return self._masks[rows] > 0
 
     def with_seed(self, seed: int) -> PatchDataset:
-        """The same patches, drawn and augmented by another seed."""
+        """Return the same patches with another seed of batches."""
         other = copy(self)
         other.seed = seed
         return other
 
     def flipped(self, flip: bool, turn: bool = False) -> PatchDataset:
-        """The same patches, in training flipped and turned or not."""
+        """Return the same patches with flips and turns of batches switched on or off."""
         other = copy(self)
         other.augmentation = replace(self.augmentation, flip=flip, turn=turn)
         return other
@@ -159,15 +174,15 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
         return {name: values[0] for name, values in in_one_thread(self._cut, np.array([index]), None).items()}
 
     def rows(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        """Several places as they are."""
+        """Return the patches of several places without augmentation; for the entries see `batch`."""
         return in_one_thread(self._cut, np.asarray(indices), None)
 
     def batch(self, step: int, size: int) -> dict[str, Tensor]:
-        """Patches for a step of training: classes in turn, members at random, augmented.
+        """Return a batch for a training step: augmented patches, drawn at random from each class in turn.
 
         Returns:
             ct: float32 [b, 1, z, y, x] from -1 to 1; mask: float32 [b, 1, z, y, x], the place's own nodule;
-            label: int64 [b]; index: int64 [b], of the place.
+            label: int64 [b]; index: index of the place, int64 [b].
         """
         rng = generator(self.seed, "batch", step)
         turn = (step * size + np.arange(size)) % len(self._members)
@@ -179,10 +194,12 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
         return self._augmented(rows, augmentation.draw(rng or np.random.default_rng(0), len(rows)), rng)
 
     def _augmented(self, rows: NDArray[np.int64], drawn: Drawn, rng: np.random.Generator | None) -> dict[str, Tensor]:
-        """What a batch holds of some places, after what was drawn for each of them.
+        """Return the entries of a batch, with the drawn augmentations applied.
 
         Args:
-            rng: of whatever else is drawn for a batch; None for places as they are.
+            rows: indices of the places.
+            drawn: augmentation of each.
+            rng: random numbers for further draws of a subclass; None for patches without augmentation.
         """
         hu = drawn.apply(self._voxels[rows], self.spec.size)
         mask = torch.from_numpy(drawn.apply_nearest(self._masks[rows], self.spec.size))
@@ -197,22 +214,30 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
 def read_patch(
     store: Store, place: Place, spec: PatchSpec, margin: tuple[int, int, int] = (0, 0, 0)
 ) -> tuple[Volume, NDArray[np.uint8]]:
-    """The patch of a place: HU along LPS axes, and the voxels of the place's own nodule.
+    """Read the patch of a place, and the mask of the place's own nodule.
 
-    Where the scan has the patch's spacing it is cut along its voxels; otherwise it is interpolated. A patch that
-    reaches beyond the scan is moved inside where it fits, and shows the scan's edge voxels beyond it where not.
+    If the scan has the patch's voxel size, the patch is cut along its voxels; otherwise it is interpolated. A patch
+    that would leave the scan is moved inside along the axes on which it fits. Along the others, the scan's edge voxels
+    are repeated.
 
     Args:
-        spec: of a patch whose place has the scale 1.
-        margin: voxels around the patch that are read too.
+        store: the store.
+        place: the place.
+        spec: grid of a patch whose place has the scale 1.
+        margin: voxels (z, y, x) to read around the patch.
+
+    Returns:
+        HU along LPS axes, and the mask, uint8 [z, y, x].
 
     Raises:
-        InputError: a place outside its scan.
+        InputError: the place lies outside its scan.
     """
     entry, spec = store[place.case_id], spec.magnified(place.scale)
     scan = entry.grid()
     if not scan.holds(scan.to_voxel(place.center_mm)):
-        raise InputError(f"{store.path}, case {place.case_id}", f"a place at {place.center_mm} mm", "one in the scan")
+        raise InputError(
+            f"{store.path}, case {place.case_id}", f"a place at {place.center_mm} mm", "a place in the scan"
+        )
     grid = patch_grid(scan, place.center_mm, spec, margin)
     if _has_grid_of(scan, spec):
         start = np.rint(scan.to_voxel(grid.origin_mm)).astype(int)
@@ -228,21 +253,22 @@ def read_patch(
 def patch_grid(
     scan: Volume, center_mm: Sequence[float], spec: PatchSpec, margin: tuple[int, int, int] = (0, 0, 0)
 ) -> Volume:
-    """The geometry of the patch that `read_patch` reads around a place; its voxels are 0 and take no memory.
+    """Return the geometry of the patch that `read_patch` reads around a place; its voxels are 0 and take no memory.
 
     Args:
-        scan: the geometry of the scan.
-        center_mm: (x, y, z) in the scan.
-        margin: voxels around a patch that are read too.
+        scan: geometry of the scan.
+        center_mm: the place (x, y, z), LPS.
+        spec: grid of the patch.
+        margin: voxels (z, y, x) to read around the patch.
     """
     center, size, length = scan.to_voxel(center_mm), np.array(spec.size), np.array(scan.shape)
     shape = size + 2 * np.array(margin)
     zeros = np.broadcast_to(np.int16(0), shape.tolist())
     if _has_grid_of(scan, spec):
-        start = np.floor(center - size / 2 + 1 + TIE)  # half-way goes up, whatever the rounding of mm
+        start = np.floor(center - size / 2 + 1 + TIE)  # round half up, also if rounded millimetres are slightly off
         x, y, z = scan.to_world(_inside(start, size, length) - margin).tolist()
         return Volume(zeros, scan.spacing_mm, (x, y, z), scan.direction)
-    # The centre, moved along the scan's own axes, so that the patch's extent along them stays inside.
+    # Move the centre along the scan's own axes, so that the patch's extent along them stays inside.
     needed = extent_voxels(scan, spec.size_mm[::-1])
     center = _inside(center - (needed - 1) / 2, needed, length) + (needed - 1) / 2
     x, y, z = (scan.to_world(center) - ((shape - 1) / 2 * spec.spacing_mm)[::-1]).tolist()
@@ -250,19 +276,19 @@ def patch_grid(
 
 
 def _has_grid_of(scan: Volume, spec: PatchSpec) -> bool:
-    """Whether patches are cut along a scan's voxels, and nothing is interpolated."""
+    """Return whether a scan has the patch's voxel size and axes, so that nothing is interpolated."""
     upright = np.allclose(scan.direction, np.eye(3), atol=1e-4)
     return upright and np.allclose(scan.spacing_mm, spec.spacing_mm, atol=SAME_SPACING_MM)
 
 
 def _inside(start: NDArray[np.float64], size: NDArray, shape: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The start of a box of a size, moved so that the box lies in a scan, along the axes where it fits."""
+    """Move the start of a box so that the box lies in a scan, along the axes on which it fits."""
     room = shape - size
     return np.where(room >= 0, np.clip(start, 0, np.maximum(room, 0)), start)
 
 
 def _box(store: Store, place: Place, scan: Volume, low: NDArray[np.int64], high: NDArray[np.int64]) -> Volume:
-    """HU of the voxels from `low` up to `high`, which meet the scan; beyond it its edge goes on."""
+    """Read the voxels from index `low` up to `high`, which overlap the scan; beyond it, its edge is repeated."""
     end = np.array(scan.shape)
     inside = np.array([np.clip(low, 0, end - 1), np.clip(high, 1, end)])
     box = store.read_box(place.case_id, inside[0], inside[1] - inside[0])
@@ -272,7 +298,7 @@ def _box(store: Store, place: Place, scan: Volume, low: NDArray[np.int64], high:
 
 
 def _own(store: Store, place: Place, low: NDArray[np.int64], high: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """The voxels of the place's own nodule from `low` up to `high`, as 1."""
+    """Read the mask of the place's own nodule from index `low` up to `high`, uint8 [z, y, x]."""
     if place.nodule is None or not place.nodule.label:
         return np.zeros(high - low, np.uint8)
     return store.region(place.case_id, place.nodule.label).within(low.tolist(), (high - low).tolist()).view(np.uint8)
@@ -280,7 +306,7 @@ def _own(store: Store, place: Place, low: NDArray[np.int64], high: NDArray[np.in
 
 @dataclass(frozen=True)
 class _Read:
-    """A picklable function: a place to its patch."""
+    """A picklable function: a place to its patch and mask."""
 
     store: Store
     spec: PatchSpec
@@ -299,7 +325,7 @@ def _cached(
     cache: Path | None,
     workers: int | None,
 ) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
-    """Patches with their margins, int16 HU and uint8 masks [n, z, y, x], from the cache if they are there."""
+    """Return patches with margins, int16 HU and uint8 masks [n, z, y, x]; from the cache if it has them."""
     z, y, x = (n + 2 * m for n, m in zip(spec.size, margin, strict=True))
     folder = cache or platformdirs.user_cache_path("synthorax")
     request = [PATCHES_RECIPE, store.fingerprint, asdict(replace(spec, window_hu=NETWORK_WINDOW_HU)), margin]

@@ -1,4 +1,4 @@
-"""Whose each scan is: the unit of splits, which decides whether a test is honest."""
+"""Finding the patient of each scan. Splits are made by patient, so that no patient is both trained on and tested."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ NOBODY = re.compile(
     r"no|id|test|not|available",
     re.IGNORECASE,
 )
-"""Words that an anonymiser writes for a patient's id or name. An id of such words alone names nobody."""
+"""Words that anonymisers write in place of a patient's id or name; an id of such words identifies nobody."""
 COLLECTION = re.compile(
     r"(images?|labels?|masks?|segs?|segmentations?)(t[rsv]|_?(train|val|test)\w*)?|train\w*|val(id\w*)?|test\w*|data|"
     r"scans?|ct|cts|nifti|nii|mha|volumes?|subset\d*|fold\d*|batch\w*|part\w*|raw|input|output|injected|chests?|cubes?",
     re.IGNORECASE,
 )
-"""Folders of these names hold the scans of many patients."""
+"""Names of folders that contain the scans of many patients."""
 MOST_SCANS_OF_ONE = 10
-"""A folder of more scans than this holds several patients."""
+"""A folder with more scans than this is taken to contain several patients."""
 MOST_NAMED = 5
-"""Patients or files that a note names, at most."""
+"""Most patients or files that a note names."""
 
 
 @dataclass(frozen=True)
 class Person:
-    """What a scan and its path tell of its patient; empty text where they tell nothing.
+    """Facts about the patient of a scan, from its header and path; an unknown one is an empty text.
 
     Attributes:
-        path: the image, or the folder of the series, below the source.
-        is_series: whether it is a DICOM series, whose header speaks.
+        path: path below the source of the image, or of the folder of the series.
+        is_series: whether the scan is a DICOM series; other attributes are those of its header.
     """
 
     path: Path
@@ -51,11 +51,11 @@ class Person:
 
     @classmethod
     def of_series(cls, about: About, path: Path) -> Person:
-        """What the header of a DICOM series tells of its patient.
+        """Take the facts from the header of a DICOM series.
 
         Args:
-            about: any file of the series.
-            path: the folder of the series, below the source.
+            about: header of any file of the series.
+            path: path below the source of the folder of the series.
         """
         return cls(
             path=path,
@@ -70,18 +70,19 @@ class Person:
 
 
 def tell_patients_apart(scans: Sequence[Person], rule: str = "auto") -> tuple[list[str], list[str]]:
-    """The patient id of each scan, and notes on how patients were told apart.
+    """Return the patient id of each scan, and notes on how patients were identified.
 
     Args:
-        rule: `auto`; `folder`, the first folder below the source; `name`, the name of the file or of the folder of a
-            series; else a regular expression to be found in the path below the source, whose first group, or whole
-            match, is the patient.
+        scans: facts about each scan's patient.
+        rule: `auto` for headers and paths; `folder` for the first folder below the source; `name` for the name of the
+            file, or of the folder of a series; or a regular expression for the path below the source, whose first
+            group, or whole match, is the patient.
 
     Raises:
-        InputError: a rule that is no regular expression, or that does not fit a scan.
+        InputError: the rule is not a valid regular expression, or does not match a scan.
     """
     if rule != "auto":
-        return [_by_rule(scan, rule) for scan in scans], [f"patients are told apart by --patient-from {rule}"]
+        return [_by_rule(scan, rule) for scan in scans], [f"patients are identified by --patient-from {rule}"]
     images = [scan.path for scan in scans if not scan.is_series]
     by_path, notes = _by_path(images)
     by_header, told = _by_header([scan for scan in scans if scan.is_series])
@@ -89,15 +90,15 @@ def tell_patients_apart(scans: Sequence[Person], rule: str = "auto") -> tuple[li
 
 
 def linked(patients: Sequence[str], people: Sequence[Person] | None = None) -> tuple[list[str], list[str], list[str]]:
-    """Give synthetic scans to the patients that they were made from.
+    """Give each synthetic scan the patient from whose scan it was made.
 
     Args:
-        patients: ids, of synthetic scans `SYNTHETIC-` and the key of their source's patient.
-        people: what the scans tell; a series without a PatientID is known by its study and its own UID.
+        patients: patient id of each scan; for a synthetic scan, `SYNTHETIC-` and the key of its source's patient.
+        people: facts about each scan's patient; a series without a PatientID is identified by its study and its UID.
 
     Returns:
-        Ids in which a synthetic scan has its source's, if the source is there; the key of the source's patient for
-        each synthetic scan, empty for others; and notes.
+        Patient ids, in which a synthetic scan has the id of its source's patient if that patient is among them; for
+        each synthetic scan the key of that patient, empty for other scans; and notes.
     """
     real = by_name(patients, people)
     keys = [patient_key(patient) if patient.startswith(SYNTHETIC_PATIENT) else "" for patient in patients]
@@ -105,17 +106,17 @@ def linked(patients: Sequence[str], people: Sequence[Person] | None = None) -> t
     made = [next(iter(of)) if len(of) == 1 else patient for patient, of in zip(patients, found, strict=True)]
     notes = []
     if count := sum(len(of) == 1 for of in found):
-        notes.append(f"{count} synthetic scans are of patients whose own scans are here, and are theirs")
+        notes.append(f"{count} synthetic scans were made from scans of patients here, and belong to these patients")
     if several := [of for of in found if len(of) > 1]:
         names = ", ".join(sorted(several[0])[:MOST_NAMED])
         notes.append(
-            f"{len(several)} synthetic scans may be of several patients here ({names}), and are of none of them"
+            f"{len(several)} synthetic scans may be made from several patients here ({names}), and belong to none"
         )
     return made, keys, notes
 
 
 def by_name(patients: Sequence[str], people: Sequence[Person] | None = None) -> dict[str, set[str]]:
-    """The patients, less synthetic ones, by the keys of all names by which a scan made from theirs may know them."""
+    """Map the key of each name that a synthetic scan may have for its source's patient to the real patients."""
     real: dict[str, set[str]] = defaultdict(set)
     for i, patient in enumerate(patients):
         if not patient.startswith(SYNTHETIC_PATIENT):
@@ -127,12 +128,13 @@ def by_name(patients: Sequence[str], people: Sequence[Person] | None = None) -> 
 
 
 def _by_rule(scan: Person, rule: str) -> str:
-    """The patient by a rule that the user gave."""
+    """Return the patient of a scan by the user's rule."""
     if rule == "name":
         return image_stem(scan.path)
     if rule == "folder":
         if len(scan.path.parts) < 2 and not scan.is_series:
-            raise InputError("--patient-from", f"folder, and {scan.path} in no folder", "name, or a regular expression")
+            found = f"folder, but {scan.path} is in no folder"
+            raise InputError("--patient-from", found, "name, or a regular expression")
         return scan.path.parts[0]
     try:
         found = re.search(rule, str(scan.path).replace("\\", "/"))
@@ -142,13 +144,13 @@ def _by_rule(scan: Person, rule: str) -> str:
     patient = (found[1] if found.lastindex else found[0]) if found else ""
     if not patient:
         raise InputError(
-            "--patient-from", f"{rule!r}, which is not in {scan.path}", "an expression that fits each path"
+            "--patient-from", f"{rule!r}, which does not match {scan.path}", "an expression that matches each path"
         )
     return str(patient)
 
 
 def _by_path(paths: Sequence[Path]) -> tuple[dict[Path, str], list[str]]:
-    """The patients of images, which say nothing of them: by folders that look like a patient's, else by names."""
+    """Return the patients of images, which have no patient id: by folder if it looks like a patient's, else by name."""
     below: Counter[Path] = Counter(folder for path in paths for folder in path.parents)
     made: dict[Path, str] = {}
     how: Counter[str] = Counter()
@@ -171,13 +173,13 @@ def _by_path(paths: Sequence[Path]) -> tuple[dict[Path, str], list[str]]:
     named = ", ".join(f"{count} by {what}" for what, count in how.items())
     patients = len(set(made.values()))
     return made, [
-        f"images do not say whose they are: {patients} patients of {len(paths)} images were told apart by path "
-        f"({named}); --patient-from folder, name or a regular expression, or a table's patient_id, says otherwise"
+        f"images have no patient id: {patients} patients of {len(paths)} images were identified by path ({named}); "
+        "--patient-from folder, name or a regular expression, or patient_id in a table, changes this"
     ]
 
 
 def _by_header(scans: Sequence[Person]) -> tuple[dict[Person, str], list[str]]:
-    """The patients of DICOM series."""
+    """Return the patients of DICOM series, by their headers."""
     made: dict[Person, str] = {}
     notes: list[str] = []
     groups: dict[str, list[Person]] = defaultdict(list)
@@ -187,10 +189,10 @@ def _by_header(scans: Sequence[Person]) -> tuple[dict[Person, str], list[str]]:
         if _names_nobody(patient):
             ids = [_without_id(scan) for scan in members]
             made |= dict(zip(members, ids, strict=True))
-            what = f"the PatientID {patient!r}, which names nobody" if patient else "no PatientID"
+            what = f"the PatientID {patient!r}, which identifies nobody" if patient else "no PatientID"
             notes.append(
-                f"{len(members)} series have {what}; {len(set(ids))} patients were told apart by name and birth date, "
-                "else by study, frame of reference or folder"
+                f"{len(members)} series have {what}; {len(set(ids))} patients were identified by name and birth date, "
+                "or by study, frame of reference or folder"
             )
             continue
         births = {scan.birth_date for scan in members if scan.birth_date}
@@ -199,22 +201,22 @@ def _by_header(scans: Sequence[Person]) -> tuple[dict[Person, str], list[str]]:
             for scan in members:
                 made[scan] = f"{patient}-{fingerprint(scan.birth_date)[:6]}" if scan.birth_date else patient
             notes.append(
-                f"PatientID {patient} is of {len(births)} people with different birth dates ({_places(members)}); they "
-                "are different patients here"
+                f"PatientID {patient} has {len(births)} different birth dates ({_places(members)}); these are treated "
+                "as different patients"
             )
             continue
         made |= dict.fromkeys(members, patient)
         if len(names) > 1:
             notes.append(
                 f"PatientID {patient} has {len(names)} different names ({_places(list(names.values()))}); these scans "
-                "are taken for one patient's; --patient-from says otherwise"
+                "are treated as those of one patient; --patient-from changes this"
             )
     notes += _shared(scans, made)
     return made, notes
 
 
 def _without_id(scan: Person) -> str:
-    """A patient id for a series that has none: of what else its header says, or of its folder."""
+    """Return a patient id for a series without one, from the rest of its header, or from its folder."""
     if not _names_nobody(scan.name):
         return f"unnamed-{fingerprint(f'{_plain(scan.name)} {scan.birth_date}')[:12]}"
     uid = scan.study_uid or scan.frame_uid
@@ -222,7 +224,7 @@ def _without_id(scan: Person) -> str:
 
 
 def _shared(scans: Sequence[Person], patients: Mapping[Person, str]) -> list[str]:
-    """Notes on identifiers that two patients share."""
+    """Return notes on UIDs that several patients share."""
     notes = []
     for what in ("series_uid", "study_uid", "frame_uid"):
         groups: dict[str, dict[str, Person]] = defaultdict(dict)
@@ -232,7 +234,7 @@ def _shared(scans: Sequence[Person], patients: Mapping[Person, str]) -> list[str
             if uid and len(members) > 1:
                 names = first_names(list(members))
                 label = what.replace("_uid", "").replace("frame", "frame of reference")
-                notes.append(f"{label} {uid} is of patients {names}; their PatientIDs tell them apart")
+                notes.append(f"{label} {uid} belongs to patients {names}; they are distinguished by PatientID")
     return notes
 
 
@@ -241,7 +243,7 @@ def _names_nobody(text: str) -> bool:
 
 
 def _plain(name: str) -> str:
-    """A name's words in order of the alphabet, to compare; empty where it names nobody."""
+    """Return the words of a name in alphabetical order, for comparison; empty if the name identifies nobody."""
     return "" if _names_nobody(name) else " ".join(sorted(re.findall(r"\w+", name.casefold())))
 
 
@@ -250,5 +252,5 @@ def _places(scans: Sequence[Person]) -> str:
 
 
 def first_names(names: Sequence[str]) -> str:
-    """The first `MOST_NAMED` names in a row, and dots where there are more."""
+    """Join the first `MOST_NAMED` names, with dots if there are more."""
     return ", ".join(names[:MOST_NAMED]) + ", ..." * (len(names) > MOST_NAMED)

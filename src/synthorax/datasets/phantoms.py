@@ -1,4 +1,4 @@
-"""Phantom patients: procedural chests with nodules of real shapes, scanned; every truth about them is exact."""
+"""Phantom patients: simulated scans of procedural chests with nodules of real shapes and exact ground truth."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ from synthorax.seeding import derive, generator
 from synthorax.volume import Volume
 
 MOST_PHANTOMS = 100_000
-"""Phantom patients of one store: at a megabyte each they fill a disk."""
+"""Most phantom patients of one store; at about a megabyte each, more would fill a disk."""
 FIELD_MM = 336.0
-"""Width, depth and height of the scans; the lungs of most people fit."""
+"""Width, depth and height of the scans in mm, enough for the lungs of most people."""
 SPACING_MM = (1.5, 1.5, 1.5)
 SLICE_MM, PIXEL_MM = (0.6, 2.5), (0.6, 0.9)
-"""Voxels of scanners that vary (LUNA16 has such)."""
+"""Ranges in mm of slice spacing and pixel size if every phantom has its own scanner, similar to those in LUNA16."""
 PHANTOM_DIAMETER_MM = (3.0, 30.0)
-"""Diameters of a phantom's nodules; smaller ones are micronodules, larger ones masses."""
+"""Range in mm of the diameters of nodules; smaller ones are micronodules, larger ones masses."""
 SITES: dict[Site, float] = {"lung": 0.65, "pleura": 0.25, "vessel": 0.1}
-"""About where nodules of LIDC-IDRI are."""
+"""Shares of nodules at each site, roughly those of LIDC-IDRI."""
 KERNELS = ((0.75, 0.85), (0.5, 0.6), (0.35, 0.45))
-"""Grain and blur in the slice, mm: soft, standard and sharp."""
+"""Grain of the noise and blur in the slice, in mm, of soft, standard and sharp kernels."""
 PHANTOM_NOISE_HU = (12.0, 45.0)
-"""Range of the noise's standard deviation."""
+"""Range of the noise's standard deviation in HU."""
 MOST_MEAN = 50.0
 PHANTOM_CLEARANCE = Clearance(wall_mm=1.0, vessel_mm=None, nodule_mm=5.0)
-"""Distances that a phantom's nodules in the lung keep from other things."""
+"""Distances that a phantom's nodules in the lung keep from walls and other nodules."""
 TRIES = 4
 PERFECT = Scanner(blur_mm=(0.0, 0.0), noise_hu=0.0)
 
@@ -54,11 +54,11 @@ class Phantom:
     """A phantom patient.
 
     Attributes:
-        ct: int16 HU, scanned.
-        mask: uint8, a label a nodule, as a reader would outline it.
-        nodules: with the attributes that they were made with.
-        chest: all else that is true of it, without the nodules.
-        scanner: what it was scanned with.
+        ct: the simulated scan, int16 HU.
+        mask: one label for each nodule, with the voxels that a reader would outline, uint8.
+        nodules: the nodules, with the attributes with which they were made.
+        chest: ground truth of the chest without the nodules.
+        scanner: the simulated scanner.
     """
 
     ct: Volume
@@ -69,7 +69,7 @@ class Phantom:
 
     @property
     def tissue(self) -> NDArray[np.uint8]:
-        """The `TissueClass` of every voxel [z, y, x], the nodules in it."""
+        """`TissueClass` of every voxel, nodules included, [z, y, x]."""
         classes = tissue_classes(self.chest.tissues)
         classes[self.mask.voxels > 0] = TissueClass.NODULE
         return classes
@@ -83,16 +83,17 @@ def make_phantom(
     nodules: float = 2.5,
     patients: Sequence[str] | None = None,
 ) -> Phantom:
-    """The phantom patient of a seed.
+    """Make the phantom patient of a seed.
 
     Args:
-        spacing_mm: (z, y, x); a scanner of the seed's own if None.
-        shape: voxels along (z, y, x); as many as hold the lungs if not given.
-        nodules: mean number of nodules; it is drawn.
-        patients: of LIDC-IDRI, whose outlines may be used; all if not given.
+        seed: seed of chest, scanner and nodules.
+        spacing_mm: voxel size (z, y, x); None to draw it.
+        shape: voxels (z, y, x); by default enough for the lungs.
+        nodules: mean of the number of nodules, which is drawn.
+        patients: LIDC-IDRI patients whose outlines may be used; by default all.
 
     Raises:
-        InputError: a spacing or number that makes no scan.
+        InputError: a spacing, a shape or the number of nodules is out of range.
     """
     _check_mean(nodules)
     random = generator(seed, "phantom")
@@ -112,17 +113,17 @@ def make_phantom(
 
 def _check_mean(nodules: float) -> None:
     if not 0 <= nodules <= MOST_MEAN:
-        raise InputError("nodules", f"{nodules:g}", f"0 to {MOST_MEAN:g} in the mean")
+        raise InputError("nodules", f"{nodules:g}", f"a mean number from 0 to {MOST_MEAN:g}")
 
 
 def truth_of_lungs(chest: Chest) -> Lungs:
-    """The lungs of a chest as they are."""
+    """Return the true lungs of a chest."""
     masks = (chest.lobes > 0, chest.airways, chest.body)
     return Lungs(chest.hu, *(replace(chest.hu, voxels=mask) for mask in masks))
 
 
 def _wanted(chest: Chest, count: int, seed: int, patients: Sequence[str] | None) -> list[Wanted]:
-    """Nodules with the sizes and ratings of real ones, in places where they are found."""
+    """Draw nodules with the sizes and ratings of real ones, and places for them at the `SITES`."""
     placement = Placement(truth_of_lungs(chest)) if count and chest.lobes.any() else None
     wanted: list[Wanted] = []
     for i in range(count if placement else 0):
@@ -135,7 +136,7 @@ def _wanted(chest: Chest, count: int, seed: int, patients: Sequence[str] | None)
                 assert placement is not None
                 place = placement.find(diameter, own, site=str(site), clearance=PHANTOM_CLEARANCE)  # type: ignore[arg-type]
             except InputError:
-                continue  # too large for what is left of these lungs
+                continue  # no room for this nodule
             wanted.append(Wanted(place, NoduleAttributes(**like.ratings)))
             break
     return wanted
@@ -143,13 +144,17 @@ def _wanted(chest: Chest, count: int, seed: int, patients: Sequence[str] | None)
 
 @dataclass(frozen=True)
 class PhantomSource:
-    """A phantom patient as a source of a store.
+    """A phantom patient as the source of a case.
 
-    Shapes come from LIDC patients of the phantom's own split, so that no outline is in two of them.
+    Nodule shapes come from LIDC-IDRI patients of the phantom's own split, so that no outline is in two splits.
 
     Attributes:
-        seed: of the store; anatomy and scanner of a number are the same in a larger one, its nodules if its split is.
-        fractions: of LIDC's patients in train, val and test.
+        number: number of the phantom in its store.
+        seed: seed of the store. In a larger store with the same seed, a phantom of the same number has the same anatomy
+            and scanner, and the same nodules if it is in the same split.
+        split: split of the phantom.
+        spacing_mm, shape, nodules: see `make_phantom`.
+        fractions: shares of LIDC-IDRI's patients in train, val and test.
     """
 
     number: int
@@ -162,20 +167,20 @@ class PhantomSource:
 
     @property
     def case_id(self) -> str:
-        """Unique in the store."""
+        """Name of the case, unique in its store."""
         return f"phantom-{self.number:04d}"
 
     @property
     def key(self) -> str:
-        """All that the case is made from."""
+        """Text that identifies everything from which the case is made."""
         return repr(self)
 
     def patients(self) -> list[str]:
-        """Of LIDC-IDRI, whose outlines it may use."""
+        """Return the LIDC-IDRI patients whose outlines it may use."""
         return list(split_patients(dict.fromkeys(lidc_patients()), self.fractions, self.seed)[self.split])
 
     def read(self) -> Case:
-        """The case."""
+        """Make the case."""
         seed = derive(self.seed, "phantom", self.number)
         made = make_phantom(
             seed, spacing_mm=self.spacing_mm, shape=self.shape, nodules=self.nodules, patients=self.patients()
@@ -196,7 +201,7 @@ class PhantomSource:
 
     @staticmethod
     def fits(chest: Chest) -> bool:
-        """Whether the lungs end within the scan."""
+        """Return whether the lungs of a chest lie within its scan."""
         lung = chest.lobes > 0
         return not any(lung.take(end, axis).any() for axis in range(3) for end in (0, -1))
 
@@ -210,10 +215,16 @@ def phantom_sources(
     nodules: float = 2.5,
     fractions: Sequence[float] = FRACTIONS,
 ) -> list[PhantomSource]:
-    """So many phantom patients, dealt out to train, val and test.
+    """Return the sources of `count` phantom patients, distributed over train, val and test.
+
+    Args:
+        count: number of phantoms.
+        seed: seed of the store.
+        spacing_mm, shape, nodules: see `make_phantom`.
+        fractions: shares of train, val and test.
 
     Raises:
-        InputError: no scan asked for, fewer nodules than none, or fractions that are no shares of one.
+        InputError: the number of phantoms or nodules is out of range, or the fractions do not add up to 1.
     """
     if not 1 <= count <= MOST_PHANTOMS:
         raise InputError("scans", str(count), "1 or more" if count < 1 else f"at most {MOST_PHANTOMS}")

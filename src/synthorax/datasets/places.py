@@ -1,7 +1,8 @@
-"""Where patches are cut: around nodules, and at places of which it is known that no nodule is there.
+"""Places of patches: at nodules, and at places known to have no nodule.
 
-A patch without a nodule comes only from a scan of which every nodule is known (`annotated` is `all`), or, where some
-are known, from beside anything as large as a nodule. A scan of which nobody has said anything gives none.
+A patch without a nodule comes from a scan whose nodules are all known (`annotated` is `all`). If only some are known,
+it must also keep clear of everything as large and dense as a nodule. A scan without a statement about its nodules gives
+no such patch.
 """
 
 from __future__ import annotations
@@ -34,31 +35,36 @@ from synthorax.volume import Volume
 HEALTHY_LUNG_HU = (-980, -500)
 """Range of the HU of aerated lung."""
 LUNG_SHARE = 0.4
-"""Least share of a cube's corner with HU in that range."""
+"""Least share of voxels with HU in that range in a corner of a cube."""
 CLEAR_MM = 5.0
-"""Least distance of a patch without a nodule from a nodule; of a nodule without outline, from the ball it may fill."""
+"""Least distance in mm of a patch without a nodule from an outlined nodule, or from the ball that a nodule without an
+outline may fill."""
 CLEAR_IN_CUBE_MM = 0.0
-"""That distance in a cube from the voxels of an outlined nodule: at 5 mm, cubes of 50 mm have no 24 mm patch left."""
+"""The same distance from outlined nodules in a cube; with 5 mm, cubes of 50 mm would have no patch of 24 mm left."""
 LARGEST_MM = 30.0
-"""Diameter assumed of a nodule of which only the centre is known; a larger one is called a mass."""
+"""Diameter in mm assumed for a nodule of which only the centre is known; larger ones are called masses."""
 POINT_MM = 5.0
-"""Diameter assumed of a nodule that readers marked by a point, as they mark small ones."""
+"""Diameter in mm assumed for a nodule that readers marked by a point, as they mark small nodules."""
 DENSE_MM, DENSE_HU = 5.0, -500.0
-"""In a scan of which some nodules are known, no cube of this width next to a patch has more HU than this in the mean.
-A solid nodule of that diameter has; so have the larger vessels, and the wall."""
+"""In a scan with only some known nodules, no cube of this width in mm in or next to a patch may have a higher mean HU
+than this. A solid nodule of that diameter has a higher one, and so have larger vessels and the wall."""
 PLACE_TRIES = 30
-"""Candidates drawn for each healthy site before the search gives up."""
+"""Number of candidates drawn for each healthy place before the search gives up."""
 PLACES_RECIPE = 4
-"""Raised whenever the same request would give other places, so that no old cache is read."""
+"""Version of the recipe, part of the cache's key; raise it when the same request would give other places."""
 
 Classify = Callable[[Nodule], int | None]
-"""A nodule's class; None leaves it out."""
+"""A function of a nodule to its class, or to None to leave it out."""
 
 
 def nodule_places(cases: Iterable[CaseEntry], classify: Classify = lambda nodule: 1) -> list[Place]:
-    """A place at each nodule.
+    """Return a place at each nodule of some cases.
 
-    Malignant against benign, without the nodules between the two:
+    Args:
+        cases: the cases.
+        classify: function of a nodule to its class; None leaves it out.
+
+    For example, malignant and benign nodules without those in between:
 
     >>> import synthorax as sx
     >>> store = sx.open_store("store")
@@ -77,7 +83,7 @@ def nodule_places(cases: Iterable[CaseEntry], classify: Classify = lambda nodule
 
 
 def outlined_places(cases: Iterable[CaseEntry]) -> list[Place]:
-    """A place at each nodule that has voxels in its case's mask."""
+    """Return a place of class `POSITIVE` at each nodule with an outline."""
     return nodule_places(cases, lambda nodule: POSITIVE if nodule.label else None)
 
 
@@ -92,14 +98,19 @@ def negative_places(
     margin: Sequence[int] = (0, 0, 0),
     cache: Path | None = None,
 ) -> list[Place]:
-    """Places without a nodule in the same scans: corners of cubes, or places in the lungs of whole scans.
+    """Return places without a nodule: corners of cubes, and places in the lungs of whole scans.
 
-    The screen tells how many scans gave places by which rule, and how many were left out.
+    A line on the screen gives the number of scans that gave places by each rule, and the number left out.
 
     Args:
-        count: about as many in whole scans; cubes give all that they have.
-        margin: voxels (z, y, x) around a patch that augmentation may show, and so must be without a nodule too.
-        cache: folder for what was found once, the user's cache folder if not given.
+        store: the store.
+        cases: the cases.
+        spec: grid of the patches.
+        count: approximate number of places in whole scans; cubes give all that they have.
+        seed: seed of places in whole scans.
+        label: class of the places.
+        margin: voxels (z, y, x) around a patch that augmentation can bring into it, which must have no nodule either.
+        cache: folder for found places; by default the user's cache folder.
     """
     cases = list(cases)
     request = [PLACES_RECIPE, store.fingerprint, [case.case_id for case in cases], spec.size, spec.spacing_mm]
@@ -124,11 +135,14 @@ def negative_places(
 def corner_places(
     store: Store, cases: Iterable[CaseEntry], spec: PatchSpec, label: int = 0, margin: Sequence[int] = (0, 0, 0)
 ) -> list[Place]:
-    """The corners of cubes that miss every nodule and lie in lung: patches of the same scanners without one.
+    """Return the corners of cubes that keep clear of all nodules and lie in lung.
 
     Args:
-        cases: patches larger than `spec`.
-        margin: voxels around a patch that must be without a nodule too.
+        store: the store.
+        cases: cubes, larger than `spec`.
+        spec: grid of the patches.
+        label: class of the places.
+        margin: voxels (z, y, x) around a patch that must have no nodule either.
     """
     made = []
     known = _KnownOfScans(store)
@@ -164,13 +178,19 @@ def lung_places(
     label: int = 0,
     margin: Sequence[int] = (0, 0, 0),
 ) -> list[Place]:
-    """Places in the lungs of whole scans whose patches miss every nodule and finding, as many in each scan.
+    """Return places in the lungs of whole scans whose patches keep clear of all nodules and findings.
 
-    Places whose patches would reach beyond the scan are moved inside first, as `read_patch` would. A scan in which no
-    lungs are found gives none.
+    All scans give the same number, as far as they have room. A place whose patch would leave the scan is moved inside,
+    as `read_patch` does. A scan in which no lungs are found gives none.
 
     Args:
-        margin: voxels around a patch that must be without a nodule too.
+        store: the store.
+        cases: whole scans.
+        spec: grid of the patches.
+        count: number of places.
+        seed: seed of the places.
+        label: class of the places.
+        margin: voxels (z, y, x) around a patch that must have no nodule either.
     """
     cases = [case for case in cases if case.annotated != "none-known"]
     made: list[Place] = []
@@ -198,9 +218,9 @@ class _Known:
     """The nodules and findings of a scan, in world millimetres.
 
     Attributes:
-        outlined: centres [n, (x, y, z)] of the voxels of outlined nodules.
-        balls: centre and radius [n, (x, y, z, radius)] of the others, and of points that readers marked.
-        clear_mm: least distance from outlined voxels; from balls it is `CLEAR_MM`.
+        outlined: centres (x, y, z) of the voxels of outlined nodules, [n, 3].
+        balls: centres and radii (x, y, z, radius) of other nodules and of points that readers marked, [n, 4].
+        clear_mm: least distance from voxels of outlined nodules; the least distance from balls is `CLEAR_MM`.
     """
 
     outlined: NDArray[np.float64]
@@ -208,10 +228,11 @@ class _Known:
     clear_mm: float = CLEAR_MM
 
     def is_clear(self, center_mm: Sequence[float] | NDArray, reach_mm: NDArray) -> bool:
-        """Whether a box stays clear of all of them.
+        """Return whether a box keeps the least distances from all nodules and findings.
 
         Args:
-            reach_mm: from the middle of the box to its faces, (x, y, z).
+            center_mm: middle (x, y, z) of the box.
+            reach_mm: distances (x, y, z) from the middle of the box to its faces.
         """
         far = _distances(self.outlined, center_mm, reach_mm) > self.clear_mm
         apart = _distances(self.balls[:, :3], center_mm, reach_mm) - self.balls[:, 3] > CLEAR_MM
@@ -219,7 +240,7 @@ class _Known:
 
 
 class _KnownOfScans:
-    """What is known of each scan of a store, of which several cases may be cubes."""
+    """The known nodules and findings of each scan of a store; several cases may be cubes of one scan."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -229,7 +250,7 @@ class _KnownOfScans:
             self._cases.setdefault(_scan_of(case), []).append(case)
 
     def of(self, case: CaseEntry) -> _Known:
-        """The nodules and findings of the scan that a case is, or is a part of."""
+        """Return the nodules and findings of the scan of a case, whether it is the whole scan or a cube of it."""
         scan = _scan_of(case)
         if scan not in self._known:
             self._known[scan] = self._read(self._cases[scan])
@@ -251,31 +272,32 @@ class _KnownOfScans:
 
 
 def _scan_of(case: CaseEntry) -> str:
-    """What cases of one scan share: the series, or the patient where no series is known."""
+    """Return the key that all cases of one scan share: the series, or the patient if the series is not known."""
     return case.series_uid or case.patient_id
 
 
 def _is_cut(region: Region, case: CaseEntry) -> bool:
-    """Whether a nodule's voxels reach a face of the case, beyond which it may go on."""
+    """Return whether a nodule's mask touches a face of the case, so that the nodule may extend beyond it."""
     return min(region.corner) <= 0 or bool((np.add(region.corner, region.shape) >= case.shape).any())
 
 
 def _reach_mm(spec: PatchSpec, margin: Sequence[int]) -> NDArray[np.float64]:
-    """From the middle of a patch to its faces, (x, y, z)."""
+    """Return the distances (x, y, z) in mm from the middle of a patch with its margin to its faces."""
     return np.multiply(np.add(spec.size, np.multiply(margin, 2)), spec.spacing_mm)[::-1] / 2
 
 
 def _distances(points: NDArray[np.float64], center_mm: Sequence[float] | NDArray, reach_mm: NDArray) -> NDArray:
-    """Millimetres from a box along the world's axes to points [n, 3]; 0 within it."""
+    """Return the distances in mm from a box along the world's axes to points [n, 3]; 0 inside the box."""
     return np.linalg.norm(np.maximum(np.abs(points - np.asarray(center_mm)) - reach_mm, 0), axis=1)
 
 
 @dataclass(frozen=True)
 class _Allowed:
-    """A picklable function: a case to where the middle of a patch may lie, or None if no lungs are found in it.
+    """A picklable function: a case to the mask of allowed centres of patches, or to None if no lungs are found.
 
     Attributes:
-        reach_mm: from the middle of a patch to its faces, (x, y, z).
+        store: store of the case.
+        reach_mm: distances (x, y, z) from the middle of a patch to its faces.
     """
 
     store: Store
@@ -293,7 +315,7 @@ class _Allowed:
 
 
 def _beside_what_is_dense(ct: Volume, lungs: Volume, reach_mm: NDArray[np.float64]) -> Volume:
-    """The places of the lungs around which a patch has nothing as large and dense as a nodule."""
+    """Return the mask of places in the lungs around which a patch has nothing as large and dense as a nodule."""
     from scipy.ndimage import maximum_filter
 
     size = (np.ceil(extent_voxels(ct, 2 * (reach_mm + DENSE_MM / 2))) + 1).astype(int)
@@ -307,7 +329,7 @@ def _beside_what_is_dense(ct: Volume, lungs: Volume, reach_mm: NDArray[np.float6
 
 
 def _dense(ct: Volume) -> NDArray[np.bool_]:
-    """The voxels in the middle of a cube that is as dense as a nodule."""
+    """Return the middles of cubes with a mean HU like that of a nodule, bool [z, y, x]; see `DENSE_MM`."""
     from scipy.ndimage import uniform_filter
 
     size = [max(round(DENSE_MM / spacing), 1) for spacing in ct.spacing_mm]
@@ -316,7 +338,7 @@ def _dense(ct: Volume) -> NDArray[np.bool_]:
 
 
 def _box_around(ct: Volume, center_mm: Sequence[float], reach_mm: NDArray[np.float64]) -> tuple[slice, ...]:
-    """The voxels of a scan in a box along the world's axes."""
+    """Return the voxels of a scan in a box along the world's axes, as slices (z, y, x)."""
     center, half = ct.to_voxel(center_mm), extent_voxels(ct, reach_mm)
     low, high = np.floor(center - half).astype(int), np.ceil(center + half).astype(int) + 1
     return tuple(slice(max(a, 0), max(b, 0)) for a, b in zip(low.tolist(), high.tolist(), strict=True))
@@ -328,16 +350,16 @@ def _holds(mask: Volume, at_mm: NDArray[np.float64]) -> bool:
 
 
 def _told(cases: Sequence[CaseEntry], found: Sequence[Place]) -> str:
-    """What the screen says of places without a nodule."""
+    """Return the line for the screen about places without a nodule."""
     counts = {place.case_id: 0 for place in found}
     for place in found:
         counts[place.case_id] += 1
     told = []
     for rule, says in (
-        ("all", "of which all nodules are known"),
+        ("all", "whose nodules are all known"),
         (
             "some",
-            f"of which some are known, {DENSE_MM / 2:g} mm beside anything {DENSE_MM:g} mm wide and denser than "
+            f"with some known nodules, at least {DENSE_MM / 2:g} mm from anything {DENSE_MM:g} mm wide and denser than "
             f"{DENSE_HU:g} HU (smaller and ground-glass nodules may be in them)",
         ),
     ):
@@ -347,5 +369,5 @@ def _told(cases: Sequence[CaseEntry], found: Sequence[Place]) -> str:
             told.append(f"{sum(counts[c] for c in giving)} in {len(giving)} of {len(own)} scans {says}")
     unknown = sum(case.annotated == "none-known" for case in cases)
     if unknown:
-        told.append(f"none in {unknown} scans of which nobody has said what nodules they have")
+        told.append(f"none in {unknown} scans without a statement about their nodules")
     return f"places without a nodule: {'; '.join(told) or 'none'}"

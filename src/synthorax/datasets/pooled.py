@@ -1,4 +1,4 @@
-"""Batches in which real and made patches of all classes are one pool, each as likely to be drawn as any other."""
+"""Batches drawn from one pool of real and synthetic patches of all classes, all equally probable."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from synthorax.seeding import generator
 
 
 class PooledBatches:
-    """A function of the step, as the loop takes it: classes come in the proportions in which the pool has them.
+    """A function of the step to a batch in which classes have the proportions of the pool.
 
-    Every patch of the pool is drawn once before any is drawn again. Made patches are augmented as the real ones are.
+    Every patch of the pool is drawn once before any is drawn again. Synthetic patches are augmented like real ones.
 
     Args:
-        real: patches with their augmentation and seed.
-        size: of a batch.
-        made: by class, int16 HU [n, z, y, x] on the grid `real.padded`.
-        repeats: by class, how often the pool holds each real patch; once if not given.
-        weighted: each row has a weight with which every class counts the same in the mean.
+        real: real patches with their augmentation and seed.
+        size: number of patches of a batch.
+        made: class to its synthetic patches, int16 HU [n, z, y, x] on the grid `real.padded`.
+        repeats: class to the number of times that each of its real patches is in the pool; 1 by default.
+        weighted: whether rows have weights that give all classes the same total weight.
 
     Raises:
-        InputError: made patches of another size.
+        InputError: synthetic patches have another size.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class PooledBatches:
         for label, patches in own.items():
             if patches.shape[1:] != wanted:
                 found, expected = f"{patches.shape[1:]} voxels", f"{wanted}, as the real ones with their margin"
-                raise InputError(f"made patches of class {label}", found, expected)
+                raise InputError(f"synthetic patches of class {label}", found, expected)
         times = [(repeats or {}).get(int(label), 1) for label in real.labels]
         n_made = [len(patches) for patches in own.values()]
         self._real, self._size = real, size
@@ -82,5 +82,5 @@ class PooledBatches:
         return batch
 
     def _turn(self, number: int) -> NDArray[np.int64]:
-        """The rows of a turn, in the order in which they are drawn."""
+        """Return the rows of the pool in the order in which they are drawn in a turn."""
         return self._rows[generator(self._real.seed, "turn", number).permutation(len(self))]

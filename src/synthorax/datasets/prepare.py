@@ -1,4 +1,4 @@
-"""From sources to a store, over processes; what a kill leaves is gone on with."""
+"""Preparing a store from sources in several processes; a stopped preparation resumes."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ from synthorax.parallel import map_processes
 from synthorax.provenance import without_folders
 
 BESIDE = ".preparing-"
-"""How the name of a folder begins that a store is prepared in which another one will be replaced by."""
+"""Prefix of the name of the folder in which a store is prepared before it replaces another one."""
 STORE_RECIPE = 4
-"""Raised whenever the same sources would give another store."""
+"""Version of the recipe, part of a store's request; raise it when the same sources would give another store."""
 
 
 @dataclass(frozen=True)
 class _ReadAndWrite:
-    """A picklable function: a source to its entry in the store, or to the reason why there is none."""
+    """A picklable function: a source to its entry in the store, or to the error with which it was left out."""
 
     store: Path
     earlier: Path | None
@@ -77,7 +77,7 @@ class _ReadAndWrite:
             return error
         except OSError as error:
             return InputError(error.filename or source.case_id, reason(error), "a readable file")
-        except Exception as error:  # One scan that no one thought of must not stop a thousand others.
+        except Exception as error:  # an unforeseen error in one scan must not stop a thousand others
             words = (str(error).splitlines() or [""])[0][:120]
             return InputError(source.case_id, f"{type(error).__name__}: {words}", "a readable scan")
         try:
@@ -87,12 +87,12 @@ class _ReadAndWrite:
 
 
 def _key(source: Source, tissue: bool) -> str:
-    """What a case is read from, and how; it need not be read again where this is the same."""
+    """Return the key of a case's source and request; a case with the same key is not read again."""
     return f"{STORE_RECIPE} {source.key}" + " with tissue" * tissue
 
 
 def _take_over(case: Path, target: Path) -> None:
-    """Have a case of one store in another too, by links to the same files where the disk has them."""
+    """Copy a case from one store into another, by hard links if the disk supports them."""
 
     def link(file: str, other: str) -> None:
         try:
@@ -119,20 +119,24 @@ def prepare_store(
     cluster: str | None = None,
     overwrite: bool = False,
 ) -> Store:
-    """Read every source and write a store. A store that was stopped goes on; a complete one is brought up to date.
+    """Read every source and write a store. A stopped preparation resumes; a complete store is brought up to date.
 
     Args:
-        request: what the sources were made from; says whether a folder's store is of the same.
-        notes: how the sources were found, kept in the store as `source["notes"]`.
-        joined: synthetic cases beside those of the sources.
-        tissue: make the label map of each case's tissues, which the source knows or its HU tell.
-        fractions: of patients in train, val and test whose split is not given.
-        train_patients: the store has at most so many of train and leaves the others out; all if not given.
-        workers: processes; one a core if not given.
-        cluster: address of a Dask scheduler to use instead.
+        sources: sources of the cases.
+        out: folder of the store.
+        request: facts about the sources; a folder that holds a store of another request is refused.
+        notes: sentences about how the sources were found, kept in the store as `source["notes"]`.
+        joined: synthetic cases that join those of the sources.
+        tissue: whether to make a label map of each case's tissues, from the source if it has one, or from the HU.
+        fractions: shares of train, val and test among the patients whose split is not given.
+        train_patients: most patients of train; the others are left out. None for all.
+        seed: seed of the splits.
+        workers: number of processes; by default one for each core.
+        cluster: address of a Dask scheduler to use instead of processes.
+        overwrite: replace a store of another request.
 
     Raises:
-        InputError: a folder that is not ours or of another request; or no source could be read.
+        InputError: the folder holds something else or a store of another request, or no source can be read.
         OutputError: the store cannot be written.
     """
     if train_patients is not None:
@@ -145,10 +149,10 @@ def prepare_store(
     names = Counter(source.case_id for source in sources if not isinstance(source, Unreadable))
     assert max(names.values(), default=1) == 1, f"cases of one name: {names.most_common(1)}"
     splits_of = partial(split_patients, fractions=fractions, seed=seed, train_patients=train_patients)
-    splits_of({})  # refuses what it cannot deal by before anything is read
+    splits_of({})  # refuse invalid fractions before anything is read
     _check_may_prepare(out, wanted, overwrite)
     with working_in(out) as out:
-        _check_may_prepare(out, wanted, overwrite)  # again, now that no other process writes there
+        _check_may_prepare(out, wanted, overwrite)  # check again, since no other process can write there now
         at = _where(sources, out, wanted, tissue)
         at.mkdir(exist_ok=True)
         earlier = None if at == out else out
@@ -162,10 +166,10 @@ def prepare_store(
 
 
 def _check_may_prepare(out: Path, wanted: Mapping[str, Any], overwrite: bool) -> None:
-    """Refuse a folder that holds something other than a store of this request.
+    """Check that a folder is free, or holds a store of this request, or one that may be replaced with `overwrite`.
 
     Raises:
-        InputError: it does; a store of another request may be replaced with `overwrite`.
+        InputError: the folder holds something else.
     """
     begun = _begun(out)
     if begun is None:
@@ -175,10 +179,11 @@ def _check_may_prepare(out: Path, wanted: Mapping[str, Any], overwrite: bool) ->
 
 
 def _where(sources: Sequence[Source], out: Path, wanted: Mapping[str, Any], tissue: bool) -> Path:
-    """Where to write the cases: into the store, or into a folder beside it.
+    """Return the folder into which cases are written: that of the store, or one beside it.
 
-    A finished store whose cases have to be replaced stays whole until the new one is. What else a user has put into it
-    keeps it where it is: then its index is taken away first, and no one reads it half replaced.
+    If cases of a finished store must be replaced, the new store is written beside it, and the old one stays complete
+    until the new one is. If a user has put other files into the old store, it cannot be replaced as a whole: its index
+    is then removed first, so that nobody reads it half replaced.
     """
     beside = out.with_name(BESIDE + out.name)
     replaced = (out / STORE_INDEX).is_file() and any(
@@ -206,7 +211,7 @@ def _fill(
     workers: int | None,
     cluster: str | None,
 ) -> None:
-    """`prepare_store` in a folder that is ours alone; what was there stays until a case can be read."""
+    """Prepare the store in a folder that no other process uses; earlier files stay until a case can be read."""
     is_finished = (out / STORE_INDEX).is_file()
     before = (out / STORE_REQUEST).read_bytes() if (out / STORE_REQUEST).is_file() else None
     if not is_finished:
@@ -233,7 +238,7 @@ def _fill(
                     skipped.append((source.case_id, outcome))
                 bar.update(task, advance=1, description=f"{len(skipped)} skipped" if skipped else "")
     finally:
-        clear_leftovers(out)  # of workers that were stopped
+        clear_leftovers(out)  # temporary files of workers that were stopped
         if not entries and not is_finished:
             _take_back(out, before)
     if len(skipped) == 1 and not entries:
@@ -256,7 +261,7 @@ def _fill(
     if is_finished:
         _write_request(out, wanted)
     write_index(out, entries, splits, source=request, skipped=reasons)
-    for folder in list(out.iterdir()):  # cases of an earlier time, whose sources are gone
+    for folder in list(out.iterdir()):  # cases of an earlier preparation whose sources no longer exist
         if folder.name not in present and is_case(folder) and other_than_ours(folder) is None:
             shutil.rmtree(folder)
     of_cases = [f"{case_id}/{name}" for case_id in present for name in (MARK, *files_of(out / case_id))]
@@ -264,7 +269,7 @@ def _fill(
 
 
 def _without_folders(error: InputError) -> str:
-    """An error as a store may keep it: files by their names, nothing of the machine that they lie on."""
+    """Return the text of an error with file names in the place of paths, so that a store tells nothing of a machine."""
     subject, found, expected = (Path(part).name if isinstance(part, Path) else str(part) for part in error.args)
     return without_folders(f"{subject}: found {found}; expected {expected}")
 
@@ -275,7 +280,7 @@ def _write_request(out: Path, wanted: Mapping[str, Any]) -> None:
 
 
 def _take_back(out: Path, request: bytes | None) -> None:
-    """Leave a folder as it was found: no case was written."""
+    """Restore the request of a folder, after a preparation in which no case was written."""
     if request is None:
         (out / STORE_REQUEST).unlink(missing_ok=True)
     else:
@@ -284,7 +289,7 @@ def _take_back(out: Path, request: bytes | None) -> None:
 
 
 def _begun(out: Path) -> dict[str, Any] | None:
-    """The request of the store that a folder holds or was to hold."""
+    """Return the request of a folder's store, finished or not; None if there is none."""
     try:
         found = read_mapping(out / STORE_REQUEST)
     except InputError:
@@ -293,5 +298,5 @@ def _begun(out: Path) -> dict[str, Any] | None:
 
 
 def _differences(begun: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """What is not as it was asked for."""
+    """Return the entries of a request that differ from the wanted ones, with their values."""
     return ", ".join(f"{k} {begun.get(k)}" for k in sorted({*begun, *wanted}) if begun.get(k) != wanted.get(k))

@@ -1,4 +1,4 @@
-"""What the screen shows while a data set is worked through."""
+"""Progress bars and lines on the screen while a data set is processed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ Item = TypeVar("Item")
 
 
 def with_progress(items: Iterable[Item], what: str, total: int) -> Iterable[Item]:
-    """The items, with a bar on a terminal where there are any."""
+    """Return the items with a progress bar on a terminal; without items there is no bar.
+
+    Args:
+        items: the items.
+        what: title of the bar.
+        total: number of items.
+    """
     from rich.console import Console
     from rich.progress import track
 
@@ -19,5 +25,5 @@ def with_progress(items: Iterable[Item], what: str, total: int) -> Iterable[Item
 
 
 def tell(text: str) -> None:
-    """A line on the screen, beside a verb's result."""
+    """Print a line on stderr, apart from a verb's result on stdout."""
     print(text, file=sys.stderr)

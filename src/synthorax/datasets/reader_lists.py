@@ -1,4 +1,4 @@
-"""The sources of LIDC-IDRI and LUNA16 as they are downloaded."""
+"""Finding the sources of LIDC-IDRI and LUNA16 in folders as they are downloaded."""
 
 from __future__ import annotations
 
@@ -20,18 +20,26 @@ from synthorax.errors import InputError
 from synthorax.io.walk import files_below
 
 XML_HEAD_BYTES = 4096
-"""First bytes of an XML file in which a chest radiograph's root element is looked for."""
+"""Number of first bytes of an XML file in which the root element of a chest radiograph is searched."""
 
 
 class XmlFile(NamedTuple):
-    """An annotation file and the series it is of; empty where it is damaged. What it says is read with its scan."""
+    """An annotation file and the UID of its series, empty if the file is damaged; marks are read with the scan."""
 
     path: Path
     series_uid: str
 
 
 def lidc_sources(folder: Path, readers: int) -> FoundSources:
-    """LIDC-IDRI as downloaded: every CT series with its XML file, or with the readings of the package's table."""
+    """Find the sources of LIDC-IDRI: every CT series with its XML file, or with the readings in the package's table.
+
+    Args:
+        folder: folder of the download.
+        readers: number of readers who must have marked a voxel for it to belong to a nodule.
+
+    Raises:
+        InputError: the folder has no scan.
+    """
     known = read_lidc_scans()
     by_uid, by_folder = _xml_files(folder)
     found = []
@@ -66,12 +74,20 @@ def lidc_sources(folder: Path, readers: int) -> FoundSources:
     alone = {xml.path for xml in (*by_uid.values(), *by_folder.values())} - used
     if alone:
         names = first_names(sorted(str(path.relative_to(folder)) for path in alone))
-        notes.append(f"{len(alone)} XML files are of scans that are not here: {names}")
+        notes.append(f"{len(alone)} XML files belong to scans that are not here: {names}")
     return FoundSources((*made, *scans.refused), tuple(notes))
 
 
 def luna16_sources(folder: Path, readers: int) -> FoundSources:
-    """LUNA16 as downloaded: every scan that its tables may tell of, with nodules, candidates, voxels and ratings."""
+    """Find the sources of LUNA16: every scan with its nodules, candidates, and LIDC-IDRI's outlines and ratings.
+
+    Args:
+        folder: folder of the download, with annotations.csv.
+        readers: number of readers who must have marked a voxel for it to belong to a nodule.
+
+    Raises:
+        InputError: the folder has no scan, or no valid annotations.csv.
+    """
     tables = {path.name: path for path in files_below(folder) if path.suffix.lower() == ".csv"}
     if "annotations.csv" not in tables:
         raise InputError(folder, "no annotations.csv", "LUNA16's scans and its tables")
@@ -114,7 +130,7 @@ def _whose(patient: str, key: str, files: Files, manifests: Manifests) -> Whose:
 
 
 def _xml_files(folder: Path) -> tuple[dict[str, XmlFile], dict[Path, XmlFile]]:
-    """The annotation files of CT scans, by the series that they are of; and by folder, those that are damaged too."""
+    """Find the annotation files of CT scans; map them by series, and by folder, where damaged files are included."""
     by_uid: dict[str, XmlFile] = {}
     by_folder: dict[Path, XmlFile] = {}
     for path in [path for path in files_below(folder) if path.suffix.lower() == ".xml"]:
@@ -123,6 +139,6 @@ def _xml_files(folder: Path) -> tuple[dict[str, XmlFile], dict[Path, XmlFile]]:
             by_uid[uid] = by_folder[path.parent] = XmlFile(path, uid)
         except InputError:
             with open(path, "rb") as file:
-                if b"<IdriReadMessage" not in file.read(XML_HEAD_BYTES):  # which is of a chest radiograph
+                if b"<IdriReadMessage" not in file.read(XML_HEAD_BYTES):  # the root element of a chest radiograph
                     by_folder.setdefault(path.parent, XmlFile(path, ""))
     return by_uid, by_folder

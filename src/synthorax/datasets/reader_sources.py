@@ -1,4 +1,4 @@
-"""Sources of LIDC-IDRI and LUNA16, whose scans four readers outlined."""
+"""Sources of LIDC-IDRI and LUNA16, whose nodules four readers outlined."""
 
 from __future__ import annotations
 
@@ -25,19 +25,23 @@ from synthorax.region import Region
 from synthorax.volume import Volume
 
 LIDC_READERS = 2
-"""A voxel is nodule if at least this many of the four readers marked it."""
+"""Number of the four readers who must have marked a voxel for it to belong to a nodule."""
 SAME_SLICE = 0.1
-"""An outline lies in a slice if it is this near to it, in slice distances."""
+"""Largest distance of an outline from its slice, as a share of the slice spacing."""
 
 
 @dataclass(frozen=True)
 class LidcSource:
-    """A scan of LIDC-IDRI with what its readers marked, from its XML file or the table in the package.
+    """A scan of LIDC-IDRI with its readers' marks, from its XML file or the table in the package.
 
     Attributes:
-        xml: its annotation file, if there is one; else `readings` count.
-        is_annotated: whether there is either.
-        readers: a voxel is nodule if at least this many of the four readers marked it.
+        case_id: name of the case.
+        files: the scan.
+        whose: its patient and split.
+        xml: its annotation file, if there is one.
+        readings: the readers' outlines from the package's table, used if there is no XML file.
+        is_annotated: whether there is an XML file or an entry in the table.
+        readers: number of readers who must have marked a voxel for it to belong to a nodule.
     """
 
     case_id: str
@@ -69,7 +73,7 @@ class LidcSource:
         case = _case(self.case_id, self.files, replace(scan, ct=ct), regions, nodules, self.whose)
         points = tuple(point for mark in marks if (point := _point(mark, ct)) is not None)
         series = scan.series_uid or self.files.series_uid
-        is_whole = len(nodules) == len(outlined)  # of a part of a scan, some may be left out
+        is_whole = len(nodules) == len(outlined)  # nodules outside a partial scan are left out
         return replace(
             case,
             points=points,
@@ -81,10 +85,17 @@ class LidcSource:
 
 @dataclass(frozen=True)
 class LunaSource:
-    """A scan of LUNA16: its nodules and candidates, and the readers' voxels and ratings where LIDC's table has them.
+    """A scan of LUNA16 with its nodules and candidates, and the readers' outlines and ratings if LIDC's table has them.
 
     Attributes:
-        is_listed: whether LUNA16's tables or LIDC's know the scan; of one that none knows, no nodule is known.
+        case_id: name of the case.
+        files: the scan.
+        whose: its patient and split.
+        findings: nodules of annotations.csv.
+        candidates: places of the table of candidates.
+        readings: the readers' outlines from the package's table.
+        readers: number of readers who must have marked a voxel for it to belong to a nodule.
+        is_listed: whether LUNA16's tables or LIDC's list the scan; otherwise nothing is known about its nodules.
     """
 
     case_id: str
@@ -132,10 +143,10 @@ class LunaSource:
         case = _case(self.case_id, self.files, replace(scan, ct=ct), kept, nodules, self.whose)
         without = [nodule.nodule_id for nodule in nodules if not nodule.label]
         if without and self.readings:
-            notes.append(f"nodules {', '.join(without)}: no outline of LIDC's table there")
+            notes.append(f"nodules {', '.join(without)}: LIDC's table has no outline there")
         points = tuple(MarkedPoint("nodule" if c.is_nodule else CANDIDATE, c.center_mm) for c in self.candidates)
         if not self.is_listed:
-            notes.append("neither LUNA16's tables nor LIDC's know this scan")
+            notes.append("neither LUNA16's tables nor LIDC's list this scan")
         return replace(
             case,
             annotated=how_annotated(None, "all", nodules, is_whole=self.is_listed and not lost),
@@ -148,17 +159,17 @@ class LunaSource:
 def _case(
     case_id: str, files: Files, scan: Scan, regions: Sequence[Region], nodules: Sequence[Nodule], whose: Whose
 ) -> Case:
-    """A case of a scan that lies as its readers saw it, perhaps turned round."""
+    """Return the case of a scan and regions in the readers' orientation, reoriented to that of a store."""
     turned = upright(scan)
     regions = [turned_region(region, scan.ct, turned.ct) for region in regions]
     return made_case(case_id, files, turned, regions, nodules, whose)
 
 
 def _check_same_scan(xml: Path, annotated: LidcXml, scan: Scan, ct: Volume) -> list[str]:
-    """Refuse annotations of another series, unless their slices are those of the scan; then a note says so.
+    """Check that annotations belong to the scan's series, or at least to the same slices, which gives a note.
 
     Raises:
-        InputError: another series.
+        InputError: they belong to another series.
     """
     if not scan.series_uid or scan.series_uid == annotated.series_uid:
         return []
@@ -172,7 +183,7 @@ def _check_same_scan(xml: Path, annotated: LidcXml, scan: Scan, ct: Volume) -> l
     )
     if same_slices or (same_study and fits and not uids):
         why = "its slices" if same_slices else "its study and the places of its slices"
-        return [f"the XML names series {annotated.series_uid} and not this scan's; {why} agree, and it was used"]
+        return [f"the XML names another series, {annotated.series_uid}, but {why} agree, so it was used"]
     raise InputError(
         xml,
         f"series {annotated.series_uid}",
@@ -182,7 +193,7 @@ def _check_same_scan(xml: Path, annotated: LidcXml, scan: Scan, ct: Volume) -> l
 
 
 def _point(mark: Mark, ct: Volume) -> MarkedPoint | None:
-    """A reader's point in the world; None if it is not in this part of the scan."""
+    """Return a reader's point in world coordinates; None if it lies outside a partial scan."""
     column, row = mark.pixel
     z = (mark.z_mm - ct.origin_mm[2]) / ct.spacing_mm[0]
     if not -0.5 <= z <= ct.shape[0] - 0.5:
@@ -192,7 +203,7 @@ def _point(mark: Mark, ct: Volume) -> MarkedPoint | None:
 
 
 def _nearest(nodules: list[Nodule], finding: Finding) -> Nodule | None:
-    """The outlined nodule whose centre lies within a finding's radius, the nearest if there are several."""
+    """Return the outlined nodule nearest to a finding if it lies within the finding's radius; otherwise None."""
     if not nodules or finding.diameter_mm is None:
         return None
     gaps = [float(np.linalg.norm(np.subtract(n.center_mm, finding.center_mm))) for n in nodules]

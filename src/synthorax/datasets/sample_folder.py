@@ -1,4 +1,4 @@
-"""A folder of samples that other tools open, with its manifest."""
+"""Writing samples into a folder of standard files with a manifest."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ Format = Literal["npy", "nifti", "mha", "stl"]
 SUFFIX_OF_FORMAT = {"nifti": ".nii.gz", "mha": ".mha"}
 """Suffix of the image files of each format."""
 OF_SHAPES: tuple[Format, ...] = get_args(Format)
-"""Formats of nodule shapes; all are written if none are asked for."""
+"""Formats of nodule shapes; by default all are written."""
 OF_PATCHES: tuple[Format, ...] = ("nifti", "mha")
-"""Formats of patches of CT; the first is written if none are asked for."""
+"""Formats of CT patches; by default the first is written."""
 
 
 def write_samples(
@@ -43,31 +43,34 @@ def write_samples(
     overwrite: bool = False,
     tell: Callable[[str], None] = lambda note: None,
 ) -> str:
-    """Write samples with a manifest, all or nothing; return in words what was written.
+    """Write samples with a manifest, all or nothing; return a text that says what was written.
 
-    Of nodule shapes:
+    Files for nodule shapes:
 
         masks/0000.nii.gz, masks/0000.mha   the mask, marked as synthetic in its header
         meshes/0000.stl                     its watertight surface in millimetres
-        shapes.npy                          bool [n, z, y, x], all masks
-        features.csv                        the 12 features, one row a nodule
-        manifest.json                       what made them, and for each its details and features
+        shapes.npy                          all masks, bool [n, z, y, x]
+        features.csv                        the 12 features, one row for each nodule
+        manifest.json                       the maker, and the details and features of each shape
 
-    Of patches of CT:
+    Files for CT patches:
 
         images/00000.nii.gz                 HU, marked as synthetic in the header
-        masks/00000.nii.gz                  the labels of its nodules, where the maker gives masks
-        nodules.csv                         one row a nodule, from which `prepare patches` makes a store
-        manifest.json                       what made them, and for each its details
+        masks/00000.nii.gz                  labels of the nodules, if the maker gives masks
+        nodules.csv                         one row for each nodule, from which `prepare patches` makes a store
+        manifest.json                       the maker, and the details of each patch
 
     Args:
-        samples: in parts; each is written before the next is asked for.
-        how: how the samples were asked for, for the manifest.
+        folder: folder to write.
+        samples: samples, or an iterable of parts, each of which is written before the next one is made.
+        seed: seed of the samples, for the manifest.
+        how: further arguments of the request, for the manifest.
         formats: some of `OF_SHAPES` or `OF_PATCHES`.
-        tell: is called with each note of the samples when it comes.
+        overwrite: replace a folder that an earlier call wrote.
+        tell: function that gets each note of the samples.
 
     Raises:
-        InputError: no samples, a format that they do not have, or a folder that holds something else.
+        InputError: there are no samples, a format does not apply to them, or the folder holds something else.
         OutputError: the folder cannot be written.
     """
     if unknown := [name for name in formats or () if name not in OF_SHAPES]:
@@ -112,14 +115,14 @@ def write_samples(
 
 
 class _Writer(ExitStack):
-    """Writes samples into a folder, in chosen formats and with the mark of their origin."""
+    """Writes samples into a folder, in the chosen formats and with the mark of generated voxels."""
 
     def __init__(self, target: Path, origin: Origin, formats: Sequence[str]) -> None:
         super().__init__()
         self._target, self._origin, self._formats = target, origin, formats
 
     def _images(self, kind: str, name: str, volume: Volume) -> dict[str, str]:
-        """Write a volume into the folder `kind`, in every format of images; return the files by format."""
+        """Write a volume into the subfolder `kind` in every image format; return each format with its file."""
         files = {form: f"{kind}/{name}{SUFFIX_OF_FORMAT[form]}" for form in self._formats if form in SUFFIX_OF_FORMAT}
         for file in files.values():
             (self._target / kind).mkdir(exist_ok=True)
@@ -128,7 +131,7 @@ class _Writer(ExitStack):
 
 
 class _Shapes(_Writer):
-    """Writes nodule shapes: masks, meshes, one stack and a table of features."""
+    """Writes nodule shapes: masks, meshes, one NumPy stack and a table of features."""
 
     def __init__(self, target: Path, origin: Origin, formats: Sequence[str]) -> None:
         super().__init__(target, origin, formats)
@@ -138,7 +141,7 @@ class _Shapes(_Writer):
         self._stack = self.enter_context(_stack_writer(target / "shapes.npy" if "npy" in formats else None))
 
     def write(self, part: Samples, count: int) -> Iterator[dict[str, Any]]:
-        """Write a part, whose first sample is number `count`; give the manifest's entry of each."""
+        """Write a part whose first sample has the number `count`; yield the manifest's entry of each sample."""
         spacing, fields, masks = part.spec.spacing_mm, part.arrays["occupancy"], part.masks
         self._stack(masks)
         features = shape_features(masks, spacing).tolist()
@@ -146,18 +149,18 @@ class _Shapes(_Writer):
             name = f"{count + i:04d}"
             self._images("masks", name, Volume(mask, spacing))
             if "stl" in self._formats:
-                from synthorax.shapes.mesh import surface  # needs SciPy, which patches of CT do not
+                from synthorax.shapes.mesh import surface  # needs SciPy, which CT patches do not need
 
                 mesh = surface(field, spacing)
                 write_stl(self._target / "meshes" / f"{name}.stl", mesh.triangles_mm, self._origin.mark)
-            # A single voxel has an infinite f6, which JSON cannot say.
+            # A single voxel has an infinite f6, which JSON cannot represent.
             row = dict(zip(FEATURES, (value if isfinite(value) else None for value in values), strict=True))
             self._tell_table({"nodule": name, **row})
             yield {"name": name, **part.details[i], "features_alnsb": row}
 
 
 class _Patches(_Writer):
-    """Writes patches of CT: images, masks where there are any, and a table of nodules."""
+    """Writes CT patches: images, masks if there are any, and a table of nodules."""
 
     def __init__(self, target: Path, origin: Origin, formats: Sequence[str]) -> None:
         super().__init__(target, origin, formats)
@@ -165,7 +168,7 @@ class _Patches(_Writer):
         (target / "images").mkdir()
 
     def write(self, part: Samples, count: int) -> Iterator[dict[str, Any]]:
-        """Write a part, whose first sample is number `count`; give the manifest's entry of each."""
+        """Write a part whose first sample has the number `count`; yield the manifest's entry of each sample."""
         for i, hu in enumerate(part.ct):
             name = f"{count + i:05d}"
             files = self._images("images", name, Volume(hu, part.spec.spacing_mm))
@@ -192,10 +195,10 @@ class _Patches(_Writer):
 
 @contextmanager
 def _stack_writer(path: Path | None) -> Iterator[Callable[[NDArray], None]]:
-    """Write a NumPy file [n, z, y, x] part by part; gives the function that writes a part.
+    """Open a NumPy file [n, z, y, x] for writing part by part; yield the function that writes a part.
 
     Args:
-        path: nothing is written if not given.
+        path: the file; None to write nothing.
     """
     if path is None:
         yield lambda part: None
@@ -218,6 +221,6 @@ def _stack_writer(path: Path | None) -> Iterator[Callable[[NDArray], None]]:
             stream.write(np.ascontiguousarray(part).data)
 
         yield write
-        # NumPy leaves room in its header for the first axis to grow.
+        # NumPy pads its header, so that it can be rewritten with a larger first axis.
         stream.seek(0)
         header(stream, np.dtype(bool))

@@ -1,13 +1,13 @@
-"""A folder of made scans: written one by one, gone on with after a kill, and listed in one table and one manifest.
+"""A folder of synthetic scans: written one by one, resumed after a stop, and listed in one table and one manifest.
 
     images/00000.nii.gz    HU, marked as synthetic in the header
-    masks/00000.nii.gz     the labels of its nodules, where it was given any
-    nodules.csv            one row a nodule, from which `prepare patches` makes a store
-    manifest.json          what made them, and for each its details
-    request.json           what the scans were asked for, and how; scans of another request are refused
-    samples.jsonl          a line for each scan that is there, written after its files
+    masks/00000.nii.gz     labels of its nodules, if nodules were put into it
+    nodules.csv            one row for each nodule, from which `prepare patches` makes a store
+    manifest.json          the maker, and the details of each scan
+    request.json           the request; a folder with scans of another request is refused
+    samples.jsonl          a line for each finished scan, written after its files
 
-A scan counts once its line is there, so that whatever a kill or a full disk leaves is made anew.
+A scan is finished when its line is written; a scan that a kill or a full disk left unfinished is made again.
 """
 
 from __future__ import annotations
@@ -34,20 +34,21 @@ from synthorax.provenance import MANIFEST, Origin, manifest_writer
 from synthorax.volume import Volume
 
 SCANS_REQUEST, SCANS_MADE = "request.json", "samples.jsonl"
-"""Files of a folder of scans that say what they were asked for, and which are there."""
+"""Files of a folder of scans with the request, and with the list of finished scans."""
 SCANS_RECIPE = 1
-"""Raised whenever the same request would give other scans."""
+"""Version of the recipe, part of the request; raise it when the same request would give other scans."""
 IMAGES_FOLDER, MASKS_FOLDER = "images", "masks"
 
 
 @dataclass(frozen=True)
 class ScanFolder:
-    """What is in a folder of made scans.
+    """The content of a folder of synthetic scans.
 
     Attributes:
-        scans: number of them.
-        nodules: how many they were given together.
-        notes: what came out otherwise than it was asked for, with the scan's name before it.
+        out: the folder.
+        scans: number of scans.
+        nodules: number of nodules put into them.
+        notes: sentences about results that differ from the request, each after the name of its scan.
     """
 
     out: Path
@@ -58,14 +59,19 @@ class ScanFolder:
 
 @contextmanager
 def scans_begun(out: Path, request: Mapping[str, Any], n: int, overwrite: bool) -> Iterator[dict[int, dict[str, Any]]]:
-    """Keep a folder for `n` scans of a request for as long as the block runs; gives the rows of those that are there.
+    """Reserve a folder for `n` scans of a request while the block runs; yield the rows of scans finished earlier.
 
     Args:
-        request: without `n`, which may grow.
-        overwrite: remove the scans of another request that lie there.
+        out: the folder.
+        request: the request without `n`, which may grow.
+        n: number of scans.
+        overwrite: remove scans of another request.
+
+    Yields:
+        Index of each finished scan to its row.
 
     Raises:
-        InputError: the folder holds something else, scans of another request, or more than `n` of this one.
+        InputError: the folder holds something else, scans of another request, or more than `n` scans of this one.
         OutputError: the folder cannot be written.
     """
     with working_in(out) as out:
@@ -94,12 +100,12 @@ def scans_begun(out: Path, request: Mapping[str, Any], n: int, overwrite: bool) 
 
 
 def is_scan_folder(path: Path) -> bool:
-    """Whether a folder holds made scans, all that were asked for or some."""
+    """Return whether a folder holds synthetic scans, finished or not."""
     return (path / SCANS_MADE).is_file() and _request(path) is not None
 
 
 def rows_of(out: Path) -> dict[int, dict[str, Any]]:
-    """The rows of the scans that are there, by their index; a line that was cut off or whose files are gone is none."""
+    """Return the rows of finished scans by index; truncated lines, and scans whose files are missing, are left out."""
     rows: dict[int, dict[str, Any]] = {}
     with suppress(OSError):
         for line in (out / SCANS_MADE).read_text(errors="replace").splitlines():
@@ -112,16 +118,22 @@ def rows_of(out: Path) -> dict[int, dict[str, Any]]:
 
 
 def scan_name(index: int) -> str:
-    """The name of a scan's files, without their suffix."""
+    """Return the name of a scan's files without their suffix."""
     return f"{index:05d}"
 
 
 def write_stream(out: Path, index: int, stream: ScanStream, origin: Origin) -> dict[str, Any]:
-    """Write a scan as it is made, whole or not at all; return its row.
+    """Write a scan slab by slab as it is made, completely or not at all; return its row.
+
+    Args:
+        out: the folder.
+        index: index of the scan.
+        stream: the scan.
+        origin: maker and seed, for the mark of generated voxels.
 
     Raises:
-        InputError: slabs that are not what the stream said.
-        OutputError: it cannot be written.
+        InputError: the slabs do not have the stream's shape.
+        OutputError: a file cannot be written.
     """
     file = f"{IMAGES_FOLDER}/{scan_name(index)}{NIFTI_SUFFIX}"
     with nifti_writer(out / file, stream.grid(), origin.mark) as write:
@@ -133,14 +145,19 @@ def write_stream(out: Path, index: int, stream: ScanStream, origin: Origin) -> d
 def write_with_nodules(
     out: Path, index: int, stream: ScanStream, ct: Volume, mask: Volume, nodules: Sequence[Nodule], origin: Origin
 ) -> dict[str, Any]:
-    """Write a scan with nodules put into it, and their mask; return its row.
+    """Write a scan into which nodules were put, and their mask; return its row.
 
     Args:
-        stream: what the scan was before.
-        ct: HU, with nodules.
+        out: the folder.
+        index: index of the scan.
+        stream: the scan before nodules were put in.
+        ct: HU with the nodules.
+        mask: labels of the nodules.
+        nodules: the nodules.
+        origin: maker and seed, for the mark of generated voxels.
 
     Raises:
-        OutputError: they cannot be written.
+        OutputError: a file cannot be written.
     """
     name = scan_name(index) + NIFTI_SUFFIX
     files = {folder: f"{folder}/{name}" for folder in (IMAGES_FOLDER, MASKS_FOLDER)}
@@ -152,7 +169,7 @@ def write_with_nodules(
 
 
 def row_of(index: int, file: str, stream: ScanStream) -> dict[str, Any]:
-    """What a manifest tells of a scan."""
+    """Return the manifest's entry of a scan without nodules."""
     return {
         "files": {"nifti": file},
         "index": index,
@@ -166,14 +183,14 @@ def row_of(index: int, file: str, stream: ScanStream) -> dict[str, Any]:
 
 
 def add_row(out: Path, row: Mapping[str, Any]) -> None:
-    """Say that a scan is there.
+    """Append a scan's row to the list of finished scans.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the list cannot be written.
     """
     try:
         with open(out / SCANS_MADE, "a") as stream:
-            stream.write("\n" + json.dumps(row, allow_nan=False))  # a line that was cut off before ends here
+            stream.write("\n" + json.dumps(row, allow_nan=False))  # the newline ends a truncated line
             stream.flush()
             os.fsync(stream.fileno())
     except OSError as error:
@@ -183,15 +200,17 @@ def add_row(out: Path, row: Mapping[str, Any]) -> None:
 def finish_scans(
     out: Path, rows: Mapping[int, dict[str, Any]], lineage: Lineage, annotated: str, about: Mapping[str, Any]
 ) -> ScanFolder:
-    """Write the table of nodules and the manifest over all scans.
+    """Write the table of nodules and the manifest of all scans.
 
     Args:
-        lineage: of all makers together.
-        annotated: what is known of the nodules of the scans.
-        about: what else the manifest tells of all of them.
+        out: the folder.
+        rows: index of each scan to its row.
+        lineage: lineage of all makers together.
+        annotated: whether all nodules of the scans are known.
+        about: further entries of the manifest.
 
     Raises:
-        OutputError: they cannot be written.
+        OutputError: a file cannot be written.
     """
     ordered = [rows[index] for index in sorted(rows)]
     notes = [f"{scan_name(row['index'])}: {note}" for row in ordered for note in row["notes"]]
@@ -224,7 +243,7 @@ def _table_row(row: Mapping[str, Any], nodule: Nodule) -> dict[str, Any]:
 
 
 def _request(out: Path) -> dict[str, Any] | None:
-    """The request of a folder; None where there is none."""
+    """Return the request of a folder of scans; None if it has none."""
     try:
         found = read_mapping(out / SCANS_REQUEST)
     except InputError:
@@ -236,10 +255,10 @@ def _remove(out: Path) -> None:
     """Remove the scans of a folder.
 
     Raises:
-        InputError: something else is in it.
+        InputError: the folder has other files too.
     """
     if (out / MARK).is_file() and (other := other_than_ours(out)) is not None:
-        raise InputError(out, f"scans to be replaced, with {other} beside them", "that elsewhere")
+        raise InputError(out, f"{other} beside the scans to be replaced", "a folder of scans alone; move it away")
     for row in rows_of(out).values():
         for file in (*row["files"].values(), *row.get("masks", {}).values()):
             (out / file).unlink(missing_ok=True)

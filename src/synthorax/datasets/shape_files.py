@@ -1,4 +1,4 @@
-"""Nodule masks from the files people have: NumPy stacks, NIfTI, MHA, folders of them."""
+"""Reading nodule masks from NumPy stacks, image files, and folders of them."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from synthorax.volume import check_spacing
 
 MOST_SHAPES_IN_MAP = 1000
 SHAPE_TABLE = "nodules.csv"
-"""Name of the table of a folder that `prepare shapes` made."""
+"""Name of the table in a folder that `prepare shapes` wrote."""
 ANALYZER_THRESHOLD = 0.1
-"""A voxel of a NumPy stack above this is nodule to LuNG's analyzer; so is every value of a seed. Images are masks or
-probabilities (`io.fractions`)."""
+"""LuNG's analyzer counts a voxel of a NumPy stack as nodule if its value exceeds this. Images are masks or
+probabilities instead (`io.fractions`)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,11 +35,11 @@ class NoduleMask:
     """One nodule of a file.
 
     Attributes:
-        name: file, and the row or label within it.
-        values: float32 occupancy or bool mask [z, y, x].
+        name: name of the file, with the row or label in it.
+        values: occupancy, float32, or mask, bool, [z, y, x].
         spacing_mm: voxel size (z, y, x).
-        notes: what was assumed of its file.
-        is_of_stack: whether it is a row of a NumPy array, whose grid is the model's.
+        notes: sentences about assumptions made for its file.
+        is_of_stack: whether it is a row of a NumPy array, which is on the model's grid.
     """
 
     name: str
@@ -50,27 +50,28 @@ class NoduleMask:
 
     @property
     def mask(self) -> NDArray[np.bool_]:
-        """The nodule's voxels, bool [z, y, x]."""
+        """Mask of the nodule, bool [z, y, x]."""
         return self.values > ANALYZER_THRESHOLD
 
 
 def read_nodule_masks(path: Path, spacing_mm: Sequence[float] | None = None) -> list[NoduleMask]:
-    """Every nodule that `nodule_masks` yields, in memory together."""
+    """Return a list of all nodules that `nodule_masks` yields."""
     return list(nodule_masks(path, spacing_mm))
 
 
 def nodule_masks(path: Path, spacing_mm: Sequence[float] | None = None) -> Iterator[NoduleMask]:
-    """Yield every nodule of a file or of the files of a folder, reading one file at a time.
+    """Yield every nodule of a file, or of the files of a folder, reading one file at a time.
 
-    A `.npy` array is [n, z, y, x]; one of [z, y, x], like an image, is one nodule, or one for each of its
-    labels 1, 2, ... Axes are taken as they lie in the file; directions do not count.
+    A `.npy` array is [n, z, y, x]. An array [z, y, x], like an image, is one nodule, or one for each of its labels 1,
+    2, ... Axes keep their order in the file; directions are ignored.
 
     Args:
-        spacing_mm: voxel size (z, y, x) of NumPy arrays. If not given, what the manifest beside them says,
-            else LuNG's. Images know theirs.
+        path: file or folder.
+        spacing_mm: voxel size (z, y, x) of NumPy arrays; by default that of the manifest beside them, or otherwise
+            LuNG's. Images have their own.
 
     Raises:
-        InputError: missing, unreadable, of another kind or shape, NaN, out of range, empty.
+        InputError: a file is missing, unreadable, of another kind or shape, or empty, or has values out of range.
     """
     if spacing_mm is not None:
         check_spacing(spacing_mm)
@@ -79,29 +80,34 @@ def nodule_masks(path: Path, spacing_mm: Sequence[float] | None = None) -> Itera
     for file in files:
         for mask in _of_file(file, spacing):
             if not mask.mask.any():
-                raise InputError(mask.name, "no voxel set", "a nodule")
+                raise InputError(mask.name, "an empty mask", "the mask of a nodule")
             yield mask
 
 
 def read_shape_set(path: Path, grid: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> ShapeSet:
-    """The nodules of a file or folder as shapes of one grid.
+    """Read the nodules of a file or folder as shapes on one grid.
 
-    NumPy stacks must be of the grid and are taken as they are; images are resampled by their spacing. A
-    folder that `prepare shapes` made keeps its patients and ratings.
+    NumPy stacks must be on the grid and are not changed; images are resampled. Shapes of a folder that `prepare shapes`
+    wrote keep their patients and ratings.
+
+    Args:
+        path: file or folder.
+        grid: voxels (z, y, x).
+        spacing_mm: voxel size (z, y, x) of the grid.
 
     Raises:
-        InputError: as `read_nodule_masks`; also a stack of another grid, or a nodule larger than the grid.
+        InputError: see `nodule_masks`; or a stack is on another grid, or a nodule is larger than the grid.
     """
     noted = noted_spacing(path)
     if noted is not None and not np.allclose(noted, spacing_mm):
-        raise InputError(path, f"voxels of {noted} mm", f"{tuple(spacing_mm)} mm, the model's")
+        raise InputError(path, f"voxels of {noted} mm", f"{tuple(spacing_mm)} mm, as the model has")
     shapes, records = [], []
     notes: dict[str, None] = {}
     for nodule in read_nodule_masks(path, spacing_mm):
-        notes |= dict.fromkeys(() if nodule.is_of_stack else nodule.notes)  # the fractions of a stack are kept
+        notes |= dict.fromkeys(() if nodule.is_of_stack else nodule.notes)  # a stack's fractions need no assumption
         if nodule.is_of_stack:
             if nodule.values.shape != grid:
-                raise InputError(nodule.name, f"{nodule.values.shape} voxels", f"{grid} of the model's grid")
+                raise InputError(nodule.name, f"{nodule.values.shape} voxels", f"{grid}, the model's grid")
             shape: NDArray | None = nodule.values
         else:
             shape = resample(nodule.mask, nodule.spacing_mm, grid, spacing_mm)
@@ -121,19 +127,25 @@ def read_shape_set(path: Path, grid: tuple[int, int, int], spacing_mm: tuple[flo
 
 
 def noted_spacing(path: Path) -> tuple[float, float, float] | None:
-    """The voxel size (z, y, x) in the manifest of a folder that we made, or of the folder of a file in it."""
+    """Return the voxel size (z, y, x) in the manifest of a folder, or of a file's folder, that this package wrote.
+
+    None if there is no such manifest.
+
+    Raises:
+        InputError: the manifest is damaged.
+    """
     folder = path if path.is_dir() else path.parent
     if not (folder / MARK).is_file() or not (manifest := folder / MANIFEST).is_file():
         return None
     try:
         z, y, x = read_mapping(manifest, "manifest")["spacing_zyx_mm"]
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(manifest, "no spacing_zyx_mm", "the manifest that was written there") from error
+        raise InputError(manifest, "no spacing_zyx_mm", "the manifest that synthorax wrote there") from error
     return float(z), float(y), float(x)
 
 
 def _read_records(table: Path, n: int) -> list[ShapeRecord]:
-    """The records that `prepare shapes` wrote beside its stack, one per shape."""
+    """Read the records that `prepare shapes` wrote beside its stack, one for each shape."""
     rows = read_table(table)
     try:
         records = [ShapeRecord.from_row(row) for row in rows]
@@ -165,7 +177,7 @@ def _of_file(file: Path, spacing_mm: Sequence[float]) -> Iterator[NoduleMask]:
         z, y, x = spacing_mm
         for i, values in enumerate(_read_stack(file)):
             fractions = values.dtype == np.float32 and bool(((values > 0) & (values < 1)).any())
-            note = f"{file.name}: fractions, as of LuNG's seeds; voxels above {ANALYZER_THRESHOLD} count"
+            note = f"{file.name} has fractions, like LuNG's seeds; voxels above {ANALYZER_THRESHOLD} count as nodule"
             yield NoduleMask(f"{file.name}[{i}]", values, (z, y, x), (note,) * fractions, is_of_stack=True)
         return
     if list_segments(file):
@@ -196,7 +208,7 @@ def _read_stack(file: Path) -> Iterable[NDArray]:
 
 
 def _labels(voxels: NDArray, file: Path) -> NDArray:
-    """The labels of a map, ascending; of an empty one 1, so that its emptiness is found."""
+    """Return the labels of a map in ascending order; for an empty map, label 1, so that the caller finds it empty."""
     labels = np.unique(voxels[voxels != 0])
     if len(labels) > MOST_SHAPES_IN_MAP:
         raise InputError(file, f"{len(labels)} labels", f"a mask, or a map of at most {MOST_SHAPES_IN_MAP} nodules")
@@ -204,10 +216,14 @@ def _labels(voxels: NDArray, file: Path) -> NDArray:
 
 
 def checked_masks(voxels: NDArray, file: object) -> NDArray:
-    """The voxels as float32 from 0 to 1, or as integers or bool from 0.
+    """Return voxels as float32 from 0 to 1, or as integers or bool from 0.
+
+    Args:
+        voxels: voxels of a mask.
+        file: the file, for errors.
 
     Raises:
-        InputError: other values, named by `file`.
+        InputError: the voxels have other values.
     """
     if voxels.dtype.kind not in "buif":
         raise InputError(file, f"voxels of type {voxels.dtype}", "bool, integers or floats")

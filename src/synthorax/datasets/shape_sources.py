@@ -1,4 +1,4 @@
-"""Shapes by whatever names them."""
+"""Reading nodule shapes from LIDC-IDRI, files or a set of shapes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,15 @@ from synthorax.datasets.shapes import ShapeSet
 def read_shapes(
     data: str | Path | ShapeSet, grid: tuple[int, int, int], spacing_mm: tuple[float, float, float]
 ) -> ShapeSet:
-    """The shapes that `data` names, on the grid: `lidc`, a file or folder of masks, or a set as it is.
+    """Return nodule shapes on a grid.
+
+    Args:
+        data: `lidc` for the shapes of LIDC-IDRI; a file or folder of masks; or a set, which is returned unchanged.
+        grid: voxels (z, y, x).
+        spacing_mm: voxel size (z, y, x).
 
     Raises:
-        InputError: files that cannot be read or do not fit.
+        InputError: a file cannot be read, or does not fit the grid.
     """
     if data == "lidc":
         return cached_lidc_shapes(LidcRequest(grid=grid, spacing_mm=spacing_mm)).shapes

@@ -1,4 +1,4 @@
-"""Nodule shapes on one common grid: what a shape model learns from."""
+"""Sets of nodule shapes on one grid, the training data of shape models."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ from synthorax.provenance import fingerprint
 from synthorax.seeding import generator
 
 LUNG_GRID = (20, 40, 40)
-"""LuNG's grid [z, y, x] (section III-A)."""
+"""LuNG's grid: voxels (z, y, x) (section III-A)."""
 LUNG_SPACING_MM = (1.25, 0.7, 0.7)
-"""LuNG's voxel (z, y, x): 25 x 28 x 28 mm in all."""
+"""LuNG's voxel size (z, y, x) in mm; the grid measures 25 x 28 x 28 mm."""
 
 
 @dataclass(frozen=True)
 class ShapeRecord:
-    """Where a shape comes from.
+    """The origin of a shape.
 
     Attributes:
-        shape_id: unique within its set.
-        patient_id: the unit that splits are made of.
-        n_readers: readers who outlined it.
+        shape_id: name, unique in its set.
+        patient_id: the patient, by whom splits are made.
+        series_uid: UID of the scan.
+        n_readers: number of readers who outlined the nodule.
+        attributes: attributes of the nodule.
     """
 
     shape_id: str
@@ -37,17 +39,17 @@ class ShapeRecord:
     attributes: NoduleAttributes = field(default_factory=NoduleAttributes)
 
     def row(self) -> dict[str, object]:
-        """The record as one flat table row."""
+        """Return the record as one flat row of a table."""
         row = asdict(self)
         return row | row.pop("attributes")
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> ShapeRecord:
-        """The record that `row` made the row of, also after a way through text.
+        """Read a record from a row that `row` returned; its values may have become texts.
 
         Raises:
             KeyError: a column is missing.
-            ValueError: a number is none.
+            ValueError: a number is not valid.
         """
         rated = {
             name: float(row[name]) if row[name] not in (None, "") else None
@@ -64,12 +66,13 @@ class ShapeRecord:
 
 @dataclass(frozen=True, eq=False)
 class ShapeSet:
-    """A stack of nodule shapes, one record each.
+    """A stack of nodule shapes, with one record for each.
 
     Attributes:
         occupancy: float32 [n, z, y, x] from 0 (outside) to 1 (a voxel wholly inside).
         spacing_mm: voxel size (z, y, x).
-        notes: what was assumed of the files that the shapes were read from.
+        records: origin of each shape.
+        notes: sentences about assumptions made for the files of the shapes.
     """
 
     occupancy: NDArray[np.float32]
@@ -87,22 +90,22 @@ class ShapeSet:
 
     @property
     def patient_ids(self) -> list[str]:
-        """The patients, each once, sorted."""
+        """Ids of the patients, each once, sorted."""
         return sorted({record.patient_id for record in self.records})
 
     def select(self, indices: Sequence[int] | NDArray[np.int64]) -> ShapeSet:
-        """The shapes at `indices`, in that order."""
+        """Return the shapes at `indices`, in this order."""
         records = tuple(self.records[i] for i in indices)
         return ShapeSet(self.occupancy[np.asarray(indices)], self.spacing_mm, records, self.notes)
 
     def draw(self, n: int, seed: int) -> ShapeSet:
-        """`n` shapes of different patients where there are enough, picked by `seed`.
+        """Draw `n` shapes by the seed, of different patients if there are enough patients.
 
         Raises:
-            InputError: fewer than `n` shapes.
+            InputError: there are fewer than `n` shapes.
         """
         if not 0 < n <= len(self):
-            raise InputError("number of shapes", str(n), f"1 to {len(self)}, the shapes at hand")
+            raise InputError("number of shapes", str(n), f"1 to {len(self)}, the number of available shapes")
         order = generator(seed, "draw shapes").permutation(len(self))
         patients = [self.records[i].patient_id for i in order]
         repeats = [patients[:k].count(patient) for k, patient in enumerate(patients)]

@@ -1,4 +1,4 @@
-"""The sources of a store: what each kind of folder holds, with the patient of each case."""
+"""Finding the sources of a store in folders of scans and in tables, with the patient of each case."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ class FoundSources:
     """The sources of a store.
 
     Attributes:
-        notes: how patients were told apart, and what was found and not read.
+        sources: one source for each case.
+        notes: sentences about how patients were identified, and about files that were not read.
     """
 
     sources: tuple[Source, ...]
@@ -45,16 +46,17 @@ def scan_sources(
     stated: Annotated | None = None,
     patient_from: str = "auto",
 ) -> FoundSources:
-    """Whole scans: those of tables, with the nodules of their rows, and others, with those of the DICOM masks beside.
+    """Find whole scans: scans of tables with the nodules of their rows, and others with the DICOM masks beside them.
 
     Args:
-        table: of nodules; every `nodules.csv` of the folder and its subfolders if not given.
-        structures: regular expression of the segments and structures that are nodules.
-        stated: whether every nodule of the scans is known, if the user says so.
-        patient_from: how patients are told apart (`patients.tell_patients_apart`).
+        folder: folder of the scans.
+        table: table of nodules; by default, every `nodules.csv` of the folder and its subfolders.
+        structures: regular expression for the names of segments and structures that are nodules.
+        stated: the user's statement whether all nodules of the scans are known, or None.
+        patient_from: rule by which patients are identified (`patients.tell_patients_apart`).
 
     Raises:
-        InputError: no scan, a table that does not fit, or a patient in two splits.
+        InputError: there is no scan, a table does not match the scans, or a patient is in two splits.
     """
     found = find_scans(folder)
     manifests = Manifests()
@@ -82,7 +84,8 @@ def scan_sources(
         else:
             made.append(ScanSource(case_id, files, structures, of_case))
     for case_id, image in zip(ids[len(pairs) :], missing, strict=True):
-        reason = InputError(image.table, f"image {image.image.name}, which is not in {folder}", "images of that folder")
+        found_ = f"image {image.image.name}, which is not in {folder}"
+        reason = InputError(image.table, found_, "images in that folder")
         made.append(Unreadable(case_id, reason))
     return FoundSources((*made, *found.refused), (*told, *notes, *found.notes))
 
@@ -95,15 +98,15 @@ def patch_sources(
     patient_from: str = "auto",
     known: Sequence[Known] = (),
 ) -> FoundSources:
-    """The images of tables.
+    """Find the images of tables.
 
     Args:
-        tables: each beside the images that it names, or above them.
-        structures: of DICOM masks beside a series, as in `scan_sources`.
-        known: scans of the store that the images, which are synthetic, join.
+        tables: tables, each in the folder of its images or above it.
+        structures, stated, patient_from: see `scan_sources`.
+        known: scans of the store that the images join, if they are synthetic.
 
     Raises:
-        InputError: a table that does not fit, or a patient in two splits.
+        InputError: a table is not valid, or a patient is in two splits.
     """
     manifests = Manifests()
     images, notes = _joined(tables, manifests)
@@ -124,10 +127,10 @@ def patch_sources(
 
 
 def find_tables(folder: Path) -> list[Path]:
-    """The `nodules.csv` of a folder; where it has none, those of its subfolders.
+    """Return the `nodules.csv` of a folder; if it has none, those of its subfolders.
 
     Raises:
-        InputError: there is none, or cases of an injection that was stopped.
+        InputError: there is none, or the folder has cases of an injection that was stopped.
     """
     if found := tables_of(folder):
         return found
@@ -135,10 +138,12 @@ def find_tables(folder: Path) -> list[Path]:
 
 
 def tables_of(folder: Path) -> list[Path]:
-    """The tables that `find_tables` finds, if there are any; a folder of samples without a nodule has an empty one.
+    """Return the tables that `find_tables` finds, or an empty list.
+
+    For a folder of samples without any nodule, which has no table, the path of the missing table is returned.
 
     Raises:
-        InputError: cases of an injection that was stopped, before the table of all of them was written.
+        InputError: the folder has cases of an injection that was stopped before it wrote the table of all cases.
     """
     if (folder / NODULE_TABLE).is_file():
         return [folder / NODULE_TABLE]
@@ -150,9 +155,10 @@ def tables_of(folder: Path) -> list[Path]:
 
 
 def _joined(tables: Sequence[Path], manifests: Manifests) -> tuple[list[TableImage], list[str]]:
-    """The images of several tables; an image that a table above names too is not taken from the one below.
+    """Return the images of several tables, and notes.
 
-    That `inject` writes a table above those of its cases is no news.
+    An image that several tables name is taken from the uppermost one. A note says so, except for the tables that
+    `inject` writes for its cases.
     """
     images: dict[Path, TableImage] = {}
     twice: Counter[Path] = Counter()
@@ -169,14 +175,14 @@ def _joined(tables: Sequence[Path], manifests: Manifests) -> tuple[list[TableIma
     if twice:
         first = next(iter(twice))
         named = f"{first.parent.name}/{first.name}" + f" and {len(twice) - 1} more tables" * (len(twice) > 1)
-        notes.append(f"{twice.total()} images of {named} are in a table above, which counts")
+        notes.append(f"{twice.total()} images of {named} are also in a table in a folder above, which is used")
     if len(used) > 1:
         notes.append(f"{len(used)} tables were read: {len(images)} images")
     return list(images.values()), notes
 
 
 def _rows_of(scans: Sequence[Files], images: Sequence[TableImage], where: Path) -> list[TableImage | None]:
-    """What the tables say of each scan, found by its path, series UID or patient id; None where they say nothing."""
+    """Return the tables' entry for each scan, matched by path, series UID or patient id; None if there is none."""
     listed = {_real(image.image): image for image in images}
     by_name = {image.image.name: image for image in images}
     rows = [
@@ -187,13 +193,13 @@ def _rows_of(scans: Sequence[Files], images: Sequence[TableImage], where: Path) 
         if image is not None:
             fits[id(image)].append(files)
             if len(fits[id(image)]) > 1:
-                expected = "one; name a file, a folder of one series or a series UID in the column `image`"
-                raise InputError(where, f"image {image.image.name}, which fits several scans", expected)
+                expected = "one scan; name a file, a folder of one series or a series UID in the column `image`"
+                raise InputError(where, f"image {image.image.name}, which matches several scans", expected)
     return rows
 
 
 def _doubted(scans: Sequence[Files], rows: Sequence[TableImage | None]) -> list[Files]:
-    """The scans, with a doubt where an image beside may be a mask that no table names."""
+    """Return the scans, with a doubt for each that has an image beside it that may be a mask no table names."""
     masks = masks_by_name([files.path for files in scans if not files.files])
     made = []
     for files, row in zip(scans, rows, strict=True):
@@ -207,10 +213,11 @@ def _doubted(scans: Sequence[Files], rows: Sequence[TableImage | None]) -> list[
 
 
 def _files_at(image: TableImage, find: Callable[[Path], FoundScans]) -> Files | InputError:
-    """The scan of an image of a table, or why there is none; with the DICOM masks beside it if a row needs them.
+    """Return the scan of an image of a table, with DICOM masks beside it if a row needs them; or the error.
 
     Args:
-        find: `find_scans`, which remembers what it found.
+        image: the image.
+        find: `find_scans` with a cache.
     """
     path = image.image
     if not path.is_dir():
@@ -225,7 +232,7 @@ def _files_at(image: TableImage, find: Callable[[Path], FoundScans]) -> Files | 
 
 
 def _person(path: Path, files: Files | InputError, top: Path) -> Person:
-    """Whose an image of a table is, as far as its path and header tell."""
+    """Return the facts about the patient of an image of a table, from its path and header."""
     below = path.relative_to(top) if path.is_relative_to(top) else Path(path.name)
     if not isinstance(files, Files) or not files.files:
         return Person(below)
@@ -233,10 +240,10 @@ def _person(path: Path, files: Files | InputError, top: Path) -> Person:
 
 
 def _common(tables: Sequence[Path]) -> Path:
-    """The folder above all tables."""
+    """Return the lowest folder that contains all tables."""
     return Path(os.path.commonpath([table.parent for table in tables]))
 
 
 def _real(path: Path) -> Path:
-    """The path that links lead to; of a link that leads to itself, its own."""
+    """Resolve links in a path; a link to itself is returned unchanged."""
     return Path(os.path.realpath(path))

@@ -1,7 +1,7 @@
-"""What a store is made of: one source a case, which knows how to read itself.
+"""The sources of a store: one for each case, which reads the case.
 
-A source is small and picklable, so that cases can be read by other processes; `key` changes whenever
-the case it gives would, as far as file sizes and times tell.
+A source is small and picklable, so that other processes can read cases. Its `key` changes whenever the case would
+change, as far as file sizes and times show.
 """
 
 from __future__ import annotations
@@ -39,29 +39,29 @@ from synthorax.shapes.diameter import axial_diameter_mm
 from synthorax.volume import Volume
 
 SAME_ROW_MM = 0.5
-"""Two rows that name no masks are of one nodule if their centres lie within this distance."""
+"""Two rows without masks are one nodule if their centres are at most this far apart, in mm."""
 TABLE_TO_MASK_MM = 3.0
-"""A nodule of a table is a mask's nodule if their centres lie within this distance, or within half its diameter."""
+"""A nodule of a table is matched to a mask at most this far, in mm, or half its diameter from its centre."""
 
 
 class Source(Protocol):
-    """Something that a case is read from."""
+    """The source of a case."""
 
     @property
     def case_id(self) -> str:
-        """Unique in the store, and fit to be a folder's name."""
+        """Name of the case, unique in the store and valid as the name of a folder."""
         ...
 
     @property
     def key(self) -> str:
-        """A hash of what the case is made from."""
+        """Hash of everything from which the case is made."""
         ...
 
     def read(self) -> Case:
-        """The case.
+        """Read the case.
 
         Raises:
-            InputError: why there is none.
+            InputError: the case cannot be read.
         """
         ...
 
@@ -71,9 +71,13 @@ class Files:
     """A scan on disk: an image, or the files of a DICOM series.
 
     Attributes:
+        path: the image, or the folder of the series.
+        series_uid: UID of the series; empty for an image.
+        patient_id: PatientID of the series; empty for an image.
+        files: files of the series; empty for an image.
         masks: DICOM SEG and RTSTRUCT files that were drawn on the series.
-        doubts: what was found with the scan and may tell of nodules that are not read.
-        left_out: files beside the series that were passed over, each with the reason.
+        doubts: sentences about files found with the scan that may describe nodules and are not read.
+        left_out: files beside the series that were left out, each with the reason.
     """
 
     path: Path
@@ -86,30 +90,31 @@ class Files:
 
     @property
     def stem(self) -> str:
-        """The image's name without its suffixes, or the patient of the series."""
+        """Name of the image without its suffixes; for a series, its patient or its UID."""
         if self.files:
             return self.patient_id or self.series_uid
         return image_stem(self.path)
 
     def all_files(self) -> tuple[Path, ...]:
-        """Every file that the scan is read from."""
+        """Return all files from which the scan and its masks are read."""
         return (*(self.files or stored_files(self.path)), *self.masks)
 
     def read(self) -> Scan:
-        """The scan."""
+        """Read the scan."""
         return of_series(dicom.read_series_files(self.files, self.left_out)) if self.files else read_scan(self.path)
 
 
 @dataclass(frozen=True)
 class Whose:
-    """What is known of a case beside its files.
+    """Facts about a case that its files do not give.
 
     Attributes:
-        patient_id: empty if the scan is to say.
-        source_patient: key of the patient whose scan a synthetic case was made from.
-        stated: what the user says of the annotation of every scan; None leaves it to the source.
-        mark: the synthetic mark that a manifest tells, for a file that has lost its own.
-        lineage: whose data stands behind the scan, if it is synthetic.
+        patient_id: the patient; empty to take the scan's own.
+        source_patient: key of the patient from whose scan a synthetic case was made.
+        split: the split that a table gives, or None.
+        stated: the user's statement whether all nodules of the scans are known; None to leave it to the source.
+        mark: the mark of generated voxels in a manifest, for a file that has lost its own.
+        lineage: the patients whose data was used to make a synthetic scan.
     """
 
     patient_id: str = ""
@@ -120,13 +125,18 @@ class Whose:
     lineage: Lineage | None = field(default=None, repr=False)
 
     def details(self) -> tuple[object, ...]:
-        """What the key of a source tells of it; of a scan without a manifest the same as before there were lineages."""
+        """Return the facts that enter a source's key; without a lineage, those of stores from before lineages."""
         return (self, self.mark, self.lineage.row()) if self.lineage else (self, self.mark) if self.mark else (self,)
 
 
 @dataclass(frozen=True)
 class Unreadable:
-    """Something that is known to be no case before it is read, so that it is left out and named like others."""
+    """A source that is known to be unreadable beforehand; it is left out and named like those whose reading fails.
+
+    Attributes:
+        case_id: name of the case.
+        reason: the error.
+    """
 
     case_id: str
     reason: InputError
@@ -141,10 +151,14 @@ class Unreadable:
 
 @dataclass(frozen=True)
 class ScanSource:
-    """A scan whose nodules are masked in DICOM objects beside it, or of which no nodule is known.
+    """A scan with the nodules of DICOM masks beside it, or without known nodules.
 
     Attributes:
-        structures: regular expression of the segments and structures that are nodules; None is `is_nodule`.
+        case_id: name of the case.
+        files: the scan and its masks.
+        structures: regular expression for the names of segments and structures that are nodules; None for the rule
+            `is_nodule`.
+        whose: its patient and split.
     """
 
     case_id: str
@@ -172,10 +186,15 @@ class ScanSource:
 class TableSource:
     """A scan or patch of a table, with the nodules of its rows.
 
-    A row without a mask has the voxels of the DICOM mask beside the series that lies where the row says.
+    A row without a mask gets the mask of the DICOM structure beside the series that lies at the row's centre.
 
     Attributes:
-        usual: whether the table tells of every nodule of its images, if the user does not say.
+        case_id: name of the case.
+        files: the scan and the DICOM masks beside it.
+        rows: rows of the table.
+        structures: see `ScanSource`.
+        whose: its patient and split.
+        usual: whether the table lists all nodules of its images, unless the user states it.
     """
 
     case_id: str
@@ -209,7 +228,7 @@ class TableSource:
                 shares = shared[row.mask, row.mask_label] > 1
                 region, told = region_of_row(row, scan, shares=shares, read=read)
                 if shares and region is not None and any(_same_voxels(region, other) for other in regions):
-                    raise InputError("mask", "its voxels are another row's", "voxels of its own")
+                    raise InputError("mask", "the same voxels as another row", "a mask of its own")
                 twin = None if region is not None or row.center_mm is None else _nearest(left, row, scan.ct)
                 if twin is not None:
                     left.remove(twin)
@@ -225,20 +244,20 @@ class TableSource:
             regions.append(found.region)
             extra = _of_mask(found, len(nodules) + 1, scan.ct)
             nodules.append(replace(extra, nodule_id=_unused(extra.nodule_id, nodules), label=len(regions)))
-            notes.append(f"nodule {nodules[-1].nodule_id} is in a mask beside the series and in no row of the table")
+            notes.append(f"nodule {nodules[-1].nodule_id} is in a mask beside the series, but in no row of the table")
         case = made_case(self.case_id, self.files, scan, regions, nodules, self.whose)
         is_whole = not lost and beside.is_whole and not self.files.doubts
         annotated = how_annotated(self.whose.stated, self.usual, nodules, is_whole=is_whole)
         return replace(case, annotated=annotated, notes=(*case.notes, *lost, *notes, *beside.notes))
 
     def _masks_beside(self, scan: Scan) -> NodulesOfMasks:
-        """The nodules of DICOM masks beside the series, if any row needs them."""
+        """Read the nodules of DICOM masks beside the series, if any row has no mask of its own."""
         if all(row.mask is not None for row in self.rows):
             return NodulesOfMasks()
         return masked_nodules(self.files.masks, scan, self.structures)
 
     def _once(self, notes: list[str]) -> list[NoduleRow]:
-        """The rows without those that repeat another."""
+        """Return the rows without those that repeat another, and add a note for each of these."""
         kept: list[NoduleRow] = []
         for row in self.rows:
             if any(_same(row, other) for other in kept):
@@ -249,19 +268,20 @@ class TableSource:
 
 
 def upright(scan: Scan) -> Scan:
-    """A scan with its axes along LPS, as a store has them."""
+    """Reorient a scan so that its axes are as near to LPS as possible, as in a store."""
     return replace(scan, ct=orient(scan.ct, "LPS"))
 
 
 def how_annotated(
     stated: Annotated | None, usual: Annotated, nodules: Sequence[Nodule], *, is_whole: bool
 ) -> Annotated:
-    """Whether every nodule of a scan is known. A lost annotation never makes a scan look healthy.
+    """Return whether all nodules of a scan are known. An annotation that was not read never makes a scan healthy.
 
     Args:
-        stated: what the user says.
-        usual: what its source means, if the user does not say.
-        is_whole: whether everything that may tell of nodules was read.
+        stated: the user's statement, or None.
+        usual: the rule for its source, without a statement.
+        nodules: the scan's nodules.
+        is_whole: whether everything that may describe nodules was read.
     """
     known: Annotated = "some" if nodules else "none-known"
     if not is_whole:
@@ -274,10 +294,15 @@ def how_annotated(
 def made_case(
     case_id: str, files: Files, scan: Scan, regions: Sequence[Region], nodules: Sequence[Nodule], whose: Whose
 ) -> Case:
-    """A case of an upright scan.
+    """Return the case of a scan in upright orientation.
 
     Args:
-        regions: in voxels of the scan.
+        case_id: name of the case.
+        files: files of the scan.
+        scan: the scan.
+        regions: masks of the nodules in voxels of the scan.
+        nodules: the nodules.
+        whose: its patient and split.
     """
     own = read_mark(files.path) if not files.files else scan.dicom.mark if scan.dicom else ""
     mark = own or whose.mark
@@ -297,7 +322,7 @@ def made_case(
 
 
 def source_key(files: Sequence[Path], *details: object) -> str:
-    """A hash of files' names, sizes and times, and of options."""
+    """Return a hash of files' names, sizes and times, and of further details."""
     parts = [repr(details)]
     for path in files:
         status = path.stat() if path.exists() else None
@@ -306,7 +331,7 @@ def source_key(files: Sequence[Path], *details: object) -> str:
 
 
 def _of_mask(found: MaskedNodule, number: int, ct: Volume) -> Nodule:
-    """A nodule of which no more is known than its voxels."""
+    """Return the nodule of a mask, of which only the voxels are known."""
     inside = found.region.indices()
     x, y, z = ct.to_world(inside.mean(0)).tolist()
     readings = {"readings": str(found.readings)} if found.readings > 1 else {}
@@ -320,7 +345,7 @@ def _of_mask(found: MaskedNodule, number: int, ct: Volume) -> Nodule:
 
 
 def _of_row(row: NoduleRow, region: Region | None, label: int, ct: Volume) -> Nodule:
-    """The nodule of a row, with the place of its voxels where there are any."""
+    """Return the nodule of a row; if it has a mask, its centre is that of the mask."""
     attributes = row.attributes
     if region is None:
         assert row.center_mm is not None
@@ -334,7 +359,7 @@ def _of_row(row: NoduleRow, region: Region | None, label: int, ct: Volume) -> No
 
 
 def _nearest(found: Sequence[MaskedNodule], row: NoduleRow, ct: Volume) -> MaskedNodule | None:
-    """The nodule of a mask that lies where a row says; None if there is none."""
+    """Return the masked nodule nearest to a row's centre if it is near enough (`TABLE_TO_MASK_MM`); otherwise None."""
     assert row.center_mm is not None
     reach = max(TABLE_TO_MASK_MM, (row.attributes.diameter_mm or 0) / 2)
     gaps = [distance_mm(masked.region, row.center_mm, ct) for masked in found]
@@ -343,7 +368,7 @@ def _nearest(found: Sequence[MaskedNodule], row: NoduleRow, ct: Volume) -> Maske
 
 
 def _same(row: NoduleRow, other: NoduleRow) -> bool:
-    """Whether two rows are of one nodule: they name the same mask, and no two places."""
+    """Return whether two rows describe one nodule: they name the same mask, and do not have different centres."""
     if (row.mask, row.mask_label) != (other.mask, other.mask_label):
         return False
     if row.center_mm is None or other.center_mm is None:
@@ -356,7 +381,7 @@ def _same_voxels(region: Region, other: Region) -> bool:
 
 
 def _unused(nodule_id: str, nodules: Sequence[Nodule]) -> str:
-    """An id that no other nodule of the scan has."""
+    """Return an id that no other nodule has, by appending a number if needed."""
     others = {nodule.nodule_id for nodule in nodules}
     number = 1
     made = nodule_id

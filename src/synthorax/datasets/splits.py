@@ -1,4 +1,4 @@
-"""Who is in which split: patients, never scans or nodules."""
+"""Splitting patients, never scans or nodules, into train, val and test."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from synthorax.errors import InputError
 from synthorax.provenance import fingerprint
 
 FRACTIONS = (0.7, 0.1, 0.2)
-"""Train, val, test."""
+"""Default shares of train, val and test."""
 
 
 def split_patients(
@@ -17,18 +17,20 @@ def split_patients(
     seed: int = 0,
     train_patients: int | None = None,
 ) -> dict[str, list[str]]:
-    """Patients of train, val and test.
+    """Return the patients of train, val and test.
 
-    The order in which patients are dealt out is a hash of their ids and the seed, so it depends neither
-    on the order of files nor on who else is there.
+    Patients are ordered by a hash of their id and the seed before they are split. So the order of two patients depends
+    neither on the order of files nor on the other patients.
 
     Args:
-        given: each patient's split where the source says so, else None.
-        fractions: of those whose split is not given.
-        train_patients: of train at most so many, others are in no split; fewer are always some of more.
+        given: patient to the split that the source gives, or to None.
+        fractions: shares of train, val and test among the patients without a given split.
+        seed: seed of the order.
+        train_patients: most patients of train; the others are in no split. A smaller number gives a subset of the
+            patients of a larger one. None for all.
 
     Raises:
-        InputError: fractions that are no shares of one, or not one patient of train.
+        InputError: the fractions do not sum to 1, or `train_patients` is less than 1.
     """
     if len(fractions) != 3 or not (min(fractions) >= 0 and abs(sum(fractions) - 1) <= 1e-6):
         raise InputError("split", ", ".join(f"{f:g}" for f in fractions), "shares of train, val, test that sum to 1")
@@ -48,5 +50,5 @@ def split_patients(
 
 
 def _shuffled(patients: Sequence[str], seed: int) -> list[str]:
-    """In an order of the seed's that each patient has by itself."""
+    """Sort patients by a hash of their id and the seed."""
     return sorted(patients, key=lambda patient: fingerprint(f"{seed} {patient}"))

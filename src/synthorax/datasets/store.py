@@ -3,12 +3,13 @@
     STORE/zarr.json             a group; its attribute `synthorax` is the index: cases, nodules, splits, fingerprint
     STORE/<case>/zarr.json      a group; nodules and points of the case, and the SHA-256 of each file of its arrays
     STORE/<case>/ct             int16 HU [z, y, x], chunked and compressed
-    STORE/<case>/regions        uint8, the packed bits of one boxed mask a nodule; missing where nobody marked voxels
-    STORE/<case>/tissue         uint8 [z, y, x], the tissue class of each voxel; only where a store was asked for it
+    STORE/<case>/regions        uint8, the packed bits of one boxed mask for each nodule; missing without masks
+    STORE/<case>/tissue         uint8 [z, y, x], the tissue class of each voxel; only if label maps were requested
 
-The index holds its own hash and that of each case's `zarr.json`, which holds those of the chunks: no file can be
-exchanged, cut or lost without being told when it is read. A case appears whole or not at all. The index is written
-last, so a store with an index is complete. Stores of format 1, which have no hashes of chunks, are still read.
+The index has its own hash and that of each case's `zarr.json`, which has the hashes of the chunks. So a file that is
+exchanged, truncated or missing is noticed when it is read. A case is written completely or not at all. The index is
+written last, so a store with an index is complete. Stores of format 1, which have no hashes of chunks, can still be
+read.
 """
 
 from __future__ import annotations
@@ -65,23 +66,26 @@ __all__ = [
 
 STORE_INDEX = "zarr.json"
 STORE_REQUEST = "prepare.json"
-"""File with the request that a store is prepared from, written first; only the same request goes on with a store."""
+"""File with the request of a store, written first; only the same request may resume the store."""
 ATTRIBUTE = "synthorax"
 MOST_STORE_INDEX_BYTES = 2**26
-"""Bytes of a store's largest index, of some 90,000 cases with one nodule each, and of the largest file of a case."""
-EXPECTED_STORE = "what `synthorax prepare` wrote"
+"""Largest size in bytes of a store's index, enough for about 90,000 cases with one nodule each, and of a case's
+`zarr.json`."""
+EXPECTED_STORE = "a store that `synthorax prepare` wrote"
 ArrayName = Literal["ct", "mask", "tissue"]
 
 
 def write_case(store: Path, case: Case, source_key: str) -> CaseEntry:
-    """Write a case into a store's folder, whole or not at all.
+    """Write a case into a store's folder, completely or not at all.
 
     Args:
-        source_key: what it was read from; a case of the same key need not be read again.
+        store: folder of the store.
+        case: the case.
+        source_key: key of its source; a case whose source has the same key is not read again.
 
     Raises:
-        InputError: a case that cannot be read back, such as more voxels of nodules than a store holds.
-        OutputError: it cannot be written.
+        InputError: the case could not be read back, for example because its masks are too large for a store.
+        OutputError: a file cannot be written.
     """
     try:
         entry = CaseEntry.of(case)
@@ -110,7 +114,7 @@ def write_case(store: Path, case: Case, source_key: str) -> CaseEntry:
 
 
 def known_entry(store: Path, case_id: str, source_key: str) -> CaseEntry | None:
-    """The entry of a case that was written from the same source before."""
+    """Return the entry of a case that was written earlier from a source with the same key; None if there is none."""
     try:
         data = read_bounded(store / case_id / STORE_INDEX, MOST_STORE_INDEX_BYTES)
         about = _about(data)
@@ -122,7 +126,7 @@ def known_entry(store: Path, case_id: str, source_key: str) -> CaseEntry | None:
 
 
 def is_case(folder: Path) -> bool:
-    """Whether a folder of a store holds a finished case; another store that lies in it does not count."""
+    """Return whether a subfolder of a store holds a finished case; another store in it does not count."""
     try:
         return "entry" in _about(read_bounded(folder / STORE_INDEX, MOST_STORE_INDEX_BYTES))
     except (InputError, ValueError):
@@ -137,15 +141,17 @@ def write_index(
     source: Mapping[str, Any],
     skipped: Sequence[Mapping[str, str]],
 ) -> None:
-    """Complete a store.
+    """Write the index of a store, which completes it.
 
     Args:
-        splits: patient ids of train, val and test.
-        source: what it was prepared from, and how.
-        skipped: sources that were left out, each with its reason.
+        store: folder of the store.
+        entries: the cases.
+        splits: split to its patient ids.
+        source: facts about the sources and the request.
+        skipped: sources that were left out, each with the reason.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the index cannot be written, or the store has too many cases.
     """
     splits = {name: sorted(patients) for name, patients in splits.items()}
     content = json.dumps([[e.case_id, e.sha256] for e in entries] + [splits], sort_keys=True)
@@ -169,17 +175,17 @@ def write_index(
 
 
 def is_store(path: Path) -> bool:
-    """Whether a folder holds a store, complete or not."""
+    """Return whether a folder holds a store, complete or not."""
     return (path / STORE_REQUEST).is_file()
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What checking all of a store found.
+    """The result of checking all files of a store.
 
     Attributes:
-        files: how many were checked.
-        errors: one for each that is missing or not as it was written.
+        files: number of files checked.
+        errors: an error for each file that is missing or was changed after it was written.
     """
 
     files: int
@@ -190,21 +196,23 @@ class Store:
     """A complete store, open for reading.
 
     Attributes:
-        cases: in the order they were prepared.
-        splits: patient ids by split.
+        path: folder of the store.
+        cases: the cases, in the order in which they were prepared.
+        splits: split to its patient ids.
+        source: facts about the sources and the request.
         fingerprint: hash of all voxels, regions, nodules and splits.
-        skipped: sources that were left out, each with its reason.
+        skipped: sources that were left out, each with the reason.
         format: 2, or 1 for a store without hashes of its chunks.
 
     Raises:
-        InputError: no store, one that was not finished, one of a newer version, or a damaged one.
+        InputError: the folder has no store, or the store is unfinished, damaged or of a newer version.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         if not (path / STORE_INDEX).exists():
             found = "a store that was not finished" if is_store(path) else "no store"
-            raise InputError(path, found, f"{EXPECTED_STORE}, to its end")
+            raise InputError(path, found, f"{EXPECTED_STORE} completely")
         data = read_bounded(path / STORE_INDEX, MOST_STORE_INDEX_BYTES, "the index of a store")
         try:
             self._open(_about(data))
@@ -221,7 +229,7 @@ class Store:
         if self.format == 1:
             cases = [upgraded(rows.table(row, "case"), self.source) for row in cases]
         elif index.pop("sha256", None) != _own_hash(index):
-            raise ValueError("its index is not as it was written")
+            raise ValueError("its index was changed after it was written")
         cases = lineages_joined(cases, index.get("lineages", []))
         self.cases = tuple(CaseEntry.from_row(row) for row in cases)
         for case in self.cases if self.format > 1 else ():
@@ -233,10 +241,10 @@ class Store:
 
     @classmethod
     def of(cls, data: str | Path | Store) -> Store:
-        """A store, opened or by its path.
+        """Return a store that is open, or open one by its path.
 
         Raises:
-            InputError: there is none.
+            InputError: there is no store at the path.
         """
         return data if isinstance(data, cls) else cls(Path(data))  # type: ignore[arg-type]
 
@@ -250,18 +258,18 @@ class Store:
             raise InputError(self.path, f"no case {case_id}", "a case of the store") from None
 
     def split_of(self, patient_id: str) -> str:
-        """Which split a patient is in."""
+        """Return the split of a patient."""
         return self._split_of[patient_id]
 
     def in_split(self, split: str) -> list[CaseEntry]:
-        """The cases of the patients of a split."""
+        """Return the cases of the patients of a split."""
         return [case for case in self.cases if self._split_of[case.patient_id] == split]
 
     def read(self, case_id: str) -> Case:
-        """A case with all its voxels.
+        """Read a case with all its voxels.
 
         Raises:
-            InputError: no such case, or one that is not as it was written.
+            InputError: the store has no such case, or a file of it was changed after it was written.
         """
         entry = self[case_id]
         ct = self._array(case_id, "ct").read((0, 0, 0), entry.shape)
@@ -269,14 +277,14 @@ class Store:
         return entry.case(ct, self._regions(entry), self.points(case_id), tissue)
 
     def points(self, case_id: str) -> tuple[MarkedPoint, ...]:
-        """What else is marked in a case."""
+        """Return the points marked in a case besides nodules."""
         return self._metadata(case_id).points
 
     def region(self, case_id: str, label: int) -> Region:
-        """The voxels of the nodule with a label.
+        """Return the mask of the nodule with a label.
 
         Raises:
-            InputError: the case has no such label, or is not as it was written.
+            InputError: the case has no such label, or a file of it was changed after it was written.
         """
         entry = self[case_id]
         labels = entry.labels
@@ -285,16 +293,18 @@ class Store:
         return self._regions(entry, label)[0]
 
     def read_box(self, case_id: str, start: Sequence[int], shape: Sequence[int], array: ArrayName = "ct") -> Volume:
-        """A box of a case's voxels; outside the scan it is air, no nodule, or outside the body.
+        """Read a box of a case's voxels; voxels outside the scan are air, no nodule, or outside the body.
 
         Args:
-            start: index (z, y, x) of its first voxel; may be negative.
-            shape: voxels along (z, y, x).
-            array: `ct` for HU; `mask` for the nodules' labels, where they overlap of the smaller; `tissue` for the
-                classes of `anatomy.tissue.TissueClass`.
+            case_id: the case.
+            start: index (z, y, x) of the first voxel of the box; may be negative.
+            shape: voxels (z, y, x) of the box.
+            array: `ct` for HU; `mask` for the nodules' labels, with the smaller label in overlaps; `tissue` for
+                `anatomy.tissue.TissueClass`.
 
         Raises:
-            InputError: no such case, one that is not as it was written, or one without the label map of its tissues.
+            InputError: the store has no such case, the case has no label map of tissues, or a file of it was changed
+                after it was written.
         """
         entry = self[case_id]
         if array == "tissue" and not entry.has_tissue:
@@ -314,18 +324,18 @@ class Store:
         return replace(whole, origin_mm=(x, y, z))
 
     def check(self, workers: int | None = None) -> Checked:
-        """Read every file of the store and compare its hash with the one that was written.
+        """Read every file of the store and compare its hash with the one stored when it was written.
 
-        Of a store of format 1, which has one hash a case, that of all its voxels and nodules is compared.
+        A store of format 1 has one hash for each case, over all its voxels and nodules, which is compared instead.
 
         Args:
-            workers: processes; one a core if not given.
+            workers: number of processes; by default one for each core.
         """
         found = list(map_processes(_Check(self), self.cases, workers=workers, chunk=4))
         return Checked(1 + sum(n for n, _ in found), tuple(error for _, errors in found for error in errors))
 
     def check_case(self, entry: CaseEntry) -> tuple[int, list[InputError]]:
-        """The number of files of a case, and an error for each that is not as it was written."""
+        """Return the number of files of a case, and an error for each that was changed after it was written."""
         try:
             if self.format == 1:
                 return store_v1.check(self.path / entry.case_id, entry)
@@ -335,7 +345,7 @@ class Store:
         return 1 + sum(n for n, _ in found), [error for _, errors in found for error in errors]
 
     def _regions(self, entry: CaseEntry, label: int | None = None) -> tuple[Region, ...]:
-        """The regions of a case, or the one of a label."""
+        """Read the regions of a case, or the region of one label."""
         first, last = (0, entry.labels) if label is None else (label - 1, label)
         if first == last:
             return ()
@@ -354,7 +364,7 @@ class Store:
             hashes = self._metadata(case_id).hashes.get(name)
             if hashes is None or set(hashes) != set(keys_of(CASE_ARRAYS[name], shape)):
                 found = f"no hashes of the array {name} with shape {shape}"
-                raise InputError(folder / STORE_INDEX, found, f"those that were written; {self._remedy(folder)}")
+                raise InputError(folder / STORE_INDEX, found, f"the hashes of all its files; {self._remedy(folder)}")
         return StoredArray(folder / name, CASE_ARRAYS[name], shape, hashes, self._remedy(folder))
 
     def _metadata(self, case_id: str) -> _CaseFile:
@@ -364,10 +374,10 @@ class Store:
             return _checked_metadata(file, expected) if expected else _read_metadata(file, "")
         except (InputError, ValueError) as error:
             found = error.args[1] if isinstance(error, InputError) else f"a damaged case ({error})"
-            raise InputError(file, found, f"what was written; {self._remedy(file.parent)}") from error
+            raise InputError(file, found, f"the file as it was written; {self._remedy(file.parent)}") from error
 
     def _remedy(self, case: Path) -> str:
-        """What a user can do about a damaged case."""
+        """Return the end of an error about a damaged case: what the user can do."""
         if self.format == 1:
             return store_v1.REMEDY
         return f"delete {case} and run the same `synthorax prepare` again, or unpack the store again"
@@ -383,7 +393,7 @@ class Store:
 
 @dataclass(frozen=True)
 class _Check:
-    """A picklable function: a case to the number of its files and what is wrong with them."""
+    """A picklable function: a case to the number of its files, and to an error for each changed one."""
 
     store: Store
 
@@ -393,10 +403,11 @@ class _Check:
 
 @dataclass(frozen=True)
 class _CaseFile:
-    """What the file of a case says beside its row.
+    """The content of a case's `zarr.json` besides its entry.
 
     Attributes:
-        hashes: of the files of each array.
+        points: marked points.
+        hashes: array to the key and SHA-256 of each of its files.
     """
 
     points: tuple[MarkedPoint, ...]
@@ -406,7 +417,7 @@ class _CaseFile:
 def _read_metadata(file: Path, sha256: str) -> _CaseFile:
     data = read_bounded(file, MOST_STORE_INDEX_BYTES)
     if sha256 and fingerprint(data) != sha256:
-        raise ValueError("not as it was written")
+        raise ValueError("changed after it was written")
     about = _about(data)
     points = tuple(MarkedPoint.from_row(row) for row in rows.items(rows.field(about, "points"), "points"))
     hashes = {
@@ -419,21 +430,25 @@ def _read_metadata(file: Path, sha256: str) -> _CaseFile:
 
 
 _checked_metadata = lru_cache(maxsize=256)(_read_metadata)
-"""Files of cases by path and hash: patches of a case are read one after the other."""
+"""`_read_metadata` with a cache, since many patches of one case are read in a row."""
 
 
 def _group(about: Mapping[str, Any]) -> bytes:
-    """The file of a Zarr group with our attribute."""
+    """Return the file of a Zarr group with the attribute `ATTRIBUTE`."""
     group = {"zarr_format": 3, "node_type": "group", "attributes": {ATTRIBUTE: about}}
     return (json.dumps(group, allow_nan=False) + "\n").encode()
 
 
 def _about(data: bytes) -> dict[str, Any]:
-    """Our attribute of such a file; raises ValueError where there is none."""
+    """Return the attribute `ATTRIBUTE` of the file of a Zarr group.
+
+    Raises:
+        ValueError: the file is not valid, or has no such attribute.
+    """
     attributes = rows.table(rows.field(rows.json_object(data), "attributes"), "attributes")
     return rows.table(rows.field(attributes, ATTRIBUTE), ATTRIBUTE)
 
 
 def _own_hash(index: Mapping[str, Any]) -> str:
-    """The hash of an index, by which damage to it is found."""
+    """Return the hash of an index, which is stored in it to detect damage."""
     return fingerprint(json.dumps(index, sort_keys=True, allow_nan=False).encode())

@@ -1,4 +1,4 @@
-"""Stores of format 1: one label map a case, in which nodules cannot overlap, and no hashes of chunks."""
+"""Reading stores of format 1, which have one label map for each case, without overlaps, and no hashes of chunks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOST_V1_METADATA_BYTES = 2**26
 
 
 def regions(case: Path, entry: CaseEntry) -> tuple[Region, ...]:
-    """The regions of all labels of a case, of which some may be empty.
+    """Return the region of each label of a case; some may be empty.
 
     Raises:
         InputError: the mask is damaged.
@@ -40,7 +40,7 @@ def _mask(case: Path, shape: tuple[int, int, int]) -> NDArray:
 
 
 def check(case: Path, entry: CaseEntry) -> tuple[int, list[InputError]]:
-    """The number of arrays of a case, and an error if its voxels or nodules are not those that were written.
+    """Return 1 and, if the voxels or nodules of a case were changed after they were written, an error.
 
     Raises:
         InputError: the case cannot be read.
@@ -49,12 +49,13 @@ def check(case: Path, entry: CaseEntry) -> tuple[int, list[InputError]]:
         about = rows.json_object(read_bounded(case / METADATA, MOST_V1_METADATA_BYTES))["attributes"]["synthorax"]
         row, points = about["entry"] | {"sha256": ""}, about["points"]
     except (ValueError, LookupError, TypeError) as error:
-        raise InputError(case / METADATA, f"a damaged case ({error})", f"what was written; {REMEDY}") from error
+        expected = f"the file as it was written; {REMEDY}"
+        raise InputError(case / METADATA, f"a damaged case ({error})", expected) from error
     ct = StoredArray(case / "ct", CASE_ARRAYS["ct"], entry.shape, None, REMEDY).read((0, 0, 0), entry.shape)
     content = hashlib.sha256(ct.data)
     if entry.has_mask:
         content.update(_mask(case, entry.shape).data)
     content.update(json.dumps([row, points], sort_keys=True).encode())
     if content.hexdigest() != entry.sha256:
-        return 1, [InputError(case, "other voxels or nodules than were written", f"what was written; {REMEDY}")]
+        return 1, [InputError(case, "voxels or nodules changed after they were written", f"a whole case; {REMEDY}")]
     return 1, []

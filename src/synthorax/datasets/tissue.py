@@ -1,4 +1,4 @@
-"""The label map of a case's tissues: the source's own, or made from its HU."""
+"""Label maps of a case's tissues: the source's own, or made from the HU."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from synthorax.volume import Volume
 
 
 def with_tissue(case: Case) -> Case:
-    """The case with the `TissueClass` of every voxel, by its HU where its source does not know; its nodules are in it.
+    """Return the case with a label map of tissues, nodules included; it is made from the HU if the source has none.
 
-    Notes tell of nodules that are known by their centres alone, which the map lacks.
+    A note says how many nodules are missing in the map because they have no mask.
     """
     if case.tissue is not None:
         return case
@@ -26,25 +26,25 @@ def with_tissue(case: Case) -> Case:
     if case.regions:
         classes[paint_labels(case.regions, case.ct.shape) > 0] = TissueClass.NODULE
     if missing := sum(case.region(nodule) is None for nodule in case.nodules):
-        notes = (*notes, f"{missing} nodules of which no voxels are known are not in the label map of its tissues")
+        notes = (*notes, f"{missing} nodules without a mask are not in the label map of tissues")
     return replace(case, tissue=classes, notes=(*case.notes, *notes))
 
 
 def tissue_by_hu(ct: Volume) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """The `TissueClass` of every voxel [z, y, x] of a CT by its HU, and a note where no body was found.
+    """Return the `TissueClass` of every voxel of a CT by its HU, [z, y, x], and a note if no body is found.
 
-    What is outside the body is told from lung in a whole scan alone; in a cube nothing is outside.
+    Air outside the body is distinguished from lung only in a whole scan; in a cube, no voxel is outside the body.
     """
     body = None
     notes: tuple[str, ...] = ()
     if spans_a_chest(ct.shape, ct.spacing_mm):
         body = find_body(ct)
         if not body.any():
-            body, notes = None, ("no body was found: in the label map of its tissues nothing is outside",)
+            body, notes = None, ("no body was found, so no voxel of the label map of tissues is outside the body",)
     return tissue_map(ct, body).voxels, notes
 
 
 def class_shares(tissue: NDArray[np.uint8]) -> Mapping[str, float]:
-    """The share of the voxels of a label map [z, y, x] that each tissue class has, by the class's name."""
+    """Return the share of each tissue class among the voxels of a label map [z, y, x]: name of the class to share."""
     counts = np.bincount(tissue.ravel(), minlength=len(TissueClass))
     return {own.name.lower(): float(counts[own]) / tissue.size for own in TissueClass}

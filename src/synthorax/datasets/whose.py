@@ -1,4 +1,4 @@
-"""Whose each scan of a store is: by its table, by the manifest beside it, by its header or by its path."""
+"""Finding the patient of each scan of a store: by its table, the manifest beside it, its header or its path."""
 
 from __future__ import annotations
 
@@ -21,14 +21,19 @@ from synthorax.provenance import SYNTHETIC_PATIENT, sha256, synthetic_patient
 
 @dataclass(frozen=True)
 class Known:
-    """A scan of a patient whom other scans may have been made from."""
+    """A scan of a store, from which synthetic scans may have been made.
+
+    Attributes:
+        patient_id: its patient in the store.
+        files: its files.
+    """
 
     patient_id: str
     files: Files
 
     @cached_property
     def person(self) -> Person:
-        """The names by which `inject` may have known the patient."""
+        """Facts about the patient, with the names that `inject` may have used for the patient."""
         if self.files.files and not self.files.patient_id:
             return Person.of_series(read_about(self.files.files[0]), self.files.path)
         name = self.files.patient_id or self.files.stem
@@ -44,10 +49,22 @@ def whose_scans(
     stated: Annotated | None,
     known: Sequence[Known] = (),
 ) -> tuple[list[Whose], list[str]]:
-    """Patient, source patient and split of each scan: by its table, else by the manifest beside it, header or path.
+    """Return patient, source patient and split of each scan, and notes.
+
+    The patient is found in the scan's table; otherwise in the manifest beside it, its header or its path, in this
+    order.
 
     Args:
-        known: scans of the store that synthetic ones join.
+        scans: the scans.
+        people: facts about each scan's patient, from header and path.
+        rows: entry of each scan in a table, or None.
+        manifests: manifests of synthetic scans.
+        patient_from: rule by which patients are identified (`patients.tell_patients_apart`).
+        stated: the user's statement whether all nodules of the scans are known, or None.
+        known: scans of the store that synthetic scans join.
+
+    Raises:
+        InputError: a patient is in two splits, or the rule does not match a scan.
     """
     given = [image.patient_id if image else "" for image in rows]
     sources = [("", "") if files.files else manifests.source_of(files.path) for files in scans]
@@ -70,7 +87,7 @@ def whose_scans(
         told_apart.add(sources[i][0])
     if told_apart:
         names = ", ".join(sorted(told_apart)[:MOST_NAMED])
-        notes.append(f"synthetic scans of different sources of one name ({names}) are taken for different patients'")
+        notes.append(f"synthetic scans from different sources with one name ({names}) are given to different patients")
     patients, keys, told = linked(patients, [*people, *(one.person for one in known)])
     patients, keys = patients[: len(scans)], keys[: len(scans)]
     splits: dict[str, tuple[str, Path]] = {}
@@ -81,7 +98,7 @@ def whose_scans(
                 found_ = (
                     f"patient {patient} in two splits: {other.name} in {split}, {image.image.name} in {image.split}"
                 )
-                raise InputError(image.table, found_, "one split a patient; patient_id says whose an image is")
+                raise InputError(image.table, found_, "one split for each patient; patient_id names an image's patient")
     whose = [
         Whose(
             patient,
@@ -97,7 +114,7 @@ def whose_scans(
 
 
 def _originals(scans: Sequence[Files], sources: Sequence[tuple[str, str]]) -> dict[int, int]:
-    """For each synthetic scan whose source is here too, the number of that source, known by its bytes."""
+    """Map the index of each synthetic scan whose source is among the scans to that source's index, by its bytes."""
     by_name: dict[str, list[int]] = defaultdict(list)
     for i, files in enumerate(scans):
         if not files.files and not sources[i][0]:
@@ -116,7 +133,7 @@ def _originals(scans: Sequence[Files], sources: Sequence[tuple[str, str]]) -> di
 def _namesakes(
     patients: Sequence[str], sources: Sequence[tuple[str, str]], originals: Mapping[int, int]
 ) -> dict[int, str]:
-    """New patient ids for synthetic scans whose sources have one name and different bytes, as `image.nii.gz` has."""
+    """Return new patient ids for synthetic scans whose sources have one name, like `image.nii.gz`, but other bytes."""
     hashes: dict[str, set[str]] = defaultdict(set)
     for i, (patient, (_, digest)) in enumerate(zip(patients, sources, strict=True)):
         if digest and i not in originals and patient.startswith(SYNTHETIC_PATIENT):

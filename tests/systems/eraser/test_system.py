@@ -42,7 +42,7 @@ def test_it_learns_from_healthy_vois_with_nodules_put_in(ready):
 
 
 def test_a_maker_that_knows_held_out_patients_is_refused_and_whom_it_knows_is_written_down(ready):
-    with pytest.raises(InputError, match="knows 1 patients who are held out here"):
+    with pytest.raises(InputError, match="made with data of 1 patients who are held out here"):
         ready(Lineage("balls", seen=frozenset({patient_key("test00")})))
     about = ready(Lineage("balls", seen=frozenset({patient_key("somebody")}))).data
     assert about["seen_before"] == [f"ANONYMOUS-{patient_key('somebody')}"]
