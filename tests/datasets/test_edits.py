@@ -91,7 +91,7 @@ def test_a_nodule_without_outline_has_an_unknown_mask_and_is_not_healthy(made, c
     assert outlined["mask"].any()
     assert not lost["mask"].any()
     assert not lost["healthy"]
-    said = "2 nodules, 1 of them without a mask (in the median, a ball includes 100% of the outline of the others); 0 healthy"
+    said = "2 nodules, 1 of them without a mask (in the median, a ball includes 100% of the outline of the others); 0"
     assert said in capsys.readouterr().err
 
 

@@ -47,7 +47,7 @@ def test_a_nodule_lies_in_the_middle_of_a_healthy_patch_and_nothing_beside_it_ch
 def test_places_that_the_method_refuses_are_left_out_and_counted(made, capsys, tmp_path):
     patches = made(DenseBalls(most_mm=6))
     assert set(patches.diameters_mm) == {5}
-    left = capsys.readouterr().err.split("healthy patches; ")[1].split(" left out")[0]
+    left = capsys.readouterr().err.split("healthy patches and refused ")[1].split(" others")[0]
     assert int(left) > 0
     with pytest.raises(InputError, match="no healthy place at which balls can put a nodule"):
         made(DenseBalls(most_mm=1), cache=tmp_path / "another")

@@ -223,7 +223,7 @@ def test_with_only_train_the_rest_of_the_store_is_as_without_synthetic_cases(rea
     left = {skip["case"]: skip["reason"] for skip in store.skipped}
     assert len(left) == len(SPLITS["val"] + SPLITS["test"])
     assert f"it was made from a scan of patient {SPLITS['val'][0]} (val)" in left.values()
-    assert f"synthetic cases in training alone: 9; left out: {len(left)} made from scans" in " ".join(
+    assert f"synthetic cases, all in training: 9; left out: {len(left)} made from scans" in " ".join(
         store.source["notes"]
     )
     check_synthetic_cases(store)
@@ -234,7 +234,7 @@ def test_with_only_train_the_rest_of_the_store_is_as_without_synthetic_cases(rea
     [
         (
             {"lineage": replace(KNOWS_NOBODY, seen=frozenset([patient_key(SPLITS["test"][0])]))},
-            "its maker, ac-wgan, knows",
+            "its maker, ac-wgan, was trained on",
         ),
         ({"lineage": Lineage("render", outlines=frozenset([patient_key(SPLITS["val"][0])]))}, "it has the outline"),
         ({"origin": SPLITS["test"][1]}, "it has the outline"),

@@ -107,7 +107,7 @@ def test_a_maker_that_knows_held_out_patients_is_refused_by_their_ids_here(tmp_p
         ),
         (case("made", origin="P2"), "it has the outline of a nodule of patient P2 (val)"),
         (case("made", source=patient_key("P2")), "it was made from a scan of patient P2 (val)"),
-        (case("made", lineage=Lineage("old", "ab", tells=False)), "the training patients of its maker (old) are not known"),
+        (case("made", lineage=Lineage("a", "ab", tells=False)), "the training patients of its maker (a) are not known"),
         (case("made", lineage=Lineage("ac-wgan", "ab", frozenset([patient_key("P1")]))), ""),
         (case("made"), ""),
         (case("made", "test", lineage=GAN), ""),

@@ -766,7 +766,7 @@ def test_a_patch_at_the_edge_is_moved_inside_and_a_larger_one_shows_the_edge(sto
 @pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 1.0), (1.25, 0.8, 0.8)])
 def test_a_place_outside_the_scan_is_refused(store, spacing_mm):
     place = replace(nodule_places(store.cases)[0], center_mm=(1000.0, 0.0, 0.0))
-    with pytest.raises(InputError, match="one in the scan"):
+    with pytest.raises(InputError, match="a place in the scan"):
         read_patch(store, place, PatchSpec((10, 10, 10), spacing_mm))
 
 

@@ -90,7 +90,7 @@ def test_a_plan_says_where_what_and_by_which_method(tmp_path):
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({"image": "a", "size": 8}, "a column 'size'; expected columns of a plan"),
+        ({"image": "a", "size": 8}, "an unknown column 'size'; expected columns of a plan"),
         ({"image": "a", "texture": 8}, "no column diameter_mm"),
         ({"diameter_mm": "wide"}, "line 2: diameter_mm 'wide'"),
         ({"diameter_mm": 8, "center_x_mm": 4}, "line 2: a centre of 1 numbers"),
@@ -153,7 +153,7 @@ def test_as_lidc_has_them_each_scan_gets_its_own_and_what_fits_nowhere_is_left_o
     assert [row["wanted_diameter_mm"] for row in rows] == ["14", "12"]
     with pytest.raises(InputError, match="auto: found 'few'; expected a number of nodules, or lidc"):
         Request((), "few", ())
-    with pytest.raises(InputError, match="as those of LIDC-IDRI are drawn"):
+    with pytest.raises(InputError, match="since diameters are drawn with lidc"):
         Request((), "lidc", (8.0,))
 
 
@@ -161,7 +161,7 @@ def test_a_drawn_nodule_that_the_method_cannot_make_is_a_note(chest, monkeypatch
     monkeypatch.setattr("synthorax.editing.plan.draw_lidc_diameters", lambda seed: (31.0, 14.0))
     made = sx.inject(chest, Ball(most_mm=30), auto="lidc")
     assert len(made.nodules) == 1
-    assert "a nodule of 31.0 mm, drawn as LIDC-IDRI has them, is left out: diameter: found 31 mm" in made.notes[0]
+    assert "a nodule of 31.0 mm, drawn from LIDC-IDRI, is left out: diameter: found 31 mm" in made.notes[0]
 
 
 def test_several_methods_fill_the_same_sites_in_folders_of_their_own_under_one_table(chest, tmp_path):
@@ -249,7 +249,7 @@ def test_outlines_are_refused_by_methods_that_choose_their_own_and_beside_places
     outlines = replace(chest, voxels=labels)
     with pytest.raises(InputError, match="given to render, which chooses its own"):
         sx.inject(chest, outlines=outlines)
-    with pytest.raises(InputError, match="a plan, or these"):
+    with pytest.raises(InputError, match="either a plan, or these"):
         sx.inject(chest, outlines=outlines, at_mm=LEFT, diameter_mm=8)
     with pytest.raises(InputError, match="no voxel above 0"):
         sx.inject(chest, outlines=replace(chest, voxels=0 * labels))

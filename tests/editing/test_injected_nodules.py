@@ -55,7 +55,7 @@ def test_a_small_nodule_on_coarse_voxels_has_the_diameter_asked_for(spacing_mm, 
 def test_a_diameter_that_the_voxels_do_not_have_is_told(slab):
     made = sx.inject(slab, at_mm=PLACE, diameter_mm=6, seed=1)
     assert made.nodules[0].attributes.diameter_mm in (4.0, 8.0)
-    assert made.notes[0].startswith("nodule 01: asked for 6 mm; found ")
+    assert made.notes[0].startswith("nodule 01: requested 6 mm; made ")
     assert made.notes[0].endswith(" mm, on voxels of 4 x 4 x 4 mm (z, y, x)")
     assert not sx.inject(slab, at_mm=PLACE, diameter_mm=16, seed=1).notes
 
@@ -80,7 +80,7 @@ def test_a_nodule_that_cannot_be_seen_is_labelled_with_a_word(slab):
     heart = (0.0, 0.0, 0.0)
     made = sx.inject(slab, at_mm=[PLACE, heart], diameter_mm=12, seed=1, force=True)
     assert [nodule.extra["visible"] for nodule in made.nodules] == ["yes", "no"]
-    assert [note for note in made.notes if note.startswith("nodule 02: cannot be seen")]
+    assert [note for note in made.notes if note.startswith("nodule 02: not visible")]
     assert made.regions[1].voxels > 0
 
 
@@ -178,7 +178,7 @@ def test_regions_lie_on_the_axes_of_the_scan(slab):
 def test_a_nodule_smaller_than_the_parts_of_a_voxel_has_the_voxel_that_it_lies_in(slab):
     made = sx.inject(slab, at_mm=PLACE, diameter_mm=1, seed=3)
     assert made.regions[0].voxels == 1
-    assert made.notes[0].startswith("nodule 01: asked for 1 mm; found 4.0 mm")
+    assert made.notes[0].startswith("nodule 01: requested 1 mm; made 4.0 mm")
 
 
 def test_a_place_out_of_this_world_is_told_in_a_few_digits(slab):

@@ -229,7 +229,7 @@ def test_a_nodule_has_the_diameter_on_the_voxels_of_the_scan_that_was_asked_for(
 def test_a_nodule_narrower_than_slices_are_thick_is_refused_and_one_as_wide_has_voxels(kind):
     patch = lung((5.0, 0.8, 0.8))
     method = in_painter(lambda hu, region, edit, seed: ball_of(hu, edit)) if kind == "in-painted" else BLENDED
-    with pytest.raises(InputError, match=r"4 mm; expected at least 5 mm with .*, as voxels are 5 x 0\.8 x 0\.8 mm"):
+    with pytest.raises(InputError, match=r"4 mm; expected at least 5 mm with .*, since voxels are 5 x 0\.8 x 0\.8 mm"):
         edited(method, patch, 4)
     made, _ = edited(method, patch, 5)
     assert axial_diameter_mm(np.argwhere(made.mask), patch.spacing_mm) == pytest.approx(5, abs=1)

@@ -76,7 +76,7 @@ def test_a_map_of_other_voxels_is_put_on_the_painters_and_that_is_told(labels):
     coarse = replace(labels, spacing_mm=(2.0, 1.0, 0.5))
     found, notes = on_painters_grid(coarse, PlainPainter())
     assert found.shape == (74, 45, 20)
-    assert "voxels of 2 x 1 x 0.5 mm (z, y, x) are put on the painter's of 1 x 1 x 1 mm, nearest voxel" in notes[0]
+    assert "resampled from voxels of 2 x 1 x 0.5 mm (z, y, x) to the painter's 1 x 1 x 1 mm, nearest voxel" in notes[0]
     assert set(np.unique(found.voxels)) <= set(np.unique(labels.voxels))
     assert on_painters_grid(labels, PlainPainter()) == (labels, ())
 
@@ -91,6 +91,6 @@ def test_classes_that_a_painter_has_not_learned_are_told(labels):
     painter = PlainPainter(codes=frozenset({1, 2, 3, 4, 6}))
     told = notes_on_classes(labels, painter)
     outside = np.count_nonzero(labels.voxels == 0)
-    assert told[0] == f"{outside:,} voxels of the class outside, which the model has not learned, are painted as air"
-    assert "of the class bone, which the model has not learned, are painted as soft tissue" in told[1]
+    assert told[0] == f"{outside:,} voxels of the class outside, on which the model was not trained, are painted as air"
+    assert "of the class bone, on which the model was not trained, are painted as soft tissue" in told[1]
     assert len(told) == 2

@@ -57,5 +57,6 @@ def check(case: Path, entry: CaseEntry) -> tuple[int, list[InputError]]:
         content.update(_mask(case, entry.shape).data)
     content.update(json.dumps([row, points], sort_keys=True).encode())
     if content.hexdigest() != entry.sha256:
-        return 1, [InputError(case, "voxels or nodules changed after they were written", f"a whole case; {REMEDY}")]
+        found = "voxels or nodules changed after they were written"
+        return 1, [InputError(case, found, f"an unchanged case; {REMEDY}")]
     return 1, []

@@ -1,1 +1,1 @@
-"""Scans edited: a scan, a place and a method to a scan, a mask and the region that was changed."""
+"""Editing scans: from a scan, a place and a method to an edited scan, a mask and the edit region."""

@@ -1,4 +1,4 @@
-"""A method around a generator of patches: its nodules are taken out of their samples and blended into scans."""
+"""A method around a generator of patches: its nodules are separated from their samples and blended into scans."""
 
 from __future__ import annotations
 
@@ -22,48 +22,51 @@ from synthorax.shapes.diameter import axial_diameter_mm
 from synthorax.volume import Volume
 
 DRAWN_SAMPLES = 16
-"""Samples of a generator that are made for a nodule, of which one is taken."""
+"""Number of samples that the generator makes for a nodule, of which the best one is used."""
 ATTEMPTS = 3
-"""As many samples are made again, at most this often, until one of them has no more flaws than `MOST_FLAWS`."""
+"""Most times that `DRAWN_SAMPLES` samples are made, until one of them has no more flaws than `MOST_FLAWS`."""
 MOST_FLAWS = 0.05
-"""Take a sample with at most this many flaws, as `_flaws` counts them, without drawing others."""
+"""A sample with at most this many flaws, as `_flaws` counts them, is used without drawing others."""
 SAMPLE_SCALES = (0.75, 1.35)
-"""A generated nodule is made narrower or wider by a factor of this range, so that it has the diameter asked for."""
+"""Range of the factor by which a generated nodule is scaled to reach the requested diameter."""
 STRETCHED = 0.1
-"""Flaws of a nodule scaled by a factor e; a nodule that needs a factor e beyond `SAMPLE_SCALES` has 1 more."""
+"""Flaws of a nodule that must be scaled by a factor of e. A factor of e beyond `SAMPLE_SCALES` counts 1 more."""
 ATTACHED_SHARE = 0.15
-"""Share of the shell around a nodule that may be dense; more counts as flaws: such a nodule is attached."""
+"""Share of the shell around a nodule that may be dense; a larger share counts as flaws, since the nodule is then
+attached to something."""
 SAMPLE_FITTINGS = 4
-"""A nodule is scaled at most this often, until its mask on the scan's voxels has the diameter; the nearest counts."""
+"""Most scalings of a nodule that are tried until its mask on the scan has the diameter; the nearest one is used."""
 FADE_MM = 2.0
-"""Distance outside its mask at which a nodule has faded out, and thickness of the shell that is looked at beyond."""
+"""Distance in mm outside its mask at which a nodule has faded out, and thickness in mm of the shell beyond it that is
+checked for attachments."""
 CORE_MM = 1.0
-"""Voxels deeper in the mask than this show the nodule's tissue without partial volume."""
+"""Voxels deeper in the mask than this, in mm, show the nodule's tissue without partial volume."""
 CORE_SPREAD_MM = 2.0
-"""Standard deviation of the Gaussian that continues the core's tissue outwards."""
+"""Standard deviation in mm of the Gaussian that extends the core's tissue outwards."""
 GRAIN_VOXELS = 0.6
-"""Standard deviation of the Gaussian that takes a sample's own noise out of its tissue, in voxels of the sample."""
+"""Standard deviation, in voxels of the sample, of the Gaussian that removes the sample's noise from its tissue."""
 FAINT = 0.06
-"""A voxel outside the core with less of the nodule than this, which may be noise, has none."""
+"""A voxel outside the core with a smaller share of nodule than this, which may be noise, counts as lung."""
 SAMPLE_REFINEMENT = 2
-"""A sample is taken apart on voxels this many times smaller than its own, so that steep edges show no steps."""
+"""Factor by which the voxels on which a nodule is separated are smaller than those of its sample, to avoid steps at
+steep edges."""
 VOXEL_BLUR = 0.85
-"""Standard deviation of the blur of a sample's edges, in its voxels; interpolation adds to that of real scans."""
+"""Standard deviation of the blur of a sample's edges, in voxels of the sample, to which interpolation contributes."""
 STEEPEST = 2.0
-"""Edges are made steeper by at most this factor."""
+"""Largest factor by which edges are made steeper."""
 SOFT_TISSUE_HU = 30.0
-"""HU of a solid nodule's soft tissue."""
+"""HU of the soft tissue of a solid nodule."""
 
 
 class Blended:
-    """A `makers.Method` around a generator of patches with masks: its nodules are blended into scans.
+    """A `makers.Method` that wraps a generator of patches with masks, and blends its nodules into scans.
 
-    A sample's nodule is taken out of its background by how dense each voxel is between lung and tissue, scaled to the
-    diameter asked for, and laid over the scan with the scan's noise. What is as dense in the scan stays.
+    The nodule of a sample is separated from its background by each voxel's density, from lung to tissue. It is scaled
+    to the requested diameter and laid over the scan with the scan's noise. Tissue of the scan that is as dense is kept.
 
     Args:
-        generator: makes patches with a nodule, whose mask comes with them.
-        options: of its sampling.
+        generator: makes patches with a nodule and its mask.
+        options: options of its sampling.
     """
 
     roles: frozenset[Role] = frozenset({"injects"})
@@ -74,10 +77,10 @@ class Blended:
         self.heeds = generator.heeds | {"diameter_mm"}
 
     def reach_mm(self, edit: Edit) -> tuple[float, float]:
-        """Half the width of the patch that it wants to see, and the radius of the ball that it may change.
+        """Return half the width in mm of the patch that it needs, and the radius in mm of the ball it may change.
 
         Raises:
-            InputError: a nodule wider than the generator's patches show whole, scaled as far as they are.
+            InputError: the nodule is wider than the largest one of the generator after scaling.
         """
         diameter, widest = edit.diameter_mm, self._generator.spec.widest_mm * SAMPLE_SCALES[1]
         if diameter > widest:
@@ -92,11 +95,11 @@ class Blended:
         edits: Sequence[Edit],
         seeds: Sequence[int],
     ) -> list[Filled]:
-        """Blend a nodule into the middle of each patch; attributes not asked for are those that its sample has.
+        """Blend a nodule into the middle of each patch; attributes that were not requested are those of its sample.
 
         Raises:
-            InputError: samples without masks, or none with a nodule; a nodule narrower than a voxel of its patch is
-                thick.
+            InputError: the generator gives no masks, no sample has a nodule, or a nodule is narrower than the longest
+                edge of its patch's voxels.
         """
         return [self._filled(*one) for one in zip(patches, regions, edits, seeds, strict=True)]
 
@@ -106,7 +109,7 @@ class Blended:
         sample = _Sample.of(made, i)
         patch, scanner = replace(patch, voxels=patch.voxels.astype(np.float32)), measure_scanner(patch)
         cover, tissue, mask = sample.fitted(patch, edit.diameter_mm, scanner)
-        # Of a voxel of ground glass a part is lung, and the scan's lung is another one than the sample's.
+        # A voxel of ground glass is lung in part, and the scan's lung has other HU than the sample's.
         lung_share = np.clip((SOFT_TISSUE_HU - tissue) / (SOFT_TISSUE_HU - sample.lung_hu), 0, 1)
         tissue = tissue + lung_share * (lung_hu_of(patch.voxels) - sample.lung_hu)
         hu = laid_over(patch, cover, tissue, region, scanner, seed)
@@ -114,7 +117,7 @@ class Blended:
         return Filled(hu, mask & region, attributes, notes=notes)
 
     def _drawn(self, edit: Edit, seed: int) -> tuple[Samples, int, tuple[str, ...]]:
-        """Return samples, which of them is the best, and what the generator tells of them."""
+        """Make samples of a nodule; return them, the index of the best one, and the generator's notes."""
         own, wanted = self._generator, edit.diameter_mm
         asked = {name: value for name, value in vars(edit.nodule).items() if name in own.heeds}
         if "diameter_mm" in asked:
@@ -136,14 +139,14 @@ class Blended:
             raise InputError(
                 self.name, f"no nodule in {ATTEMPTS * DRAWN_SAMPLES} samples", "attributes that it can make"
             )
-        notes = tuple(f"of the {DRAWN_SAMPLES} samples that it was chosen from: {note}" for note in chosen[0].notes)
+        notes = tuple(f"note on the {DRAWN_SAMPLES} samples it was chosen from: {note}" for note in chosen[0].notes)
         return *chosen, notes
 
 
 def _flaws(made: Samples, i: int, diameter_mm: float) -> float:
-    """How far the nodule of a sample is from a free one of a diameter: by how it would be scaled, and what it hangs on.
+    """Count the flaws of a sample's nodule: the scaling that it needs for a diameter, and dense tissue around it.
 
-    Infinite where there is none, or one cut off by a face of the patch.
+    The result is infinite if the sample has no nodule, or if the nodule touches a face of the patch.
     """
     mask, spacing = made.arrays["mask"][i] > 0, made.spec.spacing_mm
     inside = np.argwhere(mask)
@@ -164,12 +167,15 @@ class _Sample:
     """A generated nodule on voxels `SAMPLE_REFINEMENT` times smaller than those of its sample.
 
     Attributes:
-        cover: float32 [z, y, x] from 0 to 1, how much of each voxel is nodule.
-        tissue: float32 [z, y, x], the nodule's HU, without the sample's lung and noise.
-        mask: float32 [z, y, x], the nodule's voxels where it is one half or more.
-        middle: index (z, y, x) of the mask's middle.
-        blur_mm: by which its edges are soft, as the voxels of its sample are large.
-        solid: how near its tissue is to soft tissue, 0 to 1; ground glass has soft edges of its own.
+        cover: share of each voxel that is nodule, 0 to 1, float32 [z, y, x].
+        tissue: HU of the nodule without the sample's lung and noise, float32 [z, y, x].
+        mask: interpolated mask, float32 [z, y, x]; a voxel of at least one half belongs to the nodule.
+        middle: index (z, y, x) of the mask's centroid.
+        spacing_mm: voxel size (z, y, x).
+        blur_mm: blur of its edges that comes from the large voxels of its sample.
+        solid: density of its tissue, from 0 for lung to 1 for soft tissue; ground glass has soft edges of its own.
+        lung_hu: HU of the sample's lung.
+        attributes: attributes of the sample's nodule.
     """
 
     cover: NDArray[np.float32]
@@ -184,7 +190,7 @@ class _Sample:
 
     @classmethod
     def of(cls, made: Samples, i: int) -> _Sample:
-        """Take the nodule of a sample out of its background."""
+        """Separate the nodule of sample i from its background."""
         z, y, x = (s / SAMPLE_REFINEMENT for s in made.spec.spacing_mm)
         spacing = z, y, x
         hu = _finer(made.ct[i].astype(np.float32))
@@ -196,7 +202,7 @@ class _Sample:
         core = core if core.any() else mask & (smooth >= np.median(smooth[mask]))
         tissue = _spread(smooth, core, spacing)
         solid = float(np.clip((np.median(tissue[core]) - lung_hu) / (SOFT_TISSUE_HU - lung_hu), 0, 1))
-        edges = smooth + solid * (hu - smooth)  # noise would be taken for the edges of a faint nodule
+        edges = smooth + solid * (hu - smooth)  # smoothed for faint nodules, whose edges noise would hide
         dense = np.clip((edges - lung_hu) / np.maximum(tissue - lung_hu, 50), 0, 1)
         dense = np.where(core, 1, np.clip((dense - FAINT) / (1 - FAINT), 0, 1))
         nearness = np.clip(1 - distance_inside(~mask, spacing) / FADE_MM, 0, 1)
@@ -208,9 +214,9 @@ class _Sample:
     def fitted(
         self, patch: Volume, diameter_mm: float, scanner: Scanner
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
-        """Cover, tissue and mask on a patch's voxels [z, y, x], scaled so that the mask has the diameter there.
+        """Return cover, tissue and mask on a patch's voxels [z, y, x], scaled so that the mask has the diameter there.
 
-        Edges of solid nodules are steepened by as much as the scan is sharper than the sample.
+        Edges of solid nodules are steepened by the factor by which the scan is sharper than the sample.
         """
         scale = diameter_mm / axial_diameter_mm(np.argwhere(self.mask >= 0.5), self.spacing_mm)
         scale = float(np.clip(scale, *SAMPLE_SCALES))
@@ -228,7 +234,7 @@ class _Sample:
         return self._placed(cover, patch, scale), self._placed(self.tissue, patch, scale), mask
 
     def _placed(self, values: NDArray[np.float32], patch: Volume, scale: float) -> NDArray[np.float32]:
-        """Values of the sample [z, y, x] on a patch's voxels, with the middle of the nodule in the patch's middle."""
+        """Resample values of the sample [z, y, x] to a patch's voxels, with the nodule in the middle of the patch."""
         z, y, x = (scale * s for s in self.spacing_mm)
         own = Volume(values, (z, y, x), direction=patch.direction)
         at = patch.to_world((np.array(patch.shape) - 1) / 2) - own.to_world(self.middle)
@@ -237,13 +243,13 @@ class _Sample:
 
 
 def _finer(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Values [z, y, x] on voxels `SAMPLE_REFINEMENT` times smaller; the faces of the box stay where they are."""
+    """Interpolate values [z, y, x] on voxels `SAMPLE_REFINEMENT` times smaller; the faces of the box do not move."""
     found: NDArray[np.float32] = zoom(values, SAMPLE_REFINEMENT, order=3, mode="nearest", grid_mode=True)
     return found
 
 
 def _spread(hu: NDArray[np.float32], core: NDArray[np.bool_], spacing_mm: Sequence[float]) -> NDArray[np.float32]:
-    """The HU of a core [z, y, x], and outside it those of the core's voxels nearby."""
+    """Return the HU of a core, extended outside it by the HU of its nearby voxels, [z, y, x]."""
     result = np.where(core, hu, 0).astype(np.float32)
     known = core.astype(np.float32)
     values, weights = (gaussian_filter(v, np.divide(CORE_SPREAD_MM, spacing_mm)) for v in (result, known))

@@ -1,4 +1,4 @@
-"""A folder of edited scans, a case each: begun, gone on with, and put together to one table and one manifest."""
+"""A folder of edited scans, one case each: started, resumed after a stop, and listed in one table and one manifest."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ from synthorax.makers import Lineage
 from synthorax.provenance import MANIFEST, SYNTHETIC_MARK, write_manifest
 
 CASES_REQUEST = "request.json"
-"""File that says what a folder of cases was asked for, and from which files each case is made."""
+"""File with the request of a folder of cases, and with the fingerprint of the files of each case."""
 EDITED_CASES_RECIPE = 1
-"""Raised whenever the same request would give other cases."""
+"""Version of the recipe, part of the request; raise it when the same request would give other cases."""
 
 
 @dataclass(frozen=True)
 class EditedFolder:
-    """What became of a folder of scans.
+    """The result of editing a folder of scans.
 
     Attributes:
-        out: holds a folder for each case, `nodules.csv` and `manifest.json`.
-        cases: names of the cases that are there.
-        nodules: how many they have together; after an erasure, how many were taken out.
-        failed: why there is no case of a scan, by the case's name.
-        notes: what came out otherwise than it was asked for, with the case's name before it.
+        out: folder with a subfolder for each case, `nodules.csv` and `manifest.json`.
+        cases: names of the finished cases.
+        nodules: number of their nodules; after an erasure, number of erased nodules.
+        failed: name of each case that could not be made to the reason.
+        notes: sentences about results that differ from the request, each after the name of its case.
     """
 
     out: Path
@@ -88,7 +88,7 @@ def cases_begun(
 
 
 def _begin(out: Path, wanted: Mapping[str, Any], keys: Mapping[str, str], overwrite: bool) -> None:
-    """Make a folder ready: cases of another request, or of files that have changed since, are taken away.
+    """Write the request of a folder, and remove cases of another request, or of files that have changed since.
 
     Raises:
         InputError: the folder holds something else, or cases of another request.
@@ -101,7 +101,7 @@ def _begin(out: Path, wanted: Mapping[str, Any], keys: Mapping[str, str], overwr
             raise InputError(out, "a result of another kind", "an empty or new folder") from None
         begun = {}
     earlier = begun.pop("cases", {})
-    wanted = json.loads(json.dumps(wanted))  # as it will be read again
+    wanted = json.loads(json.dumps(wanted))  # in the form in which it will be read again
     if begun and begun != wanted and not overwrite:
         other = ", ".join(f"{k} {begun.get(k)}" for k in sorted({*begun, *wanted}) if begun.get(k) != wanted.get(k))
         raise InputError(out, f"cases of another request ({other})", "the same request, or --overwrite")
@@ -115,7 +115,7 @@ def _begin(out: Path, wanted: Mapping[str, Any], keys: Mapping[str, str], overwr
 
 
 def is_stopped(out: Path) -> bool:
-    """Whether a folder holds cases of a request that was not done to its end, so that their table is not written."""
+    """Return whether a folder holds cases of a request that was stopped before their table was written."""
     try:
         return not (out / MANIFEST).exists() and "cases" in read_mapping(out / CASES_REQUEST)
     except InputError:
@@ -123,29 +123,36 @@ def is_stopped(out: Path) -> bool:
 
 
 def is_done(case: Path) -> bool:
-    """Whether a case is there; a case is put in its place as a whole."""
+    """Return whether a case is finished; a case's folder is put in place as a whole."""
     return (case / MARK).is_file() and (case / MANIFEST).is_file()
 
 
 def _remove(case: Path) -> None:
-    """Remove a case that we made.
+    """Remove a case that this package wrote.
 
     Raises:
-        InputError: something else is in it.
+        InputError: its folder has other files too.
     """
     if is_done(case):
         if (other := other_than_ours(case)) is not None:
-            raise InputError(case, f"a case to be replaced, with {other} in it", "that elsewhere")
+            raise InputError(case, f"{other} in a case to be replaced", "a folder without other files; move it away")
         shutil.rmtree(case)
 
 
 def collected(
     out: Path, wanted: Mapping[str, Any], cases: Sequence[str], failed: Mapping[str, str], notes: Sequence[str]
 ) -> EditedFolder:
-    """Write the manifest over all cases, and the table of the nodules that were put in.
+    """Write the manifest of all cases, and the table of the nodules that were put in.
+
+    Args:
+        out: the folder.
+        wanted: the request.
+        cases: names of the requested cases.
+        failed: name of each case that could not be made to the reason.
+        notes: sentences about the whole folder.
 
     Raises:
-        InputError: cases of different weights.
+        InputError: cases were made with different weights.
     """
     rows: list[dict[str, str]] = []
     entries, told, lineages, erased = [], list(notes), [], 0
@@ -163,7 +170,7 @@ def collected(
             rows.append({**row, **paths})
     if len(hashes := {lineage.model_sha256 for lineage in lineages}) > 1:
         raise InputError(
-            out, f"cases by {len(hashes)} different weights", "cases of one model; --overwrite makes them anew"
+            out, f"cases made with {len(hashes)} different weights", "cases of one model; --overwrite makes all again"
         )
     told += [f"{case_id}: left out: {why}" for case_id, why in failed.items()]
     if rows:

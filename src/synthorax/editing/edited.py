@@ -1,4 +1,4 @@
-"""A scan after an edit, in memory."""
+"""The type of a scan after an edit."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class Edited:
     """A scan after an edit.
 
     Attributes:
-        ct: HU; outside the region the very voxels of the scan.
-        mask: uint8, a label for each nodule; where nodules overlap, the smaller one's. Nothing after an erasure.
-        region: bool, where the scan may have been changed.
-        nodules: the nodules put in, with the label, diameter and centre that their voxels have; `extra["visible"]` is
-            "no" where a nodule does not stand out of the noise. After an erasure, the nodules taken out.
-        lineage: whose data stands behind the edit.
-        kind: whether nodules were put in or taken out.
-        notes: what was done against an objection, or came out otherwise than it was asked for.
-        regions: the voxels of label i, wherever other nodules overlap it, at index i - 1.
+        ct: HU; voxels outside the region are those of the scan.
+        mask: one label for each nodule, the smaller label in overlaps, uint8; empty after an erasure.
+        region: the edit region, bool.
+        nodules: the injected nodules, with label, diameter and centre measured on their voxels; `extra["visible"]` is
+            "no" for a nodule that does not stand out from the noise. After an erasure, the erased nodules.
+        lineage: the patients whose data was used for the edit.
+        kind: whether nodules were injected or erased.
+        notes: sentences about doubts that were overruled, and about results that differ from the request.
+        regions: mask of each label, overlaps included; label i has index i - 1.
     """
 
     ct: Volume
@@ -38,7 +38,7 @@ class Edited:
     regions: tuple[Region, ...] = ()
 
     def turned_like(self, scan: Volume) -> Edited:
-        """The same on the axes of a scan whose oriented voxels were edited."""
+        """Return the edited scan on the axes of the scan whose reoriented voxels were edited."""
         return replace(
             self,
             ct=turned_like(self.ct, scan),
@@ -48,24 +48,24 @@ class Edited:
         )
 
     def hidden(self, label: int) -> bool:
-        """Whether other nodules hide voxels of this one in `mask`."""
+        """Return whether other nodules hide voxels of the nodule with a label in `mask`."""
         own = self.regions[label - 1]
         box = tuple(slice(start, start + n) for start, n in zip(own.corner, own.shape, strict=True))
         return int((self.mask.voxels[box] == label).sum()) < own.voxels
 
     def noting(self, notes: Iterable[str]) -> Edited:
-        """The same, with notes before its own."""
+        """Return the edited scan with notes added before its own."""
         return replace(self, notes=(*notes, *self.notes))
 
 
 def by_nodule(told: Iterable[tuple[str, str]]) -> list[str]:
-    """Notes, each once, with the nodules that it is about before it.
+    """Return each note once, after the nodules that it is about.
 
     Args:
-        told: (note, nodule) pairs.
+        told: pairs of a note and a nodule's id.
 
-    >>> by_nodule([("no shape is so wide", "01"), ("no shape is so wide", "02")])
-    ['nodules 01, 02: no shape is so wide']
+    >>> by_nodule([("no shape is this wide", "01"), ("no shape is this wide", "02")])
+    ['nodules 01, 02: no shape is this wide']
     """
     about: dict[str, list[str]] = {}
     for note, nodule in told:

@@ -1,4 +1,4 @@
-"""Take nodules out of a scan, inside a declared region; every voxel outside the region keeps its very bits."""
+"""Erasing nodules from a scan, inside a declared region; voxels outside the region are bit-identical."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ from synthorax.volume import Volume
 
 @dataclass(frozen=True, eq=False)
 class Unwanted:
-    """A nodule to be taken out.
+    """A nodule to erase.
 
     Attributes:
-        own: its voxels in the scan; None where they are not known.
+        place: its place and diameter.
+        own: its mask in the scan; None if it is not known.
     """
 
     place: Ball
@@ -33,7 +34,7 @@ class Unwanted:
 
 
 def unwanted_of(labels: Volume) -> list[Unwanted]:
-    """The nodules of a label map, each in the middle of its voxels."""
+    """Return the nodules of a label map, each with its centroid as place."""
     regions = regions_of(labels.voxels, range(1, int(labels.voxels.max()) + 1))
     return [Unwanted(ball_around(region, labels), region) for region in regions if region.voxels]
 
@@ -41,21 +42,24 @@ def unwanted_of(labels: Volume) -> list[Unwanted]:
 def erase_nodules(
     ct: Volume, unwanted: Sequence[Unwanted], method: Method, seed: int, *, force: bool = False
 ) -> Edited:
-    """Take nodules out of a scan, one after the other.
+    """Erase nodules from a scan, one after the other.
 
     Args:
-        ct: HU; slices are those of the first axis, so the scan should be oriented.
-        force: go on, with a note, where there is no nodule to be seen.
+        ct: HU, with slices along the first axis, so the scan should be oriented.
+        unwanted: the nodules.
+        method: erases nodules.
+        seed: seed of the edits.
+        force: whether to erase at places where no nodule is visible, with a note, instead of raising an error.
 
     Raises:
-        InputError: no nodule, a place outside the scan or without a nodule, or a method whose result is not what
-            `makers.Method` promises.
+        InputError: there is no nodule, a place lies outside the scan or has no visible nodule, or the method's result
+            breaks the contract of `makers.Method`.
     """
     if not unwanted:
-        raise InputError("nodules", "none", "a place and a diameter, or a mask of nodules")
+        raise InputError("nodules", "no nodule to erase", "a place and a diameter, or a mask of nodules")
     told = [(note, f"{i + 1:02d}") for i, one in enumerate(unwanted) if (note := _doubt(ct, one.place, force))]
     voxels, region = ct.voxels.copy(), np.zeros(ct.shape, bool)
-    made = replace(ct, voxels=voxels)  # shares the array, in which every edit is made
+    made = replace(ct, voxels=voxels)  # shares the array that every edit changes
     nodules = []
     for i, one in enumerate(unwanted):
         edit = Edit("erase", NoduleAttributes(diameter_mm=one.place.diameter_mm))
@@ -72,7 +76,7 @@ def erase_nodules(
         window.paste(filled.hu, voxels, region)
         told += [(note, f"{i + 1:02d}") for note in filled.notes]
         if edit.mask is not None and (edit.mask & ~window.region).any():
-            told.append(("not all of its voxels lie in the region that the method changes", f"{i + 1:02d}"))
+            told.append(("some of its voxels lie outside the region that the method changes", f"{i + 1:02d}"))
         nodules.append(Nodule(f"{i + 1:02d}", one.place.center_mm, edit.nodule, extra={"method": method.name}))
     return Edited(
         ct=made,
@@ -86,10 +90,10 @@ def erase_nodules(
 
 
 def _doubt(ct: Volume, place: Ball, force: bool) -> str:
-    """Why there may be no nodule at a place; empty if there may be one.
+    """Return a note if no nodule is visible at a place, or an empty text.
 
     Raises:
-        InputError: the place is outside the scan, or there is none and going on was not asked for.
+        InputError: the place lies outside the scan, or no nodule is visible there and `force` is false.
     """
     check_in_scan(ct, place.center_mm)
     if may_hold_nodule(ct, place.center_mm, place.diameter_mm):

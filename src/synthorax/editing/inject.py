@@ -1,4 +1,4 @@
-"""Put nodules into a scan, inside a declared region; every voxel outside the region keeps its very bits."""
+"""Injecting nodules into a scan, inside a declared region; voxels outside the region are bit-identical."""
 
 from __future__ import annotations
 
@@ -25,20 +25,21 @@ from synthorax.shapes.diameter import axial_diameter_mm
 from synthorax.volume import Volume
 
 MOST_NODULES = 255
-"""Labels that a mask of uint8 has."""
+"""Most nodules of a scan, the number of labels of a uint8 mask."""
 MISSED = 0.15
-"""A nodule whose diameter differs from the requested one by more than this part of it is reported."""
+"""A nodule whose diameter differs from the requested one by more than this share of it is reported."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A nodule to be made.
+    """A nodule to inject.
 
     Attributes:
-        attributes: those that are given; the diameter is the place's.
-        anywhere: do not keep it in the lungs.
-        method: makes it; that of the others if not given.
-        outline: the voxels of the scan that it is to have; the method's choice if not given.
+        place: its place and diameter.
+        attributes: requested ratings; the diameter is that of `place`.
+        anywhere: whether it may lie outside the lungs.
+        method: method that makes it; None for the method of the call.
+        outline: the mask in the scan that it must have; None to leave it to the method.
     """
 
     place: Ball
@@ -49,7 +50,7 @@ class Wanted:
 
     @property
     def condition(self) -> NoduleAttributes:
-        """What the method is asked for."""
+        """Attributes requested of the method, with the diameter."""
         return replace(self.attributes, diameter_mm=self.place.diameter_mm)
 
 
@@ -62,19 +63,22 @@ def inject_nodules(
     lungs: Lungs | None = None,
     labels: Volume | None = None,
 ) -> Edited:
-    """Put nodules into a scan, one after the other.
+    """Inject nodules into a scan, one after the other.
 
-    Each is at the voxel nearest to its place. Nodule i of a seed does not depend on those after it. Slices are those of
-    the first axis, so the scan should be oriented.
+    Each nodule is centred at the voxel nearest to its place. Nodule i does not depend on the nodules after it. Slices
+    lie along the first axis, so the scan should be oriented.
 
     Args:
-        ct: HU, whole or not.
-        lungs: the edit regions are kept in them; without lungs nodules may be anywhere.
-        labels: uint8, the nodules that the scan has; the new ones get the labels after theirs.
+        ct: HU of a scan, or of a part of one.
+        wanted: the nodules.
+        method: injects nodules.
+        seed: seed of the edits.
+        lungs: lungs to which the edit regions are limited; None for no limit.
+        labels: mask of the scan's own nodules, uint8; labels of new nodules continue theirs.
 
     Raises:
-        InputError: too many nodules, a nodule without a voxel or without one where nodules may be, an outline for a
-            method that takes none, or a method whose result is not what `makers.Method` promises.
+        InputError: there are too many nodules, a nodule has no voxel in the lungs or none at all, an outline is given
+            for a method that does not take outlines, or the method's result breaks the contract of `makers.Method`.
     """
     voxels = ct.voxels.copy()
     region = np.zeros(ct.shape, bool)
@@ -83,7 +87,7 @@ def inject_nodules(
         raise InputError("nodules", str(first + len(wanted) - 1), f"at most {MOST_NODULES} in a scan")
     regions = [] if labels is None else regions_of(labels.voxels, range(1, first))
     nodules, notes, told, outlines, lineages = [], [], [], [], []
-    made = replace(ct, voxels=voxels)  # shares the array, into which every nodule is put
+    made = replace(ct, voxels=voxels)  # shares the array that every edit changes
     for i, one in enumerate(wanted):
         label, by = first + i, one.method or method
         edit = Edit("inject", one.condition)
@@ -94,12 +98,12 @@ def inject_nodules(
         assert filled.mask is not None
         if not filled.mask.any():
             voxel = " x ".join(f"{s:.3g}" for s in ct.spacing_mm)
-            found = f"{one.place.diameter_mm:g} mm, of which {method.name} made no voxel of {voxel} mm (z, y, x)"
+            found = f"{one.place.diameter_mm:g} mm, for which {method.name} marked no voxel of {voxel} mm (z, y, x)"
             raise InputError("diameter", found, "a wider nodule, or another place or seed")
         mask = window.nodule(filled.mask)
         if not mask.any():
             place = ", ".join(f"{c:.1f}" for c in one.place.center_mm)
-            raise InputError("place", f"({place}) mm, with too little lung around it", "one in the lungs")
+            raise InputError("place", f"({place}) mm, with too little lung around it", "a place in the lungs")
         window.paste(filled.hu, voxels, region)
         own = Region.of(mask).moved(side.start for side in window.at)
         others, regions = regions, [*regions, own]
@@ -138,28 +142,28 @@ def inject_nodules(
 
 
 def _outline_for(method: Method, outline: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The outline itself, for a method that takes outlines.
+    """Return an outline after checking that the method takes outlines.
 
     Raises:
-        InputError: another method.
+        InputError: it does not.
     """
     if not getattr(method, "takes_outlines", False):
-        expected = "a method that is told the outlines of its nodules, such as an in-painter that was trained to be"
+        expected = "a method that takes the outlines of its nodules, such as an in-painter trained with outlines"
         raise InputError("outlines", f"given to {method.name}, which chooses its own", expected)
     return outline
 
 
 def _notes(name: str, diameter_mm: float, wanted_mm: float, seen: Contrast, ct: Volume) -> list[str]:
-    """What came out otherwise than it was asked for."""
+    """Return notes on a diameter that differs from the request, and on a nodule that is not visible."""
     notes = []
     if abs(diameter_mm - wanted_mm) > MISSED * wanted_mm:
         voxel = " x ".join(f"{s:.3g}" for s in ct.spacing_mm)
         notes.append(
-            f"{name}: asked for {wanted_mm:g} mm; found {diameter_mm:.1f} mm, on voxels of {voxel} mm (z, y, x)"
+            f"{name}: requested {wanted_mm:g} mm; made {diameter_mm:.1f} mm, on voxels of {voxel} mm (z, y, x)"
         )
     if not seen.visible:
         notes.append(
-            f"{name}: cannot be seen: it differs from what is around it by {seen.hu:.1f} HU, less than noise makes "
-            f"({seen.least_hu:.1f} HU); ask for a larger or denser one, or another place"
+            f"{name}: not visible: it differs from the tissue around it by {seen.hu:.1f} HU, and would need at least "
+            f"{seen.least_hu:.1f} HU to stand out from the noise; request a larger or denser nodule, or another place"
         )
     return notes

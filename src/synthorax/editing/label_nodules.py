@@ -1,4 +1,4 @@
-"""Nodules put into a label map of tissues: real or made shapes, turned, mirrored and scaled, placed in its lungs."""
+"""Putting nodules into a label map of tissues: real or generated shapes, turned, mirrored, scaled and placed."""
 
 from __future__ import annotations
 
@@ -36,37 +36,37 @@ CLASS_HU = {
     TissueClass.BONE: 700,
     TissueClass.NODULE: 40,
 }
-"""About the mean HU of each class, by which lungs are found in a label map as in a CT."""
+"""Approximate mean HU of each class. With these HU, lungs are found in a label map as in a CT."""
 NARROW_HU = -990
-"""HU that stand for `OTHER` where it is enclosed in a slice as narrowly as in an airway."""
+"""HU used instead for small enclosed areas of `OTHER` in a slice, which may be airways."""
 NARROW_MM2 = 900.0
-"""Area in a slice up to which enclosed `OTHER` may be an airway."""
+"""Largest area in mm2 of such an enclosed area."""
 WALLED_MM = 150.0
-"""A label map at least this wide and deep has the wall around the lungs in it."""
+"""A label map at least this wide and deep, in mm, includes the wall around the lungs."""
 PATCH_CLOSING_MM = 4.0
-"""In a label map without a body's outline, vessels up to twice this wide count as lung."""
+"""Radius in mm of the closing of lung in a label map of a patch; vessels up to twice this wide count as lung."""
 SPREAD = 0.2
-"""A nodule for which no diameter is asked is scaled by e to a power of up to this, up or down."""
+"""Largest absolute logarithm of the factor by which a nodule without a requested diameter is scaled."""
 DRAWN_MM = (3.0, 30.0)
-"""Diameters of such nodules."""
+"""Range in mm of the diameters of nodules without a requested diameter."""
 GRID_MARGIN_MM = 3.0
-"""Room around a nodule on the voxels that its shape is put on."""
+"""Margin in mm around a nodule on the grid on which its shape is placed."""
 PLACE_ATTEMPTS = 8
-"""Shapes tried for a nodule of no stated diameter, until one is narrow enough for what is left of the lungs."""
+"""Most shapes tried for a nodule without a requested diameter, until one is small enough for a free place."""
 
 
 @dataclass(frozen=True)
 class WantedNodules:
-    """Nodules to be put into a label map.
+    """Nodules to put into a label map.
 
     Attributes:
-        count: of nodules.
-        diameters_mm: of all, or one after the other; () leaves them to the shapes.
-        attributes: by which shapes are chosen.
-        site, clearance: as of `anatomy.placement`.
+        count: number of nodules.
+        diameters_mm: one diameter for all, or one for each; empty for the diameters of the shapes.
+        attributes: attributes by which shapes are chosen.
+        site, clearance: see `anatomy.placement`.
 
     Raises:
-        InputError: too many nodules, or diameters that there are not.
+        InputError: there are too many nodules, a diameter is out of range, or the number of diameters is wrong.
     """
 
     count: int
@@ -82,10 +82,10 @@ class WantedNodules:
         if wrong := [mm for mm in self.diameters_mm if not low <= mm <= high]:
             raise InputError("diameter", f"{wrong[0]:g} mm", f"{low:g} to {high:g} mm")
         if len(self.diameters_mm) not in {0, 1, self.count}:
-            raise InputError("diameters", str(len(self.diameters_mm)), f"1, or {self.count}, one a nodule")
+            raise InputError("diameters", str(len(self.diameters_mm)), f"1, or {self.count}, one for each nodule")
 
     def diameter_mm(self, i: int) -> float | None:
-        """The diameter asked of a nodule by its number."""
+        """Return the requested diameter of nodule i, or None."""
         if not self.diameters_mm:
             return None
         return self.diameters_mm[i if len(self.diameters_mm) > 1 else 0]
@@ -93,14 +93,14 @@ class WantedNodules:
 
 @dataclass(frozen=True, eq=False)
 class LabelledNodules:
-    """A label map with nodules put in.
+    """A label map with nodules.
 
     Attributes:
-        labels: uint8 of `TissueClass`; the voxels of nodules, those that it had and the new ones, are `NODULE`.
-        regions: the voxels of label i at index i - 1: first the nodules that the map had.
-        nodules: all of them; `extra["from"]` is `label map` or `put in`.
-        outlines: patients whose outlines were put in.
-        notes: what came out otherwise than it was asked for.
+        labels: `TissueClass` of each voxel, uint8; voxels of the map's own nodules and of added ones are `NODULE`.
+        regions: mask of each nodule, the map's own first; label i has index i - 1.
+        nodules: all nodules; `extra["from"]` is `label map` or `put in`.
+        outlines: keys of the patients whose outlines were added.
+        notes: sentences about results that differ from the request.
     """
 
     labels: Volume
@@ -111,20 +111,23 @@ class LabelledNodules:
 
     @property
     def mask(self) -> Volume:
-        """The label of each voxel's nodule, uint8 [z, y, x], 0 outside them."""
+        """Label of each voxel's nodule, 0 outside nodules, uint8 [z, y, x]."""
         return replace(self.labels, voxels=paint_labels(self.regions, self.labels.shape).astype(np.uint8))
 
 
 def put_nodules(labels: Volume, wanted: WantedNodules, shapes: ShapeSource, seed: int) -> LabelledNodules:
-    """Put nodules into the lungs of a label map, one after the other, clear of each other and of those it has.
+    """Put nodules into the lungs of a label map, one after the other, without touching each other or existing ones.
 
-    Nodule i of a seed does not depend on those after it. Where a nodule touches the wall, the wall hides it.
+    Nodule i does not depend on the nodules after it. The part of a nodule that would lie in the wall is cut off.
 
     Args:
-        labels: uint8 of `TissueClass`, its axes along LPS.
+        labels: `TissueClass` of each voxel, uint8, with axes along LPS.
+        wanted: the nodules.
+        shapes: source of their shapes.
+        seed: seed of shapes and places.
 
     Raises:
-        InputError: no lungs, or a diameter that fits nowhere; tells the widest that does.
+        InputError: no lungs are found, or no place has room for a diameter; the error has the widest that fits.
     """
     made = as_labelled(labels)
     if len(made.regions) + wanted.count > MOST_NODULES:
@@ -140,14 +143,14 @@ def put_nodules(labels: Volume, wanted: WantedNodules, shapes: ShapeSource, seed
                 if not i:
                     raise
                 subject, found, expected = error.args
-                before = f"{i} of the {wanted.count} nodules found a place before"
+                before = f"{i} of the {wanted.count} nodules were placed before"
                 raise InputError(subject, found, f"{expected}; {before}") from error
             made = with_nodule(made, place, shape, lungs, derive(seed, "turned", i))
     return made
 
 
 def as_labelled(labels: Volume) -> LabelledNodules:
-    """A label map with the nodules that it has, each a connected part of its class."""
+    """Return a label map with its own nodules, one for each connected component of the class `NODULE`."""
     voxels = labels.voxels.copy()
     is_nodule = voxels == TissueClass.NODULE
     regions: list[Region] = []
@@ -159,12 +162,14 @@ def as_labelled(labels: Volume) -> LabelledNodules:
 
 
 def with_nodule(made: LabelledNodules, place: Ball, shape: Shape, lungs: Lungs, seed: int) -> LabelledNodules:
-    """A label map with one more nodule; the voxels of `made` are changed in place.
+    """Add a nodule to a label map, whose voxels are changed in place.
 
     Args:
-        place: about whose nearest voxel it lies, and its diameter.
-        lungs: on whatever voxels; the nodule has none outside them.
-        seed: by which the shape is turned and mirrored.
+        made: the label map.
+        place: place, moved to the nearest voxel, and diameter of the nodule.
+        shape: shape of the nodule.
+        lungs: lungs, on any grid, to which the nodule is limited.
+        seed: seed of turning and mirroring.
 
     Raises:
         InputError: no voxel of the nodule lies in the lungs.
@@ -183,17 +188,17 @@ def with_nodule(made: LabelledNodules, place: Ball, shape: Shape, lungs: Lungs, 
 
 
 def lungs_of_labels(labels: Volume) -> Lungs:
-    """The lungs of a label map: of a whole chest as in a CT of the classes' means, of a patch all that is lung in it.
+    """Find the lungs of a label map: in a whole chest as in a CT with the classes' HU, in a patch by their class.
 
     Raises:
-        InputError: no lungs.
+        InputError: no lungs are found.
     """
     classes = labels.voxels
     hu = np.array([CLASS_HU[own] for own in TissueClass], np.int16)[classes]
     other = classes == TissueClass.OTHER
     if (classes == TissueClass.OUTSIDE).any() or _is_wide(labels):
         hu[_narrow(other, labels.spacing_mm)] = NARROW_HU
-        if not (classes == TissueClass.OUTSIDE).any():  # tables without such a class have the air around as other
+        if not (classes == TissueClass.OUTSIDE).any():  # without such a class, air around the body is `OTHER`
             hu[_at_corners(other)] = CLASS_HU[TissueClass.OUTSIDE]
         try:
             return find_lungs(replace(labels, voxels=hu))
@@ -211,12 +216,12 @@ def lungs_of_labels(labels: Volume) -> Lungs:
 
 
 def _is_wide(labels: Volume) -> bool:
-    """Whether a map is so wide and deep that the wall around the lungs is in it."""
+    """Return whether a map is wide and deep enough to include the wall around the lungs."""
     return bool(min(np.multiply(labels.shape, labels.spacing_mm)[1:]) >= WALLED_MM)
 
 
 def _at_corners(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The parts of a mask [z, y, x] that reach a corner of their slice."""
+    """Return the components of a mask, slice by slice, that reach a corner of the slice, bool [z, y, x]."""
     made = np.zeros_like(mask)
     for out, own in zip(made, mask, strict=True):
         parts = cc3d.connected_components(own, connectivity=4)
@@ -226,7 +231,7 @@ def _at_corners(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _narrow(mask: NDArray[np.bool_], spacing_mm: Sequence[float]) -> NDArray[np.bool_]:
-    """The parts of a mask [z, y, x] that are as small in a slice as an airway."""
+    """Return the components of a mask, slice by slice, that are as small as an airway, bool [z, y, x]."""
     most = NARROW_MM2 / (spacing_mm[1] * spacing_mm[2])
     made = np.zeros_like(mask)
     for out, own in zip(made, mask, strict=True):
@@ -242,10 +247,10 @@ def _narrow(mask: NDArray[np.bool_], spacing_mm: Sequence[float]) -> NDArray[np.
 def find_place(
     wanted: WantedNodules, i: int, placement: Placement, shapes: ShapeSource, seed: int
 ) -> tuple[Ball, Shape]:
-    """A place and a shape for a nodule.
+    """Find a place and a shape for nodule i.
 
     Raises:
-        InputError: none for the diameter that was asked for, or for any shape that was tried.
+        InputError: there is no place for the requested diameter, or for any of the shapes that were tried.
     """
     diameter = wanted.diameter_mm(i)
     find = {"site": wanted.site, "clearance": wanted.clearance}
@@ -265,10 +270,10 @@ def find_place(
 
 
 def _voxels(labels: Volume, place: Ball, shape: Shape, lungs: Lungs, seed: int) -> tuple[Region, float]:
-    """The voxels of a nodule about the voxel nearest to its place, and the share of them that was `OTHER` before.
+    """Return the mask of a nodule at the voxel nearest to its place, and the share of it that was `OTHER` before.
 
     Raises:
-        InputError: none, as the lung there is too narrow.
+        InputError: no voxel of the nodule lies in the lungs.
     """
     middle = np.rint(labels.to_voxel(place.center_mm)).astype(int)
     reach = np.ceil((place.diameter_mm + 2 * GRID_MARGIN_MM) / np.array(labels.spacing_mm)).astype(int)
@@ -287,14 +292,14 @@ def _voxels(labels: Volume, place: Ball, shape: Shape, lungs: Lungs, seed: int) 
 
 
 def _of_map(region: Region, label: int, labels: Volume) -> Nodule:
-    """A nodule that the label map had, of which no more is known than its voxels."""
+    """Return a nodule of the label map, of which only the voxels are known."""
     ball = ball_around(region, labels)
     attributes = NoduleAttributes(diameter_mm=axial_diameter_mm(region.indices(), labels.spacing_mm))
     return Nodule(f"{label:02d}", ball.center_mm, attributes, label, extra={"from": "label map"})
 
 
 def _put_in(region: Region, label: int, labels: Volume, place: Ball, shape: Shape, share: float) -> Nodule:
-    """A nodule that was put in, with the ratings that a shape carries."""
+    """Return an added nodule, with the ratings of its shape."""
     inside = region.indices()
     x, y, z = labels.to_world(inside.mean(0)).tolist()
     known = {name: value for name, value in shape.attributes.given().items() if name in SHAPED}

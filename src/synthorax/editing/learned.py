@@ -1,8 +1,8 @@
-"""A method around an in-painter that sees patches on a grid and in an HU window of its own. No torch here.
+"""A method around an in-painter that works on a grid and in an HU window of its own. Free of torch.
 
-What lies between the in-painter and a scan is done here once: patches are resampled to its grid, what it changed is
-brought back to the scan's voxels, and gets the scan's noise in the place of the in-painter's own. An in-painter that
-learned from critics draws the mean noise of the scans it saw: in the cores of its nodules 1.5 times that of the scan.
+This module does what every in-painter needs between its grid and a scan. It resamples patches to the grid, brings the
+changes back to the scan's voxels, and exchanges the in-painter's noise for the scan's. An in-painter trained with
+critics draws the mean noise of its training scans, which in the cores of its nodules is 1.5 times that of the scan.
 """
 
 from __future__ import annotations
@@ -26,34 +26,35 @@ from synthorax.shapes.diameter import axial_diameter_mm
 from synthorax.volume import Volume
 
 EDITED_DIAMETERS, EDITED_MARGIN_MM = 0.8, 6.0
-"""An edit reaches this many diameters of its nodule and millimetres from the nodule's middle."""
+"""Radius of an edit: the first number times the nodule's diameter, plus the second in mm."""
 REPLACED_HU = 60.0
-"""A voxel whose HU a network changes by this much is counted as replaced; by less, as replaced in part."""
+"""A voxel whose HU a network changes by this much counts as replaced, and by less as partly replaced."""
 SAME_WIDTH_MM = 1e-3
-"""A grid that reaches beyond a patch by no more than this is taken to be as wide."""
+"""A grid that exceeds a patch by no more than this, in mm, counts as equally wide."""
 FINE_MM, FINE_HU = 1.0, 100.0
-"""Standard deviations in mm and HU of the bilateral filter that takes out an in-painter's own noise and keeps edges."""
+"""Standard deviations in mm and HU of the bilateral filter that removes an in-painter's noise and keeps edges."""
 EVEN_MM = 1.0
-"""Standard deviation of the Gaussian that evens out which voxels are counted as replaced."""
+"""Standard deviation in mm of the Gaussian that smooths a change before its replaced voxels are determined."""
 FITTINGS = 3
-"""A nodule is made at most this often, until its mask on the scan's voxels has the diameter; the nearest counts."""
+"""Most times that a nodule is made until its mask on the scan's voxels has the diameter; the nearest one is used."""
 FITTED_SCALES = (0.75, 1.4)
-"""Range of the factor by which the in-painter is asked for another diameter, so that the scan shows the one wanted."""
+"""Range of the factor between the diameter requested of the in-painter and the one wanted in the scan."""
 MISSED_SHARE = 0.1
-"""A mask that misses the diameter by more than this part of it, and by more than half a pixel, is fitted."""
+"""A nodule is made again if its diameter differs from the wanted one by more than this share of it and by more than
+half a pixel."""
 
 SAME_VOXELS_MM = 1e-3
-"""Two spacings that differ by at most this many mm along each axis are the same."""
+"""Two voxel sizes that differ by at most this, in mm, along each axis are the same."""
 
 
 class GridFill(NamedTuple):
-    """What an in-painter made of a patch, on its own grid.
+    """A patch after an edit, on the in-painter's own grid.
 
     Attributes:
-        hu: after the edit [z, y, x].
-        mask: of the nodule [z, y, x], or None.
-        attributes: the nodule's; those that were asked for if not given.
-        outline, notes: as of `makers.Filled`.
+        hu: HU after the edit, [z, y, x].
+        mask: mask of the nodule, [z, y, x], or None.
+        attributes: attributes of the nodule; None for the requested ones.
+        outline, notes: see `makers.Filled`.
     """
 
     hu: NDArray[np.float32]
@@ -64,14 +65,14 @@ class GridFill(NamedTuple):
 
 
 class GridEdit(NamedTuple):
-    """An edit on an in-painter's own grid, [z, y, x].
+    """An edit on an in-painter's own grid; arrays are [z, y, x].
 
     Attributes:
-        before: HU of the patch, as they are.
-        seen: the same within the in-painter's window, as it saw them.
-        allowed: bool, the voxels that may change.
+        before: the patch before the edit, HU.
+        seen: the same HU clipped to the in-painter's window, its input.
+        allowed: the voxels that may change, bool.
         asked: the edit, with its mask on the grid.
-        made: what came out.
+        made: the result.
     """
 
     before: Volume
@@ -82,26 +83,26 @@ class GridEdit(NamedTuple):
 
 
 OutlineOnGrid = Callable[[NDArray[np.bool_], Edit, int], NDArray[np.bool_]]
-"""`(region, edit, seed)` on a network's grid to the mask of the nodule to be made, [z, y, x]."""
+"""A function `(region, edit, seed)` on a network's grid to the mask [z, y, x] that the nodule will have."""
 PaintPatch = Callable[[NDArray[np.float32], NDArray[np.bool_], Edit, int], tuple[Any, ...]]
-"""`(hu, region, edit, seed)` on a network's grid, [z, y, x], to the first two fields of `GridFill` or more."""
+"""A function `(hu, region, edit, seed)` on a network's grid [z, y, x] to the first two or more fields of `GridFill`."""
 
 
 class Learned:
-    """A `makers.Method` around an in-painter, which sees the middle of a patch on a grid of its own.
+    """A `makers.Method` that wraps an in-painter, which gets the middle of a patch on a grid of its own.
 
     Attributes:
-        takes_outlines: whether a new nodule may be asked for by its mask.
+        takes_outlines: whether a new nodule may be requested by its mask.
 
     Args:
-        fill: the in-painter; `Edit.mask` comes to it on its own grid too. HU are clipped to the window of `spec`.
-        spec: grid and HU window of what it sees, the same for every nodule or growing with it; `fill` sees the patch
-            of `spec.of_nodule(edit.diameter_mm)`.
-        name, lineage, heeds, roles: of the maker.
-        keeps_noise: whether its output has the noise of the scan already; else its own is exchanged for the scan's.
-        ball_mm: the diameter of the ball that it fills for a nodule in a patch; as wide as the nodule if not given.
-        outline: the mask that `fill` will return, of an in-painter whose masks are known beforehand. Diameters are then
-            fitted by masks alone, and each nodule is made once.
+        fill: the in-painter. Its input is clipped to the HU window of `spec`, and `Edit.mask` is on its grid.
+        spec: grid and HU window of its input, the same for every nodule or growing with it; `fill` gets the patch
+            `spec.of_nodule(edit.diameter_mm)`.
+        name, lineage, heeds, roles: attributes of the maker.
+        keeps_noise: whether its output already has the noise of the scan; otherwise its noise is exchanged.
+        ball_mm: function of a diameter and a patch to the diameter of the ball that it fills; by default the nodule's.
+        outline: function that returns the mask of `fill` beforehand, for an in-painter that can tell it. Diameters are
+            then fitted by masks alone, and each nodule is made once.
     """
 
     def __init__(
@@ -124,16 +125,16 @@ class Learned:
         self.name, self.lineage, self.heeds, self.roles = name, lineage, heeds, roles
 
     def without_noise(self) -> Self:
-        """Return the same method with the in-painter's own noise, which is not exchanged for the scan's."""
+        """Return the same method without exchanging the in-painter's noise for the scan's."""
         other = copy(self)
         other._exchanges_noise = False
         return other
 
     def reach_mm(self, edit: Edit) -> tuple[float, float]:
-        """Half the width of the patch that it wants to see, and the radius of the ball that it may change.
+        """Return half the width in mm of the patch that it needs, and the radius in mm of the ball it may change.
 
         Raises:
-            InputError: a nodule whose ball is wider than the grid shows whole.
+            InputError: the nodule or its ball does not fit into the grid.
         """
         diameter = edit.diameter_mm
         if not self._shows(diameter):
@@ -149,33 +150,33 @@ class Learned:
         edits: Sequence[Edit],
         seeds: Sequence[int],
     ) -> list[Filled]:
-        """Do the edits on the in-painter's grid, and bring back what it changed.
+        """Do the edits on the in-painter's grid, and bring its changes back to the patches' voxels.
 
-        A nodule whose mask on the voxels of its patch misses the diameter asked for is made wider or narrower.
+        A nodule whose mask on its patch's voxels misses the requested diameter is made again, wider or narrower.
 
         Raises:
-            InputError: a nodule that is to be made narrower than a voxel of its patch is thick.
+            InputError: a requested diameter is smaller than the longest edge of the patch's voxels.
         """
         return [self._fitted(*one) for one in zip(patches, regions, edits, seeds, strict=True)]
 
     def view_of(self, edit: Edit) -> PatchSpec:
-        """The grid in which an edit is done: that of its nodule's diameter, unless a method has reasons of its own."""
+        """Return the grid of an edit: that for the nodule's diameter, unless a subclass chooses another one."""
         return self._spec.of_nodule(edit.diameter_mm)
 
     def _shows(self, diameter_mm: float) -> bool:
-        """Whether the grid shows a nodule and the ball that is filled for it whole."""
+        """Return whether a nodule, and the ball that is filled for it, fit into the grid."""
         spec = self._spec.of_nodule(diameter_mm)
         return diameter_mm <= self._spec.widest_mm and self._ball_mm(diameter_mm, spec) <= spec.widest_mm
 
     def _widest_mm(self) -> float:
-        """The widest nodule that the grid shows with its ball, to a hundredth of a millimetre."""
+        """Return the diameter of the widest nodule that fits with its ball, to a hundredth of a millimetre."""
         low, high = 0.0, self._spec.widest_mm
         while not self._shows(high) and high - low > 0.01:
             low, high = ((low + high) / 2, high) if self._shows((low + high) / 2) else (low, (low + high) / 2)
         return high
 
     def _fitted(self, patch: Volume, region: NDArray[np.bool_], edit: Edit, seed: int) -> Filled:
-        """Do an edit; a new nodule gets its diameter on the patch's voxels, as near as `FITTINGS` tries bring it."""
+        """Do an edit; a new nodule is made up to `FITTINGS` times to get its diameter on the patch's voxels."""
         if edit.kind == "erase" or edit.mask is not None:
             return self._brought_back(patch, region, edit, self.on_grid(patch, region, edit, seed), seed)
         wanted, asked = edit.diameter_mm, edit.diameter_mm
@@ -197,7 +198,7 @@ class Learned:
         return replace(filled, attributes=replace(filled.attributes, diameter_mm=wanted))
 
     def _known_mask(self, patch: Volume, region: NDArray[np.bool_], edit: Edit, seed: int) -> NDArray[np.bool_]:
-        """The mask on the patch's voxels [z, y, x] that a nodule will have."""
+        """Return the mask that a nodule will have, on the patch's voxels [z, y, x]."""
         assert self._outline is not None
         spec = self.view_of(edit)
         grid = _grid(patch, spec.size, spec.spacing_mm)
@@ -205,32 +206,35 @@ class Learned:
         return _mask_onto(self._outline(allowed, edit, seed) & allowed, grid, patch)
 
     def on_grid(self, patch: Volume, region: NDArray[np.bool_], edit: Edit, seed: int) -> GridEdit:
-        """Do an edit on the in-painter's own grid, and bring nothing back to the scan.
+        """Do an edit on the in-painter's own grid, without bringing it back to the scan's voxels.
 
         Args:
             patch: HU [z, y, x].
-            region: bool [z, y, x], where the patch may change.
+            region: edit region, bool [z, y, x].
+            edit: the edit.
+            seed: seed of the edit.
 
         Raises:
-            InputError: an in-painter whose result is not finite, or not of its grid.
+            InputError: the in-painter's result is not finite or has another shape.
         """
         spec = self.view_of(edit)
         grid = _grid(patch, spec.size, spec.spacing_mm)
         hu = _reaching(replace(patch, voxels=patch.voxels.astype(np.float32)), grid)
-        grid = resample_like(hu, grid, fill=AIR_HU)  # as it is read for training
+        grid = resample_like(hu, grid, fill=AIR_HU)  # the same interpolation as in training
         seen = grid.voxels.clip(*spec.window_hu)
         allowed = _mask_onto(region, patch, grid)
         asked = edit if edit.mask is None else replace(edit, mask=_mask_onto(edit.mask, patch, grid))
         made = GridFill(*self._fill(seen.copy(), allowed, asked, seed))
         if made.hu.shape != seen.shape or not np.isfinite(made.hu).all():
-            raise InputError(self.name, f"a patch {made.hu.shape} with or without NaN", f"finite HU, {seen.shape}")
+            found = f"HU of shape {made.hu.shape}, {'finite' if np.isfinite(made.hu).all() else 'not all finite'}"
+            raise InputError(self.name, found, f"finite HU of shape {seen.shape}")
         return GridEdit(grid, seen, allowed, asked, made)
 
     def _brought_back(self, patch: Volume, region: NDArray[np.bool_], edit: Edit, done: GridEdit, seed: int) -> Filled:
         """Bring an edit on the in-painter's grid back to the voxels of a patch."""
         grid, seen, allowed, asked, (made, mask, attributes, outline, notes) = done
         hu, there = patch.voxels.astype(np.float32), grid.voxels
-        # Beyond the window the in-painter saw a clipped value; what it left there is left in the scan.
+        # Outside the window the in-painter got a clipped value; where it left that, the scan is left unchanged.
         change = (np.where(made == seen, 0, made - there) * allowed).astype(np.float32)
         replaced = _replaced(change, grid)
         if self._exchanges_noise:
@@ -240,32 +244,32 @@ class Learned:
         share = share * region
         if self._keeps_noise:
             result = hu + share * changed
-        else:  # the fine noise of what was replaced goes, and noise of the same kind comes
+        else:  # fine noise of replaced voxels is removed, and noise of the same kind is added
             before = onto(grid, patch)
             result = hu + share * (before + changed - hu)
             if self._exchanges_noise:
                 result = result + measure_scanner(patch).noise_lost(share, patch.spacing_mm, seed)
         own = _mask_made(done, patch)
         if edit.kind == "inject" and edit.mask is not None and mask is not None and (mask == asked.mask).all():
-            own = edit.mask & region  # made as asked for: the grid's voxels would blunt it
+            own = edit.mask & region  # the requested mask itself, which resampling from the grid would blunt
         return Filled(result, own, attributes or edit.nodule, outline, notes)
 
 
 def _grid(patch: Volume, size: Sequence[int], spacing_mm: tuple[float, float, float]) -> Volume:
-    """A grid of zeros around the middle of a patch, along the patch's axes.
+    """Return a grid of zeros around the middle of a patch, along the patch's axes.
 
-    Where the patch has the grid's spacing the grid lies on its voxels, as patches for training do, since interpolating
-    half-way between voxels would take noise and edges away; its middle is then up to half a voxel off.
+    If the patch has the grid's voxel size, the grid is aligned to its voxels, as in training, because interpolation
+    half-way between voxels would remove noise and edges. The grid's middle is then up to half a voxel off.
     """
     grid = Volume(np.zeros(tuple(size), np.float32), spacing_mm, direction=patch.direction)
     at = patch.to_world((np.array(patch.shape) - 1) / 2) - grid.to_world((np.array(grid.shape) - 1) / 2)
     if np.allclose(patch.spacing_mm, spacing_mm, atol=SAME_VOXELS_MM):
-        at = patch.to_world(np.floor(patch.to_voxel(at) + 0.5 + 1e-6))  # half-way goes up, as in training
+        at = patch.to_world(np.floor(patch.to_voxel(at) + 0.5 + 1e-6))  # round half up, as in training
     return replace(grid, origin_mm=tuple(at.tolist()))
 
 
 def _reaching(patch: Volume, grid: Volume) -> Volume:
-    """A patch, with its mirror image beyond its faces where a grid around its middle is wider than it."""
+    """Return a patch, extended by its mirror image along the axes on which a grid around its middle is wider."""
     wider = np.subtract(np.multiply(grid.shape, grid.spacing_mm), np.multiply(patch.shape, patch.spacing_mm)) / 2
     beyond = np.where(wider > SAME_WIDTH_MM, np.ceil(wider / patch.spacing_mm).astype(int) + 1, 0)
     if not beyond.any():
@@ -274,7 +278,7 @@ def _reaching(patch: Volume, grid: Volume) -> Volume:
 
 
 def onto(values: Volume, grid: Volume, *, fill: float = AIR_HU) -> NDArray[np.float32]:
-    """Float32 values [z, y, x] on other voxels; onto larger ones as means, so that no detail turns into noise."""
+    """Resample float32 values [z, y, x] to another grid, smoothed first for larger voxels to avoid aliasing."""
     larger = np.maximum(np.divide(grid.spacing_mm, values.spacing_mm), 1)
     smooth = gaussian_filter(values.voxels, 0.5 * np.sqrt(larger**2 - 1), mode="nearest")
     found: NDArray[np.float32] = resample_like(replace(values, voxels=smooth), grid, fill=fill).voxels
@@ -282,50 +286,52 @@ def onto(values: Volume, grid: Volume, *, fill: float = AIR_HU) -> NDArray[np.fl
 
 
 def _mask_onto(mask: NDArray[np.bool_], own: Volume, grid: Volume) -> NDArray[np.bool_]:
-    """A mask [z, y, x] on other voxels."""
+    """Resample a mask [z, y, x] to another grid."""
     return half_filled(onto(replace(own, voxels=mask.astype(np.float32)), grid, fill=0))
 
 
 def _mask_made(edit: GridEdit, patch: Volume) -> NDArray[np.bool_] | None:
-    """The mask that an in-painter made, on the voxels of a patch [z, y, x]; None where it made none."""
+    """Return the mask that an in-painter returned, on the voxels of a patch [z, y, x]; None if it returned none."""
     return None if edit.made.mask is None else _mask_onto(edit.made.mask & edit.allowed, edit.before, patch)
 
 
 def half_filled(share: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Return the voxels that hold at least half as much of a nodule as the voxel that holds most, [z, y, x].
+    """Return the voxels in which the share of nodule is at least half the largest share, bool [z, y, x].
 
-    Those are the voxels filled by half, unless none is filled wholly, as where slices are as thick as the nodule.
+    These are the voxels at least half filled, unless no voxel is completely filled, for example in thick slices.
 
     Args:
-        share: how much of each voxel is nodule, 0 to 1.
+        share: share of each voxel that is nodule, 0 to 1, [z, y, x].
     """
     return (share > 0) & (share >= 0.5 * min(float(share.max()), 1.0))
 
 
 def check_not_thinner(diameter_mm: float, patch: Volume, name: str) -> None:
-    """Refuse a nodule that is narrower than the voxels of a patch are thick: the patch shows no lung of its size.
+    """Check that a nodule is not narrower than the longest edge of a patch's voxels, which could not show it.
 
     Args:
-        name: of the method.
+        diameter_mm: diameter of the nodule.
+        patch: the patch.
+        name: name of the method, for the error.
 
     Raises:
-        InputError: such a diameter.
+        InputError: the nodule is narrower.
     """
     if diameter_mm < max(patch.spacing_mm):
         voxel = " x ".join(f"{s:.3g}" for s in patch.spacing_mm)
-        expected = f"at least {max(patch.spacing_mm):.3g} mm with {name}, as voxels are {voxel} mm (z, y, x)"
+        expected = f"at least {max(patch.spacing_mm):.3g} mm with {name}, since voxels are {voxel} mm (z, y, x)"
         raise InputError("diameter", f"{diameter_mm:g} mm", expected)
 
 
 def _diameter_mm(mask: NDArray[np.bool_] | None, patch: Volume) -> float:
-    """The diameter of a mask [z, y, x]; half a pixel of an empty one."""
+    """Return the diameter in mm of a mask [z, y, x]; half a pixel for an empty mask."""
     if mask is None or not mask.any():
         return min(patch.spacing_mm[1:]) / 2
     return axial_diameter_mm(np.argwhere(mask), patch.spacing_mm)
 
 
 def _without_fine_noise(made: Volume) -> NDArray[np.float32]:
-    """A patch without what differs from voxel to voxel by less than an edge does, float32 [z, y, x]."""
+    """Remove the noise of a patch and keep its edges, by a bilateral filter, float32 [z, y, x]."""
     import SimpleITK as sitk
 
     found: NDArray[np.float32] = sitk.GetArrayFromImage(sitk.Bilateral(to_sitk(made), FINE_MM, FINE_HU))
@@ -333,6 +339,6 @@ def _without_fine_noise(made: Volume) -> NDArray[np.float32]:
 
 
 def _replaced(change: NDArray[np.float32], grid: Volume) -> NDArray[np.float32]:
-    """How much of each voxel [z, y, x] a change replaces, 0 to 1; noise that came or went is no replacement."""
+    """Return the share of each voxel that a change replaces, 0 to 1, [z, y, x]; changes of noise do not count."""
     strength = np.clip(abs(gaussian_filter(change, np.divide(EVEN_MM, grid.spacing_mm))) / REPLACED_HU, 0, 1)
     return (strength**2 * (3 - 2 * strength)).astype(np.float32)

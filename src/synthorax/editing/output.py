@@ -1,4 +1,4 @@
-"""An edited scan as files, in the format that the scan came in."""
+"""Writing an edited scan in the format of its source."""
 
 from __future__ import annotations
 
@@ -37,25 +37,29 @@ def write_edited(
     overwrite: bool = False,
     alone: bool = True,
 ) -> None:
-    """Write a scan with nodules put in or taken out, all or nothing.
+    """Write an edited scan, all or nothing.
 
-    The folder holds the scan, as an image or as a DICOM series; the nodules' voxels (`mask`) and the voxels that may
-    differ from the source's (`region`), as images or as DICOM segmentations; nodules.csv, from which `prepare` makes a
-    store; and manifest.json. After an erasure there is neither mask nor table. Scan and masks say in their headers that
-    they are synthetic. A nodule whose voxels others hide in an image of labels has a mask of its own beside it; a DICOM
-    segmentation has a segment for each.
+    The folder gets the scan, as an image or a DICOM series; the nodules' masks (`mask`) and the edit region (`region`),
+    as images or DICOM segmentations; nodules.csv, from which `prepare` makes a store; and manifest.json. After an
+    erasure there is neither mask nor table. Scan and masks are marked as synthetic in their headers. A nodule that is
+    partly hidden by others in an image of labels also gets an image of its own; a DICOM segmentation has one segment
+    for each nodule.
 
     Args:
-        source: what the scan was made from; a DICOM series gives its acquisition to the one that is written.
-        about: what was asked for.
-        patient_id: of an image's patient, whom the written scan's synthetic patient is named after; told by the
-            image's name or by the manifest beside it if not given.
-        keep_identity: keep the patient and study of that series too.
-        alone: as of `atomic_folder`.
+        out: folder to write.
+        edited: the scan after the edit.
+        origin: maker and seed, for the mark of generated voxels.
+        source: the scan before the edit; the written DICOM series keeps the acquisition of its source.
+        about: the request, for the manifest.
+        patient_id: patient of an image, after whom the synthetic patient is named; by default from the manifest beside
+            the image, or the image's name.
+        keep_identity: whether to keep the patient and study of a DICOM series.
+        overwrite: replace a folder that an earlier call wrote.
+        alone: see `atomic_folder`.
 
     Raises:
-        InputError: the folder is not ours to replace.
-        OutputError: it cannot be written.
+        InputError: the folder holds something else.
+        OutputError: a file cannot be written.
     """
     region = replace(edited.region, voxels=edited.region.voxels.astype(np.uint8))
     nodules = [*_earlier(edited), *edited.nodules]
@@ -88,7 +92,7 @@ def write_edited(
 def _write_dicom(
     folder: Path, edited: Edited, region: Volume, origin: Origin, source: Scan, keep_identity: bool
 ) -> tuple[dict[str, str], str]:
-    """Write series and segmentations; returns the files by what they are, and the patient id of the series."""
+    """Write a DICOM series and segmentations; return the files by kind, and the patient id of the series."""
     from synthorax.io.dicom_out import write_ct_series, write_segmentation
 
     headers = write_ct_series(
@@ -113,11 +117,11 @@ def _write_dicom(
 def _write_images(
     folder: Path, edited: Edited, region: Volume, origin: Origin, source: Scan | None
 ) -> tuple[dict[str, str], dict[int, str]]:
-    """Write images; returns the files by what they are, and the mask's file of each nodule that has one of its own."""
+    """Write images; return the files by kind, and the file of each nodule that has a mask of its own, by label."""
     name = source.path.name if source is not None and source.path is not None else "scan.nii.gz"
     stem = image_stem(name)
     suffix = name[len(stem) :].lower()
-    stem = stem.encode("utf-8", "replace").decode().replace("?", "_")  # a table holds Unicode alone
+    stem = stem.encode("utf-8", "replace").decode().replace("?", "_")  # the table must be valid Unicode
     suffix = suffix if suffix in WRITTEN_SUFFIXES else ".nrrd" if suffix == ".nhdr" else ".nii.gz"
     files = {"scan": stem + suffix, "mask": f"{stem}_mask{suffix}", "region": f"{stem}_region{suffix}"}
     volumes = {"scan": edited.ct, "mask": edited.mask, "region": region}
@@ -136,10 +140,10 @@ def _write_images(
 
 
 def _patient_of_image(source: Scan | None) -> str:
-    """The patient id of a scan made from an image.
+    """Return the patient id of a scan that was made from an image.
 
-    The image's name is its patient, as `prepare` has it, unless the folder of an injection names another; voxels
-    without a file are known by their hash.
+    It is derived from the image's name, as in `prepare`, unless the manifest of an injection beside it names another
+    patient. For voxels without a file it is derived from their hash.
     """
     if source is None or source.path is None:
         voxels = b"" if source is None else np.ascontiguousarray(source.ct.voxels).tobytes()
@@ -149,12 +153,12 @@ def _patient_of_image(source: Scan | None) -> str:
         if beside["files"]["scan"] == source.path.name and beside["patient_id"]:
             return synthetic_patient(str(beside["patient_id"]))
     except (InputError, LookupError, TypeError):
-        pass  # no folder of an injection
+        pass  # the folder is not that of an injection
     return synthetic_patient(image_stem(source.path.name))
 
 
 def _earlier(edited: Edited) -> list[Nodule]:
-    """The nodules that the scan had, of which no more is known than their voxels."""
+    """Return the nodules that the scan had before the edit, of which only the voxels are known."""
     new = {nodule.label for nodule in edited.nodules}
     made = []
     for label, own in enumerate(edited.regions, start=1):
@@ -165,7 +169,7 @@ def _earlier(edited: Edited) -> list[Nodule]:
 
 
 def _about_source(source: Scan | None, keep_identity: bool) -> dict[str, str]:
-    """Name and hash of an image; of a DICOM series nothing that leads back to its patient, if that is not wanted."""
+    """Return name and hash of an image, or the UID of a DICOM series; nothing of a series without `keep_identity`."""
     if source is None or (source.dicom is not None and not keep_identity):
         return {}
     if source.dicom is not None:
@@ -176,10 +180,13 @@ def _about_source(source: Scan | None, keep_identity: bool) -> dict[str, str]:
 def _rows(
     nodules: Sequence[Nodule], files: Mapping[str, str], masks: Mapping[int, str], patient: str
 ) -> list[dict[str, Any]]:
-    """The nodules as a table for `prepare`; the label of a nodule is its value in an image, its segment in DICOM.
+    """Return the rows of a table of nodules for `prepare`; a label is a value in an image, or a segment in DICOM.
 
     Args:
-        masks: file of each nodule, by label, whose mask is not the others'.
+        nodules: the nodules.
+        files: files by kind.
+        masks: label of each nodule with a mask of its own to the file.
+        patient: the patient id.
     """
     rows = []
     for nodule in nodules:

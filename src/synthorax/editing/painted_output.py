@@ -1,4 +1,4 @@
-"""A painted label map as files: the CT, the masks of its nodules, the label map that it was painted from."""
+"""Writing CT painted from a label map, with the masks of its nodules and the label map."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from synthorax.nodule import Nodule
 from synthorax.provenance import MANIFEST, Origin, write_manifest
 
 UNPACKED = ".painted.bin"
-"""File of the voxels that are painted so far, in the folder that is written; gone when it is done."""
+"""Temporary file of the painted voxels in the folder that is being written."""
 
 
 @dataclass(frozen=True, eq=False)
 class PaintedFrom:
-    """What a painted CT was made from.
+    """The input of a painted CT, and facts about it.
 
     Attributes:
         labelled: the label map with its nodules, on the painter's grid.
-        origin: system, model and seed.
-        lineage: whose data stands behind painter, label map and nodules.
-        patient_id: of the synthetic patient.
-        annotated: whether every nodule of the label map is known: `all`, `some` or `none-known`.
-        request: what was asked for.
-        source: what the label map was read from.
-        notes: what was mended, decided or came out otherwise than it was asked for.
+        origin: system, model and seed, for the mark of generated voxels.
+        lineage: the patients whose data was used for painter, label map and nodules.
+        patient_id: id of the synthetic patient.
+        annotated: whether the nodules of the label map are known: `all`, `some` or `none-known`.
+        request: the request, for the manifest.
+        source: file of the label map, for the manifest.
+        notes: sentences about corrections and choices, and about results that differ from the request.
     """
 
     labelled: LabelledNodules
@@ -58,20 +58,23 @@ def write_painted(
     overwrite: bool = False,
     alone: bool = True,
 ) -> None:
-    """Write a painted CT, all or nothing, slab by slab as it is painted.
+    """Write a painted CT slab by slab as it is painted, all or nothing.
 
-    The folder holds `ct`, the HU; `mask`, a label a nodule, exact by construction; `labels`, the classes of
-    `anatomy.tissue.TissueClass`; nodules.csv, from which `prepare` makes a store, where there is a nodule; and
-    manifest.json. The images say in their headers that they are synthetic.
+    The folder gets `ct`, the HU; `mask`, one label for each nodule, exact by construction; `labels`, the
+    `anatomy.tissue.TissueClass` of each voxel; manifest.json; and, if there is a nodule, nodules.csv, from which
+    `prepare` makes a store. The images are marked as synthetic in their headers.
 
     Args:
-        slabs: index of the first slice, and HU [z, y, x], from the first slice to the last.
-        suffix: of the images.
-        alone: as of `atomic_folder`.
+        out: folder to write.
+        made: the label map and facts about the CT.
+        slabs: index of the first slice, and HU [z, y, x], of each slab, from the first slice to the last.
+        suffix: suffix of the images.
+        overwrite: replace a folder that an earlier call wrote.
+        alone: see `atomic_folder`.
 
     Raises:
-        InputError: the folder is not ours to replace.
-        OutputError: it cannot be written.
+        InputError: the folder holds something else.
+        OutputError: a file cannot be written.
     """
     labels = made.labelled.labels
     files = {"scan": f"ct{suffix}", "mask": f"mask{suffix}", "labels": f"labels{suffix}"}
@@ -110,7 +113,7 @@ def write_painted(
 
 
 def _row(nodule: Nodule, files: Mapping[str, str], patient: str) -> dict[str, Any]:
-    """A nodule as `prepare` reads it; one of a map without ratings has none."""
+    """Return the row of a nodule in the table for `prepare`."""
     extra = {"from": "", "wanted_diameter_mm": "", "shape_origin": "", "share_in_lung": ""} | dict(nodule.extra)
     return (
         {"image": files["scan"], "patient_id": patient, "nodule_id": nodule.nodule_id}

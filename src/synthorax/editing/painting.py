@@ -1,7 +1,7 @@
-"""A label map painted window by window.
+"""Painting a label map window by window.
 
-Slices are handed on when no later window reaches them, so that the memory is that of one row of windows, however many
-slices there are.
+Slices are yielded as soon as no later window reaches them, so that the memory is that of one row of windows, whatever
+the number of slices.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from synthorax.makers import Painter
 from synthorax.volume import Volume
 
 SAME_SPACING = 1e-3
-"""A label map whose voxels differ from the painter's by at most this part of them is painted on its own voxels."""
+"""A label map whose voxel size differs from the painter's by at most this share is not resampled."""
 
 
 def on_painters_grid(labels: Volume, painter: Painter) -> tuple[Volume, tuple[str, ...]]:
-    """A label map with its axes along LPS and its voxels of the painter's size, and a note where they are others.
+    """Reorient a label map to LPS and resample it to the painter's voxel size; return it, and a note if resampled.
 
     Args:
-        labels: uint8 of `TissueClass`.
+        labels: `TissueClass` of each voxel, uint8.
+        painter: the painter.
     """
     upright = orient(labels, "LPS")
     wanted = painter.spacing_mm
@@ -36,17 +37,22 @@ def on_painters_grid(labels: Volume, painter: Painter) -> tuple[Volume, tuple[st
     found = resample_to_spacing(upright, wanted, nearest=True, fill=fill)
     sizes = [" x ".join(f"{s:.3g}" for s in own) for own in (upright.spacing_mm, wanted)]
     note = (
-        f"the label map's voxels of {sizes[0]} mm (z, y, x) are put on the painter's of {sizes[1]} mm, nearest voxel: "
-        f"{' x '.join(map(str, found.shape))} in place of {' x '.join(map(str, upright.shape))}"
+        f"the label map was resampled from voxels of {sizes[0]} mm (z, y, x) to the painter's {sizes[1]} mm, nearest "
+        f"voxel: {' x '.join(map(str, found.shape))} in place of {' x '.join(map(str, upright.shape))} voxels"
     )
     return found, (note,)
 
 
 def check_paintable(subject: object, labels: Volume, painter: Painter) -> None:
-    """Refuse a label map that is smaller than a painter's smallest window.
+    """Check that a label map is at least as large as a painter's smallest window.
+
+    Args:
+        subject: the label map's file, for the error.
+        labels: the label map.
+        painter: the painter.
 
     Raises:
-        InputError: it is; tells both sizes.
+        InputError: it is smaller; the error has both sizes.
     """
     if any(n < k for n, k in zip(labels.shape, painter.smallest, strict=True)):
         found, least = (" x ".join(map(str, size)) for size in (labels.shape, painter.smallest))
@@ -56,10 +62,10 @@ def check_paintable(subject: object, labels: Volume, painter: Painter) -> None:
 
 
 def notes_on_classes(labels: Volume, painter: Painter) -> tuple[str, ...]:
-    """What is to be told of tissue classes in a label map that a painter has not learned."""
+    """Return notes on tissue classes of a label map that the painter's training data did not have."""
     counts = np.bincount(labels.voxels.ravel(), minlength=len(TissueClass))
     return tuple(
-        f"{counts[own]:,} voxels of the class {own.name.lower()}, which the model has not learned, are painted as "
+        f"{counts[own]:,} voxels of the class {own.name.lower()}, on which the model was not trained, are painted as "
         + ("air" if own is TissueClass.OUTSIDE else "soft tissue")
         for own in TissueClass
         if counts[own] and own not in painter.codes
@@ -67,16 +73,16 @@ def notes_on_classes(labels: Volume, painter: Painter) -> tuple[str, ...]:
 
 
 def painted_slabs(labels: Volume, painter: Painter, seed: int) -> Iterator[tuple[int, NDArray[np.int16]]]:
-    """Paint a label map; gives its slices from the first to the last, in slabs.
-
-    Windows overlap and are blended where they do; each window of a row takes the place of the same window whatever is
-    above and below it, so the result does not depend on how the slabs are used.
+    """Paint a label map in overlapping windows, and blend them where they overlap.
 
     Args:
-        labels: uint8 of `TissueClass`, as `on_painters_grid` gives it, no smaller than the painter's smallest window.
+        labels: `TissueClass` of each voxel, uint8, from `on_painters_grid`, at least as large as the painter's smallest
+            window.
+        painter: the painter.
+        seed: seed of the painting.
 
-    Returns:
-        Index of a slab's first slice, and its HU [z, y, x].
+    Yields:
+        Index of the first slice of a slab, and its HU [z, y, x], from the first slice of the map to the last.
     """
     shape = labels.shape
     size = [min(n, most) for n, most in zip(shape, painter.largest, strict=True)]
@@ -98,7 +104,7 @@ def painted_slabs(labels: Volume, painter: Painter, seed: int) -> Iterator[tuple
 
 
 def _window(labels: Volume, start: Sequence[int], size: Sequence[int], context: int) -> Volume:
-    """A window with slices of context; beyond the map its first and last slices go on."""
+    """Cut a window with slices of context; beyond the map its first and last slices are repeated."""
     z, y, x = start
     low, high = z - context, z + size[0] + context
     inside = crop(labels, (max(low, 0), y, x), (min(high, labels.shape[0]) - max(low, 0), *size[1:]))
@@ -115,8 +121,8 @@ class _Along:
     """Windows along an axis.
 
     Attributes:
-        starts: first voxel of each.
-        weights: float32 [n] of each window's voxels; at every voxel of the axis they add up to 1.
+        starts: first voxel of each window.
+        weights: weights of each window's voxels, float32 [n]; at every voxel of the axis they add up to 1.
     """
 
     starts: list[int]
@@ -124,7 +130,7 @@ class _Along:
 
     @classmethod
     def of(cls, length: int, size: int, overlap: int) -> _Along:
-        """The fewest windows of a size that cover an axis and overlap by so many voxels, evenly spaced."""
+        """Return the fewest evenly spaced windows that cover an axis and overlap by at least `overlap` voxels."""
         if length <= size:
             return cls([0], [np.ones(length, np.float32)])
         count = -(-(length - overlap) // (size - overlap))

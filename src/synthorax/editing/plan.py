@@ -1,4 +1,4 @@
-"""Which nodules a scan is to get, and where: places that were given are looked at, others are found."""
+"""Planning the nodules of a scan: checking given places, and finding the others."""
 
 from __future__ import annotations
 
@@ -20,23 +20,25 @@ from synthorax.shapes.diameter import axial_diameter_mm
 from synthorax.volume import Volume
 
 NODULE_DIAMETER_MM = (1.0, 100.0)
-"""Diameters of nodules that can be injected or erased; others are refused."""
+"""Range in mm of the diameters of nodules that can be injected or erased."""
 
 Point = tuple[float, float, float]
 AutoLidc = Literal["lidc"]
 LIDC_AUTO: AutoLidc = "lidc"
-"""Asks for as many nodules, of such diameters, as a scan of LIDC-IDRI has."""
+"""Value of `Request.auto` for nodules whose number and diameters are drawn from LIDC-IDRI's scans."""
 
 
 @dataclass(frozen=True)
 class AskedNodule:
-    """A nodule that somebody asks for.
+    """A requested nodule.
 
     Attributes:
-        point_mm: its place (x, y, z), LPS; one is found if not given.
-        method: name of the method that makes it; the call's if empty.
-        is_drawn: whether its diameter was drawn: where it fits nowhere it is left out, and that is told.
-        outline: the voxels that it is to have, of the scan with its axes along LPS; the method's choice if not given.
+        diameter_mm: its diameter.
+        attributes: requested ratings.
+        point_mm: its place (x, y, z), LPS; None to find one.
+        method: name of the method that makes it; empty for the method of the call.
+        is_drawn: whether its diameter was drawn; such a nodule is left out, with a note, if it fits nowhere.
+        outline: the mask that it must have, in the scan with axes along LPS; None to leave it to the method.
     """
 
     diameter_mm: float
@@ -47,7 +49,7 @@ class AskedNodule:
     outline: Region | None = None
 
     def about(self) -> dict[str, Any]:
-        """What a manifest tells of it."""
+        """Return the nodule's entry in a manifest."""
         place = {} if self.point_mm is None else {"at_mm": list(self.point_mm)}
         by = {"method": self.method} if self.method else {}
         voxels = {} if self.outline is None else {"outlined_voxels": self.outline.voxels}
@@ -56,20 +58,21 @@ class AskedNodule:
 
 @dataclass(frozen=True)
 class Request:
-    """Nodules that somebody asks for.
+    """The nodules requested for a scan.
 
     Attributes:
         points_mm: places (x, y, z), LPS.
-        auto: so many more, in places that are found; `lidc`: as many, of such diameters, as a scan of LIDC-IDRI has.
-        diameters_mm: of all, or one a nodule: first those of the points. Those that are drawn have their own.
-        attributes: of all.
-        site, clearance: of the places that are found.
-        force: go on where a place or the scan is doubtful.
-        planned: nodules one by one, in the place of points, number, diameters and attributes.
+        auto: number of further nodules for which places are found; `lidc` to draw their number and diameters from
+            LIDC-IDRI's scans.
+        diameters_mm: one diameter for all, or one for each nodule, those of `points_mm` first; not for drawn nodules.
+        attributes: ratings of all nodules.
+        site, clearance: where places are found, and the distances that they keep.
+        force: whether to turn errors about a doubtful place or scan into notes.
+        planned: nodules one by one, instead of points, number, diameters and attributes.
 
     Raises:
-        InputError: no nodule or too many, a site, rating or diameter that there is not, or more or fewer diameters
-            than nodules.
+        InputError: there is no nodule or too many; a site, rating or diameter is not valid; or the number of diameters
+            is wrong.
     """
 
     points_mm: tuple[Point, ...]
@@ -87,7 +90,7 @@ class Request:
         if self.site not in get_args(Site):
             raise InputError("site", repr(self.site), " or ".join(get_args(Site)))
         if self.planned and (self.points_mm or self.auto or self.diameters_mm):
-            raise InputError("plan", "beside places, a number or diameters", "a plan, or these")
+            raise InputError("plan", "a plan and places, a number or diameters", "either a plan, or these")
         count = self._stated
         if not (self.auto == LIDC_AUTO or count >= 1) or count > MOST_NODULES or (count < len(self.points_mm)):
             found = f"{len(self.points_mm)} places and {self.auto} to be found"
@@ -100,21 +103,21 @@ class Request:
         for attributes in (self.attributes, *(one.attributes for one in self.planned)):
             check_attributes(attributes)
         if not self.planned and len(self.diameters_mm) not in ({1, count} if count else {0}):
-            expected = f"1, or {count}, one a nodule" if count else "none, as those of LIDC-IDRI are drawn"
+            expected = f"1, or {count}, one for each nodule" if count else "none, since diameters are drawn with lidc"
             raise InputError("diameters", str(len(self.diameters_mm)), expected)
 
     @property
     def _stated(self) -> int:
-        """Number of nodules beside those that are drawn."""
+        """Number of nodules besides drawn ones."""
         if self.planned:
             return len(self.planned)
         return len(self.points_mm) + (0 if self.auto == LIDC_AUTO else int(self.auto))
 
     def nodules(self, seed: int) -> tuple[AskedNodule, ...]:
-        """The nodules, those with a place first.
+        """Return the nodules, those with a place first.
 
         Args:
-            seed: of those that are drawn.
+            seed: seed of drawn nodules.
         """
         if self.planned:
             return tuple(sorted(self.planned, key=lambda one: one.point_mm is None))
@@ -125,7 +128,7 @@ class Request:
         return (*stated, *(AskedNodule(mm, self.attributes, is_drawn=True) for mm in drawn))
 
     def about(self) -> dict[str, Any]:
-        """What a manifest tells of it."""
+        """Return the request's entry in a manifest."""
         told = {
             "at_mm": [list(point) for point in self.points_mm],
             "auto": self.auto,
@@ -143,9 +146,10 @@ class InjectionPlan:
     """The nodules to inject into a scan, and their places.
 
     Attributes:
-        methods: name of the method that makes each; the call's where it is empty.
-        lungs: the scan's; None where none were found and that was allowed.
-        notes: what was objected to and allowed, and what was left out.
+        wanted: the nodules with their places.
+        methods: name of the method of each nodule; empty for the method of the call.
+        lungs: lungs of the scan; None if none were found and `Request.force` is set.
+        notes: sentences about doubts that were overruled, and about nodules that were left out.
     """
 
     wanted: tuple[Wanted, ...]
@@ -163,15 +167,19 @@ def plan_nodules(
     finder: Callable[[Volume], Lungs] = find_lungs,
     check: Callable[[AskedNodule], None] = lambda one: None,
 ) -> InjectionPlan:
-    """Where the nodules of a request go.
+    """Check the given places of a request's nodules, and find places for the others.
 
     Args:
-        labels: nodules that are there, which new ones must not touch.
-        check: refuses a nodule that is drawn and the method cannot make.
+        ct: the scan, HU.
+        request: the nodules.
+        seed: seed of drawn nodules and found places.
+        labels: mask of the scan's own nodules, which new ones must not touch.
+        finder: finds the lungs.
+        check: raises an error for a drawn nodule that the method cannot make.
 
     Raises:
-        InputError: no lungs, a place outside them or on another nodule, or none for a diameter; places outside the
-            scan, even if doubtful ones are allowed; or no nodule of those that were drawn fits anywhere.
+        InputError: no lungs are found; a place lies outside the lungs, on another nodule or outside the scan (the last
+            even with `force`); no place has room for a diameter; or no drawn nodule fits anywhere.
     """
     notes: list[str] = []
     taken = nodule_balls(labels) if labels is not None else []
@@ -209,7 +217,7 @@ def plan_nodules(
                 if not one.is_drawn:
                     raise
                 refused = error
-                notes.append(f"a nodule of {one.diameter_mm:.1f} mm, drawn as LIDC-IDRI has them, is left out: {error}")
+                notes.append(f"a nodule of {one.diameter_mm:.1f} mm, drawn from LIDC-IDRI, is left out: {error}")
                 continue
         wanted.append(Wanted(place, one.attributes, anywhere, outline=one.outline))
         methods.append(one.method)
@@ -219,10 +227,10 @@ def plan_nodules(
 
 
 def check_diameters(diameters_mm: Iterable[float]) -> None:
-    """Refuse diameters that no nodule has.
+    """Check that diameters lie in `NODULE_DIAMETER_MM`.
 
     Raises:
-        InputError: one of them.
+        InputError: a diameter does not.
     """
     low, high = NODULE_DIAMETER_MM
     for diameter in diameters_mm:
@@ -231,33 +239,35 @@ def check_diameters(diameters_mm: Iterable[float]) -> None:
 
 
 def outlined_nodules(outlines: Volume, attributes: NoduleAttributes) -> tuple[AskedNodule, ...]:
-    """Return a nodule for each label of a map: about the mean of its voxels, as wide as they are.
+    """Return a requested nodule for each label of a map, with the label's voxels, centroid and width.
 
     Args:
-        attributes: of all.
+        outlines: the map.
+        attributes: ratings of all nodules.
 
     Raises:
-        InputError: a map without a label.
+        InputError: the map has no label.
     """
     upright = orient(outlines, "LPS")
     regions = regions_of(upright.voxels, range(1, int(upright.voxels.max()) + 1))
     balls = [(ball_around(region, upright), region) for region in regions if region.voxels]
     if not balls:
-        raise InputError("outlines", "no voxel above 0", "a mask of the nodules to be made")
+        raise InputError("outlines", "no voxel above 0", "a mask of the nodules to inject")
     return tuple(AskedNodule(ball.diameter_mm, attributes, ball.center_mm, outline=own) for ball, own in balls)
 
 
 def nodule_balls(labels: Volume) -> list[Ball]:
-    """The balls around the nodules of a label map."""
+    """Return the balls around the nodules of a label map."""
     regions = regions_of(labels.voxels, range(1, int(labels.voxels.max()) + 1))
     return [ball_around(region, labels) for region in regions if region.voxels]
 
 
 def ball_around(nodule: Region, on: Volume) -> Ball:
-    """The ball about the mean of a nodule's voxels that is as wide as the nodule.
+    """Return the ball around a nodule's centroid with the nodule's width as its diameter.
 
     Args:
-        on: gives the grid.
+        nodule: mask of the nodule.
+        on: a volume with the grid of the mask.
     """
     inside = nodule.indices()
     x, y, z = on.to_world(inside.mean(0)).tolist()

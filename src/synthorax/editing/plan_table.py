@@ -1,12 +1,12 @@
-"""A table of nodules to be put into scans, a row each: places, diameters, kinds and methods.
+"""Reading a table of nodules to inject, one row for each: scan, place, diameter, ratings and method.
 
     image         the scan: its path below the folder of scans, or the UID of its DICOM series; not needed for one scan
-    center_x_mm, center_y_mm, center_z_mm   world millimetres, LPS; a place is found where they are empty
+    center_x_mm, center_y_mm, center_z_mm   world millimetres, LPS; if empty, a place is found
     diameter_mm   longest chord in a slice
-    malignancy, texture, ...   LIDC's ratings (`nodule.RATINGS`), a number each; may be missing
-    method        that makes it, by its name or run folder; the call's where it is empty
+    malignancy, texture, ...   LIDC's ratings (`nodule.RATINGS`), one number each; may be missing
+    method        name or run folder of the method that makes it; if empty, the method of the call
 
-Other columns of a `nodules.csv` do not count, so that its nodules can be made again by another method.
+Other columns of a `nodules.csv` are ignored, so that its nodules can be made again by another method.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from synthorax.nodule import RATINGS, NoduleAttributes
 
 PLAN_COLUMNS = ("image", *CENTER, "diameter_mm", *RATINGS, "method")
 OF_NODULE_TABLES = frozenset({*KNOWN, "wanted_diameter_mm", "shape_origin", "visible"})
-"""Columns of a `nodules.csv`, those of them that are no plan's do not count."""
+"""Columns of a `nodules.csv`; those that are not columns of a plan are ignored."""
 
 
 def read_plan(path: Path) -> dict[str, tuple[AskedNodule, ...]]:
-    """The nodules of a table by the scan that they are to be put into, in the order of the rows.
+    """Read the nodules of a table.
 
     Returns:
-        By the text of the column `image`, or by an empty text where there is no such column.
+        The text of the column `image`, or an empty text without this column, to the nodules in the order of rows.
 
     Raises:
-        InputError: a column that is no plan's, no diameter, or a value that is not a number, named by its line.
+        InputError: a column is unknown, a diameter is missing, or a value is not a number; the error names the line.
     """
     rows = read_table(path)
     expected = f"columns of a plan: {', '.join(PLAN_COLUMNS)}"
     if unknown := [name for name in rows[0] if name not in PLAN_COLUMNS and name not in OF_NODULE_TABLES]:
-        raise InputError(path, f"a column {unknown[0]!r}", expected)
+        raise InputError(path, f"an unknown column {unknown[0]!r}", expected)
     if "diameter_mm" not in rows[0]:
         raise InputError(path, "no column diameter_mm", expected)
     found: dict[str, list[AskedNodule]] = defaultdict(list)
@@ -45,14 +45,18 @@ def read_plan(path: Path) -> dict[str, tuple[AskedNodule, ...]]:
         try:
             found[row.get("image", "").strip()].append(_asked(row))
         except ValueError as error:
-            raise InputError(path, f"line {line}: {error}", "numbers, three for a place") from error
+            raise InputError(path, f"line {line}: {error}", "numbers, and three of them for a place") from error
     if len(found) > 1 and "" in found:
         raise InputError(path, "a row without image", "an image in each row, or no such column")
     return {image: tuple(nodules) for image, nodules in found.items()}
 
 
 def _asked(row: dict[str, str]) -> AskedNodule:
-    """The nodule of a row; ValueError says what does not fit."""
+    """Return the nodule of a row.
+
+    Raises:
+        ValueError: a value is missing or not a number.
+    """
 
     def number(name: str) -> float | None:
         text = row.get(name, "").strip()

@@ -1,4 +1,4 @@
-"""A scan as it was read, edited: its voxels are turned upright, changed, and turned back, blanks and all."""
+"""Editing a scan as it was read: its voxels are reoriented to LPS, edited and reoriented back; NaN voxels are kept."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from synthorax.volume import Volume
 LungFinder = Callable[[Volume], Lungs]
 
 SEED_STEP = (2, 8, 8)
-"""Every so many voxels along (z, y, x) tell one scan from another."""
+"""Steps in voxels (z, y, x) between the voxels from which a scan's own seed is computed."""
 
 
 def inject_scan(
@@ -38,17 +38,21 @@ def inject_scan(
     labels: Volume | None = None,
     others: Mapping[str, Method] = MappingProxyType({}),
 ) -> Edited:
-    """Put the nodules of a request into a scan; its lungs are found once.
+    """Inject the nodules of a request into a scan.
 
-    What is drawn depends on the seed and on the scan, so that scans edited with one seed get different nodules.
+    Random draws depend on the seed and on the scan, so that scans edited with one seed get different nodules.
 
     Args:
-        scan: HU as stored, on any axes; NaN is what the scanner did not see, and stays.
-        labels: uint8 on the scan's grid, the nodules that it has.
-        others: methods of nodules that name one, by these names.
+        scan: HU as stored, on any axes; NaN voxels, outside the scanner's view, are kept.
+        request: the nodules.
+        method: injects nodules.
+        seed: the seed.
+        finder: finds the lungs, once.
+        labels: mask of the scan's own nodules on its grid, uint8.
+        others: name to each method that a nodule of the request names.
 
     Raises:
-        InputError: as `plan_nodules` and `inject_nodules`; an error of the scan names its file.
+        InputError: see `plan_nodules` and `inject_nodules`; an error about the scan names its file.
     """
     return inject_by_each(scan, request, [method], seed, finder, labels, others)[0]
 
@@ -62,11 +66,12 @@ def inject_by_each(
     labels: Volume | None = None,
     others: Mapping[str, Method] = MappingProxyType({}),
 ) -> list[Edited]:
-    """Put the nodules of a request into a scan by each of several methods, all at the same sites.
+    """Inject the nodules of a request into a scan with each of several methods, all at the same places.
+
+    A drawn nodule that one of the methods cannot make is left out for all. For arguments and errors see `inject_scan`.
 
     Returns:
-        For each method the scan as `inject_scan` makes it. Nodules that are drawn, and that one of the methods cannot
-        make, are in none.
+        The edited scan of each method.
     """
     known = None if labels is None else orient(labels, "LPS")
     plans: list[InjectionPlan] = []
@@ -90,15 +95,18 @@ def inject_by_each(
 def erase_scan(
     scan: Scan, places: Sequence[Ball], method: Method, seed: int, labels: Volume | None = None, *, force: bool = False
 ) -> Edited:
-    """Take nodules out of a scan: those at some places, and those of a label map.
+    """Erase nodules from a scan: those at given places, and those of a label map.
 
     Args:
-        scan: HU as stored, on any axes; NaN is what the scanner did not see, and stays.
-        labels: uint8 on the scan's grid.
-        force: as of `erase_nodules`.
+        scan: HU as stored, on any axes; NaN voxels, outside the scanner's view, are kept.
+        places: places and diameters of nodules.
+        method: erases nodules.
+        seed: the seed.
+        labels: mask of further nodules on the scan's grid, uint8.
+        force: see `erase_nodules`.
 
     Raises:
-        InputError: as `erase_nodules`.
+        InputError: see `erase_nodules`.
     """
     known = [] if labels is None else unwanted_of(orient(labels, "LPS"))
     unwanted = [*(Unwanted(place) for place in places), *known]
@@ -110,20 +118,25 @@ def erase_scan(
 
 
 def seed_in_scan(seed: int, upright: Volume) -> int:
-    """A seed of a scan's own: scans that differ in their voxels have different ones.
+    """Derive a seed from a seed and a scan's voxels, so that different scans have different seeds.
 
     Args:
-        upright: HU [z, y, x] on axes that lead along LPS, so that the file format does not matter.
+        seed: the seed.
+        upright: HU [z, y, x] with axes along LPS, so that the file format does not matter.
     """
     some = upright.voxels[:: SEED_STEP[0], :: SEED_STEP[1], :: SEED_STEP[2]]
     return derive(seed, "scan", zlib.crc32(np.rint(some).astype("<i4").tobytes()))
 
 
 def edited_upright(scan: Scan, edit: Callable[[Volume], Edited]) -> Edited:
-    """What an edit makes of a scan whose axes lead along LPS, on the scan's own axes.
+    """Reorient a scan to LPS, edit it, and return the result on the scan's own axes.
 
     Args:
-        edit: takes HU without blanks.
+        scan: the scan.
+        edit: function that edits a scan with axes along LPS and without NaN.
+
+    Raises:
+        InputError: the edit raises it; an error about the scan names its file.
     """
     ct = scan.ct
     unseen = np.isnan(ct.voxels) if ct.voxels.dtype.kind == "f" else np.zeros(1, bool)

@@ -1,4 +1,4 @@
-"""One scan with the nodules of several methods at the same sites: a folder for each, under one table and manifest."""
+"""Writing one scan with nodules of several methods at the same places: a folder for each, one table, one manifest."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from synthorax.lineage import joined_lineages
 from synthorax.provenance import MANIFEST, SYNTHETIC_MARK, Origin, write_manifest
 
 SIDE_BY_SIDE = "side-by-side.png"
-"""Picture of the nodules of all methods."""
+"""File name of the picture of all methods' nodules."""
 
 
 def write_side_by_side(
@@ -33,20 +33,23 @@ def write_side_by_side(
     overwrite: bool = False,
     alone: bool = True,
 ) -> None:
-    """Write what several methods made of a scan, all or nothing.
+    """Write a scan edited by several methods, all or nothing.
 
-    The folder holds a folder for each method, as `write_edited` writes it, and over them nodules.csv, manifest.json
-    and a picture.
+    The folder gets a subfolder for each method, as `write_edited` writes it, and nodules.csv, manifest.json and a
+    picture for all of them.
 
     Args:
-        edited: by the method's name.
-        about: what was asked of each method.
-        picture: writes the picture to a file.
-        patient_id, keep_identity, overwrite, alone: as of `write_edited`.
+        out: folder to write.
+        edited: name of each method to the edited scan.
+        seed: seed of the edits.
+        source: the scan before the edits.
+        about: name of each method to its request, for the manifest.
+        picture: function that writes the picture to a file.
+        patient_id, keep_identity, overwrite, alone: see `write_edited`.
 
     Raises:
-        InputError: the folder is not ours to replace.
-        OutputError: it cannot be written.
+        InputError: the folder holds something else.
+        OutputError: a file cannot be written.
     """
     rows, methods, notes = [], [], []
     with atomic_folder(out, overwrite=overwrite, alone=alone) as folder:
@@ -90,10 +93,10 @@ def write_side_by_side(
 
 
 def by_method(told: list[tuple[str, str]]) -> list[str]:
-    """Notes, each once, with the methods that it is about before it.
+    """Return each note once, after the methods that it is about.
 
     Args:
-        told: (note, method) pairs.
+        told: pairs of a note and a method's name.
     """
     about: dict[str, list[str]] = {}
     for note, method in told:

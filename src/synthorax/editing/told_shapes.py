@@ -1,4 +1,4 @@
-"""Shapes on the grid of an in-painter that is told them: the segmentation is known before the nodule is made."""
+"""Nodule shapes on the grid of an in-painter that takes outlines: the mask is known before the nodule is made."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from synthorax.seeding import derive, generator
 from synthorax.volume import Volume
 
 CUT_SHARE = 0.02
-"""A shape of which more than this part lies beyond the ball that may change is reported."""
+"""A shape is reported if a larger share of it than this lies outside the ball that may change."""
 
 
 class ToldShape(NamedTuple):
     """A shape on a grid.
 
     Attributes:
-        mask: bool [z, y, x], inside the ball that may change.
-        shape: as its source gave it.
-        notes: the source's, and whether voxels were cut off.
+        mask: mask within the ball that may change, bool [z, y, x].
+        shape: the shape from its source.
+        notes: notes of the source, and a note if voxels were cut off.
     """
 
     mask: NDArray[np.bool_]
@@ -35,11 +35,14 @@ class ToldShape(NamedTuple):
 def told_shape(
     source: ShapeSource, wanted: NoduleAttributes, spec: PatchSpec, ball: NDArray[np.bool_], seed: int
 ) -> ToldShape:
-    """Return a shape of a nodule like the one wanted, of its diameter, in the middle voxel of a patch.
+    """Return a shape with the requested attributes and diameter, placed in the middle voxel of a patch.
 
     Args:
-        wanted: its diameter is given.
-        ball: bool [z, y, x], beyond which the shape is cut off.
+        source: source of shapes.
+        wanted: requested attributes, with a diameter.
+        spec: grid of the patch.
+        ball: the ball that may change, bool [z, y, x]; the shape is cut off outside it.
+        seed: seed of the shape, its turning and mirroring.
     """
     shape = source(wanted, derive(seed, "outline"))
     grid = Volume(np.zeros(spec.size, np.float32), spec.spacing_mm)
@@ -49,11 +52,12 @@ def told_shape(
 
 
 def told_mask(mask: NDArray[np.bool_], spec: PatchSpec, ball: NDArray[np.bool_]) -> ToldShape:
-    """Return a nodule's own mask on a patch as its shape, neither scaled nor turned.
+    """Return a given mask on a patch as a shape, neither scaled nor turned.
 
     Args:
-        mask: bool [z, y, x] on the grid of the patch.
-        ball: bool [z, y, x], beyond which the shape is cut off.
+        mask: the mask on the grid of the patch, bool [z, y, x].
+        spec: grid of the patch.
+        ball: the ball that may change, bool [z, y, x]; the shape is cut off outside it.
     """
     return _cut_to(ball, mask, Shape(Volume(mask, spec.spacing_mm)))
 
@@ -62,5 +66,5 @@ def _cut_to(ball: NDArray[np.bool_], whole: NDArray[np.bool_], shape: Shape) -> 
     mask = whole & ball
     notes = shape.notes
     if (cut := 1 - mask.sum() / max(whole.sum(), 1)) > CUT_SHARE and whole.any():
-        notes = (*notes, f"{cut:.0%} of the shape's voxels lie beyond what the method may change, and were cut off")
+        notes = (*notes, f"{cut:.0%} of the shape's voxels lie outside the edit region, and were cut off")
     return ToldShape(mask, shape, notes)

@@ -1,4 +1,4 @@
-"""Whether a nodule in a scan can be told from what is around it, and whether there is any."""
+"""Whether a nodule in a scan is visible against its surroundings, and whether a place may have one."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from synthorax.scanner import measure_scanner
 from synthorax.volume import Volume
 
 NOISE_MM = 25.0
-"""Noise is measured within this distance of the nodule."""
+"""Distance in mm from the nodule within which noise is measured."""
 DENSER_HU = 100.0
-"""A place whose middle is denser than the lung around it by this may hold a nodule, even one on a wall."""
+"""A place whose middle is denser than the lung around it by this, in HU, may have a nodule, even one on a wall."""
 SURELY = 1.5
-"""A nodule is visible, whatever the noise is, if this many times the spread of HU around it leave it so."""
+"""A nodule that would be visible with a noise of this many times the standard deviation of the HU around it is visible;
+the noise is then not measured."""
 
 
 def contrast(
@@ -31,10 +32,10 @@ def contrast(
 
     Args:
         ct: HU, with the nodule.
-        nodule: its voxels; the ball lies about their mean.
-        diameter_mm: of the ball.
-        lungs: what of the ball and of the shell lies in them is compared; all of both if one of them misses the lungs.
-        others: nodules that the shell leaves out.
+        nodule: mask of the nodule; the ball lies around its centroid.
+        diameter_mm: diameter of the ball.
+        lungs: lungs to which ball and shell are limited, unless one of them lies completely outside.
+        others: masks of nodules that are left out of the shell.
     """
     outer = shell_radius_mm(diameter_mm, ct.spacing_mm)
     center = nodule.indices().mean(0)
@@ -54,7 +55,7 @@ def contrast(
             ball, shell = ball & lung, shell & lung
     if not shell.any():
         return Contrast(0.0, np.inf)
-    # What is around the nodule varies about as much as the noise at least, which takes longer to measure.
+    # The spread around the nodule is at least about that of the noise, which takes longer to measure.
     found = Contrast.of(near.voxels, ball, shell, SURELY * float(near.voxels[shell].std()))
     if found.visible:
         return found
@@ -63,11 +64,12 @@ def contrast(
 
 
 def may_hold_nodule(ct: Volume, center_mm: Sequence[float], diameter_mm: float) -> bool:
-    """Whether a place may hold a nodule: it stands out from the shell around it, or its middle is denser than lung.
+    """Return whether a place may have a nodule: it stands out from the shell around it, or is denser than lung.
 
     Args:
         ct: HU.
-        center_mm: (x, y, z), LPS.
+        center_mm: the place (x, y, z), LPS.
+        diameter_mm: diameter of the supposed nodule.
     """
     near, low = _around(ct, ct.to_voxel(center_mm), max(shell_radius_mm(diameter_mm, ct.spacing_mm), NOISE_MM / 2))
     z, y, x = near.shape
@@ -81,7 +83,7 @@ def may_hold_nodule(ct: Volume, center_mm: Sequence[float], diameter_mm: float) 
 
 
 def _around(ct: Volume, center: NDArray[np.float64], reach_mm: float) -> tuple[Volume, list[int]]:
-    """What lies within a reach of an index (z, y, x), as far as the scan goes, and the index of its first voxel."""
+    """Cut the box within a distance of an index (z, y, x) out of a scan; return it and the index of its first voxel."""
     reach = np.ceil(np.divide(reach_mm, ct.spacing_mm)).astype(int)
     low, high = np.clip([np.rint(center) - reach, np.rint(center) + reach + 1], 0, ct.shape).astype(int)
     return crop(ct, low.tolist(), (high - low).tolist()), low.tolist()

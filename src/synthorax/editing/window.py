@@ -1,6 +1,6 @@
-"""The part of a scan that an edit sees and changes: cut out, bounded by a region, blended and pasted back.
+"""The window of an edit: cutting a patch out of a scan, limiting the edit to a region, blending and pasting it back.
 
-Every voxel outside the region keeps its very bits. Injection and erasure share this module.
+Voxels outside the region are bit-identical. Injection and erasure share this module.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from synthorax.geometry import crop, mirrored_crop
 from synthorax.volume import Volume
 
 REGION_WALL_MM = 3.0
-"""The region reaches this far into the wall of the lung, so that a nodule on the wall joins it."""
+"""Distance in mm by which the region extends into the wall of the lung, so that a nodule on the wall joins it."""
 FEATHER_MM = 2.0
-"""The edit fades in over this distance from the border of the region inwards."""
+"""Distance in mm from the border of the region inwards over which the edit fades in."""
 MASK_WALL_MM = 0.75
-"""Voxels deeper in the wall than this are not labelled: the wall hides the nodule there."""
+"""Voxels deeper in the wall than this, in mm, are not labelled as nodule, since the wall hides the nodule there."""
 
 Slices = tuple[slice, ...]
 """Slices (z, y, x) of a box of voxels."""
@@ -30,14 +30,14 @@ Slices = tuple[slice, ...]
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """A patch of a scan around a voxel, and where it may change.
+    """A patch of a scan around a voxel, and the edit region in it.
 
     Attributes:
-        patch: HU [z, y, x] on the scan's voxels; beyond the scan its mirror image goes on.
-        region: bool [z, y, x] of the patch, where the scan may change.
-        labelled: bool [z, y, x] of the patch, where voxels may be counted as the nodule's; lies in the region.
-        box: the part of the patch that holds the region.
-        at: the same part in the scan.
+        patch: HU [z, y, x] on the scan's voxels; beyond the scan, its mirror image.
+        region: the edit region, bool [z, y, x] of the patch.
+        labelled: voxels that may be labelled as nodule, a part of the region, bool [z, y, x] of the patch.
+        box: slices (z, y, x) of the part of the patch that contains the region.
+        at: slices (z, y, x) of the same part in the scan.
     """
 
     patch: Volume
@@ -48,19 +48,19 @@ class Window:
 
     @property
     def start(self) -> tuple[int, int, int]:
-        """Index (z, y, x) in the scan of the patch's first voxel; negative where the patch reaches beyond the scan."""
+        """Index (z, y, x) in the scan of the patch's first voxel; negative if the patch begins outside the scan."""
         z, y, x = (at.start - box.start for at, box in zip(self.at, self.box, strict=True))
         return z, y, x
 
     @cached_property
     def share(self) -> NDArray[np.float32]:
-        """How much of an edit each voxel of the box takes over, [z, y, x]: 0 at the region's border, 1 inside."""
+        """Weight of the edit at each voxel of the box, [z, y, x]: 0 at the region's border, 1 inside."""
         inwards = distance_inside(np.pad(self.region[self.box], 1), self.patch.spacing_mm)[1:-1, 1:-1, 1:-1]
         inwards = np.clip(inwards / FEATHER_MM, 0, 1)
         return inwards**2 * (3 - 2 * inwards)
 
     def blend(self, hu: NDArray[np.floating]) -> NDArray:
-        """The box's voxels [z, y, x] after an edit, of the scan's dtype; outside the region they are the scan's.
+        """Return the voxels of the box after an edit, in the scan's dtype, [z, y, x]; outside the region unchanged.
 
         Args:
             hu: the edited patch [z, y, x].
@@ -73,37 +73,37 @@ class Window:
         return np.where(self.region[self.box], blended, before).astype(before.dtype)
 
     def paste(self, hu: NDArray[np.floating], voxels: NDArray, region: NDArray[np.bool_]) -> None:
-        """Blend an edited patch into a scan, and mark in its region what may have changed.
+        """Blend an edited patch into a scan, and add the window's region to the scan's.
 
         Args:
             hu: the edited patch [z, y, x].
-            voxels: the scan's [z, y, x]; changed in place.
-            region: bool [z, y, x] of the scan; changed in place.
+            voxels: voxels of the scan [z, y, x]; changed in place.
+            region: edit region of the scan, bool [z, y, x]; changed in place.
         """
         voxels[self.at] = self.blend(hu)
         region[self.at] |= self.region[self.box]
 
     def nodule(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """The box's voxels [z, y, x] that count as the nodule's: those of which the edit is at least a half.
+        """Return the mask of a nodule in the box, [z, y, x]: its voxels at which the edit has at least half the weight.
 
         Args:
-            mask: the nodule's voxels in the edited patch [z, y, x].
+            mask: mask of the nodule in the edited patch, [z, y, x].
         """
         return mask[self.box] & self.labelled[self.box] & (self.share >= 0.5)
 
 
 def cut(ct: Volume, center_mm: Sequence[float], reach_mm: tuple[float, float], lungs: Lungs | None = None) -> Window:
-    """The window around the voxel nearest to a place.
+    """Cut the window around the voxel nearest to a place.
 
     Args:
         ct: HU.
-        center_mm: (x, y, z), LPS.
+        center_mm: the place (x, y, z), LPS.
         reach_mm: half the width of the patch, and the radius of the ball that may change (`makers.Method.reach_mm`).
-        lungs: keep the region in them, and `REGION_WALL_MM` of their wall; without lungs it may be anywhere.
+        lungs: lungs to which the region is limited, with `REGION_WALL_MM` of their wall; None for no limit.
     """
     center = np.rint(ct.to_voxel(center_mm)).astype(int)
     sees, reaches = (np.ceil(np.divide(mm, ct.spacing_mm)).astype(int) for mm in (max(reach_mm), reach_mm[1]))
-    # Mirrored beyond the scan: a border of air there would look like a sharp edge, and so like a sharp scanner.
+    # Mirror beyond the scan: a border of air would be a sharp edge, which would be measured as a sharp scanner.
     patch = mirrored_crop(ct, (center - sees).tolist(), (2 * sees + 1).tolist())
     near = crop(ct, (center - reaches).tolist(), (2 * reaches + 1).tolist())
     low, high = np.clip([center - reaches, center + reaches + 1], 0, ct.shape)
@@ -121,7 +121,7 @@ def cut(ct: Volume, center_mm: Sequence[float], reach_mm: tuple[float, float], l
 
 
 def _ball(patch: Volume, radius_mm: float) -> NDArray[np.bool_]:
-    """A ball in the middle of a patch."""
+    """Return the mask of a ball in the middle of a patch."""
     axes = [((np.arange(n) - (n - 1) / 2) * s) ** 2 for n, s in zip(patch.shape, patch.spacing_mm, strict=True)]
     inside: NDArray[np.bool_] = axes[0][:, None, None] + axes[1][:, None] + axes[2] <= radius_mm**2
     return inside

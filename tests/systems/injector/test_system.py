@@ -86,7 +86,7 @@ def test_a_mask_of_ones_own_gives_the_nodule_its_shape_and_one_that_does_not_fit
     long = np.zeros((61, 9, 9), bool)
     long[:, 3:6, 3:6] = True
     (note,) = filled(system, 3, 6.0, Volume(long, MM)).notes
-    assert "lie beyond what the method may change" in note
+    assert "lie outside the edit region" in note
 
 
 def test_shapes_for_a_network_that_is_told_none_are_refused():
