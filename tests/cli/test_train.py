@@ -89,7 +89,7 @@ def test_no_torch_and_no_other_systems_configuration_is_loaded_for_a_help():
                 ("size=[30,16,16]", "size: found (30, 16, 16); expected voxels divisible by 4"),
                 ("shown=texture", "shown: found 'texture'; expected a list, such as [texture]"),
                 ("shown=[roundness]", "shown.0: found 'roundness'; expected 'diameter_mm', 'texture'"),
-                ("batchsize=3", "batchsize: found 3; expected a setting that there is, such as batch_size or size"),
+                ("batchsize=3", "batchsize: found 3; expected an existing setting, such as batch_size or size"),
             )
         ),
         ("train class-aware --data nowhere --out new", "nowhere: found no store"),

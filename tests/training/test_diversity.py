@@ -74,9 +74,9 @@ def test_anisotropic_voxels_are_smoothed_in_millimetres():
 
 def test_real_nodules_without_a_pair_are_refused():
     real = patches([0.0, 0.0])
-    with pytest.raises(InputError, match="real nodules: found 2 without a pair alike"):
+    with pytest.raises(InputError, match="real nodules: found 2, of which no two of different patients"):
         real_distance_hu(real, REGION.expand_as(real), [NoduleAttributes(7.0), NoduleAttributes(12.0)], [1, 2], SPEC)
-    with pytest.raises(InputError, match="distance of real nodules: found 0 HU"):
+    with pytest.raises(InputError, match="distance between real nodules: found 0 HU"):
         SeedDiversity(0.0, SPEC)
 
 
@@ -109,7 +109,7 @@ def test_a_run_whose_seeds_make_one_nodule_stops_after_its_warm_up_and_says_what
         train(InPainterToy(figure, lambda step: 0, warm_up=6), tmp_path, 30)
     message = str(caught.value)
     assert message.startswith("step 16: two seeds make nearly the same nodule at one site: diversity is 0.0")
-    assert "below 0.1 for 10 lines of the log; the state before is kept; train a new run with" in message
+    assert "below 0.1 for 10 lines of the log; the run folder keeps the state from before; train a new run with" in message
     assert "\n" not in message
 
 

@@ -22,7 +22,7 @@ def test_a_run_gets_more_steps_and_says_so(tmp_path, capsys):
     opened(tmp_path / "run", steps=6)
     assert capsys.readouterr().err == ""
     opened(tmp_path / "run", steps=20)
-    assert "20 steps in place of 6" in capsys.readouterr().err
+    assert "20 steps instead of 6" in capsys.readouterr().err
     assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["config"]["steps"] == 20
     opened(tmp_path / "run", steps=20)
     assert capsys.readouterr().err == ""
@@ -30,14 +30,14 @@ def test_a_run_gets_more_steps_and_says_so(tmp_path, capsys):
 
 def test_fewer_steps_are_refused_with_the_number_that_goes_on(tmp_path):
     opened(tmp_path / "run", steps=20)
-    with pytest.raises(InputError, match=r"a run with config\.steps 20; expected 6, as asked; --set steps=20, or more"):
+    with pytest.raises(InputError, match=r"a run with config\.steps 20; expected 6, as requested; --set steps=20, or more"):
         opened(tmp_path / "run", steps=6)
 
 
 @pytest.mark.parametrize("other", [{"batch_size": 8}, {"seed": 3}])
 def test_with_more_steps_nothing_else_may_change(tmp_path, other):
     opened(tmp_path / "run", steps=6)
-    with pytest.raises(InputError, match="--from this run and another --out train its weights further"):
+    with pytest.raises(InputError, match="to train its weights further with other settings, use --from this run and another --out"):
         opened(tmp_path / "run", steps=20, **other)
     assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["config"]["steps"] == 6
 
@@ -45,7 +45,7 @@ def test_with_more_steps_nothing_else_may_change(tmp_path, other):
 def test_a_setting_that_differs_is_told_with_the_option_that_goes_on(tmp_path):
     opened(tmp_path / "run", batch_size=8)
     with pytest.raises(
-        InputError, match=r"a run with config\.batch_size 8; expected 4, as asked; --set batch_size=8 goes"
+        InputError, match=r"a run with config\.batch_size 8; expected 4, as requested; --set batch_size=8 resumes"
     ):
         opened(tmp_path / "run", batch_size=4)
 
@@ -132,7 +132,7 @@ def test_more_steps_without_a_run_or_of_a_damaged_one_are_one_line(run, tmp_path
         with pytest.raises(InputError, match=said):
             with_more_steps(folder, more)
     (run / "state.pt").write_bytes(b"PK")
-    with pytest.raises(InputError, match="a state that does not load"):
+    with pytest.raises(InputError, match="a state that cannot be loaded"):
         with_more_steps(run, 5)
     (run / "config.yaml").write_text("config: {iterations: 3}\n")
     with pytest.raises(InputError, match="no number of steps"):

@@ -177,7 +177,7 @@ def test_hosts_that_do_not_share_the_run_folder_are_told_so(train, tmp_path):
     told(train("pass", "--devices", 1))
     fault = "if os.environ['NODE_RANK'] == '1': run_folder.STATE = 'elsewhere.pt'"
     first, second = (told(process) for process in hosts(train, fault=fault))
-    assert first[1][0].endswith("found other states on other hosts; expected a folder that all of them share")
+    assert first[1][0].endswith("found different states on different hosts; expected a folder that all hosts share")
     assert (first[2], second) == (2, ("", [], 0))
 
 

@@ -175,7 +175,7 @@ def test_a_model_started_from_another_keeps_its_own_facts_and_takes_the_networks
 def test_weights_without_a_fact_are_those_of_another_model():
     weights = Pair().weights()
     del weights["facts.rows"]
-    with pytest.raises(RuntimeError, match="facts middle in place of middle, rows"):
+    with pytest.raises(RuntimeError, match="found facts middle; expected middle, rows"):
         Pair().load_weights(weights)
 
 

@@ -226,7 +226,7 @@ def test_a_state_that_claims_more_than_it_holds_is_refused(trained, desk, capsys
             new.writestr(part.filename, bytes(10**7) if part.filename.endswith("data/0") else old.read(part))
     assert main([*TRAIN, "--data", f"{trained}/balls.npy", "--out", "run"]) == 2
     line = capsys.readouterr().err.splitlines()[-1]
-    assert line.startswith(f"synthorax: run/{STATE}: found a state that does not load")
+    assert line.startswith(f"synthorax: run/{STATE}: found a state that cannot be loaded")
     assert "is compressed" in line
 
 

@@ -1,1 +1,1 @@
-"""One loop for every system: a run folder, progress, clean stops and exact resumption."""
+"""The training loop of every system: a run folder, progress, clean stops, and resumption to the same bytes."""

@@ -1,4 +1,4 @@
-"""The log as TensorBoard reads it."""
+"""The training log as event files that TensorBoard reads."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ BOARD = "tensorboard"
 
 
 class Board:
-    """Event files in a run folder; lines of the log stay the truth.
+    """Writes TensorBoard's event files into a run folder; `log.jsonl` stays the authoritative log.
 
-    They are written by the thread that trains: the writer that TensorBoard's own libraries start waits for ever on a
-    full disk.
+    The training thread itself writes them: the writer thread that TensorBoard's own libraries start waits forever on
+    a full disk.
 
     Args:
-        step: earlier events of later steps are hidden, as the log drops their lines.
-        enabled: only one process writes.
+        run: the run folder.
+        step: step at which training begins or resumes; TensorBoard hides earlier events of later steps, as the log
+            drops their lines.
+        enabled: whether this process writes; of several processes only one does.
 
     Raises:
-        OutputError: the disk is full; so do all its methods.
+        OutputError: the files cannot be written, for instance on a full disk; all methods raise it too.
     """
 
     def __init__(self, run: Path, step: int, *, enabled: bool = True) -> None:
@@ -39,8 +41,8 @@ class Board:
 
             with self._told():
                 self._folder.mkdir(exist_ok=True)
-                # TensorBoard's own writers put the host's name here. By the nanosecond, lest a run that goes on at
-                # once writes over its own file; TensorBoard reads files in the order of their names.
+                # TensorBoard's own writers put the host's name here. The time is in nanoseconds so that a run that is
+                # resumed at once does not overwrite its own file; TensorBoard reads files in the order of their names.
                 self._writer = RecordWriter(str(self._folder / f"events.out.tfevents.{time.time_ns()}.{step:08d}"))
             self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
             self._write(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
@@ -50,11 +52,11 @@ class Board:
 
     def __exit__(self, *_: object) -> None:
         if self._writer is not None:
-            with suppress(OSError):  # what is lost is in the log
+            with suppress(OSError):  # figures that are lost here are in the log
                 self._writer.close()
 
     def scalars(self, figures: Mapping[str, float], step: int) -> None:
-        """One curve a figure."""
+        """Write the figures of a step; each name is one curve."""
         if self._writer is not None:
             from tensorboardX.proto.event_pb2 import Event
             from tensorboardX.summary import scalar
@@ -63,7 +65,7 @@ class Board:
                 self._write(Event(step=step, wall_time=time.time(), summary=scalar(name, value)))
 
     def figure(self, picture: NDArray[np.uint8], step: int) -> None:
-        """A picture [y, x, rgb]."""
+        """Write the preview picture of a step, [y, x, rgb]."""
         if self._writer is not None:
             from tensorboardX.proto.event_pb2 import Event
             from tensorboardX.summary import image

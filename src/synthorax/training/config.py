@@ -1,4 +1,4 @@
-"""Configurations by preset, with some settings changed. No torch here."""
+"""Chooses a configuration by its preset and changes some of its settings. Does not import torch."""
 
 from __future__ import annotations
 
@@ -18,21 +18,26 @@ Precision = Annotated[
     Literal["auto", "32", "tf32", "bf16"],
     BeforeValidator(lambda value: str(value) if isinstance(value, int) else value),
 ]
-"""Of arithmetic; weights are float32. `auto`: `32` or `bf16`, by the rule of `training.precision`. `32`: IEEE single
-precision. `tf32`: on CUDA, convolutions and matrix products round what they multiply to 11 bits. `bf16`: the networks'
-layers in bfloat16, the rest as `tf32`."""
+"""Precision of the networks' arithmetic; weights are always float32. `auto`: `32` or `bf16`, by the rule of
+`training.precision`. `32`: IEEE single precision. `tf32`: on CUDA, convolutions and matrix products round their inputs
+to 11 bits. `bf16`: the networks' layers run in bfloat16, the rest as with `tf32`."""
 BEFORE_AUTO: Precision = "32"
-"""The precision of runs whose configuration names none."""
+"""Precision of older runs, whose configuration does not name one."""
 NO_LIST = frozenset({"tuple_type", "missing", "too_long", "too_short"})
-"""Kinds of errors of a setting that is to be a list, of so many parts."""
+"""Pydantic's error types for a value that should be a list, or a list of another length."""
 Config = TypeVar("Config", bound=BaseModel)
 
 
 def choose(presets: Mapping[str, Config], preset: str, settings: Mapping[str, Any]) -> Config:
-    """A preset with some settings changed.
+    """Return the configuration of a preset with some settings changed.
+
+    Args:
+        presets: configurations by the names of their presets.
+        preset: name of the preset.
+        settings: new values by the names of the settings.
 
     Raises:
-        InputError: no such preset, or a setting that does not exist or whose value does not fit.
+        InputError: the preset does not exist, a setting does not exist, or a value is not valid.
     """
     if preset not in presets:
         raise InputError("preset", repr(preset), " or ".join(presets))
@@ -44,7 +49,7 @@ def choose(presets: Mapping[str, Config], preset: str, settings: Mapping[str, An
         setting, expected = ".".join(str(part) for part in first["loc"]), first["msg"].removeprefix("Input should be ")
         if first["type"] == "extra_forbidden":
             names = list(type(chosen).model_fields)
-            expected = f"a setting that there is, such as {' or '.join(get_close_matches(setting, names) or names[:3])}"
+            expected = f"an existing setting, such as {' or '.join(get_close_matches(setting, names) or names[:3])}"
         elif first["type"] in NO_LIST and (example := _list_of(presets, preset, str(first["loc"][0]))):
             setting, expected = str(first["loc"][0]), f"a list, such as {example}"
         raise InputError(f"setting {setting}", repr(first["input"]), expected) from error
@@ -54,7 +59,10 @@ def choose(presets: Mapping[str, Config], preset: str, settings: Mapping[str, An
 
 
 def _list_of(presets: Mapping[str, Config], preset: str, setting: str) -> str:
-    """A list as `--set` takes it: the preset's own, or another's where that is empty; empty for other settings."""
+    """Return an example of a list setting as `--set` takes it: the preset's value, or another preset's if it is empty.
+
+    Return an empty string for a setting that is not a list.
+    """
     values = [getattr(presets[name], setting, ()) for name in (preset, *presets)]
     found = next((value for value in values if isinstance(value, tuple) and value), ())
     return f"[{', '.join(map(str, found))}]" if found else ""

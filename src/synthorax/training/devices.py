@@ -1,4 +1,4 @@
-"""Where training runs: one device or many, and in which precision."""
+"""Makes the Fabric object that trains on one or several devices, in a precision."""
 
 from __future__ import annotations
 
@@ -11,26 +11,28 @@ from synthorax.errors import InputError
 from synthorax.training.config import Precision
 
 MOST_DEVICES = 1024
-"""Devices of a host, and hosts: more would be processes that no machine can start."""
+"""Largest number of devices on a host, and of hosts; no machine can start more processes."""
 
 
 def kind_of(device: str) -> str:
-    """Return cpu, cuda or another kind of device that `auto` or a device's name means here."""
+    """Return the kind of a device, such as cpu or cuda, from its name (`cuda:0`); resolve `auto` for this machine."""
     return _of_auto() if device == "auto" else device.partition(":")[0]
 
 
 def make_fabric(device: str = "auto", devices: int = 1, nodes: int = 1, precision: Precision = "32") -> Fabric:
-    """Fabric on devices of a kind; several of them are processes that share each batch.
+    """Return a Fabric object for one or several devices of a kind; each device is a process with a part of each batch.
 
-    Whether this process multiplies float32 as TF32 on CUDA is set here, so that it is as the precision says and not
-    as PyTorch's versions have it.
+    As a side effect this switches TF32 products of float32 tensors on CUDA on or off for the whole process, as the
+    precision says, because PyTorch's default depends on its version.
 
     Args:
-        device: auto (cuda where there is one, else cpu), cpu, cuda, or mps, which nobody has tried.
-        precision: not `auto`, which `training.precision.with_precision` resolves.
+        device: auto (cuda if available, else cpu), cpu, cuda, or mps, which is untested.
+        devices: number of devices on each host.
+        nodes: number of hosts.
+        precision: `32`, `tf32` or `bf16`; `training.precision.with_precision` resolves `auto`.
 
     Raises:
-        InputError: this machine has none, or not so many.
+        InputError: this machine lacks such a device or has too few of them, or a number is out of its range.
     """
     if min(devices, nodes) < 1:
         raise InputError("devices", f"{devices} on {nodes} nodes", "1 or more")
@@ -47,7 +49,7 @@ def make_fabric(device: str = "auto", devices: int = 1, nodes: int = 1, precisio
             precision="bf16-mixed" if precision == "bf16" else "32-true",
         )
     except (ValueError, RuntimeError, ImportError) as error:  # Fabric's own errors are of these kinds.
-        expected = "auto, cpu, or an accelerator this machine has"
+        expected = "auto, cpu, or an accelerator that this machine has"
         raise InputError("device", f"{device!r} x {devices}", expected) from error
 
 

@@ -1,9 +1,10 @@
-"""Do two seeds of an in-painter make two nodules at one site? The figure that the guard `diversity` looks at.
+"""Measures whether two seeds of an in-painter give two different nodules at one site (the guard `diversity`).
 
-An in-painter that learns by L1 alone may take no notice of its noise: every seed then makes the same nodule, and no
-loss shows it. The figure is the distance of two fills of one site over the distance of two real nodules, both after
-the Gaussian of `metrics.seed_diversity`, which leaves little of matched noise. Here it is taken over the whole edit
-region, because no masks are needed for that; the study of in-painting takes it over the nodules' masks.
+An in-painter that is trained by L1 alone may ignore its noise input: every seed then gives the same nodule, and no
+loss shows it. The figure is the distance between two fills of one site, divided by the distance between two real
+nodules. Both are taken after the Gaussian filter of `metrics.seed_diversity`, which removes most of the noise texture.
+Here the distance is taken over the whole edit region, which needs no masks; the study of in-painting takes it over the
+nodules' masks.
 """
 
 from __future__ import annotations
@@ -26,20 +27,22 @@ from synthorax.seeding import generator
 from synthorax.training.trainable import Limit
 
 LEAST_IN_TRAINING = 0.1
-"""Share of real pairs' distance below which two seeds count as one nodule; noise like LIDC-IDRI's alone makes .04."""
+"""Share of the real pairs' distance below which two seeds count as the same nodule. CT noise of LIDC-IDRI's level alone
+gives 0.04."""
 GAUSSIAN_REACH = 4.0
-"""The Gaussian ends at this many standard deviations, as SciPy's does."""
+"""Standard deviations at which the Gaussian filter is cut off, as in SciPy."""
 MOST_REAL_PAIRS = 500
-"""Pairs of real nodules that the distance is the mean of; more are drawn from."""
+"""Largest number of pairs of real nodules in the mean distance; if there are more, so many are drawn."""
 PAIRS_AT_ONCE = 32
-"""Pairs of real nodules whose distance is computed at once."""
+"""Pairs of real nodules in one batch of the computation."""
 
 
 def diversity_limit(warm_up: int) -> Limit:
-    """The guard of the figure `diversity` of an in-painter.
+    """Return the guard that stops an in-painter's training when the figure `diversity` stays too low.
 
     Args:
-        warm_up: steps of the whole training after which the figure counts, such as those of training by L1 alone.
+        warm_up: steps at the beginning of the whole training in which the figure is ignored, for instance those that
+            train by L1 alone.
     """
     return Limit(
         "two seeds make nearly the same nodule at one site",
@@ -50,30 +53,30 @@ def diversity_limit(warm_up: int) -> Limit:
 
 
 class SeedDiversity:
-    """The figure `diversity`: the mean distance of two fills of each site, as a share of real pairs' distance.
+    """Computes the figure `diversity`: the mean distance between two fills of a site, divided by real pairs' distance.
 
     Args:
-        real_hu: distance of pairs of real nodules, as `real_distance_hu` gives it.
+        real_hu: mean distance in HU between two real nodules, from `real_distance_hu`.
         spec: grid and HU window of the patches.
 
     Raises:
-        InputError: a distance that is not positive.
+        InputError: the distance is not positive.
     """
 
     def __init__(self, real_hu: float, spec: PatchSpec) -> None:
         if not real_hu > 0:
-            raise InputError("distance of real nodules", f"{real_hu:g} HU", "a positive one")
+            raise InputError("distance between real nodules", f"{real_hu:g} HU", "a positive distance")
         self._real_hu, self._spec = real_hu, spec
 
     @torch.no_grad()
     def __call__(
         self, first: Float[Tensor, "b 1 z y x"], second: Float[Tensor, "b 1 z y x"], region: Float[Tensor, "b 1 z y x"]
     ) -> Tensor:
-        """The figure, a scalar.
+        """Return the figure, a scalar.
 
         Args:
-            first, second: patches from -1 to 1, filled at the same sites by two draws of noise.
-            region: 1 where the patches were filled, else 0.
+            first, second: patches within -1 to 1, filled at the same sites with two draws of noise.
+            region: 1 in voxels that were filled, 0 elsewhere.
         """
         return distances_hu(first, second, region, self._spec).mean() / self._real_hu
 
@@ -87,20 +90,24 @@ def real_distance_hu(
     spec: PatchSpec,
     seed: int = 0,
 ) -> float:
-    """The mean distance in HU of pairs of real nodules that are alike in diameter and texture.
+    """Return the mean distance in HU between two real nodules of similar diameter and texture.
 
     Args:
-        ct: patches from -1 to 1 with a real nodule in the middle.
-        region: 1 where an edit of each patch might change it, else 0; a pair is compared where either might change.
-        attributes, patients: of the nodules, [n].
-        seed: of the pairs that are drawn where there are many.
+        ct: patches within -1 to 1, each with a real nodule at its centre.
+        region: 1 in voxels that an edit of the patch may change, 0 elsewhere; a pair is compared in the union of its
+            two regions.
+        attributes: attributes of the nodules, [n].
+        patients: patient of each nodule, [n].
+        spec: grid and HU window of the patches.
+        seed: seed of the draw of pairs, if there are more than `MOST_REAL_PAIRS`.
 
     Raises:
-        InputError: no two nodules of two patients that are alike.
+        InputError: no two nodules of different patients are similar.
     """
     pairs = np.unique(like_pairs(attributes, attributes, patients, seed).real, axis=0)
     if not len(pairs):
-        raise InputError("real nodules", f"{len(ct)} without a pair alike in diameter and texture", "more nodules")
+        found = f"{len(ct)}, of which no two of different patients have a similar diameter and texture"
+        raise InputError("real nodules", found, "more nodules")
     drawn = generator(seed, "pairs of real nodules").permutation(pairs)[:MOST_REAL_PAIRS]
     found = [
         distances_hu(ct[a], ct[b], torch.maximum(region[a], region[b]), spec)
@@ -115,13 +122,14 @@ def distances_hu(
     region: Float[Tensor, "b 1 z y x"],
     spec: PatchSpec,
 ) -> Float[Tensor, " b"]:
-    """The root mean square in HU of two patches' difference within a region, after the Gaussian.
+    """Return the root mean square in HU of the difference between two patches in a region, after the Gaussian filter.
 
-    What lies outside the region does not count.
+    The difference outside the region is set to 0 before it is filtered.
 
     Args:
-        first, second: patches from -1 to 1.
-        region: 1 within, 0 outside; not empty.
+        first, second: patches within -1 to 1.
+        region: 1 inside the region, 0 outside; not empty.
+        spec: grid and HU window of the patches.
     """
     low, high = spec.window_hu
     apart = _smoothed((first - second).float() * region * ((high - low) / 2), spec.spacing_mm)
@@ -130,7 +138,7 @@ def distances_hu(
 
 
 def _smoothed(values: Float[Tensor, "b 1 z y x"], spacing_mm: Sequence[float]) -> Float[Tensor, "b 1 z y x"]:
-    """Values after a Gaussian of `DIVERSITY_BLUR_MM`; beyond the patch they are 0."""
+    """Return the values filtered by a Gaussian with a standard deviation of `DIVERSITY_BLUR_MM`, padded with 0."""
     for axis, spacing in enumerate(spacing_mm):
         sigma = DIVERSITY_BLUR_MM / spacing
         reach = int(GAUSSIAN_REACH * sigma + 0.5)

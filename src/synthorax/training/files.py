@@ -1,4 +1,4 @@
-"""A run folder's files by their names, and its log. No torch here."""
+"""The names of the files in a run folder, and how its log is read. Does not import torch."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from synthorax.errors import InputError, reason
 CONFIG, DATA, WEIGHTS, STATE, LOG = "config.yaml", "data.json", "weights.safetensors", "state.pt", "log.jsonl"
 BEST, PREVIEWS = "best.safetensors", "previews"
 STAGE = "stage"
-"""Key of a log's line that names the stage of a training of several stages; all other values are numbers."""
+"""Key in a line of the log that names the stage, if the training has several; all other values are numbers."""
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:
-    """The lines of a run's log, each a mapping of `step`, numbers and perhaps `STAGE`; none if there is no log.
+    """Return the lines of a run's log: `step`, figures by name and possibly `STAGE`; no lines if there is no log.
 
-    A last line without its end was cut off by a kill, and is left out.
+    A last line that is incomplete, because the process was killed while it wrote, is left out.
+
+    Args:
+        run: the run folder.
 
     Raises:
-        InputError: another line is damaged.
+        InputError: the log cannot be read, or another line is damaged.
     """
     path = run / LOG
     if not path.is_file():
@@ -28,17 +31,17 @@ def read_log(run: Path) -> list[dict[str, Any]]:
     records = []
     for number, line in enumerate(whole_lines(path), start=1):
         if (record := parse_record(line)) is None:
-            mend = "a line of numbers in JSON; `synthorax train` goes on without it"
+            mend = "a line of numbers in JSON; `synthorax train` drops the line when it resumes the run"
             raise InputError(path, f"a damaged line {number}", mend)
         records.append(record)
     return records
 
 
 def whole_lines(log: Path) -> list[str]:
-    """The lines of a log that were written to their ends.
+    """Return the complete lines of a log; an incomplete last line is left out.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: the log cannot be read.
     """
     try:
         return log.read_text(errors="replace").split("\n")[:-1]
@@ -47,7 +50,7 @@ def whole_lines(log: Path) -> list[str]:
 
 
 def parse_record(line: str) -> dict[str, Any] | None:
-    """A line of the log; None if it is damaged."""
+    """Return a line of the log as a mapping; None if the line is damaged."""
     try:
         record = json.loads(line)
         record["step"] = checked_count(record["step"])
@@ -59,11 +62,11 @@ def parse_record(line: str) -> dict[str, Any] | None:
 
 
 def checked_count(number: Any) -> int:
-    """A count that is 0 or more.
+    """Return a number as an integer of 0 or more.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a whole number of 0 or more.
     """
     if isinstance(number, bool) or not isinstance(number, int | float) or not number >= 0 or number != int(number):
-        raise ValueError(f"{number!r} is no count")
+        raise ValueError(f"{number!r} is not a whole number of 0 or more")
     return int(number)

@@ -1,4 +1,4 @@
-"""Figures that stop a run: those that are not finite, and those that are out of their bounds for long."""
+"""Guards that stop a run: a figure or weight is not finite, or a figure stays out of its bounds for too long."""
 
 from __future__ import annotations
 
@@ -12,34 +12,38 @@ from synthorax.training.trainable import Limit, Trainable
 
 
 def finite(figures: Mapping[str, Tensor | float], step: int) -> dict[str, float]:
-    """The figures as numbers.
+    """Return the figures as Python floats.
 
     Raises:
-        TrainingError: one of them is none.
+        TrainingError: a figure is NaN or infinite.
     """
     numbers = {name: float(value) for name, value in figures.items()}
     for name, value in numbers.items():
         if not math.isfinite(value):
-            raise TrainingError(f"step {step}: {name} is {value}; the last good state is kept")
+            raise TrainingError(f"step {step}: {name} is {value}; the run folder keeps the last good state")
     return numbers
 
 
 def sound(model: Trainable, step: int) -> None:
-    """See that a model is worth keeping: an update may spoil weights before any figure shows it.
+    """Check before a save that all weights are finite; an update may spoil them before any figure shows it.
 
     Raises:
-        TrainingError: weights are no longer finite.
+        TrainingError: a weight is NaN or infinite.
     """
     for name, network in (*model.networks.items(), *model.averages.items()):
         if not all(bool(weights.isfinite().all()) for weights in network.parameters()):
-            raise TrainingError(f"step {step}: the {name}'s weights are not finite; the last good state is kept")
+            raise TrainingError(
+                f"step {step}: the {name}'s weights are not finite; the run folder keeps the last good state"
+            )
 
 
 class Guards:
-    """Looks at every line of the log.
+    """Checks the figures of every line of the log against their limits.
 
     Args:
-        beyond: the run's counts, which go on where they stopped.
+        limits: limits by the names of their figures.
+        beyond: for each figure, for how many lines in a row it has been out of bounds, as an earlier call of the run
+            left it; changed in place.
     """
 
     def __init__(self, limits: Mapping[str, Limit], beyond: dict[str, int] | None = None) -> None:
@@ -50,14 +54,15 @@ class Guards:
 
     @property
     def content(self) -> bool:
-        """Whether the last line had every figure within its limits; if not, the model is not worth keeping."""
+        """Whether every figure of the last line was within its limits; if not, the loop does not save the model."""
         return not any(self._beyond.values())
 
     def check(self, figures: Mapping[str, float], step: int) -> None:
-        """Count how long each figure has been out of its bounds since its warm-up.
+        """Count for how many lines in a row each figure has been out of its bounds since its warm-up.
 
         Raises:
-            TrainingError: one of them for too many lines of the log; says what it means and what can be done.
+            TrainingError: a figure was out of bounds for `Limit.records` lines; the message says what that means and
+                what the user can do.
         """
         for name, limit in self._limits.items():
             if name not in figures or step <= limit.warm_up:
@@ -69,5 +74,5 @@ class Guards:
                 remedy = f"; {limit.remedy}" if limit.remedy else ""
                 raise TrainingError(
                     f"step {step}: {limit.meaning}: {name} is {value:.4g}, {bound} for {limit.records} lines of the "
-                    f"log; the state before is kept{remedy}"
+                    f"log; the run folder keeps the state from before{remedy}"
                 )

@@ -1,4 +1,4 @@
-"""What in-painters that learn against a critic have alike: optimisers, learning rates, noise, and fills of a patch."""
+"""Shared code of in-painters that train against a critic: optimisers, learning rates, noise, and filling a patch."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
     from synthorax.training.told_method import ToldMethod
 
 IN_PAINTER, CRITIC = "in_painter", "critic"
-"""Names of the networks."""
+"""Names of the two networks."""
 PREVIEWED = 6
-"""Training patches that a preview fills."""
+"""Number of training patches that the preview picture shows, real and filled."""
 
 
 class FilledBatch(NamedTuple):
-    """What a network made of patches, in single precision.
+    """The output of an in-painter for a batch of patches, in single precision.
 
     Attributes:
-        values: within -1 to 1, all over the patches.
-        mask: logits of the voxels of the nodule that was made; None from a network without that head.
+        values: values within -1 to 1 for every voxel of the patches.
+        mask: logits of each voxel belonging to the synthetic nodule; None if the network has no mask head.
     """
 
     values: Float[Tensor, "b 1 z y x"]
@@ -49,7 +49,7 @@ class InPainter(System):
     """An in-painter and its critic.
 
     Attributes:
-        shown: training patches for the preview, as the batches have them.
+        shown: training patches for the preview, as one batch of the training data; None shows no preview.
     """
 
     memory_format = torch.channels_last_3d
@@ -68,14 +68,18 @@ class InPainter(System):
         self.shown: Mapping[str, Tensor] | None = None
 
     def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """Adam for each network."""
+        """Return an Adam optimiser for each network."""
         return {
             name: torch.optim.Adam(self.networks[name].parameters(), lr=rate, betas=self.config.betas, fused=True)
             for name, rate in self._rates().items()
         }
 
     def check(self, world: int) -> None:
-        """Refuse a batch that the processes cannot share."""
+        """Check that the batch can be divided among the processes.
+
+        Raises:
+            InputError: the batch size is not a multiple of the number of processes.
+        """
         Share(0, world).rows(self.config.batch_size)
 
     def set_rates(self, step: int) -> None:
@@ -84,12 +88,18 @@ class InPainter(System):
             self.set_rate(name, rate * self.config.rate(step))
 
     def uniform_noise(self, kind: str, step: int, like: Float[Tensor, "b 1 z y x"]) -> Float[Tensor, "b 1 z y x"]:
-        """Noise within -1 to 1 for each voxel of a batch."""
+        """Return uniform noise within -1 to 1, one value for each voxel of a batch.
+
+        Args:
+            kind: name of the random stream.
+            step: step of the stage.
+            like: a batch of this process, whose shape the noise gets.
+        """
         return 2 * self.drawn(kind, step, len(like) * self.share.world, *like.shape[1:], uniform=True) - 1
 
     @property
     def filling(self) -> nn.Module:
-        """The network that fills: the running mean of the in-painter, if there is one."""
+        """The network that fills patches outside training: the in-painter's moving average, if there is one."""
         return self.averages.get(IN_PAINTER, self.networks[IN_PAINTER])
 
     def _rates(self) -> dict[str, float]:
@@ -97,15 +107,20 @@ class InPainter(System):
 
 
 class ToldInPainter(InPainter):
-    """An in-painter that puts a nodule in, told its attributes and perhaps its outline.
+    """An in-painter that adds a nodule, conditioned on its attributes and possibly on its outline.
+
+    Facts: `attributes` [n, a], the encoded attributes of the training nodules; NaN if unknown.
 
     Attributes:
-        heeds: attributes that it is told beside the diameter and those of `config.shown`.
-
-    Facts: `attributes` [n, a], what is known of the training nodules, encoded; NaN where it is not.
+        heeds: attributes that the network is conditioned on in addition to the diameter and those of `config.shown`.
 
     Args:
-        attributes: [n, a], of the training nodules; without them, as where weights are loaded, an empty table.
+        config: settings.
+        in_painter: the network that fills.
+        critic: the network that judges.
+        seed: seed of all random draws.
+        attributes: encoded attributes of the training nodules, [n, a]; None gives an empty table, as when weights are
+            to be loaded.
     """
 
     heeds: ClassVar[frozenset[str]] = frozenset()
@@ -119,10 +134,10 @@ class ToldInPainter(InPainter):
 
     @abstractmethod
     def condition(self, wanted: NoduleAttributes, attributes: Float[Tensor, "1 a"]) -> Float[Tensor, "1 k"]:
-        """Return the condition by which a nodule is made.
+        """Return the condition vector of a nodule.
 
         Args:
-            wanted: what was asked for, and what is known of the nodule whose shape it has.
+            wanted: the requested attributes, and the known attributes of the nodule whose outline is used.
             attributes: the same, encoded, and completed from a training nodule.
         """
 
@@ -136,16 +151,25 @@ class ToldInPainter(InPainter):
         told: Float[Tensor, "b k"],
         outline: Float[Tensor, "b 1 z y x"] | None,
     ) -> FilledBatch:
-        """Return what the in-painter, or its running mean, makes of patches."""
+        """Return the output of the in-painter, or of its moving average, for a batch of patches.
+
+        Args:
+            network: the in-painter or its moving average.
+            patches: values within -1 to 1.
+            region: 1 in voxels to fill, 0 elsewhere.
+            noise: noise within -1 to 1.
+            told: condition vectors.
+            outline: 1 inside the nodule's outline, 0 elsewhere; None for a network without outlines.
+        """
 
     def maker(self, lineage: Lineage) -> ToldMethod:
-        """Return the method; its shapes are outlines of the patients whom the network learned from."""
+        """Return the editing method; its outlines come from the patients that the network was trained on."""
         from synthorax.training.told_method import ToldMethod
 
         return ToldMethod(self, lineage)
 
     def editor(self, lineage: Lineage, options: Options) -> ToldMethod:
-        """Return the method that takes its shapes from where the options say."""
+        """Return the editing method with the source of outlines that the options name."""
         from synthorax.training.told_method import ToldMethod
 
         return ToldMethod(self, lineage, getattr(options, "shapes", None))
@@ -160,7 +184,19 @@ class ToldInPainter(InPainter):
         outline: Float[Tensor, "1 1 z y x"] | None = None,
         precision: Precision = "32",
     ) -> tuple[Float[Tensor, "z y x"], NDArray[np.bool_] | None]:
-        """Fill a patch; returns it within -1 to 1, and the mask of a network with that head, [z, y, x]."""
+        """Fill the region of one patch.
+
+        Args:
+            patch: values within -1 to 1.
+            region: 1 in voxels to fill, 0 elsewhere.
+            told: condition vector.
+            noise: noise within -1 to 1.
+            outline: 1 inside the nodule's outline, 0 elsewhere; None for a network without outlines.
+            precision: precision of the network's arithmetic.
+
+        Returns:
+            The whole patch within -1 to 1, and the nodule's mask if the network has a mask head, else None.
+        """
         patch, region, told, noise = (each.to(self.device) for each in (patch, region, told, noise))
         with self.autocast(precision):
             made = self.make(
@@ -171,10 +207,12 @@ class ToldInPainter(InPainter):
         return whole, mask
 
     def previewed(self, variants: Sequence[tuple[str, Tensor, Tensor | None]]) -> Figure | None:
-        """Middle slices of the shown patches: a row as they are, and for each variant two rows by two seeds.
+        """Return a picture of the middle slices of `shown`: one row of real patches, then two rows for each variant.
+
+        The two rows of a variant are filled with two draws of noise. Return None if there are no patches to show.
 
         Args:
-            variants: name, conditions [b, k] and outlines [b, 1, z, y, x] of each.
+            variants: name, condition vectors [b, k] and outlines [b, 1, z, y, x] (or None) of each variant.
         """
         if self.shown is None:
             return None
@@ -204,9 +242,15 @@ def mask_loss(
     known: Float[Tensor, " b"],
     region: Float[Tensor, "b 1 z y x"],
 ) -> Float[Tensor, ""]:
-    """Return the binary cross-entropy, the mean over each region and over samples whose mask is known (1 in `known`).
+    """Return the binary cross-entropy of a mask head: the mean over each sample's region, then over samples.
 
-    A small nodule counts as much as a large one; without a known mask the loss is 0.
+    Only samples whose mask is known count; without any the loss is 0. A small nodule counts as much as a large one.
+
+    Args:
+        logits: output of the mask head.
+        mask: 1 in the nodule, 0 outside.
+        known: 1 if the sample's mask is known, else 0.
+        region: 1 in the edit region, 0 outside.
     """
     each = functional.binary_cross_entropy_with_logits(logits, mask, reduction="none") * region
     means = each.flatten(1).sum(1) / region.flatten(1).sum(1).clamp_min(1)

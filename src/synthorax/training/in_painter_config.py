@@ -1,4 +1,4 @@
-"""Settings that in-painters share. No torch here."""
+"""Settings that in-painters share. Does not import torch."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from synthorax.patch import PatchSettings, PatchSpec, ScaledPatch
 from synthorax.training.config import Decay, Positive, PositiveShare, Precision
 
 Shown = Literal["diameter_mm", "texture", "spiculation", "lobulation", "margin"]
-"""Attributes that an in-painter may be told."""
+"""Attributes that an in-painter may be conditioned on."""
 ALL_SHOWN: tuple[Shown, ...] = ("texture", "spiculation", "lobulation", "margin")
-"""The ratings among them."""
+"""The attributes of `Shown` that are ratings."""
 MOST_CHANNELS = 2**12
-"""Channels of a layer, and patches of a batch, at most."""
+"""Largest number of channels in a layer, and of patches in a batch."""
 
 
 class InPainterSettings(PatchSettings):
-    """Settings of an in-painter that learns against a critic.
+    """Settings of an in-painter that trains against a critic.
 
     Attributes:
-        batch_size: patches of an update.
-        steps: of the whole training.
-        learning_rate: Adam's, of the in-painter.
-        critic_learning_rate: Adam's, of the critic.
-        betas: Adam's.
-        rate_end: share of both learning rates that is left at the last step; they fall linearly in the last third.
-        ema_decay: of a running mean of the in-painter's weights, which then fills; 0 is none.
-        turns: training patches are turned by 90 degrees about the z axis half of the time, beside the flips.
-        precision: of the layers, `auto`, `32`, `tf32` or `bf16`; weights and losses stay in 32 bits. A run notes what
-            `auto` was.
+        batch_size: patches in an update.
+        steps: number of steps of the whole training.
+        learning_rate: learning rate of the in-painter's Adam optimiser.
+        critic_learning_rate: learning rate of the critic's Adam optimiser.
+        betas: betas of both Adam optimisers.
+        rate_end: share of both learning rates at the last step; they fall linearly in the last third of the training.
+        ema_decay: decay of the moving average of the in-painter's weights, which then fills patches; 0 keeps none.
+        turns: whether half of the training patches are rotated by 90 degrees about the z axis, in addition to flips.
+        precision: precision of the layers: `auto`, `32`, `tf32` or `bf16`; weights and losses stay in 32 bits. A run
+            records what `auto` was resolved to.
     """
 
     batch_size: PositiveInt = 16
@@ -46,11 +46,11 @@ class InPainterSettings(PatchSettings):
 
     @property
     def view(self) -> PatchSpec | ScaledPatch:
-        """The patches that are edited, which may grow with their nodules."""
+        """The grid of the patches that are edited; a `ScaledPatch` grows with the nodule."""
         return self.patch
 
     def rate(self, step: int) -> float:
-        """The share of the learning rates at a step of the whole training."""
+        """Return the share of the initial learning rates at a step of the whole training."""
         left = 3 * (self.steps - step) / self.steps
         return self.rate_end + (1 - self.rate_end) * min(max(left, 0.0), 1.0)
 
@@ -65,20 +65,25 @@ class InPainterSettings(PatchSettings):
 
 
 class ToldSettings(InPainterSettings):
-    """Settings of an in-painter that puts nodules in.
+    """Settings of an in-painter that adds nodules.
 
     Attributes:
-        shown: attributes that the in-painter is told.
-        outlines: the in-painter is told the nodule's outline too, and makes what is inside and around it. Outlines of
-            other patients then bring the variety that a reconstruction loss takes away: in trials without them every
-            seed gave the same nodule. Without outlines a second head gives the mask of what was made.
+        shown: attributes that the in-painter is conditioned on.
+        outlines: whether the in-painter is also given the nodule's outline, and fills its inside and surroundings.
+            Outlines of other patients then bring the variety that a reconstruction loss removes: in trials without
+            them every seed gave the same nodule. Without outlines a second head predicts the nodule's mask.
     """
 
     shown: tuple[Shown, ...] = ()
     outlines: bool = False
 
     def ball_mm(self, diameter_mm: float, spec: PatchSpec) -> float:
-        """The diameter of the ball that is filled for a nodule in a patch."""
+        """Return the diameter in mm of the ball that is filled for a nodule.
+
+        Args:
+            diameter_mm: diameter of the nodule.
+            spec: grid of the patch.
+        """
         raise NotImplementedError
 
     @model_validator(mode="after")

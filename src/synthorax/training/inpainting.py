@@ -1,9 +1,9 @@
-"""The losses of in-painters, put together from `training.losses`: those of papers/2 (equations 1 to 5) and papers/5.
+"""Losses of in-painters, composed from `training.losses`: those of papers/2 (equations 1 to 5) and of papers/5.
 
-The paper prints the WGAN-GP of whole patches: the critics see all that the in-painter made, and the penalty counts the
-whole gradient. The in-painting program that it builds on (Yu et al. 2018) shows the critics composites, which are real
-outside the edit, and counts the gradient inside it alone. `as_printed` chooses the former. Sums over both critics weigh
-them alike.
+papers/2 prints the WGAN-GP of whole patches: the critics see the in-painter's whole output, and the penalty uses the
+whole gradient. The in-painting program that papers/2 builds on (Yu et al. 2018) shows the critics composites, which
+are real outside the edit region, and uses the gradient inside that region only. `as_printed` chooses the printed form.
+Sums over the local and the global critic weight both equally.
 """
 
 from __future__ import annotations
@@ -33,10 +33,13 @@ def reconstruction_loss(
     *,
     global_weight: float = 1.0,
 ) -> Float[Tensor, ""]:
-    """Return L_masked + lambda1 * L_global (equation 1), summed over both stages.
+    """Return L_masked + lambda1 * L_global (equation 1), summed over the coarse and the refined output.
 
     Args:
-        global_weight: lambda1, which the paper does not give.
+        made: output of the in-painter.
+        patches: the real patches.
+        region: 1 in the edit region, 0 outside.
+        global_weight: lambda1, which papers/2 does not give.
     """
     stages = (made.coarse, made.refined)
     losses = [masked_l1_loss(one, patches, region) + global_weight * l1_loss(one, patches) for one in stages]
@@ -50,25 +53,38 @@ def shown_to_critics(
     *,
     as_printed: bool = False,
 ) -> Float[Tensor, "b 1 z y x"]:
-    """Return the fakes that the critics judge: the second stage's, whose gradient goes on into the first."""
+    """Return the fake patches that the critics judge, made from the refined output.
+
+    The gradient flows through the refined stage into the coarse stage.
+
+    Args:
+        made: output of the in-painter.
+        patches: the real patches.
+        region: 1 in the edit region, 0 outside.
+        as_printed: return the whole output; else paste it into the real patch, inside the region only.
+    """
     return made.refined if as_printed else pasted(made.refined, patches, region)
 
 
 def critics_loss(real: Verdicts, fake: Verdicts) -> Float[Tensor, ""]:
-    """Return the negative of what the critics estimate of the Wasserstein distance (equation 2 without penalty)."""
+    """Return the negative of both critics' estimates of the Wasserstein distance (equation 2 without the penalty)."""
     return torch.stack([wasserstein_critic_loss(a.score, b.score) for a, b in zip(real, fake, strict=True)]).sum()
 
 
 def adversarial_loss(fake: Verdicts) -> Float[Tensor, ""]:
-    """Return what the in-painter is to make small: the negative of both critics' scores of its fakes."""
+    """Return the adversarial loss of the in-painter: the negative sum of both critics' mean scores of its fakes."""
     return torch.stack([wasserstein_generator_loss(verdict.score) for verdict in fake]).sum()
 
 
 def domain_loss(verdicts: Verdicts, labels: Int[Tensor, " b"]) -> Float[Tensor, ""]:
-    """Return L_cls of both critics (equation 3), the mean over samples whose label is not `losses.NO_CLASS`.
+    """Return the sum of both critics' class losses L_cls (equation 3), each a mean over samples with a known class.
+
+    Args:
+        verdicts: output of both critics.
+        labels: class of each sample; `losses.NO_CLASS` if unknown.
 
     Raises:
-        ValueError: critics without an auxiliary classifier.
+        ValueError: a critic has no auxiliary classifier.
     """
     losses = []
     for verdict in verdicts:
@@ -89,13 +105,18 @@ def critics_penalty(
     *,
     as_printed: bool = False,
 ) -> Float[Tensor, ""]:
-    """Return the gradient penalties of both critics (equation 2), each between real and fake samples that it sees.
+    """Return the sum of both critics' gradient penalties (equation 2), on lines between real and fake samples.
 
     Args:
-        fake: what `shown_to_critics` returned.
-        crop: `LocalCrop.around` the regions.
-        epsilon: the share of the real sample, uniform within 0 to 1; one a sample, the same for both critics.
-        maps: the condition, for critics that depend on it.
+        critic: the local and the global critic.
+        real: the real patches.
+        fake: the output of `shown_to_critics`.
+        region: 1 in the edit region, 0 outside.
+        crop: crop of the local critic, from `LocalCrop.around` the regions.
+        epsilon: share of the real sample on the line, uniform within 0 to 1, one for each sample and the same for both
+            critics.
+        maps: condition of each sample, for critics that are conditioned.
+        as_printed: use the whole gradient; else only the gradient inside the region.
     """
 
     def penalty(judge: PatchCritic, real: Tensor, fake: Tensor, region: Tensor) -> Tensor:
@@ -114,15 +135,20 @@ def multi_mask_loss(
     dilation: int,
     weight: float,
 ) -> Float[Tensor, ""]:
-    """Return the L1 loss in the region, plus that in and near the nodule (Jin et al. 2018, which papers/5 builds on).
+    """Return the L1 loss in the region plus alpha times the L1 loss in and near the nodule.
+
+    This is the multi-mask loss of Jin et al. 2018, which papers/5 builds on.
 
     Args:
-        mask: 1 in the nodule, 0 outside; an empty one has the first part alone.
-        dilation: voxels around the nodule that count as near.
-        weight: alpha, of the second part.
+        made: output of the in-painter.
+        patches: the real patches.
+        region: 1 in the edit region, 0 outside.
+        mask: 1 in the nodule, 0 outside; an empty mask leaves the first term alone.
+        dilation: voxels by which the mask is dilated to include the nodule's surroundings.
+        weight: alpha.
     """
     near, width = mask, 2 * dilation + 1
-    for axis in range(3):  # one after the other they cost a fifth of a cube's
+    for axis in range(3):  # three 1D poolings take a fifth of the time of one with a cubic kernel
         kernel, padding = [1, 1, 1], [0, 0, 0]
         kernel[axis], padding[axis] = width, dilation
         near = functional.max_pool3d(near, kernel, stride=1, padding=padding)

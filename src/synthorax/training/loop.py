@@ -1,4 +1,4 @@
-"""The training loop. It reads from top to bottom."""
+"""The training loop: steps, logging, validation, previews, saving and stopping."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from synthorax.training.system import Batches, Stage, Training
 from synthorax.training.trainable import step_seed
 
 SAVE_EVERY_S = 30.0
-"""Seconds after which the state is saved; a kill loses the work of at most this time."""
+"""Seconds between two saves of the state: the most work that is lost if the process is killed."""
 PREVIEWS_A_RUN = 20
-"""Pictures drawn in the course of a run."""
+"""Number of preview pictures of a whole run."""
 SHOWN_FIGURES = 4
-"""Figures that the progress line shows; the log has all of them."""
+"""Number of figures that the progress line shows; the log has all of them."""
 BATCHES_AHEAD = 2
-"""Batches made in advance while an accelerator works; a CPU is busy with training itself."""
+"""Batches loaded in advance while an accelerator computes. None on a CPU, which is busy with training itself."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class FitOutcome:
     """How a call of `fit` ended.
 
     Attributes:
-        step: steps that are done, those of earlier calls included.
-        finished: whether no step is left.
+        step: number of steps done so far, earlier calls included.
+        finished: whether all steps are done.
     """
 
     step: int
@@ -58,35 +58,38 @@ def fit(
     *,
     max_minutes: float | None = None,
 ) -> FitOutcome:
-    """Train until all steps are done, going on from what the run folder holds.
+    """Train until all steps are done, from the state that the run folder holds, or from the beginning.
 
     Stages, batches, noise and learning rates are functions of the step alone, so a run that was stopped or killed
-    and resumed ends with the same bytes as one that was not. Several processes share each batch and take the same
-    steps; the first of them writes. A validation is measured by each of them, on all held-out data.
+    and then resumed ends with the same bytes as an uninterrupted one. Several processes share each batch and take the
+    same steps; the first process writes. Each process computes the validation on all held-out data.
 
     Args:
-        max_minutes: stop after this time, with the state saved.
+        training: the model, its stages and its data.
+        run: the run folder.
+        fabric: devices of this process group.
+        max_minutes: stop after this time, with the state saved; None trains to the end.
 
     Raises:
-        InputError: the run folder holds a damaged state, another process trains in it, or several processes of one
-            run see different states.
-        OutputError: the disk is full; the last whole state stays.
+        InputError: the run folder holds a damaged state, another process trains in it, the processes of the run see
+            different states, or the validation lacks the figure that selects the best weights.
+        OutputError: a file cannot be written, for instance on a full disk; the last complete state stays.
         TrainingError: a figure is no longer finite, or shows a collapse; the last good state stays on disk.
-        Stopped: asked to stop by SIGINT, SIGTERM or SIGHUP; the state is saved.
-        KeyboardInterrupt: a second SIGINT stops at once, unsaved.
+        Stopped: SIGINT, SIGTERM or SIGHUP was received; the state is saved.
+        KeyboardInterrupt: a second SIGINT was received; training stops at once and the state is not saved.
     """
     with claim(resolved_output(run.path)) if fabric.is_global_zero else nullcontext():
         return _fit(training, run, fabric, max_minutes)
 
 
 def _fit(training: Training, run: RunFolder, fabric: Fabric, max_minutes: float | None) -> FitOutcome:
-    """`fit` in a folder that is this run's alone."""
+    """Do the work of `fit`, once no other process can train in the folder."""
     model, validation = training.model, training.validation
     model.prepare_training(fabric)
     step, training = run.resume(training)
     steps = training.steps
     if _any(fabric, step != fabric.broadcast(step)):
-        raise InputError(run.path, "other states on other hosts", "a folder that all of them share")
+        raise InputError(run.path, "different states on different hosts", "a folder that all hosts share")
     first = fabric.is_global_zero
     earlier = run.seconds()
     guards = Guards(model.limits, run.beyond)
@@ -147,12 +150,12 @@ def _fit(training: Training, run: RunFolder, fabric: Fabric, max_minutes: float 
             run.save(training, step)
     fabric.barrier()
     if stop and step < steps:
-        raise Stopped(stop[0], f"after step {step}, which is saved; the same command goes on")
+        raise Stopped(stop[0], f"after step {step}, which is saved; run the same command again to continue")
     return FitOutcome(step, finished=step == steps)
 
 
 def _title(training: Training, stage: Stage) -> str:
-    """What the progress line calls a stage: the system's name, and the stage's where there are several."""
+    """Return the title of the progress line: the system's name, and the stage's name if there are several stages."""
     return " ".join([training.model.name, *([stage.name] if len(training.stages) > 1 else [])])
 
 
@@ -163,14 +166,14 @@ def _picture(training: Training, run: RunFolder, board: Board, step: int) -> Non
 
 
 def _mean(fabric: Fabric, metrics: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Figures of the global batch."""
+    """Return the figures of the global batch: the mean over all processes."""
     if fabric.world_size == 1:
         return metrics
     return {name: fabric.all_reduce(value.detach(), reduce_op="mean") for name, value in metrics.items()}  # type: ignore[misc]
 
 
 def _any(fabric: Fabric, here: bool) -> bool:
-    """Whether any process says so; they must stop at the same step."""
+    """Return whether `here` is true in any process; used so that all processes stop at the same step."""
     if fabric.world_size == 1:
         return here
     total = fabric.all_reduce(torch.tensor(float(here), device=fabric.device), reduce_op="sum")
@@ -178,18 +181,29 @@ def _any(fabric: Fabric, here: bool) -> bool:
 
 
 class Rate:
-    """Steps a second since the call began."""
+    """Measures the steps per second since it was made.
+
+    Args:
+        step: steps done before.
+    """
 
     def __init__(self, step: int) -> None:
         self._step, self._started = step, time.monotonic()
 
     def __call__(self, step: int) -> float:
-        """Of the steps up to this one."""
+        """Return the mean steps per second up to this step."""
         return round((step - self._step) / max(time.monotonic() - self._started, 1e-9), 3)
 
 
 class Supply:
-    """The batches of the steps, some of them made ahead in a thread."""
+    """Gives the batch of each step, with some batches loaded ahead in a thread.
+
+    Args:
+        batches: returns the batch of a step.
+        first: first step.
+        steps: number of steps of the whole training.
+        ahead: batches to load ahead; 0 uses no thread, and steps may then be taken in any order.
+    """
 
     def __init__(self, batches: Batches, first: int, steps: int, ahead: int) -> None:
         self._batches, self._steps, self._ahead = batches, steps, ahead
@@ -215,12 +229,13 @@ class Supply:
 
 @contextmanager
 def _stop_request() -> Iterator[list[int]]:
-    """A list that SIGINT, SIGTERM and SIGHUP put themselves in, so that the loop can stop between two steps.
+    """Give a list that collects the numbers of received SIGINT, SIGTERM and SIGHUP; the loop stops between two steps.
 
-    After the first of them SIGINT does what it did before. Not so SIGTERM, of which `timeout` sends two.
+    After the first signal SIGINT gets its former handler back, so that a second Ctrl-C stops at once. SIGTERM does not,
+    because `timeout` sends it twice.
     """
     received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():  # which alone may set handlers
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
         yield received
         return
 
@@ -243,13 +258,13 @@ def _stop_request() -> Iterator[list[int]]:
 
 
 def _shown(rate: float, figures: Mapping[str, float]) -> str:
-    """What the progress line tells."""
+    """Return the figures of the progress line as text."""
     first = [f"{name} {value:.4g}" for name, value in list(figures.items())[:SHOWN_FIGURES]]
     return "  ".join([f"{rate:.3g}/s", *first, *(["..."] if len(figures) > SHOWN_FIGURES else [])])
 
 
 def _progress(*, disable: bool, console: Console | None = None) -> Progress:
-    """One line, whose figures are cut short where the terminal ends."""
+    """Return a progress display of one line, whose figures are cut off at the width of the terminal."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=16),

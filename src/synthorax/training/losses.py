@@ -1,7 +1,8 @@
-"""The losses that the GANs of the five papers share. Weights between them are a configuration's business.
+"""Losses that the GANs of the five papers share. Each system's configuration has the weights between them.
 
-Every loss is a mean over samples, so that the mean over the equal parts of a batch is that of the whole. Where
-labels may be missing it is a mean over those present, and parts count alike only if as many are present in each.
+Every loss is a mean over samples, so that its mean over equal parts of a batch equals the loss of the whole batch.
+Losses with missing labels are means over the samples with a label; there the equality holds only if every part has the
+same number of labels.
 """
 
 from __future__ import annotations
@@ -14,19 +15,26 @@ from torch import Tensor
 from torch.nn import functional
 
 NO_CLASS = -1
-"""The label of a sample whose class is not known."""
+"""Label of a sample whose class is unknown."""
 
 ScoreFunction = Callable[[Tensor], Tensor]
-"""Samples [b, ...] to scores [b] or maps of scores [b, ...]; a sample's must not depend on the others."""
+"""A critic: samples [b, ...] to scores [b] or maps of scores [b, ...]. Each sample's score must not depend on the other
+samples."""
 
 
 def wasserstein_critic_loss(real: Float[Tensor, "b ..."], fake: Float[Tensor, "c ..."]) -> Float[Tensor, ""]:
-    """f(fake) - f(real), of which the negative estimates the Wasserstein distance (WGAN-GP; papers/3, 3.3.1)."""
+    """Return mean f(fake) - mean f(real), the negative of the estimated Wasserstein distance.
+
+    Source: WGAN-GP; papers/3, 3.3.1.
+
+    Args:
+        real, fake: the critic's scores f of real and of fake samples.
+    """
     return fake.mean() - real.mean()
 
 
 def wasserstein_generator_loss(fake: Float[Tensor, "b ..."]) -> Float[Tensor, ""]:
-    """-f(fake) (papers/3, 3.3.2)."""
+    """Return -mean f(fake), from the critic's scores f of fake samples (papers/3, 3.3.2)."""
     return -fake.mean()
 
 
@@ -37,14 +45,17 @@ def gradient_penalty(
     epsilon: Float[Tensor, " b"],
     mask: Float[Tensor, "b ..."] | None = None,
 ) -> Float[Tensor, ""]:
-    """(||gradient of f|| - 1)^2 on the line between real and fake samples (WGAN-GP, equation 3; papers/2, equation 2).
+    """Return the mean of (||gradient of f|| - 1)^2 at points between real and fake samples.
 
-    It is computed in single precision whatever the autocast around it, as norms squared overflow in half.
+    Source: WGAN-GP, equation 3; papers/2, equation 2. It is computed in single precision even under autocast, because
+    squared norms overflow in half precision.
 
     Args:
-        epsilon: the share of the real sample, uniform within 0 to 1; one a sample.
-        mask: multiplies the gradient before its norm, for a critic whose fakes are real outside it, as the
-            in-painting program that papers/2 builds on has it; broadcasts over channels.
+        critic: the critic f.
+        real, fake: samples; each pair of rows is joined by a line.
+        epsilon: share of the real sample at the point on the line, uniform within 0 to 1, one for each sample.
+        mask: multiplies the gradient before the norm is taken, for a critic whose fakes are real outside the mask, as
+            in the in-painting program that papers/2 builds on; broadcasts over channels.
     """
     with torch.autocast(real.device.type, enabled=False):
         share = epsilon.view(-1, *[1] * (real.ndim - 1)).to(_precise(real))
@@ -56,53 +67,72 @@ def gradient_penalty(
 
 
 def r1_penalty(critic: ScoreFunction, real: Float[Tensor, "b ..."]) -> Float[Tensor, ""]:
-    """||gradient of f at real samples||^2, without the half some write (Mescheder et al. 2018; papers/5)."""
+    """Return the mean of ||gradient of f||^2 at real samples (R1; Mescheder et al. 2018; papers/5).
+
+    The factor of one half that some authors write is left out.
+
+    Args:
+        critic: the critic f.
+        real: real samples.
+    """
     with torch.autocast(real.device.type, enabled=False):
         gradient = _gradient(critic, real.detach().to(_precise(real)))
         return gradient.flatten(1).square().sum(1).mean()
 
 
 def least_squares_discriminator_loss(real: Float[Tensor, "b ..."], fake: Float[Tensor, "c ..."]) -> Float[Tensor, ""]:
-    """Half the squared distances of real scores from 1 and fake ones from 0 (LSGAN; papers/4, 4.3.4-5)."""
+    """Return half the sum of the mean squared differences of real scores from 1 and of fake scores from 0.
+
+    Source: LSGAN; papers/4, 4.3.4-5.
+    """
     return ((real - 1).square().mean() + fake.square().mean()) / 2
 
 
 def least_squares_generator_loss(fake: Float[Tensor, "b ..."]) -> Float[Tensor, ""]:
-    """The squared distance of fake scores from 1."""
+    """Return the mean squared difference of fake scores from 1 (LSGAN)."""
     return (fake - 1).square().mean()
 
 
 def jensen_shannon_discriminator_loss(real: Float[Tensor, "b ..."], fake: Float[Tensor, "c ..."]) -> Float[Tensor, ""]:
-    """-log D(real) - log(1 - D(fake)), scores being logits of D (papers/5, equation 2)."""
+    """Return the mean of -log D(real) plus that of -log(1 - D(fake)); the scores are logits of D (papers/5, eq. 2)."""
     return functional.softplus(-real).mean() + functional.softplus(fake).mean()
 
 
 def non_saturating_generator_loss(fake: Float[Tensor, "b ..."]) -> Float[Tensor, ""]:
-    """-log D(fake), the scores being logits of D (papers/3, 1.3.3)."""
+    """Return the mean of -log D(fake); the scores are logits of D (papers/3, 1.3.3)."""
     return functional.softplus(-fake).mean()
 
 
 def class_loss(logits: Float[Tensor, "b n"], labels: Int[Tensor, " b"]) -> Float[Tensor, ""]:
-    """Cross-entropy, the mean over samples whose class is known; 0 if there is none.
+    """Return the mean cross-entropy over samples whose class is known; 0 if no class is known.
 
-    The auxiliary loss of papers/2 (equation 3) and papers/3 (section 3.3).
+    This is the auxiliary loss of papers/2 (equation 3) and papers/3 (section 3.3).
+
+    Args:
+        logits: logits of n classes.
+        labels: class of each sample; `NO_CLASS` if unknown.
     """
     total = functional.cross_entropy(logits, labels, ignore_index=NO_CLASS, reduction="sum")
     return total / (labels != NO_CLASS).sum().clamp_min(1)
 
 
 def attribute_loss(guesses: Float[Tensor, "b a"], attributes: Float[Tensor, "b a"]) -> Float[Tensor, ""]:
-    """Squared error, the mean over each attribute's known (not nan) values, summed over attributes; 0 if none is."""
+    """Return the squared error: the mean over each attribute's known values, summed over attributes; 0 if all are NaN.
+
+    Args:
+        guesses: predicted attributes.
+        attributes: true attributes; NaN if unknown.
+    """
     known = ~attributes.isnan()
     squares = (guesses - attributes.nan_to_num(0)).square() * known
     return (squares.sum(0) / known.sum(0).clamp_min(1)).sum()
 
 
 def l1_loss(made: Float[Tensor, "b ..."], target: Float[Tensor, "b ..."]) -> Float[Tensor, ""]:
-    """Absolute error, the mean over everything.
+    """Return the mean absolute error over all voxels and samples.
 
-    L_global of papers/2 (equation 1), the reconstruction of Pix2Pix (papers/4, 4.3.4, weight 100), and both the cycle
-    (weight 10) and the identity loss of CycleGAN (4.3.5), one for each direction.
+    It is L_global of papers/2 (equation 1), the reconstruction loss of Pix2Pix (papers/4, 4.3.4, weight 100), and the
+    cycle loss (weight 10) and the identity loss of CycleGAN (4.3.5), one for each direction.
     """
     return (made - target).abs().mean()
 
@@ -110,21 +140,21 @@ def l1_loss(made: Float[Tensor, "b ..."], target: Float[Tensor, "b ..."]) -> Flo
 def masked_l1_loss(
     made: Float[Tensor, "b ..."], target: Float[Tensor, "b ..."], mask: Float[Tensor, "b ..."]
 ) -> Float[Tensor, ""]:
-    """Absolute error, the mean over a sample's masked voxels, then over samples; 0 for a sample with an empty mask.
+    """Return the mean absolute error over each sample's masked voxels, then over samples; an empty mask counts as 0.
 
-    L_masked of papers/2 (equation 1): a small nodule counts as much as a large one.
+    It is L_masked of papers/2 (equation 1): a small nodule counts as much as a large one.
     """
     errors = ((made - target).abs() * mask).flatten(1).sum(1)
     return (errors / mask.expand_as(made).flatten(1).sum(1).clamp_min(1e-6)).mean()
 
 
 def _gradient(critic: ScoreFunction, samples: Tensor) -> Tensor:
-    """The gradient of every sample's summed score, itself differentiable."""
+    """Return the gradient of the sum of the scores by each sample; it can be differentiated again."""
     samples = samples.requires_grad_()
     (gradient,) = torch.autograd.grad(critic(samples).sum(), samples, create_graph=True)
     return gradient
 
 
 def _precise(samples: Tensor) -> torch.dtype:
-    """Single precision, or double where samples have it."""
+    """Return single precision, or double precision if the samples have it."""
     return torch.promote_types(samples.dtype, torch.float32)

@@ -1,9 +1,10 @@
-"""Which arithmetic `auto` is: a rule on the processor and the network's width, never a timing. No torch unless asked.
+"""Resolves the precision `auto` by a rule on the processor and the network's width, never by timing.
 
-bfloat16 doubles the speed of convolutions where the processor multiplies it: on CUDA cards, and on CPUs with AMX or
-AVX-512's bfloat16 instructions. Norms, activations and casts gain nothing, and outweigh the convolutions of narrow
-networks. So `auto` is `bf16` on a CUDA card, on a CPU with such instructions for a network with at least `WIDE`
-channels on its finest grid, and `32` otherwise (docs/training.md has measurements).
+bfloat16 doubles the speed of convolutions if the processor has instructions for it: CUDA cards, and CPUs with AMX or
+AVX-512's bfloat16 instructions. Norms, activations and casts gain nothing, and dominate in narrow networks. So `auto`
+is `bf16` on a CUDA card that supports it, and on a CPU with such instructions for a network with at least `WIDE`
+channels on its finest grid; otherwise it is `32`. docs/training.md has measurements. Only a question about CUDA imports
+torch.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ Config = TypeVar("Config", bound=BaseModel)
 Automatic = Literal["32", "bf16"]
 
 WIDE = 32
-"""Channels on the finest grid from which `auto` on a CPU is `bf16`, where its instructions allow."""
+"""Least number of channels on the finest grid for which `auto` is `bf16` on a CPU with bfloat16 instructions."""
 BF16_FLAGS = frozenset({"amx_bf16", "avx512_bf16"})
-"""Instruction sets that multiply bfloat16 on a CPU, as Linux names them."""
+"""Linux's names of the CPU instruction sets that multiply bfloat16."""
 CPUINFO = Path("/proc/cpuinfo")
 
 
 def processor_flags() -> frozenset[str]:
-    """Return the instruction sets of this CPU; none where the system does not list them."""
+    """Return Linux's names of this CPU's instruction sets; an empty set if the system does not list them."""
     try:
         lines = CPUINFO.read_text().splitlines()
     except OSError:
@@ -36,7 +37,7 @@ def processor_flags() -> frozenset[str]:
 
 
 def multiplies_bf16(device: str) -> bool:
-    """Return whether a device, cpu or cuda, has instructions for bfloat16."""
+    """Return whether a kind of device, `cpu` or `cuda`, has instructions for bfloat16."""
     if device == "cuda":
         import torch
 
@@ -45,9 +46,10 @@ def multiplies_bf16(device: str) -> bool:
 
 
 def of_auto(device: str, finest_width: int) -> Automatic:
-    """Return what `auto` is on a device, cpu or cuda, for a network of a width.
+    """Return the precision that `auto` means on a kind of device for a network.
 
     Args:
+        device: `cpu` or `cuda`.
         finest_width: channels on the network's finest grid.
     """
     wide = device == "cuda" or finest_width >= WIDE
@@ -55,16 +57,16 @@ def of_auto(device: str, finest_width: int) -> Automatic:
 
 
 def with_precision(config: Config, device: str, run: Path | None = None, *, hosts: int = 1) -> Config:
-    """Return a configuration whose precision is no longer `auto`: that of the run, if there is one, or the rule's.
+    """Return a configuration with the precision `auto` resolved: the run's recorded precision, or else by the rule.
 
     Args:
-        config: of a system or task; one without a precision is returned as it is.
-        device: cpu or cuda.
-        run: the run folder, which may not exist yet; None for a network that no run keeps.
-        hosts: of several, whose processors may differ, a CPU takes `32`.
+        config: configuration of a system or task; returned unchanged if its precision is not `auto` or it has none.
+        device: `cpu` or `cuda`.
+        run: the run folder, which may not exist yet; None for a network without a run folder.
+        hosts: number of hosts; with several, whose processors may differ, `auto` on a CPU is `32`.
 
     Raises:
-        InputError: a damaged configuration in the run folder.
+        InputError: the configuration in the run folder is damaged.
     """
     if getattr(config, "precision", None) != "auto":
         return config
@@ -81,7 +83,13 @@ def with_precision(config: Config, device: str, run: Path | None = None, *, host
 
 
 def of_sampling(asked: Literal["auto", "32", "bf16"], trained: Precision, device: str) -> Automatic:
-    """Return the arithmetic of sampling: if `auto`, what the model learned in where the device has it, else `32`."""
+    """Return the precision of sampling: `auto` is the precision of the training if the device supports it, else `32`.
+
+    Args:
+        asked: the requested precision.
+        trained: precision in which the model was trained.
+        device: `cpu` or `cuda`.
+    """
     if asked != "auto":
         return asked
     return "bf16" if trained == "bf16" and multiplies_bf16(device) else "32"

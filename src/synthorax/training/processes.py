@@ -1,4 +1,4 @@
-"""Several processes that train as one: started by the first, and ended together when one of them cannot go on."""
+"""Runs a training in several processes: starts the others, and ends all of them when one meets an error."""
 
 from __future__ import annotations
 
@@ -23,35 +23,35 @@ from synthorax.screen import one_line, say
 FAILED, LEFT = "synthorax/failed", "synthorax/left"
 LISTEN_S = 0.5
 PROCESS_PATIENCE_S = 10.0
-"""Seconds that the first process waits for the others to leave, and for a message of another process."""
+"""Seconds that the first process waits for the others to exit, and for itself to notice another process's error."""
 
 
 def launch(fabric: Fabric) -> None:
-    """Start the other processes, each of which runs the same command from its beginning, and says nothing.
+    """Start the other processes; each runs the same command from its beginning, with its output discarded.
 
     Raises:
-        InputError: they are others than was said, or do not find each other.
+        InputError: the number of processes differs from the requested one, or they cannot connect to each other.
     """
     if fabric.world_size == 1:
         return
     try:
         fabric.launch()
     except (ValueError, RuntimeError) as error:  # Fabric's and PyTorch's own errors are of these kinds.
-        expected = "as many processes on each host, which reach MASTER_ADDR"
+        expected = "the same number of processes on each host, which can reach MASTER_ADDR"
         raise InputError("devices and nodes", " ".join(str(error).split())[:200], expected) from error
     if not fabric.is_global_zero:
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        for output in (1, 2):  # what PyTorch's own code complains of too; errors are told by `together`
+        for output in (1, 2):  # also messages of PyTorch's C++ code; `together` reports errors
             os.dup2(nowhere, output)
 
 
 @contextmanager
 def together(fabric: Fabric) -> Iterator[None]:
-    """End all processes when one of them meets an error, which the first one raises; the others leave without a word.
+    """End all processes when one of them meets an error: the first process raises it, the others exit silently.
 
     Raises:
-        SynthoraxError: another process met an error; its text and exit code.
-        ElsewhereError: another process met one that nobody foresaw.
+        SynthoraxError: another process met an error of the project; with the same text and exit code.
+        ElsewhereError: another process met an unexpected error; with its traceback as a note.
     """
     if fabric.world_size == 1:
         yield
@@ -70,12 +70,12 @@ def together(fabric: Fabric) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Told:
-    """What a process tells the others of its error.
+    """The message by which a process reports its error to the others.
 
     Attributes:
-        line: what to tell a user.
+        line: the text for the user.
         code: the exit code.
-        trace: the traceback of an error that nobody foresaw; empty for others.
+        trace: the traceback of an unexpected error; empty for an error of the project or an interrupt.
     """
 
     line: str
@@ -84,7 +84,7 @@ class Told:
 
     @classmethod
     def of(cls, error: BaseException) -> Told:
-        """What to tell of an error."""
+        """Return the message of an error."""
         match error:
             case SynthoraxError():
                 return cls(str(error), error.exit_code)
@@ -95,7 +95,7 @@ class Told:
                 return cls(words, 1, "".join(traceback.format_exception(error)))
 
     def error(self) -> Exception:
-        """The same in another process."""
+        """Return the exception to raise in another process."""
         if self.trace:
             unforeseen = ElsewhereError(self.line)
             unforeseen.add_note(self.trace)
@@ -106,16 +106,28 @@ class Told:
 
 
 class Alarm:
-    """Where a process tells that it cannot go on, and hears so of others while it waits for them in vain."""
+    """Reports an error of this process to the others, and ends this process when another has reported one.
+
+    A process that waits in a collective operation for one that failed would wait forever, so a thread watches for
+    reports.
+
+    Args:
+        first: whether this is the first process, which reports errors to the user.
+        world: number of processes.
+    """
 
     def __init__(self, first: bool, world: int) -> None:
         self._first, self._world = first, world
-        self._store = _get_default_store()  # which the first process keeps
+        self._store = _get_default_store()  # a key-value store that lives in the first process
         self._off = Event()
         Thread(target=self._listen, name="alarm", daemon=True).start()
 
     def ring(self, error: BaseException) -> Told | None:
-        """Tell of an error, unless another process was before, whose error is returned. Only the first returns."""
+        """Report an error; in all processes but the first this ends the process.
+
+        Returns:
+            None if no other process had reported an error before, else that process's report.
+        """
         own = json.dumps(vars(Told.of(error)))
         try:
             told = self._store.compare_set(FAILED, "", own).decode()
@@ -127,7 +139,7 @@ class Alarm:
         return None if told == own else Told(**json.loads(told))
 
     def off(self) -> None:
-        """Hear no more."""
+        """Stop watching for reports."""
         self._off.set()
 
     def _listen(self) -> None:
@@ -138,20 +150,20 @@ class Alarm:
                 self._leave()
             if rung and not self._first:
                 self._leave()
-            # A process cannot always be woken from waiting for others.
+            # The main thread may be blocked in a collective operation, which cannot be interrupted.
             if rung and not self._off.wait(PROCESS_PATIENCE_S):
                 told = Told(**json.loads(self._store.get(FAILED)))
                 say(one_line(f"synthorax: {told.line}"), error=True)
                 os._exit(told.code)
 
     def _wait_for_others(self) -> None:
-        """So that none of them finds the store gone, of which PyTorch would complain at length."""
+        """Wait until the others have exited: PyTorch prints long errors in a process that finds the store gone."""
         deadline = time.monotonic() + PROCESS_PATIENCE_S
         while self._store.add(LEFT, 0) < self._world - 1 and time.monotonic() < deadline:
             time.sleep(0.05)
 
     def _leave(self) -> NoReturn:
-        """End this process, as if all were well: Fabric kills the first one if another seems to fail."""
+        """End this process with exit code 0: Fabric kills the first process if another one seems to fail."""
         with suppress(DistError):
             self._store.add(LEFT, 1)
         os._exit(0)

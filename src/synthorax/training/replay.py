@@ -1,4 +1,4 @@
-"""A part of a training step recorded as a CUDA graph, so that small networks do not wait for their kernels."""
+"""Records a part of a training step as a CUDA graph, so that small networks do not wait for kernel launches."""
 
 from __future__ import annotations
 
@@ -8,20 +8,23 @@ import torch
 from torch import Tensor, nn
 
 WARM_UP_CALLS = 3
-"""Calls run as they are before one is recorded, as CUDA's libraries set themselves up."""
+"""Calls that are run normally before one is recorded, while CUDA's libraries initialise themselves."""
 
 Part = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
-"""Tensors to tensors, and gradients of parameters that had none before; nothing random, no look at a value."""
+"""A function of tensors that returns tensors and sets the gradients of parameters that had none. It must not draw
+random numbers, nor read a tensor's value on the CPU."""
 
 
 class Replayed:
-    """A part of a training step that is run, or on a GPU recorded once and then replayed.
+    """Runs a part of a training step; on a GPU it records the part once as a CUDA graph and then replays it.
 
-    Every call gets tensors of the same names, shapes and kinds. What comes back is the caller's own.
+    Every call must pass tensors of the same names, shapes and types. The returned tensors are copies, which later calls
+    do not overwrite.
 
     Args:
-        part: whose gradients are those of `parameters`.
-        enabled: else it is always run.
+        part: the function to run; it sets gradients of `parameters` only.
+        parameters: parameters whose gradients the part sets.
+        enabled: whether to record at all; if not, the part is run normally.
     """
 
     def __init__(self, part: Part, parameters: Iterable[nn.Parameter], *, enabled: bool) -> None:
@@ -34,7 +37,11 @@ class Replayed:
         self._gradients: list[Tensor | None] = []
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What the part makes of the inputs; the parameters have its gradients."""
+        """Return the part's output for the inputs; the parameters then have its gradients.
+
+        Raises:
+            ValueError: a tensor has another shape than the one that was recorded.
+        """
         if not (self._enabled and all(tensor.is_cuda for tensor in inputs.values())):
             return self._part(inputs)
         if self._calls < WARM_UP_CALLS:
@@ -53,7 +60,7 @@ class Replayed:
         return {name: tensor.clone() for name, tensor in self._outputs.items()}
 
     def _beside(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """On a stream of its own, as recording will."""
+        """Run the part on a separate stream, as the recording will."""
         stream = self._stream = self._stream or torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -64,7 +71,7 @@ class Replayed:
     def _record(self, inputs: Mapping[str, Tensor]) -> None:
         self._inputs = {name: tensor.clone() for name, tensor in inputs.items()}
         for parameter in self._parameters:
-            parameter.grad = None  # so that the graph has its own, at the same place in every replay
+            parameter.grad = None  # the graph allocates its own gradients, at the same address in every replay
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
             self._outputs = {name: tensor.detach() for name, tensor in self._part(self._inputs).items()}

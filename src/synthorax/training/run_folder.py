@@ -1,11 +1,11 @@
-"""The folder that a training run lives in and that every other verb takes.
+"""The folder of a training run, which every other verb takes as a model.
 
 config.yaml           system, preset, configuration, data, seed
-data.json             the data's fingerprint, the patients of every split, those that its ancestors were trained on
-weights.safetensors   the model as of the last save; `best.safetensors` as of the best validation, where there is one
-state.pt              networks, optimisers, memory and step, to go on from; loads with `weights_only`
+data.json             the data's fingerprint, the patients of every split, those of earlier models and synthetic data
+weights.safetensors   the weights at the last save; `best.safetensors` those with the best validation, if there is one
+state.pt              networks, optimisers, memory and step, to resume from; loads with `weights_only`
 log.jsonl             one line every few steps; `tensorboard/` has the same curves
-previews/             what the model makes of the same noise as it learns
+previews/             pictures that the model gives for the same noise in the course of the training
 """
 
 from __future__ import annotations
@@ -54,16 +54,17 @@ if TYPE_CHECKING:
     from synthorax.training.system import Training
 
 LONGEST_CAUSE = 120
-"""Characters of another library's error that an error of ours shows."""
+"""Largest number of characters of another library's error that an error message quotes."""
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run on disk. Make one with `RunFolder.open`.
+    """A training run on disk. Make one with `RunFolder.open`.
 
     Attributes:
-        best: step and value of the best validation so far.
-        beyond: how many lines of the log in a row each guarded figure has been beyond its limit.
+        path: the folder.
+        best: `step` and `value` of the best validation so far; empty before the first one.
+        beyond: for each guarded figure, for how many lines of the log in a row it has been out of its limits.
     """
 
     path: Path
@@ -74,12 +75,15 @@ class RunFolder:
     def open(
         cls, path: Path, config: Mapping[str, Any], data: Mapping[str, Any], fabric: Fabric | None = None
     ) -> RunFolder:
-        """Start a run in a new or empty folder, or go on with the same run in its own.
+        """Start a run in a new or empty folder, or resume the same run in its own folder.
 
         Args:
-            config: what must stay the same, but for more `steps`, which is said on the screen. Of a model in it a run
-                may lack fields: they had their defaults.
-            fabric: of several processes the first one makes the folder and the others wait for it.
+            path: the folder.
+            config: system, configuration and what else must equal the run's `config.yaml`, except that `steps` may
+                grow, which is printed. Fields of a configuration that an older run lacks count as their defaults.
+            data: description of the data, which must equal the run's `data.json`.
+            fabric: devices of the training; the first process makes the folder and the others wait for it. None for a
+                single process.
 
         Raises:
             InputError: the folder holds something else, or a run with other settings or data.
@@ -88,16 +92,16 @@ class RunFolder:
         check_run_folder(path)
         run = cls(path)
         longer = None
-        if (path / CONFIG).exists():  # every process looks for itself, so that all of them stop if one has to
+        if (path / CONFIG).exists():  # every process checks this itself, so that all of them stop on an error
             longer = check_config(path / CONFIG, read_mapping(path / CONFIG), config)
             noted = read_mapping(path / DATA)
             asked = {key: value for key, value in data.items() if key in noted or key not in (SEEN_BEFORE, UNTOLD)}
-            check_same(path / DATA, noted, asked)  # an older run notes less of whom its data know
+            check_same(path / DATA, noted, asked)  # an older run may not record the patients of earlier models
         if fabric is None or fabric.is_global_zero:
             run._make(config, data)
             if longer is not None:
                 before, now = longer
-                say(f"{path}: {now} steps in place of {before}; what depends on their number follows", error=True)
+                say(f"{path}: {now} steps instead of {before}; schedules that depend on it are adjusted", error=True)
                 run._write_config(config)
         if fabric is not None:
             fabric.barrier()
@@ -121,11 +125,15 @@ class RunFolder:
             file.write_text(yaml.safe_dump(json.loads(json.dumps(as_mappings(config))), sort_keys=False))
 
     def save(self, training: Training, step: int) -> None:
-        """Write the state after `step` steps, then the weights; each file is whole at any moment."""
+        """Write the state after `step` steps, then the weights; neither file is ever incomplete on disk.
+
+        Raises:
+            OutputError: a file cannot be written.
+        """
         model = training.model
         weights = model.weights()
         optimizers = {name: o.state_dict() for name, o in model.optimizers.items()}
-        # Both libraries report a full disk as an error of their own kind, so the bytes are written here.
+        # PyTorch and safetensors report a full disk as errors of their own types, so the bytes are written here.
         state = {
             "step": step,
             "done": training.done(step),
@@ -145,13 +153,15 @@ class RunFolder:
             file.write_bytes(save(weights))
 
     def resume(self, training: Training) -> tuple[int, Training]:
-        """Bring the system to the saved state.
+        """Load the saved state into the model and drop lines of the log that are later than the state.
 
         Returns:
-            The steps done, 0 for a fresh run, and the training whose stages that are over have the steps they had.
+            The number of steps done, 0 for a new run, and the training, in which each finished stage has the number
+            of steps that it was trained for.
 
         Raises:
-            InputError: the state is damaged, of other networks, or its steps were those of other stages.
+            InputError: the state is damaged, belongs to other networks, or has done a number of steps in a stage that
+                does not match the training.
         """
         model = training.model
         path = self.path / STATE
@@ -177,18 +187,26 @@ class RunFolder:
             self.beyond.update({str(name): checked_count(count) for name, count in state["beyond"].items()})
         except Exception as error:  # PyTorch raises errors of every kind over a damaged file
             words = " ".join(f"{type(error).__name__}: {error}".split())
-            found = f"a state that does not load ({shorten(words, LONGEST_CAUSE)})"
-            raise InputError(path, found, "the state of this run; without the file the run starts anew") from error
+            found = f"a state that cannot be loaded ({shorten(words, LONGEST_CAUSE)})"
+            expected = "the state of this run; if the file is deleted, the run starts from the beginning"
+            raise InputError(path, found, expected) from error
         training = training.going_on(stages)
         now = {name: count for name, count in training.done(step).items() if count}
         if stages != now:
             there, asked = (", ".join(f"{n} of {name}" for name, n in each.items()) for each in (stages, now))
-            raise InputError(path, f"steps {there}", f"{asked}, as asked; only the last stage may get more steps")
+            raise InputError(path, f"steps {there}", f"{asked}, as requested; only the last stage may get more steps")
         self._trim_log(step)
         return step, training
 
     def keep_best(self, model: Trainable, step: int, value: float, larger_is_better: bool) -> None:
-        """Write the weights as the best ones, if no validation before was as good."""
+        """Write the weights as `best.safetensors`, if the value is better than at every validation before.
+
+        Args:
+            model: the model.
+            step: step of the validation.
+            value: the figure that decides.
+            larger_is_better: whether a larger value is better, or a smaller one.
+        """
         sign = 1 if larger_is_better else -1
         if self.best and sign * value <= sign * self.best["value"]:
             return
@@ -197,7 +215,7 @@ class RunFolder:
             file.write_bytes(save(model.weights()))
 
     def picture(self, figure: Figure, step: int) -> NDArray[np.uint8]:
-        """Write a picture of a step; returns it, [y, x, rgb]."""
+        """Write the preview picture of a step, and return it as an array [y, x, rgb]."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 
         (self.path / PREVIEWS).mkdir(exist_ok=True)
@@ -211,7 +229,7 @@ class RunFolder:
         """Append one line to the log.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: the log cannot be written.
         """
         try:
             with open(self.path / LOG, "a") as file:
@@ -220,11 +238,11 @@ class RunFolder:
             raise OutputError(self.path / LOG, reason(error)) from error
 
     def seconds(self) -> float:
-        """Of training so far, as its log has them; `resume` leaves no line in it that cannot be read."""
+        """Return the seconds of training so far, from the log. Call it after `resume`, which drops damaged lines."""
         return max((float(record.get("seconds", 0)) for record in read_log(self.path)), default=0.0)
 
     def _trim_log(self, step: int) -> None:
-        """Drop the lines of steps that were done after the last save, and a half-written last line."""
+        """Drop lines of the log that are later than a step, damaged lines, and an incomplete last line."""
         if not (path := self.path / LOG).exists():
             return
         found = [(line, parse_record(line)) for line in whole_lines(path)]
@@ -234,14 +252,14 @@ class RunFolder:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """What a run's `state.pt` holds, read without running any code of it.
+    """Return the content of a run's `state.pt`, read without running any code that it may contain.
 
     Raises:
-        Exception: of any kind, if the file is damaged, or claims more than it holds.
+        Exception: the file is damaged, or is compressed and might expand without bound; the type is PyTorch's choice.
     """
-    if not path.is_file():  # a pipe, say, which would be waited for
+    if not path.is_file():  # for instance a pipe, on which reading would wait forever
         raise ValueError("no regular file")
-    with ZipFile(path) as zipped:  # as PyTorch writes it: every part stored as it is, so that none becomes larger
+    with ZipFile(path) as zipped:  # PyTorch stores every part uncompressed, so nothing grows when it is read
         for part in zipped.infolist():
             if part.compress_type != ZIP_STORED or part.file_size != part.compress_size:
                 raise ValueError(f"{part.filename} is compressed")
@@ -252,22 +270,26 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def check_run_folder(path: Path) -> None:
-    """Refuse a folder that holds something other than a run.
+    """Check that a folder is new, empty or a run.
 
     Raises:
-        InputError: it does.
+        InputError: the folder holds something else.
     """
     if not path.exists() or (path / CONFIG).exists():
         return
-    # A run that was killed while its folder was made has its data's notes and no more.
+    # A run that was killed while its folder was made has only `data.json`.
     if not path.is_dir() or any(f.name != DATA and not f.name.startswith(TEMPORARY) for f in path.iterdir()):
-        raise InputError(path, "something that is not a run", "a new or empty folder, or a run to go on with")
+        raise InputError(path, "something that is not a run", "a new or empty folder, or a run to resume")
 
 
 def seen_patients(data: Mapping[str, Any]) -> frozenset[str]:
-    """The patients of whom a model knows, by its own training, its synthetic cases and the models that it started from.
+    """Return the patients whose data a model was trained on, directly or indirectly.
 
-    Empty where its `data.json` does not tell, or not of all of them.
+    Indirectly means: through synthetic cases in its training data, or through a model that its training started from.
+    The set is empty if its `data.json` does not record all of them.
+
+    Args:
+        data: content of `data.json`.
     """
     if data.get(UNTOLD):
         return frozenset()

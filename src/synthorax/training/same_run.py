@@ -1,4 +1,4 @@
-"""Whether the run in a folder is the one that is asked for: what has to be the same, and that it may get more steps."""
+"""Checks that the run in a folder has the requested settings; only its number of steps may grow."""
 
 from __future__ import annotations
 
@@ -15,23 +15,26 @@ from synthorax.errors import InputError
 from synthorax.training.config import BEFORE_AUTO
 
 STEPS_SETTING = "config.steps"
-"""The one setting that may grow when a run is gone on with."""
+"""The one setting that may grow when a run is resumed."""
 HAD_STEPS = "had_steps"
-"""Of `config.yaml`: the steps that the run had before `--more-steps` gave it more."""
+"""Key of `config.yaml`: the number of steps that the run had before `--more-steps` added some."""
 LONGEST_SETTING = 120
-"""Characters of a setting that an error shows."""
+"""Largest number of characters of a setting in an error message."""
 
 
 def check_config(file: Path, found: Mapping[str, Any], asked: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Return the steps that a run has and the larger number that is asked for; None if it has as many.
+    """Check that a run's configuration is the requested one, except that more steps may be requested.
 
     Args:
-        file: names the run in an error.
-        found: what the run noted. It may lack fields of a model in `asked`: they had their defaults.
-        asked: what has to be the same, but for more steps.
+        file: file of the run's configuration, for the error.
+        found: the run's configuration. Fields of a model in `asked` that it lacks count as their defaults.
+        asked: the requested configuration.
+
+    Returns:
+        The run's number of steps and the larger requested number; None if they are equal.
 
     Raises:
-        InputError: something else differs, or fewer steps are asked for.
+        InputError: another setting differs, or fewer steps are requested.
     """
     found = {key: _with_defaults(found.get(key), asked.get(key)) for key in found.keys() - {HAD_STEPS}}
     asked = {key: value for key, value in asked.items() if key != HAD_STEPS}
@@ -44,36 +47,38 @@ def check_config(file: Path, found: Mapping[str, Any], asked: Mapping[str, Any])
 def check_same(
     file: Path, found: Mapping[str, Any], asked: Mapping[str, Any], *, aside: frozenset[str] = frozenset()
 ) -> None:
-    """Refuse a run that noted something other than what is asked for.
+    """Check that the mapping that a run recorded equals the requested one.
 
     Args:
-        file: names the run in the error.
-        aside: keys that may differ, those of inner mappings joined by points.
+        file: file of the recorded mapping, for the error.
+        found: the recorded mapping.
+        asked: the requested mapping.
+        aside: keys that may differ; keys of nested mappings are joined by points.
 
     Raises:
-        InputError: says what differs, and how to go on.
+        InputError: a value differs; the message says which, and how to continue.
     """
     found, asked = _flat(as_mappings(found)), _flat(as_mappings(asked))
     for key in sorted((found.keys() | asked.keys()) - aside):
         if found.get(key) == asked.get(key):
             continue
         there, wanted = (shorten(str(values.get(key)), LONGEST_SETTING) for values in (found, asked))
-        way = "--from this run and another --out train its weights further"
+        way = "to train its weights further with other settings, use --from this run and another --out"
         setting = key.removeprefix("config.")
         if key == STEPS_SETTING:
-            way = f"--set {setting}={there}, or more, goes on with this run; so does --more-steps"
+            way = f"--set {setting}={there}, or more, resumes this run; so does --more-steps"
         elif key in found and setting != key and not set(". ") & set(setting + there):
-            way = f"--set {setting}={there} goes on with this run; {way}"
-        raise InputError(file, f"a run with {key} {there}", f"{wanted}, as asked; {way}")
+            way = f"--set {setting}={there} resumes this run; {way}"
+        raise InputError(file, f"a run with {key} {there}", f"{wanted}, as requested; {way}")
 
 
 def as_mappings(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a mapping with its models as mappings."""
+    """Return a mapping in which Pydantic models are converted to mappings."""
     return {k: v.model_dump(mode="json") if isinstance(v, BaseModel) else v for k, v in tree.items()}
 
 
 def _with_defaults(found: Any, asked: Any) -> Any:
-    """What a run noted, as a model of the kind that is asked for if it is one."""
+    """Return a recorded value as a model of the requested class, with defaults for missing fields, if it is one."""
     if isinstance(asked, BaseModel):
         if "precision" in type(asked).model_fields and isinstance(found, Mapping):
             found = {"precision": BEFORE_AUTO, **found}

@@ -1,4 +1,4 @@
-"""Settings that generators of whole scans share. No torch here."""
+"""Settings that generators of whole scans share. Does not import torch."""
 
 from __future__ import annotations
 
@@ -15,36 +15,37 @@ from synthorax.patch import MOST_HU, NETWORK_WINDOW_HU, PatchSpec, PositiveMm
 from synthorax.training.config import Decay, NotNegative, Positive, PositiveShare, Precision
 
 ToldOfScan = Literal["spacing", "nodules"]
-"""What a generator of scans may be told: the spacing of the voxels, and whether the scan has a nodule."""
+"""Conditions that a generator of scans may have: the voxel spacing, and whether the scan has a nodule."""
 Objective = Literal["wasserstein", "js"]
-"""What critics and generator play for: the Wasserstein distance, or the Jensen-Shannon divergence."""
+"""Adversarial objective: the Wasserstein distance, or the Jensen-Shannon divergence."""
 MOST_EDGE_VOXELS = 1024
-"""Voxels along an edge of a scan at most."""
+"""Largest number of voxels along an edge of a scan."""
 MOST_SCAN_CHANNELS = 2**12
-"""Channels of a layer, entries of noise and scans of a batch at most."""
+"""Largest number of channels in a layer, of entries of the noise vector, and of scans in a batch."""
 
 
 class ScanSettings(BaseModel):
-    """Settings of a generator of whole scans that learns against critics.
+    """Settings of a generator of whole scans that trains against critics.
 
     Attributes:
         size: voxels of a scan (z, y, x).
-        region: `lungs`: of every whole scan the box of its lungs, resized; `cube`: of every cube its middle.
-        cube_mm: spacing (z, y, x) of a cube's voxels; that of a whole scan follows from the box of its lungs.
-        window_hu: HU (low, high) that become -1 and 1.
-        told: what generator and critics are told of a scan: `spacing`, `nodules`.
-        objective: `wasserstein` or `js`, the Jensen-Shannon divergence with logits.
-        penalty: weight of the squared gradient of each critic at real samples (Mescheder et al. 2018).
-        penalty_every: steps from one penalty to the next, which then counts as many times.
-        batch_size: scans that an update learns from.
-        steps: of one update of the critics and one of the generator.
-        generator_learning_rate: Adam's.
-        critic_learning_rate: Adam's.
-        betas: Adam's.
-        rate_end: share of both learning rates that is left at the last step; they fall linearly in the last third.
-        ema_decay: of a running mean of the generator's weights, which then makes the scans; 0 is none.
-        precision: of the layers, `auto`, `32`, `tf32` or `bf16`; weights, losses and penalties stay in 32 bits. A run
-            notes what `auto` was.
+        region: part of each case to train on. `lungs`: the box of the lungs of a whole scan, resized; `cube`: the
+            middle of a cube.
+        cube_mm: voxel spacing (z, y, x) of a cube; that of a whole scan follows from the box of its lungs.
+        window_hu: HU (low, high) that are mapped to -1 and 1.
+        told: conditions of the generator and the critics: `spacing`, `nodules`.
+        objective: `wasserstein`, or `js` for the Jensen-Shannon divergence with logits.
+        penalty: weight of the squared gradient norm of each critic at real samples (Mescheder et al. 2018).
+        penalty_every: steps between two penalties; each is multiplied by this number.
+        batch_size: scans in an update.
+        steps: number of steps, each with one update of the critics and one of the generator.
+        generator_learning_rate: learning rate of the generator's Adam optimiser.
+        critic_learning_rate: learning rate of the critics' Adam optimisers.
+        betas: betas of all Adam optimisers.
+        rate_end: share of all learning rates at the last step; they fall linearly in the last third of the training.
+        ema_decay: decay of the moving average of the generator's weights, which then generates scans; 0 keeps none.
+        precision: precision of the layers: `auto`, `32`, `tf32` or `bf16`; weights, losses and penalties stay in 32
+            bits. A run records what `auto` was resolved to.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -68,21 +69,21 @@ class ScanSettings(BaseModel):
 
     @property
     def grid(self) -> ChestGrid:
-        """The voxels of the scans."""
+        """The voxel grid of the scans."""
         return ChestGrid(self.size, self.region, self.cube_mm)
 
     @property
     def window(self) -> PatchSpec:
-        """The HU window, as a grid whose spacing says nothing."""
+        """The HU window, as a `PatchSpec` whose spacing has no meaning."""
         return PatchSpec(self.size, window_hu=self.window_hu)
 
     @property
     def conditions(self) -> int:
-        """Numbers that the networks are told: three of the spacing, one of the nodules."""
+        """Length of the networks' condition vector: three entries for the spacing, one for the nodules."""
         return 3 * ("spacing" in self.told) + ("nodules" in self.told)
 
     def rate(self, step: int) -> float:
-        """The share of the learning rates at a step."""
+        """Return the share of the initial learning rates at a step."""
         left = 3 * (self.steps - step) / self.steps
         return self.rate_end + (1 - self.rate_end) * min(max(left, 0.0), 1.0)
 
@@ -100,11 +101,12 @@ class ScanSettings(BaseModel):
 
 
 class ScanTrainingOptions(makers.Options):
-    """Options of training, beside the configuration.
+    """Options of training in addition to the configuration.
 
     Attributes:
-        erased_by: a maker that takes the nodules out of the training scans first, by its name or run folder, which must
-            not know validation or test patients. Without one they stay in the scans, and may be in those that are made.
+        erased_by: name or run folder of a maker that first removes the nodules from the training scans; it must not
+            have been trained on validation or test patients. Without one the nodules stay, and generated scans may
+            contain nodules.
         cache: folder for the decoded scans; the user's cache folder if not given.
     """
 
@@ -116,10 +118,10 @@ class ScanOptions(makers.Options):
     """Options of sampling.
 
     Attributes:
-        nodules: scans with a nodule, or without one, of a model that was told which training scans have nodules;
-            drawn as they were in training if not given.
-        precision: of the networks, 32 or bf16; auto is the one that they learned in where this machine has it, else 32.
-            The manifest tells which.
+        nodules: whether to generate scans with a nodule or without one, for a model that was conditioned on nodules in
+            training; drawn from the training scans if not given.
+        precision: precision of the networks, 32 or bf16; auto is the precision of the training if this machine
+            supports it, else 32. The manifest records it.
     """
 
     nodules: bool | None = None

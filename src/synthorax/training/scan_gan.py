@@ -1,4 +1,4 @@
-"""What GANs of whole scans have alike: what they know of the training scans, their losses, and how they are sampled."""
+"""Shared code of GANs of whole scans: recorded facts on the training scans, losses, conditions and sampling."""
 
 from __future__ import annotations
 
@@ -39,26 +39,27 @@ if TYPE_CHECKING:
     from synthorax.training.scan_maker import ScanMaker
 
 GENERATOR = "generator"
-"""Name of the network that makes the scans; the others are critics."""
+"""Name of the network that generates the scans; the others are critics."""
 USUAL_WIDTH_MM = 256.0
-"""A scan of this width is told as 0, one of twice the width as 1."""
+"""Width of a scan that the condition vector encodes as 0; twice this width is encoded as 1."""
 LEAST_SCAN_DIVERSITY, WATCHED_FROM = 0.02, 0.05
-"""Distance of two made scans, as a share of that of two real ones, below which a run stops; and the share of its steps
-after which it is looked at."""
+"""Distance between two generated scans, as a share of the distance between two real ones, below which a run stops; and
+the share of the steps after which the guard begins."""
 PREVIEWED_SCANS = 3
-"""Scans that a preview shows, each in three planes."""
+"""Number of scans in a preview, each in three planes."""
 
 
 @dataclass(frozen=True)
 class ScanRequest:
-    """A scan that is to be made.
+    """A request for one generated scan.
 
     Attributes:
-        seed, index: the scan's number in its seed.
-        row: the training scan that has the spacing and the nodules which the networks are told.
+        seed: seed of the noise.
+        index: number of the scan among those of the seed.
+        row: index of the training scan whose spacing and nodules are the networks' condition.
         size: voxels (z, y, x).
-        precision: of the networks.
-        options: of the system's own class; nodules that they ask for are told in the place of that scan's.
+        options: options of the system's `sampling` class; its `nodules`, if given, replace those of the training scan.
+        precision: precision of the networks.
     """
 
     seed: int
@@ -70,12 +71,12 @@ class ScanRequest:
 
 
 class ScanFacts(NamedTuple):
-    """What is known of the training scans.
+    """Facts on the training scans that sampling needs.
 
     Attributes:
-        spacing_mm: of their voxels, [k, (z, y, x)].
-        nodules: 1 with a nodule, -1 without one, 0 where it is not known, [k].
-        without: 1 if it is known that none has a nodule, else 0.
+        spacing_mm: voxel spacing of each scan, [k, (z, y, x)].
+        nodules: for each scan 1 if it has a nodule, -1 if it has none, 0 if unknown, [k].
+        without: 1 if it is known that no scan has a nodule, else 0; NaN for `none`.
     """
 
     spacing_mm: Float[Tensor, "k 3"]
@@ -84,12 +85,12 @@ class ScanFacts(NamedTuple):
 
     @classmethod
     def none(cls) -> ScanFacts:
-        """Of no scan."""
+        """Return the facts of no scan, for a model whose weights are loaded next."""
         return cls(torch.zeros(0, 3), torch.zeros(0), torch.tensor(float("nan")))
 
     @classmethod
     def of(cls, chests: Chests) -> ScanFacts:
-        """The facts of chests."""
+        """Return the facts of decoded training scans."""
         has = [chests.nodules_left[case.case_id] for case in chests.cases]
         known = [case.annotated == "all" for case in chests.cases]
         nodules = [1.0 if n else -1.0 if sure else 0.0 for n, sure in zip(has, known, strict=True)]
@@ -100,10 +101,16 @@ class ScanFacts(NamedTuple):
 class ScanGan(System):
     """A generator of whole scans and its critics.
 
-    Facts: those of `ScanFacts`, by their names.
+    Facts: the fields of `ScanFacts`, by their names.
 
     Attributes:
         sampling: class of the options of sampling.
+
+    Args:
+        config: settings.
+        networks: the generator, named `GENERATOR`, and the critics.
+        seed: seed of all random draws.
+        known: facts on the training scans.
     """
 
     config: ScanSettings
@@ -113,30 +120,34 @@ class ScanGan(System):
     def __init__(self, config: ScanSettings, networks: Mapping[str, nn.Module], seed: int, known: ScanFacts) -> None:
         decays = {GENERATOR: config.ema_decay}
         super().__init__(config, networks, seed=seed, decays=decays, facts=known._asdict())
-        meaning = "the generator makes nearly the same scan whatever its noise (collapse)"
+        meaning = "the generator gives nearly the same scan for any noise (collapse)"
         self.limits = {
             "diversity": Limit(meaning, low=LEAST_SCAN_DIVERSITY, warm_up=round(WATCHED_FROM * config.steps))
         }
 
     @property
     def known(self) -> ScanFacts:
-        """What is known of the training scans."""
+        """The facts on the training scans."""
         return ScanFacts(**self.facts)
 
     @property
     def sampler(self) -> nn.Module:
-        """The network that makes scans: the running mean of the generator, if there is one."""
+        """The network that generates scans outside training: the generator's moving average, if there is one."""
         return self.averages.get(GENERATOR, self.networks[GENERATOR])
 
     def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """Adam for each network."""
+        """Return an Adam optimiser for each network."""
         return {
             name: torch.optim.Adam(network.parameters(), lr=self._rate_of(name), betas=self.config.betas, fused=True)
             for name, network in self.networks.items()
         }
 
     def check(self, world: int) -> None:
-        """Refuse a batch that the processes cannot share."""
+        """Check that the batch can be divided among the processes.
+
+        Raises:
+            InputError: the batch size is not a multiple of the number of processes.
+        """
         Share(0, world).rows(self.config.batch_size)
 
     def set_rates(self, step: int) -> None:
@@ -148,11 +159,11 @@ class ScanGan(System):
         return self.config.generator_learning_rate if name == GENERATOR else self.config.critic_learning_rate
 
     def told(self, index: Tensor, nodules: bool | None = None) -> Float[Tensor, "b t"]:
-        """What the networks are told of scans like training scans: the widths by their logarithm, and the nodules.
+        """Return the condition vectors of some training scans: logarithms of the widths, and nodules, as configured.
 
         Args:
-            index: [b], of the training scans.
-            nodules: told in the place of theirs.
+            index: indices of the training scans, [b].
+            nodules: replaces the nodules of the training scans, if given.
         """
         known, index = self.known, index.cpu()
         columns = []
@@ -165,13 +176,13 @@ class ScanGan(System):
         return torch.cat([torch.zeros(len(index), 0), *columns], 1).to(self.device)
 
     def critic_loss(self, real: Tensor, fake: Tensor) -> Tensor:
-        """What a critic minimises: the scores of real and of made samples by the objective."""
+        """Return the loss of a critic from its scores of real and of generated samples, by the objective."""
         if self.config.objective == "js":
             return jensen_shannon_discriminator_loss(real, fake)
         return wasserstein_critic_loss(real, fake)
 
     def generator_loss(self, fake: Tensor) -> Tensor:
-        """What the generator minimises for one critic."""
+        """Return the loss of the generator from one critic's scores of generated samples, by the objective."""
         if self.config.objective == "js":
             return non_saturating_generator_loss(fake)
         return wasserstein_generator_loss(fake)
@@ -179,10 +190,16 @@ class ScanGan(System):
     def update_critic(
         self, name: str, score: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, step: int
     ) -> dict[str, Tensor]:
-        """An update of a critic; the penalty goes backwards by itself, which halves the memory.
+        """Update a critic; the penalty has its own backward pass, which halves the memory.
 
         Args:
-            score: samples to scores, by the critic of that name.
+            name: name of the critic.
+            score: a function of samples that returns the critic's scores.
+            real, fake: real and generated samples.
+            step: step of the training, which decides whether the penalty is due.
+
+        Returns:
+            The critic's loss and, if it was due, the penalty, by name.
         """
         figures: dict[str, Tensor] = {}
         if step % self.config.penalty_every == 0 and self.config.penalty:
@@ -197,10 +214,13 @@ class ScanGan(System):
         return {f"critic_{name}": loss.detach(), **figures}
 
     def diversity(self, real: Tensor, fake: Tensor, other: Tensor) -> dict[str, Tensor]:
-        """How far two made batches of one request are apart, of the distance of two real samples; nothing of one.
+        """Return the figure `diversity`: distance between two generated batches, divided by that of real samples.
+
+        Return no figure if the global batch has fewer than two samples.
 
         Args:
-            real, fake, other: [b, ...]; `fake` and `other` of the same places and conditions.
+            real: real samples, [b, ...].
+            fake, other: samples generated with two draws of noise, for the same conditions and positions, [b, ...].
         """
         if len(real) * self.share.world < 2:
             return {}
@@ -209,57 +229,67 @@ class ScanGan(System):
         return {"diversity": apart.sqrt().mean() / spread.sqrt().mean()}
 
     def row_of(self, seed: int, index: int, nodules: bool | None = None) -> int:
-        """The training scan whose spacing a sample has; of those with nodules or without, where that is asked for.
+        """Return the index of a training scan, drawn by the seed, whose spacing a generated scan gets.
+
+        Args:
+            seed: seed of the draw.
+            index: number of the scan among those of the seed.
+            nodules: draw among the training scans known to have a nodule, or known to have none; among all if None.
 
         Raises:
-            InputError: nodules of a model that is not told of them, or no training scan of the kind.
+            InputError: `nodules` is given but the model is not conditioned on nodules, or no training scan matches.
         """
         rows = torch.arange(len(self.known.nodules))
         if nodules is not None:
             if "nodules" not in self.config.told:
                 raise InputError(
-                    "nodules", "asked of a model that was not told of them", "one trained with told=nodules"
+                    "nodules", "requested from a model that is not conditioned on them", "one trained with told=nodules"
                 )
             rows = rows[self.known.nodules == (1.0 if nodules else -1.0)]
         if not len(rows):
             kind = "a nodule" if nodules else "no nodule" if nodules is False else "lungs"
-            raise InputError("model", f"no training scan that is known to have {kind}", "a model that has seen one")
+            raise InputError("model", f"no training scan that is known to have {kind}", "a model trained on one")
         return int(rows[int(generator(seed, "like", index).integers(len(rows)))])
 
     def spacing_of(self, row: int, size: tuple[int, int, int]) -> tuple[float, float, float]:
-        """The spacing (z, y, x) of a sample as large as a training scan, in so many voxels."""
+        """Return the voxel spacing in mm (z, y, x) of a generated scan as wide as a training scan.
+
+        Args:
+            row: index of the training scan.
+            size: voxels of the generated scan (z, y, x).
+        """
         z, y, x = (self.known.spacing_mm[row].double().numpy() * self.config.size / size).round(4).tolist()
         return z, y, x
 
     @property
     def arithmetic(self) -> dict[str, Any]:
-        """What has to be the same to make the same bits again, beside the precision."""
+        """Settings besides the precision that must be equal to generate the same bits again."""
         return {}
 
     def size_of(self, options: ScanOptions) -> tuple[int, int, int]:
-        """Voxels (z, y, x) of a scan that is made with some options."""
+        """Return the number of voxels (z, y, x) of a scan that is generated with these options."""
         return self.config.size
 
     def like_scan(self, index: int, options: ScanOptions) -> int:
-        """The number of the scan whose spacing a scan has: its own, unless options say otherwise."""
+        """Return the number that draws the spacing of a scan: its own number, unless the options say otherwise."""
         return index
 
     @abstractmethod
     def slabs(self, request: ScanRequest) -> Iterator[NDArray[np.int16]]:
-        """Make a scan slab by slab, HU [n, y, x], from the feet up."""
+        """Generate a scan slab by slab, HU [n, y, x], beginning at the feet."""
 
     def to_int16(self, unit: Tensor) -> NDArray[np.int16]:
-        """HU of values from -1 to 1."""
+        """Return values within -1 to 1 as HU."""
         return self.config.window.to_int16(unit.float().cpu().numpy())
 
     def maker(self, lineage: Lineage) -> ScanMaker:
-        """Return what the verbs and the studies make scans with."""
+        """Return the maker of scans for the verbs and the studies."""
         from synthorax.training.scan_maker import ScanMaker
 
         return ScanMaker(self, lineage)
 
     def preview(self) -> Figure | None:
-        """Scans of fixed noise in three planes."""
+        """Return a picture of scans generated from fixed noise, each in three planes."""
         from synthorax.figures import SYNTHETIC, chest_planes
 
         scans = []
@@ -274,15 +304,18 @@ class ScanGan(System):
 def training_chests(
     config: ScanSettings, store: Store, erased_by: Method | None, seed: int, cache: Path | None
 ) -> tuple[Chests, dict[str, Any]]:
-    """Return the chests of a store's training patients, and what the run folder tells of them.
+    """Return the scans of a store's training patients on the configured grid, and their description for `data.json`.
 
     Args:
-        erased_by: takes their nodules out first.
-        cache: folder for the decoded scans.
+        config: settings.
+        store: store of cases.
+        erased_by: method that first removes the nodules; None keeps them.
+        seed: seed of that method.
+        cache: folder for the decoded scans; None takes the user's cache folder.
 
     Raises:
-        InputError: a store without cases of the kind that the configuration asks for, or a maker that erases and
-            knows held-out patients.
+        InputError: the store has no training case of the configured kind, or `erased_by` was trained on patients of
+            the validation or test split.
     """
     if erased_by is not None:
         check_unseen(erased_by.lineage, store)

@@ -1,4 +1,4 @@
-"""A trained GAN of whole scans as a maker of them."""
+"""Makes scans with a trained GAN of whole scans."""
 
 from __future__ import annotations
 
@@ -22,7 +22,16 @@ class ScanMaker(Streams):
         self._system = system
 
     def scan(self, index: int, seed: int, options: Options | None = None) -> ScanStream:
-        """Begin a scan; it is as large as a training scan drawn by the seed, in as many voxels as are asked for."""
+        """Begin a scan. Its width in mm is that of a training scan drawn by the seed; the options set its voxels.
+
+        Args:
+            index: number of the scan among those of the seed.
+            seed: seed of the noise and the draw.
+            options: options of the system's `sampling` class; None takes their defaults.
+
+        Raises:
+            InputError: the options are of another class, or ask for nodules that the model cannot give.
+        """
         system = self._system
         chosen = options_of(options, system.sampling, self.name)
         row = system.row_of(seed, system.like_scan(index, chosen), chosen.nodules)

@@ -1,4 +1,4 @@
-"""What the hub, the loop and the verbs ask of a generative system."""
+"""The interface of a generative system, and the description of its training, for the hub, the loop and the verbs."""
 
 from __future__ import annotations
 
@@ -15,42 +15,50 @@ from synthorax.training.config import Precision
 from synthorax.training.trainable import Trainable
 
 Batches = Callable[[int], Any]
-"""The global batch of a step of a stage, on the CPU; a function of the step alone."""
+"""A function of a stage's step that returns the global batch, on the CPU; it depends on the step alone."""
 
 
 class System(Trainable):
-    """A generative model: a `Trainable` that can be restored and sampled."""
+    """A generative model: a `Trainable` that can be restored from its weights and sampled."""
 
     @classmethod
     @abstractmethod
     def restore(cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> System:
-        """Return the system that a run folder or a bundled model holds."""
+        """Return the system of a run folder or bundled model.
+
+        Args:
+            config: content of its configuration.
+            weights: tensors of its weights file.
+        """
 
     def maker(self, lineage: Lineage) -> Maker:
-        """Return what the verbs and the studies make voxels with.
+        """Return the maker that generates or edits voxels for the verbs and the studies.
+
+        Args:
+            lineage: the patients whose data the model was trained on, and its ancestors.
 
         Raises:
-            InputError: a system that makes none.
+            InputError: the system makes no voxels.
         """
         raise InputError("model", f"one of {self.name}, which makes no voxels", "a model that makes samples")
 
     def editor(self, lineage: Lineage, options: Options) -> Maker:
-        """Return what edits scans with some options: the maker, which heeds none unless a system says otherwise."""
+        """Return the maker that edits scans with these options; by default `maker`, which ignores the options."""
         return self.maker(lineage)
 
 
 @dataclass(frozen=True)
 class Validation:
-    """A figure of held-out data that decides which weights are kept beside the last ones.
+    """A measurement on held-out data that selects the best weights, which are kept in addition to the last ones.
 
-    It is measured in the last stage. Each of several processes measures it on all held-out data, with its own
-    BatchNorm statistics; the first one's figure counts.
+    It is taken in the last stage only. Each process takes it on all held-out data, with its own BatchNorm statistics;
+    the first process's figures count.
 
     Attributes:
-        measure: the figures, by name.
-        every: steps.
-        select: the figure that decides.
-        larger_is_better: else smaller.
+        measure: returns the figures by name.
+        every: steps between two measurements.
+        select: name of the figure that selects.
+        larger_is_better: whether a larger figure is better, or a smaller one.
     """
 
     measure: Callable[[], dict[str, float]]
@@ -61,13 +69,14 @@ class Validation:
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """A part of a training: some networks learn from batches of one kind for a number of steps.
+    """A part of a training, in which some networks are trained on batches of one kind for a number of steps.
 
     Attributes:
-        name: `training_step` finds it as `self.stage`.
-        steps: of this stage. Each stage counts its own steps, from 0.
-        batches: of a step of this stage.
-        trains: names of the networks that learn; the others and their averages stay as they are. None: all learn.
+        name: name of the stage, which `training_step` reads from `self.stage`.
+        steps: number of steps of this stage. Each stage counts its own steps from 0.
+        batches: returns the batch of a step of this stage.
+        trains: names of the networks that are trained; the others and their moving averages do not change. None trains
+            all.
     """
 
     name: str
@@ -78,15 +87,16 @@ class Stage:
 
 @dataclass(frozen=True, eq=False)
 class Training:
-    """All that the loop needs to train.
+    """Everything that the loop needs to train a model.
 
     Attributes:
-        stages: one after the other. The last one gets the steps that a run may get more of, so a system puts the
+        model: the model.
+        stages: stages in their order. Steps that are added to a run go to the last stage, so a system should put the
             networks that profit from longer training last.
-        data: what the run folder tells of the data: fingerprint, and patients of every split.
+        data: description of the data for the run folder: fingerprint, and the patients of every split.
         log_every: steps between two lines of the log.
-        precision: of the networks' arithmetic; the weights stay in 32 bits.
-        validation: decides which weights are kept beside the last ones.
+        precision: precision of the networks' arithmetic; the weights stay in 32 bits.
+        validation: selects the best weights, which are kept in addition to the last ones; None keeps only the last.
     """
 
     model: Trainable
@@ -98,7 +108,7 @@ class Training:
 
     @property
     def steps(self) -> int:
-        """Steps of all stages."""
+        """Number of steps of all stages together."""
         return sum(stage.steps for stage in self.stages)
 
     def at(self, step: int) -> tuple[Stage, int]:
@@ -119,13 +129,13 @@ class Training:
         return stage.batches(within)
 
     def going_on(self, done: Mapping[str, int]) -> Training:
-        """Return the training of a run that has steps behind it: a stage that is over keeps the steps that it had.
+        """Return the training for a run that is resumed: each finished stage keeps the number of steps that it had.
 
-        The last stage gets what that leaves of all steps. Where stages are shares of a number of steps, more steps
-        would else make stages longer that are over.
+        The last stage gets the rest of all steps. Otherwise, if stages are shares of the total, adding steps would
+        lengthen stages that are already finished.
 
         Args:
-            done: steps of each stage that are done, by name.
+            done: number of steps done in each stage, by the stage's name.
         """
         stages = list(self.stages)
         latest = max((i for i, stage in enumerate(stages) if done.get(stage.name)), default=0)
@@ -136,7 +146,7 @@ class Training:
         return replace(self, stages=stages)
 
     def done(self, step: int) -> dict[str, int]:
-        """Return how many steps of each stage, in their order, are done after `step` steps of the whole training."""
+        """Return the number of steps done in each stage, by name and in order, after `step` steps of the training."""
         done: dict[str, int] = {}
         for stage in self.stages:
             done[stage.name] = min(max(step, 0), stage.steps)

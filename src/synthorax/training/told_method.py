@@ -1,4 +1,4 @@
-"""An in-painter as a method that puts nodules into scans: told their attributes and outlines, it fills a ball."""
+"""Adds nodules to scans with a trained in-painter, which fills a ball given the nodule's attributes and outline."""
 
 from __future__ import annotations
 
@@ -25,11 +25,13 @@ class ToldMethod(Learned):
     """A `Method` around a trained in-painter.
 
     Args:
-        shapes: where outlines come from, as of `rendering.maker.shape_source`; those of LIDC-IDRI's patients whom the
-            network learned from if not given, of all patients if it learned from none of them.
+        system: the trained in-painter.
+        lineage: the patients whose data it was trained on, and its ancestors.
+        shapes: source of the outlines, see `rendering.maker.shape_source`. If not given: outlines of the LIDC-IDRI
+            patients that the network was trained on, or of all LIDC-IDRI patients if it was trained on none of them.
 
     Raises:
-        InputError: shapes for a network that is told none, or that are neither a mask nor a maker of shapes.
+        InputError: shapes are given for a network without outlines, or are neither a mask nor a maker of shapes.
     """
 
     def __init__(self, system: ToldInPainter, lineage: Lineage, shapes: object = None) -> None:
@@ -41,7 +43,7 @@ class ToldMethod(Learned):
             self._shapes = shape_source(shapes, own or None)
             lineage = lineage.joined(self._shapes.lineage)
         elif shapes is not None:
-            found = f"given to a {system.name} that was not trained to be told shapes"
+            found = f"given for a {system.name} that was trained without outlines"
             raise InputError("shapes", found, "none, or a model that was trained with outlines=true")
         told = {"diameter_mm", *system.heeds, *config.shown} | (self._shapes.heeds if self._shapes else set())
         roles: frozenset[Role] = frozenset({"injects"})
@@ -57,7 +59,17 @@ class ToldMethod(Learned):
         )
 
     def _painted(self, hu: NDArray[np.float32], region: NDArray[np.bool_], edit: Edit, seed: int) -> GridFill:
-        """Fill the ball of a nodule in the middle of a patch of HU [z, y, x]."""
+        """Fill the ball of a nodule at the centre of a patch.
+
+        Args:
+            hu: patch in HU, [z, y, x].
+            region: voxels that may change, [z, y, x].
+            edit: the requested nodule.
+            seed: seed of the outline, the missing attributes and the noise.
+
+        Raises:
+            InputError: an attribute is out of its range, or the nodule is smaller than a voxel of the patch.
+        """
         spec = self._config.view.of_nodule(edit.diameter_mm)
         check_attributes(edit.nodule)
         if edit.diameter_mm < max(spec.spacing_mm):
@@ -76,13 +88,13 @@ class ToldMethod(Learned):
         return GridFill(made, told.mask, wanted, told.shape.origin, told.notes)
 
     def _ball(self, region: NDArray[np.bool_], diameter_mm: float) -> NDArray[np.bool_]:
-        """The part of a region [z, y, x] that is filled for a nodule."""
+        """Return the voxels of a region that are filled for a nodule, [z, y, x]."""
         spec = self._config.view.of_nodule(diameter_mm)
         ball: NDArray[np.bool_] = (2 * spec.distances_mm() <= self._config.ball_mm(diameter_mm, spec)) & region
         return ball
 
     def _told(self, region: NDArray[np.bool_], edit: Edit, seed: int) -> ToldShape:
-        """The outline that the network is told of a nodule, by a seed where none is given."""
+        """Return the outline that the network is given: the edit's own mask, or an outline drawn by the seed."""
         assert self._shapes is not None
         spec, ball = self._config.view.of_nodule(edit.diameter_mm), self._ball(region, edit.diameter_mm)
         if edit.mask is not None:
@@ -100,7 +112,7 @@ class ToldMethod(Learned):
         told: ToldShape | None,
         seed: int,
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
-        """A patch within -1 to 1 and a mask, [z, y, x], as the network makes them."""
+        """Return the filled patch within -1 to 1, and the mask of the network's mask head or None, each [z, y, x]."""
         config, system = self._config, self._system
         attributes = completed(
             system.facts["attributes"], encoded([wanted], config.shown)[0], generator(seed, "attributes")

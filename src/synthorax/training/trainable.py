@@ -1,4 +1,4 @@
-"""What the loop trains, a generative system or a task's network, and what both have from it."""
+"""The base class of what the loop trains: a generative system or a task's network."""
 
 from __future__ import annotations
 
@@ -28,20 +28,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Share:
-    """Which rows of a global batch a process has; one process has them all.
+    """The rows of a global batch that belong to a process; a single process has all rows.
 
-    What is drawn for a batch is drawn for all of it, so that any number of processes train the same; but BatchNorm
-    takes its statistics of a process's own rows, and those that the first process ran up are saved.
+    Random numbers are drawn for the whole global batch, so that the result does not depend on the number of processes.
+    BatchNorm is the exception: each process uses the statistics of its own rows, and the running statistics of the
+    first process are saved.
+
+    Attributes:
+        rank: number of the process, from 0.
+        world: number of processes.
     """
 
     rank: int = 0
     world: int = 1
 
     def rows(self, n: int) -> slice:
-        """Of `n` rows those of this process.
+        """Return the rows of this process, of `n` rows of the global batch.
 
         Raises:
-            InputError: not as many for each process.
+            InputError: `n` is not a multiple of the number of processes.
         """
         if n % self.world:
             raise InputError("batch size", str(n), f"a multiple of {self.world}, the number of processes")
@@ -49,7 +54,11 @@ class Share:
         return slice(self.rank * each, (self.rank + 1) * each)
 
     def of(self, batch: Any) -> Any:
-        """This process's part of a batch: tensors [b, ...] in mappings and lists; other things are everybody's."""
+        """Return this process's part of a batch.
+
+        Args:
+            batch: tensors [b, ...], possibly nested in mappings and lists; values of other types are not divided.
+        """
         if self.world == 1:
             return batch
         if isinstance(batch, Tensor):
@@ -63,13 +72,13 @@ class Share:
 
 @dataclass(frozen=True)
 class Limit:
-    """Where a figure of training may not stay; the loop stops a run whose figure does.
+    """Bounds of a figure of training; the loop stops a run whose figure stays out of bounds.
 
     Attributes:
-        meaning: what is wrong when the figure lies below `low` or above `high`, for the error.
+        meaning: what is wrong when the figure is out of bounds, for the error.
         low, high: bounds of the figure.
-        records: consecutive lines of the log with the figure out of bounds that stop the run.
-        warm_up: steps of the whole training up to which the figure is not looked at.
+        records: number of consecutive lines of the log with the figure out of bounds after which the run is stopped.
+        warm_up: number of steps at the beginning of the whole training in which the figure is ignored.
         remedy: what the user can do, for the end of the error.
     """
 
@@ -85,23 +94,23 @@ class Trainable(ABC):
     """Networks, optimisers and one training step.
 
     Attributes:
-        name: what users call it.
-        limits: guards, by the figure they look at.
-        memory_format: of the networks' weights and inputs; those of 2D convolutions are `channels_last` where it is
-            `channels_last_3d`.
-        config: frozen; with the weights it is the whole model.
-        seed: of weights, noise and whatever else is drawn.
-        networks: by name; their tensors, those of `averages` and the `facts` are what `weights.safetensors` holds.
-        averages: exponential moving averages of some networks.
-        facts: what using the model needs to know of its training and no network learned, such as a threshold; on the
-            CPU, saved with the weights, NaN where not known.
-        memory: what only the next training step needs to know of the ones before, such as a pool of past samples; in
-            `state.pt` alone. Every process of a training has to hold the same.
-        optimizers: by name; empty until `prepare_training`.
-        stage: name of the stage that training is in; empty before training.
-        begun: steps of the whole training before this stage.
-        learning: names of the networks that learn in this stage.
-        share: of the global batch.
+        name: the model's name for users.
+        limits: limits of figures, by the figures' names.
+        memory_format: memory format of the networks' weights and inputs; with `channels_last_3d`, 2D convolutions use
+            `channels_last`.
+        config: frozen settings; together with the weights they are the whole model.
+        seed: seed of the initial weights, the noise and all other random draws.
+        networks: networks by name; `weights.safetensors` holds their tensors, those of `averages`, and the `facts`.
+        averages: exponential moving averages of some networks, by the networks' names.
+        facts: values from the training that using the model needs, in addition to the networks, such as a threshold;
+            on the CPU, saved with the weights, NaN if unknown.
+        memory: values that only the next training step needs from the steps before, such as a pool of past samples;
+            saved in `state.pt` only. It must be equal in all processes.
+        optimizers: optimisers by name; empty until `prepare_training`.
+        stage: name of the present stage of the training; empty before training.
+        begun: number of steps of the whole training before this stage.
+        learning: names of the networks that are trained in this stage.
+        share: this process's share of the global batch.
     """
 
     name: ClassVar[str]
@@ -117,17 +126,20 @@ class Trainable(ABC):
         decays: Mapping[str, float] | None = None,
         facts: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """A model with fresh networks.
+        """Make a model.
 
         Args:
-            decays: of the moving averages, by the network's name; 0 keeps none.
-            facts: all that the model will ever have, by name; not known yet if NaN.
+            config: frozen settings.
+            networks: newly initialised networks by name.
+            seed: seed of all random draws.
+            decays: decays of the moving averages, by the networks' names; 0 keeps no average.
+            facts: all facts that the model will ever have, by name; NaN if not yet known.
         """
         self.config = config
         self.seed = seed
         self.networks: dict[str, nn.Module] = dict(networks)
         if self.memory_format != torch.contiguous_format:
-            for network in self.networks.values():  # now, as the layout decides how sums are rounded, in sampling too
+            for network in self.networks.values():  # already here: the layout affects the rounding, in sampling too
                 lay_out_channels_last(network)
         self.decays = {name: decay for name, decay in (decays or {}).items() if decay}
         self.averages = {name: deepcopy(self.networks[name]).requires_grad_(False) for name in self.decays}
@@ -141,49 +153,54 @@ class Trainable(ABC):
 
     @abstractmethod
     def make_optimizers(self) -> dict[str, Optimizer]:
-        """Fresh optimisers by name."""
+        """Return new optimisers by name."""
 
     @abstractmethod
     def training_step(self, batch: Any, step: int) -> dict[str, Tensor]:
-        """Update the networks by this process's part of a batch; returns the figures to log, each a scalar.
+        """Update the networks with this process's part of a batch, and return the figures to log, each a scalar.
 
         Args:
-            batch: of `self.stage`, on the device.
-            step: its number within the stage; noise of two stages has to be `drawn` under two names.
+            batch: batch of the stage `self.stage`, on the device.
+            step: number of the step within the stage. Two stages must pass different names to `drawn`, or they get
+                the same noise.
         """
 
     def check(self, world: int) -> None:
-        """Refuse what this number of processes cannot train, before anything is written.
+        """Check, before anything is written, that this number of processes can train the model.
+
+        Args:
+            world: number of processes.
 
         Raises:
-            InputError: a batch that cannot be shared, or whatever else will not do.
+            InputError: the batch cannot be divided among the processes, or another setting does not allow it.
         """
         return
 
     def preview(self) -> Figure | None:
-        """A picture of what it makes of fixed noise, to look at while it trains."""
+        """Return a picture of the model's output for fixed noise, to watch the training; None if it has none."""
         return None
 
     def conclude(self) -> None:
-        """Whatever is to be found out from the last weights before they are saved; a function of them alone."""
+        """Compute facts from the present weights before they are saved; the facts must depend on the weights alone."""
         return
 
     def prepare_training(self, fabric: Fabric) -> None:
-        """Place networks on Fabric's device and make the optimisers."""
+        """Move the networks to Fabric's device and make the optimisers."""
         self._fabric = fabric
         self.share = Share(fabric.global_rank, fabric.world_size)
         self.move(fabric.device)
         self.optimizers = self.make_optimizers()
 
     def enter(self, stage: str, trains: Set[str] | None = None, begun: int = 0) -> None:
-        """Begin a stage or go on in it; a stage that was stopped is entered again, so nothing may be learned here.
+        """Begin or resume a stage; a resumed stage is entered again, so an override must not change any weights.
 
         Args:
-            trains: names of the networks that learn; None: all.
-            begun: steps of the whole training before the stage.
+            stage: name of the stage.
+            trains: names of the networks that are trained; None trains all.
+            begun: number of steps of the whole training before the stage.
 
         Raises:
-            KeyError: a network that the model does not have.
+            KeyError: the model has no network of a name in `trains`.
         """
         self.stage, self.learning = stage, self.networks.keys() if trains is None else trains
         self.begun = begun
@@ -193,21 +210,21 @@ class Trainable(ABC):
             network.requires_grad_(name in self.learning)
 
     def move(self, device: torch.device) -> None:
-        """Place networks and averages."""
+        """Move the networks and averages to a device."""
         for network in (*self.networks.values(), *self.averages.values()):
             network.to(device)
 
     @property
     def device(self) -> torch.device:
-        """Where the networks are."""
+        """The device of the networks."""
         return next(next(iter(self.networks.values())).parameters()).device
 
     @contextmanager
     def autocast(self, precision: Precision = "32") -> Iterator[None]:
-        """A context in which networks run in the precision that training was begun with.
+        """Return a context in which networks run in the precision of the training.
 
         Args:
-            precision: of a model that is not trained here.
+            precision: precision of a model that is not being trained; in training Fabric's precision counts.
         """
         if self._fabric is not None:
             cast: AbstractContextManager[Any] = self._fabric.autocast()
@@ -217,17 +234,20 @@ class Trainable(ABC):
             yield
 
     def drawn(self, kind: str, step: int, *shape: int, uniform: bool = False) -> Tensor:
-        """Noise of a step, on the device: standard normal, or uniform in 0 to 1; this process's rows of it.
+        """Return this process's rows of the noise of a step, on the device.
 
         Args:
-            shape: of the global batch, rows first.
+            kind: name of the random stream.
+            step: step of the stage.
+            shape: shape of the noise of the global batch, rows first.
+            uniform: draw uniformly within 0 to 1; else from the standard normal distribution.
         """
         random = generator(self.seed, kind, step)
         values = random.random(shape, np.float32) if uniform else random.standard_normal(shape, np.float32)
         return torch.from_numpy(values[self.share.rows(shape[0])]).to(self.device)
 
     def mean_of_all(self, values: Tensor) -> Tensor:
-        """The mean over all processes."""
+        """Return the mean of a tensor over all processes."""
         if self.share.world == 1:
             return values
         assert self._fabric is not None
@@ -236,7 +256,7 @@ class Trainable(ABC):
         return mean
 
     def rows_of_all(self, rows: Tensor) -> Tensor:
-        """The rows [b, ...] of the global batch, in its order, of which each process has its part."""
+        """Return the rows [b, ...] of the global batch in its order, gathered from all processes."""
         if self.share.world == 1:
             return rows
         assert self._fabric is not None
@@ -250,13 +270,14 @@ class Trainable(ABC):
             group["lr"] = rate
 
     def update(self, name: str, most_gradient: float | None = None) -> None:
-        """A step of an optimiser by the gradients that are there, their mean over all processes; then they are none.
+        """Average the present gradients over all processes, take a step of an optimiser, and clear the gradients.
+
+        Gradients are averaged here and not inside wrapped networks, because critics with a gradient penalty run a
+        network several times, and backwards twice, before one update.
 
         Args:
-            most_gradient: a mean gradient of a greater norm is scaled down to it.
-
-        Processes average gradients here and not inside wrapped networks, because critics with a gradient penalty
-        go through a network several times, and backwards twice, before one update.
+            name: name of the optimiser.
+            most_gradient: largest norm of the averaged gradient; a larger one is scaled down to it.
         """
         optimizer = self.optimizers[name]
         if self.share.world > 1:
@@ -273,7 +294,7 @@ class Trainable(ABC):
 
     @torch.no_grad()
     def update_averages(self) -> None:
-        """Move the averages of the networks that learn towards them."""
+        """Update the moving averages of the networks that are trained in this stage."""
         for name in [name for name in self.averages if name in self.learning]:
             average = self.averages[name]
             theirs, ours = self.networks[name].state_dict(), average.state_dict()
@@ -281,7 +302,7 @@ class Trainable(ABC):
             torch._foreach_lerp_([ours[k] for k in floating], [theirs[k] for k in floating], 1 - self.decays[name])
 
     def weights(self) -> dict[str, Tensor]:
-        """Every tensor of the networks and averages, on the CPU, named `network.tensor`, and the facts."""
+        """Return all tensors of the networks and averages, named `network.tensor`, and the facts, on the CPU."""
         weights = {
             f"{name}.{key}": tensor.detach().cpu().contiguous()
             for name, network in self._stored()
@@ -290,10 +311,10 @@ class Trainable(ABC):
         return weights | {FACTS + name: fact.contiguous() for name, fact in self.facts.items()}
 
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:
-        """Set networks and facts from what `weights` returned; missing averages start from their networks.
+        """Load the tensors that `weights` returned; a missing average is set to its network.
 
         Raises:
-            RuntimeError: tensors of other networks, or other facts.
+            RuntimeError: the tensors belong to other networks, or the facts have other names.
         """
         for name, network in self._stored():
             own = {k.removeprefix(name + "."): t for k, t in weights.items() if k.startswith(name + ".")}
@@ -302,14 +323,14 @@ class Trainable(ABC):
             network.load_state_dict(own)
         facts = {k.removeprefix(FACTS): t.clone() for k, t in weights.items() if k.startswith(FACTS)}
         if facts.keys() != self.facts.keys():
-            raise RuntimeError(f"facts {', '.join(facts) or 'none'} in place of {', '.join(self.facts) or 'none'}")
+            raise RuntimeError(f"found facts {', '.join(facts) or 'none'}; expected {', '.join(self.facts) or 'none'}")
         self.facts = facts
 
     def start_from(self, weights: Mapping[str, Tensor]) -> None:
-        """Take what another model's networks have learned, to go on from; the facts stay this model's own.
+        """Load the networks of another model as the start of a training; this model keeps its own facts.
 
         Raises:
-            RuntimeError: tensors of other networks.
+            RuntimeError: the tensors belong to other networks.
         """
         self.load_weights({**weights, **{FACTS + name: fact for name, fact in self.facts.items()}})
 
@@ -327,25 +348,25 @@ def lay_out_channels_last(network: nn.Module) -> None:
 
 
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
-"""The layout of weights with so many axes."""
+"""Memory format of a weight by its number of axes."""
 AVERAGE = "_average"
 FACTS = "facts."
-"""How the names of facts begin in a file of weights."""
+"""Prefix of the facts' names in a weights file."""
 
 
 def parts(batch: Mapping[str, Tensor], count: int) -> Iterator[dict[str, Tensor]]:
-    """A batch in so many parts of equal size, whose gradients are gathered one after the other.
+    """Divide a batch into parts of equal size, for an update that accumulates the gradients of one part after another.
 
     Raises:
-        InputError: not as many rows for each.
+        InputError: the batch size is not a multiple of the number of parts.
     """
     size = len(next(iter(batch.values())))
     if size % count:
-        raise InputError("batch size", str(size), f"a multiple of {count}, the parts it is to be taken in")
+        raise InputError("batch size", str(size), f"a multiple of {count}, the number of parts of a batch")
     for start in range(0, size, size // count):
         yield {name: tensor[start : start + size // count] for name, tensor in batch.items()}
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:
-    """Of PyTorch's own random numbers in a step, such as dropout's."""
+    """Return the seed of PyTorch's own random numbers in a step, such as those of dropout."""
     return derive(seed, "step", step, rank)

@@ -1,4 +1,7 @@
-"""Settings of in-painters of papers/5 (appendix B), whose volumes of interest grow with the nodule. No torch here."""
+"""Settings of the in-painters of papers/5 (appendix B), whose volumes of interest grow with the nodule.
+
+Does not import torch.
+"""
 
 from __future__ import annotations
 
@@ -12,26 +15,27 @@ from synthorax.training.config import Decay, NotNegative, Positive
 from synthorax.training.in_painter_config import MOST_CHANNELS, InPainterSettings
 
 LARGEST_VOXEL_MM = 2.0
-"""A VOI's voxels are at most this large; wider nodules are refused, as they would come out blurred."""
+"""Largest voxel of a VOI; a nodule that would need larger voxels is refused, because it would be blurred."""
 
 
 class VoiSettings(InPainterSettings):
-    """Settings of a U-Net that edits volumes of interest (VOIs), and learns against a critic of overlapping parts.
+    """Settings of a U-Net that edits volumes of interest (VOIs) and trains against a critic of overlapping parts.
 
     Attributes:
-        size: voxels of a VOI (z, y, x), which the U-Net halves as often as it has widths, less one.
-        spacing_mm: of the voxels (z, y, x) of the narrowest VOI. The paper's VOIs have no least width.
-        window_hu: HU (low, high) that become -1 and 1. Not in the paper.
-        voi: widths of a VOI in diameters of its nodule. Training shows a nodule by each, an edit by the middle one.
+        size: voxels of a VOI (z, y, x). The U-Net halves them once for each of its widths after the first.
+        spacing_mm: voxel spacing (z, y, x) of the narrowest VOI. The paper's VOIs have no least width.
+        window_hu: HU (low, high) that are mapped to -1 and 1. Not in the paper.
+        voi: widths of a VOI in diameters of its nodule. Training shows a nodule in all of them, an edit uses the middle
+            one.
         widths: channels of the U-Net on each grid, the finest first. Not in the paper.
         critic_widths: channels of the critic after each convolution. Not in the paper.
-        fold: with 2 the U-Net's finest grid has half the voxels along each axis, and blocks of voxels are its channels,
-            for a fraction of the work. 1, as published, leaves the voxels as they are.
-        near_voxels: voxels around the nodule that count as near it, in the grid's.
-        near_weight: alpha, the weight of what is near the nodule in the reconstruction loss.
-        reconstruction: weight of the reconstruction loss, beside which the critic's judgement counts 1.
-        warm_up: share of the steps in which the reconstruction loss is alone. Not in the paper.
-        steps: of one update of each network.
+        fold: 2 halves the U-Net's finest grid along each axis and makes blocks of 2 x 2 x 2 voxels its channels, for a
+            fraction of the computation. 1, as published, keeps the voxels.
+        near_voxels: distance in voxels up to which the surroundings of a nodule count as near it.
+        near_weight: alpha, the weight in the reconstruction loss of the voxels in and near the nodule.
+        reconstruction: weight of the reconstruction loss; the adversarial loss has weight 1.
+        warm_up: share of the steps at the beginning that use the reconstruction loss alone. Not in the paper.
+        steps: number of steps, each with one update of each network.
     """
 
     size: tuple[PositiveInt, PositiveInt, PositiveInt] = (64, 64, 64)
@@ -50,24 +54,28 @@ class VoiSettings(InPainterSettings):
 
     @property
     def view(self) -> ScaledPatch:
-        """The VOIs, which grow with their nodules."""
+        """The grid of the VOIs, which grow with their nodules."""
         return ScaledPatch(self.patch, self.voi, max(LARGEST_VOXEL_MM / max(self.spacing_mm), 1.0))
 
     @property
     def finest_width(self) -> int:
-        """Channels on the finest grid."""
+        """Channels of the U-Net on its finest grid."""
         return self.widths[0]
 
     @property
     def warm_up_steps(self) -> int:
-        """Steps in which the reconstruction loss is alone."""
+        """Number of steps that use the reconstruction loss alone."""
         return round(self.warm_up * self.steps)
 
     def check_ball(self, name: str, share: float) -> None:
-        """Refuse settings that do not fit, among them the diameter of a ball as a share of the VOI's width.
+        """Check that the settings are consistent, including the diameter of the ball that is edited.
+
+        Args:
+            name: name of the setting that holds the ball's diameter.
+            share: diameter of the ball as a share of the VOI's width.
 
         Raises:
-            InputError: names the setting.
+            InputError: a setting is out of its range, or the size cannot be halved often enough; names the setting.
         """
         if not 0 < share < 1:
             raise InputError(name, f"{share:g}", "a share of the VOI's width between 0 and 1")

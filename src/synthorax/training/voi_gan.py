@@ -1,4 +1,4 @@
-"""Updates of an in-painter of papers/5 and its critic: least squares, after a warm-up by reconstruction alone."""
+"""Updates of an in-painter of papers/5 and its critic: least-squares GAN, after a warm-up by reconstruction alone."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ WARM_UP_STAGE, ADVERSARIAL_STAGE = "warm-up", "adversarial"
 
 
 def voi_stages(config: VoiSettings, batches: Callable[[int], Batches]) -> list[Stage]:
-    """Return the stages of a training.
+    """Return the stages of a training: the warm-up, then both networks; a stage without steps is left out.
 
     Args:
-        batches: those of a stage that begins after some steps of the whole training.
+        config: settings.
+        batches: returns the batches of a stage, given the number of steps before that stage.
     """
     alone = Stage(WARM_UP_STAGE, config.warm_up_steps, batches(0), frozenset({IN_PAINTER}))
     both = Stage(ADVERSARIAL_STAGE, config.steps - alone.steps, batches(alone.steps))
@@ -38,13 +39,15 @@ def update_voi_gan(
     beside: Float[Tensor, "b m z y x"],
     loss: Float[Tensor, ""],
 ) -> dict[str, Tensor]:
-    """Update the critic, unless the warm-up goes on, and the in-painter; return the figures.
+    """Update the in-painter and, after the warm-up, the critic; return the figures to log.
 
     Args:
-        made: what the in-painter made, with its gradient.
-        real: what is there, which the in-painter keeps outside the region.
-        beside: what the critic sees beside a patch.
-        loss: all of the in-painter's loss but the critic's judgement.
+        model: the in-painter and its critic.
+        made: output of the in-painter, with its gradient.
+        real: the real patches, which stay unchanged outside the region.
+        region: 1 in the edit region, 0 outside.
+        beside: further channels that the critic sees with a patch.
+        loss: the in-painter's loss without the adversarial term.
     """
     figures: dict[str, Tensor] = {}
     if model.stage == ADVERSARIAL_STAGE:

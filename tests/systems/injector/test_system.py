@@ -90,7 +90,7 @@ def test_a_mask_of_ones_own_gives_the_nodule_its_shape_and_one_that_does_not_fit
 
 
 def test_shapes_for_a_network_that_is_told_none_are_refused():
-    with pytest.raises(InputError, match="shapes: found given to a injector that was not trained to be told shapes"):
+    with pytest.raises(InputError, match="shapes: found given for a injector that was trained without outlines"):
         filled(Injector(changed(outlines=False)), shapes=Volume(np.ones((3, 3, 3), bool), MM))
 
 
