@@ -135,8 +135,8 @@ def region_of_row(
         if not parts or min(gaps) > FAR_MM:
             found = "a mask that several rows name, without a piece at the centre of this row"
             raise InputError(row.mask, found, "such a piece, or a mask_label in each row")
-        told = "several rows name its mask; the piece at its centre is taken"
-        return parts[int(np.argmin(gaps))].region, [*notes, told]
+        chosen = "several rows name its mask; the piece at its centre is taken"
+        return parts[int(np.argmin(gaps))].region, [*notes, chosen]
     if row.center_mm is not None and (gap := distance_mm(region, row.center_mm, scan.ct)) > FAR_MM:
         notes.append(f"its centre lies {gap:.0f} mm from its mask; the mask is used{_hint(scan.ct, row)}")
     return region, notes

@@ -133,8 +133,8 @@ def _by_rule(scan: Person, rule: str) -> str:
         return image_stem(scan.path)
     if rule == "folder":
         if len(scan.path.parts) < 2 and not scan.is_series:
-            found = f"folder, but {scan.path} is in no folder"
-            raise InputError("--patient-from", found, "name, or a regular expression")
+            problem = f"folder, but {scan.path} is in no folder"
+            raise InputError("--patient-from", problem, "name, or a regular expression")
         return scan.path.parts[0]
     try:
         found = re.search(rule, str(scan.path).replace("\\", "/"))

@@ -153,8 +153,8 @@ def painted(
             "sites", "none" if not sites else "one without a diameter", "one or more, each with a diameter"
         )
     if len(spacings := {site.ct.spacing_mm for site in sites}) > 1:
-        found = f"scans with voxels of {' and '.join(map(str, sorted(spacings)))} mm"
-        raise InputError("sites", found, "one voxel size")
+        several = f"scans with voxels of {' and '.join(map(str, sorted(spacings)))} mm"
+        raise InputError("sites", several, "one voxel size")
     if small := [site.ct.shape for site in sites if np.less(site.ct.shape, size).any()]:
         raise InputError("sites", f"a scan of {small[0]} voxels", f"{size} or more, the size of the patches")
     # The site is part of the seed, so that the noise of two sites is independent too.

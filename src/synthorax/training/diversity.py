@@ -106,8 +106,8 @@ def real_distance_hu(
     """
     pairs = np.unique(like_pairs(attributes, attributes, patients, seed).real, axis=0)
     if not len(pairs):
-        found = f"{len(ct)}, of which no two of different patients have a similar diameter and texture"
-        raise InputError("real nodules", found, "more nodules")
+        problem = f"{len(ct)}, of which no two of different patients have a similar diameter and texture"
+        raise InputError("real nodules", problem, "more nodules")
     drawn = generator(seed, "pairs of real nodules").permutation(pairs)[:MOST_REAL_PAIRS]
     found = [
         distances_hu(ct[a], ct[b], torch.maximum(region[a], region[b]), spec)
