@@ -73,8 +73,9 @@ class ToldMethod(Learned):
         spec = self._config.view.of_nodule(edit.diameter_mm)
         check_attributes(edit.nodule)
         if edit.diameter_mm < max(spec.spacing_mm):
-            found = f"{edit.diameter_mm:g} mm"
-            raise InputError("diameter", found, f"at least the {max(spec.spacing_mm):g} mm of a voxel of {self.name}")
+            least = max(spec.spacing_mm)
+            expected = f"at least {least:g} mm, the width of a voxel of {self.name}"
+            raise InputError("diameter", f"{edit.diameter_mm:g} mm", expected)
         wanted, told = edit.nodule, None
         if self._shapes is not None:
             told = self._told(region, edit, seed)

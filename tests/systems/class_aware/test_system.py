@@ -183,7 +183,7 @@ def test_without_outlines_the_network_itself_says_where_the_nodule_is():
 
 
 def test_a_nodule_narrower_than_a_voxel_is_refused():
-    with pytest.raises(InputError, match="at least the 1 mm of a voxel of class-aware"):
+    with pytest.raises(InputError, match="at least 1 mm, the width of a voxel of class-aware"):
         filled(ClassAware(SMOKE), mm=0.8, spacing_mm=0.5)
 
 

@@ -93,7 +93,7 @@ def test_the_path_listens_to_both_ends():
         ({"size": (224, 224, 230)}, "slices of pixels divisible by 32"),
         ({"size": (16, 224, 224)}, "slices <= slab <= 14"),
         ({"slices": 17}, "slices <= slab"),
-        ({"slice_noise": 0}, "either, for slices that differ"),
+        ({"slice_noise": 0}, "either above 0, or all slices would be the same"),
         ({"size": (2, 224, 224)}, "3 to 1024"),
         ({"size": (224, 64, 64), "slice_widths": (8,) * 8}, "fewer, or larger slices"),
         ({"told": ("spacing", "spacing")}, "each at most once"),

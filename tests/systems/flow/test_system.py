@@ -181,8 +181,8 @@ def test_a_mask_that_the_patch_cannot_hold_is_refused(mask):
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        (NoduleAttributes(2.0), "diameter_mm: found 2 mm; expected 4 to 10 mm, as the training nodules"),
-        (NoduleAttributes(6.0, texture=1.0), "texture: found 1; expected 2 to 5, as the training nodules"),
+        (NoduleAttributes(2.0), "diameter_mm: found 2 mm; expected 4 to 10 mm, the range of the training nodules"),
+        (NoduleAttributes(6.0, texture=1.0), "texture: found 1; expected 2 to 5, the range of the training nodules"),
     ],
 )
 def test_attributes_beyond_those_of_the_training_nodules_are_refused_with_the_range(asked, said):
@@ -254,7 +254,7 @@ def test_training_lowers_the_error_on_held_out_nodules(ready):
     ("settings", "said"),
     [
         ({"size": (20, 20, 20)}, "divisible by 8"),
-        ({"shown": ("texture",)}, "diameter_mm among them"),
+        ({"shown": ("texture",)}, "including diameter_mm"),
         ({"least_margin_mm": 9.0}, "at most margin_mm"),
         ({"diameters": (1.0,)}, "widths above 1"),
     ],

@@ -119,11 +119,11 @@ def test_what_cannot_be_made_is_refused_before_anything_is(painter, asked, optio
 def test_a_store_without_room_for_a_volume_and_a_model_without_shapes_are_refused(painter, tmp_path):
     small = store_of(tmp_path / "store", [with_tissue(ball_case("small", 6, size=20))])
     with pytest.raises(
-        InputError, match="1 training cases with label maps of tissues, none of them of 24 x 24 x 24 mm"
+        InputError, match="1 training cases with label maps of tissues, none as large as 24 x 24 x 24 mm"
     ):
         painter.sample([(NONE,)], 0, TranslationOptions(labels=small.path))
     bare = TranslationPainter(Translation(painter._system.config, 1), painter.lineage)
-    with pytest.raises(InputError, match="the model learned from no outlined nodule; expected shapes: lidc"):
+    with pytest.raises(InputError, match="the model was trained without outlined nodules; expected shapes: lidc"):
         bare.sample([(NONE,)], 0)
     assert replace(painter.spec).size == (24, 24, 24)
 

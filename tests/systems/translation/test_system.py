@@ -183,7 +183,7 @@ def test_two_stores_for_pix2pix_or_of_other_spacing_or_with_held_out_patients_ar
     with pytest.raises(InputError, match=r"voxels of 2 x 2 x 2 mm; expected 1 x 1 x 1 mm .* at the other's spacing"):
         prepared(store, tmp_path, labels=coarse.path)
     held = store_of(tmp_path / "held", [*cubes(1), replace(cubes(2)[1], split="test")])
-    with pytest.raises(InputError, match="of 1 patients whom the data hold out, such as patient1"):
+    with pytest.raises(InputError, match="of 1 patients of the data's validation and test splits, such as patient1"):
         prepared(held, tmp_path, labels=store.path)
 
 

@@ -1,1 +1,1 @@
-"""CT-SGAN of papers/5: whole chest CT, slice by slice, out of the noise of a patient and the noise of its slices."""
+"""CT-SGAN of papers/5: generates whole chest CT slice by slice, from noise of the patient and noise of each slice."""

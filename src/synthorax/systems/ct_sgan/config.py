@@ -1,4 +1,4 @@
-"""What a CT-SGAN is, as one frozen and typed object. No torch here."""
+"""The settings of a CT-SGAN, as one frozen and typed object. Does not import torch."""
 
 from __future__ import annotations
 
@@ -10,35 +10,39 @@ from synthorax.errors import InputError
 from synthorax.training.scan_config import MOST_SCAN_CHANNELS, ScanOptions, ScanSettings, ScanTrainingOptions
 
 MOST_LEVELS = 8
-"""Grids of different sizes in a network at most."""
+"""Largest number of resolution levels in a network."""
 MOST_SCAN_SLICES = 8192
-"""Slices of a scan at most."""
+"""Largest number of slices in a scan."""
 
 
 class CtSganConfig(ScanSettings):
-    """The networks and their training; the defaults are the paper's where it says.
+    """Settings of the networks and their training; the defaults are the paper's if it states them.
 
-    Where the paper is silent they are those of the works that it builds on: the residual networks, their penalty and
-    their optimiser are of Mescheder et al. (2018), the critic of slabs of Tulyakov et al. (2018).
+    For values that the paper does not state, the defaults are those of the works that it builds on: Mescheder et al.
+    (2018) for the residual networks, their penalty and their optimiser, Tulyakov et al. (2018) for the critic of slabs.
 
     Attributes:
-        patient_noise: entries of the noise that all slices of a scan share; 0 is the ablation without it.
-        slice_noise: entries of the noise of each slice, which a bidirectional LSTM turns into its latent vector; 0 is
-            the ablation without it.
-        positions: cosines of the slice's position that the LSTM is told beside its noise. Not in the paper, where the
-            LSTM has to count.
-        hidden: entries of the LSTM's state in each direction, so half of the slice's latent vector.
-        widths: channels of the slice generator from its coarsest grid to its finest, each of twice the size.
-        fold: pixels along each axis that become channels of the finest grid: with 2 it has half the pixels along each
-            axis, in the generator and in both critics. 1, as in the paper, leaves the pixels as they are.
-        grain: channels of white noise on the finest grid of each slice, of which a slice sees those of its neighbours
-            too, so that the noise of CT need not come out of the latent vectors. Not in the paper.
-        styled: the latent vector also scales and shifts the channels of every block. Not in the paper.
-        channels: 3, a slice between its neighbours, as in the paper; 1 is the ablation.
-        slab: slices of a slab, of which the critic of slabs sees the middle channels (T).
-        slices: of a slab that the critic of slices sees (N).
-        slice_widths: channels of the critic of slices from its finest grid to its coarsest, each of half the size.
-        slab_widths: channels of the critic of slabs; each convolution halves the size of the slices, not their number.
+        patient_noise: entries of the noise vector that all slices of a scan share; 0 is the ablation without it.
+        slice_noise: entries of the noise vector of each slice, which a bidirectional LSTM turns into the slice's latent
+            vector; 0 is the ablation without it.
+        positions: number of cosines of the slice's position that the LSTM gets in addition to the noise. Not in the
+            paper, where the LSTM has to count slices.
+        hidden: entries of the LSTM's state in each direction; the slice's latent vector has twice as many.
+        widths: channels of the slice generator from its coarsest grid to its finest; each grid has twice the pixels
+            along each axis of the one before.
+        fold: pixels along each axis that become channels: 2 halves the finest grid along each axis, in the generator
+            and in both critics. 1, as in the paper, keeps the pixels.
+        grain: channels of white noise on the finest grid of each slice, so that the latent vectors need not produce
+            CT noise. A slice also gets the noise of both neighbours. Not in the paper.
+        styled: whether the latent vector also scales and shifts the channels of every block. Not in the paper.
+        channels: slices that the generator gives at once: 3, a slice and both neighbours, as in the paper; 1 is the
+            ablation.
+        slab: slices of a slab (T); the critic of slabs sees the middle channel of each.
+        slices: slices of each slab that the critic of slices sees (N).
+        slice_widths: channels of the critic of slices from its finest grid to its coarsest; each grid has half the
+            pixels along each axis of the one before.
+        slab_widths: channels of the critic of slabs; each convolution halves the pixels along y and x, not the number
+            of slices.
     """
 
     size: tuple[PositiveInt, PositiveInt, PositiveInt] = (224, 224, 224)
@@ -60,28 +64,28 @@ class CtSganConfig(ScanSettings):
 
     @property
     def finest(self) -> tuple[int, int]:
-        """The finest grid (y, x) of the networks: that of the slices unless they are folded."""
+        """Pixels (y, x) of the networks' finest grid: those of a slice divided by `fold`."""
         return self.size[1] // self.fold, self.size[2] // self.fold
 
     @property
     def finest_width(self) -> int:
-        """Channels of the generator on the finest grid."""
+        """Channels of the generator on its finest grid."""
         return self.widths[-1]
 
     @property
     def base(self) -> tuple[int, int]:
-        """The coarsest grid (y, x) of the generator."""
+        """Pixels (y, x) of the generator's coarsest grid."""
         y, x = (n // 2 ** (len(self.widths) - 1) for n in self.finest)
         return y, x
 
     @property
     def latent(self) -> int:
-        """Entries of a slice's whole latent vector: the patient's noise, what the LSTM gives, what is told."""
+        """Entries of a slice's whole latent vector: the patient's noise, the LSTM's output and the condition."""
         return self.patient_noise + 2 * self.hidden + self.conditions
 
     @property
     def path(self) -> int:
-        """Slices with two neighbours in a scan of the trained depth, each of which has a latent vector."""
+        """Number of latent vectors of a scan of the trained depth: one for each slice that has two neighbours."""
         return self.size[0] - 2
 
     @model_validator(mode="after")
@@ -96,7 +100,7 @@ class CtSganConfig(ScanSettings):
         if min(self.finest) < 2 ** max(halved, len(self.slab_widths)):
             raise InputError("widths", f"{halved + 1} grids of slices of {self.size[1:]}", "fewer, or larger slices")
         if not self.slice_noise + self.positions:
-            raise InputError("slice_noise", "0, and no positions", "either, for slices that differ")
+            raise InputError("slice_noise", "0, and positions 0", "either above 0, or all slices would be the same")
         if not self.slices <= self.slab <= self.path:
             found = f"{self.slices} slices of slabs of {self.slab}"
             raise InputError("slices", found, f"slices <= slab <= {self.path}, in scans of {self.size[0]} slices")
@@ -172,15 +176,15 @@ PRESETS = {
 """Million parameters of generator, critic of slices and critic of slabs:
 
 - `paper` as published, on a GPU;
-- `compact` for two cores: scans of 128^3, folded slices, noise for the texture, styles, the spacing told;
+- `compact` for two cores: scans of 128^3, folded slices, noise for the texture, styles, conditioned on the spacing;
 - `patch48` for cubes of 48 mm;
 - `smoke` for seconds.
 """
 
 ABOUT_PRESETS = {
     "paper": "chests of 224^3, as published, on a GPU.",
-    "compact": "chests of 128^3 for two cores, told the spacing.",
-    "patch48": "48 slices of 48 x 48 pixels, out of cubes.",
+    "compact": "chests of 128^3 for two cores, conditioned on the spacing.",
+    "patch48": "48 slices of 48 x 48 pixels, from cubes.",
     "smoke": "seconds.",
 }
 
@@ -189,11 +193,11 @@ class CtSganOptions(ScanOptions):
     """Options of sampling.
 
     Attributes:
-        depth: slices of each scan, 3 or more; as many as in training if not given. The chest is as high as it would be,
-            in thinner or thicker slices.
-        patient: number of the scan whose patient noise and spacing every scan has; each has its own if not given.
-        path: number of the scan whose slice noise every scan has; each has its own if not given. The grain, which makes
-            the texture alone, is always the scan's own.
+        depth: slices of each scan, 3 or more; as many as in training if not given. The chest keeps its height; its
+            slices get thinner or thicker.
+        patient: number of a scan whose patient noise and spacing all scans get; each has its own if not given.
+        path: number of a scan whose slice noise all scans get; each has its own if not given. Each scan keeps its own
+            grain, which affects the texture only.
     """
 
     depth: int | None = Field(default=None, ge=3, le=MOST_SCAN_SLICES)
@@ -202,7 +206,7 @@ class CtSganOptions(ScanOptions):
 
 
 class TrainingOptions(ScanTrainingOptions):
-    """Options of training, beside the configuration."""
+    """Options of training in addition to the configuration."""
 
 
 Config = CtSganConfig

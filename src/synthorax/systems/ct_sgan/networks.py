@@ -1,8 +1,9 @@
 """The four networks of CT-SGAN (papers/5, section 2): the path of latent vectors, the slice generator and two critics.
 
-Residual blocks are those of Mescheder et al. (2018), which the paper takes its penalty from: no norms, leaky ReLUs
-before the convolutions, a tenth of the residual. The critic of slabs is that of videos of Tulyakov et al. (2018), which
-the paper builds on, without its norms, over which the penalty would not be one sample's.
+The residual blocks are those of Mescheder et al. (2018), from whom the paper takes its penalty: no normalisation, leaky
+ReLUs before the convolutions, and the residual multiplied by 0.1. The critic of slabs is the video critic of Tulyakov
+et al. (2018), on which the paper builds, without batch normalisation, which would make the penalty of a sample depend
+on the other samples.
 """
 
 from __future__ import annotations
@@ -20,23 +21,23 @@ from synthorax.nn.resampling import UpsampleConv2d
 from synthorax.systems.ct_sgan.config import CtSganConfig
 
 RESIDUAL = 0.1
-"""Share with which a block's residual is added."""
+"""Factor of a block's residual."""
 SLAB_KERNEL = 4
-"""Slices that a convolution of the critic of slabs reaches over, and pixels along each axis."""
+"""Kernel size of the critic of slabs, in slices."""
 POSITIONS = 8
-"""Cosines of a slice's position that the critic of slices is told."""
+"""Number of cosines of a slice's position that the critic of slices gets."""
 FINE = 8
-"""Channels of a folded generator at full size."""
+"""Channels of a folded generator at full resolution."""
 
 
 def cosines(position: Float[Tensor, " b"], count: int) -> Float[Tensor, "b n"]:
-    """Return the cosines of positions from 0 to 1 that have 1, 2, ... half waves in between."""
+    """Return cos(pi k p) for positions p within 0 to 1 and k = 1 to `count`."""
     waves = torch.arange(1, count + 1, device=position.device)
     return torch.cos(math.pi * position[:, None] * waves)
 
 
 class LatentPath(nn.Module):
-    """Noise of a scan's slices to their latent vectors: the bidirectional LSTM R_v."""
+    """Turns the noise of a scan's slices into their latent vectors: the bidirectional LSTM R_v."""
 
     def __init__(self, config: CtSganConfig) -> None:
         super().__init__()
@@ -44,11 +45,11 @@ class LatentPath(nn.Module):
         self.lstm = nn.LSTM(config.slice_noise + config.positions, config.hidden, batch_first=True, bidirectional=True)
 
     def forward(self, noise: Float[Tensor, "b d n"], state: Float[Tensor, "b s"]) -> Float[Tensor, "b d h"]:
-        """Latent vectors of all slices with two neighbours.
+        """Return the latent vectors of all slices that have two neighbours.
 
         Args:
-            noise: of each slice, standard normal.
-            state: of the LSTM before the first slice and after the last, standard normal.
+            noise: standard normal noise of each slice.
+            state: standard normal initial states of the LSTM, before the first slice and after the last.
         """
         with torch.autocast(noise.device.type, enabled=False):
             at = torch.linspace(0, 1, noise.shape[1], device=noise.device)
@@ -59,7 +60,7 @@ class LatentPath(nn.Module):
 
 
 class SliceGenerator(nn.Module):
-    """A latent vector to a slice between its neighbours (G_slice)."""
+    """Generates a slice and its two neighbours, as channels, from a latent vector (G_slice)."""
 
     def __init__(self, config: CtSganConfig) -> None:
         super().__init__()
@@ -75,7 +76,7 @@ class SliceGenerator(nn.Module):
         self.fine = None if self.fold == 1 else nn.Conv2d(config.widths[-1], self.fold**2 * FINE, 3, padding=1)
         self.out = nn.Conv2d(fine, config.channels, 3, padding=1)
         if self.fine is not None and self.fine.bias is not None:
-            with torch.no_grad():  # the pixels of a block begin alike, without a grid
+            with torch.no_grad():  # all pixels of a block start with equal weights, which avoids a grid pattern
                 own = self.fine.weight[:: self.fold**2].repeat_interleave(self.fold**2, 0)
                 self.fine.weight.copy_(own)
                 self.fine.bias.zero_()
@@ -83,10 +84,12 @@ class SliceGenerator(nn.Module):
     def forward(
         self, latent: Float[Tensor, "b n"], grain: Float[Tensor, "b g v u"] | None = None
     ) -> Float[Tensor, "b c y x"]:
-        """Slices within -1 to 1.
+        """Return slices within -1 to 1.
 
         Args:
-            grain: standard normal on the finest grid, of the slice before, the slice and the one after; None without.
+            latent: whole latent vectors.
+            grain: standard normal noise on the finest grid, of the slice before, the slice itself and the one after;
+                None for a network without grain.
         """
         start = self.start(latent).unflatten(1, self.base).contiguous(memory_format=torch.channels_last)
         features = self.first(start, latent)
@@ -95,16 +98,18 @@ class SliceGenerator(nn.Module):
         features = functional.leaky_relu(features, LEAK)
         if self.fine is not None:
             features = functional.leaky_relu(functional.pixel_shuffle(self.fine(features), self.fold), LEAK)
-        with torch.autocast(features.device.type, enabled=False):  # a pixel in bfloat16 would be rounded to 3 HU
+        with torch.autocast(features.device.type, enabled=False):  # bfloat16 would round a pixel by up to 3 HU
             return torch.tanh(self.out(features.float()))
 
 
 class ResidualBlock(nn.Module):
-    """Twice (leaky ReLU, convolution), a tenth of which is added to the input.
+    """Twice leaky ReLU and convolution; the result times `RESIDUAL` is added to the input.
 
     Args:
+        channels_in: channels of the input.
+        channels_out: channels of the output.
         style: entries of the vector that scales and shifts the channels between the convolutions; 0 for none.
-        grain: channels of noise that the second convolution takes too.
+        grain: channels of noise that the second convolution also gets.
     """
 
     def __init__(self, channels_in: int, channels_out: int, *, style: int = 0, grain: int = 0) -> None:
@@ -128,7 +133,7 @@ class ResidualBlock(nn.Module):
         latent: Float[Tensor, "b n"] | None = None,
         grain: Float[Tensor, "b g v u"] | None = None,
     ) -> Float[Tensor, "b d v u"]:
-        """The same grid; of an `UpBlock` twice as fine."""
+        """Return features on the same grid; an `UpBlock` doubles the grid."""
         residual = self.conv1(functional.leaky_relu(x, LEAK))
         if self.style is not None and latent is not None:
             scale, shift = self.style(latent)[:, :, None, None].chunk(2, 1)
@@ -140,9 +145,10 @@ class ResidualBlock(nn.Module):
 
 
 class UpBlock(ResidualBlock):
-    """A residual block on the doubled grid; the leaky ReLU and the 1 x 1 convolution come before the doubling.
+    """A residual block that doubles the grid, after its first leaky ReLU and its 1 x 1 convolution.
 
-    Both commute with it, so the numbers are those of doubling first, with less than half of the multiplications.
+    Both commute with the doubling, so the result equals that of doubling first, with less than half of the
+    multiplications.
     """
 
     def _conv(self, channels_in: int, channels_out: int) -> nn.Module:
@@ -153,9 +159,10 @@ class UpBlock(ResidualBlock):
 
 
 class SliceCritic(nn.Module):
-    """A slice between its neighbours, with its position and what is told, to a score (D_slice).
+    """Scores a slice with its neighbours as channels, given its position and the condition (D_slice).
 
-    Position and told enter by the product of an embedding with the features' sums (Miyato and Koyama 2018).
+    Position and condition enter through the inner product of their embedding with the summed features (projection
+    discriminator, Miyato and Koyama 2018).
     """
 
     def __init__(self, config: CtSganConfig) -> None:
@@ -174,10 +181,12 @@ class SliceCritic(nn.Module):
     def forward(
         self, slices: Float[Tensor, "b c y x"], position: Float[Tensor, " b"], told: Float[Tensor, "b k"]
     ) -> Float[Tensor, " b"]:
-        """Scores, unbounded.
+        """Return unbounded scores.
 
         Args:
-            position: of the slice in its scan, from 0 to 1.
+            slices: slices within -1 to 1.
+            position: position of each slice in its scan, from 0 to 1.
+            told: condition vectors.
         """
         folded = functional.pixel_unshuffle(slices, self.fold) if self.fold > 1 else slices
         features = self.first(self.start(folded))
@@ -189,7 +198,7 @@ class SliceCritic(nn.Module):
 
 
 class SlabCritic(nn.Module):
-    """A slab of middle channels, with what is told, to a score (D_slab)."""
+    """Scores a slab, made of the middle channel of each of its slices, given the condition (D_slab)."""
 
     def __init__(self, config: CtSganConfig) -> None:
         super().__init__()
@@ -204,7 +213,7 @@ class SlabCritic(nn.Module):
         self.told = nn.Linear(config.conditions, config.slab_widths[-1], bias=False) if config.conditions else None
 
     def forward(self, slabs: Float[Tensor, "b 1 t y x"], told: Float[Tensor, "b k"]) -> Float[Tensor, " b"]:
-        """Scores, unbounded, each the mean over the places of the slab."""
+        """Return unbounded scores, each the mean of the score map over the slab."""
         features = self.body(_folded(slabs, self.fold))
         score = self.score(features).float().mean((1, 2, 3, 4))
         if self.told is None:
@@ -213,7 +222,7 @@ class SlabCritic(nn.Module):
 
 
 def _folded(slabs: Float[Tensor, "b 1 t y x"], n: int) -> Float[Tensor, "b c t v u"]:
-    """Blocks of n x n pixels as channels."""
+    """Return slabs with blocks of n x n pixels as channels."""
     if n == 1:
         return slabs
     return functional.pixel_unshuffle(slabs.transpose(1, 2), n).transpose(1, 2)

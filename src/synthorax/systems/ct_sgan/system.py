@@ -1,4 +1,4 @@
-"""CT-SGAN: its training step (papers/5, section 2, equation 2), and its scans slab by slab."""
+"""CT-SGAN: its training step (papers/5, section 2, equation 2), and the generation of scans slab by slab."""
 
 from __future__ import annotations
 
@@ -23,14 +23,16 @@ from synthorax.training.scan_gan import GENERATOR, ScanFacts, ScanGan, ScanReque
 SLICES, SLABS = "slices", "slabs"
 """Names of the critics."""
 SCAN_SLICES_AT_ONCE = 4
-"""Slices of a scan made at once, which the memory of sampling follows; the last ones are padded to as many."""
+"""Slices in one batch of sampling, which sets its memory; the last batch is padded to this size."""
 
 
 class CtSgan(ScanGan):
-    """Latent path and slice generator, and the critics of slices and of slabs.
+    """CT-SGAN: a latent path and a slice generator as the generator, and the critics of slices and of slabs.
 
     Args:
-        known: of the training scans; without it, as where weights are loaded, nothing.
+        config: settings.
+        seed: seed of all random draws.
+        known: facts on the training scans; None makes an empty model, whose weights and facts are loaded next.
     """
 
     name = "ct-sgan"
@@ -51,10 +53,11 @@ class CtSgan(ScanGan):
         return model
 
     def training_step(self, batch: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
-        """An update of each critic, then one of the generator; all see the same places of the scans.
+        """Update each critic, then the generator; all see the same positions in the scans.
 
         Args:
-            batch: as `Chests.batch` gives it.
+            batch: a batch of `Chests.batch`.
+            step: step of the training.
         """
         config = self.config
         self.set_rates(step)
@@ -80,17 +83,24 @@ class CtSgan(ScanGan):
         return {**figures, "generator": loss.detach(), **self.diversity(real[0], fake[0], own[0].detach())}
 
     def _position(self, start: Int[Tensor, " b"], chosen: Int[Tensor, "b n"]) -> Float[Tensor, " m"]:
-        """The position of each chosen slice among the slices with two neighbours, from 0 to 1, slab by slab."""
+        """Return the position, from 0 to 1, of each chosen slice among the slices that have two neighbours.
+
+        Args:
+            start: index in its scan of the first slice of each slab, from 1.
+            chosen: indices of the chosen slices in their slab.
+        """
         return ((start[:, None] - 1 + chosen).flatten() / (self.config.path - 1)).float()
 
     def _made(
         self, kind: str, step: int, start: Int[Tensor, " b"], told: Float[Tensor, "b k"]
     ) -> Float[Tensor, "b d c y x"]:
-        """The slices of a slab of each of some made scans.
+        """Generate the slices of one slab of each of `b` scans.
 
         Args:
-            kind: names the noise.
-            start: the slice of the scan that is the slab's first, from 1.
+            kind: name of the random stream.
+            step: step of the training.
+            start: index in its scan of the first slice of each slab, from 1.
+            told: condition vectors.
         """
         config, n = self.config, len(start) * self.share.world
         noise = self.drawn(f"{kind} slices", step, n, config.path, config.slice_noise)
@@ -109,7 +119,7 @@ class CtSgan(ScanGan):
         return slices.unflatten(0, (len(start), config.slab))
 
     def _shown(self, made: Float[Tensor, "b d c y x"], chosen: Int[Tensor, "b n"]) -> tuple[Tensor, Tensor]:
-        """What the critics see: middle channels of all slices [b, 1, d, y, x], and the chosen slices [b*n, c, y, x]."""
+        """Return the critics' inputs: the middle channels [b, 1, d, y, x] and the chosen slices [b*n, c, y, x]."""
         middle = made[:, None, :, self.config.channels // 2]
         rows = torch.arange(len(made), device=made.device)[:, None]
         return middle, made[rows, chosen].flatten(0, 1)
@@ -127,10 +137,12 @@ class CtSgan(ScanGan):
         return index if patient is None else patient
 
     def slabs(self, request: ScanRequest) -> Iterator[NDArray[np.int16]]:
-        """Make a scan slab by slab: the middle channels of its slices, and the outer neighbours of the first and last.
+        """Generate a scan slab by slab, HU [n, y, x], beginning at the feet.
 
-        A scan deeper or shallower than those of training has the same path of latent vectors, with more or fewer places
-        on it. Several slabs are made at once, each in one thread, so that the bits are those of any number of cores.
+        Each slice is the middle channel of the generator's output; the first and the last slice of the scan are the
+        outer channels of their neighbours. A scan with another number of slices than in training uses the same path of
+        latent vectors, interpolated at more or fewer points. Several slabs are generated at once, each in one thread,
+        so that the bits do not depend on the number of cores.
         """
         latents = in_one_thread(self._latents, request)
         last = len(latents) - 1
@@ -145,7 +157,7 @@ class CtSgan(ScanGan):
 
     @torch.no_grad()
     def _latents(self, request: ScanRequest) -> Float[Tensor, "d n"]:
-        """The whole latent vectors of the slices with two neighbours of a scan."""
+        """Return the whole latent vectors of all slices of a scan that have two neighbours."""
         options = request.options
         assert isinstance(options, CtSganOptions)
         noise, state, _ = self._noise(request.seed, request.index if options.path is None else options.path)
@@ -156,7 +168,7 @@ class CtSgan(ScanGan):
         return torch.cat([torch.cat([patient, told], 1).expand(len(of_slices), -1), of_slices], 1)
 
     def _noise(self, seed: int, index: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The noise of a scan's slices, of the ends of its path, and of its patient, each [1, ...]."""
+        """Return the noise of a scan: for its slices, the LSTM's initial states, and its patient, each [1, ...]."""
         config, random = self.config, generator(seed, "ct-sgan", index)
         shapes = ((config.path, config.slice_noise), (4 * config.hidden,), (config.patient_noise,))
         noise, state, patient = (
@@ -166,7 +178,7 @@ class CtSgan(ScanGan):
 
     @torch.no_grad()
     def _slices(self, request: ScanRequest, latents: Float[Tensor, "d n"], first: int) -> NDArray[np.int16]:
-        """Some slices in HU [n, c, y, x]; as many as are made at once, less those beyond the last."""
+        """Return slices in HU [n, c, y, x], from index `first`; n is `SCAN_SLICES_AT_ONCE`, or fewer at the end."""
         part = latents[first : first + SCAN_SLICES_AT_ONCE]
         padded = torch.cat([part, part[-1:].expand(SCAN_SLICES_AT_ONCE - len(part), -1)])
         with self.autocast(request.precision):
@@ -174,7 +186,7 @@ class CtSgan(ScanGan):
         return self.to_int16(slices[: len(part)])
 
     def _grain(self, request: ScanRequest, first: int) -> Float[Tensor, "b g v u"] | None:
-        """The grain of some slices and of their neighbours; each slice has its own, whatever is made with it."""
+        """Return the grain of a batch of slices and their neighbours; it does not depend on the batch. None without."""
         if not self.config.grain:
             return None
         shape = (self.config.grain, *self.config.finest)
@@ -187,15 +199,17 @@ System = CtSgan
 
 
 def _with_neighbours(fine: Float[Tensor, "b n g v u"]) -> Float[Tensor, "b m h v u"]:
-    """Grain of slices with that of both neighbours as channels; the first and last slices are neighbours alone."""
+    """Return the grain of slices with the grain of both neighbours as further channels, without both end slices."""
     return torch.cat([fine[:, :-2], fine[:, 1:-1], fine[:, 2:]], 2)
 
 
 def _stretched(path: Float[Tensor, "p h"], trained: int, depth: int) -> Float[Tensor, "d h"]:
-    """The latent vectors of the slices with two neighbours of a scan of another depth, interpolated linearly.
+    """Return the latent vectors of a scan of another depth, interpolated linearly between those of the trained depth.
 
     Args:
-        trained: slices of the scans that the path is of.
+        path: latent vectors of the slices that have two neighbours, in a scan of the trained depth.
+        trained: number of slices of that scan.
+        depth: number of slices of the scan to generate; its latent vectors are two fewer.
     """
     if depth == trained:
         return path

@@ -1,4 +1,4 @@
-"""CT-SGAN made ready for the loop: the chests of a store's training patients, and slabs of them."""
+"""Prepares the training of a CT-SGAN: the model, and slabs of the scans of a store's training patients."""
 
 from __future__ import annotations
 
@@ -19,13 +19,17 @@ from synthorax.training.system import Stage, Training
 
 
 def training(config: CtSganConfig, data: str | Path | Store, seed: int, options: TrainingOptions) -> Training:
-    """Return a fresh model and the chests of a store's training patients.
+    """Return the training of a new model on the scans of a store's training patients.
 
     Args:
+        config: settings.
         data: a prepared store.
+        seed: seed of all random draws.
+        options: options of training.
 
     Raises:
-        InputError: no store, or one without whole scans, or without cubes for a model of cubes.
+        InputError: there is no store, it has no whole scans, or no cubes if the model is configured for cubes, or
+            `erased_by` is not a maker that erases or was trained on patients of the validation or test split.
     """
     erased_by = None if options.erased_by is None else cast(Method, hub.find(options.erased_by, "erases"))
     chests, about = training_chests(config, Store.of(data), erased_by, seed, options.cache)
@@ -36,12 +40,17 @@ def training(config: CtSganConfig, data: str | Path | Store, seed: int, options:
 
 @dataclass(frozen=True, eq=False)
 class SlabBatches:
-    """A batch of slabs for each step."""
+    """Gives a batch of slabs for each step.
+
+    Attributes:
+        chests: the training scans.
+        config: settings.
+    """
 
     chests: Chests
     config: CtSganConfig
 
     def __call__(self, step: int) -> dict[str, Tensor]:
-        """As `Chests.batch`."""
+        """Return the batch of a step, see `Chests.batch`."""
         config = self.config
         return self.chests.batch(step, config.batch_size, depth=config.slab, slices=config.slices)

@@ -1,1 +1,1 @@
-"""The nodule eraser of papers/5 (appendix B): healthy lung in the place of a nodule."""
+"""The nodule eraser of papers/5 (appendix B), which replaces a nodule by healthy lung."""

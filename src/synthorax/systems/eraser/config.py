@@ -1,4 +1,4 @@
-"""What an eraser is, as one frozen and typed object. No torch here."""
+"""The settings of an eraser, as one frozen and typed object. Does not import torch."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from synthorax.training.voi_config import VoiSettings
 
 
 class EraserConfig(VoiSettings):
-    """The networks and their training. The defaults are the paper's where it says, and stated where it does not.
+    """Settings of the networks and their training. The defaults are the paper's; values that it lacks are marked.
 
-    The paper trains its eraser on healthy scans into which its injector put nodules.
+    The paper trains its eraser on healthy scans to which its injector added nodules.
 
     Attributes:
         changed: diameter of the ball that may change, as a share of the VOI's width. The paper pastes whole VOIs. The
-            change fades over the outer `FADED` of the ball.
-        told_masks: share of the training VOIs of which the eraser is told the nodule's voxels; so it heeds a mask, and
-            does without one. 0 in the paper.
-        healthy: healthy VOIs at most. The paper has 600 scans without nodules.
+            change fades out over the outer `FADED` of the ball's radius.
+        told_masks: share of the training VOIs for which the eraser gets the nodule's mask, so that it can use a mask
+            but also works without one. 0 in the paper.
+        healthy: largest number of healthy VOIs. The paper has 600 scans without nodules.
     """
 
     changed: float = 0.6
@@ -31,7 +31,7 @@ class EraserConfig(VoiSettings):
     healthy: PositiveInt = 4000
 
     def ball_mm(self, diameter_mm: float, spec: PatchSpec) -> float:
-        """The diameter of the ball that may change, the same for every nodule that a VOI shows."""
+        """Return the diameter in mm of the ball that may change; it depends on the VOI's width only."""
         return self.changed * min(spec.size_mm)
 
     @model_validator(mode="after")
@@ -84,12 +84,11 @@ ABOUT_PRESETS = {
 
 
 class TrainingOptions(makers.Options):
-    """Options of training, beside the configuration.
+    """Options of training in addition to the configuration.
 
     Attributes:
-        maker: a maker that puts the nodules into healthy places, by its name or run folder, of which none of the
-            store's validation and test patients may be known; rendering of the training patients' outlines if not
-            given.
+        maker: name or run folder of a maker that adds the nodules to healthy places; it must not have been trained on
+            the store's validation or test patients. If not given, outlines of the training patients are rendered.
         cache: folder for decoded patches; the user's cache folder if not given.
     """
 

@@ -1,4 +1,4 @@
-"""The eraser as a method: it takes a nodule out of a patch of a scan."""
+"""Removes a nodule from a patch of a scan with a trained eraser."""
 
 from __future__ import annotations
 
@@ -22,11 +22,22 @@ class EraserMethod(Learned):
         super().__init__(self._erased, system.config.view, name=system.name, lineage=lineage, heeds=heeds, roles=roles)
 
     def _erased(self, hu: NDArray[np.float32], region: NDArray[np.bool_], edit: Edit, seed: int) -> GridFill:
-        """Take the nodule out of the middle of a VOI of HU [z, y, x]; its mask helps where it is known."""
+        """Remove the nodule at the centre of a VOI; the nodule's mask, if known, is an input of the network.
+
+        Args:
+            hu: VOI in HU, [z, y, x].
+            region: voxels that may change, [z, y, x].
+            edit: the nodule to remove.
+            seed: not used, because the eraser has no noise.
+
+        Raises:
+            InputError: the nodule is smaller than a voxel of the VOI.
+        """
         config, spec = self._system.config, self._system.config.view.of_nodule(edit.diameter_mm)
         if edit.diameter_mm < max(spec.spacing_mm):
-            found = f"{edit.diameter_mm:g} mm"
-            raise InputError("diameter", found, f"at least the {max(spec.spacing_mm):g} mm of a voxel of {self.name}")
+            least = max(spec.spacing_mm)
+            expected = f"at least {least:g} mm, the width of a voxel of {self.name}"
+            raise InputError("diameter", f"{edit.diameter_mm:g} mm", expected)
         ball = (2 * spec.distances_mm() <= config.ball_mm(edit.diameter_mm, spec)) & region
         mask = np.zeros(spec.size, bool) if edit.mask is None else edit.mask
         patch = spec.to_unit(hu.astype(np.float32))

@@ -1,4 +1,4 @@
-"""The eraser: its training step, and what it makes of a VOI."""
+"""The eraser: its training step, and its output for a VOI."""
 
 from __future__ import annotations
 
@@ -26,11 +26,16 @@ if TYPE_CHECKING:
     from synthorax.systems.eraser.method import EraserMethod
 
 FADED = 0.25
-"""The change fades over this outer part of the ball's radius, so that no seam is left."""
+"""Outer part of the ball's radius over which the change fades out, so that no visible edge remains."""
 
 
 class Eraser(InPainter):
-    """A U-Net that changes a VOI with a nodule into one without, and its critic."""
+    """A U-Net that removes the nodule from a VOI, and its critic.
+
+    Args:
+        config: settings.
+        seed: seed of all random draws.
+    """
 
     name = "eraser"
     config: EraserConfig
@@ -57,11 +62,12 @@ class Eraser(InPainter):
         return EraserMethod(self, lineage)
 
     def training_step(self, batch: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
-        """An update of the eraser, and after the warm-up one of the critic.
+        """Update the eraser and, after the warm-up, the critic.
 
         Args:
-            batch: ct, the healthy VOIs, and injected, the same with nodules, [b, 1, z, y, x] within -1 to 1; region,
-                and mask of the nodules, [b, 1, z, y, x].
+            batch: `ct`, the healthy VOIs, and `injected`, the same VOIs with nodules, [b, 1, z, y, x] within -1 to 1;
+                `region` and `mask` of the nodules, [b, 1, z, y, x].
+            step: step of the stage.
         """
         config = self.config
         self.set_rates(self.begun + step)
@@ -76,10 +82,12 @@ class Eraser(InPainter):
     def make(
         self, network: nn.Module, patches: Float[Tensor, "b 1 z y x"], masks: Float[Tensor, "b 1 z y x"]
     ) -> Float[Tensor, "b 1 z y x"]:
-        """Return VOIs with what the network changes in their middle.
+        """Return VOIs after the network's change, which fades out towards the border of the ball.
 
         Args:
-            masks: 1 in the nodules that it is told, 0 elsewhere.
+            network: the eraser or its moving average.
+            patches: VOIs within -1 to 1.
+            masks: 1 in nodules whose mask the network gets, 0 elsewhere.
         """
         change = network(torch.cat([patches, masks], 1) if self.config.told_masks else patches)
         made: Tensor = patches + self._fade.to(change) * change
@@ -89,13 +97,19 @@ class Eraser(InPainter):
     def erased(
         self, patch: Float[Tensor, "1 1 z y x"], mask: Float[Tensor, "1 1 z y x"], precision: Precision = "32"
     ) -> Float[Tensor, "z y x"]:
-        """Return a VOI without its nodule, within -1 to 1."""
+        """Return a VOI without its nodule, within -1 to 1.
+
+        Args:
+            patch: VOI within -1 to 1.
+            mask: 1 in the nodule; 0 everywhere if the mask is unknown.
+            precision: precision of the network's arithmetic.
+        """
         with self.autocast(precision):
             made = self.make(self.filling, patch.to(self.device), mask.to(self.device))
         return made.clip(-1, 1)[0, 0].cpu()
 
     def preview(self) -> Figure | None:
-        """Middle slices of training VOIs: healthy, with a nodule, and with the nodule erased, told its mask or not."""
+        """Return middle slices of training VOIs: healthy, with a nodule, and erased, without and with its mask."""
         if self.shown is None:
             return None
         from synthorax.figures import REAL, SYNTHETIC, Slice, ct_slices
@@ -104,11 +118,11 @@ class Eraser(InPainter):
         parts = list(zip(shown["injected"].split(1), shown["mask"].split(1), strict=True))
         rows = [
             [(one[0], "healthy", REAL) for one in shown["ct"]],
-            [(one[0], "nodule put in", SYNTHETIC) for one in shown["injected"]],
+            [(one[0], "with nodule", SYNTHETIC) for one in shown["injected"]],
             [(self.erased(one, torch.zeros_like(mask)), "erased", SYNTHETIC) for one, mask in parts],
         ]
         if self.config.told_masks:
-            rows.append([(self.erased(one, mask), "erased, told", SYNTHETIC) for one, mask in parts])
+            rows.append([(self.erased(one, mask), "erased, mask", SYNTHETIC) for one, mask in parts])
         z, y, x = (n // 2 for n in self.config.size)
         none = np.zeros(self.config.size[1:], bool)
         panels = [

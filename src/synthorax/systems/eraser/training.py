@@ -1,4 +1,4 @@
-"""The eraser made ready for the loop: healthy VOIs of training patients, and nodules put into them."""
+"""Prepares the training of an eraser: the model, and healthy VOIs of training patients with nodules added to them."""
 
 from __future__ import annotations
 
@@ -24,14 +24,17 @@ from synthorax.training.voi_gan import voi_stages
 
 
 def training(config: EraserConfig, data: str | Path | Store, seed: int, options: TrainingOptions) -> Training:
-    """Return a fresh model and healthy VOIs of a store's training patients with nodules put into them.
+    """Return the training of a new model on healthy VOIs of a store's training patients with added nodules.
 
     Args:
+        config: settings.
         data: a prepared store.
+        seed: seed of all random draws.
+        options: options of training.
 
     Raises:
-        InputError: no store, one without healthy places, or a maker of nodules that knows patients whom the store holds
-            out, or does not tell whom it knows.
+        InputError: there is no store, it has no healthy places, or the maker of nodules was trained on patients of the
+            validation or test split, or does not record its training patients.
     """
     store = Store.of(data)
     if options.maker is None:
@@ -59,9 +62,11 @@ def training(config: EraserConfig, data: str | Path | Store, seed: int, options:
 
 @dataclass(frozen=True, eq=False)
 class HealthyVois:
-    """Batches of healthy VOIs and the same with nodules.
+    """Gives batches of healthy VOIs and of the same VOIs with nodules.
 
     Attributes:
+        patches: pairs of VOIs.
+        size: VOIs in a batch.
         start: step of the whole training at which the stage begins.
     """
 
@@ -70,6 +75,6 @@ class HealthyVois:
     start: int = 0
 
     def __call__(self, step: int) -> dict[str, Tensor]:
-        """Return ct, injected, region and mask, [b, 1, z, y, x]."""
+        """Return the batch of a step: `ct`, `injected`, `region` and `mask`, each [b, 1, z, y, x]."""
         batch = self.patches.batch(self.start + step, self.size)
         return {name: batch[name] for name in ("ct", "injected", "region", "mask")}

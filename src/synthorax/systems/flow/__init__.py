@@ -1,1 +1,1 @@
-"""Flow matching: nodules, and lung without one, drawn from noise in a region of a patch of CT."""
+"""Flow matching: generates a nodule, or lung without one, from noise in a region of a CT patch."""

@@ -1,4 +1,4 @@
-"""What the network is told beside the patch, its region and an outline."""
+"""The condition vector of the network, its input in addition to the patch, the region and the outline."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 from synthorax.nn.conditions import with_given
 
 HAS_NONE, HAS_NODULE, NOT_TOLD = -1.0, 1.0, math.nan
-"""Whether there is a nodule in the region."""
+"""Values of `presence`: the region has no nodule, has a nodule, or the network is not told."""
 
 
 def width_of(attributes: int) -> int:
-    """Numbers of a condition with some attributes."""
+    """Return the length of the condition vector with a number of attributes."""
     return 2 + 2 * (1 + attributes)
 
 
@@ -25,19 +25,24 @@ def flow_conditions(
     outlined: Bool[Tensor, " b"],
     attributes: Float[Tensor, "b a"],
 ) -> Float[Tensor, "b k"]:
-    """Return the condition; presence and each attribute come with a mark of whether they are told.
+    """Return the condition vectors; presence and each attribute have a further entry, 1 if the value is given, else 0.
 
     Args:
-        scale: how many times as large as the smallest ones the patch's voxels are. It is always told.
+        scale: size of the patch's voxels relative to the smallest ones. It is always given.
         presence: `HAS_NODULE`, `HAS_NONE` or `NOT_TOLD`.
-        outlined: whether an outline is told; if not, an outline without a voxel says nothing.
-        attributes: encoded, NaN where not told.
+        outlined: whether an outline is given; if not, an empty outline has no meaning.
+        attributes: encoded attributes; NaN if not given.
     """
     marked = with_given(torch.cat([presence[:, None], attributes], 1))
     return torch.cat([scale[:, None].log2(), outlined[:, None].float(), marked], 1)
 
 
 def nothing_told(scale: Float[Tensor, " b"], attributes: int) -> Float[Tensor, "b k"]:
-    """Return the condition that tells nothing but the size of the voxels."""
+    """Return condition vectors that give the size of the voxels only.
+
+    Args:
+        scale: size of the patch's voxels relative to the smallest ones.
+        attributes: number of attributes.
+    """
     unknown = torch.full((len(scale), attributes), NOT_TOLD)
     return flow_conditions(scale, torch.full_like(scale, NOT_TOLD), torch.zeros(len(scale), dtype=torch.bool), unknown)

@@ -1,4 +1,4 @@
-"""What a flow is, as one frozen and typed object. No torch here."""
+"""The settings of a flow, as one frozen and typed object. Does not import torch."""
 
 from __future__ import annotations
 
@@ -41,42 +41,44 @@ ShareBelowOne = Annotated[float, Field(ge=0, lt=1)]
 
 
 class FlowConfig(PatchSettings):
-    """The network and its training.
+    """Settings of the network and its training.
 
     Attributes:
-        size: voxels of a patch (z, y, x), divisible by `fold` and by 2 for each of `widths` but the first.
-        spacing_mm: of the voxels (z, y, x) where the nodule is small.
-        window_hu: HU (low, high) that become -1 and 1.
-        diameters: a patch is at least this many diameters of its nodule wide, so that voxels grow with large nodules.
-            Training shows large nodules by each of these widths; an edit takes the middle one.
-        coarsest: voxels grow at most by this factor.
-        widths: channels of the network's grids from the finest to the coarsest, multiples of 8.
-        blocks: residual blocks of each grid on the way down, and again on the way up.
+        size: voxels of a patch (z, y, x), divisible by `fold` and by 2 for each of `widths` after the first.
+        spacing_mm: voxel spacing (z, y, x) of the patch of a small nodule.
+        window_hu: HU (low, high) that are mapped to -1 and 1.
+        diameters: least widths of a patch in diameters of its nodule, so that voxels grow with large nodules. Training
+            shows large nodules in all of these widths; an edit uses the middle one.
+        coarsest: largest factor by which voxels grow.
+        widths: channels of the network on each grid from the finest to the coarsest, multiples of 8.
+        blocks: residual blocks on each grid on the way down, and again on the way up.
         fold: voxels along each axis that become channels on the finest grid.
-        embedding: numbers that the time and the condition are turned into.
-        shown: attributes that the network may be told.
-        margin_mm: an edit fills a ball that is wider by this than the nodule, on each side.
-        least_margin_mm: the narrowest margin in training, which draws the ball from this one to the widest that the
-            patch shows, so that its width tells nothing of the diameter.
-        outlined: share of nodules whose outline is told in training.
-        withheld: share of the known attributes that are not told.
-        told_nothing: share of patches of which nothing is told, neither whether there is a nodule, for guidance.
-        whole: share of patches of which all voxels are drawn, so that the network makes patches out of nothing too.
-        nodule_weight: least share of a patch's loss that lies on the nodule and the voxels next to it, where an
-            outline is told.
-        time_mean, time_spread: mean and standard deviation of the logit of training's times, 0 noise and 1 CT.
-        batch_size: patches of an update, as many without a nodule as of each of three classes of diameters.
-        steps: of training.
-        learning_rate: AdamW's.
-        betas: AdamW's.
-        weight_decay: AdamW's.
-        most_gradient: gradients of a greater norm are scaled down to it.
-        rate_end: share of the learning rate that is left at the last step.
-        rate_end_from: share of the steps after which the learning rate begins to fall linearly.
-        ema_decay: of a running mean of the weights, which then makes nodules; 0 is none.
-        turns: training patches are turned by 90 degrees about the z axis half of the time, beside the flips.
-        precision: of the layers, `auto`, `32`, `tf32` or `bf16`; weights and losses stay in 32 bits. A run notes what
-            `auto` was.
+        embedding: entries of the embedding of time and condition.
+        shown: attributes that the network may be conditioned on.
+        margin_mm: margin around the nodule of the ball that an edit fills, on each side.
+        least_margin_mm: smallest margin in training, which draws the ball's width between this margin and the widest
+            ball that fits the patch, so that the width does not give away the diameter.
+        outlined: share of nodules whose outline the network gets in training.
+        withheld: share of the known attributes that the network does not get in training.
+        told_nothing: share of patches without any condition, not even whether there is a nodule; for classifier-free
+            guidance.
+        whole: share of patches in which all voxels are generated, so that the network also generates whole patches.
+        nodule_weight: least share of a patch's loss on the nodule and its neighbouring voxels, if its outline is given.
+        time_mean, time_spread: mean and standard deviation of the logit of the times in training; time 0 is noise and
+            time 1 is CT.
+        batch_size: patches in an update; patches without a nodule and each of three classes of diameter are equally
+            frequent.
+        steps: number of training steps.
+        learning_rate: learning rate of AdamW.
+        betas: betas of AdamW.
+        weight_decay: weight decay of AdamW.
+        most_gradient: largest norm of the gradient; a larger gradient is scaled down to it.
+        rate_end: share of the learning rate at the last step.
+        rate_end_from: share of the steps after which the learning rate falls linearly.
+        ema_decay: decay of the moving average of the weights, which then generates nodules; 0 keeps none.
+        turns: whether half of the training patches are rotated by 90 degrees about the z axis, in addition to flips.
+        precision: precision of the layers: `auto`, `32`, `tf32` or `bf16`; weights and losses stay in 32 bits. A run
+            records what `auto` was resolved to.
     """
 
     size: tuple[PositiveInt, PositiveInt, PositiveInt] = (24, 24, 24)
@@ -110,24 +112,34 @@ class FlowConfig(PatchSettings):
 
     @property
     def finest_width(self) -> int:
-        """Channels on the finest grid."""
+        """Channels of the network on its finest grid."""
         return self.widths[0]
 
     @property
     def view(self) -> ScaledPatch:
-        """The patches around nodules, whose voxels grow with large ones."""
+        """The grid of patches around nodules; its voxels grow with large nodules."""
         return ScaledPatch(self.patch, self.diameters, self.coarsest)
 
     def least_ball_mm(self, diameter_mm: float, spec: PatchSpec) -> float:
-        """The diameter of the narrowest ball that training fills for a nodule."""
+        """Return the diameter in mm of the smallest ball that training fills for a nodule.
+
+        Args:
+            diameter_mm: diameter of the nodule.
+            spec: grid of the patch.
+        """
         return min(diameter_mm + 2 * self.least_margin_mm, max(spec.widest_mm, diameter_mm))
 
     def ball_mm(self, diameter_mm: float, spec: PatchSpec) -> float:
-        """The diameter of the ball that an edit fills for a nodule."""
+        """Return the diameter in mm of the ball that an edit fills for a nodule.
+
+        Args:
+            diameter_mm: diameter of the nodule.
+            spec: grid of the patch.
+        """
         return min(diameter_mm + 2 * self.margin_mm, max(spec.widest_mm, diameter_mm))
 
     def rate(self, step: int) -> float:
-        """The share of the learning rate at a step."""
+        """Return the share of the initial learning rate at a step."""
         left = (self.steps - step) / (self.steps - self.rate_end_from * self.steps)
         return self.rate_end + (1 - self.rate_end) * min(max(left, 0.0), 1.0)
 
@@ -144,7 +156,7 @@ class FlowConfig(PatchSettings):
         if self.least_margin_mm > self.margin_mm:
             raise InputError("least_margin_mm", f"{self.least_margin_mm:g}", f"at most margin_mm, {self.margin_mm:g}")
         if len(set(self.shown)) < len(self.shown) or "diameter_mm" not in self.shown:
-            raise InputError("shown", ", ".join(self.shown) or "none", "each attribute once, diameter_mm among them")
+            raise InputError("shown", ", ".join(self.shown) or "none", "each attribute once, including diameter_mm")
         if self.turns and (self.size[1] != self.size[2] or self.spacing_mm[1] != self.spacing_mm[2]):
             found = f"true for {self.size} voxels of {self.spacing_mm} mm"
             raise InputError("turns", found, "patches that are as wide along x as along y")
@@ -186,14 +198,16 @@ ABOUT_PRESETS = {
 
 
 class FlowOptions(ShapeOptions):
-    """Options of drawing nodules, of erasing and of sampling.
+    """Options of adding nodules, of erasing and of sampling.
 
     Attributes:
-        steps: from noise to CT, 1 to 200. Each takes as long as the others; from about 8 on more change little.
-        solver: euler, or heun, which asks the network twice a step.
-        guidance: 1 draws as nodules of the condition were in training; more makes what was asked for more pronounced,
-            at twice the time.
-        precision: of the network, 32 or bf16; auto is the one that it learned in where this machine has it, else 32.
+        steps: number of integration steps from noise to CT, 1 to 200. The time is proportional to it; beyond about 8
+            the result changes little.
+        solver: euler, or heun, which evaluates the network twice in a step.
+        guidance: scale of classifier-free guidance. 1 is none: nodules follow the training distribution for the
+            condition. A larger scale makes the requested attributes more pronounced, and takes twice the time.
+        precision: precision of the network, 32 or bf16; auto is the precision of the training if this machine supports
+            it, else 32.
     """
 
     steps: int = Field(default=16, ge=1, le=200)
@@ -203,7 +217,7 @@ class FlowOptions(ShapeOptions):
 
 
 class TrainingOptions(makers.Options):
-    """Options of training, beside the configuration.
+    """Options of training in addition to the configuration.
 
     Attributes:
         cache: folder for decoded patches; the user's cache folder if not given.

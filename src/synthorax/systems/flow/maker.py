@@ -1,4 +1,4 @@
-"""The flow as a maker: beside its edits, it makes patches of CT out of noise alone."""
+"""The flow as a maker: in addition to editing scans, it generates patches of CT from noise alone."""
 
 from __future__ import annotations
 
@@ -22,14 +22,17 @@ from synthorax.systems.flow.method import FlowMethod, Wish, shapes_of
 from synthorax.systems.flow.system import Flow
 
 DRAWN_AT_ONCE = 8
-"""Patches made at once; the last part is padded, so that a patch does not depend on its company."""
+"""Patches in one batch of sampling; the last batch is padded to this size, so that a patch does not depend on how many
+are requested."""
 
 
 class FlowMaker(FlowMethod, Generator):
-    """A `Method` and, if the network learned whole patches, a `Generator` around a trained flow.
+    """A `Method` and, if the network was trained on whole patches, a `Generator` around a trained flow.
 
     Args:
-        options: of edits; those of samples come with each call.
+        system: the trained flow.
+        lineage: the patients whose data it was trained on, and its ancestors.
+        options: options of edits; None takes the defaults. Each call of `sample` has its own options.
     """
 
     def __init__(self, system: Flow, lineage: Lineage, options: Options | None = None) -> None:
@@ -38,13 +41,20 @@ class FlowMaker(FlowMethod, Generator):
         self.makes_empty = self.learned_healthy
 
     def sample(self, asked: Sequence[Asked], seed: int, options: Options | None = None) -> Iterator[Samples]:
-        """Make patches out of noise alone, `DRAWN_AT_ONCE` in a part; each depends on its own number alone.
+        """Generate patches from noise alone, in parts of `DRAWN_AT_ONCE`.
 
-        Where no diameter is asked for, that of a training nodule like the one asked for is taken.
+        A patch depends on its number, the seed, its own request and the options, not on the other requests. If no
+        diameter is requested, that of a training nodule with similar attributes is used.
+
+        Args:
+            asked: request of each patch: one nodule, or none for a patch without a nodule.
+            seed: seed of all random draws.
+            options: `FlowOptions`; None takes those of the maker.
 
         Raises:
-            InputError: several nodules in a patch, none of a model that learned no patch without one, attributes that
-                it does not heed or beyond those of its training nodules, or a nodule that the patch does not show.
+            InputError: no patch is requested, a patch has several nodules, a patch without a nodule is requested from
+                a model that was not trained on such patches, an attribute is not supported or is outside the range of
+                the training nodules, or a nodule is too wide for a patch.
         """
         chosen = options_of(options, FlowOptions, self.name)
         if not asked:
@@ -53,7 +63,7 @@ class FlowMaker(FlowMethod, Generator):
             if len(one) > 1:
                 raise InputError("nodules of a sample", str(len(one)), f"at most 1, in a patch of {self.name}")
             if not one and not self.makes_empty:
-                raise InputError("model", "one that learned no patches without a nodule", "patches with a nodule")
+                raise InputError("model", "one that was trained on patches with a nodule only", "patches with a nodule")
             check_heeds(self, one)
             for nodule in one:
                 self.check(nodule)
@@ -77,11 +87,11 @@ class FlowMaker(FlowMethod, Generator):
             yield self._samples(unit, index, each[: len(index)], wishes[: len(index)], options)
 
     def _of_sample(self, asked: Asked, seed: int, shapes: ShapeSource) -> Wish | None:
-        """What the network is told of the nodule of a sample; None of one without a nodule."""
+        """Return what the network is given for the nodule of a sample; None for a sample without a nodule."""
         if not asked:
             return None
         (nodule,) = asked
-        if nodule.diameter_mm is None:  # that of a training nodule alike, no wider than the patch shows
+        if nodule.diameter_mm is None:  # that of a similar training nodule, at most what fits the patch
             random, shown = generator(seed, "diameter"), self.system.config.shown
             whole = completed(self.system.facts["attributes"], encoded([nodule], shown)[0], random)
             mm = float(decoded(whole[None], shown)[0, shown.index("diameter_mm")])

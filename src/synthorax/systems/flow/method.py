@@ -1,4 +1,4 @@
-"""The flow as a method: it draws nodules into patches of a scan, and lung over nodules."""
+"""The flow as a method: it adds nodules to patches of a scan, and replaces nodules by lung."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ from synthorax.training.precision import Automatic, of_sampling
 from synthorax.volume import Volume
 
 ROUNDED = 1e-3
-"""Attributes may lie beyond the range by what rounding makes."""
+"""Tolerance by which an attribute may exceed its range, for rounding."""
 ERASED_MARGIN_MM = 2.0
-"""An erasure reaches this far beyond the voxels of the nodule, where they are known."""
+"""Margin around the nodule's mask, if it is known, that an erasure also replaces."""
 
 
 class Wish(NamedTuple):
-    """A nodule as the network is told of it.
+    """What the network is given for a nodule.
 
     Attributes:
-        told: attributes asked for, and those of the nodule whose outline was taken.
-        outline: bool [z, y, x] on the grid of the patch.
-        origin, notes: as of `makers.Filled`.
+        told: the requested attributes, completed by those of the nodule whose outline is used.
+        outline: the outline's mask on the grid of the patch, [z, y, x].
+        origin, notes: see `makers.Filled`.
     """
 
     told: NoduleAttributes
@@ -56,11 +56,14 @@ class FlowMethod(Learned):
 
     Attributes:
         spec: grid and HU window of patches around small nodules.
-        learned_healthy: whether it can draw lung without a nodule.
-        range_of: the least and greatest value of each attribute that the training nodules had.
+        learned_healthy: whether it can generate lung without a nodule.
+        range_of: smallest and largest value of each attribute among the training nodules.
 
     Args:
-        roles: beside injecting, and erasing where it can.
+        system: the trained flow.
+        lineage: the patients whose data it was trained on, and its ancestors.
+        options: options of edits.
+        roles: roles in addition to injecting and, if it can, erasing.
     """
 
     def __init__(self, system: Flow, lineage: Lineage, options: FlowOptions, roles: frozenset[Role]) -> None:
@@ -89,10 +92,10 @@ class FlowMethod(Learned):
         edits: Sequence[Edit],
         seeds: Sequence[int],
     ) -> list[Filled]:
-        """Draw nodules, or lung in the place of nodules, into the middle of patches.
+        """Add a nodule at the centre of each patch, or replace the nodule there by lung; see `makers.Method`.
 
         Raises:
-            InputError: attributes beyond those of the training nodules, or an outline that the patch has no room for.
+            InputError: an attribute is outside the range of the training nodules, or a mask does not fit the ball.
         """
         for edit in edits:
             if edit.kind == "inject":
@@ -100,7 +103,17 @@ class FlowMethod(Learned):
         return super().fill_many(patches, regions, edits, seeds)
 
     def _painted(self, hu: NDArray[np.float32], region: NDArray[np.bool_], edit: Edit, seed: int) -> GridFill:
-        """Draw the ball of an edit in the middle of a patch of HU [z, y, x]."""
+        """Generate the ball of an edit at the centre of a patch.
+
+        Args:
+            hu: patch in HU, [z, y, x].
+            region: voxels that may change, [z, y, x].
+            edit: the nodule to add or to erase.
+            seed: seed of the outline and the noise.
+
+        Raises:
+            InputError: the edit's mask does not fit the ball.
+        """
         spec, ball = self.view_of(edit), self._ball(region, edit)
         if edit.kind == "erase":
             if edit.mask is not None:
@@ -112,9 +125,9 @@ class FlowMethod(Learned):
         return GridFill(self._drawn(hu, ball, wish, spec, seed), wish.outline, wish.told, wish.origin, wish.notes)
 
     def view_of(self, edit: Edit) -> PatchSpec:
-        """The grid in which an edit is done; lung is drawn on the smallest voxels if they show the ball.
+        """Return the grid on which an edit is done; an erasure uses the smallest voxels if the ball fits that patch.
 
-        Stores of cubes have no larger patches without a nodule to learn from.
+        Stores of cubes have no larger patches without a nodule to train on.
         """
         least = self._config.least_ball_mm(edit.diameter_mm, self.spec)
         if edit.kind == "erase" and least >= edit.diameter_mm + 2 * self._config.least_margin_mm:
@@ -122,13 +135,13 @@ class FlowMethod(Learned):
         return super().view_of(edit)
 
     def _ball(self, region: NDArray[np.bool_], edit: Edit) -> NDArray[np.bool_]:
-        """The part of a region [z, y, x] that is drawn for an edit."""
+        """Return the voxels of a region that are generated for an edit, [z, y, x]."""
         spec = self.view_of(edit)
         ball: NDArray[np.bool_] = (2 * spec.distances_mm() <= self._config.ball_mm(edit.diameter_mm, spec)) & region
         return ball
 
     def _told(self, region: NDArray[np.bool_], edit: Edit, seed: int) -> ToldShape:
-        """The outline that the network is told of a nodule, by a seed where none is given."""
+        """Return the outline that the network is given: the edit's own mask, or an outline drawn by the seed."""
         spec, ball = self.view_of(edit), self._ball(region, edit)
         if edit.mask is not None:
             return told_mask(edit.mask, spec, ball)
@@ -138,23 +151,23 @@ class FlowMethod(Learned):
         return self._told(region, edit, seed).mask
 
     def _check_mask(self, edit: Edit, spec: PatchSpec) -> None:
-        """Refuse a mask for which there is no room around the middle of a patch.
+        """Check that a mask has voxels and lies inside the ball that is filled.
 
         Raises:
-            InputError: names its width and that of the ball that is filled.
+            InputError: it does not; names the width of the mask and of the ball.
         """
         assert edit.mask is not None
         most = self._config.ball_mm(edit.diameter_mm, spec)
         inside = np.argwhere(edit.mask)
         if not len(inside) or (2 * spec.distances_mm()[edit.mask]).max() > most:
             wide = f"{axial_diameter_mm(inside, spec.spacing_mm):.3g} mm wide" if len(inside) else "no voxel"
-            found = f"{wide}, or beside the middle, for a nodule of {edit.diameter_mm:g} mm"
+            found = f"{wide}, or off the centre, for a nodule of {edit.diameter_mm:g} mm"
             raise InputError("mask", found, f"voxels within the ball of {most:g} mm that {self.name} fills")
 
     def _drawn(
         self, hu: NDArray[np.float32], ball: NDArray[np.bool_], wish: Wish | None, spec: PatchSpec, seed: int
     ) -> NDArray[np.float32]:
-        """HU [z, y, x] with the ball drawn anew, with a nodule or without one."""
+        """Return HU [z, y, x] in which the ball is generated, with the nodule of `wish` or, for None, without one."""
         made = self.drawn([spec.to_unit(hu)], [ball], [wish], [seed], spec, self._options)[0]
         return np.where(ball, spec.to_hu(made), hu)
 
@@ -167,7 +180,16 @@ class FlowMethod(Learned):
         spec: PatchSpec,
         options: FlowOptions,
     ) -> NDArray[np.float32]:
-        """Patches [n, z, y, x] from -1 to 1 with their balls drawn anew."""
+        """Return patches [n, z, y, x] within -1 to 1 in which the balls are generated.
+
+        Args:
+            patches: patches within -1 to 1, each [z, y, x].
+            balls: voxels to generate, each [z, y, x].
+            wishes: nodule of each patch; None generates lung without a nodule.
+            seeds: seed of the noise of each patch.
+            spec: grid of all patches.
+            options: options of the integration.
+        """
         n, size = len(patches), spec.size
         scale = torch.full((n,), spec.spacing_mm[0] / self._config.spacing_mm[0])
         has = [wish is not None for wish in wishes]
@@ -187,41 +209,53 @@ class FlowMethod(Learned):
         return made[:, 0].numpy()
 
     def precision(self, options: FlowOptions) -> Automatic:
-        """The arithmetic in which the network draws here."""
+        """Return the precision of the network's arithmetic on this machine."""
         return of_sampling(options.precision, self._config.precision, self.system.device.type)
 
     def wish(self, asked: NoduleAttributes, found: ToldShape) -> Wish:
-        """Return what the network is told of a nodule: its outline, and what is known of the outlined nodule too.
+        """Return what the network is given for a nodule: an outline, the requested attributes and the outline's own.
 
-        What is known lies within what the training nodules had.
+        Attributes of the outlined nodule are clipped to the range of the training nodules.
+
+        Args:
+            asked: the requested attributes.
+            found: the outline.
         """
         known = found.shape.attributes.given()
         own = {name: float(np.clip(known[name], *ends)) for name, ends in self.range_of.items() if name in known}
         return Wish(NoduleAttributes(**own | asked.given()), found.mask, found.shape.origin, found.notes)
 
     def check(self, asked: NoduleAttributes) -> None:
-        """Refuse attributes beyond those of the training nodules.
+        """Check that attributes are within the range of the training nodules.
 
         Raises:
-            InputError: names the attribute and the range.
+            InputError: an attribute is outside its range; names the attribute and the range.
         """
         check_attributes(asked)
         for name, value in asked.given().items():
             low, high = self.range_of.get(name, (-np.inf, np.inf))
             if not low - ROUNDED <= value <= high + ROUNDED:
                 unit = " mm" if name == "diameter_mm" else ""
-                expected = f"{low:.3g} to {high:.3g}{unit}, as the training nodules of {self.name} have"
+                expected = f"{low:.3g} to {high:.3g}{unit}, the range of the training nodules of {self.name}"
                 raise InputError(name, f"{value:g}{unit}", expected)
 
 
 def shapes_of(options: FlowOptions, lineage: Lineage) -> ShapeSource:
-    """Return where outlines come from: if nothing else is asked for, from LIDC's readers of the training patients."""
+    """Return the source of outlines: that of the options, or LIDC-IDRI's outlines of the training patients.
+
+    If none of the training patients is in LIDC-IDRI, the outlines of all its patients are used.
+    """
     own = [patient for patient in lidc_patients() if patient_key(patient) in lineage.seen]
     return shape_source(options.shapes, own or None)
 
 
 def _ranges(known: Tensor, names: Sequence[str]) -> dict[str, tuple[float, float]]:
-    """The least and the greatest value of each attribute in a table of encoded ones; none of unknown attributes."""
+    """Return the smallest and largest value of each attribute; an attribute without known values is left out.
+
+    Args:
+        known: encoded attributes, [n, a]; NaN if unknown.
+        names: names of the attributes, [a].
+    """
     found = {}
     for name, column in zip(names, known.unbind(1), strict=True):
         values = column[~column.isnan()]
@@ -232,10 +266,10 @@ def _ranges(known: Tensor, names: Sequence[str]) -> dict[str, tuple[float, float
 
 
 def _stacked(patches: Sequence[NDArray]) -> Tensor:
-    """Arrays [z, y, x] as float32 [n, 1, z, y, x]."""
+    """Return arrays [z, y, x] as one float32 tensor [n, 1, z, y, x]."""
     return torch.from_numpy(np.stack(patches).astype(np.float32))[:, None]
 
 
 def _widened(mask: NDArray[np.bool_], spec: PatchSpec) -> NDArray[np.bool_]:
-    """A mask [z, y, x], wider by `ERASED_MARGIN_MM`."""
+    """Return a mask [z, y, x] dilated by `ERASED_MARGIN_MM`."""
     return dilated(mask, ERASED_MARGIN_MM, spec.spacing_mm)

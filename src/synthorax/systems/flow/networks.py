@@ -1,4 +1,4 @@
-"""The network of a rectified flow: a U-Net on folded voxels, told the time and the condition in every block."""
+"""The network of a rectified flow: a U-Net on folded voxels, with time and condition as inputs of every block."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from synthorax.nn.patches import check_patches
 from synthorax.nn.resampling import folded, unfolded
 
 GROUPS = 8
-"""Groups of every norm; widths are multiples of it."""
+"""Number of groups of every group norm; widths must be multiples of it."""
 MAPS = 3
-"""Channels of voxels that the network sees: the patch with noise in its region, the region, and the outline."""
+"""Input channels of the network: the patch with noise in its region, the region, and the outline."""
 TIME_WAVES = 32
-"""Frequencies whose sine and cosine tell the time."""
+"""Number of frequencies of the sinusoidal time embedding."""
 FASTEST_WAVE = 1000.0
-"""Radians of the fastest of them from time 0 to 1; the slowest has 1."""
+"""Highest of these frequencies, in radians from time 0 to 1; the lowest is 1."""
 
 
 class VelocityNet(nn.Module):
-    """A patch on its way from noise to CT, the time and a condition to the direction in which the patch moves.
+    """Predicts the velocity of a patch between noise and CT, from the patch, the time and the condition.
 
-    Blocks of `fold`^3 voxels enter and leave as channels, so that no layer but the last two runs on all voxels.
+    Blocks of `fold`^3 voxels are channels of the first and the last convolution, so that no layer runs on all voxels.
 
     Args:
-        conditions: numbers of the condition, each the same all over a patch.
-        widths: channels of each grid, from the finest to the coarsest, multiples of `GROUPS`.
-        blocks: residual blocks of each grid on the way down, and again on the way up.
+        conditions: length of the condition vector.
+        widths: channels on each grid, from the finest to the coarsest, multiples of `GROUPS`.
+        blocks: residual blocks on each grid on the way down, and again on the way up.
         fold: voxels along each axis that become channels.
-        embedding: numbers that the time and the condition are turned into.
+        embedding: entries of the embedding of time and condition.
 
     Raises:
-        InputError: a width that is no multiple of `GROUPS`.
+        InputError: a width is not a multiple of `GROUPS`.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class VelocityNet(nn.Module):
 
     @property
     def step(self) -> int:
-        """Voxels of a patch along each axis for one on the coarsest grid."""
+        """Voxels of a patch along each axis that make one voxel of the coarsest grid."""
         return self.fold * 2 ** len(self.halving)
 
     def forward(
@@ -81,17 +81,17 @@ class VelocityNet(nn.Module):
         time: Float[Tensor, " b"],
         told: Float[Tensor, "b k"],
     ) -> Float[Tensor, "b 1 z y x"]:
-        """Return the velocity: CT less noise, as expected from what is seen. It counts in the region alone.
+        """Return the velocity, an estimate of CT minus noise; only its values in the region have a meaning.
 
         Args:
             patches: time * CT + (1 - time) * noise in the region, CT outside it. Sizes are divisible by `step`.
-            region: 1 where the patch is drawn from noise, else 0.
-            outline: 1 in the nodule to be drawn; 0 all over where none is told.
-            time: 0, all noise, to 1, all CT.
-            told: the condition.
+            region: 1 in voxels to generate, 0 elsewhere.
+            outline: 1 in the nodule to generate; 0 everywhere if no outline is given.
+            time: 0 for noise to 1 for CT.
+            told: condition vectors.
 
         Raises:
-            InputError: other sizes, or another number of conditions.
+            InputError: the size is not divisible by `step`, or the condition vectors have another length.
         """
         check_patches(patches, (self.step,) * 3, self.step)
         if told.shape[1] != self.conditions:
@@ -111,15 +111,15 @@ class VelocityNet(nn.Module):
             for block in blocks:  # type: ignore[attr-defined]
                 features = block(features, embedded)
         features = functional.silu(self.last(features))
-        with torch.autocast(features.device.type, enabled=False):  # in bfloat16 a voxel would be rounded to some HU
+        with torch.autocast(features.device.type, enabled=False):  # bfloat16 would round a voxel by some HU
             made: Tensor = self.out(features.to(self.out.weight.dtype))
         return unfolded(made, self.fold)
 
 
 class _Block(nn.Module):
-    """Two convolutions beside a shortcut; the embedding scales and shifts what comes out of the second norm.
+    """A residual block of two convolutions; the embedding scales and shifts the output of the second norm.
 
-    The second convolution begins at 0, so that a fresh block changes nothing.
+    The weights of the second convolution are initialised to 0, so that a new block adds nothing to its shortcut.
     """
 
     def __init__(self, entering: int, width: int, embedding: int) -> None:
@@ -132,7 +132,7 @@ class _Block(nn.Module):
         nn.init.zeros_(self.second.weight)
 
     def forward(self, features: Float[Tensor, "b c z y x"], embedded: Float[Tensor, "b e"]) -> Tensor:
-        """Features of the same grid, `width` channels."""
+        """Return features on the same grid, with `width` channels."""
         scale, shift = self.told(embedded)[:, :, None, None, None].chunk(2, 1)
         told = self.norm(self.first(features)) * (1 + scale) + shift
         added: Tensor = self.shortcut(features) + self.second(functional.silu(told))
@@ -140,12 +140,12 @@ class _Block(nn.Module):
 
 
 def waves(time: Float[Tensor, " b"]) -> Float[Tensor, "b w"]:
-    """The sine and the cosine of times at `TIME_WAVES` frequencies, 1 to `FASTEST_WAVE`, each by the same factor."""
+    """Return sine and cosine of the times at `TIME_WAVES` frequencies in geometric series from 1 to `FASTEST_WAVE`."""
     steps = torch.arange(TIME_WAVES, device=time.device) / (TIME_WAVES - 1)
     angles = time[:, None] * torch.exp(steps * math.log(FASTEST_WAVE))
     return torch.cat([angles.sin(), angles.cos()], 1)
 
 
 def _conv(entering: int, width: int) -> nn.Conv3d:
-    """A 3^3 convolution padded with zeros."""
+    """Return a 3 x 3 x 3 convolution with zero padding."""
     return nn.Conv3d(entering, width, 3, padding=1)

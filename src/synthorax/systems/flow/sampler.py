@@ -1,4 +1,4 @@
-"""The way from noise to CT along a velocity, in steps of equal time."""
+"""Integrates a velocity from noise to CT, in steps of equal time."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from torch import Tensor
 
 Solver = Literal["euler", "heun"]
 Velocity = Callable[[Tensor, float], Tensor]
-"""What is under way, and the time from 0 to 1, to the direction in which it moves."""
+"""A function of the present values and the time, from 0 to 1, that returns their velocity."""
 
 
 def integrated(velocity: Velocity, noise: Tensor, steps: int, solver: Solver = "euler") -> Tensor:
-    """Follow a velocity from noise, at time 0, to time 1.
+    """Integrate a velocity from noise, at time 0, to time 1, and return the result.
 
     Args:
-        velocity: is asked once a step; by Heun's method twice, but for the last step.
-        steps: of equal length in time, 1 or more.
-        solver: `euler`, of first order, or `heun`, of second, which takes the mean of the velocities at both ends of
-            a step.
+        velocity: the velocity; evaluated once in each step, with `heun` twice in each step except the last.
+        noise: values at time 0.
+        steps: number of steps, 1 or more, of equal length in time.
+        solver: `euler`, of first order, or `heun`, of second order, which uses the mean of the velocities at both ends
+            of a step.
     """
     made = noise
     for now, then in pairwise(i / steps for i in range(steps + 1)):

@@ -1,4 +1,4 @@
-"""The flow: its training step, and the patches that it draws."""
+"""The flow: its training step, and the generation of patches."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ if TYPE_CHECKING:
     from synthorax.systems.flow.maker import FlowMaker
 
 USUAL_HU, SPREAD_HU = -600.0, 350.0
-"""Mean and standard deviation of the HU within 9 mm of LUNA16's nodules; they become 0 and 1 for the flow."""
+"""Mean and standard deviation of the HU within 9 mm of LUNA16's nodules, by which the flow normalises its patches."""
 NODULE_REACH = 3
-"""Width in voxels of the cube by which an outline is widened where the loss weighs the nodule."""
+"""Width in voxels of the cube that dilates an outline for the nodule's weight in the loss."""
 PREVIEW_STEPS = 8
-"""Steps from noise to CT in the preview."""
+"""Number of integration steps in the preview."""
 
 
 class Gaps(NamedTuple):
-    """Patches with a gap to draw in each, and what is told of it.
+    """Patches with a region to generate in each, and their conditions.
 
     Attributes:
-        patches: from -1 to 1; what they have in the region is not seen.
-        region: 1 where to draw, else 0.
-        outline: 1 in the nodule's outline; 0 all over where none is told.
-        told: as `flow_conditions` gives it.
-        nothing: the condition that tells nothing, for guidance.
+        patches: patches within -1 to 1; their values in the region are ignored.
+        region: 1 in voxels to generate, 0 elsewhere.
+        outline: 1 in the nodule's outline; 0 everywhere if no outline is given.
+        told: condition vectors of `flow_conditions`.
+        nothing: condition vectors of `nothing_told`, for guidance.
     """
 
     patches: Float[Tensor, "b 1 z y x"]
@@ -53,23 +53,26 @@ class Gaps(NamedTuple):
     nothing: Float[Tensor, "b k"]
 
     def on(self, device: torch.device) -> Gaps:
-        """The same on a device."""
+        """Return the same on a device."""
         return Gaps(*(each.to(device) for each in self))
 
 
 class Flow(TrainedSystem):
-    """A rectified flow from noise to CT within a region (Liu et al. 2023), and its network's velocity.
+    """A rectified flow from noise to CT within a region (Liu et al. 2023).
+
+    Facts: `attributes` [n, a], the encoded attributes of the training nodules, NaN if unknown; `healthy`, the number of
+    training patches without a nodule.
 
     Attributes:
-        shown: training patches for the preview, as the batches have them.
-        held_out: batches of validation patients, whose loss decides which weights are kept; none where there are none.
-
-    Facts: `attributes` [n, a], what is known of the training nodules, encoded, NaN where it is not; `healthy`, the
-    number of training patches without a nodule.
+        shown: training patches for the preview, as one batch of the training data; None shows no preview.
+        held_out: batches of validation patients, whose loss selects the best weights; empty if there are none.
 
     Args:
-        attributes: [n, a], of the training nodules; without them, as where weights are loaded, an empty table.
-        healthy: the fact of that name.
+        config: settings.
+        seed: seed of all random draws.
+        attributes: encoded attributes of the training nodules, [n, a]; None gives an empty table, as when weights are
+            to be loaded.
+        healthy: number of training patches without a nodule.
     """
 
     name = "flow"
@@ -115,7 +118,7 @@ class Flow(TrainedSystem):
 
     @property
     def learned_healthy(self) -> bool:
-        """Whether it learned what lung without a nodule is like."""
+        """Whether it was trained on patches without a nodule."""
         return bool(self.facts["healthy"] > 0)
 
     def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
@@ -133,10 +136,11 @@ class Flow(TrainedSystem):
         Share(0, world).rows(self.config.batch_size)
 
     def training_step(self, batch: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
-        """An update by the error of the velocity, CT less noise, at a time between them.
+        """Update the network by the squared error of its velocity against CT minus noise, at a random time.
 
         Args:
-            batch: ct [b, 1, z, y, x] within -1 to 1, region, outline [b, 1, z, y, x], told [b, k], outlined [b].
+            batch: `ct` [b, 1, z, y, x] within -1 to 1, `region` and `outline` [b, 1, z, y, x], and `told` [b, k].
+            step: step of the training.
         """
         config = self.config
         self.set_rate("velocity", config.learning_rate * config.rate(step))
@@ -153,7 +157,14 @@ class Flow(TrainedSystem):
     def _error(
         self, network: VelocityNet, batch: Mapping[str, Tensor], time: Float[Tensor, " b"], noise: Tensor
     ) -> Float[Tensor, "b 1 z y x"]:
-        """The square of the velocity's error."""
+        """Return the squared error of the velocity in each voxel.
+
+        Args:
+            network: the network or its moving average.
+            batch: see `training_step`.
+            time: time of each patch, 0 for noise to 1 for CT.
+            noise: standard normal noise of the shape of `ct`.
+        """
         ct = self._normal(batch["ct"])
         share = time[:, None, None, None, None]
         under_way = torch.where(batch["region"] > 0, share * ct + (1 - share) * noise, ct)
@@ -162,7 +173,7 @@ class Flow(TrainedSystem):
 
     @torch.no_grad()
     def validation(self) -> dict[str, float]:
-        """The loss on held-out nodules, at the same times and with the same noise whenever it is measured."""
+        """Return the loss on held-out nodules, with the same times and noise in every measurement."""
         network, found = self._drawing, []
         for i, batch in enumerate(self.held_out):
             random = torch.Generator().manual_seed(derive(self.seed, "validation", i))
@@ -183,7 +194,17 @@ class Flow(TrainedSystem):
         options: FlowOptions,
         precision: Precision = "32",
     ) -> Float[Tensor, "b 1 z y x"]:
-        """Draw the regions of patches from noise; returns patches from -1 to 1, on the CPU."""
+        """Generate the regions of patches from noise.
+
+        Args:
+            gaps: the patches, their regions and conditions.
+            noise: standard normal noise.
+            options: options of the integration.
+            precision: precision of the network's arithmetic.
+
+        Returns:
+            The whole patches within -1 to 1, on the CPU.
+        """
         network, own = self._drawing, gaps.on(self.device)
         ct = self._normal(own.patches)
         without = torch.zeros_like(own.outline)
@@ -205,7 +226,7 @@ class Flow(TrainedSystem):
         return pasted(self._unit(made).clip(-1, 1), own.patches, own.region).cpu()
 
     def preview(self) -> Figure | None:
-        """Middle slices of training patches: real, their nodules drawn anew by two seeds, and erased."""
+        """Return middle slices of training patches: real, with the nodule generated by two seeds, and erased."""
         if self.shown is None:
             return None
         import numpy as np
@@ -227,7 +248,7 @@ class Flow(TrainedSystem):
         noises = [torch.randn(batch["ct"].shape, generator=random) for _ in range(2)]
         how = FlowOptions(steps=PREVIEW_STEPS)
         rows = [(batch["ct"], "real", REAL)]
-        rows += [(self.drawn_in(as_told, noise, how), "drawn", SYNTHETIC) for noise in noises]
+        rows += [(self.drawn_in(as_told, noise, how), "generated", SYNTHETIC) for noise in noises]
         rows += [(self.drawn_in(erased, noises[0], how), "erased", SYNTHETIC)]
         z, y, x = (length // 2 for length in self.config.size)
         none = np.zeros(self.config.size, bool)
@@ -239,18 +260,18 @@ class Flow(TrainedSystem):
         return ct_slices(panels, half=max(y, x), columns=n)
 
     def _normal(self, unit: Tensor) -> Tensor:
-        """Patches from -1 to 1 as the flow has them."""
+        """Return patches within -1 to 1 normalised to the flow's mean of 0 and standard deviation of 1."""
         middle, half = self._scale
         return (unit * half + middle - USUAL_HU) / SPREAD_HU
 
     def _unit(self, normal: Tensor) -> Tensor:
-        """The way back from `_normal`."""
+        """Return normalised patches within -1 to 1; the inverse of `_normal`."""
         middle, half = self._scale
         return (normal * SPREAD_HU + USUAL_HU - middle) / half
 
     @property
     def _scale(self) -> tuple[float, float]:
-        """The middle of the HU window, and half of its width."""
+        """The centre of the HU window, and half of its width."""
         low, high = self.config.window_hu
         return (low + high) / 2, (high - low) / 2
 
@@ -260,7 +281,7 @@ class Flow(TrainedSystem):
 
     @property
     def _drawing(self) -> VelocityNet:
-        """The network that draws: the running mean if there is one."""
+        """The network that generates outside training: the moving average, if there is one."""
         return cast(VelocityNet, self.averages.get("velocity", self._network))
 
 
@@ -268,14 +289,15 @@ System = Flow
 
 
 def loss_weights(batch: Mapping[str, Tensor], nodule_weight: float) -> Float[Tensor, "b 1 z y x"]:
-    """Return the weight of each voxel in a patch's loss; they sum to 1 over the region.
+    """Return the weight of each voxel in a patch's loss; the weights sum to 1 over the region.
 
-    Where an outline is told, the nodule and the voxels next to it have at least `nodule_weight` of it together, however
-    small they are. Elsewhere all voxels count alike, as what is likelier to be a nodule must not count more where the
-    network has to find out where one may be.
+    If an outline is given, the nodule and its neighbouring voxels together have at least the share `nodule_weight`,
+    even if the nodule is small. Without an outline all voxels of the region have equal weights: the network must then
+    find where a nodule may be, and unequal weights would bias that.
 
     Args:
-        batch: region, outline [b, 1, z, y, x].
+        batch: `region` and `outline`, each [b, 1, z, y, x].
+        nodule_weight: least share of the nodule and its neighbouring voxels.
     """
     region = batch["region"]
     near = functional.max_pool3d(batch["outline"], NODULE_REACH, stride=1, padding=NODULE_REACH // 2) * region
@@ -287,10 +309,10 @@ def loss_weights(batch: Mapping[str, Tensor], nodule_weight: float) -> Float[Ten
 
 
 def _count(each: Tensor) -> Tensor:
-    """The sum over each patch, [b, 1, 1, 1, 1]."""
+    """Return the sum over each patch, [b, 1, 1, 1, 1]."""
     return each.sum((1, 2, 3, 4), keepdim=True)
 
 
 def _mean_in(error: Tensor, inside: Tensor) -> Tensor:
-    """The mean of errors within outlines."""
+    """Return the mean error inside the outlines."""
     return (error * inside).sum() / inside.sum().clamp_min(1)

@@ -1,4 +1,4 @@
-"""The flow made ready for the loop: nodules and healthy places, and what is told of them."""
+"""Prepares the training of a flow: the model, and patches with and without nodules with their conditions."""
 
 from __future__ import annotations
 
@@ -27,26 +27,30 @@ from synthorax.training.in_painter import PREVIEWED
 from synthorax.training.system import Stage, Training, Validation
 
 SIZE_CLASSES_MM = (5.5, 9.0)
-"""Diameters between the three classes of nodules of which a batch has as many each; thirds of LUNA16's."""
+"""Diameters that separate three classes of nodules, which are equally frequent in a batch; they are the terciles of
+LUNA16's diameters."""
 MEASURED_AT_ONCE = 256
-"""Masks whose diameters are measured at once."""
+"""Masks in one batch of the measurement of diameters."""
 VALIDATIONS = 40
-"""How often a training measures the loss on held-out patients."""
+"""Number of measurements of the validation loss in a training."""
 HELD_OUT_BATCHES = 8
-"""Batches of held-out patients that are measured."""
+"""Number of batches in a measurement of the validation loss."""
 
 
 def training(config: FlowConfig, data: str | Path | Store, seed: int, options: TrainingOptions) -> Training:
-    """Return a fresh model and the patches of a store's training patients, with nodules and without.
+    """Return the training of a new model on patches of a store's training patients, with and without nodules.
 
-    Where a store has no room for a patch without a nodule, the model learns from nodules alone, which the screen tells;
-    it then neither erases nor samples patches without a nodule.
+    If a store has no space for a patch without a nodule, the model is trained on nodules alone, and a line says so; it
+    can then neither erase nor sample patches without a nodule.
 
     Args:
+        config: settings.
         data: a prepared store.
+        seed: seed of all random draws.
+        options: options of training.
 
     Raises:
-        InputError: no store, or one without training nodules that the patches show.
+        InputError: there is no store, or it has no training nodule that fits a patch.
     """
     store = Store.of(data)
     patches = _patches(store, "train", config, seed, options.cache)
@@ -60,14 +64,14 @@ def training(config: FlowConfig, data: str | Path | Store, seed: int, options: T
         model.held_out = [others(turn) for turn in range(HELD_OUT_BATCHES)]
         validation = Validation(model.validation, max(config.steps // VALIDATIONS, 1), "validation_loss")
     except InputError as error:
-        tell(f"no loss on validation patients decides which weights are kept: {error}")
+        tell(f"the best weights are not selected, because there is no validation loss: {error}")
     about = {"patches": len(patches), "healthy": int(patches.healthy.sum()), **training_data(store)}
     stage = Stage("flow", config.steps, rows)
     return Training(model, [stage], about, max(config.steps // 400, 1), config.precision, validation)
 
 
 def _patches(store: Store, split: str, config: FlowConfig, seed: int, cache: Path | None) -> EditPatches:
-    """The patches of a split, with healthy places if it has room for any."""
+    """Return the patches of a split, with healthy places if the split has any."""
 
     def found(healthy: int) -> EditPatches:
         return edit_patches(
@@ -88,20 +92,20 @@ def _patches(store: Store, split: str, config: FlowConfig, seed: int, cache: Pat
         return found(max(sum(len(case.nodules) for case in cases), 1))
     except InputError as error:
         patches = found(0)
-        tell(f"learns from nodules alone, not to erase: {error}")
+        tell(f"trains on nodules alone, so the model will not be able to erase: {error}")
         return patches
 
 
 def size_class(nodule: Nodule) -> int:
-    """The class of a nodule's diameter, 1 to 3, or 1 where it has none."""
+    """Return the class of a nodule's diameter, 1 to 3; 1 if the diameter is unknown."""
     return 1 + sum((nodule.attributes.diameter_mm or 0) >= mm for mm in SIZE_CLASSES_MM)
 
 
 def with_widths(patches: EditPatches) -> list[NoduleAttributes]:
-    """Return what is known of each place's nodule, with the longest chord of its outline in a slice as its diameter.
+    """Return the known attributes of each place's nodule, with the diameter measured as its outline's longest chord.
 
-    By that chord users ask for nodules. LUNA16's diameters are means of readers and directions, which are a seventh
-    smaller. A nodule without an outline keeps its stated diameter.
+    The chord is the longest one in an axial slice; users request diameters of this definition. LUNA16's diameters are
+    means over readers and directions, and are a seventh smaller. A nodule without an outline keeps its stated diameter.
     """
     found = list(patches.attributes)
     for start in range(0, len(patches), MEASURED_AT_ONCE):
@@ -115,17 +119,19 @@ def with_widths(patches: EditPatches) -> list[NoduleAttributes]:
 
 
 def _outlines(patches: EditPatches, batch: dict[str, Tensor]) -> Tensor:
-    """The outlines of a batch as one reader draws them, [b, 1, z, y, x]."""
+    """Return the outlines of a batch as a single reader would draw them, [b, 1, z, y, x]."""
     spacings = [patches.view_of(i).spacing_mm for i in batch["index"].tolist()]
     return one_readers(batch["mask"], spacings)
 
 
 @dataclass(frozen=True, eq=False)
 class FlowRows:
-    """Batches, as a function of the step.
+    """Gives the batch of each step.
 
     Attributes:
-        attributes: [places, a], encoded.
+        patches: patches with and without nodules.
+        attributes: encoded attributes of each place, [places, a].
+        config: settings.
     """
 
     patches: EditPatches
@@ -133,7 +139,7 @@ class FlowRows:
     config: FlowConfig
 
     def __call__(self, step: int) -> dict[str, Tensor]:
-        """For a step ct, region, outline [b, 1, z, y, x], told [b, k] and scale [b]."""
+        """Return the batch of a step: `ct`, `region`, `outline` [b, 1, z, y, x], `told` [b, k] and `scale` [b]."""
         config = self.config
         batch = self.patches.batch(step, config.batch_size)
         random = generator(self.patches.seed, "told", step)
@@ -147,11 +153,11 @@ class FlowRows:
 
     @property
     def of_nodules(self) -> Tensor:
-        """Encoded attributes of each nodule once, by the first of its views, [nodules, a]."""
+        """Encoded attributes of each nodule, [nodules, a]; of a nodule with several views the first one counts."""
         return self.attributes[self._first_views]
 
     def shown(self) -> dict[str, Tensor]:
-        """The first nodules as they are, with all that is known of them, for the preview."""
+        """Return the first nodules for the preview, not augmented, with their outlines and all known attributes."""
         batch = self.patches.rows(self._first_views[:PREVIEWED])
         n = len(batch["ct"])
         no = torch.zeros(n, dtype=torch.bool)
@@ -159,7 +165,7 @@ class FlowRows:
 
     @property
     def _first_views(self) -> list[int]:
-        """For each nodule the row of the first of its views, which follow each other."""
+        """For each nodule the row of its first view; the views of a nodule are consecutive rows."""
         nodules = [place.nodule for place in self.patches.places]
         return [i for i, own in enumerate(nodules) if own is not None and (i == 0 or own is not nodules[i - 1])]
 

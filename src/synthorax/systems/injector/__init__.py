@@ -1,1 +1,1 @@
-"""The nodule injector of papers/5 (appendix B): a nodule into the erased middle of a volume of interest."""
+"""The nodule injector of papers/5 (appendix B), which adds a nodule at the erased centre of a volume of interest."""

@@ -1,4 +1,4 @@
-"""What an injector is, as one frozen and typed object. No torch here."""
+"""The settings of an injector, as one frozen and typed object. Does not import torch."""
 
 from __future__ import annotations
 
@@ -15,30 +15,32 @@ from synthorax.training.voi_config import VoiSettings
 
 
 class InjectorConfig(VoiSettings, ToldSettings):
-    """The networks and their training. The defaults are the paper's where it says, and stated where it does not.
+    """Settings of the networks and their training. The defaults are the paper's; values that it lacks are marked.
 
-    The paper names the works that it builds on and gives figures B.1 to B.3; numbers are those of Jin et al. (2018).
+    The paper names the works that it builds on and gives figures B.1 to B.3; the numbers are those of Jin et al.
+    (2018).
 
     Attributes:
         erased: diameter of the ball that is erased and filled, as a share of the VOI's width. Half in the paper: in a
-            VOI of 2 diameters the blurred edge of a nodule then stays beside it, and gives the nodule away.
-        shown: attributes that the injector is told. Not in the paper, which has none.
-        outlines: the injector is told the nodule's outline, and noise fills the ball. Not in the paper, whose injector
-            sees the erased VOI alone, so that one place always gets the same nodule. Without outlines a second head
-            gives the mask of what was made.
-        mask_weight: weight of the loss of the mask's head; counts without `outlines` alone.
+            VOI of 2 diameters the blurred edge of the real nodule then remains outside the ball, and shows the network
+            where the nodule was.
+        shown: attributes that the injector is conditioned on. Not in the paper.
+        outlines: whether the injector gets the nodule's outline, and noise in the ball. Not in the paper, whose
+            injector sees the erased VOI only, so that a place always gets the same nodule. Without outlines a second
+            head predicts the nodule's mask.
+        mask_weight: weight of the loss of the mask head; used without `outlines` only.
     """
 
     erased: float = 0.5
     mask_weight: NotNegative = 0.1
 
     def ball_mm(self, diameter_mm: float, spec: PatchSpec) -> float:
-        """The diameter of the ball that is erased and filled, the same for every nodule that a VOI shows."""
+        """Return the diameter in mm of the ball that is erased and filled; it depends on the VOI's width only."""
         return self.erased * min(spec.size_mm)
 
     @property
     def conditions(self) -> int:
-        """Numbers of the condition: each attribute with a mark of whether it is known."""
+        """Length of the condition vector: each attribute, and for each an entry that says whether it is known."""
         return 2 * len(self.shown)
 
     @model_validator(mode="after")
@@ -88,13 +90,13 @@ PRESETS = {
 
 ABOUT_PRESETS = {
     "paper": "VOIs of 64^3, as published, on a GPU.",
-    "compact": "VOIs of 32^3 for a CPU, folded; told outline, diameter, texture, spiculation, lobulation and margin.",
+    "compact": "VOIs of 32^3 for a CPU, folded; given outline, diameter, texture, spiculation, lobulation and margin.",
     "smoke": "seconds.",
 }
 
 
 class TrainingOptions(makers.Options):
-    """Options of training, beside the configuration.
+    """Options of training in addition to the configuration.
 
     Attributes:
         cache: folder for decoded patches; the user's cache folder if not given.

@@ -1,4 +1,4 @@
-"""The injector: its training step, and the fillings that it makes."""
+"""The injector: its training step, and the filling of VOIs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ class Injector(ToldInPainter):
     """A U-Net that fills the erased ball of a VOI, and its critic.
 
     Args:
-        attributes: as of `ToldInPainter`.
+        config: settings.
+        seed: seed of all random draws.
+        attributes: encoded attributes of the training nodules, see `ToldInPainter`.
     """
 
     name = "injector"
@@ -50,11 +52,12 @@ class Injector(ToldInPainter):
         return model
 
     def training_step(self, batch: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
-        """An update of the injector, and after the warm-up one of the critic.
+        """Update the injector and, after the warm-up, the critic.
 
         Args:
-            batch: ct [b, 1, z, y, x] within -1 to 1, region and mask [b, 1, z, y, x], told [b, k], mask_known [b],
-                and outline [b, 1, z, y, x] for a network that is told outlines.
+            batch: `ct` [b, 1, z, y, x] within -1 to 1, `region` and `mask` [b, 1, z, y, x], `told` [b, k],
+                `mask_known` [b], and for a network with outlines `outline` [b, 1, z, y, x].
+            step: step of the stage.
         """
         config = self.config
         self.set_rates(self.begun + step)
@@ -91,7 +94,7 @@ class Injector(ToldInPainter):
         return FilledBatch(made[:, :1], made[:, 1:] if made.shape[1] > 1 else None)
 
     def preview(self) -> Figure | None:
-        """Middle slices of training VOIs: real, filled with their own outline, and filled with the next one's."""
+        """Return middle slices of training VOIs: real, and filled with their own and with the next VOI's outline."""
         if self.shown is None:
             return None
         told, outline = self.shown["told"], self.shown.get("outline")

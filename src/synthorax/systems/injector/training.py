@@ -1,4 +1,4 @@
-"""The injector made ready for the loop: the VOIs of training nodules, and what it is told of them."""
+"""Prepares the training of an injector: the model, and VOIs of training nodules with their conditions."""
 
 from __future__ import annotations
 
@@ -21,14 +21,16 @@ from synthorax.training.voi_gan import voi_stages
 
 
 def training(config: InjectorConfig, data: str | Path | Store, seed: int, options: TrainingOptions) -> Training:
-    """Return a fresh model and the VOIs of the nodules of a store's training patients.
+    """Return the training of a new model on VOIs of the nodules of a store's training patients.
 
     Args:
+        config: settings.
         data: a prepared store.
+        seed: seed of all random draws.
+        options: options of training.
 
     Raises:
-        InputError: no store, or one without training nodules; for a model that is told outlines, one whose nodules
-            have none.
+        InputError: there is no store, it has no training nodules, or none with an outline if the model uses outlines.
     """
     store = Store.of(data)
     patches = edit_patches(
@@ -52,10 +54,12 @@ def training(config: InjectorConfig, data: str | Path | Store, seed: int, option
 
 @dataclass(frozen=True, eq=False)
 class NoduleVois:
-    """Batches of VOIs around nodules.
+    """Gives batches of VOIs around nodules.
 
     Attributes:
-        attributes: [places, a], encoded.
+        patches: the VOIs.
+        attributes: encoded attributes of each place, [places, a].
+        config: settings.
         start: step of the whole training at which the stage begins.
     """
 
@@ -65,11 +69,11 @@ class NoduleVois:
     start: int = 0
 
     def __call__(self, step: int) -> dict[str, Tensor]:
-        """Return ct, region, mask and perhaps outline [b, 1, z, y, x], told [b, k] and mask_known [b]."""
+        """Return the batch of a step, see `Injector.training_step`."""
         return self._of(self.patches.batch(self.start + step, self.config.batch_size))
 
     def shown(self) -> dict[str, Tensor]:
-        """Return some VOIs as they are, of nodules that follow one another, for the preview."""
+        """Return VOIs of the first nodules for the preview, not augmented."""
         rows = range(0, len(self.patches), len(self.config.voi))
         return self._of(self.patches.rows(rows[:PREVIEWED]))
 

@@ -1,1 +1,1 @@
-"""Label maps of tissues turned into CT, as in papers/4: Pix2Pix and CycleGAN, by slices or in three dimensions."""
+"""Translates label maps of tissues to CT, as in papers/4: Pix2Pix and CycleGAN, in slices or in three dimensions."""

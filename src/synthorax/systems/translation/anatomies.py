@@ -1,4 +1,4 @@
-"""Label maps that whole volumes are cut from: those of phantoms, or of a store's cases."""
+"""Label maps of phantoms or of a store's cases, from which sampled volumes are cut."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ from synthorax.seeding import derive, generator
 from synthorax.volume import Volume
 
 PER_CHEST = 8
-"""Volumes that are cut from one phantom."""
+"""Number of volumes that are cut from one phantom."""
 PHANTOM_MM = 336.0
-"""Width, depth and height of a phantom's label map."""
+"""Width, depth and height of a phantom's label map in mm."""
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledAnatomy:
-    """A label map, on voxels of its own, and what is known of it.
+    """A label map on its own grid, with its lungs and nodules.
 
     Attributes:
-        labels: uint8 of `TissueClass`, its axes along LPS.
-        taken: the nodules that it has.
-        told: of the manifest.
+        labels: `TissueClass` of each voxel, uint8, with axes along LPS.
+        lungs: the lungs in the label map.
+        taken: balls around the nodules in the label map.
+        told: entries for the manifest.
     """
 
     labels: Volume
@@ -46,25 +47,25 @@ class LabelledAnatomy:
 
 @runtime_checkable
 class Anatomies(Protocol):
-    """Gives the label map of a sample by its number.
+    """Gives the label map of each sample by its number.
 
     Attributes:
-        patients: keys of the patients whose anatomies they may be.
+        patients: keys of all patients whose label maps may be given.
     """
 
     patients: frozenset[str]
 
     def __call__(self, index: int, seed: int) -> LabelledAnatomy:
-        """The label map of a sample, a function of its number and the seed."""
+        """Return the label map of a sample; it depends on the sample's number and the seed only."""
         ...
 
 
 class Phantoms:
-    """Procedural chests, a new one for every `PER_CHEST` samples.
+    """Label maps of procedural phantoms, a new phantom for every `PER_CHEST` samples.
 
     Args:
-        spacing_mm: of a volume's voxels.
-        finest_mm: least width of a phantom's voxels.
+        spacing_mm: voxel spacing (z, y, x) of the sampled volumes.
+        finest_mm: smallest voxel spacing of a phantom.
     """
 
     patients: frozenset[str] = frozenset()
@@ -74,7 +75,7 @@ class Phantoms:
         self._spacing = z, y, x
 
     def __call__(self, index: int, seed: int) -> LabelledAnatomy:
-        """The label map of a phantom."""
+        """Return the label map of the sample's phantom."""
         return _phantom(derive(seed, "anatomy", index // PER_CHEST), self._spacing)
 
 
@@ -87,10 +88,14 @@ def _phantom(seed: int, spacing_mm: tuple[float, float, float]) -> LabelledAnato
 
 
 class StoredMaps:
-    """Label maps of a store's training cases; the nodules in them stay.
+    """Label maps of a store's training cases, with their nodules.
+
+    Args:
+        store: a prepared store.
+        spec: grid of the sampled volumes.
 
     Raises:
-        InputError: no case with a label map that is as large as a volume.
+        InputError: no training case has a label map that is as large as a volume.
     """
 
     def __init__(self, store: Store, spec: PatchSpec) -> None:
@@ -99,14 +104,14 @@ class StoredMaps:
         self._cases = [case for case in known if _is_as_wide(case.grid(), spec)]
         if not self._cases:
             wanted = " x ".join(f"{mm:g}" for mm in spec.size_mm)
-            found = f"{len(known)} training cases with label maps of tissues, none of them of {wanted} mm (z, y, x)"
-            raise InputError(store.path, found, "one or more as large as a volume, prepared with --tissue")
+            found = f"{len(known)} training cases with label maps of tissues, none as large as {wanted} mm (z, y, x)"
+            raise InputError(store.path, found, "a case as large as a volume, prepared with --tissue")
         self.patients = frozenset(patient_key(case.patient_id) for case in self._cases if not case.synthetic)
         self.patients |= frozenset(key for case in self._cases if case.lineage for key in case.lineage.patients)
         self._read = lru_cache(maxsize=1)(self._anatomy)
 
     def __call__(self, index: int, seed: int) -> LabelledAnatomy:
-        """The label map of a case that the seed draws."""
+        """Return the label map of a case, drawn by the seed anew for every `PER_CHEST` samples."""
         return self._read(int(generator(seed, "anatomy", index // PER_CHEST).integers(len(self._cases))))
 
     def _anatomy(self, number: int) -> LabelledAnatomy:
@@ -119,7 +124,7 @@ class StoredMaps:
 
 
 def _is_as_wide(grid: Volume, spec: PatchSpec) -> bool:
-    """Whether a case is as wide as a volume along each axis, to half a voxel."""
+    """Return whether a case is as wide as a volume along each axis, up to half a voxel."""
     upright = orient(grid, "LPS")
     width = np.multiply(upright.shape, upright.spacing_mm)
     return bool((width + np.divide(spec.spacing_mm, 2) >= spec.size_mm).all())

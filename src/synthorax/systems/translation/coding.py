@@ -1,4 +1,4 @@
-"""Label maps as networks see them, and back."""
+"""Encodes label maps as input of the networks, and smooths label maps."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from synthorax.anatomy.tissue import TissueClass
 from synthorax.systems.translation.config import LABEL_CLASSES, TranslationConfig
 
 THESIS_CODES = (0, 0, 1, 2, 3, 4, 5)
-"""The thesis' code of each class, in the order of `TissueClass`: there the air around the patient is other tissue."""
+"""The thesis' code of each class of `TissueClass`, in order; it counts the air around the patient as other tissue."""
 THESIS_SCALE = 3.0
-"""A code divided by this, less 1, is what its networks see (section 4.3.3)."""
+"""The thesis' networks get code / `THESIS_SCALE` - 1 (section 4.3.3)."""
 MASK_NOISE = 0.05
-"""The uniform noise that is added to masks goes up to this (section 4.3.1)."""
+"""Largest value of the uniform noise that is added to masks (section 4.3.1)."""
 
 
 def coded(
     tissue: UInt8[Tensor, "b ..."], config: TranslationConfig, noise: Float[Tensor, "b ..."] | None = None
 ) -> Float[Tensor, "b c ..."]:
-    """Label maps as the networks of a configuration see them.
+    """Return label maps encoded as input of a configuration's networks.
 
     Args:
-        tissue: of `TissueClass`.
-        noise: from 0 to 1, for masks that noise is added to.
+        tissue: `TissueClass` of each voxel.
+        config: settings, whose `inputs` and `channels` decide on the encoding.
+        noise: noise within 0 to 1; needed for the inputs `mask-noise` only.
     """
     if config.inputs != "labels":
         shown = (tissue == TissueClass.NODULE).float()
@@ -40,7 +41,7 @@ def coded(
 
 
 def cleaned(tissue: UInt8[Tensor, "b z y x"]) -> UInt8[Tensor, "b z y x"]:
-    """The most frequent class of each voxel and its neighbours, in its slice and across; nodules stay to the voxel."""
+    """Return label maps smoothed by the most frequent class in 3 x 3 x 3 voxels; nodules keep exactly their voxels."""
     shares = functional.one_hot(tissue.long(), LABEL_CLASSES).movedim(-1, 1).float()
     around = functional.avg_pool3d(shares, 3, stride=1, padding=1, count_include_pad=False)
     found = (around + 1e-3 * shares).argmax(1).to(torch.uint8)  # a tie leaves the voxel as it is

@@ -1,4 +1,4 @@
-"""What a painter of label maps is, as one frozen and typed object. No torch here."""
+"""The settings of a translation from label maps to CT, as one frozen and typed object. Does not import torch."""
 
 from __future__ import annotations
 
@@ -14,68 +14,72 @@ from synthorax.patch import MOST_PATCH_VOXELS, PatchSettings, PatchSpec
 from synthorax.training.config import Decay, NotNegative, Positive, PositiveShare, Precision
 
 THESIS_WINDOW_HU = (-2000.0, 2000.0)
-"""HU that become -1 and 1 where they are divided by 2000 (section 4.3.3)."""
+"""HU that are mapped to -1 and 1; the thesis divides HU by 2000 (section 4.3.3)."""
 THESIS_PIXEL_MM = 0.48828125
-"""Width of a pixel of every scan (section 3.2); slices are 1 mm apart."""
+"""Pixel spacing of all scans of the thesis (section 3.2); its slices are 1 mm apart."""
 LABEL_CLASSES = 7
-"""Classes of a label map: the thesis' six, and the air around the patient."""
+"""Number of classes of a label map: the thesis' six, and the air around the patient."""
 MOST_TOGETHER = 2**10
-"""Channels of a layer, windows of a batch and painted windows kept at most."""
+"""Largest number of channels in a layer, of windows in a batch, and of windows in the pool."""
 LEAST_PUBLISHED = 32
-"""Voxels of the narrowest window whose places the thesis' critic can tell apart."""
+"""Least size of a window, in voxels, for the thesis' critic."""
 WINDOW_MULTIPLE = 4
-"""Sizes of windows are divisible by this, as the networks halve the grid twice."""
+"""Window sizes must be multiples of this, because the networks halve the grid twice."""
 
 
 class TranslationConfig(PatchSettings):
-    """The networks and their training. The defaults are the thesis' where it says, and stated where it does not.
+    """Settings of the networks and their training. The defaults are the thesis'; values that it lacks are marked.
 
     Attributes:
-        size: voxels of a window (z, y, x); one slice (z is 1) makes a network of slices.
-        spacing_mm: of its voxels (z, y, x) (section 3.2).
-        window_hu: HU (low, high) that become -1 and 1 (section 4.3.3).
-        model: `cyclegan`, which learns from label maps and CT that need not be of the same places, or `pix2pix`, which
-            learns each label map's own CT.
-        inputs: what a label map is shown as: `labels`, the class of each voxel; `mask`, the nodules alone; or
-            `mask-noise`, the same with uniform noise of up to .05 (section 4.3.1).
-        slices: neighbouring slices of the label map from which one is painted, an odd number; for networks of slices.
-        as_published: the layers, norms and sigmoids of the thesis, and one channel in which a class is its code / 3 -
-            1; else layers without a norm over the window, which paint a place alike in every window, a channel for
-            each class, and no sigmoid.
+        size: voxels of a window (z, y, x); with z = 1 the networks are two-dimensional and work on slices.
+        spacing_mm: voxel spacing (z, y, x) of a window (section 3.2).
+        window_hu: HU (low, high) that are mapped to -1 and 1 (section 4.3.3).
+        model: `cyclegan`, which trains on label maps and CT that need not show the same places, or `pix2pix`, which
+            trains on pairs of a label map and its own CT.
+        inputs: encoding of a label map: `labels`, the class of each voxel; `mask`, the nodules only; or `mask-noise`,
+            the mask with uniform noise of up to 0.05 (section 4.3.1).
+        slices: neighbouring slices of the label map that are the input for one slice of CT, an odd number; for networks
+            that work on slices.
+        as_published: whether to use the layers, norms and sigmoids of the thesis, and one input channel with the value
+            class code / 3 - 1; else layers without a norm over the window, so that a place looks the same in every
+            window, one channel for each class, and no sigmoid.
         width: channels of the painter's first convolution.
         blocks: residual blocks of the painter on its coarsest grid (6 for CycleGAN).
         critic_width: channels of the critics' first convolution.
-        fold: with 2 the painter's finest grid has half the voxels along each axis, and blocks of voxels are its
-            channels, for a fraction of the work; not with `as_published`.
-        noise: channels of white noise that the painter takes beside the label map, so that the texture of tissue need
-            not come out of it; not with `as_published`.
-        at_nodules: share of the windows that hold at least a part of a nodule, where there are outlined nodules.
-        centred: windows of nodules have their middle in theirs, and slices cut them, as in section 4.1.1; else they lie
-            anywhere around them.
-        cleaned: share of the label maps that are smoothed in training by the most frequent class around each voxel,
-            as segmenters and phantoms give them; maps made from HU are speckled by the noise.
-        turns: windows are flipped along each axis half of the time, and so are x and y exchanged. Not in the thesis.
-        batch_size: windows of a step.
-        parts: in which a batch is taken, one after the other, for less memory.
-        steps: of an update of painters and critics; 200 epochs of 8156 slices are 51,000 (section 4.3.5).
-        learning_rate: Adam's, kept for half of the steps and falling linearly to 0 in the other half.
-        betas: Adam's.
-        adversarial: weight of the critics' judgement in the painters' loss.
+        fold: 2 halves the painter's finest grid along each axis and makes blocks of voxels its channels, for a fraction
+            of the computation; not with `as_published`.
+        noise: channels of white noise that the painter gets in addition to the label map, from which it can make the
+            texture of tissue; not with `as_published`.
+        at_nodules: share of the windows that contain at least a part of a nodule, if there are outlined nodules.
+        centred: whether a window of a nodule has the nodule at its centre, or a slice cuts it, as in section 4.1.1;
+            else the nodule lies anywhere in the window.
+        cleaned: share of the label maps that are smoothed in training by the most frequent class around each voxel, to
+            resemble maps of segmenters and phantoms; maps derived from HU are speckled by CT noise.
+        turns: whether windows are flipped along each axis with probability one half, and x and y are exchanged with
+            probability one half. Not in the thesis.
+        batch_size: windows in a step.
+        parts: number of parts of a batch, which are computed one after another to save memory.
+        steps: number of steps, each with one update of painters and critics; 200 epochs of 8156 slices are 51,000
+            (section 4.3.5).
+        learning_rate: learning rate of Adam, constant in the first half of the steps and falling linearly to 0 in the
+            second half.
+        betas: betas of Adam.
+        adversarial: weight of the adversarial loss in the painters' loss.
         cycle: weight of the cycle loss of CycleGAN.
-        reconstruction: weight of the distance to the label map's own CT, for Pix2Pix.
-        pooled: that distance is taken between means over so many voxels along each axis, an odd number, so that noise
-            is the critic's affair alone.
-        pool: painted windows that are kept, of which CycleGAN's critics see one in place of a new one half of the
-            time.
-        ema_decay: of a running mean of the painter's weights, which then paints; 0 is none.
-        checkpoints: layers are computed again where their gradients are taken, for less memory.
+        reconstruction: weight of the L1 distance to the label map's own CT, for Pix2Pix.
+        pooled: width in voxels, an odd number, of the means between which that distance is taken, so that only the
+            critic judges noise.
+        pool: painted windows of earlier steps that are kept; CycleGAN's critics see one of them instead of a new window
+            with probability one half.
+        ema_decay: decay of the moving average of the painter's weights, which then paints; 0 keeps none.
+        checkpoints: whether layers are computed again in the backward pass, to save memory.
         sample_size: voxels (z, y, x) of the volumes that `sample` paints (128^3 in section 4.5).
-        phantom_mm: least width of the voxels of the phantoms whose label maps they have; smaller voxels take the class
-            of the nearest.
-        templates: nodules of the training data whose shapes the model keeps, for the volumes that `sample` paints; 15
-            in section 4.5.
-        precision: of the layers, `auto`, `32`, `tf32` or `bf16`; weights and losses stay in 32 bits. A run notes what
-            `auto` was.
+        phantom_mm: smallest voxel spacing of the phantoms whose label maps `sample` uses; smaller voxels take the
+            nearest class.
+        templates: number of training nodules whose shapes the model keeps, for the volumes that `sample` paints; 15 in
+            section 4.5.
+        precision: precision of the layers: `auto`, `32`, `tf32` or `bf16`; weights and losses stay in 32 bits. A run
+            records what `auto` was resolved to.
     """
 
     size: tuple[PositiveInt, PositiveInt, PositiveInt] = (1, 128, 128)
@@ -113,36 +117,36 @@ class TranslationConfig(PatchSettings):
 
     @property
     def sample_spec(self) -> PatchSpec:
-        """Grid of the volumes that are sampled."""
+        """The grid of sampled volumes."""
         return PatchSpec(self.sample_size, self.spacing_mm, self.window_hu)
 
     @property
     def by_slices(self) -> bool:
-        """Whether the networks see slices, and no volumes."""
+        """Whether the networks work on slices, not on volumes."""
         return self.size[0] == 1
 
     @property
     def channels(self) -> int:
-        """Channels of a label map."""
+        """Channels of an encoded label map."""
         return LABEL_CLASSES if self.inputs == "labels" and not self.as_published else 1
 
     @property
     def depth(self) -> int:
-        """Slices of a label map that the painter sees at once."""
+        """Number of slices of a label map that the painter sees at once."""
         return self.slices if self.by_slices else self.size[0]
 
     @property
     def finest_width(self) -> int:
-        """Channels on the finest grid."""
+        """Channels of the painter on its finest grid."""
         return self.width
 
     @property
     def levels(self) -> int:
-        """How often Pix2Pix's U-Net of the thesis halves a window, to a single voxel along its shortest axis."""
+        """Number of times that the thesis' U-Net of Pix2Pix halves a window, to one voxel along its shortest axis."""
         return int(math.log2(min(n for n in self.size if n > 1)))
 
     def rate(self, step: int) -> PositiveShare | float:
-        """The share of the learning rate at a step."""
+        """Return the share of the initial learning rate at a step."""
         return min(1.0, 2 * (self.steps - step) / self.steps)
 
     @model_validator(mode="after")
@@ -156,9 +160,9 @@ class TranslationConfig(PatchSettings):
             raise InputError("sample_size", str(self.sample_size), expected)
         if self.slices % 2 == 0 or (self.slices > 1 and not self.by_slices):
             found = f"{self.slices} for windows of {self.size} voxels"
-            raise InputError("slices", found, "an odd number, and 1 where windows have several slices")
+            raise InputError("slices", found, "an odd number, and 1 if windows have several slices")
         if any(n % (WINDOW_MULTIPLE * self.fold) or n < 8 for n in self.size[1 if self.by_slices else 0 :]):
-            expected = f"multiples of {WINDOW_MULTIPLE * self.fold} from 8 on; z may be 1"
+            expected = f"multiples of {WINDOW_MULTIPLE * self.fold}, at least 8; z may be 1"
             raise InputError("size", str(self.size), expected)
         if self.as_published and (self.fold > 1 or self.noise):
             raise InputError("as_published", f"true with fold {self.fold} and noise {self.noise}", "fold 1, noise 0")
@@ -175,7 +179,8 @@ class TranslationConfig(PatchSettings):
             found = f"true for {self.size} voxels of {self.spacing_mm} mm"
             raise InputError("turns", found, "windows that are as wide along x as along y")
         if self.pooled % 2 == 0 or self.pooled > min(n for n in self.size if n > 1):
-            raise InputError("pooled", f"{self.pooled} for windows of {self.size} voxels", "an odd number within them")
+            expected = "an odd number, at most the size of a window"
+            raise InputError("pooled", f"{self.pooled} for windows of {self.size} voxels", expected)
         return self
 
 
@@ -231,11 +236,11 @@ PRESETS = {
 }
 
 ABOUT_PRESETS = {
-    "paper2d": "slices of 128^2 by CycleGAN, as published, on a GPU.",
+    "paper2d": "CycleGAN on slices of 128^2, as published, on a GPU.",
     "paper3d": "the same layers on volumes of 128^3.",
-    "patch48": "volumes of 48 mm, a channel for each class, noise for texture, no norm over a window.",
-    "compact2d": "the same by slices of 48 mm, for a CPU.",
-    "compact": "Pix2Pix by volumes of 32 mm, folded, for a CPU.",
+    "patch48": "CycleGAN on volumes of 48 mm, a channel for each class, noise for texture, no norm over a window.",
+    "compact2d": "the same on slices of 48 mm, for a CPU.",
+    "compact": "Pix2Pix on volumes of 32 mm, folded, for a CPU.",
     "smoke": "seconds.",
 }
 FLAGS = ("model", "inputs", "slices")
@@ -245,11 +250,11 @@ class TranslationOptions(makers.Options):
     """Options of sampling.
 
     Attributes:
-        labels: store whose training cases' label maps are painted; those of phantoms, which have no patient, if not
-            given.
-        shapes: of the nodules: a mask, a model that makes shapes, such as a trained LuNG, or lidc, the outlines of
-            LIDC-IDRI's readers; those that the model keeps of its training if not given.
-        without: share of the volumes that get no nodule; 0.2 in the thesis.
+        labels: store whose training cases' label maps are painted; label maps of phantoms, which show no patient, if
+            not given.
+        shapes: source of the nodules' shapes: a mask, a model that makes shapes, such as a trained LuNG, or lidc for
+            the outlines of LIDC-IDRI's readers; the shapes that the model keeps from its training if not given.
+        without: share of the volumes without a nodule; 0.2 in the thesis.
     """
 
     labels: Path | None = None
@@ -258,10 +263,11 @@ class TranslationOptions(makers.Options):
 
 
 class TrainingOptions(makers.Options):
-    """Options of training, beside the configuration.
+    """Options of training in addition to the configuration.
 
     Attributes:
-        labels: store whose label maps CycleGAN learns from, beside the CT of the data; those of the data if not given.
+        labels: store with the label maps that CycleGAN is trained on, with CT of the data; the data's own label maps if
+            not given.
         cache: folder for decoded cases; the user's cache folder if not given.
     """
 

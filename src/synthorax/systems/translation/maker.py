@@ -1,4 +1,4 @@
-"""The translation as a maker: a `Painter` of label maps, and a `Generator` of whole volumes painted from some."""
+"""The translation as a maker: a `Painter`, which turns label maps into CT, and a `Generator` of whole volumes."""
 
 from __future__ import annotations
 
@@ -33,17 +33,22 @@ from synthorax.training.precision import of_sampling
 from synthorax.volume import Volume
 
 LARGEST = (64, 128, 128)
-"""Voxels (z, y, x) of the largest window of a painter without statistics over a window."""
+"""Voxels (z, y, x) of the largest window of a painter without a norm over the window."""
 SLICES_AT_ONCE = 16
-"""Slices that a painter of slices paints together."""
+"""Slices in one window of a painter that works on slices."""
 WINDOW_OVERLAP = 16
-"""Voxels by which windows overlap along an axis that is longer than one of them."""
+"""Voxels by which two windows overlap, along an axis that is longer than a window."""
 HU_LIMITS = (-1024.0, 3071.0)
-"""Range of HU that a scan of 12 bits stores; other values are clipped to it."""
+"""Range of HU of a scan with 12 bits; other values are clipped to it."""
 
 
 class TranslationPainter(Painter, Generator):
-    """Paints label maps by a trained painter, and samples volumes; see `makers.Painter` and `makers.Generator`."""
+    """Paints label maps with a trained painter, and samples volumes; see `makers.Painter` and `makers.Generator`.
+
+    Args:
+        system: the trained translation.
+        lineage: the patients whose data it was trained on, and its ancestors.
+    """
 
     heeds: frozenset[str] = frozenset({"diameter_mm"})
     roles: frozenset[Role] = frozenset({"paints", "makes patches"})
@@ -61,17 +66,24 @@ class TranslationPainter(Painter, Generator):
         self.context = config.slices // 2 if config.by_slices else 0
         known = {int(own) for own in TissueClass if system.facts["classes"][own] > 0}
         if config.as_published and TissueClass.OTHER in known:
-            known.add(int(TissueClass.OUTSIDE))  # of one code
+            known.add(int(TissueClass.OUTSIDE))  # both have the same code
         self.codes = frozenset(known)
         self._system = system
         self._painter = system.best_painter.eval()
         self._precision = of_sampling("auto", config.precision, system.device.type)
 
     def paint(self, labels: Volume, at_voxel: tuple[int, int, int], seed: int) -> Volume:
-        """Paint a window; classes that were never learned are painted as soft tissue, and what is outside as air.
+        """Return CT for a window of a label map.
+
+        A class that was not in the training data is painted as soft tissue; voxels outside the patient then become air.
+
+        Args:
+            labels: `TissueClass` of each voxel, with `context` further slices at both ends.
+            at_voxel: index (z, y, x) of the window's first voxel in the whole label map, which selects the noise.
+            seed: seed of the noise.
 
         Raises:
-            InputError: a window smaller than the smallest or larger than the largest.
+            InputError: the window is smaller than `smallest` or larger than `largest`.
         """
         shape = np.subtract(labels.shape, (2 * self.context, 0, 0))
         if (shape < self.smallest).any() or (shape > self.largest).any():
@@ -92,17 +104,19 @@ class TranslationPainter(Painter, Generator):
         return replace(labels, voxels=hu.astype(np.float32), origin_mm=(x, y, z))
 
     def sample(self, asked: Sequence[Asked], seed: int, options: Options | None = None) -> Iterator[Samples]:
-        """Paint a volume for each entry of `asked`, with its nodule in the middle.
+        """Paint a volume for each request, with the nodule at its centre.
 
-        The nodule's shape is that of a training nodule, and the anatomy a phantom's, if `options` does not say
-        otherwise.
+        Unless `options` name other sources, the nodule's shape is that of a training nodule, and the label map is that
+        of a phantom.
 
         Args:
-            options: `TranslationOptions`.
+            asked: request of each volume: one nodule, or none for a volume without a nodule.
+            seed: seed of all random draws.
+            options: `TranslationOptions`; None takes the defaults.
 
         Raises:
-            InputError: several nodules in a volume, attributes other than the diameter, shapes or label maps that
-                there are not.
+            InputError: several nodules are requested in a volume, or an attribute other than the diameter, or the
+                shapes or label maps do not exist.
         """
         chosen = options_of(options, TranslationOptions, self.name)
         check_heeds(self, [nodule for nodules in asked for nodule in nodules])
@@ -110,7 +124,12 @@ class TranslationPainter(Painter, Generator):
         return sampler.samples(asked, seed, chosen.without)
 
     def _known(self, tissue: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        """The classes as they are shown to the painter, and the voxels outside, if it has learned of none."""
+        """Replace classes that were not in the training data.
+
+        Returns:
+            The classes for the painter, and the voxels outside the patient that must become air, both [z, y, x]; none
+            of them if the painter was trained on that class.
+        """
         table = np.arange(len(TissueClass), dtype=np.uint8)
         for own in TissueClass:
             if own not in self.codes:
@@ -119,7 +138,7 @@ class TranslationPainter(Painter, Generator):
         return table[tissue], is_outside if TissueClass.OUTSIDE not in self.codes else np.zeros_like(is_outside)
 
     def _padded(self, tissue: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The window with its last voxels repeated up to the sizes that the networks take."""
+        """Return a window [z, y, x] padded with its last voxels to a size that the networks accept."""
         config = self._system.config
         more = [-n % (WINDOW_MULTIPLE * config.fold) for n in tissue.shape]
         if config.by_slices:
@@ -127,7 +146,7 @@ class TranslationPainter(Painter, Generator):
         return np.pad(tissue, [(0, n) for n in more], mode="edge")
 
     def _of_volume(self, tissue: NDArray[np.uint8], start: list[int], seed: int) -> NDArray[np.float32]:
-        """A window from -1 to 1, [z, y, x]."""
+        """Return the CT of a window within -1 to 1, [z, y, x], from a painter that works on volumes."""
         noise, mask_noise = self._noise(tissue.shape, start, seed)
         labels = coded(
             self._tensor(tissue)[None], self._system.config, None if mask_noise is None else mask_noise[None]
@@ -136,7 +155,7 @@ class TranslationPainter(Painter, Generator):
         return made[0, 0].cpu().numpy()
 
     def _of_slices(self, tissue: NDArray[np.uint8], start: list[int], seed: int) -> NDArray[np.float32]:
-        """The slices of a window between its context from -1 to 1, [z, y, x]."""
+        """Return the CT of a window within -1 to 1, [z, y, x], without the context slices, painted slice by slice."""
         config = self._system.config
         noise, mask_noise = self._noise(tissue.shape, start, seed)
         labels = coded(self._tensor(tissue)[None], config, None if mask_noise is None else mask_noise[None])[0]
@@ -151,7 +170,7 @@ class TranslationPainter(Painter, Generator):
     def _noise(
         self, shape: tuple[int, ...], start: list[int], seed: int
     ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """White noise [n, z, y, x] beside the label map, and the uniform noise [z, y, x] of masks."""
+        """Return the white noise [n, z, y, x] and the uniform noise of masks [z, y, x]; None if not configured."""
         config = self._system.config
         noise = None
         if config.noise:

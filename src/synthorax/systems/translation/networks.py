@@ -1,12 +1,12 @@
-"""Painters of label maps and their critics, for slices [b, c, y, x] and for volumes [b, c, z, y, x] alike.
+"""Painters, which turn label maps into CT, and their critics, for slices [b, c, y, x] and for volumes [b, c, z, y, x].
 
-`ThesisResNet`, `ThesisUNet` and `ThesisCritic` have the layers of sections 4.3.4 and 4.3.5. Where the thesis
-contradicts itself: its residual blocks have the 128 channels of the layer before them (256 cannot be added to those),
-the decoder's 1026 channels are 512 and the 512 of a skip, and the last deconvolution doubles the grid.
+`ThesisResNet`, `ThesisUNet` and `ThesisCritic` have the layers of sections 4.3.4 and 4.3.5. Contradictions in the
+thesis are resolved as follows: residual blocks have the 128 channels of the layer before them (256 could not be added),
+the decoder's 1026 channels are read as 512 and the 512 of a skip, and the last deconvolution doubles the grid.
 
-`LocalPainter` and `LocalCritic` are this project's. An instance norm takes the mean of a window away, so that it paints
-a window of lung alone and one of soft tissue alone the same, and the same tissue otherwise in every window. Here the
-channels of each voxel are scaled by themselves alone.
+`LocalPainter` and `LocalCritic` are this project's own. An instance norm removes the mean of a window: it would make
+the painter paint a window of only lung and one of only soft tissue the same, and the same tissue differently in every
+window. Here the channels of each voxel are normalised separately.
 """
 
 from __future__ import annotations
@@ -26,23 +26,31 @@ from synthorax.nn.critics import LEAK
 from synthorax.nn.resampling import folded, unfolded
 
 End = Literal["tanh", "linear", "classes"]
-"""What the last layer's values become: within -1 to 1, themselves, or shares of the classes."""
+"""Activation of the last layer: tanh, none, or softmax over the classes."""
 PUBLISHED_SPREAD = 0.02
-"""Standard deviation of the first weights of every convolution (Zhu et al. 2017, Isola et al. 2017)."""
+"""Standard deviation of the initial weights of every convolution (Zhu et al. 2017, Isola et al. 2017)."""
 DROPOUT = 0.5
 CONVS: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
-"""Convolutions by the number of axes."""
+"""Convolution classes by the number of spatial axes."""
 DECONVS: dict[int, Callable[..., nn.Module]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 INSTANCE_NORMS: dict[int, Callable[..., nn.Module]] = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 BATCH_NORMS: dict[int, Callable[..., nn.Module]] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
 
 class ThesisResNet(nn.Module):
-    """CycleGAN's generator (section 4.3.5): 7, down, down, residual blocks, up, up, 7.
+    """CycleGAN's generator (section 4.3.5).
+
+    Its layers are a convolution of width 7, two that halve the grid, residual blocks, two that double it, and a
+    convolution of width 7.
 
     Args:
         axes: 2 for slices, 3 for volumes.
-        checkpoints: compute layers again where their gradients are taken.
+        channels: input channels.
+        outputs: output channels.
+        width: channels of the first convolution.
+        blocks: number of residual blocks.
+        end: activation of the last layer.
+        checkpoints: compute layers again in the backward pass, to save memory.
     """
 
     def __init__(
@@ -71,7 +79,7 @@ class ThesisResNet(nn.Module):
         initialise_published(self)
 
     def forward(self, windows: Float[Tensor, "b c ..."]) -> Float[Tensor, "b d ..."]:
-        """Paint windows whose sides are multiples of 4."""
+        """Return the output for windows whose sides are multiples of 4."""
         features = windows
         for layer in self.layers:
             features = _applied(layer, features, self._checkpoints)
@@ -90,11 +98,16 @@ class _Residual(nn.Module):
 
 
 class ThesisUNet(nn.Module):
-    """Pix2Pix's generator (section 4.3.4): a U-Net down to a single voxel, with dropout in its first three layers up.
+    """Pix2Pix's generator (section 4.3.4): a U-Net down to one voxel, with dropout in the first three decoder layers.
 
     Args:
         axes: 2 for slices, 3 for volumes.
-        levels: how often the grid is halved.
+        channels: input channels.
+        outputs: output channels.
+        width: channels of the first convolution.
+        levels: number of times that the grid is halved.
+        end: activation of the last layer.
+        checkpoints: compute layers again in the backward pass, to save memory.
     """
 
     def __init__(
@@ -119,7 +132,7 @@ class ThesisUNet(nn.Module):
         initialise_published(self)
 
     def forward(self, windows: Float[Tensor, "b c ..."]) -> Float[Tensor, "b d ..."]:
-        """Paint windows whose sides are divisible by two to the power of `levels`."""
+        """Return the output for windows whose sides are divisible by two to the power of `levels`."""
         features, skips = windows, []
         for layer in self.down:
             features = _applied(layer, features, self._checkpoints)
@@ -130,10 +143,12 @@ class ThesisUNet(nn.Module):
 
 
 class ThesisCritic(nn.Module):
-    """The PatchGAN of both models: four convolutions of stride 2, and a score, through a sigmoid, for each place.
+    """The PatchGAN of both models: four convolutions of stride 2, and a score with a sigmoid for each position.
 
     Args:
         axes: 2 for slices, 3 for volumes.
+        channels: input channels.
+        width: channels of the first convolution.
         norm: `instance` for CycleGAN, `batch` for Pix2Pix.
     """
 
@@ -147,22 +162,27 @@ class ThesisCritic(nn.Module):
             layers += [conv(before, own, 4, stride=2, padding=1), normed(own), nn.LeakyReLU(LEAK)]
         self.layers = nn.Sequential(*layers)
         self.score = conv(widths[-1], 1, 4)
-        self._same = (1, 2) * axes  # as many places as features, as Keras pads an even kernel
+        self._same = (1, 2) * axes  # keeps the size, as Keras pads an even kernel
         initialise_published(self)
 
     def forward(self, windows: Float[Tensor, "b c ..."]) -> Float[Tensor, "b 1 ..."]:
-        """Judge windows: 1 real, 0 painted."""
+        """Return scores within 0 to 1: 1 for real windows, 0 for painted ones."""
         return self.score(functional.pad(self.layers(windows), self._same)).float().sigmoid()
 
 
 class LocalPainter(nn.Module):
-    """A painter without statistics over a window: a head, a coarser grid with residual blocks, and a skip around it.
+    """A painter without norms over the window: a head, residual blocks on a coarser grid, and a skip connection.
 
-    Its last convolution sees the window's own voxels too, so that edges and noise are as sharp as they are.
+    The last convolution also gets the input window, so that edges and noise stay as sharp as in the input.
 
     Args:
         axes: 2 for slices, 3 for volumes.
-        fold: 1, or 2: blocks of voxels enter and leave as channels, and no layer but the last runs on all voxels.
+        channels: input channels.
+        outputs: output channels.
+        width: channels of the first convolution.
+        blocks: number of residual blocks.
+        end: activation of the last layer.
+        fold: 1, or 2, which makes blocks of voxels channels, so that only the last layer runs on all voxels.
     """
 
     def __init__(
@@ -184,7 +204,7 @@ class LocalPainter(nn.Module):
         self._end, self._fold, self._axes = end, fold, axes
 
     def forward(self, windows: Float[Tensor, "b c ..."]) -> Float[Tensor, "b d ..."]:
-        """Paint windows whose sides are multiples of twice the fold."""
+        """Return the output for windows whose sides are multiples of twice the fold."""
         head = self.head(_folded(windows, self._fold, self._axes))
         features = self.down(head)
         for block in self.blocks:
@@ -205,7 +225,7 @@ class _LocalBlock(nn.Module):
 
 
 class _LocalNorm(nn.Module):
-    """The channels of each voxel, divided by the root of their mean square."""
+    """Divides the channels of each voxel by their root mean square, then scales each channel."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -217,12 +237,14 @@ class _LocalNorm(nn.Module):
 
 
 class LocalCritic(nn.Module):
-    """A PatchGAN without norms or sigmoid, whose layers are bounded by their largest singular value.
+    """A PatchGAN with spectral normalisation, without other norms or a sigmoid.
 
-    Three convolutions halve the grid, so that a score sees some 20 voxels along each axis.
+    Three convolutions halve the grid; a score depends on 38 voxels along each axis.
 
     Args:
         axes: 2 for slices, 3 for volumes.
+        channels: input channels.
+        width: channels of the first convolution.
     """
 
     def __init__(self, axes: int, channels: int, *, width: int) -> None:
@@ -234,13 +256,13 @@ class LocalCritic(nn.Module):
         self.layers = nn.Sequential(*layers, spectral_norm(conv(4 * width, 1, 3, padding=1)))
 
     def forward(self, windows: Float[Tensor, "b c ..."]) -> Float[Tensor, "b 1 ..."]:
-        """Judge windows, unbounded: near 1 real, near 0 painted."""
+        """Return unbounded scores: near 1 for real windows, near 0 for painted ones."""
         scores: Tensor = self.layers(windows)
         return scores.float()
 
 
 def ended(features: Float[Tensor, "b c ..."], end: End) -> Float[Tensor, "b c ..."]:
-    """The values of a last layer as its end has them, in single precision."""
+    """Return the output of the last layer after its activation, in single precision."""
     features = features.float()
     if end == "tanh":
         return features.tanh()
@@ -248,7 +270,7 @@ def ended(features: Float[Tensor, "b c ..."], end: End) -> Float[Tensor, "b c ..
 
 
 def initialise_published(network: nn.Module) -> None:
-    """Set convolutions to normal weights of `PUBLISHED_SPREAD` and no biases, and BatchNorms to weights about 1."""
+    """Initialise convolutions and BatchNorms: normal weights of `PUBLISHED_SPREAD` about 0 and about 1, biases of 0."""
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
             nn.init.normal_(layer.weight, 0.0, PUBLISHED_SPREAD)

@@ -1,4 +1,4 @@
-"""The pool of painted windows of earlier steps, which critics see in place of new ones half of the time."""
+"""The pool of painted windows of earlier steps, which critics see instead of new ones with probability one half."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 SWAPPED = 0.5
-"""Probability with which a full pool gives an old window and keeps the new one (Shrivastava et al. 2017)."""
+"""Probability that a full pool gives an old window and keeps the new one (Shrivastava et al. 2017)."""
 
 
 def exchanged(
     memory: dict[str, Tensor], name: str, made: Float[Tensor, "b ..."], size: int, random: np.random.Generator
 ) -> Float[Tensor, "b ..."]:
-    """What a critic sees of new windows: while the pool fills they themselves, later old ones half of the time.
+    """Return the windows that a critic sees: new ones until the pool is full, then each with one half an old one.
 
     Args:
-        memory: of the training; the pool is its tensor `name`, as many windows as it has so far; changed.
-        made: detached; `size` 0 gives them back.
-        random: of the step.
+        memory: memory of the training; its tensor `name` is the pool, which is changed.
+        name: name of the pool.
+        made: new windows, detached.
+        size: largest number of windows in the pool; 0 uses no pool and returns the new windows.
+        random: random numbers of the step.
     """
     if not size:
         return made

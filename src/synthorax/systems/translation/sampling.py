@@ -1,4 +1,4 @@
-"""Whole volumes out of label maps: a cube of an anatomy around a nodule put in, or around a place without one."""
+"""Samples whole volumes: cuts a cube of a label map around an added nodule or an empty place, and paints it."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ from synthorax.systems.translation.templates import Templates, TemplateShapes
 from synthorax.volume import Volume
 
 EMPTY_MM = 4.0
-"""Room around the middle of a volume that was asked to hold no nodule."""
+"""Diameter in mm of the place in the lungs at the centre of a volume without a nodule."""
 
 
 @dataclass(frozen=True, eq=False)
 class VolumeSampler:
-    """Makes volumes with a painter.
+    """Samples volumes with a painter.
 
     Attributes:
-        painter: paints them.
+        painter: paints the label maps.
         spec: grid of the volumes.
-        shapes: of nodules that are put in; None where there are none.
-        anatomies: whose label maps they are cut from.
-        lineage: whose data stands behind painter, shapes and label maps.
+        shapes: source of the added nodules' shapes; None if there is none.
+        anatomies: source of the label maps.
+        lineage: the patients whose data painter, shapes and label maps are made with.
     """
 
     painter: Painter
@@ -58,13 +58,17 @@ class VolumeSampler:
     def of(
         cls, painter: Painter, spec: PatchSpec, templates: Templates, phantom_mm: float, options: TranslationOptions
     ) -> VolumeSampler:
-        """The sampler that options ask for.
+        """Return the sampler with the sources that the options name.
 
         Args:
-            phantom_mm: least width of a phantom's voxels.
+            painter: paints the label maps.
+            spec: grid of the volumes.
+            templates: shapes of training nodules, used if the options name no shapes.
+            phantom_mm: smallest voxel spacing of a phantom.
+            options: options of sampling.
 
         Raises:
-            InputError: shapes or label maps that there are not.
+            InputError: the shapes or label maps do not exist.
         """
         shapes: ShapeSource | None = TemplateShapes(templates) if len(templates) else None
         lineage = painter.lineage
@@ -81,18 +85,25 @@ class VolumeSampler:
         return cls(painter, spec, shapes, anatomies, lineage)
 
     def samples(self, asked: Sequence[Asked], seed: int, without: float) -> Iterator[Samples]:
-        """Volumes, one a part; of those that get no nodule by chance the request is empty.
+        """Sample the volumes, one in each part. A volume that gets no nodule by chance has an empty request.
+
+        Requests are checked at the call, before the first volume is sampled.
+
+        Args:
+            asked: request of each volume: one nodule, or none.
+            seed: seed of all random draws.
+            without: share of the volumes without a nodule, whatever was requested.
 
         Raises:
-            InputError: several nodules in a volume, one without a shape, or wider than a volume shows whole; at the
-                call.
+            InputError: a volume has several nodules, there is no source of shapes, or a nodule is too wide for a
+                volume.
         """
         for one in asked:
             if len(one) > 1:
-                raise InputError("nodules", f"{len(one)} in one volume", "one in its middle, or none")
+                raise InputError("nodules", f"{len(one)} in one volume", "one at its centre, or none")
             if one and self.shapes is None:
                 expected = "shapes: lidc, a mask or a model that makes shapes"
-                raise InputError("shapes", "none, as the model learned from no outlined nodule", expected)
+                raise InputError("shapes", "none, as the model was trained without outlined nodules", expected)
             width = one[0].diameter_mm if one else None
             if width is not None and width > self.spec.widest_mm:
                 raise InputError("diameter", f"{width:g} mm", f"at most {self.spec.widest_mm:g} mm in these volumes")
@@ -136,7 +147,7 @@ class VolumeSampler:
         )
 
     def _cube(self, labels: Volume, place: Ball) -> Volume:
-        """The label map on the grid of a volume whose middle is a place; beyond the map all is outside."""
+        """Return the label map on the grid of a volume centred at a place; beyond the map the class is `OUTSIDE`."""
         spacing, size = self.spec.spacing_mm, self.spec.size
         half = ((np.array(size) - 1) / 2 * spacing)[::-1]
         x, y, z = (np.array(place.center_mm) - labels.direction @ half).tolist()
@@ -145,7 +156,7 @@ class VolumeSampler:
 
 
 def _numbered(made: LabelledNodules, labels: Volume) -> tuple[list[Region], tuple[Nodule, ...]]:
-    """The nodules of a volume, the one that was put in first."""
+    """Return the nodules' regions and entries, numbered from 1, with the added nodule first."""
     regions = list(reversed(made.regions))
     nodules = []
     for label, (region, nodule) in enumerate(zip(regions, reversed(made.nodules), strict=True), start=1):

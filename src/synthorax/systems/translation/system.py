@@ -40,23 +40,24 @@ if TYPE_CHECKING:
     from synthorax.systems.translation.maker import TranslationPainter
 
 PAINTER, READER, CT_CRITIC, LABEL_CRITIC = "painter", "reader", "ct_critic", "label_critic"
-"""Networks: label map to CT, CT to label map, and the critics of each; Pix2Pix has the first and the third."""
+"""Names of the networks: label map to CT, CT to label map, and the critics of CT and of label maps. Pix2Pix has only
+the painter and the critic of CT."""
 CT_POOL, LABEL_POOL = "ct_pool", "label_pool"
-"""Tensors of `memory`: painted CT and read label maps of earlier steps."""
+"""Names in `memory` of the pools of painted CT and of label maps read from CT, of earlier steps."""
 LEAST_SPREAD, SPREAD_WARM_UP = 0.05, 0.05
-"""Painted windows that vary by less than this share of what real ones do have collapsed, after this share of the
-steps."""
+"""Standard deviation of painted windows, as a share of that of real ones, below which the painter counts as collapsed;
+and the share of the steps after which the guard begins."""
 SHOWN_SEEDS = 2
-"""Draws of noise that a preview shows."""
+"""Number of draws of noise in a preview."""
 
 
 class Translation(TrainedSystem):
-    """A painter of label maps, for CycleGAN the reader of CT, and critics.
+    """A painter from label maps to CT, for CycleGAN also a reader from CT to label maps, and their critics.
 
     Attributes:
-        facts: `classes` [7], the share of each tissue class in the label maps that were learned from; `templates` and
-            `template_mm`, shapes of training nodules (`templates.py`).
-        shown: windows for the preview, as of a batch; None where it is not trained.
+        facts: `classes` [7], the share of each tissue class in the training label maps; `templates` and `template_mm`,
+            shapes of training nodules (see `templates.py`).
+        shown: windows for the preview, as one batch of the training data; None shows no preview.
     """
 
     name = "translation"
@@ -69,11 +70,13 @@ class Translation(TrainedSystem):
         classes: Tensor | None = None,
         templates: Templates | None = None,
     ) -> None:
-        """A model with fresh networks.
+        """Make a model with newly initialised networks.
 
         Args:
-            classes: as of the facts; not known if not given.
-            templates: none if not given.
+            config: settings.
+            seed: seed of all random draws.
+            classes: share of each tissue class in the training label maps; unknown if None.
+            templates: shapes of training nodules; none if None.
         """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(seed, "translation weights"))
@@ -81,7 +84,7 @@ class Translation(TrainedSystem):
         classes = torch.full((LABEL_CLASSES,), float("nan")) if classes is None else classes
         facts = {"classes": classes, **(templates or Templates.none()).tensors()}
         super().__init__(config, networks, seed=seed, decays={PAINTER: config.ema_decay}, facts=facts)
-        meaning = "the painter makes nearly the same of every voxel (collapse)"
+        meaning = "the painter gives nearly the same value to every voxel (collapse)"
         warm_up = round(SPREAD_WARM_UP * config.steps)
         remedy = "start again with another seed, or with more windows in a batch"
         self.limits = {"spread": Limit(meaning, low=LEAST_SPREAD, warm_up=warm_up, remedy=remedy)}
@@ -98,7 +101,7 @@ class Translation(TrainedSystem):
 
     @property
     def templates(self) -> Templates:
-        """Shapes of training nodules."""
+        """The shapes of training nodules."""
         return Templates.of_tensors(self.facts)
 
     def maker(self, lineage: Lineage) -> TranslationPainter:
@@ -124,11 +127,13 @@ class Translation(TrainedSystem):
             raise InputError("parts", found, "a divisor of a process's windows")
 
     def training_step(self, batch: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
-        """An update of the painters, then one of the critics by what they painted.
+        """Update painter and reader, then the critics with the windows that those two gave.
 
         Args:
-            batch: tissue uint8 [b, d, y, x] of `TissueClass` and ct [b, 1, d, y, x] within -1 to 1, where d is the
-                depth of the windows, or the slices from which one is painted. For Pix2Pix both are of one place.
+            batch: `tissue`, `TissueClass` of each voxel, uint8 [b, d, y, x], and `ct` [b, 1, d, y, x] within -1 to 1;
+                d is the depth of the windows, or the number of slices that are the input for one slice. For Pix2Pix
+                both show the same place.
+            step: step of the training.
         """
         config = self.config
         for name in self.optimizers:
@@ -156,7 +161,7 @@ class Translation(TrainedSystem):
         return {name: value.detach() for name, value in figures.items()}
 
     def _cycle(self, part: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """CycleGAN's losses of the painters, weighted, and what the critics see."""
+        """Return CycleGAN's weighted losses of painter and reader, and the windows for the critics, both by name."""
         config = self.config
         labels, ct = coded(part["tissue"], config, part.get("mask_noise")), part["ct"]
         fake_ct = self.painted(self._of(PAINTER), labels, part.get("noise"))
@@ -176,7 +181,7 @@ class Translation(TrainedSystem):
         return losses, seen
 
     def _paired(self, part: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Pix2Pix's losses of the painter, weighted, and what the critic sees."""
+        """Return Pix2Pix's weighted losses of the painter, and the windows for the critic, both by name."""
         config = self.config
         labels, ct = coded(part["tissue"], config, part.get("mask_noise")), self._middle(part["ct"])
         fake = self.painted(self._of(PAINTER), labels, part.get("noise"))
@@ -189,7 +194,7 @@ class Translation(TrainedSystem):
         return losses, {"real_ct": ct, "fake_ct": fake, "shown": shown}
 
     def _critics_update(self, seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """An update of the critics, by as many parts as the painters'."""
+        """Update the critics, in as many parts as the painters, and return their losses by name."""
         figures: dict[str, Tensor] = {}
         for part in parts(seen, self.config.parts):
             pairs = {CT_CRITIC: (part["real_ct"], part["fake_ct"])}
@@ -207,14 +212,20 @@ class Translation(TrainedSystem):
     def painted(
         self, network: nn.Module, labels: Float[Tensor, "b c d y x"], noise: Float[Tensor, "b n d y x"] | None
     ) -> Tensor:
-        """CT [b, 1, y, x] or [b, 1, z, y, x] from -1 to 1 that a painter makes of coded label maps."""
+        """Return the CT that a painter gives for encoded label maps, [b, 1, y, x] or [b, 1, z, y, x].
+
+        Args:
+            network: the painter or its moving average.
+            labels: encoded label maps.
+            noise: white noise; None if not configured.
+        """
         shown = labels if noise is None else torch.cat([labels, noise], 1)
         with self.autocast():
             made: Tensor = network(shown.flatten(1, 2) if self.config.by_slices else shown)
         return made.float()
 
     def _read(self, ct: Float[Tensor, "b 1 d y x"]) -> Float[Tensor, "b c d y x"]:
-        """The label maps that the reader makes of CT, slice by slice for a reader of slices."""
+        """Return the encoded label maps that the reader gives for CT, slice by slice if it works on slices."""
         if not self.config.by_slices:
             return self._reader(ct)
         slices = ct.movedim(2, 1).flatten(0, 1)
@@ -229,18 +240,18 @@ class Translation(TrainedSystem):
             return cast(Tensor, self._of(critic)(windows)).float()
 
     def _middle(self, windows: Float[Tensor, "b c d y x"]) -> Tensor:
-        """The slice that is painted, [b, c, y, x]; all of a volume."""
+        """Return the slice that is painted, [b, c, y, x], or the whole window if the networks work on volumes."""
         return windows[:, :, self.config.slices // 2] if self.config.by_slices else windows
 
     def _means(self, ct: Tensor) -> Tensor:
-        """Means around each voxel, between which the reconstruction is measured."""
+        """Return means over `pooled` voxels along each axis, between which the reconstruction loss is taken."""
         if self.config.pooled == 1:
             return ct
         pool = functional.avg_pool2d if self.config.by_slices else functional.avg_pool3d
         return pool(ct, self.config.pooled, stride=1)
 
     def _noise(self, tissue: UInt8[Tensor, "b d y x"], step: int) -> dict[str, Tensor]:
-        """The random numbers of a step, by what they are for."""
+        """Return the random numbers of a step by name."""
         config, shape = self.config, (len(tissue) * self.share.world, *tissue.shape[1:])
         found = {}
         if config.noise:
@@ -252,7 +263,7 @@ class Translation(TrainedSystem):
         return found
 
     def _sides(self) -> dict[str, list[str]]:
-        """The networks that each optimiser has."""
+        """Return the names of the networks of each optimiser."""
         painters = [name for name in (PAINTER, READER) if name in self.networks]
         return {"painters": painters, "critics": [name for name in self.networks if name not in painters]}
 
@@ -261,11 +272,11 @@ class Translation(TrainedSystem):
 
     @property
     def best_painter(self) -> nn.Module:
-        """The running mean of the painter, or the painter where there is none."""
+        """The moving average of the painter, or the painter if there is none."""
         return self.averages.get(PAINTER, self.networks[PAINTER])
 
     def preview(self) -> Figure | None:
-        """Label maps and CT of the same windows, and what the painter makes of the maps by two draws of noise."""
+        """Return a picture of label maps, real CT, and the painter's CT for the maps with two draws of noise."""
         if self.shown is None:
             return None
         from synthorax.figures import tissue_slices
@@ -290,7 +301,7 @@ class Translation(TrainedSystem):
 
 
 def _networks(config: TranslationConfig) -> dict[str, nn.Module]:
-    """Fresh networks of a configuration."""
+    """Return new networks of a configuration by name."""
     axes = 2 if config.by_slices else 3
     seen = config.channels * (config.slices if config.by_slices else 1)
     cyclic = config.model == "cyclegan"

@@ -1,4 +1,4 @@
-"""Shapes of training nodules that a model keeps, so that its volumes' nodules have no other patients' outlines."""
+"""Shapes of training nodules that a model keeps, so that sampling uses no outlines of other patients."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from synthorax.volume import Volume
 SIDE = 24
 """Voxels of a template along each axis."""
 ROOM = 2
-"""Voxels around the nodule in its template, on each side."""
+"""Voxels between the nodule and the border of its template, on each side."""
 NEAREST = 8
-"""A nodule of a diameter has one of so many templates that are nearest to it in width, or of all if there are fewer."""
+"""Number of templates nearest in diameter from which a nodule's shape is drawn; fewer if there are not so many."""
 PACKED_BYTES = SIDE**3 // 8
 
 
 @dataclass(frozen=True, eq=False)
 class Templates:
-    """Nodules' shapes, each on voxels as large as it needs.
+    """Shapes of nodules, each on a grid whose voxels grow with the nodule.
 
     Attributes:
-        masks: bool [n, z, y, x].
-        spacing_mm: float [n], of their cubic voxels.
+        masks: masks of the nodules, [n, z, y, x].
+        spacing_mm: voxel spacing of each mask, whose voxels are cubes, [n].
     """
 
     masks: NDArray[np.bool_]
@@ -42,14 +42,14 @@ class Templates:
 
     @classmethod
     def none(cls) -> Templates:
-        """No shape at all."""
+        """Return a set without shapes."""
         return cls(np.zeros((0, SIDE, SIDE, SIDE), bool), np.zeros(0))
 
     def __len__(self) -> int:
         return len(self.masks)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The shapes as a model's facts: packed bits, uint8 [n, bytes], and spacings, float32 [n]."""
+        """Return the shapes as facts of a model: packed bits, uint8 [n, bytes], and spacings, float32 [n]."""
         bits = np.packbits(self.masks.reshape(len(self.masks), SIDE**3), axis=1)
         return {
             "templates": torch.from_numpy(bits.reshape(len(self.masks), PACKED_BYTES)),
@@ -58,20 +58,24 @@ class Templates:
 
     @classmethod
     def of_tensors(cls, facts: Mapping[str, Tensor]) -> Templates:
-        """The shapes of such facts."""
+        """Return the shapes of a model's facts; the inverse of `tensors`."""
         bits, spacing = facts["templates"].numpy(), facts["template_mm"].double().numpy()
         masks = np.unpackbits(bits, axis=1).astype(bool).reshape(len(bits), SIDE, SIDE, SIDE)
         return cls(masks, spacing)
 
     def check(self) -> None:
-        """Refuse what are no shapes; raises ValueError."""
+        """Check loaded shapes.
+
+        Raises:
+            ValueError: a mask is empty, a spacing is not positive, or their numbers differ.
+        """
         sizes = len(self.masks) == len(self.spacing_mm) and bool((self.spacing_mm > 0).all())
         if not sizes or not self.masks.any((1, 2, 3)).all():
             raise ValueError("templates of nodules without a voxel or a size")
 
 
 class TemplateShapes:
-    """A `rendering.shapes.ShapeSource` of templates; they are of patients whom the model has seen."""
+    """A `rendering.shapes.ShapeSource` of templates; their patients are among those that the model was trained on."""
 
     heeds: frozenset[str] = frozenset()
 
@@ -84,7 +88,7 @@ class TemplateShapes:
         ]
 
     def __call__(self, wanted: NoduleAttributes, seed: int) -> Shape:
-        """Return a template of about the wanted width; any one if none is wanted."""
+        """Return a template of about the requested diameter, drawn by the seed; any template if none is requested."""
         found = np.arange(len(self._templates))
         if wanted.diameter_mm is not None:
             found = np.argsort(np.abs(np.log(np.divide(self._widths, wanted.diameter_mm))), kind="stable")[:NEAREST]
@@ -94,7 +98,7 @@ class TemplateShapes:
 
 
 def templates_of(store: Store, cases: Sequence[CaseEntry], count: int, seed: int) -> Templates:
-    """Shapes of at most so many outlined nodules of some cases, drawn by the seed."""
+    """Return shapes of at most `count` outlined nodules of some cases, drawn by the seed."""
     known = [(case, nodule.label) for case in cases for nodule in case.nodules if nodule.label]
     order = generator(seed, "templates").permutation(len(known))[:count]
     masks, spacings = [], []

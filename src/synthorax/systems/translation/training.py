@@ -1,4 +1,4 @@
-"""The painter of label maps made ready for the loop: windows of a store's label maps and CT, of one place or of two."""
+"""Prepares the training of a translation: the model, and windows of label maps and CT, of the same or other places."""
 
 from __future__ import annotations
 
@@ -26,21 +26,26 @@ from synthorax.systems.translation.templates import templates_of
 from synthorax.training.system import Stage, Training
 
 METAL_BECOMES_HU = 40.0
-"""Metal and streaks, voxels above `ARTEFACT_HU`, become soft tissue (section 3.2, which does not say of which HU)."""
+"""HU of soft tissue that replaces metal and streaks, voxels above `ARTEFACT_HU` (section 3.2, which states no HU)."""
 ALIKE_SPACING = 0.05
-"""Two stores' voxels differ by at most this share: what one scanner blurs more would tell painted from real CT."""
+"""Largest relative difference in voxel spacing between two stores; otherwise the critic could tell painted from real CT
+by their sharpness."""
 WINDOWS_SHOWN = 6
 
 
 def training(config: TranslationConfig, data: str | Path | Store, seed: int, options: TrainingOptions) -> Training:
-    """Return a fresh model and the windows of a store's training patients.
+    """Return the training of a new model on windows of a store's training patients.
 
     Args:
-        data: a prepared store whose CT is learned from, and its label maps too, unless `options.labels` names another.
+        config: settings.
+        data: a prepared store with the CT, and with the label maps unless `options.labels` names another store.
+        seed: seed of all random draws.
+        options: options of training.
 
     Raises:
-        InputError: no store, one without label maps, or cases smaller than a window; two stores for Pix2Pix, or of
-            different spacing.
+        InputError: there is no store, it has no label maps, its cases are smaller than a window, two stores are given
+            for Pix2Pix or differ in spacing, or label maps for training are of patients of the validation or test
+            split.
     """
     store = Store.of(data)
     other = None if options.labels is None else Store(options.labels)
@@ -71,28 +76,39 @@ def _windows(
 
 
 def check_alike_spacing(labels: Store, cts: Store) -> None:
-    """Refuse two stores whose training cases differ in their usual spacing.
+    """Check that the training cases of two stores have nearly the same median voxel spacing.
+
+    Args:
+        labels: store of the label maps.
+        cts: store of the CT.
 
     Raises:
-        InputError: they do; names both spacings.
+        InputError: the spacings differ by more than `ALIKE_SPACING`; names both.
     """
     usual = [np.median([case.spacing_mm for case in store.in_split("train")], axis=0) for store in (labels, cts)]
     if np.abs(np.log(usual[0] / usual[1])).max() > ALIKE_SPACING:
         told = [" x ".join(f"{s:.3g}" for s in own) for own in usual]
-        expected = f"{told[1]} mm (z, y, x), as those of {cts.path} are; prepare one of them at the other's spacing"
+        expected = f"{told[1]} mm (z, y, x), as in {cts.path}; prepare one of the stores at the other's spacing"
         raise InputError(labels.path, f"voxels of {told[0]} mm", expected)
 
 
 def _with_patients(about: dict[str, Any], labels: dict[str, Any], path: Path) -> dict[str, Any]:
-    """What a run notes of its data, with the patients of another store's label maps among those of its training.
+    """Return the description of the data for `data.json`, with the patients of another store's label maps in training.
+
+    Args:
+        about: description of the store of the CT.
+        labels: description of the store of the label maps.
+        path: path of the store of the label maps, for the error.
 
     Raises:
-        InputError: patients of those label maps whom the data hold out.
+        InputError: a training label map is of a patient of the CT store's validation or test split.
     """
     held = {patient_key(name): name for split in HELD_OUT for name in about["patients"][split]}
     if known := sorted(held[key] for key in map(patient_key, labels["patients"]["train"]) if key in held):
-        found = f"training label maps of {len(known)} patients whom the data hold out, such as {known[0]}"
-        raise InputError(path, found, "label maps of training patients, or of others")
+        found = (
+            f"training label maps of {len(known)} patients of the data's validation and test splits, such as {known[0]}"
+        )
+        raise InputError(path, found, "label maps of training patients, or of patients who are not in the data")
     train = sorted({*about["patients"]["train"], *labels["patients"]["train"]})
     seen = sorted({*about.get(SEEN_BEFORE, ()), *labels.get(SEEN_BEFORE, ())})
     made = about | {"patients": about["patients"] | {"train": train}, "labels_fingerprint": labels["fingerprint"]}
@@ -102,18 +118,24 @@ def _with_patients(about: dict[str, Any], labels: dict[str, Any], path: Path) ->
 
 @dataclass(frozen=True, eq=False)
 class WindowPairs:
-    """The batch of a step: label maps and CT, of the same places for Pix2Pix, else drawn apart."""
+    """Gives the batch of each step: label maps and CT, of the same places for Pix2Pix, else drawn separately.
+
+    Attributes:
+        labels: source of the label maps.
+        cts: source of the CT.
+        config: settings.
+    """
 
     labels: LabelWindows
     cts: LabelWindows
     config: TranslationConfig
 
     def __call__(self, step: int) -> dict[str, Tensor]:
-        """Return tissue, uint8 [b, d, y, x] of `TissueClass`, and ct, float32 [b, 1, d, y, x] from -1 to 1."""
+        """Return the batch of a step, see `Translation.training_step`."""
         return in_one_thread(self._of, step, self.config.batch_size)
 
     def shown(self) -> dict[str, Tensor]:
-        """Windows of the same places, where there is CT beside the label maps, for the preview."""
+        """Return windows for the preview, of the same places if the label maps and the CT are of one store."""
         maps = self._drawn(self.labels, "shown", 0, WINDOWS_SHOWN)
         cts = maps if self.labels is self.cts else self._drawn(self.cts, "shown", 0, WINDOWS_SHOWN)
         assert maps.tissue is not None
@@ -144,7 +166,7 @@ class WindowPairs:
         return windows.drawn(kind, step, size, at_nodules=config.at_nodules, centred=config.centred, margin=margin)
 
     def _unit(self, hu: NDArray[np.int16]) -> Tensor:
-        """HU [b, d, y, x] as networks see them, [b, 1, d, y, x]; metal is soft tissue, as in the label maps."""
+        """Return HU [b, d, y, x] within -1 to 1, [b, 1, d, y, x]; metal becomes soft tissue, as in the label maps."""
         ct = torch.from_numpy(hu.astype(np.float32))
         ct[ct > ARTEFACT_HU] = METAL_BECOMES_HU
         return self.config.patch.to_unit(ct)[:, None]
@@ -152,7 +174,12 @@ class WindowPairs:
 
 @dataclass(frozen=True)
 class _Turn:
-    """How a window is mirrored along (z, y, x), and whether y and x change places."""
+    """A random flip of a window, and possibly an exchange of y and x.
+
+    Attributes:
+        mirrored: axes to flip, -3 for z to -1 for x.
+        exchanged: whether to exchange y and x.
+    """
 
     mirrored: tuple[int, ...]
     exchanged: bool

@@ -1,4 +1,4 @@
-"""What a vanilla 3D GAN is, as one frozen and typed object. No torch here."""
+"""The settings of a vanilla 3D GAN, as one frozen and typed object. Does not import torch."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from synthorax.training.scan_config import (
 )
 
 MOST_DOUBLINGS = 8
-"""Convolutions that double the grid at most."""
+"""Largest number of convolutions that double the grid."""
 
 
 class VolumeGanConfig(ScanSettings):
-    """The networks and their training.
+    """Settings of the networks and their training.
 
-    The paper says of its baseline that it is a vanilla 3D GAN of 128^3 whose scans are resized. The rest is that of the
-    3D-GAN of Wu et al. (2016), one level deeper, with the learning rates of Radford et al. (2016).
+    The paper describes its baseline as a vanilla 3D GAN of 128^3 voxels whose scans are resized. Everything else is
+    that of the 3D-GAN of Wu et al. (2016), one level deeper, with the learning rates of Radford et al. (2016).
 
     Attributes:
-        noise: entries of the generator's input.
-        widths: channels of the generator from its coarsest grid to the one before the scan, each of twice the size; the
-            critic has them the other way round.
+        noise: entries of the generator's noise vector.
+        widths: channels of the generator on each grid from the coarsest to the last before the scan; each grid has
+            twice the voxels along each axis of the one before. The critic has them in reverse order.
     """
 
     size: tuple[PositiveInt, PositiveInt, PositiveInt] = (128, 128, 128)
@@ -43,12 +43,12 @@ class VolumeGanConfig(ScanSettings):
 
     @property
     def finest_width(self) -> int:
-        """Channels of the generator on its finest grid but for the scan's own."""
+        """Channels of the generator on the last grid before that of the scan."""
         return self.widths[-1]
 
     @property
     def base(self) -> tuple[int, int, int]:
-        """The coarsest grid (z, y, x)."""
+        """Voxels (z, y, x) of the coarsest grid."""
         z, y, x = (n // 2 ** len(self.widths) for n in self.size)
         return z, y, x
 
@@ -77,7 +77,7 @@ PRESETS = {
 
 ABOUT_PRESETS = {
     "paper": "chests of 128^3, on a GPU.",
-    "compact": "the same for two cores, a quarter of its channels, told the spacing.",
+    "compact": "the same for two cores, with a quarter of the channels, conditioned on the spacing.",
     "patch48": "cubes of 48 mm.",
     "smoke": "seconds.",
 }
@@ -87,14 +87,14 @@ class VolumeGanOptions(ScanOptions):
     """Options of sampling.
 
     Attributes:
-        edge: voxels along each axis to which the scans are resized, as the paper does; their own if not given.
+        edge: voxels along each axis to which the scans are resized, as in the paper; not resized if not given.
     """
 
     edge: int | None = Field(default=None, ge=3, le=MOST_EDGE_VOXELS)
 
 
 class TrainingOptions(ScanTrainingOptions):
-    """Options of training, beside the configuration."""
+    """Options of training in addition to the configuration."""
 
 
 Config = VolumeGanConfig

@@ -14,7 +14,7 @@ from synthorax.systems.volume_gan.config import VolumeGanConfig
 
 
 class VolumeGenerator(nn.Module):
-    """Noise, and what is told, to a scan."""
+    """Generates a scan from a noise vector and the condition."""
 
     def __init__(self, config: VolumeGanConfig) -> None:
         super().__init__()
@@ -27,14 +27,19 @@ class VolumeGenerator(nn.Module):
         self.out = nn.ConvTranspose3d(config.widths[-1], 1, 4, 2, 1)
 
     def forward(self, noise: Float[Tensor, "b n"], told: Float[Tensor, "b k"]) -> Float[Tensor, "b 1 z y x"]:
-        """Scans within -1 to 1."""
+        """Return scans within -1 to 1.
+
+        Args:
+            noise: standard normal noise vectors.
+            told: condition vectors.
+        """
         features = self.body(self.start(torch.cat([noise, told], 1)).unflatten(1, self.base))
-        with torch.autocast(features.device.type, enabled=False):  # a voxel in bfloat16 would be rounded to 3 HU
+        with torch.autocast(features.device.type, enabled=False):  # bfloat16 would round a voxel by up to 3 HU
             return torch.tanh(self.out(features.float()))
 
 
 class VolumeCritic(nn.Module):
-    """A scan, with what is told as constant channels, to a score."""
+    """Scores a scan, with the condition as further, constant channels."""
 
     def __init__(self, config: VolumeGanConfig) -> None:
         super().__init__()
@@ -46,6 +51,11 @@ class VolumeCritic(nn.Module):
         self.score = nn.Linear(widths[-1] * math.prod(config.base), 1)
 
     def forward(self, scans: Float[Tensor, "b 1 z y x"], told: Float[Tensor, "b k"]) -> Float[Tensor, " b"]:
-        """Scores, unbounded."""
+        """Return unbounded scores.
+
+        Args:
+            scans: scans within -1 to 1.
+            told: condition vectors.
+        """
         beside = told[:, :, None, None, None].expand(-1, -1, *scans.shape[2:])
         return self.score(self.body(torch.cat([scans, beside], 1)).flatten(1))[:, 0].float()

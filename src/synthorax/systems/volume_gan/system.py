@@ -1,4 +1,4 @@
-"""The vanilla 3D GAN: its training step, and its scans, which are made in one piece and resized."""
+"""The vanilla 3D GAN: its training step, and the generation of scans in one piece, which may be resized."""
 
 from __future__ import annotations
 
@@ -25,10 +25,12 @@ VOLUMES = "volumes"
 
 
 class VolumeGan(ScanGan):
-    """Generator and critic of whole scans.
+    """The generator of whole scans and its critic.
 
     Args:
-        known: of the training scans; without it, as where weights are loaded, nothing.
+        config: settings.
+        seed: seed of all random draws.
+        known: facts on the training scans; None makes an empty model, whose weights and facts are loaded next.
     """
 
     name = "volume-gan"
@@ -48,10 +50,11 @@ class VolumeGan(ScanGan):
         return model
 
     def training_step(self, batch: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
-        """An update of the critic, then one of the generator.
+        """Update the critic, then the generator.
 
         Args:
-            batch: ct [b, 1, z, y, x] within -1 to 1, and index [b], of the scans.
+            batch: `ct` [b, 1, z, y, x] within -1 to 1, and `index` [b] of the training scans.
+            step: step of the training.
         """
         self.set_rates(step)
         real, told, n = batch["ct"], self.told(batch["index"]), len(batch["index"]) * self.share.world
@@ -73,12 +76,12 @@ class VolumeGan(ScanGan):
         return (edge, edge, edge) if edge else self.config.size
 
     def slabs(self, request: ScanRequest) -> Iterator[NDArray[np.int16]]:
-        """Make a scan in one piece; the whole of it is in memory, and one thread makes it."""
+        """Generate a scan in one piece, HU [z, y, x]; it is wholly in memory, and a single thread computes it."""
         yield in_one_thread(self._scan, request)
 
     @torch.no_grad()
     def _scan(self, request: ScanRequest) -> NDArray[np.int16]:
-        """A scan in HU [z, y, x], resized if it was asked for in other voxels."""
+        """Return a scan in HU [z, y, x], resized if another size is requested."""
         made = self.sampler
         random = generator(request.seed, "volume-gan", request.index)
         noise = torch.from_numpy(random.standard_normal((1, self.config.noise), np.float32)).to(self.device)

@@ -1,4 +1,4 @@
-"""The vanilla 3D GAN made ready for the loop: the chests of a store's training patients."""
+"""Prepares the training of a vanilla 3D GAN: the model, and the scans of a store's training patients."""
 
 from __future__ import annotations
 
@@ -20,13 +20,17 @@ from synthorax.training.system import Stage, Training
 
 
 def training(config: VolumeGanConfig, data: str | Path | Store, seed: int, options: TrainingOptions) -> Training:
-    """Return a fresh model and the chests of a store's training patients.
+    """Return the training of a new model on the scans of a store's training patients.
 
     Args:
+        config: settings.
         data: a prepared store.
+        seed: seed of all random draws.
+        options: options of training.
 
     Raises:
-        InputError: no store, or one without whole scans, or without cubes for a model of cubes.
+        InputError: there is no store, it has no whole scans, or no cubes if the model is configured for cubes, or
+            `erased_by` is not a maker that erases or was trained on patients of the validation or test split.
     """
     erased_by = None if options.erased_by is None else cast(Method, hub.find(options.erased_by, "erases"))
     chests, about = training_chests(config, Store.of(data), erased_by, seed, options.cache)
@@ -37,12 +41,17 @@ def training(config: VolumeGanConfig, data: str | Path | Store, seed: int, optio
 
 @dataclass(frozen=True, eq=False)
 class WholeChests:
-    """A batch of whole chests for each step."""
+    """Gives a batch of whole scans for each step.
+
+    Attributes:
+        chests: the training scans.
+        size: scans in a batch.
+    """
 
     chests: Chests
     size: int
 
     def __call__(self, step: int) -> dict[str, Tensor]:
-        """Return ct [b, 1, z, y, x] within -1 to 1, and index [b], of the chests."""
+        """Return the batch of a step: `ct` [b, 1, z, y, x] within -1 to 1, and `index` [b] of the training scans."""
         index = self.chests.drawn(step, self.size)
         return {"ct": self.chests.whole(index.tolist()), "index": torch.from_numpy(index)}
