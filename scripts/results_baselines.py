@@ -56,7 +56,7 @@ def task_lines(store: Store, work: Path, result: list[str]) -> Iterator[str]:
         f"Trained on real nodules alone, a detector reaches an AUC of {told['detection']['auc'].mean:.3f}, a malignancy classifier {told['malignancy']['auc'].mean:.3f} and a segmenter a Dice of {told['segmentation']['dice'].mean:.2f}."
     )
     result.append(
-        f"The diameter alone tells malignant from benign nodules with an AUC of {trivial.metrics['auc'].mean:.3f}, so a classifier has to be judged on nodules of like size."
+        f"The diameter alone separates malignant from benign nodules with an AUC of {trivial.metrics['auc'].mean:.3f}, so a classifier has to be judged on nodules of similar size."
     )
     for task, found in arms.items():
         yield f"### {TITLES[task]}"
@@ -92,8 +92,8 @@ def sanity_lines(store: Store) -> Iterator[str]:
     real, other, held_out = Patches.of(patches).parts(3, seed=0)
     rows = likeness(sanity_samples(real, other), real, held_out, extractor, config.spacing_mm)
     yield f"Extractor {extractor.card.name}, sha256 {extractor.card.sha256[:16]}, {extractor.card.dimensions} dimensions; {extractor.card.preprocessing}."
-    yield f"{len(real.hu)} real nodules of a third of the validation and test patients are compared with; samples are of {len(other.hu)} nodules of another third, or as many;"
-    yield f"held out for memorisation are {len(held_out.hu)} of the last. The extractor has learned from none of these patients; those of validation chose its best step."
+    yield f"The reference set has {len(real.hu)} real nodules of a third of the validation and test patients; the samples are {len(other.hu)} nodules of another third, or as many;"
+    yield f"the held-out set of the memorisation test has {len(held_out.hu)} nodules of the last third. The extractor was trained on none of these patients; the validation patients chose its best step."
     yield ""
     told = [[name, *(spread(*measure, ".3g") for measure in row.values())] for name, row in rows.items()]
     yield from table(["samples", *next(iter(rows.values()))], told)
@@ -176,21 +176,21 @@ def page(real: Path, work: Path, result: list[str]) -> Iterator[str]:
     yield f"Written by `make results-baselines` on {date.today().isoformat()}: {here}."
     yield ""
     counts = ", ".join(f"{len(ids)} {name}" for name, ids in store.splits.items())
-    yield f"946 nodules of LUNA16 as 50 mm cubes; patients: {counts}. Means over {TRAININGS} trainings, 95 % intervals over test patients and trainings. The test"
-    yield "patients decided nothing; they are looked at for each arm once, and again for the extractor's card and the measures below. Synthesis has to lift these bars."
+    yield f"946 nodules of LUNA16 as 50 mm cubes; patients: {counts}. Means over {TRAININGS} trainings, 95 % intervals over test patients and trainings. No decision used the"
+    yield "test patients; they are evaluated once for each arm, and again for the extractor's card and the measures below. Synthetic data must improve on these figures to be useful."
     yield ""
     yield "## The tasks"
     yield ""
     yield from task_lines(store, work, result)
-    yield "Negatives are the corners of the cubes that lie in lung: the same scanners, no nodule. Malignancy follows size, so it is also told within strata of"
-    yield "diameter (below 8 mm, to 12 mm, beyond) and over pairs of a malignant and a benign nodule of which neither is 1.15 times as wide as the other."
-    yield "Of the networks, `compact` presets were trained; `paper` presets take a GPU."
+    yield "Patches without a nodule are corners of the cubes that lie in lung, so they come from the same scanners. Malignancy depends on size, so it is also evaluated within strata of"
+    yield "diameter (below 8 mm, 8 to 12 mm, above) and over pairs of a malignant and a benign nodule whose diameters differ by a factor of less than 1.15."
+    yield "The networks are those of the `compact` presets; `paper` presets need a GPU."
     yield ""
     yield "## The measures"
     yield ""
     yield from sanity_lines(store)
     yield ""
-    yield "FID and KID: less is more alike. Attraction: .5 without memorisation, 1 for copies. Membership AUC: .5 is guessing."
+    yield "FID and KID: lower is more similar. Attraction: .5 without memorisation, 1 for copies. Membership AUC: .5 is chance."
     yield ""
     yield "## Training rates"
     yield ""

@@ -127,7 +127,7 @@ def page(repeats: int, result: list[str]) -> Iterator[str]:
     told = ", ".join(f"{name} {value}" for name, value in machine().items())
     yield f"Written by `make results-cores` on {date.today()}: {told}."
     yield f"Processor: {model_name()}; its instructions for bfloat16: {here}."
-    yield f"CPU seconds of one thread, medians of {repeats}, the precisions in turns; other work ran on the machine."
+    yield f"CPU seconds of one thread, medians of {repeats} measurements in which the precisions take turns; other work ran on the machine."
     yield ""
     yield "## Precisions"
     yield ""
@@ -142,14 +142,14 @@ def page(repeats: int, result: list[str]) -> Iterator[str]:
     by_name = {(name, what): (float(single), float(bf16)) for name, what, single, bf16, *_ in rows}
     compact_s, folded_s = (by_name[name, "training step"] for name in list(networks())[:2])
     result.append(
-        f"A training step of `folded24` in bfloat16 takes {folded_s[1]:.2f} s of a core, {compact_s[0] / folded_s[1]:.1f} times less than one of `compact` in single precision takes ({compact_s[0]:.2f} s)."
+        f"A training step of `folded24` in bfloat16 takes {folded_s[1]:.2f} s of one core, {compact_s[0] / folded_s[1]:.1f} times less than a step of `compact` in single precision ({compact_s[0]:.2f} s)."
     )
     result.append(
-        f"bfloat16 alone makes steps {min(a / b for a, b in by_name.values()):.1f} to {max(a / b for a, b in by_name.values()):.1f} times as fast here, the more the wider the network is."
+        f"bfloat16 alone makes steps {min(a / b for a, b in by_name.values()):.1f} to {max(a / b for a, b in by_name.values()):.1f} times as fast here, and gains more in wider networks."
     )
     yield from table(("network", "work", "32, s", "bf16, s", "32 / bf16", "`auto` here"), rows)
     yield ""
-    yield "A training step of `compact` is two critic updates with 8 cubes each and one of the generator; of the others one and one."
+    yield "A training step of `compact` has two critic updates with 8 cubes each and one generator update; a step of the other presets has one update of each."
     yield ""
     yield "## Where a training step's time goes"
     yield ""

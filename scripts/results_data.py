@@ -134,10 +134,10 @@ def patch_lines(store: Store, cache: Path, result: list[str]) -> Iterator[str]:
         started = user_seconds()
         datasets[name] = PatchDataset(store, places, PatchSpec(), augmentation=augmentation, seed=SEED, cache=cache)
         cold.append(len(places) / (user_seconds() - started))
-    yield f"A `PatchDataset` decodes the store's patches once, {min(cold):.0f} a second, and finds them in its cache from then on."
+    yield f"A `PatchDataset` decodes the store's patches once, at {min(cold):.0f} patches a second, and then reads them from its cache."
     yield ""
-    yield "Made of arrays that are in memory, in one process of one thread: patches a second, medians of"
-    yield f"{ROUNDS} rounds in turn. HU from -1 to 1, and the mask:"
+    yield "Augmented patches a second from arrays in memory, in one process with one thread; medians of"
+    yield f"{ROUNDS} rounds in which the libraries take turns. A patch has its HU scaled to -1 to 1, and the mask:"
     yield ""
     yield "| | " + " | ".join(AUGMENTATIONS) + " |"
     yield "|---|" + "---|" * len(AUGMENTATIONS)
@@ -154,7 +154,7 @@ def patch_lines(store: Store, cache: Path, result: list[str]) -> Iterator[str]:
         if each
     ]
     result.append(
-        f"Patches of 48 x 48 x 48 voxels are augmented {ours[0]:.0f} a second on one thread; against TorchIO and MONAI that is {' and '.join(told) or 'not measured'}."
+        f"One thread augments {ours[0]:.0f} patches of 48 x 48 x 48 voxels a second; compared with TorchIO and MONAI that is {' and '.join(told) or 'not measured'}."
     )
     if not rates:
         yield "| TorchIO, MONAI | not installed |" + " |" * (len(AUGMENTATIONS) - 1)
@@ -211,7 +211,7 @@ def page(real: Path, work: Path, out: Path, result: list[str]) -> Iterator[str]:
     yield ""
     cost = prepared("lidc", real / "lidc-scans", work / "lidc")
     yield "LIDC-IDRI-0001 as 25 of its original DICOM slices and LIDC-IDRI-0003 as NIfTI, both with their XML files:"
-    yield f"prepared in {cost.user_seconds:.1f} s. Nodules and voxels (of two readers or more) against the annotation table in the package:"
+    yield f"prepared in {cost.user_seconds:.1f} s. Nodules and voxels (outlined by two readers or more) compared with the package's annotation table:"
     yield ""
     yield from lidc_lines(Store(work / "lidc"), out)
     yield ""
@@ -229,7 +229,7 @@ def page(real: Path, work: Path, out: Path, result: list[str]) -> Iterator[str]:
     started = user_seconds()
     write_image(work / "scan.nii.gz", scan)
     nifti = user_seconds() - started
-    yield f"512 x 512 x 140 DICOM slices to a store of {size:.0f} MB, as a whole process: {cost.user_seconds:.1f} s, {cost.gigabytes:.2f} GB (best of 3)."
+    yield f"Preparing a DICOM series of 512 x 512 x 140 voxels as a store of {size:.0f} MB, as a whole process: {cost.user_seconds:.1f} s, {cost.gigabytes:.2f} GB (best of 3)."
     result.append(f"A DICOM series of 512 x 512 x 140 voxels becomes a store in {cost.user_seconds:.1f} s of CPU.")
     yield f"Written as DICOM in {written:.1f} s, as .nii.gz in {nifti:.1f} s."
     yield ""

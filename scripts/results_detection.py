@@ -108,9 +108,9 @@ def fidelity_lines(found: Fidelity, out: Path) -> Iterator[str]:
     rows = [[name, *(spread(*measure, ".3g") for measure in row.values())] for name, row in found.likeness.items()]
     yield from table(["samples", *next(iter(found.likeness.values()))], rows)
     yield ""
-    yield f"{found.counts['samples']} of each ({found.counts['selected']} of the selected ones), features of {EXTRACTOR}, against {found.counts['training']} training nodules; {found.counts['held_out']} of test patients are held out."
-    yield "Rendered ones are put into real patches of training patients: all but their middles is real, so their likeness is of another kind. FID and KID: less is more alike. Attraction: .5 without memorisation, 1 for copies. Membership AUC: .5 is guessing. The extractor learned from the training patients, which"
-    yield "moves both a little: the row of real validation patients shows by how much."
+    yield f"{found.counts['samples']} patches of each kind ({found.counts['selected']} of the selected ones) are compared with {found.counts['training']} training nodules by features of {EXTRACTOR}; the held-out set has {found.counts['held_out']} nodules of test patients."
+    yield "Rendered nodules lie in real patches of training patients: all of the patch but its centre is real, so their figures cannot be compared with those of the GAN. FID and KID: lower is more similar. Attraction: .5 without memorisation, 1 for copies. Membership AUC: .5 is chance. The extractor was trained on the training patients, which"
+    yield "shifts the last two a little; the row of real validation patients shows by how much."
     yield ""
     makers = list(dict.fromkeys(name for check in found.checks for name in check.made))
     rows = []
@@ -174,9 +174,9 @@ def few_lines(found: Part, out: Path) -> Iterator[str]:
     """What the study with few patients found."""
     outcome, nodules = found.outcome, sum(len(case.nodules) for case in found.store.in_split("train"))
     yield f"The same validation and test patients, but {FEW_PATIENTS} training patients with {nodules} nodules; `synthorax prepare ... --train-patients {FEW_PATIENTS}` makes such a store. A GAN of its"
-    yield f"own learned from these patients alone ({FEW_GAN['steps']:,} steps), and rendered nodules have their outlines, though the renderer's constants were set on all training"
-    yield f"patients. {FEW_STEPS} steps an arm where the study above has twice as many, and a shorter training of the GAN: arms are to be compared with each other, not with"
-    yield f"those above. {TRAININGS} trainings; one draw of the patients and one GAN, so how much others would differ is in no interval."
+    yield f"own was trained on these patients alone ({FEW_GAN['steps']:,} steps), and rendered nodules have their outlines, though the renderer's constants were chosen on all training"
+    yield f"patients. An arm has {FEW_STEPS} steps, half as many as above, and the GAN was trained for fewer steps: compare these arms with each other, not with"
+    yield f"those above. {TRAININGS} trainings; there is one draw of the patients and one GAN, so the intervals do not include how much others would differ."
     yield f"{outcome.note}"
     yield ""
     yield from arm_lines(outcome.arms, FEW_SHOWN)
@@ -193,14 +193,14 @@ def phantom_lines(found: Part, out: Path) -> Iterator[str]:
     """What the study on whole scans found, with the FROC."""
     store, outcome = found.store, found.outcome
     nodules = {name: sum(len(case.nodules) for case in store.in_split(name)) for name in ("train", "test")}
-    yield f"{PHANTOMS} phantom chests ({counts(store)}), {nodules['train']} nodules to learn from and {nodules['test']} to find; patches of 48 mm as 32^3 voxels of 1.5 mm,"
-    yield f"{PHANTOM_STEPS} steps, {PHANTOM_TRAININGS} trainings. The GAN learned from the same phantoms ({PHANTOM_GAN['steps']:,} steps, an hour of one core, far less than it would take). `froc` is the"
-    yield "mean sensitivity at LUNA16's seven rates of false positives, the detector led over the lungs of the whole test scans."
+    yield f"{PHANTOMS} phantom chests ({counts(store)}), {nodules['train']} nodules to train on and {nodules['test']} to find; patches of 48 mm as 32^3 voxels of 1.5 mm,"
+    yield f"{PHANTOM_STEPS} steps, {PHANTOM_TRAININGS} trainings. The GAN was trained on the same phantoms ({PHANTOM_GAN['steps']:,} steps, an hour of one core, far less than it needs). `froc` is the"
+    yield "mean sensitivity at LUNA16's seven rates of false positives, with the detector scanning the lungs of the whole test scans."
     yield f"{outcome.note}"
     yield ""
-    yield f"With {len(store.splits['test'])} test patients and as many patches without a nodule as with one, a single false alarm is {1 / nodules['test']:.2f} of the specificity: this shows the study at"
-    yield "48 mm and on whole scans, not which arm is better. So few nodules, and as few patches without one (`--negatives 1`, the thesis has 71), make no detector for whole scans, where"
-    yield "thousands of windows are looked at: `froc` says so of every arm. A phantom's nodules are rendered ones, so that arm is at home here."
+    yield f"With {len(store.splits['test'])} test patients and as many patches without a nodule as with one, a single false alarm changes the specificity by {1 / nodules['test']:.2f}: this shows that the study runs at"
+    yield "48 mm and on whole scans, not which arm is better. So few nodules, and equally few patches without one (`--negatives 1`, the thesis has 71), cannot train a detector for whole scans, which"
+    yield "have thousands of windows, and `froc` is low in every arm. A phantom's nodules are rendered, which favours the arm with rendered nodules."
     yield ""
     yield from arm_lines(outcome.arms, PHANTOM_SHOWN)
     yield ""
@@ -239,18 +239,18 @@ def page(real: Path, work: Path, run: Path | None, out: Path) -> Iterator[str]:
     yield "## The study"
     yield ""
     nodules = sum(len(case.nodules) for case in store.cases)
-    yield f"24 mm cubes of {nodules} real LUNA16 nodules and, as patches without one, corners of the same 50 mm cubes that are at least {100 * LUNG_SHARE:.0f} % lung: walls and"
-    yield f"hilum, where detectors err most, are rare among them. Patients: {counts(store)}. The test patients, {outcome.counts['nodules']} nodules and {outcome.counts['patches without one']} patches without one,"
-    yield f"decided nothing. Every training draws {outcome.drawn:,} patches, half of them nodules; made ones take the place of real ones: one for each real one, or four (`x 4`)."
-    yield "Rendered nodules have outlines of training patients, and all made ones the sizes and ratings of training nodules, drawn anew."
+    yield f"24 mm cubes of {nodules} real LUNA16 nodules and, as patches without one, corners of the same 50 mm cubes that are at least {100 * LUNG_SHARE:.0f} % lung: the chest wall and"
+    yield f"the hilum, where detectors err most, are rare among them. Patients: {counts(store)}. No decision used the test patients, {outcome.counts['nodules']} nodules and {outcome.counts['patches without one']} patches without one."
+    yield f"Every training draws {outcome.drawn:,} patches, half of them with a nodule. Synthetic nodules replace some of the real ones: one for each real one that is left, or four (`x 4`)."
+    yield "Rendered nodules have outlines of training patients. All synthetic nodules have sizes and ratings that are drawn from those of the training nodules."
     yield f"{outcome.note}"
     yield ""
-    yield f"Means over {TRAININGS} trainings; 95 % intervals resample test patients and trainings, and their tails are short with {TRAININGS}; the tests below are Student's t over both. One GAN"
-    yield "made all cubes: how much another would differ is in no interval. Decisions are made at each arm's threshold of best balanced accuracy on the validation"
-    yield "patients, which takes away a shift of the operating point such as the thesis' tables 2 and 3 show. The same patients chose every arm's best weights, also where"
-    yield "it learned from made patches only. Figures at 1:71 are what sensitivity and specificity give if nodules are as rare as in the thesis' test set; with so few patches"
-    yield "without a nodule here they hang on a handful of false alarms. In italics the thesis' tables 2 to 5, of 48 mm cubes of 888 whole scans, which are not at hand:"
-    yield "beside ours, not against them."
+    yield f"Means over {TRAININGS} trainings; 95 % intervals resample test patients and trainings, and with only {TRAININGS} trainings they are too narrow; the tests below are Student's t over both. One GAN"
+    yield "generated all cubes, so the intervals do not include how much another GAN would differ. Decisions use each arm's threshold of best balanced accuracy on the validation"
+    yield "patients, which removes a shift of the operating point such as the thesis' tables 2 and 3 show. The same patients chose every arm's best weights, also those of arms"
+    yield "that were trained on synthetic patches only. Figures at 1:71 follow from sensitivity and specificity if nodules are as rare as in the thesis' test set; with so few patches"
+    yield "without a nodule they depend on a few false alarms. Figures in italics are those of the thesis' tables 2 to 5, of 48 mm cubes of 888 whole scans, which are not available here:"
+    yield "they give an orientation and cannot be compared directly."
     yield ""
     yield from arm_lines(outcome.arms, SHOWN, thesis=True)
     yield ""
@@ -258,7 +258,7 @@ def page(real: Path, work: Path, run: Path | None, out: Path) -> Iterator[str]:
     yield from picture(differences(outcome), out / "detection-differences.png", text)
     yield from test_lines(outcome)
     yield ""
-    yield "Sensitivity by diameter, and of nodules that are not solid, with their number:"
+    yield "Sensitivity by diameter and for nodules that are not solid, with the number of nodules:"
     yield ""
     yield from strata_lines(outcome)
     yield ""
@@ -275,7 +275,7 @@ def page(real: Path, work: Path, run: Path | None, out: Path) -> Iterator[str]:
     yield "## Whole scans"
     yield ""
     yield from phantom_lines(phantoms, out)
-    yield "The thesis' own protocol, wherever LUNA16's scans are: `synthorax prepare luna16 ...`, `recipes/ac-wgan.sh STORE RUN MINUTES cuda paper`, then"
+    yield "To run the thesis' own protocol if you have LUNA16's scans: `synthorax prepare luna16 ...`, `recipes/ac-wgan.sh STORE RUN MINUTES cuda paper`, then"
     yield "`synthorax study detection --data STORE --model RUN --preset paper --negatives 71 --out DIR`."
 
 

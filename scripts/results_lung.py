@@ -139,7 +139,7 @@ def page(found: dict[str, dict[str, Any]], curve: list[dict[str, float]], compar
     yield "Of the seeds' own variants the analyzer accepts: " + "; ".join(
         f"{100 * share:.1f} % ({name})" for name, share in seeds["base_acceptance"].items()
     )
-    yield "(the paper: 95 % of random base nodules, without saying at which point of the way they were taken)."
+    yield "(the paper: 95 % of random base nodules; it does not say at which point of the interpolation they were taken)."
     yield ""
     yield "Suspicious: " + "; ".join(
         f"{name}: {100 * real:.1f} % of the seeds, {100 * new:.1f} % of accepted nodules"
@@ -185,10 +185,10 @@ def page(found: dict[str, dict[str, Any]], curve: list[dict[str, float]], compar
         arms.append(data["arms"][0] | {"name": name, "paper": {}})
     yield from table(arms)
     yield ""
-    yield "Five trainings of the first, two of the second, one of each that learns 1,000; 2,000 nodules each."
-    yield "Outlined nodules are smooth; learned as grey fields they come out rough, which the features see. Three latent"
-    yield "numbers do not hold a thousand nodules: Dice is of nodules that were learned, as they come out again. With"
-    yield "more of them they fit, but the cube they are drawn from has more room between nodules, and fewer are accepted."
+    yield "Five trainings of the first arm, two of the second, one of each arm that is trained on 1,000 nodules; 2,000 nodules are generated in each."
+    yield "Outlined nodules are smooth; if they are trained on as grey fields, generated nodules are rough, which changes their features. Three latent"
+    yield "variables cannot represent a thousand nodules: Dice compares training nodules with their reconstructions. With"
+    yield "more latent variables they fit, but the cube of latent vectors then has more space between nodules, and fewer samples are accepted."
 
 
 def table(arms: list[dict[str, Any]]) -> Iterator[str]:

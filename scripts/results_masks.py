@@ -129,7 +129,7 @@ def dice_lines(windows: Windows, moved: Windows, best: float, result: list[str])
         rows.append([name, *cells])
     yield from table(["", *(f"{name} ({int(inside.sum())})" for name, inside in strata.items())], rows)
     result.append(
-        f"The masks that ac-wgan gives its nodules are drawn by a segmenter whose Dice with readers' masks on real nodules of test patients is {rows[0][1]}; a centred ball of the stated diameter has {rows[2][1]}."
+        f"The masks of ac-wgan's nodules come from a segmenter. On real nodules of test patients its Dice with readers' masks is {rows[0][1]}; that of a centred ball of the stated diameter is {rows[2][1]}."
     )
     yield ""
     own = mean_of(dice(windows.masks, windows.truth))
@@ -147,7 +147,7 @@ def empty_lines(store: Store, windows: Windows, system: AcWgan, cache: Path) -> 
     empty = Windows.of(store, places, windows.spec, system, cache)
     share = estimate(mean_of(empty.masks.any((1, 2, 3)).astype(float)), empty.patients)
     missed = int((~windows.masks.any((1, 2, 3))).sum())
-    yield f"It finds nothing in the middle for {missed} of the {len(windows.places)} nodules. In {len(places)} windows of test patients without a nodule it finds one in the middle in a share of {share}; a mask is asked for only where a nodule was made."
+    yield f"It finds no nodule at the centre for {missed} of the {len(windows.places)} nodules. In {len(places)} windows of test patients without a nodule it finds one at the centre in a share of {share}; it is only used on patches with a generated nodule."
 
 
 def correlation_lines(columns: Mapping[str, NDArray[np.float64]], units: NDArray) -> Iterator[str]:
@@ -248,12 +248,12 @@ def page(real: Path, work: Path, out: Path, name: str, result: list[str]) -> Ite
     weights = sum(p.numel() for p in system.segmenter.parameters()) if system.segmenter else 0
     yield f"Written by `make results-masks` on {date.today().isoformat()}: {here}. Seed {SEED}. Weights of {name}: {model.sha256[:16]}."
     yield ""
-    yield f"A segmenter of {weights:,} weights, a part of the model, gives made nodules their masks. It learned on the {len(store.splits['train'])} training patients of the store: windows of {spec.size[0]} mm at random offsets, a third"
-    yield "of them without a nodule. The mask is the piece nearest to the middle of what it finds; the diameter in `nodules.csv` is the mask's longest chord within a slice."
+    yield f"A segmenter of {weights:,} weights, which is a part of the model, gives generated nodules their masks. It was trained on the {len(store.splits['train'])} training patients of the store: windows of {spec.size[0]} mm at random offsets, a third"
+    yield "of them without a nodule. The mask is the component nearest to the centre; the diameter in `nodules.csv` is the mask's longest chord within an axial slice."
     yield ""
     yield "## On real nodules of test patients"
     yield ""
-    yield f"Mean Dice against readers' masks, {len(places)} nodules of {len(set(windows.patients))} patients, 95 % intervals over patients; in the head, numbers of nodules. The share {best:g} of the better ball was chosen on the validation patients."
+    yield f"Mean Dice with readers' masks, {len(places)} nodules of {len(set(windows.patients))} patients, 95 % intervals over patients; the header has the numbers of nodules. The factor {best:g} of the better ball was chosen on the validation patients."
     yield ""
     yield from dice_lines(windows, moved, best, result)
     yield ""
@@ -269,18 +269,18 @@ def page(real: Path, work: Path, out: Path, name: str, result: list[str]) -> Ite
     yield ""
     yield from band_lines(real_ones, "stated")
     yield ""
-    yield f"LUNA16 states smaller diameters than the longest chord of the readers' masks: the chord is {ratio:.2f} times as long in the median. What was asked for is of the first kind and what the table has of the second, so of a faithful nodule the table says as many times more than was asked."
+    yield f"LUNA16's stated diameters are smaller than the longest chord of the readers' masks: in the median the chord is {ratio:.2f} times as long. Requested diameters are of the first kind and those in the table of the second, so for a nodule that meets its request the table has a diameter larger by this factor."
     yield ""
     yield "## Diameters of made nodules"
     yield ""
-    yield f"{len(made)} nodules, asked for with the attributes of training nodules up to {wide:g} mm, drawn anew. {int(np.isnan(diameters['in the table']).sum())} got no mask; their rows say that the diameter is the one asked for."
+    yield f"{len(made)} nodules, requested with attributes drawn from those of training nodules up to {wide:g} mm. {int(np.isnan(diameters['in the table']).sum())} got no mask; their rows say that the diameter is the requested one."
     yield ""
     yield "Rank correlations, 95 % intervals over nodules:"
     yield ""
     asked_mm, told_mm = diameters["asked"], diameters["in the table"]
     has_mask = np.isfinite(told_mm)
     found = estimate(rank_correlation_of(asked_mm[has_mask], told_mm[has_mask]), np.flatnonzero(has_mask), ".2f")
-    result.append(f"Diameters of the masks follow the diameters asked for with a rank correlation of {found}.")
+    result.append(f"Diameters of the masks have a rank correlation of {found} with the requested diameters.")
     yield from correlation_lines(diameters, np.arange(len(made)))
     yield ""
     yield "Medians and 10th to 90th percentiles, mm:"

@@ -151,7 +151,7 @@ def phantom_lines(real: Volume, out: Path, result: list[str]) -> Iterator[str]:
     spectra[f"phantom {SHOWN_SEED}, same voxels"] = noise_spectrum(thin.ct, flat)[:2]
     yield f"224 x 224 x 224 voxels of 1.5 mm with nodules and noise: {np.mean(seconds):.1f} s (slowest {max(seconds):.1f} s), this process at most {memory:.2f} GB."
     yield ""
-    yield f"Lungs found without learned weights against the truth, Dice: {', '.join(f'{s:.3f}' for s in scores)}."
+    yield f"Dice of the lungs that are segmented without learned weights with the true lungs: {', '.join(f'{s:.3f}' for s in scores)}."
     yield ""
     yield "![a phantom above, LIDC-IDRI-0003 below, lung window](phantom-planes-lung.png)"
     yield "![the same, soft-tissue window](phantom-planes-soft.png)"
@@ -160,7 +160,7 @@ def phantom_lines(real: Volume, out: Path, result: list[str]) -> Iterator[str]:
     deep = "vessels, % of the lung deeper than 5 mm"
     shares = [column[deep] for name, column in columns.items() if name != "LIDC-IDRI-0003"]
     result.append(
-        f"A phantom chest of 224 x 224 x 224 voxels with nodules is made in {np.mean(seconds):.1f} s, and the lungs found in it agree with its own (Dice {min(scores):.3f} or more)."
+        f"A phantom chest of 224 x 224 x 224 voxels with nodules is generated in {np.mean(seconds):.1f} s, and the lungs segmented in it agree with the true ones (Dice {min(scores):.3f} or more)."
     )
     result.append(
         f"Vessels fill {min(shares):.1f} to {max(shares):.1f} % of its lungs deeper than 5 mm; in one real chest they fill {rows[deep]:.1f} %. Where it falls short is listed below."
@@ -199,7 +199,7 @@ def seam_lines(ct: Volume, edited: Edited) -> Iterator[str]:
     inner = distance_inside(region, ct.spacing_mm)
     rim = region & (inner <= 1.0)
     change = abs(edited.ct.voxels.astype(int) - ct.voxels)
-    yield f"Voxels outside the region that differ: {outside} of {(~region).sum():,}. Within the outermost millimetre of the region"
+    yield f"Voxels outside the edit region that differ: {outside} of {(~region).sum():,}. Within the outermost millimetre of the region"
     yield f"voxels change by {change[rim].mean():.2f} HU in the mean, {np.percentile(change[rim], 99):.0f} at the 99th percentile."
     steps = []
     for voxels in (ct.voxels, edited.ct.voxels):
@@ -263,7 +263,7 @@ def page(real: Path, work: Path, out: Path, result: list[str]) -> Iterator[str]:
     yield ""
     yield "## Rendered nodules beside real ones"
     yield ""
-    yield "Contact sheets, HU and profiles by class, and what a network tells apart: [rendering.md](rendering.md), written by `make results-rendering`."
+    yield "Contact sheets, HU and profiles by class, and how well a network can distinguish them: [rendering.md](rendering.md), written by `make results-rendering`."
     yield ""
     yield "## An injection"
     yield ""
@@ -278,7 +278,7 @@ SHORTFALLS = [
     "- the chest wall has one layer of muscles with plain sheets of fat, and too elliptical a skin; an axial slice shows about four ribs a side where a",
     "  real one shows five or six; the uppermost slices are plain: no thyroid, arms as stumps;",
     "- below the diaphragm there are liver, spleen, stomach and great vessels only; the model ends 242 mm above and below its middle;",
-    "- no breathing, beating, metal, streaks or beam hardening; no disease but emphysema, dependent density and the nodules.",
+    "- there is no motion of breathing or heart, no metal, streaks or beam hardening, and no disease except emphysema, dependent density and the nodules.",
 ]
 
 

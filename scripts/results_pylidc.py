@@ -119,7 +119,7 @@ def lines(found: dict[str, Any], breaks: str, result: list[str]) -> Iterator[str
     here = ", ".join(f"{k} {v}" for k, v in machine().items())
     yield f"Written by `scripts/results_pylidc.py` on {date.today().isoformat()}: {here}; pylidc 0.2.3."
     yield ""
-    yield f"Without help pylidc says: `{breaks}` With the removed names put back, over all readings:"
+    yield f"Unpatched, pylidc fails: `{breaks}` With the removed names restored, over all readings:"
     yield ""
     diameters, volumes = np.array(found["diameter"]), np.array(found["volume"])
     finite = np.isfinite(diameters).all(1)
@@ -128,10 +128,10 @@ def lines(found: dict[str, Any], breaks: str, result: list[str]) -> Iterator[str
     centres = np.array(found["centre"])
     seconds = found["seconds"]
     result.append(
-        f"pylidc and synthorax mark as many voxels in {np.mean(found['mask']):.1%} of readings, and synthorax takes {seconds['theirs'] / seconds['ours']:.0f} times less CPU for the whole data set."
+        f"pylidc and synthorax mark the same number of voxels in {np.mean(found['mask']):.1%} of readings, and synthorax takes {seconds['theirs'] / seconds['ours']:.0f} times less CPU time for the whole data set."
     )
     result.append(
-        f"pylidc's diameters are {more.mean():.2f} mm larger in the mean, a pixel, since it measures the outline that lies outside the nodule."
+        f"pylidc's diameters are {more.mean():.2f} mm larger in the mean, one pixel, because it measures the outline, which lies just outside the nodule."
     )
     yield "| | pylidc | synthorax |"
     yield "|---|---|---|"

@@ -60,24 +60,24 @@ class Topic:
 TOPICS = (
     Topic("Structures that overlap, readings of one nodule, stray voxels", ("io/test_structures.py", "test_region.py")),
     Topic("Masks: fractions, part of the grid, segments by name", ("io/test_fractions.py", "io/test_masks.py")),
-    Topic("Patients, their scans and masks told apart", ("datasets/test_right_patient.py", "test_provenance.py")),
-    Topic("DICOM series: what is one, what is passed over", ("io/test_dicom_series.py",)),
-    Topic("DICOM headers: values that are none", ("io/test_dicom_headers.py",)),
+    Topic("Patients: which scans and masks belong to whom", ("datasets/test_right_patient.py", "test_provenance.py")),
+    Topic("DICOM series: which slices form one, which files are skipped", ("io/test_dicom_series.py",)),
+    Topic("DICOM headers: invalid values", ("io/test_dicom_headers.py",)),
     Topic("NIfTI, MetaImage and NRRD: geometry and scaling", ("io/test_image_headers.py",)),
     Topic("Tables and meshes", ("io/test_tables_and_meshes.py",)),
-    Topic("Unknown is not none: exports", ("datasets/test_export.py",)),
+    Topic("Exports: unknown is not the same as none", ("datasets/test_export.py",)),
     Topic(
         "Stored files missing, swapped, flipped",
         ("datasets/test_store_integrity.py", "datasets/test_pack_bounds.py", "studies/test_noted.py"),
     ),
     Topic("Chests that end within the lungs", ("anatomy/test_cut_off_chests.py",)),
-    Topic("Nodules that cannot be as asked", ("editing/test_injected_nodules.py", "cli/test_sample.py")),
+    Topic("Nodules that cannot be made as requested", ("editing/test_injected_nodules.py", "cli/test_sample.py")),
     Topic(
-        "Nothing of the user's destroyed, nothing half written",
+        "The user's files are never destroyed, results never half written",
         ("whole_tool/test_safety.py", "whole_tool/test_safety_kills.py"),
     ),
-    Topic("One line for what is wrong", ("whole_tool/test_safety_line.py",)),
-    Topic("What users met, from the command to the store", ("whole_tool/test_user_cases.py",)),
+    Topic("Errors in one line", ("whole_tool/test_safety_line.py",)),
+    Topic("Problems that users met, from the command to the store", ("whole_tool/test_user_cases.py",)),
 )
 
 LONG_KINDS = {kind.name for kind in KINDS if kind.every > 1}
@@ -88,63 +88,69 @@ KILLS = {
     "new": "`out` whole and new",
     "neither": "`out` neither of them",
     "next_failed": "the next call failed",
-    "other_result": "the next call made something else",
-    "left_files": "temporary files left after the next call, or after a signal that can be caught",
+    "other_result": "the next call gave another result",
+    "left_files": "temporary files left after the next call, or after a signal that can be handled",
     "left_processes": "workers left",
     "tracebacks": "tracebacks",
-    "wrong_exit": "other exit codes than the signal's or 0",
+    "wrong_exit": "exit codes other than 0 or that of the signal",
 }
 LIMITS = (
     (
-        "voxels that were changed in a file without a checksum: uncompressed DICOM, NIfTI, MHA, NRRD, `.npy`",
-        "cannot be noticed: they are other voxels. Keep images compressed (`.nii.gz`, `.mha`, `.nrrd`), whose checksum "
-        "is verified; a store knows the hash of every file, read by read and whole by `info --check`",
+        "changed voxels in a file without a checksum: uncompressed DICOM, NIfTI, MHA, NRRD, `.npy`",
+        "cannot be noticed, because the file stays valid. Keep images compressed (`.nii.gz`, `.mha`, `.nrrd`), whose checksum "
+        "is verified; a store has the hash of every file and checks it at each read, and all of them with `info --check`",
     ),
     (
-        "a table or a list of ids that was cut off at the end of a line; a legal value in place of another",
-        "cannot be noticed. `prepare` ends with how many scans have which nodules",
+        "a table or a list of ids that was cut off at the end of a line; a legal value replaced by another one",
+        "cannot be noticed. The last lines of `prepare` say how many scans and nodules there are: compare them",
     ),
-    ("axes more than a degree or so off right angles (a tilted gantry, a shear)", "refused; resample the image first"),
     (
-        "a header that leaves the voxel size, the position or the orientation open, or tells it twice and differently",
-        "read as ITK reads it, and told; state it in the header to be sure",
+        "axes that deviate from right angles by more than about a degree (a tilted gantry, a shear)",
+        "refused; resample the image first",
+    ),
+    (
+        "a header that lacks the voxel size, the position or the orientation, or states it twice with different values",
+        "read as ITK reads it, with a note; state it in the header to be sure",
     ),
     ("an image of more than 2^29 voxels or 1 GiB", "refused before it is allocated; crop it, or store it as int16"),
     (
-        "slices of two scans in one folder that share their UIDs and numbers; a hole in a stack of slices",
-        "refused by the names of the files; sort the slices into folders, or copy the missing file again",
+        "slices of two scans in one folder with the same UIDs and numbers; a missing slice",
+        "refused, with the names of the files; sort the slices into folders, or copy the missing file again",
     ),
-    ("a compressed slice that its decoder cannot read to the end", "refused or left out by name; copy it again"),
+    ("a compressed slice that its decoder cannot read to the end", "refused or left out, with its name; copy it again"),
     (
-        "an enhanced CT whose frames lie at one place, or are turned against each other",
-        "refused by frame; convert the phases or stacks to series of their own",
-    ),
-    (
-        "images that do not say whose they are (NIfTI, MHA, NRRD without a table)",
-        "patients are told apart by folder or file name, and it is said; `patient_id` in a table, or `--patient-from`",
+        "an enhanced CT with several frames at the same position, or frames with different orientations",
+        "refused, with the frame; convert the phases or stacks to separate series",
     ),
     (
-        "an outline that fits no scan, a structure whose name matches nothing, a scan without a word about nodules",
-        "never a healthy scan: it is `none-known` or `some`; `--structures`, `--annotated` or a table say more",
+        "images without a patient ID (NIfTI, MHA, NRRD without a table)",
+        "the folder or file name counts as the patient, and a line says so; give `patient_id` in a table, or use `--patient-from`",
     ),
     (
-        "a mask of other voxels than its image, or of values that are neither labels nor probabilities, or blurred until a half keeps only its middle",
+        "an outline that belongs to no scan, a structure whose name is not recognised, a scan without information on nodules",
+        "the scan never counts as healthy: it is `none-known` or `some`; give more information by `--structures`, `--annotated` or a table",
+    ),
+    (
+        "a mask on another grid than its image, with values that are neither labels nor probabilities, or so blurred that the threshold of one half keeps only its centre",
         "refused; resample or cut it first",
     ),
-    ("an LIDC XML of another series than the scan beside it", "refused by both UIDs; put the new UID into the XML"),
     (
-        "nodules without voxels, or scans not wholly annotated, for a tool that learns from label maps",
-        "`export` refuses or leaves them out and names the ways on (`--voxelless`, `--unknown`)",
+        "an LIDC XML file of another series than the scan in its folder",
+        "refused, with both UIDs; write the new UID into the XML file",
     ),
     (
-        "a nodule wider than the model's cubes, smaller than its voxels show, or fainter than the scan's noise",
-        "refused, or made and told",
+        "nodules without voxels, or scans that are not completely annotated, for a tool that trains on label maps",
+        "`export` refuses them or leaves them out, and names the options to choose (`--voxelless`, `--unknown`)",
+    ),
+    (
+        "a nodule that is wider than the model's cubes, too small for its voxels, or fainter than the scan's noise",
+        "refused, or made with a note",
     ),
     (
         "settings in YAML with aliases; `--structures` with repeated groups",
-        "refused: few bytes could take years or all memory",
+        "refused: a few bytes could take years or all memory",
     ),
-    ("weights of a run folder that were changed to other numbers", "not noticed: only a model's card has their hash"),
+    ("changed weights in a run folder", "not noticed: only a model's card has their hash"),
 )
 
 
@@ -203,28 +209,31 @@ def mutant_lines(found: Sequence[dict]) -> Iterator[str]:
     )
     yield ""
     verdicts = Counter(row["verdict"] for row in found)
-    right = f"{verdicts['right']:,} right, {verdicts['told']:,} told, {verdicts['unknowable']:,} not knowable"
+    right = f"{verdicts['right']:,} right, {verdicts['told']:,} reported, {verdicts['unknowable']:,} not knowable"
     yield f"{right}, **{verdicts['wrong']:,} wrong**."
     yield ""
     rows: list[tuple[str, object]] = [
         ("tracebacks", faults["traceback"]),
-        ("ends by a signal", faults["signal"]),
+        ("ended by a signal", faults["signal"]),
         (f"above {MEMORY_GB:.0f} GB of memory", faults["memory"]),
         (f"above {CPU_SECONDS} CPU seconds, or never", faults["cpu"] + faults["hang"]),
-        ("half files, temporary files or processes left", faults["left"]),
+        ("incomplete files, temporary files or processes left", faults["left"]),
         ("inputs changed", faults["changed"]),
-        ("other voxels or nodules without a word", faults["silent"]),
-        ("ended by the net in `main`, not at the door", faults["exit"]),
-        ("not one line of ours, or one that names nothing", faults["lines"] + faults["vague"]),
-        ("a library's words, or control characters, on the screen", faults["noise"] + faults["escape"]),
-        ("most memory of one, GB", max(row["memory_gb"] for row in found)),
-        ("most CPU seconds of one", max(row["cpu_s"] for row in found if row["kind"] not in LONG_KINDS)),
+        ("other voxels or nodules without a message", faults["silent"]),
+        ("caught only by the last handler in `main`, not where the input is read", faults["exit"]),
+        (
+            "no line by synthorax, several lines, or one that does not name the problem",
+            faults["lines"] + faults["vague"],
+        ),
+        ("a library's messages, or control characters, on the screen", faults["noise"] + faults["escape"]),
+        ("largest memory of a mutant, GB", max(row["memory_gb"] for row in found)),
+        ("largest CPU time of a mutant, s", max(row["cpu_s"] for row in found if row["kind"] not in LONG_KINDS)),
     ]
     yield from table(("mutants", "number"), rows)
     yield ""
     yield (
-        f"A command that takes more than {LONG:.0f} CPU seconds on the sound input itself may take {CPU_SECONDS} beyond "
-        f"them: `study shapes` does, which makes its figures anew."
+        f"A command that takes more than {LONG:.0f} CPU seconds on the valid input may take {CPU_SECONDS} seconds more: this is "
+        "`study shapes`, which computes its figures again."
     )
     yield ""
     by_kind = []
@@ -235,7 +244,7 @@ def mutant_lines(found: Sequence[dict]) -> Iterator[str]:
         )
         counts = [verdicts[name] for name in ("right", "told", "unknowable", "wrong")]
         by_kind.append((kind.name, ", ".join(verbs), sum(counts), *counts))
-    yield from table(("kind of input", "verbs", "mutants", "right", "told", "not knowable", "wrong"), by_kind)
+    yield from table(("kind of input", "verbs", "mutants", "right", "reported", "not knowable", "wrong"), by_kind)
 
 
 def pair_lines(pairs: Sequence[Pair]) -> Iterator[str]:
@@ -272,32 +281,32 @@ def lines(
     yield "# Reliability"
     yield ""
     yield (
-        "What synthorax does with the files that people really have: it gives what they say, or one line that tells what "
-        "is wrong and what to do. `make prove` measures and writes this page."
+        "How synthorax handles real input files: it returns what the files say, or one line that says what is wrong "
+        "and what to do. `make prove` measures and writes this page."
     )
     yield ""
     yield "## Inputs that users met"
     yield ""
     yield (
-        "Each instance is a test with its right answer. *Right*: the voxels and nodules that the files hold. *Told*: a "
-        "refusal in one line, or a note on the screen and in the store."
+        "Each instance is a test with a known correct answer. *Right*: the voxels and nodules that the files hold. "
+        "*Reported*: an error of one line, or a note on the screen and in the store."
     )
     yield ""
     rows = [
         (t.title, c.right + c.told + c.wrong, c.right, c.told, c.wrong) for t, c in zip(TOPICS, counts, strict=True)
     ]
     total = [sum(row[i] for row in rows) for i in range(1, 5)]  # type: ignore[misc]
-    yield from table(("kind", "instances tried", "right", "told", "wrong"), [*rows, ("all", *total)])
+    yield from table(("kind", "instances tried", "right", "reported", "wrong"), [*rows, ("all", *total)])
     yield ""
     yield "## Broken inputs"
     yield ""
     yield (
-        "A mutant is a sound input with one file damaged: bits flipped, bytes lost or doubled, a field given nonsense, a "
-        "claim too large, another file in its place, a FIFO, nothing. It is given to each verb that takes such a file. "
-        "It is right if the result is that of the sound input; told if the verb exits with 2 and exactly one line that "
-        "names the file or option, or says beside its result what it did; *not knowable* if the damaged file is as sound "
-        "as the first: another legal value in a header, or other voxels in a format that has no checksum. Anything else "
-        "is wrong."
+        "A mutant is a valid input with one damaged file: flipped bits, missing or repeated bytes, nonsense in a "
+        "field, a size that is too large, another file in its place, a FIFO, or an empty file. It is given to each "
+        "verb that takes such a file. The outcome is right if the result is that of the valid input; reported if the "
+        "verb exits with 2 and exactly one line that names the file or option, or states next to its result what it "
+        "did; *not knowable* if the damaged file is as valid as the original: another legal value in a header, or "
+        "other voxels in a format without a checksum. Any other outcome is wrong."
     )
     yield ""
     yield from mutant_lines(found)
@@ -305,9 +314,10 @@ def lines(
     yield "## Kills"
     yield ""
     yield (
-        "Verbs that are to replace what an earlier call wrote are stopped at random moments by SIGKILL, SIGTERM and SIGINT "
-        "in turn, each sent to the command's own process alone; then the same command is run to its end. `out` must hold "
-        "what it held before, or all that was asked for, and the second call must make what a call alone makes."
+        "Verbs that replace the result of an earlier call are stopped at random moments by SIGKILL, SIGTERM and "
+        "SIGINT in turn, each sent to the command's own process only; then the same command runs to its end. `out` "
+        "must hold either what it held before or the complete new result, and the second call must give the same "
+        "result as a single call."
     )
     yield ""
     yield from table(("", "number"), [(KILLS.get(name, name.replace("_", " ")), n) for name, n in kills.items()])
@@ -315,20 +325,20 @@ def lines(
     yield "## Two calls at once"
     yield ""
     yield (
-        "Every verb that writes, started twice at the same moment onto one `--out`. One wins and the other is refused (exit "
-        "2); a verb that goes on where an earlier call stopped may instead find everything done (0 and 0). What stands at "
-        "`--out` is byte for byte what one call writes."
+        "Every verb that writes is started twice at the same moment with the same `--out`. One call succeeds and the "
+        "other is refused (exit 2); a verb that continues an interrupted call may instead find everything done (0 and "
+        "0). The content of `--out` equals that of a single call byte for byte."
     )
     yield ""
     yield from pair_lines(pairs)
     yield ""
-    yield "## What stays impossible"
+    yield "## What cannot be handled"
     yield ""
-    yield from table(("input", "what synthorax does, and what to do"), LIMITS)
+    yield from table(("input", "what synthorax does, and what you can do"), LIMITS)
     yield ""
     yield "## Speed"
     yield ""
-    yield "A scan of 140 slices of 512 x 512 voxels, DICOM to store, by whole processes of both commits in turn:"
+    yield "Preparing a DICOM scan of 140 slices of 512 x 512 voxels as a store, as a whole process, both commits in turn:"
     yield ""
     yield from speed_lines(speed)
     yield ""
@@ -348,14 +358,14 @@ def how_measured(found: Sequence[dict], seed: int) -> Iterator[str]:
     """Machine, seeds and date."""
     told = machine()
     yield (
-        "Mutants run in processes forked from one that has imported everything; limits are CPU seconds and resident "
-        "memory, which the busyness of a machine does not change. One mutant again, with all it said: "
-        "`python scripts/prove_mutants.py --seed S --kind KIND --number N`."
+        "Mutants run in processes that are forked from one with all modules imported; the limits are CPU seconds and "
+        "resident memory, which do not depend on the load of the machine. To run one mutant again with all its "
+        "output: `python scripts/prove_mutants.py --seed S --kind KIND --number N`."
     )
     yield ""
     seeds = ", ".join(str(found_seed) for found_seed in sorted({row["seed"] for row in found}))
     if later := len(found) - max(Counter(row["sources"] for row in found).values()):
-        yield f"{later} of the mutants were wrong at first; they were run again after what they had found was mended."
+        yield f"{later} of the mutants were wrong at first; they were run again after the faults were fixed."
         yield ""
     yield (
         f"Mutants of seed {seeds}, kills of seed {seed}. {told['processor']}, {told['cores']} cores, Python "
