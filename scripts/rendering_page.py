@@ -68,10 +68,10 @@ def page(pairs: Pairs, versions: Sequence[Version], times: Mapping[str, Any] | N
     counts = {split: int(pairs.rows("all", split).sum()) for split in ("train", "val", "test")}
     yield f"Written by `make results-rendering` on {date.today().isoformat()}: {here}. Seed 0."
     yield ""
-    yield f"{len(pairs.jobs)} rated nodules of luna16-nodules with a LUNA16 diameter up to {WIDEST_MM:g} mm ({', '.join(f'{n} of {split} patients' for split, n in counts.items())}). Each has a rendered twin: the mean of"
-    yield "its readers' ratings, the longest chord of the outline of the reader of median volume on the cube's voxels as its diameter, the outline of another nodule, of a training patient, and a place"
-    yield "in a cube of another patient of the same split. The place has no nodule within 11 mm along each axis, healthy lung in the middle, and around it as much dense tissue, shell by shell, and lung of like HU as the real nodule has. The constants of rendering"
-    yield "were set on the training patients."
+    yield f"{len(pairs.jobs)} rated nodules of luna16-nodules with a LUNA16 diameter of at most {WIDEST_MM:g} mm ({', '.join(f'{n} of {split} patients' for split, n in counts.items())}). Each has a rendered twin with the mean of"
+    yield "its readers' ratings, a diameter equal to the longest chord of the outline with the median volume among its readers, the outline of another nodule, of a training patient, and a place"
+    yield "in a cube of another patient of the same split. The place has no nodule within 11 mm along each axis and healthy lung at its centre; in each shell around it there is as much dense tissue, and lung of similar HU, as around the real nodule. The constants of rendering"
+    yield "were chosen on the training patients."
     yield ""
     yield "## By eye"
     yield ""
@@ -101,7 +101,7 @@ def page(pairs: Pairs, versions: Sequence[Version], times: Mapping[str, Any] | N
         yield ""
         yield from time_lines(times)
     yield ""
-    yield "Names of the package that stood for several things, and what each became, are in [names.md](../names.md)."
+    yield "Former names of the package that had several meanings, and their new names, are in [names.md](../names.md)."
 
 
 def result(version: Version) -> str:
@@ -109,7 +109,7 @@ def result(version: Version) -> str:
     curves, told = version.figures["curves"], version.figures["told"]["whole"]["test"]["all"]
     gaps = {kind: abs(curves["made"][kind]["hu"] - curves["real"][kind]["hu"]) for kind in MAIN_KINDS}
     differs = ", ".join(f"{gap:.0f} HU for {kind}" for kind, gap in gaps.items())
-    return f"A fresh network tells rendered nodules from real ones of test patients with an AUC of {auc(told)}; .5 would be perfect. The median HU of rendered and real nodules differ by {differs}."
+    return f"A newly trained network distinguishes rendered from real nodules of test patients with an AUC of {auc(told)}; .5 would be perfect. The median HU of rendered and real nodules differ by {differs}."
 
 
 def chosen(pairs: Pairs, group: str) -> NDArray[np.int64]:
@@ -151,8 +151,8 @@ def sheets(pairs: Pairs, versions: Sequence[Version], out: Path) -> Iterator[str
 def hu_lines(versions: Sequence[Version], out: Path) -> Iterator[str]:
     """HU in the mask and profiles by class."""
     sets = {"real": versions[0].figures["curves"]["real"]} | {v.name: v.figures["curves"]["made"] for v in versions}
-    yield "Nodules of val and test patients: HU within the outline of the reader of median volume, and that outline rendered with the ratings at the place of the twin. `Between` is the standard deviation of the nodules' means, `within` the median of the standard deviations inside a nodule, `deep` the HU"
-    yield "deeper than 2 mm, `profile` the mean absolute difference from the real profile. Calcified nodules are clipped at 1023 HU."
+    yield "Nodules of validation and test patients: HU within the readers' outline of median volume, and within the same outline when it is rendered with the nodule's ratings at the place of its twin. `Between` is the standard deviation of the nodules' means, `within` the median of the standard deviations inside a nodule, `deep` the HU"
+    yield "more than 2 mm inside the outline, `profile` the mean absolute difference from the real profile. Calcified nodules are clipped at 1023 HU."
     yield ""
     colours = [figures.REAL, *([BEFORE_COLOUR] if len(versions) > 1 else []), figures.SYNTHETIC]
     yield from profile_lines(sets, colours, out / "rendering-profiles.png")
@@ -196,9 +196,9 @@ def as_array(curve: Sequence[float | None]) -> NDArray[np.float64]:
 
 def told_lines(pairs: Pairs, versions: Sequence[Version]) -> Iterator[str]:
     """AUCs of a fresh network by class and by what it is shown, with its controls."""
-    yield f"A fresh network of {TELLER.network.kind} sees windows of {TELLER.size[0]} mm; {TELLER.steps} steps on the patients of two folds of {TOLD_APART_FOLDS}, which judge the third. The AUC by which it tells rendered from"
-    yield "real nodules is .5 where it cannot. Intervals of 95 % over patients. The patients are taken in two halves, so that the controls, real patches against real ones and real patches against"
-    yield f"the same ones blurred by {TOLD_APART_BLUR_VOXELS:g} voxel, have as many, and are alike in mean HU: the first must hold .5, the second must be {LEAST_BLURRED:g} at least."
+    yield f"A new network ({TELLER.network.kind}) sees windows of {TELLER.size[0]} mm. It is trained for {TELLER.steps} steps on the patients of two of {TOLD_APART_FOLDS} folds and tested on the third. The AUC by which it distinguishes rendered from"
+    yield "real nodules is .5 if it cannot. Intervals of 95 % over patients. The patients are divided into two halves, so that the two controls, real against real patches and real against"
+    yield f"the same patches blurred by {TOLD_APART_BLUR_VOXELS:g} voxel, have equal numbers of patients and similar mean HU: the interval of the first must contain .5, the second must be at least {LEAST_BLURRED:g}."
     yield ""
     rows = []
     for view, known in versions[-1].figures["controls"].items():
@@ -206,8 +206,8 @@ def told_lines(pairs: Pairs, versions: Sequence[Version]) -> Iterator[str]:
         rows.append([view, same, blurred, known["void"] or "counts"])
     yield from table(["the network is shown", "real against real", "real against blurred", "the verdict"], rows)
     yield ""
-    yield f"The nodule alone is the ball of its mask and {RIM_MM:g} mm about it, the surroundings alone are all but that; what is not shown has the same HU in both kinds. What the surroundings alone"
-    yield "tell is told by the place, or by what of a nodule reaches beyond the ball."
+    yield f"“The nodule alone” is the ball around its mask and a margin of {RIM_MM:g} mm, “the surroundings alone” everything else; hidden voxels have the same HU in both kinds. What the network finds in the surroundings"
+    yield "alone is due to the place, or to parts of the nodule that reach beyond the ball."
     yield ""
     for title, split in (("test patients", "test"), ("all patients", "every")):
         for view in VIEWS:
@@ -222,7 +222,7 @@ def told_lines(pairs: Pairs, versions: Sequence[Version]) -> Iterator[str]:
             smallest = f"smallest AUC found in {POWER:.0%} of cases"
             yield from table([f"{view}, {title}", *heads, smallest], rows)
             yield ""
-    yield f"Classes of fewer than {LEAST} nodules have no figure. The constants saw the training patients, who are among all patients; these rows are for the classes of few test nodules."
+    yield f"Classes of fewer than {LEAST} nodules have no figure. The constants were chosen on the training patients, who are among “all patients”; those rows are shown because some classes have few test nodules."
 
 
 def auc(cell: Mapping[str, Any]) -> str:
@@ -242,8 +242,8 @@ def change(pairs: Pairs, versions: Sequence[Version], view: str, kind: str, spli
 
 def kid_lines(versions: Sequence[Version]) -> Iterator[str]:
     """KID of rendered and real nodules."""
-    yield "KID x 1000 to the real nodules of training patients, features of features-24mm on patches of 22 mm; of a class, training nodules to the real ones of the class. In brackets the"
-    yield "bounds that hold 95 % of random subsets of half of the smaller set."
+    yield "KID x 1000 to the real nodules of training patients, by features of features-24mm on patches of 22 mm; in a row of a class, to the real training nodules of that class. In brackets: bounds"
+    yield "that contain 95 % of the values for random subsets of half the size of the smaller set."
     yield ""
     names = list(dict.fromkeys(name for version in versions for name in version.figures["kid"]))
     rows = []
@@ -256,8 +256,8 @@ def kid_lines(versions: Sequence[Version]) -> Iterator[str]:
 
 def invisible_lines(versions: Sequence[Version]) -> Iterator[str]:
     """Nodules that the noise hides, and whether they have a note."""
-    yield "Nodules whose ball of the asked diameter is less than 2 standard deviations of the noise, averaged over as many voxels, above its shell. `Faint` are ground glass of 3 to 5 mm, asked"
-    yield "for at places of test patients to see whether each such nodule has a note."
+    yield "A nodule is invisible if the mean HU in a ball of its requested diameter exceeds that of the surrounding shell by less than 2 standard deviations of the noise, averaged over as many voxels. `Faint` nodules are ground glass of 3 to 5 mm, requested"
+    yield "at places of test patients to see whether each invisible nodule gets a note."
     yield ""
     rows = []
     for version in versions:
@@ -271,7 +271,7 @@ def invisible_lines(versions: Sequence[Version]) -> Iterator[str]:
 
 def diameter_lines(versions: Sequence[Version]) -> Iterator[str]:
     """Diameters asked for against measured ones."""
-    yield "Test patients. Rank correlation of the diameter asked for, or stated, with the width at half the height of the profile, and with the longest chord of the mask."
+    yield "Test patients. Rank correlation of the requested or stated diameter with the full width at half maximum of the profile, and with the longest chord of the mask."
     yield ""
     rows = []
     for version in versions:
@@ -285,7 +285,7 @@ def diameter_lines(versions: Sequence[Version]) -> Iterator[str]:
 
 def time_lines(times: Mapping[str, Any]) -> Iterator[str]:
     """What an injection costs, and where its time goes."""
-    yield "One 8 mm nodule, placed by itself, into 512 x 512 x 140, as a whole process: scan, mask, region and manifest written. Medians of five, the versions in turn; the shares are those of"
+    yield "Adding one 8 mm nodule at an automatically chosen place to 512 x 512 x 140 voxels, as a whole process that writes scan, mask, region and manifest. Medians of five runs in which the versions take turns; shares are of"
     yield "the time under Python's profiler."
     yield ""
     rows, shares = [], []

@@ -66,7 +66,7 @@ def _of(part: str, named: Sequence[str]) -> list[str]:
 def page_lines(measured: Path) -> Iterator[str]:
     """The page."""
     found = {part: json.loads((measured / part / "results.json").read_text()) for part in PARTS}
-    yield "# Which nodules spare a detector false alarms in whole chests?"
+    yield "# Which synthetic nodules reduce a detector's false alarms in whole chests?"
     yield ""
     for part, text in PARTS.items():
         yield f"{text}: {verdict(found[part])}"
@@ -107,10 +107,10 @@ def study_lines(found: Mapping[str, Any]) -> Iterator[str]:
         f"{sum(counts[f'{split} look-alikes: {kind}'] for split in ('train', 'val', 'test'))} at {kind}"
         for kind in LOOK_ALIKE_KINDS
     )
-    yield "Corners of nodule cubes as patches without a nodule leave a detector little to learn: an AUC of .997. Here the patches without one are look-alikes of whole chests too:"
+    yield "If patches without a nodule are corners of nodule cubes, the task is nearly solved: an AUC of .997. Here they also include look-alikes from whole chests:"
     yield f"spots that stand out and are joined to the wall or to a tree of vessels of {TREE_ML:g} ml, up to {MOST_OF_KIND} of a kind in a chest ({kinds}), and up to {MOST_FALSE_ALARMS} places a chest that a first detector takes"
     yield f"for nodules. Nobody outlined what these chests hold: places within {FROM_MASS_MM:g} mm of dense tissue that holds a ball of {MASS_MM:g} mm, and dense spots by themselves, are neither nodules nor false alarms. A small nodule on a wall or a vessel"
-    yield "that nobody marked can still be among the look-alikes."
+    yield "that no reader marked can still be among the look-alikes."
     yield ""
     yield f"Look-alikes take the place of {HARD_SHARE:.0%} of the patches without a nodule, made nodules that of as many with one. Arms: “{CORNERS}” has no look-alikes; “{HARD}” is what the others are compared with; “{PASTED_ARM}” has real training nodules,"
     yield "pasted into training chests, the trivial way; the others have nodules put into the same chests by a method, as `inject --auto` places them, or, as negatives, the places of training nodules that an eraser took out."

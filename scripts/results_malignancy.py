@@ -106,9 +106,9 @@ def test_lines(outcome: MalignancyOutcome) -> Iterator[str]:
 def study_text(outcome: MalignancyOutcome) -> Iterator[str]:
     """What was trained and measured, and how the tables are to be read."""
     yield f"Cubes of 32 mm around LUNA16's nodules; a nodule is malignant if the median of its readers' ratings is 4 or more. Every training draws {outcome.drawn:,} patches (half with {FEW_PATIENTS} patients, {DEEP['steps'] * DEEP['batch_size']:,} for the ResNet-50),"
-    yield "crops and scales in every arm; the weights with the best AUC of the validation patients were measured once on the test patients. Rendered and ac-wgan nodules are made in benign contexts alone, as they leave"
-    yield "parts of the nodule that was there; the class-aware in-painter also replaces the nodule in malignant contexts, as the paper has it. In a malignant context a made nodule has the"
-    yield "diameter of the one that was there; in a benign one that of a malignant training nodule, none smaller than the nodule that was there where there is such a one."
+    yield "crops and scales in every arm; the weights with the best AUC on the validation patients were evaluated once on the test patients. Rendered and ac-wgan nodules are added in benign contexts only, because they leave"
+    yield "parts of the nodule that was there; the class-aware in-painter also replaces the nodule in malignant contexts, as in the paper. In a malignant context a synthetic nodule has the"
+    yield "diameter of the nodule that was there; in a benign context it has that of a malignant training nodule, which is at least as large as the nodule that was there if such a one exists."
     yield ""
     yield "Means over the trainings; 95 % intervals resample test patients and trainings, p is Student's t over both. One model of each method made all its nodules: how much another training of it would differ is in no interval. DeLong's"
     yield "test compares the trainings' mean scores and takes nodules of one patient for independent. A nodule is called malignant from a probability of .5 on. `within strata` compares nodules below 8 mm, of 8 to 12 mm and wider with each"
@@ -121,7 +121,7 @@ def smallest_line(outcome: MalignancyOutcome) -> str:
     assert outcome.smallest is not None
     return (
         f"The smallest difference of two AUCs that these {test['malignant']} malignant and {test['benign']} benign test nodules of"
-        f" {test['patients']} patients show in 80 % of all cases is {outcome.smallest:.3f}."
+        f" {test['patients']} patients can detect with a power of 80 % is {outcome.smallest:.3f}."
     )
 
 
@@ -235,10 +235,10 @@ def page(real: Path, work: Path, few_run: Path | None, measured: Path, out: Path
         api.train(MODEL, of_few.store.path, few_run, preset="compact", settings=FEW_IN_PAINTER, device="cpu")
     few, deep = of_few.run(few_run), of_deep.run(MODEL)
     here = ", ".join(f"{name} {value}" for name, value in machine().items())
-    yield "# Do made malignant nodules help to tell malignant from benign ones?"
+    yield "# Do synthetic malignant nodules help to distinguish malignant from benign ones?"
     yield ""
     yield f"With all training patients {verdict(outcome)}"
-    yield f"With {FEW_PATIENTS} of them, of whom the in-painter knows no more either, {verdict(few)}"
+    yield f"With {FEW_PATIENTS} of them, on whom alone the in-painter was trained too, {verdict(few)}"
     yield ""
     yield f"Written by `make results-malignancy` on {date.today().isoformat()}: {here}. Weights of {MODEL}: {outcome.models[MODEL][:16]}."
     yield ""
@@ -256,7 +256,7 @@ def page(real: Path, work: Path, few_run: Path | None, measured: Path, out: Path
     yield ""
     yield from study_lines(deep, out, "deep", "differences of the AUC of a ResNet-50")
     yield f"Not run: {', '.join(NOT_RUN)} (`--set network.architecture=resnet-152`), and patches of 64 mm (`--preset paper`), which cubes of 50 mm cannot feed."
-    yield "The paper's networks had learned from videos (Kinetics); such weights were not at hand, and ours began at random."
+    yield "The paper's networks were pretrained on videos (Kinetics); such weights were not available, and ours start from random weights."
     yield ""
     yield from paper_lines()
     yield from in_painted_lines(measured, out)

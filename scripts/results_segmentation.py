@@ -321,8 +321,8 @@ def page(given: argparse.Namespace, real: Path, work: Path) -> Iterator[str]:
     )
     others_hu = np.stack([case.real for case in train])
     shares = ", ".join(f"{name} {gives_away(own, others_hu):.0%}" for name, own in cases.items())
-    yield f"Does a painted volume give away whose label map it has? Among the real volumes of {len(tested)} test and {len(train)} training patients, the most alike is that"
-    yield f"of its own label map for: {shares}. A label map is a coarse image of a patient, and what is painted from it is not without a connection to that patient."
+    yield f"Does a painted volume reveal whose label map it has? Among the real volumes of {len(tested)} test and {len(train)} training patients, the most similar one is that"
+    yield f"of its own label map for: {shares}. A label map is a coarse image of a patient, so a volume painted from it remains linked to that patient."
     yield ""
     yield ""
     yield from cycle_lines(runs, cases)
@@ -330,12 +330,12 @@ def page(given: argparse.Namespace, real: Path, work: Path) -> Iterator[str]:
     yield ""
     yield from time_lines(runs)
     yield ""
-    yield "The thesis' training took 30 h on a GTX 1070, and its sets 10 minutes."
+    yield "The thesis' training took 30 h on a GTX 1070, and generating its data sets 10 minutes."
     if not given.without_inputs:
         yield ""
         yield "## Inputs and models"
         yield ""
-        yield f"Painters of `{TABLE_PRESET}` size after {TABLE_STEPS} steps each: a comparison of beginnings, not of ends."
+        yield f"Painters of `{TABLE_PRESET}` size after {TABLE_STEPS} steps each: a comparison of early training, not of final quality."
         yield ""
         yield from input_lines(store, work / "inputs")
 
@@ -346,14 +346,14 @@ def study_lines(outcome: SegmentationOutcome, out: Path, headline: int, last: in
     yield f"**{replaced_sentence(outcome)}**"
     yield ""
     assert outcome.smallest is not None
-    yield f"The smallest difference of two mean Dice that {counts['test volumes']} volumes of {counts['test patients']} test patients show in 80 % of all cases is {outcome.smallest:.3f}."
+    yield f"The smallest difference of two mean Dice that {counts['test volumes']} volumes of {counts['test patients']} test patients can detect with a power of 80 % is {outcome.smallest:.3f}."
     yield ""
     yield "## The study"
     yield ""
-    yield f"The thesis' U-Net at a quarter of its widths, on flipped and turned windows of 32 mm. n = {counts['n patients']} real patients ({counts['n volumes']} cubes), whom no painter knows;"
+    yield f"The thesis' U-Net at a quarter of its widths, on flipped and rotated windows of 32 mm. n = {counts['n patients']} real patients ({counts['n volumes']} cubes), on whom no painter was trained;"
     yield f"N = {counts['N patients']} ({counts['N volumes']} cubes), as 344 to 59. Synthetic volumes have the label maps of training patients, and nodules of training patients' outlines in"
-    yield f"80 % of them, at the same places whoever makes them. Every training draws {outcome.drawn:,} windows; {TRAININGS} trainings an arm. The {counts['test volumes']} cubes of {counts['test patients']} test patients,"
-    yield f"and {counts['empty volumes']} parts of the same cubes without a nodule, decided nothing. In italics the thesis' figures, of 128^3 cubes of other patients: beside ours, not against them."
+    yield f"80 % of them, at the same places for all makers. Every training draws {outcome.drawn:,} windows; {TRAININGS} trainings in each arm. No decision used the {counts['test volumes']} cubes of {counts['test patients']} test patients"
+    yield f"and {counts['empty volumes']} parts of the same cubes without a nodule. Figures in italics are the thesis', of 128^3 cubes of other patients; they cannot be compared directly."
     yield ""
     yield from (note for note in outcome.notes)
     yield ""
@@ -366,7 +366,7 @@ def study_lines(outcome: SegmentationOutcome, out: Path, headline: int, last: in
     yield ""
     yield from spread_lines(outcome, headline, last)
     yield ""
-    yield f"Does the order of the arms hold after {last} steps? In the thesis it does not: between 100,000 and 120,000 steps 59 real + 590 synthetic fall behind 344 real."
+    yield f"Is the order of the arms the same after {last} steps? In the thesis it is not: between 100,000 and 120,000 steps 59 real + 590 synthetic volumes fall behind 344 real ones."
     yield ""
     yield from test_lines([test for test in outcome.later if test.measure == COMPARED[0]])
     yield ""
@@ -375,7 +375,7 @@ def study_lines(outcome: SegmentationOutcome, out: Path, headline: int, last: in
         over_amounts(outcome), out / "segmentation-amounts.png", "Dice over real patients and synthetic volumes"
     )
     boundaries = ", ".join(f"{name} {cell(value)}" for name, value in outcome.boundaries.items())
-    yield f"Boundaries: Dice of the masks of each maker's volumes, by a network that learned from N real patients: {boundaries}."
+    yield f"Boundaries: Dice of a network that was trained on N real patients with the masks of each maker's volumes: {boundaries}."
     yield ""
 
 

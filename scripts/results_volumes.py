@@ -80,8 +80,8 @@ def distance_lines(report: VolumesReport) -> Iterator[str]:
     heads = ["set", "FID", "over places, ±", "KID x 1000", "axial", "coronal", "sagittal", "IS"]
     yield from table(heads, rows)
     yield ""
-    yield f"Extractor: {report.extractor}. Mean and 95 % range over draws of as many scans as half of the real ones of validation and test."
-    yield "The paper's figures are of Inception and other chests: orders may be compared, values not."
+    yield f"Extractor: {report.extractor}. Mean and 95 % range over random subsets of half as many scans as the real validation and test scans."
+    yield "The paper's figures use the Inception network and other chests: the order of methods may be compared, the values may not."
     yield ""
 
 
@@ -89,10 +89,10 @@ def far_line(report: VolumesReport, model: str, gan: str) -> str:
     """Whether the distance to real/real is under half of the 3D GAN's, in a sentence."""
     floor = report.distances[REAL_REAL].fid.value
     own, other = (report.distances[name].fid.value - floor for name in (model, gan))
-    told = f"Beyond real/real ({floor:.2f}) {model} is {own:.2f} in FID, {gan} {other:.2f}"
+    told = f"The FID exceeds that of real/real ({floor:.2f}) by {own:.2f} for {model} and by {other:.2f} for {gan}"
     blurred = report.distances[BLURRED_CHESTS].fid.value - floor
     held = "under half of it" if own < other / 2 else f"{own / other:.2f} of it, not under half"
-    return f"{told}: {held}. Real chests blurred by a voxel are {blurred:.2f} beyond it."
+    return f"{told}: {held}. Real chests that are blurred by a voxel exceed it by {blurred:.2f}."
 
 
 def check_lines(report: VolumesReport) -> Iterator[str]:
@@ -112,8 +112,8 @@ def check_lines(report: VolumesReport) -> Iterator[str]:
     heads = ["set", "outside in any measure", *names, "MS-SSIM of pairs", "copies", "HU to the nearest training chest"]
     yield from table(heads, rows)
     yield ""
-    yield "Outside: of the range of the training chests. A copy is nearer to a training chest than any chest of another patient, after"
-    yield "alignment; distances are least, median and greatest."
+    yield "“Outside” means outside the range of the training chests. A copy is a chest that is nearer to a training chest than any chest of another patient, after"
+    yield "alignment; distances are the smallest, the median and the largest."
     yield ""
 
 
@@ -137,7 +137,7 @@ def arm_lines(report: VolumesReport) -> Iterator[str]:
     ]
     yield from table(["arm", "less", "figure", "difference (95 %)", "p", "p, Holm"], rows)
     yield ""
-    yield "The paper draws its accuracies (figure 3b) and gives no numbers: with 10,000 made volumes before 900 real ones the accuracy rises at"
+    yield "The paper plots its accuracies (figure 3b) without numbers: when 10,000 synthetic volumes precede 900 real ones in training, the accuracy rises at"
     yield "all six sizes, significantly at 14 and 16."
     yield ""
 
@@ -147,17 +147,15 @@ def bias_lines(report: VolumesReport) -> Iterator[str]:
     assert report.outcome is not None
     bias = report.outcome.bias
     told = "" if bias.told_sham is None else f", with sham edits {bias.told_sham:.3f}"
-    yield f"Told source and edits alone, the label is known with an AUC of {bias.told:.3f}{told}."
+    yield f"From the source and the edits alone, without the image, the label can be predicted with an AUC of {bias.told:.3f}{told}."
     if bias.source is not None:
         low, high = (0.5 + each for each in (bias.source.low, bias.source.high))
-        known = (
-            "it does not know the source" if bias.source.equivalent else "that it does not know the source is not shown"
-        )
-        yield f"A classifier that was asked for the source reaches {0.5 + bias.source.difference:.3f} ({low:.3f} to {high:.3f}, 90 %): within .5 ± {bias.source.margin:g}, {known}."
+        known = "it does not recognise the source" if bias.source.equivalent else "equivalence to chance is not shown"
+        yield f"A classifier that is trained to predict the source reaches an AUC of {0.5 + bias.source.difference:.3f} ({low:.3f} to {high:.3f}, 90 %); margin of equivalence .5 ± {bias.source.margin:g}: {known}."
     if bias.edited is not None:
-        yield f"One that was asked for edits reaches {estimate(bias.edited, '.3f')}."
+        yield f"One that is trained to predict edits reaches {estimate(bias.edited, '.3f')}."
     if bias.sham_called is not None:
-        yield f"Healthy chests with a sham edit are called positive more often than others by {cell(bias.sham_called)}."
+        yield f"The share of positive calls is higher by {cell(bias.sham_called)} in healthy chests with a sham edit than in other healthy chests."
     yield ""
 
 
@@ -171,7 +169,7 @@ def verdict(report: VolumesReport) -> str:
     least = (
         ""
         if outcome.smallest is None
-        else f" The smallest difference of two accuracies that these test patients would show in 80 % of all cases is {outcome.smallest:.3f}."
+        else f" With these test patients a difference of two accuracies of {outcome.smallest:.3f} or more would be detected with a power of 80 %."
     )
     return f"{least} With p < .05 after correction, better: {better}; worse: {worse}.".strip()
 
@@ -237,7 +235,7 @@ def cost_lines(costs: dict[str, Any]) -> Iterator[str]:
         for one in costs["chests"]
     ]
     has_amx = any(flag.startswith("amx") for flag in costs["flags"])
-    yield f"Processor flags that count: {', '.join(costs['flags']) or 'none'}. Random weights; the file is written too."
+    yield f"Relevant processor flags: {', '.join(costs['flags']) or 'none'}. Weights are random; the time includes writing the file."
     yield ""
     yield from table(["chest", "slices, or edge", "precision", "CPU seconds", "by two cores", "GB"], rows)
     yield ""
@@ -305,10 +303,10 @@ def page(given: argparse.Namespace, work: Path) -> Iterator[str]:
     """The lines of the page."""
     here = ", ".join(f"{name} {value}" for name, value in machine().items())
     costs = json.loads((work / "costs.json").read_text())
-    yield "# Whole chests: are made ones like real ones, and do they help?"
+    yield "# Whole chests: are synthetic chests like real ones, and do they help?"
     yield ""
     if given.run is None:
-        yield "No model of whole chests is trained yet, so neither question has an answer. What a chest takes is measured, with random weights:"
+        yield "No model of whole chests is trained yet, so neither question has an answer. Time and memory for a chest are measured with random weights:"
     else:
         yield from whole_lines(given, work)
     yield ""
@@ -333,7 +331,7 @@ def whole_lines(given: argparse.Namespace, work: Path) -> Iterator[str]:
     whole = run_study(phantoms(work), work / "phantom-study", "compact", given.run, given.erase, others, MADE, COMPARED)
     model, gan = named(given.run, given.gan)
     counts = whole.counts
-    yield f"On {PHANTOMS} phantoms, which stand for real chests here ({counts['train']} to train, {counts['val']} to validate, {counts['test']} to test): {far_line(whole, model, gan)}"
+    yield f"On {PHANTOMS} phantoms, which take the place of real chests here ({counts['train']} to train, {counts['val']} to validate, {counts['test']} to test): {far_line(whole, model, gan)}"
     if whole.outcome is not None:
         yield verdict(whole)
     yield ""
@@ -343,7 +341,7 @@ def whole_lines(given: argparse.Namespace, work: Path) -> Iterator[str]:
     shares = noise_shares(given.run)
     told = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
     yield f"Of the variance over {KEPT_NOISES} patients and {KEPT_NOISES} paths of slices: {told}."
-    yield "The models of `--ablation` are rows of the tables above: without patient noise, without slice noise, with one channel, with the Jensen-Shannon objective."
+    yield "The models of `--ablation` have their own rows in the tables above: without patient noise, without slice noise, with one channel, with the Jensen-Shannon objective."
 
 
 def named(run: str | Path, gan: str | Path) -> tuple[str, str]:

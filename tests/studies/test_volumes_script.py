@@ -23,7 +23,7 @@ def test_the_distance_beyond_real_chests_is_told_beside_the_3d_gans(fid, said):
         report(**{REAL_REAL: 10.0, BLURRED_CHESTS: 12.0, "slices": fid, "gan": 20.0}), "slices", "gan"
     )
     assert said in told
-    assert told.endswith("Real chests blurred by a voxel are 2.00 beyond it.")
+    assert told.endswith("Real chests that are blurred by a voxel exceed it by 2.00.")
 
 
 @pytest.mark.parametrize(
