@@ -134,3 +134,24 @@ class DenseBalls:
             ball = (PatchSpec(patch.shape, patch.spacing_mm).distances_mm() <= edit.diameter_mm / 2) & region
             made.append(Filled(np.where(ball, 500, patch.voxels).astype(np.float32), ball, edit.nodule))
         return made
+
+
+@dataclass(frozen=True)
+class LungFiller:
+    """An eraser that fills the nodule's voxels, or the ball of its diameter, with -850 HU."""
+
+    name: str = "filler"
+    heeds: frozenset = frozenset({"diameter_mm"})
+    roles: frozenset = frozenset({"erases"})
+    lineage: Lineage = field(default_factory=lambda: Lineage("filler"))
+
+    def reach_mm(self, edit):
+        return edit.nodule.diameter_mm, edit.nodule.diameter_mm / 2 + 6
+
+    def fill_many(self, patches, regions, edits, seeds):
+        return [self._fill(*each) for each in zip(patches, regions, edits, strict=True)]
+
+    def _fill(self, patch, region, edit):
+        ball = ball_mask(patch.shape, edit.nodule.diameter_mm + 2, patch.spacing_mm)
+        gone = (ball if edit.mask is None else edit.mask) & region
+        return Filled(np.where(gone, np.float32(-850), patch.voxels), None, edit.nodule)

@@ -144,15 +144,17 @@ def points_of(at_mm: Sequence[float] | Sequence[Sequence[float]]) -> tuple[tuple
         raise InputError("place", str(at_mm), "x, y and z in millimetres") from error
 
 
-def finder_of(lungs: LungFinderName) -> Callable[[Volume], Lungs]:
-    """Return the function that finds lungs, by its name.
+def finder_of(lungs: LungFinderName | Lungs) -> Callable[[Volume], Lungs]:
+    """Return the function that finds lungs, by its name; for lungs that were found before, one that returns them.
 
     Raises:
         InputError: the name is unknown.
     """
     from synthorax.anatomy.learned import find_lungs_learned
-    from synthorax.anatomy.lungs import find_lungs
+    from synthorax.anatomy.lungs import Lungs, find_lungs
 
+    if isinstance(lungs, Lungs):
+        return lambda ct: lungs
     finders = {"density": find_lungs, "lungmask": find_lungs_learned}
     if lungs not in finders:
         raise InputError("lungs", repr(lungs), " or ".join(finders))

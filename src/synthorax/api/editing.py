@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +26,10 @@ from synthorax.errors import InputError
 from synthorax.makers import as_told
 
 if TYPE_CHECKING:
+    from synthorax.anatomy.lungs import Lungs
     from synthorax.anatomy.placement import Clearance, Site
     from synthorax.editing.edited import Edited
+    from synthorax.editing.output import Layout
     from synthorax.editing.plan import AutoLidc
     from synthorax.hub import Model
     from synthorax.io.scans import Scan
@@ -49,7 +52,7 @@ def inject(
     site: Site = "lung",
     clearance: Clearance | None = None,
     labels: str | Path | Volume | None = None,
-    lungs: LungFinderName = "density",
+    lungs: LungFinderName | Lungs = "density",
     series: str | None = None,
     force: bool = False,
     out: str | Path | None = None,
@@ -80,7 +83,8 @@ def inject(
         clearance: distances that `auto` keeps; by default 2 mm from the wall, 0 from vessels and 5 from other nodules.
         labels: mask of the nodules that are already in the scan. New nodules keep their distance from them, and their
             labels continue.
-        lungs: how to find the lungs: by `density`, or with the package `lungmask`.
+        lungs: how to find the lungs: by `density`, or with the package `lungmask`; or lungs that were found before in
+            this scan.
         series: UID of a DICOM series, or the end of it, if the folder has several.
         force: turn errors about a doubtful place or scan into notes of the result.
         out: folder to write: the scan in its own format, nodule mask, edit region, nodules.csv and manifest.json.
@@ -125,9 +129,10 @@ def inject(
     others = methods_of_plan(request.planned, chosen, device, request.attributes)
     known, told = (None, ()) if labels is None else labels_given(labels, source.ct)
     edited = inject_scan(source, request, chosen, seed, finder, known, others).noting([*source.notes, *told, *placed])
+    about = request.about() | {"lungs": as_told(lungs), **told_of(method, "injects", options)}
+    edited = replace(edited, about=about)
     if out is None:
         return edited
-    about = request.about() | {"lungs": lungs, **told_of(method, "injects", options)}
     return write_one(Path(out), edited, seed, source, about, keep_identity=keep_identity, overwrite=overwrite)
 
 
@@ -187,11 +192,12 @@ def erase(
     known, told = (None, ()) if labels is None else labels_given(labels, source.ct)
     places = [Ball(*one) for one in zip(points, diameters * (len(points) if len(diameters) == 1 else 1), strict=True)]
     edited = erase_scan(source, [*places, *planned], chosen, seed, known, force=force).noting([*source.notes, *told])
+    about: dict[str, Any] = {"at_mm": [list(point) for point in points], "diameters_mm": list(diameters)}
+    about |= {"labels": as_told(labels), "plan": as_told(plan), "force": force}
+    about |= told_of(method, "erases", options)
+    edited = replace(edited, about=about)
     if out is None:
         return edited
-    about = {"at_mm": [list(point) for point in points], "diameters_mm": list(diameters), "labels": as_told(labels)}
-    about |= {"plan": as_told(plan), "force": force}
-    about |= told_of(method, "erases", options)
     return write_one(Path(out), edited, seed, source, about, keep_identity=keep_identity, overwrite=overwrite)
 
 
@@ -206,6 +212,7 @@ def write_one(
     keep_identity: bool = False,
     overwrite: bool = False,
     alone: bool = True,
+    layout: Layout = "as read",
 ) -> Edited:
     """Write an edited scan, and return it with notes on the header elements that a DICOM series keeps.
 
@@ -215,7 +222,7 @@ def write_one(
     from synthorax.io.dicom_kept import kept_elements
     from synthorax.provenance import Origin
 
-    if source.dicom:
+    if source.dicom and layout != "images":
         edited = edited.noting(kept_elements(source.dicom, keep_identity=keep_identity)[1])
     write_edited(
         out,
@@ -227,5 +234,6 @@ def write_one(
         keep_identity=keep_identity,
         overwrite=overwrite,
         alone=alone,
+        layout=layout,
     )
     return edited

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from synthorax.geometry import turned_like, turned_region
 from synthorax.makers import EditKind, Lineage
@@ -26,6 +27,7 @@ class Edited:
         kind: whether nodules were injected or erased.
         notes: sentences about doubts that were overruled, and about results that differ from the request.
         regions: mask of each label, overlaps included; label i has index i - 1.
+        about: the request, as a manifest records it.
     """
 
     ct: Volume
@@ -36,6 +38,7 @@ class Edited:
     kind: EditKind = "inject"
     notes: tuple[str, ...] = ()
     regions: tuple[Region, ...] = ()
+    about: Mapping[str, Any] = field(default_factory=dict)
 
     def turned_like(self, scan: Volume) -> Edited:
         """Return the edited scan on the axes of the scan whose reoriented voxels were edited."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from synthorax.annotations.nodule_table import NODULE_TABLE, nodule_cells
 from synthorax.editing.edited import Edited
 from synthorax.editing.plan import ball_around
 from synthorax.errors import InputError
+from synthorax.geometry import AIR_HU, orient
 from synthorax.io.atomic import atomic_folder
 from synthorax.io.images import WRITTEN_SUFFIXES, image_stem, write_image
 from synthorax.io.mappings import read_mapping
@@ -23,6 +24,8 @@ from synthorax.provenance import MANIFEST, Origin, fingerprint, sha256, syntheti
 from synthorax.volume import Volume
 
 SERIES = "ct"
+Layout = Literal["as read", "images", "dicom"]
+"""Files of an edited scan: as its source came; images; or a DICOM series with segmentations."""
 
 
 def write_edited(
@@ -36,6 +39,7 @@ def write_edited(
     keep_identity: bool = False,
     overwrite: bool = False,
     alone: bool = True,
+    layout: Layout = "as read",
 ) -> None:
     """Write an edited scan, all or nothing.
 
@@ -56,20 +60,25 @@ def write_edited(
         keep_identity: whether to keep the patient and study of a DICOM series.
         overwrite: replace a folder that an earlier call wrote.
         alone: see `atomic_folder`.
+        layout: of the files. A DICOM series that is written as images keeps nothing of its header.
 
     Raises:
         InputError: the folder holds something else.
         OutputError: a file cannot be written.
     """
+    came_as_dicom = source is not None and source.dicom is not None
+    to_dicom = layout == "dicom" or (layout == "as read" and came_as_dicom)
+    if to_dicom:
+        edited = _without_blanks(edited)
     region = replace(edited.region, voxels=edited.region.voxels.astype(np.uint8))
     nodules = [*_earlier(edited), *edited.nodules]
     with atomic_folder(out, overwrite=overwrite, alone=alone) as folder:
-        if source is not None and source.dicom is not None:
-            files, patient = _write_dicom(folder, edited, region, origin, source, keep_identity)
-            masks: dict[int, str] = {}
+        masks: dict[int, str] = {}
+        if to_dicom:
+            files, patient = _write_dicom(folder, edited, origin, source, patient_id, keep_identity)
         else:
-            files, masks = _write_images(folder, edited, region, origin, source)
-            patient = synthetic_patient(patient_id) if patient_id else _patient_of_image(source)
+            files, masks = _write_images(folder, edited, region, origin, None if came_as_dicom else source)
+            patient = _synthetic_patient_of(source, patient_id)
         if edited.kind == "inject":
             write_table(folder / NODULE_TABLE, _rows(nodules, files, masks, patient))
         manifest = {
@@ -89,27 +98,45 @@ def write_edited(
         write_manifest(folder / MANIFEST, manifest)
 
 
+def _without_blanks(edited: Edited) -> Edited:
+    """The same with air where the scanner saw nothing, and a note on it: DICOM has no blank voxels."""
+    voxels = edited.ct.voxels
+    blanks = int(np.isnan(voxels).sum()) if voxels.dtype.kind == "f" else 0
+    if not blanks:
+        return edited
+    filled = replace(edited.ct, voxels=np.nan_to_num(voxels, nan=AIR_HU))
+    return replace(edited, ct=filled).noting([f"{blanks} voxels without a value are written as {AIR_HU} HU"])
+
+
 def _write_dicom(
-    folder: Path, edited: Edited, region: Volume, origin: Origin, source: Scan, keep_identity: bool
+    folder: Path, edited: Edited, origin: Origin, source: Scan | None, patient_id: str, keep_identity: bool
 ) -> tuple[dict[str, str], str]:
-    """Write a DICOM series and segmentations; return the files by kind, and the patient id of the series."""
+    """Write a DICOM series and segmentations; return the files by kind, and the patient id of the series.
+
+    A series that is made from an image has axial slices, whatever the axes of the image.
+    """
     from synthorax.io.dicom_out import write_ct_series, write_segmentation
 
+    series = None if source is None else source.dicom
+    if series is None:
+        edited = edited.turned_like(orient(edited.ct, "LPS"))
     headers = write_ct_series(
         folder / SERIES,
         edited.ct,
         mark=origin.mark,
-        source=source.dicom,
+        source=series,
+        patient_id=_synthetic_patient_of(source, patient_id) if series is None else "",
         keep_identity=keep_identity,
         description="Synthetic nodules" if edited.kind == "inject" else "Nodules taken out",
     )
     files = {"scan": SERIES, "region": "region.dcm"}
-    if edited.kind == "inject":
+    if edited.mask.voxels.any():
         files["mask"] = "mask.dcm"
         names = [f"Nodule {i + 1}" for i in range(len(edited.regions))]
         target = folder / files["mask"]
         write_segmentation(target, edited.mask, headers, names, mark=origin.mark, regions=edited.regions)
     whole = ("Edit region",)
+    region = replace(edited.region, voxels=edited.region.voxels.astype(np.uint8))
     write_segmentation(folder / files["region"], region, headers, whole, mark=origin.mark, what="Edit region")
     return files, str(headers[0].PatientID)
 
@@ -139,12 +166,14 @@ def _write_images(
     return files, masks
 
 
-def _patient_of_image(source: Scan | None) -> str:
-    """Return the patient id of a scan that was made from an image.
+def _synthetic_patient_of(source: Scan | None, patient_id: str) -> str:
+    """The patient id of a scan made from an image, or from a series that is written as images.
 
-    It is derived from the image's name, as in `prepare`, unless the manifest of an injection beside it names another
-    patient. For voxels without a file it is derived from their hash.
+    An image's name is its patient, as `prepare` has it, unless `patient_id` or the folder of an injection names
+    another; voxels without a file are known by their hash.
     """
+    if patient_id or (source is not None and source.dicom is not None):
+        return synthetic_patient(patient_id or source.dicom.patient)  # type: ignore[union-attr]
     if source is None or source.path is None:
         voxels = b"" if source is None else np.ascontiguousarray(source.ct.voxels).tobytes()
         return synthetic_patient(fingerprint(voxels))

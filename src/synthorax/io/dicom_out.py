@@ -47,6 +47,7 @@ def write_ct_series(
     *,
     mark: str | None,
     source: CtSeries | None = None,
+    patient_id: str = "",
     keep_identity: bool = False,
     description: str = "",
     sidecar: Mapping[str, Any] | None = None,
@@ -63,6 +64,7 @@ def write_ct_series(
         volume: HU [z, y, x], rounded to whole numbers.
         mark: the synthetic mark; None for a patient's own voxels.
         source: series from which the volume was made; `dicom_kept.kept_elements` copies elements of its header.
+        patient_id: of the patient from whose image the volume was made, if there is no `source`.
         keep_identity: keep the patient, study and frame of reference of the source, to lie beside it in a PACS.
         description: of the series.
         sidecar: content of the folder's `manifest.json`; not written if None.
@@ -76,10 +78,16 @@ def write_ct_series(
         OutputError: the folder cannot be written.
     """
     hu = np.clip(np.rint(volume.voxels), -(2**15), 2**15 - 1).astype("<i2")
-    whose = "" if source is None else source.series_uid if keep_identity else patient_key(source.patient)
+    whose = (
+        patient_key(patient_id)
+        if source is None
+        else source.series_uid
+        if keep_identity
+        else patient_key(source.patient)
+    )
     content = fingerprint(hu.tobytes() + repr((volume.affine.tolist(), mark, whose)).encode())
     with _quiet():
-        common = _common(volume, content, mark, source, keep_identity, description)
+        common = _common(volume, content, mark, source, patient_id, keep_identity, description)
     headers: list[Dataset] = []
     with atomic_folder(folder, overwrite=overwrite) as target, _quiet():
         for index, pixels in enumerate(hu):
@@ -227,7 +235,13 @@ def _sharing(header: Dataset) -> Dataset:
 
 
 def _common(
-    volume: Volume, content: str, mark: str | None, source: CtSeries | None, keep_identity: bool, description: str
+    volume: Volume,
+    content: str,
+    mark: str | None,
+    source: CtSeries | None,
+    patient_id: str,
+    keep_identity: bool,
+    description: str,
 ) -> Dataset:
     """The header that all slices share."""
     header = Dataset()
@@ -240,7 +254,7 @@ def _common(
     for name in ("StudyDate", "StudyTime", "ContentDate", "ContentTime", "AccessionNumber", "ReferringPhysicianName"):
         setattr(header, name, "")
     header.StudyID = ""
-    key = content[:12] if source is None else patient_key(source.patient) or content[:12]
+    key = patient_key(patient_id if source is None else source.patient) or content[:12]
     prefix = SYNTHETIC_PATIENT if mark else ANONYMOUS_PATIENT
     header.PatientID, header.PatientName = prefix + key, prefix.replace("-", "^") + key
     header.PatientBirthDate = header.PatientSex = ""

@@ -1,0 +1,324 @@
+"""A scan under edit in memory: edit after edit, each of which can be taken back, and the files of the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthorax.anatomy.lungs import Lungs
+from synthorax.api.edit_requests import LungFinderName, finder_of, labels_given, read_scan_given
+from synthorax.api.editing import erase, inject, write_one
+from synthorax.editing.edited import Edited
+from synthorax.errors import InputError
+from synthorax.geometry import AIR_HU, orient
+from synthorax.io.scans import Scan
+from synthorax.lineage import joined_lineages
+from synthorax.nodule import Nodule
+from synthorax.region import Region, regions_of
+from synthorax.volume import Volume
+
+if TYPE_CHECKING:
+    from synthorax.editing.output import Layout
+    from synthorax.makers import Method
+
+LEAST_LEFT = 0.5
+"""A nodule is gone from the list when an erasure may have changed more than this share of its voxels."""
+
+
+@dataclass(frozen=True, eq=False)
+class EditStep:
+    """One edit of a session, with what is needed to undo and to redo it.
+
+    Attributes:
+        result: of the edit, with all voxels of the scan taken away, so that a hundred steps fit into memory.
+        seed: of the edit.
+        changed: the voxels that it may have changed, on the scan's axes.
+        before, after: HU of the box [z, y, x].
+        labels_before, labels_after: labels of the nodules in the whole scan, as regions.
+        nodules: the session's nodules after the edit.
+        gone: ids of the nodules that an erasure took away.
+    """
+
+    result: Edited
+    seed: int
+    changed: Region
+    before: NDArray
+    after: NDArray
+    labels_before: tuple[Region, ...]
+    labels_after: tuple[Region, ...]
+    nodules: tuple[Nodule, ...]
+    gone: tuple[str, ...] = ()
+
+
+class EditSession:
+    """A scan that is edited step by step; its lungs are found once.
+
+    Each edit is a call of `inject` or `erase` on the scan as the edits before it left it, so that a session of one edit
+    gives the very files of that call. Edits after the first are kept in the lungs of the scan as it was read.
+
+    Args:
+        scan: as in `inject`.
+        labels: mask of the nodules that are in the scan.
+        lungs: how to find the lungs, as in `inject`.
+        series: UID of a DICOM series, or the end of it, if the folder has several.
+        force: accept a scan whose values do not look like HU, with a note.
+
+    Raises:
+        InputError: the scan is not a CT in HU, or the mask is on another grid.
+
+    >>> session = EditSession("chest.nii.gz")
+    >>> step = session.inject("render", at_mm=(-70.0, 2.0, 2.0), diameter_mm=12, seed=1)
+    >>> session.nodules[0].attributes.diameter_mm > 9, int((session.ct.voxels != session.source.ct.voxels).sum()) > 0
+    (True, True)
+    >>> session.undo() is step, int((session.ct.voxels != session.source.ct.voxels).sum())
+    (True, 0)
+    """
+
+    def __init__(
+        self,
+        scan: str | Path | Scan | Volume,
+        *,
+        labels: str | Path | Volume | None = None,
+        lungs: LungFinderName = "density",
+        series: str | None = None,
+        force: bool = False,
+    ) -> None:
+        self._finder: Callable[[Volume], Lungs] = finder_of(lungs)
+        self._lungs_name = lungs
+        self._lungs: Lungs | None = None
+        self.source = read_scan_given(scan, series, force)
+        self.notes = self.source.notes
+        self.ct = replace(self.source.ct, voxels=self.source.ct.voxels.copy())
+        self.mask = replace(self.ct, voxels=np.zeros(self.ct.shape, np.uint8))
+        self._first_labels: tuple[Region, ...] = ()
+        if labels is not None:
+            self.mask, told = labels_given(labels, self.source.ct)
+            self.notes = (*self.notes, *told)
+            self._first_labels = tuple(regions_of(self.mask.voxels, range(1, int(self.mask.voxels.max()) + 1)))
+        self._force = force
+        self._steps: list[EditStep] = []
+        self._undone: list[EditStep] = []
+
+    @property
+    def steps(self) -> tuple[EditStep, ...]:
+        """The edits that stand, in their order."""
+        return tuple(self._steps)
+
+    @property
+    def undone(self) -> int:
+        """Number of edits that `redo` can bring back."""
+        return len(self._undone)
+
+    @property
+    def nodules(self) -> tuple[Nodule, ...]:
+        """The nodules that were put in and are still there."""
+        return self._steps[-1].nodules if self._steps else ()
+
+    def lungs(self) -> Lungs:
+        """Return the lungs of the scan as it was read, which are found at the first call.
+
+        Raises:
+            InputError: there are none.
+        """
+        if self._lungs is None:
+            seen = self.source.ct
+            if seen.voxels.dtype.kind == "f":
+                seen = replace(seen, voxels=np.nan_to_num(seen.voxels, nan=AIR_HU))
+            self._lungs = self._finder(orient(seen, "LPS"))
+        return self._lungs
+
+    def tried(self, method: str | Path | Method, **asked: Any) -> Edited:
+        """Return what an injection would give, without making it; the arguments are those of `inject`.
+
+        Raises:
+            InputError: as of `inject`.
+        """
+        labels = self.mask if self.mask.voxels.any() else None
+        made = inject(self._now(), method, labels=labels, lungs=self._lungs_or_name(), force=self._force, **asked)
+        return replace(made, about={**made.about, "lungs": self._lungs_name})
+
+    def inject(self, method: str | Path | Method, *, seed: int = 0, **asked: Any) -> EditStep:
+        """Put nodules into the scan; the arguments are those of `inject`, without the scan's and the files'.
+
+        Raises:
+            InputError: as of `inject`; the session stays as it was.
+        """
+        made = self.tried(method, seed=seed, **asked)
+        return self._take(made, seed, made.regions, (*self.nodules, *made.nodules))
+
+    def erase(self, method: str | Path | Method, *, label: int | None = None, seed: int = 0, **asked: Any) -> EditStep:
+        """Take nodules out of the scan; the arguments are those of `erase`, without the scan's and the files'.
+
+        Args:
+            method: that erases.
+            label: of a nodule of the mask, in place of a place and a diameter.
+            seed: of the lung that replaces the nodule.
+            asked: further arguments of `erase`.
+
+        Raises:
+            InputError: as of `erase`, or no voxel has that label; the session stays as it was.
+        """
+        if label is not None:
+            own = self.mask.voxels == label
+            if label < 1 or not own.any():
+                known = ", ".join(str(i) for i, each in enumerate(self._labels(), start=1) if each.voxels) or "none"
+                raise InputError("label", str(label), f"the label of a nodule of this scan: {known}")
+            asked["labels"] = replace(self.mask, voxels=own)
+        made = erase(self._now(), method, seed=seed, force=self._force, **asked)
+        if label is not None:
+            made = replace(made, about={**made.about, "labels": label})
+        left, gone = [], []
+        for number, region in enumerate(self._labels(), start=1):
+            lost = Region(region.corner, region.mask & made.region.voxels[_box(region)]).voxels
+            if region.voxels and (number == label or lost > LEAST_LEFT * region.voxels):
+                gone.append(number)
+                region = Region((0, 0, 0), np.zeros((0, 0, 0), bool))
+            left.append(region)
+        nodules = tuple(nodule for nodule in self.nodules if nodule.label not in gone)
+        return self._take(made, seed, tuple(left), nodules, tuple(f"{number:02d}" for number in gone))
+
+    def undo(self) -> EditStep:
+        """Take the last edit back and return it.
+
+        Raises:
+            InputError: there is none.
+        """
+        if not self._steps:
+            raise InputError("undo", "no edit", "an edit to take back")
+        step = self._steps.pop()
+        self._undone.append(step)
+        self.ct.voxels[_box(step.changed)] = step.before
+        self._relabel(step.labels_after, step.labels_before)
+        return step
+
+    def redo(self) -> EditStep:
+        """Make the edit that was taken back last again and return it.
+
+        Raises:
+            InputError: there is none.
+        """
+        if not self._undone:
+            raise InputError("redo", "no edit that was taken back", "an undo before it")
+        step = self._undone.pop()
+        self._steps.append(step)
+        self.ct.voxels[_box(step.changed)] = step.after
+        self._relabel(step.labels_before, step.labels_after)
+        return step
+
+    def edited(self) -> Edited:
+        """Return the result of all edits; that of a single edit is the result of its call.
+
+        Raises:
+            InputError: there is no edit.
+        """
+        if not self._steps:
+            raise InputError("edits", "none", "an edit to write down")
+        region = np.zeros(self.ct.shape, bool)
+        for step in self._steps:
+            region[_box(step.changed)] |= step.changed.mask
+        last = self._steps[-1]
+        is_erasure = len(self._steps) == 1 and last.result.kind == "erase"
+        whole = replace(
+            last.result,
+            ct=replace(self.ct, voxels=self.ct.voxels.copy()),
+            mask=replace(self.mask, voxels=self.mask.voxels * (not is_erasure)),
+            region=replace(self.ct, voxels=region),
+        )
+        if len(self._steps) == 1:
+            return whole
+        results = [step.result for step in self._steps]
+        return replace(
+            whole,
+            nodules=self.nodules,
+            regions=last.labels_after,
+            kind="inject" if any(own.voxels for own in last.labels_after) else "erase",
+            lineage=joined_lineages(result.lineage for result in results),
+            notes=tuple(dict.fromkeys(note for result in results for note in result.notes)),
+            about={"edits": [_about(step) for step in self._steps]},
+        )
+
+    def write(self, out: str | Path, *, layout: Layout = "as read", overwrite: bool = False) -> Edited:
+        """Write the result of all edits as `inject` and `erase` write theirs, and return it.
+
+        Args:
+            out: folder to write.
+            layout: of the files: as the scan came, images, or a DICOM series with segmentations.
+            overwrite: replace a folder that an earlier call wrote.
+
+        Raises:
+            InputError: there is no edit, or the folder may not be replaced.
+            OutputError: the folder cannot be written.
+        """
+        made = self.edited()
+        seed = self._steps[0].seed
+        return write_one(Path(out), made, seed, self.source, made.about, overwrite=overwrite, layout=layout)
+
+    def _now(self) -> Scan:
+        return replace(self.source, ct=self.ct)
+
+    def _lungs_or_name(self) -> Lungs | LungFinderName:
+        """The lungs; where there are none and that is allowed, the finder's name, so that its error becomes a note."""
+        try:
+            return self.lungs()
+        except InputError as error:
+            if self._force:
+                return self._lungs_name
+            if self.source.path is not None and error.args[0] == "scan":
+                raise InputError(self.source.path.name, *error.args[1:]) from error
+            raise
+
+    def _labels(self) -> tuple[Region, ...]:
+        return self._steps[-1].labels_after if self._steps else self._first_labels
+
+    def _take(
+        self,
+        made: Edited,
+        seed: int,
+        labels: tuple[Region, ...],
+        nodules: tuple[Nodule, ...],
+        gone: tuple[str, ...] = (),
+    ) -> EditStep:
+        """Make an edit the session's last one."""
+        changed = Region.of(made.region.voxels)
+        box, nothing = _box(changed), np.zeros((0, 0, 0))
+        blank = replace(made.ct, voxels=nothing)
+        step = EditStep(
+            result=replace(made, ct=blank, mask=blank, region=blank),
+            seed=seed,
+            changed=changed,
+            before=self.ct.voxels[box].copy(),
+            after=made.ct.voxels[box].copy(),
+            labels_before=self._labels(),
+            labels_after=labels,
+            nodules=nodules,
+            gone=gone,
+        )
+        self._steps.append(step)
+        self._undone.clear()
+        self.ct.voxels[box] = step.after
+        self._relabel(step.labels_before, labels)
+        return step
+
+    def _relabel(self, old: Sequence[Region], new: Sequence[Region]) -> None:
+        """Change the mask's labels from some regions to others; where they overlap, the smaller one lies on top."""
+        for region in old:
+            region.paint(self.mask.voxels, 0)
+        for i in sorted(range(len(new)), key=lambda i: -new[i].voxels):
+            new[i].paint(self.mask.voxels, i + 1)
+
+
+def _box(region: Region) -> tuple[slice, ...]:
+    return tuple(slice(start, start + n) for start, n in zip(region.corner, region.shape, strict=True))
+
+
+def _about(step: EditStep) -> Mapping[str, Any]:
+    """What a manifest tells of one edit of several."""
+    lineage = step.result.lineage
+    told = {"edit": step.result.kind, "method": lineage.name, "model_sha256": lineage.model_sha256, "seed": step.seed}
+    taken = [nodule.row() for nodule in step.result.nodules] if step.result.kind == "erase" else []
+    return {**told, **step.result.about, **({"erased": taken, "gone": list(step.gone)} if taken else {})}
