@@ -1,4 +1,4 @@
-# make demo | test | prove | lint | architecture | bench | results | results-lung | results-data | results-phantom | results-baselines | results-detection | results-masks | results-cores | results-malignancy [FEW_RUN=RUN]
+# make demo | test | prove | lint | studio | architecture | bench | results | results-lung | results-data | results-phantom | results-baselines | results-detection | results-masks | results-cores | results-malignancy [FEW_RUN=RUN]
 # make results-injection | results-false-alarms [FEW="--model few:RUN --eraser few:RUN"]: with the bundled injector and eraser, and runs of a tenth of the patients
 # make results-rendering [BEFORE=CHECKOUT]: the renderer of this checkout, beside that of another one
 # make device-pack STORE=... [SIZE=24,24,24] [DEVICE_PYTHON=3.12]
@@ -9,7 +9,7 @@ SIZE ?= 24,24,24
 DEVICE_PYTHON ?= 3.12
 PLATFORMS := manylinux2014 manylinux_2_17 manylinux_2_24 manylinux_2_27 manylinux_2_28
 
-.PHONY: demo test prove lint architecture bench results results-lung results-data results-phantom results-baselines results-detection results-masks results-cores results-rendering results-malignancy results-injection results-false-alarms device-pack
+.PHONY: demo test prove lint studio architecture bench results results-lung results-data results-phantom results-baselines results-detection results-masks results-cores results-rendering results-malignancy results-injection results-false-alarms device-pack
 
 demo: $(INSTALLED)
 	$(BIN)/synthorax demo --out demo
@@ -26,6 +26,9 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+studio: $(INSTALLED)
+	$(BIN)/python scripts/fetch_viewer.py
 
 architecture: $(INSTALLED)
 	$(BIN)/python scripts/architecture_picture.py

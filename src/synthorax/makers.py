@@ -68,6 +68,22 @@ def as_told(value: Any) -> Any:
     return value if isinstance(value, int | float | None) else getattr(value, "name", type(value).__name__)
 
 
+def meanings(kind: type[BaseModel]) -> dict[str, str]:
+    """Return the description of each field of a class on one line, by name.
+
+    It is taken from the field itself, or else from the docstring of the class or of a class that it inherits from.
+    """
+    from docstring_parser import parse
+
+    found: dict[str, str] = {}
+    for each in reversed(kind.__mro__):
+        for described in parse(each.__dict__.get("__doc__") or "").params:
+            text = " ".join((described.description or "").split())
+            found |= {name.strip(): text for name in described.arg_name.split(",")}
+    found |= {name: field.description for name, field in kind.model_fields.items() if field.description}
+    return {name: found[name] for name in kind.model_fields if name in found}
+
+
 Chosen = TypeVar("Chosen", bound=Options)
 
 

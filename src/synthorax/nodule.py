@@ -59,6 +59,19 @@ MOST_RATING = dict.fromkeys(RATINGS, 5) | {"calcification": 6, "internal_structu
 """The highest value of each rating; the lowest is 1."""
 ORDINARY_KIND = {"calcification": 6, "internal_structure": 1}
 """The ratings that are codes of kinds, with the kind of most nodules: no calcification, soft tissue."""
+RATING_WORDS = {
+    "texture": {"ground-glass": 1.0, "part-solid": 3.0, "solid": 5.0},
+    "calcification": {
+        "popcorn": 1.0,
+        "laminated": 2.0,
+        "solid": 3.0,
+        "non-central": 4.0,
+        "central": 5.0,
+        "none": 6.0,
+    },
+    "internal_structure": {"soft": 1.0, "fluid": 2.0, "fat": 3.0, "air": 4.0},
+}
+"""Words that users may give in place of the numbers of a rating."""
 MalignancyRule = Literal["median", "majority"]
 """Rule by which a nodule is malignant: `median`, the median of its readers' ratings is at least `MALIGNANT_FROM`;
 `majority`, more than half of the ratings are."""

@@ -3,8 +3,9 @@
 import pytest
 
 from synthorax.cli import main
-from synthorax.cli.flags import meanings, setting_text
+from synthorax.cli.flags import setting_text
 from synthorax.cli.options import parse_settings
+from synthorax.makers import meanings
 from synthorax.registry import registry
 from tests.helpers.processes import loaded_by
 

@@ -23,7 +23,8 @@ from synthorax.region import Region, regions_of
 from synthorax.volume import Volume
 
 if TYPE_CHECKING:
-    from synthorax.editing.output import Layout
+    from synthorax.editing.output import EditedLayout
+    from synthorax.hub import Model
     from synthorax.makers import Method
 
 LEAST_LEFT = 0.5
@@ -66,7 +67,7 @@ class EditSession:
         labels: mask of the nodules that are in the scan.
         lungs: how to find the lungs, as in `inject`.
         series: UID of a DICOM series, or the end of it, if the folder has several.
-        force: accept a scan whose values do not look like HU, with a note.
+        force: accept a scan whose values do not look like HU, with a note; and the default of the edits.
 
     Raises:
         InputError: the scan is not a CT in HU, or the mask is on another grid.
@@ -95,11 +96,11 @@ class EditSession:
         self.notes = self.source.notes
         self.ct = replace(self.source.ct, voxels=self.source.ct.voxels.copy())
         self.mask = replace(self.ct, voxels=np.zeros(self.ct.shape, np.uint8))
-        self._first_labels: tuple[Region, ...] = ()
+        self.first_labels: tuple[Region, ...] = ()
         if labels is not None:
             self.mask, told = labels_given(labels, self.source.ct)
             self.notes = (*self.notes, *told)
-            self._first_labels = tuple(regions_of(self.mask.voxels, range(1, int(self.mask.voxels.max()) + 1)))
+            self.first_labels = tuple(regions_of(self.mask.voxels, range(1, int(self.mask.voxels.max()) + 1)))
         self._force = force
         self._steps: list[EditStep] = []
         self._undone: list[EditStep] = []
@@ -108,6 +109,11 @@ class EditSession:
     def steps(self) -> tuple[EditStep, ...]:
         """The edits that stand, in their order."""
         return tuple(self._steps)
+
+    @property
+    def labels(self) -> tuple[Region, ...]:
+        """The voxels of label i of the mask at index i - 1; an empty region where there is none."""
+        return self._steps[-1].labels_after if self._steps else self.first_labels
 
     @property
     def undone(self) -> int:
@@ -132,17 +138,19 @@ class EditSession:
             self._lungs = self._finder(orient(seen, "LPS"))
         return self._lungs
 
-    def tried(self, method: str | Path | Method, **asked: Any) -> Edited:
+    def tried(self, method: str | Path | Model | Method, **asked: Any) -> Edited:
         """Return what an injection would give, without making it; the arguments are those of `inject`.
 
         Raises:
             InputError: as of `inject`.
         """
         labels = self.mask if self.mask.voxels.any() else None
-        made = inject(self._now(), method, labels=labels, lungs=self._lungs_or_name(), force=self._force, **asked)
+        force = asked.pop("force", self._force)
+        lungs = self._lungs_or_name(force)
+        made = inject(self._now(), method, labels=labels, lungs=lungs, force=force, **asked)
         return replace(made, about={**made.about, "lungs": self._lungs_name})
 
-    def inject(self, method: str | Path | Method, *, seed: int = 0, **asked: Any) -> EditStep:
+    def inject(self, method: str | Path | Model | Method, *, seed: int = 0, **asked: Any) -> EditStep:
         """Put nodules into the scan; the arguments are those of `inject`, without the scan's and the files'.
 
         Raises:
@@ -151,7 +159,9 @@ class EditSession:
         made = self.tried(method, seed=seed, **asked)
         return self._take(made, seed, made.regions, (*self.nodules, *made.nodules))
 
-    def erase(self, method: str | Path | Method, *, label: int | None = None, seed: int = 0, **asked: Any) -> EditStep:
+    def erase(
+        self, method: str | Path | Model | Method, *, label: int | None = None, seed: int = 0, **asked: Any
+    ) -> EditStep:
         """Take nodules out of the scan; the arguments are those of `erase`, without the scan's and the files'.
 
         Args:
@@ -166,14 +176,15 @@ class EditSession:
         if label is not None:
             own = self.mask.voxels == label
             if label < 1 or not own.any():
-                known = ", ".join(str(i) for i, each in enumerate(self._labels(), start=1) if each.voxels) or "none"
+                known = ", ".join(str(i) for i, each in enumerate(self.labels, start=1) if each.voxels) or "none"
                 raise InputError("label", str(label), f"the label of a nodule of this scan: {known}")
             asked["labels"] = replace(self.mask, voxels=own)
-        made = erase(self._now(), method, seed=seed, force=self._force, **asked)
+        asked.setdefault("force", self._force)
+        made = erase(self._now(), method, seed=seed, **asked)
         if label is not None:
             made = replace(made, about={**made.about, "labels": label})
         left, gone = [], []
-        for number, region in enumerate(self._labels(), start=1):
+        for number, region in enumerate(self.labels, start=1):
             lost = Region(region.corner, region.mask & made.region.voxels[_box(region)]).voxels
             if region.voxels and (number == label or lost > LEAST_LEFT * region.voxels):
                 gone.append(number)
@@ -242,7 +253,7 @@ class EditSession:
             about={"edits": [_about(step) for step in self._steps]},
         )
 
-    def write(self, out: str | Path, *, layout: Layout = "as read", overwrite: bool = False) -> Edited:
+    def write(self, out: str | Path, *, layout: EditedLayout = "as read", overwrite: bool = False) -> Edited:
         """Write the result of all edits as `inject` and `erase` write theirs, and return it.
 
         Args:
@@ -261,19 +272,16 @@ class EditSession:
     def _now(self) -> Scan:
         return replace(self.source, ct=self.ct)
 
-    def _lungs_or_name(self) -> Lungs | LungFinderName:
+    def _lungs_or_name(self, force: bool) -> Lungs | LungFinderName:
         """The lungs; where there are none and that is allowed, the finder's name, so that its error becomes a note."""
         try:
             return self.lungs()
         except InputError as error:
-            if self._force:
+            if force:
                 return self._lungs_name
             if self.source.path is not None and error.args[0] == "scan":
                 raise InputError(self.source.path.name, *error.args[1:]) from error
             raise
-
-    def _labels(self) -> tuple[Region, ...]:
-        return self._steps[-1].labels_after if self._steps else self._first_labels
 
     def _take(
         self,
@@ -293,7 +301,7 @@ class EditSession:
             changed=changed,
             before=self.ct.voxels[box].copy(),
             after=made.ct.voxels[box].copy(),
-            labels_before=self._labels(),
+            labels_before=self.labels,
             labels_after=labels,
             nodules=nodules,
             gone=gone,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from synthorax.anatomy.lungs import Lungs
     from synthorax.anatomy.placement import Clearance, Site
     from synthorax.editing.edited import Edited
-    from synthorax.editing.output import Layout
+    from synthorax.editing.output import EditedLayout
     from synthorax.editing.plan import AutoLidc
     from synthorax.hub import Model
     from synthorax.io.scans import Scan
@@ -212,7 +212,7 @@ def write_one(
     keep_identity: bool = False,
     overwrite: bool = False,
     alone: bool = True,
-    layout: Layout = "as read",
+    layout: EditedLayout = "as read",
 ) -> Edited:
     """Write an edited scan, and return it with notes on the header elements that a DICOM series keeps.
 

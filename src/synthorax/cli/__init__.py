@@ -33,6 +33,7 @@ VERBS = {
     "inject": ("Put nodules into your chest CT scans.", "inject:verb()"),
     "erase": ("Remove nodules from your chest CT scans.", "erase:verb()"),
     "translate": ("Make chest CT from a label map of tissues, with nodules added.", "translate:translate"),
+    "studio": ("Open a local web page to click nodules into a scan.", "studio:studio"),
     "study shapes": ("Measure how good generated nodule shapes are, with LuNG's experiment.", "study:shapes"),
     "study baselines": ("Measure what tasks reach with real patches alone.", "study:baselines"),
     "study detection": ("Test whether generated nodules help a nodule detector.", "study:detection"),
@@ -67,7 +68,7 @@ VERB_GROUPS = {
 """Verbs that have verbs of their own, with their help."""
 
 PANELS = {
-    "Edit scans": ("inject", "erase", "translate"),
+    "Edit scans": ("inject", "erase", "translate", "studio"),
     "Make nodules and scans": ("sample", "models"),
     "Prepare data": ("prepare", "export", "pack", "unpack"),
     "Train and measure": ("demo", "train", "study", "features"),

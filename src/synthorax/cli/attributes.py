@@ -9,11 +9,7 @@ from cyclopts import Parameter
 
 from synthorax.cli.options import RATING_FLAGS
 from synthorax.errors import InputError
-from synthorax.nodule import MOST_RATING, ORDINARY_KIND
-
-TEXTURES = {"ground-glass": 1.0, "part-solid": 3.0, "solid": 5.0}
-CALCIFICATIONS = {"popcorn": 1.0, "laminated": 2.0, "solid": 3.0, "non-central": 4.0, "central": 5.0, "none": 6.0}
-STRUCTURES = {"soft": 1.0, "fluid": 2.0, "fat": 3.0, "air": 4.0}
+from synthorax.nodule import MOST_RATING, ORDINARY_KIND, RATING_WORDS
 
 
 @Parameter(name="*", group=RATING_FLAGS)
@@ -59,9 +55,8 @@ class Attributes:
         Raises:
             InputError: the rating does not have this word or number.
         """
-        words = {"texture": TEXTURES, "calcification": CALCIFICATIONS, "internal_structure": STRUCTURES}
         given = {name: value for name, value in vars(self).items() if value is not None}
-        return {name: _rating(name, value, words.get(name, {})) for name, value in given.items()}
+        return {name: _rating(name, value, RATING_WORDS.get(name, {})) for name, value in given.items()}
 
 
 def _rating(name: str, value: str | float, words: Mapping[str, float]) -> float:

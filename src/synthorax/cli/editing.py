@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from pydantic import create_model
 
-from synthorax.cli.flags import meanings, value_of, with_options
+from synthorax.cli.flags import value_of, with_options
 from synthorax.cli.options import FOLDER_FLAGS, NODULE_FLAGS, parse_places
 from synthorax.editing.cases import EditedFolder
 from synthorax.errors import InputError
@@ -21,7 +21,7 @@ from synthorax.io.atomic import claiming
 from synthorax.io.mappings import read_mapping
 from synthorax.io.scans import Scan, read_scan
 from synthorax.io.walk import listed
-from synthorax.makers import Options, Role
+from synthorax.makers import Options, Role, meanings
 from synthorax.provenance import MANIFEST
 from synthorax.screen import say, warn
 

@@ -13,11 +13,10 @@ from typing import Annotated, Any, Optional, Union, get_args, get_origin, get_ty
 
 import yaml
 from cyclopts import Group, Parameter
-from docstring_parser import parse
-from pydantic import BaseModel, create_model
+from pydantic import create_model
 
 from synthorax.cli.options import OF_SYSTEM
-from synthorax.makers import Options
+from synthorax.makers import Options, meanings
 from synthorax.registry import make_options
 
 OPTIONS = "options"
@@ -83,20 +82,6 @@ def value_of(flag: str, arguments: Sequence[str], default: str = "") -> str:
         elif word.startswith(flag + "="):
             value = word.removeprefix(flag + "=")
     return value
-
-
-def meanings(kind: type[BaseModel]) -> dict[str, str]:
-    """Return the description of each field of a class on one line, by name.
-
-    It is taken from the field itself, or else from the docstring of the class or of a class that it inherits from.
-    """
-    found: dict[str, str] = {}
-    for each in reversed(kind.__mro__):
-        for described in parse(each.__dict__.get("__doc__") or "").params:
-            text = " ".join((described.description or "").split())
-            found |= {name.strip(): text for name in described.arg_name.split(",")}
-    found |= {name: field.description for name, field in kind.model_fields.items() if field.description}
-    return {name: found[name] for name in kind.model_fields if name in found}
 
 
 def setting_text(value: Any) -> str:

@@ -11,9 +11,9 @@ from cyclopts import Parameter
 from pydantic import BaseModel, Field, create_model
 
 from synthorax import api
-from synthorax.cli.flags import meanings, setting_text, value_of, with_options
+from synthorax.cli.flags import setting_text, value_of, with_options
 from synthorax.cli.options import COMPUTING_FLAGS, TRAINING_FLAGS, ConfigFile, Out, Seed, Settings, parse_settings
-from synthorax.makers import Options
+from synthorax.makers import Options, meanings
 from synthorax.registry import Entry, registry
 from synthorax.screen import say, warn
 

@@ -24,7 +24,7 @@ from synthorax.provenance import MANIFEST, Origin, fingerprint, sha256, syntheti
 from synthorax.volume import Volume
 
 SERIES = "ct"
-Layout = Literal["as read", "images", "dicom"]
+EditedLayout = Literal["as read", "images", "dicom"]
 """Files of an edited scan: as its source came; images; or a DICOM series with segmentations."""
 
 
@@ -39,7 +39,7 @@ def write_edited(
     keep_identity: bool = False,
     overwrite: bool = False,
     alone: bool = True,
-    layout: Layout = "as read",
+    layout: EditedLayout = "as read",
 ) -> None:
     """Write an edited scan, all or nothing.
 

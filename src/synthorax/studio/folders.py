@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from synthorax.errors import InputError
-from synthorax.io.images import is_image
+from synthorax.io.images import is_image, stored_files
 from synthorax.io.locks import clear_leftovers, temporary_folder
 
-MOST_LISTED = 2000
+MOST_FOLDER_ENTRIES = 2000
 """Entries of a folder that the page lists; the rest is told as a number."""
-MOST_FILES = 3000
+MOST_UPLOADED_FILES = 3000
 """Files of one upload, such as the slices of a DICOM series."""
 UPLOAD_ID = re.compile(r"[0-9a-f]{24}")
 SAFE_NAME = re.compile(r"[^A-Za-z0-9._-]+")
@@ -42,7 +42,9 @@ class ChosenFolder:
             InputError: no folder was chosen, or the path leads out of it.
         """
         if self.root is None:
-            raise InputError("path", "no folder to open scans from", "a studio started with --folder DIR or with a scan")
+            raise InputError(
+                "path", "no folder to open scans from", "a studio started with --folder DIR or with a scan"
+            )
         if "\0" in inside or len(inside) > 4096:
             raise InputError("path", "a name that no file has", "the path of a scan below the chosen folder")
         found = (self.root / inside).resolve()
@@ -69,9 +71,9 @@ class ChosenFolder:
                 images.append(entry.name)
             else:
                 others += 1
-        left_out = max(0, len(folders) + len(images) - MOST_LISTED)
-        folders = folders[:MOST_LISTED]
-        images = images[: MOST_LISTED - len(folders)]
+        left_out = max(0, len(folders) + len(images) - MOST_FOLDER_ENTRIES)
+        folders = folders[:MOST_FOLDER_ENTRIES]
+        images = images[: MOST_FOLDER_ENTRIES - len(folders)]
         return {"folders": folders, "images": images, "others": others, "left_out": left_out}
 
 
@@ -106,8 +108,8 @@ class Uploads:
         folder = self.of(upload)
         with self._lock:
             count = sum(1 for _ in folder.iterdir())
-            if count >= MOST_FILES:
-                raise InputError("upload", f"more than {MOST_FILES} files", "the files of one scan")
+            if count >= MOST_UPLOADED_FILES:
+                raise InputError("upload", f"more than {MOST_UPLOADED_FILES} files", "the files of one scan")
             target = folder / f"{SAFE_NAME.sub('_', Path(name).name)[-LONGEST_UPLOAD_NAME:].lstrip('.') or 'scan'}"
             if target.exists():
                 target = target.with_name(f"{count:04d}-{target.name}")
@@ -152,6 +154,22 @@ class Uploads:
         """Remove an upload."""
         if UPLOAD_ID.fullmatch(upload):
             shutil.rmtree(self.folder / upload, ignore_errors=True)
+
+
+def check_stored_inside(path: Path, root: Path) -> None:
+    """Refuse an image outside a folder, or one whose header names a data file outside it.
+
+    Raises:
+        InputError: names the image.
+    """
+    root = root.resolve()
+    if root not in (path.resolve(), *path.resolve().parents):
+        raise InputError(path.name, "a file of another folder", "one below the chosen folder")
+    if not (path.is_file() and is_image(path)):
+        return
+    for file in stored_files(path):
+        if root not in file.resolve().parents:
+            raise InputError(path.name, "a header that names a file of another folder", "data below the chosen folder")
 
 
 @contextmanager

@@ -26,7 +26,7 @@ POLICY = (
     "base-uri 'none'; frame-ancestors 'none'"
 )
 """What the page may load: scripts and data from the studio alone. The viewer sets styles on its own elements."""
-HEADERS = {
+SECURITY_HEADERS = {
     "content-security-policy": POLICY,
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
@@ -143,7 +143,7 @@ def _with_headers(send: Send) -> Send:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
             own = {name for name, _ in message.get("headers", [])}
-            added = [(n.encode(), v.encode()) for n, v in HEADERS.items() if n.encode() not in own]
+            added = [(n.encode(), v.encode()) for n, v in SECURITY_HEADERS.items() if n.encode() not in own]
             message = {**message, "headers": [*message.get("headers", []), *added]}
         await send(message)
 

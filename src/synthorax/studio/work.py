@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from collections.abc import Iterator
 from queue import Empty, Queue
-from typing import Any, Protocol
+from typing import Any
 
 import anyio
 from starlette.responses import StreamingResponse
 
-from synthorax.errors import SynthoraxError
+from synthorax.errors import SynthoraxError, reason
+from synthorax.provenance import without_folders
 
 POLL_S = 0.02
 """Seconds between two looks at what the thread has told."""
@@ -31,14 +31,6 @@ _turns = threading.BoundedSemaphore(MOST_AT_ONCE)
 
 class Gone(Exception):
     """The browser that asked for some work has gone; the work ends at its next report."""
-
-
-class Teller(Protocol):
-    """Reports how far some work is."""
-
-    def __call__(self, text: str, share: float | None = None) -> None:
-        """Tell what is being done, and the share that is done if it is known."""
-        ...
 
 
 class Work:
@@ -109,7 +101,7 @@ def streamed(work: Callable[[Work], Any]) -> StreamingResponse:
         except (SynthoraxError, OSError) as error:
             telling.lines.put({"error": sentence(error)})
         except MemoryError:
-            telling.lines.put({"error": "there is not enough memory for this; close another scan, or use a smaller one"})
+            telling.lines.put({"error": "not enough memory for this; close another scan, or use a smaller one"})
         except BaseException as error:
             telling.lines.put({"error": f"the studio failed unexpectedly ({type(error).__name__}); see the terminal"})
             raise
@@ -141,9 +133,6 @@ def streamed(work: Callable[[Work], Any]) -> StreamingResponse:
 
 def sentence(error: BaseException) -> str:
     """Return an error as one sentence for the page, without the folders of this machine."""
-    from synthorax.errors import reason
-    from synthorax.provenance import without_folders
-
     if isinstance(error, OSError) and not isinstance(error, SynthoraxError):
         return without_folders(f"{error.filename or 'file'}: {reason(error)}")
     return without_folders(str(error)).replace("--force", "'anyway'")

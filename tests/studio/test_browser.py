@@ -1,0 +1,127 @@
+"""The studio's page in a real browser without a screen: what a person sees and does."""
+
+import io
+import zipfile
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+import studio_browser
+import synthorax as sx
+from synthorax.io.images import write_image
+from synthorax.studio.app import VIEWER
+from tests.helpers.chests import chest_of_two_lungs
+
+pytestmark = [
+    pytest.mark.skipif(studio_browser.chromium() is None, reason=studio_browser.MISSING),
+    pytest.mark.skipif(not VIEWER.is_file(), reason=studio_browser.NO_VIEWER),
+]
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scans")
+    write_image(folder / "chest.nii.gz", chest_of_two_lungs())
+    return folder / "chest.nii.gz"
+
+
+@pytest.fixture(scope="module")
+def link(scan):
+    with studio_browser.running_studio(scan) as link:
+        yield link
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with studio_browser.running_browser() as browser:
+        yield browser
+
+
+def picture(page):
+    """What is on the canvas of the slices, grey [y, x], without the panel beside it."""
+    return np.asarray(Image.open(io.BytesIO(page.locator("#stage").screenshot())).convert("L"), float)
+
+
+def click_lung(page):
+    """Click into the patient's right lung on the axial slice, the upper left quarter of the stage."""
+    box = page.locator("#planes").bounding_box()
+    page.mouse.click(box["x"] + box["width"] * 0.16, box["y"] + box["height"] * 0.235)
+
+
+def test_a_nodule_is_clicked_in_seen_undone_and_downloaded_bit_for_bit(browser, link, scan, tmp_path):
+    with studio_browser.shown_page(browser, link) as (page, errors):
+        page.wait_for_selector("body[data-open]")
+        click_lung(page)
+        page.click("#outline")  # so that the picture shows the nodule's voxels, not its outline
+        page.mouse.move(1, 1)
+        page.wait_for_timeout(300)
+        before = picture(page)
+        page.locator("#diameter-field input[type=number]").fill("20")
+        page.click("#act")
+        page.wait_for_selector("body[data-steps='1']")
+        page.mouse.move(1, 1)
+        page.wait_for_timeout(300)
+        after = picture(page)
+        assert np.abs(after - before).max() > 60
+        assert page.locator("#nodules tbody tr").count() == 1
+        at = [float(part) for part in page.inner_text("#readout").split(" mm")[0].split(",")]
+
+        page.click("#undo")
+        page.wait_for_selector("body[data-steps='0']")
+        page.wait_for_timeout(300)
+        assert np.abs(picture(page) - before).max() < 8
+        page.click("#redo")
+        page.wait_for_selector("body[data-steps='1']")
+
+        page.click("#download")
+        with page.expect_download() as download:
+            page.click("#download-images")
+        download.value.save_as(tmp_path / "made.zip")
+        assert errors == []
+    with zipfile.ZipFile(tmp_path / "made.zip") as zipped:
+        zipped.extractall(tmp_path / "made")
+    (folder,) = (tmp_path / "made").iterdir()
+    sx.inject(scan, at_mm=at, diameter_mm=20, seed=1, out=tmp_path / "verb")
+    for name in ("chest.nii.gz", "chest_mask.nii.gz", "chest_region.nii.gz"):
+        assert (folder / name).read_bytes() == (tmp_path / "verb" / name).read_bytes(), name
+    assert np.asarray(nib.load(folder / "chest_mask.nii.gz").dataobj).any()
+
+
+def test_a_click_outside_the_lungs_is_told_in_a_sentence_that_offers_to_go_on(browser, link):
+    with studio_browser.shown_page(browser, link, size=(390, 844), scheme="light") as (page, errors):
+        page.wait_for_selector("body[data-open]")
+        page.click("#act")
+        page.locator(".toast.error").wait_for()
+        assert "expected one in the lungs" in page.inner_text(".toast.error")
+        page.click(".toast.error button:has-text('anyway')")
+        page.wait_for_selector("body[data-steps='1']")
+        page.keyboard.press("Control+z")
+        page.wait_for_selector("body[data-steps='0']")
+        assert errors == []
+
+
+@pytest.mark.prove
+def test_three_browsers_edit_scans_of_their_own_at_once(link):
+    with studio_browser.running_browser() as first, studio_browser.running_browser() as second:
+        pages = []
+        try:
+            for browser in (first, second, first):
+                held = studio_browser.shown_page(browser, link)
+                page, errors = held.__enter__()
+                pages.append((held, page, errors))
+            for _, page, _ in pages:
+                page.wait_for_selector("body[data-open]")
+                click_lung(page)
+            for _, page, _ in pages:
+                page.click("#act")
+            for _, page, errors in pages:
+                page.wait_for_selector("body[data-steps='1']")
+                assert page.locator("#nodules tbody tr").count() == 1
+                assert errors == []
+            keys = {page.get_attribute("body", "data-open") for _, page, _ in pages}
+            assert len(keys) == 3
+        finally:
+            for held, _, _ in pages:
+                held.__exit__(None, None, None)
