@@ -109,7 +109,7 @@ class Desk:
         work(f"{asked.recipe.method} is making {asked.auto or 'a'} nodule{'s' * (asked.auto > 1)}")
         with scan.lock:
             step = scan.session.inject(**told, **places, diameter_mm=asked.diameter_mm, force=asked.anyway)
-            return scan.state() | {"change": scan.change(step)}
+            return scan.state() | {"changes": scan.changes(step)}
 
     def erase(self, key: str, asked: EraseAsking, work: Work) -> dict[str, Any]:
         """Take a nodule out of an open scan.
@@ -131,7 +131,7 @@ class Desk:
             step = scan.session.erase(
                 method, seed=asked.seed, force=asked.anyway, device=self.methods.device, **place, **options
             )
-            return scan.state() | {"change": scan.change(step)}
+            return scan.state() | {"changes": scan.changes(step)}
 
     def back(self, key: str, *, again: bool) -> dict[str, Any]:
         """Undo the last edit of an open scan, or redo the one that was undone last.
@@ -142,7 +142,7 @@ class Desk:
         scan = self.scans[key]
         with scan.lock:
             step = scan.session.redo() if again else scan.session.undo()
-            return scan.state() | {"change": scan.change(step)}
+            return scan.state() | {"changes": scan.changes(step)}
 
     def compare(self, key: str, asked: CompareAsking, work: Work) -> dict[str, Any]:
         """Make nodules at one place by several recipes, and send a cube of each; the scan stays as it is.

@@ -161,22 +161,30 @@ class OpenScan:
             return {}
         steps = [max(1, round(COARSE_VIEW_MM / mm)) for mm in self.grid.spacing_mm]
         shape = tuple(-(-n // step) for n, step in zip(self.grid.shape, steps, strict=True))
-        spacing = tuple(mm * step for mm, step in zip(self.grid.spacing_mm, steps, strict=True))
-        coarse = replace(self.grid, voxels=np.broadcast_to(np.int8(0), shape), spacing_mm=spacing)
+        z, y, x = (mm * step for mm, step in zip(self.grid.spacing_mm, steps, strict=True))
+        coarse = replace(self.grid, voxels=np.broadcast_to(np.int8(0), shape), spacing_mm=(z, y, x))
         bits = np.packbits(lungs.mask_on(coarse).ravel(), bitorder="little")
         return {"step": steps[::-1], "shape": list(shape[::-1]), "lungs": b64encode(bits.tobytes()).decode()}
 
-    def change(self, step: EditStep) -> dict[str, Any]:
-        """Return the box of voxels that an edit, or its undo or redo, may have changed, as they are now."""
+    def changes(self, step: EditStep) -> list[dict[str, Any]]:
+        """Return the boxes of voxels that an edit, or its undo or redo, may have changed, as they are now.
+
+        Returns:
+            A box for each part of the edit region, and for each nodule whose label changed: its first voxel `corner`
+            and its `shape`, along (x, y, z) of the page, and `hu` and `labels`, x changing first.
+        """
         pairs = zip(_padded(step.labels_before, step), _padded(step.labels_after, step), strict=True)
-        regions = [step.changed, *(one for pair in pairs if not _same(*pair) for one in pair if one.voxels)]
-        low = np.clip(np.min([region.corner for region in regions], axis=0), 0, None)
-        high = np.max([np.add(region.corner, region.shape) for region in regions], axis=0)
-        box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+        others = [one for pair in pairs if not _same(*pair) for one in pair if one.voxels]
+        parts = _parts(step.changed)
+        boxes = [*parts, *(other for other in others if not any(_holds(part, other) for part in parts))]
+        return [self._changed(box.corner, box.shape) for box in boxes]
+
+    def _changed(self, corner: Sequence[int], shape: Sequence[int]) -> dict[str, Any]:
         ct, mask = self.session.ct, self.session.mask
-        return self._placed(ct, ct.voxels[box], low) | {
-            "labels": b64encode(np.ascontiguousarray(self._part(mask, mask.voxels[box], low).voxels)).decode()
-        }
+        low, high = np.clip(corner, 0, None), np.minimum(np.add(corner, shape), ct.shape)
+        box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+        labels = self._part(mask, mask.voxels[box], low).voxels
+        return self._placed(ct, ct.voxels[box], low) | {"labels": b64encode(labels.tobytes()).decode()}
 
     def cube(self, volume: Volume, center_mm: Sequence[float], half_mm: float) -> dict[str, Any]:
         """Return a cube of a volume around a world point, cut off at the scan's faces, as `change` gives its box."""
@@ -201,7 +209,7 @@ class OpenScan:
 
     def _placed(self, of: Volume, voxels: NDArray, corner: NDArray) -> dict[str, Any]:
         part = self._part(of, voxels, corner)
-        hu = b64encode(np.ascontiguousarray(_whole_hu(part.voxels))).decode()
+        hu = b64encode(_whole_hu(part.voxels).tobytes()).decode()
         return {"corner": self._voxel(part.origin_mm), "shape": list(part.shape[::-1]), "hu": hu}
 
 
@@ -245,6 +253,23 @@ def _whole_hu(voxels: NDArray) -> NDArray[np.int16]:
         limits = np.iinfo(np.int16)
         voxels = np.clip(np.rint(np.nan_to_num(voxels, nan=AIR_HU)), limits.min, limits.max)
     return voxels.astype("<i2", copy=False)
+
+
+def _parts(region: Region) -> list[Region]:
+    """The parts of a region that do not touch each other, each in its smallest box."""
+    from scipy.ndimage import find_objects, label
+
+    parts, count = label(region.mask)
+    if count <= 1:
+        return [region]
+    found = [Region(tuple(side.start for side in box), region.mask[box]) for box in find_objects(parts)]  # type: ignore[arg-type]
+    return [part.moved(region.corner) for part in found]
+
+
+def _holds(box: Region, other: Region) -> bool:
+    """Whether the box of a region holds that of another."""
+    low, high = np.array(box.corner), np.add(box.corner, box.shape)
+    return bool((low <= other.corner).all() and (np.add(other.corner, other.shape) <= high).all())
 
 
 def _same(one: Region, other: Region) -> bool:

@@ -47,8 +47,9 @@ class ReadingRoom:
         Raises:
             InputError: a folder has no usable image, or the scan has no real nodule.
         """
+        notes: list[str] = []
         if asked.kind == "folders":
-            items, notes = self._of_folders(asked, work), []
+            items = self._of_folders(asked, work)
         else:
             items, notes = self._of_scan(asked, work)
         work("preparing the cubes", 0.9)

@@ -8,7 +8,7 @@ import { Opener } from "./open.js";
 import { showHistory, showNodules } from "./history.js";
 import { showSheet, triesOf } from "./compare.js";
 
-const viewer = new Viewer({ stage: byId("stage"), planes: byId("planes"), lungs: byId("lungs3d"), divider: byId("divider") });
+export const viewer = new Viewer({ stage: byId("stage"), planes: byId("planes"), lungs: byId("lungs3d"), divider: byId("divider") });
 let scan = null, forms = null, opener = null, chooseWindow = null, chooseLayout = null, working = false;
 
 /** Do some work of the server's, show how far it is, and tell its error as a sentence. */
@@ -63,7 +63,8 @@ async function open(asked) {
 
 /** Show the edits and the nodules as the server has them, and patch the voxels that changed. */
 function show(state) {
-  if (state.change) viewer.apply(state.change);
+  for (const change of state.changes || []) viewer.apply(change);
+  if (state.changes) viewer.draw();
   const canErase = forms.methods.some((offer) => offer.roles.includes("erases") && !offer.reason);
   showNodules(state.nodules, { go: (nodule) => viewer.moveTo(nodule.voxel), erase: eraseNodule }, canErase);
   showHistory(state.steps, state.undone, async (count) => { for (let i = 0; i < count; i++) await back("undo"); });

@@ -153,7 +153,12 @@ export class Viewer {
     this.#paint(box, hu);
     this.#paintLabels(this.planes, box, labels);
     this.#applyTo3d(box);
+  }
+
+  /** Draw what was applied. */
+  draw() {
     this.planes.drawScene();
+    this.#draw3d();
   }
 
   /** Show the scan as it was before all edits, or as it is; `left` shows it as it was only left of this voxel x. */
@@ -285,7 +290,6 @@ export class Viewer {
       labels.push(this.coarse.labels[to]);
     });
     if (labels.length) this.#paintLabels(this.lungs, small, Uint8Array.from(labels));
-    this.#draw3d();
   }
 
   /** Draw the 3D view a little later: the planes, on which the user looks, come first. */
