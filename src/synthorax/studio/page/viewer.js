@@ -302,7 +302,7 @@ export class Viewer {
   #place() {
     const place = LAYOUTS[this.layout].lungs, { lungs, planes } = this.parts;
     planes.style.visibility = LAYOUTS[this.layout].planes.length ? "" : "hidden";
-    lungs.style.visibility = place && this.coarse ? "" : "hidden";
+    lungs.style.visibility = place && this.coarse ? "visible" : "hidden";
     if (!place) return;
     const [left, top, width, height] = place.map((share) => `${100 * share}%`);
     Object.assign(lungs.style, { left, top, width, height });
