@@ -262,7 +262,7 @@ def _parts(region: Region) -> list[Region]:
     parts, count = label(region.mask)
     if count <= 1:
         return [region]
-    found = [Region(tuple(side.start for side in box), region.mask[box]) for box in find_objects(parts)]  # type: ignore[arg-type]
+    found = [Region(tuple(side.start for side in box), region.mask[box]) for box in find_objects(parts)]
     return [part.moved(region.corner) for part in found]
 
 
