@@ -40,7 +40,7 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
-    """Give the tests a cache folder of their own, which the workers of one run share; the user's stays untouched."""
+    """Give the tests a separate cache folder, which the workers of one run share; the user's cache is not touched."""
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     patch = pytest.MonkeyPatch()
@@ -51,7 +51,7 @@ def own_cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def one_thread():
-    """Run torch in one thread: networks as small as those of the tests are slower in several."""
+    """Run torch in one thread: the tests' networks are so small that several threads are slower."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -68,7 +68,7 @@ def real_data():
 
 @pytest.fixture(scope="session")
 def ball():
-    """A function that makes the mask, bool [z, y, x], of a ball `offset_mm` (z, y, x) from the middle of a grid."""
+    """Return a function that makes the mask, bool [z, y, x], of a ball `offset_mm` (z, y, x) off a grid's centre."""
 
     def make(diameter_mm, grid=LUNG_GRID, spacing_mm=LUNG_SPACING_MM, offset_mm=(0, 0, 0)):
         center = [(n - 1) / 2 + shift / step for n, step, shift in zip(grid, spacing_mm, offset_mm, strict=True)]
@@ -109,7 +109,7 @@ def lidc():
 
 @pytest.fixture(scope="session")
 def untrained_gan():
-    """A model of the AC-WGAN-GP that has learned nothing, and whose selection accepts every sample."""
+    """Return an untrained model of the AC-WGAN-GP whose selection accepts every sample."""
     from synthorax.hub import Model
     from synthorax.systems.ac_wgan.config import PRESETS
     from synthorax.systems.ac_wgan.system import AcWgan
@@ -121,7 +121,7 @@ def untrained_gan():
 
 @pytest.fixture(scope="module")
 def lenient():
-    """Let an untrained critic select: its confidence never reaches the usual least one."""
+    """Return a copy of a model with a low threshold of selection: an untrained critic never reaches the usual one."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("synthorax.systems.ac_wgan.system.LEAST_CONFIDENCE", 0.0)
         yield

@@ -1,4 +1,7 @@
-"""Models found by name, folder or file; what is bundled, and its cards; the recipes; is this machine fit."""
+"""Models found by name, folder or file.
+
+Bundled models and their cards; recipes; the check of the machine (`doctor`).
+"""
 
 import json
 import os
@@ -37,7 +40,7 @@ MINUTES = [30.0, 60.0, 45.0]
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run folder after some steps: its generator's mean is other than the generator."""
+    """Return a run folder after some steps, in which the generator's moving average differs from the generator."""
     folder = tmp_path_factory.mktemp("run") / "run"
     model = AcWgan(CONFIG, seed=3)
     with torch.no_grad():
@@ -54,7 +57,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture
 def shelf(run, tmp_path, monkeypatch):
-    """A place of bundled models with one in it, `tiny`."""
+    """Return a folder of bundled models that has one model, `tiny`."""
     script.bundle(
         run, "tiny", what="CT cubes of 16 mm", measured=FIGURES, limits=["No vessels."], out=tmp_path / "shelf"
     )

@@ -1,4 +1,4 @@
-"""A nodule's voxels as a boxed mask of its own: nodules may overlap, and none loses a voxel to another."""
+"""Regions: each nodule has a separate mask in its bounding box, so that nodules may overlap without losing voxels."""
 
 import numpy as np
 import pytest

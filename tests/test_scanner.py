@@ -1,4 +1,4 @@
-"""Blur and noise of scanners, made and measured."""
+"""Blur and noise of scanners, simulated and measured."""
 
 import numpy as np
 import pytest

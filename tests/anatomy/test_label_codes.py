@@ -1,4 +1,4 @@
-"""What the codes of label maps mean: the tables that come with the program, one of a user's own, and codes of none."""
+"""The meaning of codes in label maps: bundled tables, a table of the user, and unknown codes."""
 
 import numpy as np
 import pytest

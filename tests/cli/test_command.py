@@ -1,4 +1,4 @@
-"""The `synthorax` command: what it does, and that whatever a user can mend is one line."""
+"""The `synthorax` command: what it does, and that every error that a user can correct is one line."""
 
 import csv
 import hashlib
@@ -88,7 +88,7 @@ def desk(balls, home, chest, tmp_path, monkeypatch):
 
 
 def run(*arguments):
-    """The command in a process of its own."""
+    """Run the command in a separate process."""
     return subprocess.run([sys.executable, "-m", "synthorax", *arguments], capture_output=True, text=True, timeout=60)
 
 

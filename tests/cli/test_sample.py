@@ -1,4 +1,4 @@
-"""Samples in any number, of what a model can make, and selections that find few."""
+"""Samples in any number, of all kinds that a model can make, and selections that accept few."""
 
 import csv
 import json

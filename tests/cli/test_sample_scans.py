@@ -1,4 +1,7 @@
-"""Whole scans are written as they are made, gone on with, and given nodules; what is known of them is told."""
+"""Whole scans are written as they are generated, continued after a stop, and given nodules.
+
+The manifest records what is known of them.
+"""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""`synthorax translate` from file to file: what is written, whom it knows, and what is refused."""
+"""`synthorax translate` from file to file: what is written, the recorded patients, and what is refused."""
 
 import json
 

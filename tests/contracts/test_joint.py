@@ -1,4 +1,4 @@
-"""A system is known to its own package and to its line of the registry alone."""
+"""Only a system's own package and its entry in the registry name the system."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""Other packages' systems: those that fit take part, those that do not are named, and nobody is held up by them."""
+"""Systems of other packages: compatible ones work, others are named, and no other system is affected."""
 
 import sys
 

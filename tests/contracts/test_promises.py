@@ -1,4 +1,4 @@
-"""What every maker promises, run against every system of the registry and two of other packages."""
+"""The guarantees of every maker, tested on every system of the registry and two of other packages."""
 
 import json
 import subprocess
@@ -43,7 +43,7 @@ def made(maker, asked, seed=5):
 
 
 def alike(one, other):
-    """Whether two samples are the same to the bit, but for the model's own name."""
+    """Return whether two samples are bit-identical, except for the model's name."""
     return (
         one.arrays.keys() == other.arrays.keys()
         and all(np.array_equal(one.arrays[name], other.arrays[name]) for name in one.arrays)
@@ -379,7 +379,7 @@ def test_a_model_knows_the_patients_it_was_trained_on(name, run_of, data):
 
 
 def check_survives(lineage, outlines, folder, train, place, by="toy"):
-    """What a maker knows is known to a store of what it made, and to a model that is trained on the store.
+    """Check that a maker's patients are recorded in a store of its results, and in a model trained on the store.
 
     Args:
         by: the system of that model.

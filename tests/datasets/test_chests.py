@@ -1,4 +1,4 @@
-"""Chests are the box of the lungs on one grid, each with the spacing that it has then."""
+"""Chests are the boxes of the lungs resampled to one grid, each with its own spacing."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ NODULE_HU = 3000
 
 
 def scan(name, *, spacing=None, nodule=False, annotated="all"):
-    """A whole scan of a patient of its own, perhaps with a bright ball in a lung, whose voxels are known."""
+    """Return a whole scan of a separate patient, possibly with a bright ball in a lung, whose voxels are known."""
     ct = small_chest(len(name))
     ct = Volume(ct.voxels, spacing or ct.spacing_mm, (10.0, -20.0, -300.0))
     if not nodule:
@@ -40,7 +40,7 @@ def scan(name, *, spacing=None, nodule=False, annotated="all"):
 
 
 class Flattener:
-    """Takes nodules out by giving the whole region the HU of lung."""
+    """Erases nodules by giving the whole region the HU of lung."""
 
     name, heeds, roles = "flattener", frozenset(), frozenset({"erases"})
     lineage = Lineage("flattener", "f" * 64)

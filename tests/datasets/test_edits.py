@@ -1,4 +1,4 @@
-"""Patches to edit: the ball lies around the nodule, and nothing unknown passes for known."""
+"""Patches to edit: the ball surrounds the nodule, and unknown values never count as known."""
 
 from dataclasses import replace
 

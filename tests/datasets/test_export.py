@@ -1,4 +1,4 @@
-"""What goes out to nnU-Net and MONAI: read back by their own rules, with nothing unknown turned into background."""
+"""Exports to nnU-Net and MONAI: read back by their own rules, and nothing unknown becomes background."""
 
 import json
 import re
@@ -41,7 +41,7 @@ def placed(volume, index, label=0, diameter_mm=None, nodule_id="01"):
 
 
 def item(name="a", split="train", volume=None, nodules=None, regions=None, annotated="all", patient_id=None, **more):
-    """A scan with one nodule of 4 x 5 x 3 voxels, unless told otherwise."""
+    """Return a scan with one nodule, of 4 x 5 x 3 voxels by default."""
     volume = volume or grid()
     regions = (brick((2, 3, 4), (4, 5, 3)),) if regions is None else regions
     if nodules is None:

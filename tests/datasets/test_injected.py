@@ -1,4 +1,4 @@
-"""Nodules put into healthy patches: what is beside them stays, and what the method refuses is left out and told."""
+"""Nodules added to healthy patches: everything beside them stays, and refused places are left out and reported."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ VIEW = ScaledPatch(PatchSpec((12, 12, 12)), (2.0,), coarsest=3.0)
 
 @pytest.fixture
 def made(tmp_path):
-    """A function that puts nodules of 5 and 7 mm into the healthy corners of two cubes."""
+    """Return a function that adds nodules of 5 and 7 mm to the healthy corners of two cubes."""
 
     def make(method, **options):
         store = store_of(tmp_path / "store", [ball_case("a", 5, size=48), ball_case("b", 7, size=48)])

@@ -1,4 +1,4 @@
-"""What `inject` and `sample` write is one case from every way, and joins a store that is validated on real ones."""
+"""Folders of `inject` and `sample` give the same cases in every way of reading, and can join a store of real cases."""
 
 import json
 from dataclasses import replace
@@ -56,7 +56,7 @@ def row(image, patient, mask="", label="", **more):
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
-    """Ten patients with a scan and a nodule each, all dealt out by the usual split."""
+    """Return ten patients with one scan and one nodule each, in the default split."""
     folder = tmp_path_factory.mktemp("real")
     write_image(folder / "mask.mha", ball())
     for i, patient in enumerate(PATIENTS):
@@ -112,7 +112,7 @@ def prepare(source, out, kind="patches", **options):
 
 
 def told(store):
-    """What is known of each case, but for its name."""
+    """Return everything about each case except its name."""
     known = []
     for entry in store.cases:
         case = store.read(entry.case_id)

@@ -1,4 +1,4 @@
-"""Windows of label maps and CT: cut where they are said to be, from any voxels, the same for a step each time."""
+"""Windows of label maps and CT: cut at the stated place, from any voxels, and the same for a step each time."""
 
 from dataclasses import replace
 

@@ -1,4 +1,7 @@
-"""A synthetic case remembers whom its maker knows; what knows held-out patients trains nothing silently."""
+"""A synthetic case records its maker's training patients.
+
+Models trained on held-out patients are never used silently.
+"""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Batches are made in one thread, and the caller's own number of threads stays."""
+"""Batches are made in one thread, and the caller's number of threads is restored."""
 
 import multiprocessing
 

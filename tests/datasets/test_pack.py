@@ -1,4 +1,4 @@
-"""A store packed into one file, carried, and unpacked: the same store, or exactly the patches that training sees."""
+"""A store packed into one file and unpacked: the same store, or exactly the patches that training sees."""
 
 import json
 import shutil

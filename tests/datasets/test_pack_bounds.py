@@ -1,4 +1,4 @@
-"""A pack from anywhere: nothing that it claims is believed, and nothing outside the target is touched."""
+"""Packs from unknown sources: no claim is trusted, and nothing outside the target is touched."""
 
 import json
 import zipfile

@@ -1,4 +1,4 @@
-"""Batches of a pool: real and made patches come in the proportions in which there are some."""
+"""Batches of a pool: real and synthetic patches appear in the proportions of the pool."""
 
 from collections import Counter
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What a folder holds becomes the right nodules of the right patients, and what is not known is not called healthy."""
+"""A folder becomes the right nodules of the right patients, and unknown scans never count as healthy."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""From what people have to a store, out of it as patches, and on to other tools."""
+"""From users' files to a store, from the store to patches, and to other tools."""
 
 import json
 import os

@@ -1,4 +1,7 @@
-"""What a store says is what was written to it: damage is told by the file's name, and claims are not believed."""
+"""A store returns exactly what was written.
+
+Damage is reported by the file's name, and claims of sizes are not trusted.
+"""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Label maps of tissues in a store: made once, with the nodules in them, and carried as far as the CT is."""
+"""Label maps of tissues in a store: made once, with the nodules, and kept wherever the CT is kept."""
 
 from dataclasses import replace
 

@@ -1,4 +1,7 @@
-"""Nodules taken out of a scan: by a method of one's own, from another package, and by none that cannot."""
+"""Nodules erased from a scan.
+
+The method is the user's or of another package; a method that cannot erase is refused.
+"""
 
 import json
 from dataclasses import replace
@@ -45,7 +48,7 @@ class Eraser:
 
 @pytest.fixture(scope="module")
 def ill():
-    """A chest with two nodules put in."""
+    """Return a chest with two added nodules."""
     return sx.inject(small_chest(3), auto=2, diameter_mm=(12, 16), seed=2)
 
 

@@ -1,4 +1,4 @@
-"""Nodules taken out of every scan of a folder in one call, as one call a scan takes them out."""
+"""Nodules erased from every scan of a folder in one call, with the same result as one call for each scan."""
 
 import json
 import shutil
@@ -46,7 +46,10 @@ def ill():
 
 @pytest.fixture(scope="module")
 def folder(ill, tmp_path_factory):
-    """Ann's nodules have a mask, one of Bob's a centre and a diameter, of Cyd nobody knows any; one file is broken."""
+    """Return a folder: Ann's nodules have a mask, one of Bob's a centre and a diameter, Cyd has no known nodule.
+
+    One file is broken.
+    """
     folder = tmp_path_factory.mktemp("ill")
     for name in ("ann", "bob"):
         write_image(folder / f"{name}.nii.gz", ill.ct)

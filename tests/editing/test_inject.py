@@ -1,4 +1,4 @@
-"""Nodules put into a scan: what changes, what does not, what is refused, and the files that come of it."""
+"""Nodules added to a scan: what changes, what does not, what is refused, and the files that are written."""
 
 import json
 from dataclasses import replace
@@ -41,7 +41,7 @@ OWNER = ".synthorax"
 
 
 class Bullet:
-    """The plainest method: a dense ball of the diameter asked for, and noise wherever it may."""
+    """A minimal method: a dense ball of the requested diameter, and noise in the rest of the region."""
 
     name, lineage = "bullet", Lineage("bullet", "f" * 64)
     heeds, roles = frozenset({"diameter_mm", "texture"}), frozenset({"injects"})
@@ -67,7 +67,7 @@ class Bullet:
 
 @pytest.fixture(scope="module")
 def phantom():
-    """A coarse phantom patient without nodules."""
+    """Return a coarse phantom without nodules."""
     return make_phantom(3, spacing_mm=(2.5, 2.0, 2.0), nodules=0)
 
 
@@ -83,7 +83,7 @@ def lungs(ct):
 
 @pytest.fixture(scope="module")
 def place(ct, lungs):
-    """A place deep in a lung."""
+    """Return a place deep in a lung."""
     plan = plan_nodules(ct, Request((), 1, (12.0,)), 5, finder=lambda ct: lungs)
     return plan.wanted[0].place.center_mm
 

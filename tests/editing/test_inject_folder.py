@@ -1,4 +1,7 @@
-"""Every scan of a folder injected in one call: the same bytes however it is done, and read by every reader."""
+"""Nodules added to every scan of a folder in one call.
+
+The bytes are the same for any number of processes, and every reader can read them.
+"""
 
 import json
 import os
@@ -32,7 +35,7 @@ NODULES = {"auto": 2, "diameter_mm": (14, 18), "seed": 4}
 
 
 class Ball:
-    """A method that puts in a dense ball; it kills its own process once if a file to remember it by is given."""
+    """A method that adds a dense ball; if a file is given, it kills its own process once and notes that in the file."""
 
     name, lineage = "ball", Lineage("ball", outlines=frozenset({"0" * 12}))
     heeds, roles = frozenset({"diameter_mm"}), frozenset({"injects"})

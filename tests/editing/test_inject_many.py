@@ -1,4 +1,4 @@
-"""Nodules by a plan, by LIDC's distribution, and by several methods at the same sites."""
+"""Nodules requested by a table, by LIDC's distribution, and of several methods at the same sites."""
 
 import json
 import shutil
@@ -28,7 +28,7 @@ LEFT, RIGHT = (64.0, 160.0, 117.0), (256.0, 160.0, 117.0)
 
 
 class Ball:
-    """A method that puts in a ball of its own density, of at most `most_mm`."""
+    """A method that adds a ball of a given density, of at most `most_mm`."""
 
     roles = frozenset({"injects"})
 
@@ -67,7 +67,7 @@ def scans(chest, tmp_path):
 
 
 def planned(file, *rows):
-    """Write a table of nodules; each row has an image, perhaps a place, a diameter, and perhaps a method."""
+    """Write a table of nodules; each row has an image, a diameter, and possibly a place and a method."""
     columns = ("image", "center_x_mm", "center_y_mm", "center_z_mm", "diameter_mm", "method")
     write_table(file, [dict(zip(columns, row, strict=True)) for row in rows])
     return file

@@ -1,4 +1,4 @@
-"""Nodules put in: of the width asked for on any voxels, seen or said not to be, and found again by `prepare`."""
+"""Added nodules have the requested width on any voxels, are visible or noted as invisible, and `prepare` finds them."""
 
 import csv
 import json
@@ -31,7 +31,7 @@ PLACE, OTHER = (-70.0, 0.0, 0.0), (70.0, 0.0, 0.0)
 
 @pytest.fixture(scope="module")
 def slab(chest):
-    """A part of the chest, 60 mm deep, in voxels of 4 mm."""
+    """Return a part of the chest, 60 mm deep, in voxels of 4 mm."""
     return crop(chest, (22, 0, 0), (15, *chest.shape[1:]))
 
 
@@ -61,7 +61,7 @@ def test_a_diameter_that_the_voxels_do_not_have_is_told(slab):
 
 
 def noisy(noise_hu, nodule_hu):
-    """Lung with a nodule of 6 mm in its middle, and the nodule."""
+    """Return lung with a nodule of 6 mm at its centre, and the nodule."""
     z, y, x = np.ix_(*[np.arange(41) - 20] * 3)
     nodule = z**2 + y**2 + x**2 <= 3**2
     hu = LUNG_HU + np.random.default_rng(0).normal(0, noise_hu, nodule.shape) + nodule_hu * nodule

@@ -1,4 +1,4 @@
-"""Nodules put into label maps: in the lungs and nowhere else, clear of what is there, their masks exact."""
+"""Nodules added to label maps: only in the lungs, away from other structures, with exact masks."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Edits of in-painters and generators, which have a grid of their own, brought to a scan's voxels."""
+"""Edits of in-painters and generators, which work on a fixed grid, transferred to a scan's voxels."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""A label map painted window by window: the result is that of one window, whatever their number, and slices stream."""
+"""A label map painted in windows: the result does not depend on the number of windows, and slices are streamed."""
 
 from dataclasses import dataclass, replace
 
@@ -17,7 +17,7 @@ CLASS_MEANS = np.array([-1000, -860, -100, 0, 40, 700, 30], np.float32)
 
 @dataclass
 class PlainPainter:
-    """Paints the mean of each class, of the slices around it too, with noise of the voxel."""
+    """Paints the mean HU of each class, averaged over neighbouring slices, with noise by the voxel's position."""
 
     largest: tuple = (12, 20, 16)
     overlap: tuple = (4, 6, 5)

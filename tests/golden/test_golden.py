@@ -1,10 +1,10 @@
-"""What commit 7fdf78e made and wrote is still made, read and gone on with as it was.
+"""Results and files of commit 7fdf78e are still reproduced, read and resumed.
 
 `runs.zip` holds runs of that commit (LuNG stopped at step 400 of 800, the AC-WGAN-GP at 4 of 6, features finished), and
-the store and the shapes they learned from. `samples.npz` holds HU and shapes that the commit made of these runs, and HU
-that commit f47dc1f made of the AC-WGAN-GP bundled since. Integers out of NumPy are the same on every machine (checked
-with AVX-512, with AVX2 and without either). Networks differ in their last digits, so their HU may differ by one;
-`scripts/golden.py` compares two trees of one machine to the last bit.
+the store and the shapes they were trained on. `samples.npz` holds HU and shapes that the commit sampled from these
+runs, and HU that commit f47dc1f sampled from the AC-WGAN-GP bundled since. NumPy's integers are the same on every
+machine (checked with AVX-512, with AVX2 and without either). Networks differ in their last digits, so their HU may
+differ by one; `scripts/golden.py` compares two trees on one machine bit by bit.
 """
 
 import json
@@ -47,7 +47,7 @@ SHAPES = {
 
 @pytest.fixture
 def old(tmp_path, monkeypatch):
-    """A folder with the old runs and their data, where commands run."""
+    """Return a folder with the old runs and their data, in which the commands run."""
     with ZipFile(GOLDEN / "runs.zip") as zipped:
         zipped.extractall(tmp_path)
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""Plain chests, made in milliseconds, in which lungs are found."""
+"""Simple synthetic chests, made in milliseconds, in which the lungs can be segmented."""
 
 import numpy as np
 
@@ -7,7 +7,10 @@ from synthorax.volume import Volume
 
 
 def chest_of_two_lungs():
-    """A trunk with two ellipsoids of lung, HU, in voxels of 4 mm around (0, 0, 0) mm; one lung is about (-70, 0, 0)."""
+    """Return HU of a trunk with two ellipsoids of lung, in voxels of 4 mm around (0, 0, 0) mm.
+
+    One lung has its centre near (-70, 0, 0) mm.
+    """
     step = 4.0
     z, y, x = np.meshgrid(*[(np.arange(n) - (n - 1) / 2) * step for n in (60, 64, 96)], indexing="ij")
     lungs = (z / 100) ** 2 + (y / 70) ** 2 + ((abs(x) - 70) / 45) ** 2 <= 1
@@ -18,7 +21,7 @@ def chest_of_two_lungs():
 
 
 def small_chest(seed):
-    """A smaller trunk with two ellipsoids of lung, HU, in voxels of 6 x 4.5 x 4.5 mm; its noise is of the seed."""
+    """Return HU of a smaller trunk with two ellipsoids of lung, in voxels of 6 x 4.5 x 4.5 mm; the seed draws noise."""
     z, y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in (40, 72, 72)), indexing="ij")
     hu = np.where(x**2 + 1.4 * y**2 < 0.8, 40.0, -1000.0)
     for side in (-0.4, 0.4):
@@ -28,7 +31,7 @@ def small_chest(seed):
 
 
 def labels_of_two_lungs():
-    """The label map of `chest_of_two_lungs`, without its noise."""
+    """Return the label map of `chest_of_two_lungs`, derived without noise."""
     ct = chest_of_two_lungs()
     body = np.broadcast_to(_trunk(ct), ct.shape)
     classes = np.where(body, np.where(ct.voxels < -400, TissueClass.OTHER, TissueClass.SOFT), TissueClass.OUTSIDE)
@@ -36,6 +39,6 @@ def labels_of_two_lungs():
 
 
 def _trunk(ct):
-    """The elliptical trunk of a chest, bool [1, y, x]."""
+    """Return the elliptical trunk of a chest, bool [1, y, x]."""
     x, y, _ = np.moveaxis(ct.to_world(np.stack(np.indices((1, *ct.shape[1:])), -1)), -1, 0)
     return (y / 110) ** 2 + (x / 160) ** 2 <= 1

@@ -1,4 +1,4 @@
-"""Cubes of lung with a ball in the middle: images, cases of a store, and folders as users have them."""
+"""Cubes of lung with a ball at the centre: images, cases of a store, and folders like those of users."""
 
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ ORIGIN_MM = (-30.0, 12.5, -200.0)
 
 
 def ball_in_lung(shape=(20, 40, 40), spacing_mm=(1.25, 0.8, 0.8), origin_mm=ORIGIN_MM, diameter_mm=10, seed=0):
-    """A ball of soft tissue in the middle of lung, both with noise of 30 HU.
+    """Make a ball of soft tissue at the centre of lung, both with noise of 30 HU.
 
     Returns:
         The volume, and the ball's mask, bool [z, y, x].
@@ -32,11 +32,11 @@ def ball_in_lung(shape=(20, 40, 40), spacing_mm=(1.25, 0.8, 0.8), origin_mm=ORIG
 def ball_case(
     name, diameter_mm, *, ratings=None, split=None, size=44, voxel_mm=1.0, origin_mm=ORIGIN_MM, seed=0, outlined=True
 ):
-    """A wholly annotated case of a patient of its own: a ball in a cube of lung.
+    """Make a completely annotated case of a separate patient: a ball in a cube of lung.
 
     Args:
-        name: of the case and of the patient.
-        ratings: of each reader, by attribute; the nodule has their means.
+        name: name of the case and of the patient.
+        ratings: ratings of all readers, by attribute; the nodule gets their means.
         size: voxels along an edge of the cube.
         outlined: whether the nodule has voxels.
     """
@@ -51,7 +51,7 @@ def ball_case(
 def write_cubes(where):
     """Write six cubes with masks and a table of them into a new folder; return the folder.
 
-    Each of three patients has two cubes and a split of its own; two readers have rated the malignancy.
+    There are three patients, each with two cubes and in a different split; two readers rated the malignancy.
     """
     (where / "images").mkdir(parents=True)
     (where / "masks").mkdir()
@@ -75,5 +75,5 @@ def write_cubes(where):
 
 
 def place(x, y, z, diameter_mm):
-    """The columns of a table for a nodule that has no mask."""
+    """Return the columns of a table for a nodule without a mask."""
     return {"center_x_mm": x, "center_y_mm": y, "center_z_mm": z, "diameter_mm": diameter_mm}

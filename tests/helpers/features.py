@@ -1,4 +1,4 @@
-"""Features of patches, made up."""
+"""Random features of patches."""
 
 import numpy as np
 
@@ -6,6 +6,6 @@ from synthorax.metrics.features import ExtractorCard, Features
 
 
 def features(values, probabilities=None):
-    """Features [patch, feature] as if some extractor had given them."""
+    """Return random features [patch, feature] in place of an extractor's."""
     values = np.asarray(values, float)
     return Features(values, ExtractorCard("any", "00" * 32, values.shape[-1], "none"), probabilities)

@@ -1,4 +1,4 @@
-"""Files as scanners, treatment planning systems and the tools of LIDC's readers write them."""
+"""Writes files like those of scanners, treatment planning systems and the tools of LIDC's readers."""
 
 import io
 

@@ -1,11 +1,11 @@
-"""Packs taken apart, changed and put together again."""
+"""Takes packs apart, changes them and puts them together again."""
 
 import json
 import zipfile
 
 
 def members_of(path):
-    """The bytes of each member of a pack, by its name."""
+    """Return the bytes of each member of a pack, by name."""
     with zipfile.ZipFile(path) as file:
         return {name: file.read(name) for name in file.namelist()}
 
@@ -19,7 +19,7 @@ def written(path, members, compression=zipfile.ZIP_STORED):
 
 
 def row_with(**changes):
-    """A function that takes the members of a pack and changes columns of its first case in the index."""
+    """Return a function that changes columns of the first case in the index, given the members of a pack."""
 
     def change(members):
         index = json.loads(members["index.json"])

@@ -1,4 +1,4 @@
-"""Pages of the documentation, followed step by step."""
+"""Follows pages of the documentation step by step."""
 
 import os
 import re
@@ -15,12 +15,12 @@ RUNS = "runs"
 
 
 def follow(page, folder, *, runs=False):
-    """Do in a folder what a page of `docs` says: write its CSV files, run its commands and its Python.
+    """Do in a folder what a page of `docs` says: write its CSV files, run its commands and its Python code.
 
-    A block of Python goes on from the blocks before it. Any block that fails fails the test.
+    A block of Python uses the variables of the blocks before it. The test fails if any block fails.
 
     Args:
-        runs: the blocks are done too that need runs of trained systems, which lie in the folder.
+        runs: whether to run also the blocks that need runs of trained systems; the folder must contain those.
     """
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(folder)}
     python = ""

@@ -1,4 +1,4 @@
-"""Packages that bring systems, laid out as pip installs them."""
+"""Installs packages with systems, in the layout of pip."""
 
 import re
 import tomllib

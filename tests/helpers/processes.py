@@ -1,11 +1,11 @@
-"""The command in processes of its own."""
+"""Runs the command in separate processes."""
 
 import subprocess
 import sys
 
 
 def loaded_by(*arguments):
-    """Names of the modules that a process has loaded after the command, which must succeed."""
+    """Return the names of the modules that a process has imported after the command, which must succeed."""
     code = (
         f"import sys; from synthorax.cli import main; code = main({list(arguments)!r}); "
         "print(*sys.modules); sys.exit(code)"

@@ -1,4 +1,4 @@
-"""Trainings stopped at a step, and what is in a run folder."""
+"""Stops trainings at a step, and reads run folders."""
 
 import json
 import os
@@ -9,22 +9,22 @@ CLOCK = ("seconds", "steps_per_second")
 
 
 def weights(folder):
-    """The bytes of a run's weights."""
+    """Return the bytes of a run's weights."""
     return (folder / "weights.safetensors").read_bytes()
 
 
 def log(folder):
-    """The records of a run's log."""
+    """Return the records of a run's log."""
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
 def timeless_log(folder):
-    """The records of a run's log without the figures of the clock."""
+    """Return the records of a run's log without figures that depend on time."""
     return [{name: value for name, value in record.items() if name not in CLOCK} for record in log(folder)]
 
 
 def stopping_at(batches, last, number=signal.SIGTERM):
-    """The same batches, with a signal to this process while the batch of step `last` is made."""
+    """Return the same batches; while that of step `last` is made, a signal is sent to this process."""
 
     def batch_at(step):
         if step == last:

@@ -1,4 +1,4 @@
-"""Stores of cubes with a nodule each, and their patches."""
+"""Writes stores of cubes with one nodule each, and cuts patches from them."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ READERS = ((1, 2, 2, 1), (5, 5, 3, 3), (4, 5, 4, 4), (2, 3, 1, 2), (4, 4, 5, 3))
 
 
 def store_of(folder, cases):
-    """Write a store of cases; a patient whose case names no split is in train."""
+    """Write a store of cases; patients without a split are in train."""
     folder.mkdir(parents=True, exist_ok=True)
     entries = [write_case(folder, case, "test") for case in cases]
     splits = {name: {case.patient_id for case in cases if (case.split or "train") == name} for name in SPLITS}
@@ -23,7 +23,7 @@ def store_of(folder, cases):
 
 
 def labelled(store, folder):
-    """Write a copy of a store whose cases have the label maps of their tissues."""
+    """Write a copy of a store with label maps of tissues for all cases."""
     folder.mkdir(parents=True)
     entries = [write_case(folder, with_tissue(store.read(case.case_id)), "labelled") for case in store.cases]
     write_index(folder, entries, store.splits, source=store.source, skipped=[])
@@ -32,10 +32,10 @@ def labelled(store, folder):
 
 
 def cases(per_split=12, *, readers=READERS, size=44):
-    """Cases of `per_split` patients in each split, a nodule each, the larger the more malignant.
+    """Return cases of `per_split` patients in each split, with one nodule each; larger nodules are more malignant.
 
     Args:
-        readers: malignancy ratings of one nodule each, dealt out by turns; () is a nodule that nobody rated.
+        readers: readers' malignancy ratings of a nodule, used in turn; () is a nodule without ratings.
         size: voxels along an edge of the cubes.
     """
     made = []
@@ -49,7 +49,7 @@ def cases(per_split=12, *, readers=READERS, size=44):
 
 
 def patches_of(store, place, split="train", **options):
-    """Patches of `SPEC` around the nodules of a split, and in the corners of the same cubes, which hold none."""
+    """Return patches of `SPEC` around the nodules of a split, and without a nodule from the corners of their cubes."""
     chosen = store.in_split(split)
     places = nodule_places(chosen) + negative_places(store, chosen, SPEC, 0, 0)
     return PatchDataset(store, places, SPEC, cache=place / "cache", **options)

@@ -11,18 +11,18 @@ SPACING = (2.0, 1.0, 1.0)
 
 
 def lung(seed=0):
-    """A scan of noise as in lung, HU [z, y, x] of `SHAPE`."""
+    """Return a scan of noise with the HU of lung, [z, y, x], of `SHAPE`."""
     hu = np.random.default_rng(seed).normal(-850, 10, SHAPE)
     return Volume(np.rint(hu).astype(np.int16), SPACING, (-20.0, -20.0, 100.0))
 
 
 def ball(radius, center=(6, 20, 15)):
-    """The mask of a ball in the scan: radius in mm, centre in voxels (z, y, x)."""
+    """Return the mask of a ball in the scan: radius in mm, centre in voxels (z, y, x)."""
     return ball_mask(SHAPE, 2 * radius, SPACING, center)
 
 
 def drawn_ball(cx, cy, cz, r):
-    """The contours of a ball around a point in mm, one for each slice that it meets."""
+    """Return the contours of a ball around a point in mm, one for each slice that it crosses."""
     return [
         circle(cx, cy, np.sqrt(r * r - (z - cz) ** 2), z) for z in 100 + 2.0 * np.arange(12) if abs(z - cz) < r - 0.3
     ]

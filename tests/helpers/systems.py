@@ -1,4 +1,4 @@
-"""The systems that the contracts are run over, their roles, and requests that they take."""
+"""The systems that the contracts are tested on, their roles, and requests that they accept."""
 
 from synthorax.errors import InputError
 from synthorax.hub import blends
@@ -17,19 +17,22 @@ USUAL = NoduleAttributes(diameter_mm=6.0, texture=5.0, malignancy=3.0)
 
 
 def entries(*roles):
-    """Names of the systems that have at least one of the roles; of all systems if no role is named."""
+    """Return the names of the systems that have at least one of the roles; of all systems if no role is given."""
     return [name for name, own in ROLES.items() if not roles or own & set(roles)]
 
 
 def wanted(maker, n):
-    """`n` requests that a generator takes, by turns: every attribute it heeds, no attribute, and no nodule."""
+    """Return `n` requests that a generator accepts.
+
+    They have in turn all attributes that it heeds, no attribute, and no nodule.
+    """
     told = NoduleAttributes(**{name: value for name, value in vars(USUAL).items() if name in maker.heeds})
     each = [(told,), *(one for one in ((NoduleAttributes(),), ()) if takes(maker, one))]
     return [each[i % len(each)] for i in range(n)]
 
 
 def takes(maker, asked):
-    """Whether a generator takes a request; some take none without a diameter."""
+    """Return whether a generator accepts a request; some need a diameter."""
     try:
         maker.sample([asked], 0)
     except InputError:
@@ -38,5 +41,5 @@ def takes(maker, asked):
 
 
 def not_heeded(maker):
-    """A nodule with one attribute, which the maker does not heed."""
+    """Return a nodule with one attribute that the maker does not heed."""
     return NoduleAttributes(**{min(set(ATTRIBUTES) - maker.heeds): 3.0})

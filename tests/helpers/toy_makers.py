@@ -1,4 +1,4 @@
-"""Makers without weights, used in the place of trained systems."""
+"""Makers without weights, used instead of trained systems."""
 
 from dataclasses import dataclass, field
 
@@ -19,11 +19,11 @@ KNOWN = frozenset(["0" * 12])
 
 @dataclass(eq=False)
 class Balls:
-    """A generator of patches with masks: balls in noise, denser with their texture. It judges by the HU in the middle.
+    """A generator of patches with masks: balls in noise, denser with the texture. It judges by the HU at the centre.
 
     Attributes:
         passing: share of the samples of each part that its selection keeps.
-        parts: samples in a part.
+        parts: number of samples in a part.
     """
 
     name: str = "balls"
@@ -69,11 +69,11 @@ class Balls:
 
 @dataclass(frozen=True)
 class Chests:
-    """A maker of scans: small chests with noise of their own, made slice by slice.
+    """A maker of scans: small chests, each with other noise, made slice by slice.
 
     Attributes:
-        depth: slices of each.
-        stops_before: number of the scan at which it stops, as a process that is killed does.
+        depth: number of slices of each chest.
+        stops_before: number of the scan before which it stops, like a process that is killed.
     """
 
     name: str = "chests"
@@ -116,7 +116,7 @@ class Dots:
 
 
 class DenseBalls:
-    """Puts dense balls of the asked diameter in; refuses those wider than `most_mm`."""
+    """Adds dense balls of the requested diameter; refuses diameters above `most_mm`."""
 
     name, lineage, heeds, roles = "balls", Lineage("balls"), frozenset({"texture"}), frozenset({"injects"})
 

@@ -1,4 +1,4 @@
-"""Header values as scanners and anonymisers write them, and claims that are larger than what is stored."""
+"""Header values of scanners and anonymisers, and claimed sizes that exceed the stored data."""
 
 import struct
 import zlib

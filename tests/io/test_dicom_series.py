@@ -1,4 +1,4 @@
-"""Which DICOM files are one series, which are passed over and told, and how multi-frame CT is read."""
+"""Which DICOM files form a series, which are skipped with a note, and how multi-frame CT is read."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Files in and out: whole or not at all, with their place in the world and the synthetic mark."""
+"""Reading and writing files: complete or not at all, with their geometry and the synthetic mark."""
 
 import csv
 import gzip

@@ -1,4 +1,4 @@
-"""What the values of a mask mean: one rule for every verb."""
+"""The meaning of a mask's values: one rule for all verbs."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What the headers of images say, and what is told where they leave it open."""
+"""The headers of images, and the notes if information is missing."""
 
 import bz2
 import gzip

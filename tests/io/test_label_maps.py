@@ -1,4 +1,4 @@
-"""Label maps as files: their codes and place come back from every format, and a file without a place is refused."""
+"""Label maps as files: codes and geometry survive in every format, and a file without geometry is refused."""
 
 from dataclasses import replace
 

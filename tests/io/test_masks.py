@@ -1,4 +1,4 @@
-"""A mask on the voxels of an image: part of the grid, rounded headers, probabilities, named segments."""
+"""A mask on the grid of an image: parts of the grid, rounded headers, probabilities, named segments."""
 
 from dataclasses import replace
 

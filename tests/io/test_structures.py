@@ -1,4 +1,4 @@
-"""Segments and contours become nodules: each by itself, all of them, and nothing else."""
+"""Segments and contours become nodules: each separately, all of them, and nothing else."""
 
 from dataclasses import replace
 

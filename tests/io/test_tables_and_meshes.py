@@ -1,4 +1,4 @@
-"""Tables and meshes as other programs write them, and as they must not harm other programs."""
+"""Tables and meshes of other programs, and that written ones cannot harm other programs."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Intervals by patient: they cover what they should, and see what hangs together."""
+"""Intervals that resample patients: their coverage is right, also for correlated values of a patient."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Measures of whole chests: anatomy along z against real chests' range, and copies of training chests."""
+"""Measures of whole chests: anatomy along z compared with the range of real chests, and copies of training chests."""
 
 import numpy as np
 import pytest

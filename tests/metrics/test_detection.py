@@ -1,4 +1,4 @@
-"""Decisions, probabilities and marks against the truth."""
+"""Decisions, probabilities and marks compared with the truth."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Distances of sets by features, and the networks that features are from."""
+"""Distances between sets of features, and the networks that compute features."""
 
 import subprocess
 import sys
@@ -56,7 +56,7 @@ class Small(nn.Module):
 
 
 class Slices(nn.Module):
-    """What Inception's TorchScript looks like from outside."""
+    """Has the interface of Inception's TorchScript file."""
 
     def __init__(self, dimensions: int):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Outlines of nodules against each other, and their HU."""
+"""Outlines of nodules compared with each other, and their HU."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,7 @@
-"""Roughness is the noise of voxels, whatever level or slope they lie on; made nodules are held to real ones'."""
+"""Roughness measures the noise of voxels and not their level or slope.
+
+Synthetic nodules are compared with real ones.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The seam of an edit is the step that it leaves across its border, told from steps that the scan has itself."""
+"""The seam of an edit is the step across its border, as distinct from steps that the scan itself has."""
 
 import numpy as np
 import pytest

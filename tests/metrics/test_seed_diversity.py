@@ -1,4 +1,7 @@
-"""Two seeds are as diverse as two real nodules of like size and texture; noise and place are no diversity."""
+"""Two seeds should differ as much as two real nodules of similar size and texture.
+
+Noise and position do not count as diversity.
+"""
 
 import numpy as np
 import pytest
@@ -52,7 +55,7 @@ def apart(real, pairs):
 
 
 def diversity(made, real, pairs):
-    """In HU and in shape, of pairs of made nodules that lie one after the other."""
+    """Return the diversity in HU and in shape of pairs of consecutive synthetic nodules."""
     own = distances(made, np.arange(40).reshape(20, 2))
     return [
         float(diversity_of(mine, theirs, pairs).values(np.ones((1, 60)))[0])

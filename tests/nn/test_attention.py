@@ -15,14 +15,17 @@ def normal(*shape, seed=0, dtype=torch.float32):
 
 
 def masked_box(shape, *box):
-    """A mask [1, 1, z, y, x] of the box between two corners, both even, so that every way of coarsening agrees."""
+    """Return a mask [1, 1, z, y, x] of a box between even indices, for which all ways of coarsening agree."""
     mask = torch.zeros(1, 1, *shape)
     mask[(0, 0, *(slice(a, b) for a, b in box))] = 1
     return mask
 
 
 def by_convolutions(features, mask, fuse=False):
-    """The 2D program written down in 3D for one sample: match, mask and paste by convolutions."""
+    """Return the result of the published 2D program, written in 3D for one sample.
+
+    Matching, masking and pasting are convolutions.
+    """
     coarse, masks = features[..., ::2, ::2, ::2], mask[..., ::2, ::2, ::2]
     grid, channels = coarse.shape[2:], features.shape[1]
     places = torch.cartesian_prod(*(torch.arange(n) for n in grid)).tolist()
@@ -96,7 +99,7 @@ def test_blocks_change_nothing(fuse):
 
 
 class Largest(TorchDispatchMode):
-    """The bytes of the largest tensor that any operation makes."""
+    """Records the bytes of the largest tensor that any operation makes."""
 
     bytes = 0
 

@@ -19,7 +19,7 @@ def painter(**options):
 
 
 def inputs(seed=0):
-    """Patches [2, 1, 8, 16, 24], a region of 4 x 6 x 6 voxels in them, noise, two conditions and a map."""
+    """Return patches [2, 1, 8, 16, 24], a region of 4 x 6 x 6 voxels in them, noise, two conditions and a map."""
     random = torch.Generator().manual_seed(seed)
     patches, noise = (torch.rand(2, 1, *SIZE, generator=random) * 2 - 1 for _ in range(2))
     region = torch.zeros(2, 1, *SIZE)

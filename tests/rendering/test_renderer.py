@@ -1,4 +1,4 @@
-"""Nodules rendered into lung: width, density, partial volume, what stays as it is."""
+"""Nodules rendered into lung: width, density, partial volume, and unchanged voxels."""
 
 from dataclasses import replace
 
@@ -41,7 +41,7 @@ def fill_one(method, patch, region, attributes, seed):
 
 
 def filled(patch, seed=0, region=None, **attributes):
-    """A patch with a nodule of LIDC's, in a whole region unless another is given."""
+    """Return a patch with a rendered nodule of LIDC; the region is the whole patch unless another one is given."""
     region = np.ones(patch.shape, bool) if region is None else region
     return fill_one(Renderer(scanner=SCANNER), patch, region, NoduleAttributes(**attributes), seed)
 

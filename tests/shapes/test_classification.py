@@ -39,7 +39,7 @@ def lidc_training_set(lidc):
 
 
 def within_a_ball(n, seed=0):
-    """Nodules suspicious within a radius, a third of them: no plane tells them apart."""
+    """Return nodules of which a third, within a radius, is suspicious: no plane separates the classes."""
     features = np.random.default_rng(seed).normal(0, 1, (n, N_FEATURES))
     radius = np.linalg.norm(features[:, :2], axis=1)
     return features, radius < np.sqrt(-2 * np.log(2 / 3))

@@ -1,4 +1,4 @@
-"""Shape features cost what the nodules are, not the grid around them."""
+"""The time for shape features depends on the size of the nodules, not of the grid."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Whatever a generator makes, reconnection gives one connected nodule and takes nothing away."""
+"""For any output of a generator, reconnection gives one connected nodule and removes no voxel."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def at(*voxels, grid=(9, 11, 11)):
 
 
 def adversaries(grid, rng):
-    """Fields made to be hard to join, by name."""
+    """Return fields that are hard to join, by name."""
     noise = rng.random(grid, np.float32)
     index = np.indices(grid)
     last = [n - 1 for n in grid]

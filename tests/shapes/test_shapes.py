@@ -1,4 +1,4 @@
-"""Nodule shapes: resampled by their true spacing, drawn, remembered, meshed, and read from files."""
+"""Nodule shapes: resampled with their true spacing, drawn, cached, meshed, and read from files."""
 
 import io
 import json

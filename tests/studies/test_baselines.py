@@ -1,4 +1,4 @@
-"""What real patches alone give: the study of the three tasks, its notes, its figures, and the stores it refuses."""
+"""The study of baselines on real patches: its three tasks, cached results, figures, and refused stores."""
 
 from dataclasses import asdict, replace
 from functools import partial

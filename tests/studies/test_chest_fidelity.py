@@ -1,4 +1,4 @@
-"""Distances of sets of chests, slice by slice, order what they should; anatomy and copies are told."""
+"""Distances between sets of chests, slice by slice, order known sets correctly; anatomy and copies are reported."""
 
 import numpy as np
 import pytest

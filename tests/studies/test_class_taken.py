@@ -1,4 +1,4 @@
-"""Pairs of in-paintings tell what asking for the other class changes, and that nothing changes where it is ignored."""
+"""Pairs of in-paintings show what requesting the other class changes, and nothing if the class is ignored."""
 
 from dataclasses import replace
 

@@ -1,4 +1,7 @@
-"""Do made nodules help a detector: mixed batches, arms, figures, whole scans, and models that the study refuses."""
+"""The study of whether synthetic nodules help a detector.
+
+Mixed batches, arms, figures, whole scans, and refused models.
+"""
 
 import json
 from dataclasses import replace
@@ -431,7 +434,7 @@ def whole_case(name, split, seed):
 
 
 class Bright(Classification):
-    """Tells a nodule by the brightness of the middle."""
+    """Detects a nodule by the brightness at the centre."""
 
     def logits(self, patches):
         middle = patches[:, 0, 6:10, 6:10, 6:10].mean((1, 2, 3))

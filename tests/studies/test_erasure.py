@@ -1,4 +1,7 @@
-"""Erased nodules beside healthy sites of the same scans: what is right passes, and each way to fail is seen."""
+"""Erased nodules compared with healthy sites of the same scans.
+
+A correct eraser passes, and each kind of failure is detected.
+"""
 
 from dataclasses import replace
 
@@ -76,7 +79,7 @@ def detectors():
 
 
 def rated(detectors, sites, healthy, made):
-    """What detectors say of the nodules, of their places after an erasure, and of healthy places."""
+    """Return detectors' outputs for the nodules, for their places after an erasure, and for healthy places."""
     patients = [site.patient for site in sites]
     places = [(site.ct, center) for site in sites for center in healthy[site.case_id]]
     return (

@@ -1,4 +1,7 @@
-"""Whole chests as a harder question: what is a look-alike, what nobody can say, false alarms, and the study itself."""
+"""The study of false alarms in whole chests.
+
+Look-alikes, places of unknown truth, false alarms, and the study itself.
+"""
 
 import json
 from dataclasses import replace

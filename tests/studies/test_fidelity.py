@@ -1,4 +1,7 @@
-"""Are made cubes like real ones: the study's page, its checks of the condition, and the models that it refuses."""
+"""The study of whether synthetic cubes are like real ones.
+
+Its page, its checks of the condition, and refused models.
+"""
 
 import json
 from dataclasses import replace
@@ -159,7 +162,7 @@ def patches(store):
 
 
 class Deaf(Balls):
-    """Makes balls of any diameter, whatever is asked."""
+    """Makes balls of any diameter, ignoring the request."""
 
     def _part(self, asked, start, seed):
         widths = np.random.default_rng(start).uniform(3, 12, len(asked))

@@ -1,4 +1,4 @@
-"""The study of in-painting tells an in-painter that is as good as real nodules from those that fail silently."""
+"""The study of in-painting distinguishes an in-painter that equals real nodules from in-painters that fail silently."""
 
 from dataclasses import replace
 

@@ -1,4 +1,7 @@
-"""The scripts that measure in-paintings: the control pastes real nodules, and a contact sheet tells nothing away."""
+"""The scripts that measure in-paintings.
+
+The control pastes real nodules, and a contact sheet does not reveal its key.
+"""
 
 import numpy as np
 import pytest

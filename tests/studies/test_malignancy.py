@@ -1,4 +1,4 @@
-"""Do made malignant nodules help: contexts, arms, figures and tests of the study of malignancy."""
+"""The study of whether synthetic malignant nodules help: contexts, arms, figures and tests."""
 
 import json
 from dataclasses import dataclass, replace

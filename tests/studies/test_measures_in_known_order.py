@@ -1,4 +1,4 @@
-"""The measures of likeness on sets whose order is known beforehand."""
+"""The measures of similarity on sets whose order is known beforehand."""
 
 import numpy as np
 import pytest

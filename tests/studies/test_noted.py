@@ -1,4 +1,4 @@
-"""What a study noted before is read back, or refused by name where it is damaged."""
+"""Cached results of a study are read back, or refused by name if they are damaged."""
 
 import io
 import json

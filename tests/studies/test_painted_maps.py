@@ -1,4 +1,4 @@
-"""Painted CT against real CT by class, steps, borders and noise."""
+"""Painted CT compared with real CT by class, steps, borders and noise."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,7 @@
-"""How many real scans do synthetic ones replace: volumes, windows, figures and the whole study at its smallest."""
+"""The study of how many real scans synthetic ones replace.
+
+Volumes, windows, figures and the whole study at its smallest.
+"""
 
 import json
 from dataclasses import dataclass, field, replace

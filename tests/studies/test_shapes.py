@@ -1,4 +1,4 @@
-"""The study of shapes: what it measures, what it writes, and that it goes on where it stopped."""
+"""The study of shapes: what it measures and writes, and that it continues after a stop."""
 
 import json
 from dataclasses import replace

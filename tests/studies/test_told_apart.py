@@ -1,4 +1,4 @@
-"""A network that tells made patches from real ones, on sets of which the answer is known."""
+"""A network that distinguishes synthetic from real patches, on sets with a known answer."""
 
 import dataclasses
 

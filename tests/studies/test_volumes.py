@@ -1,4 +1,4 @@
-"""Do made chests help: designs of the sets, arms, figures and the page of the study of volumes."""
+"""The study of whether synthetic chests help: designs of the sets, arms, figures and the page."""
 
 import json
 from dataclasses import dataclass, field, replace

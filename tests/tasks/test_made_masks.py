@@ -1,4 +1,7 @@
-"""Masks of made nodules: the windows that a segmenter learns on, and the piece that is the made nodule."""
+"""Masks of generated nodules.
+
+This tests the windows that a segmenter is trained on, and the component that is the generated nodule.
+"""
 
 import numpy as np
 import pytest
@@ -120,7 +123,7 @@ def test_a_segmenter_learns_balls_wherever_they_lie(store, tmp_path):
 
 
 class Dense(nn.Module):
-    """Takes what is denser than -300 HU for a nodule."""
+    """Segments everything denser than -300 HU as a nodule."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -131,7 +134,10 @@ class Dense(nn.Module):
 
 
 def made_samples() -> Samples:
-    """Three patches of 2 x 1 x 1 mm: a nodule beside the middle, no nodule where one was asked for, none asked for."""
+    """Return three patches of 2 x 1 x 1 mm.
+
+    The first has a nodule off the centre, the second lacks the requested nodule, for the third none is requested.
+    """
     ct = np.full((3, 16, 16, 16), -800, np.int16)
     ct[0, 7:9, 6:12, 8:10] = 0  # 6 voxels along y
     ct[2, 7:9, 7:9, 7:9] = 0  # a vessel

@@ -1,4 +1,4 @@
-"""Tasks trained by the loop: they learn what can be learned, and say the same whatever company a patch is in."""
+"""Tasks trained by the loop: they solve easy problems, and a patch's result does not depend on its batch."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ SEGMENTER = TaskConfig(
 
 
 def balls(step, n, faint=0.6):
-    """Noise, in every second patch with a ball somewhere about its middle: ct, label, mask."""
+    """Return patches of noise, every second with a ball near its centre: ct, label, mask."""
     rng = np.random.default_rng((17, step))
     label = np.arange(n) % 2
     grid = np.stack(np.meshgrid(*[np.arange(16) - 7.5] * 3, indexing="ij"))
@@ -55,12 +55,12 @@ def balls(step, n, faint=0.6):
 
 
 def nodules(step, n):
-    """Only the patches with a ball."""
+    """Return only the patches with a ball."""
     return {name: values[1::2] for name, values in balls(step, 2 * n).items()}
 
 
 def learned(task, batches):
-    """A task trained without a run folder, and its losses."""
+    """Return a task that was trained without a run folder, and its losses."""
     task.prepare_training(Fabric(accelerator="cpu", devices=1))
     return [float(task.training_step(batches(step), step)["loss"]) for step in range(task.config.steps)]
 

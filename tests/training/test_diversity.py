@@ -1,4 +1,4 @@
-"""A run is stopped where two seeds of an in-painter make one nodule, and not where they make two, or in its warm-up."""
+"""A run is stopped if two seeds of an in-painter give the same nodule, but not if they give two, nor in its warm-up."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ REGION = torch.from_numpy(ball_mask(SPEC.size, 14)).float()[None, None]
 
 
 def patches(densities_hu, noise_hu=0.0, seed=0):
-    """Balls of 7 mm and some densities in lung, from -1 to 1, [n, 1, z, y, x]."""
+    """Return patches within -1 to 1 of balls of 7 mm and given densities in lung, [n, 1, z, y, x]."""
     random = np.random.default_rng(seed)
     hu = np.stack([np.where(ball_mask(SPEC.size, 7), density, -850.0) for density in densities_hu])
     return SPEC.to_unit(torch.from_numpy(hu + random.normal(0, noise_hu, hu.shape)).float())[:, None]
@@ -34,7 +34,7 @@ def patches(densities_hu, noise_hu=0.0, seed=0):
 
 @pytest.fixture(scope="module")
 def figure():
-    """By real nodules of six densities."""
+    """Return the figure for real nodules of six densities."""
     real = patches(DENSITIES_HU)
     distance = real_distance_hu(real, REGION.expand_as(real), [NoduleAttributes(7.0)] * 6, np.arange(6), SPEC)
     return SeedDiversity(distance, SPEC)
@@ -81,7 +81,7 @@ def test_real_nodules_without_a_pair_are_refused():
 
 
 class InPainterToy(Trainable):
-    """Puts balls into lung whose density its noise decides, by as many HU as it heeds its noise."""
+    """Adds balls to lung; their density varies with the noise by a given number of HU."""
 
     name = "toy"
 

@@ -1,4 +1,4 @@
-"""The losses of an in-painter and its critics against what they are in closed form."""
+"""The losses of an in-painter and its critics compared with closed forms."""
 
 import pytest
 import torch
@@ -33,7 +33,7 @@ def regions():
 
 
 def linear_critic():
-    """Critics whose leaky ReLUs leave everything as it is, so that their scores are linear in the patch."""
+    """Return critics whose leaky ReLUs have no effect, so that their scores are linear in the patch."""
     torch.manual_seed(0)
     critic = InPaintingCritic(SIZE, width=2)
     for layer in critic.modules():

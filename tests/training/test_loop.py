@@ -1,4 +1,4 @@
-"""The loop's promises: shares of a batch, averages, guards, pictures, the best weights, other devices, other starts."""
+"""The training loop: shares of a batch, averages, guards, pictures, best weights, devices, starting weights."""
 
 import json
 import os
@@ -70,7 +70,7 @@ class Toy(Trainable):
 
 
 class Told(Toy):
-    """Whose figure of each step is told beforehand."""
+    """A system whose figures of each step are given in advance."""
 
     limits = {"shape": Limit("all shapes alike", low=0.2, high=5, records=3)}  # noqa: RUF012
 
@@ -83,7 +83,7 @@ class Told(Toy):
 
 
 class Drawing(Toy):
-    """That draws a picture of its weights."""
+    """A system that draws a picture of its weights."""
 
     def preview(self):
         figure = Figure(figsize=(1, 1), dpi=32)
@@ -496,7 +496,7 @@ def shapes(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def lung(shapes, tmp_path_factory):
-    """A run of LuNG that nothing disturbed."""
+    """Return an uninterrupted run of LuNG."""
     folder = tmp_path_factory.mktemp("lung") / "run"
     api.train("lung", shapes, folder, preset="smoke", device="cpu")
     return folder

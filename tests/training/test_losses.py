@@ -1,4 +1,4 @@
-"""The GAN losses against what they are in closed form."""
+"""The GAN losses compared with closed forms."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""A finished run gets more steps; what cannot change is one line with a way on."""
+"""A finished run gets more steps; for other changes one line says how to continue."""
 
 import pytest
 import torch
@@ -55,7 +55,7 @@ def test_a_setting_that_differs_is_told_with_the_option_that_goes_on(tmp_path):
 
 
 def extended(folder, more):
-    """A run given more steps, as a command does it."""
+    """Add steps to a run, as the command does."""
     had, steps = with_more_steps(folder, more)
     about = {"system": "ac-wgan", "seed": 0, HAD_STEPS: had, "config": CONFIG.model_copy(update={"steps": steps})}
     RunFolder.open(folder, about, {"fingerprint": "f"})
@@ -63,7 +63,7 @@ def extended(folder, more):
 
 
 def has_done(folder, **done):
-    """Give a run a state."""
+    """Write a state into a run folder."""
     torch.save({"step": sum(done.values()), "done": done}, folder / "state.pt")
 
 

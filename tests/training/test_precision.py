@@ -1,4 +1,4 @@
-"""What `precision=auto` is: a rule on the processor's flags and the network's width, which a run keeps."""
+"""`precision=auto` is resolved by the processor's flags and the network's width, and a run keeps the result."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Several processes that train as one: what goes wrong in any of them is told once, and none is left behind."""
+"""Training in several processes: an error in any of them is reported once, and no process is left behind."""
 
 import json
 import os
@@ -70,7 +70,7 @@ def train(shapes, tmp_path):
 
 
 def told(process):
-    """What a user reads, but for the progress line; and the exit code."""
+    """Return the output that a user reads, without the progress line, and the exit code."""
     out, err = process.communicate()
     return out, [line for line in err.splitlines() if line.strip() and not line.startswith("lung ")], process.returncode
 
@@ -82,7 +82,7 @@ def free_port():
 
 
 def wait_for_group_to_end(process, seconds=300):
-    """Until no process of the session that this one led is there."""
+    """Wait until no process of the session that this process led is left."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
@@ -161,7 +161,7 @@ def test_when_the_first_process_is_killed_none_stays(train, tmp_path):
 
 
 def hosts(train, *more, fault="pass"):
-    """The same command on two hosts, as docs/training.md has it."""
+    """Run the same command on two hosts, as in docs/training.md."""
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     return [train(fault, "--devices", 1, "--nodes", 2, *more, NODE_RANK=str(node), **place) for node in range(2)]
 

@@ -1,4 +1,7 @@
-"""Trainings of several stages: which networks learn from what, and that a stop anywhere resumes to the same bytes."""
+"""Trainings with several stages.
+
+This tests which networks are trained on what, and that a stop at any step resumes to the same bytes.
+"""
 
 import os
 import signal
@@ -109,7 +112,7 @@ def same(one, other):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A run that nothing disturbed."""
+    """Return an uninterrupted run."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     assert fit(training_of(Pair()), folder).finished
     return folder

@@ -1,4 +1,4 @@
-"""Training runs: however they are stopped, killed or starved of disk, they go on as if nothing had happened."""
+"""Training runs that are stopped, killed or without disk space resume as if nothing had happened."""
 
 import contextlib
 import errno
@@ -80,7 +80,7 @@ def data(stack, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(data, tmp_path_factory):
-    """A run of `STEPS` steps that nothing disturbed."""
+    """Return an uninterrupted run of `STEPS` steps."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     assert api.train("lung", data, folder, preset="smoke", device="cpu").finished
     return folder
@@ -88,7 +88,7 @@ def whole(data, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def long_whole(data, tmp_path_factory):
-    """A run of `CHILD_STEPS` steps that nothing disturbed."""
+    """Return an uninterrupted run of `CHILD_STEPS` steps."""
     folder = tmp_path_factory.mktemp("long") / "run"
     assert train_long(data, folder).finished
     return folder
@@ -96,7 +96,7 @@ def long_whole(data, tmp_path_factory):
 
 @pytest.fixture
 def lab(stack, tmp_path):
-    """What a test needs to call `fit` itself: a fresh system, its batches, a run folder."""
+    """Return what a test needs to call `fit`: a new system, its batches and a run folder."""
 
     def fresh():
         system, batches = Lung.for_training(lung_config("smoke", {}), stack, 0)
@@ -118,7 +118,7 @@ def train_long(data, folder):
 
 
 def child(data, folder, save_every_s=1e9, pause=PAUSE):
-    """A real `synthorax train lung` in a process of its own, which waits before a step."""
+    """Start `synthorax train lung` in a separate process, which waits before a step."""
     arguments = ["train", "lung", "--data", data, "--out", folder, "--preset", "smoke"]
     return subprocess.Popen(
         [sys.executable, "-c", CHILD.format(save_every_s=save_every_s, pause=pause, paused=str(paused(folder)))]
@@ -131,7 +131,7 @@ def child(data, folder, save_every_s=1e9, pause=PAUSE):
 
 
 def paused(folder):
-    """The file that tells that a child waits."""
+    """Return the file by which a child shows that it waits."""
     return folder.with_suffix(".paused")
 
 

@@ -1,4 +1,4 @@
-"""The developers' picture of the rooms is a picture of this tree."""
+"""The picture of the architecture is up to date."""
 
 import re
 

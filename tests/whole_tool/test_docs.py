@@ -1,4 +1,4 @@
-"""What the documentation tells users to type."""
+"""The commands and code in the documentation."""
 
 import re
 from dataclasses import replace

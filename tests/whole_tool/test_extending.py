@@ -1,4 +1,4 @@
-"""The package of docs/extending.md, put together from the page: it takes part in every verb and study."""
+"""The package of docs/extending.md, extracted from the page, works in every verb and study."""
 
 import json
 import multiprocessing

@@ -1,4 +1,4 @@
-"""The page for those who come from pylidc: its code runs, and what it says of the two programs' rules holds."""
+"""The page on pylidc: its code runs, and its statements on both programs' rules are true."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Help comes at once: no verb's help imports what takes seconds."""
+"""Help appears at once: no verb's help imports slow modules."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""One name stands for one thing: none is defined in two modules, and none of a package hides a module of it."""
+"""A name has one meaning: it is defined in one module only, and does not hide a module of its package."""
 
 import ast
 import re

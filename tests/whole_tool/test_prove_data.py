@@ -1,4 +1,4 @@
-"""Long proofs of the way in: five hundred broken files, and twenty kills."""
+"""Long proofs of reading data: five hundred broken files, and twenty kills."""
 
 import gzip
 import random
@@ -149,7 +149,7 @@ def too_slow(signum, frame):
 
 
 def check_told(kind, source, out, capsys):
-    """The verb ends in time, with one line for what is wrong, and leaves no store behind then.
+    """Check that the verb ends in time, and on an error prints one line and leaves no store.
 
     Returns its exit code and what it said.
     """

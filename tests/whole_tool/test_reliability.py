@@ -1,4 +1,4 @@
-"""The proof itself: mutants are the same for the same seed, and what comes of them is judged as the page says."""
+"""The proof itself: mutants depend on the seed only, and their outcomes are judged as the page says."""
 
 from random import Random
 

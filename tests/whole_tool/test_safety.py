@@ -1,4 +1,7 @@
-"""Nothing destroyed, nothing half written: outputs are locked, looked at again, exchanged whole; leftovers go."""
+"""Nothing is destroyed or half written: outputs are locked, checked again and replaced as a whole.
+
+Leftovers are removed.
+"""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""The tests stand in folders like those of the source, and none hangs on another."""
+"""The tests are in folders like those of the source, and no test file depends on another."""
 
 import ast
 import re

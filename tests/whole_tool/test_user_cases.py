@@ -1,6 +1,6 @@
-"""Inputs that users met, from the command to the store, each with its right value.
+"""Inputs of users, from the command to the store, each with its correct value.
 
-What is not here stands in the tests of its own module; docs/reliability.md counts all of them.
+Further cases are in the tests of the modules; docs/reliability.md counts all of them.
 """
 
 from dataclasses import replace
@@ -51,7 +51,7 @@ def write(folder, ct=None, patient="P1", **elements):
 
 
 def prepared(source, out, capsys):
-    """The store that `prepare scans` makes of a folder, and what it says."""
+    """Return the store that `prepare scans` makes of a folder, and its output."""
     assert main(["prepare", "scans", str(source), "--out", str(out), "--workers", "1"]) == 0
     said = capsys.readouterr()
     return api.open_store(out), said.out + said.err

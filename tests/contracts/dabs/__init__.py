@@ -1,4 +1,4 @@
-"""A system without weights, as another package would have it: it dabs balls into scans and out of them."""
+"""A system without weights, as in another package: it adds balls to scans and removes them."""
 
 from synthorax.registry import Entry
 

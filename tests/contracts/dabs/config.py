@@ -1,4 +1,4 @@
-"""What a dab can be told. No torch here."""
+"""The options of an edit. Does not import torch."""
 
 from synthorax import makers
 

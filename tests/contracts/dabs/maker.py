@@ -1,4 +1,4 @@
-"""A method that injects and erases, and judges patches by the density in their middle."""
+"""A method that injects and erases, and judges patches by the density at their centre."""
 
 import numpy as np
 

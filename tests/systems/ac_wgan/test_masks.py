@@ -1,4 +1,4 @@
-"""Masks of the AC-WGAN-GP's nodules: its segmenter's training, its samples, and the way of both into a store."""
+"""Masks of the AC-WGAN-GP's nodules: the segmenter's training, samples with masks, and both in a store."""
 
 from dataclasses import replace
 
@@ -43,7 +43,7 @@ def store(tmp_path_factory) -> Store:
 
 
 def trained(store, cache, folder, *, settings=BOTH):
-    """A run that has come to its end."""
+    """Return a finished run."""
     training = made_ready(ac_wgan_config("smoke", settings), store, 0, TrainingOptions(cache=cache))
     about = {"system": "ac-wgan", "preset": "smoke", "seed": 0, "config": training.model.config}
     run = RunFolder.open(folder, about, training.data)
@@ -58,13 +58,13 @@ def run(store, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def alone(store, tmp_path_factory):
-    """A run of the GAN without a segmenter."""
+    """Return a run of the GAN without a segmenter."""
     cache, folder = tmp_path_factory.mktemp("cache"), tmp_path_factory.mktemp("runs") / "alone"
     return trained(store, cache, folder, settings={"steps": 2})
 
 
 class Brighter(nn.Module):
-    """Takes what is denser than the mean of a patch for a nodule."""
+    """Segments everything denser than the mean of a patch as a nodule."""
 
     def __init__(self) -> None:
         super().__init__()

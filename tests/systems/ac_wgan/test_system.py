@@ -1,4 +1,4 @@
-"""The AC-WGAN-GP trained and sampled: its step, its batches, its samples and their selection."""
+"""Training and sampling of the AC-WGAN-GP: its step, batches, samples and their selection."""
 
 import json
 import os
@@ -81,7 +81,7 @@ def started(training, **options):
 
 @pytest.fixture(scope="module")
 def whole(store, cache, tmp_path_factory):
-    """A run that nothing disturbed, and its model as training left it."""
+    """Return an uninterrupted run, and its model after the training."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     training = prepared(store, cache)
     fit(training, folder)
@@ -608,7 +608,7 @@ def test_the_threshold_is_a_quarter_of_the_real_positives_scores(store, cache, w
 
 
 def selective(model, quantile=0.7):
-    """A copy that is sure of its class for about half the samples, and whose scores seldom suffice."""
+    """Return a copy whose class probability passes for about half of the samples, and whose scores rarely pass."""
     chosen = AcWgan.restore(model.config.model_dump(mode="json"), model.weights())
     scores = chosen.sample(64, 0).scores
     chosen.facts["least_score"].fill_(float(np.quantile(scores, quantile)))

@@ -1,4 +1,4 @@
-"""The class-aware in-painter: what it learns from, what it is told, and what it fills."""
+"""The class-aware in-painter: its training data, its conditions, and what it fills."""
 
 import numpy as np
 import pytest
@@ -141,7 +141,7 @@ def test_the_papers_patches_are_the_default_and_others_are_divisible_by_4():
 
 
 def filled(system, seed=0, mm=8.0, spacing_mm=1.0, **attributes):
-    """Lung with a nodule put into its middle."""
+    """Return lung with a nodule added at its centre."""
     method = system.maker(Lineage("class-aware"))
     reach, radius = method.reach_mm(Edit("inject", NoduleAttributes(diameter_mm=mm)))
     n = 2 * int(np.ceil(reach / spacing_mm)) + 1

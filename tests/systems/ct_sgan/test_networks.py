@@ -1,4 +1,4 @@
-"""The networks of CT-SGAN have the sizes of papers/5, and the short ways are the long ones' numbers."""
+"""The networks of CT-SGAN have the sizes of papers/5, and optimised layers give the same numbers as plain ones."""
 
 import pytest
 import torch

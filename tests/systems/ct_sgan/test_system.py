@@ -1,4 +1,4 @@
-"""CT-SGAN's training step and its scans: of any depth, slab by slab, each its own."""
+"""CT-SGAN's training step and its scans: of any depth, slab by slab, independent of each other."""
 
 import numpy as np
 import pytest

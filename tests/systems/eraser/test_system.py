@@ -1,4 +1,4 @@
-"""The eraser: what it changes, what it is told, and from whom it may learn."""
+"""The eraser: what it changes, its inputs, and on which patients it may be trained."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ MM = (1.0, 1.0, 1.0)
 
 @pytest.fixture
 def ready(tmp_path):
-    """A function that makes a training ready whose nodules are dense balls."""
+    """Return a function that prepares a training whose nodules are dense balls."""
 
     def make(lineage=Lineage("balls"), **settings):  # noqa: B008  (frozen)
         method = DenseBalls()

@@ -1,4 +1,4 @@
-"""The flow: what it learns from and is told, how it gets from noise to CT, and what it puts into scans."""
+"""The flow: its training data and conditions, the integration from noise to CT, and its edits of scans."""
 
 import math
 from dataclasses import replace
@@ -29,7 +29,7 @@ KNOWN = [NoduleAttributes(mm, texture=texture, malignancy=3.0) for mm, texture i
 
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory):
-    """A function that makes a training ready, on cubes with room beside their nodules."""
+    """Return a function that prepares a training on cubes with space beside their nodules."""
     place = tmp_path_factory.mktemp("flow")
     store = store_of(place / "store", cases(4, size=34))
 
@@ -41,7 +41,7 @@ def ready(tmp_path_factory):
 
 
 def awake(healthy=5, config=SMOKE):
-    """A system whose network does not answer 0, as a fresh one does."""
+    """Return a system whose network does not give 0, as a new one would."""
     system = Flow(config, attributes=encoded(KNOWN, config.shown), healthy=healthy)
     random = torch.Generator().manual_seed(0)
     for network in (*system.networks.values(), *system.averages.values()):
@@ -51,7 +51,7 @@ def awake(healthy=5, config=SMOKE):
 
 
 def edited(system, edit=None, seed=0, options=None, region_mm=9.0):
-    """Lung, and what an edit in its middle makes of it."""
+    """Return lung, and the result of an edit at its centre."""
     method = system.maker(Lineage("flow")) if options is None else system.editor(Lineage("flow"), options)
     hu = np.random.default_rng(0).normal(-850, 20, (41, 41, 41)).astype(np.float32)
     region = PatchSpec(hu.shape).distances_mm() <= region_mm

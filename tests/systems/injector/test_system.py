@@ -1,4 +1,4 @@
-"""The injector: what it sees and learns, and whose shape its nodules have."""
+"""The injector: its inputs and training, and the shapes of its nodules."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def changed(**settings):
 
 
 def filled(system, seed=0, mm=6.0, shapes=None):
-    """Lung with a nodule put into its middle."""
+    """Return lung with a nodule added at its centre."""
     method = system.editor(Lineage("injector"), ShapeOptions(shapes=shapes))
     reach, radius = method.reach_mm(Edit("inject", NoduleAttributes(diameter_mm=mm)))
     n = 2 * int(np.ceil(reach)) + 1

@@ -1,4 +1,4 @@
-"""The fit of LuNG's autoencoder: arranged latent vectors, shapes in between, and one convex layer."""
+"""The fit of LuNG's autoencoder: arranged latent vectors, shapes between training shapes, and one convex layer."""
 
 import numpy as np
 import pytest

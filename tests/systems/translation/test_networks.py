@@ -1,4 +1,4 @@
-"""The layers of the thesis, and why its painter collapses on empty slices where ours does not."""
+"""The layers of the thesis, and why its painter collapses on empty slices while this project's does not."""
 
 import pytest
 import torch

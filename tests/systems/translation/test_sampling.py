@@ -1,4 +1,4 @@
-"""Volumes sampled from a painter: a nodule of a training shape in the middle of a chest, its mask exact."""
+"""Volumes sampled with a painter: a nodule of a training shape at the centre, with an exact mask."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The training of Pix2Pix and CycleGAN: what they see, the pool of past fakes, schedules, and their stores."""
+"""The training of Pix2Pix and CycleGAN: inputs, the pool of earlier fakes, schedules, and stores."""
 
 from dataclasses import replace
 
