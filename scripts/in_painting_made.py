@@ -24,6 +24,7 @@ from synthorax.makers import Method
 from synthorax.metrics.appearance import Nodules
 from synthorax.nodule import NoduleAttributes, malignancy_of
 from synthorax.provenance import fingerprint
+from synthorax.region import Region
 from synthorax.seeding import generator
 from synthorax.studies.in_painting import RealNodules
 from synthorax.studies.painted import HealthySite, Painted, painted
@@ -35,6 +36,8 @@ PATCH = (40, 40, 40)
 """Voxels of the patches that are kept; the widest edit region has a radius of 17 mm."""
 CLASSES = {"benign": 1.0, "malignant": 5.0}
 """Ratings of malignancy that are asked for."""
+SMALL, SMALL_MM = 200, 4.0
+"""As many nodules of this diameter are made to see whether noise hides any."""
 SOURCE = Path(hub.__file__).parent
 CODE = ("editing", "rendering", "systems", "nn", "training", "anatomy", "shapes", "scanner.py", "geometry.py")
 """Parts of the package that nodules are made by; others made nodules are kept under another key."""
@@ -69,13 +72,26 @@ class Places:
         nodules = Nodules(_middles([real.hu for real in reals]), _middles([real.outline for real in reals]), MM)
         return RealNodules(nodules, [real.attributes for real in reals], np.array([real.patient for real in reals]))
 
-    def sites(self, rows: Sequence[int], asked: Sequence[NoduleAttributes]) -> list[HealthySite]:
-        """Some of the sites, and what is to be put there."""
+    def sites(
+        self, rows: Sequence[int], asked: Sequence[NoduleAttributes], *, outlined: bool = False
+    ) -> list[HealthySite]:
+        """Return some of the sites, and what is to be put there.
+
+        Args:
+            outlined: a nodule is to have the outline of the real one.
+        """
         found = []
         for i, one in zip(rows, asked, strict=True):
             (z, y, x), cube = self.jobs[i].center, self.every[self.jobs[i].cube]
-            found.append(HealthySite(Volume(cube.hu, MM), (float(x), float(y), float(z)), one, cube.patient))
+            at = (float(x), float(y), float(z))
+            outline = self.outline(i) if outlined else None
+            found.append(HealthySite(Volume(cube.hu, MM), at, one, cube.patient, outline))
         return found
+
+    def outline(self, row: int) -> Region:
+        """Return the outline of a site's real nodule, moved to the site."""
+        own = Region.of(self.every[self.jobs[row].real].outline)
+        return own.moved(np.array(self.jobs[row].center) - own.indices().mean(0).round().astype(int))
 
     def asked(self, rows: Sequence[int], names: Sequence[str] = ()) -> list[NoduleAttributes]:
         """Attributes of the real nodules of some sites, all or those of some names and the diameter."""
@@ -159,6 +175,24 @@ class Making:
         asked = [replace(each, malignancy=CLASSES[name]) for each in asked]
         return self._painted(f"{name}{'-own' if own_diameters else ''}", self.rows, asked, (0,))
 
+    def small(self) -> Painted:
+        """Nodules of `SMALL_MM`, asked for by their diameter alone; `SMALL` of them, by several seeds of few sites."""
+        every = range(len(self.places.jobs))
+        seeds = range(-(-SMALL // len(every)))
+        made = self._painted("small", every, [NoduleAttributes(SMALL_MM)] * len(every), seeds)
+        chosen = generator(SEED, "small").permutation(len(made.sites))[:SMALL]
+        return made.rows(np.sort(chosen))
+
+    @cached_property
+    def outlined_rows(self) -> list[int]:
+        """Numbers of those of `rows` whose real nodule has an outline."""
+        return [i for i in self.rows if self.places.every[self.places.jobs[i].real].outlined]
+
+    def outlined(self) -> Painted:
+        """Nodules that were told the outlines of the real ones of `outlined_rows`, and their diameters."""
+        rows = self.outlined_rows
+        return self._painted("outlined", rows, self.places.asked(rows, ("diameter_mm",)), (0,), outlined=True)
+
     def shown(self, name: str, rows: Sequence[int], seeds: Sequence[int]) -> Painted:
         """Nodules of a class for a picture."""
         asked = [replace(each, malignancy=CLASSES[name]) for each in self.places.asked(rows, ("diameter_mm",))]
@@ -172,24 +206,33 @@ class Making:
         seeds: Sequence[int],
         *,
         bare: bool = False,
+        outlined: bool = False,
     ) -> Painted:
         jobs = [self.places.jobs[i] for i in rows]
         content = [self._key, repr([(job.cube, job.center) for job in jobs]), repr(asked), repr(list(seeds)), str(bare)]
+        if outlined:
+            content += [fingerprint(self.places.outline(i).indices().tobytes()) for i in rows]
         key = fingerprint("\n".join(content).encode())[:16]
         without = self.method.without_noise() if bare and isinstance(self.method, Learned) else None
+        sites = self.places.sites(rows, asked, outlined=outlined)
         return kept(
             self.folder / f"{self.name}-{what}-{key}.pickle",
-            lambda: painted(self.method, self.places.sites(rows, asked), seeds, PATCH, bare=cast(Method, without)),
+            lambda: painted(self.method, sites, seeds, PATCH, bare=cast(Method, without)),
         )
 
     @cached_property
     def _key(self) -> str:
         """Of the method and of the code that it makes nodules by."""
-        files = [file for part in CODE for file in sorted([SOURCE / part, *(SOURCE / part).rglob("*.py")])]
-        files += [Path(__file__).with_name("pasted_nodules.py")] if self.name == PASTED else []
-        code = b"".join(file.read_bytes() for file in files if file.is_file())
+        code = code_of(CODE, ("pasted_nodules",) if self.name == PASTED else ())
         own = repr((self.method.name, self.method.lineage.model_sha256, sorted(self.method.lineage.outlines)))
         return fingerprint(code + own.encode())
+
+
+def code_of(parts: Sequence[str], scripts: Sequence[str] = ()) -> bytes:
+    """Return the text of modules and rooms of the package, and of scripts beside this one."""
+    files = [file for part in parts for file in sorted([SOURCE / part, *(SOURCE / part).rglob("*.py")])]
+    files += [Path(__file__).with_name(f"{name}.py") for name in scripts]
+    return b"".join(file.read_bytes() for file in files if file.is_file())
 
 
 def _of_two_nodules(made: Painted) -> Painted:

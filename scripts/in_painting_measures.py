@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from condition_measures import above_half_way
 from in_painting_made import CLASSES, RENDER, Making, Places, made_twins
 from known_sites import SEED, WORK, known_controls, known_verdict
 from rendering_measures import MM, VIEWS, Made, Pairs, control_figures, curves, diameters, interval, kids, unseen
@@ -19,8 +20,9 @@ from synthorax.datasets.store import Store
 from synthorax.editing.learned import Learned
 from synthorax.metrics.bootstrap import patient_bootstrap
 from synthorax.metrics.estimates import Comparison, Estimate
+from synthorax.patch import NETWORK_WINDOW_HU
 from synthorax.studies.class_taken import IRREGULARITY, NODULE_MEASURES, STEEPNESS, class_figures, real_measures
-from synthorax.studies.conditions import rank_correlation_of
+from synthorax.studies.conditions import half_widths_mm, rank_correlation_of
 from synthorax.studies.fidelity import Patches
 from synthorax.studies.in_painting import InPaintingFigures, Measured, diversity_figures, in_painting_figures
 from synthorax.studies.malignant_or_benign import by_size, diameters_of, malignancy_splits
@@ -105,12 +107,29 @@ def told_rows(pairs: Pairs, makings: Sequence[Making], rows: Sequence[int], view
     return found
 
 
-def width_rows(pairs: Pairs, every: Sequence[Real], making: Making, rows: Sequence[int]) -> dict[str, Any]:
-    """Diameters asked for against measured ones, and nodules that the noise hides."""
-    made = made_twins(making, rows)
+def width_rows(
+    pairs: Pairs, every: Sequence[Real], makings: Sequence[Making], rows: Sequence[int]
+) -> dict[str, dict[str, Any]]:
+    """Return diameters asked for against measured ones and the number of nodules that the noise hides, by maker.
+
+    Those of the real nodules are `real`. The others have `above half-way` too: how far their rank correlation by the
+    half-width lies above the middle of rendering's and the real nodules', where rendering is among them.
+
+    Args:
+        pairs: of the sites of `rows`.
+    """
     asked = np.array([real.asked_mm for real in pairs.reals])
-    hidden = unseen(pairs, every, made, asked, ["all"])["all"]
-    return diameters(made.hu, made.mask, asked, pairs.hosts) | {"invisible": hidden["made"], "n": len(rows)}
+    made = {making.name: made_twins(making, rows) for making in makings}
+    found: dict[str, dict[str, Any]] = {"real": diameters(pairs.hu, pairs.outline, asked, pairs.owners)}
+    for name, own in made.items():
+        hidden = unseen(pairs, every, own, asked, ["all"])["all"]
+        found["real"] |= {"invisible": hidden["real"], "n": len(rows)}
+        found[name] = diameters(own.hu, own.mask, asked, pairs.hosts) | {"invisible": hidden["made"], "n": len(rows)}
+        if RENDER in made and name != RENDER:
+            widths = [half_widths_mm(np.clip(hu, *NETWORK_WINDOW_HU), MM) for hu in (own.hu, made[RENDER].hu, pairs.hu)]
+            patients = [pairs.hosts, pairs.hosts, pairs.owners]
+            found[name]["above half-way"] = interval(above_half_way(asked, widths, patients))
+    return found
 
 
 def profile_rows(pairs: Pairs, makings: Sequence[Making], rows: Sequence[int]) -> dict[str, Any]:

@@ -156,18 +156,19 @@ def told_lines(figures: Mapping[str, Any]) -> Iterator[str]:
 
 def width_lines(figures: Mapping[str, Any]) -> Iterator[str]:
     """Diameters asked for against measured ones."""
-    yield "Rank correlation of the diameter asked for with the width at half the height of the profile, and with the longest chord of the mask; nodules that the noise hides."
+    yield "Rank correlation of the diameter asked for with the width at half the height of the profile, and with the longest chord of the mask; nodules that the noise hides. Of real nodules the diameter is the longest chord of a reader's outline. Above half-way: the correlation by the half-width less the mean of rendering's and the real nodules'."
     yield ""
     rows = []
-    for name, one in figures["methods"].items():
+    for name, one in {"real": figures, **figures["methods"]}.items():
         if (found := one.get("widths")) is None:
             continue
         medians = " / ".join(f"{value:.1f}" for value in found["median asked, half-width, mask"])
+        half_way = three(found["above half-way"], "+.2f") if "above half-way" in found else ""
         hidden = f"{found['invisible']} of {found['n']}"
-        rows.append([named(name), three(found["half-width"], ".2f"), three(found["mask"], ".2f"), medians, hidden])
-    yield from table(
-        ["", "by the half-width", "by the mask", "medians asked / half-width / mask, mm", "invisible"], rows
-    )
+        by = [three(found[kind], ".2f") for kind in ("half-width", "mask")]
+        rows.append(["real nodules" if name == "real" else named(name), *by, half_way, medians, hidden])
+    heads = ["by the half-width", "by the mask", "above half-way", "medians asked / half-width / mask, mm", "invisible"]
+    yield from table(["", *heads], rows)
 
 
 def sheet_lines(measured: Path, out: Path, name: str) -> Iterator[str]:

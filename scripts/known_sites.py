@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from measuring import user_seconds
 from rendering_measures import Pairs, View, read_judged, write_judged
 from rendering_sites import Job, Real, matched_jobs, real_nodules
 from synthorax import api
@@ -34,6 +36,29 @@ def kept(file: Path, make: Callable[[], Kept]) -> Kept:
         return found
     result: Kept = pickle.loads(file.read_bytes())  # written above
     return result
+
+
+def kept_figures(file: Path, key: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return what `make` gives, or gave in an earlier call that wrote the file, with `key` and `cpu minutes`.
+
+    Args:
+        file: JSON, which is written.
+        key: of all that the figures are of; a file of another key is written anew.
+    """
+    if file.exists() and (found := dict(json.loads(file.read_text()))).get("key") == key:
+        return found
+    before = user_seconds()
+    found = {"key": key, **make()}
+    found["cpu minutes"] = round((user_seconds() - before) / 60, 1)
+    write_figures(file, found)
+    return found
+
+
+def write_figures(file: Path, figures: object) -> None:
+    """Write figures as JSON."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(file) as temporary:
+        temporary.write_text(json.dumps(figures, indent=1) + "\n")
 
 
 def sites(real: Path) -> tuple[list[Real], list[Job], list[str]]:

@@ -216,12 +216,12 @@ def unseen(
     pairs: Pairs, every: Sequence[Real], made: Made, asked_mm: NDArray[np.float64], kinds: Sequence[str]
 ) -> dict[str, dict[str, int]]:
     """By class, how many nodules cannot be told from what is around them, and how many of these have no note."""
-    noise = np.array([_noise_hu(every[job.cube]) for job in pairs.jobs])
-    hidden = invisible(made.hu, asked_mm, noise, MM, (pairs.before > DENSE_HU) | made.mask, _middles(made.mask))
-    own = np.array([_noise_hu(real) for real in pairs.reals])
+    noise = np.array([noise_hu_of(every[job.cube]) for job in pairs.jobs])
+    hidden = invisible(made.hu, asked_mm, noise, MM, (pairs.before > DENSE_HU) | made.mask, middles_of(made.mask))
+    own = np.array([noise_hu_of(real) for real in pairs.reals])
     chords = np.array([real.chord_mm for real in pairs.reals])
     # A real nodule's walls and vessels are not known without it, so all that is dense beyond its mask is left out.
-    real = invisible(pairs.hu, chords, own, MM, (pairs.hu > DENSE_HU) | pairs.mask, _middles(pairs.mask))
+    real = invisible(pairs.hu, chords, own, MM, (pairs.hu > DENSE_HU) | pairs.mask, middles_of(pairs.mask))
     return {
         kind: {
             "n": int((here := pairs.rows(kind)).sum()),
@@ -234,14 +234,15 @@ def unseen(
     }
 
 
-def _middles(masks: NDArray[np.bool_]) -> NDArray[np.float64]:
+def middles_of(masks: NDArray[np.bool_]) -> NDArray[np.float64]:
     """The mean indices of masks [n, z, y, x]; the middle of the patch of an empty one."""
     middle = (np.array(masks.shape[1:]) - 1) / 2
     return np.array([np.argwhere(mask).mean(0) if mask.any() else middle for mask in masks])
 
 
 @cache
-def _noise_hu(real: Real) -> float:
+def noise_hu_of(real: Real) -> float:
+    """Standard deviation of the noise in a nodule's cube."""
     return measure_scanner(Volume(real.hu, MM)).noise_hu
 
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from in_painting_made import Making
 from in_painting_sheets import Sheet, drawn_sheet, write_sheet
-from known_sites import SEED, kept
+from known_sites import SEED, WORK, kept
 from rendering_measures import interval
+from synthorax import hub
 from synthorax.datasets.case import Split
+from synthorax.datasets.lineage import check_unseen
 from synthorax.datasets.store import Store
+from synthorax.errors import InputError
 from synthorax.makers import Method
 from synthorax.metrics.estimates import Equivalence, Estimate
 from synthorax.patch import NEGATIVE
@@ -41,7 +44,7 @@ class Judging:
 
     Attributes:
         split: of the patients that are looked at.
-        out: keeps the detectors, and what was erased.
+        out: keeps what was erased.
     """
 
     store: Store
@@ -51,7 +54,7 @@ class Judging:
 
     @cached_property
     def _splits_and_detectors(self) -> tuple[Any, Detectors]:
-        study = Study(self.store, self.out / "detectors", range(self.n), "cpu")
+        study = Study(self.store, WORK / "detectors", range(self.n), "cpu")
         config = DETECTION["compact"]
         splits = detection_splits(study, config)
         return splits, Detectors.trained(study, config, splits)
@@ -97,6 +100,27 @@ class Judging:
         key = fingerprint("\n".join(content).encode())[:16]
         file = self.out / "made" / f"{name}-erased-{key}.pickle"
         return kept(file, lambda: erased(method, self.sites, SEED, told=told))
+
+
+def named_erasers(asked: Sequence[str], store: Store) -> dict[str, Method]:
+    """Return erasers by their names.
+
+    Args:
+        asked: `NAME=MODEL`, or a model, whose system names it.
+
+    Raises:
+        InputError: two of one name, or an eraser that knows a patient who is held out.
+    """
+    found: dict[str, Method] = {}
+    for text in asked:
+        name, _, what = text.rpartition("=")
+        method = cast(Method, hub.find(what, "erases"))
+        check_unseen(method.lineage, store)
+        name = name or method.name
+        if name in found:
+            raise InputError("erasers", f"{name} twice", "NAME=ERASER, with a name of its own for each")
+        found[name] = method
+    return found
 
 
 def erased_rows(judging: Judging, made: Erasures) -> dict[str, Any]:

@@ -7,7 +7,7 @@
 `measure` writes `figures.json` and pictures into OUT; `page` writes all of it as one page to look at. Pages of results
 take parts of it from `in_painting_page.py`. Sites are those of validation and test patients, whom no method may have
 seen; `--quick` takes those of validation patients alone, so that a method may be changed by what it tells, and leaves out
-what takes long. What was made and judged is kept. SYNTHORAX_REAL_DATA names a folder that holds `luna16-nodules`.
+what takes long. What was made and judged is kept, and so are figures until a model or the code changes. SYNTHORAX_REAL_DATA names a folder that holds `luna16-nodules`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from in_painting_made import Making, Places, common_rows, named_methods
+from in_painting_made import Making, Places, code_of, common_rows, named_methods
 from in_painting_measures import (
     QUICK_READERS,
     READERS,
@@ -37,19 +37,31 @@ from in_painting_measures import (
     told_rows,
     width_rows,
 )
-from in_painting_page import whole_page
+from in_painting_page import read_figures, whole_page
 from in_painting_sheets import class_pictures, contact_sheet
 from known_sites import STORE, jobs_key, sites
 from measuring import user_seconds
 from pasted_nodules import PASTED
 from rendering_measures import Pairs
 from synthorax import open_store
+from synthorax.datasets.case import Split
+from synthorax.datasets.store import Store
 from synthorax.editing.learned import Learned
 from synthorax.io.atomic import atomic_file
+from synthorax.provenance import fingerprint
 from synthorax.studies.results import machine
 
 EVERY_SITE, QUICK_EVERY_SITE = 2, 3
 """Both seeds and both classes are made at one in so many sites."""
+MEASURING = ("editing", "rendering", "systems", "nn", "metrics", "studies", "tasks", "shapes", "scanner.py", "patch.py")
+MEASURING_SCRIPTS = (
+    "condition_measures",
+    "in_painting_made",
+    "in_painting_measures",
+    "pasted_nodules",
+    "rendering_measures",
+)
+"""Parts of the package, and scripts, by which nodules are made and measured; figures of others are measured anew."""
 
 
 def measure(out: Path, asked: Sequence[str], quick: bool) -> dict[str, Any]:
@@ -57,21 +69,22 @@ def measure(out: Path, asked: Sequence[str], quick: bool) -> dict[str, Any]:
     torch.set_num_threads(1)  # small networks: two threads take longer than one
     started = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
-    every, jobs, _ = sites(Path(os.environ["SYNTHORAX_REAL_DATA"]))
-    splits = ("val",) if quick else ("val", "test")
-    places = Places(every, [job for job in jobs if every[job.real].split in splits])
+    places = places_of(quick)
+    every, splits = places.every, splits_of(quick)
     store = open_store(STORE)
-    some = range(0, len(places.jobs), QUICK_EVERY_SITE if quick else EVERY_SITE)
-    methods = named_methods(asked, store, places)
-    makings = {name: Making(name, method, places, some, out / "made") for name, method in methods.items()}
+    makings = makings_of(asked, store, places, quick, out / "made")
+    methods = {name: making.method for name, making in makings.items()}
+    head = {"quick": quick, "jobs": jobs_key(places.jobs), "code": figures_code()}
+    shas = {name: method.lineage.model_sha256 for name, method in methods.items()}
+    if (known := _known(out, head, shas)) is not None:
+        say(started, "the figures are of these models, sites and measures already")
+        return known
     figures: dict[str, Any] = {
-        "quick": quick,
+        **head,
         "machine": machine(),
-        "jobs": jobs_key(places.jobs),
         "sites": {split: sum(every[job.real].split == split for job in places.jobs) for split in splits},
         "methods": {
-            name: {"sha256": method.lineage.model_sha256, "heeds": sorted(method.heeds)}
-            for name, method in methods.items()
+            name: {"sha256": shas[name], "heeds": sorted(method.heeds)} for name, method in methods.items()
         },
     }
     for name, making in makings.items():
@@ -87,9 +100,8 @@ def measure(out: Path, asked: Sequence[str], quick: bool) -> dict[str, Any]:
     alone = [i for i in rows if every[places.jobs[i].real].kind == kind]
     figures["kid of a class"] = {"kind": kind, "n": len(alone), "kid": kid_rows(places, judged, alone)}
     figures["profiles"] = profile_rows(pairs, judged, rows)
-    for making in judged:
-        name = making.name
-        figures["methods"][name]["widths"] = width_rows(pairs, every, making, rows)
+    for name, found in width_rows(pairs, every, judged, rows).items():
+        (figures if name == "real" else figures["methods"][name])["widths"] = found
     readers = MalignancyReaders(store, QUICK_READERS if quick else READERS)
     figures["readers"] = {split: readers.real(split) for split in splits} | {"n": QUICK_READERS if quick else READERS}
     figures["real measures"] = real_measure_rows(places)
@@ -110,6 +122,43 @@ def measure(out: Path, asked: Sequence[str], quick: bool) -> dict[str, Any]:
     with atomic_file(out / "figures.json") as file:
         file.write_text(json.dumps(figures, indent=1))
     return figures
+
+
+def splits_of(quick: bool) -> tuple[Split, ...]:
+    """The splits whose patients' sites are looked at."""
+    return ("val",) if quick else ("val", "test")
+
+
+def places_of(quick: bool) -> Places:
+    """The sites of validation and test patients, or of validation patients alone."""
+    every, jobs, _ = sites(Path(os.environ["SYNTHORAX_REAL_DATA"]))
+    return Places(every, [job for job in jobs if every[job.real].split in splits_of(quick)])
+
+
+def makings_of(asked: Sequence[str], store: Store, places: Places, quick: bool, folder: Path) -> dict[str, Making]:
+    """What methods make at the sites, by their names; the control comes last.
+
+    Args:
+        asked: as `named_methods` takes them.
+        folder: where made nodules are kept.
+    """
+    some = range(0, len(places.jobs), QUICK_EVERY_SITE if quick else EVERY_SITE)
+    methods = named_methods(asked, store, places)
+    return {name: Making(name, method, places, some, folder) for name, method in methods.items()}
+
+
+def figures_code() -> str:
+    """The key of the code that nodules are measured by."""
+    return fingerprint(code_of(MEASURING, MEASURING_SCRIPTS))[:16]
+
+
+def _known(out: Path, head: Mapping[str, Any], shas: Mapping[str, str]) -> dict[str, Any] | None:
+    """The figures of an earlier call, if they are of the same sites, code and models."""
+    if not (out / "figures.json").exists():
+        return None
+    found = read_figures(out)
+    same = {name: found.get(name) for name in head} == head
+    return found if same and {name: one["sha256"] for name, one in found["methods"].items()} == shas else None
 
 
 def say(started: float, text: str) -> None:

@@ -16,30 +16,36 @@ SYNTHORAX_REAL_DATA names a folder that holds `luna16-nodules` and `lidc-scans`.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
-from in_painting_made import RENDER, Making, Places, named_methods
+from in_painting_made import RENDER
 from injection_files import SERIES_FOLDER, dicom_rows
 from injection_page import injection_page
 from injection_pictures import eraser_picture, injector_picture, radius_picture
 from injection_times import RUNS, beside_render
-from known_sites import SEED, STORE, WORK, sites
+from known_sites import SEED, STORE, WORK, write_figures
 from measuring import user_seconds
 from pasted_nodules import PASTED
-from response_measures import DETECTORS, QUICK_DETECTORS, TOLD, Judging, erased_rows, erased_sheet, injected_rows
-from results_in_painting import EVERY_SITE, QUICK_EVERY_SITE, say
+from response_measures import (
+    DETECTORS,
+    QUICK_DETECTORS,
+    TOLD,
+    Judging,
+    erased_rows,
+    erased_sheet,
+    injected_rows,
+    named_erasers,
+)
+from results_in_painting import makings_of, places_of, say
 from results_in_painting import measure as measure_in_painting
-from synthorax import api, hub, open_store
-from synthorax.datasets.lineage import check_unseen
-from synthorax.errors import InputError
+from synthorax import api, open_store
 from synthorax.geometry import orient
 from synthorax.io.atomic import atomic_file
 from synthorax.makers import Method
@@ -60,25 +66,18 @@ def measure(out: Path, injectors: Sequence[str], erasers: Sequence[str], quick: 
     started = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     real = Path(os.environ["SYNTHORAX_REAL_DATA"])
-    if not (out / IN_PAINTING / "figures.json").exists():
-        measure_in_painting(out / IN_PAINTING, injectors, quick)
-    every, jobs, _ = sites(real)
-    splits = ("val",) if quick else ("val", "test")
-    places = Places(every, [job for job in jobs if every[job.real].split in splits])
+    measure_in_painting(out / IN_PAINTING, injectors, quick)
     store = open_store(STORE)
     judging = Judging(store, "val" if quick else "test", QUICK_DETECTORS if quick else DETECTORS, out)
-    some = range(0, len(places.jobs), QUICK_EVERY_SITE if quick else EVERY_SITE)
     figures: dict[str, Any] = {"quick": quick, "machine": machine(), "split": judging.split, "detectors": judging.n}
     figures["injected"], figures["erased"] = {}, {}
-    methods = named_methods(injectors, store, places)
-    for name, method in methods.items():
+    makings = makings_of(injectors, store, places_of(quick), quick, out / IN_PAINTING / "made")
+    for name, making in makings.items():
         if name != PASTED:
-            made = Making(name, method, places, some, out / IN_PAINTING / "made")
-            figures["injected"][name] = injected_rows(judging, made)
+            figures["injected"][name] = injected_rows(judging, making)
             say(started, f"{name}: {figures['injected'][name]}")
-    erasing = _named_erasers(erasers)
+    erasing = named_erasers(erasers, store)
     for name, method in erasing.items():
-        check_unseen(method.lineage, store)
         figures["erased"][name] = {}
         for told, text in TOLD.items():
             found = judging.erased(name, method, told=told)
@@ -86,26 +85,9 @@ def measure(out: Path, injectors: Sequence[str], erasers: Sequence[str], quick: 
             say(started, f"{name}, {text}: {figures['erased'][name][text]}")
             if told:
                 erased_sheet(judging, found, name, out)
-    figures |= _of_scans(real, out, methods[INJECTOR], next(iter(erasing.values())))
+    figures |= _of_scans(real, out, makings[INJECTOR].method, next(iter(erasing.values())))
     figures["cpu minutes"] = round(user_seconds() / 60, 1)
-    _write(out / "figures.json", figures)
-
-
-def _named_erasers(asked: Sequence[str]) -> dict[str, Method]:
-    """Erasers by their names.
-
-    Raises:
-        InputError: two of one name.
-    """
-    found: dict[str, Method] = {}
-    for text in asked:
-        name, _, what = text.rpartition("=")
-        method = cast(Method, hub.find(what, "erases"))
-        name = name or method.name
-        if name in found:
-            raise InputError("--also", f"{name} twice", "NAME=ERASER, with a name of its own for each")
-        found[name] = method
-    return found
+    write_figures(out / "figures.json", figures)
 
 
 def _of_scans(real: Path, out: Path, injector: Method, eraser: Method) -> dict[str, Any]:
@@ -133,12 +115,7 @@ def measure_times(out: Path, injector: str, eraser: str, runs: int) -> None:
     scan = Path(os.environ["SYNTHORAX_REAL_DATA"]) / "lidc-scans" / "LIDC-IDRI-0003" / "ct.nii.gz"
     with tempfile.TemporaryDirectory() as work:
         found = beside_render({INJECTOR: injector}, scan, Path(work), runs, {ERASER: eraser})
-    _write(out / "times.json", {"machine": machine(), "runs": runs, "methods": found})
-
-
-def _write(file: Path, content: object) -> None:
-    with atomic_file(file) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n")
+    write_figures(out / "times.json", {"machine": machine(), "runs": runs, "methods": found})
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from synthorax.makers import Method
 from synthorax.metrics.appearance import Nodules
 from synthorax.nodule import NoduleAttributes
 from synthorax.parallel import map_processes
+from synthorax.region import Region
 from synthorax.seeding import derive
 from synthorax.volume import Volume
 
@@ -32,12 +33,14 @@ class HealthySite:
         asked: requested attributes, with a diameter. The diversity of seeds is compared with that of real nodules of
             the same diameter and texture; requesting further attributes makes seeds more alike than those nodules.
         patient: patient of the scan.
+        outline: voxels of `ct` that the nodule is to have; the method chooses them if not given.
     """
 
     ct: Volume
     center_mm: tuple[float, float, float]
     asked: NoduleAttributes
     patient: str
+    outline: Region | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,7 +205,8 @@ class _Paint:
 
     def _painted(self, site: HealthySite, seed: int) -> PaintedPatch:
         heeded = {name: value for name, value in site.asked.given().items() if name in self.method.heeds}
-        wanted = Wanted(Ball(site.center_mm, site.asked.diameter_mm or 0.0), NoduleAttributes(**heeded), True)
+        place = Ball(site.center_mm, site.asked.diameter_mm or 0.0)
+        wanted = Wanted(place, NoduleAttributes(**heeded), True, outline=site.outline)
         middle = np.rint(site.ct.to_voxel(site.center_mm)).astype(int)
         start = np.clip(middle - np.array(self.size) // 2, 0, np.subtract(site.ct.shape, self.size))
         box = tuple(slice(a, a + n) for a, n in zip(start.tolist(), self.size, strict=True))

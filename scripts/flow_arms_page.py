@@ -1,0 +1,82 @@
+"""The part of the flow's page on its arms in the studies of detection and malignancy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import results_detection as detection
+import results_malignancy as malignancy
+from flow_arms import FEW_FLOW, WITH, few_patients
+from pages import picture, spread
+from synthorax.studies.arms import REFERENCE
+from synthorax.studies.detection import DetectionOutcome
+from synthorax.studies.detection_page import differences
+from synthorax.studies.malignancy import MalignancyOutcome, MalignancyTest
+from synthorax.studies.malignancy_recipes import RAW
+from synthorax.studies.results import Arm, Interval, Test
+
+BASES = {"detection": REFERENCE, "malignancy": RAW}
+"""By study, the arm without made nodules that others are compared with."""
+
+
+def arms_lines(found: Mapping[str, Any], out: Path) -> Iterator[str]:
+    """Tell of all arms, and of what they were given."""
+    yield f"The studies are those of detection.md and malignancy.md, with the same trainings of the other arms. With {few_patients()} patients the flow has learned from them alone; a flow trained here takes {FEW_FLOW['steps']:,} steps. What every arm is given was set before any was trained."
+    for study, by_patients in found.items():
+        for name, one in by_patients.items():
+            budget = one["budget"]
+            amounts = " and ".join(f"{amount:g}" for amount in budget["amounts"])
+            yield ""
+            yield f"### {study.capitalize()}, {WITH[name]}"
+            yield ""
+            yield f"Each arm: {budget['trainings']} trainings of {budget['steps']:,} steps, {budget['patches']:,} patches; {amounts} made nodules for each real one."
+            yield ""
+            if study == "detection":
+                yield from detection_lines(detection_outcome(one["outcome"]), out, name)
+            else:
+                text = f"differences of the AUC with {WITH[name]}"
+                yield from malignancy.study_lines(malignancy_outcome(one["outcome"]), out, f"flow-{name}", text)
+
+
+def detection_lines(outcome: DetectionOutcome, out: Path, name: str) -> Iterator[str]:
+    """Tell of the arms of a study of detection."""
+    yield from (note for note in (outcome.note, "") if note)
+    yield ""
+    yield from detection.arm_lines(outcome.arms, detection.FEW_SHOWN)
+    yield ""
+    text = f"differences of the AUC from that of flips alone, with {WITH[name]}"
+    yield from picture(differences(outcome), out / f"flow-detection-{name}.png", text)
+    yield from detection.test_lines(outcome)
+
+
+def helped_lines(found: Mapping[str, Any]) -> Iterator[list[str]]:
+    """Return a row for each arm with the flow's nodules: what it is, and how its AUC differs from that without them."""
+    for study, by_patients in found.items():
+        for name, one in by_patients.items():
+            for test in one["outcome"]["tests"]:
+                is_its_own = one["maker"] in test["a"] and test["b"] == BASES[study]
+                if is_its_own and test.get("metric", "auc") == "auc":
+                    change = spread(test["difference"], test["low"], test["high"], "+.3f")
+                    yield [f"{study}, {WITH[name]}: {test['a']}, less {test['b']}", change]
+
+
+def detection_outcome(found: Mapping[str, Any]) -> DetectionOutcome:
+    """Return an outcome as `asdict` gave it."""
+    return DetectionOutcome(
+        **dict(found) | {"arms": _arms(found), "tests": [Test(**test) for test in found["tests"]]},
+    )
+
+
+def malignancy_outcome(found: Mapping[str, Any]) -> MalignancyOutcome:
+    """Return an outcome as `asdict` gave it."""
+    tests = [MalignancyTest(**test) for test in found["tests"]]
+    return MalignancyOutcome(**dict(found) | {"arms": _arms(found), "tests": tests, "notes": tuple(found["notes"])})
+
+
+def _arms(found: Mapping[str, Any]) -> list[Arm]:
+    return [
+        Arm(**dict(arm) | {"metrics": {name: Interval(**value) for name, value in arm["metrics"].items()}})
+        for arm in found["arms"]
+    ]

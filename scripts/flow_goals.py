@@ -1,0 +1,124 @@
+"""The goals of flow matching, each with what was found: a table of its page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from flow_arms_page import helped_lines
+from in_painting_made import RENDER
+from injection_times import MOST_ABOVE_S
+from pages import table, three
+
+FLOW = "flow"
+TIMES, ARMS = "times.json", "arms.json"
+NOT_YET = "Not measured."
+USUAL_STEPS, MOST_SECONDS = 16, 1.0
+"""A nodule by itself, in the steps that an edit takes if nothing else is asked for, is to take fewer seconds."""
+NO_COPIES = 0.5
+"""Attraction of samples that are no nearer to training nodules than to others."""
+Figures = Mapping[str, Any]
+
+
+def goal_lines(figures: Figures, painted: Figures) -> Iterator[str]:
+    """Each goal with what was found, and whether it is reached."""
+    yield from table(["", "found", "goal", ""], _goals(figures, painted))
+
+
+def _goals(figures: Figures, painted: Figures) -> Iterator[Sequence[str]]:
+    widths = painted["methods"][FLOW]["widths"]
+    above = widths.get("above half-way")
+    real, rendered = (one["widths"]["half-width"] for one in (painted, painted["methods"][RENDER]))
+    found = f"{three(widths['half-width'], '.2f')}; rendering {rendered[0]:.2f}, real {real[0]:.2f}"
+    yield _goal("diameter, rank correlation", found, "half-way or above", above is not None and above[0] >= 0)
+    small = figures["small"].get(FLOW)
+    if small is None:
+        yield "nodules of few millimetres that noise hides", NOT_YET, "none", ""
+    else:
+        yield _goal(
+            f"nodules of {small['mm']:g} mm that noise hides",
+            f"{small['invisible']} of {small['n']}",
+            "none",
+            not small["invisible"],
+        )
+    yield from _rating_goals(figures)
+    outlined = figures["outlined"].get(FLOW)
+    if outlined is None:
+        yield "outline told and nodule seen, Dice", NOT_YET, "above that of another nodule's outline", ""
+    else:
+        told, another = outlined["told"], outlined["another"]
+        found = f"{three(told, '.2f')}; another's outline {another[0]:.2f}"
+        yield _goal("outline told and nodule seen, Dice", found, "above another's outline", told[1] > another[2])
+    for name, one in figures["erased"].items():
+        for text, row in one["told"].items():
+            left = row["way left"]
+            found = f"{three(left['value'], '.2f')} of the way left"
+            goal = f"shown within {left['margin']:g}"
+            yield _goal(f"erased by {name}, {text}, as healthy sites", found, goal, left["equivalent"])
+    yield from _memory_goals(figures)
+    yield from _time_goals(figures)
+    if figures[ARMS] is None:
+        yield "made nodules beside real ones: a detector, a classifier of malignancy", NOT_YET, "", ""
+    else:
+        for row in helped_lines(figures[ARMS]):
+            yield [*row, "", ""]
+
+
+def _goal(text: str, found: str, goal: str, is_reached: bool) -> Sequence[str]:
+    return text, found, goal, "reached" if is_reached else "MISSED"
+
+
+def _rating_goals(figures: Figures) -> Iterator[Sequence[str]]:
+    """Texture and malignancy, told apart at like diameter."""
+    found = figures["fidelity"].get(FLOW, {})
+    if "checks" not in found:
+        yield "texture and malignancy told apart at like diameter, AUC", found.get("missing", NOT_YET), "as real", ""
+        return
+    for check in found["checks"]:
+        if "told apart" in check["what"] and FLOW in check["made"]:
+            own, real = check["made"][FLOW], check["real"]
+            told = "not known" if real is None else _cell(real)
+            reached = real is not None and own["high"] >= real["low"]
+            yield _goal(check["what"], f"{_cell(own)}; real {told}", "as real: intervals meet", reached)
+
+
+def _memory_goals(figures: Figures) -> Iterator[Sequence[str]]:
+    found = figures["fidelity"].get(FLOW, {})
+    if "likeness" not in found:
+        yield "attraction to training nodules", found.get("missing", NOT_YET), f"{NO_COPIES:g} in the interval", ""
+        return
+    value, low, high = found["likeness"][FLOW]["attraction"]
+    real = found["likeness"]["real, validation patients"]["attraction"][0]
+    text = f"{three((value, low, high), '.2f')}; real validation patients {real:.2f}"
+    yield _goal("attraction to training nodules", text, f"low end at most {NO_COPIES:g}", low <= NO_COPIES)
+
+
+def _time_goals(figures: Figures) -> Iterator[Sequence[str]]:
+    times = figures[TIMES]
+    if times is None:
+        yield "a process into a whole scan, seconds above rendering", NOT_YET, f"at most {MOST_ABOVE_S:g}", ""
+        return
+    for name, one in times["methods"].items():
+        if "above_s" in one:
+            least = min(one["above_s"], one["above_user_s"])
+            found = f"{one['above_s']:+.2f}, {one['above_user_s']:+.2f} of CPU"
+            goal = f"at most {MOST_ABOVE_S:g}"
+            yield _goal(f"{name}: a process, seconds above rendering", found, goal, least <= MOST_ABOVE_S)
+    usual = [row for row in times["by steps"]["rows"] if row["steps"] == USUAL_STEPS]
+    best = min(usual, key=lambda row: float(row["cpu_seconds"]))
+    found = f"{best['seconds']:.2f}, {best['cpu_seconds']:.2f} of CPU"
+    reached = min(best["seconds"], best["cpu_seconds"]) < MOST_SECONDS
+    yield _goal(
+        f"a nodule by itself, {USUAL_STEPS} steps in {best['precision']}, seconds",
+        found,
+        f"under {MOST_SECONDS:g}",
+        reached,
+    )
+
+
+def _cell(found: Mapping[str, Any]) -> str:
+    return (
+        three((found["mean"], found["low"], found["high"]), ".3f")
+        if found["low"] is not None
+        else f"{found['mean']:.3f}"
+    )

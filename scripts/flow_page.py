@@ -1,0 +1,240 @@
+"""The page on flow matching, from the figures that `results_flow.py` wrote."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from beside_rendering import LINES, PERFECT_AUC, better_than_rendering, verdicts
+from flow_arms_page import arms_lines
+from flow_goals import ARMS, FLOW, NOT_YET, TIMES, Figures, goal_lines
+from in_painting_made import RENDER
+from in_painting_page import (
+    class_lines,
+    in_painting_lines,
+    kid_lines,
+    named,
+    read_figures,
+    reconstruction_lines,
+    sheet_lines,
+    shown_beside,
+    sites_lines,
+    times_lines,
+    told_lines,
+    width_lines,
+)
+from injection_page import erased_lines, erased_sheet_lines, healed_lines, injected_lines
+from pages import table, three
+from results_detection import fidelity_lines
+from synthorax.metrics.borders import SEEN_REACH_MM
+from synthorax.metrics.contrast import SEEN
+from synthorax.studies.conditions import Check
+from synthorax.studies.fidelity_page import Fidelity
+from synthorax.studies.results import Interval
+from training_hours import CLOCK
+
+IN_PAINTING = "in-painting"
+"""Folder of what `results_in_painting.py` measures."""
+PARTS = ("small", "outlined", "injected", "erased", "fidelity")
+"""Figures that are measured apart, each by the names of methods."""
+OUTLINED = {
+    "told": "the outline that was told",
+    "another": "the outline of another nodule of like diameter",
+    "ball": "a ball of the diameter",
+    "real": "real nodules where they grew, and their outlines",
+}
+
+
+def flow_page(measured: Path, out: Path) -> Iterator[str]:
+    """The lines of the page; pictures are copied beside it."""
+    figures, painted = read_figures(measured), read_figures(measured / IN_PAINTING)
+    figures |= {name: _read(measured / name) for name in (TIMES, ARMS)}
+    here = ", ".join(f"{key} {value}" for key, value in figures["machine"].items())
+    minutes = figures["cpu minutes"] + painted["cpu minutes"]
+    yield "# Nodules by flow matching, beside real ones"
+    yield ""
+    yield from result_lines(figures, painted)
+    yield ""
+    yield f"Written by `python scripts/results_flow.py` on {date.today().isoformat()}; {here}; {minutes:.0f} CPU minutes{', quick' if figures['quick'] else ''}. Weights: {painted['methods'][FLOW]['sha256'][:16]}{_done(figures)}."
+    yield ""
+    yield from beside_lines(figures, painted)
+    yield ""
+    yield from goal_lines(figures, painted)
+    erased = {name: one["told"] for name, one in figures["erased"].items()}
+    as_injection = {**figures, "erased": erased}
+    parts = {
+        "Sites": sites_lines(painted),
+        "Told apart from real ones": told_lines(painted),
+        "KID": kid_lines(painted),
+        "Seam, diversity, texture": in_painting_lines(painted),
+        "Real or made?": sheet_lines(measured / IN_PAINTING, out, FLOW),
+        "Diameters": width_lines(painted),
+        "Nodules of few millimetres": small_lines(figures),
+        "Outlines": outlined_lines(figures),
+        "Does the class take?": class_lines(painted, measured / IN_PAINTING, out, FLOW),
+        "Reconstruction": reconstruction_lines(painted, FLOW),
+        "Drawn nodules and a detector": injected_lines(figures),
+        **({} if not erased else _erasing(as_injection, measured, out)),
+        "Texture and malignancy, and memorisation": memory_lines(figures, measured, out),
+        "Seconds": seconds_lines(figures, measured),
+        "Do they help a detector, and a classifier of malignancy?": _arms(figures, out),
+    }
+    for title, lines in parts.items():
+        yield ""
+        yield f"## {title}"
+        yield ""
+        yield from lines
+
+
+def _erasing(figures: Figures, measured: Path, out: Path) -> dict[str, Iterator[str]]:
+    return {
+        "Erased nodules and a detector": erased_lines(figures),
+        "Lung in the place of a nodule": healed_lines(figures),
+        "Erased or healthy?": erased_sheet_lines(figures, measured, out),
+    }
+
+
+def _arms(figures: Figures, out: Path) -> Iterator[str]:
+    if figures[ARMS] is None:
+        return iter([NOT_YET])
+    return arms_lines(figures[ARMS], out)
+
+
+def _read(file: Path) -> Any:
+    return json.loads(file.read_text()) if file.exists() else None
+
+
+def _done(figures: Figures) -> str:
+    """How far the training has come, of a run that tells."""
+    steps = figures["steps"]
+    return f", after {steps['done']:,} of {steps['of']:,} steps" if steps else ""
+
+
+def result_lines(figures: Figures, painted: Figures) -> Iterator[str]:
+    """What was found, in two sentences for somebody who reads no tables."""
+    told = painted["told"]["whole"]
+    own, rendered = (told["methods"][name]["auc"][0] for name in (FLOW, RENDER))
+    trained = figures["hours"].get(FLOW)
+    after = "" if trained is None else f", after {trained:.1f} hours of training on a core of a CPU"
+    void = (
+        " (void: it cannot tell blurred from sharp ones, or tells real from real)" if told["controls"]["void"] else ""
+    )
+    yield f"A network that has seen real and made nodules of other patients tells one drawn by flow matching from a real one in {own:.0%} of pairs{void}; {PERFECT_AUC:.0%} is perfect, and it tells rendered ones in {rendered:.0%}{after}."
+    yield f"Nodules by flow matching are {better_than_rendering(verdicts(painted, FLOW))}."
+
+
+def beside_lines(figures: Figures, painted: Figures) -> Iterator[str]:
+    """Every method's figures beside its hours of training."""
+    names = [name for name in painted["methods"] if name in figures["hours"]]
+    controls = [name for name in painted["methods"] if name not in names]
+    rows = [["goal", "", *(line.goal for line in LINES)]]
+    rows += [[named(name), _hours(figures, name), *_values(painted, name)] for name in [*names, *controls]]
+    yield from table(["", "hours of training", *(line.text for line in LINES)], rows)
+    yield ""
+    yield CLOCK
+
+
+def _hours(figures: Figures, name: str) -> str:
+    if name not in figures["hours"]:
+        return ""
+    found = figures["hours"][name]
+    return "not known" if found is None else f"{found:.1f}"
+
+
+def _values(painted: Figures, name: str) -> Iterator[str]:
+    for line in LINES:
+        found = line.value(painted, name)
+        yield "" if found is None else three(found, line.form)
+
+
+def small_lines(figures: Figures) -> Iterator[str]:
+    """How many small nodules cannot be seen, by method."""
+    if not figures["small"]:
+        yield NOT_YET
+        return
+    one = next(iter(figures["small"].values()))
+    yield f"Nodules of {one['mm']:g} mm are asked for by their diameter alone. One cannot be seen if its ball is denser than its shell by less than {SEEN:g} standard deviations of the noise's mean over as many voxels."
+    yield "Intervals take nodules for independent of each other (Clopper and Pearson)."
+    yield ""
+    rows = [
+        [named(name), f"{one['invisible']} of {one['n']}", three(one["share"], ".3f"), _refused(one)]
+        for name, one in figures["small"].items()
+    ]
+    yield from table(["", "not seen", "share", "refused"], rows)
+
+
+def outlined_lines(figures: Figures) -> Iterator[str]:
+    """Whether a nodule has the outline that its method was told."""
+    if not figures["outlined"]:
+        yield NOT_YET
+        return
+    yield f"Methods that take outlines are told those of the real nodules, at healthy sites. The nodule is what is denser than half-way from the lung around to its core, up to {SEEN_REACH_MM:g} mm beyond the outline, so a Dice with any outline there is not 0: another nodule's outline of like diameter and a ball stand beside it."
+    yield ""
+    rows = [
+        [f"{named(name)}, {one['n']}", *(three(one[key], ".2f") for key in OUTLINED), _refused(one)]
+        for name, one in figures["outlined"].items()
+    ]
+    yield from table(["nodule seen, Dice with", *OUTLINED.values(), "refused"], rows)
+
+
+def _refused(one: Mapping[str, Any]) -> str:
+    return f"{len(one['refused'])}: {one['refused'][0]}" if one["refused"] else "none"
+
+
+def memory_lines(figures: Figures, measured: Path, out: Path) -> Iterator[str]:
+    """What the study of fidelity found of patches drawn from noise alone."""
+    found = figures["fidelity"].get(FLOW, {})
+    if "likeness" not in found:
+        yield found.get("missing", NOT_YET)
+        return
+    yield "Whole patches are drawn from noise alone, with nothing of a scan around them: where they are nearer to training nodules than to others, the network has learned them by heart."
+    yield ""
+    for name in found["pictures"]:
+        yield from shown_beside(measured, out, f"flow-{name}.png", PICTURES.get(name, name))
+    checks = [
+        Check(
+            check["what"],
+            None if check["real"] is None else Interval(**check["real"]),
+            {name: Interval(**one) for name, one in check["made"].items()},
+            check["note"],
+        )
+        for check in found["checks"]
+    ]
+    likeness = {name: {key: tuple(value) for key, value in row.items()} for name, row in found["likeness"].items()}
+    yield from fidelity_lines(Fidelity(likeness, checks, {}, found["counts"]), out)
+
+
+PICTURES = {
+    "texture": "samples by diameter and texture, each beside a real nodule",
+    "malignancy": "samples by diameter and malignancy, each beside a real nodule",
+    "neighbours": "samples over their nearest training nodules",
+    "curves": "the training's curves, smoothed",
+}
+
+
+def seconds_lines(figures: Figures, measured: Path) -> Iterator[str]:
+    """What an edit takes as a process, and a nodule by its steps."""
+    times = figures[TIMES]
+    if times is None:
+        yield NOT_YET
+        return
+    yield from times_lines(measured)
+    by_steps = times["by steps"]
+    yield ""
+    yield f"One nodule of {by_steps['mm']:g} mm by itself, the model being loaded; medians of {by_steps['n']}. Processor flags that count: {', '.join(by_steps['flags']) or 'none'}."
+    yield ""
+    rows = [
+        [
+            row["precision"],
+            "with" if row["amx"] else "without",
+            row["steps"],
+            row["threads"],
+            f"{row['seconds']:.2f}",
+            f"{row['cpu_seconds']:.2f}",
+        ]
+        for row in by_steps["rows"]
+    ]
+    yield from table(["arithmetic", "AMX", "steps", "threads", "seconds", "CPU seconds"], rows)
