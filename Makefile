@@ -1,5 +1,6 @@
 # make demo | test | prove | lint | studio | architecture | bench | results | results-lung | results-data | results-phantom | results-baselines | results-detection | results-masks | results-cores | results-malignancy [FEW_RUN=RUN]
 # make results-injection | results-false-alarms [FEW="--model few:RUN --eraser few:RUN"]: with the bundled injector and eraser, and runs of a tenth of the patients
+# make results-flow FLOW=RUN [INJECTOR=RUN] [ERASER=RUN] [FEW_FLOW=RUN]: a run folder, or the name of a bundled model, of each
 # make results-rendering [BEFORE=CHECKOUT]: the renderer of this checkout, beside that of another one
 # make device-pack STORE=... [SIZE=24,24,24] [DEVICE_PYTHON=3.12]
 PYTHON ?= python3
@@ -9,7 +10,7 @@ SIZE ?= 24,24,24
 DEVICE_PYTHON ?= 3.12
 PLATFORMS := manylinux2014 manylinux_2_17 manylinux_2_24 manylinux_2_27 manylinux_2_28
 
-.PHONY: demo test prove lint studio architecture bench results results-lung results-data results-phantom results-baselines results-detection results-masks results-cores results-rendering results-malignancy results-injection results-false-alarms device-pack
+.PHONY: demo test prove lint studio architecture bench results results-lung results-data results-phantom results-baselines results-detection results-masks results-cores results-rendering results-malignancy results-injection results-flow results-false-alarms device-pack
 
 demo: $(INSTALLED)
 	$(BIN)/synthorax demo --out demo
@@ -83,6 +84,15 @@ results-injection: $(INSTALLED)
 	$(BIN)/python scripts/results_injection.py measure $(INJECTION) --injector injector --eraser eraser --method ac-wgan --method class-aware
 	$(BIN)/python scripts/results_injection.py time $(INJECTION) --injector injector --eraser eraser
 	$(BIN)/python scripts/results_injection.py page $(INJECTION) --out docs/results
+
+MEASURED_FLOW := build/results-flow
+FLOW_RESULTS := $(BIN)/python scripts/results_flow.py
+
+results-flow: $(INSTALLED)
+	$(FLOW_RESULTS) measure $(MEASURED_FLOW) --flow $(FLOW) --method ac-wgan --method class-aware $(if $(INJECTOR),--method injector=$(INJECTOR)) $(if $(ERASER),--eraser eraser=$(ERASER))
+	$(FLOW_RESULTS) time $(MEASURED_FLOW) --flow $(FLOW)
+	$(FLOW_RESULTS) arms $(MEASURED_FLOW) --flow $(FLOW) $(if $(FEW_FLOW),--few-flow $(FEW_FLOW))
+	$(FLOW_RESULTS) page $(MEASURED_FLOW) --out docs/results
 
 results-false-alarms: $(INSTALLED)
 	$(BIN)/python scripts/results_false_alarms.py measure $(FALSE_ALARMS) --model ac-wgan --model class-aware --model injector --eraser eraser $(FEW)

@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.stats import binomtest, spearmanr
 
 from in_painting_made import SMALL_MM, Making
-from known_sites import SEED
+from known_sites import SEED, WORK
 from rendering_measures import DENSE_HU, MM, interval, middles_of, noise_hu_of
+from synthorax.datasets.case import Split
+from synthorax.datasets.patches import PatchDataset
+from synthorax.datasets.store import Store
 from synthorax.errors import InputError
 from synthorax.metrics.bootstrap import by_rows, mean_of, patient_bootstrap
 from synthorax.metrics.borders import seen_nodule
 from synthorax.metrics.contrast import invisible
 from synthorax.metrics.estimates import Estimate
+from synthorax.metrics.roc import matched_auc_of
 from synthorax.patch import NETWORK_WINDOW_HU, PatchSpec
 from synthorax.shapes.overlap import dice
+from synthorax.studies.class_taken import class_figures
+from synthorax.studies.conditions import SIDES, of_like_diameters, rating_splits
+from synthorax.studies.trials import Splits, Study, patients_of
+from synthorax.tasks.classification import Classification
+from synthorax.tasks.config import DETECTION
 
 
 def above_half_way(
@@ -97,6 +108,53 @@ def outlined_rows(making: Making) -> dict[str, Any]:
         for name, one in (values | {"real": grown}).items()
     }
     return {"n": len(rows), **figures, "refused": list(made.refused)}
+
+
+class TextureReader:
+    """A network that learned from real training patients alone to tell nodules of low texture from those of high one.
+
+    Attributes:
+        size: voxels of the patches that it sees.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._config = DETECTION["compact"]
+        self._study = Study(store, WORK / "readers", [SEED], device="cpu", cache=WORK / "cache")
+        self.size = self._config.size
+
+    @cached_property
+    def _splits(self) -> Splits:
+        return rating_splits(self._study, self._config, "texture")
+
+    @cached_property
+    def _reader(self) -> Classification:
+        return self._study.reader("rating-texture", self._config, self._splits, SEED)
+
+    def __call__(self, hu: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The probability of a high texture of patches in HU [n, z, y, x], [n]."""
+        unit = self._config.patch.to_unit(torch.from_numpy(np.array(hu, np.float32)))[:, None]
+        found: NDArray[np.float64] = self._reader.probabilities(unit)[:, 1]
+        return found
+
+    def real(self, split: Split) -> list[float]:
+        """AUC among pairs of real nodules of a split that are of like diameter."""
+        patches: PatchDataset = getattr(self._splits, split)
+        scores = self(self._config.patch.to_hu(patches.rows(range(len(patches)))["ct"][:, 0]).numpy())
+        alike = of_like_diameters([place.nodule.attributes for place in patches.places if place.nodule])
+        statistic = matched_auc_of(patches.labels, scores, alike)
+        return interval(patient_bootstrap(statistic, patients_of(patches), seed=SEED).interval())
+
+
+def texture_rows(making: Making, reader: TextureReader, split: Split) -> dict[str, Any]:
+    """Return whether nodules asked for as of low and of high texture, at the same sites and diameters, are told apart.
+
+    Args:
+        split: of the real nodules that are told apart beside them.
+    """
+    low, high = (making.of_texture(value) for value in SIDES["texture"])
+    found = class_figures(low, high, reader, reader.size, SEED)
+    told = {"pairs": found.pairs, "auc": interval(found.auc), "wins": interval(found.wins)}
+    return told | {"asked": list(SIDES["texture"]), "real": reader.real(split)}
 
 
 def seen_or_none(hu: NDArray[np.number], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -41,6 +41,12 @@ def _goals(figures: Figures, painted: Figures) -> Iterator[Sequence[str]]:
             "none",
             not small["invisible"],
         )
+    if (texture := figures["texture"].get(FLOW)) is None:
+        yield "texture told apart at one site, AUC", NOT_YET, "as real", ""
+    else:
+        own, theirs = texture["auc"], texture["real"]
+        found = f"{three(own, '.3f')}; real {theirs[0]:.3f}"
+        yield _goal("texture told apart at one site, AUC", found, "as real: intervals meet", own[2] >= theirs[1])
     yield from _rating_goals(figures)
     outlined = figures["outlined"].get(FLOW)
     if outlined is None:

@@ -38,7 +38,7 @@ from training_hours import CLOCK
 
 IN_PAINTING = "in-painting"
 """Folder of what `results_in_painting.py` measures."""
-PARTS = ("small", "outlined", "injected", "erased", "fidelity")
+PARTS = ("small", "texture", "outlined", "injected", "erased", "fidelity")
 """Figures that are measured apart, each by the names of methods."""
 OUTLINED = {
     "told": "the outline that was told",
@@ -65,6 +65,7 @@ def flow_page(measured: Path, out: Path) -> Iterator[str]:
     yield from goal_lines(figures, painted)
     erased = {name: one["told"] for name, one in figures["erased"].items()}
     as_injection = {**figures, "erased": erased}
+    has_class = "class" in painted["methods"][FLOW]
     parts = {
         "Sites": sites_lines(painted),
         "Told apart from real ones": told_lines(painted),
@@ -74,7 +75,8 @@ def flow_page(measured: Path, out: Path) -> Iterator[str]:
         "Diameters": width_lines(painted),
         "Nodules of few millimetres": small_lines(figures),
         "Outlines": outlined_lines(figures),
-        "Does the class take?": class_lines(painted, measured / IN_PAINTING, out, FLOW),
+        "Does the texture take?": texture_lines(figures),
+        **({"Does the class take?": class_lines(painted, measured / IN_PAINTING, out, FLOW)} if has_class else {}),
         "Reconstruction": reconstruction_lines(painted, FLOW),
         "Drawn nodules and a detector": injected_lines(figures),
         **({} if not erased else _erasing(as_injection, measured, out)),
@@ -164,6 +166,21 @@ def small_lines(figures: Figures) -> Iterator[str]:
         for name, one in figures["small"].items()
     ]
     yield from table(["", "not seen", "share", "refused"], rows)
+
+
+def texture_lines(figures: Figures) -> Iterator[str]:
+    """Whether nodules of low and of high texture are told apart, by method."""
+    if not figures["texture"]:
+        yield NOT_YET
+        return
+    low, high = next(iter(figures["texture"].values()))["asked"]
+    yield f"The same sites and seeds are painted with textures of {low:g} and {high:g}, asked for diameter and texture alone. A network that learned from real training patients tells the two apart; of real nodules of {figures['split']} patients those of like diameter count."
+    yield ""
+    real = next(iter(figures["texture"].values()))["real"]
+    rows = [["real nodules", three(real, ".3f"), ""]]
+    for name, one in figures["texture"].items():
+        rows.append([f"{named(name)}, {one['pairs']} pairs", three(one["auc"], ".3f"), three(one["wins"], ".3f")])
+    yield from table(["", "AUC", "share of pairs whose denser one scores higher"], rows)
 
 
 def outlined_lines(figures: Figures) -> Iterator[str]:

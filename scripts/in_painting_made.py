@@ -175,6 +175,11 @@ class Making:
         asked = [replace(each, malignancy=CLASSES[name]) for each in asked]
         return self._painted(f"{name}{'-own' if own_diameters else ''}", self.rows, asked, (0,))
 
+    def of_texture(self, texture: float) -> Painted:
+        """At some sites nodules of a texture, with the diameters of the real nodules."""
+        asked = [replace(each, texture=texture) for each in self.places.asked(self.rows, ("diameter_mm",))]
+        return self._painted(f"texture-{texture:g}", self.rows, asked, (0,))
+
     def small(self) -> Painted:
         """Nodules of `SMALL_MM`, asked for by their diameter alone; `SMALL` of them, by several seeds of few sites."""
         every = range(len(self.places.jobs))

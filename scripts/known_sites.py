@@ -23,6 +23,8 @@ SEED = 0
 HERE = Path(__file__).resolve().parent
 WORK = Path("build") / "results-rendering"
 STORE = WORK / "store"
+MADE_NODULES = WORK / "made"
+"""Folder of what methods made at the sites, for every page that measures it."""
 Kept = TypeVar("Kept")
 
 

@@ -30,7 +30,7 @@ from typing import Any
 
 import torch
 
-from condition_measures import outlined_rows, small_rows
+from condition_measures import TextureReader, outlined_rows, small_rows, texture_rows
 from flow_arms import measured_arms
 from flow_goals import ARMS, FLOW, TIMES
 from flow_page import IN_PAINTING, PARTS, flow_page
@@ -79,12 +79,17 @@ def measure(out: Path, methods: Sequence[str], erasers: Sequence[str], flow: str
     out.mkdir(parents=True, exist_ok=True)
     measure_in_painting(out / IN_PAINTING, methods, quick)
     store, places = open_store(STORE), places_of(quick)
-    makings = makings_of(methods, store, places, quick, out / IN_PAINTING / "made")
+    makings = makings_of(methods, store, places, quick)
     makings.pop(PASTED)
     judging = Judging(store, "val" if quick else "test", QUICK_DETECTORS if quick else DETECTORS, out)
     erasing = named_erasers(erasers, store)
     parts: dict[str, Callable[[], dict[str, Any]]] = {
         f"small-{name}": partial(small_rows, making) for name, making in makings.items()
+    }
+    reader = TextureReader(store)
+    textured = {name: making for name, making in makings.items() if "texture" in making.method.heeds}
+    parts |= {
+        f"texture-{name}": partial(texture_rows, making, reader, judging.split) for name, making in textured.items()
     }
     told = {name: making for name, making in makings.items() if getattr(making.method, "takes_outlines", False)}
     parts |= {f"outlined-{name}": partial(outlined_rows, making) for name, making in told.items()}

@@ -39,7 +39,7 @@ from in_painting_measures import (
 )
 from in_painting_page import read_figures, whole_page
 from in_painting_sheets import class_pictures, contact_sheet
-from known_sites import STORE, jobs_key, sites
+from known_sites import MADE_NODULES, STORE, jobs_key, sites
 from measuring import user_seconds
 from pasted_nodules import PASTED
 from rendering_measures import Pairs
@@ -72,7 +72,7 @@ def measure(out: Path, asked: Sequence[str], quick: bool) -> dict[str, Any]:
     places = places_of(quick)
     every, splits = places.every, splits_of(quick)
     store = open_store(STORE)
-    makings = makings_of(asked, store, places, quick, out / "made")
+    makings = makings_of(asked, store, places, quick)
     methods = {name: making.method for name, making in makings.items()}
     head = {"quick": quick, "jobs": jobs_key(places.jobs), "code": figures_code()}
     shas = {name: method.lineage.model_sha256 for name, method in methods.items()}
@@ -135,16 +135,15 @@ def places_of(quick: bool) -> Places:
     return Places(every, [job for job in jobs if every[job.real].split in splits_of(quick)])
 
 
-def makings_of(asked: Sequence[str], store: Store, places: Places, quick: bool, folder: Path) -> dict[str, Making]:
+def makings_of(asked: Sequence[str], store: Store, places: Places, quick: bool) -> dict[str, Making]:
     """What methods make at the sites, by their names; the control comes last.
 
     Args:
         asked: as `named_methods` takes them.
-        folder: where made nodules are kept.
     """
     some = range(0, len(places.jobs), QUICK_EVERY_SITE if quick else EVERY_SITE)
     methods = named_methods(asked, store, places)
-    return {name: Making(name, method, places, some, folder) for name, method in methods.items()}
+    return {name: Making(name, method, places, some, MADE_NODULES) for name, method in methods.items()}
 
 
 def figures_code() -> str:

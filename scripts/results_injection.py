@@ -71,7 +71,7 @@ def measure(out: Path, injectors: Sequence[str], erasers: Sequence[str], quick: 
     judging = Judging(store, "val" if quick else "test", QUICK_DETECTORS if quick else DETECTORS, out)
     figures: dict[str, Any] = {"quick": quick, "machine": machine(), "split": judging.split, "detectors": judging.n}
     figures["injected"], figures["erased"] = {}, {}
-    makings = makings_of(injectors, store, places_of(quick), quick, out / IN_PAINTING / "made")
+    makings = makings_of(injectors, store, places_of(quick), quick)
     for name, making in makings.items():
         if name != PASTED:
             figures["injected"][name] = injected_rows(judging, making)

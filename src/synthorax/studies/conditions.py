@@ -26,7 +26,7 @@ from synthorax.shapes.diameter import axial_diameters_mm
 from synthorax.studies.malignant_or_benign import LIKE_SIZE_RATIO
 from synthorax.studies.patch_makers import nodules_of, sampled, samples_for
 from synthorax.studies.results import Interval
-from synthorax.studies.trials import Study, check_splits, defined, over_seeds, patients_of
+from synthorax.studies.trials import Splits, Study, check_splits, defined, over_seeds, patients_of
 from synthorax.tasks.config import TaskConfig
 
 Rating = Literal["texture", "malignancy"]
@@ -188,15 +188,8 @@ def check_rating(
     """
     low, high = SIDES[name]
     what = f"{name} of {low:g} or {high:g}, told apart by a network at like diameter: AUC"
-
-    def side(nodule: Nodule) -> int | None:
-        value = getattr(nodule.attributes, name)
-        known = value is not None and nodule.attributes.diameter_mm
-        return None if not known or low < value < high else int(value >= high)
-
     try:
-        splits = study.splits(config, lambda split: nodule_places(study.store.in_split(split), side))
-        check_splits(study.store, splits, [0, 1])
+        splits = rating_splits(study, config, name)
     except InputError as error:
         return [Check(what, None, {}, f"not measured: {error.args[1]}")]
     reader = study.reader(f"rating-{name}", config, splits, seed)
@@ -206,7 +199,7 @@ def check_rating(
         return reader.probabilities(spec.to_unit(torch.from_numpy(hu.astype(np.float32)))[:, None])[:, 1]
 
     test = splits.test
-    alike = _alike([place.nodule.attributes for place in test.places if place.nodule])
+    alike = of_like_diameters([place.nodule.attributes for place in test.places if place.nodule])
     scores = read(spec.to_hu(test.rows(range(len(test)))["ct"][:, 0]).numpy())
     real, note = None, "no real pair of like diameter to compare"
     with suppress(UndefinedError):
@@ -221,7 +214,7 @@ def check_rating(
         if name in maker.heeds:
             asked = [[replace(each, **{name: value}) for each in others] for value in (low, high)]
             scores = np.concatenate([read(sampled(maker, each, derive(seed, name))) for each in asked])
-            found[label] = over_seeds([matched_auc_of(labels, scores, _alike(others * 2))], twin)
+            found[label] = over_seeds([matched_auc_of(labels, scores, of_like_diameters(others * 2))], twin)
             of_twins[label] = over_seeds([matched_auc_of(labels, scores, twin[:, None] == twin)], twin)
     if not found:
         return [Check(what, real, found, note)]
@@ -229,7 +222,25 @@ def check_rating(
     return [Check(what, real, found, note), twins]
 
 
-def _alike(nodules: Sequence[NoduleAttributes]) -> NDArray[np.bool_]:
+def rating_splits(study: Study, config: TaskConfig, name: Rating) -> Splits:
+    """Return the nodules of a study's store that are rated low, 0, or high, 1, and whose diameter is known.
+
+    Raises:
+        InputError: a split without one of the two, or of too few patients.
+    """
+    low, high = SIDES[name]
+
+    def side(nodule: Nodule) -> int | None:
+        value = getattr(nodule.attributes, name)
+        known = value is not None and nodule.attributes.diameter_mm
+        return None if not known or low < value < high else int(value >= high)
+
+    splits = study.splits(config, lambda split: nodule_places(study.store.in_split(split), side))
+    check_splits(study.store, splits, [0, 1])
+    return splits
+
+
+def of_like_diameters(nodules: Sequence[NoduleAttributes]) -> NDArray[np.bool_]:
     """Return which pairs of nodules have diameters within a factor of `LIKE_SIZE_RATIO`, bool [n, n]."""
     mm = np.array([each.diameter_mm for each in nodules], float)
     found: NDArray[np.bool_] = np.abs(np.log(mm[:, None] / mm)) <= np.log(LIKE_SIZE_RATIO)
