@@ -222,6 +222,8 @@ def reconstruction_rows(places: Places, method: Learned) -> dict[str, Any]:
     held_out = [real for real in dict.fromkeys(places.pairs.reals) if real.outlined]
     nodules = [HeldOutNodule(Volume(real.hu, MM), real.outline, real.attributes, real.patient) for real in held_out]
     nodule_hu = float(np.mean([real.hu[real.outline].clip(-1000, 400).mean() for real in places.training]))
-    found = reconstruction_figures(reconstructed(method, nodules, SEED), nodule_hu, SEED)
-    names = [each.name for each in fields(found) if each.name != "n"]
-    return {"n": found.n, "flat HU": round(nodule_hu), **{name: interval(getattr(found, name)) for name in names}}
+    made, refused = reconstructed(method, nodules, SEED)
+    found = reconstruction_figures(made, nodule_hu, SEED)
+    values = {each.name: getattr(found, each.name) for each in fields(found) if each.name != "n"}
+    figures = {name: None if value is None else interval(value) for name, value in values.items()}
+    return {"n": found.n, "refused": list(refused), "flat HU": round(nodule_hu), **figures}

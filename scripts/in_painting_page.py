@@ -237,7 +237,9 @@ def reconstruction_lines(figures: Mapping[str, Any], name: str) -> Iterator[str]
     """How well a method gives back held-out nodules."""
     found = figures["methods"][name]["reconstruction"]
     yield f"{found['n']} real nodules of held-out patients: the ball is hidden and filled. Mean absolute HU over the hidden voxels, within the network's window. Flat: {found['flat HU']} HU, the mean of training nodules, in the outline and lung around it;"
-    yield "lung is the mean of the patch's lung that is not hidden."
+    yield "lung is the mean of the patch's lung that is not hidden. An in-painter that refuses an empty outline has no figure of it."
+    if refused := found.get("refused"):
+        yield f"Refused: {len(refused)}, such as {refused[0]}."
     yield ""
     yield from table(["fill", "error, HU"], [[text, three(found[key], ".0f")] for key, text in ERRORS.items()])
     yield ""

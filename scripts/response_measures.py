@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from in_painting_made import Making
+from in_painting_made import CODE, Making, code_of
 from in_painting_sheets import Sheet, drawn_sheet, write_sheet
 from known_sites import SEED, WORK, kept
 from rendering_measures import interval
@@ -97,7 +97,7 @@ class Judging:
     def erased(self, name: str, method: Method, *, told: bool) -> Erasures:
         """What a method makes of the nodules; kept."""
         content = [method.lineage.model_sha256, self.store.fingerprint, self.split, str(told)]
-        key = fingerprint("\n".join(content).encode())[:16]
+        key = fingerprint("\n".join(content).encode() + code_of(CODE))[:16]
         file = self.out / "made" / f"{name}-erased-{key}.pickle"
         return kept(file, lambda: erased(method, self.sites, SEED, told=told))
 

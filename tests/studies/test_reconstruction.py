@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from synthorax.editing.learned import Learned
+from synthorax.errors import InputError
 from synthorax.makers import Lineage
 from synthorax.nodule import NoduleAttributes
 from synthorax.patch import PatchSpec
@@ -23,8 +24,10 @@ def nodules():
     return [HeldOutNodule(Volume(each, MM), outline, known, f"P{i}") for i, each in enumerate(hu)]
 
 
-def in_painter(nodule_hu=NODULE_HU, off_hu=0.0):
+def in_painter(nodule_hu=NODULE_HU, off_hu=0.0, least_voxels=0):
     def fill(hu, region, edit, seed):
+        if edit.mask.sum() < least_voxels:
+            raise InputError("mask", f"{edit.mask.sum()} voxels", f"{least_voxels} or more")
         assert edit.nodule.given() == {"diameter_mm": 9.0}  # the texture is not heeded
         ball = SPEC.distances_mm() <= edit.diameter_mm / 2 + 3
         fill = np.where(edit.mask, nodule_hu, LUNG_HU) + off_hu
@@ -35,7 +38,7 @@ def in_painter(nodule_hu=NODULE_HU, off_hu=0.0):
 
 
 def figures(**fill):
-    return reconstruction_figures(reconstructed(in_painter(**fill), nodules()), NODULE_HU)
+    return reconstruction_figures(reconstructed(in_painter(**fill), nodules())[0], NODULE_HU)
 
 
 def test_what_is_painted_as_it_was_has_the_error_of_its_noise_and_a_blank_outline_that_of_lung():
@@ -59,3 +62,12 @@ def test_a_mask_of_a_nodule_that_is_not_painted_is_not_seen():
     assert found.mask_seen.value == 0
     assert found.mask_real.value == pytest.approx(1)
     assert found.real_seen_real.value > 0.95
+
+
+def test_an_in_painter_that_refuses_empty_outlines_has_no_figure_of_them_and_refused_nodules_are_told():
+    found = figures(least_voxels=1)
+    assert found.blank is None
+    assert found.told.value < 10
+    made, refused = reconstructed(in_painter(least_voxels=1000), nodules())
+    assert (len(made), len(refused)) == (0, 4)
+    assert "expected 1000 or more" in refused[0]

@@ -8,6 +8,7 @@ within the outline, and the mean HU of lung.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -52,7 +53,7 @@ class Reconstruction:
         hidden: the voxels that were filled, bool.
         outline: the reader's outline, bool.
         told: HU of the reconstruction from the outline and the attributes.
-        blank: HU of the reconstruction from an empty outline and the attributes.
+        blank: HU of the reconstruction from an empty outline and the attributes; None if the in-painter refuses it.
         mask: the nodule's mask that the in-painter returned, bool.
         spacing_mm: voxel size (z, y, x).
         patient: patient of the nodule.
@@ -62,7 +63,7 @@ class Reconstruction:
     hidden: NDArray[np.bool_]
     outline: NDArray[np.bool_]
     told: NDArray[np.float32]
-    blank: NDArray[np.float32]
+    blank: NDArray[np.float32] | None
     mask: NDArray[np.bool_]
     spacing_mm: tuple[float, float, float]
     patient: str
@@ -77,7 +78,7 @@ class ReconstructionFigures:
     Attributes:
         n: number of nodules.
         told: error of the reconstruction from the outline and the attributes.
-        blank: error of the reconstruction from an empty outline.
+        blank: error of the reconstruction from an empty outline; None if the in-painter refuses it.
         flat: error of the fill with the training nodules' mean HU within the outline, and with `lung` outside.
         lung: error of the fill with the mean HU of the patch's lung that is not hidden.
         mask_seen: Dice of the returned mask and the nodule seen in the reconstruction.
@@ -88,7 +89,7 @@ class ReconstructionFigures:
 
     n: int
     told: Estimate
-    blank: Estimate
+    blank: Estimate | None
     flat: Estimate
     lung: Estimate
     mask_seen: Estimate
@@ -97,23 +98,33 @@ class ReconstructionFigures:
     real_seen_real: Estimate
 
 
-def reconstructed(method: Learned, nodules: Sequence[HeldOutNodule], seed: int = 0) -> list[Reconstruction]:
+def reconstructed(
+    method: Learned, nodules: Sequence[HeldOutNodule], seed: int = 0
+) -> tuple[list[Reconstruction], tuple[str, ...]]:
     """Hide and fill the balls around real nodules.
 
     Args:
         method: an in-painter; it gets those of the attributes that it heeds.
         nodules: the nodules.
         seed: seed of the in-painter's noise.
+
+    Returns:
+        The reconstructions, and a sentence for each nodule whose outline the in-painter refused.
     """
-    found = []
+    found, refused = [], []
     for i, one in enumerate(nodules):
         heeded = {name: value for name, value in one.attributes.given().items() if name in method.heeds}
         known = NoduleAttributes(**heeded | {"diameter_mm": one.attributes.diameter_mm})
         everywhere, own = np.ones(one.ct.shape, bool), derive(seed, "reconstructed", i)
-        told, blank = (
-            method.on_grid(one.ct, everywhere, Edit("inject", known, outline), own)
-            for outline in (one.outline, np.zeros_like(one.outline))
-        )
+        try:
+            told = method.on_grid(one.ct, everywhere, Edit("inject", known, one.outline), own)
+        except InputError as error:
+            refused.append(f"nodule {i}: {error}")
+            continue
+        blank = None
+        with suppress(InputError):  # of an in-painter that refuses an outline without a voxel
+            empty = Edit("inject", known, np.zeros_like(one.outline))
+            blank = method.on_grid(one.ct, everywhere, empty, own).made.hu
         assert told.asked.mask is not None
         found.append(
             Reconstruction(
@@ -121,13 +132,13 @@ def reconstructed(method: Learned, nodules: Sequence[HeldOutNodule], seed: int =
                 hidden=told.made.hu != told.seen,
                 outline=told.asked.mask,
                 told=told.made.hu,
-                blank=blank.made.hu,
+                blank=blank,
                 mask=np.zeros(told.seen.shape, bool) if told.made.mask is None else told.made.mask,
                 spacing_mm=told.before.spacing_mm,
                 patient=one.patient,
             )
         )
-    return found
+    return found, tuple(refused)
 
 
 def reconstruction_figures(made: Sequence[Reconstruction], nodule_hu: float, seed: int = 0) -> ReconstructionFigures:
@@ -144,16 +155,20 @@ def reconstruction_figures(made: Sequence[Reconstruction], nodule_hu: float, see
     rows = np.array([_measured_of(one, nodule_hu) for one in made])
     patients = np.array([one.patient for one in made])
     names = [field.name for field in fields(ReconstructionFigures)][1:]
-    intervals = [patient_bootstrap(mean_of(column), patients, seed=seed).interval() for column in rows.T]
-    return ReconstructionFigures(len(made), **dict(zip(names, intervals, strict=True)))
+    intervals = {
+        name: patient_bootstrap(mean_of(column), patients, seed=seed).interval() if np.isfinite(column).all() else None
+        for name, column in zip(names, rows.T, strict=True)
+    }
+    return ReconstructionFigures(len(made), **intervals)  # type: ignore[arg-type]
 
 
 def _measured_of(one: Reconstruction, nodule_hu: float) -> list[float]:
-    """Return the measures of one nodule, in the order of `ReconstructionFigures`."""
+    """Return the measures of one nodule, in the order of `ReconstructionFigures`; NaN for a missing reconstruction."""
     lung = one.real[~one.hidden & (one.real < LUNG_BELOW_HU)]
     lung_hu = float(lung.mean()) if lung.size else LUNG_BELOW_HU
     flat = np.where(one.outline, nodule_hu, lung_hu)
-    errors = [float(abs(fill - one.real)[one.hidden].mean()) for fill in (one.told, one.blank, flat, lung_hu)]
+    fills = (one.told, np.nan if one.blank is None else one.blank, flat, lung_hu)
+    errors = [float(abs(fill - one.real)[one.hidden].mean()) for fill in fills]
     seen, really = (_seen(hu, one) for hu in (one.told, one.real))
     pairs = ((one.mask, seen), (one.mask, one.outline), (seen, one.outline), (really, one.outline))
     return errors + [float(dice(first[None], second[None])[0]) for first, second in pairs]
