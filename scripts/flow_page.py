@@ -14,6 +14,7 @@ from flow_goals import ARMS, FLOW, NOT_YET, TIMES, Figures, goal_lines
 from in_painting_made import RENDER
 from in_painting_page import (
     class_lines,
+    hu_by_class_lines,
     in_painting_lines,
     kid_lines,
     named,
@@ -70,6 +71,7 @@ def flow_page(measured: Path, out: Path) -> Iterator[str]:
         "Sites": sites_lines(painted),
         "Told apart from real ones": told_lines(painted),
         "KID": kid_lines(painted),
+        "HU by class": hu_by_class_lines(painted, out, FLOW),
         "Seam, diversity, texture": in_painting_lines(painted),
         "Real or made?": sheet_lines(measured / IN_PAINTING, out, FLOW),
         "Diameters": width_lines(painted),

@@ -83,9 +83,7 @@ def measure(out: Path, asked: Sequence[str], quick: bool) -> dict[str, Any]:
         **head,
         "machine": machine(),
         "sites": {split: sum(every[job.real].split == split for job in places.jobs) for split in splits},
-        "methods": {
-            name: {"sha256": shas[name], "heeds": sorted(method.heeds)} for name, method in methods.items()
-        },
+        "methods": {name: {"sha256": shas[name], "heeds": sorted(method.heeds)} for name, method in methods.items()},
     }
     for name, making in makings.items():
         figures["methods"][name]["in-painting"] = in_painting_rows(making)
