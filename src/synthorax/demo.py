@@ -77,8 +77,8 @@ def run_demo(out: Path, *, seed: int = 0, preset: str = "smooth") -> Path:
 
     Args:
         out: a new folder, or the folder of an earlier demo.
-        seed: of every random choice.
-        preset: of LuNG's training.
+        seed: seed of every random choice.
+        preset: preset of LuNG's training.
 
     Returns:
         The path of the page.

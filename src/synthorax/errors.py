@@ -24,7 +24,7 @@ class InputError(SynthoraxError):
 
     Args:
         subject: the file, option or argument.
-        found: its content or value.
+        found: content or value of the subject.
         expected: contents or values that are accepted.
 
     >>> print(InputError("--workers", "0", "1 to 1024 processes"))

@@ -62,7 +62,7 @@ def surfaces(
         masks: bool [z, y, x] each.
         spacing_mm: voxel size (z, y, x).
         captions: a line under each nodule.
-        colours: of each nodule.
+        colours: colours of each nodule.
         columns: nodules in a row of the figure.
         extent_mm: width of each view; the width of the widest nodule if not given.
     """
@@ -101,7 +101,7 @@ def slices(
     Args:
         fields: [z, y, x] each, from 0 to 1, all of one shape.
         spacing_mm: voxel size (z, y, x).
-        captions: of the rows.
+        captions: captions of the rows.
         colours: frame of each row.
         n_slices: slices shown of each field.
     """
@@ -134,7 +134,7 @@ class Slice:
         mask: bool [y, x]; its outline is drawn.
         caption: line above the picture.
         center: pixel (y, x) in the middle of the picture.
-        colour: of the outline.
+        colour: colour of the outline.
         half: pixels shown on each side of `center`; the `half` of `ct_slices` if None.
     """
 
@@ -190,7 +190,7 @@ def tissue_slices(
     Args:
         tissues: uint8 [y, x] each, codes of `TissueClass`; one for each column.
         rows: name of a row of CT slices -> HU [y, x] for each column.
-        captions: of the columns.
+        captions: captions of the columns.
         window_hu: HU (low, high) drawn black and white.
     """
     colours = ListedColormap(list(CLASS_COLOURS.values()))
@@ -227,8 +227,8 @@ def chest_planes(
 
     Args:
         scans: HU [z, y, x], with axes along LPS.
-        colour: of the captions, such as `REAL` or `SYNTHETIC`.
-        captions: of the columns.
+        colour: colour of the captions, such as `REAL` or `SYNTHETIC`.
+        captions: captions of the columns.
         window_hu: HU (low, high) drawn black and white.
     """
     figure = Figure(figsize=(2.2 * len(scans), 6.4), dpi=DPI, facecolor=PAPER)
@@ -262,7 +262,7 @@ def histograms(
     Args:
         groups: label -> values [n, features].
         names: short name -> description of each feature, in the order of the values' columns.
-        colours: of the groups.
+        colours: colours of the groups.
         columns: histograms in a row.
     """
     rows = -(-len(names) // columns)
@@ -309,10 +309,10 @@ def scatter(
 
     Args:
         groups: label -> x and y, [n] each.
-        colours: of the groups.
-        x_label, y_label: of the axes.
+        colours: colours of the groups.
+        x_label, y_label: labels of the axes.
         diagonal: draw the line y = x.
-        logarithmic: of both axes.
+        logarithmic: whether both axes have a logarithmic scale.
     """
     figure = Figure(figsize=(5.2, 4.0), dpi=DPI, facecolor=PAPER)
     axes = figure.subplots()
@@ -342,8 +342,8 @@ def lines(
 
     Args:
         panels: title of a panel -> label of a line -> x and y, [n] each.
-        colours: of the lines, in their order.
-        x_label, y_label: of the axes.
+        colours: colours of the lines, in their order.
+        x_label, y_label: labels of the axes.
     """
     figure = Figure(figsize=(2.6 * len(panels) + 0.4, 2.8), dpi=DPI, facecolor=PAPER)
     grid = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
@@ -363,7 +363,7 @@ class Numbered:
 
     Attributes:
         name: written beside its number in the list below the panels.
-        colour: of the point.
+        colour: colour of the point.
         values: name -> value; a `Panel` names the two that place the point in it.
     """
 
@@ -397,7 +397,7 @@ def numbered(points: Sequence[Numbered], panels: Sequence[Panel], columns: int =
     Args:
         points: numbered from 1 in their order.
         panels: side by side.
-        columns: of the list of names.
+        columns: number of columns in the list of names.
     """
     lines = -(-len(points) // columns)
     height = 3.4 + 0.16 * lines
@@ -430,9 +430,9 @@ def bars(groups: Mapping[str, Sequence[float]], labels: Sequence[str], colours: 
 
     Args:
         groups: name -> a value for each label; NaN leaves the bar out.
-        labels: of the clusters.
-        colours: of the groups.
-        y_label: of the y axis.
+        labels: labels of the clusters.
+        colours: colours of the groups.
+        y_label: label of the y axis.
     """
     figure = Figure(figsize=(max(5.2, 0.75 * len(labels) + 1), 2.8), dpi=DPI, facecolor=PAPER)
     axes = figure.subplots()
@@ -451,7 +451,7 @@ def forest(rows: Mapping[str, tuple[float, float, float]], x_label: str) -> Figu
 
     Args:
         rows: name -> difference and the ends of its interval (value, low, high).
-        x_label: of the x axis.
+        x_label: label of the x axis.
     """
     figure = Figure(figsize=(6.4, 0.26 * len(rows) + 0.9), dpi=DPI, facecolor=PAPER)
     axes = figure.subplots()

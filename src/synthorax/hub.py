@@ -56,7 +56,7 @@ class Model:
         """Return the maker of voxels that uses this model.
 
         Args:
-            options: of its editing; the options of a generator are given to its `sample` instead.
+            options: options of its editing; the options of a generator are given to its `sample` instead.
 
         Raises:
             InputError: the model makes no voxels, or its maker lacks a part that its roles promise.
@@ -76,7 +76,7 @@ def find(
     Args:
         what: a maker, which is returned as it is; the name of a system without weights; or a model, as `load` takes it.
         role: one role, or several of which the maker has at least one.
-        options: of the system's editing; or of its sampling, if its patches are blended into scans.
+        options: options of the system's editing; or of its sampling, if its patches are blended into scans.
         device: on which the model's networks run.
 
     Raises:
@@ -164,7 +164,7 @@ def who(roles: tuple[Role, ...], but: str = "") -> str:
     """Return, for a message, what has one of some roles: systems without weights, bundled models, run folders.
 
     Args:
-        roles: of which one is enough.
+        roles: roles, of which the maker must have at least one.
         but: a name to leave out.
     """
     can = [name for name in able(roles) if name != but]
@@ -203,11 +203,11 @@ def default(role: Role) -> str:
 
 
 def start_from(model: Trainable, first: Model) -> None:
-    """Give a fresh model the weights of another, from which training goes on.
+    """Load the weights of another model into a new one, as the start of a training.
 
     Args:
-        model: of which no step was trained.
-        first: gives its weights.
+        model: a model that has not been trained yet.
+        first: the model whose weights are loaded.
 
     Raises:
         InputError: `first` is of another system, or its networks have other sizes.

@@ -17,7 +17,7 @@ class Lineage:
     Patients are named by `provenance.patient_key`, so that a lineage may leave the machine with the samples.
 
     Attributes:
-        name: of the maker.
+        name: name of the maker.
         model_sha256: hash of the maker's weights; empty for a maker without weights.
         seen: patients on whom the weights, or weights that they were started from, were trained.
         outlines: patients whose outlines or label maps were put into samples.

@@ -1,4 +1,4 @@
-"""The contract of everything that makes voxels: a maker, its samples and its edits. No torch here.
+"""The contract of everything that makes voxels: a maker, its samples and its edits. Does not import torch.
 
 A system implements one or more roles. A `Generator` makes shapes or patches from noise. A `Streams` makes whole scans
 slab by slab. A `Method` edits a patch of a scan. A `Painter` paints CT from label maps of tissues. A `Judge` gives the
@@ -107,7 +107,7 @@ class Names:
     A value that is the path of an image, or neither a path nor a text, is kept.
 
     Attributes:
-        role: of the model's maker.
+        role: role of the model's maker.
         words: values of the option that are not names of models.
     """
 
@@ -212,7 +212,7 @@ def noting_last(
     """Yield the parts of some samples; the last part also gets notes about all parts together.
 
     Args:
-        parts: of the samples, in order.
+        parts: parts of the samples, in order.
         count: returns the facts about a part that the notes need.
         tell: returns the notes, from the facts about each part.
     """
@@ -261,7 +261,7 @@ class Filled:
     Attributes:
         hu: HU, float32 [z, y, x].
         mask: bool [z, y, x], the new nodule's voxels as a reader would outline them; None after an erasure.
-        attributes: of the nodule, both requested and chosen by the method.
+        attributes: attributes of the nodule, both requested and chosen by the method.
         outline: the patient whose outline or label map the nodule was made from, as its source names the patient;
             empty if there is none. A test set must not hold that patient.
         notes: differences from what was requested, a sentence each.
@@ -278,7 +278,7 @@ class Maker(Protocol):
     """Anything that makes voxels.
 
     Attributes:
-        name: of its system, as users give it to the verbs.
+        name: name of its system, as users give it to the verbs.
         lineage: patients whose data stand behind it.
         heeds: names of the nodule attributes that it can be conditioned on; a request for any other is refused.
         roles: its tasks; each implies a protocol of this module.
@@ -311,8 +311,8 @@ class Generator(Maker, Protocol):
 
         Args:
             asked: for each sample, the nodules that it is to hold.
-            seed: of the samples.
-            options: of the system's own class; its defaults if not given.
+            seed: seed of the samples.
+            options: options of the system's own class; its defaults if not given.
 
         Raises:
             InputError: the maker does not heed or cannot make a requested attribute, or the options do not fit. Raised
@@ -324,7 +324,7 @@ class Generator(Maker, Protocol):
         """Make samples anew until each passes the maker's own selection; samples that never pass are left out.
 
         Raises:
-            InputError: as of `sample`; or the maker does not select.
+            InputError: see `sample`; or the maker does not select.
         """
         raise InputError("selection", f"{self.name}, which selects nothing", "a maker that selects its samples")
 
@@ -398,8 +398,8 @@ class Streams(Maker, Protocol):
 
         Args:
             index: number of the scan, from 0.
-            seed: of the scans.
-            options: of the system's own class; its defaults if not given.
+            seed: seed of the scans.
+            options: options of the system's own class; its defaults if not given.
 
         Raises:
             InputError: the options do not fit. Raised by the call itself, before the first slab.
@@ -468,7 +468,7 @@ class Painter(Maker, Protocol):
         Args:
             labels: uint8 [z + 2 * context, y, x], codes of `anatomy.tissue.TissueClass`, at the painter's spacing.
             at_voxel: index (z, y, x) in the whole map of the window's first voxel, after the context.
-            seed: of the noise.
+            seed: seed of the noise.
 
         Returns:
             HU, float32 [z, y, x], placed where the window is, without the context.
@@ -498,7 +498,7 @@ def fill(method: Method, patch: Volume, region: NDArray[np.bool_], edit: Edit, s
         patch: HU [z, y, x], at the spacing of its scan.
         region: bool [z, y, x], the voxels that may change.
         edit: with the role that the method has.
-        seed: of the edit.
+        seed: seed of the edit.
 
     Raises:
         InputError: the method's result is not as `Filled` promises; names the method.

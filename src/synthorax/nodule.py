@@ -86,7 +86,7 @@ def widest_mm(size: Sequence[float], spacing_mm: Sequence[float]) -> float:
 
     Args:
         size: voxels (z, y, x).
-        spacing_mm: of the voxels (z, y, x).
+        spacing_mm: spacing of the voxels (z, y, x).
 
     >>> widest_mm(size=(24, 24, 24), spacing_mm=(1.0, 1.0, 1.0))
     22.0

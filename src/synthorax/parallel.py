@@ -43,7 +43,7 @@ def map_processes(
 
     Args:
         function: must pickle, as must the items.
-        items: in order.
+        items: arguments of the function, in order.
         workers: processes; as many as the machine has cores if not given.
         chunk: items that are sent to a worker at once.
         cluster: address of a Dask scheduler, such as `tcp://host:8786`, whose workers see the same files; `workers` and

@@ -1,4 +1,4 @@
-"""The voxel grid and the HU window of the patches that a network takes or makes. No torch here."""
+"""The voxel grid and the HU window of the patches that a network takes or makes. Does not import torch."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class Origin:
     Attributes:
         system: name of the system that made it.
         model_sha256: hash of the weights file; empty if no model was used.
-        seed: of the sample.
+        seed: seed of the sample.
     """
 
     system: str
@@ -106,9 +106,9 @@ def manifest_writer(
     """Write a manifest whose last entry is a long list, item by item; yields the function that writes an item.
 
     Args:
-        path: of the manifest.
+        path: path of the manifest.
         content: entries before the list.
-        name: of the list.
+        name: name of the list.
         notes: an entry after the list, if there are any at the end of the block; the caller may add to them in it.
     """
     with open(path, "w") as stream:

@@ -126,7 +126,7 @@ def paint_labels(
     """Return a label map in which region i has the label i + 1; where regions overlap, the smaller one lies on top.
 
     Args:
-        regions: of one scan.
+        regions: regions of one scan.
         shape: voxels (z, y, x) of the map.
         start: index (z, y, x) in the scan of the map's first voxel.
 

@@ -45,10 +45,10 @@ class Entry:
     - `training`: the function `training(config, data, seed, options)`.
 
     Attributes:
-        name: by which users choose the system.
+        name: name by which users choose the system.
         package: module path.
-        roles: of its maker; empty for a network that only measures.
-        data: its training data; empty for a system without weights.
+        roles: roles of its maker; empty for a network that only measures.
+        data: kind of its training data; empty for a system without weights.
         help: one line for the verbs' help.
         api: version of the contract for which it was written.
         distribution: package to install where the system is missing; set for other packages' systems.
@@ -118,7 +118,7 @@ class Entry:
 
         Args:
             module: name of the module in the system's package.
-            name: of the object.
+            name: name of the object.
             default: returned if the module lacks the object.
 
         Raises:

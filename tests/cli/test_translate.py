@@ -161,7 +161,7 @@ def test_a_share_of_the_volumes_gets_nodules_and_the_others_keep_those_of_their_
 
 
 def test_a_store_of_which_no_map_has_room_is_refused_and_leaves_nothing_behind(store, painter, tmp_path):
-    with pytest.raises(InputError, match=r"no case of train with what was asked for .*the widest nodule that fits"):
+    with pytest.raises(InputError, match=r"no case of train that can be painted as .*the widest nodule that fits"):
         api.translate_store(store, painter, tmp_path / "out", nodules=1, diameter_mm=99)
     assert not (tmp_path / "out").exists()
 

@@ -25,7 +25,7 @@ class CodeTable:
     """The tissue class of each code of a label map.
 
     Attributes:
-        name: by which users choose it.
+        name: name by which users choose it.
         classes: code -> tissue class.
         unlabelled: code of voxels without a label, which may lie inside the body; None if every voxel has a label. Such
             voxels are soft tissue within the outline of the labelled voxels, and outside the patient elsewhere.

@@ -66,7 +66,7 @@ class Lungs:
 
     Attributes:
         hu: mean HU [z, y, x] of the blocks, cropped to the patient.
-        mask: of the lungs, bool [z, y, x], with the vessels and nodules in them.
+        mask: mask of the lungs, bool [z, y, x], with the vessels and nodules in them.
         airways: trachea and large bronchi, bool [z, y, x].
         body: the patient, bool [z, y, x], with lungs filled.
     """

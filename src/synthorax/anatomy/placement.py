@@ -36,9 +36,9 @@ class Clearance:
     """Least distances in mm between the edge of a nodule and other structures; None for any distance.
 
     Attributes:
-        wall_mm: from chest wall, mediastinum and diaphragm.
-        vessel_mm: from vessels of about 2 mm or more.
-        nodule_mm: from other nodules.
+        wall_mm: distance from chest wall, mediastinum and diaphragm.
+        vessel_mm: distance from vessels of about 2 mm or more.
+        nodule_mm: distance from other nodules.
 
     Raises:
         InputError: a distance is not finite.
@@ -64,7 +64,7 @@ class Ball:
 
     Attributes:
         center_mm: world position (x, y, z), LPS.
-        diameter_mm: of the ball.
+        diameter_mm: diameter of the ball.
     """
 
     center_mm: tuple[float, float, float]
@@ -111,8 +111,8 @@ class Placement:
         """Draw a place for a nodule evenly from all suitable places, and mark it as taken.
 
         Args:
-            diameter_mm: of the nodule.
-            seed: of the draw.
+            diameter_mm: diameter of the nodule.
+            seed: seed of the draw.
             site: solitary, or attached to the pleura or a vessel.
             clearance: least distances to other structures; the defaults of `Clearance` if not given.
 

@@ -53,7 +53,7 @@ def cluster(readings: Sequence[Reading]) -> list[AnnotatedNodule]:
     into one nodule.
 
     Args:
-        readings: of one scan.
+        readings: readings of one scan.
 
     Returns:
         The nodules in the order of their first reading.

@@ -37,8 +37,8 @@ def slice_grid(volume: Volume, *, patient_id: str = "", study_uid: str = "", ser
     """Return the slice grid of a volume in the orientation of `as_read`.
 
     Args:
-        volume: in the orientation of `as_read`.
-        patient_id, study_uid, series_uid: of the scan, for the result.
+        volume: the scan in the orientation of `as_read`.
+        patient_id, study_uid, series_uid: ids of the scan, for the result.
 
     Raises:
         InputError: the pixels are not square.

@@ -68,7 +68,7 @@ def draw_reading(wanted: NoduleAttributes, seed: int, patients: Collection[str] 
 
     Args:
         wanted: requested attributes.
-        seed: of the draw.
+        seed: seed of the draw.
         patients: patient ids whose readings may be drawn; all if None. Leave out the patients of a test set.
 
     Raises:

@@ -29,7 +29,7 @@ class Mark:
     """A point that a reader marked: a nodule below 3 mm or a non-nodule.
 
     Attributes:
-        kind: of the finding.
+        kind: kind of the finding.
         reader: index of the reading session, 0 to 3.
         pixel: (x, y) = (column, row).
         z_mm: patient z of the slice.
@@ -46,8 +46,8 @@ class LidcXml:
     """An annotation file of a scan.
 
     Attributes:
-        path: of the file.
-        series_uid, study_uid: of the annotated scan.
+        path: path of the file.
+        series_uid, study_uid: UIDs of the annotated scan.
         sessions: a reading session for each reader.
     """
 

@@ -18,7 +18,7 @@ class Finding:
 
     Attributes:
         center_mm: world position (x, y, z), LPS.
-        diameter_mm: of a nodule; None for a candidate.
+        diameter_mm: diameter of a nodule; None for a candidate.
         is_nodule: class of a candidate; True for a nodule.
     """
 

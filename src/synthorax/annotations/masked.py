@@ -27,7 +27,7 @@ class Masked:
     """A connected piece of a mask.
 
     Attributes:
-        name: of the mask, such as a segment's.
+        name: name of the mask, such as a segment's.
         source: number of the mask; two pieces of one mask are never one nodule.
         region: voxels of the piece.
     """
@@ -43,7 +43,7 @@ class MaskedNodule:
 
     Attributes:
         region: voxels of the nodule.
-        names: of the masks that show it.
+        names: names of the masks that show it.
         readings: number of those masks.
     """
 
@@ -56,7 +56,7 @@ def pieces(name: str, source: int, mask: Region) -> tuple[list[Masked], str]:
     """Split a mask into its connected pieces, each of which is a nodule; stray voxels are left out.
 
     Args:
-        name: of the mask, for notes.
+        name: name of the mask, for notes.
         source: number of the mask.
         mask: its voxels.
 

@@ -38,7 +38,7 @@ class NoduleRow:
     """A row about a nodule.
 
     Attributes:
-        nodule_id: as the table has it, or else the number of the row among those of the image.
+        nodule_id: id from the table, or else the number of the row among those of the image.
         mask: file with the nodule's voxels; None if not given.
         mask_label: value of the nodule in the mask, or the name of its segment; None for all values above 0.
         center_mm: world position (x, y, z), LPS; None if not given.
@@ -64,8 +64,8 @@ class TableImage:
         image: file or DICOM folder.
         patient_id: empty if the table has none.
         split: None if the table has none.
-        nodules: of the image; may be empty.
-        table: that lists the image.
+        nodules: nodules of the image; may be empty.
+        table: table that lists the image.
     """
 
     image: Path

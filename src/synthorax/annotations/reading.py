@@ -17,7 +17,7 @@ class AnnotatedScan:
     """An annotated scan: its patient, and the slice grid on which outlines were drawn.
 
     Attributes:
-        patient_id, study_uid, series_uid: of the scan.
+        patient_id, study_uid, series_uid: ids of the scan.
         pixel_spacing_mm: in-plane distance of pixel centres, the same along rows and columns.
         slice_spacing_mm: distance of slice centres.
         slice_thickness_mm: thickness of a slice.
@@ -49,7 +49,7 @@ class Contour:
     """A closed outline in one slice.
 
     Attributes:
-        slice_index: of the slice in the scan.
+        slice_index: index of the slice in the scan.
         points_px: [n, (x, y)] = (column, row); the pixels next to the nodule, just *outside* of it.
         inclusion: False for the outline of a hole.
     """
@@ -90,7 +90,7 @@ class Reading:
     """One reader's outlines and ratings of one nodule of 3 mm or more.
 
     Attributes:
-        scan: that was read.
+        scan: scan that the reader read.
         reader: index of the reading session, 0 to 3.
         contours: outlines of the nodule and of holes in it.
         ratings: name of a LIDC rating (`nodule.RATINGS`) -> value.

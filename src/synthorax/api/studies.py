@@ -34,14 +34,14 @@ def study_shapes(
     seed: int = 0,
     **more: Any,
 ) -> Path:
-    """LuNG's own experiment on some nodules; goes on where an earlier call stopped.
+    """Run LuNG's own experiment on nodule shapes; a call continues an earlier one that was stopped.
 
     Args:
         data: `lidc`, a file or folder of masks, or a `ShapeSet`.
-        nodules: learn from so many of those with finite features, drawn by `seed`; all if not given.
-        compare: any of sizes, feedback, depth, fit; `all` for all.
+        nodules: number of nodules with finite features to train on, drawn by `seed`; all if not given.
+        compare: comparisons to run: any of sizes, feedback, depth, fit; `all` for all.
         feedback: none, accepted, reflection, reflections or trade (section III-E).
-        more: the numbers of `studies.shapes_page.study_shapes`.
+        more: further arguments of `studies.shapes_page.study_shapes`.
 
     Returns:
         The page; `results.json` is beside it.
@@ -87,20 +87,23 @@ def study_baselines(
     seed: int = 0,
     device: str = "auto",
 ) -> Path:
-    """What real patches alone give: a detector, malignancy, a segmenter; goes on where an earlier call stopped.
+    """Train a detector, a malignancy classifier and a segmenter on real patches only, as baselines.
+
+    A call continues an earlier one that was stopped.
 
     Args:
         data: a store.
         tasks: any of detection, malignancy, segmentation.
-        settings: by task, fields of its configuration that differ from the preset.
-        trainings: of each network.
-        seed: of the first training; the others count on.
+        settings: for each task, settings of its configuration that differ from the preset.
+        trainings: number of trainings of each network.
+        seed: seed of the first training; further trainings have the next seeds.
 
     Returns:
         The page; `results.json` is beside it.
 
     Raises:
-        InputError: a store with one class or too few patients, patches smaller than a network needs, unknown names.
+        InputError: the store has only one class or too few patients, the patches are too small for a network, or a name
+            is unknown.
     """
     from synthorax.datasets.store import Store
     from synthorax.io.atomic import working_in
@@ -130,26 +133,27 @@ def study_detection(
     seed: int = 0,
     device: str = "auto",
 ) -> Path:
-    """Do made nodules help a detector, and which (papers/3)? Goes on where an earlier call stopped.
+    """Measure whether synthetic nodules help a detector, and of which makers (papers/3).
+
+    A call continues an earlier one that was stopped.
 
     Args:
         data: a store.
-        models: makers of patches or injectors, each by a bundled model's or a system's name, a run folder, or as it is;
-            the default model if not given. With an empty list rendering alone, which is always an arm, is put to the
-            test.
-        settings: fields of the detector's configuration that differ from the preset. Size, spacing and window of the
-            patches are those of the first maker of patches if they are not among them.
-        amounts: made nodules for each real one.
-        negatives: patches without a nodule for each with one, where scans are whole.
-        trainings: of each arm.
-        seed: of the first training; the others count on.
+        models: makers of patches or injectors, each as the name of a bundled model or system, a run folder, or an
+            object; the default model if not given. Rendering is always an arm, and the only one for an empty list.
+        settings: settings of the detector that differ from the preset. Size, spacing and window of the patches are
+            those of the first maker of patches, unless they are given here.
+        amounts: numbers of synthetic nodules for each real one.
+        negatives: number of patches without a nodule for each patch with one, in stores of whole scans.
+        trainings: number of trainings of each arm.
+        seed: seed of the first training; further trainings have the next seeds.
 
     Returns:
         The page; `results.json` is beside it.
 
     Raises:
-        InputError: a store with too few patients, a maker whose patches are not the detector's or that knows patients
-            who are held out, settings that do not fit.
+        InputError: the store has too few patients, a maker's patches differ from the detector's, a maker was trained
+            on validation or test patients, or a setting is not valid.
     """
     from synthorax import hub
     from synthorax.datasets.store import Store
@@ -195,25 +199,27 @@ def study_false_alarms(
     seed: int = 0,
     device: str = "auto",
 ) -> Path:
-    """Which nodules help a detector that is led over whole chests? Goes on where an earlier call stopped.
+    """Measure which synthetic nodules help a detector that scans whole chests.
+
+    A call continues an earlier one that was stopped.
 
     Args:
         data: a store of nodules in cubes.
-        chests: a store of whole chests, of whose nodules nobody has to say anything; with at least one training and two
-            test patients.
-        models: injectors, each by a bundled model's or a system's name, a run folder, or as it is; rendering is always
-            an arm.
-        erasers: makers that erase; the places of training nodules that they took out are negatives of their arms.
-        settings: fields of the detector's configuration that differ from the preset.
-        trainings: of each arm.
-        seed: of the first training; the others count on.
+        chests: a store of whole chests, which need no annotation of nodules; with at least one training and two test
+            patients.
+        models: injectors, each as the name of a bundled model or system, a run folder, or an object; rendering is
+            always an arm.
+        erasers: makers that erase; the places of training nodules that they erased are negatives of their arms.
+        settings: settings of the detector that differ from the preset.
+        trainings: number of trainings of each arm.
+        seed: seed of the first training; further trainings have the next seeds.
 
     Returns:
         The page; `results.json` is beside it.
 
     Raises:
-        InputError: stores with too few patients, a maker that does not inject or erase or that knows patients who are
-            held out, settings that do not fit.
+        InputError: a store has too few patients, a maker cannot inject or erase, a maker was trained on validation or
+            test patients, or a setting is not valid.
     """
     from synthorax import hub
     from synthorax.datasets.store import Store
@@ -254,25 +260,27 @@ def study_malignancy(
     seed: int = 0,
     device: str = "auto",
 ) -> Path:
-    """Do made malignant nodules help to tell malignant from benign ones (papers/2)? Goes on where it stopped.
+    """Measure whether synthetic malignant nodules help a classifier of malignancy (papers/2).
+
+    A call continues an earlier one that was stopped.
 
     Args:
         data: a store with ratings of malignancy.
-        models: injectors, each by a bundled model's or a system's name, a run folder, or as it is; every bundled one
-            if not given. Rendering is always an arm.
-        settings: fields of the classifier's configuration that differ from the preset.
+        models: injectors, each as the name of a bundled model or system, a run folder, or an object; all bundled
+            injectors if not given. Rendering is always an arm.
+        settings: settings of the classifier that differ from the preset.
         arms: any of raw, weighted, oversampled, flips, malignant, benign, flips-made; all if not given.
-        ratios: made malignant nodules for each real one.
-        rule: `median` or `majority`, which ratings are malignant.
-        trainings: of each arm.
-        seed: of the first training; the others count on.
+        ratios: numbers of synthetic malignant nodules for each real one.
+        rule: rule by which the readers' ratings make a nodule malignant, `median` or `majority`.
+        trainings: number of trainings of each arm.
+        seed: seed of the first training; further trainings have the next seeds.
 
     Returns:
         The page; `results.json` is beside it.
 
     Raises:
-        InputError: a store with too few patients of either class, a maker that injects nothing or knows patients who
-            are held out, settings that do not fit.
+        InputError: the store has too few patients of a class, a maker cannot inject or was trained on validation or
+            test patients, or a setting is not valid.
     """
     from typing import get_args
 
@@ -323,23 +331,25 @@ def study_segmentation(
     seed: int = 0,
     device: str = "auto",
 ) -> Path:
-    """How many real scans do synthetic ones replace for a segmenter (papers/4)? Goes on where it stopped.
+    """Measure how many real scans synthetic ones replace in the training of a segmenter (papers/4).
+
+    A call continues an earlier one that was stopped.
 
     Args:
-        data: a store with label maps of tissues. The n real patients are those of validation.
-        models: each by a bundled model's or a system's name, a run folder, or as it is; the first paints and is in
-            every arm, the others paint or inject and have an arm each. Rendering is always one of these.
-        settings: fields of the segmenter's configuration that differ from the preset.
+        data: a store with label maps of tissues. The n real patients are the validation patients.
+        models: makers, each as the name of a bundled model or system, a run folder, or an object. The first one paints
+            and is used in every arm; the others paint or inject and have one arm each. Rendering is always one of them.
+        settings: settings of the segmenter that differ from the preset.
         arms: any of real, published, mixed, amounts, templates, sources; all if not given.
-        trainings: of each arm.
-        seed: of the first training; the others count on.
+        trainings: number of trainings of each arm.
+        seed: seed of the first training; further trainings have the next seeds.
 
     Returns:
         The page; `results.json` is beside it.
 
     Raises:
-        InputError: a store without label maps or with too few patients, a first model that does not paint, one that
-            makes other voxels or knows patients who are held out, settings that do not fit.
+        InputError: the store has no label maps or too few patients, the first model cannot paint, a model has another
+            voxel spacing or was trained on validation or test patients, or a setting is not valid.
     """
     from typing import get_args
 
@@ -387,23 +397,25 @@ def study_fidelity(
     seed: int = 0,
     device: str = "auto",
 ) -> Path:
-    """Are a maker's patches like real ones, new, varied, and what was asked for? Goes on where it stopped.
+    """Measure whether a maker's patches are realistic, new, varied, and as requested.
+
+    A call continues an earlier one that was stopped.
 
     Args:
-        data: a store, of whose patients the model knows those of training at most.
-        model: a maker of patches or an injector, as in `study_detection`; a run folder's curves are shown too. The
-            default model if not given.
-        extractor: a model of `features`, by whose features samples are compared.
-        settings: fields of the configuration of the networks that read ratings, which is a detector's. Size, spacing
-            and window of the patches are those of the maker's if they are not among them.
-        samples: for the checks of the condition.
+        data: a store; the model may have been trained on its training patients only.
+        model: a maker of patches or an injector, as in `study_detection`; the default model if not given. For a run
+            folder the page also shows the training curves.
+        extractor: a model of the system `features`, by whose features samples are compared.
+        settings: settings of the networks that predict ratings, which are those of a detector. Size, spacing and window
+            of the patches are those of the maker, unless they are given here.
+        samples: number of samples for the checks of the condition.
 
     Returns:
         The page; `results.json` is beside it.
 
     Raises:
-        InputError: a store with too few patients, a maker of other patches or one that knows patients who are held
-            out, an extractor that is none.
+        InputError: the store has too few patients, the maker's patches do not fit or it was trained on validation or
+            test patients, or the extractor is not a model of `features`.
     """
     from synthorax import hub
     from synthorax.datasets.store import Store
@@ -450,28 +462,31 @@ def study_volumes(
     device: str = "auto",
     cache: str | Path | None = None,
 ) -> Path:
-    """Are made chests like real ones, and does pre-training on them help (papers/5)? Goes on where it stopped.
+    """Measure whether synthetic chests are like real ones, and whether pre-training on them helps (papers/5).
+
+    A call continues an earlier one that was stopped.
 
     Args:
         data: a store of whole scans, or of cubes for models of cubes.
-        models: makers of scans, each by a bundled model's name, a run folder, or as it is; the first is under study,
-            the others are compared with it.
-        inject: puts nodules into real and made chests; rendering outlines of LIDC's training patients if not given.
-        erase: takes them out of real ones; without it they stay, and the design of the paper is not had.
+        models: makers of scans, each as the name of a bundled model, a run folder, or an object; the first is the model
+            under study, the others are compared with it.
+        inject: method that adds nodules to real and synthetic chests; if not given, outlines of LIDC's training
+            patients are rendered.
+        erase: method that erases nodules from real chests; without it they stay, unlike in the paper's design.
         ablations: makers of scans that are compared with real chests, but train no classifier.
-        settings: fields of the classifier's configuration that differ from the preset.
-        made: scans of each model that classifiers learn from; 0 leaves the classifiers out.
-        compared: scans of each model that are compared with real ones.
-        trainings: of each arm.
-        seed: of the first training; the others count on.
+        settings: settings of the classifier that differ from the preset.
+        made: number of scans of each model to train classifiers on; 0 trains no classifier.
+        compared: number of scans of each model to compare with real ones.
+        trainings: number of trainings of each arm.
+        seed: seed of the first training; further trainings have the next seeds.
         cache: folder for the decoded chests; the user's cache folder if not given.
 
     Returns:
         The page; `results.json` is beside it.
 
     Raises:
-        InputError: a store with too few patients, a model that makes no scans or that knows patients who are held
-            out, settings that do not fit.
+        InputError: the store has too few patients, a model makes no scans or was trained on validation or test
+            patients, or a setting is not valid.
     """
     from synthorax import hub
     from synthorax.datasets.store import Store
@@ -512,7 +527,7 @@ def study_volumes(
 
 
 def check_number(name: str, value: float, above: float, most: float) -> None:
-    """Refuse a number that is not above one bound and up to another.
+    """Check that a number is above one bound and at most another.
 
     Raises:
         InputError: it is not.
@@ -522,7 +537,7 @@ def check_number(name: str, value: float, above: float, most: float) -> None:
 
 
 def check_count(name: str, value: int, least: int) -> None:
-    """Refuse a number of things that is too small, or larger than anyone has time for.
+    """Check that a count is neither too small nor unreasonably large.
 
     Raises:
         InputError: it is.
@@ -532,9 +547,9 @@ def check_count(name: str, value: int, least: int) -> None:
 
 
 def _on_the_patches_of(makers: Sequence[Maker], config: TaskConfig, settings: Mapping[str, Any]) -> TaskConfig:
-    """The configuration for patches on the grid of the first maker of patches, where the settings do not say otherwise.
+    """Return the configuration with the patch grid of the first maker of patches, except where settings are given.
 
-    What changes is told on the screen. Injectors work on any grid.
+    Changes are printed. Injectors work on any grid.
     """
     from synthorax.screen import say
     from synthorax.studies.patch_makers import GRID_SETTINGS

@@ -1,4 +1,4 @@
-"""Label maps of tissues turned into CT, with nodules put in."""
+"""Turns label maps of tissues into CT, with added nodules."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class Translated:
     """A CT painted from a label map.
 
     Attributes:
-        ct: int16 HU; None where it was written to a folder, slab by slab.
-        mask: uint8, a label for each nodule.
-        labels: uint8 of `anatomy.tissue.TissueClass`, from which it was painted.
-        nodules: those that the label map had, and those put in.
-        lineage: whose data stands behind it.
-        notes: what was mended, decided or came out otherwise than it was asked for.
+        ct: HU, int16; None if it was written to a folder, slab by slab.
+        mask: label of each nodule, uint8.
+        labels: label map that was painted: `anatomy.tissue.TissueClass` of each voxel, uint8.
+        nodules: the nodules of the label map and the added ones.
+        lineage: the patients whose data the model was trained on or the label map and the shapes are of.
+        notes: corrections, decisions, and results that differ from the request.
     """
 
     ct: Volume | None
@@ -69,28 +69,28 @@ def translate(
     overwrite: bool = False,
     device: str = "cpu",
 ) -> Translated:
-    """Paint a CT from a label map of tissues, with nodules put in whose masks are known to the voxel.
+    """Paint a CT from a label map of tissues, with added nodules whose masks are known exactly.
 
     Args:
         labels: a label map: NIfTI, MHA, MHD, NRRD or DICOM SEG; or a volume of codes.
-        model: that paints, by its name or run folder.
-        nodules: put in, in places that are found in the lungs.
-        diameter_mm: longest chord in a slice: of all, or of one after the other; as wide as the shapes' own nodules,
-            a fifth more or less, if not given.
-        attributes: by which shapes are chosen, of those that have ratings.
-        site, clearance: of the nodules, as of `inject`.
-        shapes: of the nodules: a mask (file or volume), a model that makes shapes, or LIDC-IDRI's readers' outlines if
-            not given.
-        codes: what the codes mean: `classes`, this program's own; `thesis`, `phantom`, `totalsegmentator`; a CSV file
-            with the columns `code` and `class`; or `hu`, and `labels` is a CT, of which a label map is made.
-        seed: what is drawn depends on it and on the label map: one seed gives other nodules in another map.
+        model: name or run folder of a model that paints.
+        nodules: number of nodules to add, at automatically chosen places in the lungs.
+        diameter_mm: longest chord in a slice: one for all nodules, or a list that is used in turn; if not given, that
+            of the shape's own nodule, changed by up to a fifth.
+        attributes: requested attributes, by which shapes with ratings are chosen.
+        site, clearance: sites of the nodules and distances to other structures, see `inject`.
+        shapes: source of the nodules' shapes: a mask (file or volume) or a model that makes shapes; outlines of
+            LIDC-IDRI's readers if not given.
+        codes: meaning of the codes: `classes`, the project's own; `thesis`, `phantom`, `totalsegmentator`; a CSV file
+            with the columns `code` and `class`; or `hu` if `labels` is a CT, from which a label map is derived.
+        seed: seed of all random draws, which also depend on the label map: another map gets other nodules.
         out: folder to write to, slab by slab: CT, mask, label map, nodules.csv and manifest.json.
         overwrite: replace a folder that an earlier call made.
-        device: of the model's networks.
+        device: device of the model's networks.
 
     Raises:
-        InputError: no label map, one without geometry or smaller than the model's windows; codes that the table does
-            not have; no lungs, or a diameter that fits nowhere; a model that does not paint.
+        InputError: the file is no label map, has no geometry or is smaller than the model's windows; a code is not in
+            the table; there are no lungs, or a nodule fits nowhere; or the model cannot paint.
         OutputError: the folder cannot be written.
     """
     from synthorax.io.atomic import check_folder_is_free
@@ -133,20 +133,20 @@ def translate_store(
     overwrite: bool = False,
     device: str = "cpu",
 ) -> EditedFolder:
-    """Paint CT from the label maps of a store's cases, a folder each; the same call goes on where it was stopped.
+    """Paint CT from the label maps of a store's cases, each into a folder; repeat the call to continue after a stop.
 
     Args:
-        store: whose cases have label maps of their tissues.
-        volumes: so many, the cases by turns; one of each case if not given. The first ones are the same in a larger
-            set.
-        split: whose patients.
-        share: of the volumes that get nodules; 0.8 in the thesis. A volume that gets none keeps those that its label
-            map has.
-        model, nodules, diameter_mm, attributes, site, clearance, shapes, seed, overwrite, device: as of `translate`.
+        store: a store whose cases have label maps of tissues.
+        volumes: number of volumes; the cases are used in turn. One for each case if not given. A larger set begins with
+            the same volumes.
+        split: split whose cases are used.
+        share: share of the volumes that get nodules; 0.8 in the thesis. Other volumes keep the nodules of their label
+            map.
+        model, nodules, diameter_mm, attributes, site, clearance, shapes, seed, overwrite, device: see `translate`.
 
     Raises:
-        InputError: as `translate`, or no label map in the split. A volume that cannot be made is named, and the others
-            go on.
+        InputError: see `translate`; or no case of the split has a label map, or none can be painted. A single volume
+            that cannot be painted is named, and the others are painted.
         OutputError: the folder cannot be written.
     """
     from importlib.metadata import version
@@ -202,16 +202,16 @@ def translate_store(
                 job, folder / case_id, made, lineage, notes, request, source_of, patient, case.annotated, alone=False
             )
         if len(failed) == count:
-            found = f"no case of {split} with what was asked for ({next(iter(failed.values()))})"
+            found = f"no case of {split} that can be painted as requested ({next(iter(failed.values()))})"
             raise InputError(opened.path, found, "one or more whose label maps have room for it")
         return collected(folder, about, ids, failed, ())
 
 
 def painter_of(model: str | Path | Model | Painter, device: str = "cpu") -> Painter:
-    """Return the painter that something names.
+    """Return the painter of a name, run folder or object.
 
     Raises:
-        InputError: no such model, or one that does not paint.
+        InputError: there is no such model, or it cannot paint.
     """
     from synthorax import hub
 
@@ -219,10 +219,10 @@ def painter_of(model: str | Path | Model | Painter, device: str = "cpu") -> Pain
 
 
 def shapes_given(shapes: Any) -> ShapeSource:
-    """Return where shapes come from: a mask, a model that makes shapes, or LIDC-IDRI's outlines.
+    """Return the source of shapes: a mask, a model that makes shapes, or LIDC-IDRI's outlines.
 
     Raises:
-        InputError: none of these.
+        InputError: the argument is none of these.
     """
     from synthorax import hub
     from synthorax.io.images import is_image
@@ -236,7 +236,7 @@ def shapes_given(shapes: Any) -> ShapeSource:
 
 @dataclass(frozen=True, eq=False)
 class _Job:
-    """A label map to be painted: by what, with which nodules, by which seed."""
+    """A request to paint one label map: the painter, the nodules and the seed."""
 
     painter: Painter
     wanted: WantedNodules
@@ -244,7 +244,7 @@ class _Job:
     seed: int
 
     def labelled(self, subject: object, labels: Volume) -> LabelledNodules:
-        """The label map on the painter's grid with its nodules, and notes on all that."""
+        """Return the label map on the painter's grid with its nodules, and notes."""
         from synthorax.editing.label_nodules import put_nodules
         from synthorax.editing.painting import check_paintable, notes_on_classes, on_painters_grid
 
@@ -260,20 +260,20 @@ class _Job:
         return replace(made, notes=notes)
 
     def slabs(self, made: LabelledNodules) -> Any:
-        """Slabs of the painted CT."""
+        """Return the painted CT slab by slab."""
         from synthorax.editing.painting import painted_slabs
 
         return painted_slabs(made.labels, self.painter, self._own(made.labels))
 
     def painted(self, made: LabelledNodules) -> Volume:
-        """The painted CT in memory."""
+        """Return the painted CT in memory."""
         import numpy as np
 
         voxels: NDArray[np.int16] = np.concatenate([slab for _, slab in self.slabs(made)])
         return replace(made.labels, voxels=voxels)
 
     def _own(self, labels: Volume) -> int:
-        """A seed of a label map's own: maps that differ in their shape and place have different ones."""
+        """Return the seed for a label map; maps with another shape or position get another seed."""
         from synthorax.seeding import derive
 
         place = repr((labels.shape, labels.origin_mm, labels.spacing_mm)).encode()
@@ -299,7 +299,7 @@ def _wanted(
 
 
 def _told(wanted: WantedNodules) -> dict[str, Any]:
-    """What a manifest tells of the nodules that were asked for."""
+    """Return the manifest's entries on the requested nodules."""
     return {
         "nodules": wanted.count,
         "diameters_mm": list(wanted.diameters_mm),
@@ -312,7 +312,7 @@ def _told(wanted: WantedNodules) -> dict[str, Any]:
 def _read(
     labels: str | Path | Volume, codes: str | Path
 ) -> tuple[Volume, tuple[str, ...], Lineage | None, frozenset[str]]:
-    """The classes of a label map on LPS axes; notes; whose data stands behind a synthetic one; a real one's patient."""
+    """Return a label map's classes on LPS axes, notes, the lineage of a synthetic map, the patient of a real one."""
     from synthorax.anatomy.label_codes import classes_of, find_table
     from synthorax.datasets.manifests import Manifests
     from synthorax.datasets.tissue import tissue_by_hu
@@ -345,7 +345,7 @@ def _read(
 
 
 def _patient_name(path: Path) -> str:
-    """Whose an image is, as `prepare` takes it: the image's own name."""
+    """Return the patient of an image by the rule of `prepare`: the image's name."""
     from synthorax.io.images import image_stem
 
     return image_stem(path.name)
@@ -364,7 +364,7 @@ def _synthetic(patient: str) -> str:
 
 
 def _patient(labels: str | Path | Volume) -> str:
-    """The synthetic patient of what is painted from a label map."""
+    """Return the id of the synthetic patient of a CT that is painted from a label map."""
     from synthorax.provenance import fingerprint
 
     if isinstance(labels, str | Path):
@@ -381,7 +381,7 @@ def _about(labels: str | Path | Volume) -> dict[str, str]:
 
 
 def _patients_of(case: Any) -> frozenset[str]:
-    """The keys of the patients whose anatomy or outlines are in a case's label map."""
+    """Return the keys of the patients whose anatomy or outlines are in a case's label map."""
     from synthorax.datasets.lineage import ORIGIN
 
     outlines = {nodule.extra.get(ORIGIN, "") for nodule in case.nodules}

@@ -60,7 +60,7 @@ def write_edited(
         keep_identity: whether to keep the patient and study of a DICOM series.
         overwrite: replace a folder that an earlier call wrote.
         alone: see `atomic_folder`.
-        layout: of the files. A DICOM series that is written as images keeps nothing of its header.
+        layout: layout of the files. A DICOM series that is written as images keeps nothing of its header.
 
     Raises:
         InputError: the folder holds something else.

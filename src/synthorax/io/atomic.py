@@ -71,7 +71,7 @@ def new_file(
 
     Raises:
         InputError: there is a file that may not be replaced, or another process writes there.
-        OutputError: as of `atomic_file`.
+        OutputError: see `atomic_file`.
     """
     target = resolved_output(target)
 
@@ -121,11 +121,11 @@ def claiming(
 
     Args:
         target: folder that the block writes at its end, for example by `atomic_folder`.
-        overwrite, alone: as of `atomic_folder`.
+        overwrite, alone: see `atomic_folder`.
         sources: input files and folders, which are never replaced.
 
     Raises:
-        InputError: as of `atomic_folder`, but before the block.
+        InputError: see `atomic_folder`, but before the block.
         OutputError: the folder above the target cannot be made or written to.
     """
     check_folder_is_free(target, overwrite=overwrite, sources=sources)
@@ -276,7 +276,7 @@ def write_mark(folder: Path, files: Sequence[str] | None = None) -> None:
     """Write the file `MARK` into a folder: synthorax made the folder and these files.
 
     Args:
-        folder: to be marked.
+        folder: folder to mark.
         files: paths relative to the folder; all files of the folder if not given.
     """
     listed = sorted(files_of(folder) if files is None else files)

@@ -35,7 +35,7 @@ class Described:
         placed: geometry of the voxels.
         layer_axis: index of the axis of layers; None for a single volume.
         said: texts of the fields `MARK_KEYS`, one of which may be the synthetic mark.
-        segments: of a segmentation as 3D Slicer writes it; empty for other images.
+        segments: segments of a segmentation as 3D Slicer writes it; empty for other images.
     """
 
     stored: Stored

@@ -66,9 +66,9 @@ class CtSeries:
 
     Attributes:
         volume: HU, int16 [z, y, x]; the z axis is the normal of the slices.
-        patient_id, study_uid, series_uid: as the header has them; empty if missing.
+        patient_id, study_uid, series_uid: ids from the header; empty if missing.
         sop_uids: SOP instance UID of each slice in the order of the z axis; frames of one file share a UID.
-        header: of the first slice, without pixels.
+        header: header of the first slice, without pixels.
         notes: files that were left out and doubts about values, without file names, which may name a patient.
         mark: the synthetic mark; empty for a patient's scan.
         left_out: files that were not used, each with the reason.
@@ -109,7 +109,7 @@ def read_series_files(files: Sequence[Path], left_out: Sequence[LeftOut] = ()) -
     """Read the files of one CT series, as `read_ct_series` does.
 
     Args:
-        files: of the series, in any order.
+        files: files of the series, in any order.
         left_out: other files of the folder, with reasons; they are named in the notes and in errors on missing slices.
     """
     where = files[0].parent

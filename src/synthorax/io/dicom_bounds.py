@@ -100,7 +100,7 @@ def read_data_set(path: Path, *, pixels: bool, only: list[Any] | None = None) ->
     """Read the data set of a DICOM file, with or without preamble.
 
     Args:
-        path: of the file.
+        path: path of the file.
         pixels: read to the end, instead of only up to the pixels.
         only: tags of the elements to read; all if not given.
 

@@ -49,7 +49,7 @@ def element_numbers(file: Path, header: Dataset, keyword: str, count: int) -> ND
     Args:
         file: named by errors.
         header: holds the element.
-        keyword: of the element, such as `PixelSpacing`.
+        keyword: keyword of the element, such as `PixelSpacing`.
         count: numbers that it must have.
 
     Raises:

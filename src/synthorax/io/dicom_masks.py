@@ -31,7 +31,7 @@ class MaskReferences:
     Attributes:
         series_uids: UIDs of the series.
         frame_uids: UIDs of the frames of reference.
-        study_uid, patient_id: of the scan.
+        study_uid, patient_id: ids of the scan.
     """
 
     series_uids: frozenset[str]
@@ -64,7 +64,7 @@ def read_structures(
     A structure that cannot be used has the reason instead of a region.
 
     Args:
-        path: of the SEG or RTSTRUCT.
+        path: path of the SEG or RTSTRUCT.
         scan: gives the grid, in the orientation LPS (`geometry.orient`).
         wanted: chooses structures by their names.
         frame_uid: the scan's frame of reference; empty if not known.
@@ -92,7 +92,7 @@ def chosen_structures(path: Path, scan: Volume) -> list[Structure]:
     """Read the structures of a file that are nodules by their names, or its only structure.
 
     Args:
-        path: of the SEG or RTSTRUCT.
+        path: path of the SEG or RTSTRUCT.
         scan: gives the grid, in the orientation LPS (`geometry.orient`).
 
     Raises:
@@ -114,7 +114,7 @@ def read_masks(path: Path, scan: Volume) -> tuple[Volume, list[str]]:
     """Read the structures that `chosen_structures` chooses as a label map of a scan.
 
     Args:
-        path: of the SEG or RTSTRUCT.
+        path: path of the SEG or RTSTRUCT.
         scan: gives the grid, in any orientation.
 
     Returns:
@@ -122,7 +122,7 @@ def read_masks(path: Path, scan: Volume) -> tuple[Volume, list[str]]:
         the smaller lies on top.
 
     Raises:
-        InputError: as of `chosen_structures`.
+        InputError: see `chosen_structures`.
     """
     upright = orient(scan, "LPS")
     regions: list[Region] = []

@@ -60,13 +60,13 @@ def write_ct_series(
     series made from one patient's scans to one patient. The UIDs of series and slices are hashes of the voxels.
 
     Args:
-        folder: to write.
+        folder: folder to write.
         volume: HU [z, y, x], rounded to whole numbers.
         mark: the synthetic mark; None for a patient's own voxels.
         source: series from which the volume was made; `dicom_kept.kept_elements` copies elements of its header.
-        patient_id: of the patient from whose image the volume was made, if there is no `source`.
+        patient_id: patient whose image the volume was made from, if there is no `source`.
         keep_identity: keep the patient, study and frame of reference of the source, to lie beside it in a PACS.
-        description: of the series.
+        description: description of the series.
         sidecar: content of the folder's `manifest.json`; not written if None.
         overwrite: replace a folder that an earlier call made.
 
@@ -120,7 +120,7 @@ def write_segmentation(
         path: file to write.
         labels: whole numbers [z, y, x] on the voxels of the series; label 1 has the first of `names`, and so on.
         series: headers of the series' slices, in the order of the labels' z axis.
-        names: of the labels.
+        names: names of the labels.
         mark: the synthetic mark; None for a patient's own nodules.
         what: kind of the segments; edit regions are coded so that no program takes them for nodules.
         regions: voxels of each label, for labels that overlap; taken from the label map if not given.

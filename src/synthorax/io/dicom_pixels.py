@@ -77,7 +77,7 @@ def hounsfield(planes: Sequence[Plane]) -> tuple[NDArray[np.int16], list[str]]:
     The stored pixels of each file are freed as soon as they are decoded.
 
     Args:
-        planes: in the order of the z axis.
+        planes: planes in the order of the z axis.
 
     Returns:
         HU, int16 [z, y, x], and notes on harmless warnings of decoders.

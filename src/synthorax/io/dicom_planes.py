@@ -32,8 +32,8 @@ class Plane:
     """One slice of a CT series.
 
     Attributes:
-        file: that holds the slice.
-        header: of the file.
+        file: file that contains the slice.
+        header: header of the file.
         slice_header: the elements about this slice alone; the same as `header` if the file holds one slice.
         frame: index of the frame in its file; None if the file holds one slice.
         orientation: unit vectors along a row and along a column, LPS, [6].

@@ -74,7 +74,7 @@ def read_dicom_segments(path: Path, scan: Volume, wanted: StructureFilter) -> It
     """Read the wanted segments of a SEG as regions of a scan.
 
     Args:
-        path: of the SEG.
+        path: path of the SEG.
         scan: gives the grid, in the orientation LPS (`geometry.orient`).
         wanted: chooses segments by their names.
 
@@ -207,9 +207,9 @@ def _step(depth: NDArray[np.float64], measures: Dataset, scan: Volume | None) ->
     """The spacing of planes in mm, of which the depth of every plane is a multiple; empty planes have no frame.
 
     Args:
-        depth: of each plane in mm, [n].
+        depth: depth of each plane in mm, [n].
         measures: item of a PixelMeasuresSequence, which may state the spacing.
-        scan: its slice spacing is tried too.
+        scan: scan whose slice spacing is also tried.
     """
     stated = [float(measures.get(name) or 0) for name in ("SpacingBetweenSlices", "SliceThickness")]
     gaps = np.diff(np.unique(np.round(depth, 3)))

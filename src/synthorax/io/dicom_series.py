@@ -121,7 +121,7 @@ def group_series(files: Iterable[Path], left_out: Sequence[LeftOut] = ()) -> Fou
     """Group DICOM files into series.
 
     Args:
-        files: to group.
+        files: files to group.
         left_out: files that were left out before, for the result.
 
     Returns:

@@ -70,7 +70,7 @@ def fault_of_half(probabilities: NDArray) -> str:
     After blurring, a mask of a few voxels has a peak little above 0.5, and the threshold would keep its middle alone.
 
     Args:
-        probabilities: of any shape.
+        probabilities: probabilities of any shape.
     """
     peak = float(probabilities.max())
     if peak < HALF:

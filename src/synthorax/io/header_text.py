@@ -26,7 +26,7 @@ def header_bytes(path: Path, expected: str) -> bytes:
     """Return the first `MOST_TEXT_HEADER_BYTES` of a file, which hold its header.
 
     Args:
-        path: of the file.
+        path: path of the file.
         expected: kind of file, for errors.
 
     Raises:
@@ -44,7 +44,7 @@ def whole_numbers(path: Path, field: str, text: str, count: int | None = None) -
     """Return the whole numbers of a field, which are separated by spaces.
 
     Args:
-        path: of the file, for errors.
+        path: path of the file, for errors.
         field: name of the field, for errors.
         text: value of the field.
         count: numbers that there must be; any if None.
@@ -77,9 +77,9 @@ def named_files(path: Path, fields: Mapping[str, str], value: str) -> tuple[Path
     """Return the data files that a header names: in a list, by a pattern with a range of numbers, or a single one.
 
     Args:
-        path: of the header.
-        fields: of the header; if the header ends in a list of files, `list` has a name on each line.
-        value: of the field that names the files.
+        path: path of the header.
+        fields: fields of the header; if the header ends in a list of files, `list` has a name on each line.
+        value: value of the field that names the files.
 
     Raises:
         InputError: a file does not lie beside or below the header, there are too many files or none, or the pattern
@@ -118,7 +118,7 @@ def _pattern_files(path: Path, pattern: str, *numbers: str) -> tuple[Path, ...]:
     """The data files of a printf-like pattern (`slice%03d.raw`) and a range of numbers, both ends included.
 
     Args:
-        path: of the header.
+        path: path of the header.
         pattern: with one `%d`.
         numbers: first number, last number and step, as text.
 

@@ -63,7 +63,7 @@ def read_image(path: Path) -> Volume:
     """Read an image as a volume.
 
     Raises:
-        InputError: as of `open_image`.
+        InputError: see `open_image`.
     """
     return open_image(path).volume
 

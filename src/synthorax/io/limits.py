@@ -28,7 +28,7 @@ def check_file(path: Path, expected: str = "a file", *, most_bytes: int | None =
     """Return the size in bytes of a regular file; a pipe or device, which may never end, is refused unopened.
 
     Args:
-        path: of the file.
+        path: path of the file.
         expected: kind of file, for errors.
         most_bytes: refuse a larger file.
 
@@ -52,7 +52,7 @@ def read_bounded(path: Path, most_bytes: int, expected: str = "a file") -> bytes
     """Return the content of a regular file of at most `most_bytes`.
 
     Raises:
-        InputError: as of `check_file`, or the file cannot be read.
+        InputError: see `check_file`, or the file cannot be read.
     """
     check_file(path, expected, most_bytes=most_bytes)
     try:
@@ -68,7 +68,7 @@ def check_claim(
     """Refuse a header that claims more voxels than `MOST_VOXELS` and `MOST_BYTES` allow, or than its file can hold.
 
     Args:
-        path: of the header.
+        path: path of the header.
         shape: claimed voxels along each axis.
         voxel_bytes: bytes of a voxel.
         compressed: whether the voxels are deflated.

@@ -44,7 +44,7 @@ def read_mapping(path: Path, what: str = "file") -> dict[str, Any]:
     """Read the mapping of a YAML or JSON file.
 
     Args:
-        path: of the file.
+        path: path of the file.
         what: name of its content for errors, such as `configuration`.
 
     Raises:

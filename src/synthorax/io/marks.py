@@ -27,7 +27,7 @@ class FoundMark:
     """A synthetic mark.
 
     Attributes:
-        text: of the mark.
+        text: text of the mark.
         place: file, header or number of files in which it was found, in words.
         partly: whether other files of the folder have no mark.
     """

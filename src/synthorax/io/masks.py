@@ -43,7 +43,7 @@ def read_labels_on(path: Path, ct: Volume) -> Labels:
     nodules; if no segment has such a name, the labels are kept.
 
     Args:
-        path: of the mask.
+        path: path of the mask.
         ct: gives the voxels.
 
     Raises:
@@ -91,7 +91,7 @@ def read_nodule_on(
     """Read one nodule of a mask on the voxels of an image, as labels that are bool [z, y, x].
 
     Args:
-        path: of the mask.
+        path: path of the mask.
         ct: gives the voxels.
         label: value of the nodule in the mask; all labels if not given. In a segmentation of 3D Slicer, the value or
             the name of a segment; if not given, all segments with names of nodules (`io.structure_names`), or the only
@@ -99,7 +99,7 @@ def read_nodule_on(
         read: replaces `read_labels_on`, for example by a function that caches a mask of many nodules.
 
     Raises:
-        InputError: as of `read_labels_on`; no voxel has the label; or it is not clear which segment is meant.
+        InputError: see `read_labels_on`; no voxel has the label; or it is not clear which segment is meant.
     """
     if is_image(path) and list_segments(path):
         return _segments_on(path, ct, label)

@@ -47,7 +47,7 @@ class NiftiHeader:
         placed: geometry of the voxels.
         stored: where and how the voxels are stored.
         scale: slope and intercept of the voxels; None if voxels are used as stored.
-        notes: its `descrip` and `aux_file`; dcm2niix writes the start of DICOM's ImageComments into them.
+        notes: `descrip` and `aux_file` of the header; dcm2niix writes the start of DICOM's ImageComments into them.
     """
 
     placed: Placed

@@ -73,12 +73,12 @@ def place(
     """Check the geometry of a header and put its axes at right angles.
 
     Args:
-        path: of the file, for errors and notes.
+        path: path of the file, for errors and notes.
         spacing_xyz: voxel size in mm; a negative size flips its axis.
         direction: 3x3; columns of about unit length are the world directions of the x, y and z array axes.
         origin_xyz: position of the first voxel in mm, LPS.
         shape_zyx: voxels; decide how far straightening the axes moves the last voxel.
-        notes: of the format's reader, which come first.
+        notes: notes of the format's reader, which come first.
         assumed: whether the header gives no orientation, so that LPS is assumed.
 
     Raises:

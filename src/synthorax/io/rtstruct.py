@@ -54,7 +54,7 @@ def read_contours(path: Path, scan: Volume, wanted: StructureFilter, frame_uid: 
     """Read the wanted structures of an RTSTRUCT as regions of a scan.
 
     Args:
-        path: of the RTSTRUCT.
+        path: path of the RTSTRUCT.
         scan: gives the grid, in the orientation LPS (`geometry.orient`).
         wanted: chooses structures by their names.
         frame_uid: the scan's frame of reference; empty if not known. A structure of another frame is not used.

@@ -31,7 +31,7 @@ class Scan:
 
     Attributes:
         ct: HU [z, y, x]; int16, or the stored type if it was read `as_stored`.
-        patient_id, series_uid: of a DICOM series; empty for an image.
+        patient_id, series_uid: ids of a DICOM series; empty for an image.
         dicom: the DICOM series; None for an image.
         notes: repairs and doubts, a sentence each.
         path: the file or folder; None for a scan that was not read from one.
@@ -49,7 +49,7 @@ def read_scan(path: Path, series: str | None = None, *, any_values: bool = False
     """Read a CT scan from a DICOM folder or file, NIfTI, MHA, MHD or NRRD.
 
     Args:
-        path: of the scan.
+        path: path of the scan.
         series: UID of a DICOM series, or the end of the UID; needed if the folder holds several.
         any_values: accept an image whose values are not those of a CT, with a note.
         as_stored: keep the type of an image's voxels, with fractions and blanks (NaN); otherwise voxels become int16.

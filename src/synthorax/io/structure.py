@@ -26,8 +26,8 @@ class Structure:
     """A segment or structure that was read, or the reason why it cannot be used.
 
     Attributes:
-        named: its number, name and code.
-        region: its voxels in the scan; None if it cannot be used.
+        named: number, name and code of the structure.
+        region: voxels of the structure in the scan; None if it cannot be used.
         reason: why it cannot be used; empty if it can.
         notes: parts of it that were left out or guessed.
         is_whole: whether all of it was used: no contour was left out, and no voxel lies outside the scan.

@@ -52,8 +52,8 @@ class StructureName:
 
     Attributes:
         number: segment number or ROI number in its file.
-        name: as the file has it; may be empty.
-        code: of its property type or its interpreted type; empty if there is none.
+        name: name in the file; may be empty.
+        code: code of its property type or its interpreted type; empty if there is none.
     """
 
     number: int

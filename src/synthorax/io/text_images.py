@@ -42,7 +42,7 @@ def write_mhd(path: Path, volume: Volume, notes: Mapping[str, str]) -> None:
     The voxels are put in place before the header, so that a killed call leaves no header without voxels.
 
     Args:
-        path: of the header.
+        path: path of the header.
         volume: voxels [z, y, x] and geometry.
         notes: further fields of the header.
 

@@ -46,11 +46,11 @@ class Stored:
     """The files and the coding of an image's voxels, as its header gives them.
 
     Attributes:
-        path: of the header, which errors name.
-        shape: of the array in memory, the slowest axis first.
+        path: path of the header, which errors name.
+        shape: shape of the array in memory, the slowest axis first.
         dtype: type of the voxels, with its byte order.
         files: one file, or several that hold equal parts of the array one after the other.
-        encoding: of the voxels.
+        encoding: encoding of the voxels.
         start: bytes of the header at the beginning of each file.
         skip_lines: lines of text to skip after the header.
         skip: bytes to skip after those lines, counted after decompression; -1 if the voxels are the last bytes.

@@ -112,7 +112,7 @@ def profile(nodules: Nodules, patients: ArrayLike, *, edges_mm: Sequence[float] 
         nodules: n patches.
         patients: patient of each nodule, [n].
         edges_mm: k + 1 distances from the mask's border, ascending.
-        seed: of the bootstrap over patients.
+        seed: seed of the bootstrap over patients.
 
     Raises:
         InputError: there are fewer than 2 patients, or the edges do not ascend.

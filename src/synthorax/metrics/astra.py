@@ -35,7 +35,7 @@ class AstraEncoder:
     Args:
         size: voxels (z, y, x) to which a scan is averaged. The weights were trained with the default, for which a scan
             takes 45 seconds of one core and 2 GB.
-        device: of the network.
+        device: device of the network.
 
     Raises:
         InputError: the weights are not installed.

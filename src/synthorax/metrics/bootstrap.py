@@ -153,10 +153,10 @@ def patient_bootstrap(
     """Resample patients, each with all rows of the patient.
 
     Args:
-        statistic: of n rows.
+        statistic: a statistic of n rows, such as `mean_of` returns.
         patients: the patient of each row, [n].
         replicates: number of resamples.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Raises:
         InputError: there are fewer than 2 patients, `patients` does not have n rows, or the statistic is not defined on
@@ -213,12 +213,12 @@ def seed_and_patient_comparison(
     Args:
         differences: one for each training seed, on the same rows.
         patients: the patient of each row, [n].
-        confidence: of the interval.
+        confidence: confidence level of the interval.
         replicates: number of resamples.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Raises:
-        InputError: as of `seed_and_patient_bootstrap`.
+        InputError: see `seed_and_patient_bootstrap`.
     """
     every = _together(differences)
     by_seed = every.values(np.ones((1, every.rows)))[0]
@@ -257,11 +257,11 @@ def bca_interval(
     """Return the bias-corrected and accelerated interval (Efron 1987), for statistics with a skewed distribution.
 
     Args:
-        statistic, patients, replicates, seed: as of `patient_bootstrap`.
-        confidence: of the interval.
+        statistic, patients, replicates, seed: see `patient_bootstrap`.
+        confidence: confidence level of the interval.
 
     Raises:
-        InputError: as of `patient_bootstrap`.
+        InputError: see `patient_bootstrap`.
     """
     found = patient_bootstrap(statistic, patients, replicates=replicates, seed=seed)
     below = (found.replicates < found.value).mean() + (found.replicates == found.value).mean() / 2
@@ -280,10 +280,10 @@ def resampled(
     """Return a statistic's values on resampled patients, [b, ...].
 
     Args:
-        statistic: of n rows.
+        statistic: a statistic of n rows, such as `mean_of` returns.
         patients: the patient of each row, [n].
         replicates: number of resamples, b.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Raises:
         InputError: there are fewer than 2 patients, or `patients` does not have n rows.

@@ -65,7 +65,7 @@ class UsualChests:
     """What real chests are like.
 
     Attributes:
-        curve: their mean `air_curve`.
+        curve: mean `air_curve` of the chests.
         ranges: least and greatest value of each measure.
     """
 

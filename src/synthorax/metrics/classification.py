@@ -73,7 +73,7 @@ def confusion(labels: ArrayLike, scores: ArrayLike, threshold: float) -> Confusi
     Args:
         labels: 0 or 1, [n].
         scores: [n].
-        threshold: of the scores.
+        threshold: threshold of the scores.
 
     Raises:
         InputError: there are no rows, lengths differ, a label is not 0 or 1, or a score is not finite.
@@ -93,11 +93,11 @@ def confusion_of(
     """Return a measure of the decisions at a threshold as a statistic to bootstrap.
 
     Args:
-        labels, scores, threshold: as of `confusion`.
-        measure: of a confusion, such as `lambda found: found.f2`.
+        labels, scores, threshold: see `confusion`.
+        measure: a function of a confusion that returns a figure, such as `lambda found: found.f2`.
 
     Raises:
-        InputError: as of `confusion`.
+        InputError: see `confusion`.
     """
     truth = checks.flags("labels", labels)
     positive = checks.vector("scores", scores, len(truth)) >= threshold
@@ -116,7 +116,7 @@ def choose_threshold(
     Args:
         labels: 0 or 1, [n]; both must occur.
         scores: [n].
-        measure: of a confusion; balanced accuracy if not given.
+        measure: a function of a confusion that returns a figure; balanced accuracy if not given.
 
     Raises:
         InputError: there is one class only, lengths differ, or scores are not finite.
@@ -160,7 +160,7 @@ def calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins: int = C
 
     Args:
         labels: 0 or 1, [n].
-        probabilities: of class 1, [n].
+        probabilities: probabilities of class 1, [n].
         bins: number of bins.
 
     Raises:

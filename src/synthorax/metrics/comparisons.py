@@ -56,7 +56,7 @@ def equivalence_by_error(
 
     Args:
         difference: first minus second.
-        standard_error: of the difference.
+        standard_error: standard error of the difference.
         margin: smallest difference that matters.
         alpha: level of each test.
         law: distribution of the difference over its standard error.
@@ -104,7 +104,7 @@ def smallest_found(half_widths: Sequence[float]) -> float | None:
     """Return the smallest difference that tests at `ALPHA` would find in `POWER` of all cases; None without a test.
 
     Args:
-        half_widths: of the 95 % intervals of such differences, whose median counts.
+        half_widths: half-widths of the 95 % intervals of such differences, whose median counts.
     """
     if not len(half_widths):
         return None

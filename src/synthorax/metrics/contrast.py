@@ -58,7 +58,7 @@ def shell_radius_mm(diameter_mm: float, spacing_mm: Sequence[float]) -> float:
     """Return the outer radius in mm of the shell with which the ball of a nodule is compared.
 
     Args:
-        diameter_mm: of the ball.
+        diameter_mm: diameter of the ball.
         spacing_mm: voxel size (z, y, x).
     """
     radius = diameter_mm / 2
@@ -72,7 +72,7 @@ def ball_and_shell(
 
     Args:
         away_mm: distance of each voxel from the middle of the nodule, [z, y, x].
-        diameter_mm: of the ball.
+        diameter_mm: diameter of the ball.
         spacing_mm: voxel size (z, y, x).
     """
     ball = away_mm <= diameter_mm / 2

@@ -46,7 +46,7 @@ class Counterparts:
         """Return the weighted mean over each generated nodule's comparisons, [b, n]; NaN if all weights are 0.
 
         Args:
-            values: of each comparison, [p].
+            values: values of each comparison, [p].
             weights: how often each of m real nodules counts in b replicates, [b, m]. The weight of a pair is the
                 product of its nodules' weights.
         """
@@ -63,7 +63,7 @@ def like_nodules(made: Sequence[NoduleAttributes], real: Sequence[NoduleAttribut
     Args:
         made: requested attributes of the generated nodules.
         real: attributes of the real nodules.
-        seed: of the draw, if there are more than `MOST_COUNTERPARTS`.
+        seed: seed of the draw, if there are more than `MOST_COUNTERPARTS`.
     """
     rows = [np.flatnonzero(each)[:, None] for each in alike(made, real)]
     return _drawn(rows, len(real), seed)
@@ -78,7 +78,7 @@ def like_pairs(
         made: requested attributes of the generated nodules.
         real: attributes of m real nodules.
         patients: patient of each real nodule, [m].
-        seed: of the draw, if there are more than `MOST_COUNTERPARTS`.
+        seed: seed of the draw, if there are more than `MOST_COUNTERPARTS`.
 
     Raises:
         InputError: there are not m patients.

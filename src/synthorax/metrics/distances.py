@@ -28,11 +28,11 @@ class Figure:
 
     Attributes:
         metric: name of the measure.
-        value: of the measure.
+        value: value of the measure.
         low, high: interval, whose kind the function of the measure describes; None if it has none.
         n_real: number of real patches; 0 for a measure without real patches.
         n_synthetic: number of synthetic patches.
-        extractor: of the features; measures of different extractors cannot be compared.
+        extractor: extractor of the features; measures of different extractors cannot be compared.
     """
 
     metric: str
@@ -75,7 +75,7 @@ def kid(
         real, synthetic: features of the two sets.
         subsets: number of subsets.
         size: patches in a subset; if not given 1000, but at most half of the smaller set, so that subsets differ.
-        seed: of the subsets.
+        seed: seed of the subsets.
 
     Raises:
         InputError: the extractors differ, a set has fewer than 4 patches, or `size` does not fit.
@@ -119,7 +119,7 @@ def inception_score(synthetic: Features, *, splits: int = INCEPTION_SPLITS, seed
     Args:
         synthetic: features with class probabilities.
         splits: number of splits.
-        seed: of the splits.
+        seed: seed of the splits.
 
     Raises:
         InputError: the extractor has no classes, or there are more splits than patches.

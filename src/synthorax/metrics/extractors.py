@@ -28,9 +28,9 @@ class FromNetwork:
 
     Args:
         network: its `features` maps patches [b, 1, z, y, x] from -1 to 1 to features [b, d]. It is set to evaluation.
-        name: of the extractor, for results.
+        name: name of the extractor, for results.
         weights_sha256: hash of the weights file.
-        dimensions: of the features, d.
+        dimensions: number of dimensions of the features, d.
         window_hu: HU (low, high) that become -1 and 1; values beyond are clipped.
         spacing_mm: voxel size (z, y, x) on which the network was trained; other patches are refused.
         classes: whether calling the network gives logits [b, k] of classes.
@@ -91,11 +91,11 @@ class InceptionSlices:
     which it stretches to its own square. Features and probabilities are means over the three planes.
 
     Args:
-        path: of the network, which maps pictures [b, 3, y, x] with `return_features=True` to features [b, 2048].
+        path: path of the network, which maps pictures [b, 3, y, x] with `return_features=True` to features [b, 2048].
         window_hu: HU (low, high) that become 0 and 255; values beyond are clipped.
         classes: compute class probabilities too, which doubles the time.
         batch: patches that are passed through the network at once.
-        device: of the network.
+        device: device of the network.
 
     Raises:
         InputError: there is no such file, it is of another kind, or the window is not (low, high).
@@ -158,7 +158,7 @@ def seen_in_batches(
     Args:
         patches: HU [n, z, y, x].
         see: maps a batch [b, z, y, x] to features [b, d] and class probabilities [b, k] or None.
-        card: of the extractor.
+        card: card of the extractor.
         batch: patches in a batch.
 
     Raises:

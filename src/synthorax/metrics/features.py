@@ -18,10 +18,10 @@ class ExtractorCard:
     """The identity of an extractor; measures are comparable only if their extractors are the same.
 
     Attributes:
-        name: of the extractor.
+        name: name of the extractor.
         sha256: hash of its weights file.
-        dimensions: of a feature vector.
-        preprocessing: of the HU before the network, in words.
+        dimensions: number of dimensions of a feature vector.
+        preprocessing: preprocessing of the HU before the network, in words.
     """
 
     name: str
@@ -36,8 +36,8 @@ class Features:
 
     Attributes:
         values: float64 [n, d].
-        extractor: that computed them.
-        probabilities: of its classes, [n, k], each row with a sum of 1; None if it has no classes.
+        extractor: extractor that computed them.
+        probabilities: probabilities of its classes, [n, k], each row with a sum of 1; None if it has no classes.
 
     Raises:
         InputError: there are no patches, values are not finite, d is not the extractor's, or probabilities are negative

@@ -88,7 +88,7 @@ def froc(
         patients: patient of each scan, who is resampled as a whole; each scan is resampled by itself if not given.
         rates: false positives per scan at which the curve is evaluated.
         replicates: number of resamples.
-        seed: of the resamples.
+        seed: seed of the resamples.
 
     Raises:
         InputError: there are fewer than 2 scans or patients, or no nodule.

@@ -32,7 +32,7 @@ class Memorisation:
             smoother or less varied, which does not raise `attraction`.
         distance_ratio: mean distance of samples to the training data over that of held-out patches.
         n_samples, n_training, n_held_out: numbers of patches.
-        extractor: of the features.
+        extractor: extractor of the features.
     """
 
     attraction: Estimate
@@ -49,9 +49,9 @@ class Membership:
     """The success of an attacker who guesses which patches were trained on.
 
     Attributes:
-        auc: of the attacker; 0.5 is guessing at random.
+        auc: AUC of the attacker; 0.5 is guessing at random.
         n_samples, n_members, n_non_members: numbers of patches.
-        extractor: of the features.
+        extractor: extractor of the features.
     """
 
     auc: Estimate
@@ -78,7 +78,7 @@ def memorisation(
         held_out: features of k patches on which it was not trained.
         training_patients: patient of each training patch, [m].
         held_out_patients: patient of each held-out patch, [k].
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
 
     Raises:
         InputError: one side has fewer than 2 patients, a patient is on both sides, or the extractors differ.
@@ -118,7 +118,7 @@ def membership(
         members: features of m patches on which the generator was trained.
         non_members: features of k patches on which it was not trained.
         member_patients, non_member_patients: patient of each patch, [m] and [k].
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
 
     Raises:
         InputError: one side has fewer than 2 patients, a patient is on both sides, or the extractors differ.

@@ -77,7 +77,7 @@ class Diversity:
         ms_ssim: mean over pairs, lower for a more diverse set; its interval resamples volumes, which pairs share.
         n: number of volumes.
         pairs: number of pairs.
-        scales: of the MS-SSIM.
+        scales: number of scales of the MS-SSIM.
     """
 
     ms_ssim: Estimate
@@ -91,9 +91,9 @@ def diversity(volumes: ArrayLike, value_range: float, *, pairs: int = PAIRS, see
 
     Args:
         volumes: [n, z, y, x].
-        value_range: as of `ms_ssim`.
+        value_range: see `ms_ssim`.
         pairs: number of pairs, or all if there are fewer.
-        seed: of the pairs and of the bootstrap.
+        seed: seed of the pairs and of the bootstrap.
 
     Raises:
         InputError: there are fewer than 3 volumes, values are not finite, volumes have fewer than 11 voxels along an

@@ -20,7 +20,7 @@ class Neighbours:
     """The nearest known patch of each of n queries.
 
     Attributes:
-        index: of the nearest known patch, int64 [n].
+        index: index of the nearest known patch, int64 [n].
         distance: to it, float64 [n].
     """
 

@@ -38,7 +38,7 @@ def auc_of(labels: ArrayLike, scores: ArrayLike) -> Statistic:
     """Return the AUC as a statistic to bootstrap; NaN on replicates with one class.
 
     Raises:
-        InputError: as of `auc`.
+        InputError: see `auc`.
     """
     truth = checks.labels("labels", labels)
     found = checks.vector("scores", scores, len(truth))
@@ -66,7 +66,7 @@ def matched_auc_of(labels: ArrayLike, scores: ArrayLike, comparable: ArrayLike) 
         comparable: whether two rows are comparable, bool [n, n].
 
     Raises:
-        InputError: as of `auc`.
+        InputError: see `auc`.
         UndefinedError: no pair is comparable.
     """
     truth = checks.labels("labels", labels)
@@ -89,7 +89,7 @@ def delong_covariance(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.
 
     Args:
         labels: 0 or 1, [n].
-        scores: of each model, [k, n].
+        scores: scores of each model, [k, n].
 
     Raises:
         InputError: a class has fewer than 2 rows, lengths differ, or values are not finite.
@@ -114,7 +114,7 @@ def delong_interval(labels: ArrayLike, scores: ArrayLike, confidence: float = CO
     DeLong's variance of a perfect AUC is 0, so that its interval has no width.
 
     Raises:
-        InputError: as of `delong_covariance`.
+        InputError: see `delong_covariance`.
 
     >>> found = delong_interval([0, 0, 0, 0, 1, 1, 1, 1], [0.1, 0.2, 0.4, 0.6, 0.3, 0.5, 0.8, 0.9])
     >>> found.value, round(found.low, 3), round(found.high, 3)
@@ -137,10 +137,10 @@ def delong_comparison(
     Args:
         labels: 0 or 1, [n].
         first, second: scores of the models, [n].
-        confidence: of the interval.
+        confidence: confidence level of the interval.
 
     Raises:
-        InputError: as of `delong_covariance`.
+        InputError: see `delong_covariance`.
     """
     value, error = _difference(labels, first, second)
     half = float(norm.ppf((1 + confidence) / 2) * error)
@@ -154,7 +154,7 @@ def delong_equivalence(
     """Test whether the AUCs of two models on the same rows differ by less than a margin.
 
     Raises:
-        InputError: as of `delong_covariance`, or the margin is not positive.
+        InputError: see `delong_covariance`, or the margin is not positive.
     """
     return equivalence_by_error(*_difference(labels, first, second), margin, alpha)
 

@@ -116,8 +116,8 @@ class InsideAndAround:
     """The roughness of nodules and of the lung around them.
 
     Attributes:
-        inside_hu: of the nodules' cores, [n]; NaN if a core is too small.
-        around_hu: of the lung around the nodules, [n]; NaN if there is too little lung.
+        inside_hu: mean HU of the nodules' cores, [n]; NaN if a core is too small.
+        around_hu: mean HU of the lung around the nodules, [n]; NaN if there is too little lung.
     """
 
     inside_hu: NDArray[np.float64]

@@ -203,7 +203,7 @@ def inner_seam_ratio_of(steps: Sequence[NDArray[np.float64]]) -> Statistic:
     The result is a statistic of the edits; 1 means no seam.
 
     Args:
-        steps: of each edit, from `steps_across_spheres_hu`.
+        steps: steps of each edit, from `steps_across_spheres_hu`.
     """
     every = np.stack(steps)
     made, own = (np.nan_to_num(every[..., i]) for i in (0, 1))

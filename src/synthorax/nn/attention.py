@@ -42,7 +42,7 @@ def contextual_attention(
     The blocks change the result only by the rounding of sums.
 
     Args:
-        features: of any size; an odd size is padded by repeating the last plane.
+        features: features of any size; an odd size is padded by repeating the last plane.
         mask: above 0 where no features may be taken. If every patch holds a masked voxel, the result is 0.
         fuse: add to the score of two places the scores of their neighbours in the same directions, which favours
             connected matches.
@@ -94,7 +94,7 @@ def _attended(
         valid: whether each patch is free of masked voxels.
         pasted: patches of the features at the n places.
         grid: numbers (z, y, x) of the n places.
-        fuse: as of `contextual_attention`.
+        fuse: see `contextual_attention`.
         places: first place, and the place after the last.
     """
     if fuse:

@@ -25,7 +25,7 @@ def encoded(nodules: Sequence[NoduleAttributes], names: Sequence[str]) -> Float[
 
     Args:
         nodules: b nodules.
-        names: of a attributes, which are the columns of the result.
+        names: names of the attributes, which are the a columns of the result.
 
     Raises:
         InputError: a diameter is not positive, or a rating is outside its scale.

@@ -139,7 +139,7 @@ class ScoreMapCritic(nn.Module):
     """A critic that scores overlapping parts of patches (Isola et al. 2017): 4^3 convolutions of stride 2, leaky ReLUs.
 
     Args:
-        channels: of the patches together with their condition.
+        channels: number of channels of the patches together with their condition.
         widths: channels after each convolution.
     """
 

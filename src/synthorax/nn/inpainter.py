@@ -53,7 +53,7 @@ class InPaintingNet(nn.Module):
         conditions: number of values of the condition that are the same at all voxels of a patch.
         maps: channels of the condition that differ from voxel to voxel, such as an outline.
         width: channels of the first convolution, a multiple of 4; 32 as published.
-        dilations: of the convolutions on the coarsest grid; 2, 4, 8 and 16 in the paper's 2D program.
+        dilations: dilations of the convolutions on the coarsest grid; 2, 4, 8 and 16 in the paper's 2D program.
         fuse: see `contextual_attention`.
         masks: whether a second head predicts the nodule's voxels.
         fold: 1; or 2, with which blocks of 2^3 voxels are folded into channels instead of the first step of stride 2,
@@ -140,9 +140,9 @@ class _Encoder(nn.Sequential):
     """Six convolutions from folded voxels to the coarsest grid; two of them halve the grid.
 
     Args:
-        channels: of the input.
+        channels: number of channels of the input.
         widths: channels after each of the first four convolutions.
-        fold: as of `InPaintingNet`; without folding, the first kernel is 5^3.
+        fold: see `InPaintingNet`; without folding, the first kernel is 5^3.
         end: channels of the last two convolutions; those of the fourth if 0.
         last: activation after the last convolution.
     """

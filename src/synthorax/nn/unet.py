@@ -19,7 +19,7 @@ class PatchUNet(nn.Module):
     """A U-Net that maps patches and a condition to patches; skips are joined by concatenation, without a norm.
 
     Args:
-        channels: of the patches.
+        channels: number of channels of the patches.
         conditions: number of values of the condition, each the same at all voxels of a patch; 0 for no condition.
         outputs: channels of the result.
         widths: channels on each grid, the finest first; each grid halves the one before along each axis.

@@ -52,7 +52,7 @@ def make_chest(
     The anatomy depends on the seed alone, not on shape and spacing. Voxels outside of it are air.
 
     Args:
-        seed: of the person.
+        seed: seed of the person.
         shape: voxels along (z, y, x).
         spacing_mm: voxel size (z, y, x).
 

@@ -26,7 +26,7 @@ def scan(hu: Volume, body: NDArray[np.bool_], scanner: Scanner, seed: int) -> Vo
         hu: HU without noise, float32 [z, y, x].
         body: everything inside the skin, bool [z, y, x].
         scanner: blur, and mean noise in the body.
-        seed: of the noise.
+        seed: seed of the noise.
 
     Returns:
         HU, int16 [z, y, x].

@@ -75,7 +75,7 @@ class Skeleton:
         bodies: vertebral bodies.
         discs: column of discs between the vertebral bodies.
         canal: spinal canal.
-        cartilage: of the ribs.
+        cartilage: cartilage of the ribs.
     """
 
     bones: Tubes

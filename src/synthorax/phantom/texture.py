@@ -15,8 +15,8 @@ def texture(seed: int, name: str, pitches_mm: tuple[float, ...], weights: tuple[
     """Make correlated noise of about unit standard deviation, a sum of noises of several grain sizes.
 
     Args:
-        seed: of the person.
-        name: of the texture, which names its random stream.
+        seed: seed of the person.
+        name: name of the texture, which names its random stream.
         pitches_mm: distance between the random values of each noise.
         weights: share of each noise in the variance.
     """

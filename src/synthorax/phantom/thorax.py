@@ -79,7 +79,7 @@ def tube_of_sections(knots: Knots, place: tuple[Field, Field, Field], back_power
     """Return the signed distance of a body with superelliptic sections, closed above the last knot.
 
     Args:
-        knots: of the sections.
+        knots: knots of the sections.
         place: reference x, y and z of the lattice's points.
         back_power: exponent of the superellipses at the back.
     """

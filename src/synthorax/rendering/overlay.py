@@ -42,7 +42,7 @@ def laid_over(
         tissue: HU of the nodule, [z, y, x].
         region: bool [z, y, x], the voxels that may change.
         scanner: gives the noise of replaced voxels.
-        seed: of the noise.
+        seed: seed of the noise.
 
     Returns:
         HU [z, y, x].

@@ -124,8 +124,8 @@ def placed(mask: Volume, patch: Volume, diameter_mm: float, random: np.random.Ge
     Args:
         mask: [z, y, x], on voxels of its own.
         patch: gives the voxels.
-        diameter_mm: that the shape's mask on the voxels of the patch is to have.
-        random: of turn, mirroring and place.
+        diameter_mm: diameter that the shape's mask should have on the voxels of the patch.
+        random: random numbers for rotation, mirroring and place.
     """
     solid = turned(solid_of_mask(mask, diameter_mm), random)
     z, y, x = (random.uniform(-0.5, 0.5, 3) * patch.spacing_mm).tolist()
@@ -139,9 +139,9 @@ def fitted(solid: NoduleSolid, patch: Volume, diameter_mm: float) -> NoduleSolid
     is the middle of a voxel, and an even number if its middle lies between two voxels.
 
     Args:
-        solid: of about the diameter.
+        solid: a solid with about this diameter.
         patch: gives the voxels.
-        diameter_mm: that the mask is to have.
+        diameter_mm: diameter that the mask should have.
     """
     tried = []
     of_itself = solid
@@ -162,7 +162,7 @@ def _searched(solid: NoduleSolid, fallback: NoduleSolid, patch: Volume, diameter
         solid: has the diameter itself, before it is put on voxels.
         fallback: returned if no scale and offset comes nearer to the diameter.
         patch: gives the voxels.
-        diameter_mm: that the mask is to have.
+        diameter_mm: diameter that the mask should have.
     """
 
     def stretched(one: NoduleSolid) -> float:
@@ -224,7 +224,7 @@ def render(
         solid: shape of the nodule.
         appearance: densities, edge and strands.
         scanner: blur and noise.
-        seed: of all random fields.
+        seed: seed of all random fields.
         reach_mm: strands lead at most this far from the middle; up to the faces of the patch if not given.
 
     Returns:

@@ -28,7 +28,7 @@ class Shape:
 
     Attributes:
         mask: bool [z, y, x], on voxels of its own.
-        attributes: of the nodule that has this shape.
+        attributes: attributes of the nodule that has this shape.
         origin: id of the patient whose nodule was outlined; empty if there is none.
         notes: assumptions about the mask's file.
     """

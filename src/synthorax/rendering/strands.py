@@ -74,7 +74,7 @@ def draw_strands(
         appearance: gives the numbers of strands.
         patch: HU [z, y, x].
         reach_mm: largest distance of a strand's end from the middle of the patch.
-        random: of the draws.
+        random: random numbers of the draws.
     """
     if not appearance.spicules + appearance.tags + appearance.vessels:
         return []
@@ -139,7 +139,7 @@ def share_of(points: NDArray[np.float32], strands: Sequence[Strand], part_mm: fl
 
     Args:
         points: centres [(z, y, x), z, y, x] of the parts on a grid, in mm from the middle of the patch.
-        strands: of a nodule.
+        strands: strands of a nodule.
         part_mm: width of a part.
 
     Returns:

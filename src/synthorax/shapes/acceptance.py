@@ -71,8 +71,8 @@ def analyse(
     Args:
         masks: bool [n, z, y, x]; an empty mask does not pass.
         spacing_mm: voxel size (z, y, x).
-        limits: of the pre-filter.
-        convention: of the features, see `shape_features`.
+        limits: limits of the pre-filter.
+        convention: convention of the features, see `shape_features`.
     """
     kept, pieces = _drop_small_pieces(masks)
     present = np.flatnonzero(pieces)
@@ -104,9 +104,9 @@ def accept(analysis: Analysis, seeds: NDArray[np.float64], seed: int) -> NDArray
     `WARM_UP_NODULES` nodules that pass the pre-filter are always kept.
 
     Args:
-        analysis: of generated nodules.
+        analysis: analysis of generated nodules.
         seeds: features of the real seed nodules, float64 [n, 12].
-        seed: of the draws; the draws for nodule i do not depend on earlier nodules.
+        seed: seed of the draws; the draws for nodule i do not depend on earlier nodules.
 
     Returns:
         bool [n], whether each nodule is kept.
@@ -158,10 +158,10 @@ def measure(analysis: Analysis, seeds: NDArray[np.float64], mse: float, seed: in
     """Measure the Score of generated nodules against the seeds.
 
     Args:
-        analysis: of the generated nodules.
+        analysis: analysis of the generated nodules.
         seeds: features of the real seed nodules, float64 [n, 12].
         mse: 1000 times the mean squared error per voxel of the reconstructed seeds.
-        seed: of the draws of `accept`.
+        seed: seed of the draws of `accept`.
 
     Raises:
         InputError: too few nodules are kept, or a feature of the seeds is not finite.

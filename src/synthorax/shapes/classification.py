@@ -79,7 +79,7 @@ def fit_svm(
         features: float64 [n, 12].
         suspicious: bool [n].
         groups: patient of each nodule, [n]; nodules of one patient share a fold. None if each has its own patient.
-        seed: of the folds.
+        seed: seed of the folds.
 
     Raises:
         InputError: features are not finite, lengths differ, or a class has too few patients.

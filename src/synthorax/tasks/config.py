@@ -1,4 +1,4 @@
-"""The configuration of a task: network, patches and training. No torch here."""
+"""The configuration of a task: network, patches and training. Does not import torch."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class TaskConfig(PatchSettings):
         learning_rate: in the first part of training.
         late_rate: learning rate in the last part of training.
         late_from: share of the steps after which `late_rate` is used.
-        weight_decay: of AdamW.
+        weight_decay: weight decay of AdamW.
         flip: mirror each axis with probability 0.5.
         turn: rotate by 90 degrees about the z axis with probability 0.5.
         shift_voxels: largest random shift along each axis.
         scale: least and greatest random magnification.
         validate_every: steps between two validations; the weights of the best one are kept.
         select: validation measure that chooses the best weights.
-        precision: of the layers; weights and losses are float32.
+        precision: precision of the layers; weights and losses are float32.
     """
 
     network: NetworkConfig
@@ -184,7 +184,7 @@ def task_config(task: str, preset: str, settings: Mapping[str, Any]) -> TaskConf
 
     Args:
         task: a key of `TASKS`.
-        preset: of the task.
+        preset: preset of the task.
         settings: name -> new value.
 
     Raises:

@@ -118,10 +118,10 @@ class WindowBatches:
         """Return the windows of a store's cases.
 
         Args:
-            store: of scans.
-            cases: of the store, for training.
-            spec: of the patches whose nodules will get masks.
-            seed: of the windows.
+            store: store of scans.
+            cases: cases of the store, for training.
+            spec: grid and HU window of the patches whose nodules will get masks.
+            seed: seed of the windows.
             size: windows of a batch.
             cache: folder in which decoded patches are kept; the user's cache folder if not given.
 
@@ -199,7 +199,7 @@ def nodule_in_the_middle(voxels: NDArray[np.bool_], spacing_mm: Sequence[float])
     middle, no voxel is marked.
 
     Args:
-        voxels: that the segmenter takes for nodule, bool [z, y, x].
+        voxels: voxels that the segmenter marks as nodule, bool [z, y, x].
         spacing_mm: voxel size (z, y, x).
     """
     where = np.argwhere(voxels)

@@ -1,4 +1,4 @@
-"""The configuration, presets and options of the class-aware in-painter. No torch here."""
+"""The configuration, presets and options of the class-aware in-painter. Does not import torch."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ClassAwareConfig(ToldSettings):
         width: channels of the in-painter's first convolution. Not in the paper; as in the 2D program on which it
             builds.
         critic_width: channels of the critics' first convolutions. Not in the paper; as in the 2D program.
-        dilations: of the convolutions on the coarsest grid; the 2D program has 2, 4, 8 and 16.
+        dilations: dilations of the convolutions on the coarsest grid; the 2D program has 2, 4, 8 and 16.
         fold: 1, as published; with 2, blocks of voxels are folded into channels, so that the in-painter's finest grid
             has half the voxels along each axis and takes a fraction of the time.
         shown: attributes in the condition besides the class. Not in the paper, which has none.

@@ -52,9 +52,9 @@ class ClassAware(ToldInPainter):
             that is told outlines, which already vary.
 
     Args:
-        config: of the networks and their training.
-        seed: of weights and noise.
-        attributes: as of `ToldInPainter`.
+        config: configuration of the networks and their training.
+        seed: seed of weights and noise.
+        attributes: see `ToldInPainter`.
     """
 
     name = "class-aware"

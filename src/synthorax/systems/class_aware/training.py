@@ -28,10 +28,10 @@ def training(config: ClassAwareConfig, data: str | Path | Store, seed: int, opti
     """Return the training of a fresh model on patches of the rated nodules of a store's training patients.
 
     Args:
-        config: of the model.
+        config: configuration of the model.
         data: a prepared store.
-        seed: of weights and batches.
-        options: of training.
+        seed: seed of weights and batches.
+        options: options of training.
 
     Raises:
         InputError: there is no store; there are no training nodules of both classes; or no nodule has an outline,
@@ -94,10 +94,10 @@ class ClassBatches:
     """The batches of a step, one for each critic update, with equally many patches of each class.
 
     Attributes:
-        patches: of the rated nodules.
+        patches: patches of the rated nodules.
         attributes: encoded attributes of each nodule, [places, a].
-        config: of the model.
-        stage: of training; each stage has its own batches.
+        config: configuration of the model.
+        stage: stage of training; each stage has its own batches.
     """
 
     patches: EditPatches

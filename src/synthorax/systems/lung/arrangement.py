@@ -37,7 +37,7 @@ def arrange(
         fields: grey values [n, z, y, x].
         latent_size: axes of the latent cube.
         spacing_mm: voxel size (z, y, x).
-        seed: of the places.
+        seed: seed of the places.
 
     Returns:
         float64 [n, latent], from -`REACH` to `REACH` on every axis.

@@ -85,7 +85,7 @@ def check_seeds(occupancy: NDArray[np.floating], grid: tuple[int, int, int], sub
     Args:
         occupancy: [n, z, y, x].
         grid: voxels (z, y, x) of the model.
-        subject: that an error names.
+        subject: name of the data in an error.
 
     Raises:
         InputError: the shape is wrong, values are not from 0 to 1, or a nodule is empty.

@@ -1,4 +1,4 @@
-"""The configuration, presets and options of LuNG. No torch here."""
+"""The configuration, presets and options of LuNG. Does not import torch."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class LungConfig(BaseModel):
             the feature network, and fits the generator's last layer by a convex method.
         iterations: mini-batches of Adam in all, which the paper calls epochs; or passes of the fit.
         batch_size: samples of a mini-batch of Adam.
-        learning_rate: of Adam.
+        learning_rate: learning rate of Adam.
         rounds: blocks of iterations; each starts the optimiser anew.
         schedule: learning rate over a round: constant, or a short warm-up and a cosine to zero.
         support: voxels of the network: all, or base, those that some training sample uses. The others are zero in every
@@ -44,12 +44,12 @@ class LungConfig(BaseModel):
             (`systems.lung.depth`), for smooth nodules such as outlined ones.
         edge_mm: width of the edge of that field.
         reflected: train on the 8 reflections of every nodule.
-        detail: of the fit: gain of the generator's random layers; with more gain, shapes change faster along a way
-            through the latent space.
-        ridge: of the fit: weight decay of the last layer.
-        shifted_weight: of the fit: weight of a half-pixel-shifted sample; other samples have weight 1.
-        morph_weight: of the fit: weight of a shape half-way between two neighbours; 0 for none.
-        morph_thickening_mm: of the fit: thickness that is added around such a shape.
+        detail: gain of the generator's random layers in the fit; with a larger gain, shapes change faster along a path
+            in latent space.
+        ridge: weight decay of the last layer in the fit.
+        shifted_weight: weight in the fit of a half-pixel-shifted sample; other samples have weight 1.
+        morph_weight: weight in the fit of a shape half-way between two neighbours; 0 for none.
+        morph_thickening_mm: thickness that the fit adds around such a shape.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

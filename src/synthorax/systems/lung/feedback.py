@@ -53,9 +53,9 @@ def train_in_rounds(
     which would undo the feedback.
 
     Args:
-        config: of the model.
+        config: configuration of the model.
         seeds: occupancy of the seed nodules, [n, z, y, x].
-        seed: of weights, batches and feedback.
+        seed: seed of weights, batches and feedback.
         fabric: device and precision.
         feedback: None for none.
         select: chooses accepted nodules; needed for feedback.

@@ -43,7 +43,7 @@ class FitData(NamedTuple):
     Attributes:
         hidden: output of the last hidden layer minus its weighted mean, [n, hidden].
         voxels: targets at the voxels of the support, [n, v].
-        weights: of the samples, [n].
+        weights: weights of the samples, [n].
         mean_hidden: weighted mean of the last hidden layer's output, [hidden].
         bias: log odds of the weighted mean of the targets, [v].
         preconditioner: inverse of the bound of the Hessian, [hidden, hidden].
@@ -72,10 +72,10 @@ def prepare_fit(
 
     Args:
         autoencoder: to train.
-        config: of the model.
+        config: configuration of the model.
         whole: fields of the nodules, [n, z, y, x].
         shifted: fields of the first m nodules shifted by half a pixel, [m, z, y, x].
-        seed: of the arrangement and of random choices.
+        seed: seed of the arrangement and of random choices.
     """
     places = arrange(whole, config.latent_size, config.spacing_mm, seed)
     places = np.concatenate([places, places[: len(shifted)]])

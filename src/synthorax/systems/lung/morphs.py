@@ -46,7 +46,7 @@ def morph(
         pairs: rows of `fields`, [p, 2].
         spacing_mm: voxel size (z, y, x).
         thickening_mm: added all around, because the mean shape of two thin nodules may have no voxel at all.
-        edge_mm: of soft fields; None for grey values.
+        edge_mm: edge width of soft fields; None for grey values.
 
     Returns:
         Fields of the same kind, [p, z, y, x].

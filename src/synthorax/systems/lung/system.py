@@ -86,9 +86,9 @@ class Lung(TrainedSystem):
         """Return a fresh model and the batches of its base set.
 
         Args:
-            config: of the model.
+            config: configuration of the model.
             seeds: occupancy of the seed nodules, [n, z, y, x] on the configuration's grid.
-            seed: of weights and batches.
+            seed: seed of weights and batches.
 
         Raises:
             InputError: the seeds are not on the grid, have values outside 0 to 1, or one is empty.
@@ -108,7 +108,7 @@ class Lung(TrainedSystem):
 
         Args:
             base: the base set [n, z, y, x], each sample followed by its shifted variant.
-            seed: of the batches.
+            seed: seed of the batches.
             more: grey values of further nodules to train on, [m, z, y, x] (feedback, section III-E).
         """
         extra = base[:0] if more is None else more
@@ -231,10 +231,10 @@ class Lung(TrainedSystem):
         They are uniform in the part of that box that lies in the latent cube.
 
         Args:
-            occupancy: of the given nodule, [z, y, x].
+            occupancy: occupancy of the given nodule, [z, y, x].
             n: number of nodules.
             radius: above 0 and at most 2, the width of the latent cube.
-            seed: of the latent vectors.
+            seed: seed of the latent vectors.
 
         Raises:
             InputError: the radius is out of range.
@@ -290,9 +290,9 @@ class TrainingData:
     """The base set in memory, and the batch of each step.
 
     Attributes:
-        voxels: of the support, float32 [samples, v].
+        voxels: voxels of the support, float32 [samples, v].
         batch_size: samples of a batch.
-        seed: of the order of samples.
+        seed: seed of the order of samples.
     """
 
     voxels: Tensor

@@ -16,10 +16,10 @@ def training(config: LungConfig, data: str | Path | ShapeSet, seed: int, options
     """Return the training of a fresh model on nodule shapes.
 
     Args:
-        config: of the model.
+        config: configuration of the model.
         data: `lidc`, a file or folder of masks, or a `ShapeSet`.
-        seed: of weights and batches.
-        options: of training.
+        seed: seed of weights and batches.
+        options: options of training.
 
     Raises:
         InputError: the shapes cannot be read, or do not fit the model's grid.

@@ -1,4 +1,4 @@
-"""The configuration and presets of the feature network. No torch here."""
+"""The configuration and presets of the feature network. Does not import torch."""
 
 from __future__ import annotations
 

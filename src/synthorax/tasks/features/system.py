@@ -28,7 +28,7 @@ class FeatureNet(Classification):
         """Return the network as an extractor for the metrics.
 
         Args:
-            name: of the extractor.
+            name: name of the extractor.
             weights_sha256: hash of the weights file.
         """
         config = self.config

@@ -25,8 +25,8 @@ def training(config: TaskConfig, data: str | Path | Store, seed: int, options: T
     Args:
         config: with `select` = `val_loss`.
         data: a prepared store.
-        seed: of weights and batches.
-        options: of training.
+        seed: seed of weights and batches.
+        options: options of training.
 
     Raises:
         InputError: there is no store, the store has no nodules, or the configuration does not fit.

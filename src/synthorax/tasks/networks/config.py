@@ -1,4 +1,4 @@
-"""The configurations of the tasks' networks. No torch here."""
+"""The configurations of the tasks' networks. Does not import torch."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class ResNetConfig(_NetworkConfig):
 
     Attributes:
         architecture: family and depth.
-        shortcut: of blocks that change the grid or the channels: A pads the input with channels of zeros, B is a 1^3
-            convolution. If not given, A up to 34 layers and B beyond, as in the published weights.
+        shortcut: shortcut of blocks that change the grid or the channels: A pads the input with channels of zeros, B is
+            a 1 x 1 x 1 convolution. If not given, A up to 34 layers and B above, as in the published weights.
         width: channels of the first stage; 64 as published, or fewer for a small machine.
         stem: `video` halves y and x and then all axes, so that a patch needs at least (16, 32, 32) voxels; `cube`
             halves nothing, for patches from 8^3 on. papers/2 has 32 x 64 x 64 voxels and does not describe its stem.
@@ -128,8 +128,8 @@ class MonaiUNetConfig(_NetworkConfig):
     """MONAI's residual U-Net, which needs the extra `monai`.
 
     Attributes:
-        channels: of each level; each level has half the grid of the one before.
-        residual_units: in each level.
+        channels: number of channels of each level; each level has half the grid of the one before.
+        residual_units: number of residual units in each level.
     """
 
     kind: Literal["monai-unet"] = "monai-unet"
