@@ -146,7 +146,7 @@ def _page_content(
     features: dict[str, NDArray[np.float64]],
     run: Path,
 ) -> dict[str, object]:
-    """The values that the page's template asks for, by name."""
+    """Return the values that the page's template asks for, by name."""
     system = model.system
     assert isinstance(system, Lung)
     spacing = seeds.spacing_mm

@@ -238,7 +238,7 @@ def resized_box(volume: Volume, start: Sequence[int], stop: Sequence[int], shape
 
 
 def _weights(n: int, m: int) -> NDArray[np.float32]:
-    """The weights [m, n] with which n old voxels along an axis enter each of m new ones."""
+    """Return the weights [m, n] with which n old voxels along an axis enter each of m new ones."""
     step = n / m
     centers = (np.arange(m) + 0.5) * step - 0.5
     apart = np.abs(np.arange(n) - np.clip(centers, 0, n - 1)[:, None])

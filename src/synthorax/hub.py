@@ -97,7 +97,7 @@ def find(
 
 
 def _maker(what: str | Path | Model | Maker, options: Options | None, device: str) -> Maker | None:
-    """The maker that `what` is or names; None for a network that makes no voxels."""
+    """Return the maker that `what` is or names; None for a network that makes no voxels."""
     if isinstance(what, str | Path):
         if (entry := _without_weights(what)) is not None:
             chosen = with_makers(entry.options() if options is None else options)
@@ -277,7 +277,7 @@ def load(model: Path | str) -> Model:
 
 
 def _places(model: Path | str) -> tuple[Path, Path]:
-    """The folder and the weights file of a model, as `load` takes it."""
+    """Return the folder and the weights file of a model, as `load` takes it."""
     path = Path(model)
     if not path.exists():
         if str(model) not in (known := bundled()):
@@ -318,7 +318,7 @@ def _read_config(file: Path) -> tuple[str, Mapping[str, Any]]:
 
 
 def _seen(file: Path) -> frozenset[str]:
-    """The patients that a model has seen, by its `data.json`; empty if there is no such file."""
+    """Return the patients that a model has seen, by its `data.json`; empty if there is no such file."""
     from synthorax.training.run_folder import seen_patients  # imports torch, which takes a second
 
     if not file.is_file():
@@ -330,7 +330,7 @@ def _seen(file: Path) -> frozenset[str]:
 
 
 def _restore(name: str, config: Mapping[str, Any], file: Path, weights: Path) -> System:
-    """The system of a configuration with the weights of a file, in float32."""
+    """Return the system of a configuration with the weights of a file, in float32."""
     from pydantic import ValidationError
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -364,6 +364,6 @@ def _restore(name: str, config: Mapping[str, Any], file: Path, weights: Path) ->
 
 
 def _reason(error: Exception) -> str:
-    """The error's text on one line; of several lines the last."""
+    """Return the error's text on one line; of several lines the last."""
     lines = str(error).splitlines() or [type(error).__name__]
     return " ".join(" ".join(lines[-1:] if len(lines) > 1 else lines).split())[:200]

@@ -163,7 +163,7 @@ def _call(function: Callable[[Item], Result], batch: Sequence[tuple[int, Item]])
 
 
 def _pickles(error: Exception) -> bool:
-    """Whether an error keeps its class when it is sent from another process."""
+    """Return whether an error keeps its class when it is sent from another process."""
     try:
         return type(pickle.loads(pickle.dumps(error))) is type(error)
     except Exception:

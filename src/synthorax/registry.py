@@ -309,7 +309,7 @@ def make_options(kind: type[Options], given: Mapping[str, Any], system: str) -> 
 
 
 def _entry(point: EntryPoint, known: Mapping[str, Entry]) -> Entry | str:
-    """The entry of an entry point, or the reason why it cannot be used."""
+    """Return the entry of an entry point, or the reason why it cannot be used."""
     where = point.dist.name if point.dist else point.module
     if point.name in known:
         return f"{where} has a system of this name too; the system of {known[point.name].distribution} is used"

@@ -155,7 +155,7 @@ def classes_of(subject: object, codes: Volume, table: CodeTable) -> tuple[Volume
 
 
 def _outline(labelled: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The convex hull of the labelled voxels in each slice, bool [z, y, x]."""
+    """Return the convex hull of the labelled voxels in each slice, bool [z, y, x]."""
     from skimage.morphology import convex_hull_image
 
     inside = np.zeros_like(labelled)

@@ -165,7 +165,7 @@ def find_body(ct: Volume) -> NDArray[np.bool_]:
 
 
 def _blocks(ct: Volume) -> tuple[Volume, NDArray[np.float32]]:
-    """The means of a scan's blocks in the orientation LPS, and the same after slight smoothing against noise."""
+    """Return the means of a scan's blocks in the orientation LPS, and the same after slight smoothing against noise."""
     import SimpleITK as sitk
 
     blocks = [
@@ -176,7 +176,7 @@ def _blocks(ct: Volume) -> tuple[Volume, NDArray[np.float32]]:
 
 
 def _body(hu: NDArray[np.float32], spacing_mm: tuple[float, float, float]) -> NDArray[np.bool_]:
-    """The patient without the table, with lungs filled, bool [z, y, x]."""
+    """Return the patient without the table, with lungs filled, bool [z, y, x]."""
     core = eroded(hu > BODY_HU, OPENING_MM, spacing_mm)
     if not core.any():
         return core
@@ -215,7 +215,7 @@ def _cut_lungs(
 def _large_parts(
     mask: NDArray[np.bool_], hu: NDArray[np.float32], spacing_mm: tuple[float, float, float], least_ml: float
 ) -> NDArray[np.bool_]:
-    """The components of a mask that have the size and the density of lungs."""
+    """Return the components of a mask that have the size and the density of lungs."""
     labels, count = cc3d.connected_components(mask, connectivity=6, return_N=True)
     if not count:
         return np.zeros_like(mask)
@@ -274,7 +274,7 @@ def _trachea(
 
 
 def _closed(mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float], least_ml: float) -> NDArray[np.bool_]:
-    """The lungs, each closed by itself so that the mediastinum between them stays out, with holes filled."""
+    """Return the lungs, each closed by itself so that the mediastinum between them stays out, with holes filled."""
     labels = cc3d.connected_components(_parted(mask, spacing_mm), connectivity=6)
     margin = [int(CLOSING_MM / s) for s in spacing_mm]
     whole = mask.copy()
@@ -287,7 +287,7 @@ def _closed(mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float], lea
 
 
 def _parted(mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> NDArray[np.bool_]:
-    """The mask, separated where the two lungs touch in front of or behind the heart."""
+    """Return the mask, separated where the two lungs touch in front of or behind the heart."""
     if cc3d.connected_components(mask, connectivity=6, return_N=True)[1] != 1:
         return mask
     core = eroded(mask, PARTING_MM, spacing_mm)

@@ -140,7 +140,7 @@ class Placement:
         return place
 
     def is_in_lungs(self, point_mm: Sequence[float]) -> bool:
-        """Whether a world point (x, y, z) is in the lungs."""
+        """Return whether a world point (x, y, z) is in the lungs."""
         index = tuple(np.rint(self._lung.to_voxel(point_mm)).astype(int).tolist())
         return all(0 <= i < n for i, n in zip(index, self._lung.shape, strict=True)) and bool(self._lung.voxels[index])
 
@@ -184,7 +184,7 @@ def check_in_scan(ct: Volume, point_mm: Sequence[float]) -> None:
 
 
 def _to_ends(lung: NDArray[np.bool_], box: Box, spacing_mm: Sequence[float]) -> NDArray[np.float64]:
-    """The distance in mm from each block of a box to the nearest face of the scan that cuts off the lungs.
+    """Return the distance in mm from each block of a box to the nearest face of the scan that cuts off the lungs.
 
     The first and the last slice always count, because they would cut off a nodule even where they cut off no lung.
 

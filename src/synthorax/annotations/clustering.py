@@ -77,7 +77,7 @@ def cluster(readings: Sequence[Reading]) -> list[AnnotatedNodule]:
 
 
 def _gap(first: Reading, second: Reading) -> float:
-    """The distance between two outlines in mm, or minus the Dice overlap if the readings overlap."""
+    """Return the distance between two outlines in mm, or minus the Dice overlap if the readings overlap."""
     if shared := first.region.overlap(second.region):
         return -2.0 * shared / (first.region.mask.sum() + second.region.mask.sum())
     reach = first.scan.slice_thickness_mm

@@ -128,7 +128,7 @@ def label_nodules(
 
 
 def _within_slices(region: Region, n_slices: int) -> Region:
-    """The part of a region in slices 0 to `n_slices` - 1; may be empty."""
+    """Return the part of a region in slices 0 to `n_slices` - 1; may be empty."""
     first = max(region.corner[0], 0)
     mask = region.mask[first - region.corner[0] : max(n_slices - region.corner[0], 0)]
     return Region((first, *region.corner[1:]), mask)

@@ -142,7 +142,7 @@ def _reading(table: dict[str, np.ndarray], i: int, scan: AnnotatedScan, contours
 
 @cache
 def _widths_mm() -> np.ndarray:
-    """The approximate width of each reading in mm: the longest side of its contours' bounding boxes, [n]."""
+    """Return the approximate width of each reading in mm: the longest side of its contours' bounding boxes, [n]."""
     table = _read()
     steps, points = table["point_steps_px"], table["contour_points"].astype(np.int64)
     start = np.concatenate([[0], np.cumsum(points)[:-1]])
@@ -155,7 +155,7 @@ def _widths_mm() -> np.ndarray:
 
 
 def _contours_of(table: dict[str, np.ndarray], reading: int, scan: AnnotatedScan) -> list[Contour]:
-    """The contours of one reading."""
+    """Return the contours of one reading."""
     ends = np.concatenate([[0], np.cumsum(table["contour_points"], dtype=np.int64)])
     return [_contour(table, i, ends, scan) for i in np.flatnonzero(table["contour_reading"] == reading).tolist()]
 
@@ -169,7 +169,7 @@ def _contour(table: dict[str, np.ndarray], i: int, ends: np.ndarray, scan: Annot
 
 
 def _contours(table: dict[str, np.ndarray], scans: list[AnnotatedScan]) -> list[list[Contour]]:
-    """The contours of each reading."""
+    """Return the contours of each reading."""
     contours: list[list[Contour]] = [[] for _ in table["reading_scan"]]
     ends = np.concatenate([[0], np.cumsum(table["contour_points"], dtype=np.int64)])
     for i, reading in enumerate(table["contour_reading"]):

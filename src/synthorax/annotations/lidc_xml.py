@@ -171,7 +171,7 @@ def _points(
 
 
 def _name(element: ElementTree.Element) -> str:
-    """The tag of an element without its namespace."""
+    """Return the tag of an element without its namespace."""
     return element.tag.rpartition("}")[2]
 
 

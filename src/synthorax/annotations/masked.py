@@ -133,7 +133,7 @@ def named(names: Sequence[str]) -> str:
 
 
 def _half(regions: Sequence[Region]) -> Region:
-    """The voxels that at least half of the regions mark; if there are none, all voxels that any region marks."""
+    """Return the voxels that at least half of the regions mark; if there are none, all voxels that any region marks."""
     if len(regions) == 1:
         return regions[0]
     corner, counts = agreement(regions)

@@ -158,7 +158,7 @@ def _nodule(folder: Path, row: dict[str, str], number: int) -> NoduleRow | None:
 
 
 def _label(row: dict[str, str]) -> int | str | None:
-    """The value of a nodule in its mask, or the name of its segment; None for 0 or an empty cell."""
+    """Return the value of a nodule in its mask, or the name of its segment; None for 0 or an empty cell."""
     text = (row.get("mask_label") or "").strip()
     try:
         label = float(text or 0)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def holds_scans(path: str | Path) -> bool:
-    """Whether a path is a folder of scans; a folder with one DICOM series is a scan.
+    """Return whether a path is a folder of scans; a folder with one DICOM series is a scan.
 
     Images in the folder of the DICOM slices, and images with a name of a mask, do not count as further scans.
     """

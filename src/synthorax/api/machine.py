@@ -66,7 +66,7 @@ def doctor() -> list[MachineCheck]:
 
 
 def is_fit(found: Sequence[MachineCheck]) -> bool:
-    """Whether nothing that the package needs is missing."""
+    """Return whether nothing that the package needs is missing."""
     return all(finding.state != "missing" for finding in found)
 
 

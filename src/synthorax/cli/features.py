@@ -71,7 +71,7 @@ def features(
 
 
 def _is_table_of_features(path: Path) -> bool:
-    """Whether a file is a table that this verb wrote."""
+    """Return whether a file is a table that this verb wrote."""
     try:
         return list(read_table(path)[0]) == ["nodule", *FEATURES]
     except InputError:

@@ -99,7 +99,7 @@ def write_edited(
 
 
 def _without_blanks(edited: Edited) -> Edited:
-    """The same with air where the scanner saw nothing, and a note on it: DICOM has no blank voxels."""
+    """Return the same with air where the scanner saw nothing, and a note on it: DICOM has no blank voxels."""
     voxels = edited.ct.voxels
     blanks = int(np.isnan(voxels).sum()) if voxels.dtype.kind == "f" else 0
     if not blanks:
@@ -167,7 +167,7 @@ def _write_images(
 
 
 def _synthetic_patient_of(source: Scan | None, patient_id: str) -> str:
-    """The patient id of a scan made from an image, or from a series that is written as images.
+    """Return the patient id of a scan made from an image, or from a series that is written as images.
 
     An image's name is its patient, as `prepare` has it, unless `patient_id` or the folder of an injection names
     another; voxels without a file are known by their hash.

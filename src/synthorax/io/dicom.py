@@ -185,7 +185,7 @@ def _check_one_patient(read: Sequence[tuple[Path, Dataset]]) -> None:
 
 
 def _planes(read: Sequence[tuple[Path, Dataset]]) -> tuple[list[Plane], list[LeftOut]]:
-    """The slices of the files, and the files that hold localizer images alone."""
+    """Return the slices of the files, and the files that hold localizer images alone."""
     planes, left_out = [], []
     for file, header in read:
         found = planes_of(file, header)
@@ -196,7 +196,7 @@ def _planes(read: Sequence[tuple[Path, Dataset]]) -> tuple[list[Plane], list[Lef
 
 
 def _beside(left_out: Sequence[LeftOut]) -> str:
-    """The end of a message: the files that were left out, which may be the missing slices."""
+    """Return the end of a message: the files that were left out, which may be the missing slices."""
     return f"; left out beside it: {listed(left_out)}" if left_out else ""
 
 
@@ -258,7 +258,7 @@ def _check_not_woven(where: Path, planes: Sequence[Plane]) -> None:
 
 
 def _check_even(where: Path, planes: Sequence[Plane], depth: NDArray[np.float64], beside: str) -> float:
-    """The distance between slices in mm; unevenly spaced slices are refused."""
+    """Return the distance between slices in mm; unevenly spaced slices are refused."""
     if len(depth) < 2:
         raise InputError(where, f"one slice{beside}", "two or more")
     steps = np.diff(depth)

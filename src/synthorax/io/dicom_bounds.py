@@ -193,7 +193,7 @@ def _at_pixels(tag: int, vr: str | None, length: int) -> bool:
 
 
 def _at_zeros(tag: int, vr: str | None, length: int) -> bool:
-    """Whether zeros follow, which pad a file to a whole number of blocks."""
+    """Return whether zeros follow, which pad a file to a whole number of blocks."""
     return tag == 0
 
 
@@ -202,7 +202,7 @@ def _is_dicom(head: bytes) -> bool:
 
 
 def _begins_bare(head: bytes) -> bool:
-    """Whether bytes begin as the first element of a data set does: a known tag, then a VR or a short length."""
+    """Return whether bytes begin as the first element of a data set does: a known tag, then a VR or a short length."""
     if len(head) < 8:
         return False
     for order in ("little", "big"):

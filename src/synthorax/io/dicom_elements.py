@@ -71,12 +71,12 @@ def element_numbers(file: Path, header: Dataset, keyword: str, count: int) -> ND
 
 
 def is_localizer(header: Dataset) -> bool:
-    """Whether an image is a localizer (an overview), not a slice."""
+    """Return whether an image is a localizer (an overview), not a slice."""
     return "LOCALIZER" in element_text(header, "ImageType").upper().split("\\")
 
 
 def _printable(text: str) -> str:
-    """The text with `?` in place of control characters and of bytes that could not be decoded."""
+    """Return the text with `?` in place of control characters and of bytes that could not be decoded."""
     text = text.strip(" \0")
     if text.isprintable() and "\ufffd" not in text:
         return text

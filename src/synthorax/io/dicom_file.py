@@ -136,7 +136,7 @@ def read_whole(path: Path) -> Dataset:
 
 
 def _orientation(header: Dataset) -> tuple[float, ...]:
-    """The six direction cosines of an image if they are two orthogonal unit vectors, otherwise ()."""
+    """Return the six direction cosines of an image if they are two orthogonal unit vectors, otherwise ()."""
     try:
         cosines = tuple(float(v) for v in header.get("ImageOrientationPatient") or ())
         a, b, c, d, e, f = cosines

@@ -85,7 +85,7 @@ def kept_elements(source: CtSeries, *, keep_identity: bool) -> tuple[Dataset, tu
 
 
 def _legal(header: Dataset, keyword: str) -> DataElement:
-    """The element in a form that may be written.
+    """Return the element in a form that may be written.
 
     Raises:
         Exception: of any kind, if there is no such form.

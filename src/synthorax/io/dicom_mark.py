@@ -33,7 +33,7 @@ def read_mark(header: Dataset) -> str:
 
 
 def _described(header: Dataset) -> str:
-    """The description of the equipment that synthesised an image; empty if there is none."""
+    """Return the description of the equipment that synthesised an image; empty if there is none."""
     try:
         for item in header.get("ContributingEquipmentSequence") or []:
             purposes = item.get("PurposeOfReferenceCodeSequence") or [Dataset()]

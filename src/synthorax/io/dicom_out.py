@@ -243,7 +243,7 @@ def _common(
     keep_identity: bool,
     description: str,
 ) -> Dataset:
-    """The header that all slices share."""
+    """Return the header that all slices share."""
     header = Dataset()
     header.SpecificCharacterSet = "ISO_IR 192"
     header.SOPClassUID = CTImageStorage

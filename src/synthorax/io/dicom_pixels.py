@@ -214,7 +214,7 @@ def _can_decode(syntax: UID) -> bool:
 
 
 def _bare_syntax(header: Dataset) -> UID:
-    """The transfer syntax of a data set whose file does not name one."""
+    """Return the transfer syntax of a data set whose file does not name one."""
     implicit, little = header.original_encoding
     return UID("1.2.840.10008.1.2" if implicit else "1.2.840.10008.1.2.1" if little else "1.2.840.10008.1.2.2")
 
@@ -284,7 +284,7 @@ def _rescale(
 
 
 def _padding(file: Path, header: Dataset, dtype: np.dtype) -> tuple[int, int] | None:
-    """The first and the last stored value that mark padding; None if values of `dtype` cannot be padding."""
+    """Return the first and the last stored value that mark padding; None if values of `dtype` cannot be padding."""
     if "PixelPaddingValue" not in header:
         return None
     try:

@@ -168,7 +168,7 @@ CONVERTED = ("UnassignedSharedConvertedAttributesSequence", "UnassignedPerFrameC
 
 
 def _flat(header: Dataset, shared: Dataset, own: Dataset) -> Dataset:
-    """The elements of a frame as the header of a classic CT slice would have them."""
+    """Return the elements of a frame as the header of a classic CT slice would have them."""
     flat = Dataset()
     for groups in (shared, own):
         for sequence, keywords in HEADER_OF_GROUP.items():

@@ -146,7 +146,7 @@ def _structure(
 
 
 def _volume(planes: list[_Plane], groups: list[Dataset], shared: Dataset, scan: Volume) -> Volume:
-    """The planes of a segment as a volume: the smallest box that holds them, placed in the world."""
+    """Return the planes of a segment as a volume: the smallest box that holds them, placed in the world."""
     frames = _Frames.of([groups[plane.frame] for plane in planes], shared)
     row_mm, column_mm = frames.pixel_mm
     step = _step(frames.depth, frames.measures, scan)
@@ -204,7 +204,7 @@ class _Frames(NamedTuple):
 
 
 def _step(depth: NDArray[np.float64], measures: Dataset, scan: Volume | None) -> float:
-    """The spacing of planes in mm, of which the depth of every plane is a multiple; empty planes have no frame.
+    """Return the spacing of planes in mm, of which the depth of every plane is a multiple; empty planes have no frame.
 
     Args:
         depth: depth of each plane in mm, [n].
@@ -254,7 +254,7 @@ def _frames(
 
 
 def _boxed(frame: int, marked: NDArray[np.bool_], values: NDArray) -> _Plane | None:
-    """The smallest box of a frame that holds its marked pixels; None if no pixel is marked."""
+    """Return the smallest box of a frame that holds its marked pixels; None if no pixel is marked."""
     in_rows, in_columns = (np.flatnonzero(marked.any(axis)) for axis in (1, 0))
     if not len(in_rows):
         return None
@@ -264,7 +264,7 @@ def _boxed(frame: int, marked: NDArray[np.bool_], values: NDArray) -> _Plane | N
 
 
 def _group(own: Dataset, shared: Dataset, name: str) -> Dataset:
-    """The item of a functional group of the frame itself, or else of all frames."""
+    """Return the item of a functional group of the frame itself, or else of all frames."""
     items = own.get(name) or shared.get(name)
     if not items:
         raise InputError("its frames", f"no {name}", "frames with their position in the patient")
@@ -280,7 +280,7 @@ def _numbers(item: Dataset, name: str, count: int) -> NDArray[np.float64]:
 
 
 def _one(values: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """The value that all frames share; raises InputError if they differ."""
+    """Return the value that all frames share; raises InputError if they differ."""
     if np.abs(np.array(values) - values[0]).max() > 1e-3:
         raise InputError("its frames", "frames of several orientations or pixel sizes", "parallel frames of one size")
     return values[0]

@@ -202,7 +202,7 @@ def _whose(about: About) -> tuple[str, ...]:
 
 
 def _identity(about: About) -> tuple:
-    """The values that all files of one series share, besides the orientation."""
+    """Return the values that all files of one series share, besides the orientation."""
     kind = "CT" if about.sop_class in CT_CLASSES else about.sop_class
     return (*_whose(about), about.series_number, about.frame_of_reference, about.modality, kind)
 
@@ -270,7 +270,7 @@ def _continues(group: Members, new: Members) -> bool:
 
 
 def _numbered(groups: list[Members], overviews: list[Members], left_out: Sequence[LeftOut]) -> tuple[SeriesFiles, ...]:
-    """The series in the order of UID and path; series that share a UID are numbered."""
+    """Return the series in the order of UID and path; series that share a UID are numbered."""
     made: list[SeriesFiles] = []
     first: dict[str, About] = {}
     parts: dict[str, int] = defaultdict(int)
@@ -296,7 +296,7 @@ def _numbered(groups: list[Members], overviews: list[Members], left_out: Sequenc
 
 
 def _difference(one: About, other: About, part: int) -> str:
-    """The difference between two series with one UID, in words."""
+    """Return the difference between two series with one UID, in words."""
     if part == 1:
         return ""
     named = {
@@ -313,6 +313,6 @@ def _difference(one: About, other: About, part: int) -> str:
 
 
 def _is_other(file: Path) -> bool:
-    """Whether a file's name says that it is not DICOM."""
+    """Return whether a file's name says that it is not DICOM."""
     name = file.name.lower()
     return name.endswith(OTHER_KINDS) or name in OTHER_NAMES

@@ -93,7 +93,7 @@ def named_files(path: Path, fields: Mapping[str, str], value: str) -> tuple[Path
 
 
 def _data_files(path: Path, names: Sequence[str]) -> tuple[Path, ...]:
-    """The paths of data files by their names.
+    """Return the paths of data files by their names.
 
     Raises:
         InputError: a file does not lie beside or below the header, or there are too many files or none.
@@ -115,7 +115,7 @@ def _data_files(path: Path, names: Sequence[str]) -> tuple[Path, ...]:
 
 
 def _pattern_files(path: Path, pattern: str, *numbers: str) -> tuple[Path, ...]:
-    """The data files of a printf-like pattern (`slice%03d.raw`) and a range of numbers, both ends included.
+    """Return the data files of a printf-like pattern (`slice%03d.raw`) and a range of numbers, both ends included.
 
     Args:
         path: path of the header.

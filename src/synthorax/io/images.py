@@ -38,7 +38,7 @@ class Image:
 
 
 def is_image(path: Path) -> bool:
-    """Whether the name has the suffix of a format that `read_image` reads."""
+    """Return whether the name has the suffix of a format that `read_image` reads."""
     return path.name.lower().endswith(IMAGE_SUFFIXES)
 
 

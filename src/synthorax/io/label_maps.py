@@ -71,7 +71,7 @@ def read_label_map(path: Path) -> Image:
 
 
 def _of_dicom(path: Path) -> Image:
-    """The segments of a DICOM SEG on the grid of its own frames."""
+    """Return the segments of a DICOM SEG on the grid of its own frames."""
     from synthorax.geometry import orient
     from synthorax.io.dicom import is_dicom, read_header
     from synthorax.io.dicom_masks import list_structures, read_structures
@@ -96,7 +96,7 @@ def _of_dicom(path: Path) -> Image:
 
 
 def _painted(regions: list[Region] | tuple[Region, ...], codes: list[int], shape: tuple[int, int, int]) -> NDArray:
-    """The code of each voxel [z, y, x]; where regions overlap, the code of the smaller."""
+    """Return the code of each voxel [z, y, x]; where regions overlap, the code of the smaller."""
     order = paint_labels(regions, shape)
     table = np.array([0, *codes], np.uint8 if max(codes) < 256 else np.uint16)
     return table[order]

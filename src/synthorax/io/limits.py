@@ -91,7 +91,7 @@ def check_claim(
 
 
 def _reason(error: Exception) -> str:
-    """The system's reason for not opening a path."""
+    """Return the system's reason for not opening a path."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror[0].lower() + error.strerror[1:]
     return "a name that no file can have"

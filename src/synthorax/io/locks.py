@@ -255,7 +255,7 @@ def _owner(handle: int) -> str:
 
 
 def _names(path: Path, handle: int) -> bool:
-    """Whether a path still leads to the file that a handle has open."""
+    """Return whether a path still leads to the file that a handle has open."""
     try:
         return os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(handle))
     except OSError:

@@ -83,7 +83,7 @@ def _in_folder(folder: Path) -> tuple[list[str], int]:
 
 
 def _in_header(path: Path) -> str | None:
-    """The mark inside a file; empty if there is none, None if a file of its kind cannot hold a mark."""
+    """Return the mark inside a file; empty if there is none, None if a file of its kind cannot hold a mark."""
     if is_image(path):
         text = read_mark(path)
     elif path.suffix.lower() == ".stl":

@@ -71,7 +71,7 @@ def read_header(path: Path) -> Described:
 
 
 def _fields(path: Path, content: bytes) -> tuple[dict[str, str], int]:
-    """The fields by their names in lower case, and the byte after ElementDataFile, where the header ends."""
+    """Return the fields by their names in lower case, and the byte after ElementDataFile, where the header ends."""
     fields: dict[str, str] = {}
     start = 0
     while (stop := content.find(b"\n", start)) >= 0 or start < len(content):
@@ -106,7 +106,7 @@ def _needed(path: Path, fields: Mapping[str, str], name: str) -> str:
 
 
 def _says(path: Path, fields: Mapping[str, str], name: str, default: bool) -> bool:
-    """The value of a field that is True or False; `default` if it is missing."""
+    """Return the value of a field that is True or False; `default` if it is missing."""
     text = fields.get(name.lower(), str(default)).strip().lower()
     if text not in ("true", "false", "t", "f", "1", "0", "yes", "no"):
         raise InputError(path, f"{name} {quoted(text)}", "True or False")

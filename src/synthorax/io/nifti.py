@@ -191,12 +191,12 @@ def _opened(file: Path) -> IOBase:
 
 
 def _whole_numbers(voxels: NDArray) -> NDArray:
-    """The voxels, with bool as uint8."""
+    """Return the voxels, with bool as uint8."""
     return voxels.view(np.uint8) if voxels.dtype == np.bool_ else voxels
 
 
 def _parsed(path: Path, head: bytearray, pieces: Pieces) -> tuple[nib.Nifti1Header, int]:
-    """The header, and the least byte at which its voxels may begin."""
+    """Return the header, and the least byte at which its voxels may begin."""
     for order, sign in (("little", "<"), ("big", ">")):
         size = int.from_bytes(head[:4], order)  # type: ignore[arg-type]
         if size in HEADERS:
@@ -234,7 +234,7 @@ def _scale(path: Path, slope: float, intercept: float) -> tuple[tuple[float, flo
 
 
 def _placed(path: Path, header: nib.Nifti1Header, shape: tuple[int, int, int], notes: tuple[str, ...]) -> Placed:
-    """The geometry, chosen as ITK does: the sform if its code is `SCANNER` or there is no qform, else the qform.
+    """Return the geometry, chosen as ITK does: the sform if its code is `SCANNER` or there is no qform, else the qform.
 
     Without either, the orientation is assumed to be LPS and the origin 0.
     """
@@ -277,13 +277,13 @@ def _placed(path: Path, header: nib.Nifti1Header, shape: tuple[int, int, int], n
 
 
 def _unit(header: nib.Nifti1Header) -> str:
-    """The header's unit of length; millimetres if it has none, as in files of most writers."""
+    """Return the header's unit of length; millimetres if it has none, as in files of most writers."""
     code = int(header.structarr["xyzt_units"]) & 7
     return {0: "mm", 1: "meter", 2: "mm", 3: "micron"}.get(code, f"code {code}")
 
 
 def _qform(header: nib.Nifti1Header) -> NDArray[np.float64] | None:
-    """The affine of the qform's quaternion; None if it is not usable."""
+    """Return the affine of the qform's quaternion; None if it is not usable."""
     sound = header.copy()
     sound["pixdim"][0] = -1 if sound["pixdim"][0] < 0 else 1
     sound["pixdim"][1:4] = np.abs(sound["pixdim"][1:4])
@@ -298,5 +298,5 @@ def _qform(header: nib.Nifti1Header) -> NDArray[np.float64] | None:
 
 
 def _is_usable(affine: NDArray[np.float64]) -> bool:
-    """Whether an affine has finite values of sensible size and no axis of length zero."""
+    """Return whether an affine has finite values of sensible size and no axis of length zero."""
     return bool((np.abs(affine) < MOST_ORIGIN_MM).all() and affine[:3, :3].any(axis=0).all())

@@ -138,7 +138,7 @@ def _needed(path: Path, fields: Mapping[str, str], name: str) -> str:
 
 
 def _spatial_axes(path: Path, fields: Mapping[str, str], sizes: Sequence[int]) -> list[int]:
-    """The indices of the three spatial axes, fastest first."""
+    """Return the indices of the three spatial axes, fastest first."""
     dims = len(sizes)
     if "space directions" in fields:
         axes = [axis for axis, vector in enumerate(_vectors(path, fields, dims)) if vector is not None]
@@ -156,7 +156,7 @@ def _spatial_axes(path: Path, fields: Mapping[str, str], sizes: Sequence[int]) -
 
 
 def _vectors(path: Path, fields: Mapping[str, str], count: int) -> list[list[float] | None]:
-    """The vectors of `space directions`, one for each axis; None for an axis that is not spatial."""
+    """Return the vectors of `space directions`, one for each axis; None for an axis that is not spatial."""
     text = fields["space directions"]
     found = VECTOR.findall(text)
     if len(found) != count or VECTOR.sub("", text).strip():
@@ -246,7 +246,7 @@ def _stored(path: Path, fields: Mapping[str, str], shape: tuple[int, ...], end: 
 
 
 def _segments(path: Path, pairs: Mapping[str, str], layers: int) -> tuple[Segment, ...]:
-    """The segments that 3D Slicer wrote into the header; () for any other image.
+    """Return the segments that 3D Slicer wrote into the header; () for any other image.
 
     Raises:
         InputError: a segment's layer does not exist.

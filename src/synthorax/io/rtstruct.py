@@ -116,7 +116,7 @@ def _structure(named: StructureName, drawn: Sequence[Dataset], scan: Volume) -> 
 
 
 def _in_slices(contour: Dataset, scan: Volume) -> NDArray[np.float64]:
-    """The points of a contour as voxel indices of the scan, [n, (z, y, x)].
+    """Return the points of a contour as voxel indices of the scan, [n, (z, y, x)].
 
     Raises:
         InputError: the contour cannot be used; the second argument of the error says why.
@@ -182,7 +182,7 @@ def _painted(contours: list[NDArray[np.float64]], scan: Volume) -> tuple[Region,
 
 
 def _plane(contours: list[NDArray[np.float64]], shape: tuple[int, ...]) -> tuple[NDArray[np.bool_], int]:
-    """The pixels within the contours [n, (y, x)] of one plane.
+    """Return the pixels within the contours [n, (y, x)] of one plane.
 
     A contour inside another is a hole, a contour inside a hole is filled again, and a contour that is drawn twice
     counts once.
@@ -207,7 +207,7 @@ def _plane(contours: list[NDArray[np.float64]], shape: tuple[int, ...]) -> tuple
 
 
 def _filled(points: NDArray[np.float64], shape: Sequence[int]) -> tuple[NDArray[np.bool_], tuple[int, int]]:
-    """The pixels inside a polygon or on its edge, by the even-odd rule, in the box that holds them.
+    """Return the pixels inside a polygon or on its edge, by the even-odd rule, in the box that holds them.
 
     A keyhole contour, which leads into a hole and back along the same line, leaves the hole empty.
 

@@ -119,7 +119,7 @@ def check_hounsfield(subject: object, volume: Volume, *, blanks: bool = False) -
 
 
 def _as_int16(path: Path, volume: Volume) -> tuple[Volume, tuple[str, ...]]:
-    """The volume in whole HU, with notes on values outside int16 and on NaN, which becomes air."""
+    """Return the volume in whole HU, with notes on values outside int16 and on NaN, which becomes air."""
     voxels = volume.voxels
     if voxels.dtype == np.int16:
         return volume, ()

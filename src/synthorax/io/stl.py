@@ -79,5 +79,5 @@ def read_stl_header(path: Path) -> str:
 
 
 def _is_text(start: bytes) -> bool:
-    """Whether a file is a text STL by its beginning; some binary files begin with `solid` too."""
+    """Return whether a file is a text STL by its beginning; some binary files begin with `solid` too."""
     return start.lstrip()[:5].lower() == b"solid" and (b"facet" in start[:1024] or b"endsolid" in start[:1024])

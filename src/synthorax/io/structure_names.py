@@ -70,7 +70,7 @@ REPEATED_GROUP = re.compile(r"(?<!\\)\)(?:[*+]|\{\d*,)")
 
 
 def is_nodule(structure: StructureName) -> bool:
-    """Whether a structure is a nodule by its name, or by its code unless its name says otherwise.
+    """Return whether a structure is a nodule by its name, or by its code unless its name says otherwise.
 
     >>> [is_nodule(StructureName(1, name)) for name in ("Nodule 1", "GTV-1", "BODY", "Lungs-GTV", "PTV")]
     [True, True, False, False, False]
@@ -83,7 +83,7 @@ def is_nodule(structure: StructureName) -> bool:
 
 
 def may_be_nodule(structure: StructureName) -> bool:
-    """Whether a structure is not known to be a nodule, but its name, such as ROI-1, leaves it open.
+    """Return whether a structure is not known to be a nodule, but its name, such as ROI-1, leaves it open.
 
     >>> [may_be_nodule(StructureName(1, name)) for name in ("ROI-1", "Segment_1", "BODY", "PTV")]
     [True, True, False, False]

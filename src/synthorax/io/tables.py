@@ -122,7 +122,7 @@ def table_writer(path: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
 
 
 def _row_writer(stream: TextIO, end: str = "\r\n") -> Callable[[Mapping[str, Any]], None]:
-    """The function that writes a row, and the header before the first row."""
+    """Return the function that writes a row, and the header before the first row."""
     writer: csv.DictWriter[str] | None = None
 
     def write(row: Mapping[str, Any]) -> None:
@@ -144,7 +144,7 @@ def _written(value: Any) -> Any:
 
 
 def _cell(text: str, delimiter: str) -> str:
-    """The text of a cell without the apostrophe of `write_table`, its decimal comma replaced by a point."""
+    """Return the text of a cell without the apostrophe of `write_table`, its decimal comma replaced by a point."""
     if text.startswith("'") and FORMULA.match(text):
         return text[1:]
     return text.replace(",", ".") if delimiter == ";" and DECIMAL_COMMA.fullmatch(text.strip()) else text
@@ -159,7 +159,7 @@ def _is_number(text: str) -> bool:
 
 
 def _decoded(path: Path, content: bytes) -> str:
-    """The text of a table; raises InputError with the kind of the file if it is not text."""
+    """Return the text of a table; raises InputError with the kind of the file if it is not text."""
     try:
         text = content.decode("utf-16") if content.startswith(UTF16) else content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

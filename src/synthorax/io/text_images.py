@@ -124,7 +124,7 @@ def _numbers(values: NDArray | tuple[float, ...], between: str = " ") -> str:
 
 
 def _packed(voxels: NDArray, window_bits: int) -> list[bytes]:
-    """The deflated voxels, in pieces."""
+    """Return the deflated voxels, in pieces."""
     packer = isal_zlib.compressobj(DEFLATE_LEVEL, wbits=window_bits)
     planes = (np.ascontiguousarray(plane, plane.dtype.newbyteorder("<")) for plane in voxels)
     return [*(packer.compress(plane.data) for plane in planes), packer.flush()]

@@ -311,7 +311,7 @@ def check_margin(margin: float) -> None:
 
 
 def _acceleration(statistic: Statistic, patients: ArrayLike) -> float:
-    """The skewness of the statistic's jackknife over patients, divided by 6; undefined values do not count."""
+    """Return the skewness of the statistic's jackknife over patients, divided by 6; undefined values do not count."""
     unit, n_units = checks.units(patients)
     at_once = max(1, WEIGHTS_AT_ONCE // len(unit))
     left_out = np.concatenate(

@@ -22,7 +22,7 @@ FAR_SLICES = 0.1
 
 
 def air_curve(hu: NDArray[np.number], points: int = CURVE_POINTS) -> NDArray[np.float64]:
-    """The share of air in the slices of a scan [z, y, x], from the feet up, at some places along z."""
+    """Return the share of air in the slices of a scan [z, y, x], from the feet up, at some places along z."""
     share = (hu < DARK_AIR_HU).mean((1, 2))
     at = (np.arange(points) + 0.5) / points * len(share) - 0.5
     return np.interp(at, np.arange(len(share)), share)
@@ -95,7 +95,7 @@ class UsualChests:
 
 
 def _correlation(hu: NDArray[np.number], step: int) -> float:
-    """The mean correlation of slices that are `step` apart; of constant slices 1 if they are alike, else 0."""
+    """Return the mean correlation of slices that are `step` apart; of constant slices 1 if they are alike, else 0."""
     flat = hu.reshape(len(hu), -1).astype(np.float64)
     flat -= flat.mean(1, keepdims=True)
     norms = np.sqrt((flat**2).sum(1))

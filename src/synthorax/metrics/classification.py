@@ -182,7 +182,7 @@ def _probabilities(values: ArrayLike, length: int) -> NDArray[np.float64]:
 def _counts(
     truth: NDArray[np.bool_], positive: NDArray[np.bool_], weights: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], ...]:
-    """The numbers of true positives, false positives, true negatives and false negatives, [b] each."""
+    """Return the numbers of true positives, false positives, true negatives and false negatives, [b] each."""
     groups = (truth & positive, ~truth & positive, ~truth & ~positive, truth & ~positive)
     return tuple(weights @ group for group in groups)
 

@@ -153,7 +153,7 @@ def _factor(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _mmd2(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """The unbiased estimate of the squared maximum mean discrepancy with the kernel (x'y / d + 1)^3."""
+    """Return the unbiased estimate of the squared maximum mean discrepancy with the kernel (x'y / d + 1)^3."""
     m, n = len(first), len(second)
     within = [
         (_kernel_sum(own, own) - (((own**2).sum(1) / own.shape[1] + 1) ** 3).sum()) / (k * (k - 1))

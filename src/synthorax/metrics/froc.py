@@ -174,6 +174,6 @@ def _at_rates(marks: _Marks, rates: Sequence[float]) -> Statistic:
 
 
 def _within(candidates: NDArray[np.float64], places: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Whether each candidate [c] lies within the radius of each place [k], [c, k]."""
+    """Return whether each candidate [c] lies within the radius of each place [k], [c, k]."""
     squares = ((candidates[:, None, :3] - places[None, :, :3]) ** 2).sum(2)
     return squares < (places[:, 3] / 2) ** 2

@@ -154,7 +154,7 @@ def _attraction_of(made: NDArray[np.float64], known: NDArray[np.float64], fresh:
 
 
 def _ratio_of(gaps: NDArray[np.float64], is_sample: NDArray[np.bool_]) -> Statistic:
-    """The mean of `gaps` over samples, divided by the mean over the other rows."""
+    """Return the mean of `gaps` over samples, divided by the mean over the other rows."""
 
     def values(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         a, b = (_weighted_mean(gaps, weights * rows) for rows in (is_sample, ~is_sample))
@@ -164,7 +164,7 @@ def _ratio_of(gaps: NDArray[np.float64], is_sample: NDArray[np.bool_]) -> Statis
 
 
 def _weighted_mean(values: NDArray, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The weighted means [b] of values [n]; NaN where all weights are 0."""
+    """Return the weighted means [b] of values [n]; NaN where all weights are 0."""
     total = weights.sum(1)
     return ratio(weights @ values, total)
 
@@ -172,7 +172,7 @@ def _weighted_mean(values: NDArray, weights: NDArray[np.float64]) -> NDArray[np.
 def _apart(
     training: ArrayLike, others: ArrayLike, n_training: int, n_others: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The patients of both sides as numbers from 0 on each side; a patient on both sides is refused."""
+    """Return the patients of both sides as numbers from 0 on each side; a patient on both sides is refused."""
     both = set(np.unique(np.asarray(training)).tolist()) & set(np.unique(np.asarray(others)).tolist())
     if both:
         found = f"{len(both)} both in training and held out, such as {min(both)}"

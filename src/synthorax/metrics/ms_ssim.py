@@ -121,7 +121,7 @@ def diversity(volumes: ArrayLike, value_range: float, *, pairs: int = PAIRS, see
 def _similarity(
     a: NDArray[np.float64], b: NDArray[np.float64], value_range: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The luminance term, and the contrast and structure term, at each voxel around which the window fits."""
+    """Return the luminance term, and the contrast and structure term, at each voxel around which the window fits."""
     mean_a, mean_b = _windowed(a), _windowed(b)
     variances = _windowed(a * a) - mean_a**2 + _windowed(b * b) - mean_b**2
     covariance = _windowed(a * b) - mean_a * mean_b
@@ -140,6 +140,6 @@ def _windowed(volume: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _halved(volume: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The means of 2 x 2 x 2 voxels; an odd voxel at the end of an axis is left out."""
+    """Return the means of 2 x 2 x 2 voxels; an odd voxel at the end of an axis is left out."""
     z, y, x = (n // 2 for n in volume.shape)
     return volume[: 2 * z, : 2 * y, : 2 * x].reshape(z, 2, y, 2, x, 2).mean((1, 3, 5))

@@ -160,7 +160,7 @@ def delong_equivalence(
 
 
 def _difference(labels: ArrayLike, first: ArrayLike, second: ArrayLike) -> tuple[float, float]:
-    """The difference of two AUCs, and its standard error."""
+    """Return the difference of two AUCs, and its standard error."""
     truth = checks.labels("labels", labels)
     both = [checks.vector("scores", scores, len(truth)) for scores in (first, second)]
     values, covariance = delong_covariance(truth, both)

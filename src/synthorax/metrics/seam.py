@@ -148,7 +148,7 @@ class Border:
         return found
 
     def _steps_hu(self, hu: NDArray[np.floating], moves: NDArray[np.int64]) -> NDArray[np.float64]:
-        """The mean size of the averaged steps across the border after each of some moves [k, 3], [k]."""
+        """Return the mean size of the averaged steps across the border after each of some moves [k, 3], [k]."""
         found = []
         for move in moves:
             step = hu[tuple((self.inside + move).T)] - hu[tuple((self.outside + move).T)]

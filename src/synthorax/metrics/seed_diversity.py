@@ -130,7 +130,7 @@ class _Centred:
         return float(np.sqrt((smooth[within] ** 2).mean())), 1 - overlap
 
     def _box(self, low: NDArray[np.int64], size: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The HU of a box around the middle; voxels outside the patch repeat its faces."""
+        """Return the HU of a box around the middle; voxels outside the patch repeat its faces."""
         sides = [
             np.clip(np.arange(a, a + k), 0, n - 1)
             for a, k, n in zip(self.middle + low, size, self.hu.shape, strict=True)

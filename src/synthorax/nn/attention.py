@@ -87,7 +87,7 @@ def _attended(
     fuse: bool,
     places: tuple[int, int],
 ) -> Float[Tensor, "b r p"]:
-    """The patches to paste at the places from `places[0]` up to `places[1]`, as weighted means over all patches.
+    """Return the patches to paste at the places from `places[0]` up to `places[1]`, as weighted means over all patches.
 
     Args:
         matched, norms: patches of the coarse features at the n places, and the patches' norms.
@@ -108,7 +108,7 @@ def _attended(
 def _fused_scores(
     matched: Float[Tensor, "b n k"], norms: Float[Tensor, "b n"], grid: tuple[int, int, int], places: tuple[int, int]
 ) -> Float[Tensor, "b r n"]:
-    """The scores plus the scores of pairs of neighbours along z, y and x; `places` are whole planes."""
+    """Return the scores plus the scores of pairs of neighbours along z, y and x; `places` are whole planes."""
     plane = grid[1] * grid[2]
     first, last = places[0] // plane, places[1] // plane
     before, after = max(first - 1, 0), min(last + 1, grid[0])

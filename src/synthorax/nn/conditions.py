@@ -88,6 +88,6 @@ def _encoded(name: str, value: float | int | None) -> float:
 
 
 def _scale(name: str) -> tuple[float, float]:
-    """The middle and half the width of a rating's scale."""
+    """Return the middle and half the width of a rating's scale."""
     most = MOST_RATING[name]
     return (1 + most) / 2, (most - 1) / 2

@@ -52,7 +52,7 @@ class LocalCrop:
 
 
 def _bounds(region: Float[Tensor, "b 1 z y x"], axis: int) -> tuple[Int[Tensor, " b"], Int[Tensor, " b"]]:
-    """The first voxel of each region along an axis, and the voxel after the last."""
+    """Return the first voxel of each region along an axis, and the voxel after the last."""
     n = region.shape[2 + axis]
     inside = (region > 0).movedim(2 + axis, 1).flatten(2).any(2)
     at = torch.arange(n, device=region.device)
@@ -65,7 +65,7 @@ def _bounds(region: Float[Tensor, "b 1 z y x"], axis: int) -> tuple[Int[Tensor, 
 def _weights(
     low: Int[Tensor, " b"], high: Int[Tensor, " b"], growth: Float[Tensor, " b"], n: int, half: int
 ) -> Float[Tensor, "b out in"]:
-    """The weights along an axis: linear interpolation, widened to the voxels that a voxel of the crop covers."""
+    """Return the weights along an axis: linear interpolation, widened to the voxels that a voxel of the crop covers."""
     growth = growth.clamp(max=n / half)
     length = growth * half
     start = ((low + high) / 2 - length / 2).clamp(min=0).minimum(n - length)

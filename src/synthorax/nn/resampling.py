@@ -97,6 +97,6 @@ def _widen(kernel: Float[Tensor, "d c ..."]) -> Float[Tensor, "d c ..."]:
 
 @cache
 def _widening(device: torch.device, axes: int) -> Float[Tensor, "n m"]:
-    """The matrix [3^axes, 4^axes] of `_widen`."""
+    """Return the matrix [3^axes, 4^axes] of `_widen`."""
     with torch.no_grad(), torch.autocast(device.type, enabled=False):
         return _widen(torch.eye(3**axes, device=device).unflatten(1, (3,) * axes)[None]).flatten(2)[0]

@@ -35,7 +35,7 @@ class Abdomen:
 
 
 def make_abdomen(build: Build, shells: Shells, seed: int) -> Abdomen:
-    """The upper abdomen of a person."""
+    """Return the upper abdomen of a person."""
     rng = generator(seed, "phantom", "abdomen")
     below = np.maximum(shells.abdomen + DIAPHRAGM_MM, shells.cage + 3.0)
 

@@ -90,7 +90,7 @@ def add_tubes(field: Field, tubes: Tubes, blend_mm: float, grow_mm: float = 0.0)
 def _capsule(
     x: Field, y: Field, z: Field, start: NDArray[np.float64], end: NDArray[np.float64], r0: float, r1: float
 ) -> Field:
-    """The signed distance in mm from a tapered capsule."""
+    """Return the signed distance in mm from a tapered capsule."""
     axis = (end - start).astype(np.float32)
     px, py, pz = x - np.float32(start[0]), y - np.float32(start[1]), z - np.float32(start[2])
     along = np.clip((px * axis[0] + py * axis[1] + pz * axis[2]) / max(float(axis @ axis), 1e-6), 0, 1)
@@ -143,7 +143,7 @@ class Solid:
         return found
 
     def _weights(self, world: NDArray[np.float64], axis: int) -> tuple[NDArray[np.intp], Field]:
-        """The index in the box of the point before each voxel, and the weight of the point after it."""
+        """Return the index in the box of the point before each voxel, and the weight of the point after it."""
         index = (world + HALF_MM[axis]) / PITCH_MM
         before = np.floor(index)
         inside = np.clip(before.astype(np.intp) - self.first[axis], 0, self.depth.shape[axis] - 2)

@@ -200,7 +200,7 @@ def _septum(build: Build) -> Field:
 
 
 def _spine(build: Build) -> Tubes:
-    """The vertebrae and the muscle behind them, as a surface next to which the lungs lie."""
+    """Return the vertebrae and the muscle behind them, as a surface next to which the lungs lie."""
     heights = np.linspace(-250, 250, 26)
     bodies = np.column_stack([np.zeros(26), np.full(26, 49), heights])
     behind = np.column_stack([np.zeros(26), np.full(26, 92), heights])

@@ -79,7 +79,7 @@ class Canvas:
 
 
 def _bounds(share: NDArray[np.float32]) -> Box:
-    """The smallest box that holds all nonzero voxels."""
+    """Return the smallest box that holds all nonzero voxels."""
     box = []
     for axis in range(3):
         hit = np.flatnonzero(share.any(tuple(a for a in range(3) if a != axis)))

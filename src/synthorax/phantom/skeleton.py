@@ -117,7 +117,7 @@ def cage_point(height: NDArray, around: NDArray, out_mm: float | NDArray, side: 
 
 
 def _ribs(build: Build, rng: np.random.Generator) -> tuple[Tubes, Tubes]:
-    """The bones of the twelve pairs of ribs, and the cartilage that leads up to the sternum."""
+    """Return the bones of the twelve pairs of ribs, and the cartilage that leads up to the sternum."""
     bones, cartilages = [], []
     for number in range(12):
         top = VERTEBRAE_MM[FIRST_THORACIC + number] + 8
@@ -150,7 +150,7 @@ def _ribs(build: Build, rng: np.random.Generator) -> tuple[Tubes, Tubes]:
 
 
 def _cartilage(build: Build, rib: NDArray[np.float64], number: int, side: int) -> Tubes:
-    """The cartilage from the end of a rib to the sternum, or to the cartilage above."""
+    """Return the cartilage from the end of a rib to the sternum, or to the cartilage above."""
     goal = float(CARTILAGE_TO_MM[number])
     _, front, _ = section_at(PLEURA, np.array([goal]))
     x = 18.0 if number else 26.0
@@ -179,7 +179,7 @@ def cage_front(x: NDArray, height: NDArray) -> NDArray:
 
 
 def _spine(build: Build, rng: np.random.Generator) -> tuple[list[Drum], Tubes, Tubes, Tubes]:
-    """The vertebral bodies, discs, spinal canal, and vertebral arches with their processes."""
+    """Return the vertebral bodies, discs, spinal canal, and vertebral arches with their processes."""
     heights = np.array(VERTEBRAE_MM, dtype=np.float64)
     centers = build.to_world(np.column_stack([np.zeros_like(heights), np.full_like(heights, SPINE_Y), heights]))
     axes = np.gradient(centers, axis=0)
@@ -201,7 +201,7 @@ def _spine(build: Build, rng: np.random.Generator) -> tuple[list[Drum], Tubes, T
 
 
 def _arch(build: Build, z: float, wide: float, deep: float, rng: np.random.Generator, *, thoracic: bool) -> Tubes:
-    """The pedicles, laminae, transverse processes and spinous process of one vertebra."""
+    """Return the pedicles, laminae, transverse processes and spinous process of one vertebra."""
     back = SPINE_Y + deep * 0.8
     canal = back + 11.5
     down = 24.0 if thoracic else 8.0
@@ -222,7 +222,7 @@ def _arch(build: Build, z: float, wide: float, deep: float, rng: np.random.Gener
 
 
 def _breast_bone(build: Build) -> list[Tubes]:
-    """The sternum with manubrium, body and xiphoid process, just in front of the pleura."""
+    """Return the sternum with manubrium, body and xiphoid process, just in front of the pleura."""
     heights = np.array([112, 104, 94, 84, 76, 66, 50, 30, 10, -6, -14, -30])
     halves = np.array([25, 25, 21, 17, 15, 14.5, 15, 17, 18, 16, 8, 4.5])
     thick = np.array([6, 6, 5.5, 5, 5, 5, 5, 5, 5, 4.5, 3.5, 2.5])
@@ -233,7 +233,7 @@ def _breast_bone(build: Build) -> list[Tubes]:
 
 
 def _shoulders(build: Build) -> list[Tubes]:
-    """The clavicles and the upper ends of the humeri; the arms are raised, as in a scan."""
+    """Return the clavicles and the upper ends of the humeri; the arms are raised, as in a scan."""
     parts = []
     for side in (-1, 1):
         collar = ((26, -53, 116, 8.5), (44, -56, 121, 6), (72, -50, 132, 5), (100, -34, 146, 5), (132, -8, 158, 5.5),

@@ -136,7 +136,7 @@ def make_shells(build: Build) -> Shells:
 
 
 def _breasts(build: Build, place: tuple[Field, Field, Field]) -> Field:
-    """The breasts, flat as in a person who lies on the back."""
+    """Return the breasts, flat as in a person who lies on the back."""
     x, y, z = place
     u = (np.abs(x) - 82) / 64
     v = (y + 96) / (16 + build.breast_mm)
@@ -145,7 +145,7 @@ def _breasts(build: Build, place: tuple[Field, Field, Field]) -> Field:
 
 
 def _abdomen(build: Build) -> Field:
-    """The part below the diaphragm: two domes, steep near the ribs, and a flat part under the heart."""
+    """Return the part below the diaphragm: two domes, steep near the ribs, and a flat part under the heart."""
     x, y, z = reference_axes(build)
     right, left = build.domes_mm
     domes = (

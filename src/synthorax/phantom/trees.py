@@ -130,7 +130,7 @@ def _side(
     ways: NDArray[np.float64],
     rng: np.random.Generator,
 ) -> NDArray[np.int64]:
-    """The side, 0 or 1, of each target of the splitting plane of its branch."""
+    """Return the side, 0 or 1, of each target of the splitting plane of its branch."""
     n = len(ends)
     count = np.bincount(group, minlength=n)
     to_centroid = _centroids(targets, group, count) - ends
@@ -151,7 +151,7 @@ def _centroids(points: NDArray[np.float64], group: NDArray[np.int64], count: NDA
 
 
 def _within_turn(old: NDArray[np.float64], new: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The new directions, limited to `WIDEST_TURN` from the old ones."""
+    """Return the new directions, limited to `WIDEST_TURN` from the old ones."""
     cosine = np.clip(np.einsum("ij,ij->i", old, new), -1, 1)
     across = _unit(new - cosine[:, None] * old)
     turned = np.cos(WIDEST_TURN) * old + np.sin(WIDEST_TURN) * across

@@ -296,7 +296,7 @@ def _densities(
 def _calcium(
     a: Appearance, inwards: NDArray, grain: NDArray, points: NDArray, depth: float
 ) -> NDArray[np.floating] | float:
-    """The share of calcium from 0 to 1, by its pattern."""
+    """Return the share of calcium from 0 to 1, by its pattern."""
     sharp = 4.0
     if a.calcium == "none":
         return 0.0
@@ -322,12 +322,12 @@ def _grain(
 
 
 def _parts(patch: Volume) -> list[int]:
-    """The number of parts of a voxel along (z, y, x)."""
+    """Return the number of parts of a voxel along (z, y, x)."""
     return [max(1, int(np.ceil(s / PART_MM))) for s in patch.spacing_mm]
 
 
 def _box(patch: Volume, reach_mm: float) -> tuple[slice, slice, slice]:
-    """The voxels within `reach_mm` of the middle of a patch along each axis, as slices (z, y, x)."""
+    """Return the voxels within `reach_mm` of the middle of a patch along each axis, as slices (z, y, x)."""
     sides = []
     for n, s in zip(patch.shape, patch.spacing_mm, strict=True):
         middle, half = (n - 1) / 2, reach_mm / s
@@ -336,7 +336,7 @@ def _box(patch: Volume, reach_mm: float) -> tuple[slice, slice, slice]:
 
 
 def _points(patch: Volume, box: tuple[slice, slice, slice], parts: list[int]) -> NDArray[np.float32]:
-    """The centres of the parts of a box's voxels, [(z, y, x), ...] in mm from the middle of the patch."""
+    """Return the centres of the parts of a box's voxels, [(z, y, x), ...] in mm from the middle of the patch."""
     axes = []
     for side, n, s, k in zip(box, patch.shape, patch.spacing_mm, parts, strict=True):
         within = (np.arange(k) + 0.5) / k - 0.5
@@ -345,6 +345,6 @@ def _points(patch: Volume, box: tuple[slice, slice, slice], parts: list[int]) ->
 
 
 def _means(values: NDArray[np.float32], parts: list[int]) -> NDArray[np.float32]:
-    """The mean over the parts of each voxel, [z, y, x]."""
+    """Return the mean over the parts of each voxel, [z, y, x]."""
     z, y, x = (n // k for n, k in zip(values.shape, parts, strict=True))
     return values.reshape(z, parts[0], y, parts[1], x, parts[2]).mean((1, 3, 5))

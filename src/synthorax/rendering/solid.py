@@ -131,7 +131,7 @@ def solid_of_mask(mask: Volume, diameter_mm: float | None = None) -> NoduleSolid
 
 
 def _rounded(fine: NDArray[np.float32], spacing_mm: Sequence[float], step_mm: float) -> NDArray[np.bool_]:
-    """The shape [z, y, x] without the steps of slices and pixels, with the same volume."""
+    """Return the shape [z, y, x] without the steps of slices and pixels, with the same volume."""
     across = max(ROUNDED_VOXELS, ROUNDED_SLICES * spacing_mm[0] / step_mm)
     smooth = gaussian_filter(fine, [across, ROUNDED_VOXELS, ROUNDED_VOXELS])
     count = int((fine >= PRESENT).sum()) or 1

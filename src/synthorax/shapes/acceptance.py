@@ -200,7 +200,7 @@ def _deviation(seeds: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _drop_small_pieces(masks: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """The masks without pieces of fewer than `SMALLEST_PIECE` voxels, and the number of pieces left in each."""
+    """Return the masks without pieces of fewer than `SMALLEST_PIECE` voxels, and the number of pieces left in each."""
     kept, pieces = np.zeros_like(masks), np.zeros(len(masks), np.int64)
     for i, mask in enumerate(masks):
         labels, n = label_components(mask)

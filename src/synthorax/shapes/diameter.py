@@ -56,7 +56,7 @@ def as_measured(nodule: Nodule, mask: NDArray[np.bool_], spacing_mm: tuple[float
 
 
 def _widest(ends_px: NDArray[np.float64], spacing_mm: tuple[float, float, float]) -> float:
-    """The longest line in mm between two of the points [n, (x, y)], extended by half a pixel at both ends."""
+    """Return the longest line in mm between two of the points [n, (x, y)], extended by half a pixel at both ends."""
     apart_px = ends_px[:, None] - ends_px
     length_px = np.hypot(*np.moveaxis(apart_px, -1, 0))
     length_mm = np.hypot(*np.moveaxis(apart_px * spacing_mm[:0:-1], -1, 0))

@@ -104,7 +104,7 @@ def _features(
     spacing_mm: Sequence[float],
     convention: Convention,
 ) -> NDArray[np.float64]:
-    """The features of some rows of a stack of masks, whose boxes reach from `low` to `high` [rows, 3]."""
+    """Return the features of some rows of a stack of masks, whose boxes reach from `low` to `high` [rows, 3]."""
     middle = _round((low[:, 0] + high[:, 0]) / 2)
     boxes = _cut([masks[i] for i in rows], low, high)
     # ALNSB's labelling depends on the position of its tiles, so that its slices must begin at the edge of a tile.
@@ -127,7 +127,7 @@ def _features(
 
 
 def _cut(masks: Sequence[NDArray[np.bool_]], low: NDArray[np.int64], high: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """The box from index `low` to `high` [n, axes] of each mask, at the first voxels of arrays of one shape."""
+    """Return the box from index `low` to `high` [n, axes] of each mask, at the first voxels of arrays of one shape."""
     boxes = np.zeros((len(masks), *(high - low + 1).max(0)), bool)
     for box, mask, first, last in zip(boxes, masks, low, high, strict=True):
         part = mask[tuple(slice(a, b + 1) for a, b in zip(first, last, strict=True))]
@@ -200,7 +200,7 @@ def _minkowski_features(
 
 
 def _both(mask: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
-    """Whether each voxel and the next one along `axis` are both marked."""
+    """Return whether each voxel and the next one along `axis` are both marked."""
     n = mask.shape[axis]
     return mask.take(range(n - 1), axis) & mask.take(range(1, n), axis)
 
@@ -221,7 +221,7 @@ def _perimeter(slices: NDArray[np.bool_], spacing: tuple[float, float]) -> NDArr
 
 
 def _largest(slice_mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The largest 8-connected component of a slice [y, x]."""
+    """Return the largest 8-connected component of a slice [y, x]."""
     labels = cc3d.connected_components(slice_mask.view(np.uint8), connectivity=8)
     sizes = np.bincount(labels.ravel(), minlength=2)[1:]
     return slice_mask & (labels == 1 + sizes.argmax())
@@ -235,7 +235,7 @@ def _alnsb_walk(shape: tuple[int, ...]) -> NDArray[np.int64]:
 
 
 def _label_starts(slices: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """The number of pixels in each slice [n, y, x] that ALNSB's labelling visits before any of their neighbours.
+    """Return the number of pixels in each slice [n, y, x] that ALNSB's labelling visits before any of their neighbours.
 
     Each of them gets a new label, so that ALNSB sees one component in a slice with one of them.
     """
@@ -250,7 +250,7 @@ def _label_starts(slices: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 def _alnsb_largest(slice_mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The largest component of a slice as ALNSB's labelling finds it, bool [y, x].
+    """Return the largest component of a slice as ALNSB's labelling finds it, bool [y, x].
 
     The labelling visits the slice in tiles of 32 x 32 pixels and gives each pixel the least label around it. It spreads
     that label to the neighbours only if a *later* neighbour holds it. It stops after a pass in which pixels changed

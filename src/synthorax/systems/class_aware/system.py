@@ -188,12 +188,12 @@ class ClassAware(ToldInPainter):
         return told * flips, torch.where(flips[:, 0] < 0, BENIGN + MALIGNANT - label, label)
 
     def _rows(self, count: int) -> Bool[Tensor, " b"]:
-        """Whether each row of this process is among the `count` chosen rows of the batch (`spread_rows`)."""
+        """Return whether each row of this process is among the `count` chosen rows of the batch (`spread_rows`)."""
         size = self.config.batch_size
         return torch.from_numpy(spread_rows(count, size)[self.share.rows(size)]).to(self.device)
 
     def _shown_class(self, told: Float[Tensor, "b k"]) -> Tensor | None:
-        """The class of each sample, [b, 1, 1, 1, 1], for critics that depend on it; otherwise None."""
+        """Return the class of each sample, [b, 1, 1, 1, 1], for critics that depend on it; otherwise None."""
         return told[:, :1, None, None, None] if self.config.critics_told else None
 
     def condition(self, wanted: NoduleAttributes, attributes: Float[Tensor, "1 a"]) -> Float[Tensor, "1 k"]:
@@ -235,10 +235,10 @@ System = ClassAware
 
 
 def _each(made: InPainted, change: Callable[[Tensor], Tensor]) -> InPainted:
-    """The output with a function applied to each part."""
+    """Return the output with a function applied to each part."""
     return InPainted(change(made.coarse), change(made.refined), None if made.mask is None else change(made.mask))
 
 
 def _single(made: InPainted) -> InPainted:
-    """The output in float32."""
+    """Return the output in float32."""
     return _each(made, Tensor.float)

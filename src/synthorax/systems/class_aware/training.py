@@ -78,7 +78,7 @@ def training(config: ClassAwareConfig, data: str | Path | Store, seed: int, opti
 
 
 def _real_distance_hu(patches: EditPatches, seed: int) -> float:
-    """The mean distance in HU of similar real nodules, to which the diversity of seeds is compared."""
+    """Return the mean distance in HU of similar real nodules, to which the diversity of seeds is compared."""
     whole = patches.rows(range(len(patches)))
     patients = [place.patient_id for place in patches.places]
     return real_distance_hu(whole["ct"], whole["region"], patches.attributes, patients, patches.spec, seed)

@@ -58,7 +58,7 @@ def arrange(
 
 
 def _distances(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The Euclidean distances [n, m] between vectors [n, v] and [m, v], by one matrix product."""
+    """Return the Euclidean distances [n, m] between vectors [n, v] and [m, v], by one matrix product."""
     squares = np.square(one).sum(1)[:, None] + np.square(other).sum(1) - 2 * one @ other.T
     return np.sqrt(np.maximum(squares, 0)).astype(np.float64)
 

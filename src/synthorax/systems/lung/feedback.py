@@ -87,7 +87,7 @@ def train_in_rounds(
 
 
 def _accepted(system: Lung, feedback: Feedback, select: Select, seed: int, turn: int) -> NDArray[np.float32]:
-    """The accepted nodules of a network for the training set, grey values [m, z, y, x]."""
+    """Return the accepted nodules of a network for the training set, grey values [m, z, y, x]."""
     own = derive(seed, "feedback", turn)
     made = system.sample(feedback.generated, own, reconnected=feedback.reconnected)
     fields = learned_fields(to_input(to_occupancy(made.fields[select(made, own)])), system.config)

@@ -148,7 +148,7 @@ def _regress_features(features: nn.Sequential, voxels: Float[Tensor, "n v"], pla
 
 
 def _ridge(values: Tensor, target: Tensor) -> Tensor:
-    """The weights [out, in] of a ridge regression of target [n, out] on values [n, in], both of mean zero."""
+    """Return the weights [out, in] of a ridge regression of target [n, out] on values [n, in], both of mean zero."""
     n, width = values.shape
     strength = ENCODER_RIDGE * values.square().sum() / n
     if width > n:

@@ -100,7 +100,7 @@ class LungMaker:
 
 
 def _nodule(nodule: NoduleShape, config: LungConfig) -> NDArray[np.float32]:
-    """The occupancy [z, y, x] of a nodule that is given as an array, FILE or FILE:ROW."""
+    """Return the occupancy [z, y, x] of a nodule that is given as an array, FILE or FILE:ROW."""
     if not isinstance(nodule, str | Path):
         return np.asarray(nodule, np.float32)
     path, separator, row = str(nodule).rpartition(":")

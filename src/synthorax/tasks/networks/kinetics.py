@@ -50,12 +50,12 @@ def load_kinetics(network: ResNet3d, path: Path) -> None:
 
 
 def _is_learned(name: str) -> bool:
-    """Whether to load a tensor: not the class layer, and not the count of batches, which files of 2018 lack."""
+    """Return whether to load a tensor: not the class layer, and not the count of batches, which files of 2018 lack."""
     return not name.startswith("fc.") and not name.endswith("num_batches_tracked")
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file by name, without the prefix `module.` of a parallel wrapper."""
+    """Return the tensors of a file by name, without the prefix `module.` of a parallel wrapper."""
     expected = "a .pth file of the published 3D ResNets"
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)

@@ -48,7 +48,7 @@ class NoiseNet(PatchClassifier):
 
 
 def _mean(patches: Float[Tensor, "b 1 z y x"]) -> Float[Tensor, "b 1 z y x"]:
-    """The mean of the 3^3 voxels around each voxel; beyond the patch its outermost voxels are repeated."""
+    """Return the mean of the 3^3 voxels around each voxel; beyond the patch its outermost voxels are repeated."""
     for axis in (2, 3, 4):  # one axis after the other takes a quarter of the time of PyTorch's pooling
         n = patches.shape[axis]
         padded = torch.cat([patches.narrow(axis, 0, 1), patches, patches.narrow(axis, n - 1, 1)], axis)

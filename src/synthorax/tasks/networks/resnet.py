@@ -106,7 +106,7 @@ class BasicBlock(_Block):
         self.bn2 = nn.BatchNorm3d(channels)
 
     def forward(self, x: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b d k j i"]:
-        """The block's output after its ReLU."""
+        """Return the block's output after its ReLU."""
         residual = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
         return torch.relu(residual + self.downsample(x))
 
@@ -126,7 +126,7 @@ class Bottleneck(_Block):
         self.bn3 = nn.BatchNorm3d(channels_out)
 
     def forward(self, x: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b d k j i"]:
-        """The block's output after its ReLU."""
+        """Return the block's output after its ReLU."""
         residual = torch.relu(self.bn1(self.conv1(x)))
         residual = torch.relu(self.bn2(self.conv2(residual)))
         return torch.relu(self.bn3(self.conv3(residual)) + self.downsample(x))

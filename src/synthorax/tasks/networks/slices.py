@@ -32,7 +32,7 @@ class SliceNet(PatchClassifier):
         self.fc = nn.Linear(self.feature_size, config.n_classes)
 
     def maps(self, patches: Float[Tensor, "b 1 1 y x"]) -> Float[Tensor, "b f 1 j i"]:
-        """The grid after the last convolution."""
+        """Return the grid after the last convolution."""
         slices = patches[:, :, 0]
         around = nn.functional.avg_pool2d(nn.functional.pad(slices, (1, 1, 1, 1), mode="replicate"), 3, 1)
         noise = ((slices - around) * GAIN).clamp(-MOST_NOISE, MOST_NOISE)

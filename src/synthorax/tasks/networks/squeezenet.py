@@ -71,7 +71,7 @@ class _Joined(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, first: Tensor, second: Tensor) -> Tensor:
-        """The channels of the first, then those of the second."""
+        """Return the channels of the first, then those of the second."""
         ctx.widths = [first.shape[1], second.shape[1]]
         ctx.layout = (
             torch.channels_last_3d
