@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Put the segmenter of a run into a bundled model, whose other weights stay bit for bit.
+"""Add the segmenter of a run to a bundled model, whose other weights stay bit-identical.
 
     synthorax train ac-wgan --data STORE --preset compact --from NAME --set steps=0 --set segmenter_steps=3000 --out RUN
     python scripts/add_segmenter.py RUN NAME [--after EARLIER ...] [--measured FIGURES.yaml]
 
-The segmenter and the model must have learned on the same data. EARLIER are the runs whose weights RUN began from, of
-which the card counts steps and minutes too. FIGURES.yaml is as in `bundle_model.py`; its rows come
-after those of the card, or take the place of those that tell the same figure.
+The segmenter and the model must have been trained on the same data. EARLIER are the runs that RUN started from;
+the card counts their steps and minutes too. For FIGURES.yaml see `bundle_model.py`; its rows come
+after those of the card, or replace those of the same figure.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ def add_segmenter(
     measured: Sequence[Mapping[str, Any]] = (),
     out: Path = hub.PRETRAINED,
 ) -> Path:
-    """Write the bundled model's folder anew; returns it.
+    """Write the bundled model's folder again, and return it.
 
     Raises:
-        InputError: no such model, a run without a segmenter that has come to its end, or one of other data or voxels.
+        InputError: there is no such model, the run has no finished segmenter, or its data or voxels differ.
     """
     folder = out / name
     hub.load(folder), hub.load(run)

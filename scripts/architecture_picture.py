@@ -1,10 +1,10 @@
-"""Draw the rooms of the package and who imports whom: docs/architecture.svg.
+"""Draw the rooms of the package and their imports: docs/architecture.svg.
 
     python scripts/architecture_picture.py             # or `make architecture`
-    python scripts/architecture_picture.py --check     # exit code 1 if the picture is not that of this tree
+    python scripts/architecture_picture.py --check     # exit code 1 if the picture is not up to date
 
-The rooms and their order are the layers of pyproject.toml, which import-linter holds the code to; what a room holds is
-how its docstring begins; a dot is an import that is really there.
+The rooms and their order are the layers of pyproject.toml, which import-linter enforces. The text of a room is
+the first sentence of its docstring; a dot is an import in the code.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ FLOOR_X, ROOM_X, TEXT_X, TABLE_X = 12, 112, 206, 500
 TOP = 96
 """Pixels above the first room."""
 CHARACTER = 6.4
-"""Pixels that a character of a docstring takes."""
+"""Width in pixels of a character of a docstring."""
 INK, FAINT, LINE, PLAIN, TORCH, HIGHLIGHT = "#1f2933", "#5f6c7b", "#d9dee5", "#4a6fa5", "#c8622d", "#fff3d1"
 
 
@@ -53,8 +53,8 @@ class Room:
     """A module or package directly below `synthorax`.
 
     Attributes:
-        floor: its floor's name.
-        holds: the first sentence of its docstring.
+        floor: name of its floor.
+        holds: first sentence of its docstring.
         imports: other rooms that its modules import, anywhere in their code.
         uses_torch: whether one of its modules imports torch itself.
     """
@@ -67,10 +67,10 @@ class Room:
 
 
 def rooms_of(root: Path) -> list[Room]:
-    """The rooms of a checkout, highest first.
+    """Return the rooms of a checkout, highest first.
 
     Raises:
-        ValueError: a floor that begins with a room that is no layer.
+        ValueError: a floor begins with a room that is not a layer.
     """
     contracts = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     layers = [name for contract in contracts if contract["type"] == "layers" for name in contract["layers"]]
@@ -92,20 +92,20 @@ def rooms_of(root: Path) -> list[Room]:
 
 
 def _room(module: str) -> str:
-    """The room of a module; of a foreign one its package."""
+    """Return the room of a module; for a module of another package, that package."""
     package, *below = module.split(".")
     return (below[0] if below else "") if package == "synthorax" else package
 
 
 def _holds(place: Path) -> str:
-    """The first sentence of a room's docstring."""
+    """Return the first sentence of a room's docstring."""
     file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
     text = ast.get_docstring(ast.parse(file.read_text())) or ""
     return re.split(r"\.(?:\s|$)", " ".join(text.split()), maxsplit=1)[0].replace("`", "")
 
 
 def svg(rooms: Sequence[Room]) -> str:
-    """The picture: a row a room, floors shaded by turns, a dot in the column of each room that it imports."""
+    """Return the picture: a row for each room, alternately shaded floors, a dot in the column of each imported room."""
     width, height = TABLE_X + COLUMN * len(rooms) + 24, TOP + ROW * len(rooms) + 34
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
@@ -152,7 +152,7 @@ def _row(i: int, room: Room, rooms: Sequence[Room]) -> Iterator[str]:
 
 
 def _fitting(sentence: str, characters: int) -> str:
-    """A sentence, or as many of its clauses as there is room for."""
+    """Return a sentence, or as many of its clauses as fit."""
     if len(sentence) <= characters:
         return sentence
     ends = [match.start() for match in re.finditer(r"[,;:] ", sentence) if match.start() <= characters]
@@ -179,7 +179,7 @@ def _text(
 
 
 def main() -> int:
-    """Write the picture, or check it; returns the exit code."""
+    """Write the picture or check it, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if the picture is out of date")
     made = svg(rooms_of(ROOT))

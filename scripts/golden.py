@@ -1,11 +1,11 @@
-"""Hashes of all that a tree makes from given seeds, to hold against those of another tree on the same machine.
+"""Hashes of all results of a tree for given seeds, to compare with another tree on the same machine.
 
     python scripts/golden.py --out new.json                    # the tree that is installed, or on PYTHONPATH
-    python scripts/golden.py --out old.json --tree ../old      # another checkout, its own command and bundled weights
+    python scripts/golden.py --out old.json --tree ../old      # another checkout, with its own command and weights
     python scripts/golden.py --compare old.json new.json       # names every difference; exit code 1 if there is one
 
-Only the command line is used, so that trees with different Python APIs can be compared. Float results differ between
-processors and PyTorch versions: compare files of one machine alone. `--model` samples from other weights than the
+It uses the command line only, so that trees with different Python APIs can be compared. Float results differ between
+processors and PyTorch versions: compare files of the same machine only. `--model` samples from other weights than the
 bundled ones: give the folder of an old checkout's bundled model once the weights have been trained again.
 """
 
@@ -59,11 +59,11 @@ RESUMED = {
     "ac-wgan": ["train", "ac-wgan", "--data", "{here}/store"],
     "features": ["train", "features", "--data", "{here}/store", "--set", "steps=10"],
 }
-"""Commands that go on with the runs in `runs.zip`, of which LuNG and the AC-WGAN-GP were stopped half-way."""
+"""Commands that resume the runs in `runs.zip`; LuNG and the AC-WGAN-GP were stopped half-way."""
 
 
 def main() -> int:
-    """Write what a tree makes, or compare two such files; returns the exit code."""
+    """Write the hashes of a tree's results, or compare two such files; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="JSON file to write")
     parser.add_argument("--tree", type=Path, help="checkout whose command is run; the installed one if not given")
@@ -80,7 +80,7 @@ def main() -> int:
 
 
 def machine() -> dict[str, str]:
-    """What float results depend on."""
+    """Return what float results depend on."""
     return {
         "processor": platform.machine(),
         "capability": torch.backends.cpu.get_cpu_capability(),
@@ -90,7 +90,7 @@ def machine() -> dict[str, str]:
 
 
 def everything(model: str, tree: Path | None) -> Iterator[tuple[str, Any]]:
-    """Each thing that is made, by name, and its hash or value."""
+    """Give the name and the hash or value of each result."""
     with tempfile.TemporaryDirectory() as place:
         here = Path(place)
         run = Tree(tree, here)
@@ -117,7 +117,7 @@ def everything(model: str, tree: Path | None) -> Iterator[tuple[str, Any]]:
 
 
 class Tree:
-    """A checkout's command, or the installed one."""
+    """Return a checkout's command, or the installed one."""
 
     def __init__(self, tree: Path | None, here: Path) -> None:
         self.environment = os.environ | {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(here / "cache")}
@@ -125,7 +125,7 @@ class Tree:
             self.environment["PYTHONPATH"] = str(tree.resolve() / "src")
 
     def __call__(self, arguments: list[str], code: str | None = None) -> str:
-        """Run a verb, or Python code; returns the last line of what it says of a failure, or nothing."""
+        """Run a verb or Python code; return the last line of its error, or an empty text."""
         start = ["-m", "synthorax"] if code is None else ["-c", code]
         done = subprocess.run(
             [sys.executable, *start, *arguments], env=self.environment, capture_output=True, text=True
@@ -134,7 +134,7 @@ class Tree:
 
 
 def sampled(label: str, run: Tree, model: str, options: list[str], here: Path) -> Iterator[tuple[str, Any]]:
-    """Voxels, table and manifest of a model's samples."""
+    """Give voxels, table and manifest of a model's samples."""
     out = here / "samples" / label.replace(" ", "-").replace(",", "")
     if failed := run(["sample", model, *options, "--out", str(out)]):
         yield label, failed.replace(str(here), "").replace(str(out), "")
@@ -154,7 +154,7 @@ def sampled(label: str, run: Tree, model: str, options: list[str], here: Path) -
 
 
 def trained(run: Tree, here: Path) -> Iterator[tuple[str, Any]]:
-    """Weights of runs of the smallest presets from the start."""
+    """Give the weights of new runs of the smallest presets."""
     for system, data in (("lung", "balls.npy"), ("ac-wgan", "store"), ("features", "store")):
         out = here / "fresh" / system
         grid = ["--set", "grid=[6,8,8]", "--set", "spacing_mm=[1.25,1,1]"] if system == "lung" else []
@@ -164,7 +164,7 @@ def trained(run: Tree, here: Path) -> Iterator[tuple[str, Any]]:
 
 
 def injected(run: Tree, here: Path) -> Iterator[tuple[str, Any]]:
-    """The scan, mask and region of two nodules rendered into a phantom, and their table."""
+    """Give scan, mask and region of two nodules rendered into a phantom, and their table."""
     scan, out = here / "phantom.nii.gz", here / "injected"
     failed = run([str(scan)], PHANTOM) or run(
         ["inject", str(scan), "--auto", "2", "--diameter", "8,12", "--seed", "3", "--out", str(out)]
@@ -181,24 +181,24 @@ def injected(run: Tree, here: Path) -> Iterator[tuple[str, Any]]:
 
 
 def voxels(path: Path) -> NDArray[Any]:
-    """The voxels of a NIfTI file as they are stored."""
+    """Return the voxels of a NIfTI file as stored."""
     return np.asarray(nibabel.nifti1.Nifti1Image.from_filename(path).dataobj)
 
 
 def hash_of(array: NDArray[Any]) -> str:
-    """Hash of an array's type, shape and values."""
+    """Return a hash of an array's type, shape and values."""
     about = f"{array.dtype.name} {array.shape} "
     return about + hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
 
 
 def hash_of_weights(path: Path) -> str:
-    """Hash of all tensors of a file, by name; the facts of a model were once named `real.`."""
+    """Return a hash of all tensors of a file, by name; the facts of a model were once named `real.`."""
     found = {re.sub(r"^facts\.", "real.", name): values for name, values in load_file(path).items()}
     return hashlib.sha256("".join(f"{name} {hash_of(found[name])}" for name in sorted(found)).encode()).hexdigest()[:16]
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of a mapping of mappings, by their dotted keys."""
+    """Give the leaves of a nested mapping, by their dotted keys."""
     for key, value in tree.items():
         if isinstance(value, dict):
             yield from flat(value, f"{prefix}{key}.")
@@ -207,7 +207,7 @@ def flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def compare(old: dict[str, Any], new: dict[str, Any]) -> int:
-    """Name what differs, and what only one tree makes; returns 1 if anything that both make differs."""
+    """Print the differences, and results of only one tree; return 1 if a common result differs."""
     if old["machine"] != new["machine"]:
         print(f"made on different machines, so float results may differ: {old['machine']} and {new['machine']}")
     before, now = old["made"], new["made"]

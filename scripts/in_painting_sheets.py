@@ -17,22 +17,22 @@ from synthorax.seeding import generator
 from synthorax.studies.painted import Painted
 
 SHEET, SHEET_COLUMNS = 24, 8
-"""Real nodules of a contact sheet, and made ones as many; panels in a row."""
+"""Number of real nodules in a contact sheet, equal to that of synthetic ones; and panels in a row."""
 LEAST_SHOWN_MM = 5.0
 """Smaller nodules are left out of the pictures of classes and seeds."""
 SAME_SITE, MANY_SEEDS, MANY_SITES = 6, 6, 2
 """Sites of figure 2; seeds and sites of figure 3."""
 SHOWN = (32, 32, 32)
-"""Voxels of the patches of figures 2 and 3."""
+"""Width in voxels of the patches of figures 2 and 3."""
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """Which nodules a contact sheet shows, panel by panel.
+    """The nodules of a contact sheet, panel by panel.
 
     Attributes:
         real: whether the panel's nodule is real.
-        numbers: of the nodule among those of the sites.
+        numbers: number of the panel's nodule among those of the sites.
     """
 
     real: tuple[bool, ...]
@@ -40,11 +40,11 @@ class Sheet:
 
 
 def drawn_sheet(diameters_mm: NDArray[np.float64], name: str, seed: int = 0) -> Sheet:
-    """Draw real and made nodules in pairs of like diameter, each of another site, and shuffle them.
+    """Draw real and synthetic nodules in pairs of similar diameter, each of another site, and shuffle them.
 
     Args:
-        diameters_mm: of the real nodule of each site, which its made one shares, [n].
-        name: of the method; each has a draw of its own.
+        diameters_mm: diameter of the real nodule of each site, also requested of its synthetic one, [n].
+        name: name of the method; each method has a separate draw.
     """
     random = generator(seed, "sheet", name)
     order = np.argsort(diameters_mm, kind="stable")
@@ -62,7 +62,7 @@ def contact_sheet(pairs: Pairs, making: Making, rows: Sequence[int], out: Path, 
     """Write a contact sheet, `sheet-NAME.png`, and its key, `sheet-NAME-key.png`.
 
     Args:
-        pairs: of the sites of `rows`.
+        pairs: real and synthetic nodules of the sites of `rows`.
     """
     made = made_twins(making, rows)
     sheet = drawn_sheet(np.array([real.asked_mm for real in pairs.reals]), making.name, seed)
@@ -83,8 +83,9 @@ def write_sheet(
     """Write a contact sheet, `sheet-NAME.png`, and its key, `sheet-NAME-key.png`.
 
     Args:
-        shown: whether a panel is real and its number, to HU and mask [y, x] of a slice and what the key says of it.
-        size: width of a slice.
+        shown: a function of whether a panel is real and of its number; it returns HU and mask [y, x] of a slice and the
+            key's text.
+        size: width of a slice in voxels.
     """
     none = np.zeros((size, size), bool)
     for is_key in (False, True):
@@ -99,7 +100,7 @@ def write_sheet(
 
 
 def class_pictures(making: Making, out: Path) -> None:
-    """Write `classes-NAME.png`, same sites and both classes, and `seeds-NAME.png`, same sites and many seeds."""
+    """Write `classes-NAME.png`, the same sites with both classes, and `seeds-NAME.png`, with many seeds."""
     jobs, every = making.places.jobs, making.places.every
     large = [i for i in making.rows if every[jobs[i].real].asked_mm >= LEAST_SHOWN_MM]
     drawn = generator(0, "shown sites").permutation(large)[:SAME_SITE].tolist()

@@ -1,6 +1,6 @@
-"""Whether an edited DICOM series has the geometry of its source, and its segmentations lie on it, by other readers.
+"""Checks with other readers that an edited DICOM series has its source's geometry and its segmentations match it.
 
-Series are read by SimpleITK, whose reader is GDCM's, and segmentations by highdicom.
+Series are read by SimpleITK (GDCM), and segmentations by highdicom.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from synthorax.editing.edited import Edited
 
 SERIES_FOLDER, REGION_FILE, MASK_FILE = "ct", "region.dcm", "mask.dcm"
-"""What `inject` and `erase` write of a DICOM series."""
+"""The files that `inject` and `erase` write for a DICOM series."""
 
 
 def dicom_rows(source: Path, written: Path, edited: Edited) -> dict[str, Any]:
@@ -28,9 +28,9 @@ def dicom_rows(source: Path, written: Path, edited: Edited) -> dict[str, Any]:
         edited: the same edit in memory.
 
     Returns:
-        slices; geometry, whether size, spacing, origin and direction are the same; outside, whether every voxel is that
-        is not in the region of `region.dcm`; and for each segmentation its segments, and whether its voxels lie on the
-        slices of the written series as they do in memory.
+        The number of slices; geometry, whether size, spacing, origin and direction are equal; outside, whether all
+        voxels outside the region of `region.dcm` are equal; and for each segmentation its segments, and whether
+        its voxels lie on the slices of the written series as in memory.
     """
     before, after = _series(source), _series(written / SERIES_FOLDER)
     changed = SimpleITK.GetArrayFromImage(before) != SimpleITK.GetArrayFromImage(after)
@@ -59,7 +59,7 @@ def _series(folder: Path) -> SimpleITK.Image:
 
 
 def _segments(file: Path, series: SimpleITK.Image) -> tuple[NDArray[np.bool_], int]:
-    """The voxels of all segments on the slices of a series, bool [z, y, x], and the number of segments."""
+    """Return the voxels of all segments on the slices of a series, bool [z, y, x], and the number of segments."""
     found = segread(file)
     on_slice = {round(series.TransformIndexToPhysicalPoint((0, 0, z))[2], 2): z for z in range(series.GetSize()[2])}
     voxels = np.zeros(series.GetSize()[::-1], bool)

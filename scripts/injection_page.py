@@ -1,4 +1,4 @@
-"""The page on injector and eraser, from the figures that `results_injection.py` wrote."""
+"""The page on injector and eraser, made from the figures that `results_injection.py` wrote."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ FILES = {
     "region as in memory": "region.dcm as in memory",
     "mask as in memory": "mask.dcm as in memory",
 }
-"""What is looked at of an edited DICOM series, as the page names it."""
+"""The checks of an edited DICOM series, by their names on the page."""
 
 
 def injection_page(measured: Path, out: Path) -> Iterator[str]:
-    """The lines of the page; pictures are copied beside it."""
+    """Give the lines of the page; pictures are copied next to it."""
     figures, painted = read_figures(measured), read_figures(measured / "in-painting")
     here = ", ".join(f"{key} {value}" for key, value in figures["machine"].items())
     minutes = figures["cpu minutes"] + painted["cpu minutes"]
@@ -72,7 +72,7 @@ def injection_page(measured: Path, out: Path) -> Iterator[str]:
 
 
 def result_lines(figures: Mapping[str, Any]) -> Iterator[str]:
-    """What was found, in two sentences."""
+    """Return the results in two sentences."""
     said = []
     for name, found in figures["injected"].items():
         said.append(f"{name} {_left(found['way left'])}")
@@ -92,7 +92,7 @@ def _left(found: Mapping[str, Any]) -> str:
 
 
 def summary_lines(figures: Mapping[str, Any], painted: Mapping[str, Any], measured: Path) -> Iterator[str]:
-    """What the page says, in a table."""
+    """Give a summary of the page in a table."""
     rows = []
     for name, found in figures["injected"].items():
         rows.append([f"{name}: as detectors see real nodules", _verdict(found["way left"]), "equivalence"])
@@ -110,7 +110,7 @@ def summary_lines(figures: Mapping[str, Any], painted: Mapping[str, Any], measur
 
 
 def injected_lines(figures: Mapping[str, Any]) -> Iterator[str]:
-    """Detectors' responses to injected nodules."""
+    """Give detectors' responses to injected nodules."""
     yield f"{_detectors(figures)} Each nodule was asked for with the diameter and the ratings of a real one, which it is compared with. The way left: how far the mean response lies from that to the real nodules, as a share of the way from the sites before."
     yield ""
     yield from _response_lines(figures["injected"], "real nodules")
@@ -119,7 +119,7 @@ def injected_lines(figures: Mapping[str, Any]) -> Iterator[str]:
 
 
 def erased_lines(figures: Mapping[str, Any]) -> Iterator[str]:
-    """Detectors' responses to the places of erased nodules."""
+    """Give detectors' responses to the places of erased nodules."""
     yield f"{_detectors(figures)} Real nodules, and healthy sites of the same scans. The way left: how far the mean response lies from that at healthy sites, as a share of the way from the nodules."
     yield ""
     rows = {f"{name}, {text}": found for name, told in figures["erased"].items() for text, found in told.items()}
@@ -133,7 +133,7 @@ def erased_lines(figures: Mapping[str, Any]) -> Iterator[str]:
 
 
 def healed_lines(figures: Mapping[str, Any]) -> Iterator[str]:
-    """How like the lung of its scan the lung is that an eraser made."""
+    """Give how similar an eraser's lung is to the lung of its scan."""
     yield f"The nodule's voxels after the erasure, beside the lung of the scan {BESIDE_NODULE_MM:g} mm and more from nodule and edit region; and voxels of the same shape at healthy sites of the same scan, which have vessels too. HU: distance of the median from the lung's. Texture: roughness over the lung's; the goal is healthy sites' ± {TEXTURE_WITHIN:g}. Seam: steps across the border of the region, after / before."
     yield ""
     rows = []
@@ -153,7 +153,7 @@ def healed_lines(figures: Mapping[str, Any]) -> Iterator[str]:
 
 
 def erased_sheet_lines(figures: Mapping[str, Any], measured: Path, out: Path) -> Iterator[str]:
-    """Contact sheets of erased places and healthy sites."""
+    """Give contact sheets of erased places and healthy sites."""
     yield f"{SHEET} places of erased nodules, told their voxels, and {SHEET} healthy sites, each of another scan, shuffled by the seed; axial slices through the middle, lung window. The key is the second picture."
     yield ""
     for name in figures["erased"]:
@@ -162,7 +162,7 @@ def erased_sheet_lines(figures: Mapping[str, Any], measured: Path, out: Path) ->
 
 
 def picture_lines(figures: Mapping[str, Any], measured: Path, out: Path) -> Iterator[str]:
-    """Figures B.1 to B.3."""
+    """Give figures B.1 to B.3."""
     shown = ", ".join(f"{mm:.0f}" for mm in figures["shown mm"])
     yield f"B.1, nodules of {shown} mm put into LIDC-IDRI-0003: the volume of interest, what the injector does not see, what it makes, and the scan before and after."
     yield ""
@@ -178,7 +178,7 @@ def picture_lines(figures: Mapping[str, Any], measured: Path, out: Path) -> Iter
 
 
 def file_lines(figures: Mapping[str, Any]) -> Iterator[str]:
-    """Edited DICOM series, read by others."""
+    """Give the checks of edited DICOM series with other readers."""
     yield "A nodule is put into the 25 original DICOM slices of LIDC-IDRI-0001, and taken out of what was written; series are compared by SimpleITK (GDCM), segmentations read by highdicom."
     yield ""
     names = list(figures["files"])
@@ -196,7 +196,7 @@ def file_lines(figures: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _response_lines(found: Mapping[str, Any], goal: str) -> Iterator[str]:
-    """Responses, and the two tests of equivalence."""
+    """Give responses, and the two tests of equivalence."""
     rows = []
     for name, one in found.items():
         for kind, value in one["log odds"].items():

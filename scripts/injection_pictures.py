@@ -1,4 +1,4 @@
-"""The pictures of papers/5, appendix B: what injector and eraser see and make, and the nodules of LIDC-IDRI."""
+"""The pictures of papers/5, appendix B: inputs and outputs of injector and eraser, and the nodules of LIDC-IDRI."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from synthorax.seeding import derive
 from synthorax.volume import Volume
 
 SHOWN_MM = (8.0, 12.0, 16.0)
-"""Diameters of the nodules that are shown being put in."""
+"""Diameters of the added nodules that are shown."""
 MASKED_HU = -1000
-"""HU that stand for the voxels that an injector does not see."""
+"""HU of the voxels that an injector does not see, in the picture."""
 AROUND_MM = 45.0
-"""A scan is shown this far around a nodule."""
+"""Distance in mm around a nodule up to which a scan is shown."""
 DRAWS = 2000
-"""Scans drawn as `--auto lidc` draws them."""
+"""Number of scans drawn by the rule of `--auto lidc`."""
 
 
 def injector_picture(method: Method, ct: Volume, seed: int, out: Path) -> list[float]:
@@ -111,7 +111,7 @@ def radius_picture(out: Path, seed: int = 0) -> dict[str, list[float]]:
 
 @contextmanager
 def watched(method: Method) -> Iterator[list[GridEdit]]:
-    """Keep what an in-painter sees and makes on its own grid, edit by edit."""
+    """Record the inputs and outputs of an in-painter on its own grid, edit by edit."""
     assert isinstance(method, Learned)
     grids: list[GridEdit] = []
     on_grid = method.on_grid
@@ -136,7 +136,7 @@ def _middles(volumes: Sequence[NDArray], captions: Sequence[str]) -> list[Slice]
 
 
 def _in_scan(before: Volume, after: Volume, place: Ball, own: Region, caption: str) -> list[Slice]:
-    """The slice of a scan around a place, before and after an edit, with the nodule's outline."""
+    """Return the slice of a scan around a place, before and after an edit, with the nodule's outline."""
     z, y, x = np.rint(before.to_voxel(place.center_mm)).astype(int).tolist()
     half = round(AROUND_MM / before.spacing_mm[2])
     mask = own.within((z, 0, 0), (1, *before.shape[1:]))[0]

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""What one injection into a whole scan, or one erasure, takes as a process by learned methods, beside rendering.
+"""Measures one injection or erasure in a whole scan as a process, by learned methods compared with rendering.
 
     python scripts/injection_times.py RUN [RUN ...] [--eraser RUN ...] [--runs 5] [--out FIGURES.json]
 
-RUN is whatever `synthorax inject --with` takes, or `erase --with`. The nodule to be erased is one that rendering put
-in. The scan is LIDC-IDRI-0003 (512 x 512 x 140 voxels) in the folder that SYNTHORAX_REAL_DATA names. The methods take
-turns, so that other work on the machine slows all of them alike.
+RUN is a value of `synthorax inject --with` or `erase --with`. The nodule to erase is one that rendering added
+before. The scan is LIDC-IDRI-0003 (512 x 512 x 140 voxels) in the folder that SYNTHORAX_REAL_DATA names. The methods
+take turns, so that other work on the machine slows all of them equally.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from synthorax.studies.results import machine
 
 RUNS = 5
 MOST_ABOVE_S, MOST_GB = 2.5, 2.0
-"""A learned method may take this many seconds more than rendering, and this much memory."""
+"""Goals: seconds that a learned method may take more than rendering, and its memory in GB."""
 BUSY = 1.5
-"""Where rendering takes this many times its CPU seconds, other work slows the machine, and CPU seconds count."""
+"""If rendering takes this many times its CPU seconds, other work slows the machine, and CPU seconds count instead."""
 RENDER = "render"
 ASKED = ("--auto", "1", "--diameter", "8", "--seed", "7")
 
@@ -44,10 +44,10 @@ def beside_render(
     """Return medians of whole processes by method, rendering first, and how far each lies above rendering.
 
     Args:
-        methods: what `--with` takes, by the name in the result.
-        work: folder that is written into.
-        runs: processes of each method.
-        erasers: what `erase --with` takes, by the name in the result.
+        methods: values of `--with`, by the name in the result.
+        work: folder to write to.
+        runs: number of processes of each method.
+        erasers: values of `erase --with`, by the name in the result.
 
     Returns:
         For each method `seconds` by the clock, `user` seconds of CPU, `gigabytes` at most, and of learned ones the
@@ -83,7 +83,7 @@ def beside_render(
 
 
 def _place(injected: Path) -> list[str]:
-    """Place and diameter of the nodule of a folder that `inject` wrote, as flags of `erase`."""
+    """Return place and diameter of the nodule in a folder of `inject`, as flags of `erase`."""
     with (injected / NODULE_TABLE).open() as file:
         row = next(csv.DictReader(file))
     return ["--at", ",".join(row[name] for name in CENTER), "--diameter", row["diameter_mm"]]

@@ -1,4 +1,4 @@
-"""What several of the results pages measure in the same way."""
+"""Measurements that several results pages share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ print(time.perf_counter() - started, used.ru_utime, used.ru_maxrss)
 
 
 class Cost(NamedTuple):
-    """What a whole process takes: seconds by the clock, seconds of user CPU, and its greatest memory."""
+    """Time and memory of a whole process: wall seconds, user CPU seconds, and peak memory."""
 
     seconds: float
     user_seconds: float
@@ -28,16 +28,16 @@ class Cost(NamedTuple):
 
 
 def whole_process(arguments: Sequence[str]) -> tuple[float, float]:
-    """Seconds and greatest memory in GB of a `synthorax` command, from its start to its end."""
+    """Return wall seconds and peak memory in GB of a `synthorax` command, from its start to its end."""
     cost = process_cost(arguments)
     return cost.seconds, cost.gigabytes
 
 
 def process_cost(arguments: Sequence[str], source: Path | None = None) -> Cost:
-    """What a `synthorax` command takes, from its start to its end; on a busy machine compare user CPU.
+    """Return time and memory of a `synthorax` command, from its start to its end; on a busy machine compare user CPU.
 
     Args:
-        source: the folder of the package, if not the one that Python finds here.
+        source: folder of the package, if it is not the one that Python imports here.
     """
     command = [sys.executable, "-m", "synthorax", *arguments]
     # From a small process: a child's greatest memory counts that of the process it was forked from.
@@ -49,5 +49,5 @@ def process_cost(arguments: Sequence[str], source: Path | None = None) -> Cost:
 
 
 def user_seconds() -> float:
-    """User CPU of this process and of those it has waited for, so far."""
+    """Return the user CPU seconds so far of this process and of those that it has waited for."""
     return sum(resource.getrusage(who).ru_utime for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))

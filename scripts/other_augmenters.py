@@ -1,7 +1,7 @@
-"""The patches that `PatchDataset` augments, augmented by TorchIO and by MONAI from the same arrays in memory.
+"""The augmentation of `PatchDataset`, done by TorchIO and by MONAI on the same arrays in memory.
 
-Each function takes int16 HU and uint8 masks [n, z, y, x] with a margin around the patch, and gives a function that
-makes a batch: flips and shifts, with scaling if asked for, cut to the patch, HU from -1 to 1.
+Each function takes int16 HU and uint8 masks [n, z, y, x] with a margin around the patch, and returns a function that
+makes a batch: with flips and shifts, and scaling if requested, cut to the patch, HU within -1 to 1.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Batches = Callable[[NDArray[np.int64]], dict[str, torch.Tensor]]
 
 
 def torchio_batches(hu: NDArray[np.int16], masks: NDArray[np.uint8], *, scaling: bool) -> Batches:
-    """Batches by TorchIO as its documentation has it: a sampler, and transforms that copy."""
+    """Return batches by TorchIO as in its documentation: a sampler, and transforms that copy."""
     import torchio as tio
 
     flip = tio.RandomFlip((0, 1, 2), flip_probability=0.5)
@@ -35,7 +35,7 @@ def torchio_batches(hu: NDArray[np.int16], masks: NDArray[np.uint8], *, scaling:
 
 
 def lean_torchio_batches(hu: NDArray[np.int16], masks: NDArray[np.uint8], *, scaling: bool) -> Batches:
-    """Batches by TorchIO in the way that costs it least: cut first, nothing copied, HU by plain arithmetic."""
+    """Return batches by TorchIO in its fastest way: cut first, without copies, HU scaled by plain arithmetic."""
     import torchio as tio
 
     flip = tio.RandomFlip((0, 1, 2), flip_probability=0.5, copy=False)
@@ -79,7 +79,7 @@ def _torchio_batch(hu: NDArray[np.int16], masks: NDArray[np.uint8], made: Callab
 
 
 def monai_batches(hu: NDArray[np.int16], masks: NDArray[np.uint8], *, scaling: bool) -> Batches:
-    """Batches by MONAI, without the bookkeeping that lets transforms be undone."""
+    """Return batches by MONAI, without the bookkeeping for undoing transforms."""
     from monai.data import set_track_meta
     from monai.transforms import Compose, RandAffined, RandFlipd, RandSpatialCropd, ScaleIntensityRanged
 
@@ -128,7 +128,7 @@ OTHERS = {
 
 
 def installed() -> dict[str, Callable[..., Batches]]:
-    """The others that are installed, by name and version."""
+    """Return the other libraries that are installed, by name and version."""
     found = {}
     for name, (package, batches) in OTHERS.items():
         try:

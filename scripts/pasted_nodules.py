@@ -1,7 +1,7 @@
 """The control of in-painting figures: real nodules of training patients, pasted into the same sites.
 
-A measure that does not say of them what it says of real nodules measures the paste, or the site. So that the texture is
-that of the site's scan, a nodule comes from a scan whose noise is much like that of the site's.
+If a measure differs between them and real nodules, it measures the pasting or the site. So that the texture is
+that of the site's scan, a nodule comes from a scan with noise similar to that of the site's scan.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from synthorax.volume import Volume
 
 PASTED = "pasted"
 LIKE_NOISE = 8
-"""Of the nodules like the one wanted, one of so many is drawn whose scans' noise is most like that of the site's."""
+"""Number of nodules similar to the requested one, of the scans with the most similar noise, from which one is drawn."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pasted:
-    """A `makers.Method` that pastes real nodules alike in diameter and texture.
+    """A `makers.Method` that pastes real nodules of similar diameter and texture.
 
     Args:
         donors: nodules of training patients.
@@ -44,17 +44,17 @@ class Pasted:
 
     @cached_property
     def lineage(self) -> Lineage:
-        """The donors' patients. The donors are its model, so that it works in the process that has them."""
+        """The donors' patients. The donors count as its model, so that it runs in the process that has them."""
         donors = b"".join(real.hu.tobytes() for real in self.donors)
         return Lineage(self.name, fingerprint(donors), frozenset(patient_key(real.patient) for real in self.donors))
 
     @cached_property
     def noise_hu(self) -> NDArray[np.float64]:
-        """Noise of the donors' scans, [n]."""
+        """Return the noise of the donors' scans, [n]."""
         return np.array([measure_scanner(Volume(real.hu, (1.0, 1.0, 1.0))).noise_hu for real in self.donors])
 
     def reach_mm(self, edit: Edit) -> tuple[float, float]:
-        """As a learned method that has no grid."""
+        """Return the reach of a learned method without a fixed grid."""
         radius = EDITED_DIAMETERS * edit.diameter_mm + EDITED_MARGIN_MM
         return radius + CONTEXT_MM, radius
 
@@ -65,7 +65,7 @@ class Pasted:
         edits: Sequence[Edit],
         seeds: Sequence[int],
     ) -> list[Filled]:
-        """Paste a nodule into the middle voxel of each patch of 1 mm voxels."""
+        """Paste a nodule at the centre voxel of each patch of 1 mm voxels."""
         return [self._pasted(*one) for one in zip(patches, regions, edits, seeds, strict=True)]
 
     def _pasted(self, patch: Volume, region: NDArray[np.bool_], edit: Edit, seed: int) -> Filled:
@@ -87,7 +87,7 @@ class Pasted:
 def _overlap(
     start: NDArray[np.int64], own: Sequence[int], other: Sequence[int]
 ) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """The part of an array that lies in another one, and the same part of the other."""
+    """Return the part of an array that lies in another one, and the same part of the other."""
     mine, theirs = [], []
     for a, n, m in zip(start.tolist(), own, other, strict=True):
         low, high = max(a, 0), min(a + n, m)

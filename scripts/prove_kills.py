@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Stop every verb that writes at a random moment: what was there is whole, or what was asked for is, and nothing else.
+"""Stop every verb that writes at a random moment: `out` must hold either the old or the complete new result.
 
     python scripts/prove_kills.py --kills 100
 
-Each verb is given an `out` that an earlier call made from other input or another seed, and is to replace it. SIGKILL,
-SIGTERM and SIGINT come in turn, each to the command's own process alone, so that its workers must notice by themselves.
-After each of them the same command is run to its end.
+Each verb replaces an `out` that an earlier call made from another input or seed. SIGKILL,
+SIGTERM and SIGINT are sent in turn, each to the command's own process only, so its workers must notice by themselves.
+Then the same command is run to its end.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TRAIN = "train lung --data in/shapes/shapes.npy --out out --preset smoke --set i
 TRAIN_IN_PAINTER = "train class-aware --data in/rated-store --out out --preset smoke --set steps=9 --device cpu"
 """Of two stages."""
 RATED = 6
-"""Nodules that the in-painter learns from, every other one malignant."""
+"""Number of nodules that the in-painter is trained on; every other one is malignant."""
 COMMANDS = (
     ("prepare phantom --scans 3 --spacing 12,12,12 --out out --workers 2 --overwrite --seed {}", 1),
     ("prepare patches in/patches{} --out out --workers 2 --overwrite", 1),
@@ -45,19 +45,19 @@ COMMANDS = (
     (TRAIN, 0),
     (TRAIN_IN_PAINTER, 0),
 )
-"""Commands, with a place for what differs between the earlier call and the one that is stopped; `train` goes on."""
+"""Commands, with a placeholder for what differs between the earlier call and the stopped one; `train` resumes."""
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 BEYOND = 1.05
-"""Moments are drawn up to this part of the time that the command takes alone."""
+"""Moments are drawn up to this share of the command's usual time."""
 PATIENCE_S = 20.0
-"""Workers of a killed process are given this long to notice."""
+"""Seconds within which workers must notice that their process was killed."""
 OF_TIME = ("log.jsonl", "state.pt")
-"""Files that hold seconds."""
+"""Files that contain times."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A command, with what it makes and how long it takes."""
+    """A command, its result and its duration."""
 
     command: str
     earlier: str
@@ -140,7 +140,7 @@ def _inputs(folder: Path) -> None:
 
 
 def _measure(folder: Path, command: str, differs: bool) -> Case:
-    """What a command makes, before and after, and how long it takes."""
+    """Return a command's old and new result, and its duration."""
     earlier, later = command.format(1), command.format(2)
     if not differs:
         _clear(folder)
@@ -159,7 +159,7 @@ def _measure(folder: Path, command: str, differs: bool) -> Case:
 
 
 def _kill(folder: Path, case: Case, number: int, moment: float) -> Counter[str]:
-    """Stop a command at a moment; what was found wrong."""
+    """Stop a command at a moment, and return the faults that were found."""
     found: Counter[str] = Counter(kills=1)
     _clear(folder)
     if case.earlier:
@@ -200,7 +200,7 @@ def _call(folder: Path, command: str) -> Ended:
 
 
 def _group_ends(leader: int) -> bool:
-    """Whether all processes of a group but its dead leader end in time."""
+    """Return whether all processes of a group except its dead leader end in time."""
     until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
         living = [pid for pid in os.listdir("/proc") if pid.isdecimal() and _is_of(int(pid), leader)]
@@ -219,13 +219,13 @@ def _is_of(pid: int, leader: int) -> bool:
 
 
 def _hidden(folder: Path, *, beside: bool = False) -> list[str]:
-    """Unfinished files; `prepare` keeps what it has read beside the store, until it has gone on."""
+    """Return unfinished files; `prepare` keeps those that it has read next to the store until it continues."""
     found = [path.name for path in folder.rglob(".tmp-*")]
     return found + [path.name for path in folder.glob(".preparing-*") if beside]
 
 
 def _digest(path: Path) -> str:
-    """Of all that a file or folder holds but seconds."""
+    """Return a hash of the content of a file or folder, without times."""
     digest = hashlib.sha256()
     for file in [path] if path.is_file() else sorted(path.rglob("*")):
         if file.is_file() and file.name not in OF_TIME and "tfevents" not in file.name:

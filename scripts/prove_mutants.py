@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Give thousands of damaged inputs to every verb that takes them, and judge what comes of each.
+"""Give thousands of damaged inputs to every verb that takes them, and judge each outcome.
 
     python scripts/prove_mutants.py --count 5000                      # goes on where an earlier call stopped
     python scripts/prove_mutants.py --kind store-chunk --number 17    # one of them again, with all it said
 
-A mutant is known by the seed, its kind and its number. It runs in a process of its own, forked from one that has
-imported everything, within 5 CPU seconds and 2 GB; one in 25 is started as a user starts it. `prove_outcomes` says
+A mutant is identified by seed, kind and number. It runs in a separate process, forked from one that has
+imported everything, within 5 CPU seconds and 2 GB; one in 25 is started like a user's command. `prove_outcomes` decides
 what is right.
 """
 
@@ -33,7 +33,7 @@ from prove_outcomes import CPU_SECONDS, Outcome, Sound, judge, snapshot, told_of
 from prove_processes import Ended, command_line, import_everything, run_forked
 
 WHOLE_EVERY = 25
-"""One mutant in as many is run as a process of its own, from the interpreter's start on."""
+"""One mutant in so many runs as a process of its own, including the interpreter's start."""
 
 
 @dataclass(frozen=True)
@@ -46,17 +46,17 @@ class Mutant:
 
     @property
     def rng(self) -> Random:
-        """The random numbers that make it."""
+        """The random numbers that the mutant is made with."""
         return Random(f"{self.seed} {self.kind} {self.number}")
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is run as a process of its own from the start."""
+        """Whether it runs as a process of its own, including the interpreter's start."""
         return Random(f"whole {self.seed} {self.kind} {self.number}").randrange(WHOLE_EVERY) == 0
 
 
 def sources_hash() -> str:
-    """Of synthorax and of this proof: what another version made is not compared with."""
+    """Return a hash of synthorax's and this proof's sources; results of other versions are not used."""
     import synthorax
 
     files = [*Path(synthorax.__file__).parent.rglob("*.py"), *Path(__file__).parent.glob("prove_kinds.py")]
@@ -67,7 +67,7 @@ class Bench:
     """A folder where mutants are made and run, one at a time.
 
     Args:
-        folder: for sound inputs, which are built once, and for the mutant at work; best in memory.
+        folder: folder for valid inputs, which are built once, and for the present mutant; best in memory.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -76,7 +76,7 @@ class Bench:
         self.start_s = 0.0
 
     def build(self, kind: Kind) -> Path:
-        """The sound input of a kind."""
+        """Return the valid input of a kind."""
         made = self.sound / kind.name / "in"
         if not made.is_dir():
             self._empty()  # Built where it will be used: some inputs know their own place.
@@ -87,11 +87,11 @@ class Bench:
         return made
 
     def command(self, kind: Kind, number: int) -> str:
-        """The command that a mutant is given to: each of the kind's in turn."""
+        """Return the command for a mutant; the kind's commands are used in turn."""
         return kind.commands[number % len(kind.commands)]
 
     def sound_result(self, kind: Kind, command: str) -> Sound:
-        """What the command makes of the sound input."""
+        """Return the command's result for the valid input."""
         key = (kind.name, command)
         if key not in self._known:
             note = self.sound / kind.name / f"{kind.commands.index(command)}.json"
@@ -131,7 +131,7 @@ class Bench:
         )
 
     def _targets(self, kind: Kind) -> list[str]:
-        """The files of the input that may be damaged, or `FILE:ENTRY` for entries of zip files."""
+        """Return the files of the input that may be damaged, or `FILE:ENTRY` for entries of zip files."""
         found, root = [], self.scratch / "in"
         for pattern in kind.targets:
             name, _, entry = pattern.partition(":")
@@ -157,7 +157,7 @@ class Bench:
         """Run a command within limits.
 
         Args:
-            whole: from the interpreter's start on, whose CPU seconds are taken off.
+            whole: whether to include the interpreter's start, whose CPU seconds are subtracted.
             allowed_s: CPU seconds beyond the limit before it is stopped.
         """
         work: Callable[[], object] = lambda: command_line(arguments)  # noqa: E731
@@ -168,7 +168,7 @@ class Bench:
         return run_forked(work, self.scratch, most_s=CPU_SECONDS + allowed_s + start_s, start_s=start_s)
 
     def _start_s(self) -> float:
-        """CPU seconds that the interpreter and its imports take, which a forked mutant does not."""
+        """Return the CPU seconds of the interpreter's start and imports, which a forked mutant does not need."""
         if not self.start_s:
             modules = "import synthorax.cli, torch, zarr, SimpleITK, highdicom, nibabel, skimage.measure, scipy.stats"
             code = [sys.executable, "-c", f"{modules}; import synthorax.api, synthorax.systems.lung.system"]
@@ -177,7 +177,7 @@ class Bench:
 
 
 def mutants(seed: int, count: int, names: Sequence[str]) -> Iterator[Mutant]:
-    """The first `count` mutants of a seed, the kinds in turn."""
+    """Return the first `count` mutants of a seed, of all kinds in turn."""
     kinds = [kind for kind in KINDS if not names or kind.name in names]
     every = ((kind, number) for number in itertools.count() for kind in kinds if number % kind.every == kind.every - 1)
     for kind, number in itertools.islice(every, count):
@@ -185,7 +185,7 @@ def mutants(seed: int, count: int, names: Sequence[str]) -> Iterator[Mutant]:
 
 
 def read_results(path: Path) -> dict[tuple[int, str, int], dict]:
-    """The results that a file holds, by mutant."""
+    """Return the results in a file, by mutant."""
     if not path.is_file():
         return {}
     rows = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
@@ -200,11 +200,11 @@ def prove(
     names: Sequence[str] = (),
     part: tuple[int, int] = (0, 1),
 ) -> list[dict]:
-    """Run the mutants that have no result yet; the results of all of them.
+    """Run the mutants that have no result yet, and return the results of all.
 
     Args:
-        names: of kinds; all if empty.
-        part: number and count of the parts that several calls share the mutants in, each with a folder of its own.
+        names: names of kinds; all if empty.
+        part: number and count of parts, if several calls share the mutants; each needs its own folder.
     """
     import_everything()
     gc.freeze()

@@ -1,8 +1,8 @@
 """Damage to files: blind, or with knowledge of what is in them.
 
-A mutation changes one file of a folder in place and tells what it did and whether it can be known: whether the file now
-contradicts itself, a checksum or its neighbours. Changing one legal value into another cannot be known: a NIfTI whose
-voxel size is 1.5 mm is as sound as one of 1 mm.
+A mutation changes one file of a folder in place, and says what it did and whether that is knowable: whether the file
+now contradicts itself, a checksum or other files. A change of one legal value into another is not knowable: a NIfTI
+whose voxel size is 1.5 mm is as valid as one of 1 mm.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ SUFFIXES = ("(1)", "[bold]", " ", "\x1b[31m", "ü", "%00", "=1+1")
 
 @dataclass(frozen=True)
 class Damage:
-    """What was done to an input.
+    """A description of the damage to an input.
 
     Attributes:
-        what: in words, with the values.
-        is_knowable: whether another result without a word would be wrong.
+        what: the damage in words, with the values.
+        is_knowable: whether another result without a message would be wrong.
     """
 
     what: str
@@ -57,11 +57,11 @@ Mutation = Callable[[Random, Path], Damage]
 
 
 def damage(rng: Random, folder: Path, target: str, form: str, *, is_sealed: bool, is_optional: bool) -> Damage:
-    """Damage a file of a folder, which must hold it.
+    """Damage a file of a folder.
 
     Args:
-        target: relative to the folder; `PACK:ENTRY` is an entry of a zip file.
-        form: as `prove_kinds.Kind` has it.
+        target: path relative to the folder; `PACK:ENTRY` is an entry of a zip file.
+        form: see `prove_kinds.Kind`.
         is_sealed: whether a checksum covers the file.
         is_optional: whether nothing is lost with the file.
     """
@@ -101,7 +101,7 @@ def blind(rng: Random, file: Path, *, is_text: bool = False) -> Damage:
 
 
 def blind_bytes(rng: Random, before: bytes, *, is_text: bool = False) -> tuple[bytes, Damage]:
-    """The same of bytes."""
+    """Return changed bytes."""
     data = bytearray(before)
     size = len(data)
     if not size:
@@ -261,7 +261,7 @@ SYNTAXES = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.4.70"
 
 
 def _dicom_element(rng: Random, file: Path) -> Damage:
-    """Another raw value of an element, wherever in the file it is."""
+    """Give another raw value to an element, anywhere in the file."""
     from pydicom.dataelem import RawDataElement
 
     dataset = _dicom(file)
@@ -279,7 +279,7 @@ def _dicom_element(rng: Random, file: Path) -> Damage:
 
 
 def _dicom_delete(rng: Random, file: Path) -> Damage:
-    """One element less."""
+    """Remove one element."""
     dataset = _dicom(file)
     owner, element = rng.choice(list(_elements(dataset)))
     keyword = element.keyword or str(element.tag)
@@ -288,7 +288,7 @@ def _dicom_delete(rng: Random, file: Path) -> Damage:
 
 
 def _dicom_syntax(rng: Random, file: Path) -> Damage:
-    """Another transfer syntax than the pixels are written in, or no preamble."""
+    """Write another transfer syntax than that of the pixels, or no preamble."""
     if rng.random() < 0.3:
         data = file.read_bytes()
         file.write_bytes(data[132:])
@@ -302,7 +302,7 @@ def _dicom_syntax(rng: Random, file: Path) -> Damage:
 
 
 def _dicom_claim(rng: Random, file: Path) -> Damage:
-    """An explicit length of an element that is larger than the file."""
+    """Write an explicit length of an element that is larger than the file."""
     data = bytearray(file.read_bytes())
     places = [m.start() for m in re.finditer(rb"(OW|OB|SQ|UN|UT)\0\0", data)]
     if not places:
@@ -321,7 +321,7 @@ def _dicom(file: Path) -> Any:
 
 
 def _elements(dataset: Any) -> Any:
-    """Every element, inner ones too, with the dataset it is in."""
+    """Give every element, including nested ones, with its dataset."""
     for element in dataset:
         yield dataset, element
         if element.VR == "SQ":
@@ -368,9 +368,9 @@ NIFTI_FIELDS: dict[str, tuple[int, str, tuple[float, ...]]] = {
     "srow_z[2]": (320, "<f", (0, float("nan"))),
     "magic": (344, "<i", (0, 3239278)),
 }
-"""Offset, kind and values that contradict the rest of the header; qform and sform are both there."""
+"""Offset, type and values that contradict the rest of the header; both qform and sform are present."""
 NIFTI_LEGAL = {"xyzt_units", "scl_slope", "scl_inter", "sform_code", "qform_code", "pixdim[0]"}
-"""Fields some of whose values above are legal."""
+"""Fields for which some of the values above are legal."""
 
 
 def _nifti_field(rng: Random, file: Path) -> Damage:
@@ -407,7 +407,7 @@ HEADER_VALUES = (
 
 
 def _header_line(rng: Random, file: Path) -> Damage:
-    """Another value in a line of the header, or one line more or less."""
+    """Change a value in a line of the header, or add or remove a line."""
     data = file.read_bytes()
     end = _header_end(data)
     lines = data[:end].split(b"\n")
@@ -466,7 +466,7 @@ JSON_VALUES: tuple[Any, ...] = (
 
 
 def _json_tree(rng: Random, file: Path) -> Damage:
-    """Another value somewhere in the tree, or a key less."""
+    """Change a value somewhere in the tree, or remove a key."""
     text = file.read_text()
     changed, what = json_changed(rng, text)
     file.write_text(changed)
@@ -474,7 +474,7 @@ def _json_tree(rng: Random, file: Path) -> Damage:
 
 
 def json_changed(rng: Random, text: str) -> tuple[str, str]:
-    """JSON text with a value changed, and which."""
+    """Return JSON text with a changed value, and which one."""
     tree = json.loads(text)
     places = list(_places(tree))
     if not places:
@@ -537,7 +537,7 @@ def _yaml_line(rng: Random, file: Path) -> Damage:
 
 
 def _csv_cell(rng: Random, file: Path) -> Damage:
-    """Another cell, column, row, separator or encoding."""
+    """Change a cell, column, row, separator or the encoding."""
     text = file.read_text()
     rows = [line.split(",") for line in text.splitlines()]
     kind = rng.choice(
@@ -605,7 +605,7 @@ def _xml_element(rng: Random, file: Path) -> Damage:
 
 
 def _line(rng: Random, file: Path) -> Damage:
-    """Another line of a file of lines."""
+    """Change a line of a file of lines."""
     lines = file.read_text().split("\n")
     at, value = (
         rng.randrange(len(lines)),
@@ -685,7 +685,7 @@ def _stl(rng: Random, file: Path) -> Damage:
 
 
 def _zip_entry(rng: Random, file: Path) -> Damage:
-    """Another entry, name, claim or method in a zip file."""
+    """Change an entry, name, claimed size or method in a zip file."""
     try:
         with zipfile.ZipFile(file) as source:
             entries = [(info, source.read(info)) for info in source.infolist()]
@@ -719,7 +719,7 @@ def _zip_entry(rng: Random, file: Path) -> Damage:
 
 
 def _in_zip(rng: Random, file: Path, entry: str, form: str) -> Damage:
-    """An entry of a zip file changed, whose own checksum is right again."""
+    """Change an entry of a zip file and correct its checksum."""
     with zipfile.ZipFile(file) as source:
         entries = {info.filename: source.read(info) for info in source.infolist()}
     if form == "json" and rng.random() < 0.7:
@@ -736,7 +736,7 @@ def _in_zip(rng: Random, file: Path, entry: str, form: str) -> Damage:
 
 
 TEXT = {"csv", "yaml", "lines"}
-"""Forms whose end is not marked, so that what was cut cannot be known."""
+"""Forms whose end is not marked, so that missing parts are not knowable."""
 STRUCTURED: dict[str, tuple[Mutation, ...]] = {
     "dicom": (_dicom_element, _dicom_element, _dicom_element, _dicom_delete, _dicom_syntax, _dicom_claim),
     "nifti": (_nifti_field,),
@@ -824,7 +824,7 @@ OPTIONS = (
 
 
 def damaged_arguments(rng: Random, command: list[str]) -> tuple[list[str], Damage]:
-    """A command with an argument replaced, left out, added or said twice."""
+    """Return a command with an argument replaced, left out, added or repeated."""
     made = list(command)
     first = 2 if made[0] in ("prepare", "train", "study") else 1
     kind = rng.choice(["value", "value", "option", "option", "drop", "twice"])

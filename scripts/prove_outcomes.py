@@ -1,9 +1,9 @@
-"""What comes of a damaged input, and whether it is right.
+"""The outcome of a damaged input, and whether it is right.
 
-right   exit 0 and the same voxels and nodules as of the sound input
-told    exit 2 and one line that names the file or option; or exit 0 with another result and a word about it
-unknowable  exit 0 with another result, because the damaged file is as sound as the first: another legal value, another
-        voxel of a format without a checksum, rows that a table simply does not have
+right   exit 0 and the same voxels and nodules as for the valid input
+told    exit 2 and one line that names the file or option; or exit 0 with another result and a message about it
+unknowable  exit 0 with another result, because the damaged file is as valid as the original: another legal value,
+        another voxel of a format without a checksum, rows that a table simply does not have
 wrong   anything else, with its faults
 """
 
@@ -25,9 +25,9 @@ from prove_processes import Ended
 CPU_SECONDS = 5
 MEMORY_GB = 2.0
 LONG = 3.0
-"""A command that takes more CPU seconds on a sound input may take `CPU_SECONDS` beyond them."""
+"""A command that takes more CPU seconds than this on a valid input may take `CPU_SECONDS` more."""
 LONGEST = 2000
-"""Characters of the output that a result keeps."""
+"""Number of characters of the output that a result keeps."""
 NOISE = re.compile(r"Warning|WARNING|warn\(|\.py:\d+|\.cxx|\.cpp|^\s+at 0x|ERROR|Exception|Error:")
 OUR_LINE = "synthorax: "
 OUR_NOTES = ("left out: ", "synthorax: warning: ", "note: ", "synthorax: note: ")
@@ -36,7 +36,7 @@ PROGRESS = re.compile(r"[━╺╸]|\d% +-?[\d:-]+\s*$")
 
 @dataclass(frozen=True)
 class Sound:
-    """What a command makes of the sound input: its exit code, the result and words about it, and CPU seconds."""
+    """A command's outcome for the valid input: exit code, result, messages about it, and CPU seconds."""
 
     code: int
     result: list
@@ -72,11 +72,11 @@ def judge(
     before: dict[str, str],
     folder: Path,
 ) -> Outcome:
-    """Say what came of a mutant.
+    """Return the judgement of a mutant.
 
     Args:
-        before: the input's files and their hashes, as the command found them.
-        folder: where it ran; `in` is the input.
+        before: the input's files and their hashes before the command.
+        folder: folder in which it ran; `in` is the input.
     """
     faults = _ways_to_end(ended, CPU_SECONDS + (sound.cpu_s if sound.cpu_s > LONG else 0))
     own = own_lines(ended.stderr)
@@ -112,7 +112,7 @@ def judge(
 
 
 def _ways_to_end(ended: Ended, most_s: float) -> list[str]:
-    """Faults of the process itself."""
+    """Return faults of the process itself."""
     faults = []
     if "Traceback (most recent call last)" in ended.stderr:
         faults.append("traceback")
@@ -134,7 +134,7 @@ def _ways_to_end(ended: Ended, most_s: float) -> list[str]:
 def _of_result(
     kind: Kind, arguments: Sequence[str], done: Damage, sound: Sound, ended: Ended, own: list[str], folder: Path
 ) -> str:
-    """`right`, `told`, `unknowable` or `silent` of a command that succeeded."""
+    """Return `right`, `told`, `unknowable` or `silent` for a command that succeeded."""
     result, words = told_of_result(folder, " ".join(arguments), ended, kind)
     if kind.form == "arguments":
         return "right"
@@ -148,12 +148,12 @@ def _of_result(
 
 
 def own_lines(stderr: str) -> list[str]:
-    """The lines on stderr but those of progress bars."""
+    """Return the lines on stderr, without progress bars."""
     return [line for line in stderr.splitlines() if line.strip() and not PROGRESS.search(line)]
 
 
 def _names(line: str, target: str, arguments: Sequence[str]) -> bool:
-    """Whether a line says which file, folder or option is meant."""
+    """Return whether a line names the file, folder or option."""
     path = Path(target.partition(":")[0])
     known = {path.name, path.stem, *(part for part in path.parts if len(part) > 3)}
     known |= {part for argument in arguments for part in (argument, Path(argument).name) if len(part) > 1}
@@ -165,7 +165,7 @@ def _names(line: str, target: str, arguments: Sequence[str]) -> bool:
 
 
 def _what_is_left(kind: Kind, ended: Ended, before: dict[str, str], folder: Path) -> list[str]:
-    """Faults in what lies about after the end."""
+    """Return faults in the files and processes that remain after the end."""
     faults = []
     temporary = list(folder.rglob(".tmp-*")) + list((folder / "tmp").iterdir())
     if temporary or ended.left_processes:
@@ -180,7 +180,7 @@ def _what_is_left(kind: Kind, ended: Ended, before: dict[str, str], folder: Path
 
 
 def snapshot(folder: Path) -> dict[str, str]:
-    """The files of a folder and what is in them."""
+    """Return the files of a folder and their hashes."""
     found = {}
     for path in sorted(folder.rglob("*")):
         if path.is_symlink() or not path.is_file():
@@ -194,7 +194,7 @@ def snapshot(folder: Path) -> dict[str, str]:
 
 
 def told_of_result(folder: Path, command: str, ended: Ended, kind: Kind) -> list:
-    """The result of a command as something to compare, and what it says beside it."""
+    """Return the result of a command in a form that can be compared, and its messages."""
     words = [line for line in own_lines(ended.stderr) if not NOISE.search(line)]
     words += [line for line in ended.stdout.splitlines() if re.search(r"note|left out|warning|not |found ", line)]
     where = re.search(r"in/(run|study|store)\b", command) if kind.is_resumed else None
@@ -217,7 +217,7 @@ def told_of_result(folder: Path, command: str, ended: Ended, kind: Kind) -> list
 
 
 SEEN = re.compile(r"^\s*(shape|spacing|origin|direction|dtype|range|nodules|cases|masked|[\d.]+,|f1|.*synthetic)")
-"""Lines of the screen that tell of voxels, geometry, nodules or the mark."""
+"""Return lines of the output on voxels, geometry, nodules or the mark."""
 
 
 def _of_screen(text: str) -> list[str]:
@@ -225,7 +225,7 @@ def _of_screen(text: str) -> list[str]:
 
 
 def _of_store(path: Path) -> tuple[list, list[str]]:
-    """Voxels, geometry and nodules of the cases in any order; notes and what was left out."""
+    """Return voxels, geometry and nodules of the cases in any order, the notes, and what was left out."""
     try:
         index = json.loads((path / "zarr.json").read_text())["attributes"]["synthorax"]
     except (OSError, ValueError, KeyError):
@@ -255,7 +255,7 @@ def _of_pack(path: Path) -> list[str]:
 
 
 def _of_files(folder: Path) -> list[str]:
-    """Hashes of files, but of those that tell of the source, the time or the machine."""
+    """Return hashes of files, except of those that depend on the source, the time or the machine."""
     found = []
     for path in sorted(folder.rglob("*")):
         if not path.is_file() or path.name in ("manifest.json", "index.html", "state.pt", "log.jsonl", "config.yaml"):

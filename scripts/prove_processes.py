@@ -1,4 +1,4 @@
-"""Processes that are forked from one that has imported everything, work within limits, and tell how they ended."""
+"""Runs processes that are forked from one with all modules imported, within limits, and reports how they ended."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from pkgutil import walk_packages
 from typing import IO
 
 STILL_SECONDS = 20
-"""A process that has used no CPU time for so long waits for something that does not come."""
+"""Seconds without CPU time after which a process counts as waiting forever."""
 LONGEST_S = 600
 ADDRESS_BYTES = 4 << 30
-"""More address space than the parent's ends in a MemoryError, so that no mutant fills the machine."""
+"""Address space above the parent's at which a mutant gets a MemoryError, so that none fills the machine."""
 FILE_BYTES = 1 << 30
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TERM": "dumb"}
 
@@ -32,10 +32,10 @@ class Ended:
     """How a process ended.
 
     Attributes:
-        code: its exit code, or a signal's number below 0.
-        memory_gb: the most it held, shared with its parent or not.
-        is_late: whether it was killed for the time it took.
-        left_processes: whether others that it started were still there.
+        code: exit code, or the negative number of a signal.
+        memory_gb: peak memory in GB, including memory shared with its parent.
+        is_late: whether it was killed because of its time.
+        left_processes: whether processes that it started were still running.
     """
 
     code: int
@@ -50,11 +50,11 @@ class Ended:
 
 @dataclass
 class Forked:
-    """A process at work in a folder, which is its current one.
+    """A process that runs in a folder, its working directory.
 
     Args:
-        work: what it does; its end is the process'.
-        most_s: CPU seconds after which it is stopped; without it there are no limits.
+        work: function to run; the process ends with it.
+        most_s: CPU seconds after which it is stopped; None for no limits.
         start_s: CPU seconds that do not count.
     """
 
@@ -75,7 +75,7 @@ class Forked:
             _in_child(self.work, self.folder, (self._out.fileno(), self._err.fileno()), self.most_s)
 
     def end(self) -> Ended:
-        """Wait for its end."""
+        """Wait for the end of the process."""
         is_late = not _wait(self.pid)
         if is_late:
             os.killpg(self.pid, signal.SIGKILL)
@@ -99,7 +99,7 @@ class Forked:
 
 
 def run_forked(work: Callable[[], object], folder: Path, *, most_s: float | None = None, start_s: float = 0.0) -> Ended:
-    """Run something in a process of its own, in a folder, and wait for its end, as `Forked` has it."""
+    """Run a function in a separate process, in a folder, and wait for its end; see `Forked`."""
     return Forked(work, folder, most_s, start_s).end()
 
 
@@ -130,7 +130,7 @@ def command_line(arguments: Sequence[str]) -> None:
 
 
 def _in_child(work: Callable[[], object], folder: Path, outputs: tuple[int, int], most_s: float | None) -> None:
-    """Work in a new session within limits, and end as an interpreter would; does not return."""
+    """Run in a new session within limits, and end as an interpreter would; does not return."""
     code = 1
     try:
         os.setsid()
@@ -164,7 +164,7 @@ def _in_child(work: Callable[[], object], folder: Path, outputs: tuple[int, int]
 
 
 def _wait(child: int) -> bool:
-    """Wait for the end of a child; False if it waits for something that does not come, or takes longer than any."""
+    """Wait for the end of a child; return False if it waits forever or takes too long."""
     handle = os.pidfd_open(child)
     started, used, since = time.monotonic(), -1.0, time.monotonic()
     try:
@@ -182,7 +182,7 @@ def _wait(child: int) -> bool:
 
 
 def _cpu_of_group(leader: int) -> float:
-    """CPU ticks that the processes of a group have used."""
+    """Return the CPU ticks that the processes of a group have used."""
     ticks = 0
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
@@ -193,7 +193,7 @@ def _cpu_of_group(leader: int) -> float:
 
 
 def _end_group(leader: int) -> bool:
-    """Kill what a process left behind; whether there was anything a moment after its end."""
+    """Kill processes that a process left behind; return whether there were any a moment after its end."""
     for _ in range(20):
         try:
             os.killpg(leader, 0)

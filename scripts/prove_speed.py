@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""User CPU seconds of DICOM to store, of this checkout and of another, in turn.
+"""Measures user CPU seconds of preparing DICOM as a store, with this checkout and another one in turn.
 
     python scripts/prove_speed.py --old PATH        # PATH is a checkout of another commit
 
-A scan of 140 slices of 512 x 512 voxels is prepared by whole processes, five times by each.
+A scan of 140 slices of 512 x 512 voxels is prepared by whole processes, five times with each checkout.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Speed:
 
 
 def measure(old: Path, runs: int = RUNS) -> Speed:
-    """Prepare one scan by both checkouts in turn."""
+    """Prepare one scan with both checkouts in turn."""
     seconds: dict[Path, list[float]] = {old: [], NEW: []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -56,7 +56,7 @@ def measure(old: Path, runs: int = RUNS) -> Speed:
 
 
 def _prepare(checkout: Path, source: Path, store: Path) -> float:
-    """User CPU seconds of `synthorax prepare scans` with the sources of a checkout."""
+    """Return the user CPU seconds of `synthorax prepare scans` with the sources of a checkout."""
     environment = os.environ | {"PYTHONPATH": str(checkout / "src"), "OMP_NUM_THREADS": "1"}
     command = [
         sys.executable,

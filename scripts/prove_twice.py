@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Start every verb that writes twice at once onto one --out: one wins, the other is refused, and nothing is lost.
+"""Start every verb that writes twice at once with one --out: one succeeds, the other is refused, and nothing is lost.
 
     python scripts/prove_twice.py
 
-Verbs that go on where an earlier call stopped (`prepare`, `train`, `study`) may both succeed if the second finds the
-work of the first done. In any case `out` holds what one call alone would have written, and nothing lies about.
+Verbs that continue an earlier call (`prepare`, `train`, `study`) may both succeed if the second finds the
+work of the first done. In any case `out` holds the result of a single call, and no other files are left.
 """
 
 from __future__ import annotations
@@ -57,15 +57,15 @@ COMMANDS = (
     BASELINES.replace("in/study", "out").replace("in/store", "in/cubes/store"),
 )
 RESUMED = ("prepare", "train", "study")
-"""Verbs whose second call may find nothing left to do. `prepare shapes` is not of them."""
+"""Verbs whose second call may find nothing left to do. `prepare shapes` is not one of them."""
 REPLACED = ("sample", "inject", "export", "pack", "unpack")
-"""Verbs that are also tried with --overwrite onto what an earlier call made."""
+"""Verbs that are also tried with --overwrite on the result of an earlier call."""
 INPUT = Kind("everything", everything, (), COMMANDS, "bytes")
 
 
 @dataclass(frozen=True)
 class Pair:
-    """What came of two calls at once."""
+    """The outcome of two calls at once."""
 
     command: str
     codes: tuple[int, int]
@@ -74,7 +74,7 @@ class Pair:
 
 
 def run_pairs(folder: Path, rounds: int = 3) -> list[Pair]:
-    """Every command, twice at once, some rounds over."""
+    """Run every command twice at once, several times."""
     sound, scratch, found = folder / "sound", folder / "work", []
     if not sound.is_dir():
         _lay_out(scratch, None)
@@ -95,7 +95,7 @@ def run_pairs(folder: Path, rounds: int = 3) -> list[Pair]:
 
 
 def _pair(scratch: Path, sound: Path, command: str, made: list, first: str = "") -> Pair:
-    """Two calls at once and what is wrong with what they left."""
+    """Run two calls at once, and return the faults in what they left."""
     _lay_out(scratch, sound)
     if first:
         run_forked(_call(first), scratch)
@@ -127,7 +127,7 @@ def _call(command: str) -> Callable[[], None]:
 
 
 def _result(scratch: Path, command: str, ended: Ended) -> list:
-    """What `out` holds, whoever wrote it."""
+    """Return the content of `out`, whichever call wrote it."""
     if (scratch / "out").is_file() and not command.startswith("pack"):
         return [(scratch / "out").read_text()]
     return list(told_of_result(scratch, command, ended, INPUT)[0])

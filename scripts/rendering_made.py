@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Put nodules into cubes of CT with whatever `synthorax` Python finds, so that two versions of it can be compared.
+"""Add nodules to cubes of CT with the `synthorax` that Python imports, so that two versions can be compared.
 
     PYTHONPATH=CHECKOUT/src python scripts/rendering_made.py JOBS OUT.npz
 
-JOBS is a folder that `rendering_sites.write_jobs` wrote. OUT has `hu` int16 and `mask` bool [n, z, y, x] around each
-nodule, `visible` bool [n] as the version tells it, and `notes`, its notes on each as one text.
+JOBS is a folder from `rendering_sites.write_jobs`. OUT has `hu` int16 and `mask` bool [n, z, y, x] around each
+nodule, `visible` bool [n] as reported by the version, and `notes`, its notes on each nodule as one text.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from synthorax.rendering.maker import maker
 from synthorax.volume import Volume
 
 Job = tuple[Mapping[str, Any], NDArray[np.int16], NDArray[np.bool_] | None]
-"""A row of the jobs, the cube it is of, and the mask whose shape its nodule gets, if one is given."""
+"""A row of the jobs, its cube, and the mask whose shape its nodule gets, if one is given."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Made:
     size: int
 
     def __call__(self, job: Job) -> tuple[NDArray[np.int16], NDArray[np.bool_], bool, str]:
-        """HU and mask of the patch, whether the nodule is said to be visible, and the notes on it."""
+        """Return HU and mask of the patch, whether the nodule is reported as visible, and the notes on it."""
         row, cube, shape = job
         z, y, x = row["center"]
         spacing = (1.0, 1.0, 1.0)

@@ -1,4 +1,4 @@
-"""The page of rendered nodules: two versions of the renderer, or one, beside real nodules."""
+"""The page on rendered nodules: one or two versions of the renderer compared with real nodules."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SHEETS = {
     "4 mm": "stated diameter of 3 to 5 mm",
 }
 MAIN_KINDS = ("solid", "part-solid", "ground glass")
-"""Classes whose HU the page's result tells."""
+"""Classes whose HU the page's result states."""
 BEFORE_COLOUR = "#9a9a9a"
 CLASSES = ("all", *KINDS, "spiculated")
 
@@ -40,8 +40,8 @@ class Version:
     """A version of the renderer, measured.
 
     Attributes:
-        name: before or after.
-        figures: what `results_rendering.py measure` wrote.
+        name: `before` or `after`.
+        figures: figures that `results_rendering.py measure` wrote.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Version:
 
 
 def page(pairs: Pairs, versions: Sequence[Version], times: Mapping[str, Any] | None, out: Path) -> Iterator[str]:
-    """The lines of the page."""
+    """Give the lines of the page."""
     last = versions[-1].figures
     here = ", ".join(f"{k} {v}" for k, v in last["machine"].items())
     counts = {split: int(pairs.rows("all", split).sum()) for split in ("train", "val", "test")}
@@ -105,7 +105,7 @@ def page(pairs: Pairs, versions: Sequence[Version], times: Mapping[str, Any] | N
 
 
 def result(version: Version) -> str:
-    """The page's result in two sentences."""
+    """Return the page's result in two sentences."""
     curves, told = version.figures["curves"], version.figures["told"]["whole"]["test"]["all"]
     gaps = {kind: abs(curves["made"][kind]["hu"] - curves["real"][kind]["hu"]) for kind in MAIN_KINDS}
     differs = ", ".join(f"{gap:.0f} HU for {kind}" for kind, gap in gaps.items())
@@ -113,21 +113,21 @@ def result(version: Version) -> str:
 
 
 def chosen(pairs: Pairs, group: str) -> NDArray[np.int64]:
-    """The nodules of a contact sheet: of test patients in an order that the seed draws, then of val, then of train."""
+    """Return the nodules of a contact sheet: of test patients in random order, then of validation, then of training patients."""
     order = generator(0, "sheet", group).permutation(np.flatnonzero(of_group(pairs, group)))
     rank = np.array([("test", "val", "train").index(pairs.reals[i].split) for i in order])
     return np.asarray(order[np.argsort(rank, kind="stable")][:COLUMNS])
 
 
 def of_group(pairs: Pairs, group: str, split: str = "") -> NDArray[np.bool_]:
-    """The nodules that a contact sheet is drawn from, bool [n]."""
+    """Return which nodules a contact sheet is drawn from, bool [n]."""
     if group != "4 mm":
         return pairs.rows(group, split)
     return np.array([3 <= real.stated_mm <= 5 for real in pairs.reals]) & pairs.rows("all", split)
 
 
 def sheets(pairs: Pairs, versions: Sequence[Version], out: Path) -> Iterator[str]:
-    """Middle axial slices of real nodules over their rendered twins."""
+    """Give middle axial slices of real nodules above their rendered twins."""
     yield f"{COLUMNS} nodules a sheet, drawn by the seed from the test patients; where these have fewer, the rest from val, then train, as the captions say. The upper row is real;"
     yield f"below it {' and '.join(version.name for version in versions)}: each the twin of the nodule above. Axial slices through the middle, {SIZE} mm wide, lung window."
     yield ""
@@ -149,7 +149,7 @@ def sheets(pairs: Pairs, versions: Sequence[Version], out: Path) -> Iterator[str
 
 
 def hu_lines(versions: Sequence[Version], out: Path) -> Iterator[str]:
-    """HU in the mask and profiles by class."""
+    """Give HU in the mask and profiles by class."""
     sets = {"real": versions[0].figures["curves"]["real"]} | {v.name: v.figures["curves"]["made"] for v in versions}
     yield "Nodules of validation and test patients: HU within the readers' outline of median volume, and within the same outline when it is rendered with the nodule's ratings at the place of its twin. `Between` is the standard deviation of the nodules' means, `within` the median of the standard deviations inside a nodule, `deep` the HU"
     yield "more than 2 mm inside the outline, `profile` the mean absolute difference from the real profile. Calcified nodules are clipped at 1023 HU."
@@ -161,12 +161,12 @@ def hu_lines(versions: Sequence[Version], out: Path) -> Iterator[str]:
 def profile_lines(
     sets: Mapping[str, Mapping[str, Mapping[str, Any]]], colours: Sequence[str], file: Path
 ) -> Iterator[str]:
-    """A table of HU by class, and a picture of the profiles.
+    """Give a table of HU by class, and a picture of the profiles.
 
     Args:
-        sets: by name what `rendering_measures.curves` found; those of real nodules are called real.
-        colours: of the sets' lines.
-        file: the picture, PNG.
+        sets: results of `rendering_measures.curves` by name; those of real nodules are named `real`.
+        colours: colours of the sets' lines.
+        file: file of the picture, PNG.
     """
     rows = []
     middle = (np.array(EDGES_MM[:-1]) + EDGES_MM[1:]) / 2
@@ -190,12 +190,12 @@ def profile_lines(
 
 
 def as_array(curve: Sequence[float | None]) -> NDArray[np.float64]:
-    """A curve, NaN where it is not known."""
+    """Return a curve as an array; NaN if a value is unknown."""
     return np.array([np.nan if value is None else value for value in curve])
 
 
 def told_lines(pairs: Pairs, versions: Sequence[Version]) -> Iterator[str]:
-    """AUCs of a fresh network by class and by what it is shown, with its controls."""
+    """Give AUCs of a newly trained network by class and by visible part, with its controls."""
     yield f"A new network ({TELLER.network.kind}) sees windows of {TELLER.size[0]} mm. It is trained for {TELLER.steps} steps on the patients of two of {TOLD_APART_FOLDS} folds and tested on the third. The AUC by which it distinguishes rendered from"
     yield "real nodules is .5 if it cannot. Intervals of 95 % over patients. The patients are divided into two halves, so that the two controls, real against real patches and real against"
     yield f"the same patches blurred by {TOLD_APART_BLUR_VOXELS:g} voxel, have equal numbers of patients and similar mean HU: the interval of the first must contain .5, the second must be at least {LEAST_BLURRED:g}."
@@ -226,12 +226,12 @@ def told_lines(pairs: Pairs, versions: Sequence[Version]) -> Iterator[str]:
 
 
 def auc(cell: Mapping[str, Any]) -> str:
-    """An AUC with its interval."""
+    """Return an AUC with its interval as text."""
     return three(cell["auc"], ".3f") if cell["auc"] else "too few"
 
 
 def change(pairs: Pairs, versions: Sequence[Version], view: str, kind: str, split: str) -> str:
-    """The AUC after less that before, with its interval over the same patients."""
+    """Return the difference of the AUC after and before, with its interval over the same patients."""
     rows = np.tile(pairs.rows(kind, split), 2)
     if rows.sum() >= 2 * LEAST:
         with suppress(InputError):
@@ -241,7 +241,7 @@ def change(pairs: Pairs, versions: Sequence[Version], view: str, kind: str, spli
 
 
 def kid_lines(versions: Sequence[Version]) -> Iterator[str]:
-    """KID of rendered and real nodules."""
+    """Give the KID of rendered and real nodules."""
     yield "KID x 1000 to the real nodules of training patients, by features of features-24mm on patches of 22 mm; in a row of a class, to the real training nodules of that class. In brackets: bounds"
     yield "that contain 95 % of the values for random subsets of half the size of the smaller set."
     yield ""
@@ -255,7 +255,7 @@ def kid_lines(versions: Sequence[Version]) -> Iterator[str]:
 
 
 def invisible_lines(versions: Sequence[Version]) -> Iterator[str]:
-    """Nodules that the noise hides, and whether they have a note."""
+    """Give the numbers of nodules hidden by noise, and whether they have a note."""
     yield "A nodule is invisible if the mean HU in a ball of its requested diameter exceeds that of the surrounding shell by less than 2 standard deviations of the noise, averaged over as many voxels. `Faint` nodules are ground glass of 3 to 5 mm, requested"
     yield "at places of test patients to see whether each invisible nodule gets a note."
     yield ""
@@ -270,7 +270,7 @@ def invisible_lines(versions: Sequence[Version]) -> Iterator[str]:
 
 
 def diameter_lines(versions: Sequence[Version]) -> Iterator[str]:
-    """Diameters asked for against measured ones."""
+    """Give requested and measured diameters."""
     yield "Test patients. Rank correlation of the requested or stated diameter with the full width at half maximum of the profile, and with the longest chord of the mask."
     yield ""
     rows = []
@@ -284,7 +284,7 @@ def diameter_lines(versions: Sequence[Version]) -> Iterator[str]:
 
 
 def time_lines(times: Mapping[str, Any]) -> Iterator[str]:
-    """What an injection costs, and where its time goes."""
+    """Give the time of an injection, and of its parts."""
     yield "Adding one 8 mm nodule at an automatically chosen place to 512 x 512 x 140 voxels, as a whole process that writes scan, mask, region and manifest. Medians of five runs in which the versions take turns; shares are of"
     yield "the time under Python's profiler."
     yield ""

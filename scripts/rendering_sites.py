@@ -1,6 +1,6 @@
-"""Real nodules, and for each of them a place without a nodule in another patient's scan with like surroundings.
+"""Real nodules, and for each of them a place without a nodule in another patient's scan with similar surroundings.
 
-A nodule put where a lung is empty is told from a real one by the vessels and walls that it lacks. So the places are
+A network could recognise a nodule in empty lung by the missing vessels and walls. So the places are
 those whose surroundings are as dense as the real nodule's are, shell by shell.
 """
 
@@ -28,32 +28,32 @@ from synthorax.seeding import derive, generator
 from synthorax.shapes.diameter import axial_diameter_mm
 
 SIZE = 22
-"""Voxels of 1 mm of a patch along each axis."""
+"""Number of voxels, of 1 mm, of a patch along each axis."""
 WIDEST_MM = 14.0
-"""Nodules of a larger LUNA16 diameter are left out: cubes of 50 mm have no place for them."""
+"""Nodules with a larger LUNA16 diameter are left out, because cubes of 50 mm have no space for them."""
 DENSE_HU = -500
-"""Denser voxels of the surroundings are vessels and walls."""
+"""Denser voxels of the surroundings count as vessels and walls."""
 GAP_MM, NEAR_MM, FAR_MM = 2, 5, 13
 """The surroundings are two shells, from the nodule's radius and 2 mm to that and 5 mm, and from there to 13 mm."""
 CORE_HU, CORE_DENSE = (-980, -600), 0.15
 """A place has this mean HU within the nodule's radius, and at most this share of dense voxels."""
 STEP = 2
-"""Voxels between two places that are looked at."""
+"""Distance in voxels between two candidate places."""
 MOST_OF_CUBE = 4
-"""Nodules put into one cube."""
+"""Largest number of nodules in one cube."""
 GROUND_GLASS, SOLID = 2.0, 4.5
 """Mean rating of texture up to which a nodule is ground glass, and from which on it is solid."""
 SPICULATED = 3.0
 """Of the 811 nodules up to `WIDEST_MM` 42 are rated 3 or more, but 23 are rated 3.5 or more."""
 CORE_WEIGHT, WEIGHTS = 2.0, (1.0, 1.0, 0.01)
-"""How much the share of dense voxels in the middle of a place counts, those of the two shells, and the HU of lung."""
+"""Weights of the share of dense voxels at the centre of a place, of those in the two shells, and of the HU of lung."""
 
 MATCHED = tuple(name for name in RATINGS if name != "internal_structure")
-"""The ratings that luna16-nodules has of every reader, by which a nodule's readings in LIDC-IDRI's table are known."""
+"""Ratings of every reader in luna16-nodules, by which a nodule's readings in LIDC-IDRI's table are found."""
 LEAST_MATCH = 0.7
 """Dice of the readers' outlines with the mask of a cube below which they are not known to lie at one place."""
 NEAR_Z_MM = 3.0
-"""A reading that ends farther above or below a nodule's middle is of another nodule."""
+"""A reading that ends farther above or below a nodule's centre belongs to another nodule."""
 
 Kind = Literal["solid", "part-solid", "ground glass", "calcified"]
 
@@ -88,7 +88,7 @@ class Real:
 
     @cached_property
     def chord_mm(self) -> float:
-        """The longest chord of the mask within a slice."""
+        """The longest chord of the mask within an axial slice."""
         return axial_diameter_mm(np.argwhere(self.mask), (1.0, 1.0, 1.0))
 
     @cached_property
@@ -98,12 +98,12 @@ class Real:
 
     @property
     def attributes(self) -> NoduleAttributes:
-        """The readers' ratings but that of subtlety, and the diameter `asked_mm`."""
+        """The readers' ratings except subtlety, and the diameter `asked_mm`."""
         return replace(self.nodule.attributes, subtlety=None, diameter_mm=round(self.asked_mm, 2))
 
     @property
     def kind(self) -> Kind:
-        """Its class by texture, or calcified."""
+        """The nodule's class by texture, or `calcified`."""
         a = self.nodule.attributes
         if a.calcification not in (None, ORDINARY_KIND["calcification"]):
             return "calcified"
@@ -123,12 +123,12 @@ class Real:
 
     @property
     def outlined(self) -> bool:
-        """Whether the readers' outlines lie where the mask does, so that HU within them can be told."""
+        """Whether the readers' outlines match the mask, so that HU within them can be measured."""
         return self.match >= LEAST_MATCH and bool(self.outline.any())
 
 
 def real_nodules(store: Store) -> list[Real]:
-    """The nodules of a store of cubes that have ratings, a mask and a diameter of at most `WIDEST_MM`."""
+    """Return the nodules of a store of cubes that have ratings, a mask and a diameter of at most `WIDEST_MM`."""
     found, scans = [], read_lidc_scans()
     for split in store.splits:
         for entry in store.in_split(split):
@@ -149,9 +149,9 @@ def real_nodules(store: Store) -> list[Real]:
 
 
 def readings_of(nodule: Nodule, scan: LidcScan, mask: NDArray[np.bool_]) -> list[Reading]:
-    """The readings of a nodule: those of its height whose ratings are a reader's of the nodule.
+    """Return the readings of a nodule: those at its height whose ratings equal those of one of its readers.
 
-    Where there are more of these than readers, those whose chords are most like that of the mask.
+    If there are more of these than readers, those with chords most similar to that of the mask.
     """
     rated = set(zip(*(nodule.ratings[name] for name in MATCHED), strict=True))
     found = []
@@ -169,7 +169,7 @@ def readings_of(nodule: Nodule, scan: LidcScan, mask: NDArray[np.bool_]) -> list
 
 
 def outline_of(readings: Sequence[Reading], mask: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], float]:
-    """A reader's outline in a cube, and the Dice of all that the readers outlined with the mask.
+    """Return a reader's outline in a cube, and the Dice of the union of the readers' outlines with the mask.
 
     The reader is the one whose outline has the median volume, of two the smaller. The table does not tell where a scan
     lies along x and y, so the middle of all that the readers outlined is put into the middle of the mask.
@@ -207,7 +207,7 @@ class Job:
 
 
 def matched_jobs(reals: Sequence[Real], seed: int) -> list[Job]:
-    """A place for each nodule, of the same split; nodules for which no place is left have none."""
+    """Return a place for each nodule, of the same split; a nodule for which no place is left has none."""
     places = list(map_processes(_places, reals, chunk=16))
     jobs: list[Job] = []
     for split in dict.fromkeys(real.split for real in reals):
@@ -240,7 +240,7 @@ def matched_jobs(reals: Sequence[Real], seed: int) -> list[Job]:
 
 @dataclass(frozen=True, eq=False)
 class _Places:
-    """Middles of patches without a nodule in one cube.
+    """Centres of patches without a nodule in one cube.
 
     Attributes:
         centers: [p, (z, y, x)].
@@ -272,19 +272,19 @@ def _places(real: Real) -> _Places:
 
 
 def _sums(values: NDArray[np.float32], radius: int) -> NDArray[np.float32]:
-    """The sum over the cube of half-width `radius` about each voxel; beyond the border its mirror image goes on."""
+    """Return the sum over the cube of half-width `radius` around each voxel; voxels beyond the border are mirrored."""
     width = 2 * radius + 1
     sums: NDArray[np.float32] = uniform_filter(values, width) * width**3
     return sums
 
 
 def _radii(radius: int) -> tuple[int, int, int]:
-    """Half-widths between which the two shells about a nodule lie."""
+    """Return the half-widths that bound the two shells around a nodule."""
     return min(radius + GAP_MM, FAR_MM - 2), min(radius + NEAR_MM, FAR_MM - 1), FAR_MM
 
 
 def _shells(dense: NDArray[np.float64], lung: NDArray[np.float64], radius: int) -> tuple[NDArray, NDArray, NDArray]:
-    """Shares of dense voxels in the two shells, and the HU of lung in both together, each [p]."""
+    """Return the shares of dense voxels in the two shells, and the HU of lung in both together, each [p]."""
     gap, near, far = _radii(radius)
 
     def mean(sums: NDArray[np.float64], inner: int, outer: int) -> NDArray[np.float64]:
@@ -295,7 +295,7 @@ def _shells(dense: NDArray[np.float64], lung: NDArray[np.float64], radius: int) 
 
 
 def _own_shells(real: Real) -> tuple[float, float, float]:
-    """The same of a real nodule's surroundings; its own voxels, and 2 mm around them, count neither way."""
+    """Return the same for a real nodule's surroundings; its own voxels and a margin of 2 mm do not count."""
     outside = ~binary_dilation(real.mask, iterations=GAP_MM)
     middle = real.hu.shape[0] // 2
     gap, near, far = _radii(real.radius)
@@ -320,12 +320,12 @@ def write_jobs(
     *,
     own_shapes: bool = False,
 ) -> None:
-    """Write what `rendering_made.py` reads.
+    """Write the jobs that `rendering_made.py` reads.
 
     Args:
         outlines: patients whose outlines may be used.
-        attributes: of each job's nodule.
-        own_shapes: every nodule gets the shape of its real twin's outline.
+        attributes: attributes of each job's nodule.
+        own_shapes: whether every nodule gets the shape of its real twin's outline.
     """
     folder.mkdir(parents=True, exist_ok=True)
     cubes = sorted({job.cube for job in jobs})

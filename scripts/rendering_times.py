@@ -1,4 +1,4 @@
-"""What one injection into a whole scan costs as a process, by two versions of the package, and where its time goes."""
+"""Measures one injection into a whole scan as a process, by two versions of the package, and the time of its parts."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ STAGES = {
     "render": ("editing/inject.py", "inject_nodules"),
     "write": ("editing/output.py", "write_edited"),
 }
-"""The function, by its file, in which each part of an injection is done."""
+"""The function, by file and name, that does each part of an injection."""
 IMPORTING = "_find_and_load"
 
 
 def times(real: Path, work: Path, sources: Mapping[str, Path]) -> dict[str, Any]:
-    """Medians of `RUNS` whole processes by format and version, the versions in turn, and the parts' shares.
+    """Return medians of `RUNS` whole processes by format and version, which take turns, and the parts' shares.
 
     Args:
-        real: holds `lidc-scans`.
+        real: folder with `lidc-scans`.
         sources: folders of packages, by the name of the version.
     """
     scan = real / "lidc-scans" / "LIDC-IDRI-0003" / "ct.nii.gz"
@@ -59,7 +59,7 @@ def times(real: Path, work: Path, sources: Mapping[str, Path]) -> dict[str, Any]
 
 
 def parts(arguments: list[str], src: Path, file: Path) -> dict[str, float]:
-    """Shares of a command's time under the profiler, by part; a part whose function the version lacks is left out."""
+    """Return the shares of a command's time under the profiler; parts whose function the version lacks are left out."""
     command = [sys.executable, "-m", "cProfile", "-o", str(file), "-m", "synthorax", *arguments]
     subprocess.run(command, check=True, capture_output=True, env=os.environ | {"PYTHONPATH": str(src)})
     stats = pstats.Stats(str(file))

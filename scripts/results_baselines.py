@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Run the study of baselines on real nodules, put the measures to the test, time training; write docs/results/baselines.md.
+"""Run the study of baselines on real nodules, check the similarity measures, time training; write docs/results/baselines.md.
 
     python scripts/results_baselines.py --out docs/results
 
-SYNTHORAX_REAL_DATA names a folder that holds `luna16-nodules`. Trainings are kept in build/results-baselines, so that a
-run that was stopped goes on.
+SYNTHORAX_REAL_DATA names a folder with `luna16-nodules`. Trainings are kept in build/results-baselines; run the script
+again to continue after a stop.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ TIMED = 6
 
 
 def task_lines(store: Store, work: Path, result: list[str]) -> Iterator[str]:
-    """The study's tables."""
+    """Give the study's tables."""
     configs = {task: task_config(task, "compact", {}) for task in TITLES}
     _, arms = study_baselines(store, configs, work, trainings=TRAININGS, device="cpu")
     told = {task: found[0].metrics for task, found in arms.items()}
@@ -69,20 +69,20 @@ def task_lines(store: Store, work: Path, result: list[str]) -> Iterator[str]:
 
 
 def cell(arm: Arm, name: str) -> str:
-    """A figure with its interval."""
+    """Return a figure with its interval as text."""
     value: Interval | None = arm.metrics.get(name)
     return "" if value is None else spread(value.mean, value.low, value.high, ".3f")
 
 
 def about(config: TaskConfig) -> str:
-    """What was trained."""
+    """Return the description of a network and its training."""
     parameters = sum(p.numel() for p in build(config.network).parameters())
     size = " x ".join(map(str, config.size))
     return f"{config.network.kind}, {parameters:,} parameters, {size} voxels of 1 mm, {config.steps} steps of {config.batch_size}."
 
 
 def sanity_lines(store: Store) -> Iterator[str]:
-    """The measures on sets whose order is known, of patients that the extractor has not learned from."""
+    """Give the similarity measures on sets of known order, of patients that the extractor was not trained on."""
     model = load(FEATURES)
     assert isinstance(model.system, FeatureNet)
     config = model.system.config
@@ -100,7 +100,7 @@ def sanity_lines(store: Store) -> Iterator[str]:
 
 
 def seconds(step: Callable[[int], object]) -> float:
-    """The fastest of some steps."""
+    """Return the time of the fastest of several steps."""
     found = []
     for i in range(TIMED):
         started = time.perf_counter()
@@ -112,7 +112,7 @@ def seconds(step: Callable[[int], object]) -> float:
 
 
 def plain_step(config: TaskConfig, batch: dict[str, torch.Tensor]) -> Callable[[int], object]:
-    """A step as one would write it down: contiguous, in 32 bits, Adam as it comes."""
+    """Return a step without optimisation: contiguous tensors, 32 bits, Adam with its default implementation."""
     network = build(config.network).to(batch["ct"].device)
     adam = torch.optim.Adam(network.parameters(), lr=1e-3)
     target = batch["mask"][:, 0].long() if config.network.kind == "unet" else batch["label"]
@@ -126,7 +126,7 @@ def plain_step(config: TaskConfig, batch: dict[str, torch.Tensor]) -> Callable[[
 
 
 def rate_lines() -> Iterator[str]:
-    """Samples a second of training."""
+    """Give the samples per second of training."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     yield f"Samples a second on {torch.get_num_threads()} threads of a CPU" + (
         ", no GPU was at hand:" if device == "cpu" else " and a GPU:"
@@ -156,7 +156,7 @@ def rate_lines() -> Iterator[str]:
 
 
 def gan_rate(config: AcWganConfig, memory_format: torch.memory_format, device: str) -> float:
-    """Real cubes a second of whole steps."""
+    """Return the real cubes per second in whole training steps."""
     fabric = make_fabric(device)
     model = AcWgan(config, 0)
     model.prepare_training(fabric)
@@ -170,7 +170,7 @@ def gan_rate(config: AcWganConfig, memory_format: torch.memory_format, device: s
 
 
 def page(real: Path, work: Path, result: list[str]) -> Iterator[str]:
-    """The lines of the page; adds the sentences of its result."""
+    """Give the lines of the page, and append the sentences of its result to `result`."""
     store = api.prepare("patches", real / "luna16-nodules", work / "store")
     here = ", ".join(f"{k} {v}" for k, v in machine().items())
     yield f"Written by `make results-baselines` on {date.today().isoformat()}: {here}."

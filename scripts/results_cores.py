@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Measure what bfloat16 buys on this processor and where a training step's time goes, and write docs/results/cores.md.
+"""Measure the gain by bfloat16 on this processor and the time of each part of a step; write docs/results/cores.md.
 
     python scripts/results_cores.py --out docs/results
 
-One thread, on noise instead of patches. Precisions take turns, step by step, and CPU seconds are counted, so that other work
-on the machine disturbs the comparison little.
+One thread is used, on noise instead of patches. Precisions take turns step by step, and CPU seconds count, so that other work
+on the machine hardly affects the comparison.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ GROUPS = {
     "copies, casts, joins": ("copy_", "::cat", "flip", "clone", "contiguous"),
     "sums and products by voxel": ("::add", "::mul", "::div", "::sum", "::sub", "lerp", "::mean", "::where"),
 }
-"""Parts of a step by words in the names of PyTorch's operations; the first that fits counts."""
+"""Parts of a step, by words in the names of PyTorch's operations; the first match counts."""
 
 
 def networks() -> dict[str, AcWganConfig]:
-    """Return the networks by what the page calls them."""
+    """Return the networks by their names on the page."""
     compact, folded = PRESETS["compact"], PRESETS["folded24"]
     wide = {"widths": (256, 128, 64)}
     return {
@@ -58,7 +58,7 @@ def networks() -> dict[str, AcWganConfig]:
 
 
 def noise(config: AcWganConfig) -> list[dict[str, Tensor]]:
-    """Return what a training step takes, of noise instead of patches."""
+    """Return a batch of noise in place of patches for a training step."""
     random, n = torch.Generator().manual_seed(0), config.batch_size
     return [
         {
@@ -71,7 +71,7 @@ def noise(config: AcWganConfig) -> list[dict[str, Tensor]]:
 
 
 def step_of(config: AcWganConfig, precision: Literal["32", "bf16"]) -> Callable[[], object]:
-    """Return a training step of a fresh model."""
+    """Return a training step of a new model."""
     system = AcWgan(config.model_copy(update={"precision": precision}))
     system.prepare_training(make_fabric("cpu", precision=precision))
     system.enter("gan", frozenset({"generator", "critic"}))
@@ -80,7 +80,7 @@ def step_of(config: AcWganConfig, precision: Literal["32", "bf16"]) -> Callable[
 
 
 def sampling_of(config: AcWganConfig, precision: Literal["32", "bf16"]) -> Callable[[], object]:
-    """Return the making of one batch of samples by a fresh model."""
+    """Return a function that makes one batch of samples with a new model."""
     maker = AcWgan(config).maker(Lineage("ac-wgan", "0" * 64))
     options = AcWganOptions(precision=precision)
     return lambda: list(maker.sample([(NoduleAttributes(),)] * CUBE_BATCH, 0, options))
@@ -98,7 +98,7 @@ def detecting_of(precision: Literal["32", "bf16"]) -> Callable[[], object]:
 
 
 def in_turns(works: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Return the median CPU seconds of each work, done in turns; the first round only warms up."""
+    """Return the median CPU seconds of several tasks that take turns; the first round is a warm-up."""
     found: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(repeats + 1):
         for name, work in works.items():
@@ -109,7 +109,7 @@ def in_turns(works: Mapping[str, Callable[[], object]], repeats: int) -> dict[st
 
 
 def shares(work: Callable[[], object]) -> dict[str, float]:
-    """Return the share of the time of each of `GROUPS`, and of the rest, in a work."""
+    """Return the shares of a task's time in each of `GROUPS` and in the rest."""
     work()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         work()
@@ -121,7 +121,7 @@ def shares(work: Callable[[], object]) -> dict[str, float]:
 
 
 def page(repeats: int, result: list[str]) -> Iterator[str]:
-    """Give the page's lines; adds the sentences of its result."""
+    """Give the page's lines, and append the sentences of its result to `result`."""
     flags = processor_flags()
     here = ", ".join(sorted(BF16_FLAGS & flags)) or "none"
     told = ", ".join(f"{name} {value}" for name, value in machine().items())

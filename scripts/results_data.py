@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Measure the way of real CT into a store and out of it, and write docs/results/data.md with its pictures.
+"""Measure preparing, reading and writing real CT, and write docs/results/data.md with its pictures.
 
     python scripts/results_data.py --out docs/results
 
-SYNTHORAX_REAL_DATA names a folder that holds `lidc-scans` and `luna16-nodules`. TorchIO and MONAI augment the same
-patches beside ours if they are installed (`pip install torchio monai`).
+SYNTHORAX_REAL_DATA names a folder with `lidc-scans` and `luna16-nodules`. If TorchIO and MONAI are installed
+(`pip install torchio monai`), they augment the same patches for comparison.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ AUGMENTATIONS = {
 
 
 def prepared(kind: str, source: Path, store: Path) -> Cost:
-    """What `synthorax prepare` takes as a whole process."""
+    """Return the time and memory of `synthorax prepare` as a whole process."""
     return process_cost(["prepare", kind, str(source), "--out", str(store)])
 
 
 def lidc_lines(store: Store, out: Path) -> Iterator[str]:
-    """The nodules of the LIDC scans against the annotation table, and a picture of each."""
+    """Give the nodules of the LIDC scans compared with the annotation table, and a picture of each."""
     table = {found.scan.patient_id: cluster(found.readings) for found in read_lidc_scans().values() if found.readings}
     yield "| scan | nodule | readers | diameter mm | table | voxels | table | volume mm³ | malignancy |"
     yield "|---|---|---|---|---|---|---|---|---|"
@@ -86,12 +86,12 @@ def lidc_lines(store: Store, out: Path) -> Iterator[str]:
 
 
 def diameter_gap(attributes: NoduleAttributes, other: AnnotatedNodule) -> float:
-    """How much two nodules differ in diameter."""
+    """Return the difference of two nodules' diameters."""
     return abs((other.attributes.diameter_mm or 0) - (attributes.diameter_mm or 0))
 
 
 def round_trips(folder: Path, result: list[str]) -> Iterator[str]:
-    """Random oblique and mirrored volumes out and in again, in every format."""
+    """Write random oblique and mirrored volumes in every format, read them again, and give the differences."""
     rng = np.random.default_rng(SEED)
     errors_mm, changed = [], 0
     yield "| format | greatest error mm | voxels that differ |"
@@ -127,7 +127,7 @@ def round_trips(folder: Path, result: list[str]) -> Iterator[str]:
 
 
 def patch_lines(store: Store, cache: Path, result: list[str]) -> Iterator[str]:
-    """Augmented 48^3 patches a second: from files once, then from memory beside the same of other libraries."""
+    """Give augmented 48^3 patches per second: from files, and from memory compared with other libraries."""
     places = nodule_places(store.in_split("train"))
     datasets, cold = {}, []
     for name, augmentation in AUGMENTATIONS.items():
@@ -161,7 +161,7 @@ def patch_lines(store: Store, cache: Path, result: list[str]) -> Iterator[str]:
 
 
 def augmentation_rates(datasets: dict[str, PatchDataset]) -> dict[str, list[float]]:
-    """Patches in a second of user CPU by each library, for each of the datasets' augmentations."""
+    """Return the patches per second of user CPU of each library, for each augmentation."""
     torch.set_num_threads(1)
     makers: dict[str, list[Callable[[int], object]]] = {OURS: []}
     for scaling, dataset in enumerate(datasets.values()):
@@ -181,7 +181,7 @@ def augmentation_rates(datasets: dict[str, PatchDataset]) -> dict[str, list[floa
 
 
 def random_batch(made: Batches, n: int, step: int) -> object:
-    """A batch of random rows."""
+    """Return a batch of random rows."""
     return made(np.random.default_rng([SEED, step]).integers(0, n, BATCH))
 
 
@@ -201,7 +201,7 @@ def main() -> None:
 
 
 def page(real: Path, work: Path, out: Path, result: list[str]) -> Iterator[str]:
-    """The lines of the page; adds the sentences of its result."""
+    """Give the lines of the page, and append the sentences of its result to `result`."""
     here = ", ".join(f"{k} {v}" for k, v in machine().items())
     yield f"Written by `make results-data` on {date.today().isoformat()}: {here}."
     yield ""

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Run the studies of detection and that of fidelity, train the GANs that are not bundled; write docs/results/detection.md.
+"""Run the studies of detection and of fidelity, train GANs that are not bundled; write docs/results/detection.md.
 
     python scripts/results_detection.py --out docs/results [--run FOLDER]
 
-SYNTHORAX_REAL_DATA names a folder that holds `luna16-nodules`. Trainings are kept in build/results-detection, so that a
-run that was stopped goes on; all of them take some six hours of two cores. FOLDER is the run that the bundled GAN was
+SYNTHORAX_REAL_DATA names a folder with `luna16-nodules`. Trainings are kept in build/results-detection; run the script
+again to continue after a stop. All of it takes some six hours of two cores. FOLDER is the run that the bundled GAN was
 trained in, for its curves.
 """
 
@@ -49,9 +49,9 @@ SHOWN = ("auc", "sensitivity", "specificity", "f1", "precision at 1:71", "f1 at 
 FEW_SHOWN, PHANTOM_SHOWN = ("auc", "sensitivity", "specificity"), ("auc", "sensitivity", "specificity", "froc")
 SAMPLES_SHOWN = 8
 LEAST_SHOWN = 1e-4
-"""A smaller p is told as smaller."""
+"""A p below this is shown as smaller than it."""
 LITTLE_TO_GAIN = 0.99
-"""An AUC above which no arm can be much better."""
+"""An AUC that leaves little room for a better arm."""
 
 
 def cell(value: Interval | None) -> str:
@@ -60,7 +60,7 @@ def cell(value: Interval | None) -> str:
 
 
 def arm_lines(arms: list[Arm], shown: Sequence[str], *, thesis: bool = False) -> Iterator[str]:
-    """The arms' figures, the thesis' below ours."""
+    """Give the arms' figures, with the thesis' figures below them."""
     names = [name for name in shown if any(name in arm.metrics for arm in arms)]
     rows = []
     for arm in arms:
@@ -71,7 +71,7 @@ def arm_lines(arms: list[Arm], shown: Sequence[str], *, thesis: bool = False) ->
 
 
 def test_lines(outcome: DetectionOutcome) -> Iterator[str]:
-    """Arms against each other, by what the study is about."""
+    """Give the comparisons of arms, in the order of the study's questions."""
     rows = []
     for test in outcome.tests:
         if test.metric == TESTED[0]:
@@ -88,20 +88,20 @@ def strata_lines(outcome: DetectionOutcome) -> Iterator[str]:
 
 
 def chance(p: float | None) -> str:
-    """A p, or that it is small."""
+    """Return a p value as text, or that it is small."""
     if p is None:
         return ""
     return f"{p:.4f}" if p >= LEAST_SHOWN else f"< {LEAST_SHOWN:.4f}"
 
 
 def confusion_lines(outcome: DetectionOutcome) -> Iterator[str]:
-    """Decisions on the test patients."""
+    """Give the figures of decisions on the test patients."""
     rows = [[name, *(f"{n:.1f}" for n in (tp, fn, fp, tn))] for name, (tp, fp, tn, fn) in outcome.confusions.items()]
     yield from table(["arm", "found", "missed", "false alarms", "rightly left"], rows)
 
 
 def fidelity_lines(found: Fidelity, out: Path) -> Iterator[str]:
-    """Pictures, measures and checks."""
+    """Give the pictures, measures and checks of fidelity."""
     for name, text in PICTURES.items():
         if name in found.pictures:
             yield from picture(found.pictures[name], out / f"detection-{name}.png", text)
@@ -122,7 +122,7 @@ def fidelity_lines(found: Fidelity, out: Path) -> Iterator[str]:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """The study of detection on a store, with a GAN of its own."""
+    """Run the study of detection on a store, with a separately trained GAN."""
 
     store: Store
     config: TaskConfig
@@ -131,7 +131,7 @@ class Part:
 
 
 def few_part(real: Path, work: Path) -> Part:
-    """The study with a tenth of the training patients, of whom the GAN has not more either."""
+    """Run the study with a tenth of the training patients, on whom alone the GAN is trained too."""
     store = api.prepare("patches", real / "luna16-nodules", work / "few-store", train_patients=FEW_PATIENTS)
     config = task_config("detection", "compact", {"steps": FEW_STEPS})
     return part(store, config, work / "few", FEW_GAN, AMOUNTS, TRAININGS)
@@ -152,7 +152,7 @@ def part(
     amounts: Sequence[float],
     trainings: int,
 ) -> Part:
-    """The AC-WGAN-GP's `compact` preset, trained on a store, and the study with it; goes on where it stopped."""
+    """Train the AC-WGAN-GP's `compact` preset on a store, and run the study with it; continues after a stop."""
     run, out = (work.with_name(f"{work.name}-{what}") for what in ("gan", "study"))
     settings = {**gan, "segmenter_steps": 0}  # no arm uses the masks
     api.train("ac-wgan", store.path, run, preset="compact", settings=settings, device="cpu")
@@ -163,7 +163,7 @@ def part(
 
 
 def samples_lines(found: Part, path: Path, text: str) -> Iterator[str]:
-    """What the GAN makes, over real nodules of its training."""
+    """Write a picture of the GAN's samples above real training nodules."""
     places = nodule_places(found.store.in_split("train"))[:SAMPLES_SHOWN]
     real = Patches.of(PatchDataset(found.store, places, found.config.patch))
     made = api.sample(found.model, SAMPLES_SHOWN).ct
@@ -171,7 +171,7 @@ def samples_lines(found: Part, path: Path, text: str) -> Iterator[str]:
 
 
 def few_lines(found: Part, out: Path) -> Iterator[str]:
-    """What the study with few patients found."""
+    """Give the results of the study with few patients."""
     outcome, nodules = found.outcome, sum(len(case.nodules) for case in found.store.in_split("train"))
     yield f"The same validation and test patients, but {FEW_PATIENTS} training patients with {nodules} nodules; `synthorax prepare ... --train-patients {FEW_PATIENTS}` makes such a store. A GAN of its"
     yield f"own was trained on these patients alone ({FEW_GAN['steps']:,} steps), and rendered nodules have their outlines, though the renderer's constants were chosen on all training"
@@ -190,7 +190,7 @@ def few_lines(found: Part, out: Path) -> Iterator[str]:
 
 
 def phantom_lines(found: Part, out: Path) -> Iterator[str]:
-    """What the study on whole scans found, with the FROC."""
+    """Give the results of the study on whole scans, with the FROC."""
     store, outcome = found.store, found.outcome
     nodules = {name: sum(len(case.nodules) for case in store.in_split(name)) for name in ("train", "test")}
     yield f"{PHANTOMS} phantom chests ({counts(store)}), {nodules['train']} nodules to train on and {nodules['test']} to find; patches of 48 mm as 32^3 voxels of 1.5 mm,"
@@ -285,7 +285,7 @@ def counts(store: Store) -> str:
 
 
 def verdict(outcome: DetectionOutcome, few: DetectionOutcome, found: Fidelity) -> Iterator[str]:
-    """What it comes to, from the figures alone."""
+    """Return the result in sentences, made from the figures."""
     yield f"With all training patients: {compared(outcome)}"
     yield ""
     yield f"With {FEW_PATIENTS} of them: {compared(few)}"
@@ -295,7 +295,7 @@ def verdict(outcome: DetectionOutcome, few: DetectionOutcome, found: Fidelity) -
 
 
 def compared(outcome: DetectionOutcome) -> str:
-    """The AUC of real patches with flips, and which arms differ from another."""
+    """Return the AUC of real patches with flips, and the arms that differ from another, as a sentence."""
     base = next(arm for arm in outcome.arms if arm.name == REFERENCE).metrics["auc"]
     sure = [test for test in outcome.tests if test.metric == TESTED[0] and (test.p_holm or 1) < 0.05]
     better = ", ".join(f"{test.a} than {test.b}" for test in sure if test.difference > 0) or "no arm than another"

@@ -4,9 +4,9 @@
     python scripts/results_false_alarms.py measure OUT [--model [FEW:]RUN ...] [--eraser [FEW:]RUN ...]
     python scripts/results_false_alarms.py page OUT --out docs/results
 
-`--model` names injectors and `--eraser` erasers; those with `few:` before them are of the arms with a tenth of the
-patients, from whom alone they have to have learned. SYNTHORAX_REAL_DATA names a folder that holds `luna16-nodules` and
-`chests`. Trainings are kept in OUT, so that a run that was stopped goes on. With three injectors and an eraser all of it
+`--model` names injectors and `--eraser` erasers; with the prefix `few:` they are used in the arms with a tenth of the
+patients, and must have been trained on these alone. SYNTHORAX_REAL_DATA names a folder with `luna16-nodules` and
+`chests`. Trainings are kept in OUT; run the script again to continue after a stop. With three injectors and an eraser it
 takes some two hours of a core.
 """
 
@@ -30,16 +30,16 @@ from synthorax.tasks.scanning import MOST_MARKS
 
 TRAININGS = 2
 FEW_PATIENTS, FEW_STEPS = 33, 600
-"""A tenth of the training patients, whose detectors learn for half as many steps."""
+"""A tenth of the training patients; their detectors are trained for half as many steps."""
 CHEST_SPLIT, CHEST_SEED = (4 / 7, 1 / 7, 2 / 7), 0
 """Of the seven chests four are trained on, one validates, and two are tested on."""
 FEW = "few:"
-"""Before the models that learned from few patients."""
+"""Prefix of models that were trained on few patients."""
 PARTS = {"all": "All training patients", "few": f"{FEW_PATIENTS} training patients"}
 
 
 def measure(out: Path, models: Sequence[str], erasers: Sequence[str]) -> None:
-    """Run both studies, or go on with them."""
+    """Run both studies, or continue them."""
     real = Path(os.environ["SYNTHORAX_REAL_DATA"])
     out.mkdir(parents=True, exist_ok=True)
     chests = api.prepare("scans", real / "chests", out / "chests", split=CHEST_SPLIT, seed=CHEST_SEED)
@@ -59,12 +59,12 @@ def measure(out: Path, models: Sequence[str], erasers: Sequence[str]) -> None:
 
 
 def _of(part: str, named: Sequence[str]) -> list[str]:
-    """The models of a part."""
+    """Return the models of a study."""
     return [one.removeprefix(FEW) for one in named if one.startswith(FEW) == (part == "few")]
 
 
 def page_lines(measured: Path) -> Iterator[str]:
-    """The page."""
+    """Give the lines of the page."""
     found = {part: json.loads((measured / part / "results.json").read_text()) for part in PARTS}
     yield "# Which synthetic nodules reduce a detector's false alarms in whole chests?"
     yield ""
@@ -86,7 +86,7 @@ def page_lines(measured: Path) -> Iterator[str]:
 
 
 def verdict(found: Mapping[str, Any]) -> str:
-    """Which arms have surely fewer, or more, false alarms than the reference."""
+    """Return the arms with significantly fewer or more false alarms than the reference, as a sentence."""
     arms = {arm["name"]: arm for arm in found["arms"]}
     own = arms[HARD]["figures"][ALARMS]
     sure = {
@@ -101,7 +101,7 @@ def verdict(found: Mapping[str, Any]) -> str:
 
 
 def study_lines(found: Mapping[str, Any]) -> Iterator[str]:
-    """What was looked at."""
+    """Give the description of the data and the arms."""
     counts = found["counts"]
     kinds = ", ".join(
         f"{sum(counts[f'{split} look-alikes: {kind}'] for split in ('train', 'val', 'test'))} at {kind}"
@@ -120,7 +120,7 @@ def study_lines(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def arm_lines(found: Mapping[str, Any]) -> Iterator[str]:
-    """Figures, and differences."""
+    """Give the tables of figures and differences."""
     rows = []
     for arm in found["arms"]:
         cells = []

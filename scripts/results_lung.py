@@ -2,7 +2,7 @@
 
 python scripts/results_lung.py --work DIR [--out docs/results]
 
-The studies live in DIR and go on where they stopped. Needs SYNTHORAX_REAL_DATA for the original seeds.
+The studies are kept in DIR; run the script again to continue them. The original seeds need SYNTHORAX_REAL_DATA.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from synthorax.systems.lung.system import Lung
 from synthorax.training.devices import make_fabric
 
 RELEASED_MINUTES = 80
-"""Of the released run, on a GPU."""
+"""Minutes of the released run, on a GPU."""
 PASSES = (1, 2, 4, 8, 15, 25, 40)
 SHOWN = {
     "score": ("Score", "%.0f"),
@@ -49,7 +49,7 @@ SHOWN = {
 
 
 def main() -> None:
-    """Run what is missing, then write the page."""
+    """Run the studies that are missing, then write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("build/results-lung"))
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
@@ -89,7 +89,7 @@ def main() -> None:
 
 
 def learning_curve(seeds: Path, folder: Path) -> Iterator[dict[str, float]]:
-    """Error and Score after so many passes and seconds; the measuring is not counted."""
+    """Give error and Score by number of passes and seconds, without the time of measuring."""
     shapes, features = measurable(read_shape_set(seeds, LUNG_GRID, LUNG_SPACING_MM))
     config = lung_config("compact", {"iterations": max(PASSES)})
     study = ShapeStudy(shapes, features, config, folder, make_fabric("cpu"))
@@ -192,7 +192,7 @@ def page(found: dict[str, dict[str, Any]], curve: list[dict[str, float]], compar
 
 
 def table(arms: list[dict[str, Any]]) -> Iterator[str]:
-    """Arms as rows, the paper's figures below theirs."""
+    """Give a table with arms as rows, and the paper's figures in brackets."""
     yield "| arm | " + " | ".join(title for title, _ in SHOWN.values()) + " |"
     yield "|---|" + "---|" * len(SHOWN)
     for arm in arms:

@@ -4,8 +4,8 @@
     python scripts/results_malignancy.py --out docs/results --measured FOLDER [--few-run FOLDER]
     python scripts/results_malignancy.py --without-models
 
-SYNTHORAX_REAL_DATA names a folder that holds `luna16-nodules`. Trainings are kept in build/results-malignancy, so that a
-run that was stopped goes on. `--measured` is the folder of `scripts/results_in_painting.py measure` with `render`,
+SYNTHORAX_REAL_DATA names a folder with `luna16-nodules`. Trainings are kept in build/results-malignancy; run the script
+again to continue after a stop. `--measured` is the folder of `scripts/results_in_painting.py measure` with `render`,
 `ac-wgan` and `class-aware`, and of `scripts/injection_times.py class-aware --out FOLDER/times.json`. `--few-run` is a
 class-aware in-painter trained on the tenth alone (the store build/results-malignancy/few-store); without it one is
 trained. `--without-models` trains the arms that need no model, and writes nothing.
@@ -49,7 +49,7 @@ RENDER, GAN, MODEL = "render", "ac-wgan", "class-aware"
 TRAININGS = 5
 FEW_PATIENTS, FEW_STEPS = 33, 250
 FEW_IN_PAINTER = {"steps": 1500}
-"""Some 180 times through the patches of the tenth."""
+"""Steps with a tenth of the patients: some 180 epochs of their patches."""
 DEEP: dict[str, Any] = {
     "network": {"kind": "resnet", "architecture": "resnet-50", "width": 64},
     "batch_size": 16,
@@ -68,12 +68,12 @@ def cell(value: Interval | None) -> str:
 
 
 def chance(p: float | None) -> str:
-    """A p, or that it is small."""
+    """Return a p value as text, or that it is small."""
     return "" if p is None else f"{p:.4f}" if p >= 1e-4 else "< 0.0001"
 
 
 def arm_lines(outcome: MalignancyOutcome) -> Iterator[str]:
-    """The arms' figures, the paper's below ours."""
+    """Give the arms' figures, with the paper's figures below them."""
     names = list(dict.fromkeys(name for arm in outcome.arms for name in arm.metrics))
     rows: list[list[str]] = []
     for arm in outcome.arms:
@@ -86,7 +86,7 @@ def arm_lines(outcome: MalignancyOutcome) -> Iterator[str]:
 
 
 def test_lines(outcome: MalignancyOutcome) -> Iterator[str]:
-    """Arms against each other."""
+    """Give the comparisons of arms."""
     rows = [
         [
             test.a,
@@ -104,7 +104,7 @@ def test_lines(outcome: MalignancyOutcome) -> Iterator[str]:
 
 
 def study_text(outcome: MalignancyOutcome) -> Iterator[str]:
-    """What was trained and measured, and how the tables are to be read."""
+    """Give the description of the trainings and figures, and how to read the tables."""
     yield f"Cubes of 32 mm around LUNA16's nodules; a nodule is malignant if the median of its readers' ratings is 4 or more. Every training draws {outcome.drawn:,} patches (half with {FEW_PATIENTS} patients, {DEEP['steps'] * DEEP['batch_size']:,} for the ResNet-50),"
     yield "crops and scales in every arm; the weights with the best AUC on the validation patients were evaluated once on the test patients. Rendered and ac-wgan nodules are added in benign contexts only, because they leave"
     yield "parts of the nodule that was there; the class-aware in-painter also replaces the nodule in malignant contexts, as in the paper. In a malignant context a synthetic nodule has the"
@@ -116,7 +116,7 @@ def study_text(outcome: MalignancyOutcome) -> Iterator[str]:
 
 
 def smallest_line(outcome: MalignancyOutcome) -> str:
-    """The difference that the test patients could show, in a sentence."""
+    """Give the smallest detectable difference, as a sentence."""
     test = outcome.counts["test"]
     assert outcome.smallest is not None
     return (
@@ -139,7 +139,7 @@ def study_lines(outcome: MalignancyOutcome, out: Path, name: str, text: str) -> 
 
 
 def count_lines(outcome: MalignancyOutcome) -> Iterator[str]:
-    """Table 1 beside ours."""
+    """Give table 1 of the paper next to this project's figures."""
     rows = []
     for name, (benign, malignant) in PAPER_COUNTS.items():
         own = outcome.counts[name]
@@ -173,7 +173,7 @@ def made_test(outcome: MalignancyOutcome) -> MalignancyTest:
 
 
 def verdict(outcome: MalignancyOutcome) -> str:
-    """What made nodules change, in sentences."""
+    """Return the effect of synthetic nodules, in sentences."""
     raw, test = arm_of(outcome, RAW).metrics["auc"], made_test(outcome)
     sure = [each for each in outcome.tests if each.p_holm is not None and each.p_holm < SURE]
     better = ", ".join(f"{each.a} than {each.b}" for each in sure if each.difference > 0) or "no arm than another"
@@ -201,7 +201,7 @@ class Part:
     trainings: int = TRAININGS
 
     def run(self, model: str | Path | None, ratios: Sequence[float] = (PAPER_RATIO,)) -> MalignancyOutcome:
-        """Run the study with the methods under test; if `model` is None, with rendered nodules alone."""
+        """Run the study with the methods under test; with rendered nodules only if `model` is None."""
         return study_malignancy(
             self.store,
             self.config,
@@ -263,7 +263,7 @@ def page(real: Path, work: Path, few_run: Path | None, measured: Path, out: Path
 
 
 def in_painted_lines(measured: Path, out: Path) -> Iterator[str]:
-    """What the in-painter's nodules are like, beside real ones and those of other methods."""
+    """Give the figures of the in-painter's nodules next to real ones and those of other methods."""
     figures = read_figures(measured)
     parts = {
         "In-painted nodules beside real ones": sites_lines(figures),
@@ -306,7 +306,7 @@ def main() -> None:
 
 
 def without_models(real: Path, work: Path) -> None:
-    """Train the arms of real and of rendered nodules, which the page takes from there."""
+    """Train the arms of real and of rendered nodules, whose results the page then reads."""
     of_all, of_few, of_deep = parts(real, work)
     for part in (of_all, of_few, replace(of_deep, arms=("raw", "flips"))):
         part.run(None)

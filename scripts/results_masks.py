@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Measure the masks of made nodules, and of real ones that the segmenter has not seen; write docs/results/masks.md.
+"""Measure the masks of synthetic nodules, and of real ones that the segmenter was not trained on; write docs/results/masks.md.
 
     python scripts/results_masks.py --out docs/results [--model ac-wgan]
 
-SYNTHORAX_REAL_DATA names a folder that holds `luna16-nodules`. The store is kept in build/results-masks. It takes three
+SYNTHORAX_REAL_DATA names a folder with `luna16-nodules`. The store is kept in build/results-masks. It takes three
 minutes of one core.
 """
 
@@ -45,11 +45,11 @@ from synthorax.tasks.made_masks import nodule_in_the_middle, nodule_voxels
 SEED = 0
 MADE = 400
 OFFSET_MM = 9.0
-"""Farthest that a real nodule is moved from the middle of its window along each axis."""
+"""Largest distance in mm that a real nodule is moved from the centre of its window along each axis."""
 BALLS = tuple(np.arange(0.9, 1.41, 0.05).round(2).tolist())
-"""Diameters of centred balls, as shares of the stated one, of which the validation patients choose the best."""
+"""Diameters of centred balls, as factors of the stated one; the validation patients select the best."""
 FAINT = 3.5
-"""Nodules of a texture below this are ground glass or part-solid."""
+"""Nodules with a texture below this are ground glass or part-solid."""
 BANDS_MM = (0.0, 6.0, 8.0, 12.0, 18.0, np.inf)
 SHOWN_MM, SHOWN_TEXTURES = (5.0, 8.0, 12.0, 18.0), (1.0, 1.0, 2.0, 3.0, 3.0, 5.0, 5.0, 5.0)
 SHEET = "masks-made.png"
@@ -60,11 +60,11 @@ class Windows:
     """Real nodules in windows, with readers' masks and the segmenter's.
 
     Attributes:
-        places: of the nodules.
-        ct: -1 to 1, [n, 1, z, y, x].
-        truth: bool [n, z, y, x], readers' voxels.
-        found: bool [n, z, y, x], all that the segmenter takes for a nodule.
-        spec: of the windows.
+        places: places of the nodules.
+        ct: patches within -1 to 1, [n, 1, z, y, x].
+        truth: readers' masks, bool [n, z, y, x].
+        found: all voxels that the segmenter marks as nodule, bool [n, z, y, x].
+        spec: grid of the windows.
     """
 
     places: Sequence[Place]
@@ -84,34 +84,34 @@ class Windows:
 
     @cached_property
     def masks(self) -> NDArray[np.bool_]:
-        """The pieces in the middle, as made nodules get them."""
+        """The components at the centre, chosen as for generated nodules."""
         return np.stack([nodule_in_the_middle(voxels, self.spec.spacing_mm) for voxels in self.found])
 
     @property
     def patients(self) -> list[str]:
-        """Of each nodule."""
+        """The patient of each nodule."""
         return [place.patient_id for place in self.places]
 
     def attribute(self, name: str, missing: float = np.nan) -> NDArray[np.float64]:
-        """What readers say of each nodule."""
+        """The readers' attributes of each nodule."""
         values = [getattr(place.nodule.attributes, name) if place.nodule else None for place in self.places]
         return np.array([missing if value is None else value for value in values])
 
     def balls(self, share: float) -> NDArray[np.bool_]:
-        """Balls in the middle, as wide as a share of the stated diameters."""
+        """Return balls at the centre, with the stated diameters times a factor."""
         radius_mm = share * self.attribute("diameter_mm")[:, None, None, None] / 2
         balls: NDArray[np.bool_] = self.spec.distances_mm() <= radius_mm
         return balls
 
 
 def estimate(statistic: Statistic, units: Sequence[str] | NDArray[np.int64], form: str = ".3f") -> str:
-    """A figure with its interval over patients, or over samples."""
+    """Return a figure with its interval over patients, or over samples, as text."""
     found = patient_bootstrap(statistic, np.asarray(units), seed=SEED).interval()
     return spread(found.value, found.low, found.high, form)
 
 
 def dice_lines(windows: Windows, moved: Windows, best: float, result: list[str]) -> Iterator[str]:
-    """Dice against readers' masks, of the segmenter and of centred balls."""
+    """Give the Dice with readers' masks, of the segmenter and of centred balls."""
     mm, texture = windows.attribute("diameter_mm"), windows.attribute("texture", missing=5.0)
     strata = {"all": mm > 0, "below 8 mm": mm < 8, "from 8 mm": mm >= 8, "ground glass, part-solid": texture < FAINT}
     is_in = moved.truth.any((1, 2, 3))
@@ -142,7 +142,7 @@ def dice_lines(windows: Windows, moved: Windows, best: float, result: list[str])
 
 
 def empty_lines(store: Store, windows: Windows, system: AcWgan, cache: Path) -> Iterator[str]:
-    """How often it finds a nodule in the middle of windows without one."""
+    """Give how often the segmenter finds a nodule at the centre of windows without one."""
     places = negative_places(store, store.in_split("test"), windows.spec, 1, SEED, cache=cache)
     empty = Windows.of(store, places, windows.spec, system, cache)
     share = estimate(mean_of(empty.masks.any((1, 2, 3)).astype(float)), empty.patients)
@@ -151,7 +151,7 @@ def empty_lines(store: Store, windows: Windows, system: AcWgan, cache: Path) -> 
 
 
 def correlation_lines(columns: Mapping[str, NDArray[np.float64]], units: NDArray) -> Iterator[str]:
-    """Rank correlations of every two ways to tell a diameter, where all are known."""
+    """Give rank correlations of all pairs of diameter definitions, for nodules with all of them."""
     known = np.all([np.isfinite(column) for column in columns.values()], axis=0)
     names = list(columns)
     rows = []
@@ -163,7 +163,7 @@ def correlation_lines(columns: Mapping[str, NDArray[np.float64]], units: NDArray
 
 
 def band_lines(columns: Mapping[str, NDArray[np.float64]], first: str) -> Iterator[str]:
-    """Medians and 10th to 90th percentiles by bands of the first column."""
+    """Give medians and 10th to 90th percentiles, by bands of the first column."""
     rows = []
     for low, high in pairwise(BANDS_MM):
         inside = (columns[first] >= low) & (columns[first] < high)
@@ -180,7 +180,7 @@ def band_lines(columns: Mapping[str, NDArray[np.float64]], first: str) -> Iterat
 
 
 def made_diameters(samples: Samples) -> dict[str, NDArray[np.float64]]:
-    """Diameters of made nodules: as asked, as the table has them, and by half-width."""
+    """Return diameters of synthetic nodules: requested, in the table, and by half-width."""
     asked = np.array([one[0].diameter_mm for one in samples.asked], float)
     stated = [one[0] for one in samples.nodules]
     table_mm = np.array([nodule.attributes.diameter_mm if nodule.label else np.nan for nodule in stated], float)
@@ -189,7 +189,7 @@ def made_diameters(samples: Samples) -> dict[str, NDArray[np.float64]]:
 
 
 def real_diameters(windows: Windows) -> dict[str, NDArray[np.float64]]:
-    """Diameters of real nodules: as stated, of readers' masks, of the segmenter's, and by half-width."""
+    """Return diameters of real nodules: stated, of readers' masks, of the segmenter's masks, and by half-width."""
     hu, spacing = windows.spec.to_hu(windows.ct[:, 0]), windows.spec.spacing_mm
     return {
         "stated": windows.attribute("diameter_mm"),
@@ -200,7 +200,7 @@ def real_diameters(windows: Windows) -> dict[str, NDArray[np.float64]]:
 
 
 def sheet(maker: Generator, out: Path) -> Iterator[str]:
-    """Middle slices of made nodules with their masks."""
+    """Write middle slices of synthetic nodules with their masks."""
     asked = [(NoduleAttributes(diameter_mm=mm, texture=t),) for mm in SHOWN_MM for t in SHOWN_TEXTURES]
     made = Samples.joined(maker.sample(asked, SEED + 1))
     z, y, x = (n // 2 for n in made.spec.size)
@@ -214,7 +214,7 @@ def sheet(maker: Generator, out: Path) -> Iterator[str]:
 
 
 def best_ball(windows: Windows) -> float:
-    """The ball of the greatest mean Dice."""
+    """Return the ball with the largest mean Dice."""
     return max(BALLS, key=lambda share: float(dice(windows.balls(share), windows.truth).mean()))
 
 

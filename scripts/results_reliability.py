@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Prove what a user relies on, and write docs/reliability.md.
+"""Test the properties that users rely on, and write docs/reliability.md.
 
     python scripts/results_reliability.py --out docs
 
-Broken inputs by the thousand, kills, two calls at once, and the inputs that users met, as tests; then DICOM to store against an
-earlier commit. What an earlier call measured on the same sources, or what lies in --measured, is not measured again.
+It runs thousands of broken inputs, kills, two calls at once, and tests of users' inputs; then it times DICOM to store against an
+earlier commit. Results of an earlier call on the same sources, or in --measured, are used again.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ from synthorax.studies.results import machine
 
 ROOT = Path(__file__).resolve().parent.parent
 BEFORE = "f87457f"
-"""The commit whose speed is compared with: the last one before this work."""
+"""The commit for the comparison of speed: the last one before this work."""
 TOLD = re.compile(
     r"refus|told|named|names_|note|noticed|warn|left_out|is_said|says|in_doubt|not_said|unknown|stops|one_line|asked_for"
 )
-"""A test whose name has one of these words claims that the user is told; any other, that the result is right."""
+"""A test with one of these words in its name claims that the problem is reported; all others that the result is right."""
 
 
 @dataclass(frozen=True)
 class Topic:
-    """One way to go wrong, and the tests that try instances of it.
+    """A kind of problem, and the tests that try instances of it.
 
     Attributes:
         tests: `FILE`, or `FILE::PATTERN` for those whose name the regular expression finds; files below `tests/`.
@@ -156,7 +156,7 @@ LIMITS = (
 
 @dataclass(frozen=True)
 class Tried:
-    """Outcomes of a topic's tests."""
+    """The outcomes of a topic's tests."""
 
     right: int
     told: int
@@ -164,10 +164,10 @@ class Tried:
 
 
 def tried(topics: Sequence[Topic], report: Path) -> list[Tried]:
-    """Count what came of the topics' tests.
+    """Count the outcomes of the topics' tests.
 
     Args:
-        report: of a call of pytest, JUnit's XML; if it is not there, the tests are run and it is written.
+        report: JUnit XML file of a pytest call; if it does not exist, the tests are run and it is written.
     """
     if not report.is_file():
         files = sorted({test.partition("::")[0] for topic in topics for test in topic.tests})
@@ -184,7 +184,7 @@ def tried(topics: Sequence[Topic], report: Path) -> list[Tried]:
 
 
 def _outcome(case: ElementTree.Element) -> tuple[str, str, str]:
-    """The file of a test below `tests/`, its name, and `passed`, `failed` or `skipped`."""
+    """Give the file of each test below `tests/`, its name, and `passed`, `failed` or `skipped`."""
     parts = {child.tag for child in case}
     outcome = "failed" if parts & {"failure", "error"} else "skipped" if "skipped" in parts else "passed"
     file = case.get("classname", "").removeprefix("tests.").replace(".", "/") + ".py"
@@ -200,7 +200,7 @@ def _is_of(topic: Topic, file: str, name: str) -> bool:
 
 
 def mutant_lines(found: Sequence[dict]) -> Iterator[str]:
-    """What came of the mutants, in all and by kind of input."""
+    """Give the outcomes of the mutants, in total and by kind of input."""
     faults = Counter(fault for row in found for fault in row["faults"])
     whole = sum(row["whole"] for row in found)
     yield (
@@ -248,7 +248,7 @@ def mutant_lines(found: Sequence[dict]) -> Iterator[str]:
 
 
 def pair_lines(pairs: Sequence[Pair]) -> Iterator[str]:
-    """What came of two calls at once."""
+    """Give the outcomes of two calls at once."""
     rows = []
     for command in dict.fromkeys(pair.command for pair in pairs):
         mine = [pair for pair in pairs if pair.command == command]
@@ -259,7 +259,7 @@ def pair_lines(pairs: Sequence[Pair]) -> Iterator[str]:
 
 
 def speed_lines(speed: Speed) -> Iterator[str]:
-    """User CPU of both commits, run by run."""
+    """Give the user CPU time of both commits, run by run."""
     rows = [(i + 1, f"{old:.2f}", f"{new:.2f}") for i, (old, new) in enumerate(zip(speed.old, speed.new, strict=True))]
     yield from table(("run", f"{BEFORE}, user CPU s", "now, user CPU s"), rows)
     yield ""
@@ -267,7 +267,7 @@ def speed_lines(speed: Speed) -> Iterator[str]:
 
 
 def measured_speed(runs: int) -> Speed:
-    """DICOM to store by this checkout and by the earlier commit, which is checked out for it."""
+    """Time DICOM to store with this checkout and with the earlier commit, which is checked out for this."""
     with tempfile.TemporaryDirectory() as folder:
         archive = subprocess.run(["git", "archive", BEFORE, "src"], cwd=ROOT, check=True, capture_output=True).stdout
         subprocess.run(["tar", "-x", "-C", folder], input=archive, check=True)
@@ -277,7 +277,7 @@ def measured_speed(runs: int) -> Speed:
 def lines(
     found: Sequence[dict], pairs: Sequence[Pair], kills: dict, counts: Sequence[Tried], speed: Speed
 ) -> Iterator[str]:
-    """The page."""
+    """Give the lines of the page."""
     yield "# Reliability"
     yield ""
     yield (
@@ -347,7 +347,7 @@ def lines(
 
 
 def once(file: Path, measure_it: Callable[[], Any]) -> Any:
-    """What a JSON file holds; if it is not there, it is measured and written."""
+    """Return the content of a JSON file; if it does not exist, measure and write it."""
     if not file.is_file():
         with atomic_file(file) as temporary:
             temporary.write_text(json.dumps(measure_it()))
@@ -355,7 +355,7 @@ def once(file: Path, measure_it: Callable[[], Any]) -> Any:
 
 
 def how_measured(found: Sequence[dict], seed: int) -> Iterator[str]:
-    """Machine, seeds and date."""
+    """Give machine, seeds and date."""
     told = machine()
     yield (
         "Mutants run in processes that are forked from one with all modules imported; the limits are CPU seconds and "

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Measure rendered nodules beside real ones, and two versions of the renderer beside each other.
+"""Compare rendered nodules with real ones, and two versions of the renderer with each other.
 
     python scripts/results_rendering.py measure OUT [--src CHECKOUT/src] [--quick]
     python scripts/results_rendering.py time OUT --before CHECKOUT/src [--after CHECKOUT/src]
     python scripts/results_rendering.py page [--before OUT] --after OUT --out docs/results
 
-`measure` renders by the version in `--src`, or by this one, and writes `made.npz`, `judged.npz` and `figures.json` into
-OUT. With `--quick` it takes training patients alone, as the constants of rendering are set on them, and tells what is
-told apart, KID and HU. `page` writes rendering.md with its pictures. SYNTHORAX_REAL_DATA names a folder that holds
+`measure` renders with the version in `--src`, or with this one, and writes `made.npz`, `judged.npz` and `figures.json` into
+OUT. With `--quick` it uses training patients only, on whom the constants of rendering are chosen, and prints what is
+distinguished, KID and HU. `page` writes rendering.md with its pictures. SYNTHORAX_REAL_DATA names a folder with
 `luna16-nodules` and `lidc-scans`. Places and controls are kept in build/results-rendering.
 """
 
@@ -56,16 +56,16 @@ from synthorax.studies.results import machine
 from synthorax.studies.told_apart import told_apart
 
 FAINT, FAINT_MM = 150, (3.0, 5.0)
-"""As many nodules of ground glass of these diameters are asked for, to see that those that noise hides have a note."""
+"""Number and diameters of ground-glass nodules that are requested to see whether those hidden by noise get a note."""
 HERE = Path(__file__).resolve().parent
 QUICK_PROFILES = 40
-"""Solid nodules of which `--quick` renders the own outlines."""
+"""Number of solid nodules whose own outlines `--quick` renders."""
 QUICK_SOLID = 2
-"""Of the solid nodules of training patients, `--quick` takes one in so many."""
+"""`--quick` uses one in so many solid nodules of training patients."""
 
 
 def quick_jobs(reals: Sequence[Real], jobs: Sequence[Job]) -> list[Job]:
-    """Jobs of training patients: all nodules but the solid ones, of which it is one in `QUICK_SOLID`."""
+    """Return the jobs of training patients: all nodules that are not solid, and one in `QUICK_SOLID` solid ones."""
     train = [job for job in jobs if reals[job.real].split == "train"]
     solid = [job for job in train if reals[job.real].kind == "solid" and not reals[job.real].spiculated]
     kept = {job.real for job in solid[::QUICK_SOLID]}
@@ -85,9 +85,9 @@ def render_all(
     """Render a nodule for each real one by a version of the package.
 
     Args:
-        file: the patches are written to it.
-        attributes: of each nodule; those of its real twin if not given.
-        own_shapes: each has the shape of its twin's mask.
+        file: file to write the patches to.
+        attributes: attributes of each nodule; those of its real twin if not given.
+        own_shapes: whether each nodule gets the shape of its twin's mask.
     """
     folder = WORK / f"jobs-{jobs_key(pairs.jobs)}-{file.stem}"
     asked = attributes or [real.attributes for real in pairs.reals]
@@ -98,7 +98,7 @@ def render_all(
 
 
 def measure(out: Path, src: Path, quick: bool) -> dict[str, Any]:
-    """Render and measure; writes `figures.json`."""
+    """Render and measure, and write `figures.json`."""
     started = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     reals, jobs, outlines = sites(Path(os.environ["SYNTHORAX_REAL_DATA"]))
@@ -140,9 +140,9 @@ def measure(out: Path, src: Path, quick: bool) -> dict[str, Any]:
 def own_curves(
     reals: Sequence[Real], jobs: Sequence[Job], outlines: Sequence[str], out: Path, src: Path, quick: bool
 ) -> dict[str, Any]:
-    """HU and profiles of real nodules, and of their own outlines rendered at the places with their ratings.
+    """Return HU and profiles of real nodules, and of their own outlines rendered at the places with their ratings.
 
-    Of val and test patients; with `--quick` of training patients, where few of the nodules are solid.
+    The nodules are those of validation and test patients; with `--quick` those of training patients, few of them solid.
     """
     chosen = [job for job in jobs if reals[job.real].outlined and (quick or reals[job.real].split != "train")]
     if quick:
@@ -158,7 +158,7 @@ def own_curves(
 
 
 def measured_kids(pairs: Pairs, made: Made, quick: bool) -> dict[str, list[float]]:
-    """KID against the real nodules of training patients, and by class against those of the class."""
+    """Return the KID to the real nodules of training patients, and by class to those of the class."""
 
     def of(patches: Patches, kind: str, split: str = "") -> Patches:
         rows = pairs.rows(kind, split)
@@ -176,7 +176,7 @@ def measured_kids(pairs: Pairs, made: Made, quick: bool) -> dict[str, list[float
 
 
 def more(pairs: Pairs, reals: Sequence[Real], made: Made, started: float) -> dict[str, Any]:
-    """What `--quick` leaves out."""
+    """Measure what `--quick` leaves out."""
     rows = pairs.rows("all", "test")
     asked = np.array([real.asked_mm for real in pairs.reals])[rows]
     stated = np.array([real.stated_mm for real in pairs.reals])[rows]
@@ -196,7 +196,7 @@ def more(pairs: Pairs, reals: Sequence[Real], made: Made, started: float) -> dic
 def faint(
     pairs: Pairs, reals: Sequence[Real], outlines: Sequence[str], out: Path, src: Path
 ) -> dict[str, dict[str, int]]:
-    """Ground glass of 3 to 5 mm at places of test patients, of which noise hides some."""
+    """Render ground glass of 3 to 5 mm at places of test patients; noise hides some of these nodules."""
     jobs = [job for job in pairs.jobs if reals[job.real].split == "test"][:FAINT]
     widths = generator(SEED, "faint").uniform(*FAINT_MM, len(jobs)).round(1)
     asked = [NoduleAttributes(diameter_mm=mm, texture=1.0) for mm in widths.tolist()]
@@ -207,19 +207,19 @@ def faint(
 
 
 def say(started: float, text: str) -> None:
-    """Tell of the progress."""
+    """Print the progress."""
     print(f"{time.monotonic() - started:5.0f} s  {text}", flush=True)
 
 
 def in_one_line(rows: Mapping[str, Any]) -> str:
-    """AUCs by class in one line."""
+    """Return AUCs by class in one line."""
     return "; ".join(
         f"{kind} ({row['n']}) {three(row['auc'], '.3f') if row['auc'] else 'too few'}" for kind, row in rows.items()
     )
 
 
 def show_curves(found: Mapping[str, Mapping[str, Any]]) -> None:
-    """HU of real and made nodules by class, on the screen."""
+    """Print HU of real and rendered nodules by class."""
     for kind, real in found["real"].items():
         made = found["made"].get(kind)
         if made is not None:
@@ -235,7 +235,7 @@ def write_page(before: Path | None, after: Path, out: Path) -> None:
     """Write rendering.md and its pictures.
 
     Raises:
-        InputError: figures of other places than those of today, or of `--quick`.
+        InputError: the figures are of other places than those of this version, or of `--quick`.
     """
     reals, jobs, _ = sites(Path(os.environ["SYNTHORAX_REAL_DATA"]))
     folders = {"before": before, "after": after} if before else {"rendered": after}

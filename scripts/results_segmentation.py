@@ -4,10 +4,10 @@
     python scripts/results_segmentation.py --out docs/results --volumes RUN [--slices RUN] [--neighbours RUN]
         [--cyclegan RUN] [--other MODEL ...] [--without-study] [--without-inputs]
 
-SYNTHORAX_REAL_DATA names a folder that holds `luna16-nodules`. All runs are of `recipes/translation.sh` on the store
+SYNTHORAX_REAL_DATA names a folder with `luna16-nodules`. All runs are trained by `recipes/translation.sh` on the store
 build/results-segmentation/store, which `--store` makes and stops: `--volumes` of `compact`, in every arm of the study;
 `--slices` of `compact2d`; `--neighbours` of `compact2d --slices 5`; `--cyclegan` of `compact --model cyclegan`.
-`--other` are injectors. Trainings are kept in build/results-segmentation, so that a run that was stopped goes on.
+`--other` are injectors. Trainings are kept in build/results-segmentation; run the script again to continue.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from synthorax.training.files import read_log
 
 TRAININGS = 3
 PAINTED_CASES = 96
-"""Test label maps that are painted, one of each patient."""
+"""Number of test label maps to paint, one for each patient."""
 WORST, SHOWN = 5, 5
 KINDS = {
     "volumes": "volumes (3D)",
@@ -62,13 +62,13 @@ KINDS = {
 INPUTS = ("mask", "mask-noise", "labels")
 MODELS = ("pix2pix", "cyclegan")
 TABLE_STEPS, TABLE_PRESET = 600, "compact2d"
-"""Steps and preset of the painters of the table of inputs and models."""
+"""Steps and preset of the painters in the table of inputs and models."""
 TABLE_STUDY: dict[str, Any] = {"steps": 300, "checkpoints": (300,), "headline": 300, "precision": "bf16"}
 READER = "reader"
-"""Name of the network of a CycleGAN that reads label maps."""
+"""Name of the network of a CycleGAN that turns CT into label maps."""
 ADDED_HU = (0.0, 10.0, 30.0)
 SATURATED = 0.99
-"""A painted voxel beyond this share of the HU window's half is at the end of the painter's range."""
+"""A painted voxel beyond this share of half the HU window counts as at the end of the painter's range."""
 TIMED_VOXELS = (128, 128, 128)
 TIMED = """
 import sys, time, resource, numpy as np
@@ -94,7 +94,7 @@ def chance(p: float | None) -> str:
 
 
 def first_of_each(cases: Sequence[CaseEntry], most: int) -> list[CaseEntry]:
-    """A case with a label map of each patient."""
+    """Return one case with a label map for each patient."""
     found: dict[str, CaseEntry] = {}
     for case in cases:
         if case.has_tissue:
@@ -103,7 +103,7 @@ def first_of_each(cases: Sequence[CaseEntry], most: int) -> list[CaseEntry]:
 
 
 def map_lines(cases: Mapping[str, Sequence[PaintedCase]]) -> Iterator[str]:
-    """Figures of painted CT beside real CT."""
+    """Give the figures of painted CT compared with real CT."""
     first = next(iter(cases.values()))
     columns = {"real": map_figures(first, made=False)}
     columns |= {name: map_figures(own, made=True) for name, own in cases.items()}
@@ -117,7 +117,7 @@ def map_lines(cases: Mapping[str, Sequence[PaintedCase]]) -> Iterator[str]:
 
 
 def planes(cases: Sequence[PaintedCase], rows: Mapping[str, Sequence[PaintedCase]], *, coronal: bool) -> Figure:
-    """Label maps, real CT and each painter's, through the middle."""
+    """Write middle slices of label maps, real CT and each painter's CT."""
 
     def plane(values: NDArray) -> NDArray:
         middle = values.shape[1 if coronal else 0] // 2
@@ -130,7 +130,7 @@ def planes(cases: Sequence[PaintedCase], rows: Mapping[str, Sequence[PaintedCase
 
 
 def picture_lines(cases: Mapping[str, Sequence[PaintedCase]], out: Path) -> Iterator[str]:
-    """Cases in their order, those that the first painter is furthest off, and coronal planes of all painters."""
+    """Give pictures of the first cases, of those with the largest error of the first painter, and coronal planes."""
     first = next(iter(cases.values()))
     some = list(range(SHOWN))
     worst = np.argsort([-case.error_hu for case in first])[:WORST].tolist()
@@ -145,9 +145,9 @@ def picture_lines(cases: Mapping[str, Sequence[PaintedCase]], out: Path) -> Iter
 
 
 def cycle_lines(runs: Mapping[str, Path], cases: Mapping[str, Sequence[PaintedCase]]) -> Iterator[str]:
-    """How well the readers of CycleGANs read the label map back, of painted and of real CT, and with noise added.
+    """Give how well CycleGANs recover the label map from painted and from real CT, without and with added noise.
 
-    Section 6.1 fears that a painter hides the label map in what it paints: noise then takes more away than of real CT.
+    Section 6.1 suspects that a painter hides the label map in its output: noise would then reduce the share more than for real CT.
     """
     rows = []
     for name, run in runs.items():
@@ -163,7 +163,7 @@ def cycle_lines(runs: Mapping[str, Path], cases: Mapping[str, Sequence[PaintedCa
 
 
 def read_back(run: Path, cases: Sequence[PaintedCase], *, made: bool, noise_hu: float) -> float:
-    """Share of the voxels whose class the reader of a run gives back."""
+    """Return the share of voxels whose class the reader of a run recovers."""
     system: Any = hub.load(run).system
     shares = []
     for i, case in enumerate(cases):
@@ -177,7 +177,7 @@ def read_back(run: Path, cases: Sequence[PaintedCase], *, made: bool, noise_hu: 
 
 
 def time_lines(runs: Mapping[str, Path]) -> Iterator[str]:
-    """Seconds and memory of painting, each in a process of its own, and seconds of a training step as logged."""
+    """Give time and memory of painting, each in a separate process, and the logged time of a training step."""
     rows = []
     for name, run in runs.items():
         told = subprocess.run(
@@ -200,7 +200,7 @@ def time_lines(runs: Mapping[str, Path]) -> Iterator[str]:
 
 
 def arm_lines(outcome: SegmentationOutcome) -> Iterator[str]:
-    """The arms' figures, the thesis' below ours."""
+    """Give the arms' figures, with the thesis' figures below them."""
     names = list(dict.fromkeys(name for arm in outcome.arms for name in arm.metrics))
     rows: list[list[str]] = []
     for arm in outcome.arms:
@@ -213,7 +213,7 @@ def arm_lines(outcome: SegmentationOutcome) -> Iterator[str]:
 
 
 def spread_lines(outcome: SegmentationOutcome, headline: int, last: int) -> Iterator[str]:
-    """Tables 5.2 to 5.7 beside ours."""
+    """Give tables 5.2 to 5.7 next to this project's figures."""
     rows = []
     for name, measures in outcome.spreads.items():
         model = THESIS_ARMS.get(name)
@@ -235,7 +235,7 @@ def spread_lines(outcome: SegmentationOutcome, headline: int, last: int) -> Iter
 
 
 def test_lines(tests: Sequence[SegmenterTest]) -> Iterator[str]:
-    """Arms against each other."""
+    """Give the comparisons of arms."""
     rows = [
         [
             test.a,
@@ -252,7 +252,7 @@ def test_lines(tests: Sequence[SegmenterTest]) -> Iterator[str]:
 
 
 def input_lines(store: Store, work: Path) -> Iterator[str]:
-    """Painters by input and model, all of one small size, and what a segmenter learns from n real volumes and theirs."""
+    """Give painters by input and model, all of one small size, and a segmenter trained on n real volumes and theirs."""
     rows = []
     cases = first_of_each(store.in_split("test"), PAINTED_CASES // 4)
     for model in MODELS:
@@ -380,7 +380,7 @@ def study_lines(outcome: SegmentationOutcome, out: Path, headline: int, last: in
 
 
 def made_store(real: Path, work: Path) -> Store:
-    """The store of cubes with their label maps."""
+    """Return the store of cubes with their label maps."""
     return api.prepare("patches", real / "luna16-nodules", work / "store", tissue=True)
 
 

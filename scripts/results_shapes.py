@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measure what is claimed of the shapes and write docs/results/shapes.md with its pictures.
+"""Check the statements on shapes and write docs/results/shapes.md with its pictures.
 
     python scripts/results_shapes.py                      # print
     python scripts/results_shapes.py --out docs/results   # write; needs SYNTHORAX_REAL_DATA
@@ -48,11 +48,11 @@ EDGE_CONNECTED = ndimage.generate_binary_structure(3, 2)
 LIDC_COUNT = 2669
 """Nodules of 3 mm or more in LIDC's own paper."""
 PRINTED = 0.005 + 1e-4
-"""Half a unit of the last printed digit of features.csv, and its own single precision."""
+"""Tolerance: half a unit of the last printed digit of features.csv, and its single precision."""
 
 
 def seconds(action: Callable[[], object], repeats: int = REPEATS) -> str:
-    """Median and range of the wall time of some calls, after one that is not counted."""
+    """Return median and range of the wall time of several calls, after one that is not counted."""
     action()
     times = []
     for _ in range(repeats):
@@ -63,16 +63,16 @@ def seconds(action: Callable[[], object], repeats: int = REPEATS) -> str:
 
 
 def features_and_errors(seeds: np.ndarray, given: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Our features of the 51 seeds [n, 12], and which of them differ from the released ones, bool [n, 12]."""
+    """Return synthorax's features of the 51 seeds, [n, 12], and which of them differ from the released ones, bool [n, 12]."""
     ours = shape_features(seeds > 0.1, LUNG_SPACING_MM)
     return ours, abs(ours - given) > PRINTED
 
 
 def headline(seeds: np.ndarray, given: np.ndarray, nodules: int) -> str:
-    """The page's result in two sentences.
+    """Return the page's result in two sentences.
 
     Args:
-        nodules: of 3 mm or more in the annotation table.
+        nodules: number of nodules of 3 mm or more in the annotation table.
     """
     _, off = features_and_errors(seeds, given)
     return (
@@ -82,7 +82,7 @@ def headline(seeds: np.ndarray, given: np.ndarray, nodules: int) -> str:
 
 
 def feature_lines(seeds: np.ndarray, given: np.ndarray) -> Iterator[str]:
-    """Ours against the released features of the 51 seeds."""
+    """Give synthorax's features of the 51 seeds compared with the released ones."""
     ours, off = features_and_errors(seeds, given)
     yield f"- {(~off).sum()} of {off.size} figures are equal to the printed precision; seeds with an exception:"
     yield f"  {', '.join(str(i) for i in np.flatnonzero(off.any(1))) or 'none'}."
@@ -104,7 +104,7 @@ def feature_lines(seeds: np.ndarray, given: np.ndarray) -> Iterator[str]:
 
 
 def adversarial_field(index: int) -> np.ndarray:
-    """Field `index` of eight families, from noise over dust and smooth blobs to constant ones."""
+    """Return field `index` of eight families, from noise, dust and smooth blobs to constant fields."""
     random = generator(SEED, "adversarial", index)
     noise = random.random(LUNG_GRID, dtype=np.float32)
     family = index % 8
@@ -132,7 +132,7 @@ def adversarial_field(index: int) -> np.ndarray:
 
 
 def reconnection_lines() -> Iterator[str]:
-    """What reconnection makes of many fields, counted by another labelling than its own."""
+    """Give the results of reconnection on many fields, checked with another labelling than its own."""
     failures, before, single = 0, Counter[str](), 0
     for start in range(0, FIELDS, 500):
         fields = np.stack([adversarial_field(i) for i in range(start, start + 500)])
@@ -150,7 +150,7 @@ def reconnection_lines() -> Iterator[str]:
 
 
 def lidc_lines(scans: Sequence[Sequence[Reading]], nodules: Sequence[AnnotatedNodule]) -> Iterator[str]:
-    """The nodules of the annotation table against the published counts."""
+    """Give the nodules of the annotation table compared with the published counts."""
     readers = Counter(len(nodule.readings) for nodule in nodules)
     ratings = Counter(r.ratings["malignancy"] for readings in scans for r in readings)
     started = time.perf_counter()
@@ -185,7 +185,7 @@ def lidc_lines(scans: Sequence[Sequence[Reading]], nodules: Sequence[AnnotatedNo
 
 
 def speed_lines(seeds: np.ndarray, folder: Path) -> Iterator[str]:
-    """Times against the paper's."""
+    """Give times compared with the paper's."""
     np.save(folder / "seeds.npy", seeds)
     api.train("lung", folder / "seeds.npy", folder / "run", preset="compact", seed=SEED)
     model = api.load(folder / "run")
@@ -209,7 +209,7 @@ def speed_lines(seeds: np.ndarray, folder: Path) -> Iterator[str]:
 
 
 def paper_lines(seeds: np.ndarray) -> Iterator[str]:
-    """Time and memory of training at the paper's own size."""
+    """Give time and memory of training at the paper's size."""
     system, batches = Lung.for_training(PRESETS["paper"], seeds, SEED)
     system.prepare_training(make_fabric("cpu"))
     step = iter(range(1000))
@@ -227,7 +227,7 @@ def paper_lines(seeds: np.ndarray) -> Iterator[str]:
 
 
 def demo_lines(folder: Path, pictures: Path | None) -> Iterator[str]:
-    """The demo's time, and its nodules as pictures."""
+    """Give the demo's time, and its nodules as pictures."""
     api.lidc_shapes()
     started = time.perf_counter()
     run_demo(folder / "demo", seed=SEED)

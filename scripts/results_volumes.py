@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Run the study of volumes on phantoms and on cubes of real nodules, and write its results page.
+"""Run the study of whole chests on phantoms and on cubes of real nodules, and write its results page.
 
     python scripts/results_volumes.py --out docs/results [--run RUN --gan RUN] [--erase RUN] [--ablation RUN]... [--cubes RUN GAN]
 
-Without runs the page has seconds and memory alone. The runs are trained beforehand: RUN and GAN on the training patients of build/results-volumes/phantoms (`--prepare` makes that store,
-and beside it `healthy`, the same patients without nodules), those of `--cubes` on the training patients of build/results-volumes/cubes,
-for which SYNTHORAX_REAL_DATA names a folder that holds `luna16-nodules`. `--costs` measures seconds and memory first; without it the
-figures of an earlier call are taken. Trainings and made chests are kept in build/results-volumes: a run that was stopped goes on.
+Without runs the page has only time and memory. Train the runs beforehand: RUN and GAN on the training patients of build/results-volumes/phantoms (`--prepare` makes that store,
+and the store `healthy` of the same patients without nodules), those of `--cubes` on the training patients of build/results-volumes/cubes,
+for which SYNTHORAX_REAL_DATA names a folder with `luna16-nodules`. `--costs` measures time and memory first; without it the
+figures of an earlier call are used. Trainings and synthetic chests are kept in build/results-volumes; run the script again to continue.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from synthorax.studies.volumes_page import PAPER_TABLE, VolumesReport, study_vol
 from synthorax.tasks.config import task_config
 
 PHANTOMS, SPLIT, NODULES = 300, (2 / 3, 0.4 / 3, 0.6 / 3), 0.7
-"""Phantom patients, their split into 200, 40 and 60, and the mean number of nodules, with which half have none."""
+"""Number of phantom patients, their split into 200, 40 and 60, and a mean number of nodules at which half of them have none."""
 MADE, COMPARED, TRAININGS = 400, 100, 3
 CUBES_MADE, CUBES_COMPARED = 600, 150
 KEPT_NOISES = 5
-"""Patients, and paths of slices, of the grids that tell what each noise does."""
+"""Numbers of patients and of slice paths in the grids that show the effect of each noise."""
 GOALS = {"compact": (128, 13.0, 6.0), "paper": (224, 60.0, 20.0)}
-"""Slices, and seconds on two cores without and with AMX, by preset."""
+"""Goals by preset: slices, and seconds on two cores without and with AMX."""
 MOST_GIGABYTES = 1.5
 HA_GAN = "HA-GAN (Sun et al. 2022) with random weights, 256^3 on two such cores: 9.5 to 13 CPU seconds and 5.6 GB."
 CORES = 2
@@ -56,12 +56,12 @@ def cell(value: Interval | None) -> str:
 
 
 def estimate(value: Estimate | None, form: str) -> str:
-    """A value with its range."""
+    """Return a value with its range as text."""
     return "" if value is None else spread(value.value, value.low, value.high, form)
 
 
 def distance_lines(report: VolumesReport) -> Iterator[str]:
-    """Table 1 beside ours."""
+    """Give table 1 of the paper next to this project's figures."""
     rows = [
         [
             name,
@@ -86,7 +86,7 @@ def distance_lines(report: VolumesReport) -> Iterator[str]:
 
 
 def far_line(report: VolumesReport, model: str, gan: str) -> str:
-    """Whether the distance to real/real is under half of the 3D GAN's, in a sentence."""
+    """Return a sentence on whether the excess over the real/real distance is under half of the 3D GAN's."""
     floor = report.distances[REAL_REAL].fid.value
     own, other = (report.distances[name].fid.value - floor for name in (model, gan))
     told = f"The FID exceeds that of real/real ({floor:.2f}) by {own:.2f} for {model} and by {other:.2f} for {gan}"
@@ -96,7 +96,7 @@ def far_line(report: VolumesReport, model: str, gan: str) -> str:
 
 
 def check_lines(report: VolumesReport) -> Iterator[str]:
-    """Anatomy, diversity and copies."""
+    """Give the figures of anatomy, diversity and copies."""
     names = list(report.checks[REAL_REAL].outside)
     rows = [
         [
@@ -118,7 +118,7 @@ def check_lines(report: VolumesReport) -> Iterator[str]:
 
 
 def arm_lines(report: VolumesReport) -> Iterator[str]:
-    """The arms' figures and their tests."""
+    """Give the arms' figures and their tests."""
     outcome = report.outcome
     assert outcome is not None
     names = list(dict.fromkeys(name for arm in outcome.arms for name in arm.metrics))
@@ -143,7 +143,7 @@ def arm_lines(report: VolumesReport) -> Iterator[str]:
 
 
 def bias_lines(report: VolumesReport) -> Iterator[str]:
-    """What gives the label or the source away."""
+    """Give how well label and source can be predicted from traces."""
     assert report.outcome is not None
     bias = report.outcome.bias
     told = "" if bias.told_sham is None else f", with sham edits {bias.told_sham:.3f}"
@@ -160,7 +160,7 @@ def bias_lines(report: VolumesReport) -> Iterator[str]:
 
 
 def verdict(report: VolumesReport) -> str:
-    """What made chests change, in a sentence."""
+    """Return the effect of synthetic chests, in a sentence."""
     outcome = report.outcome
     assert outcome is not None
     sure = [test for test in outcome.tests if test.p_holm is not None and test.p_holm < 0.05]
@@ -175,7 +175,7 @@ def verdict(report: VolumesReport) -> str:
 
 
 def study_lines(report: VolumesReport, out: Path, name: str, model: str, gan: str) -> Iterator[str]:
-    """All of one study."""
+    """Give all results of one study."""
     yield from (note for note in report.notes)
     yield ""
     for of, figure in report.pictures.items():
@@ -199,9 +199,9 @@ def study_lines(report: VolumesReport, out: Path, name: str, model: str, gan: st
 
 
 def noise_shares(model: str | Path) -> dict[str, float]:
-    """Shares of the variance of voxels that patient, path, and both together have, over a grid of both.
+    """Return the shares of the voxels' variance due to patient, path and their interaction, over a grid of both.
 
-    Two-way analysis of variance on the coarse grid of the copies, where the grain is averaged away.
+    It is a two-way analysis of variance on the coarse grid that is used for copies, which averages the grain out.
     """
     chests = [
         api.sample_scan(model, p * KEPT_NOISES + s, patient=p, path=s).voxels
@@ -222,7 +222,7 @@ def noise_shares(model: str | Path) -> dict[str, float]:
 
 
 def cost_lines(costs: dict[str, Any]) -> Iterator[str]:
-    """Seconds and memory against depth, and the training step beside the 3D GAN's."""
+    """Give time and memory by number of slices, and those of a training step compared with the 3D GAN's."""
     rows = [
         [
             f"{one['system']} `{one['preset']}`",
@@ -276,7 +276,7 @@ def run_study(
     made: int,
     compared: int,
 ) -> VolumesReport:
-    """A study that trains classifiers on one model's chests; the others' are compared with real ones alone."""
+    """Run a study that trains classifiers on one model's chests; other models' chests are only compared with real ones."""
     return study_volumes(
         store,
         task_config("volumes", preset, {}),
@@ -293,7 +293,7 @@ def run_study(
 
 
 def phantoms(work: Path) -> Store:
-    """The store of the study, and beside it the same patients without nodules, on whom a model may be trained."""
+    """Make the store of the study, and a store of the same patients without nodules, to train models on."""
     store = api.prepare_phantom(work / "phantoms", scans=PHANTOMS, nodules=NODULES, split=SPLIT)
     api.prepare_phantom(work / "healthy", scans=PHANTOMS, nodules=0.0, split=SPLIT)
     return store
@@ -326,7 +326,7 @@ def page(given: argparse.Namespace, work: Path) -> Iterator[str]:
 
 
 def whole_lines(given: argparse.Namespace, work: Path) -> Iterator[str]:
-    """What was found on whole chests."""
+    """Give the results on whole chests."""
     others = [given.gan, *given.ablation]
     whole = run_study(phantoms(work), work / "phantom-study", "compact", given.run, given.erase, others, MADE, COMPARED)
     model, gan = named(given.run, given.gan)
@@ -345,7 +345,7 @@ def whole_lines(given: argparse.Namespace, work: Path) -> Iterator[str]:
 
 
 def named(run: str | Path, gan: str | Path) -> tuple[str, str]:
-    """What tables call the model under study and the 3D GAN."""
+    """Return the names of the model under study and of the 3D GAN in tables."""
     model, other = (hub.find(each, "makes scans").name for each in (run, gan))
     return model, other
 
