@@ -48,7 +48,7 @@ from synthorax.studies.detection import (
 )
 from synthorax.studies.detection_page import study_detection
 from synthorax.studies.filled_patches import FilledPatches
-from synthorax.studies.patch_makers import check_maker_fits, nodules_of, rendering
+from synthorax.studies.patch_makers import check_maker_fits, moved_into_range, nodules_of, rendering, samples_for
 from synthorax.studies.results import check_study_folder
 from synthorax.studies.scan_search import ScanSearch, scan_search
 from synthorax.studies.trials import Scores, Splits, Study
@@ -544,3 +544,17 @@ def test_a_study_that_was_killed_with_any_part_of_it_on_disk_goes_on(tmp_path, p
     (tmp_path / "other" / "photos").mkdir(parents=True)
     with pytest.raises(InputError, match="a folder that is not empty"):
         check_study_folder(tmp_path / "other")
+
+
+def test_a_maker_with_limits_is_asked_for_the_nearest_nodules_that_it_takes_and_this_is_told():
+    maker = Balls()
+    nodules = [NoduleAttributes(3.0, texture=2.0), NoduleAttributes(6.0, malignancy=5.0)]
+    assert moved_into_range(maker, nodules) == ""
+    maker.range_of = {"diameter_mm": (4.0, 8.0)}
+    assert samples_for(maker, nodules, 0).asked == (
+        (NoduleAttributes(4.0, texture=2.0),),
+        (NoduleAttributes(6.0),),
+    )
+    assert "1 attributes of 2 nodules, such as diameter_mm 3, of which 4 is the nearest" in moved_into_range(
+        maker, nodules
+    )

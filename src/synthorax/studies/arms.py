@@ -16,7 +16,16 @@ from synthorax.datasets.patches import PatchDataset
 from synthorax.makers import Generator
 from synthorax.patch import NEGATIVE, POSITIVE
 from synthorax.seeding import derive
-from synthorax.studies.patch_makers import kept_patches, key_of, nodules_of, sampled, selected, too_wide, without_nodule
+from synthorax.studies.patch_makers import (
+    kept_patches,
+    key_of,
+    moved_into_range,
+    nodules_of,
+    sampled,
+    selected,
+    too_wide,
+    without_nodule,
+)
 from synthorax.studies.trials import Feed
 from synthorax.tasks.config import TaskConfig
 from synthorax.tasks.networks.config import DetectorConfig
@@ -88,7 +97,7 @@ class Made:
         nodules: patches with nodules that have the attributes of the training set's nodules.
         selected: patches with such nodules that passed the maker's selection.
         empty: patches without a nodule.
-        note: sentence about the number of samples that passed the selection; empty without a selection.
+        note: sentences about the samples that passed the selection, and about attributes that the maker does not take.
     """
 
     nodules: NDArray[np.int16]
@@ -175,7 +184,7 @@ def made_patches(
             note += f" That is less than {LEAST_SELECTED:.0%}, so the arms with selected samples are left out."
             passed = None
     empty = kept("negative", n_real, partial(without_nodule, maker, n_real)) if maker.makes_empty else None
-    return Made(made, passed, empty, note)
+    return Made(made, passed, empty, " ".join(filter(None, (note, moved_into_range(maker, nodules)))))
 
 
 def notes_of(train: PatchDataset, made: Mapping[str, Made]) -> str:

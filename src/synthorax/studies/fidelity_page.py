@@ -29,6 +29,7 @@ from synthorax.studies.fidelity import Patches, likeness
 from synthorax.studies.patch_makers import (
     as_generator,
     check_maker_fits,
+    moved_into_range,
     nodules_of,
     rendering,
     sampled,
@@ -160,7 +161,7 @@ def study_fidelity(
         pictures["curves"] = training_curves(*curves)
     counts = {"training": len(real.hu), "held_out": len(held_out.hu), "samples": len(val), "asked": samples}
     counts["selected"] = len(made.get(passed, ())) if generator.selects else len(val)
-    if told := too_wide(train):
+    for told in filter(None, (too_wide(train), moved_into_range(generator, asked))):
         study.console.print(told)
     found = Fidelity(rows, checks, pictures, counts)
     _write(out, store, found, maker, extractor, extractor_name)

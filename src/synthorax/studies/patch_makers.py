@@ -127,8 +127,37 @@ def judged(maker: Judge, patches: PatchDataset) -> NDArray[np.float64]:
 
 
 def _asked(maker: Maker, nodules: Sequence[NoduleAttributes]) -> list[Asked]:
-    heeded = [{name: value for name, value in vars(one).items() if name in maker.heeds} for one in nodules]
-    return [(NoduleAttributes(**one),) for one in heeded]
+    heeded = [{name: value for name, value in one.given().items() if name in maker.heeds} for one in nodules]
+    return [
+        (NoduleAttributes(**{name: _in_range(maker, name, value) for name, value in one.items()}),) for one in heeded
+    ]
+
+
+def _in_range(maker: Maker, name: str, value: float) -> float:
+    """Return the value of an attribute nearest to the one given that a maker with limits (`range_of`) takes."""
+    low, high = getattr(maker, "range_of", {}).get(name, (-np.inf, np.inf))
+    return float(min(max(value, low), high))
+
+
+def moved_into_range(maker: Maker, nodules: Sequence[NoduleAttributes]) -> str:
+    """Return a sentence about nodules that a maker is asked for with the nearest attributes it takes; empty if none.
+
+    A flow refuses what its training nodules did not have, and its diameters are longest chords, which are wider than
+    the diameters that LUNA16 states.
+    """
+    values = [
+        (name, value)
+        for one in nodules
+        for name, value in one.given().items()
+        if name in maker.heeds and _in_range(maker, name, value) != value
+    ]
+    if not values:
+        return ""
+    name, value = values[0]
+    told = f"such as {name} {value:.3g}, of which {_in_range(maker, name, value):.3g} is the nearest"
+    return (
+        f"{maker.name} does not take {len(values)} attributes of {len(nodules)} nodules, {told}; it is asked for those."
+    )
 
 
 def _joined(maker: Generator, parts: Iterator[Samples]) -> NDArray[np.int16]:
