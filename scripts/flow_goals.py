@@ -7,12 +7,13 @@ from typing import Any
 
 from flow_arms_page import helped_lines
 from in_painting_made import RENDER
-from injection_times import MOST_ABOVE_S
+from injection_times import BUSY, MOST_ABOVE_S
 from pages import table, three
 
 FLOW = "flow"
 TIMES, ARMS = "times.json", "arms.json"
 NOT_YET = "Not measured."
+BY_CPU = "; CPU counts, as other work slowed the machine"
 USUAL_STEPS, MOST_SECONDS = 16, 1.0
 """A nodule by itself, in the steps that an edit takes if nothing else is asked for, is to take fewer seconds."""
 NO_COPIES = 0.5
@@ -104,22 +105,21 @@ def _time_goals(figures: Figures) -> Iterator[Sequence[str]]:
     if times is None:
         yield "a process into a whole scan, seconds above rendering", NOT_YET, f"at most {MOST_ABOVE_S:g}", ""
         return
+    render = times["methods"][RENDER]
+    is_busy = render["seconds"] > BUSY * render["user"]
     for name, one in times["methods"].items():
         if "above_s" in one:
-            least = min(one["above_s"], one["above_user_s"])
-            found = f"{one['above_s']:+.2f}, {one['above_user_s']:+.2f} of CPU"
+            found = f"{one['above_s']:+.2f}, {one['above_user_s']:+.2f} of CPU{BY_CPU * is_busy}"
+            counted = one["above_user_s" if is_busy else "above_s"]
             goal = f"at most {MOST_ABOVE_S:g}"
-            yield _goal(f"{name}: a process, seconds above rendering", found, goal, least <= MOST_ABOVE_S)
+            yield _goal(f"{name}: a process, seconds above rendering", found, goal, counted <= MOST_ABOVE_S)
     usual = [row for row in times["by steps"]["rows"] if row["steps"] == USUAL_STEPS]
     best = min(usual, key=lambda row: float(row["cpu_seconds"]))
-    found = f"{best['seconds']:.2f}, {best['cpu_seconds']:.2f} of CPU"
-    reached = min(best["seconds"], best["cpu_seconds"]) < MOST_SECONDS
-    yield _goal(
-        f"a nodule by itself, {USUAL_STEPS} steps in {best['precision']}, seconds",
-        found,
-        f"under {MOST_SECONDS:g}",
-        reached,
-    )
+    is_busy = best["seconds"] > BUSY * best["cpu_seconds"]
+    found = f"{best['seconds']:.2f}, {best['cpu_seconds']:.2f} of CPU{BY_CPU * is_busy}"
+    text = f"a nodule by itself, {USUAL_STEPS} steps in {best['precision']}, seconds"
+    counted = best["cpu_seconds" if is_busy else "seconds"]
+    yield _goal(text, found, f"under {MOST_SECONDS:g}", counted < MOST_SECONDS)
 
 
 def _cell(found: Mapping[str, Any]) -> str:
