@@ -300,6 +300,7 @@ def main() -> None:
         return
     if not given.out or not given.measured:
         parser.error("--out and --measured are needed for the page")
+    given.out.mkdir(parents=True, exist_ok=True)
     lines = list(page(real, work, given.few_run, given.measured, given.out))
     with atomic_file(given.out / "malignancy.md") as file:
         file.write_text("\n".join(lines) + "\n")
