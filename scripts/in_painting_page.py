@@ -117,12 +117,21 @@ def kid_lines(figures: Mapping[str, Any]) -> Iterator[str]:
     yield from table(["", "KID x 1000"], [[named(name), three(found, ".0f")] for name, found in figures["kid"].items()])
 
 
+def above(value: float) -> str:
+    """Return a difference as words: so much above, or below."""
+    return f"{abs(value):.0f} {'above' if value >= 0 else 'below'}"
+
+
 def hu_by_class_lines(figures: Mapping[str, Any], out: Path, name: str) -> Iterator[str]:
     """KID of the most frequent class alone, and HU of nodules by class and by distance from the edge."""
     sets, alone = figures["profiles"], figures["kid of a class"]
     kind = alone["kind"]
     real = sets["real"][kind]["hu"]
-    yield f"Of the {alone['n']} {kind} nodules alone, KID x 1000 is {three(alone['kid'][name], '.0f')} for {name}, {three(alone['kid'][RENDER], '.0f')} for rendering and {three(alone['kid']['real'], '.0f')} for real ones. The median HU in their masks are {sets[name][kind]['hu'] - real:+.0f} for {name} and {sets[RENDER][kind]['hu'] - real:+.0f} for rendering, both less those in the outlines of real ones."
+    of_all, of_kind = figures["kid"], alone["kid"]
+    above_rendering = above(of_all[name][0] - of_all[RENDER][0])
+    dense, rendered = (above(sets[each][kind]["hu"] - real) for each in (name, RENDER))
+    yield f"KID x 1000 of {name} is {above_rendering} that of rendering. Of the {alone['n']} {kind} nodules alone it is {three(of_kind[name], '.0f')} for {name}, {three(of_kind[RENDER], '.0f')} for rendering and {three(of_kind['real'], '.0f')} for real ones. The median HU in the masks of these nodules is {dense} that in the outlines of real ones, by rendering {rendered};"
+    yield f"the means of single nodules by {name} have a standard deviation of {sets[name][kind]['spread']:.0f} HU, those of real ones {sets['real'][kind]['spread']:.0f}."
     yield ""
     yield "HU within the outlines of the readers, and within the masks returned. `Between` is the standard deviation of the nodules' means, `within` the median of the standard deviations inside a nodule, `deep` the HU deeper than 2 mm, `profile` the mean absolute difference from the real profile."
     deaf = [each for each in sets if each != "real" and "calcification" not in figures["methods"][each]["heeds"]]
@@ -156,19 +165,21 @@ def told_lines(figures: Mapping[str, Any]) -> Iterator[str]:
 
 def width_lines(figures: Mapping[str, Any]) -> Iterator[str]:
     """Diameters asked for against measured ones."""
-    yield "Rank correlation of the diameter asked for with the width at half the height of the profile, and with the longest chord of the mask; nodules that the noise hides. Of real nodules the diameter is the longest chord of a reader's outline. Above half-way: the correlation by the half-width less the mean of rendering's and the real nodules'."
+    widths = {name: one["widths"] for name, one in {"real": figures, **figures["methods"]}.items() if "widths" in one}
+    has_half_way = any("above half-way" in found for found in widths.values())
+    yield "Rank correlation of the diameter asked for with the width at half the height of the profile, and with the longest chord of the mask; nodules that the noise hides."
+    if has_half_way:
+        yield "Of real nodules the diameter is the longest chord of a reader's outline. Above half-way: the correlation by the half-width less the mean of rendering's and the real nodules'."
     yield ""
     rows = []
-    for name, one in {"real": figures, **figures["methods"]}.items():
-        if (found := one.get("widths")) is None:
-            continue
+    for name, found in widths.items():
         medians = " / ".join(f"{value:.1f}" for value in found["median asked, half-width, mask"])
-        half_way = three(found["above half-way"], "+.2f") if "above half-way" in found else ""
+        half_way = [three(found.get("above half-way"), "+.2f")] if has_half_way else []
         hidden = f"{found['invisible']} of {found['n']}"
         by = [three(found[kind], ".2f") for kind in ("half-width", "mask")]
-        rows.append(["real nodules" if name == "real" else named(name), *by, half_way, medians, hidden])
-    heads = ["by the half-width", "by the mask", "above half-way", "medians asked / half-width / mask, mm", "invisible"]
-    yield from table(["", *heads], rows)
+        rows.append(["real nodules" if name == "real" else named(name), *by, *half_way, medians, hidden])
+    heads = ["by the half-width", "by the mask", *["above half-way"] * has_half_way]
+    yield from table(["", *heads, "medians asked / half-width / mask, mm", "invisible"], rows)
 
 
 def sheet_lines(measured: Path, out: Path, name: str) -> Iterator[str]:
