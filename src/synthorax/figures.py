@@ -462,6 +462,7 @@ def forest(rows: Mapping[str, tuple[float, float, float]], x_label: str) -> Figu
     _label(axes, x_label, "")
     axes.set_yticks(range(len(rows)), list(rows), fontsize=7.5)
     axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.locator_params(axis="x", nbins=5)  # long names leave little width for the numbers
     figure.tight_layout()
     return figure
 
