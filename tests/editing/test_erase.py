@@ -94,7 +94,7 @@ def test_an_erased_scan_is_written_without_a_mask_and_is_no_scan_without_nodules
     [
         ({"at_mm": (0, 0, 0)}, "diameters: found 0; expected 1, or 1, one for each place"),
         ({"at_mm": (0, 0, 9000), "diameter_mm": 8}, "expected one in the scan"),
-        ({}, "nodules: found none; expected a place and a diameter, or a mask of nodules"),
+        ({}, "nodules: found no nodule to erase; expected a place and a diameter, or a mask of nodules"),
         ({"at_mm": (0, 0, 0), "diameter_mm": 800}, "expected 1 to 100 mm"),
     ],
 )

@@ -310,7 +310,7 @@ def test_a_structure_whose_name_did_not_match_leaves_no_healthy_scan(tmp_path):
     write_contours(tmp_path / "in" / "rs.dcm", headers, [("ROI-1", NODULE)])
     store = api.prepare("scans", tmp_path / "in", tmp_path / "store", workers=1, annotated="all")
     assert (store.cases[0].nodules, store.cases[0].annotated) == ((), "none-known")
-    assert any("--structures chooses" in note for note in store.cases[0].notes)
+    assert any("choose some by --structures" in note for note in store.cases[0].notes)
     store = api.prepare("scans", tmp_path / "in", tmp_path / "other", workers=1, structures="roi", annotated="all")
     assert (len(store.cases[0].nodules), store.cases[0].annotated) == (1, "all")
     write_contours(tmp_path / "in" / "rs.dcm", headers, [("BODY", BODY)])

@@ -294,7 +294,7 @@ def test_a_split_without_patients_is_refused_before_any_training(tmp_path, no_tr
 def test_nodules_nobody_rated_are_no_store_for_malignancy(tmp_path, no_training):
     unrated = store_of(tmp_path / "unrated", cases(5, readers=[()]))
     study = Study(unrated, tmp_path / "out", (0,), "cpu", tmp_path / "cache")
-    refused(malignancy_arms, study, MALIGNANCY["smoke"], "no nodule or place of the classes")
+    refused(malignancy_arms, study, MALIGNANCY["smoke"], "no nodule or place of the requested classes")
 
 
 @pytest.mark.parametrize("name", STUDIES)

@@ -145,7 +145,7 @@ def test_the_rows_of_all_processes_put_together_are_the_batch(each, world):
 def test_a_batch_that_does_not_divide_is_refused_in_one_line():
     with pytest.raises(InputError, match=r"^batch size: found 7; expected a multiple of 2, the number of processes$"):
         Share(1, 2).of([torch.zeros(7)])
-    with pytest.raises(InputError, match=r"^batch size: found 8; expected a multiple of 3, the parts"):
+    with pytest.raises(InputError, match=r"^batch size: found 8; expected a multiple of 3, the number of parts"):
         list(parts({"x": torch.zeros(8, 2)}, 3))
 
 

@@ -91,10 +91,10 @@ def test_the_diameter_told_is_the_longest_chord_of_the_outline_and_not_the_state
 def test_a_store_without_room_for_a_patch_without_a_nodule_trains_a_model_that_does_not_erase(tmp_path, capsys):
     store = store_of(tmp_path / "store", cases(1, size=20))
     made = training(SMOKE, store, 0, TrainingOptions(cache=tmp_path / "cache"))
-    assert "not to erase" in "".join(capsys.readouterr())
+    assert "trains on nodules alone" in "".join(capsys.readouterr())
     maker = made.model.maker(Lineage("flow"))
     assert "erases" not in maker.roles
-    with pytest.raises(InputError, match="no patches without a nodule"):
+    with pytest.raises(InputError, match="trained on patches with a nodule only"):
         maker.sample([()], 0)
 
 
