@@ -2,38 +2,44 @@
 
     python scripts/studio_pictures.py --out docs/studio
 
-The scan is a phantom if none is given; the pictures then show no patient.
+The scan is a phantom unless another one is given, so that the pictures show no patient.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from studio_browser import MISSING, chromium, running_browser, running_studio, shown_page
+from synthorax import api
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page, ViewportSize
 
-DESK, PHONE = (1280, 800), (390, 844)
-COLOURS = 128
+DESK: ViewportSize = {"width": 1280, "height": 800}
+PHONE: ViewportSize = {"width": 390, "height": 844}
+COLOURS = 200
 """Colours of a picture; more make no difference to see and files twice as large."""
+SETTLED_MS = 2500
+"""Time for the 3D view, which is drawn after the planes."""
 
 
-def draw(out: Path, scan: Path | None, only: str) -> None:
-    """Write the pictures whose names begin with `only` into a folder."""
+def draw(out: Path, scan: Path | None, parts: list[str]) -> None:
+    """Write the pictures of some parts of the page into a folder."""
     out.mkdir(parents=True, exist_ok=True)
-    wanted = {name: how for name, how in PICTURES.items() if name.startswith(only)}
-    with running_studio(*([scan] if scan else [])) as link, running_browser() as browser:
-        for name, (size, scheme, show) in wanted.items():
-            with shown_page(browser, link, size=size, scheme=scheme) as (page, errors):
-                show(page, scan is not None)
-                page.wait_for_timeout(1500)
-                page.screenshot(path=out / f"{name}.png")
-                shrink(out / f"{name}.png")
-                print(f"{name}.png", *errors, flush=True)
+    with tempfile.TemporaryDirectory() as folder, running_browser() as browser:
+        if scan is None and "studio" in parts:
+            scan = Path(folder) / "phantom.nii.gz"
+            api.write_scan(scan, api.make_phantom(3, nodules=0).ct)
+        with running_studio(*(["--folder", scan.parent] if scan else [])) as link:
+            for part in parts:
+                for name, picture in PARTS[part](browser, link, scan.name if scan else ""):
+                    (out / f"{name}.png").write_bytes(picture)
+                    shrink(out / f"{name}.png")
+                    print(f"{name}.png", flush=True)
 
 
 def shrink(file: Path) -> None:
@@ -41,76 +47,82 @@ def shrink(file: Path) -> None:
     from PIL import Image
 
     with Image.open(file) as picture:
-        small = picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+        small = picture.convert("RGB").quantize(COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     small.save(file, optimize=True)
 
 
-def opened(page: Page, given: bool) -> None:
-    """Wait for the scan that was given, or make a phantom."""
-    if not given:
-        page.click("[data-phantom]")
-    page.wait_for_selector("body[data-open]")
+def studio(browser: Browser, link: str, scan: str) -> Iterator[tuple[str, bytes]]:
+    """The page before and after a scan is open, with nodules, and a sheet of several seeds."""
+    with shown_page(browser, link, scheme="dark") as (page, errors):
+        page.click("#theme")
+        yield "start-light", page.screenshot()
+        page.click("#theme")
+        page.click("#open")
+        page.wait_for_selector(f"[data-file='{scan}']")
+        yield "open-dark", page.screenshot()
+        page.click(f"[data-file='{scan}']")
+        page.wait_for_selector("body[data-open]")
+        page.fill("#count-auto", "3")
+        page.locator("#diameter-field input[type=number]").fill("14")
+        page.click("#auto")
+        page.wait_for_selector("body[data-steps='1']")
+        page.locator("#nodules tbody tr").last.click()
+        page.wait_for_timeout(SETTLED_MS)
+        yield "studio-dark", page.screenshot()
+        page.click("#theme")
+        yield "studio-light", page.screenshot()
+        yield from on_phone(page)
+        page.click("#undo")
+        page.wait_for_selector("body[data-steps='0']")
+        page.click("#by-seed")
+        page.locator("#sheet .picture").nth(6).wait_for()
+        page.wait_for_timeout(SETTLED_MS)
+        yield "sheet-dark", page.screenshot()
+        print(*errors)
 
 
-def with_nodules(page: Page, given: bool) -> None:
-    """Put three nodules in and go to the first."""
-    opened(page, given)
-    page.fill("#count-auto", "3")
-    page.locator("#diameter-field input[type=number]").fill("14")
-    page.click("#auto")
-    page.wait_for_selector("body[data-steps='1']")
-    page.locator("#nodules tbody tr").last.click()
+def on_phone(page: Page) -> Iterator[tuple[str, bytes]]:
+    """The open page on a phone, in light and dark; it goes back to the desk, dark, in the end."""
+    page.set_viewport_size(PHONE)
+    page.click("#layouts [data-value=axial]")
+    page.wait_for_timeout(SETTLED_MS)
+    yield "phone-light", page.screenshot()
+    page.click("#theme")
+    yield "phone-dark", page.screenshot()
+    page.set_viewport_size(DESK)
+    page.click("#layouts [data-value=four]")
 
 
-def sheet(page: Page, given: bool) -> None:
-    """Compare several seeds at a nodule's place, after taking it back."""
-    with_nodules(page, given)
-    page.click("#undo")
-    page.wait_for_selector("body[data-steps='0']")
-    page.click("#by-seed")
-    page.locator("#sheet .picture").nth(6).wait_for()
+def reader(browser: Browser, link: str, scan: str) -> Iterator[tuple[str, bytes]]:
+    """A reader test from its beginning to its result."""
+    with shown_page(browser, link, scheme="dark") as (page, errors):
+        page.goto(link.partition("?")[0] + "reader")
+        page.fill("#reader-seed", "4")
+        yield "begin-dark", page.screenshot()
+        page.click("#begin-phantom")
+        page.wait_for_selector("body[data-item='0']")
+        yield "reader-dark", page.screenshot()
+        page.set_viewport_size(PHONE)
+        page.click("#theme")
+        yield "phone-reader", page.screenshot()
+        page.set_viewport_size(DESK)
+        items = int(page.inner_text("#progress").split()[-1])
+        for number in range(items):
+            page.wait_for_selector(f"body[data-item='{number}']")
+            page.locator(".call").nth((7 * number + 3) % 10).click()
+        page.wait_for_selector("body[data-result]")
+        yield "result-light", page.screenshot()
+        print(*errors)
 
 
-def start(page: Page, given: bool) -> None:
-    """Show the page before a scan is open."""
-
-
-def reading(page: Page, given: bool) -> None:
-    """Begin a reader test and show its first nodule."""
-    page.goto(page.url.rstrip("/") + "/reader")
-    page.fill("#reader-seed", "4")
-    page.click("#begin-phantom")
-    page.wait_for_selector("body[data-item='0']")
-
-
-def result(page: Page, given: bool) -> None:
-    """Finish a reader test."""
-    reading(page, given)
-    items = int(page.inner_text("#progress").split()[-1])
-    for number in range(items):
-        page.wait_for_selector(f"body[data-item='{number}']")
-        page.locator(".call").nth((7 * number) % 10).click()
-    page.wait_for_selector("body[data-result]")
-
-
-PICTURES: dict[str, tuple[tuple[int, int], str, Callable[[Page, bool], None]]] = {
-    "studio-dark": (DESK, "dark", with_nodules),
-    "studio-light": (DESK, "light", with_nodules),
-    "sheet-dark": (DESK, "dark", sheet),
-    "start-light": (DESK, "light", start),
-    "reader-dark": (DESK, "dark", reading),
-    "result-light": (DESK, "light", result),
-    "phone-dark": (PHONE, "dark", with_nodules),
-    "phone-light": (PHONE, "light", with_nodules),
-    "phone-reader": (PHONE, "light", reading),
-}
+PARTS = {"studio": studio, "reader": reader}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--scan", type=Path)
-    parser.add_argument("--only", default="", help="pictures whose names begin with this")
+    parser.add_argument("--part", choices=PARTS, action="append")
     given = parser.parse_args()
     if chromium() is None:
         raise SystemExit(f"studio_pictures: {MISSING}")
-    draw(given.out, given.scan, given.only)
+    draw(given.out, given.scan, given.part or list(PARTS))

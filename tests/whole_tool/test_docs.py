@@ -78,7 +78,7 @@ def test_every_step_of_the_page_on_whole_chests_works(tmp_path):
         "CONTRIBUTING.md",
         *(
             f"docs/{name}.md"
-            for name in ("architecture", "own-data", "injection", "translation", "export", "from-pylidc", "scans")
+            for name in ("architecture", "own-data", "injection", "translation", "export", "from-pylidc", "scans", "studio")
         ),
     ],
 )

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers
-from starlette.requests import ClientDisconnect
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -18,6 +18,8 @@ MOST_REQUEST_BYTES = 256 * 1024
 """Most bytes of a request's body, uploads aside."""
 MOST_UPLOAD_BYTES = 4 * 1024**3
 """Most bytes of one uploaded file."""
+PAGES = ("/", "/reader")
+"""Paths that a person opens, whose refusals are plain text."""
 UPLOADS = "/api/uploads/"
 """Paths whose bodies are files."""
 POLICY = (
@@ -109,7 +111,8 @@ class Guard:
             await link(scope, receive, sending)
             return
         if refusal := self._door.refusal(scope["method"], headers):
-            await _error(403, refusal)(scope, receive, sending)
+            answer = PlainTextResponse(f"{refusal}\n", 403) if scope["path"] in PAGES else _error(403, refusal)
+            await answer(scope, receive, sending)
             return
         is_upload = scope["path"].startswith(UPLOADS) and scope["method"] == "PUT"
         most = MOST_UPLOAD_BYTES if is_upload else MOST_REQUEST_BYTES
@@ -159,7 +162,7 @@ def _counted(receive: Receive, most: int) -> Receive:
         message: Any = await receive()
         total += len(message.get("body", b""))
         if total > most:
-            raise ClientDisconnect
+            raise HTTPException(413, f"more than {most} bytes")
         return message
 
     return receiving
