@@ -13,6 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from PIL import Image
+
 from studio_browser import MISSING, chromium, running_browser, running_studio, shown_page
 from synthorax import api
 
@@ -21,8 +24,10 @@ if TYPE_CHECKING:
 
 DESK: ViewportSize = {"width": 1280, "height": 800}
 PHONE: ViewportSize = {"width": 390, "height": 844}
-COLOURS = 200
-"""Colours of a picture; more make no difference to see and files twice as large."""
+GREYS, COLOURS = 128, 112
+"""Levels of grey and colours of a picture; more make no difference to see and files twice as large."""
+COLOURED = 14
+"""Red, green and blue of a pixel that is no grey differ by more than this."""
 SETTLED_MS = 2500
 """Time for the 3D view, which is drawn after the planes."""
 
@@ -43,12 +48,16 @@ def draw(out: Path, scan: Path | None, parts: list[str]) -> None:
 
 
 def shrink(file: Path) -> None:
-    """Reduce a picture to `COLOURS` colours."""
-    from PIL import Image
-
-    with Image.open(file) as picture:
-        small = picture.convert("RGB").quantize(COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-    small.save(file, optimize=True)
+    """Reduce a picture to `GREYS` levels of grey, which the scan has, and to `COLOURS` of its other colours."""
+    with Image.open(file) as opened:
+        picture = opened.convert("RGB")
+    pixels = np.asarray(picture).reshape(-1, 3)
+    others = pixels[np.ptp(pixels.astype(int), axis=1) > COLOURED]
+    colours = Image.fromarray(others[None]).quantize(COLOURS).getpalette() or []
+    greys = np.repeat(np.linspace(0, 255, GREYS).round().astype(int), 3).tolist()
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([*greys, *colours[: 3 * COLOURS]])
+    picture.quantize(palette=palette, dither=Image.Dither.NONE).save(file, optimize=True)
 
 
 def studio(browser: Browser, link: str, scan: str) -> Iterator[tuple[str, bytes]]:

@@ -1,5 +1,6 @@
 """The studio's page in a real browser without a screen: what a person sees and does."""
 
+import csv
 import io
 import zipfile
 
@@ -11,7 +12,9 @@ from PIL import Image
 import studio_browser
 import synthorax as sx
 from synthorax.io.images import write_image
+from synthorax.patch import PatchSpec
 from synthorax.studio.app import VIEWER
+from synthorax.volume import Volume
 from tests.helpers.chests import chest_of_two_lungs
 
 pytestmark = [
@@ -37,6 +40,12 @@ def link(scan):
 def browser():
     with studio_browser.running_browser() as browser:
         yield browser
+
+
+def ball_of(hu):
+    """A cube of lung, 30 mm wide, with a ball of some HU in its middle."""
+    voxels = np.where(PatchSpec((30, 30, 30)).distances_mm() < 6, hu, -850)
+    return Volume(voxels.astype(np.int16), (1.0, 1.0, 1.0))
 
 
 def picture(page):
@@ -99,6 +108,33 @@ def test_a_click_outside_the_lungs_is_told_in_a_sentence_that_offers_to_go_on(br
         page.wait_for_selector("body[data-steps='1']")
         page.keyboard.press("Control+z")
         page.wait_for_selector("body[data-steps='0']")
+        assert errors == []
+
+
+def test_a_reader_goes_from_two_folders_to_the_result(browser, link, scan, tmp_path):
+    for name, hu in (("real", -300), ("made", 200)):
+        (scan.parent / name).mkdir()
+        for i in range(3):
+            write_image(scan.parent / name / f"{name}{i}.nii.gz", ball_of(hu))
+    with studio_browser.shown_page(browser, link) as (page, errors):
+        page.goto(link.partition("?")[0] + "reader")
+        page.fill("#real", "real")
+        page.fill("#synthetic", "made")
+        page.click("#begin-folders")
+        for number in range(6):
+            page.wait_for_selector(f"body[data-item='{number}']")
+            shown = np.asarray(Image.open(io.BytesIO(page.locator(".judged").screenshot())).convert("L"))
+            looks_made = shown[shown.shape[0] // 2, shown.shape[1] // 2] > 230
+            page.keyboard.press("Shift+Digit5" if looks_made else "Digit4")
+        page.wait_for_selector("body[data-result]")
+        assert page.inner_text("#figure-auc b") == "1.00"
+        assert page.inner_text("#figure-sensitivity b") == "100 %"
+        with page.expect_download() as download:
+            page.click("#result-csv")
+        rows = list(csv.DictReader(download.value.path().read_text().splitlines()))
+        assert (
+            sorted((row["truth"], row["called"]) for row in rows) == [("real", "real")] * 3 + [("synthetic",) * 2] * 3
+        )
         assert errors == []
 
 

@@ -8,7 +8,7 @@ import { Opener } from "./open.js";
 import { showHistory, showNodules } from "./history.js";
 import { showSheet, triesOf } from "./compare.js";
 
-export const viewer = new Viewer({ stage: byId("stage"), planes: byId("planes"), lungs: byId("lungs3d"), divider: byId("divider") });
+export const viewer = new Viewer({ stage: byId("stage"), planes: byId("planes"), lungs: byId("lungs3d"), lungsBox: byId("lungs-box"), divider: byId("divider") });
 let scan = null, forms = null, opener = null, chooseWindow = null, chooseLayout = null, working = false;
 
 /** Do some work of the server's, show how far it is, and tell its error as a sentence. */

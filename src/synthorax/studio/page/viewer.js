@@ -8,6 +8,7 @@ const TEXTURE_OF_SCAN = 33984; // niivue's units for its volume and for its draw
 const TEXTURE_OF_LABELS = 33991;
 const HALF_CLICK_PX = 4; // a pointer that moves further than this drags
 const NOTHING = -1024;
+const BONE = 150; // HU; ribs at the edge of the lungs would hide what is in them
 const ORANGE = [240, 160, 75];
 
 /** HU from black to white. */
@@ -38,7 +39,7 @@ const SHARED = {
 };
 
 export class Viewer {
-  /** @param {{planes: HTMLCanvasElement, lungs: HTMLCanvasElement, stage: HTMLElement, divider: HTMLElement}} parts */
+  /** @param {{planes: HTMLCanvasElement, lungs: HTMLCanvasElement, lungsBox: HTMLElement, stage: HTMLElement, divider: HTMLElement}} parts */
   constructor(parts) {
     this.parts = parts;
     this.window = "lung";
@@ -49,7 +50,7 @@ export class Viewer {
     this.scan = null;
     this.planes = new Niivue({
       ...SHARED, crosshairColor: [0.38, 0.74, 0.72, 0.75], crosshairWidth: 0.7, crosshairWidthUnit: "mm",
-      isRadiologicalConvention: true, sagittalNoseLeft: true, dragMode: DRAG_MODE.contrast, crosshairGap: 12,
+      isRadiologicalConvention: true, sagittalNoseLeft: true, dragMode: DRAG_MODE.contrast, crosshairGap: 36,
     });
     this.lungs = new Niivue({ ...SHARED, isOrientationTextVisible: false, crosshairWidth: 0 });
     this.drawn3d = 0;
@@ -252,7 +253,8 @@ export class Viewer {
     const hu = new Int16Array(inside.length), labels = new Uint8Array(inside.length);
     this.coarse = { ...about, inside, labels };
     this.#coarseRows({ corner: [0, 0, 0], shape: this.scan.shape }, (to, from) => {
-      hu[to] = inside[to] ? this.planes.volumes[0].img[from] : NOTHING;
+      const value = this.planes.volumes[0].img[from];
+      hu[to] = inside[to] && value < BONE ? value : NOTHING;
       labels[to] = this.planes.drawBitmap[from];
     });
     const spacing = this.scan.spacing_mm.map((mm, i) => mm * about.step[i]);
@@ -300,13 +302,12 @@ export class Viewer {
   }
 
   #place() {
-    const place = LAYOUTS[this.layout].lungs, { lungs, planes } = this.parts;
+    const place = LAYOUTS[this.layout].lungs, { lungsBox, planes } = this.parts;
     planes.style.visibility = LAYOUTS[this.layout].planes.length ? "" : "hidden";
-    lungs.style.visibility = place && this.coarse ? "visible" : "hidden";
+    lungsBox.style.visibility = place && this.coarse ? "visible" : "hidden";
     if (!place) return;
     const [left, top, width, height] = place.map((share) => `${100 * share}%`);
-    Object.assign(lungs.style, { left, top, width, height });
-    this.lungs.resizeListener?.();
+    Object.assign(lungsBox.style, { left, top, width, height });
   }
 
   #moved() {
