@@ -3,6 +3,7 @@
 import csv
 import io
 import zipfile
+from contextlib import ExitStack
 
 import nibabel as nib
 import numpy as np
@@ -139,25 +140,16 @@ def test_a_reader_goes_from_two_folders_to_the_result(browser, link, scan, tmp_p
 
 
 @pytest.mark.prove
-def test_three_browsers_edit_scans_of_their_own_at_once(link):
-    with studio_browser.running_browser() as first, studio_browser.running_browser() as second:
-        pages = []
-        try:
-            for browser in (first, second, first):
-                held = studio_browser.shown_page(browser, link)
-                page, errors = held.__enter__()
-                pages.append((held, page, errors))
-            for _, page, _ in pages:
-                page.wait_for_selector("body[data-open]")
-                click_lung(page)
-            for _, page, _ in pages:
-                page.click("#act")
-            for _, page, errors in pages:
-                page.wait_for_selector("body[data-steps='1']")
-                assert page.locator("#nodules tbody tr").count() == 1
-                assert errors == []
-            keys = {page.get_attribute("body", "data-open") for _, page, _ in pages}
-            assert len(keys) == 3
-        finally:
-            for held, _, _ in pages:
-                held.__exit__(None, None, None)
+def test_three_browsers_edit_scans_of_their_own_at_once(browser, link):
+    with ExitStack() as stack:
+        shown = [stack.enter_context(studio_browser.shown_page(browser, link)) for _ in range(3)]
+        for page, _ in shown:
+            page.wait_for_selector("body[data-open]")
+            click_lung(page)
+        for page, _ in shown:
+            page.click("#act")
+        for page, errors in shown:
+            page.wait_for_selector("body[data-steps='1']")
+            assert page.locator("#nodules tbody tr").count() == 1
+            assert errors == []
+        assert len({page.get_attribute("body", "data-open") for page, _ in shown}) == 3

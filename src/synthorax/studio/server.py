@@ -17,6 +17,8 @@ from synthorax.studio.folders import ChosenFolder, studio_files
 from synthorax.studio.methods import Methods
 from synthorax.studio.safety import Door
 
+EVERY_ADDRESS = ("0.0.0.0", "::", "")
+"""Values that stand for all addresses of a machine."""
 LOOPBACK = "127.0.0.1"
 """Address that only this machine reaches."""
 
@@ -43,9 +45,13 @@ def run_studio(
         ready: called with the studio's link when it answers.
 
     Raises:
-        InputError: the viewer is missing, a folder or model cannot be used, or the scan lies outside the folder.
+        InputError: the host is no single address, the viewer is missing, a folder or model cannot be used, or the scan
+            lies outside the folder.
         OutputError: the port is taken.
     """
+    if host in EVERY_ADDRESS:
+        expected = "the one address by which its page is reached, so that others' pages are told apart"
+        raise InputError("--host", f"{host}, every address of this machine", expected)
     if not VIEWER.is_file():
         raise InputError("studio", NO_VIEWER, "src/synthorax/studio/page/vendor/niivue.js")
     chosen, first = chosen_folder(scan, folder)

@@ -268,6 +268,7 @@ export class Viewer {
     nv.drawLut = lutOfLabels();
     nv.drawOpacity = 1;
     nv.setRenderAzimuthElevation(20, 8);
+    nv.setScale(1.45); // the lungs fill less of the scan than the view has room for
     nv.updateGLVolume();
     nv.refreshDrawing(true);
   }
