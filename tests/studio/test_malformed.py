@@ -42,15 +42,16 @@ VALUES = (
 FIELDS = ("kind", "path", "upload", "at", "diameter_mm", "recipe", "auto", "method", "label", "seed", "tries", "layout")
 
 
-@pytest.fixture
-def client(tmp_path):
-    (tmp_path / "scans").mkdir()
-    write_image(tmp_path / "scans" / "chest.nii.gz", chest_of_two_lungs())
-    with entered(desk_of(tmp_path / "scans", tmp_path / "files")) as client:
+@pytest.fixture(scope="module")
+def client(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("studio")
+    (folder / "scans").mkdir()
+    write_image(folder / "scans" / "chest.nii.gz", chest_of_two_lungs())
+    with entered(desk_of(folder / "scans", folder / "files")) as client:
         yield client
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def key(client):
     return done(client.post("/api/scans", json={"kind": "path", "path": "chest.nii.gz"}))["key"]
 
