@@ -39,7 +39,8 @@ def draw(out: Path, scan: Path | None, parts: list[str]) -> None:
         if scan is None and "studio" in parts:
             scan = Path(folder) / "phantom.nii.gz"
             api.write_scan(scan, api.make_phantom(3, nodules=0).ct)
-        with running_studio(*(["--folder", scan.parent] if scan else [])) as link:
+        arguments: list[str | Path] = ["--folder", scan.parent] if scan else []
+        with running_studio(*arguments) as link:
             for part in parts:
                 for name, picture in PARTS[part](browser, link, scan.name if scan else ""):
                     (out / f"{name}.png").write_bytes(picture)
