@@ -71,11 +71,11 @@ def named(name: str) -> str:
 def sites_lines(figures: Mapping[str, Any]) -> Iterator[str]:
     """Which sites the figures are of."""
     counts = ", ".join(f"{n} of {split} patients" for split, n in figures["sites"].items())
-    yield f"Sites: {counts}, whom no method has seen. Each has no nodule, lies in a cube of another patient than the nodule whose attributes are asked for there, and has as much dense tissue"
-    yield f"around it, shell by shell, as that nodule has. Nodules are up to {WIDEST_MM:g} mm wide by LUNA16's diameter. {figures['common sites']} sites where every method made a nodule are in KID and in what is told apart."
+    yield f"Sites: {counts}, on whom no method was trained. A site has no nodule, lies in a cube of another patient than the nodule whose attributes are requested there, and has as much dense tissue"
+    yield f"in each shell around it as that nodule has. Nodules have a LUNA16 diameter of at most {WIDEST_MM:g} mm. KID and the test of whether nodules can be told apart use the {figures['common sites']} sites at which every method made a nodule."
     yield ""
-    yield f"The control is not a method: real nodules of training patients, alike in diameter and texture, are pasted into the same sites, each drawn from the {LIKE_NOISE} whose scans' noise is most like the site's. Seam, texture and"
-    yield "diversity hold if they say of them what they say of real nodules where they grew; of diversity the sites count whose two seeds drew two nodules."
+    yield f"The control is not a method: real nodules of training patients, of similar diameter and texture, are pasted at the same sites, each drawn from the {LIKE_NOISE} whose scans' noise is most similar to the site's. Seam, texture and"
+    yield "diversity are valid measures if they have the same values for these as for real nodules at their own places; for diversity only sites count at which the two seeds drew different nodules."
 
 
 def in_painting_lines(figures: Mapping[str, Any], methods: Sequence[str] = ()) -> Iterator[str]:
@@ -86,7 +86,7 @@ def in_painting_lines(figures: Mapping[str, Any], methods: Sequence[str] = ()) -
     """
     rows = _chosen(figures, methods)
     yield f"Steps across the border of the edit region are averaged along it; so are those across spheres from {LEAST_SPHERE_MM:g} mm outside the ball asked for, where a method's own edge may lie (goal {1 + INNER_SEAM_WITHIN:g}). Diversity: distance of two seeds at one site over that of two real nodules alike in diameter and texture, after a Gaussian of {DIVERSITY_BLUR_MM:g} mm, and as 1 - Dice"
-    yield f"of the masks; the goal is {LEAST_SEED_DIVERSITY:g}. Texture: roughness deeper than {CORE_DEPTH_MM:g} mm in the outline over that of the lung around it, before the edit; the goals are 1 ± {TEXTURE_WITHIN:g} against real nodules alike, and for lung that was painted anew."
+    yield f"of the masks; the goal is {LEAST_SEED_DIVERSITY:g}. Texture: roughness deeper than {CORE_DEPTH_MM:g} mm in the outline divided by that of the lung around it, before the edit; the goals are 1 ± {TEXTURE_WITHIN:g} relative to similar real nodules, and for lung that was painted again."
     yield "Intervals of 95 % over patients."
     yield ""
     cells = [
@@ -96,7 +96,7 @@ def in_painting_lines(figures: Mapping[str, Any], methods: Sequence[str] = ()) -
     yield from table(["figure, number measured", *map(named, rows)], cells)
     yield ""
     real = next(iter(rows.values()))["texture_real"]
-    yield f"The texture of {real['n']} real nodules is {three(real['value'], '.2f')} of that of the lung around them."
+    yield f"The texture of {real['n']} real nodules is {three(real['value'], '.2f')} times that of the lung around them."
     yield ""
     for name, found in rows.items():
         missed = "; ".join(found["missed"]) or "no goal is missed"
@@ -112,7 +112,7 @@ def _chosen(figures: Mapping[str, Any], methods: Sequence[str]) -> dict[str, Any
 
 def kid_lines(figures: Mapping[str, Any]) -> Iterator[str]:
     """KID of patches by method."""
-    yield f"KID x 1000 to the real nodules of training patients, features of features-24mm on patches of {SIZE} mm; {figures['common sites']} patches in each set. In brackets the bounds that hold 95 % of random subsets of half of it."
+    yield f"KID x 1000 to the real nodules of training patients, by features of features-24mm on patches of {SIZE} mm; {figures['common sites']} patches in each set. In brackets: bounds that contain 95 % of the values for random subsets of half the set."
     yield ""
     yield from table(["", "KID x 1000"], [[named(name), three(found, ".0f")] for name, found in figures["kid"].items()])
 
@@ -143,7 +143,7 @@ def hu_by_class_lines(figures: Mapping[str, Any], out: Path, name: str) -> Itera
 
 def told_lines(figures: Mapping[str, Any]) -> Iterator[str]:
     """AUCs of a fresh network that tells made from real."""
-    yield f"A fresh {TELLER.network.kind} of {TELLER.steps} steps tells made from real patches of patients that it has not seen; .5 is perfect. It counts beside its controls alone: real against real must hold .5, real against the same blurred by"
+    yield f"A fresh {TELLER.network.kind} of {TELLER.steps} steps is trained to distinguish synthetic from real patches, and tested on other patients; an AUC of .5 is perfect. It is only valid with its controls: the interval of real against real must contain .5, and real against the same patches blurred by"
     yield f"{TOLD_APART_BLUR_VOXELS:g} voxel must be {LEAST_BLURRED:g} at least. The nodule alone is the ball of the real nodule's mask and {RIM_MM:g} mm about it."
     for view, one in figures["told"].items():
         yield ""
@@ -160,7 +160,7 @@ def told_lines(figures: Mapping[str, Any]) -> Iterator[str]:
         rows += [["real against blurred", three(control["blurred"], ".3f"), ""]]
         yield from table([view, "AUC", "less rendered"], rows)
         yield ""
-        yield f"{figures['common sites']} real and as many made patches: an AUC of {one['smallest']:.3f} would be found in {POWER:.0%} of cases. The verdict {control['void'] or 'counts'}."
+        yield f"{figures['common sites']} real and as many synthetic patches: an AUC of {one['smallest']:.3f} would be detected with a power of {POWER:.0%}. The verdict {control['void'] or 'counts'}."
 
 
 def width_lines(figures: Mapping[str, Any]) -> Iterator[str]:
@@ -184,7 +184,7 @@ def width_lines(figures: Mapping[str, Any]) -> Iterator[str]:
 
 def sheet_lines(measured: Path, out: Path, name: str) -> Iterator[str]:
     """The contact sheet of a method, and its key."""
-    yield f"{SHEET} real and {SHEET} made nodules in pairs of like diameter, of {2 * SHEET} sites, shuffled by the seed; axial slices through the middle, {SIZE} mm wide, lung window. The key is the second picture."
+    yield f"{SHEET} real and {SHEET} synthetic nodules in pairs of similar diameter, of {2 * SHEET} sites, in random order; axial slices through the centre, {SIZE} mm wide, lung window. The second picture is the key."
     yield ""
     for file, text in ((f"sheet-{name}.png", "shuffled"), (f"sheet-{name}-key.png", "the key")):
         yield from shown_beside(measured, out, file, f"Real nodules and nodules by {name}, {text}")
@@ -193,7 +193,7 @@ def sheet_lines(measured: Path, out: Path, name: str) -> Iterator[str]:
 def class_lines(figures: Mapping[str, Any], measured: Path, out: Path, name: str) -> Iterator[str]:
     """What asking for the other class changes, by a method that heeds malignancy."""
     readers, real = figures["readers"], figures["real measures"]
-    yield f"The same sites and seeds are painted benign (malignancy 1) and malignant (5), asked for diameter and class alone. A classifier of malignancy that learned from real training patients alone ({readers['n']} trainings, mean probability) tells the two apart."
+    yield f"At the same sites and with the same seeds, benign (malignancy 1) and malignant (5) nodules are requested by diameter and class only. A classifier of malignancy that was trained on real training patients only ({readers['n']} trainings, mean probability) is applied to both."
     yield ""
     rows = [
         [
@@ -234,7 +234,7 @@ def class_lines(figures: Mapping[str, Any], measured: Path, out: Path, name: str
         f"{measure} and the rating of {one['rating']} {three(one['correlation'], '.2f')}"
         for measure, one in real["ratings"].items()
     ]
-    yield f"A nodule is seen where it is denser than half-way from lung to its core, up to {SEEN_REACH_MM:g} mm beyond its mask. Rank correlations on {real['n']} real nodules: {', '.join(told)}."
+    yield f"The visible nodule is everything denser than half-way between the lung and its core, up to {SEEN_REACH_MM:g} mm beyond its mask. Rank correlations on {real['n']} real nodules: {', '.join(told)}."
     yield ""
     yield from shown_beside(
         measured, out, f"classes-{name}.png", f"{SAME_SITE} sites before, and painted as both classes with two seeds"
@@ -248,7 +248,7 @@ def reconstruction_lines(figures: Mapping[str, Any], name: str) -> Iterator[str]
     """How well a method gives back held-out nodules."""
     found = figures["methods"][name]["reconstruction"]
     yield f"{found['n']} real nodules of held-out patients: the ball is hidden and filled. Mean absolute HU over the hidden voxels, within the network's window. Flat: {found['flat HU']} HU, the mean of training nodules, in the outline and lung around it;"
-    yield "lung is the mean of the patch's lung that is not hidden. An in-painter that refuses an empty outline has no figure of it."
+    yield "lung is the mean of the patch's visible lung. An in-painter that refuses an empty outline has no figure for it."
     if refused := found.get("refused"):
         yield f"Refused: {len(refused)}, such as {refused[0]}."
     yield ""
@@ -261,7 +261,7 @@ def times_lines(measured: Path) -> Iterator[str]:
     """What an injection into a whole scan takes as a process, from `times.json` of `injection_times.py`."""
     times = json.loads((measured / "times.json").read_text())
     here = ", ".join(f"{key} {value}" for key, value in times["machine"].items())
-    yield f"`synthorax inject` of one nodule into a scan of 512 x 512 x 140 voxels, or `erase` of one, from its start to its end; medians of processes that took turns. The goal is {MOST_ABOVE_S:g} s above rendering and {MOST_GB:g} GB. {here}."
+    yield f"Adding one nodule to a scan of 512 x 512 x 140 voxels with `synthorax inject`, or erasing one with `erase`, from start to end of the process; medians of processes that take turns. The goal is {MOST_ABOVE_S:g} s above rendering and {MOST_GB:g} GB. {here}."
     yield ""
     rows = [
         [

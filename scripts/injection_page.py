@@ -41,7 +41,7 @@ def injection_page(measured: Path, out: Path) -> Iterator[str]:
     figures, painted = read_figures(measured), read_figures(measured / "in-painting")
     here = ", ".join(f"{key} {value}" for key, value in figures["machine"].items())
     minutes = figures["cpu minutes"] + painted["cpu minutes"]
-    yield "# Nodules put in and taken out, beside real ones"
+    yield "# Added and erased nodules compared with real ones"
     yield ""
     yield from result_lines(figures)
     yield ""
@@ -76,14 +76,14 @@ def result_lines(figures: Mapping[str, Any]) -> Iterator[str]:
     said = []
     for name, found in figures["injected"].items():
         said.append(f"{name} {_left(found['way left'])}")
-    yield f"Put in: of the way from healthy lung to the response of detectors to real nodules of the same diameters, made nodules leave, by method: {'; '.join(said)}."
+    yield f"Added: the share of the difference between detectors' responses to healthy lung and to real nodules of the same diameters that synthetic nodules do not reach is, by method: {'; '.join(said)}."
     yield ""
     said = [
         f"{name}, {text}, {_left(one['way left'])}"
         for name, told in figures["erased"].items()
         for text, one in told.items()
     ]
-    yield f"Taken out: of the way from real nodules to healthy sites of the same scans, by method: {'; '.join(said)}."
+    yield f"Erased: the share of the difference between real nodules and healthy sites of the same scans that remains is, by method: {'; '.join(said)}."
 
 
 def _left(found: Mapping[str, Any]) -> str:
@@ -111,7 +111,7 @@ def summary_lines(figures: Mapping[str, Any], painted: Mapping[str, Any], measur
 
 def injected_lines(figures: Mapping[str, Any]) -> Iterator[str]:
     """Give detectors' responses to injected nodules."""
-    yield f"{_detectors(figures)} Each nodule was asked for with the diameter and the ratings of a real one, which it is compared with. The way left: how far the mean response lies from that to the real nodules, as a share of the way from the sites before."
+    yield f"{_detectors(figures)} Each nodule was requested with the diameter and the ratings of a real one, and is compared with it. “Way left” is the difference of the mean response from that to the real nodules, as a share of the difference between the sites before the edit and the real nodules."
     yield ""
     yield from _response_lines(figures["injected"], "real nodules")
     yield ""
@@ -120,7 +120,7 @@ def injected_lines(figures: Mapping[str, Any]) -> Iterator[str]:
 
 def erased_lines(figures: Mapping[str, Any]) -> Iterator[str]:
     """Give detectors' responses to the places of erased nodules."""
-    yield f"{_detectors(figures)} Real nodules, and healthy sites of the same scans. The way left: how far the mean response lies from that at healthy sites, as a share of the way from the nodules."
+    yield f"{_detectors(figures)} The table has real nodules and healthy sites of the same scans. “Way left” is the difference of the mean response from that at healthy sites, as a share of the difference between the nodules and healthy sites."
     yield ""
     rows = {f"{name}, {text}": found for name, told in figures["erased"].items() for text, found in told.items()}
     yield from _response_lines(rows, "healthy sites")
@@ -129,12 +129,12 @@ def erased_lines(figures: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     for name, found in rows.items():
         refused = f"; refused: {len(found['refused'])}, such as {found['refused'][0]}" if found["refused"] else ""
-        yield f"- {name}: {found['n']} nodules taken out, {found['doubted']} of them by `--force`, as they cannot be seen{refused}."
+        yield f"- {name}: {found['n']} nodules erased, {found['doubted']} of them with `--force`, because they cannot be seen{refused}."
 
 
 def healed_lines(figures: Mapping[str, Any]) -> Iterator[str]:
     """Give how similar an eraser's lung is to the lung of its scan."""
-    yield f"The nodule's voxels after the erasure, beside the lung of the scan {BESIDE_NODULE_MM:g} mm and more from nodule and edit region; and voxels of the same shape at healthy sites of the same scan, which have vessels too. HU: distance of the median from the lung's. Texture: roughness over the lung's; the goal is healthy sites' ± {TEXTURE_WITHIN:g}. Seam: steps across the border of the region, after / before."
+    yield f"The nodule's voxels after the erasure are compared with the scan's lung at least {BESIDE_NODULE_MM:g} mm from nodule and edit region; so are voxels of the same shape at healthy sites of the same scan, which have vessels too. HU: difference of the median from the lung's. Texture: roughness divided by the lung's; the goal is that of healthy sites ± {TEXTURE_WITHIN:g}. Seam: steps across the border of the region, after / before."
     yield ""
     rows = []
     for name, told in figures["erased"].items():
@@ -154,7 +154,7 @@ def healed_lines(figures: Mapping[str, Any]) -> Iterator[str]:
 
 def erased_sheet_lines(figures: Mapping[str, Any], measured: Path, out: Path) -> Iterator[str]:
     """Give contact sheets of erased places and healthy sites."""
-    yield f"{SHEET} places of erased nodules, told their voxels, and {SHEET} healthy sites, each of another scan, shuffled by the seed; axial slices through the middle, lung window. The key is the second picture."
+    yield f"{SHEET} places of nodules that were erased given their voxels, and {SHEET} healthy sites, each of another scan, in random order; axial slices through the centre, lung window. The second picture is the key."
     yield ""
     for name in figures["erased"]:
         for file, text in ((f"sheet-{name}-erased.png", "shuffled"), (f"sheet-{name}-erased-key.png", "the key")):
@@ -164,13 +164,13 @@ def erased_sheet_lines(figures: Mapping[str, Any], measured: Path, out: Path) ->
 def picture_lines(figures: Mapping[str, Any], measured: Path, out: Path) -> Iterator[str]:
     """Give figures B.1 to B.3."""
     shown = ", ".join(f"{mm:.0f}" for mm in figures["shown mm"])
-    yield f"B.1, nodules of {shown} mm put into LIDC-IDRI-0003: the volume of interest, what the injector does not see, what it makes, and the scan before and after."
+    yield f"B.1, nodules of {shown} mm added to LIDC-IDRI-0003: the volume of interest, the voxels hidden from the injector, its output, and the scan before and after."
     yield ""
     yield from shown_beside(measured, out, "injection-injector.png", "The injector, step by step")
-    yield "B.2, real nodules of LIDC-IDRI-0001 and 0003 taken out: the volume of interest, what the eraser makes, and the scan before and after with the nodule's outline."
+    yield "B.2, real nodules of LIDC-IDRI-0001 and 0003 erased: the volume of interest, the eraser's output, and the scan before and after with the nodule's outline."
     yield ""
     yield from shown_beside(measured, out, "injection-eraser.png", "The eraser, step by step")
-    yield "B.3, radii of LIDC-IDRI's nodules, means over their readers, beside those that `--auto lidc` draws."
+    yield "B.3, radii of LIDC-IDRI's nodules, means over their readers, compared with those drawn by `--auto lidc`."
     yield ""
     yield from shown_beside(measured, out, "injection-radii.png", "Radii of nodules")
     rows = [[name, *row] for name, row in figures["radii"].items()]
@@ -179,7 +179,7 @@ def picture_lines(figures: Mapping[str, Any], measured: Path, out: Path) -> Iter
 
 def file_lines(figures: Mapping[str, Any]) -> Iterator[str]:
     """Give the checks of edited DICOM series with other readers."""
-    yield "A nodule is put into the 25 original DICOM slices of LIDC-IDRI-0001, and taken out of what was written; series are compared by SimpleITK (GDCM), segmentations read by highdicom."
+    yield "A nodule is added to the 25 original DICOM slices of LIDC-IDRI-0001, and erased from the written series; series are compared by SimpleITK (GDCM), segmentations are read by highdicom."
     yield ""
     names = list(figures["files"])
     rows = [
@@ -208,7 +208,7 @@ def _response_lines(found: Mapping[str, Any], goal: str) -> Iterator[str]:
     yield from table([f"against {goal}", "way left", "called nodules more often"], rows)
     one = next(iter(found.values()))
     yield ""
-    yield f"Intervals of 95 % over patients; of the tests, of 90 %, which lie within the margin where both one-sided tests reject. Margins, stated beforehand: {one['way left']['margin']:g} of the way, {one['called more']['margin']:g} of the places."
+    yield f"Intervals of 95 % over patients. Intervals of the equivalence tests are of 90 %; they lie within the margin if both one-sided tests reject. Margins, set beforehand: {one['way left']['margin']:g} of the way, {one['called more']['margin']:g} of the places."
 
 
 def _size_lines(found: Mapping[str, Any]) -> Iterator[str]:
@@ -223,7 +223,7 @@ def _size_lines(found: Mapping[str, Any]) -> Iterator[str]:
 def _detectors(figures: Mapping[str, Any]) -> str:
     n = figures["detectors"]
     trained = f"{n} detectors of 24 mm cubes" if n > 1 else "A detector of 24 mm cubes"
-    return f"{trained} learned from real patches of training patients; validation patients set where a place is called a nodule. Judged on {figures['split']} patients, whom no method has seen."
+    return f"{trained} trained on real patches of training patients; validation patients set the threshold. Tested on {figures['split']} patients, on whom no method was trained."
 
 
 def _verdict(found: Mapping[str, Any], form: str = ".2f") -> str:

@@ -108,15 +108,15 @@ def study_lines(found: Mapping[str, Any]) -> Iterator[str]:
         for kind in LOOK_ALIKE_KINDS
     )
     yield "If patches without a nodule are corners of nodule cubes, the task is nearly solved: an AUC of .997. Here they also include look-alikes from whole chests:"
-    yield f"spots that stand out and are joined to the wall or to a tree of vessels of {TREE_ML:g} ml, up to {MOST_OF_KIND} of a kind in a chest ({kinds}), and up to {MOST_FALSE_ALARMS} places a chest that a first detector takes"
-    yield f"for nodules. Nobody outlined what these chests hold: places within {FROM_MASS_MM:g} mm of dense tissue that holds a ball of {MASS_MM:g} mm, and dense spots by themselves, are neither nodules nor false alarms. A small nodule on a wall or a vessel"
+    yield f"dense spots that are connected to the wall or to a vessel tree of {TREE_ML:g} ml, up to {MOST_OF_KIND} of a kind in a chest ({kinds}), and up to {MOST_FALSE_ALARMS} places in a chest that a first detector mistakes"
+    yield f"for nodules. These chests are not annotated: places within {FROM_MASS_MM:g} mm of dense tissue that contains a ball of {MASS_MM:g} mm, and isolated dense spots, count neither as nodules nor as false alarms. A small nodule on a wall or a vessel"
     yield "that no reader marked can still be among the look-alikes."
     yield ""
-    yield f"Look-alikes take the place of {HARD_SHARE:.0%} of the patches without a nodule, made nodules that of as many with one. Arms: “{CORNERS}” has no look-alikes; “{HARD}” is what the others are compared with; “{PASTED_ARM}” has real training nodules,"
-    yield "pasted into training chests, the trivial way; the others have nodules put into the same chests by a method, as `inject --auto` places them, or, as negatives, the places of training nodules that an eraser took out."
+    yield f"Look-alikes replace {HARD_SHARE:.0%} of the patches without a nodule, synthetic nodules the same share of those with one. Arms: “{CORNERS}” has no look-alikes; “{HARD}” is the reference; “{PASTED_ARM}” has real training nodules"
+    yield "simply pasted into training chests; the others have nodules that a method added to the same chests, placed as by `inject --auto`, or, as negatives, the places of training nodules that an eraser erased."
     yield ""
-    yield f"Tested on {counts['test chests']} chests of other patients: false alarms are the marks of a detector that is led over the lungs, at the threshold where it finds {FOUND:.0%} of {counts['nodules pasted into test chests']} real nodules of test patients that were pasted into these chests, so"
-    yield f"that the scanner gives no class away. AUC in chests: those nodules against look-alikes of the same chests. AUC in cubes: the question of the earlier study. Intervals are of 95 % over patients; after them what each training has. Of a chest the {MOST_MARKS} surest marks are kept."
+    yield f"Tests use {counts['test chests']} chests of other patients: false alarms are the marks of a detector that scans the lungs, at the threshold at which it finds {FOUND:.0%} of {counts['nodules pasted into test chests']} real nodules of test patients. These were pasted into the same chests, so"
+    yield f"that the scanner does not reveal the class. AUC in chests: those nodules against look-alikes of the same chests. AUC in cubes: as in the study of detection. Intervals are of 95 % over patients; the values of the single trainings follow them. In each chest the {MOST_MARKS} most confident marks are kept."
 
 
 def arm_lines(found: Mapping[str, Any]) -> Iterator[str]:

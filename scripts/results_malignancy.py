@@ -110,9 +110,9 @@ def study_text(outcome: MalignancyOutcome) -> Iterator[str]:
     yield "parts of the nodule that was there; the class-aware in-painter also replaces the nodule in malignant contexts, as in the paper. In a malignant context a synthetic nodule has the"
     yield "diameter of the nodule that was there; in a benign context it has that of a malignant training nodule, which is at least as large as the nodule that was there if such a one exists."
     yield ""
-    yield "Means over the trainings; 95 % intervals resample test patients and trainings, p is Student's t over both. One model of each method made all its nodules: how much another training of it would differ is in no interval. DeLong's"
-    yield "test compares the trainings' mean scores and takes nodules of one patient for independent. A nodule is called malignant from a probability of .5 on. `within strata` compares nodules below 8 mm, of 8 to 12 mm and wider with each"
-    yield "other alone, `pairs of like size` those whose diameters differ by 15 % at most: there the diameter says little. In italics the paper's figures, of other patients: beside ours, not against them."
+    yield "Means over the trainings; 95 % intervals resample test patients and trainings, p is Student's t over both. One model of each method made all its nodules, so the intervals do not include how much another training of it would differ. DeLong's"
+    yield "test compares the trainings' mean scores and treats nodules of one patient as independent. A nodule is called malignant at a probability of .5 or more. `within strata` compares nodules below 8 mm, of 8 to 12 mm and above only with each"
+    yield "other, `pairs of like size` those whose diameters differ by at most 15 %, so that the diameter gives little information. Figures in italics are the paper's, of other patients; they cannot be compared directly."
 
 
 def smallest_line(outcome: MalignancyOutcome) -> str:
@@ -180,7 +180,7 @@ def verdict(outcome: MalignancyOutcome) -> str:
     worse = ", ".join(f"{each.a} than {each.b}" for each in sure if each.difference < 0) or "no arm than another"
     change = spread(test.difference, test.low, test.high, "+.3f")
     return (
-        f"a classifier of real nodules alone reaches an AUC of {cell(raw)}; {PAPER_RATIO:g} malignant nodules by {MODEL} for each"
+        f"a classifier that is trained on real nodules only reaches an AUC of {cell(raw)}; {PAPER_RATIO:g} malignant nodules by {MODEL} for each"
         f" real one change it by {change}. With p < {SURE:g} after correction, better: {better}; worse: {worse}."
     )
 
@@ -255,7 +255,7 @@ def page(real: Path, work: Path, few_run: Path | None, measured: Path, out: Path
     yield "## ResNet-50"
     yield ""
     yield from study_lines(deep, out, "deep", "differences of the AUC of a ResNet-50")
-    yield f"Not run: {', '.join(NOT_RUN)} (`--set network.architecture=resnet-152`), and patches of 64 mm (`--preset paper`), which cubes of 50 mm cannot feed."
+    yield f"Not run: {', '.join(NOT_RUN)} (`--set network.architecture=resnet-152`), and patches of 64 mm (`--preset paper`), for which cubes of 50 mm are too small."
     yield "The paper's networks were pretrained on videos (Kinetics); such weights were not available, and ours start from random weights."
     yield ""
     yield from paper_lines()
