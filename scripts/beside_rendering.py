@@ -1,4 +1,4 @@
-"""In which figures a method's in-painted nodules are better than rendered ones, and in which they are not."""
+"""Decides in which figures a method's in-painted nodules are better than rendered ones."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Line:
     """A figure by which methods are compared.
 
     Attributes:
-        text: its name on the page.
-        form: of its values.
-        goal: in words.
-        value: from the figures that `results_in_painting.py` wrote and a method's name; None where it is not known.
-        off: how far a value is from that of real nodules.
-        reached: whether a value reaches the goal, of a figure that has one.
+        text: name on the page.
+        form: format of the values.
+        goal: goal in words.
+        value: function of the figures of `results_in_painting.py` and a method's name; None if the value is unknown.
+        off: function that returns the distance of a value from that of real nodules.
+        reached: function that says whether a value reaches the goal, if there is one.
         less: of a figure, the difference to rendering's with its interval, where it was compared pair by pair.
         void: why nothing can be said, or nothing.
     """
@@ -111,7 +111,7 @@ LINES = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a figure says of a method beside rendering.
+    """The result of a figure's comparison of a method with rendering.
 
     Attributes:
         kind: `BETTER`, `BOTH_GOOD` where both reach the goal, `NOT_BETTER`, or `UNKNOWN`.
@@ -127,8 +127,8 @@ def verdicts(figures: Mapping[str, Any], name: str) -> list[Verdict]:
     """Compare a method with rendering by every figure.
 
     Args:
-        figures: that `results_in_painting.py` wrote; rendering is among the methods.
-        name: of the method.
+        figures: figures that `results_in_painting.py` wrote; rendering must be among the methods.
+        name: name of the method.
     """
     found = []
     for line in LINES:
@@ -151,7 +151,7 @@ def verdicts(figures: Mapping[str, Any], name: str) -> list[Verdict]:
 
 
 def better_than_rendering(found: Sequence[Verdict]) -> str:
-    """Say in which figures a method is better than rendering, and in which it is not; without a full stop."""
+    """Return a sentence, without a full stop, on the figures in which a method is better than rendering or not."""
     said = []
     for kind, text in (
         (BETTER, "better than rendered ones in"),

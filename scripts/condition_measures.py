@@ -1,4 +1,4 @@
-"""Whether nodules that methods put into healthy sites are as wide as asked for, are seen, and have their outlines."""
+"""Measures whether nodules added at healthy sites have the requested width, are visible, and have their outlines."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ from synthorax.tasks.config import DETECTION
 def above_half_way(
     asked_mm: NDArray[np.float64], widths_mm: Sequence[NDArray[np.float64]], patients: Sequence[NDArray]
 ) -> Estimate:
-    """Return the rank correlation of asked with measured widths, less the mean of two others' correlations.
+    """Return the rank correlation of requested and measured widths, minus the mean correlation of two other makers.
 
     Args:
-        asked_mm: of n nodules.
+        asked_mm: requested widths of n nodules.
         widths_mm: measured widths [n] of nodules of a method, of rendering, and of real ones.
         patients: the patient of each nodule of the three, [n] each.
     """
@@ -56,7 +56,7 @@ def above_half_way(
 
 
 def small_rows(making: Making) -> dict[str, Any]:
-    """Count the nodules of `SMALL_MM` that noise hides; the interval takes them for independent of each other."""
+    """Count the nodules of `SMALL_MM` that noise hides; the interval treats them as independent of each other."""
     made, places = making.small(), making.places
     cubes = [places.every[places.jobs[i].cube] for i in made.sites.tolist()]
     noise = [noise_hu_of(cube) for cube in cubes]
@@ -70,7 +70,7 @@ def small_rows(making: Making) -> dict[str, Any]:
 
 
 def outlined_rows(making: Making) -> dict[str, Any]:
-    """Compare the outlines that a method was told with the nodules seen in what it made, and real ones likewise.
+    """Compare the outlines that a method was given with the visible nodules in its output; the same for real nodules.
 
     Returns:
         Dice of the nodule that is seen with the outline told, with the outline of another nodule of like diameter, and
@@ -111,10 +111,10 @@ def outlined_rows(making: Making) -> dict[str, Any]:
 
 
 class TextureReader:
-    """A network that learned from real training patients alone to tell nodules of low texture from those of high one.
+    """A network that is trained on real training patients only to distinguish nodules of low and of high texture.
 
     Attributes:
-        size: voxels of the patches that it sees.
+        size: size in voxels of the patches that it sees.
     """
 
     def __init__(self, store: Store) -> None:
@@ -131,13 +131,13 @@ class TextureReader:
         return self._study.reader("rating-texture", self._config, self._splits, SEED)
 
     def __call__(self, hu: NDArray[np.float32]) -> NDArray[np.float64]:
-        """The probability of a high texture of patches in HU [n, z, y, x], [n]."""
+        """Return the probability of a high texture for patches in HU [n, z, y, x], [n]."""
         unit = self._config.patch.to_unit(torch.from_numpy(np.array(hu, np.float32)))[:, None]
         found: NDArray[np.float64] = self._reader.probabilities(unit)[:, 1]
         return found
 
     def real(self, split: Split) -> list[float]:
-        """AUC among pairs of real nodules of a split that are of like diameter."""
+        """Return the AUC among pairs of real nodules of a split of similar diameter."""
         patches: PatchDataset = getattr(self._splits, split)
         scores = self(self._config.patch.to_hu(patches.rows(range(len(patches)))["ct"][:, 0]).numpy())
         alike = of_like_diameters([place.nodule.attributes for place in patches.places if place.nodule])
@@ -146,10 +146,10 @@ class TextureReader:
 
 
 def texture_rows(making: Making, reader: TextureReader, split: Split) -> dict[str, Any]:
-    """Return whether nodules asked for as of low and of high texture, at the same sites and diameters, are told apart.
+    """Return whether nodules requested with low and high texture at the same sites and diameters can be distinguished.
 
     Args:
-        split: of the real nodules that are told apart beside them.
+        split: split of the real nodules for comparison.
     """
     low, high = (making.of_texture(value) for value in SIDES["texture"])
     found = class_figures(low, high, reader, reader.size, SEED)
@@ -158,7 +158,7 @@ def texture_rows(making: Making, reader: TextureReader, split: Split) -> dict[st
 
 
 def seen_or_none(hu: NDArray[np.number], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the nodule that is seen in a patch [z, y, x]; no voxel where there is no lung beside it."""
+    """Return the visible nodule in a patch [z, y, x]; empty if there is no lung beside it."""
     try:
         return seen_nodule(hu.clip(*NETWORK_WINDOW_HU), mask, MM)
     except InputError:

@@ -2,7 +2,7 @@
 
 The studies are those of `results_detection.py` and `results_malignancy.py`, in whose folders the trainings of all other
 arms are kept; what they write there stays as it is. Steps, batches, trainings and made nodules of an arm are constants
-of these scripts, so that no result can move them.
+of these scripts, so that no result can change them.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ from synthorax.tasks.config import TaskConfig, task_config
 from synthorax.training.files import WEIGHTS
 
 DETECTION, MALIGNANCY = Path("build") / "results-detection", Path("build") / "results-malignancy"
-"""Folders of the scripts whose studies these are."""
+"""Folders of the scripts that run these studies."""
 GAN, IN_PAINTER = detection.MODEL, malignancy.MODEL
 MALIGNANCY_ARMS: tuple[ArmKind, ...] = ("raw", "flips", "malignant", "benign")
-"""Arms of the study of malignancy; made nodules are `PAPER_RATIO` for each real malignant one."""
+"""Arms of the study of malignancy; there are `PAPER_RATIO` synthetic nodules for each real malignant one."""
 FEW_FLOW = {"steps": 1500}
-"""Training of the flow of a tenth of the patients, as long as that of the in-painter."""
+"""Training of the flow on a tenth of the patients, as long as that of the in-painter."""
 WITH = {"all": "all training patients", "few": f"{detection.FEW_PATIENTS} training patients"}
 
 
 def measured_arms(real: Path, flow: str, few_flow: str | None, out: Path, code: str) -> dict[str, Any]:
-    """Train and measure all arms, or read those that were; a call that was stopped goes on.
+    """Train and measure all arms, or read those of an earlier call; continues after a stop.
 
     Args:
-        real: folder that holds `luna16-nodules`.
+        real: folder with `luna16-nodules`.
         flow: run folder or name of the flow of all training patients.
-        few_flow: run folder of a flow that learned from the tenth alone; one is trained in `out` if not given.
+        few_flow: run folder of a flow that was trained on the tenth only; one is trained in `out` if not given.
         out: a file of figures for each study is kept in it.
-        code: the key of the code that measures.
+        code: key of the code that measures.
 
     Returns:
         By study, `detection` or `malignancy`, and by patients, `all` or `few`, its outcome and its budget.
@@ -110,7 +110,7 @@ def malignancy_arms(real: Path, name: str, flow: Method) -> dict[str, Any]:
 
 
 def budget_of(config: TaskConfig, trainings: int, amounts: Sequence[float]) -> dict[str, Any]:
-    """Return what every arm of a study is given."""
+    """Return the budget of every arm of a study."""
     return {
         "steps": config.steps,
         "patches": config.steps * config.batch_size,

@@ -18,12 +18,12 @@ from synthorax.studies.malignancy_recipes import RAW
 from synthorax.studies.results import Arm, Interval, Test
 
 BASES = {"detection": REFERENCE, "malignancy": RAW}
-"""By study, the arm without made nodules that others are compared with."""
+"""For each study, the arm without synthetic nodules that others are compared with."""
 
 
 def arms_lines(found: Mapping[str, Any], out: Path) -> Iterator[str]:
-    """Tell of all arms, and of what they were given."""
-    yield f"The studies are those of detection.md and malignancy.md, with the same trainings of the other arms. With {few_patients()} patients the flow has learned from them alone; a flow trained here takes {FEW_FLOW['steps']:,} steps. What every arm is given was set before any was trained."
+    """Give all arms and their budgets."""
+    yield f"The studies are those of detection.md and malignancy.md, with the same trainings of the other arms. With {few_patients()} patients the flow was trained on these only; a flow trained here has {FEW_FLOW['steps']:,} steps. The budget of every arm was set before any was trained."
     for study, by_patients in found.items():
         for name, one in by_patients.items():
             budget = one["budget"]
@@ -41,7 +41,7 @@ def arms_lines(found: Mapping[str, Any], out: Path) -> Iterator[str]:
 
 
 def detection_lines(outcome: DetectionOutcome, out: Path, name: str) -> Iterator[str]:
-    """Tell of the arms of a study of detection."""
+    """Give the arms of a study of detection."""
     yield from (note for note in (outcome.note, "") if note)
     yield ""
     yield from detection.arm_lines(outcome.arms, detection.FEW_SHOWN)
@@ -52,7 +52,7 @@ def detection_lines(outcome: DetectionOutcome, out: Path, name: str) -> Iterator
 
 
 def helped_lines(found: Mapping[str, Any]) -> Iterator[list[str]]:
-    """Return a row for each arm with the flow's nodules: what it is, and how its AUC differs from that without them."""
+    """Return a row for each arm with the flow's nodules: its name, and the difference of its AUC from that without them."""
     for study, by_patients in found.items():
         for name, one in by_patients.items():
             for test in one["outcome"]["tests"]:

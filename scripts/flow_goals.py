@@ -1,4 +1,4 @@
-"""The goals of flow matching, each with what was found: a table of its page."""
+"""The goals of flow matching, each with its result: a table of its page."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ TIMES, ARMS = "times.json", "arms.json"
 NOT_YET = "Not measured."
 BY_CPU = "; CPU counts, as other work slowed the machine"
 USUAL_STEPS, MOST_SECONDS = 16, 1.0
-"""A nodule by itself, in the steps that an edit takes if nothing else is asked for, is to take fewer seconds."""
+"""Goal for the seconds of a single nodule, with the default number of steps."""
 NO_COPIES = 0.5
-"""Attraction of samples that are no nearer to training nodules than to others."""
+"""Attraction of samples that are not nearer to training nodules than to others."""
 Figures = Mapping[str, Any]
 
 
 def goal_lines(figures: Figures, painted: Figures) -> Iterator[str]:
-    """Each goal with what was found, and whether it is reached."""
+    """Give each goal with its result, and whether it is reached."""
     yield from table(["", "found", "goal", ""], _goals(figures, painted))
 
 

@@ -1,4 +1,4 @@
-"""The page on flow matching, from the figures that `results_flow.py` wrote."""
+"""The page on flow matching, made from the figures that `results_flow.py` wrote."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ from synthorax.studies.results import Interval
 from training_hours import CLOCK
 
 IN_PAINTING = "in-painting"
-"""Folder of what `results_in_painting.py` measures."""
+"""Folder of the figures of `results_in_painting.py`."""
 PARTS = ("small", "texture", "outlined", "injected", "erased", "fidelity")
-"""Figures that are measured apart, each by the names of methods."""
+"""Figures that are measured separately, each by the names of methods."""
 OUTLINED = {
     "told": "the outline that was told",
     "another": "the outline of another nodule of like diameter",
@@ -50,12 +50,12 @@ OUTLINED = {
 
 
 def flow_page(measured: Path, out: Path) -> Iterator[str]:
-    """The lines of the page; pictures are copied beside it."""
+    """Give the lines of the page; pictures are copied next to it."""
     figures, painted = read_figures(measured), read_figures(measured / IN_PAINTING)
     figures |= {name: _read(measured / name) for name in (TIMES, ARMS)}
     here = ", ".join(f"{key} {value}" for key, value in figures["machine"].items())
     minutes = figures["cpu minutes"] + painted["cpu minutes"]
-    yield "# Nodules by flow matching, beside real ones"
+    yield "# Nodules by flow matching, compared with real ones"
     yield ""
     yield from result_lines(figures, painted)
     yield ""
@@ -112,24 +112,24 @@ def _read(file: Path) -> Any:
 
 
 def _done(figures: Figures) -> str:
-    """How far the training has come, of a run that tells."""
+    """Return how far the training of a run is, if its log says so."""
     steps = figures["steps"]
     return f", after {steps['done']:,} of {steps['of']:,} steps" if steps else ""
 
 
 def result_lines(figures: Figures, painted: Figures) -> Iterator[str]:
-    """What was found, in two sentences for somebody who reads no tables."""
+    """Return the results in two sentences."""
     told = painted["told"]["whole"]
     own, rendered = (told["methods"][name]["auc"][0] for name in (FLOW, RENDER))
     trained = figures["hours"].get(FLOW)
     after = "A" if trained is None else f"After {trained:.1f} hours of training on a core of a CPU, a"
-    void = ", which does not count, as it fails its controls" if told["controls"]["void"] else ""
-    yield f"{after} network that has seen real and made nodules of other patients tells one drawn by flow matching from a real one in {own:.0%} of pairs{void}; {PERFECT_AUC:.0%} is perfect, and rendered ones are told in {rendered:.0%}."
+    void = ", which is not valid, because its controls fail" if told["controls"]["void"] else ""
+    yield f"{after} network that was trained on real and synthetic nodules of other patients distinguishes a nodule by flow matching from a real one in {own:.0%} of pairs{void}; {PERFECT_AUC:.0%} is perfect, and for rendered nodules it is {rendered:.0%}."
     yield f"Nodules by flow matching are {better_than_rendering(verdicts(painted, FLOW))}."
 
 
 def beside_lines(figures: Figures, painted: Figures) -> Iterator[str]:
-    """Every method's figures beside its hours of training."""
+    """Give every method's figures and its hours of training."""
     names = [name for name in painted["methods"] if name in figures["hours"]]
     controls = [name for name in painted["methods"] if name not in names]
     rows = [["goal", "", *(line.goal for line in LINES)]]
@@ -156,13 +156,13 @@ def _values(painted: Figures, name: str) -> Iterator[str]:
 
 
 def small_lines(figures: Figures) -> Iterator[str]:
-    """How many small nodules cannot be seen, by method."""
+    """Give the number of small nodules that cannot be seen, by method."""
     if not figures["small"]:
         yield NOT_YET
         return
     one = next(iter(figures["small"].values()))
-    yield f"Nodules of {one['mm']:g} mm are asked for by their diameter alone. One cannot be seen if its ball is denser than its shell by less than {SEEN:g} standard deviations of the noise's mean over as many voxels."
-    yield "Intervals take nodules for independent of each other (Clopper and Pearson)."
+    yield f"Nodules of {one['mm']:g} mm are requested by diameter only. A nodule cannot be seen if its ball is denser than the shell around it by less than {SEEN:g} standard deviations of the noise, averaged over as many voxels."
+    yield "Intervals treat nodules as independent of each other (Clopper and Pearson)."
     yield ""
     rows = [
         [named(name), f"{one['invisible']} of {one['n']}", three(one["share"], ".3f"), _refused(one)]
@@ -172,12 +172,12 @@ def small_lines(figures: Figures) -> Iterator[str]:
 
 
 def texture_lines(figures: Figures) -> Iterator[str]:
-    """Whether nodules of low and of high texture are told apart, by method."""
+    """Give whether nodules of low and of high texture can be distinguished, by method."""
     if not figures["texture"]:
         yield NOT_YET
         return
     low, high = next(iter(figures["texture"].values()))["asked"]
-    yield f"The same sites and seeds are painted with textures of {low:g} and {high:g}, asked for diameter and texture alone. A network that learned from real training patients tells the two apart; of real nodules of {figures['split']} patients those of like diameter count."
+    yield f"The same sites and seeds are painted with textures of {low:g} and {high:g}, asked for diameter and texture alone. A network that was trained on real training patients distinguishes the two; among real nodules of {figures['split']} patients only pairs of similar diameter count."
     yield ""
     real = next(iter(figures["texture"].values()))["real"]
     rows = [["real nodules", three(real, ".3f"), ""]]
@@ -187,7 +187,7 @@ def texture_lines(figures: Figures) -> Iterator[str]:
 
 
 def outlined_lines(figures: Figures) -> Iterator[str]:
-    """Whether a nodule has the outline that its method was told."""
+    """Give whether a nodule has the outline that its method was given."""
     if not figures["outlined"]:
         yield NOT_YET
         return
@@ -205,12 +205,12 @@ def _refused(one: Mapping[str, Any]) -> str:
 
 
 def memory_lines(figures: Figures, measured: Path, out: Path) -> Iterator[str]:
-    """What the study of fidelity found of patches drawn from noise alone."""
+    """Give the results of the study of fidelity on patches generated from noise alone."""
     found = figures["fidelity"].get(FLOW, {})
     if "likeness" not in found:
         yield found.get("missing", NOT_YET)
         return
-    yield "Whole patches are drawn from noise alone, with nothing of a scan around them: where they are nearer to training nodules than to others, the network has learned them by heart."
+    yield "Whole patches are generated from noise alone, without any part of a scan: if they are nearer to training nodules than to others, the network has memorised these."
     yield ""
     for name in found["pictures"]:
         yield from shown_beside(measured, out, f"flow-{name}.png", PICTURES.get(name, name))
@@ -236,7 +236,7 @@ PICTURES = {
 
 
 def seconds_lines(figures: Figures, measured: Path) -> Iterator[str]:
-    """What an edit takes as a process, and a nodule by its steps."""
+    """Give the time of an edit as a process, and of a nodule by the number of steps."""
     times = figures[TIMES]
     if times is None:
         yield NOT_YET

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measure what one nodule by the flow takes, against the steps from noise to CT and the arithmetic.
+"""Measure the time of one nodule by the flow, by the number of integration steps and the precision.
 
     python scripts/flow_times.py RUN [--out FIGURES.json]
 
@@ -35,15 +35,15 @@ from synthorax.volume import Volume
 
 STEPS = (4, 8, 16, 30)
 TIMED = 5
-"""Nodules of each kind, after one that is not timed."""
+"""Number of timed nodules of each kind, after one that is not timed."""
 TIMED_MM = 8.0
 LUNG_HU, NOISE_HU = -850.0, 30.0
 WITHOUT_AMX = {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"}
-"""Environment in which torch's convolutions do without AMX."""
+"""Environment variables that switch off AMX in torch's convolutions."""
 
 
 def seconds_of(run: str, steps: int, precision: Literal["32", "bf16"]) -> dict[str, float]:
-    """Return the medians of seconds by the clock and of CPU that one nodule takes."""
+    """Return the median wall and CPU seconds of one nodule."""
     method = cast(Method, hub.find(run, "injects", FlowOptions(steps=steps, precision=precision)))
     edit = Edit("inject", NoduleAttributes(diameter_mm=TIMED_MM))
     reach, radius = method.reach_mm(edit)
@@ -60,7 +60,7 @@ def seconds_of(run: str, steps: int, precision: Literal["32", "bf16"]) -> dict[s
 
 
 def here(run: str) -> list[dict[str, Any]]:
-    """Return what a nodule takes in this process, by precision and steps."""
+    """Return the time of a nodule in this process, by precision and number of steps."""
     kinds: list[Literal["32", "bf16"]] = ["32", *(["bf16"] if multiplies_bf16("cpu") else [])]  # type: ignore[list-item]
     threads = torch.get_num_threads()
     return [
@@ -71,7 +71,7 @@ def here(run: str) -> list[dict[str, Any]]:
 
 
 def seconds_by_steps(run: str) -> dict[str, Any]:
-    """Return what a nodule takes, each row of a process of its own kind: with AMX, if there is, and without."""
+    """Return the time of a nodule, in separate processes with AMX, if available, and without."""
     flags = processor_flags()
     has_amx = any(flag.startswith("amx") for flag in flags)
     rows = []
@@ -85,7 +85,7 @@ def seconds_by_steps(run: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure all, or, for the process that does, what this process can."""
+    """Measure everything, or only this process's part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run")
     parser.add_argument("--out", type=Path)

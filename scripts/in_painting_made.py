@@ -1,4 +1,4 @@
-"""Nodules that methods put into the sites of held-out patients: what is made once, and measured by several figures."""
+"""Nodules that methods add at the sites of held-out patients: made once, and measured by several figures."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ from synthorax.volume import Volume
 
 RENDER = "render"
 PATCH = (40, 40, 40)
-"""Voxels of the patches that are kept; the widest edit region has a radius of 17 mm."""
+"""Width in voxels of the patches that are kept; the widest edit region has a radius of 17 mm."""
 CLASSES = {"benign": 1.0, "malignant": 5.0}
-"""Ratings of malignancy that are asked for."""
+"""Requested ratings of malignancy."""
 SMALL, SMALL_MM = 200, 4.0
-"""As many nodules of this diameter are made to see whether noise hides any."""
+"""Number and diameter of small nodules that are made to see whether noise hides any."""
 SOURCE = Path(hub.__file__).parent
 CODE = ("editing", "rendering", "systems", "nn", "training", "anatomy", "shapes", "scanner.py", "geometry.py")
-"""Parts of the package that nodules are made by; others made nodules are kept under another key."""
+"""Parts of the package that make nodules; if they change, nodules are made again under another key."""
 
 
 @dataclass(frozen=True, eq=False)
 class Places:
-    """Sites of held-out patients, each with the real nodule whose attributes are asked for there.
+    """Sites of held-out patients, each with the real nodule whose attributes are requested there.
 
     Attributes:
         every: all real nodules.
-        jobs: their numbers, and the sites.
+        jobs: numbers of the nodules, and their sites.
     """
 
     every: Sequence[Real]
@@ -67,7 +67,7 @@ class Places:
 
     @cached_property
     def real(self) -> RealNodules:
-        """All outlined nodules, those that made ones are compared with."""
+        """All outlined nodules, with which synthetic ones are compared."""
         reals = [real for real in self.every if real.outlined]
         nodules = Nodules(_middles([real.hu for real in reals]), _middles([real.outline for real in reals]), MM)
         return RealNodules(nodules, [real.attributes for real in reals], np.array([real.patient for real in reals]))
@@ -75,10 +75,10 @@ class Places:
     def sites(
         self, rows: Sequence[int], asked: Sequence[NoduleAttributes], *, outlined: bool = False
     ) -> list[HealthySite]:
-        """Return some of the sites, and what is to be put there.
+        """Return some of the sites, and the nodules to add there.
 
         Args:
-            outlined: a nodule is to have the outline of the real one.
+            outlined: whether a nodule should have the outline of the real one.
         """
         found = []
         for i, one in zip(rows, asked, strict=True):
@@ -94,7 +94,7 @@ class Places:
         return own.moved(np.array(self.jobs[row].center) - own.indices().mean(0).round().astype(int))
 
     def asked(self, rows: Sequence[int], names: Sequence[str] = ()) -> list[NoduleAttributes]:
-        """Attributes of the real nodules of some sites, all or those of some names and the diameter."""
+        """Return attributes of the real nodules of some sites: all, or the diameter and those of some names."""
         found = [self.every[self.jobs[i].real].attributes for i in rows]
         if not names:
             return found
@@ -102,20 +102,20 @@ class Places:
 
 
 def _middles(cubes: Sequence[NDArray]) -> NDArray:
-    """The middle `PATCH` of cubes [z, y, x], [n, z, y, x]."""
+    """Return the central patches of size `PATCH` of cubes, [n, z, y, x]."""
     start = [(n - m) // 2 for n, m in zip(cubes[0].shape, PATCH, strict=True)]
     box = tuple(slice(a, a + m) for a, m in zip(start, PATCH, strict=True))
     return np.stack([cube[box] for cube in cubes])
 
 
 def named_methods(asked: Sequence[str], store: Store, places: Places) -> dict[str, Method]:
-    """The methods by their names; the control comes last.
+    """Return the methods by their names; the control is the last.
 
     Args:
         asked: `NAME=MODEL` or a model: `render`, a bundled model's name or a run folder, whose system names it.
 
     Raises:
-        InputError: two of one name, or a method that knows a patient who is held out.
+        InputError: two methods have the same name, or a method was trained on a held-out patient.
     """
     found: dict[str, Method] = {}
     for text in asked:
@@ -133,11 +133,11 @@ def named_methods(asked: Sequence[str], store: Store, places: Places) -> dict[st
 
 @dataclass(frozen=True, eq=False)
 class Making:
-    """What one method makes at the places; kept in a folder.
+    """The nodules of one method at the places, kept in a folder.
 
     Attributes:
-        name: of the method on the page.
-        rows: numbers of the sites where both seeds and both classes are made; all have a nodule of their own.
+        name: name of the method on the page.
+        rows: numbers of the sites at which both seeds and both classes are made; each has another real nodule.
     """
 
     name: str
@@ -148,24 +148,24 @@ class Making:
 
     @cached_property
     def twins(self) -> Painted:
-        """At each site a nodule with all attributes of the real one; with and without the scan's noise."""
+        """Make at each site a nodule with all attributes of the real one, with and without the scan's noise."""
         every = range(len(self.places.jobs))
         return self._painted("twins", every, self.places.asked(every), (0,), bare=True)
 
     @cached_property
     def seeds(self) -> Painted:
-        """At some sites two nodules of the real one's diameter and texture; of the control two real ones."""
+        """Make at some sites two nodules of the real one's diameter and texture; for the control two real ones."""
         asked = self.places.asked(self.rows, ("diameter_mm", "texture"))
         found = self._painted("seeds", self.rows, asked, (0, 1))
         return _of_two_nodules(found) if self.name == PASTED else found
 
     def of_class(self, name: str, *, own_diameters: bool = False) -> Painted:
-        """At some sites nodules of a class.
+        """Make at some sites nodules of a class.
 
         Args:
-            name: of `CLASSES`.
-            own_diameters: drawn from the training nodules of the class; else those of the real nodules, which both
-                classes share.
+            name: name of the class, one of `CLASSES`.
+            own_diameters: whether diameters are drawn from the training nodules of the class; else they are those of
+                the real nodules, equal for both classes.
         """
         asked = self.places.asked(self.rows, ("diameter_mm",))
         if own_diameters:
@@ -176,12 +176,12 @@ class Making:
         return self._painted(f"{name}{'-own' if own_diameters else ''}", self.rows, asked, (0,))
 
     def of_texture(self, texture: float) -> Painted:
-        """At some sites nodules of a texture, with the diameters of the real nodules."""
+        """Make at some sites nodules of a texture, with the diameters of the real nodules."""
         asked = [replace(each, texture=texture) for each in self.places.asked(self.rows, ("diameter_mm",))]
         return self._painted(f"texture-{texture:g}", self.rows, asked, (0,))
 
     def small(self) -> Painted:
-        """Nodules of `SMALL_MM`, asked for by their diameter alone; `SMALL` of them, by several seeds of few sites."""
+        """Make `SMALL` nodules of `SMALL_MM`, requested by diameter only, with several seeds at few sites."""
         every = range(len(self.places.jobs))
         seeds = range(-(-SMALL // len(every)))
         made = self._painted("small", every, [NoduleAttributes(SMALL_MM)] * len(every), seeds)
@@ -190,16 +190,16 @@ class Making:
 
     @cached_property
     def outlined_rows(self) -> list[int]:
-        """Numbers of those of `rows` whose real nodule has an outline."""
+        """Return the numbers of those of `rows` whose real nodule has an outline."""
         return [i for i in self.rows if self.places.every[self.places.jobs[i].real].outlined]
 
     def outlined(self) -> Painted:
-        """Nodules that were told the outlines of the real ones of `outlined_rows`, and their diameters."""
+        """Make nodules given the outlines and diameters of the real ones of `outlined_rows`."""
         rows = self.outlined_rows
         return self._painted("outlined", rows, self.places.asked(rows, ("diameter_mm",)), (0,), outlined=True)
 
     def shown(self, name: str, rows: Sequence[int], seeds: Sequence[int]) -> Painted:
-        """Nodules of a class for a picture."""
+        """Make nodules of a class for a picture."""
         asked = [replace(each, malignancy=CLASSES[name]) for each in self.places.asked(rows, ("diameter_mm",))]
         return self._painted(f"shown-{name}", rows, asked, seeds)
 
@@ -227,7 +227,7 @@ class Making:
 
     @cached_property
     def _key(self) -> str:
-        """Of the method and of the code that it makes nodules by."""
+        """A key of the method and of the code that makes nodules."""
         code = code_of(CODE, ("pasted_nodules",) if self.name == PASTED else ())
         own = repr((self.method.name, self.method.lineage.model_sha256, sorted(self.method.lineage.outlines)))
         return fingerprint(code + own.encode())
@@ -241,27 +241,27 @@ def code_of(parts: Sequence[str], scripts: Sequence[str] = ()) -> bytes:
 
 
 def _of_two_nodules(made: Painted) -> Painted:
-    """The patches of those sites whose seeds pasted different nodules."""
+    """Return the patches of those sites at which the seeds pasted different nodules."""
     rows = [np.flatnonzero(made.sites == site) for site in np.unique(made.sites)]
     differ = [own for own in rows if len(own) > 1 and (made.masks[own] != made.masks[own[0]]).any()]
     return made.rows(np.concatenate(differ))
 
 
 def class_diameters(reals: Sequence[Real], name: str) -> list[float]:
-    """Diameters of the training nodules of a class, as readers outline them."""
+    """Return diameters of the training nodules of a class, from readers' outlines."""
     wanted = list(CLASSES).index(name)
     train = [real for real in reals if real.split == "train" and malignancy_of(real.nodule) == wanted]
     return [round(real.asked_mm, 2) for real in train]
 
 
 def common_rows(makings: Sequence[Making]) -> list[int]:
-    """The sites at which every method made its twin."""
+    """Return the sites at which every method made a nodule."""
     there = [set(making.twins.sites.tolist()) for making in makings]
     return sorted(set.intersection(*there))
 
 
 def made_twins(making: Making, rows: Sequence[int]) -> Made:
-    """The twins of some sites, as patches of `SIZE` voxels, in the order of the sites."""
+    """Return the nodules of some sites, as patches of `SIZE` voxels, in the order of the sites."""
     twins = making.twins
     order = {site: k for k, site in enumerate(twins.sites.tolist())}
     chosen = twins.rows(np.array([order[row] for row in rows]))

@@ -1,4 +1,4 @@
-"""What is measured of nodules that methods put into healthy sites: all that `results_in_painting.py` tells."""
+"""The measurements of nodules that methods add at healthy sites, for `results_in_painting.py`."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ from synthorax.tasks.config import TASKS
 from synthorax.volume import Volume
 
 READERS, QUICK_READERS = 3, 1
-"""Trainings of the classifier of malignancy, whose mean probability counts."""
+"""Number of trainings of the classifier of malignancy, whose mean probability counts."""
 RATED = {STEEPNESS: "margin", IRREGULARITY: "spiculation"}
-"""Measures, and the ratings of real nodules that they should go with."""
+"""Measures, and the ratings of real nodules with which they should correlate."""
 
 
 def in_painting_rows(making: Making) -> dict[str, Any]:
-    """Seam and texture of the twins, diversity of the seeds, and the goals that are missed."""
+    """Return seam and texture of the nodules, diversity of the seeds, and the goals that are missed."""
     real = making.places.real
     seeds = diversity_figures(making.seeds, real, SEED)
     found = replace(
@@ -62,7 +62,7 @@ def _compared(found: Comparison) -> list[float]:
 
 
 def kid_rows(places: Places, makings: Sequence[Making], rows: Sequence[int]) -> dict[str, list[float]]:
-    """KID x 1000 against the real nodules of training patients, of the same sites for all."""
+    """Return KID x 1000 to the real nodules of training patients, with the same sites for all methods."""
     pairs = places.pairs
     train = [real for real in places.every if real.split == "train"]
     known = Patches(
@@ -80,7 +80,7 @@ def _patches(pairs: Pairs, made: Made, rows: NDArray[np.int64]) -> Patches:
 
 
 def told_rows(pairs: Pairs, makings: Sequence[Making], rows: Sequence[int], views: int) -> dict[str, Any]:
-    """By view, the AUC of each method beside the controls, and what it is less that of rendering.
+    """Return by view the AUC of each method with the controls, and its difference from rendering's.
 
     Args:
         pairs: of the sites of `rows`.
@@ -110,7 +110,7 @@ def told_rows(pairs: Pairs, makings: Sequence[Making], rows: Sequence[int], view
 def width_rows(
     pairs: Pairs, every: Sequence[Real], makings: Sequence[Making], rows: Sequence[int]
 ) -> dict[str, dict[str, Any]]:
-    """Return diameters asked for against measured ones and the number of nodules that the noise hides, by maker.
+    """Return requested and measured diameters, and the number of nodules that noise hides, by maker.
 
     Those of the real nodules are `real`. The others have `above half-way` too: how far their rank correlation by the
     half-width lies above the middle of rendering's and the real nodules', where rendering is among them.
@@ -133,17 +133,17 @@ def width_rows(
 
 
 def profile_rows(pairs: Pairs, makings: Sequence[Making], rows: Sequence[int]) -> dict[str, Any]:
-    """HU of real nodules within their outlines and of made ones within their masks, by class and by distance."""
+    """Return HU of real nodules in their outlines and of synthetic ones in their masks, by class and by distance."""
     made = {making.name: made_twins(making, rows) for making in makings}
     found = {name: curves(pairs, each.hu, each.mask) for name, each in made.items()}
     return {"real": curves(pairs, pairs.hu, pairs.outline)} | found
 
 
 class MalignancyReaders:
-    """Classifiers of malignancy that learned from real training patients alone.
+    """Classifiers of malignancy that are trained on real training patients only.
 
     Attributes:
-        size: voxels of the patches that they see.
+        size: size in voxels of the patches that they see.
     """
 
     def __init__(self, store: Store, trainings: int) -> None:
@@ -160,13 +160,13 @@ class MalignancyReaders:
         return [self._study.reader("malignancy", self._config, self._splits, seed) for seed in self._study.seeds]
 
     def __call__(self, hu: NDArray[np.float32]) -> NDArray[np.float64]:
-        """The mean probability of a malignant nodule, [n]."""
+        """Return the mean probability of a malignant nodule, [n]."""
         unit = self._config.patch.to_unit(torch.from_numpy(np.array(hu, np.float32)))[:, None]
         found: NDArray[np.float64] = np.mean([reader.probabilities(unit)[:, 1] for reader in self._readers], 0)
         return found
 
     def real(self, split: str) -> dict[str, list[float]]:
-        """AUC on the real nodules of a split, of all and of pairs alike in size."""
+        """Return the AUC on the real nodules of a split, of all and of pairs of similar size."""
         patches = getattr(self._splits, split)
         scores = self(self._config.patch.to_hu(patches.rows(range(len(patches)))["ct"][:, 0]).numpy())
         found = by_size(patches, [scores], diameters_of(patches))
@@ -174,7 +174,7 @@ class MalignancyReaders:
 
 
 def class_rows(making: Making, readers: MalignancyReaders) -> dict[str, Any]:
-    """What asking for the other class changes, with the same diameters and with those of the class."""
+    """Return the effect of requesting the other class, with the same diameters and with those of the class."""
     found = {}
     for name, own in (("same diameters", False), ("diameters of the class", True)):
         benign, malignant = (making.of_class(each, own_diameters=own) for each in CLASSES)
@@ -198,7 +198,7 @@ def class_rows(making: Making, readers: MalignancyReaders) -> dict[str, Any]:
 
 
 def real_measure_rows(places: Places) -> dict[str, Any]:
-    """The measures of real nodules: rank correlation with what readers rate, and means of benign and malignant ones."""
+    """Return measures of real nodules: rank correlation with readers' ratings, means of benign and malignant ones."""
     real = places.real
     values = real_measures(real.nodules)
     found: dict[str, Any] = {"n": len(real.patients), "ratings": {}, "means": {}}
@@ -218,7 +218,7 @@ def real_measure_rows(places: Places) -> dict[str, Any]:
 
 
 def reconstruction_rows(places: Places, method: Learned) -> dict[str, Any]:
-    """How well a method gives back the held-out nodules."""
+    """Return how well a method reconstructs the held-out nodules."""
     held_out = [real for real in dict.fromkeys(places.pairs.reals) if real.outlined]
     nodules = [HeldOutNodule(Volume(real.hu, MM), real.outline, real.attributes, real.patient) for real in held_out]
     nodule_hu = float(np.mean([real.hu[real.outline].clip(-1000, 400).mean() for real in places.training]))

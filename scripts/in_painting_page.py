@@ -58,18 +58,18 @@ OVERLAPS = {
 
 
 def read_figures(measured: Path) -> dict[str, Any]:
-    """The figures of a folder."""
+    """Return the figures of a folder."""
     found: dict[str, Any] = json.loads((measured / "figures.json").read_text())
     return found
 
 
 def named(name: str) -> str:
-    """A method as the page names it."""
+    """Return a method's name on the page."""
     return CONTROL if name == PASTED else name
 
 
 def sites_lines(figures: Mapping[str, Any]) -> Iterator[str]:
-    """Which sites the figures are of."""
+    """Give the description of the sites."""
     counts = ", ".join(f"{n} of {split} patients" for split, n in figures["sites"].items())
     yield f"Sites: {counts}, on whom no method was trained. A site has no nodule, lies in a cube of another patient than the nodule whose attributes are requested there, and has as much dense tissue"
     yield f"in each shell around it as that nodule has. Nodules have a LUNA16 diameter of at most {WIDEST_MM:g} mm. KID and the test of whether nodules can be told apart use the {figures['common sites']} sites at which every method made a nodule."
@@ -79,10 +79,10 @@ def sites_lines(figures: Mapping[str, Any]) -> Iterator[str]:
 
 
 def in_painting_lines(figures: Mapping[str, Any], methods: Sequence[str] = ()) -> Iterator[str]:
-    """Seam, diversity and texture by method, and the goals that are missed.
+    """Give seam, diversity and texture by method, and the goals that are missed.
 
     Args:
-        methods: those that are shown; all if none are named.
+        methods: methods to show; all if empty.
     """
     rows = _chosen(figures, methods)
     yield f"Steps across the border of the edit region are averaged along it; so are those across spheres from {LEAST_SPHERE_MM:g} mm outside the ball asked for, where a method's own edge may lie (goal {1 + INNER_SEAM_WITHIN:g}). Diversity: distance of two seeds at one site over that of two real nodules alike in diameter and texture, after a Gaussian of {DIVERSITY_BLUR_MM:g} mm, and as 1 - Dice"
@@ -105,13 +105,13 @@ def in_painting_lines(figures: Mapping[str, Any], methods: Sequence[str] = ()) -
 
 
 def _chosen(figures: Mapping[str, Any], methods: Sequence[str]) -> dict[str, Any]:
-    """The in-painting figures of some methods, and of the control."""
+    """Return the in-painting figures of some methods and of the control."""
     every = {name: one["in-painting"] for name, one in figures["methods"].items()}
     return {name: found for name, found in every.items() if not methods or name in (*methods, PASTED)}
 
 
 def kid_lines(figures: Mapping[str, Any]) -> Iterator[str]:
-    """KID of patches by method."""
+    """Give the KID of patches by method."""
     yield f"KID x 1000 to the real nodules of training patients, by features of features-24mm on patches of {SIZE} mm; {figures['common sites']} patches in each set. In brackets: bounds that contain 95 % of the values for random subsets of half the set."
     yield ""
     yield from table(["", "KID x 1000"], [[named(name), three(found, ".0f")] for name, found in figures["kid"].items()])
@@ -123,7 +123,7 @@ def above(value: float) -> str:
 
 
 def hu_by_class_lines(figures: Mapping[str, Any], out: Path, name: str) -> Iterator[str]:
-    """KID of the most frequent class alone, and HU of nodules by class and by distance from the edge."""
+    """Give the KID of the most frequent class, and HU of nodules by class and by distance from the edge."""
     sets, alone = figures["profiles"], figures["kid of a class"]
     kind = alone["kind"]
     real = sets["real"][kind]["hu"]
@@ -142,7 +142,7 @@ def hu_by_class_lines(figures: Mapping[str, Any], out: Path, name: str) -> Itera
 
 
 def told_lines(figures: Mapping[str, Any]) -> Iterator[str]:
-    """AUCs of a fresh network that tells made from real."""
+    """Give AUCs of a newly trained network that distinguishes synthetic from real nodules."""
     yield f"A fresh {TELLER.network.kind} of {TELLER.steps} steps is trained to distinguish synthetic from real patches, and tested on other patients; an AUC of .5 is perfect. It is only valid with its controls: the interval of real against real must contain .5, and real against the same patches blurred by"
     yield f"{TOLD_APART_BLUR_VOXELS:g} voxel must be {LEAST_BLURRED:g} at least. The nodule alone is the ball of the real nodule's mask and {RIM_MM:g} mm about it."
     for view, one in figures["told"].items():
@@ -164,7 +164,7 @@ def told_lines(figures: Mapping[str, Any]) -> Iterator[str]:
 
 
 def width_lines(figures: Mapping[str, Any]) -> Iterator[str]:
-    """Diameters asked for against measured ones."""
+    """Give requested and measured diameters."""
     widths = {name: one["widths"] for name, one in {"real": figures, **figures["methods"]}.items() if "widths" in one}
     has_half_way = any("above half-way" in found for found in widths.values())
     yield "Rank correlation of the diameter asked for with the width at half the height of the profile, and with the longest chord of the mask; nodules that the noise hides."
@@ -183,7 +183,7 @@ def width_lines(figures: Mapping[str, Any]) -> Iterator[str]:
 
 
 def sheet_lines(measured: Path, out: Path, name: str) -> Iterator[str]:
-    """The contact sheet of a method, and its key."""
+    """Give the contact sheet of a method, and its key."""
     yield f"{SHEET} real and {SHEET} synthetic nodules in pairs of similar diameter, of {2 * SHEET} sites, in random order; axial slices through the centre, {SIZE} mm wide, lung window. The second picture is the key."
     yield ""
     for file, text in ((f"sheet-{name}.png", "shuffled"), (f"sheet-{name}-key.png", "the key")):
@@ -191,7 +191,7 @@ def sheet_lines(measured: Path, out: Path, name: str) -> Iterator[str]:
 
 
 def class_lines(figures: Mapping[str, Any], measured: Path, out: Path, name: str) -> Iterator[str]:
-    """What asking for the other class changes, by a method that heeds malignancy."""
+    """Give the effect of requesting the other class, for a method that uses malignancy."""
     readers, real = figures["readers"], figures["real measures"]
     yield f"At the same sites and with the same seeds, benign (malignancy 1) and malignant (5) nodules are requested by diameter and class only. A classifier of malignancy that was trained on real training patients only ({readers['n']} trainings, mean probability) is applied to both."
     yield ""
@@ -245,9 +245,9 @@ def class_lines(figures: Mapping[str, Any], measured: Path, out: Path, name: str
 
 
 def reconstruction_lines(figures: Mapping[str, Any], name: str) -> Iterator[str]:
-    """How well a method gives back held-out nodules."""
+    """Give how well a method reconstructs held-out nodules."""
     found = figures["methods"][name]["reconstruction"]
-    yield f"{found['n']} real nodules of held-out patients: the ball is hidden and filled. Mean absolute HU over the hidden voxels, within the network's window. Flat: {found['flat HU']} HU, the mean of training nodules, in the outline and lung around it;"
+    yield f"{found['n']} real nodules of held-out patients are hidden by the ball and filled. The table has the mean absolute HU error over the hidden voxels, within the network's window. Flat: {found['flat HU']} HU, the mean of training nodules, in the outline and lung around it;"
     yield "lung is the mean of the patch's visible lung. An in-painter that refuses an empty outline has no figure for it."
     if refused := found.get("refused"):
         yield f"Refused: {len(refused)}, such as {refused[0]}."
@@ -258,7 +258,7 @@ def reconstruction_lines(figures: Mapping[str, Any], name: str) -> Iterator[str]
 
 
 def times_lines(measured: Path) -> Iterator[str]:
-    """What an injection into a whole scan takes as a process, from `times.json` of `injection_times.py`."""
+    """Give time and memory of an injection into a whole scan, from `times.json` of `injection_times.py`."""
     times = json.loads((measured / "times.json").read_text())
     here = ", ".join(f"{key} {value}" for key, value in times["machine"].items())
     yield f"Adding one nodule to a scan of 512 x 512 x 140 voxels with `synthorax inject`, or erasing one with `erase`, from start to end of the process; medians of processes that take turns. The goal is {MOST_ABOVE_S:g} s above rendering and {MOST_GB:g} GB. {here}."
@@ -278,7 +278,7 @@ def times_lines(measured: Path) -> Iterator[str]:
 
 
 def shown_beside(measured: Path, out: Path, file: str, text: str) -> Iterator[str]:
-    """A picture of the measured folder, copied beside the page."""
+    """Give a picture of the measured folder, copied next to the page."""
     if measured.resolve() != out.resolve():
         shutil.copyfile(measured / file, out / file)
     yield f"![{text}]({file})"
@@ -286,7 +286,7 @@ def shown_beside(measured: Path, out: Path, file: str, text: str) -> Iterator[st
 
 
 def whole_page(measured: Path, out: Path) -> Iterator[str]:
-    """All parts, to look at."""
+    """Give all parts as one page."""
     figures = read_figures(measured)
     here = ", ".join(f"{key} {value}" for key, value in figures["machine"].items())
     yield "# In-painted nodules beside real ones"

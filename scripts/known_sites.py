@@ -24,12 +24,12 @@ HERE = Path(__file__).resolve().parent
 WORK = Path("build") / "results-rendering"
 STORE = WORK / "store"
 MADE_NODULES = WORK / "made"
-"""Folder of what methods made at the sites, for every page that measures it."""
+"""Folder of the methods' nodules at the sites, for all pages that measure them."""
 Kept = TypeVar("Kept")
 
 
 def kept(file: Path, make: Callable[[], Kept]) -> Kept:
-    """What `make` gives, or gave in an earlier call that wrote the file; its name holds a key of all that it is of."""
+    """Return the result of `make`, or that of an earlier call from its file, whose name has a key of all inputs."""
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         found = make()
@@ -41,11 +41,11 @@ def kept(file: Path, make: Callable[[], Kept]) -> Kept:
 
 
 def kept_figures(file: Path, key: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return what `make` gives, or gave in an earlier call that wrote the file, with `key` and `cpu minutes`.
+    """Return the result of `make`, or that of an earlier call from its file, with `key` and `cpu minutes`.
 
     Args:
-        file: JSON, which is written.
-        key: of all that the figures are of; a file of another key is written anew.
+        file: JSON file to write.
+        key: key of all inputs; a file with another key is written again.
     """
     if file.exists() and (found := dict(json.loads(file.read_text()))).get("key") == key:
         return found
@@ -64,7 +64,7 @@ def write_figures(file: Path, figures: object) -> None:
 
 
 def sites(real: Path) -> tuple[list[Real], list[Job], list[str]]:
-    """Real nodules, a place for each, and the patients whose outlines may be used."""
+    """Return real nodules, a place for each, and the patients whose outlines may be used."""
     WORK.mkdir(parents=True, exist_ok=True)
     store = api.prepare("patches", real / "luna16-nodules", STORE)
     code = fingerprint((HERE / "rendering_sites.py").read_bytes() + store.fingerprint.encode())[:16]
@@ -77,12 +77,12 @@ def sites(real: Path) -> tuple[list[Real], list[Job], list[str]]:
 
 
 def jobs_key(jobs: Sequence[Job]) -> str:
-    """By which the same places are known."""
+    """Return a key of the places."""
     return fingerprint(repr([(job.real, job.cube, job.center, job.seed) for job in jobs]).encode())[:12]
 
 
 def known_controls(pairs: Pairs, view: View) -> Controls:
-    """The controls, which do not depend on what is made."""
+    """Return the controls, which do not depend on the synthetic nodules."""
     real = pairs.seen(pairs.real, view)
     files = [WORK / f"controls-{_key(real)}-{name}.npz" for name in ("same", "blurred")]
     if not all(file.exists() for file in files):
@@ -93,7 +93,7 @@ def known_controls(pairs: Pairs, view: View) -> Controls:
 
 
 def known_verdict(real: Patches, made: Patches) -> Judged:
-    """What a fresh network says of made patches among real ones."""
+    """Return the verdict of a newly trained network on synthetic and real patches."""
     file = WORK / f"verdict-{_key(real, made)}.npz"
     if not file.exists():
         write_judged(file, told_apart(real, made, SEED, device="cpu"))
@@ -101,7 +101,7 @@ def known_verdict(real: Patches, made: Patches) -> Judged:
 
 
 def _key(*sets: Patches) -> str:
-    """Of patches, and of the network that judges them."""
+    """Return a key of patches and of the network that judges them."""
     code = Path(str(told_apart_module.__file__)).read_bytes()
     content: list[Any] = [each.hu.tobytes() + repr(each.patients.tolist()).encode() for each in sets]
     return fingerprint(b"".join([code, repr(TELLER).encode(), *content]))[:16]

@@ -1,4 +1,4 @@
-"""What is measured of rendered nodules beside real ones: all that `results_rendering.py` tells."""
+"""The measurements of rendered and real nodules, for `results_rendering.py`."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ MM = (1.0, 1.0, 1.0)
 EXTRACTOR = "features-24mm"
 KINDS = ("solid", "part-solid", "ground glass", "calcified")
 DENSE_HU = -500
-"""Denser voxels that a scan had before are walls and vessels, which the shell around a nodule leaves out."""
+"""Voxels denser than this before the edit count as walls and vessels, and are left out of the shell around a nodule."""
 RIM_MM, HIDDEN_HU = 2.0, -800
-"""A nodule alone is shown with this much of what is around it, and the rest of its patch has these HU."""
+"""Margin in mm with which “the nodule alone” is shown, and HU of the hidden voxels of its patch."""
 View = Literal["whole", "nodule alone", "surroundings alone"]
 VIEWS: tuple[View, ...] = get_args(View)
 CUBE_HU = (-1024, 1023)
 """The HU that the cubes of luna16-nodules are clipped to."""
 LEAST = 4
-"""Fewer nodules of a class have no figures."""
+"""Least number of nodules for which a class has figures."""
 
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """Nodules that a version of the renderer made, one a job.
+    """The nodules that a version of the renderer made, one for each job.
 
     Attributes:
-        hu: int16 [n, z, y, x], clipped as the cubes of the real ones are.
+        hu: HU, int16 [n, z, y, x], clipped like the cubes of the real nodules.
         mask: bool [n, z, y, x].
-        visible: as the version says, bool [n].
-        notes: on each, one text [n].
+        visible: whether the version reports the nodule as visible, bool [n].
+        notes: notes on each nodule, one text each, [n].
     """
 
     hu: NDArray[np.int16]
@@ -63,20 +63,20 @@ class Made:
 
     @classmethod
     def of(cls, file: Path) -> Made:
-        """Read what `rendering_made.py` wrote."""
+        """Read the file of `rendering_made.py`."""
         found = np.load(file)
         return cls(found["hu"].clip(*CUBE_HU), found["mask"], found["visible"], found["notes"])
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Real nodules, and the made one of each.
+    """Real nodules, and the rendered one of each.
 
     Attributes:
         owners: the patient of each real nodule, [n].
-        hosts: the patient of the scan that each made one lies in, [n].
-        hu, mask, outline: of the real ones [n, z, y, x].
-        before: HU of the places that the made ones were put into [n, z, y, x].
+        hosts: the patient of the scan with each rendered nodule, [n].
+        hu, mask, outline: HU, masks and outlines of the real nodules, [n, z, y, x].
+        before: HU of the places before the rendered nodules were added, [n, z, y, x].
     """
 
     reals: Sequence[Real]
@@ -90,7 +90,7 @@ class Pairs:
 
     @classmethod
     def of(cls, every: Sequence[Real], jobs: Sequence[Job]) -> Pairs:
-        """The real nodules of jobs, which count in a list of all."""
+        """Return the real nodules of jobs, which refer to a list of all."""
         reals = [every[job.real] for job in jobs]
         hu, mask, outline = (np.stack(part) for part in zip(*(real.patch for real in reals), strict=True))
         half = SIZE // 2
@@ -104,18 +104,18 @@ class Pairs:
         return Patches(self.hu.astype(np.float32), self.owners)
 
     def made(self, made: Made) -> Patches:
-        """The made patches, each of the patient around the nodule."""
+        """The rendered patches, each with the patient of the surrounding scan."""
         return Patches(made.hu.astype(np.float32), self.hosts)
 
     def rows(self, kind: str, split: str = "") -> NDArray[np.bool_]:
-        """The nodules of a class, `all` and `spiculated` among them, and of a split, all if empty, bool [n]."""
+        """Return which nodules are of a class, or `all` or `spiculated`, and of a split (all if empty), bool [n]."""
         inside = [kind in ("all", real.kind) or (kind == "spiculated" and real.spiculated) for real in self.reals]
         return np.array([here and split in ("", real.split) for here, real in zip(inside, self.reals, strict=True)])
 
     def seen(self, patches: Patches, view: View) -> Patches:
-        """What of the patches is shown: all, or the ball of the nodule and `RIM_MM` about it alone, or all but it.
+        """Return patches that show everything, only the nodule's ball with a margin of `RIM_MM`, or everything else.
 
-        The ball is that of the real twin's mask; what is not shown is `HIDDEN_HU`.
+        The ball is that of the real nodule's mask; hidden voxels have `HIDDEN_HU`.
         """
         if view == "whole":
             return patches
@@ -126,12 +126,12 @@ class Pairs:
 
 
 def interval(found: Estimate) -> list[float]:
-    """Value, low and high, as JSON can hold them."""
+    """Return value, low and high in a form for JSON."""
     return [round(float(value), 4) for value in (found.value, found.low, found.high)]
 
 
 def told(pairs: Pairs, judged: Judged, split: str = "") -> dict[str, Any]:
-    """AUCs by class, and the smallest that could be found; None of a class with too few nodules or patients."""
+    """Return AUCs by class and the smallest detectable one; None for a class with too few nodules or patients."""
     found: dict[str, Any] = {}
     for kind in ("all", *KINDS, "spiculated"):
         rows = pairs.rows(kind, split)
@@ -144,7 +144,7 @@ def told(pairs: Pairs, judged: Judged, split: str = "") -> dict[str, Any]:
 
 
 def control_figures(known: Controls) -> dict[str, Any]:
-    """The two controls."""
+    """Return the two controls."""
     same, blurred = known.same, known.blurred
     return {
         "same": interval(same.auc()),
@@ -155,7 +155,7 @@ def control_figures(known: Controls) -> dict[str, Any]:
 
 
 def kids(sets: Mapping[str, tuple[Patches, Patches]]) -> dict[str, list[float]]:
-    """KID x 1000 of the first patches to the second, and the bounds that hold 95 % of subsets of half of them."""
+    """Return KID x 1000 of the first patches to the second, and bounds that contain 95 % of subsets of half of them."""
     model = hub.load(EXTRACTOR)
     assert isinstance(model.system, FeatureNet)
     features = model.system.extractor(EXTRACTOR, model.sha256)
@@ -173,7 +173,7 @@ def kids(sets: Mapping[str, tuple[Patches, Patches]]) -> dict[str, list[float]]:
 
 
 def curves(pairs: Pairs, hu: NDArray, mask: NDArray[np.bool_]) -> dict[str, Any]:
-    """Profiles and HU by class."""
+    """Return profiles and HU by class."""
     found: dict[str, Any] = {}
     for kind in (*KINDS, "spiculated"):
         rows = pairs.rows(kind) & mask.any((1, 2, 3))
@@ -198,7 +198,7 @@ def curves(pairs: Pairs, hu: NDArray, mask: NDArray[np.bool_]) -> dict[str, Any]
 
 
 def diameters(hu: NDArray, mask: NDArray[np.bool_], asked: NDArray[np.float64], units: NDArray) -> dict[str, Any]:
-    """Asked for or stated against measured, by the width at half the height and by the mask."""
+    """Return requested or stated diameters and measured ones, by the half-width of the profile and by the mask."""
     half, own = half_widths_mm(np.clip(hu, -1000, 400), MM), np.nan_to_num(axial_diameters_mm(mask, MM))
     return {
         "half-width": interval(_rank(asked, half, units)),
@@ -215,7 +215,7 @@ def _rank(first: NDArray[np.float64], second: NDArray[np.float64], units: NDArra
 def unseen(
     pairs: Pairs, every: Sequence[Real], made: Made, asked_mm: NDArray[np.float64], kinds: Sequence[str]
 ) -> dict[str, dict[str, int]]:
-    """By class, how many nodules cannot be told from what is around them, and how many of these have no note."""
+    """Return by class the number of nodules that do not differ from their surroundings, and of those without a note."""
     noise = np.array([noise_hu_of(every[job.cube]) for job in pairs.jobs])
     hidden = invisible(made.hu, asked_mm, noise, MM, (pairs.before > DENSE_HU) | made.mask, middles_of(made.mask))
     own = np.array([noise_hu_of(real) for real in pairs.reals])
@@ -235,19 +235,19 @@ def unseen(
 
 
 def middles_of(masks: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The mean indices of masks [n, z, y, x]; the middle of the patch of an empty one."""
+    """Return the mean indices of masks [n, z, y, x]; the centre of the patch for an empty one."""
     middle = (np.array(masks.shape[1:]) - 1) / 2
     return np.array([np.argwhere(mask).mean(0) if mask.any() else middle for mask in masks])
 
 
 @cache
 def noise_hu_of(real: Real) -> float:
-    """Standard deviation of the noise in a nodule's cube."""
+    """Return the standard deviation of the noise in a nodule's cube."""
     return measure_scanner(Volume(real.hu, MM)).noise_hu
 
 
 def judged_file(view: View) -> str:
-    """The name of the file of a verdict."""
+    """Return the name of a verdict's file."""
     return f"judged-{view.replace(' ', '-')}.npz"
 
 
@@ -258,6 +258,6 @@ def write_judged(file: Path, judged: Judged) -> None:
 
 
 def read_judged(file: Path) -> Judged:
-    """A verdict that `write_judged` kept."""
+    """Return a verdict that `write_judged` kept."""
     found = np.load(file)
     return Judged(**{name: found[name] for name in ("labels", "scores", "patients", "folds")})

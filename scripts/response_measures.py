@@ -1,4 +1,4 @@
-"""What detectors say of injected and of erased nodules of held-out patients, beside real nodules and healthy lung."""
+"""Detectors' responses to injected and erased nodules of held-out patients, to real nodules and to healthy lung."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ from synthorax.studies.trials import Study
 from synthorax.tasks.config import DETECTION
 
 DETECTORS, QUICK_DETECTORS = 3, 1
-"""Trainings of the detector, whose mean log odds count."""
+"""Number of trainings of the detector, whose mean log odds count."""
 TOLD = {True: "told the nodule's voxels", False: "told its place and diameter"}
-"""What an eraser is told of a nodule."""
+"""The information on a nodule that an eraser gets."""
 
 
 @dataclass(frozen=True, eq=False)
 class Judging:
-    """Detectors that learned from real training patients, and what they say of real nodules and healthy sites.
+    """Detectors that are trained on real training patients, and their responses to real nodules and healthy sites.
 
     Attributes:
-        split: of the patients that are looked at.
-        out: keeps what was erased.
+        split: split of the patients to test on.
+        out: folder that keeps erased patches.
     """
 
     store: Store
@@ -83,19 +83,19 @@ class Judging:
 
     @cached_property
     def nodules(self) -> Rated:
-        """Responses to the nodules."""
+        """The responses to the nodules."""
         places = [(site.ct, site.ball.center_mm) for site in self.sites]
         return self.detectors.rated(places, [site.patient for site in self.sites])
 
     @cached_property
     def healthy(self) -> Rated:
-        """Responses at the healthy places."""
+        """The responses at the healthy places."""
         first = {site.case_id: site for site in reversed(self.sites)}
         places = [(first[case_id], center) for case_id, centers in self.healthy_mm.items() for center in centers]
         return self.detectors.rated([(site.ct, at) for site, at in places], [site.patient for site, _ in places])
 
     def erased(self, name: str, method: Method, *, told: bool) -> Erasures:
-        """What a method makes of the nodules; kept."""
+        """Return a method's results for the nodules, which are kept."""
         content = [method.lineage.model_sha256, self.store.fingerprint, self.split, str(told)]
         key = fingerprint("\n".join(content).encode() + code_of(CODE))[:16]
         file = self.out / "made" / f"{name}-erased-{key}.pickle"
@@ -109,7 +109,7 @@ def named_erasers(asked: Sequence[str], store: Store) -> dict[str, Method]:
         asked: `NAME=MODEL`, or a model, whose system names it.
 
     Raises:
-        InputError: two of one name, or an eraser that knows a patient who is held out.
+        InputError: two erasers have the same name, or an eraser was trained on a held-out patient.
     """
     found: dict[str, Method] = {}
     for text in asked:
@@ -124,7 +124,7 @@ def named_erasers(asked: Sequence[str], store: Store) -> dict[str, Method]:
 
 
 def erased_rows(judging: Judging, made: Erasures) -> dict[str, Any]:
-    """Detectors' responses before and after an erasure and at healthy sites, and how like the scan the lung is."""
+    """Return detectors' responses before and after an erasure and at healthy sites, and the similarity of the lung."""
     cut = judging.detectors.cut
     after = judging.detectors.rated([(one.after, one.site.ball.center_mm) for one in made.made], made.patients.tolist())
     before = judging.nodules.among(np.array([one.number for one in made.made]))
@@ -142,7 +142,7 @@ def erased_rows(judging: Judging, made: Erasures) -> dict[str, Any]:
 
 
 def injected_rows(judging: Judging, making: Making) -> dict[str, Any]:
-    """Detectors' responses to nodules put into healthy sites, beside the real nodules that share their diameters."""
+    """Return detectors' responses to nodules added at healthy sites, and to real nodules of the same diameters."""
     places, made = making.places, making.twins
     jobs = [places.jobs[site] for site in made.sites.tolist()]
     rows = np.flatnonzero([places.every[job.real].split == judging.split for job in jobs])
@@ -194,7 +194,7 @@ def _responses(kinds: Mapping[str, Rated], cut: float) -> dict[str, Any]:
 
 
 def _by_size(diameters_mm: NDArray[np.float64], kinds: Mapping[str, Rated], cut: float) -> dict[str, Any]:
-    """Mean log odds, and the share called nodules, of the nodules of each stratum of diameter."""
+    """Return mean log odds and the share called nodules, for the nodules in each stratum of diameter."""
     found = {}
     for name, (low, high) in DETECTION_STRATA_MM.items():
         rows = (diameters_mm >= low) & (diameters_mm < high)

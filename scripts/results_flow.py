@@ -67,12 +67,12 @@ from training_hours import training_hours
 
 
 def measure(out: Path, methods: Sequence[str], erasers: Sequence[str], flow: str, quick: bool) -> None:
-    """Measure, and write figures and pictures.
+    """Measure nodules of the flow, and write figures and pictures.
 
     Args:
-        methods: injectors, as `named_methods` takes them, rendering and the flow among them.
-        erasers: as `named_erasers` takes them, the flow among them if it erases.
-        flow: run folder or bundled model's name.
+        methods: injectors, including rendering and the flow; see `named_methods`.
+        erasers: erasers, including the flow if it can erase; see `named_erasers`.
+        flow: run folder or name of a bundled model.
     """
     torch.set_num_threads(1)  # small networks: two threads take longer than one
     started = time.monotonic()
@@ -120,12 +120,12 @@ def measure(out: Path, methods: Sequence[str], erasers: Sequence[str], flow: str
 
 
 def _named(methods: Sequence[str], makings: dict[str, Making]) -> dict[str, str]:
-    """What each method was asked for by, by its name; both in the order of the call."""
+    """Return the argument of each method by its name, in the order of the call."""
     return dict(zip(makings, (text.rpartition("=")[2] for text in methods), strict=True))
 
 
 def _steps(flow: str) -> dict[str, int]:
-    """Steps that a run has done and is to do; nothing of a model without a log."""
+    """Return the number of steps done and in total of a run; empty for a model without a log."""
     folder = Path(flow)
     lines = read_log(folder) if folder.is_dir() else []
     if not lines:
@@ -134,7 +134,7 @@ def _steps(flow: str) -> dict[str, int]:
 
 
 def _erased(judging: Judging, name: str, method: Method, out: Path) -> dict[str, Any]:
-    """Detectors' responses to the places of erased nodules; writes a contact sheet."""
+    """Measure detectors' responses to the places of erased nodules, and write a contact sheet."""
     found = {}
     for told, text in TOLD.items():
         made = judging.erased(name, method, told=told)
@@ -145,7 +145,7 @@ def _erased(judging: Judging, name: str, method: Method, out: Path) -> dict[str,
 
 
 def _fidelity(store: Store, maker: Maker, flow: str, out: Path) -> dict[str, Any]:
-    """The study of fidelity, of patches that the flow draws from noise alone; writes a picture of neighbours."""
+    """Run the study of fidelity on patches that the flow generates from noise alone; write a picture of neighbours."""
     if "makes patches" not in maker.roles:
         return {"missing": "the flow learned no whole patches"}
     extractor = hub.load(EXTRACTOR)
@@ -166,7 +166,7 @@ def _fidelity(store: Store, maker: Maker, flow: str, out: Path) -> dict[str, Any
 
 
 def measure_times(out: Path, flow: str, runs: int) -> None:
-    """Time whole processes beside rendering, and nodules by steps; writes `times.json`."""
+    """Time whole processes, also of rendering, and nodules by steps; write `times.json`."""
     scan = Path(os.environ["SYNTHORAX_REAL_DATA"]) / "lidc-scans" / "LIDC-IDRI-0003" / "ct.nii.gz"
     with tempfile.TemporaryDirectory() as work:
         erases = "erases" in hub.find(flow, "injects").roles
@@ -177,7 +177,7 @@ def measure_times(out: Path, flow: str, runs: int) -> None:
 
 
 def measure_arms(out: Path, flow: str, few_flow: str | None) -> None:
-    """Run the studies of detection and malignancy; writes `arms.json`."""
+    """Run the studies of detection and malignancy; write `arms.json`."""
     real = Path(os.environ["SYNTHORAX_REAL_DATA"])
     write_figures(out / ARMS, measured_arms(real, flow, few_flow, out / "arms", figures_code()))
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Measure nodules that any methods put into the same healthy sites of held-out patients, beside real nodules.
+"""Measure nodules that methods add at the same healthy sites of held-out patients, compared with real nodules.
 
     python scripts/results_in_painting.py measure OUT --method render --method ac-wgan --method class-aware=RUN [--quick]
     python scripts/results_in_painting.py page OUT --out FOLDER
 
-`measure` writes `figures.json` and pictures into OUT; `page` writes all of it as one page to look at. Pages of results
+`measure` writes `figures.json` and pictures into OUT; `page` writes all of it as one page. Pages of results
 take parts of it from `in_painting_page.py`. Sites are those of validation and test patients, whom no method may have
 seen; `--quick` takes those of validation patients alone, so that a method may be changed by what it tells, and leaves out
 what takes long. What was made and judged is kept, and so are figures until a model or the code changes. SYNTHORAX_REAL_DATA names a folder that holds `luna16-nodules`.
@@ -52,7 +52,7 @@ from synthorax.provenance import fingerprint
 from synthorax.studies.results import machine
 
 EVERY_SITE, QUICK_EVERY_SITE = 2, 3
-"""Both seeds and both classes are made at one in so many sites."""
+"""Both seeds and both classes are made at one site in so many."""
 MEASURING = ("editing", "rendering", "systems", "nn", "metrics", "studies", "tasks", "shapes", "scanner.py", "patch.py")
 MEASURING_SCRIPTS = (
     "condition_measures",
@@ -61,11 +61,11 @@ MEASURING_SCRIPTS = (
     "pasted_nodules",
     "rendering_measures",
 )
-"""Parts of the package, and scripts, by which nodules are made and measured; figures of others are measured anew."""
+"""Parts of the package and scripts that make and measure nodules; if they change, figures are measured again."""
 
 
 def measure(out: Path, asked: Sequence[str], quick: bool) -> dict[str, Any]:
-    """Make and measure; writes `figures.json`."""
+    """Make and measure nodules, and write `figures.json`."""
     torch.set_num_threads(1)  # small networks: two threads take longer than one
     started = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
@@ -123,21 +123,21 @@ def measure(out: Path, asked: Sequence[str], quick: bool) -> dict[str, Any]:
 
 
 def splits_of(quick: bool) -> tuple[Split, ...]:
-    """The splits whose patients' sites are looked at."""
+    """Return the splits whose patients' sites are used."""
     return ("val",) if quick else ("val", "test")
 
 
 def places_of(quick: bool) -> Places:
-    """The sites of validation and test patients, or of validation patients alone."""
+    """Return the sites of validation and test patients, or of validation patients only."""
     every, jobs, _ = sites(Path(os.environ["SYNTHORAX_REAL_DATA"]))
     return Places(every, [job for job in jobs if every[job.real].split in splits_of(quick)])
 
 
 def makings_of(asked: Sequence[str], store: Store, places: Places, quick: bool) -> dict[str, Making]:
-    """What methods make at the sites, by their names; the control comes last.
+    """Return the nodules of the methods at the sites, by the methods' names; the control is the last.
 
     Args:
-        asked: as `named_methods` takes them.
+        asked: see `named_methods`.
     """
     some = range(0, len(places.jobs), QUICK_EVERY_SITE if quick else EVERY_SITE)
     methods = named_methods(asked, store, places)
@@ -145,12 +145,12 @@ def makings_of(asked: Sequence[str], store: Store, places: Places, quick: bool) 
 
 
 def figures_code() -> str:
-    """The key of the code that nodules are measured by."""
+    """Return the key of the code that measures nodules."""
     return fingerprint(code_of(MEASURING, MEASURING_SCRIPTS))[:16]
 
 
 def _known(out: Path, head: Mapping[str, Any], shas: Mapping[str, str]) -> dict[str, Any] | None:
-    """The figures of an earlier call, if they are of the same sites, code and models."""
+    """Return the figures of an earlier call, if they are of the same sites, code and models."""
     if not (out / "figures.json").exists():
         return None
     found = read_figures(out)
@@ -159,7 +159,7 @@ def _known(out: Path, head: Mapping[str, Any], shas: Mapping[str, str]) -> dict[
 
 
 def say(started: float, text: str) -> None:
-    """Tell of the progress."""
+    """Print the progress."""
     print(f"{time.monotonic() - started:5.0f} s  {text}", flush=True)
 
 

@@ -6,11 +6,11 @@
     python scripts/results_injection.py time OUT --injector RUN --eraser RUN [--runs 5]
     python scripts/results_injection.py page OUT --out docs/results
 
-RUN is a run folder or a bundled model's name. `--method` names injectors that are measured beside it, rendering always
+RUN is a run folder or a bundled model's name. `--method` names further injectors to measure; rendering always
 is; `--also` names erasers. `measure` writes figures and pictures into OUT, those of `results_in_painting.py` into
-OUT/in-painting; what was made and judged is kept, so that a run that was stopped goes on. `--quick` takes validation
-patients and one detector, so that a model may be changed by what it tells. `time` wants a machine without other work.
-SYNTHORAX_REAL_DATA names a folder that holds `luna16-nodules` and `lidc-scans`.
+OUT/in-painting. Results are kept; run the script again to continue after a stop. `--quick` uses validation
+patients and one detector, so that models may be tuned by its results. `time` needs a machine without other work.
+SYNTHORAX_REAL_DATA names a folder with `luna16-nodules` and `lidc-scans`.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ from synthorax.studies.results import machine
 
 INJECTOR, ERASER = "injector", "eraser"
 IN_PAINTING = "in-painting"
-"""Folder of what `results_in_painting.py` measures."""
+"""Folder of the figures of `results_in_painting.py`."""
 INJECTED_MM = 8.0
-"""Diameter of the nodule that is put into the DICOM series."""
+"""Diameter of the nodule that is added to the DICOM series."""
 PICTURED = 3
-"""Real nodules that are shown being taken out."""
+"""Number of real nodules whose erasure is shown."""
 
 
 def measure(out: Path, injectors: Sequence[str], erasers: Sequence[str], quick: bool) -> None:
@@ -91,7 +91,7 @@ def measure(out: Path, injectors: Sequence[str], erasers: Sequence[str], quick: 
 
 
 def _of_scans(real: Path, out: Path, injector: Method, eraser: Method) -> dict[str, Any]:
-    """Pictures in a whole scan, and a DICOM series edited."""
+    """Write pictures of edits in a whole scan, and check an edited DICOM series."""
     lidc = api.prepare("lidc", real / "lidc-scans", WORK / "lidc")
     cases = [lidc.read(entry.case_id) for entry in lidc.cases]
     whole = max(cases, key=lambda case: case.ct.voxels.size)

@@ -1,4 +1,4 @@
-"""How long models were trained, by their logs or, of bundled ones, by their cards."""
+"""The training times of models, from their logs or, for bundled models, from their cards."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from synthorax import hub
 from synthorax.training.files import LOG
 
 CLOCK = (
-    "Hours of training are those of its process by the clock, over all its legs, as a run's log or a bundled model's "
-    "card has them, with those of a segmenter that learned by itself. A process had one core or less "
-    "(docs/weights.md), so a model took at most as many CPU-hours."
+    "Hours of training are wall-clock hours over all legs, from a run's log or a bundled model's card, including those "
+    "of a separately trained segmenter. A process had at most one core (docs/weights.md), so a model took at most this "
+    "number of CPU-hours."
 )
-"""What the hours are, for a page."""
+"""A sentence for a page on what the hours are."""
 
 
 def training_hours(what: str) -> float | None:
-    """Return the hours by the clock that a model was trained; None where nothing tells.
+    """Return the wall-clock hours of a model's training; None if unknown.
 
     Args:
         what: a run folder, a weights file in one, a bundled model's name, or a system without weights, which took none.
