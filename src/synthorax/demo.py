@@ -73,7 +73,7 @@ class Clock:
 def run_demo(out: Path, *, seed: int = 0, preset: str = "smooth") -> Path:
     """Train on real shapes, generate, repair, measure, and write `index.html` into `out`.
 
-    If an earlier demo in `out` was stopped, training goes on from its last saved step.
+    If an earlier demo in `out` was stopped, training continues from its last saved step.
 
     Args:
         out: a new folder, or the folder of an earlier demo.

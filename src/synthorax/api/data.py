@@ -64,7 +64,7 @@ def prepare(
         only_train: put all synthetic scans, including those in the source, into the training split, so that validation
             and test have real scans alone. A synthetic scan is left out and named if it was made with knowledge of
             validation or test patients (source scan, outlines, or the model's training data), or if the patients whom
-            its model learned from are not recorded.
+            its model was trained on are not recorded.
         tissue: add a label map of tissues to each case, made from HU (`anatomy.tissue`) and the nodule masks.
         split: shares of patients in train, val and test, for patients whose split the source does not give.
         train_patients: largest number of training patients; all if None.

@@ -45,7 +45,7 @@ VERBS = {
     "study volumes": ("Compare generated chest CTs with real ones, and test pre-training on them.", "study:volumes"),
     "study segmentation": ("Measure how many real scans synthetic ones replace for a segmenter.", "study:segmentation"),
     "study fidelity": (
-        "Measure if generated patches are realistic, new, varied, and as asked for.",
+        "Measure if generated patches are realistic, new, varied, and as requested.",
         "study:fidelity",
     ),
     "export": ("Write a store or folder of samples in the layout of nnU-Net or MONAI.", "export:export"),

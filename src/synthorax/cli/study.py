@@ -415,14 +415,14 @@ def fidelity(
     set: Settings = None,  # noqa: A002  (the option's name)
     device: Device = "auto",
 ) -> None:
-    """Measure whether generated patches are realistic, new, varied, and as asked for.
+    """Measure whether generated patches are realistic, new, varied, and as requested.
 
     Writes results.json and index.html with pictures. The same command resumes a study that was stopped.
 
     Parameters
     ----------
     data
-        A store, as `synthorax prepare` writes; the model may have learned from its training patients.
+        A store, as `synthorax prepare` writes; the model may have been trained on its training patients.
     out
         Folder to write.
     model

@@ -150,7 +150,7 @@ def write_with_nodules(
     Args:
         out: the folder.
         index: index of the scan.
-        stream: the scan before nodules were put in.
+        stream: the scan before nodules were added.
         ct: HU with the nodules.
         mask: labels of the nodules.
         nodules: the nodules.

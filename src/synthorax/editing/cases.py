@@ -142,7 +142,7 @@ def _remove(case: Path) -> None:
 def collected(
     out: Path, wanted: Mapping[str, Any], cases: Sequence[str], failed: Mapping[str, str], notes: Sequence[str]
 ) -> EditedFolder:
-    """Write the manifest of all cases, and the table of the nodules that were put in.
+    """Write the manifest of all cases, and the table of the added nodules.
 
     Args:
         out: the folder.

@@ -1,4 +1,4 @@
-"""Whether the anatomy of a chest goes on from slice to slice, against the range of real chests.
+"""Whether the anatomy of a chest is continuous from slice to slice, compared with the range of real chests.
 
 The measures need no lungs to be found, so that they can be had of any scan: air is what is darker than `DARK_AIR_HU`.
 """

@@ -67,7 +67,7 @@ class LookAlike:
 
 @dataclass(frozen=True, eq=False)
 class ChestMap:
-    """The healthy places and the look-alikes of a chest whose nodules nobody outlined.
+    """The healthy places and the look-alikes of a chest without outlined nodules.
 
     Attributes:
         lungs: the lungs of the chest, on a grid of blocks of its voxels.

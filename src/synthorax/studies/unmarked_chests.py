@@ -1,4 +1,4 @@
-"""Whole chests in which nobody outlined nodules: their look-alikes, places for nodules, and detectors' marks."""
+"""Whole chests without outlined nodules: their look-alikes, places for nodules, and detectors' marks."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class AcWganMaker:
         return self._system.has_threshold
 
     def sample(self, asked: Sequence[Asked], seed: int, options: Options | None = None) -> Iterator[Samples]:
-        """Make patches, `CUBES_AT_ONCE` at a time; an attribute that is not asked for is taken from a real nodule.
+        """Make patches, `CUBES_AT_ONCE` at a time; an attribute that is not requested is taken from a real nodule.
 
         If the model has a segmenter, nodules have masks, and their centres and diameters are measured on them.
 
@@ -71,8 +71,8 @@ class AcWganMaker:
 
         Raises:
             InputError: an attribute that the model is not conditioned on, or a value that it cannot make; more than
-                one nodule in a patch; a patch without a nodule, if the model learned from none; a selection by a model
-                without a threshold, or one that no sample passes (raised at the end).
+                one nodule in a patch; a patch without a nodule, if the model was trained without any; a selection by a
+                model without a threshold, or one that no sample passes (raised at the end).
         """
         chosen = options_of(options, AcWganOptions, self.name)
         precision = self._precision(chosen)

@@ -66,12 +66,12 @@ class GeneratedCubes:
 
     Attributes:
         hu: int16 [n, z, y, x], HU.
-        labels: int64 [n], class asked for: 1 with a nodule in the middle, 0 without one.
-        asked: attributes asked for, one object for each cube.
+        labels: requested class, int64 [n]: 1 with a nodule at the centre, 0 without one.
+        asked: requested attributes, one object for each cube.
         told: float32 [n, a], attributes that the generator was given, in their own units, nan where unknown.
         judged: float32 [n, a], attributes that the critic predicts, in their own units.
         scores: float32 [n], the critic's scores, higher for cubes that look real.
-        confidence: float32 [n], the critic's probability of the class asked for.
+        confidence: the critic's probability of the requested class, float32 [n].
         index: int64 [n], number of each sample in its seed.
         attempt: int64 [n], number of the attempt that made the cube, 0 for the first.
     """
@@ -126,7 +126,7 @@ class AcWgan(TrainedSystem):
         Args:
             seed: seed of the weights.
             real_attributes: attributes of the k training nodules, scaled as by `nn.conditions.encoded`; an attribute
-                that is not asked for is sampled from them.
+                that is not requested is sampled from them.
         """
         if real_attributes is None:
             real_attributes = torch.zeros(0, len(config.attributes))
@@ -353,9 +353,9 @@ class AcWgan(TrainedSystem):
 
         Args:
             n: number of cubes.
-            seed: seed of noise and of attributes that are not asked for.
+            seed: seed of noise and of attributes that are not requested.
             asked: attributes of all cubes, or a list that is repeated for one cube after the other. An attribute that
-                is not asked for is taken from a training nodule with similar attributes.
+                is not requested is taken from a training nodule with similar attributes.
             positive: make cubes with a nodule; otherwise cubes without one, for which `asked` has no effect.
 
         Raises:
@@ -398,7 +398,7 @@ class AcWgan(TrainedSystem):
             raise InputError("diameter_mm", f"{mm:g} mm", expected)
 
     def doubts(self, asked: NoduleAttributes) -> tuple[str, ...]:
-        """Return a note for each attribute asked for outside the range of the training nodules."""
+        """Return a note for each requested attribute outside the range of the training nodules."""
         known = decoded(self.facts["attributes"], self.config.attributes).numpy()
         found = []
         for name, column in zip(self.config.attributes, known.T, strict=True):
@@ -422,7 +422,7 @@ class AcWgan(TrainedSystem):
 
         Args:
             index: number of each sample in the seed [n].
-            seed: seed of noise and of attributes that are not asked for.
+            seed: seed of noise and of attributes that are not requested.
             asked: attributes of each sample.
             positive: make cubes with a nodule; otherwise cubes without one, whose attributes are unknown to the
                 generator, as in training.

@@ -49,7 +49,7 @@ class ClassAware(ToldInPainter):
 
     Attributes:
         seed_diversity: measures the difference between fills with two draws of noise, for the log; None for a network
-            that is told outlines, which already vary.
+            with outlines, which already vary.
 
     Args:
         config: configuration of the networks and their training.
@@ -97,7 +97,7 @@ class ClassAware(ToldInPainter):
         Args:
             batch: for each critic update `ct` [b, 1, z, y, x] within -1 to 1, `region` [b, 1, z, y, x], `label` [b]
                 (`BENIGN` or `MALIGNANT`), the condition `told` [b, k] with the nodule's own class first, `outline`
-                [b, 1, z, y, x] for a network that is told outlines, `mask` [b, 1, z, y, x], and `mask_known` [b].
+                [b, 1, z, y, x] for a network with outlines, `mask` [b, 1, z, y, x], and `mask_known` [b].
             step: number of the step.
         """
         self.set_rates(self.begun + step)

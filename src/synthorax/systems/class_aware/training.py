@@ -35,7 +35,7 @@ def training(config: ClassAwareConfig, data: str | Path | Store, seed: int, opti
 
     Raises:
         InputError: there is no store; there are no training nodules of both classes; or no nodule has an outline,
-            although the model is told outlines.
+            although the model uses outlines.
     """
     store = Store.of(data)
 
