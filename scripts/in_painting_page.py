@@ -247,7 +247,7 @@ def class_lines(figures: Mapping[str, Any], measured: Path, out: Path, name: str
 def reconstruction_lines(figures: Mapping[str, Any], name: str) -> Iterator[str]:
     """Give how well a method reconstructs held-out nodules."""
     found = figures["methods"][name]["reconstruction"]
-    yield f"{found['n']} real nodules of held-out patients are hidden by the ball and filled. The table has the mean absolute HU error over the hidden voxels, within the network's window. Flat: {found['flat HU']} HU, the mean of training nodules, in the outline and lung around it;"
+    yield f"{found['n']} real nodules of held-out patients are hidden by the ball and filled. The table has the mean absolute HU error over the hidden voxels, within the network's window. Flat: {found['flat HU']} HU, the mean of training nodules, in the outline, and lung around it;"
     yield "lung is the mean of the patch's visible lung. An in-painter that refuses an empty outline has no figure for it."
     if refused := found.get("refused"):
         yield f"Refused: {len(refused)}, such as {refused[0]}."
