@@ -201,6 +201,7 @@ def test_a_folder_with_something_else_is_left_alone(nodules, tmp_path, capsys, l
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+@pytest.mark.prove
 def test_the_released_figures_are_beaten_on_the_original_seeds(real_data, tmp_path):
     shapes, features = measurable(read_shape_set(real_data / "lung-seeds" / "seeds.npy", GRID, SPACING_MM))
     study = ShapeStudy(shapes, features, lung_config("compact", {}), tmp_path, Fabric(accelerator="cpu", devices=1))
