@@ -51,6 +51,11 @@ class Region:
         return z, y, x
 
     @property
+    def box(self) -> tuple[slice, ...]:
+        """Slices (z, y, x) of the box in an array of the whole scan."""
+        return tuple(slice(start, start + n) for start, n in zip(self.corner, self.shape, strict=True))
+
+    @property
     def voxels(self) -> int:
         """Number of marked voxels."""
         return int(np.count_nonzero(self.mask))

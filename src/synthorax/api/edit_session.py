@@ -185,7 +185,7 @@ class EditSession:
             made = replace(made, about={**made.about, "labels": label})
         left, gone = [], []
         for number, region in enumerate(self.labels, start=1):
-            lost = Region(region.corner, region.mask & made.region.voxels[_box(region)]).voxels
+            lost = np.count_nonzero(region.mask & made.region.voxels[region.box])
             if region.voxels and (number == label or lost > LEAST_LEFT * region.voxels):
                 gone.append(number)
                 region = Region((0, 0, 0), np.zeros((0, 0, 0), bool))
@@ -203,7 +203,7 @@ class EditSession:
             raise InputError("undo", "no edit", "an edit to take back")
         step = self._steps.pop()
         self._undone.append(step)
-        self.ct.voxels[_box(step.changed)] = step.before
+        self.ct.voxels[step.changed.box] = step.before
         self._relabel(step.labels_after, step.labels_before)
         return step
 
@@ -217,7 +217,7 @@ class EditSession:
             raise InputError("redo", "no edit that was taken back", "an undo before it")
         step = self._undone.pop()
         self._steps.append(step)
-        self.ct.voxels[_box(step.changed)] = step.after
+        self.ct.voxels[step.changed.box] = step.after
         self._relabel(step.labels_before, step.labels_after)
         return step
 
@@ -231,7 +231,7 @@ class EditSession:
             raise InputError("edits", "none", "an edit to write down")
         region = np.zeros(self.ct.shape, bool)
         for step in self._steps:
-            region[_box(step.changed)] |= step.changed.mask
+            step.changed.paint(region, True)
         last = self._steps[-1]
         is_erasure = len(self._steps) == 1 and last.result.kind == "erase"
         whole = replace(
@@ -293,7 +293,7 @@ class EditSession:
     ) -> EditStep:
         """Make an edit the session's last one."""
         changed = Region.of(made.region.voxels)
-        box, nothing = _box(changed), np.zeros((0, 0, 0))
+        box, nothing = changed.box, np.zeros((0, 0, 0))
         blank = replace(made.ct, voxels=nothing)
         step = EditStep(
             result=replace(made, ct=blank, mask=blank, region=blank),
@@ -318,10 +318,6 @@ class EditSession:
             region.paint(self.mask.voxels, 0)
         for i in sorted(range(len(new)), key=lambda i: -new[i].voxels):
             new[i].paint(self.mask.voxels, i + 1)
-
-
-def _box(region: Region) -> tuple[slice, ...]:
-    return tuple(slice(start, start + n) for start, n in zip(region.corner, region.shape, strict=True))
 
 
 def _about(step: EditStep) -> Mapping[str, Any]:

@@ -53,8 +53,7 @@ class Edited:
     def hidden(self, label: int) -> bool:
         """Return whether other nodules hide voxels of the nodule with a label in `mask`."""
         own = self.regions[label - 1]
-        box = tuple(slice(start, start + n) for start, n in zip(own.corner, own.shape, strict=True))
-        return int((self.mask.voxels[box] == label).sum()) < own.voxels
+        return int((self.mask.voxels[own.box] == label).sum()) < own.voxels
 
     def noting(self, notes: Iterable[str]) -> Edited:
         """Return the edited scan with notes added before its own."""

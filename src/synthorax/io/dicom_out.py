@@ -78,16 +78,11 @@ def write_ct_series(
         OutputError: the folder cannot be written.
     """
     hu = np.clip(np.rint(volume.voxels), -(2**15), 2**15 - 1).astype("<i2")
-    whose = (
-        patient_key(patient_id)
-        if source is None
-        else source.series_uid
-        if keep_identity
-        else patient_key(source.patient)
-    )
+    patient = patient_id if source is None else source.patient
+    whose = source.series_uid if source is not None and keep_identity else patient_key(patient)
     content = fingerprint(hu.tobytes() + repr((volume.affine.tolist(), mark, whose)).encode())
     with _quiet():
-        common = _common(volume, content, mark, source, patient_id, keep_identity, description)
+        common = _common(volume, content, mark, source, patient, keep_identity, description)
     headers: list[Dataset] = []
     with atomic_folder(folder, overwrite=overwrite) as target, _quiet():
         for index, pixels in enumerate(hu):
@@ -239,7 +234,7 @@ def _common(
     content: str,
     mark: str | None,
     source: CtSeries | None,
-    patient_id: str,
+    patient: str,
     keep_identity: bool,
     description: str,
 ) -> Dataset:
@@ -254,7 +249,7 @@ def _common(
     for name in ("StudyDate", "StudyTime", "ContentDate", "ContentTime", "AccessionNumber", "ReferringPhysicianName"):
         setattr(header, name, "")
     header.StudyID = ""
-    key = patient_key(patient_id if source is None else source.patient) or content[:12]
+    key = patient_key(patient) or content[:12]
     prefix = SYNTHETIC_PATIENT if mark else ANONYMOUS_PATIENT
     header.PatientID, header.PatientName = prefix + key, prefix.replace("-", "^") + key
     header.PatientBirthDate = header.PatientSex = ""
