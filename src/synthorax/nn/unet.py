@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from synthorax.errors import InputError
-from synthorax.nn.initialisation import initialise_glorot
+from synthorax.nn.initialisation import initialise_alike, initialise_glorot
 from synthorax.nn.inpainter import activated_conv
 from synthorax.nn.resampling import UpsampleConv, folded, unfolded
 
@@ -46,6 +46,7 @@ class PatchUNet(nn.Module):
         self.finest = activated_conv(first, last * fold**3)
         self.out = nn.Conv3d(last, outputs, 3, padding=1)
         initialise_glorot(self)
+        initialise_alike(self.finest[0], fold)
 
     def forward(
         self, patches: Float[Tensor, "b c z y x"], conditions: Float[Tensor, "b k"] | None = None
