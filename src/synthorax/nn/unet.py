@@ -43,10 +43,11 @@ class PatchUNet(nn.Module):
         steps = list(pairwise(reversed(widths)))
         self.up = nn.ModuleList([nn.Sequential(UpsampleConv(wider, wide), nn.ELU()) for wider, wide in steps])
         self.joined = nn.ModuleList([activated_conv(2 * wide, wide) for _, wide in steps])
-        self.finest = activated_conv(first, last * fold**3)
+        voxels = nn.Conv3d(first, last * fold**3, 3, padding=1)
+        self.finest = nn.Sequential(voxels, nn.ELU())
         self.out = nn.Conv3d(last, outputs, 3, padding=1)
         initialise_glorot(self)
-        initialise_alike(self.finest[0], fold)
+        initialise_alike(voxels, fold)
 
     def forward(
         self, patches: Float[Tensor, "b c z y x"], conditions: Float[Tensor, "b k"] | None = None
