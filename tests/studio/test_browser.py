@@ -128,6 +128,46 @@ def test_a_click_outside_the_lungs_is_told_in_a_sentence_that_offers_to_go_on(br
         assert errors == []
 
 
+@pytest.mark.prove
+def test_an_uploaded_scan_is_compared_swiped_and_downloaded_as_dicom(browser, link, scan, tmp_path):
+    with studio_browser.shown_page(browser, link) as (page, errors):
+        page.wait_for_selector("body[data-open]")
+        first = page.get_attribute("body", "data-open")
+        page.click("#open")
+        page.set_input_files("#files", scan)
+        page.wait_for_selector(f"body[data-open]:not([data-open='{first}'])")
+        assert page.get_attribute("#lungs-box", "data-left") == "R"
+        click_lung(page)
+        page.locator("#diameter-field input[type=number]").fill("20")
+        page.click("#by-seed")
+        page.locator("#sheet button.picture").nth(5).wait_for()
+        page.locator("#sheet button.picture").nth(3).click()
+        page.wait_for_selector("body[data-steps='1']")
+        assert page.inner_text("#nodules tbody tr td:nth-child(5)") == "4"  # its seed
+
+        page.click("#outline")
+        page.mouse.move(1, 1)
+        after = settled(page)
+        page.keyboard.press("s")
+        box = page.locator("#planes").bounding_box()
+        page.mouse.move(box["x"] + box["width"] * 0.4, box["y"] + box["height"] * 0.235)
+        page.wait_for_selector("#divider:not([hidden])")
+        picture_when(page, lambda now: np.abs(now - after).max() > 60)  # the nodule, left of the pointer, is gone
+        page.keyboard.press("s")
+
+        page.click("#download")
+        with page.expect_download() as download:
+            page.click("#download-dicom")
+        download.value.save_as(tmp_path / "made.zip")
+        assert errors == []
+    with zipfile.ZipFile(tmp_path / "made.zip") as zipped:
+        zipped.extractall(tmp_path / "made")
+    (folder,) = (tmp_path / "made").iterdir()
+    assert sx.read_scan(folder / "ct").ct.shape == sx.read_scan(scan).ct.shape
+    assert (folder / "mask.dcm").is_file()
+    assert (folder / "manifest.json").is_file()
+
+
 def test_a_reader_goes_from_two_folders_to_the_result(browser, link, scan, tmp_path):
     for name, hu in (("real", -300), ("made", 200)):
         (scan.parent / name).mkdir()

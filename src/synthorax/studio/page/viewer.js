@@ -8,6 +8,8 @@ const TEXTURE_OF_SCAN = 33984; // niivue's units for its volume and for its draw
 const TEXTURE_OF_LABELS = 33991;
 const HALF_CLICK_PX = 4; // a pointer that moves further than this drags
 const NOTHING = -1024;
+const FRONT = 180; // degrees of niivue's azimuth at which one looks at the patient's front
+const AROUND = ["A", "R", "P", "L"]; // the patient's sides, in the order in which a growing azimuth shows them
 const BONE = 150; // HU; ribs at the edge of the lungs would hide what is in them
 const ORANGE = [240, 160, 75];
 
@@ -64,6 +66,7 @@ export class Viewer {
       A: [0, 0, 12, 90, 190], I: [0, 55, 110, 180, 255],
     });
     this.planes.onLocationChange = () => this.#moved();
+    this.lungs.onAzimuthElevationChange = (azimuth) => this.#nameSides(azimuth);
     this.#watchPointer();
     new ResizeObserver(() => this.#place()).observe(this.parts.stage);
     this.#place();
@@ -267,7 +270,7 @@ export class Viewer {
     nv.drawTexture = nv.r8Tex(nv.drawTexture, TEXTURE_OF_LABELS, nv.back.dims, true);
     nv.drawLut = lutOfLabels();
     nv.drawOpacity = 1;
-    nv.setRenderAzimuthElevation(20, 8);
+    nv.setRenderAzimuthElevation(FRONT + 20, 8); // the patient's right on the left, as in the planes
     nv.setScale(1.45); // the lungs fill less of the scan than the view has room for
     nv.updateGLVolume();
     nv.refreshDrawing(true);
@@ -309,6 +312,13 @@ export class Viewer {
     if (!place) return;
     const [left, top, width, height] = place.map((share) => `${100 * share}%`);
     Object.assign(lungsBox.style, { left, top, width, height });
+  }
+
+  /** Write at both edges of the 3D view which side of the patient lies there. */
+  #nameSides(azimuth) {
+    const turn = Math.round((azimuth - FRONT) / 90);
+    const side = (quarter) => AROUND[(((turn + quarter) % 4) + 4) % 4];
+    Object.assign(this.parts.lungsBox.dataset, { left: side(1), right: side(3) });
   }
 
   #moved() {
