@@ -55,10 +55,10 @@ def test_what_is_in_the_hole_is_not_seen(fold):
 
 
 def test_noise_counts_in_the_region_alone():
-    network, (patches, region, noise, *told) = painter(), inputs()
-    made = network(patches, region, noise, *told).refined
-    assert torch.equal(made, network(patches, region, noise * region, *told).refined)
-    assert not torch.equal(made, network(patches, region, -noise, *told).refined)
+    network, (patches, region, noise, *condition) = painter(), inputs()
+    made = network(patches, region, noise, *condition).refined
+    assert torch.equal(made, network(patches, region, noise * region, *condition).refined)
+    assert not torch.equal(made, network(patches, region, -noise, *condition).refined)
 
 
 @pytest.mark.parametrize("fold", [1, 2])
@@ -97,14 +97,14 @@ def test_the_widths_and_dilations_are_the_programs_in_3d():
     def weights(kernel, *channels):
         return sum(kernel**3 * a * b + b for a, b in pairwise(channels))
 
-    c, told = 8, 3
-    start, up = weights(5, 4 + told, c), weights(3, 4 * c, 2 * c, 2 * c, c, c // 2, 1)
+    c, conditions = 8, 3
+    start, up = weights(5, 4 + conditions, c), weights(3, 4 * c, 2 * c, 2 * c, c, c // 2, 1)
     coarse = start + weights(3, c, 2 * c, 2 * c, *[4 * c] * 3) + weights(3, *[4 * c] * 6) + up
     dilated = start + weights(3, c, c, 2 * c, 2 * c, *[4 * c] * 2) + weights(3, *[4 * c] * 4)
     matched = start + weights(3, c, c, 2 * c, *[4 * c] * 3) + weights(3, *[4 * c] * 3)
     joined = weights(3, 8 * c, 4 * c, 4 * c) + up
-    assert count(InPaintingNet(told, width=c)) == coarse + dilated + matched + joined
-    reach = {layer.dilation[0] for layer in InPaintingNet(told, width=c).modules() if hasattr(layer, "dilation")}
+    assert count(InPaintingNet(conditions, width=c)) == coarse + dilated + matched + joined
+    reach = {layer.dilation[0] for layer in InPaintingNet(conditions, width=c).modules() if hasattr(layer, "dilation")}
     assert reach == {1, 2, 4, 8}
 
 

@@ -51,7 +51,7 @@ batch = {
     "mask": ball,
     "mask_known": torch.ones(rows, dtype=torch.bool),
     "label": torch.arange(rows) % 2 + 1,
-    "told": torch.ones(rows, config.conditions),
+    "condition": torch.ones(rows, config.conditions),
     **({"outline": ball} if config.outlines else {}),
 }
 began = time.process_time()

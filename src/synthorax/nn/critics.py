@@ -57,10 +57,10 @@ class PatchCritic(nn.Module):
         super().__init__()
         self.size, self.maps = tuple(size), maps
         ends = math.prod(math.ceil(n / 2 ** len(widths)) for n in size)
-        told = [width // 2 for width in widths] if maps else [0]
+        conditioned = [width // 2 for width in widths] if maps else [0]
         self.tower = _tower(1, widths)
-        self.told_tower = _tower(1 + maps, told) if maps else None
-        self.score_head = nn.Linear((widths[-1] + told[-1]) * ends, 1)
+        self.told_tower = _tower(1 + maps, conditioned) if maps else None
+        self.score_head = nn.Linear((widths[-1] + conditioned[-1]) * ends, 1)
         self.class_head = nn.Linear(widths[-1] * ends, classes) if classes else None
 
     def forward(self, patches: Float[Tensor, "b 1 z y x"], maps: Float[Tensor, "b m _ _ _"] | None = None) -> Verdict:

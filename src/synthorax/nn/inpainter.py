@@ -116,8 +116,8 @@ class InPaintingNet(nn.Module):
         """
         check_patches(patches, (STEP,) * 3, STEP)
         self._check(conditions, maps)
-        told = [region, noise * region, *([] if maps is None else [maps.to(patches.dtype)])]
-        beside = folded(torch.cat(told, 1), self.fold)
+        given = [region, noise * region, *([] if maps is None else [maps.to(patches.dtype)])]
+        beside = folded(torch.cat(given, 1), self.fold)
         same = torch.cat([conditions.new_ones(len(conditions), 1), conditions], 1).to(patches.dtype)
         beside = torch.cat([beside, same[:, :, None, None, None].expand(-1, -1, *beside.shape[2:])], 1)
         hole = pasted(torch.zeros_like(patches), patches, region)

@@ -18,14 +18,14 @@ from synthorax.nn.inpainter import pasted
 from synthorax.nodule import NoduleAttributes
 from synthorax.seeding import derive
 from synthorax.training.config import Precision
-from synthorax.training.in_painter_config import InPainterSettings, ToldSettings
+from synthorax.training.in_painter_config import ConditionedSettings, InPainterSettings
 from synthorax.training.system import System
 from synthorax.training.trainable import Share
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from synthorax.training.told_method import ToldMethod
+    from synthorax.training.conditioned_method import ConditionedMethod
 
 IN_PAINTER, CRITIC = "in_painter", "critic"
 """Names of the two networks."""
@@ -106,7 +106,7 @@ class InPainter(System):
         return {IN_PAINTER: self.config.learning_rate, CRITIC: self.config.critic_learning_rate}
 
 
-class ToldInPainter(InPainter):
+class ConditionedInPainter(InPainter):
     """An in-painter that adds a nodule, conditioned on its attributes and possibly on its outline.
 
     Facts: `attributes` [n, a], the encoded attributes of the training nodules; NaN if unknown.
@@ -124,10 +124,15 @@ class ToldInPainter(InPainter):
     """
 
     heeds: ClassVar[frozenset[str]] = frozenset()
-    config: ToldSettings
+    config: ConditionedSettings
 
     def __init__(
-        self, config: ToldSettings, in_painter: nn.Module, critic: nn.Module, seed: int, attributes: Tensor | None
+        self,
+        config: ConditionedSettings,
+        in_painter: nn.Module,
+        critic: nn.Module,
+        seed: int,
+        attributes: Tensor | None,
     ) -> None:
         known = torch.zeros(0, len(config.shown)) if attributes is None else attributes
         super().__init__(config, in_painter, critic, seed, {"attributes": known})
@@ -148,7 +153,7 @@ class ToldInPainter(InPainter):
         patches: Float[Tensor, "b 1 z y x"],
         region: Float[Tensor, "b 1 z y x"],
         noise: Float[Tensor, "b 1 z y x"],
-        told: Float[Tensor, "b k"],
+        condition: Float[Tensor, "b k"],
         outline: Float[Tensor, "b 1 z y x"] | None,
     ) -> FilledBatch:
         """Return the output of the in-painter, or of its moving average, for a batch of patches.
@@ -158,28 +163,28 @@ class ToldInPainter(InPainter):
             patches: values within -1 to 1.
             region: 1 in voxels to fill, 0 elsewhere.
             noise: noise within -1 to 1.
-            told: condition vectors.
+            condition: condition vectors.
             outline: 1 inside the nodule's outline, 0 elsewhere; None for a network without outlines.
         """
 
-    def maker(self, lineage: Lineage) -> ToldMethod:
+    def maker(self, lineage: Lineage) -> ConditionedMethod:
         """Return the editing method; its outlines come from the patients that the network was trained on."""
-        from synthorax.training.told_method import ToldMethod
+        from synthorax.training.conditioned_method import ConditionedMethod
 
-        return ToldMethod(self, lineage)
+        return ConditionedMethod(self, lineage)
 
-    def editor(self, lineage: Lineage, options: Options) -> ToldMethod:
+    def editor(self, lineage: Lineage, options: Options) -> ConditionedMethod:
         """Return the editing method with the source of outlines that the options name."""
-        from synthorax.training.told_method import ToldMethod
+        from synthorax.training.conditioned_method import ConditionedMethod
 
-        return ToldMethod(self, lineage, getattr(options, "shapes", None))
+        return ConditionedMethod(self, lineage, getattr(options, "shapes", None))
 
     @torch.no_grad()
     def filled(
         self,
         patch: Float[Tensor, "1 1 z y x"],
         region: Float[Tensor, "1 1 z y x"],
-        told: Float[Tensor, "1 k"],
+        condition: Float[Tensor, "1 k"],
         noise: Float[Tensor, "1 1 z y x"],
         outline: Float[Tensor, "1 1 z y x"] | None = None,
         precision: Precision = "32",
@@ -189,7 +194,7 @@ class ToldInPainter(InPainter):
         Args:
             patch: values within -1 to 1.
             region: 1 in voxels to fill, 0 elsewhere.
-            told: condition vector.
+            condition: condition vector.
             noise: noise within -1 to 1.
             outline: 1 inside the nodule's outline, 0 elsewhere; None for a network without outlines.
             precision: precision of the network's arithmetic.
@@ -197,10 +202,10 @@ class ToldInPainter(InPainter):
         Returns:
             The whole patch within -1 to 1, and the nodule's mask if the network has a mask head, else None.
         """
-        patch, region, told, noise = (each.to(self.device) for each in (patch, region, told, noise))
+        patch, region, condition, noise = (each.to(self.device) for each in (patch, region, condition, noise))
         with self.autocast(precision):
             made = self.make(
-                self.filling, patch, region, noise, told, None if outline is None else outline.to(self.device)
+                self.filling, patch, region, noise, condition, None if outline is None else outline.to(self.device)
             )
         whole = pasted(made.values.clip(-1, 1), patch, region)[0, 0].cpu()
         mask = None if made.mask is None else ((made.mask > 0) & (region > 0))[0, 0].cpu().numpy()
@@ -222,10 +227,10 @@ class ToldInPainter(InPainter):
         random = torch.Generator().manual_seed(derive(self.seed, "preview"))
         noises = [2 * torch.rand(ct.shape, generator=random) - 1 for _ in range(2)]
         rows = [[(row[0], "real", REAL) for row in ct]]
-        for name, told, outline in variants:
+        for name, condition, outline in variants:
             outlines = [None] * len(ct) if outline is None else outline.split(1)
             for noise in noises:
-                parts = zip(*(each.split(1) for each in (ct, region, told, noise)), outlines, strict=True)
+                parts = zip(*(each.split(1) for each in (ct, region, condition, noise)), outlines, strict=True)
                 rows.append([(self.filled(*part)[0], name, SYNTHETIC) for part in parts])
         z, y, x = (n // 2 for n in ct.shape[2:])
         panels = [

@@ -64,7 +64,7 @@ class InPainterSettings(PatchSettings):
         return self
 
 
-class ToldSettings(InPainterSettings):
+class ConditionedSettings(InPainterSettings):
     """Settings of an in-painter that adds nodules.
 
     Attributes:
@@ -87,7 +87,7 @@ class ToldSettings(InPainterSettings):
         raise NotImplementedError
 
     @model_validator(mode="after")
-    def _check_shown(self) -> ToldSettings:
+    def _check_shown(self) -> ConditionedSettings:
         if len(set(self.shown)) < len(self.shown):
             raise InputError("shown", ", ".join(self.shown), "each attribute at most once")
         return self

@@ -29,11 +29,11 @@ def made_ready(tmp_path, config=SMOKE, *, readers=((1.0, 2.0, 1.0), (5.0, 4.0, 5
     return training(config, store, seed, TrainingOptions(cache=tmp_path / "cache"))
 
 
-def test_a_batch_has_as_many_malignant_nodules_as_benign_ones_and_is_told_which(tmp_path):
+def test_a_batch_has_as_many_malignant_nodules_as_benign_ones_and_its_condition_says_which(tmp_path):
     ready = made_ready(tmp_path)
     (first, _) = ready.stages[0].batches(0)
     assert sorted(first["label"].tolist()) == [BENIGN, BENIGN, MALIGNANT, MALIGNANT]
-    assert first["told"][:, 0].tolist() == [2.0 * (label == MALIGNANT) - 1 for label in first["label"]]
+    assert first["condition"][:, 0].tolist() == [2.0 * (label == MALIGNANT) - 1 for label in first["label"]]
     assert (first["outline"] <= first["region"]).all()
 
 
@@ -58,21 +58,21 @@ def test_a_store_without_two_nodules_alike_trains_and_says_that_variety_is_not_w
     assert "does not check that two seeds give different nodules" in "".join(capsys.readouterr())
 
 
-def told_of(system, label):
+def flipped(system, label):
     own = conditions_of(2.0 * (label == MALIGNANT) - 1, torch.full((len(label), 1), 0.5))
-    return own, *system._told(own, label)
+    return own, *system._with_flips(own, label)
 
 
-def test_flipped_rows_are_told_the_other_class_and_their_own_attributes():
+def test_flipped_rows_have_the_other_class_and_their_own_attributes_in_their_condition():
     system = ClassAware(SMOKE)
     label = torch.tensor([BENIGN, MALIGNANT, BENIGN, MALIGNANT])
     system.enter(FILL_STAGE)
-    assert torch.equal(told_of(system, label)[2], label)
+    assert torch.equal(flipped(system, label)[2], label)
     system.enter(CLASSES_STAGE)
-    own, told, wanted = told_of(system, label)
+    own, condition, wanted = flipped(system, label)
     assert wanted.tolist() == [MALIGNANT, MALIGNANT, BENIGN, BENIGN]
-    assert told[:, 0].tolist() == [1.0, 1.0, -1.0, -1.0]
-    assert torch.equal(told[:, 1:], own[:, 1:])
+    assert condition[:, 0].tolist() == [1.0, 1.0, -1.0, -1.0]
+    assert torch.equal(condition[:, 1:], own[:, 1:])
 
 
 @pytest.mark.parametrize("world", [2, 4])
@@ -80,14 +80,14 @@ def test_any_number_of_processes_flip_and_penalise_the_same_rows_as_many_of_each
     system = ClassAware(SMOKE.model_copy(update={"batch_size": 16, "penalty_share": 0.25}))
     system.enter(CLASSES_STAGE)
     label = torch.tensor([BENIGN, MALIGNANT] * 8)
-    whole, penalised = told_of(system, label)[2], system._rows(system.config.penalty_rows)
+    whole, penalised = flipped(system, label)[2], system._rows(system.config.penalty_rows)
     assert [int((whole[label == one] != one).sum()) for one in (BENIGN, MALIGNANT)] == [4, 4]
     assert [int(penalised[label == one].sum()) for one in (BENIGN, MALIGNANT)] == [2, 2]
     parts, rows = [], []
     for rank in range(world):
         system.share = Share(rank, world)
         system.check(world)
-        parts.append(told_of(system, system.share.of(label))[2])
+        parts.append(flipped(system, system.share.of(label))[2])
         rows.append(system._rows(system.config.penalty_rows))
     assert torch.equal(torch.cat(parts), whole)
     assert torch.equal(torch.cat(rows), penalised)
@@ -120,8 +120,8 @@ def test_the_loss_of_masks_is_a_mean_over_nodules_and_takes_no_notice_of_unknown
 
 
 def test_unknown_attributes_are_marked():
-    told = conditions_of(torch.tensor([1.0]), torch.tensor([[0.25, torch.nan]]))
-    assert told[0].tolist() == [1.0, 0.25, 1.0, 0.0, 0.0]
+    condition = conditions_of(torch.tensor([1.0]), torch.tensor([[0.25, torch.nan]]))
+    assert condition[0].tolist() == [1.0, 0.25, 1.0, 0.0, 0.0]
 
 
 def test_all_readers_outlines_shrink_to_one_readers(ball):

@@ -13,7 +13,7 @@ from synthorax.nn.conditions import encoded
 from synthorax.nodule import NoduleAttributes
 from synthorax.patch import PatchSpec
 from synthorax.registry import registry
-from synthorax.systems.flow.conditions import flow_conditions, nothing_told
+from synthorax.systems.flow.conditions import flow_conditions, no_condition
 from synthorax.systems.flow.config import PRESETS, FlowConfig, FlowOptions, TrainingOptions
 from synthorax.systems.flow.sampler import integrated
 from synthorax.systems.flow.system import Flow, Gaps, loss_weights
@@ -65,20 +65,20 @@ def blob(widths_mm, at=(20, 20, 20)):
 
 
 def test_a_batch_has_as_many_patches_without_a_nodule_as_of_each_class_of_diameters(ready):
-    told = ready(batch_size=8, told_nothing=0.0).stages[0].batches(0)["told"]
-    assert sorted(told[:, 2].tolist()) == [-1.0, -1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
+    condition = ready(batch_size=8, told_nothing=0.0).stages[0].batches(0)["condition"]
+    assert sorted(condition[:, 2].tolist()) == [-1.0, -1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
 
 
-def test_a_patch_of_which_nothing_is_told_differs_in_no_number_from_others_of_its_scale(ready):
+def test_a_patch_without_a_condition_differs_in_no_number_from_others_of_its_scale(ready):
     batch = ready(batch_size=32, told_nothing=0.5).stages[0].batches(0)
-    nothing = batch["told"][:, 3] == 0
+    nothing = batch["condition"][:, 3] == 0
     assert 4 < nothing.sum() < 28
-    assert (batch["told"][nothing, 1:] == 0).all()
+    assert (batch["condition"][nothing, 1:] == 0).all()
     assert (batch["outline"][nothing] == 0).all()
     assert (batch["outline"][~nothing]).any()
 
 
-def test_the_diameter_told_is_the_longest_chord_of_the_outline_and_not_the_stated_one(tmp_path):
+def test_the_diameter_in_the_condition_is_the_longest_chord_of_the_outline_and_not_the_stated_one(tmp_path):
     """A ball of 14 mm, which keeps 61 % of its volume as one reader's outline, so 85 % of its width."""
     case = ball_case("a", 14.0, size=40)
     stated = replace(case.nodules[0], attributes=NoduleAttributes(7.0))
@@ -132,18 +132,18 @@ def test_without_guidance_to_the_condition_it_does_not_count_and_with_more_it_co
     outline = torch.zeros_like(patch)
     outline[..., 6:10, 6:10, 6:10] = 1
     scale = torch.ones(1)
-    told, nothing = (
+    condition, nothing = (
         flow_conditions(scale, torch.tensor([presence]), torch.tensor([outlined]), torch.full((1, 9), torch.nan))
         for presence, outlined in ((1.0, True), (math.nan, False))
     )
 
-    def drawn(asked_told, asked_outline, guidance):
-        asked = Gaps(patch, torch.ones_like(patch), asked_outline, asked_told, nothing)
+    def drawn(asked_condition, asked_outline, guidance):
+        asked = Gaps(patch, torch.ones_like(patch), asked_outline, asked_condition, nothing)
         return system.drawn_in(asked, noise, FlowOptions(steps=1, guidance=guidance))
 
     plain = drawn(nothing, torch.zeros_like(patch), 1.0)
-    assert torch.equal(drawn(told, outline, 0.0), plain)
-    once, twice = (drawn(told, outline, guidance) - plain for guidance in (1.0, 2.0))
+    assert torch.equal(drawn(condition, outline, 0.0), plain)
+    once, twice = (drawn(condition, outline, guidance) - plain for guidance in (1.0, 2.0))
     assert once.abs().mean() > 0
     assert twice.abs().mean() > 1.2 * once.abs().mean()
 
@@ -153,7 +153,7 @@ def test_what_lies_outside_the_region_stays_and_what_lies_in_it_is_not_seen():
     patch, noise = (torch.randn(1, 1, 16, 16, 16, generator=random).clip(-1, 1) for _ in range(2))
     region = torch.zeros_like(patch)
     region[..., 4:12, 4:12, 4:12] = 1
-    nothing = nothing_told(torch.ones(1), len(SMOKE.shown))
+    nothing = no_condition(torch.ones(1), len(SMOKE.shown))
 
     def drawn(seen):
         asked = Gaps(seen, region, torch.zeros_like(seen), nothing, nothing)
@@ -207,8 +207,8 @@ def test_options_reach_edits_and_samples():
     system = awake()
     _, usual = edited(system)
     _, other = edited(system, options=FlowOptions(steps=2))
-    _, told = edited(system, options=FlowOptions(steps=16))
-    assert (usual.hu == told.hu).all()
+    _, same = edited(system, options=FlowOptions(steps=16))
+    assert (usual.hu == same.hu).all()
     assert (usual.hu != other.hu).any()
     maker = system.maker(Lineage("flow"))
     asked = [(NoduleAttributes(6.0),)]

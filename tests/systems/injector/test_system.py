@@ -48,19 +48,19 @@ def test_training_shows_every_nodule_by_vois_of_2_to_two_and_a_half_diameters_wi
 
 def test_what_is_in_the_erased_ball_is_not_seen():
     system = Injector(SMOKE)
-    patches, noise, told = torch.rand(2, 1, 16, 16, 16), torch.rand(2, 1, 16, 16, 16), torch.zeros(2, 2)
+    patches, noise, condition = torch.rand(2, 1, 16, 16, 16), torch.rand(2, 1, 16, 16, 16), torch.zeros(2, 2)
     region = torch.zeros_like(patches)
     region[..., 5:11, 5:11, 5:11] = 1
     other = torch.where(region > 0, torch.rand_like(patches), patches)
-    one, two = (system.make(system.filling, each, region, noise, told, region) for each in (patches, other))
+    one, two = (system.make(system.filling, each, region, noise, condition, region) for each in (patches, other))
     assert torch.equal(one.values, two.values)
 
 
 def test_the_papers_injector_makes_the_same_nodule_whatever_the_noise_and_says_where_it_is():
     system = Injector(changed(outlines=False, shown=()))
-    patches, told = torch.rand(1, 1, 16, 16, 16), torch.zeros(1, 0)
+    patches, condition = torch.rand(1, 1, 16, 16, 16), torch.zeros(1, 0)
     region = torch.ones_like(patches)
-    (one, mask), (two, _) = (system.filled(patches, region, told, torch.rand_like(patches)) for _ in range(2))
+    (one, mask), (two, _) = (system.filled(patches, region, condition, torch.rand_like(patches)) for _ in range(2))
     assert torch.equal(one, two)
     assert mask.shape == (16, 16, 16)
     assert (PRESETS["paper"].size, PRESETS["paper"].erased, PRESETS["paper"].near_weight) == ((64, 64, 64), 0.5, 5.0)

@@ -16,13 +16,13 @@ from synthorax.nodule import MalignancyRule
 from synthorax.patch import PatchSpec
 from synthorax.rendering.config import ShapeOptions
 from synthorax.training.config import NotNegative, Positive, PositiveShare
-from synthorax.training.in_painter_config import ALL_SHOWN, MOST_CHANNELS, ToldSettings
+from synthorax.training.in_painter_config import ALL_SHOWN, MOST_CHANNELS, ConditionedSettings
 
 SIZE_MULTIPLE = 4
 """Sizes must be divisible by this, because both stages halve the grid twice."""
 
 
-class ClassAwareConfig(ToldSettings):
+class ClassAwareConfig(ConditionedSettings):
     """The networks and their training. Defaults are those of papers/2; "not in the paper" marks our own choices.
 
     Attributes:

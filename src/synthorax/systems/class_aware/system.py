@@ -18,7 +18,7 @@ from synthorax.nodule import MALIGNANT_FROM, NoduleAttributes
 from synthorax.seeding import derive
 from synthorax.systems.class_aware.conditions import conditions_of
 from synthorax.systems.class_aware.config import ClassAwareConfig, spread_rows
-from synthorax.training.in_painter import CRITIC, IN_PAINTER, FilledBatch, ToldInPainter, mask_loss
+from synthorax.training.in_painter import CRITIC, IN_PAINTER, ConditionedInPainter, FilledBatch, mask_loss
 from synthorax.training.inpainting import (
     adversarial_loss,
     critics_loss,
@@ -44,7 +44,7 @@ FILL_STAGE = "fill"
 """Name of the first stage of training, in which patches are filled as their own class."""
 
 
-class ClassAware(ToldInPainter):
+class ClassAware(ConditionedInPainter):
     """The in-painter and its critics.
 
     Attributes:
@@ -54,7 +54,7 @@ class ClassAware(ToldInPainter):
     Args:
         config: configuration of the networks and their training.
         seed: seed of weights and noise.
-        attributes: see `ToldInPainter`.
+        attributes: see `ConditionedInPainter`.
     """
 
     name = "class-aware"
@@ -96,7 +96,7 @@ class ClassAware(ToldInPainter):
 
         Args:
             batch: for each critic update `ct` [b, 1, z, y, x] within -1 to 1, `region` [b, 1, z, y, x], `label` [b]
-                (`BENIGN` or `MALIGNANT`), the condition `told` [b, k] with the nodule's own class first, `outline`
+                (`BENIGN` or `MALIGNANT`), `condition` [b, k] with the nodule's own class first, `outline`
                 [b, 1, z, y, x] for a network with outlines, `mask` [b, 1, z, y, x], and `mask_known` [b].
             step: number of the step.
         """
@@ -110,12 +110,12 @@ class ClassAware(ToldInPainter):
         """An update of both critics by equation 2, and by equation 3 in the later stage."""
         config, critic = self.config, self._critic
         ct, region, label = real["ct"], real["region"], real["label"]
-        told, _ = self._told(real["told"], label)
+        condition, _ = self._with_flips(real["condition"], label)
         noise = self.uniform_noise(kind, step, ct)
         with torch.no_grad(), self.autocast():
-            made = self._in_painter(ct, region, noise, told, real.get("outline"))
+            made = self._in_painter(ct, region, noise, condition, real.get("outline"))
         fake = shown_to_critics(_single(made), ct, region, as_printed=config.as_printed)
-        crop, asked, own = LocalCrop.around(region), self._shown_class(told), self._shown_class(real["told"])
+        crop, asked, own = LocalCrop.around(region), self._shown_class(condition), self._shown_class(real["condition"])
         rows = self._rows(config.penalty_rows)
         epsilon = self.drawn(f"{kind} penalty", step, len(ct) * self.share.world, uniform=True)
         with self.autocast():
@@ -146,15 +146,15 @@ class ClassAware(ToldInPainter):
         """An update of the in-painter by the sum of equations 1, 2 and 4; equation 1 does not count flipped rows."""
         config = self.config
         ct, region = real["ct"], real["region"]
-        told, wanted = self._told(real["told"], real["label"])
+        condition, wanted = self._with_flips(real["condition"], real["label"])
         noise = self.uniform_noise(f"{self.stage} in-painter", step, ct)
         own = (wanted == real["label"]).nonzero()[:, 0]
         with frozen(self._critic):
             with self.autocast():
-                made = _single(self._in_painter(ct, region, noise, told, real.get("outline")))
+                made = _single(self._in_painter(ct, region, noise, condition, real.get("outline")))
             fake = shown_to_critics(made, ct, region, as_printed=config.as_printed)
             with self.autocast():
-                judged = self._critic(fake, LocalCrop.around(region), self._shown_class(told))
+                judged = self._critic(fake, LocalCrop.around(region), self._shown_class(condition))
             adversarial = adversarial_loss(judged)
             reconstruction = reconstruction_loss(
                 _each(made, lambda part: part[own]), ct[own], region[own], global_weight=config.global_weight
@@ -173,28 +173,28 @@ class ClassAware(ToldInPainter):
         if self.seed_diversity is not None:
             other = self.uniform_noise(f"{self.stage} other seed", step, ct)
             with torch.no_grad(), self.autocast():
-                again = _single(self._in_painter(ct, region, other, told, real.get("outline")))
+                again = _single(self._in_painter(ct, region, other, condition, real.get("outline")))
             figures["diversity"] = self.mean_of_all(self.seed_diversity(made.refined, again.refined, region))
         self.update(IN_PAINTER)
         return {name: value.detach() for name, value in figures.items()}
 
-    def _told(
-        self, told: Float[Tensor, "b k"], label: Int[Tensor, " b"]
+    def _with_flips(
+        self, condition: Float[Tensor, "b k"], label: Int[Tensor, " b"]
     ) -> tuple[Float[Tensor, "b k"], Int[Tensor, " b"]]:
-        """The conditions with the classes to make, and these classes; in the later stage some rows are flipped."""
-        flips = torch.ones_like(told)
+        """Return conditions with the classes to generate, and these classes; the later stage flips some rows."""
+        flips = torch.ones_like(condition)
         if self.stage == CLASSES_STAGE:
             flips[self._rows(self.config.flipped_rows), 0] = -1
-        return told * flips, torch.where(flips[:, 0] < 0, BENIGN + MALIGNANT - label, label)
+        return condition * flips, torch.where(flips[:, 0] < 0, BENIGN + MALIGNANT - label, label)
 
     def _rows(self, count: int) -> Bool[Tensor, " b"]:
         """Return whether each row of this process is among the `count` chosen rows of the batch (`spread_rows`)."""
         size = self.config.batch_size
         return torch.from_numpy(spread_rows(count, size)[self.share.rows(size)]).to(self.device)
 
-    def _shown_class(self, told: Float[Tensor, "b k"]) -> Tensor | None:
+    def _shown_class(self, condition: Float[Tensor, "b k"]) -> Tensor | None:
         """Return the class of each sample, [b, 1, 1, 1, 1], for critics that depend on it; otherwise None."""
-        return told[:, :1, None, None, None] if self.config.critics_told else None
+        return condition[:, :1, None, None, None] if self.config.critics_told else None
 
     def condition(self, wanted: NoduleAttributes, attributes: Float[Tensor, "1 a"]) -> Float[Tensor, "1 k"]:
         malignant = 1.0 if (wanted.malignancy or 0) >= MALIGNANT_FROM else -1.0
@@ -206,20 +206,20 @@ class ClassAware(ToldInPainter):
         patches: Float[Tensor, "b 1 z y x"],
         region: Float[Tensor, "b 1 z y x"],
         noise: Float[Tensor, "b 1 z y x"],
-        told: Float[Tensor, "b k"],
+        condition: Float[Tensor, "b k"],
         outline: Float[Tensor, "b 1 z y x"] | None,
     ) -> FilledBatch:
-        made = _single(network(patches, region, noise, told, outline))
+        made = _single(network(patches, region, noise, condition, outline))
         return FilledBatch(made.refined, made.mask)
 
     def preview(self) -> Figure | None:
         """Draw middle slices of training patches: real, filled as benign with two seeds, and as malignant with both."""
         if self.shown is None:
             return None
-        told, outline = self.shown["told"], self.shown.get("outline")
+        condition, outline = self.shown["condition"], self.shown.get("outline")
         variants = []
         for value, name in ((-1.0, "benign"), (1.0, "malignant")):
-            variants.append((name, torch.cat([torch.full_like(told[:, :1], value), told[:, 1:]], 1), outline))
+            variants.append((name, torch.cat([torch.full_like(condition[:, :1], value), condition[:, 1:]], 1), outline))
         return self.previewed(variants)
 
     @property

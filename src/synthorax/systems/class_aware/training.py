@@ -119,7 +119,7 @@ class ClassBatches:
     def _of(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         mask = one_readers(batch["mask"], [self.config.spacing_mm] * len(batch["mask"])) * batch["region"]
         malignant = 2.0 * (batch["label"] == MALIGNANT) - 1
-        told = conditions_of(malignant, self.attributes[batch["index"]])
+        condition = conditions_of(malignant, self.attributes[batch["index"]])
         kept = {name: batch[name] for name in ("ct", "region", "label", "mask_known")}
         outline = {"outline": mask} if self.config.outlines else {}
-        return {**kept, **outline, "mask": mask, "told": told}
+        return {**kept, **outline, "mask": mask, "condition": condition}

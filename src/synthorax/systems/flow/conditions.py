@@ -10,8 +10,8 @@ from torch import Tensor
 
 from synthorax.nn.conditions import with_given
 
-HAS_NONE, HAS_NODULE, NOT_TOLD = -1.0, 1.0, math.nan
-"""Values of `presence`: the region has no nodule, has a nodule, or the network is not told."""
+HAS_NONE, HAS_NODULE, NOT_GIVEN = -1.0, 1.0, math.nan
+"""Values of `presence`: the region has no nodule, has a nodule, or neither is given to the network."""
 
 
 def width_of(attributes: int) -> int:
@@ -29,7 +29,7 @@ def flow_conditions(
 
     Args:
         scale: size of the patch's voxels relative to the smallest ones. It is always given.
-        presence: `HAS_NODULE`, `HAS_NONE` or `NOT_TOLD`.
+        presence: `HAS_NODULE`, `HAS_NONE` or `NOT_GIVEN`.
         outlined: whether an outline is given; if not, an empty outline has no meaning.
         attributes: encoded attributes; NaN if not given.
     """
@@ -37,12 +37,12 @@ def flow_conditions(
     return torch.cat([scale[:, None].log2(), outlined[:, None].float(), marked], 1)
 
 
-def nothing_told(scale: Float[Tensor, " b"], attributes: int) -> Float[Tensor, "b k"]:
+def no_condition(scale: Float[Tensor, " b"], attributes: int) -> Float[Tensor, "b k"]:
     """Return condition vectors that give the size of the voxels only.
 
     Args:
         scale: size of the patch's voxels relative to the smallest ones.
         attributes: number of attributes.
     """
-    unknown = torch.full((len(scale), attributes), NOT_TOLD)
-    return flow_conditions(scale, torch.full_like(scale, NOT_TOLD), torch.zeros(len(scale), dtype=torch.bool), unknown)
+    unknown = torch.full((len(scale), attributes), NOT_GIVEN)
+    return flow_conditions(scale, torch.full_like(scale, NOT_GIVEN), torch.zeros(len(scale), dtype=torch.bool), unknown)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from synthorax.editing.told_shapes import told_shape
+from synthorax.editing.grid_shapes import shape_on_grid
 from synthorax.errors import InputError
 from synthorax.makers import Asked, Generator, Lineage, Options, Role, Samples, check_heeds, options_of
 from synthorax.nn.conditions import completed, decoded, encoded
@@ -96,7 +96,7 @@ class FlowMaker(FlowMethod, Generator):
             whole = completed(self.system.facts["attributes"], encoded([nodule], shown)[0], random)
             mm = float(decoded(whole[None], shown)[0, shown.index("diameter_mm")])
             nodule = replace(nodule, diameter_mm=min(mm, self.spec.widest_mm))
-        return self.wish(nodule, told_shape(shapes, nodule, self.spec, np.ones(self.spec.size, bool), seed))
+        return self.wish(nodule, shape_on_grid(shapes, nodule, self.spec, np.ones(self.spec.size, bool), seed))
 
     def _samples(
         self,
@@ -112,7 +112,7 @@ class FlowMaker(FlowMethod, Generator):
         def nodules(wish: Wish | None) -> tuple[Nodule, ...]:
             if wish is None:
                 return ()
-            return (as_measured(Nodule("01", spec.middle_mm, wish.told), wish.outline, spec.spacing_mm),)
+            return (as_measured(Nodule("01", spec.middle_mm, wish.attributes), wish.outline, spec.spacing_mm),)
 
         return Samples(
             {"ct": spec.to_int16(unit), "mask": np.stack(masks).astype(np.uint8)},

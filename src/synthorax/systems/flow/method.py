@@ -12,8 +12,8 @@ from torch import Tensor
 
 from synthorax.anatomy.morphology import dilated
 from synthorax.annotations.lidc_table import lidc_patients
+from synthorax.editing.grid_shapes import GridShape, mask_on_grid, shape_on_grid
 from synthorax.editing.learned import GridFill, Learned
-from synthorax.editing.told_shapes import ToldShape, told_mask, told_shape
 from synthorax.errors import InputError
 from synthorax.makers import Edit, Filled, Lineage, Role
 from synthorax.nn.conditions import decoded, encoded
@@ -24,7 +24,7 @@ from synthorax.rendering.maker import shape_source
 from synthorax.rendering.shapes import ShapeSource
 from synthorax.seeding import generator
 from synthorax.shapes.diameter import axial_diameter_mm
-from synthorax.systems.flow.conditions import HAS_NODULE, HAS_NONE, flow_conditions, nothing_told
+from synthorax.systems.flow.conditions import HAS_NODULE, HAS_NONE, flow_conditions, no_condition
 from synthorax.systems.flow.config import FlowOptions
 from synthorax.systems.flow.system import Flow, Gaps
 from synthorax.training.precision import Automatic, of_sampling
@@ -40,12 +40,12 @@ class Wish(NamedTuple):
     """What the network is given for a nodule.
 
     Attributes:
-        told: the requested attributes, completed by those of the nodule whose outline is used.
+        attributes: the requested attributes, completed by those of the nodule whose outline is used.
         outline: the outline's mask on the grid of the patch, [z, y, x].
         origin, notes: see `makers.Filled`.
     """
 
-    told: NoduleAttributes
+    attributes: NoduleAttributes
     outline: NDArray[np.bool_]
     origin: str = ""
     notes: tuple[str, ...] = ()
@@ -82,7 +82,7 @@ class FlowMethod(Learned):
             roles=roles | edits,
             keeps_noise=True,
             ball_mm=config.ball_mm,
-            outline=self._told_outline,
+            outline=self._shape_mask,
         )
 
     def fill_many(
@@ -121,8 +121,8 @@ class FlowMethod(Learned):
             return GridFill(self._drawn(hu, ball, None, spec, seed))
         if edit.mask is not None:
             self._check_mask(edit, spec)
-        wish = self.wish(edit.nodule, self._told(region, edit, seed))
-        return GridFill(self._drawn(hu, ball, wish, spec, seed), wish.outline, wish.told, wish.origin, wish.notes)
+        wish = self.wish(edit.nodule, self._shape(region, edit, seed))
+        return GridFill(self._drawn(hu, ball, wish, spec, seed), wish.outline, wish.attributes, wish.origin, wish.notes)
 
     def view_of(self, edit: Edit) -> PatchSpec:
         """Return the grid on which an edit is done; an erasure uses the smallest voxels if the ball fits that patch.
@@ -140,15 +140,15 @@ class FlowMethod(Learned):
         ball: NDArray[np.bool_] = (2 * spec.distances_mm() <= self._config.ball_mm(edit.diameter_mm, spec)) & region
         return ball
 
-    def _told(self, region: NDArray[np.bool_], edit: Edit, seed: int) -> ToldShape:
+    def _shape(self, region: NDArray[np.bool_], edit: Edit, seed: int) -> GridShape:
         """Return the outline that the network is given: the edit's own mask, or an outline drawn by the seed."""
         spec, ball = self.view_of(edit), self._ball(region, edit)
         if edit.mask is not None:
-            return told_mask(edit.mask, spec, ball)
-        return told_shape(self._shapes, edit.nodule, spec, ball, seed)
+            return mask_on_grid(edit.mask, spec, ball)
+        return shape_on_grid(self._shapes, edit.nodule, spec, ball, seed)
 
-    def _told_outline(self, region: NDArray[np.bool_], edit: Edit, seed: int) -> NDArray[np.bool_]:
-        return self._told(region, edit, seed).mask
+    def _shape_mask(self, region: NDArray[np.bool_], edit: Edit, seed: int) -> NDArray[np.bool_]:
+        return self._shape(region, edit, seed).mask
 
     def _check_mask(self, edit: Edit, spec: PatchSpec) -> None:
         """Check that a mask has voxels and lies inside the ball that is filled.
@@ -194,15 +194,15 @@ class FlowMethod(Learned):
         scale = torch.full((n,), spec.spacing_mm[0] / self._config.spacing_mm[0])
         has = [wish is not None for wish in wishes]
         outlines = [np.zeros(size, bool) if wish is None else wish.outline for wish in wishes]
-        told = [NoduleAttributes() if wish is None else wish.told for wish in wishes]
+        wanted = [NoduleAttributes() if wish is None else wish.attributes for wish in wishes]
         presence = torch.tensor([HAS_NODULE if one else HAS_NONE for one in has])
-        attributes = encoded(told, self._config.shown)
+        attributes = encoded(wanted, self._config.shown)
         asked = Gaps(
             _stacked(patches),
             _stacked(balls),
             _stacked(outlines),
             flow_conditions(scale, presence, torch.tensor(has), attributes),
-            nothing_told(scale, len(self._config.shown)),
+            no_condition(scale, len(self._config.shown)),
         )
         noises = [generator(seed, "flow noise").standard_normal(size, np.float32) for seed in seeds]
         made = self.system.drawn_in(asked, _stacked(noises), options, self.precision(options))
@@ -212,7 +212,7 @@ class FlowMethod(Learned):
         """Return the precision of the network's arithmetic on this machine."""
         return of_sampling(options.precision, self._config.precision, self.system.device.type)
 
-    def wish(self, asked: NoduleAttributes, found: ToldShape) -> Wish:
+    def wish(self, asked: NoduleAttributes, found: GridShape) -> Wish:
         """Return what the network is given for a nodule: an outline, the requested attributes and the outline's own.
 
         Attributes of the outlined nodule are clipped to the range of the training nodules.

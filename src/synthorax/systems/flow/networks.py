@@ -79,7 +79,7 @@ class VelocityNet(nn.Module):
         region: Float[Tensor, "b 1 z y x"],
         outline: Float[Tensor, "b 1 z y x"],
         time: Float[Tensor, " b"],
-        told: Float[Tensor, "b k"],
+        condition: Float[Tensor, "b k"],
     ) -> Float[Tensor, "b 1 z y x"]:
         """Return the velocity, an estimate of CT minus noise; only its values in the region have a meaning.
 
@@ -88,16 +88,16 @@ class VelocityNet(nn.Module):
             region: 1 in voxels to generate, 0 elsewhere.
             outline: 1 in the nodule to generate; 0 everywhere if no outline is given.
             time: 0 for noise to 1 for CT.
-            told: condition vectors.
+            condition: condition vectors.
 
         Raises:
             InputError: the size is not divisible by `step`, or the condition vectors have another length.
         """
         check_patches(patches, (self.step,) * 3, self.step)
-        if told.shape[1] != self.conditions:
-            found = f"{told.shape[1]} numbers"
+        if condition.shape[1] != self.conditions:
+            found = f"{condition.shape[1]} numbers"
             raise InputError("condition", found, f"{self.conditions}, as the network was built for")
-        embedded = self.embedded(torch.cat([waves(time), told], 1))
+        embedded = self.embedded(torch.cat([waves(time), condition], 1))
         features = self.entry(folded(torch.cat([patches, region, outline], 1), self.fold))
         kept = []
         for depth, blocks in enumerate(self.down):
@@ -134,8 +134,8 @@ class _Block(nn.Module):
     def forward(self, features: Float[Tensor, "b c z y x"], embedded: Float[Tensor, "b e"]) -> Tensor:
         """Return features on the same grid, with `width` channels."""
         scale, shift = self.told(embedded)[:, :, None, None, None].chunk(2, 1)
-        told = self.norm(self.first(features)) * (1 + scale) + shift
-        added: Tensor = self.shortcut(features) + self.second(functional.silu(told))
+        scaled = self.norm(self.first(features)) * (1 + scale) + shift
+        added: Tensor = self.shortcut(features) + self.second(functional.silu(scaled))
         return added
 
 

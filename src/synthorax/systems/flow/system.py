@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from synthorax.nn.inpainter import pasted
 from synthorax.seeding import derive
-from synthorax.systems.flow.conditions import HAS_NONE, flow_conditions, nothing_told, width_of
+from synthorax.systems.flow.conditions import HAS_NONE, flow_conditions, no_condition, width_of
 from synthorax.systems.flow.config import FlowConfig, FlowOptions
 from synthorax.systems.flow.networks import VelocityNet
 from synthorax.systems.flow.sampler import integrated
@@ -42,14 +42,14 @@ class Gaps(NamedTuple):
         patches: patches within -1 to 1; their values in the region are ignored.
         region: 1 in voxels to generate, 0 elsewhere.
         outline: 1 in the nodule's outline; 0 everywhere if no outline is given.
-        told: condition vectors of `flow_conditions`.
-        nothing: condition vectors of `nothing_told`, for guidance.
+        condition: condition vectors of `flow_conditions`.
+        nothing: condition vectors of `no_condition`, for guidance.
     """
 
     patches: Float[Tensor, "b 1 z y x"]
     region: Float[Tensor, "b 1 z y x"]
     outline: Float[Tensor, "b 1 z y x"]
-    told: Float[Tensor, "b k"]
+    condition: Float[Tensor, "b k"]
     nothing: Float[Tensor, "b k"]
 
     def on(self, device: torch.device) -> Gaps:
@@ -139,7 +139,7 @@ class Flow(TrainedSystem):
         """Update the network by the squared error of its velocity against CT minus noise, at a random time.
 
         Args:
-            batch: `ct` [b, 1, z, y, x] within -1 to 1, `region` and `outline` [b, 1, z, y, x], and `told` [b, k].
+            batch: `ct` [b, 1, z, y, x] within -1 to 1, `region` and `outline` [b, 1, z, y, x], and `condition` [b, k].
             step: step of the training.
         """
         config = self.config
@@ -168,7 +168,7 @@ class Flow(TrainedSystem):
         ct = self._normal(batch["ct"])
         share = time[:, None, None, None, None]
         under_way = torch.where(batch["region"] > 0, share * ct + (1 - share) * noise, ct)
-        found = network(under_way, batch["region"], batch["outline"], time, batch["told"])
+        found = network(under_way, batch["region"], batch["outline"], time, batch["condition"])
         return (found.float() - (ct - noise)).square()
 
     @torch.no_grad()
@@ -213,14 +213,14 @@ class Flow(TrainedSystem):
             seen = torch.where(own.region > 0, made, ct)
             time = torch.full((len(ct),), now, device=ct.device)
 
-            def along(outline: Tensor, told: Tensor) -> Tensor:
+            def along(outline: Tensor, condition: Tensor) -> Tensor:
                 with self.autocast(precision):
-                    return network(seen, own.region, outline, time, told).float()
+                    return network(seen, own.region, outline, time, condition).float()
 
             if options.guidance == 1:
-                return along(own.outline, own.told)
+                return along(own.outline, own.condition)
             usual = along(without, own.nothing)
-            return usual + options.guidance * (along(own.outline, own.told) - usual)
+            return usual + options.guidance * (along(own.outline, own.condition) - usual)
 
         made = integrated(velocity, noise.to(self.device), options.steps, options.solver)
         return pasted(self._unit(made).clip(-1, 1), own.patches, own.region).cpu()
@@ -235,20 +235,20 @@ class Flow(TrainedSystem):
 
         batch = {name: value[:PREVIEWED] for name, value in self.shown.items()}
         n, attributes = len(batch["ct"]), len(self.config.shown)
-        nothing = nothing_told(batch["scale"], attributes)
+        nothing = no_condition(batch["scale"], attributes)
         absent = flow_conditions(
             batch["scale"],
             torch.full((n,), HAS_NONE),
             torch.zeros(n, dtype=torch.bool),
             torch.full((n, attributes), torch.nan),
         )
-        as_told = Gaps(batch["ct"], batch["region"], batch["outline"], batch["told"], nothing)
-        erased = as_told._replace(outline=torch.zeros_like(batch["outline"]), told=absent)
+        as_given = Gaps(batch["ct"], batch["region"], batch["outline"], batch["condition"], nothing)
+        erased = as_given._replace(outline=torch.zeros_like(batch["outline"]), condition=absent)
         random = torch.Generator().manual_seed(derive(self.seed, "preview"))
         noises = [torch.randn(batch["ct"].shape, generator=random) for _ in range(2)]
         how = FlowOptions(steps=PREVIEW_STEPS)
         rows = [(batch["ct"], "real", REAL)]
-        rows += [(self.drawn_in(as_told, noise, how), "generated", SYNTHETIC) for noise in noises]
+        rows += [(self.drawn_in(as_given, noise, how), "generated", SYNTHETIC) for noise in noises]
         rows += [(self.drawn_in(erased, noises[0], how), "erased", SYNTHETIC)]
         z, y, x = (length // 2 for length in self.config.size)
         none = np.zeros(self.config.size, bool)

@@ -20,7 +20,7 @@ from synthorax.nn.conditions import encoded
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.seeding import generator
 from synthorax.shapes.diameter import axial_diameters_mm
-from synthorax.systems.flow.conditions import HAS_NODULE, HAS_NONE, NOT_TOLD, flow_conditions
+from synthorax.systems.flow.conditions import HAS_NODULE, HAS_NONE, NOT_GIVEN, flow_conditions
 from synthorax.systems.flow.config import FlowConfig, TrainingOptions
 from synthorax.systems.flow.system import Flow
 from synthorax.training.in_painter import PREVIEWED
@@ -139,7 +139,7 @@ class FlowRows:
     config: FlowConfig
 
     def __call__(self, step: int) -> dict[str, Tensor]:
-        """Return the batch of a step: `ct`, `region`, `outline` [b, 1, z, y, x], `told` [b, k] and `scale` [b]."""
+        """Return the batch of a step: `ct`, `region`, `outline` [b, 1, z, y, x], `condition` [b, k] and `scale` [b]."""
         config = self.config
         batch = self.patches.batch(step, config.batch_size)
         random = generator(self.patches.seed, "told", step)
@@ -149,7 +149,7 @@ class FlowRows:
         )
         withheld = torch.from_numpy(random.random((n, len(config.shown))) < config.withheld)
         batch["region"][whole] = 1
-        return self._with_told(batch, nothing, outlined, withheld | nothing[:, None])
+        return self._with_condition(batch, nothing, outlined, withheld | nothing[:, None])
 
     @property
     def of_nodules(self) -> Tensor:
@@ -161,7 +161,7 @@ class FlowRows:
         batch = self.patches.rows(self._first_views[:PREVIEWED])
         n = len(batch["ct"])
         no = torch.zeros(n, dtype=torch.bool)
-        return self._with_told(batch, no, ~no, no[:, None])
+        return self._with_condition(batch, no, ~no, no[:, None])
 
     @property
     def _first_views(self) -> list[int]:
@@ -169,18 +169,18 @@ class FlowRows:
         nodules = [place.nodule for place in self.patches.places]
         return [i for i, own in enumerate(nodules) if own is not None and (i == 0 or own is not nodules[i - 1])]
 
-    def _with_told(
+    def _with_condition(
         self, batch: dict[str, Tensor], nothing: Tensor, outlined: Tensor, withheld: Tensor
     ) -> dict[str, Tensor]:
         outlined = outlined & batch["mask_known"] & ~batch["healthy"] & ~nothing
         outline = _outlines(self.patches, batch) * batch["region"]
-        presence = torch.where(batch["healthy"], HAS_NONE, HAS_NODULE).masked_fill(nothing, NOT_TOLD)
-        attributes = self.attributes[batch["index"]].masked_fill(withheld, NOT_TOLD)
+        presence = torch.where(batch["healthy"], HAS_NONE, HAS_NODULE).masked_fill(nothing, NOT_GIVEN)
+        attributes = self.attributes[batch["index"]].masked_fill(withheld, NOT_GIVEN)
         scale = torch.tensor([self.patches.places[i].scale for i in batch["index"].tolist()])
         return {
             "ct": batch["ct"],
             "region": batch["region"],
             "outline": outline * outlined[:, None, None, None, None],
-            "told": flow_conditions(scale, presence, outlined, attributes),
+            "condition": flow_conditions(scale, presence, outlined, attributes),
             "scale": scale,
         }

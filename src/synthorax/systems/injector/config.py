@@ -10,11 +10,11 @@ from synthorax import makers
 from synthorax.patch import PatchSpec
 from synthorax.rendering.config import ShapeOptions
 from synthorax.training.config import NotNegative
-from synthorax.training.in_painter_config import ALL_SHOWN, ToldSettings
+from synthorax.training.in_painter_config import ALL_SHOWN, ConditionedSettings
 from synthorax.training.voi_config import VoiSettings
 
 
-class InjectorConfig(VoiSettings, ToldSettings):
+class InjectorConfig(VoiSettings, ConditionedSettings):
     """Settings of the networks and their training. The defaults are the paper's; values that it lacks are marked.
 
     The paper names the works that it builds on and gives figures B.1 to B.3; the numbers are those of Jin et al.

@@ -16,7 +16,7 @@ from synthorax.nn.unet import PatchUNet
 from synthorax.nodule import NoduleAttributes
 from synthorax.seeding import derive
 from synthorax.systems.injector.config import InjectorConfig
-from synthorax.training.in_painter import FilledBatch, ToldInPainter, mask_loss
+from synthorax.training.in_painter import ConditionedInPainter, FilledBatch, mask_loss
 from synthorax.training.inpainting import multi_mask_loss
 from synthorax.training.trainable import FACTS
 from synthorax.training.voi_gan import update_voi_gan
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class Injector(ToldInPainter):
+class Injector(ConditionedInPainter):
     """A U-Net that fills the erased ball of a VOI, and its critic.
 
     Args:
         config: settings.
         seed: seed of all random draws.
-        attributes: encoded attributes of the training nodules, see `ToldInPainter`.
+        attributes: encoded attributes of the training nodules, see `ConditionedInPainter`.
     """
 
     name = "injector"
@@ -55,7 +55,7 @@ class Injector(ToldInPainter):
         """Update the injector and, after the warm-up, the critic.
 
         Args:
-            batch: `ct` [b, 1, z, y, x] within -1 to 1, `region` and `mask` [b, 1, z, y, x], `told` [b, k],
+            batch: `ct` [b, 1, z, y, x] within -1 to 1, `region` and `mask` [b, 1, z, y, x], `condition` [b, k],
                 `mask_known` [b], and for a network with outlines `outline` [b, 1, z, y, x].
             step: step of the stage.
         """
@@ -64,7 +64,7 @@ class Injector(ToldInPainter):
         ct, region, outline = batch["ct"], batch["region"], batch.get("outline")
         noise = self.uniform_noise(self.stage, step, ct)
         with self.autocast():
-            made = self.make(self.networks["in_painter"], ct, region, noise, batch["told"], outline)
+            made = self.make(self.networks["in_painter"], ct, region, noise, batch["condition"], outline)
         reconstruction = multi_mask_loss(
             made.values, ct, region, batch["mask"], dilation=config.near_voxels, weight=config.near_weight
         )
@@ -84,23 +84,23 @@ class Injector(ToldInPainter):
         patches: Float[Tensor, "b 1 z y x"],
         region: Float[Tensor, "b 1 z y x"],
         noise: Float[Tensor, "b 1 z y x"],
-        told: Float[Tensor, "b k"],
+        condition: Float[Tensor, "b k"],
         outline: Float[Tensor, "b 1 z y x"] | None,
     ) -> FilledBatch:
         seen = pasted(torch.zeros_like(patches), patches, region)
         if outline is not None:
             seen = torch.cat([seen, region, noise * region, outline], 1)
-        made = network(seen, told)
+        made = network(seen, condition)
         return FilledBatch(made[:, :1], made[:, 1:] if made.shape[1] > 1 else None)
 
     def preview(self) -> Figure | None:
         """Return middle slices of training VOIs: real, and filled with their own and with the next VOI's outline."""
         if self.shown is None:
             return None
-        told, outline = self.shown["told"], self.shown.get("outline")
-        variants = [("own outline" if self.config.outlines else "filled", told, outline)]
+        condition, outline = self.shown["condition"], self.shown.get("outline")
+        variants = [("own outline" if self.config.outlines else "filled", condition, outline)]
         if outline is not None:
-            variants.append(("another's", told, outline.roll(1, 0)))
+            variants.append(("another's", condition, outline.roll(1, 0)))
         return self.previewed(variants)
 
 

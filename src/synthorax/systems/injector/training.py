@@ -81,6 +81,6 @@ class NoduleVois:
         spacings = [self.patches.view_of(row).spacing_mm for row in batch["index"].tolist()]
         mask = one_readers(batch["mask"], spacings) * batch["region"]
         outline = {"outline": mask} if self.config.outlines else {}
-        told = with_given(self.attributes[batch["index"]])
+        condition = with_given(self.attributes[batch["index"]])
         kept = {name: batch[name] for name in ("ct", "region", "mask_known")}
-        return {**kept, **outline, "mask": mask, "told": told}
+        return {**kept, **outline, "mask": mask, "condition": condition}

@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 
 from synthorax.annotations.lidc_table import lidc_patients
+from synthorax.editing.grid_shapes import GridShape, mask_on_grid, shape_on_grid
 from synthorax.editing.learned import GridFill, Learned
-from synthorax.editing.told_shapes import ToldShape, told_mask, told_shape
 from synthorax.errors import InputError
 from synthorax.makers import Edit, Lineage, Role
 from synthorax.nn.conditions import completed, encoded
@@ -17,11 +17,11 @@ from synthorax.provenance import patient_key
 from synthorax.rendering.maker import shape_source
 from synthorax.rendering.shapes import ShapeSource
 from synthorax.seeding import generator
-from synthorax.training.in_painter import ToldInPainter
+from synthorax.training.in_painter import ConditionedInPainter
 from synthorax.training.precision import of_sampling
 
 
-class ToldMethod(Learned):
+class ConditionedMethod(Learned):
     """A `Method` around a trained in-painter.
 
     Args:
@@ -34,7 +34,7 @@ class ToldMethod(Learned):
         InputError: shapes are given for a network without outlines, or are neither a mask nor a maker of shapes.
     """
 
-    def __init__(self, system: ToldInPainter, lineage: Lineage, shapes: object = None) -> None:
+    def __init__(self, system: ConditionedInPainter, lineage: Lineage, shapes: object = None) -> None:
         config = system.config
         self._system, self._config = system, config
         self._shapes: ShapeSource | None = None
@@ -45,17 +45,17 @@ class ToldMethod(Learned):
         elif shapes is not None:
             found = f"given for a {system.name} that was trained without outlines"
             raise InputError("shapes", found, "none, or a model that was trained with outlines=true")
-        told = {"diameter_mm", *system.heeds, *config.shown} | (self._shapes.heeds if self._shapes else set())
+        heeds = {"diameter_mm", *system.heeds, *config.shown} | (self._shapes.heeds if self._shapes else set())
         roles: frozenset[Role] = frozenset({"injects"})
         super().__init__(
             self._painted,
             config.view,
             name=system.name,
             lineage=lineage,
-            heeds=frozenset(told),
+            heeds=frozenset(heeds),
             roles=roles,
             ball_mm=config.ball_mm,
-            outline=None if self._shapes is None else self._told_outline,
+            outline=None if self._shapes is None else self._shape_mask,
         )
 
     def _painted(self, hu: NDArray[np.float32], region: NDArray[np.bool_], edit: Edit, seed: int) -> GridFill:
@@ -76,17 +76,17 @@ class ToldMethod(Learned):
             least = max(spec.spacing_mm)
             expected = f"at least {least:g} mm, the width of a voxel of {self.name}"
             raise InputError("diameter", f"{edit.diameter_mm:g} mm", expected)
-        wanted, told = edit.nodule, None
+        wanted, found = edit.nodule, None
         if self._shapes is not None:
-            told = self._told(region, edit, seed)
-            known = {name: value for name, value in told.shape.attributes.given().items() if name in self.heeds}
+            found = self._shape(region, edit, seed)
+            known = {name: value for name, value in found.shape.attributes.given().items() if name in self.heeds}
             wanted = NoduleAttributes(**known | wanted.given())
         ball = self._ball(region, edit.diameter_mm)
-        unit, mask = self._filled_ball(spec.to_unit(hu.astype(np.float32)), ball, wanted, told, seed)
+        unit, mask = self._filled_ball(spec.to_unit(hu.astype(np.float32)), ball, wanted, found, seed)
         made = np.where(ball, spec.to_hu(unit), hu)
-        if told is None:
+        if found is None:
             return GridFill(made, mask, wanted)
-        return GridFill(made, told.mask, wanted, told.shape.origin, told.notes)
+        return GridFill(made, found.mask, wanted, found.shape.origin, found.notes)
 
     def _ball(self, region: NDArray[np.bool_], diameter_mm: float) -> NDArray[np.bool_]:
         """Return the voxels of a region that are filled for a nodule, [z, y, x]."""
@@ -94,23 +94,23 @@ class ToldMethod(Learned):
         ball: NDArray[np.bool_] = (2 * spec.distances_mm() <= self._config.ball_mm(diameter_mm, spec)) & region
         return ball
 
-    def _told(self, region: NDArray[np.bool_], edit: Edit, seed: int) -> ToldShape:
+    def _shape(self, region: NDArray[np.bool_], edit: Edit, seed: int) -> GridShape:
         """Return the outline that the network is given: the edit's own mask, or an outline drawn by the seed."""
         assert self._shapes is not None
         spec, ball = self._config.view.of_nodule(edit.diameter_mm), self._ball(region, edit.diameter_mm)
         if edit.mask is not None:
-            return told_mask(edit.mask, spec, ball)
-        return told_shape(self._shapes, edit.nodule, spec, ball, seed)
+            return mask_on_grid(edit.mask, spec, ball)
+        return shape_on_grid(self._shapes, edit.nodule, spec, ball, seed)
 
-    def _told_outline(self, region: NDArray[np.bool_], edit: Edit, seed: int) -> NDArray[np.bool_]:
-        return self._told(region, edit, seed).mask
+    def _shape_mask(self, region: NDArray[np.bool_], edit: Edit, seed: int) -> NDArray[np.bool_]:
+        return self._shape(region, edit, seed).mask
 
     def _filled_ball(
         self,
         patch: NDArray[np.float32],
         ball: NDArray[np.bool_],
         wanted: NoduleAttributes,
-        told: ToldShape | None,
+        found: GridShape | None,
         seed: int,
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
         """Return the filled patch within -1 to 1, and the mask of the network's mask head or None, each [z, y, x]."""
@@ -120,7 +120,7 @@ class ToldMethod(Learned):
         )
         noise = generator(seed, f"{self.name} noise").uniform(-1, 1, patch.shape).astype(np.float32)
         seen, inside, random = (torch.from_numpy(each)[None, None] for each in (patch, ball.astype(np.float32), noise))
-        outline = None if told is None else torch.from_numpy(told.mask.astype(np.float32))[None, None]
+        outline = None if found is None else torch.from_numpy(found.mask.astype(np.float32))[None, None]
         precision = of_sampling("auto", config.precision, system.device.type)
         unit, mask = system.filled(seen, inside, system.condition(wanted, attributes[None]), random, outline, precision)
         return unit.numpy(), mask

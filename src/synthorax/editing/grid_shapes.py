@@ -18,7 +18,7 @@ CUT_SHARE = 0.02
 """A shape is reported if a larger share of it than this lies outside the ball that may change."""
 
 
-class ToldShape(NamedTuple):
+class GridShape(NamedTuple):
     """A shape on a grid.
 
     Attributes:
@@ -32,9 +32,9 @@ class ToldShape(NamedTuple):
     notes: tuple[str, ...]
 
 
-def told_shape(
+def shape_on_grid(
     source: ShapeSource, wanted: NoduleAttributes, spec: PatchSpec, ball: NDArray[np.bool_], seed: int
-) -> ToldShape:
+) -> GridShape:
     """Return a shape with the requested attributes and diameter, placed in the middle voxel of a patch.
 
     Args:
@@ -51,7 +51,7 @@ def told_shape(
     return _cut_to(ball, whole, shape)
 
 
-def told_mask(mask: NDArray[np.bool_], spec: PatchSpec, ball: NDArray[np.bool_]) -> ToldShape:
+def mask_on_grid(mask: NDArray[np.bool_], spec: PatchSpec, ball: NDArray[np.bool_]) -> GridShape:
     """Return a given mask on a patch as a shape, neither scaled nor turned.
 
     Args:
@@ -62,9 +62,9 @@ def told_mask(mask: NDArray[np.bool_], spec: PatchSpec, ball: NDArray[np.bool_])
     return _cut_to(ball, mask, Shape(Volume(mask, spec.spacing_mm)))
 
 
-def _cut_to(ball: NDArray[np.bool_], whole: NDArray[np.bool_], shape: Shape) -> ToldShape:
+def _cut_to(ball: NDArray[np.bool_], whole: NDArray[np.bool_], shape: Shape) -> GridShape:
     mask = whole & ball
     notes = shape.notes
     if (cut := 1 - mask.sum() / max(whole.sum(), 1)) > CUT_SHARE and whole.any():
         notes = (*notes, f"{cut:.0%} of the shape's voxels lie outside the edit region, and were cut off")
-    return ToldShape(mask, shape, notes)
+    return GridShape(mask, shape, notes)
