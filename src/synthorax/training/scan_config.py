@@ -14,7 +14,7 @@ from synthorax.makers import Names
 from synthorax.patch import MOST_HU, NETWORK_WINDOW_HU, PatchSpec, PositiveMm
 from synthorax.training.config import Decay, NotNegative, Positive, PositiveShare, Precision
 
-ToldOfScan = Literal["spacing", "nodules"]
+ScanCondition = Literal["spacing", "nodules"]
 """Conditions that a generator of scans may have: the voxel spacing, and whether the scan has a nodule."""
 Objective = Literal["wasserstein", "js"]
 """Adversarial objective: the Wasserstein distance, or the Jensen-Shannon divergence."""
@@ -33,7 +33,7 @@ class ScanSettings(BaseModel):
             middle of a cube.
         cube_mm: voxel spacing (z, y, x) of a cube; that of a whole scan follows from the box of its lungs.
         window_hu: HU (low, high) that are mapped to -1 and 1.
-        told: conditions of the generator and the critics: `spacing`, `nodules`.
+        conditions: conditions of the generator and the critics: `spacing`, `nodules`.
         objective: `wasserstein`, or `js` for the Jensen-Shannon divergence with logits.
         penalty: weight of the squared gradient norm of each critic at real samples (Mescheder et al. 2018).
         penalty_every: steps between two penalties; each is multiplied by this number.
@@ -54,7 +54,7 @@ class ScanSettings(BaseModel):
     region: ChestRegion = "lungs"
     cube_mm: tuple[PositiveMm, PositiveMm, PositiveMm] = (1.0, 1.0, 1.0)
     window_hu: tuple[float, float] = NETWORK_WINDOW_HU
-    told: tuple[ToldOfScan, ...] = ()
+    conditions: tuple[ScanCondition, ...] = ()
     objective: Objective = "wasserstein"
     penalty: NotNegative = 10.0
     penalty_every: PositiveInt = 1
@@ -78,9 +78,9 @@ class ScanSettings(BaseModel):
         return PatchSpec(self.size, window_hu=self.window_hu)
 
     @property
-    def conditions(self) -> int:
+    def condition_length(self) -> int:
         """Length of the networks' condition vector: three entries for the spacing, one for the nodules."""
-        return 3 * ("spacing" in self.told) + ("nodules" in self.told)
+        return 3 * ("spacing" in self.conditions) + ("nodules" in self.conditions)
 
     def rate(self, step: int) -> float:
         """Return the share of the initial learning rates at a step."""
@@ -93,8 +93,8 @@ class ScanSettings(BaseModel):
             raise InputError("size", str(self.size), f"3 to {MOST_EDGE_VOXELS} voxels along each axis")
         if not -MOST_HU < self.window_hu[0] < self.window_hu[1] < MOST_HU:
             raise InputError("window_hu", str(self.window_hu), "low < high")
-        if len(set(self.told)) < len(self.told):
-            raise InputError("told", ", ".join(self.told), "each at most once")
+        if len(set(self.conditions)) < len(self.conditions):
+            raise InputError("conditions", ", ".join(self.conditions), "each at most once")
         if self.batch_size > MOST_SCAN_CHANNELS:
             raise InputError("batch_size", str(self.batch_size), f"at most {MOST_SCAN_CHANNELS}")
         return self

@@ -158,7 +158,7 @@ class ScanGan(System):
     def _rate_of(self, name: str) -> float:
         return self.config.generator_learning_rate if name == GENERATOR else self.config.critic_learning_rate
 
-    def told(self, index: Tensor, nodules: bool | None = None) -> Float[Tensor, "b t"]:
+    def condition(self, index: Tensor, nodules: bool | None = None) -> Float[Tensor, "b t"]:
         """Return the condition vectors of some training scans: logarithms of the widths, and nodules, as configured.
 
         Args:
@@ -167,10 +167,10 @@ class ScanGan(System):
         """
         known, index = self.known, index.cpu()
         columns = []
-        if "spacing" in self.config.told:
+        if "spacing" in self.config.conditions:
             widths = known.spacing_mm[index] * torch.tensor(self.config.size)
             columns.append(torch.log2(widths / USUAL_WIDTH_MM))
-        if "nodules" in self.config.told:
+        if "nodules" in self.config.conditions:
             own = known.nodules[index] if nodules is None else torch.full((len(index),), 1.0 if nodules else -1.0)
             columns.append(own[:, None])
         return torch.cat([torch.zeros(len(index), 0), *columns], 1).to(self.device)
@@ -241,9 +241,11 @@ class ScanGan(System):
         """
         rows = torch.arange(len(self.known.nodules))
         if nodules is not None:
-            if "nodules" not in self.config.told:
+            if "nodules" not in self.config.conditions:
                 raise InputError(
-                    "nodules", "requested from a model that is not conditioned on them", "one trained with told=nodules"
+                    "nodules",
+                    "requested from a model that is not conditioned on them",
+                    "one trained with conditions=nodules",
                 )
             rows = rows[self.known.nodules == (1.0 if nodules else -1.0)]
         if not len(rows):

@@ -127,14 +127,14 @@ def test_scans_with_and_without_a_nodule_are_like_training_scans_of_the_kind():
     made = model()
     assert {scan(made, i, nodules=True).spacing_mm for i in range(5)} == {(10.0, 12.0, 14.0)}
     assert {scan(made, i, nodules=False).spacing_mm for i in range(5)} == {(20.0, 24.0, 28.0)}
-    told = made.told(torch.tensor([0, 1]))
-    torch.testing.assert_close(told[:, 3], torch.tensor([1.0, -1.0]))
-    torch.testing.assert_close(told[1, :3] - told[0, :3], torch.ones(3))  # twice as wide
+    condition = made.condition(torch.tensor([0, 1]))
+    torch.testing.assert_close(condition[:, 3], torch.tensor([1.0, -1.0]))
+    torch.testing.assert_close(condition[1, :3] - condition[0, :3], torch.ones(3))  # twice as wide
 
 
 def test_nodules_asked_of_a_model_that_was_not_told_of_them_are_refused_before_a_scan_is_begun():
-    with pytest.raises(InputError, match="one trained with told=nodules"):
-        model(told=("spacing",)).maker(Lineage("")).scan(0, 0, CtSganOptions(nodules=True))
+    with pytest.raises(InputError, match="one trained with conditions=nodules"):
+        model(conditions=("spacing",)).maker(Lineage("")).scan(0, 0, CtSganOptions(nodules=True))
     of_healthy = ScanFacts(torch.ones(1, 3), torch.tensor([-1.0]), torch.tensor(1.0))
     with pytest.raises(InputError, match="no training scan that is known to have a nodule"):
         model(of_healthy).maker(Lineage("")).scan(0, 0, CtSganOptions(nodules=True))
@@ -146,7 +146,7 @@ def test_made_scans_are_free_of_nodules_only_if_the_training_scans_were_known_to
     assert model(facts).maker(Lineage("")).nodules_known == known
 
 
-@pytest.mark.parametrize("settings", [{}, {"objective": "js"}, {"channels": 1}, {"told": ()}])
+@pytest.mark.parametrize("settings", [{}, {"objective": "js"}, {"channels": 1}, {"conditions": ()}])
 def test_every_network_learns_in_a_step_and_the_penalty_comes_every_other_one(settings):
     made = model(**settings)
     before = {name: tensor.clone() for name, tensor in made.weights().items()}

@@ -44,7 +44,7 @@ def test_sampling_leaves_a_model_that_trains_as_it_was():
     assert all(torch.equal(tensor, before[name]) for name, tensor in made.weights().items())
 
 
-@pytest.mark.parametrize("settings", [{}, {"objective": "wasserstein", "penalty": 10.0}, {"told": ()}])
+@pytest.mark.parametrize("settings", [{}, {"objective": "wasserstein", "penalty": 10.0}, {"conditions": ()}])
 def test_both_networks_learn_in_a_step(settings):
     made = VolumeGan(SMOKE.model_copy(update=settings), 0, KNOWN)
     before = {name: tensor.clone() for name, tensor in made.weights().items()}

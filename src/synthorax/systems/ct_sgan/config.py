@@ -81,7 +81,7 @@ class CtSganConfig(ScanSettings):
     @property
     def latent(self) -> int:
         """Entries of a slice's whole latent vector: the patient's noise, the LSTM's output and the condition."""
-        return self.patient_noise + 2 * self.hidden + self.conditions
+        return self.patient_noise + 2 * self.hidden + self.condition_length
 
     @property
     def path(self) -> int:
@@ -111,7 +111,7 @@ PRESETS = {
     "paper": CtSganConfig(),
     "compact": CtSganConfig(
         size=(128, 128, 128),
-        told=("spacing",),
+        conditions=("spacing",),
         positions=8,
         hidden=48,
         patient_noise=64,
@@ -154,7 +154,7 @@ PRESETS = {
     ),
     "smoke": CtSganConfig(
         size=(16, 16, 16),
-        told=("spacing", "nodules"),
+        conditions=("spacing", "nodules"),
         positions=2,
         hidden=8,
         patient_noise=8,

@@ -53,9 +53,9 @@ class LatentPath(nn.Module):
         """
         with torch.autocast(noise.device.type, enabled=False):
             at = torch.linspace(0, 1, noise.shape[1], device=noise.device)
-            told = cosines(at, self.positions).expand(len(noise), -1, -1)
+            positions = cosines(at, self.positions).expand(len(noise), -1, -1)
             before = state.float().unflatten(1, (4, self.hidden)).transpose(0, 1).contiguous()
-            made, _ = self.lstm(torch.cat([noise.float(), told], 2), (before[:2], before[2:]))
+            made, _ = self.lstm(torch.cat([noise.float(), positions], 2), (before[:2], before[2:]))
         return made
 
 
@@ -176,24 +176,24 @@ class SliceCritic(nn.Module):
         for _ in self.blocks:
             y, x = (y + 1) // 2, (x + 1) // 2
         self.score = nn.Linear(widths[-1] * y * x, 1)
-        self.told = nn.Linear(POSITIONS + config.conditions, widths[-1], bias=False)
+        self.told = nn.Linear(POSITIONS + config.condition_length, widths[-1], bias=False)
 
     def forward(
-        self, slices: Float[Tensor, "b c y x"], position: Float[Tensor, " b"], told: Float[Tensor, "b k"]
+        self, slices: Float[Tensor, "b c y x"], position: Float[Tensor, " b"], condition: Float[Tensor, "b k"]
     ) -> Float[Tensor, " b"]:
         """Return unbounded scores.
 
         Args:
             slices: slices within -1 to 1.
             position: position of each slice in its scan, from 0 to 1.
-            told: condition vectors.
+            condition: condition vectors.
         """
         folded = functional.pixel_unshuffle(slices, self.fold) if self.fold > 1 else slices
         features = self.first(self.start(folded))
         for block in self.blocks:
             features = block(functional.avg_pool2d(features, 3, 2, 1))
         features = functional.leaky_relu(features, LEAK)
-        embedded = self.told(torch.cat([cosines(position, POSITIONS), told], 1))
+        embedded = self.told(torch.cat([cosines(position, POSITIONS), condition], 1))
         return self.score(features.flatten(1))[:, 0].float() + (features.sum((2, 3)).float() * embedded.float()).sum(1)
 
 
@@ -210,15 +210,17 @@ class SlabCritic(nn.Module):
             layers += [nn.Conv3d(a, b, (reach, 4, 4), (1, 2, 2), (0, 1, 1)), nn.LeakyReLU(LEAK)]
         self.body = nn.Sequential(*layers)
         self.score = nn.Conv3d(config.slab_widths[-1], 1, (left, 3, 3), padding=(0, 1, 1))
-        self.told = nn.Linear(config.conditions, config.slab_widths[-1], bias=False) if config.conditions else None
+        self.told = (
+            nn.Linear(config.condition_length, config.slab_widths[-1], bias=False) if config.condition_length else None
+        )
 
-    def forward(self, slabs: Float[Tensor, "b 1 t y x"], told: Float[Tensor, "b k"]) -> Float[Tensor, " b"]:
+    def forward(self, slabs: Float[Tensor, "b 1 t y x"], condition: Float[Tensor, "b k"]) -> Float[Tensor, " b"]:
         """Return unbounded scores, each the mean of the score map over the slab."""
         features = self.body(_folded(slabs, self.fold))
         score = self.score(features).float().mean((1, 2, 3, 4))
         if self.told is None:
             return score
-        return score + (features.mean((2, 3, 4)).float() * self.told(told).float()).sum(1)
+        return score + (features.mean((2, 3, 4)).float() * self.told(condition).float()).sum(1)
 
 
 def _folded(slabs: Float[Tensor, "b 1 t y x"], n: int) -> Float[Tensor, "b c t v u"]:

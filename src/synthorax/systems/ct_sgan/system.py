@@ -62,20 +62,22 @@ class CtSgan(ScanGan):
         config = self.config
         self.set_rates(step)
         start, chosen = batch["start"], batch["chosen"]
-        told, position = self.told(batch["index"]), self._position(start, chosen)
-        told_slices = told.repeat_interleave(config.slices, 0)
+        condition, position = self.condition(batch["index"]), self._position(start, chosen)
+        condition_of_slices = condition.repeat_interleave(config.slices, 0)
         real = batch["slab"][:, None, 1:-1], slices_of(batch["slab"], chosen, config.channels)
         with torch.no_grad(), self.autocast():
-            made = self._made("critics", step, start, told)
+            made = self._made("critics", step, start, condition)
         fake = self._shown(made, chosen)
         slabs, slices = cast(SlabCritic, self.networks[SLABS]), cast(SliceCritic, self.networks[SLICES])
-        figures = self.update_critic(SLABS, lambda x: slabs(x, told), real[0], fake[0], step)
-        figures |= self.update_critic(SLICES, lambda x: slices(x, position, told_slices), real[1], fake[1], step)
+        figures = self.update_critic(SLABS, lambda x: slabs(x, condition), real[0], fake[0], step)
+        figures |= self.update_critic(
+            SLICES, lambda x: slices(x, position, condition_of_slices), real[1], fake[1], step
+        )
         with frozen(slabs, slices):
             with self.autocast():
-                again = self._made("generator", step, start, told)
+                again = self._made("generator", step, start, condition)
                 own = self._shown(again, chosen)
-                of_slab, of_slices = slabs(own[0], told), slices(own[1], position, told_slices)
+                of_slab, of_slices = slabs(own[0], condition), slices(own[1], position, condition_of_slices)
             loss = self.generator_loss(of_slab)
             loss = loss + config.slices * self.generator_loss(of_slices)  # the sum of equation 2
             loss.backward()
@@ -92,7 +94,7 @@ class CtSgan(ScanGan):
         return ((start[:, None] - 1 + chosen).flatten() / (self.config.path - 1)).float()
 
     def _made(
-        self, kind: str, step: int, start: Int[Tensor, " b"], told: Float[Tensor, "b k"]
+        self, kind: str, step: int, start: Int[Tensor, " b"], condition: Float[Tensor, "b k"]
     ) -> Float[Tensor, "b d c y x"]:
         """Generate the slices of one slab of each of `b` scans.
 
@@ -100,7 +102,7 @@ class CtSgan(ScanGan):
             kind: name of the random stream.
             step: step of the training.
             start: index in its scan of the first slice of each slab, from 1.
-            told: condition vectors.
+            condition: condition vectors.
         """
         config, n = self.config, len(start) * self.share.world
         noise = self.drawn(f"{kind} slices", step, n, config.path, config.slice_noise)
@@ -110,7 +112,7 @@ class CtSgan(ScanGan):
         path = made["path"](noise, state)
         rows = torch.arange(len(start), device=path.device)[:, None]
         of_slab = path[rows, (start - 1)[:, None] + torch.arange(config.slab, device=path.device)]
-        constant = torch.cat([patient, told], 1)[:, None].expand(-1, config.slab, -1)
+        constant = torch.cat([patient, condition], 1)[:, None].expand(-1, config.slab, -1)
         grain = None
         if config.grain:
             fine = self.drawn(f"{kind} grain", step, n, config.slab + 2, config.grain, *config.finest)
@@ -164,8 +166,8 @@ class CtSgan(ScanGan):
         _, _, patient = self._noise(request.seed, self.like_scan(request.index, options))
         path = cast(nn.ModuleDict, self.sampler)["path"](noise, state)[0]
         of_slices = _stretched(path, self.config.size[0], request.size[0])
-        told = self.told(torch.tensor([request.row]), request.options.nodules)
-        return torch.cat([torch.cat([patient, told], 1).expand(len(of_slices), -1), of_slices], 1)
+        condition = self.condition(torch.tensor([request.row]), request.options.nodules)
+        return torch.cat([torch.cat([patient, condition], 1).expand(len(of_slices), -1), of_slices], 1)
 
     def _noise(self, seed: int, index: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return the noise of a scan: for its slices, the LSTM's initial states, and its patient, each [1, ...]."""

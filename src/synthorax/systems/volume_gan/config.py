@@ -64,12 +64,12 @@ class VolumeGanConfig(ScanSettings):
 
 PRESETS = {
     "paper": VolumeGanConfig(),
-    "compact": VolumeGanConfig(widths=(128, 64, 32, 16, 8), noise=64, told=("spacing",), steps=24_000),
+    "compact": VolumeGanConfig(widths=(128, 64, 32, 16, 8), noise=64, conditions=("spacing",), steps=24_000),
     "patch48": VolumeGanConfig(
         size=(48, 48, 48), region="cube", widths=(128, 64, 32, 16), noise=64, batch_size=8, steps=20_000
     ),
     "smoke": VolumeGanConfig(
-        size=(16, 16, 16), told=("spacing", "nodules"), widths=(8, 8), noise=8, batch_size=2, steps=6
+        size=(16, 16, 16), conditions=("spacing", "nodules"), widths=(8, 8), noise=8, batch_size=2, steps=6
     ),
 }
 """Million parameters of generator and critic: `paper` as published, `compact` for two cores, `patch48` for cubes of

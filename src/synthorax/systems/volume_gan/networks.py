@@ -19,21 +19,21 @@ class VolumeGenerator(nn.Module):
     def __init__(self, config: VolumeGanConfig) -> None:
         super().__init__()
         self.base = (config.widths[0], *config.base)
-        self.start = nn.Linear(config.noise + config.conditions, math.prod(self.base))
+        self.start = nn.Linear(config.noise + config.condition_length, math.prod(self.base))
         layers: list[nn.Module] = [nn.BatchNorm3d(config.widths[0]), nn.ReLU()]
         for a, b in pairwise(config.widths):
             layers += [nn.ConvTranspose3d(a, b, 4, 2, 1, bias=False), nn.BatchNorm3d(b), nn.ReLU()]
         self.body = nn.Sequential(*layers)
         self.out = nn.ConvTranspose3d(config.widths[-1], 1, 4, 2, 1)
 
-    def forward(self, noise: Float[Tensor, "b n"], told: Float[Tensor, "b k"]) -> Float[Tensor, "b 1 z y x"]:
+    def forward(self, noise: Float[Tensor, "b n"], condition: Float[Tensor, "b k"]) -> Float[Tensor, "b 1 z y x"]:
         """Return scans within -1 to 1.
 
         Args:
             noise: standard normal noise vectors.
-            told: condition vectors.
+            condition: condition vectors.
         """
-        features = self.body(self.start(torch.cat([noise, told], 1)).unflatten(1, self.base))
+        features = self.body(self.start(torch.cat([noise, condition], 1)).unflatten(1, self.base))
         with torch.autocast(features.device.type, enabled=False):  # bfloat16 would round a voxel by up to 3 HU
             return torch.tanh(self.out(features.float()))
 
@@ -45,17 +45,17 @@ class VolumeCritic(nn.Module):
         super().__init__()
         widths = config.widths[::-1]
         layers: list[nn.Module] = []
-        for i, (a, b) in enumerate(pairwise((1 + config.conditions, *widths))):
+        for i, (a, b) in enumerate(pairwise((1 + config.condition_length, *widths))):
             layers += [nn.Conv3d(a, b, 4, 2, 1), *([nn.BatchNorm3d(b)] if i else []), nn.LeakyReLU(LEAK)]
         self.body = nn.Sequential(*layers)
         self.score = nn.Linear(widths[-1] * math.prod(config.base), 1)
 
-    def forward(self, scans: Float[Tensor, "b 1 z y x"], told: Float[Tensor, "b k"]) -> Float[Tensor, " b"]:
+    def forward(self, scans: Float[Tensor, "b 1 z y x"], condition: Float[Tensor, "b k"]) -> Float[Tensor, " b"]:
         """Return unbounded scores.
 
         Args:
             scans: scans within -1 to 1.
-            told: condition vectors.
+            condition: condition vectors.
         """
-        beside = told[:, :, None, None, None].expand(-1, -1, *scans.shape[2:])
+        beside = condition[:, :, None, None, None].expand(-1, -1, *scans.shape[2:])
         return self.score(self.body(torch.cat([scans, beside], 1)).flatten(1))[:, 0].float()

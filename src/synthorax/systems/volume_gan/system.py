@@ -57,15 +57,15 @@ class VolumeGan(ScanGan):
             step: step of the training.
         """
         self.set_rates(step)
-        real, told, n = batch["ct"], self.told(batch["index"]), len(batch["index"]) * self.share.world
+        real, condition, n = batch["ct"], self.condition(batch["index"]), len(batch["index"]) * self.share.world
         made, critic = cast(VolumeGenerator, self.networks[GENERATOR]), cast(VolumeCritic, self.networks[VOLUMES])
         with torch.no_grad(), self.autocast():
-            fake = made(self.drawn("critic", step, n, self.config.noise), told)
-        figures = self.update_critic(VOLUMES, lambda scans: critic(scans, told), real, fake, step)
+            fake = made(self.drawn("critic", step, n, self.config.noise), condition)
+        figures = self.update_critic(VOLUMES, lambda scans: critic(scans, condition), real, fake, step)
         with frozen(critic):
             with self.autocast():
-                again = made(self.drawn("generator", step, n, self.config.noise), told)
-                score = critic(again, told)
+                again = made(self.drawn("generator", step, n, self.config.noise), condition)
+                score = critic(again, condition)
             loss = self.generator_loss(score)
             loss.backward()
         self.update(GENERATOR)
@@ -85,9 +85,9 @@ class VolumeGan(ScanGan):
         made = self.sampler
         random = generator(request.seed, "volume-gan", request.index)
         noise = torch.from_numpy(random.standard_normal((1, self.config.noise), np.float32)).to(self.device)
-        told = self.told(torch.tensor([request.row]), request.options.nodules)
+        condition = self.condition(torch.tensor([request.row]), request.options.nodules)
         with evaluating(made), self.autocast(request.precision):
-            scan = Volume(self.to_int16(made(noise, told))[0, 0], (1.0, 1.0, 1.0))
+            scan = Volume(self.to_int16(made(noise, condition))[0, 0], (1.0, 1.0, 1.0))
         return (
             scan.voxels if request.size == scan.shape else resized_box(scan, (0,) * 3, scan.shape, request.size).voxels
         )
