@@ -419,9 +419,9 @@ with torch.no_grad():
     fake = generator(torch.randn(n, config.noise), labels)
 penalty = gradient_penalty(lambda cubes: critic(cubes).score, real, fake, torch.rand(n))
 (config.penalty * penalty).backward()
-told = critic(torch.cat([real, fake]))
-wasserstein = wasserstein_critic_loss(told.score[:n], told.score[n:])
-auxiliary = class_loss(told.classes, torch.cat([labels, labels]))
+judged = critic(torch.cat([real, fake]))
+wasserstein = wasserstein_critic_loss(judged.score[:n], judged.score[n:])
+auxiliary = class_loss(judged.classes, torch.cat([labels, labels]))
 (wasserstein + config.alpha(0) * auxiliary).backward()
 optimizer.step()
 peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6

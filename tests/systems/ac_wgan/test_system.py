@@ -647,8 +647,8 @@ def test_samples_that_never_pass_are_left_out_of_a_selection_which_tells_of_it(m
     np.testing.assert_array_equal(found.index, np.flatnonzero(good))
     made = api.sample(chosen.maker(Lineage("ac-wgan")), 12, select=True)
     np.testing.assert_array_equal(made.ct, found.ct)
-    told = f"selection: {good.sum()} of 12 samples passed within 1 attempts at each"
-    assert made.notes[-1].startswith(told)
+    note = f"selection: {good.sum()} of 12 samples passed within 1 attempts at each"
+    assert made.notes[-1].startswith(note)
 
 
 def test_a_patch_without_a_nodule_is_told_nothing_whatever_is_asked(model):
@@ -656,7 +656,7 @@ def test_a_patch_without_a_nodule_is_told_nothing_whatever_is_asked(model):
         model.sample(3, 0, NoduleAttributes(diameter_mm=mm, texture=5, malignancy=5), positive=False) for mm in (4, 20)
     )
     np.testing.assert_array_equal(one.hu, other.hu)
-    assert np.isnan(one.told).all()
+    assert np.isnan(one.condition).all()
 
 
 def test_a_selection_that_nothing_passes_or_without_a_threshold_is_one_clear_line(model):
@@ -759,18 +759,18 @@ def test_what_is_not_asked_for_is_as_a_real_nodule_has_it_that_is_like_what_is_a
     large = [NoduleAttributes(diameter_mm=12 + i / 10, texture=1, malignancy=5) for i in range(ALIKE_NODULES)]
     nobody = [NoduleAttributes(texture=3)]
     model = AcWgan(config, real_attributes=encoded([*small, *large, *nobody], names))
-    told = model.sample(12, 0, NoduleAttributes(diameter_mm=13)).told
-    assert told == pytest.approx(np.tile([13, 1, 5], (12, 1)), rel=1e-5)
-    told = model.sample(12, 0, NoduleAttributes(texture=5)).told
-    assert (told[:, 0] < 5).all()
-    assert len(set(told[:, 0])) > 1
-    told = model.sample(60, 0).told
-    assert {5.0, 1.0} <= set(told[:, 1].tolist())
+    condition = model.sample(12, 0, NoduleAttributes(diameter_mm=13)).condition
+    assert condition == pytest.approx(np.tile([13, 1, 5], (12, 1)), rel=1e-5)
+    condition = model.sample(12, 0, NoduleAttributes(texture=5)).condition
+    assert (condition[:, 0] < 5).all()
+    assert len(set(condition[:, 0])) > 1
+    condition = model.sample(60, 0).condition
+    assert {5.0, 1.0} <= set(condition[:, 1].tolist())
     whole = NoduleAttributes(diameter_mm=7, texture=2, malignancy=2)
-    assert model.sample(1, 0, whole).told[0] == pytest.approx([7, 2, 2])
-    assert np.isnan(model.sample(2, 0, positive=False).told).all()
-    assert np.array_equal(model.sample(3, 5).told, model.sample(9, 5).told[:3], equal_nan=True)
-    assert np.isnan(AcWgan(config).sample(2, 0).told).all()  # that knows no nodules
+    assert model.sample(1, 0, whole).condition[0] == pytest.approx([7, 2, 2])
+    assert np.isnan(model.sample(2, 0, positive=False).condition).all()
+    assert np.array_equal(model.sample(3, 5).condition, model.sample(9, 5).condition[:3], equal_nan=True)
+    assert np.isnan(AcWgan(config).sample(2, 0).condition).all()  # that knows no nodules
 
 
 def test_another_models_nodules_are_not_taken_with_its_weights():

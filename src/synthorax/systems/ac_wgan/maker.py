@@ -194,20 +194,20 @@ class AcWganMaker:
         """
         if not asked:
             return ()
-        told, judged = self._by_name(made.told[i]), self._by_name(made.judged[i])
+        given, judged = self._by_name(made.condition[i]), self._by_name(made.judged[i])
         attributes = {
             name: round(value if name == "diameter_mm" else min(max(value, 1.0), 5.0), 2)
-            for name, value in (judged | told).items()
+            for name, value in (judged | given).items()
         }
         is_asked = asked[0].diameter_mm is not None
-        source = "asked" if is_asked else "told" if "diameter_mm" in told else "judged"
+        source = "asked" if is_asked else "told" if "diameter_mm" in given else "judged"
         return (Nodule("01", self.spec.middle_mm, NoduleAttributes(**attributes), extra={"diameter_is": source}),)
 
     def _details(self, made: GeneratedCubes, i: int) -> dict[str, Any]:
         return {
             "attempt": int(made.attempt[i]),
             "class": int(made.labels[i]),
-            "told": self._by_name(made.told[i]),
+            "told": self._by_name(made.condition[i]),
             "judged": self._by_name(made.judged[i]),
             "score": round(float(made.scores[i]), 4),
             "confidence": round(float(made.confidence[i]), 4),
@@ -240,7 +240,7 @@ class _Progress:
 
     def __init__(self, n: int) -> None:
         self._n = n
-        self._began = self._told = time.monotonic()
+        self._began = self._reported = time.monotonic()
         self._found = self._of = 0
 
     def __call__(self, found: int, of: int) -> None:
@@ -252,6 +252,6 @@ class _Progress:
             if seconds > WORTH_TELLING_S:
                 text = f"{found} of the first {of} attempts passed; {self._n} samples need about {needed:.0f} attempts"
                 say(f"selection: {text}, {max(seconds / 60, 1):.0f} minutes", error=True)
-        elif now - self._told > TELL_EVERY_S:
+        elif now - self._reported > TELL_EVERY_S:
             say(f"selection: {self._found} of {self._n} samples found in {self._of} attempts", error=True)
-            self._told = now
+            self._reported = now

@@ -56,7 +56,7 @@ SEGMENTER_STAGE = "segmenter"
 OLD_FACTS = "real."
 """Prefix of the facts' names in older weights files."""
 
-CUBE_ARRAYS = ("hu", "labels", "told", "judged", "scores", "confidence", "index", "attempt")
+CUBE_ARRAYS = ("hu", "labels", "condition", "judged", "scores", "confidence", "index", "attempt")
 """Fields of `GeneratedCubes` that have one row for each cube."""
 
 
@@ -68,7 +68,7 @@ class GeneratedCubes:
         hu: int16 [n, z, y, x], HU.
         labels: requested class, int64 [n]: 1 with a nodule at the centre, 0 without one.
         asked: requested attributes, one object for each cube.
-        told: float32 [n, a], attributes that the generator was given, in their own units, nan where unknown.
+        condition: float32 [n, a], attributes that the generator was given, in their own units, nan where unknown.
         judged: float32 [n, a], attributes that the critic predicts, in their own units.
         scores: float32 [n], the critic's scores, higher for cubes that look real.
         confidence: the critic's probability of the requested class, float32 [n].
@@ -79,7 +79,7 @@ class GeneratedCubes:
     hu: NDArray[np.int16]
     labels: NDArray[np.int64]
     asked: tuple[NoduleAttributes, ...]
-    told: NDArray[np.float32]
+    condition: NDArray[np.float32]
     judged: NDArray[np.float32]
     scores: NDArray[np.float32]
     confidence: NDArray[np.float32]
@@ -228,9 +228,9 @@ class AcWgan(TrainedSystem):
             figures = self._of_critic({**real, **drawn, "alpha": alpha})
             self.update("critic")
             fakes.append(figures.pop("fake"))
-        told = {name: batch[0][name] for name in ("label", "attributes")}
-        noise = self.drawn("generator", step, len(told["label"]) * self.share.world, self.config.drawn)
-        found = self._of_generator({**told, "noise": noise, "alpha": alpha})
+        condition = {name: batch[0][name] for name in ("label", "attributes")}
+        noise = self.drawn("generator", step, len(condition["label"]) * self.share.world, self.config.drawn)
+        found = self._of_generator({**condition, "noise": noise, "alpha": alpha})
         self.update("generator")
         diversity = self._diversity(batch[0]["ct"], fakes[0], found.pop("fake"))
         return {**figures, "diversity": diversity, **found}
@@ -431,15 +431,15 @@ class AcWgan(TrainedSystem):
         """
         keys = [(int(i), attempt) if attempt else (int(i),) for i in index]
         noise = np.array([generator(seed, "ac-wgan", *key).standard_normal(self.config.drawn) for key in keys])
-        told = encoded(asked if positive else [NoduleAttributes()] * len(index), self.config.attributes)
+        condition = encoded(asked if positive else [NoduleAttributes()] * len(index), self.config.attributes)
         if positive:
             numbers = [generator(seed, "ac-wgan attributes", *key) for key in keys]
             known = self.facts["attributes"]
-            told = torch.stack([completed(known, row, own) for row, own in zip(told, numbers, strict=True)])
+            condition = torch.stack([completed(known, row, own) for row, own in zip(condition, numbers, strict=True)])
         whole = {
             "noise": torch.from_numpy(noise.astype(np.float32)),
             "label": torch.full((len(index),), POSITIVE if positive else NEGATIVE),
-            "attributes": told,
+            "attributes": condition,
         }
         padding = -len(index) % CUBE_BATCH
         padded = {name: torch.cat([t, t[:1].expand(padding, *t.shape[1:])]) for name, t in whole.items()}
@@ -459,7 +459,7 @@ class AcWgan(TrainedSystem):
             hu=self.config.patch.to_int16(torch.cat(cubes)[keep, 0].numpy()),
             labels=whole["label"].numpy(),
             asked=tuple(asked),
-            told=decoded(told, self.config.attributes).numpy(),
+            condition=decoded(condition, self.config.attributes).numpy(),
             judged=decoded(attributes, self.config.attributes).numpy(),
             scores=score.numpy(),
             confidence=confidence.numpy(),
