@@ -45,22 +45,22 @@ class Options(BaseModel):
         """Return the options that the caller set, by name, without those left at their defaults."""
         return {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
 
-    def told(self) -> dict[str, Any]:
-        """Return the options that the caller set as a manifest records them, see `as_told`."""
-        return {name: as_told(value) for name, value in self.given().items()}
+    def recorded(self) -> dict[str, Any]:
+        """Return the options that the caller set as a manifest records them, see `as_recorded`."""
+        return {name: as_recorded(value) for name, value in self.given().items()}
 
 
-def as_told(value: Any) -> Any:
+def as_recorded(value: Any) -> Any:
     """Return the value of an option as a manifest records it.
 
     A file is recorded by its name, because its folders say something about the user's machine. A value that JSON cannot
     hold, such as a maker or a volume, is recorded by its name or its type.
 
-    >>> as_told("/home/me/outlines/one.nii.gz")
+    >>> as_recorded("/home/me/outlines/one.nii.gz")
     'one.nii.gz'
     """
     if isinstance(value, tuple | list):
-        return [as_told(each) for each in value]
+        return [as_recorded(each) for each in value]
     if isinstance(value, frozenset):
         return sorted(value)
     if isinstance(value, str | Path):

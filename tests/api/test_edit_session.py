@@ -98,10 +98,10 @@ def test_several_edits_are_written_with_what_each_was_asked_for(tmp_path, sessio
     session.inject(Dots(), at_mm=(LEFT, RIGHT), diameter_mm=14, seed=3)
     session.erase(LungFiller(), label=1, seed=4)
     session.write(tmp_path / "out")
-    told = read_mapping(tmp_path / "out" / "manifest.json")
-    assert [(edit["edit"], edit["seed"]) for edit in told["request"]["edits"]] == [("inject", 3), ("erase", 4)]
-    assert told["method"] == "dots, filler"
-    assert [nodule["label"] for nodule in told["nodules"]] == [2]
+    manifest = read_mapping(tmp_path / "out" / "manifest.json")
+    assert [(edit["edit"], edit["seed"]) for edit in manifest["request"]["edits"]] == [("inject", 3), ("erase", 4)]
+    assert manifest["method"] == "dots, filler"
+    assert [nodule["label"] for nodule in manifest["nodules"]] == [2]
     written = read_image(tmp_path / "out" / "scan.nii.gz")
     assert (written.voxels == session.ct.voxels).all()
 

@@ -63,8 +63,8 @@ def test_shapes_in_parts_are_the_shapes_at_once(lung, ball, monkeypatch, tmp_pat
             np.concatenate([part.arrays["occupancy"] for part in parts]), whole.arrays["occupancy"]
         )
     for name, made in (("whole", whole), ("parts", parts)):
-        told = sx.write_samples(tmp_path / name, made, seed=2, formats=("npy", "stl"))
-        assert told == "70 nodule shapes of 20 x 40 x 40 voxels"
+        line = sx.write_samples(tmp_path / name, made, seed=2, formats=("npy", "stl"))
+        assert line == "70 nodule shapes of 20 x 40 x 40 voxels"
     for file in ("shapes.npy", "features.csv", "manifest.json", "meshes/0069.stl"):
         assert (tmp_path / "parts" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
     assert np.load(tmp_path / "parts" / "shapes.npy").shape == (70, 20, 40, 40)
@@ -151,9 +151,9 @@ def test_beyond_what_a_model_has_learned_it_says_so(untrained_gan, tmp_path):
     assert set(beyond) - set(within) == {
         "diameter_mm 12 is outside the training nodules' 5.0 to 9.0; samples may look wrong"
     }
-    told = []
-    sx.write_samples(tmp_path / "out", sx.sample_chunks(model, 2, diameter_mm=12.0), seed=0, tell=told.append)
-    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["notes"] == told
+    notes = []
+    sx.write_samples(tmp_path / "out", sx.sample_chunks(model, 2, diameter_mm=12.0), seed=0, tell=notes.append)
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["notes"] == notes
     with open(tmp_path / "out" / "nodules.csv", newline="") as file:
         assert [(row["diameter_mm"], row["diameter_is"]) for row in csv.DictReader(file)] == [("12", "asked")] * 2
 
@@ -174,15 +174,15 @@ def choosy(untrained_gan, monkeypatch):
 
 def test_a_selection_gives_what_it_found_and_tells_how_much(choosy, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(of_patches, "WORTH_TELLING_S", 0.0)
-    told = []
+    notes = []
     parts = sx.sample_chunks(choosy, 40, select=True)
-    text = sx.write_samples(tmp_path / "out", parts, seed=0, tell=told.append)
+    text = sx.write_samples(tmp_path / "out", parts, seed=0, tell=notes.append)
     assert text == "10 patches of 16 x 16 x 16 voxels, selected from 40"
     estimate = capsys.readouterr().err
     assert estimate.startswith("selection: 10 of the first 40 attempts passed; 40 samples need about ")
-    assert told[-1].startswith("selection: 10 of 40 samples passed within 1 attempts at each; to have more, ")
+    assert notes[-1].startswith("selection: 10 of 40 samples passed within 1 attempts at each; to have more, ")
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
-    assert (len(manifest["samples"]), manifest["notes"]) == (10, told)
+    assert (len(manifest["samples"]), manifest["notes"]) == (10, notes)
 
 
 def test_a_selection_that_finds_nothing_writes_nothing(choosy, tmp_path):

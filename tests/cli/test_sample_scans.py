@@ -45,9 +45,9 @@ def test_scans_are_on_disk_with_their_spacing_and_say_that_they_are_synthetic(tm
     assert np.array_equal(scan.voxels, Chests().scan(1, 3).whole().voxels)
     assert scan.spacing_mm == (6.0, 4.5, 4.5)
     assert read_mark(image).startswith(SYNTHETIC_MARK)
-    told = manifest(tmp_path / "out")
-    assert (told["system"], told["seed"], told["annotated"]) == ("chests", 3, "all")
-    assert [row["number"] for row in told["samples"]] == [0, 1]
+    about = manifest(tmp_path / "out")
+    assert (about["system"], about["seed"], about["annotated"]) == ("chests", 3, "all")
+    assert [row["number"] for row in about["samples"]] == [0, 1]
     assert api.info(tmp_path / "out")["samples"] == 2
 
 
@@ -117,9 +117,9 @@ def test_of_any_number_of_scans_the_share_gets_nodules_to_one(share):
 def test_half_of_the_scans_get_nodules_with_masks_and_a_store_knows_them_all(tmp_path):
     out = tmp_path / "out"
     made = api.sample_scans(Chests(), 2, out, seed=1, inject=Dots(), diameter_mm=24.0)
-    told = manifest(out)
-    with_mask = [row for row in told["samples"] if "masks" in row]
-    assert (len(with_mask), made.nodules, told["annotated"]) == (1, 1, "all")
+    about = manifest(out)
+    with_mask = [row for row in about["samples"] if "masks" in row]
+    assert (len(with_mask), made.nodules, about["annotated"]) == (1, 1, "all")
     row = with_mask[0]
     mask = read_image(out / row["masks"]["nifti"])
     plain = Chests().scan(row["index"], 1).whole().voxels

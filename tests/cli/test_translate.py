@@ -222,9 +222,9 @@ def test_a_mistake_is_one_line_and_leaves_nothing_behind(case, painter, chest, t
     given = arguments if "--with" in arguments else [*arguments, "--with", str(painter)]
     before = sorted(tmp_path.rglob("*"))
     assert main(["translate", *given, "--out", "out"]) == 2
-    told = capfd.readouterr().err
-    assert told.count("\n") == 1
-    assert said in told
+    warning = capfd.readouterr().err
+    assert warning.count("\n") == 1
+    assert said in warning
     assert sorted(tmp_path.rglob("*")) == before
 
 

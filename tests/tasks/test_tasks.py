@@ -204,10 +204,10 @@ def patches(tmp_path_factory):
 
 def test_a_trained_task_comes_back_with_the_weights_of_its_best_validation(patches, tmp_path):
     config = CLASSIFIER.model_copy(update={"steps": 6, "validate_every": 2})
-    told = iter([{"val_loss": 3.0}, {"val_loss": 1.0}, {"val_loss": 2.0}])
+    figures = iter([{"val_loss": 3.0}, {"val_loss": 1.0}, {"val_loss": 2.0}])
     task = Classification(config)
     run = tmp_path / "run"
-    given = train_task(task, lambda s: patches["train"].batch(s, 8), lambda: next(told), run, {"fingerprint": "f"})
+    given = train_task(task, lambda s: patches["train"].batch(s, 8), lambda: next(figures), run, {"fingerprint": "f"})
     assert given is task
     best, last = load_file(run / "best.safetensors"), load_file(run / "weights.safetensors")
     assert all(torch.equal(tensor, best[name]) for name, tensor in task.weights().items())

@@ -160,8 +160,8 @@ def _draw(path: Path, out: Path) -> str:
     with new_file(out, overwrite=False, is_ours=lambda _: False, sources=[path]) as file:
         tissue_slices(tissues, {"CT": hu}, captions=captions).savefig(file, format="png")
     means = {name: float(np.mean([one[name] for one in shares])) for name in shares[0]}
-    told = ", ".join(f"{share:.1%} {name}" for name, share in means.items())
-    return f"{out.name}, {len(chosen)} of {len(cases)} cases with label maps; of their voxels {told}"
+    of_voxels = ", ".join(f"{share:.1%} {name}" for name, share in means.items())
+    return f"{out.name}, {len(chosen)} of {len(cases)} cases with label maps; of their voxels {of_voxels}"
 
 
 def _damage(path: Path, files: int, errors: Sequence[InputError]) -> InputError:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from synthorax.errors import InputError
-from synthorax.makers import as_told
+from synthorax.makers import as_recorded
 from synthorax.nodule import NoduleAttributes
 
 if TYPE_CHECKING:
@@ -202,9 +202,9 @@ def labels_given(labels: str | Path | Volume, ct: Volume) -> tuple[Volume, tuple
 
     name: object = "labels"
     if isinstance(labels, Volume):
-        values, told = as_labels(name, labels.voxels)
+        values, notes = as_labels(name, labels.voxels)
         placed = place_labels(name, replace(labels, voxels=values), ct)
-        found = Labels(placed.voxels, (*told, *placed.notes))
+        found = Labels(placed.voxels, (*notes, *placed.notes))
     else:
         name = Path(labels)
         found = read_labels_on(name, ct)
@@ -233,14 +233,14 @@ def method_of(
     return cast("Method", hub.find(method, role, _options(method, role, options), device))
 
 
-def told_of(method: str | Path | Model | Method, role: Role, options: Mapping[str, Any]) -> dict[str, Any]:
+def recorded_options(method: str | Path | Model | Method, role: Role, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return a method's options as a manifest records them, without loading its weights.
 
     Raises:
         InputError: there is no such method, it does not have the role, or it does not have an option.
     """
     given = _options(method, role, options)
-    return {} if given is None else {name: as_told(value) for name, value in given}
+    return {} if given is None else {name: as_recorded(value) for name, value in given}
 
 
 def _options(method: str | Path | Model | Method, role: Role, options: Mapping[str, Any]) -> Options | None:

@@ -98,8 +98,8 @@ class EditSession:
         self.mask = replace(self.ct, voxels=np.zeros(self.ct.shape, np.uint8))
         self.first_labels: tuple[Region, ...] = ()
         if labels is not None:
-            self.mask, told = labels_given(labels, self.source.ct)
-            self.notes = (*self.notes, *told)
+            self.mask, notes = labels_given(labels, self.source.ct)
+            self.notes = (*self.notes, *notes)
             self.first_labels = tuple(regions_of(self.mask.voxels, range(1, int(self.mask.voxels.max()) + 1)))
         self._force = force
         self._steps: list[EditStep] = []
@@ -321,8 +321,8 @@ class EditSession:
 
 
 def _about(step: EditStep) -> Mapping[str, Any]:
-    """What a manifest tells of one edit of several."""
+    """Return the manifest's entries on one edit of several."""
     lineage = step.result.lineage
-    told = {"edit": step.result.kind, "method": lineage.name, "model_sha256": lineage.model_sha256, "seed": step.seed}
+    about = {"edit": step.result.kind, "method": lineage.name, "model_sha256": lineage.model_sha256, "seed": step.seed}
     taken = [nodule.row() for nodule in step.result.nodules] if step.result.kind == "erase" else []
-    return {**told, **step.result.about, **({"erased": taken, "gone": list(step.gone)} if taken else {})}
+    return {**about, **step.result.about, **({"erased": taken, "gone": list(step.gone)} if taken else {})}

@@ -19,11 +19,11 @@ from synthorax.api.edit_requests import (
     planned_of_one_scan,
     points_of,
     read_scan_given,
+    recorded_options,
     request_of,
-    told_of,
 )
 from synthorax.errors import InputError
-from synthorax.makers import as_told
+from synthorax.makers import as_recorded
 
 if TYPE_CHECKING:
     from synthorax.anatomy.lungs import Lungs
@@ -127,9 +127,9 @@ def inject(
         planned, placed = outlined_in(outlines, source.ct, attributes, planned)
         request = request_of(points_of(at_mm), auto, diameter_mm, None, site, clearance, force, planned)
     others = methods_of_plan(request.planned, chosen, device, request.attributes)
-    known, told = (None, ()) if labels is None else labels_given(labels, source.ct)
-    edited = inject_scan(source, request, chosen, seed, finder, known, others).noting([*source.notes, *told, *placed])
-    about = request.about() | {"lungs": as_told(lungs), **told_of(method, "injects", options)}
+    known, notes = (None, ()) if labels is None else labels_given(labels, source.ct)
+    edited = inject_scan(source, request, chosen, seed, finder, known, others).noting([*source.notes, *notes, *placed])
+    about = request.about() | {"lungs": as_recorded(lungs), **recorded_options(method, "injects", options)}
     edited = replace(edited, about=about)
     if out is None:
         return edited
@@ -189,12 +189,12 @@ def erase(
     planned = () if plan is None else planned_balls(Path(plan), planned_of_one_scan(Path(plan)))
     chosen = method_of(method, "erases", options, device)
     source = read_scan_given(scan, series, force)
-    known, told = (None, ()) if labels is None else labels_given(labels, source.ct)
+    known, notes = (None, ()) if labels is None else labels_given(labels, source.ct)
     places = [Ball(*one) for one in zip(points, diameters * (len(points) if len(diameters) == 1 else 1), strict=True)]
-    edited = erase_scan(source, [*places, *planned], chosen, seed, known, force=force).noting([*source.notes, *told])
+    edited = erase_scan(source, [*places, *planned], chosen, seed, known, force=force).noting([*source.notes, *notes])
     about: dict[str, Any] = {"at_mm": [list(point) for point in points], "diameters_mm": list(diameters)}
-    about |= {"labels": as_told(labels), "plan": as_told(plan), "force": force}
-    about |= told_of(method, "erases", options)
+    about |= {"labels": as_recorded(labels), "plan": as_recorded(plan), "force": force}
+    about |= recorded_options(method, "erases", options)
     edited = replace(edited, about=about)
     if out is None:
         return edited

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from synthorax.api.edit_requests import planned_balls, told_of
+from synthorax.api.edit_requests import planned_balls, recorded_options
 from synthorax.api.editing import write_one
 from synthorax.api.folder_cases import ScanCase, planned_cases, read_case
 from synthorax.api.folder_runs import FolderEdit, edit_scans, scans_to_edit, where_workers_are
@@ -65,13 +65,13 @@ def erase_folder(
     if plan is not None:
         places = {image: planned_balls(Path(plan), nodules) for image, nodules in read_plan(Path(plan)).items()}
     check_workers(workers)
-    about: dict[str, Any] = {"force": force, **told_of(method, "erases", options)}
+    about: dict[str, Any] = {"force": force, **recorded_options(method, "erases", options)}
     options = {name: where_workers_are(value) for name, value in options.items()}
     scans = scans_to_edit(folder, out, patient_from, keep_identity)
     if places is not None:
         cases, places = planned_cases(scans.cases, places, Path(plan or ""))
         scans = scans.only(cases, Path(plan or ""))
-    told = None if places is None else {name: [_told(ball) for ball in balls] for name, balls in places.items()}
+    balls = None if places is None else {name: [_recorded_ball(ball) for ball in own] for name, own in places.items()}
     job = _Erase(
         scans.out,
         (where_workers_are(method),),
@@ -84,7 +84,7 @@ def erase_folder(
         about,
     )
     running: dict[str, Any] = {"patient_from": patient_from, "workers": workers, "cluster": cluster}
-    return edit_scans(scans, job, about | {"plan": told}, overwrite=overwrite, **running)
+    return edit_scans(scans, job, about | {"plan": balls}, overwrite=overwrite, **running)
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class _Erase(FolderEdit):
             raise InputError("nodules", "none known", "a nodules.csv of the folder, a DICOM mask, or --plan")
         seed = derive(self.seed, case.name)
         made = erase_scan(known.scan, places, method, seed, labels, force=bool(self.about["force"]))
-        own = {} if self.places is None else {"plan": [_told(ball) for ball in places]}
+        own = {} if self.places is None else {"plan": [_recorded_ball(ball) for ball in places]}
         edited, about = made.noting(known.notes), {**self.about, **own}
         write_one(self.out / case.case_id, edited, seed, known.scan, about, **self.where(case))
 
@@ -137,5 +137,5 @@ def _ball_of(nodule: Nodule) -> Ball:
     return Ball(nodule.center_mm, diameter)
 
 
-def _told(ball: Ball) -> dict[str, Any]:
+def _recorded_ball(ball: Ball) -> dict[str, Any]:
     return {"at_mm": list(ball.center_mm), "diameter_mm": ball.diameter_mm}

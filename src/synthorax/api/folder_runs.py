@@ -14,7 +14,7 @@ from synthorax.api.edit_requests import method_of
 from synthorax.api.folder_cases import ScanCase, scan_cases, without_folder
 from synthorax.api.side_by_side import methods_by_name
 from synthorax.errors import InputError, reason
-from synthorax.makers import as_told
+from synthorax.makers import as_recorded
 
 if TYPE_CHECKING:
     from synthorax.editing.cases import EditedFolder
@@ -180,7 +180,7 @@ def edit_scans(
         "edit": job.verb,
         "folder": scans.folder.name,
         "place": fingerprint(str(scans.folder).encode("utf-8", "surrogatepass"))[:12],
-        "method": as_told(methods[0]) if len(methods) == 1 else [as_told(each) for each in methods],
+        "method": as_recorded(methods[0]) if len(methods) == 1 else [as_recorded(each) for each in methods],
         "seed": job.seed,
         "request": dict(request),
         "keep_identity": job.keep_identity,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from synthorax.api.edit_requests import LungFinderName, finder_of, methods_of_plan, request_of, told_of
+from synthorax.api.edit_requests import LungFinderName, finder_of, methods_of_plan, recorded_options, request_of
 from synthorax.api.editing import write_one
 from synthorax.api.folder_cases import ScanCase, planned_cases, read_case
 from synthorax.api.folder_runs import FolderEdit, edit_scans, scans_to_edit, where_workers_are
@@ -117,8 +117,8 @@ def inject_folder(
         about = {"plan": {image: one.about() for image, one in plans.items()}}
     finder_of(lungs)
     check_workers(workers)
-    told = [told_of(each, "injects", options) for each in methods]
-    about |= {"lungs": lungs, **told[0]}
+    recorded = [recorded_options(each, "injects", options) for each in methods]
+    about |= {"lungs": lungs, **recorded[0]}
     methods = tuple(where_workers_are(each) for each in methods)
     options = {name: where_workers_are(value) for name, value in options.items()}
     scans = scans_to_edit(folder, out, patient_from, keep_identity)

@@ -157,9 +157,9 @@ def _systems() -> Iterator[MachineCheck]:
         try:
             entry.check()
         except Exception as error:  # whatever another package raises
-            told = " ".join(f"{entry.distribution}: {error}".split())
+            message = " ".join(f"{entry.distribution}: {error}".split())
             yield MachineCheck(
-                f"system {name}", "note", told, "the other systems work; update or uninstall this package"
+                f"system {name}", "note", message, "the other systems work; update or uninstall this package"
             )
         else:
             yield MachineCheck(f"system {name}", "ok", f"of {entry.distribution}: {entry.help}")
@@ -195,9 +195,9 @@ def _convolutions() -> MachineCheck:
             ms = ", ".join(f"{each} {_milliseconds(layer, side, each):.1f} ms" for each in precisions)
             found.append(f"{channels} channels: {ms} (auto: {of_auto(device, channels)})")
     except RuntimeError as error:  # such as a GPU that this torch has no kernels for
-        told = f"does not run: {(str(error).strip() or 'no reason given').splitlines()[0]}"
+        message = f"does not run: {(str(error).strip() or 'no reason given').splitlines()[0]}"
         return MachineCheck(
-            name, "note", told, "--device cpu, or a torch built for this GPU" if device == "cuda" else ""
+            name, "note", message, "--device cpu, or a torch built for this GPU" if device == "cuda" else ""
         )
     finally:
         torch.backends.cudnn.allow_tf32 = before

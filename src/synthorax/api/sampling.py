@@ -128,5 +128,5 @@ def write_samples(
     """
     from synthorax.datasets.sample_folder import write_samples as write
 
-    told = how or {"drawn": "uniform"}
-    return write(Path(folder), samples, seed=seed, how=told, formats=formats, overwrite=overwrite, tell=tell)
+    how = how or {"drawn": "uniform"}
+    return write(Path(folder), samples, seed=seed, how=how, formats=formats, overwrite=overwrite, tell=tell)

@@ -15,7 +15,7 @@ from synthorax.api.edit_requests import method_of, request_of
 from synthorax.api.folder_runs import where_workers_are
 from synthorax.api.sampling import MOST_SAMPLES
 from synthorax.errors import InputError, resumable
-from synthorax.makers import as_told
+from synthorax.makers import as_recorded
 from synthorax.registry import registry
 
 if TYPE_CHECKING:
@@ -110,11 +110,11 @@ def sample_scans(
         "system": maker.name,
         "model_sha256": maker.lineage.model_sha256,
         "seed": seed,
-        "how": {} if chosen is None else chosen.told(),
+        "how": {} if chosen is None else chosen.recorded(),
         "arithmetic": {**first.arithmetic, **({} if device == "cpu" else {"device": device})},
     }
     if method is not None:
-        request["inject"] = {"method": as_told(inject), "model_sha256": method.lineage.model_sha256, "share": share}
+        request["inject"] = {"method": as_recorded(inject), "model_sha256": method.lineage.model_sha256, "share": share}
         request["inject"] |= {"diameter_mm": diameter_mm} if diameter_mm else {"like": "LIDC-IDRI"}
         _asked(diameter_mm)  # raises an error about the diameter before anything is written
     if workers == 1 and cluster is None:  # this process makes the scans, with what it has loaded

@@ -13,11 +13,11 @@ from synthorax.api.edit_requests import (
     method_of,
     points_of,
     read_scan_given,
+    recorded_options,
     request_of,
-    told_of,
 )
 from synthorax.errors import InputError
-from synthorax.makers import as_told
+from synthorax.makers import as_recorded
 from synthorax.nodule import NoduleAttributes
 
 if TYPE_CHECKING:
@@ -87,13 +87,13 @@ def inject_each(
     for method in chosen.values():
         check_heeds(method, [request.attributes])
     source = read_scan_given(scan, series, force)
-    known, told = (None, ()) if labels is None else labels_given(labels, source.ct)
+    known, notes = (None, ()) if labels is None else labels_given(labels, source.ct)
     made = inject_by_each(source, request, [*chosen.values()], seed, finder, known)
-    edited = {name: one.noting([*source.notes, *told]) for name, one in zip(chosen, made, strict=True)}
+    edited = {name: one.noting([*source.notes, *notes]) for name, one in zip(chosen, made, strict=True)}
     if out is not None:
         about = {name: request.about() | {"lungs": lungs} for name in edited}
         for name, given in zip(edited, methods, strict=True):
-            about[name] |= told_of(given, "injects", options)
+            about[name] |= recorded_options(given, "injects", options)
         write_each(Path(out), edited, seed, source, about, keep_identity=keep_identity, overwrite=overwrite)
     return edited
 
@@ -111,7 +111,7 @@ def methods_by_name(
     found: dict[str, Method] = {}
     for method in methods:
         maker = method_of(method, "injects", options, device)
-        stem = str(as_told(method)) if isinstance(method, str | Path) else maker.name
+        stem = str(as_recorded(method)) if isinstance(method, str | Path) else maker.name
         number, name = 1, stem
         while name in found or name == BEFORE:
             number, name = number + 1, f"{stem}-{number + 1}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from synthorax.errors import InputError
-from synthorax.makers import Lineage, as_told
+from synthorax.makers import Lineage, as_recorded
 from synthorax.nodule import NoduleAttributes
 
 if TYPE_CHECKING:
@@ -100,16 +100,16 @@ def translate(
     painter, source = painter_of(model, device), shapes_given(shapes)
     wanted = _wanted(nodules, diameter_mm, attributes, site, clearance)
     subject: object = "labels" if not isinstance(labels, str | Path) else Path(labels)
-    read, notes, told, patients = _read(labels, codes)
+    read, notes, own, patients = _read(labels, codes)
     job = _Job(painter, wanted, source, seed)
     made = job.labelled(subject, read)
-    lineage = painter.lineage.joined(told) if told else painter.lineage
+    lineage = painter.lineage.joined(own) if own else painter.lineage
     lineage = replace(lineage, outlines=lineage.outlines | patients | made.outlines)
     notes = (*notes, *made.notes)
     painted = Translated(None, made.mask, made.labels, made.nodules, lineage, notes)
     if out is None:
         return replace(painted, ct=job.painted(made))
-    request = {**_told(wanted), "codes": as_told(codes), "shapes": as_told(shapes)}
+    request = {**_recorded(wanted), "codes": as_recorded(codes), "shapes": as_recorded(shapes)}
     about = _about(labels)
     _write(job, Path(out), made, lineage, notes, request, about, _patient(labels), "some", overwrite=overwrite)
     return painted
@@ -173,7 +173,7 @@ def translate_store(
     wanted = _wanted(nodules, diameter_mm, attributes, site, clearance)
     digits = len(str((count - 1) // len(cases)))
     ids = [f"{cases[i % len(cases)].case_id}-{i // len(cases):0{digits}d}" for i in range(count)]
-    request = {**_told(wanted), "share": share, "shapes": as_told(shapes)}
+    request = {**_recorded(wanted), "share": share, "shapes": as_recorded(shapes)}
     about: dict[str, Any] = {"synthorax": version("synthorax"), "store": opened.fingerprint, "split": split}
     about |= {"model": painter.lineage.model_sha256, "seed": seed, "request": request}
     failed: dict[str, str] = {}
@@ -248,7 +248,7 @@ class _Job:
         from synthorax.editing.label_nodules import put_nodules
         from synthorax.editing.painting import check_paintable, notes_on_classes, on_painters_grid
 
-        grid, told = on_painters_grid(labels, self.painter)
+        grid, grid_notes = on_painters_grid(labels, self.painter)
         check_paintable(subject, grid, self.painter)
         try:
             made = put_nodules(grid, self.wanted, self.shapes, self._own(grid))
@@ -256,7 +256,7 @@ class _Job:
             if error.args[0] == "label map":
                 raise InputError(subject, *error.args[1:]) from error
             raise
-        notes = (*told, *notes_on_classes(made.labels, self.painter), *made.notes)
+        notes = (*grid_notes, *notes_on_classes(made.labels, self.painter), *made.notes)
         return replace(made, notes=notes)
 
     def slabs(self, made: LabelledNodules) -> Any:
@@ -298,7 +298,7 @@ def _wanted(
     return WantedNodules(count, diameters, attributes, site, clearance or Clearance())
 
 
-def _told(wanted: WantedNodules) -> dict[str, Any]:
+def _recorded(wanted: WantedNodules) -> dict[str, Any]:
     """Return the manifest's entries on the requested nodules."""
     return {
         "nodules": wanted.count,

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from synthorax import api
-from synthorax.api.edit_requests import told_of
+from synthorax.api.edit_requests import recorded_options
 from synthorax.api.folders import holds_scans
 from synthorax.cli.editing import OfFolder, Several, refuse_given, scan_to_edit, tell_folder, with_method
 from synthorax.cli.options import (
@@ -94,7 +94,7 @@ def erase(
         Print the erased nodules as JSON.
     """
     own = options.given() if options else {}
-    told_of(method, "erases", own)  # an error for a method that does not erase, before the scan is read
+    recorded_options(method, "erases", own)  # an error for a method that does not erase, before the scan is read
     diameters = parse_numbers(diameter, "--diameter", DIAMETERS, count=None) if diameter else ()
     shared: dict[str, Any] = {"plan": plan, "seed": seed, "force": force, "keep_identity": keep_identity}
     shared |= {"overwrite": overwrite, "device": device, **own}

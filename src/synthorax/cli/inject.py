@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from synthorax import api
-from synthorax.api.edit_requests import LungFinderName, told_of
+from synthorax.api.edit_requests import LungFinderName, recorded_options
 from synthorax.api.folders import holds_scans
 from synthorax.cli.attributes import Attributes
 from synthorax.cli.editing import OfFolder, Several, named_methods, refuse_given, scan_to_edit, tell_folder, with_method
@@ -125,7 +125,7 @@ def inject(
     own = options.given() if options else {}
     methods = named_methods(method)
     for one in methods:
-        told_of(one, "injects", own)  # an error for a method that does not inject, before the scan is read
+        recorded_options(one, "injects", own)  # an error for a method that does not inject, before the scan is read
     if plan is not None:
         _check_alone("--plan", plan, at=at, voxel=voxel, auto=auto, diameter=diameter, attributes=given.given())
         if len(methods) > 1:

@@ -101,14 +101,14 @@ def sample(
     asked: dict[str, Any] = {"positive": positive, "diameter_mm": diameter, **(attributes or Attributes()).given()}
     asked = {name: value for name, value in asked.items() if value is not None}
     given = options.given() if options else {}
-    how: dict[str, object] = {"drawn": "uniform", **asked, **(options.told() if options else {})}
+    how: dict[str, object] = {"drawn": "uniform", **asked, **(options.recorded() if options else {})}
     if device != "cpu":
         how["device"] = device
     chosen = None if formats is None else [name.strip() for name in formats.split(",")]
     with claiming(out, overwrite=overwrite, sources=[Path(model)]):
         made = api.sample_chunks(api.load(model, device), n, seed=seed, **asked, **given)
-        told = api.write_samples(out, made, seed=seed, how=how, formats=chosen, overwrite=overwrite, tell=warn)
-    say(f"{out}: {told}")
+        said = api.write_samples(out, made, seed=seed, how=how, formats=chosen, overwrite=overwrite, tell=warn)
+    say(f"{out}: {said}")
 
 
 def sample_scans(

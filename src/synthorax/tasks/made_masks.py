@@ -242,7 +242,7 @@ def noted(parts: Iterator[Samples]) -> Iterator[Samples]:
 
     def tell(counted: list[tuple[int, int]]) -> tuple[str, ...]:
         missed, made = map(sum, zip(*counted, strict=True))
-        told = f"{missed} of {made} nodules have no mask, because the segmenter found none in the middle"
-        return (f"{told}; their diameters are not measured",) if missed else ()
+        without_mask = f"{missed} of {made} nodules have no mask, because the segmenter found none in the middle"
+        return (f"{without_mask}; their diameters are not measured",) if missed else ()
 
     return noting_last(parts, count, tell)

@@ -89,8 +89,8 @@ def test_a_share_of_the_volumes_may_be_left_without_and_says_so(painter):
 def test_volumes_may_be_cut_from_a_stores_label_maps_whose_nodules_stay_and_whose_patients_are_named(painter, store):
     samples = made(painter, [(NoduleAttributes(diameter_mm=5.0),)] * 4, labels=store.path)
     assert samples.lineage.outlines == {patient_key(f"p{i}") for i in range(4)}
-    told = {one["anatomy"] for one in samples.details}
-    assert told <= {f"case p{i}" for i in range(4)}
+    anatomies = {one["anatomy"] for one in samples.details}
+    assert anatomies <= {f"case p{i}" for i in range(4)}
     for mask, nodules in zip(samples.arrays["mask"], samples.nodules, strict=True):
         assert nodules[0].extra["from"] == "put in"
         assert {one.extra["from"] for one in nodules[1:]} <= {"label map"}

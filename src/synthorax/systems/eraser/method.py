@@ -41,6 +41,6 @@ class EraserMethod(Learned):
         ball = (2 * spec.distances_mm() <= config.ball_mm(edit.diameter_mm, spec)) & region
         mask = np.zeros(spec.size, bool) if edit.mask is None else edit.mask
         patch = spec.to_unit(hu.astype(np.float32))
-        seen, told = (torch.from_numpy(each)[None, None] for each in (patch, mask.astype(np.float32)))
-        made = self._system.erased(seen, told, of_sampling("auto", config.precision, self._system.device.type))
+        seen, given = (torch.from_numpy(each)[None, None] for each in (patch, mask.astype(np.float32)))
+        made = self._system.erased(seen, given, of_sampling("auto", config.precision, self._system.device.type))
         return GridFill(np.where(ball, spec.to_hu(made.numpy()), hu))

@@ -72,9 +72,9 @@ class Eraser(InPainter):
         config = self.config
         self.set_rates(self.begun + step)
         ct, region, mask = batch["ct"], batch["region"], batch["mask"]
-        told = self.drawn(f"{self.stage} told", step, len(ct) * self.share.world, uniform=True) < config.told_masks
+        has_mask = self.drawn(f"{self.stage} told", step, len(ct) * self.share.world, uniform=True) < config.told_masks
         with self.autocast():
-            made = self.make(self.networks[IN_PAINTER], batch["injected"], mask * told[:, None, None, None, None])
+            made = self.make(self.networks[IN_PAINTER], batch["injected"], mask * has_mask[:, None, None, None, None])
         reconstruction = multi_mask_loss(made, ct, region, mask, dilation=config.near_voxels, weight=config.near_weight)
         figures = update_voi_gan(self, made, ct, region, region, config.reconstruction * reconstruction)
         return {"reconstruction": reconstruction.detach(), **figures}

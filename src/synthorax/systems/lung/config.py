@@ -157,15 +157,15 @@ class LungOptions(makers.Options):
     radius: float | None = None
     walk: tuple[NoduleShape, NoduleShape] | None = None
 
-    def told(self) -> dict[str, Any]:
+    def recorded(self) -> dict[str, Any]:
         """Return, for a manifest, how the latent space is sampled: near a nodule, between two, or uniformly."""
         if self.near is not None:
             radius = RADIUS if self.radius is None else self.radius
-            return {"drawn": "near", "nodule": makers.as_told(self.near), "radius": radius}
+            return {"drawn": "near", "nodule": makers.as_recorded(self.near), "radius": radius}
         if self.walk is not None:
-            first, last = makers.as_told(self.walk)
+            first, last = makers.as_recorded(self.walk)
             return {"drawn": "walk", "from": first, "to": last}
-        return super().told()
+        return super().recorded()
 
 
 Options = LungOptions

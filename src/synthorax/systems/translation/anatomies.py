@@ -36,13 +36,13 @@ class LabelledAnatomy:
         labels: `TissueClass` of each voxel, uint8, with axes along LPS.
         lungs: the lungs in the label map.
         taken: balls around the nodules in the label map.
-        told: entries for the manifest.
+        about: entries for the manifest.
     """
 
     labels: Volume
     lungs: Lungs
     taken: tuple[Ball, ...]
-    told: dict[str, str]
+    about: dict[str, str]
 
 
 @runtime_checkable

@@ -110,13 +110,13 @@ class VolumeSampler:
         return self._parts(asked, seed, without)
 
     def _parts(self, asked: Sequence[Asked], seed: int, without: float) -> Iterator[Samples]:
-        told: set[str] = set()
+        noted: set[str] = set()
         for i, one in enumerate(asked):
             own = derive(seed, "sample", i)
             wanted = () if generator(own, "without").random() < without else one
             made = self._sample(i, wanted, self.anatomies(i, seed), own)
-            yield replace(made, notes=tuple(note for note in made.notes if note not in told))
-            told |= {*made.notes}
+            yield replace(made, notes=tuple(note for note in made.notes if note not in noted))
+            noted |= {*made.notes}
 
     def _sample(self, i: int, asked: Asked, anatomy: LabelledAnatomy, seed: int) -> Samples:
         placement = Placement(anatomy.lungs, list(anatomy.taken))
@@ -139,7 +139,7 @@ class VolumeSampler:
             np.array([i]),
             (asked,),
             (nodules,),
-            ({**anatomy.told, **({"outline": outline} if outline else {})},),
+            ({**anatomy.about, **({"outline": outline} if outline else {})},),
             self.spec,
             self.lineage,
             tuple(note.partition(" ")[2] for note in notes_on_classes(labels, self.painter)),

@@ -87,9 +87,9 @@ def check_alike_spacing(labels: Store, cts: Store) -> None:
     """
     usual = [np.median([case.spacing_mm for case in store.in_split("train")], axis=0) for store in (labels, cts)]
     if np.abs(np.log(usual[0] / usual[1])).max() > ALIKE_SPACING:
-        told = [" x ".join(f"{s:.3g}" for s in own) for own in usual]
-        expected = f"{told[1]} mm (z, y, x), as in {cts.path}; prepare one of the stores at the other's spacing"
-        raise InputError(labels.path, f"voxels of {told[0]} mm", expected)
+        sizes = [" x ".join(f"{s:.3g}" for s in own) for own in usual]
+        expected = f"{sizes[1]} mm (z, y, x), as in {cts.path}; prepare one of the stores at the other's spacing"
+        raise InputError(labels.path, f"voxels of {sizes[0]} mm", expected)
 
 
 def _with_patients(about: dict[str, Any], labels: dict[str, Any], path: Path) -> dict[str, Any]:
