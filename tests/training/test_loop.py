@@ -69,7 +69,7 @@ class Toy(Trainable):
         return {"loss": loss.detach()}
 
 
-class Told(Toy):
+class GivenFigures(Toy):
     """A system whose figures of each step are given in advance."""
 
     limits = {"shape": Limit("all shapes alike", low=0.2, high=5, records=3)}  # noqa: RUF012
@@ -229,24 +229,24 @@ def test_averages_that_a_run_did_not_keep_start_from_its_network():
 def test_a_figure_beyond_its_limit_for_long_stops_the_run_and_is_named_with_its_value(tmp_path):
     values = [1, 1, 0.1, 0.15, 0.125, 1, 1]
     with pytest.raises(TrainingError) as caught:
-        fit(Told(values), tmp_path, steps=7)
+        fit(GivenFigures(values), tmp_path, steps=7)
     message = str(caught.value)
     assert message.startswith("step 5: all shapes alike: shape is 0.125, below 0.2 for 3 lines")
     assert "\n" not in message
     with pytest.raises(TrainingError, match="shape is 7, above 5"):
-        fit(Told([6, 6, 7]), tmp_path / "high", steps=3)
+        fit(GivenFigures([6, 6, 7]), tmp_path / "high", steps=3)
 
 
 def test_one_good_line_sets_a_guard_back(tmp_path):
-    assert fit(Told([0.1, 0.1, 1, 0.1, 9, 0.2, 0.1, 0.1]), tmp_path, steps=8).finished
+    assert fit(GivenFigures([0.1, 0.1, 1, 0.1, 9, 0.2, 0.1, 0.1]), tmp_path, steps=8).finished
 
 
 def test_a_guard_counts_lines_of_the_log_and_not_steps(tmp_path):
-    assert fit(Told([0.1] * 8), tmp_path, steps=8, log_every=4).finished
+    assert fit(GivenFigures([0.1] * 8), tmp_path, steps=8, log_every=4).finished
 
 
 def test_a_guard_leaves_other_figures_and_missing_ones_alone():
-    guards = Guards(Told.limits)
+    guards = Guards(GivenFigures.limits)
     for step in range(20):
         guards.check({"loss": 1e9}, step)
     assert guards.content
@@ -255,11 +255,11 @@ def test_a_guard_leaves_other_figures_and_missing_ones_alone():
 def test_a_collapse_leaves_the_state_before_it_and_training_goes_on_from_there(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "SAVE_EVERY_S", 0)
     with pytest.raises(TrainingError):
-        fit(Told([1, 1, 1, 1, 0, 0, 0, 0]), tmp_path / "run", steps=8)
+        fit(GivenFigures([1, 1, 1, 1, 0, 0, 0, 0]), tmp_path / "run", steps=8)
     assert torch.load(tmp_path / "run" / "state.pt", weights_only=True)["step"] == 4
     Toy().load_weights(load_file(tmp_path / "run" / "weights.safetensors"))
-    assert fit(Told([1] * 8), tmp_path / "run", steps=8).finished
-    fit(Told([1] * 8), tmp_path / "whole", steps=8)
+    assert fit(GivenFigures([1] * 8), tmp_path / "run", steps=8).finished
+    fit(GivenFigures([1] * 8), tmp_path / "whole", steps=8)
     assert weights(tmp_path / "run") == weights(tmp_path / "whole")
 
 
@@ -267,7 +267,7 @@ def test_a_collapse_leaves_the_state_before_it_and_training_goes_on_from_there(t
 def test_a_figure_that_is_no_number_stops_the_run_at_once(tmp_path, value):
     assert finite({"a": torch.tensor(1.5), "b": 2}, 1) == {"a": 1.5, "b": 2}
     with pytest.raises(TrainingError, match=rf"step 3: shape is {value}"):
-        fit(Told([1, 1, value, 1]), tmp_path, steps=4)
+        fit(GivenFigures([1, 1, value, 1]), tmp_path, steps=4)
     assert [line["step"] for line in log(tmp_path)] == [1, 2]
 
 
@@ -342,11 +342,11 @@ def test_a_resumed_run_shows_every_step_once_and_pictures_as_one_that_was_not_di
 @pytest.mark.parametrize("width", [40, 60, 80, 200])
 def test_progress_is_one_line_within_the_terminal_that_shows_the_first_figures(width):
     names = ("wasserstein", "penalty", "class_real", "class_fake", *(f"figure {i}" for i in range(8)))
-    told = StringIO()
-    with loop._progress(disable=False, console=Console(file=told, width=width)) as progress:
+    screen = StringIO()
+    with loop._progress(disable=False, console=Console(file=screen, width=width)) as progress:
         task = progress.add_task("ac-wgan", total=20_000, completed=13_579, figures="")
         progress.update(task, figures=loop._shown(1.234, dict.fromkeys(names, 1.23456)))
-    (line,) = told.getvalue().splitlines()
+    (line,) = screen.getvalue().splitlines()
     assert len(line) <= width
     if width == 200:
         assert "13579/20000 1.23/s  wasserstein 1.235  penalty 1.235  class_real 1.235  class_fake 1.235  ..." in line
@@ -571,11 +571,11 @@ def test_a_model_has_seen_what_its_ancestors_have_seen(tmp_path):
 def test_weights_of_other_sizes_or_of_another_system_are_refused_in_one_line(shapes, lung, tmp_path):
     other = hub.Model(AcWgan(PRESETS["smoke"]), "0" * 64)
     misfit = r"^from: found weights that do not fit.*a lung with networks of the same sizes"
-    for start, settings, told in (
+    for start, settings, message in (
         (lung, {"layers": "8_2_16_64"}, misfit),
         (other, {}, r"^from: found a model of ac-wgan; expected a model of lung$"),
     ):
-        with pytest.raises(InputError, match=told) as caught:
+        with pytest.raises(InputError, match=message) as caught:
             api.train("lung", shapes, tmp_path / "run", preset="smoke", settings=settings, start=start, device="cpu")
         assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match=r"no config\.yaml"):

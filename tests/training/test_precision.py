@@ -87,7 +87,7 @@ SMALL = AcWganConfig(size=(16, 16, 16), noise=16, widths=(8, 8), fold=2, precisi
 
 
 @pytest.mark.parametrize(
-    ("trained", "asked", "text", "told"),
+    ("trained", "asked", "text", "recorded"),
     [
         ("bf16", "auto", "amx_bf16", "bf16"),
         ("bf16", "auto", "avx2", "32"),
@@ -96,13 +96,13 @@ SMALL = AcWganConfig(size=(16, 16, 16), noise=16, widths=(8, 8), fold=2, precisi
         ("32", "bf16", "avx2", "bf16"),
     ],
 )
-def test_samples_tell_the_precision_that_they_were_made_in(flags, tmp_path, trained, asked, text, told):
+def test_samples_tell_the_precision_that_they_were_made_in(flags, tmp_path, trained, asked, text, recorded):
     flags(text)
     system = AcWgan(SMALL.model_copy(update={"precision": trained}))
     maker = system.maker(Lineage("ac-wgan", "0" * 64))
     made = maker.sample([(NoduleAttributes(),)], 0, AcWganOptions(precision=asked))
     api.write_samples(tmp_path / "out", made, seed=0)
-    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["precision"] == told
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["precision"] == recorded
 
 
 def test_samples_in_bf16_are_near_those_in_32_and_their_voxels_are_not_rounded_to_it():

@@ -69,7 +69,7 @@ def train(shapes, tmp_path):
     return start
 
 
-def told(process):
+def finished(process):
     """Return the output that a user reads, without the progress line, and the exit code."""
     out, err = process.communicate()
     return out, [line for line in err.splitlines() if line.strip() and not line.startswith("lung ")], process.returncode
@@ -121,7 +121,7 @@ def wait_for_group_to_end(process, seconds=300):
 )
 def test_an_error_in_any_process_is_one_line_and_an_exit_code_and_nobody_stays(train, fault, line, code):
     process = train(fault)
-    out, lines, returned = told(process)
+    out, lines, returned = finished(process)
     assert len(lines) == 1, lines
     assert lines[0].startswith(f"synthorax: {line}")
     assert (out, returned) == ("", code)
@@ -129,7 +129,7 @@ def test_an_error_in_any_process_is_one_line_and_an_exit_code_and_nobody_stays(t
 
 
 def test_a_bug_in_another_process_is_one_line_and_a_file_that_shows_where_it_is(train):
-    _, lines, code = told(train("if rank == 1: loop.finite = failing(ZeroDivisionError('by nought'))"))
+    _, lines, code = finished(train("if rank == 1: loop.finite = failing(ZeroDivisionError('by nought'))"))
     assert code == 1
     (line,) = lines
     assert "nobody foresaw (ZeroDivisionError: by nought)" in line
@@ -139,9 +139,10 @@ def test_a_bug_in_another_process_is_one_line_and_a_file_that_shows_where_it_is(
 
 
 def test_an_error_that_was_foreseen_stays_so_whatever_characters_the_name_in_it_has():
-    told = processes.Told(**json.loads(json.dumps(vars(processes.Told.of(InputError("two\nlines", "holes", "none"))))))
-    assert isinstance(told.error(), SynthoraxError)
-    assert (str(told.error()), told.error().exit_code) == ("two\nlines: found holes; expected none", 2)
+    sent = json.dumps(vars(processes.ErrorReport.of(InputError("two\nlines", "holes", "none"))))
+    report = processes.ErrorReport(**json.loads(sent))
+    assert isinstance(report.error(), SynthoraxError)
+    assert (str(report.error()), report.error().exit_code) == ("two\nlines: found holes; expected none", 2)
 
 
 def test_two_processes_that_are_stopped_say_so_once(train, tmp_path):
@@ -150,7 +151,7 @@ def test_two_processes_that_are_stopped_say_so_once(train, tmp_path):
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    out, lines, code = told(process)
+    out, lines, code = finished(process)
     assert len(lines) == 1, lines
     assert lines[0].startswith("synthorax: stopped after step")
     assert (out, code) == ("", 130)
@@ -177,16 +178,16 @@ def hosts(train, *more, fault="pass"):
 
 
 def test_two_hosts_train_one_model_and_the_first_one_speaks(train, tmp_path):
-    first, second = (told(process) for process in hosts(train))
+    first, second = (finished(process) for process in hosts(train))
     assert first == (f"{tmp_path / 'run'}: trained, 60 steps\n", [], 0)
     assert second == ("", [], 0)
     assert [record["step"] for record in log(tmp_path / "run")] == [50, 60]
 
 
 def test_hosts_that_do_not_share_the_run_folder_are_told_so(train, tmp_path):
-    told(train("pass", "--devices", 1))
+    finished(train("pass", "--devices", 1))
     fault = "if os.environ['NODE_RANK'] == '1': run_folder.STATE = 'elsewhere.pt'"
-    first, second = (told(process) for process in hosts(train, fault=fault))
+    first, second = (finished(process) for process in hosts(train, fault=fault))
     assert first[1][0].endswith("found different states on different hosts; expected a folder that all hosts share")
     assert (first[2], second) == (2, ("", [], 0))
 

@@ -51,9 +51,9 @@ def training_step(self, batch, step):
         loop.SAVE_EVERY_S = 0  # the state after this step is saved
     if step == pause:
         loop.SAVE_EVERY_S = 1e9
-        arrived, told = os.pipe()
-        os.set_blocking(told, False)
-        signal.set_wakeup_fd(told)
+        arrived, sent = os.pipe()
+        os.set_blocking(sent, False)
+        signal.set_wakeup_fd(sent)
         paused.touch()
         os.read(arrived, 1)
     return train(self, batch, step)

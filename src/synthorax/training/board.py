@@ -39,7 +39,7 @@ class Board:
             from tensorboardX.proto.event_pb2 import Event, SessionLog
             from tensorboardX.record_writer import RecordWriter
 
-            with self._told():
+            with self._as_output_error():
                 self._folder.mkdir(exist_ok=True)
                 # TensorBoard's own writers put the host's name here. The time is in nanoseconds so that a run that is
                 # resumed at once does not overwrite its own file; TensorBoard reads files in the order of their names.
@@ -75,12 +75,12 @@ class Board:
 
     def _write(self, event: Any) -> None:
         if self._writer is not None:
-            with self._told():
+            with self._as_output_error():
                 self._writer.write(event.SerializeToString())
                 self._writer.flush()
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _as_output_error(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:

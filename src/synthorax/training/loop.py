@@ -118,9 +118,9 @@ def _fit(training: Training, run: RunFolder, fabric: Fabric, max_minutes: float 
             if step % training.log_every == 0 or step == steps:
                 figures = finite(_mean(fabric, metrics), step)
                 record = {"step": step, "seconds": round(earlier + time.monotonic() - started, 2), **figures}
-                told = {STAGE: stage.name} if len(training.stages) > 1 else {}
+                named = {STAGE: stage.name} if len(training.stages) > 1 else {}
                 if first:
-                    run.log(record | told | {"steps_per_second": rate(step)})
+                    run.log(record | named | {"steps_per_second": rate(step)})
                     board.scalars(figures, step)
                 guards.check(figures, step)
                 progress.update(task, completed=step, figures=_shown(rate(step), figures))

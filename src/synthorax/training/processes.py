@@ -60,16 +60,16 @@ def together(fabric: Fabric) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        told = alarm.ring(error)
-        if told is None or isinstance(error, SynthoraxError | KeyboardInterrupt):
+        report = alarm.ring(error)
+        if report is None or isinstance(error, SynthoraxError | KeyboardInterrupt):
             raise
-        raise told.error() from None
+        raise report.error() from None
     finally:
         alarm.off()
 
 
 @dataclass(frozen=True)
-class Told:
+class ErrorReport:
     """The message by which a process reports its error to the others.
 
     Attributes:
@@ -83,7 +83,7 @@ class Told:
     trace: str = ""
 
     @classmethod
-    def of(cls, error: BaseException) -> Told:
+    def of(cls, error: BaseException) -> ErrorReport:
         """Return the message of an error."""
         match error:
             case SynthoraxError():
@@ -122,21 +122,21 @@ class Alarm:
         self._off = Event()
         Thread(target=self._listen, name="alarm", daemon=True).start()
 
-    def ring(self, error: BaseException) -> Told | None:
+    def ring(self, error: BaseException) -> ErrorReport | None:
         """Report an error; in all processes but the first this ends the process.
 
         Returns:
             None if no other process had reported an error before, else that process's report.
         """
-        own = json.dumps(vars(Told.of(error)))
+        own = json.dumps(vars(ErrorReport.of(error)))
         try:
-            told = self._store.compare_set(FAILED, "", own).decode()
+            stored = self._store.compare_set(FAILED, "", own).decode()
         except DistError:
             self._leave()
         if not self._first:
             self._leave()
         self._wait_for_others()
-        return None if told == own else Told(**json.loads(told))
+        return None if stored == own else ErrorReport(**json.loads(stored))
 
     def off(self) -> None:
         """Stop watching for reports."""
@@ -152,9 +152,9 @@ class Alarm:
                 self._leave()
             # The main thread may be blocked in a collective operation, which cannot be interrupted.
             if rung and not self._off.wait(PROCESS_PATIENCE_S):
-                told = Told(**json.loads(self._store.get(FAILED)))
-                say(one_line(f"synthorax: {told.line}"), error=True)
-                os._exit(told.code)
+                report = ErrorReport(**json.loads(self._store.get(FAILED)))
+                say(one_line(f"synthorax: {report.line}"), error=True)
+                os._exit(report.code)
 
     def _wait_for_others(self) -> None:
         """Wait until the others have exited: PyTorch prints long errors in a process that finds the store gone."""
