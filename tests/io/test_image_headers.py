@@ -119,12 +119,12 @@ def test_a_nifti_has_the_values_that_its_header_scales(tmp_path, raw, slope, int
 
 
 @pytest.mark.parametrize(
-    ("slope", "intercept", "told"),
+    ("slope", "intercept", "part"),
     [(-1, 0, "inverts the voxels' values"), (np.inf, 0, "not finite"), (2, np.nan, "not finite")],
 )
-def test_a_doubtful_scale_is_told(tmp_path, slope, intercept, told):
+def test_a_doubtful_scale_is_told(tmp_path, slope, intercept, part):
     notes = open_image(nifti(tmp_path / "a.nii", scl_slope=slope, scl_inter=intercept)).notes
-    assert [told in note for note in notes] == [True]
+    assert [part in note for note in notes] == [True]
 
 
 def test_a_flipped_bit_of_a_compressed_image_is_noticed_and_not_read_as_another_image(tmp_path):
@@ -217,26 +217,26 @@ def test_of_an_sform_and_a_qform_that_differ_itks_is_taken_and_told(tmp_path, sf
     path = nifti(tmp_path / "a.nii", srow_x=[-0.7, 0, 0, 22], sform_code=sform_code, qform_code=qform_code)
     found = open_image(path)
     assert found.volume.origin_mm[0] == pytest.approx(origin)
-    told = [f"a.nii: sform and qform differ by 10 mm; the {used} is used, as in ITK"] if used else []
-    assert list(found.notes) == told
+    notes = [f"a.nii: sform and qform differ by 10 mm; the {used} is used, as in ITK"] if used else []
+    assert list(found.notes) == notes
 
 
 @pytest.mark.parametrize(
-    ("leave", "told"),
+    ("leave", "part"),
     [
         ("ElementSpacing", "no voxel size in the header (ElementSpacing); 1 x 1 x 1 mm is assumed"),
         ("Offset", "no position in the header (Offset); 0,0,0 is assumed"),
         ("TransformMatrix", "no orientation in the header (TransformMatrix)"),
     ],
 )
-def test_what_a_metaimage_leaves_open_is_told(tmp_path, leave, told):
+def test_what_a_metaimage_leaves_open_is_told(tmp_path, leave, part):
     notes = open_image(mha(tmp_path / "a.mha", leave=[leave])).notes
     assert len(notes) == 1
-    assert told in notes[0]
+    assert part in notes[0]
 
 
 @pytest.mark.parametrize(
-    ("leave", "fields", "told"),
+    ("leave", "fields", "parts"),
     [
         (["space directions"], {}, ["no voxel size", "no orientation"]),
         (["space directions"], {"spacings": "0.7 0.8 2"}, ["no orientation"]),
@@ -245,9 +245,9 @@ def test_what_a_metaimage_leaves_open_is_told(tmp_path, leave, told):
         ([], {"space": "scanner-xyz"}, ["space 'scanner-xyz' does not relate the axes to the patient"]),
     ],
 )
-def test_what_an_nrrd_leaves_open_is_told(tmp_path, leave, fields, told):
+def test_what_an_nrrd_leaves_open_is_told(tmp_path, leave, fields, parts):
     notes = open_image(nrrd(tmp_path / "a.nrrd", leave=leave, **fields)).notes
-    assert [part in note for part, note in zip(told, notes, strict=True)] == [True] * len(told)
+    assert [part in note for part, note in zip(parts, notes, strict=True)] == [True] * len(parts)
 
 
 def test_ras_and_las_are_turned_into_lps(tmp_path):
@@ -275,7 +275,7 @@ def test_an_orientation_that_contradicts_the_matrix_is_told(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "part"),
     [
         (lambda p: nifti(p / "a.nii", affine=RAS / 1000, xyzt_units=1), "lengths in meter"),
         (lambda p: mha(p / "a.mha", DistanceUnits="cm", ElementSpacing=".07 .08 .2", Offset="-3.2 -3.3 10"), "in cm"),
@@ -290,10 +290,10 @@ def test_an_orientation_that_contradicts_the_matrix_is_told(tmp_path):
         ),
     ],
 )
-def test_other_units_of_length_are_converted_and_told(tmp_path, make, told):
+def test_other_units_of_length_are_converted_and_told(tmp_path, make, part):
     found = open_image(make(tmp_path))
     is_placed(found.volume)
-    assert [told in note for note in found.notes] == [True]
+    assert [part in note for note in found.notes] == [True]
 
 
 def test_axes_that_are_nearly_at_right_angles_are_straightened_and_told(tmp_path):
@@ -398,7 +398,7 @@ def test_a_nifti_that_cannot_be_placed_or_read_is_refused_in_one_line(tmp_path, 
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "kind"),
     [
         (b"", "an empty file"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n", "a Git LFS pointer"),
@@ -412,13 +412,13 @@ def test_a_nifti_that_cannot_be_placed_or_read_is_refused_in_one_line(tmp_path, 
     ],
 )
 @pytest.mark.parametrize("name", ["a.nii.gz", "a.NII", "a.mha", "a.nrrd"])
-def test_a_file_that_is_something_else_is_told_what_it_is(tmp_path, name, content, told):
+def test_a_file_that_is_something_else_is_told_what_it_is(tmp_path, name, content, kind):
     (tmp_path / name).write_bytes(content)
     if name != "a.nii.gz" and content.startswith(b"\x1f\x8b"):
-        told = "a gzip file"
+        kind = "a gzip file"
     with pytest.raises(InputError) as caught:
         read_image(tmp_path / name)
-    assert told in str(caught.value)
+    assert kind in str(caught.value)
 
 
 def test_a_nifti_is_read_by_its_content_whether_its_name_says_gz_or_not(tmp_path):

@@ -25,7 +25,7 @@ def moved(volume, voxels_xyz):
 
 
 @pytest.mark.parametrize(
-    ("mask", "told"),
+    ("mask", "count"),
     [
         (MASK, 0),
         (orient(MASK, "RAS"), 0),
@@ -39,10 +39,10 @@ def moved(volume, voxels_xyz):
     ],
     ids=["same", "flipped", "turned", "cropped", "padded", "its box", "rounded", "more rounded", "a fifth off"],
 )
-def test_a_mask_whose_voxels_are_the_images_is_taken(mask, told):
+def test_a_mask_whose_voxels_are_the_images_is_taken(mask, count):
     found = place_labels("mask", mask, CT)
     np.testing.assert_array_equal(found.voxels, NODULE)
-    assert len(found.notes) == told
+    assert len(found.notes) == count
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_a_mask_turned_like_no_axis_of_its_image_still_lies_on_its_voxels():
 
 @pytest.mark.parametrize("suffix", [".nii.gz", ".mha", ".nrrd"])
 @pytest.mark.parametrize(
-    ("values", "label", "told"),
+    ("values", "label", "parts"),
     [
         (NODULE * 255, None, []),
         (NODULE.astype(np.float32), 1, []),
@@ -88,11 +88,11 @@ def test_a_mask_turned_like_no_axis_of_its_image_still_lies_on_its_voxels():
     ],
     ids=["255", "floats", "probabilities", "probabilities with a label", "labels"],
 )
-def test_the_voxels_of_a_nodule_are_those_of_its_label_or_a_half(tmp_path, values, label, told, suffix):
+def test_the_voxels_of_a_nodule_are_those_of_its_label_or_a_half(tmp_path, values, label, parts, suffix):
     write_image(tmp_path / f"m{suffix}", replace(CT, voxels=values))
     found = read_nodule_on(tmp_path / f"m{suffix}", CT, label)
     np.testing.assert_array_equal(found.voxels, NODULE)
-    assert [part in note for part, note in zip(told, found.notes, strict=True)] == [True] * len(told)
+    assert [part in note for part, note in zip(parts, found.notes, strict=True)] == [True] * len(parts)
 
 
 def test_labels_that_are_taken_together_are_told(tmp_path):

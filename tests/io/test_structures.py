@@ -300,9 +300,9 @@ def test_a_structure_set_gives_its_nodules_names_the_rest_and_states_what_is_kno
     assert [nodule.extra["structure"] for nodule in case.nodules] == ["GTV"]
     assert any("BODY" in note for note in case.notes)
     assert any("Nodule 9 left out: it has no contour" in note for note in case.notes)
-    told = api.info(tmp_path / "store")
-    assert told["structures_not_taken"] == {"BODY": 1}
-    assert told["annotated"] == {"all": 0, "some": 1, "none-known": 0}
+    about = api.info(tmp_path / "store")
+    assert about["structures_not_taken"] == {"BODY": 1}
+    assert about["annotated"] == {"all": 0, "some": 1, "none-known": 0}
 
 
 def test_a_structure_whose_name_did_not_match_leaves_no_healthy_scan(tmp_path):

@@ -78,12 +78,12 @@ def pieces(name: str, source: int, mask: Region) -> tuple[list[Masked], str]:
         box = statistics["bounding_boxes"][i + 1]
         z, y, x = (int(a + side.start) for a, side in zip(mask.corner, box, strict=True))
         made.append(Masked(name, source, Region((z, y, x), labels[box] == i + 1)))
-    told = []
+    notes = []
     if len(kept) > 1:
-        told.append(f"its {len(kept)} separate pieces are taken as {len(kept)} nodules")
+        notes.append(f"its {len(kept)} separate pieces are taken as {len(kept)} nodules")
     if stray:
-        told.append(f"{stray} stray pieces of one or two voxels were left out")
-    return made, f"{name}: {'; '.join(told)}" if told else ""
+        notes.append(f"{stray} stray pieces of one or two voxels were left out")
+    return made, f"{name}: {'; '.join(notes)}" if notes else ""
 
 
 def same_nodules(masked: Sequence[Masked]) -> tuple[list[MaskedNodule], list[str]]:

@@ -120,10 +120,10 @@ def _legal(header: Dataset, keyword: str) -> DataElement:
 def _check_character_set(header: Dataset) -> None:
     """Refuse a header with non-ASCII text whose character set is missing or unknown."""
     sets = element_text(header, "SpecificCharacterSet").split("\\")
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         convert_encodings(sets)
-    if set(sets) <= {"", "ISO_IR 6", "ISO 2022 IR 6"} or any("Unknown encoding" in str(one.message) for one in told):
+    if set(sets) <= {"", "ISO_IR 6", "ISO 2022 IR 6"} or any("Unknown encoding" in str(one.message) for one in caught):
         raise ValueError("characters without a character set")
 
 

@@ -24,7 +24,7 @@ from synthorax.volume import Volume
 
 MOST_OFF = 0.25
 """Largest offset between a mask's voxels and the image's, in voxels; beyond it the mask has another grid."""
-TOLD_OFF = 0.05
+NOTED_OFFSET = 0.05
 """An offset above this, in voxels, gets a note."""
 
 
@@ -195,7 +195,7 @@ def place_labels(subject: object, mask: Volume, ct: Volume) -> Labels:
         raise InputError(subject, found, expected)
     notes = []
     name = getattr(subject, "name", None) or str(subject)
-    if off > TOLD_OFF:
+    if off > NOTED_OFFSET:
         notes.append(f"{name}: up to {off:.2f} of a voxel off the image's voxels, as if rounded; taken as the same")
     if start.any() or upright.shape != grid.shape:
         placed = crop(upright, (-start).tolist(), grid.shape, fill=0)

@@ -136,38 +136,38 @@ def _stored(path: Path, fields: Mapping[str, str], shape: tuple[int, int, int], 
 
 def _placed(path: Path, fields: Mapping[str, str], dims: int, shape: tuple[int, int, int]) -> Placed:
     name = path.name
-    told: list[str] = []
+    notes: list[str] = []
     given = {key: fields[key.lower()] for key in ("ElementSpacing", "ElementSize") if key.lower() in fields}
     spacing = np.ones(3)
     if given:
         key = next(iter(given))
         spacing = np.array(decimal_numbers(path, key, given[key], dims)[:3])
     else:
-        told.append(f"{name}: no voxel size in the header (ElementSpacing); 1 x 1 x 1 mm is assumed")
+        notes.append(f"{name}: no voxel size in the header (ElementSpacing); 1 x 1 x 1 mm is assumed")
     unit = fields.get("distanceunits", "mm").strip()
     scale, doubts = scale_of_unit(path, "mm" if unit in ("?", "") else unit)
-    told += doubts
+    notes += doubts
     origin = np.zeros(3)
     if key := next((key for key in ("Offset", "Position", "Origin") if key.lower() in fields), ""):
         origin = np.array(decimal_numbers(path, key, fields[key.lower()], dims)[:3])
     else:
-        told.append(f"{name}: no position in the header (Offset); 0,0,0 is assumed")
+        notes.append(f"{name}: no position in the header (Offset); 0,0,0 is assumed")
     direction, assumed = np.eye(3), False
     if key := next((key for key in ("TransformMatrix", "Rotation", "Orientation") if key.lower() in fields), ""):
         matrix = np.reshape(decimal_numbers(path, key, fields[key.lower()], dims**2), (dims, dims))
         direction = matrix[:3, :3].T  # each row in the header is the direction of one axis
     else:
-        told.append(f"{name}: no orientation in the header (TransformMatrix); {ASSUMED_AXES}")
+        notes.append(f"{name}: no orientation in the header (TransformMatrix); {ASSUMED_AXES}")
         assumed = True
     if any(
         float(decimal_numbers(path, key, fields.get(key, default), 1)[0]) != float(default) for key, default in SCALES
     ):
-        told.append(f"{name}: ElementToIntensityFunction is not applied; the voxels are taken as stored")
-    placed = place(path, spacing * scale, direction, origin * scale, shape, told, assumed=assumed)
-    notes = (*placed.notes, *mirrored(path, placed.direction))
+        notes.append(f"{name}: ElementToIntensityFunction is not applied; the voxels are taken as stored")
+    placed = place(path, spacing * scale, direction, origin * scale, shape, notes, assumed=assumed)
+    notes = [*placed.notes, *mirrored(path, placed.direction)]
     stated = fields.get("anatomicalorientation", "").strip().upper()
     axes = axes_of(Volume(np.zeros((1, 1, 1)), placed.spacing_mm, placed.origin_mm, placed.direction))
     if len(stated) == 3 and "?" not in stated and stated.translate(FROM_TOWARDS) != axes:
         is_ = axes.translate(FROM_TOWARDS)
-        notes += (f"{name}: AnatomicalOrientation is {quoted(stated)}, but the axes are {is_}; the axes are used",)
-    return replace(placed, notes=notes)
+        notes.append(f"{name}: AnatomicalOrientation is {quoted(stated)}, but the axes are {is_}; the axes are used")
+    return replace(placed, notes=tuple(notes))

@@ -233,28 +233,28 @@ def _scale(path: Path, slope: float, intercept: float) -> tuple[tuple[float, flo
     return ((slope, intercept) if (slope, intercept) != (1, 0) else None), ()
 
 
-def _placed(path: Path, header: nib.Nifti1Header, shape: tuple[int, int, int], notes: tuple[str, ...]) -> Placed:
+def _placed(path: Path, header: nib.Nifti1Header, shape: tuple[int, int, int], scale_doubts: tuple[str, ...]) -> Placed:
     """Return the geometry, chosen as ITK does: the sform if its code is `SCANNER` or there is no qform, else the qform.
 
     Without either, the orientation is assumed to be LPS and the origin 0.
     """
     raw = header.structarr
-    told = list(notes)
+    notes = list(scale_doubts)
     scale, doubts = scale_of_unit(path, _unit(header))
-    told += doubts
+    notes += doubts
     pixdim = raw["pixdim"][1:4].astype(np.float64)
     sform = header.get_sform() if raw["sform_code"] > 0 else None
     if sform is not None and not _is_usable(sform):
-        told.append(f"{path.name}: the sform is not usable and is ignored")
+        notes.append(f"{path.name}: the sform is not usable and is ignored")
         sform = None
     qform = _qform(header) if raw["qform_code"] > 0 else None
     if raw["qform_code"] > 0 and qform is None:
-        told.append(f"{path.name}: the qform is not usable and is ignored")
+        notes.append(f"{path.name}: the qform is not usable and is ignored")
     if sform is None and qform is None:
         if raw["qform_code"] > 0 or raw["sform_code"] > 0:
             raise InputError(path, "neither a usable sform nor qform", "a header with the position of its voxels")
-        told.append(f"{path.name}: no orientation in the header (sform and qform codes 0); {ASSUMED_AXES}, from 0,0,0")
-        return place(path, np.round(pixdim * scale, 6), np.eye(3), np.zeros(3), shape, told, assumed=True)
+        notes.append(f"{path.name}: no orientation in the header (sform and qform codes 0); {ASSUMED_AXES}, from 0,0,0")
+        return place(path, np.round(pixdim * scale, 6), np.eye(3), np.zeros(3), shape, notes, assumed=True)
     use_sform = sform is not None and (qform is None or raw["sform_code"] == SCANNER)
     affine = sform if use_sform else qform
     assert affine is not None
@@ -263,17 +263,17 @@ def _placed(path: Path, header: nib.Nifti1Header, shape: tuple[int, int, int], n
         apart = float(np.linalg.norm((corners @ (sform - qform).T)[:, :3], axis=1).max()) * scale
         if apart > AGREE_MM:
             used = "the sform" if use_sform else "the qform"
-            told.append(f"{path.name}: sform and qform differ by {apart:.4g} mm; {used} is used, as in ITK")
+            notes.append(f"{path.name}: sform and qform differ by {apart:.4g} mm; {used} is used, as in ITK")
     if not use_sform and (pixdim < 0).any():
-        told.append(f"{path.name}: a negative voxel size ({times(pixdim)} mm) is taken as positive")
+        notes.append(f"{path.name}: a negative voxel size ({times(pixdim)} mm) is taken as positive")
     affine = LPS_FROM_RAS @ affine
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     if use_sform and pixdim.all() and not np.allclose(spacing, np.abs(pixdim), rtol=0.01):
         sizes = f"voxels of {times(spacing)} mm by the sform, but of {times(pixdim)} mm by pixdim"
-        told.append(f"{path.name}: {sizes}; the sform is used")
+        notes.append(f"{path.name}: {sizes}; the sform is used")
     direction = np.divide(affine[:3, :3], spacing, out=np.zeros((3, 3)), where=spacing > 0)
     # The header has single precision, so that further digits are not meant.
-    return place(path, np.round(spacing * scale, 6), direction, affine[:3, 3] * scale, shape, told)
+    return place(path, np.round(spacing * scale, 6), direction, affine[:3, 3] * scale, shape, notes)
 
 
 def _unit(header: nib.Nifti1Header) -> str:

@@ -169,17 +169,17 @@ def _placed(
     path: Path, fields: Mapping[str, str], spatial: Sequence[int], dims: int, shape: tuple[int, int, int]
 ) -> Placed:
     name = path.name
-    told: list[str] = []
+    notes: list[str] = []
     space = fields.get("space", "").strip().lower()
     signs = np.array(TO_LPS.get(space, (1, 1, 1)))
     if space and space not in TO_LPS:
         if space.endswith("-time") or len(space) == 4:
             raise InputError(path, f"space {quoted(space)}", "a volume without a time axis")
-        told.append(f"{name}: space {quoted(space)} does not relate the axes to the patient; {ASSUMED_AXES}")
+        notes.append(f"{name}: space {quoted(space)} does not relate the axes to the patient; {ASSUMED_AXES}")
     scale = 1.0
     if units := re.findall(r'"([^"]*)"', fields.get("space units", "")):
         scale, doubts = scale_of_unit(path, units[0])
-        told += doubts
+        notes += doubts
         if len(set(units)) > 1:
             raise InputError(path, f"space units {quoted(fields['space units'])}", "one unit for all axes")
     if "space directions" in fields:
@@ -189,7 +189,7 @@ def _placed(
             spacing = np.linalg.norm(axes, axis=0)
             direction = signs[:, None] * np.divide(axes, spacing, out=np.zeros((3, 3)), where=spacing > 0)
         if not space:
-            told.append(f"{name}: no `space` in the header to relate the axes to the patient; {ASSUMED_AXES}")
+            notes.append(f"{name}: no `space` in the header to relate the axes to the patient; {ASSUMED_AXES}")
         first = fields.get("space origin", "")
         if first:
             vector = VECTOR.fullmatch(first)
@@ -202,8 +202,8 @@ def _placed(
         if given is not None and not np.isnan(given[spatial]).any():
             spacing = given[spatial]
         else:
-            told.append(f"{name}: no voxel size in the header; 1 x 1 x 1 mm is assumed")
-        told.append(f"{name}: no orientation in the header (space directions); {ASSUMED_AXES}")
+            notes.append(f"{name}: no voxel size in the header; 1 x 1 x 1 mm is assumed")
+        notes.append(f"{name}: no orientation in the header (space directions); {ASSUMED_AXES}")
         if "space origin" in fields:
             first = fields["space origin"]
             origin = signs * decimal_numbers(path, "space origin", first.strip("() ").replace(",", " "), 3)
@@ -213,12 +213,12 @@ def _placed(
             nodes = np.array([axis < len(centers) and centers[axis] == "node" for axis in spatial])
             origin = np.where(nodes, origin, origin + spacing / 2)  # `axis mins` is the edge of a cell, not its centre
     if not first or not np.isfinite(origin).any():
-        told.append(f"{name}: no position in the header (space origin); 0,0,0 is assumed")
+        notes.append(f"{name}: no position in the header (space origin); 0,0,0 is assumed")
         origin = np.zeros(3)
     assumed = "space directions" not in fields or space not in TO_LPS
-    placed = place(path, spacing * scale, direction, origin * scale, shape, told, assumed=assumed)
-    notes = (*placed.notes, *mirrored(path, placed.direction))
-    return replace(placed, notes=notes)
+    placed = place(path, spacing * scale, direction, origin * scale, shape, notes, assumed=assumed)
+    notes = [*placed.notes, *mirrored(path, placed.direction)]
+    return replace(placed, notes=tuple(notes))
 
 
 def _stored(path: Path, fields: Mapping[str, str], shape: tuple[int, ...], end: int) -> Stored:

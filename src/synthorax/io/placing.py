@@ -85,7 +85,7 @@ def place(
         InputError: the voxel size, position or direction is not usable, or the axes are too far off right angles.
     """
     spacing, axes, origin = (np.asarray(values, np.float64) for values in (spacing_xyz, direction, origin_xyz))
-    told = list(notes)
+    noted = list(notes)
     if not (np.isfinite(spacing).all() and (np.abs(spacing) <= MOST_SPACING_MM).all() and spacing.all()):
         expected = "a positive voxel size in mm; write the right one into the header"
         raise InputError(path, f"voxels of {times(spacing)} mm", expected)
@@ -95,7 +95,7 @@ def place(
     if not ((lengths > 0.5).all() and (lengths < 2).all()):
         raise InputError(path, f"directions of {times(axes.T.ravel())}", "unit vectors at right angles")
     if (spacing < 0).any():
-        told.append(f"{path.name}: a negative voxel size ({times(spacing)} mm) turns its axis round")
+        noted.append(f"{path.name}: a negative voxel size ({times(spacing)} mm) turns its axis round")
         axes = axes * np.sign(spacing)
         spacing = np.abs(spacing)
     straight, off, moved = _straightened(axes / lengths, spacing, shape_zyx)
@@ -103,17 +103,17 @@ def place(
         found = f"axes {_degrees(off)} off a right angle, which a tilted gantry or a shear gives"
         raise InputError(path, found, "axes at right angles; resample the image first (SimpleITK.Resample)")
     if off > SINGLE_PRECISION:
-        told.append(
+        noted.append(
             f"{path.name}: axes {_degrees(off)} off a right angle; straightened, which moves no voxel "
             f"by more than {moved:.2f} of a voxel"
         )
     if np.abs(lengths - 1).max() > 1e-3:
-        told.append(f"{path.name}: directions of length {times(lengths)} are scaled to unit vectors")
+        noted.append(f"{path.name}: directions of length {times(lengths)} are scaled to unit vectors")
     if spacing.min() < USUAL_MM[0] or spacing.max() > USUAL_MM[1]:
-        told.append(f"{path.name}: voxels of {times(spacing)} mm are unusual for a CT; is the header in millimetres?")
+        noted.append(f"{path.name}: voxels of {times(spacing)} mm are unusual for a CT; is the header in millimetres?")
     x, y, z = spacing.tolist()
     first_x, first_y, first_z = origin.tolist()
-    return Placed((z, y, x), (first_x, first_y, first_z), straight, tuple(told), assumed)
+    return Placed((z, y, x), (first_x, first_y, first_z), straight, tuple(noted), assumed)
 
 
 def scale_of_unit(path: Path, unit: str) -> tuple[float, tuple[str, ...]]:

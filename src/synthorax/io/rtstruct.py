@@ -105,14 +105,14 @@ def _structure(named: StructureName, drawn: Sequence[Dataset], scan: Volume) -> 
             contours.append(_in_slices(contour, scan))
         except InputError as error:
             left_out[str(error.args[1])] += 1
-    told = [f"{count} of {len(drawn)} contours left out: {why}" for why, count in sorted(left_out.items())]
+    reasons = [f"{count} of {len(drawn)} contours left out: {why}" for why, count in sorted(left_out.items())]
     if not contours:
-        return Structure(named, reason="; ".join(told), is_whole=False)
+        return Structure(named, reason="; ".join(reasons), is_whole=False)
     region, notes, is_whole = _painted(contours, scan)
     if not region.mask.any():
-        reason = "; ".join(["no voxel of the scan lies in its contours", *told])
+        reason = "; ".join(["no voxel of the scan lies in its contours", *reasons])
         return Structure(named, reason=reason, is_whole=False)
-    return Structure(named, region, notes=(*told, *notes), is_whole=is_whole and not left_out)
+    return Structure(named, region, notes=(*reasons, *notes), is_whole=is_whole and not left_out)
 
 
 def _in_slices(contour: Dataset, scan: Volume) -> NDArray[np.float64]:
