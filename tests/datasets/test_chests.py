@@ -114,8 +114,8 @@ def test_a_middle_of_a_cube_is_its_very_voxels(read):
 def test_scans_of_several_spacings_are_resized_and_the_screen_says_so(read, capsys):
     chests = read(scan("a"), scan("b", spacing=(5.0, 4.0, 4.0)))
     assert chests.spacing_mm[0, 1] > chests.spacing_mm[1, 1]
-    assert "2 chests of 16 x 16 x 16 voxels" in (told := capsys.readouterr().err)
-    assert "resized from scans of 2 spacings" in told
+    assert "2 chests of 16 x 16 x 16 voxels" in (line := capsys.readouterr().err)
+    assert "resized from scans of 2 spacings" in line
 
 
 def test_nodules_are_taken_out_in_the_scans_own_voxels_or_told_to_stay(read, capsys):

@@ -105,7 +105,7 @@ def test_nnunet_takes_a_data_set_of_all_splits(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("splits", "training", "told"),
+    ("splits", "training", "pattern"),
     [
         (["train"] * 6 + ["test"], 6, "no case is in val, .* makes 5 folds of the 6 cases"),
         (["val"] * 5, 5, "no case is in train"),
@@ -114,13 +114,13 @@ def test_nnunet_takes_a_data_set_of_all_splits(tmp_path):
     ],
 )
 def test_no_split_is_written_of_which_a_part_is_empty_and_it_is_said_what_nnunet_does_then(
-    splits, training, told, tmp_path
+    splits, training, pattern, tmp_path
 ):
     items = [item(f"s{i}", split) for i, split in enumerate(splits)]
     report = export(items, tmp_path / "Dataset501_X", "nnunet", name="X")
     assert len(check_as_nnunet_does(tmp_path / "Dataset501_X")) == training
     assert not (tmp_path / "Dataset501_X" / "splits_final.json").exists()
-    assert any(re.search(told, note) for note in report.notes)
+    assert any(re.search(pattern, note) for note in report.notes)
 
 
 def test_it_is_said_that_folds_of_nnunets_own_would_part_a_patient(tmp_path):

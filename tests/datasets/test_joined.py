@@ -111,7 +111,7 @@ def prepare(source, out, kind="patches", **options):
     return api.prepare(kind, source, out, workers=1, **options)
 
 
-def told(store):
+def cases_of(store):
     """Return everything about each case except its name."""
     known = []
     for entry in store.cases:
@@ -149,8 +149,8 @@ def test_a_made_case_is_the_same_from_every_way(made, real, tmp_path, name, anno
     joined = prepare(real, tmp_path / "joined", synthetic=[made / name])
     assert [case.annotated for case in ways[0].cases] == annotated
     assert all(case.lineage in (RENDER, KNOWS_NOBODY) and case.synthetic for case in ways[0].cases)
-    assert told(ways[0]) == told(ways[1])
-    assert told(ways[0]) == [each for each in told(joined) if each[3]]
+    assert cases_of(ways[0]) == cases_of(ways[1])
+    assert cases_of(ways[0]) == [each for each in cases_of(joined) if each[3]]
 
 
 def test_an_injected_series_is_the_same_from_every_way(chest, real, tmp_path):
@@ -160,7 +160,7 @@ def test_an_injected_series_is_the_same_from_every_way(chest, real, tmp_path):
     api.inject(tmp_path / "ct", at_mm=(-70.0, 0.0, 0.0), diameter_mm=16, seed=1, out=tmp_path / "out", force=True)
     ways = [prepare(tmp_path / "out", tmp_path / kind, kind) for kind in ("patches", "scans")]
     joined = prepare(real, tmp_path / "joined", synthetic=[tmp_path / "out"])
-    assert told(ways[0]) == told(ways[1]) == [each for each in told(joined) if each[3]]
+    assert cases_of(ways[0]) == cases_of(ways[1]) == [each for each in cases_of(joined) if each[3]]
     assert ways[0].cases[0].lineage is not None
 
 

@@ -89,7 +89,7 @@ def test_a_packed_store_comes_back_with_its_label_maps(store, tmp_path):
 
 
 def test_info_draws_the_label_maps(store, tmp_path):
-    told = info(store.path, draw=tmp_path / "drawn.png")
-    assert told["label_maps_of_tissues"] == 2
-    assert "2 of 2 cases with label maps" in told["drawn"]
+    about = info(store.path, draw=tmp_path / "drawn.png")
+    assert about["label_maps_of_tissues"] == 2
+    assert "2 of 2 cases with label maps" in about["drawn"]
     assert (tmp_path / "drawn.png").read_bytes().startswith(b"\x89PNG")

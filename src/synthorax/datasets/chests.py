@@ -186,7 +186,7 @@ def read_chests(
     chests = Chests(
         [store[row["case"]] for row in rows], voxels, spacing, left, PatchSpec(grid.size, window_hu=window_hu), seed
     )
-    tell(_told(chests, cases, erased_by is not None))
+    tell(_chests_line(chests, cases, erased_by is not None))
     return chests
 
 
@@ -303,7 +303,7 @@ def _decode(
     return rows
 
 
-def _told(chests: Chests, cases: Sequence[CaseEntry], is_erased: bool) -> str:
+def _chests_line(chests: Chests, cases: Sequence[CaseEntry], is_erased: bool) -> str:
     """Return the line for the screen about the chests that were read from some cases."""
     z, y, x = chests.voxels.shape[1:]
     spacings = [
@@ -311,16 +311,16 @@ def _told(chests: Chests, cases: Sequence[CaseEntry], is_erased: bool) -> str:
     ]
     used = {case.case_id for case in chests.cases}
     scans = {tuple(np.round(case.spacing_mm, 2)) for case in chests.cases}
-    told = f"{len(chests)} chests of {z} x {y} x {x} voxels, of {' x '.join(spacings)} mm (z, y, x)"
+    line = f"{len(chests)} chests of {z} x {y} x {x} voxels, of {' x '.join(spacings)} mm (z, y, x)"
     if len(scans) > 1:
-        told += f", resized from scans of {len(scans)} spacings"
+        line += f", resized from scans of {len(scans)} spacings"
     if left_out := [case.case_id for case in cases if case.case_id not in used]:
         more = ", ..." * (len(left_out) > MOST_LEFT_OUT_NAMED)
-        told += f"; {len(left_out)} cases are left out: {', '.join(left_out[:MOST_LEFT_OUT_NAMED])}{more}"
+        line += f"; {len(left_out)} cases are left out: {', '.join(left_out[:MOST_LEFT_OUT_NAMED])}{more}"
     if nodules := sum(chests.nodules_left.values()):
         with_them = sum(bool(n) for n in chests.nodules_left.values())
         why = "because their place and diameter are not known" if is_erased else "because no eraser was used"
-        told += f"; {nodules} nodules of {with_them} chests stay in them, {why}"
+        line += f"; {nodules} nodules of {with_them} chests stay in them, {why}"
     if unknown := sum(case.annotated != "all" for case in chests.cases):
-        told += f"; {unknown} chests may have further nodules, since not all of theirs are known"
-    return told
+        line += f"; {unknown} chests may have further nodules, since not all of theirs are known"
+    return line

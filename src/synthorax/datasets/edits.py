@@ -186,11 +186,11 @@ def edit_patches(
             and there are none.
     """
     cases = list(cases)
-    nodules, diameters, told = _editable(cases, spec, classify, ball_mm, augmentation, outlined)
+    nodules, diameters, left_out = _editable(cases, spec, classify, ball_mm, augmentation, outlined)
     if not nodules:
         expected = "patches that fit into the scans, with room for the nodules' balls"
         expected += "; and nodules with outlines, or outlines=false" * outlined
-        raise InputError(store.path, f"no nodule to edit{told}", expected)
+        raise InputError(store.path, f"no nodule to edit{left_out}", expected)
     places, base = list(nodules), spec.finest if isinstance(spec, ScaledPatch) else spec
     if healthy:
         found = healthy_places(
@@ -214,7 +214,7 @@ def edit_patches(
     counts = f"{len(nodules)} {what}, {len(nodules) - len(shares)} of them without a mask"
     if len(shares):
         counts += f" (in the median, a ball includes {np.median(shares):.0%} of the outline of the others)"
-    tell(f"patches to edit: {counts}; {len(places) - len(nodules)} healthy places{told}")
+    tell(f"patches to edit: {counts}; {len(places) - len(nodules)} healthy places{left_out}")
     return patches
 
 
@@ -290,8 +290,8 @@ def _editable(
                 else:
                     places.append(replace(place, scale=_scale(view, base)))
                     diameters.append(float(mm))
-    told = ", ".join(f"{count} {why}" for why, count in left_out.items())
-    return places, diameters, f"; left out: {told}" if told else ""
+    reasons = ", ".join(f"{count} {why}" for why, count in left_out.items())
+    return places, diameters, f"; left out: {reasons}" if reasons else ""
 
 
 def _why_not_shown(case: CaseEntry, view: PatchSpec, ball_mm: float, augmentation: Augmentation) -> str:

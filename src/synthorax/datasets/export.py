@@ -86,16 +86,16 @@ def export(
 
 def _with_every_nodule_known(items: Sequence[Item], unknown: str, report: Report) -> list[Item]:
     """Return the items whose nodules are all known, or all items if the caller includes unknown ones."""
-    for annotated, told in (
+    for annotated, reason in (
         ("none-known", "nothing is known about their nodules"),
         ("some", "not all of their nodules are known"),
     ):
         found = [item.name for item in items if item.annotated == annotated]
         if found and unknown == "include":
-            report.notes.append(f"{told}: {few(found)}; they are included, and unmarked nodules become background")
+            report.notes.append(f"{reason}: {few(found)}; they are included, and unmarked nodules become background")
         elif found:
             report.notes.append(
-                f"left out, because {told}: {few(found)} (prepare --annotated states that all are known; --unknown"
+                f"left out, because {reason}: {few(found)} (prepare --annotated states that all are known; --unknown"
                 " include exports them, with unmarked nodules as background)"
             )
     return [item for item in items if unknown == "include" or item.annotated == "all"]

@@ -178,9 +178,9 @@ def training_data(store: Store, *makers: Lineage) -> dict[str, Any]:
     trained = {patient_key(patient) for patient in store.splits["train"]}
     names = {key: ANONYMOUS_PATIENT + key for key in keys} | known
     before = sorted(name for key, name in names.items() if key not in trained)
-    told = {"fingerprint": store.fingerprint, "patients": store.splits}
+    about = {"fingerprint": store.fingerprint, "patients": store.splits}
     untold = not all(lineage.tells for lineage in lineages)
-    return told | ({SEEN_BEFORE: before} if before else {}) | ({UNTOLD: True} if untold else {})
+    return about | ({SEEN_BEFORE: before} if before else {}) | ({UNTOLD: True} if untold else {})
 
 
 def _origins(case: CaseEntry) -> dict[str, str]:

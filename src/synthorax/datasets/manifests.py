@@ -31,7 +31,7 @@ class Manifests:
         self._read: dict[Path, Mapping[str, Any]] = {}
         self._damaged: set[Path] = set()
         self._samples = cache(self._listed)
-        self._lineage_in = cache(self._lineage_told)
+        self._lineage_in = cache(self._lineage_of_home)
 
     def of(self, folder: Path) -> Mapping[str, Any]:
         """Return the content of the manifest in a folder; empty if this package wrote none there."""
@@ -70,7 +70,7 @@ class Manifests:
             return Lineage("", tells=False) if {scan.parent, scan.parent.parent} & self._damaged else None
         return self._lineage_in(home)
 
-    def _lineage_told(self, home: Path) -> Lineage:
+    def _lineage_of_home(self, home: Path) -> Lineage:
         about = self.of(home)
         name = str(about.get("system") or about.get("method") or "")
         digest = str(about.get("model_sha256") or "")
@@ -124,13 +124,13 @@ class Manifests:
         the manifest is damaged, the scan may be an edited one.
         """
         home = self.home(image.image)
-        told = [self.of(folder) for folder in (home, image.table.parent) if folder is not None]
-        for about in told:
+        found = [self.of(folder) for folder in (home, image.table.parent) if folder is not None]
+        for about in found:
             if about.get("annotated") in ANNOTATED:
                 return about["annotated"]
         if {image.image.parent, image.table.parent} & self._damaged:
             return "some"
-        files = [about.get("files") for about in told]
+        files = [about.get("files") for about in found]
         return "some" if any(isinstance(each, dict) and "region" in each for each in files) else "all"
 
     def source_of(self, scan: Path) -> tuple[str, str]:

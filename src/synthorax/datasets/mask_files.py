@@ -81,12 +81,12 @@ def masked_nodules(masks: Sequence[Path], scan: Scan, expression: str | None) ->
             if structure.region is None:
                 notes.append(f"{name} left out: {structure.reason}")
                 continue
-            parts, told = pieces(name, len(found), structure.region)
+            parts, note = pieces(name, len(found), structure.region)
             is_whole = is_whole and bool(parts)
-            notes += [told] * bool(told)
+            notes += [note] * bool(note)
             found += parts
-    nodules, told_of_same = same_nodules(found)
-    notes += told_of_same + [NOT_TAKEN + name for name in list(others)[:MOST_STRUCTURES_NOTED]]
+    nodules, same_notes = same_nodules(found)
+    notes += same_notes + [NOT_TAKEN + name for name in list(others)[:MOST_STRUCTURES_NOTED]]
     notes += [f"{len(others) - MOST_STRUCTURES_NOTED} more structures are not taken for nodules"] * (
         len(others) > MOST_STRUCTURES_NOTED
     )
@@ -125,8 +125,8 @@ def region_of_row(
     if not row.mask.is_file():
         raise InputError(row.mask, f"no file {row.mask.name}", "the mask that the table names")
     if is_image(row.mask):
-        marked, told = read_nodule_on(row.mask, scan.ct, row.mask_label, read=read)
-        region, notes = Region.of(marked), list(told)
+        marked, label_notes = read_nodule_on(row.mask, scan.ct, row.mask_label, read=read)
+        region, notes = Region.of(marked), list(label_notes)
     else:
         region, notes = _of_dicom(row.mask, row.mask_label, scan)
     if shares and row.center_mm is not None:

@@ -89,7 +89,7 @@ def match_masks(scans: Sequence[ScanHeader], masks: Sequence[MaskFile]) -> Match
             doubts[i].append(f"a mask that may belong to this scan was not read: {reason}")
     return Matched(
         [tuple(sorted(paths)) for paths in found],
-        [tuple(dict.fromkeys(told)) for told in doubts],
+        [tuple(dict.fromkeys(notes)) for notes in doubts],
         tuple(orphans),
     )
 

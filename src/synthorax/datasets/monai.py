@@ -63,7 +63,7 @@ def write(items: Iterable[Item], folder: Path, name: str, report: Report, *, bal
     (folder / "images").mkdir()
     (folder / "masks").mkdir()
     taken: set[str] = set()
-    told: dict[str, list[str]] = {sentence: [] for sentence in (RENAMED, PAINTED, NO_MASK, OBLIQUE, EMPTY_BOXES)}
+    named: dict[str, list[str]] = {sentence: [] for sentence in (RENAMED, PAINTED, NO_MASK, OBLIQUE, EMPTY_BOXES)}
     for item in items:
         stem = file_name(item.name, taken)
         content = item.read()
@@ -75,7 +75,7 @@ def write(items: Iterable[Item], folder: Path, name: str, report: Report, *, bal
             row["mask"] = f"masks/{stem}{NIFTI_SUFFIX}"
             write_image(folder / row["mask"], _mask(content, item), mark=item.mark)
         else:
-            told[NO_MASK].append(item.name)
+            named[NO_MASK].append(item.name)
         row["box"] = [nodule_box(content, item, nodule) for nodule in item.nodules]
         row["label"] = [0] * len(row["box"])
         lists[LISTS[item.split]].append(row)
@@ -86,8 +86,8 @@ def write(items: Iterable[Item], folder: Path, name: str, report: Report, *, bal
             (OBLIQUE, not is_straight(content.grid)),
             (EMPTY_BOXES, not item.nodules),
         ):
-            told[sentence] += [item.name] * holds
-    report.notes += [f"{sentence}: {few(names)}" for sentence, names in told.items() if names]
+            named[sentence] += [item.name] * holds
+    report.notes += [f"{sentence}: {few(names)}" for sentence, names in named.items() if names]
     about = {"name": name, "description": DATASET_DESCRIPTION, "notes": report.notes, "labels": {"0": "nodule"}}
     write_json(folder / "dataset.json", about | lists)
 

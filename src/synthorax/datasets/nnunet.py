@@ -124,9 +124,9 @@ def _without_splits(n: int, patients: Counter[str], missing: str) -> str:
     """Return a note on nnU-Net's own splits, for an export without splits_final.json."""
     if not n:
         return "no training cases: nnU-Net can predict imagesTs, but cannot be trained"
-    told = f"no case is in {missing}, so there is no splits_final.json"
+    no_file = f"no case is in {missing}, so there is no splits_final.json"
     if n < NNUNET_FOLDS:
-        return f"{told}; nnU-Net needs {NNUNET_FOLDS} cases for its own folds and has {n}: train it with fold `all`"
+        return f"{no_file}; nnU-Net needs {NNUNET_FOLDS} cases for its own folds and has {n}: train it with fold `all`"
     several = sum(count > 1 for count in patients.values())
     parted = f", which split {several} patients with several cases; give a share of patients to val" if several else ""
-    return f"{told}; nnU-Net makes {NNUNET_FOLDS} folds of the {n} cases{parted}"
+    return f"{no_file}; nnU-Net makes {NNUNET_FOLDS} folds of the {n} cases{parted}"

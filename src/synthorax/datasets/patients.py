@@ -85,8 +85,8 @@ def tell_patients_apart(scans: Sequence[Person], rule: str = "auto") -> tuple[li
         return [_by_rule(scan, rule) for scan in scans], [f"patients are identified by --patient-from {rule}"]
     images = [scan.path for scan in scans if not scan.is_series]
     by_path, notes = _by_path(images)
-    by_header, told = _by_header([scan for scan in scans if scan.is_series])
-    return [by_header[scan] if scan.is_series else by_path[scan.path] for scan in scans], [*notes, *told]
+    by_header, header_notes = _by_header([scan for scan in scans if scan.is_series])
+    return [by_header[scan] if scan.is_series else by_path[scan.path] for scan in scans], [*notes, *header_notes]
 
 
 def linked(patients: Sequence[str], people: Sequence[Person] | None = None) -> tuple[list[str], list[str], list[str]]:

@@ -119,7 +119,7 @@ def negative_places(
     with suppress(OSError, ValueError, LookupError, TypeError, RecursionError, InputError):
         known = [(store[case_id], map(float, center)) for case_id, center in json.loads(file.read_text())["places"]]
         found = [Place(case.case_id, case.patient_id, (x, y, z), None, label) for case, (x, y, z) in known]
-        tell(_told(cases, found))
+        tell(_places_line(cases, found))
         return found
     whole = [case for case in cases if case.is_whole]
     found = corner_places(store, [case for case in cases if not case.is_whole], spec, label, margin)
@@ -128,7 +128,7 @@ def negative_places(
         file.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(file) as temporary:
             temporary.write_text(json.dumps({"places": [(place.case_id, place.center_mm) for place in found]}))
-    tell(_told(cases, found))
+    tell(_places_line(cases, found))
     return found
 
 
@@ -349,12 +349,12 @@ def _holds(mask: Volume, at_mm: NDArray[np.float64]) -> bool:
     return bool((index >= 0).all() and (index < mask.shape).all() and mask.voxels[tuple(index)])
 
 
-def _told(cases: Sequence[CaseEntry], found: Sequence[Place]) -> str:
+def _places_line(cases: Sequence[CaseEntry], found: Sequence[Place]) -> str:
     """Return the line for the screen about places without a nodule."""
     counts = {place.case_id: 0 for place in found}
     for place in found:
         counts[place.case_id] += 1
-    told = []
+    parts = []
     for rule, says in (
         ("all", "whose nodules are all known"),
         (
@@ -366,8 +366,8 @@ def _told(cases: Sequence[CaseEntry], found: Sequence[Place]) -> str:
         own = [case.case_id for case in cases if case.annotated == rule]
         if own:
             giving = [case_id for case_id in own if case_id in counts]
-            told.append(f"{sum(counts[c] for c in giving)} in {len(giving)} of {len(own)} scans {says}")
+            parts.append(f"{sum(counts[c] for c in giving)} in {len(giving)} of {len(own)} scans {says}")
     unknown = sum(case.annotated == "none-known" for case in cases)
     if unknown:
-        told.append(f"none in {unknown} scans without a statement about their nodules")
-    return f"places without a nodule: {'; '.join(told) or 'none'}"
+        parts.append(f"none in {unknown} scans without a statement about their nodules")
+    return f"places without a nodule: {'; '.join(parts) or 'none'}"

@@ -69,7 +69,7 @@ class LidcSource:
             grid = slice_grid(ct, patient_id=self.whose.patient_id, series_uid=annotated.series_uid)
             readings, marks = annotated.readings(grid), annotated.marks()
         outlined = cluster(readings)
-        regions, nodules, told = label_nodules(outlined, ct, self.readers)
+        regions, nodules, label_notes = label_nodules(outlined, ct, self.readers)
         case = _case(self.case_id, self.files, replace(scan, ct=ct), regions, nodules, self.whose)
         points = tuple(point for mark in marks if (point := _point(mark, ct)) is not None)
         series = scan.series_uid or self.files.series_uid
@@ -79,7 +79,7 @@ class LidcSource:
             points=points,
             annotated=how_annotated(None, "all", nodules, is_whole=is_whole),
             series_uid=series,
-            notes=(*case.notes, *notes, *told),
+            notes=(*case.notes, *notes, *label_notes),
         )
 
 

@@ -110,8 +110,8 @@ def write_samples(
                     tell_manifest(row)
                 count, tried = count + len(part), tried + part.tried
     one, several = ("patch", "patches") if is_patch else ("nodule shape", "nodule shapes")
-    told = f"{count} {one if count == 1 else several} of {' x '.join(map(str, first.spec.size))} voxels"
-    return told if tried == count else f"{told}, selected from {tried}"
+    line = f"{count} {one if count == 1 else several} of {' x '.join(map(str, first.spec.size))} voxels"
+    return line if tried == count else f"{line}, selected from {tried}"
 
 
 class _Writer(ExitStack):

@@ -164,8 +164,8 @@ def write_with_nodules(
     (out / MASKS_FOLDER).mkdir(exist_ok=True)
     write_nifti(out / files[MASKS_FOLDER], mask, origin.mark)
     write_nifti(out / files[IMAGES_FOLDER], ct, origin.mark)
-    told = {"masks": {"nifti": files[MASKS_FOLDER]}, "nodules": [nodule.row() for nodule in nodules]}
-    return row_of(index, files[IMAGES_FOLDER], stream) | told
+    entries = {"masks": {"nifti": files[MASKS_FOLDER]}, "nodules": [nodule.row() for nodule in nodules]}
+    return row_of(index, files[IMAGES_FOLDER], stream) | entries
 
 
 def row_of(index: int, file: str, stream: ScanStream) -> dict[str, Any]:

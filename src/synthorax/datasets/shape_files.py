@@ -187,12 +187,12 @@ def _of_file(file: Path, spacing_mm: Sequence[float]) -> Iterator[NoduleMask]:
             yield NoduleMask(name, region.within((0, 0, 0), found.grid.shape), found.grid.spacing_mm, found.notes)
         return
     image = open_image(file)
-    voxels, told = as_labels(file, image.volume.voxels)
+    voxels, notes = as_labels(file, image.volume.voxels)
     labels = _labels(voxels, file)
     for label in labels if len(labels) > 1 else [None]:
         name = file.name if label is None else f"{file.name}:{label}"
         mask = voxels != 0 if label is None else voxels == label
-        yield NoduleMask(name, mask, image.volume.spacing_mm, (*image.notes, *told))
+        yield NoduleMask(name, mask, image.volume.spacing_mm, (*image.notes, *notes))
 
 
 def _read_stack(file: Path) -> Iterable[NDArray]:

@@ -71,7 +71,7 @@ def scan_sources(
     ]
     rows = _rows_of([files for files, _ in pairs], images, table or folder)
     scans = _doubted([files for files, _ in pairs], rows)
-    whose, told = whose_scans(scans, [person for _, person in pairs], rows, manifests, patient_from, stated)
+    whose, patient_notes = whose_scans(scans, [person for _, person in pairs], rows, manifests, patient_from, stated)
     used = {id(row) for row in rows}
     missing = [image for image in images if id(image) not in used]
     stems = [of_case.patient_id if files.files else files.stem for files, of_case in zip(scans, whose, strict=True)]
@@ -87,7 +87,7 @@ def scan_sources(
         found_ = f"image {image.image.name}, which is not in {folder}"
         reason = InputError(image.table, found_, "images in that folder")
         made.append(Unreadable(case_id, reason))
-    return FoundSources((*made, *found.refused), (*told, *notes, *found.notes))
+    return FoundSources((*made, *found.refused), (*patient_notes, *notes, *found.notes))
 
 
 def patch_sources(
@@ -115,7 +115,7 @@ def patch_sources(
     files = [_files_at(image, find) for image in images]
     people = [_person(image.image, one, top) for image, one in zip(images, files, strict=True)]
     read = [one if isinstance(one, Files) else Files(image.image) for one, image in zip(files, images, strict=True)]
-    whose, told = whose_scans(read, people, images, manifests, patient_from, stated, known)
+    whose, patient_notes = whose_scans(read, people, images, manifests, patient_from, stated, known)
     ids = case_ids([image_stem(image.image) for image in images], [person.path for person in people])
     made: list[Source] = []
     for case_id, image, one, of_case in zip(ids, images, files, whose, strict=True):
@@ -123,7 +123,7 @@ def patch_sources(
             made.append(Unreadable(case_id, one))
         else:
             made.append(TableSource(case_id, one, image.nodules, structures, of_case, manifests.usual(image)))
-    return FoundSources(tuple(made), (*told, *notes))
+    return FoundSources(tuple(made), (*patient_notes, *notes))
 
 
 def find_tables(folder: Path) -> list[Path]:

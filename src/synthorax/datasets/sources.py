@@ -226,7 +226,7 @@ class TableSource:
         for row in rows:
             try:
                 shares = shared[row.mask, row.mask_label] > 1
-                region, told = region_of_row(row, scan, shares=shares, read=read)
+                region, row_notes = region_of_row(row, scan, shares=shares, read=read)
                 if shares and region is not None and any(_same_voxels(region, other) for other in regions):
                     raise InputError("mask", "the same voxels as another row", "a mask of its own")
                 twin = None if region is not None or row.center_mm is None else _nearest(left, row, scan.ct)
@@ -237,7 +237,7 @@ class TableSource:
             except InputError as error:
                 lost.append(f"nodule {row.nodule_id} left out: {error.args[1]}; expected {error.args[2]}")
                 continue
-            notes += [f"nodule {row.nodule_id}: {note}" for note in told]
+            notes += [f"nodule {row.nodule_id}: {note}" for note in row_notes]
             if region is not None:
                 regions.append(region)
         for found in left:

@@ -41,10 +41,10 @@ def _of_synthetic(store: Store) -> list[str]:
     made = sum(counts.values())
     if not made:
         return []
-    told = f"synthetic cases: {made} of {len(store)} ({', '.join(f'{n} {split}' for split, n in counts.items())})"
+    line = f"synthetic cases: {made} of {len(store)} ({', '.join(f'{n} {split}' for split, n in counts.items())})"
     if made < len(store) and made > counts["train"]:
-        told += "; validation or test has synthetic cases; --only-train keeps them out"
-    lines = [told]
+        line += "; validation or test has synthetic cases; --only-train keeps them out"
+    lines = [line]
     if leaks := leaks_in_training(store):
         case_id, reason = next(iter(leaks.items()))
         lines.append(
@@ -57,7 +57,7 @@ def _of_synthetic(store: Store) -> list[str]:
 def case_notes(store: Store) -> dict[str, list[str]]:
     """Return the notes of each case that has any, without those on structures not taken for nodules."""
     notes = {case.case_id: [n for n in case.notes if not n.startswith(NOT_TAKEN)] for case in store.cases}
-    return {case_id: told for case_id, told in notes.items() if told}
+    return {case_id: own for case_id, own in notes.items() if own}
 
 
 def summary_lines(store: Store) -> list[str]:
@@ -77,8 +77,8 @@ def summary_lines(store: Store) -> list[str]:
             "some": "some nodules of {} scans",
             "none-known": "no nodules of {} scans, which are not taken for healthy",
         }
-        told = [f"{text.format(counts[name])} ({name})" for name, text in what.items() if counts[name]]
-        made.append(f"known are {'; '.join(told)}; --annotated states otherwise")
+        known = [f"{text.format(counts[name])} ({name})" for name, text in what.items() if counts[name]]
+        made.append(f"known are {'; '.join(known)}; --annotated states otherwise")
     if names := structures_not_taken(store):
         shown = ", ".join(f"{name} ({count})" for name, count in list(names.items())[:MOST_STRUCTURES_SHOWN])
         more = f" and {len(names) - MOST_STRUCTURES_SHOWN} more" * (len(names) > MOST_STRUCTURES_SHOWN)
@@ -98,6 +98,6 @@ def _skipped(skip: Mapping[str, str]) -> str:
     return reason if case_id in reason else f"{case_id}: {reason}"
 
 
-def _bounded(told: list[str]) -> list[str]:
-    more = len(told) - MOST_LINES
-    return told[:MOST_LINES] + [f"... and {more} more of these lines, which `synthorax info` shows"] * (more > 0)
+def _bounded(lines: list[str]) -> list[str]:
+    more = len(lines) - MOST_LINES
+    return lines[:MOST_LINES] + [f"... and {more} more of these lines, which `synthorax info` shows"] * (more > 0)

@@ -74,7 +74,7 @@ def whose_scans(
     asked = [i for i, patient in enumerate(given) if not patient]
     found, notes = tell_patients_apart([people[i] for i in asked], patient_from)
     patients = list(given)
-    told_apart: set[str] = set()
+    namesakes: set[str] = set()
     for i, patient in zip(asked, found, strict=True):
         patients[i] = patient
     patients += [one.patient_id for one in known]
@@ -84,11 +84,11 @@ def whose_scans(
         patients[i] = synthetic_patient(patients[original])
     for i, patient in _namesakes(patients, sources, originals).items():
         patients[i] = patient
-        told_apart.add(sources[i][0])
-    if told_apart:
-        names = ", ".join(sorted(told_apart)[:MOST_NAMED])
+        namesakes.add(sources[i][0])
+    if namesakes:
+        names = ", ".join(sorted(namesakes)[:MOST_NAMED])
         notes.append(f"synthetic scans from different sources with one name ({names}) are given to different patients")
-    patients, keys, told = linked(patients, [*people, *(one.person for one in known)])
+    patients, keys, link_notes = linked(patients, [*people, *(one.person for one in known)])
     patients, keys = patients[: len(scans)], keys[: len(scans)]
     splits: dict[str, tuple[str, Path]] = {}
     for patient, image in zip(patients, rows, strict=True):
@@ -110,7 +110,7 @@ def whose_scans(
         )
         for patient, key, image, files in zip(patients, keys, rows, scans, strict=True)
     ]
-    return whose, [*notes, *told]
+    return whose, [*notes, *link_notes]
 
 
 def _originals(scans: Sequence[Files], sources: Sequence[tuple[str, str]]) -> dict[int, int]:
