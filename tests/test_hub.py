@@ -259,7 +259,7 @@ def test_what_is_bundled_loads_and_its_card_is_right(name):
 
 def test_models_tells_what_is_bundled(shelf, capsys, tmp_path, monkeypatch):
     assert main(["models"]) == 0
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for said in (
         "tiny: CT cubes of 16 mm",
         "ac-wgan, preset smoke, 6 steps",
@@ -267,7 +267,7 @@ def test_models_tells_what_is_bundled(shelf, capsys, tmp_path, monkeypatch):
         "2 train, 1 val",
         "CC BY 3.0",
     ):
-        assert said in told
+        assert said in printed
     assert main(["models", "--json"]) == 0
     (model,) = json.loads(capsys.readouterr().out)
     assert model == sx.models()[0]
@@ -289,9 +289,9 @@ def test_info_shows_the_card_by_name_and_by_path(shelf, capsys):
 
 def test_info_counts_the_patients_of_a_run(run, capsys):
     assert main(["info", str(run)]) == 0
-    told = capsys.readouterr().out
-    assert "train: 2" in told
-    assert "LIDC-IDRI" not in told
+    printed = capsys.readouterr().out
+    assert "train: 2" in printed
+    assert "LIDC-IDRI" not in printed
     assert sx.info(run)["data"] == {
         "fingerprint": "f" * 64,
         "patches": 9,
@@ -309,9 +309,9 @@ def test_doctor_finds_this_machine_fit_and_leaves_nothing(capsys, tmp_path, monk
     monkeypatch.setattr("platformdirs.user_cache_path", lambda name: tmp_path / name)
     monkeypatch.setenv("SYNTHORAX_REAL_DATA", str(tmp_path / "nowhere"))
     assert main(["doctor", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    found = {finding["name"]: finding for finding in told["findings"]}
-    assert told["fit"]
+    report = json.loads(capsys.readouterr().out)
+    found = {finding["name"]: finding for finding in report["findings"]}
+    assert report["fit"]
     assert set(found) >= {"python", "packages", "processor", "memory", "torch", "disk here", "cache", "real data"}
     assert "nowhere" in found["real data"]["found"]
     convolution = next(finding for name, finding in found.items() if name.startswith("3D convolution"))
@@ -327,9 +327,9 @@ def test_doctor_says_what_is_missing_and_how_to_get_it(capsys, tmp_path, monkeyp
     assert "note    extra rare: not there -> pip install 'synthorax[rare]'" in capsys.readouterr().out
     monkeypatch.setattr(machine, "requires", lambda _: ["torch>=2", "no-such-part>=1"])
     assert main(["doctor"]) == 1
-    told = capsys.readouterr().out
-    assert "missing packages: 1 of 2 that are needed -> pip install no-such-part" in told
-    assert told.splitlines()[-1].startswith("not fit")
+    printed = capsys.readouterr().out
+    assert "missing packages: 1 of 2 that are needed -> pip install no-such-part" in printed
+    assert printed.splitlines()[-1].startswith("not fit")
 
 
 def test_doctor_says_when_a_device_has_no_kernels(capsys, tmp_path, monkeypatch):

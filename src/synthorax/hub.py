@@ -270,9 +270,9 @@ def load(model: Path | str) -> Model:
     name, config = _read_config(folder / CONFIG)
     digest = sha256(weights)
     if (folder / CARD).is_file() and weights.name == WEIGHTS:
-        told = str(read_card(folder).facts.get("weights_sha256"))
-        if told != digest:
-            raise InputError(weights, f"weights of SHA-256 {digest[:16]}...", f"{told[:16]}..., as in {CARD}")
+        stated = str(read_card(folder).facts.get("weights_sha256"))
+        if stated != digest:
+            raise InputError(weights, f"weights of SHA-256 {digest[:16]}...", f"{stated[:16]}..., as in {CARD}")
     return Model(_restore(name, config, folder / CONFIG, weights), digest, _seen(folder / DATA))
 
 

@@ -117,9 +117,9 @@ def _map_pool(
                 raise
     except BrokenProcessPool as error:
         at = _at_hand(slots, processes)
-        told = "" if name is None or not at else " at " + " or ".join(name(items[index]) for index in at)
+        where = "" if name is None or not at else " at " + " or ".join(name(items[index]) for index in at)
         advice = "perhaps because the memory was full; use fewer with --workers"
-        raise SynthoraxError(f"a worker process was killed{told}, {advice}") from error
+        raise SynthoraxError(f"a worker process was killed{where}, {advice}") from error
 
 
 _slots: Any = None

@@ -123,8 +123,8 @@ def manifest_writer(
 
         yield write
         stream.write("]" if is_first else "\n ]")
-        told = json.dumps(list(notes), indent=1).replace("\n", "\n ")
-        stream.write(f',\n "notes": {told}\n}}\n' if notes else "\n}\n")
+        text = json.dumps(list(notes), indent=1).replace("\n", "\n ")
+        stream.write(f',\n "notes": {text}\n}}\n' if notes else "\n}\n")
 
 
 def _manifest(content: Mapping[str, Any]) -> str:

@@ -119,9 +119,9 @@ def test_models_and_doctor_name_a_system_that_cannot_be_used(installed, capsys):
     assert "ac-wgan" in out
     assert len(err.splitlines()) == 1
     assert "the system torn cannot be used: toys: toys.torn:entry does not load (ZeroDivisionError" in err
-    told = {finding.name: finding.found for finding in _systems() if finding.state == "note"}
-    assert told["system torn"].startswith("toys: toys.torn:entry does not load")
-    assert told["system toy"].startswith("toys: toy: found toys.config does not load")
+    notes = {finding.name: finding.found for finding in _systems() if finding.state == "note"}
+    assert notes["system torn"].startswith("toys: toys.torn:entry does not load")
+    assert notes["system toy"].startswith("toys: toy: found toys.config does not load")
 
 
 TRAINED = """
@@ -165,14 +165,14 @@ def test_a_system_of_another_package_is_trained_by_the_same_verb_with_its_own_fl
 def test_a_broken_system_is_one_warning_in_the_list_and_one_line_where_it_is_named(installed, capsys):
     installed("broken", {"alchemy": "broken.entry:entry"}, entry="import nothing_of_this_name")
     assert main(["train", "--help"]) == 0
-    told = capsys.readouterr()
-    assert told.err.count("\n") == 1
-    assert "warning: the system alchemy cannot be used: broken: broken.entry:entry does not load" in told.err
-    assert "lung" in told.out
+    printed = capsys.readouterr()
+    assert printed.err.count("\n") == 1
+    assert "warning: the system alchemy cannot be used: broken: broken.entry:entry does not load" in printed.err
+    assert "lung" in printed.out
     assert main(["train", "alchemy"]) == 2
-    told = capsys.readouterr()
-    assert "system alchemy: found broken: " in told.err
-    assert told.err.count("\n") == 1
+    printed = capsys.readouterr()
+    assert "system alchemy: found broken: " in printed.err
+    assert printed.err.count("\n") == 1
     assert main(["train", "lung", "--help"]) == 0
     assert not capsys.readouterr().err
 

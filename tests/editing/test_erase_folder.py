@@ -141,7 +141,7 @@ def test_a_nodule_that_the_method_cannot_take_out_leaves_its_scan_out_and_nothin
 
 
 def test_places_of_one_scan_are_refused_for_a_folder_and_workers_for_one_scan(folder, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("synthorax.cli.erase.told_of", lambda *_: {})
+    monkeypatch.setattr("synthorax.cli.erase.recorded_options", lambda *_: {})
     command = ["erase", str(folder), "--with", "healer", "--out", str(tmp_path / "out")]
     assert main([*command, "--at", "0,0,0", "--diameter", "8"]) == 2
     assert "--at: found given with a folder of several scans" in capsys.readouterr().err

@@ -109,7 +109,7 @@ def test_the_nodules_of_a_plan_lie_at_its_places_and_are_made_by_its_methods(che
             f"synthorax.api.{module}.method_of", lambda name, *_: {"dense": dense, "soft": soft}[str(name)]
         )
     plan = planned(tmp_path / "plan.csv", ("", *LEFT, 20, "soft"), ("", *RIGHT, 16, ""), ("", "", "", "", 12, "soft"))
-    monkeypatch.setattr("synthorax.api.editing.told_of", lambda *_: {})
+    monkeypatch.setattr("synthorax.api.editing.recorded_options", lambda *_: {})
     made = sx.inject(chest, "dense", plan=plan)
     assert [nodule.extra["method"] for nodule in made.nodules] == ["soft", "dense", "soft"]
     assert [made.ct.voxels[made.mask.voxels == label].max() for label in (1, 2, 3)] == [-300, 300, -300]
@@ -230,8 +230,8 @@ def test_outlines_become_nodules_of_exactly_their_voxels(chest, tmp_path):
     method = Learned(
         as_outlined,
         PatchSpec((32, 32, 32), (2.0, 2.0, 2.0)),
-        name="told",
-        lineage=Lineage("told"),
+        name="outlined",
+        lineage=Lineage("outlined"),
         heeds=frozenset({"texture"}),
         roles=frozenset({"injects"}),
         keeps_noise=True,

@@ -89,8 +89,10 @@ def test_a_map_smaller_than_a_window_is_refused_with_both_sizes(labels):
 
 def test_classes_that_a_painter_has_not_learned_are_told(labels):
     painter = PlainPainter(codes=frozenset({1, 2, 3, 4, 6}))
-    told = notes_on_classes(labels, painter)
+    notes = notes_on_classes(labels, painter)
     outside = np.count_nonzero(labels.voxels == 0)
-    assert told[0] == f"{outside:,} voxels of the class outside, on which the model was not trained, are painted as air"
-    assert "of the class bone, on which the model was not trained, are painted as soft tissue" in told[1]
-    assert len(told) == 2
+    assert (
+        notes[0] == f"{outside:,} voxels of the class outside, on which the model was not trained, are painted as air"
+    )
+    assert "of the class bone, on which the model was not trained, are painted as soft tissue" in notes[1]
+    assert len(notes) == 2

@@ -26,8 +26,8 @@ def wanted(maker, n):
 
     They have in turn all attributes that it heeds, no attribute, and no nodule.
     """
-    told = NoduleAttributes(**{name: value for name, value in vars(USUAL).items() if name in maker.heeds})
-    each = [(told,), *(one for one in ((NoduleAttributes(),), ()) if takes(maker, one))]
+    usual = NoduleAttributes(**{name: value for name, value in vars(USUAL).items() if name in maker.heeds})
+    each = [(usual,), *(one for one in ((NoduleAttributes(),), ()) if takes(maker, one))]
     return [each[i % len(each)] for i in range(n)]
 
 

@@ -55,8 +55,8 @@ def test_with_a_row_a_patient_the_intervals_are_scipys(method, statistic):
         found = bca_interval(ours, np.arange(200), replicates=20000)
     else:
         found = patient_bootstrap(ours, np.arange(200), replicates=20000).interval()
-    told = stats.bootstrap((values,), plain, n_resamples=20000, method=method, rng=0).confidence_interval
-    assert (found.low, found.high) == pytest.approx(tuple(told), rel=0.03, abs=1e-4)
+    interval = stats.bootstrap((values,), plain, n_resamples=20000, method=method, rng=0).confidence_interval
+    assert (found.low, found.high) == pytest.approx(tuple(interval), rel=0.03, abs=1e-4)
     assert found.value == pytest.approx(plain(values, 0))
 
 
@@ -99,10 +99,10 @@ def test_a_paired_difference_is_known_better_than_its_parts():
     values, patients = clusters(3)
     better = values + 0.1 + np.random.default_rng(0).normal(0, 0.05, len(values))
     found = patient_bootstrap(difference(mean_of(better), mean_of(values)), patients)
-    told = found.comparison()
-    assert told.low < 0.1 < told.high
-    assert told.high - told.low < 0.05
-    assert told.p < 0.001
+    comparison = found.comparison()
+    assert comparison.low < 0.1 < comparison.high
+    assert comparison.high - comparison.low < 0.05
+    assert comparison.p < 0.001
     assert patient_bootstrap(mean_of(values), patients).interval().high > 0.2
 
 

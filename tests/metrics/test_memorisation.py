@@ -115,9 +115,9 @@ def test_fresh_samples_are_not_taken_for_memorised():
             patients(seed, 200, 1, 900),
         )
         found = memorisation(made, known, fresh, p, q)
-        told = [found.attraction, found.nearer, membership(made, known, fresh, p, q).auc]
+        estimates = [found.attraction, found.nearer, membership(made, known, fresh, p, q).auc]
         inside += [
-            *(each.low <= 0.5 <= each.high for each in told),
+            *(each.low <= 0.5 <= each.high for each in estimates),
             found.distance_ratio.low <= 1 <= found.distance_ratio.high,
         ]
     assert (inside / 40 > 0.85).all()

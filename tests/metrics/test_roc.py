@@ -68,13 +68,13 @@ def test_delongs_interval_covers_the_true_auc_and_its_test_keeps_its_level():
 
 def test_the_patient_bootstrap_of_the_auc_agrees_with_delong_where_a_patient_has_one_row():
     labels, (a, b) = readings(5, n=300)
-    told = delong_interval(labels, a)
+    delong = delong_interval(labels, a)
     found = patient_bootstrap(auc_of(labels, a), np.arange(300)).interval()
-    assert (found.low, found.high) == pytest.approx((told.low, told.high), abs=0.01)
-    told = delong_comparison(labels, a, b)
+    assert (found.low, found.high) == pytest.approx((delong.low, delong.high), abs=0.01)
+    delong = delong_comparison(labels, a, b)
     found = patient_bootstrap(difference(auc_of(labels, a), auc_of(labels, b)), np.arange(300)).comparison()
-    assert (found.low, found.high) == pytest.approx((told.low, told.high), abs=0.01)
-    assert found.p == pytest.approx(told.p, abs=0.05)
+    assert (found.low, found.high) == pytest.approx((delong.low, delong.high), abs=0.01)
+    assert found.p == pytest.approx(delong.p, abs=0.05)
 
 
 def test_a_thousand_rows_are_resampled_two_thousand_times_without_two_thousand_sorts(monkeypatch):

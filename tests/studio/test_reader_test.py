@@ -90,9 +90,9 @@ def test_a_reader_goes_through_two_folders_to_the_table(client):
     test = done(client.post("/api/reader", json=asked))
     assert test["items"] == 6
     for number in range(6):
-        told = client.get(f"/api/reader/{test['key']}/items/{number}").json()
-        assert told.keys() == {"shape", "hu"}
-        hu = hu_of(told)
+        item = client.get(f"/api/reader/{test['key']}/items/{number}").json()
+        assert item.keys() == {"shape", "hu"}
+        hu = hu_of(item)
         looks_made = int(hu[tuple(n // 2 for n in hu.shape)]) >= MADE_HU
         assert "without a call" in error(client.get(f"/api/reader/{test['key']}/result.json"))
         call = {"item": number, "synthetic": looks_made, "confidence": 4, "seconds": 1.5}

@@ -98,21 +98,21 @@ def test_a_later_change_does_not_send_the_nodules_that_stay(client, opened):
     first = done(inject(client, opened["key"], voxel_at(affine, LEFT)))
     second = done(inject(client, opened["key"], voxel_at(affine, RIGHT)))
     assert [nodule["label"] for nodule in second["nodules"]] == [1, 2]
-    sent = [sum(np.prod(box["shape"]) for box in told["changes"]) for told in (first, second)]
+    sent = [sum(np.prod(box["shape"]) for box in state["changes"]) for state in (first, second)]
     assert sent[1] < 2 * sent[0]
 
 
 def test_the_downloaded_files_are_those_of_inject_byte_for_byte(client, opened, folder, tmp_path):
     _, affine = shown_volume(client, opened["key"])
     done(inject(client, opened["key"], voxel_at(affine, LEFT), recipe={"ratings": {"texture": 5}}))
-    told = done(client.post(f"/api/scans/{opened['key']}/result", json={}))
-    zipped = zipfile.ZipFile(io.BytesIO(client.get(f"/api/results/{told['result']}").content))
+    result = done(client.post(f"/api/scans/{opened['key']}/result", json={}))
+    zipped = zipfile.ZipFile(io.BytesIO(client.get(f"/api/results/{result['result']}").content))
     asked = {"diameter_mm": 14, "seed": 5, "attributes": sx.NoduleAttributes(texture=5.0)}
     at = orient(sx.read_scan(folder / "chest.nii.gz").ct, "RAS").to_world(voxel_at(affine, LEFT)[::-1]).tolist()
     sx.inject(folder / "chest.nii.gz", at_mm=at, **asked, out=tmp_path / "verb")
     written = {path.name: path.read_bytes() for path in (tmp_path / "verb").iterdir() if path.name != ".synthorax"}
     assert {name.split("/")[1]: zipped.read(name) for name in zipped.namelist()} == written
-    assert error(client.get(f"/api/results/{told['result']}")).startswith("result: ")
+    assert error(client.get(f"/api/results/{result['result']}")).startswith("result: ")
 
 
 def test_an_erased_nodule_is_gone_from_the_labels_and_the_table(client, opened):

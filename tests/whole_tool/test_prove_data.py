@@ -148,7 +148,7 @@ def too_slow(signum, frame):
     raise TimeoutError(f"more than {SECONDS} s")
 
 
-def check_told(kind, source, out, capsys):
+def checked(kind, source, out, capsys):
     """Check that the verb ends in time, and on an error prints one line and leaves no store.
 
     Returns its exit code and what it said.
@@ -176,15 +176,15 @@ def test_broken_files_are_told_in_one_line_and_leave_nothing(kind, tmp_path, cap
     source.mkdir()
     verb, target = KINDS[kind](source)
     sound, known = target.read_bytes(), sorted(p.name for p in tmp_path.rglob("*"))
-    code, said = check_told(verb, source, tmp_path / "store", capsys)
+    code, said = checked(verb, source, tmp_path / "store", capsys)
     assert code == 0
     assert " left out: " not in said
-    told = 0
+    noticed = 0
     for number in range(EACH):
         target.write_bytes(mutate(sound, random.Random(f"{kind} {number}")))
-        code, said = check_told(verb, source, tmp_path / "store", capsys)
-        told += code == 2 or (kind in MASKS and " left out: " in said)
-    assert told > EACH / 10
+        code, said = checked(verb, source, tmp_path / "store", capsys)
+        noticed += code == 2 or (kind in MASKS and " left out: " in said)
+    assert noticed > EACH / 10
     assert sorted(p.name for p in tmp_path.rglob("*")) == known
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown * 1024 < BYTES
@@ -207,7 +207,7 @@ def test_headers_that_claim_too_much_allocate_nothing(suffix, size, tmp_path, ca
         data = data[:42] + struct.pack("<3h", *size) + data[48:]
         data = gzip.compress(data) if suffix == ".nii.gz" else data
     source.write_bytes(data)
-    assert check_told("scans", source, tmp_path / "store", capsys)[0] == 2
+    assert checked("scans", source, tmp_path / "store", capsys)[0] == 2
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < BYTES / 4
 
 
@@ -222,7 +222,7 @@ def test_a_compression_bomb_is_not_unpacked(tmp_path, capsys):
             for _ in range(4 * 64):
                 stream.write(bytes(GIGABYTE // 64))
         assert source.stat().st_size < 8_000_000
-        assert check_told("scans", source, tmp_path / "store", capsys)[0] == 2
+        assert checked("scans", source, tmp_path / "store", capsys)[0] == 2
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < BYTES
 
 
@@ -232,7 +232,7 @@ def test_entities_that_multiply_are_not_expanded(tmp_path, capsys):
     (tmp_path / "a.xml").write_text(
         f'<!DOCTYPE x [<!ENTITY a0 "ha">{entities}]><LidcReadMessage>&a10;</LidcReadMessage>'
     )
-    check_told("lidc", tmp_path, tmp_path / "store", capsys)
+    checked("lidc", tmp_path, tmp_path / "store", capsys)
 
 
 def test_twenty_kills_end_in_the_same_bytes(folder, tmp_path):

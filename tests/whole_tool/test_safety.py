@@ -34,7 +34,7 @@ def make(folder, text="old", **options):
         (made / "result.txt").write_text(text)
 
 
-def told(folder):
+def result(folder):
     return (folder / "result.txt").read_text()
 
 
@@ -77,7 +77,7 @@ def test_a_folder_that_takes_the_place_of_the_one_to_replace_stays_as_it_is(tmp_
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "thesis.txt").write_text("precious")
     assert (tmp_path / "out" / "thesis.txt").exists()
-    assert told(tmp_path / "moved") == "old"
+    assert result(tmp_path / "moved") == "old"
 
 
 @pytest.mark.parametrize("other", ["thesis.txt", "deep/er/thesis.txt"])
@@ -94,7 +94,7 @@ def test_what_file_browsers_leave_does_not_keep_a_folder_from_being_replaced(tmp
     make(tmp_path / "out")
     (tmp_path / "out" / ".DS_Store").touch()
     make(tmp_path / "out", "new", overwrite=True)
-    assert told(tmp_path / "out") == "new"
+    assert result(tmp_path / "out") == "new"
 
 
 @pytest.mark.parametrize("source", ["out", "out/scans", "out/scans/1.nii"])
@@ -154,7 +154,7 @@ def test_outputs_that_cannot_be_put_in_place_are_refused_before_the_work(tmp_pat
 def test_a_linked_output_is_written_where_the_link_leads(tmp_path):
     (tmp_path / "link").symlink_to("far")
     make(tmp_path / "link")
-    assert told(tmp_path / "far") == "old"
+    assert result(tmp_path / "far") == "old"
     assert (tmp_path / "link").is_symlink()
 
 
@@ -178,7 +178,7 @@ def test_a_folder_is_replaced_whole_whether_or_not_the_disk_can_exchange_two(tmp
         monkeypatch.setattr(atomic, "_renameat2", lambda *_: False)
     make(tmp_path / "out")
     make(tmp_path / "out", "new", overwrite=True)
-    assert told(tmp_path / "out") == "new"
+    assert result(tmp_path / "out") == "new"
     assert not hidden(tmp_path)
 
 
@@ -198,7 +198,7 @@ def test_an_interrupt_between_two_renames_leaves_the_old_or_the_new(tmp_path, mo
     with pytest.raises(KeyboardInterrupt):
         make(tmp_path / "out", "new", overwrite=True)
     monkeypatch.undo()
-    assert told(tmp_path / "out") in ("old", "new")
+    assert result(tmp_path / "out") in ("old", "new")
     make(tmp_path / "other")  # any next call in that folder
     assert not hidden(tmp_path)
 
@@ -208,7 +208,7 @@ def test_what_was_being_replaced_when_a_process_was_killed_comes_back(tmp_path):
     (tmp_path / "out").rename(tmp_path / f"{REPLACED}out")  # and killed there
     (tmp_path / f"{TEMPORARY}12345678-out").mkdir()
     make(tmp_path / "other")
-    assert told(tmp_path / "out") == "old"
+    assert result(tmp_path / "out") == "old"
     assert not hidden(tmp_path)
 
 
@@ -238,7 +238,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("old")
     with pytest.raises(OutputError, match="file: cannot write: no space left"), atomic_file(tmp_path / "file"):
         raise full
-    assert (told(tmp_path / "out"), (tmp_path / "file").read_text()) == ("old", "old")
+    assert (result(tmp_path / "out"), (tmp_path / "file").read_text()) == ("old", "old")
     assert not hidden(tmp_path)
 
 

@@ -155,12 +155,12 @@ def collected(
         InputError: cases were made with different weights.
     """
     rows: list[dict[str, str]] = []
-    entries, told, lineages, erased = [], list(notes), [], 0
+    entries, all_notes, lineages, erased = [], list(notes), [], 0
     done = [case_id for case_id in cases if is_done(out / case_id)]
     for case_id in done:
         content = read_mapping(out / case_id / MANIFEST)
         lineages.append(Lineage.from_row(content["lineage"]))
-        told += [f"{case_id}: {note}" for note in content["notes"]]
+        all_notes += [f"{case_id}: {note}" for note in content["notes"]]
         kept = ("seed", "patient_id", "files", "nodules", "erased", "region_voxels")
         entries.append({"case": case_id, **{name: content[name] for name in kept if name in content}})
         erased += len(content.get("erased", ()))
@@ -172,7 +172,7 @@ def collected(
         raise InputError(
             out, f"cases made with {len(hashes)} different weights", "cases of one model; --overwrite makes all again"
         )
-    told += [f"{case_id}: left out: {why}" for case_id, why in failed.items()]
+    all_notes += [f"{case_id}: left out: {why}" for case_id, why in failed.items()]
     if rows:
         write_table(out / NODULE_TABLE, even_rows(rows))
     lineage = lineages[0]
@@ -188,9 +188,9 @@ def collected(
         "lineage": lineage.row(),
         "cases": entries,
         "failed": [{"case": case_id, "reason": why} for case_id, why in failed.items()],
-        "notes": told,
+        "notes": all_notes,
     }
     write_manifest(out / MANIFEST, manifest)
     of_cases = [f"{case_id}/{name}" for case_id in done for name in (MARK, *files_of(out / case_id))]
     write_mark(out, sorted([*[NODULE_TABLE] * bool(rows), MANIFEST, CASES_REQUEST, *of_cases]))
-    return EditedFolder(out, tuple(done), len(rows) + erased, failed, tuple(told))
+    return EditedFolder(out, tuple(done), len(rows) + erased, failed, tuple(all_notes))

@@ -60,16 +60,16 @@ class Edited:
         return replace(self, notes=(*notes, *self.notes))
 
 
-def by_nodule(told: Iterable[tuple[str, str]]) -> list[str]:
+def by_nodule(notes: Iterable[tuple[str, str]]) -> list[str]:
     """Return each note once, after the nodules that it is about.
 
     Args:
-        told: pairs of a note and a nodule's id.
+        notes: pairs of a note and a nodule's id.
 
     >>> by_nodule([("no shape is this wide", "01"), ("no shape is this wide", "02")])
     ['nodules 01, 02: no shape is this wide']
     """
     about: dict[str, list[str]] = {}
-    for note, nodule in told:
+    for note, nodule in notes:
         about.setdefault(note, []).append(nodule)
     return [f"nodule{'s' * (len(of) > 1)} {', '.join(of)}: {note}" for note, of in about.items()]

@@ -57,7 +57,7 @@ def erase_nodules(
     """
     if not unwanted:
         raise InputError("nodules", "no nodule to erase", "a place and a diameter, or a mask of nodules")
-    told = [(note, f"{i + 1:02d}") for i, one in enumerate(unwanted) if (note := _doubt(ct, one.place, force))]
+    notes = [(note, f"{i + 1:02d}") for i, one in enumerate(unwanted) if (note := _doubt(ct, one.place, force))]
     voxels, region = ct.voxels.copy(), np.zeros(ct.shape, bool)
     made = replace(ct, voxels=voxels)  # shares the array that every edit changes
     nodules = []
@@ -74,9 +74,9 @@ def erase_nodules(
             edit = replace(edit, mask=one.own.within(window.start, window.patch.shape))
         filled = fill(method, window.patch, window.region, edit, derive(seed, "nodule", i))
         window.paste(filled.hu, voxels, region)
-        told += [(note, f"{i + 1:02d}") for note in filled.notes]
+        notes += [(note, f"{i + 1:02d}") for note in filled.notes]
         if edit.mask is not None and (edit.mask & ~window.region).any():
-            told.append(("some of its voxels lie outside the region that the method changes", f"{i + 1:02d}"))
+            notes.append(("some of its voxels lie outside the region that the method changes", f"{i + 1:02d}"))
         nodules.append(Nodule(f"{i + 1:02d}", one.place.center_mm, edit.nodule, extra={"method": method.name}))
     return Edited(
         ct=made,
@@ -85,7 +85,7 @@ def erase_nodules(
         nodules=tuple(nodules),
         lineage=method.lineage.with_outlines(()),
         kind="erase",
-        notes=tuple(by_nodule(told)),
+        notes=tuple(by_nodule(notes)),
     )
 
 

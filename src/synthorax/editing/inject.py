@@ -86,7 +86,7 @@ def inject_nodules(
     if first + len(wanted) - 1 > MOST_NODULES:
         raise InputError("nodules", str(first + len(wanted) - 1), f"at most {MOST_NODULES} in a scan")
     regions = [] if labels is None else regions_of(labels.voxels, range(1, first))
-    nodules, notes, told, outlines, lineages = [], [], [], [], []
+    nodules, notes, method_notes, outlines, lineages = [], [], [], [], []
     made = replace(ct, voxels=voxels)  # shares the array that every edit changes
     for i, one in enumerate(wanted):
         label, by = first + i, one.method or method
@@ -112,7 +112,7 @@ def inject_nodules(
         diameter, wanted_mm = axial_diameter_mm(where, ct.spacing_mm), one.place.diameter_mm
         seen = contrast(made, own, wanted_mm, lungs, others)
         notes += _notes(f"nodule {label:02d}", diameter, wanted_mm, seen, ct)
-        told += [(note, f"{label:02d}") for note in filled.notes]
+        method_notes += [(note, f"{label:02d}") for note in filled.notes]
         outlines.append(filled.outline)
         lineages.append(by.lineage)
         nodules.append(
@@ -136,7 +136,7 @@ def inject_nodules(
         region=replace(ct, voxels=region),
         nodules=tuple(nodules),
         lineage=joined_lineages(lineages or [method.lineage]).with_outlines(map(patient_key, outlines)),
-        notes=(*by_nodule(told), *notes),
+        notes=(*by_nodule(method_notes), *notes),
         regions=tuple(regions),
     )
 

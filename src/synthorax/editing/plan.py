@@ -129,7 +129,7 @@ class Request:
 
     def about(self) -> dict[str, Any]:
         """Return the request's entry in a manifest."""
-        told = {
+        about = {
             "at_mm": [list(point) for point in self.points_mm],
             "auto": self.auto,
             "diameters_mm": list(self.diameters_mm),
@@ -138,7 +138,7 @@ class Request:
             "clearance": vars(self.clearance),
             "force": self.force,
         }
-        return told | ({"planned": [one.about() for one in self.planned]} if self.planned else {})
+        return about | ({"planned": [one.about() for one in self.planned]} if self.planned else {})
 
 
 @dataclass(frozen=True, eq=False)

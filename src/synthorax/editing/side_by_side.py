@@ -92,13 +92,13 @@ def write_side_by_side(
         write_manifest(folder / MANIFEST, manifest)
 
 
-def by_method(told: list[tuple[str, str]]) -> list[str]:
+def by_method(notes: list[tuple[str, str]]) -> list[str]:
     """Return each note once, after the methods that it is about.
 
     Args:
-        told: pairs of a note and a method's name.
+        notes: pairs of a note and a method's name.
     """
     about: dict[str, list[str]] = {}
-    for note, method in told:
+    for note, method in notes:
         about.setdefault(note, []).append(method)
     return [f"{', '.join(of)}: {note}" for note, of in about.items()]

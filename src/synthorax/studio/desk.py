@@ -104,11 +104,11 @@ class Desk:
         scan = self.scans[key]
         if (asked.at is None) == (asked.auto == 0):
             raise InputError("place", "a voxel and a number" if asked.at else "none", "a voxel, or a number of places")
-        told = self.recipe_arguments(asked.recipe, work)
+        arguments = self.recipe_arguments(asked.recipe, work)
         places: dict[str, Any] = asked.places() if asked.at is None else {"at_mm": scan.world(asked.at)}
         work(f"{asked.recipe.method} is making {asked.auto or 'a'} nodule{'s' * (asked.auto > 1)}")
         with scan.lock:
-            step = scan.session.inject(**told, **places, diameter_mm=asked.diameter_mm, force=asked.anyway)
+            step = scan.session.inject(**arguments, **places, diameter_mm=asked.diameter_mm, force=asked.anyway)
             return scan.state() | {"changes": scan.changes(step)}
 
     def erase(self, key: str, asked: EraseAsking, work: Work) -> dict[str, Any]:
@@ -240,5 +240,5 @@ class Desk:
         options = self.methods.options_of(recipe.method, recipe.options, "injects")
         work(f"loading {recipe.method}")
         method = self.methods.method(recipe.method, "injects")
-        told = {"method": method, "attributes": attributes, "seed": recipe.seed, "device": self.methods.device}
-        return told | options
+        arguments = {"method": method, "attributes": attributes, "seed": recipe.seed, "device": self.methods.device}
+        return arguments | options

@@ -15,7 +15,7 @@ from synthorax.io.images import is_image, stored_files
 from synthorax.io.locks import clear_leftovers, temporary_folder
 
 MOST_FOLDER_ENTRIES = 2000
-"""Entries of a folder that the page lists; the rest is told as a number."""
+"""Entries of a folder that the page lists; for the others it gives their number."""
 MOST_UPLOADED_FILES = 3000
 """Files of one upload, such as the slices of a DICOM series."""
 UPLOAD_ID = re.compile(r"[0-9a-f]{24}")

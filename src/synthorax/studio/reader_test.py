@@ -77,7 +77,7 @@ class ReaderTest:
         items: real and synthetic ones.
         seed: of the order.
         reader: who reads.
-        notes: told with the result.
+        notes: notes that are shown with the result.
 
     Raises:
         InputError: a kind has no item.

@@ -130,7 +130,7 @@ class ReadingRoom:
             )
         scan = self._desk.scans[asked.scan]
         recipe = asked.recipe.model_copy(update={"seed": asked.seed})
-        told = self._desk.recipe_arguments(recipe, work)
+        arguments = self._desk.recipe_arguments(recipe, work)
         with scan.lock:
             session = scan.session
             own = session.first_labels[: asked.most]
@@ -140,7 +140,7 @@ class ReadingRoom:
                 raise InputError("scan", f"{scan.name}, in which no real nodule is known", expected)
             work(f"{recipe.method} is making {len(balls)} nodules", 0.3)
             diameters = tuple(ball.diameter_mm for ball in balls)
-            made = session.tried(**told, auto=len(balls), diameter_mm=diameters)
+            made = session.tried(**arguments, auto=len(balls), diameter_mm=diameters)
             real = {f"{scan.name}, nodule {i + 1}": ball.center_mm for i, ball in enumerate(balls)}
             synthetic = {f"{recipe.method}, nodule {n.nodule_id}": n.center_mm for n in made.nodules}
             items = items_of_scan(session.ct, made.ct, real, synthetic)

@@ -76,11 +76,11 @@ class Door:
             return "a request from another site's page"
         if method not in ("GET", "HEAD") and origin is None:
             return "a change that does not come from the studio's page"
-        if not secrets.compare_digest(self._told(headers).encode(), self.token.encode()):
+        if not secrets.compare_digest(self._sent_token(headers).encode(), self.token.encode()):
             return "the studio opens by the link that `synthorax studio` prints in the terminal"
         return ""
 
-    def _told(self, headers: Mapping[str, str]) -> str:
+    def _sent_token(self, headers: Mapping[str, str]) -> str:
         try:
             found = SimpleCookie(headers.get("cookie", "")).get(self.cookie)
         except CookieError:

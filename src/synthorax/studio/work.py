@@ -20,7 +20,7 @@ from synthorax.errors import SynthoraxError, reason
 from synthorax.provenance import without_folders
 
 POLL_S = 0.02
-"""Seconds between two looks at what the thread has told."""
+"""Seconds between two looks for reports of the working thread."""
 ALIVE_S = 2.0
 """After so many seconds without news an empty line is sent, which fails if the browser has gone."""
 MOST_AT_ONCE = 2
@@ -37,7 +37,7 @@ class Work:
     """What a piece of long work needs of its caller.
 
     Attributes:
-        lines: what was told, in order, to be sent.
+        lines: reports to be sent, in order.
         gone: set when nobody listens any more.
     """
 

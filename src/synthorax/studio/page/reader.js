@@ -69,9 +69,9 @@ function judge(test) {
     if (sending) return;
     sending = true;
     try {
-      const told = await post(`/api/reader/${test.key}/calls`,
+      const reply = await post(`/api/reader/${test.key}/calls`,
         { item: number, synthetic, confidence: sure, seconds: (performance.now() - since) / 1000 });
-      if (!told.left) return result(test);
+      if (!reply.left) return result(test);
       number += 1;
       await next();
     } catch (refusal) {

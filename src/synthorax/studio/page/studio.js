@@ -42,8 +42,8 @@ async function busy(first, doing, again = null) {
 
 async function open(asked) {
   await busy("opening the scan", async (report) => {
-    const told = typeof asked === "function" ? await asked(report) : asked;
-    const about = await work("/api/scans", told, { tell: report });
+    const request = typeof asked === "function" ? await asked(report) : asked;
+    const about = await work("/api/scans", request, { tell: report });
     const last = scan;
     scan = about;
     byId("empty").hidden = true;
